@@ -1,0 +1,148 @@
+#include "fs/args.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/cpus.h"
+
+#define CPUS_MAX 4096
+
+void args_help(void) {
+    puts("usage: ppfs [options] MOUNTPOINT\n"
+         "Mounts a directory that runs the job files written into it. Unmount it with fusermount3 -u MOUNTPOINT.\n"
+         "\n"
+         "  -f                  stay in the foreground, log to stderr\n"
+         "  -o OPT,...          FUSE mount options (allow_other, ...); the options below may stand here too\n"
+         "  --state DIR         queue and results (default $XDG_STATE_HOME/ppfs or ~/.local/state/ppfs)\n"
+         "  --cpus N            local slots (default: what affinity mask and cgroup quota allow; 0 = none)\n"
+         "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
+         "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
+         "  --help --version");
+}
+
+static int set_string(char **to, const char *value) {
+    free(*to);
+    *to = strdup(value);
+    return *to ? 0 : -ENOMEM;
+}
+
+static int wrong(const char *format, const char *word) {
+    fputs("ppfs: ", stderr);
+    fprintf(stderr, format, word);
+    fputs(" (ppfs --help shows the options)\n", stderr);
+    return -EINVAL;
+}
+
+/* One of our own options; value is NULL when there is none. 1: it is not ours. */
+static int own_option(struct args *a, const char *name, const char *value) {
+    bool has = value && *value;
+    if (strcmp(name, "state") == 0)
+        return has ? set_string(&a->state, value) : wrong("%s needs a directory", "--state");
+    if (strcmp(name, "python") == 0)
+        return has ? set_string(&a->python, value) : wrong("%s needs a path", "--python");
+    if (strcmp(name, "cpus") == 0) {
+        char *end = NULL;
+        unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
+        if (!end || *end || n > CPUS_MAX)
+            return wrong("--cpus needs a number from 0 to 4096, not '%s'", value ? value : "");
+        a->cpus = (unsigned)n;
+        return 0;
+    }
+    if (strcmp(name, "sync") == 0) {
+        if (!value || (strcmp(value, "full") != 0 && strcmp(value, "normal") != 0))
+            return wrong("--sync is full or normal, not '%s'", value ? value : "");
+        a->sync_full = strcmp(value, "full") == 0;
+        return 0;
+    }
+    return 1;
+}
+
+/* What only means something to mount(8) and the start-up of a machine. */
+static bool for_fstab(const char *option) {
+    static const char *const names[] = {"auto", "noauto", "user", "nouser", "users", "_netdev", "nofail", "defaults"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(option, names[i]) == 0)
+            return true;
+    return strncmp(option, "x-", 2) == 0;
+}
+
+/* -o a,b=c: our options are taken out, the rest is for FUSE. A comma in a value is written "\,". */
+static int mount_options(struct args *a, const char *text) {
+    char *word = malloc(strlen(text) + 1), *more = NULL;
+    int rc = word ? 0 : -ENOMEM;
+    while (rc == 0 && *text) {
+        size_t n = 0;
+        for (; *text && *text != ','; text++) {
+            if (*text == '\\' && text[1])
+                text++;
+            word[n++] = *text;
+        }
+        word[n] = '\0';
+        text += *text == ',';
+        if (!n || for_fstab(word))
+            continue;
+        char *value = strchr(word, '=');
+        if (value)
+            *value++ = '\0';
+        rc = own_option(a, word, value);
+        if (rc <= 0)
+            continue;
+        a->everyone |= strcmp(word, "allow_other") == 0;
+        rc = asprintf(&more, "%s%s%s%s%s", a->mount_options ? a->mount_options : "", a->mount_options ? "," : "", word,
+                      value ? "=" : "", value ? value : "") < 0 ? -ENOMEM : 0;
+        if (rc == 0) {
+            free(a->mount_options);
+            a->mount_options = more;
+        }
+    }
+    free(word);
+    return rc;
+}
+
+int args_read(struct args *a, int argc, char **argv) {
+    static const struct option longs[] = {
+        {"state", required_argument, NULL, 's'},  {"cpus", required_argument, NULL, 'c'}, {"python", required_argument, NULL, 'p'},
+        {"sync", required_argument, NULL, 'y'},   {"help", no_argument, NULL, 'h'},       {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync"};
+    int c, rc = 0;
+    *a = (struct args){.cpus = cpus_available()};
+    argv[0] = "ppfs"; /* getopt's own messages are one line that begins with it */
+    while (rc == 0 && (c = getopt_long(argc, argv, "fo:hV", longs, NULL)) != -1) {
+        if (c == 'f')
+            a->foreground = true;
+        else if (c == 'h')
+            a->help = true;
+        else if (c == 'V')
+            a->version = true;
+        else if (c == 'o')
+            rc = mount_options(a, optarg);
+        else
+            rc = c == '?' ? -EINVAL : own_option(a, own[c], optarg);
+    }
+    if (rc || a->help || a->version)
+        goto out;
+    int left = argc - optind; /* mount(8) gives the source in fstab first */
+    if (left < 1)
+        rc = wrong("%s", "which directory shall it be mounted on?");
+    else if (left > 2)
+        rc = wrong("'%s' is one argument too many", argv[optind + 2]);
+    else
+        rc = set_string(&a->mountpoint, argv[optind + left - 1]);
+out:
+    if (rc)
+        args_free(a);
+    return rc;
+}
+
+void args_free(struct args *a) {
+    free(a->state);
+    free(a->python);
+    free(a->mountpoint);
+    free(a->mount_options);
+    *a = (struct args){0};
+}

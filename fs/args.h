@@ -1,0 +1,20 @@
+/* The command line of ppfs(1). */
+#ifndef PPFS_ARGS_H
+#define PPFS_ARGS_H
+#include <stdbool.h>
+
+struct args {
+    bool foreground, help, version;
+    bool everyone;          /* -o allow_other */
+    bool sync_full;
+    unsigned cpus;
+    char *state, *python;   /* NULL: the default */
+    char *mountpoint;       /* as given */
+    char *mount_options;    /* for FUSE, "a,b=c"; NULL: none */
+};
+
+/* 0, or -EINVAL after one line on stderr. The strings are the caller's: args_free. */
+int args_read(struct args *a, int argc, char **argv);
+void args_free(struct args *a);
+void args_help(void);
+#endif

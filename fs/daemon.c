@@ -1,0 +1,96 @@
+#include "fs/daemon.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "fs/handle.h"
+#include "fs/log.h"
+#include "fs/loop.h"
+#include "fs/reply.h"
+#include "fs/text.h"
+#include "fs/wait.h"
+
+static void on_changed(void *arg, uint64_t job) {
+    struct fs *fs = arg;
+    waits_wake(fs, (struct wait_key){.id = job});
+    handle_wake(fs, job);
+}
+
+static void on_group_changed(void *arg, uint64_t group) {
+    waits_wake(arg, (struct wait_key){.id = group, .group = true});
+}
+
+static void on_log(void *arg, const char *sentence) {
+    (void)arg;
+    log_line("%s", sentence);
+}
+
+static bool in_use(void *arg, uint64_t job) {
+    struct fs *fs = arg;
+    return handles_first(fs->handles, job) != NULL;
+}
+
+static int create(const struct daemon_config *c, char *why, size_t why_size) {
+    struct fs *fs = c->fs;
+    struct sched_config sched = {.state_dir = fs->state_dir, .mountpoint = c->mountpoint, .worker_path = c->worker_path,
+                                 .python = c->python, .cpus = c->cpus, .sync_full = c->sync_full, .changed = on_changed,
+                                 .group_changed = on_group_changed, .in_use = in_use, .log = on_log, .arg = fs};
+    snprintf(why, why_size, "not enough memory");
+    fs->base = sched.base = event_base_new();
+    int rc = fs->base ? 0 : -ENOMEM;
+    if (rc == 0)
+        rc = replies_create(&fs->replies);
+    if (rc == 0)
+        rc = waits_create(&fs->waits);
+    if (rc == 0)
+        rc = texts_create(&fs->texts);
+    if (rc == 0)
+        rc = releases_create(fs);
+    if (rc == 0)
+        rc = handles_attach(&fs->handles, c->shared);
+    if (rc == 0)
+        rc = sched_create(&fs->sched, &sched, why, why_size);
+    if (rc == 0 && (rc = sched_recover(fs->sched, handle_is_open, fs)) != 0)
+        snprintf(why, why_size, "cannot take up the queue in %s: %s", fs->state_dir, strerror(-rc));
+    if (rc == 0 && (rc = loop_create(fs, c->shared, c->ready, c->arg)) != 0)
+        snprintf(why, why_size, "cannot serve the mount: %s", strerror(-rc));
+    return rc;
+}
+
+static void destroy(struct fs *fs) {
+    /* Whoever waits is answered before the workers are killed: a job that waits in here could not die otherwise. */
+    if (fs->waits)
+        waits_end(fs, -ESHUTDOWN);
+    sched_destroy(fs->sched);
+    loop_destroy(fs->loop);
+    handles_destroy(fs->handles);
+    releases_destroy(fs->releases);
+    texts_destroy(fs->texts);
+    waits_destroy(fs->waits);
+    replies_destroy(fs->replies);
+    if (fs->base)
+        event_base_free(fs->base);
+}
+
+int daemon_run(const struct daemon_config *c) {
+    char why[1024];
+    int status = DAEMON_CLEAN;
+    signal(SIGPIPE, SIG_IGN);
+    /* What a dying template leaves behind comes to us, not to the keeper, which only looks when we are dead. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (create(c, why, sizeof why) != 0) {
+        c->failed(c->arg, why);
+        status = DAEMON_NO_START;
+    } else {
+        int rc = loop_run(c->fs);
+        if (rc) {
+            log_line("the mount cannot be served any longer: %s", strerror(-rc));
+            status = DAEMON_FAILED;
+        }
+    }
+    destroy(c->fs);
+    return status;
+}

@@ -1,0 +1,23 @@
+/* The daemon: serves the mount until it is told to stop, or the mount is gone. It is forked by the keeper, without exec,
+ * as often as it dies; what its predecessor had open and under way it takes over (shared.h, loop.h). */
+#ifndef PPFS_DAEMON_H
+#define PPFS_DAEMON_H
+#include "fs/fs.h"
+
+enum { DAEMON_CLEAN = 0, DAEMON_FAILED = 1, DAEMON_NO_START = 3 }; /* exit statuses */
+
+struct daemon_config {
+    struct fs *fs;          /* what the session's requests are given to; session and the options in it are set */
+    struct shared *shared;
+    const char *mountpoint; /* absolute */
+    const char *worker_path, *python;
+    unsigned cpus;
+    bool sync_full;
+    void (*ready)(void *arg);                       /* INIT has been answered (once in the life of a mount) */
+    void (*failed)(void *arg, const char *sentence); /* it cannot start */
+    void *arg;
+};
+
+/* Returns an exit status. */
+int daemon_run(const struct daemon_config *c);
+#endif

@@ -1,0 +1,278 @@
+#include "fs/info.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "fs/body.h"
+#include "fs/handle.h"
+#include "fs/jobs.h"
+#include "fs/reply.h"
+#include "fs/results.h"
+#include "fs/text.h"
+#include "fs/tree.h"
+#include "fs/wait.h"
+
+static enum job_body body_of(enum kind k) {
+    return k == KIND_STDOUT ? BODY_STDOUT : k == KIND_STDERR ? BODY_STDERR : BODY_SPEC;
+}
+
+static bool has_body(enum kind k) {
+    return k == KIND_STDOUT || k == KIND_STDERR || k == KIND_SPEC;
+}
+
+/* Whether it may still grow, so that its readers are shown the present end as a pause. */
+static bool is_live(enum kind k, const struct job *j) {
+    return k != KIND_SPEC && !job_ended(j->state);
+}
+
+int info_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    struct group g;
+    struct job job;
+    if (jobs_find_group(fs, dir, name, &g) == 0) {
+        *out = ino_make(g.id, KIND_INFO);
+        return 0;
+    }
+    int rc = results_find(fs, ino_id(dir), name, true, &job);
+    if (rc == 0)
+        *out = ino_make(job.id, KIND_INFO_JOB);
+    return rc;
+}
+
+int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    enum kind k = ino_kind(ino);
+    struct job j;
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    if (rc == 0 && j.shelf == SHELF_ORPHAN && k == KIND_INFO_JOB)
+        rc = -ENOENT; /* its files live on for those who have them open */
+    if (rc)
+        return rc;
+    mode_t mode = j.mode & 0444;
+    if (k == KIND_INFO_JOB)
+        mode |= mode >> 2 | 0700;
+    if (k == KIND_PRIORITY || k == KIND_HOLD)
+        mode |= 0200;
+    uint64_t size = has_body(k) && !is_live(k, &j) ? body_size(fs, j.id, body_of(k)) : 0;
+    tree_stat(st, mode, j.uid, j.gid, size, j.ended ? j.ended : j.created);
+    if (job_ended(j.state))
+        *timeout = 1;
+    return 0;
+}
+
+int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
+    struct job job;
+    int rc = jobs_rmdir(fs, dir, name);
+    if (rc != -ENOTDIR)
+        return rc;
+    rc = results_find(fs, ino_id(dir), name, true, &job);
+    if (rc)
+        return rc == -ENOENT ? -ENOTDIR : rc;
+    return job_ended(job.state) ? results_forget(fs, &job) : -EBUSY;
+}
+
+/* --- values ---------------------------------------------------------------------------------------------------- */
+static void print_time(FILE *out, const char *name, int64_t us) {
+    time_t seconds = us / 1000000;
+    struct tm t;
+    char text[32];
+    if (!us)
+        return;
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &t));
+    fprintf(out, "%s %s.%06dZ\n", name, text, (int)(us % 1000000));
+}
+
+static void print_exit(FILE *out, const struct job *j) {
+    if (!job_ended(j->state) || !j->started)
+        return;
+    const char *name = j->exit_signal ? sigabbrev_np(j->exit_signal) : NULL;
+    if (name)
+        fprintf(out, "SIG%s\n", name);
+    else
+        fprintf(out, j->exit_signal ? "signal %d\n" : "%d\n", j->exit_signal ? j->exit_signal : j->exit_status);
+}
+
+int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
+    char why[JOB_WHY_MAX + 512] = "";
+    struct job j;
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    if (rc)
+        return rc;
+    switch (ino_kind(ino)) {
+    case KIND_STATE:
+        fprintf(out, "%s\n", job_state_name(j.state));
+        break;
+    case KIND_WHY:
+        sched_why(fs->sched, &j, why, sizeof why);
+        if (why[0])
+            fprintf(out, "%s\n", why);
+        break;
+    case KIND_EXIT:
+        print_exit(out, &j);
+        break;
+    case KIND_ATTEMPT:
+        fprintf(out, "%" PRIu32 "\n", j.attempt);
+        break;
+    case KIND_NODE_OF:
+        if (sched_node_of(fs->sched, &j)[0])
+            fprintf(out, "%s\n", sched_node_of(fs->sched, &j));
+        break;
+    case KIND_TIMES:
+        print_time(out, "created", j.created);
+        print_time(out, "queued", j.queued);
+        print_time(out, "started", j.started);
+        print_time(out, "ended", j.ended);
+        break;
+    case KIND_USAGE:
+        fprintf(out, "user %.6f\nsystem %.6f\nmaxrss %" PRId64 " KiB\n", (double)j.user_us / 1e6, (double)j.system_us / 1e6,
+                j.maxrss_kib);
+        break;
+    case KIND_PRIORITY:
+        fprintf(out, "%d\n", j.priority);
+        break;
+    case KIND_HOLD:
+        fprintf(out, "%d\n", j.state == JOB_HELD);
+        break;
+    default:
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int info_set(struct fs *fs, fuse_ino_t ino, const char *value) {
+    long n;
+    int rc = text_number(value, &n);
+    if (rc)
+        return rc;
+    if (ino_kind(ino) == KIND_HOLD)
+        rc = n != 0 && n != 1 ? -EINVAL : sched_set_hold(fs->sched, ino_id(ino), n);
+    else
+        rc = n < INT_MIN || n > INT_MAX ? -EINVAL : sched_set_priority(fs->sched, ino_id(ino), (int)n);
+    return rc;
+}
+
+/* --- live files ------------------------------------------------------------------------------------------------ */
+void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    enum kind k = ino_kind(ino);
+    if ((fi->flags & O_ACCMODE) != O_RDONLY) {
+        reply_err(fs, req, -EACCES);
+        return;
+    }
+    fi->noflush = 1;
+    fi->fh = fs->now.unique;
+    if (k == KIND_GROUP_WAIT) {
+        fi->direct_io = fi->nonseekable = 1;
+        reply_open(fs, req, fi);
+        return;
+    }
+    struct job j;
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    bool live = rc == 0 && (k == KIND_WAIT || is_live(k, &j));
+    if (rc == 0)
+        rc = handle_open(fs, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
+    if (rc) {
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        return;
+    }
+    fi->direct_io = fi->nonseekable = live;
+    fi->keep_cache = !live && job_ended(j.state);
+    reply_open(fs, req, fi);
+}
+
+static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct job j;
+    enum job_body body = body_of(ino_kind(ino));
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    if (rc) {
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        return true;
+    }
+    uint64_t have = body_size(fs, j.id, body), at = (uint64_t)off;
+    if (at >= have && is_live(ino_kind(ino), &j)) {
+        if (!(fi->flags & O_NONBLOCK))
+            return false;
+        reply_err(fs, req, -EAGAIN);
+        return true;
+    }
+    struct handle *x = handles_find(fs->handles, fi->fh);
+    if (x)
+        x->seen = at >= have ? at : at + (size < have - at ? size : have - at);
+    body_read(fs, req, &(struct body_part){.job = j.id, .body = body}, size, off);
+    return true;
+}
+
+void info_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, false, read_retry, ino, size, off, fi);
+}
+
+static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct job j;
+    char *text = NULL;
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    if (rc == 0 && !job_ended(j.state)) {
+        if (!(fi->flags & O_NONBLOCK))
+            return false;
+        rc = -EAGAIN;
+    }
+    int n = rc ? 0 : asprintf(&text, "%s\n", job_state_name(j.state));
+    if (rc || n < 0)
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc ? rc : -ENOMEM);
+    else
+        text_answer(fs, req, fi->fh, text, (size_t)n, size, off);
+    return true;
+}
+
+void info_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, false, wait_retry_job, ino, size, off, fi);
+}
+
+bool info_ready(struct fs *fs, const struct handle *h) {
+    struct job j;
+    enum kind k = ino_kind(h->ino);
+    return sched_job(fs->sched, h->job, &j) != 0 || job_ended(j.state) ||
+           (has_body(k) && h->seen < body_size(fs, j.id, body_of(k)));
+}
+
+/* --- groups ---------------------------------------------------------------------------------------------------- */
+int info_group_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    int rc = jobs_dir_attr(fs, ino_make(ino_id(ino), KIND_INFO), st, timeout);
+    st->st_mode = 0444;
+    *timeout = 0;
+    return rc;
+}
+
+static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct tally t;
+    char *text = NULL;
+    int rc = sched_tally(fs->sched, ino_id(ino), &t);
+    if (rc == 0 && t.active) {
+        if (!(fi->flags & O_NONBLOCK))
+            return false;
+        rc = -EAGAIN;
+    }
+    int n = rc ? 0 : asprintf(&text, "done %" PRIu64 " failed %" PRIu64 "\n", t.done, t.failed);
+    if (rc || n < 0)
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc ? rc : -ENOMEM);
+    else
+        text_answer(fs, req, fi->fh, text, (size_t)n, size, off);
+    return true;
+}
+
+void info_group_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    if (off > 0 && text_answer_kept(fs, req, fi->fh, size, off))
+        return;
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, wait_retry_group, ino, size, off, fi);
+}
+
+int info_group_progress(struct fs *fs, fuse_ino_t ino, FILE *out) {
+    struct tally t;
+    int rc = sched_tally(fs->sched, ino_id(ino), &t);
+    if (rc)
+        return rc;
+    fprintf(out, "done %" PRIu64 " failed %" PRIu64 " running %" PRIu64 " waiting %" PRIu64 " of %" PRIu64 "\n", t.done, t.failed,
+            t.running, t.active - t.running, t.done + t.failed + t.cancelled + t.active);
+    return 0;
+}

@@ -1,0 +1,329 @@
+#include "fs/jobs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/body.h"
+#include "fs/handle.h"
+#include "fs/pending.h"
+#include "fs/reply.h"
+#include "fs/tree.h"
+
+/* --- groups, on four sides ------------------------------------------------------------------------------------- */
+bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g) {
+    struct tally t;
+    if (!g->hidden)
+        return true;
+    if (side == KIND_JOBS || sched_tally(fs->sched, g->id, &t) != 0)
+        return false;
+    switch (side) {
+    case KIND_RESULTS:
+        return t.done > 0;
+    case KIND_FAILURES:
+        return t.failed > 0;
+    default:
+        return t.done + t.failed + t.cancelled + t.active > 0;
+    }
+}
+
+/* More than is listed: `rm -r results/G` still finds the directory when the last file in it has gone. */
+static bool is_there(fuse_ino_t dir, const struct group *g) {
+    return ino_kind(dir) != KIND_JOBS || !g->hidden;
+}
+
+int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g) {
+    int rc = sched_find_group(fs->sched, ino_id(dir), name, g);
+    return rc == 0 && !is_there(dir, g) ? -ENOENT : rc;
+}
+
+int jobs_dir_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    if (!ino_id(ino)) { /* where everyone may submit, each removes only their own */
+        tree_stat(st, fs->everyone ? 01777 : 0755, fs->uid, fs->gid, 0, fs->started);
+        *timeout = 1;
+        return 0;
+    }
+    struct group g;
+    int rc = sched_group(fs->sched, ino_id(ino), &g);
+    if (rc)
+        return rc;
+    if (!is_there(ino, &g))
+        return -ENOENT;
+    tree_stat(st, g.mode & 07777, g.uid, g.gid, 0, g.created ? g.created : fs->started);
+    return 0;
+}
+
+int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
+    static const enum job_shelf side[KINDS] = {
+        [KIND_JOBS] = SHELF_JOBS, [KIND_RESULTS] = SHELF_RESULTS, [KIND_FAILURES] = SHELF_FAILURES, [KIND_INFO] = SHELF_GONE};
+    struct group g;
+    fuse_ino_t ino;
+    int rc = jobs_find_group(fs, dir, name, &g);
+    if (rc == -ENOENT && tree_lookup(fs, dir, name, &ino) == 0)
+        return -ENOTDIR;
+    return rc ? rc : sched_rmgroup(fs->sched, g.id, side[ino_kind(dir)]);
+}
+
+/* --- names ----------------------------------------------------------------------------------------------------- */
+/* What jobs/NAME is: the draft, else the current job while it has not ended. */
+static int find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job) {
+    int rc = sched_find(fs->sched, ino_id(dir), name, true, job);
+    if (rc == -ENOENT)
+        rc = sched_find(fs->sched, ino_id(dir), name, false, job);
+    return rc == 0 && job->shelf != SHELF_JOBS ? -ENOENT : rc;
+}
+
+int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    struct group g;
+    struct job job;
+    if (jobs_find_group(fs, dir, name, &g) == 0) {
+        *out = ino_make(g.id, KIND_JOBS);
+        return 0;
+    }
+    int rc = find(fs, dir, name, &job);
+    if (rc == 0)
+        *out = ino_make(job.id, KIND_JOB);
+    return rc;
+}
+
+int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
+    struct group g;
+    struct job job;
+    int rc = find(fs, dir, name, &job);
+    if (rc == -ENOENT && jobs_find_group(fs, dir, name, &g) == 0)
+        return -EISDIR;
+    return rc ? rc : sched_cancel(fs->sched, job.id);
+}
+
+void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name,
+                 unsigned flags) {
+    struct group g;
+    fuse_ino_t ino;
+    int rc;
+    if (ino_kind(dir) != ino_kind(to_dir))
+        rc = -EXDEV;
+    else if (ino_kind(dir) != KIND_JOBS)
+        rc = -EPERM;
+    else if (flags & ~(unsigned)RENAME_NOREPLACE)
+        rc = -EINVAL;
+    else if (strlen(to_name) > JOB_NAME_MAX)
+        rc = -ENAMETOOLONG;
+    else if (jobs_find_group(fs, dir, name, &g) == 0)
+        rc = (flags & RENAME_NOREPLACE) && tree_lookup(fs, to_dir, to_name, &ino) == 0
+                 ? -EEXIST
+                 : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name);
+    else
+        rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE, fs->now.again);
+    if (rc == -ENOENT && fs->now.again && tree_lookup(fs, to_dir, to_name, &ino) == 0)
+        rc = 0; /* a daemon before us did it */
+    reply_err(fs, req, rc);
+}
+
+/* --- attributes ------------------------------------------------------------------------------------------------ */
+/* The time is the one of creation: editors take a change of it for somebody else's work. */
+static void job_stat(struct fs *fs, const struct job *j, struct stat *st) {
+    tree_stat(st, j->mode & 0777, j->uid, j->gid, body_size(fs, j->id, BODY_SPEC), j->created);
+}
+
+int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    (void)timeout;
+    struct job job;
+    int rc = sched_job(fs->sched, ino_id(ino), &job);
+    if (rc == 0 && job.shelf != SHELF_JOBS)
+        rc = -ENOENT;
+    if (rc == 0)
+        job_stat(fs, &job, st);
+    return rc;
+}
+
+/* Through an open file, or right after chmod or chown, an ended job has attributes too. */
+static void reply_job_attr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t id) {
+    struct job job;
+    struct stat st = {0};
+    int rc = sched_job(fs->sched, id, &job);
+    if (rc) {
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        return;
+    }
+    job_stat(fs, &job, &st);
+    st.st_ino = ino;
+    st.st_mode |= S_IFREG;
+    st.st_blocks = (st.st_size + 511) / 512;
+    reply_attr(fs, req, &st, 0);
+}
+
+void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi) {
+    struct handle *x = fi && ino_kind(ino) == KIND_JOB ? handles_find(fs->handles, fi->fh) : NULL;
+    if (x) {
+        reply_job_attr(fs, req, ino, x->job);
+        return;
+    }
+    struct stat st;
+    double timeout;
+    int rc = tree_attr(fs, ino, &st, &timeout);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_attr(fs, req, &st, timeout);
+}
+
+static void size_set(struct pending *p, int rc) {
+    if (rc)
+        reply_err(p->fs, p->req, rc == -ENOENT ? -ESTALE : rc);
+    else
+        reply_job_attr(p->fs, p->req, p->ino, p->job->id);
+}
+
+void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
+                  const struct fuse_file_info *fi) {
+    const uid_t *uid = to_set & FUSE_SET_ATTR_UID ? &attr->st_uid : NULL;
+    const gid_t *gid = to_set & FUSE_SET_ATTR_GID ? &attr->st_gid : NULL;
+    const mode_t *mode = to_set & FUSE_SET_ATTR_MODE ? &attr->st_mode : NULL;
+    bool owner = uid || gid || mode;
+    if (ino_kind(ino) == KIND_JOBS) {
+        int rc = !owner ? 0 : ino_id(ino) ? sched_set_group_owner(fs->sched, ino_id(ino), uid, gid, mode) : -EPERM;
+        if (rc)
+            reply_err(fs, req, rc);
+        else
+            jobs_getattr(fs, req, ino, NULL);
+        return;
+    }
+    struct handle *x = fi ? handles_find(fs->handles, fi->fh) : NULL;
+    struct job job;
+    uint64_t id = x ? x->job : ino_id(ino);
+    int rc = sched_job(fs->sched, id, &job);
+    if (rc == 0 && owner)
+        rc = sched_set_owner(fs->sched, id, uid, gid, mode);
+    if (rc || !(to_set & FUSE_SET_ATTR_SIZE)) {
+        if (rc)
+            reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        else
+            reply_job_attr(fs, req, ino, id);
+        return;
+    }
+    struct pending *p = pending_create(fs, req, ino, fi, size_set);
+    if (!p)
+        return;
+    if (!(p->job = malloc(sizeof *p->job))) {
+        pending_result(p, -ENOMEM);
+        return;
+    }
+    *p->job = job;
+    rc = job_ended(job.state) ? -ESTALE : attr->st_size < 0 ? -EINVAL : 0;
+    pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));
+}
+
+/* --- making and opening ---------------------------------------------------------------------------------------- */
+/* Jobs run as their writer only where we are root; else as us, so nobody else may submit. */
+static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct writer *w) {
+    const struct fuse_ctx *c = fuse_req_ctx(req);
+    if (ino_kind(dir) != KIND_JOBS || (fs->uid != 0 && c->uid != fs->uid))
+        return -EPERM;
+    if (name && strlen(name) > JOB_NAME_MAX)
+        return -ENAMETOOLONG;
+    *w = (struct writer){.uid = c->uid, .gid = c->gid, .pid = c->pid, .mode = mode & 0777, .request = fs->now.unique,
+                         .again = fs->now.again};
+    return 0;
+}
+
+static void created(struct pending *p, int rc) {
+    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB)};
+    if (rc == 0)
+        rc = handle_open(p->fs, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
+    if (rc) {
+        reply_err(p->fs, p->req, rc);
+        return;
+    }
+    p->job->mode &= 0777;
+    job_stat(p->fs, p->job, &e.attr);
+    e.attr.st_ino = e.ino;
+    e.attr.st_mode |= S_IFREG;
+    e.generation = 0;
+    reply_create(p->fs, p->req, &e, &p->fi);
+}
+
+void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi) {
+    struct pending *p = pending_create(fs, req, dir, fi, created);
+    struct writer w;
+    if (!p)
+        return;
+    p->job = calloc(1, sizeof *p->job);
+    int rc = p->job ? writer_of(fs, req, dir, name, mode, &w) : -ENOMEM;
+    if (rc == 0)
+        rc = sched_create_draft(fs->sched, ino_id(dir), name, fi->flags & O_EXCL, &w, p->job);
+    if (rc == 0 && (fi->flags & O_TRUNC) && body_size(fs, p->job->id, BODY_SPEC))
+        rc = sched_truncate(fs->sched, p->job->id, 0, pending_done, p);
+    pending_result(p, rc);
+}
+
+void jobs_mknod(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
+    struct writer w;
+    struct job job;
+    struct fuse_entry_param e;
+    int rc = S_ISREG(mode) ? writer_of(fs, req, dir, name, mode, &w) : -EPERM;
+    if (rc == 0)
+        rc = sched_create_draft(fs->sched, ino_id(dir), name, true, &w, &job);
+    if (rc == 0)
+        rc = tree_entry(fs, ino_make(job.id, KIND_JOB), &e);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_entry(fs, req, &e);
+}
+
+void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
+    struct writer w;
+    struct group g;
+    struct fuse_entry_param e;
+    int rc = writer_of(fs, req, dir, name, mode, &w);
+    if (rc == 0) {
+        w.mode = mode & 07777;
+        rc = sched_mkgroup(fs->sched, ino_id(dir), name, &w, &g);
+    }
+    if (rc == 0)
+        rc = tree_entry(fs, ino_make(g.id, KIND_JOBS), &e);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_entry(fs, req, &e);
+}
+
+/* The draft may be another job than the one that was opened: that one is still queued until the draft is let go. */
+static void opened(struct pending *p, int rc) {
+    if (rc == 0)
+        rc = handle_open(p->fs, &p->fi, p->unique, p->ino, p->job->id, HANDLE_WRITER);
+    if (rc)
+        reply_err(p->fs, p->req, rc == -ENOENT ? -ESTALE : rc);
+    else
+        reply_open(p->fs, p->req, &p->fi);
+}
+
+void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct job job;
+    int rc = sched_job(fs->sched, ino_id(ino), &job);
+    if (rc == 0 && job.shelf != SHELF_JOBS)
+        rc = -ENOENT;
+    if (rc) {
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        return;
+    }
+    if ((fi->flags & O_ACCMODE) == O_RDONLY) {
+        fi->fh = fs->now.unique;
+        fi->noflush = 1;
+        reply_open(fs, req, fi);
+        return;
+    }
+    struct writer w;
+    struct pending *p = pending_create(fs, req, ino, fi, opened);
+    if (!p)
+        return;
+    p->job = calloc(1, sizeof *p->job);
+    rc = p->job ? writer_of(fs, req, ino_make(0, KIND_JOBS), NULL, job.mode, &w) : -ENOMEM;
+    pending_result(p, rc ? rc : sched_open_draft(fs->sched, job.id, fi->flags & O_TRUNC, &w, p->job, pending_done, p));
+}
+
+void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct handle *x = handles_find(fs->handles, fi->fh);
+    body_read(fs, req, &(struct body_part){.job = x ? x->job : ino_id(ino), .body = BODY_SPEC}, size, off);
+}

@@ -1,0 +1,9 @@
+/* The log: lines on stderr. In the background stderr is STATE/ppfs.log, which is begun anew at 1 MiB (the old one is
+ * kept as ppfs.log.1). */
+#ifndef PPFS_LOG_H
+#define PPFS_LOG_H
+
+/* From now on stderr is dir/ppfs.log, with time and process. 0 or -errno. */
+int log_to_file(const char *dir);
+void log_line(const char *format, ...) __attribute__((format(printf, 1, 2))); /* one sentence, no newline */
+#endif

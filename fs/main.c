@@ -1,0 +1,119 @@
+/* ppfs: reads its options, checks what can be checked before there is a mount, then becomes the keeper. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/args.h"
+#include "fs/keeper.h"
+#include "fs/log.h"
+#include "fs/mount.h"
+#include "fs/state.h"
+#include "fs/version.h"
+#include "worker/pyenv.h"
+
+#ifndef PKGLIBEXECDIR
+#define PKGLIBEXECDIR "/usr/local/libexec/ppfs"
+#endif
+
+/* ppfs-worker: beside our own program (as built), else where it is installed. */
+static void worker_path(char path[PATH_MAX]) {
+    const char *given = getenv("PPFS_WORKER");
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - sizeof "/ppfs-worker");
+    path[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash)
+        strcpy(slash, "/ppfs-worker");
+    if (given && *given)
+        snprintf(path, PATH_MAX, "%s", given);
+    else if (!slash || access(path, X_OK) < 0)
+        snprintf(path, PATH_MAX, "%s/ppfs-worker", PKGLIBEXECDIR);
+}
+
+/* In the background from here on: the child goes on and reports on *tell; the parent's exit status is *status. */
+static bool go_background(const char *state_dir, int *tell, int *status) {
+    int ends[2];
+    *status = 1;
+    pid_t pid = pipe2(ends, O_CLOEXEC) < 0 ? -1 : fork();
+    if (pid < 0) {
+        fprintf(stderr, "ppfs: cannot go to the background: %s\n", strerror(errno));
+        return false;
+    }
+    if (pid > 0) {
+        close(ends[1]);
+        *status = keeper_wait_ready(ends[0], state_dir);
+        return false;
+    }
+    close(ends[0]);
+    *tell = ends[1];
+    setsid();
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+    if (null > STDERR_FILENO)
+        close(null);
+    return chdir("/") == 0;
+}
+
+static int run(const struct args *a) {
+    char why[1024] = "", worker[PATH_MAX], *state = NULL, *mountpoint = NULL, *program = NULL;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    struct fs fs = {.uid = geteuid(), .gid = getegid(), .everyone = a->everyone && geteuid() == 0,
+                    .started = now.tv_sec * 1000000LL + now.tv_nsec / 1000};
+    int lock = -1, tell = -1, status = 1;
+    struct shared *shared = shared_create();
+    if (!shared) {
+        snprintf(why, sizeof why, "not enough memory");
+        goto out;
+    }
+    if (mount_session(&fs.session, a->mount_options, &fs, why, sizeof why) != 0) {
+        status = 2;
+        goto out;
+    }
+    if (pyenv_resolve(a->python, &program, why, sizeof why) != 0 || state_open(a->state, &state, why, sizeof why) != 0 ||
+        (lock = state_lock(state, why, sizeof why)) < 0 || mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0)
+        goto out;
+    worker_path(worker);
+    if (access(worker, X_OK) < 0) {
+        snprintf(why, sizeof why, "%.800s cannot be run: %s (is ppfs installed completely?)", worker, strerror(errno));
+        goto out;
+    }
+    fs.state_dir = state;
+    if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(state) != 0))
+        goto out;
+    state_lock_sign(lock);
+    status = keeper_run(&(struct keeper_config){
+        .daemon = {.fs = &fs, .shared = shared, .mountpoint = mountpoint, .worker_path = worker, .python = program,
+                   .cpus = a->cpus, .sync_full = a->sync_full},
+        .tell = tell});
+out:
+    if (why[0])
+        fprintf(stderr, "ppfs: %s\n", why);
+    if (fs.session)
+        fuse_session_destroy(fs.session);
+    shared_destroy(shared);
+    free(program);
+    free(mountpoint);
+    free(state);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    struct args a;
+    int status = 0;
+    if (args_read(&a, argc, argv) != 0)
+        return 2;
+    if (a.help)
+        args_help();
+    else if (a.version)
+        puts("ppfs " PPFS_VERSION);
+    else
+        status = run(&a);
+    args_free(&a);
+    return status;
+}

@@ -1,0 +1,197 @@
+#include "fs/results.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/body.h"
+#include "fs/handle.h"
+#include "fs/jobs.h"
+#include "fs/reply.h"
+#include "fs/tree.h"
+#include "fs/wait.h"
+
+#define STDERR_SHOWN (64u * 1024u)
+#define ENDED_TIMEOUT 1.0 /* seconds the kernel may believe the attributes of what has ended */
+
+int results_find(struct fs *fs, uint64_t group, const char *name, bool dotted_too, struct job *job) {
+    int rc = sched_find(fs->sched, group, name, false, job);
+    if (rc == -ENOENT && (dotted_too || name[0] != '.'))
+        rc = sched_find(fs->sched, group, name, true, job);
+    return rc;
+}
+
+int results_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    struct group g;
+    struct job job;
+    if (jobs_find_group(fs, dir, name, &g) == 0) {
+        *out = ino_make(g.id, KIND_RESULTS);
+        return 0;
+    }
+    int rc = results_find(fs, ino_id(dir), name, false, &job);
+    if (rc == 0)
+        *out = ino_make(job.id, KIND_RESULT);
+    return rc;
+}
+
+int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    struct job j;
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    if (rc)
+        return rc;
+    bool done = j.state == JOB_DONE;
+    tree_stat(st, j.mode & 0444, j.uid, j.gid, done ? body_size(fs, j.id, job_result_body(j.kind)) : 0,
+              j.ended ? j.ended : j.created);
+    if (done)
+        *timeout = ENDED_TIMEOUT;
+    return 0;
+}
+
+static int job_error(const struct job *j) {
+    return j->state == JOB_DONE ? 0 : j->error > 0 ? -j->error : j->state == JOB_CANCELLED ? -ECANCELED : -EIO;
+}
+
+/* A job of that name may be another one by now (or none): ESTALE, and the kernel looks the name up again. */
+static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    (void)size, (void)off;
+    struct job j;
+    bool nonblock = fi->flags & O_NONBLOCK;
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    if (rc == 0 && !job_ended(j.state) && !nonblock)
+        return false;
+    if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN))
+        rc = -ESTALE;
+    if (rc == 0 && job_ended(j.state))
+        rc = job_error(&j);
+    bool pending = rc == 0 && !job_ended(j.state);
+    if (rc == 0)
+        rc = handle_open(fs, fi, fi->fh, ino, j.id, pending ? HANDLE_NONBLOCK : 0);
+    if (rc) {
+        reply_err(fs, req, rc);
+        return true;
+    }
+    fi->noflush = 1;
+    fi->direct_io = pending;
+    fi->keep_cache = !pending;
+    reply_open(fs, req, fi);
+    return true;
+}
+
+void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    if ((fi->flags & O_ACCMODE) != O_RDONLY) {
+        reply_err(fs, req, -EACCES);
+        return;
+    }
+    fi->fh = fs->now.unique; /* for handle_open, whenever that will be */
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, true, open_retry, ino, 0, 0, fi);
+}
+
+void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    (void)fi;
+    struct job j;
+    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    if (rc == 0)
+        rc = job_ended(j.state) ? job_error(&j) : -EAGAIN;
+    if (rc)
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+    else
+        body_read(fs, req, &(struct body_part){.job = j.id, .body = job_result_body(j.kind)}, size, off);
+}
+
+bool results_ready(struct fs *fs, const struct handle *h) {
+    struct job j;
+    return sched_job(fs->sched, h->job, &j) != 0 || job_ended(j.state);
+}
+
+int results_forget(struct fs *fs, const struct job *job) {
+    return sched_forget(fs->sched, job->id, handles_first(fs->handles, job->id) != NULL);
+}
+
+int results_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
+    struct group g;
+    struct job job;
+    if (jobs_find_group(fs, dir, name, &g) == 0)
+        return -EISDIR;
+    int rc = sched_find(fs->sched, ino_id(dir), name, false, &job);
+    if (rc == 0 && ino_kind(dir) == KIND_FAILURES && job.shelf != SHELF_FAILURES)
+        rc = -ENOENT;
+    return rc ? rc : results_forget(fs, &job);
+}
+
+/* --- failures/ ------------------------------------------------------------------------------------------------- */
+struct failure { /* a failures/ file: why, then the traceback or the end of stderr */
+    char why[JOB_WHY_MAX + 512];
+    struct body_part part;
+    uint64_t size;
+};
+
+static int failure_read(struct fs *fs, fuse_ino_t ino, struct job *j, struct failure *f) {
+    int rc = sched_job(fs->sched, ino_id(ino), j);
+    if (rc == 0 && j->state != JOB_FAILED)
+        rc = -ENOENT;
+    if (rc)
+        return rc;
+    sched_why(fs->sched, j, f->why, sizeof f->why - 2);
+    strcat(f->why, "\n");
+    uint64_t trace = body_size(fs, j->id, BODY_TRACE), rest = trace ? trace : body_size(fs, j->id, BODY_STDERR);
+    uint64_t skip = !trace && rest > STDERR_SHOWN ? rest - STDERR_SHOWN : 0;
+    if (rest)
+        strcat(f->why, "\n");
+    f->part = (struct body_part){.job = j->id, .body = trace ? BODY_TRACE : BODY_STDERR, .prefix = f->why,
+                                 .prefix_size = strlen(f->why), .base = skip};
+    f->size = f->part.prefix_size + rest - skip;
+    return 0;
+}
+
+int failures_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    struct group g;
+    struct job job;
+    if (jobs_find_group(fs, dir, name, &g) == 0) {
+        *out = ino_make(g.id, KIND_FAILURES);
+        return 0;
+    }
+    int rc = sched_find(fs->sched, ino_id(dir), name, false, &job);
+    if (rc == 0 && job.shelf != SHELF_FAILURES)
+        rc = -ENOENT;
+    if (rc == 0)
+        *out = ino_make(job.id, KIND_FAILURE);
+    return rc;
+}
+
+int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    struct failure f;
+    struct job j;
+    int rc = failure_read(fs, ino, &j, &f);
+    if (rc)
+        return rc;
+    tree_stat(st, j.mode & 0444, j.uid, j.gid, f.size, j.ended);
+    *timeout = ENDED_TIMEOUT;
+    return 0;
+}
+
+void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct job j;
+    int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? -EACCES : sched_job(fs->sched, ino_id(ino), &j);
+    if (rc == 0 && j.shelf != SHELF_FAILURES)
+        rc = -ENOENT;
+    if (rc == 0)
+        rc = handle_open(fs, fi, fs->now.unique, ino, j.id, 0);
+    if (rc) {
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        return;
+    }
+    fi->noflush = fi->keep_cache = 1;
+    reply_open(fs, req, fi);
+}
+
+void failures_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    (void)fi;
+    struct failure f;
+    struct job j;
+    int rc = failure_read(fs, ino, &j, &f);
+    if (rc)
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+    else
+        body_read(fs, req, &f.part, size, off);
+}

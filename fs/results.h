@@ -1,0 +1,22 @@
+/* results/ and failures/: the way out. See struct kind_ops. */
+#ifndef PPFS_RESULTS_H
+#define PPFS_RESULTS_H
+#include "fs/fs.h"
+
+int results_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
+/* Waits until the job has ended; with O_NONBLOCK read() says EAGAIN until then. */
+void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+bool results_ready(struct fs *fs, const struct handle *h);
+int results_unlink(struct fs *fs, fuse_ino_t dir, const char *name); /* also of failures/ */
+
+int failures_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
+void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void failures_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+/* The current job of that name, else its undotted draft: what may have a result one day. 0 or -errno. */
+int results_find(struct fs *fs, uint64_t group, const char *name, bool dotted_too, struct job *job);
+/* Forgets an ended job; whoever has it open keeps its bytes. */
+int results_forget(struct fs *fs, const struct job *job);
+#endif

@@ -1,0 +1,44 @@
+/* The tree: what kinds of inodes there are and what each can do, as one table. */
+#ifndef PPFS_TREE_H
+#define PPFS_TREE_H
+#include <stdio.h>
+
+#include "fs/fs.h"
+
+struct listing;
+
+struct kind_ops { /* functions return 0 or -errno; NULL: the kind cannot do it */
+    const char *name;  /* its fixed name in directories of the kind parent (which give it their id), or NULL */
+    enum kind parent;
+    mode_t type;       /* S_IFDIR or S_IFREG */
+    int (*attr)(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
+
+    /* Directories: names that are not fixed; shelves and leaf: which jobs are listed, and as what. */
+    int (*lookup)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+    void (*list)(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
+    int (*unlink)(struct fs *fs, fuse_ino_t dir, const char *name);
+    int (*rmdir)(struct fs *fs, fuse_ino_t dir, const char *name);
+    unsigned shelves;
+    enum kind leaf;
+
+    /* Small generated files (text.h): the whole content; what writing a value does. */
+    int (*text)(struct fs *fs, fuse_ino_t ino, FILE *out);
+    int (*set)(struct fs *fs, fuse_ino_t ino, const char *value);
+
+    /* Other files. open and read answer the request. ready: what poll() says. */
+    void (*open)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+    void (*read)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+    bool (*ready)(struct fs *fs, const struct handle *h);
+};
+
+/* NULL: no such kind. */
+const struct kind_ops *tree_kind(fuse_ino_t ino);
+/* The inode of a name in a directory, or -ENOENT, -ENOTDIR, -ENAMETOOLONG. */
+int tree_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
+/* -ESTALE: it is gone, or not what it was; the kernel then looks the name up again. */
+int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
+/* attr and timeouts for a reply. */
+int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e);
+/* Helper of attr functions. time: microseconds since the epoch. */
+void tree_stat(struct stat *st, mode_t mode, uid_t uid, gid_t gid, uint64_t size, int64_t time);
+#endif

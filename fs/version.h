@@ -1,0 +1,10 @@
+/* The version, from the build. */
+#ifndef PPFS_VERSION_H
+#define PPFS_VERSION_H
+#ifdef HAVE_CONFIG_H
+#include <config.h>
+#define PPFS_VERSION PACKAGE_VERSION
+#elif !defined PPFS_VERSION
+#define PPFS_VERSION "0"
+#endif
+#endif

@@ -1,0 +1,148 @@
+#include "fs/wait.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "fs/reply.h"
+
+#define BUCKETS 4096u
+
+struct waiter {
+    struct waiter *next, **at;             /* in its bucket */
+    struct waiter *due_next, **due_at;     /* among the marked; due_at NULL: not marked */
+    struct waits *waits;
+    struct wait_key key;
+    fuse_req_t req;
+    uint64_t unique;
+    pid_t pid;
+    bool blocks, interrupted;
+    wait_retry *retry;
+    fuse_ino_t ino;
+    size_t size;
+    off_t off;
+    struct fuse_file_info fi;
+};
+
+struct waits {
+    struct waiter *buckets[BUCKETS];
+    struct waiter *due;
+};
+
+int waits_create(struct waits **out) {
+    *out = calloc(1, sizeof **out);
+    return *out ? 0 : -ENOMEM;
+}
+
+static struct waiter **bucket(struct waits *all, struct wait_key key) {
+    return &all->buckets[(key.id * 2 + key.group) * 0x9e3779b97f4a7c15u >> 52];
+}
+
+static void mark(struct waiter *w) {
+    if (w->due_at)
+        return;
+    w->due_next = w->waits->due;
+    if (w->due_next)
+        w->due_next->due_at = &w->due_next;
+    w->due_at = &w->waits->due;
+    w->waits->due = w;
+}
+
+static void unmark(struct waiter *w) {
+    if (!w->due_at)
+        return;
+    *w->due_at = w->due_next;
+    if (w->due_next)
+        w->due_next->due_at = w->due_at;
+    w->due_at = NULL;
+}
+
+static void take_out(struct waiter *w) {
+    unmark(w);
+    *w->at = w->next;
+    if (w->next)
+        w->next->at = w->at;
+    free(w);
+}
+
+void waits_destroy(struct waits *all) {
+    if (!all)
+        return;
+    for (unsigned i = 0; i < BUCKETS; i++)
+        while (all->buckets[i])
+            take_out(all->buckets[i]);
+    free(all);
+}
+
+/* May be called with libfuse's locks held: answers later. */
+static void on_interrupt(fuse_req_t req, void *arg) {
+    (void)req;
+    struct waiter *w = arg;
+    w->interrupted = true;
+    mark(w);
+}
+
+void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks, wait_retry *retry, fuse_ino_t ino,
+                size_t size, off_t off, const struct fuse_file_info *fi) {
+    struct fuse_file_info copy = *fi;
+    if (retry(fs, req, ino, size, off, &copy))
+        return;
+    struct waiter *w = calloc(1, sizeof *w);
+    if (!w) {
+        reply_err(fs, req, -ENOMEM);
+        return;
+    }
+    *w = (struct waiter){.waits = fs->waits, .key = key, .req = req, .unique = fs->now.unique, .pid = fuse_req_ctx(req)->pid,
+                         .blocks = blocks, .retry = retry, .ino = ino, .size = size, .off = off, .fi = copy};
+    struct waiter **head = bucket(fs->waits, key);
+    w->next = *head;
+    if (w->next)
+        w->next->at = &w->next;
+    w->at = head;
+    *head = w;
+    if (blocks)
+        sched_blocked(fs->sched, w->pid, w->unique, true);
+    fuse_req_interrupt_func(req, on_interrupt, w);
+}
+
+void waits_wake(struct fs *fs, struct wait_key key) {
+    for (struct waiter *w = *bucket(fs->waits, key); w; w = w->next)
+        if (w->key.id == key.id && w->key.group == key.group)
+            mark(w);
+}
+
+static void finish(struct fs *fs, struct waiter *w) {
+    if (w->blocks)
+        sched_blocked(fs->sched, w->pid, w->unique, false);
+    take_out(w);
+}
+
+void waits_turn(struct fs *fs) {
+    /* What is marked on the way (a retry may be interrupted at once) comes with the next turn. */
+    struct waiter *list = fs->waits->due;
+    fs->waits->due = NULL;
+    if (list)
+        list->due_at = &list;
+    while (list) {
+        struct waiter *w = list;
+        unmark(w);
+        fuse_req_interrupt_func(w->req, NULL, NULL); /* an answer may outlive w */
+        if (w->interrupted) {
+            reply_err(fs, w->req, -EINTR);
+            finish(fs, w);
+        } else if (w->retry(fs, w->req, w->ino, w->size, w->off, &w->fi)) {
+            finish(fs, w);
+        } else {
+            fuse_req_interrupt_func(w->req, on_interrupt, w);
+        }
+    }
+}
+
+void waits_end(struct fs *fs, int rc) {
+    for (unsigned i = 0; i < BUCKETS; i++)
+        while (fs->waits->buckets[i]) {
+            struct waiter *w = fs->waits->buckets[i];
+            fuse_req_interrupt_func(w->req, NULL, NULL);
+            fuse_reply_err(w->req, -rc);
+            take_out(w);
+        }
+}

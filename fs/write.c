@@ -1,0 +1,56 @@
+#include "fs/write.h"
+
+#include <errno.h>
+
+#include "fs/handle.h"
+#include "fs/loop.h"
+#include "fs/pending.h"
+#include "fs/reply.h"
+
+static int gone(int rc) {
+    return rc == -ENOENT ? -ESTALE : rc; /* somebody removed it: there is nothing to write to */
+}
+
+static void written(struct pending *p, int rc) {
+    if (rc < 0)
+        reply_err(p->fs, p->req, gone(rc));
+    else
+        reply_write(p->fs, p->req, p->size);
+}
+
+void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t off,
+                 const struct fuse_file_info *fi) {
+    struct handle *x;
+    int rc = off < 0 ? -EINVAL : handle_writer(fs, ino, fi, true, &x);
+    if (rc) {
+        reply_err(fs, req, rc);
+        return;
+    }
+    struct pending *p = pending_create(fs, req, ino, fi, written);
+    if (!p)
+        return;
+    p->size = size;
+    rc = sched_write(fs->sched, x->job, bytes, size, (uint64_t)off, pending_done, p);
+    if (rc == -EINPROGRESS)
+        p->kept = loop_keep(fs);
+    pending_result(p, rc);
+}
+
+static void flushed(struct pending *p, int rc) {
+    reply_err(p->fs, p->req, gone(rc));
+}
+
+void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const struct fuse_file_info *fi) {
+    struct handle *x;
+    if (handle_writer(fs, ino, fi, false, &x) != 0) {
+        reply_err(fs, req, 0);
+        return;
+    }
+    struct pending *p = pending_create(fs, req, ino, fi, flushed);
+    if (p)
+        pending_result(p, sched_flush(fs->sched, x->job, fuse_req_ctx(req)->pid, sync, pending_done, p));
+}
+
+void write_release(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi) {
+    reply_released(fs, req, handle_close(fs, fi->fh));
+}

@@ -1,0 +1,37 @@
+/* The frame: how ppfs, its workers and its nodes talk over any byte stream.
+ *
+ *   offset 0  u32 length of the body, little endian, at most FRAME_BODY_MAX
+ *          4  u8  kind
+ *          5  u8[3] zero
+ *          8  u64 id, little endian (a job, or what the kind says)
+ *         16  body
+ *
+ * A frame with a body over the cap or a nonzero reserved byte is a broken peer: -EPROTO, and the link ends.
+ * Every integer is read with bounds checked; nothing here allocates by a length that a peer named. */
+#ifndef PPFS_FRAME_H
+#define PPFS_FRAME_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAME_HEADER 16u
+#define FRAME_BODY_MAX (256u * 1024u) /* bytes; larger things are sent as several frames */
+
+struct frame {
+    uint8_t kind;
+    uint64_t id;
+    const uint8_t *body; /* not owned: points into the caller's buffer */
+    uint32_t size;
+};
+
+/* Writes the 16 header bytes. size <= FRAME_BODY_MAX (asserted). */
+void frame_encode(uint8_t header[FRAME_HEADER], uint8_t kind, uint64_t id, uint32_t size);
+
+/* Looks at len bytes. Returns the bytes that one whole frame takes (>= 16; *out filled in), 0 when more bytes are
+ * needed, -EPROTO for what cannot be a frame. */
+int64_t frame_decode(const uint8_t *bytes, size_t len, struct frame *out);
+
+/* Blocking forms for processes without a loop (workers). 0 or -errno; -EPIPE at a clean end of file.
+ * frame_read puts the body into buf (cap bytes) and points out->body there; -EMSGSIZE if it does not fit. */
+int frame_send(int fd, uint8_t kind, uint64_t id, const void *body, uint32_t size);
+int frame_read(int fd, void *buf, size_t cap, struct frame *out);
+#endif

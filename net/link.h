@@ -1,0 +1,31 @@
+/* A link: frames over a connected stream socket, inside a libevent loop, never blocking.
+ * Sending tries the socket at once (no extra turn of the loop) and queues only what it does not take. */
+#ifndef PPFS_LINK_H
+#define PPFS_LINK_H
+#include <event2/event.h>
+#include <stdbool.h>
+
+#include "net/frame.h"
+
+struct link;
+
+struct link_events {
+    void (*frame)(void *arg, const struct frame *f); /* body valid during the call only */
+    void (*closed)(void *arg, int err);              /* 0 end of file, else errno; called once, link_destroy it soon */
+};
+
+/* Takes ownership of fd (made non-blocking). Returns 0 or -errno (fd is then closed). */
+int link_create(struct link **out, struct event_base *base, int fd, const struct link_events *ev, void *arg);
+void link_destroy(struct link *l); /* accepts NULL; may be called from within a callback */
+
+/* Queues one frame; body is copied. 0 or -errno (-EPIPE when closed). Failure of the peer comes later as closed(). */
+int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size);
+void link_cork(struct link *l);   /* gather frames ... */
+void link_uncork(struct link *l); /* ... and write them in one go */
+size_t link_pending(const struct link *l); /* bytes queued and not yet taken by the socket */
+
+/* Stops (true) or goes on (false) reading, so that a fast peer waits for us. */
+void link_hold(struct link *l, bool hold);
+/* Reads what the peer has sent up to now, held or not; the callbacks come from inside. For a peer known to be dead. */
+void link_drain(struct link *l);
+#endif

@@ -1,0 +1,417 @@
+/* Drafts: a job file while it is being written. Small ones stand in their row; a draft that grows over the limit, or is
+ * written in many pieces, moves to a spool file, once, through the disk thread. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sched/sched_int.h"
+
+#define REWRITE_MAX 4096u /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
+#define SPEC_FILE 1       /* number of a spec's spool file */
+
+/* A write that the disk thread has; owns a copy of what fs wants to hear. */
+struct pending {
+    struct sched *s;
+    uint64_t job;
+    bool convert; /* the row is to say that the bytes are in a file now */
+    sched_done *done;
+    void *arg;
+};
+
+static struct spool_name spec_name(uint64_t job) {
+    return (struct spool_name){job, BODY_SPEC, SPEC_FILE};
+}
+
+int draft_spec(struct sched *s, uint64_t job, struct body *out) {
+    int rc = store_body_get(s->store, job, BODY_SPEC, out);
+    if (ids_has(&s->converting, job))
+        *out = (struct body){.size = 0, .file = SPEC_FILE};
+    else if (rc < 0)
+        return rc;
+    if (out->file) {
+        int64_t size = spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file});
+        if (size >= 0)
+            out->size = size;
+    }
+    return 0;
+}
+
+/* --- making and opening ------------------------------------------------------------------------------------------ */
+
+static int check_name(const char *name) {
+    size_t n = strlen(name);
+    return n > JOB_NAME_MAX ? -ENAMETOOLONG : n == 0 || strchr(name, '/') ? -EINVAL : 0;
+}
+
+/* The directory that the writer is in; "" when it cannot be told, or is inside our own mount (where a job would keep the mount busy). */
+static void writer_directory(struct sched *s, pid_t pid, char *buf, size_t size) {
+    char path[64];
+    buf[0] = 0;
+    if (pid <= 0)
+        return;
+    snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
+    ssize_t n = readlink(path, buf, size - 1);
+    buf[n > 0 ? n : 0] = 0;
+    size_t m = strlen(s->mountpoint);
+    bool inside = strncmp(buf, s->mountpoint, m) == 0 && (buf[m] == '/' || buf[m] == 0);
+    if (buf[0] != '/' || inside || (size_t)n == size - 1)
+        buf[0] = 0;
+}
+
+static int insert_draft(struct sched *s, uint64_t group, const char *name, const struct writer *w, struct job_row *r) {
+    char cwd[4096];
+    *r = (struct job_row){.job = {.id = store_next_id(s->store),
+                                  .group = group,
+                                  .state = JOB_DRAFT,
+                                  .shelf = SHELF_JOBS,
+                                  .draft = true,
+                                  .uid = w->uid,
+                                  .gid = w->gid,
+                                  .mode = w->mode & 0777,
+                                  .cpus = 1,
+                                  .created = sched_now(),
+                                  .request = w->request}};
+    if (!r->job.id)
+        return sched_check(s, -EIO);
+    strcpy(r->job.name, name);
+    writer_directory(s, w->pid, cwd, sizeof cwd);
+    sched_note(s, r->job.id);
+    return sched_check(s, store_job_insert(s->store, r, cwd));
+}
+
+static int may_write(struct sched *s) {
+    return s->stopping ? -ESHUTDOWN : s->damaged ? -EIO : store_full(s->store) ? -ENOSPC : 0;
+}
+
+int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out) {
+    struct job_row r;
+    struct group g;
+    int rc = may_write(s);
+    if (rc == 0)
+        rc = check_name(name);
+    if (rc == 0)
+        rc = store_group_get(s->store, group, &g);
+    if (rc < 0)
+        return rc;
+    if (store_group_find(s->store, group, name, &(struct group){0}) == 0)
+        return -EISDIR;
+    rc = store_job_find(s->store, group, name, false, &r);
+    if (rc == 0 && r.job.state == JOB_RUNNING)
+        return exclusive ? -EEXIST : -ETXTBSY;
+    if (rc == 0 && exclusive && r.job.state != JOB_CANCELLED)
+        return -EEXIST;
+    rc = store_job_find(s->store, group, name, true, &r);
+    if (rc == 0 && exclusive && r.job.request != w->request)
+        return -EEXIST;
+    if (rc == -ENOENT) {
+        rc = insert_draft(s, group, name, w, &r);
+        if (rc == 0 && g.hidden) {
+            g.hidden = false;
+            rc = sched_check(s, store_group_save(s->store, &g));
+        }
+    }
+    if (rc == 0)
+        *out = r.job;
+    return rc;
+}
+
+/* Whatever an earlier close() said of the draft, it is being written again. */
+static int reopen(struct sched *s, struct job_row *r) {
+    ids_remove(&s->submitting, r->job.id);
+    if (!r->job.flushed && !r->job.cut && !r->sealed)
+        return 0;
+    r->job.flushed = r->job.cut = r->sealed = false;
+    r->job.why[0] = 0;
+    return sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+}
+
+static void pending_done(void *arg, int rc) {
+    struct pending *p = arg;
+    struct sched *s = p->s;
+    struct job_row r;
+    if (p->convert) {
+        ids_remove(&s->converting, p->job);
+        struct spool_name n = spec_name(p->job);
+        if (store_job_get(s->store, p->job, &r) < 0) /* it was removed meanwhile */
+            spool_unlink(s->spool, n);
+        else if (rc == 0)
+            rc = sched_check(s, store_body_put_file(s->store, p->job, BODY_SPEC, spool_size(s->spool, n), SPEC_FILE));
+    }
+    sched_note(s, p->job);
+    p->done(p->arg, rc);
+    free(p);
+}
+
+static struct pending *pending_create(struct sched *s, uint64_t job, bool convert, sched_done *done, void *arg) {
+    struct pending *p = malloc(sizeof *p);
+    if (!p || (convert && ids_add(&s->converting, job) < 0)) {
+        free(p);
+        return NULL;
+    }
+    *p = (struct pending){s, job, convert, done, arg};
+    return p;
+}
+
+/* What a submitted call returned: the pending answer is dropped when the call could not even be queued. */
+static int pending_sent(struct pending *p, int rc) {
+    if (rc != -EINPROGRESS) {
+        if (p->convert)
+            ids_remove(&p->s->converting, p->job);
+        free(p);
+    }
+    return rc;
+}
+
+/* The new draft begins as a copy of the job that it is to replace. */
+static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *done, void *arg) {
+    struct body b;
+    int rc = draft_spec(s, from, &b);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc < 0 || !b.file)
+        return rc < 0 ? rc : sched_check(s, store_body_copy(s->store, from, to));
+    struct pending *p = pending_create(s, to, true, done, arg);
+    return p ? pending_sent(p, spool_copy(s->spool, (struct spool_name){from, BODY_SPEC, b.file}, spec_name(to), pending_done, p)) : -ENOMEM;
+}
+
+int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out, sched_done *done, void *arg) {
+    struct job_row r, d;
+    int rc = may_write(s);
+    if (rc == 0)
+        rc = store_job_get(s->store, job, &r);
+    if (rc < 0)
+        return rc;
+    if (job_ended(r.job.state) || r.job.shelf == SHELF_ORPHAN)
+        return -ESTALE;
+    if (r.job.state == JOB_RUNNING)
+        return -ETXTBSY;
+    if (r.job.draft)
+        d = r;
+    else
+        rc = store_job_find(s->store, r.job.group, r.job.name, true, &d);
+    bool fresh = rc == -ENOENT;
+    if (fresh) {
+        rc = insert_draft(s, r.job.group, r.job.name, w, &d);
+        d.job.mode = r.job.mode;
+    }
+    if (rc == 0)
+        rc = reopen(s, &d);
+    if (rc < 0)
+        return rc;
+    *out = d.job;
+    if (truncate)
+        return sched_drop_bodies(s, d.job.id, true);
+    return fresh ? copy_spec(s, r.job.id, d.job.id, done, arg) : 0;
+}
+
+/* --- bytes ------------------------------------------------------------------------------------------------------- */
+
+static int get_draft(struct sched *s, uint64_t job, struct job_row *r) {
+    int rc = store_job_get(s->store, job, r);
+    if (rc == 0 && !r->job.draft)
+        rc = -ESTALE; /* submitted by another path meanwhile */
+    return rc == 0 ? reopen(s, r) : rc;
+}
+
+/* The row's bytes become the beginning of a file of at least size bytes, with what is written now on top. */
+static int convert(struct sched *s, uint64_t job, size_t have, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    struct pending *p = pending_create(s, job, true, done, arg);
+    struct spool_name n = spec_name(job);
+    if (!p)
+        return -ENOMEM;
+    /* A file of this name can only be what an earlier daemon left half-way: cut it first. In order, in one thread; the last one answers. */
+    int rc = spool_truncate(s->spool, n, 0, NULL, NULL);
+    if (rc == -EINPROGRESS && have)
+        rc = spool_pwrite(s->spool, n, s->scratch, have, 0, NULL, NULL);
+    if (rc == -EINPROGRESS)
+        rc = bytes ? spool_pwrite(s->spool, n, bytes, size, offset, pending_done, p) : spool_truncate(s->spool, n, offset, pending_done, p);
+    return pending_sent(p, rc);
+}
+
+static int64_t read_row(struct sched *s, uint64_t job) {
+    int64_t n = store_body_read(s->store, job, BODY_SPEC, s->scratch, INLINE_MAX, 0);
+    return n == -ENOENT ? 0 : n;
+}
+
+int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    struct job_row r;
+    struct body b = {0};
+    int rc = may_write(s);
+    if (rc == 0)
+        rc = get_draft(s, job, &r);
+    if (rc < 0 || size == 0)
+        return rc;
+    sched_note(s, job);
+    rc = draft_spec(s, job, &b);
+    if (rc == 0 && b.file) {
+        struct pending *p = pending_create(s, job, false, done, arg);
+        return p ? pending_sent(p, spool_pwrite(s->spool, spec_name(job), bytes, size, offset, pending_done, p)) : -ENOMEM;
+    }
+    if (rc == -ENOENT && offset == 0 && size <= INLINE_MAX)
+        return sched_check(s, store_body_put(s->store, job, BODY_SPEC, bytes, size));
+    int64_t have = read_row(s, job);
+    if (have < 0)
+        return (int)have;
+    if (offset + size > REWRITE_MAX)
+        return convert(s, job, (size_t)have, bytes, size, offset, done, arg);
+    if (offset > (uint64_t)have)
+        memset(s->scratch + have, 0, offset - (uint64_t)have);
+    memcpy(s->scratch + offset, bytes, size);
+    size_t total = offset + size > (uint64_t)have ? offset + size : (size_t)have;
+    return sched_check(s, store_body_put(s->store, job, BODY_SPEC, s->scratch, total));
+}
+
+int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *done, void *arg) {
+    struct job_row r;
+    struct body b = {0};
+    int rc = get_draft(s, job, &r);
+    if (rc < 0)
+        return rc;
+    sched_note(s, job);
+    rc = draft_spec(s, job, &b);
+    if (rc == -ENOENT && size == 0)
+        return 0;
+    if (rc == 0 && b.file) {
+        struct pending *p = pending_create(s, job, false, done, arg);
+        return p ? pending_sent(p, spool_truncate(s->spool, spec_name(job), size, pending_done, p)) : -ENOMEM;
+    }
+    if (size == 0)
+        return sched_drop_bodies(s, job, true);
+    int64_t have = read_row(s, job);
+    if (have < 0)
+        return (int)have;
+    if (size > INLINE_MAX)
+        return convert(s, job, (size_t)have, NULL, 0, size, done, arg);
+    if (size > (uint64_t)have)
+        memset(s->scratch + have, 0, size - (uint64_t)have);
+    return sched_check(s, store_body_put(s->store, job, BODY_SPEC, s->scratch, size));
+}
+
+/* --- closing ----------------------------------------------------------------------------------------------------- */
+
+/* The signal that is killing the process right now, 0 if none: PF_EXITING in its flags and a signal in its exit code
+ * (proc(5), /proc/PID/stat fields 9 and 52). */
+static int killed_by(pid_t pid) {
+    char path[64], text[1024];
+    unsigned flags = 0;
+    int code = 0, field = 2;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = pid > 0 ? fopen(path, "re") : NULL;
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = 0;
+    char *p = strrchr(text, ')'); /* the name may have anything in it */
+    for (char *save, *word = p ? strtok_r(p + 1, " \n", &save) : NULL; word; word = strtok_r(NULL, " \n", &save)) {
+        field++;
+        if (field == 9)
+            flags = (unsigned)strtoul(word, NULL, 10);
+        if (field == 52)
+            code = atoi(word);
+    }
+    return flags & 4 ? code & 0x7f : 0;
+}
+
+/* Its first and last bytes, for spec_looks_cut. */
+static bool looks_cut(struct sched *s, uint64_t job, const struct body *b) {
+    char head[16], tail[16];
+    uint64_t tail_at = b->size > (int64_t)sizeof tail ? (uint64_t)b->size - sizeof tail : 0;
+    int64_t h, t;
+    if (b->file) {
+        char path[SPOOL_PATH];
+        FILE *f = fopen(spool_path(s->spool, (struct spool_name){job, BODY_SPEC, b->file}, path), "re");
+        h = f ? (int64_t)fread(head, 1, sizeof head, f) : 0;
+        t = f && fseeko(f, (off_t)tail_at, SEEK_SET) == 0 ? (int64_t)fread(tail, 1, sizeof tail, f) : 0;
+        if (f)
+            fclose(f);
+    } else {
+        h = store_body_read(s->store, job, BODY_SPEC, head, sizeof head, 0);
+        t = store_body_read(s->store, job, BODY_SPEC, tail, sizeof tail, tail_at);
+    }
+    return h > 0 && t > 0 && spec_looks_cut(head, (size_t)h, tail, (size_t)t);
+}
+
+/* A .options file is taken (or refused) when it is closed. */
+static int take_options(struct sched *s, const struct job *j, const struct body *b) {
+    char why[OPTIONS_WHY];
+    if (b->file)
+        return -EFBIG;
+    int64_t n = b->size ? store_body_read(s->store, j->id, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;
+    if (n < 0)
+        return (int)n;
+    struct options *o = options_create();
+    char *saved = NULL;
+    int rc = o ? options_add_words(o, s->scratch, (size_t)n, why) : -ENOMEM;
+    if (rc == -EINVAL)
+        sched_log(s, "%s: %s", j->name, why);
+    if (rc == 0 && !(saved = options_save(o)))
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = sched_check(s, store_group_set_options(s->store, j->group, saved));
+    options_destroy(o);
+    free(saved);
+    return rc;
+}
+
+static int after_commit(struct sched *s, uint64_t job, const struct body *b, sched_done *done, void *arg) {
+    struct later *l = calloc(1, sizeof *l);
+    if (!l)
+        return -ENOMEM;
+    l->name = (struct spool_name){job, BODY_SPEC, b->file};
+    l->has_file = b->file;
+    l->done = done;
+    l->arg = arg;
+    l->next = s->laters;
+    s->laters = l;
+    sched_tick(s);
+    return -EINPROGRESS;
+}
+
+int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done *done, void *arg) {
+    struct job_row r;
+    struct body b = {0};
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0)
+        return rc;
+    rc = draft_spec(s, job, &b);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    if (r.job.draft && strcmp(r.job.name, ".options") == 0 && (rc = take_options(s, &r.job, &b)) < 0)
+        return rc;
+    if (r.job.draft && b.size > 0 && !r.job.flushed && !r.sealed) {
+        int signal = looks_cut(s, job, &b) ? killed_by(pid) : 0;
+        r.job.cut = signal;
+        r.job.flushed = !signal;
+        if (signal)
+            snprintf(r.job.why, sizeof r.job.why, "stays a draft: its writer was killed by SIG%s after %lld bytes; write it again or remove it",
+                     sigabbrev_np(signal) ? sigabbrev_np(signal) : "?", (long long)b.size);
+        rc = sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
+        if (rc < 0)
+            return rc;
+    }
+    if (sync || (s->c.sync_full && b.size > 0))
+        return after_commit(s, job, &b, done, arg);
+    return 0;
+}
+
+int sched_release(struct sched *s, uint64_t job) {
+    struct job_row r;
+    struct body b = {0};
+    struct group g = {0};
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0 || !r.job.draft || ids_has(&s->submitting, job))
+        return rc == -ENOENT ? 0 : rc;
+    rc = draft_spec(s, job, &b);
+    if ((rc < 0 && rc != -ENOENT) || b.size == 0 || r.job.cut)
+        return rc == -ENOENT ? 0 : rc;
+    rc = store_group_get(s->store, r.job.group, &g);
+    if (rc < 0)
+        return rc;
+    ids_add(&s->released, job); /* to be done again should this turn not be committed */
+    if (r.job.name[0] != '.' && !g.dotted)
+        return submit_job(s, &r);
+    r.sealed = true;
+    return sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
+}

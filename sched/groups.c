@@ -1,0 +1,186 @@
+/* Groups: directories below jobs/, at the same path below results/, failures/ and info/. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+#define DEPTH_MAX 64 /* levels */
+
+int sched_group(struct sched *s, uint64_t id, struct group *out) {
+    return store_group_get(s->store, id, out);
+}
+
+int sched_find_group(struct sched *s, uint64_t parent, const char *name, struct group *out) {
+    return store_group_find(s->store, parent, name, out);
+}
+
+int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *), void *arg) {
+    return store_group_list(s->store, parent, after, each, arg);
+}
+
+static int depth_of(struct sched *s, uint64_t id) {
+    struct group g;
+    int depth = 0;
+    for (; id && depth <= DEPTH_MAX && store_group_get(s->store, id, &g) == 0; depth++)
+        id = g.parent;
+    return depth;
+}
+
+static bool name_taken(struct sched *s, uint64_t parent, const char *name) {
+    struct job_row r;
+    bool current = store_job_find(s->store, parent, name, false, &r) == 0 && r.job.state != JOB_CANCELLED;
+    return current || store_job_find(s->store, parent, name, true, &r) == 0;
+}
+
+int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out) {
+    struct group up, g;
+    size_t n = strlen(name);
+    int rc = store_group_get(s->store, parent, &up);
+    if (rc == 0 && (n == 0 || n > JOB_NAME_MAX))
+        rc = n ? -ENAMETOOLONG : -EINVAL;
+    if (rc == 0 && (s->stopping || store_full(s->store)))
+        rc = s->stopping ? -ESHUTDOWN : -ENOSPC;
+    if (rc < 0)
+        return rc;
+    rc = store_group_find(s->store, parent, name, &g);
+    if (rc == 0 && g.hidden) { /* its results were still there */
+        g.hidden = false;
+        *out = g;
+        return sched_check(s, store_group_save(s->store, &g));
+    }
+    if (rc == 0 && w->again && g.request == w->request) {
+        *out = g;
+        return 0;
+    }
+    if (rc == 0 || name_taken(s, parent, name))
+        return -EEXIST;
+    if (depth_of(s, parent) >= DEPTH_MAX)
+        return -ENAMETOOLONG;
+    g = (struct group){.id = store_next_id(s->store),
+                       .parent = parent,
+                       .dotted = up.dotted || name[0] == '.',
+                       .uid = w->uid,
+                       .gid = w->gid,
+                       .mode = w->mode & 07777,
+                       .created = sched_now(),
+                       .request = w->request};
+    strcpy(g.name, name);
+    rc = g.id ? sched_check(s, store_group_insert(s->store, &g)) : sched_check(s, -EIO);
+    if (rc == 0)
+        *out = g;
+    return rc;
+}
+
+static bool one(void *arg, const struct job *j) {
+    (void)j;
+    *(bool *)arg = true;
+    return false;
+}
+
+static bool visible_group(void *arg, const struct group *g) {
+    *(bool *)arg |= !g->hidden;
+    return !*(bool *)arg;
+}
+
+int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
+    struct group g;
+    bool any = false;
+    int rc = group ? store_group_get(s->store, group, &g) : -EBUSY;
+    unsigned shelves = side == SHELF_GONE ? 0xf : 1u << side;
+    if (rc == 0)
+        rc = store_job_list(s->store, group, shelves, 0, one, &any);
+    if (rc == 0 && side == SHELF_JOBS)
+        rc = store_group_list(s->store, group, 0, visible_group, &any);
+    if (rc < 0)
+        return rc;
+    if (any)
+        return -ENOTEMPTY;
+    if (!store_group_has_jobs(s->store, group))
+        return side == SHELF_JOBS || g.hidden ? sched_check(s, store_group_delete(s->store, group)) : 0;
+    if (side != SHELF_JOBS)
+        return 0; /* other sides of it still have jobs: it goes when they are gone */
+    g.hidden = true;
+    return sched_check(s, store_group_save(s->store, &g));
+}
+
+static bool is_below(struct sched *s, uint64_t id, uint64_t top) {
+    struct group g;
+    for (int depth = 0; id && depth <= DEPTH_MAX; depth++) {
+        if (id == top)
+            return true;
+        if (store_group_get(s->store, id, &g) < 0)
+            return false;
+        id = g.parent;
+    }
+    return id == top;
+}
+
+/* The counts of all that is in it leave the groups above, or come to them. */
+static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, bool leaves) {
+    uint64_t sign = leaves ? (uint64_t)-1 : 1;
+    struct tally d = {t->active * sign, t->running * sign, t->done * sign, t->failed * sign, t->cancelled * sign};
+    return sched_check(s, store_tally_add(s->store, parent, &d));
+}
+
+static int replace_target(struct sched *s, uint64_t to_parent, const char *to_name) {
+    struct group g;
+    int rc = store_group_find(s->store, to_parent, to_name, &g);
+    if (rc == -ENOENT)
+        return name_taken(s, to_parent, to_name) ? -ENOTDIR : 0;
+    if (rc < 0)
+        return rc;
+    return store_group_has_jobs(s->store, g.id) ? -ENOTEMPTY : sched_check(s, store_group_delete(s->store, g.id));
+}
+
+int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name) {
+    struct group g, up;
+    struct tally t;
+    size_t n = strlen(to_name);
+    int rc = group ? store_group_get(s->store, group, &g) : -EBUSY;
+    if (rc == 0)
+        rc = store_group_get(s->store, to_parent, &up);
+    if (rc == 0)
+        rc = store_tally_get(s->store, group, &t);
+    if (rc < 0 || n == 0 || n > JOB_NAME_MAX)
+        return rc < 0 ? rc : n ? -ENAMETOOLONG : -EINVAL;
+    if (is_below(s, to_parent, group))
+        return -EINVAL;
+    if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
+        return 0;
+    bool dotted = up.dotted || to_name[0] == '.';
+    if (dotted && !g.dotted && t.active)
+        return -EBUSY; /* jobs in it are queued already */
+    rc = replace_target(s, to_parent, to_name);
+    if (rc < 0)
+        return rc;
+    bool opens = g.dotted && !dotted;
+    rc = move_tally(s, g.parent, &t, true);
+    g.parent = to_parent;
+    strcpy(g.name, to_name);
+    g.dotted = dotted;
+    if (rc == 0)
+        rc = sched_check(s, store_group_save(s->store, &g));
+    if (rc == 0)
+        rc = move_tally(s, to_parent, &t, false);
+    if (rc == 0 && opens) { /* from this commit on all of it will be queued, a slice a turn (queue.c) */
+        rc = sched_check(s, store_group_set_opening(s->store, group, true));
+        s->opening = true;
+        sched_tick(s);
+    }
+    return rc;
+}
+
+int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, const gid_t *gid, const mode_t *mode) {
+    struct group g;
+    int rc = store_group_get(s->store, group, &g);
+    if (rc < 0)
+        return rc;
+    if (uid)
+        g.uid = *uid;
+    if (gid)
+        g.gid = *gid;
+    if (mode)
+        g.mode = *mode & 07777;
+    return sched_check(s, store_group_save(s->store, &g));
+}

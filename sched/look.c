@@ -1,0 +1,177 @@
+/* Looking: jobs by id and name, their bytes, and the sentence that says why. Changes nothing. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+#define DEPTH_MAX 64
+
+int sched_job(struct sched *s, uint64_t id, struct job *out) {
+    struct job_row r;
+    int rc = store_job_get(s->store, id, &r);
+    if (rc == 0)
+        *out = r.job;
+    return rc;
+}
+
+int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out) {
+    struct job_row r;
+    int rc = store_job_find(s->store, group, name, draft, &r);
+    if (rc == 0)
+        *out = r.job;
+    return rc;
+}
+
+int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
+    return store_tally_get(s->store, group, out);
+}
+
+int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *, const struct job *), void *arg) {
+    return store_job_list(s->store, group, shelves, after, each, arg);
+}
+
+int sched_path(struct sched *s, const struct job *j, char *buf, size_t size) {
+    uint64_t id = j->group;
+    size_t at = size, n = strlen(j->name);
+    if (n + 1 > size)
+        return -ENAMETOOLONG;
+    buf[--at] = 0;
+    at -= n;
+    memcpy(buf + at, j->name, n);
+    for (int depth = 0; id && depth <= DEPTH_MAX; depth++) {
+        struct group g;
+        int rc = store_group_get(s->store, id, &g);
+        if (rc < 0)
+            return rc;
+        n = strlen(g.name);
+        if (n + 1 > at)
+            return -ENAMETOOLONG;
+        buf[--at] = '/';
+        at -= n;
+        memcpy(buf + at, g.name, n);
+        id = g.parent;
+    }
+    memmove(buf, buf + at, size - at);
+    return 0;
+}
+
+/* --- bytes ------------------------------------------------------------------------------------------------------- */
+
+static struct output *live(struct sched *s, uint64_t job, enum job_body body, struct run **run) {
+    static const enum pool_stream stream_of[] = {[BODY_RESULT] = POOL_RESULT, [BODY_STDOUT] = POOL_STDOUT, [BODY_STDERR] = POOL_STDERR, [BODY_TRACE] = POOL_TRACE};
+    struct run *r = body == BODY_SPEC ? NULL : run_find(s, job);
+    if (!r || r->state == RUN_ENDED || r->fate == FATE_DROPPED)
+        return NULL;
+    *run = r;
+    return &r->out[stream_of[body]];
+}
+
+int64_t sched_size(struct sched *s, uint64_t job, enum job_body body) {
+    struct run *r;
+    struct body b;
+    struct output *out = live(s, job, body, &r);
+    if (out)
+        return out->size;
+    int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
+    return rc == -ENOENT ? 0 : rc < 0 ? rc : b.size;
+}
+
+int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    struct run *r = NULL;
+    struct body b;
+    struct output *out = live(s, job, body, &r);
+    if (out && !out->spooled) {
+        if (offset >= (uint64_t)out->size)
+            return 0;
+        size_t n = (uint64_t)out->size - offset < size ? (size_t)((uint64_t)out->size - offset) : size;
+        memcpy(buf, out->bytes + offset, n);
+        return (int64_t)n;
+    }
+    if (out) /* what is still on the way to the disk reads as the present end */
+        return spool_read(s->spool, (struct spool_name){job, body, r->attempt}, buf, size, offset, done, arg);
+    int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    if (b.file)
+        return spool_read(s->spool, (struct spool_name){job, body, b.file}, buf, size, offset, done, arg);
+    return store_body_read(s->store, job, body, buf, size, offset);
+}
+
+/* --- why --------------------------------------------------------------------------------------------------------- */
+
+static void why_draft(struct sched *s, const struct job *j, char *buf, size_t size) {
+    struct group g = {0};
+    if (*j->why)
+        snprintf(buf, size, "%s", j->why);
+    else if (j->name[0] == '.')
+        snprintf(buf, size, "a draft: names that begin with a dot are not run; rename it to queue it");
+    else if (store_group_get(s->store, j->group, &g) == 0 && g.dotted)
+        snprintf(buf, size, "a draft: it is in a group whose name begins with a dot; rename the group to queue it");
+    else if (sched_size(s, j->id, BODY_SPEC) == 0)
+        snprintf(buf, size, "a draft: it is empty; write a job into it");
+    else
+        snprintf(buf, size, "a draft: it is still open for writing");
+}
+
+static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t size) {
+    uint64_t on, count;
+    struct job_row other;
+    char path[4096];
+    if (j->not_before > 0) {
+        double left = (double)(j->not_before - sched_now()) / 1e6;
+        snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why, left > 0 ? left : 0);
+    } else if (j->not_before == NOT_PLACED && j->cpus > s->cpus) {
+        snprintf(buf, size, "needs %u slots, and no node has more than %u", j->cpus, s->cpus);
+    } else if (j->not_before == NOT_PLACED) {
+        snprintf(buf, size, "no node has a name that its option node= asks for");
+    } else if (store_dep_first(s->store, j->id, &on, &count) == 0 && store_job_get(s->store, on, &other) == 0 &&
+               sched_path(s, &other.job, path, sizeof path) == 0) {
+        if (count > 1)
+            snprintf(buf, size, "waits for %.300s and %llu more", path, (unsigned long long)count - 1);
+        else
+            snprintf(buf, size, "waits for %.300s", path);
+    } else {
+        snprintf(buf, size, "waits to be queued");
+    }
+}
+
+void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
+    buf[0] = 0;
+    switch (j->state) {
+    case JOB_DRAFT: why_draft(s, j, buf, size); break;
+    case JOB_HELD: snprintf(buf, size, "held: echo 0 > info/%s/hold lets it go", j->name); break;
+    case JOB_WAITING: why_waiting(s, j, buf, size); break;
+    case JOB_QUEUED:
+        if (s->node == NODE_DRAIN)
+            snprintf(buf, size, "queued: nodes/local drains, and there is no other node");
+        else if (s->cpus == 0)
+            snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/local/cpus makes two");
+        else
+            snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, s->cpus);
+        break;
+    case JOB_FAILED:
+    case JOB_CANCELLED: snprintf(buf, size, "%s", j->why); break;
+    default: break;
+    }
+}
+
+int sched_options_text(struct sched *s, uint64_t job, char *buf, size_t size) {
+    char *saved = NULL;
+    buf[0] = 0;
+    int rc = store_job_texts(s->store, job, &saved, NULL);
+    json_t *j = rc == 0 && *saved ? json_loads(saved, 0, NULL) : NULL;
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+    json_object_foreach(j, key, value) {
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        int wrote = n < size ? snprintf(buf + n, size - n, "%s%s=%s", n ? " " : "", key, text ? text : "") : 0;
+        n += wrote > 0 ? (size_t)wrote : 0;
+        free(text);
+    }
+    json_decref(j);
+    free(saved);
+    return rc;
+}

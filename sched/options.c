@@ -1,0 +1,478 @@
+/* Options: one table of names and parsers; every source (words, JSON, the database) ends in the same parser of one value. */
+#include "sched/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_MAX 1024u          /* entries of after= and env= */
+#define VALUE_MAX (64u * 1024u) /* bytes of one value */
+
+struct list {
+    char **items; /* NULL-terminated, NULL while empty */
+    size_t count;
+};
+
+struct options {
+    unsigned set; /* 1 << enum */
+    int priority;
+    int64_t timeout_us;
+    uint32_t retries, cpus;
+    uint64_t memory;
+    bool hold;
+    char *cwd, *node;
+    struct list env, after;
+};
+
+enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, OPTIONS };
+
+static const char *const empty[] = {NULL};
+
+static void list_clear(struct list *l) {
+    for (size_t i = 0; i < l->count; i++)
+        free(l->items[i]);
+    free(l->items);
+    *l = (struct list){0};
+}
+
+static int list_add(struct list *l, const char *item, size_t len) {
+    if (l->count >= LIST_MAX)
+        return -EINVAL;
+    char **grown = reallocarray(l->items, l->count + 2, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    l->items = grown;
+    grown[l->count] = strndup(item, len);
+    if (!grown[l->count])
+        return -ENOMEM;
+    grown[++l->count] = NULL;
+    return 0;
+}
+
+struct options *options_create(void) {
+    return calloc(1, sizeof(struct options));
+}
+
+void options_destroy(struct options *o) {
+    if (!o)
+        return;
+    free(o->cwd);
+    free(o->node);
+    list_clear(&o->env);
+    list_clear(&o->after);
+    free(o);
+}
+
+/* --- one value --------------------------------------------------------------------------------------------------- */
+
+static int parse_whole(const char *v, long long min, long long max, long long *out) {
+    char *end;
+    errno = 0;
+    long long n = strtoll(v, &end, 10);
+    if (end == v || *end || errno || n < min || n > max)
+        return -EINVAL;
+    *out = n;
+    return 0;
+}
+
+/* A number that may have a fraction, and a unit of the table. */
+static int parse_unit(const char *v, const char *const *units, const double *factors, double max, double *out) {
+    char *end;
+    if (!isdigit((unsigned char)*v) && *v != '.')
+        return -EINVAL; /* strtod would take "nan", "inf", signs and leading blanks */
+    errno = 0;
+    double n = strtod(v, &end);
+    if (end == v || errno || !isfinite(n))
+        return -EINVAL;
+    for (size_t i = 0; units[i]; i++)
+        if (strcmp(end, units[i]) == 0) {
+            *out = n * factors[i];
+            return *out <= max ? 0 : -EINVAL;
+        }
+    return -EINVAL;
+}
+
+static int parse_time(const char *v, int64_t *us) {
+    static const char *const units[] = {"", "s", "m", "h", "d", "ms", "us", NULL};
+    static const double factors[] = {1e6, 1e6, 60e6, 3600e6, 86400e6, 1e3, 1};
+    double n;
+    if (parse_unit(v, units, factors, 10 * 365 * 86400e6, &n) < 0 || n < 1)
+        return -EINVAL;
+    *us = (int64_t)n;
+    return 0;
+}
+
+static int parse_size(const char *v, uint64_t *bytes) {
+    static const char *const units[] = {"", "K", "M", "G", "T", "KiB", "MiB", "GiB", "TiB", "k", NULL};
+    static const double factors[] = {1, 0x1p10, 0x1p20, 0x1p30, 0x1p40, 0x1p10, 0x1p20, 0x1p30, 0x1p40, 0x1p10};
+    double n;
+    if (parse_unit(v, units, factors, 0x1p60, &n) < 0 || n < 1)
+        return -EINVAL;
+    *bytes = (uint64_t)n;
+    return 0;
+}
+
+static int parse_bool(const char *v, bool *out) {
+    long long n;
+    if (parse_whole(v, 0, 1, &n) < 0)
+        return -EINVAL;
+    *out = n;
+    return 0;
+}
+
+static int set_string(char **where, const char *v) {
+    char *copy = strdup(v);
+    if (!copy)
+        return -ENOMEM;
+    free(*where);
+    *where = copy;
+    return 0;
+}
+
+static int set_cwd(struct options *o, const char *v) {
+    return v[0] == '/' ? set_string(&o->cwd, v) : -EINVAL;
+}
+
+static int set_node(struct options *o, const char *v) {
+    return *v ? set_string(&o->node, v) : -EINVAL;
+}
+
+static int set_priority(struct options *o, const char *v) {
+    long long n;
+    int rc = parse_whole(v, -1000000, 1000000, &n);
+    if (rc == 0)
+        o->priority = (int)n;
+    return rc;
+}
+
+static int set_timeout(struct options *o, const char *v) {
+    return parse_time(v, &o->timeout_us);
+}
+
+static int set_retries(struct options *o, const char *v) {
+    long long n;
+    int rc = parse_whole(v, 0, 1000, &n);
+    if (rc == 0)
+        o->retries = (uint32_t)n;
+    return rc;
+}
+
+static int set_cpus(struct options *o, const char *v) {
+    long long n;
+    int rc = parse_whole(v, 1, 4096, &n);
+    if (rc == 0)
+        o->cpus = (uint32_t)n;
+    return rc;
+}
+
+static int set_memory(struct options *o, const char *v) {
+    return parse_size(v, &o->memory);
+}
+
+static int set_hold(struct options *o, const char *v) {
+    return parse_bool(v, &o->hold);
+}
+
+static int set_after(struct options *o, const char *v) {
+    struct list fresh = {0};
+    for (const char *p = v;; p++) {
+        size_t n = strcspn(p, ",");
+        int rc = n ? list_add(&fresh, p, n) : -EINVAL;
+        if (rc < 0) {
+            list_clear(&fresh);
+            return rc;
+        }
+        p += n;
+        if (!*p)
+            break;
+    }
+    list_clear(&o->after);
+    o->after = fresh;
+    return 0;
+}
+
+/* "K:V" becomes "K=V"; the same K again replaces. */
+static int set_env(struct options *o, const char *v) {
+    size_t key = strcspn(v, ":=");
+    if (key == 0 || v[key] != ':')
+        return -EINVAL;
+    for (size_t i = 0; i < o->env.count; i++)
+        if (strncmp(o->env.items[i], v, key) == 0 && o->env.items[i][key] == '=') {
+            int rc = set_string(&o->env.items[i], v);
+            if (rc == 0)
+                o->env.items[i][key] = '=';
+            return rc;
+        }
+    int rc = list_add(&o->env, v, strlen(v));
+    if (rc == 0)
+        o->env.items[o->env.count - 1][key] = '=';
+    return rc;
+}
+
+static const struct {
+    const char *name, *expected;
+    int (*set)(struct options *o, const char *value);
+} table[OPTIONS] = {
+    [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority},
+    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout},
+    [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries},
+    [AFTER] = {"after", "job names with commas between them", set_after},
+    [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus},
+    [MEMORY] = {"memory", "a size such as 500M or 2G", set_memory},
+    [ENV] = {"env", "KEY:VALUE", set_env},
+    [CWD] = {"cwd", "a directory that begins with /", set_cwd},
+    [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node},
+    [HOLD] = {"hold", "0 or 1", set_hold},
+};
+
+static int set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]) {
+    for (unsigned i = 0; i < OPTIONS; i++) {
+        if (strlen(table[i].name) != name_len || memcmp(table[i].name, name, name_len) != 0)
+            continue;
+        int rc = strlen(value) <= VALUE_MAX ? table[i].set(o, value) : -EINVAL;
+        if (rc == 0)
+            o->set |= 1u << i;
+        else if (rc == -EINVAL)
+            snprintf(why, OPTIONS_WHY, "option %s=%.60s is not understood: %s is expected", table[i].name, value, table[i].expected);
+        return rc;
+    }
+    snprintf(why, OPTIONS_WHY, "option %.*s is not known", (int)(name_len < 60 ? name_len : 60), name);
+    return -EINVAL;
+}
+
+/* --- words ------------------------------------------------------------------------------------------------------- */
+
+/* The next word, unquoted into word (as large as the text). Returns where it ended, NULL when there is none or a quote is left open. */
+static const char *next_word(const char *p, const char *end, char *word, bool *open_quote) {
+    char quote = 0;
+    size_t n = 0;
+    while (p < end && isspace((unsigned char)*p))
+        p++;
+    if (p == end)
+        return NULL;
+    for (; p < end && (quote || !isspace((unsigned char)*p)); p++) {
+        if (quote ? *p == quote : *p == '\'' || *p == '"')
+            quote = quote ? 0 : *p;
+        else
+            word[n++] = *p;
+    }
+    word[n] = 0;
+    *open_quote = quote;
+    return p;
+}
+
+int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]) {
+    if (memchr(text, 0, len)) {
+        snprintf(why, OPTIONS_WHY, "the options have a NUL byte in them");
+        return -EINVAL;
+    }
+    char *word = malloc(len + 1);
+    if (!word)
+        return -ENOMEM;
+    const char *p = text, *end = text + len;
+    bool open_quote = false;
+    int rc = 0;
+    while (rc == 0 && (p = next_word(p, end, word, &open_quote))) {
+        char *equals = strchr(word, '=');
+        if (open_quote || !equals) {
+            snprintf(why, OPTIONS_WHY, "option word %.60s is not understood: %s", word, open_quote ? "its quote is not closed" : "NAME=VALUE is expected");
+            rc = -EINVAL;
+        } else {
+            rc = set_value(o, word, (size_t)(equals - word), equals + 1, why);
+        }
+    }
+    free(word);
+    return rc;
+}
+
+/* --- JSON -------------------------------------------------------------------------------------------------------- */
+
+/* A scalar as the text that a word would have; malloc'd, NULL if it is no scalar. */
+static char *scalar_text(const json_t *v) {
+    char *text = NULL;
+    if (json_is_string(v))
+        return strlen(json_string_value(v)) == json_string_length(v) ? strdup(json_string_value(v)) : NULL;
+    if (json_is_boolean(v))
+        return strdup(json_is_true(v) ? "1" : "0");
+    if (json_is_integer(v))
+        return asprintf(&text, "%" JSON_INTEGER_FORMAT, json_integer_value(v)) < 0 ? NULL : text;
+    if (json_is_real(v))
+        return asprintf(&text, "%.17g", json_real_value(v)) < 0 ? NULL : text;
+    return NULL;
+}
+
+static int set_scalar(struct options *o, const char *name, const char *key, const json_t *v, char why[OPTIONS_WHY]) {
+    char *text = scalar_text(v), *joined = NULL;
+    int rc = -EINVAL;
+    if (!text)
+        snprintf(why, OPTIONS_WHY, "option %.60s has a value of a wrong type", name);
+    else if (!key)
+        rc = set_value(o, name, strlen(name), text, why);
+    else if (asprintf(&joined, "%s:%s", key, text) < 0)
+        rc = -ENOMEM;
+    else
+        rc = set_value(o, name, strlen(name), joined, why);
+    if (key)
+        free(joined);
+    free(text);
+    return rc;
+}
+
+/* after: an array of names. */
+static int set_names(struct options *o, const json_t *array, char why[OPTIONS_WHY]) {
+    struct list fresh = {0};
+    int rc = 0;
+    for (size_t i = 0; i < json_array_size(array) && rc == 0; i++) {
+        const char *name = json_string_value(json_array_get(array, i));
+        rc = name && *name ? list_add(&fresh, name, strlen(name)) : -EINVAL;
+    }
+    if (rc < 0) {
+        list_clear(&fresh);
+        snprintf(why, OPTIONS_WHY, "option after is not understood: job names are expected");
+        return rc;
+    }
+    list_clear(&o->after);
+    o->after = fresh;
+    o->set |= 1u << AFTER;
+    return 0;
+}
+
+static int add_key(struct options *o, const char *name, json_t *v, char why[OPTIONS_WHY]) {
+    int rc = 0;
+    if (json_is_array(v) && strcmp(name, "after") == 0)
+        return set_names(o, v, why);
+    if (json_is_array(v) && strcmp(name, "env") == 0) {
+        for (size_t i = 0; i < json_array_size(v) && rc == 0; i++)
+            rc = set_scalar(o, name, NULL, json_array_get(v, i), why);
+        return rc;
+    }
+    if (json_is_object(v) && strcmp(name, "env") == 0) {
+        const char *key;
+        json_t *value;
+        json_object_foreach(v, key, value) {
+            if (rc == 0)
+                rc = set_scalar(o, name, key, value, why);
+        }
+        return rc;
+    }
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (strcmp(table[i].name, name) == 0)
+            return set_scalar(o, name, NULL, v, why);
+    return set_value(o, name, strlen(name), "", why); /* says that the name is not known */
+}
+
+int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value) {
+        bool skipped = false;
+        for (size_t i = 0; skip && skip[i]; i++)
+            skipped |= strcmp(skip[i], key) == 0;
+        int rc = skipped ? 0 : add_key(o, key, value, why);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* --- together, kept, read ---------------------------------------------------------------------------------------- */
+
+static json_t *list_json(const struct list *l) {
+    json_t *a = json_array();
+    for (size_t i = 0; i < l->count; i++)
+        json_array_append_new(a, json_string(l->items[i]));
+    return a;
+}
+
+static json_t *to_json(const struct options *o) {
+    json_t *j = json_object();
+    char time[32];
+    snprintf(time, sizeof time, "%lldus", (long long)o->timeout_us);
+    json_t *env = json_array();
+    for (size_t i = 0; i < o->env.count; i++) {
+        char *word = strdup(o->env.items[i]);
+        if (word)
+            word[strcspn(word, "=")] = ':';
+        json_array_append_new(env, json_string(word));
+        free(word);
+    }
+    json_t *values[OPTIONS] = {
+        [PRIORITY] = json_integer(o->priority),
+        [TIMEOUT] = json_string(time),
+        [RETRIES] = json_integer(o->retries),
+        [AFTER] = list_json(&o->after),
+        [CPUS] = json_integer(o->cpus),
+        [MEMORY] = json_integer((json_int_t)o->memory),
+        [ENV] = env,
+        [CWD] = json_string(o->cwd ? o->cwd : ""),
+        [NODE] = json_string(o->node ? o->node : ""),
+        [HOLD] = json_integer(o->hold),
+    };
+    for (unsigned i = 0; i < OPTIONS; i++) {
+        if (o->set & (1u << i))
+            json_object_set(j, table[i].name, values[i]);
+        json_decref(values[i]);
+    }
+    return j;
+}
+
+int options_add(struct options *o, const struct options *over) {
+    char why[OPTIONS_WHY];
+    json_t *j = to_json(over);
+    int rc = j ? options_add_json(o, j, NULL, why) : -ENOMEM;
+    json_decref(j);
+    return rc == -EINVAL ? -ENOMEM : rc; /* what was once valid only fails for want of memory */
+}
+
+char *options_save(const struct options *o) {
+    if (!o->set)
+        return strdup("");
+    json_t *j = to_json(o);
+    char *text = json_dumps(j, JSON_COMPACT);
+    json_decref(j);
+    return text;
+}
+
+int options_load(struct options *o, const char *saved) {
+    char why[OPTIONS_WHY];
+    if (!saved || !*saved)
+        return 0;
+    json_t *j = json_loads(saved, 0, NULL);
+    int rc = j ? options_add_json(o, j, NULL, why) : -EINVAL;
+    json_decref(j);
+    return rc;
+}
+
+int options_priority(const struct options *o) {
+    return o->priority;
+}
+int64_t options_timeout_us(const struct options *o) {
+    return o->timeout_us;
+}
+uint32_t options_retries(const struct options *o) {
+    return o->retries;
+}
+uint32_t options_cpus(const struct options *o) {
+    return o->cpus ? o->cpus : 1;
+}
+uint64_t options_memory(const struct options *o) {
+    return o->memory;
+}
+bool options_hold(const struct options *o) {
+    return o->hold;
+}
+const char *options_cwd(const struct options *o) {
+    return o->cwd;
+}
+const char *options_node(const struct options *o) {
+    return o->node;
+}
+const char *const *options_env(const struct options *o) {
+    return o->env.count ? (const char *const *)o->env.items : empty;
+}
+const char *const *options_after(const struct options *o) {
+    return o->after.count ? (const char *const *)o->after.items : empty;
+}

@@ -1,0 +1,464 @@
+/* Attempts under way. A run is made when a job is written as running, handed to the pool after that is committed, gathers
+ * what the job writes, and goes when its end is committed. Its memory follows the database, never leads it. */
+#include <assert.h>
+#include <errno.h>
+#include <search.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+#define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
+#define WRITING_LOW (1u << 20)  /* ... and goes on */
+#define PAUSE_MAX 60            /* seconds between attempts, at most */
+
+static const enum job_body body_of[] = {
+    [POOL_STDOUT] = BODY_STDOUT, [POOL_STDERR] = BODY_STDERR, [POOL_RESULT] = BODY_RESULT, [POOL_TRACE] = BODY_TRACE};
+
+static int compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+struct run *run_find(struct sched *s, uint64_t job) {
+    struct run **found = tfind(&job, &s->runs, compare);
+    return found ? *found : NULL;
+}
+
+/* --- slots ------------------------------------------------------------------------------------------------------- */
+
+unsigned run_free(const struct sched *s) {
+    unsigned total = s->cpus + s->lent;
+    return s->used < total ? total - s->used : 0;
+}
+
+static bool occupies(const struct run *r) {
+    return r->state <= RUN_RUNNING;
+}
+
+static void set_state(struct run *r, enum run_state state) {
+    bool before = occupies(r);
+    r->state = state;
+    if (before && !occupies(r)) {
+        r->s->used -= r->cpus;
+        run_lend(r->s, r, false);
+    }
+}
+
+void run_lend(struct sched *s, struct run *r, bool lend) {
+    if (r->lent == lend)
+        return;
+    r->lent = lend;
+    s->lent += lend ? r->cpus : -r->cpus;
+    pool_resize(s->pool, s->cpus + s->lent);
+}
+
+static void run_free_now(struct run *r) {
+    struct sched *s = r->s;
+    set_state(r, RUN_ENDED);
+    tdelete(&r->id, &s->runs, compare);
+    s->run_count--;
+    if (r->timeout)
+        event_free(r->timeout);
+    for (int i = 0; i < 4; i++)
+        free(r->out[i].bytes);
+    free(r);
+}
+
+/* --- starting ---------------------------------------------------------------------------------------------------- */
+
+int run_start(struct sched *s, struct job_row *row, unsigned also_save) {
+    struct job *j = &row->job;
+    struct run *r = calloc(1, sizeof *r);
+    if (!r)
+        return sched_check(s, -ENOMEM);
+    *r = (struct run){.id = j->id, .s = s, .attempt = ++j->attempt, .cpus = j->cpus, .state = RUN_STARTING};
+    j->why[0] = 0;
+    if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs, compare)) {
+        free(r);
+        return sched_check(s, -ENOMEM);
+    }
+    s->run_count++;
+    s->used += r->cpus;
+    r->next = s->starts;
+    s->starts = r;
+    return 0;
+}
+
+static void on_timeout(evutil_socket_t fd, short what, void *arg) {
+    struct run *r = arg;
+    (void)fd;
+    (void)what;
+    if (r->state != RUN_RUNNING || r->fate != FATE_NONE)
+        return;
+    r->fate = FATE_TIMEOUT;
+    pool_kill(r->s->pool, r->id);
+}
+
+static int arm_timeout(struct run *r, int64_t us) {
+    struct timeval t = {us / 1000000, us % 1000000};
+    if (us == 0)
+        return 0;
+    r->timeout = evtimer_new(r->s->c.base, on_timeout, r);
+    return r->timeout && evtimer_add(r->timeout, &t) == 0 ? 0 : -ENOMEM;
+}
+
+/* Everything that the pool is told comes from the database, as committed. */
+static int hand_over(struct sched *s, struct run *r) {
+    struct job_row row;
+    struct body b = {0};
+    struct options *o = NULL;
+    char *cwd = NULL, name[4096], path[SPOOL_PATH];
+    int rc = store_job_get(s->store, r->id, &row);
+    if (rc == 0)
+        rc = sched_path(s, &row.job, name, sizeof name);
+    if (rc == 0)
+        rc = submit_options(s, &row, &o);
+    if (rc == 0)
+        rc = store_job_texts(s->store, r->id, NULL, &cwd);
+    if (rc == 0)
+        rc = store_body_get(s->store, r->id, BODY_SPEC, &b);
+    int64_t n = rc == 0 && !b.file ? store_body_read(s->store, r->id, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;
+    if (rc == 0 && n < 0)
+        rc = (int)n;
+    if (rc == 0) {
+        const char *own = options_cwd(o);
+        struct work w = {.job = r->id,
+                         .attempt = r->attempt,
+                         .kind = row.job.kind,
+                         .name = name,
+                         .node = "local",
+                         .cwd = own ? own : cwd,
+                         .cwd_required = own,
+                         .uid = row.job.uid,
+                         .gid = row.job.gid,
+                         .memory = options_memory(o),
+                         .env = options_env(o),
+                         .file = b.file ? spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path) : NULL,
+                         .payload = s->scratch,
+                         .payload_size = (uint32_t)n};
+        rc = arm_timeout(r, options_timeout_us(o));
+        if (rc == 0)
+            rc = pool_start(s->pool, &w);
+    }
+    free(cwd);
+    options_destroy(o);
+    return rc;
+}
+
+static void finish(struct run *r);
+
+void run_committed(struct sched *s) {
+    for (struct run *r; (r = s->ended);) {
+        s->ended = r->next;
+        run_free_now(r);
+    }
+    for (struct run *r; (r = s->starts);) {
+        s->starts = r->next;
+        r->state = RUN_RUNNING;
+        if (r->fate == FATE_DROPPED) { /* started and cancelled in one turn */
+            run_free_now(r);
+            continue;
+        }
+        int rc = hand_over(s, r);
+        if (rc == 0)
+            continue;
+        r->outcome = (struct work_outcome){.attempt = r->attempt, .end = rc == -EAGAIN ? WORK_LOST : WORK_REFUSED};
+        snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", strerror(-rc));
+        finish(r);
+    }
+    for (size_t i = 0; i < s->kills.count; i++)
+        pool_kill(s->pool, s->kills.items[i]);
+    s->kills.count = 0;
+}
+
+void run_rolled_back(struct sched *s) {
+    for (size_t i = 0; i < s->kills.count; i++) {
+        struct run *r = run_find(s, s->kills.items[i]);
+        if (r)
+            r->fate = FATE_NONE;
+    }
+    s->kills.count = 0;
+    for (struct run *r; (r = s->starts);) {
+        s->starts = r->next;
+        run_free_now(r);
+    }
+    for (struct run *r; (r = s->ended);) { /* written again at the retry */
+        s->ended = r->next;
+        r->state = RUN_ENDING;
+    }
+}
+
+/* --- output ------------------------------------------------------------------------------------------------------ */
+
+struct chunk {
+    struct run *run;
+    size_t size;
+};
+
+static void chunk_written(void *arg, int rc) {
+    struct chunk *c = arg;
+    struct run *r = c->run;
+    r->writing -= c->size;
+    r->tasks--;
+    if (rc < 0 && !r->error)
+        r->error = -rc;
+    if (r->held && r->writing < WRITING_LOW) {
+        r->held = false;
+        pool_hold(r->s->pool, r->id, false);
+    }
+    sched_note(r->s, r->id);
+    free(c);
+    if (r->state == RUN_ENDING && r->tasks == 0)
+        finish(r);
+}
+
+static struct spool_name output_name(const struct run *r, enum pool_stream stream) {
+    return (struct spool_name){r->id, body_of[stream], r->attempt};
+}
+
+static int to_disk(struct run *r, enum pool_stream stream, const void *bytes, size_t size, int64_t offset) {
+    struct chunk *c = malloc(sizeof *c);
+    if (!c)
+        return -ENOMEM;
+    *c = (struct chunk){r, size};
+    int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, chunk_written, c);
+    if (rc != -EINPROGRESS) {
+        free(c);
+        return rc;
+    }
+    r->writing += size;
+    r->tasks++;
+    return 0;
+}
+
+static int to_memory(struct output *out, const void *bytes, size_t size) {
+    size_t want = (size_t)out->size + size;
+    if (want > out->cap) {
+        size_t cap = out->cap ? out->cap : 512;
+        while (cap < want)
+            cap *= 2;
+        char *grown = realloc(out->bytes, cap);
+        if (!grown)
+            return -ENOMEM;
+        out->bytes = grown;
+        out->cap = cap;
+    }
+    memcpy(out->bytes + out->size, bytes, size);
+    return 0;
+}
+
+static int spill(struct run *r, enum pool_stream stream) {
+    struct output *out = &r->out[stream];
+    int rc = out->size ? to_disk(r, stream, out->bytes, (size_t)out->size, 0) : 0;
+    if (rc == 0) {
+        free(out->bytes);
+        *out = (struct output){.size = out->size, .spooled = true};
+    }
+    return rc;
+}
+
+static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    struct run *r = run_find(arg, job);
+    if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
+        return;
+    struct output *out = &r->out[stream];
+    int rc = 0;
+    if (!out->spooled && (size_t)out->size + size > INLINE_MAX)
+        rc = spill(r, stream);
+    if (rc == 0)
+        rc = out->spooled ? to_disk(r, stream, bytes, size, out->size) : to_memory(out, bytes, size);
+    if (rc == 0)
+        out->size += (int64_t)size;
+    else
+        r->error = -rc;
+    if (!r->held && r->writing > WRITING_HIGH) {
+        r->held = true;
+        pool_hold(r->s->pool, r->id, true);
+    }
+    sched_note(r->s, job);
+}
+
+/* --- ending ------------------------------------------------------------------------------------------------------ */
+
+static int store_outputs(struct sched *s, struct run *r) {
+    int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
+    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE && rc == 0; i++) {
+        struct output *out = &r->out[i];
+        if (out->spooled)
+            rc = store_body_put_file(s->store, r->id, body_of[i], out->size, r->attempt);
+        else if (out->size)
+            rc = store_body_put(s->store, r->id, body_of[i], out->bytes, (size_t)out->size);
+    }
+    return sched_check(s, rc);
+}
+
+/* The next attempt comes after 1, 2, 4 ... 60 seconds. */
+static int try_again(struct sched *s, struct job_row *row) {
+    unsigned n = row->job.failures - 1;
+    int64_t pause = n < 6 ? 1 << n : PAUSE_MAX;
+    row->job.not_before = sched_now() + pause * 1000000;
+    int rc = sched_move(s, row, JOB_WAITING, 0);
+    queue_due(s);
+    return rc;
+}
+
+static int write_failure(struct sched *s, struct job_row *row, int error) {
+    struct options *o = NULL;
+    int rc = sched_check(s, submit_options(s, row, &o));
+    if (rc < 0)
+        return rc;
+    row->job.failures++;
+    bool again = row->job.failures <= options_retries(o);
+    options_destroy(o);
+    s->failed++;
+    return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);
+}
+
+/* Nobody's fault: to the queue again, until it was there at too many deaths. */
+static int write_lost(struct sched *s, struct job_row *row) {
+    if (++row->job.deaths >= DEATHS_MAX)
+        return sched_fail(s, row, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
+    sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
+    s->backlog = true;
+    return sched_move(s, row, JOB_QUEUED, 0);
+}
+
+static int write_end(struct sched *s, struct run *r, struct job_row *row) {
+    struct job *j = &row->job;
+    const struct work_outcome *o = &r->outcome;
+    j->user_us = o->user_us;
+    j->system_us = o->system_us;
+    j->maxrss_kib = o->maxrss_kib;
+    j->exit_status = o->end == WORK_EXITED ? o->status : 0;
+    j->exit_signal = o->end == WORK_SIGNALED ? o->status : 0;
+    s->run_us += o->wall_us;
+    if (o->end == WORK_LOST && r->fate == FATE_NONE)
+        return write_lost(s, row);
+    int rc = store_outputs(s, r);
+    if (rc < 0)
+        return rc;
+    if (r->fate == FATE_TIMEOUT && o->end != WORK_DONE) {
+        struct options *opt = NULL;
+        int64_t us = submit_options(s, row, &opt) == 0 ? options_timeout_us(opt) : 0;
+        options_destroy(opt);
+        snprintf(j->why, sizeof j->why, "timed out: it ran longer than %g s and was killed", (double)us / 1e6);
+        return write_failure(s, row, ETIMEDOUT);
+    }
+    if (r->error && o->end == WORK_DONE) {
+        snprintf(j->why, sizeof j->why, "its output could not be stored: %s", strerror(r->error));
+        return write_failure(s, row, EIO);
+    }
+    if (o->end == WORK_DONE) {
+        j->why[0] = 0;
+        s->done++;
+        return sched_move(s, row, JOB_DONE, 0);
+    }
+    snprintf(j->why, sizeof j->why, "%s", *o->why ? o->why : "failed");
+    return write_failure(s, row, EIO);
+}
+
+/* Large output is on the disk before the row that names it is committed; then the end is written. */
+static void output_synced(void *arg, int rc) {
+    struct run *r = arg;
+    r->tasks--;
+    if (rc < 0 && !r->error)
+        r->error = -rc;
+    finish(r);
+}
+
+static bool sync_outputs(struct run *r) {
+    struct spool_name names[4];
+    size_t n = 0;
+    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
+        if (r->out[i].spooled && r->fate != FATE_DROPPED)
+            names[n++] = output_name(r, i);
+    if (n == 0 || spool_sync(r->s->spool, names, n, false, output_synced, r) != -EINPROGRESS)
+        return false;
+    r->tasks++;
+    return true;
+}
+
+static void finish(struct run *r) {
+    struct sched *s = r->s;
+    struct job_row row;
+    set_state(r, RUN_ENDING);
+    if (r->tasks)
+        return;
+    int rc = store_job_get(s->store, r->id, &row);
+    bool overtaken = rc == -ENOENT || (rc == 0 && (row.job.state != JOB_RUNNING || row.job.attempt != r->attempt));
+    if (rc == 0 && !overtaken && r->fate != FATE_DROPPED)
+        write_end(s, r, &row);
+    else if (rc < 0 && rc != -ENOENT)
+        sched_check(s, rc);
+    else
+        for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
+            if (r->out[i].spooled)
+                sched_note_unlink(s, output_name(r, i));
+    r->state = RUN_ENDED;
+    r->next = s->ended;
+    s->ended = r;
+    sched_tick(s); /* a commit is due, whoever called */
+}
+
+static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
+    struct run *r = run_find(arg, job);
+    if (!r || r->state != RUN_RUNNING)
+        return;
+    r->outcome = *o;
+    if (r->timeout)
+        evtimer_del(r->timeout);
+    set_state(r, RUN_ENDING);
+    if (!sync_outputs(r))
+        finish(r);
+}
+
+static void on_trouble(void *arg, const char *sentence) {
+    sched_log(arg, "%s", sentence);
+}
+
+const struct pool_events run_pool_events = {.output = on_output, .done = on_done, .trouble = on_trouble};
+
+/* --- letting go -------------------------------------------------------------------------------------------------- */
+
+void run_drop(struct sched *s, uint64_t job) {
+    struct run *r = run_find(s, job);
+    if (!r)
+        return;
+    r->fate = FATE_DROPPED;
+    if (r->state == RUN_RUNNING)
+        ids_add(&s->kills, job);
+}
+
+static void see(const void *node, VISIT visit, void *found) {
+    struct run *r = *(struct run *const *)node;
+    if ((visit == postorder || visit == leaf) && r->state == RUN_ENDING && r->tasks == 0)
+        *(struct run **)found = r;
+}
+
+void run_retry_ends(struct sched *s) {
+    for (struct run *r;; finish(r)) {
+        r = NULL;
+        twalk_r(s->runs, see, &r);
+        if (!r)
+            return;
+    }
+}
+
+/* A clean stop: what runs goes back to the queue as if it had not begun. */
+void run_stop_all(struct sched *s) {
+    uint64_t ids[64];
+    uint64_t after = 0;
+    for (int n; (n = store_ids(s->store, SET_RUNNING, 0, after, ids, 64)) > 0;)
+        for (int i = 0; i < n; i++) {
+            struct job_row row;
+            after = ids[i];
+            if (store_job_get(s->store, ids[i], &row) < 0)
+                continue;
+            row.job.attempt--; /* this one does not count */
+            sched_check(s, store_ready_turn(s->store, &row.job, &row.turn));
+            sched_move(s, &row, JOB_QUEUED, 0);
+        }
+}

@@ -1,0 +1,329 @@
+/* The scheduler as a whole: made, recovered, committed, ended. */
+#include "sched/sched.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <search.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "sched/sched_int.h"
+
+#define RETRY_SECONDS 1 /* after a commit that failed */
+
+int64_t sched_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+void sched_log(struct sched *s, const char *format, ...) {
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    s->c.log(s->c.arg, line);
+}
+
+void sched_tick(struct sched *s) {
+    static const struct timeval at_once = {0, 0};
+    if (!evtimer_pending(s->tick, NULL))
+        evtimer_add(s->tick, &at_once);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    (void)arg; /* the turn that follows every event does what is due */
+}
+
+/* What a failed commit took back is done again. */
+static void on_retry(evutil_socket_t fd, short what, void *arg) {
+    struct sched *s = arg;
+    (void)fd;
+    (void)what;
+    s->backlog = s->settling = s->opening = s->deps = true;
+    run_retry_ends(s);
+    queue_due(s);
+    for (size_t i = 0, n = s->released.count; i < n && !s->error; i++)
+        sched_release(s, s->released.items[i]);
+}
+
+/* --- commit ------------------------------------------------------------------------------------------------------ */
+
+bool sched_dirty(const struct sched *s) {
+    return store_changed(s->store);
+}
+
+unsigned sched_running(const struct sched *s) {
+    return s->run_count;
+}
+
+void sched_turn(struct sched *s) {
+    queue_turn(s);
+}
+
+static int compare_ids(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void tell(struct sched *s) {
+    const uint64_t *groups;
+    struct ids changed = s->changed;
+    s->changed = (struct ids){0}; /* whoever is told may change something */
+    if (changed.count)
+        qsort(changed.items, changed.count, sizeof *changed.items, compare_ids);
+    for (size_t i = 0; i < changed.count; i++)
+        s->c.changed(s->c.arg, changed.items[i]);
+    free(changed.items);
+    size_t n = store_tally_touched(s->store, &groups);
+    for (size_t i = 0; i < n; i++)
+        s->c.group_changed(s->c.arg, groups[i]);
+}
+
+static void answer_laters(struct sched *s, int rc) {
+    for (struct later *l; (l = s->laters);) {
+        s->laters = l->next;
+        int sent = rc < 0 ? rc : spool_sync(s->spool, &l->name, l->has_file, true, l->done, l->arg);
+        if (sent != -EINPROGRESS && l->done)
+            l->done(l->arg, sent);
+        free(l);
+    }
+}
+
+static void take_back(struct sched *s) {
+    static const struct timeval soon = {RETRY_SECONDS, 0};
+    run_rolled_back(s);
+    s->unlink_count = 0;
+    s->changed.count = 0;
+    s->backlog = true;
+    evtimer_add(s->retry, &soon);
+}
+
+int sched_commit(struct sched *s) {
+    int rc = s->error;
+    bool changed = store_changed(s->store);
+    if (rc < 0)
+        store_rollback(s->store);
+    else
+        rc = store_commit(s->store);
+    s->error = 0;
+    if (rc < 0) {
+        sched_log(s, "nothing of this turn was kept: %s", strerror(-rc));
+        take_back(s);
+        answer_laters(s, rc);
+        return rc;
+    }
+    if (changed) {
+        s->released.count = 0;
+        for (size_t i = 0; i < s->unlink_count; i++)
+            spool_unlink(s->spool, s->unlinks[i]);
+        s->unlink_count = 0;
+    }
+    run_committed(s);
+    answer_laters(s, 0);
+    tell(s);
+    return 0;
+}
+
+/* --- recovery ---------------------------------------------------------------------------------------------------- */
+
+static int recover_running(struct sched *s) {
+    uint64_t ids[64], after = 0;
+    for (int n; (n = store_ids(s->store, SET_RUNNING, 0, after, ids, 64)) > 0;)
+        for (int i = 0; i < n; i++) {
+            struct job_row r;
+            after = ids[i];
+            if (store_job_get(s->store, ids[i], &r) < 0)
+                continue;
+            if (++r.job.deaths >= DEATHS_MAX) {
+                sched_fail(s, &r, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
+                continue;
+            }
+            sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
+            sched_move(s, &r, JOB_QUEUED, 0);
+        }
+    return s->error;
+}
+
+static int recover_drafts(struct sched *s, bool (*open)(void *, uint64_t), void *arg) {
+    uint64_t ids[64], after = 0;
+    for (int n; (n = store_ids(s->store, SET_FLUSHED, 0, after, ids, 64)) > 0;)
+        for (int i = 0; i < n; i++) {
+            after = ids[i];
+            if (!open(arg, ids[i]))
+                sched_release(s, ids[i]);
+        }
+    return s->error;
+}
+
+static int recover_orphans(struct sched *s, bool (*open)(void *, uint64_t), void *arg) {
+    uint64_t ids[64], after = 0;
+    for (int n; (n = store_ids(s->store, SET_ORPHANS, 0, after, ids, 64)) > 0;)
+        for (int i = 0; i < n; i++) {
+            after = ids[i];
+            if (!open(arg, ids[i]))
+                sched_drop(s, ids[i]);
+        }
+    return s->error;
+}
+
+int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job), void *arg) {
+    int rc = recover_running(s);
+    if (rc == 0)
+        rc = recover_drafts(s, open, arg);
+    if (rc == 0)
+        rc = recover_orphans(s, open, arg);
+    queue_due(s);
+    sched_tick(s);
+    return rc;
+}
+
+/* --- a check of a large database, while it is in use ------------------------------------------------------------- */
+
+struct check {
+    struct disk_task task;
+    struct sched *s;
+    char found[256];
+};
+
+static void check_work(struct disk_task *t) {
+    struct check *c = (struct check *)t;
+    store_check(c->s->state_dir, c->found, sizeof c->found);
+}
+
+static void check_done(struct disk_task *t) {
+    struct check *c = (struct check *)t;
+    if (*c->found) {
+        c->s->damaged = true;
+        sched_log(c->s, "the database is damaged (%s): no new jobs are taken; save results/, then unmount and move %s/ppfs.db away", c->found, c->s->state_dir);
+    }
+    free(c);
+}
+
+static void check_later(struct sched *s) {
+    struct check *c = store_unchecked(s->store) ? calloc(1, sizeof *c) : NULL;
+    if (!c)
+        return;
+    c->task = (struct disk_task){.work = check_work, .done = check_done};
+    c->s = s;
+    disk_submit(s->checker, &c->task);
+}
+
+/* --- made and ended ---------------------------------------------------------------------------------------------- */
+
+static int make_parts(struct sched *s, char *why, size_t why_size) {
+    struct pool_config p = {.worker_path = s->c.worker_path, .python = s->c.python, .workers = s->cpus};
+    int rc = store_open(&s->store, s->state_dir, why, why_size);
+    if (rc < 0)
+        return rc;
+    rc = disk_create(&s->disk, s->c.base);
+    if (rc == 0)
+        rc = disk_create(&s->checker, s->c.base);
+    if (rc == 0)
+        rc = spool_create(&s->spool, s->state_dir, s->disk, store_wal(s->store));
+    s->due = evtimer_new(s->c.base, on_timer, s);
+    s->tick = evtimer_new(s->c.base, on_timer, s);
+    s->retry = evtimer_new(s->c.base, on_retry, s);
+    if (rc == 0 && (!s->due || !s->tick || !s->retry))
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = pool_create(&s->pool, s->c.base, &p, &run_pool_events, s);
+    if (rc < 0)
+        snprintf(why, why_size, "the scheduler cannot start in %s: %s", s->state_dir, strerror(-rc));
+    return rc;
+}
+
+static void restore_node(struct sched *s) {
+    int64_t value;
+    if (!s->c.again)
+        return;
+    if (store_meta_get(s->store, "cpus", &value) == 0) {
+        s->cpus = (unsigned)value;
+        pool_resize(s->pool, s->cpus);
+    }
+    if (store_meta_get(s->store, "node_state", &value) == 0)
+        s->node = value == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
+}
+
+int sched_create(struct sched **out, const struct sched_config *c, char *why, size_t why_size) {
+    struct sched *s = calloc(1, sizeof *s);
+    int rc = -ENOMEM;
+    snprintf(why, why_size, "out of memory");
+    if (!s)
+        return rc;
+    s->c = *c;
+    s->cpus = c->cpus;
+    s->began = sched_now();
+    s->state_dir = strdup(c->state_dir);
+    s->mountpoint = strdup(c->mountpoint);
+    if (s->state_dir && s->mountpoint)
+        rc = make_parts(s, why, why_size);
+    if (rc < 0) {
+        sched_destroy(s);
+        return rc;
+    }
+    restore_node(s);
+    store_meta_set(s->store, "cpus", s->cpus);
+    store_meta_set(s->store, "node_state", s->node);
+    s->first_id = store_next_id(s->store);
+    s->backlog = s->settling = s->opening = s->sweeping = s->deps = true; /* until a look says otherwise */
+    check_later(s);
+    *out = s;
+    return 0;
+}
+
+static void free_run(void *node) {
+    struct run *r = node;
+    if (r->timeout)
+        event_free(r->timeout);
+    for (int i = 0; i < 4; i++)
+        free(r->out[i].bytes);
+    free(r);
+}
+
+void sched_destroy(struct sched *s) {
+    if (!s)
+        return;
+    s->stopping = true;
+    pool_destroy(s->pool); /* first: nothing is to end by itself from here on */
+    disk_destroy(s->disk);
+    disk_destroy(s->checker);
+    if (s->store) {
+        run_stop_all(s);
+        if (s->error)
+            store_rollback(s->store);
+        store_commit(s->store);
+    }
+    tdestroy(s->runs, free_run);
+    spool_destroy(s->spool);
+    store_close(s->store);
+    if (s->due)
+        event_free(s->due);
+    if (s->tick)
+        event_free(s->tick);
+    if (s->retry)
+        event_free(s->retry);
+    for (struct parked *p; (p = s->parked);) {
+        s->parked = p->next;
+        free(p);
+    }
+    for (struct later *l; (l = s->laters);) {
+        s->laters = l->next;
+        free(l);
+    }
+    free(s->kills.items);
+    free(s->changed.items);
+    free(s->released.items);
+    free(s->submitting.items);
+    free(s->converting.items);
+    free(s->unlinks);
+    free(s->state_dir);
+    free(s->mountpoint);
+    free(s);
+}

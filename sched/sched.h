@@ -1,0 +1,145 @@
+/* The scheduler: keeps jobs in the database, orders them, runs them, keeps what they answer.
+ *
+ * Everything here happens in the thread of the loop. Changes gather in one transaction; sched_commit ends it. A caller
+ * tells nobody that a change was made before sched_commit has returned 0; when it returns an error, none was made.
+ * Calls return 0 or -errno and change nothing when they fail. A call with a done function may return -EINPROGRESS:
+ * done(arg, rc) then comes from the loop later (the change it made is still to be committed).
+ *
+ * EROFS is never used; ENOSPC means the disk (or the ballast, see store.c), EDQUOT the quota, ESHUTDOWN that we stop. */
+#ifndef PPFS_SCHED_H
+#define PPFS_SCHED_H
+#include <event2/event.h>
+#include <stdio.h>
+
+#include "sched/job.h"
+
+struct sched;
+typedef void sched_done(void *arg, int rc);
+
+struct sched_config {
+    struct event_base *base;
+    const char *state_dir;   /* exists, ours, locked by the keeper */
+    const char *mountpoint;  /* absolute; writers whose directory is below it get a fresh one to run in */
+    const char *worker_path; /* the ppfs-worker binary */
+    const char *python;      /* as given to --python, or NULL */
+    unsigned cpus;           /* local slots */
+    bool sync_full;          /* --sync full */
+    bool again;              /* a daemon ran on this mount before: what was set in nodes/ holds */
+    /* After a commit, for each job that changed (state, output, disappeared), at most once a turn. */
+    void (*changed)(void *arg, uint64_t job);
+    /* After a commit in which something in this group (or below it) ended or was queued. */
+    void (*group_changed)(void *arg, uint64_t group);
+    /* Asked when a new job takes the name of an ended one (sched_release, sched_rename): somebody reads that, so it is
+     * forgotten as by sched_forget(job, true). May be NULL. */
+    bool (*in_use)(void *arg, uint64_t job);
+    void (*log)(void *arg, const char *sentence);
+    void *arg;
+};
+
+/* Opens or makes the database, checks it. On failure why has one sentence for the user. */
+int sched_create(struct sched **out, const struct sched_config *c, char *why, size_t why_size);
+/* Running jobs go back to the queue; commits; kills workers. Accepts NULL. */
+void sched_destroy(struct sched *s);
+/* Once at start: drafts whose writer is gone (open() says no) and whose bytes were acknowledged are queued, other such
+ * drafts say why they stay, orphans that nobody has open are dropped. Jobs that ran go back to the queue. */
+int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job), void *arg);
+
+bool sched_dirty(const struct sched *s);
+void sched_turn(struct sched *s);   /* due work and dispatch decisions, before each commit */
+int sched_commit(struct sched *s);  /* 0 (also when nothing was to do) or -errno: rolled back */
+unsigned sched_running(const struct sched *s);
+
+/* --- looking up ------------------------------------------------------------------------------------------------ */
+struct group {
+    uint64_t id, parent; /* 0 = the top */
+    char name[JOB_NAME_MAX + 1];
+    bool dotted;         /* it or a group above it begins with '.': nothing in it is queued */
+    bool hidden;         /* removed from jobs/, kept for its results */
+    uid_t uid;
+    gid_t gid;
+    mode_t mode;
+    int64_t created;
+    uint64_t request;    /* unique of its MKDIR */
+};
+struct tally { /* of a group and all below it */
+    uint64_t active /* held..running */, running, done, failed, cancelled;
+};
+int sched_job(struct sched *s, uint64_t id, struct job *out);                             /* -ENOENT */
+int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out);
+int sched_group(struct sched *s, uint64_t id, struct group *out);                         /* id 0 works */
+int sched_find_group(struct sched *s, uint64_t parent, const char *name, struct group *out);
+int sched_tally(struct sched *s, uint64_t group, struct tally *out);
+/* Calls each with every job of the group whose id > after and whose shelf is in the mask (1 << SHELF_x), in order of id,
+ * until it returns false. Only id, name, state, shelf, draft are filled in. */
+int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *arg, const struct job *), void *arg);
+int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*each)(void *arg, const struct group *), void *arg);
+/* "G/x", the job's path below jobs/. 0 or -ENAMETOOLONG. */
+int sched_path(struct sched *s, const struct job *j, char *buf, size_t size);
+/* One sentence: why it waits (place in the queue, dependency, slots, hold, next attempt in ...), or why it failed. "" when there is none. */
+void sched_why(struct sched *s, const struct job *j, char *buf, size_t size);
+
+/* Bytes of a job's body so far (live while it runs) and their number. sched_read returns the bytes copied, 0 at (present)
+ * end, -errno, or -EINPROGRESS (disk: done(arg, bytes or -errno) comes later; buf must stay). */
+int64_t sched_size(struct sched *s, uint64_t job, enum job_body body);
+int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);
+
+/* --- writing a job --------------------------------------------------------------------------------------------- */
+struct writer {
+    uid_t uid;
+    gid_t gid;
+    pid_t pid;   /* 0 = unknown */
+    mode_t mode; /* permission bits for a new file */
+    uint64_t request; /* unique of the FUSE request, top bit cleared */
+    bool again;  /* the request may have been handled before */
+};
+/* A new draft. exclusive: -EEXIST while the name has a job (unended), a result or a failure. An existing draft is opened.
+ * -ETXTBSY: running. -EISDIR: a group. -EINVAL/-ENAMETOOLONG: the name. */
+int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out);
+/* Opens jobs/x for writing: *out is the draft to write (the job itself, or a new draft with a copy of it unless truncate). */
+int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out, sched_done *done, void *arg);
+int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
+int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *done, void *arg);
+/* At FLUSH by pid: asks whether the writer is being killed, checks a .options file (-EINVAL), replaces nothing yet.
+ * sync: fsync; bytes and row survive power loss when done. */
+int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done *done, void *arg);
+/* The last writer is gone: an undotted draft with bytes is queued (or fails, or stays a draft if its writer was killed). */
+int sched_release(struct sched *s, uint64_t job);
+int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name, bool no_replace, bool again);
+int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode); /* NULL = as it is */
+
+/* --- steering -------------------------------------------------------------------------------------------------- */
+int sched_cancel(struct sched *s, uint64_t job);           /* rm jobs/x; a draft just goes away. -ENOENT once ended */
+/* rm results/x: forgets an ended job. held_open: somebody still reads it; sched_drop when the last one has closed. -EBUSY while unended */
+int sched_forget(struct sched *s, uint64_t job, bool held_open);
+int sched_drop(struct sched *s, uint64_t job);
+int sched_set_priority(struct sched *s, uint64_t job, int priority); /* -EINVAL out of range, -ENOENT ended */
+int sched_set_hold(struct sched *s, uint64_t job, bool hold);
+void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits); /* pid waits in open("results/..") (or no longer) */
+
+int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out);
+int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side); /* rmdir in jobs/, results/, failures/; SHELF_GONE: info/ */
+int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name);
+int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, const gid_t *gid, const mode_t *mode);
+
+/* --- nodes ----------------------------------------------------------------------------------------------------- */
+enum node_state { NODE_UP, NODE_DRAIN, NODE_DOWN };
+struct node {
+    char name[64];
+    enum node_state state;
+    unsigned cpus, running;
+    uint64_t done, failed;
+    double seconds;      /* of run time */
+    char python[64];
+    char address[128];
+    int64_t seen;        /* microseconds since the epoch */
+};
+int sched_node(struct sched *s, const char *name, struct node *out); /* -ENOENT; today "local" is the only one */
+int sched_list_nodes(struct sched *s, bool (*each)(void *arg, const struct node *), void *arg);
+int sched_set_cpus(struct sched *s, const char *node, unsigned cpus);   /* -EINVAL over 4096 */
+int sched_set_node_state(struct sched *s, const char *node, enum node_state state);
+const char *node_state_name(enum node_state s);
+
+/* Text for info/NAME/: the options it has, as "k=v" words; the node it runs or ran on ("" if none). */
+int sched_options_text(struct sched *s, uint64_t job, char *buf, size_t size);
+const char *sched_node_of(struct sched *s, const struct job *j);
+#endif

@@ -1,0 +1,138 @@
+/* Inside the scheduler: what its rooms share. Only sched/ includes this. */
+#ifndef PPFS_SCHED_INT_H
+#define PPFS_SCHED_INT_H
+#include "sched/disk.h"
+#include "sched/options.h"
+#include "sched/sched.h"
+#include "sched/spec.h"
+#include "sched/spool.h"
+#include "sched/store.h"
+#include "worker/pool.h"
+
+#define INLINE_MAX (64u * 1024u) /* bytes of a body that stands in its row */
+#define DEATHS_MAX 3             /* running at so many deaths of ppfs or its node: failed */
+
+struct ids { /* a growing set of ids; small, so searched from end to end */
+    uint64_t *items;
+    size_t count, cap;
+};
+int ids_add(struct ids *l, uint64_t id); /* 0 (also when it is in already) or -ENOMEM */
+bool ids_has(const struct ids *l, uint64_t id);
+void ids_remove(struct ids *l, uint64_t id);
+
+enum run_state {
+    RUN_STARTING, /* written as running, not yet committed */
+    RUN_RUNNING,  /* the pool has it */
+    RUN_ENDING,   /* it has ended; its output may still be on the way to the disk */
+    RUN_ENDED,    /* its end is written, not yet committed */
+};
+enum run_fate { FATE_NONE, FATE_TIMEOUT, FATE_DROPPED /* cancelled, replaced or forgotten: nobody wants its end */ };
+
+struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a spool file */
+    char *bytes;
+    size_t cap;
+    int64_t size;
+    bool spooled;
+};
+
+struct run { /* an attempt under way: the only thing in memory that grows with work, and it is bounded by the slots */
+    uint64_t id; /* first: key of the tree */
+    struct sched *s;
+    uint32_t attempt, cpus;
+    enum run_state state;
+    enum run_fate fate;
+    struct output out[4]; /* by enum pool_stream */
+    size_t writing;       /* bytes on the way to the disk */
+    unsigned tasks;       /* disk tasks that point here */
+    int error;            /* first errno of storing its output */
+    bool held, lent;
+    struct event *timeout;
+    struct work_outcome outcome;
+    struct run *next;     /* in the list of this turn that it stands in */
+};
+
+struct later { /* a call to be answered after the commit, once the disk has it */
+    struct later *next;
+    struct spool_name name;
+    bool has_file;
+    sched_done *done;
+    void *arg;
+};
+
+struct parked { /* a client that waits for a result; it may itself be a job */
+    struct parked *next;
+    pid_t pid;
+    uint64_t request, job; /* job whose slot was lent out, 0 = none */
+    bool looked;
+};
+
+struct sched {
+    struct sched_config c;
+    char *state_dir, *mountpoint;
+    struct store *store;
+    struct disk *disk, *checker; /* the second only for the check of a large database, which may take a minute */
+    struct spool *spool;
+    struct pool *pool;
+
+    void *runs;              /* tsearch tree of struct run */
+    unsigned run_count, cpus, used, lent;
+    enum node_state node;
+    uint64_t done, failed;   /* attempts since this daemon began */
+    int64_t run_us, began;
+
+    int error;               /* a statement failed: this turn cannot be committed */
+    bool stopping, damaged;
+    bool backlog;            /* the database may have ready jobs */
+    bool settling, opening, sweeping, deps;
+    struct run *starts, *ended;
+    struct ids kills, changed, released, submitting, converting;
+    struct spool_name *unlinks;
+    size_t unlink_count, unlink_cap;
+    struct later *laters;
+    struct parked *parked;
+    struct event *due, *tick, *retry;
+    int64_t due_at;          /* of the due timer, 0 = none */
+    uint64_t first_id;       /* ids below were handed out by earlier daemons */
+    uint64_t opened;         /* in the group that is being opened: jobs up to this id are done */
+    char scratch[INLINE_MAX + 1];
+};
+
+int64_t sched_now(void); /* microseconds since the epoch */
+void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sched_tick(struct sched *s); /* another turn at once */
+
+/* move.c: the one way to another state */
+int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
+int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save);
+int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and its bodies go away */
+int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
+int sched_check(struct sched *s, int rc);             /* notes an error of the store for this turn; returns rc */
+void sched_note(struct sched *s, uint64_t job);
+void sched_note_unlink(struct sched *s, struct spool_name n);
+
+/* submit.c */
+int submit_job(struct sched *s, struct job_row *r);
+int submit_ready(struct sched *s, struct job_row *r, unsigned also_save); /* waits for others, for a node, or is queued */
+int submit_options(struct sched *s, const struct job_row *r, struct options **out);
+bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);
+int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
+
+/* draft.c */
+int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
+
+/* queue.c */
+void queue_turn(struct sched *s);
+void queue_due(struct sched *s); /* sets the timer for the next retry */
+
+/* run.c */
+struct run *run_find(struct sched *s, uint64_t job);
+int run_start(struct sched *s, struct job_row *r, unsigned also_save);
+void run_committed(struct sched *s);
+void run_rolled_back(struct sched *s);
+void run_retry_ends(struct sched *s); /* after a commit that failed: the ends that have to be written again */
+void run_stop_all(struct sched *s);
+void run_drop(struct sched *s, uint64_t job);
+extern const struct pool_events run_pool_events;
+unsigned run_free(const struct sched *s); /* slots */
+void run_lend(struct sched *s, struct run *r, bool lend);
+#endif

@@ -1,0 +1,165 @@
+/* Telling kinds of job files apart. Pure functions of the bytes: the disk thread calls them too. */
+#include "sched/spec.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/pyenv.h"
+
+#define PICKLE_PROTO 0x80
+#define PICKLE_STOP '.'
+#define LINE_MAX_ 4096u /* bytes of a #! or #ppfs: line */
+
+/* Keys of a JSON job that are not options. */
+static const char *const call_keys[] = {"call", "args", "kwargs", NULL};
+static const char *const run_keys[] = {"run", "stdin", NULL};
+
+static int refuse(char why[SPEC_WHY], const char *sentence) {
+    snprintf(why, SPEC_WHY, "%s", sentence);
+    return -EINVAL;
+}
+
+static int check_call(json_t *j, char why[SPEC_WHY]) {
+    json_t *args = json_object_get(j, "args"), *kwargs = json_object_get(j, "kwargs");
+    if (!json_is_string(json_object_get(j, "call")))
+        return refuse(why, "\"call\" must be a string such as \"math.sqrt\"");
+    if (args && !json_is_array(args))
+        return refuse(why, "\"args\" must be an array");
+    if (kwargs && !json_is_object(kwargs))
+        return refuse(why, "\"kwargs\" must be an object");
+    return 0;
+}
+
+static int check_run(json_t *j, char why[SPEC_WHY]) {
+    json_t *run = json_object_get(j, "run"), *in = json_object_get(j, "stdin");
+    size_t n = json_array_size(run);
+    for (size_t i = 0; i < n; i++)
+        if (!json_is_string(json_array_get(run, i)))
+            n = 0;
+    if (n == 0)
+        return refuse(why, "\"run\" must be an array of strings, the program first");
+    return in && !json_is_string(in) ? refuse(why, "\"stdin\" must be a string") : 0;
+}
+
+static int read_json(const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]) {
+    if (size > SPEC_JSON_MAX)
+        return refuse(why, "a JSON job may have 16 MiB at most: put the data into a file or send a pickle");
+    json_error_t err;
+    json_t *j = json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
+    if (!j) {
+        snprintf(why, SPEC_WHY, "not valid JSON: line %d, column %d: %s", err.line, err.column, err.text);
+        return -EINVAL;
+    }
+    bool call = json_object_get(j, "call"), run = json_object_get(j, "run");
+    int rc;
+    if (call == run)
+        rc = refuse(why, call ? "a JSON job has either \"call\" or \"run\", not both" : "a JSON job needs \"call\" or \"run\"");
+    else
+        rc = call ? check_call(j, why) : check_run(j, why);
+    if (rc == 0)
+        rc = options_add_json(o, j, call ? call_keys : run_keys, why);
+    *kind = call ? WORK_JSON_CALL : WORK_JSON_RUN;
+    json_decref(j);
+    return rc;
+}
+
+/* #ppfs: lines among the first comment lines of a script. */
+static int read_comments(const char *p, const char *end, struct options *o, char why[SPEC_WHY]) {
+    static const char mark[] = "#ppfs:";
+    while (p < end && (*p == '#' || *p == '\n' || *p == '\r')) {
+        const char *newline = memchr(p, '\n', (size_t)(end - p));
+        const char *stop = newline ? newline : end;
+        size_t len = (size_t)(stop - p);
+        if (len >= sizeof mark - 1 && memcmp(p, mark, sizeof mark - 1) == 0) {
+            if (len > LINE_MAX_)
+                return refuse(why, "a #ppfs: line is longer than 4096 bytes");
+            int rc = options_add_words(o, p + sizeof mark - 1, len - (sizeof mark - 1), why);
+            if (rc < 0)
+                return rc;
+        }
+        p = newline ? newline + 1 : end;
+    }
+    return 0;
+}
+
+/* jansson checks UTF-8 as strictly as anything we would write; it copies, so the text goes through in pieces that are cut between characters. */
+static bool is_text(const char *p, size_t size) {
+    const size_t piece = 1u << 20;
+    if (memchr(p, 0, size))
+        return false;
+    while (size > 0) {
+        size_t n = size < piece ? size : piece;
+        while (n < size && n > piece - 4 && ((unsigned char)p[n] & 0xc0) == 0x80)
+            n--;
+        json_t *s = json_stringn(p, n);
+        if (!s)
+            return false;
+        json_decref(s);
+        p += n;
+        size -= n;
+    }
+    return true;
+}
+
+static int read_shebang(const char *p, size_t size, enum work_kind *kind) {
+    char line[LINE_MAX_];
+    const char *newline = memchr(p, '\n', size);
+    size_t len = newline ? (size_t)(newline - p) : size;
+    if (len >= sizeof line)
+        len = sizeof line - 1;
+    memcpy(line, p, len);
+    line[len] = 0;
+    *kind = pyenv_is_own(line) ? WORK_PYTHON : WORK_PROGRAM;
+    return 0;
+}
+
+int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]) {
+    const unsigned char *b = bytes;
+    const char *text = bytes;
+    size_t name_len = strlen(name);
+    *kind = WORK_NONE;
+    why[0] = 0;
+    if (size == 0)
+        return refuse(why, "the job file is empty");
+    if (name_len > 6 && strcmp(name + name_len - 6, ".jsonl") == 0)
+        return refuse(why, "a .jsonl stream is not something that this version runs: write each line as a job of its own");
+    if (b[0] == PICKLE_PROTO) {
+        if (size < 3 || b[1] < 2 || b[1] > 5)
+            return refuse(why, "it begins like a pickle, but not of protocol 2 to 5");
+        *kind = WORK_PICKLE;
+        return 0;
+    }
+    if (b[0] == '{')
+        return read_json(bytes, size, kind, o, why);
+    if (size >= 4 && memcmp(b, "\x7f" "ELF", 4) == 0) {
+        *kind = WORK_PROGRAM;
+        return 0;
+    }
+    if (size >= 2 && b[0] == '#' && b[1] == '!') {
+        read_shebang(text, size, kind);
+        return read_comments(text, text + size, o, why);
+    }
+    if (!is_text(text, size))
+        return refuse(why, "the file is none of what a job may be: a pickle, a JSON object, a #! script, an ELF program or Python source in UTF-8");
+    *kind = WORK_PYTHON;
+    return read_comments(text, text + size, o, why);
+}
+
+bool spec_looks_cut(const void *bytes, size_t size, const void *tail, size_t tail_size) {
+    const unsigned char *b = bytes, *t = tail;
+    if (size == 0 || tail_size == 0)
+        return true;
+    unsigned char last = t[tail_size - 1];
+    if (b[0] == PICKLE_PROTO)
+        return last != PICKLE_STOP;
+    if (b[0] == 0x7f)
+        return true;
+    if (b[0] == '{') {
+        while (tail_size > 0 && isspace(t[tail_size - 1]))
+            tail_size--;
+        return tail_size == 0 || t[tail_size - 1] != '}';
+    }
+    return last != '\n';
+}

@@ -1,0 +1,16 @@
+/* What a job file is, told by its content alone; nothing in here runs or unpickles anything. */
+#ifndef PPFS_SPEC_H
+#define PPFS_SPEC_H
+#include "sched/options.h"
+#include "worker/work.h"
+
+#define SPEC_JSON_MAX (16u << 20) /* bytes of a JSON job file; larger data belongs in a file or a pickle */
+#define SPEC_WHY 400u
+
+/* Looks at the whole file. Pure; may run in any thread. On 0 *kind says what it is and o has the options it carries.
+ * -EINVAL: the job must fail, why says so in one sentence. -ENOMEM. */
+int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]);
+
+/* Whether the end looks cut off: no closing newline, brace or pickle STOP; always for programs (cannot be told). */
+bool spec_looks_cut(const void *bytes, size_t size, const void *tail, size_t tail_size);
+#endif

@@ -1,0 +1,49 @@
+/* Files in STATE/spool: bodies over 64 KiB, one file each, named JOB-BODY-NUMBER. A row of bodies names each one that
+ * counts; others are swept at start. All file work happens in the disk thread. */
+#ifndef PPFS_SPOOL_H
+#define PPFS_SPOOL_H
+#include "sched/disk.h"
+#include "sched/job.h"
+#include "sched/options.h"
+#include "sched/sched.h"
+#include "sched/spec.h"
+
+#define SPOOL_PATH 4096
+
+struct spool;
+
+struct spool_name {
+    uint64_t job;
+    enum job_body body;
+    int64_t file;
+};
+
+int spool_create(struct spool **out, const char *state_dir, struct disk *disk, int wal);
+void spool_destroy(struct spool *sp);
+
+/* The file's path; buf of SPOOL_PATH bytes. Returns buf. */
+const char *spool_path(const struct spool *sp, struct spool_name n, char *buf);
+int64_t spool_size(const struct spool *sp, struct spool_name n); /* bytes or -errno */
+
+/* Each of these copies its bytes and calls done(arg, rc) from the loop: rc 0 or -errno (spool_pread: bytes). */
+int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
+int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg);
+/* What the page cache has is read at once: returns the bytes (0 at the end) or -errno; else -EINPROGRESS, and buf must stay. */
+int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);
+int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, sched_done *done, void *arg);
+/* fdatasync of the files (count may be 0) and, when wal is set, of the database's log. */
+int spool_sync(struct spool *sp, const struct spool_name *names, size_t count, bool wal, sched_done *done, void *arg);
+void spool_unlink(struct spool *sp, struct spool_name n);
+
+/* fsync, then spec_read of the whole file. */
+struct spool_spec {
+    int rc; /* of spec_read, or -errno */
+    enum work_kind kind;
+    struct options *options; /* the callee's, until it takes it by setting NULL */
+    char why[SPEC_WHY];
+};
+int spool_spec(struct spool *sp, struct spool_name n, const char *job_name, void (*done)(void *arg, struct spool_spec *), void *arg);
+
+/* Up to 64 more names found in the folder; 0 when all were told. For the sweep at start. */
+int spool_scan(struct spool *sp, struct spool_name *names, int max);
+#endif

@@ -1,0 +1,191 @@
+/* Steering jobs from outside: cancel, forget, rename, priority, hold, owner. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+int sched_cancel(struct sched *s, uint64_t job) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0)
+        return rc;
+    if (job_ended(r.job.state))
+        return -ENOENT;
+    if (r.job.draft) {
+        if (strcmp(r.job.name, ".options") == 0 && (rc = sched_check(s, store_group_set_options(s->store, r.job.group, ""))) < 0)
+            return rc;
+        return sched_remove(s, &r);
+    }
+    run_drop(s, job);
+    r.job.error = ECANCELED;
+    strcpy(r.job.why, "cancelled: it was removed from jobs/");
+    return sched_move(s, &r, JOB_CANCELLED, 0);
+}
+
+int sched_forget(struct sched *s, uint64_t job, bool held_open) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0)
+        return rc;
+    if (!job_ended(r.job.state))
+        return -EBUSY;
+    if (!held_open || r.job.shelf == SHELF_ORPHAN)
+        return sched_remove(s, &r);
+    struct tally delta = {0};
+    if (r.job.state == JOB_DONE)
+        delta.done--;
+    else if (r.job.state == JOB_FAILED)
+        delta.failed--;
+    else
+        delta.cancelled--;
+    r.job.shelf = SHELF_ORPHAN;
+    rc = sched_check(s, store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF));
+    sched_note(s, job);
+    return rc < 0 ? rc : sched_check(s, store_tally_add(s->store, r.job.group, &delta));
+}
+
+int sched_drop(struct sched *s, uint64_t job) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0 || r.job.shelf != SHELF_ORPHAN)
+        return rc == -ENOENT ? 0 : rc;
+    return sched_remove(s, &r);
+}
+
+int sched_set_priority(struct sched *s, uint64_t job, int priority) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (priority < -1000000 || priority > 1000000)
+        return -EINVAL;
+    if (rc < 0 || job_ended(r.job.state))
+        return -ENOENT;
+    r.job.priority = priority;
+    if (r.job.state == JOB_QUEUED)
+        rc = sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
+    sched_note(s, job);
+    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
+}
+
+int sched_set_hold(struct sched *s, uint64_t job, bool hold) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0 || job_ended(r.job.state))
+        return -ENOENT;
+    if (hold == (r.job.state == JOB_HELD))
+        return 0;
+    if (hold)
+        return r.job.state == JOB_RUNNING || r.job.draft ? -EBUSY : sched_move(s, &r, JOB_HELD, 0);
+    return submit_ready(s, &r, 0);
+}
+
+int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0)
+        return rc;
+    if (uid)
+        r.job.uid = *uid;
+    if (gid)
+        r.job.gid = *gid;
+    if (mode)
+        r.job.mode = *mode & 07777;
+    sched_note(s, job);
+    return sched_check(s, store_job_save(s->store, &r, 0));
+}
+
+/* --- rename ------------------------------------------------------------------------------------------------------ */
+
+/* The name that is given up, on both sides where they are to be replaced. */
+static int clear_name(struct sched *s, uint64_t group, const char *name, bool draft, bool no_replace) {
+    struct job_row old;
+    int rc = store_job_find(s->store, group, name, draft, &old);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    if (no_replace)
+        return -EEXIST;
+    if (!draft && old.job.state == JOB_RUNNING)
+        return -ETXTBSY;
+    return sched_remove(s, &old);
+}
+
+static int find_source(struct sched *s, uint64_t group, const char *name, struct job_row *r) {
+    int rc = store_job_find(s->store, group, name, true, r);
+    if (rc == -ENOENT) {
+        rc = store_job_find(s->store, group, name, false, r);
+        if (rc == 0 && job_ended(r->job.state))
+            rc = -ENOENT;
+    }
+    return rc;
+}
+
+/* A draft that gets a name (and a group) that runs is submitted; if it is still open, its release will do that. */
+static int renamed_draft(struct sched *s, struct job_row *r, const struct group *to) {
+    bool options = strcmp(r->job.name, ".options") == 0;
+    int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME));
+    if (rc == 0 && options)
+        return sched_flush(s, r->job.id, 0, false, NULL, NULL); /* without sync and with it flushed: answers at once */
+    if (rc < 0 || r->job.name[0] == '.' || to->dotted || !r->sealed)
+        return rc;
+    ids_add(&s->released, r->job.id);
+    return submit_job(s, r);
+}
+
+/* A job that is pulled back under a dotted name is a draft again. */
+static int withdraw(struct sched *s, struct job_row *r) {
+    if (r->job.state == JOB_RUNNING)
+        return -ETXTBSY;
+    r->job.draft = true;
+    int rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
+    r->sealed = true;
+    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+}
+
+int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name, bool no_replace, bool again) {
+    struct job_row r;
+    struct group to;
+    size_t n = strlen(to_name);
+    if (n == 0 || n > JOB_NAME_MAX)
+        return n ? -ENAMETOOLONG : -EINVAL;
+    int rc = find_source(s, group, name, &r);
+    if (rc == -ENOENT && again)
+        return 0;
+    if (rc == 0)
+        rc = store_group_get(s->store, to_group, &to);
+    if (rc < 0)
+        return rc;
+    if (group == to_group && strcmp(name, to_name) == 0)
+        return 0;
+    if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
+        return -EISDIR;
+    if (r.job.state == JOB_RUNNING && (to_name[0] == '.' || to.dotted))
+        return -ETXTBSY;
+    rc = clear_name(s, to_group, to_name, false, no_replace);
+    if (rc == 0)
+        rc = clear_name(s, to_group, to_name, true, no_replace);
+    if (rc < 0)
+        return rc;
+    struct tally leaves = {0}, comes = {0};
+    if (!r.job.draft && group != to_group) {
+        leaves.active--;
+        comes.active++;
+        if (r.job.state == JOB_RUNNING) {
+            leaves.running--;
+            comes.running++;
+        }
+        rc = sched_check(s, store_tally_add(s->store, group, &leaves));
+        if (rc == 0)
+            rc = sched_check(s, store_tally_add(s->store, to_group, &comes));
+        if (rc < 0)
+            return rc;
+    }
+    strcpy(r.job.name, to_name);
+    r.job.group = to_group;
+    sched_note(s, r.job.id);
+    if (r.job.draft)
+        return renamed_draft(s, &r, &to);
+    if (to_name[0] == '.' || to.dotted)
+        return withdraw(s, &r);
+    return sched_check(s, store_job_save(s->store, &r, SAVE_NAME));
+}

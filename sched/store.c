@@ -1,0 +1,362 @@
+/* The connection: opening, schema and its versions, transactions, a full disk, identifiers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sched/store_int.h"
+
+#define BALLAST (1 << 20) /* bytes */
+#define ID_BLOCK 1000     /* identifiers reserved with one write */
+#define CHECK_AT_OPEN (64 << 20) /* a database up to this size is checked before the mount is ready; a larger one in the background */
+
+/* Each entry takes the schema from version i to i + 1. Entries are never changed, only added. */
+static const char *const migrations[] = {
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE groups(id INTEGER PRIMARY KEY, parent INTEGER, name TEXT NOT NULL, dotted INTEGER NOT NULL,"
+    " hidden INTEGER NOT NULL DEFAULT 0, opening INTEGER NOT NULL DEFAULT 0, uid INTEGER NOT NULL, gid INTEGER NOT NULL,"
+    " mode INTEGER NOT NULL, created INTEGER NOT NULL, request INTEGER NOT NULL, options TEXT NOT NULL DEFAULT '',"
+    " active INTEGER NOT NULL DEFAULT 0, running INTEGER NOT NULL DEFAULT 0,"
+    " done INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0);"
+    "CREATE UNIQUE INDEX group_names ON groups(parent, name);"
+    "CREATE INDEX group_order ON groups(parent, id);"
+    "CREATE INDEX group_opening ON groups(id) WHERE opening=1;"
+    "INSERT INTO groups(id, parent, name, dotted, uid, gid, mode, created, request) VALUES(0, NULL, '', 0, 0, 0, 493, 0, 0);"
+    "CREATE TABLE jobs(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, name TEXT NOT NULL, side INTEGER,"
+    " state INTEGER NOT NULL, shelf INTEGER NOT NULL, flags INTEGER NOT NULL, kind INTEGER NOT NULL,"
+    " uid INTEGER NOT NULL, gid INTEGER NOT NULL, mode INTEGER NOT NULL, priority INTEGER NOT NULL, cpus INTEGER NOT NULL,"
+    " turn INTEGER NOT NULL, attempt INTEGER NOT NULL, failures INTEGER NOT NULL, deaths INTEGER NOT NULL,"
+    " exit_status INTEGER NOT NULL, exit_signal INTEGER NOT NULL, error INTEGER NOT NULL,"
+    " created INTEGER NOT NULL, queued INTEGER NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL,"
+    " user_us INTEGER NOT NULL, system_us INTEGER NOT NULL, maxrss INTEGER NOT NULL, not_before INTEGER NOT NULL,"
+    " request INTEGER NOT NULL, why TEXT NOT NULL, options TEXT NOT NULL DEFAULT '', cwd TEXT NOT NULL DEFAULT '');"
+    /* side: 1 draft, 0 current, NULL forgotten but open (so that its name is free) */
+    "CREATE UNIQUE INDEX job_names ON jobs(grp, name, side);"
+    "CREATE INDEX job_shelves ON jobs(grp, shelf, id);"
+    "CREATE INDEX job_ready ON jobs(priority DESC, turn, id) WHERE state=3;"
+    "CREATE INDEX job_lanes ON jobs(grp, uid, priority, turn) WHERE state=3;"
+    "CREATE INDEX job_due ON jobs(not_before) WHERE state=2 AND not_before<>0;"
+    "CREATE INDEX job_running ON jobs(id) WHERE state=4;"
+    "CREATE INDEX job_flushed ON jobs(id) WHERE state=0 AND flags=1;"
+    "CREATE INDEX job_orphans ON jobs(id) WHERE shelf=4;"
+    /* id = job * 8 + body */
+    "CREATE TABLE bodies(id INTEGER PRIMARY KEY, size INTEGER NOT NULL, file INTEGER NOT NULL, data BLOB);"
+    "CREATE TABLE deps(job INTEGER NOT NULL, dep INTEGER NOT NULL, PRIMARY KEY(job, dep)) WITHOUT ROWID;"
+    "CREATE INDEX deps_on ON deps(dep);"
+    "CREATE TABLE settle(dep INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL, name TEXT NOT NULL);",
+};
+#define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
+
+static int64_t monotonic_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int error_number(struct store *st, int rc) {
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_DONE:
+    case SQLITE_ROW: return 0;
+    case SQLITE_CONSTRAINT: return -EEXIST;
+    case SQLITE_FULL: return -ENOSPC;
+    case SQLITE_NOMEM: return -ENOMEM;
+    case SQLITE_TOOBIG: return -EFBIG;
+    case SQLITE_IOERR: {
+        int err = st->db ? sqlite3_system_errno(st->db) : 0;
+        return err == ENOSPC || err == EDQUOT ? -err : -EIO;
+    }
+    default: return -EIO;
+    }
+}
+
+int store_errno(struct store *st, int rc) {
+    int err = error_number(st, rc);
+    st->no_room |= err == -ENOSPC || err == -EDQUOT;
+    return err;
+}
+
+const char *store_error(const struct store *st) {
+    return sqlite3_errmsg(st->db);
+}
+
+sqlite3_stmt *store_sql(struct store *st, unsigned number, const char *text) {
+    if (!st->statements[number] && sqlite3_prepare_v3(st->db, text, -1, SQLITE_PREPARE_PERSISTENT, &st->statements[number], NULL) != SQLITE_OK)
+        return NULL;
+    return st->statements[number];
+}
+
+void store_end(sqlite3_stmt *q) {
+    sqlite3_reset(q);
+    sqlite3_clear_bindings(q);
+}
+
+int store_step(struct store *st, sqlite3_stmt *q) {
+    int rc = q ? sqlite3_step(q) : SQLITE_ERROR;
+    if (rc == SQLITE_ROW)
+        return 1;
+    int err = store_errno(st, rc);
+    store_end(q);
+    return err;
+}
+
+/* A failed statement may have ended the transaction by itself (a full disk does); then nothing of the turn is left. */
+int store_begin(struct store *st) {
+    if (st->changed)
+        return sqlite3_get_autocommit(st->db) ? -EIO : 0;
+    int rc = store_step(st, store_sql(st, 0, "BEGIN IMMEDIATE"));
+    st->changed = rc == 0;
+    st->touched_count = 0; /* those of the last transaction, kept until now for store_tally_touched */
+    return rc;
+}
+
+int store_run(struct store *st, sqlite3_stmt *q) {
+    int rc = q ? store_begin(st) : -EIO;
+    if (rc < 0) {
+        store_end(q);
+        return rc;
+    }
+    rc = store_step(st, q);
+    if (rc > 0)
+        store_end(q);
+    return rc < 0 ? rc : 0;
+}
+
+bool store_changed(const struct store *st) {
+    return st->changed;
+}
+
+/* --- a full disk ------------------------------------------------------------------------------------------------- */
+
+static void ballast_path(const struct store *st, char *buf, size_t size) {
+    snprintf(buf, size, "%s/ballast", st->dir);
+}
+
+static bool ballast_take(struct store *st) {
+    char path[4096];
+    ballast_path(st, path, sizeof path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && posix_fallocate(fd, 0, BALLAST) == 0;
+    if (fd >= 0)
+        close(fd);
+    if (!ok)
+        unlink(path);
+    return ok;
+}
+
+static void ballast_give(struct store *st) {
+    char path[4096];
+    ballast_path(st, path, sizeof path);
+    unlink(path);
+    st->full = true;
+    st->full_checked = monotonic_us();
+}
+
+bool store_full(struct store *st) {
+    if (st->full && monotonic_us() - st->full_checked > 1000000) {
+        st->full_checked = monotonic_us();
+        st->full = !ballast_take(st);
+    }
+    return st->full;
+}
+
+/* --- transactions ------------------------------------------------------------------------------------------------ */
+
+void store_rollback(struct store *st) {
+    if (!sqlite3_get_autocommit(st->db))
+        store_step(st, store_sql(st, 1, "ROLLBACK"));
+    if (st->no_room)
+        ballast_give(st);
+    st->no_room = false;
+    st->changed = false;
+    st->tally_count = 0;
+    st->touched_count = 0;
+    st->reserved = st->next_id; /* the reservation may have been rolled back with the rest */
+}
+
+int store_commit(struct store *st) {
+    if (!st->changed)
+        return 0;
+    int rc = sqlite3_get_autocommit(st->db) ? -ENOSPC : store_tally_flush(st);
+    if (rc == 0)
+        rc = store_step(st, store_sql(st, 2, "COMMIT"));
+    if (rc < 0)
+        store_rollback(st);
+    st->changed = false;
+    return rc;
+}
+
+bool store_unchecked(const struct store *st) {
+    return st->unchecked;
+}
+
+int store_wal(const struct store *st) {
+    return st->wal;
+}
+
+/* --- opening ----------------------------------------------------------------------------------------------------- */
+
+void store_check(const char *dir, char *found, size_t size) {
+    char path[4096];
+    sqlite3 *db = NULL;
+    sqlite3_stmt *q = NULL;
+    snprintf(path, sizeof path, "%s/ppfs.db", dir);
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &q, NULL) != SQLITE_OK || sqlite3_step(q) != SQLITE_ROW)
+        snprintf(found, size, "%s", sqlite3_errmsg(db));
+    else if (strcmp((const char *)sqlite3_column_text(q, 0), "ok") != 0)
+        snprintf(found, size, "%s", sqlite3_column_text(q, 0));
+    else
+        found[0] = 0;
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+}
+
+static int pragma_int(struct store *st, const char *pragma) {
+    sqlite3_stmt *q = NULL;
+    int value = -1;
+    if (sqlite3_prepare_v2(st->db, pragma, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
+        value = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return value;
+}
+
+/* All or nothing: a migration that is cut off leaves the old version. */
+static int migrate(struct store *st, int version) {
+    char pragma[64];
+    int rc = sqlite3_exec(st->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    for (int v = version; v < SCHEMA_VERSION && rc == SQLITE_OK; v++)
+        rc = sqlite3_exec(st->db, migrations[v], NULL, NULL, NULL);
+    snprintf(pragma, sizeof pragma, "PRAGMA user_version=%d", SCHEMA_VERSION);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(st->db, pragma, NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(st->db, "COMMIT", NULL, NULL, NULL);
+    return store_errno(st, rc);
+}
+
+static int refuse(struct store *st, const char *path, const char *what, char *why, size_t why_size) {
+    snprintf(why, why_size, "%s %s (%s): move it away, or name another directory with --state", path, what, sqlite3_errmsg(st->db));
+    return -EIO;
+}
+
+static int prepare(struct store *st, const char *path, char *why, size_t why_size) {
+    static const char setup[] = "PRAGMA locking_mode=NORMAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;"
+                                "PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;";
+    char found[256];
+    sqlite3_busy_timeout(st->db, 5000);
+    if (sqlite3_exec(st->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK || sqlite3_exec(st->db, setup, NULL, NULL, NULL) != SQLITE_OK)
+        return refuse(st, path, "cannot be used", why, why_size);
+    int version = pragma_int(st, "PRAGMA user_version");
+    if (version > SCHEMA_VERSION) {
+        snprintf(why, why_size, "%s was written by a newer ppfs (schema %d, this one knows %d): use that version", path, version, SCHEMA_VERSION);
+        return -EPROTO;
+    }
+    if (version < 0 || (version < SCHEMA_VERSION && migrate(st, version) < 0))
+        return refuse(st, path, "cannot be brought up to date", why, why_size);
+    int64_t bytes = (int64_t)pragma_int(st, "PRAGMA page_count") * pragma_int(st, "PRAGMA page_size");
+    st->unchecked = bytes > CHECK_AT_OPEN;
+    if (!st->unchecked) {
+        store_check(st->dir, found, sizeof found);
+        if (*found) {
+            snprintf(why, why_size, "%s is damaged (%s): move it away, or name another directory with --state", path, found);
+            return -EIO;
+        }
+    }
+    return 0;
+}
+
+int store_open(struct store **out, const char *dir, char *why, size_t why_size) {
+    char path[4096];
+    struct store *st = calloc(1, sizeof *st);
+    int64_t next = 1;
+    if (!st || !(st->dir = strdup(dir))) {
+        free(st);
+        snprintf(why, why_size, "out of memory");
+        return -ENOMEM;
+    }
+    st->wal = -1;
+    int rc = -EIO;
+    if (snprintf(path, sizeof path, "%s/ppfs.db", dir) >= (int)sizeof path - 8) {
+        snprintf(why, why_size, "%s: the path is too long", dir);
+        goto out;
+    }
+    if (sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+        rc = refuse(st, path, "cannot be opened", why, why_size);
+        goto out;
+    }
+    rc = prepare(st, path, why, why_size);
+    if (rc < 0)
+        goto out;
+    store_meta_get(st, "next_id", &next);
+    st->next_id = st->reserved = (uint64_t)next;
+    st->full = !ballast_take(st);
+    strcat(path, "-wal");
+    st->wal = open(path, O_RDWR | O_CLOEXEC);
+    if (st->wal < 0) { /* made by the first write */
+        store_meta_set(st, "next_id", next);
+        store_commit(st);
+        st->wal = open(path, O_RDWR | O_CLOEXEC);
+    }
+    if (st->wal < 0) {
+        rc = -errno;
+        snprintf(why, why_size, "%s cannot be opened: %s", path, strerror(-rc));
+        goto out;
+    }
+    *out = st;
+    return 0;
+out:
+    store_close(st);
+    return rc;
+}
+
+void store_close(struct store *st) {
+    if (!st)
+        return;
+    if (st->changed)
+        store_rollback(st);
+    for (unsigned i = 0; i < STORE_STATEMENTS; i++)
+        sqlite3_finalize(st->statements[i]);
+    sqlite3_close(st->db);
+    if (st->wal >= 0)
+        close(st->wal);
+    free(st->touched);
+    free(st->dir);
+    free(st);
+}
+
+/* --- identifiers and single values ------------------------------------------------------------------------------- */
+
+int store_meta_get(struct store *st, const char *key, int64_t *value) {
+    sqlite3_stmt *q = store_sql(st, 3, "SELECT value FROM meta WHERE key=?1");
+    if (!q)
+        return -EIO;
+    bind_text(q, 1, key);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENOENT;
+    *value = sqlite3_column_int64(q, 0);
+    store_end(q);
+    return 0;
+}
+
+int store_meta_set(struct store *st, const char *key, int64_t value) {
+    sqlite3_stmt *q = store_sql(st, 4, "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2");
+    if (q) {
+        bind_text(q, 1, key);
+        bind_int(q, 2, value);
+    }
+    return store_run(st, q);
+}
+
+uint64_t store_next_id(struct store *st) {
+    if (st->next_id >= st->reserved) {
+        if (store_meta_set(st, "next_id", (int64_t)(st->next_id + ID_BLOCK)) < 0)
+            return 0;
+        st->reserved = st->next_id + ID_BLOCK;
+    }
+    return st->next_id++;
+}

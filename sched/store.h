@@ -1,0 +1,110 @@
+/* The database: every SQL statement of ppfs, prepared once, reset on every exit. Only sched/ uses this.
+ *
+ * One connection, WAL, one transaction at a time, begun by the first change. Calls return 0 or -errno: -ENOENT no such
+ * row, -EEXIST a name is taken, -ENOSPC the disk is full, -EIO anything that SQLite says besides (logged).
+ *
+ * A disk that fills: COMMIT fails and has rolled back. A ballast file of 1 MiB is then given up, so that deletes and
+ * the results of running jobs still get through; store_full() is true until there is room for the ballast again. */
+#ifndef PPFS_STORE_H
+#define PPFS_STORE_H
+#include <stddef.h>
+
+#include "sched/job.h"
+#include "sched/sched.h"
+
+struct store;
+
+int store_open(struct store **out, const char *dir, char *why, size_t why_size);
+void store_close(struct store *st); /* accepts NULL; rolls back what was not committed */
+
+bool store_changed(const struct store *st); /* a transaction is open */
+int store_commit(struct store *st);
+void store_rollback(struct store *st);
+bool store_full(struct store *st);          /* tries to take the ballast back, at most once a second */
+int store_wal(const struct store *st);      /* descriptor of the write-ahead log, for fdatasync; owned by the store */
+const char *store_error(const struct store *st); /* what SQLite said last */
+bool store_unchecked(const struct store *st);    /* too large to be checked at open: store_check it in another thread */
+/* quick_check on a connection of its own; for any thread. "" when sound. */
+void store_check(const char *dir, char *found, size_t size);
+
+uint64_t store_next_id(struct store *st); /* for jobs and groups; never given twice; 0 when the database fails */
+int store_meta_get(struct store *st, const char *key, int64_t *value);
+int store_meta_set(struct store *st, const char *key, int64_t value);
+
+/* --- jobs -------------------------------------------------------------------------------------------------------- */
+enum { /* what store_job_save writes besides the plain columns */
+    SAVE_NAME = 1,  /* group, name, side */
+    SAVE_SHELF = 2,
+    SAVE_QUEUE = 4, /* state, priority, flags, not_before: the columns that indexes hang on */
+};
+enum { FLAG_FLUSHED = 1, FLAG_CUT = 2, FLAG_SEALED = 4 };
+
+struct job_row { /* a job and what only sched/ wants to know */
+    struct job job;
+    bool sealed;   /* its last writer has closed, and it was not for it to be queued then */
+    int64_t turn;  /* place in turn about, among equal priorities */
+};
+
+int store_job_insert(struct store *st, const struct job_row *r, const char *cwd);
+int store_job_get(struct store *st, uint64_t id, struct job_row *out);
+int store_job_find(struct store *st, uint64_t group, const char *name, bool draft, struct job_row *out);
+int store_job_save(struct store *st, const struct job_row *r, unsigned what);
+int store_job_delete(struct store *st, uint64_t id); /* its dependencies too; its bodies are the caller's to delete */
+/* Saved options and the writer's directory; malloc'd, NULL pointers are not wanted. */
+int store_job_texts(struct store *st, uint64_t id, char **options, char **cwd);
+int store_job_set_options(struct store *st, uint64_t id, const char *options);
+int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *, const struct job *), void *arg);
+
+int store_ready_head(struct store *st, struct job_row *out);                 /* the next to run, -ENOENT */
+int store_ready_turn(struct store *st, const struct job *j, int64_t *turn);  /* the place a job gets that is queued now */
+int64_t store_next_due(struct store *st);                                    /* earliest not_before of a waiting job, 0 = none */
+enum store_set { SET_DUE, SET_UNPLACED, SET_RUNNING, SET_FLUSHED, SET_ORPHANS, SET_SEALED /* of a group */ };
+/* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, group is for SET_SEALED. */
+int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max);
+#define NOT_PLACED (-1) /* not_before of a job that fits no node */
+
+/* --- bodies ------------------------------------------------------------------------------------------------------ */
+struct body {
+    int64_t size;   /* bytes; of a file: as last known */
+    int64_t file;   /* 0: the bytes are in the row; else the number in the name of its file in spool/ */
+};
+int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body *out);
+/* Copies at most size bytes from offset of an inline body. Returns the bytes copied or -errno. */
+int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset);
+int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *bytes, size_t size);
+int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file);
+int store_body_delete(struct store *st, uint64_t job, enum job_body b);
+/* The bodies from first on that are files; returns how many. */
+int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES], int64_t files[BODIES]);
+int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /* all from first on */
+int store_body_copy(struct store *st, uint64_t from, uint64_t to); /* an inline spec */
+
+/* --- dependencies ------------------------------------------------------------------------------------------------ */
+int store_dep_add(struct store *st, uint64_t job, uint64_t on); /* -ELOOP when on waits for job */
+bool store_dep_any(struct store *st, uint64_t on);              /* somebody waits for it */
+int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *count); /* -ENOENT: waits for none */
+int store_settle_add(struct store *st, uint64_t on, bool succeeded, const char *name);
+int store_settle_next(struct store *st, uint64_t *on, bool *succeeded, char name[JOB_NAME_MAX + 1]); /* -ENOENT */
+int store_settle_jobs(struct store *st, uint64_t on, uint64_t *ids, int max); /* takes them off the list */
+int store_settle_done(struct store *st, uint64_t on);
+
+/* --- groups ------------------------------------------------------------------------------------------------------ */
+int store_group_insert(struct store *st, const struct group *g);
+int store_group_get(struct store *st, uint64_t id, struct group *out);
+int store_group_find(struct store *st, uint64_t parent, const char *name, struct group *out);
+int store_group_save(struct store *st, const struct group *g); /* parent, name, dotted, hidden, owner, mode */
+int store_group_delete(struct store *st, uint64_t id);
+int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *), void *arg);
+int store_group_options(struct store *st, uint64_t id, char **options); /* malloc'd */
+int store_group_set_options(struct store *st, uint64_t id, const char *options);
+int store_group_set_opening(struct store *st, uint64_t id, bool opening);
+int store_group_next_opening(struct store *st, uint64_t *id); /* -ENOENT */
+/* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
+int store_group_open_below(struct store *st, uint64_t id);
+/* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
+int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */
+int store_tally_get(struct store *st, uint64_t group, struct tally *out);
+/* The group before this change and all above it, of which the tally changed since the last commit. */
+size_t store_tally_touched(const struct store *st, const uint64_t **groups);
+bool store_group_has_jobs(struct store *st, uint64_t id); /* a job of any kind, or a subgroup */
+#endif

@@ -1,0 +1,57 @@
+/* Inside the store: the connection and its prepared statements. Only store*.c include this. */
+#ifndef PPFS_STORE_INT_H
+#define PPFS_STORE_INT_H
+#include <sqlite3.h>
+
+#include "sched/store.h"
+
+/* Every statement has a number; its text stands in the file that uses it (store_jobs_sql and so on). */
+#define STORE_STATEMENTS 96
+#define TALLY_MAX 256 /* groups whose tally is gathered before it is written */
+
+struct store {
+    sqlite3 *db;
+    char *dir;
+    int wal;
+    bool changed, full, unchecked;
+    bool no_room;         /* a statement of this transaction found the disk full */
+    int64_t full_checked; /* monotonic us */
+    uint64_t next_id, reserved;
+    sqlite3_stmt *statements[STORE_STATEMENTS];
+    struct {
+        uint64_t group;
+        struct tally delta;
+    } tallies[TALLY_MAX];
+    size_t tally_count;
+    uint64_t *touched; /* groups whose tally row changed in this transaction */
+    size_t touched_count, touched_cap;
+};
+
+/* The statement, prepared on first use. NULL after an error (which is in the connection). */
+sqlite3_stmt *store_sql(struct store *st, unsigned number, const char *text);
+/* Begins the transaction when there is none. 0 or -errno. */
+int store_begin(struct store *st);
+/* Steps and resets: 0 after the last row, 1 when there is a row (not reset: call store_end), -errno. */
+int store_step(struct store *st, sqlite3_stmt *q);
+void store_end(sqlite3_stmt *q); /* resets and unbinds; accepts NULL */
+/* Begins, steps a statement without rows to its end, resets it. */
+int store_run(struct store *st, sqlite3_stmt *q);
+int store_errno(struct store *st, int rc);
+int store_tally_flush(struct store *st);
+
+static inline void bind_text(sqlite3_stmt *q, int i, const char *text) {
+    sqlite3_bind_text(q, i, text, -1, SQLITE_STATIC);
+}
+static inline void bind_int(sqlite3_stmt *q, int i, int64_t n) {
+    sqlite3_bind_int64(q, i, n);
+}
+static inline void column_copy(sqlite3_stmt *q, int i, char *buf, size_t size) {
+    const unsigned char *t = sqlite3_column_text(q, i);
+    size_t n = t ? (size_t)sqlite3_column_bytes(q, i) : 0;
+    if (n >= size)
+        n = size - 1;
+    for (size_t k = 0; k < n; k++)
+        buf[k] = (char)t[k];
+    buf[n] = 0;
+}
+#endif

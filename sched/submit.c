@@ -1,0 +1,242 @@
+/* Submitting: a draft whose last writer has closed becomes a job. It is read (here, or in the disk thread if it is large),
+ * takes its name from the job that had it, and waits, or is queued, or fails with a sentence. */
+#include <errno.h>
+#include <fnmatch.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+#define DEPTH_MAX 64
+
+/* --- options ----------------------------------------------------------------------------------------------------- */
+
+/* What the groups above say, the outermost first. */
+static int group_options(struct sched *s, uint64_t group, struct options *o) {
+    uint64_t chain[DEPTH_MAX + 1];
+    int depth = 0, rc = 0;
+    for (uint64_t id = group; depth <= DEPTH_MAX; depth++) {
+        struct group g;
+        chain[depth] = id;
+        if (id == 0 || store_group_get(s->store, id, &g) < 0)
+            break;
+        id = g.parent;
+    }
+    for (int i = depth; i >= 0 && rc == 0; i--) {
+        char *saved = NULL;
+        rc = store_group_options(s->store, chain[i > DEPTH_MAX ? DEPTH_MAX : i], &saved);
+        if (rc == 0)
+            rc = options_load(o, saved);
+        free(saved);
+    }
+    return rc;
+}
+
+int submit_options(struct sched *s, const struct job_row *r, struct options **out) {
+    char *saved = NULL;
+    struct options *o = options_create();
+    int rc = o ? store_job_texts(s->store, r->job.id, &saved, NULL) : -ENOMEM;
+    if (rc == 0)
+        rc = options_load(o, saved);
+    free(saved);
+    if (rc < 0) {
+        options_destroy(o);
+        return rc;
+    }
+    *out = o;
+    return 0;
+}
+
+bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
+    const char *node = options_node(o);
+    return r->job.cpus <= s->cpus && (!node || fnmatch(node, "local", 0) == 0);
+}
+
+/* --- waiting for others ------------------------------------------------------------------------------------------ */
+
+/* A job by its path: relative to the group, or from the top if it begins with a slash. In a group that is opened at once
+ * the others may still be drafts. */
+static int find_path(struct sched *s, uint64_t group, const char *path, struct job_row *out) {
+    struct group g = {.id = *path == '/' ? 0 : group};
+    char part[JOB_NAME_MAX + 1];
+    for (path += *path == '/';; path++) {
+        size_t n = strcspn(path, "/");
+        if (n == 0 || n > JOB_NAME_MAX)
+            return -ENOENT;
+        memcpy(part, path, n);
+        part[n] = 0;
+        path += n;
+        if (!*path)
+            break;
+        int rc = store_group_find(s->store, g.id, part, &g);
+        if (rc < 0)
+            return rc;
+    }
+    int rc = store_job_find(s->store, g.id, part, false, out);
+    if (rc == -ENOENT) {
+        rc = store_job_find(s->store, g.id, part, true, out);
+        if (rc == 0 && !out->sealed)
+            rc = -ENOENT;
+    }
+    return rc;
+}
+
+/* Writes down whom it waits for. Returns how many, or -EINVAL with why when it can never start. */
+static int wait_for(struct sched *s, const struct job *j, const struct options *o, char *why, size_t size) {
+    int count = 0;
+    for (const char *const *name = options_after(o); *name; name++) {
+        struct job_row other;
+        int rc = find_path(s, j->group, *name, &other);
+        if (rc == -ENOENT || (rc == 0 && other.job.id == j->id)) {
+            snprintf(why, size, rc ? "after=%s: there is no such job" : "after=%s: a job cannot wait for itself", *name);
+            return -EINVAL;
+        }
+        if (rc == 0 && job_ended(other.job.state) && other.job.state != JOB_DONE) {
+            snprintf(why, size, "not started, because %s %s", *name, other.job.state == JOB_FAILED ? "failed" : "was cancelled");
+            return -EINVAL;
+        }
+        if (rc == 0 && other.job.state == JOB_DONE)
+            continue;
+        if (rc == 0)
+            rc = store_dep_add(s->store, j->id, other.job.id);
+        if (rc == -ELOOP) {
+            snprintf(why, size, "after=%s: that job waits for this one", *name);
+            return -EINVAL;
+        }
+        if (sched_check(s, rc) < 0)
+            return rc;
+        s->deps = true;
+        count++;
+    }
+    return count;
+}
+
+/* --- into the queue ---------------------------------------------------------------------------------------------- */
+
+/* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
+int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
+    if (!s->backlog && !s->stopping && s->node == NODE_UP && run_free(s) >= r->job.cpus && !run_find(s, r->job.id))
+        return run_start(s, r, also_save);
+    int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
+    s->backlog = true;
+    return rc < 0 ? rc : sched_move(s, r, JOB_QUEUED, also_save);
+}
+
+int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
+    struct options *o = NULL;
+    char why[JOB_WHY_MAX];
+    int rc = submit_options(s, r, &o);
+    if (rc < 0)
+        return sched_check(s, rc);
+    rc = wait_for(s, &r->job, o, why, sizeof why);
+    bool placeable = submit_placeable(s, r, o);
+    options_destroy(o);
+    if (rc == -EINVAL)
+        return sched_fail(s, r, EIO, why, also_save);
+    if (rc < 0)
+        return rc;
+    if (rc > 0 || !placeable) {
+        r->job.not_before = rc > 0 ? 0 : NOT_PLACED;
+        return r->job.state == JOB_WAITING ? sched_check(s, store_job_save(s->store, r, also_save | SAVE_QUEUE))
+                                           : sched_move(s, r, JOB_WAITING, also_save);
+    }
+    return submit_enqueue(s, r, also_save);
+}
+
+/* The job that has the name now goes: queued or running, it is dropped; ended, its result is. */
+static int take_name(struct sched *s, const struct job *j) {
+    struct job_row old;
+    int rc = store_job_find(s->store, j->group, j->name, false, &old);
+    return rc == -ENOENT ? 0 : rc < 0 ? rc : sched_remove(s, &old);
+}
+
+/* What the file turned out to be. rc, why: of spec_read. */
+static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind, const struct options *own, const char *why) {
+    struct options *o = options_create();
+    char *saved = NULL;
+    struct job *j = &r->job;
+    int err = o ? take_name(s, j) : -ENOMEM;
+    if (err == 0)
+        err = group_options(s, j->group, o);
+    if (err == 0 && rc == 0)
+        err = options_add(o, own);
+    if (err == 0 && !(saved = options_save(o)))
+        err = -ENOMEM;
+    if (err == 0)
+        err = *saved ? store_job_set_options(s->store, j->id, saved) : 0;
+    free(saved);
+    if (sched_check(s, err) < 0) {
+        options_destroy(o);
+        return err;
+    }
+    j->draft = false;
+    j->kind = kind;
+    j->priority = options_priority(o);
+    j->cpus = options_cpus(o);
+    j->queued = sched_now();
+    j->why[0] = 0;
+    bool hold = options_hold(o), simple = !*options_after(o) && submit_placeable(s, r, o);
+    options_destroy(o);
+    if (rc < 0)
+        return sched_fail(s, r, EIO, why, SAVE_NAME);
+    if (hold)
+        return sched_move(s, r, JOB_HELD, SAVE_NAME);
+    return simple ? submit_enqueue(s, r, SAVE_NAME) : submit_ready(s, r, SAVE_NAME);
+}
+
+/* --- reading the file -------------------------------------------------------------------------------------------- */
+
+struct reading {
+    struct sched *s;
+    uint64_t job;
+};
+
+static void spool_was_read(void *arg, struct spool_spec *spec) {
+    struct reading *p = arg;
+    struct sched *s = p->s;
+    struct job_row r;
+    bool wanted = ids_has(&s->submitting, p->job); /* else it was opened for writing again, or removed */
+    ids_remove(&s->submitting, p->job);
+    if (wanted && store_job_get(s->store, p->job, &r) == 0 && r.job.draft) {
+        if (spec->rc < 0 && spec->rc != -EINVAL)
+            snprintf(spec->why, sizeof spec->why, "its file could not be read: %s", strerror(-spec->rc));
+        ids_add(&s->released, p->job);
+        admit(s, &r, spec->rc, spec->kind, spec->options, spec->why);
+    }
+    free(p);
+}
+
+int submit_job(struct sched *s, struct job_row *r) {
+    struct body b;
+    char why[SPEC_WHY];
+    enum work_kind kind;
+    int rc = draft_spec(s, r->job.id, &b);
+    if (rc < 0)
+        return rc;
+    if (b.file) {
+        struct reading *p = malloc(sizeof *p);
+        if (!p || ids_add(&s->submitting, r->job.id) < 0) {
+            free(p);
+            return -ENOMEM;
+        }
+        *p = (struct reading){s, r->job.id};
+        rc = spool_spec(s->spool, (struct spool_name){r->job.id, BODY_SPEC, b.file}, r->job.name, spool_was_read, p);
+        if (rc != -EINPROGRESS) {
+            ids_remove(&s->submitting, r->job.id);
+            free(p);
+        }
+        return rc == -EINPROGRESS ? 0 : rc;
+    }
+    int64_t n = store_body_read(s->store, r->job.id, BODY_SPEC, s->scratch, INLINE_MAX, 0);
+    struct options *own = options_create();
+    if (n < 0 || !own) {
+        options_destroy(own);
+        return n < 0 ? sched_check(s, (int)n) : -ENOMEM;
+    }
+    rc = spec_read(r->job.name, s->scratch, (size_t)n, &kind, own, why);
+    rc = rc == -ENOMEM ? rc : admit(s, r, rc, kind, own, why);
+    options_destroy(own);
+    return rc;
+}

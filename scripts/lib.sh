@@ -1,0 +1,62 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# Shell functions shared by scripts/build, scripts/demo and scripts/test. Sourced; wants $top to be the top of the tree.
+
+# What a build needs, what the demonstration needs beyond it, what the tests need beyond that, and what CI adds.
+build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libjansson-dev python3-dev'
+demo_packages='fuse3 python3-cloudpickle'
+test_packages='fuse3 libcmocka-dev python3-pytest python3-cloudpickle rsync vim-tiny'
+ci_packages='clang cppcheck shellcheck man-db'
+
+PYTHON=/usr/bin/python3
+
+say() {
+    printf '%s\n' "$*"
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# need PACKAGE...: installs those that are missing, and says which.
+need() {
+    missing=
+    command -v dpkg-query >/dev/null 2>&1 || {
+        say "No dpkg here: going on without installing anything. On Debian these packages are needed: $*"
+        return 0
+    }
+    for package; do
+        case $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) in
+        installed) ;;
+        *) missing="$missing $package" ;;
+        esac
+    done
+    [ -n "$missing" ] || return 0
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null 2>&1 || die "not root and no sudo; as root, run: apt-get install$missing"
+        as_root=sudo
+    fi
+    say "Installing with apt-get:$missing"
+    # One update, and only when something has to be fetched: old lists name packages that are gone.
+    if [ -z "${apt_updated:-}" ]; then
+        $as_root apt-get update -qq || say "apt-get update failed; trying with the lists that are here"
+        apt_updated=1
+    fi
+    # shellcheck disable=SC2086 # a list of words
+    installing=$($as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing 2>&1) || {
+        say "$installing"
+        die "apt-get could not install$missing"
+    }
+}
+
+# Whether a filesystem can be mounted here. The device node alone says nothing: in many containers it may not be opened.
+fuse_works() {
+    (exec 3<>/dev/fuse) 2>/dev/null
+}
+
+no_fuse='/dev/fuse cannot be opened here: load the fuse module, or start the container with --device /dev/fuse --cap-add SYS_ADMIN.'
+
+processors() {
+    nproc 2>/dev/null || echo 1
+}

@@ -1,0 +1,265 @@
+#!/usr/bin/python3
+"""What make bench prints: ppfs beside what it is compared with, measured in turns in one run, medians of 5 and ratios.
+
+    make bench            (a) a call, (b) a Python script, (c) 2,000 programs: a minute or two
+    make bench-million    (d) a million queued jobs: some minutes
+"""
+import argparse
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+PYTHON = "/usr/bin/python3"
+ROUNDS = 5
+CALLS = 2000
+SCRIPTS = 50
+PROGRAMS = 2000
+MILLION = 1_000_000
+
+
+def shell(command, cwd=None, env=None):
+    """Runs a command line as a person would type it; returns the seconds it took."""
+    start = time.monotonic()
+    done = subprocess.run(["/bin/sh", "-ec", command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    seconds = time.monotonic() - start
+    if done.returncode != 0:
+        sys.exit(f"bench: {command}\n{done.stderr.decode(errors='replace')}")
+    return seconds
+
+
+def wait_until(condition, what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit(f"bench: waited {seconds} s for {what}")
+        time.sleep(0.005)
+
+
+class Mount:
+    """A directory with something mounted on it, taken away at the end."""
+
+    def __init__(self, top, name):
+        self.path = top / name
+        self.path.mkdir()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def unmount(self):
+        if os.path.ismount(self.path):
+            if subprocess.run(["fusermount3", "-u", self.path]).returncode != 0:
+                subprocess.run(["fusermount3", "-uz", self.path])
+
+
+class Nullfs(Mount):
+    def __init__(self, top, build):
+        super().__init__(top, "null")
+        self.program = build / "tests/bench/nullfs"
+
+    def start(self):
+        self.process = subprocess.Popen([self.program, self.path])
+        wait_until(lambda: os.path.ismount(self.path), "nullfs")
+
+    def stop(self):
+        self.unmount()
+        self.process.wait()
+
+
+class Ppfs(Mount):
+    def __init__(self, top, build, name="ppfs", cpus=None):
+        super().__init__(top, name)
+        self.state = top / f"{name}.state"
+        self.build, self.cpus = build, cpus
+
+    def start(self, cpus=None):
+        """The command returns when the directory is ready to use."""
+        cpus = self.cpus if cpus is None else cpus
+        command = [self.build / "ppfs", "--state", self.state, self.path]
+        command += [] if cpus is None else ["--cpus", str(cpus)]
+        env = dict(os.environ, PPFS_WORKER=str(self.build / "ppfs-worker"))
+        subprocess.run(command, env=env, check=True)
+
+    def stop(self):
+        self.unmount()
+        # The lock is let go of when the last process has written down its state.
+        wait_until(lambda: subprocess.run(["flock", "-n", self.state / "lock", "true"]).returncode == 0, "ppfs to end", 300)
+
+    def daemon(self):
+        keeper = int((self.state / "lock").read_text().split()[0])
+        for child in pathlib.Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
+            if pathlib.Path(f"/proc/{child}/comm").read_text().startswith("ppfs"):
+                return int(child)
+        sys.exit("bench: the keeper has no daemon")
+
+    def rss_mib(self):
+        for line in pathlib.Path(f"/proc/{self.daemon()}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        sys.exit("bench: no VmRSS")
+
+
+def client(build, *words):
+    out = subprocess.run([build / "tests/bench/client", *map(str, words)], check=True, stdout=subprocess.PIPE)
+    return float(out.stdout)
+
+
+def table(title, unit, rows, reference, note):
+    """rows: {name: [a figure a round]}. Prints medians and, for each, the ratio of ppfs to it."""
+    print(f"\n{title}")
+    ours = statistics.median(rows[reference])
+    for name, figures in rows.items():
+        median = statistics.median(figures)
+        spread = f"{min(figures):.0f}-{max(figures):.0f}"
+        ratio = "" if name == reference else f"   {reference} takes {ours / median:.2f} times that"
+        print(f"  {name:34} {median:9.1f} {unit}  ({spread}){ratio}")
+    print(f"  {note}", flush=True)
+
+
+def bench_call(top, build):
+    rows = {"ppfs": [], "do-nothing filesystem": []}
+    with Ppfs(top, build) as ppfs, Nullfs(top, build) as null:
+        mounts = {"ppfs": ppfs, "do-nothing filesystem": null}
+        first = 0
+        for name, mount in mounts.items():  # the first calls start workers and fill caches
+            client(build, "calls", mount.path, 200, first)
+        for _ in range(ROUNDS):
+            first += CALLS
+            for name, mount in mounts.items():
+                rows[name].append(client(build, "calls", mount.path, CALLS, first))
+    table("(a) one client: create, write, close a JSON call; open, read, close, unlink its result", "us a job", rows,
+          "ppfs", "to reach: ppfs takes at most 2.5 times the do-nothing filesystem")
+
+
+def bench_script(top, build):
+    script = top / "script.py"
+    script.write_text("import json, sys\nprint(json.dumps(sorted(sys.argv)))\n")
+    one_by_one = (f"i=0; while [ $i -lt {SCRIPTS} ]; do cp {script} jobs/$i.py; cat results/$i.py; i=$((i+1)); done")
+    python = f"i=0; while [ $i -lt {SCRIPTS} ]; do {PYTHON} {script}; i=$((i+1)); done"
+    rows = {"ppfs: cp, cat": [], "python3 script.py": []}
+    with Ppfs(top, build) as ppfs:
+        for _ in range(ROUNDS):
+            rows["ppfs: cp, cat"].append(shell(one_by_one, ppfs.path) / SCRIPTS * 1e6)
+            shell("rm results/*", ppfs.path)
+            rows["python3 script.py"].append(shell(python, top) / SCRIPTS * 1e6)
+    table("(b) a Python script, one after another", "us a job", rows, "ppfs: cp, cat",
+          "to reach: 0.20 times or less (5 times more jobs a second)")
+
+
+def bench_programs(top, build):
+    for kind, text in {"#!/bin/sh, true": "#!/bin/sh\ntrue\n", "#!/bin/true": "#!/bin/true\n"}.items():
+        folder = top / "programs"
+        folder.mkdir()
+        for i in range(PROGRAMS):
+            (folder / f"{i:04}").write_text(text)
+            (folder / f"{i:04}").chmod(0o755)
+        rivals = {
+            # What the kernel makes of the first line, without a program between.
+            "xargs -P2": f"printf '%s\\n' {folder}/* | xargs -P2 -n1 {text.splitlines()[0][2:]}",
+            "GNU parallel -j2": f"printf '%s\\n' {folder}/* | parallel --will-cite -j2 {{}}",
+            # tsp -w waits for the newest job; with two slots the one before it may still run.
+            "task-spooler (tsp -S2)": f"tsp -S 2; for f in {folder}/*; do tsp $f; done; tsp -w; tsp -w {PROGRAMS - 2}",
+        }
+        tools = {"xargs -P2": "xargs", "GNU parallel -j2": "parallel", "task-spooler (tsp -S2)": "tsp"}
+        for name, tool in tools.items():
+            if shutil.which(tool) is None:
+                print(f"  {name} is left out: {tool} is not installed")
+                del rivals[name]
+        ours = "ppfs: cp -r, cat info/G/.wait"
+        rows = {ours: [], **{name: [] for name in rivals}}
+        env = dict(os.environ, TS_SOCKET=str(top / "tsp.socket"), TMPDIR=str(top), HOME=str(top))
+        with Ppfs(top, build, name=f"ppfs-{len(text)}", cpus=2) as ppfs:
+            for turn in range(ROUNDS):
+                seconds = shell(f"cp -r {folder} jobs/g{turn}; cat info/g{turn}/.wait", ppfs.path)
+                rows[ours].append(seconds / PROGRAMS * 1e6)
+                for name, command in rivals.items():
+                    rows[name].append(shell(command, top, env) / PROGRAMS * 1e6)
+                    if "tsp" in name:
+                        shell("tsp -K; rm -f ts-out.*", top, env)
+        table(f"(c) {PROGRAMS} programs, each {kind}, on 2 processors", "us a job", rows, ours,
+              "to reach: level with task-spooler or better; of these only ppfs still has its queue after a crash")
+        shutil.rmtree(folder)
+
+
+def drained(ppfs):
+    return int((ppfs.path / "nodes/local/done").read_text())
+
+
+def run_cost(ppfs, jobs):
+    """Microseconds a job while that many of the queue are run."""
+    before, start = drained(ppfs), time.monotonic()
+    (ppfs.path / "nodes/local/cpus").write_text("2\n")
+    wait_until(lambda: drained(ppfs) - before >= jobs, f"{jobs} jobs to run", 300)
+    seconds, done = time.monotonic() - start, drained(ppfs) - before
+    (ppfs.path / "nodes/local/cpus").write_text("0\n")
+    wait_until(lambda: int((ppfs.path / "nodes/local/running").read_text()) == 0, "the last of them")
+    return seconds / done * 1e6
+
+
+def bench_million(top, build):
+    print(f"\n(d) {MILLION:,} queued jobs; making them takes minutes", flush=True)
+    submit, run = {}, {}
+    with Ppfs(top, build, "few", cpus=0) as ppfs:
+        (submit[1000], run[1000]) = ([], [])
+        for turn in range(ROUNDS):
+            submit[1000].append(client(build, "fill", ppfs.path, 1000, f"few{turn}"))
+            run[1000].append(run_cost(ppfs, 1000))
+    ppfs = Ppfs(top, build, "many", cpus=0)
+    ppfs.start()
+    client(build, "fill", ppfs.path, MILLION - ROUNDS * 1000, "many")
+    submit[MILLION] = [client(build, "fill", ppfs.path, 1000, f"last{turn}") for turn in range(ROUNDS)]
+    rss = ppfs.rss_mib()
+    ppfs.stop()
+
+    start = time.monotonic()
+    ppfs.start(cpus=2)
+    job = ppfs.path / "jobs/now"
+    job.write_text('{"call": "math.sqrt", "args": [2], "priority": 100}\n')
+    answer = (ppfs.path / "results/now").read_text()
+    again = time.monotonic() - start
+    assert answer.startswith("1.414"), answer
+    (ppfs.path / "nodes/local/cpus").write_text("0\n")
+    wait_until(lambda: int((ppfs.path / "nodes/local/running").read_text()) == 0, "the running jobs")
+    run[MILLION] = [run_cost(ppfs, 1000) for _ in range(ROUNDS)]
+    rss_after = ppfs.rss_mib()
+    ppfs.stop()
+
+    print(f"  memory of the daemon (VmRSS)       {rss:9.1f} MiB; {rss_after:.1f} MiB after mounting again   to reach: 64")
+    print(f"  mounted again, one job's result    {again:9.2f} s     to reach: 2")
+    for name, cost in {"submit": submit, "run": run}.items():
+        few, many = (statistics.median(cost[n]) for n in (1000, MILLION))
+        print(f"  to {name:6} a job                    {few:9.1f} us at 1,000, {many:.1f} us at {MILLION:,}:"
+              f" {many / few:.2f} times   to reach: 1.3")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="the directory that holds ppfs")
+    parser.add_argument("--million", action="store_true", help="only (d)")
+    parser.add_argument("--only", choices=["call", "script", "programs"], help="only (a), (b) or (c)")
+    options = parser.parse_args()
+    build = options.build.resolve()
+
+    model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    print(f"{platform.system()} {platform.release()}, {os.cpu_count()} processors, {model[0] if model else platform.machine()}")
+    print(f"medians of {ROUNDS} rounds, in turns; (least-most)", flush=True)
+    parts = {"call": bench_call, "script": bench_script, "programs": bench_programs}
+    for name, part in {"million": bench_million}.items() if options.million else parts.items():
+        if options.only in (None, name) or options.million:
+            with tempfile.TemporaryDirectory(prefix="ppfs-bench.") as top:
+                part(pathlib.Path(top), build)
+    if not options.million and not options.only:
+        print("\n(d) a million queued jobs takes some minutes more: make bench-million")
+
+
+if __name__ == "__main__":
+    main()

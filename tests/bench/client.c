@@ -1,0 +1,88 @@
+/* The benchmark's client: plain system calls, so that what is measured is the filesystem.
+ *
+ *   client calls MOUNT COUNT FIRST     COUNT times: create, write and close jobs/bN, open and read results/bN, unlink it
+ *   client fill MOUNT COUNT GROUP      COUNT jobs into groups jobs/GROUP-K/ of 1,000, one after another
+ *
+ * Prints the microseconds that one job took, on average. Any error ends it with exit status 1. */
+#include <err.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATH_SIZE 4096
+#define GROUP_SIZE 1000ul
+
+static const char call[] = "{\"call\": \"math.sqrt\", \"args\": [2]}\n";
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static void submit(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0)
+        err(1, "create %s", path);
+    if (write(fd, call, sizeof call - 1) != (ssize_t)sizeof call - 1)
+        err(1, "write %s", path);
+    if (close(fd) != 0)
+        err(1, "close %s", path);
+}
+
+static void collect(const char *path) {
+    char answer[256];
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        err(1, "open %s", path);
+    ssize_t size = read(fd, answer, sizeof answer);
+    if (size < 0)
+        err(1, "read %s", path);
+    if (size < 16 || strncmp(answer, "1.41421356237309", 16) != 0)
+        errx(1, "%s says something else: %.*s", path, (int)size, answer);
+    close(fd);
+    if (unlink(path) != 0)
+        err(1, "unlink %s", path);
+}
+
+static void calls(const char *mount, unsigned long count, unsigned long first) {
+    char path[PATH_SIZE];
+    for (unsigned long i = first; i < first + count; i++) {
+        snprintf(path, sizeof path, "%s/jobs/b%lu", mount, i);
+        submit(path);
+        snprintf(path, sizeof path, "%s/results/b%lu", mount, i);
+        collect(path);
+    }
+}
+
+static void fill(const char *mount, unsigned long count, const char *group) {
+    char path[PATH_SIZE];
+    for (unsigned long i = 0; i < count; i++) {
+        if (i % GROUP_SIZE == 0) {
+            snprintf(path, sizeof path, "%s/jobs/%s-%lu", mount, group, i / GROUP_SIZE);
+            if (mkdir(path, 0755) != 0)
+                err(1, "mkdir %s", path);
+        }
+        snprintf(path, sizeof path, "%s/jobs/%s-%lu/b%lu", mount, group, i / GROUP_SIZE, i);
+        submit(path);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc != 5)
+        errx(2, "usage: client calls|fill MOUNT COUNT FIRST|GROUP");
+    unsigned long count = strtoul(argv[3], NULL, 10);
+    double start = now_us();
+    if (strcmp(argv[1], "calls") == 0)
+        calls(argv[2], count, strtoul(argv[4], NULL, 10));
+    else if (strcmp(argv[1], "fill") == 0)
+        fill(argv[2], count, argv[4]);
+    else
+        errx(2, "no such thing: %s", argv[1]);
+    printf("%.3f\n", (now_us() - start) / (double)count);
+    return 0;
+}

@@ -1,0 +1,7 @@
+#!/bin/sh
+# The tests that kill and fill, by make check. PPFS_ROUNDS says how many rounds of killing.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_pytest
+need_fuse
+run_pytest "$top/tests/hostile" "$@"

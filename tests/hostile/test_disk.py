@@ -1,0 +1,235 @@
+"""A state directory that is full: writers are told, nothing is lost, and it goes on when there is room again."""
+import errno
+import os
+import subprocess
+
+import pytest
+from ppfsmount import umount2, wait_until
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@pytest.fixture
+def small(new_mount):
+    """A mount (not started) whose state directory is a file system of a few MiB of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small tmpfs")
+    m = new_mount(cpus=0)
+    m.statedir.mkdir(mode=0o700)
+    p = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "none", str(m.statedir)],
+                       capture_output=True, text=True)
+    if p.returncode != 0:
+        pytest.skip("cannot mount a tmpfs: %s" % p.stderr)
+    yield m
+    try:
+        m.finish()
+    finally:
+        while umount2(m.statedir, 2) == 0:
+            pass
+
+
+class Balloon:
+    """A file of another's that takes the room away."""
+
+    def __init__(self, m):
+        self.path = m.statedir / "balloon"
+
+    def inflate(self, leave=0):
+        with open(self.path, "ab", buffering=0) as f:
+            for size in (1 << 16, 1 << 12):
+                try:
+                    while os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize > leave + size:
+                        f.write(b"b" * size)
+                except OSError as e:
+                    assert e.errno in FULL
+        if leave == 0:
+            with open(self.path, "ab", buffering=0) as f:
+                try:
+                    while f.write(b"b" * 4096) == 4096:
+                        pass
+                except OSError as e:
+                    assert e.errno in FULL
+
+    def burst(self):
+        os.unlink(self.path)
+
+
+def fill(m, prefix, size, most=5000):
+    """Submits jobs until one is refused for want of room; the names of those that were acknowledged."""
+    names = []
+    for i in range(most):
+        name = "%s%d" % (prefix, i)
+        try:
+            m.put(name, "#!/bin/sh\necho %s\n#" % name + "x" * size + "\n")
+            names.append(name)
+        except OSError as e:
+            assert e.errno in FULL, e
+            return names, name
+    raise AssertionError("%d jobs of %d bytes went into a full file system" % (most, size))
+
+
+def queued(m):
+    return {name for name in os.listdir(m.jobs) if m.state(name) == "queued"}
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("size", [200, 20_000, 200_000])
+def test_jobs_fill_the_disk(small, size):
+    m = small.start()
+    names, refused = fill(m, "x", size)
+    assert names, "not one job fitted"
+    # what was acknowledged is there, what was refused is not queued
+    assert queued(m) == set(names)
+    assert (m.jobs / names[0]).stat().st_size > size
+    with pytest.raises(OSError) as e:
+        for i in range(100):
+            m.put("more%d" % i, "#!/bin/sh\n#" + "x" * size + "\n")
+    assert e.value.errno in FULL
+    # cancelling makes room
+    cancelled = names[::2]
+    for name in cancelled:
+        os.unlink(m.jobs / name)
+        os.rmdir(m.info / name)
+    wait_until(lambda: try_put(m, "again", "#!/bin/sh\necho again\n#" + "x" * size + "\n"), "room for another job")
+    (m.node / "cpus").write_text("2")
+    assert m.result("again") == b"again\n"
+    for name in names[1::2]:
+        assert m.result(name) == name.encode() + b"\n"
+    left = set(names) - set(cancelled)
+    assert left <= set(os.listdir(m.results)) and os.listdir(m.failures) == []
+    assert refused not in os.listdir(m.results)
+
+
+def try_put(m, name, text):
+    try:
+        return m.put(name, text)
+    except OSError as e:
+        assert e.errno in FULL
+        return None
+
+
+@pytest.mark.limit(120)
+def test_full_from_outside(small):
+    """Somebody else took all the room: nothing is lost, reading works, removal works, and it goes on by itself."""
+    m = small.start()
+    m.put("before", "#!/bin/sh\necho before\n")
+    m.put("other", "#!/bin/sh\necho other\n")
+    balloon = Balloon(m)
+    balloon.inflate()
+    names, _ = fill(m, "x", 1000)
+    assert queued(m) == {"before", "other", *names}
+    assert (m.jobs / "before").read_text() == "#!/bin/sh\necho before\n"
+    os.unlink(m.jobs / "other")  # what makes room is never refused for want of room
+    assert m.state("other") == "cancelled"
+    balloon.burst()
+    wait_until(lambda: try_put(m, "after", "#!/bin/sh\necho after\n"), "room again")
+    (m.node / "cpus").write_text("2")
+    assert m.result("before") == b"before\n" and m.result("after") == b"after\n"
+    for name in names:
+        assert m.result(name) == name.encode() + b"\n"
+
+
+@pytest.mark.limit(120)
+def test_results_find_no_room(small):
+    """Jobs end while the disk is full: each ends in exactly one place, whole, when there is room."""
+    m = small.start()
+    names = ["x%d" % i for i in range(30)]
+    for name in names:
+        m.put(name, "#!/bin/sh\necho %s >> %s/ran\nhead -c 50000 /dev/zero | tr '\\0' x\n" % (name, m.work))
+    balloon = Balloon(m)
+    balloon.inflate(leave=300_000)
+    try_write(m.node / "cpus", "2")
+    wait_until(lambda: (m.work / "ran").exists(), "jobs to run")
+    wait_until(lambda: os.statvfs(m.statedir).f_bavail == 0 or not os.listdir(m.jobs) or stuck(m),
+               "the disk to be full")
+    balloon.burst()
+    assert (m.info / ".wait").read_text().split()[0] == "done"
+    done, failed = set(os.listdir(m.results)), set(os.listdir(m.failures))
+    assert done | failed == set(names) and not done & failed
+    for name in done:
+        assert m.result(name) == b"x" * 50_000
+    for name in failed:
+        assert "room" in m.why(name) or "space" in m.why(name), m.why(name)
+    m.works()
+
+
+def stuck(m):
+    """Little room is left and jobs wait for more."""
+    return os.statvfs(m.statedir).f_bavail * os.statvfs(m.statedir).f_frsize < 200_000
+
+
+def try_write(path, text):
+    try:
+        path.write_text(text)
+    except OSError as e:
+        assert e.errno in FULL
+
+
+@pytest.mark.limit(120)
+def test_output_larger_than_the_disk(small):
+    """One job writes more than there ever can be: it fails and says so, or waits for room and can be cancelled."""
+    m = small.start()
+    (m.node / "cpus").write_text("2")
+    m.put("x", "#!/bin/sh\nhead -c 50000000 /dev/zero\n")
+    wait_until(lambda: m.state("x") == "failed" or stuck(m), "the disk to be full")
+    if m.state("x") != "failed":
+        os.unlink(m.jobs / "x")
+        assert m.wait("x") in ("cancelled", "failed")
+    else:
+        assert "room" in m.why("x") or "space" in m.why("x"), m.why("x")
+    wait_until(lambda: try_put(m, "y", "#!/bin/sh\necho y\n"), "room for a job after the large one")
+    assert m.result("y") == b"y\n"
+    wait_until(lambda: try_works(m), "everything to work again")
+
+
+def try_works(m):
+    try:
+        m.works()
+        return True
+    except OSError as e:
+        assert e.errno in FULL
+        return False
+
+
+@pytest.mark.limit(180)
+def test_killed_with_a_full_disk(small):
+    """kill -9 of everything while nothing can be written; then it starts, when there is room at the latest."""
+    m = small.start()
+    m.put("done", "#!/bin/sh\necho done\n")
+    (m.node / "cpus").write_text("1")
+    m.result("done")
+    (m.node / "cpus").write_text("0")
+    names, _ = fill(m, "x", 3000)
+    balloon = Balloon(m)
+    balloon.inflate()
+    m.may_restart = True
+    for round_ in range(5):
+        if round_ % 2:
+            m.kill_daemon()
+            assert queued(m) == set(names)
+        else:
+            m.kill_all()
+            p = m.run()
+            if p.returncode != 0:
+                assert p.returncode == 1 and p.stderr.count("\n") == 1, p.stderr
+                assert "room" in p.stderr or "space" in p.stderr or "full" in p.stderr, p.stderr
+                balloon.burst()
+                m.start()
+                balloon.inflate()
+            else:
+                m.started()
+            assert queued(m) == set(names)
+    balloon.burst()
+    (m.node / "cpus").write_text("2")
+    for name in names:
+        assert m.result(name) == name.encode() + b"\n"
+    assert m.result("done") == b"done\n"
+    assert (m.info / ".wait").read_text() == "done %d failed 0\n" % (len(names) + 1)
+
+
+def test_statfs_shows_the_room_there_is(small):
+    m = small.start()
+    before = os.statvfs(m.mnt)
+    assert before.f_blocks * before.f_frsize <= 8 << 20
+    Balloon(m).inflate()
+    assert os.statvfs(m.mnt).f_bavail == 0

@@ -1,0 +1,108 @@
+"""Fixtures of the tests on a real mount; tests/hostile uses them too. See ppfsmount.py."""
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.dont_write_bytecode = True
+
+import ppfsmount  # noqa: E402
+from ppfsmount import PPFS, SLOW, Mount, text_of, why_no_fuse  # noqa: E402
+from watchdog import Watchdog  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "limit(seconds): a hang guard other than 55 s for this test")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def pytest_sessionfinish(session):
+    for mount in list(ppfsmount.LIVE):
+        mount.abort()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for mount in ppfsmount.LIVE:
+            report.sections.append(("log of %s" % mount.mnt, "\n".join(mount.log().splitlines()[-30:])))
+
+
+@pytest.fixture(autouse=True)
+def watchdog(request):
+    marker = request.node.get_closest_marker("limit")
+    with Watchdog((marker.args[0] if marker else 55) * SLOW, pytest.fail) as dog:
+        yield dog
+
+
+@pytest.fixture
+def built():
+    """The program under test exists."""
+    assert PPFS.exists(), "%s is missing: run scripts/build, or set PPFS_BUILD" % PPFS
+
+
+@pytest.fixture
+def base(watchdog, built):
+    """A directory of the test's own that other users may pass through."""
+    path = Path(tempfile.mkdtemp(prefix="ppfs-test."))
+    path.chmod(0o755)
+    yield path
+    if not any(line.split()[4].startswith("%s/" % path) for line in text_of("/proc/self/mountinfo").splitlines()):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def fuse():
+    """Skips where nobody can mount."""
+    reason = why_no_fuse()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def new_mount(base, fuse):
+    """Makes a Mount that is not started yet; it is finished, with all checks, when the test ends."""
+    made = []
+
+    def make(**kw):
+        where = kw.pop("base", base)
+        mount = Mount(where, **kw)
+        made.append(mount)
+        os.chdir(mount.work)
+        return mount
+
+    before = os.getcwd()
+    yield make
+    os.chdir(before)
+    faults = []
+    for mount in made:
+        try:
+            mount.finish()
+        except AssertionError as e:
+            faults.append(str(e))
+    assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def m(new_mount):
+    """A mount with two slots, ready."""
+    return new_mount().start()
+
+
+@pytest.fixture
+def m1(new_mount):
+    """A mount with one slot: what runs next is a choice."""
+    return new_mount(cpus=1).start()
+
+
+@pytest.fixture
+def queue(new_mount):
+    """A mount with no slot: everything stays queued until the test writes nodes/local/cpus."""
+    return new_mount(cpus=0).start()

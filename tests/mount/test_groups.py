@@ -1,0 +1,183 @@
+"""INTERFACE.md 2, jobs/: groups, their commit by rename, and .options."""
+import errno
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import stat
+import subprocess
+
+import pytest
+from ppfsmount import alive, kill, text_of, wait_until
+
+
+def err(e):
+    return errno.errorcode[e.value.errno]
+
+
+# --- groups ------------------------------------------------------------------------------------------------------
+
+def test_groups(m):
+    os.makedirs(m.jobs / "G/H/I")
+    m.put("G/x", "print('g')\n")
+    m.put("G/H/I/x", "print('i')\n")
+    m.put("x", "print('top')\n")
+    m.put("G/H/bad", "raise SystemExit(1)\n")
+    assert m.result("G/x") == b"g\n" and m.result("G/H/I/x") == b"i\n" and m.result("x") == b"top\n"
+    m.failed("G/H/bad")
+    assert sorted(os.listdir(m.results)) == ["G", "x"]
+    assert sorted(os.listdir(m.results / "G")) == ["H", "x"]
+    assert {"H", "x"} <= set(os.listdir(m.info / "G"))
+    assert "bad" in os.listdir(m.failures / "G/H") and "bad" not in os.listdir(m.results / "G/H")
+    assert stat.S_ISDIR((m.results / "G/H").stat().st_mode)
+
+
+def test_group_and_job_share_one_name_space(m):
+    m.put("x", m.gate("x"))
+    with pytest.raises(FileExistsError):
+        os.mkdir(m.jobs / "x")
+    os.mkdir(m.jobs / "G")
+    with pytest.raises(FileExistsError):
+        os.mkdir(m.jobs / "G")
+    with pytest.raises(IsADirectoryError):
+        os.open(m.jobs / "G", os.O_WRONLY | os.O_CREAT)
+    m.open_gate("x")
+    m.result("x")
+
+
+def test_rmdir_of_a_group(queue):
+    m = queue
+    os.mkdir(m.jobs / "G")
+    m.put("G/x", "print(1)\n")
+    with pytest.raises(OSError) as e:
+        os.rmdir(m.jobs / "G")
+    assert err(e) == "ENOTEMPTY"
+    (m.node / "cpus").write_text("1")
+    m.result("G/x")
+    os.rmdir(m.jobs / "G")
+    assert os.listdir(m.jobs) == []
+    assert m.result("G/x") == b"1\n"  # results stay until they are removed
+    m.sh("rm -r $M/results/G")
+    assert os.listdir(m.results) == []
+    os.mkdir(m.jobs / "G")
+    m.put("G/x", "print(2)\n")
+    assert m.result("G/x") == b"2\n"
+
+
+def test_rm_r_cancels_a_group(m):
+    os.makedirs(m.jobs / "G/H")
+    for name in ("G/a", "G/b", "G/H/c"):
+        m.put(name, m.gate(name))
+    m.put("G/.draft", "print(1)\n")
+    pid = m.pid_of("G/a")
+    m.sh("rm -r $M/jobs/G")
+    wait_until(lambda: not alive(pid), "the job to die")
+    assert os.listdir(m.jobs) == []
+    m.works()
+
+
+def test_group_is_committed_by_rename(m):
+    os.makedirs(m.jobs / ".G/sub")
+    names = ["a", "b", "sub/c"]
+    for name in names:
+        m.put(".G/" + name, "#!/bin/sh\necho %s $PPFS_JOB\n" % name)
+    m.works()
+    assert [m.state(".G/" + name) for name in names] == ["draft"] * 3
+    os.rename(m.jobs / ".G", m.jobs / "G")
+    for name in names:
+        assert m.result("G/" + name).decode() == "%s G/%s\n" % (name, name)
+    with pytest.raises(FileNotFoundError):
+        os.listdir(m.jobs / ".G")
+    assert (m.info / "G/.wait").read_text() == "done 3 failed 0\n"
+
+
+def test_group_rename_onto_a_group(m):
+    os.mkdir(m.jobs / "G")
+    m.put("G/x", m.gate("G/x"))
+    os.mkdir(m.jobs / ".G")
+    m.put(".G/y", "print(1)\n")
+    with pytest.raises(OSError) as e:
+        os.rename(m.jobs / ".G", m.jobs / "G")
+    assert err(e) in ("ENOTEMPTY", "EEXIST")
+    assert m.state(".G/y") == "draft"
+    m.open_gate("G/x")
+    m.result("G/x")
+
+
+def test_moved_between_groups(queue):
+    m = queue
+    os.mkdir(m.jobs / "A")
+    os.mkdir(m.jobs / "B")
+    m.put("A/x", "#!/bin/sh\necho $PPFS_JOB\n")
+    os.rename(m.jobs / "A/x", m.jobs / "B/y")
+    assert os.listdir(m.jobs / "A") == [] and os.listdir(m.jobs / "B") == ["y"]
+    (m.node / "cpus").write_text("1")
+    assert m.result("B/y") == b"B/y\n"
+
+
+def test_relative_and_strange_paths(m):
+    os.mkdir(m.jobs / "G")
+    with pytest.raises(FileNotFoundError):
+        m.put("nowhere/x", "print(1)\n")
+    m.put("G/../x", "print(1)\n")
+    assert m.result("x") == b"1\n"
+    with pytest.raises(NotADirectoryError):
+        os.listdir(m.results / "x" / "y")
+
+
+# --- .options ----------------------------------------------------------------------------------------------------
+
+def test_options_of_all_jobs(m):
+    (m.jobs / ".options").write_text("priority=5 env=K:top timeout=30s\n")
+    assert m.call("x", (os.getenv, ("K",))) == "top"
+    assert m.get("x", "priority") == "5"
+    m.put("y", "#!/bin/sh\n#ppfs: env=K:own priority=7\necho $K\n")
+    assert m.result("y") == b"own\n" and m.get("y", "priority") == "7"
+    assert (m.jobs / ".options").read_text() == "priority=5 env=K:top timeout=30s\n"
+    os.unlink(m.jobs / ".options")
+    assert m.call("z", (os.getenv, ("K",))) is None
+
+
+def test_options_of_a_group(m):
+    (m.jobs / ".options").write_text("env=A:top env=B:top priority=1\n")
+    os.makedirs(m.jobs / "G/H")
+    (m.jobs / "G/.options").write_text("env=B:group priority=2")
+    what = (eval, ("[__import__('os').getenv(k) for k in 'AB']",))
+    assert m.call("x", what) == ["top", "top"]
+    assert m.call("G/x", what) == ["top", "group"]
+    assert m.call("G/H/x", what) == ["top", "group"]
+    assert [m.get(n, "priority") for n in ("x", "G/x", "G/H/x")] == ["1", "2", "2"]
+
+
+def test_options_hold_for_later_jobs_only(queue):
+    m = queue
+    m.put("before", (os.getenv, ("K",)))
+    (m.jobs / ".options").write_text("env=K:V\n")
+    m.put("after", (os.getenv, ("K",)))
+    (m.node / "cpus").write_text("1")
+    assert pickle.loads(m.result("before")) is None and pickle.loads(m.result("after")) == "V"
+
+
+def test_options_hold_for_a_committed_group(m):
+    os.mkdir(m.jobs / ".G")
+    (m.jobs / ".G/.options").write_text("env=K:V\n")
+    m.put(".G/x", (os.getenv, ("K",)))
+    os.rename(m.jobs / ".G", m.jobs / "G")
+    assert pickle.loads(m.result("G/x")) == "V"
+
+
+@pytest.mark.parametrize("where", ["", "G/"])
+@pytest.mark.parametrize("text", ["colour=green", "priority=high", "timeout", "timeout=5x", "cpus=0", "\x00\x01"])
+def test_options_that_are_not_understood(m, where, text):
+    os.mkdir(m.jobs / "G")
+    path = m.jobs / (where + ".options")
+    path.write_text("priority=3\n")
+    with pytest.raises(OSError) as e:
+        path.write_text(text)
+    assert err(e) == "EINVAL"
+    # what was there holds on
+    m.put(where + "x", (abs, (1,)))
+    m.result(where + "x")
+    assert m.get(where + "x", "priority") == "3"

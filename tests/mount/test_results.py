@@ -1,0 +1,474 @@
+"""INTERFACE.md 2, results/ and failures/: waiting, being interrupted, polling, reading."""
+import errno
+import hashlib
+import mmap
+import os
+import select
+import signal
+import socket
+import tarfile
+import threading
+
+import pytest
+from ppfsmount import in_fuse, wait_until
+
+
+def err(e):
+    return errno.errorcode[e.value.errno]
+
+
+def big(size):
+    """A script whose result has that many bytes, and their digest."""
+    line = b"0123456789abcdef" * 64
+    data = (line * (size // len(line) + 1))[:size]
+    return "#!/usr/bin/python3\nimport sys\nsys.stdout.write(('0123456789abcdef' * 64 * %d)[:%d])\n" % (
+        size // len(line) + 1, size), data
+
+
+# --- waiting -----------------------------------------------------------------------------------------------------
+
+def test_open_waits(m):
+    m.put("x", m.gate("x"))
+    reader = m.reader(m.results / "x")
+    assert os.listdir(m.results) == [] and os.listdir(m.jobs) == ["x"]
+    m.open_gate("x")
+    assert reader.communicate() == (b"through x\n", b"") and reader.returncode == 0
+
+
+@pytest.mark.parametrize("state", ["queued", "held", "waiting", "running", "draft"])
+def test_open_waits_in_every_state(m1, state):
+    m = m1
+    m.put("first", m.gate("first"))
+    m.pid_of("first")
+    if state == "running":
+        name = "first"
+    else:
+        name = "x"
+        if state == "draft":
+            (m.jobs / "x").touch()
+        else:
+            m.put("x", {"queued": "", "held": "#ppfs: hold=1\n",
+                        "waiting": "#ppfs: after=first\n"}[state] + "print('x')\n")
+    assert m.state(name) == state
+    reader = m.reader(m.results / name)
+    if state == "draft":
+        m.put("x", "print('x')\n")
+    m.open_gate("first")
+    if state == "held":
+        (m.info / "x/hold").write_text("0")
+    out, complaint = reader.communicate()
+    assert complaint == b"" and out in (b"x\n", b"through first\n")
+
+
+def test_stat_does_not_wait(m):
+    m.put("x", m.gate("x"))
+    assert (m.results / "x").stat().st_size == 0
+    assert (m.results / "x").exists()
+    m.open_gate("x")
+    m.wait("x")
+    assert (m.results / "x").stat().st_size == len(b"through x\n")
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_open_is_interrupted(m, sig):
+    m.put("x", m.gate("x"))
+    m.pid_of("x")
+    reader = m.reader(m.results / "x")
+    reader.send_signal(sig)
+    assert reader.wait(30) == -sig
+    reader.communicate()
+    assert m.state("x") == "running"  # that nobody waits does not matter to it
+    m.open_gate("x")
+    assert m.result("x") == b"through x\n"
+
+
+def test_timeout_command(m):
+    m.put("x", m.gate("x"))
+    p = m.sh("timeout 0.3 cat $M/results/x", check=False)
+    assert p.returncode == 124 and p.stdout == b""
+    m.open_gate("x")
+    assert m.sh("timeout 30 cat $M/results/x").stdout == b"through x\n"
+
+
+@pytest.mark.parametrize("what", ["results/x", "info/x/wait", "info/x/stdout", "info/.wait", "info/x/stderr"])
+def test_every_wait_is_interrupted(m, what):
+    m.put("x", m.gate("x"))
+    m.pid_of("x")
+    reader = m.reader(m.mnt / what)
+    reader.send_signal(signal.SIGINT)
+    assert reader.wait(30) == -signal.SIGINT
+    reader.communicate()
+    m.open_gate("x")
+    m.result("x")
+
+
+def test_unmounting_ends_no_wait_with_a_lie(m):
+    """A client that waits holds the mount busy: fusermount3 -u says so, a lazy one lets the wait go on."""
+    m.put("x", m.gate("x"))
+    m.pid_of("x")
+    reader = m.reader(m.results / "x")
+    with pytest.raises(AssertionError, match="busy"):
+        m.unmount()
+    m.open_gate("x")
+    assert reader.communicate() == (b"through x\n", b"")
+
+
+def test_many_readers_of_one_result(m):
+    m.put("x", m.gate("x"))
+    readers = [m.reader(m.results / "x") for _ in range(20)]
+    m.works()  # nothing else is held up by them
+    m.open_gate("x")
+    for p in readers:
+        assert p.communicate() == (b"through x\n", b"")
+
+
+def test_many_readers_of_many_results(m):
+    names = ["j%d" % i for i in range(50)]
+    answers = {}
+
+    def read(name):
+        answers[name] = m.result(name)
+
+    (m.jobs / ".options").write_text("hold=1\n")
+    for name in names:
+        m.put(name, "#!/bin/sh\necho %s\n" % name)
+    os.unlink(m.jobs / ".options")
+    threads = [threading.Thread(target=read, args=(name,)) for name in names for _ in range(2)]
+    for t in threads:
+        t.start()
+    for name in names:
+        (m.info / name / "hold").write_text("0\n")
+    for t in threads:
+        t.join()
+    assert answers == {name: name.encode() + b"\n" for name in names}
+
+
+def test_job_that_waits_for_another(m1):
+    """With one slot: the one that waits lends its slot out."""
+    m = m1
+    m.put("inner", "#ppfs: hold=1\nprint('from the inside')\n")
+    m.put("outer", "#!/bin/sh\necho 0 > %s/info/inner/hold\ncat %s/results/inner\n" % (m.mnt, m.mnt))
+    assert m.result("outer") == b"from the inside\n"
+
+
+def test_jobs_that_submit_jobs(m1):
+    """A chain three deep on one slot, each waits for the one it made."""
+    m = m1
+    script = "#!/bin/sh\nM=%s\n" % m.mnt
+    inner = script + "echo bottom\n"
+    middle = script + "cat > $M/jobs/c <<'C'\n" + inner + "C\ncat $M/results/c; echo middle\n"
+    outer = script + "cat > $M/jobs/b <<'B'\n" + middle + "B\ncat $M/results/b; echo top\n"
+    m.put("a", outer)
+    assert m.result("a") == b"bottom\nmiddle\ntop\n"
+
+
+# --- without waiting ---------------------------------------------------------------------------------------------
+
+def test_nonblocking_read(m):
+    m.put("x", m.gate("x"))
+    fd = os.open(m.results / "x", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        os.read(fd, 100)
+    m.open_gate("x")
+    m.wait("x")
+    assert os.read(fd, 100) == b"through x\n"
+    assert os.read(fd, 100) == b""
+    os.close(fd)
+
+
+def test_nonblocking_open_of_an_ended_job(m):
+    m.put("x", "print(1)\n")
+    m.wait("x")
+    fd = os.open(m.results / "x", os.O_RDONLY | os.O_NONBLOCK)
+    assert os.read(fd, 100) == b"1\n"
+    os.close(fd)
+
+
+@pytest.mark.parametrize("how", ["poll", "epoll level", "epoll edge", "select"])
+def test_poll(m, how):
+    for name in ("x", "y"):
+        m.put(name, m.gate(name))
+    fds = {name: os.open(m.results / name, os.O_RDONLY | os.O_NONBLOCK) for name in ("x", "y")}
+    if how == "select":
+        def ready(timeout):
+            return select.select(list(fds.values()), [], [], timeout)[0]
+    elif how == "poll":
+        poller = select.poll()
+        for fd in fds.values():
+            poller.register(fd, select.POLLIN)
+
+        def ready(timeout):
+            return [fd for fd, what in poller.poll(timeout * 1000) if what & select.POLLIN]
+    else:
+        poller = select.epoll()
+        for fd in fds.values():
+            poller.register(fd, select.EPOLLIN | (select.EPOLLET if "edge" in how else 0))
+
+        def ready(timeout):
+            return [fd for fd, what in poller.poll(timeout) if what & select.EPOLLIN]
+    assert ready(0) == []
+    opener = threading.Timer(0.05, m.open_gate, ["x"])
+    opener.start()
+    assert ready(30) == [fds["x"]]
+    opener.join()
+    assert os.read(fds["x"], 100) == b"through x\n"
+    with pytest.raises(BlockingIOError):
+        os.read(fds["y"], 100)
+    m.open_gate("y")
+    assert fds["y"] in wait_until(lambda: [fd for fd in ready(5) if fd == fds["y"]], "y to be ready")
+    assert os.read(fds["y"], 100) == b"through y\n"
+    for fd in fds.values():
+        os.close(fd)
+
+
+@pytest.mark.parametrize("end, name", [("fail", "EIO"), ("timeout", "ETIMEDOUT"), ("cancel", "ECANCELED")])
+def test_poll_of_a_job_that_does_not_succeed(m, end, name):
+    m.put("x", {"fail": "#!/bin/sh\nread line < %s/fifo\nexit 1\n" % m.work,
+                "timeout": "#!/bin/sh\n#ppfs: timeout=1\nsleep 1000\n",
+                "cancel": "#!/bin/sh\nsleep 1000\n"}[end])
+    os.mkfifo(m.work / "fifo")
+    fd = os.open(m.results / "x", os.O_RDONLY | os.O_NONBLOCK)
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    if end == "fail":
+        m.is_running("x")
+        (m.work / "fifo").write_text("go\n")
+    elif end == "cancel":
+        os.unlink(m.jobs / "x")
+    assert poller.poll(30000)
+    with pytest.raises(OSError) as e:
+        os.read(fd, 100)
+    assert err(e) == name
+    os.close(fd)
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("path", ["x", "G/x", "..x", "x/y"])
+def test_unknown_name(m, path):
+    for directory in (m.results, m.failures, m.info, m.jobs):
+        with pytest.raises(FileNotFoundError):
+            open(directory / path)
+
+
+def test_failed(m):
+    m.put("x", "#!/bin/sh\nread line < %s/fifo\necho nope >&2\nexit 3\n" % m.work)
+    os.mkfifo(m.work / "fifo")
+    reader = m.reader(m.results / "x")
+    (m.work / "fifo").write_text("go\n")
+    out, complaint = reader.communicate()
+    assert reader.returncode == 1 and out == b"" and b"Input/output error" in complaint
+    text = m.failed("x")
+    assert "nope" in text and os.listdir(m.failures) == ["x"] and os.listdir(m.jobs) == []
+    assert (m.failures / "x").stat().st_size == len(text.encode())
+
+
+def test_timed_out(m):
+    m.put("x", "#!/bin/sh\n#ppfs: timeout=1s\nsleep 1000\n")
+    assert "time" in m.failed("x", errno.ETIMEDOUT).split("\n")[0]
+
+
+def test_success_has_no_failure(m):
+    m.put("x", "print(1)\n")
+    m.result("x")
+    with pytest.raises(FileNotFoundError):
+        open(m.failures / "x")
+    assert m.why("x") == ""
+
+
+def test_results_are_read_only(m):
+    m.put("x", "print(1)\n")
+    m.result("x")
+    mode = (m.results / "x").stat().st_mode
+    assert not mode & 0o222 and mode & 0o400
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_WRONLY | os.O_APPEND):
+        with pytest.raises(OSError) as e:
+            os.open(m.results / "x", flags)
+        assert err(e) in ("EACCES", "EPERM", "EROFS")
+    with pytest.raises(OSError):
+        os.rename(m.results / "x", m.results / "y")
+    with pytest.raises(OSError):
+        os.mkdir(m.results / "G")
+    assert m.result("x") == b"1\n"
+
+
+# --- forgetting --------------------------------------------------------------------------------------------------
+
+def test_rm_forgets(m):
+    m.put("x", "print(1)\n")
+    m.put("f", "raise SystemExit(1)\n")
+    m.result("x")
+    m.failed("f")
+    os.unlink(m.results / "x")
+    os.unlink(m.failures / "f")
+    for name in ("x", "f"):
+        for directory in (m.jobs, m.results, m.failures, m.info):
+            assert not (directory / name).exists()
+            assert name not in os.listdir(directory)
+    m.unmount()
+    m.start()
+    assert os.listdir(m.results) == os.listdir(m.failures) == []
+
+
+def test_rm_of_a_pending_result(m):
+    m.put("x", m.gate("x"))
+    m.pid_of("x")
+    with pytest.raises(OSError):
+        os.unlink(m.results / "x")
+    with pytest.raises(OSError):
+        os.unlink(m.failures / "x")
+    m.open_gate("x")
+    assert m.result("x") == b"through x\n"
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_rm_while_open_keeps_the_bytes(m, size):
+    script, data = big(size)
+    m.put("x", script)
+    m.wait("x")
+    with open(m.results / "x", "rb", buffering=0) as f, open(m.results / "x", "rb", buffering=0) as g:
+        os.unlink(m.results / "x")
+        assert os.listdir(m.results) == []
+        m.put("x", "print('another')\n")
+        assert m.result("x") == b"another\n"
+        assert f.readall() == data
+        assert os.fstat(g.fileno()).st_size == size
+        f.close()
+        assert g.readall() == data
+    os.unlink(m.results / "x")
+    spool = [p for p in m.statedir.rglob("*") if p.is_file() and "spool" in p.parts]
+    wait_until(lambda: not [p for p in spool if p.exists() and p.stat().st_size == size], "the spool file to go")
+
+
+def test_replaced_while_open_keeps_the_bytes(m):
+    script, data = big(500_000)
+    m.put("x", script)
+    m.wait("x")
+    with open(m.results / "x", "rb", buffering=0) as f:
+        m.put("x", "print('another')\n")
+        assert m.result("x") == b"another\n"
+        assert f.readall() == data
+
+
+def test_rm_star(m):
+    for i in range(200):
+        m.put("j%d" % i, {"call": "abs", "args": [i]})
+    (m.info / ".wait").read_text()
+    m.sh("rm $M/results/*")
+    assert os.listdir(m.results) == [] and (m.info / ".progress").read_text().startswith("done 0 failed 0")
+
+
+# --- an ordinary file --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 65535, 65536, 65537, 1_000_000, 5_000_001])
+def test_sizes(m, size):
+    script, data = big(size)
+    m.put("x", script)
+    assert hashlib.sha256(m.result("x")).digest() == hashlib.sha256(data).digest()
+    assert (m.results / "x").stat().st_size == size
+    assert (m.info / "x/stdout").stat().st_size == size
+
+
+@pytest.fixture
+def large(m):
+    script, data = big(2_000_003)
+    m.put("x", script)
+    m.wait("x")
+    return data
+
+
+def test_mmap(m, large):
+    with open(m.results / "x", "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as view:
+        assert view[:] == large
+
+
+def test_mmap_of_a_result_opened_while_pending(m):
+    m.put("x", m.gate("x"))
+    threading.Timer(0.05, m.open_gate, ["x"]).start()
+    with open(m.results / "x", "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as view:
+        assert view[:] == b"through x\n"
+
+
+def test_sendfile(m, large):
+    ours, theirs = socket.socketpair()
+    got = bytearray()
+
+    def receive():
+        while piece := theirs.recv(1 << 20):
+            got.extend(piece)
+
+    t = threading.Thread(target=receive)
+    t.start()
+    with open(m.results / "x", "rb") as f:
+        sent = 0
+        while sent < len(large):
+            sent += os.sendfile(ours.fileno(), f.fileno(), sent, len(large) - sent)
+    ours.close()
+    t.join()
+    assert got == large
+
+
+def test_copy_file_range(m, large):
+    with open(m.results / "x", "rb") as f, open(m.work / "o", "wb") as o:
+        copied = 0
+        try:
+            while n := os.copy_file_range(f.fileno(), o.fileno(), 1 << 20):
+                copied += n
+        except OSError as e:
+            assert e.errno in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL)
+            copied += o.write(f.read())
+    assert copied == len(large) and (m.work / "o").read_bytes() == large
+
+
+def test_tar_takes_the_true_size(m, large):
+    m.sh("tar -cf t.tar -C $M results")
+    with tarfile.open(m.work / "t.tar") as tar:
+        member = tar.getmember("results/x")
+        assert member.size == len(large) and tar.extractfile(member).read() == large
+
+
+def test_seek_and_pread(m, large):
+    with open(m.results / "x", "rb") as f:
+        assert os.pread(f.fileno(), 10, 1_234_567) == large[1_234_567:1_234_577]
+        f.seek(-5, os.SEEK_END)
+        assert f.read() == large[-5:]
+        assert f.seek(0, os.SEEK_END) == len(large)
+        assert os.pread(f.fileno(), 10, len(large) + 5) == b""
+
+
+def test_read_in_small_pieces_by_many(m, large):
+    """Readers at different places of one file, one of them a byte at a time."""
+    with open(m.results / "x", "rb", buffering=0) as f:
+        assert bytes(f.read(1)[0] for _ in range(1000)) == large[:1000]
+    readers = [m.popen("dd", "if=%s" % (m.results / "x"), "bs=%d" % bs, "status=none") for bs in (777, 4096, 100_000,
+                                                                                                  1 << 20)]
+    for p in readers:
+        out, complaint = p.communicate()
+        assert complaint == b"" and out == large
+
+
+def test_ls_lists_ended_jobs_only(m):
+    m.put("done", "print(1)\n")
+    m.put("bad", "raise SystemExit(1)\n")
+    m.put("held", "#ppfs: hold=1\nprint(1)\n")
+    m.put("x", m.gate("x"))
+    m.result("done")
+    m.failed("bad")
+    assert os.listdir(m.results) == ["done"] and os.listdir(m.failures) == ["bad"]
+    assert sorted(os.listdir(m.jobs)) == ["held", "x"]
+    assert {"done", "bad", "held", "x"} <= set(os.listdir(m.info))
+    m.open_gate("x")
+    m.result("x")
+    assert sorted(os.listdir(m.results)) == ["done", "x"]
+
+
+def test_a_reader_that_is_stopped_harms_nobody(m):
+    m.put("x", m.gate("x"))
+    reader = m.reader(m.results / "x")
+    reader.send_signal(signal.SIGSTOP)
+    m.works()
+    m.open_gate("x")
+    assert m.wait("x") == "done"
+    reader.send_signal(signal.SIGCONT)
+    reader.communicate()
+    assert not in_fuse(reader.pid)

@@ -1,0 +1,64 @@
+"""The house's arrows, read from its includes: fs -> sched -> worker -> net, and each library only in its room."""
+import pathlib
+import re
+
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+ROOMS = ["fs", "sched", "worker", "net"]  # a room includes itself and what stands to its right
+LIBRARIES = [  # (header, files that may include it)
+    (r"Python\.h", r"worker/.*"),
+    (r"sqlite3\.h", r"sched/store[^/]*\.c"),
+    (r"openssl/.*", r"net/.*"),
+    (r"fuse_lowlevel\.h|fuse3/.*|fuse\.h", r"fs/.*"),
+]
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
+
+
+def wrong_includes(name, text):
+    """What is wrong with the includes of the file called name (its path from the top), a sentence each."""
+    room = name.split("/")[0]
+    wrong = []
+    for quote, header in INCLUDE.findall(text):
+        target = header.split("/")[0]
+        if target in ROOMS and ROOMS.index(target) < ROOMS.index(room):
+            wrong.append(f"{name} includes {header}: no arrow runs from {room} to {target}")
+        if quote == '"' and target not in ROOMS:
+            wrong.append(f'{name} includes "{header}": headers of the house are named from the top, as "{room}/{header}"')
+        for library, allowed in LIBRARIES:
+            if re.fullmatch(library, header) and not re.fullmatch(allowed, name):
+                wrong.append(f"{name} includes {header}, which belongs in {allowed}")
+    return wrong
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_keeps_to_its_arrows(room):
+    files = sorted((TOP / room).glob("*.[ch]"))
+    assert files, f"no sources in {room}/"
+    assert [w for f in files for w in wrong_includes(f"{room}/{f.name}", f.read_text())] == []
+
+
+@pytest.mark.parametrize("name, line", [
+    ("sched/queue.c", '#include "fs/wait.h"'),
+    ("net/link.c", '#include "worker/work.h"'),
+    ("worker/pool.c", '#  include <sched/job.h>'),
+    ("sched/queue.c", "#include <sqlite3.h>"),
+    ("sched/store.h", "#include <sqlite3.h>"),
+    ("fs/main.c", "#include <Python.h>"),
+    ("worker/pool.c", "#include <openssl/ssl.h>"),
+    ("sched/sched.c", "#include <fuse_lowlevel.h>"),
+    ("worker/pool.c", '#include "../net/frame.h"'),
+    ("worker/pool.c", '#include "pool.h"'),
+])
+def test_a_wrong_include_is_found(name, line):
+    assert wrong_includes(name, f"#include <stdio.h>\n{line}\nint x;\n")
+
+
+@pytest.mark.parametrize("name, line", [
+    ("fs/main.c", '#include "net/frame.h"'),
+    ("sched/store_jobs.c", "#include <sqlite3.h>"),
+    ("worker/python.c", "#include <Python.h>"),
+    ("fs/ops.c", "#include <fuse_lowlevel.h>"),
+])
+def test_a_right_include_is_not(name, line):
+    assert wrong_includes(name, line + "\n") == []

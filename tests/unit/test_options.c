@@ -1,0 +1,92 @@
+/* Options: words, JSON, what is refused and how, and the round trip through the database's text. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/options.h"
+
+static char why[OPTIONS_WHY];
+
+static int words(struct options *o, const char *text) {
+    return options_add_words(o, text, strlen(text), why);
+}
+
+static void test_words(void **state) {
+    (void)state;
+    struct options *o = options_create();
+    assert_int_equal(options_cpus(o), 1);
+    assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' node=gpu* env=A:1 env=B:x=y:z env=A:2"), 0);
+    assert_int_equal(options_priority(o), -5);
+    assert_int_equal(options_timeout_us(o), 1500000);
+    assert_int_equal(options_retries(o), 2);
+    assert_int_equal(options_cpus(o), 3);
+    assert_int_equal(options_memory(o), 500u << 20);
+    assert_true(options_hold(o));
+    assert_string_equal(options_cwd(o), "/a b");
+    assert_string_equal(options_node(o), "gpu*");
+    assert_string_equal(options_after(o)[1], "G/b");
+    assert_null(options_after(o)[2]);
+    assert_string_equal(options_env(o)[0], "A=2");
+    assert_string_equal(options_env(o)[1], "B=x=y:z");
+    assert_null(options_env(o)[2]);
+    options_destroy(o);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    static const char *const bad[] = {"colour=red", "priority", "priority=", "priority=1.5", "priority=99999999999999999999", "timeout=nan", "timeout=-1",
+                                      "timeout=5 parsecs", "timeout=0", "memory=1e400", "cpus=0", "retries=-1", "hold=2", "cwd=relative", "env=novalue",
+                                      "env=:x", "after=a,,b", "after=", "'cwd=/x", "node="};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct options *o = options_create();
+        why[0] = 0;
+        assert_int_equal(words(o, bad[i]), -EINVAL);
+        assert_true(strlen(why) > 10);
+        options_destroy(o);
+    }
+    struct options *o = options_create();
+    assert_int_equal(words(o, "priority=1 colour=red"), -EINVAL);
+    assert_non_null(strstr(why, "colour"));
+    assert_int_equal(options_add_words(o, "a\0b", 3, why), -EINVAL);
+    options_destroy(o);
+}
+
+static void test_json(void **state) {
+    (void)state;
+    static const char *const skip[] = {"call", NULL};
+    json_t *j = json_loads("{\"call\":\"x\",\"priority\":7,\"timeout\":\"2h\",\"env\":{\"A\":\"1\"},\"after\":[\"a\",\"b\"],\"hold\":true}", 0, NULL);
+    struct options *o = options_create(), *copy = options_create(), *base = options_create();
+    assert_int_equal(options_add_json(o, j, skip, why), 0);
+    json_decref(j);
+    char *saved = options_save(o);
+    assert_int_equal(options_load(copy, saved), 0);
+    char *again = options_save(copy);
+    assert_string_equal(saved, again);
+    assert_int_equal(options_timeout_us(copy), 7200000000);
+    assert_int_equal(words(base, "priority=1 retries=4"), 0);
+    assert_int_equal(options_add(base, o), 0);
+    assert_int_equal(options_priority(base), 7);
+    assert_int_equal(options_retries(base), 4);
+    j = json_loads("{\"priority\":[1]}", 0, NULL);
+    assert_int_equal(options_add_json(o, j, NULL, why), -EINVAL);
+    json_decref(j);
+    j = json_loads("{\"nonsense\":[1]}", 0, NULL);
+    assert_int_equal(options_add_json(o, j, NULL, why), -EINVAL);
+    assert_non_null(strstr(why, "nonsense"));
+    json_decref(j);
+    free(saved);
+    free(again);
+    options_destroy(o);
+    options_destroy(copy);
+    options_destroy(base);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_refused), cmocka_unit_test(test_json)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

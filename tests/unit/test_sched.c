@@ -1,0 +1,227 @@
+/* The scheduler with the real pool and database, without a mount: jobs go in by sched.h and end. Needs $PPFS_WORKER. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sched/sched.h"
+
+#define PATIENCE_US 30000000
+
+static char dir[64], why[512];
+static struct event_base *base;
+static struct sched *s;
+
+static void changed(void *arg, uint64_t job) {
+    (void)arg;
+    (void)job;
+}
+static void on_log(void *arg, const char *sentence) {
+    (void)arg;
+    fprintf(stderr, "# %s\n", sentence);
+}
+static bool nobody(void *arg, uint64_t job) {
+    (void)arg;
+    (void)job;
+    return false;
+}
+
+static void start(unsigned cpus) {
+    struct sched_config c = {.base = base, .state_dir = dir, .mountpoint = "/nowhere", .worker_path = getenv("PPFS_WORKER"), .cpus = cpus,
+                             .changed = changed, .group_changed = changed, .log = on_log};
+    if (sched_create(&s, &c, why, sizeof why) < 0)
+        fail_msg("%s", why);
+    assert_int_equal(sched_recover(s, nobody, NULL), 0);
+}
+
+static int setup(void **state) {
+    (void)state;
+    strcpy(dir, "/tmp/ppfs-sched-XXXXXX");
+    if (!getenv("PPFS_WORKER") || !mkdtemp(dir) || chmod(dir, 0700) < 0)
+        return -1;
+    base = event_base_new();
+    start(2);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[128];
+    sched_destroy(s);
+    s = NULL;
+    event_base_free(base);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+static void turn(void) {
+    struct timeval soon = {0, 200000};
+    event_base_loopexit(base, &soon);
+    event_base_loop(base, EVLOOP_ONCE);
+    sched_turn(s);
+    sched_commit(s);
+}
+
+static uint64_t put_in(uint64_t group, const char *name, const char *text, size_t size) {
+    struct writer w = {.uid = getuid(), .gid = getgid(), .pid = getpid(), .mode = 0644, .request = 2};
+    struct job j;
+    assert_int_equal(sched_create_draft(s, group, name, true, &w, &j), 0);
+    assert_int_equal(sched_write(s, j.id, text, size, 0, NULL, NULL), 0);
+    assert_int_equal(sched_flush(s, j.id, 0, false, NULL, NULL), 0);
+    assert_int_equal(sched_release(s, j.id), 0);
+    return j.id;
+}
+#define PUT(name, text) put_in(0, name, text, sizeof(text) - 1)
+
+static struct job get(uint64_t id) {
+    struct job j;
+    assert_int_equal(sched_job(s, id, &j), 0);
+    return j;
+}
+
+static struct job wait_end(uint64_t id) {
+    int64_t limit = (int64_t)time(NULL) * 1000000 + PATIENCE_US;
+    struct job j = get(id);
+    while (!job_ended(j.state) && (int64_t)time(NULL) * 1000000 < limit) {
+        turn();
+        j = get(id);
+    }
+    if (!job_ended(j.state))
+        fail_msg("job %s is still %s", j.name, job_state_name(j.state));
+    return j;
+}
+
+static void expect(uint64_t id, enum job_body body, const char *text) {
+    char buf[4096];
+    struct job j = wait_end(id);
+    if (j.state != JOB_DONE)
+        fail_msg("%s: %s", j.name, j.why);
+    int64_t n = sched_read(s, id, body, buf, sizeof buf - 1, 0, NULL, NULL);
+    assert_true(n >= 0);
+    buf[n] = 0;
+    assert_string_equal(buf, text);
+}
+
+static void test_kinds(void **state) {
+    (void)state;
+    uint64_t call = PUT("call", "{\"call\": \"math.sqrt\", \"args\": [4]}"), run = PUT("run", "{\"run\": [\"cat\"], \"stdin\": \"in\"}");
+    uint64_t python = PUT("py", "print(6*7)\n"), shell = PUT("sh", "#!/bin/sh\necho $PPFS_JOB $PPFS_ATTEMPT\n");
+    uint64_t bad = PUT("bad", "\xff\xff");
+    expect(call, BODY_RESULT, "2.0\n");
+    expect(run, BODY_STDOUT, "in");
+    expect(python, BODY_STDOUT, "42\n");
+    expect(shell, BODY_STDOUT, "sh 1\n");
+    struct job j = wait_end(bad);
+    assert_int_equal(j.state, JOB_FAILED);
+    assert_non_null(strstr(j.why, "none of what a job may be"));
+}
+
+static void test_failures(void **state) {
+    (void)state;
+    uint64_t raised = PUT("raised", "{\"call\": \"int\", \"args\": [\"x\"]}"), exited = PUT("exited", "#!/bin/sh\nexit 3\n");
+    uint64_t killed = PUT("killed", "#!/bin/sh\nkill -SEGV $$\n"), late = PUT("late", "#!/bin/sh\n#ppfs: timeout=200ms\nsleep 100\n");
+    struct job j = wait_end(raised);
+    assert_int_equal(j.state, JOB_FAILED);
+    assert_non_null(strstr(j.why, "ValueError"));
+    j = wait_end(exited);
+    assert_int_equal(j.exit_status, 3);
+    j = wait_end(killed);
+    assert_non_null(strstr(j.why, "SIGSEGV"));
+    j = wait_end(late);
+    assert_int_equal(j.error, ETIMEDOUT);
+}
+
+static void test_after_and_hold(void **state) {
+    (void)state;
+    uint64_t a = PUT("a", "#ppfs: hold=1\nprint('a')\n"), b = PUT("b", "#ppfs: after=a\nprint('b')\n");
+    uint64_t c = PUT("c", "#ppfs: after=nobody\nprint('c')\n");
+    turn();
+    char text[512];
+    assert_int_equal(get(a).state, JOB_HELD);
+    struct job j = get(b);
+    assert_int_equal(j.state, JOB_WAITING);
+    sched_why(s, &j, text, sizeof text);
+    assert_string_equal(text, "waits for a");
+    assert_int_equal(get(c).state, JOB_FAILED);
+    assert_int_equal(sched_set_hold(s, a, false), 0);
+    expect(b, BODY_STDOUT, "b\n");
+    uint64_t x = PUT("x", "#!/bin/sh\nexit 1\n"), y = PUT("y", "#ppfs: after=x\nprint('y')\n");
+    wait_end(x);
+    j = wait_end(y);
+    assert_int_equal(j.state, JOB_FAILED);
+}
+
+static void test_group_opens_at_once(void **state) {
+    (void)state;
+    struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0755, .request = 4};
+    struct group g;
+    struct tally t;
+    uint64_t ids[600];
+    char name[32];
+    assert_int_equal(sched_mkgroup(s, 0, ".G", &w, &g), 0);
+    for (int i = 0; i < 600; i++) { /* more than a slice */
+        snprintf(name, sizeof name, "j%d", i);
+        ids[i] = put_in(g.id, name, "{\"call\": \"abs\", \"args\": [-1]}", 29);
+    }
+    turn();
+    assert_int_equal(get(ids[599]).state, JOB_DRAFT);
+    assert_int_equal(sched_rename_group(s, g.id, 0, "G"), 0);
+    for (int i = 599; i >= 0; i--)
+        assert_int_equal(wait_end(ids[i]).state, JOB_DONE);
+    assert_int_equal(sched_tally(s, 0, &t), 0);
+    assert_int_equal(t.done, 600);
+    assert_int_equal(t.active, 0);
+}
+
+static void test_replace_cancel_forget(void **state) {
+    (void)state;
+    uint64_t running = PUT("r", "#!/bin/sh\nsleep 100\n");
+    struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0644, .request = 6};
+    struct job j;
+    turn();
+    assert_int_equal(get(running).state, JOB_RUNNING);
+    assert_int_equal(sched_create_draft(s, 0, "r", false, &w, &j), -ETXTBSY);
+    assert_int_equal(sched_cancel(s, running), 0);
+    j = wait_end(running);
+    assert_int_equal(j.state, JOB_CANCELLED);
+    uint64_t again = PUT("r", "print(2)\n");
+    expect(again, BODY_STDOUT, "2\n");
+    assert_int_equal(sched_job(s, running, &j), -ENOENT);
+    assert_int_equal(sched_create_draft(s, 0, "r", true, &w, &j), -EEXIST);
+    assert_int_equal(sched_forget(s, again, false), 0);
+    assert_int_equal(sched_job(s, again, &j), -ENOENT);
+    while (sched_running(s))
+        turn();
+}
+
+static void test_stop_and_go_on(void **state) {
+    (void)state;
+    uint64_t slow = PUT("slow", "#!/bin/sh\ntest -e \"$0.never\" || sleep 1\necho done $PPFS_ATTEMPT\n");
+    turn();
+    assert_int_equal(get(slow).state, JOB_RUNNING);
+    sched_destroy(s);
+    start(2);
+    expect(slow, BODY_STDOUT, "done 1\n"); /* the attempt that was stopped does not count */
+}
+
+static void test_large(void **state) {
+    (void)state;
+    uint64_t id = PUT("large", "import sys\nsys.stdout.write('x' * 3000000)\n");
+    struct job j = wait_end(id);
+    assert_int_equal(j.state, JOB_DONE);
+    assert_int_equal(sched_size(s, id, BODY_STDOUT), 3000000);
+}
+
+int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {TEST(test_kinds), TEST(test_failures), TEST(test_after_and_hold), TEST(test_group_opens_at_once),
+                                       TEST(test_replace_cancel_forget), TEST(test_stop_and_go_on), TEST(test_large)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,81 @@
+/* What a job file is, by its content; and whether it looks cut off. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/spec.h"
+
+static char why[SPEC_WHY];
+static struct options *o;
+
+static int kind_of(const void *bytes, size_t size) {
+    enum work_kind kind;
+    options_destroy(o);
+    o = options_create();
+    int rc = spec_read("x", bytes, size, &kind, o, why);
+    return rc < 0 ? rc : (int)kind;
+}
+#define KIND(text) kind_of(text, sizeof(text) - 1)
+
+static void test_kinds(void **state) {
+    (void)state;
+    assert_int_equal(KIND("\x80\x04K\x01."), WORK_PICKLE);
+    assert_int_equal(KIND("{\"call\": \"math.sqrt\", \"args\": [2]}"), WORK_JSON_CALL);
+    assert_int_equal(KIND("{\"run\": [\"wc\"], \"stdin\": \"x\", \"priority\": 3}"), WORK_JSON_RUN);
+    assert_int_equal(options_priority(o), 3);
+    assert_int_equal(KIND("#!/bin/sh\n#ppfs: priority=4\n# more\n#ppfs: cpus=2\ntrue\n#ppfs: priority=9\n"), WORK_PROGRAM);
+    assert_int_equal(options_priority(o), 4);
+    assert_int_equal(options_cpus(o), 2);
+    assert_int_equal(KIND("#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
+    assert_int_equal(KIND("\x7f" "ELF\x02\x01\x01"), WORK_PROGRAM);
+    assert_int_equal(KIND("print('\xc3\xa4')\n"), WORK_PYTHON);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    static const char *const bad[] = {"{", "{}", "{\"call\": 1}", "{\"call\": \"a\", \"run\": [\"b\"]}", "{\"run\": []}", "{\"run\": [1]}", "{\"call\": \"a\", \"args\": 3}",
+                                      "{\"call\": \"a\", \"kwargs\": []}", "{\"run\": [\"a\"], \"stdin\": 4}", "{\"call\": \"a\", \"shoe\": 3}", "\x80\x09.", "#ppfs: shoe=3\n"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        why[0] = 0;
+        assert_int_equal(kind_of(bad[i], strlen(bad[i])), -EINVAL);
+        assert_true(strlen(why) > 10);
+    }
+    assert_int_equal(KIND("abc\0def"), -EINVAL);
+    assert_int_equal(KIND("\xff\xfe\x00"), -EINVAL);
+    assert_int_equal(KIND("ok \xc3("), -EINVAL);
+    /* a character on the border of two pieces of the check */
+    size_t size = (1u << 20) + 3;
+    char *text = malloc(size);
+    memset(text, 'a', size);
+    memcpy(text + (1u << 20) - 1, "\xe2\x82\xac", 3);
+    assert_int_equal(kind_of(text, size), WORK_PYTHON);
+    free(text);
+}
+
+static bool cut(const char *text) {
+    size_t n = strlen(text);
+    return spec_looks_cut(text, n, text, n);
+}
+
+static void test_cut(void **state) {
+    (void)state;
+    assert_false(cut("print(1)\n"));
+    assert_true(cut("print(1"));
+    assert_false(cut("{\"call\": \"x\"} \n"));
+    assert_true(cut("{\"call\": "));
+    assert_false(cut("\x80\x04N."));
+    assert_true(cut("\x80\x04N"));
+    assert_true(cut("\x7f" "ELF..\n"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused), cmocka_unit_test(test_cut)};
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    options_destroy(o);
+    return rc;
+}

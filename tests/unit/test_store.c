@@ -1,0 +1,149 @@
+/* The store on a real database: turn about, tallies, transactions, what a second opening finds. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sched/store.h"
+
+static char dir[64], why[512];
+static struct store *st;
+
+static int setup(void **state) {
+    (void)state;
+    strcpy(dir, "/tmp/ppfs-store-XXXXXX");
+    return mkdtemp(dir) && store_open(&st, dir, why, sizeof why) == 0 ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[128];
+    store_close(st);
+    st = NULL;
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+static uint64_t ready(uint64_t group, uid_t uid, int priority, const char *name) {
+    struct job_row r = {.job = {.id = store_next_id(st), .group = group, .state = JOB_QUEUED, .uid = uid, .priority = priority, .cpus = 1}};
+    strcpy(r.job.name, name);
+    assert_int_equal(store_ready_turn(st, &r.job, &r.turn), 0);
+    assert_int_equal(store_job_insert(st, &r, ""), 0);
+    return r.job.id;
+}
+
+static void expect_next(uint64_t id) {
+    struct job_row r;
+    assert_int_equal(store_ready_head(st, &r), 0);
+    assert_int_equal(r.job.id, id);
+    r.job.state = JOB_RUNNING;
+    assert_int_equal(store_job_save(st, &r, SAVE_QUEUE), 0);
+}
+
+static void test_turn_about(void **state) {
+    (void)state;
+    uint64_t a1 = ready(0, 1, 0, "a1"), a2 = ready(0, 1, 0, "a2"), a3 = ready(0, 1, 0, "a3");
+    uint64_t b1 = ready(0, 2, 0, "b1"), b2 = ready(0, 2, 0, "b2"), high = ready(0, 1, 9, "high");
+    expect_next(high);
+    expect_next(a1);
+    expect_next(b1);
+    expect_next(a2);
+    uint64_t c1 = ready(0, 3, 0, "c1"); /* a newcomer has no credit for the time it was not there, and no debt */
+    expect_next(b2);
+    expect_next(c1);
+    expect_next(a3);
+    struct job_row r;
+    assert_int_equal(store_ready_head(st, &r), -ENOENT);
+}
+
+static void test_rollback_and_reopen(void **state) {
+    (void)state;
+    uint64_t kept = ready(0, 1, 0, "kept");
+    assert_int_equal(store_commit(st), 0);
+    uint64_t lost = ready(0, 1, 0, "lost");
+    store_rollback(st);
+    struct job_row r;
+    assert_int_equal(store_job_get(st, lost, &r), -ENOENT);
+    store_close(st);
+    assert_int_equal(store_open(&st, dir, why, sizeof why), 0);
+    assert_int_equal(store_job_get(st, kept, &r), 0);
+    assert_string_equal(r.job.name, "kept");
+    assert_true(store_next_id(st) > kept);
+}
+
+static void test_names_are_one(void **state) {
+    (void)state;
+    struct job_row r = {.job = {.id = 7, .state = JOB_DRAFT, .draft = true, .name = "x"}};
+    assert_int_equal(store_job_insert(st, &r, ""), 0);
+    r.job.id = 8;
+    assert_int_equal(store_job_insert(st, &r, ""), -EEXIST);
+    r.job.draft = false;
+    assert_int_equal(store_job_insert(st, &r, ""), 0);
+}
+
+static void test_tallies(void **state) {
+    (void)state;
+    struct group g = {.id = store_next_id(st), .parent = 0, .name = "G"}, h = {.id = store_next_id(st), .parent = g.id, .name = "H"};
+    struct tally t;
+    assert_int_equal(store_group_insert(st, &g), 0);
+    assert_int_equal(store_group_insert(st, &h), 0);
+    assert_int_equal(store_tally_add(st, h.id, &(struct tally){.active = 3}), 0);
+    assert_int_equal(store_tally_add(st, h.id, &(struct tally){.active = (uint64_t)-1, .done = 1}), 0);
+    assert_int_equal(store_tally_get(st, 0, &t), 0);
+    assert_int_equal(t.active, 2);
+    assert_int_equal(t.done, 1);
+    assert_int_equal(store_tally_get(st, g.id, &t), 0);
+    assert_int_equal(t.active, 2);
+}
+
+static void test_dependencies(void **state) {
+    (void)state;
+    assert_int_equal(store_dep_add(st, 2, 1), 0);
+    assert_int_equal(store_dep_add(st, 3, 2), 0);
+    assert_int_equal(store_dep_add(st, 1, 3), -ELOOP);
+    assert_true(store_dep_any(st, 1));
+    uint64_t ids[4];
+    assert_int_equal(store_settle_jobs(st, 1, ids, 4), 1);
+    assert_int_equal(ids[0], 2);
+    assert_false(store_dep_any(st, 1));
+}
+
+static void test_bodies(void **state) {
+    (void)state;
+    char buf[8];
+    struct body b;
+    assert_int_equal(store_body_put(st, 5, BODY_SPEC, "hello", 5), 0);
+    assert_int_equal(store_body_read(st, 5, BODY_SPEC, buf, sizeof buf, 3), 2);
+    assert_memory_equal(buf, "lo", 2);
+    assert_int_equal(store_body_read(st, 5, BODY_SPEC, buf, sizeof buf, 99), 0);
+    assert_int_equal(store_body_get(st, 5, BODY_RESULT, &b), -ENOENT);
+    assert_int_equal(store_bodies_delete(st, 5, BODY_SPEC), 0);
+    assert_int_equal(store_body_get(st, 5, BODY_SPEC, &b), -ENOENT);
+}
+
+/* A header that is damaged is refused with a sentence, not used. */
+static void test_damaged(void **state) {
+    (void)state;
+    char path[128];
+    store_close(st);
+    st = NULL;
+    snprintf(path, sizeof path, "%s/ppfs.db", dir);
+    FILE *f = fopen(path, "r+");
+    fputs("this is no database, it only stands where one was", f);
+    fclose(f);
+    assert_true(store_open(&st, dir, why, sizeof why) < 0);
+    assert_non_null(strstr(why, "move it away"));
+}
+
+int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
+                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_damaged)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

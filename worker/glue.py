@@ -1,0 +1,441 @@
+"""The Python half of a worker: what python.c calls. It is compiled into ppfs-worker and runs once in the template, so
+everything imported here is warm in every job. Names with a capital E_ are enum work_end."""
+import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, sys, threading, traceback, types
+import _thread
+# Not used here, but by most scripts; each one costs a job less when it is here than when the job imports it.
+import base64, collections, contextlib, copy, dataclasses, datetime, fnmatch, functools, glob, hashlib, itertools, math  # noqa
+import operator, pathlib, random, re, shutil, string, struct, subprocess, tempfile, textwrap, time, typing, warnings  # noqa
+import importlib.util  # noqa
+
+E_DONE, E_RAISED, E_EXITED, E_SIGNALED, E_REFUSED = range(5)
+KIND_PICKLE = 1
+WHY_MAX, TRACE_MAX = 480, 1 << 20
+HERE = "<ppfs>"
+
+_environ = os.environ
+_stdout, _stderr = sys.stdout, sys.stderr
+for _stream in (_stdout, _stderr):
+    _stream.reconfigure(line_buffering=True)  # info/NAME/stdout is read while the job runs
+
+
+class Refused(Exception):
+    """The job cannot be started; its text is the sentence."""
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+def sentence(text):
+    """Folds text into one line of bytes that fits struct work_outcome."""
+    line = " ".join(text[:4000].split()).encode("utf-8", "backslashreplace")
+    return line if len(line) <= WHY_MAX else line[: WHY_MAX - 3].decode("utf-8", "ignore").encode() + b"..."
+
+
+def summary(error):
+    """ValueError: bad thing"""
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        text = str(error)
+    except BaseException:
+        text = "<its text cannot be shown>"
+    return f"{name}: {text}" if text else name
+
+
+def own_frames_off(error):
+    """The traceback of error without the frames of this file at its head."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_frame.f_code.co_filename == HERE:
+        tb = tb.tb_next
+    return tb
+
+
+def trace_of(error):
+    try:
+        text = "".join(traceback.format_exception(type(error), error, own_frames_off(error)))
+    except BaseException as second:
+        text = f"{type(error).__name__} (its traceback cannot be shown: {type(second).__name__})\n"
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) > TRACE_MAX:
+        data = data[: TRACE_MAX // 2] + b"\n[...]\n" + data[-TRACE_MAX // 2 :]
+    return data
+
+
+def raised(error, before=""):
+    return E_RAISED, sentence(before + summary(error)), None, trace_of(error)
+
+
+# --- what a job may have changed in a worker that goes on ------------------------------------------------------------
+_base_env = {}
+_base_path = []
+_seen_modules = set()
+_local_modules = {}  # name -> (file, mtime in ns, size): imported from where the user's own files are
+_local_cwd = None
+_lasting = tuple(
+    {os.path.join(p, "lib") for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    | {"/usr/local/lib", site.getusersitepackages()}
+)
+
+
+def begin_worker():
+    """Called once in each worker, after the fork."""
+    global _base_env, _base_path, _seen_modules
+    sys.path.insert(0, "")
+    _base_env = dict(_environ._data)
+    _base_path = list(sys.path)
+    _seen_modules = set(sys.modules)
+
+
+def after_fork():
+    """numpy's generator is the one that does not notice a fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def set_env(pairs):
+    for pair in pairs:
+        key, _, value = pair.partition(b"=")
+        try:
+            os.environb[key] = value
+        except (OSError, ValueError):
+            pass
+
+
+def file_mark(path):
+    try:
+        st = os.stat(path)
+        return path, st.st_mtime_ns, st.st_size
+    except OSError:
+        return path, 0, -1
+
+
+def note_modules(cwd):
+    """Remembers which modules the last call brought in from the user's own directories."""
+    global _local_cwd
+    for name, module in list(sys.modules.items()):
+        if name in _seen_modules:
+            continue
+        _seen_modules.add(name)
+        path = getattr(module, "__file__", None)
+        if path is None:
+            where = list(getattr(module, "__path__", ()))
+            path = where[0] if where else None
+        if isinstance(path, str) and not path.startswith(_lasting):
+            _local_modules[name] = file_mark(os.path.join(cwd, path))
+            _local_cwd = cwd
+
+
+def forget_changed_modules(cwd):
+    """A module of the user's that was edited, or that another directory's would hide, is imported anew."""
+    if not _local_modules:
+        return
+    if cwd == _local_cwd and all(mark == file_mark(mark[0]) for mark in _local_modules.values()):
+        return
+    for name in _local_modules:
+        sys.modules.pop(name, None)
+        _seen_modules.discard(name)
+    _local_modules.clear()
+    importlib.invalidate_caches()
+
+
+def restore_signals(numbers):
+    """Signals whose handlers the call has set: back to what a worker has."""
+    for number in numbers:
+        ignored = number in (signal.SIGPIPE, signal.SIGXFSZ)
+        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+
+def restore(cwd):
+    """Puts the worker back in order after a call. True when that is not possible: the worker must leave."""
+    os.environ = _environ
+    data = _environ._data
+    if data != _base_env:
+        for key in [k for k in data if k not in _base_env]:
+            del os.environb[key]
+        for key, value in _base_env.items():
+            if data.get(key) != value:
+                os.environb[key] = value
+    if sys.stdout is not _stdout or sys.stderr is not _stderr:
+        sys.stdout, sys.stderr = _stdout, _stderr
+    if sys.path != _base_path:
+        sys.path[:] = _base_path
+    if len(sys.argv) != 1 or sys.argv[0]:
+        sys.argv[:] = [""]
+    if len(sys.modules) != len(_seen_modules):
+        note_modules(cwd)
+    return flush() or _thread._count() > 0
+
+
+def flush():
+    """True when what was printed could not be written."""
+    failed = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BaseException:
+            failed = True
+    return failed
+
+
+# --- calls ---------------------------------------------------------------------------------------------------------
+def load_pickle(payload):
+    what = pickle.loads(payload)
+    if callable(what):
+        return what, (), {}
+    if not isinstance(what, tuple) or not 1 <= len(what) <= 3 or not callable(what[0]):
+        raise Refused("the pickle holds neither a callable nor (func, args, kwargs), but a " + type(what).__name__)
+    func, args, kwargs = what[0], (), {}
+    for part in what[1:]:
+        if isinstance(part, dict):
+            kwargs = part
+        elif isinstance(part, (tuple, list)):
+            args = part
+        elif part is not None:
+            raise Refused("in the pickled (func, args, kwargs), one part is a " + type(part).__name__)
+    return func, args, kwargs
+
+
+def resolve(name):
+    """The object that a dotted name means: modules first, then attributes; without a dot, a builtin."""
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise Refused(f'"call": {name[:100]!r} is not a dotted name like math.sqrt')
+    if len(parts) == 1:
+        if not hasattr(builtins, name):
+            raise Refused(f"there is no builtin {name!r}; a function of a module is called as module.function")
+        return getattr(builtins, name)
+    try:
+        found = sys.modules.get(parts[0]) or importlib.import_module(parts[0])
+    except ModuleNotFoundError as error:
+        if error.name == parts[0]:
+            raise Refused(f"there is no module {parts[0]!r} here to call {name!r} from") from None
+        raise
+    for at, part in enumerate(parts[1:], 1):
+        try:
+            found = getattr(found, part)
+            continue
+        except AttributeError:
+            path = ".".join(parts[: at + 1])
+        try:
+            if not isinstance(found, types.ModuleType):
+                raise Refused(f"there is no {path!r} to call")
+            found = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name not in (path, path.rpartition(".")[0]):
+                raise
+            raise Refused(f"there is no {path!r} to call") from None
+    return found
+
+
+def load_json_object(payload):
+    try:
+        what = json.loads(bytes(payload))
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"the job is not valid JSON: {error}") from None
+    if not isinstance(what, dict):
+        raise Refused("the job is not one JSON object")
+    return what
+
+
+def load_json(payload):
+    what = load_json_object(payload)
+    name, args, kwargs = what.get("call"), what.get("args", []), what.get("kwargs", {})
+    if not isinstance(name, str) or not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise Refused('a JSON call is {"call": "module.function", "args": [...], "kwargs": {...}}')
+    func = resolve(name)
+    if not callable(func):
+        raise Refused(f"{name!r} is a {type(func).__name__}, which cannot be called")
+    return func, args, kwargs
+
+
+def dump_pickle(value, protocol):
+    protocol = min(max(protocol, 2), 5, pickle.HIGHEST_PROTOCOL)
+    try:
+        return pickle.dumps(value, protocol)
+    except BaseException as error:
+        first = error
+    for name in ("cloudpickle", "dill"):
+        try:
+            return importlib.import_module(name).dumps(value, protocol=protocol)
+        except BaseException:
+            continue
+    raise first
+
+
+def json_default(value):
+    if hasattr(value, "tolist"):  # numpy's arrays and scalars
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+def dump_json(value):
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=json_default).encode()
+    except UnicodeEncodeError:  # lone surrogates
+        text = json.dumps(value, default=json_default).encode()
+    return text + b"\n"  # a result is a text file: cat it and the prompt stands on a line of its own
+
+
+def leave_like_python(error, status=0):
+    """A process that the job forked has come back through our frames: it ends as python3 would end it."""
+    if isinstance(error, SystemExit):
+        status = exit_status(error)[0]
+    elif error is not None:
+        show(error)
+        status = 1
+    flush()
+    os._exit(status)
+
+
+def run_call(kind, payload, name, attempt, node, cwd, env):
+    """Runs a call; (end, why, result or None, trace or None). env: None in the worker itself, else pairs to set."""
+    pid = os.getpid()
+    _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"] = name, attempt, node
+    if env is None:
+        data = _environ._data
+        for key in (b"PPFS_JOB", b"PPFS_ATTEMPT", b"PPFS_NODE"):
+            _base_env[key] = data[key]
+    else:
+        set_env(env)
+    forget_changed_modules(cwd)
+    is_pickle = kind == KIND_PICKLE
+    try:
+        func, args, kwargs = load_pickle(payload) if is_pickle else load_json(payload)
+    except Refused as error:
+        return E_REFUSED, sentence(str(error)), None, None
+    except BaseException as error:
+        if os.getpid() != pid:
+            leave_like_python(error)
+        before = "the call could not be unpickled: " if is_pickle else ""
+        if is_pickle and "__main__" in str(error):
+            before = "the call could not be unpickled (send functions of a __main__ with cloudpickle or dill): "
+        return raised(error, before)
+    try:
+        value = func(*args, **kwargs)
+    except BaseException as error:
+        if os.getpid() != pid:
+            leave_like_python(error)
+        return raised(error)
+    if os.getpid() != pid:
+        leave_like_python(None)
+    try:
+        return E_DONE, b"", dump_pickle(value, payload[1]) if is_pickle else dump_json(value), None
+    except BaseException as error:
+        if os.getpid() != pid:
+            leave_like_python(error)
+        form = "be pickled" if is_pickle else "be written as JSON"
+        return raised(error, f"the result, a {type(value).__name__}, cannot {form}: ")
+
+
+def read_run(payload):
+    """{"run": [...], "stdin": "..."} -> (list of bytes, bytes), or the sentence that refuses it."""
+    try:
+        what = load_json_object(payload)
+    except Refused as error:
+        return sentence(str(error))
+    argv, stdin = what.get("run"), what.get("stdin", "")
+    if not isinstance(argv, list) or not argv or not all(isinstance(a, str) for a in argv) or not argv[0]:
+        return sentence('"run" is a list of strings, the program first')
+    if not isinstance(stdin, str):
+        return sentence('"stdin" is a string')
+    try:
+        words = [os.fsencode(a) for a in argv]
+        given = stdin.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return sentence('"run" or "stdin" holds half a character (a lone surrogate)')
+    if any(b"\0" in word for word in words):
+        return sentence('"run" holds a zero byte, which no program can be given')
+    return words, given
+
+
+# --- scripts -------------------------------------------------------------------------------------------------------
+def exit_status(error):
+    """What python3 makes of a SystemExit: (status, what it prints)."""
+    code = error.code
+    if code is None:
+        return 0, None
+    if isinstance(code, int):
+        return code & 0xFF, None
+    return 1, code
+
+
+def show(error):
+    """An uncaught exception, as python3 shows it."""
+    tb = own_frames_off(error)
+    try:
+        if sys.excepthook is not sys.__excepthook__:
+            sys.excepthook(type(error), error, tb)
+        elif sys.stderr is not None:
+            traceback.print_exception(type(error), error, tb, file=sys.stderr)
+    except BaseException:
+        os.write(2, f"{summary(error)}\n".encode("utf-8", "backslashreplace"))
+
+
+def show_line(text):
+    try:
+        print(text, file=sys.stderr)
+    except BaseException:
+        pass
+
+
+def remember_source(name, source):
+    """So that tracebacks show lines of a file that is nowhere."""
+    try:
+        text = importlib.util.decode_source(source)
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        text = source.decode("utf-8", "replace")
+    linecache.cache[name] = (len(source), None, text.splitlines(True), name)
+
+
+def finish_script():
+    """The steps of Py_FinalizeEx that a script can notice; the rest costs 40 ms and _exit does it. True: flush failed."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    failed = flush()
+    names = sys.modules["__main__"].__dict__
+    for keep in (False, True):  # files that were left open are written when their last name goes
+        for key in [k for k in names if k != "__builtins__" and (keep or (k[:1] == "_" and k[:2] != "__"))]:
+            names[key] = None
+    gc.collect()
+    return flush() or failed
+
+
+def run_script(source, name, attempt, node, cwd, env):
+    """Runs source as __main__ in this process, which is the job's own; (exit status, why)."""
+    _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"] = name, attempt, node
+    set_env(env)
+    forget_changed_modules(cwd)
+    main = types.ModuleType("__main__")
+    main.__file__, main.__builtins__ = name, builtins
+    sys.modules["__main__"] = main
+    sys.argv[:] = [name]
+    sys.path[0] = cwd
+    remember_source(name, source)
+    status, more = 0, ""
+    try:
+        exec(compile(source, name, "exec", dont_inherit=True), main.__dict__)
+    except SystemExit as error:
+        status, text = exit_status(error)
+        if text is not None:
+            show_line(text)
+            more = str(text)
+    except BaseException as error:
+        show(error)
+        status, more = 130 if isinstance(error, KeyboardInterrupt) else 1, summary(error)
+    try:
+        if finish_script() and not status:
+            status, more = 120, "what it printed could not be written"
+    except SystemExit as error:
+        status = exit_status(error)[0]
+    except BaseException as error:
+        show(error)
+        status, more = status or 1, more or summary(error)
+    return status, sentence(f"exit status {status}: {more}" if more else f"exit status {status}") if status else b""
+
+
+def settle():
+    """The template is ready: what is alive now stays alive, so that no child copies its pages to count it."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,315 @@
+/* Directories, users and environments of jobs. What runs as root here for another user's job is written with that in
+ * mind: the job's directory is probed as that user, files are made with descriptors, and a directory is removed without
+ * ever following a link. System calls are made raw where glibc would send signals to other threads. */
+#include "worker/place.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Takes on the job's user. 0 or -1 with errno. */
+static int become_user(const struct place *p) {
+    if (!p->other)
+        return 0;
+    return syscall(SYS_setgroups, p->group_count, p->groups) || syscall(SYS_setgid, p->gid) || syscall(SYS_setuid, p->uid)
+               ? -1
+               : 0;
+}
+
+/* Whether the job's user may enter dir: tried out in a process that is that user. */
+static bool may_enter(const struct place *p, const char *dir) {
+    int status;
+    pid_t pid = vfork();
+
+    if (pid == 0)
+        _exit(become_user(p) || chdir(dir) ? 1 : 0);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    return pid > 0 && status == 0;
+}
+
+static const char *temporary_root(void) {
+    const char *dir = getenv("TMPDIR");
+    return dir && dir[0] == '/' && strlen(dir) < PATH_MAX - 64 ? dir : "/tmp";
+}
+
+/* A fresh directory of the job's user. 0 or -1 with errno. */
+static int make_directory(const struct place *p, char path[PATH_MAX]) {
+    snprintf(path, PATH_MAX, "%s/ppfs-XXXXXX", temporary_root());
+    if (!mkdtemp(path)) {
+        path[0] = 0;
+        return -1;
+    }
+    if (p->other && lchown(path, p->uid, p->gid)) {
+        int saved = errno;
+        rmdir(path);
+        path[0] = 0;
+        errno = saved;
+        return -1;
+    }
+    return 0;
+}
+
+enum { REMOVE_DEPTH = 200 }; /* one descriptor each; a tree deeper than this is left where it is */
+
+static void remove_tree(int parent, const char *name, int depth) {
+    if (unlinkat(parent, name, 0) == 0 || depth > REMOVE_DEPTH)
+        return;
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        unlinkat(parent, name, AT_REMOVEDIR);
+        return;
+    }
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        close(fd);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(dir));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            remove_tree(fd, e->d_name, depth + 1);
+    closedir(dir);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+/* --- environment ------------------------------------------------------------------------------------------------ */
+static size_t count_of(const char *const *list) {
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    return n;
+}
+
+static bool add_pair(char **env, size_t *at, const char *key, const char *value) {
+    if (asprintf(&env[*at], "%s=%s", key, value) < 0) {
+        env[*at] = NULL;
+        return false;
+    }
+    (*at)++;
+    return true;
+}
+
+/* p->env, each pair malloc'd. */
+static int fill_env(struct place *p, const struct work *w, const struct passwd *pw) {
+    size_t extra = count_of(w->env), at = 0;
+    char attempt[16];
+    bool fine = true;
+
+    p->env = calloc(extra + 8, sizeof(*p->env));
+    if (!p->env)
+        return -1;
+    snprintf(attempt, sizeof(attempt), "%u", (unsigned)w->attempt);
+    if (pw)
+        fine = add_pair(p->env, &at, "HOME", pw->pw_dir) && add_pair(p->env, &at, "USER", pw->pw_name) &&
+               add_pair(p->env, &at, "LOGNAME", pw->pw_name) && add_pair(p->env, &at, "SHELL", pw->pw_shell);
+    else if (p->other)
+        fine = add_pair(p->env, &at, "HOME", "/");
+    fine = fine && add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
+           add_pair(p->env, &at, "PPFS_NODE", w->node);
+    for (size_t i = 0; fine && i < extra; i++)
+        fine = (p->env[at++] = strdup(w->env[i]));
+    return fine ? 0 : -1;
+}
+
+static void free_env(struct place *p) {
+    for (size_t i = 0; p->env && p->env[i]; i++)
+        free(p->env[i]);
+    free(p->env);
+    p->env = NULL;
+}
+
+/* Where in env (count long) the key of pair is, or count. */
+static size_t find_key(char **env, size_t count, const char *pair) {
+    size_t len = strcspn(pair, "=") + 1;
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(env[i], pair, len) == 0)
+            return i;
+    return count;
+}
+
+char **place_environ(const struct place *p) {
+    size_t count = count_of((const char *const *)environ);
+    char **env = malloc((count + count_of((const char *const *)p->env) + 1) * sizeof(*env));
+
+    if (!env)
+        return NULL;
+    if (count)
+        memcpy(env, environ, count * sizeof(*env));
+    for (size_t i = 0; p->env && p->env[i]; i++) {
+        size_t at = find_key(env, count, p->env[i]);
+        env[at] = p->env[i];
+        count += at == count;
+    }
+    env[count] = NULL;
+    return env;
+}
+
+/* --- opening and closing ---------------------------------------------------------------------------------------- */
+/* The user's groups, as at a login. */
+static int fill_user(struct place *p, const struct work *w, const struct passwd *pw, char *why, size_t size) {
+    if (geteuid() != 0) {
+        snprintf(why, size, "this ppfs may only run jobs of its own user, not of user %u", (unsigned)w->uid);
+        return -1;
+    }
+    p->other = true;
+    p->group_count = 1;
+    if (pw)
+        for (p->group_count = 32; p->group_count <= 65536; p->group_count *= 2) {
+            gid_t *bigger = realloc(p->groups, (size_t)p->group_count * sizeof(*bigger));
+            if (!bigger)
+                break;
+            p->groups = bigger;
+            int n = p->group_count;
+            if (getgrouplist(pw->pw_name, w->gid, p->groups, &n) >= 0) {
+                p->group_count = n;
+                return 0;
+            }
+        }
+    else if ((p->groups = malloc(sizeof(*p->groups)))) {
+        p->groups[0] = w->gid;
+        return 0;
+    }
+    snprintf(why, size, "the groups of user %u could not be read", (unsigned)w->uid);
+    return -1;
+}
+
+static int fill_cwd(struct place *p, const struct work *w, char *why, size_t size) {
+    bool usable = w->cwd[0] == '/' && strlen(w->cwd) < PATH_MAX;
+
+    if (usable)
+        usable = p->other ? may_enter(p, w->cwd) : chdir(w->cwd) == 0;
+    if (usable) {
+        strcpy(p->cwd, w->cwd);
+        return 0;
+    }
+    if (w->cwd_required) {
+        snprintf(why, size, "cwd: there is no directory %.300s here that the job may enter", w->cwd);
+        return -1;
+    }
+    if (make_directory(p, p->cwd) || (!p->other && chdir(p->cwd))) {
+        snprintf(why, size, "no directory could be made for the job in %.300s: %s", temporary_root(), strerror(errno));
+        return -1;
+    }
+    p->cwd_is_ours = true;
+    return 0;
+}
+
+int place_open(struct place *p, const struct work *w, char *why, size_t why_size) {
+    *p = (struct place){.uid = w->uid, .gid = w->gid, .memory = w->memory};
+    struct passwd *pw = w->uid == geteuid() ? NULL : getpwuid(w->uid);
+
+    if (w->uid != geteuid() && fill_user(p, w, pw, why, why_size))
+        goto fail;
+    if (work_isolated(w) && fill_env(p, w, pw)) {
+        snprintf(why, why_size, "no memory for the environment of the job");
+        goto fail;
+    }
+    if (fill_cwd(p, w, why, why_size))
+        goto fail;
+    return 0;
+fail:
+    place_close(p);
+    return -1;
+}
+
+void place_close(struct place *p) {
+    int saved = errno;
+
+    if (p->cwd_is_ours)
+        remove_tree(AT_FDCWD, p->cwd, 0);
+    if (p->tool[0])
+        remove_tree(AT_FDCWD, p->tool, 0);
+    p->cwd_is_ours = false;
+    p->tool[0] = 0;
+    free(p->groups);
+    p->groups = NULL;
+    free_env(p);
+    errno = saved;
+}
+
+/* --- the program of a job --------------------------------------------------------------------------------------- */
+static int write_all(int fd, const uint8_t *bytes, size_t size) {
+    while (size) {
+        ssize_t n = write(fd, bytes, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        bytes += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static int copy_all(int to, int from) {
+    off_t at = 0;
+    ssize_t n;
+
+    while ((n = sendfile(to, from, &at, 1 << 30)) != 0)
+        if (n < 0 && errno != EINTR)
+            return -1;
+    return 0;
+}
+
+int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char **path, char *why,
+                 size_t why_size) {
+    const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
+    int dir = -1, file = -1, err = -1;
+
+    *path = NULL;
+    if (make_directory(p, p->tool) || asprintf(path, "%s/%s", p->tool, base) < 0)
+        goto out;
+    dir = open(p->tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir >= 0)
+        file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
+    if (file < 0 || (fd >= 0 ? copy_all(file, fd) : write_all(file, bytes, size)) || fchmod(file, 0700) ||
+        (p->other && fchown(file, p->uid, p->gid)))
+        goto out;
+    err = 0;
+out:
+    if (err)
+        snprintf(why, why_size, "the program could not be written to %.200s: %s", temporary_root(), strerror(errno));
+    if (file >= 0)
+        close(file);
+    if (dir >= 0)
+        close(dir);
+    if (err) {
+        free(*path);
+        *path = NULL;
+    }
+    return err;
+}
+
+const char *place_enter(const struct place *p) {
+    struct rlimit limit = {.rlim_cur = p->memory, .rlim_max = p->memory};
+    sigset_t none;
+
+    sigemptyset(&none);
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setpgid(0, 0);
+    if (become_user(p))
+        return "take on the job's user";
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL)) /* after the change of user, which clears it */
+        return "be bound to its worker";
+    if (chdir(p->cwd))
+        return "enter its directory";
+    if (p->memory && setrlimit(RLIMIT_AS, &limit))
+        return "limit its memory";
+    return NULL;
+}

@@ -1,0 +1,36 @@
+/* Where and as whom a job runs: its directory, its user, its environment, its limits. */
+#ifndef PPFS_PLACE_H
+#define PPFS_PLACE_H
+#include <limits.h>
+
+#include "worker/work.h"
+
+struct place {
+    char cwd[PATH_MAX];   /* the directory it runs in */
+    bool cwd_is_ours;     /* made for this job, removed with it */
+    char tool[PATH_MAX];  /* private directory of place_script, "" when there is none */
+    bool other;           /* runs as another user than this process */
+    uid_t uid;
+    gid_t gid, *groups;
+    int group_count;
+    uint64_t memory;
+    char **env;           /* "K=V" pairs to add: of the user, PPFS_*, then the job's own; NULL-terminated */
+};
+
+/* Fills in *p for w; light when the job is our own user's. 0, or -1 with a sentence in why (and nothing to close). */
+int place_open(struct place *p, const struct work *w, char *why, size_t why_size);
+/* Removes the directories that were made for the job. Its processes must be dead. Keeps errno. */
+void place_close(struct place *p);
+
+/* Writes a program into a private directory of the job's user, as base name of name, executable. fd: its source, or -1
+ * for bytes. On 0 *path is malloc'd. -1 with why. */
+int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char **path, char *why,
+                 size_t why_size);
+
+/* In the job's own process: signals and limits as a fresh process has them, own process group, dies with its parent,
+ * user, directory. Makes system calls only, so it is safe after vfork. 0 or the name of the step that failed, errno set. */
+const char *place_enter(const struct place *p);
+
+/* The environment of a program: ours with p->env over it. malloc'd array of borrowed strings, NULL without memory. */
+char **place_environ(const struct place *p);
+#endif

@@ -1,0 +1,524 @@
+/* The pool's slots: one worker each, its link and its two output pipes, and the work that it has.
+ *
+ * Work is sent the moment a worker is asked for: the bytes wait in the socket while the template forks. Calls go to
+ * workers that have run calls before (their modules are loaded), work that forks the interpreter to ones that have not
+ * (it is to find it as python3 would). See pool_internal.h for the states. */
+#include "worker/pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "worker/pool_internal.h"
+#include "worker/pyenv.h"
+#include "worker/reap.h"
+
+enum { READ_TURN = 256 * 1024, DRAIN_MAX = 4 * 1024 * 1024, PIPE_SIZE = 1024 * 1024, GENERATIONS = 256 };
+
+int64_t pool_now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+void pool_trouble(struct pool *p, const char *format, ...) {
+    char sentence[CONTROL_TEXT + 256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    if (p->ev.trouble)
+        p->ev.trouble(p->arg, sentence);
+}
+
+/* --- output ------------------------------------------------------------------------------------------------------ */
+/* Reads once from a worker's pipe. What it got, 0 at its end, -1 when it is empty. */
+static ssize_t slot_read(struct slot *s, enum pool_stream stream) {
+    ssize_t n = read(s->out_fd[stream], s->pool->buffer, READ_TURN);
+
+    if (n > 0 && s->state == SLOT_BUSY)
+        s->pool->ev.output(s->pool->arg, s->job, stream, s->pool->buffer, (size_t)n);
+    return n;
+}
+
+static void on_stream(struct slot *s, enum pool_stream stream) {
+    ssize_t n = slot_read(s, stream);
+
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        event_del(s->out[stream]);
+}
+
+static void on_stdout(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    on_stream(arg, POOL_STDOUT);
+}
+
+static void on_stderr(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    on_stream(arg, POOL_STDERR);
+}
+
+/* All that the job's dead processes have left in the pipes; bounded, as a pipe is. */
+static void slot_drain(struct slot *s) {
+    for (int stream = POOL_STDOUT; stream <= POOL_STDERR; stream++)
+        for (ssize_t n = 1, total = 0; n > 0 && total < DRAIN_MAX; total += n)
+            n = slot_read(s, (enum pool_stream)stream);
+}
+
+/* --- slots ------------------------------------------------------------------------------------------------------- */
+static void slot_close(struct slot *s) {
+    link_destroy(s->link);
+    for (int i = 0; i < 2; i++) {
+        if (s->out[i])
+            event_free(s->out[i]);
+        if (s->out_fd[i] >= 0)
+            close(s->out_fd[i]);
+    }
+    *s = (struct slot){.pool = s->pool, .out_fd = {-1, -1}};
+}
+
+static void slot_hold(struct slot *s, bool hold) {
+    if (s->held == hold)
+        return;
+    s->held = hold;
+    link_hold(s->link, hold);
+    for (int i = 0; i < 2; i++)
+        if (hold)
+            event_del(s->out[i]);
+        else
+            event_add(s->out[i], NULL);
+}
+
+static unsigned pool_count(const struct pool *p, bool busy_only) {
+    unsigned count = 0;
+
+    for (size_t i = 0; i < p->slot_count; i++)
+        count += p->slots[i]->state == SLOT_BUSY || (!busy_only && p->slots[i]->state == SLOT_IDLE);
+    return count;
+}
+
+static struct slot *slot_by_serial(struct pool *p, uint64_t serial) {
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state != SLOT_EMPTY && p->slots[i]->serial == serial)
+            return p->slots[i];
+    return NULL;
+}
+
+static struct slot *slot_by_job(struct pool *p, uint64_t job) {
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->job == job)
+            return p->slots[i];
+    return NULL;
+}
+
+/* The job in this slot has ended. The slot is free before done() is called, which may give new work. */
+static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
+    struct pool *p = s->pool;
+    uint64_t job = s->job;
+
+    slot_drain(s);
+    o->attempt = s->attempt;
+    s->user_us += o->user_us;
+    s->system_us += o->system_us;
+    if (last || pool_count(p, false) > p->size) {
+        slot_close(s);
+    } else {
+        slot_hold(s, false);
+        s->state = SLOT_IDLE;
+        s->tainted = s->tainted || s->in_process;
+    }
+    p->ev.done(p->arg, job, o);
+}
+
+/* The job's end when its worker cannot tell it. */
+static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o) {
+    char words[128];
+
+    o->wall_us = pool_now_us() - s->started_us;
+    reap_status_words(status, words, sizeof(words));
+    if (s->killed) {
+        *o = (struct work_outcome){.end = WORK_SIGNALED, .status = SIGKILL, .why = "killed", .wall_us = o->wall_us,
+                                   .user_us = o->user_us, .system_us = o->system_us, .maxrss_kib = o->maxrss_kib};
+    } else if (WIFSIGNALED(status)) {
+        o->end = WORK_SIGNALED;
+        o->status = WTERMSIG(status);
+        snprintf(o->why, sizeof(o->why), "%s%s", s->in_process ? "" : "its worker was ", words);
+    } else if (WEXITSTATUS(status) == WORKER_EXIT_NO_FORK) {
+        o->end = WORK_REFUSED;
+        snprintf(o->why, sizeof(o->why), "no process could be made for the job");
+    } else {
+        o->end = WORK_EXITED;
+        o->status = WEXITSTATUS(status);
+        if (o->status == WORKER_EXIT_CUT)
+            snprintf(o->why, sizeof(o->why), "the job closed the connection of its worker, so its result is lost");
+        else
+            snprintf(o->why, sizeof(o->why), "the %s ended its process with %s", s->in_process ? "call" : "worker", words);
+    }
+    slot_finish(s, o, true);
+}
+
+/* --- what comes over a link -------------------------------------------------------------------------------------- */
+static void on_frame(void *arg, const struct frame *f) {
+    struct slot *s = arg;
+    struct pool *p = s->pool;
+    struct work_outcome o;
+
+    if (s->killed)
+        return; /* its end has been decided; EXITED follows */
+    if (s->state != SLOT_BUSY || f->id != s->job)
+        goto broken;
+    switch (f->kind) {
+    case WORKER_RESULT:
+        p->ev.output(p->arg, s->job, POOL_RESULT, f->body, f->size);
+        return;
+    case WORKER_TRACE:
+        p->ev.output(p->arg, s->job, POOL_TRACE, f->body, f->size);
+        return;
+    case WORKER_DONE:
+    case WORKER_LAST:
+        if (work_outcome_decode(f->body, f->size, &o) || o.attempt != s->attempt)
+            goto broken;
+        slot_finish(s, &o, f->kind == WORKER_LAST);
+        return;
+    }
+broken: /* a call can reach the link of its worker, so this may be its doing: the end of that worker, no more */
+    template_kill(p, s->serial);
+    if (s->state == SLOT_IDLE)
+        slot_close(s);
+}
+
+static void on_link_closed(void *arg, int err) {
+    struct slot *s = arg;
+
+    if (s->state == SLOT_IDLE)
+        slot_close(s);
+    else if (err) /* a broken stream; at a mere end of file EXITED follows, or the job goes on without its link */
+        template_kill(s->pool, s->serial);
+}
+
+/* --- what the template says -------------------------------------------------------------------------------------- */
+void pool_on_spawned(struct pool *p, uint64_t serial, int value) {
+    struct slot *s = slot_by_serial(p, serial);
+    struct work_outcome o = {.end = WORK_REFUSED};
+
+    if (!s)
+        return;
+    if (value > 0) {
+        s->guard = value;
+        return;
+    }
+    snprintf(o.why, sizeof(o.why), "no process could be made for the job: %s", strerror(-value));
+    if (s->state == SLOT_BUSY)
+        slot_finish(s, &o, true);
+    else
+        slot_close(s);
+}
+
+void pool_on_exited(struct pool *p, const struct control *c) {
+    struct slot *s = slot_by_serial(p, c->serial);
+
+    if (s && s->state == SLOT_BUSY && !s->killed)
+        link_drain(s->link); /* perhaps its last words were an outcome */
+    s = slot_by_serial(p, c->serial);
+    if (!s)
+        return;
+    if (s->state != SLOT_BUSY) {
+        slot_close(s);
+        return;
+    }
+    struct work_outcome o = {.maxrss_kib = c->maxrss_kib};
+    if (c->user_us > s->user_us)
+        o.user_us = c->user_us - s->user_us;
+    if (c->system_us > s->system_us)
+        o.system_us = c->system_us - s->system_us;
+    slot_finish_dead(s, c->value, &o);
+}
+
+void pool_on_template_gone(struct pool *p, bool refused) {
+    uint64_t before = p->next_serial; /* done() may ask for new workers, of a new template */
+
+    for (size_t i = 0; i < p->slot_count; i++) {
+        struct slot *s = p->slots[i];
+        uint64_t serial = s->serial;
+        if (s->state == SLOT_EMPTY || serial >= before)
+            continue;
+        if (s->state == SLOT_BUSY && !s->killed)
+            link_drain(s->link);
+        if (s->state == SLOT_EMPTY || s->serial != serial)
+            continue;
+        if (s->state == SLOT_IDLE) {
+            slot_close(s);
+            continue;
+        }
+        struct work_outcome o = {.end = refused ? WORK_REFUSED : WORK_LOST, .wall_us = pool_now_us() - s->started_us};
+        snprintf(o.why, sizeof(o.why), "%s", p->trouble);
+        if (s->killed)
+            slot_finish_dead(s, SIGKILL, &o);
+        else
+            slot_finish(s, &o, true);
+    }
+}
+
+/* --- giving work ------------------------------------------------------------------------------------------------- */
+static struct slot *slot_empty(struct pool *p) {
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state == SLOT_EMPTY)
+            return p->slots[i];
+    struct slot **bigger = realloc(p->slots, (p->slot_count + 1) * sizeof(struct slot *));
+    if (!bigger)
+        return NULL;
+    p->slots = bigger;
+    struct slot *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    *s = (struct slot){.pool = p, .out_fd = {-1, -1}};
+    return p->slots[p->slot_count++] = s;
+}
+
+static int slot_listen(struct slot *s, int stream, int fd, event_callback_fn on_event) {
+    s->out_fd[stream] = fd;
+    fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE); /* more than a user may have is refused: then the usual 64 KiB */
+    if (fcntl(fd, F_SETFL, O_NONBLOCK))
+        return -errno;
+    s->out[stream] = event_new(s->pool->base, fd, EV_READ | EV_PERSIST, on_event, s);
+    return s->out[stream] && event_add(s->out[stream], NULL) == 0 ? 0 : -ENOMEM;
+}
+
+/* Asks for a worker in an empty slot. 0 or -errno, the slot being empty then. */
+static int slot_open(struct slot *s) {
+    static const struct link_events link_events = {.frame = on_frame, .closed = on_link_closed};
+    struct pool *p = s->pool;
+    int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, err = 0;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[0]) || pipe2(ends[1], O_CLOEXEC) || pipe2(ends[2], O_CLOEXEC))
+        err = -errno;
+    int theirs[3] = {ends[0][1], ends[1][1], ends[2][1]};
+    if (!err) {
+        s->serial = p->next_serial++;
+        err = template_spawn(p, s->serial, theirs);
+    }
+    if (!err) {
+        err = link_create(&s->link, p->base, ends[0][0], &link_events, s);
+        ends[0][0] = -1; /* the link's, or closed by it */
+    }
+    if (!err) {
+        err = slot_listen(s, POOL_STDOUT, ends[1][0], on_stdout);
+        ends[1][0] = -1;
+    }
+    if (!err) {
+        err = slot_listen(s, POOL_STDERR, ends[2][0], on_stderr);
+        ends[2][0] = -1;
+    }
+    for (int i = 0; i < 3; i++)
+        for (int side = 0; side < 2; side++)
+            if (ends[i][side] >= 0)
+                close(ends[i][side]);
+    if (err)
+        slot_close(s);
+    else
+        s->state = SLOT_IDLE;
+    return err;
+}
+
+/* An idle slot that suits w, NULL when there is none. clean: it must not have run a call in process. */
+static struct slot *slot_idle(struct pool *p, bool clean, bool prefer_tainted) {
+    struct slot *found = NULL;
+
+    for (size_t i = 0; i < p->slot_count; i++) {
+        struct slot *s = p->slots[i];
+        if (s->state != SLOT_IDLE || (clean && s->tainted))
+            continue;
+        if (s->tainted == prefer_tainted)
+            return s;
+        found = s;
+    }
+    return found;
+}
+
+/* The slot that is to do w, with a worker in it or on its way. */
+static int slot_for(struct pool *p, const struct work *w, struct slot **out) {
+    bool program = w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
+    bool clean = work_isolated(w) && !program;
+
+    *out = slot_idle(p, clean, !clean);
+    if (*out)
+        return 0;
+    if (pool_count(p, false) >= p->size) /* all idle ones are tainted: one of them leaves for a fresh one */
+        slot_close(slot_idle(p, false, true));
+    *out = slot_empty(p);
+    return *out ? slot_open(*out) : -ENOMEM;
+}
+
+static void on_refuse(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    struct refusal *list = p->refusals;
+
+    (void)fd;
+    (void)what;
+    p->refusals = NULL;
+    p->refusals_end = &p->refusals;
+    while (list) {
+        struct refusal *r = list;
+        list = r->next;
+        p->ev.done(p->arg, r->job, &r->outcome);
+        free(r);
+    }
+}
+
+static int refuse(struct pool *p, const struct work *w, const char *why) {
+    struct refusal *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return -ENOMEM;
+    r->job = w->job;
+    r->outcome = (struct work_outcome){.attempt = w->attempt, .end = WORK_REFUSED};
+    snprintf(r->outcome.why, sizeof(r->outcome.why), "%s", why);
+    *p->refusals_end = r;
+    p->refusals_end = &r->next;
+    event_active(p->refuse, EV_TIMEOUT, 0);
+    return 0;
+}
+
+int pool_start(struct pool *p, const struct work *w) {
+    struct slot *s;
+    void *bytes;
+    uint32_t size;
+    int err;
+
+    if (pool_count(p, true) >= p->size)
+        return -EAGAIN;
+    err = work_encode(w, &bytes, &size);
+    if (err)
+        return err;
+    if (!template_usable(p)) {
+        free(bytes);
+        return refuse(p, w, p->trouble);
+    }
+    err = slot_for(p, w, &s);
+    if (err && err != -ENOMEM) {
+        char why[128];
+        snprintf(why, sizeof(why), "no worker could be made for the job: %s", strerror(-err));
+        free(bytes);
+        return refuse(p, w, why);
+    }
+    if (!err)
+        err = link_send(s->link, WORKER_START, w->job, bytes, size);
+    free(bytes);
+    if (err == -EPIPE) { /* that worker has just died: its slot goes, the next try finds another */
+        slot_close(s);
+        return pool_start(p, w);
+    }
+    if (err)
+        return err;
+    s->state = SLOT_BUSY;
+    s->job = w->job;
+    s->attempt = w->attempt;
+    s->killed = false;
+    s->in_process = !work_isolated(w);
+    s->started_us = pool_now_us();
+    return 0;
+}
+
+void pool_kill(struct pool *p, uint64_t job) {
+    struct slot *s = slot_by_job(p, job);
+
+    if (!s || s->killed)
+        return;
+    s->killed = true;
+    template_kill(p, s->serial);
+}
+
+void pool_hold(struct pool *p, uint64_t job, bool hold) {
+    struct slot *s = slot_by_job(p, job);
+
+    if (s)
+        slot_hold(s, hold);
+}
+
+uint64_t pool_job_of(struct pool *p, pid_t pid) {
+    for (int generation = 0; pid > 1 && generation < GENERATIONS; generation++) {
+        for (size_t i = 0; i < p->slot_count; i++)
+            if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->guard == pid)
+                return p->slots[i]->job;
+        pid = reap_parent(pid);
+    }
+    return 0;
+}
+
+/* --- the pool ---------------------------------------------------------------------------------------------------- */
+void pool_resize(struct pool *p, unsigned workers) {
+    p->size = workers;
+    for (size_t i = 0; i < p->slot_count && pool_count(p, false) > p->size; i++)
+        if (p->slots[i]->state == SLOT_IDLE)
+            slot_close(p->slots[i]);
+}
+
+const char *pool_python(const struct pool *p) {
+    return p->version;
+}
+
+pid_t pool_template(const struct pool *p) {
+    return p->template;
+}
+
+int pool_create(struct pool **out, struct event_base *base, const struct pool_config *config, const struct pool_events *ev,
+                void *arg) {
+    struct pool *p = calloc(1, sizeof(*p));
+    char why[512];
+    int err = -ENOMEM;
+
+    if (!p)
+        return err;
+    *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .next_serial = 1, .control = -1};
+    p->refusals_end = &p->refusals;
+    p->worker_path = strdup(config->worker_path);
+    p->buffer = malloc(READ_TURN);
+    p->refuse = evtimer_new(base, on_refuse, p);
+    if (!p->worker_path || !p->buffer || !p->refuse)
+        goto out;
+    err = access(p->worker_path, X_OK) ? -errno : pyenv_resolve(config->python, &p->program, why, sizeof(why));
+    if (!err)
+        err = template_open(p);
+    if (!err)
+        *out = p;
+out:
+    if (err)
+        pool_destroy(p);
+    return err;
+}
+
+void pool_destroy(struct pool *p) {
+    int saved = errno;
+
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->slot_count; i++) {
+        slot_close(p->slots[i]);
+        free(p->slots[i]);
+    }
+    free(p->slots);
+    template_close(p);
+    while (p->refusals) {
+        struct refusal *r = p->refusals;
+        p->refusals = r->next;
+        free(r);
+    }
+    if (p->refuse)
+        event_free(p->refuse);
+    free(p->buffer);
+    free(p->program);
+    free(p->worker_path);
+    free(p);
+    errno = saved;
+}

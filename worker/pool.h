@@ -1,0 +1,52 @@
+/* The pool: this machine's workers. It starts the template (ppfs-worker), asks it for workers as they are needed, gives
+ * each one piece of work at a time, carries output and outcome back, kills process trees, and starts again what died.
+ *
+ *   pool --(control socketpair)--> template --fork--> worker <--(one socketpair and two output pipes each)--> pool
+ *
+ * stdout and stderr of a worker are pipes whose read ends the pool holds, so output is live and nothing in the worker
+ * pumps. When done arrives the pipes are drained first: output() calls for a job all come before its done(). */
+#ifndef PPFS_POOL_H
+#define PPFS_POOL_H
+#include <event2/event.h>
+
+#include "worker/work.h"
+
+struct pool;
+
+enum pool_stream { POOL_STDOUT, POOL_STDERR, POOL_RESULT, POOL_TRACE }; /* RESULT: a call's value. TRACE: a traceback */
+
+struct pool_config {
+    const char *worker_path; /* the ppfs-worker binary */
+    const char *python;      /* interpreter or virtual environment, NULL = the one built with */
+    unsigned workers;        /* see pool_resize */
+};
+
+/* Called from the loop, never from inside a pool_* call. */
+struct pool_events {
+    void (*output)(void *arg, uint64_t job, enum pool_stream, const void *bytes, size_t size);
+    void (*done)(void *arg, uint64_t job, const struct work_outcome *);
+    void (*trouble)(void *arg, const char *sentence); /* for the log: the template died, would not start, ... */
+};
+
+int pool_create(struct pool **out, struct event_base *base, const struct pool_config *, const struct pool_events *, void *arg);
+void pool_destroy(struct pool *p); /* kills everything below it, waits for it; accepts NULL */
+
+/* How many may work at once. More: forked when needed. Fewer: idle ones leave, busy ones when they have done. */
+void pool_resize(struct pool *p, unsigned workers);
+
+/* Gives the work to an idle worker, forking one where there is none (up to the size). Copies what it needs.
+ * 0, or -EAGAIN when all are busy, -EMSGSIZE, -ENOMEM. Exactly one done() follows a 0. */
+int pool_start(struct pool *p, const struct work *w);
+
+/* Kills the job's whole process tree at once; its done() follows (WORK_SIGNALED, SIGKILL). Unknown job: nothing. */
+void pool_kill(struct pool *p, uint64_t job);
+
+/* Stops (true) or goes on (false) reading the job's output, for when the disk cannot follow. */
+void pool_hold(struct pool *p, uint64_t job, bool hold);
+
+/* The job in whose process tree pid runs, 0 if in none. Reads /proc, a few us a generation. */
+uint64_t pool_job_of(struct pool *p, pid_t pid);
+
+const char *pool_python(const struct pool *p); /* "3.11.2", "" until the template has said so */
+pid_t pool_template(const struct pool *p);
+#endif

@@ -1,0 +1,305 @@
+/* The pool's template process: starting it, hearing it, starting it again.
+ *
+ * It is given descriptors 0-2 and the control socket and nothing else. End of file on that socket means that it is dead or
+ * dying; it is then killed and waited for, its workers die with it, and what they leave behind comes to us as the nearest
+ * subreaper and is swept up: every child of this process but those it had before pool_create.
+ * After a template that died before HELLO the next start waits, longer each time, and work that comes meanwhile is refused
+ * with the reason. One that dies later is started again at once, unless that happens many times in a row. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "worker/pool_internal.h"
+#include "worker/reap.h"
+
+enum { PAUSE_MIN_MS = 250, PAUSE_MAX_MS = 30000, CLOSE_MS = 3000, SWEEP_MS = 5000, SWEEP_EVERY_US = 2000, SWEEP_QUIET = 3, QUICK_STARTS = 5,
+       CALM_US = 1000000 };
+
+/* In the child of vfork: system calls only. */
+static void template_exec(const struct pool *p, int control, int null) {
+    char *argv[] = {p->worker_path, p->program, NULL};
+    sigset_t none;
+
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Its stdout is nobody's result: stray prints go to the log. */
+    if (dup2(null, 0) < 0 || dup2(2, 1) < 0)
+        _exit(127);
+    if (control == CONTROL_FD ? fcntl(control, F_SETFD, 0) : dup2(control, CONTROL_FD) < 0)
+        _exit(127);
+    close_range(CONTROL_FD + 1, ~0u, 0);
+    execv(p->worker_path, argv);
+    _exit(127);
+}
+
+static __attribute__((noinline)) pid_t template_fork(const struct pool *p, int control, int null) {
+    pid_t pid = vfork();
+
+    if (pid == 0)
+        template_exec(p, control, null);
+    return pid;
+}
+
+/* --- strangers --------------------------------------------------------------------------------------------------- */
+static bool is_ours(void *arg, pid_t pid) {
+    const struct pool *p = arg;
+
+    if (pid == p->template)
+        return true;
+    for (size_t i = 0; i < p->other_count; i++)
+        if (p->others[i] == pid)
+            return true;
+    return false;
+}
+
+static bool note_other(void *arg, pid_t pid) {
+    struct pool *p = arg;
+    pid_t *bigger = realloc(p->others, (p->other_count + 1) * sizeof(*bigger));
+
+    if (bigger) {
+        p->others = bigger;
+        p->others[p->other_count++] = pid;
+    }
+    return true;
+}
+
+/* Waits for a stranger that the round before has killed; other children are left to whoever made them. */
+static bool bury_or_know(void *arg, pid_t pid) {
+    return is_ours(arg, pid) || waitpid(pid, NULL, WNOHANG) == pid;
+}
+
+/* One round; again soon, until a few in a row found nobody: what a dying process leaves may come a moment later. */
+static void on_sweep(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    struct timeval soon = {.tv_usec = SWEEP_EVERY_US};
+
+    (void)fd;
+    (void)what;
+    p->sweep_quiet = reap_round(bury_or_know, p) ? 0 : p->sweep_quiet + 1;
+    if (p->sweep_quiet < SWEEP_QUIET && pool_now_us() < p->sweep_until_us)
+        event_add(p->sweep, &soon);
+}
+
+/* --- its death --------------------------------------------------------------------------------------------------- */
+/* Waits for a process that has been killed or has said that it leaves. */
+static int bury_template(struct pool *p) {
+    int status = 0;
+
+    kill(p->template, SIGKILL);
+    while (waitpid(p->template, &status, 0) < 0 && errno == EINTR)
+        ;
+    p->template = 0;
+    return status;
+}
+
+static void schedule_retry(struct pool *p) {
+    int64_t ms = PAUSE_MIN_MS;
+
+    for (unsigned i = 1; i < p->failures && ms < PAUSE_MAX_MS; i++)
+        ms *= 2;
+    if (ms > PAUSE_MAX_MS)
+        ms = PAUSE_MAX_MS;
+    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    event_add(p->retry, &pause);
+}
+
+static void template_gone(struct pool *p) {
+    char words[128];
+    bool was_up = p->up;
+
+    event_free(p->control_event);
+    p->control_event = NULL;
+    close(p->control);
+    p->control = -1;
+    p->up = false;
+    pid_t pid = p->template;
+    int status = bury_template(p);
+    p->sweep_until_us = pool_now_us() + SWEEP_MS * INT64_C(1000);
+    p->sweep_quiet = 0;
+    on_sweep(-1, 0, p);
+    reap_status_words(status, words, sizeof(words));
+    if (was_up) {
+        p->failures = pool_now_us() - p->template_started_us > CALM_US ? 0 : p->failures + 1;
+        snprintf(p->trouble, sizeof(p->trouble), "the template of the workers (process %d) died (%s)", (int)pid, words);
+        pool_trouble(p, "%s; it is started again", p->trouble);
+    } else {
+        p->failures++;
+        if (!p->trouble[0])
+            snprintf(p->trouble, sizeof(p->trouble), "the workers' Python %s does not start (%s)", p->program, words);
+        pool_trouble(p, "%s", p->trouble);
+    }
+    if (!was_up || p->failures > QUICK_STARTS)
+        schedule_retry(p);
+    pool_on_template_gone(p, !was_up);
+    template_usable(p);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    template_usable(arg);
+}
+
+/* --- its words --------------------------------------------------------------------------------------------------- */
+static void hear(struct pool *p, struct control *c) {
+    c->text[sizeof(c->text) - 1] = 0;
+    switch (c->kind) {
+    case CONTROL_HELLO:
+        p->up = true;
+        p->trouble[0] = 0;
+        snprintf(p->version, sizeof(p->version), "%.31s", c->text);
+        break;
+    case CONTROL_SPAWNED:
+        pool_on_spawned(p, c->serial, c->value);
+        break;
+    case CONTROL_EXITED:
+        pool_on_exited(p, c);
+        break;
+    case CONTROL_FAILED:
+        snprintf(p->trouble, sizeof(p->trouble), "%s", c->text);
+        break;
+    default:
+        pool_trouble(p, "the template of the workers said something unknown (%u)", (unsigned)c->kind);
+    }
+}
+
+static void on_control(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    struct control c;
+
+    (void)what;
+    for (int turn = 0; turn < 64; turn++) {
+        ssize_t n = recv(fd, &c, sizeof(c), MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n != sizeof(c)) {
+            template_gone(p);
+            return;
+        }
+        hear(p, &c);
+    }
+}
+
+/* --- orders ------------------------------------------------------------------------------------------------------ */
+static int start(struct pool *p) {
+    int ends[2], err = 0;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null < 0)
+        return -errno;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+        err = -errno;
+        close(null);
+        return err;
+    }
+    pid_t pid = template_fork(p, ends[1], null);
+    if (pid < 0)
+        err = -errno;
+    close(ends[1]);
+    close(null);
+    if (err) {
+        close(ends[0]);
+        return err;
+    }
+    p->template = pid;
+    p->control = ends[0];
+    p->template_started_us = pool_now_us();
+    p->control_event = event_new(p->base, p->control, EV_READ | EV_PERSIST, on_control, p);
+    if (!p->control_event || event_add(p->control_event, NULL)) {
+        close(p->control);
+        p->control = -1;
+        bury_template(p);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+int template_open(struct pool *p) {
+    p->control = -1;
+    p->retry = evtimer_new(p->base, on_retry, p);
+    p->sweep = evtimer_new(p->base, on_sweep, p);
+    if (!p->retry || !p->sweep)
+        return -ENOMEM;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    reap_round(note_other, p);
+    return start(p);
+}
+
+bool template_usable(struct pool *p) {
+    if (p->template)
+        return true;
+    if (event_pending(p->retry, EV_TIMEOUT, NULL))
+        return false;
+    int err = start(p);
+    if (err) {
+        p->failures++;
+        snprintf(p->trouble, sizeof(p->trouble), "the template of the workers cannot be started: %s", strerror(-err));
+        pool_trouble(p, "%s", p->trouble);
+        schedule_retry(p);
+    }
+    return !err;
+}
+
+static void send_order(struct pool *p, const struct control *c, const int *fds) {
+    char room[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec part = {(void *)c, sizeof(*c)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (fds) {
+        msg.msg_control = room;
+        msg.msg_controllen = sizeof(room);
+        struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(3 * sizeof(int));
+        memcpy(CMSG_DATA(head), fds, 3 * sizeof(int));
+    }
+    while (sendmsg(p->control, &msg, MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+}
+
+int template_spawn(struct pool *p, uint64_t serial, const int fds[3]) {
+    struct control c = {.kind = CONTROL_SPAWN, .serial = serial};
+
+    if (p->control < 0)
+        return -EPIPE;
+    send_order(p, &c, fds);
+    return 0;
+}
+
+void template_kill(struct pool *p, uint64_t serial) {
+    struct control c = {.kind = CONTROL_KILL, .serial = serial};
+
+    if (p->control >= 0)
+        send_order(p, &c, NULL);
+}
+
+void template_close(struct pool *p) {
+    struct timespec pause = {.tv_nsec = 1000000};
+    int64_t until = pool_now_us() + CLOSE_MS * INT64_C(1000);
+
+    if (p->control_event)
+        event_free(p->control_event);
+    if (p->control >= 0)
+        close(p->control); /* at which it kills everything and leaves */
+    while (p->template && pool_now_us() < until && waitpid(p->template, NULL, WNOHANG) == 0)
+        nanosleep(&pause, NULL);
+    if (p->template)
+        bury_template(p);
+    while (pool_now_us() < until && reap_round(bury_or_know, p))
+        nanosleep(&pause, NULL);
+    if (p->retry)
+        event_free(p->retry);
+    if (p->sweep)
+        event_free(p->sweep);
+    free(p->others);
+}

@@ -1,0 +1,180 @@
+/* Starting programs. The child of vfork borrows our memory until it executes, so it makes system calls only, and what it
+ * found wrong is in our own variables when vfork returns here. */
+#include "worker/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "worker/reap.h"
+
+struct launch {
+    const struct program *prog;
+    const struct place *place;
+    char **candidates; /* paths to try in turn, one malloc'd block */
+    char **env;
+    const char *step;  /* what failed, set by the child */
+    int err;
+};
+
+/* dir/name for each directory of PATH, or the one path given. NULL without memory. */
+static char **candidates_of(const struct program *prog, char **env) {
+    const char *path = "/usr/local/bin:/usr/bin:/bin", *name = prog->path ? prog->path : prog->argv[0];
+
+    for (size_t i = 0; env[i]; i++)
+        if (strncmp(env[i], "PATH=", 5) == 0)
+            path = env[i] + 5;
+    if (strchr(name, '/'))
+        path = NULL;
+    size_t count = 1, size = 0;
+    for (const char *p = path; p && (p = strchr(p, ':')); p++)
+        count++;
+    size = (count + 1) * sizeof(char *) + (path ? strlen(path) : 0) + count * (strlen(name) + 3);
+    char **list = malloc(size);
+    if (!list)
+        return NULL;
+    char *at = (char *)(list + count + 1);
+    for (size_t i = 0; i < count; i++) {
+        size_t len = path ? strcspn(path, ":") : 0;
+        list[i] = at;
+        if (!path)
+            at += sprintf(at, "%s", name) + 1;
+        else
+            at += sprintf(at, "%.*s/%s", (int)(len ? len : 1), len ? path : ".", name) + 1;
+        if (path)
+            path += len + 1;
+    }
+    list[count] = NULL;
+    return list;
+}
+
+/* In the child. Never returns. */
+static void launch_child(struct launch *l) {
+    bool denied = false;
+
+    if (l->prog->input >= 0 && dup2(l->prog->input, 0) < 0)
+        l->step = "be given its input";
+    else
+        l->step = place_enter(l->place);
+    if (!l->step) {
+        close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+        for (char **path = l->candidates; *path; path++) {
+            execve(*path, l->prog->argv, l->env);
+            denied = denied || errno == EACCES;
+            if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+                break;
+        }
+        if (denied && (errno == ENOENT || errno == ENOTDIR))
+            errno = EACCES;
+        l->step = "";
+    }
+    l->err = errno;
+    _exit(127);
+}
+
+static __attribute__((noinline)) pid_t launch_fork(struct launch *l) {
+    pid_t pid = vfork();
+
+    if (pid == 0)
+        launch_child(l);
+    return pid;
+}
+
+/* The interpreter that the file's #! line names, "" when it has none. */
+static void interpreter_of(const char *path, char *name, size_t size) {
+    char line[256];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, line, sizeof(line) - 1) : 0;
+
+    name[0] = 0;
+    if (fd >= 0)
+        close(fd);
+    if (n < 3 || memcmp(line, "#!", 2) != 0)
+        return;
+    line[n] = 0;
+    char *start = line + 2 + strspn(line + 2, " \t");
+    snprintf(name, size, "%.*s", (int)strcspn(start, " \t\r\n"), start);
+}
+
+static void refuse(const struct launch *l, struct work_outcome *o) {
+    const char *name = l->prog->path ? strrchr(l->prog->path, '/') + 1 : l->prog->argv[0];
+    char interpreter[200];
+
+    o->end = WORK_REFUSED;
+    interpreter_of(l->candidates[0], interpreter, sizeof(interpreter));
+    if (l->step[0])
+        snprintf(o->why, sizeof(o->why), "the job could not %s: %s", l->step, strerror(l->err));
+    else if (interpreter[0] && (l->err == ENOENT || l->err == EACCES))
+        snprintf(o->why, sizeof(o->why), "its #! line names %s, which %s", interpreter,
+                 access(interpreter, F_OK) ? "does not exist here" : "cannot be executed");
+    else if (l->err == ENOENT)
+        snprintf(o->why, sizeof(o->why), strchr(name, '/') ? "there is no program %.300s" : "there is no program %.300s in PATH",
+                 name);
+    else if (l->err == ENOEXEC)
+        snprintf(o->why, sizeof(o->why), "%.300s is not a program for this machine, nor has it a #! line", name);
+    else
+        snprintf(o->why, sizeof(o->why), "%.300s could not be executed: %s", name, strerror(l->err));
+}
+
+void program_outcome(int status, const struct rusage *usage, struct work_outcome *o) {
+    o->user_us = usage->ru_utime.tv_sec * INT64_C(1000000) + usage->ru_utime.tv_usec;
+    o->system_us = usage->ru_stime.tv_sec * INT64_C(1000000) + usage->ru_stime.tv_usec;
+    o->maxrss_kib = usage->ru_maxrss;
+    o->why[0] = 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        o->end = WORK_DONE;
+        o->status = 0;
+        return;
+    }
+    o->end = WIFSIGNALED(status) ? WORK_SIGNALED : WORK_EXITED;
+    o->status = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    reap_status_words(status, o->why, sizeof(o->why));
+}
+
+void program_run(const struct program *prog, const struct place *p, struct work_outcome *o) {
+    struct launch l = {.prog = prog, .place = p};
+    struct rusage usage;
+
+    l.env = place_environ(p);
+    l.candidates = l.env ? candidates_of(prog, l.env) : NULL;
+    pid_t pid = l.candidates ? launch_fork(&l) : -1;
+    if (pid < 0) {
+        o->end = WORK_REFUSED;
+        snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(errno));
+    } else {
+        int status = reap_until(pid, &usage);
+        program_outcome(status, &usage, o);
+        if (l.err)
+            refuse(&l, o);
+    }
+    free(l.candidates);
+    free(l.env);
+}
+
+int program_input(const void *bytes, size_t size) {
+    int fd = memfd_create("ppfs-stdin", MFD_CLOEXEC);
+    const char *at = bytes;
+
+    while (fd >= 0 && size) {
+        ssize_t n = write(fd, at, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            int saved = errno;
+            close(fd);
+            errno = saved;
+            return -1;
+        }
+        at += n;
+        size -= (size_t)n;
+    }
+    if (fd >= 0)
+        lseek(fd, 0, SEEK_SET);
+    return fd;
+}

@@ -1,0 +1,26 @@
+/* Strangers: processes that became our children because we are their subreaper and their own parent died. */
+#ifndef PPFS_REAP_H
+#define PPFS_REAP_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/* Sends SIGKILL to every child of this process that known(arg, pid) does not claim (NULL: all are strangers). Does not
+ * wait. Returns how many it could signal: 0 when none is left, or when those left are not ours to kill. */
+unsigned reap_round(bool (*known)(void *arg, pid_t pid), void *arg);
+
+/* Kills and waits for every child there is, and for what these leave behind, until none is left or max_ms have passed.
+ * Costs one system call where there is none. Returns true when none is left. */
+bool reap_all(unsigned max_ms);
+
+/* Waits for pid, a child, and meanwhile for whatever else ends below us, so that no zombies gather. The usage is the one
+ * of pid and of what it had waited for. */
+int reap_until(pid_t pid, struct rusage *usage); /* the wait status */
+
+/* Parent of pid, from /proc; 0 when there is no such process. */
+pid_t reap_parent(pid_t pid);
+
+/* "exit status 3", "killed by SIGSEGV (segmentation fault)": a wait status in words. Returns buf. */
+const char *reap_status_words(int status, char *buf, size_t size);
+#endif

@@ -1,0 +1,323 @@
+/* ppfs-worker, the template: initialises CPython once, then forks workers on demand, each below a guard.
+ *
+ *   template --fork--> guard --fork--> worker --> what jobs start
+ *
+ * The guard is a process that only waits. It is the parent that a call finds with getppid(): killing it costs that worker
+ * and nobody else. When the worker dies the guard, a subreaper, kills what the job leaves behind and dies the same death,
+ * so that our wait status of the guard is the worker's. When the guard is killed (by us, for KILL), the worker dies with
+ * it and we, a subreaper too, kill what comes to us: any child of ours that is not a guard. Only when nothing of that is
+ * left do we say EXITED. When the pool's end of the control socket closes we kill everything and leave. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "worker/control.h"
+#include "worker/reap.h"
+#include "worker/worker.h"
+
+enum { TREE_MS = 10000, OOM_SCORE = 500, ROUND_MS = 2 };
+
+struct guard {
+    uint64_t serial;
+    pid_t pid;      /* 0: dead, EXITED not yet said */
+    int status;
+    int64_t died_ms;
+    struct rusage usage;
+};
+
+static struct template {
+    int signals;
+    struct guard *guards;
+    size_t count, cap;
+    bool orphans; /* a stranger was seen at the last look */
+} me;
+
+static int64_t now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+}
+
+static void tell(const struct control *c) {
+    while (send(CONTROL_FD, c, sizeof(*c), MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+}
+
+static _Noreturn void give_up(const char *why) {
+    struct control c = {.kind = CONTROL_FAILED};
+
+    snprintf(c.text, sizeof(c.text), "%s", why);
+    tell(&c);
+    exit(1);
+}
+
+/* --- the guard --------------------------------------------------------------------------------------------------- */
+/* Dies as the worker died, but without a second core file. */
+static _Noreturn void die_like(int status) {
+    sigset_t all;
+
+    if (WIFSIGNALED(status)) {
+        prctl(PR_SET_DUMPABLE, 0);
+        signal(WTERMSIG(status), SIG_DFL);
+        sigfillset(&all);
+        sigprocmask(SIG_UNBLOCK, &all, NULL);
+        kill(getpid(), WTERMSIG(status));
+    }
+    _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static _Noreturn void guard_main(const int fds[3], pid_t template) {
+    struct rusage usage;
+    sigset_t none;
+
+    prctl(PR_SET_NAME, "ppfs-guard");
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != template)
+        _exit(0);
+    close(CONTROL_FD);
+    close(me.signals);
+    setpgid(0, 0);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    pid_t self = getpid(), pid = fork();
+    if (pid == 0) {
+        python_forked();
+        worker_main(fds[0], fds[1], fds[2], self);
+    }
+    if (pid < 0)
+        _exit(WORKER_EXIT_NO_FORK);
+    close_range(3, ~0u, 0);
+    int status = reap_until(pid, &usage);
+    reap_all(TREE_MS);
+    die_like(status);
+}
+
+/* --- orders of the pool ------------------------------------------------------------------------------------------ */
+static void spawn(uint64_t serial, const int fds[3]) {
+    struct control answer = {.kind = CONTROL_SPAWNED, .serial = serial};
+    pid_t self = getpid(), pid = -1;
+
+    if (me.count == me.cap) {
+        size_t cap = me.cap ? 2 * me.cap : 16;
+        struct guard *bigger = realloc(me.guards, cap * sizeof(*bigger));
+        if (bigger) {
+            me.guards = bigger;
+            me.cap = cap;
+        }
+    }
+    errno = ENOMEM;
+    if (me.count < me.cap) {
+        python_before_fork();
+        pid = fork();
+        if (pid == 0)
+            guard_main(fds, self);
+        int saved = errno;
+        python_after_fork();
+        errno = saved;
+    }
+    answer.value = pid > 0 ? pid : -errno;
+    if (pid > 0)
+        me.guards[me.count++] = (struct guard){.serial = serial, .pid = pid};
+    tell(&answer);
+}
+
+static void kill_worker(uint64_t serial) {
+    for (size_t i = 0; i < me.count; i++)
+        if (me.guards[i].serial == serial && me.guards[i].pid)
+            kill(me.guards[i].pid, SIGKILL);
+}
+
+/* Takes the descriptors of a message. Returns how many there were; fds has the first three. */
+static int take_fds(struct msghdr *msg, int fds[3]) {
+    int count = 0;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        int got = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        for (int i = 0; i < got; i++, count++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof(int), sizeof(fd));
+            if (count < 3)
+                fds[count] = fd;
+            else
+                close(fd);
+        }
+    }
+    return count;
+}
+
+/* Obeys one message. False when the pool is gone. */
+static bool obey(void) {
+    struct control order;
+    char room[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec part = {&order, sizeof(order)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)};
+    int fds[3];
+    ssize_t n = recvmsg(CONTROL_FD, &msg, MSG_CMSG_CLOEXEC);
+
+    if (n < 0)
+        return errno == EINTR || errno == EAGAIN;
+    int count = take_fds(&msg, fds);
+    if (n == sizeof(order) && order.kind == CONTROL_SPAWN && count == 3)
+        spawn(order.serial, fds);
+    else if (n == sizeof(order) && order.kind == CONTROL_KILL)
+        kill_worker(order.serial);
+    else if (n)
+        fprintf(stderr, "ppfs-worker: an order of the pool was not understood\n");
+    for (int i = 0; i < count && i < 3; i++)
+        close(fds[i]);
+    return n > 0;
+}
+
+/* --- the dead ---------------------------------------------------------------------------------------------------- */
+static bool is_guard(void *arg, pid_t pid) {
+    (void)arg;
+    for (size_t i = 0; i < me.count; i++)
+        if (me.guards[i].pid == pid)
+            return true;
+    return false;
+}
+
+static void add_usage(struct rusage *to, const struct rusage *more) {
+    timeradd(&to->ru_utime, &more->ru_utime, &to->ru_utime);
+    timeradd(&to->ru_stime, &more->ru_stime, &to->ru_stime);
+    if (to->ru_maxrss < more->ru_maxrss)
+        to->ru_maxrss = more->ru_maxrss;
+}
+
+static void bury(pid_t pid, int status, const struct rusage *usage) {
+    struct guard *heir = NULL; /* a stranger's usage is counted for a worker that just died */
+
+    for (size_t i = 0; i < me.count; i++) {
+        struct guard *g = &me.guards[i];
+        if (g->pid == pid) {
+            g->pid = 0;
+            g->status = status;
+            g->died_ms = now_ms();
+            add_usage(&g->usage, usage);
+            me.orphans = true; /* perhaps: look */
+            return;
+        }
+        if (!g->pid)
+            heir = g;
+    }
+    if (heir)
+        add_usage(&heir->usage, usage);
+}
+
+static void say_exited(const struct guard *g) {
+    struct control c = {.kind = CONTROL_EXITED, .serial = g->serial, .value = g->status};
+
+    c.user_us = g->usage.ru_utime.tv_sec * INT64_C(1000000) + g->usage.ru_utime.tv_usec;
+    c.system_us = g->usage.ru_stime.tv_sec * INT64_C(1000000) + g->usage.ru_stime.tv_usec;
+    c.maxrss_kib = g->usage.ru_maxrss;
+    tell(&c);
+}
+
+/* Collects the dead, kills strangers, and says EXITED where that has come to an end. */
+static void look_after_children(void) {
+    struct rusage usage;
+    int status;
+
+    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;)
+        bury(pid, status, &usage);
+    me.orphans = reap_round(is_guard, NULL) > 0;
+    for (size_t i = 0; i < me.count;) {
+        struct guard *g = &me.guards[i];
+        if (!g->pid && (!me.orphans || now_ms() - g->died_ms > TREE_MS)) {
+            say_exited(g);
+            *g = me.guards[--me.count];
+        } else {
+            i++;
+        }
+    }
+}
+
+static void serve(void) {
+    struct pollfd polled[2] = {{.fd = CONTROL_FD, .events = POLLIN}, {.fd = me.signals, .events = POLLIN}};
+
+    for (;;) {
+        int n = poll(polled, 2, me.orphans ? ROUND_MS : -1);
+        if (n < 0)
+            continue;
+        if (polled[1].revents) {
+            struct signalfd_siginfo info[8];
+            if (read(me.signals, info, sizeof(info)) < 0)
+                continue;
+        }
+        if (n == 0 || polled[1].revents)
+            look_after_children();
+        if (polled[0].revents && !obey())
+            return;
+    }
+}
+
+/* --- start ------------------------------------------------------------------------------------------------------- */
+/* Whatever the daemon ignored or blocked, jobs start with a clean table. */
+static void reset_signals(void) {
+    sigset_t children;
+
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&children);
+    sigprocmask(SIG_SETMASK, &children, NULL);
+    sigaddset(&children, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &children, NULL);
+    me.signals = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Memory that runs out should cost a job, never the daemon. */
+static void offer_to_oom_killer(void) {
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        dprintf(fd, "%d\n", OOM_SCORE);
+        close(fd);
+    }
+}
+
+int main(int argc, char **argv) {
+    struct control hello = {.kind = CONTROL_HELLO};
+    char why[CONTROL_TEXT];
+    int type;
+    socklen_t len = sizeof(type);
+
+    if (argc != 2 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
+        fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
+        return 2;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* only while Python starts and nobody watches the control socket */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
+    setsid();
+    reset_signals();
+    offer_to_oom_killer();
+    if (me.signals < 0 || chdir("/"))
+        give_up("the template of the workers could not set itself up");
+    if (python_start(argv[1], why, sizeof(why)))
+        give_up(why);
+    snprintf(hello.text, sizeof(hello.text), "%s", python_version());
+    tell(&hello);
+    prctl(PR_SET_PDEATHSIG, 0);
+    prctl(PR_SET_NAME, "ppfs-template");
+    serve();
+    for (size_t i = 0; i < me.count; i++)
+        if (me.guards[i].pid)
+            kill(me.guards[i].pid, SIGKILL);
+    reap_all(TREE_MS / 10);
+    return 0;
+}

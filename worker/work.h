@@ -1,0 +1,67 @@
+/* Work: what a runner is told about one attempt of a job, and how that crosses a link.
+ * Both sides of the link use this file; decode trusts nothing. */
+#ifndef PPFS_WORK_H
+#define PPFS_WORK_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum work_kind { /* by the content of the job file; on the wire, so never renumbered */
+    WORK_NONE,
+    WORK_PICKLE,    /* a pickled (func, args, kwargs) or callable: result is a pickle */
+    WORK_JSON_CALL, /* {"call": ...}: result is JSON */
+    WORK_JSON_RUN,  /* {"run": [...]}: result is stdout */
+    WORK_PYTHON,    /* source, or #! of the workers' own Python: runs warm as __main__, result is stdout */
+    WORK_PROGRAM,   /* #! of anything else, ELF: exec, result is stdout */
+};
+
+#define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; more is named as a file */
+#define WORK_META_MAX (64u * 1024u)   /* bytes of everything but the payload */
+
+struct work {
+    uint64_t job;
+    uint32_t attempt;
+    enum work_kind kind;
+    const char *name;     /* the job's path below jobs/, e.g. "G/x": PPFS_JOB, argv[0] */
+    const char *node;     /* PPFS_NODE */
+    const char *cwd;      /* directory to run in; "" or absent on this machine: a fresh one, removed afterwards */
+    bool cwd_required;    /* cwd came from the option cwd=: absent means the attempt fails */
+    uid_t uid;            /* runs as this user (differs from our own only when we are root) */
+    gid_t gid;
+    uint64_t memory;      /* bytes of address space it may use, 0 = no limit */
+    const char *const *env; /* NULL-terminated "K=V" added to the environment; may be NULL */
+    const char *file;     /* payload is this file (absolute path, opened before privileges are dropped), or NULL ... */
+    const void *payload;  /* ... then these bytes */
+    uint32_t payload_size;
+};
+
+/* In-process (fast) or in a forked child: a call runs in the worker itself unless it has memory, env or another uid. */
+bool work_isolated(const struct work *w);
+
+/* Serialises into a malloc'd buffer (*out, caller frees) that fits one frame. 0, -EMSGSIZE, -ENOMEM. */
+int work_encode(const struct work *w, void **out, uint32_t *size);
+/* Decodes; every pointer in *w points into bytes (which the caller keeps) or into the malloc'd *hold. 0 or -EPROTO, -ENOMEM. */
+int work_decode(const void *bytes, size_t size, struct work *w, void **hold);
+
+/* How an attempt ended. */
+enum work_end {
+    WORK_DONE,     /* returned, or exited 0 */
+    WORK_RAISED,   /* a call raised, would not unpickle, or its result would not pickle; trace has the traceback */
+    WORK_EXITED,   /* exit status other than 0 */
+    WORK_SIGNALED, /* killed by a signal (its process, or the worker under it) */
+    WORK_REFUSED,  /* could not be started: no such directory, interpreter, call ... */
+    WORK_LOST,     /* the template or node under it died: nobody's fault, may run again */
+};
+
+struct work_outcome {
+    uint32_t attempt;
+    enum work_end end;
+    int status;         /* exit status or signal number */
+    int64_t user_us, system_us, wall_us;
+    int64_t maxrss_kib;
+    char why[512];      /* one sentence without a final newline, "" when done */
+};
+void work_outcome_encode(const struct work_outcome *o, uint8_t *buf, uint32_t *size); /* buf of 1024 bytes */
+int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o);      /* 0 or -EPROTO */
+#endif

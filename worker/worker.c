@@ -1,0 +1,388 @@
+/* The loop of a worker: take a START frame, do the work, see that its whole process tree is dead, say DONE.
+ *
+ * A call runs in this very process; afterwards everything that it may have changed is put back, and where that is not
+ * possible (threads left running, descriptors 0-2 or the link replaced, another user) the answer is LAST and the process
+ * leaves. Everything else runs in a child. As a subreaper this process inherits whatever its jobs leave behind.
+ * One wake-up a job: the work comes in one frame, and result and outcome leave in one write. */
+#include "worker/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "net/frame.h"
+#include "worker/control.h"
+#include "worker/program.h"
+#include "worker/reap.h"
+
+enum { BUFFER = FRAME_HEADER + FRAME_BODY_MAX, LINK_FD = 200, TREE_MS = 10000 };
+
+static struct worker {
+    int link;
+    pid_t self;
+    uid_t uid;
+    mode_t mask;
+    struct stat known[4]; /* what descriptors 0, 1, 2 and the link are */
+    int flags[3];
+    bool leave;
+    uint8_t buffer[BUFFER];       /* the frame at work: struct work points into it */
+    uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
+} me;
+
+static const int watched_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGALRM, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGVTALRM,
+                                      SIGPROF, SIGXFSZ, SIGXCPU, SIGWINCH, SIGTSTP, SIGCONT, SIGSEGV, SIGABRT, SIGFPE, SIGBUS};
+enum { WATCHED = sizeof(watched_signals) / sizeof(watched_signals[0]) };
+
+static int64_t now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+/* --- the link --------------------------------------------------------------------------------------------------- */
+static _Noreturn void leave(int status) {
+    _exit(status);
+}
+
+static bool same_file(const struct stat *a, int fd) {
+    struct stat b;
+    return fstat(fd, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
+}
+
+/* Writes all parts. A link that does not take them has no reader any more. */
+static void send_parts(struct iovec *parts, size_t count) {
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = count};
+
+    while (msg.msg_iovlen) {
+        ssize_t sent = sendmsg(me.link, &msg, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            leave(WORKER_EXIT_CUT);
+        while (msg.msg_iovlen && (size_t)sent >= msg.msg_iov->iov_len) {
+            sent -= (ssize_t)msg.msg_iov->iov_len;
+            msg.msg_iov++;
+            msg.msg_iovlen--;
+        }
+        if (msg.msg_iovlen) {
+            msg.msg_iov->iov_base = (uint8_t *)msg.msg_iov->iov_base + sent;
+            msg.msg_iov->iov_len -= (size_t)sent;
+        }
+    }
+}
+
+/* Sends bytes as frames of kind, all but the last piece, which is left in part for the write that ends the job. */
+static size_t send_all_but_last(uint8_t kind, uint64_t job, const uint8_t *bytes, size_t size, uint8_t header[FRAME_HEADER],
+                                struct iovec part[2]) {
+    if (!size)
+        return 0;
+    while (size > FRAME_BODY_MAX) {
+        frame_encode(header, kind, job, FRAME_BODY_MAX);
+        struct iovec full[2] = {{header, FRAME_HEADER}, {(void *)bytes, FRAME_BODY_MAX}};
+        send_parts(full, 2);
+        bytes += FRAME_BODY_MAX;
+        size -= FRAME_BODY_MAX;
+    }
+    frame_encode(header, kind, job, (uint32_t)size);
+    part[0] = (struct iovec){header, FRAME_HEADER};
+    part[1] = (struct iovec){(void *)bytes, size};
+    return 2;
+}
+
+static void send_done(uint64_t job, const struct work_outcome *o, const void *result, size_t result_size, const void *trace,
+                      size_t trace_size) {
+    uint8_t headers[3][FRAME_HEADER], body[1024];
+    struct iovec parts[6];
+    size_t count = 0;
+    uint32_t size;
+
+    count += send_all_but_last(WORKER_RESULT, job, result, result_size, headers[0], parts + count);
+    count += send_all_but_last(WORKER_TRACE, job, trace, trace_size, headers[1], parts + count);
+    work_outcome_encode(o, body, &size);
+    frame_encode(headers[2], me.leave ? WORKER_LAST : WORKER_DONE, job, size);
+    parts[count++] = (struct iovec){headers[2], FRAME_HEADER};
+    parts[count++] = (struct iovec){body, size};
+    send_parts(parts, count);
+}
+
+/* The result and trace of an isolated call, out of its memfd piece by piece: it may be larger than our memory. */
+static void send_data(uint8_t kind, uint64_t job, int fd, uint64_t at, uint64_t size) {
+    uint8_t header[FRAME_HEADER];
+
+    while (size) {
+        ssize_t n = pread(fd, me.chunk, size < FRAME_BODY_MAX ? (size_t)size : FRAME_BODY_MAX, (off_t)at);
+        if (n <= 0)
+            leave(WORKER_EXIT_CUT); /* it shrank under us: only a process that should be dead could do that */
+        frame_encode(header, kind, job, (uint32_t)n);
+        struct iovec parts[2] = {{header, FRAME_HEADER}, {me.chunk, (size_t)n}};
+        send_parts(parts, 2);
+        at += (uint64_t)n;
+        size -= (uint64_t)n;
+    }
+}
+
+/* --- after a job ------------------------------------------------------------------------------------------------ */
+/* Timers that the call left would hit the next one; a changed handler would serve it. changed: for python_restore. */
+static void quiet_signals(int changed[WATCHED + 1]) {
+    static const struct itimerval off;
+    sigset_t none;
+    size_t count = 0;
+
+    setitimer(ITIMER_REAL, &off, NULL);
+    setitimer(ITIMER_VIRTUAL, &off, NULL);
+    setitimer(ITIMER_PROF, &off, NULL);
+    for (size_t i = 0; i < WATCHED; i++) {
+        struct sigaction now;
+        bool ignored = watched_signals[i] == SIGPIPE || watched_signals[i] == SIGXFSZ;
+        if (sigaction(watched_signals[i], NULL, &now) == 0 && now.sa_handler != (ignored ? SIG_IGN : SIG_DFL))
+            changed[count++] = watched_signals[i];
+    }
+    changed[count] = 0;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* A job may have made its end of the pipes non-blocking, which the next one would not expect. */
+static void restore_descriptors(void) {
+    for (int fd = 1; fd <= 2; fd++)
+        fcntl(fd, F_SETFL, me.flags[fd]);
+}
+
+static void check_tampering(void) {
+    if (!same_file(&me.known[3], me.link))
+        leave(WORKER_EXIT_CUT);
+    for (int fd = 0; fd < 3; fd++)
+        if (!same_file(&me.known[fd], fd))
+            me.leave = true;
+    if (geteuid() != me.uid || getpgrp() != me.self)
+        me.leave = true;
+    umask(me.mask);
+}
+
+/* --- the kinds of work ------------------------------------------------------------------------------------------- */
+static int64_t microseconds(struct timeval a, struct timeval b) {
+    return (b.tv_sec - a.tv_sec) * INT64_C(1000000) + (b.tv_usec - a.tv_usec);
+}
+
+static void do_call(const struct work *w, struct work_outcome *o) {
+    struct rusage self[2], children[2];
+    struct python_reply reply;
+    struct place p;
+    int changed[WATCHED + 1];
+    int64_t started = now_us();
+
+    if (place_open(&p, w, o->why, sizeof(o->why))) {
+        o->end = WORK_REFUSED;
+        send_done(w->job, o, NULL, 0, NULL, 0);
+        return;
+    }
+    getrusage(RUSAGE_SELF, &self[0]);
+    getrusage(RUSAGE_CHILDREN, &children[0]);
+    python_call(w, p.cwd, NULL, &reply);
+    quiet_signals(changed);
+    if (!python_restore(p.cwd, changed) || !reap_all(TREE_MS))
+        me.leave = true;
+    check_tampering();
+    restore_descriptors();
+    getrusage(RUSAGE_SELF, &self[1]);
+    getrusage(RUSAGE_CHILDREN, &children[1]);
+    o->end = reply.end;
+    memcpy(o->why, reply.why, sizeof(o->why));
+    o->user_us = microseconds(self[0].ru_utime, self[1].ru_utime) + microseconds(children[0].ru_utime, children[1].ru_utime);
+    o->system_us = microseconds(self[0].ru_stime, self[1].ru_stime) + microseconds(children[0].ru_stime, children[1].ru_stime);
+    o->maxrss_kib = self[1].ru_maxrss;
+    o->wall_us = now_us() - started;
+    place_close(&p);
+    send_done(w->job, o, reply.result, reply.result_size, reply.trace, reply.trace_size);
+    python_reply_clear(&reply);
+}
+
+static void run_program(const struct work *w, struct place *p, int file, struct work_outcome *o) {
+    char *words[] = {(char *)w->name, NULL};
+    struct program prog = {.argv = words, .input = -1};
+
+    if (place_script(p, w->name, file, w->payload, w->payload_size, &prog.path, o->why, sizeof(o->why)))
+        o->end = WORK_REFUSED;
+    else
+        program_run(&prog, p, o);
+    free(prog.path);
+}
+
+static void run_words(const struct work *w, const struct place *p, struct work_outcome *o) {
+    struct program prog = {.input = -1};
+    void *input = NULL;
+    size_t input_size = 0;
+
+    o->end = WORK_REFUSED;
+    if (python_read_run(w, &prog.argv, &input, &input_size, o->why, sizeof(o->why)))
+        return;
+    if (input_size)
+        prog.input = program_input(input, input_size);
+    free(input);
+    if (input_size && prog.input < 0)
+        snprintf(o->why, sizeof(o->why), "its stdin could not be kept: %s", strerror(errno));
+    else
+        program_run(&prog, p, o);
+    if (prog.input >= 0)
+        close(prog.input);
+    free(prog.argv);
+}
+
+static void do_isolated(const struct work *w, int file, struct work_outcome *o) {
+    struct isolated iso = {.data = -1};
+    struct place p;
+    int64_t started = now_us();
+
+    if (place_open(&p, w, o->why, sizeof(o->why))) {
+        o->end = WORK_REFUSED;
+        send_done(w->job, o, NULL, 0, NULL, 0);
+        return;
+    }
+    if (p.other) /* so that /dev/stdout and /dev/stderr can be opened by it */
+        for (int fd = 1; fd <= 2; fd++)
+            if (fchown(fd, p.uid, p.gid))
+                continue;
+    if (w->kind == WORK_PROGRAM) {
+        run_program(w, &p, file, o);
+    } else if (w->kind == WORK_JSON_RUN) {
+        run_words(w, &p, o);
+    } else {
+        isolate_run(w, &p, me.link, &iso);
+        *o = iso.outcome;
+    }
+    if (!reap_all(TREE_MS))
+        me.leave = true;
+    restore_descriptors();
+    o->wall_us = now_us() - started;
+    place_close(&p);
+    if (iso.data >= 0) {
+        send_data(WORKER_RESULT, w->job, iso.data, 0, iso.result_size);
+        send_data(WORKER_TRACE, w->job, iso.data, iso.result_size, iso.trace_size);
+        close(iso.data);
+    }
+    send_done(w->job, o, NULL, 0, NULL, 0);
+}
+
+/* Reads a payload file whole. malloc'd bytes, or NULL with why. */
+static void *read_payload(int fd, uint32_t *size, char *why, size_t why_size) {
+    struct stat st;
+    void *bytes = NULL;
+    size_t have = 0;
+
+    if (fstat(fd, &st) || st.st_size > INT32_MAX || !(bytes = malloc((size_t)st.st_size + 1)))
+        goto fail;
+    while (have < (size_t)st.st_size) {
+        ssize_t n = read(fd, (char *)bytes + have, (size_t)st.st_size - have);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            goto fail;
+        have += (size_t)n;
+    }
+    *size = (uint32_t)have;
+    return bytes;
+fail:
+    free(bytes);
+    snprintf(why, why_size, "its bytes (%lld of them) could not be read into memory", (long long)st.st_size);
+    return NULL;
+}
+
+static void do_work(struct work *w) {
+    struct work_outcome o = {.attempt = w->attempt};
+    void *loaded = NULL;
+    int file = -1;
+
+    if (w->file) {
+        file = open(w->file, O_RDONLY | O_CLOEXEC);
+        o.end = WORK_REFUSED;
+        if (file < 0)
+            snprintf(o.why, sizeof(o.why), "its bytes in %.300s could not be opened: %s", w->file, strerror(errno));
+        else if (w->kind != WORK_PROGRAM)
+            w->payload = loaded = read_payload(file, &w->payload_size, o.why, sizeof(o.why));
+        if (file < 0 || (w->kind != WORK_PROGRAM && !loaded)) {
+            send_done(w->job, &o, NULL, 0, NULL, 0);
+            goto out;
+        }
+        o.end = WORK_DONE;
+    }
+    if (work_isolated(w))
+        do_isolated(w, file, &o);
+    else
+        do_call(w, &o);
+    if (chdir("/"))
+        me.leave = true;
+out:
+    if (file >= 0)
+        close(file);
+    free(loaded);
+}
+
+/* --- the process ------------------------------------------------------------------------------------------------ */
+static void take_descriptors(int link, int out, int err) {
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    /* High up, where neither a job's own descriptors nor what closes "the first few" meets it. */
+    me.link = fcntl(link, F_DUPFD_CLOEXEC, LINK_FD);
+    if (null < 0 || me.link < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
+        leave(WORKER_EXIT_CUT);
+    close(null);
+    close(link);
+    close(out);
+    close(err);
+    for (int fd = 0; fd < 3; fd++) {
+        me.flags[fd] = fcntl(fd, F_GETFL);
+        fstat(fd, &me.known[fd]);
+    }
+    fstat(me.link, &me.known[3]);
+}
+
+void worker_main(int link, int out, int err, pid_t guard) {
+    size_t have = 0;
+
+    prctl(PR_SET_NAME, "ppfs-worker");
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != guard)
+        leave(0);
+    setpgid(0, 0);
+    me.self = getpid();
+    me.uid = geteuid();
+    me.mask = umask(022);
+    umask(me.mask);
+    take_descriptors(link, out, err);
+    python_begin_worker();
+    while (!me.leave) {
+        struct frame f;
+        struct work w;
+        void *hold;
+        ssize_t n = recv(me.link, me.buffer + have, BUFFER - have, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        have += (size_t)n;
+        int64_t took = frame_decode(me.buffer, have, &f);
+        if (took == 0)
+            continue;
+        /* The pool sends one piece of work and waits for its end, so nothing follows it in the buffer. */
+        if (took < 0 || (size_t)took != have || f.kind != WORKER_START || work_decode(f.body, f.size, &w, &hold) ||
+            w.job != f.id)
+            break;
+        have = 0;
+        do_work(&w);
+        free(hold);
+    }
+    reap_all(TREE_MS);
+    leave(0);
+}
