@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 #define REWRITE_MAX 4096u /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
 #define SPEC_FILE 1       /* number of a spec's spool file */
@@ -30,7 +30,7 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out) {
         *out = (struct body){.size = 0, .file = SPEC_FILE};
     else if (rc < 0)
         return rc;
-    if (out->file) {
+    if (out->file > 0) {
         int64_t size = spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file});
         if (size >= 0)
             out->size = size;
@@ -185,6 +185,10 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return rc;
     if (job_ended(r.job.state) || r.job.shelf == SHELF_ORPHAN)
         return -ESTALE;
+    if (!r.job.draft && stream_kind(r.job.kind) && w->append && !truncate) {
+        *out = r.job; /* one more that writes at its end */
+        return stream_opened(s, &r);
+    }
     if (r.job.state == JOB_RUNNING)
         return -ETXTBSY;
     if (r.job.draft)
@@ -208,10 +212,18 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
 
+/* A draft that turns out to be a stream as its first bytes come: not one with a dot, for that is not to be queued yet. */
+static bool begins_stream(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, enum work_kind *kind) {
+    struct group g;
+    struct body b;
+    return offset == 0 && r->job.name[0] != '.' && stream_name(r->job.name, bytes, size, kind) && draft_spec(s, r->job.id, &b) == -ENOENT &&
+           store_group_get(s->store, r->job.group, &g) == 0 && !g.dotted;
+}
+
 static int get_draft(struct sched *s, uint64_t job, struct job_row *r) {
     int rc = store_job_get(s->store, job, r);
     if (rc == 0 && !r->job.draft)
-        rc = -ESTALE; /* submitted by another path meanwhile */
+        rc = r->job.state == JOB_RUNNING ? -ETXTBSY : -ESTALE; /* submitted by another path meanwhile */
     return rc == 0 ? reopen(s, r) : rc;
 }
 
@@ -238,7 +250,14 @@ static int64_t read_row(struct sched *s, uint64_t job) {
 int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
     struct job_row r;
     struct body b = {0};
+    enum work_kind kind;
     int rc = may_write(s);
+    if (rc == 0)
+        rc = store_job_get(s->store, job, &r);
+    if (rc == 0 && size && r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
+        rc = stream_begin(s, &r, kind);
+    if (rc == 0 && size && !r.job.draft && stream_kind(r.job.kind))
+        return stream_write(s, &r, bytes, size, offset);
     if (rc == 0)
         rc = get_draft(s, job, &r);
     if (rc < 0 || size == 0)
@@ -401,6 +420,8 @@ int sched_release(struct sched *s, uint64_t job) {
     struct body b = {0};
     struct group g = {0};
     int rc = store_job_get(s->store, job, &r);
+    if (rc == 0 && !r.job.draft && stream_kind(r.job.kind))
+        return stream_closed(s, &r);
     if (rc < 0 || !r.job.draft || ids_has(&s->submitting, job))
         return rc == -ENOENT ? 0 : rc;
     rc = draft_spec(s, job, &b);

@@ -41,5 +41,5 @@ enum job_shelf job_shelf_of(enum job_state s) {
 }
 
 enum job_body job_result_body(enum work_kind kind) {
-    return kind == WORK_PICKLE || kind == WORK_JSON_CALL ? BODY_RESULT : BODY_STDOUT;
+    return kind == WORK_JSON_RUN || kind == WORK_PYTHON || kind == WORK_PROGRAM ? BODY_STDOUT : BODY_RESULT;
 }

@@ -13,7 +13,7 @@
 enum job_state { JOB_DRAFT, JOB_HELD, JOB_WAITING, JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED, JOB_STATES };
 
 /* In which listing a job stands. Stored beside the state, derived from it by the table in job.c. */
-enum job_shelf { SHELF_JOBS, SHELF_RESULTS, SHELF_FAILURES, SHELF_GONE, SHELF_ORPHAN, SHELVES };
+enum job_shelf { SHELF_JOBS, SHELF_RESULTS, SHELF_FAILURES, SHELF_GONE, SHELF_ORPHAN, SHELF_PART /* of a stream: listed nowhere */, SHELVES };
 
 /* The byte strings a job has. On disk: never renumbered. */
 enum job_body { BODY_SPEC, BODY_RESULT, BODY_STDOUT, BODY_STDERR, BODY_TRACE, BODIES = 8 };

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 #define DEPTH_MAX 64
 
@@ -75,7 +75,7 @@ int64_t sched_size(struct sched *s, uint64_t job, enum job_body body) {
     if (out)
         return out->size;
     int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
-    return rc == -ENOENT ? 0 : rc < 0 ? rc : b.size;
+    return rc == -ENOENT ? 0 : rc < 0 ? rc : b.file == BODY_LOG ? store_log_size(s->store, job, body) : b.size;
 }
 
 int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
@@ -94,6 +94,8 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
     int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
+    if (b.file == BODY_LOG)
+        return store_log_read(s->store, job, body, buf, size, offset);
     if (b.file)
         return spool_read(s->spool, (struct spool_name){job, body, b.file}, buf, size, offset, done, arg);
     return store_body_read(s->store, job, body, buf, size, offset);
@@ -153,6 +155,13 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
         break;
     case JOB_FAILED:
     case JOB_CANCELLED: snprintf(buf, size, "%s", j->why); break;
+    case JOB_RUNNING: {
+        struct stream *st = stream_find(s, j->id);
+        if (st)
+            snprintf(buf, size, "%llu calls are answered, %llu are under way%s", (unsigned long long)st->row.call, (unsigned long long)(st->next_call - st->row.call),
+                     st->closed ? "" : "; it is still open for writing");
+        break;
+    }
     default: break;
     }
 }

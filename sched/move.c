@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 int ids_add(struct ids *l, uint64_t id) {
     if (ids_has(l, id))
@@ -62,7 +62,7 @@ void sched_note_unlink(struct sched *s, struct spool_name n) {
 }
 
 static void count(struct tally *t, const struct job *j, uint64_t n) {
-    switch (j->shelf == SHELF_ORPHAN ? JOB_DRAFT : j->state) {
+    switch (j->shelf >= SHELF_ORPHAN ? JOB_DRAFT : j->state) {
     case JOB_HELD:
     case JOB_WAITING:
     case JOB_QUEUED: t->active += n; break;
@@ -85,7 +85,7 @@ static int settle(struct sched *s, const struct job *j, bool succeeded) {
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save) {
     struct job *j = &r->job;
     struct tally delta = {0};
-    enum job_shelf shelf = job_shelf_of(to);
+    enum job_shelf shelf = r->stream ? SHELF_PART : job_shelf_of(to);
     assert(job_may_become(j->state, to));
     count(&delta, j, (uint64_t)-1);
     if (shelf != j->shelf)
@@ -105,7 +105,13 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
     if (rc == 0)
         rc = sched_check(s, store_tally_add(s->store, j->group, &delta));
     sched_note(s, j->id);
-    return rc == 0 && job_ended(to) ? settle(s, j, to == JOB_DONE) : rc;
+    if (rc < 0 || !job_ended(to))
+        return rc;
+    if (r->stream) { /* it ended for the stream's sake alone */
+        rc = stream_job_ended(s, r);
+        return rc < 0 ? rc : sched_remove(s, r);
+    }
+    return settle(s, j, to == JOB_DONE);
 }
 
 int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save) {
@@ -120,7 +126,12 @@ int sched_drop_bodies(struct sched *s, uint64_t job, bool spec) {
     int64_t files[BODIES];
     int n = store_body_files(s->store, job, first, bodies, files);
     for (int i = 0; i < n; i++)
-        sched_note_unlink(s, (struct spool_name){job, bodies[i], files[i]});
+        if (files[i] == BODY_LOG) {
+            sched_check(s, store_log_drop(s->store, job, bodies[i]));
+            s->trash = true;
+        } else {
+            sched_note_unlink(s, (struct spool_name){job, bodies[i], files[i]});
+        }
     return sched_check(s, n < 0 ? n : store_bodies_delete(s->store, job, first));
 }
 
@@ -129,7 +140,9 @@ int sched_remove(struct sched *s, struct job_row *r) {
     count(&delta, &r->job, (uint64_t)-1);
     run_drop(s, r->job.id);
     ids_remove(&s->submitting, r->job.id);
-    int rc = job_ended(r->job.state) || r->job.shelf == SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
+    int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
+    if (rc == 0 && stream_kind(r->job.kind))
+        rc = sched_check(s, store_stream_delete(s->store, r->job.id));
     if (rc == 0)
         rc = sched_drop_bodies(s, r->job.id, true);
     if (rc == 0)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 #define SLICE 256 /* rows that one turn works off */
 
@@ -33,17 +33,40 @@ static int put_aside(struct sched *s, struct job_row *r) {
     return sched_move(s, r, JOB_WAITING, 0);
 }
 
+/* The next job, or -ENOENT: there is none, or it is a stream's turn. Among equals they take turns. */
+static int next_job(struct sched *s, struct job_row *r) {
+    int priority;
+    bool stream = run_free(s) > 0 && lease_wanted(s, &priority);
+    int rc = s->backlog ? store_ready_head(s->store, r) : -ENOENT;
+    s->backlog = rc == 0;
+    if (stream && (rc < 0 || priority > r->job.priority || (priority == r->job.priority && s->stream_turn))) {
+        s->stream_turn = false;
+        return lease_grant(s) == 0 ? -EAGAIN : -ENOENT;
+    }
+    s->stream_turn = true;
+    return rc;
+}
+
 static void dispatch(struct sched *s) {
-    while (s->backlog && s->node == NODE_UP && !s->stopping && !s->error) {
+    while ((s->backlog || s->streams) && s->node == NODE_UP && !s->stopping && !s->error) {
         struct job_row r;
-        if (run_free(s) == 0)
+        if (run_free(s) == 0 && s->backlog)
             lend_slots(s);
-        if (run_free(s) == 0)
+        if (run_free(s) == 0) {
+            if (s->leases && s->backlog)
+                lease_reclaim(s);
             return;
-        int rc = store_ready_head(s->store, &r);
-        if (rc < 0) {
-            s->backlog = rc != -ENOENT;
+        }
+        int rc = next_job(s, &r);
+        if (rc == -EAGAIN)
+            continue;
+        if (rc < 0)
             return;
+        if (stream_kind(r.job.kind)) { /* needs a place in memory, not a slot */
+            if (s->stream_count >= STREAMS_ACTIVE)
+                return;
+            run_start(s, &r, 0);
+            continue;
         }
         if (r.job.cpus > s->cpus) {
             put_aside(s, &r);
@@ -166,8 +189,14 @@ void queue_turn(struct sched *s) {
         open_slice(s);
     if (s->sweeping)
         sweep_slice(s);
+    if (s->trash) {
+        int more = store_trash_slice(s->store, SLICE);
+        s->trash = more > 0;
+        sched_check(s, more);
+    }
     retries_slice(s);
+    stream_turn(s);
     dispatch(s);
-    if (s->settling || s->opening || s->sweeping)
+    if (s->settling || s->opening || s->sweeping || s->trash)
         sched_tick(s);
 }

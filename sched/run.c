@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
 #define WRITING_LOW (1u << 20)  /* ... and goes on */
@@ -71,6 +71,8 @@ static void run_free_now(struct run *r) {
 
 int run_start(struct sched *s, struct job_row *row, unsigned also_save) {
     struct job *j = &row->job;
+    if (stream_kind(j->kind))
+        return stream_start(s, row, also_save);
     struct run *r = calloc(1, sizeof *r);
     if (!r)
         return sched_check(s, -ENOMEM);
@@ -261,6 +263,10 @@ static int spill(struct run *r, enum pool_stream stream) {
 }
 
 static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    if (job & LEASE_BIT) {
+        lease_output(arg, job, stream, bytes, size);
+        return;
+    }
     struct run *r = run_find(arg, job);
     if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
         return;
@@ -404,6 +410,8 @@ static void finish(struct run *r) {
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
+    if (lease_done(arg, job, o))
+        return;
     struct run *r = run_find(arg, job);
     if (!r || r->state != RUN_RUNNING)
         return;
@@ -419,11 +427,12 @@ static void on_trouble(void *arg, const char *sentence) {
     sched_log(arg, "%s", sentence);
 }
 
-const struct pool_events run_pool_events = {.output = on_output, .done = on_done, .trouble = on_trouble};
+const struct pool_events run_pool_events = {.output = on_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble};
 
 /* --- letting go -------------------------------------------------------------------------------------------------- */
 
 void run_drop(struct sched *s, uint64_t job) {
+    stream_drop(s, job);
     struct run *r = run_find(s, job);
     if (!r)
         return;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 #define RETRY_SECONDS 1 /* after a commit that failed */
 
@@ -48,6 +48,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)what;
     s->backlog = s->settling = s->opening = s->deps = true;
     run_retry_ends(s);
+    stream_recover(s, false);
     queue_due(s);
     for (size_t i = 0, n = s->released.count; i < n && !s->error; i++)
         sched_release(s, s->released.items[i]);
@@ -99,6 +100,7 @@ static void answer_laters(struct sched *s, int rc) {
 static void take_back(struct sched *s) {
     static const struct timeval soon = {RETRY_SECONDS, 0};
     run_rolled_back(s);
+    stream_rolled_back(s);
     s->unlink_count = 0;
     s->changed.count = 0;
     s->backlog = true;
@@ -126,6 +128,7 @@ int sched_commit(struct sched *s) {
         s->unlink_count = 0;
     }
     run_committed(s);
+    lease_send(s);
     answer_laters(s, 0);
     tell(s);
     return 0;
@@ -139,7 +142,7 @@ static int recover_running(struct sched *s) {
         for (int i = 0; i < n; i++) {
             struct job_row r;
             after = ids[i];
-            if (store_job_get(s->store, ids[i], &r) < 0)
+            if (store_job_get(s->store, ids[i], &r) < 0 || stream_kind(r.job.kind))
                 continue;
             if (++r.job.deaths >= DEATHS_MAX) {
                 sched_fail(s, &r, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
@@ -174,7 +177,11 @@ static int recover_orphans(struct sched *s, bool (*open)(void *, uint64_t), void
 }
 
 int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job), void *arg) {
+    s->is_open = open;
+    s->is_open_arg = arg;
     int rc = recover_running(s);
+    if (rc == 0)
+        rc = stream_recover(s, true);
     if (rc == 0)
         rc = recover_drafts(s, open, arg);
     if (rc == 0)
@@ -203,6 +210,7 @@ static void check_done(struct disk_task *t) {
         c->s->damaged = true;
         sched_log(c->s, "the database is damaged (%s): no new jobs are taken; save results/, then unmount and move %s/ppfs.db away", c->found, c->s->state_dir);
     }
+    store_checked(c->s->store);
     free(c);
 }
 
@@ -230,7 +238,8 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     s->due = evtimer_new(s->c.base, on_timer, s);
     s->tick = evtimer_new(s->c.base, on_timer, s);
     s->retry = evtimer_new(s->c.base, on_retry, s);
-    if (rc == 0 && (!s->due || !s->tick || !s->retry))
+    s->lease_timer = evtimer_new(s->c.base, lease_timer, s);
+    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer))
         rc = -ENOMEM;
     if (rc == 0)
         rc = pool_create(&s->pool, s->c.base, &p, &run_pool_events, s);
@@ -272,7 +281,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     store_meta_set(s->store, "cpus", s->cpus);
     store_meta_set(s->store, "node_state", s->node);
     s->first_id = store_next_id(s->store);
-    s->backlog = s->settling = s->opening = s->sweeping = s->deps = true; /* until a look says otherwise */
+    s->backlog = s->settling = s->opening = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
     check_later(s);
     *out = s;
     return 0;
@@ -300,6 +309,7 @@ void sched_destroy(struct sched *s) {
             store_rollback(s->store);
         store_commit(s->store);
     }
+    stream_free_all(s);
     tdestroy(s->runs, free_run);
     spool_destroy(s->spool);
     store_close(s->store);
@@ -309,6 +319,8 @@ void sched_destroy(struct sched *s) {
         event_free(s->tick);
     if (s->retry)
         event_free(s->retry);
+    if (s->lease_timer)
+        event_free(s->lease_timer);
     for (struct parked *p; (p = s->parked);) {
         s->parked = p->next;
         free(p);

@@ -91,6 +91,7 @@ struct writer {
     mode_t mode; /* permission bits for a new file */
     uint64_t request; /* unique of the FUSE request, top bit cleared */
     bool again;  /* the request may have been handled before */
+    bool append; /* it writes at the end only: then a stream that runs may be opened */
 };
 /* A new draft. exclusive: -EEXIST while the name has a job (unended), a result or a failure. An existing draft is opened.
  * -ETXTBSY: running. -EISDIR: a group. -EINVAL/-ENAMETOOLONG: the name. */

@@ -88,9 +88,16 @@ struct sched {
     struct ids kills, changed, released, submitting, converting;
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
+    struct lease *leases;    /* lease.c */
+    struct stream *streams;  /* those in memory; stream.c */
+    unsigned stream_count;
+    uint64_t last_lease;
+    bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
+    bool (*is_open)(void *arg, uint64_t job); /* whether somebody still writes it; fs knows */
+    void *is_open_arg;
     struct later *laters;
     struct parked *parked;
-    struct event *due, *tick, *retry;
+    struct event *due, *tick, *retry, *lease_timer;
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
     uint64_t opened;         /* in the group that is being opened: jobs up to this id are done */
@@ -116,6 +123,10 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save); /* wai
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
+int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind); /* a draft that is a stream, at its first write */
+struct call;
+/* A job of its own for a call of a stream. *out is that job; it may have failed already. */
+int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, struct job_row *out);
 
 /* draft.c */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */

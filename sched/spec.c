@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/frame.h"
 #include "worker/pyenv.h"
 
 #define PICKLE_PROTO 0x80
@@ -123,8 +124,14 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
     why[0] = 0;
     if (size == 0)
         return refuse(why, "the job file is empty");
-    if (name_len > 6 && strcmp(name + name_len - 6, ".jsonl") == 0)
-        return refuse(why, "a .jsonl stream is not something that this version runs: write each line as a job of its own");
+    if (name_len > 6 && strcmp(name + name_len - 6, ".jsonl") == 0) {
+        *kind = WORK_STREAM_JSON;
+        return 0;
+    }
+    if (size >= FRAME_MAGIC_SIZE && memcmp(b, FRAME_MAGIC, FRAME_MAGIC_SIZE) == 0) {
+        *kind = WORK_STREAM_FRAMES;
+        return 0;
+    }
     if (b[0] == PICKLE_PROTO) {
         if (size < 3 || b[1] < 2 || b[1] > 5)
             return refuse(why, "it begins like a pickle, but not of protocol 2 to 5");

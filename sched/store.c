@@ -47,6 +47,15 @@ static const char *const migrations[] = {
     "CREATE TABLE deps(job INTEGER NOT NULL, dep INTEGER NOT NULL, PRIMARY KEY(job, dep)) WITHOUT ROWID;"
     "CREATE INDEX deps_on ON deps(dep);"
     "CREATE TABLE settle(dep INTEGER PRIMARY KEY, succeeded INTEGER NOT NULL, name TEXT NOT NULL);",
+    /* streams */
+    "ALTER TABLE jobs ADD COLUMN stream INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN call INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX job_of_stream ON jobs(stream) WHERE stream<>0;"
+    "CREATE TABLE logs(id INTEGER PRIMARY KEY, log INTEGER NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL);"
+    "CREATE UNIQUE INDEX log_order ON logs(log, start);"
+    "CREATE TABLE trash(log INTEGER PRIMARY KEY);"
+    "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
+    "CREATE TABLE functions(hash BLOB PRIMARY KEY, used INTEGER NOT NULL, data BLOB NOT NULL);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 
@@ -125,6 +134,10 @@ int store_run(struct store *st, sqlite3_stmt *q) {
     return rc < 0 ? rc : 0;
 }
 
+int store_touch(struct store *st) {
+    return store_begin(st);
+}
+
 bool store_changed(const struct store *st) {
     return st->changed;
 }
@@ -193,6 +206,12 @@ bool store_unchecked(const struct store *st) {
     return st->unchecked;
 }
 
+/* From here on no other connection is wanted, and each statement is spared a dozen locks. */
+void store_checked(struct store *st) {
+    st->unchecked = false;
+    sqlite3_exec(st->db, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL);
+}
+
 int store_wal(const struct store *st) {
     return st->wal;
 }
@@ -244,7 +263,7 @@ static int refuse(struct store *st, const char *path, const char *what, char *wh
 }
 
 static int prepare(struct store *st, const char *path, char *why, size_t why_size) {
-    static const char setup[] = "PRAGMA locking_mode=NORMAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;"
+    static const char setup[] = "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;"
                                 "PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;";
     char found[256];
     sqlite3_busy_timeout(st->db, 5000);
@@ -294,6 +313,8 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
     store_meta_get(st, "next_id", &next);
     st->next_id = st->reserved = (uint64_t)next;
     st->full = !ballast_take(st);
+    if (!st->unchecked)
+        store_checked(st);
     strcat(path, "-wal");
     st->wal = open(path, O_RDWR | O_CLOEXEC);
     if (st->wal < 0) { /* made by the first write */

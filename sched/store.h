@@ -17,6 +17,7 @@ struct store;
 int store_open(struct store **out, const char *dir, char *why, size_t why_size);
 void store_close(struct store *st); /* accepts NULL; rolls back what was not committed */
 
+int store_touch(struct store *st);          /* begins the transaction of a change that is written later in the turn */
 bool store_changed(const struct store *st); /* a transaction is open */
 int store_commit(struct store *st);
 void store_rollback(struct store *st);
@@ -24,6 +25,7 @@ bool store_full(struct store *st);          /* tries to take the ballast back, a
 int store_wal(const struct store *st);      /* descriptor of the write-ahead log, for fdatasync; owned by the store */
 const char *store_error(const struct store *st); /* what SQLite said last */
 bool store_unchecked(const struct store *st);    /* too large to be checked at open: store_check it in another thread */
+void store_checked(struct store *st);            /* that check is over: the connection may now have the file for itself */
 /* quick_check on a connection of its own; for any thread. "" when sound. */
 void store_check(const char *dir, char *found, size_t size);
 
@@ -43,6 +45,7 @@ struct job_row { /* a job and what only sched/ wants to know */
     struct job job;
     bool sealed;   /* its last writer has closed, and it was not for it to be queued then */
     int64_t turn;  /* place in turn about, among equal priorities */
+    uint64_t stream, call; /* the stream and the number of its call that this job answers; 0 = a job of its own */
 };
 
 int store_job_insert(struct store *st, const struct job_row *r, const char *cwd);
@@ -58,8 +61,8 @@ int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t 
 int store_ready_head(struct store *st, struct job_row *out);                 /* the next to run, -ENOENT */
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn);  /* the place a job gets that is queued now */
 int64_t store_next_due(struct store *st);                                    /* earliest not_before of a waiting job, 0 = none */
-enum store_set { SET_DUE, SET_UNPLACED, SET_RUNNING, SET_FLUSHED, SET_ORPHANS, SET_SEALED /* of a group */ };
-/* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, group is for SET_SEALED. */
+enum store_set { SET_DUE, SET_UNPLACED, SET_RUNNING, SET_FLUSHED, SET_ORPHANS, SET_SEALED /* of a group */, SET_PARTS /* of a stream */ };
+/* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, of SET_SEALED it is the group, of SET_PARTS the stream. */
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max);
 #define NOT_PLACED (-1) /* not_before of a job that fits no node */
 
@@ -78,6 +81,27 @@ int store_body_delete(struct store *st, uint64_t job, enum job_body b);
 int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES], int64_t files[BODIES]);
 int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /* all from first on */
 int store_body_copy(struct store *st, uint64_t from, uint64_t to); /* an inline spec */
+
+/* --- streams ----------------------------------------------------------------------------------------------------- */
+#define BODY_LOG (-1)        /* body.file of a body that is a log: rows that are only ever added */
+#define STREAM_WINDOW 4096u  /* calls of a stream that may be under way, or answered before an older one */
+struct stream_row {          /* how far a stream is, as committed with the answers that say so */
+    int64_t at;              /* offset of the first call that is not answered ... */
+    uint64_t call, line;     /* ... its number, and the lines before it */
+    uint32_t deaths;         /* deaths of ppfs since the last answer */
+    uint8_t answered[STREAM_WINDOW / 8]; /* bits: calls from that one on that are */
+};
+int64_t store_log_size(struct store *st, uint64_t job, enum job_body b);
+int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size);
+int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset);
+int store_log_drop(struct store *st, uint64_t job, enum job_body b);
+int store_trash_slice(struct store *st, int max); /* 1: there may be more */
+int store_stream_get(struct store *st, uint64_t job, struct stream_row *out);
+int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r);
+int store_stream_delete(struct store *st, uint64_t job);
+int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, int64_t now);
+int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg);
+int store_function_evict(struct store *st, int64_t keep, int64_t oldest);
 
 /* --- dependencies ------------------------------------------------------------------------------------------------ */
 int store_dep_add(struct store *st, uint64_t job, uint64_t on); /* -ELOOP when on waits for job */

@@ -10,7 +10,7 @@
 
 #define COLUMNS                                                                                                                                   \
     "id, grp, name, side, state, shelf, flags, kind, uid, gid, mode, priority, cpus, turn, attempt, failures, deaths, exit_status, exit_signal,"  \
-    " error, created, queued, started, ended, user_us, system_us, maxrss, not_before, request, why"
+    " error, created, queued, started, ended, user_us, system_us, maxrss, not_before, request, why, stream, call"
 
 static void read_row(sqlite3_stmt *q, struct job_row *r) {
     struct job *j = &r->job;
@@ -48,7 +48,9 @@ static void read_row(sqlite3_stmt *q, struct job_row *r) {
     j->maxrss_kib = sqlite3_column_int64(q, c++);
     j->not_before = sqlite3_column_int64(q, c++);
     j->request = (uint64_t)sqlite3_column_int64(q, c++);
-    column_copy(q, c, j->why, sizeof j->why);
+    column_copy(q, c++, j->why, sizeof j->why);
+    r->stream = (uint64_t)sqlite3_column_int64(q, c++);
+    r->call = (uint64_t)sqlite3_column_int64(q, c);
 }
 
 /* Binds every column to the parameter of its place in COLUMNS, so that insert and each form of save share it. */
@@ -58,7 +60,7 @@ static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
     bind_int(q, c++, (int64_t)j->id);
     bind_int(q, c++, (int64_t)j->group);
     bind_text(q, c++, j->name);
-    if (j->shelf == SHELF_ORPHAN)
+    if (j->shelf == SHELF_ORPHAN || j->shelf == SHELF_PART)
         sqlite3_bind_null(q, c++);
     else
         bind_int(q, c++, j->draft);
@@ -87,15 +89,17 @@ static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
     bind_int(q, c++, j->maxrss_kib);
     bind_int(q, c++, j->not_before);
     bind_int(q, c++, (int64_t)j->request);
-    bind_text(q, c, j->why);
+    bind_text(q, c++, j->why);
+    bind_int(q, c++, (int64_t)r->stream);
+    bind_int(q, c, (int64_t)r->call);
 }
 
 int store_job_insert(struct store *st, const struct job_row *r, const char *cwd) {
     sqlite3_stmt *q = store_sql(st, 10, "INSERT INTO jobs(" COLUMNS ", cwd) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,"
-                                        "?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31)");
+                                        "?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33)");
     if (q) {
         bind_row(q, r);
-        bind_text(q, 31, cwd);
+        bind_text(q, 33, cwd);
     }
     return store_run(st, q);
 }
@@ -261,9 +265,10 @@ int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t afte
         [SET_RUNNING] = "SELECT id FROM jobs WHERE state=4 AND id>?2 ORDER BY id LIMIT ?3",
         [SET_FLUSHED] = "SELECT id FROM jobs WHERE state=0 AND flags=1 AND id>?2 ORDER BY id LIMIT ?3",
         [SET_ORPHANS] = "SELECT id FROM jobs WHERE shelf=4 AND id>?2 ORDER BY id LIMIT ?3",
+        [SET_PARTS] = "SELECT id FROM jobs WHERE stream<>0 AND stream=?1 AND id>?2 ORDER BY id LIMIT ?3",
         [SET_SEALED] = "SELECT id FROM jobs WHERE grp=?1 AND shelf=0 AND id>?2 AND state=0 AND flags&4 AND name NOT LIKE '.%' ORDER BY id LIMIT ?3",
     };
-    sqlite3_stmt *q = store_sql(st, 30 + set, sql[set]); /* 30..35 */
+    sqlite3_stmt *q = store_sql(st, 30 + set, sql[set]); /* 30..36 */
     int n = 0;
     if (!q)
         return 0;

@@ -1,5 +1,6 @@
 /* Submitting: a draft whose last writer has closed becomes a job. It is read (here, or in the disk thread if it is large),
  * takes its name from the job that had it, and waits, or is queued, or fails with a sentence. */
+#include <endian.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <signal.h>
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 #define DEPTH_MAX 64
 
@@ -117,7 +118,8 @@ static int wait_for(struct sched *s, const struct job *j, const struct options *
 
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
-    if (!s->backlog && !s->stopping && s->node == NODE_UP && run_free(s) >= r->job.cpus && !run_find(s, r->job.id))
+    bool place = stream_kind(r->job.kind) ? s->stream_count < STREAMS_ACTIVE : run_free(s) >= r->job.cpus;
+    if (!s->backlog && !s->stopping && s->node == NODE_UP && place && !run_find(s, r->job.id))
         return run_start(s, r, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
     s->backlog = true;
@@ -157,7 +159,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     struct options *o = options_create();
     char *saved = NULL;
     struct job *j = &r->job;
-    int err = o ? take_name(s, j) : -ENOMEM;
+    int err = o ? r->stream ? 0 : take_name(s, j) : -ENOMEM;
     if (err == 0)
         err = group_options(s, j->group, o);
     if (err == 0 && rc == 0)
@@ -184,6 +186,93 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     if (hold)
         return sched_move(s, r, JOB_HELD, SAVE_NAME);
     return simple ? submit_enqueue(s, r, SAVE_NAME) : submit_ready(s, r, SAVE_NAME);
+}
+
+int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind) {
+    struct options *none = options_create();
+    int rc = none ? admit(s, r, 0, kind, none, "") : -ENOMEM;
+    options_destroy(none);
+    return rc;
+}
+
+/* --- a call of a stream that needs a job of its own -------------------------------------------------------------- */
+
+struct function {
+    char *bytes;
+    size_t size;
+};
+
+static int copy_function(void *arg, const void *bytes, size_t size) {
+    struct function *f = arg;
+    f->bytes = malloc(size ? size : 1);
+    if (!f->bytes)
+        return -ENOMEM;
+    memcpy(f->bytes, bytes, size);
+    f->size = size;
+    return 0;
+}
+
+/* What that job's file is: of a call that names a function by its hash, function and arguments together (WORK_CALL). */
+static int part_body(struct sched *s, uint64_t job, const struct call *c) {
+    if (c->format != CALL_HASH)
+        return store_body_put(s->store, job, BODY_SPEC, c->bytes, c->size);
+    struct function f = {0};
+    struct buffer b = {0};
+    int rc = store_function_get(s->store, (const uint8_t *)c->bytes, copy_function, &f);
+    uint32_t size = htole32((uint32_t)f.size);
+    if (rc == 0)
+        rc = buffer_add(&b, &size, sizeof size);
+    if (rc == 0)
+        rc = buffer_add(&b, f.bytes, f.size);
+    if (rc == 0)
+        rc = buffer_add(&b, c->bytes + 32, c->size - 32);
+    if (rc == 0)
+        rc = store_body_put(s->store, job, BODY_SPEC, b.bytes, b.size);
+    free(f.bytes);
+    buffer_free(&b);
+    return rc;
+}
+
+static int part_options(const struct call *c, struct options *o, char *why, size_t size) {
+    json_t *j = json_loads(c->options, 0, NULL);
+    int rc = -EINVAL;
+    if (json_is_object(j))
+        rc = options_add_json(o, j, NULL, why);
+    else
+        snprintf(why, size, "the options of a call must be a JSON object");
+    json_decref(j);
+    return rc;
+}
+
+int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, struct job_row *out) {
+    char why[SPEC_WHY] = "";
+    struct options *own = options_create();
+    *out = *owner;
+    struct job *j = &out->job;
+    j->id = store_next_id(s->store);
+    snprintf(j->name, sizeof j->name, "%.230s:%llu", owner->job.name, (unsigned long long)number + 1);
+    j->state = JOB_DRAFT;
+    j->shelf = SHELF_PART;
+    j->kind = c->format == CALL_HASH ? WORK_CALL : WORK_PICKLE;
+    j->attempt = j->failures = j->deaths = 0;
+    out->stream = owner->job.id;
+    out->call = number;
+    char *cwd = NULL;
+    int rc = own && j->id ? store_job_texts(s->store, owner->job.id, NULL, &cwd) : -ENOMEM;
+    if (rc == 0)
+        rc = store_job_insert(s->store, out, cwd);
+    free(cwd);
+    if (rc == 0)
+        rc = part_body(s, j->id, c);
+    int read = 0;
+    if (rc == 0)
+        read = stream == WORK_STREAM_JSON ? spec_read("", c->bytes, c->size, &j->kind, own, why) : part_options(c, own, why, sizeof why);
+    if (rc == 0 && read == -ENOMEM)
+        rc = read;
+    if (rc == 0)
+        rc = admit(s, out, read, j->kind, own, why);
+    options_destroy(own);
+    return sched_check(s, rc);
 }
 
 /* --- reading the file -------------------------------------------------------------------------------------------- */

@@ -1,19 +1,21 @@
 /* The pool's template process: starting it, hearing it, starting it again.
  *
- * It is given descriptors 0-2 and the control socket and nothing else. End of file on that socket means that it is dead or
- * dying; it is then killed and waited for, its workers die with it, and what they leave behind comes to us as the nearest
- * subreaper and is swept up: every child of this process but those it had before pool_create.
- * After a template that died before HELLO the next start waits, longer each time, and work that comes meanwhile is refused
+ * It is given descriptors 0-2 and the control socket and nothing else. End of file on that socket means that it is
+ * dead or dying; it is then killed and waited for, its workers die with it, and what they leave behind comes to us
+ * as the nearest subreaper and is swept up: every child of this process but those it had before pool_create. After a
+ * template that died before HELLO the next start waits, longer each time, and work that comes meanwhile is refused
  * with the reason. One that dies later is started again at once, unless that happens many times in a row. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,12 +23,37 @@
 #include "worker/pool_internal.h"
 #include "worker/reap.h"
 
-enum { PAUSE_MIN_MS = 250, PAUSE_MAX_MS = 30000, CLOSE_MS = 3000, SWEEP_MS = 5000, SWEEP_EVERY_US = 2000, SWEEP_QUIET = 3, QUICK_STARTS = 5,
-       CALM_US = 1000000 };
+enum {
+    PAUSE_MIN_MS = 250,
+    PAUSE_MAX_MS = 30000,
+    CLOSE_MS = 3000,
+    SWEEP_MS = 5000,
+    SWEEP_EVERY_US = 2000,
+    SWEEP_QUIET = 3,
+    QUICK_STARTS = 5,
+    CALM_US = 1000000
+};
+
+int64_t pool_now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+void pool_trouble(struct pool *p, const char *format, ...) {
+    char sentence[CONTROL_TEXT + 256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    if (p->ev.trouble)
+        p->ev.trouble(p->arg, sentence);
+}
 
 /* In the child of vfork: system calls only. */
 static void template_exec(const struct pool *p, int control, int null) {
-    char *argv[] = {p->worker_path, p->program, NULL};
+    char *argv[] = {p->worker_path, p->program, p->root, NULL};
     sigset_t none;
 
     sigemptyset(&none);
@@ -149,6 +176,37 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     template_usable(arg);
 }
 
+/* --- work that nobody can take ----------------------------------------------------------------------------------- */
+static void on_refuse(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    struct refusal *list = p->refusals;
+
+    (void)fd;
+    (void)what;
+    p->refusals = NULL;
+    p->refusals_end = &p->refusals;
+    while (list) {
+        struct refusal *r = list;
+        list = r->next;
+        p->ev.done(p->arg, r->job, &r->outcome);
+        free(r);
+    }
+}
+
+int template_refuse(struct pool *p, const struct work *w, const char *why) {
+    struct refusal *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return -ENOMEM;
+    r->job = w->job;
+    r->outcome = (struct work_outcome){.attempt = w->attempt, .end = WORK_REFUSED};
+    snprintf(r->outcome.why, sizeof(r->outcome.why), "%s", why);
+    *p->refusals_end = r;
+    p->refusals_end = &r->next;
+    event_active(p->refuse, EV_TIMEOUT, 0);
+    return 0;
+}
+
 /* --- its words --------------------------------------------------------------------------------------------------- */
 static void hear(struct pool *p, struct control *c) {
     c->text[sizeof(c->text) - 1] = 0;
@@ -223,12 +281,28 @@ static int start(struct pool *p) {
     return 0;
 }
 
+/* A name in $TMPDIR or /tmp that is ours from now on. */
+static int choose_root(struct pool *p) {
+    const char *dir = getenv("TMPDIR");
+
+    if (asprintf(&p->root, "%s/ppfs-XXXXXX", dir && dir[0] == '/' && strlen(dir) < 1024 ? dir : "/tmp") < 0) {
+        p->root = NULL;
+        return -ENOMEM;
+    }
+    return mkdtemp(p->root) && chmod(p->root, 0711) == 0 ? 0 : -errno; /* other users' jobs pass through it */
+}
+
 int template_open(struct pool *p) {
     p->control = -1;
+    p->refusals_end = &p->refusals;
+    p->refuse = evtimer_new(p->base, on_refuse, p);
     p->retry = evtimer_new(p->base, on_retry, p);
     p->sweep = evtimer_new(p->base, on_sweep, p);
-    if (!p->retry || !p->sweep)
+    if (!p->refuse || !p->retry || !p->sweep)
         return -ENOMEM;
+    int err = choose_root(p);
+    if (err)
+        return err;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     reap_round(note_other, p);
     return start(p);
@@ -301,5 +375,15 @@ void template_close(struct pool *p) {
         event_free(p->retry);
     if (p->sweep)
         event_free(p->sweep);
+    while (p->refusals) {
+        struct refusal *r = p->refusals;
+        p->refusals = r->next;
+        free(r);
+    }
+    if (p->refuse)
+        event_free(p->refuse);
+    if (p->root)
+        rmdir(p->root); /* if the template had no time to */
     free(p->others);
+    free(p->root);
 }

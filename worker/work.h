@@ -14,6 +14,9 @@ enum work_kind { /* by the content of the job file; on the wire, so never renumb
     WORK_JSON_RUN,  /* {"run": [...]}: result is stdout */
     WORK_PYTHON,    /* source, or #! of the workers' own Python: runs warm as __main__, result is stdout */
     WORK_PROGRAM,   /* #! of anything else, ELF: exec, result is stdout */
+    WORK_STREAM_JSON,   /* a lease (pool.h): calls follow, each a JSON object */
+    WORK_STREAM_FRAMES, /* a lease: calls follow, each a pickle */
+    WORK_CALL,      /* u32 size of a pickled callable, that, a pickled (args, kwargs): result is a pickle */
 };
 
 #define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; more is named as a file */
@@ -41,7 +44,8 @@ bool work_isolated(const struct work *w);
 
 /* Serialises into a malloc'd buffer (*out, caller frees) that fits one frame. 0, -EMSGSIZE, -ENOMEM. */
 int work_encode(const struct work *w, void **out, uint32_t *size);
-/* Decodes; every pointer in *w points into bytes (which the caller keeps) or into the malloc'd *hold. 0 or -EPROTO, -ENOMEM. */
+/* Decodes; every pointer in *w points into bytes (which the caller keeps) or into the malloc'd *hold. 0 or -EPROTO,
+ * -ENOMEM. */
 int work_decode(const void *bytes, size_t size, struct work *w, void **hold);
 
 /* How an attempt ended. */

@@ -1,0 +1,170 @@
+/* Streams: their two logs, how far they are, the functions that their calls name. Statement numbers 80 to 99.
+ *
+ * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows of bytes, each with the offset at which it
+ * starts, one row for what a turn of the loop has gathered. */
+#include <errno.h>
+#include <string.h>
+
+#include "sched/store_int.h"
+
+static int64_t log_id(uint64_t job, enum job_body b) {
+    return (int64_t)(job * BODIES + b);
+}
+
+int64_t store_log_size(struct store *st, uint64_t job, enum job_body b) {
+    sqlite3_stmt *q = store_sql(st, 80, "SELECT start+length(data) FROM logs WHERE log=?1 ORDER BY start DESC LIMIT 1");
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, log_id(job, b));
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc;
+    int64_t size = sqlite3_column_int64(q, 0);
+    store_end(q);
+    return size;
+}
+
+int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size) {
+    sqlite3_stmt *q = store_sql(st, 81, "INSERT INTO logs(log, start, data) VALUES(?1, ?2, ?3)");
+    if (q) {
+        bind_int(q, 1, log_id(job, b));
+        bind_int(q, 2, start);
+        sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
+    }
+    return store_run(st, q);
+}
+
+int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset) {
+    sqlite3_stmt *q = store_sql(st, 82, "SELECT start, data FROM logs WHERE log=?1 AND start>=ifnull((SELECT max(start) FROM logs WHERE log=?1 AND start<=?2), 0)"
+                                        " ORDER BY start");
+    size_t have = 0;
+    int rc = 0;
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, log_id(job, b));
+    bind_int(q, 2, (int64_t)offset);
+    while (have < size && (rc = store_step(st, q)) > 0) {
+        uint64_t start = (uint64_t)sqlite3_column_int64(q, 0), at = offset + have;
+        const char *data = sqlite3_column_blob(q, 1);
+        uint64_t length = (uint64_t)sqlite3_column_bytes(q, 1);
+        if (at < start || at >= start + length)
+            break; /* the end, or a row that is not ours to explain */
+        size_t n = start + length - at < size - have ? (size_t)(start + length - at) : size - have;
+        memcpy((char *)buf + have, data + (at - start), n);
+        have += n;
+    }
+    store_end(q);
+    return rc < 0 ? rc : (int64_t)have;
+}
+
+/* --- throwing logs away ------------------------------------------------------------------------------------------ */
+
+/* A log may have a million rows: they go a slice a turn. */
+int store_log_drop(struct store *st, uint64_t job, enum job_body b) {
+    sqlite3_stmt *q = store_sql(st, 83, "INSERT OR IGNORE INTO trash(log) VALUES(?1)");
+    if (q)
+        bind_int(q, 1, log_id(job, b));
+    return store_run(st, q);
+}
+
+int store_trash_slice(struct store *st, int max) {
+    sqlite3_stmt *q = store_sql(st, 84, "SELECT log FROM trash LIMIT 1");
+    int rc = q ? store_step(st, q) : -EIO;
+    if (rc <= 0)
+        return rc;
+    int64_t log = sqlite3_column_int64(q, 0);
+    store_end(q);
+    sqlite3_stmt *d = store_sql(st, 85, "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE log=?1 LIMIT ?2)");
+    if (d) {
+        bind_int(d, 1, log);
+        bind_int(d, 2, max);
+    }
+    rc = store_run(st, d);
+    if (rc < 0 || sqlite3_changes(st->db) == max)
+        return rc < 0 ? rc : 1;
+    sqlite3_stmt *t = store_sql(st, 86, "DELETE FROM trash WHERE log=?1");
+    if (t)
+        bind_int(t, 1, log);
+    rc = store_run(st, t);
+    return rc < 0 ? rc : 1;
+}
+
+/* --- how far ----------------------------------------------------------------------------------------------------- */
+
+int store_stream_get(struct store *st, uint64_t job, struct stream_row *out) {
+    sqlite3_stmt *q = store_sql(st, 87, "SELECT at, call, line, deaths, answered FROM streams WHERE id=?1");
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, (int64_t)job);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENOENT;
+    *out = (struct stream_row){.at = sqlite3_column_int64(q, 0), .call = (uint64_t)sqlite3_column_int64(q, 1), .line = (uint64_t)sqlite3_column_int64(q, 2), .deaths = (uint32_t)sqlite3_column_int64(q, 3)};
+    size_t n = (size_t)sqlite3_column_bytes(q, 4);
+    if (n > sizeof out->answered)
+        n = sizeof out->answered;
+    if (n)
+        memcpy(out->answered, sqlite3_column_blob(q, 4), n);
+    store_end(q);
+    return 0;
+}
+
+int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r) {
+    sqlite3_stmt *q = store_sql(st, 88, "INSERT INTO streams(id, at, call, line, deaths, answered) VALUES(?1,?2,?3,?4,?5,?6)"
+                                        " ON CONFLICT(id) DO UPDATE SET at=?2, call=?3, line=?4, deaths=?5, answered=?6");
+    size_t n = sizeof r->answered;
+    while (n > 0 && r->answered[n - 1] == 0)
+        n--;
+    if (q) {
+        bind_int(q, 1, (int64_t)job);
+        bind_int(q, 2, r->at);
+        bind_int(q, 3, (int64_t)r->call);
+        bind_int(q, 4, (int64_t)r->line);
+        bind_int(q, 5, r->deaths);
+        sqlite3_bind_blob64(q, 6, n ? (const void *)r->answered : "", n, SQLITE_STATIC);
+    }
+    return store_run(st, q);
+}
+
+int store_stream_delete(struct store *st, uint64_t job) {
+    sqlite3_stmt *q = store_sql(st, 89, "DELETE FROM streams WHERE id=?1");
+    if (q)
+        bind_int(q, 1, (int64_t)job);
+    return store_run(st, q);
+}
+
+/* --- functions --------------------------------------------------------------------------------------------------- */
+
+int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, int64_t now) {
+    sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(hash, used, data) VALUES(?1, ?2, ?3) ON CONFLICT(hash) DO UPDATE SET used=?2");
+    if (q) {
+        sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
+        bind_int(q, 2, now);
+        sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
+    }
+    return store_run(st, q);
+}
+
+int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg) {
+    sqlite3_stmt *q = store_sql(st, 91, "SELECT data FROM functions WHERE hash=?1");
+    if (!q)
+        return -EIO;
+    sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENOENT;
+    rc = take(arg, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
+    store_end(q);
+    return rc;
+}
+
+/* Above keep bytes the least recently used go, but none that was named since the oldest living stream began. */
+int store_function_evict(struct store *st, int64_t keep, int64_t oldest) {
+    sqlite3_stmt *q = store_sql(st, 92, "DELETE FROM functions WHERE used<?2 AND hash IN (SELECT hash FROM (SELECT hash, sum(length(data)) OVER"
+                                        " (ORDER BY used DESC, hash) AS total FROM functions) WHERE total>?1)");
+    if (q) {
+        bind_int(q, 1, keep);
+        bind_int(q, 2, oldest);
+    }
+    return store_run(st, q);
+}

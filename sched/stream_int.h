@@ -1,0 +1,139 @@
+/* Inside the streams: a job file of many calls. Only sched/stream*.c, lease.c and their callers in sched/ include this.
+ *
+ *   write ──► in-log ──► parser (stream_json.c, stream_frames.c) ──► window of calls ──► leases (lease.c) ──► pool
+ *                                                                       │ answers
+ *   read  ◄── out-log ◄── codec's answer() ◄────────────────────────────┘
+ *
+ * Both logs are in the database; how far the stream is, is committed with the answers that say so. In memory there is a
+ * window of STREAM_WINDOW calls; what is behind it waits in the in-log. */
+#ifndef PPFS_STREAM_INT_H
+#define PPFS_STREAM_INT_H
+#include "net/frame.h"
+#include "sched/sched_int.h"
+
+#define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
+#define LEASE_AHEAD 128u       /* calls that a worker is sent ahead, at most */
+#define STREAMS_ACTIVE 64u     /* streams in memory, besides those that are being written */
+#define STREAM_READ (256u * 1024u)
+
+enum call_state { CALL_FREE, CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
+
+struct buffer {
+    char *bytes;
+    size_t size, cap;
+};
+int buffer_add(struct buffer *b, const void *bytes, size_t size); /* 0 or -ENOMEM */
+void buffer_free(struct buffer *b);
+
+struct call {
+    enum call_state state;
+    uint64_t id;      /* frames: the client's; JSON: its line */
+    int64_t end;      /* offset in the input after it */
+    enum call_format format;
+    char *bytes;      /* what the worker is sent */
+    size_t size;
+    char *options;    /* JSON object, NULL = none: then it can go by a lease */
+    int64_t sent;     /* when, us */
+    uint64_t job;     /* of CALL_JOB */
+    bool told;        /* STARTED was said */
+    struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
+};
+
+struct lease {
+    struct lease *next;
+    uint64_t id;
+    struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back */
+    uint64_t calls[LEASE_AHEAD]; /* sent and not answered, oldest first: a ring */
+    uint32_t numbers[LEASE_AHEAD];
+    unsigned first, count;
+    uint32_t next_number;
+    double average_us;          /* of a call; 0 = not known */
+    int64_t last, began;        /* when something came back last; when it got its slot */
+    bool finishing;
+};
+
+struct stream;
+struct codec {
+    enum work_kind kind;
+    /* Takes bytes that begin at st->parsed; returns how many it consumed (all, unless the window is full) or -errno. */
+    int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
+    int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
+    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
+    int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why);
+    int (*started)(struct stream *st, struct call *c);
+    int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
+    int (*advance)(struct stream *st, struct call *c); /* c is answered and the oldest: it leaves the window */
+};
+extern const struct codec codec_json, codec_frames;
+
+struct stream {
+    struct stream *next;
+    struct sched *s;
+    uint64_t id;
+    int priority;
+    const struct codec *codec;
+    struct body input;      /* where its input is; a log while it is being written */
+    int64_t in_size;        /* bytes accepted, those of this turn (tail) among them */
+    int64_t parsed;         /* bytes that the parser has taken */
+    struct buffer tail;     /* input of this turn, not yet in the log */
+    struct buffer carry;    /* a line or frame that is not complete yet */
+    struct buffer out;      /* answers of this turn, not yet in the log */
+    struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
+    int64_t out_size, print_size[2];
+    struct stream_row row;  /* as it will be committed */
+    uint64_t next_call;     /* number that the next call gets; row.call <= number < next_call are in the window */
+    uint64_t next_send;     /* no call before it is pending */
+    uint64_t pending, lines;
+    bool closed;            /* no writer any more */
+    bool parsed_all;        /* closed and parsed to the end */
+    bool more;              /* carry may have whole frames that found the window full */
+    bool reading, dirty, skipping;
+    char *read_buffer;
+    struct buffer parts;    /* frames: the body that is being put together ... */
+    uint64_t part_id;       /* ... and whose it is */
+    struct call window[STREAM_WINDOW];
+};
+
+static inline struct call *stream_call(struct stream *st, uint64_t number) {
+    return &st->window[number % STREAM_WINDOW];
+}
+static inline bool stream_full(const struct stream *st) {
+    return st->next_call - st->row.call >= STREAM_WINDOW;
+}
+
+/* stream.c */
+bool stream_kind(enum work_kind kind);
+bool stream_name(const char *name, const void *bytes, size_t size, enum work_kind *kind); /* what would be a stream */
+struct stream *stream_find(struct sched *s, uint64_t job);
+int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */
+int stream_start(struct sched *s, struct job_row *r, unsigned also_save);                 /* to running, into memory */
+int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset);
+int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
+int stream_closed(struct sched *s, const struct job_row *r);
+void stream_drop(struct sched *s, uint64_t job);
+void stream_turn(struct sched *s);
+void stream_rolled_back(struct sched *s);
+int stream_recover(struct sched *s, bool death); /* death: a daemon died over them, not only a commit */
+void stream_free_all(struct sched *s);
+struct call *stream_add(struct stream *st, uint64_t id, int64_t end); /* a new pending call at the end of the window */
+int stream_answered(struct stream *st, struct call *c);               /* its answer is in out: the window may move */
+int stream_job(struct stream *st, struct call *c);                    /* a job of its own for it */
+int stream_job_ended(struct sched *s, const struct job_row *r);
+void stream_mark(struct stream *st);
+int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* what a program wrote, as a line */
+
+/* lease.c */
+bool lease_wanted(struct sched *s, int *priority); /* a stream could use a slot */
+int lease_grant(struct sched *s);
+void lease_reclaim(struct sched *s);               /* somebody else waits for a slot: idle leases end */
+void lease_send(struct sched *s);                  /* after a commit */
+void lease_drop(struct stream *st);                /* its workers are killed */
+void lease_end(struct stream *st);                 /* nothing more to send: they may go */
+bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o); /* false: not a lease */
+void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size);
+void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
+void lease_cancel(struct stream *st, struct call *c);
+void lease_timer(evutil_socket_t fd, short what, void *arg);
+void lease_free_all(struct sched *s);
+unsigned lease_count(const struct sched *s, const struct stream *st);
+#endif

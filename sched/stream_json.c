@@ -1,0 +1,128 @@
+/* JSON Lines: one {"call": ...} or {"run": ...} a line, one line of answer each, in the order of the lines. Answers that
+ * come before their turn wait in the window (so a crash runs those calls again; they were shown to nobody). */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/stream_int.h"
+
+/* One complete line. Blank ones are no calls. */
+static int take_line(struct stream *st, const char *line, size_t size, int64_t end) {
+    st->lines++;
+    if (size && line[size - 1] == '\r')
+        size--;
+    if (strspn(line, " \t") >= size)
+        size = 0;
+    if (size == 0 && !st->skipping)
+        return 0;
+    struct call *c = stream_add(st, st->lines, end);
+    c->format = CALL_JSON;
+    if (c->state == CALL_ANSWERED)
+        return 0;
+    if (st->skipping) {
+        st->skipping = false;
+        return st->codec->fail(st, c, ERROR_REFUSED, "the line is longer than 16 MiB");
+    }
+    c->bytes = malloc(size);
+    if (!c->bytes)
+        return -ENOMEM;
+    memcpy(c->bytes, line, size);
+    c->size = size;
+    return 0;
+}
+
+static int take_carried(struct stream *st, int64_t end) {
+    int rc = buffer_add(&st->carry, "", 1); /* strspn above wants an end */
+    if (rc == 0)
+        rc = take_line(st, st->carry.bytes, st->carry.size - 1, end);
+    st->carry.size = 0;
+    return rc;
+}
+
+static int64_t parse(struct stream *st, const char *bytes, size_t size) {
+    size_t at = 0;
+    int rc = 0;
+    while (at < size && !stream_full(st) && rc == 0) {
+        const char *newline = memchr(bytes + at, '\n', size - at);
+        size_t n = newline ? (size_t)(newline - bytes) - at : size - at;
+        st->skipping |= st->carry.size + n > SPEC_JSON_MAX;
+        if (st->skipping)
+            st->carry.size = 0;
+        else
+            rc = buffer_add(&st->carry, bytes + at, n);
+        at += n + (newline ? 1 : 0);
+        if (rc == 0 && newline)
+            rc = take_carried(st, st->parsed + (int64_t)at);
+    }
+    return rc < 0 ? rc : (int64_t)at;
+}
+
+/* A last line without its newline is a line. */
+static int finish(struct stream *st) {
+    return st->carry.size || st->skipping ? take_carried(st, st->in_size) : 0;
+}
+
+static int keep(struct call *c, const char *text, size_t size) {
+    c->answer.size = 0;
+    int rc = buffer_add(&c->answer, text, size);
+    return rc == 0 ? buffer_add(&c->answer, "\n", 1) : rc;
+}
+
+static int fail(struct stream *st, struct call *c, enum stream_error error, const char *why) {
+    json_t *text = json_string(why), *j = json_pack("{s:o,s:I}", "error", text ? text : json_string("failed, and the reason is not UTF-8"), "line", (json_int_t)c->id);
+    char *line = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    int rc = line ? keep(c, line, strlen(line)) : -ENOMEM;
+    (void)error;
+    json_decref(j);
+    free(line);
+    return rc < 0 ? rc : stream_answered(st, c);
+}
+
+/* A value is a line as it is; of an error the first line is the sentence, the rest its traceback. */
+static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+    const char *text = bytes;
+    while (size && text[size - 1] == '\n')
+        size--;
+    if (kind == ANSWER_VALUE && !memchr(text, '\n', size)) {
+        int rc = keep(c, text, size);
+        return rc < 0 ? rc : stream_answered(st, c);
+    }
+    const char *newline = memchr(text, '\n', size);
+    char *why = strndup(text, newline ? (size_t)(newline - text) : size);
+    int rc = why ? fail(st, c, ERROR_RAISED, why) : -ENOMEM;
+    free(why);
+    return rc;
+}
+
+int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size) {
+    json_t *s = json_stringn(bytes ? bytes : "", size);
+    char *line = s ? json_dumps(s, JSON_ENCODE_ANY) : NULL;
+    int rc = line ? keep(c, line, strlen(line)) : fail(st, c, ERROR_RAISED, "its stdout is not UTF-8 text");
+    json_decref(s);
+    if (line && rc == 0)
+        rc = stream_answered(st, c);
+    free(line);
+    return rc;
+}
+
+static int started(struct stream *st, struct call *c) {
+    (void)st;
+    (void)c;
+    return 0;
+}
+
+/* What calls print is in info/NAME/stdout and stderr, all together. */
+static int output(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size) {
+    (void)c;
+    stream_mark(st);
+    int rc = buffer_add(&st->prints[which == POOL_STDERR], bytes, size);
+    return rc < 0 ? rc : store_touch(st->s->store);
+}
+
+static int advance(struct stream *st, struct call *c) {
+    st->row.line = c->id;
+    return buffer_add(&st->out, c->answer.bytes, c->answer.size);
+}
+
+const struct codec codec_json = {WORK_STREAM_JSON, parse, finish, answer, fail, started, output, advance};
