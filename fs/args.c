@@ -60,6 +60,13 @@ static int own_option(struct args *a, const char *name, const char *value) {
     return 1;
 }
 
+/* getopt's '?' and ':'. An unknown letter may stand among others: optopt is the one. */
+static int unknown(int c, const char *word) {
+    char letter[] = {'-', (char)optopt, '\0'};
+    bool is_long = word[0] == '-' && word[1] == '-';
+    return wrong(c == ':' ? "%s needs an argument" : "unknown option %s", is_long || !optopt ? word : letter);
+}
+
 /* What only means something to mount(8) and the start-up of a machine. */
 static bool for_fstab(const char *option) {
     static const char *const names[] = {"auto", "noauto", "user", "nouser", "users", "_netdev", "nofail", "defaults"};
@@ -111,8 +118,8 @@ int args_read(struct args *a, int argc, char **argv) {
     static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync"};
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};
-    argv[0] = "ppfs"; /* getopt's own messages are one line that begins with it */
-    while (rc == 0 && (c = getopt_long(argc, argv, "fo:hV", longs, NULL)) != -1) {
+    opterr = 0;
+    while (rc == 0 && (c = getopt_long(argc, argv, ":fo:hV", longs, NULL)) != -1) {
         if (c == 'f')
             a->foreground = true;
         else if (c == 'h')
@@ -122,7 +129,7 @@ int args_read(struct args *a, int argc, char **argv) {
         else if (c == 'o')
             rc = mount_options(a, optarg);
         else
-            rc = c == '?' ? -EINVAL : own_option(a, own[c], optarg);
+            rc = own[c] ? own_option(a, own[c], optarg) : unknown(c, argv[optind - 1]);
     }
     if (rc || a->help || a->version)
         goto out;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "fs/cache.h"
 #include "fs/handle.h"
 #include "fs/log.h"
 #include "fs/loop.h"
@@ -15,6 +16,7 @@
 
 static void on_changed(void *arg, uint64_t job) {
     struct fs *fs = arg;
+    cache_forget(fs, job);
     waits_wake(fs, (struct wait_key){.id = job});
     handle_wake(fs, job);
 }
@@ -48,6 +50,8 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
     if (rc == 0)
         rc = texts_create(&fs->texts);
     if (rc == 0)
+        rc = cache_create(&fs->cache);
+    if (rc == 0)
         rc = releases_create(fs);
     if (rc == 0)
         rc = handles_attach(&fs->handles, c->shared);
@@ -68,6 +72,7 @@ static void destroy(struct fs *fs) {
     loop_destroy(fs->loop);
     handles_destroy(fs->handles);
     releases_destroy(fs->releases);
+    cache_destroy(fs->cache);
     texts_destroy(fs->texts);
     waits_destroy(fs->waits);
     replies_destroy(fs->replies);

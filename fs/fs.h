@@ -28,6 +28,7 @@ struct fs {
     struct replies *replies;
     struct waits *waits;
     struct texts *texts;
+    struct cache *cache;
     struct releases *releases;
     const char *state_dir;
     uid_t uid; /* who mounted */

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "fs/body.h"
+#include "fs/cache.h"
 #include "fs/handle.h"
 #include "fs/jobs.h"
 #include "fs/reply.h"
@@ -58,8 +59,10 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
         mode |= 0200;
     uint64_t size = has_body(k) && !is_live(k, &j) ? body_size(fs, j.id, body_of(k)) : 0;
     tree_stat(st, mode, j.uid, j.gid, size, j.ended ? j.ended : j.created);
-    if (job_ended(j.state))
-        *timeout = 1;
+    if (job_ended(j.state) && k == KIND_INFO_JOB)
+        *timeout = cache_timeout(fs, j.id);
+    else if (job_ended(j.state) && !tree_kind(ino)->set)
+        *timeout = 1; /* values that stay; who may see them is told by the directory */
     return 0;
 }
 

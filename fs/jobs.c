@@ -14,9 +14,9 @@
 /* --- groups, on four sides ------------------------------------------------------------------------------------- */
 bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g) {
     struct tally t;
-    if (!g->hidden)
-        return true;
-    if (side == KIND_JOBS || sched_tally(fs->sched, g->id, &t) != 0)
+    if (side == KIND_JOBS || (side == KIND_INFO && !g->hidden))
+        return !g->hidden;
+    if (sched_tally(fs->sched, g->id, &t) != 0)
         return false;
     switch (side) {
     case KIND_RESULTS:
@@ -210,7 +210,8 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
         return;
     }
     *p->job = job;
-    rc = job_ended(job.state) ? -ESTALE : attr->st_size < 0 ? -EINVAL : 0;
+    /* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
+    rc = job_ended(job.state) ? -ESTALE : !job.draft ? -ETXTBSY : attr->st_size < 0 ? -EINVAL : 0;
     pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));
 }
 
@@ -243,6 +244,28 @@ static void created(struct pending *p, int rc) {
     reply_create(p->fs, p->req, &e, &p->fi);
 }
 
+/* O_EXCL says: not when the name has had its job. But cp, mv and install say it of every name that they do not find, and
+ * mean no more than that; with them a name that has left jobs/ is simply written again. */
+static bool means_new(struct fs *fs, fuse_ino_t dir, const char *name, pid_t pid) {
+    static const char *const tools[] = {"cp", "mv", "install"};
+    char path[32], comm[32] = "";
+    struct job job;
+    if (find(fs, dir, name, &job) == 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    if (!fgets(comm, sizeof comm, f))
+        comm[0] = '\0';
+    fclose(f);
+    comm[strcspn(comm, "\n")] = '\0';
+    for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
+        if (strcmp(comm, tools[i]) == 0)
+            return true;
+    return false;
+}
+
 void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi) {
     struct pending *p = pending_create(fs, req, dir, fi, created);
     struct writer w;
@@ -252,6 +275,8 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     int rc = p->job ? writer_of(fs, req, dir, name, mode, &w) : -ENOMEM;
     if (rc == 0)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, fi->flags & O_EXCL, &w, p->job);
+    if (rc == -EEXIST && (fi->flags & O_EXCL) && means_new(fs, dir, name, w.pid))
+        rc = sched_create_draft(fs->sched, ino_id(dir), name, false, &w, p->job);
     if (rc == 0 && (fi->flags & O_TRUNC) && body_size(fs, p->job->id, BODY_SPEC))
         rc = sched_truncate(fs->sched, p->job->id, 0, pending_done, p);
     pending_result(p, rc);

@@ -12,7 +12,8 @@ int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 
-/* Whether a group is listed on the side (KIND_JOBS ...): not when it was removed and left nothing there. */
+/* Whether a group is listed on the side (KIND_JOBS ...). In results/ and failures/: when it has some. In info/: also when
+ * it was removed from jobs/ and something of it is left. */
 bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
 /* The group of that name below dir; in jobs/ not one that was removed there. 0 or -ENOENT. */
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);

@@ -160,12 +160,15 @@ static int64_t now_ns(void) {
 static void gather(struct fs *fs, int64_t spin_until) {
     struct loop *l = fs->loop;
     uint64_t before = l->requests;
+    bool looked = false;
     while (!l->stop && sched_running(fs->sched) < l->processors && now_ns() < spin_until) {
         event_base_loop(fs->base, EVLOOP_NONBLOCK);
         if (l->requests != before || sched_dirty(fs->sched))
             return;
+        looked = true;
     }
-    if (!l->stop)
+    /* What came meanwhile without changing the database (a job's output, a timer) has its turn before we sleep. */
+    if (!l->stop && !looked)
         event_base_loop(fs->base, EVLOOP_ONCE);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,10 +70,17 @@ static void detach(const char *path) {
         waitpid(pid, &status, 0);
 }
 
+/* The kernel may remember the attributes of a crashed mount for a second; statfs always asks. ECONNABORTED: its last
+ * process is dying at this moment. */
+static bool is_stale(const char *path) {
+    struct statfs fs;
+    return statfs(path, &fs) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 int mount_point(const char *given, char **path, char *why, size_t why_size) {
     struct stat st;
     int rc = 0;
-    for (int i = 0; i < 32 && stat(given, &st) < 0 && errno == ENOTCONN; i++)
+    for (int i = 0; i < 32 && is_stale(given); i++)
         detach(given);
     *path = realpath(given, NULL);
     if (!*path || stat(*path, &st) < 0)
@@ -102,7 +110,9 @@ int mount_start(struct fuse_session *session, const char *path, char *why, size_
     ssize_t n = rc && heard >= 0 && !said[0] ? pread(heard, said, sizeof said - 1, 0) : -1;
     if (n >= 0)
         said[n] = '\0';
-    if (rc)
+    if (rc && access("/dev/fuse", F_OK) < 0)
+        snprintf(why, why_size, "cannot mount on %s: there is no /dev/fuse (try: modprobe fuse)", path);
+    else if (rc)
         snprintf(why, why_size, "cannot mount on %s%s%s", path, words()[0] ? ": " : "", words());
     if (heard >= 0)
         close(heard);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fs/body.h"
+#include "fs/cache.h"
 #include "fs/handle.h"
 #include "fs/jobs.h"
 #include "fs/reply.h"
@@ -13,7 +14,6 @@
 #include "fs/wait.h"
 
 #define STDERR_SHOWN (64u * 1024u)
-#define ENDED_TIMEOUT 1.0 /* seconds the kernel may believe the attributes of what has ended */
 
 int results_find(struct fs *fs, uint64_t group, const char *name, bool dotted_too, struct job *job) {
     int rc = sched_find(fs->sched, group, name, false, job);
@@ -44,7 +44,7 @@ int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout
     tree_stat(st, j.mode & 0444, j.uid, j.gid, done ? body_size(fs, j.id, job_result_body(j.kind)) : 0,
               j.ended ? j.ended : j.created);
     if (done)
-        *timeout = ENDED_TIMEOUT;
+        *timeout = cache_timeout(fs, j.id);
     return 0;
 }
 
@@ -166,7 +166,7 @@ int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeou
     if (rc)
         return rc;
     tree_stat(st, j.mode & 0444, j.uid, j.gid, f.size, j.ended);
-    *timeout = ENDED_TIMEOUT;
+    *timeout = cache_timeout(fs, j.id);
     return 0;
 }
 

@@ -3,8 +3,8 @@
 #define PPFS_VERSION_H
 #ifdef HAVE_CONFIG_H
 #include <config.h>
+#endif
+#ifndef PPFS_VERSION
 #define PPFS_VERSION PACKAGE_VERSION
-#elif !defined PPFS_VERSION
-#define PPFS_VERSION "0"
 #endif
 #endif

@@ -20,8 +20,8 @@ void link_destroy(struct link *l); /* accepts NULL; may be called from within a 
 
 /* Queues one frame; body is copied. 0 or -errno (-EPIPE when closed). Failure of the peer comes later as closed(). */
 int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size);
-void link_cork(struct link *l);   /* gather frames ... */
-void link_uncork(struct link *l); /* ... and write them in one go */
+void link_cork(struct link *l);            /* gather frames ... */
+void link_uncork(struct link *l);          /* ... and write them in one go */
 size_t link_pending(const struct link *l); /* bytes queued and not yet taken by the socket */
 
 /* Stops (true) or goes on (false) reading, so that a fast peer waits for us. */

@@ -211,7 +211,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
 static int get_draft(struct sched *s, uint64_t job, struct job_row *r) {
     int rc = store_job_get(s->store, job, r);
     if (rc == 0 && !r->job.draft)
-        rc = -ESTALE; /* submitted by another path meanwhile */
+        rc = r->job.state == JOB_RUNNING ? -ETXTBSY : -ESTALE; /* submitted by another path meanwhile */
     return rc == 0 ? reopen(s, r) : rc;
 }
 

@@ -239,7 +239,10 @@ static int set_value(struct options *o, const char *name, size_t name_len, const
             snprintf(why, OPTIONS_WHY, "option %s=%.60s is not understood: %s is expected", table[i].name, value, table[i].expected);
         return rc;
     }
-    snprintf(why, OPTIONS_WHY, "option %.*s is not known", (int)(name_len < 60 ? name_len : 60), name);
+    if (name_len)
+        snprintf(why, OPTIONS_WHY, "option %.*s is not known", (int)(name_len < 60 ? name_len : 60), name);
+    else
+        snprintf(why, OPTIONS_WHY, "=%.60s is not understood: NAME=VALUE is expected", value);
     return -EINVAL;
 }
 
@@ -342,6 +345,10 @@ static int set_names(struct options *o, const json_t *array, char why[OPTIONS_WH
 
 static int add_key(struct options *o, const char *name, json_t *v, char why[OPTIONS_WHY]) {
     int rc = 0;
+    if (json_is_boolean(v) && strcmp(name, "hold") != 0) {
+        snprintf(why, OPTIONS_WHY, "option %.60s has a value of a wrong type", name);
+        return -EINVAL;
+    }
     if (json_is_array(v) && strcmp(name, "after") == 0)
         return set_names(o, v, why);
     if (json_is_array(v) && strcmp(name, "env") == 0) {

@@ -41,8 +41,9 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
 /* Running jobs go back to the queue; commits; kills workers. Accepts NULL. */
 void sched_destroy(struct sched *s);
 /* Once at start: drafts whose writer is gone (open() says no) and whose bytes were acknowledged are queued, other such
- * drafts say why they stay, orphans that nobody has open are dropped. Jobs that ran go back to the queue. */
-int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job), void *arg);
+ * drafts say why they stay, orphans that nobody has open are dropped. Jobs that ran go back to the queue. open() is kept:
+ * later it tells whether a result that is to be replaced is still being read. */
+int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool for_writing), void *arg);
 
 bool sched_dirty(const struct sched *s);
 void sched_turn(struct sched *s);   /* due work and dispatch decisions, before each commit */

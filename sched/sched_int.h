@@ -88,6 +88,8 @@ struct sched {
     struct ids kills, changed, released, submitting, converting;
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
+    bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
+    void *is_open_arg;
     struct later *laters;
     struct parked *parked;
     struct event *due, *tick, *retry;

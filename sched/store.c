@@ -193,6 +193,12 @@ bool store_unchecked(const struct store *st) {
     return st->unchecked;
 }
 
+/* From here on no other connection is wanted, and each statement is spared a dozen locks. */
+void store_checked(struct store *st) {
+    st->unchecked = false;
+    sqlite3_exec(st->db, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL);
+}
+
 int store_wal(const struct store *st) {
     return st->wal;
 }
@@ -244,7 +250,7 @@ static int refuse(struct store *st, const char *path, const char *what, char *wh
 }
 
 static int prepare(struct store *st, const char *path, char *why, size_t why_size) {
-    static const char setup[] = "PRAGMA locking_mode=NORMAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;"
+    static const char setup[] = "PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;"
                                 "PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;";
     char found[256];
     sqlite3_busy_timeout(st->db, 5000);
@@ -294,6 +300,8 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
     store_meta_get(st, "next_id", &next);
     st->next_id = st->reserved = (uint64_t)next;
     st->full = !ballast_take(st);
+    if (!st->unchecked)
+        store_checked(st);
     strcat(path, "-wal");
     st->wal = open(path, O_RDWR | O_CLOEXEC);
     if (st->wal < 0) { /* made by the first write */

@@ -24,6 +24,7 @@ bool store_full(struct store *st);          /* tries to take the ballast back, a
 int store_wal(const struct store *st);      /* descriptor of the write-ahead log, for fdatasync; owned by the store */
 const char *store_error(const struct store *st); /* what SQLite said last */
 bool store_unchecked(const struct store *st);    /* too large to be checked at open: store_check it in another thread */
+void store_checked(struct store *st);            /* that check is over: the connection may now have the file for itself */
 /* quick_check on a connection of its own; for any thread. "" when sound. */
 void store_check(const char *dir, char *found, size_t size);
 

@@ -2,7 +2,7 @@
 # Shared by the tests that make check runs. Exit status 77 tells automake that a test was skipped.
 top=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${PYTHON:-/usr/bin/python3}
-PPFS_BUILD=${PPFS_BUILD:-$top/build}
+PPFS_BUILD=$(cd "${PPFS_BUILD:-$top/build}" && pwd)
 PYTHONDONTWRITEBYTECODE=1
 export PYTHON PPFS_BUILD PYTHONDONTWRITEBYTECODE
 

@@ -24,7 +24,7 @@ enum control_kind { CONTROL_SPAWN = 1, CONTROL_KILL, CONTROL_HELLO, CONTROL_SPAW
 struct control {
     uint32_t kind;
     int32_t value;
-    uint64_t serial; /* names a worker, never used twice */
+    uint64_t serial;                        /* names a worker, never used twice */
     int64_t user_us, system_us, maxrss_kib; /* EXITED: of the worker's whole life and of what it left behind */
     char text[CONTROL_TEXT];
 };

@@ -12,7 +12,8 @@
 static unsigned cpus_affinity(void) {
     unsigned count = 0;
 
-    for (int cpus = 1024; !count && cpus <= 1 << 18; cpus *= 2) { /* EINVAL: the kernel knows more processors than that */
+    for (int cpus = 1024; !count && cpus <= 1 << 18;
+         cpus *= 2) { /* EINVAL: the kernel knows more processors than that */
         cpu_set_t *set = CPU_ALLOC(cpus);
         if (!set)
             break;
@@ -85,8 +86,8 @@ static bool has_word(const char *list, const char *word) {
     return false;
 }
 
-/* Where a hierarchy is mounted, from /proc/self/mountinfo: the one of type cgroup2, or the v1 one with the cpu controller.
- * root is the part of the hierarchy that the mount shows. */
+/* Where a hierarchy is mounted, from /proc/self/mountinfo: the one of type cgroup2, or the v1 one with the cpu
+ * controller. root is the part of the hierarchy that the mount shows. */
 static bool find_mount(bool v2, char mount[PATH_MAX], char root[PATH_MAX]) {
     char *line = NULL;
     size_t cap = 0;

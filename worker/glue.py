@@ -3,8 +3,9 @@ everything imported here is warm in every job. Names with a capital E_ are enum 
 import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, sys, threading, traceback, types
 import _thread
 # Not used here, but by most scripts; each one costs a job less when it is here than when the job imports it.
-import base64, collections, contextlib, copy, dataclasses, datetime, fnmatch, functools, glob, hashlib, itertools, math  # noqa
-import operator, pathlib, random, re, shutil, string, struct, subprocess, tempfile, textwrap, time, typing, warnings  # noqa
+import base64, collections, contextlib, copy, dataclasses, datetime, fnmatch, functools, glob, hashlib  # noqa
+import itertools, math, operator, pathlib, random, re, shutil, string, struct, subprocess, tempfile, textwrap  # noqa
+import time, typing, warnings  # noqa
 import importlib.util  # noqa
 
 E_DONE, E_RAISED, E_EXITED, E_SIGNALED, E_REFUSED = range(5)
@@ -124,6 +125,7 @@ def note_modules(cwd):
         if isinstance(path, str) and not path.startswith(_lasting):
             _local_modules[name] = file_mark(os.path.join(cwd, path))
             _local_cwd = cwd
+    _seen_modules.intersection_update(sys.modules)
 
 
 def forget_changed_modules(cwd):
@@ -390,7 +392,7 @@ def remember_source(name, source):
 
 
 def finish_script():
-    """The steps of Py_FinalizeEx that a script can notice; the rest costs 40 ms and _exit does it. True: flush failed."""
+    """What Py_FinalizeEx does that a script can notice; the rest costs 40 ms, and _exit does it. True: flush failed."""
     threading._shutdown()
     atexit._run_exitfuncs()
     failed = flush()

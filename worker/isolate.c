@@ -1,6 +1,6 @@
-/* Python work in a process of its own. The child tells its end through a page that it shares with us, and a call's value
- * through a memfd: neither can make us wait, whatever the job does to its descriptors or its children. What stands in
- * them was written by the job, so sizes are checked and texts are cut. */
+/* Python work in a process of its own. The child tells its end through a page that it shares with us, and a call's
+ * value through a memfd: neither can make us wait, whatever the job does to its descriptors or its children. What
+ * stands in them was written by the job, so sizes are checked and texts are cut. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -130,7 +130,8 @@ void isolate_run(const struct work *w, const struct place *p, int link, struct i
     }
     if (pid < 0) {
         iso->outcome.end = WORK_REFUSED;
-        snprintf(iso->outcome.why, sizeof(iso->outcome.why), "no process could be made for the job: %s", strerror(errno));
+        snprintf(iso->outcome.why, sizeof(iso->outcome.why), "no process could be made for the job: %s",
+                 strerror(errno));
         return;
     }
     int status = reap_until(pid, &usage);
@@ -140,5 +141,6 @@ void isolate_run(const struct work *w, const struct place *p, int link, struct i
         return;
     /* A call must come to its end: os._exit(0) in it is not one. */
     iso->outcome.end = WORK_EXITED;
-    snprintf(iso->outcome.why, sizeof(iso->outcome.why), "the call ended its process with exit status %d", iso->outcome.status);
+    snprintf(iso->outcome.why, sizeof(iso->outcome.why), "the call ended its process with exit status %d",
+             iso->outcome.status);
 }

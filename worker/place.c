@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,11 +21,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { ROOT_MAX = PATH_MAX - 64 };
+
+static struct {
+    char root[ROOT_MAX];
+    uint64_t serial;
+    char tool
+        [PATH_MAX]; /* where this worker keeps the programs of its own user's jobs, one at a time; "" not yet made */
+} me;
+
 /* Takes on the job's user. 0 or -1 with errno. */
 static int become_user(const struct place *p) {
     if (!p->other)
         return 0;
-    return syscall(SYS_setgroups, p->group_count, p->groups) || syscall(SYS_setgid, p->gid) || syscall(SYS_setuid, p->uid)
+    return syscall(SYS_setgroups, p->group_count, p->groups) || syscall(SYS_setgid, p->gid) ||
+                   syscall(SYS_setuid, p->uid)
                ? -1
                : 0;
 }
@@ -42,15 +53,31 @@ static bool may_enter(const struct place *p, const char *dir) {
     return pid > 0 && status == 0;
 }
 
-static const char *temporary_root(void) {
-    const char *dir = getenv("TMPDIR");
-    return dir && dir[0] == '/' && strlen(dir) < PATH_MAX - 64 ? dir : "/tmp";
+/* Whatever cleans /tmp may have removed the root. Made again, but never taken over from somebody who was faster. */
+static int ensure_root(void) {
+    struct stat st;
+
+    if (mkdir(me.root, 0711) == 0)
+        return 0;
+    if (errno != EEXIST || lstat(me.root, &st))
+        return -1;
+    if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022))
+        return 0;
+    errno = EEXIST;
+    return -1;
 }
 
 /* A fresh directory of the job's user. 0 or -1 with errno. */
 static int make_directory(const struct place *p, char path[PATH_MAX]) {
-    snprintf(path, PATH_MAX, "%s/ppfs-XXXXXX", temporary_root());
-    if (!mkdtemp(path)) {
+    char *made = NULL;
+
+    for (int again = 0; again < 2 && !made; again++) {
+        snprintf(path, PATH_MAX, "%s/%" PRIu64 "-XXXXXX", me.root, me.serial);
+        made = mkdtemp(path);
+        if (!made && (errno != ENOENT || ensure_root()))
+            break;
+    }
+    if (!made) {
         path[0] = 0;
         return -1;
     }
@@ -84,6 +111,49 @@ static void remove_tree(int parent, const char *name, int depth) {
             remove_tree(fd, e->d_name, depth + 1);
     closedir(dir);
     unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+void place_root(const char *root) {
+    snprintf(me.root, sizeof(me.root), "%s", root);
+}
+
+void place_clear_root(bool itself) {
+    if (ensure_root())
+        return;
+    remove_tree(AT_FDCWD, me.root, 0);
+    if (!itself)
+        ensure_root();
+}
+
+/* Removes, or only finds, what is named after a worker. Returns whether there was something. */
+static bool look_for(uint64_t serial, bool and_remove) {
+    char prefix[32];
+    bool found = false;
+    DIR *dir = opendir(me.root);
+    size_t len = (size_t)snprintf(prefix, sizeof(prefix), "%" PRIu64 "-", serial);
+
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (strncmp(e->d_name, prefix, len) != 0)
+            continue;
+        found = true;
+        if (and_remove)
+            remove_tree(dirfd(dir), e->d_name, 0);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+bool place_left_by(uint64_t serial) {
+    return look_for(serial, false);
+}
+
+void place_clear(uint64_t serial) {
+    look_for(serial, true);
+}
+
+void place_begin_worker(uint64_t serial) {
+    me.serial = serial;
 }
 
 /* --- environment ------------------------------------------------------------------------------------------------ */
@@ -201,7 +271,7 @@ static int fill_cwd(struct place *p, const struct work *w, char *why, size_t siz
         return -1;
     }
     if (make_directory(p, p->cwd) || (!p->other && chdir(p->cwd))) {
-        snprintf(why, size, "no directory could be made for the job in %.300s: %s", temporary_root(), strerror(errno));
+        snprintf(why, size, "no directory could be made for the job in %.300s: %s", me.root, strerror(errno));
         return -1;
     }
     p->cwd_is_ours = true;
@@ -233,8 +303,12 @@ void place_close(struct place *p) {
         remove_tree(AT_FDCWD, p->cwd, 0);
     if (p->tool[0])
         remove_tree(AT_FDCWD, p->tool, 0);
+    else if (p->script)
+        unlink(p->script);
     p->cwd_is_ours = false;
     p->tool[0] = 0;
+    free(p->script);
+    p->script = NULL;
     free(p->groups);
     p->groups = NULL;
     free_env(p);
@@ -265,32 +339,42 @@ static int copy_all(int to, int from) {
     return 0;
 }
 
-int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char **path, char *why,
-                 size_t why_size) {
-    const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
-    int dir = -1, file = -1, err = -1;
+/* Opens the directory that is to hold the program; *path is its name. A descriptor, or -1 with errno. */
+static int open_tool(struct place *p, const char **path) {
+    if (p->other) {
+        *path = p->tool;
+        return make_directory(p, p->tool) ? -1 : open(p->tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    int fd = me.tool[0] ? open(me.tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    *path = me.tool;
+    if (fd < 0 && make_directory(p, me.tool) == 0)
+        fd = open(me.tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd;
+}
 
-    *path = NULL;
-    if (make_directory(p, p->tool) || asprintf(path, "%s/%s", p->tool, base) < 0)
+int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char *why,
+                 size_t why_size) {
+    const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name, *path;
+    int file = -1, err = -1, dir = open_tool(p, &path);
+
+    if (dir < 0 || asprintf(&p->script, "%s/%s", path, base) < 0)
         goto out;
-    dir = open(p->tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (dir >= 0)
+    file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
+    if (file < 0 && errno == EEXIST) { /* left by a job of the same user, the only one who can write here */
+        remove_tree(dir, base, 0);
         file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
+    }
     if (file < 0 || (fd >= 0 ? copy_all(file, fd) : write_all(file, bytes, size)) || fchmod(file, 0700) ||
         (p->other && fchown(file, p->uid, p->gid)))
         goto out;
     err = 0;
 out:
     if (err)
-        snprintf(why, why_size, "the program could not be written to %.200s: %s", temporary_root(), strerror(errno));
+        snprintf(why, why_size, "the program could not be written to %.200s: %s", me.root, strerror(errno));
     if (file >= 0)
         close(file);
     if (dir >= 0)
         close(dir);
-    if (err) {
-        free(*path);
-        *path = NULL;
-    }
     return err;
 }
 

@@ -8,13 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "worker/pool_internal.h"
@@ -22,23 +20,6 @@
 #include "worker/reap.h"
 
 enum { READ_TURN = 256 * 1024, DRAIN_MAX = 4 * 1024 * 1024, PIPE_SIZE = 1024 * 1024, GENERATIONS = 256 };
-
-int64_t pool_now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-}
-
-void pool_trouble(struct pool *p, const char *format, ...) {
-    char sentence[CONTROL_TEXT + 256];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    if (p->ev.trouble)
-        p->ev.trouble(p->arg, sentence);
-}
 
 /* --- output ------------------------------------------------------------------------------------------------------ */
 /* Reads once from a worker's pipe. What it got, 0 at its end, -1 when it is empty. */
@@ -148,8 +129,13 @@ static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o)
     o->wall_us = pool_now_us() - s->started_us;
     reap_status_words(status, words, sizeof(words));
     if (s->killed) {
-        *o = (struct work_outcome){.end = WORK_SIGNALED, .status = SIGKILL, .why = "killed", .wall_us = o->wall_us,
-                                   .user_us = o->user_us, .system_us = o->system_us, .maxrss_kib = o->maxrss_kib};
+        *o = (struct work_outcome){.end = WORK_SIGNALED,
+                                   .status = SIGKILL,
+                                   .why = "killed",
+                                   .wall_us = o->wall_us,
+                                   .user_us = o->user_us,
+                                   .system_us = o->system_us,
+                                   .maxrss_kib = o->maxrss_kib};
     } else if (WIFSIGNALED(status)) {
         o->end = WORK_SIGNALED;
         o->status = WTERMSIG(status);
@@ -163,7 +149,8 @@ static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o)
         if (o->status == WORKER_EXIT_CUT)
             snprintf(o->why, sizeof(o->why), "the job closed the connection of its worker, so its result is lost");
         else
-            snprintf(o->why, sizeof(o->why), "the %s ended its process with %s", s->in_process ? "call" : "worker", words);
+            snprintf(o->why, sizeof(o->why), "the %s ended its process with %s", s->in_process ? "call" : "worker",
+                     words);
     }
     slot_finish(s, o, true);
 }
@@ -301,7 +288,8 @@ static int slot_open(struct slot *s) {
     struct pool *p = s->pool;
     int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, err = 0;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[0]) || pipe2(ends[1], O_CLOEXEC) || pipe2(ends[2], O_CLOEXEC))
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[0]) || pipe2(ends[1], O_CLOEXEC) ||
+        pipe2(ends[2], O_CLOEXEC))
         err = -errno;
     int theirs[3] = {ends[0][1], ends[1][1], ends[2][1]};
     if (!err) {
@@ -360,36 +348,6 @@ static int slot_for(struct pool *p, const struct work *w, struct slot **out) {
     return *out ? slot_open(*out) : -ENOMEM;
 }
 
-static void on_refuse(evutil_socket_t fd, short what, void *arg) {
-    struct pool *p = arg;
-    struct refusal *list = p->refusals;
-
-    (void)fd;
-    (void)what;
-    p->refusals = NULL;
-    p->refusals_end = &p->refusals;
-    while (list) {
-        struct refusal *r = list;
-        list = r->next;
-        p->ev.done(p->arg, r->job, &r->outcome);
-        free(r);
-    }
-}
-
-static int refuse(struct pool *p, const struct work *w, const char *why) {
-    struct refusal *r = calloc(1, sizeof(*r));
-
-    if (!r)
-        return -ENOMEM;
-    r->job = w->job;
-    r->outcome = (struct work_outcome){.attempt = w->attempt, .end = WORK_REFUSED};
-    snprintf(r->outcome.why, sizeof(r->outcome.why), "%s", why);
-    *p->refusals_end = r;
-    p->refusals_end = &r->next;
-    event_active(p->refuse, EV_TIMEOUT, 0);
-    return 0;
-}
-
 int pool_start(struct pool *p, const struct work *w) {
     struct slot *s;
     void *bytes;
@@ -403,14 +361,14 @@ int pool_start(struct pool *p, const struct work *w) {
         return err;
     if (!template_usable(p)) {
         free(bytes);
-        return refuse(p, w, p->trouble);
+        return template_refuse(p, w, p->trouble);
     }
     err = slot_for(p, w, &s);
     if (err && err != -ENOMEM) {
         char why[128];
         snprintf(why, sizeof(why), "no worker could be made for the job: %s", strerror(-err));
         free(bytes);
-        return refuse(p, w, why);
+        return template_refuse(p, w, why);
     }
     if (!err)
         err = link_send(s->link, WORKER_START, w->job, bytes, size);
@@ -436,7 +394,19 @@ void pool_kill(struct pool *p, uint64_t job) {
     if (!s || s->killed)
         return;
     s->killed = true;
+    s->killed_us = pool_now_us();
     template_kill(p, s->serial);
+}
+
+int64_t pool_oldest_kill(const struct pool *p) {
+    int64_t oldest = 0;
+
+    for (size_t i = 0; i < p->slot_count; i++) {
+        const struct slot *s = p->slots[i];
+        if (s->state == SLOT_BUSY && s->killed && (!oldest || s->killed_us < oldest))
+            oldest = s->killed_us;
+    }
+    return oldest;
 }
 
 void pool_hold(struct pool *p, uint64_t job, bool hold) {
@@ -472,8 +442,8 @@ pid_t pool_template(const struct pool *p) {
     return p->template;
 }
 
-int pool_create(struct pool **out, struct event_base *base, const struct pool_config *config, const struct pool_events *ev,
-                void *arg) {
+int pool_create(struct pool **out, struct event_base *base, const struct pool_config *config,
+                const struct pool_events *ev, void *arg) {
     struct pool *p = calloc(1, sizeof(*p));
     char why[512];
     int err = -ENOMEM;
@@ -481,11 +451,9 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
     if (!p)
         return err;
     *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .next_serial = 1, .control = -1};
-    p->refusals_end = &p->refusals;
     p->worker_path = strdup(config->worker_path);
     p->buffer = malloc(READ_TURN);
-    p->refuse = evtimer_new(base, on_refuse, p);
-    if (!p->worker_path || !p->buffer || !p->refuse)
+    if (!p->worker_path || !p->buffer)
         goto out;
     err = access(p->worker_path, X_OK) ? -errno : pyenv_resolve(config->python, &p->program, why, sizeof(why));
     if (!err)
@@ -509,13 +477,6 @@ void pool_destroy(struct pool *p) {
     }
     free(p->slots);
     template_close(p);
-    while (p->refusals) {
-        struct refusal *r = p->refusals;
-        p->refusals = r->next;
-        free(r);
-    }
-    if (p->refuse)
-        event_free(p->refuse);
     free(p->buffer);
     free(p->program);
     free(p->worker_path);

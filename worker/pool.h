@@ -1,10 +1,14 @@
 /* The pool: this machine's workers. It starts the template (ppfs-worker), asks it for workers as they are needed, gives
  * each one piece of work at a time, carries output and outcome back, kills process trees, and starts again what died.
  *
- *   pool --(control socketpair)--> template --fork--> worker <--(one socketpair and two output pipes each)--> pool
+ *   pool --(control socketpair)--> template --fork--> guard --fork--> worker
+ *   pool <--(one socketpair and two output pipes)--> each worker
  *
  * stdout and stderr of a worker are pipes whose read ends the pool holds, so output is live and nothing in the worker
- * pumps. When done arrives the pipes are drained first: output() calls for a job all come before its done(). */
+ * pumps. When done arrives the pipes are drained first: output() calls for a job all come before its done().
+ *
+ * The process that creates a pool becomes a child subreaper, so that what a dead template leaves comes to it and can be
+ * killed: children that it starts after pool_create, other than by the pool, are killed when the template dies. */
 #ifndef PPFS_POOL_H
 #define PPFS_POOL_H
 #include <event2/event.h>
@@ -21,27 +25,33 @@ struct pool_config {
     unsigned workers;        /* see pool_resize */
 };
 
-/* Called from the loop, never from inside a pool_* call. */
+/* Called from the loop, never from inside a pool_* call. They may call pool_start, pool_kill, pool_hold and
+ * pool_resize. */
 struct pool_events {
     void (*output)(void *arg, uint64_t job, enum pool_stream, const void *bytes, size_t size);
     void (*done)(void *arg, uint64_t job, const struct work_outcome *);
     void (*trouble)(void *arg, const char *sentence); /* for the log: the template died, would not start, ... */
 };
 
-int pool_create(struct pool **out, struct event_base *base, const struct pool_config *, const struct pool_events *, void *arg);
+/* Starts the template too, and does not wait for it. 0 or -errno: no worker_path there, a python that pyenv_resolve
+ * refuses (ask it for the sentence), ... */
+int pool_create(struct pool **out, struct event_base *base, const struct pool_config *, const struct pool_events *,
+                void *arg);
 void pool_destroy(struct pool *p); /* kills everything below it, waits for it; accepts NULL */
 
 /* How many may work at once. More: forked when needed. Fewer: idle ones leave, busy ones when they have done. */
 void pool_resize(struct pool *p, unsigned workers);
 
-/* Gives the work to an idle worker, forking one where there is none (up to the size). Copies what it needs.
- * 0, or -EAGAIN when all are busy, -EMSGSIZE, -ENOMEM. Exactly one done() follows a 0. */
+/* Gives the work to an idle worker, forking one where there is none (up to the size). Copies what it needs. 0, or
+ * -EAGAIN when all are busy, -EMSGSIZE, -ENOMEM. Exactly one done() follows a 0, be it that nobody can do the work:
+ * WORK_REFUSED, while no template will start. A job id must not be given again before its done(). */
 int pool_start(struct pool *p, const struct work *w);
 
 /* Kills the job's whole process tree at once; its done() follows (WORK_SIGNALED, SIGKILL). Unknown job: nothing. */
 void pool_kill(struct pool *p, uint64_t job);
 
-/* Stops (true) or goes on (false) reading the job's output, for when the disk cannot follow. */
+/* Stops (true) or goes on (false) reading the job's output, for when the disk cannot follow; the job then waits.
+ * What is in the pipes when it dies comes all the same. Its done() ends the hold. */
 void pool_hold(struct pool *p, uint64_t job, bool hold);
 
 /* The job in whose process tree pid runs, 0 if in none. Reads /proc, a few us a generation. */

@@ -1,8 +1,8 @@
 /* What pool.c (slots and their work) and pool_template.c (the template process) share. Nobody else includes it.
  *
- * A slot is one worker. Its life:  EMPTY -> IDLE <-> BUSY -> EMPTY, and through DYING where a worker that may not be used
- * any more has not yet been reported dead: killed by pool_kill, or gone by itself in the middle of a job. A job's done()
- * comes with its DONE or LAST frame, or with the template's EXITED, never before its process tree is dead. */
+ * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame
+ * of its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree
+ * is dead. Until then the slot stays BUSY. */
 #ifndef PPFS_POOL_INTERNAL_H
 #define PPFS_POOL_INTERNAL_H
 #include "net/link.h"
@@ -15,18 +15,19 @@ struct slot {
     struct pool *pool;
     enum slot_state state;
     uint64_t serial;
-    pid_t guard;             /* 0 until SPAWNED has come */
+    pid_t guard; /* 0 until SPAWNED has come */
     struct link *link;
-    struct event *out[2];    /* POOL_STDOUT, POOL_STDERR */
+    struct event *out[2]; /* POOL_STDOUT, POOL_STDERR */
     int out_fd[2];
-    bool tainted;            /* ran a call in process: what must start clean goes elsewhere */
+    bool tainted; /* ran a call in process: what must start clean goes elsewhere */
     bool held;
     int64_t user_us, system_us; /* of the jobs that it has ended */
 
-    uint64_t job;            /* valid while BUSY, as all below */
+    uint64_t job; /* valid while BUSY, as all below */
     uint32_t attempt;
-    bool killed;             /* by pool_kill: its frames no longer count */
-    bool in_process;         /* the job runs in the worker itself */
+    bool killed;     /* by pool_kill: its frames no longer count */
+    int64_t killed_us;
+    bool in_process; /* the job runs in the worker itself */
     int64_t started_us;
 };
 
@@ -42,23 +43,25 @@ struct pool {
     struct pool_events ev;
     void *arg;
     char *worker_path, *program;
-    unsigned size;               /* how many may work at once */
-    struct slot **slots;         /* slot_count of them; each one malloc'd, so that callbacks may point to it */
+    char *root;          /* directory for what jobs need for a while; the template makes and removes it */
+    unsigned size;       /* how many may work at once */
+    struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
     uint64_t next_serial;
     struct refusal *refusals, **refusals_end;
     struct event *refuse;
-    uint8_t *buffer;             /* for reading pipes */
+    uint8_t *buffer; /* for reading pipes */
 
-    pid_t template;              /* 0: none runs */
-    int control;                 /* -1: none */
+    pid_t template; /* 0: none runs */
+    int control;    /* -1: none */
     struct event *control_event, *retry, *sweep;
-    bool up;                     /* HELLO has come */
-    unsigned failures;           /* starts in a row that did not come to HELLO, or did not last a second */
+    struct event *watch; /* looks whether the template still does what it is told */
+    bool up;           /* HELLO has come */
+    unsigned failures; /* starts in a row that did not come to HELLO, or did not last a second */
     int64_t template_started_us;
     char version[32];
     char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
-    pid_t *others;               /* children of this process that are not the pool's, at pool_create */
+    pid_t *others;                   /* children of this process that are not the pool's, at pool_create */
     size_t other_count;
     int64_t sweep_until_us;
     unsigned sweep_quiet;
@@ -68,13 +71,16 @@ int64_t pool_now_us(void);
 void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- pool_template.c: the template process --- */
-int template_open(struct pool *p);        /* starts it; 0 or -errno, nothing to close then but by template_close */
-void template_close(struct pool *p);      /* ends it and everything below, waits up to a few seconds */
-bool template_usable(struct pool *p);     /* starts one where it may; false while it is paused after failures */
+int template_refuse(struct pool *p, const struct work *w,
+                    const char *why); /* done() follows from the loop; 0, -ENOMEM */
+int template_open(struct pool *p);    /* starts it; 0 or -errno, nothing to close then but by template_close */
+void template_close(struct pool *p);  /* ends it and everything below, waits up to a few seconds */
+bool template_usable(struct pool *p); /* starts one where it may; false while it is paused after failures */
 int template_spawn(struct pool *p, uint64_t serial, const int fds[3]); /* sends SPAWN; fds stay the caller's */
 void template_kill(struct pool *p, uint64_t serial);
 
 /* --- pool.c, called by pool_template.c --- */
+int64_t pool_oldest_kill(const struct pool *p); /* when the oldest kill was that has not come to its end; 0: none */
 void pool_on_spawned(struct pool *p, uint64_t serial, int value);
 void pool_on_exited(struct pool *p, const struct control *c);
 void pool_on_template_gone(struct pool *p, bool refused); /* every slot ends; work that waits too: LOST, or REFUSED */

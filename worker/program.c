@@ -1,5 +1,5 @@
-/* Starting programs. The child of vfork borrows our memory until it executes, so it makes system calls only, and what it
- * found wrong is in our own variables when vfork returns here. */
+/* Starting programs. The child of vfork borrows our memory until it executes, so it makes system calls only, and
+ * what it found wrong is in our own variables when vfork returns here. */
 #include "worker/program.h"
 
 #include <errno.h>
@@ -19,8 +19,9 @@ struct launch {
     const struct place *place;
     char **candidates; /* paths to try in turn, one malloc'd block */
     char **env;
-    const char *step;  /* what failed, set by the child */
-    int err;
+    /* What failed, set by the child; volatile, for the compiler sees that whoever writes them never returns. */
+    const char *volatile step;
+    volatile int err;
 };
 
 /* dir/name for each directory of PATH, or the one path given. NULL without memory. */
@@ -107,6 +108,7 @@ static void refuse(const struct launch *l, struct work_outcome *o) {
     char interpreter[200];
 
     o->end = WORK_REFUSED;
+    o->status = 0;
     interpreter_of(l->candidates[0], interpreter, sizeof(interpreter));
     if (l->step[0])
         snprintf(o->why, sizeof(o->why), "the job could not %s: %s", l->step, strerror(l->err));
@@ -114,8 +116,8 @@ static void refuse(const struct launch *l, struct work_outcome *o) {
         snprintf(o->why, sizeof(o->why), "its #! line names %s, which %s", interpreter,
                  access(interpreter, F_OK) ? "does not exist here" : "cannot be executed");
     else if (l->err == ENOENT)
-        snprintf(o->why, sizeof(o->why), strchr(name, '/') ? "there is no program %.300s" : "there is no program %.300s in PATH",
-                 name);
+        snprintf(o->why, sizeof(o->why),
+                 strchr(name, '/') ? "there is no program %.300s" : "there is no program %.300s in PATH", name);
     else if (l->err == ENOEXEC)
         snprintf(o->why, sizeof(o->why), "%.300s is not a program for this machine, nor has it a #! line", name);
     else

@@ -7,9 +7,9 @@
 #include "worker/work.h"
 
 struct program {
-    char **argv;   /* as the program sees it */
-    char *path;    /* what is executed; NULL: argv[0], looked for in PATH */
-    int input;     /* becomes its stdin, -1: ours */
+    char **argv;      /* as the program sees it */
+    const char *path; /* what is executed; NULL: argv[0], looked for in PATH */
+    int input;        /* becomes its stdin, -1: ours */
 };
 
 /* Runs it in its place, stdout and stderr being ours, and waits for it (not for what it leaves behind). Fills in end,

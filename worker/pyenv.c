@@ -119,7 +119,8 @@ static bool same_python(const char *a, const char *b) {
         return false;
     home_of(a, home_a);
     home_of(b, home_b);
-    bool venv_a = venv_version(home_a, version, sizeof(version)), venv_b = venv_version(home_b, version, sizeof(version));
+    bool venv_a = venv_version(home_a, version, sizeof(version)),
+         venv_b = venv_version(home_b, version, sizeof(version));
     if (venv_a != venv_b)
         return false;
     return !venv_a || (realpath(home_a, real_a) && realpath(home_b, real_b) && strcmp(real_a, real_b) == 0);
@@ -134,9 +135,10 @@ static int resolve_venv(const char *dir, const char *interpreter, char **program
         return -EINVAL;
     }
     if (!version_fits(version)) {
-        snprintf(why, size,
-                 "the virtual environment %s is of Python %s, but the workers are Python %s; make one with `%s -m venv DIR`",
-                 dir, version, PPFS_PYTHON_VERSION, PPFS_PYTHON_PROGRAM);
+        snprintf(
+            why, size,
+            "the virtual environment %s is of Python %s, but the workers are Python %s; make one with `%s -m venv DIR`",
+            dir, version, PPFS_PYTHON_VERSION, PPFS_PYTHON_PROGRAM);
         return -EINVAL;
     }
     if (access(interpreter, X_OK)) {
@@ -168,8 +170,9 @@ static int resolve_interpreter(const char *path, char **program, char *why, size
         return err;
     }
     if (!version_fits(version)) {
-        snprintf(why, size, "%s is Python %s, but the workers are Python %s; use one of that version, or build ppfs for it",
-                 path, version, PPFS_PYTHON_VERSION);
+        snprintf(why, size,
+                 "%s is Python %s, but the workers are Python %s; use one of that version, or build ppfs for it", path,
+                 version, PPFS_PYTHON_VERSION);
         return -EINVAL;
     }
     return accept_program(path, program);

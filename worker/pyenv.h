@@ -4,9 +4,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Resolves path (a venv directory, an interpreter, or NULL for $VIRTUAL_ENV, else the Python built with) to the program
- * name that CPython is to be given; *program is malloc'd, never NULL on success. 0 or -errno; why then holds one sentence
- * that says what and what to do (not there; its version differs from the embedded one: pyvenv.cfg, or asking it). */
+/* Resolves path (a venv directory, an interpreter, or NULL for $VIRTUAL_ENV, else the Python built with) to the
+ * program name that CPython is to be given; *program is malloc'd, never NULL on success. 0 or -errno; why then holds
+ * one sentence that says what and what to do (not there; its version differs from the embedded one: pyvenv.cfg, or
+ * asking it). */
 int pyenv_resolve(const char *path, char **program, char *why, size_t why_size);
 
 /* Whether a script whose first line is this one ("#!" included, no newline) may run in the workers' own Python: it says

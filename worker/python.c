@@ -59,6 +59,7 @@ static PyStatus initialise(const char *program) {
     PyPreConfig_InitPythonConfig(&pre);
     pre.utf8_mode = 1;
     pre.parse_argv = 0;
+    pre.coerce_c_locale = 0; /* programs are to find LC_CTYPE as it was */
     status = Py_PreInitialize(&pre);
     if (PyStatus_Exception(status))
         return status;
@@ -162,7 +163,8 @@ void python_call(const struct work *w, const char *cwd, const char *const *env, 
 
     *reply = (struct python_reply){.end = WORK_RAISED};
     if (payload && pairs && cwd_name && name && node && attempt)
-        tuple = glue_call("run_call", Py_BuildValue("iOOOOOO", (int)w->kind, payload, name, attempt, node, cwd_name, pairs));
+        tuple = glue_call("run_call",
+                          Py_BuildValue("iOOOOOO", (int)w->kind, payload, name, attempt, node, cwd_name, pairs));
     if (tuple && PyArg_ParseTuple(tuple, "iO!OO", &end, &PyBytes_Type, &why, &result, &trace)) {
         reply->end = (enum work_end)end;
         snprintf(reply->why, sizeof(reply->why), "%s", PyBytes_AS_STRING(why));

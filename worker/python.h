@@ -1,12 +1,13 @@
-/* CPython inside the template and its workers. Every function needs the one thread that called python_start (it keeps the
- * GIL for good). Texts called why are one sentence, empty when there is nothing to say. */
+/* CPython inside the template and its workers. Every function needs the one thread that called python_start (it
+ * keeps the GIL for good). Texts called why are one sentence, empty when there is nothing to say. */
 #ifndef PPFS_PYTHON_H
 #define PPFS_PYTHON_H
 #include <signal.h>
 
 #include "worker/work.h"
 
-/* Initialises the interpreter, loads glue.py and warms its imports. program: what pyenv_resolve gave. 0 or -1 with why. */
+/* Initialises the interpreter, loads glue.py and warms its imports. program: what pyenv_resolve gave. 0 or -1 with
+ * why. */
 int python_start(const char *program, char *why, size_t why_size);
 const char *python_version(void); /* "3.11.2" */
 
@@ -25,13 +26,13 @@ struct python_reply {
     void *owner;
 };
 
-/* Runs a call (WORK_PICKLE, WORK_JSON_CALL) in this process. cwd: where the process now is. env: pairs for a process that
- * is the job's own, NULL in a worker that goes on. Never fails: what goes wrong is in the reply. */
+/* Runs a call (WORK_PICKLE, WORK_JSON_CALL) in this process. cwd: where the process now is. env: pairs for a process
+ * that is the job's own, NULL in a worker that goes on. Never fails: what goes wrong is in the reply. */
 void python_call(const struct work *w, const char *cwd, const char *const *env, struct python_reply *reply);
 void python_reply_clear(struct python_reply *reply);
 
-/* Puts a worker in order after python_call. changed: signals whose handlers must be restored, zero-terminated. False when
- * the worker cannot go on (threads were left running, output would not go). */
+/* Puts a worker in order after python_call. changed: signals whose handlers must be restored, zero-terminated. False
+ * when the worker cannot go on (threads were left running, output would not go). */
 bool python_restore(const char *cwd, const int *changed);
 
 /* Runs the payload as __main__ in this process, which is the job's own, with all that python3 does at its end but

@@ -14,8 +14,8 @@ unsigned reap_round(bool (*known)(void *arg, pid_t pid), void *arg);
  * Costs one system call where there is none. Returns true when none is left. */
 bool reap_all(unsigned max_ms);
 
-/* Waits for pid, a child, and meanwhile for whatever else ends below us, so that no zombies gather. The usage is the one
- * of pid and of what it had waited for. */
+/* Waits for pid, a child, and meanwhile for whatever else ends below us, so that no zombies gather. The usage is the
+ * one of pid and of what it had waited for. */
 int reap_until(pid_t pid, struct rusage *usage); /* the wait status */
 
 /* Parent of pid, from /proc; 0 when there is no such process. */

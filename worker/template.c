@@ -2,11 +2,12 @@
  *
  *   template --fork--> guard --fork--> worker --> what jobs start
  *
- * The guard is a process that only waits. It is the parent that a call finds with getppid(): killing it costs that worker
- * and nobody else. When the worker dies the guard, a subreaper, kills what the job leaves behind and dies the same death,
- * so that our wait status of the guard is the worker's. When the guard is killed (by us, for KILL), the worker dies with
- * it and we, a subreaper too, kill what comes to us: any child of ours that is not a guard. Only when nothing of that is
- * left do we say EXITED. When the pool's end of the control socket closes we kill everything and leave. */
+ * The guard is a process that only waits. It is the parent that a call finds with getppid(): killing it costs that
+ * worker and nobody else. When the worker dies the guard, a subreaper, kills what the job leaves behind and dies the
+ * same death, so that our wait status of the guard is the worker's. When the guard is killed (by us, for KILL), the
+ * worker dies with it and we, a subreaper too, kill what comes to us: any child of ours that is not a guard. Only
+ * when nothing of that is left do we say EXITED. When the pool's end of the control socket closes we kill everything
+ * and leave. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -18,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -30,8 +32,8 @@
 enum { TREE_MS = 10000, OOM_SCORE = 500, ROUND_MS = 2 };
 
 struct guard {
-    uint64_t serial;
-    pid_t pid;      /* 0: dead, EXITED not yet said */
+    uint64_t serial; /* 0: not a guard, but a process that clears up after one */
+    pid_t pid;       /* 0: dead, EXITED not yet said */
     int status;
     int64_t died_ms;
     struct rusage usage;
@@ -42,7 +44,8 @@ static struct template {
     struct guard *guards;
     size_t count, cap;
     bool orphans; /* a stranger was seen at the last look */
-} me;
+}
+me;
 
 static int64_t now_ms(void) {
     struct timespec t;
@@ -78,7 +81,7 @@ static _Noreturn void die_like(int status) {
     _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-static _Noreturn void guard_main(const int fds[3], pid_t template) {
+static _Noreturn void guard_main(uint64_t serial, const int fds[3], pid_t template) {
     struct rusage usage;
     sigset_t none;
 
@@ -95,7 +98,7 @@ static _Noreturn void guard_main(const int fds[3], pid_t template) {
     pid_t self = getpid(), pid = fork();
     if (pid == 0) {
         python_forked();
-        worker_main(fds[0], fds[1], fds[2], self);
+        worker_main(serial, fds[0], fds[1], fds[2], self);
     }
     if (pid < 0)
         _exit(WORKER_EXIT_NO_FORK);
@@ -105,25 +108,29 @@ static _Noreturn void guard_main(const int fds[3], pid_t template) {
     die_like(status);
 }
 
+/* Makes room for one more in the table. False, errno being ENOMEM, when there is none. */
+static bool room_for_guard(void) {
+    if (me.count < me.cap)
+        return true;
+    size_t cap = me.cap ? 2 * me.cap : 16;
+    struct guard *bigger = realloc(me.guards, cap * sizeof(*bigger));
+    if (!bigger)
+        return false;
+    me.guards = bigger;
+    me.cap = cap;
+    return true;
+}
+
 /* --- orders of the pool ------------------------------------------------------------------------------------------ */
 static void spawn(uint64_t serial, const int fds[3]) {
     struct control answer = {.kind = CONTROL_SPAWNED, .serial = serial};
     pid_t self = getpid(), pid = -1;
 
-    if (me.count == me.cap) {
-        size_t cap = me.cap ? 2 * me.cap : 16;
-        struct guard *bigger = realloc(me.guards, cap * sizeof(*bigger));
-        if (bigger) {
-            me.guards = bigger;
-            me.cap = cap;
-        }
-    }
-    errno = ENOMEM;
-    if (me.count < me.cap) {
+    if (room_for_guard()) {
         python_before_fork();
         pid = fork();
         if (pid == 0)
-            guard_main(fds, self);
+            guard_main(serial, fds, self);
         int saved = errno;
         python_after_fork();
         errno = saved;
@@ -219,6 +226,21 @@ static void bury(pid_t pid, int status, const struct rusage *usage) {
         add_usage(&heir->usage, usage);
 }
 
+/* A worker that was killed could not remove its job's directories. They may hold any number of files, so a process
+ * of its own does that, while we go on. */
+static void clear_up_after(uint64_t serial) {
+    if (!place_left_by(serial) || !room_for_guard())
+        return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        place_clear(serial);
+        _exit(0);
+    }
+    if (pid > 0)
+        me.guards[me.count++] = (struct guard){.pid = pid};
+}
+
 static void say_exited(const struct guard *g) {
     struct control c = {.kind = CONTROL_EXITED, .serial = g->serial, .value = g->status};
 
@@ -237,12 +259,15 @@ static void look_after_children(void) {
         bury(pid, status, &usage);
     me.orphans = reap_round(is_guard, NULL) > 0;
     for (size_t i = 0; i < me.count;) {
-        struct guard *g = &me.guards[i];
-        if (!g->pid && (!me.orphans || now_ms() - g->died_ms > TREE_MS)) {
-            say_exited(g);
-            *g = me.guards[--me.count];
-        } else {
+        struct guard g = me.guards[i];
+        if (g.pid || (me.orphans && now_ms() - g.died_ms <= TREE_MS)) {
             i++;
+            continue;
+        }
+        me.guards[i] = me.guards[--me.count];
+        if (g.serial) {
+            say_exited(&g);
+            clear_up_after(g.serial);
         }
     }
 }
@@ -280,6 +305,14 @@ static void reset_signals(void) {
     me.signals = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* A daemon that takes its files' modes from its clients has no umask; the files of jobs want one. */
+static void restore_umask(void) {
+    mode_t mask = umask(022);
+
+    if (mask)
+        umask(mask);
+}
+
 /* Memory that runs out should cost a job, never the daemon. */
 static void offer_to_oom_killer(void) {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -296,7 +329,7 @@ int main(int argc, char **argv) {
     int type;
     socklen_t len = sizeof(type);
 
-    if (argc != 2 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
+    if (argc != 3 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         return 2;
     }
@@ -306,8 +339,11 @@ int main(int argc, char **argv) {
     setsid();
     reset_signals();
     offer_to_oom_killer();
+    restore_umask();
     if (me.signals < 0 || chdir("/"))
         give_up("the template of the workers could not set itself up");
+    place_root(argv[2]);
+    place_clear_root(false); /* of what a template before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);
     snprintf(hello.text, sizeof(hello.text), "%s", python_version());
@@ -319,5 +355,6 @@ int main(int argc, char **argv) {
         if (me.guards[i].pid)
             kill(me.guards[i].pid, SIGKILL);
     reap_all(TREE_MS / 10);
+    place_clear_root(true);
     return 0;
 }

@@ -1,6 +1,6 @@
-/* Work and outcomes as bytes. Integers are little endian; a string is a u32 length that counts its final zero byte, then
- * those bytes with no other zero among them. Decoding checks each length against what is left and demands that every
- * byte be used, so what comes out of it needs no further check but of its meaning. */
+/* Work and outcomes as bytes. Integers are little endian; a string is a u32 length that counts its final zero byte,
+ * then those bytes with no other zero among them. Decoding checks each length against what is left and demands that
+ * every byte be used, so what comes out of it needs no further check but of its meaning. */
 #include "worker/work.h"
 
 #include <endian.h>

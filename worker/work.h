@@ -41,7 +41,8 @@ bool work_isolated(const struct work *w);
 
 /* Serialises into a malloc'd buffer (*out, caller frees) that fits one frame. 0, -EMSGSIZE, -ENOMEM. */
 int work_encode(const struct work *w, void **out, uint32_t *size);
-/* Decodes; every pointer in *w points into bytes (which the caller keeps) or into the malloc'd *hold. 0 or -EPROTO, -ENOMEM. */
+/* Decodes; every pointer in *w points into bytes (which the caller keeps) or into the malloc'd *hold. 0 or -EPROTO,
+ * -ENOMEM. */
 int work_decode(const void *bytes, size_t size, struct work *w, void **hold);
 
 /* How an attempt ended. */

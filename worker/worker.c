@@ -1,9 +1,9 @@
 /* The loop of a worker: take a START frame, do the work, see that its whole process tree is dead, say DONE.
  *
- * A call runs in this very process; afterwards everything that it may have changed is put back, and where that is not
- * possible (threads left running, descriptors 0-2 or the link replaced, another user) the answer is LAST and the process
- * leaves. Everything else runs in a child. As a subreaper this process inherits whatever its jobs leave behind.
- * One wake-up a job: the work comes in one frame, and result and outcome leave in one write. */
+ * A call runs in this very process; afterwards everything that it may have changed is put back, and where that is
+ * not possible (threads left running, descriptors 0-2 or the link replaced, another user, root or limit) the answer
+ * is LAST and the process leaves. Everything else runs in a child. As a subreaper this process inherits whatever its
+ * jobs leave behind. One wake-up a job: the work comes in one frame, and result and outcome leave in one write. */
 #include "worker/worker.h"
 
 #include <assert.h>
@@ -35,13 +35,16 @@ static struct worker {
     mode_t mask;
     struct stat known[4]; /* what descriptors 0, 1, 2 and the link are */
     int flags[3];
+    struct stat root;
+    struct rlimit limits[RLIM_NLIMITS];
     bool leave;
-    uint8_t buffer[BUFFER];       /* the frame at work: struct work points into it */
+    uint8_t buffer[BUFFER];        /* the frame at work: struct work points into it */
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
 } me;
 
-static const int watched_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGALRM, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGVTALRM,
-                                      SIGPROF, SIGXFSZ, SIGXCPU, SIGWINCH, SIGTSTP, SIGCONT, SIGSEGV, SIGABRT, SIGFPE, SIGBUS};
+/* Those that somebody or something sends to a process without being asked to. */
+static const int watched_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM,   SIGTERM,
+                                      SIGUSR1, SIGUSR2, SIGCHLD, SIGXFSZ, SIGVTALRM, SIGPROF};
 enum { WATCHED = sizeof(watched_signals) / sizeof(watched_signals[0]) };
 
 static int64_t now_us(void) {
@@ -58,6 +61,11 @@ static _Noreturn void leave(int status) {
 static bool same_file(const struct stat *a, int fd) {
     struct stat b;
     return fstat(fd, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
+}
+
+static bool same_file_at(const struct stat *a, const char *path) {
+    struct stat b;
+    return stat(path, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
 }
 
 /* Writes all parts. A link that does not take them has no reader any more. */
@@ -83,8 +91,8 @@ static void send_parts(struct iovec *parts, size_t count) {
 }
 
 /* Sends bytes as frames of kind, all but the last piece, which is left in part for the write that ends the job. */
-static size_t send_all_but_last(uint8_t kind, uint64_t job, const uint8_t *bytes, size_t size, uint8_t header[FRAME_HEADER],
-                                struct iovec part[2]) {
+static size_t send_all_but_last(uint8_t kind, uint64_t job, const uint8_t *bytes, size_t size,
+                                uint8_t header[FRAME_HEADER], struct iovec part[2]) {
     if (!size)
         return 0;
     while (size > FRAME_BODY_MAX) {
@@ -100,8 +108,8 @@ static size_t send_all_but_last(uint8_t kind, uint64_t job, const uint8_t *bytes
     return 2;
 }
 
-static void send_done(uint64_t job, const struct work_outcome *o, const void *result, size_t result_size, const void *trace,
-                      size_t trace_size) {
+static void send_done(uint64_t job, const struct work_outcome *o, const void *result, size_t result_size,
+                      const void *trace, size_t trace_size) {
     uint8_t headers[3][FRAME_HEADER], body[1024];
     struct iovec parts[6];
     size_t count = 0;
@@ -165,8 +173,13 @@ static void check_tampering(void) {
     for (int fd = 0; fd < 3; fd++)
         if (!same_file(&me.known[fd], fd))
             me.leave = true;
-    if (geteuid() != me.uid || getpgrp() != me.self)
+    if (geteuid() != me.uid || getpgrp() != me.self || !same_file_at(&me.root, "/"))
         me.leave = true;
+    for (int i = 0; i < RLIM_NLIMITS; i++) {
+        struct rlimit now;
+        if (getrlimit((__rlimit_resource_t)i, &now) || memcmp(&now, &me.limits[i], sizeof(now)) != 0)
+            me.leave = true;
+    }
     umask(me.mask);
 }
 
@@ -199,8 +212,10 @@ static void do_call(const struct work *w, struct work_outcome *o) {
     getrusage(RUSAGE_CHILDREN, &children[1]);
     o->end = reply.end;
     memcpy(o->why, reply.why, sizeof(o->why));
-    o->user_us = microseconds(self[0].ru_utime, self[1].ru_utime) + microseconds(children[0].ru_utime, children[1].ru_utime);
-    o->system_us = microseconds(self[0].ru_stime, self[1].ru_stime) + microseconds(children[0].ru_stime, children[1].ru_stime);
+    o->user_us =
+        microseconds(self[0].ru_utime, self[1].ru_utime) + microseconds(children[0].ru_utime, children[1].ru_utime);
+    o->system_us =
+        microseconds(self[0].ru_stime, self[1].ru_stime) + microseconds(children[0].ru_stime, children[1].ru_stime);
     o->maxrss_kib = self[1].ru_maxrss;
     o->wall_us = now_us() - started;
     place_close(&p);
@@ -212,11 +227,11 @@ static void run_program(const struct work *w, struct place *p, int file, struct 
     char *words[] = {(char *)w->name, NULL};
     struct program prog = {.argv = words, .input = -1};
 
-    if (place_script(p, w->name, file, w->payload, w->payload_size, &prog.path, o->why, sizeof(o->why)))
-        o->end = WORK_REFUSED;
-    else
-        program_run(&prog, p, o);
-    free(prog.path);
+    o->end = WORK_REFUSED;
+    if (place_script(p, w->name, file, w->payload, w->payload_size, o->why, sizeof(o->why)))
+        return;
+    prog.path = p->script;
+    program_run(&prog, p, o);
 }
 
 static void run_words(const struct work *w, const struct place *p, struct work_outcome *o) {
@@ -334,6 +349,8 @@ static void take_descriptors(int link, int out, int err) {
 
     /* High up, where neither a job's own descriptors nor what closes "the first few" meets it. */
     me.link = fcntl(link, F_DUPFD_CLOEXEC, LINK_FD);
+    if (me.link < 0) /* a limit below that */
+        me.link = fcntl(link, F_DUPFD_CLOEXEC, 3);
     if (null < 0 || me.link < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
         leave(WORKER_EXIT_CUT);
     close(null);
@@ -347,7 +364,7 @@ static void take_descriptors(int link, int out, int err) {
     fstat(me.link, &me.known[3]);
 }
 
-void worker_main(int link, int out, int err, pid_t guard) {
+void worker_main(uint64_t serial, int link, int out, int err, pid_t guard) {
     size_t have = 0;
 
     prctl(PR_SET_NAME, "ppfs-worker");
@@ -361,6 +378,10 @@ void worker_main(int link, int out, int err, pid_t guard) {
     me.mask = umask(022);
     umask(me.mask);
     take_descriptors(link, out, err);
+    stat("/", &me.root);
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        getrlimit((__rlimit_resource_t)i, &me.limits[i]);
+    place_begin_worker(serial);
     python_begin_worker();
     while (!me.leave) {
         struct frame f;

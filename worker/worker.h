@@ -4,14 +4,15 @@
 #include "worker/place.h"
 #include "worker/python.h"
 
-/* Runs until its link ends. link, out, err: its descriptors, CLOEXEC. guard: its parent; it dies with it. */
-_Noreturn void worker_main(int link, int out, int err, pid_t guard);
+/* Runs until its link ends. serial names it; link, out, err: its descriptors, CLOEXEC. guard: its parent; it dies
+ * with it. */
+_Noreturn void worker_main(uint64_t serial, int link, int out, int err, pid_t guard);
 
-/* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link, see
- * isolate_run. */
+/* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link,
+ * see isolate_run. */
 struct isolated {
     struct work_outcome outcome;
-    int data;                        /* memfd: the result, then the trace; -1 when there is neither */
+    int data; /* memfd: the result, then the trace; -1 when there is neither */
     uint64_t result_size, trace_size;
 };
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from ppfsmount import umount2, wait_until
+from ppfsmount import PENDING, umount2, wait_until
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -69,7 +69,7 @@ def fill(m, prefix, size, most=5000):
 
 
 def queued(m):
-    return {name for name in os.listdir(m.jobs) if m.state(name) == "queued"}
+    return {name for name in os.listdir(m.jobs) if m.state(name) in PENDING}
 
 
 @pytest.mark.limit(120)

@@ -30,9 +30,25 @@ def pytest_sessionfinish(session):
 def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
+    dog = getattr(item, "funcargs", {}).get("watchdog")
+    if report.failed and dog and dog.message:
+        report.sections.append(("watchdog", dog.message))
     if report.failed:
         for mount in ppfsmount.LIVE:
             report.sections.append(("log of %s" % mount.mnt, "\n".join(mount.log().splitlines()[-30:])))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    dog = item.funcargs.get("watchdog")
+    if dog:
+        dog.in_test = True
+    outcome = yield
+    if dog:
+        dog.in_test = False
+        # One that only ended because the watchdog killed what it waited for has failed, whatever it made of that.
+        if dog.message and outcome.excinfo is None:
+            pytest.fail("it hung")
 
 
 @pytest.fixture(autouse=True)

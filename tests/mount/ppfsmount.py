@@ -33,6 +33,7 @@ LIVE = []  # mounts that were started and not yet finished: what the watchdog te
 # signals alone; embedded Python never frees everything, so leaks are not asked for.
 SANITIZER = ("detect_leaks=0:handle_segv=0:handle_abort=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:"
              "allocator_may_return_null=1:log_path=%s")
+PENDING = ("queued", "waiting")  # a job that cannot run for want of a slot at all may be in either
 REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error: |[Aa]ssertion .*failed|stack smashing|double free")
 
 

@@ -1,16 +1,11 @@
 """INTERFACE.md 2, jobs/: groups, their commit by rename, and .options."""
 import errno
-import json
-import math
 import os
 import pickle
-import shutil
-import signal
 import stat
-import subprocess
 
 import pytest
-from ppfsmount import alive, kill, text_of, wait_until
+from ppfsmount import alive, wait_until
 
 
 def err(e):

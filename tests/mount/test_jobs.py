@@ -5,12 +5,8 @@ import math
 import os
 import pickle
 import shutil
-import signal
-import stat
-import subprocess
 
 import pytest
-from ppfsmount import alive, kill, text_of, wait_until
 
 
 def err(e):
@@ -160,9 +156,11 @@ def test_exit_status(m):
 
 
 def test_call_that_raises(m):
-    m.put("x", (int, ("no number",)))
-    text = m.failed("x")
+    m.put("w", (int, ("no number",)))
+    text = m.failed("w")
     assert "ValueError" in text.split("\n")[0] and "no number" in text.split("\n")[0]
+    m.put("x", (json.loads, ("no JSON",)))
+    text = m.failed("x")
     assert text.split("\n")[1] == "" and "Traceback" in text
     m.put("y", {"call": "math.sqrt", "args": [-1]})
     assert "ValueError" in m.failed("y").split("\n")[0]

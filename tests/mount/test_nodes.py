@@ -5,7 +5,7 @@ import platform
 import re
 
 import pytest
-from ppfsmount import alive, wait_until
+from ppfsmount import PENDING, alive, wait_until
 
 
 def value(m, what):
@@ -89,7 +89,7 @@ def test_cpus_to_zero_and_back(m):
     assert alive(pid) and m.state("x") == "running"
     m.open_gate("x")
     assert m.result("x") == b"through x\n"
-    assert m.state("y") == "queued" and m.why("y")
+    assert m.state("y") in PENDING and m.why("y")
     (m.node / "cpus").write_text("2")
     assert m.result("y") == b"y\n"
 

@@ -239,7 +239,7 @@ def venv(base):
     path = base / "venv"
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(path)], check=True, timeout=60 * SLOW,
                    capture_output=True)
-    (path / "lib/python%s/site-packages/onlyhere.py" % VERSION).write_text("def where():\n    return 'in the venv'\n")
+    (path / ("lib/python%s/site-packages/onlyhere.py" % VERSION)).write_text("def where():\n    return 'in the venv'\n")
     return path
 
 

@@ -1,0 +1,239 @@
+/* Work and outcomes as bytes: round trips, caps, and that nothing hostile gets through; and the small parts below it
+ * (wait statuses in words, processors). */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "net/frame.h"
+#include "worker/cpus.h"
+#include "worker/reap.h"
+#include "worker/work.h"
+
+static const char *const env[] = {"PPFS_INDEX=3", "A=", "B=x=y", NULL};
+
+static struct work example(void) {
+    return (struct work){.job = UINT64_MAX - 1,
+                         .attempt = 3,
+                         .kind = WORK_PROGRAM,
+                         .name = "G/x y",
+                         .node = "local",
+                         .cwd = "/tmp",
+                         .cwd_required = true,
+                         .uid = 1000,
+                         .gid = 100,
+                         .memory = UINT64_C(1) << 40,
+                         .env = env,
+                         .payload = "#!/bin/sh\n",
+                         .payload_size = 10};
+}
+
+static void work_round_trip(void **state) {
+    (void)state;
+    struct work w = example(), got;
+    void *bytes, *hold;
+    uint32_t size;
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    assert_true(size <= FRAME_BODY_MAX);
+    assert_int_equal(work_decode(bytes, size, &got, &hold), 0);
+    assert_true(got.job == w.job && got.attempt == 3 && got.kind == WORK_PROGRAM && got.cwd_required);
+    assert_true(got.uid == 1000 && got.gid == 100 && got.memory == w.memory);
+    assert_string_equal(got.name, "G/x y");
+    assert_string_equal(got.node, "local");
+    assert_string_equal(got.cwd, "/tmp");
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(got.env[i], env[i]);
+    assert_null(got.env[3]);
+    assert_null(got.file);
+    assert_int_equal(got.payload_size, 10);
+    assert_memory_equal(got.payload, "#!/bin/sh\n", 10);
+    free(hold);
+    free(bytes);
+    w.file = "/spool/1";
+    w.env = NULL;
+    w.cwd = NULL;
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    assert_int_equal(work_decode(bytes, size, &got, &hold), 0);
+    assert_string_equal(got.file, "/spool/1");
+    assert_string_equal(got.cwd, "");
+    assert_true(!got.env && !got.payload && !got.payload_size && !hold);
+    free(bytes);
+}
+
+static void what_is_too_large_is_not_sent(void **state) {
+    (void)state;
+    struct work w = example();
+    void *bytes;
+    uint32_t size;
+    char *large = malloc(WORK_META_MAX + 1);
+    memset(large, 'x', WORK_META_MAX);
+    large[WORK_META_MAX] = 0;
+    w.payload = large;
+    w.payload_size = WORK_INLINE_MAX;
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    assert_true(size <= FRAME_BODY_MAX);
+    free(bytes);
+    w.payload_size++;
+    assert_int_equal(work_encode(&w, &bytes, &size), -EMSGSIZE);
+    w = example();
+    w.cwd = large;
+    assert_int_equal(work_encode(&w, &bytes, &size), -EMSGSIZE);
+    free(large);
+}
+
+static void every_cut_and_addition_is_refused(void **state) {
+    (void)state;
+    struct work w = example(), got;
+    void *bytes, *hold;
+    uint32_t size;
+    w.payload_size = 0; /* then nothing may follow the last string */
+    w.file = "/spool/1";
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    for (uint32_t len = 0; len < size; len++) {
+        void *cut = malloc(len + 1);
+        memcpy(cut, bytes, len);
+        assert_int_equal(work_decode(cut, len, &got, &hold), -EPROTO);
+        assert_null(hold);
+        free(cut);
+    }
+    void *longer = calloc(1, size + 1);
+    memcpy(longer, bytes, size);
+    assert_int_equal(work_decode(longer, size + 1, &got, &hold), -EPROTO);
+    free(longer);
+    free(bytes);
+}
+
+static void spoiled_work_is_harmless(void **state) {
+    (void)state;
+    struct work w = example(), got;
+    void *bytes, *hold;
+    uint32_t size;
+    size_t accepted = 0;
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    srandom(2);
+    for (int round = 0; round < 30000; round++) {
+        size_t len = random() % 4 ? size : (size_t)random() % (size + 1);
+        uint8_t *spoiled = malloc(len + 1);
+        memcpy(spoiled, bytes, len);
+        for (int i = 0; len && i < 1 + (int)(random() % 3); i++)
+            spoiled[(size_t)random() % len] = (uint8_t)random();
+        if (work_decode(spoiled, len, &got, &hold) == 0) {
+            accepted++;
+            assert_true(got.kind > WORK_NONE && got.kind <= WORK_PROGRAM && got.payload_size <= WORK_INLINE_MAX);
+            size_t used = strlen(got.name) + strlen(got.node) + strlen(got.cwd);
+            for (size_t i = 0; got.env && got.env[i]; i++)
+                used += strlen(strchr(got.env[i], '='));
+            assert_true(used < len);
+            free(hold);
+        }
+        free(spoiled);
+    }
+    assert_true(accepted > 0);
+    free(bytes);
+}
+
+static void only_plain_calls_run_in_the_worker(void **state) {
+    (void)state;
+    static const char *const none[] = {NULL};
+    struct work w = {.kind = WORK_PICKLE, .uid = geteuid(), .gid = getegid()};
+    assert_false(work_isolated(&w));
+    w.kind = WORK_JSON_CALL;
+    w.env = none;
+    assert_false(work_isolated(&w));
+    w.env = env;
+    assert_true(work_isolated(&w));
+    w.env = NULL;
+    w.memory = 1;
+    assert_true(work_isolated(&w));
+    w.memory = 0;
+    w.uid++;
+    assert_true(work_isolated(&w));
+    w.uid--;
+    for (w.kind = WORK_JSON_RUN; w.kind <= WORK_PROGRAM; w.kind++)
+        assert_true(work_isolated(&w));
+}
+
+static void outcome_round_trip(void **state) {
+    (void)state;
+    struct work_outcome o = {.attempt = 9,
+                             .end = WORK_SIGNALED,
+                             .status = 11,
+                             .user_us = 1,
+                             .system_us = INT64_MAX,
+                             .wall_us = 3,
+                             .maxrss_kib = 4},
+                        got;
+    uint8_t bytes[1024];
+    uint32_t size;
+    memset(o.why, 'w', sizeof(o.why) - 1);
+    work_outcome_encode(&o, bytes, &size);
+    assert_true(size <= sizeof(bytes));
+    assert_int_equal(work_outcome_decode(bytes, size, &got), 0);
+    assert_true(got.attempt == 9 && got.end == WORK_SIGNALED && got.status == 11 && got.user_us == 1 &&
+                got.system_us == INT64_MAX && got.wall_us == 3 && got.maxrss_kib == 4);
+    assert_string_equal(got.why, o.why);
+    for (uint32_t len = 0; len < size; len++)
+        assert_int_equal(work_outcome_decode(bytes, len, &got), -EPROTO);
+    bytes[size] = 0;
+    assert_int_equal(work_outcome_decode(bytes, size + 1, &got), -EPROTO);
+    bytes[4] = WORK_LOST + 1;
+    assert_int_equal(work_outcome_decode(bytes, size, &got), -EPROTO);
+    srandom(3);
+    for (int round = 0; round < 20000; round++) {
+        work_outcome_encode(&o, bytes, &size);
+        bytes[(size_t)random() % size] = (uint8_t)random();
+        if (work_outcome_decode(bytes, size, &got) == 0)
+            assert_true(got.end <= WORK_LOST && strlen(got.why) < sizeof(got.why));
+    }
+}
+
+static void statuses_in_words(void **state) {
+    (void)state;
+    char words[128];
+    assert_string_equal(reap_status_words(W_EXITCODE(3, 0), words, sizeof(words)), "exit status 3");
+    assert_string_equal(reap_status_words(SIGSEGV, words, sizeof(words)), "killed by SIGSEGV (segmentation fault)");
+    assert_string_equal(reap_status_words(SIGRTMIN + 1, words, sizeof(words)), "killed by signal 35");
+}
+
+static void a_tree_can_be_killed(void **state) {
+    (void)state;
+    assert_int_equal(reap_parent(getpid()), getppid());
+    assert_int_equal(reap_parent(0), 0);
+    assert_true(reap_all(1000)); /* nothing to kill */
+    for (int i = 0; i < 3; i++)
+        if (fork() == 0) {
+            pause();
+            _exit(0);
+        }
+    assert_true(reap_all(10000));
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+static void there_is_a_processor(void **state) {
+    (void)state;
+    assert_in_range(cpus_available(), 1, (unsigned)sysconf(_SC_NPROCESSORS_CONF));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(work_round_trip),
+        cmocka_unit_test(what_is_too_large_is_not_sent),
+        cmocka_unit_test(every_cut_and_addition_is_refused),
+        cmocka_unit_test(spoiled_work_is_harmless),
+        cmocka_unit_test(only_plain_calls_run_in_the_worker),
+        cmocka_unit_test(outcome_round_trip),
+        cmocka_unit_test(statuses_in_words),
+        cmocka_unit_test(a_tree_can_be_killed),
+        cmocka_unit_test(there_is_a_processor),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
