@@ -29,9 +29,6 @@ struct sched_config {
     void (*changed)(void *arg, uint64_t job);
     /* After a commit in which something in this group (or below it) ended or was queued. */
     void (*group_changed)(void *arg, uint64_t group);
-    /* Asked when a new job takes the name of an ended one (sched_release, sched_rename): somebody reads that, so it is
-     * forgotten as by sched_forget(job, true). May be NULL. */
-    bool (*in_use)(void *arg, uint64_t job);
     void (*log)(void *arg, const char *sentence);
     void *arg;
 };

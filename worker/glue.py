@@ -182,8 +182,17 @@ def flush():
 
 
 # --- calls ---------------------------------------------------------------------------------------------------------
+def unpickle(payload):
+    try:
+        return pickle.loads(payload)
+    except ModuleNotFoundError as error:
+        if error.name != "__builtin__":  # dill's name for its caller's __main__, which only dill can resolve
+            raise
+    return importlib.import_module("dill").loads(bytes(payload))
+
+
 def load_pickle(payload):
-    what = pickle.loads(payload)
+    what = unpickle(payload)
     if callable(what):
         return what, (), {}
     if not isinstance(what, tuple) or not 1 <= len(what) <= 3 or not callable(what[0]):

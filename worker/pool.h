@@ -44,7 +44,8 @@ void pool_resize(struct pool *p, unsigned workers);
 
 /* Gives the work to an idle worker, forking one where there is none (up to the size). Copies what it needs. 0, or
  * -EAGAIN when all are busy, -EMSGSIZE, -ENOMEM. Exactly one done() follows a 0, be it that nobody can do the work:
- * WORK_REFUSED, while no template will start. A job id must not be given again before its done(). */
+ * WORK_REFUSED, when no template will start (between two tries it waits). A job id must not be given again before its
+ * done(). */
 int pool_start(struct pool *p, const struct work *w);
 
 /* Kills the job's whole process tree at once; its done() follows (WORK_SIGNALED, SIGKILL). Unknown job: nothing. */

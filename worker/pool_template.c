@@ -2,9 +2,12 @@
  *
  * It is given descriptors 0-2 and the control socket and nothing else. End of file on that socket means that it is
  * dead or dying; it is then killed and waited for, its workers die with it, and what they leave behind comes to us
- * as the nearest subreaper and is swept up: every child of this process but those it had before pool_create. After a
- * template that died before HELLO the next start waits, longer each time, and work that comes meanwhile is refused
- * with the reason. One that dies later is started again at once, unless that happens many times in a row. */
+ * as the nearest subreaper and is swept up: every child of this process but those it had before pool_create.
+ *
+ * After a template that died before HELLO the next start waits, longer each time; work that comes meanwhile waits for
+ * it (pool_wait.c), and is refused with the reason when that start fails too. So a broken Python fails jobs slowly, not
+ * a whole queue at once. A template that dies later is started again at once, unless that happens many times in a
+ * row. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -170,7 +173,7 @@ static void template_gone(struct pool *p) {
     }
     if (!was_up || p->failures > QUICK_STARTS)
         schedule_retry(p);
-    pool_on_template_gone(p, !was_up);
+    pool_on_template_gone(p, !was_up && !WIFSIGNALED(status));
     template_usable(p);
 }
 
@@ -198,38 +201,8 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
-    template_usable(arg);
-}
-
-/* --- work that nobody can take ----------------------------------------------------------------------------------- */
-static void on_refuse(evutil_socket_t fd, short what, void *arg) {
-    struct pool *p = arg;
-    struct refusal *list = p->refusals;
-
-    (void)fd;
-    (void)what;
-    p->refusals = NULL;
-    p->refusals_end = &p->refusals;
-    while (list) {
-        struct refusal *r = list;
-        list = r->next;
-        p->ev.done(p->arg, r->job, &r->outcome);
-        free(r);
-    }
-}
-
-int template_refuse(struct pool *p, const struct work *w, const char *why) {
-    struct refusal *r = calloc(1, sizeof(*r));
-
-    if (!r)
-        return -ENOMEM;
-    r->job = w->job;
-    r->outcome = (struct work_outcome){.attempt = w->attempt, .end = WORK_REFUSED};
-    snprintf(r->outcome.why, sizeof(r->outcome.why), "%s", why);
-    *p->refusals_end = r;
-    p->refusals_end = &r->next;
-    event_active(p->refuse, EV_TIMEOUT, 0);
-    return 0;
+    if (template_usable(arg))
+        wait_over(arg);
 }
 
 /* --- its words --------------------------------------------------------------------------------------------------- */
@@ -327,12 +300,10 @@ static int choose_root(struct pool *p) {
 
 int template_open(struct pool *p) {
     p->control = -1;
-    p->refusals_end = &p->refusals;
-    p->refuse = evtimer_new(p->base, on_refuse, p);
     p->retry = evtimer_new(p->base, on_retry, p);
     p->sweep = evtimer_new(p->base, on_sweep, p);
     p->watch = evtimer_new(p->base, on_watch, p);
-    if (!p->refuse || !p->watch || !p->retry || !p->sweep)
+    if (!p->watch || !p->retry || !p->sweep)
         return -ENOMEM;
     int err = choose_root(p);
     if (err)
@@ -416,13 +387,6 @@ void template_close(struct pool *p) {
         event_free(p->sweep);
     if (p->watch)
         event_free(p->watch);
-    while (p->refusals) {
-        struct refusal *r = p->refusals;
-        p->refusals = r->next;
-        free(r);
-    }
-    if (p->refuse)
-        event_free(p->refuse);
     if (p->root)
         rmdir(p->root); /* if the template had no time to */
     free(p->others);

@@ -11,23 +11,21 @@ State that a Ctrl-C could leave half done is replaced in one assignment (self._a
 can be read and delivered again; what has been delivered once is ignored.
 """
 import errno
+import itertools
 import os
 import threading
+import time
 import weakref
 from collections import deque
-from concurrent.futures import Future as BaseFuture
-from concurrent.futures import _base
-from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+from concurrent.futures import BrokenExecutor, _base
+from pickle import loads as _loads
+from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
 from . import stream
-from .errors import (CallFailed, CallTimeout, DependencyFailed, MountGone, RemoteTraceback, StreamError, WorkerDied)
-from .remote import INITIALIZER_FAILED
-from .serialize import load_exception
-
-from pickle import loads as _loads
-
-PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
-CANCELLED, CANCELLED_AND_NOTIFIED = _base.CANCELLED, _base.CANCELLED_AND_NOTIFIED
+from .answer import error_of, unloadable
+from .bell import Bell
+from .errors import MountGone, StreamError
+from .future import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING, Future
 
 BUFFER = 1 << 20  # bytes that one read may give
 BATCH = 1 << 20  # bytes that one write takes, more or less
@@ -40,143 +38,43 @@ LINGER = 50  # such looks without any call, after which it sleeps until it is ru
 _GONE = {errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ENODEV, errno.ESTALE, errno.ENOENT, errno.ECONNREFUSED}
 
 
-class Future(BaseFuture):
-    """A concurrent.futures.Future without a lock of its own: all of a stream share one, and waiting is prepared only when somebody
-    waits. That is what makes tens of thousands a second possible."""
-
-    _state = PENDING
-    _result: Any = None
-    _exception: Optional[BaseException] = None
-    _watched = False  # somebody may be waiting: _cond, _waiters and _done_callbacks exist
-    _printed: Optional[List[Tuple[int, bytes]]] = None
-    _cond: Optional[threading.Condition] = None
-
-    def __init__(self, channel: "Channel", ident: int) -> None:
-        self._channel = channel
-        self._id = ident
-
-    @property
-    def id(self) -> int:
-        """The number of the call in its stream, counted from 1 in the order of submission."""
-        return self._id
-
-    @property
-    def stdout(self) -> str:
-        """What the call has printed (that is known of so far)."""
-        return self._text(stream.STDOUT)
-
-    @property
-    def stderr(self) -> str:
-        """What the call has written to its standard error."""
-        return self._text(stream.STDERR)
-
-    def _text(self, which: int) -> str:
-        return b"".join(data for kind, data in list(self._printed or ()) if kind == which).decode("utf-8", "replace")
-
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        lock = self._channel.lock
-        with lock:
-            if self._cond is None or self._cond._lock is not lock:  # type: ignore[attr-defined]
-                if self._cond is None:
-                    self._waiters: List[Any] = []
-                    self._done_callbacks: List[Callable[[Any], object]] = []
-                self._cond = threading.Condition(lock)
-                self._watched = True
-            return self._cond
-
-    def result(self, timeout: Optional[float] = None) -> Any:
-        """As concurrent.futures.Future.result."""
-        if self._state is not FINISHED:
-            self._channel.wait_for(self, timeout)
-        if self._exception is not None:
-            try:
-                raise self._exception
-            finally:
-                self = None  # type: ignore[assignment]
-        return self._result
-
-    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
-        """As concurrent.futures.Future.exception."""
-        if self._state is not FINISHED:
-            self._channel.wait_for(self, timeout)
-        return self._exception
-
-    def cancel(self) -> bool:
-        """Cancels the call unless it is known to run (or to have ended)."""
-        channel = self._channel
-        with channel.lock:
-            if self._state in (RUNNING, FINISHED):
-                return False
-            if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
-                return True
-            channel.pending.pop(self._id, None)
-            channel.forget(self._id)
-            self._end_cancelled()
-        if self._watched:
-            self._invoke_callbacks()  # type: ignore[attr-defined]
-        channel.settle()
-        return True
-
-    def kill(self) -> bool:
-        """Cancels the call even while it runs: its process tree is killed. False: it has ended."""
-        with self._channel.lock:
-            if self._state is RUNNING:
-                self._state = PENDING
-        return self.cancel()
-
-    def _end_cancelled(self) -> None:
-        """With the lock held: cancelled, and those who wait know."""
-        self._state = CANCELLED_AND_NOTIFIED
-        if self._watched:
-            assert self._cond is not None
-            for waiter in self._waiters:
-                waiter.add_cancelled(self)
-            self._cond.notify_all()
-
-    def __repr__(self) -> str:
-        return "<%s %d of %s: %s>" % (type(self).__name__, self._id, self._channel.name, self._state.lower())
-
-
 class Channel:
     """The stream. Its owner calls submit_frames(), close() and, for futures, wait_for()."""
 
     def __init__(self, mount: str, name: str, keep: bool) -> None:
         self.mount, self.name, self.keep = mount, name, keep
         self.results_path = os.path.join(mount, "results", name)
+        self._wfd, results = open_stream(os.path.join(mount, "jobs", name), self.results_path)
+        self._begin_reading(results)
+        self._wfd_open = True
+        self._reader = threading.Thread(target=self._read_loop, name="ppfs reader of " + name, daemon=True)
+        self._feeder = threading.Thread(target=self._feed_loop, name="ppfs feeder of " + name, daemon=True)
+        self._reader.start()
+        self._feeder.start()
+        _channels.add(self)
+
+    def _begin_reading(self, rfd: int) -> None:
+        """Everything but the writing side and the threads."""
+        self._rfd = rfd
+        self._wfd_open = False
         self.lock = threading.RLock()
         self.pending: Dict[int, Future] = {}
+        self.ids = itertools.count(1)
+        self.announced: Set[bytes] = set()  # the functions that this stream has
         self.broken: Optional[BaseException] = None
-        self.direct = True
+        self.forked = False  # this process got it by a fork
+        self._by_offset = _seekable(rfd)
+        self.direct = self._by_offset
         self.ended = threading.Event()  # nothing is read any more
         self._out: Deque[bytes] = deque()
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
-        self._cancels: List[int] = []
         self._closing = False
-        self._wfd_open = True
         self._single_waits = 0
-        self._feeder: Optional[threading.Thread] = None
-        self._reader: Optional[threading.Thread] = None
-        self._bell, self._feed_bell = _Bell(), _Bell()
+        self._bell, self._feed_bell = Bell(), Bell()
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         self._at: Tuple[int, bytes, Tuple[bytes, ...], bool] = (0, b"", (), False)  # offset, rest, parts, magic seen
-        self._wfd = os.open(os.path.join(mount, "jobs", name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(self._wfd, stream.MAGIC)
-            self._rfd = os.open(self.results_path, os.O_RDONLY | os.O_CLOEXEC)
-        except BaseException:
-            os.close(self._wfd)
-            raise
-        self._start_threads()
-        _channels.add(self)
-
-    def _start_threads(self) -> None:
-        self._reader = threading.Thread(target=self._read_loop, name="ppfs reader of " + self.name, daemon=True)
-        self._feeder = threading.Thread(target=self._feed_loop, name="ppfs feeder of " + self.name, daemon=True)
-        self._reader.start()
-        self._feeder.start()
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -200,21 +98,23 @@ class Channel:
             self._give_way(len(data))
 
     def send(self, data: bytes) -> None:
-        """Sends a frame that has no answer (FUNC, CANCEL), in order with the calls."""
+        """Sends a frame that has no answer, in order with the calls."""
         self._out.append(data)
         self._feed_bell.ring()
 
-    def queue(self, data: bytes) -> None:
-        """The same without waking the feeder: a CALL follows at once."""
-        self._out.append(data)
+    def announce(self, digest: bytes, blob: bytes) -> None:
+        """Sends a function, once; the CALL that needs it follows."""
+        with self.lock:
+            if digest not in self.announced:
+                self._out.append(stream.frame(stream.FUNC, 0, digest + blob))
+                self.announced.add(digest)
 
     def _give_way(self, size: int) -> None:
         """The queue is long: lets the feeder have the interpreter, waits for it when the queue is very long."""
         hard = QUEUE_HARD if size < LARGE else max(1, (64 << 20) // size)
-        pause = 0.0
         while len(self._out) > hard and self.broken is None:
-            threading.Event().wait(0.0005)
-        _sleep(pause)
+            time.sleep(0.0005)
+        time.sleep(0)
 
     def _write_now(self, data: bytes) -> None:
         """Writes in the calling thread, which holds write_lock."""
@@ -251,7 +151,7 @@ class Channel:
         bell, out = self._feed_bell, self._out
         while True:
             bell.wait()
-            while out or self._cancels:
+            while out:
                 with self._write_lock:
                     self._feed_some()
             if self._closing:
@@ -271,8 +171,6 @@ class Channel:
                 size += len(data)
         except IndexError:
             pass
-        while self._cancels:
-            frames.append(stream.frame(stream.CANCEL, self._cancels.pop()))
         if self.broken is not None:
             return
         view = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
@@ -286,8 +184,7 @@ class Channel:
 
     def forget(self, ident: int) -> None:
         """The call shall not run (any more)."""
-        self._cancels.append(ident)
-        self._feed_bell.ring()
+        self.send(stream.frame(stream.CANCEL, ident))
 
     def _close_writer(self) -> None:
         if self._wfd_open:
@@ -364,7 +261,7 @@ class Channel:
             with self._read_lock:
                 self.direct = False
                 while self._read_some():
-                    if self._single_waits > 3 and not self.pending and not self._closing:
+                    if self._single_waits > 3 and self._by_offset and not self.pending and not self._closing:
                         self._single_waits = 0
                         self.direct = True
                         break
@@ -381,7 +278,7 @@ class Channel:
         if size:
             view[:size] = rest
         try:
-            n = os.preadv(self._rfd, [view[size:]], offset)
+            n = os.preadv(self._rfd, [view[size:]], offset) if self._by_offset else os.readv(self._rfd, [view[size:]])
         except OSError as error:
             self._end(error)
             return False
@@ -419,7 +316,7 @@ class Channel:
                 try:
                     add((future, _loads(body), None))
                 except BaseException as error:
-                    add((future, None, self._unloadable(error)))
+                    add((future, None, unloadable(error)))
                 continue
             if kind == stream.PART:
                 parts += (bytes(body),)
@@ -477,39 +374,18 @@ class Channel:
             try:
                 add((future, _loads(body), None))
             except BaseException as error:
-                add((future, None, self._unloadable(error)))
+                add((future, None, unloadable(error)))
         elif kind == stream.ERROR:
-            add((future, None, self._error(stream.read_error(body))))
+            problem = error_of(stream.read_error(body))
+            if isinstance(problem, BrokenExecutor):
+                self.broken = problem
+            add((future, None, problem))
         else:
             with self.lock:
                 if future._state in (PENDING, RUNNING):
                     future._end_cancelled()
             if future._watched:
                 future._invoke_callbacks()  # type: ignore[attr-defined]
-
-    def _error(self, failure: stream.Failure) -> BaseException:
-        """The exception of a call that failed."""
-        if failure.what in (stream.RAISED, stream.UNUSABLE):
-            error = load_exception(failure.exception)
-            if error is not None and type(error) is RuntimeError and error.args[:1] == (INITIALIZER_FAILED,):
-                broken = _base.BrokenExecutor("the initializer of the executor failed in a worker")  # type: ignore[attr-defined]
-                broken.__cause__ = RemoteTraceback(str(error.args[1]))
-                self.broken = broken
-                return broken
-        else:
-            error = None
-        if error is None:
-            kinds = {stream.DIED: WorkerDied, stream.TIMED_OUT: CallTimeout, stream.NOT_STARTED: DependencyFailed}
-            error = kinds.get(failure.what, CallFailed)(failure.sentence)
-        if failure.traceback:
-            error.__cause__ = RemoteTraceback(failure.traceback)
-        return error
-
-    @staticmethod
-    def _unloadable(error: BaseException) -> BaseException:
-        problem = CallFailed("the result came, but it cannot be loaded here: %s: %s" % (type(error).__name__, error))
-        problem.__cause__ = error
-        return problem
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -571,56 +447,56 @@ class Channel:
         """After close(): waits until every call has its answer."""
         if self._reader is not threading.current_thread():
             self.ended.wait()
+            if self._feeder is not threading.current_thread():
+                self._feeder.join()
+
+    def join_writing(self) -> None:
+        """After close(): waits until every call has been accepted."""
+        self._feeder.join()
 
     def abandon(self) -> None:
         """In a child after fork: this stream is the parent's. Its calls never end here, so they say so."""
+        self.forked = True
         self.lock = threading.RLock()
-        self._bell, self._feed_bell = _Bell(), _Bell()
+        self._bell, self._feed_bell = Bell(), Bell()
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
         ended, self.ended = self.ended.is_set(), threading.Event()
         self._out.clear()
         self.broken = MountGone("the stream %s belongs to the process that this one was forked from" % self.name)
         left = list(self.pending.values())
         self.pending.clear()
+        self.direct = False
         for future in left:
             future._exception = MountGone("the call was submitted before a fork; its result goes to the parent process")
             future._state = FINISHED
         self.ended.set()
-        for fd, is_open in ((self._wfd, self._wfd_open), (self._rfd, not ended)):
-            if is_open:
-                try:
-                    os.close(fd)
-                except OSError:
-                    pass
+        for fd in ([self._wfd] if self._wfd_open else []) + ([] if ended else [self._rfd]):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
         self._wfd_open = False
 
 
-class _Bell:
-    """Wakes one thread; ringing is cheap when it has been rung already."""
-
-    __slots__ = ("_lock", "rung", "asleep")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self.rung = False
-        self.asleep = False
-
-    def ring(self) -> None:
-        self.rung = True
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it has been rung
-
-    def wait(self, timeout: float = -1) -> bool:
-        """Sleeps until rung; False: the time is over. What was changed before a ring() is seen after it."""
-        rung = self._lock.acquire(timeout=timeout)
-        self.rung = False
-        return rung
+def open_stream(jobs: str, results: str) -> Tuple[int, int]:
+    """Makes a stream and opens both of its ends."""
+    wfd = os.open(jobs, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(wfd, stream.MAGIC)
+        return wfd, os.open(results, os.O_RDONLY | os.O_CLOEXEC)
+    except BaseException:
+        os.close(wfd)
+        raise
 
 
-_sleep = __import__("time").sleep
+def _seekable(fd: int) -> bool:
+    try:
+        os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        return False
+    return True
+
+
 _channels: "weakref.WeakSet[Channel]" = weakref.WeakSet()
 
 

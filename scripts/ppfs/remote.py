@@ -13,7 +13,7 @@ INITIALIZER_FAILED = "ppfs: the initializer failed"
 REMOTE = r'''
 import pickle, sys, traceback, types
 
-def make(version, path, blob, source, init_key, chunked, packed, names):
+def make(version, path, blob, source, init_key, chunked, packed, modules):
     if version and tuple(version) != sys.version_info[:2]:
         raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; the serializer "
                            "'source' can" % (tuple(version) + sys.version_info[:2]))
@@ -25,11 +25,11 @@ def make(version, path, blob, source, init_key, chunked, packed, names):
 
     enter()
     if source is not None:
-        func, init, initargs = from_source(*source), None, ()
+        func, init, initargs, friends = from_source(*source), None, (), ()
     else:
-        func, init, initargs = pickle.loads(blob)
-    if names is not None:
-        func = bind(func, *names)
+        func, init, initargs, friends = pickle.loads(blob)
+    if modules or friends:
+        func = bind(func, modules, friends)
     if chunked:
         one = func
         func = lambda chunk: [one(*args) for args in chunk]
@@ -68,51 +68,42 @@ def import_all(modules, space):
             module = "import " + module
         exec(module, space)
 
+def own(space):
+    """Whether these globals came with the pickle and are no module's."""
+    module = sys.modules.get(space.get("__name__"))
+    return module is None or module.__dict__ is not space
+
 def bind(func, modules, friends):
-    """The function with the modules and its friends among its globals."""
+    """The function with the modules and its friends among its globals: those that came with it, or a copy of its module's."""
     names = {}
     import_all(modules, names)
     names.pop("__builtins__", None)
-    for name, friend in pickle.loads(friends):
-        names[name] = friend
-    spaces = {}
+    names.update(friends)
+    spaces, copies = {}, {}
 
     def rebind(what):
         if not isinstance(what, types.FunctionType):
+            kind = what if isinstance(what, type) else type(getattr(what, "__self__", what))
+            for value in vars(kind).values():
+                if isinstance(value, types.FunctionType) and own(value.__globals__):
+                    spaces[id(value.__globals__)] = value.__globals__
             return what
         space = what.__globals__
-        if space.get("__name__") in sys.modules and sys.modules[space["__name__"]].__dict__ is space:
-            space = spaces.setdefault(id(space), dict(space))
-            new = types.FunctionType(what.__code__, space, what.__name__, what.__defaults__, what.__closure__)
-            new.__kwdefaults__, new.__dict__ = what.__kwdefaults__, dict(what.__dict__)
-            new.__qualname__, new.__module__ = what.__qualname__, what.__module__
-            what = new
-        else:
+        if own(space):
             spaces[id(space)] = space
-        return what
+            return what
+        if id(space) not in copies:
+            copies[id(space)] = spaces[id(space), "copy"] = dict(space)
+        new = types.FunctionType(what.__code__, copies[id(space)], what.__name__, what.__defaults__, what.__closure__)
+        new.__kwdefaults__, new.__qualname__, new.__module__ = what.__kwdefaults__, what.__qualname__, what.__module__
+        new.__dict__.update(what.__dict__)
+        return new
 
-    for name in names:
-        names[name] = rebind(names[name])
+    names = {name: rebind(value) for name, value in names.items()}
     func = rebind(func)
-    if isinstance(func, type):
-        for value in vars(func).values():
-            if isinstance(value, types.FunctionType):
-                rebind_space(value, spaces)
-    elif not isinstance(func, types.FunctionType):
-        for value in vars(type(getattr(func, "__self__", func))).values():
-            if isinstance(value, types.FunctionType):
-                rebind_space(value, spaces)
     for space in spaces.values():
-        for name, value in names.items():
-            space[name] = value
+        space.update(names)
     return func
-
-def rebind_space(method, spaces):
-    """A method's own globals, where they came with the pickle."""
-    space = method.__globals__
-    name = space.get("__name__")
-    if name not in sys.modules or sys.modules[name].__dict__ is not space:
-        spaces[id(space)] = space
 
 def initialize(key, init, initargs):
     """Runs the initializer unless this worker has; a function that came with another copy of its globals gets what it set."""
@@ -142,8 +133,8 @@ class Remote:
 
     def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
                  source: Optional[Tuple[str, str, Tuple[str, ...]]] = None, init_key: str = "", chunked: bool = False,
-                 packed: bool = False, names: Optional[Tuple[Tuple[str, ...], bytes]] = None) -> None:
-        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, packed, names)
+                 packed: bool = False, modules: Tuple[str, ...] = ()) -> None:
+        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, packed, modules)
 
     def __reduce__(self) -> Tuple[Any, Tuple[str, Dict[str, Any]]]:
         return eval, (_EXPRESSION, {"code": REMOTE, "spec": self.spec})

@@ -6,6 +6,7 @@ kept as long as the function lives, and made again when a name that it refers to
 
 Every error here names the object: that is what somebody with forty arguments needs.
 """
+import ast
 import hashlib
 import importlib
 import inspect
@@ -24,9 +25,22 @@ from .remote import THIS_VERSION, Remote
 
 PROTOCOL = 5
 SERIALIZERS = ("cloudpickle", "dill", "pickle", "source")
+LARGE = 32 * 1024
 _MAIN = b"\x08__main__"  # as every protocol from 4 on writes the name: its length, then itself
 _SIMPLE = (int, float, complex, str, bytes, bool, type(None), types.ModuleType, types.BuiltinFunctionType)
 _dumps = pickle.dumps
+
+
+def names_main(blob: bytes, what: Any) -> bool:
+    """Whether a pickle of what refers to something in __main__, which is another module where it will be loaded. Looking
+    through a megabyte takes as long as sending it, so the contents of arrays are left out."""
+    if len(blob) > LARGE:
+        blob = _dumps(what, PROTOCOL, buffer_callback=_leave_out)
+    return _MAIN in blob
+
+
+def _leave_out(_: pickle.PickleBuffer) -> bool:
+    return False
 
 
 class Sent(NamedTuple):
@@ -127,8 +141,9 @@ class Serializer:
 
     def function(self, func: Callable[..., Any], *, chunked: bool = False,
                  initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (), init_key: str = "",
-                 names: Optional[Tuple[Tuple[str, ...], bytes]] = None) -> Sent:
-        """Makes func ready for a stream; PicklingError names it when that is not possible."""
+                 names: Optional[Tuple[Tuple[str, ...], Tuple[Tuple[str, Any], ...]]] = None) -> Sent:
+        """Makes func ready for a stream; PicklingError names it when that is not possible. names: modules that shall be
+        bound among its globals, and (name, function) pairs."""
         path = extra_path()
         mark = _file_mark(func)
         version: Optional[Sequence[int]] = None
@@ -137,18 +152,24 @@ class Serializer:
         if self.name == "source" or (self.name is None and self._by_value is None and not self._importable(func)):
             if self.name == "source" and initializer is not None:
                 raise ValueError("the serializer 'source' sends no initializer")
-            source = self._source(func, names[0] if names else ())
+            source = self._source(func, names[1] if names else (), names[0] if names else ())
         elif self._importable(func) and initializer is None and self.name in (None, "pickle"):
             blob = self._plain(func)
             if not (chunked or path or names):
                 blob += mark
                 return Sent(hashlib.sha256(blob).digest(), blob, False)
-            blob = _dumps((func, None, ()), PROTOCOL)
+            friends = names[1] if names else ()
+            if self._importable(friends):
+                blob = _dumps((func, None, (), friends), PROTOCOL)
+            else:
+                blob, version = self._value((func, None, (), friends), "the function " + describe(func)), THIS_VERSION
         else:
-            blob = self._value((func, initializer, initargs), "the function " + describe(func))
+            friends = names[1] if names else ()
+            blob = self._value((func, initializer, initargs, friends), "the function " + describe(func))
             version = THIS_VERSION
         remote = Remote(version=version, path=path, blob=blob, source=source, init_key=init_key, chunked=chunked,
-                        packed=bool(path), names=names)
+                        packed=bool(path),
+                        modules=names[0] if names else ())
         whole = _dumps(remote, PROTOCOL) + mark
         return Sent(hashlib.sha256(whole).digest(), whole, bool(path))
 
@@ -185,25 +206,30 @@ class Serializer:
             where = _uncodable(what)
             raise pickle.PicklingError("%s cannot be pickled%s: %s" % (words, where and " (at %s)" % where, error)) from error
 
+    @classmethod
+    def _source(cls, func: Any, friends: Tuple[Tuple[str, Any], ...], modules: Tuple[str, ...]) -> Tuple[str, str, Tuple[str, ...]]:
+        """(text, name, modules): the functions as their source, and what the one to call is named there."""
+        texts = [cls._text_of(friend)[0] for _, friend in friends if friend is not func]
+        text, name = cls._text_of(func)
+        return "\n".join([*texts, text]), name, modules
+
     @staticmethod
-    def _source(func: Any, modules: Tuple[str, ...]) -> Tuple[str, str, Tuple[str, ...]]:
-        """(text, name, modules): the function as its source."""
+    def _text_of(func: Any) -> Tuple[str, str]:
+        """The source of a function or class, and the name that executing it gives."""
         try:
-            dill_source = module_of("dill.source")
-            if dill_source is not None:
-                text = dill_source.importable(func, source=True)
-            else:
-                text = textwrap.dedent(inspect.getsource(func))
-        except Exception as error:
-            raise pickle.PicklingError("the source of the function %s is not there: %s" % (describe(func), error)) from error
+            text = textwrap.dedent(inspect.getsource(func))
+        except (OSError, TypeError) as error:
+            try:
+                text = importlib.import_module("dill.source").getsource(func)
+            except Exception:
+                raise pickle.PicklingError("the source of %s is not there: %s" % (describe(func), error)) from error
         name = getattr(func, "__name__", "")
-        if not name.isidentifier():
-            if not text.lstrip().startswith("lambda") and "lambda" not in text:
-                raise pickle.PicklingError("%s cannot be sent as source: it has no name" % describe(func))
-            start = text.index("lambda") if "=" not in text.split("lambda")[0] else -1
-            name = "_f" if start >= 0 else text.split("=")[0].strip()
-            text = "_f = " + text[start:] if start >= 0 else text
-        return text, name, modules
+        if name != "<lambda>":
+            return text, name
+        for node in ast.walk(ast.parse(text.strip().rstrip(","))):
+            if isinstance(node, ast.Lambda):
+                return "_lambda = " + ast.unparse(node), "_lambda"
+        raise pickle.PicklingError("the source of %s holds no lambda" % describe(func))
 
     # arguments
 
@@ -226,7 +252,7 @@ class Serializer:
         """(args, kwargs) as a pickle that workers can load: by value what they cannot import."""
         try:
             blob = _dumps((args, kwargs), PROTOCOL)
-            if _MAIN not in blob:
+            if not names_main(blob, (args, kwargs)):
                 return blob
         except Exception:
             if self._by_value is None:

@@ -106,7 +106,7 @@ def read_output(body: Bytes) -> Tuple[int, bytes]:
 
 def split(view: memoryview, end: int) -> Tuple[List[Tuple[int, int, memoryview]], int]:
     """The whole frames in view[:end] as (kind, id, body), and where the rest begins. The bodies point into view."""
-    frames = []
+    frames: List[Tuple[int, int, memoryview]] = []
     add = frames.append
     read = HEADER.unpack_from
     at = 0
@@ -147,20 +147,20 @@ class Decoder:
             for _, _, body in frames:
                 body.release()
         del self._rest[:at]
-        whole = []
-        for kind, ident, body in out:
+        whole: List[Tuple[int, int, bytes]] = []
+        for kind, ident, data in out:
             if kind == PART:
                 part = self._parts.setdefault(ident, bytearray())
-                part += body
+                part += data
                 if len(part) > TOTAL_MAX:
                     raise StreamError("a frame of more than %d bytes" % TOTAL_MAX)
                 continue
             if self._parts:
                 if ident not in self._parts:
                     raise StreamError("a PART frame that is not followed by its frame")
-                body = bytes(self._parts.pop(ident) + body)
+                data = bytes(self._parts.pop(ident) + data)
             if kind in self.KNOWN:
-                whole.append((kind, ident, body))
+                whole.append((kind, ident, data))
             elif kind < SKIP_FROM:
                 raise StreamError("a frame of the unknown kind %d" % kind)
         return whole
