@@ -124,7 +124,7 @@ class Channel:
                 self._out.appendleft(data[n:])
                 self._feed_bell.ring()
         except OSError as error:
-            self._break(error)
+            self._fail_all(error)
         except BaseException:  # Ctrl-C: whether the write has happened is not known, unless the file's position tells
             self._out.appendleft(data[self._written_of(data):])
             self._feed_bell.ring()
@@ -180,7 +180,7 @@ class Channel:
                 self._written += n
                 view = view[n:]
         except OSError as error:
-            self._break(error)
+            self._fail_all(error)
 
     def forget(self, ident: int) -> None:
         """The call shall not run (any more)."""
@@ -192,7 +192,7 @@ class Channel:
             try:
                 os.close(self._wfd)
             except OSError as error:
-                self._break(error)
+                self._fail_all(error)
 
     def close(self) -> None:
         """No more calls: what is queued is written, then the file is closed. What is under way goes on."""
@@ -304,19 +304,18 @@ class Channel:
 
     def _deliver(self, frames: List[Tuple[int, int, memoryview]], parts: Tuple[bytes, ...]) -> Tuple[bytes, ...]:
         """Ends the futures that the frames answer."""
-        pop = self.pending.pop
+        get = self.pending.get
         done: List[Tuple[Future, Any, Optional[BaseException]]] = []
         add = done.append
         whole: Any
         for kind, ident, body in frames:
             if kind == stream.RESULT and not parts:
-                future = pop(ident, None)
-                if future is None:
-                    continue
-                try:
-                    add((future, _loads(body), None))
-                except BaseException as error:
-                    add((future, None, unloadable(error)))
+                future = get(ident)
+                if future is not None:
+                    try:
+                        add((future, _loads(body), None))
+                    except Exception as error:
+                        add((future, None, unloadable(error)))
                 continue
             if kind == stream.PART:
                 parts += (bytes(body),)
@@ -326,27 +325,31 @@ class Channel:
                 whole = b"".join((*parts, body))
                 parts = ()
             self._other(kind, ident, whole, add)
-        if not done:
-            return parts
+        if done:
+            self._finish(done)
+        return parts
+
+    def _finish(self, done: List[Tuple[Future, Any, Optional[BaseException]]]) -> None:
+        """Ends futures with a result or an exception; those that have ended meanwhile stay as they are."""
         told = []
+        pop = self.pending.pop
         with self.lock:
             for future, value, problem in done:
-                if future._state is not PENDING and future._state is not RUNNING:
-                    continue  # cancelled meanwhile
-                future._result = value
-                future._exception = problem
-                future._state = FINISHED
-                if future._watched:
-                    for waiter in future._waiters:
-                        if problem is None:
-                            waiter.add_result(future)
-                        else:
-                            waiter.add_exception(future)
-                    future._cond.notify_all()  # type: ignore[union-attr]
-                    told.append(future)
+                if future._state is PENDING or future._state is RUNNING:
+                    future._result = value
+                    future._exception = problem
+                    future._state = FINISHED
+                    if future._watched:
+                        for waiter in future._waiters:
+                            if problem is None:
+                                waiter.add_result(future)
+                            else:
+                                waiter.add_exception(future)
+                        future._cond.notify_all()  # type: ignore[union-attr]
+                        told.append(future)
+                pop(future._id, None)
         for future in told:
             future._invoke_callbacks()  # type: ignore[attr-defined]
-        return parts
 
     def _other(self, kind: int, ident: int, body: Any, add: Callable[[Any], None]) -> None:
         """A frame that is not a short RESULT."""
@@ -367,13 +370,13 @@ class Channel:
             if kind < stream.SKIP_FROM:
                 raise StreamError("a frame of the unknown kind %d" % kind)
             return
-        future = self.pending.pop(ident, None)
+        future = self.pending.get(ident)
         if future is None:
             return
         if kind == stream.RESULT:
             try:
                 add((future, _loads(body), None))
-            except BaseException as error:
+            except Exception as error:
                 add((future, None, unloadable(error)))
         elif kind == stream.ERROR:
             problem = error_of(stream.read_error(body))
@@ -382,6 +385,7 @@ class Channel:
             add((future, None, problem))
         else:
             with self.lock:
+                self.pending.pop(ident, None)
                 if future._state in (PENDING, RUNNING):
                     future._end_cancelled()
             if future._watched:
@@ -395,11 +399,8 @@ class Channel:
             return MountGone(str(self.broken), self.broken.__cause__)
         return self.broken
 
-    def _break(self, error: OSError) -> None:
-        """Nothing can be written any more: what is under way will not be answered."""
-        self._fail_all(error)
-
     def _fail_all(self, error: Optional[BaseException]) -> None:
+        """What is under way will not be answered."""
         if isinstance(error, OSError) and error.errno in _GONE:
             problem = MountGone("the ppfs mount at %s has gone: %s" % (self.mount, error.strerror), error)
         elif isinstance(error, OSError):
@@ -410,22 +411,7 @@ class Channel:
             problem = MountGone("the stream %s ended without an answer to this call" % self.name)
         if self.broken is None and (error is not None or not self._closing):
             self.broken = problem
-        told = []
-        with self.lock:
-            left = list(self.pending.values())
-            self.pending.clear()
-            for future in left:
-                if future._state not in (PENDING, RUNNING):
-                    continue
-                future._exception = MountGone(str(problem), problem.__cause__)
-                future._state = FINISHED
-                if future._watched:
-                    for waiter in future._waiters:
-                        waiter.add_exception(future)
-                    future._cond.notify_all()  # type: ignore[union-attr]
-                    told.append(future)
-        for future in told:
-            future._invoke_callbacks()  # type: ignore[attr-defined]
+        self._finish([(future, None, MountGone(str(problem), problem.__cause__)) for future in list(self.pending.values())])
 
     def _end(self, error: Optional[BaseException]) -> None:
         """The reading side has ended, with read_lock held."""
