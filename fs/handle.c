@@ -127,12 +127,7 @@ void handle_wake_all(struct fs *fs) {
     handles_each(fs->handles, wake, fs);
 }
 
-bool handle_is_open(void *arg, uint64_t id) {
+bool handle_is_open(void *arg, uint64_t id, bool for_writing) {
     struct fs *fs = arg;
-    struct job job;
-    if (!handles_first(fs->handles, id))
-        return false;
-    if (handles_count(fs->handles, id, HANDLE_WRITER))
-        return true;
-    return sched_job(fs->sched, id, &job) == 0 && !job.draft;
+    return for_writing ? handles_count(fs->handles, id, HANDLE_WRITER) : handles_first(fs->handles, id) != NULL;
 }

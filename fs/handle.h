@@ -21,6 +21,6 @@ int handle_writer(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi
 void handle_wake(struct fs *fs, uint64_t job);
 void handle_wake_all(struct fs *fs);
 
-/* A question of the scheduler (arg: struct fs): does somebody write this draft, or read this ended job? */
-bool handle_is_open(void *arg, uint64_t job);
+/* A question of the scheduler (arg: struct fs): does somebody write this job, or have it open at all? */
+bool handle_is_open(void *arg, uint64_t job, bool for_writing);
 #endif

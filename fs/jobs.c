@@ -229,18 +229,17 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
 }
 
 static void created(struct pending *p, int rc) {
-    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB)};
+    /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE. */
+    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB), .attr_timeout = 1};
     if (rc == 0)
         rc = handle_open(p->fs, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
     if (rc) {
         reply_err(p->fs, p->req, rc);
         return;
     }
-    p->job->mode &= 0777;
     job_stat(p->fs, p->job, &e.attr);
     e.attr.st_ino = e.ino;
     e.attr.st_mode |= S_IFREG;
-    e.generation = 0;
     reply_create(p->fs, p->req, &e, &p->fi);
 }
 

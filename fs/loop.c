@@ -162,7 +162,7 @@ static void gather(struct fs *fs, int64_t spin_until) {
     uint64_t before = l->requests;
     bool looked = false;
     while (!l->stop && sched_running(fs->sched) < l->processors && now_ns() < spin_until) {
-        event_base_loop(fs->base, EVLOOP_NONBLOCK);
+        event_base_loop(fs->base, EVLOOP_ONCE | EVLOOP_NONBLOCK); /* without ONCE: until nothing is ready any more */
         if (l->requests != before || sched_dirty(fs->sched))
             return;
         looked = true;

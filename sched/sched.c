@@ -154,29 +154,29 @@ static int recover_running(struct sched *s) {
     return s->error;
 }
 
-static int recover_drafts(struct sched *s, bool (*open)(void *, uint64_t), void *arg) {
+static int recover_drafts(struct sched *s, bool (*open)(void *, uint64_t, bool), void *arg) {
     uint64_t ids[64], after = 0;
     for (int n; (n = store_ids(s->store, SET_FLUSHED, 0, after, ids, 64)) > 0;)
         for (int i = 0; i < n; i++) {
             after = ids[i];
-            if (!open(arg, ids[i]))
+            if (!open(arg, ids[i], true))
                 sched_release(s, ids[i]);
         }
     return s->error;
 }
 
-static int recover_orphans(struct sched *s, bool (*open)(void *, uint64_t), void *arg) {
+static int recover_orphans(struct sched *s, bool (*open)(void *, uint64_t, bool), void *arg) {
     uint64_t ids[64], after = 0;
     for (int n; (n = store_ids(s->store, SET_ORPHANS, 0, after, ids, 64)) > 0;)
         for (int i = 0; i < n; i++) {
             after = ids[i];
-            if (!open(arg, ids[i]))
+            if (!open(arg, ids[i], false))
                 sched_drop(s, ids[i]);
         }
     return s->error;
 }
 
-int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job), void *arg) {
+int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool for_writing), void *arg) {
     s->is_open = open;
     s->is_open_arg = arg;
     int rc = recover_running(s);

@@ -29,9 +29,6 @@ struct sched_config {
     void (*changed)(void *arg, uint64_t job);
     /* After a commit in which something in this group (or below it) ended or was queued. */
     void (*group_changed)(void *arg, uint64_t group);
-    /* Asked when a new job takes the name of an ended one (sched_release, sched_rename): somebody reads that, so it is
-     * forgotten as by sched_forget(job, true). May be NULL. */
-    bool (*in_use)(void *arg, uint64_t job);
     void (*log)(void *arg, const char *sentence);
     void *arg;
 };
@@ -41,8 +38,9 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
 /* Running jobs go back to the queue; commits; kills workers. Accepts NULL. */
 void sched_destroy(struct sched *s);
 /* Once at start: drafts whose writer is gone (open() says no) and whose bytes were acknowledged are queued, other such
- * drafts say why they stay, orphans that nobody has open are dropped. Jobs that ran go back to the queue. */
-int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job), void *arg);
+ * drafts say why they stay, orphans that nobody has open are dropped. Jobs that ran go back to the queue. open() is kept:
+ * later it tells whether a result that is to be replaced is still being read. */
+int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool for_writing), void *arg);
 
 bool sched_dirty(const struct sched *s);
 void sched_turn(struct sched *s);   /* due work and dispatch decisions, before each commit */

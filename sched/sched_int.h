@@ -93,7 +93,7 @@ struct sched {
     unsigned stream_count;
     uint64_t last_lease;
     bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
-    bool (*is_open)(void *arg, uint64_t job); /* whether somebody still writes it; fs knows */
+    bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
     struct later *laters;
     struct parked *parked;

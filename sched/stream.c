@@ -152,7 +152,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->parsed = st->row.at;
     st->lines = st->row.line;
     st->next_call = st->next_send = st->row.call;
-    st->closed = !s->is_open || !s->is_open(s->is_open_arg, st->id);
+    st->closed = !s->is_open || !s->is_open(s->is_open_arg, st->id, true);
     st->next = s->streams;
     s->streams = st;
     s->stream_count++;

@@ -147,11 +147,15 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
     return submit_enqueue(s, r, also_save);
 }
 
-/* The job that has the name now goes: queued or running, it is dropped; ended, its result is. */
+/* The job that has the name now goes: queued or running, it is dropped; ended, its result is, once nobody reads it any more. */
 static int take_name(struct sched *s, const struct job *j) {
     struct job_row old;
     int rc = store_job_find(s->store, j->group, j->name, false, &old);
-    return rc == -ENOENT ? 0 : rc < 0 ? rc : sched_remove(s, &old);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    if (job_ended(old.job.state) && s->is_open && s->is_open(s->is_open_arg, old.job.id, false))
+        return sched_forget(s, old.job.id, true);
+    return sched_remove(s, &old);
 }
 
 /* What the file turned out to be. rc, why: of spec_read. */

@@ -125,6 +125,7 @@ def note_modules(cwd):
         if isinstance(path, str) and not path.startswith(_lasting):
             _local_modules[name] = file_mark(os.path.join(cwd, path))
             _local_cwd = cwd
+    _seen_modules.intersection_update(sys.modules)
 
 
 def forget_changed_modules(cwd):
@@ -181,8 +182,17 @@ def flush():
 
 
 # --- calls ---------------------------------------------------------------------------------------------------------
+def unpickle(payload):
+    try:
+        return pickle.loads(payload)
+    except ModuleNotFoundError as error:
+        if error.name != "__builtin__":  # dill's name for its caller's __main__, which only dill can resolve
+            raise
+    return importlib.import_module("dill").loads(bytes(payload))
+
+
 def load_pickle(payload):
-    what = pickle.loads(payload)
+    what = unpickle(payload)
     if callable(what):
         return what, (), {}
     if not isinstance(what, tuple) or not 1 <= len(what) <= 3 or not callable(what[0]):

@@ -348,30 +348,37 @@ static int slot_for(struct pool *p, const struct work *w, struct slot **out) {
     return *out ? slot_open(*out) : -ENOMEM;
 }
 
+static int refuse(struct pool *p, const struct work *w, int err) {
+    struct work_outcome o = {.attempt = w->attempt, .end = WORK_REFUSED};
+
+    snprintf(o.why, sizeof(o.why), "no worker could be made for the job: %s", strerror(-err));
+    return wait_refuse(p, w->job, &o);
+}
+
 int pool_start(struct pool *p, const struct work *w) {
     struct slot *s;
     void *bytes;
     uint32_t size;
     int err;
 
-    if (pool_count(p, true) >= p->size)
+    if (pool_count(p, true) + wait_count(p) >= p->size)
         return -EAGAIN;
     err = work_encode(w, &bytes, &size);
     if (err)
         return err;
     if (!template_usable(p)) {
-        free(bytes);
-        return template_refuse(p, w, p->trouble);
+        err = wait_add(p, w->job, bytes, size);
+        if (err)
+            free(bytes);
+        return err;
     }
     err = slot_for(p, w, &s);
-    if (err && err != -ENOMEM) {
-        char why[128];
-        snprintf(why, sizeof(why), "no worker could be made for the job: %s", strerror(-err));
-        free(bytes);
-        return template_refuse(p, w, why);
-    }
-    if (!err)
+    if (!err) {
         err = link_send(s->link, WORKER_START, w->job, bytes, size);
+    } else if (err != -ENOMEM) {
+        free(bytes);
+        return refuse(p, w, err);
+    }
     free(bytes);
     if (err == -EPIPE) { /* that worker has just died: its slot goes, the next try finds another */
         slot_close(s);
@@ -391,10 +398,22 @@ int pool_start(struct pool *p, const struct work *w) {
 void pool_kill(struct pool *p, uint64_t job) {
     struct slot *s = slot_by_job(p, job);
 
-    if (!s || s->killed)
+    if ((!s && wait_kill(p, job)) || !s || s->killed)
         return;
     s->killed = true;
+    s->killed_us = pool_now_us();
     template_kill(p, s->serial);
+}
+
+int64_t pool_oldest_kill(const struct pool *p) {
+    int64_t oldest = 0;
+
+    for (size_t i = 0; i < p->slot_count; i++) {
+        const struct slot *s = p->slots[i];
+        if (s->state == SLOT_BUSY && s->killed && (!oldest || s->killed_us < oldest))
+            oldest = s->killed_us;
+    }
+    return oldest;
 }
 
 void pool_hold(struct pool *p, uint64_t job, bool hold) {
@@ -445,6 +464,8 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
         goto out;
     err = access(p->worker_path, X_OK) ? -errno : pyenv_resolve(config->python, &p->program, why, sizeof(why));
     if (!err)
+        err = wait_open(p);
+    if (!err)
         err = template_open(p);
     if (!err)
         *out = p;
@@ -465,6 +486,7 @@ void pool_destroy(struct pool *p) {
     }
     free(p->slots);
     template_close(p);
+    wait_close(p);
     free(p->buffer);
     free(p->program);
     free(p->worker_path);

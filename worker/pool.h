@@ -50,7 +50,8 @@ void pool_resize(struct pool *p, unsigned workers);
 
 /* Gives the work to an idle worker, forking one where there is none (up to the size). Copies what it needs. 0, or
  * -EAGAIN when all are busy, -EMSGSIZE, -ENOMEM. Exactly one done() follows a 0, be it that nobody can do the work:
- * WORK_REFUSED, while no template will start. A job id must not be given again before its done(). */
+ * WORK_REFUSED, when no template will start (between two tries it waits). A job id must not be given again before its
+ * done(). */
 int pool_start(struct pool *p, const struct work *w);
 
 /* A lease: pool_start with a WORK_STREAM_* kind takes a worker, which then runs calls, one after another in the order sent,

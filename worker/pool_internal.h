@@ -1,4 +1,5 @@
-/* What pool.c (slots and their work) and pool_template.c (the template process) share. Nobody else includes it.
+/* What pool.c (slots and their work), pool_wait.c and pool_template.c (the template process) share. Nobody else
+ * includes it.
  *
  * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame
  * of its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree
@@ -25,7 +26,8 @@ struct slot {
 
     uint64_t job; /* valid while BUSY, as all below */
     uint32_t attempt;
-    bool killed;     /* by pool_kill: its frames no longer count */
+    bool killed; /* by pool_kill: its frames no longer count */
+    int64_t killed_us;
     bool in_process; /* the job runs in the worker itself */
     int64_t started_us;
 };
@@ -35,6 +37,14 @@ struct refusal {
     struct refusal *next;
     uint64_t job;
     struct work_outcome outcome;
+};
+
+/* Work that waits for a template. */
+struct waiting {
+    struct waiting *next;
+    uint64_t job;
+    void *bytes; /* of work_encode */
+    uint32_t size;
 };
 
 struct pool {
@@ -47,6 +57,7 @@ struct pool {
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
     uint64_t next_serial;
+    struct waiting *waiting;
     struct refusal *refusals, **refusals_end;
     struct event *refuse;
     uint8_t *buffer; /* for reading pipes */
@@ -54,8 +65,9 @@ struct pool {
     pid_t template; /* 0: none runs */
     int control;    /* -1: none */
     struct event *control_event, *retry, *sweep;
-    bool up;           /* HELLO has come */
-    unsigned failures; /* starts in a row that did not come to HELLO, or did not last a second */
+    struct event *watch; /* looks whether the template still does what it is told */
+    bool up;             /* HELLO has come */
+    unsigned failures;   /* starts in a row that did not come to HELLO, or did not last a second */
     int64_t template_started_us;
     char version[32];
     char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
@@ -69,15 +81,25 @@ int64_t pool_now_us(void);
 void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- pool_template.c: the template process --- */
-int template_refuse(struct pool *p, const struct work *w,
-                    const char *why); /* done() follows from the loop; 0, -ENOMEM */
 int template_open(struct pool *p);    /* starts it; 0 or -errno, nothing to close then but by template_close */
 void template_close(struct pool *p);  /* ends it and everything below, waits up to a few seconds */
 bool template_usable(struct pool *p); /* starts one where it may; false while it is paused after failures */
 int template_spawn(struct pool *p, uint64_t serial, const int fds[3]); /* sends SPAWN; fds stay the caller's */
 void template_kill(struct pool *p, uint64_t serial);
 
+/* --- pool_wait.c: accepted work that no worker has --- */
+int wait_open(struct pool *p); /* 0 or -ENOMEM */
+void wait_close(struct pool *p);
+/* done() follows from the loop, with this end and why. 0 or -ENOMEM. */
+int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o);
+/* Keeps bytes of work_encode (then its own) until a template runs. 0 or -ENOMEM. */
+int wait_add(struct pool *p, uint64_t job, void *bytes, uint32_t size);
+void wait_over(struct pool *p); /* a template runs: starts it all */
+unsigned wait_count(const struct pool *p);
+bool wait_kill(struct pool *p, uint64_t job); /* ends it as killed; false when it does not wait */
+
 /* --- pool.c, called by pool_template.c --- */
+int64_t pool_oldest_kill(const struct pool *p); /* when the oldest kill was that has not come to its end; 0: none */
 void pool_on_spawned(struct pool *p, uint64_t serial, int value);
 void pool_on_exited(struct pool *p, const struct control *c);
 void pool_on_template_gone(struct pool *p, bool refused); /* every slot ends; work that waits too: LOST, or REFUSED */

@@ -2,9 +2,12 @@
  *
  * It is given descriptors 0-2 and the control socket and nothing else. End of file on that socket means that it is
  * dead or dying; it is then killed and waited for, its workers die with it, and what they leave behind comes to us
- * as the nearest subreaper and is swept up: every child of this process but those it had before pool_create. After a
- * template that died before HELLO the next start waits, longer each time, and work that comes meanwhile is refused
- * with the reason. One that dies later is started again at once, unless that happens many times in a row. */
+ * as the nearest subreaper and is swept up: every child of this process but those it had before pool_create.
+ *
+ * After a template that died before HELLO the next start waits, longer each time; work that comes meanwhile waits for
+ * it (pool_wait.c), and is refused with the reason when that start fails too. So a broken Python fails jobs slowly, not
+ * a whole queue at once. A template that dies later is started again at once, unless that happens many times in a
+ * row. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -24,14 +27,16 @@
 #include "worker/reap.h"
 
 enum {
-    PAUSE_MIN_MS = 250,
+    PAUSE_MIN_MS = 250, /* between starts that fail, doubled each time */
     PAUSE_MAX_MS = 30000,
+    CALM_US = 1000000, /* a template that lived this long did not fail to start */
+    QUICK_STARTS = 5,
+    START_S = 60, /* for Python to come up */
+    KILL_S = 20,  /* for a kill to be carried out; the template itself gives up waiting after 10 */
     CLOSE_MS = 3000,
     SWEEP_MS = 5000,
     SWEEP_EVERY_US = 2000,
-    SWEEP_QUIET = 3,
-    QUICK_STARTS = 5,
-    CALM_US = 1000000
+    SWEEP_QUIET = 3, /* rounds without a stranger after which there are none */
 };
 
 int64_t pool_now_us(void) {
@@ -58,9 +63,11 @@ static void template_exec(const struct pool *p, int control, int null) {
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    /* Its stdout is nobody's result: stray prints go to the log. */
-    if (dup2(null, 0) < 0 || dup2(2, 1) < 0)
+    if (dup2(null, 0) < 0)
         _exit(127);
+    if (dup2(2, 1) < 0) /* its stdout is nobody's result: stray prints go to the log, if there is one */
+        if (dup2(null, 1) < 0 || dup2(null, 2) < 0)
+            _exit(127);
     if (control == CONTROL_FD ? fcntl(control, F_SETFD, 0) : dup2(control, CONTROL_FD) < 0)
         _exit(127);
     close_range(CONTROL_FD + 1, ~0u, 0);
@@ -166,45 +173,36 @@ static void template_gone(struct pool *p) {
     }
     if (!was_up || p->failures > QUICK_STARTS)
         schedule_retry(p);
-    pool_on_template_gone(p, !was_up);
+    pool_on_template_gone(p, !was_up && !WIFSIGNALED(status));
     template_usable(p);
+}
+
+/* A template that does not come up, or does not carry out a kill, is stuck (a job of our user can stop it): it goes. */
+static void on_watch(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    int64_t kill_us = pool_oldest_kill(p), now = pool_now_us();
+    struct timeval again = {.tv_sec = KILL_S};
+
+    (void)fd;
+    (void)what;
+    if (!p->template)
+        return;
+    if (!p->up && now - p->template_started_us >= START_S * INT64_C(1000000)) {
+        snprintf(p->trouble, sizeof(p->trouble), "the workers' Python %s did not start within %d seconds", p->program,
+                 START_S);
+        kill(p->template, SIGKILL);
+    } else if (kill_us && now - kill_us >= KILL_S * INT64_C(1000000)) {
+        kill(p->template, SIGKILL);
+    } else if (!p->up || kill_us) {
+        event_add(p->watch, &again);
+    }
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
-    template_usable(arg);
-}
-
-/* --- work that nobody can take ----------------------------------------------------------------------------------- */
-static void on_refuse(evutil_socket_t fd, short what, void *arg) {
-    struct pool *p = arg;
-    struct refusal *list = p->refusals;
-
-    (void)fd;
-    (void)what;
-    p->refusals = NULL;
-    p->refusals_end = &p->refusals;
-    while (list) {
-        struct refusal *r = list;
-        list = r->next;
-        p->ev.done(p->arg, r->job, &r->outcome);
-        free(r);
-    }
-}
-
-int template_refuse(struct pool *p, const struct work *w, const char *why) {
-    struct refusal *r = calloc(1, sizeof(*r));
-
-    if (!r)
-        return -ENOMEM;
-    r->job = w->job;
-    r->outcome = (struct work_outcome){.attempt = w->attempt, .end = WORK_REFUSED};
-    snprintf(r->outcome.why, sizeof(r->outcome.why), "%s", why);
-    *p->refusals_end = r;
-    p->refusals_end = &r->next;
-    event_active(p->refuse, EV_TIMEOUT, 0);
-    return 0;
+    if (template_usable(arg))
+        wait_over(arg);
 }
 
 /* --- its words --------------------------------------------------------------------------------------------------- */
@@ -248,6 +246,13 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* --- orders ------------------------------------------------------------------------------------------------------ */
+static void watch_within(struct pool *p, int seconds) {
+    struct timeval then = {.tv_sec = seconds};
+
+    if (!event_pending(p->watch, EV_TIMEOUT, NULL))
+        event_add(p->watch, &then);
+}
+
 static int start(struct pool *p) {
     int ends[2], err = 0;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -271,6 +276,7 @@ static int start(struct pool *p) {
     p->template = pid;
     p->control = ends[0];
     p->template_started_us = pool_now_us();
+    watch_within(p, START_S);
     p->control_event = event_new(p->base, p->control, EV_READ | EV_PERSIST, on_control, p);
     if (!p->control_event || event_add(p->control_event, NULL)) {
         close(p->control);
@@ -294,11 +300,10 @@ static int choose_root(struct pool *p) {
 
 int template_open(struct pool *p) {
     p->control = -1;
-    p->refusals_end = &p->refusals;
-    p->refuse = evtimer_new(p->base, on_refuse, p);
     p->retry = evtimer_new(p->base, on_retry, p);
     p->sweep = evtimer_new(p->base, on_sweep, p);
-    if (!p->refuse || !p->retry || !p->sweep)
+    p->watch = evtimer_new(p->base, on_watch, p);
+    if (!p->watch || !p->retry || !p->sweep)
         return -ENOMEM;
     int err = choose_root(p);
     if (err)
@@ -337,8 +342,11 @@ static void send_order(struct pool *p, const struct control *c, const int *fds) 
         head->cmsg_len = CMSG_LEN(3 * sizeof(int));
         memcpy(CMSG_DATA(head), fds, 3 * sizeof(int));
     }
-    while (sendmsg(p->control, &msg, MSG_NOSIGNAL) < 0 && errno == EINTR)
-        ;
+    while (sendmsg(p->control, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        if (errno != EINTR) {
+            kill(p->template, SIGKILL); /* hundreds of orders behind: it is stopped or stuck, and may not stop us */
+            return;
+        }
 }
 
 int template_spawn(struct pool *p, uint64_t serial, const int fds[3]) {
@@ -353,8 +361,10 @@ int template_spawn(struct pool *p, uint64_t serial, const int fds[3]) {
 void template_kill(struct pool *p, uint64_t serial) {
     struct control c = {.kind = CONTROL_KILL, .serial = serial};
 
-    if (p->control >= 0)
-        send_order(p, &c, NULL);
+    if (p->control < 0)
+        return;
+    send_order(p, &c, NULL);
+    watch_within(p, KILL_S);
 }
 
 void template_close(struct pool *p) {
@@ -375,13 +385,8 @@ void template_close(struct pool *p) {
         event_free(p->retry);
     if (p->sweep)
         event_free(p->sweep);
-    while (p->refusals) {
-        struct refusal *r = p->refusals;
-        p->refusals = r->next;
-        free(r);
-    }
-    if (p->refuse)
-        event_free(p->refuse);
+    if (p->watch)
+        event_free(p->watch);
     if (p->root)
         rmdir(p->root); /* if the template had no time to */
     free(p->others);

@@ -19,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -304,6 +305,14 @@ static void reset_signals(void) {
     me.signals = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* A daemon that takes its files' modes from its clients has no umask; the files of jobs want one. */
+static void restore_umask(void) {
+    mode_t mask = umask(022);
+
+    if (mask)
+        umask(mask);
+}
+
 /* Memory that runs out should cost a job, never the daemon. */
 static void offer_to_oom_killer(void) {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -330,6 +339,7 @@ int main(int argc, char **argv) {
     setsid();
     reset_signals();
     offer_to_oom_killer();
+    restore_umask();
     if (me.signals < 0 || chdir("/"))
         give_up("the template of the workers could not set itself up");
     place_root(argv[2]);

@@ -1,9 +1,9 @@
 /* The loop of a worker: take a START frame, do the work, see that its whole process tree is dead, say DONE.
  *
  * A call runs in this very process; afterwards everything that it may have changed is put back, and where that is
- * not possible (threads left running, descriptors 0-2 or the link replaced, another user) the answer is LAST and the
- * process leaves. Everything else runs in a child. As a subreaper this process inherits whatever its jobs leave
- * behind. One wake-up a job: the work comes in one frame, and result and outcome leave in one write. */
+ * not possible (threads left running, descriptors 0-2 or the link replaced, another user, root or limit) the answer
+ * is LAST and the process leaves. Everything else runs in a child. As a subreaper this process inherits whatever its
+ * jobs leave behind. One wake-up a job: the work comes in one frame, and result and outcome leave in one write. */
 #include "worker/worker.h"
 
 #include <assert.h>
@@ -35,14 +35,16 @@ static struct worker {
     mode_t mask;
     struct stat known[4]; /* what descriptors 0, 1, 2 and the link are */
     int flags[3];
+    struct stat root;
+    struct rlimit limits[RLIM_NLIMITS];
     bool leave;
     uint8_t buffer[BUFFER];        /* the frame at work: struct work points into it */
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
 } me;
 
-static const int watched_signals[] = {SIGHUP,  SIGINT,  SIGQUIT,   SIGPIPE, SIGALRM, SIGTERM, SIGUSR1,
-                                      SIGUSR2, SIGCHLD, SIGVTALRM, SIGPROF, SIGXFSZ, SIGXCPU, SIGWINCH,
-                                      SIGTSTP, SIGCONT, SIGSEGV,   SIGABRT, SIGFPE,  SIGBUS};
+/* Those that somebody or something sends to a process without being asked to. */
+static const int watched_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM,   SIGTERM,
+                                      SIGUSR1, SIGUSR2, SIGCHLD, SIGXFSZ, SIGVTALRM, SIGPROF};
 enum { WATCHED = sizeof(watched_signals) / sizeof(watched_signals[0]) };
 
 static int64_t now_us(void) {
@@ -173,7 +175,7 @@ static void check_tampering(void) {
             me.leave = true;
     if (geteuid() != me.uid || getpgrp() != me.self || !same_file_at(&me.root, "/"))
         me.leave = true;
-    for (int i = 0; i < RLIMIT_NLIMITS; i++) {
+    for (int i = 0; i < RLIM_NLIMITS; i++) {
         struct rlimit now;
         if (getrlimit((__rlimit_resource_t)i, &now) || memcmp(&now, &me.limits[i], sizeof(now)) != 0)
             me.leave = true;
@@ -347,6 +349,8 @@ static void take_descriptors(int link, int out, int err) {
 
     /* High up, where neither a job's own descriptors nor what closes "the first few" meets it. */
     me.link = fcntl(link, F_DUPFD_CLOEXEC, LINK_FD);
+    if (me.link < 0) /* a limit below that */
+        me.link = fcntl(link, F_DUPFD_CLOEXEC, 3);
     if (null < 0 || me.link < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
         leave(WORKER_EXIT_CUT);
     close(null);
@@ -375,7 +379,7 @@ void worker_main(uint64_t serial, int link, int out, int err, pid_t guard) {
     umask(me.mask);
     take_descriptors(link, out, err);
     stat("/", &me.root);
-    for (int i = 0; i < RLIMIT_NLIMITS; i++)
+    for (int i = 0; i < RLIM_NLIMITS; i++)
         getrlimit((__rlimit_resource_t)i, &me.limits[i]);
     place_begin_worker(serial);
     python_begin_worker();

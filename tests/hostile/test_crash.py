@@ -24,7 +24,7 @@ import client  # noqa: E402
 ROUNDS = int(os.environ.get("PPFS_ROUNDS", 200))
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
 HERE = Path(__file__).resolve().parent
-VICTIMS = ("worker", "worker", "worker", "template", "template", "daemon", "daemon", "daemon", "keeper", "all")
+VICTIMS = ("worker", "worker", "worker", "guard", "template", "template", "daemon", "daemon", "daemon", "keeper", "all")
 
 
 def remount(m):
@@ -49,10 +49,11 @@ class Killer:
 
     def round(self):
         m, what = self.m, self.rng.choice(VICTIMS)
-        time.sleep(self.rng.random() ** 2 * 0.2)  # the moment: mostly soon
+        time.sleep(self.rng.random() ** 2 * 0.4)  # the moment: mostly soon
         pids = m.pids()
-        if what == "worker":
-            return pids["workers"] and self.shoot(what, self.rng.choice(pids["workers"]))
+        if what in ("worker", "guard"):
+            group = pids[what + "s"]
+            return group and self.shoot(what, self.rng.choice(group))
         if what in ("template", "daemon"):
             return self.shoot(what, pids[what])
         if what == "keeper":
@@ -70,7 +71,7 @@ class Killer:
                 self.kills.append((before, time.time_ns(), "unmount"))
             remount(m)
             return True
-        everything = [p for p in (pids["keeper"], pids["daemon"], pids["template"], *pids["workers"]) if p]
+        everything = [p for p in (pids["keeper"], pids["daemon"], pids["template"], *pids["guards"], *pids["workers"]) if p]
         self.rng.shuffle(everything)
         if not self.shoot(what, *everything):
             return False
@@ -109,7 +110,7 @@ def test_kill_anything_at_any_time(new_mount):
     runs, stop = m.work / "runs", m.work / "stop"
     runs.touch()
     histories = [m.work / ("history%d" % i) for i in range(3)]
-    clients = [m.popen(PYTHON, HERE / "client.py", m.mnt, histories[i], runs, "c%d" % i, SEED + i) for i in range(3)]
+    clients = [m.popen(PYTHON, HERE / "client.py", m.mnt, histories[i], runs, "c%d" % i, SEED + i, stop) for i in range(3)]
     killer = Killer(m, rng)
     rounds = 0
     while rounds < ROUNDS:
@@ -148,7 +149,7 @@ def test_kill_anything_at_any_time(new_mount):
         if kinds[name] != "fails" or "exit status 3" not in why:
             killed.append((name, kinds[name], why))
     signalled = [k for k in killed if "SIGKILL" in k[2]]
-    assert len(signalled) <= count["worker"] + m.cpus * count["all"], "more failed than were killed: %s" % signalled
+    assert len(signalled) <= count["worker"] + count["guard"] + m.cpus * count["all"], "more failed than were killed: %s" % signalled
     for name, kind, why in killed:
         assert re.search("SIGKILL|die|death", why), "%s (%s) failed although nothing hit it: %s" % (name, kind, why)
 
@@ -159,9 +160,9 @@ def test_kill_anything_at_any_time(new_mount):
     # no job ran twice without a death in between
     for name, run in started.items():
         for (first, _), (second, _) in zip(run["starts"], run["starts"][1:]):
-            assert any(before <= second and after >= first for before, after,
-                       what in killer.kills if what != "worker"), \
-                "%s (%s) ran twice with nothing killed in between: %s" % (name, kinds[name], run)
+            assert any(before <= second and after >= first for before, after, what in killer.kills if what != "worker"), \
+                "%s (%s) ran twice with nothing killed in between: %s; kills near: %s" % (
+                    name, kinds[name], run, [k for k in killer.kills if abs(k[0] - first) < 2e9])
     m.works("afterwards")
     m.unmount()
     check_integrity(m)

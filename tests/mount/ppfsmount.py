@@ -278,7 +278,7 @@ class Mount:
         return found
 
     def pids(self):
-        """{"keeper", "daemon", "template": pid or 0, "workers": [pid]} as they are at this moment."""
+        """{"keeper", "daemon", "template": pid or 0, "guards", "workers": [pid]} as they are at this moment."""
         table = parents()
         ours = set(self.marked())
         mains = [pid for pid in ours if exe_of(pid) == str(PPFS)]
@@ -289,8 +289,9 @@ class Mount:
         daemons = [p for p in mains if p != keeper and (not keeper or table.get(p) == keeper)]
         daemon = min(daemons, default=0, key=lambda p: table.get(p) in daemons)  # not a child about to exec
         template = next((p for p in ours if table.get(p) == daemon and exe_of(p) == str(WORKER)), 0) if daemon else 0
-        workers = sorted(p for p in ours if template and table.get(p) == template)
-        return {"keeper": keeper, "daemon": daemon, "template": template, "workers": workers}
+        guards = sorted(p for p in ours if template and table.get(p) == template)
+        workers = sorted(p for p in ours if table.get(p) in guards and exe_of(p) == str(WORKER))
+        return {"keeper": keeper, "daemon": daemon, "template": template, "guards": guards, "workers": workers}
 
     def kill_daemon(self):
         """kill -9 of the daemon; returns when the keeper has another one."""

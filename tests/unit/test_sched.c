@@ -27,8 +27,9 @@ static void on_log(void *arg, const char *sentence) {
     (void)arg;
     fprintf(stderr, "# %s\n", sentence);
 }
-static bool nobody(void *arg, uint64_t job) {
+static bool nobody(void *arg, uint64_t job, bool for_writing) {
     (void)arg;
+    (void)for_writing;
     (void)job;
     return false;
 }

@@ -1,0 +1,40 @@
+"""ppfs: run Python calls and job files through a directory that ppfs(1) has mounted.
+
+    import ppfs
+    with ppfs.Executor() as executor:                     # concurrent.futures.Executor, kept by the ppfs
+        print(executor.submit(pow, 2, 10).result())
+        print(list(executor.map(abs, [-1, -2])))
+
+Executor, attach, forget     calls, sessions that outlive their program          (executor.py, session.py)
+submit_file, result, wait    job files by name, and *_async forms                (files.py)
+progress                     how far a set of futures has got                    (progress.py)
+ppfs.pp                      ppft's interface
+ppfs.joblib.register()       the joblib backend "ppfs"
+find_mount                   which mount is used when none is named              (mount.py)
+"""
+import importlib
+from typing import Any
+
+from .errors import (CallFailed, CallTimeout, DependencyFailed, JobCancelled, JobFailed, JobTimeout, MountGone, NoMount,
+                     RemoteTraceback, StreamError, WorkerDied)
+from .executor import Executor
+from .files import result, result_async, submit_file, submit_file_async, wait, wait_async
+from .future import Future
+from .mount import end_private
+from .mount import find as find_mount
+from .progress import progress
+from .session import Session, attach, forget
+
+__version__ = "0.1.0"
+
+__all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "Future", "JobCancelled", "JobFailed", "JobTimeout",
+           "MountGone", "NoMount", "RemoteTraceback", "Session", "StreamError", "WorkerDied", "attach", "end_private",
+           "find_mount", "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait",
+           "wait_async"]
+
+
+def __getattr__(name: str) -> Any:
+    """ppfs.joblib and ppfs.pp are imported when they are first asked for."""
+    if name in ("joblib", "pp"):
+        return importlib.import_module("." + name, __name__)
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))

@@ -1,0 +1,264 @@
+"""ppfs.Executor: concurrent.futures.Executor over a stream on a mount."""
+import atexit
+import itertools
+import os
+import threading
+import time
+import uuid
+import weakref
+from concurrent.futures import Executor as BaseExecutor
+from pickle import dumps as _dumps
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+from . import mount as mounts
+from . import stream
+from .channel import Channel, open_channels
+from .errors import MountGone
+from .future import Future
+from .serialize import _MAIN, LARGE, PROTOCOL, FunctionCache, Sent, Serializer, names_main
+
+_pack_header = stream._pack_header
+_CALL, _BODY_MAX = stream.CALL, stream.BODY_MAX
+_exiting = False
+
+
+class _Submitter(BaseExecutor):
+    """What an executor and its views have in common: functions and options in, futures out."""
+
+    _core: "_Core"
+    _cache: FunctionCache
+    _whole_prefix: bytes
+
+    def _set_up(self, core: "_Core", options: Mapping[str, Any]) -> None:
+        text = stream.options_bytes(options)
+        self._core = core
+        self._call_options = dict(options)
+        self._whole_prefix = stream.call_prefix(text, None)
+        self._cache = FunctionCache(core.serializer, lambda digest: stream.call_prefix(text, digest), core.initializer,
+                                    core.initargs, core.init_key)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:  # type: ignore[override]
+        """Queues fn(*args, **kwargs). What cannot be pickled raises here and is named."""
+        channel = self._core.channel
+        if channel is None or channel.forked or self._core.shut:
+            channel = self._core.open()
+        entry = self._cache.find(fn)
+        if entry is None:
+            body = self._whole_prefix + self._core.serializer.call(fn, args, kwargs)
+        else:
+            try:
+                blob = _dumps((args, kwargs), PROTOCOL)
+                if _MAIN in blob if len(blob) < LARGE else names_main(blob, (args, kwargs)):
+                    blob = self._core.serializer.arguments(fn, args, kwargs)
+            except Exception:
+                blob = self._core.serializer.arguments(fn, args, kwargs)
+            if entry.packed:
+                blob = _dumps(((blob,), {}), PROTOCOL)
+            if entry.sent.digest not in channel.announced:
+                channel.announce(entry.sent.digest, entry.sent.blob)
+            body = entry.prefix + blob
+        ident = next(channel.ids)
+        future = Future(channel, ident)
+        size = len(body)
+        if size <= _BODY_MAX:
+            channel.submit(future, ident, _pack_header(size, _CALL, ident) + body)
+        else:
+            channel.submit(future, ident, stream.frame(_CALL, ident, body))
+        return future
+
+    def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...]) -> Future:
+        """Queues a call of a function that was made ready by the caller (ppfs.pp does that)."""
+        channel = self._core.channel
+        if channel is None or channel.forked or self._core.shut:
+            channel = self._core.open()
+        blob = self._core.serializer.arguments(fn, args, {})
+        if sent.packed:
+            blob = _dumps(((blob,), {}), PROTOCOL)
+        channel.announce(sent.digest, sent.blob)
+        ident = next(channel.ids)
+        future = Future(channel, ident)
+        body = self._cache.adopt(sent).prefix + blob
+        channel.submit(future, ident, stream.frame(_CALL, ident, body))
+        return future
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None, chunksize: int = 1,
+            progress: bool = False) -> Iterator[Any]:
+        """As concurrent.futures.Executor.map. chunksize: so many calls travel as one. progress: show how far it has got."""
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        end = None if timeout is None else timeout + time.monotonic()
+        sizes: Optional[List[int]] = None
+        if chunksize == 1:
+            futures = [self.submit(fn, *args) for args in zip(*iterables)]
+        else:
+            futures, sizes = self._submit_chunks(fn, zip(*iterables), chunksize)
+        if progress:
+            from .progress import watch
+            watch(futures, sizes=sizes)
+        results = _results(futures, end)
+        return results if chunksize == 1 else itertools.chain.from_iterable(results)
+
+    def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]],
+                       chunksize: int) -> Tuple[List[Future], List[int]]:
+        entry = self._cache.find(fn, chunked=True)
+        assert entry is not None
+        futures: List[Future] = []
+        sizes: List[int] = []
+        while True:
+            chunk = tuple(itertools.islice(calls, chunksize))
+            if not chunk:
+                return futures, sizes
+            futures.append(self._submit_sent(fn, entry.sent, (chunk,)))
+            sizes.append(len(chunk))
+
+    def options(self, **options: Any) -> "_Submitter":
+        """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd, memory,
+        cpus, node, hold. They add to those of the view that this is called on."""
+        return _View(self, {**self._call_options, **options})
+
+
+class _View(_Submitter):
+    """An executor with options; it shares everything else with the executor that it is a view of."""
+
+    def __init__(self, of: _Submitter, options: Mapping[str, Any]) -> None:
+        self._of = of  # keeps it alive
+        self._set_up(of._core, options)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shuts the executor down that this is a view of."""
+        self._of.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class Executor(_Submitter):
+    """concurrent.futures.Executor whose calls are kept by a ppfs.
+
+    mount        where a ppfs is mounted; by default $PPFS, the mount table, else a private one for this process
+    name         a session: its results stay until ppfs.forget(name), and ppfs.attach(name) collects them from anywhere.
+                 Leaving the program then waits for nothing
+    serializer   "cloudpickle" (default where installed), "dill", "pickle" or "source"
+    initializer  called with initargs once in each worker before its first call for this executor
+    max_workers  how many calls run at a time on a private mount; another mount's slots are its owner's to set
+    further keywords are options of every call, see options()
+    """
+
+    def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,
+                 serializer: Optional[str] = None, initializer: Optional[Callable[..., Any]] = None,
+                 initargs: Tuple[Any, ...] = (), max_workers: Optional[int] = None, **options: Any) -> None:
+        if isinstance(mount, int):
+            raise TypeError("the first argument is where a ppfs is mounted; for %d workers write max_workers=%d" % (mount, mount))
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        stream.options_bytes(options)
+        core = _Core(mounts.find(mount, cpus=max_workers), name, Serializer(serializer), initializer, tuple(initargs))
+        self._set_up(core, options)
+        if name is not None:
+            core.open()
+        self._finalizer = weakref.finalize(self, core.dropped)
+        self._finalizer.atexit = False
+
+    @property
+    def mount(self) -> str:
+        """Where the ppfs is mounted."""
+        return self._core.mount
+
+    @property
+    def name(self) -> Optional[str]:
+        """The name of the stream in jobs/ and results/; None before the first call."""
+        return self._core.channel.name if self._core.channel is not None else self._core.name
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As concurrent.futures.Executor.shutdown. A call that is not known to run yet counts as pending."""
+        self._core.shutdown(wait, cancel_futures)
+
+
+class _Core:
+    """The state of an executor, apart from the object that the user holds."""
+
+    def __init__(self, mount: str, name: Optional[str], serializer: Serializer, initializer: Optional[Callable[..., Any]],
+                 initargs: Tuple[Any, ...]) -> None:
+        self.mount, self.name, self.serializer = mount, name, serializer
+        self.initializer, self.initargs = initializer, initargs
+        self.init_key = uuid.uuid4().hex
+        self.channel: Optional[Channel] = None
+        self.shut = False
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def open(self) -> Channel:
+        """The stream, opened now if need be; says why there is none."""
+        if self.shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if _exiting:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
+            if self.name is not None and self.channel is not None:
+                raise MountGone("the session %s belongs to the process that this one was forked from" % self.name)
+            self.channel = None
+        with self._lock:
+            if self.channel is None:
+                self.channel = self._new_channel()
+            return self.channel
+
+    def _new_channel(self) -> Channel:
+        name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
+        try:
+            return Channel(self.mount, name, keep=self.name is not None)
+        except FileExistsError:
+            raise FileExistsError("there is a session %r already: collect it with ppfs.attach(%r), then ppfs.forget(%r)"
+                                  % (name, name, name)) from None
+        except OSError as error:
+            raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
+
+    def shutdown(self, wait: bool, cancel_futures: bool) -> None:
+        self.shut = True
+        channel = self.channel
+        if channel is None or channel.forked:
+            return
+        if cancel_futures:
+            for future in list(channel.pending.values()):
+                future.cancel()
+        channel.close()
+        if wait:
+            channel.join()
+
+    def dropped(self) -> None:
+        """The executor has been forgotten without shutdown: what it was given still runs."""
+        if self.channel is not None and not self.channel.forked:
+            self.channel.close()
+
+
+def _results(futures: List[Future], end: Optional[float]) -> Iterator[Any]:
+    """The results in order; whoever stops listening cancels the rest."""
+    try:
+        futures.reverse()
+        while futures:
+            future = futures.pop()
+            try:
+                yield future.result() if end is None else future.result(end - time.monotonic())
+            finally:
+                future.cancel()
+                del future
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _at_exit() -> None:
+    """As the process pools of Python do: work that is under way is waited for; sessions go on by themselves."""
+    global _exiting
+    _exiting = True
+    for channel in open_channels():
+        channel.close()
+    for channel in open_channels():
+        if channel.keep:
+            channel.join_writing()
+        else:
+            channel.join()
+
+
+atexit.register(_at_exit)
+
+__all__ = ["Executor", "Future"]

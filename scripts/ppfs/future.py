@@ -1,0 +1,111 @@
+"""The future of one call in a stream."""
+import threading
+from concurrent.futures import Future as BaseFuture
+from concurrent.futures import _base
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
+
+from . import stream
+
+if TYPE_CHECKING:
+    from .channel import Channel
+
+PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
+CANCELLED, CANCELLED_AND_NOTIFIED = _base.CANCELLED, _base.CANCELLED_AND_NOTIFIED
+
+
+class Future(BaseFuture):
+    """A concurrent.futures.Future without a lock of its own: all of a stream share one, and waiting is prepared only when somebody
+    waits. That is what makes tens of thousands a second possible."""
+
+    _state: str = PENDING  # type: ignore[assignment]
+    _result: Any = None
+    _exception: Optional[BaseException] = None
+    _watched = False  # somebody may be waiting: _cond, _waiters and _done_callbacks exist
+    _printed: Optional[List[Tuple[int, bytes]]] = None
+    _cond: Optional[threading.Condition] = None
+
+    def __init__(self, channel: "Channel", ident: int) -> None:
+        self._channel = channel
+        self._id = ident
+
+    @property
+    def id(self) -> int:
+        """The number of the call in its stream, counted from 1 in the order of submission."""
+        return self._id
+
+    @property
+    def stdout(self) -> str:
+        """What the call has printed (that is known of so far)."""
+        return self._text(stream.STDOUT)
+
+    @property
+    def stderr(self) -> str:
+        """What the call has written to its standard error."""
+        return self._text(stream.STDERR)
+
+    def _text(self, which: int) -> str:
+        return b"".join(data for kind, data in list(self._printed or ()) if kind == which).decode("utf-8", "replace")
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        lock = self._channel.lock
+        with lock:
+            if self._cond is None or self._cond._lock is not lock:  # type: ignore[attr-defined]
+                if self._cond is None:
+                    self._waiters: List[Any] = []
+                    self._done_callbacks: List[Callable[[Any], object]] = []
+                self._cond = threading.Condition(lock)
+                self._watched = True
+            return self._cond
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        """As concurrent.futures.Future.result."""
+        if self._state is not FINISHED:
+            self._channel.wait_for(self, timeout)
+        if self._exception is not None:
+            try:
+                raise self._exception
+            finally:
+                self = None  # type: ignore[assignment]
+        return self._result
+
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        """As concurrent.futures.Future.exception."""
+        if self._state is not FINISHED:
+            self._channel.wait_for(self, timeout)
+        return self._exception
+
+    def cancel(self) -> bool:
+        """Cancels the call unless it is known to run (or to have ended)."""
+        channel = self._channel
+        with channel.lock:
+            if self._state in (RUNNING, FINISHED):
+                return False
+            if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
+                return True
+            channel.pending.pop(self._id, None)
+            channel.forget(self._id)
+            self._end_cancelled()
+        if self._watched:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
+        channel.settle()
+        return True
+
+    def kill(self) -> bool:
+        """Cancels the call even while it runs: its process tree is killed. False: it has ended."""
+        with self._channel.lock:
+            if self._state is RUNNING:
+                self._state = PENDING
+        return self.cancel()
+
+    def _end_cancelled(self) -> None:
+        """With the lock held: cancelled, and those who wait know."""
+        self._state = CANCELLED_AND_NOTIFIED
+        if self._watched:
+            assert self._cond is not None
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._cond.notify_all()
+
+    def __repr__(self) -> str:
+        return "<%s %d of %s: %s>" % (type(self).__name__, self._id, self._channel.name, self._state.lower())

@@ -1,0 +1,213 @@
+"""Which ppfs to use: the one that was named, $PPFS, one of the mount table, else a private one that ends with this process.
+
+A private mount belongs to a small shell that waits for the end of a pipe which this process holds. However this process ends,
+kill -9 included, the shell unmounts and takes the directory away.
+"""
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Dict, List, Optional, Union
+
+from .errors import NoMount
+
+MountLike = Union[str, "os.PathLike[str]"]
+
+_PRIVATE = "ppfs-private-"
+_TYPE = "fuse.ppfs"
+_lock = threading.Lock()
+_private: Optional["PrivateMount"] = None
+
+# Ends with its standard input. The state directory's lock is free when the last process has written down its state.
+_KEEPER = r'''
+dir=$1; program=$2; shift 2
+"$program" "$@" </dev/null >/dev/null || exit 1
+echo ready
+cat >/dev/null
+n=0
+until fusermount3 -u "$dir/mnt" 2>/dev/null || [ $n -ge 20 ]; do n=$((n + 1)); sleep 0.05; done
+[ $n -lt 20 ] || fusermount3 -u -z "$dir/mnt" 2>/dev/null
+flock -w 20 "$dir/state/lock" true 2>/dev/null
+rmdir "$dir/mnt" && rm -rf "$dir"
+'''
+
+
+def is_mount(path: MountLike) -> bool:
+    """Whether a ppfs is mounted there and answers."""
+    try:
+        return os.path.isdir(os.path.join(path, "jobs")) and os.path.isdir(os.path.join(path, "results"))
+    except OSError:
+        return False
+
+
+def mounted() -> List[str]:
+    """The mountpoints of the mount table that this user may submit to, the newest last; private ones are left out."""
+    found = []
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        fields, _, more = line.partition(" - ")
+        if more.split(" ", 1)[0] != _TYPE:
+            continue
+        path = _unescape(fields.split()[4])
+        if os.path.basename(os.path.dirname(path)).startswith(_PRIVATE):
+            continue
+        if is_mount(path) and os.access(os.path.join(path, "jobs"), os.W_OK):
+            found.append(path)
+    return found
+
+
+def _unescape(path: str) -> str:
+    """A path of the mount table: blanks and the like stand there as octal numbers."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(code, char)
+    return path
+
+
+def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optional[int] = None) -> str:
+    """The mountpoint to use, as an absolute path. start: start a private one, with cpus slots, when there is none."""
+    named = os.fspath(mount) if mount is not None else os.environ.get("PPFS")
+    if named:
+        path = os.path.abspath(named)
+        if not is_mount(path):
+            raise NoMount("there is no ppfs mounted on %s%s; mount one with: ppfs %s"
+                          % (path, "" if mount is not None else " (named by $PPFS)", path))
+        return path
+    with _lock:
+        if _private is not None and _private.alive():
+            if cpus is not None:
+                _private.set_cpus(cpus)
+            return _private.path
+    found = mounted()
+    if found:
+        return found[-1]
+    if not start:
+        raise NoMount("no ppfs is mounted; name one, set $PPFS, or mount one with: ppfs DIRECTORY")
+    return private(cpus).path
+
+
+def is_private(mount: str) -> bool:
+    """Whether it is the private mount of this process."""
+    return _private is not None and _private.path == mount
+
+
+def slots(mount: str) -> int:
+    """How many calls the nodes of a mount run at a time."""
+    total = 0
+    nodes = os.path.join(mount, "nodes")
+    for node in os.listdir(nodes):
+        try:
+            with open(os.path.join(nodes, node, "cpus"), encoding="ascii") as file:
+                total += int(file.read())
+        except (OSError, ValueError):
+            continue
+    return max(total, 1)
+
+
+def program() -> str:
+    """The ppfs to start: $PPFS_PROGRAM, the one of the source tree that this package is in, the one in PATH."""
+    given = os.environ.get("PPFS_PROGRAM")
+    if given:
+        return given
+    built = Path(__file__).resolve().parents[2] / "build" / "ppfs"
+    if (built.parents[1] / "configure.ac").exists() and os.access(built, os.X_OK):
+        return str(built)
+    found = shutil.which("ppfs")
+    if not found:
+        raise NoMount("no ppfs is mounted, and the program ppfs is not in PATH to start one")
+    return found
+
+
+def private(cpus: Optional[int] = None) -> "PrivateMount":
+    """The private mount of this process, started when there is none."""
+    global _private
+    with _lock:
+        if _private is None or not _private.alive():
+            _private = PrivateMount(cpus)
+        elif cpus is not None:
+            _private.set_cpus(cpus)
+        return _private
+
+
+class PrivateMount:
+    """A ppfs in a temporary directory."""
+
+    def __init__(self, cpus: Optional[int] = None) -> None:
+        self.dir = tempfile.mkdtemp(prefix=_PRIVATE)
+        self.path = os.path.join(self.dir, "mnt")
+        self._owner = os.getpid()
+        os.mkdir(self.path)
+        command = [program(), "--state", os.path.join(self.dir, "state")]
+        if cpus is not None:
+            command += ["--cpus", str(cpus)]
+        if sys.prefix != sys.base_prefix:
+            command += ["--python", sys.prefix]
+        with open(os.path.join(self.dir, "stderr"), "w+b") as errors:
+            self._process: "subprocess.Popen[bytes]" = subprocess.Popen(
+                ["/bin/sh", "-c", _KEEPER, "ppfs-private", self.dir, *command, self.path], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=errors, env=self._environment(), start_new_session=True)
+            assert self._process.stdout is not None
+            ready = self._process.stdout.readline()
+            if ready != b"ready\n":
+                self._process.communicate()
+                errors.seek(0)
+                said = errors.read().decode("utf-8", "replace").strip() or "it said nothing"
+                shutil.rmtree(self.dir, ignore_errors=True)
+                raise NoMount("no ppfs is mounted, and a private one could not be started: " + said)
+        self._process.stdout.close()
+
+    def _environment(self) -> Dict[str, str]:
+        """Jobs that use this package come back to this mount."""
+        return dict(os.environ, PPFS=self.path)
+
+    def alive(self) -> bool:
+        """Whether it is this process's (or its parent's, before a fork) and answers."""
+        return is_mount(self.path)
+
+    def set_cpus(self, cpus: int) -> None:
+        """How many calls run at a time."""
+        Path(self.path, "nodes", "local", "cpus").write_text("%d\n" % cpus)
+
+    def forked(self) -> None:
+        """In a child after fork: the mount is the parent's to end."""
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+            except OSError:
+                pass
+
+    def end(self) -> None:
+        """Unmounts and waits for the directory to be gone."""
+        if os.getpid() != self._owner or self._process.stdin is None or self._process.stdin.closed:
+            return
+        self._process.stdin.close()
+        try:
+            self._process.wait(40)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def end_private() -> None:
+    """Ends the private mount of this process; the next Executor starts another."""
+    global _private
+    with _lock:
+        mount, _private = _private, None
+    if mount is not None:
+        mount.end()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    if _private is not None:
+        _private.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(end_private)

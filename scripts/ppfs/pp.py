@@ -1,0 +1,329 @@
+"""ppft's documented interface over ppfs: programs written for pp or ppft run with one changed import.
+
+    import ppfs.pp as pp
+    server = pp.Server()
+    job = server.submit(func, (1, 2), depfuncs=(helper,), modules=("math",))
+    print(job())
+
+What differs: an exception in a job is raised by job() (ppft prints it and gives None). A job whose process dies raises
+ppfs.WorkerDied (ppft waits for ever). Jobs that were submitted are kept by the ppfs until they have ended.
+"""
+import atexit
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+import types
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+
+from . import mount as mounts
+from .errors import MountGone
+from .executor import Executor
+from .future import Future
+from .serialize import Sent
+
+version = "1.7.8"  # of the interface that this is compatible with
+copyright = "ppfs, with the interface of Parallel Python (pp) and ppft"
+
+__all__ = ["DestroyedServerError", "Server", "Template", "version"]
+
+
+class DestroyedServerError(RuntimeError):
+    """A job was submitted to a server after destroy()."""
+
+
+class _Task:
+    """One submitted job. Calling it waits and gives the result (or raises what the job raised)."""
+
+    def __init__(self, server: "Server", tid: int, callback: Optional[Callable[..., Any]], callbackargs: Tuple[Any, ...],
+                 group: str) -> None:
+        self.server, self.tid, self.group = server, tid, group
+        self.callback, self.callbackargs = callback, callbackargs
+        self.finished = False
+        self._ended = threading.Event()
+        self._future: Optional[Future] = None
+
+    def _follow(self, future: Future) -> None:
+        self._future = future
+        future.add_done_callback(self._finalize)
+
+    def _finalize(self, future: Any) -> None:
+        """The future has ended: the callback runs before anybody who waits goes on."""
+        try:
+            if self.callback is not None and not future.cancelled() and future.exception() is None:
+                self.callback(*self.callbackargs, future.result())
+        except Exception:
+            self.server.logger.error("the callback of task %d failed", self.tid, exc_info=True)
+        finally:
+            self.finished = True
+            self.server._ended(self)
+            self._ended.set()
+
+    def wait(self) -> None:
+        """Returns when the job has ended and its callback has run."""
+        self._ended.wait()
+
+    def __call__(self, raw_result: bool = False) -> Any:
+        """Waits for the job and gives its result. raw_result: as the bytes of its pickle."""
+        self.wait()
+        assert self._future is not None
+        if self._future.cancelled():
+            raise DestroyedServerError("the server was destroyed before the job ended")
+        value = self._future.result()
+        if raw_result:
+            import pickle
+            return pickle.dumps(value, self.server._proto)
+        return value
+
+
+class _Statistics:
+    """What a node has done for us."""
+
+    def __init__(self, ncpus: int, njobs: int = 0, seconds: float = 0.0) -> None:
+        self.ncpus, self.njobs, self.time = ncpus, njobs, seconds
+        self.rworker = None
+
+
+class Template:
+    """A function with everything that submit() wants to know but its arguments."""
+
+    def __init__(self, job_server: "Server", func: Callable[..., Any], depfuncs: Tuple[Any, ...] = (),
+                 modules: Tuple[str, ...] = (), callback: Optional[Callable[..., Any]] = None,
+                 callbackargs: Tuple[Any, ...] = (), group: str = "default",
+                 globals: Optional[Dict[str, Any]] = None) -> None:
+        self.job_server, self.func, self.depfuncs, self.modules = job_server, func, depfuncs, modules
+        self.callback, self.callbackargs, self.group, self.globals = callback, callbackargs, group, globals
+
+    def submit(self, *args: Any) -> _Task:
+        """Submits the function with these arguments."""
+        return self.job_server.submit(self.func, args, self.depfuncs, self.modules, self.callback, self.callbackargs,
+                                      self.group, self.globals)
+
+
+class Server:
+    """Where jobs are submitted.
+
+    ncpus           slots of this machine, "autodetect": as the ppfs has them
+    ppservers       nodes to use as well, each "host:port"; "*" for those that are found in the local network
+    secret          not used: nodes and ppfs know one another by a key file (see ppfs-node(1))
+    restart         not used: a worker that a job has changed for good is restarted anyway
+    proto           the pickle protocol of raw results
+    socket_timeout  seconds that a job may run, as in ppft only on other machines; None: any time. Not enforced for local jobs
+    """
+
+    default_port = 60000
+    default_secret = ""
+
+    def __init__(self, ncpus: Union[int, str] = "autodetect", ppservers: Tuple[str, ...] = (), secret: Optional[str] = None,
+                 restart: bool = False, proto: int = 2, socket_timeout: Optional[float] = 3600) -> None:
+        if not isinstance(ppservers, tuple):
+            raise TypeError("ppservers argument must be a tuple")
+        if secret is not None and not isinstance(secret, str):
+            raise TypeError("secret must be of a string type")
+        self.logger = logging.getLogger("pp")
+        self.secret = secret if secret is not None else self.default_secret
+        self.socket_timeout = socket_timeout
+        self._restart, self._proto = restart, proto
+        self._exiting = False
+        self._lock = threading.Lock()
+        self._tid = 0
+        self._tasks: Dict[int, _Task] = {}
+        self._sent: Dict[Any, Tuple[Any, Sent]] = {}
+        self._executor = Executor()
+        self.mount = self._executor.mount
+        self._created = time.time()
+        if ncpus != "autodetect" or mounts.is_private(self.mount):
+            self.set_ncpus(ncpus)
+        self.ppservers: List[Tuple[str, int]] = []
+        for server in ppservers:
+            host, _, port = server.partition(":")
+            self.ppservers.append((host, int(port) if port else self.default_port))
+            self._dial(host, self.ppservers[-1][1])
+        self._before = {node: (jobs, seconds) for node, (_, jobs, seconds) in self._nodes().items()}
+        atexit.register(self.destroy)
+
+    def _dial(self, host: str, port: int) -> None:
+        """Asks the ppfs to use a node. As in ppft one that cannot be reached is no error."""
+        if "*" in host:
+            self.logger.info("nodes of the local network come by themselves: start them with ppfs-node --discover")
+            return
+        try:
+            os.mkdir(os.path.join(self.mount, "nodes", "%s:%d" % (host, port)))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            self.logger.warning("the node %s:%d cannot be used: %s", host, port, error.strerror)
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    def submit(self, func: Callable[..., Any], args: Tuple[Any, ...] = (), depfuncs: Tuple[Any, ...] = (),
+               modules: Tuple[str, ...] = (), callback: Optional[Callable[..., Any]] = None,
+               callbackargs: Tuple[Any, ...] = (), group: str = "default",
+               globals: Optional[Dict[str, Any]] = None) -> _Task:
+        """Submits func(*args) and gives the job.
+
+        depfuncs      functions and classes that func calls by their names
+        modules       names of modules that func uses: they are imported and bound as names for func and depfuncs
+        callback      called as callback(*callbackargs, result) when there is a result, in a thread
+        group         for wait(group)
+        globals       e.g. globals(): every module, function and class in it is there for func
+        """
+        if self._exiting:
+            raise DestroyedServerError("Cannot submit jobs: server instance has been destroyed")
+        for name, value in (("args", args), ("depfuncs", depfuncs), ("modules", modules), ("callbackargs", callbackargs)):
+            if not isinstance(value, tuple):
+                raise TypeError("%s argument must be a tuple" % name)
+        if globals is not None and not isinstance(globals, dict):
+            raise TypeError("globals argument must be a dictionary")
+        if not all(isinstance(module, str) for module in modules):
+            raise TypeError("modules argument must be a list of strings")
+        if globals:
+            more, friends = _from_globals(globals)
+            modules = modules + tuple(m for m in more if m not in modules)
+            depfuncs = depfuncs + friends
+        depfuncs = depfuncs + tuple(arg for arg in args if isinstance(arg, types.FunctionType))
+        with self._lock:
+            self._tid += 1
+            task = _Task(self, self._tid - 1, callback, callbackargs, group)
+            self._tasks[task.tid] = task
+        try:
+            sent = self._function(func, depfuncs, modules)
+            task._follow(self._executor._submit_sent(func, sent, args))
+        except BaseException:
+            self._ended(task)
+            raise
+        return task
+
+    def _function(self, func: Callable[..., Any], depfuncs: Tuple[Any, ...], modules: Tuple[str, ...]) -> Sent:
+        """func with all that it needs, pickled; once for plain functions."""
+        serializer = self._executor._core.serializer
+        plain = all(isinstance(f, (types.FunctionType, types.BuiltinFunctionType, type)) for f in (func, *depfuncs))
+        key = (id(func), tuple(map(id, depfuncs)), modules)
+        if plain and key in self._sent:
+            return self._sent[key][1]
+        friends = tuple((f.__name__, f) for f in depfuncs if hasattr(f, "__name__"))
+        sent = serializer.function(func, names=(modules, friends) if modules or friends else None)
+        if plain:
+            self._sent[key] = ((func, depfuncs), sent)  # holds on to them: their ids stay theirs
+        return sent
+
+    def _ended(self, task: _Task) -> None:
+        with self._lock:
+            self._tasks.pop(task.tid, None)
+
+    def wait(self, group: Optional[str] = None) -> None:
+        """Waits for all jobs of a group, or for all jobs."""
+        while True:
+            with self._lock:
+                task = next((t for t in self._tasks.values() if not group or t.group == group), None)
+            if task is None:
+                return
+            task.wait()
+
+    # --- nodes -------------------------------------------------------------------------------------------------------
+
+    def get_ncpus(self) -> int:
+        """How many jobs this machine runs at a time."""
+        return self._number("local", "cpus")
+
+    def set_ncpus(self, ncpus: Union[int, str] = "autodetect") -> None:
+        """Sets how many jobs this machine runs at a time; "autodetect": as many as this process may use processors."""
+        if ncpus == "autodetect":
+            ncpus = len(os.sched_getaffinity(0))
+        if not isinstance(ncpus, int):
+            raise TypeError("ncpus must have 'int' type")
+        if ncpus < 0:
+            raise ValueError("ncpus must be an integer > 0")
+        with open(os.path.join(self.mount, "nodes", "local", "cpus"), "w", encoding="ascii") as file:
+            file.write("%d\n" % ncpus)
+
+    def get_active_nodes(self) -> Dict[str, int]:
+        """{node: slots} of those that are there; "local" is this machine."""
+        return {node: ncpus for node, (ncpus, _, _) in self._nodes().items() if self._value(node, "state") == "up"}
+
+    def get_stats(self) -> Dict[str, _Statistics]:
+        """{node: object with ncpus, njobs, time} since this server was created. Other users' jobs on the same ppfs count too."""
+        stats = {}
+        for node, (ncpus, jobs, seconds) in self._nodes().items():
+            jobs_before, seconds_before = self._before.get(node, (0, 0.0))
+            stats[node] = _Statistics(ncpus, jobs - jobs_before, seconds - seconds_before)
+        return stats
+
+    def print_stats(self) -> None:
+        """Prints get_stats() as a table."""
+        stats = self.get_stats()
+        total = sum(stat.njobs for stat in stats.values())
+        print("Job execution statistics:")
+        print(" job count | % of all jobs | job time sum | time per job | job server")
+        for node, stat in stats.items():
+            if stat.njobs:
+                print("    %6d |        %6.2f |     %8.4f |  %11.6f | %s"
+                      % (stat.njobs, 100.0 * stat.njobs / total, stat.time, stat.time / stat.njobs, node))
+        print("Time elapsed since server creation %s" % (time.time() - self._created))
+        print("%d active tasks, %d cores" % (len(self._tasks), self.get_ncpus()))
+        print("")
+        sys.stdout.flush()
+
+    def _nodes(self) -> Dict[str, Tuple[int, int, float]]:
+        """{node: (slots, jobs ended, seconds of run time)}."""
+        try:
+            names = [name for name in os.listdir(os.path.join(self.mount, "nodes")) if not name.startswith(".")]
+        except OSError as error:
+            raise MountGone("the ppfs mount at %s has gone: %s" % (self.mount, error.strerror), error) from error
+        nodes = {}
+        for name in sorted(names, key=lambda n: (n != "local", n)):
+            try:
+                seconds = float(self._value(name, "seconds") or 0)
+            except ValueError:
+                seconds = 0.0
+            nodes[name] = (self._number(name, "cpus"), self._number(name, "done") + self._number(name, "failed"), seconds)
+        return nodes
+
+    def _value(self, node: str, what: str) -> str:
+        try:
+            with open(os.path.join(self.mount, "nodes", node, what), encoding="utf-8") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+
+    def _number(self, node: str, what: str) -> int:
+        value = self._value(node, what)
+        return int(value) if value.isdigit() else 0
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def destroy(self) -> None:
+        """No more jobs; those that have not ended are cancelled."""
+        if self._exiting:
+            return
+        self._exiting = True
+        atexit.unregister(self.destroy)
+        channel = self._executor._core.channel
+        if channel is not None and not channel.forked:
+            for future in list(channel.pending.values()):
+                future.kill()
+        self._executor.shutdown(wait=True)
+        self._sent.clear()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.destroy()
+
+
+def _from_globals(space: Dict[str, Any]) -> Tuple[List[str], Tuple[Any, ...]]:
+    """(modules, functions and classes) of a globals dictionary, as ppft finds them."""
+    modules, friends = [], []
+    for name, value in list(space.items()):
+        if name.startswith("__"):
+            continue
+        if isinstance(value, types.ModuleType):
+            if value.__name__ in ("__main__", "builtins", __name__) or name == "pp":
+                continue
+            modules.append(value.__name__ if value.__name__ == name else "import %s as %s" % (value.__name__, name))
+        elif isinstance(value, types.FunctionType) or (inspect.isclass(value) and value.__module__ == space.get("__name__")):
+            friends.append(value)
+    return modules, tuple(friends)

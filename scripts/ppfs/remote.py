@@ -1,0 +1,143 @@
+"""What travels to the workers with a function that needs help there.
+
+Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded. It
+refuses another Python version (functions by value would crash it), finds the client's modules, runs the initializer once in each
+worker, and walks through the chunks of a map.
+"""
+import sys
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+# The exception by which a worker says that an initializer failed: RuntimeError(INITIALIZER_FAILED, text).
+INITIALIZER_FAILED = "ppfs: the initializer failed"
+
+REMOTE = r'''
+import pickle, sys, traceback, types
+
+def make(version, path, blob, source, init_key, chunked, packed, modules):
+    if version and tuple(version) != sys.version_info[:2]:
+        raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; the serializer "
+                           "'source' can" % (tuple(version) + sys.version_info[:2]))
+
+    def enter():
+        missing = [p for p in path if p not in sys.path]
+        if missing:
+            sys.path[1:1] = missing
+
+    enter()
+    if source is not None:
+        func, init, initargs, friends = from_source(*source), None, (), ()
+    else:
+        func, init, initargs, friends = pickle.loads(blob)
+    if modules or friends:
+        func = bind(func, modules, friends)
+    if chunked:
+        one = func
+        func = lambda chunk: [one(*args) for args in chunk]
+    if init is None and not path and not packed:
+        return func
+
+    ready = [] if init is not None else [True]
+
+    def prepare():
+        if path:
+            enter()
+        if not ready:
+            initialize(init_key, init, initargs)
+            ready.append(True)
+
+    def run(*args, **kwargs):
+        prepare()
+        return func(*args, **kwargs)
+
+    def run_packed(data):
+        prepare()
+        args, kwargs = pickle.loads(data)
+        return func(*args, **kwargs)
+
+    return run_packed if packed else run
+
+def from_source(text, name, modules):
+    space = {"__name__": "__main__", "__builtins__": __builtins__}
+    import_all(modules, space)
+    exec(compile(text, "<source of %s>" % name, "exec", dont_inherit=True), space)
+    return space[name]
+
+def import_all(modules, space):
+    for module in modules:
+        if not module.startswith(("import ", "from ")):
+            module = "import " + module
+        exec(module, space)
+
+def own(space):
+    """Whether these globals came with the pickle and are no module's."""
+    module = sys.modules.get(space.get("__name__"))
+    return module is None or module.__dict__ is not space
+
+def bind(func, modules, friends):
+    """The function with the modules and its friends among its globals: those that came with it, or a copy of its module's."""
+    names = {}
+    import_all(modules, names)
+    names.pop("__builtins__", None)
+    names.update(friends)
+    spaces, copies = {}, {}
+
+    def rebind(what):
+        if not isinstance(what, types.FunctionType):
+            kind = what if isinstance(what, type) else type(getattr(what, "__self__", what))
+            for value in vars(kind).values():
+                if isinstance(value, types.FunctionType) and own(value.__globals__):
+                    spaces[id(value.__globals__)] = value.__globals__
+            return what
+        space = what.__globals__
+        if own(space):
+            spaces[id(space)] = space
+            return what
+        if id(space) not in copies:
+            copies[id(space)] = spaces[id(space), "copy"] = dict(space)
+        new = types.FunctionType(what.__code__, copies[id(space)], what.__name__, what.__defaults__, what.__closure__)
+        new.__kwdefaults__, new.__qualname__, new.__module__ = what.__kwdefaults__, what.__qualname__, what.__module__
+        new.__dict__.update(what.__dict__)
+        return new
+
+    names = {name: rebind(value) for name, value in names.items()}
+    func = rebind(func)
+    for space in spaces.values():
+        space.update(names)
+    return func
+
+def initialize(key, init, initargs):
+    """Runs the initializer unless this worker has; a function that came with another copy of its globals gets what it set."""
+    registry = sys.modules.setdefault("_ppfs_initialized", types.ModuleType("_ppfs_initialized")).__dict__
+    space = getattr(init, "__globals__", None)
+    if (key, "failed") in registry:
+        raise RuntimeError("ppfs: the initializer failed", registry[key, "failed"])
+    if key in registry:
+        if space is not None:
+            space.update(registry[key])
+        return
+    before = dict(space) if space is not None else {}
+    try:
+        init(*initargs)
+    except BaseException:
+        registry[key, "failed"] = text = traceback.format_exc()
+        raise RuntimeError("ppfs: the initializer failed", text) from None
+    missing = object()
+    registry[key] = {k: v for k, v in (space or {}).items() if before.get(k, missing) is not v}
+'''
+
+_EXPRESSION = "exec(code, globals()) or make(*spec)"
+
+
+class Remote:
+    """Pickles as the function that make() of REMOTE gives. See there for what the words of spec mean."""
+
+    def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
+                 source: Optional[Tuple[str, str, Tuple[str, ...]]] = None, init_key: str = "", chunked: bool = False,
+                 packed: bool = False, modules: Tuple[str, ...] = ()) -> None:
+        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, packed, modules)
+
+    def __reduce__(self) -> Tuple[Any, Tuple[str, Dict[str, Any]]]:
+        return eval, (_EXPRESSION, {"code": REMOTE, "spec": self.spec})
+
+
+THIS_VERSION = sys.version_info[:2]

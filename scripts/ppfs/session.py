@@ -1,0 +1,150 @@
+"""Sessions: what an Executor(name=...) was given, collected by any process, at any time, as often as wanted."""
+import os
+import threading
+from concurrent.futures import _base
+from typing import Any, Dict, Iterator, List, Optional
+
+from . import mount as mounts
+from . import stream
+from .channel import Channel
+from .errors import MountGone
+from .future import Future
+
+
+class Session(Channel):
+    """The results of a session, read from the start. Calls are numbered from 1 in the order in which they were submitted.
+
+    session[3]            the future of the third call
+    for future in session futures as they end, until the session has ended
+    session.results()     every result, in the order of submission
+    """
+
+    def __init__(self, mount: str, name: str) -> None:
+        self.mount, self.name, self.keep = mount, name, True
+        self.results_path = os.path.join(mount, "results", name)
+        self._reading = threading.Thread(target=self._collect, name="ppfs session " + name, daemon=True)
+        self._begin_reading(os.open(self.results_path, os.O_RDONLY | os.O_CLOEXEC))
+        self._known: Dict[int, Future] = {}
+        self._order: List[Future] = []
+        self._more = threading.Condition(self.lock)
+        self._reading.start()
+
+    def __getitem__(self, ident: int) -> Future:
+        """The future of the call of that number. When no such call is found by the end of the session, it raises."""
+        if ident < 1:
+            raise IndexError("calls are numbered from 1")
+        with self.lock:
+            return self._known[ident] if ident in self._known else self._expect(ident)
+
+    def __iter__(self) -> Iterator[Future]:
+        """The futures as they end; every loop begins with those that ended before it."""
+        at = 0
+        while True:
+            with self.lock:
+                while at >= len(self._order) and not self.ended.is_set():
+                    self._more.wait()
+                if at >= len(self._order):
+                    return
+                future = self._order[at]
+            at += 1
+            yield future
+
+    def futures(self, timeout: Optional[float] = None) -> List[Future]:
+        """All futures of the session in the order of submission, once it has ended."""
+        if not self.ended.wait(timeout):
+            raise _base.TimeoutError()
+        with self.lock:
+            return [self._known[ident] for ident in sorted(self._known) if self._known[ident] in set(self._order)]
+
+    def results(self, timeout: Optional[float] = None) -> List[Any]:
+        """All results in the order of submission, once the session has ended; raises what the first failed call raised."""
+        return [future.result() for future in self.futures(timeout)]
+
+    def done(self) -> bool:
+        """Whether the session has ended: its writer has left and every call has its answer."""
+        return self.ended.is_set()
+
+    def __len__(self) -> int:
+        """How many calls have ended so far."""
+        return len(self._order)
+
+    def _expect(self, ident: int) -> Future:
+        future = self._known[ident] = Future(self, ident)
+        if self.ended.is_set():
+            future._exception = MountGone("the session %s has no call %d" % (self.name, ident))
+            future._state = _base.FINISHED
+        else:
+            self.pending[ident] = future
+        return future
+
+    def _collect(self) -> None:
+        with self._read_lock:
+            while self._read_some():
+                pass
+        with self.lock:
+            self._more.notify_all()
+
+    def _deliver(self, frames: Any, parts: Any) -> Any:
+        fresh = []
+        with self.lock:
+            for kind, ident, _ in frames:
+                if kind < stream.SKIP_FROM and ident not in self._known:
+                    self._expect(ident)
+                if kind in (stream.RESULT, stream.ERROR, stream.CANCELLED) and ident in self.pending:
+                    fresh.append(self._known[ident])
+        parts = super()._deliver(frames, parts)
+        with self.lock:
+            self._order += fresh
+            self._more.notify_all()
+        return parts
+
+    def wait_for(self, future: Future, timeout: Optional[float]) -> None:
+        """Waits for one future; see Channel.wait_for."""
+        with self.lock:
+            if not future._condition.wait_for(lambda: future.done(), timeout):
+                raise _base.TimeoutError()
+        if future.cancelled():
+            raise _base.CancelledError()
+
+    def forget(self, ident: int) -> None:
+        """A session that is only read cancels nothing by itself: the future is not waited for any more, that is all."""
+
+    def settle(self) -> None:
+        """The reading thread reads anyway."""
+
+    def close(self) -> None:
+        """Stops nothing: the reading thread ends with the session or with this process."""
+
+    def join(self) -> None:
+        """Nothing has to be waited for."""
+
+    join_writing = join
+
+    def __repr__(self) -> str:
+        return "<Session %s: %d ended%s>" % (self.name, len(self), "" if self.done() else " so far")
+
+
+def attach(name: str, mount: Optional[mounts.MountLike] = None) -> Session:
+    """The session of that name, from its beginning, whoever started it and whether or not it still goes on."""
+    path = mounts.find(mount, start=False)
+    try:
+        return Session(path, name)
+    except FileNotFoundError:
+        raise FileNotFoundError("there is no session %r on %s" % (name, path)) from None
+
+
+def forget(name: str, mount: Optional[mounts.MountLike] = None) -> None:
+    """Removes a session or a job, with its results; what has not run yet never will."""
+    path = mounts.find(mount, start=False)
+    found = False
+    for where in ("jobs", "results", "failures"):
+        try:
+            os.unlink(os.path.join(path, where, name))
+            found = True
+        except FileNotFoundError:
+            pass
+    if not found:
+        raise FileNotFoundError("there is no job %r on %s" % (name, path))
+
+
+__all__ = ["Session", "attach", "forget"]
