@@ -344,6 +344,7 @@ void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         return;
     p->job = calloc(1, sizeof *p->job);
     rc = p->job ? writer_of(fs, req, ino_make(0, KIND_JOBS), NULL, job.mode, &w) : -ENOMEM;
+    w.append = fi->flags & O_APPEND;
     pending_result(p, rc ? rc : sched_open_draft(fs->sched, job.id, fi->flags & O_TRUNC, &w, p->job, pending_done, p));
 }
 

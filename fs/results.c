@@ -48,6 +48,11 @@ int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout
     return 0;
 }
 
+/* A stream's answers are read while they come. */
+static bool grows(const struct job *j) {
+    return job_is_stream(j) && !job_ended(j->state);
+}
+
 static int job_error(const struct job *j) {
     return j->state == JOB_DONE ? 0 : j->error > 0 ? -j->error : j->state == JOB_CANCELLED ? -ECANCELED : -EIO;
 }
@@ -58,20 +63,22 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     struct job j;
     bool nonblock = fi->flags & O_NONBLOCK;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
-    if (rc == 0 && !job_ended(j.state) && !nonblock)
+    if (rc == 0 && !job_ended(j.state) && !nonblock && !grows(&j))
         return false;
     if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN))
         rc = -ESTALE;
     if (rc == 0 && job_ended(j.state))
         rc = job_error(&j);
     bool pending = rc == 0 && !job_ended(j.state);
+    bool live = pending && grows(&j);
     if (rc == 0)
-        rc = handle_open(fs, fi, fi->fh, ino, j.id, pending ? HANDLE_NONBLOCK : 0);
+        rc = handle_open(fs, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : pending ? HANDLE_NONBLOCK : 0);
     if (rc) {
         reply_err(fs, req, rc);
         return true;
     }
     fi->noflush = 1;
+    fi->nonseekable = live;
     fi->direct_io = pending;
     fi->keep_cache = !pending;
     reply_open(fs, req, fi);
@@ -87,21 +94,32 @@ void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fil
     wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, true, open_retry, ino, 0, 0, fi);
 }
 
-void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    (void)fi;
+static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
-    if (rc == 0)
+    uint64_t have = rc == 0 && job_is_stream(&j) ? body_size(fs, j.id, BODY_RESULT) : 0, at = (uint64_t)off;
+    bool more = at < have; /* of a stream that was cancelled too: what it had answered */
+    if (rc == 0 && !more)
         rc = job_ended(j.state) ? job_error(&j) : -EAGAIN;
+    if (rc == -EAGAIN && grows(&j) && !(fi->flags & O_NONBLOCK))
+        return false;
+    struct handle *x = more ? handles_find(fs->handles, fi->fh) : NULL;
+    if (x)
+        x->seen = size < have - at ? at + size : have;
     if (rc)
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
     else
         body_read(fs, req, &(struct body_part){.job = j.id, .body = job_result_body(j.kind)}, size, off);
+    return true;
+}
+
+void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, true, read_retry, ino, size, off, fi);
 }
 
 bool results_ready(struct fs *fs, const struct handle *h) {
     struct job j;
-    return sched_job(fs->sched, h->job, &j) != 0 || job_ended(j.state);
+    return sched_job(fs->sched, h->job, &j) != 0 || job_ended(j.state) || (grows(&j) && h->seen < body_size(fs, j.id, BODY_RESULT));
 }
 
 int results_forget(struct fs *fs, const struct job *job) {

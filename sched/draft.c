@@ -185,7 +185,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return rc;
     if (job_ended(r.job.state) || r.job.shelf == SHELF_ORPHAN)
         return -ESTALE;
-    if (!r.job.draft && stream_kind(r.job.kind) && w->append && !truncate) {
+    if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {
         *out = r.job; /* one more that writes at its end */
         return stream_opened(s, &r);
     }
@@ -256,7 +256,7 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
         rc = store_job_get(s->store, job, &r);
     if (rc == 0 && size && r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
         rc = stream_begin(s, &r, kind);
-    if (rc == 0 && size && !r.job.draft && stream_kind(r.job.kind))
+    if (rc == 0 && size && !r.job.draft && job_is_stream(&r.job))
         return stream_write(s, &r, bytes, size, offset);
     if (rc == 0)
         rc = get_draft(s, job, &r);
@@ -420,7 +420,7 @@ int sched_release(struct sched *s, uint64_t job) {
     struct body b = {0};
     struct group g = {0};
     int rc = store_job_get(s->store, job, &r);
-    if (rc == 0 && !r.job.draft && stream_kind(r.job.kind))
+    if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_closed(s, &r);
     if (rc < 0 || !r.job.draft || ids_has(&s->submitting, job))
         return rc == -ENOENT ? 0 : rc;

@@ -40,6 +40,10 @@ enum job_shelf job_shelf_of(enum job_state s) {
     return states[s].shelf;
 }
 
+bool job_is_stream(const struct job *j) {
+    return j->kind == WORK_STREAM_JSON || j->kind == WORK_STREAM_FRAMES;
+}
+
 enum job_body job_result_body(enum work_kind kind) {
     return kind == WORK_JSON_RUN || kind == WORK_PYTHON || kind == WORK_PROGRAM ? BODY_STDOUT : BODY_RESULT;
 }

@@ -49,6 +49,8 @@ const char *job_state_name(enum job_state s);
 bool job_ended(enum job_state s);
 bool job_may_become(enum job_state from, enum job_state to); /* the table */
 enum job_shelf job_shelf_of(enum job_state s);
+/* A job of many calls, whose result is read while it grows. */
+bool job_is_stream(const struct job *j);
 /* What results/NAME holds: a script's stdout, a call's value. */
 enum job_body job_result_body(enum work_kind kind);
 #endif

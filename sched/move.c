@@ -141,7 +141,7 @@ int sched_remove(struct sched *s, struct job_row *r) {
     run_drop(s, r->job.id);
     ids_remove(&s->submitting, r->job.id);
     int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
-    if (rc == 0 && stream_kind(r->job.kind))
+    if (rc == 0 && job_is_stream(&r->job))
         rc = sched_check(s, store_stream_delete(s->store, r->job.id));
     if (rc == 0)
         rc = sched_drop_bodies(s, r->job.id, true);

@@ -62,7 +62,7 @@ static void dispatch(struct sched *s) {
             continue;
         if (rc < 0)
             return;
-        if (stream_kind(r.job.kind)) { /* needs a place in memory, not a slot */
+        if (job_is_stream(&r.job)) { /* needs a place in memory, not a slot */
             if (s->stream_count >= STREAMS_ACTIVE)
                 return;
             run_start(s, &r, 0);

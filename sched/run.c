@@ -71,7 +71,7 @@ static void run_free_now(struct run *r) {
 
 int run_start(struct sched *s, struct job_row *row, unsigned also_save) {
     struct job *j = &row->job;
-    if (stream_kind(j->kind))
+    if (job_is_stream(j))
         return stream_start(s, row, also_save);
     struct run *r = calloc(1, sizeof *r);
     if (!r)

@@ -142,7 +142,7 @@ static int recover_running(struct sched *s) {
         for (int i = 0; i < n; i++) {
             struct job_row r;
             after = ids[i];
-            if (store_job_get(s->store, ids[i], &r) < 0 || stream_kind(r.job.kind))
+            if (store_job_get(s->store, ids[i], &r) < 0 || job_is_stream(&r.job))
                 continue;
             if (++r.job.deaths >= DEATHS_MAX) {
                 sched_fail(s, &r, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);

@@ -40,10 +40,6 @@ static void buffer_empty(struct buffer *b) {
 
 /* --- what is a stream -------------------------------------------------------------------------------------------- */
 
-bool stream_kind(enum work_kind kind) {
-    return kind == WORK_STREAM_JSON || kind == WORK_STREAM_FRAMES;
-}
-
 bool stream_name(const char *name, const void *bytes, size_t size, enum work_kind *kind) {
     size_t n = strlen(name);
     bool json = n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
@@ -529,7 +525,7 @@ int stream_recover(struct sched *s, bool death) {
             struct job_row r;
             struct stream *st;
             after = ids[i];
-            if (store_job_get(s->store, ids[i], &r) < 0 || !stream_kind(r.job.kind) || stream_find(s, ids[i]))
+            if (store_job_get(s->store, ids[i], &r) < 0 || !job_is_stream(&r.job) || stream_find(s, ids[i]))
                 continue;
             rc = sched_check(s, load(s, &r, &st));
             if (rc == 0 && death) {

@@ -118,7 +118,7 @@ static int wait_for(struct sched *s, const struct job *j, const struct options *
 
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
-    bool place = stream_kind(r->job.kind) ? s->stream_count < STREAMS_ACTIVE : run_free(s) >= r->job.cpus;
+    bool place = job_is_stream(&r->job) ? s->stream_count < STREAMS_ACTIVE : run_free(s) >= r->job.cpus;
     if (!s->backlog && !s->stopping && s->node == NODE_UP && place && !run_find(s, r->job.id))
         return run_start(s, r, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
