@@ -231,7 +231,8 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
         return 0;
     }
     evbuffer_add(l->out, header + head, FRAME_HEADER - head);
-    evbuffer_add(l->out, (const uint8_t *)body + tail, size - tail);
+    if (size > tail)
+        evbuffer_add(l->out, (const uint8_t *)body + tail, size - tail);
     if (!l->corked)
         event_add(l->writable, NULL);
     return 0;

@@ -2,7 +2,8 @@
  * the template's messages are plain structs; a worker's frames have the portable bodies of work.h.
  *
  * pool <-> template, one message a packet over a SOCK_SEQPACKET pair (the template's end is CONTROL_FD):
- *   SPAWN serial + 3 descriptors   fork a worker; the descriptors are its end of the link, its stdout, its stderr
+ *   SPAWN serial + 4 descriptors   fork a worker; the descriptors are its end of the link, its stdout, its stderr and
+ *                                  its page (struct lease_page)
  *   KILL serial                    kill that worker and everything below it
  *   HELLO text                     Python is up, this is its version (first message of a template that works)
  *   SPAWNED serial value           value: pid of the worker's guard, or -errno
@@ -12,12 +13,20 @@
  *   START work                     do this (struct work)
  *   RESULT bytes, TRACE bytes      a piece of a call's value, of a traceback
  *   DONE outcome                   that was all of it, the job's process tree is dead
- *   LAST outcome                   the same, and the worker leaves: it may not be used again */
+ *   LAST outcome                   the same, and the worker leaves: it may not be used again
+ * between the START and the DONE of a lease; the low 32 bits of the id are the number of a call, what is above is said:
+ *   PIECE bytes                    the first part of the body of the CALL or FUNCTION that follows
+ *   CALL bytes                     above: enum call_format
+ *   FUNCTION hash + bytes          the answer to ANSWER_NEED; no bytes: there is none
+ *   FINISH                         no more calls
+ *   ACK                            what the call has printed was read
+ *   ANSWER bytes                   above: enum pool_answer, ANSWER_PRINTED */
 #ifndef PPFS_CONTROL_H
 #define PPFS_CONTROL_H
+#include <stdatomic.h>
 #include <stdint.h>
 
-enum { CONTROL_FD = 3, CONTROL_TEXT = 400 };
+enum { CONTROL_FD = 3, CONTROL_TEXT = 400, SPAWN_FDS = 4 };
 
 enum control_kind { CONTROL_SPAWN = 1, CONTROL_KILL, CONTROL_HELLO, CONTROL_SPAWNED, CONTROL_EXITED, CONTROL_FAILED };
 
@@ -29,7 +38,44 @@ struct control {
     char text[CONTROL_TEXT];
 };
 
-enum worker_frame { WORKER_START = 1, WORKER_RESULT, WORKER_TRACE, WORKER_DONE, WORKER_LAST };
+enum worker_frame {
+    WORKER_START = 1,
+    WORKER_RESULT,
+    WORKER_TRACE,
+    WORKER_DONE,
+    WORKER_LAST,
+    WORKER_PIECE,
+    WORKER_CALL,
+    WORKER_FUNCTION,
+    WORKER_FINISH,
+    WORKER_ACK,
+    WORKER_ANSWER,
+};
+enum { ANSWER_PRINTED = 0x80, FUNCTION_HASH = 32 }; /* PRINTED: read my output, then send ACK; I wait for it */
+
+static inline uint64_t lease_id(uint32_t number, uint32_t what) {
+    return number | (uint64_t)what << 32;
+}
+
+/* A page that a worker shares with the pool. What stands in it was perhaps written by a job: the pool believes it only in
+ * what concerns the lease of that worker.
+ *
+ * calls: where the two agree, without a system call, whether a call that was sent is run or taken back. The pool makes
+ * it SENT before it sends the call; then the worker, about to begin, changes SENT to BEGUN, or the pool changes SENT to
+ * TAKEN, each with one compare and exchange, so exactly one of them succeeds. Since calls begin in the order in
+ * which they were sent, the pool goes from the last one down and is through at the first that has begun.
+ * A place is used again for the number LEASE_WINDOW higher once the worker has gone past it (seen).
+ *
+ * reads: the pool counts up before it reads output in the middle of a call. The worker looks at it after each call: where
+ * it has changed, or something is still in the pipes, the call has printed, and the worker waits for the ACK. So
+ * whatever the pool reads is of the first call that is not yet answered. */
+enum { LEASE_WINDOW = 2048 };
+enum lease_call { LEASE_CALL_NONE, LEASE_CALL_SENT, LEASE_CALL_BEGUN, LEASE_CALL_TAKEN };
+struct lease_page {
+    _Alignas(64) _Atomic uint32_t seen; /* the worker's: the number of the last call that it has begun or passed over */
+    _Alignas(64) _Atomic uint32_t reads; /* the pool's */
+    _Alignas(64) _Atomic uint8_t calls[LEASE_WINDOW];
+};
 
 /* Exit statuses by which a worker says what it can no longer say over its link. */
 enum { WORKER_EXIT_CUT = 250 /* the call closed the link */, WORKER_EXIT_NO_FORK = 251 /* the guard could not fork */ };

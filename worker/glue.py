@@ -9,7 +9,7 @@ import time, typing, warnings  # noqa
 import importlib.util  # noqa
 
 E_DONE, E_RAISED, E_EXITED, E_SIGNALED, E_REFUSED = range(5)
-KIND_PICKLE = 1
+KIND_JSON_CALL, KIND_CALL = 2, 8  # enum work_kind
 WHY_MAX, TRACE_MAX = 480, 1 << 20
 HERE = "<ppfs>"
 
@@ -192,7 +192,25 @@ def unpickle(payload):
 
 
 def load_pickle(payload):
-    what = unpickle(payload)
+    return split_call(unpickle(payload))
+
+
+def load_call(payload):
+    """WORK_CALL: u32 size of a pickled callable, that, a pickled (args, kwargs)."""
+    size = int.from_bytes(payload[:4], "little")
+    if len(payload) < 4 or size > len(payload) - 4:
+        raise Refused("the bytes of the call are cut off")
+    return split_call(join_call(unpickle(payload[4 : 4 + size]), unpickle(payload[4 + size :])))
+
+
+def join_call(func, given):
+    if not isinstance(given, tuple):
+        raise Refused("the arguments of the call are no pickled (args, kwargs), but a " + type(given).__name__)
+    return (func, *given)
+
+
+def split_call(what):
+    """(func, args, kwargs) out of what was pickled."""
     if callable(what):
         return what, (), {}
     if not isinstance(what, tuple) or not 1 <= len(what) <= 3 or not callable(what[0]):
@@ -251,7 +269,10 @@ def load_json_object(payload):
 
 
 def load_json(payload):
-    what = load_json_object(payload)
+    return json_call(load_json_object(payload))
+
+
+def json_call(what):
     name, args, kwargs = what.get("call"), what.get("args", []), what.get("kwargs", {})
     if not isinstance(name, str) or not isinstance(args, list) or not isinstance(kwargs, dict):
         raise Refused('a JSON call is {"call": "module.function", "args": [...], "kwargs": {...}}')
@@ -281,12 +302,15 @@ def json_default(value):
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
-def dump_json(value):
+def json_text(value):
     try:
-        text = json.dumps(value, ensure_ascii=False, default=json_default).encode()
+        return json.dumps(value, ensure_ascii=False, default=json_default).encode()
     except UnicodeEncodeError:  # lone surrogates
-        text = json.dumps(value, default=json_default).encode()
-    return text + b"\n"  # a result is a text file: cat it and the prompt stands on a line of its own
+        return json.dumps(value, default=json_default).encode()
+
+
+def dump_json(value):
+    return json_text(value) + b"\n"  # a result is a text file: cat it and the prompt stands on a line of its own
 
 
 def leave_like_python(error, status=0):
@@ -300,6 +324,20 @@ def leave_like_python(error, status=0):
     os._exit(status)
 
 
+def before_load(error):
+    try:
+        if "__main__" in str(error):
+            return "the call could not be unpickled (send functions of a __main__ with cloudpickle or dill): "
+    except BaseException:
+        pass
+    return "the call could not be unpickled: "
+
+
+def before_dump(value, is_pickle):
+    form = "be pickled" if is_pickle else "be written as JSON"
+    return f"the result, a {type(value).__name__}, cannot {form}: "
+
+
 def run_call(kind, payload, name, attempt, node, cwd, env):
     """Runs a call; (end, why, result or None, trace or None). env: None in the worker itself, else pairs to set."""
     pid = os.getpid()
@@ -311,18 +349,16 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
     else:
         set_env(env)
     forget_changed_modules(cwd)
-    is_pickle = kind == KIND_PICKLE
+    is_pickle = kind != KIND_JSON_CALL
+    load = load_call if kind == KIND_CALL else load_pickle if is_pickle else load_json
     try:
-        func, args, kwargs = load_pickle(payload) if is_pickle else load_json(payload)
+        func, args, kwargs = load(payload)
     except Refused as error:
         return E_REFUSED, sentence(str(error)), None, None
     except BaseException as error:
         if os.getpid() != pid:
             leave_like_python(error)
-        before = "the call could not be unpickled: " if is_pickle else ""
-        if is_pickle and "__main__" in str(error):
-            before = "the call could not be unpickled (send functions of a __main__ with cloudpickle or dill): "
-        return raised(error, before)
+        return raised(error, before_load(error) if is_pickle else "")
     try:
         value = func(*args, **kwargs)
     except BaseException as error:
@@ -332,12 +368,13 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
     if os.getpid() != pid:
         leave_like_python(None)
     try:
-        return E_DONE, b"", dump_pickle(value, payload[1]) if is_pickle else dump_json(value), None
+        if not is_pickle:
+            return E_DONE, b"", dump_json(value), None
+        return E_DONE, b"", dump_pickle(value, payload[5 if kind == KIND_CALL else 1]), None
     except BaseException as error:
         if os.getpid() != pid:
             leave_like_python(error)
-        form = "be pickled" if is_pickle else "be written as JSON"
-        return raised(error, f"the result, a {type(value).__name__}, cannot {form}: ")
+        return raised(error, before_dump(value, is_pickle))
 
 
 def read_run(payload):
@@ -359,6 +396,101 @@ def read_run(payload):
     if any(b"\0" in word for word in words):
         return sentence('"run" holds a zero byte, which no program can be given')
     return words, given
+
+
+# --- leases --------------------------------------------------------------------------------------------------------
+# python.c has the usual way of a call through here: load, call, dump. What is unusual comes to these functions.
+CACHE_MAX = 64 << 20  # bytes of pickled functions
+STAGE_LOAD, STAGE_CALL, STAGE_DUMP = range(3)  # as in python.c
+WHAT_RAISED, WHAT_PICKLE = 1, 2  # enum stream_error
+_functions = {}  # hash -> (function, size of its pickle); what was used last stands last
+_functions_size = 0
+
+
+def begin_lease(name, attempt, node, cwd, env):
+    """env: None in the worker itself, else pairs to set."""
+    _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"] = name, attempt, node
+    if env is None:
+        data = _environ._data
+        for key in (b"PPFS_JOB", b"PPFS_ATTEMPT", b"PPFS_NODE"):
+            _base_env[key] = data[key]
+    else:
+        set_env(env)
+        _base_env.clear()
+        _base_env.update(_environ._data)
+    forget_changed_modules(cwd)
+
+
+def find_function(key):
+    """The function of that hash, or None."""
+    found = _functions.pop(key, None)
+    if found is None:
+        return None
+    _functions[key] = found
+    return found[0]
+
+
+def add_function(key, payload):
+    global _functions_size
+    size = len(payload)
+    func = unpickle(payload)
+    if not callable(func):
+        raise Refused("the function of the call is no callable, but a " + type(func).__name__)
+    if find_function(key) is None:
+        _functions[key] = func, size
+        _functions_size += size
+        while _functions_size > CACHE_MAX and len(_functions) > 1:
+            _functions_size -= _functions.pop(next(iter(_functions)))[1]
+    return func
+
+
+def lease_apply(func, args, kwargs):
+    """Here so that a call has a frame of Python below it: eval, warnings and others look for one."""
+    return func(*args, **kwargs)
+
+
+def lease_load(payload, func):
+    """A pickled call that is not the plain one. func: None where it is in the pickle."""
+    what = unpickle(payload)
+    return split_call(what if func is None else join_call(func, what))
+
+
+def lease_json(payload):
+    """(func, args, kwargs), or None for what is not for a lease."""
+    what = load_json_object(payload)
+    if not what.keys() <= {"call", "args", "kwargs"}:
+        return None
+    return json_call(what)
+
+
+def lease_dump(value):
+    return dump_pickle(value, 5)
+
+
+def lease_error(is_json, stage, error, value):
+    """The body of an ERROR. value: what could not be dumped."""
+    refused = isinstance(error, Refused)
+    before = ""
+    if stage == STAGE_LOAD and not refused and not is_json:
+        before = before_load(error)
+    elif stage == STAGE_DUMP and not refused:
+        before = before_dump(value, not is_json)
+    words = sentence(before + (str(error) if refused else summary(error))) + b"\n"
+    trace = b"" if refused else trace_of(error)
+    if is_json:
+        return words + trace
+    what, data = WHAT_PICKLE, b""
+    if stage == STAGE_CALL:
+        what = WHAT_RAISED
+        try:
+            data = dump_pickle(error, 5)
+        except BaseException:
+            pass
+    return bytes((what, 0, 0, 0)) + len(data).to_bytes(4, "little") + data + words + trace
+
+
+def lease_refuse(is_json, text):
+    return lease_error(is_json, STAGE_LOAD, Refused(text), None)
 
 
 # --- scripts -------------------------------------------------------------------------------------------------------

@@ -19,23 +19,32 @@
 #include "worker/pyenv.h"
 #include "worker/reap.h"
 
-enum { READ_TURN = 256 * 1024, DRAIN_MAX = 4 * 1024 * 1024, PIPE_SIZE = 1024 * 1024, GENERATIONS = 256 };
+enum { READ_TURN = 256 * 1024, DRAIN_MAX = 4 * 1024 * 1024, PIPE_SIZE = 1024 * 1024 };
 
 /* --- output ------------------------------------------------------------------------------------------------------ */
 /* Reads once from a worker's pipe. What it got, 0 at its end, -1 when it is empty. */
 static ssize_t slot_read(struct slot *s, enum pool_stream stream) {
     ssize_t n = read(s->out_fd[stream], s->pool->buffer, READ_TURN);
 
-    if (n > 0 && s->state == SLOT_BUSY)
-        s->pool->ev.output(s->pool->arg, s->job, stream, s->pool->buffer, (size_t)n);
+    if (n > 0 && s->state == SLOT_BUSY) {
+        s->fresh = stream;
+        s->fresh_size = (size_t)n;
+    }
     return n;
 }
 
 static void on_stream(struct slot *s, enum pool_stream stream) {
+    if (s->lease)
+        atomic_fetch_add(&s->page->reads, 1);
     ssize_t n = slot_read(s, stream);
-
+    int err = errno;
+    if (s->lease && s->fresh_size && !s->killed)
+        link_drain(s->link); /* answers of calls before the one that printed this; on_frame tells it where it belongs */
+    ahead_output(s);
+    errno = err;
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        event_del(s->out[stream]);
+        if (s->out[stream])
+            event_del(s->out[stream]);
 }
 
 static void on_stdout(evutil_socket_t fd, short what, void *arg) {
@@ -51,14 +60,18 @@ static void on_stderr(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* All that the job's dead processes have left in the pipes; bounded, as a pipe is. */
-static void slot_drain(struct slot *s) {
+void pool_drain(struct slot *s) {
+    ahead_output(s);
     for (int stream = POOL_STDOUT; stream <= POOL_STDERR; stream++)
-        for (ssize_t n = 1, total = 0; n > 0 && total < DRAIN_MAX; total += n)
+        for (ssize_t n = 1, total = 0; n > 0 && total < DRAIN_MAX; total += n) {
             n = slot_read(s, (enum pool_stream)stream);
+            ahead_output(s);
+        }
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 static void slot_close(struct slot *s) {
+    ahead_close(s);
     link_destroy(s->link);
     for (int i = 0; i < 2; i++) {
         if (s->out[i])
@@ -96,7 +109,7 @@ static struct slot *slot_by_serial(struct pool *p, uint64_t serial) {
     return NULL;
 }
 
-static struct slot *slot_by_job(struct pool *p, uint64_t job) {
+struct slot *pool_slot(struct pool *p, uint64_t job) {
     for (size_t i = 0; i < p->slot_count; i++)
         if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->job == job)
             return p->slots[i];
@@ -108,10 +121,16 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
     struct pool *p = s->pool;
     uint64_t job = s->job;
 
-    slot_drain(s);
+    pool_drain(s);
     o->attempt = s->attempt;
     s->user_us += o->user_us;
     s->system_us += o->system_us;
+    if (s->lease && !s->in_process) {
+        /* Its calls had the link: it goes before anybody else's work is sent there. */
+        template_kill(p, s->serial);
+        last = true;
+    }
+    s->lease = false;
     if (last || pool_count(p, false) > p->size) {
         slot_close(s);
     } else {
@@ -163,6 +182,11 @@ static void on_frame(void *arg, const struct frame *f) {
 
     if (s->killed)
         return; /* its end has been decided; EXITED follows */
+    if (s->state == SLOT_BUSY && s->lease && f->kind == WORKER_ANSWER) {
+        if (!ahead_told(s, f))
+            goto broken;
+        return;
+    }
     if (s->state != SLOT_BUSY || f->id != s->job)
         goto broken;
     switch (f->kind) {
@@ -286,12 +310,12 @@ static int slot_listen(struct slot *s, int stream, int fd, event_callback_fn on_
 static int slot_open(struct slot *s) {
     static const struct link_events link_events = {.frame = on_frame, .closed = on_link_closed};
     struct pool *p = s->pool;
-    int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, err = 0;
+    int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, page = -1, err = ahead_open(s, &page);
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[0]) || pipe2(ends[1], O_CLOEXEC) ||
-        pipe2(ends[2], O_CLOEXEC))
+    if (!err && (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[0]) || pipe2(ends[1], O_CLOEXEC) ||
+                 pipe2(ends[2], O_CLOEXEC)))
         err = -errno;
-    int theirs[3] = {ends[0][1], ends[1][1], ends[2][1]};
+    int theirs[4] = {ends[0][1], ends[1][1], ends[2][1], page};
     if (!err) {
         s->serial = p->next_serial++;
         err = template_spawn(p, s->serial, theirs);
@@ -312,6 +336,8 @@ static int slot_open(struct slot *s) {
         for (int side = 0; side < 2; side++)
             if (ends[i][side] >= 0)
                 close(ends[i][side]);
+    if (page >= 0)
+        close(page);
     if (err)
         slot_close(s);
     else
@@ -348,13 +374,6 @@ static int slot_for(struct pool *p, const struct work *w, struct slot **out) {
     return *out ? slot_open(*out) : -ENOMEM;
 }
 
-static int refuse(struct pool *p, const struct work *w, int err) {
-    struct work_outcome o = {.attempt = w->attempt, .end = WORK_REFUSED};
-
-    snprintf(o.why, sizeof(o.why), "no worker could be made for the job: %s", strerror(-err));
-    return wait_refuse(p, w->job, &o);
-}
-
 int pool_start(struct pool *p, const struct work *w) {
     struct slot *s;
     void *bytes;
@@ -377,7 +396,7 @@ int pool_start(struct pool *p, const struct work *w) {
         err = link_send(s->link, WORKER_START, w->job, bytes, size);
     } else if (err != -ENOMEM) {
         free(bytes);
-        return refuse(p, w, err);
+        return wait_refuse_start(p, w, err);
     }
     free(bytes);
     if (err == -EPIPE) { /* that worker has just died: its slot goes, the next try finds another */
@@ -392,45 +411,28 @@ int pool_start(struct pool *p, const struct work *w) {
     s->killed = false;
     s->in_process = !work_isolated(w);
     s->started_us = pool_now_us();
+    s->lease = work_is_lease(w);
+    if (s->lease)
+        ahead_begin(s);
     return 0;
 }
 
 void pool_kill(struct pool *p, uint64_t job) {
-    struct slot *s = slot_by_job(p, job);
+    struct slot *s = pool_slot(p, job);
+    struct work_outcome o = {.end = WORK_SIGNALED, .status = SIGKILL, .why = "killed"};
 
-    if ((!s && wait_kill(p, job)) || !s || s->killed)
+    if ((!s && wait_end(p, job, &o)) || !s || s->killed)
         return;
     s->killed = true;
     s->killed_us = pool_now_us();
     template_kill(p, s->serial);
 }
 
-int64_t pool_oldest_kill(const struct pool *p) {
-    int64_t oldest = 0;
-
-    for (size_t i = 0; i < p->slot_count; i++) {
-        const struct slot *s = p->slots[i];
-        if (s->state == SLOT_BUSY && s->killed && (!oldest || s->killed_us < oldest))
-            oldest = s->killed_us;
-    }
-    return oldest;
-}
-
 void pool_hold(struct pool *p, uint64_t job, bool hold) {
-    struct slot *s = slot_by_job(p, job);
+    struct slot *s = pool_slot(p, job);
 
     if (s)
         slot_hold(s, hold);
-}
-
-uint64_t pool_job_of(struct pool *p, pid_t pid) {
-    for (int generation = 0; pid > 1 && generation < GENERATIONS; generation++) {
-        for (size_t i = 0; i < p->slot_count; i++)
-            if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->guard == pid)
-                return p->slots[i]->job;
-        pid = reap_parent(pid);
-    }
-    return 0;
 }
 
 /* --- the pool ---------------------------------------------------------------------------------------------------- */

@@ -19,22 +19,17 @@ struct pool;
 
 enum pool_stream { POOL_STDOUT, POOL_STDERR, POOL_RESULT, POOL_TRACE }; /* RESULT: a call's value. TRACE: a traceback */
 
-/* What a lease answers to a call. PART: a piece of a large VALUE or ERROR. NEED: it wants the function (pool_function); of no
- * bytes: it is not for a lease. */
-enum pool_answer { ANSWER_PART, ANSWER_VALUE, ANSWER_ERROR, ANSWER_NEED };
-enum call_format { CALL_JSON, CALL_PICKLE, CALL_HASH /* 32 bytes SHA-256 of a function, then a pickled (args, kwargs) */ };
-
 struct pool_config {
     const char *worker_path; /* the ppfs-worker binary */
     const char *python;      /* interpreter or virtual environment, NULL = the one built with */
     unsigned workers;        /* see pool_resize */
 };
 
-/* Called from the loop, never from inside a pool_* call. They may call pool_start, pool_kill, pool_hold and
- * pool_resize. */
+/* Called from the loop, never from inside a pool_* call. They may call any of these but pool_destroy. */
 struct pool_events {
     void (*output)(void *arg, uint64_t job, enum pool_stream, const void *bytes, size_t size);
     void (*done)(void *arg, uint64_t job, const struct work_outcome *);
+    /* size bytes, valid during the call only; a lease's answers come in the order of its calls. */
     void (*answer)(void *arg, uint64_t lease, uint32_t number, enum pool_answer, const void *bytes, size_t size);
     void (*trouble)(void *arg, const char *sentence); /* for the log: the template died, would not start, ... */
 };
@@ -54,15 +49,20 @@ void pool_resize(struct pool *p, unsigned workers);
  * done(). */
 int pool_start(struct pool *p, const struct work *w);
 
-/* A lease: pool_start with a WORK_STREAM_* kind takes a worker, which then runs calls, one after another in the order sent,
- * until pool_finish. Its done() follows that, or the worker's death. work.job names the lease. number counts up from 1. Bytes are
- * copied; they leave with pool_flush. 0, -ENOENT: no such lease, -ENOMEM. */
+/* A lease: pool_start with a WORK_STREAM_* kind takes a worker, which then runs calls, one after another in the order
+ * sent, until pool_finish. Its done() follows that, or the worker's death. work.job names the lease. Bytes are copied;
+ * they leave with pool_flush, at the latest when the loop comes round. Each of these: 0, -ENOENT: there is no such
+ * lease, or it waits for a template, -ENOMEM: no memory, or more calls ahead than a worker takes (2048); in both cases
+ * nothing was sent.
+ * number: higher with each call, from 1. bytes: up to 1 GiB. -EINVAL where that is not so. */
 int pool_call(struct pool *p, uint64_t lease, uint32_t number, enum call_format, const void *bytes, size_t size);
-int pool_function(struct pool *p, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size); /* size 0: there is none */
-int pool_finish(struct pool *p, uint64_t lease);
-/* Takes back the calls from number on that have not begun. Returns the first number that will surely not run. */
+/* The answer to ANSWER_NEED. size 0: there is none, that call fails. */
+int pool_function(struct pool *p, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size);
+int pool_finish(struct pool *p, uint64_t lease); /* no more calls: when all are answered, done(WORK_DONE) follows */
+/* Takes back the calls from number on that have not begun. Returns the first number that will surely not run: no answer
+ * comes for it and those above that were sent up to now. At once, without asking the worker. */
 uint32_t pool_recall(struct pool *p, uint64_t lease, uint32_t number);
-void pool_flush(struct pool *p);
+void pool_flush(struct pool *p); /* sends what was gathered, one write a worker */
 
 /* Kills the job's whole process tree at once; its done() follows (WORK_SIGNALED, SIGKILL). Unknown job: nothing. */
 void pool_kill(struct pool *p, uint64_t job);

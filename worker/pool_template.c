@@ -37,6 +37,7 @@ enum {
     SWEEP_MS = 5000,
     SWEEP_EVERY_US = 2000,
     SWEEP_QUIET = 3, /* rounds without a stranger after which there are none */
+    GENERATIONS = 256,
 };
 
 int64_t pool_now_us(void) {
@@ -123,6 +124,17 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg) {
         event_add(p->sweep, &soon);
 }
 
+/* --- who is below us ---------------------------------------------------------------------------------------------- */
+uint64_t pool_job_of(struct pool *p, pid_t pid) {
+    for (int generation = 0; pid > 1 && generation < GENERATIONS; generation++) {
+        for (size_t i = 0; i < p->slot_count; i++)
+            if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->guard == pid)
+                return p->slots[i]->job;
+        pid = reap_parent(pid);
+    }
+    return 0;
+}
+
 /* --- its death --------------------------------------------------------------------------------------------------- */
 /* Waits for a process that has been killed or has said that it leaves. */
 static int bury_template(struct pool *p) {
@@ -177,10 +189,22 @@ static void template_gone(struct pool *p) {
     template_usable(p);
 }
 
+/* When the oldest kill was that has not come to its end; 0: none. */
+static int64_t oldest_kill(const struct pool *p) {
+    int64_t oldest = 0;
+
+    for (size_t i = 0; i < p->slot_count; i++) {
+        const struct slot *s = p->slots[i];
+        if (s->state == SLOT_BUSY && s->killed && (!oldest || s->killed_us < oldest))
+            oldest = s->killed_us;
+    }
+    return oldest;
+}
+
 /* A template that does not come up, or does not carry out a kill, is stuck (a job of our user can stop it): it goes. */
 static void on_watch(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
-    int64_t kill_us = pool_oldest_kill(p), now = pool_now_us();
+    int64_t kill_us = oldest_kill(p), now = pool_now_us();
     struct timeval again = {.tv_sec = KILL_S};
 
     (void)fd;
@@ -329,7 +353,7 @@ bool template_usable(struct pool *p) {
 }
 
 static void send_order(struct pool *p, const struct control *c, const int *fds) {
-    char room[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8))) = {0};
+    char room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec part = {(void *)c, sizeof(*c)};
     struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
 
@@ -339,8 +363,8 @@ static void send_order(struct pool *p, const struct control *c, const int *fds) 
         struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
         head->cmsg_level = SOL_SOCKET;
         head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(3 * sizeof(int));
-        memcpy(CMSG_DATA(head), fds, 3 * sizeof(int));
+        head->cmsg_len = CMSG_LEN(SPAWN_FDS * sizeof(int));
+        memcpy(CMSG_DATA(head), fds, SPAWN_FDS * sizeof(int));
     }
     while (sendmsg(p->control, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         if (errno != EINTR) {
@@ -349,7 +373,7 @@ static void send_order(struct pool *p, const struct control *c, const int *fds) 
         }
 }
 
-int template_spawn(struct pool *p, uint64_t serial, const int fds[3]) {
+int template_spawn(struct pool *p, uint64_t serial, const int fds[SPAWN_FDS]) {
     struct control c = {.kind = CONTROL_SPAWN, .serial = serial};
 
     if (p->control < 0)

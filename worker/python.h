@@ -35,6 +35,28 @@ void python_reply_clear(struct python_reply *reply);
  * when the worker cannot go on (threads were left running, output would not go). */
 bool python_restore(const char *cwd, const int *changed);
 
+/* --- leases: calls one after another, with little around them --- */
+void python_begin_lease(const struct work *w, const char *cwd,
+                        const char *const *env); /* cwd, env as for python_call */
+
+struct python_answer {
+    enum pool_answer kind; /* VALUE, ERROR, or NEED without bytes: not for a lease */
+    const void *bytes;     /* valid until python_answer_clear */
+    size_t size;
+    void *owner;
+};
+/* Whether the function of a hash is in this process; it is then the one that the next CALL_HASH calls. */
+bool python_find_function(const uint8_t hash[32]);
+/* Takes a pickled function in and makes it the next one. False: it could not be, and *a says why. */
+bool python_add_function(const uint8_t hash[32], const void *bytes, size_t size, struct python_answer *a);
+void python_lease_call(enum call_format format, const void *bytes, size_t size, struct python_answer *a);
+void python_answer_clear(struct python_answer *a);
+/* Flushes what was printed. True when the calls since python_lease_mark changed something that python_restore puts back,
+ * as far as that can be seen without a system call. */
+bool python_lease_smells(void);
+void python_lease_mark(void);
+void python_lease_rest(const char *cwd); /* between calls, some time went by: the user may have edited modules */
+
 /* Runs the payload as __main__ in this process, which is the job's own, with all that python3 does at its end but
  * leaving. Returns the exit status. */
 int python_script(const struct work *w, const char *cwd, const char *const *env, char *why, size_t why_size);

@@ -81,7 +81,7 @@ static _Noreturn void die_like(int status) {
     _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-static _Noreturn void guard_main(uint64_t serial, const int fds[3], pid_t template) {
+static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t template) {
     struct rusage usage;
     sigset_t none;
 
@@ -98,7 +98,7 @@ static _Noreturn void guard_main(uint64_t serial, const int fds[3], pid_t templa
     pid_t self = getpid(), pid = fork();
     if (pid == 0) {
         python_forked();
-        worker_main(serial, fds[0], fds[1], fds[2], self);
+        worker_main(serial, fds, self);
     }
     if (pid < 0)
         _exit(WORKER_EXIT_NO_FORK);
@@ -122,7 +122,7 @@ static bool room_for_guard(void) {
 }
 
 /* --- orders of the pool ------------------------------------------------------------------------------------------ */
-static void spawn(uint64_t serial, const int fds[3]) {
+static void spawn(uint64_t serial, const int fds[SPAWN_FDS]) {
     struct control answer = {.kind = CONTROL_SPAWNED, .serial = serial};
     pid_t self = getpid(), pid = -1;
 
@@ -147,8 +147,8 @@ static void kill_worker(uint64_t serial) {
             kill(me.guards[i].pid, SIGKILL);
 }
 
-/* Takes the descriptors of a message. Returns how many there were; fds has the first three. */
-static int take_fds(struct msghdr *msg, int fds[3]) {
+/* Takes the descriptors of a message. Returns how many there were; fds has the first SPAWN_FDS. */
+static int take_fds(struct msghdr *msg, int fds[SPAWN_FDS]) {
     int count = 0;
 
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
@@ -158,7 +158,7 @@ static int take_fds(struct msghdr *msg, int fds[3]) {
         for (int i = 0; i < got; i++, count++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof(int), sizeof(fd));
-            if (count < 3)
+            if (count < SPAWN_FDS)
                 fds[count] = fd;
             else
                 close(fd);
@@ -170,22 +170,22 @@ static int take_fds(struct msghdr *msg, int fds[3]) {
 /* Obeys one message. False when the pool is gone. */
 static bool obey(void) {
     struct control order;
-    char room[CMSG_SPACE(3 * sizeof(int))] __attribute__((aligned(8)));
+    char room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] __attribute__((aligned(8)));
     struct iovec part = {&order, sizeof(order)};
     struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)};
-    int fds[3];
+    int fds[SPAWN_FDS];
     ssize_t n = recvmsg(CONTROL_FD, &msg, MSG_CMSG_CLOEXEC);
 
     if (n < 0)
         return errno == EINTR || errno == EAGAIN;
     int count = take_fds(&msg, fds);
-    if (n == sizeof(order) && order.kind == CONTROL_SPAWN && count == 3)
+    if (n == sizeof(order) && order.kind == CONTROL_SPAWN && count == SPAWN_FDS)
         spawn(order.serial, fds);
     else if (n == sizeof(order) && order.kind == CONTROL_KILL)
         kill_worker(order.serial);
     else if (n)
         fprintf(stderr, "ppfs-worker: an order of the pool was not understood\n");
-    for (int i = 0; i < count && i < 3; i++)
+    for (int i = 0; i < count && i < SPAWN_FDS; i++)
         close(fds[i]);
     return n > 0;
 }

@@ -87,9 +87,14 @@ static const char *get_string(struct reader *r) {
     return s;
 }
 
+bool work_is_lease(const struct work *w) {
+    return w->kind == WORK_STREAM_JSON || w->kind == WORK_STREAM_FRAMES;
+}
+
 bool work_isolated(const struct work *w) {
-    return (w->kind != WORK_PICKLE && w->kind != WORK_JSON_CALL) || w->memory || (w->env && w->env[0]) ||
-           w->uid != geteuid();
+    bool own = w->kind == WORK_PYTHON || w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
+
+    return own || w->memory || (w->env && w->env[0]) || w->uid != geteuid();
 }
 
 static void work_write(struct writer *out, const struct work *w) {
@@ -172,7 +177,7 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     if (flags & FLAG_FILE)
         w->file = get_string(&r);
     bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE)) && kind > WORK_NONE &&
-                kind <= WORK_PROGRAM && w->name[0] && r.left <= WORK_INLINE_MAX &&
+                kind <= WORK_CALL && w->name[0] && r.left <= WORK_INLINE_MAX &&
                 (!w->file || (w->file[0] == '/' && r.left == 0));
     for (uint32_t i = 0; sane && env && env[i]; i++)
         sane = strchr(env[i], '=') > env[i]; /* also false where there is none */

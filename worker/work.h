@@ -7,16 +7,31 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum work_kind { /* by the content of the job file; on the wire, so never renumbered */
+/* By the content of the job file; on the wire, so never renumbered. */
+enum work_kind {
     WORK_NONE,
-    WORK_PICKLE,    /* a pickled (func, args, kwargs) or callable: result is a pickle */
-    WORK_JSON_CALL, /* {"call": ...}: result is JSON */
-    WORK_JSON_RUN,  /* {"run": [...]}: result is stdout */
-    WORK_PYTHON,    /* source, or #! of the workers' own Python: runs warm as __main__, result is stdout */
-    WORK_PROGRAM,   /* #! of anything else, ELF: exec, result is stdout */
-    WORK_STREAM_JSON,   /* a lease (pool.h): calls follow, each a JSON object */
-    WORK_STREAM_FRAMES, /* a lease: calls follow, each a pickle */
-    WORK_CALL,      /* u32 size of a pickled callable, that, a pickled (args, kwargs): result is a pickle */
+    WORK_PICKLE,        /* a pickled (func, args, kwargs) or callable: result is a pickle */
+    WORK_JSON_CALL,     /* {"call": ...}: result is JSON */
+    WORK_JSON_RUN,      /* {"run": [...]}: result is stdout */
+    WORK_PYTHON,        /* source, or #! of the workers' own Python: runs warm as __main__, result is stdout */
+    WORK_PROGRAM,       /* #! of anything else, ELF: exec, result is stdout */
+    WORK_STREAM_JSON,   /* a lease (pool.h), no payload: calls follow, each a JSON object */
+    WORK_STREAM_FRAMES, /* a lease, no payload: calls follow, each a pickle */
+    WORK_CALL,          /* u32 size of a pickled callable, that, a pickled (args, kwargs): result is a pickle */
+};
+
+/* A call of a lease, and what comes back for it; on the wire. */
+enum call_format {
+    CALL_JSON,   /* {"call": ...} */
+    CALL_PICKLE, /* a pickled (func, args, kwargs) or callable */
+    CALL_HASH,   /* 32 bytes SHA-256 of a pickled function, then a pickled (args, kwargs) */
+};
+enum pool_answer {
+    ANSWER_PART,  /* a piece of a large VALUE or ERROR, the rest follows */
+    ANSWER_VALUE, /* JSON without a newline, or a pickle */
+    ANSWER_ERROR, /* JSON: a sentence, newline, traceback; else the body of an ERROR frame of a stream */
+    ANSWER_NEED, /* a hash: the worker waits for that function (pool_function). No bytes: the call is not for a lease (it
+                   * has options, or is a program); that was its answer */
 };
 
 #define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; more is named as a file */
@@ -26,21 +41,23 @@ struct work {
     uint64_t job;
     uint32_t attempt;
     enum work_kind kind;
-    const char *name;     /* the job's path below jobs/, e.g. "G/x": PPFS_JOB, argv[0] */
-    const char *node;     /* PPFS_NODE */
-    const char *cwd;      /* directory to run in; "" or absent on this machine: a fresh one, removed afterwards */
-    bool cwd_required;    /* cwd came from the option cwd=: absent means the attempt fails */
-    uid_t uid;            /* runs as this user (differs from our own only when we are root) */
+    const char *name;  /* the job's path below jobs/, e.g. "G/x": PPFS_JOB, argv[0] */
+    const char *node;  /* PPFS_NODE */
+    const char *cwd;   /* directory to run in; "" or absent on this machine: a fresh one, removed afterwards */
+    bool cwd_required; /* cwd came from the option cwd=: absent means the attempt fails */
+    uid_t uid;         /* runs as this user (differs from our own only when we are root) */
     gid_t gid;
-    uint64_t memory;      /* bytes of address space it may use, 0 = no limit */
+    uint64_t memory;        /* bytes of address space it may use, 0 = no limit */
     const char *const *env; /* NULL-terminated "K=V" added to the environment; may be NULL */
-    const char *file;     /* payload is this file (absolute path, opened before privileges are dropped), or NULL ... */
-    const void *payload;  /* ... then these bytes */
+    const char *file;    /* payload is this file (absolute path, opened before privileges are dropped), or NULL ... */
+    const void *payload; /* ... then these bytes */
     uint32_t payload_size;
 };
 
-/* In-process (fast) or in a forked child: a call runs in the worker itself unless it has memory, env or another uid. */
+/* In-process (fast) or in a forked child: a call, or a lease, runs in the worker itself unless it has memory, env or
+ * another uid. */
 bool work_isolated(const struct work *w);
+bool work_is_lease(const struct work *w); /* WORK_STREAM_* */
 
 /* Serialises into a malloc'd buffer (*out, caller frees) that fits one frame. 0, -EMSGSIZE, -ENOMEM. */
 int work_encode(const struct work *w, void **out, uint32_t *size);
@@ -61,10 +78,10 @@ enum work_end {
 struct work_outcome {
     uint32_t attempt;
     enum work_end end;
-    int status;         /* exit status or signal number */
+    int status; /* exit status or signal number */
     int64_t user_us, system_us, wall_us;
     int64_t maxrss_kib;
-    char why[512];      /* one sentence without a final newline, "" when done */
+    char why[512]; /* one sentence without a final newline, "" when done */
 };
 void work_outcome_encode(const struct work_outcome *o, uint8_t *buf, uint32_t *size); /* buf of 1024 bytes */
 int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o);      /* 0 or -EPROTO */

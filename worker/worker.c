@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,6 +38,7 @@ static struct worker {
     int flags[3];
     struct stat root;
     struct rlimit limits[RLIM_NLIMITS];
+    struct lease_page *page;
     bool leave;
     uint8_t buffer[BUFFER];        /* the frame at work: struct work points into it */
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
@@ -47,7 +49,7 @@ static const int watched_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALR
                                       SIGUSR1, SIGUSR2, SIGCHLD, SIGXFSZ, SIGVTALRM, SIGPROF};
 enum { WATCHED = sizeof(watched_signals) / sizeof(watched_signals[0]) };
 
-static int64_t now_us(void) {
+int64_t worker_now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
@@ -69,7 +71,7 @@ static bool same_file_at(const struct stat *a, const char *path) {
 }
 
 /* Writes all parts. A link that does not take them has no reader any more. */
-static void send_parts(struct iovec *parts, size_t count) {
+void worker_send(struct iovec *parts, size_t count) {
     struct msghdr msg = {.msg_iov = parts, .msg_iovlen = count};
 
     while (msg.msg_iovlen) {
@@ -98,7 +100,7 @@ static size_t send_all_but_last(uint8_t kind, uint64_t job, const uint8_t *bytes
     while (size > FRAME_BODY_MAX) {
         frame_encode(header, kind, job, FRAME_BODY_MAX);
         struct iovec full[2] = {{header, FRAME_HEADER}, {(void *)bytes, FRAME_BODY_MAX}};
-        send_parts(full, 2);
+        worker_send(full, 2);
         bytes += FRAME_BODY_MAX;
         size -= FRAME_BODY_MAX;
     }
@@ -121,7 +123,7 @@ static void send_done(uint64_t job, const struct work_outcome *o, const void *re
     frame_encode(headers[2], me.leave ? WORKER_LAST : WORKER_DONE, job, size);
     parts[count++] = (struct iovec){headers[2], FRAME_HEADER};
     parts[count++] = (struct iovec){body, size};
-    send_parts(parts, count);
+    worker_send(parts, count);
 }
 
 /* The result and trace of an isolated call, out of its memfd piece by piece: it may be larger than our memory. */
@@ -134,7 +136,7 @@ static void send_data(uint8_t kind, uint64_t job, int fd, uint64_t at, uint64_t 
             leave(WORKER_EXIT_CUT); /* it shrank under us: only a process that should be dead could do that */
         frame_encode(header, kind, job, (uint32_t)n);
         struct iovec parts[2] = {{header, FRAME_HEADER}, {me.chunk, (size_t)n}};
-        send_parts(parts, 2);
+        worker_send(parts, 2);
         at += (uint64_t)n;
         size -= (uint64_t)n;
     }
@@ -183,41 +185,62 @@ static void check_tampering(void) {
     umask(me.mask);
 }
 
+void worker_restore(const char *cwd) {
+    int changed[WATCHED + 1];
+
+    quiet_signals(changed);
+    if (!python_restore(cwd, changed) || !reap_all(TREE_MS))
+        me.leave = true;
+    check_tampering();
+    restore_descriptors();
+}
+
 /* --- the kinds of work ------------------------------------------------------------------------------------------- */
 static int64_t microseconds(struct timeval a, struct timeval b) {
     return (b.tv_sec - a.tv_sec) * INT64_C(1000000) + (b.tv_usec - a.tv_usec);
 }
 
+/* What this process and its children have used up. */
+struct use {
+    struct rusage self, children;
+    int64_t at_us;
+};
+
+static void use_now(struct use *u) {
+    getrusage(RUSAGE_SELF, &u->self);
+    getrusage(RUSAGE_CHILDREN, &u->children);
+    u->at_us = worker_now_us();
+}
+
+static void use_since(const struct use *before, struct work_outcome *o) {
+    struct use now;
+
+    use_now(&now);
+    o->user_us = microseconds(before->self.ru_utime, now.self.ru_utime) +
+                 microseconds(before->children.ru_utime, now.children.ru_utime);
+    o->system_us = microseconds(before->self.ru_stime, now.self.ru_stime) +
+                   microseconds(before->children.ru_stime, now.children.ru_stime);
+    o->maxrss_kib = now.self.ru_maxrss;
+    o->wall_us = now.at_us - before->at_us;
+}
+
 static void do_call(const struct work *w, struct work_outcome *o) {
-    struct rusage self[2], children[2];
     struct python_reply reply;
     struct place p;
-    int changed[WATCHED + 1];
-    int64_t started = now_us();
+    struct use before;
+
+    use_now(&before);
 
     if (place_open(&p, w, o->why, sizeof(o->why))) {
         o->end = WORK_REFUSED;
         send_done(w->job, o, NULL, 0, NULL, 0);
         return;
     }
-    getrusage(RUSAGE_SELF, &self[0]);
-    getrusage(RUSAGE_CHILDREN, &children[0]);
     python_call(w, p.cwd, NULL, &reply);
-    quiet_signals(changed);
-    if (!python_restore(p.cwd, changed) || !reap_all(TREE_MS))
-        me.leave = true;
-    check_tampering();
-    restore_descriptors();
-    getrusage(RUSAGE_SELF, &self[1]);
-    getrusage(RUSAGE_CHILDREN, &children[1]);
+    worker_restore(p.cwd);
     o->end = reply.end;
     memcpy(o->why, reply.why, sizeof(o->why));
-    o->user_us =
-        microseconds(self[0].ru_utime, self[1].ru_utime) + microseconds(children[0].ru_utime, children[1].ru_utime);
-    o->system_us =
-        microseconds(self[0].ru_stime, self[1].ru_stime) + microseconds(children[0].ru_stime, children[1].ru_stime);
-    o->maxrss_kib = self[1].ru_maxrss;
-    o->wall_us = now_us() - started;
+    use_since(&before, o);
     place_close(&p);
     send_done(w->job, o, reply.result, reply.result_size, reply.trace, reply.trace_size);
     python_reply_clear(&reply);
@@ -257,7 +280,7 @@ static void run_words(const struct work *w, const struct place *p, struct work_o
 static void do_isolated(const struct work *w, int file, struct work_outcome *o) {
     struct isolated iso = {.data = -1};
     struct place p;
-    int64_t started = now_us();
+    int64_t started = worker_now_us();
 
     if (place_open(&p, w, o->why, sizeof(o->why))) {
         o->end = WORK_REFUSED;
@@ -279,7 +302,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     if (!reap_all(TREE_MS))
         me.leave = true;
     restore_descriptors();
-    o->wall_us = now_us() - started;
+    o->wall_us = worker_now_us() - started;
     place_close(&p);
     if (iso.data >= 0) {
         send_data(WORKER_RESULT, w->job, iso.data, 0, iso.result_size);
@@ -287,6 +310,37 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         close(iso.data);
     }
     send_done(w->job, o, NULL, 0, NULL, 0);
+}
+
+/* rest: what has come over the link after the START. */
+static void do_lease(const struct work *w, const void *rest, size_t rest_size) {
+    struct lease_line line = {.link = me.link, .page = me.page, .rest = rest, .rest_size = rest_size};
+    struct work_outcome o = {.attempt = w->attempt};
+    struct place p;
+    struct use before;
+
+    use_now(&before);
+    if (place_open(&p, w, o.why, sizeof(o.why))) {
+        o.end = WORK_REFUSED;
+        me.leave = true; /* calls may be on their way */
+    } else if (work_isolated(w)) {
+        isolate_lease(w, &p, &line, &o);
+        me.leave = true;
+        reap_all(TREE_MS);
+        o.wall_us = worker_now_us() - before.at_us;
+        place_close(&p);
+    } else {
+        python_begin_lease(w, p.cwd, NULL);
+        bool whole = lease_run(&line, p.cwd);
+        worker_restore(p.cwd);
+        use_since(&before, &o);
+        place_close(&p);
+        if (!whole)
+            leave(0);
+    }
+    if (chdir("/"))
+        me.leave = true;
+    send_done(w->job, &o, NULL, 0, NULL, 0);
 }
 
 /* Reads a payload file whole. malloc'd bytes, or NULL with why. */
@@ -344,9 +398,14 @@ out:
 }
 
 /* --- the process ------------------------------------------------------------------------------------------------ */
-static void take_descriptors(int link, int out, int err) {
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+static void take_descriptors(const int fds[SPAWN_FDS]) {
+    int link = fds[0], out = fds[1], err = fds[2], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    void *page = mmap(NULL, sizeof(*me.page), PROT_READ | PROT_WRITE, MAP_SHARED, fds[3], 0);
 
+    if (page == MAP_FAILED)
+        leave(WORKER_EXIT_CUT);
+    me.page = page;
+    close(fds[3]);
     /* High up, where neither a job's own descriptors nor what closes "the first few" meets it. */
     me.link = fcntl(link, F_DUPFD_CLOEXEC, LINK_FD);
     if (me.link < 0) /* a limit below that */
@@ -364,7 +423,7 @@ static void take_descriptors(int link, int out, int err) {
     fstat(me.link, &me.known[3]);
 }
 
-void worker_main(uint64_t serial, int link, int out, int err, pid_t guard) {
+void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard) {
     size_t have = 0;
 
     prctl(PR_SET_NAME, "ppfs-worker");
@@ -377,7 +436,7 @@ void worker_main(uint64_t serial, int link, int out, int err, pid_t guard) {
     me.uid = geteuid();
     me.mask = umask(022);
     umask(me.mask);
-    take_descriptors(link, out, err);
+    take_descriptors(fds);
     stat("/", &me.root);
     for (int i = 0; i < RLIM_NLIMITS; i++)
         getrlimit((__rlimit_resource_t)i, &me.limits[i]);
@@ -396,12 +455,17 @@ void worker_main(uint64_t serial, int link, int out, int err, pid_t guard) {
         int64_t took = frame_decode(me.buffer, have, &f);
         if (took == 0)
             continue;
-        /* The pool sends one piece of work and waits for its end, so nothing follows it in the buffer. */
-        if (took < 0 || (size_t)took != have || f.kind != WORKER_START || work_decode(f.body, f.size, &w, &hold) ||
-            w.job != f.id)
+        if (took < 0 || f.kind != WORKER_START || work_decode(f.body, f.size, &w, &hold))
+            break;
+        /* The pool sends one piece of work and waits for its end, so nothing follows it but what belongs to it. */
+        size_t rest = have - (size_t)took;
+        if (w.job != f.id || (rest && !work_is_lease(&w)))
             break;
         have = 0;
-        do_work(&w);
+        if (work_is_lease(&w))
+            do_lease(&w, me.buffer + took, rest);
+        else
+            do_work(&w);
         free(hold);
     }
     reap_all(TREE_MS);

@@ -1,12 +1,21 @@
 /* A worker: one process, forked from the template, that does one piece of work after the other. */
 #ifndef PPFS_WORKER_H
 #define PPFS_WORKER_H
+#include <sys/uio.h>
+
+#include "worker/control.h"
 #include "worker/place.h"
 #include "worker/python.h"
 
-/* Runs until its link ends. serial names it; link, out, err: its descriptors, CLOEXEC. guard: its parent; it dies
+/* Runs until its link ends. serial names it; fds: its descriptors as in SPAWN, CLOEXEC. guard: its parent; it dies
  * with it. */
-_Noreturn void worker_main(uint64_t serial, int link, int out, int err, pid_t guard);
+_Noreturn void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard);
+
+/* Puts this process in order after calls in it, their directory being cwd; kills what they left. What cannot be put
+ * back makes the worker leave after this job. */
+void worker_restore(const char *cwd);
+void worker_send(struct iovec *parts, size_t count); /* over the link, all of it; uses parts up */
+int64_t worker_now_us(void);
 
 /* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link,
  * see isolate_run. */
@@ -19,4 +28,17 @@ struct isolated {
 /* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. link is closed there.
  * Returns when that process has ended. The caller closes iso->data. */
 void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso);
+
+/* --- leases --- */
+struct lease_line { /* how calls come and answers go */
+    int link;
+    struct lease_page *page;
+    const void *rest; /* bytes of the link that came with the START */
+    size_t rest_size;
+};
+/* Runs the calls of a lease in this process, after python_begin_lease in cwd. False when the link has ended. */
+bool lease_run(const struct lease_line *line, const char *cwd);
+/* The same in a child that has taken on the place of w. Returns when that process has ended; the worker is to leave
+ * then, for calls may be left in the link. */
+void isolate_lease(const struct work *w, const struct place *p, const struct lease_line *line, struct work_outcome *o);
 #endif
