@@ -52,7 +52,8 @@ int state_open(const char *given, char **path, char *why, size_t why_size) {
     if (rc == 0 && st.st_uid == geteuid() && (st.st_mode & 077) && chmod(*path, 0700) < 0)
         rc = -errno; /* what jobs are and give is their owners' business */
     if (rc) {
-        snprintf(why, why_size, "cannot use %s as state directory: %s (give another one with --state DIR)", buf, strerror(-rc));
+        snprintf(why, why_size, "cannot use %s as state directory: %s (give another one with --state DIR)", buf,
+                 strerror(-rc));
         free(*path);
         *path = NULL;
     }

@@ -155,10 +155,24 @@ static void ballast_give(struct store *st) {
     st->full_checked = monotonic_us();
 }
 
+static int pragma_int(struct store *st, const char *pragma) {
+    sqlite3_stmt *q = NULL;
+    int value = -1;
+    if (sqlite3_prepare_v2(st->db, pragma, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
+        value = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return value;
+}
+
+/* A database does not shrink when jobs are removed: its own free pages are room as well. */
+static bool has_free_pages(struct store *st) {
+    return (int64_t)pragma_int(st, "PRAGMA freelist_count") * pragma_int(st, "PRAGMA page_size") >= BALLAST;
+}
+
 bool store_full(struct store *st) {
     if (st->full && monotonic_us() - st->full_checked > 1000000) {
         st->full_checked = monotonic_us();
-        st->full = !ballast_take(st);
+        st->full = !ballast_take(st) && !has_free_pages(st);
     }
     return st->full;
 }
@@ -219,15 +233,6 @@ void store_check(const char *dir, char *found, size_t size) {
         found[0] = 0;
     sqlite3_finalize(q);
     sqlite3_close(db);
-}
-
-static int pragma_int(struct store *st, const char *pragma) {
-    sqlite3_stmt *q = NULL;
-    int value = -1;
-    if (sqlite3_prepare_v2(st->db, pragma, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
-        value = sqlite3_column_int(q, 0);
-    sqlite3_finalize(q);
-    return value;
 }
 
 /* All or nothing: a migration that is cut off leaves the old version. */

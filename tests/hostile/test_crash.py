@@ -24,6 +24,7 @@ import client  # noqa: E402
 ROUNDS = int(os.environ.get("PPFS_ROUNDS", 200))
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
 HERE = Path(__file__).resolve().parent
+SLACK = 20_000_000  # nanoseconds: a worker that was forked while the victims were looked up
 VICTIMS = ("worker", "worker", "worker", "guard", "template", "template", "daemon", "daemon", "daemon", "keeper", "all")
 
 
@@ -39,30 +40,33 @@ class Killer:
     def __init__(self, m, rng):
         self.m, self.rng, self.kills = m, rng, []
 
-    def shoot(self, what, *pids):
+    def shoot(self, what, *pids, with_them=()):
+        """with_them: those who die of it; what they had been given to do they may still have begun."""
         before = time.time_ns()
         hit = [kill(pid) for pid in pids if pid]
         if any(hit):
-            wait_until(lambda: not any(alive(pid) for pid in pids if pid), "the victims to be dead")
-            self.kills.append((before, time.time_ns(), what))
+            gone = [pid for pid in (*pids, *with_them) if pid]
+            wait_until(lambda: not any(map(alive, gone)), "the victims to be dead")
+            self.kills.append((before, time.time_ns() + SLACK, what))
         return any(hit)
 
     def round(self):
         m, what = self.m, self.rng.choice(VICTIMS)
         time.sleep(self.rng.random() ** 2 * 0.4)  # the moment: mostly soon
         pids = m.pids()
+        workers = (*pids["guards"], *pids["workers"])
         if what in ("worker", "guard"):
             group = pids[what + "s"]
             return group and self.shoot(what, self.rng.choice(group))
         if what in ("template", "daemon"):
-            return self.shoot(what, pids[what])
+            return self.shoot(what, pids[what], with_them=(pids["template"], *workers))
         if what == "keeper":
             # alone it disturbs nobody; the daemon goes on, until it is unmounted or dies too
             if not self.shoot(what, pids["keeper"]):
                 return False
             time.sleep(self.rng.random() * 0.05)
             if self.rng.random() < 0.5:
-                self.shoot("daemon", pids["daemon"])
+                self.shoot("daemon", pids["daemon"], with_them=(pids["template"], *workers))
             else:
                 before = time.time_ns()
                 p = subprocess.run(["fusermount3", "-u", "-z", str(m.mnt)], capture_output=True, text=True)
