@@ -135,6 +135,23 @@ static void sweep_slice(struct sched *s) {
     }
 }
 
+/* Jobs that fitted no node are judged again. */
+static void place_slice(struct sched *s) {
+    uint64_t ids[SLICE];
+    int n = store_ids(s->store, SET_UNPLACED, 0, s->placed, ids, SLICE);
+    s->placing = n == SLICE;
+    for (int i = 0; i < n; i++) {
+        struct job_row r;
+        struct options *o = NULL;
+        s->placed = ids[i];
+        if (store_job_get(s->store, ids[i], &r) < 0 || submit_options(s, &r, &o) < 0)
+            continue;
+        if (submit_placeable(s, &r, o))
+            submit_enqueue(s, &r, 0);
+        options_destroy(o);
+    }
+}
+
 static void retries_slice(struct sched *s) {
     uint64_t ids[SLICE];
     if (!s->due_at || s->due_at > sched_now())
@@ -164,10 +181,12 @@ void queue_turn(struct sched *s) {
         settle_slice(s);
     if (s->opening)
         open_slice(s);
+    if (s->placing)
+        place_slice(s);
     if (s->sweeping)
         sweep_slice(s);
     retries_slice(s);
     dispatch(s);
-    if (s->settling || s->opening || s->sweeping)
+    if (s->settling || s->opening || s->placing || s->sweeping)
         sched_tick(s);
 }

@@ -119,12 +119,11 @@ int sched_commit(struct sched *s) {
         answer_laters(s, rc);
         return rc;
     }
-    if (changed) {
+    if (changed)
         s->released.count = 0;
-        for (size_t i = 0; i < s->unlink_count; i++)
-            spool_unlink(s->spool, s->unlinks[i]);
-        s->unlink_count = 0;
-    }
+    for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
+        spool_unlink(s->spool, s->unlinks[i]);
+    s->unlink_count = 0;
     run_committed(s);
     answer_laters(s, 0);
     tell(s);
@@ -275,7 +274,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     store_meta_set(s->store, "cpus", s->cpus);
     store_meta_set(s->store, "node_state", s->node);
     s->first_id = store_next_id(s->store);
-    s->backlog = s->settling = s->opening = s->sweeping = s->deps = true; /* until a look says otherwise */
+    s->backlog = s->settling = s->opening = s->placing = s->sweeping = s->deps = true; /* until a look says otherwise */
     check_later(s);
     *out = s;
     return 0;

@@ -83,7 +83,7 @@ struct sched {
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
     bool backlog;            /* the database may have ready jobs */
-    bool settling, opening, sweeping, deps;
+    bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
     struct ids kills, changed, released, submitting, converting;
     struct spool_name *unlinks;
@@ -95,6 +95,7 @@ struct sched {
     struct event *due, *tick, *retry;
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
+    uint64_t placed;         /* of the jobs that fit no node: those up to this id were judged again */
     uint64_t opened;         /* in the group that is being opened: jobs up to this id are done */
     char scratch[INLINE_MAX + 1];
 };

@@ -51,7 +51,7 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
 
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
     const char *node = options_node(o);
-    return r->job.cpus <= s->cpus && (!node || fnmatch(node, "local", 0) == 0);
+    return r->job.cpus <= (s->cpus ? s->cpus : 1) && (!node || fnmatch(node, "local", 0) == 0); /* without any slot: queued until there is one */
 }
 
 /* --- waiting for others ------------------------------------------------------------------------------------------ */

@@ -331,6 +331,8 @@ static void do_work(struct work *w) {
         }
         o.end = WORK_DONE;
     }
+    if (w->kind != WORK_PYTHON)
+        isolate_drop_spare();
     if (work_isolated(w))
         do_isolated(w, file, &o);
     else
@@ -402,8 +404,11 @@ void worker_main(uint64_t serial, int link, int out, int err, pid_t guard) {
             break;
         have = 0;
         do_work(&w);
+        if (w.kind == WORK_PYTHON && !me.leave)
+            isolate_spare(me.link);
         free(hold);
     }
+    isolate_drop_spare();
     reap_all(TREE_MS);
     leave(0);
 }
