@@ -9,7 +9,7 @@
 
 #include "sched/store_int.h"
 
-#define BALLAST (1 << 20) /* bytes */
+#define BALLAST (512 << 10) /* bytes: what deleting a few hundred jobs writes to the log */
 #define ID_BLOCK 1000     /* identifiers reserved with one write */
 #define CHECK_AT_OPEN (64 << 20) /* a database up to this size is checked before the mount is ready; a larger one in the background */
 
@@ -295,6 +295,9 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         snprintf(why, why_size, "%s: the path is too long", dir);
         goto out;
     }
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* SQLite would let others read it, and gives its log the same mode */
+    if (fd >= 0)
+        close(fd);
     if (sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
         rc = refuse(st, path, "cannot be opened", why, why_size);
         goto out;
