@@ -154,8 +154,13 @@ static void place_slice(struct sched *s) {
 
 static void retries_slice(struct sched *s) {
     uint64_t ids[SLICE];
-    if (!s->due_at || s->due_at > sched_now())
+    if (!s->due_at)
         return;
+    if (s->due_at > sched_now()) {
+        if (!evtimer_pending(s->due, NULL)) /* libevent counts from when its callbacks began: it came a little early */
+            queue_due(s);
+        return;
+    }
     int n = store_ids(s->store, SET_DUE, sched_now(), 0, ids, SLICE);
     for (int i = 0; i < n; i++) {
         struct job_row r;

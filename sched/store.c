@@ -9,7 +9,7 @@
 
 #include "sched/store_int.h"
 
-#define BALLAST (512 << 10) /* bytes: what deleting a few hundred jobs writes to the log */
+#define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
 #define ID_BLOCK 1000     /* identifiers reserved with one write */
 #define CHECK_AT_OPEN (64 << 20) /* a database up to this size is checked before the mount is ready; a larger one in the background */
 
@@ -153,6 +153,8 @@ static void ballast_give(struct store *st) {
     unlink(path);
     st->full = true;
     st->full_checked = monotonic_us();
+    /* What the log holds goes into the database, so that the log can begin anew: up to its size becomes room. */
+    sqlite3_wal_checkpoint_v2(st->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 }
 
 static int pragma_int(struct store *st, const char *pragma) {

@@ -3,7 +3,7 @@
  * One connection, WAL, one transaction at a time, begun by the first change. Calls return 0 or -errno: -ENOENT no such
  * row, -EEXIST a name is taken, -ENOSPC the disk is full, -EIO anything that SQLite says besides (logged).
  *
- * A disk that fills: COMMIT fails and has rolled back. A ballast file of 512 KiB is then given up, so that deletes and
+ * A disk that fills: COMMIT fails and has rolled back. A ballast file of 1 MiB is then given up, so that deletes and
  * the results of running jobs still get through; store_full() is true until there is room for the ballast again. */
 #ifndef PPFS_STORE_H
 #define PPFS_STORE_H
