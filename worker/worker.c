@@ -161,10 +161,12 @@ static void quiet_signals(int changed[WATCHED + 1]) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* A job may have made its end of the pipes non-blocking, which the next one would not expect. */
+/* A job may have made its end of the pipes non-blocking, which the next one would not expect; or the link, which we do
+ * not expect. */
 static void restore_descriptors(void) {
     for (int fd = 1; fd <= 2; fd++)
         fcntl(fd, F_SETFL, me.flags[fd]);
+    fcntl(me.link, F_SETFL, O_RDWR);
 }
 
 static void check_tampering(void) {

@@ -75,7 +75,8 @@ class Killer:
                 self.kills.append((before, time.time_ns(), "unmount"))
             remount(m)
             return True
-        everything = [p for p in (pids["keeper"], pids["daemon"], pids["template"], *pids["guards"], *pids["workers"]) if p]
+        everything = [p for p in (pids["keeper"], pids["daemon"], pids["template"], *pids["guards"],
+                                  *pids["workers"]) if p]
         self.rng.shuffle(everything)
         if not self.shoot(what, *everything):
             return False
@@ -114,7 +115,8 @@ def test_kill_anything_at_any_time(new_mount):
     runs, stop = m.work / "runs", m.work / "stop"
     runs.touch()
     histories = [m.work / ("history%d" % i) for i in range(3)]
-    clients = [m.popen(PYTHON, HERE / "client.py", m.mnt, histories[i], runs, "c%d" % i, SEED + i, stop) for i in range(3)]
+    clients = [m.popen(PYTHON, HERE / "client.py", m.mnt, histories[i], runs, "c%d" % i, SEED + i,
+                       stop) for i in range(3)]
     killer = Killer(m, rng)
     rounds = 0
     while rounds < ROUNDS:
@@ -153,7 +155,8 @@ def test_kill_anything_at_any_time(new_mount):
         if kinds[name] != "fails" or "exit status 3" not in why:
             killed.append((name, kinds[name], why))
     signalled = [k for k in killed if "SIGKILL" in k[2]]
-    assert len(signalled) <= count["worker"] + count["guard"] + m.cpus * count["all"], "more failed than were killed: %s" % signalled
+    most = count["worker"] + count["guard"] + m.cpus * count["all"]
+    assert len(signalled) <= most, "more failed than were killed: %s" % signalled
     for name, kind, why in killed:
         assert re.search("SIGKILL|die|death", why), "%s (%s) failed although nothing hit it: %s" % (name, kind, why)
 
@@ -164,7 +167,8 @@ def test_kill_anything_at_any_time(new_mount):
     # no job ran twice without a death in between
     for name, run in started.items():
         for (first, _), (second, _) in zip(run["starts"], run["starts"][1:]):
-            assert any(before <= second and after >= first for before, after, what in killer.kills if what != "worker"), \
+            assert any(before <= second and after >= first for before, after,
+                       what in killer.kills if what != "worker"), \
                 "%s (%s) ran twice with nothing killed in between: %s; kills near: %s" % (
                     name, kinds[name], run, [k for k in killer.kills if abs(k[0] - first) < 2e9])
     m.works("afterwards")
