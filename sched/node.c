@@ -85,6 +85,9 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits) {
         if (p->request == request) {
             struct run *r = p->job ? run_find(s, p->job) : NULL;
             *at = p->next;
+            for (struct parked *other = s->parked; r && other; other = other->next)
+                if (other->job == r->id) /* it waits for another result still */
+                    r = NULL;
             if (r)
                 run_lend(s, r, false);
             free(p);

@@ -64,7 +64,7 @@ static int settle_one(struct sched *s, uint64_t id, bool succeeded, const char *
     uint64_t on, count;
     char why[JOB_WHY_MAX];
     int rc = store_job_get(s->store, id, &r);
-    if (rc < 0 || r.job.state != JOB_WAITING)
+    if (rc < 0 || (r.job.state != JOB_WAITING && (r.job.state != JOB_HELD || succeeded)))
         return rc == -ENOENT ? 0 : rc;
     if (!succeeded) {
         snprintf(why, sizeof why, "not started, because %s did not succeed", name);
@@ -103,7 +103,7 @@ static void settle_slice(struct sched *s) {
 /* A group that was renamed from .G to G: its files were sealed one by one, now they are queued, the groups in it after it. */
 static void open_slice(struct sched *s) {
     uint64_t group, ids[SLICE];
-    int rc = store_group_next_opening(s->store, &group);
+    int rc = store_group_next_opening(s->store, 0, &group);
     s->opening = rc == 0;
     if (rc < 0)
         return;

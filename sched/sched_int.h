@@ -121,6 +121,7 @@ bool submit_placeable(struct sched *s, const struct job_row *r, const struct opt
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
 
 /* draft.c */
+int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
 
 /* queue.c */
