@@ -99,7 +99,9 @@ static int mount_options(struct args *a, const char *text) {
             continue;
         a->everyone |= strcmp(word, "allow_other") == 0;
         rc = asprintf(&more, "%s%s%s%s%s", a->mount_options ? a->mount_options : "", a->mount_options ? "," : "", word,
-                      value ? "=" : "", value ? value : "") < 0 ? -ENOMEM : 0;
+                      value ? "=" : "", value ? value : "") < 0
+                 ? -ENOMEM
+                 : 0;
         if (rc == 0) {
             free(a->mount_options);
             a->mount_options = more;
@@ -111,8 +113,12 @@ static int mount_options(struct args *a, const char *text) {
 
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"state", required_argument, NULL, 's'},  {"cpus", required_argument, NULL, 'c'}, {"python", required_argument, NULL, 'p'},
-        {"sync", required_argument, NULL, 'y'},   {"help", no_argument, NULL, 'h'},       {"version", no_argument, NULL, 'V'},
+        {"state", required_argument, NULL, 's'},
+        {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},
+        {"sync", required_argument, NULL, 'y'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync"};

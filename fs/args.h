@@ -5,12 +5,12 @@
 
 struct args {
     bool foreground, help, version;
-    bool everyone;          /* -o allow_other */
+    bool everyone; /* -o allow_other */
     bool sync_full;
     unsigned cpus;
-    char *state, *python;   /* NULL: the default */
-    char *mountpoint;       /* as given */
-    char *mount_options;    /* for FUSE, "a,b=c"; NULL: none */
+    char *state, *python; /* NULL: the default */
+    char *mountpoint;     /* as given */
+    char *mount_options;  /* for FUSE, "a,b=c"; NULL: none */
 };
 
 /* 0, or -EINVAL after one line on stderr. The strings are the caller's: args_free. */

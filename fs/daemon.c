@@ -32,9 +32,16 @@ static void on_log(void *arg, const char *sentence) {
 
 static int create(const struct daemon_config *c, char *why, size_t why_size) {
     struct fs *fs = c->fs;
-    struct sched_config sched = {.state_dir = fs->state_dir, .mountpoint = c->mountpoint, .worker_path = c->worker_path,
-                                 .python = c->python, .cpus = c->cpus, .sync_full = c->sync_full, .changed = on_changed,
-                                 .group_changed = on_group_changed, .log = on_log, .arg = fs};
+    struct sched_config sched = {.state_dir = fs->state_dir,
+                                 .mountpoint = c->mountpoint,
+                                 .worker_path = c->worker_path,
+                                 .python = c->python,
+                                 .cpus = c->cpus,
+                                 .sync_full = c->sync_full,
+                                 .changed = on_changed,
+                                 .group_changed = on_group_changed,
+                                 .log = on_log,
+                                 .arg = fs};
     snprintf(why, why_size, "not enough memory");
     fs->base = sched.base = event_base_new();
     int rc = fs->base ? 0 : -ENOMEM;

@@ -7,13 +7,13 @@
 enum { DAEMON_CLEAN = 0, DAEMON_FAILED = 1, DAEMON_NO_START = 3 }; /* exit statuses */
 
 struct daemon_config {
-    struct fs *fs;          /* what the session's requests are given to; session and the options in it are set */
+    struct fs *fs; /* what the session's requests are given to; session and the options in it are set */
     struct shared *shared;
     const char *mountpoint; /* absolute */
     const char *worker_path, *python;
     unsigned cpus;
     bool sync_full;
-    void (*ready)(void *arg);                       /* INIT has been answered (once in the life of a mount) */
+    void (*ready)(void *arg);                        /* INIT has been answered (once in the life of a mount) */
     void (*failed)(void *arg, const char *sentence); /* it cannot start */
     void *arg;
 };

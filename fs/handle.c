@@ -67,7 +67,8 @@ void handle_release_later(struct fs *fs, uint64_t draft) {
     evtimer_add(r->timer, &(struct timeval){.tv_usec = 250000});
 }
 
-int handle_open(struct fs *fs, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job, unsigned flags) {
+int handle_open(struct fs *fs, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
+                unsigned flags) {
     fi->fh = unique;
     return handles_put(fs->handles, unique, ino, job, flags) ? 0 : -ENFILE;
 }

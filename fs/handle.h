@@ -7,7 +7,8 @@ int releases_create(struct fs *fs);
 void releases_destroy(struct releases *r); /* accepts NULL */
 
 /* Puts a handle into the table and its number into fi->fh. 0 or -ENFILE. unique: of the request that opens it. */
-int handle_open(struct fs *fs, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job, unsigned flags);
+int handle_open(struct fs *fs, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
+                unsigned flags);
 /* Takes it out. Last writer of a draft: lets the draft go and returns its id, else 0. The last of all of a forgotten
  * job: drops its bytes. */
 uint64_t handle_close(struct fs *fs, uint64_t fh);

@@ -130,8 +130,8 @@ int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         print_time(out, "ended", j.ended);
         break;
     case KIND_USAGE:
-        fprintf(out, "user %.6f\nsystem %.6f\nmaxrss %" PRId64 " KiB\n", (double)j.user_us / 1e6, (double)j.system_us / 1e6,
-                j.maxrss_kib);
+        fprintf(out, "user %.6f\nsystem %.6f\nmaxrss %" PRId64 " KiB\n", (double)j.user_us / 1e6,
+                (double)j.system_us / 1e6, j.maxrss_kib);
         break;
     case KIND_PRIORITY:
         fprintf(out, "%d\n", j.priority);
@@ -185,7 +185,8 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     reply_open(fs, req, fi);
 }
 
-static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi) {
     struct job j;
     enum job_body body = body_of(ino_kind(ino));
     int rc = sched_job(fs->sched, ino_id(ino), &j);
@@ -211,7 +212,8 @@ void info_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
     wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, false, read_retry, ino, size, off, fi);
 }
 
-static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                           struct fuse_file_info *fi) {
     struct job j;
     char *text = NULL;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
@@ -247,7 +249,8 @@ int info_group_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *time
     return rc;
 }
 
-static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                             struct fuse_file_info *fi) {
     struct tally t;
     char *text = NULL;
     int rc = sched_tally(fs->sched, ino_id(ino), &t);
@@ -267,7 +270,8 @@ static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size
 void info_group_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     if (off > 0 && text_answer_kept(fs, req, fi->fh, size, off))
         return;
-    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, wait_retry_group, ino, size, off, fi);
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, wait_retry_group, ino, size, off,
+               fi);
 }
 
 int info_group_progress(struct fs *fs, fuse_ino_t ino, FILE *out) {
@@ -275,7 +279,7 @@ int info_group_progress(struct fs *fs, fuse_ino_t ino, FILE *out) {
     int rc = sched_tally(fs->sched, ino_id(ino), &t);
     if (rc)
         return rc;
-    fprintf(out, "done %" PRIu64 " failed %" PRIu64 " running %" PRIu64 " waiting %" PRIu64 " of %" PRIu64 "\n", t.done, t.failed,
-            t.running, t.active - t.running, t.done + t.failed + t.cancelled + t.active);
+    fprintf(out, "done %" PRIu64 " failed %" PRIu64 " running %" PRIu64 " waiting %" PRIu64 " of %" PRIu64 "\n", t.done,
+            t.failed, t.running, t.active - t.running, t.done + t.failed + t.cancelled + t.active);
     return 0;
 }

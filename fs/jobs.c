@@ -55,8 +55,10 @@ int jobs_dir_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeou
 }
 
 int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
-    static const enum job_shelf side[KINDS] = {
-        [KIND_JOBS] = SHELF_JOBS, [KIND_RESULTS] = SHELF_RESULTS, [KIND_FAILURES] = SHELF_FAILURES, [KIND_INFO] = SHELF_GONE};
+    static const enum job_shelf side[KINDS] = {[KIND_JOBS] = SHELF_JOBS,
+                                               [KIND_RESULTS] = SHELF_RESULTS,
+                                               [KIND_FAILURES] = SHELF_FAILURES,
+                                               [KIND_INFO] = SHELF_GONE};
     struct group g;
     fuse_ino_t ino;
     int rc = jobs_find_group(fs, dir, name, &g);
@@ -96,8 +98,8 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     return rc ? rc : sched_cancel(fs->sched, job.id);
 }
 
-void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name,
-                 unsigned flags) {
+void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
+                 const char *to_name, unsigned flags) {
     struct group g;
     fuse_ino_t ino;
     int rc;
@@ -114,7 +116,8 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
                  ? -EEXIST
                  : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name);
     else
-        rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE, fs->now.again);
+        rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE,
+                          fs->now.again);
     if (rc == -ENOENT && fs->now.again && tree_lookup(fs, to_dir, to_name, &ino) == 0)
         rc = 0; /* a daemon before us did it */
     reply_err(fs, req, rc);
@@ -223,7 +226,11 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
         return -EPERM;
     if (name && strlen(name) > JOB_NAME_MAX)
         return -ENAMETOOLONG;
-    *w = (struct writer){.uid = c->uid, .gid = c->gid, .pid = c->pid, .mode = mode & 0777, .request = fs->now.unique,
+    *w = (struct writer){.uid = c->uid,
+                         .gid = c->gid,
+                         .pid = c->pid,
+                         .mode = mode & 0777,
+                         .request = fs->now.unique,
                          .again = fs->now.again};
     return 0;
 }
@@ -265,7 +272,8 @@ static bool means_new(struct fs *fs, fuse_ino_t dir, const char *name, pid_t pid
     return false;
 }
 
-void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi) {
+void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
+                 struct fuse_file_info *fi) {
     struct pending *p = pending_create(fs, req, dir, fi, created);
     struct writer w;
     if (!p)

@@ -19,11 +19,12 @@ bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);
 
 /* FUSE operations on jobs/ alone; each answers the request. */
-void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi);
+void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
+                 struct fuse_file_info *fi);
 void jobs_mknod(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode);
 void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode);
-void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name,
-                 unsigned flags);
+void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
+                 const char *to_name, unsigned flags);
 /* Of a job file or a group. fi may be NULL. */
 void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi);
 void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,

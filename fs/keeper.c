@@ -14,9 +14,9 @@
 #include "fs/log.h"
 #include "fs/mount.h"
 
-#define CRASHES_MAX 10       /* deaths of its own making, each within a second of its start: it will not live */
-#define STOP_SECONDS 30      /* a clean stop may take so long */
-#define STRANGERS_MS 1000    /* what the daemon left may take so long to die; more of it dies while the next one runs */
+#define CRASHES_MAX 10    /* deaths of its own making, each within a second of its start: it will not live */
+#define STOP_SECONDS 30   /* a clean stop may take so long */
+#define STRANGERS_MS 1000 /* what the daemon left may take so long to die; more of it dies while the next one runs */
 
 struct keeper {
     struct keeper_config *c;
@@ -97,8 +97,8 @@ static bool again(struct keeper *k, int status) {
     if (k->stopping)
         return false;
     if (WIFSIGNALED(status))
-        log_line("the daemon (pid %d) was killed by signal %d (SIG%s); starting it again", (int)k->daemon, WTERMSIG(status),
-                 sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
+        log_line("the daemon (pid %d) was killed by signal %d (SIG%s); starting it again", (int)k->daemon,
+                 WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
     else
         log_line("the daemon (pid %d) ended with status %d; starting it again", (int)k->daemon, WEXITSTATUS(status));
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;

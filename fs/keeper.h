@@ -7,7 +7,7 @@
 
 struct keeper_config {
     struct daemon_config daemon; /* ready, failed and arg are the keeper's to set */
-    int tell;                    /* where a background start is reported: '+' when ready, else a sentence; -1: none, stderr */
+    int tell; /* where a background start is reported: '+' when ready, else a sentence; -1: none, stderr */
 };
 
 /* Mounts and runs until the mount is gone. Returns the exit status of the command. */

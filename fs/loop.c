@@ -43,8 +43,9 @@ static void handle_request(struct fs *fs, struct fuse_buf *buf) {
     int saved = init ? shared_save_init(fs->loop->shared, buf->mem, buf->size) : 0;
     fuse_session_process_buf(fs->session, buf);
     if (saved)
-        log_line("the kernel's first request has %zu bytes, more than ppfs can keep: a killed daemon will not come back",
-                 buf->size);
+        log_line(
+            "the kernel's first request has %zu bytes, more than ppfs can keep: a killed daemon will not come back",
+            buf->size);
     if (init && fs->loop->on_ready)
         fs->loop->on_ready(fs->loop->ready_arg);
     fs->now = before;
@@ -95,7 +96,8 @@ static void take_over(struct fs *fs) {
     fuse_session_process_buf(fs->session, &(struct fuse_buf){.mem = (void *)init, .size = size});
     struct fuse_out_header resend = {.len = sizeof resend, .error = FUSE_NOTIFY_RESEND};
     if (write(fuse_session_fd(fs->session), &resend, sizeof resend) < 0)
-        log_line("this kernel cannot send unanswered requests again (it needs Linux 6.9): clients that were waiting hang until "
+        log_line("this kernel cannot send unanswered requests again (it needs Linux 6.9): clients that were waiting "
+                 "hang until "
                  "they are interrupted");
     handle_wake_all(fs);
 }

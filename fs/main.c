@@ -63,7 +63,9 @@ static int run(const struct args *a) {
     char why[1024] = "", worker[PATH_MAX], *state = NULL, *mountpoint = NULL, *program = NULL;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    struct fs fs = {.uid = geteuid(), .gid = getegid(), .everyone = a->everyone && geteuid() == 0,
+    struct fs fs = {.uid = geteuid(),
+                    .gid = getegid(),
+                    .everyone = a->everyone && geteuid() == 0,
                     .started = now.tv_sec * 1000000LL + now.tv_nsec / 1000};
     int lock = -1, tell = -1, status = 1;
     struct shared *shared = shared_create();
@@ -75,8 +77,9 @@ static int run(const struct args *a) {
         status = 2;
         goto out;
     }
-    if (pyenv_resolve(a->python, &program, why, sizeof why) != 0 || state_open(a->state, &state, why, sizeof why) != 0 ||
-        (lock = state_lock(state, why, sizeof why)) < 0 || mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0)
+    if (pyenv_resolve(a->python, &program, why, sizeof why) != 0 ||
+        state_open(a->state, &state, why, sizeof why) != 0 || (lock = state_lock(state, why, sizeof why)) < 0 ||
+        mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0)
         goto out;
     worker_path(worker);
     if (access(worker, X_OK) < 0) {
@@ -87,10 +90,14 @@ static int run(const struct args *a) {
     if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(state) != 0))
         goto out;
     state_lock_sign(lock);
-    status = keeper_run(&(struct keeper_config){
-        .daemon = {.fs = &fs, .shared = shared, .mountpoint = mountpoint, .worker_path = worker, .python = program,
-                   .cpus = a->cpus, .sync_full = a->sync_full},
-        .tell = tell});
+    status = keeper_run(&(struct keeper_config){.daemon = {.fs = &fs,
+                                                           .shared = shared,
+                                                           .mountpoint = mountpoint,
+                                                           .worker_path = worker,
+                                                           .python = program,
+                                                           .cpus = a->cpus,
+                                                           .sync_full = a->sync_full},
+                                                .tell = tell});
 out:
     if (why[0])
         fprintf(stderr, "ppfs: %s\n", why);

@@ -42,7 +42,8 @@ static const char *words(void) {
 
 int mount_session(struct fuse_session **out, const char *options, struct fs *fs, char *why, size_t why_size) {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-    int bad = fuse_opt_add_arg(&args, "ppfs") | fuse_opt_add_arg(&args, "-odefault_permissions,fsname=ppfs,subtype=ppfs");
+    int bad =
+        fuse_opt_add_arg(&args, "ppfs") | fuse_opt_add_arg(&args, "-odefault_permissions,fsname=ppfs,subtype=ppfs");
     if (options)
         bad |= fuse_opt_add_arg(&args, "-o") | fuse_opt_add_arg(&args, options);
     said[0] = '\0';
@@ -89,7 +90,9 @@ int mount_point(const char *given, char **path, char *why, size_t why_size) {
         rc = -ENOTDIR;
     if (rc == 0)
         return 0;
-    const char *todo = rc == -ENOENT ? " (make it first: mkdir)" : rc == -ENOTCONN ? " (a mount that crashed; fusermount3 -u it)" : "";
+    const char *todo = rc == -ENOENT     ? " (make it first: mkdir)"
+                       : rc == -ENOTCONN ? " (a mount that crashed; fusermount3 -u it)"
+                                         : "";
     snprintf(why, why_size, "cannot mount on %s: %s%s", given, strerror(-rc), todo);
     free(*path);
     *path = NULL;

@@ -15,7 +15,8 @@
 
 static void op_init(void *userdata, struct fuse_conn_info *conn) {
     (void)userdata;
-    conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+    conn->want &=
+        ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
     conn->max_background = 65535; /* so that RELEASE is never held back */
     conn->congestion_threshold = 65535;
     conn->time_gran = 1000;
@@ -96,7 +97,8 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t dir, const char *
     reply_err(fs_of(req), req, -EPERM);
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name, unsigned flags) {
+static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name,
+                      unsigned flags) {
     jobs_rename(fs_of(req), req, dir, name, to_dir, to_name, flags);
 }
 
@@ -128,7 +130,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
         reply_err(fs, req, k ? -EISDIR : -ESTALE);
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t off, struct fuse_file_info *fi) {
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t off,
+                     struct fuse_file_info *fi) {
     struct fs *fs = fs_of(req);
     const struct kind_ops *k = tree_kind(ino);
     if (k && k->set)

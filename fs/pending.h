@@ -13,9 +13,9 @@ struct pending {
     struct fuse_file_info fi;
     uint64_t unique;
     size_t size;
-    void *kept;             /* the request's bytes, when they had to live on; freed with p */
-    struct job *job;        /* room for a result; freed with p */
-    struct stat *attr;      /* SETATTR: what is still to be set; freed with p */
+    void *kept;        /* the request's bytes, when they had to live on; freed with p */
+    struct job *job;   /* room for a result; freed with p */
+    struct stat *attr; /* SETATTR: what is still to be set; freed with p */
     int to_set;
     void (*finish)(struct pending *p, int rc); /* answers the request */
 };

@@ -9,7 +9,18 @@
 #include "fs/handle.h"
 #include "fs/loop.h"
 
-enum reply_type { REPLY_ERR, REPLY_ENTRY, REPLY_ATTR, REPLY_WRITE, REPLY_STATFS, REPLY_POLL, REPLY_DATA, REPLY_OPEN, REPLY_CREATE, REPLY_RELEASED };
+enum reply_type {
+    REPLY_ERR,
+    REPLY_ENTRY,
+    REPLY_ATTR,
+    REPLY_WRITE,
+    REPLY_STATFS,
+    REPLY_POLL,
+    REPLY_DATA,
+    REPLY_OPEN,
+    REPLY_CREATE,
+    REPLY_RELEASED
+};
 
 struct reply {
     struct reply *next;
@@ -34,8 +45,8 @@ struct reply {
             struct fuse_file_info fi;
         } open;
     };
-    void *owned;        /* freed with the reply: what data.bytes points to */
-    void *request;      /* a copy of a request that only looked, NULL for others */
+    void *owned;   /* freed with the reply: what data.bytes points to */
+    void *request; /* a copy of a request that only looked, NULL for others */
     size_t request_size;
 };
 

@@ -8,7 +8,7 @@
 #include "fs/fs.h"
 
 int replies_create(struct replies **out);
-void replies_destroy(struct replies *r); /* unsent ones stay unanswered; accepts NULL */
+void replies_destroy(struct replies *r);  /* unsent ones stay unanswered; accepts NULL */
 void replies_send(struct fs *fs, int rc); /* rc: what sched_commit said */
 bool replies_waiting(const struct fs *fs);
 

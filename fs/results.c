@@ -58,7 +58,8 @@ static int job_error(const struct job *j) {
 }
 
 /* A job of that name may be another one by now (or none): ESTALE, and the kernel looks the name up again. */
-static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi) {
     (void)size, (void)off;
     struct job j;
     bool nonblock = fi->flags & O_NONBLOCK;
@@ -156,8 +157,11 @@ static int failure_read(struct fs *fs, fuse_ino_t ino, struct job *j, struct fai
     uint64_t skip = !trace && rest > STDERR_SHOWN ? rest - STDERR_SHOWN : 0;
     if (rest)
         strcat(f->why, "\n");
-    f->part = (struct body_part){.job = j->id, .body = trace ? BODY_TRACE : BODY_STDERR, .prefix = f->why,
-                                 .prefix_size = strlen(f->why), .base = skip};
+    f->part = (struct body_part){.job = j->id,
+                                 .body = trace ? BODY_TRACE : BODY_STDERR,
+                                 .prefix = f->why,
+                                 .prefix_size = strlen(f->why),
+                                 .base = skip};
     f->size = f->part.prefix_size + rest - skip;
     return 0;
 }

@@ -14,7 +14,8 @@ static const char readme[] =
     "    rm jobs/hello              cancels it\n"
     "    rm results/hello           forgets it\n"
     "\n"
-    "jobs/           the way in: a file that is closed is queued under its name; names that begin with a dot are drafts\n"
+    "jobs/           the way in: a file that is closed is queued under its name; names that begin with a dot are "
+    "drafts\n"
     "results/        the way out: one file a job that succeeded; opening the name of one that has not ended waits\n"
     "failures/       one file a job that failed: why, then its traceback or the end of its stderr\n"
     "info/NAME/      everything known about a job: state, why, stdout and stderr (live), spec, times, usage, ...\n"
@@ -58,12 +59,13 @@ static int print_stats(struct fs *fs, FILE *out) {
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t up = now.tv_sec - fs->started / 1000000;
     fprintf(out, "jobs     %10s %10s %10s %10s %10s\n", "waiting", "running", "done", "failed", "cancelled");
-    fprintf(out, "         %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 "\n\n", t.active - t.running, t.running,
-            t.done, t.failed, t.cancelled);
-    fprintf(out, "%-16s %-6s %5s %8s %10s %10s %12s\n", "node", "state", "cpus", "running", "done", "failed", "seconds");
+    fprintf(out, "         %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 "\n\n",
+            t.active - t.running, t.running, t.done, t.failed, t.cancelled);
+    fprintf(out, "%-16s %-6s %5s %8s %10s %10s %12s\n", "node", "state", "cpus", "running", "done", "failed",
+            "seconds");
     rc = sched_list_nodes(fs->sched, print_node, out);
-    fprintf(out, "\nslots %u, up %" PRId64 "d %02d:%02d:%02d\n", slots, up / 86400, (int)(up / 3600 % 24), (int)(up / 60 % 60),
-            (int)(up % 60));
+    fprintf(out, "\nslots %u, up %" PRId64 "d %02d:%02d:%02d\n", slots, up / 86400, (int)(up / 3600 % 24),
+            (int)(up / 60 % 60), (int)(up % 60));
     return rc;
 }
 

@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static int default_path(char *buf, size_t size) {
@@ -32,6 +34,9 @@ static int make_path(char *path) {
     return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+#define LOCK_WAIT_MS 5000
+#define LOCK_STEP_MS 20
+
 int state_open(const char *given, char **path, char *why, size_t why_size) {
     char buf[PATH_MAX];
     struct stat st;
@@ -49,10 +54,9 @@ int state_open(const char *given, char **path, char *why, size_t why_size) {
         rc = -ENOTDIR;
     if (rc == 0 && access(*path, R_OK | W_OK | X_OK) < 0)
         rc = -errno;
-    if (rc == 0 && st.st_uid == geteuid() && (st.st_mode & 077) && chmod(*path, 0700) < 0)
-        rc = -errno; /* what jobs are and give is their owners' business */
     if (rc) {
-        snprintf(why, why_size, "cannot use %s as state directory: %s (give another one with --state DIR)", buf, strerror(-rc));
+        snprintf(why, why_size, "cannot use %s as state directory: %s (give another one with --state DIR)", buf,
+                 strerror(-rc));
         free(*path);
         *path = NULL;
     }
@@ -69,10 +73,16 @@ int state_lock(const char *dir, char *why, size_t why_size) {
         snprintf(why, why_size, "cannot open %s: %s", path, strerror(-rc));
         return rc;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-        return fd;
-    ssize_t n = read(fd, pid, sizeof pid - 1);
-    pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
+    for (int waited = 0;; waited += LOCK_STEP_MS) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return fd;
+        ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
+        pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
+        if (waited >= LOCK_WAIT_MS || !pid[0] || kill(atoi(pid), 0) == 0)
+            break;
+        /* Its keeper was killed; what was killed with it may still be waiting for a disk. */
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_STEP_MS * 1000000L}, NULL);
+    }
     snprintf(why, why_size, "%s is in use by ppfs (pid %s): unmount that one first, or give another --state DIR", dir,
              pid[0] ? pid : "unknown");
     close(fd);

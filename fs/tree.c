@@ -13,11 +13,17 @@
 #include "fs/text.h"
 
 #define ON(shelf) (1u << SHELF_##shelf)
-#define ROOT_FILE(n) {.name = n, .parent = KIND_ROOT, .type = S_IFREG, .attr = root_attr, .text = root_text}
-#define NODE_FILE(n, ...) {.name = n, .parent = KIND_NODE, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__}
-#define INFO_FILE(n, ...) {.name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .text = info_text, ##__VA_ARGS__}
-#define INFO_LIVE(n, r) \
-    {.name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .open = info_open, .read = r, .ready = info_ready}
+#define ROOT_FILE(n)                                                                                                   \
+    { .name = n, .parent = KIND_ROOT, .type = S_IFREG, .attr = root_attr, .text = root_text }
+#define NODE_FILE(n, ...)                                                                                              \
+    { .name = n, .parent = KIND_NODE, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
+#define INFO_FILE(n, ...)                                                                                              \
+    { .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .text = info_text, ##__VA_ARGS__ }
+#define INFO_LIVE(n, r)                                                                                                \
+    {                                                                                                                  \
+        .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .open = info_open, .read = r,          \
+        .ready = info_ready                                                                                            \
+    }
 
 static const struct kind_ops kinds[KINDS] = {
     [KIND_ROOT] = {.type = S_IFDIR, .attr = root_attr},
@@ -25,23 +31,62 @@ static const struct kind_ops kinds[KINDS] = {
     [KIND_VERSION] = ROOT_FILE("version"),
     [KIND_STATS] = ROOT_FILE("stats"),
 
-    [KIND_JOBS] = {.name = "jobs", .parent = KIND_ROOT, .type = S_IFDIR, .attr = jobs_dir_attr, .lookup = jobs_lookup,
-                   .list = list_group, .unlink = jobs_unlink, .rmdir = jobs_rmdir, .shelves = ON(JOBS), .leaf = KIND_JOB},
-    [KIND_RESULTS] = {.name = "results", .parent = KIND_ROOT, .type = S_IFDIR, .attr = jobs_dir_attr,
-                      .lookup = results_lookup, .list = list_group, .unlink = results_unlink, .rmdir = jobs_rmdir,
-                      .shelves = ON(RESULTS), .leaf = KIND_RESULT},
-    [KIND_FAILURES] = {.name = "failures", .parent = KIND_ROOT, .type = S_IFDIR, .attr = jobs_dir_attr,
-                       .lookup = failures_lookup, .list = list_group, .unlink = results_unlink, .rmdir = jobs_rmdir,
-                       .shelves = ON(FAILURES), .leaf = KIND_FAILURE},
-    [KIND_INFO] = {.name = "info", .parent = KIND_ROOT, .type = S_IFDIR, .attr = jobs_dir_attr, .lookup = info_lookup,
-                   .list = list_group, .rmdir = info_rmdir,
-                   .shelves = ON(JOBS) | ON(RESULTS) | ON(FAILURES) | ON(GONE), .leaf = KIND_INFO_JOB},
-    [KIND_GROUP_WAIT] = {.name = ".wait", .parent = KIND_INFO, .type = S_IFREG, .attr = info_group_attr,
-                         .open = info_open, .read = info_group_wait},
-    [KIND_GROUP_PROGRESS] = {.name = ".progress", .parent = KIND_INFO, .type = S_IFREG, .attr = info_group_attr,
+    [KIND_JOBS] = {.name = "jobs",
+                   .parent = KIND_ROOT,
+                   .type = S_IFDIR,
+                   .attr = jobs_dir_attr,
+                   .lookup = jobs_lookup,
+                   .list = list_group,
+                   .unlink = jobs_unlink,
+                   .rmdir = jobs_rmdir,
+                   .shelves = ON(JOBS),
+                   .leaf = KIND_JOB},
+    [KIND_RESULTS] = {.name = "results",
+                      .parent = KIND_ROOT,
+                      .type = S_IFDIR,
+                      .attr = jobs_dir_attr,
+                      .lookup = results_lookup,
+                      .list = list_group,
+                      .unlink = results_unlink,
+                      .rmdir = jobs_rmdir,
+                      .shelves = ON(RESULTS),
+                      .leaf = KIND_RESULT},
+    [KIND_FAILURES] = {.name = "failures",
+                       .parent = KIND_ROOT,
+                       .type = S_IFDIR,
+                       .attr = jobs_dir_attr,
+                       .lookup = failures_lookup,
+                       .list = list_group,
+                       .unlink = results_unlink,
+                       .rmdir = jobs_rmdir,
+                       .shelves = ON(FAILURES),
+                       .leaf = KIND_FAILURE},
+    [KIND_INFO] = {.name = "info",
+                   .parent = KIND_ROOT,
+                   .type = S_IFDIR,
+                   .attr = jobs_dir_attr,
+                   .lookup = info_lookup,
+                   .list = list_group,
+                   .rmdir = info_rmdir,
+                   .shelves = ON(JOBS) | ON(RESULTS) | ON(FAILURES) | ON(GONE),
+                   .leaf = KIND_INFO_JOB},
+    [KIND_GROUP_WAIT] = {.name = ".wait",
+                         .parent = KIND_INFO,
+                         .type = S_IFREG,
+                         .attr = info_group_attr,
+                         .open = info_open,
+                         .read = info_group_wait},
+    [KIND_GROUP_PROGRESS] = {.name = ".progress",
+                             .parent = KIND_INFO,
+                             .type = S_IFREG,
+                             .attr = info_group_attr,
                              .text = info_group_progress},
 
-    [KIND_NODES] = {.name = "nodes", .parent = KIND_ROOT, .type = S_IFDIR, .attr = nodes_attr, .lookup = nodes_lookup,
+    [KIND_NODES] = {.name = "nodes",
+                    .parent = KIND_ROOT,
+                    .type = S_IFDIR,
+                    .attr = nodes_attr,
+                    .lookup = nodes_lookup,
                     .list = nodes_list},
     [KIND_NODE] = {.type = S_IFDIR, .attr = nodes_attr},
     [KIND_NODE_CPUS] = NODE_FILE("cpus", .set = nodes_set),
@@ -55,7 +100,8 @@ static const struct kind_ops kinds[KINDS] = {
     [KIND_NODE_SEEN] = NODE_FILE("seen"),
 
     [KIND_JOB] = {.type = S_IFREG, .attr = jobs_attr, .open = jobs_open, .read = jobs_read},
-    [KIND_RESULT] = {.type = S_IFREG, .attr = results_attr, .open = results_open, .read = results_read, .ready = results_ready},
+    [KIND_RESULT] =
+        {.type = S_IFREG, .attr = results_attr, .open = results_open, .read = results_read, .ready = results_ready},
     [KIND_FAILURE] = {.type = S_IFREG, .attr = failures_attr, .open = failures_open, .read = failures_read},
     [KIND_INFO_JOB] = {.type = S_IFDIR, .attr = info_attr},
     [KIND_STATE] = INFO_FILE("state"),

@@ -7,10 +7,10 @@
 
 struct listing;
 
-struct kind_ops { /* functions return 0 or -errno; NULL: the kind cannot do it */
-    const char *name;  /* its fixed name in directories of the kind parent (which give it their id), or NULL */
+struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do it */
+    const char *name; /* its fixed name in directories of the kind parent (which give it their id), or NULL */
     enum kind parent;
-    mode_t type;       /* S_IFDIR or S_IFREG */
+    mode_t type; /* S_IFDIR or S_IFREG */
     int (*attr)(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 
     /* Directories: names that are not fixed; shelves and leaf: which jobs are listed, and as what. */

@@ -8,8 +8,8 @@
 #define BUCKETS 4096u
 
 struct waiter {
-    struct waiter *next, **at;             /* in its bucket */
-    struct waiter *due_next, **due_at;     /* among the marked; due_at NULL: not marked */
+    struct waiter *next, **at;         /* in its bucket */
+    struct waiter *due_next, **due_at; /* among the marked; due_at NULL: not marked */
     struct waits *waits;
     struct wait_key key;
     fuse_req_t req;
@@ -91,8 +91,17 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
         reply_err(fs, req, -ENOMEM);
         return;
     }
-    *w = (struct waiter){.waits = fs->waits, .key = key, .req = req, .unique = fs->now.unique, .pid = fuse_req_ctx(req)->pid,
-                         .blocks = blocks, .retry = retry, .ino = ino, .size = size, .off = off, .fi = copy};
+    *w = (struct waiter){.waits = fs->waits,
+                         .key = key,
+                         .req = req,
+                         .unique = fs->now.unique,
+                         .pid = fuse_req_ctx(req)->pid,
+                         .blocks = blocks,
+                         .retry = retry,
+                         .ino = ino,
+                         .size = size,
+                         .off = off,
+                         .fi = copy};
     struct waiter **head = bucket(fs->waits, key);
     w->next = *head;
     if (w->next)

@@ -5,7 +5,8 @@
 #include "fs/fs.h"
 
 /* Answers the request and returns true, or returns false: not yet. */
-typedef bool wait_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+typedef bool wait_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                        struct fuse_file_info *fi);
 
 struct wait_key {
     uint64_t id;

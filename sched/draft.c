@@ -16,6 +16,7 @@ struct pending {
     struct sched *s;
     uint64_t job;
     bool convert; /* the row is to say that the bytes are in a file now */
+    bool fresh;   /* a draft that was made for this alone */
     sched_done *done;
     void *arg;
 };
@@ -98,6 +99,8 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
     if (store_group_find(s->store, group, name, &(struct group){0}) == 0)
         return -EISDIR;
     rc = store_job_find(s->store, group, name, false, &r);
+    if (rc == 0 && w->uid != 0 && r.job.uid != w->uid)
+        return -EACCES; /* another user's job or result has the name, and would be lost */
     if (rc == 0 && r.job.state == JOB_RUNNING)
         return exclusive ? -EEXIST : -ETXTBSY;
     if (rc == 0 && exclusive && r.job.state != JOB_CANCELLED)
@@ -136,6 +139,8 @@ static void pending_done(void *arg, int rc) {
         struct spool_name n = spec_name(p->job);
         if (store_job_get(s->store, p->job, &r) < 0) /* it was removed meanwhile */
             spool_unlink(s->spool, n);
+        else if (rc < 0 && p->fresh) /* else an empty draft would stand before the job that was to be copied */
+            sched_remove(s, &r);
         else if (rc == 0)
             rc = sched_check(s, store_body_put_file(s->store, p->job, BODY_SPEC, spool_size(s->spool, n), SPEC_FILE));
     }
@@ -150,7 +155,7 @@ static struct pending *pending_create(struct sched *s, uint64_t job, bool conver
         free(p);
         return NULL;
     }
-    *p = (struct pending){s, job, convert, done, arg};
+    *p = (struct pending){.s = s, .job = job, .convert = convert, .done = done, .arg = arg};
     return p;
 }
 
@@ -173,6 +178,8 @@ static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *do
     if (rc < 0 || !b.file)
         return rc < 0 ? rc : sched_check(s, store_body_copy(s->store, from, to));
     struct pending *p = pending_create(s, to, true, done, arg);
+    if (p)
+        p->fresh = true;
     return p ? pending_sent(p, spool_copy(s->spool, (struct spool_name){from, BODY_SPEC, b.file}, spec_name(to), pending_done, p)) : -ENOMEM;
 }
 
@@ -352,9 +359,21 @@ static bool looks_cut(struct sched *s, uint64_t job, const struct body *b) {
     return h > 0 && t > 0 && spec_looks_cut(head, (size_t)h, tail, (size_t)t);
 }
 
+/* What a .options file says holds for everybody's jobs in the group (their environment, too): only who owns the group may say it. */
+int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
+    struct group g;
+    int rc = store_group_get(s->store, group, &g);
+    if (rc < 0)
+        return rc;
+    return uid == 0 || uid == geteuid() || (group && uid == g.uid) ? 0 : -EPERM;
+}
+
 /* A .options file is taken (or refused) when it is closed. */
 static int take_options(struct sched *s, const struct job *j, const struct body *b) {
     char why[OPTIONS_WHY];
+    int may = draft_may_set_options(s, j->group, j->uid);
+    if (may < 0)
+        return may;
     if (b->file)
         return -EFBIG;
     int64_t n = b->size ? store_body_read(s->store, j->id, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;

@@ -163,6 +163,8 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         rc = sched_check(s, store_group_save(s->store, &g));
     if (rc == 0)
         rc = move_tally(s, to_parent, &t, false);
+    if (rc == 0 && dotted)
+        rc = sched_check(s, store_group_close_below(s->store, group));
     if (rc == 0 && opens) { /* from this commit on all of it will be queued, a slice a turn (queue.c) */
         rc = sched_check(s, store_group_set_opening(s->store, group, true));
         s->opening = true;

@@ -24,8 +24,25 @@ int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, st
     return rc;
 }
 
+static bool is_in(struct sched *s, uint64_t id, uint64_t top) {
+    struct group g;
+    for (int depth = 0; id != top && id && depth <= DEPTH_MAX; depth++)
+        id = store_group_get(s->store, id, &g) == 0 ? g.parent : 0;
+    return id == top;
+}
+
+/* What is on its way into the queue counts as there: a large file that is being read, a group that is opening. */
 int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
-    return store_tally_get(s->store, group, out);
+    int rc = store_tally_get(s->store, group, out);
+    for (size_t i = 0; rc == 0 && i < s->submitting.count; i++) {
+        struct job_row r;
+        if (store_job_get(s->store, s->submitting.items[i], &r) == 0 && is_in(s, r.job.group, group))
+            out->active++;
+    }
+    for (uint64_t id = 0; rc == 0 && store_group_next_opening(s->store, id, &id) == 0;)
+        if (is_in(s, id, group))
+            out->active++;
+    return rc;
 }
 
 int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *, const struct job *), void *arg) {

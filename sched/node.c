@@ -35,23 +35,6 @@ int sched_list_nodes(struct sched *s, bool (*each)(void *, const struct node *),
     return rc;
 }
 
-/* Jobs that fitted no node may do so now. The set is small or the change rare; each is judged again like a new one. */
-static int place_again(struct sched *s) {
-    uint64_t ids[64], after = 0;
-    for (int n; (n = store_ids(s->store, SET_UNPLACED, 0, after, ids, 64)) > 0;)
-        for (int i = 0; i < n; i++) {
-            struct job_row r;
-            struct options *o = NULL;
-            after = ids[i];
-            if (store_job_get(s->store, ids[i], &r) < 0 || submit_options(s, &r, &o) < 0)
-                continue;
-            if (submit_placeable(s, &r, o))
-                submit_enqueue(s, &r, 0);
-            options_destroy(o);
-        }
-    return s->error;
-}
-
 int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {
     if (known(node) < 0)
         return -ENOENT;
@@ -60,10 +43,13 @@ int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {
     int rc = sched_check(s, store_meta_set(s->store, "cpus", cpus));
     if (rc < 0)
         return rc;
-    bool more = cpus > s->cpus;
+    if (cpus > s->cpus) { /* jobs that fitted no node may do so now (queue.c) */
+        s->placing = true;
+        s->placed = 0;
+    }
     s->cpus = cpus;
     pool_resize(s->pool, cpus + s->lent);
-    return more ? place_again(s) : 0;
+    return 0;
 }
 
 int sched_set_node_state(struct sched *s, const char *node, enum node_state state) {
@@ -99,6 +85,9 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits) {
         if (p->request == request) {
             struct run *r = p->job ? run_find(s, p->job) : NULL;
             *at = p->next;
+            for (struct parked *other = s->parked; r && other; other = other->next)
+                if (other->job == r->id) /* it waits for another result still */
+                    r = NULL;
             if (r)
                 run_lend(s, r, false);
             free(p);

@@ -87,7 +87,7 @@ static int settle_one(struct sched *s, uint64_t id, bool succeeded, const char *
     uint64_t on, count;
     char why[JOB_WHY_MAX];
     int rc = store_job_get(s->store, id, &r);
-    if (rc < 0 || r.job.state != JOB_WAITING)
+    if (rc < 0 || (r.job.state != JOB_WAITING && (r.job.state != JOB_HELD || succeeded)))
         return rc == -ENOENT ? 0 : rc;
     if (!succeeded) {
         snprintf(why, sizeof why, "not started, because %s did not succeed", name);
@@ -126,7 +126,7 @@ static void settle_slice(struct sched *s) {
 /* A group that was renamed from .G to G: its files were sealed one by one, now they are queued, the groups in it after it. */
 static void open_slice(struct sched *s) {
     uint64_t group, ids[SLICE];
-    int rc = store_group_next_opening(s->store, &group);
+    int rc = store_group_next_opening(s->store, 0, &group);
     s->opening = rc == 0;
     if (rc < 0)
         return;
@@ -158,10 +158,32 @@ static void sweep_slice(struct sched *s) {
     }
 }
 
+/* Jobs that fitted no node are judged again. */
+static void place_slice(struct sched *s) {
+    uint64_t ids[SLICE];
+    int n = store_ids(s->store, SET_UNPLACED, 0, s->placed, ids, SLICE);
+    s->placing = n == SLICE;
+    for (int i = 0; i < n; i++) {
+        struct job_row r;
+        struct options *o = NULL;
+        s->placed = ids[i];
+        if (store_job_get(s->store, ids[i], &r) < 0 || submit_options(s, &r, &o) < 0)
+            continue;
+        if (submit_placeable(s, &r, o))
+            submit_enqueue(s, &r, 0);
+        options_destroy(o);
+    }
+}
+
 static void retries_slice(struct sched *s) {
     uint64_t ids[SLICE];
-    if (!s->due_at || s->due_at > sched_now())
+    if (!s->due_at)
         return;
+    if (s->due_at > sched_now()) {
+        if (!evtimer_pending(s->due, NULL)) /* libevent counts from when its callbacks began: it came a little early */
+            queue_due(s);
+        return;
+    }
     int n = store_ids(s->store, SET_DUE, sched_now(), 0, ids, SLICE);
     for (int i = 0; i < n; i++) {
         struct job_row r;
@@ -187,6 +209,8 @@ void queue_turn(struct sched *s) {
         settle_slice(s);
     if (s->opening)
         open_slice(s);
+    if (s->placing)
+        place_slice(s);
     if (s->sweeping)
         sweep_slice(s);
     if (s->trash) {
@@ -197,6 +221,6 @@ void queue_turn(struct sched *s) {
     retries_slice(s);
     stream_turn(s);
     dispatch(s);
-    if (s->settling || s->opening || s->sweeping || s->trash)
+    if (s->settling || s->opening || s->placing || s->sweeping || s->trash)
         sched_tick(s);
 }

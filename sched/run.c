@@ -52,7 +52,8 @@ void run_lend(struct sched *s, struct run *r, bool lend) {
         return;
     r->lent = lend;
     s->lent += lend ? r->cpus : -r->cpus;
-    pool_resize(s->pool, s->cpus + s->lent);
+    if (s->pool)
+        pool_resize(s->pool, s->cpus + s->lent);
 }
 
 static void run_free_now(struct run *r) {
@@ -176,12 +177,16 @@ void run_committed(struct sched *s) {
     s->kills.count = 0;
 }
 
+static void wanted_again(const void *node, VISIT visit, void *arg) {
+    struct run *r = *(struct run *const *)node;
+    (void)arg;
+    if ((visit == postorder || visit == leaf) && r->fate == FATE_DROPPED)
+        r->fate = FATE_NONE;
+}
+
+/* Of those that an earlier turn dropped, finish() finds that their row says so. */
 void run_rolled_back(struct sched *s) {
-    for (size_t i = 0; i < s->kills.count; i++) {
-        struct run *r = run_find(s, s->kills.items[i]);
-        if (r)
-            r->fate = FATE_NONE;
-    }
+    twalk_r(s->runs, wanted_again, NULL);
     s->kills.count = 0;
     for (struct run *r; (r = s->starts);) {
         s->starts = r->next;
@@ -207,7 +212,7 @@ static void chunk_written(void *arg, int rc) {
     r->tasks--;
     if (rc < 0 && !r->error)
         r->error = -rc;
-    if (r->held && r->writing < WRITING_LOW) {
+    if (r->held && r->writing < WRITING_LOW && r->s->pool) {
         r->held = false;
         pool_hold(r->s->pool, r->id, false);
     }
@@ -254,7 +259,10 @@ static int to_memory(struct output *out, const void *bytes, size_t size) {
 
 static int spill(struct run *r, enum pool_stream stream) {
     struct output *out = &r->out[stream];
-    int rc = out->size ? to_disk(r, stream, out->bytes, (size_t)out->size, 0) : 0;
+    /* A stop counts no attempt, so the file may have what the same attempt wrote before it. In order, in one thread. */
+    int rc = spool_truncate(r->s->spool, output_name(r, stream), 0, NULL, NULL) == -EINPROGRESS ? 0 : -ENOMEM;
+    if (rc == 0 && out->size)
+        rc = to_disk(r, stream, out->bytes, (size_t)out->size, 0);
     if (rc == 0) {
         free(out->bytes);
         *out = (struct output){.size = out->size, .spooled = true};
@@ -323,8 +331,15 @@ static int write_failure(struct sched *s, struct job_row *row, int error) {
     return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);
 }
 
+static void drop_output(struct run *r) {
+    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
+        if (r->out[i].spooled)
+            sched_note_unlink(r->s, output_name(r, i));
+}
+
 /* Nobody's fault: to the queue again, until it was there at too many deaths. */
-static int write_lost(struct sched *s, struct job_row *row) {
+static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
+    drop_output(r);
     if (++row->job.deaths >= DEATHS_MAX)
         return sched_fail(s, row, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
     sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
@@ -342,7 +357,7 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     j->exit_signal = o->end == WORK_SIGNALED ? o->status : 0;
     s->run_us += o->wall_us;
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
-        return write_lost(s, row);
+        return write_lost(s, r, row);
     int rc = store_outputs(s, r);
     if (rc < 0)
         return rc;
@@ -400,9 +415,7 @@ static void finish(struct run *r) {
     else if (rc < 0 && rc != -ENOENT)
         sched_check(s, rc);
     else
-        for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
-            if (r->out[i].spooled)
-                sched_note_unlink(s, output_name(r, i));
+        drop_output(r);
     r->state = RUN_ENDED;
     r->next = s->ended;
     s->ended = r;

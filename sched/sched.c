@@ -97,10 +97,24 @@ static void answer_laters(struct sched *s, int rc) {
     }
 }
 
+/* What was set in nodes/, as committed. */
+static void restore_node(struct sched *s) {
+    int64_t value;
+    if (store_meta_get(s->store, "cpus", &value) == 0) {
+        s->cpus = (unsigned)value;
+        pool_resize(s->pool, s->cpus);
+    }
+    if (store_meta_get(s->store, "node_state", &value) == 0)
+        s->node = value == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
+}
+
 static void take_back(struct sched *s) {
     static const struct timeval soon = {RETRY_SECONDS, 0};
     run_rolled_back(s);
     stream_rolled_back(s);
+    s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
+    s->settling = s->opening = s->placing = true;
+    restore_node(s);
     s->unlink_count = 0;
     s->changed.count = 0;
     s->backlog = true;
@@ -121,12 +135,11 @@ int sched_commit(struct sched *s) {
         answer_laters(s, rc);
         return rc;
     }
-    if (changed) {
+    if (changed)
         s->released.count = 0;
-        for (size_t i = 0; i < s->unlink_count; i++)
-            spool_unlink(s->spool, s->unlinks[i]);
-        s->unlink_count = 0;
-    }
+    for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
+        spool_unlink(s->spool, s->unlinks[i]);
+    s->unlink_count = 0;
     run_committed(s);
     lease_send(s);
     answer_laters(s, 0);
@@ -248,18 +261,6 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     return rc;
 }
 
-static void restore_node(struct sched *s) {
-    int64_t value;
-    if (!s->c.again)
-        return;
-    if (store_meta_get(s->store, "cpus", &value) == 0) {
-        s->cpus = (unsigned)value;
-        pool_resize(s->pool, s->cpus);
-    }
-    if (store_meta_get(s->store, "node_state", &value) == 0)
-        s->node = value == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
-}
-
 int sched_create(struct sched **out, const struct sched_config *c, char *why, size_t why_size) {
     struct sched *s = calloc(1, sizeof *s);
     int rc = -ENOMEM;
@@ -277,11 +278,12 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
         sched_destroy(s);
         return rc;
     }
-    restore_node(s);
+    if (c->again)
+        restore_node(s);
     store_meta_set(s->store, "cpus", s->cpus);
     store_meta_set(s->store, "node_state", s->node);
     s->first_id = store_next_id(s->store);
-    s->backlog = s->settling = s->opening = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
+    s->backlog = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
     check_later(s);
     *out = s;
     return 0;
@@ -301,6 +303,7 @@ void sched_destroy(struct sched *s) {
         return;
     s->stopping = true;
     pool_destroy(s->pool); /* first: nothing is to end by itself from here on */
+    s->pool = NULL;
     disk_destroy(s->disk);
     disk_destroy(s->checker);
     if (s->store) {

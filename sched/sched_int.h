@@ -83,7 +83,7 @@ struct sched {
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
     bool backlog;            /* the database may have ready jobs */
-    bool settling, opening, sweeping, deps;
+    bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
     struct ids kills, changed, released, submitting, converting;
     struct spool_name *unlinks;
@@ -100,6 +100,7 @@ struct sched {
     struct event *due, *tick, *retry, *lease_timer;
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
+    uint64_t placed;         /* of the jobs that fit no node: those up to this id were judged again */
     uint64_t opened;         /* in the group that is being opened: jobs up to this id are done */
     char scratch[INLINE_MAX + 1];
 };
@@ -129,6 +130,7 @@ struct call;
 int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, struct job_row *out);
 
 /* draft.c */
+int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
 
 /* queue.c */

@@ -97,16 +97,20 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
 
 /* --- rename ------------------------------------------------------------------------------------------------------ */
 
-/* The name that is given up, on both sides where they are to be replaced. */
-static int clear_name(struct sched *s, uint64_t group, const char *name, bool draft, bool no_replace) {
+/* The name that is given up, on both sides where they are to be replaced. An ended job stays until a draft of its name is submitted. */
+static int clear_name(struct sched *s, uint64_t group, const char *name, bool draft, bool no_replace, const struct job *by) {
     struct job_row old;
     int rc = store_job_find(s->store, group, name, draft, &old);
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
     if (no_replace)
         return -EEXIST;
+    if (by->uid != 0 && by->uid != old.job.uid)
+        return -EACCES;
     if (!draft && old.job.state == JOB_RUNNING)
         return -ETXTBSY;
+    if (job_ended(old.job.state))
+        return by->draft ? 0 : sched_forget(s, old.job.id, s->is_open && s->is_open(s->is_open_arg, old.job.id, false));
     return sched_remove(s, &old);
 }
 
@@ -161,9 +165,11 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
         return -EISDIR;
     if (r.job.state == JOB_RUNNING && (to_name[0] == '.' || to.dotted))
         return -ETXTBSY;
-    rc = clear_name(s, to_group, to_name, false, no_replace);
+    if (strcmp(to_name, ".options") == 0 && (rc = draft_may_set_options(s, to_group, r.job.uid)) < 0)
+        return rc;
+    rc = clear_name(s, to_group, to_name, false, no_replace, &r.job);
     if (rc == 0)
-        rc = clear_name(s, to_group, to_name, true, no_replace);
+        rc = clear_name(s, to_group, to_name, true, no_replace, &r.job);
     if (rc < 0)
         return rc;
     struct tally leaves = {0}, comes = {0};

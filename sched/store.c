@@ -9,7 +9,7 @@
 
 #include "sched/store_int.h"
 
-#define BALLAST (1 << 20) /* bytes */
+#define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
 #define ID_BLOCK 1000     /* identifiers reserved with one write */
 #define CHECK_AT_OPEN (64 << 20) /* a database up to this size is checked before the mount is ready; a larger one in the background */
 
@@ -166,12 +166,28 @@ static void ballast_give(struct store *st) {
     unlink(path);
     st->full = true;
     st->full_checked = monotonic_us();
+    /* What the log holds goes into the database, so that the log can begin anew: up to its size becomes room. */
+    sqlite3_wal_checkpoint_v2(st->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+}
+
+static int pragma_int(struct store *st, const char *pragma) {
+    sqlite3_stmt *q = NULL;
+    int value = -1;
+    if (sqlite3_prepare_v2(st->db, pragma, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
+        value = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return value;
+}
+
+/* A database does not shrink when jobs are removed: its own free pages are room as well. */
+static bool has_free_pages(struct store *st) {
+    return (int64_t)pragma_int(st, "PRAGMA freelist_count") * pragma_int(st, "PRAGMA page_size") >= BALLAST;
 }
 
 bool store_full(struct store *st) {
     if (st->full && monotonic_us() - st->full_checked > 1000000) {
         st->full_checked = monotonic_us();
-        st->full = !ballast_take(st);
+        st->full = !ballast_take(st) && !has_free_pages(st);
     }
     return st->full;
 }
@@ -234,15 +250,6 @@ void store_check(const char *dir, char *found, size_t size) {
     sqlite3_close(db);
 }
 
-static int pragma_int(struct store *st, const char *pragma) {
-    sqlite3_stmt *q = NULL;
-    int value = -1;
-    if (sqlite3_prepare_v2(st->db, pragma, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
-        value = sqlite3_column_int(q, 0);
-    sqlite3_finalize(q);
-    return value;
-}
-
 /* All or nothing: a migration that is cut off leaves the old version. */
 static int migrate(struct store *st, int version) {
     char pragma[64];
@@ -303,6 +310,9 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         snprintf(why, why_size, "%s: the path is too long", dir);
         goto out;
     }
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* SQLite would let others read it, and gives its log the same mode */
+    if (fd >= 0)
+        close(fd);
     if (sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
         rc = refuse(st, path, "cannot be opened", why, why_size);
         goto out;

@@ -39,11 +39,12 @@ enum { /* what store_job_save writes besides the plain columns */
     SAVE_SHELF = 2,
     SAVE_QUEUE = 4, /* state, priority, flags, not_before: the columns that indexes hang on */
 };
-enum { FLAG_FLUSHED = 1, FLAG_CUT = 2, FLAG_SEALED = 4 };
+enum { FLAG_FLUSHED = 1, FLAG_CUT = 2, FLAG_SEALED = 4, FLAG_RESOLVED = 8 };
 
 struct job_row { /* a job and what only sched/ wants to know */
     struct job job;
     bool sealed;   /* its last writer has closed, and it was not for it to be queued then */
+    bool resolved; /* its after= was looked up: deps has what it still waits for */
     int64_t turn;  /* place in turn about, among equal priorities */
     uint64_t stream, call; /* the stream and the number of its call that this job answers; 0 = a job of its own */
 };
@@ -105,6 +106,7 @@ int store_function_evict(struct store *st, int64_t keep, int64_t oldest);
 
 /* --- dependencies ------------------------------------------------------------------------------------------------ */
 int store_dep_add(struct store *st, uint64_t job, uint64_t on); /* -ELOOP when on waits for job */
+int store_dep_move(struct store *st, uint64_t from, uint64_t to); /* who waits for from now waits for to */
 bool store_dep_any(struct store *st, uint64_t on);              /* somebody waits for it */
 int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *count); /* -ENOENT: waits for none */
 int store_settle_add(struct store *st, uint64_t on, bool succeeded, const char *name);
@@ -122,7 +124,8 @@ int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*e
 int store_group_options(struct store *st, uint64_t id, char **options); /* malloc'd */
 int store_group_set_options(struct store *st, uint64_t id, const char *options);
 int store_group_set_opening(struct store *st, uint64_t id, bool opening);
-int store_group_next_opening(struct store *st, uint64_t *id); /* -ENOENT */
+int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /* -ENOENT */
+int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
 /* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
 int store_group_open_below(struct store *st, uint64_t id);
 /* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */

@@ -116,7 +116,7 @@ static int waits_for(struct store *st, uint64_t on, uint64_t job) {
 }
 
 int store_dep_add(struct store *st, uint64_t job, uint64_t on) {
-    int rc = waits_for(st, on, job);
+    int rc = store_dep_any(st, job) ? waits_for(st, on, job) : 0; /* without one that waits for it there is no circle */
     if (rc != 0)
         return rc < 0 ? rc : -ELOOP;
     sqlite3_stmt *q = store_sql(st, 47, "INSERT OR IGNORE INTO deps(job, dep) VALUES(?1, ?2)");
@@ -125,6 +125,19 @@ int store_dep_add(struct store *st, uint64_t job, uint64_t on) {
         bind_int(q, 2, (int64_t)on);
     }
     return store_run(st, q);
+}
+
+int store_dep_move(struct store *st, uint64_t from, uint64_t to) {
+    sqlite3_stmt *q = store_sql(st, 57, "UPDATE OR IGNORE deps SET dep=?2 WHERE dep=?1 AND job<>?2");
+    if (q) {
+        bind_int(q, 1, (int64_t)from);
+        bind_int(q, 2, (int64_t)to);
+    }
+    int rc = store_run(st, q);
+    sqlite3_stmt *d = store_sql(st, 58, "DELETE FROM deps WHERE dep=?1");
+    if (d)
+        bind_int(d, 1, (int64_t)from);
+    return rc < 0 ? rc : store_run(st, d);
 }
 
 bool store_dep_any(struct store *st, uint64_t on) {

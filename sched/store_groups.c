@@ -130,8 +130,10 @@ int store_group_set_opening(struct store *st, uint64_t id, bool opening) {
     return store_run(st, q);
 }
 
-int store_group_next_opening(struct store *st, uint64_t *id) {
-    sqlite3_stmt *q = store_sql(st, 74, "SELECT id FROM groups WHERE opening=1 ORDER BY id LIMIT 1");
+int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id) {
+    sqlite3_stmt *q = store_sql(st, 74, "SELECT id FROM groups WHERE opening=1 AND id>?1 ORDER BY id LIMIT 1");
+    if (q)
+        bind_int(q, 1, (int64_t)after);
     int rc = q ? store_step(st, q) : -EIO;
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
@@ -142,6 +144,14 @@ int store_group_next_opening(struct store *st, uint64_t *id) {
 
 int store_group_open_below(struct store *st, uint64_t id) {
     sqlite3_stmt *q = store_sql(st, 75, "UPDATE groups SET dotted=0, opening=1 WHERE parent=?1 AND name NOT LIKE '.%'");
+    if (q)
+        bind_int(q, 1, (int64_t)id);
+    return store_run(st, q);
+}
+
+int store_group_close_below(struct store *st, uint64_t id) {
+    sqlite3_stmt *q = store_sql(st, 79, "WITH RECURSIVE below(id) AS (SELECT ?1 UNION SELECT groups.id FROM groups JOIN below ON groups.parent=below.id)"
+                                        " UPDATE groups SET dotted=1, opening=0 WHERE id IN (SELECT id FROM below)");
     if (q)
         bind_int(q, 1, (int64_t)id);
     return store_run(st, q);

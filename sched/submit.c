@@ -52,7 +52,7 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
 
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
     const char *node = options_node(o);
-    return r->job.cpus <= s->cpus && (!node || fnmatch(node, "local", 0) == 0);
+    return r->job.cpus <= (s->cpus ? s->cpus : 1) && (!node || fnmatch(node, "local", 0) == 0); /* without any slot: queued until there is one */
 }
 
 /* --- waiting for others ------------------------------------------------------------------------------------------ */
@@ -78,7 +78,7 @@ static int find_path(struct sched *s, uint64_t group, const char *path, struct j
     int rc = store_job_find(s->store, g.id, part, false, out);
     if (rc == -ENOENT) {
         rc = store_job_find(s->store, g.id, part, true, out);
-        if (rc == 0 && !out->sealed)
+        if (rc == 0 && !out->sealed && !out->job.flushed) /* flushed: it is just being read */
             rc = -ENOENT;
     }
     return rc;
@@ -114,6 +114,12 @@ static int wait_for(struct sched *s, const struct job *j, const struct options *
     return count;
 }
 
+static int still_waits(struct sched *s, uint64_t job) {
+    uint64_t on, count;
+    int rc = store_dep_first(s->store, job, &on, &count);
+    return rc == -ENOENT ? 0 : rc < 0 ? rc : 1;
+}
+
 /* --- into the queue ---------------------------------------------------------------------------------------------- */
 
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
@@ -132,7 +138,8 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
     int rc = submit_options(s, r, &o);
     if (rc < 0)
         return sched_check(s, rc);
-    rc = wait_for(s, &r->job, o, why, sizeof why);
+    rc = r->resolved ? still_waits(s, r->job.id) : wait_for(s, &r->job, o, why, sizeof why);
+    r->resolved = true; /* from here on the table says it, though names may come to mean other jobs */
     bool placeable = submit_placeable(s, r, o);
     options_destroy(o);
     if (rc == -EINVAL)
@@ -155,7 +162,9 @@ static int take_name(struct sched *s, const struct job *j) {
         return rc == -ENOENT ? 0 : rc;
     if (job_ended(old.job.state) && s->is_open && s->is_open(s->is_open_arg, old.job.id, false))
         return sched_forget(s, old.job.id, true);
-    return sched_remove(s, &old);
+    if (!job_ended(old.job.state) && s->deps) /* who waits for that name waits for the new job */
+        rc = sched_check(s, store_dep_move(s->store, old.job.id, j->id));
+    return rc < 0 ? rc : sched_remove(s, &old);
 }
 
 /* What the file turned out to be. rc, why: of spec_read. */
@@ -315,6 +324,9 @@ int submit_job(struct sched *s, struct job_row *r) {
             return -ENOMEM;
         }
         *p = (struct reading){s, r->job.id};
+        r->sealed = false; /* killed here: a draft that is flushed and not sealed is submitted at the next start */
+        r->job.flushed = true;
+        sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
         rc = spool_spec(s->spool, (struct spool_name){r->job.id, BODY_SPEC, b.file}, r->job.name, spool_was_read, p);
         if (rc != -EINPROGRESS) {
             ids_remove(&s->submitting, r->job.id);

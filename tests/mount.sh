@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 need_pytest
 need_fuse
-cd "$top"
+cd "$top" || exit 1
 case " $* " in
 *tests/mount*) run_pytest "$@" ;; # files are named
 *) run_pytest "tests/mount" "$@" ;;

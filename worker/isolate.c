@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -147,6 +148,105 @@ static void no_process(struct work_outcome *o) {
     snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(errno));
 }
 
+/* --- the spare --------------------------------------------------------------------------------------------------
+ * A script needs a process of its own, and the copies of pages that a fork costs take longer than most scripts. So after
+ * a script the worker forks the process of the next one while it has nothing to do; that rehearses (glue.py), which copies
+ * the pages that every script touches, and waits for its work on a socket. */
+static struct {
+    pid_t pid; /* 0: there is none */
+    int fd;
+} spare;
+
+static bool read_all(int fd, void *bytes, size_t size) {
+    for (size_t have = 0; have < size;) {
+        ssize_t n = read(fd, (char *)bytes + have, size - have);
+        if (n == 0 || (n < 0 && errno != EINTR))
+            return false;
+        have += n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
+static _Noreturn void spare_main(int fd, struct report *report) {
+    struct work w;
+    struct place p;
+    uint32_t size;
+    void *bytes, *hold;
+
+    python_rehearse();
+    if (!read_all(fd, &size, sizeof(size)) || !(bytes = malloc(size)) || !read_all(fd, bytes, size) ||
+        work_decode(bytes, size, &w, &hold))
+        _exit(0);
+    close(fd);
+    if (place_open(&p, &w, report->why, sizeof(report->why))) {
+        report->end = WORK_REFUSED;
+        report->told = 1;
+        _exit(0);
+    }
+    child_main(&w, &p, -1, report);
+}
+
+void isolate_spare(int link) {
+    struct report *shared = empty_report();
+    pid_t self = getpid();
+    int fds[2];
+
+    if (spare.pid || !shared || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds))
+        return;
+    spare.pid = fork_python();
+    if (spare.pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != self)
+            _exit(0);
+        close(link);
+        close(fds[0]);
+        spare_main(fds[1], shared);
+    }
+    close(fds[1]);
+    if (spare.pid < 0) {
+        spare.pid = 0;
+        close(fds[0]);
+    }
+    spare.fd = fds[0];
+}
+
+void isolate_drop_spare(void) {
+    if (!spare.pid)
+        return;
+    close(spare.fd);
+    kill(spare.pid, SIGKILL);
+    while (waitpid(spare.pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    spare.pid = 0;
+}
+
+/* Hands a script to the spare. Its process, or -1: there is none (any more), or the script is not for it. */
+static pid_t use_spare(const struct work *w, const struct place *p) {
+    struct work there = *w;
+    struct iovec parts[2];
+    void *bytes = NULL;
+    uint32_t size;
+    pid_t pid = spare.pid;
+
+    there.cwd = p->cwd; /* a directory that was made for the job is there already */
+    if (!pid || w->kind != WORK_PYTHON || w->file || p->other || work_encode(&there, &bytes, &size)) {
+        isolate_drop_spare();
+        return -1;
+    }
+    parts[0] = (struct iovec){&size, sizeof(size)};
+    parts[1] = (struct iovec){bytes, size};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent = sendmsg(spare.fd, &message, MSG_NOSIGNAL);
+    free(bytes);
+    if (sent != (ssize_t)(sizeof(size) + size)) { /* it died of something */
+        isolate_drop_spare();
+        return -1;
+    }
+    close(spare.fd);
+    spare.pid = 0;
+    return pid;
+}
+
 void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso) {
     bool call = w->kind != WORK_PYTHON;
     struct report *shared = empty_report();
@@ -156,7 +256,9 @@ void isolate_run(const struct work *w, const struct place *p, int link, struct i
     *iso = (struct isolated){.data = -1, .outcome = {.attempt = w->attempt}};
     if (call)
         iso->data = memfd_create("ppfs-result", MFD_CLOEXEC);
-    if (shared && (!call || iso->data >= 0))
+    if (shared)
+        pid = use_spare(w, p);
+    if (pid < 0 && shared && (!call || iso->data >= 0))
         pid = fork_python();
     if (pid == 0) {
         close(link);

@@ -124,6 +124,10 @@ void python_begin_worker(void) {
     glue_do("begin_worker");
 }
 
+void python_rehearse(void) {
+    glue_do("rehearse");
+}
+
 void python_flush(void) {
     glue_do("flush");
     fflush(NULL);

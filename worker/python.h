@@ -64,5 +64,6 @@ int python_script(const struct work *w, const char *cwd, const char *const *env,
 /* Reads a WORK_JSON_RUN payload. *argv: malloc'd, one block, free(*argv). *input: malloc'd bytes. 0 or -1 with why. */
 int python_read_run(const struct work *w, char ***argv, void **input, size_t *input_size, char *why, size_t why_size);
 
+void python_rehearse(void); /* in a process that waits for its script: touches what every script touches */
 void python_flush(void); /* sys.stdout, sys.stderr, and stdio */
 #endif

@@ -163,10 +163,12 @@ static void quiet_signals(int changed[WATCHED + 1]) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* A job may have made its end of the pipes non-blocking, which the next one would not expect. */
+/* A job may have made its end of the pipes non-blocking, which the next one would not expect; or the link, which we do
+ * not expect. */
 static void restore_descriptors(void) {
     for (int fd = 1; fd <= 2; fd++)
         fcntl(fd, F_SETFL, me.flags[fd]);
+    fcntl(me.link, F_SETFL, O_RDWR);
 }
 
 static void check_tampering(void) {
@@ -385,6 +387,8 @@ static void do_work(struct work *w) {
         }
         o.end = WORK_DONE;
     }
+    if (w->kind != WORK_PYTHON)
+        isolate_drop_spare();
     if (work_isolated(w))
         do_isolated(w, file, &o);
     else
@@ -462,12 +466,17 @@ void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard) {
         if (w.job != f.id || (rest && !work_is_lease(&w)))
             break;
         have = 0;
-        if (work_is_lease(&w))
+        if (work_is_lease(&w)) {
+            isolate_drop_spare();
             do_lease(&w, me.buffer + took, rest);
-        else
+        } else {
             do_work(&w);
+        }
+        if (w.kind == WORK_PYTHON && !me.leave)
+            isolate_spare(me.link);
         free(hold);
     }
+    isolate_drop_spare();
     reap_all(TREE_MS);
     leave(0);
 }

@@ -27,6 +27,9 @@ struct isolated {
 
 /* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. link is closed there.
  * Returns when that process has ended. The caller closes iso->data. */
+/* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing. */
+void isolate_spare(int link);
+void isolate_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
 void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso);
 
 /* --- leases --- */

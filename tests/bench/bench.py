@@ -81,11 +81,10 @@ class Ppfs(Mount):
         self.state = top / f"{name}.state"
         self.build, self.cpus = build, cpus
 
-    def start(self, cpus=None):
+    def start(self):
         """The command returns when the directory is ready to use."""
-        cpus = self.cpus if cpus is None else cpus
         command = [self.build / "ppfs", "--state", self.state, self.path]
-        command += [] if cpus is None else ["--cpus", str(cpus)]
+        command += [] if self.cpus is None else ["--cpus", str(self.cpus)]
         env = dict(os.environ, PPFS_WORKER=str(self.build / "ppfs-worker"))
         subprocess.run(command, env=env, check=True)
 
@@ -190,45 +189,50 @@ def bench_programs(top, build):
         shutil.rmtree(folder)
 
 
-def drained(ppfs):
+def done(ppfs):
     return int((ppfs.path / "nodes/local/done").read_text())
+
+
+def lend(ppfs, yes):
+    """Lets the node run jobs or, once the running ones have ended, none."""
+    (ppfs.path / "nodes/local/state").write_text("up\n" if yes else "drain\n")
+    if not yes:
+        wait_until(lambda: int((ppfs.path / "nodes/local/running").read_text()) == 0, "the running jobs to end")
 
 
 def run_cost(ppfs, jobs):
     """Microseconds a job while that many of the queue are run."""
-    before, start = drained(ppfs), time.monotonic()
-    (ppfs.path / "nodes/local/cpus").write_text("2\n")
-    wait_until(lambda: drained(ppfs) - before >= jobs, f"{jobs} jobs to run", 300)
-    seconds, done = time.monotonic() - start, drained(ppfs) - before
-    (ppfs.path / "nodes/local/cpus").write_text("0\n")
-    wait_until(lambda: int((ppfs.path / "nodes/local/running").read_text()) == 0, "the last of them")
-    return seconds / done * 1e6
+    before, start = done(ppfs), time.monotonic()
+    lend(ppfs, True)
+    wait_until(lambda: done(ppfs) - before >= jobs, f"{jobs} jobs to run", 300)
+    seconds, count = time.monotonic() - start, done(ppfs) - before
+    lend(ppfs, False)
+    return seconds / count * 1e6
 
 
 def bench_million(top, build):
     print(f"\n(d) {MILLION:,} queued jobs; making them takes minutes", flush=True)
-    submit, run = {}, {}
-    with Ppfs(top, build, "few", cpus=0) as ppfs:
-        (submit[1000], run[1000]) = ([], [])
+    submit, run = {1000: []}, {1000: []}
+    with Ppfs(top, build, "few", cpus=2) as ppfs:
+        lend(ppfs, False)
         for turn in range(ROUNDS):
             submit[1000].append(client(build, "fill", ppfs.path, 1000, f"few{turn}"))
             run[1000].append(run_cost(ppfs, 1000))
-    ppfs = Ppfs(top, build, "many", cpus=0)
+    ppfs = Ppfs(top, build, "many", cpus=2)
     ppfs.start()
+    lend(ppfs, False)
     client(build, "fill", ppfs.path, MILLION - ROUNDS * 1000, "many")
     submit[MILLION] = [client(build, "fill", ppfs.path, 1000, f"last{turn}") for turn in range(ROUNDS)]
     rss = ppfs.rss_mib()
     ppfs.stop()
 
     start = time.monotonic()
-    ppfs.start(cpus=2)
-    job = ppfs.path / "jobs/now"
-    job.write_text('{"call": "math.sqrt", "args": [2], "priority": 100}\n')
+    ppfs.start()
+    (ppfs.path / "jobs/now").write_text('{"call": "math.sqrt", "args": [2], "priority": 100}\n')
     answer = (ppfs.path / "results/now").read_text()
     again = time.monotonic() - start
     assert answer.startswith("1.414"), answer
-    (ppfs.path / "nodes/local/cpus").write_text("0\n")
-    wait_until(lambda: int((ppfs.path / "nodes/local/running").read_text()) == 0, "the running jobs")
+    lend(ppfs, False)
     run[MILLION] = [run_cost(ppfs, 1000) for _ in range(ROUNDS)]
     rss_after = ppfs.rss_mib()
     ppfs.stop()

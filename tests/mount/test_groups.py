@@ -176,3 +176,22 @@ def test_options_that_are_not_understood(m, where, text):
     m.put(where + "x", (abs, (1,)))
     m.result(where + "x")
     assert m.get(where + "x", "priority") == "3"
+
+
+def test_dotted_again(m):
+    """A group that gets a dot is a draft with all below it."""
+    (m.jobs / "D/sub").mkdir(parents=True)
+    os.rename(m.jobs / "D", m.jobs / ".D")
+    m.put(".D/sub/x", "print('too early')\n")
+    m.works()
+    assert m.state(".D/sub/x") == "draft"
+    os.rename(m.jobs / ".D", m.jobs / "D")
+    assert m.result("D/sub/x") == b"too early\n"
+
+
+def test_a_long_chain_opens_at_once(m):
+    (m.jobs / ".C").mkdir()
+    for i in range(300):
+        m.put(".C/j%d" % i, "#!/bin/true\n" + ("#ppfs: after=j%d\n" % (i - 1) if i else ""))
+    os.rename(m.jobs / ".C", m.jobs / "C")
+    assert (m.info / "C/.wait").read_text() == "done 300 failed 0\n"

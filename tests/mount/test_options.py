@@ -414,3 +414,27 @@ def test_options_in_a_bare_pickle_come_from_the_group(m):
     m.put("G/x", pickle.dumps((eval, ("__import__('time').sleep(1000)",))))
     assert m.get("G/x", "priority") == "5"
     m.failed("G/x", errno.ETIMEDOUT)
+
+
+def test_after_a_job_that_is_rewritten(queue):
+    """Who waits for a name waits for the job that takes it."""
+    m = queue
+    m.put("a", "print('first')\n")
+    m.put("b", "#ppfs: after=a\nprint(open('%s').read())\n" % (m.results / "a"))
+    m.put("a", "print('second')\n")
+    (m.node / "cpus").write_text("2")
+    assert m.result("b") == b"second\n\n"
+
+
+def test_hold_keeps_what_was_waited_for(m):
+    m.put("a", "#!/bin/sh\ntrue\n")
+    m.put("gate", "#ppfs: hold=1\nprint(1)\n")
+    m.put("b", "#ppfs: after=a,gate\nprint('b')\n")
+    m.wait("a")
+    (m.info / "b/hold").write_text("1")
+    (m.info / "gate/hold").write_text("0")
+    m.wait("gate")
+    os.unlink(m.results / "a")
+    os.unlink(m.results / "gate")
+    (m.info / "b/hold").write_text("0")
+    assert m.result("b") == b"b\n"

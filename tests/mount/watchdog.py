@@ -17,8 +17,8 @@ def below(root):
 
 
 class Watchdog:
-    """After the limit it says what everybody is doing, aborts the mounts and kills what the test started, so that whatever
-    the test waits for ends with an error; one that waits for something else is interrupted. fail(message) raises."""
+    """After the limit it says what everybody is doing, aborts the mounts and kills what the test started, so that
+    whatever the test waits for ends with an error; one that waits for something else is interrupted. fail(message) raises."""
 
     def __init__(self, seconds, fail):
         self.seconds = seconds

@@ -102,7 +102,7 @@ static const char *worker_path(void) {
 
 static void pool_up(unsigned workers) {
     struct pool_config config = {.worker_path = worker_path(), .workers = workers};
-    struct pool_events events = {on_output, on_done, on_trouble};
+    struct pool_events events = {.output = on_output, .done = on_done, .trouble = on_trouble};
 
     unsetenv("VIRTUAL_ENV");
     memset(&fix, 0, sizeof(fix));
@@ -719,7 +719,7 @@ static void template_that_cannot_start_refuses_work(void **state) {
     fchmod(fd, 0755);
     close(fd);
     struct pool_config config = {.worker_path = path, .workers = 1};
-    struct pool_events events = {on_output, on_done, on_trouble};
+    struct pool_events events = {.output = on_output, .done = on_done, .trouble = on_trouble};
     memset(&fix, 0, sizeof(fix));
     fix.base = event_base_new();
     assert_int_equal(pool_create(&fix.pool, fix.base, &config, &events, NULL), 0);

@@ -128,7 +128,7 @@ static void spoiled_work_is_harmless(void **state) {
             spoiled[(size_t)random() % len] = (uint8_t)random();
         if (work_decode(spoiled, len, &got, &hold) == 0) {
             accepted++;
-            assert_true(got.kind > WORK_NONE && got.kind <= WORK_PROGRAM && got.payload_size <= WORK_INLINE_MAX);
+            assert_true(got.kind > WORK_NONE && got.kind <= WORK_CALL && got.payload_size <= WORK_INLINE_MAX);
             size_t used = strlen(got.name) + strlen(got.node) + strlen(got.cwd);
             for (size_t i = 0; got.env && got.env[i]; i++)
                 used += strlen(strchr(got.env[i], '='));
