@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -63,6 +65,15 @@ int state_open(const char *given, char **path, char *why, size_t why_size) {
     return rc;
 }
 
+/* A zombie that nobody has waited for yet does not. */
+static bool lives(pid_t pid) {
+    struct pollfd p = {.fd = pidfd_open(pid, 0), .events = POLLIN};
+    bool ended = p.fd < 0 || poll(&p, 1, 0) > 0;
+    if (p.fd >= 0)
+        close(p.fd);
+    return !ended;
+}
+
 int state_lock(const char *dir, char *why, size_t why_size) {
     char path[PATH_MAX], pid[32] = "";
     if ((size_t)snprintf(path, sizeof path, "%s/lock", dir) >= sizeof path)
@@ -78,7 +89,7 @@ int state_lock(const char *dir, char *why, size_t why_size) {
             return fd;
         ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
         pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
-        if (waited >= LOCK_WAIT_MS || !pid[0] || kill(atoi(pid), 0) == 0)
+        if (waited >= LOCK_WAIT_MS || !pid[0] || lives(atoi(pid)))
             break;
         /* Its keeper was killed; what was killed with it may still be waiting for a disk. */
         nanosleep(&(struct timespec){.tv_nsec = LOCK_STEP_MS * 1000000L}, NULL);

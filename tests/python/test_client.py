@@ -1,0 +1,188 @@
+"""The client against answers that a real ppfs does not give, and its own bookkeeping. No mount is needed."""
+import concurrent.futures
+import operator
+import os
+import pickle
+import threading
+import time
+
+import pytest
+
+import ppfs
+from fakestream import answer, fake_ppfs
+from ppfs import stream
+
+
+@pytest.fixture
+def fake(watchdog, monkeypatch):
+    with fake_ppfs(monkeypatch):
+        yield
+
+
+def responder(watchdog, monkeypatch, respond):
+    return fake_ppfs(monkeypatch, respond)
+
+
+def test_calls(fake):
+    with ppfs.Executor() as ex:
+        assert ex.submit(pow, 2, 10).result() == 1024
+        assert list(ex.map(operator.add, range(3000), range(3000))) == [2 * i for i in range(3000)]
+        assert list(ex.map(operator.neg, range(10), chunksize=3)) == [-i for i in range(10)]
+
+
+def test_many_threads(fake):
+    with ppfs.Executor() as ex:
+        def work(n, out):
+            out.append([ex.submit(operator.mul, n, i).result() for i in range(200)])
+        outs = [[] for _ in range(8)]
+        threads = [threading.Thread(target=work, args=(n, out)) for n, out in enumerate(outs)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert [out[0] for out in outs] == [[n * i for i in range(200)] for n in range(8)]
+
+
+def test_large_both_ways(fake):
+    with ppfs.Executor() as ex:
+        data = os.urandom(1_000_000)
+        futures = [ex.submit(bytes.__add__, data, bytes([i])) for i in range(20)]
+        assert [f.result() for f in futures] == [data + bytes([i]) for i in range(20)]
+
+
+def test_stream_that_ends_early(watchdog, monkeypatch):
+    """The mount goes away: what was under way says so, and so does what comes after."""
+    with fake_ppfs(monkeypatch, lambda funcs, kind, ident, body: None if ident == 5 else answer(funcs, kind, ident, body)):
+        ex = ppfs.Executor()
+        futures = [ex.submit(abs, -i) for i in range(1, 5)]
+        assert [f.result() for f in futures] == [1, 2, 3, 4]
+        last = ex.submit(abs, -5)
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            last.result()
+        assert isinstance(last.exception(), ppfs.MountGone)
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            for _ in range(1000):
+                ex.submit(abs, 1).result()
+        ex.shutdown()
+
+
+def test_garbage_comes_back(watchdog, monkeypatch):
+    with fake_ppfs(monkeypatch, lambda funcs, kind, ident, body: b"garbage" * 10 if ident else b""):
+        ex = ppfs.Executor()
+        with pytest.raises(concurrent.futures.BrokenExecutor, match="broken"):
+            ex.submit(abs, 1).result()
+        ex.shutdown()
+
+
+def test_kinds_of_errors(watchdog, monkeypatch):
+    def respond(funcs, kind, ident, body):
+        if not ident:
+            return b""
+        raised = pickle.dumps(KeyError("k"))
+        what = [(stream.RAISED, raised, "KeyError: 'k'", "Trace back\n"), (stream.RAISED, b"", "Odd: it", "T\n"),
+                (stream.RAISED, b"no pickle", "Odd: it", ""), (stream.DIED, b"", "it was killed by SIGSEGV", ""),
+                (stream.TIMED_OUT, b"", "it ran longer than 1s", ""), (stream.NOT_STARTED, b"", "a failed", ""),
+                (stream.UNUSABLE, b"", "its result is a lock", ""), (99, b"", "who knows", "")][ident - 1]
+        return stream.frame(stream.ERROR, ident, stream.error_body(stream.Failure(*what)))
+
+    with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
+        kinds = [KeyError, ppfs.CallFailed, ppfs.CallFailed, ppfs.WorkerDied, ppfs.CallTimeout, ppfs.DependencyFailed,
+                 ppfs.CallFailed, ppfs.CallFailed]
+        futures = [ex.submit(abs, 1) for _ in kinds]
+        assert [type(f.exception()) for f in futures] == kinds
+        assert isinstance(futures[0].exception().__cause__, ppfs.RemoteTraceback)
+        assert "Trace back" in str(futures[0].exception().__cause__) and futures[2].exception().__cause__ is None
+        assert isinstance(futures[4].exception(), TimeoutError) and "SIGSEGV" in str(futures[3].exception())
+        assert not isinstance(futures[3].exception(), concurrent.futures.BrokenExecutor)
+
+
+def test_started_and_output(watchdog, monkeypatch):
+    go = os.pipe()
+
+    def respond(funcs, kind, ident, body):
+        if ident == 1:
+            return (stream.frame(stream.STARTED, 1) + stream.frame(stream.OUTPUT, 1, b"\x01he") +
+                    stream.frame(stream.OUTPUT, 1, b"\x02oops") + stream.frame(stream.OUTPUT, 1, b"\x01llo") +
+                    stream.frame(77, 1, b"from the future"))
+        os.read(go[0], 1)
+        return stream.frame(stream.RESULT, 1, pickle.dumps("one")) + stream.frame(stream.CANCELLED, ident)
+
+    with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
+        ex._cache.find(abs)
+        ex._core.open().announced.add(ex._cache.find(abs).sent.digest)
+        one = ex.submit(abs, 1)
+        while not one.running():
+            time.sleep(0.001)
+        assert not one.cancel() and one.stdout in ("he", "hello", "")
+        two = ex.submit(abs, 2)
+        os.write(go[1], b"x")
+        assert one.result() == "one" and one.stdout == "hello" and one.stderr == "oops"
+        with pytest.raises(concurrent.futures.CancelledError):
+            two.result()
+        assert two.cancelled() and two.done()
+
+
+def test_result_that_cannot_be_loaded(watchdog, monkeypatch):
+    bad = b"cnowhere_at_all\nthing\n."
+
+    def respond(funcs, kind, ident, body):
+        return stream.frame(stream.RESULT, ident, bad if ident == 1 else pickle.dumps(2)) if ident else b""
+
+    with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
+        one, two = ex.submit(abs, 1), ex.submit(abs, 2)
+        assert two.result() == 2
+        with pytest.raises(ppfs.CallFailed, match="nowhere_at_all"):
+            one.result()
+
+
+def test_answers_to_nobody_are_ignored(watchdog, monkeypatch):
+    def respond(funcs, kind, ident, body):
+        one = stream.frame(stream.RESULT, ident, pickle.dumps(ident))
+        return stream.frame(stream.RESULT, 999, b"junk") + one + one + stream.frame(stream.CANCELLED, 12345) if ident else b""
+
+    with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
+        assert [f.result() for f in [ex.submit(abs, i) for i in range(20)]] == list(range(1, 21))
+
+
+def test_waiting_by_other_means_than_result(fake):
+    """Nobody reads in his own thread then; the reader thread takes over, and gives back."""
+    with ppfs.Executor() as ex:
+        for _ in range(3):
+            done, _ = concurrent.futures.wait([ex.submit(abs, -i) for i in range(50)], timeout=20)
+            assert len(done) == 50
+            for i in range(50):
+                assert ex.submit(abs, -i).result() == i
+            assert sorted(f.result() for f in concurrent.futures.as_completed(
+                [ex.submit(abs, -i) for i in range(50)], timeout=20)) == list(range(50))
+            called = threading.Event()
+            ex.submit(abs, 1).add_done_callback(lambda f: called.set())
+            assert called.wait(20)
+
+
+def test_idle_executors_cost_nothing(fake):
+    with ppfs.Executor() as ex:
+        ex.submit(abs, 1).result()
+        time.sleep(0.3)
+        before = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - before < 0.02
+        assert ex.submit(abs, -7).result() == 7
+
+
+def test_no_thread_and_no_descriptor_is_left(fake):
+    def count():
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+    with ppfs.Executor() as ex:
+        ex.submit(abs, 1).result()
+    before = count()
+    for _ in range(5):
+        with ppfs.Executor() as ex:
+            ex.submit(abs, 1).result()
+    assert count() == before
+    ex = ppfs.Executor()
+    ex.submit(abs, 1).result()
+    del ex  # forgotten without shutdown
+    deadline = time.monotonic() + 20
+    while count() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert count() == before

@@ -1,0 +1,64 @@
+"""The joblib backend, nested use included."""
+import operator
+
+import pytest
+
+joblib = pytest.importorskip("joblib")
+
+import ppfs  # noqa: E402
+import ppfs.joblib  # noqa: E402,F401
+
+
+@pytest.fixture
+def backend(m, monkeypatch):
+    monkeypatch.setenv("PPFS", str(m.mnt))
+    ppfs.joblib.register()
+    with joblib.parallel_backend("ppfs"):
+        yield m
+
+
+def test_parallel(backend):
+    delayed = joblib.delayed
+    assert joblib.Parallel()(delayed(operator.neg)(i) for i in range(1000)) == [-i for i in range(1000)]
+    assert joblib.Parallel(n_jobs=2)(delayed(lambda x: x + 1)(i) for i in range(10)) == list(range(1, 11))
+    assert joblib.effective_n_jobs(-1) == 2 and joblib.effective_n_jobs(5) == 5
+    with joblib.Parallel(n_jobs=2) as parallel:
+        for _ in range(3):
+            assert parallel(delayed(abs)(-i) for i in range(20)) == list(range(20))
+
+
+def test_exceptions(backend):
+    with pytest.raises(ZeroDivisionError):
+        joblib.Parallel(n_jobs=2)(joblib.delayed(divmod)(1, i) for i in (1, 0, 1))
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-i) for i in range(5)) == list(range(5))
+
+
+def test_numpy(backend):
+    numpy = pytest.importorskip("numpy")
+    a = numpy.arange(100_000.0)
+    out = joblib.Parallel(n_jobs=2)(joblib.delayed(numpy.sum)(part) for part in numpy.array_split(a, 7))
+    assert sum(out) == a.sum()
+
+
+def inner(n):
+    return sum(joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-i) for i in range(n)))
+
+
+def middle(n):
+    return joblib.Parallel(n_jobs=2)(joblib.delayed(inner)(n) for _ in range(3))
+
+
+def test_nested(backend):
+    """As scikit-learn nests: no worker waits for a slot that only another worker could give."""
+    assert joblib.Parallel(n_jobs=4)(joblib.delayed(middle)(n) for n in range(6)) == [[sum(range(n))] * 3 for n in range(6)]
+
+
+def test_programs(run):
+    pytest.importorskip("joblib")
+    assert run("""
+import joblib, ppfs
+ppfs.joblib.register()
+def f(x): return x * 2
+with joblib.parallel_backend("ppfs", n_jobs=2):
+    print(joblib.Parallel()(joblib.delayed(f)(i) for i in range(5)))
+""") == "[0, 2, 4, 6, 8]\n"

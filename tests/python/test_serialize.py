@@ -1,0 +1,201 @@
+"""What becomes of functions and arguments on their way to a worker that has no __main__ of ours. No mount is needed."""
+import functools
+import operator
+import pickle
+import subprocess
+import sys
+import threading
+import types
+
+import pytest
+
+import conftest
+import ppfs.serialize
+from ppfs.serialize import FunctionCache, Serializer, describe
+from ppfs.stream import call_prefix
+
+def worker(*steps):
+    """Runs (function blob, pickled arguments) pairs in a fresh Python, as a worker does, and gives what they returned."""
+    code = ("import pickle, sys\nout = []\nfor blob, args in pickle.load(sys.stdin.buffer):\n    f = pickle.loads(blob)\n"
+            "    a, k = pickle.loads(args)\n    out.append(f(*a, **k))\nsys.stdout.buffer.write(pickle.dumps(out))\n")
+    p = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(steps), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       cwd="/")
+    assert p.returncode == 0, p.stderr.decode()
+    return pickle.loads(p.stdout)
+
+
+def ready(serializer, func, *args, chunked=False, **more):
+    sent = serializer.function(func, chunked=chunked, **more)
+    data = serializer.arguments(func, args, {})
+    return sent.blob, pickle.dumps((((data,), {}))) if sent.packed else data
+
+
+def double(x):
+    return 2 * x
+
+
+def test_installed_functions_go_by_name():
+    sent = Serializer().function(operator.add)
+    assert len(sent.blob) < 60 or sent.packed
+    assert worker(ready(Serializer(), operator.add, 1, 2)) == [3]
+
+
+def test_functions_of_a_module_that_the_worker_would_not_find():
+    assert worker(ready(Serializer(), double, 21)) == [42]
+
+
+@pytest.mark.parametrize("name", [None, "cloudpickle", "dill"])
+def test_lambdas_and_closures(name):
+    if name:
+        pytest.importorskip(name)
+    n = 5
+    assert worker(ready(Serializer(name), lambda x: x + n, 1)) == [6]
+
+
+def test_chunks():
+    blob, args = ready(Serializer(), double, [(1,), (2,), (3,)], chunked=True)
+    assert worker((blob, args)) == [[2, 4, 6]]
+
+
+def test_source():
+    assert worker(ready(Serializer("source"), double, 4)) == [8]
+    assert worker(ready(Serializer("source"), lambda x: x - 1, 4)) == [3]
+    with pytest.raises(pickle.PicklingError, match="builtins.abs"):
+        Serializer("source").function(abs)
+
+
+MAIN = """
+import pickle, sys
+sys.path.insert(0, sys.argv[1])
+from ppfs.serialize import Serializer
+class Point:
+    def __init__(self, x): self.x = x
+def f(p): return p.x
+sent, args = Serializer().function(f), Serializer().arguments(f, (Point(3),), {})
+sys.stdout.buffer.write(pickle.dumps((sent.blob, pickle.dumps(((args,), {})) if sent.packed else args)))
+"""
+
+
+def test_main_goes_by_value():
+    p = subprocess.run([sys.executable, "-c", MAIN, str(conftest.SCRIPTS)], cwd="/", stdout=subprocess.PIPE)
+    assert worker(pickle.loads(p.stdout)) == [3]
+
+
+def test_without_cloudpickle_and_dill(monkeypatch):
+    monkeypatch.setattr(ppfs.serialize, "module_of", lambda name: None)
+    monkeypatch.setattr(double, "__module__", "__main__")
+    serializer = Serializer()
+    assert worker(ready(serializer, double, 4)) == [8], "sent as source"
+    with pytest.raises(pickle.PicklingError, match="cloudpickle"):
+        Serializer("pickle").function(double, initializer=print)
+
+
+def test_unpicklable_is_named():
+    serializer = Serializer()
+    lock = threading.Lock()
+    with pytest.raises(pickle.PicklingError, match=r"argument 2 of test_serialize.double.*lock"):
+        serializer.arguments(double, (1, lock), {})
+    with pytest.raises(pickle.PicklingError, match=r"argument key of test_serialize.double.*\[2\]\['deep'\]"):
+        serializer.arguments(double, (), {"key": [1, 2, {"deep": lock}]})
+    with pytest.raises(pickle.PicklingError, match="function .*<lambda>"):
+        serializer.function(lambda: lock)
+    with pytest.raises(pickle.PicklingError, match="lock"):
+        serializer.call(functools.partial(double, lock), (), {})
+
+
+def test_unknown_serializer():
+    with pytest.raises(ValueError, match="yaml"):
+        Serializer("yaml")
+
+
+def cache():
+    return FunctionCache(Serializer(), lambda digest: call_prefix(b"", digest))
+
+
+def test_functions_are_made_ready_once():
+    c = cache()
+    assert c.find(double) is c.find(double)
+    assert c.find(double).sent.digest == cache().find(double).sent.digest
+    assert c.find(functools.partial(double, 1)) is None and c.find([].append) is None
+
+
+def test_what_a_function_refers_to_is_looked_at():
+    space = types.ModuleType("__main__").__dict__
+    space["X"] = 1
+    exec("def f(): return X\ndef make(n):\n    def g(): return n\n    def up():\n        nonlocal n\n        n += 1\n"
+         "    return g, up\nL = []\ndef h(v): return lambda: v", space)
+    c = cache()
+    first = c.find(space["f"]).sent
+    assert c.find(space["f"]).sent is first
+    space["X"] = 2
+    assert c.find(space["f"]).sent.digest != first.digest
+    g, up = space["make"](1)
+    first = c.find(g).sent
+    assert c.find(g).sent is first
+    up()
+    assert c.find(g).sent.digest != first.digest
+    held = [1]
+    k = space["h"](held)
+    first = c.find(k).sent
+    held.append(2)
+    assert c.find(k).sent.digest != first.digest
+
+
+def test_forgotten_functions_are_forgotten():
+    c = cache()
+    for _ in range(10):
+        c.find(lambda: 1)
+    assert len(c._entries) <= 1
+
+
+def test_edited_modules_are_sent_anew(tmp_path, monkeypatch):
+    path = tmp_path / "edited_module.py"
+    path.write_text("def f(): return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import edited_module
+    first = Serializer().function(edited_module.f).digest
+    path.write_text("def f(): return 2  # longer\n")
+    assert Serializer().function(edited_module.f).digest != first
+    del sys.modules["edited_module"]
+
+
+def set_up(n):
+    global NUMBER
+    NUMBER = n
+
+
+def number():
+    return NUMBER
+
+
+def number_twice():
+    return 2 * NUMBER
+
+
+def test_initializer_runs_once_in_a_worker():
+    marks = []
+    init = {"initializer": set_up, "initargs": (21,), "init_key": "k"}
+    first, second = (ready(Serializer(), f, **init) for f in (number, number_twice))
+    assert worker(first, first, second) == [21, 21, 42]
+    space = types.ModuleType("__main__").__dict__
+    exec("import os\ndef init(n):\n    global X\n    X = n\n    os.environ['N'] = os.environ.get('N', '') + 'i'\n"
+         "def f(): return X\ndef g(): return X + 1, os.environ['N']\nX = None", space)
+    init = {"initializer": space["init"], "initargs": (5,), "init_key": "k2"}
+    first, second = (ready(Serializer(), space[f], **init) for f in "fg")
+    assert worker(first, first, second, second) == [5, 5, (6, "i"), (6, "i")]
+    assert marks == []
+
+
+def test_other_python_versions_are_refused(monkeypatch):
+    monkeypatch.setattr(ppfs.serialize, "THIS_VERSION", (3, 99))
+    blob, args = ready(Serializer("cloudpickle"), lambda x: x, 1)
+    with pytest.raises(AssertionError, match="sent by Python 3.99"):
+        worker((blob, args))
+
+
+def test_describe():
+    class Odd:
+        def __repr__(self):
+            raise ValueError
+    assert describe(abs) == "builtins.abs" and describe(5) == "a int, 5" and "Odd" in describe(Odd())
+    assert len(describe("x" * 1000)) < 120

@@ -1,0 +1,95 @@
+"""Sessions: leave, come back, collect, from any process."""
+import concurrent.futures
+import operator
+import os
+import time
+
+import pytest
+
+import ppfs
+from ppfsmount import wait_until
+from test_executor import fail, touch, until
+
+
+def test_leave_and_come_back(run, m, monkeypatch):
+    program = """
+import os, time, ppfs
+ex = ppfs.Executor(name="sweep")
+def f(i):
+    time.sleep(0.01)
+    return i * i
+fs = [ex.submit(f, i) for i in range(40)]
+print("left", flush=True)
+"""
+    assert run(program) == "left\n"
+    session = ppfs.attach("sweep", m.mnt)
+    assert session.results() == [i * i for i in range(40)]
+    assert session.done() and len(session) == 40
+    assert run("import ppfs\nprint(sum(f.result() for f in ppfs.attach('sweep')))\n") == "%d\n" % sum(i * i for i in range(40))
+    assert "ppfs.attach('sweep')" in run(program, status=1), "the name is taken"
+    ppfs.forget("sweep", m.mnt)
+    with pytest.raises(FileNotFoundError, match="sweep"):
+        ppfs.attach("sweep", m.mnt)
+    assert run(program) == "left\n"
+
+
+def test_leaving_does_not_wait(python, m):
+    p = python("import sys, ppfs\nsys.path.insert(0, %r)\nfrom test_executor import until\n"
+               "ex = ppfs.Executor(name='long')\nex.submit(until, %r, 'late')\n" % (os.path.dirname(__file__), str(m.work / "go")))
+    assert p.wait(30) == 0
+    session = ppfs.attach("long", m.mnt)
+    future = session[1]
+    assert not session.done()
+    with pytest.raises(concurrent.futures.TimeoutError):
+        future.result(0.1)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        session.results(0.05)
+    wait_until(future.running, "the call to be known to run")
+    touch(m.work / "go")
+    assert future.result(30) == "late" and session.results() == ["late"]
+
+
+def test_collect_while_it_goes_on(m):
+    with ppfs.Executor(m.mnt, name="live") as ex:
+        session = ppfs.attach("live", m.mnt)
+        blocked = ex.submit(until, str(m.work / "go"), "one")
+        ex.submit(fail, KeyError, "spam")
+        ex.submit(operator.add, 1, 2)
+        ended = iter(session)
+        got = {f.id: f for f in (next(ended), next(ended))}
+        assert sorted(got) == [2, 3] and got[3].result() == 3 and not session.done()
+        assert isinstance(got[2].exception(), KeyError) and got[2].exception().__cause__ is not None
+        assert session[3] is got[3] and not session[1].done()
+        touch(m.work / "go")
+        assert blocked.result() == "one" and next(ended).result() == "one"
+        assert [f.result() for f in concurrent.futures.as_completed([session[1], session[3]], timeout=20)]
+    assert list(ended) == [] and [f.id for f in session.futures()] == [1, 2, 3]
+    with pytest.raises(KeyError):
+        session.results()
+    with pytest.raises(ppfs.MountGone, match="no call 99"):
+        session[99].result()
+    with pytest.raises(IndexError):
+        session[0]
+    assert ppfs.attach("live", m.mnt).futures()[2].result() == 3, "shutdown keeps a session's results"
+
+
+def test_survives_a_crash_of_ppfs(new_mount):
+    m = new_mount().start()
+    m.may_restart = True
+    ex = ppfs.Executor(m.mnt, name="s")
+    futures = [ex.submit(operator.neg, i) for i in range(200)]
+    assert futures[-1].result() == -199
+    ex.shutdown()
+    m.kill_all()
+    m.start()
+    assert ppfs.attach("s", m.mnt).results() == [-i for i in range(200)]
+
+
+def test_attach_in_a_thread_of_callbacks(m):
+    with ppfs.Executor(m.mnt, name="cb") as ex:
+        ex.submit(abs, -5)
+    got = []
+    session = ppfs.attach("cb", m.mnt)
+    session[1].add_done_callback(lambda f: got.append(f.result()))
+    wait_until(lambda: got == [5], "the callback")
+    assert "cb" in repr(session) and time.monotonic()
