@@ -122,11 +122,14 @@ void lease_reclaim(struct sched *s) {
 }
 
 void lease_end(struct stream *st) {
-    for (struct lease *l = st->s->leases; l; l = l->next)
-        if (l->stream == st && !l->finishing) {
-            l->finishing = true;
+    for (struct lease *l = st->s->leases; l; l = l->next) {
+        if (l->stream != st)
+            continue;
+        if (!l->finishing)
             pool_finish(st->s->pool, l->id);
-        }
+        l->finishing = true;
+        l->stream = NULL;
+    }
 }
 
 void lease_drop(struct stream *st) {
@@ -163,6 +166,8 @@ static void send_one(struct lease *l, uint64_t number, struct call *c) {
 }
 
 static struct call *next_pending(struct stream *st, uint64_t *number) {
+    if (st->next_send < st->row.call) /* those have left the window: their places belong to later calls */
+        st->next_send = st->row.call;
     for (; st->next_send < st->next_call; st->next_send++) {
         struct call *c = stream_call(st, st->next_send);
         if (c->state == CALL_PENDING) {
