@@ -375,6 +375,8 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         timer_on(s);
         struct stream *st = l->stream;
         struct call *c = sent_call(st, l->calls[l->first]);
+        if (c && now - l->last > TIMER_US)
+            stream_suspect(st, c);
         if (now - l->last < LONG_US || !c)
             continue;
         if (!c->told) {

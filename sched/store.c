@@ -54,7 +54,7 @@ static const char *const migrations[] = {
     "CREATE TABLE logs(id INTEGER PRIMARY KEY, log INTEGER NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL);"
     "CREATE UNIQUE INDEX log_order ON logs(log, start);"
     "CREATE TABLE trash(log INTEGER PRIMARY KEY);"
-    "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
+    "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, suspect INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
     "CREATE TABLE functions(hash BLOB PRIMARY KEY, used INTEGER NOT NULL, data BLOB NOT NULL);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))

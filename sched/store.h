@@ -89,7 +89,8 @@ int store_body_copy(struct store *st, uint64_t from, uint64_t to); /* an inline 
 struct stream_row {          /* how far a stream is, as committed with the answers that say so */
     int64_t at;              /* offset of the first call that is not answered ... */
     uint64_t call, line;     /* ... its number, and the lines before it */
-    uint32_t deaths;         /* deaths of ppfs since the last answer */
+    uint64_t suspect;        /* 1 + the number of a call that has been running for a while, 0 = none ... */
+    uint32_t deaths;         /* ... and at how many deaths of ppfs it was */
     uint8_t answered[STREAM_WINDOW / 8]; /* bits: calls from that one on that are */
 };
 int64_t store_log_size(struct store *st, uint64_t job, enum job_body b);

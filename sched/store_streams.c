@@ -92,14 +92,14 @@ int store_trash_slice(struct store *st, int max) {
 /* --- how far ----------------------------------------------------------------------------------------------------- */
 
 int store_stream_get(struct store *st, uint64_t job, struct stream_row *out) {
-    sqlite3_stmt *q = store_sql(st, 87, "SELECT at, call, line, deaths, answered FROM streams WHERE id=?1");
+    sqlite3_stmt *q = store_sql(st, 87, "SELECT at, call, line, deaths, answered, suspect FROM streams WHERE id=?1");
     if (!q)
         return -EIO;
     bind_int(q, 1, (int64_t)job);
     int rc = store_step(st, q);
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
-    *out = (struct stream_row){.at = sqlite3_column_int64(q, 0), .call = (uint64_t)sqlite3_column_int64(q, 1), .line = (uint64_t)sqlite3_column_int64(q, 2), .deaths = (uint32_t)sqlite3_column_int64(q, 3)};
+    *out = (struct stream_row){.at = sqlite3_column_int64(q, 0), .call = (uint64_t)sqlite3_column_int64(q, 1), .line = (uint64_t)sqlite3_column_int64(q, 2), .deaths = (uint32_t)sqlite3_column_int64(q, 3), .suspect = (uint64_t)sqlite3_column_int64(q, 5)};
     size_t n = (size_t)sqlite3_column_bytes(q, 4);
     if (n > sizeof out->answered)
         n = sizeof out->answered;
@@ -110,8 +110,8 @@ int store_stream_get(struct store *st, uint64_t job, struct stream_row *out) {
 }
 
 int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r) {
-    sqlite3_stmt *q = store_sql(st, 88, "INSERT INTO streams(id, at, call, line, deaths, answered) VALUES(?1,?2,?3,?4,?5,?6)"
-                                        " ON CONFLICT(id) DO UPDATE SET at=?2, call=?3, line=?4, deaths=?5, answered=?6");
+    sqlite3_stmt *q = store_sql(st, 88, "INSERT INTO streams(id, at, call, line, deaths, answered, suspect) VALUES(?1,?2,?3,?4,?5,?6,?7)"
+                                        " ON CONFLICT(id) DO UPDATE SET at=?2, call=?3, line=?4, deaths=?5, answered=?6, suspect=?7");
     size_t n = sizeof r->answered;
     while (n > 0 && r->answered[n - 1] == 0)
         n--;
@@ -121,6 +121,7 @@ int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r)
         bind_int(q, 3, (int64_t)r->call);
         bind_int(q, 4, (int64_t)r->line);
         bind_int(q, 5, r->deaths);
+        bind_int(q, 7, (int64_t)r->suspect);
         sqlite3_bind_blob64(q, 6, n ? (const void *)r->answered : "", n, SQLITE_STATIC);
     }
     return store_run(st, q);

@@ -360,7 +360,8 @@ int stream_answered(struct stream *st, struct call *c) {
     if (c->state == CALL_PENDING)
         st->pending--;
     c->state = CALL_ANSWERED;
-    st->row.deaths = 0;
+    if (stream_number(st, c) + 1 == st->row.suspect)
+        st->row.suspect = st->row.deaths = 0;
     free(c->bytes);
     c->bytes = NULL;
     stream_mark(st);
@@ -375,8 +376,7 @@ int stream_job(struct stream *st, struct call *c) {
     int rc = store_job_get(s->store, st->id, &owner);
     if (rc < 0)
         return rc;
-    uint64_t number = st->row.call + ((uint64_t)(c - st->window) + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
-    rc = submit_part(s, &owner, c, number, st->codec->kind, &r);
+    rc = submit_part(s, &owner, c, stream_number(st, c), st->codec->kind, &r);
     if (rc < 0)
         return rc;
     c->state = CALL_JOB;
@@ -463,12 +463,21 @@ static int finished(struct stream *st) {
     return rc;
 }
 
+void stream_suspect(struct stream *st, const struct call *c) {
+    if (st->row.suspect || store_touch(st->s->store) < 0)
+        return;
+    st->row.suspect = stream_number(st, c) + 1;
+    stream_mark(st);
+}
+
 /* A call at which ppfs has died three times is not tried again. */
 static int give_up(struct stream *st) {
-    struct call *c = stream_call(st, st->row.call);
-    if (st->row.deaths < DEATHS_MAX || st->row.call == st->next_call || c->state != CALL_PENDING)
+    uint64_t number = st->row.suspect - 1;
+    if (st->row.deaths < DEATHS_MAX || !st->row.suspect || number < st->row.call || number >= st->next_call)
         return 0;
-    st->row.deaths = 0;
+    struct call *c = stream_call(st, number);
+    if (c->state != CALL_PENDING)
+        return 0;
     return st->codec->fail(st, c, ERROR_DIED, "gave up: it was running at three deaths of ppfs or its node");
 }
 
@@ -528,7 +537,7 @@ int stream_recover(struct sched *s, bool death) {
             if (store_job_get(s->store, ids[i], &r) < 0 || !job_is_stream(&r.job) || stream_find(s, ids[i]))
                 continue;
             rc = sched_check(s, load(s, &r, &st));
-            if (rc == 0 && death) {
+            if (rc == 0 && death && st->row.suspect) {
                 st->row.deaths++;
                 rc = sched_check(s, store_stream_put(s->store, st->id, &st->row));
             }

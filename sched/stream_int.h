@@ -97,6 +97,9 @@ struct stream {
 static inline struct call *stream_call(struct stream *st, uint64_t number) {
     return &st->window[number % STREAM_WINDOW];
 }
+static inline uint64_t stream_number(const struct stream *st, const struct call *c) {
+    return st->row.call + ((uint64_t)(c - st->window) + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
+}
 static inline bool stream_full(const struct stream *st) {
     return st->next_call - st->row.call >= STREAM_WINDOW;
 }
@@ -119,6 +122,7 @@ int stream_answered(struct stream *st, struct call *c);               /* its ans
 int stream_job(struct stream *st, struct call *c);                    /* a job of its own for it */
 int stream_job_ended(struct sched *s, const struct job_row *r);
 void stream_mark(struct stream *st);
+void stream_suspect(struct stream *st, const struct call *c); /* it runs long: should ppfs die now, that is written down */
 int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* what a program wrote, as a line */
 
 /* lease.c */

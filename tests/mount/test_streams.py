@@ -1,0 +1,285 @@
+"""Streams: a job file of many calls. JSON Lines, and the binary frames of ppfs-stream(5)."""
+import errno
+import hashlib
+import json
+import math
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import threading
+
+import pytest
+from ppfsmount import wait_until
+
+MAGIC = b"\x89ppfs\r\n\x1a\x01" + bytes(7)
+PART, FUNC, CALL, CANCEL, RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 1, 2, 3, 4, 33, 34, 35, 36, 37
+BODY_MAX = 256 << 10
+
+
+def frame(kind, ident, body=b""):
+    out = b""
+    while len(body) > BODY_MAX:
+        out += struct.pack("<IB3xQ", BODY_MAX, PART, ident) + body[:BODY_MAX]
+        body = body[BODY_MAX:]
+    return out + struct.pack("<IB3xQ", len(body), kind, ident) + body
+
+
+def call(ident, fn, *args, options=b"", **kwargs):
+    return frame(CALL, ident, struct.pack("<BBH", 0, 0, len(options)) + options + pickle.dumps((fn, args, kwargs)))
+
+
+def frames(data):
+    """[(kind, id, body)], the parts put together."""
+    assert data[:16] == MAGIC
+    at, out, whole = 16, [], b""
+    while at < len(data):
+        size, kind, ident = struct.unpack_from("<IB3xQ", data, at)
+        assert size <= BODY_MAX
+        whole += data[at + 16:at + 16 + size]
+        at += 16 + size
+        if kind != PART:
+            out.append((kind, ident, whole))
+            whole = b""
+    assert at == len(data) and whole == b""
+    return out
+
+
+def lines(*objects):
+    return "".join(json.dumps(o) + "\n" for o in objects)
+
+
+def answers(m, name):
+    return (m.results / name).read_text().splitlines()
+
+
+# --- JSON Lines --------------------------------------------------------------------------------------------------
+
+def test_lines_in_order(m):
+    m.put("x.jsonl", lines({"call": "time.sleep", "args": [0.2]}, *({"call": "abs", "args": [-i]} for i in range(500))))
+    assert answers(m, "x.jsonl") == ["null"] + [str(i) for i in range(500)]
+    assert m.state("x.jsonl") == "done" and os.listdir(m.jobs) == []
+    assert (m.results / "x.jsonl").stat().st_size == len((m.results / "x.jsonl").read_bytes())
+
+
+def test_bad_lines_are_answers_and_stop_nothing(m):
+    m.put("x.jsonl", "nonsense\n\n" + lines({"call": "int", "args": ["x"]}, {"call": "abs", "args": [-1], "shoe": 3}, {"run": ["false"]},
+                                            {"call": "os._exit", "args": [3]}, {"call": "abs", "args": [-2]}) + '{"call": "abs", "args": [-3]}')
+    out = [json.loads(line) for line in answers(m, "x.jsonl")]
+    assert [o["line"] if isinstance(o, dict) else o for o in out] == [1, 3, 4, 5, 6, 2, 3]
+    assert "not valid JSON" in out[0]["error"] and "ValueError" in out[1]["error"] and "shoe" in out[2]["error"]
+    assert "exit status 3" in out[4]["error"]
+
+
+def test_programs_and_options(m):
+    m.put("x.jsonl", lines({"run": ["tr", "a-z", "A-Z"], "stdin": "hi\n"}, {"call": "os.getenv", "args": ["KEY"], "env": {"KEY": "value"}},
+                           {"run": ["sleep", "100"], "timeout": "200ms"}, {"call": "len", "args": ["abc"], "priority": 3}))
+    out = [json.loads(line) for line in answers(m, "x.jsonl")]
+    assert out[0] == "HI\n" and out[1] == "value" and "timed out" in out[2]["error"] and out[3] == 3
+    assert [name for name in os.listdir(m.info) if name[0] != "."] == ["x.jsonl"]
+
+
+def test_answers_come_while_it_is_written(m):
+    with open(m.jobs / "x.jsonl", "w") as f:
+        f.write(lines({"call": "abs", "args": [-1]}))
+        f.flush()
+        with open(m.results / "x.jsonl") as r:
+            assert r.readline() == "1\n"
+            assert m.state("x.jsonl") == "running" and os.listdir(m.jobs) == ["x.jsonl"]
+            f.write('{"call": "abs", ')
+            f.flush()
+            f.write('"args": [-2]}\n')
+            f.flush()
+            assert r.readline() == "2\n"
+            with open(m.results / "x.jsonl") as again:
+                assert again.readline() == "1\n"
+            f.close()
+            assert r.readline() == ""
+    assert m.state("x.jsonl") == "done"
+
+
+def test_appended_by_a_second_writer(m):
+    with open(m.jobs / "x.jsonl", "a") as f:
+        f.write(lines({"call": "abs", "args": [-1]}))
+        f.flush()
+        with open(m.jobs / "x.jsonl", "a") as g:
+            g.write(lines({"call": "abs", "args": [-2]}))
+        with pytest.raises(OSError) as e:
+            open(m.jobs / "x.jsonl", "w")
+        assert e.value.errno == errno.ETXTBSY
+    assert answers(m, "x.jsonl") == ["1", "2"]
+
+
+def test_a_draft_that_is_renamed(m):
+    m.put(".x", lines(*({"call": "abs", "args": [-i]} for i in range(20000))))
+    os.rename(m.jobs / ".x", m.jobs / "x.jsonl")
+    assert answers(m, "x.jsonl") == [str(i) for i in range(20000)]
+
+
+def test_reader_that_does_not_wait(m):
+    with open(m.jobs / "x.jsonl", "w") as f:
+        f.write(lines({"call": "abs", "args": [-1]}))
+        f.flush()
+        fd = os.open(m.results / "x.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+        assert wait_until(lambda: nonblocking(fd), "the answer") == b"1\n"
+        with pytest.raises(BlockingIOError):
+            os.read(fd, 100)
+    assert wait_until(lambda: nonblocking(fd) == b"", "its end")
+    os.close(fd)
+
+
+def nonblocking(fd):
+    try:
+        return os.read(fd, 100)
+    except BlockingIOError:
+        return None
+
+
+def test_removed_while_it_runs(m):
+    m.put("x.jsonl", lines({"call": "abs", "args": [-1]}, {"call": "time.sleep", "args": [1000]}))
+    with open(m.results / "x.jsonl") as r:
+        assert r.readline() == "1\n"
+        os.unlink(m.jobs / "x.jsonl")
+        with pytest.raises(OSError) as e:
+            r.readline()
+        assert e.value.errno == errno.ECANCELED
+    assert m.state("x.jsonl") == "cancelled"
+    m.works()
+
+
+def test_the_daemon_is_killed_again_and_again(m):
+    """Every call is answered once and in order, though the daemon dies."""
+    n = 3000
+    text = lines(*({"call": "pow", "args": [i, 2]} for i in range(n)))
+
+    def write():
+        with open(m.jobs / "x.jsonl", "w", buffering=1000) as f:
+            for line in text.splitlines(True):
+                f.write(line)
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(4):
+        m.kill_daemon()
+    writer.join()
+    assert answers(m, "x.jsonl") == [str(i * i) for i in range(n)]
+
+
+def test_a_call_at_which_ppfs_dies_three_times(m):
+    m.put("x.jsonl", lines({"call": "abs", "args": [-1]}, {"call": "time.sleep", "args": [3]}, {"call": "abs", "args": [-2]}))
+    for _ in range(3):
+        wait_until(lambda: suspected(m), "the call to be written down as running")
+        m.kill_daemon()
+    out = [json.loads(line) for line in answers(m, "x.jsonl")]
+    assert out[0] == 1 and out[2] == 2 and "three deaths" in out[1]["error"]
+
+
+def suspected(m):
+    """A call that has run for some 25 ms; /proc tells that better than a pause would."""
+    return any(b"ppfs-worker" in open("/proc/%d/cmdline" % pid, "rb").read() and "sleep" in open("/proc/%d/wchan" % pid).read() for pid in m.pids()["workers"]) and settled(m)
+
+
+def settled(m):
+    import time
+    began = time.monotonic()
+    return wait_until(lambda: time.monotonic() - began > 0.3, "the timer of the scheduler")
+
+
+def test_unmounted_half_way(m):
+    m.put("x.jsonl", lines(*({"call": "time.sleep", "args": [0.001]} for i in range(500)), {"call": "abs", "args": [-7]}))
+    m.unmount()
+    m.gone()
+    m.start()
+    assert answers(m, "x.jsonl") == ["null"] * 500 + ["7"]
+
+
+def test_a_stream_and_a_job_share_one_slot(m):
+    (m.node / "cpus").write_text("1")
+    m.put("x.jsonl", lines(*({"call": "time.sleep", "args": [0.01]} for i in range(2000))))
+    assert m.result("job") if m.put("job", "print('not last')\n") else True
+    assert m.state("x.jsonl") == "running"
+    os.unlink(m.jobs / "x.jsonl")
+
+
+# --- frames ------------------------------------------------------------------------------------------------------
+
+def test_calls_by_value_and_by_hash(m):
+    fn = pickle.dumps(math.hypot)
+    digest = hashlib.sha256(fn).digest()
+    hashed = frame(CALL, 2, struct.pack("<BBH", 1, 0, 0) + digest + pickle.dumps(((3, 4), {})))
+    m.put("s", MAGIC + frame(FUNC, 0, digest + fn) + call(1, pow, 2, 10) + hashed + call(3, int, "x") + frame(200, 9, b"skipped") + call(4, abs, -1))
+    out = {ident: (kind, body) for kind, ident, body in frames((m.results / "s").read_bytes())}
+    assert [pickle.loads(out[i][1]) for i in (1, 2, 4)] == [1024, 5.0, 1]
+    kind, body = out[3]
+    size = struct.unpack_from("<I", body, 4)[0]
+    assert kind == ERROR and body[0] == 1 and isinstance(pickle.loads(body[8:8 + size]), ValueError)
+    assert body[8 + size:].startswith(b"ValueError: invalid literal")
+
+
+def test_large_bodies_both_ways(m):
+    data = os.urandom(3 << 20)
+    m.put("s", MAGIC + call(1, bytes, data) + call(2, len, data))
+    out = {ident: pickle.loads(body) for kind, ident, body in frames((m.results / "s").read_bytes()) if kind == RESULT}
+    assert out == {1: data, 2: len(data)}
+
+
+def test_frames_cut_anywhere(m):
+    data = MAGIC + b"".join(call(i, abs, -i) for i in range(1, 50))
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(data[:16])
+        for at in range(16, len(data), 7):
+            f.write(data[at:at + 7])
+    assert sorted(pickle.loads(body) for kind, _, body in frames((m.results / "s").read_bytes()) if kind == RESULT) == list(range(1, 50))
+
+
+def test_a_worker_that_dies_fails_its_call_alone(m):
+    m.put("s", MAGIC + call(1, os.kill, 0, signal.SIGKILL) + b"".join(call(i, abs, -i) for i in range(2, 100)))
+    out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR)}
+    assert out.pop(1) == ERROR and set(out.values()) == {RESULT} and len(out) == 98
+
+
+def test_output_started_and_cancel(m):
+    import time
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, print, "said") + call(2, time.sleep, 1000))
+        data = b""
+        with open(m.results / "s", "rb", buffering=0) as r:
+            while not (data and any(k == STARTED and i == 2 for k, i, _ in frames(data))):
+                data += r.read(1 << 16)
+            f.write(frame(CANCEL, 2) + call(3, abs, -3))
+            f.close()
+            data += r.readall()
+    out = frames(data)
+    assert (OUTPUT, 1, b"\x01said\n") in out and (CANCELLED, 2, b"") in out
+    assert [pickle.loads(b) for k, i, b in out if k == RESULT and i == 3] == [3]
+
+
+def test_options_of_a_call(m):
+    import time
+    m.put("s", MAGIC + call(1, time.sleep, 1000, options=b'{"timeout": "200ms"}') + call(2, os.getenv, "K", options=b'{"env": {"K": "v"}}')
+          + call(3, abs, -1, options=b'{"shoe": 1}'))
+    out = {ident: (kind, body) for kind, ident, body in frames((m.results / "s").read_bytes())}
+    assert out[1][0] == ERROR and out[1][1][0] == 4
+    assert pickle.loads(out[2][1]) == "v"
+    assert out[3][0] == ERROR and b"shoe" in out[3][1]
+
+
+@pytest.mark.parametrize("bad", [frame(40, 1), frame(FUNC, 0, b"short"), b"\xff" * 40, frame(CALL, 1, b"\x09"), frame(PART, 1, b"x") + frame(CALL, 2, b"")])
+def test_what_is_no_frame_ends_the_stream_only(m, bad):
+    m.put("s", MAGIC + call(7, abs, -7) + bad)
+    out = frames((m.results / "s").read_bytes())
+    assert any(k == ERROR for k, _, _ in out)
+    m.works()
+
+
+def test_many_calls_over_kills(m):
+    n = 5000
+    m.put("s", MAGIC + b"".join(call(i, abs, -i) for i in range(1, n + 1)))
+    m.kill_daemon()
+    out = frames((m.results / "s").read_bytes())
+    assert sorted(i for k, i, _ in out if k == RESULT) == list(range(1, n + 1))
+
+
+def test_shell_pipeline(m):
+    subprocess.run("""seq 1 1000 | sed 's/.*/{"call":"abs","args":[-&]}/' > %s; tail -n 1 %s | grep -qx 1000""" % (m.jobs / "p.jsonl", m.results / "p.jsonl"),
+                   shell=True, check=True)
