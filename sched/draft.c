@@ -261,13 +261,15 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
     int rc = may_write(s);
     if (rc == 0)
         rc = store_job_get(s->store, job, &r);
-    if (rc == 0 && size && r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
+    if (rc < 0 || size == 0)
+        return rc;
+    if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
         rc = stream_begin(s, &r, kind);
-    if (rc == 0 && size && !r.job.draft && job_is_stream(&r.job))
+    if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_write(s, &r, bytes, size, offset);
     if (rc == 0)
         rc = get_draft(s, job, &r);
-    if (rc < 0 || size == 0)
+    if (rc < 0)
         return rc;
     sched_note(s, job);
     rc = draft_spec(s, job, &b);

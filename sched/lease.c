@@ -41,6 +41,34 @@ static unsigned ahead(const struct lease *l) {
     return n < 1 ? 1 : n > LEASE_AHEAD ? LEASE_AHEAD : (unsigned)n;
 }
 
+/* The call of that number if it is still under way in a worker; one that was cancelled may have left the window. */
+static struct call *sent_call(struct stream *st, uint64_t number) {
+    if (number < st->row.call || number >= st->next_call)
+        return NULL;
+    struct call *c = stream_call(st, number);
+    return c->state == CALL_SENT ? c : NULL;
+}
+
+static void back_to_pending(struct stream *st, uint64_t number) {
+    struct call *c = sent_call(st, number);
+    if (!c)
+        return;
+    c->state = CALL_PENDING;
+    c->answer.size = 0;
+    st->pending++;
+    if (number < st->next_send)
+        st->next_send = number;
+}
+
+/* The calls from the i-th that it was sent on, as far as they have not begun. */
+static void take_back_from(struct lease *l, unsigned i) {
+    if (i >= l->count)
+        return;
+    uint32_t limit = pool_recall(l->stream->s->pool, l->id, l->numbers[(l->first + i) % LEASE_AHEAD]);
+    while (l->count && l->numbers[(l->first + l->count - 1) % LEASE_AHEAD] >= limit)
+        back_to_pending(l->stream, l->calls[(l->first + --l->count) % LEASE_AHEAD]);
+}
+
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 
 /* More calls wait than there are leases of the stream that have nothing to do. */
@@ -111,10 +139,17 @@ int lease_grant(struct sched *s) {
     return l ? rc : rc < 0 ? rc : -ENOMEM;
 }
 
+static bool another_wants(struct sched *s, const struct stream *st) {
+    for (struct stream *other = s->streams; other; other = other->next)
+        if (other != st && wants(s, other))
+            return true;
+    return false;
+}
+
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
     for (struct lease *l = s->leases; l; l = l->next) {
-        if (l->finishing || (l->count && now - l->began < QUANTUM_US))
+        if (l->finishing || (l->count && now - l->began < QUANTUM_US) || (!s->backlog && !another_wants(s, l->stream)))
             continue;
         l->finishing = true;
         pool_finish(s->pool, l->id);
@@ -130,6 +165,19 @@ void lease_end(struct stream *st) {
         l->finishing = true;
         l->stream = NULL;
     }
+}
+
+/* A call of it waits for a result of another job: its slot is lent out, and what was sent behind it is taken back. */
+bool lease_lend(struct sched *s, uint64_t id, bool lend) {
+    struct lease *l = find(s, id);
+    if (!l || l->lent == lend)
+        return l;
+    l->lent = lend;
+    s->lent += lend ? 1 : -1;
+    pool_resize(s->pool, s->cpus + s->lent);
+    if (lend && l->stream)
+        take_back_from(l, 1);
+    return true;
 }
 
 void lease_drop(struct stream *st) {
@@ -185,7 +233,7 @@ static void fill(struct stream *st) {
         for (struct lease *l = st->s->leases; l && st->pending; l = l->next) {
             uint64_t number;
             struct call *c;
-            if (l->stream != st || l->finishing || l->count >= ahead(l) || !(c = next_pending(st, &number)))
+            if (l->stream != st || l->finishing || (l->lent && l->count) || l->count >= ahead(l) || !(c = next_pending(st, &number)))
                 continue;
             uint64_t before = st->pending;
             send_one(l, number, c);
@@ -209,25 +257,6 @@ void lease_send(struct sched *s) {
 }
 
 /* --- coming back ------------------------------------------------------------------------------------------------- */
-
-/* The call of that number if it is still under way in a worker; one that was cancelled may have left the window. */
-static struct call *sent_call(struct stream *st, uint64_t number) {
-    if (number < st->row.call || number >= st->next_call)
-        return NULL;
-    struct call *c = stream_call(st, number);
-    return c->state == CALL_SENT ? c : NULL;
-}
-
-static void back_to_pending(struct stream *st, uint64_t number) {
-    struct call *c = sent_call(st, number);
-    if (!c)
-        return;
-    c->state = CALL_PENDING;
-    c->answer.size = 0;
-    st->pending++;
-    if (number < st->next_send)
-        st->next_send = number;
-}
 
 static uint64_t pop(struct lease *l) {
     uint64_t number = l->calls[l->first];
@@ -321,6 +350,7 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
         if (l->id != id)
             continue;
         struct stream *st = l->stream;
+        lease_lend(s, id, false);
         *at = l->next;
         s->used--;
         if (st && l->count && o->end != WORK_LOST && o->end != WORK_DONE) {
@@ -349,12 +379,9 @@ void lease_cancel(struct stream *st, struct call *c) {
         if (l->stream != st)
             continue;
         for (unsigned i = 0; i < l->count; i++) {
-            unsigned at = (l->first + i) % LEASE_AHEAD;
-            if (stream_call(st, l->calls[at]) != c)
+            if (stream_call(st, l->calls[(l->first + i) % LEASE_AHEAD]) != c)
                 continue;
-            uint32_t limit = pool_recall(st->s->pool, l->id, l->numbers[at]);
-            while (l->count && l->numbers[(l->first + l->count - 1) % LEASE_AHEAD] >= limit)
-                back_to_pending(st, l->calls[(l->first + --l->count) % LEASE_AHEAD]);
+            take_back_from(l, i);
             if (i < l->count)
                 pool_kill(st->s->pool, l->id);
             return;
@@ -384,10 +411,6 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
             sched_check(s, st->codec->started(st, c));
         }
         l->average_us = (double)(now - l->last);
-        if (l->count > 1) {
-            uint32_t limit = pool_recall(s->pool, l->id, l->numbers[(l->first + 1) % LEASE_AHEAD]);
-            while (l->count && l->numbers[(l->first + l->count - 1) % LEASE_AHEAD] >= limit)
-                back_to_pending(st, l->calls[(l->first + --l->count) % LEASE_AHEAD]);
-        }
+        take_back_from(l, 1);
     }
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 #define CPUS_MAX 4096u
 
@@ -77,7 +77,7 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits) {
         p->request = request;
         p->next = s->parked;
         s->parked = p;
-        if (s->backlog)
+        if (s->backlog || s->streams)
             sched_tick(s);
         return;
     }
@@ -85,11 +85,13 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits) {
         if (p->request == request) {
             struct run *r = p->job ? run_find(s, p->job) : NULL;
             *at = p->next;
-            for (struct parked *other = s->parked; r && other; other = other->next)
-                if (other->job == r->id) /* it waits for another result still */
-                    r = NULL;
-            if (r)
+            bool waits_still = false; /* for another result */
+            for (struct parked *other = s->parked; other; other = other->next)
+                waits_still |= other->job == p->job;
+            if (r && !waits_still)
                 run_lend(s, r, false);
+            else if (!waits_still)
+                lease_lend(s, p->job, false);
             free(p);
             return;
         }

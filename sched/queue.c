@@ -22,7 +22,7 @@ static void lend_slots(struct sched *s) {
         struct run *r = p->job ? run_find(s, p->job) : NULL;
         if (r && r->state == RUN_RUNNING)
             run_lend(s, r, true);
-        else
+        else if (!lease_lend(s, p->job, true))
             p->job = 0;
     }
 }
@@ -50,10 +50,12 @@ static int next_job(struct sched *s, struct job_row *r) {
 static void dispatch(struct sched *s) {
     while ((s->backlog || s->streams) && s->node == NODE_UP && !s->stopping && !s->error) {
         struct job_row r;
-        if (run_free(s) == 0 && s->backlog)
+        int priority;
+        bool wanted = run_free(s) == 0 && (s->backlog || lease_wanted(s, &priority));
+        if (wanted)
             lend_slots(s);
         if (run_free(s) == 0) {
-            if (s->leases && s->backlog)
+            if (wanted)
                 lease_reclaim(s);
             return;
         }

@@ -49,7 +49,7 @@ struct lease {
     uint32_t next_number;
     double average_us;          /* of a call; 0 = not known */
     int64_t last, began;        /* when something came back last; when it got its slot */
-    bool finishing;
+    bool finishing, lent;
 };
 
 struct stream;
@@ -129,6 +129,7 @@ int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_
 bool lease_wanted(struct sched *s, int *priority); /* a stream could use a slot */
 int lease_grant(struct sched *s);
 void lease_reclaim(struct sched *s);               /* somebody else waits for a slot: idle leases end */
+bool lease_lend(struct sched *s, uint64_t id, bool lend); /* false: there is no such lease */
 void lease_send(struct sched *s);                  /* after a commit */
 void lease_drop(struct stream *st);                /* its workers are killed */
 void lease_end(struct stream *st);                 /* nothing more to send: they may go */

@@ -27,7 +27,8 @@ from .session import Session, attach, forget
 
 __version__ = "0.1.0"
 
-__all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "Future", "JobCancelled", "JobFailed", "JobTimeout",
+__all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "Future", "JobCancelled", "JobFailed",
+           "JobTimeout",
            "MountGone", "NoMount", "RemoteTraceback", "Session", "StreamError", "WorkerDied", "attach", "end_private",
            "find_mount", "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait",
            "wait_async"]

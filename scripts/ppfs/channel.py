@@ -1,101 +1,74 @@
-"""One stream on a mount: jobs/NAME, which calls are written to, and results/NAME, which their ends are read from.
+"""One stream on a mount: jobs/NAME, which calls are written to, and results/NAME (answers.py).
 
-Writing: submit() puts frames into a queue. When nothing else is under way the calling thread writes its frame itself, which
+submit() puts frames into a queue. When nothing else is under way the calling thread writes its frame itself, which
 saves two wake-ups; else the feeder thread writes what has gathered in one write().
-
-Reading: whoever holds read_lock reads. While calls come one at a time that is the thread that waits for the result (direct
-mode); the reader thread looks in now and then and takes over for good when a result waits that nobody reads. It hands
-back when it sees that its results are waited for one at a time.
-
-State that a Ctrl-C could leave half done is replaced in one assignment (self._at), and reading is by offset, so that the same bytes
-can be read and delivered again; what has been delivered once is ignored.
 """
-import errno
 import itertools
 import os
 import threading
 import time
 import weakref
 from collections import deque
-from concurrent.futures import BrokenExecutor, _base
-from pickle import loads as _loads
-from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
+from typing import Deque, List, Optional, Set, Tuple
 
 from . import stream
-from .answer import error_of, unloadable
+from .answers import Answers, let_go
 from .bell import Bell
-from .errors import MountGone, StreamError
-from .future import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING, Future
+from .errors import MountGone
+from .future import FINISHED, Future
 
-BUFFER = 1 << 20  # bytes that one read may give
 BATCH = 1 << 20  # bytes that one write takes, more or less
 QUEUE_SOFT = 256  # frames in the queue from which on a submitting thread lets the feeder run
 QUEUE_HARD = 8192  # and from which on it waits for it
-LARGE = 128 * 1024  # a frame so large counts as LARGE_COUNTS others
-DOZE = 0.002  # seconds between two looks of the reader thread while others read
-LINGER = 50  # such looks without any call, after which it sleeps until it is rung
-
-_GONE = {errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ENODEV, errno.ESTALE, errno.ENOENT, errno.ECONNREFUSED}
+LARGE = 128 * 1024  # bytes of a frame that is large: of these a few are many
 
 
-class Channel:
-    """The stream. Its owner calls submit_frames(), close() and, for futures, wait_for()."""
+class Channel(Answers):
+    """The stream of an executor. keep: its results stay when it has ended."""
 
     def __init__(self, mount: str, name: str, keep: bool) -> None:
-        self.mount, self.name, self.keep = mount, name, keep
+        self.keep = keep
         self.results_path = os.path.join(mount, "results", name)
         self._wfd, results = open_stream(os.path.join(mount, "jobs", name), self.results_path)
-        self._begin_reading(results)
+        super().__init__(mount, name, results)
         self._wfd_open = True
-        self._reader = threading.Thread(target=self._read_loop, name="ppfs reader of " + name, daemon=True)
-        self._feeder = threading.Thread(target=self._feed_loop, name="ppfs feeder of " + name, daemon=True)
-        self._reader.start()
-        self._feeder.start()
-        _channels.add(self)
-
-    def _begin_reading(self, rfd: int) -> None:
-        """Everything but the writing side and the threads."""
-        self._rfd = rfd
-        self._wfd_open = False
-        self.lock = threading.RLock()
-        self.pending: Dict[int, Future] = {}
+        self._written = len(stream.MAGIC)  # bytes that the file has, as far as we know
         self.ids = itertools.count(1)
         self.announced: Set[bytes] = set()  # the functions that this stream has
-        self.broken: Optional[BaseException] = None
         self.forked = False  # this process got it by a fork
-        self._by_offset = _seekable(rfd)
-        self.direct = self._by_offset
-        self.ended = threading.Event()  # nothing is read any more
         self._out: Deque[bytes] = deque()
-        self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
-        self._closing = False
-        self._single_waits = 0
-        self._bell, self._feed_bell = Bell(), Bell()
-        self._buffer = bytearray(BUFFER)
-        self._view = memoryview(self._buffer)
-        self._at: Tuple[int, bytes, Tuple[bytes, ...], bool] = (0, b"", (), False)  # offset, rest, parts, magic seen
+        self._write_lock = threading.RLock()  # reentrant for the same reason as _read_lock
+        self._feed_bell = Bell()
+        self.reader = threading.Thread(target=self._read_loop, name="ppfs reader of " + name, daemon=True)
+        self._feeder = threading.Thread(target=self._feed_loop, name="ppfs feeder of " + name, daemon=True)
+        self.reader.start()
+        self._feeder.start()
+        _channels.add(self)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def submit(self, future: Future, ident: int, data: bytes) -> None:
         """Sends a CALL frame; its answer will end the future."""
         if self.broken is not None:
-            raise self._broken_error()
+            raise self.broken_error()
+        if self._write_lock._is_owned():  # type: ignore[attr-defined]
+            let_go(self._write_lock)
         self.pending[ident] = future
-        if len(self.pending) == 1 and not self._out and self._write_lock.acquire(False):
-            self._write_now(data)
-            if not self.direct:
+        try:
+            if len(self.pending) == 1 and not self._out and self._write_lock.acquire(False):
+                self._write_now(data)
+                if self.direct and self._bell.asleep:
+                    self._bell.ring()
                 return
-            if self._bell.asleep:
-                self._bell.ring()
-            return
-        out = self._out
-        out.append(data)
-        if not self._feed_bell.rung:
-            self._feed_bell.ring()
-        if len(out) > QUEUE_SOFT or len(data) > LARGE:
-            self._give_way(len(data))
+            out = self._out
+            out.append(data)
+            if not self._feed_bell.rung:
+                self._feed_bell.ring()
+            if len(out) > QUEUE_SOFT or len(data) > LARGE:
+                self._give_way(len(data))
+        except BaseException:  # Ctrl-C: nobody will ever ask for this future
+            self.pending.pop(ident, None)
+            raise
 
     def send(self, data: bytes) -> None:
         """Sends a frame that has no answer, in order with the calls."""
@@ -132,9 +105,7 @@ class Channel:
         else:
             self._written += n
         finally:
-            self._write_lock.release()
-
-    _written = len(stream.MAGIC)  # bytes that the file has, as far as we know
+            let_go(self._write_lock)
 
     def _written_of(self, data: bytes) -> int:
         """How much of an interrupted write has happened."""
@@ -196,232 +167,17 @@ class Channel:
 
     def close(self) -> None:
         """No more calls: what is queued is written, then the file is closed. What is under way goes on."""
+        self._heal()
+        if threading.current_thread() is not self._feeder:
+            let_go(self._write_lock)
         self._closing = True
         self.direct = False
         self._feed_bell.ring()
         self._bell.ring()
 
-    # --- reading -----------------------------------------------------------------------------------------------------
-
-    def wait_for(self, future: Future, timeout: Optional[float]) -> None:
-        """Returns when the future has ended; TimeoutError after timeout, CancelledError when it was cancelled."""
-        if timeout is None and not future._watched and self.direct and len(self.pending) == 1 and self._read_lock.acquire(False):
-            try:
-                while future._state is PENDING or future._state is RUNNING:
-                    if not self.direct or not self._read_some():
-                        break
-            finally:
-                self._read_lock.release()
-            if self.pending or not self.direct:
-                self._bell.ring()
-        elif not self.direct and len(self.pending) == 1 and not self._closing:
-            self._single_waits += 1  # one at a time: the thread that waits might as well read (see _read_loop)
-        with self.lock:
-            if future._state in (PENDING, RUNNING):
-                condition = future._condition
-                if self.direct:
-                    self._bell.ring()
-                condition.wait_for(lambda: future._state not in (PENDING, RUNNING), timeout)
-            state = future._state
-        if state in (CANCELLED, CANCELLED_AND_NOTIFIED):
-            raise _base.CancelledError()
-        if state is not FINISHED and state != FINISHED:
-            raise _base.TimeoutError()
-
-    def settle(self) -> None:
-        """Somebody waits by other means than result(): results must come without his reading."""
-        if self.direct and self.pending:
-            self._bell.ring()
-
-    def _read_loop(self) -> None:
-        bell = self._bell
-        idle = 0
-        while not self.ended.is_set():
-            if self.direct:
-                if self.pending:
-                    idle = 0
-                    rung = bell.wait(DOZE)
-                elif idle < LINGER:
-                    idle += 1
-                    rung = bell.wait(DOZE)
-                else:
-                    bell.asleep = True
-                    if self.pending or self._closing:
-                        bell.asleep = False
-                        continue
-                    rung = bell.wait()
-                    bell.asleep = False
-                    idle = 0
-                    if not self._closing:
-                        continue
-                if not self.pending and not self._closing:
-                    continue
-                if not rung and self._read_lock.locked():
-                    continue  # he who waits reads
-            with self._read_lock:
-                self.direct = False
-                while self._read_some():
-                    if self._single_waits > 3 and self._by_offset and not self.pending and not self._closing:
-                        self._single_waits = 0
-                        self.direct = True
-                        break
-                    if len(self.pending) > 1:
-                        self._single_waits = 0
-
-    def _read_some(self) -> bool:
-        """One read() and what it brought, with read_lock held. False: there will be no more."""
-        offset, rest, parts, begun = self._at
-        if self.ended.is_set():
-            return False
-        size = len(rest)
-        view = self._view
-        if size:
-            view[:size] = rest
-        try:
-            n = os.preadv(self._rfd, [view[size:]], offset) if self._by_offset else os.readv(self._rfd, [view[size:]])
-        except OSError as error:
-            self._end(error)
-            return False
-        if n == 0:
-            self._end(None)
-            return False
-        try:
-            end = size + n
-            start = 0
-            if not begun:
-                begun = stream.check_magic(view[:end])
-                if not begun:
-                    self._at = (offset + n, bytes(view[:end]), (), False)
-                    return True
-                start = len(stream.MAGIC)
-            frames, at = stream.split(view[start:], end - start)
-            parts = self._deliver(frames, parts)
-            self._at = (offset + n, bytes(view[start + at:end]), parts, True)
-        except StreamError as error:
-            self._end(error)
-            return False
-        return True
-
-    def _deliver(self, frames: List[Tuple[int, int, memoryview]], parts: Tuple[bytes, ...]) -> Tuple[bytes, ...]:
-        """Ends the futures that the frames answer."""
-        get = self.pending.get
-        done: List[Tuple[Future, Any, Optional[BaseException]]] = []
-        add = done.append
-        whole: Any
-        for kind, ident, body in frames:
-            if kind == stream.RESULT and not parts:
-                future = get(ident)
-                if future is not None:
-                    try:
-                        add((future, _loads(body), None))
-                    except Exception as error:
-                        add((future, None, unloadable(error)))
-                continue
-            if kind == stream.PART:
-                parts += (bytes(body),)
-                continue
-            whole = body
-            if parts:
-                whole = b"".join((*parts, body))
-                parts = ()
-            self._other(kind, ident, whole, add)
-        if done:
-            self._finish(done)
-        return parts
-
-    def _finish(self, done: List[Tuple[Future, Any, Optional[BaseException]]]) -> None:
-        """Ends futures with a result or an exception; those that have ended meanwhile stay as they are."""
-        told = []
-        pop = self.pending.pop
-        with self.lock:
-            for future, value, problem in done:
-                if future._state is PENDING or future._state is RUNNING:
-                    future._result = value
-                    future._exception = problem
-                    future._state = FINISHED
-                    if future._watched:
-                        for waiter in future._waiters:
-                            if problem is None:
-                                waiter.add_result(future)
-                            else:
-                                waiter.add_exception(future)
-                        future._cond.notify_all()  # type: ignore[union-attr]
-                        told.append(future)
-                pop(future._id, None)
-        for future in told:
-            future._invoke_callbacks()  # type: ignore[attr-defined]
-
-    def _other(self, kind: int, ident: int, body: Any, add: Callable[[Any], None]) -> None:
-        """A frame that is not a short RESULT."""
-        if kind == stream.STARTED or kind == stream.OUTPUT:
-            future = self.pending.get(ident)
-            if future is None:
-                return
-            if kind == stream.STARTED:
-                with self.lock:
-                    if future._state is PENDING:
-                        future._state = RUNNING
-            else:
-                if future._printed is None:
-                    future._printed = []
-                future._printed.append(stream.read_output(body))
-            return
-        if kind not in (stream.RESULT, stream.ERROR, stream.CANCELLED):
-            if kind < stream.SKIP_FROM:
-                raise StreamError("a frame of the unknown kind %d" % kind)
-            return
-        future = self.pending.get(ident)
-        if future is None:
-            return
-        if kind == stream.RESULT:
-            try:
-                add((future, _loads(body), None))
-            except Exception as error:
-                add((future, None, unloadable(error)))
-        elif kind == stream.ERROR:
-            problem = error_of(stream.read_error(body))
-            if isinstance(problem, BrokenExecutor):
-                self.broken = problem
-            add((future, None, problem))
-        else:
-            with self.lock:
-                self.pending.pop(ident, None)
-                if future._state in (PENDING, RUNNING):
-                    future._end_cancelled()
-            if future._watched:
-                future._invoke_callbacks()  # type: ignore[attr-defined]
-
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _broken_error(self) -> BaseException:
-        assert self.broken is not None
-        if isinstance(self.broken, MountGone):
-            return MountGone(str(self.broken), self.broken.__cause__)
-        return self.broken
-
-    def _fail_all(self, error: Optional[BaseException]) -> None:
-        """What is under way will not be answered."""
-        if isinstance(error, OSError) and error.errno in _GONE:
-            problem = MountGone("the ppfs mount at %s has gone: %s" % (self.mount, error.strerror), error)
-        elif isinstance(error, OSError):
-            problem = MountGone("the ppfs at %s takes no more calls: %s" % (self.mount, error.strerror), error)
-        elif error is not None:
-            problem = MountGone("the stream %s is broken: %s" % (self.name, error), error)
-        else:
-            problem = MountGone("the stream %s ended without an answer to this call" % self.name)
-        if self.broken is None and (error is not None or not self._closing):
-            self.broken = problem
-        self._finish([(future, None, MountGone(str(problem), problem.__cause__)) for future in list(self.pending.values())])
-
-    def _end(self, error: Optional[BaseException]) -> None:
-        """The reading side has ended, with read_lock held."""
-        if self.ended.is_set():
-            return
-        self.ended.set()
-        if error is not None or self.pending:
-            self._fail_all(error)
-        os.close(self._rfd)
-        self._closing = True
+    def _after_end(self, error: Optional[BaseException]) -> None:
         self._feed_bell.ring()
         if not self.keep and error is None:
             try:
@@ -431,10 +187,9 @@ class Channel:
 
     def join(self) -> None:
         """After close(): waits until every call has its answer."""
-        if self._reader is not threading.current_thread():
-            self.ended.wait()
-            if self._feeder is not threading.current_thread():
-                self._feeder.join()
+        if self.reader is not threading.current_thread():
+            self.reader.join()
+            self._feeder.join()
 
     def join_writing(self) -> None:
         """After close(): waits until every call has been accepted."""
@@ -445,7 +200,7 @@ class Channel:
         self.forked = True
         self.lock = threading.RLock()
         self._bell, self._feed_bell = Bell(), Bell()
-        self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._write_lock, self._read_lock = threading.RLock(), threading.RLock()
         ended, self.ended = self.ended.is_set(), threading.Event()
         self._out.clear()
         self.broken = MountGone("the stream %s belongs to the process that this one was forked from" % self.name)
@@ -473,14 +228,6 @@ def open_stream(jobs: str, results: str) -> Tuple[int, int]:
     except BaseException:
         os.close(wfd)
         raise
-
-
-def _seekable(fd: int) -> bool:
-    try:
-        os.lseek(fd, 0, os.SEEK_CUR)
-    except OSError:
-        return False
-    return True
 
 
 _channels: "weakref.WeakSet[Channel]" = weakref.WeakSet()

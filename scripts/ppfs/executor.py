@@ -8,7 +8,7 @@ import uuid
 import weakref
 from concurrent.futures import Executor as BaseExecutor
 from pickle import dumps as _dumps
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from . import mount as mounts
 from . import stream
@@ -44,6 +44,9 @@ class _Submitter(BaseExecutor):
             channel = self._core.open()
         entry = self._cache.find(fn)
         if entry is None:
+            sent = self._core.serializer.apply()
+            if sent is not None:
+                return self._submit_sent(fn, sent, (fn, *args), kwargs)
             body = self._whole_prefix + self._core.serializer.call(fn, args, kwargs)
         else:
             try:
@@ -66,12 +69,13 @@ class _Submitter(BaseExecutor):
             channel.submit(future, ident, stream.frame(_CALL, ident, body))
         return future
 
-    def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...]) -> Future:
+    def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...],
+                     kwargs: Optional[Dict[str, Any]] = None) -> Future:
         """Queues a call of a function that was made ready by the caller (ppfs.pp does that)."""
         channel = self._core.channel
         if channel is None or channel.forked or self._core.shut:
             channel = self._core.open()
-        blob = self._core.serializer.arguments(fn, args, {})
+        blob = self._core.serializer.arguments(fn, args, kwargs or {})
         if sent.packed:
             blob = _dumps(((blob,), {}), PROTOCOL)
         channel.announce(sent.digest, sent.blob)
@@ -81,9 +85,11 @@ class _Submitter(BaseExecutor):
         channel.submit(future, ident, stream.frame(_CALL, ident, body))
         return future
 
-    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None, chunksize: int = 1,
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
+            chunksize: int = 1,
             progress: bool = False) -> Iterator[Any]:
-        """As concurrent.futures.Executor.map. chunksize: so many calls travel as one. progress: show how far it has got."""
+        """As concurrent.futures.Executor.map. chunksize: so many calls travel as one. progress: show how far it has
+        got."""
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         end = None if timeout is None else timeout + time.monotonic()
@@ -112,8 +118,8 @@ class _Submitter(BaseExecutor):
             sizes.append(len(chunk))
 
     def options(self, **options: Any) -> "_Submitter":
-        """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd, memory,
-        cpus, node, hold. They add to those of the view that this is called on."""
+        """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
+        memory, cpus, node, hold. They add to those of the view that this is called on."""
         return _View(self, {**self._call_options, **options})
 
 
@@ -145,7 +151,8 @@ class Executor(_Submitter):
                  serializer: Optional[str] = None, initializer: Optional[Callable[..., Any]] = None,
                  initargs: Tuple[Any, ...] = (), max_workers: Optional[int] = None, **options: Any) -> None:
         if isinstance(mount, int):
-            raise TypeError("the first argument is where a ppfs is mounted; for %d workers write max_workers=%d" % (mount, mount))
+            raise TypeError("the first argument is where a ppfs is mounted; for %d workers write max_workers=%d"
+                            % (mount, mount))
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -176,7 +183,8 @@ class Executor(_Submitter):
 class _Core:
     """The state of an executor, apart from the object that the user holds."""
 
-    def __init__(self, mount: str, name: Optional[str], serializer: Serializer, initializer: Optional[Callable[..., Any]],
+    def __init__(self, mount: str, name: Optional[str], serializer: Serializer,
+                 initializer: Optional[Callable[..., Any]],
                  initargs: Tuple[Any, ...]) -> None:
         self.mount, self.name, self.serializer = mount, name, serializer
         self.initializer, self.initargs = initializer, initargs

@@ -23,9 +23,9 @@ def submit_file(what: Content, name: Optional[str] = None, *, mount: Optional[mo
                 replace: bool = True, **options: Any) -> str:
     """Submits a job file and returns its name in jobs/.
 
-    what: a path (the file is copied), bytes (the content), a dict (one JSON object), or a tuple (func, args, kwargs), pickled.
-    name: by default the name of the file, else a new one. replace=False: FileExistsError when the name is taken.
-    options go into the JSON object or into a script's comment; a pickle takes none but those of its group.
+    what: a path (the file is copied), bytes (the content), a dict (one JSON object), or a tuple (func, args, kwargs),
+    pickled. name: by default the name of the file, else a new one. replace=False: FileExistsError when the name is
+    taken. options go into the JSON object or into a script's comment; a pickle takes none but those of its group.
     """
     content, given = _content(what, options)
     name = name or given or "py-%s" % uuid.uuid4().hex[:12]
@@ -50,7 +50,8 @@ def _content(what: Content, options: Dict[str, Any]) -> Tuple[bytes, str]:
         return json.dumps({**what, **options}).encode() + b"\n", ""
     if isinstance(what, tuple):
         if options:
-            raise ValueError("a pickled call takes its options from its group (jobs/GROUP/.options) or through ppfs.Executor")
+            raise ValueError("a pickled call takes its options from its group (jobs/GROUP/.options), "
+                             "or through ppfs.Executor")
         func, args, kwargs = (*what, (), {})[:3] if len(what) < 3 else what
         if not callable(func):
             raise TypeError("a pickled call is (func, args, kwargs), and %r cannot be called" % (func,))
@@ -92,10 +93,12 @@ def _option_texts(value: Any) -> Tuple[str, ...]:
     return (str(int(value)) if isinstance(value, bool) else str(value),)
 
 
-def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None, load: bool = False) -> Any:
+def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None,
+           load: bool = False) -> Any:
     """Waits for the job and gives what is in results/NAME as bytes; load: unpickles it (for a pickled call).
 
-    JobFailed, JobTimeout (its option timeout) or JobCancelled say why there is none; TimeoutError: it has not ended in time.
+    JobFailed, JobTimeout (its option timeout) or JobCancelled say why there is none; TimeoutError: it has not ended
+    in time.
     """
     where = mounts.find(mount, start=False)
     path = os.path.join(where, "results", name)
@@ -156,8 +159,9 @@ def _text(mount: str, path: str) -> str:
 
 
 def wait(name: str = "", *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None) -> str:
-    """Waits until the job has ended and gives its state: done, failed or cancelled. For a group, or '' for everything: waits until
-    nothing in it is unfinished and gives its line, "done N failed M". TimeoutError: not in time."""
+    """Waits until the job has ended and gives its state: done, failed or cancelled. For a group, or '' for
+    everything: waits until nothing in it is unfinished and gives its line, "done N failed M". TimeoutError: not in
+    time."""
     where = mounts.find(mount, start=False)
     group = os.path.join(where, "info", name, ".wait")
     if not name or os.path.exists(group):
@@ -180,7 +184,7 @@ def _wait_group(path: str, timeout: Optional[float]) -> str:
             line = file.read().strip()
         words = line.split()
         counts = {word: int(number) for word, number in zip(words[::2], words[1::2]) if number.isdigit()}
-        if all(count == 0 for word, count in counts.items() if word not in ("done", "failed", "cancelled")):
+        if all(count == 0 for word, count in counts.items() if word not in ("done", "failed", "cancelled", "of")):
             return "done %d failed %d" % (counts.get("done", 0), counts.get("failed", 0))
         left = end - time.monotonic()
         if left <= 0:

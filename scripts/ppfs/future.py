@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 from . import stream
 
 if TYPE_CHECKING:
-    from .channel import Channel
+    from .answers import Answers
 
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED, CANCELLED_AND_NOTIFIED = _base.CANCELLED, _base.CANCELLED_AND_NOTIFIED
 
 
 class Future(BaseFuture):
-    """A concurrent.futures.Future without a lock of its own: all of a stream share one, and waiting is prepared only when somebody
-    waits. That is what makes tens of thousands a second possible."""
+    """A concurrent.futures.Future without a lock of its own: all of a stream share one, and waiting is prepared only
+    when somebody waits. That is what makes tens of thousands a second possible."""
 
     _state: str = PENDING  # type: ignore[assignment]
     _result: Any = None
@@ -24,7 +24,7 @@ class Future(BaseFuture):
     _printed: Optional[List[Tuple[int, bytes]]] = None
     _cond: Optional[threading.Condition] = None
 
-    def __init__(self, channel: "Channel", ident: int) -> None:
+    def __init__(self, channel: "Answers", ident: int) -> None:
         self._channel = channel
         self._id = ident
 
@@ -74,6 +74,18 @@ class Future(BaseFuture):
         if self._state is not FINISHED:
             self._channel.wait_for(self, timeout)
         return self._exception
+
+    def done(self) -> bool:
+        """As concurrent.futures.Future.done."""
+        return self._state not in (PENDING, RUNNING)
+
+    def running(self) -> bool:
+        """Whether the call is known to run: ppfs says so of calls that take longer than a moment."""
+        return self._state == RUNNING
+
+    def cancelled(self) -> bool:
+        """As concurrent.futures.Future.cancelled."""
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def cancel(self) -> bool:
         """Cancels the call unless it is known to run (or to have ended)."""

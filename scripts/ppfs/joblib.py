@@ -12,8 +12,8 @@ from .executor import Executor
 
 
 class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
-    """Batches of calls, each one call of a ppfs.Executor. What a batch itself runs in parallel goes to threads of its worker, and
-    what those run is sequential, so that no worker waits for another."""
+    """Batches of calls, each one call of a ppfs.Executor. What a batch itself runs in parallel goes to threads of its
+    worker, and what those run is sequential, so that no worker waits for another."""
 
     supports_timeout = True
     supports_inner_max_num_threads = False
@@ -22,7 +22,8 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
     default_n_jobs = -1
     supports_retrieve_callback = False
 
-    def __init__(self, mount: Optional[mounts.MountLike] = None, serializer: Optional[str] = None, **kwargs: Any) -> None:
+    def __init__(self, mount: Optional[mounts.MountLike] = None, serializer: Optional[str] = None,
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._mount, self._serializer = mount, serializer
         self._executor: Optional[Executor] = None
@@ -106,7 +107,8 @@ def _call_back(callback: Callable[[Any], Any], future: Any) -> None:
         callback(future.result())
 
 
-def register(mount: Optional[mounts.MountLike] = None, *, make_default: bool = False, serializer: Optional[str] = None) -> None:
+def register(mount: Optional[mounts.MountLike] = None, *, make_default: bool = False,
+             serializer: Optional[str] = None) -> None:
     """Makes the backend "ppfs" known to joblib."""
 
     def factory(**kwargs: Any) -> PpfsBackend:

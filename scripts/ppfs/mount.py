@@ -1,7 +1,8 @@
-"""Which ppfs to use: the one that was named, $PPFS, one of the mount table, else a private one that ends with this process.
+"""Which ppfs to use: the one that was named, $PPFS, one of the mount table, else a private one that ends with this
+process.
 
-A private mount belongs to a small shell that waits for the end of a pipe which this process holds. However this process ends,
-kill -9 included, the shell unmounts and takes the directory away.
+A private mount belongs to a small shell that waits for the end of a pipe which this process holds. However this
+process ends, kill -9 included, the shell unmounts and takes the directory away.
 """
 import atexit
 import os

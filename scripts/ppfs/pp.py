@@ -37,7 +37,8 @@ class DestroyedServerError(RuntimeError):
 class _Task:
     """One submitted job. Calling it waits and gives the result (or raises what the job raised)."""
 
-    def __init__(self, server: "Server", tid: int, callback: Optional[Callable[..., Any]], callbackargs: Tuple[Any, ...],
+    def __init__(self, server: "Server", tid: int, callback: Optional[Callable[..., Any]],
+                 callbackargs: Tuple[Any, ...],
                  group: str) -> None:
         self.server, self.tid, self.group = server, tid, group
         self.callback, self.callbackargs = callback, callbackargs
@@ -110,13 +111,15 @@ class Server:
     secret          not used: nodes and ppfs know one another by a key file (see ppfs-node(1))
     restart         not used: a worker that a job has changed for good is restarted anyway
     proto           the pickle protocol of raw results
-    socket_timeout  seconds that a job may run, as in ppft only on other machines; None: any time. Not enforced for local jobs
+    socket_timeout  seconds that a job may run, as in ppft only on other machines; None: any time. Not enforced for
+    local jobs
     """
 
     default_port = 60000
     default_secret = ""
 
-    def __init__(self, ncpus: Union[int, str] = "autodetect", ppservers: Tuple[str, ...] = (), secret: Optional[str] = None,
+    def __init__(self, ncpus: Union[int, str] = "autodetect", ppservers: Tuple[str, ...] = (),
+                 secret: Optional[str] = None,
                  restart: bool = False, proto: int = 2, socket_timeout: Optional[float] = 3600) -> None:
         if not isinstance(ppservers, tuple):
             raise TypeError("ppservers argument must be a tuple")
@@ -172,7 +175,8 @@ class Server:
         """
         if self._exiting:
             raise DestroyedServerError("Cannot submit jobs: server instance has been destroyed")
-        for name, value in (("args", args), ("depfuncs", depfuncs), ("modules", modules), ("callbackargs", callbackargs)):
+        for name, value in (("args", args), ("depfuncs", depfuncs), ("modules", modules),
+                            ("callbackargs", callbackargs)):
             if not isinstance(value, tuple):
                 raise TypeError("%s argument must be a tuple" % name)
         if globals is not None and not isinstance(globals, dict):
@@ -244,7 +248,8 @@ class Server:
         return {node: ncpus for node, (ncpus, _, _) in self._nodes().items() if self._value(node, "state") == "up"}
 
     def get_stats(self) -> Dict[str, _Statistics]:
-        """{node: object with ncpus, njobs, time} since this server was created. Other users' jobs on the same ppfs count too."""
+        """{node: object with ncpus, njobs, time} since this server was created. Other users' jobs on the same ppfs
+        count too."""
         stats = {}
         for node, (ncpus, jobs, seconds) in self._nodes().items():
             jobs_before, seconds_before = self._before.get(node, (0, 0.0))
@@ -278,7 +283,8 @@ class Server:
                 seconds = float(self._value(name, "seconds") or 0)
             except ValueError:
                 seconds = 0.0
-            nodes[name] = (self._number(name, "cpus"), self._number(name, "done") + self._number(name, "failed"), seconds)
+            nodes[name] = (self._number(name, "cpus"), self._number(name, "done") + self._number(name, "failed"),
+                           seconds)
         return nodes
 
     def _value(self, node: str, what: str) -> str:
@@ -316,7 +322,8 @@ class Server:
 
 def _from_globals(space: Dict[str, Any]) -> Tuple[List[str], Tuple[Any, ...]]:
     """(modules, functions and classes) of a globals dictionary, as ppft finds them."""
-    modules, friends = [], []
+    modules: List[str] = []
+    friends: List[Any] = []
     for name, value in list(space.items()):
         if name.startswith("__"):
             continue
@@ -324,6 +331,8 @@ def _from_globals(space: Dict[str, Any]) -> Tuple[List[str], Tuple[Any, ...]]:
             if value.__name__ in ("__main__", "builtins", __name__) or name == "pp":
                 continue
             modules.append(value.__name__ if value.__name__ == name else "import %s as %s" % (value.__name__, name))
-        elif isinstance(value, types.FunctionType) or (inspect.isclass(value) and value.__module__ == space.get("__name__")):
+        elif isinstance(value, types.FunctionType):
+            friends.append(value)
+        elif inspect.isclass(value) and value.__module__ == space.get("__name__"):
             friends.append(value)
     return modules, tuple(friends)

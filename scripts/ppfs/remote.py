@@ -1,8 +1,8 @@
 """What travels to the workers with a function that needs help there.
 
 Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded. It
-refuses another Python version (functions by value would crash it), finds the client's modules, runs the initializer once in each
-worker, and walks through the chunks of a map.
+refuses another Python version (functions by value would crash it), finds the client's modules, runs the initializer
+once in each worker, and walks through the chunks of a map.
 """
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -15,8 +15,8 @@ import pickle, sys, traceback, types
 
 def make(version, path, blob, source, init_key, chunked, packed, modules):
     if version and tuple(version) != sys.version_info[:2]:
-        raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; the serializer "
-                           "'source' can" % (tuple(version) + sys.version_info[:2]))
+        raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; "
+                           "the serializer 'source' can" % (tuple(version) + sys.version_info[:2]))
 
     def enter():
         missing = [p for p in path if p not in sys.path]
@@ -26,6 +26,8 @@ def make(version, path, blob, source, init_key, chunked, packed, modules):
     enter()
     if source is not None:
         func, init, initargs, friends = from_source(*source), None, (), ()
+    elif not blob:
+        func, init, initargs, friends = apply, None, (), ()
     else:
         func, init, initargs, friends = pickle.loads(blob)
     if modules or friends:
@@ -56,6 +58,9 @@ def make(version, path, blob, source, init_key, chunked, packed, modules):
 
     return run_packed if packed else run
 
+def apply(func, *args, **kwargs):
+    return func(*args, **kwargs)
+
 def from_source(text, name, modules):
     space = {"__name__": "__main__", "__builtins__": __builtins__}
     import_all(modules, space)
@@ -74,7 +79,8 @@ def own(space):
     return module is None or module.__dict__ is not space
 
 def bind(func, modules, friends):
-    """The function with the modules and its friends among its globals: those that came with it, or a copy of its module's."""
+    """The function with the modules and its friends among its globals: those that came with it, or a copy of its
+    module's."""
     names = {}
     import_all(modules, names)
     names.pop("__builtins__", None)
@@ -106,7 +112,8 @@ def bind(func, modules, friends):
     return func
 
 def initialize(key, init, initargs):
-    """Runs the initializer unless this worker has; a function that came with another copy of its globals gets what it set."""
+    """Runs the initializer unless this worker has; a function that came with another copy of its globals gets what
+    it set."""
     registry = sys.modules.setdefault("_ppfs_initialized", types.ModuleType("_ppfs_initialized")).__dict__
     space = getattr(init, "__globals__", None)
     if (key, "failed") in registry:

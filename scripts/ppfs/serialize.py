@@ -1,12 +1,13 @@
 """How functions, arguments and results become bytes.
 
-A function of an installed module goes by its name. One that workers cannot import (of __main__, a lambda, a closure) goes by
-value, with cloudpickle where it is installed, else with dill, else as its source text. What is pickled once is
+A function of an installed module goes by its name. One that workers cannot import (of __main__, a lambda, a closure)
+goes by value, with cloudpickle where it is installed, else with dill, else as its source text. What is pickled once is
 kept as long as the function lives, and made again when a name that it refers to means another object by now.
 
 Every error here names the object: that is what somebody with forty arguments needs.
 """
 import ast
+import functools
 import hashlib
 import importlib
 import inspect
@@ -32,8 +33,8 @@ _dumps = pickle.dumps
 
 
 def names_main(blob: bytes, what: Any) -> bool:
-    """Whether a pickle of what refers to something in __main__, which is another module where it will be loaded. Looking
-    through a megabyte takes as long as sending it, so the contents of arrays are left out."""
+    """Whether a pickle of what refers to something in __main__, which is another module where it will be loaded.
+    Looking through a megabyte takes as long as sending it, so the contents of arrays are left out."""
     if len(blob) > LARGE:
         blob = _dumps(what, PROTOCOL, buffer_callback=_leave_out)
     return _MAIN in blob
@@ -75,7 +76,8 @@ def describe(what: Any) -> str:
 def _lasting() -> Tuple[str, ...]:
     """Where installed packages are: what workers find as well."""
     roots = [os.path.join(p, "lib") for p in {sys.prefix, sys.base_prefix, sys.exec_prefix, "/usr", "/usr/local"}]
-    return tuple(os.path.join(r, "") for r in [*roots, *[os.path.join(p, "lib64") for p in {sys.prefix, sys.base_prefix}],
+    return tuple(os.path.join(r, "")
+                 for r in [*roots, *[os.path.join(p, "lib64") for p in {sys.prefix, sys.base_prefix}],
                                                site.getusersitepackages()])
 
 
@@ -84,9 +86,13 @@ _LASTING = _lasting()
 
 def extra_path() -> Tuple[str, ...]:
     """The entries of sys.path that a worker, which runs in this directory, does not have."""
-    here = os.getcwd()
-    extra = []
-    for entry in sys.path:
+    return _extra_path(tuple(sys.path), os.getcwd())
+
+
+@functools.lru_cache(maxsize=16)
+def _extra_path(path: Tuple[str, ...], here: str) -> Tuple[str, ...]:
+    extra: List[str] = []
+    for entry in path:
         entry = os.path.abspath(entry)
         if entry != here and entry not in extra and not (entry + os.sep).startswith(_LASTING) and os.path.exists(entry):
             extra.append(entry)
@@ -94,8 +100,8 @@ def extra_path() -> Tuple[str, ...]:
 
 
 def _file_mark(function: Any) -> bytes:
-    """Changes when the user's own module that holds the function is edited, so that workers load it anew. It stands behind the
-    pickle's end, where nobody reads it."""
+    """Changes when the user's own module that holds the function is edited, so that workers load it anew. It stands
+    behind the pickle's end, where nobody reads it."""
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     path = getattr(module, "__file__", None)
     if not path or os.path.abspath(path).startswith(_LASTING):
@@ -167,11 +173,21 @@ class Serializer:
             friends = names[1] if names else ()
             blob = self._value((func, initializer, initargs, friends), "the function " + describe(func))
             version = THIS_VERSION
-        remote = Remote(version=version, path=path, blob=blob, source=source, init_key=init_key, chunked=chunked,
+        remote = Remote(version=version, path=path, blob=blob, source=source,
+                        init_key=init_key if initializer is not None else "", chunked=chunked,
                         packed=bool(path),
                         modules=names[0] if names else ())
         whole = _dumps(remote, PROTOCOL) + mark
         return Sent(hashlib.sha256(whole).digest(), whole, bool(path))
+
+    def apply(self) -> Optional[Sent]:
+        """The function that calls its first argument, for callables that go along with each call: what they are made
+        of is found where this process finds it. None: workers find everything that they can find anyway."""
+        path = extra_path()
+        if not path:
+            return None
+        whole = _dumps(Remote(version=None, path=path, packed=True), PROTOCOL)
+        return Sent(hashlib.sha256(whole).digest(), whole, True)
 
     @staticmethod
     def _importable(func: Any) -> bool:
@@ -194,8 +210,7 @@ class Serializer:
             if self._by_value is None:
                 blob = _dumps(what, PROTOCOL)
                 if _MAIN in blob:
-                    raise pickle.PicklingError("it is defined in __main__, which workers do not have; install cloudpickle, "
-                                               "or put it into a module")
+                    raise pickle.PicklingError("it is defined in __main__, which workers do not have")
                 return blob
             if self._by_value.__name__ == "dill":
                 blob = self._by_value.dumps(what, protocol=PROTOCOL, recurse=True, byref=False)
@@ -204,10 +219,13 @@ class Serializer:
             return bytes(blob)
         except Exception as error:
             where = _uncodable(what)
-            raise pickle.PicklingError("%s cannot be pickled%s: %s" % (words, where and " (at %s)" % where, error)) from error
+            hint = "" if self._by_value is not None else " (by name: what workers cannot import needs cloudpickle)"
+            raise pickle.PicklingError("%s cannot be pickled%s%s: %s" % (words, hint, where and " at %s" % where,
+                                                                         error)) from error
 
     @classmethod
-    def _source(cls, func: Any, friends: Tuple[Tuple[str, Any], ...], modules: Tuple[str, ...]) -> Tuple[str, str, Tuple[str, ...]]:
+    def _source(cls, func: Any, friends: Tuple[Tuple[str, Any], ...],
+                modules: Tuple[str, ...]) -> Tuple[str, str, Tuple[str, ...]]:
         """(text, name, modules): the functions as their source, and what the one to call is named there."""
         texts = [cls._text_of(friend)[0] for _, friend in friends if friend is not func]
         text, name = cls._text_of(func)
@@ -288,7 +306,7 @@ class Entry:
         self._cells: Tuple[Tuple[Any, Any], ...] = ()
         self._volatile = False  # a closure over something that may change without a name meaning another object
         if isinstance(func, types.FunctionType):
-            by_name = func.__module__ != "__main__" and func.__name__ == func.__qualname__ and func.__name__ != "<lambda>"
+            by_name = func.__module__ != "__main__" and func.__name__ == func.__qualname__ != "<lambda>"
             if not by_name:
                 self._note_references(func)
 
@@ -331,7 +349,8 @@ class FunctionCache:
     """The functions of one executor, as they are named in its calls; submit() looks here first."""
 
     def __init__(self, serializer: Serializer, prefix_of: Callable[[Optional[bytes]], bytes],
-                 initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (), init_key: str = "") -> None:
+                 initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (),
+                 init_key: str = "") -> None:
         self.serializer = serializer
         self._prefix_of = prefix_of
         self._initializer, self._initargs = initializer, initargs

@@ -6,13 +6,14 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from . import mount as mounts
 from . import stream
-from .channel import Channel
+from .answers import Answers
 from .errors import MountGone
 from .future import Future
 
 
-class Session(Channel):
-    """The results of a session, read from the start. Calls are numbered from 1 in the order in which they were submitted.
+class Session(Answers):
+    """The results of a session, read from the start. Calls are numbered from 1 in the order in which they were
+    submitted.
 
     session[3]            the future of the third call
     for future in session futures as they end, until the session has ended
@@ -20,14 +21,12 @@ class Session(Channel):
     """
 
     def __init__(self, mount: str, name: str) -> None:
-        self.mount, self.name, self.keep = mount, name, True
-        self.results_path = os.path.join(mount, "results", name)
-        self._reading = threading.Thread(target=self._collect, name="ppfs session " + name, daemon=True)
-        self._begin_reading(os.open(self.results_path, os.O_RDONLY | os.O_CLOEXEC))
+        super().__init__(mount, name, os.open(os.path.join(mount, "results", name), os.O_RDONLY | os.O_CLOEXEC))
         self._known: Dict[int, Future] = {}
         self._order: List[Future] = []
         self._more = threading.Condition(self.lock)
-        self._reading.start()
+        self.reader = threading.Thread(target=self._collect, name="ppfs session " + name, daemon=True)
+        self.reader.start()
 
     def __getitem__(self, ident: int) -> Future:
         """The future of the call of that number. When no such call is found by the end of the session, it raises."""
@@ -57,7 +56,8 @@ class Session(Channel):
             return [self._known[ident] for ident in sorted(self._known) if self._known[ident] in set(self._order)]
 
     def results(self, timeout: Optional[float] = None) -> List[Any]:
-        """All results in the order of submission, once the session has ended; raises what the first failed call raised."""
+        """All results in the order of submission, once the session has ended; raises what the first failed call
+        raised."""
         return [future.result() for future in self.futures(timeout)]
 
     def done(self) -> bool:
@@ -99,7 +99,7 @@ class Session(Channel):
         return parts
 
     def wait_for(self, future: Future, timeout: Optional[float]) -> None:
-        """Waits for one future; see Channel.wait_for."""
+        """Waits for one future; see Answers.wait_for."""
         with self.lock:
             if not future._condition.wait_for(lambda: future.done(), timeout):
                 raise _base.TimeoutError()
@@ -111,14 +111,6 @@ class Session(Channel):
 
     def settle(self) -> None:
         """The reading thread reads anyway."""
-
-    def close(self) -> None:
-        """Stops nothing: the reading thread ends with the session or with this process."""
-
-    def join(self) -> None:
-        """Nothing has to be waited for."""
-
-    join_writing = join
 
     def __repr__(self) -> str:
         return "<Session %s: %d ended%s>" % (self.name, len(self), "" if self.done() else " so far")

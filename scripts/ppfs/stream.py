@@ -3,8 +3,8 @@
     file  = magic frame*
     frame = u32 size of body, u8 kind, u8[3] 0, u64 id, body        (little endian)
 
-A body larger than BODY_MAX goes out as PART frames and comes back as such; Decoder puts them together again. Nothing here
-knows about files, threads or futures.
+A body larger than BODY_MAX goes out as PART frames and comes back as such; Decoder puts them together again. Nothing
+here knows about files, threads or futures.
 """
 import json
 import struct

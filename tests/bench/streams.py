@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""What a call costs: ppfs.Executor beside other Python pools, no-op calls, 2 workers. Medians of 5 rounds, in turns, and ratios.
+"""What a call costs: ppfs.Executor beside other Python pools, no-op calls, 2 workers. Medians of 5 rounds, in turns,
+and ratios.
 
 Every peer is measured in a process of its own (pools that fork inside a process with threads hang now and then). Those
 that are not installed are left out. ppfs alone has every call safe from kill -9 when it is accepted.
@@ -43,7 +44,8 @@ def same(value):
     return value
 
 
-# --- the peers: each gives submit(f, x) -> handle, wait(handle), map(f, xs, chunksize) -> list --------------------------
+# --- the peers: each gives submit(f, x) -> handle, wait(handle), map(f, xs, chunksize) -> list
+# --------------------------
 
 class Pools:
     """What ProcessPoolExecutor and its like have in common."""
@@ -139,7 +141,8 @@ PEERS = {
 NEEDS = {"joblib's loky": "joblib", "dask.distributed": "distributed"}
 
 
-# --- one peer, in its own process ---------------------------------------------------------------------------------------
+# --- one peer, in its own process
+# ---------------------------------------------------------------------------------------
 
 def rate(count, work):
     start = time.perf_counter()
@@ -183,7 +186,8 @@ def measure(name):
     print(json.dumps(figures))
 
 
-# --- all of them --------------------------------------------------------------------------------------------------------
+# --- all of them
+# --------------------------------------------------------------------------------------------------------
 
 def installed(name):
     module = NEEDS.get(name)
@@ -200,7 +204,8 @@ def compare(mount, only):
     rows = {name: [] for name in names}
     for _ in range(ROUNDS):
         for name in names:
-            p = subprocess.run([PYTHON, __file__, "--measure", name], cwd=TOP / "scripts", env=env, stdout=subprocess.PIPE,
+            p = subprocess.run([PYTHON, __file__, "--measure", name], cwd=TOP / "scripts", env=env,
+                               stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, timeout=300)
             if p.returncode != 0:
                 sys.exit(f"bench: {name} failed:\n{p.stderr}")
@@ -208,7 +213,8 @@ def compare(mount, only):
     ours = names[0]
     for key, (title, unit, goal) in MEASURES.items():
         print(f"\n{title}" + (f"   ({goal})" if goal else ""))
-        reference = statistics.median(r[key] for r in rows[ours] if key in r) if any(key in r for r in rows[ours]) else None
+        reference = statistics.median(r[key]
+                                      for r in rows[ours] if key in r) if any(key in r for r in rows[ours]) else None
         for name in names:
             figures = [r[key] for r in rows[name] if key in r]
             if not figures or reference is None:
@@ -223,14 +229,15 @@ def compare(mount, only):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=TOP / "build", help="the directory that holds ppfs")
-    parser.add_argument("--peer", action="append", choices=list(PEERS), help="only this one; may be given several times")
+    parser.add_argument("--peer", action="append", choices=list(PEERS),
+                        help="only this one; may be given several times")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         return measure(options.measure)
     build = options.build.resolve()
-    print(f"{platform.system()} {platform.release()}, {os.cpu_count()} processors, Python of {PYTHON}; no-op calls, {WORKERS} "
-          f"workers, medians of {ROUNDS} rounds in turns (least-most)", flush=True)
+    print(f"{platform.system()} {platform.release()}, {os.cpu_count()} processors, Python of {PYTHON}; no-op calls, "
+          f"{WORKERS} workers, medians of {ROUNDS} rounds in turns (least-most)", flush=True)
     with tempfile.TemporaryDirectory(prefix="ppfs-bench.") as top:
         mount = pathlib.Path(top, "ppfs")
         mount.mkdir()

@@ -45,6 +45,9 @@ def sanitized():
         return False
 
 
+# Started in the background of a shell we ignore SIGINT, and so would every client that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SLOW = 4 if PPFS.exists() and sanitized() else 1  # hang guards are this much longer
 
 

@@ -10,7 +10,7 @@ _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
 globals().update({name: value for name, value in vars(_module).items() if not name.startswith("_")})
 
-import os  # noqa: E402
+import subprocess  # noqa: E402
 
 import pytest  # noqa: E402
 
@@ -22,14 +22,16 @@ import ppfs  # noqa: E402
 
 @pytest.fixture
 def python(m, monkeypatch):
-    """Runs a Python program in a process of its own, where the mount m is found by $PPFS and the package by PYTHONPATH."""
+    """Runs a Python program in a process of its own, where the mount m is found by $PPFS and the package by
+    PYTHONPATH."""
     def start(source, *argv, **kw):
         path = m.work / ("program%d.py" % len(list(m.work.glob("program*.py"))))
         path.write_text(source)
-        env = dict(m.client_env(), PPFS=str(m.mnt), PYTHONPATH=str(SCRIPTS), PYTHONDONTWRITEBYTECODE="1", **kw.pop("env", {}))
-        return ppfsmount.subprocess.Popen([PYTHON, str(path), *map(str, argv)], cwd=m.work, env=env, text=True,
-                                          stdin=ppfsmount.subprocess.DEVNULL, stdout=ppfsmount.subprocess.PIPE,
-                                          stderr=ppfsmount.subprocess.PIPE, **kw)
+        env = dict(m.client_env(), PPFS=str(m.mnt), PYTHONPATH=str(SCRIPTS), PYTHONDONTWRITEBYTECODE="1",
+                   **kw.pop("env", {}))
+        return subprocess.Popen([ppfsmount.PYTHON, str(path), *map(str, argv)], cwd=m.work, env=env, text=True,
+                                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                          stderr=subprocess.PIPE, **kw)
     return start
 
 

@@ -1,6 +1,6 @@
-"""A ppfs without a mount: one process that reads the frames of a stream from a pipe, runs the calls one after the other, and
-answers through another. For what the client does with answers that a real ppfs never gives, and to count what the client
-itself costs."""
+"""A ppfs without a mount: one process that reads the frames of a stream from a pipe, runs the calls one after the
+other, and answers through another. For what the client does with answers that a real ppfs never gives, and to count
+what the client itself costs."""
 import os
 import pickle
 import traceback

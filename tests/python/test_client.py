@@ -52,7 +52,8 @@ def test_large_both_ways(fake):
 
 def test_stream_that_ends_early(watchdog, monkeypatch):
     """The mount goes away: what was under way says so, and so does what comes after."""
-    with fake_ppfs(monkeypatch, lambda funcs, kind, ident, body: None if ident == 5 else answer(funcs, kind, ident, body)):
+    with fake_ppfs(monkeypatch, lambda funcs, kind, ident,
+                   body: None if ident == 5 else answer(funcs, kind, ident, body)):
         ex = ppfs.Executor()
         futures = [ex.submit(abs, -i) for i in range(1, 5)]
         assert [f.result() for f in futures] == [1, 2, 3, 4]
@@ -138,7 +139,8 @@ def test_result_that_cannot_be_loaded(watchdog, monkeypatch):
 def test_answers_to_nobody_are_ignored(watchdog, monkeypatch):
     def respond(funcs, kind, ident, body):
         one = stream.frame(stream.RESULT, ident, pickle.dumps(ident))
-        return stream.frame(stream.RESULT, 999, b"junk") + one + one + stream.frame(stream.CANCELLED, 12345) if ident else b""
+        return stream.frame(stream.RESULT, 999, b"junk") + one + one + stream.frame(stream.CANCELLED,
+                                                                                    12345) if ident else b""
 
     with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
         assert [f.result() for f in [ex.submit(abs, i) for i in range(20)]] == list(range(1, 21))

@@ -12,7 +12,8 @@ from ppfs.errors import StreamError
 
 MAGIC = bytes.fromhex("89 70 70 66 73 0d 0a 1a 01 00 00 00 00 00 00 00")
 FUNC = bytes.fromhex("25000000 02 000000 0000000000000000") + bytes(range(32)) + b"code."
-CALL = bytes.fromhex("3c000000 03 000000 0700000000000000" "01 00 0e00") + b'{"priority":5}' + bytes(range(32)) + b"(args)N..."
+CALL = bytes.fromhex("3c000000 03 000000 0700000000000000" "01 00 0e00")
+CALL += b'{"priority":5}' + bytes(range(32)) + b"(args)N..."
 CANCEL = bytes.fromhex("00000000 04 000000 0700000000000000")
 RESULT = bytes.fromhex("05000000 21 000000 0700000000000000") + b"\x80\x04K\x2a."
 ERROR = bytes.fromhex("1c000000 22 000000 0800000000000000" "01 000000 03000000") + b"exc" + b"it failed\nTraceb."

@@ -50,7 +50,8 @@ def middle(n):
 
 def test_nested(backend):
     """As scikit-learn nests: no worker waits for a slot that only another worker could give."""
-    assert joblib.Parallel(n_jobs=4)(joblib.delayed(middle)(n) for n in range(6)) == [[sum(range(n))] * 3 for n in range(6)]
+    assert joblib.Parallel(n_jobs=4)(joblib.delayed(middle)(n)
+                                     for n in range(6)) == [[sum(range(n))] * 3 for n in range(6)]
 
 
 def test_programs(run):

@@ -160,7 +160,8 @@ def test_stats(server, capsys):
 
 def test_servers_that_are_not_there(m, monkeypatch):
     monkeypatch.setenv("PPFS", str(m.mnt))
-    with pp.Server(1, ppservers=("127.0.0.1:1", "*"), secret="spam", restart=True, proto=2, socket_timeout=10) as server:
+    with pp.Server(1, ppservers=("127.0.0.1:1", "*"), secret="spam", restart=True, proto=2,
+                   socket_timeout=10) as server:
         assert server.submit(pow, (2, 3))() == 8 and server.get_ncpus() == 1
 
 

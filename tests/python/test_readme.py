@@ -1,4 +1,5 @@
-"""Every Python block of README.md runs, one program after the other on one mount, and prints what its `#= words` say."""
+"""Every Python block of README.md runs, one program after the other on one mount, and prints what its `#= words`
+say."""
 import re
 
 import pytest

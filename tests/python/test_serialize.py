@@ -15,11 +15,13 @@ from ppfs.serialize import FunctionCache, Serializer, describe
 from ppfs.stream import call_prefix
 
 def worker(*steps):
-    """Runs (function blob, pickled arguments) pairs in a fresh Python, as a worker does, and gives what they returned."""
-    code = ("import pickle, sys\nout = []\nfor blob, args in pickle.load(sys.stdin.buffer):\n    f = pickle.loads(blob)\n"
-            "    a, k = pickle.loads(args)\n    out.append(f(*a, **k))\nsys.stdout.buffer.write(pickle.dumps(out))\n")
-    p = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(steps), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       cwd="/")
+    """Runs (function blob, pickled arguments) pairs in a fresh Python, as a worker does, and gives what they
+    returned."""
+    code = ("import pickle, sys\nout = []\nfor blob, args in pickle.load(sys.stdin.buffer):\n"
+            "    f = pickle.loads(blob)\n    a, k = pickle.loads(args)\n    out.append(f(*a, **k))\n"
+            "sys.stdout.buffer.write(pickle.dumps(out))\n")
+    p = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(steps), stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, cwd="/")
     assert p.returncode == 0, p.stderr.decode()
     return pickle.loads(p.stdout)
 

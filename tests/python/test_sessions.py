@@ -1,7 +1,6 @@
 """Sessions: leave, come back, collect, from any process."""
 import concurrent.futures
 import operator
-import os
 import time
 
 import pytest
@@ -25,7 +24,8 @@ print("left", flush=True)
     session = ppfs.attach("sweep", m.mnt)
     assert session.results() == [i * i for i in range(40)]
     assert session.done() and len(session) == 40
-    assert run("import ppfs\nprint(sum(f.result() for f in ppfs.attach('sweep')))\n") == "%d\n" % sum(i * i for i in range(40))
+    total = run("import ppfs\nprint(sum(f.result() for f in ppfs.attach('sweep')))\n")
+    assert int(total) == sum(i * i for i in range(40))
     assert "ppfs.attach('sweep')" in run(program, status=1), "the name is taken"
     ppfs.forget("sweep", m.mnt)
     with pytest.raises(FileNotFoundError, match="sweep"):
@@ -34,8 +34,13 @@ print("left", flush=True)
 
 
 def test_leaving_does_not_wait(python, m):
-    p = python("import sys, ppfs\nsys.path.insert(0, %r)\nfrom test_executor import until\n"
-               "ex = ppfs.Executor(name='long')\nex.submit(until, %r, 'late')\n" % (os.path.dirname(__file__), str(m.work / "go")))
+    p = python("""
+import os, sys, time, ppfs
+def until(path, value):
+    while not os.path.exists(path): time.sleep(0.01)
+    return value
+ppfs.Executor(name="long").submit(until, sys.argv[1], "late")
+""", m.work / "go")
     assert p.wait(30) == 0
     session = ppfs.attach("long", m.mnt)
     future = session[1]
