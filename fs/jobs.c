@@ -236,8 +236,10 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
 }
 
 static void created(struct pending *p, int rc) {
-    /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE. */
-    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB), .attr_timeout = 1};
+    /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE. The name
+     * is kept for a while too: install(1) changes the mode by name when the job may have ended already, and the inode
+     * still takes that; who opens or looks at it then is told ESTALE, and the kernel asks for the name again. */
+    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB), .attr_timeout = 1, .entry_timeout = 1};
     if (rc == 0)
         rc = handle_open(p->fs, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
     if (rc) {
