@@ -50,8 +50,8 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     run_retry_ends(s);
     stream_recover(s, false);
     queue_due(s);
-    for (size_t i = 0, n = s->released.count; i < n && !s->error; i++)
-        sched_release(s, s->released.items[i]);
+    while (s->again.count && !s->error)
+        sched_release(s, s->again.items[--s->again.count]); /* back in released: comes again should this fail too */
 }
 
 /* --- commit ------------------------------------------------------------------------------------------------------ */
@@ -115,6 +115,9 @@ static void take_back(struct sched *s) {
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
     s->settling = s->opening = s->placing = true;
     restore_node(s);
+    for (size_t i = 0; i < s->released.count; i++)
+        ids_add(&s->again, s->released.items[i]); /* another turn may be committed before the retry: that is not its end */
+    s->released.count = 0;
     s->unlink_count = 0;
     s->changed.count = 0;
     s->backlog = true;
@@ -335,6 +338,7 @@ void sched_destroy(struct sched *s) {
     free(s->kills.items);
     free(s->changed.items);
     free(s->released.items);
+    free(s->again.items);
     free(s->submitting.items);
     free(s->converting.items);
     free(s->unlinks);

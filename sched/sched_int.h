@@ -85,7 +85,8 @@ struct sched {
     bool backlog;            /* the database may have ready jobs */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
-    struct ids kills, changed, released, submitting, converting;
+    struct ids kills, changed, submitting, converting;
+    struct ids released, again; /* of this turn; of turns that were not committed, for the retry */
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
     struct lease *leases;    /* lease.c */
