@@ -407,7 +407,7 @@ static int read_body(struct sched *s, uint64_t job, enum job_body body, struct b
     out->size = f ? fread(out->bytes, 1, (size_t)b.size, f) : 0;
     if (f)
         fclose(f);
-    return f ? 0 : -EIO;
+    return f && out->size == (size_t)b.size ? 0 : -EIO;
 }
 
 static enum stream_error error_of(const struct job *j) {

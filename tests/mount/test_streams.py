@@ -196,7 +196,8 @@ def test_unmounted_half_way(m):
 def test_a_stream_and_a_job_share_one_slot(m):
     (m.node / "cpus").write_text("1")
     m.put("x.jsonl", lines(*({"call": "time.sleep", "args": [0.01]} for i in range(2000))))
-    assert m.result("job") if m.put("job", "print('not last')\n") else True
+    m.put("job", "print('not last')\n")
+    assert m.result("job") == b"not last\n"
     assert m.state("x.jsonl") == "running"
     os.unlink(m.jobs / "x.jsonl")
 
