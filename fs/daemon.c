@@ -54,8 +54,6 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
     if (rc == 0)
         rc = cache_create(&fs->cache);
     if (rc == 0)
-        rc = releases_create(fs);
-    if (rc == 0)
         rc = handles_attach(&fs->handles, c->shared);
     if (rc == 0)
         rc = sched_create(&fs->sched, &sched, why, why_size);
@@ -73,7 +71,6 @@ static void destroy(struct fs *fs) {
     sched_destroy(fs->sched);
     loop_destroy(fs->loop);
     handles_destroy(fs->handles);
-    releases_destroy(fs->releases);
     cache_destroy(fs->cache);
     texts_destroy(fs->texts);
     waits_destroy(fs->waits);

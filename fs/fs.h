@@ -29,7 +29,6 @@ struct fs {
     struct waits *waits;
     struct texts *texts;
     struct cache *cache;
-    struct releases *releases;
     const char *state_dir;
     uid_t uid; /* who mounted */
     gid_t gid;

@@ -117,6 +117,7 @@ struct handle *handles_put(struct handles *h, uint64_t fh, uint64_t ino, uint64_
     x->job = job;
     x->poll = 0;
     x->seen = 0;
+    x->error = 0;
     atomic_store(&x->flags, flags);
     atomic_store(&x->fh, fh);
     chain_add(h->by_fh, h->fh_next, fh, i);

@@ -22,7 +22,9 @@ struct handle {
     uint64_t job;        /* the one that it reads or writes (a rewritten job's draft has another id than ino) */
     uint64_t poll;       /* the kernel's poll handle that waits for a wake-up, 0 = none */
     uint64_t seen;       /* live files: where the last read ended */
+    uint64_t torn;       /* writers: where a write was refused and not made good since ... */
     _Atomic uint32_t flags;
+    uint32_t error;      /* ... with this errno; 0 = nowhere */
 };
 
 struct shared;

@@ -26,7 +26,7 @@ struct job {
     enum job_shelf shelf;
     bool draft;                /* the draft side of its name */
     bool flushed;              /* a close() of its writer was answered 0 and nothing was written since */
-    bool cut;                  /* its writer was killed half-way: stays a draft */
+    bool cut;                  /* its writer was killed half-way, or a write was refused: stays a draft */
     enum work_kind kind;       /* WORK_NONE while a draft */
     uid_t uid;
     gid_t gid;

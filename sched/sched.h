@@ -101,8 +101,10 @@ int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *don
 /* At FLUSH by pid: asks whether the writer is being killed, checks a .options file (-EINVAL), replaces nothing yet.
  * sync: fsync; bytes and row survive power loss when done. */
 int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done *done, void *arg);
-/* The last writer is gone: an undotted draft with bytes is queued (or fails, or stays a draft if its writer was killed). */
-int sched_release(struct sched *s, uint64_t job);
+/* The last writer is gone: an undotted draft with bytes is queued (or fails, or stays a draft if its writer was killed).
+ * The kernel tells nobody an error of this: what cannot be committed is tried again until it can. */
+void sched_release(struct sched *s, uint64_t job);
+void sched_give_up(struct sched *s, uint64_t job, int error); /* its writer closed it torn (errno): it stays a draft */
 int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name, bool no_replace, bool again);
 int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode); /* NULL = as it is */
 

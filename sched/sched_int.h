@@ -109,6 +109,7 @@ struct sched {
 int64_t sched_now(void); /* microseconds since the epoch */
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sched_tick(struct sched *s); /* another turn at once */
+void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */
 
 /* move.c: the one way to another state */
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
