@@ -12,6 +12,7 @@ struct shared {
     _Atomic uint32_t generation;
     char init[SHARED_INIT_MAX];
     struct handle slots[SHARED_SLOTS];
+    struct flying flying[SHARED_FLYING];
 };
 
 struct handles {
@@ -43,6 +44,10 @@ int shared_save_init(struct shared *m, const void *bytes, size_t size) {
 const void *shared_init(const struct shared *m, size_t *size) {
     *size = atomic_load(&m->init_size);
     return *size ? m->init : NULL;
+}
+
+struct flying *shared_flying(struct shared *m) {
+    return m->flying;
 }
 
 unsigned shared_generation(const struct shared *m) {
