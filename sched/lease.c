@@ -149,7 +149,9 @@ static bool another_wants(struct sched *s, const struct stream *st) {
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
     for (struct lease *l = s->leases; l; l = l->next) {
-        if (l->finishing || (l->count && now - l->began < QUANTUM_US) || (!s->backlog && !another_wants(s, l->stream)))
+        /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
+        bool busy = l->count || (l->stream && l->stream->pending);
+        if (l->finishing || (busy && now - l->began < QUANTUM_US) || (!s->backlog && !another_wants(s, l->stream)))
             continue;
         l->finishing = true;
         pool_finish(s->pool, l->id);

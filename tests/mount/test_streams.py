@@ -279,6 +279,14 @@ def test_many_lines_in_constant_memory(m):
     assert sanitized() or run("b.jsonl", 300000) < first + (16 << 20)
 
 
+def test_more_streams_than_slots(queue):
+    """All of them want the slot in the same turn: who gets it keeps it for its call."""
+    for name in "abc":
+        queue.put(name + ".jsonl", lines({"call": "abs", "args": [-1]}, {"call": "abs", "args": [-2]}))
+    (queue.node / "cpus").write_text("1")
+    assert [answers(queue, name + ".jsonl") for name in "abc"] == [["1", "2"]] * 3
+
+
 # --- frames ------------------------------------------------------------------------------------------------------
 
 def test_calls_by_value_and_by_hash(m):
