@@ -92,7 +92,8 @@ struct stream {
     bool closed;             /* no writer any more */
     bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
-    char *read_buffer;
+    char *read_buffer;       /* its input from read_at to read_end */
+    int64_t read_at, read_end;
     struct buffer parts;     /* frames: the body that is being put together ... */
     struct frame part;       /* ... the frame that it stands in ... */
     uint32_t left;           /* ... and how many of that frame's bytes are still to come */

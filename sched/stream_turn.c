@@ -22,6 +22,11 @@ int stream_feed(struct stream *st, const char *bytes, size_t size) {
     return 0;
 }
 
+/* Of what was read the window may take a little at a time. */
+static int feed_read(struct stream *st) {
+    return stream_feed(st, st->read_buffer + (st->parsed - st->read_at), (size_t)(st->read_end - st->parsed));
+}
+
 static void was_read(void *arg, int rc) {
     struct stream *st = arg;
     st->reading = false;
@@ -29,10 +34,12 @@ static void was_read(void *arg, int rc) {
         stream_free(st);
         return;
     }
-    if (rc > 0 && !st->s->stopping)
-        sched_check(st->s, stream_feed(st, st->read_buffer, (size_t)rc));
-    else if (rc <= 0)
+    if (rc > 0 && !st->s->stopping) {
+        st->read_end = st->read_at + rc;
+        sched_check(st->s, feed_read(st));
+    } else if (rc <= 0) {
         st->failed = rc < 0 ? -rc : EIO;
+    }
     stream_mark(st);
 }
 
@@ -41,7 +48,10 @@ static int read_on(struct stream *st) {
     int64_t in_log = st->in_size - (int64_t)st->tail.size;
     if (st->parsed >= in_log)
         return stream_feed(st, st->tail.bytes + (st->parsed - in_log), (size_t)(st->in_size - st->parsed));
+    if (st->parsed >= st->read_at && st->parsed < st->read_end)
+        return feed_read(st);
     size_t want = in_log - st->parsed < (int64_t)STREAM_READ ? (size_t)(in_log - st->parsed) : STREAM_READ;
+    st->read_at = st->read_end = st->parsed;
     int64_t n = stream_input(st, st->read_buffer, want, (uint64_t)st->parsed, was_read);
     if (n == -EINPROGRESS)
         st->reading = true;
@@ -49,7 +59,8 @@ static int read_on(struct stream *st) {
         return -ENOMEM;
     else if (n <= 0)
         st->failed = n < 0 ? (int)-n : EIO;
-    return n > 0 ? stream_feed(st, st->read_buffer, (size_t)n) : 0;
+    st->read_end += n > 0 ? n : 0;
+    return n > 0 ? feed_read(st) : 0;
 }
 
 static int parse_on(struct stream *st) {
