@@ -9,7 +9,6 @@
 #include "sched/stream_int.h"
 
 #define REWRITE_MAX 4096u /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
-#define SPEC_FILE 1       /* number of a spec's spool file */
 
 /* A write that the disk thread has; owns a copy of what fs wants to hear. */
 struct pending {
@@ -31,11 +30,9 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out) {
         *out = (struct body){.size = 0, .file = SPEC_FILE};
     else if (rc < 0)
         return rc;
-    if (out->file > 0) {
-        int64_t size = spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file});
-        if (size >= 0)
-            out->size = size;
-    }
+    int64_t size = out->file == BODY_LOG ? store_log_size(s->store, job, BODY_SPEC) : out->file ? spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file}) : -1;
+    if (size >= 0)
+        out->size = size;
     return 0;
 }
 
@@ -196,7 +193,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         *out = r.job; /* one more that writes at its end */
         return stream_opened(s, &r);
     }
-    if (r.job.state == JOB_RUNNING)
+    if (r.job.state == JOB_RUNNING || (!r.job.draft && job_is_stream(&r.job) && !truncate))
         return -ETXTBSY;
     if (r.job.draft)
         d = r;
@@ -266,7 +263,7 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
     if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
         rc = stream_begin(s, &r, kind);
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
-        return stream_write(s, &r, bytes, size, offset);
+        return stream_write(s, &r, bytes, size, offset, done, arg);
     if (rc == 0)
         rc = get_draft(s, job, &r);
     if (rc < 0)

@@ -17,6 +17,7 @@ enum job_shelf { SHELF_JOBS, SHELF_RESULTS, SHELF_FAILURES, SHELF_GONE, SHELF_OR
 
 /* The byte strings a job has. On disk: never renumbered. */
 enum job_body { BODY_SPEC, BODY_RESULT, BODY_STDOUT, BODY_STDERR, BODY_TRACE, BODIES = 8 };
+#define BODY_LOG (-1) /* file number of a body that is a stream's log, to which bytes are only ever added (store_streams.c) */
 
 struct job {
     uint64_t id;

@@ -96,6 +96,7 @@ struct writer {
 int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out);
 /* Opens jobs/x for writing: *out is the draft to write (the job itself, or a new draft with a copy of it unless truncate). */
 int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out, sched_done *done, void *arg);
+/* -EINPROGRESS: bytes must stay until done. */
 int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
 int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *done, void *arg);
 /* At FLUSH by pid: asks whether the writer is being killed, checks a .options file (-EINVAL), replaces nothing yet.
