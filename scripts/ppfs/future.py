@@ -49,8 +49,13 @@ class Future(BaseFuture):  # type: ignore[type-arg]
         """What the call has written to its standard error."""
         return self._text(stream.STDERR)
 
-    def _text(self, which: int) -> str:
-        return b"".join(data for kind, data in list(self._printed or ()) if kind == which).decode("utf-8", "replace")
+    @property
+    def printed(self) -> str:
+        """Both, in the order in which they came."""
+        return self._text(stream.STDOUT, stream.STDERR)
+
+    def _text(self, *which: int) -> str:
+        return b"".join(data for kind, data in self._printed or () if kind in which).decode("utf-8", "replace")
 
     @property
     def _condition(self) -> threading.Condition:
