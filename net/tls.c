@@ -110,7 +110,8 @@ static SSL_SESSION *key_session(SSL *ssl) {
     SSL_SESSION *s = SSL_SESSION_new();
 
     if (s && cipher && SSL_SESSION_set1_master_key(s, c->key, sizeof(c->key)) && SSL_SESSION_set_cipher(s, cipher) &&
-        SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION))
+        SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION) &&
+        SSL_SESSION_set1_id_context(s, (const unsigned char *)identity, sizeof(identity) - 1))
         return s;
     SSL_SESSION_free(s);
     return NULL;
@@ -146,7 +147,8 @@ static SSL_CTX *make_context(const SSL_METHOD *method) {
     SSL_CTX_set_psk_use_session_callback(x, use_key);
     SSL_CTX_set_psk_find_session_callback(x, find_key);
     if (SSL_CTX_set_min_proto_version(x, TLS1_3_VERSION) && SSL_CTX_set_max_proto_version(x, TLS1_3_VERSION) &&
-        SSL_CTX_set_ciphersuites(x, "TLS_AES_128_GCM_SHA256") && SSL_CTX_set_num_tickets(x, 0))
+        SSL_CTX_set_ciphersuites(x, "TLS_AES_128_GCM_SHA256") && SSL_CTX_set_num_tickets(x, 0) &&
+        SSL_CTX_set_session_id_context(x, (const unsigned char *)identity, sizeof(identity) - 1))
         return x;
     SSL_CTX_free(x);
     return NULL;
