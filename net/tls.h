@@ -25,6 +25,7 @@ int tls_make_key(const char *path);
 /* Reads the key file. 0, or -errno and one sentence in why: not there, too short (-EINVAL), readable by others (-EPERM). */
 int tls_create(struct tls **out, enum tls_side side, const char *key_file, char *why, size_t why_size);
 void tls_destroy(struct tls *t); /* accepts NULL; connections may outlive it */
+enum tls_side tls_side(const struct tls *t);
 
 /* HMAC-SHA256 of bytes under the key for discovery. Verifying takes the same time for every wrong mac. 0 or -errno. */
 int tls_sign(const struct tls *t, const void *bytes, size_t size, uint8_t mac[TLS_MAC_SIZE]);
@@ -43,8 +44,8 @@ int tls_conn_fd(const struct tls_conn *c);
 int tls_handshake(struct tls_conn *c, bool *want_write);
 
 /* As read and write on a non-blocking socket: the bytes moved; 0 end of file; -EAGAIN; -errno. A write of which -EAGAIN was
- * said is repeated with the same first bytes, at whatever address. No SIGPIPE. */
+ * said is repeated with the same first bytes, at whatever address. No SIGPIPE.
+ * A read may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
 ssize_t tls_read(struct tls_conn *c, void *to, size_t room);
 ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size);
-bool tls_pending(const struct tls_conn *c); /* a read may give bytes though the socket has none */
 #endif
