@@ -553,6 +553,10 @@ void far_begin(struct far *f, const struct pool_events *ev, void *arg) {
     f->begun = true;
 }
 
+void far_hello(struct far *f, const void *id, size_t size) {
+    must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
+}
+
 void far_leave(struct far *f) {
     if (!f->session || !session_linked(f->session))
         far_fail(f, "it was let go");

@@ -16,6 +16,8 @@ enum {
     FAR_NAME = 64,          /* a node's name, with the final zero */
     FAR_ABOUT_MAX = 256,    /* bytes of an ABOUT */
     FAR_SENTENCE = 1024,
+    FAR_ID_MIN = 16,
+    FAR_ID_MAX = 64,
 };
 
 enum far_frame {
@@ -34,6 +36,7 @@ enum far_frame {
     FAR_HOLD,        /* low: 1 hold, 0 go on */
     FAR_RESIZE,      /* low: slots; no ref */
     FAR_LEAVE,       /* no ref: do not come back */
+    FAR_HELLO,       /* no ref; 16 to FAR_ID_MAX bytes: who that ppfs is, also after it was started again */
     /* node to ppfs */
     FAR_ABOUT = 32,  /* no ref; struct far_about: the first frame, and again when it changes */
     FAR_OUTPUT,      /* low: enum pool_stream */

@@ -48,6 +48,8 @@ struct fleet {
     struct member *members;
     uint8_t strangers[STRANGERS][SESSION_ID]; /* those let go last: discovery does not bring them back */
     unsigned stranger;
+    char id[FAR_ID_MAX]; /* who we are */
+    size_t id_size;      /* 0: nobody in particular */
 };
 
 static void fleet_log(struct fleet *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -277,6 +279,8 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
             m = NULL;
         } else {
             f->members = m;
+            if (f->id_size)
+                far_hello(m->far, f->id, f->id_size);
         }
     }
     if (!t)
@@ -375,6 +379,22 @@ const char *fleet_address(const struct fleet *f) {
 }
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
+/* 0 or -errno and one sentence. */
+static int read_id(struct fleet *f, const char *path, char *why, size_t why_size) {
+    int err = tls_make_key(path); /* 32 random bytes in text */
+    FILE *file = err ? NULL : fopen(path, "re");
+
+    f->id_size = file ? fread(f->id, 1, sizeof(f->id), file) : 0;
+    if (file)
+        fclose(file);
+    if (!err && f->id_size < FAR_ID_MIN)
+        err = -EIO;
+    if (err)
+        snprintf(why, why_size, "%.300s, by which nodes know this ppfs, cannot be read: %s (remove it and start again)", path,
+                 strerror(-err));
+    return err;
+}
+
 int fleet_create(struct fleet **out, struct event_base *base, const struct fleet_config *config,
                  const struct fleet_events *ev, void *arg, char *why, size_t why_size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
@@ -388,6 +408,8 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
         return err;
     *f = (struct fleet){.base = base, .ev = *ev, .runner = config->runner, .arg = arg};
     err = tls_create(&f->tls, TLS_PPFS, config->key_file, why, why_size);
+    if (!err && config->id_file)
+        err = read_id(f, config->id_file, why, why_size);
     if (!err)
         err = hub_create(&f->hub, base, &hub, &hub_events, f);
     if (!err && config->listen)

@@ -8,8 +8,10 @@ struct fleet;
 
 struct fleet_config {
     const char *key_file;             /* the shared key; fleet_create reads it */
+    const char *id_file;              /* keeps who this ppfs is; made at the first start. With it nodes know at once that a
+                                       * ppfs was started again, and end what they run for its predecessor. May be NULL */
     const char *listen;               /* "ADDR:PORT" for nodes that dial in, NULL: none may */
-    unsigned silence_ms;              /* a node that says nothing so long is cut off, then lost after as long; 0: 5000 */
+    unsigned silence_ms;              /* a node of which nothing is heard so long is lost; 0: 5000 */
     const struct pool_events *runner; /* events of all nodes' runners; their arg is what up() returned */
 };
 

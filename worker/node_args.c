@@ -25,7 +25,7 @@ void node_args_help(void) {
          "  --name NAME           what it is called in nodes/ (default: the host's name)\n"
          "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
          "  --idle-exit SECONDS   leave when there was nothing to do for so long\n"
-         "  --silence SECONDS     a ppfs that says nothing so long is cut off, and lost after as long (default 5)\n"
+         "  --silence SECONDS     a ppfs of which nothing is heard so long is given up (default 5)\n"
          "  --pid-file FILE       write the process id there once it is ready\n"
          "  --help --version\n"
          "\n"

@@ -204,6 +204,18 @@ static void leave(struct guest *g) {
     guest_post(g, FAR_GOODBYE, 1, NULL, 0); /* at which it ends the session */
 }
 
+/* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a while. */
+static bool hear_hello(struct guest *g, const struct frame *m) {
+    if (g->id_size || m->size < FAR_ID_MIN || m->size > FAR_ID_MAX)
+        return false;
+    for (struct guest *other = g->serve->guests; other; other = other->next)
+        if (other != g && !other->ending && other->id_size == m->size && memcmp(other->id, m->body, m->size) == 0)
+            guest_end(other, "it was started again");
+    memcpy(g->id, m->body, m->size);
+    g->id_size = m->size;
+    return true;
+}
+
 static void on_frame(void *arg, const struct frame *m) {
     struct guest *g = arg;
     struct task *t;
@@ -217,6 +229,8 @@ static void on_frame(void *arg, const struct frame *m) {
         serve_resize(g->serve, (unsigned)m->id);
     else if (m->kind == FAR_LEAVE)
         leave(g);
+    else if (m->kind == FAR_HELLO)
+        sane = hear_hello(g, m);
     else if (m->kind > FAR_START && m->kind <= FAR_HOLD && (t = task_of_ref(g, (uint32_t)(m->id >> 32))))
         sane = hear_work(t, m);
     else

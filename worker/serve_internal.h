@@ -71,6 +71,8 @@ struct guest {
     struct function *functions;    /* the most recently used first */
     size_t function_bytes;
     uint64_t started, done, failed, calls;
+    uint8_t id[FAR_ID_MAX]; /* which ppfs it is */
+    size_t id_size;         /* 0: it has not said so */
 };
 
 struct serve {
