@@ -229,6 +229,11 @@ int link_create_tls(struct link **out, struct event_base *base, struct tls_conn 
     return link_init(out, base, tls_conn_fd(conn), conn, ev, arg);
 }
 
+void link_watch(struct link *l, const struct link_events *ev, void *arg) {
+    l->ev = *ev;
+    l->arg = arg;
+}
+
 void link_destroy(struct link *l) {
     int saved = errno;
 

@@ -20,6 +20,7 @@ struct link_events {
 int link_create(struct link **out, struct event_base *base, int fd, const struct link_events *ev, void *arg);
 /* The same over a connection whose handshake is done; takes ownership of it. */
 int link_create_tls(struct link **out, struct event_base *base, struct tls_conn *conn, const struct link_events *ev, void *arg);
+void link_watch(struct link *l, const struct link_events *ev, void *arg); /* from the next event on; also in a callback */
 void link_destroy(struct link *l); /* accepts NULL; may be called from within a callback */
 
 /* Queues one frame; body is copied. 0 or -errno (-EPIPE when closed). Failure of the peer comes later as closed(). */

@@ -29,7 +29,7 @@ struct hub_config {
 
 struct hub_events {
     /* The connection given with tag now carries s. fresh: it is new; call session_watch before returning. Otherwise it is
-     * one that this process has, and the owner of s has been told linked(true). */
+     * one that this process has, and the owner of s has just been told linked(true). */
     void (*greeted)(void *arg, void *tag, struct session *s, bool fresh);
     /* The connection given with tag is closed: one sentence. */
     void (*failed)(void *arg, void *tag, const char *why);
@@ -37,14 +37,16 @@ struct hub_events {
 
 struct session_events {
     void (*frame)(void *arg, const struct frame *f);  /* body valid during the call only; may destroy the session */
-    void (*linked)(void *arg, bool up, const char *why); /* its link went (dial again) or another came; the session goes on */
+    /* Its link went, for why (dial again), or another came: the session goes on. */
+    void (*linked)(void *arg, bool up, const char *why);
     void (*room)(void *arg);                          /* pending was at SESSION_PENDING_MAX and fell below _LOW */
     void (*lost)(void *arg, const char *why);         /* once; session_destroy it soon */
 };
 
 int hub_create(struct hub **out, struct event_base *base, const struct hub_config *config, const struct hub_events *ev,
                void *arg); /* 0 or -errno */
-void hub_destroy(struct hub *h); /* accepts NULL; its sessions must have been destroyed; open greetings end silently */
+/* Accepts NULL; not from inside a callback. Its sessions must have been destroyed; open greetings end silently. */
+void hub_destroy(struct hub *h);
 const uint8_t *hub_id(const struct hub *h); /* SESSION_ID bytes, random, what other hubs know this process by */
 
 /* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0 or -errno. */

@@ -1,8 +1,7 @@
 /* The fleet: addresses that are dialled, and nodes that are there.
  *
- * A target is an address to keep a connection to: dialled, greeted by the hub, and then carried by a member; when the link of
- * that member goes it is dialled again, at once and then with pauses that double, each a little different, so that a hundred
- * nodes do not knock at the same moment. One that discovery found is forgotten with its member: it is found again.
+ * A target is an address to keep a connection to: dialled (redial.h), greeted by the hub, and then carried by a member; when the
+ * link of that member goes it is dialled again. One that discovery found is forgotten with its member: it is found again.
  *
  * A member is a node: its far, and what the scheduler calls it. It is up() once it has said what it is and has a name. */
 #include "worker/fleet.h"
@@ -14,19 +13,17 @@
 #include <string.h>
 
 #include "net/discover.h"
-#include "net/peer.h"
 #include "worker/far_internal.h"
+#include "worker/redial.h"
 
-enum { PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 30000, FOUND_TRIES = 5, STRANGERS = 64 };
+enum { FOUND_TRIES = 5, STRANGERS = 64 };
 
 struct target {
     struct target *next;
     struct fleet *fleet;
-    char address[PEER_ADDRESS_MAX];
-    struct peer_dial *dial;
-    struct event *retry;
+    struct redial *redial;
+    const char *address;
     bool found, greeting;
-    unsigned tries;       /* that failed, since it was there last */
     struct member *there; /* NULL: nobody */
 };
 
@@ -81,88 +78,51 @@ static void target_free(struct target *t) {
             *at = t->next;
             break;
         }
-    peer_dial_destroy(t->dial);
     if (t->greeting)
         hub_forget(f->hub, t);
-    if (t->retry)
-        event_free(t->retry);
+    redial_destroy(t->redial);
     free(t);
 }
 
-/* The next try, after a pause that doubles with each one and is by chance up to half longer. */
-static void target_later(struct target *t) {
-    uint32_t chance = 0, ms = PAUSE_MIN_MS;
-
-    for (unsigned i = 1; i < t->tries && ms < PAUSE_MAX_MS; i++)
-        ms *= 2;
-    if (ms > PAUSE_MAX_MS)
-        ms = PAUSE_MAX_MS;
-    if (tls_random(&chance, sizeof(chance)) == 0)
-        ms += chance % (ms / 2);
-    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-    event_add(t->retry, &pause);
-}
-
-static void target_failed(struct target *t, const char *why) {
+/* What discovery found and cannot be reached is forgotten. */
+static void target_failed(void *arg, const char *why) {
+    struct target *t = arg;
     struct fleet *f = t->fleet;
 
-    t->tries++;
-    if (t->found && t->tries >= FOUND_TRIES) {
+    if (t->found && redial_tries(t->redial) >= FOUND_TRIES)
         target_free(t);
-        return;
-    }
-    target_later(t);
-    if (f->ev.dialling && !t->found)
+    else if (f->ev.dialling && !t->found)
         f->ev.dialling(f->arg, t->address, why);
 }
 
-static void on_dialled(void *arg, struct tls_conn *conn, const char *why) {
+static void on_connected(void *arg, struct tls_conn *conn) {
     struct target *t = arg;
 
-    peer_dial_destroy(t->dial);
-    t->dial = NULL;
-    if (!conn) {
-        target_failed(t, why);
-        return;
-    }
     t->greeting = true;
-    int err = hub_greet(t->fleet->hub, conn, t->address, t);
-    if (err) {
+    if (hub_greet(t->fleet->hub, conn, t->address, t)) {
         t->greeting = false;
-        target_failed(t, strerror(-err));
+        redial_later(t->redial);
     }
 }
 
 static void target_dial(struct target *t) {
-    if (t->dial || t->greeting || (t->there && far_linked(t->there->far)))
-        return;
-    event_del(t->retry);
-    int err = peer_dial(&t->dial, t->fleet->base, t->fleet->tls, t->address, on_dialled, t);
-    if (err) { /* told from the loop, as all else: nobody expects it from inside fleet_dial */
-        t->tries++;
-        target_later(t);
-    }
-}
-
-static void on_retry(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    target_dial(arg);
+    if (!t->greeting && !(t->there && far_linked(t->there->far)))
+        redial_now(t->redial);
 }
 
 static struct target *target_new(struct fleet *f, const char *address, bool found) {
+    static const struct redial_events events = {.connected = on_connected, .failed = target_failed};
     struct target *t = calloc(1, sizeof(*t));
 
     if (!t)
         return NULL;
     *t = (struct target){.next = f->targets, .fleet = f, .found = found};
-    snprintf(t->address, sizeof(t->address), "%s", address);
-    f->targets = t;
-    t->retry = evtimer_new(f->base, on_retry, t);
-    if (!t->retry) {
-        target_free(t);
+    if (redial_create(&t->redial, f->base, f->tls, address, &events, t)) {
+        free(t);
         return NULL;
     }
+    t->address = redial_address(t->redial);
+    f->targets = t;
     target_dial(t);
     return t;
 }
@@ -279,12 +239,10 @@ static void on_lost(void *arg, struct far *far, const char *why) {
         if (t->there != m)
             continue;
         t->there = NULL;
-        if (t->found) {
+        if (t->found)
             target_free(t);
-        } else {
-            t->tries = 1;
-            target_later(t);
-        }
+        else
+            redial_later(t->redial);
     }
     if (m->up)
         f->ev.gone(m->node, far, why);
@@ -324,9 +282,10 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     if (!t)
         return;
     t->there = m;
-    t->tries = 0;
-    if (!m)
-        target_failed(t, "there is no memory for another node");
+    if (m)
+        redial_calm(t->redial);
+    else
+        redial_later(t->redial);
 }
 
 static void on_failed(void *arg, void *tag, const char *why) {
@@ -338,6 +297,7 @@ static void on_failed(void *arg, void *tag, const char *why) {
         return;
     }
     t->greeting = false;
+    redial_later(t->redial);
     target_failed(t, why);
 }
 

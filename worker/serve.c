@@ -147,19 +147,19 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     for (struct guest *g = s->guests, *next; g; g = next) {
-        void *tag = g->tag;
+        uint64_t number = g->number;
         bool leaving = g->leaving;
         next = g->next;
         if (!g->ending)
             continue;
         guest_free(g);
-        s->ev.left(s->arg, tag, leaving);
+        s->ev.left(s->arg, number, leaving);
         next = s->guests; /* left() may have changed the list */
     }
     task_run_waiting(s);
     if (s->told_busy != (s->works > 0)) {
         s->told_busy = s->works > 0;
-        s->ev.busy(s->arg, s->works);
+        s->ev.busy(s->arg, s->told_busy);
     }
 }
 
@@ -230,6 +230,7 @@ static void on_linked(void *arg, bool up, const char *why) {
 
     serve_log(g->serve, "the link with ppfs at %s is %s%s%s", session_address(g->session), up ? "up again" : "down",
               why && *why ? ": " : "", why ? why : "");
+    g->serve->ev.linked(g->serve->arg, g->number, up);
 }
 
 static void on_room(void *arg) {
@@ -298,8 +299,17 @@ static void on_recalled(void *arg, uint64_t lease, uint32_t number) {
         out_send(t, FAR_RECALLED, FAR_RECALLED, number, NULL, 0);
 }
 
-const struct pool_events serve_runner_events = {
-    .output = on_output, .done = on_done, .answer = on_answer, .trouble = on_trouble, .recalled = on_recalled};
+static void on_python(void *arg) {
+    struct serve *s = arg;
+    s->ev.python(s->arg);
+}
+
+const struct pool_events serve_runner_events = {.output = on_output,
+                                                .done = on_done,
+                                                .answer = on_answer,
+                                                .trouble = on_trouble,
+                                                .python = on_python,
+                                                .recalled = on_recalled};
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
 int serve_create(struct serve **out, struct event_base *base, const struct serve_config *config,
@@ -355,20 +365,27 @@ void serve_set_runner(struct serve *s, struct runner runner) {
     s->runner = runner;
 }
 
-int serve_guest(struct serve *s, struct session *session, void *tag) {
+uint64_t serve_guest(struct serve *s, struct session *session) {
     static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
     struct guest *g = calloc(1, sizeof(*g));
 
     if (!g) {
         session_destroy(session);
-        return -ENOMEM;
+        return 0;
     }
-    *g = (struct guest){.next = s->guests, .serve = s, .session = session, .tag = tag};
+    *g = (struct guest){.next = s->guests, .serve = s, .session = session, .number = ++s->last_guest};
     g->ring_end = &g->ring;
     s->guests = g;
     session_watch(session, &events, g);
     serve_log(s, "ppfs at %s has come", session_address(session));
     send_about(g);
+    return g->number;
+}
+
+uint64_t serve_guest_of(const struct serve *s, const struct session *session) {
+    for (const struct guest *g = s->guests; g; g = g->next)
+        if (g->session == session)
+            return g->number;
     return 0;
 }
 

@@ -17,8 +17,10 @@ struct serve_config {
 
 /* Called from the loop, never from inside a serve_* call. */
 struct serve_events {
-    void (*left)(void *arg, void *tag, bool for_good); /* a guest has ended; for_good: it does not want us back */
-    void (*busy)(void *arg, unsigned works);           /* how many works there are, when it was or is 0 now */
+    void (*linked)(void *arg, uint64_t guest, bool up);     /* its link went, or is back */
+    void (*left)(void *arg, uint64_t guest, bool for_good); /* it has ended; for_good: it does not want us back */
+    void (*busy)(void *arg, bool busy);                     /* there are works now, there are none any more */
+    void (*python)(void *arg);                              /* as pool_events has it */
     void (*log)(void *arg, const char *sentence);
 };
 
@@ -30,8 +32,9 @@ void serve_destroy(struct serve *s); /* ends all sessions; the runner is not tou
 extern const struct pool_events serve_runner_events;
 void serve_set_runner(struct serve *s, struct runner runner);
 
-/* A fresh session. Takes it, also on failure. tag is for left(). 0 or -errno. */
-int serve_guest(struct serve *s, struct session *session, void *tag);
+/* A fresh session. Takes it, also on failure. A number for the guest, 0 without memory. */
+uint64_t serve_guest(struct serve *s, struct session *session);
+uint64_t serve_guest_of(const struct serve *s, const struct session *session); /* whose it is, 0: nobody's */
 
 void serve_set_python(struct serve *s, const char *version);
 void serve_resize(struct serve *s, unsigned cpus);

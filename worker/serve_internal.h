@@ -62,7 +62,7 @@ struct guest {
     struct guest *next;
     struct serve *serve;
     struct session *session;
-    void *tag;
+    uint64_t number;
     bool corked, leaving, ending;
     struct guest *next_corked;
     struct task **tasks; /* by ref */
@@ -87,6 +87,7 @@ struct serve {
     struct task *waiting, **waiting_end;
     struct event *later; /* what must not be told from inside a call: left() and busy() */
     struct event *flush, *retry;
+    uint64_t last_guest;
     int64_t began_us;
     uint64_t started, done, failed, calls; /* of all guests, those that have left too */
 };
