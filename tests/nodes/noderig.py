@@ -25,6 +25,11 @@ def node_dir(mount, name):
     return mount.mnt / "nodes" / name
 
 
+def nodes_of(mount):
+    """The names in nodes/."""
+    return [n for n in os.listdir(mount.mnt / "nodes") if n[0] != "."]
+
+
 def value(mount, name, what):
     """One value of nodes/NAME without its newline, '' when there is no such node."""
     return text_of(node_dir(mount, name) / what).removesuffix("\n")

@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from noderig import node_dir, up, value
+from noderig import nodes_of, up, value
 from ppfsmount import alive, kill, wait_until
 
 QUIET = 5  # seconds of silence after which a node is cut off, and as many more until it is lost
@@ -26,7 +26,7 @@ def test_jobs_of_a_killed_node_run_elsewhere(trio):
     pids = [m.pid_of(n) for n in lost]
     nodes[0].kill9()
     assert not any(map(alive, pids))
-    wait_until(lambda: "far0" not in os.listdir(m.mnt / "nodes"), "the dead node to be noticed")
+    wait_until(lambda: "far0" not in nodes_of(m), "the dead node to be noticed")
     for name in names:
         m.open_gate(name)
     for name in names:
@@ -65,7 +65,7 @@ def test_a_node_that_is_stopped_longer_than_its_lease(trio):
     node = nodes[int(victim[-1])]
     (m.work / "h.pid").unlink()
     node.signal(signal.SIGSTOP)
-    wait_until(lambda: victim not in os.listdir(m.mnt / "nodes"), "the node to be lost", 40)
+    wait_until(lambda: victim not in nodes_of(m), "the node to be lost", 40)
     if victim != "far0":
         assert m.get("g", "node") == "far0"
     m.pid_of("h")  # it runs on the other one now

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from noderig import NODE, key_of, listens, node_dir, up, value
+from noderig import NODE, key_of, listens, node_dir, nodes_of, up, value
 from ppfsmount import PPFS, SLOW, alive, in_fuse, text_of, wait_until
 
 
@@ -45,7 +45,7 @@ def test_a_listening_node_is_dialled_by_mkdir_and_let_go_by_rmdir(new_mount, new
     node = new_node("--listen", "127.0.0.1:0", "--name", "box", key=key_of(m))
     address = node.address()
     (m.mnt / "nodes" / address).mkdir()
-    assert address in os.listdir(m.mnt / "nodes")
+    assert address in nodes_of(m)
     up(m, address)
     assert value(m, address, "cpus") == "2" and value(m, address, "address") == address
     m.put("a.sh", "#!/bin/sh\necho here\n")
@@ -57,7 +57,7 @@ def test_a_listening_node_is_dialled_by_mkdir_and_let_go_by_rmdir(new_mount, new
     m.put("last", m.gate("last"))
     m.pid_of("last")
     (m.mnt / "nodes" / address).rmdir()
-    assert address not in os.listdir(m.mnt / "nodes")
+    assert address not in nodes_of(m)
     m.put("after.sh", "#!/bin/sh\n")
     m.open_gate("last")
     assert m.result("last") == b"through last\n"  # it finished what it ran
@@ -73,7 +73,7 @@ def test_what_is_no_address_is_refused(m, name):
     with pytest.raises(OSError) as e:
         (m.mnt / "nodes" / name).mkdir()
     assert e.value.errno == 22
-    assert os.listdir(m.mnt / "nodes").count(name) == 0
+    assert nodes_of(m).count(name) == 0
 
 
 def test_the_local_node_stays(m):
@@ -101,7 +101,7 @@ def test_dialled_nodes_are_kept(new_mount, new_node):
     (m.mnt / "nodes" / address).rmdir()
     m.unmount()
     m.start()
-    assert os.listdir(m.mnt / "nodes") == ["local"]
+    assert nodes_of(m) == ["local"]
 
 
 def test_a_node_that_is_away_is_down_and_comes_back(new_mount, new_node):
@@ -253,8 +253,8 @@ def test_two_of_one_name(ml, new_node):
     a = new_node("--name", "twin", join=ml)
     a.up(ml)
     b = new_node("--name", "twin", join=ml)
-    wait_until(lambda: len(os.listdir(ml.mnt / "nodes")) == 3, "both nodes to be there")
-    other = next(n for n in os.listdir(ml.mnt / "nodes") if n not in ("local", "twin"))
+    wait_until(lambda: len(nodes_of(ml)) == 3, "both nodes to be there")
+    other = next(n for n in nodes_of(ml) if n not in ("local", "twin"))
     up(ml, other)
     assert other == "twin-2"
 
@@ -267,13 +267,13 @@ def test_a_node_with_another_key_learns_nothing(ml, new_node, base):
     friend = new_node("--name", "friend", join=ml)
     friend.up(ml)
     wait_until(lambda: "key" in ml.log(), "the refusal to be logged")
-    assert os.listdir(ml.mnt / "nodes") == ["local", "friend"] and alive(stranger.pid)
+    assert nodes_of(ml) == ["local", "friend"] and alive(stranger.pid)
 
 
 @pytest.mark.parametrize("make, word", [
     (lambda p: None, "No such file"),
     (lambda p: (p.write_bytes(b"short"), p.chmod(0o600)), "32"),
-    (lambda p: (p.write_bytes(bytes(range(32))), p.chmod(0o644)), "0600"),
+    (lambda p: (p.write_bytes(bytes(range(32))), p.chmod(0o644)), "600"),
 ])
 def test_a_bad_key_file_is_refused_with_one_line(new_mount, base, make, word):
     key = base / "k"
@@ -323,5 +323,5 @@ def test_sigterm_drains_a_node(pair):
     m.open_gate("g")
     assert m.result("g") == b"through g\n"
     assert node.wait() == 0
-    wait_until(lambda: os.listdir(m.mnt / "nodes") == ["local"], "the node to be gone")
+    wait_until(lambda: nodes_of(m) == ["local"], "the node to be gone")
     assert m.state("later.sh") in ("queued", "waiting")
