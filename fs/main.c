@@ -78,6 +78,8 @@ static int run(const struct args *a) {
                                                            .mountpoint = mountpoint,
                                                            .worker_path = worker,
                                                            .python = program,
+                                                           .key = a->key,
+                                                           .listen = a->listen,
                                                            .cpus = a->cpus,
                                                            .sync_full = a->sync_full},
                                                 .tell = tell});
