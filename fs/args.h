@@ -9,6 +9,7 @@ struct args {
     bool sync_full;
     unsigned cpus;
     char *state, *python; /* NULL: the default */
+    char *key, *listen;   /* NULL: the default, none */
     char *mountpoint;     /* as given */
     char *mount_options;  /* for FUSE, "a,b=c"; NULL: none */
 };
