@@ -10,6 +10,7 @@ struct args {
     bool no_resend;
     unsigned cpus;
     char *state, *python; /* NULL: the default */
+    char *key, *listen;   /* NULL: the default, none */
     char *mountpoint;     /* as given */
     char *mount_options;  /* for FUSE, "a,b=c"; NULL: none */
 };

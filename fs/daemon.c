@@ -39,6 +39,8 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .mountpoint = c->mountpoint,
                                  .worker_path = c->worker_path,
                                  .python = c->python,
+                                 .key = c->key,
+                                 .listen = c->listen,
                                  .cpus = c->cpus,
                                  .sync_full = c->sync_full,
                                  .changed = on_changed,
