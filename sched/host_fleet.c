@@ -170,6 +170,7 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
     const char *colon = strrchr(fleet_address(s->fleet), ':');
     if (colon)
         store_meta_set(s->store, "listen_port", atoi(colon + 1));
+    store_commit(s->store); /* a daemon that is killed before its first turn is followed by one that listens there too */
     rc = dial_all(s);
     if (rc == 0 && store_meta_get(s->store, "discover", &discover) == 0 && discover && fleet_discover(s->fleet, true) < 0)
         sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
