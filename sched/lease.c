@@ -247,6 +247,9 @@ static void fill(struct stream *st) {
 }
 
 void lease_send(struct sched *s) {
+    for (struct stream *st = s->streams; st; st = st->next)
+        if (st->parts_waiting)
+            timer_on(s);
     if (!s->leases)
         return;
     for (struct stream *st = s->streams; st; st = st->next)
@@ -400,6 +403,9 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     int64_t now = clock_us();
     (void)fd;
     (void)what;
+    for (struct stream *st = s->streams; st; st = st->next)
+        if (stream_parts_tick(st))
+            timer_on(s);
     for (struct lease *l = s->leases; l; l = l->next) {
         if (!l->stream || l->count == 0)
             continue;
