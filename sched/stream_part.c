@@ -92,7 +92,7 @@ static int write_first(struct stream *st, struct call *c, struct buffer *body) {
         return -ENOMEM;
     }
     *p = (struct sending){s, st->id, stream_number(st, c), c->job, *body};
-    int rc = spool_pwrite_kept(s->spool, spec_of(c->job), body->bytes, body->size, 0, body_written, p);
+    int rc = spool_pwrite_kept(s->spool, spec_of(c->job), body->bytes, body->size, 0, false, body_written, p);
     if (rc != -EINPROGRESS) {
         free(p);
         return rc;
