@@ -7,8 +7,10 @@ struct args {
     bool foreground, help, version;
     bool everyone; /* -o allow_other */
     bool sync_full;
+    bool no_resend;
     unsigned cpus;
     char *state, *python; /* NULL: the default */
+    char *key, *listen;   /* NULL: the default, none */
     char *mountpoint;     /* as given */
     char *mount_options;  /* for FUSE, "a,b=c"; NULL: none */
 };

@@ -35,12 +35,16 @@ static void on_log(void *arg, const char *sentence) {
 
 static int create(const struct daemon_config *c, char *why, size_t why_size) {
     struct fs *fs = c->fs;
+    size_t size;
     struct sched_config sched = {.state_dir = fs->state_dir,
                                  .mountpoint = c->mountpoint,
                                  .worker_path = c->worker_path,
                                  .python = c->python,
+                                 .key = c->key,
+                                 .listen = c->listen,
                                  .cpus = c->cpus,
                                  .sync_full = c->sync_full,
+                                 .again = shared_init(c->shared, &size) != NULL,
                                  .changed = on_changed,
                                  .group_changed = on_group_changed,
                                  .log = on_log,
@@ -56,8 +60,6 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
         rc = texts_create(&fs->texts);
     if (rc == 0)
         rc = cache_create(&fs->cache);
-    if (rc == 0)
-        rc = releases_create(fs);
     if (rc == 0)
         rc = handles_attach(&fs->handles, c->shared);
     if (rc == 0)
@@ -76,7 +78,6 @@ static void destroy(struct fs *fs) {
     sched_destroy(fs->sched);
     loop_destroy(fs->loop);
     handles_destroy(fs->handles);
-    releases_destroy(fs->releases);
     cache_destroy(fs->cache);
     texts_destroy(fs->texts);
     waits_destroy(fs->waits);

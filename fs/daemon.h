@@ -11,6 +11,7 @@ struct daemon_config {
     struct shared *shared;
     const char *mountpoint; /* absolute */
     const char *worker_path, *python;
+    const char *key, *listen; /* NULL: the default, none */
     unsigned cpus;
     bool sync_full;
     void (*ready)(void *arg);                        /* INIT has been answered (once in the life of a mount) */

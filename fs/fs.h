@@ -29,7 +29,8 @@ struct fs {
     struct waits *waits;
     struct texts *texts;
     struct cache *cache;
-    struct releases *releases;
+    struct flying *flying_table, *flying; /* flight.h; flying is NULL where requests need not be kept */
+    bool no_resend;
     const char *state_dir;
     uid_t uid; /* who mounted */
     gid_t gid;
@@ -59,6 +60,8 @@ enum kind {
     KIND_NODE_PYTHON,
     KIND_NODE_ADDRESS,
     KIND_NODE_SEEN,
+    KIND_NODES_LISTEN, /* nodes/.listen */
+    KIND_NODES_DISCOVER,
     KIND_JOB = 32, /* jobs/NAME; id: the job, from here on */
     KIND_RESULT,
     KIND_FAILURE,

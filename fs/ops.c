@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "fs/flight.h"
 #include "fs/handle.h"
 #include "fs/jobs.h"
 #include "fs/list.h"
@@ -14,12 +15,13 @@
 #include "fs/write.h"
 
 static void op_init(void *userdata, struct fuse_conn_info *conn) {
-    (void)userdata;
+    struct fs *fs = userdata;
     conn->want &=
         ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
     conn->max_background = 65535; /* so that RELEASE is never held back */
     conn->congestion_threshold = 65535;
     conn->time_gran = 1000;
+    flight_begin(fs, conn->proto_minor, fs->no_resend);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
@@ -67,7 +69,21 @@ static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
-    jobs_mkdir(fs_of(req), req, dir, name, mode);
+    struct fs *fs = fs_of(req);
+    const struct kind_ops *k = tree_kind(dir);
+    struct fuse_entry_param e;
+    fuse_ino_t ino;
+    if (!k || !k->mkdir) {
+        jobs_mkdir(fs, req, dir, name, mode);
+        return;
+    }
+    int rc = k->mkdir(fs, dir, name, &ino);
+    if (rc == 0)
+        rc = tree_entry(fs, ino, &e);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_entry(fs, req, &e);
 }
 
 /* What is gone when the request comes again, a daemon before us has removed. */

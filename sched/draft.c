@@ -433,7 +433,7 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done 
     return 0;
 }
 
-int sched_release(struct sched *s, uint64_t job) {
+static int release(struct sched *s, uint64_t job) {
     struct job_row r;
     struct body b = {0};
     struct group g = {0};
@@ -441,16 +441,38 @@ int sched_release(struct sched *s, uint64_t job) {
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_closed(s, &r);
     if (rc < 0 || !r.job.draft || ids_has(&s->submitting, job))
-        return rc == -ENOENT ? 0 : rc;
+        return rc;
     rc = draft_spec(s, job, &b);
-    if ((rc < 0 && rc != -ENOENT) || b.size == 0 || r.job.cut)
-        return rc == -ENOENT ? 0 : rc;
+    if (rc < 0 || b.size == 0 || r.job.cut)
+        return rc;
     rc = store_group_get(s->store, r.job.group, &g);
     if (rc < 0)
         return rc;
-    ids_add(&s->released, job); /* to be done again should this turn not be committed */
     if (r.job.name[0] != '.' && !g.dotted)
         return submit_job(s, &r);
     r.sealed = true;
-    return sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
+    return store_job_save(s->store, &r, SAVE_QUEUE);
+}
+
+void sched_release(struct sched *s, uint64_t job) {
+    ids_add(&s->released, job); /* to be done again should this turn not be committed */
+    int rc = release(s, job);
+    if (rc < 0 && rc != -ENOENT && !s->error) {
+        ids_add(&s->again, job);
+        sched_retry(s);
+    }
+}
+
+void sched_give_up(struct sched *s, uint64_t job, int error) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc == 0 && r.job.draft) {
+        r.job.cut = true;
+        r.job.flushed = false;
+        snprintf(r.job.why, sizeof r.job.why, "stays a draft: a write to it was refused (%s), so it is not whole; write it again or remove it", strerror(error));
+        sched_note(s, job);
+        rc = store_job_save(s->store, &r, SAVE_QUEUE);
+    }
+    if (rc != -ENOENT)
+        sched_check(s, rc);
 }

@@ -56,6 +56,14 @@ static const char *const migrations[] = {
     "CREATE TABLE trash(log INTEGER PRIMARY KEY);"
     "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, suspect INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
     "CREATE TABLE functions(hash BLOB PRIMARY KEY, used INTEGER NOT NULL, data BLOB NOT NULL);",
+    /* nodes; pickles (kinds 1 and 8) may not run just anywhere, so those that are queued have a place */
+    "ALTER TABLE jobs ADD COLUMN place TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE jobs ADD COLUMN node TEXT NOT NULL DEFAULT '';"
+    "UPDATE jobs SET place='p' WHERE kind IN (1, 8) AND state<5;"
+    "DROP INDEX job_ready;"
+    "CREATE INDEX job_ready ON jobs(priority DESC, turn, id) WHERE state=3 AND place='';"
+    "CREATE INDEX job_placed ON jobs(place, priority DESC, turn, id) WHERE state=3 AND place<>'';"
+    "CREATE TABLE nodes(address TEXT PRIMARY KEY, state INTEGER NOT NULL, cpus INTEGER NOT NULL) WITHOUT ROWID;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

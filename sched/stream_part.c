@@ -108,7 +108,7 @@ int stream_job(struct stream *st, struct call *c) {
         return st->codec->fail(st, c, ERROR_REFUSED, "its function was never sent");
     if (rc == 0) {
         c->state = CALL_JOB;
-        c->sent = 0;
+        c->ticks = 0;
         st->pending--;
         st->parts_waiting = true;
         rc = body.size > INLINE_MAX ? write_first(st, c, &body) : submit(st, c, &body, 0);
@@ -125,7 +125,7 @@ bool stream_parts_tick(struct stream *st) {
         if (c->state != CALL_JOB || c->told)
             continue;
         struct run *r = run_find(st->s, c->job);
-        if (r && r->state == RUN_RUNNING && c->sent++ > 0) {
+        if (r && r->state == RUN_RUNNING && c->ticks++ > 0) {
             c->told = true;
             sched_check(st->s, st->codec->started(st, c));
         }

@@ -123,7 +123,7 @@ static void on_closed(void *arg, int err) {
     e->link = NULL;
 }
 
-static const struct link_events events = {on_frame, on_closed};
+static const struct link_events events = {.frame = on_frame, .closed = on_closed};
 
 static void link_up(struct event_base *base, struct end *e, int fd) {
     *e = (struct end){.closed = -1};

@@ -41,7 +41,7 @@ static uint64_t ready(uint64_t group, uid_t uid, int priority, const char *name)
 
 static void expect_next(uint64_t id) {
     struct job_row r;
-    assert_int_equal(store_ready_head(st, &r), 0);
+    assert_int_equal(store_ready_head(st, "", NULL, &r), 0);
     assert_int_equal(r.job.id, id);
     r.job.state = JOB_RUNNING;
     assert_int_equal(store_job_save(st, &r, SAVE_QUEUE), 0);
@@ -60,7 +60,60 @@ static void test_turn_about(void **state) {
     expect_next(c1);
     expect_next(a3);
     struct job_row r;
-    assert_int_equal(store_ready_head(st, &r), -ENOENT);
+    assert_int_equal(store_ready_head(st, "", NULL, &r), -ENOENT);
+}
+
+static void set_place(uint64_t id, const char *place) {
+    struct job_row r;
+    assert_int_equal(store_job_get(st, id, &r), 0);
+    strcpy(r.place, place);
+    assert_int_equal(store_job_save(st, &r, SAVE_QUEUE), 0);
+}
+
+/* A lane for each place, each in its own order; the lane of those that run anywhere does not see the others. */
+static void test_places(void **state) {
+    (void)state;
+    uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"), p3 = ready(0, 1, 0, "p3");
+    char place[PLACE_MAX] = "";
+    struct job_row r;
+    assert_int_equal(store_ready_place(st, place), -ENOENT);
+    set_place(p1, "p");
+    set_place(p2, "p");
+    set_place(p3, "p");
+    set_place(g1, "-gpu*");
+    assert_int_equal(store_ready_head(st, "p", NULL, &r), 0);
+    assert_int_equal(r.job.id, p2);
+    assert_string_equal(r.place, "p");
+    assert_int_equal(store_ready_head(st, "p", &r, &r), 0);
+    assert_int_equal(r.job.id, p1);
+    assert_int_equal(store_ready_head(st, "p", &r, &r), 0);
+    assert_int_equal(r.job.id, p3);
+    assert_int_equal(store_ready_head(st, "p", &r, &r), -ENOENT);
+    assert_int_equal(store_ready_place(st, place), 0);
+    assert_string_equal(place, "-gpu*");
+    assert_int_equal(store_ready_place(st, place), 0);
+    assert_string_equal(place, "p");
+    assert_int_equal(store_ready_place(st, place), -ENOENT);
+    expect_next(a1);
+    assert_int_equal(store_ready_head(st, "", NULL, &r), -ENOENT);
+}
+
+static void test_nodes(void **state) {
+    (void)state;
+    char address[NODE_NAME_MAX + 1] = "";
+    int kept, cpus;
+    assert_int_equal(store_node_next(st, address, &kept, &cpus), -ENOENT);
+    assert_int_equal(store_node_put(st, "b:2", NODE_UP, -1), 0);
+    assert_int_equal(store_node_put(st, "a:1", NODE_UP, -1), 0);
+    assert_int_equal(store_node_put(st, "a:1", NODE_DRAIN, 7), 0);
+    assert_int_equal(store_node_next(st, address, &kept, &cpus), 0);
+    assert_string_equal(address, "a:1");
+    assert_int_equal(kept, NODE_DRAIN);
+    assert_int_equal(cpus, 7);
+    assert_int_equal(store_node_delete(st, "b:2"), 0);
+    assert_int_equal(store_node_next(st, address, &kept, &cpus), -ENOENT);
+    assert_int_equal(store_node_get(st, "b:2", &kept, &cpus), -ENOENT);
+    assert_int_equal(store_node_get(st, "a:1", &kept, &cpus), 0);
 }
 
 static void test_rollback_and_reopen(void **state) {
@@ -227,7 +280,7 @@ static void test_damaged(void **state) {
 
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
+    const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_places), TEST(test_nodes), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
                                        TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_damaged)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
