@@ -15,7 +15,7 @@ from . import stream
 from .channel import Channel, open_channels
 from .errors import MountGone
 from .future import Future
-from .serialize import _MAIN, LARGE, PROTOCOL, FunctionCache, Sent, Serializer, names_main
+from .serialize import _MAIN, LARGE, NAMES, PROTOCOL, FunctionCache, Sent, Serializer, names_main, packed
 
 _pack_header = stream._pack_header
 _CALL = stream.CALL
@@ -48,7 +48,7 @@ class _Submitter(BaseExecutor):
             sent = self._core.serializer.apply()
             if sent is not None:
                 return self._submit_sent(fn, sent, (fn, *args), kwargs)
-            prefix, blob, packed = self._whole_prefix, self._core.serializer.call(fn, args, kwargs), False
+            prefix, blob, may_pack = self._whole_prefix, self._core.serializer.call(fn, args, kwargs), False
         else:
             try:
                 blob = _dumps((args, kwargs), PROTOCOL)
@@ -58,8 +58,8 @@ class _Submitter(BaseExecutor):
                 blob = self._core.serializer.arguments(fn, args, kwargs)
             if entry.sent.digest not in channel.announced:
                 channel.announce(entry.sent.digest, entry.sent.blob)
-            prefix, packed = entry.prefix, entry.packed
-        return _send(channel, prefix, blob, packed)
+            prefix, may_pack = entry.prefix, entry.packed
+        return _send(channel, prefix, blob, may_pack)
 
     def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...],
                      kwargs: Optional[Dict[str, Any]] = None) -> Future:
@@ -109,19 +109,20 @@ class _Submitter(BaseExecutor):
         return _View(self, {**self._call_options, **options})
 
 
-def _send(channel: Channel, prefix: bytes, blob: bytes, packed: bool) -> Future:
-    """Sends a CALL whose body is prefix and blob. packed: blob goes as the one argument of the call."""
+def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Future:
+    """Sends a CALL whose body is prefix and blob, its arguments. may_pack: they go packed when they name anything."""
     ident = next(channel.ids)
     future = Future(channel, ident)
     size = len(prefix) + len(blob)
     if size > SHORT:
-        head, tail = stream.packed_arguments(blob) if packed else (b"", b"")
+        head, tail = packed(blob) if may_pack else (b"", b"")
         channel.submit(future, ident, stream.frame_pieces(_CALL, ident, [prefix + head, blob, tail]))
-    else:
-        if packed:
-            blob = _dumps(((blob,), {}), PROTOCOL)
-            size = len(prefix) + len(blob)
-        channel.submit(future, ident, _pack_header(size, _CALL, ident) + prefix + blob)
+        return future
+    if may_pack and NAMES in blob:
+        head, tail = packed(blob)
+        blob = head + blob + tail
+        size = len(prefix) + len(blob)
+    channel.submit(future, ident, _pack_header(size, _CALL, ident) + prefix + blob)
     return future
 
 

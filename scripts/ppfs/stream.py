@@ -33,7 +33,6 @@ Bytes = Union[bytes, bytearray, memoryview]
 _NO_PAD = bytes(3)
 _ERROR_HEAD = struct.Struct("<B3xI")
 _SHORT = struct.Struct("<BBH")
-_PACKED = struct.Struct("<3sQ")  # protocol 5, and a bytes object of so many bytes
 _pack_header = struct.Struct("<IB3xQ").pack
 
 
@@ -91,11 +90,6 @@ def call_prefix(options: bytes, digest: Optional[bytes]) -> bytes:
     if digest is None:
         return _SHORT.pack(FORMAT_WHOLE, 0, len(options)) + options
     return _SHORT.pack(FORMAT_HASH, 0, len(options)) + options + digest
-
-
-def packed_arguments(blob: bytes) -> Tuple[bytes, bytes]:
-    """What stands before and behind blob in a pickle of ((blob,), {})."""
-    return _PACKED.pack(b"\x80\x05\x8e", len(blob)), b"\x85}\x86."
 
 
 def error_body(failure: Failure) -> bytes:

@@ -168,9 +168,3 @@ def test_pieces_are_the_frame():
             whole = b"".join(stream.frame_pieces(stream.CALL, 9, bodies))
             assert whole == stream.frame(stream.CALL, 9, data[:size])
             assert stream.Decoder().feed(MAGIC + whole) == [(stream.CALL, 9, data[:size])]
-
-
-def test_packed_arguments():
-    for blob in (b"", b"x", bytes(70_000)):
-        head, tail = stream.packed_arguments(blob)
-        assert pickle.loads(head + blob + tail) == ((blob,), {})
