@@ -25,7 +25,7 @@
 #include "net/address.h"
 #include "net/discover_socket.h"
 
-enum { PACKET = 104, SIGNED = 72, WINDOW_MS = 30000, NONCES = 1024, QUERIES = 8, TURN = 64 };
+enum { PACKET = 104, SIGNED = 72, WINDOW_MS = 30000, NONCES = 1024, QUERIES = 8, TURN = 64, REPORTED = 64, REPORT_MS = 500 };
 enum { QUERY = 1, ANSWER, HERE };
 enum { PAUSE_MIN_MS = 1000, PAUSE_MAX_MS = 10000, NODE_PAUSE_MS = 10000, HASTE_MS = 100 };
 static const char magic[8] = "ppfsdisc";
@@ -52,6 +52,11 @@ struct discover {
         uint8_t nonce[SESSION_ID];
         int64_t until_ms;
     } seen[NONCES];
+    struct {
+        uint8_t id[SESSION_ID];
+        int64_t until_ms;
+    } reported[REPORTED]; /* found lately; a ring */
+    unsigned report, round;
     struct refusals refusals;
 };
 
@@ -137,12 +142,14 @@ static bool decode(struct discover *d, const uint8_t *bytes, size_t size, const 
 }
 
 /* --- what is said ------------------------------------------------------------------------------------------------ */
-/* To the group of each family, with a nonce of its own so that a node answers in both. */
+/* To the group of each family, with a nonce of its own so that a node answers in both; in turn one or the other is first. */
 static void say(struct discover *d, uint8_t kind) {
     struct packet p = {.kind = kind};
     uint8_t bytes[PACKET];
+    unsigned first = d->round++ % 2;
 
-    for (int i = 0; i < 2; i++) {
+    for (unsigned k = 0; k < 2; k++) {
+        int i = (int)((first + k) % 2);
         if (d->talk[i] < 0 || tls_random(p.nonce, SESSION_ID) || encode(d, &p, bytes))
             continue;
         memcpy(d->queries[d->query++ % QUERIES], p.nonce, SESSION_ID);
@@ -197,6 +204,20 @@ static bool is_ours(const struct discover *d, const uint8_t nonce[SESSION_ID]) {
     return false;
 }
 
+/* Whether this is the first of a node's answers, which come by several ways. Should it be the one way that does not lead to
+ * the node, another round begins with the other. */
+static bool is_first(struct discover *d, const uint8_t id[SESSION_ID]) {
+    int64_t now = clock_ms(CLOCK_MONOTONIC);
+
+    for (int i = 0; i < REPORTED; i++)
+        if (d->reported[i].until_ms > now && !memcmp(d->reported[i].id, id, SESSION_ID))
+            return false;
+    unsigned at = d->report++ % REPORTED;
+    memcpy(d->reported[at].id, id, SESSION_ID);
+    d->reported[at].until_ms = now + REPORT_MS;
+    return true;
+}
+
 static void on_packet(struct discover *d, int i, const struct packet *p, const struct sockaddr_storage *from) {
     bool ppfs = tls_side(d->tls) == TLS_PPFS;
 
@@ -207,7 +228,7 @@ static void on_packet(struct discover *d, int i, const struct packet *p, const s
         d->pause_ms = PAUSE_MIN_MS;
         wait_ms(d, since > HASTE_MS ? 0 : HASTE_MS - since);
     }
-    if (ppfs && p->kind == ANSWER && p->port && is_ours(d, p->answers)) {
+    if (ppfs && p->kind == ANSWER && p->port && is_ours(d, p->answers) && is_first(d, p->id)) {
         struct sockaddr_storage at = *from;
         char address[PEER_ADDRESS_MAX];
         if (i)
