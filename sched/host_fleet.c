@@ -148,7 +148,7 @@ static void listen_again(struct sched *s, char *listen, size_t size) {
 
 int fleet_make(struct sched *s, char *why, size_t why_size) {
     static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
-    char path[4096], listen[512] = "";
+    char path[4096], id[4096], listen[512] = "";
     int64_t discover = 0;
     int rc = 0;
     if (!s->c.key) {
@@ -161,7 +161,8 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
         snprintf(listen, sizeof listen, "%s", s->c.listen);
         listen_again(s, listen, sizeof listen);
     }
-    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
+    snprintf(id, sizeof id, "%s/id", s->state_dir);
+    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .id_file = id, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
     if (rc == 0)
         rc = fleet_create(&s->fleet, s->c.base, &c, &events, s, why, why_size);
     if (rc < 0)
@@ -169,6 +170,7 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
     const char *colon = strrchr(fleet_address(s->fleet), ':');
     if (colon)
         store_meta_set(s->store, "listen_port", atoi(colon + 1));
+    store_commit(s->store); /* a daemon that is killed before its first turn is followed by one that listens there too */
     rc = dial_all(s);
     if (rc == 0 && store_meta_get(s->store, "discover", &discover) == 0 && discover && fleet_discover(s->fleet, true) < 0)
         sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
