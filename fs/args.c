@@ -78,6 +78,10 @@ static int own_option(struct args *a, const char *name, const char *value) {
         a->cpus = (unsigned)n;
         return 0;
     }
+    if (strcmp(name, "no_resend") == 0) {
+        a->no_resend = true;
+        return 0;
+    }
     if (strcmp(name, "sync") == 0) {
         if (!value || (strcmp(value, "full") != 0 && strcmp(value, "normal") != 0))
             return wrong("--sync is full or normal, not '%s'", value ? value : "");

@@ -7,6 +7,7 @@ struct args {
     bool foreground, help, version;
     bool everyone; /* -o allow_other */
     bool sync_full;
+    bool no_resend;
     unsigned cpus;
     char *state, *python; /* NULL: the default */
     char *key, *listen;   /* NULL: the default, none */

@@ -1,6 +1,7 @@
 #include "fs/daemon.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 #include "fs/reply.h"
 #include "fs/text.h"
 #include "fs/wait.h"
+
+#define KEEP_BYTES (32 << 20) /* free memory that stays ours */
 
 static void on_changed(void *arg, uint64_t job) {
     struct fs *fs = arg;
@@ -58,8 +61,6 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
     if (rc == 0)
         rc = cache_create(&fs->cache);
     if (rc == 0)
-        rc = releases_create(fs);
-    if (rc == 0)
         rc = handles_attach(&fs->handles, c->shared);
     if (rc == 0)
         rc = sched_create(&fs->sched, &sched, why, why_size);
@@ -77,7 +78,6 @@ static void destroy(struct fs *fs) {
     sched_destroy(fs->sched);
     loop_destroy(fs->loop);
     handles_destroy(fs->handles);
-    releases_destroy(fs->releases);
     cache_destroy(fs->cache);
     texts_destroy(fs->texts);
     waits_destroy(fs->waits);
@@ -90,6 +90,9 @@ int daemon_run(const struct daemon_config *c) {
     char why[1024];
     int status = DAEMON_CLEAN;
     signal(SIGPIPE, SIG_IGN);
+    /* Buffers of a megabyte come and go; without these each has its pages taken from the kernel, cleared, and given back. */
+    mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
     /* What a dying template leaves behind comes to us, not to the keeper, which only looks when we are dead. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     if (create(c, why, sizeof why) != 0) {

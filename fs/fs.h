@@ -29,7 +29,8 @@ struct fs {
     struct waits *waits;
     struct texts *texts;
     struct cache *cache;
-    struct releases *releases;
+    struct flying *flying_table, *flying; /* flight.h; flying is NULL where requests need not be kept */
+    bool no_resend;
     const char *state_dir;
     uid_t uid; /* who mounted */
     gid_t gid;

@@ -7,91 +7,48 @@
 
 #include "fs/reply.h"
 
-struct releases { /* drafts whose release could not be committed yet */
-    struct event *timer;
-    uint64_t *drafts;
-    size_t count, room;
-};
-
-static void on_release_timer(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
-    struct fs *fs = arg;
-    struct releases *r = fs->releases;
-    size_t n = r->count, left = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t draft = r->drafts[i];
-        if (handles_count(fs->handles, draft, HANDLE_WRITER))
-            continue; /* opened again: its close does it */
-        int rc = sched_release(fs->sched, draft);
-        if (rc == 0)
-            reply_released(fs, NULL, draft); /* comes back here when this too is not committed */
-        else if (rc != -ENOENT)
-            r->drafts[left++] = draft;
-    }
-    r->count = left;
-    if (left)
-        evtimer_add(r->timer, &(struct timeval){.tv_usec = 250000});
-}
-
-int releases_create(struct fs *fs) {
-    struct releases *r = calloc(1, sizeof *r);
-    if (r && !(r->timer = evtimer_new(fs->base, on_release_timer, fs))) {
-        free(r);
-        r = NULL;
-    }
-    fs->releases = r;
-    return r ? 0 : -ENOMEM;
-}
-
-void releases_destroy(struct releases *r) {
-    if (!r)
-        return;
-    event_free(r->timer);
-    free(r->drafts);
-    free(r);
-}
-
-void handle_release_later(struct fs *fs, uint64_t draft) {
-    struct releases *r = fs->releases;
-    if (!draft)
-        return;
-    if (r->count == r->room) {
-        size_t room = r->room ? 2 * r->room : 16;
-        uint64_t *more = realloc(r->drafts, room * sizeof *more);
-        if (!more)
-            return; /* the next start of a daemon finds the draft */
-        r->drafts = more;
-        r->room = room;
-    }
-    r->drafts[r->count++] = draft;
-    evtimer_add(r->timer, &(struct timeval){.tv_usec = 250000});
-}
-
 int handle_open(struct fs *fs, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
                 unsigned flags) {
     fi->fh = unique;
     return handles_put(fs->handles, unique, ino, job, flags) ? 0 : -ENFILE;
 }
 
-uint64_t handle_close(struct fs *fs, uint64_t fh) {
+void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error) {
+    struct handle *x = fh ? handles_find(fs->handles, fh) : NULL;
+    if (!x || (x->error && x->torn <= off))
+        return;
+    x->torn = off;
+    x->error = (uint32_t)error;
+}
+
+void handle_mended(struct handle *x, uint64_t off, uint64_t size) {
+    if (x->error && off <= x->torn && x->torn - off < size)
+        x->error = 0;
+}
+
+int handle_error(struct fs *fs, const struct handle *x) {
+    struct job job;
+    return x->error && sched_job(fs->sched, x->job, &job) == 0 && job.draft ? (int)x->error : 0;
+}
+
+void handle_close(struct fs *fs, uint64_t fh) {
     struct handle *x = handles_find(fs->handles, fh);
     if (!x)
-        return 0;
+        return;
     uint64_t id = x->job;
     bool writer = x->flags & HANDLE_WRITER;
+    int error = writer ? handle_error(fs, x) : 0;
     handles_remove(fs->handles, fh);
+    if (error)
+        sched_give_up(fs->sched, id, error);
     if (writer) {
-        if (handles_count(fs->handles, id, HANDLE_WRITER))
-            return 0;
-        int rc = sched_release(fs->sched, id);
-        if (rc && rc != -ENOENT)
-            handle_release_later(fs, id);
-        return rc ? 0 : id;
+        if (!error && !handles_count(fs->handles, id, HANDLE_WRITER))
+            sched_release(fs->sched, id);
+        return;
     }
     struct job job;
     if (!handles_first(fs->handles, id) && sched_job(fs->sched, id, &job) == 0 && job.shelf == SHELF_ORPHAN)
         sched_drop(fs->sched, id);
-    return 0;
 }
 
 int handle_writer(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, bool writes, struct handle **out) {

@@ -3,17 +3,16 @@
 #define PPFS_HANDLE_H
 #include "fs/fs.h"
 
-int releases_create(struct fs *fs);
-void releases_destroy(struct releases *r); /* accepts NULL */
-
 /* Puts a handle into the table and its number into fi->fh. 0 or -ENFILE. unique: of the request that opens it. */
 int handle_open(struct fs *fs, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
                 unsigned flags);
-/* Takes it out. Last writer of a draft: lets the draft go and returns its id, else 0. The last of all of a forgotten
- * job: drops its bytes. */
-uint64_t handle_close(struct fs *fs, uint64_t fh);
-/* The draft's sched_release was not committed: tries again a little later, for ever. */
-void handle_release_later(struct fs *fs, uint64_t draft);
+/* Takes it out. Last writer of a draft: lets the draft go, or gives it up if a write to it was refused. The last of all
+ * of a forgotten job: drops its bytes. */
+void handle_close(struct fs *fs, uint64_t fh);
+/* A write at off was refused: what its writer leaves behind is not what it meant, unless it is written again (mended). */
+void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error);
+void handle_mended(struct handle *x, uint64_t off, uint64_t size);
+int handle_error(struct fs *fs, const struct handle *x); /* of that write, positive; 0: none, or it is no draft */
 /* The writer that fi stands for, -EBADF when it is none. writes: it just wrote, so it is one: a daemon that died in the
  * instant of its opening may have left it out of the table, and it is put in then. */
 int handle_writer(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, bool writes, struct handle **out);

@@ -172,10 +172,14 @@ void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fu
 }
 
 static void size_set(struct pending *p, int rc) {
-    if (rc)
+    struct handle *x = p->fi.fh ? handles_find(p->fs->handles, p->fi.fh) : NULL;
+    if (rc) {
         reply_err(p->fs, p->req, rc == -ENOENT ? -ESTALE : rc);
-    else
-        reply_job_attr(p->fs, p->req, p->ino, p->job->id);
+        return;
+    }
+    if (x)
+        handle_mended(x, p->size, UINT64_MAX);
+    reply_job_attr(p->fs, p->req, p->ino, p->job->id);
 }
 
 void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
@@ -213,6 +217,7 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
         return;
     }
     *p->job = job;
+    p->size = (size_t)attr->st_size;
     /* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
     rc = job_ended(job.state) ? -ESTALE : !job.draft ? -ETXTBSY : attr->st_size < 0 ? -EINVAL : 0;
     pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));

@@ -7,9 +7,11 @@
 #include <linux/fuse.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/flight.h"
 #include "fs/handle.h"
 #include "fs/log.h"
 #include "fs/reply.h"
@@ -35,10 +37,11 @@ struct loop {
     int rc;
 };
 
-static void handle_request(struct fs *fs, struct fuse_buf *buf) {
+static void handle_request(struct fs *fs, struct fuse_buf *buf, bool again) {
     const struct fuse_in_header *head = buf->mem;
     struct request before = fs->now;
-    fs->now = (struct request){buf->mem, buf->size, head->unique & ~UNIQUE_RESENT, (head->unique & UNIQUE_RESENT) != 0};
+    again |= (head->unique & UNIQUE_RESENT) != 0;
+    fs->now = (struct request){buf->mem, buf->size, head->unique & ~UNIQUE_RESENT, again};
     bool init = head->opcode == FUSE_INIT;
     int saved = init ? shared_save_init(fs->loop->shared, buf->mem, buf->size) : 0;
     fuse_session_process_buf(fs->session, buf);
@@ -53,7 +56,11 @@ static void handle_request(struct fs *fs, struct fuse_buf *buf) {
 }
 
 void loop_again(struct fs *fs, const void *bytes, size_t size) {
-    handle_request(fs, &(struct fuse_buf){.mem = (void *)bytes, .size = size});
+    handle_request(fs, &(struct fuse_buf){.mem = (void *)bytes, .size = size}, false);
+}
+
+static void handle_left(struct fs *fs, const void *bytes, size_t size) {
+    handle_request(fs, &(struct fuse_buf){.mem = (void *)bytes, .size = size}, true);
 }
 
 void *loop_keep(struct fs *fs) {
@@ -77,7 +84,8 @@ static void on_fuse(evutil_socket_t fd, short what, void *arg) {
             l->stop = true;
             break;
         }
-        handle_request(fs, &l->buf);
+        flight_note(fs, l->buf.mem, l->buf.size);
+        handle_request(fs, &l->buf, false);
     }
 }
 
@@ -95,10 +103,10 @@ static void take_over(struct fs *fs) {
         return;
     fuse_session_process_buf(fs->session, &(struct fuse_buf){.mem = (void *)init, .size = size});
     struct fuse_out_header resend = {.len = sizeof resend, .error = FUSE_NOTIFY_RESEND};
-    if (write(fuse_session_fd(fs->session), &resend, sizeof resend) < 0)
-        log_line("this kernel cannot send unanswered requests again (it needs Linux 6.9): clients that were waiting "
-                 "hang until "
-                 "they are interrupted");
+    if (flight_kept(fs))
+        flight_again(fs, handle_left);
+    else if (write(fuse_session_fd(fs->session), &resend, sizeof resend) < 0)
+        log_line("the kernel did not send unanswered requests again: %s", strerror(errno));
     handle_wake_all(fs);
 }
 

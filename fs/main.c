@@ -70,6 +70,8 @@ static int run(const struct args *a) {
         goto out;
     }
     fs.state_dir = state;
+    fs.flying_table = shared_flying(shared);
+    fs.no_resend = a->no_resend;
     if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(state) != 0))
         goto out;
     state_lock_sign(lock);

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "fs/flight.h"
 #include "fs/handle.h"
 #include "fs/jobs.h"
 #include "fs/list.h"
@@ -14,12 +15,13 @@
 #include "fs/write.h"
 
 static void op_init(void *userdata, struct fuse_conn_info *conn) {
-    (void)userdata;
+    struct fs *fs = userdata;
     conn->want &=
         ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
     conn->max_background = 65535; /* so that RELEASE is never held back */
     conn->congestion_threshold = 65535;
     conn->time_gran = 1000;
+    flight_begin(fs, conn->proto_minor, fs->no_resend);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {

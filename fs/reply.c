@@ -18,8 +18,7 @@ enum reply_type {
     REPLY_POLL,
     REPLY_DATA,
     REPLY_OPEN,
-    REPLY_CREATE,
-    REPLY_RELEASED
+    REPLY_CREATE
 };
 
 struct reply {
@@ -28,9 +27,11 @@ struct reply {
     enum reply_type type;
     union {
         int rc;
-        size_t written;
+        struct {
+            size_t size;
+            uint64_t fh, off;
+        } write;
         unsigned events;
-        uint64_t draft;
         struct statvfs statfs;
         struct {
             struct stat st;
@@ -111,7 +112,7 @@ static void send_success(struct fs *fs, const struct reply *r) {
         fuse_reply_attr(r->req, &r->attr.st, r->attr.timeout);
         break;
     case REPLY_WRITE:
-        fuse_reply_write(r->req, r->written);
+        fuse_reply_write(r->req, r->write.size);
         break;
     case REPLY_STATFS:
         fuse_reply_statfs(r->req, &r->statfs);
@@ -128,14 +129,10 @@ static void send_success(struct fs *fs, const struct reply *r) {
     case REPLY_CREATE:
         rc = fuse_reply_create(r->req, &r->open.entry, &r->open.fi);
         break;
-    case REPLY_RELEASED:
-        if (r->req)
-            fuse_reply_err(r->req, 0);
-        break;
     }
     if (r->type == REPLY_OPEN || r->type == REPLY_CREATE) {
         if (rc == -ENOENT)
-            reply_released(fs, NULL, handle_close(fs, r->open.fi.fh)); /* interrupted: no RELEASE will come */
+            handle_close(fs, r->open.fi.fh); /* interrupted: no RELEASE will come */
         else
             handles_confirm(fs->handles, r->open.fi.fh);
     }
@@ -149,10 +146,9 @@ static void send_failure(struct fs *fs, struct reply *r, int rc) {
     }
     if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
         handles_remove(fs->handles, r->open.fi.fh);
-    if (r->type == REPLY_RELEASED)
-        handle_release_later(fs, r->draft);
-    if (r->req)
-        fuse_reply_err(r->req, -rc);
+    if (r->type == REPLY_WRITE)
+        handle_torn(fs, r->write.fh, r->write.off, -rc);
+    fuse_reply_err(r->req, -rc);
 }
 
 void replies_send(struct fs *fs, int rc) {
@@ -200,8 +196,7 @@ no_memory:
     free(r->owned);
     if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
         handles_remove(fs->handles, r->open.fi.fh);
-    if (req)
-        fuse_reply_err(req, ENOMEM);
+    fuse_reply_err(req, ENOMEM);
 }
 
 void reply_err(struct fs *fs, fuse_req_t req, int rc) {
@@ -216,8 +211,8 @@ void reply_attr(struct fs *fs, fuse_req_t req, const struct stat *st, double tim
     answer(fs, req, &(struct reply){.type = REPLY_ATTR, .attr = {*st, timeout}});
 }
 
-void reply_write(struct fs *fs, fuse_req_t req, size_t size) {
-    answer(fs, req, &(struct reply){.type = REPLY_WRITE, .written = size});
+void reply_write(struct fs *fs, fuse_req_t req, size_t size, uint64_t fh, uint64_t off) {
+    answer(fs, req, &(struct reply){.type = REPLY_WRITE, .write = {size, fh, off}});
 }
 
 void reply_statfs(struct fs *fs, fuse_req_t req, const struct statvfs *st) {
@@ -242,8 +237,4 @@ void reply_open(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi) 
 
 void reply_create(struct fs *fs, fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi) {
     answer(fs, req, &(struct reply){.type = REPLY_CREATE, .open = {*e, *fi}});
-}
-
-void reply_released(struct fs *fs, fuse_req_t req, uint64_t draft) {
-    answer(fs, req, &(struct reply){.type = REPLY_RELEASED, .draft = draft});
 }

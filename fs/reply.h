@@ -15,7 +15,8 @@ bool replies_waiting(const struct fs *fs);
 void reply_err(struct fs *fs, fuse_req_t req, int rc); /* rc: 0 or -errno */
 void reply_entry(struct fs *fs, fuse_req_t req, const struct fuse_entry_param *e);
 void reply_attr(struct fs *fs, fuse_req_t req, const struct stat *st, double timeout);
-void reply_write(struct fs *fs, fuse_req_t req, size_t size);
+/* fh: the handle of a writer, which is told (handle_torn) when the write at off is not committed; 0 = none. */
+void reply_write(struct fs *fs, fuse_req_t req, size_t size, uint64_t fh, uint64_t off);
 void reply_statfs(struct fs *fs, fuse_req_t req, const struct statvfs *st);
 void reply_poll(struct fs *fs, fuse_req_t req, unsigned events);
 void reply_bytes(struct fs *fs, fuse_req_t req, const void *bytes, size_t size); /* copied where it must wait */
@@ -23,7 +24,4 @@ void reply_buffer(struct fs *fs, fuse_req_t req, void *malloced, size_t size);  
 /* fi->fh, when it is in the table, is confirmed once the kernel has it and taken out if the kernel does not want it. */
 void reply_open(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi);
 void reply_create(struct fs *fs, fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi);
-/* Answers a RELEASE that ended the writing of draft (0: of none). The kernel tells nobody its error, so a draft that
- * could not be committed is let go again and again until it can. req may be NULL: nobody to answer, the rest holds. */
-void reply_released(struct fs *fs, fuse_req_t req, uint64_t draft);
 #endif

@@ -12,6 +12,7 @@ struct shared {
     _Atomic uint32_t generation;
     char init[SHARED_INIT_MAX];
     struct handle slots[SHARED_SLOTS];
+    struct flying flying[SHARED_FLYING];
 };
 
 struct handles {
@@ -43,6 +44,10 @@ int shared_save_init(struct shared *m, const void *bytes, size_t size) {
 const void *shared_init(const struct shared *m, size_t *size) {
     *size = atomic_load(&m->init_size);
     return *size ? m->init : NULL;
+}
+
+struct flying *shared_flying(struct shared *m) {
+    return m->flying;
 }
 
 unsigned shared_generation(const struct shared *m) {
@@ -117,6 +122,7 @@ struct handle *handles_put(struct handles *h, uint64_t fh, uint64_t ino, uint64_
     x->job = job;
     x->poll = 0;
     x->seen = 0;
+    x->error = 0;
     atomic_store(&x->flags, flags);
     atomic_store(&x->fh, fh);
     chain_add(h->by_fh, h->fh_next, fh, i);

@@ -13,6 +13,8 @@
 
 #define SHARED_SLOTS 65536u
 #define SHARED_INIT_MAX 1024u
+#define SHARED_FLYING 16384u     /* requests under way, see flight.h; never touched where the kernel needs none of it */
+#define SHARED_FLYING_BYTES 372u /* of a request: one name of 255 bytes and what stands before it */
 
 enum { HANDLE_WRITER = 1, HANDLE_NONBLOCK = 2, HANDLE_LIVE = 4, HANDLE_CONFIRMED = 8 };
 
@@ -22,7 +24,15 @@ struct handle {
     uint64_t job;        /* the one that it reads or writes (a rewritten job's draft has another id than ino) */
     uint64_t poll;       /* the kernel's poll handle that waits for a wake-up, 0 = none */
     uint64_t seen;       /* live files: where the last read ended */
+    uint64_t torn;       /* writers: where a write was refused and not made good since ... */
     _Atomic uint32_t flags;
+    uint32_t error;      /* ... with this errno; 0 = nowhere */
+};
+
+struct flying {
+    _Atomic uint64_t unique; /* 0 = free; stored after the rest */
+    uint32_t size;           /* of the request, be it larger than bytes */
+    char bytes[SHARED_FLYING_BYTES];
 };
 
 struct shared;
@@ -34,6 +44,7 @@ void shared_destroy(struct shared *m);
 /* The bytes of the first FUSE request. save: 0 or -E2BIG. init: NULL while none are saved. */
 int shared_save_init(struct shared *m, const void *bytes, size_t size);
 const void *shared_init(const struct shared *m, size_t *size);
+struct flying *shared_flying(struct shared *m); /* SHARED_FLYING of them */
 /* How many daemons have attached so far. */
 unsigned shared_generation(const struct shared *m);
 

@@ -114,7 +114,7 @@ void text_write(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *bytes
     if (rc)
         reply_err(fs, req, rc);
     else
-        reply_write(fs, req, size);
+        reply_write(fs, req, size, 0, 0);
 }
 
 int text_number(const char *value, long *out) {

@@ -12,10 +12,15 @@ static int gone(int rc) {
 }
 
 static void written(struct pending *p, int rc) {
-    if (rc < 0)
+    struct handle *x = handles_find(p->fs->handles, p->fi.fh);
+    if (rc < 0) {
+        handle_torn(p->fs, p->fi.fh, p->off, -rc);
         reply_err(p->fs, p->req, gone(rc));
-    else
-        reply_write(p->fs, p->req, p->size);
+    } else {
+        if (x)
+            handle_mended(x, p->off, p->size);
+        reply_write(p->fs, p->req, p->size, p->fi.fh, p->off);
+    }
 }
 
 void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t off,
@@ -30,6 +35,7 @@ void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *byte
     if (!p)
         return;
     p->size = size;
+    p->off = (uint64_t)off;
     rc = sched_write(fs->sched, x->job, bytes, size, (uint64_t)off, pending_done, p);
     if (rc == -EINPROGRESS)
         p->kept = loop_keep(fs);
@@ -41,9 +47,10 @@ static void flushed(struct pending *p, int rc) {
 }
 
 void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const struct fuse_file_info *fi) {
-    struct handle *x;
-    if (handle_writer(fs, ino, fi, false, &x) != 0) {
-        reply_err(fs, req, 0);
+    struct handle *x = NULL;
+    int error = handle_writer(fs, ino, fi, false, &x) == 0 ? handle_error(fs, x) : 0;
+    if (!x || error) {
+        reply_err(fs, req, -error);
         return;
     }
     struct pending *p = pending_create(fs, req, ino, fi, flushed);
@@ -52,5 +59,6 @@ void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const
 }
 
 void write_release(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi) {
-    reply_released(fs, req, handle_close(fs, fi->fh));
+    handle_close(fs, fi->fh);
+    reply_err(fs, req, 0);
 }

@@ -20,21 +20,28 @@ void frame_encode(uint8_t header[FRAME_HEADER], uint8_t kind, uint64_t id, uint3
     memcpy(header + 8, &id_le, sizeof(id_le));
 }
 
-int64_t frame_decode(const uint8_t *bytes, size_t len, struct frame *out) {
+int frame_header(const uint8_t header[FRAME_HEADER], struct frame *out) {
     uint32_t size;
     uint64_t id;
 
+    memcpy(&size, header, sizeof(size));
+    memcpy(&id, header + 8, sizeof(id));
+    *out = (struct frame){.kind = header[4], .id = le64toh(id), .size = le32toh(size)};
+    return out->size > FRAME_BODY_MAX || header[5] || header[6] || header[7] ? -EPROTO : 0;
+}
+
+int64_t frame_decode(const uint8_t *bytes, size_t len, struct frame *out) {
+    struct frame f;
+
     if (len < FRAME_HEADER)
         return 0;
-    memcpy(&size, bytes, sizeof(size));
-    memcpy(&id, bytes + 8, sizeof(id));
-    size = le32toh(size);
-    if (size > FRAME_BODY_MAX || bytes[5] || bytes[6] || bytes[7])
+    if (frame_header(bytes, &f))
         return -EPROTO;
-    if (len - FRAME_HEADER < size)
+    if (len - FRAME_HEADER < f.size)
         return 0;
-    *out = (struct frame){.kind = bytes[4], .id = le64toh(id), .body = bytes + FRAME_HEADER, .size = size};
-    return (int64_t)FRAME_HEADER + size;
+    f.body = bytes + FRAME_HEADER;
+    *out = f;
+    return (int64_t)FRAME_HEADER + f.size;
 }
 
 int frame_send(int fd, uint8_t kind, uint64_t id, const void *body, uint32_t size) {
@@ -81,25 +88,21 @@ static int read_exactly(int fd, uint8_t *to, size_t len) {
 
 int frame_read(int fd, void *buf, size_t cap, struct frame *out) {
     uint8_t header[FRAME_HEADER];
-    uint32_t size;
+    struct frame f;
     int err = read_exactly(fd, header, FRAME_HEADER);
 
-    if (err)
-        return err;
-    memcpy(&size, header, sizeof(size));
-    size = le32toh(size);
-    if (size <= FRAME_BODY_MAX && size > cap)
-        return -EMSGSIZE;
-    /* Decoding the header alone checks it; 0 only says that the body is still to come. */
-    if (frame_decode(header, FRAME_HEADER, out) < 0)
-        return -EPROTO;
-    *out = (struct frame){.kind = header[4], .body = buf, .size = size};
-    memcpy(&out->id, header + 8, sizeof(out->id));
-    out->id = le64toh(out->id);
-    if (size) {
-        err = read_exactly(fd, buf, size);
+    if (!err && frame_header(header, &f))
+        err = -EPROTO;
+    if (!err && f.size > cap)
+        err = -EMSGSIZE;
+    if (!err && f.size) {
+        err = read_exactly(fd, buf, f.size);
         if (err == -EPIPE)
             err = -EPROTO; /* a header without its body */
     }
-    return err;
+    if (err)
+        return err;
+    f.body = buf;
+    *out = f;
+    return 0;
 }

@@ -9,7 +9,6 @@
 #include "sched/stream_int.h"
 
 #define REWRITE_MAX 4096u /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
-#define SPEC_FILE 1       /* number of a spec's spool file */
 
 /* A write that the disk thread has; owns a copy of what fs wants to hear. */
 struct pending {
@@ -31,11 +30,9 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out) {
         *out = (struct body){.size = 0, .file = SPEC_FILE};
     else if (rc < 0)
         return rc;
-    if (out->file > 0) {
-        int64_t size = spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file});
-        if (size >= 0)
-            out->size = size;
-    }
+    int64_t size = out->file == BODY_LOG ? store_log_size(s->store, job, BODY_SPEC) : out->file ? spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file}) : -1;
+    if (size >= 0)
+        out->size = size;
     return 0;
 }
 
@@ -196,7 +193,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         *out = r.job; /* one more that writes at its end */
         return stream_opened(s, &r);
     }
-    if (r.job.state == JOB_RUNNING)
+    if (r.job.state == JOB_RUNNING || (!r.job.draft && job_is_stream(&r.job) && !truncate))
         return -ETXTBSY;
     if (r.job.draft)
         d = r;
@@ -266,7 +263,7 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
     if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
         rc = stream_begin(s, &r, kind);
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
-        return stream_write(s, &r, bytes, size, offset);
+        return stream_write(s, &r, bytes, size, offset, done, arg);
     if (rc == 0)
         rc = get_draft(s, job, &r);
     if (rc < 0)
@@ -436,7 +433,7 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done 
     return 0;
 }
 
-int sched_release(struct sched *s, uint64_t job) {
+static int release(struct sched *s, uint64_t job) {
     struct job_row r;
     struct body b = {0};
     struct group g = {0};
@@ -444,16 +441,38 @@ int sched_release(struct sched *s, uint64_t job) {
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_closed(s, &r);
     if (rc < 0 || !r.job.draft || ids_has(&s->submitting, job))
-        return rc == -ENOENT ? 0 : rc;
+        return rc;
     rc = draft_spec(s, job, &b);
-    if ((rc < 0 && rc != -ENOENT) || b.size == 0 || r.job.cut)
-        return rc == -ENOENT ? 0 : rc;
+    if (rc < 0 || b.size == 0 || r.job.cut)
+        return rc;
     rc = store_group_get(s->store, r.job.group, &g);
     if (rc < 0)
         return rc;
-    ids_add(&s->released, job); /* to be done again should this turn not be committed */
     if (r.job.name[0] != '.' && !g.dotted)
         return submit_job(s, &r);
     r.sealed = true;
-    return sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
+    return store_job_save(s->store, &r, SAVE_QUEUE);
+}
+
+void sched_release(struct sched *s, uint64_t job) {
+    ids_add(&s->released, job); /* to be done again should this turn not be committed */
+    int rc = release(s, job);
+    if (rc < 0 && rc != -ENOENT && !s->error) {
+        ids_add(&s->again, job);
+        sched_retry(s);
+    }
+}
+
+void sched_give_up(struct sched *s, uint64_t job, int error) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc == 0 && r.job.draft) {
+        r.job.cut = true;
+        r.job.flushed = false;
+        snprintf(r.job.why, sizeof r.job.why, "stays a draft: a write to it was refused (%s), so it is not whole; write it again or remove it", strerror(error));
+        sched_note(s, job);
+        rc = store_job_save(s->store, &r, SAVE_QUEUE);
+    }
+    if (rc != -ENOENT)
+        sched_check(s, rc);
 }

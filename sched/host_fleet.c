@@ -1,5 +1,5 @@
 /* Nodes as hosts. A node that somebody dialled (mkdir nodes/HOST:PORT) is kept in the database and has a host for as long,
- * here or away; one that came by itself has a host while it is here. rmdir makes a host leave: it takes nothing more, is
+ * here or away; one that came by itself has a host until it says good-bye; the last ones that were lost are shown as down. rmdir makes a host leave: it takes nothing more, is
  * shown no more, and goes when what it runs has ended and is written down. */
 #include <errno.h>
 #include <stdio.h>
@@ -8,6 +8,8 @@
 
 #include "net/tls.h"
 #include "sched/sched_int.h"
+
+#define LOST_MAX 32u /* lost nodes that are still shown */
 
 /* --- the list ---------------------------------------------------------------------------------------------------- */
 
@@ -90,18 +92,38 @@ static void on_changed(void *node, struct far *far) {
     refresh(node);
 }
 
+/* Of the nodes that came by themselves and were lost the oldest is forgotten when there are too many. */
+static void forget_lost(struct sched *s) {
+    struct host *oldest = NULL;
+    unsigned n = 0;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        if (h->pool || h->far || h->dialled || h->leaving)
+            continue;
+        n++;
+        if (!oldest || h->seen < oldest->seen)
+            oldest = h;
+    }
+    if (n > LOST_MAX) {
+        oldest->leaving = true;
+        host_vacant(oldest);
+    }
+}
+
 /* Its work was told to be lost before; what is still to be written of that keeps the host. */
 static void on_gone(void *node, struct far *far, const char *why) {
     struct host *h = node;
+    struct sched *s = h->s;
+    bool said_so = far_draining(far) || h->let_go;
     h->seen = far_seen_us(far);
     h->far = NULL;
     h->runner = (struct runner){0};
     h->let_go = false;
-    h->leaving |= !h->dialled;
+    h->leaving |= !h->dialled && said_so;
     snprintf(h->why, sizeof h->why, "%s", why);
-    sched_log(h->s, "nodes/%s is gone: %s", h->name, why);
-    host_changed(h->s);
+    sched_log(s, "nodes/%s is gone: %s", h->name, why);
+    host_changed(s);
     host_vacant(h);
+    forget_lost(s);
 }
 
 static void on_dialling(void *arg, const char *address, const char *why) {

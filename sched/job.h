@@ -18,6 +18,7 @@ enum job_shelf { SHELF_JOBS, SHELF_RESULTS, SHELF_FAILURES, SHELF_GONE, SHELF_OR
 
 /* The byte strings a job has. On disk: never renumbered. */
 enum job_body { BODY_SPEC, BODY_RESULT, BODY_STDOUT, BODY_STDERR, BODY_TRACE, BODIES = 8 };
+#define BODY_LOG (-1) /* file number of a body that is a stream's log, to which bytes are only ever added (store_streams.c) */
 
 struct job {
     uint64_t id;
@@ -27,7 +28,7 @@ struct job {
     enum job_shelf shelf;
     bool draft;                /* the draft side of its name */
     bool flushed;              /* a close() of its writer was answered 0 and nothing was written since */
-    bool cut;                  /* its writer was killed half-way: stays a draft */
+    bool cut;                  /* its writer was killed half-way, or a write was refused: stays a draft */
     enum work_kind kind;       /* WORK_NONE while a draft */
     uid_t uid;
     gid_t gid;

@@ -264,7 +264,9 @@ void lease_reclaim(struct sched *s) {
         return;
     queue_mark_wanted(s);
     for (struct lease *l = s->leases; l; l = l->next) {
-        if (l->finishing || (l->count && now - l->began < QUANTUM_US) || (host_free(l->host) && !l->host->reserved))
+        /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
+        bool busy = l->count || (l->stream && l->stream->pending);
+        if (l->finishing || (busy && now - l->began < QUANTUM_US) || (host_free(l->host) && !l->host->reserved))
             continue;
         if (l->host->wanted || another_wants(s, l))
             finish(l);
@@ -346,6 +348,8 @@ static struct call *next_pending(struct stream *st, uint64_t *number) {
         st->next_send = st->row.call;
     for (; st->next_send < st->next_call; st->next_send++) {
         struct call *c = stream_call(st, st->next_send);
+        if (c->state == CALL_PENDING && st->waiting > STREAM_HELD && st->next_send != st->row.call)
+            return NULL; /* too many answers wait for that of the oldest call */
         if (c->state == CALL_PENDING) {
             *number = st->next_send;
             return c;
@@ -393,7 +397,7 @@ void lease_send(struct sched *s) {
             finish(l);
     }
     for (struct stream *st = s->streams; st; st = st->next)
-        if (st->pending)
+        if (st->pending && st->out.size < STREAM_BEHIND)
             fill(st);
     for (struct lease *l = s->leases; l && !busy; l = l->next)
         busy = l->count;

@@ -112,7 +112,7 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
     if (b.file == BODY_LOG)
-        return store_log_read(s->store, job, body, buf, size, offset);
+        return stream_log_read(s, job, body, buf, size, offset, done, arg);
     if (b.file)
         return spool_read(s->spool, (struct spool_name){job, body, b.file}, buf, size, offset, done, arg);
     return store_body_read(s->store, job, body, buf, size, offset);

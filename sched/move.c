@@ -109,8 +109,10 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
         return rc;
     if (r->stream) { /* it ended for the stream's sake alone */
         rc = stream_job_ended(s, r);
-        return rc < 0 ? rc : sched_remove(s, r);
+        return rc < 0 ? rc : rc > 0 ? 0 : sched_remove(s, r);
     }
+    if (job_is_stream(j) && (rc = sched_check(s, store_stream_delete(s->store, j->id))) < 0)
+        return rc;
     return settle(s, j, to == JOB_DONE);
 }
 
@@ -125,13 +127,13 @@ int sched_drop_bodies(struct sched *s, uint64_t job, bool spec) {
     enum job_body first = spec ? BODY_SPEC : BODY_RESULT, bodies[BODIES];
     int64_t files[BODIES];
     int n = store_body_files(s->store, job, first, bodies, files);
-    for (int i = 0; i < n; i++)
-        if (files[i] == BODY_LOG) {
-            sched_check(s, store_log_drop(s->store, job, bodies[i]));
-            s->trash = true;
-        } else {
-            sched_note_unlink(s, (struct spool_name){job, bodies[i], files[i]});
-        }
+    for (int i = 0; i < n; i++) {
+        sched_note_unlink(s, (struct spool_name){job, bodies[i], files[i]});
+        if (files[i] != BODY_LOG)
+            continue;
+        sched_check(s, store_log_drop(s->store, job, bodies[i]));
+        s->trash = true;
+    }
     return sched_check(s, n < 0 ? n : store_bodies_delete(s->store, job, first));
 }
 

@@ -50,8 +50,11 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     run_retry_ends(s);
     stream_recover(s, false);
     queue_due(s);
-    while (s->again.count && !s->error)
-        sched_release(s, s->again.items[--s->again.count]); /* back in released: comes again should this fail too */
+    while (s->again.count && !s->error) {
+        uint64_t job = s->again.items[--s->again.count];
+        if (!s->is_open || !s->is_open(s->is_open_arg, job, true))
+            sched_release(s, job); /* back in released: comes again should this fail too */
+    }
 }
 
 /* --- commit ------------------------------------------------------------------------------------------------------ */
@@ -97,8 +100,12 @@ static void answer_laters(struct sched *s, int rc) {
     }
 }
 
-static void take_back(struct sched *s) {
+void sched_retry(struct sched *s) {
     static const struct timeval soon = {RETRY_SECONDS, 0};
+    evtimer_add(s->retry, &soon);
+}
+
+static void take_back(struct sched *s) {
     run_rolled_back(s);
     stream_rolled_back(s);
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
@@ -110,7 +117,7 @@ static void take_back(struct sched *s) {
     s->unlink_count = 0;
     s->changed.count = 0;
     s->backlog = s->placed_backlog = true;
-    evtimer_add(s->retry, &soon);
+    sched_retry(s);
 }
 
 int sched_commit(struct sched *s) {

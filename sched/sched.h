@@ -99,13 +99,16 @@ struct writer {
 int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out);
 /* Opens jobs/x for writing: *out is the draft to write (the job itself, or a new draft with a copy of it unless truncate). */
 int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out, sched_done *done, void *arg);
+/* -EINPROGRESS: bytes must stay until done. */
 int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
 int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *done, void *arg);
 /* At FLUSH by pid: asks whether the writer is being killed, checks a .options file (-EINVAL), replaces nothing yet.
  * sync: fsync; bytes and row survive power loss when done. */
 int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done *done, void *arg);
-/* The last writer is gone: an undotted draft with bytes is queued (or fails, or stays a draft if its writer was killed). */
-int sched_release(struct sched *s, uint64_t job);
+/* The last writer is gone: an undotted draft with bytes is queued (or fails, or stays a draft if its writer was killed).
+ * The kernel tells nobody an error of this: what cannot be committed is tried again until it can. */
+void sched_release(struct sched *s, uint64_t job);
+void sched_give_up(struct sched *s, uint64_t job, int error); /* its writer closed it torn (errno): it stays a draft */
 int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name, bool no_replace, bool again);
 int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode); /* NULL = as it is */
 

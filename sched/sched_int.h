@@ -110,6 +110,7 @@ struct sched {
 int64_t sched_now(void); /* microseconds since the epoch */
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sched_tick(struct sched *s); /* another turn at once */
+void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */
 
 /* move.c: the one way to another state */
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
@@ -129,10 +130,14 @@ int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
 int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind); /* a draft that is a stream, at its first write */
 struct call;
-/* A job of its own for a call of a stream. *out is that job; it may have failed already. */
-int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, struct job_row *out);
+struct buffer;
+/* A job of its own for a call of a stream. *out is that job; it may have failed already. body: what its file says; with
+ * out->job.id given, it is in the spool file of that job already. */
+int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, const struct buffer *body,
+                struct job_row *out);
 
 /* draft.c */
+#define SPEC_FILE 1 /* number of a spec's spool file */
 int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
 

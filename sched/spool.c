@@ -32,6 +32,7 @@ struct task {
     size_t count;
     bool sync_wal;
     void *buf;
+    const void *from; /* of PWRITE */
     size_t size;
     uint64_t offset;
     int64_t rc;
@@ -40,7 +41,7 @@ struct task {
     sched_done *done;
     void (*spec_done)(void *arg, struct spool_spec *);
     void *arg;
-    unsigned char bytes[]; /* of PWRITE */
+    unsigned char bytes[]; /* of PWRITE, when it has a copy */
 };
 
 static void file_name(struct spool_name n, char *buf, size_t size) {
@@ -85,6 +86,21 @@ static int64_t write_all(int fd, const unsigned char *p, size_t size, uint64_t o
     return 0;
 }
 
+static int64_t read_all(int fd, char *p, size_t size, uint64_t offset) {
+    size_t have = 0;
+    while (have < size) {
+        ssize_t n = pread(fd, p + have, size - have, (off_t)(offset + have));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        have += (size_t)n;
+    }
+    return (int64_t)have;
+}
+
 static int64_t copy_all(int from, int to) {
     for (;;) {
         ssize_t n = copy_file_range(from, NULL, to, NULL, 1 << 30, 0);
@@ -108,7 +124,7 @@ static int64_t do_copy(struct task *t) {
 static int64_t sync_file(struct spool *sp, struct spool_name n) {
     int fd = open_file(sp, n, O_RDONLY);
     if (fd < 0)
-        return fd;
+        return fd == -ENOENT && n.file == BODY_LOG ? 0 : fd; /* a log may have no large pieces */
     int64_t rc = fdatasync(fd) < 0 ? -errno : 0;
     close(fd);
     return rc;
@@ -147,7 +163,7 @@ static void work(struct disk_task *d) {
     switch (t->what) {
     case PWRITE:
         fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
-        t->rc = fd < 0 ? fd : write_all(fd, t->bytes, t->size, t->offset);
+        t->rc = fd < 0 ? fd : write_all(fd, t->from, t->size, t->offset);
         break;
     case TRUNCATE:
         fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
@@ -155,9 +171,7 @@ static void work(struct disk_task *d) {
         break;
     case READ:
         fd = open_file(t->sp, t->name, O_RDONLY);
-        t->rc = fd < 0 ? fd : pread(fd, t->buf, t->size, (off_t)t->offset);
-        if (t->rc < 0 && fd >= 0)
-            t->rc = -errno;
+        t->rc = fd < 0 ? fd : read_all(fd, t->buf, t->size, t->offset);
         break;
     case COPY: t->rc = do_copy(t); break;
     case SYNC: t->rc = do_sync(t); break;
@@ -205,6 +219,18 @@ int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_
         return -ENOMEM;
     if (size)
         memcpy(t->bytes, bytes, size);
+    t->from = t->bytes;
+    t->size = size;
+    t->offset = offset;
+    disk_submit(sp->disk, &t->disk);
+    return -EINPROGRESS;
+}
+
+int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
+    if (!t)
+        return -ENOMEM;
+    t->from = bytes;
     t->size = size;
     t->offset = offset;
     disk_submit(sp->disk, &t->disk);
@@ -234,6 +260,10 @@ int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size
         return got;
     if (got < 0 && err != EAGAIN && err != EOPNOTSUPP)
         return -err;
+    return spool_load(sp, n, buf, size, offset, done, arg);
+}
+
+int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
     struct task *t = task_create(sp, READ, n, 0, done, arg);
     if (!t)
         return -ENOMEM;

@@ -330,6 +330,7 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         goto out;
     store_meta_get(st, "next_id", &next);
     st->next_id = st->reserved = (uint64_t)next;
+    st->function_bytes = INT64_MAX / 2; /* not known: the first put looks */
     st->full = !ballast_take(st);
     if (!st->unchecked)
         store_checked(st);

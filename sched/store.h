@@ -89,7 +89,6 @@ int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /*
 int store_body_copy(struct store *st, uint64_t from, uint64_t to); /* an inline spec */
 
 /* --- streams ----------------------------------------------------------------------------------------------------- */
-#define BODY_LOG (-1)        /* body.file of a body that is a log: rows that are only ever added */
 #define STREAM_WINDOW 4096u  /* calls of a stream that may be under way, or answered before an older one */
 struct stream_row {          /* how far a stream is, as committed with the answers that say so */
     int64_t at;              /* offset of the first call that is not answered ... */
@@ -99,16 +98,18 @@ struct stream_row {          /* how far a stream is, as committed with the answe
     uint8_t answered[STREAM_WINDOW / 8]; /* bits: calls from that one on that are */
 };
 int64_t store_log_size(struct store *st, uint64_t job, enum job_body b);
+/* bytes NULL: size bytes that stand in its spool file at the offset start. */
 int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size);
-int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset);
+/* Returns the bytes copied or -errno. 0 with *in_file > 0: so many of the bytes wanted stand in the spool file at offset. */
+int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, size_t *in_file);
 int store_log_drop(struct store *st, uint64_t job, enum job_body b);
 int store_trash_slice(struct store *st, int max); /* 1: there may be more */
 int store_stream_get(struct store *st, uint64_t job, struct stream_row *out);
 int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r);
 int store_stream_delete(struct store *st, uint64_t job);
-int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, int64_t now);
+/* stream: who names it. Of more than about keep bytes of functions those go that no unfinished stream can need. */
+int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, uint64_t stream, int64_t keep);
 int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg);
-int store_function_evict(struct store *st, int64_t keep, int64_t oldest);
 
 /* --- dependencies ------------------------------------------------------------------------------------------------ */
 int store_dep_add(struct store *st, uint64_t job, uint64_t on); /* -ELOOP when on waits for job */

@@ -17,6 +17,7 @@ struct store {
     bool no_room;         /* a statement of this transaction found the disk full */
     int64_t full_checked; /* monotonic us */
     uint64_t next_id, reserved;
+    int64_t function_bytes; /* put since it was last looked how many there are, and those: at most so many */
     sqlite3_stmt *statements[STORE_STATEMENTS];
     struct {
         uint64_t group;

@@ -1,7 +1,8 @@
 /* Streams: their two logs, how far they are, the functions that their calls name. Statement numbers 80 to 99.
  *
- * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows of bytes, each with the offset at which it
- * starts, one row for what a turn of the loop has gathered. */
+ * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows, each with the offset at which it starts, one
+ * for what a turn of the loop has gathered. The data of a row are its bytes; or an integer: so many bytes, which stand in
+ * the log's spool file, at the offset that they have in the log (the file has holes where rows have the bytes). */
 #include <errno.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@ static int64_t log_id(uint64_t job, enum job_body b) {
 }
 
 int64_t store_log_size(struct store *st, uint64_t job, enum job_body b) {
-    sqlite3_stmt *q = store_sql(st, 80, "SELECT start+length(data) FROM logs WHERE log=?1 ORDER BY start DESC LIMIT 1");
+    sqlite3_stmt *q = store_sql(st, 80, "SELECT start+CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END FROM logs WHERE log=?1"
+                                        " ORDER BY start DESC LIMIT 1");
     if (!q)
         return -EIO;
     bind_int(q, 1, log_id(job, b));
@@ -29,27 +31,36 @@ int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t st
     if (q) {
         bind_int(q, 1, log_id(job, b));
         bind_int(q, 2, start);
-        sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
+        if (bytes)
+            sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
+        else
+            bind_int(q, 3, (int64_t)size);
     }
     return store_run(st, q);
 }
 
-int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset) {
+int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, size_t *in_file) {
     sqlite3_stmt *q = store_sql(st, 82, "SELECT start, data FROM logs WHERE log=?1 AND start>=ifnull((SELECT max(start) FROM logs WHERE log=?1 AND start<=?2), 0)"
                                         " ORDER BY start");
     size_t have = 0;
     int rc = 0;
+    *in_file = 0;
     if (!q)
         return -EIO;
     bind_int(q, 1, log_id(job, b));
     bind_int(q, 2, (int64_t)offset);
     while (have < size && (rc = store_step(st, q)) > 0) {
+        bool filed = sqlite3_column_type(q, 1) == SQLITE_INTEGER;
+        const char *data = filed ? NULL : sqlite3_column_blob(q, 1);
         uint64_t start = (uint64_t)sqlite3_column_int64(q, 0), at = offset + have;
-        const char *data = sqlite3_column_blob(q, 1);
-        uint64_t length = (uint64_t)sqlite3_column_bytes(q, 1);
-        if (at < start || at >= start + length)
-            break; /* the end, or a row that is not ours to explain */
+        uint64_t length = filed ? (uint64_t)sqlite3_column_int64(q, 1) : (uint64_t)sqlite3_column_bytes(q, 1);
+        if (at < start || at >= start + length || (filed && have))
+            break; /* the end, a row that is not ours to explain, or one for the next call */
         size_t n = start + length - at < size - have ? (size_t)(start + length - at) : size - have;
+        if (filed) {
+            *in_file = n;
+            break;
+        }
         memcpy((char *)buf + have, data + (at - start), n);
         have += n;
     }
@@ -136,14 +147,46 @@ int store_stream_delete(struct store *st, uint64_t job) {
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
 
-int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, int64_t now) {
+/* Above keep bytes the least recently named go (used is the stream that named it last, and ids of streams only grow), but
+ * none that was named since the oldest stream began that has not ended: its calls may still need it. */
+static int evict(struct store *st, int64_t keep) {
+    sqlite3_stmt *q = store_sql(st, 92, "DELETE FROM functions WHERE used<ifnull((SELECT min(id) FROM streams), ?2) AND hash IN (SELECT hash FROM"
+                                        " (SELECT hash, sum(length(data)) OVER (ORDER BY used DESC, hash) AS total FROM functions) WHERE total>?1)");
+    if (q) {
+        bind_int(q, 1, keep);
+        bind_int(q, 2, INT64_MAX);
+    }
+    return store_run(st, q);
+}
+
+static int64_t function_bytes(struct store *st) {
+    sqlite3_stmt *q = store_sql(st, 93, "SELECT ifnull(sum(length(data)), 0) FROM functions");
+    int rc = q ? store_step(st, q) : -EIO;
+    if (rc <= 0)
+        return rc < 0 ? rc : -EIO;
+    int64_t n = sqlite3_column_int64(q, 0);
+    store_end(q);
+    return n;
+}
+
+int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, uint64_t stream, int64_t keep) {
     sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(hash, used, data) VALUES(?1, ?2, ?3) ON CONFLICT(hash) DO UPDATE SET used=?2");
     if (q) {
         sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
-        bind_int(q, 2, now);
+        bind_int(q, 2, (int64_t)stream);
         sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
     }
-    return store_run(st, q);
+    int rc = store_run(st, q);
+    st->function_bytes += (int64_t)size; /* an upper bound, made exact when it matters */
+    if (rc < 0 || st->function_bytes <= keep)
+        return rc;
+    rc = evict(st, keep - keep / 4);
+    int64_t left = rc < 0 ? rc : function_bytes(st);
+    if (left < 0)
+        return (int)left;
+    /* When more than that is needed, so that nothing could go, the next look comes after a quarter more. */
+    st->function_bytes = left > keep - keep / 4 ? keep - keep / 4 : left;
+    return 0;
 }
 
 int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg) {
@@ -157,15 +200,4 @@ int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(voi
     rc = take(arg, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
     store_end(q);
     return rc;
-}
-
-/* Above keep bytes the least recently used go, but none that was named since the oldest living stream began. */
-int store_function_evict(struct store *st, int64_t keep, int64_t oldest) {
-    sqlite3_stmt *q = store_sql(st, 92, "DELETE FROM functions WHERE used<?2 AND hash IN (SELECT hash FROM (SELECT hash, sum(length(data)) OVER"
-                                        " (ORDER BY used DESC, hash) AS total FROM functions) WHERE total>?1)");
-    if (q) {
-        bind_int(q, 1, keep);
-        bind_int(q, 2, oldest);
-    }
-    return store_run(st, q);
 }

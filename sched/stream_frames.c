@@ -7,13 +7,16 @@
 #include "sched/stream_int.h"
 
 #define HASH 32u
+#define FUNCTIONS_MAX (256 << 20)  /* bytes of functions that are kept */
+#define FUNCTION_MAX (64u << 20)   /* of one: it stands in a row */
+#define STEAL_MIN (64u * 1024u)    /* bytes from which on a call keeps the memory that its frames were put together in */
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
 
 static int put(struct stream *st, uint8_t kind, uint64_t id, const void *bytes, size_t size) {
     uint8_t header[FRAME_HEADER];
     const char *p = bytes;
-    int rc = 0;
+    int rc = buffer_reserve(&st->out, size + FRAME_HEADER * (size / FRAME_BODY_MAX + 1));
     while (rc == 0) {
         uint32_t n = size > FRAME_BODY_MAX ? FRAME_BODY_MAX : (uint32_t)size;
         frame_encode(header, size > FRAME_BODY_MAX ? FRAME_PART : kind, id, n);
@@ -91,6 +94,7 @@ static int broken(struct stream *st, const char *why) {
     struct call *c = stream_add(st, 0, st->in_size);
     st->parsed_all = true;
     st->carry.size = 0;
+    buffer_free(&st->parts);
     sched_log(st->s, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
     return c->state == CALL_ANSWERED ? 0 : fail(st, c, ERROR_REFUSED, why);
 }
@@ -98,10 +102,15 @@ static int broken(struct stream *st, const char *why) {
 static int take_function(struct stream *st, const char *body, size_t size) {
     if (size <= HASH)
         return broken(st, "a FUNC frame without a function");
-    return store_function_put(st->s->store, (const uint8_t *)body, body + HASH, size - HASH, sched_now());
+    if (size - HASH > FUNCTION_MAX) {
+        sched_log(st->s, "a function of %zu MiB was not taken: more than 64 MiB belong into the arguments", size >> 20);
+        return 0; /* its calls fail, one by one */
+    }
+    return store_function_put(st->s->store, (const uint8_t *)body, body + HASH, size - HASH, st->id, FUNCTIONS_MAX);
 }
 
-static int set_call(struct call *c, const char *body, size_t size) {
+/* The body is at body; when that is the memory of parts, a large one keeps it. */
+static int set_call(struct stream *st, struct call *c, const char *body, size_t size) {
     size_t options = size >= 4 ? (uint8_t)body[2] | (size_t)(uint8_t)body[3] << 8 : 0;
     uint8_t format = size >= 4 ? (uint8_t)body[0] : 255;
     if (size < 4 || format > 1 || 4 + options > size || (format == 1 && size - 4 - options < HASH))
@@ -110,10 +119,18 @@ static int set_call(struct call *c, const char *body, size_t size) {
     if (options && !(c->options = strndup(body + 4, options)))
         return -ENOMEM;
     c->size = size - 4 - options;
-    c->bytes = malloc(c->size ? c->size : 1);
+    if (body == st->parts.bytes && c->size >= STEAL_MIN) {
+        c->memory = st->parts.bytes;
+        c->bytes = c->memory + 4 + options;
+        stream_hold(st, c, st->parts.cap);
+        st->parts = (struct buffer){0};
+        return 0;
+    }
+    c->bytes = c->memory = malloc(c->size ? c->size : 1);
     if (!c->bytes)
         return -ENOMEM;
     memcpy(c->bytes, body + 4 + options, c->size);
+    stream_hold(st, c, c->size);
     return 0;
 }
 
@@ -121,7 +138,10 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
     struct call *c = stream_add(st, id, end);
     if (c->state == CALL_ANSWERED)
         return 0;
-    int rc = set_call(c, body, size);
+    stream_index(st, c);
+    if (stream_cancelled(st, c))
+        return fail(st, c, 0, NULL);
+    int rc = set_call(st, c, body, size);
     if (rc == -EPROTO)
         return fail(st, c, ERROR_REFUSED, "a CALL frame that is cut off or of an unknown format");
     if (rc < 0)
@@ -129,21 +149,24 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
     return c->options ? stream_job(st, c) : 0;
 }
 
+bool stream_cancel(struct stream *st, uint64_t id, int *rc) {
+    struct call *c = stream_call_of(st, id);
+    struct job_row r;
+    if (!c)
+        return false;
+    if (c->state == CALL_SENT)
+        lease_cancel(st, c);
+    if (c->state == CALL_JOB && store_job_get(st->s->store, c->job, &r) == 0)
+        *rc = sched_remove(st->s, &r);
+    if (*rc == 0)
+        *rc = fail(st, c, 0, NULL);
+    return true;
+}
+
 static int take_cancel(struct stream *st, uint64_t id) {
-    for (uint64_t n = st->row.call; n < st->next_call; n++) {
-        struct call *c = stream_call(st, n);
-        if (c->id != id || c->state == CALL_ANSWERED)
-            continue;
-        if (c->state == CALL_SENT)
-            lease_cancel(st, c);
-        if (c->state == CALL_JOB) {
-            struct job_row r;
-            if (store_job_get(st->s->store, c->job, &r) == 0)
-                sched_remove(st->s, &r);
-        }
-        return fail(st, c, 0, "");
-    }
-    return 0;
+    int rc = 0;
+    stream_cancel(st, id, &rc);
+    return rc;
 }
 
 static int take_whole(struct stream *st, const struct frame *f, const char *body, size_t size, int64_t end) {
@@ -155,73 +178,107 @@ static int take_whole(struct stream *st, const struct frame *f, const char *body
     }
 }
 
-/* Pieces gather in part until the frame that they belong to has come. */
-static int take_frame(struct stream *st, const struct frame *f, int64_t end) {
-    struct buffer *whole = &st->parts;
-    if (whole->size && f->id != st->part_id)
-        return broken(st, "PART frames of one body with another frame between them");
-    if (f->kind != FRAME_PART && whole->size == 0)
-        return take_whole(st, f, (const char *)f->body, f->size, end);
-    if (whole->size + f->size > FRAME_WHOLE_MAX)
-        return broken(st, "a body of more than 1 GiB");
-    st->part_id = f->id;
-    int rc = buffer_add(whole, f->body, f->size);
-    if (rc < 0 || f->kind == FRAME_PART)
-        return rc;
-    rc = take_whole(st, f, whole->bytes, whole->size, end);
-    buffer_free(whole);
+/* --- frames out of bytes ----------------------------------------------------------------------------------------- */
+
+/* May this frame come now? 1: it was refused, and the stream with it. */
+static int refuse(struct stream *st, const struct frame *f) {
+    int rc;
+    if (st->parts.size && f->id != st->part.id)
+        rc = broken(st, "PART frames of one body with another frame between them");
+    else if (st->parts.size + f->size > FRAME_WHOLE_MAX)
+        rc = broken(st, "a body of more than 1 GiB");
+    else
+        return 0;
+    return rc < 0 ? rc : 1;
+}
+
+/* The frame st->part is whole; its bytes, and those of the PARTs before it, are in parts. */
+static int end_frame(struct stream *st, int64_t end) {
+    st->in_frame = false;
+    if (st->part.kind == FRAME_PART)
+        return 0;
+    int rc = take_whole(st, &st->part, st->parts.bytes, st->parts.size, end);
+    buffer_empty(&st->parts);
     return rc;
 }
 
-/* Frames that are whole in bytes are taken where they are; what is left over goes to carry. */
-static int64_t take_frames(struct stream *st, const char *bytes, size_t size, int64_t offset) {
-    size_t at = 0;
-    int rc = 0;
-    while (rc == 0 && !stream_full(st) && !st->parsed_all) {
-        struct frame f;
-        int64_t n = frame_decode((const uint8_t *)bytes + at, size - at, &f);
-        if (n < 0)
-            rc = broken(st, "something that is no frame");
-        if (n <= 0)
-            break;
-        at += (size_t)n;
-        rc = take_frame(st, &f, offset + (int64_t)at);
-    }
-    return rc < 0 ? rc : (int64_t)at;
+/* One that is whole where it is. */
+static int take_frame(struct stream *st, const struct frame *f, int64_t end) {
+    if (f->kind != FRAME_PART && st->parts.size == 0)
+        return take_whole(st, f, (const char *)f->body, f->size, end);
+    int rc = refuse(st, f);
+    if (rc == 0)
+        rc = buffer_add(&st->parts, f->body, f->size);
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    st->part = *f;
+    return end_frame(st, end);
 }
 
+/* The header of one that is not: its body is put together as it comes. Returns the bytes taken or -errno. */
+static int64_t begin_frame(struct stream *st, const char *bytes, size_t size) {
+    struct frame f;
+    size_t n = FRAME_HEADER - st->carry.size < size ? FRAME_HEADER - st->carry.size : size;
+    int rc = buffer_add(&st->carry, bytes, n);
+    if (rc < 0 || st->carry.size < FRAME_HEADER)
+        return rc < 0 ? rc : (int64_t)n;
+    st->carry.size = 0;
+    if (frame_header((const uint8_t *)st->carry.bytes, &f) < 0)
+        rc = broken(st, "something that is no frame");
+    else
+        rc = refuse(st, &f);
+    if (rc != 0 || st->parsed_all)
+        return rc < 0 ? rc : (int64_t)n;
+    rc = buffer_reserve(&st->parts, f.size);
+    st->part = f;
+    st->left = f.size;
+    st->in_frame = true;
+    return rc < 0 ? rc : (int64_t)n;
+}
+
+/* Goes on in the frame that has begun; *at moves on. offset: of bytes[0] in the input. */
+static int go_on(struct stream *st, const char *bytes, size_t size, size_t *at, int64_t offset) {
+    size_t n = st->left < size - *at ? st->left : size - *at;
+    int rc = buffer_add(&st->parts, bytes + *at, n);
+    *at += n;
+    st->left -= (uint32_t)n;
+    return rc < 0 || st->left ? rc : end_frame(st, offset + (int64_t)*at);
+}
+
+/* Stops at a full window, between two frames. */
 static int64_t parse(struct stream *st, const char *bytes, size_t size) {
-    size_t skip = 0;
-    if (st->parsed < FRAME_MAGIC_SIZE) {
-        skip = FRAME_MAGIC_SIZE - (size_t)st->parsed;
-        if (skip >= size)
-            return (int64_t)size;
-        bytes += skip;
-        size -= skip;
+    size_t at = st->parsed < FRAME_MAGIC_SIZE ? FRAME_MAGIC_SIZE - (size_t)st->parsed : 0;
+    int64_t n = 0;
+    if (at >= size)
+        return (int64_t)size;
+    while (n >= 0 && !st->parsed_all && (at < size || (st->in_frame && !st->left))) {
+        struct frame f;
+        if (st->in_frame) {
+            n = go_on(st, bytes, size, &at, st->parsed);
+            continue;
+        }
+        if (stream_full(st))
+            break;
+        n = st->carry.size ? 0 : frame_decode((const uint8_t *)bytes + at, size - at, &f);
+        if (n > 0) {
+            at += (size_t)n;
+            n = take_frame(st, &f, st->parsed + (int64_t)at);
+        } else if (n < 0) {
+            n = broken(st, "something that is no frame");
+        } else {
+            n = begin_frame(st, bytes + at, size - at);
+            at += n > 0 ? (size_t)n : 0;
+        }
     }
-    if (st->carry.size == 0) {
-        int64_t n = take_frames(st, bytes, size, st->parsed + (int64_t)skip);
-        if (n < 0 || stream_full(st) || st->parsed_all)
-            return n < 0 ? n : st->parsed_all ? (int64_t)(skip + size) : (int64_t)skip + n;
-        int rc = buffer_add(&st->carry, bytes + n, size - (size_t)n);
-        return rc < 0 ? rc : (int64_t)(skip + size);
-    }
-    int64_t begin = st->parsed + (int64_t)skip - (int64_t)st->carry.size;
-    int rc = buffer_add(&st->carry, bytes, size);
-    int64_t n = rc < 0 ? rc : take_frames(st, st->carry.bytes, st->carry.size, begin);
-    if (n < 0)
-        return n;
-    memmove(st->carry.bytes, st->carry.bytes + n, st->carry.size - (size_t)n);
-    st->carry.size -= (size_t)n;
-    st->more = stream_full(st) && st->carry.size;
-    return (int64_t)(skip + size);
+    return n < 0 ? n : st->parsed_all ? (int64_t)size : (int64_t)at;
 }
 
 /* A frame that is cut off at the end is dropped: its write was never answered, or the writer meant it so. */
 static int finish(struct stream *st) {
     buffer_free(&st->carry);
     buffer_free(&st->parts);
+    st->in_frame = false;
     return 0;
 }
 
-const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, answer, fail, started, output, advance};
+const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, answer, fail, started, output, advance, stream_look_frames};

@@ -4,39 +4,38 @@
  *                                                                       │ answers
  *   read  ◄── out-log ◄── codec's answer() ◄────────────────────────────┘
  *
- * Both logs are in the database; how far the stream is, is committed with the answers that say so. In memory there is a
- * window of STREAM_WINDOW calls; what is behind it waits in the in-log. */
+ * How far the stream is, is committed with the answers that say so. In memory there is a window of STREAM_WINDOW calls or
+ * STREAM_HELD bytes of them; what is behind it waits in the in-log. */
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
 #include "net/frame.h"
+#include "sched/buffer.h"
 #include "sched/sched_int.h"
+#include "sched/stream_look.h"
 
 #define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
 #define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
 #define LEASE_AHEAD_FAR 2048u  /* ... and one on a node */
 #define STREAMS_ACTIVE 64u     /* streams in memory, besides those that are being written */
 #define STREAM_READ (256u * 1024u)
+#define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
+#define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
 
 enum call_state { CALL_FREE, CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
-
-struct buffer {
-    char *bytes;
-    size_t size, cap;
-};
-int buffer_add(struct buffer *b, const void *bytes, size_t size); /* 0 or -ENOMEM */
-void buffer_free(struct buffer *b);
 
 struct call {
     enum call_state state;
     uint64_t id;      /* frames: the client's; JSON: its line */
     int64_t end;      /* offset in the input after it */
     enum call_format format;
-    char *bytes;      /* what the worker is sent */
-    size_t size;
+    char *bytes;      /* what the worker is sent: points into memory */
+    char *memory;
+    size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
     char *options;    /* JSON object, NULL = none: then it can go by a lease */
     uint64_t job;     /* of CALL_JOB */
-    bool told;        /* STARTED was said */
     uint8_t deaths;   /* of nodes, while it ran there */
+    uint16_t chain;   /* frames: see stream_look.c */
+    bool indexed, told; /* told: STARTED was said */
     struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
 };
 
@@ -65,39 +64,48 @@ struct codec {
     int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
     int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
     int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
-    int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why);
+    int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
     int (*started)(struct stream *st, struct call *c);
     int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
     int (*advance)(struct stream *st, struct call *c); /* c is answered and the oldest: it leaves the window */
+    /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing is. */
+    int (*look)(struct stream *st, const char *bytes, size_t size);
 };
 extern const struct codec codec_json, codec_frames;
 
 struct stream {
     struct stream *next;
     struct sched *s;
-    uint64_t id;
+    uint64_t id;             /* 0: let go, and freed when its reads have come back */
     int priority;
     const struct codec *codec;
-    char place[PLACE_MAX];  /* where its calls may run (host.h) */
-    struct body input;      /* where its input is; a log while it is being written */
-    int64_t in_size;        /* bytes accepted, those of this turn (tail) among them */
-    int64_t parsed;         /* bytes that the parser has taken */
-    struct buffer tail;     /* input of this turn, not yet in the log */
-    struct buffer carry;    /* a line or frame that is not complete yet */
-    struct buffer out;      /* answers of this turn, not yet in the log */
+    char place[PLACE_MAX];   /* where its calls may run (host.h) */
+    struct body input;       /* where its input is; a log while it is being written */
+    int64_t in_size;         /* bytes accepted, those of this turn (tail) among them */
+    int64_t parsed;          /* bytes that the parser has taken */
+    struct buffer tail;      /* input of this turn, not yet in the log */
+    struct buffer carry;     /* JSON: a line that is not complete yet; frames: a header */
+    struct buffer out;       /* answers, not yet in the log */
+    struct piece *flight;    /* answers that are on the way to the disk: stream_log.c */
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
-    struct stream_row row;  /* as it will be committed */
-    uint64_t next_call;     /* number that the next call gets; row.call <= number < next_call are in the window */
-    uint64_t next_send;     /* no call before it is pending */
+    struct stream_row row;   /* as it will be committed */
+    uint64_t next_call;      /* number that the next call gets; row.call <= number < next_call are in the window */
+    uint64_t next_send;      /* no call before it is pending */
     uint64_t pending, lines;
-    bool closed;            /* no writer any more */
-    bool parsed_all;        /* closed and parsed to the end */
-    bool more;              /* carry may have whole frames that found the window full */
+    size_t held, waiting;    /* bytes of the window; those among them of answers that wait for older ones */
+    int failed;              /* errno: its input can no longer be read */
+    unsigned writing;        /* writes that the disk thread has */
+    bool closed;             /* no writer any more */
+    bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
-    char *read_buffer;
-    struct buffer parts;    /* frames: the body that is being put together ... */
-    uint64_t part_id;       /* ... and whose it is */
+    char *read_buffer;       /* its input from read_at to read_end */
+    int64_t read_at, read_end;
+    struct buffer parts;     /* frames: the body that is being put together ... */
+    struct frame part;       /* ... the frame that it stands in ... */
+    uint32_t left;           /* ... and how many of that frame's bytes are still to come */
+    bool in_frame;
+    struct look look;
     struct call window[STREAM_WINDOW];
 };
 
@@ -108,7 +116,7 @@ static inline uint64_t stream_number(const struct stream *st, const struct call 
     return st->row.call + ((uint64_t)(c - st->window) + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
 }
 static inline bool stream_full(const struct stream *st) {
-    return st->next_call - st->row.call >= STREAM_WINDOW;
+    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= STREAM_HELD;
 }
 
 /* stream.c */
@@ -116,21 +124,35 @@ bool stream_name(const char *name, const void *bytes, size_t size, enum work_kin
 struct stream *stream_find(struct sched *s, uint64_t job);
 int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */
 int stream_start(struct sched *s, struct job_row *r, unsigned also_save);                 /* to running, into memory */
-int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset);
 int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
 int stream_closed(struct sched *s, const struct job_row *r);
 void stream_drop(struct sched *s, uint64_t job);
-void stream_turn(struct sched *s);
+void stream_free(struct stream *st);
+int stream_drop_parts(struct sched *s, uint64_t job); /* the jobs of its own that its calls had */
 void stream_rolled_back(struct sched *s);
 int stream_recover(struct sched *s, bool death); /* death: a daemon died over them, not only a commit */
 void stream_free_all(struct sched *s);
+
+/* stream_turn.c */
+void stream_turn(struct sched *s);
+void stream_mark(struct stream *st);
+int stream_feed(struct stream *st, const char *bytes, size_t size);   /* to the parser */
+void stream_suspect(struct stream *st, const struct call *c); /* it runs long: should ppfs die now, that is written down */
 struct call *stream_add(struct stream *st, uint64_t id, int64_t end); /* a new pending call at the end of the window */
 int stream_answered(struct stream *st, struct call *c);               /* its answer is in out: the window may move */
-int stream_job(struct stream *st, struct call *c);                    /* a job of its own for it */
-int stream_job_ended(struct sched *s, const struct job_row *r);
-void stream_mark(struct stream *st);
-void stream_suspect(struct stream *st, const struct call *c); /* it runs long: should ppfs die now, that is written down */
-int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* what a program wrote, as a line */
+void stream_hold(struct stream *st, struct call *c, size_t bytes);    /* so many bytes of it are in memory now */
+void stream_clear(struct stream *st, struct call *c);
+
+/* stream_log.c; these answer -EINPROGRESS as sched_read does */
+int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
+int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);
+int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done); /* arg: st */
+int stream_log_flush(struct stream *st); /* what this turn has gathered, as far as it has not to be written first */
+
+/* stream_part.c: a job of its own for a call that has options, or is a program */
+int stream_job(struct stream *st, struct call *c);
+int stream_job_ended(struct sched *s, const struct job_row *r); /* 0, -errno, or 1: the stream removes it, later */
+int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* stream_json.c: a program's stdout, as a line */
 
 /* lease.c */
 bool lease_wanted(struct sched *s, int *priority); /* a stream could use a slot */

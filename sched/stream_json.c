@@ -24,11 +24,12 @@ static int take_line(struct stream *st, const char *line, size_t size, int64_t e
         st->skipping = false;
         return st->codec->fail(st, c, ERROR_REFUSED, "the line is longer than 16 MiB");
     }
-    c->bytes = malloc(size);
+    c->bytes = c->memory = malloc(size);
     if (!c->bytes)
         return -ENOMEM;
     memcpy(c->bytes, line, size);
     c->size = size;
+    stream_hold(st, c, size);
     return 0;
 }
 
@@ -69,8 +70,9 @@ static int keep(struct call *c, const char *text, size_t size) {
     return rc == 0 ? buffer_add(&c->answer, "\n", 1) : rc;
 }
 
+/* The first line is the sentence; the traceback that may follow has no place here. */
 static int fail(struct stream *st, struct call *c, enum stream_error error, const char *why) {
-    json_t *text = json_string(why), *j = json_pack("{s:o,s:I}", "error", text ? text : json_string("failed, and the reason is not UTF-8"), "line", (json_int_t)c->id);
+    json_t *text = json_stringn(why, strcspn(why, "\n")), *j = json_pack("{s:o,s:I}", "error", text ? text : json_string("failed, and the reason is not UTF-8"), "line", (json_int_t)c->id);
     char *line = j ? json_dumps(j, JSON_COMPACT) : NULL;
     int rc = line ? keep(c, line, strlen(line)) : -ENOMEM;
     (void)error;
@@ -125,4 +127,4 @@ static int advance(struct stream *st, struct call *c) {
     return buffer_add(&st->out, c->answer.bytes, c->answer.size);
 }
 
-const struct codec codec_json = {WORK_STREAM_JSON, parse, finish, answer, fail, started, output, advance};
+const struct codec codec_json = {WORK_STREAM_JSON, parse, finish, answer, fail, started, output, advance, NULL};

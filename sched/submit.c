@@ -1,6 +1,5 @@
 /* Submitting: a draft whose last writer has closed becomes a job. It is read (here, or in the disk thread if it is large),
  * takes its name from the job that had it, and waits, or is queued, or fails with a sentence. */
-#include <endian.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -221,42 +220,6 @@ int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind) {
 
 /* --- a call of a stream that needs a job of its own -------------------------------------------------------------- */
 
-struct function {
-    char *bytes;
-    size_t size;
-};
-
-static int copy_function(void *arg, const void *bytes, size_t size) {
-    struct function *f = arg;
-    f->bytes = malloc(size ? size : 1);
-    if (!f->bytes)
-        return -ENOMEM;
-    memcpy(f->bytes, bytes, size);
-    f->size = size;
-    return 0;
-}
-
-/* What that job's file is: of a call that names a function by its hash, function and arguments together (WORK_CALL). */
-static int part_body(struct sched *s, uint64_t job, const struct call *c) {
-    if (c->format != CALL_HASH)
-        return store_body_put(s->store, job, BODY_SPEC, c->bytes, c->size);
-    struct function f = {0};
-    struct buffer b = {0};
-    int rc = store_function_get(s->store, (const uint8_t *)c->bytes, copy_function, &f);
-    uint32_t size = htole32((uint32_t)f.size);
-    if (rc == 0)
-        rc = buffer_add(&b, &size, sizeof size);
-    if (rc == 0)
-        rc = buffer_add(&b, f.bytes, f.size);
-    if (rc == 0)
-        rc = buffer_add(&b, c->bytes + 32, c->size - 32);
-    if (rc == 0)
-        rc = store_body_put(s->store, job, BODY_SPEC, b.bytes, b.size);
-    free(f.bytes);
-    buffer_free(&b);
-    return rc;
-}
-
 static int part_options(const struct call *c, struct options *o, char *why, size_t size) {
     json_t *j = json_loads(c->options, 0, NULL);
     int rc = -EINVAL;
@@ -268,12 +231,14 @@ static int part_options(const struct call *c, struct options *o, char *why, size
     return rc;
 }
 
-int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, struct job_row *out) {
-    char why[SPEC_WHY] = "";
+int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, const struct buffer *body,
+                struct job_row *out) {
+    char why[SPEC_WHY] = "", *cwd = NULL;
     struct options *own = options_create();
-    *out = *owner;
     struct job *j = &out->job;
-    j->id = store_next_id(s->store);
+    uint64_t id = j->id;
+    *out = *owner;
+    j->id = id ? id : store_next_id(s->store);
     snprintf(j->name, sizeof j->name, "%.230s:%llu", owner->job.name, (unsigned long long)number + 1);
     j->state = JOB_DRAFT;
     j->shelf = SHELF_PART;
@@ -282,13 +247,12 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
     j->node[0] = 0;
     out->stream = owner->job.id;
     out->call = number;
-    char *cwd = NULL;
     int rc = own && j->id ? store_job_texts(s->store, owner->job.id, NULL, &cwd) : -ENOMEM;
     if (rc == 0)
         rc = store_job_insert(s->store, out, cwd);
     free(cwd);
     if (rc == 0)
-        rc = part_body(s, j->id, c);
+        rc = id ? store_body_put_file(s->store, id, BODY_SPEC, (int64_t)body->size, SPEC_FILE) : store_body_put(s->store, j->id, BODY_SPEC, body->bytes, body->size);
     int read = 0;
     if (rc == 0)
         read = stream == WORK_STREAM_JSON ? spec_read("", c->bytes, c->size, &j->kind, own, why) : part_options(c, own, why, sizeof why);

@@ -12,7 +12,7 @@
  * pool <-> worker, frames (net/frame.h) over a SOCK_STREAM pair; id is the job:
  *   START work                     do this (struct work)
  *   RESULT bytes, TRACE bytes      a piece of a call's value, of a traceback
- *   DONE outcome                   that was all of it, the job's process tree is dead
+ *   DONE outcome                   that was all of it, the job's process tree is dead (or has nothing left to do, isolate.c)
  *   LAST outcome                   the same, and the worker leaves: it may not be used again
  * between the START and the DONE of a lease; the low 32 bits of the id are the number of a call, what is above is said:
  *   PIECE bytes                    the first part of the body of the CALL or FUNCTION that follows

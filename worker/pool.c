@@ -214,7 +214,7 @@ static void on_link_closed(void *arg, int err) {
 
     if (s->state == SLOT_IDLE)
         slot_close(s);
-    else if (err) /* a broken stream; at a mere end of file EXITED follows, or the job goes on without its link */
+    else if (err && err != ECONNRESET && err != EPIPE) /* nonsense; at an end of file EXITED follows, or the job goes on without its link */
         template_kill(s->pool, s->serial);
 }
 

@@ -301,7 +301,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         isolate_run(w, &p, me.link, &iso);
         *o = iso.outcome;
     }
-    if (!reap_all(TREE_MS))
+    if (!iso.left && !reap_all(TREE_MS))
         me.leave = true;
     restore_descriptors();
     o->wall_us = worker_now_us() - started;
@@ -312,6 +312,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         close(iso.data);
     }
     send_done(w->job, o, NULL, 0, NULL, 0);
+    isolate_bury(&iso);
 }
 
 /* rest: what has come over the link after the START. */

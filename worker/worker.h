@@ -21,16 +21,18 @@ int64_t worker_now_us(void);
  * see isolate_run. */
 struct isolated {
     struct work_outcome outcome;
+    pid_t left; /* it has told its end and is being taken down by the kernel; 0 = it is gone */
     int data; /* memfd: the result, then the trace; -1 when there is neither */
     uint64_t result_size, trace_size;
 };
 
-/* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. link is closed there.
- * Returns when that process has ended. The caller closes iso->data. */
 /* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing. */
 void isolate_spare(int link);
 void isolate_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
+/* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. link is closed there.
+ * Returns when that process has ended, or (left) has told so. The caller closes iso->data. */
 void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso);
+void isolate_bury(struct isolated *iso); /* once the end is told: no process is left after it */
 
 /* --- leases --- */
 struct lease_line { /* how calls come and answers go */

@@ -6,11 +6,14 @@ back when it sees that its results are waited for one at a time.
 
 State that a Ctrl-C could leave half done is replaced in one assignment (self._at); until then the bytes stay in the
 buffer, and the position of the file tells how many there are, so that they can be delivered again: what was delivered
-once is ignored.
+once is ignored. A thread that reads for itself delivers only what may come twice; what others wait for, or what adds
+up, it leaves in the buffer for the reader thread, which no Ctrl-C interrupts.
 """
 import errno
+import functools
 import os
 import threading
+import weakref
 from concurrent.futures import BrokenExecutor, _base
 from pickle import loads as _loads
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -25,7 +28,14 @@ BUFFER = 1 << 20  # bytes that one read may give
 DOZE = 0.002  # seconds between two looks of the reader thread while others read
 LINGER = 50  # such looks without any call, after which it sleeps until it is rung
 
+_ANSWERS = frozenset((stream.RESULT, stream.ERROR, stream.OUTPUT, stream.CANCELLED, stream.STARTED))
+_Done = Tuple[Future, Any, Optional[BaseException]]  # with its result or its exception
+
 _GONE = {errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ENODEV, errno.ESTALE, errno.ENOENT, errno.ECONNREFUSED}
+
+
+class _NotAlone(Exception):
+    """What has come is for the reader thread to deliver."""
 
 
 class Answers:
@@ -48,12 +58,14 @@ class Answers:
         self._closing = False
         self._single_waits = 0
         self._bell = Bell()
+        self.forked = False  # this process got it by a fork
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
-        self._at: Tuple[int, bytes, Tuple[bytes, ...], bool] = (0, b"", (), False)  # offset, rest, parts, magic seen
+        # Offset in the file, rest of a frame, parts of a body, whether the magic was seen, bytes left for the reader.
+        self._at: Tuple[int, bytes, Tuple[bytes, ...], bool, int] = (0, b"", (), False, 0)
+        _open.add(self)
 
-    # --- for futures
-    # ---------------------------------------------------------------------------------------------------
+    # --- for futures -------------------------------------------------------------------------------------------------
 
     def forget(self, ident: int) -> None:
         """The call shall not run (any more)."""
@@ -66,7 +78,7 @@ class Answers:
         if alone and self._read_lock.acquire(False):
             try:
                 while future._state is PENDING or future._state is RUNNING:
-                    if not self.direct or not self._read_some():
+                    if not self.direct or not self._read_some(alone=True):
                         break
             finally:
                 let_go(self._read_lock)
@@ -74,9 +86,11 @@ class Answers:
                 self._bell.ring()
         elif not self.direct and len(self.pending) == 1 and not self._closing:
             self._single_waits += 1  # one at a time: the thread that waits might as well read (see _read_loop)
-        with self.lock:
+        if future._state is FINISHED:
+            return
+        condition = future._condition
+        with future._own:
             if future._state in (PENDING, RUNNING):
-                condition = future._condition
                 if self.direct:
                     self._bell.ring()
                 condition.wait_for(lambda: future._state not in (PENDING, RUNNING), timeout)
@@ -137,16 +151,18 @@ class Answers:
             finally:
                 self._read_lock.release()
 
-    def _read_some(self) -> bool:
-        """One read() and what it brought, with read_lock held. False: there will be no more."""
-        offset, rest, parts, begun = self._at
+    def _read_some(self, alone: bool = False) -> bool:
+        """One read() and what it brought, with read_lock held. False: there will be no more. alone: by a thread that
+        waits for its own result; False then may also say that the reader thread has to go on."""
+        offset, rest, parts, begun, n = self._at
         if self.ended.is_set():
             return False
         size = len(rest)
         view = self._view
         if size:
             view[:size] = rest
-        n = self._interrupted(offset) if self._unsure else 0
+        if not n and self._unsure:
+            n = self._interrupted(offset)
         if not n:
             self._unsure = True
             try:
@@ -158,23 +174,28 @@ class Answers:
             self._end(None)
             return False
         try:
-            end = size + n
-            start = 0
-            if not begun:
-                begun = stream.check_magic(view[:end])
-                if not begun:
-                    self._at = (offset + n, bytes(view[:end]), (), False)
-                    self._unsure = False
-                    return True
-                start = len(stream.MAGIC)
-            frames, at = stream.split(view[start:], end - start)
-            parts = self._deliver(frames, parts)
-            self._at = (offset + n, bytes(view[start + at:end]), parts, True)
-            self._unsure = False
+            self._take(size + n, offset + n, parts, begun, alone)
+        except _NotAlone:
+            self._at = (offset, rest, parts, begun, n)
+            return False
         except StreamError as error:
             self._end(error)
             return False
+        self._unsure = False
         return True
+
+    def _take(self, end: int, offset: int, parts: Tuple[bytes, ...], begun: bool, alone: bool) -> None:
+        """Delivers the frames among the first end bytes of the buffer, and notes what is left of them."""
+        view, start = self._view, 0
+        if not begun:
+            begun = stream.check_magic(view[:end])
+            if not begun:
+                self._at = (offset, bytes(view[:end]), (), False, 0)
+                return
+            start = len(stream.MAGIC)
+        frames, at = stream.split(view[start:], end - start)
+        parts = self._deliver(frames, parts, alone)
+        self._at = (offset, bytes(view[start + at:end]), parts, True, 0)
 
     def _interrupted(self, offset: int) -> int:
         """How many bytes a read() has brought that a Ctrl-C interrupted before they were delivered: they are in the
@@ -185,10 +206,11 @@ class Answers:
         except (OSError, ValueError, IndexError):
             return 0
 
-    def _deliver(self, frames: List[Tuple[int, int, memoryview]], parts: Tuple[bytes, ...]) -> Tuple[bytes, ...]:
-        """Ends the futures that the frames answer."""
+    def _deliver(self, frames: List[Tuple[int, int, memoryview]], parts: Tuple[bytes, ...],
+                 alone: bool) -> Tuple[bytes, ...]:
+        """Ends the futures that the frames answer, and gives the parts of a body that is not whole yet."""
         get = self.pending.get
-        done: List[Tuple[Future, Any, Optional[BaseException]]] = []
+        done: List[_Done] = []
         add = done.append
         whole: Any
         for kind, ident, body in frames:
@@ -207,49 +229,35 @@ class Answers:
             if parts:
                 whole = b"".join((*parts, body))
                 parts = ()
-            self._other(kind, ident, whole, add)
+            self._other(kind, ident, whole, add, alone)
         if done:
-            self._finish(done)
+            self._finish(done, alone)
         return parts
 
-    def _finish(self, done: List[Tuple[Future, Any, Optional[BaseException]]]) -> None:
+    def _finish(self, done: List[_Done], alone: bool = False) -> None:
         """Ends futures with a result or an exception; those that have ended meanwhile stay as they are."""
-        told = []
+        watched = []
         pop = self.pending.pop
         with self.lock:
             for future, value, problem in done:
+                if future._watched:
+                    watched.append((future, value, problem))
+                    continue
                 if future._state is PENDING or future._state is RUNNING:
                     future._result = value
                     future._exception = problem
                     future._state = FINISHED
-                    if future._watched:
-                        for waiter in future._waiters:
-                            if problem is None:
-                                waiter.add_result(future)
-                            else:
-                                waiter.add_exception(future)
-                        future._cond.notify_all()  # type: ignore[union-attr]
-                        told.append(future)
                 pop(future._id, None)
-        for future in told:
-            future._invoke_callbacks()  # type: ignore[attr-defined]
+        if alone and watched:
+            raise _NotAlone
+        for future, value, problem in watched:
+            if future._change(functools.partial(_end_watched, future, value, problem)):
+                future._invoke_callbacks()  # type: ignore[attr-defined]
+            pop(future._id, None)
 
-    def _other(self, kind: int, ident: int, body: Any, add: Callable[[Any], None]) -> None:
+    def _other(self, kind: int, ident: int, body: Any, add: Callable[[_Done], None], alone: bool) -> None:
         """A frame that is not a short RESULT."""
-        if kind == stream.STARTED or kind == stream.OUTPUT:
-            future = self.pending.get(ident)
-            if future is None:
-                return
-            if kind == stream.STARTED:
-                with self.lock:
-                    if future._state is PENDING:
-                        future._state = RUNNING
-            else:
-                if future._printed is None:
-                    future._printed = []
-                future._printed.append(stream.read_output(body))
-            return
-        if kind not in (stream.RESULT, stream.ERROR, stream.CANCELLED):
+        if kind not in _ANSWERS:
             if kind < stream.SKIP_FROM:
                 raise StreamError("a frame of the unknown kind %d" % kind)
             return
@@ -266,13 +274,15 @@ class Answers:
             if isinstance(problem, BrokenExecutor):
                 self.broken = problem
             add((future, None, problem))
+        elif kind == stream.STARTED:
+            future._change(functools.partial(_start, future))
+        elif alone:
+            raise _NotAlone
+        elif kind == stream.CANCELLED:
+            if future._change(functools.partial(_end_cancelled, future)):
+                future._after_cancel()
         else:
-            with self.lock:
-                self.pending.pop(ident, None)
-                if future._state in (PENDING, RUNNING):
-                    future._end_cancelled()
-            if future._watched:
-                future._invoke_callbacks()  # type: ignore[attr-defined]
+            future._printed = [*(future._printed or ()), stream.read_output(body)]
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -311,6 +321,78 @@ class Answers:
 
     def _after_end(self, error: Optional[BaseException]) -> None:
         """What else is to do when the last answer has come."""
+
+    def abandon(self) -> None:
+        """In a child after fork: these answers are the parent's. Its calls never end here, so they say so."""
+        self.forked = True
+        self.lock, self._read_lock = threading.RLock(), threading.RLock()
+        self._bell = Bell()
+        ended, self.ended = self.ended.is_set(), threading.Event()
+        left = list(self.pending.values())
+        self.pending.clear()
+        self.direct = False
+        if not ended:
+            self.broken = MountGone("%s belongs to the process that this one was forked from" % self.name)
+            close_quietly(self._rfd)
+        for future in left:
+            future._exception = MountGone("the call was submitted before a fork; its result goes to the parent process")
+            future._state = FINISHED
+        self.ended.set()
+
+
+_open: "weakref.WeakSet[Answers]" = weakref.WeakSet()
+
+
+def open_answers() -> List[Answers]:
+    """Those that have not ended."""
+    return [answers for answers in list(_open) if not answers.ended.is_set()]
+
+
+def _after_fork() -> None:
+    for answers in list(_open):
+        answers.abandon()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def close_quietly(fd: int) -> None:
+    """Closes what another thread may just have closed when this process was forked."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+
+
+# What is done with a future in its _change().
+
+def _start(future: Future) -> bool:
+    if future._state is PENDING:
+        future._state = RUNNING
+    return True
+
+
+def _end_cancelled(future: Future) -> bool:
+    if future._state not in (PENDING, RUNNING):
+        return False
+    future._end_cancelled()
+    return True
+
+
+def _end_watched(future: Future, value: Any, problem: Optional[BaseException]) -> bool:
+    if future._state not in (PENDING, RUNNING):
+        return False
+    future._result = value
+    future._exception = problem
+    future._state = FINISHED
+    for waiter in future._waiters:
+        if problem is None:
+            waiter.add_result(future)
+        else:
+            waiter.add_exception(future)
+    future._condition.notify_all()
+    return True
 
 
 def let_go(lock: Any) -> None:

@@ -7,15 +7,13 @@ import itertools
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from typing import Deque, List, Optional, Set, Tuple
 
 from . import stream
-from .answers import Answers, let_go
+from .answers import Answers, close_quietly, let_go, open_answers
 from .bell import Bell
-from .errors import MountGone
-from .future import FINISHED, Future
+from .future import Future
 
 BATCH = 1 << 20  # bytes that one write takes, more or less
 QUEUE_SOFT = 256  # frames in the queue from which on a submitting thread lets the feeder run
@@ -35,7 +33,6 @@ class Channel(Answers):
         self._written = len(stream.MAGIC)  # bytes that the file has, as far as we know
         self.ids = itertools.count(1)
         self.announced: Set[bytes] = set()  # the functions that this stream has
-        self.forked = False  # this process got it by a fork
         self._out: Deque[bytes] = deque()
         self._write_lock = threading.RLock()  # reentrant for the same reason as _read_lock
         self._feed_bell = Bell()
@@ -43,7 +40,6 @@ class Channel(Answers):
         self._feeder = threading.Thread(target=self._feed_loop, name="ppfs feeder of " + name, daemon=True)
         self.reader.start()
         self._feeder.start()
-        _channels.add(self)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -196,27 +192,13 @@ class Channel(Answers):
         self._feeder.join()
 
     def abandon(self) -> None:
-        """In a child after fork: this stream is the parent's. Its calls never end here, so they say so."""
-        self.forked = True
-        self.lock = threading.RLock()
-        self._bell, self._feed_bell = Bell(), Bell()
-        self._write_lock, self._read_lock = threading.RLock(), threading.RLock()
-        ended, self.ended = self.ended.is_set(), threading.Event()
+        """In a child after fork."""
+        super().abandon()
+        self._feed_bell, self._write_lock = Bell(), threading.RLock()
         self._out.clear()
-        self.broken = MountGone("the stream %s belongs to the process that this one was forked from" % self.name)
-        left = list(self.pending.values())
-        self.pending.clear()
-        self.direct = False
-        for future in left:
-            future._exception = MountGone("the call was submitted before a fork; its result goes to the parent process")
-            future._state = FINISHED
-        self.ended.set()
-        for fd in ([self._wfd] if self._wfd_open else []) + ([] if ended else [self._rfd]):
-            try:
-                os.close(fd)
-            except OSError:
-                pass
-        self._wfd_open = False
+        if self._wfd_open:
+            self._wfd_open = False
+            close_quietly(self._wfd)
 
 
 def open_stream(jobs: str, results: str) -> Tuple[int, int]:
@@ -230,18 +212,6 @@ def open_stream(jobs: str, results: str) -> Tuple[int, int]:
         raise
 
 
-_channels: "weakref.WeakSet[Channel]" = weakref.WeakSet()
-
-
 def open_channels() -> List[Channel]:
     """The streams that have not ended."""
-    return [channel for channel in list(_channels) if not channel.ended.is_set()]
-
-
-def _after_fork() -> None:
-    for channel in list(_channels):
-        channel.abandon()
-    _channels.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    return [answers for answers in open_answers() if isinstance(answers, Channel)]

@@ -37,7 +37,7 @@ class _Submitter(BaseExecutor):
         self._cache = FunctionCache(core.serializer, lambda digest: stream.call_prefix(text, digest), core.initializer,
                                     core.initargs, core.init_key)
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:  # type: ignore[override]
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Queues fn(*args, **kwargs). What cannot be pickled raises here and is named."""
         channel = self._core.channel
         if channel is None or channel.forked or self._core.shut:

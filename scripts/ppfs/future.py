@@ -1,4 +1,9 @@
-"""The future of one call in a stream."""
+"""The future of one call in a stream.
+
+The state of a future that nobody waits for belongs to the lock of its stream; from the moment that somebody does
+(_watched, which is set with that lock held) it belongs to the future's own condition, as in concurrent.futures. The
+lock of the stream is the innermost: whoever holds it takes no other.
+"""
 import threading
 from concurrent.futures import Future as BaseFuture
 from concurrent.futures import _base
@@ -13,16 +18,17 @@ PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED, CANCELLED_AND_NOTIFIED = _base.CANCELLED, _base.CANCELLED_AND_NOTIFIED
 
 
-class Future(BaseFuture):
-    """A concurrent.futures.Future without a lock of its own: all of a stream share one, and waiting is prepared only
-    when somebody waits. That is what makes tens of thousands a second possible."""
+class Future(BaseFuture):  # type: ignore[type-arg]
+    """A concurrent.futures.Future whose lock is made when somebody waits. That is what makes tens of thousands a second
+    possible."""
 
-    _state: str = PENDING  # type: ignore[assignment]
+    _state: str = PENDING
     _result: Any = None
     _exception: Optional[BaseException] = None
     _watched = False  # somebody may be waiting: _cond, _waiters and _done_callbacks exist
     _printed: Optional[List[Tuple[int, bytes]]] = None
     _cond: Optional[threading.Condition] = None
+    _born: Any = None  # the lock of the stream when _cond was made: after a fork there is another
 
     def __init__(self, channel: "Answers", ident: int) -> None:
         self._channel = channel
@@ -43,20 +49,38 @@ class Future(BaseFuture):
         """What the call has written to its standard error."""
         return self._text(stream.STDERR)
 
-    def _text(self, which: int) -> str:
-        return b"".join(data for kind, data in list(self._printed or ()) if kind == which).decode("utf-8", "replace")
+    @property
+    def printed(self) -> str:
+        """Both, in the order in which they came."""
+        return self._text(stream.STDOUT, stream.STDERR)
+
+    def _text(self, *which: int) -> str:
+        return b"".join(data for kind, data in self._printed or () if kind in which).decode("utf-8", "replace")
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> threading.Condition:
         lock = self._channel.lock
-        with lock:
-            if self._cond is None or self._cond._lock is not lock:  # type: ignore[attr-defined]
+        if self._cond is None or self._born is not lock:
+            with lock:
                 if self._cond is None:
                     self._waiters: List[Any] = []
                     self._done_callbacks: List[Callable[[Any], object]] = []
-                self._cond = threading.Condition(lock)
-                self._watched = True
-            return self._cond
+                if self._cond is None or self._born is not lock:
+                    self._own = threading.RLock()
+                    self._cond, self._born = threading.Condition(self._own), lock
+                    self._watched = True
+        return self._cond
+
+    def _change(self, change: Callable[[], bool]) -> bool:
+        """Calls change() while the state of the future is the caller's to change, and gives what it gives. The locks are
+        taken by `with` on themselves: nothing written in Python lies between taking and letting go, where a Ctrl-C could
+        leave them locked."""
+        with self._channel.lock:
+            if not self._watched:
+                return change()
+        assert self._condition
+        with self._own:
+            return change()
 
     def result(self, timeout: Optional[float] = None) -> Any:
         """As concurrent.futures.Future.result."""
@@ -89,29 +113,33 @@ class Future(BaseFuture):
 
     def cancel(self) -> bool:
         """Cancels the call unless it is known to run (or to have ended)."""
-        channel = self._channel
-        with channel.lock:
-            if self._state in (RUNNING, FINISHED):
-                return False
-            if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
-                return True
-            channel.pending.pop(self._id, None)
-            channel.forget(self._id)
-            self._end_cancelled()
-        if self._watched:
-            self._invoke_callbacks()  # type: ignore[attr-defined]
-        channel.settle()
-        return True
+        return self._cancel((PENDING,))
 
     def kill(self) -> bool:
         """Cancels the call even while it runs: its process tree is killed. False: it has ended."""
-        with self._channel.lock:
-            if self._state is RUNNING:
-                self._state = PENDING
-        return self.cancel()
+        return self._cancel((PENDING, RUNNING))
+
+    def _cancel(self, states: Tuple[str, ...]) -> bool:
+        def change() -> bool:
+            if self._state not in states:
+                return False
+            self._channel.forget(self._id)
+            self._end_cancelled()
+            return True
+
+        if not self._change(change):
+            return self.cancelled()
+        self._after_cancel()
+        self._channel.settle()
+        return True
+
+    def _after_cancel(self) -> None:
+        self._channel.pending.pop(self._id, None)
+        if self._watched:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def _end_cancelled(self) -> None:
-        """With the lock held: cancelled, and those who wait know."""
+        """In a _change(): cancelled, and those who wait know."""
         self._state = CANCELLED_AND_NOTIFIED
         if self._watched:
             assert self._cond is not None

@@ -7,15 +7,20 @@
 
 What differs: an exception in a job is raised by job() (ppft prints it and gives None). A job whose process dies raises
 ppfs.WorkerDied (ppft waits for ever). Jobs that were submitted are kept by the ppfs until they have ended.
+
+What is as in ppft: what a job prints is printed here when job() is first called, or before its callback. Callbacks run in
+threads, several at a time; job() and wait() return when the job's callback has.
 """
 import atexit
 import inspect
 import logging
 import os
+import pickle
 import sys
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import mount as mounts
@@ -24,6 +29,7 @@ from .executor import Executor
 from .future import Future
 from .serialize import Sent
 
+CALLBACKS = 64  # that run at a time; one may wait for another job
 version = "1.7.8"  # of the interface that this is compatible with
 copyright = "ppfs, with the interface of Parallel Python (pp) and ppft"
 
@@ -38,13 +44,14 @@ class _Task:
     """One submitted job. Calling it waits and gives the result (or raises what the job raised)."""
 
     def __init__(self, server: "Server", tid: int, callback: Optional[Callable[..., Any]],
-                 callbackargs: Tuple[Any, ...],
-                 group: str) -> None:
+                 callbackargs: Tuple[Any, ...], group: str) -> None:
         self.server, self.tid, self.group = server, tid, group
         self.callback, self.callbackargs = callback, callbackargs
         self.finished = False
         self._ended = threading.Event()
         self._future: Optional[Future] = None
+        self._printing = threading.Lock()
+        self._printed = False
 
     def _follow(self, future: Future) -> None:
         self._future = future
@@ -52,15 +59,35 @@ class _Task:
 
     def _finalize(self, future: Any) -> None:
         """The future has ended: the callback runs before anybody who waits goes on."""
+        if self.callback is not None and not future.cancelled() and future.exception() is None:
+            try:
+                self.server._callbacks.submit(self._call_back, future.result())
+                return
+            except RuntimeError:
+                pass  # the interpreter is about to end: no thread starts any more
+        self._finish()
+
+    def _call_back(self, value: Any) -> None:
+        assert self.callback is not None
         try:
-            if self.callback is not None and not future.cancelled() and future.exception() is None:
-                self.callback(*self.callbackargs, future.result())
+            self._print()
+            self.callback(*self.callbackargs, value)
         except Exception:
             self.server.logger.error("the callback of task %d failed", self.tid, exc_info=True)
         finally:
-            self.finished = True
-            self.server._ended(self)
-            self._ended.set()
+            self._finish()
+
+    def _finish(self) -> None:
+        self.finished = True
+        self.server._ended(self)
+        self._ended.set()
+
+    def _print(self) -> None:
+        """What the job has printed, once, on this program's standard output."""
+        with self._printing:
+            printed, self._printed = self._printed, True
+        if not printed and self._future is not None:
+            sys.stdout.write(self._future.printed)
 
     def wait(self) -> None:
         """Returns when the job has ended and its callback has run."""
@@ -72,11 +99,9 @@ class _Task:
         assert self._future is not None
         if self._future.cancelled():
             raise DestroyedServerError("the server was destroyed before the job ended")
+        self._print()
         value = self._future.result()
-        if raw_result:
-            import pickle
-            return pickle.dumps(value, self.server._proto)
-        return value
+        return pickle.dumps(value, self.server._proto) if raw_result else value
 
 
 class _Statistics:
@@ -106,13 +131,15 @@ class Template:
 class Server:
     """Where jobs are submitted.
 
-    ncpus           slots of this machine, "autodetect": as the ppfs has them
-    ppservers       nodes to use as well, each "host:port"; "*" for those that are found in the local network
-    secret          not used: nodes and ppfs know one another by a key file (see ppfs-node(1))
-    restart         not used: a worker that a job has changed for good is restarted anyway
+    ncpus           how many jobs this machine runs at a time, for everybody who uses the same ppfs; "autodetect": as it
+                    was set (on a private mount: as many as there are processors)
+    ppservers       nodes to use as well, each "host:port" or "host"; "*": those that answer in the local network. One
+                    that cannot be asked for gives a warning; one that does not answer is tried again by the ppfs
+    secret          not used: nodes and ppfs know one another by a key file, ppfs --key and ppfs-node --key
+    restart         not used: a worker goes on with the next job of the same server, as in ppft without restart
     proto           the pickle protocol of raw results
-    socket_timeout  seconds that a job may run, as in ppft only on other machines; None: any time. Not enforced for
-    local jobs
+    socket_timeout  not used: a node that is silent is noticed by itself, and its jobs run elsewhere. A job may run as
+                    long as it likes (ppfs.Executor has the option timeout)
     """
 
     default_port = 60000
@@ -131,6 +158,7 @@ class Server:
         self._restart, self._proto = restart, proto
         self._exiting = False
         self._lock = threading.Lock()
+        self._callbacks = ThreadPoolExecutor(CALLBACKS, "ppfs.pp callback")
         self._tid = 0
         self._tasks: Dict[int, _Task] = {}
         self._sent: Dict[Any, Tuple[Any, Sent]] = {}
@@ -141,23 +169,27 @@ class Server:
             self.set_ncpus(ncpus)
         self.ppservers: List[Tuple[str, int]] = []
         for server in ppservers:
-            host, _, port = server.partition(":")
-            self.ppservers.append((host, int(port) if port else self.default_port))
-            self._dial(host, self.ppservers[-1][1])
+            host, port = _address(server)
+            self.ppservers.append((host, port))
+            self._dial(host, port)
         self._before = {node: (jobs, seconds) for node, (_, jobs, seconds) in self._nodes().items()}
         atexit.register(self.destroy)
 
     def _dial(self, host: str, port: int) -> None:
         """Asks the ppfs to use a node. As in ppft one that cannot be reached is no error."""
-        if "*" in host:
-            self.logger.info("nodes of the local network come by themselves: start them with ppfs-node --discover")
-            return
+        nodes = os.path.join(self.mount, "nodes")
         try:
-            os.mkdir(os.path.join(self.mount, "nodes", "%s:%d" % (host, port)))
+            if "*" in host:
+                with open(os.path.join(nodes, ".discover"), "w", encoding="ascii") as file:
+                    file.write("1\n")
+            else:
+                os.mkdir(os.path.join(nodes, ("[%s]:%d" if ":" in host else "%s:%d") % (host, port)))
         except FileExistsError:
             pass
         except OSError as error:
-            self.logger.warning("the node %s:%d cannot be used: %s", host, port, error.strerror)
+            self.logger.warning("%s cannot be used: the ppfs at %s says: %s",
+                                "nodes of the local network" if "*" in host else "the node %s:%d" % (host, port),
+                                self.mount, error.strerror)
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
@@ -311,6 +343,7 @@ class Server:
             for future in list(channel.pending.values()):
                 future.kill()
         self._executor.shutdown(wait=True)
+        self._callbacks.shutdown(wait=False)
         self._sent.clear()
 
     def __enter__(self) -> "Server":
@@ -318,6 +351,17 @@ class Server:
 
     def __exit__(self, *_: Any) -> None:
         self.destroy()
+
+
+def _address(server: str) -> Tuple[str, int]:
+    """(host, port) of "host:port", "host", "[::1]:port" or "::1"."""
+    host, port = server, ""
+    if server.startswith("["):
+        host, _, port = server[1:].partition("]")
+        port = port.lstrip(":")
+    elif server.count(":") == 1:
+        host, _, port = server.partition(":")
+    return host, int(port) if port else Server.default_port
 
 
 def _from_globals(space: Dict[str, Any]) -> Tuple[List[str], Tuple[Any, ...]]:

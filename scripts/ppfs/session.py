@@ -2,7 +2,7 @@
 import os
 import threading
 from concurrent.futures import _base
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Set
 
 from . import mount as mounts
 from . import stream
@@ -23,8 +23,10 @@ class Session(Answers):
     def __init__(self, mount: str, name: str) -> None:
         super().__init__(mount, name, os.open(os.path.join(mount, "results", name), os.O_RDONLY | os.O_CLOEXEC))
         self._known: Dict[int, Future] = {}
-        self._order: List[Future] = []
+        self._order: List[Future] = []  # as they ended
+        self._answered: Set[int] = set()
         self._more = threading.Condition(self.lock)
+        self._trouble: Optional[BaseException] = None
         self.reader = threading.Thread(target=self._collect, name="ppfs session " + name, daemon=True)
         self.reader.start()
 
@@ -43,6 +45,7 @@ class Session(Answers):
                 while at >= len(self._order) and not self.ended.is_set():
                     self._more.wait()
                 if at >= len(self._order):
+                    self._check()
                     return
                 future = self._order[at]
             at += 1
@@ -52,8 +55,9 @@ class Session(Answers):
         """All futures of the session in the order of submission, once it has ended."""
         if not self.ended.wait(timeout):
             raise _base.TimeoutError()
+        self._check()
         with self.lock:
-            return [self._known[ident] for ident in sorted(self._known) if self._known[ident] in set(self._order)]
+            return sorted(self._order, key=lambda future: future.id)
 
     def results(self, timeout: Optional[float] = None) -> List[Any]:
         """All results in the order of submission, once the session has ended; raises what the first failed call
@@ -67,6 +71,21 @@ class Session(Answers):
     def __len__(self) -> int:
         """How many calls have ended so far."""
         return len(self._order)
+
+    def _check(self) -> None:
+        """Raises what kept the session from being read to its end."""
+        if self._trouble is not None or self.forked:
+            raise self.broken_error()
+
+    def _after_end(self, error: Optional[BaseException]) -> None:
+        self._trouble = error
+
+    def abandon(self) -> None:
+        """In a child after fork."""
+        ended = self.ended.is_set()
+        super().abandon()
+        self.forked = not ended
+        self._more = threading.Condition(self.lock)
 
     def _expect(self, ident: int) -> Future:
         future = self._known[ident] = Future(self, ident)
@@ -84,15 +103,16 @@ class Session(Answers):
         with self.lock:
             self._more.notify_all()
 
-    def _deliver(self, frames: Any, parts: Any) -> Any:
+    def _deliver(self, frames: Any, parts: Any, alone: bool) -> Any:
         fresh = []
         with self.lock:
             for kind, ident, _ in frames:
                 if kind < stream.SKIP_FROM and ident not in self._known:
                     self._expect(ident)
-                if kind in (stream.RESULT, stream.ERROR, stream.CANCELLED) and ident in self.pending:
+                if kind in (stream.RESULT, stream.ERROR, stream.CANCELLED) and ident not in self._answered:
+                    self._answered.add(ident)
                     fresh.append(self._known[ident])
-        parts = super()._deliver(frames, parts)
+        parts = super()._deliver(frames, parts, alone)
         with self.lock:
             self._order += fresh
             self._more.notify_all()
@@ -100,8 +120,9 @@ class Session(Answers):
 
     def wait_for(self, future: Future, timeout: Optional[float]) -> None:
         """Waits for one future; see Answers.wait_for."""
-        with self.lock:
-            if not future._condition.wait_for(lambda: future.done(), timeout):
+        condition = future._condition
+        with future._own:
+            if not condition.wait_for(future.done, timeout):
                 raise _base.TimeoutError()
         if future.cancelled():
             raise _base.CancelledError()

@@ -1,7 +1,7 @@
 /* The benchmark's client: plain system calls, so that what is measured is the filesystem.
  *
  *   client calls MOUNT COUNT FIRST     COUNT times: create, write and close jobs/bN, open and read results/bN, unlink it
- *   client fill MOUNT COUNT GROUP      COUNT jobs into groups jobs/GROUP-K/ of 1,000, one after another
+ *   client fill MOUNT COUNT GROUP      COUNT jobs into ten groups jobs/GROUP-K/, one after another
  *
  * Prints the microseconds that one job took, on average. Any error ends it with exit status 1. */
 #include <err.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define PATH_SIZE 4096
-#define GROUP_SIZE 1000ul
+#define GROUPS 10ul /* as many for few jobs as for many: groups take turns, so their number decides how far apart in the database they run */
 
 static const char call[] = "{\"call\": \"math.sqrt\", \"args\": [2]}\n";
 
@@ -61,13 +61,14 @@ static void calls(const char *mount, unsigned long count, unsigned long first) {
 
 static void fill(const char *mount, unsigned long count, const char *group) {
     char path[PATH_SIZE];
+    unsigned long size = (count + GROUPS - 1) / GROUPS;
     for (unsigned long i = 0; i < count; i++) {
-        if (i % GROUP_SIZE == 0) {
-            snprintf(path, sizeof path, "%s/jobs/%s-%lu", mount, group, i / GROUP_SIZE);
+        if (i % size == 0) {
+            snprintf(path, sizeof path, "%s/jobs/%s-%lu", mount, group, i / size);
             if (mkdir(path, 0755) != 0)
                 err(1, "mkdir %s", path);
         }
-        snprintf(path, sizeof path, "%s/jobs/%s-%lu/b%lu", mount, group, i / GROUP_SIZE, i);
+        snprintf(path, sizeof path, "%s/jobs/%s-%lu/b%lu", mount, group, i / size, i);
         submit(path);
     }
 }

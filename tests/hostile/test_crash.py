@@ -193,10 +193,11 @@ def read_runs(path):
 
 
 @pytest.mark.limit(200)
+@pytest.mark.parametrize("options", [(), ("-o", "no_resend")], ids=["resend", "no resend"])
 @pytest.mark.parametrize("deaths", [1, 2])
-def test_clients_that_wait_over_the_death_of_a_daemon(new_mount, deaths):
+def test_clients_that_wait_over_the_death_of_a_daemon(new_mount, deaths, options):
     """Every kind of wait goes on: open of a result, reading live output, wait files, poll, and a half-written job."""
-    m = new_mount().start()
+    m = new_mount(options=options).start()
     m.may_restart = True
     for i in range(max(ROUNDS // 20, 1)):
         name = "x%d" % i
@@ -236,9 +237,10 @@ def test_clients_that_wait_over_the_death_of_a_daemon(new_mount, deaths):
 
 
 @pytest.mark.limit(120)
-def test_a_reader_over_deaths_of_the_daemon(new_mount):
+@pytest.mark.parametrize("options", [(), ("-o", "no_resend")], ids=["resend", "no resend"])
+def test_a_reader_over_deaths_of_the_daemon(new_mount, options):
     """A large result is read to its end while daemons die; so is a directory."""
-    m = new_mount().start()
+    m = new_mount(options=options).start()
     m.may_restart = True
     m.put("x", "#!/bin/sh\nhead -c 30000000 /dev/zero | tr '\\0' x\n")
     m.wait("x")

@@ -118,6 +118,58 @@ def test_jobs_fill_the_disk(small, size):
     assert refused not in os.listdir(m.results)
 
 
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("size", [40_000, 200_000])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_write_finds_no_room(small, size, again):
+    """What was refused makes the file another than its writer meant: closed so, it is never queued. Written again, it is."""
+    m = small.start()
+    head, tail = b"#!/bin/sh\necho head\n#" + b"x" * size + b"\n", b"echo tail\n#" + b"y" * size + b"\n"
+    fd = os.open(m.jobs / "x", os.O_WRONLY | os.O_CREAT)
+    try:
+        assert os.write(fd, head) == len(head)
+        balloon = Balloon(m)
+        balloon.inflate()
+        tails = 0
+        while try_pwrite(fd, tail, len(head) + tails * len(tail)):  # the ballast and what the database has spare go first
+            tails += 1
+            assert tails < 200
+        balloon.burst()
+        if again:
+            wait_until(lambda: try_pwrite(fd, tail, len(head) + tails * len(tail)), "room for the rest")
+    finally:
+        e = closed(fd)
+    (m.node / "cpus").write_text("1")
+    m.put("y", "#!/bin/sh\necho y\n")
+    assert m.result("y") == b"y\n"
+    if again:
+        assert e == 0 and m.result("x") == b"head\n" + (tails + 1) * b"tail\n"
+    else:
+        assert e in FULL and "x" in os.listdir(m.jobs) and "x" not in os.listdir(m.results)
+        wait_until(lambda: m.why("x"), "why it stays a draft")
+        assert m.state("x") == "draft" and "write" in m.why("x") and "space" in m.why("x")
+        os.truncate(m.jobs / "x", 0)
+        m.put("x", "#!/bin/sh\necho whole\n")
+        assert m.result("x") == b"whole\n"
+
+
+def try_pwrite(fd, bytes_, at):
+    try:
+        return os.pwrite(fd, bytes_, at) == len(bytes_)
+    except OSError as e:
+        assert e.errno in FULL
+        return False
+
+
+def closed(fd):
+    """The errno of close()."""
+    try:
+        os.close(fd)
+        return 0
+    except OSError as e:
+        return e.errno
+
+
 def try_put(m, name, text):
     try:
         return m.put(name, text)

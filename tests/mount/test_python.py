@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from ppfsmount import PYTHON, SLOW
+from ppfsmount import PYTHON, SLOW, alive
 
 VERSION = "%d.%d" % sys.version_info[:2]
 
@@ -42,6 +42,46 @@ def test_numpy(m):
     assert (m.call("x", (numpy.dot, (a, a))) == a.dot(a)).all()
     m.put("y", "import numpy\nprint(numpy.linalg.det(numpy.eye(50)))\n")
     assert m.result("y") == b"1.0\n"
+
+
+# --- a worker's second script runs in a process that was made ahead, and its end is told before that has gone --------
+
+ORPHAN = """import os, subprocess
+if os.fork() == 0:
+    p = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    open("pid", "w").write(str(p.pid))
+    os._exit(0)
+os.wait()
+"""
+ENDINGS = {
+    "plain": ("", "done", ""),
+    "status": ("raise SystemExit(3)", "failed", "exit status 3"),
+    "sentence": ("raise SystemExit('enough')", "failed", "exit status 1"),
+    "raises": ("1/0", "failed", "ZeroDivisionError"),
+    "os._exit": ("import os; os._exit(4)", "failed", "exit status 4"),
+    "killed": ("import os; os.kill(os.getpid(), 11)", "failed", "SIGSEGV"),
+    "thread": ("import threading, time; threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()", "done", ""),
+    "child": ("import subprocess; p = subprocess.Popen(['sleep', '1000']); open('pid', 'w').write(str(p.pid))", "done", ""),
+    "orphan": (ORPHAN, "done", ""),
+    "closed": ("import os; os.closerange(3, 1000)", "done", ""),
+    "false end": ("import os, time\nfor fd in range(3, 300):\n  try: os.write(fd, b'x')\n  except OSError: pass\ntime.sleep(0.2)",
+                  "done", ""),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=list(ENDINGS))
+def test_the_end_of_a_script(new_mount, ending):
+    text, state, why = ENDINGS[ending]
+    m = new_mount(cpus=1).start()
+    m.put("first.py", "print(1)\n")
+    m.result("first.py")
+    m.put("x.py", "print('begins', flush=True)\n" + text + "\n")
+    assert m.wait("x.py") == state and why in m.why("x.py")
+    assert (m.info / "x.py" / "stdout").read_bytes() == b"begins\n"
+    if (m.work / "pid").exists():
+        assert not alive(int((m.work / "pid").read_text())), "what the script left lives on"
+    m.put("next.py", "import os; print(os.listdir('/proc/self/fd') and 'next')\n")
+    assert m.result("next.py") == b"next\n"
 
 
 # --- standard output ---------------------------------------------------------------------------------------------

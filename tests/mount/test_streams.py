@@ -11,7 +11,7 @@ import subprocess
 import threading
 
 import pytest
-from ppfsmount import wait_until
+from ppfsmount import sanitized, wait_until
 
 MAGIC = b"\x89ppfs\r\n\x1a\x01" + bytes(7)
 PART, FUNC, CALL, CANCEL, RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 1, 2, 3, 4, 33, 34, 35, 36, 37
@@ -202,6 +202,91 @@ def test_a_stream_and_a_job_share_one_slot(m):
     os.unlink(m.jobs / "x.jsonl")
 
 
+def test_several_readers_at_once(m):
+    """One is ahead, one comes late, one begins again and again, one has stopped: each sees the whole, nobody waits."""
+    n = 20000
+    whole = "".join("%d\n" % i for i in range(n))
+    seen = {}
+
+    def read(key):
+        seen[key] = (m.results / "x.jsonl").read_text()
+    with open(m.jobs / "x.jsonl", "w", buffering=5000) as f:
+        f.write(lines({"call": "abs", "args": [0]}))
+        f.flush()
+        stopped = open(m.results / "x.jsonl")
+        assert stopped.readline() == "0\n"
+        threads = [threading.Thread(target=read, args=(i,)) for i in range(3)]
+        for t in threads:
+            t.start()
+        for i in range(1, n):
+            f.write(lines({"call": "abs", "args": [-i]}))
+            if i % 5000 == 0:
+                with open(m.results / "x.jsonl") as again:
+                    assert [again.readline() for _ in range(100)] == whole.splitlines(True)[:100]
+    for t in threads:
+        t.join()
+    read("late")
+    assert set(seen.values()) == {whole} and len(seen) == 4
+    assert stopped.read() == whole[2:]
+    stopped.close()
+
+
+def test_tail_and_jq_write_while_they_run(m):
+    """tail -f log | jq: lines come one at a time, each is answered before the next is there."""
+    log = m.work / "log"
+    log.write_text("")
+    p = subprocess.Popen("tail -n +1 -f log | jq --unbuffered -c '{call: \"math.sqrt\", args: [.n]}' > %s" % (m.jobs / "t.jsonl"),
+                         shell=True, cwd=m.work, start_new_session=True)
+    try:
+        results = None
+        for i in range(5):
+            with open(log, "a") as f:
+                f.write('{"n": %d}\n' % (i * i))
+            if results is None:
+                wait_until(lambda: (m.results / "t.jsonl").exists() or state_of(m, "t.jsonl") == "running", "the stream")
+                results = open(m.results / "t.jsonl")
+            assert results.readline() == "%.1f\n" % i
+        results.close()
+    finally:
+        os.killpg(p.pid, signal.SIGTERM)
+        p.wait()
+    assert answers(m, "t.jsonl") == ["%.1f" % i for i in range(5)]
+
+
+def state_of(m, name):
+    try:
+        return m.state(name)
+    except OSError:
+        return ""
+
+
+@pytest.mark.limit(120)
+def test_many_lines_in_constant_memory(m):
+    """The daemon holds a window of them, not all: 300,000 lines take no more than 100,000 did."""
+    def run(name, n):
+        def write():
+            with open(m.jobs / name, "w", buffering=1 << 16) as f:
+                for i in range(n):
+                    f.write('{"call": "abs", "args": [-%d]}\n' % i)
+        writer = threading.Thread(target=write)
+        writer.start()
+        wait_until(lambda: state_of(m, name), "the stream")
+        with open(m.results / name) as f:
+            assert [int(line) for line in f] == list(range(n))
+        writer.join()
+        return peak(m.pids()["daemon"])
+    first = run("a.jsonl", 100000)
+    assert sanitized() or run("b.jsonl", 300000) < first + (16 << 20)
+
+
+def test_more_streams_than_slots(queue):
+    """All of them want the slot in the same turn: who gets it keeps it for its call."""
+    for name in "abc":
+        queue.put(name + ".jsonl", lines({"call": "abs", "args": [-1]}, {"call": "abs", "args": [-2]}))
+    (queue.node / "cpus").write_text("1")
+    assert [answers(queue, name + ".jsonl") for name in "abc"] == [["1", "2"]] * 3
+
+
 # --- frames ------------------------------------------------------------------------------------------------------
 
 def test_calls_by_value_and_by_hash(m):
@@ -279,6 +364,141 @@ def test_many_calls_over_kills(m):
     m.kill_daemon()
     out = frames((m.results / "s").read_bytes())
     assert sorted(i for k, i, _ in out if k == RESULT) == list(range(1, n + 1))
+
+
+def test_cancel_behind_a_full_window(m):
+    """5,000 calls stand between the call that runs and its CANCEL; another is cancelled before it is looked at."""
+    import time
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, time.sleep, 1000) + call(2, time.sleep, 1000) + b"".join(call(i, abs, -i) for i in range(3, 6000)))
+        f.write(frame(CANCEL, 5500) + frame(CANCEL, 1) + frame(CANCEL, 4) + frame(CANCEL, 2) + call(6000, abs, -6000))
+    out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR, CANCELLED)}
+    assert sorted(i for i, k in out.items() if k == CANCELLED) == [1, 2, 4, 5500] and len(out) == 6000
+
+
+def test_cancels_behind_a_full_window_after_a_kill(m):
+    """What was marked in memory only is found again, in a log of small and of large pieces."""
+    import time
+    big = os.urandom(1 << 20)
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, time.sleep, 1000) + call(2, time.sleep, 1000) + b"".join(call(i, abs, -i) for i in range(3, 5000)))
+        for i in range(5000, 5010):
+            f.write(call(i, len, big))
+        f.write(frame(CANCEL, 5005) + frame(CANCEL, 2))
+        m.kill_daemon()
+        f.write(frame(CANCEL, 1))
+    out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR, CANCELLED)}
+    assert sorted(i for i, k in out.items() if k == CANCELLED) == [1, 2, 5005] and len(out) == 5009
+
+
+def test_a_cancel_before_its_call_means_nothing(m):
+    import time
+    m.put("s", MAGIC + call(1, time.sleep, 0.5) + call(2, time.sleep, 0.5) + b"".join(call(i, abs, -i) for i in range(3, 5000))
+          + frame(CANCEL, 5000) + call(5000, abs, -5000))
+    out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR, CANCELLED)}
+    assert set(out.values()) == {RESULT} and len(out) == 5000
+
+
+SAY = "import sys; sys.stdout.write('o' * %d); sys.stderr.write('e' * %d)"
+
+
+@pytest.mark.parametrize("size", [5, 300000])
+def test_what_a_call_with_options_prints(m, size):
+    said = call(1, exec, SAY % (size, size), options=b'{"priority": 1}')
+    failed = call(2, exec, SAY % (size, size) + "; 1/0", options=b'{"priority": 1}')
+    m.put("s", MAGIC + said + failed)
+    out = frames((m.results / "s").read_bytes())
+    for ident in (1, 2):
+        for number, letter in ((1, b"o"), (2, b"e")):
+            assert b"".join(b[1:] for k, i, b in out if k == OUTPUT and i == ident and b[0] == number) == letter * size
+    kinds = [(k, i) for k, i, _ in out]
+    assert kinds.index((RESULT, 1)) > max(n for n, x in enumerate(kinds) if x == (OUTPUT, 1))
+    text = next(b for k, i, b in out if (k, i) == (ERROR, 2))
+    assert text[0] == 1 and b"ZeroDivisionError: division by zero\nTraceback" in text
+
+
+def test_large_bodies_of_a_call_with_options(m):
+    data = os.urandom(2 << 20)
+    fn = pickle.dumps(len)
+    digest = hashlib.sha256(fn).digest()
+    options = b'{"priority": 2}'
+    hashed = frame(CALL, 2, struct.pack("<BBH", 1, 0, len(options)) + options + digest + pickle.dumps(((data,), {})))
+    m.put("s", MAGIC + frame(FUNC, 0, digest + fn) + call(1, bytes, data, options=options) + hashed)
+    out = {ident: pickle.loads(body) for kind, ident, body in frames((m.results / "s").read_bytes()) if kind == RESULT}
+    assert out == {1: data, 2: len(data)}
+    assert [name for name in os.listdir(m.statedir / "spool") if not name.endswith("--1")] == []
+
+
+def test_large_prints_of_a_program(m):
+    m.put("x.jsonl", lines({"run": ["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y >&2"]}, {"call": "len", "args": ["a" * 100000], "priority": 1}))
+    assert [json.loads(line) for line in answers(m, "x.jsonl")] == ["x" * 300000, 100000]
+    assert (m.info / "x.jsonl" / "stderr").read_text() == "y" * 200000
+
+
+def test_large_pieces_between_small_ones(m):
+    """The logs are rows and pieces of a file by turns; the kernel may cut writes anywhere."""
+    sizes = [10, 300000, 50, 70000, 65536, 65537, 1 << 20, 3, 400000] * 3
+    data = [os.urandom(n) for n in sizes]
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC)
+        for i, d in enumerate(data, 1):
+            f.write(call(i, bytes, d))
+        assert f.tell() == os.fstat(f.fileno()).st_size
+    out = {ident: pickle.loads(body) for kind, ident, body in frames((m.results / "s").read_bytes()) if kind == RESULT}
+    assert out == dict(enumerate(data, 1))
+    whole = (m.results / "s").read_bytes()
+    with open(m.results / "s", "rb") as f:
+        for at in (0, 15, 16, 299000, 70000, len(whole) - 10):
+            f.seek(at)
+            assert f.read(100000) == whole[at:at + 100000]
+    assert (m.info / "s" / "spec").read_bytes().startswith(MAGIC)
+
+
+def test_fsync_of_a_stream(m):
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, abs, -1))
+        os.fsync(f.fileno())
+        f.write(call(2, len, bytes(1 << 20)))
+        os.fsync(f.fileno())
+    assert sorted(pickle.loads(b) for k, _, b in frames((m.results / "s").read_bytes()) if k == RESULT) == [1, 1 << 20]
+
+
+def test_a_stream_that_waits_takes_large_pieces(m):
+    (m.jobs / ".options").write_text("hold=1\n")
+    data = os.urandom(1 << 20)
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, bytes, data))
+        f.write(call(2, abs, -2))
+        f.write(call(3, len, data))
+    assert m.state("s") == "held"
+    with pytest.raises(OSError) as e:
+        open(m.jobs / "s", "r+b")
+    assert e.value.errno == errno.ETXTBSY
+    (m.info / "s" / "hold").write_text("0")
+    out = {ident: pickle.loads(body) for kind, ident, body in frames((m.results / "s").read_bytes()) if kind == RESULT}
+    assert out == {1: data, 2: 2, 3: len(data)}
+
+
+def test_what_is_behind_the_window_is_not_in_memory(m):
+    """300 MB of calls wait behind one that runs."""
+    import time
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, time.sleep, 1000) + call(2, time.sleep, 1000))
+        for i in range(3, 303):
+            f.write(call(i, len, bytes(1 << 20)))
+        assert sanitized() or peak(m.pids()["daemon"]) < 200 << 20
+        f.write(frame(CANCEL, 1) + frame(CANCEL, 2))
+    out = frames((m.results / "s").read_bytes())
+    assert sum(k == RESULT for k, _, _ in out) == 300
+    os.unlink(m.results / "s")
+    wait_until(lambda: os.listdir(m.statedir / "spool") == [], "the files of the stream to go")
+
+
+def peak(pid):
+    for line in open("/proc/%d/status" % pid):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) << 10
+    return 0
 
 
 def test_shell_pipeline(m):

@@ -139,12 +139,11 @@ class Node:
         faults = []
         if self.process and self.process.poll() is None:
             kill(self.process.pid, signal.SIGCONT)
-            for _ in range(2):  # the first one drains
-                kill(self.pid, signal.SIGTERM)
-            try:
-                self.process.wait(timeout=20 * SLOW)
-            except subprocess.TimeoutExpired:
-                faults.append("ppfs-node does not end:\n%s" % describe(self.process.pid))
+            pid = self.pid
+            try:  # the first one drains; two that are sent at once are one
+                wait_until(lambda: kill(pid, signal.SIGTERM) and self.process.poll() is not None, "ppfs-node to end", 20)
+            except AssertionError as e:
+                faults.append("%s:\n%s" % (e, describe(pid)))
         try:
             self.gone()
         except AssertionError as e:

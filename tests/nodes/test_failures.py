@@ -1,13 +1,10 @@
 """What is killed, stopped or cut off: its jobs run elsewhere, and no result comes twice or too late."""
-import os
 import signal
 import time
 
 import pytest
-from noderig import nodes_of, up, value
-from ppfsmount import alive, kill, wait_until
-
-QUIET = 5  # seconds of silence after which a node is cut off, and as many more until it is lost
+from noderig import up, value
+from ppfsmount import alive, wait_until
 
 
 def where(m, names, node):
@@ -26,7 +23,7 @@ def test_jobs_of_a_killed_node_run_elsewhere(trio):
     pids = [m.pid_of(n) for n in lost]
     nodes[0].kill9()
     assert not any(map(alive, pids))
-    wait_until(lambda: "far0" not in nodes_of(m), "the dead node to be noticed")
+    wait_until(lambda: value(m, "far0", "state") == "down", "the dead node to be noticed")
     for name in names:
         m.open_gate(name)
     for name in names:
@@ -43,8 +40,6 @@ def test_a_job_at_which_three_nodes_die_fails(ml, new_node):
           "import time; time.sleep(1000)\n" % (str(m.work / "runs"), str(m.work / "victim")))
     for i in range(3):
         (m.work / "victim").write_text(str(node.pid))
-        if i:
-            node.up(m)
         node.wait()
         node.gone()
         if i < 2:
@@ -65,7 +60,7 @@ def test_a_node_that_is_stopped_longer_than_its_lease(trio):
     node = nodes[int(victim[-1])]
     (m.work / "h.pid").unlink()
     node.signal(signal.SIGSTOP)
-    wait_until(lambda: victim not in nodes_of(m), "the node to be lost", 40)
+    wait_until(lambda: value(m, victim, "state") == "down", "the node to be lost")
     if victim != "far0":
         assert m.get("g", "node") == "far0"
     m.pid_of("h")  # it runs on the other one now
@@ -79,15 +74,14 @@ def test_a_node_that_is_stopped_longer_than_its_lease(trio):
     assert m.result("g") == b"through g\n"
 
 
-@pytest.mark.limit(90)
 def test_a_short_stop_costs_nothing(pair):
     m, node = pair
     m.put("g", m.gate("g"))
     m.pid_of("g")
     node.signal(signal.SIGSTOP)
-    wait_until(lambda: value(m, "far", "state") == "down", "the silent node to be down", 30)
+    quiet = time.monotonic() + 2
+    wait_until(lambda: time.monotonic() > quiet, "two seconds to pass")
     node.signal(signal.SIGCONT)
-    up(m, "far")
     m.open_gate("g")
     assert m.result("g") == b"through g\n" and m.get("g", "attempt") == "1"
 
@@ -154,9 +148,9 @@ def test_a_node_that_comes_and_goes_while_jobs_run(ml, new_node):
     (m.node / "cpus").write_text("1\n")
     node = new_node("--name", "far", join=m)
     names = []
-    for i in range(6):
+    for i in range(2):  # at three deaths a job would be given up
         node.up(m)
-        for j in range(8):
+        for j in range(16):
             names.append(m.put("j%d-%d" % (i, j), "#!/bin/sh\nsleep 0.05\necho %d %d\n" % (i, j)))
         wait_until(lambda: value(m, "far", "running") not in ("", "0") or m.state(names[-1]) == "done", "it to run some")
         node.kill9()

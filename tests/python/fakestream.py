@@ -3,6 +3,7 @@ other, and answers through another. For what the client does with answers that a
 what the client itself costs."""
 import os
 import pickle
+import threading
 import traceback
 from contextlib import contextmanager
 
@@ -48,19 +49,32 @@ def serve(calls, answers, respond):
             view = view[os.write(answers, view):]
 
 
+def is_still(fd, inode):
+    try:
+        return os.fstat(fd).st_ino == inode
+    except OSError:
+        return False
+
+
 @contextmanager
 def fake_ppfs(monkeypatch, respond=answer):
     """Every stream that is opened meanwhile is answered by respond."""
-    children = []
+    children, ours, one_at_a_time = [], [], threading.Lock()
 
     def open_stream(jobs, results):
+        with one_at_a_time:
+            return start()
+
+    def start():
         calls_r, calls_w = os.pipe()
         answers_r, answers_w = os.pipe()
+        ours.extend((fd, os.fstat(fd).st_ino) for fd in (calls_w, answers_r))
         pid = os.fork()
         if pid == 0:
             try:
-                os.close(calls_w)
-                os.close(answers_r)
+                for fd, inode in ours:  # of other streams too, which are to end when their executor closes them
+                    if is_still(fd, inode):
+                        os.close(fd)
                 serve(calls_r, answers_w, respond)
             finally:
                 os._exit(0)

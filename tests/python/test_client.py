@@ -161,6 +161,45 @@ def test_waiting_by_other_means_than_result(fake):
             assert called.wait(20)
 
 
+def test_futures_have_locks_of_their_own(fake):
+    """concurrent.futures.wait holds one while it takes the next, in an order that knows nothing of streams."""
+    with ppfs.Executor() as ex:
+        other, held = ex.submit(abs, -2), ex.submit(abs, -1)
+        with held._condition:
+            waiter = threading.Thread(target=lambda: concurrent.futures.wait([other]), daemon=True)
+            waiter.start()
+            waiter.join(20)
+            assert not waiter.is_alive() and other.result() == 2
+        assert held.result() == 1
+
+
+def test_threads_that_wait_for_futures_of_several_executors(fake):
+    """concurrent.futures.wait locks futures in the order of their addresses, which is not the order of their streams."""
+    with ppfs.Executor() as one, ppfs.Executor() as two, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        def work(n):
+            for i in range(100):
+                mine = [(one, two)[(n + k) % 2].submit(abs, -k) for k in range(6)]
+                done, left = concurrent.futures.wait(mine, timeout=20)
+                assert not left and sum(f.result() for f in done) == 15
+            return n
+        assert list(pool.map(work, range(4))) == [0, 1, 2, 3]
+
+
+def test_a_result_that_another_thread_waits_for(fake):
+    """The thread that reads for itself leaves to the reader thread what others wait for."""
+    with ppfs.Executor() as ex:
+        for i in range(300):
+            future = ex.submit(abs, -i)
+            other, called = [], threading.Event()
+            thread = threading.Thread(target=lambda: other.append(future.result(20)))
+            thread.start()
+            if i % 2:
+                future.add_done_callback(lambda f: called.set())
+            assert future.result() == i
+            thread.join()
+            assert other == [i] and (not i % 2 or called.wait(20))
+
+
 def test_idle_executors_cost_nothing(fake):
     with ppfs.Executor() as ex:
         ex.submit(abs, 1).result()
@@ -173,7 +212,8 @@ def test_idle_executors_cost_nothing(fake):
 
 def test_no_thread_and_no_descriptor_is_left(fake):
     def count():
-        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+        threads = [t.name for t in threading.enumerate() if t.name.startswith("ppfs")]
+        return len(threads), len(os.listdir("/proc/self/fd"))
     with ppfs.Executor() as ex:
         ex.submit(abs, 1).result()
     before = count()

@@ -158,11 +158,26 @@ def test_stats(server, capsys):
     assert "Job execution statistics:" in out and "local" in out and "2 cores" in out and "0 active tasks" in out
 
 
-def test_servers_that_are_not_there(m, monkeypatch):
+def test_servers_that_are_not_there(m, monkeypatch, caplog):
+    """Each is asked for in nodes/, or there is one warning that names it; the jobs run here."""
     monkeypatch.setenv("PPFS", str(m.mnt))
-    with pp.Server(1, ppservers=("127.0.0.1:1", "*"), secret="spam", restart=True, proto=2,
+    with pp.Server(1, ppservers=("127.0.0.1:1", "[::1]:2", "*"), secret="spam", restart=True, proto=2,
                    socket_timeout=10) as server:
+        assert server.ppservers == [("127.0.0.1", 1), ("::1", 2), ("*", 60000)]
         assert server.submit(pow, (2, 3))() == 8 and server.get_ncpus() == 1
+        assert server.get_active_nodes() == {"local": 1}
+        warnings = [r.getMessage() for r in caplog.records if r.name == "pp"]
+        nodes = m.node.parent
+        for name, words in (("127.0.0.1:1", "node 127.0.0.1:1 "), ("[::1]:2", "node ::1:2 ")):
+            assert (nodes / name).is_dir() != (sum(words in w for w in warnings) == 1), warnings
+        discovers = (nodes / ".discover").exists() and (nodes / ".discover").read_text() == "1\n"
+        assert discovers != (sum("local network" in w for w in warnings) == 1), warnings
+
+
+@pytest.mark.parametrize("server, address", [("host", ("host", 60000)), ("host:5", ("host", 5)), ("::1", ("::1", 60000)),
+                                             ("[::1]", ("::1", 60000)), ("[::1]:5", ("::1", 5)), ("*:5", ("*", 5))])
+def test_addresses(server, address):
+    assert pp._address(server) == address
 
 
 def test_destroy(m, monkeypatch):

@@ -15,6 +15,15 @@ from ppfsmount import kill, wait_until
 from test_executor import touch, until
 
 
+def tell_and_wait(path):
+    """Writes down its process and stays."""
+    with open(path + ".new", "w") as file:
+        file.write("%d\n" % os.getpid())
+    os.rename(path + ".new", path)
+    while True:
+        time.sleep(0.1)
+
+
 def test_main_functions(run):
     assert run("""
 import ppfs
@@ -186,8 +195,9 @@ def test_daemon_killed_under_way(m):
 
 def test_workers_killed_under_way(m):
     with ppfs.Executor(m.mnt) as ex:
-        slow = ex.submit(until, str(m.work / "go"))
-        wait_until(slow.running, "a call to run")
+        slow = ex.submit(tell_and_wait, str(m.work / "pid"))
+        wait_until((m.work / "pid").exists, "a call to run")
+        assert int((m.work / "pid").read_text()) in m.pids()["workers"]
         for pid in m.pids()["workers"]:
             kill(pid)
         with pytest.raises(ppfs.WorkerDied, match="SIGKILL"):
@@ -212,6 +222,7 @@ def test_unmounted_under_way(m):
         for _ in range(100):
             ex.submit(abs, 1).result(40)
     ex.shutdown()
+    m.gone()
 
 
 def test_everything_killed_under_way(m):

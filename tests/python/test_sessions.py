@@ -78,6 +78,54 @@ def test_collect_while_it_goes_on(m):
     assert ppfs.attach("live", m.mnt).futures()[2].result() == 3, "shutdown keeps a session's results"
 
 
+def test_fork(run, m):
+    """The parent's session goes on; the child is told to attach for itself."""
+    assert run("""
+import os, sys, time, ppfs
+def until(path, value):
+    while not os.path.exists(path): time.sleep(0.01)
+    return value
+ex = ppfs.Executor(name="forked")
+ex.submit(abs, -1)
+ex.submit(until, sys.argv[1], "late")
+session = ppfs.attach("forked")
+assert session[1].result() == 1
+pid = os.fork()
+if pid == 0:
+    said = []
+    for ask in (session[2].result, session.results, lambda: list(session)):
+        try: ask()
+        except ppfs.MountGone as e: said.append("fork" in str(e))
+    again = ppfs.attach("forked")
+    open(sys.argv[1], "w").close()
+    os._exit(0 if said == [True] * 3 and session[1].result() == 1 and again[2].result() == "late" else 1)
+print(os.waitpid(pid, 0)[1], session[2].result())
+ex.shutdown()
+print(session.results())
+""", m.work / "go") == "0 late\n[1, 'late']\n"
+
+
+def test_the_mount_goes_away(m):
+    """What was read so far is not taken for all there is."""
+    m.may_restart = True
+    ex = ppfs.Executor(m.mnt, name="cut")
+    assert ex.submit(abs, -1).result() == 1
+    ex.submit(until, str(m.work / "never"))
+    session = ppfs.attach("cut", m.mnt)
+    assert next(iter(session)).result() == 1
+    m.kill_all()
+    with pytest.raises(concurrent.futures.BrokenExecutor):
+        session.results(40)
+    got = []
+    with pytest.raises(concurrent.futures.BrokenExecutor):
+        for future in session:
+            got.append(future.result())
+    assert got == [1]
+    with pytest.raises(concurrent.futures.BrokenExecutor):
+        session[2].result(40)
+    ex.shutdown()
+
+
 def test_survives_a_crash_of_ppfs(new_mount):
     m = new_mount().start()
     m.may_restart = True

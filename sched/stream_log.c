@@ -1,0 +1,201 @@
+/* The two logs of a stream: what was written to it, what it answered.
+ *
+ * Small pieces are rows of the database. A piece of more than INLINE_MAX bytes is written by the disk thread into the
+ * log's file, at the offset that it has in the log, and then a row says that it is there. So what is committed is in the
+ * file, and what a daemon that was killed left behind the last row is written over by the next.
+ *
+ * Answers that are on the way there (st->flight) go together with how far the stream was when they were sent off: both
+ * are committed in the turn in which they arrive. What is answered meanwhile waits in st->out. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/stream_int.h"
+
+#define SENT_AHEAD (64u << 20) /* how far behind the end a write may begin while others are under way */
+
+static struct spool_name file_of(uint64_t job, enum job_body b) {
+    return (struct spool_name){job, b, BODY_LOG};
+}
+
+int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    size_t in_file;
+    int64_t n = store_log_read(s->store, job, b, buf, size, offset, &in_file);
+    return n != 0 || in_file == 0 ? n : spool_read(s->spool, file_of(job, b), buf, in_file, offset, done, arg);
+}
+
+int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done) {
+    struct sched *s = st->s;
+    if (st->input.file == BODY_LOG)
+        return stream_log_read(s, st->id, BODY_SPEC, buf, size, offset, done, st);
+    if (st->input.file == 0)
+        return store_body_read(s->store, st->id, BODY_SPEC, buf, size, offset);
+    return spool_read(s->spool, (struct spool_name){st->id, BODY_SPEC, st->input.file}, buf, size, offset, done, st);
+}
+
+/* --- in ---------------------------------------------------------------------------------------------------------- */
+
+static int flush_tail(struct stream *st) {
+    int64_t start = st->in_size - (int64_t)st->tail.size;
+    int rc = st->tail.size ? store_log_append(st->s->store, st->id, BODY_SPEC, start, st->tail.bytes, st->tail.size) : 0;
+    buffer_empty(&st->tail);
+    return rc;
+}
+
+/* 0: the bytes come next; 1: they are in the log, and were sent again by the kernel after a daemon died. */
+static int check_place(const struct stream *st, size_t size, uint64_t offset) {
+    if (offset + size <= (uint64_t)st->in_size)
+        return 1;
+    if (st->parsed_all)
+        return -ESTALE;
+    return offset == (uint64_t)st->in_size && st->input.file == BODY_LOG ? 0 : -ESPIPE; /* a stream can only be appended to */
+}
+
+/* in_file: they stand in the file already. */
+static int append(struct stream *st, const char *bytes, size_t size, uint64_t offset, bool in_file) {
+    struct sched *s = st->s;
+    int rc = check_place(st, size, offset);
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    if (in_file && (rc = flush_tail(st)) == 0)
+        rc = store_log_append(s->store, st->id, BODY_SPEC, st->in_size, NULL, size);
+    else if (!in_file && (rc = buffer_add(&st->tail, bytes, size)) == 0)
+        rc = store_touch(s->store);
+    if (rc < 0)
+        return sched_check(s, rc);
+    bool caught_up = st->parsed == st->in_size;
+    st->in_size += (int64_t)size;
+    if (caught_up && !stream_full(st))
+        rc = stream_feed(st, bytes, size);
+    if (rc == 0)
+        rc = stream_look(st, bytes, size);
+    stream_mark(st);
+    return sched_check(s, rc);
+}
+
+/* Held, or queued behind others: it is not in memory. */
+static int append_queued(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool in_file) {
+    int64_t have = store_log_size(s->store, r->job.id, BODY_SPEC);
+    if (have < 0 || job_ended(r->job.state))
+        return have < 0 ? (int)have : -ESTALE;
+    if (offset + size <= (uint64_t)have)
+        return 0;
+    return offset == (uint64_t)have ? sched_check(s, store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size)) : -ESPIPE;
+}
+
+struct writing { /* a write that the disk thread has */
+    struct sched *s;
+    uint64_t job, offset;
+    const void *bytes;
+    size_t size;
+    sched_done *done;
+    void *arg;
+};
+
+static void written(void *arg, int rc) {
+    struct writing *w = arg;
+    struct sched *s = w->s;
+    struct stream *st = stream_find(s, w->job);
+    struct job_row r;
+    if (st && st->writing)
+        st->writing--;
+    if (rc == 0)
+        rc = s->stopping ? -ESHUTDOWN : store_job_get(s->store, w->job, &r);
+    if (rc == 0)
+        rc = st ? append(st, w->bytes, w->size, w->offset, true) : append_queued(s, &r, w->bytes, w->size, w->offset, true);
+    if (w->done)
+        w->done(w->arg, rc);
+    free(w);
+}
+
+static int write_file(struct sched *s, struct stream *st, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    struct writing *w = malloc(sizeof *w);
+    if (!w)
+        return -ENOMEM;
+    *w = (struct writing){s, job, offset, bytes, size, done, arg};
+    int rc = spool_pwrite_kept(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, written, w);
+    if (rc != -EINPROGRESS)
+        free(w);
+    else if (st)
+        st->writing++;
+    return rc;
+}
+
+int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    struct stream *st = stream_find(s, r->job.id);
+    if (st && st->writing) /* those before it come first */
+        return offset < (uint64_t)st->in_size + SENT_AHEAD ? write_file(s, st, r->job.id, bytes, size, offset, done, arg) : -ESPIPE;
+    if (size <= INLINE_MAX)
+        return st ? append(st, bytes, size, offset, false) : append_queued(s, r, bytes, size, offset, false);
+    int64_t have = st ? check_place(st, size, offset) : store_log_size(s->store, r->job.id, BODY_SPEC);
+    if (st && have != 0)
+        return have < 0 ? (int)have : 0;
+    if (!st && (have < 0 || offset != (uint64_t)have || job_ended(r->job.state)))
+        return append_queued(s, r, bytes, size, offset, false);
+    return write_file(s, st, r->job.id, bytes, size, offset, done, arg);
+}
+
+/* --- out --------------------------------------------------------------------------------------------------------- */
+
+struct piece {
+    struct sched *s;
+    uint64_t job;
+    struct buffer bytes;
+    int64_t start;
+    struct stream_row row; /* how far the stream is with them */
+};
+
+static void piece_written(void *arg, int rc) {
+    struct piece *p = arg;
+    struct sched *s = p->s;
+    struct stream *st = stream_find(s, p->job);
+    if (st && st->flight == p) { /* else it was cancelled, or is read anew */
+        st->flight = NULL;
+        if (rc < 0)
+            sched_log(s, "answers of a stream could not be written: %s", strerror(-rc));
+        if (rc < 0 && !s->error)
+            s->error = rc;
+        if (rc == 0)
+            rc = sched_check(s, store_log_append(s->store, p->job, BODY_RESULT, p->start, NULL, p->bytes.size));
+        if (rc == 0)
+            rc = sched_check(s, store_stream_put(s->store, p->job, &p->row));
+        st->out_size += (int64_t)p->bytes.size;
+        sched_note(s, p->job);
+        stream_mark(st);
+    }
+    buffer_free(&p->bytes);
+    free(p);
+}
+
+static int send_off(struct stream *st) {
+    struct piece *p = malloc(sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    *p = (struct piece){.s = st->s, .job = st->id, .bytes = st->out, .start = st->out_size, .row = st->row};
+    int rc = spool_pwrite_kept(st->s->spool, file_of(st->id, BODY_RESULT), p->bytes.bytes, p->bytes.size, (uint64_t)p->start, piece_written, p);
+    if (rc != -EINPROGRESS) {
+        free(p);
+        return rc;
+    }
+    st->out = (struct buffer){0};
+    st->flight = p;
+    return 0;
+}
+
+static int flush(struct stream *st, enum job_body b, struct buffer *what, int64_t *size) {
+    if (!what->size)
+        return 0;
+    int rc = store_log_append(st->s->store, st->id, b, *size, what->bytes, what->size);
+    *size += (int64_t)what->size;
+    buffer_empty(what);
+    return rc;
+}
+
+int stream_log_flush(struct stream *st) {
+    int rc = flush_tail(st);
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = flush(st, i ? BODY_STDERR : BODY_STDOUT, &st->prints[i], &st->print_size[i]);
+    if (rc < 0 || st->flight)
+        return rc;
+    return st->out.size > INLINE_MAX ? send_off(st) : flush(st, BODY_RESULT, &st->out, &st->out_size);
+}

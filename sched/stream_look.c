@@ -1,0 +1,191 @@
+/* CANCEL frames are looked for as soon as they are written, though the parser may stand far before them, at a full window.
+ *
+ * What the parser has not reached is walked from header to header. A CANCEL of a call in the window is done at once; any
+ * other is marked, with its place, and the parser finds the mark when it comes to the call: so the answers are those that
+ * reading in order would give, only sooner. What was marked is not written down: after a death it is looked for again.
+ * There are MARKS_MAX marks at most; the CANCELs after them are seen when the parser comes to them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/stream_int.h"
+
+#define MARKS_MAX 65536u
+#define LOOK_READ (64u * 1024u)
+
+static uint64_t mix(uint64_t id) {
+    return id * 0x9e3779b97f4a7c15u;
+}
+
+/* --- calls of the window by id ----------------------------------------------------------------------------------- */
+
+static uint16_t *chain_of(struct stream *st, uint64_t id) {
+    return &st->look.chains[mix(id) % STREAM_WINDOW];
+}
+
+void stream_index(struct stream *st, struct call *c) {
+    uint16_t *head = chain_of(st, c->id);
+    c->chain = *head;
+    c->indexed = true;
+    *head = (uint16_t)(c - st->window + 1);
+}
+
+void stream_unindex(struct stream *st, struct call *c) {
+    uint16_t me = (uint16_t)(c - st->window + 1), *at = chain_of(st, c->id);
+    if (!c->indexed)
+        return;
+    while (*at && *at != me)
+        at = &st->window[*at - 1].chain;
+    if (*at)
+        *at = c->chain;
+    c->indexed = false;
+}
+
+struct call *stream_call_of(struct stream *st, uint64_t id) {
+    for (uint16_t at = *chain_of(st, id); at; at = st->window[at - 1].chain)
+        if (st->window[at - 1].id == id)
+            return &st->window[at - 1];
+    return NULL;
+}
+
+/* --- marks ------------------------------------------------------------------------------------------------------- */
+
+static struct mark *place_of(const struct look *l, uint64_t id) {
+    size_t at = mix(id) >> 20 & (l->cap - 1);
+    while (l->marks[at].at && l->marks[at].id != id)
+        at = (at + 1) & (l->cap - 1);
+    return &l->marks[at];
+}
+
+static int grow(struct look *l) {
+    struct look wider = {.cap = l->cap ? l->cap * 2 : 64};
+    wider.marks = calloc(wider.cap, sizeof *wider.marks);
+    if (!wider.marks)
+        return -ENOMEM;
+    for (size_t i = 0; i < l->cap; i++)
+        if (l->marks[i].at)
+            *place_of(&wider, l->marks[i].id) = l->marks[i];
+    free(l->marks);
+    l->marks = wider.marks;
+    l->cap = wider.cap;
+    return 0;
+}
+
+static int mark(struct look *l, uint64_t id, int64_t at) {
+    if (l->count == MARKS_MAX)
+        return 0;
+    if (l->count * 2 >= l->cap && grow(l) < 0)
+        return -ENOMEM;
+    struct mark *m = place_of(l, id);
+    l->count += m->at == 0;
+    *m = (struct mark){id, at};
+    return 0;
+}
+
+bool stream_cancelled(const struct stream *st, const struct call *c) {
+    return st->look.count && place_of(&st->look, c->id)->at >= c->end;
+}
+
+/* --- looking ----------------------------------------------------------------------------------------------------- */
+
+void stream_look_free(struct look *l) {
+    free(l->marks);
+    free(l->buffer);
+    *l = (struct look){0};
+}
+
+/* What the parser has taken needs no look: it goes on from there, with what the parser has of a frame. */
+static void catch_up(struct stream *st) {
+    struct look *l = &st->look;
+    if (st->parsed < l->at)
+        return;
+    l->at = st->parsed;
+    l->skip = st->in_frame ? st->left : l->at < (int64_t)FRAME_MAGIC_SIZE ? FRAME_MAGIC_SIZE - (uint64_t)l->at : 0;
+    l->have = (unsigned)st->carry.size;
+    memcpy(l->head, st->carry.bytes ? st->carry.bytes : "", l->have);
+    free(l->marks);
+    free(l->buffer);
+    l->marks = NULL;
+    l->buffer = NULL;
+    l->count = l->cap = 0;
+}
+
+int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
+    struct look *l = &st->look;
+    int rc = 0;
+    for (size_t n; size && !l->over && rc == 0; bytes += n, size -= n) {
+        struct frame f;
+        if (l->skip) {
+            n = l->skip < size ? (size_t)l->skip : size;
+            l->skip -= n;
+            l->at += (int64_t)n;
+            continue;
+        }
+        n = FRAME_HEADER - l->have < size ? FRAME_HEADER - l->have : size;
+        memcpy(l->head + l->have, bytes, n);
+        l->have += (unsigned)n;
+        l->at += (int64_t)n;
+        if (l->have < FRAME_HEADER)
+            continue;
+        l->have = 0;
+        l->over = frame_header(l->head, &f) < 0;
+        if (l->over)
+            break;
+        l->skip = f.size;
+        if (f.kind == FRAME_CANCEL && !stream_cancel(st, f.id, &rc))
+            rc = mark(l, f.id, l->at);
+    }
+    return rc;
+}
+
+int stream_look(struct stream *st, const char *bytes, size_t size) {
+    struct look *l = &st->look;
+    int64_t begin = st->in_size - (int64_t)size;
+    if (!st->codec->look || l->over || l->reading || st->parsed_all)
+        return 0;
+    catch_up(st);
+    if (l->at < begin || l->at >= st->in_size) /* behind: stream_look_on comes here; or the parser has it all */
+        return 0;
+    return st->codec->look(st, bytes + (l->at - begin), (size_t)(st->in_size - l->at));
+}
+
+static void was_read(void *arg, int rc) {
+    struct stream *st = arg;
+    st->look.reading = false;
+    if (st->id == 0)
+        stream_free(st);
+    else if (rc > 0 && !st->s->stopping)
+        sched_check(st->s, st->codec->look(st, st->look.buffer, (size_t)rc));
+    else
+        st->look.over = true; /* the parser will find that out too */
+    if (rc > 0)
+        sched_tick(st->s);
+}
+
+/* One slice a turn. */
+int stream_look_on(struct stream *st) {
+    struct look *l = &st->look;
+    int64_t in_log = st->in_size - (int64_t)st->tail.size;
+    if (!st->codec->look || l->over || l->reading || st->parsed_all)
+        return 0;
+    catch_up(st);
+    if (l->skip && l->at < in_log) {
+        int64_t n = (int64_t)l->skip < in_log - l->at ? (int64_t)l->skip : in_log - l->at;
+        l->skip -= (uint64_t)n;
+        l->at += n;
+    }
+    if (l->at >= in_log) { /* what this turn has brought was looked at as it came, or is now */
+        int64_t left = st->in_size - l->at;
+        return left > 0 ? st->codec->look(st, st->tail.bytes + st->tail.size - left, (size_t)left) : 0;
+    }
+    if (!l->buffer && !(l->buffer = malloc(LOOK_READ)))
+        return -ENOMEM;
+    size_t want = in_log - l->at < (int64_t)LOOK_READ ? (size_t)(in_log - l->at) : LOOK_READ;
+    int64_t n = stream_input(st, l->buffer, want, (uint64_t)l->at, was_read);
+    l->reading = n == -EINPROGRESS;
+    if (l->reading)
+        return 0;
+    l->over = n <= 0;
+    sched_tick(st->s);
+    return n > 0 ? st->codec->look(st, l->buffer, (size_t)n) : 0;
+}

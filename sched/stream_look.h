@@ -1,0 +1,34 @@
+/* Looking ahead of a stream's parser, and its calls by their ids. See stream_look.c. */
+#ifndef PPFS_STREAM_LOOK_H
+#define PPFS_STREAM_LOOK_H
+#include "net/frame.h"
+#include "sched/store.h"
+
+struct stream;
+struct call;
+
+struct look {
+    int64_t at;         /* bytes of the input that were looked at, or that the parser has taken */
+    uint64_t skip;      /* bytes of a body still to be passed over */
+    unsigned char head[FRAME_HEADER];
+    unsigned have;      /* bytes of head */
+    bool over, reading; /* over: something that is no frame was met */
+    char *buffer;       /* for reading */
+    struct mark {
+        uint64_t id;
+        int64_t at;     /* behind its CANCEL; 0: the place is free */
+    } *marks;           /* cancelled, and not in the window yet: a hash table */
+    size_t count, cap;
+    uint16_t chains[STREAM_WINDOW]; /* calls of the window by id: 1 + the first place, then call.chain */
+};
+
+int stream_look(struct stream *st, const char *bytes, size_t size); /* at what was just appended. 0 or -errno */
+int stream_look_on(struct stream *st); /* on in the input that an earlier daemon took, or that came as one file. 0 or -errno */
+int stream_look_frames(struct stream *st, const char *bytes, size_t size); /* codec.look */
+void stream_look_free(struct look *l);
+void stream_index(struct stream *st, struct call *c);                 /* it can be found by its id from now on ... */
+void stream_unindex(struct stream *st, struct call *c);               /* ... and no longer */
+struct call *stream_call_of(struct stream *st, uint64_t id);          /* NULL: not in the window, or answered */
+bool stream_cancelled(const struct stream *st, const struct call *c); /* its CANCEL was seen already, behind it */
+bool stream_cancel(struct stream *st, uint64_t id, int *rc); /* stream_frames.c. false: it is not in the window, or answered */
+#endif

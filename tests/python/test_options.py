@@ -1,0 +1,209 @@
+"""ex.options(...): each option of a call, and what an executor with another serializer does, on a real mount."""
+import operator
+import os
+import threading
+import time
+
+import pytest
+
+import ppfs
+from ppfsmount import sanitized, wait_until
+from test_executor import touch, until
+
+
+def span(_):
+    """When it ran."""
+    start = time.monotonic()
+    time.sleep(0.03)
+    return start, time.monotonic()
+
+
+def generate(n):
+    yield n
+
+
+class Stubborn:
+    def __reduce__(self):
+        raise ValueError("not this one")
+
+
+def stubborn():
+    return Stubborn()
+
+
+class OnlyThere:
+    """Its pickle loads in no process at all."""
+
+    def __reduce__(self):
+        return operator.truediv, (1, 0)
+
+
+def only_there():
+    return OnlyThere()
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+def test_env_and_cwd(m, ex):
+    view = ex.options(env={"A": "1", "B": "x y"}, cwd=str(m.base))
+    assert [view.submit(os.getenv, name).result() for name in "AB"] == ["1", "x y"]
+    assert view.submit(os.getcwd).result() == str(m.base)
+    assert ex.submit(os.getenv, "A").result() is None, "the executor itself has no options"
+    with pytest.raises(ppfs.CallFailed, match="/nonexistent"):
+        ex.options(cwd="/nonexistent").submit(os.getcwd).result()
+
+
+def test_options_of_an_executor(m):
+    with ppfs.Executor(m.mnt, env={"A": "1"}) as ex:
+        assert ex.submit(os.getenv, "A").result() == "1"
+        assert ex.options(env={"A": "2"}).submit(os.getenv, "A").result() == "2", "the nearer one counts"
+        assert list(ex.options(priority=2).map(os.getenv, ["A", "B"])) == ["1", None]
+
+
+def test_cpus(m, ex):
+    """Calls that take both slots never run at the same time."""
+    spans = sorted(ex.options(cpus=2).map(span, range(4)))
+    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:])), spans
+
+
+@pytest.mark.skipif(sanitized(), reason="a limit on address space cannot work with sanitizers")
+def test_memory(ex):
+    view = ex.options(memory="300M")
+    assert view.submit(len, b"x" * 1000).result() == 1000
+    with pytest.raises((MemoryError, ppfs.CallFailed), match="Memory|memory|^$"):
+        view.submit(bytes, 1_000_000_000).result()
+
+
+def test_node(m, ex):
+    assert ex.options(node="local").submit(abs, -1).result() == 1
+    nowhere = ex.options(node="mars").submit(touch, str(m.work / "no"))
+    assert [f.result() for f in [ex.submit(abs, -i) for i in range(20)]] == list(range(20))
+    assert not nowhere.done() and nowhere.cancel() and nowhere.cancelled()
+    assert not (m.work / "no").exists()
+
+
+def test_after(m, ex):
+    """after names jobs of files."""
+    m.put("first", m.gate("first"))
+    later = [ex.options(after=names).submit(abs, -7) for names in ("first", ["first"])]
+    assert ex.submit(abs, -1).result() == 1 and not any(f.done() for f in later)
+    m.open_gate("first")
+    assert [f.result() for f in later] == [7, 7]
+    ppfs.submit_file(b"1/0\n", "bad", mount=m.mnt)
+    with pytest.raises(ppfs.DependencyFailed, match="bad"):
+        ex.options(after="bad").submit(abs, 1).result()
+    with pytest.raises(ppfs.DependencyFailed, match="nobody"):
+        ex.options(after="nobody").submit(abs, 1).result()
+
+
+def test_hold(m, ex):
+    held = ex.options(hold=1).submit(touch, str(m.work / "no"))
+    assert list(ex.options(hold=0).map(abs, range(3))) == [0, 1, 2]
+    assert not held.done() and held.cancel()
+    assert not (m.work / "no").exists()
+
+
+def test_timeout_kills(m, ex):
+    with pytest.raises(ppfs.CallTimeout) as e:
+        ex.options(timeout="0.2s").submit(until, str(m.work / "never")).result()
+    assert isinstance(e.value, TimeoutError) and "0.2 s" in str(e.value)
+
+
+def test_what_goes_wrong_in_a_call_with_options(ex):
+    view = ex.options(priority=1)
+    with pytest.raises((ZeroDivisionError, ppfs.CallFailed), match="division"):
+        view.submit(divmod, 1, 0).result()
+    with pytest.raises(ppfs.WorkerDied, match="SIGABRT"):
+        view.submit(os.abort).result()
+    with pytest.raises(ppfs.WorkerDied, match="status 3"):
+        view.submit(os._exit, 3).result()
+    with pytest.raises(ppfs.DependencyFailed, match="priority=high"):
+        ex.options(priority="high").submit(abs, 1).result()
+    big = view.submit(bytes, 3_000_000)
+    assert len(big.result()) == 3_000_000 and ex.submit(abs, -1).result() == 1
+
+
+def test_killed_with_options(m, ex):
+    future = ex.options(priority=1).submit(until, str(m.work / "never"))
+    m_running = m.node / "running"
+    wait_until(lambda: m_running.read_text() != "0\n", "the call to run")
+    assert future.kill() and future.cancelled()
+    assert [f.result() for f in [ex.submit(abs, -1) for _ in range(10)]] == [1] * 10
+
+
+# --- what cannot be pickled ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("view", [{}, {"priority": 1}])
+def test_results_that_do_not_pickle(ex, view):
+    """The call fails at once, and the sentence names what it returned."""
+    ex = ex.options(**view) if view else ex
+    with pytest.raises(ppfs.CallFailed, match="the result, a generator, cannot be pickled"):
+        ex.submit(generate, 1).result()
+    with pytest.raises(ppfs.CallFailed, match="the result, a Stubborn, .*not this one"):
+        ex.submit(stubborn).result()
+    with pytest.raises(ppfs.CallFailed, match="cannot be loaded here: ZeroDivisionError"):
+        ex.submit(only_there).result()
+    assert ex.submit(abs, -1).result() == 1
+
+
+def test_arguments_that_do_not_pickle(ex):
+    """submit() raises, not the future, and names function and argument."""
+    for call in (lambda: ex.submit(abs, threading.Lock()), lambda: list(ex.map(abs, [threading.Lock()])),
+                 lambda: list(ex.map(abs, [1, threading.Lock()], chunksize=2)),
+                 lambda: ex.options(priority=1).submit(abs, threading.Lock())):
+        with pytest.raises(Exception, match="builtins.abs.*lock"):
+            call()
+    assert ex.submit(abs, -1).result() == 1
+
+
+# --- serializers -----------------------------------------------------------------------------------------------------
+
+N = 10
+
+
+def scaled(x):
+    return N * x
+
+
+@pytest.mark.parametrize("name", ["cloudpickle", "dill", "pickle"])
+def test_serializers(m, name):
+    pytest.importorskip(name)
+    with ppfs.Executor(m.mnt, serializer=name) as ex:
+        assert ex.submit(scaled, 3).result() == 30
+        assert list(ex.map(scaled, range(5), chunksize=2)) == [0, 10, 20, 30, 40]
+        assert ex.options(priority=1).submit(scaled, 4).result() == 40
+        if name == "pickle":
+            with pytest.raises(Exception, match="lambda.*cloudpickle"):
+                ex.submit(lambda x: x, 1)
+        else:
+            more = 5
+            assert ex.submit(lambda x: x + more, 1).result() == 6
+
+
+def test_serializer_source(m):
+    """The text travels, so another version of Python could run it; names that it needs it must bring itself."""
+    with ppfs.Executor(m.mnt, serializer="source") as ex:
+        def area(r, places=1):
+            import math
+            return round(math.pi * r * r, places)
+        assert ex.submit(area, 2).result() == 12.6 and ex.submit(area, 2, places=2).result() == 12.57
+        assert list(ex.map(area, range(3), chunksize=2)) == [0.0, 3.1, 12.6]
+        assert ex.submit(lambda x: x - 1, 4).result() == 3
+        with pytest.raises(NameError, match="'N'"):
+            ex.submit(scaled, 1).result()
+        with pytest.raises(Exception, match="builtins.abs"):
+            ex.submit(abs, 1)
+
+
+def test_other_serializers_in_main(run):
+    """Without cloudpickle and dill what __main__ has goes as its source."""
+    assert run("""
+import ppfs, ppfs.serialize
+ppfs.serialize.module_of = lambda name: None
+def double(x): return 2 * x
+with ppfs.Executor() as ex:
+    print(ex.submit(double, 4).result(), list(ex.map(double, range(3), chunksize=2)))
+with ppfs.Executor(serializer="pickle") as ex:
+    try: ex.submit(double, 4)
+    except Exception as e: print(type(e).__name__, "double" in str(e))
+""") == "8 [0, 2, 4]\nPicklingError True\n"
