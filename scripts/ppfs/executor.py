@@ -8,7 +8,7 @@ import uuid
 import weakref
 from concurrent.futures import Executor as BaseExecutor
 from pickle import dumps as _dumps
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from . import mount as mounts
 from . import stream
@@ -88,7 +88,7 @@ class _Submitter(BaseExecutor):
             from .progress import watch
             watch(futures, sizes=sizes)
         results = _results(futures, end)
-        return results if chunksize == 1 else itertools.chain.from_iterable(results)
+        return results if chunksize == 1 else _chained(results)
 
     def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]],
                        chunksize: int) -> Tuple[List[Future], List[int]]:
@@ -241,7 +241,16 @@ class _Core:
             self.channel.close()
 
 
-def _results(futures: List[Future], end: Optional[float]) -> Iterator[Any]:
+def _chained(chunks: Generator[List[Any], None, None]) -> Iterator[Any]:
+    """The results in chunks, one by one."""
+    try:
+        for chunk in chunks:
+            yield from chunk
+    finally:
+        chunks.close()
+
+
+def _results(futures: List[Future], end: Optional[float]) -> Generator[Any, None, None]:
     """The results in order; whoever stops listening cancels the rest."""
     try:
         futures.reverse()
