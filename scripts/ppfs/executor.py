@@ -208,10 +208,34 @@ class _Core:
             if self.name is not None and self.channel is not None:
                 raise MountGone("the session %s belongs to the process that this one was forked from" % self.name)
             self.channel = None
-        with self._lock:
-            if self.channel is None:
-                self.channel = self._new_channel()
-            return self.channel
+        channel = self.channel
+        if channel is None:
+            channel = self._make()
+        return channel
+
+    def _make(self) -> Channel:
+        """Opens the stream in a thread of its own, so that a Ctrl-C leaves none half made."""
+        done = threading.Event()
+        failed: List[BaseException] = []
+
+        def work() -> None:
+            try:
+                with self._lock:
+                    if self.channel is None:
+                        self.channel = self._new_channel()
+                        if self.shut:
+                            self.channel.close()
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=work, name="ppfs opener", daemon=True).start()
+        done.wait()
+        if failed:
+            raise failed[0]
+        assert self.channel is not None
+        return self.channel
 
     def _new_channel(self) -> Channel:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
