@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "net/peer.h"
 #include "worker/cpus.h"
 
 #define CPUS_MAX 4096
@@ -19,6 +21,9 @@ void args_help(void) {
          "  --state DIR         queue and results (default $XDG_STATE_HOME/ppfs or ~/.local/state/ppfs)\n"
          "  --cpus N            local slots (default: what affinity mask and cgroup quota allow; 0 = none)\n"
          "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
+         "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
+         "  --key FILE          shared key, at least 32 bytes, mode 0600 (default DIR/key, made at first start)\n"
+         "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
          "  --help --version");
 }
@@ -27,6 +32,21 @@ static int set_string(char **to, const char *value) {
     free(*to);
     *to = strdup(value);
     return *to ? 0 : -ENOMEM;
+}
+
+/* The daemon has another directory than we. */
+static int set_path(char **to, const char *value) {
+    char *cwd = *value == '/' ? NULL : getcwd(NULL, 0), *path = NULL;
+    int rc = 0;
+    if (*value == '/' || !cwd)
+        return set_string(to, value);
+    if (asprintf(&path, "%s/%s", cwd, value) < 0)
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = set_string(to, path);
+    free(path);
+    free(cwd);
+    return rc;
 }
 
 static int wrong(const char *format, const char *word) {
@@ -43,6 +63,22 @@ static int own_option(struct args *a, const char *name, const char *value) {
         return has ? set_string(&a->state, value) : wrong("%s needs a directory", "--state");
     if (strcmp(name, "python") == 0)
         return has ? set_string(&a->python, value) : wrong("%s needs a path", "--python");
+    if (strcmp(name, "key") == 0)
+        return has ? set_path(&a->key, value) : wrong("%s needs a file", "--key");
+    if (strcmp(name, "listen") == 0) {
+        char why[256];
+        if (!has || peer_check_address(value, false, why, sizeof why) < 0)
+            return wrong("--listen needs ADDR:PORT, not '%s'", value ? value : "");
+        return set_string(&a->listen, value);
+    }
+    if (strcmp(name, "silence") == 0) {
+        char *end = NULL;
+        unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
+        if (!end || *end || n < 1 || n > 3600)
+            return wrong("--silence needs seconds from 1 to 3600, not '%s'", value ? value : "");
+        a->silence_ms = (unsigned)n * 1000;
+        return 0;
+    }
     if (strcmp(name, "cpus") == 0) {
         char *end = NULL;
         unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
@@ -121,11 +157,14 @@ int args_read(struct args *a, int argc, char **argv) {
         {"cpus", required_argument, NULL, 'c'},
         {"python", required_argument, NULL, 'p'},
         {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},
+        {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync"};
+    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence"};
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};
     opterr = 0;
@@ -159,6 +198,8 @@ out:
 void args_free(struct args *a) {
     free(a->state);
     free(a->python);
+    free(a->key);
+    free(a->listen);
     free(a->mountpoint);
     free(a->mount_options);
     *a = (struct args){0};

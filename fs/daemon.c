@@ -35,12 +35,17 @@ static void on_log(void *arg, const char *sentence) {
 
 static int create(const struct daemon_config *c, char *why, size_t why_size) {
     struct fs *fs = c->fs;
+    size_t size;
     struct sched_config sched = {.state_dir = fs->state_dir,
                                  .mountpoint = c->mountpoint,
                                  .worker_path = c->worker_path,
                                  .python = c->python,
+                                 .key = c->key,
+                                 .listen = c->listen,
+                                 .silence_ms = c->silence_ms,
                                  .cpus = c->cpus,
                                  .sync_full = c->sync_full,
+                                 .again = shared_init(c->shared, &size) != NULL,
                                  .changed = on_changed,
                                  .group_changed = on_group_changed,
                                  .log = on_log,

@@ -11,7 +11,8 @@ struct daemon_config {
     struct shared *shared;
     const char *mountpoint; /* absolute */
     const char *worker_path, *python;
-    unsigned cpus;
+    const char *key, *listen; /* NULL: the default, none */
+    unsigned cpus, silence_ms;
     bool sync_full;
     void (*ready)(void *arg);                        /* INIT has been answered (once in the life of a mount) */
     void (*failed)(void *arg, const char *sentence); /* it cannot start */

@@ -15,24 +15,7 @@
 #include "fs/state.h"
 #include "fs/version.h"
 #include "worker/pyenv.h"
-
-#ifndef PKGLIBEXECDIR
-#define PKGLIBEXECDIR "/usr/local/libexec/ppfs"
-#endif
-
-/* ppfs-worker: beside our own program (as built), else where it is installed. */
-static void worker_path(char path[PATH_MAX]) {
-    const char *given = getenv("PPFS_WORKER");
-    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - sizeof "/ppfs-worker");
-    path[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(path, '/');
-    if (slash)
-        strcpy(slash, "/ppfs-worker");
-    if (given && *given)
-        snprintf(path, PATH_MAX, "%s", given);
-    else if (!slash || access(path, X_OK) < 0)
-        snprintf(path, PATH_MAX, "%s/ppfs-worker", PKGLIBEXECDIR);
-}
+#include "worker/where.h"
 
 /* In the background from here on: the child goes on and reports on *tell; the parent's exit status is *status. */
 static bool go_background(const char *state_dir, int *tell, int *status) {
@@ -81,7 +64,7 @@ static int run(const struct args *a) {
         state_open(a->state, &state, why, sizeof why) != 0 || (lock = state_lock(state, why, sizeof why)) < 0 ||
         mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0)
         goto out;
-    worker_path(worker);
+    where_worker(worker);
     if (access(worker, X_OK) < 0) {
         snprintf(why, sizeof why, "%.800s cannot be run: %s (is ppfs installed completely?)", worker, strerror(errno));
         goto out;
@@ -97,6 +80,9 @@ static int run(const struct args *a) {
                                                            .mountpoint = mountpoint,
                                                            .worker_path = worker,
                                                            .python = program,
+                                                           .key = a->key,
+                                                           .listen = a->listen,
+                                                           .silence_ms = a->silence_ms,
                                                            .cpus = a->cpus,
                                                            .sync_full = a->sync_full},
                                                 .tell = tell});

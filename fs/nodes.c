@@ -40,7 +40,8 @@ static int find(struct fs *fs, fuse_ino_t ino, struct node *out) {
 int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     enum kind k = ino_kind(ino);
     struct node n;
-    int rc = k == KIND_NODES ? 0 : find(fs, ino, &n);
+    bool of_all = k == KIND_NODES || k == KIND_NODES_LISTEN || k == KIND_NODES_DISCOVER;
+    int rc = of_all ? 0 : find(fs, ino, &n);
     if (rc)
         return rc;
     mode_t mode = k == KIND_NODES || k == KIND_NODE ? 0755 : tree_kind(ino)->set ? 0644 : 0444;
@@ -81,6 +82,17 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct node n;
     struct tm t;
     char seen[32];
+    if (ino_kind(ino) == KIND_NODES_LISTEN) {
+        const char *address = sched_listens(fs->sched);
+        if (*address)
+            fprintf(out, "%s\n", address);
+        return 0;
+    }
+    if (ino_kind(ino) == KIND_NODES_DISCOVER) {
+        const char *where = sched_discovers(fs->sched);
+        fprintf(out, "%s\n", !where ? "0" : *where ? where : "1");
+        return 0;
+    }
     int rc = find(fs, ino, &n);
     if (rc)
         return rc;
@@ -105,7 +117,7 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         fprintf(out, "%.3f\n", n.seconds);
         break;
     case KIND_NODE_PYTHON:
-        fprintf(out, "%s\n", n.python);
+        fprintf(out, "%s%s\n", n.python, n.pickles || !n.python[0] ? "" : " (another than here: scripts, JSON and source only, no pickles)");
         break;
     case KIND_NODE_ADDRESS:
         fprintf(out, "%s\n", n.address);
@@ -137,4 +149,32 @@ int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
         if (strlen(node_state_name(s)) == len && strncmp(node_state_name(s), value, len) == 0)
             return sched_set_node_state(fs->sched, n.name, s);
     return -EINVAL;
+}
+
+int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value) {
+    char where[256];
+    long on;
+    (void)ino;
+    if (text_number(value, &on) == 0)
+        return on != 0 && on != 1 ? -EINVAL : sched_set_discover(fs->sched, on ? "" : NULL);
+    size_t len = strcspn(value, " \t\r\n");
+    if (!len || len >= sizeof where || value[len + strspn(value + len, " \t\r\n")])
+        return -EINVAL;
+    memcpy(where, value, len);
+    where[len] = '\0';
+    return sched_set_discover(fs->sched, where);
+}
+
+int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    (void)dir;
+    int rc = sched_add_node(fs->sched, name);
+    if (rc == -EEXIST && fs->now.again)
+        rc = 0;
+    *out = ino_make(node_id(name), KIND_NODE);
+    return rc;
+}
+
+int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
+    (void)dir;
+    return sched_remove_node(fs->sched, name);
 }

@@ -69,7 +69,21 @@ static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
-    jobs_mkdir(fs_of(req), req, dir, name, mode);
+    struct fs *fs = fs_of(req);
+    const struct kind_ops *k = tree_kind(dir);
+    struct fuse_entry_param e;
+    fuse_ino_t ino;
+    if (!k || !k->mkdir) {
+        jobs_mkdir(fs, req, dir, name, mode);
+        return;
+    }
+    int rc = k->mkdir(fs, dir, name, &ino);
+    if (rc == 0)
+        rc = tree_entry(fs, ino, &e);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_entry(fs, req, &e);
 }
 
 /* What is gone when the request comes again, a daemon before us has removed. */

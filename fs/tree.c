@@ -17,6 +17,8 @@
     { .name = n, .parent = KIND_ROOT, .type = S_IFREG, .attr = root_attr, .text = root_text }
 #define NODE_FILE(n, ...)                                                                                              \
     { .name = n, .parent = KIND_NODE, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
+#define NODES_FILE(n, ...)                                                                                             \
+    { .name = n, .parent = KIND_NODES, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
 #define INFO_FILE(n, ...)                                                                                              \
     { .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .text = info_text, ##__VA_ARGS__ }
 #define INFO_LIVE(n, r)                                                                                                \
@@ -87,7 +89,11 @@ static const struct kind_ops kinds[KINDS] = {
                     .type = S_IFDIR,
                     .attr = nodes_attr,
                     .lookup = nodes_lookup,
-                    .list = nodes_list},
+                    .list = nodes_list,
+                    .mkdir = nodes_mkdir,
+                    .rmdir = nodes_rmdir},
+    [KIND_NODES_LISTEN] = NODES_FILE(".listen"),
+    [KIND_NODES_DISCOVER] = NODES_FILE(".discover", .set = nodes_set_discover),
     [KIND_NODE] = {.type = S_IFDIR, .attr = nodes_attr},
     [KIND_NODE_CPUS] = NODE_FILE("cpus", .set = nodes_set),
     [KIND_NODE_STATE] = NODE_FILE("state", .set = nodes_set),

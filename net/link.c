@@ -1,10 +1,12 @@
-/* Frames over a connected stream socket in a libevent loop.
+/* Frames over a connected stream socket, bare or with TLS, in a libevent loop.
  *
  * Out: what the socket does not take at once waits in an evbuffer, and EV_WRITE is armed only while it is not empty.
  * In: one growing buffer, never larger than one frame and what was read with it. A turn reads READ_TURN bytes at most,
  * so that a peer that sends without end leaves the others their turn.
  * An error while sending never calls back from inside link_send: it is remembered, and the read event made active.
- * link_destroy inside a callback: the reader that called it notices through *gone, which is on its stack. */
+ * link_destroy inside a callback: the reader that called it notices through *gone, which is on its stack.
+ * TLS keeps bytes that it has read ahead, which the loop cannot see: whoever stops reading before -EAGAIN makes the read
+ * event active. Its records are written from the head of the buffer, as many frames in one as fit. */
 #include "net/link.h"
 
 #include <assert.h>
@@ -17,16 +19,21 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "net/tls.h"
+
 enum { READ_MIN = 16 * 1024, READ_TURN = 256 * 1024, READ_CAP = FRAME_HEADER + FRAME_BODY_MAX };
+enum { RECORD = 16 * 1024 }; /* bytes, the most that one TLS record holds */
 
 struct link {
     int fd;
+    struct tls_conn *tls; /* owns fd then; NULL: bare */
     struct link_events ev;
     void *arg;
     struct event *readable, *writable;
     struct evbuffer *out;
     uint8_t *in;
     size_t in_cap, in_len;
+    uint64_t received;
     int broken; /* errno of a failed send, told at the next turn; -1 when closed() has been called */
     unsigned corked;
     bool held;
@@ -42,32 +49,50 @@ static void link_closed(struct link *l, int err) {
     l->ev.closed(l->arg, err);
 }
 
+static void link_broke(struct link *l, int err) {
+    l->broken = err;
+    event_active(l->readable, EV_READ, 0);
+}
+
+/* One write of what waits first. The bytes taken, or -errno. */
+static ssize_t link_write(struct link *l) {
+    if (l->tls) {
+        size_t size = evbuffer_get_length(l->out);
+        size = size < RECORD ? size : RECORD;
+        const uint8_t *bytes = evbuffer_pullup(l->out, (ev_ssize_t)size);
+        return bytes ? tls_write(l->tls, bytes, size) : -ENOMEM;
+    }
+    struct evbuffer_iovec parts[16];
+    int n = evbuffer_peek(l->out, -1, NULL, parts, 16);
+    struct msghdr msg = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)(n > 16 ? 16 : n)};
+    ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 ? -errno : sent;
+}
+
 /* Writes what waits. After it, the write event is armed exactly when something still waits. */
 static void link_flush(struct link *l) {
     while (!l->broken && evbuffer_get_length(l->out)) {
-        struct evbuffer_iovec parts[16];
-        int n = evbuffer_peek(l->out, -1, NULL, parts, 16);
-        if (n > 16)
-            n = 16;
-        struct msghdr msg = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)n};
-        ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = link_write(l);
         if (sent >= 0) {
             evbuffer_drain(l->out, (size_t)sent);
-        } else if (errno == EAGAIN) {
+        } else if (sent == -EAGAIN) {
             event_add(l->writable, NULL);
             return;
-        } else if (errno != EINTR) {
-            l->broken = errno;
-            event_active(l->readable, EV_READ, 0);
+        } else if (sent != -EINTR) {
+            link_broke(l, (int)-sent);
         }
     }
     event_del(l->writable);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg) {
+    struct link *l = arg;
+
     (void)fd;
     (void)what;
-    link_flush(arg);
+    link_flush(l);
+    if (l->ev.drained && !l->broken && !evbuffer_get_length(l->out))
+        l->ev.drained(l->arg);
 }
 
 /* Hands on every whole frame in the buffer. False when the link must not be touched any more. */
@@ -114,41 +139,50 @@ static int link_room(struct link *l) {
     return 0;
 }
 
-/* Reads up to limit bytes. The link may be gone afterwards. */
+static ssize_t link_recv(struct link *l, void *to, size_t room) {
+    if (l->tls)
+        return tls_read(l->tls, to, room);
+    ssize_t n = recv(l->fd, to, room, MSG_DONTWAIT);
+    return n < 0 ? -errno : n;
+}
+
+/* Reads up to limit bytes; all there is, held or not, when that is SIZE_MAX. The link may be gone afterwards. */
 static void link_read(struct link *l, size_t limit) {
-    bool gone = false;
+    bool gone = false, more = true;
+    size_t total = 0;
 
     assert(!l->gone); /* a callback of this link may not read this link */
     l->gone = &gone; /* cppcheck-suppress autoVariables ; taken back at the end */
-    for (size_t total = 0; total < limit && l->broken != -1;) {
-        if (l->broken > 0) {
-            link_closed(l, l->broken);
-            break;
-        }
+    while (more && total < limit && l->broken != -1 && (!l->held || limit == SIZE_MAX)) {
         if (link_room(l)) {
             link_closed(l, ENOMEM);
             break;
         }
         size_t room = l->in_cap - l->in_len;
-        ssize_t n = recv(l->fd, l->in + l->in_len, room, MSG_DONTWAIT);
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno != EAGAIN)
-                link_closed(l, errno);
-            break;
-        }
-        if (n == 0) {
-            link_closed(l, l->in_len ? EPROTO : 0);
+        ssize_t n = link_recv(l, l->in + l->in_len, room);
+        if (n == -EINTR)
+            continue;
+        if (n <= 0) {
+            more = false;
+            if (l->broken > 0) /* told now that what the peer had still sent is read */
+                link_closed(l, l->broken);
+            else if (n != -EAGAIN)
+                link_closed(l, n < 0 ? (int)-n : l->in_len ? ECONNRESET : 0);
             break;
         }
         l->in_len += (size_t)n;
+        l->received += (size_t)n;
         total += (size_t)n;
-        if (!link_deliver(l, &gone) || (size_t)n < room)
-            break; /* a short read means empty: no further read just to be told so */
+        if (!link_deliver(l, &gone))
+            break;
+        if (!l->tls && (size_t)n < room && !l->broken)
+            more = false; /* a short read means empty: no further read just to be told so */
     }
-    if (!gone)
-        l->gone = NULL;
+    if (gone)
+        return;
+    l->gone = NULL;
+    if (l->tls && more && !l->held && l->broken != -1)
+        event_active(l->readable, EV_READ, 0);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
@@ -157,15 +191,16 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
     link_read(arg, READ_TURN);
 }
 
-int link_create(struct link **out, struct event_base *base, int fd, const struct link_events *ev, void *arg) {
+static int link_init(struct link **out, struct event_base *base, int fd, struct tls_conn *tls, const struct link_events *ev,
+                     void *arg) {
     struct link *l = calloc(1, sizeof(*l));
     int err = -ENOMEM;
 
     if (!l) {
-        close(fd);
+        tls ? tls_conn_destroy(tls) : (void)close(fd);
         return err;
     }
-    *l = (struct link){.fd = fd, .ev = *ev, .arg = arg};
+    *l = (struct link){.fd = fd, .tls = tls, .ev = *ev, .arg = arg};
     if (evutil_make_socket_nonblocking(fd)) {
         err = -errno;
         goto out;
@@ -175,11 +210,26 @@ int link_create(struct link **out, struct event_base *base, int fd, const struct
     l->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_writable, l);
     if (!l->out || !l->readable || !l->writable || event_add(l->readable, NULL))
         goto out;
+    if (tls)
+        event_active(l->readable, EV_READ, 0); /* the end of the handshake may have brought frames along */
     *out = l;
     return 0;
 out:
     link_destroy(l);
     return err;
+}
+
+int link_create(struct link **out, struct event_base *base, int fd, const struct link_events *ev, void *arg) {
+    return link_init(out, base, fd, NULL, ev, arg);
+}
+
+int link_create_tls(struct link **out, struct event_base *base, struct tls_conn *conn, const struct link_events *ev, void *arg) {
+    return link_init(out, base, tls_conn_fd(conn), conn, ev, arg);
+}
+
+void link_watch(struct link *l, const struct link_events *ev, void *arg) {
+    l->ev = *ev;
+    l->arg = arg;
 }
 
 void link_destroy(struct link *l) {
@@ -196,7 +246,10 @@ void link_destroy(struct link *l) {
     if (l->out)
         evbuffer_free(l->out);
     free(l->in);
-    close(l->fd);
+    if (l->tls)
+        tls_conn_destroy(l->tls);
+    else
+        close(l->fd);
     free(l);
     errno = saved;
 }
@@ -210,11 +263,11 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
     if (l->broken)
         return -EPIPE;
     frame_encode(header, kind, id, size);
-    if (!l->corked && !evbuffer_get_length(l->out)) {
+    bool first = !evbuffer_get_length(l->out);
+    if (!l->corked && first && !l->tls) {
         ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            l->broken = errno;
-            event_active(l->readable, EV_READ, 0);
+            link_broke(l, errno);
             return 0; /* accepted; that the peer has failed is told by closed() */
         }
         done = sent > 0 ? (size_t)sent : 0;
@@ -226,14 +279,17 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
     if (evbuffer_expand(l->out, FRAME_HEADER + (size_t)size - done)) {
         if (!done)
             return -ENOMEM;
-        l->broken = ENOMEM; /* half a frame is out: the stream cannot be saved */
-        event_active(l->readable, EV_READ, 0);
+        link_broke(l, ENOMEM); /* half a frame is out: the stream cannot be saved */
         return 0;
     }
     evbuffer_add(l->out, header + head, FRAME_HEADER - head);
     if (size > tail)
         evbuffer_add(l->out, (const uint8_t *)body + tail, size - tail);
-    if (!l->corked)
+    if (l->corked)
+        return 0;
+    if (l->tls && first)
+        link_flush(l);
+    else
         event_add(l->writable, NULL);
     return 0;
 }
@@ -252,6 +308,10 @@ size_t link_pending(const struct link *l) {
     return evbuffer_get_length(l->out);
 }
 
+uint64_t link_received(const struct link *l) {
+    return l->received;
+}
+
 void link_hold(struct link *l, bool hold) {
     if (l->held == hold || l->broken == -1)
         return;
@@ -260,6 +320,8 @@ void link_hold(struct link *l, bool hold) {
         event_del(l->readable);
     else
         event_add(l->readable, NULL);
+    if (!hold && l->tls)
+        event_active(l->readable, EV_READ, 0);
 }
 
 void link_drain(struct link *l) {

@@ -9,6 +9,7 @@
 
 #define JOB_NAME_MAX 255u /* bytes, as every filesystem */
 #define JOB_WHY_MAX 512u
+#define NODE_NAME_MAX 127u
 
 enum job_state { JOB_DRAFT, JOB_HELD, JOB_WAITING, JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED, JOB_STATES };
 
@@ -44,6 +45,7 @@ struct job {
     int64_t not_before;        /* a retry's time, or 0 */
     uint64_t request;          /* unique of the CREATE that made it (so that it is recognised when sent again) */
     char why[JOB_WHY_MAX];     /* as stored; sched_why gives the one to show */
+    char node[NODE_NAME_MAX + 1]; /* where its last attempt ran; "" = nowhere yet */
 };
 
 const char *job_state_name(enum job_state s);

@@ -20,11 +20,49 @@ static int64_t clock_us(void) {
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+/* A lease's id says where it stands in the table, so that an answer finds it at once however many there are. */
+#define TABLE_BITS 16
+#define TABLE_MAX (1u << TABLE_BITS)
+
 static struct lease *find(struct sched *s, uint64_t id) {
-    for (struct lease *l = s->leases; l; l = l->next)
-        if (l->id == id)
-            return l;
-    return NULL;
+    size_t at = id & (TABLE_MAX - 1);
+    struct lease *l = at < s->lease_table_size ? s->lease_table[at] : NULL;
+    return l && l->id == id ? l : NULL;
+}
+
+/* 0 and *at, or -ENOMEM, also when there are too many. */
+static int free_place(struct sched *s, size_t *at) {
+    for (size_t i = 0; i < s->lease_table_size; i++) {
+        *at = (s->lease_at + i) % s->lease_table_size;
+        if (!s->lease_table[*at]) {
+            s->lease_at = *at;
+            return 0;
+        }
+    }
+    size_t size = s->lease_table_size ? s->lease_table_size * 2 : 16;
+    struct lease **grown = size <= TABLE_MAX ? reallocarray(s->lease_table, size, sizeof(struct lease *)) : NULL;
+    if (!grown)
+        return -ENOMEM;
+    memset(grown + s->lease_table_size, 0, (size - s->lease_table_size) * sizeof *grown);
+    *at = s->lease_at = s->lease_table_size;
+    s->lease_table = grown;
+    s->lease_table_size = size;
+    return 0;
+}
+
+static void lease_free(struct lease *l) {
+    l->host->s->lease_table[l->id & (TABLE_MAX - 1)] = NULL;
+    free(l->ring);
+    free(l);
+}
+
+static int64_t way_us(const struct lease *l) {
+    return l->host->far ? far_rtt_us(l->host->far) : 0;
+}
+
+/* The i-th of those that were sent and are not answered. */
+static struct sent *sent_at(const struct lease *l, unsigned i) {
+    return &l->ring[(l->first + i) & (l->cap - 1)];
 }
 
 unsigned lease_count(const struct sched *s, const struct stream *st) {
@@ -34,11 +72,13 @@ unsigned lease_count(const struct sched *s, const struct stream *st) {
     return n;
 }
 
+/* What a node is sent ahead lasts while its answers and the next calls are on the way. */
 static unsigned ahead(const struct lease *l) {
+    unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
     if (l->average_us == 0)
         return 1;
-    double n = AHEAD_US / l->average_us;
-    return n < 1 ? 1 : n > LEASE_AHEAD ? LEASE_AHEAD : (unsigned)n;
+    double n = (AHEAD_US + 2 * (double)way_us(l)) / l->average_us;
+    return n < 1 ? 1 : n > most ? most : (unsigned)n;
 }
 
 /* The call of that number if it is still under way in a worker; one that was cancelled may have left the window. */
@@ -60,13 +100,53 @@ static void back_to_pending(struct stream *st, uint64_t number) {
         st->next_send = number;
 }
 
-/* The calls from the i-th that it was sent on, as far as they have not begun. */
+static void drop_from(struct lease *l, uint32_t limit) {
+    while (l->count && sent_at(l, l->count - 1)->number >= limit) {
+        l->count--;
+        if (l->stream)
+            back_to_pending(l->stream, sent_at(l, l->count)->call);
+    }
+}
+
+/* The calls from the i-th that it was sent on, as far as they have not begun. A node says later which: until then it is
+ * sent nothing. */
 static void take_back_from(struct lease *l, unsigned i) {
-    if (i >= l->count)
+    if (i >= l->count || l->recalling)
         return;
-    uint32_t limit = pool_recall(l->stream->s->pool, l->id, l->numbers[(l->first + i) % LEASE_AHEAD]);
-    while (l->count && l->numbers[(l->first + l->count - 1) % LEASE_AHEAD] >= limit)
-        back_to_pending(l->stream, l->calls[(l->first + --l->count) % LEASE_AHEAD]);
+    l->asked = sent_at(l, i)->number;
+    uint32_t limit = runner_recall(l->host->runner, l->id, l->asked);
+    l->recalling = limit == RUNNER_LATER;
+    if (!l->recalling)
+        drop_from(l, limit);
+}
+
+/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. */
+static void stop_unwanted(struct lease *l) {
+    uint32_t number = l->unwanted;
+    l->unwanted = 0;
+    for (unsigned i = 0; number && i < l->count; i++) {
+        if (sent_at(l, i)->number != number)
+            continue;
+        if (l->asked <= number) {
+            runner_kill(l->host->runner, l->id);
+            return;
+        }
+        take_back_from(l, i);
+        if (l->recalling)
+            l->unwanted = number;
+        return;
+    }
+}
+
+void lease_recalled(void *arg, uint64_t id, uint32_t limit) {
+    const struct host *h = arg;
+    struct lease *l = find(h->s, id);
+    if (!l || !l->recalling)
+        return;
+    l->recalling = false;
+    drop_from(l, limit);
+    stop_unwanted(l);
+    sched_tick(h->s);
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
@@ -74,8 +154,10 @@ static void take_back_from(struct lease *l, unsigned i) {
 /* More calls wait than there are leases of the stream that have nothing to do. */
 static bool wants(struct sched *s, const struct stream *st) {
     uint64_t idle = 0;
+    if (st->pending == 0)
+        return false;
     for (struct lease *l = s->leases; l; l = l->next)
-        idle += l->stream == st && !l->finishing && l->count == 0;
+        idle += l->stream == st && !l->finishing && l->count == 0 && host_live(l->host);
     return st->pending > idle;
 }
 
@@ -89,20 +171,31 @@ bool lease_wanted(struct sched *s, int *priority) {
     return any;
 }
 
-/* The stream of the highest priority, among equals the one with the fewest leases. */
-static struct stream *choose(struct sched *s) {
+/* Of those that wants a slot and for which there is one: the stream of the highest priority, among equals the one with
+ * the fewest leases. */
+static struct stream *choose(struct sched *s, struct host **where) {
     struct stream *best = NULL;
     unsigned least = 0;
     for (struct stream *st = s->streams; st; st = st->next) {
-        if (!wants(s, st) || (best && st->priority < best->priority))
+        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1) : NULL;
+        if (!h)
             continue;
         unsigned n = lease_count(s, st);
         if (!best || st->priority > best->priority || n < least) {
             best = st;
             least = n;
+            *where = h;
         }
     }
     return best;
+}
+
+bool lease_ready(struct sched *s, int *priority) {
+    struct host *h;
+    struct stream *st = s->streams ? choose(s, &h) : NULL;
+    if (st)
+        *priority = st->priority;
+    return st;
 }
 
 static void timer_on(struct sched *s) {
@@ -111,8 +204,32 @@ static void timer_on(struct sched *s) {
         evtimer_add(s->lease_timer, &t);
 }
 
+static int begin(struct sched *s, struct stream *st, struct host *h, struct work *w) {
+    struct lease *l = calloc(1, sizeof *l);
+    size_t at;
+    int rc = l ? free_place(s, &at) : -ENOMEM;
+    if (rc < 0) {
+        free(l);
+        return rc;
+    }
+    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = clock_us(), .next_number = 1};
+    w->job = l->id;
+    rc = runner_start(h->runner, w);
+    if (rc < 0) {
+        free(l);
+        return rc;
+    }
+    s->lease_table[at] = l;
+    l->next = s->leases;
+    s->leases = l;
+    h->used++;
+    h->leases++;
+    return 0;
+}
+
 int lease_grant(struct sched *s) {
-    struct stream *st = choose(s);
+    struct host *h = NULL;
+    struct stream *st = choose(s, &h);
     struct job_row r;
     char name[4096], *cwd = NULL;
     if (!st)
@@ -122,39 +239,37 @@ int lease_grant(struct sched *s) {
         rc = store_job_texts(s->store, st->id, NULL, &cwd);
     if (rc == 0)
         rc = sched_path(s, &r.job, name, sizeof name);
-    struct lease *l = rc == 0 ? calloc(1, sizeof *l) : NULL;
-    if (l) {
-        *l = (struct lease){.id = LEASE_BIT | ++s->last_lease, .stream = st, .began = clock_us(), .next_number = 1};
-        struct work w = {.job = l->id, .attempt = 1, .kind = st->codec->kind, .name = name, .node = "local", .cwd = cwd, .uid = r.job.uid, .gid = r.job.gid};
-        rc = pool_start(s->pool, &w);
-        if (rc == 0) {
-            l->next = s->leases;
-            s->leases = l;
-            s->used++;
-        } else {
-            free(l);
-        }
-    }
+    if (rc == 0)
+        rc = begin(s, st, h, &(struct work){.attempt = 1, .kind = st->codec->kind, .name = name, .node = h->name, .cwd = cwd, .uid = r.job.uid, .gid = r.job.gid});
     free(cwd);
-    return l ? rc : rc < 0 ? rc : -ENOMEM;
+    return rc;
 }
 
-static bool another_wants(struct sched *s, const struct stream *st) {
+static bool another_wants(struct sched *s, const struct lease *l) {
     for (struct stream *other = s->streams; other; other = other->next)
-        if (other != st && wants(s, other))
+        if (other != l->stream && wants(s, other) && host_fits(l->host, other->place))
             return true;
     return false;
 }
 
+static void finish(struct lease *l) {
+    if (!l->finishing)
+        runner_finish(l->host->runner, l->id);
+    l->finishing = true;
+}
+
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
+    if (!s->leases)
+        return;
+    queue_mark_wanted(s);
     for (struct lease *l = s->leases; l; l = l->next) {
         /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
         bool busy = l->count || (l->stream && l->stream->pending);
-        if (l->finishing || (busy && now - l->began < QUANTUM_US) || (!s->backlog && !another_wants(s, l->stream)))
+        if (l->finishing || (busy && now - l->began < QUANTUM_US) || (host_free(l->host) && !l->host->reserved))
             continue;
-        l->finishing = true;
-        pool_finish(s->pool, l->id);
+        if (l->host->wanted || another_wants(s, l))
+            finish(l);
     }
 }
 
@@ -162,9 +277,7 @@ void lease_end(struct stream *st) {
     for (struct lease *l = st->s->leases; l; l = l->next) {
         if (l->stream != st)
             continue;
-        if (!l->finishing)
-            pool_finish(st->s->pool, l->id);
-        l->finishing = true;
+        finish(l);
         l->stream = NULL;
     }
 }
@@ -175,8 +288,8 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
     if (!l || l->lent == lend)
         return l;
     l->lent = lend;
-    s->lent += lend ? 1 : -1;
-    pool_resize(s->pool, s->cpus + s->lent);
+    l->host->lent += lend ? 1 : -1;
+    host_resize(l->host);
     if (lend && l->stream)
         take_back_from(l, 1);
     return true;
@@ -186,33 +299,48 @@ void lease_drop(struct stream *st) {
     for (struct lease *l = st->s->leases; l; l = l->next)
         if (l->stream == st) {
             l->stream = NULL;
-            pool_kill(st->s->pool, l->id);
+            runner_kill(l->host->runner, l->id);
         }
 }
 
 void lease_free_all(struct sched *s) {
     for (struct lease *l; (l = s->leases);) {
         s->leases = l->next;
-        free(l);
+        lease_free(l);
     }
+    free(s->lease_table);
+    s->lease_table = NULL;
+    s->lease_table_size = 0;
 }
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
 
-static void send_one(struct lease *l, uint64_t number, struct call *c) {
+static bool has_room(struct lease *l) {
+    if (l->count < l->cap)
+        return true;
+    unsigned cap = l->cap ? l->cap * 2 : 16;
+    struct sent *ring = reallocarray(NULL, cap, sizeof *ring);
+    if (!ring)
+        return false;
+    for (unsigned i = 0; i < l->count; i++)
+        ring[i] = *sent_at(l, i);
+    free(l->ring);
+    l->ring = ring;
+    l->first = 0;
+    l->cap = cap;
+    return true;
+}
+
+static bool send_one(struct lease *l, uint64_t number, struct call *c) {
     struct stream *st = l->stream;
-    unsigned at = (l->first + l->count) % LEASE_AHEAD;
-    if (pool_call(st->s->pool, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
-        return; /* the lease has just died, or there is no memory: the call stays pending */
-    int64_t now = clock_us();
+    if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
+        return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
     if (l->count == 0)
-        l->last = now;
-    l->calls[at] = number;
-    l->numbers[at] = l->next_number++;
-    l->count++;
+        l->last = clock_us() + way_us(l); /* before that no answer can have come */
+    *sent_at(l, l->count++) = (struct sent){number, l->next_number++};
     c->state = CALL_SENT;
-    c->sent = now;
     st->pending--;
+    return true;
 }
 
 static struct call *next_pending(struct stream *st, uint64_t *number) {
@@ -230,6 +358,10 @@ static struct call *next_pending(struct stream *st, uint64_t *number) {
     return NULL;
 }
 
+static bool takes(const struct lease *l, const struct stream *st) {
+    return l->stream == st && !l->finishing && !l->recalling && !(l->lent && l->count) && l->count < ahead(l) && host_live(l->host);
+}
+
 /* One call to each lease in turn, until they have enough: two workers share a short burst. */
 static void fill(struct stream *st) {
     for (bool sent = true; sent && st->pending;) {
@@ -237,43 +369,62 @@ static void fill(struct stream *st) {
         for (struct lease *l = st->s->leases; l && st->pending; l = l->next) {
             uint64_t number;
             struct call *c;
-            if (l->stream != st || l->finishing || (l->lent && l->count) || l->count >= ahead(l) || !(c = next_pending(st, &number)))
-                continue;
-            uint64_t before = st->pending;
-            send_one(l, number, c);
-            sent |= st->pending < before;
+            if (takes(l, st) && (c = next_pending(st, &number)))
+                sent |= send_one(l, number, c);
         }
     }
 }
 
+/* What a call takes, by the answers of a turn together: they come in batches. */
+static void measure(struct lease *l) {
+    double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, keep = l->average_us == 0 ? 0 : 1;
+    for (unsigned i = 0; i < l->got && i < 64; i++)
+        keep *= 0.9;
+    l->average_us = l->average_us * keep + (took / l->got + 0.01) * (1 - keep);
+    l->host->run_us += (int64_t)took;
+    l->last = l->heard;
+    l->got = 0;
+}
+
 void lease_send(struct sched *s) {
+    bool busy = false;
+    for (struct stream *st = s->streams; st; st = st->next)
+        if (st->parts_waiting)
+            timer_on(s);
     if (!s->leases)
         return;
+    for (struct lease *l = s->leases; l; l = l->next) {
+        if (l->got)
+            measure(l);
+        if (!l->finishing && host_drains(l->host))
+            finish(l);
+    }
     for (struct stream *st = s->streams; st; st = st->next)
         if (st->pending && st->out.size < STREAM_BEHIND)
             fill(st);
-    for (struct lease *l = s->leases; l; l = l->next)
-        if (l->count) {
-            timer_on(s);
-            break;
-        }
-    pool_flush(s->pool);
+    for (struct lease *l = s->leases; l && !busy; l = l->next)
+        busy = l->count;
+    if (busy)
+        timer_on(s);
+    for (struct host *h = s->hosts; h; h = h->next)
+        if (h->leases && h->runner.ops)
+            runner_flush(h->runner);
 }
 
 /* --- coming back ------------------------------------------------------------------------------------------------- */
 
 static uint64_t pop(struct lease *l) {
-    uint64_t number = l->calls[l->first];
-    l->first = (l->first + 1) % LEASE_AHEAD;
+    uint64_t number = sent_at(l, 0)->call;
+    l->first = (l->first + 1) & (l->cap - 1);
     l->count--;
     return number;
 }
 
 /* Workers answer in the order in which they were asked; calls that were taken back leave gaps. */
 static struct call *answered_call(struct lease *l, uint32_t number) {
-    if (l->count == 0 || l->numbers[l->first] != number)
+    if (l->count == 0 || sent_at(l, 0)->number != number)
         return NULL;
-    struct call *c = sent_call(l->stream, l->calls[l->first]);
+    struct call *c = sent_call(l->stream, sent_at(l, 0)->call);
     if (!c)
         pop(l);
     return c;
@@ -281,8 +432,8 @@ static struct call *answered_call(struct lease *l, uint32_t number) {
 
 static int give_function(void *arg, const void *bytes, size_t size) {
     struct lease *l = arg;
-    struct call *c = stream_call(l->stream, l->calls[l->first]);
-    return pool_function(l->stream->s->pool, l->id, (const uint8_t *)c->bytes, bytes, size);
+    struct call *c = stream_call(l->stream, sent_at(l, 0)->call);
+    return runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, bytes, size);
 }
 
 static void need(struct lease *l, struct call *c, size_t size) {
@@ -293,12 +444,13 @@ static void need(struct lease *l, struct call *c, size_t size) {
         st->pending++;
         sched_check(st->s, stream_job(st, c));
     } else if (c->size < 32 || store_function_get(st->s->store, (const uint8_t *)c->bytes, give_function, l) < 0) {
-        pool_function(st->s->pool, l->id, (const uint8_t *)c->bytes, NULL, 0);
+        runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, NULL, 0);
     }
 }
 
 void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
-    struct sched *s = arg;
+    struct host *h = arg;
+    struct sched *s = h->s;
     struct lease *l = find(s, id);
     struct call *c = l && l->stream ? answered_call(l, number) : NULL;
     if (!c)
@@ -315,14 +467,11 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         }
         return;
     }
-    int64_t now = clock_us();
-    double took = (double)(now - l->last);
-    l->average_us = l->average_us == 0 ? took + 1 : l->average_us * 0.9 + took * 0.1;
-    l->last = now;
+    l->heard = clock_us();
+    l->got++;
     pop(l);
-    s->done += kind == ANSWER_VALUE;
-    s->failed += kind == ANSWER_ERROR;
-    s->run_us += (int64_t)took;
+    h->done += kind == ANSWER_VALUE;
+    h->failed += kind == ANSWER_ERROR;
     if (c->answer.size) {
         if (buffer_add(&c->answer, bytes, size) < 0) {
             sched_check(s, -ENOMEM);
@@ -341,38 +490,50 @@ void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const vo
     struct lease *l = find(s, id);
     if (!l || !l->stream || l->count == 0 || which > POOL_STDERR)
         return;
-    struct call *c = sent_call(l->stream, l->calls[l->first]);
+    struct call *c = sent_call(l->stream, sent_at(l, 0)->call);
     if (c)
         sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size));
 }
 
-/* The worker has gone. What it was running fails; what it had not begun goes to another. */
+/* What was running when its worker went: it fails, or, where that was nobody's fault, is charged a death. */
+static void end_running(struct lease *l, const struct work_outcome *o) {
+    struct stream *st = l->stream;
+    struct call *c = sent_call(st, sent_at(l, 0)->call);
+    char why[600];
+    if (!c || (o->end == WORK_LOST && ++c->deaths < DEATHS_MAX))
+        return;
+    if (o->end == WORK_LOST)
+        snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node");
+    else
+        snprintf(why, sizeof why, "%s", *o->why ? o->why : "its worker ended");
+    pop(l);
+    c->answer.size = 0;
+    l->host->failed++;
+    sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, why));
+}
+
+/* The worker has gone. What it had not begun goes to another. */
 bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
+    struct lease *l = find(s, id);
     if (!(id & LEASE_BIT))
         return false;
-    for (struct lease **at = &s->leases, *l; (l = *at); at = &l->next) {
-        if (l->id != id)
+    for (struct lease **at = l ? &s->leases : NULL; at && *at; at = &(*at)->next) {
+        if (*at != l)
             continue;
         struct stream *st = l->stream;
+        struct host *h = l->host;
         lease_lend(s, id, false);
         *at = l->next;
-        s->used--;
-        if (st && l->count && o->end != WORK_LOST && o->end != WORK_DONE) {
-            struct call *c = sent_call(st, l->calls[l->first]);
-            char why[600];
-            snprintf(why, sizeof why, "%s", *o->why ? o->why : "its worker ended");
-            if (c) {
-                pop(l);
-                c->answer.size = 0;
-                s->failed++;
-                sched_check(s, st->codec->fail(st, c, ERROR_DIED, why));
-            }
-        }
+        h->used--;
+        h->leases--;
+        if (st && l->count && o->end != WORK_DONE)
+            end_running(l, o);
         while (st && l->count)
             back_to_pending(st, pop(l));
-        free(l);
+        lease_free(l);
+        host_vacant(h);
         sched_tick(s);
-        return true;
+        break;
     }
     return true;
 }
@@ -383,11 +544,14 @@ void lease_cancel(struct stream *st, struct call *c) {
         if (l->stream != st)
             continue;
         for (unsigned i = 0; i < l->count; i++) {
-            if (stream_call(st, l->calls[(l->first + i) % LEASE_AHEAD]) != c)
+            if (stream_call(st, sent_at(l, i)->call) != c)
                 continue;
+            uint32_t number = sent_at(l, i)->number;
             take_back_from(l, i);
-            if (i < l->count)
-                pool_kill(st->s->pool, l->id);
+            if (l->recalling)
+                l->unwanted = number;
+            else if (i < l->count)
+                runner_kill(l->host->runner, l->id);
             return;
         }
     }
@@ -400,12 +564,15 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     int64_t now = clock_us();
     (void)fd;
     (void)what;
+    for (struct stream *st = s->streams; st; st = st->next)
+        if (stream_parts_tick(st))
+            timer_on(s);
     for (struct lease *l = s->leases; l; l = l->next) {
         if (!l->stream || l->count == 0)
             continue;
         timer_on(s);
         struct stream *st = l->stream;
-        struct call *c = sent_call(st, l->calls[l->first]);
+        struct call *c = sent_call(st, sent_at(l, 0)->call);
         if (c && now - l->last > TIMER_US)
             stream_suspect(st, c);
         if (now - l->last < LONG_US || !c)

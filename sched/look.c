@@ -141,10 +141,8 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     if (j->not_before > 0) {
         double left = (double)(j->not_before - sched_now()) / 1e6;
         snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why, left > 0 ? left : 0);
-    } else if (j->not_before == NOT_PLACED && j->cpus > s->cpus) {
-        snprintf(buf, size, "needs %u slots, and no node has more than %u", j->cpus, s->cpus);
     } else if (j->not_before == NOT_PLACED) {
-        snprintf(buf, size, "no node has a name that its option node= asks for");
+        node_why_aside(s, j, buf, size);
     } else if (store_dep_first(s->store, j->id, &on, &count) == 0 && store_job_get(s->store, on, &other) == 0 &&
                sched_path(s, &other.job, path, sizeof path) == 0) {
         if (count > 1)
@@ -163,12 +161,7 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     case JOB_HELD: snprintf(buf, size, "held: echo 0 > info/%s/hold lets it go", j->name); break;
     case JOB_WAITING: why_waiting(s, j, buf, size); break;
     case JOB_QUEUED:
-        if (s->node == NODE_DRAIN)
-            snprintf(buf, size, "queued: nodes/local drains, and there is no other node");
-        else if (s->cpus == 0)
-            snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/local/cpus makes two");
-        else
-            snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, s->cpus);
+        node_why_queued(s, j, buf, size);
         break;
     case JOB_FAILED:
     case JOB_CANCELLED: snprintf(buf, size, "%s", j->why); break;

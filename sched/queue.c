@@ -7,79 +7,199 @@
 
 #include "sched/stream_int.h"
 
-#define SLICE 256 /* rows that one turn works off */
+#define SLICE 256     /* rows that one turn works off */
+#define LANES_MAX 256 /* places that one dispatch looks at */
 
 /* --- dispatch ---------------------------------------------------------------------------------------------------- */
 
+/* Jobs wait in lanes, one for each place that they may run at (host.h); "" is the lane of those that run anywhere. A lane
+ * whose hosts are busy holds up no other. */
+struct lane {
+    char place[PLACE_MAX];
+    struct job_row head;
+    bool over; /* nothing more of it can start in this dispatch */
+};
+struct lanes {
+    struct lane *items;
+    size_t count, cap;
+    int aside; /* jobs put aside so far */
+};
+
+void queue_mark(struct sched *s, const struct job_row *r) {
+    if (*r->place)
+        s->placed_backlog = true;
+    else
+        s->backlog = true;
+}
+
+static bool somebody_waits(struct sched *s) {
+    int priority;
+    return s->backlog || s->placed_backlog || lease_wanted(s, &priority);
+}
+
 /* A client that waits for a result while it is itself a job holds a slot and does nothing: its slot is lent out. Only
- * asked when somebody waits for a slot, once for each such client. */
+ * asked when somebody waits for a slot, once for each such client. Such clients are on this machine. */
 static void lend_slots(struct sched *s) {
     for (struct parked *p = s->parked; p; p = p->next) {
         if (p->looked)
             continue;
         p->looked = true;
-        p->job = pool_job_of(s->pool, p->pid);
+        p->job = pool_job_of(s->hosts->pool, p->pid);
         struct run *r = p->job ? run_find(s, p->job) : NULL;
         if (r && r->state == RUN_RUNNING)
-            run_lend(s, r, true);
+            run_lend(r, true);
         else if (!lease_lend(s, p->job, true))
             p->job = 0;
     }
 }
 
 /* Cannot run with the slots and nodes there are: aside, so that it holds up nobody, until that changes. */
-static int put_aside(struct sched *s, struct job_row *r) {
+static void put_aside(struct sched *s, struct job_row *r) {
     r->job.not_before = NOT_PLACED;
-    return sched_move(s, r, JOB_WAITING, 0);
+    sched_move(s, r, JOB_WAITING, 0);
 }
 
-/* The next job, or -ENOENT: there is none, or it is a stream's turn. Among equals they take turns. */
-static int next_job(struct sched *s, struct job_row *r) {
-    int priority;
-    bool stream = run_free(s) > 0 && lease_wanted(s, &priority);
-    int rc = s->backlog ? store_ready_head(s->store, r) : -ENOENT;
-    s->backlog = rc == 0;
-    if (stream && (rc < 0 || priority > r->job.priority || (priority == r->job.priority && s->stream_turn))) {
-        s->stream_turn = false;
-        return lease_grant(s) == 0 ? -EAGAIN : -ENOENT;
+/* The lane's next job behind after (which may be its head), or its first. */
+static void next_in(struct sched *s, struct lane *l, const struct job_row *after) {
+    int rc = store_ready_head(s->store, l->place, after, &l->head);
+    l->over = rc < 0;
+    if (rc < 0 && !after && !*l->place)
+        s->backlog = false;
+}
+
+static int add_lane(struct sched *s, struct lanes *lanes, const char *place) {
+    if (lanes->count == lanes->cap) {
+        size_t cap = lanes->cap ? lanes->cap * 2 : 4;
+        struct lane *grown = reallocarray(lanes->items, cap, sizeof *grown);
+        if (!grown)
+            return sched_check(s, -ENOMEM);
+        lanes->items = grown;
+        lanes->cap = cap;
     }
-    s->stream_turn = true;
-    return rc;
+    struct lane *l = &lanes->items[lanes->count++];
+    strcpy(l->place, place);
+    next_in(s, l, NULL);
+    return 0;
+}
+
+/* Of many lanes some hundred take part, others the next time. */
+static int open_lanes(struct sched *s, struct lanes *lanes) {
+    char place[PLACE_MAX];
+    int rc = s->backlog ? add_lane(s, lanes, "") : 0;
+    if (!s->placed_backlog || rc < 0)
+        return rc;
+    bool wrapped = !*s->place_from;
+    strcpy(place, s->place_from);
+    size_t before = lanes->count;
+    while (rc == 0 && lanes->count < LANES_MAX) {
+        rc = store_ready_place(s->store, place);
+        if (rc == -ENOENT && !wrapped) {
+            wrapped = true;
+            *place = 0;
+            rc = 0;
+            continue;
+        }
+        if (rc == 0 && wrapped && *s->place_from && strcmp(place, s->place_from) > 0)
+            break;
+        if (rc == 0)
+            rc = add_lane(s, lanes, place);
+    }
+    if (rc == -ENOENT)
+        rc = 0;
+    s->placed_backlog = lanes->count > before;
+    strcpy(s->place_from, lanes->count == LANES_MAX ? place : "");
+    return sched_check(s, rc);
+}
+
+static bool before(const struct job_row *a, const struct job_row *b) {
+    if (a->job.priority != b->job.priority)
+        return a->job.priority > b->job.priority;
+    return a->turn != b->turn ? a->turn < b->turn : a->job.id < b->job.id;
+}
+
+static struct lane *best_lane(struct lanes *lanes) {
+    struct lane *best = NULL;
+    for (size_t i = 0; i < lanes->count; i++)
+        if (!lanes->items[i].over && (!best || before(&lanes->items[i].head, &best->head)))
+            best = &lanes->items[i];
+    return best;
+}
+
+/* The head of a lane starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
+ * it go to others. */
+static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
+    struct job_row *r = &l->head;
+    if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
+        l->over = s->stream_count >= STREAMS_ACTIVE;
+        if (!l->over && run_start(s, r, NULL, 0) == 0)
+            next_in(s, l, NULL);
+        return;
+    }
+    if (r->job.cpus > host_largest(s, l->place)) {
+        put_aside(s, r);
+        next_in(s, l, NULL);
+        l->over |= ++lanes->aside >= SLICE;
+        return;
+    }
+    if (run_find(s, r->job.id)) { /* its last attempt is still being written down */
+        next_in(s, l, r);
+        return;
+    }
+    struct host *h = host_choose(s, l->place, r->job.cpus);
+    if (h && run_start(s, r, h, 0) == 0) {
+        next_in(s, l, NULL);
+        return;
+    }
+    host_reserve(s, l->place, r->job.cpus);
+    if (host_choose(s, l->place, 1))
+        next_in(s, l, r);
+    else
+        l->over = true;
+}
+
+/* Among equals, jobs and streams take turns. */
+static void dispatch_lanes(struct sched *s, struct lanes *lanes) {
+    while (host_any_free(s) && !s->error) {
+        struct lane *l = best_lane(lanes);
+        int priority;
+        bool stream = lease_ready(s, &priority);
+        if (!l && !stream)
+            return;
+        if (stream && (!l || priority > l->head.job.priority || (priority == l->head.job.priority && s->stream_turn))) {
+            s->stream_turn = false;
+            if (lease_grant(s) < 0)
+                return;
+            continue;
+        }
+        s->stream_turn = true;
+        try_head(s, lanes, l);
+    }
 }
 
 static void dispatch(struct sched *s) {
-    while ((s->backlog || s->streams) && s->node == NODE_UP && !s->stopping && !s->error) {
-        struct job_row r;
-        int priority;
-        bool wanted = run_free(s) == 0 && (s->backlog || lease_wanted(s, &priority));
-        if (wanted)
-            lend_slots(s);
-        if (run_free(s) == 0) {
-            if (wanted)
-                lease_reclaim(s);
-            return;
-        }
-        int rc = next_job(s, &r);
-        if (rc == -EAGAIN)
-            continue;
-        if (rc < 0)
-            return;
-        if (job_is_stream(&r.job)) { /* needs a place in memory, not a slot */
-            if (s->stream_count >= STREAMS_ACTIVE)
-                return;
-            run_start(s, &r, 0);
-            continue;
-        }
-        if (r.job.cpus > s->cpus) {
-            put_aside(s, &r);
-            continue;
-        }
-        /* The head waits until it has slots enough; smaller ones behind it must not pass for ever. A job whose last attempt is
-         * still being written down comes a turn later. */
-        if (r.job.cpus > run_free(s) || run_find(s, r.job.id))
-            return;
-        run_start(s, &r, 0);
-    }
+    struct lanes lanes = {0};
+    if (s->stopping || s->error || !(s->backlog || s->placed_backlog || s->streams))
+        return;
+    for (struct host *h = s->hosts; h; h = h->next)
+        h->reserved = false;
+    if (!host_any_free(s) && somebody_waits(s))
+        lend_slots(s);
+    if (host_any_free(s) && open_lanes(s, &lanes) == 0)
+        dispatch_lanes(s, &lanes);
+    if (lanes.aside >= SLICE)
+        sched_tick(s);
+    free(lanes.items);
+    if (!s->error && somebody_waits(s))
+        lease_reclaim(s);
+}
+
+void queue_mark_wanted(struct sched *s) {
+    char place[PLACE_MAX] = "";
+    for (struct host *h = s->hosts; h; h = h->next)
+        h->wanted = s->backlog;
+    for (int i = 0; !s->backlog && s->placed_backlog && i < LANES_MAX && store_ready_place(s->store, place) == 0; i++)
+        for (struct host *h = s->hosts; h; h = h->next)
+            h->wanted |= host_fits(h, place);
 }
 
 /* --- slices ------------------------------------------------------------------------------------------------------ */

@@ -29,11 +29,6 @@ struct run *run_find(struct sched *s, uint64_t job) {
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 
-unsigned run_free(const struct sched *s) {
-    unsigned total = s->cpus + s->lent;
-    return s->used < total ? total - s->used : 0;
-}
-
 static bool occupies(const struct run *r) {
     return r->state <= RUN_RUNNING;
 }
@@ -42,49 +37,51 @@ static void set_state(struct run *r, enum run_state state) {
     bool before = occupies(r);
     r->state = state;
     if (before && !occupies(r)) {
-        r->s->used -= r->cpus;
-        run_lend(r->s, r, false);
+        r->host->used -= r->cpus;
+        run_lend(r, false);
     }
 }
 
-void run_lend(struct sched *s, struct run *r, bool lend) {
+void run_lend(struct run *r, bool lend) {
     if (r->lent == lend)
         return;
     r->lent = lend;
-    s->lent += lend ? r->cpus : -r->cpus;
-    if (s->pool)
-        pool_resize(s->pool, s->cpus + s->lent);
+    r->host->lent += lend ? r->cpus : -r->cpus;
+    host_resize(r->host);
 }
 
 static void run_free_now(struct run *r) {
     struct sched *s = r->s;
+    struct host *h = r->host;
     set_state(r, RUN_ENDED);
     tdelete(&r->id, &s->runs, compare);
-    s->run_count--;
+    h->runs--;
     if (r->timeout)
         event_free(r->timeout);
     for (int i = 0; i < 4; i++)
         free(r->out[i].bytes);
     free(r);
+    host_vacant(h);
 }
 
 /* --- starting ---------------------------------------------------------------------------------------------------- */
 
-int run_start(struct sched *s, struct job_row *row, unsigned also_save) {
+int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned also_save) {
     struct job *j = &row->job;
     if (job_is_stream(j))
         return stream_start(s, row, also_save);
     struct run *r = calloc(1, sizeof *r);
     if (!r)
         return sched_check(s, -ENOMEM);
-    *r = (struct run){.id = j->id, .s = s, .attempt = ++j->attempt, .cpus = j->cpus, .state = RUN_STARTING};
+    *r = (struct run){.id = j->id, .s = s, .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .state = RUN_STARTING};
     j->why[0] = 0;
+    strcpy(j->node, h->name);
     if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs, compare)) {
         free(r);
         return sched_check(s, -ENOMEM);
     }
-    s->run_count++;
-    s->used += r->cpus;
+    h->runs++;
+    h->used += r->cpus;
     r->next = s->starts;
     s->starts = r;
     return 0;
@@ -97,7 +94,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg) {
     if (r->state != RUN_RUNNING || r->fate != FATE_NONE)
         return;
     r->fate = FATE_TIMEOUT;
-    pool_kill(r->s->pool, r->id);
+    runner_kill(r->host->runner, r->id);
 }
 
 static int arm_timeout(struct run *r, int64_t us) {
@@ -108,7 +105,7 @@ static int arm_timeout(struct run *r, int64_t us) {
     return r->timeout && evtimer_add(r->timeout, &t) == 0 ? 0 : -ENOMEM;
 }
 
-/* Everything that the pool is told comes from the database, as committed. */
+/* Everything that the runner is told comes from the database, as committed. */
 static int hand_over(struct sched *s, struct run *r) {
     struct job_row row;
     struct body b = {0};
@@ -132,7 +129,7 @@ static int hand_over(struct sched *s, struct run *r) {
                          .attempt = r->attempt,
                          .kind = row.job.kind,
                          .name = name,
-                         .node = "local",
+                         .node = r->host->name,
                          .cwd = own ? own : cwd,
                          .cwd_required = own,
                          .uid = row.job.uid,
@@ -142,9 +139,10 @@ static int hand_over(struct sched *s, struct run *r) {
                          .file = b.file ? spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path) : NULL,
                          .payload = s->scratch,
                          .payload_size = (uint32_t)n};
-        rc = arm_timeout(r, options_timeout_us(o));
+        rc = r->host->runner.ops ? arm_timeout(r, options_timeout_us(o)) : -EPIPE; /* it may have gone since it was chosen */
         if (rc == 0)
-            rc = pool_start(s->pool, &w);
+            rc = runner_start(r->host->runner, &w);
+        r->begun = rc == 0;
     }
     free(cwd);
     options_destroy(o);
@@ -168,12 +166,15 @@ void run_committed(struct sched *s) {
         int rc = hand_over(s, r);
         if (rc == 0)
             continue;
-        r->outcome = (struct work_outcome){.attempt = r->attempt, .end = rc == -EAGAIN ? WORK_LOST : WORK_REFUSED};
+        r->outcome = (struct work_outcome){.attempt = r->attempt, .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
         snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", strerror(-rc));
         finish(r);
     }
-    for (size_t i = 0; i < s->kills.count; i++)
-        pool_kill(s->pool, s->kills.items[i]);
+    for (size_t i = 0; i < s->kills.count; i++) {
+        struct run *r = run_find(s, s->kills.items[i]);
+        if (r && r->host->runner.ops)
+            runner_kill(r->host->runner, r->id);
+    }
     s->kills.count = 0;
 }
 
@@ -212,9 +213,9 @@ static void chunk_written(void *arg, int rc) {
     r->tasks--;
     if (rc < 0 && !r->error)
         r->error = -rc;
-    if (r->held && r->writing < WRITING_LOW && r->s->pool) {
+    if (r->held && r->writing < WRITING_LOW && r->host->runner.ops) {
         r->held = false;
-        pool_hold(r->s->pool, r->id, false);
+        runner_hold(r->host->runner, r->id, false);
     }
     sched_note(r->s, r->id);
     free(c);
@@ -270,12 +271,19 @@ static int spill(struct run *r, enum pool_stream stream) {
     return rc;
 }
 
+/* The run that a host speaks of, if it is still its. */
+static struct run *run_of(struct host *h, uint64_t job) {
+    struct run *r = run_find(h->s, job);
+    return r && r->host == h ? r : NULL;
+}
+
 static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    struct host *h = arg;
     if (job & LEASE_BIT) {
-        lease_output(arg, job, stream, bytes, size);
+        lease_output(h->s, job, stream, bytes, size);
         return;
     }
-    struct run *r = run_find(arg, job);
+    struct run *r = run_of(h, job);
     if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
         return;
     struct output *out = &r->out[stream];
@@ -290,7 +298,7 @@ static void on_output(void *arg, uint64_t job, enum pool_stream stream, const vo
         r->error = -rc;
     if (!r->held && r->writing > WRITING_HIGH) {
         r->held = true;
-        pool_hold(r->s->pool, r->id, true);
+        runner_hold(h->runner, r->id, true);
     }
     sched_note(r->s, job);
 }
@@ -319,7 +327,7 @@ static int try_again(struct sched *s, struct job_row *row) {
     return rc;
 }
 
-static int write_failure(struct sched *s, struct job_row *row, int error) {
+static int write_failure(struct sched *s, const struct run *r, struct job_row *row, int error) {
     struct options *o = NULL;
     int rc = sched_check(s, submit_options(s, row, &o));
     if (rc < 0)
@@ -327,7 +335,7 @@ static int write_failure(struct sched *s, struct job_row *row, int error) {
     row->job.failures++;
     bool again = row->job.failures <= options_retries(o);
     options_destroy(o);
-    s->failed++;
+    r->host->failed++;
     return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);
 }
 
@@ -340,10 +348,11 @@ static void drop_output(struct run *r) {
 /* Nobody's fault: to the queue again, until it was there at too many deaths. */
 static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
     drop_output(r);
-    if (++row->job.deaths >= DEATHS_MAX)
+    row->job.deaths += r->begun;
+    if (row->job.deaths >= DEATHS_MAX)
         return sched_fail(s, row, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
     sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
-    s->backlog = true;
+    queue_mark(s, row);
     return sched_move(s, row, JOB_QUEUED, 0);
 }
 
@@ -355,7 +364,7 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     j->maxrss_kib = o->maxrss_kib;
     j->exit_status = o->end == WORK_EXITED ? o->status : 0;
     j->exit_signal = o->end == WORK_SIGNALED ? o->status : 0;
-    s->run_us += o->wall_us;
+    r->host->run_us += o->wall_us;
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
     int rc = store_outputs(s, r);
@@ -366,19 +375,19 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
         int64_t us = submit_options(s, row, &opt) == 0 ? options_timeout_us(opt) : 0;
         options_destroy(opt);
         snprintf(j->why, sizeof j->why, "timed out: it ran longer than %g s and was killed", (double)us / 1e6);
-        return write_failure(s, row, ETIMEDOUT);
+        return write_failure(s, r, row, ETIMEDOUT);
     }
     if (r->error && o->end == WORK_DONE) {
         snprintf(j->why, sizeof j->why, "its output could not be stored: %s", strerror(r->error));
-        return write_failure(s, row, EIO);
+        return write_failure(s, r, row, EIO);
     }
     if (o->end == WORK_DONE) {
         j->why[0] = 0;
-        s->done++;
+        r->host->done++;
         return sched_move(s, row, JOB_DONE, 0);
     }
     snprintf(j->why, sizeof j->why, "%s", *o->why ? o->why : "failed");
-    return write_failure(s, row, EIO);
+    return write_failure(s, r, row, EIO);
 }
 
 /* Large output is on the disk before the row that names it is committed; then the end is written. */
@@ -423,9 +432,10 @@ static void finish(struct run *r) {
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
-    if (lease_done(arg, job, o))
+    struct host *h = arg;
+    if (lease_done(h->s, job, o))
         return;
-    struct run *r = run_find(arg, job);
+    struct run *r = run_of(h, job);
     if (!r || r->state != RUN_RUNNING)
         return;
     r->outcome = *o;
@@ -437,10 +447,17 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
 }
 
 static void on_trouble(void *arg, const char *sentence) {
-    sched_log(arg, "%s", sentence);
+    const struct host *h = arg;
+    sched_log(h->s, "%s", sentence);
 }
 
-const struct pool_events run_pool_events = {.output = on_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble};
+/* More can be sent: the turn that follows every event does. */
+static void on_room(void *arg) {
+    (void)arg;
+}
+
+const struct pool_events run_events = {.output = on_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble, .python = host_python,
+                                       .recalled = lease_recalled, .room = on_room};
 
 /* --- letting go -------------------------------------------------------------------------------------------------- */
 

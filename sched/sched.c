@@ -46,7 +46,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     (void)fd;
     (void)what;
-    s->backlog = s->settling = s->opening = s->deps = true;
+    s->backlog = s->placed_backlog = s->settling = s->opening = s->deps = true;
     run_retry_ends(s);
     stream_recover(s, false);
     queue_due(s);
@@ -64,7 +64,7 @@ bool sched_dirty(const struct sched *s) {
 }
 
 unsigned sched_running(const struct sched *s) {
-    return s->run_count;
+    return s->hosts->runs; /* on this machine */
 }
 
 void sched_turn(struct sched *s) {
@@ -100,17 +100,6 @@ static void answer_laters(struct sched *s, int rc) {
     }
 }
 
-/* What was set in nodes/, as committed. */
-static void restore_node(struct sched *s) {
-    int64_t value;
-    if (store_meta_get(s->store, "cpus", &value) == 0) {
-        s->cpus = (unsigned)value;
-        pool_resize(s->pool, s->cpus);
-    }
-    if (store_meta_get(s->store, "node_state", &value) == 0)
-        s->node = value == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
-}
-
 void sched_retry(struct sched *s) {
     static const struct timeval soon = {RETRY_SECONDS, 0};
     evtimer_add(s->retry, &soon);
@@ -121,13 +110,13 @@ static void take_back(struct sched *s) {
     stream_rolled_back(s);
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
     s->settling = s->opening = s->placing = true;
-    restore_node(s);
+    host_rolled_back(s);
     for (size_t i = 0; i < s->released.count; i++)
         ids_add(&s->again, s->released.items[i]); /* another turn may be committed before the retry: that is not its end */
     s->released.count = 0;
     s->unlink_count = 0;
     s->changed.count = 0;
-    s->backlog = true;
+    s->backlog = s->placed_backlog = true;
     sched_retry(s);
 }
 
@@ -172,6 +161,7 @@ static int recover_running(struct sched *s) {
                 continue;
             }
             sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
+            queue_mark(s, &r);
             sched_move(s, &r, JOB_QUEUED, 0);
         }
     return s->error;
@@ -249,7 +239,6 @@ static void check_later(struct sched *s) {
 /* --- made and ended ---------------------------------------------------------------------------------------------- */
 
 static int make_parts(struct sched *s, char *why, size_t why_size) {
-    struct pool_config p = {.worker_path = s->c.worker_path, .python = s->c.python, .workers = s->cpus};
     int rc = store_open(&s->store, s->state_dir, why, why_size);
     if (rc < 0)
         return rc;
@@ -265,7 +254,9 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer))
         rc = -ENOMEM;
     if (rc == 0)
-        rc = pool_create(&s->pool, s->c.base, &p, &run_pool_events, s);
+        rc = host_create_local(s);
+    if (rc == 0)
+        return fleet_make(s, why, why_size);
     if (rc < 0)
         snprintf(why, why_size, "the scheduler cannot start in %s: %s", s->state_dir, strerror(-rc));
     return rc;
@@ -278,7 +269,6 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (!s)
         return rc;
     s->c = *c;
-    s->cpus = c->cpus;
     s->began = sched_now();
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);
@@ -289,11 +279,11 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
         return rc;
     }
     if (c->again)
-        restore_node(s);
-    store_meta_set(s->store, "cpus", s->cpus);
-    store_meta_set(s->store, "node_state", s->node);
+        host_rolled_back(s);
+    store_meta_set(s->store, "cpus", s->hosts->cpus);
+    store_meta_set(s->store, "node_state", s->hosts->state);
     s->first_id = store_next_id(s->store);
-    s->backlog = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
+    s->backlog = s->placed_backlog = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
     check_later(s);
     *out = s;
     return 0;
@@ -312,8 +302,7 @@ void sched_destroy(struct sched *s) {
     if (!s)
         return;
     s->stopping = true;
-    pool_destroy(s->pool); /* first: nothing is to end by itself from here on */
-    s->pool = NULL;
+    host_destroy_all(s); /* first: nothing is to end by itself from here on */
     disk_destroy(s->disk);
     disk_destroy(s->checker);
     if (s->store) {
@@ -324,6 +313,7 @@ void sched_destroy(struct sched *s) {
     }
     stream_free_all(s);
     tdestroy(s->runs, free_run);
+    host_free_all(s);
     spool_destroy(s->spool);
     store_close(s->store);
     if (s->due)

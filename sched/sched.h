@@ -23,6 +23,9 @@ struct sched_config {
     const char *worker_path; /* the ppfs-worker binary */
     const char *python;      /* as given to --python, or NULL */
     unsigned cpus;           /* local slots */
+    const char *key;         /* file of the shared key, NULL: key in state_dir, made if it is not there */
+    const char *listen;      /* ADDR:PORT for nodes that dial in, or NULL */
+    unsigned silence_ms;     /* after which a node is cut off; 0: 5000 */
     bool sync_full;          /* --sync full */
     bool again;              /* a daemon ran on this mount before: what was set in nodes/ holds */
     /* After a commit, for each job that changed (state, output, disappeared), at most once a turn. */
@@ -126,7 +129,7 @@ int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, con
 /* --- nodes ----------------------------------------------------------------------------------------------------- */
 enum node_state { NODE_UP, NODE_DRAIN, NODE_DOWN };
 struct node {
-    char name[64];
+    char name[NODE_NAME_MAX + 1];
     enum node_state state;
     unsigned cpus, running;
     uint64_t done, failed;
@@ -134,12 +137,21 @@ struct node {
     char python[64];
     char address[128];
     int64_t seen;        /* microseconds since the epoch */
+    bool pickles;        /* its Python understands what this machine's pickles */
 };
-int sched_node(struct sched *s, const char *name, struct node *out); /* -ENOENT; today "local" is the only one */
+int sched_node(struct sched *s, const char *name, struct node *out); /* -ENOENT */
 int sched_list_nodes(struct sched *s, bool (*each)(void *arg, const struct node *), void *arg);
 int sched_set_cpus(struct sched *s, const char *node, unsigned cpus);   /* -EINVAL over 4096 */
 int sched_set_node_state(struct sched *s, const char *node, enum node_state state);
 const char *node_state_name(enum node_state s);
+/* Dials HOST:PORT, now and at every start, until it is removed. -EEXIST, -EINVAL: that is no HOST:PORT, -ENAMETOOLONG. */
+int sched_add_node(struct sched *s, const char *address);
+/* It finishes what it runs and is let go; it is shown no more. -EBUSY: it is this machine. */
+int sched_remove_node(struct sched *s, const char *name);
+const char *sched_listens(struct sched *s);    /* "ADDR:PORT" that nodes may join, "" = none may */
+/* Where nodes are looked for: NULL nowhere, "" in the local networks, or GROUP%INTERFACE:PORT. set: 0, -EINVAL, -errno. */
+const char *sched_discovers(struct sched *s);
+int sched_set_discover(struct sched *s, const char *where);
 
 /* Text for info/NAME/: the options it has, as "k=v" words; the node it runs or ran on ("" if none). */
 int sched_options_text(struct sched *s, uint64_t job, char *buf, size_t size);

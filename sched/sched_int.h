@@ -2,12 +2,12 @@
 #ifndef PPFS_SCHED_INT_H
 #define PPFS_SCHED_INT_H
 #include "sched/disk.h"
+#include "sched/host.h"
 #include "sched/options.h"
 #include "sched/sched.h"
 #include "sched/spec.h"
 #include "sched/spool.h"
 #include "sched/store.h"
-#include "worker/pool.h"
 
 #define INLINE_MAX (64u * 1024u) /* bytes of a body that stands in its row */
 #define DEATHS_MAX 3             /* running at so many deaths of ppfs or its node: failed */
@@ -38,6 +38,7 @@ struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a s
 struct run { /* an attempt under way: the only thing in memory that grows with work, and it is bounded by the slots */
     uint64_t id; /* first: key of the tree */
     struct sched *s;
+    struct host *host; /* where it is; it stays as long as the run */
     uint32_t attempt, cpus;
     enum run_state state;
     enum run_fate fate;
@@ -45,7 +46,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     size_t writing;       /* bytes on the way to the disk */
     unsigned tasks;       /* disk tasks that point here */
     int error;            /* first errno of storing its output */
-    bool held, lent;
+    bool held, lent, begun; /* begun: the runner took it */
     struct event *timeout;
     struct work_outcome outcome;
     struct run *next;     /* in the list of this turn that it stands in */
@@ -72,27 +73,27 @@ struct sched {
     struct store *store;
     struct disk *disk, *checker; /* the second only for the check of a large database, which may take a minute */
     struct spool *spool;
-    struct pool *pool;
+    struct host *hosts;      /* local first */
+    struct fleet *fleet;
 
     void *runs;              /* tsearch tree of struct run */
-    unsigned run_count, cpus, used, lent;
-    enum node_state node;
-    uint64_t done, failed;   /* attempts since this daemon began */
-    int64_t run_us, began;
+    int64_t began;
 
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
-    bool backlog;            /* the database may have ready jobs */
+    bool backlog, placed_backlog; /* the database may have ready jobs: that run anywhere; that have a place */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
     struct ids kills, changed, submitting, converting;
     struct ids released, again; /* of this turn; of turns that were not committed, for the retry */
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
-    struct lease *leases;    /* lease.c */
+    struct lease *leases, **lease_table; /* lease.c */
+    size_t lease_table_size, lease_at;
     struct stream *streams;  /* those in memory; stream.c */
     unsigned stream_count;
     uint64_t last_lease;
+    char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
@@ -125,6 +126,7 @@ int submit_job(struct sched *s, struct job_row *r);
 int submit_ready(struct sched *s, struct job_row *r, unsigned also_save); /* waits for others, for a node, or is queued */
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);
+int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]); /* where its calls or it may run */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
 int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind); /* a draft that is a stream, at its first write */
 struct call;
@@ -139,19 +141,24 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
 int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
 
+/* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
+void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);
+void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size);
+
 /* queue.c */
 void queue_turn(struct sched *s);
+void queue_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
+void queue_mark_wanted(struct sched *s); /* tells each host whether a job that it could run waits */
 void queue_due(struct sched *s); /* sets the timer for the next retry */
 
 /* run.c */
 struct run *run_find(struct sched *s, uint64_t job);
-int run_start(struct sched *s, struct job_row *r, unsigned also_save);
+int run_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save);
 void run_committed(struct sched *s);
 void run_rolled_back(struct sched *s);
 void run_retry_ends(struct sched *s); /* after a commit that failed: the ends that have to be written again */
 void run_stop_all(struct sched *s);
 void run_drop(struct sched *s, uint64_t job);
-extern const struct pool_events run_pool_events;
-unsigned run_free(const struct sched *s); /* slots */
-void run_lend(struct sched *s, struct run *r, bool lend);
+extern const struct pool_events run_events; /* of every runner; their arg is its host */
+void run_lend(struct run *r, bool lend);
 #endif

@@ -1,6 +1,7 @@
 /* The connection: opening, schema and its versions, transactions, a full disk, identifiers. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,14 @@ static const char *const migrations[] = {
     "CREATE TABLE trash(log INTEGER PRIMARY KEY);"
     "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, suspect INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
     "CREATE TABLE functions(hash BLOB PRIMARY KEY, used INTEGER NOT NULL, data BLOB NOT NULL);",
+    /* nodes; pickles (kinds 1 and 8) may not run just anywhere, so those that are queued have a place */
+    "ALTER TABLE jobs ADD COLUMN place TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE jobs ADD COLUMN node TEXT NOT NULL DEFAULT '';"
+    "UPDATE jobs SET place='p' WHERE kind IN (1, 8) AND state<5;"
+    "DROP INDEX job_ready;"
+    "CREATE INDEX job_ready ON jobs(priority DESC, turn, id) WHERE state=3 AND place='';"
+    "CREATE INDEX job_placed ON jobs(place, priority DESC, turn, id) WHERE state=3 AND place<>'';"
+    "CREATE TABLE nodes(address TEXT PRIMARY KEY, state INTEGER NOT NULL, cpus INTEGER NOT NULL) WITHOUT ROWID;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 
@@ -363,6 +372,20 @@ void store_close(struct store *st) {
 /* --- identifiers and single values ------------------------------------------------------------------------------- */
 
 int store_meta_get(struct store *st, const char *key, int64_t *value) {
+    char text[32];
+    int rc = store_meta_get_text(st, key, text, sizeof text);
+    if (rc == 0)
+        *value = strtoll(text, NULL, 10);
+    return rc;
+}
+
+int store_meta_set(struct store *st, const char *key, int64_t value) {
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    return store_meta_set_text(st, key, text);
+}
+
+int store_meta_get_text(struct store *st, const char *key, char *out, size_t size) {
     sqlite3_stmt *q = store_sql(st, 3, "SELECT value FROM meta WHERE key=?1");
     if (!q)
         return -EIO;
@@ -370,16 +393,17 @@ int store_meta_get(struct store *st, const char *key, int64_t *value) {
     int rc = store_step(st, q);
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
-    *value = sqlite3_column_int64(q, 0);
+    const char *value = (const char *)sqlite3_column_text(q, 0);
+    snprintf(out, size, "%s", value ? value : "");
     store_end(q);
     return 0;
 }
 
-int store_meta_set(struct store *st, const char *key, int64_t value) {
+int store_meta_set_text(struct store *st, const char *key, const char *value) {
     sqlite3_stmt *q = store_sql(st, 4, "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2");
     if (q) {
         bind_text(q, 1, key);
-        bind_int(q, 2, value);
+        bind_text(q, 2, value); /* a number is stored as one: the column prefers them */
     }
     return store_run(st, q);
 }

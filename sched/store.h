@@ -13,6 +13,7 @@
 #include "sched/sched.h"
 
 struct store;
+#define PLACE_MAX (JOB_NAME_MAX + 2)
 
 int store_open(struct store **out, const char *dir, char *why, size_t why_size);
 void store_close(struct store *st); /* accepts NULL; rolls back what was not committed */
@@ -32,6 +33,8 @@ void store_check(const char *dir, char *found, size_t size);
 uint64_t store_next_id(struct store *st); /* for jobs and groups; never given twice; 0 when the database fails */
 int store_meta_get(struct store *st, const char *key, int64_t *value);
 int store_meta_set(struct store *st, const char *key, int64_t value);
+int store_meta_get_text(struct store *st, const char *key, char *out, size_t size);
+int store_meta_set_text(struct store *st, const char *key, const char *value);
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 enum { /* what store_job_save writes besides the plain columns */
@@ -46,6 +49,7 @@ struct job_row { /* a job and what only sched/ wants to know */
     bool sealed;   /* its last writer has closed, and it was not for it to be queued then */
     bool resolved; /* its after= was looked up: deps has what it still waits for */
     int64_t turn;  /* place in turn about, among equal priorities */
+    char place[PLACE_MAX]; /* where it may run (host.h); a stream: "", it needs a place in memory only */
     uint64_t stream, call; /* the stream and the number of its call that this job answers; 0 = a job of its own */
 };
 
@@ -59,7 +63,10 @@ int store_job_texts(struct store *st, uint64_t id, char **options, char **cwd);
 int store_job_set_options(struct store *st, uint64_t id, const char *options);
 int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *, const struct job *), void *arg);
 
-int store_ready_head(struct store *st, struct job_row *out);                 /* the next to run, -ENOENT */
+/* The next to run of those of that place, behind the job after (NULL: the first). -ENOENT */
+int store_ready_head(struct store *st, const char *place, const struct job_row *after, struct job_row *out);
+/* The place behind after that jobs wait for, other than ""; it may be given again. -ENOENT */
+int store_ready_place(struct store *st, char place[PLACE_MAX]);
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn);  /* the place a job gets that is queued now */
 int64_t store_next_due(struct store *st);                                    /* earliest not_before of a waiting job, 0 = none */
 enum store_set { SET_DUE, SET_UNPLACED, SET_RUNNING, SET_FLUSHED, SET_ORPHANS, SET_SEALED /* of a group */, SET_PARTS /* of a stream */ };
@@ -115,6 +122,13 @@ int store_settle_add(struct store *st, uint64_t on, bool succeeded, const char *
 int store_settle_next(struct store *st, uint64_t *on, bool *succeeded, char name[JOB_NAME_MAX + 1]); /* -ENOENT */
 int store_settle_jobs(struct store *st, uint64_t on, uint64_t *ids, int max); /* takes them off the list */
 int store_settle_done(struct store *st, uint64_t on);
+
+/* --- nodes ------------------------------------------------------------------------------------------------------- */
+int store_node_put(struct store *st, const char *address, int state, int cpus);
+int store_node_delete(struct store *st, const char *address);
+int store_node_get(struct store *st, const char *address, int *state, int *cpus); /* -ENOENT */
+/* The one behind address, "" = the first. -ENOENT */
+int store_node_next(struct store *st, char address[NODE_NAME_MAX + 1], int *state, int *cpus);
 
 /* --- groups ------------------------------------------------------------------------------------------------------ */
 int store_group_insert(struct store *st, const struct group *g);

@@ -1,4 +1,4 @@
-/* Rows of jobs, and the queries that order them. Statement numbers 10 to 39. */
+/* Rows of jobs, and the queries that order them. Statement numbers 10 to 39, 110 to 113. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 #define COLUMNS                                                                                                                                   \
     "id, grp, name, side, state, shelf, flags, kind, uid, gid, mode, priority, cpus, turn, attempt, failures, deaths, exit_status, exit_signal,"  \
-    " error, created, queued, started, ended, user_us, system_us, maxrss, not_before, request, why, stream, call"
+    " error, created, queued, started, ended, user_us, system_us, maxrss, not_before, request, why, stream, call, place, node"
 
 static void read_row(sqlite3_stmt *q, struct job_row *r) {
     struct job *j = &r->job;
@@ -51,7 +51,9 @@ static void read_row(sqlite3_stmt *q, struct job_row *r) {
     j->request = (uint64_t)sqlite3_column_int64(q, c++);
     column_copy(q, c++, j->why, sizeof j->why);
     r->stream = (uint64_t)sqlite3_column_int64(q, c++);
-    r->call = (uint64_t)sqlite3_column_int64(q, c);
+    r->call = (uint64_t)sqlite3_column_int64(q, c++);
+    column_copy(q, c++, r->place, sizeof r->place);
+    column_copy(q, c, j->node, sizeof j->node);
 }
 
 /* Binds every column to the parameter of its place in COLUMNS, so that insert and each form of save share it. */
@@ -93,15 +95,17 @@ static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
     bind_int(q, c++, (int64_t)j->request);
     bind_text(q, c++, j->why);
     bind_int(q, c++, (int64_t)r->stream);
-    bind_int(q, c, (int64_t)r->call);
+    bind_int(q, c++, (int64_t)r->call);
+    bind_text(q, c++, r->place);
+    bind_text(q, c, j->node);
 }
 
 int store_job_insert(struct store *st, const struct job_row *r, const char *cwd) {
     sqlite3_stmt *q = store_sql(st, 10, "INSERT INTO jobs(" COLUMNS ", cwd) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,"
-                                        "?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33)");
+                                        "?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35)");
     if (q) {
         bind_row(q, r);
-        bind_text(q, 33, cwd);
+        bind_text(q, 35, cwd);
     }
     return store_run(st, q);
 }
@@ -138,9 +142,9 @@ int store_job_save(struct store *st, const struct job_row *r, unsigned what) {
     char text[1024];
     snprintf(text, sizeof text,
              "UPDATE jobs SET kind=?8, uid=?9, gid=?10, mode=?11, cpus=?13, attempt=?15, failures=?16, deaths=?17, exit_status=?18,"
-             " exit_signal=?19, error=?20, queued=?22, started=?23, ended=?24, user_us=?25, system_us=?26, maxrss=?27, why=?30%s%s%s WHERE id=?1",
+             " exit_signal=?19, error=?20, queued=?22, started=?23, ended=?24, user_us=?25, system_us=?26, maxrss=?27, why=?30, node=?34%s%s%s WHERE id=?1",
              what & SAVE_NAME ? ", grp=?2, name=?3, side=?4" : "", what & SAVE_SHELF ? ", shelf=?6" : "",
-             what & SAVE_QUEUE ? ", state=?5, flags=?7, priority=?12, turn=?14, not_before=?28" : "");
+             what & SAVE_QUEUE ? ", state=?5, flags=?7, priority=?12, turn=?14, not_before=?28, place=?33" : "");
     sqlite3_stmt *q = store_sql(st, 13 + (what & 7), text); /* 13..20 */
     if (q)
         bind_row(q, r);
@@ -226,9 +230,39 @@ int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t 
 
 /* --- the queue --------------------------------------------------------------------------------------------------- */
 
-int store_ready_head(struct store *st, struct job_row *out) {
-    sqlite3_stmt *q = store_sql(st, 27, "SELECT " COLUMNS " FROM jobs WHERE state=3 ORDER BY priority DESC, turn, id LIMIT 1");
-    return q ? read_one(st, q, out) : -EIO;
+int store_ready_head(struct store *st, const char *place, const struct job_row *after, struct job_row *out) {
+#define HEAD "SELECT " COLUMNS " FROM jobs WHERE state=3 AND place"
+#define BEHIND " AND priority<=?2 AND (priority<?2 OR turn>?3 OR (turn=?3 AND id>?4))"
+#define ORDER " ORDER BY priority DESC, turn, id LIMIT 1"
+    sqlite3_stmt *q = !*place ? after ? store_sql(st, 110, HEAD "=''" BEHIND ORDER) : store_sql(st, 27, HEAD "=''" ORDER)
+                      : after ? store_sql(st, 111, HEAD "<>'' AND place=?1" BEHIND ORDER)
+                              : store_sql(st, 112, HEAD "<>'' AND place=?1" ORDER);
+#undef HEAD
+#undef BEHIND
+#undef ORDER
+    if (!q)
+        return -EIO;
+    if (*place)
+        bind_text(q, 1, place);
+    if (after) {
+        bind_int(q, 2, after->job.priority);
+        bind_int(q, 3, after->turn);
+        bind_int(q, 4, (int64_t)after->job.id);
+    }
+    return read_one(st, q, out);
+}
+
+int store_ready_place(struct store *st, char place[PLACE_MAX]) {
+    sqlite3_stmt *q = store_sql(st, 113, "SELECT place FROM jobs WHERE state=3 AND place<>'' AND place>?1 ORDER BY place LIMIT 1");
+    if (!q)
+        return -EIO;
+    bind_text(q, 1, place);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENOENT;
+    column_copy(q, 0, place, PLACE_MAX);
+    store_end(q);
+    return 0;
 }
 
 /* Turn about: a lane is (group, user, priority). A job joins behind its own lane's last, but never before the place
@@ -236,7 +270,9 @@ int store_ready_head(struct store *st, struct job_row *out) {
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn) {
     sqlite3_stmt *q = store_sql(st, 28,
                                 "SELECT max(ifnull((SELECT max(turn)+1 FROM jobs WHERE state=3 AND grp=?1 AND uid=?2 AND priority=?3), 0),"
-                                " ifnull((SELECT min(turn) FROM jobs WHERE state=3 AND priority=?3), 0))");
+                                " ifnull(min(ifnull(a, b), ifnull(b, a)), 0)) FROM (SELECT"
+                                " (SELECT min(turn) FROM jobs WHERE state=3 AND place='' AND priority=?3) AS a,"
+                                " (SELECT min(turn) FROM jobs WHERE state=3 AND place<>'' AND place='p' AND priority=?3) AS b)");
     if (!q)
         return -EIO;
     bind_int(q, 1, (int64_t)j->group);

@@ -84,6 +84,8 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->codec = r->job.kind == WORK_STREAM_JSON ? &codec_json : &codec_frames;
     int rc = draft_spec(s, st->id, &st->input);
     if (rc == 0)
+        rc = submit_place(s, r, st->place);
+    if (rc == 0)
         rc = store_stream_get(s->store, st->id, &st->row);
     if (rc == 0)
         rc = stream_drop_parts(s, st->id);

@@ -14,7 +14,8 @@
 #include "sched/stream_look.h"
 
 #define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
-#define LEASE_AHEAD 128u       /* calls that a worker is sent ahead, at most */
+#define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
+#define LEASE_AHEAD_FAR 2048u  /* ... and one on a node */
 #define STREAMS_ACTIVE 64u     /* streams in memory, besides those that are being written */
 #define STREAM_READ (256u * 1024u)
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
@@ -31,24 +32,30 @@ struct call {
     char *memory;
     size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
     char *options;    /* JSON object, NULL = none: then it can go by a lease */
-    int64_t sent;     /* when, us */
+    unsigned ticks;   /* of CALL_JOB: of the timer, since it runs */
     uint64_t job;     /* of CALL_JOB */
     uint16_t chain;   /* frames: see stream_look.c */
     bool indexed, told; /* told: STARTED was said */
+    uint8_t deaths;   /* of nodes, while it ran there */
     struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
 };
 
 struct lease {
     struct lease *next;
     uint64_t id;
+    struct host *host;          /* stays as long as the lease */
     struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back */
-    uint64_t calls[LEASE_AHEAD]; /* sent and not answered, oldest first: a ring */
-    uint32_t numbers[LEASE_AHEAD];
-    unsigned first, count;
+    unsigned first, count, cap; /* of the ring */
     uint32_t next_number;
+    uint32_t asked, unwanted;   /* recalling: from that number on; the call to be killed if it turns out that it runs, 0 = none */
+    unsigned got;               /* answers of this turn */
     double average_us;          /* of a call; 0 = not known */
-    int64_t last, began;        /* when something came back last; when it got its slot */
-    bool finishing, lent;
+    int64_t last, heard, began; /* when something came back last, and as measured so far; when it got its slot */
+    bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
+    struct sent {
+        uint64_t call;
+        uint32_t number;
+    } *ring;                    /* sent and not answered, oldest first; cap is a power of two */
 };
 
 struct stream;
@@ -73,6 +80,7 @@ struct stream {
     uint64_t id;             /* 0: let go, and freed when its reads have come back */
     int priority;
     const struct codec *codec;
+    char place[PLACE_MAX];   /* where its calls may run (host.h) */
     struct body input;       /* where its input is; a log while it is being written */
     int64_t in_size;         /* bytes accepted, those of this turn (tail) among them */
     int64_t parsed;          /* bytes that the parser has taken */
@@ -89,6 +97,7 @@ struct stream {
     size_t held, waiting;    /* bytes of the window; those among them of answers that wait for older ones */
     int failed;              /* errno: its input can no longer be read */
     unsigned writing;        /* writes that the disk thread has */
+    bool parts_waiting;      /* calls with a job of their own may have to be told STARTED */
     bool closed;             /* no writer any more */
     bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
@@ -145,10 +154,12 @@ int stream_log_flush(struct stream *st); /* what this turn has gathered, as far 
 /* stream_part.c: a job of its own for a call that has options, or is a program */
 int stream_job(struct stream *st, struct call *c);
 int stream_job_ended(struct sched *s, const struct job_row *r); /* 0, -errno, or 1: the stream removes it, later */
+bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
 int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* stream_json.c: a program's stdout, as a line */
 
 /* lease.c */
 bool lease_wanted(struct sched *s, int *priority); /* a stream could use a slot */
+bool lease_ready(struct sched *s, int *priority);  /* and there is one that it may have: lease_grant */
 int lease_grant(struct sched *s);
 void lease_reclaim(struct sched *s);               /* somebody else waits for a slot: idle leases end */
 bool lease_lend(struct sched *s, uint64_t id, bool lend); /* false: there is no such lease */
@@ -158,6 +169,7 @@ void lease_end(struct stream *st);                 /* nothing more to send: they
 bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o); /* false: not a lease */
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size);
 void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
+void lease_recalled(void *arg, uint64_t id, uint32_t number);
 void lease_cancel(struct stream *st, struct call *c);
 void lease_timer(evutil_socket_t fd, short what, void *arg);
 void lease_free_all(struct sched *s);

@@ -1,7 +1,6 @@
 /* Submitting: a draft whose last writer has closed becomes a job. It is read (here, or in the disk thread if it is large),
  * takes its name from the job that had it, and waits, or is queued, or fails with a sentence. */
 #include <errno.h>
-#include <fnmatch.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,8 +49,18 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
 }
 
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
-    const char *node = options_node(o);
-    return r->job.cpus <= (s->cpus ? s->cpus : 1) && (!node || fnmatch(node, "local", 0) == 0); /* without any slot: queued until there is one */
+    char place[PLACE_MAX];
+    place_make(place, r->job.kind, options_node(o));
+    return r->job.cpus <= host_largest(s, place);
+}
+
+int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]) {
+    struct options *o = NULL;
+    int rc = submit_options(s, r, &o);
+    if (rc == 0)
+        place_make(place, r->job.kind, options_node(o));
+    options_destroy(o);
+    return rc;
 }
 
 /* --- waiting for others ------------------------------------------------------------------------------------------ */
@@ -123,11 +132,12 @@ static int still_waits(struct sched *s, uint64_t job) {
 
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
-    bool place = job_is_stream(&r->job) ? s->stream_count < STREAMS_ACTIVE : run_free(s) >= r->job.cpus;
-    if (!s->backlog && !s->stopping && s->node == NODE_UP && place && !run_find(s, r->job.id))
-        return run_start(s, r, also_save);
+    bool stream = job_is_stream(&r->job), alone = !s->backlog && !s->placed_backlog && !s->stopping && !run_find(s, r->job.id);
+    struct host *h = alone && !stream ? host_choose(s, r->place, r->job.cpus) : NULL;
+    if (h || (alone && stream && s->stream_count < STREAMS_ACTIVE))
+        return run_start(s, r, h, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
-    s->backlog = true;
+    queue_mark(s, r);
     return rc < 0 ? rc : sched_move(s, r, JOB_QUEUED, also_save);
 }
 
@@ -191,6 +201,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->cpus = options_cpus(o);
     j->queued = sched_now();
     j->why[0] = 0;
+    place_make(r->place, job_is_stream(j) ? WORK_NONE : kind, job_is_stream(j) ? NULL : options_node(o));
     bool hold = options_hold(o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);
     if (rc < 0)
@@ -231,8 +242,9 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
     snprintf(j->name, sizeof j->name, "%.230s:%llu", owner->job.name, (unsigned long long)number + 1);
     j->state = JOB_DRAFT;
     j->shelf = SHELF_PART;
-    j->kind = c->format == CALL_HASH ? WORK_CALL : WORK_PICKLE;
+    j->kind = WORK_CALL; /* JSON: spec_read says */
     j->attempt = j->failures = j->deaths = 0;
+    j->node[0] = 0;
     out->stream = owner->job.id;
     out->call = number;
     int rc = own && j->id ? store_job_texts(s->store, owner->job.id, NULL, &cwd) : -ENOMEM;

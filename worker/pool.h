@@ -13,7 +13,7 @@
 #define PPFS_POOL_H
 #include <event2/event.h>
 
-#include "worker/work.h"
+#include "worker/runner.h"
 
 struct pool;
 
@@ -25,13 +25,18 @@ struct pool_config {
     unsigned workers;        /* see pool_resize */
 };
 
-/* Called from the loop, never from inside a pool_* call. They may call any of these but pool_destroy. */
+/* What a runner tells (runner.h). Called from the loop, never from inside a pool_* call. They may call any of these but
+ * pool_destroy. */
 struct pool_events {
     void (*output)(void *arg, uint64_t job, enum pool_stream, const void *bytes, size_t size);
     void (*done)(void *arg, uint64_t job, const struct work_outcome *);
     /* size bytes, valid during the call only; a lease's answers come in the order of its calls. */
     void (*answer)(void *arg, uint64_t lease, uint32_t number, enum pool_answer, const void *bytes, size_t size);
     void (*trouble)(void *arg, const char *sentence); /* for the log: the template died, would not start, ... */
+    void (*python)(void *arg);                        /* pool_python has changed; may be NULL, as trouble may */
+    /* Of runners that are not pools (runner.h); a pool never tells them, so they may be NULL for one. */
+    void (*recalled)(void *arg, uint64_t lease, uint32_t number);
+    void (*room)(void *arg);
 };
 
 /* Starts the template too, and does not wait for it. 0 or -errno: no worker_path there, a python that pyenv_resolve
@@ -73,6 +78,8 @@ void pool_hold(struct pool *p, uint64_t job, bool hold);
 
 /* The job in whose process tree pid runs, 0 if in none. Reads /proc, a few us a generation. */
 uint64_t pool_job_of(struct pool *p, pid_t pid);
+
+void pool_runner(struct pool *p, struct runner *out); /* valid as long as the pool is */
 
 const char *pool_python(const struct pool *p); /* "3.11.2", "" until the template has said so */
 pid_t pool_template(const struct pool *p);

@@ -236,7 +236,11 @@ static void hear(struct pool *p, struct control *c) {
     case CONTROL_HELLO:
         p->up = true;
         p->trouble[0] = 0;
-        snprintf(p->version, sizeof(p->version), "%.31s", c->text);
+        if (strncmp(p->version, c->text, sizeof(p->version) - 1) != 0) {
+            snprintf(p->version, sizeof(p->version), "%.31s", c->text);
+            if (p->ev.python)
+                p->ev.python(p->arg);
+        }
         break;
     case CONTROL_SPAWNED:
         pool_on_spawned(p, c->serial, c->value);

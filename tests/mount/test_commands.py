@@ -127,7 +127,7 @@ def test_what_is_in_the_root(m):
     m.put("a", "#!/bin/sh\necho a\n")
     m.result("a")
     assert "done" in (m.mnt / "stats").read_text()
-    assert os.listdir(m.mnt / "nodes") == ["local"]
+    assert "local" in os.listdir(m.mnt / "nodes")
     vfs = os.statvfs(m.mnt)
     assert vfs.f_blocks > 0 and vfs.f_namemax == 255
     m.sh("find $M >/dev/null; df $M >/dev/null; ls -laR $M > /dev/null; du -s $M >/dev/null")

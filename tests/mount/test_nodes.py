@@ -17,7 +17,7 @@ def running(m, names):
 
 
 def test_what_there_is(m):
-    assert os.listdir(m.mnt / "nodes") == ["local"]
+    assert set(os.listdir(m.mnt / "nodes")) == {"local", ".listen", ".discover"}
     assert {"cpus", "state", "running", "done", "failed", "seconds", "python", "address",
             "seen"} <= set(os.listdir(m.node))
     for name in os.listdir(m.node):
@@ -167,3 +167,10 @@ def test_slots_are_used_in_parallel(m):
     for me, other in (("a", "b"), ("b", "a")):
         m.put(me, "#!/bin/sh\ntouch %s/%s\nwhile [ ! -e %s/%s ]; do sleep 0.01; done\n" % (m.work, me, m.work, other))
     assert m.result("a") == m.result("b") == b""
+
+
+def test_what_was_set_holds_over_the_death_of_a_daemon(m):
+    (m.node / "cpus").write_text("3\n")
+    (m.node / "state").write_text("drain\n")
+    m.kill_daemon()
+    assert (m.node / "cpus").read_text() == "3\n" and (m.node / "state").read_text() == "drain\n"

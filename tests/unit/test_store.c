@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static uint64_t ready(uint64_t group, uid_t uid, int priority, const char *name)
 
 static void expect_next(uint64_t id) {
     struct job_row r;
-    assert_int_equal(store_ready_head(st, &r), 0);
+    assert_int_equal(store_ready_head(st, "", NULL, &r), 0);
     assert_int_equal(r.job.id, id);
     r.job.state = JOB_RUNNING;
     assert_int_equal(store_job_save(st, &r, SAVE_QUEUE), 0);
@@ -59,7 +60,60 @@ static void test_turn_about(void **state) {
     expect_next(c1);
     expect_next(a3);
     struct job_row r;
-    assert_int_equal(store_ready_head(st, &r), -ENOENT);
+    assert_int_equal(store_ready_head(st, "", NULL, &r), -ENOENT);
+}
+
+static void set_place(uint64_t id, const char *place) {
+    struct job_row r;
+    assert_int_equal(store_job_get(st, id, &r), 0);
+    strcpy(r.place, place);
+    assert_int_equal(store_job_save(st, &r, SAVE_QUEUE), 0);
+}
+
+/* A lane for each place, each in its own order; the lane of those that run anywhere does not see the others. */
+static void test_places(void **state) {
+    (void)state;
+    uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"), p3 = ready(0, 1, 0, "p3");
+    char place[PLACE_MAX] = "";
+    struct job_row r;
+    assert_int_equal(store_ready_place(st, place), -ENOENT);
+    set_place(p1, "p");
+    set_place(p2, "p");
+    set_place(p3, "p");
+    set_place(g1, "-gpu*");
+    assert_int_equal(store_ready_head(st, "p", NULL, &r), 0);
+    assert_int_equal(r.job.id, p2);
+    assert_string_equal(r.place, "p");
+    assert_int_equal(store_ready_head(st, "p", &r, &r), 0);
+    assert_int_equal(r.job.id, p1);
+    assert_int_equal(store_ready_head(st, "p", &r, &r), 0);
+    assert_int_equal(r.job.id, p3);
+    assert_int_equal(store_ready_head(st, "p", &r, &r), -ENOENT);
+    assert_int_equal(store_ready_place(st, place), 0);
+    assert_string_equal(place, "-gpu*");
+    assert_int_equal(store_ready_place(st, place), 0);
+    assert_string_equal(place, "p");
+    assert_int_equal(store_ready_place(st, place), -ENOENT);
+    expect_next(a1);
+    assert_int_equal(store_ready_head(st, "", NULL, &r), -ENOENT);
+}
+
+static void test_nodes(void **state) {
+    (void)state;
+    char address[NODE_NAME_MAX + 1] = "";
+    int kept, cpus;
+    assert_int_equal(store_node_next(st, address, &kept, &cpus), -ENOENT);
+    assert_int_equal(store_node_put(st, "b:2", NODE_UP, -1), 0);
+    assert_int_equal(store_node_put(st, "a:1", NODE_UP, -1), 0);
+    assert_int_equal(store_node_put(st, "a:1", NODE_DRAIN, 7), 0);
+    assert_int_equal(store_node_next(st, address, &kept, &cpus), 0);
+    assert_string_equal(address, "a:1");
+    assert_int_equal(kept, NODE_DRAIN);
+    assert_int_equal(cpus, 7);
+    assert_int_equal(store_node_delete(st, "b:2"), 0);
+    assert_int_equal(store_node_next(st, address, &kept, &cpus), -ENOENT);
+    assert_int_equal(store_node_get(st, "b:2", &kept, &cpus), -ENOENT);
+    assert_int_equal(store_node_get(st, "a:1", &kept, &cpus), 0);
 }
 
 static void test_rollback_and_reopen(void **state) {
@@ -127,6 +181,89 @@ static void test_bodies(void **state) {
     assert_int_equal(store_body_get(st, 5, BODY_SPEC, &b), -ENOENT);
 }
 
+static void expect_log(uint64_t offset, size_t want, const char *text, size_t in_file) {
+    char buf[16];
+    size_t filed;
+    assert_int_equal(store_log_read(st, 7, BODY_RESULT, buf, want, offset, &filed), strlen(text));
+    assert_memory_equal(buf, text, strlen(text));
+    assert_int_equal(filed, in_file);
+}
+
+/* Rows, a piece that stands in the file, a row: 0 "abc" 3 "de" 5 [100] 105 "fg" 107. */
+static void test_logs(void **state) {
+    (void)state;
+    assert_int_equal(store_log_size(st, 7, BODY_RESULT), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 0, "abc", 3), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 3, "de", 2), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 5, NULL, 100), 0);
+    assert_int_equal(store_log_size(st, 7, BODY_RESULT), 105);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 105, "fg", 2), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_STDOUT, 0, "other", 5), 0);
+    assert_int_equal(store_log_size(st, 7, BODY_RESULT), 107);
+    expect_log(0, 16, "abcde", 0);
+    expect_log(1, 3, "bcd", 0);
+    expect_log(5, 16, "", 16);
+    expect_log(100, 16, "", 5);
+    expect_log(104, 16, "", 1);
+    expect_log(105, 16, "fg", 0);
+    expect_log(107, 16, "", 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 105, "xx", 2), -EEXIST);
+}
+
+static int have(void *arg, const void *bytes, size_t size) {
+    (void)bytes;
+    *(size_t *)arg = size;
+    return 0;
+}
+
+static bool kept(uint8_t name) {
+    uint8_t hash[32] = {name};
+    size_t size = 0;
+    int rc = store_function_get(st, hash, have, &size);
+    assert_true(rc == -ENOENT || (rc == 0 && size == 100));
+    return rc == 0;
+}
+
+static void name_function(uint8_t name, uint64_t stream, int64_t keep) {
+    uint8_t hash[32] = {name};
+    char bytes[100] = {0};
+    assert_int_equal(store_function_put(st, hash, bytes, sizeof bytes, stream, keep), 0);
+}
+
+/* Of more than is kept the least recently named go, but none that an unfinished stream may need. */
+static void test_functions(void **state) {
+    (void)state;
+    struct stream_row row = {0};
+    for (uint8_t i = 1; i <= 8; i++)
+        name_function(i, i, 800);
+    name_function(1, 9, 800); /* named again: the newest now */
+    for (uint8_t i = 1; i <= 8; i++)
+        assert_true(kept(i));
+    name_function(10, 10, 800);
+    assert_true(kept(10) && kept(1) && kept(8) && kept(7) && kept(6) && kept(5));
+    assert_false(kept(2) || kept(3) || kept(4));
+
+    assert_int_equal(store_stream_put(st, 6, &row), 0); /* has not ended */
+    for (uint8_t i = 11; i <= 40; i++)
+        name_function(i, i, 800);
+    assert_false(kept(5));
+    for (uint8_t i = 11; i <= 40; i++)
+        assert_true(kept(i));
+    assert_true(kept(6) && kept(7) && kept(1) && kept(10));
+    assert_int_equal(store_stream_delete(st, 6), 0);
+    for (uint8_t i = 41; i <= 50; i++)
+        name_function(i, i, 800);
+    assert_false(kept(6) || kept(10) || kept(40));
+    assert_true(kept(50) && kept(49));
+
+    assert_int_equal(store_commit(st), 0);
+    store_close(st);
+    assert_int_equal(store_open(&st, dir, why, sizeof why), 0);
+    name_function(60, 60, 300); /* a new daemon looks how much there is */
+    assert_true(kept(60) && kept(50));
+    assert_false(kept(48) || kept(47));
+}
+
 /* A header that is damaged is refused with a sentence, not used. */
 static void test_damaged(void **state) {
     (void)state;
@@ -143,7 +280,7 @@ static void test_damaged(void **state) {
 
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
-                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_damaged)};
+    const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_places), TEST(test_nodes), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
+                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_damaged)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

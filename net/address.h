@@ -1,0 +1,36 @@
+/* Addresses as people write them, "HOST:PORT" or "[V6]:PORT", and where a connection comes from. */
+#ifndef PPFS_ADDRESS_H
+#define PPFS_ADDRESS_H
+#include <netdb.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "net/peer.h"
+
+struct address {
+    char host[256], port[8];
+};
+
+/* Takes an address apart. 0, or -EINVAL and one sentence. dial: port 0 will not do. */
+int address_parse(struct address *out, const char *text, bool dial, char *why, size_t why_size);
+/* "1.2.3.4:5" or "[::1]:5"; an IPv4 address inside an IPv6 one is written as IPv4. */
+void address_text(const struct sockaddr_storage *from, char out[PEER_ADDRESS_MAX]);
+
+/* What counts as one source: an IPv4 address, or the first 64 bits of an IPv6 one, which one machine has all to itself. */
+struct source {
+    uint8_t bytes[16];
+};
+struct source address_source(const struct sockaddr_storage *from);
+bool source_same(const struct source *a, const struct source *b);
+
+/* Who was complained about: once a source and minute, and no more than REFUSALS sources a minute. */
+#define REFUSALS 64
+struct refusals {
+    struct {
+        struct source who;
+        int64_t until; /* seconds of CLOCK_MONOTONIC */
+    } told[REFUSALS];
+};
+bool refusals_tell(struct refusals *r, const struct source *who); /* whether this one is to be told */
+#endif

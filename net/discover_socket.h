@@ -1,0 +1,26 @@
+/* Multicast on the local networks, for discover.c: where the groups are, and sockets to hear and to send with. */
+#ifndef PPFS_DISCOVER_SOCKET_H
+#define PPFS_DISCOVER_SOCKET_H
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct discover_where {
+    bool use[2]; /* IPv4, IPv6 */
+    struct sockaddr_storage group[2];
+    char interface[IF_NAMESIZE]; /* "": all */
+};
+
+/* 0, or -EINVAL and one sentence. NULL and "" are all defaults. */
+int discover_parse(struct discover_where *out, const char *where, char *why, size_t why_size);
+/* A socket that hears what is sent to the group of family i, once discover_join was called. The descriptor or -errno. */
+int discover_hear(const struct discover_where *w, int i);
+/* A socket to send with, and to hear answers on. The descriptor or -errno. */
+int discover_talk(int i);
+/* Joins the group on every interface that is there now; again and again does no harm. The number of interfaces. */
+int discover_join(const struct discover_where *w, int i, int fd);
+/* Sends to the group on every interface. The number of interfaces that took it. */
+int discover_send(const struct discover_where *w, int i, int fd, const void *bytes, size_t size);
+#endif

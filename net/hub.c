@@ -1,0 +1,317 @@
+/* The hub: greets those who come with the key, and brings link and session together.
+ *
+ * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about which
+ * session they are in. So of several connections with one hub, a ppfs lets only one at a time get that far, and a greeting
+ * whose RESUME no longer tells the truth is ended. */
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/peer.h"
+#include "net/session_int.h"
+
+enum { GREETINGS_MAX = 256, SESSIONS_MAX = 4096, HELLO_SIZE = 32 };
+static const char magic[8] = "ppfsnode";
+static const uint8_t none[SESSION_ID];
+
+struct greeting {
+    struct hub *hub;
+    struct greeting *next;
+    struct link *link;
+    struct event *timer;
+    void *tag;
+    char address[PEER_ADDRESS_MAX];
+    bool resumed; /* their HELLO has come and our RESUME is out; the next three are set */
+    uint8_t peer[SESSION_ID];
+    uint8_t said[SESSION_ID]; /* our session with the peer, none: zeros */
+    uint8_t fresh[SESSION_ID];
+};
+
+struct hub {
+    struct event_base *base;
+    struct hub_config config;
+    struct hub_events ev;
+    void *arg;
+    uint8_t id[SESSION_ID];
+    struct session *sessions;
+    struct greeting *greetings;
+    unsigned session_count, greeting_count;
+};
+
+/* --- sessions ---------------------------------------------------------------------------------------------------- */
+static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_ID]) {
+    for (struct session *s = h->sessions; s; s = *session_next(s))
+        if (!memcmp(session_peer(s), peer, SESSION_ID))
+            return s;
+    return NULL;
+}
+
+void hub_add(struct hub *h, struct session *s) {
+    *session_next(s) = h->sessions;
+    h->sessions = s;
+    h->session_count++;
+}
+
+void hub_remove(struct hub *h, struct session *s) {
+    struct session **at = &h->sessions;
+
+    while (*at != s)
+        at = session_next(*at);
+    *at = *session_next(s);
+    h->session_count--;
+}
+
+struct event_base *hub_base(const struct hub *h) {
+    return h->base;
+}
+
+const struct hub_config *hub_config(const struct hub *h) {
+    return &h->config;
+}
+
+const uint8_t *hub_id(const struct hub *h) {
+    return h->id;
+}
+
+/* --- greetings --------------------------------------------------------------------------------------------------- */
+static void greeting_destroy(struct greeting *g) {
+    struct greeting **at = &g->hub->greetings;
+
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+    g->hub->greeting_count--;
+    link_destroy(g->link);
+    if (g->timer)
+        event_free(g->timer);
+    free(g);
+}
+
+static void greeting_fail(struct greeting *g, const char *what) {
+    struct hub *h = g->hub;
+    void *tag = g->tag;
+    char why[PEER_ADDRESS_MAX + 200];
+
+    snprintf(why, sizeof(why), "%s %s", g->address, what);
+    greeting_destroy(g);
+    h->ev.failed(h->arg, tag, why);
+}
+
+/* Another greeting with the same hub that has got as far as RESUME. */
+static bool rival(const struct greeting *mine) {
+    for (const struct greeting *g = mine->hub->greetings; g; g = g->next)
+        if (g != mine && g->resumed && !memcmp(g->peer, mine->peer, SESSION_ID))
+            return true;
+    return false;
+}
+
+static void on_hello(struct greeting *g, const struct frame *f) {
+    struct hub *h = g->hub;
+    char what[120];
+    uint32_t version;
+    uint8_t body[2 * SESSION_ID];
+
+    if (f->id || f->size != HELLO_SIZE || memcmp(f->body, magic, sizeof(magic))) {
+        greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
+        return;
+    }
+    memcpy(&version, f->body + sizeof(magic), sizeof(version));
+    if (le32toh(version) != SESSION_VERSION) {
+        snprintf(what, sizeof(what), "speaks version %u of the protocol and we speak version %u: install the same ppfs on both",
+                 le32toh(version), SESSION_VERSION);
+        greeting_fail(g, what);
+        return;
+    }
+    memcpy(g->peer, f->body + HELLO_SIZE - SESSION_ID, SESSION_ID);
+    if (h->config.side == TLS_PPFS && rival(g)) {
+        greeting_fail(g, "is being greeted already");
+        return;
+    }
+    struct session *s = hub_find(h, g->peer);
+    memcpy(g->said, s ? session_id(s) : none, SESSION_ID);
+    if (h->config.side == TLS_PPFS && tls_random(g->fresh, SESSION_ID)) {
+        greeting_fail(g, "cannot be greeted: no random bytes here");
+        return;
+    }
+    memcpy(body, g->said, SESSION_ID);
+    memcpy(body + SESSION_ID, g->fresh, SESSION_ID);
+    g->resumed = true;
+    link_send(g->link, SESSION_RESUME, s ? session_received(s) : 0, body, sizeof(body));
+}
+
+/* Both go on with the session they had. */
+static void greeting_resume(struct greeting *g, struct session *s, uint64_t received) {
+    struct hub *h = g->hub;
+    struct link *link = g->link;
+    void *tag = g->tag;
+    uint8_t peer[SESSION_ID];
+
+    memcpy(peer, g->peer, SESSION_ID);
+    g->link = NULL;
+    if (session_attach(s, link, g->address, received)) {
+        greeting_fail(g, "remembers another past of the session");
+        return;
+    }
+    greeting_destroy(g);
+    session_tell_linked(s);
+    if (hub_find(h, peer) == s)
+        h->ev.greeted(h->arg, tag, s, false);
+    else
+        h->ev.failed(h->arg, tag, "the session was let go");
+}
+
+/* Both begin anew, with the id that the ppfs has chosen. */
+static void greeting_begin(struct greeting *g, const uint8_t id[SESSION_ID]) {
+    struct hub *h = g->hub;
+    struct session *s;
+    struct link *link = g->link;
+    void *tag = g->tag;
+
+    if (h->session_count >= SESSIONS_MAX) {
+        greeting_fail(g, "is one too many");
+        return;
+    }
+    if (session_create(&s, h, g->peer, id)) {
+        greeting_fail(g, "cannot be taken in: out of memory");
+        return;
+    }
+    g->link = NULL;
+    session_attach(s, link, g->address, 0);
+    greeting_destroy(g);
+    h->ev.greeted(h->arg, tag, s, true);
+}
+
+static void on_resume(struct greeting *g, const struct frame *f) {
+    struct hub *h = g->hub;
+    bool ppfs = h->config.side == TLS_PPFS;
+    struct session *s = hub_find(h, g->peer);
+
+    if (f->size != 2 * SESSION_ID) {
+        greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
+        return;
+    }
+    if (memcmp(s ? session_id(s) : none, g->said, SESSION_ID)) {
+        greeting_fail(g, "was greeted on another connection meanwhile");
+        return;
+    }
+    if (s && !memcmp(f->body, g->said, SESSION_ID)) {
+        greeting_resume(g, s, f->id);
+        return;
+    }
+    uint8_t id[SESSION_ID];
+    memcpy(id, ppfs ? g->fresh : f->body + SESSION_ID, SESSION_ID);
+    if (!memcmp(id, none, SESSION_ID)) {
+        greeting_fail(g, "offers no session");
+        return;
+    }
+    if (s) { /* lost() may do anything, also destroy this greeting: look for it again */
+        uint8_t peer[SESSION_ID];
+        memcpy(peer, g->peer, SESSION_ID);
+        session_lose(s, "the other side no longer knows it");
+        struct greeting *still = h->greetings;
+        while (still && still != g)
+            still = still->next;
+        if (!still || hub_find(h, peer))
+            return;
+    }
+    greeting_begin(g, id);
+}
+
+static void on_frame(void *arg, const struct frame *f) {
+    struct greeting *g = arg;
+
+    if (f->kind == SESSION_HELLO && !g->resumed)
+        on_hello(g, f);
+    else if (f->kind == SESSION_RESUME && g->resumed)
+        on_resume(g, f);
+    else
+        greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
+}
+
+static void on_closed(void *arg, int err) {
+    greeting_fail(arg, err == EPROTO ? "sent what is no frame" : "closed the connection while being greeted");
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    greeting_fail(arg, "has not greeted in 5 seconds");
+}
+
+int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag) {
+    static const struct link_events events = {.frame = on_frame, .closed = on_closed};
+    struct timeval limit = {PEER_HANDSHAKE_MS / 1000, PEER_HANDSHAKE_MS % 1000 * 1000};
+    uint8_t hello[HELLO_SIZE] = {0};
+    uint32_t version = htole32(SESSION_VERSION);
+    struct greeting *g = h->greeting_count < GREETINGS_MAX ? calloc(1, sizeof(*g)) : NULL;
+
+    if (!g) {
+        tls_conn_destroy(conn);
+        return h->greeting_count < GREETINGS_MAX ? -ENOMEM : -EBUSY;
+    }
+    *g = (struct greeting){.hub = h, .next = h->greetings, .tag = tag};
+    h->greetings = g;
+    h->greeting_count++;
+    snprintf(g->address, sizeof(g->address), "%s", address);
+    int err = link_create_tls(&g->link, h->base, conn, &events, g);
+    if (err) {
+        g->link = NULL;
+        goto out;
+    }
+    g->timer = evtimer_new(h->base, on_timer, g);
+    err = g->timer && !event_add(g->timer, &limit) ? 0 : -ENOMEM;
+    memcpy(hello, magic, sizeof(magic));
+    memcpy(hello + sizeof(magic), &version, sizeof(version));
+    memcpy(hello + HELLO_SIZE - SESSION_ID, h->id, SESSION_ID);
+    if (!err)
+        err = link_send(g->link, SESSION_HELLO, 0, hello, HELLO_SIZE);
+    if (!err)
+        return 0;
+out:
+    greeting_destroy(g);
+    return err;
+}
+
+void hub_forget(struct hub *h, void *tag) {
+    for (struct greeting *g = h->greetings, *next; g; g = next) {
+        next = g->next;
+        if (g->tag == tag)
+            greeting_destroy(g);
+    }
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+int hub_create(struct hub **out, struct event_base *base, const struct hub_config *config, const struct hub_events *ev,
+               void *arg) {
+    struct hub *h = calloc(1, sizeof(*h));
+
+    if (!h)
+        return -ENOMEM;
+    *h = (struct hub){.base = base, .config = *config, .ev = *ev, .arg = arg};
+    if (!h->config.silence_ms)
+        h->config.silence_ms = SESSION_SILENCE_MS;
+    if (h->config.lease_ms < h->config.silence_ms)
+        h->config.lease_ms = h->config.silence_ms;
+    int err = tls_random(h->id, SESSION_ID);
+    if (err) {
+        free(h);
+        return err;
+    }
+    *out = h;
+    return 0;
+}
+
+void hub_destroy(struct hub *h) {
+    int saved = errno;
+
+    if (!h)
+        return;
+    assert(!h->sessions);
+    while (h->greetings)
+        greeting_destroy(h->greetings);
+    free(h);
+    errno = saved;
+}

@@ -1,0 +1,72 @@
+/* Sessions: frames both ways between a ppfs and a node, in order, each exactly once, over links that come and go.
+ *
+ * A process has one hub. Connections with the key (peer.h) are given to it; it greets the other hub and finds out whether
+ * both still have the session that they had, or begins a new one. There is one session between two processes, whoever
+ * dials and however often: a newer link takes the place of an older one. Frames are kept until the other side has them.
+ *
+ * A link on which nothing came for silence_ms is closed. A session that heard nothing for lease_ms, or whose other side no
+ * longer knows it, is lost: it never comes back, and nothing that was sent in it can arrive later in another one. */
+#ifndef PPFS_SESSION_H
+#define PPFS_SESSION_H
+#include <event2/event.h>
+
+#include "net/frame.h"
+#include "net/tls.h"
+
+#define SESSION_ID 16u
+#define SESSION_KIND_MAX 239u            /* the kinds above are the session's own */
+#define SESSION_PENDING_MAX (8u << 20)   /* bytes: who sends stops here, and goes on at room() */
+#define SESSION_PENDING_LOW (4u << 20)
+
+struct hub;
+struct session;
+
+struct hub_config {
+    enum tls_side side;
+    unsigned silence_ms; /* 0: 5000 */
+    unsigned lease_ms;   /* 0: as silence_ms; at least that */
+};
+
+struct hub_events {
+    /* The connection given with tag now carries s. fresh: it is new; call session_watch before returning. Otherwise it is
+     * one that this process has, and the owner of s has just been told linked(true). */
+    void (*greeted)(void *arg, void *tag, struct session *s, bool fresh);
+    /* The connection given with tag is closed: one sentence. */
+    void (*failed)(void *arg, void *tag, const char *why);
+};
+
+struct session_events {
+    void (*frame)(void *arg, const struct frame *f);  /* body valid during the call only; may destroy the session */
+    /* Its link went, for why (dial again), or another came: the session goes on. */
+    void (*linked)(void *arg, bool up, const char *why);
+    void (*room)(void *arg);                          /* pending was at SESSION_PENDING_MAX and fell below _LOW */
+    void (*lost)(void *arg, const char *why);         /* once; session_destroy it soon */
+};
+
+int hub_create(struct hub **out, struct event_base *base, const struct hub_config *config, const struct hub_events *ev,
+               void *arg); /* 0 or -errno */
+/* Accepts NULL; not from inside a callback. Its sessions must have been destroyed; open greetings end silently. */
+void hub_destroy(struct hub *h);
+const uint8_t *hub_id(const struct hub *h); /* SESSION_ID bytes, random, what other hubs know this process by */
+
+/* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0 or -errno. */
+int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag);
+void hub_forget(struct hub *h, void *tag); /* closes what is still being greeted with this tag, silently */
+
+void session_watch(struct session *s, const struct session_events *ev, void *arg);
+/* Ends it for both: the other side is told, where there is a link, and says lost. Accepts NULL; fine in every callback. */
+void session_destroy(struct session *s);
+
+/* Queues one frame; body is copied. 0 or -ENOMEM, -EPIPE when lost, -EINVAL for a kind above SESSION_KIND_MAX. */
+int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body, uint32_t size);
+void session_cork(struct session *s);            /* gather frames ... */
+void session_uncork(struct session *s);          /* ... and write them in one go */
+size_t session_pending(const struct session *s); /* bytes that the other side is not known to have; 0 exactly when it has all */
+void session_hold(struct session *s, bool hold); /* stops reading, so that the other side waits; it is not missed meanwhile */
+
+bool session_linked(const struct session *s);
+const char *session_address(const struct session *s); /* of its newest link */
+const uint8_t *session_peer(const struct session *s); /* hub_id of the other side */
+unsigned session_rtt(const struct session *s);        /* microseconds, smoothed; 0 when not known yet */
+unsigned session_quiet(const struct session *s);      /* milliseconds since something was heard; steps of a heartbeat */
+#endif

@@ -1,0 +1,165 @@
+/* Hosts: which of them takes a job. There are few, so they are a list that is walked. */
+#include "sched/host.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+#define LOAD_US 1000.0 /* a host with all slots taken counts as so much farther away than an idle one */
+
+/* --- places ------------------------------------------------------------------------------------------------------ */
+
+void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern) {
+    bool pickles = kind == WORK_PICKLE || kind == WORK_CALL || kind == WORK_STREAM_FRAMES;
+    place[0] = 0;
+    if (pickles || pattern)
+        snprintf(place, PLACE_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
+}
+
+/* "3.11" of "3.11.2" */
+static size_t minor_version(const char *python) {
+    size_t major = strspn(python, "0123456789");
+    size_t minor = python[major] == '.' ? strspn(python + major + 1, "0123456789") : 0;
+    return minor ? major + 1 + minor : 0;
+}
+
+bool host_pickles(const struct host *h) {
+    const char *ours = h->s->hosts->python;
+    size_t n = minor_version(ours);
+    return h->pool || (n && n == minor_version(h->python) && strncmp(ours, h->python, n) == 0);
+}
+
+bool host_fits(const struct host *h, const char *place) {
+    if (!*place)
+        return true;
+    if (*place == 'p' && !host_pickles(h))
+        return false;
+    const char *pattern = place + 1;
+    return !*pattern || fnmatch(pattern, h->name, 0) == 0 || (*h->alias && fnmatch(pattern, h->alias, 0) == 0);
+}
+
+/* --- slots ------------------------------------------------------------------------------------------------------- */
+
+bool host_drains(const struct host *h) {
+    return h->state != NODE_UP || h->leaving || (h->far && far_draining(h->far));
+}
+
+bool host_live(const struct host *h) {
+    return h->runner.ops && !host_drains(h) && (!h->far || far_linked(h->far));
+}
+
+unsigned host_free(const struct host *h) {
+    unsigned total = h->cpus + h->lent;
+    return h->used < total && host_live(h) ? total - h->used : 0;
+}
+
+static unsigned free_now(const struct host *h) {
+    return h->reserved ? 0 : host_free(h);
+}
+
+bool host_any_free(struct sched *s) {
+    for (struct host *h = s->hosts; h; h = h->next)
+        if (free_now(h))
+            return true;
+    return false;
+}
+
+/* How soon something would begin and end there: the way, and how crowded it is. */
+static double cost(const struct host *h) {
+    double way = h->far ? (double)far_rtt_us(h->far) : 0;
+    return way + LOAD_US * (double)h->used / (double)(h->cpus + h->lent);
+}
+
+struct host *host_choose(struct sched *s, const char *place, unsigned cpus) {
+    struct host *best = NULL;
+    for (struct host *h = s->hosts; h; h = h->next)
+        if (free_now(h) >= cpus && host_fits(h, place) && (!best || cost(h) < cost(best)))
+            best = h;
+    return best;
+}
+
+unsigned host_largest(struct sched *s, const char *place) {
+    unsigned most = 0;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        unsigned cpus = h->cpus ? h->cpus : 1; /* without any slot: queued until there is one */
+        if (!h->leaving && cpus > most && host_fits(h, place))
+            most = cpus;
+    }
+    return most;
+}
+
+/* The host that is nearest to having them is kept for it: smaller jobs behind it must not pass for ever. */
+void host_reserve(struct sched *s, const char *place, unsigned cpus) {
+    struct host *best = NULL;
+    for (struct host *h = s->hosts; h; h = h->next)
+        if (host_live(h) && !h->reserved && h->cpus + h->lent >= cpus && host_fits(h, place) && (!best || host_free(h) > host_free(best)))
+            best = h;
+    if (best)
+        best->reserved = true;
+}
+
+void host_resize(struct host *h) {
+    if (h->pool)
+        pool_resize(h->pool, h->cpus + h->lent);
+    else if (h->far && h->wish >= 0)
+        runner_resize(h->runner, (unsigned)h->wish);
+}
+
+void host_changed(struct sched *s) {
+    s->placing = true;
+    s->placed = 0;
+    sched_tick(s);
+}
+
+struct host *host_find(struct sched *s, const char *name) {
+    struct host *h = s->hosts;
+    while (h && (h->leaving || strcmp(h->name, name) != 0))
+        h = h->next;
+    return h;
+}
+
+/* --- this machine ------------------------------------------------------------------------------------------------ */
+
+void host_python(void *arg) {
+    struct host *h = arg;
+    snprintf(h->python, sizeof h->python, "%s", pool_python(h->pool));
+    host_changed(h->s);
+}
+
+int host_create_local(struct sched *s) {
+    struct pool_config c = {.worker_path = s->c.worker_path, .python = s->c.python, .workers = s->c.cpus};
+    struct host *h = calloc(1, sizeof *h);
+    if (!h)
+        return -ENOMEM;
+    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .wish = (int)s->c.cpus};
+    int rc = pool_create(&h->pool, s->c.base, &c, &run_events, h);
+    if (rc < 0) {
+        free(h);
+        return rc;
+    }
+    pool_runner(h->pool, &h->runner);
+    s->hosts = h;
+    return 0;
+}
+
+void host_destroy_all(struct sched *s) {
+    fleet_destroy(s->fleet);
+    s->fleet = NULL;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        pool_destroy(h->pool);
+        h->pool = NULL;
+        h->far = NULL;
+        h->runner = (struct runner){0};
+    }
+}
+
+void host_free_all(struct sched *s) {
+    for (struct host *h; (h = s->hosts);) {
+        s->hosts = h->next;
+        free(h);
+    }
+}

@@ -1,0 +1,59 @@
+/* Hosts: what can run work. The first is "local", this machine's pool; the others are nodes (nodes/NAME), here or, while
+ * they are away, only wanted. Only sched/ includes this. */
+#ifndef PPFS_HOST_H
+#define PPFS_HOST_H
+#include "sched/store.h"
+#include "worker/fleet.h"
+
+struct sched;
+
+struct host {
+    struct host *next;
+    struct sched *s;
+    char name[NODE_NAME_MAX + 1]; /* of its directory in nodes/, in info/NAME/node and for node=PATTERN */
+    char alias[NODE_NAME_MAX + 1]; /* as a node calls itself, where that is another; also for node=PATTERN */
+    struct runner runner;  /* ops NULL: it is away */
+    struct pool *pool;     /* local, else NULL */
+    struct far *far;       /* a node that is here, else NULL */
+    bool dialled;          /* mkdir made it: it has a row, and stays while it is away */
+    bool leaving, let_go;  /* rmdir: finishes what it runs, then goes; it was told to */
+    enum node_state state; /* as set in nodes/NAME/state: up or drain */
+    int wish;              /* slots as set in nodes/NAME/cpus, -1: as many as it has */
+    unsigned cpus;         /* slots */
+    unsigned used, lent;   /* of the slots: taken by runs and leases; of those, lent to others while a job waits in there */
+    unsigned runs, leases; /* how many of each it has, ended ones that are still to be written among them */
+    bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free */
+    bool wanted;           /* a job that it could run waits; queue_mark_wanted */
+    uint64_t done, failed; /* attempts since this daemon began */
+    int64_t run_us, seen;
+    char python[64], why[256]; /* why: it is away, or its pickles cannot run */
+};
+
+/* Where a job may run, as its row says: "" anywhere; else 'p' (only where pickles are understood) or '-', then the pattern
+ * of node=, "" for any name. */
+void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern);
+
+int host_create_local(struct sched *s); /* and its pool. 0 or -errno */
+void host_python(void *host);            /* the event of that pool */
+void host_destroy_all(struct sched *s);  /* kills what runs; no event comes any more */
+void host_free_all(struct sched *s);
+struct host *host_find(struct sched *s, const char *name); /* NULL: no such node, or it leaves */
+bool host_live(const struct host *h);         /* takes work */
+bool host_drains(const struct host *h);       /* it is to have nothing to do soon */
+unsigned host_free(const struct host *h);     /* slots, 0 when it takes no work */
+bool host_fits(const struct host *h, const char *place);
+bool host_pickles(const struct host *h);      /* its Python understands what the one of this machine pickles */
+/* The host where a job of that place soonest begins and ends among those with as many free slots; NULL: none has. */
+struct host *host_choose(struct sched *s, const char *place, unsigned cpus);
+bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
+/* Slots of the largest host that the place fits, there or away; 0: it fits none. */
+unsigned host_largest(struct sched *s, const char *place);
+void host_reserve(struct sched *s, const char *place, unsigned cpus);
+void host_resize(struct host *h);             /* tells the runner how many slots it is to have, the lent ones too */
+void host_changed(struct sched *s);           /* jobs that fitted nowhere are judged again, and others may start */
+
+/* host_fleet.c: the nodes */
+int fleet_make(struct sched *s, char *why, size_t why_size); /* the key, the fleet, the nodes of the database. 0 or -errno */
+void host_rolled_back(struct sched *s); /* what was set in nodes/ is again as committed */
+void host_vacant(struct host *h);       /* a run or lease has left it: if it is to go and has no other, it goes */
+#endif

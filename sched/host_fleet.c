@@ -1,0 +1,285 @@
+/* Nodes as hosts. A node that somebody dialled (mkdir nodes/HOST:PORT) is kept in the database and has a host for as long,
+ * here or away; one that came by itself has a host until it says good-bye; the last ones that were lost are shown as down. rmdir makes a host leave: it takes nothing more, is
+ * shown no more, and goes when what it runs has ended and is written down. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/discover.h"
+#include "net/tls.h"
+#include "sched/sched_int.h"
+
+#define LOST_MAX 32u /* lost nodes that are still shown */
+
+/* --- the list ---------------------------------------------------------------------------------------------------- */
+
+static struct host *find_any(struct sched *s, const char *name) {
+    struct host *h = s->hosts;
+    while (h && strcmp(h->name, name) != 0)
+        h = h->next;
+    return h;
+}
+
+static struct host *enlist(struct sched *s, const char *name, bool dialled) {
+    struct host *h = calloc(1, sizeof *h), **last = &s->hosts;
+    if (!h)
+        return NULL;
+    *h = (struct host){.s = s, .dialled = dialled, .wish = -1};
+    snprintf(h->name, sizeof h->name, "%s", name);
+    while (*last)
+        last = &(*last)->next;
+    *last = h;
+    return h;
+}
+
+static void discard(struct host *h) {
+    struct host **at = &h->s->hosts;
+    while (*at != h)
+        at = &(*at)->next;
+    *at = h->next;
+    free(h);
+}
+
+void host_vacant(struct host *h) {
+    if (!h->leaving || h->runs || h->leases || h->let_go)
+        return;
+    h->let_go = h->far;
+    if (h->far)
+        fleet_let_go(h->s->fleet, h->far); /* gone() follows */
+    else
+        discard(h);
+}
+
+/* --- what the fleet tells ---------------------------------------------------------------------------------------- */
+
+static void refresh(struct host *h) {
+    h->cpus = far_cpus(h->far);
+    snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
+    host_changed(h->s);
+}
+
+static struct host *host_of(struct sched *s, const struct far *far) {
+    const char *dialled = far_dialled(far), *name = far_name(far);
+    struct host *h = dialled ? find_any(s, dialled) : NULL;
+    if (h && h->dialled && !h->far)
+        return h;
+    h = find_any(s, name);
+    if (!h)
+        return enlist(s, name, false);
+    return h->pool || h->far || h->dialled ? NULL : h;
+}
+
+static void *on_up(void *arg, struct far *far) {
+    struct sched *s = arg;
+    struct host *h = host_of(s, far);
+    if (!h) {
+        sched_log(s, "a node that calls itself %s is not taken in: there is another of that name", far_name(far));
+        return NULL;
+    }
+    h->far = far;
+    h->leaving = h->let_go = false;
+    h->why[0] = 0;
+    snprintf(h->alias, sizeof h->alias, "%s", strcmp(h->name, far_name(far)) ? far_name(far) : "");
+    far_runner(far, &h->runner);
+    host_resize(h);
+    refresh(h);
+    sched_log(s, "nodes/%s is up: %s, %u slots, Python %s", h->name, far_address(far), h->cpus, *h->python ? h->python : "not yet known");
+    return h;
+}
+
+static void on_changed(void *node, struct far *far) {
+    (void)far;
+    refresh(node);
+}
+
+/* Of the nodes that came by themselves and were lost the oldest is forgotten when there are too many. */
+static void forget_lost(struct sched *s) {
+    struct host *oldest = NULL;
+    unsigned n = 0;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        if (h->pool || h->far || h->dialled || h->leaving)
+            continue;
+        n++;
+        if (!oldest || h->seen < oldest->seen)
+            oldest = h;
+    }
+    if (n > LOST_MAX) {
+        oldest->leaving = true;
+        host_vacant(oldest);
+    }
+}
+
+/* Its work was told to be lost before; what is still to be written of that keeps the host. */
+static void on_gone(void *node, struct far *far, const char *why) {
+    struct host *h = node;
+    struct sched *s = h->s;
+    bool said_so = far_draining(far) || h->let_go;
+    h->seen = far_seen_us(far);
+    h->far = NULL;
+    h->runner = (struct runner){0};
+    h->let_go = false;
+    h->leaving |= !h->dialled && said_so;
+    snprintf(h->why, sizeof h->why, "%s", why);
+    sched_log(s, "nodes/%s is gone: %s", h->name, why);
+    host_changed(s);
+    host_vacant(h);
+    forget_lost(s);
+}
+
+static void on_dialling(void *arg, const char *address, const char *why) {
+    struct sched *s = arg;
+    struct host *h = find_any(s, address);
+    if (!h || strcmp(h->why, why) == 0)
+        return;
+    snprintf(h->why, sizeof h->why, "%s", why);
+    sched_log(s, "nodes/%s cannot be reached: %s", address, h->why);
+}
+
+static void on_log(void *arg, const char *sentence) {
+    sched_log(arg, "%s", sentence);
+}
+
+/* --- the fleet --------------------------------------------------------------------------------------------------- */
+
+static int dial_all(struct sched *s) {
+    char address[NODE_NAME_MAX + 1] = "";
+    int state, cpus, rc = 0;
+    while (rc == 0 && store_node_next(s->store, address, &state, &cpus) == 0) {
+        struct host *h = find_any(s, address);
+        if (!h)
+            h = enlist(s, address, true);
+        if (!h)
+            return -ENOMEM;
+        h->dialled = true;
+        h->leaving = false;
+        h->state = state == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
+        h->wish = cpus;
+        rc = fleet_dial(s->fleet, address);
+        rc = rc == -EEXIST ? 0 : rc;
+    }
+    return rc;
+}
+
+/* A daemon after this one listens where this one did, so that nodes find it again: port 0 was only meant for the first. */
+static void listen_again(struct sched *s, char *listen, size_t size) {
+    int64_t port;
+    char *colon = strrchr(listen, ':');
+    if (s->c.again && colon && strcmp(colon, ":0") == 0 && store_meta_get(s->store, "listen_port", &port) == 0)
+        snprintf(colon, size - (size_t)(colon - listen), ":%d", (int)port);
+}
+
+static void discover_again(struct sched *s) {
+    char where[DISCOVER_WHERE_MAX];
+    if (store_meta_get_text(s->store, "discover", where, sizeof where) < 0 || strcmp(where, "0") == 0)
+        return;
+    if (fleet_discover(s->fleet, strcmp(where, "1") == 0 ? "" : where) < 0)
+        sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
+}
+
+int fleet_make(struct sched *s, char *why, size_t why_size) {
+    static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
+    char path[4096], id[4096], listen[512] = "";
+    int rc = 0;
+    if (!s->c.key) {
+        snprintf(path, sizeof path, "%s/key", s->state_dir);
+        rc = tls_make_key(path);
+        if (rc < 0)
+            snprintf(why, why_size, "cannot make the key %s: %s", path, strerror(-rc));
+    }
+    if (s->c.listen) {
+        snprintf(listen, sizeof listen, "%s", s->c.listen);
+        listen_again(s, listen, sizeof listen);
+    }
+    snprintf(id, sizeof id, "%s/id", s->state_dir);
+    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .id_file = id, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
+    if (rc == 0)
+        rc = fleet_create(&s->fleet, s->c.base, &c, &events, s, why, why_size);
+    if (rc < 0)
+        return rc;
+    const char *colon = strrchr(fleet_address(s->fleet), ':');
+    if (colon)
+        store_meta_set(s->store, "listen_port", atoi(colon + 1));
+    store_commit(s->store); /* a daemon that is killed before its first turn is followed by one that listens there too */
+    rc = dial_all(s);
+    if (rc == 0)
+        discover_again(s);
+    if (rc < 0)
+        snprintf(why, why_size, "cannot take up the nodes in %s: %s", s->state_dir, strerror(-rc));
+    return rc;
+}
+
+/* --- nodes/ ------------------------------------------------------------------------------------------------------ */
+
+int sched_add_node(struct sched *s, const char *address) {
+    struct host *h = find_any(s, address);
+    if (strlen(address) > NODE_NAME_MAX)
+        return -ENAMETOOLONG;
+    if (h && !h->leaving)
+        return -EEXIST;
+    int rc = fleet_dial(s->fleet, address);
+    if (rc < 0 && rc != -EEXIST)
+        return rc;
+    if (!h)
+        h = enlist(s, address, true);
+    if (!h) {
+        fleet_undial(s->fleet, address);
+        return -ENOMEM;
+    }
+    h->dialled = true;
+    h->leaving = false;
+    host_changed(s);
+    return sched_check(s, store_node_put(s->store, address, h->state, h->wish)); /* not written: host_rolled_back lets it go */
+}
+
+static void leave(struct host *h) {
+    if (h->dialled)
+        fleet_undial(h->s->fleet, h->name);
+    h->dialled = false;
+    h->leaving = true;
+    sched_tick(h->s);
+    host_vacant(h);
+}
+
+int sched_remove_node(struct sched *s, const char *name) {
+    struct host *h = host_find(s, name);
+    if (!h || h->pool)
+        return h ? -EBUSY : -ENOENT;
+    int rc = h->dialled ? sched_check(s, store_node_delete(s->store, name)) : 0;
+    if (rc == 0)
+        leave(h);
+    return rc;
+}
+
+void host_rolled_back(struct sched *s) {
+    struct host *local = s->hosts;
+    int64_t value;
+    if (store_meta_get(s->store, "cpus", &value) == 0) {
+        local->cpus = (unsigned)value;
+        host_resize(local);
+    }
+    if (store_meta_get(s->store, "node_state", &value) == 0)
+        local->state = value == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
+    if (!s->fleet)
+        return;
+    for (struct host *h = s->hosts, *next; h; h = next) {
+        int state, cpus;
+        next = h->next;
+        if (h->dialled && store_node_get(s->store, h->name, &state, &cpus) == -ENOENT)
+            leave(h);
+    }
+    dial_all(s);
+}
+
+const char *sched_listens(struct sched *s) {
+    return fleet_address(s->fleet);
+}
+
+const char *sched_discovers(struct sched *s) {
+    return fleet_discovers(s->fleet);
+}
+
+int sched_set_discover(struct sched *s, const char *where) {
+    int rc = fleet_discover(s->fleet, where);
+    return rc < 0 ? rc : sched_check(s, store_meta_set_text(s->store, "discover", !where ? "0" : *where ? where : "1"));
+}

@@ -1,0 +1,585 @@
+/* What arrives after the handshake: links, greetings, sessions, and what far.c hears of a node or serve.c of a ppfs, against
+ * somebody who has the key and any manners at all.
+ *
+ * An input is a little program (see step): greet rightly or wrongly, say frames whole or in pieces, cut the link and come
+ * again, while this side gives work and takes it back. Whatever is said, each work ends exactly once, nothing is told of a
+ * work that has ended, and the answers of a lease come in order.
+ *
+ * With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_session DIRECTORY. Without it (make check) it has a main of its
+ * own: the samples below, then 20,000 programs made of them by a fixed chance; or the files named. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/peer.h"
+#include "net/session.h"
+#include "worker/far_internal.h"
+#include "worker/serve.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { JOBS = 16, SLOTS = 4, STEPS = 200 };
+
+static struct event_base *base;
+static struct hub *hub;
+static int theirs = -1; /* the other end of the newest link, -1: none */
+
+static void turn(void) {
+    static uint8_t sink[64 * 1024];
+
+    for (int i = 0; i < 3; i++) {
+        event_base_loop(base, EVLOOP_NONBLOCK);
+        while (theirs >= 0 && recv(theirs, sink, sizeof(sink), MSG_DONTWAIT) > 0) {
+        }
+    }
+}
+
+/* --- as a ppfs: far.c hears a node ------------------------------------------------------------------------------------ */
+static struct {
+    bool given, lease;
+    uint32_t sent, answered;
+} jobs[JOBS];
+static struct far *far;
+static bool begun;
+static struct runner runner;
+
+static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    (void)arg;
+    (void)bytes;
+    assert(job < JOBS && jobs[job].given && stream <= POOL_TRACE && size <= FRAME_BODY_MAX);
+}
+
+static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
+    (void)arg;
+    assert(job < JOBS && jobs[job].given);
+    assert(strnlen(o->why, sizeof(o->why)) < sizeof(o->why));
+    jobs[job].given = false;
+}
+
+static void on_answer(void *arg, uint64_t job, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+    (void)arg;
+    (void)bytes;
+    assert(job < JOBS && jobs[job].given && jobs[job].lease);
+    assert(number > jobs[job].answered && number <= jobs[job].sent);
+    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !size))
+        jobs[job].answered = number;
+}
+
+static void on_recalled(void *arg, uint64_t job, uint32_t number) {
+    (void)arg;
+    assert(job < JOBS && jobs[job].given && jobs[job].lease && number >= 1 && number <= jobs[job].sent + 1);
+}
+
+static void on_trouble(void *arg, const char *sentence) {
+    (void)arg;
+    assert(!strpbrk(sentence, "\n\r\t"));
+}
+
+static const struct pool_events runner_events = {
+    .output = on_output, .done = on_done, .answer = on_answer, .recalled = on_recalled, .trouble = on_trouble};
+
+static void on_about(void *arg, struct far *f) {
+    (void)arg;
+    assert(far_name_valid(far_about(f)->name));
+    if (begun)
+        return;
+    begun = true;
+    assert(!far_set_name(f, far_about(f)->name, NULL));
+    far_begin(f, &runner_events, NULL);
+    far_runner(f, &runner);
+}
+
+static void on_far_lost(void *arg, struct far *f, const char *why) {
+    (void)arg;
+    assert(f == far && *why);
+    for (int i = 0; i < JOBS; i++)
+        assert(!jobs[i].given);
+    far_destroy(f);
+    far = NULL;
+    begun = false;
+}
+
+/* Gives work, sends calls, takes back: what a scheduler does, chosen by two bytes. */
+static void act(uint8_t what, uint8_t which) {
+    unsigned job = which % JOBS;
+    static const uint8_t hash[32];
+    struct work w = {.job = job, .attempt = what, .kind = what & 8 ? WORK_STREAM_FRAMES : WORK_PICKLE, .name = "x", .node = "n",
+                     .cwd = "", .payload = "payload", .payload_size = what & 8 ? 0 : 7};
+
+    if (!begun)
+        return;
+    switch (what % 8) {
+    case 0:
+    case 1:
+        if (!jobs[job].given && !runner_start(runner, &w)) {
+            jobs[job].given = true;
+            jobs[job].lease = what & 8;
+            jobs[job].sent = jobs[job].answered = 0;
+        }
+        break;
+    case 2:
+    case 3:
+        if (jobs[job].given && jobs[job].lease && !runner_call(runner, job, jobs[job].sent + 1, CALL_PICKLE, "call", 4))
+            jobs[job].sent++;
+        break;
+    case 4:
+        if (jobs[job].given && jobs[job].lease && jobs[job].sent)
+            runner_recall(runner, job, 1 + what / 8 % jobs[job].sent);
+        break;
+    case 5:
+        runner_kill(runner, job);
+        break;
+    case 6:
+        runner_function(runner, job, hash, "f", what & 8 ? 1 : 0);
+        runner_finish(runner, job);
+        break;
+    case 7:
+        runner_hold(runner, job, what & 8);
+        runner_flush(runner);
+        break;
+    }
+}
+
+/* --- as a node: serve.c hears a ppfs, and gives its work to a runner that does nothing by itself ---------------------------- */
+static struct serve *serve;
+static struct {
+    bool given, killed;
+    uint64_t id;
+    uint32_t attempt;
+    bool lease;
+    uint32_t calls;
+} tasks[SLOTS];
+
+static int task_at(uint64_t id) {
+    for (int i = 0; i < SLOTS; i++)
+        if (tasks[i].given && tasks[i].id == id)
+            return i;
+    return -1;
+}
+
+static int toy_start(void *self, const struct work *w) {
+    (void)self;
+    assert(task_at(w->job) < 0);
+    assert(strlen(w->name) < WORK_META_MAX && strlen(w->cwd) < WORK_META_MAX);
+    for (int i = 0; i < SLOTS; i++)
+        if (!tasks[i].given) {
+            tasks[i].given = true;
+            tasks[i].killed = false;
+            tasks[i].id = w->job;
+            tasks[i].attempt = w->attempt;
+            tasks[i].lease = work_is_lease(w);
+            tasks[i].calls = 0;
+            return 0;
+        }
+    return -EAGAIN;
+}
+
+static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size) {
+    int i = task_at(lease);
+
+    (void)self;
+    (void)bytes;
+    assert(i >= 0 && tasks[i].lease && format <= CALL_HASH && size <= FRAME_WHOLE_MAX);
+    if (number <= tasks[i].calls)
+        return -EINVAL;
+    if (number % 5 == 4)
+        return -ENOMEM;
+    tasks[i].calls = number;
+    return 0;
+}
+
+static int toy_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
+    (void)self;
+    (void)hash;
+    (void)bytes;
+    (void)size;
+    return task_at(lease) >= 0 ? 0 : -ENOENT;
+}
+
+static int toy_finish(void *self, uint64_t lease) {
+    (void)self;
+    return task_at(lease) >= 0 ? 0 : -ENOENT;
+}
+
+static uint32_t toy_recall(void *self, uint64_t lease, uint32_t number) {
+    int i = task_at(lease);
+
+    (void)self;
+    return i >= 0 && number <= tasks[i].calls ? tasks[i].calls + 1 : number;
+}
+
+static void toy_flush(void *self) {
+    (void)self;
+}
+
+static void toy_kill(void *self, uint64_t job) {
+    int i = task_at(job);
+
+    (void)self;
+    if (i >= 0)
+        tasks[i].killed = true;
+}
+
+static void toy_hold(void *self, uint64_t job, bool hold) {
+    (void)self;
+    (void)job;
+    (void)hold;
+}
+
+static void toy_resize(void *self, unsigned slots) {
+    (void)self;
+    assert(slots <= FAR_CPUS_MAX);
+}
+
+static const struct runner_ops toy_ops = {.start = toy_start, .call = toy_call, .function = toy_function, .finish = toy_finish,
+                                          .recall = toy_recall, .flush = toy_flush, .kill = toy_kill, .hold = toy_hold,
+                                          .resize = toy_resize};
+
+/* What a runner would tell about one of its works, chosen by two bytes. */
+static void toy_tell(uint8_t what, uint8_t which) {
+    static const uint8_t large[200 * 1024];
+    int i = which % SLOTS;
+    struct work_outcome o = {.attempt = tasks[i].attempt, .end = tasks[i].killed ? WORK_SIGNALED : WORK_DONE};
+
+    if (!tasks[i].given)
+        return;
+    if (tasks[i].killed || what % 4 == 0) {
+        tasks[i].given = false;
+        serve_runner_events.done(serve, tasks[i].id, &o);
+    } else if (what % 4 == 1) {
+        serve_runner_events.output(serve, tasks[i].id, what / 4 % 4, large, what & 128 ? sizeof(large) : 10);
+    } else if (tasks[i].lease && tasks[i].calls) {
+        enum pool_answer kind = what / 4 % 4;
+        serve_runner_events.answer(serve, tasks[i].id, tasks[i].calls, kind, large, kind == ANSWER_NEED ? 32 : what * 100u);
+    }
+}
+
+static void on_guest_linked(void *arg, uint64_t guest, bool up) {
+    (void)arg;
+    (void)guest;
+    (void)up;
+}
+
+static void on_left(void *arg, uint64_t guest, bool for_good) {
+    (void)arg;
+    (void)guest;
+    (void)for_good;
+}
+
+static void on_busy(void *arg, bool busy) {
+    (void)arg;
+    (void)busy;
+}
+
+static void on_python(void *arg) {
+    (void)arg;
+}
+
+static void on_log(void *arg, const char *sentence) {
+    (void)arg;
+    assert(*sentence);
+}
+
+/* --- the hub ----------------------------------------------------------------------------------------------------- */
+static bool as_node;
+
+static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
+    static const struct far_owner owner = {.about = on_about, .lost = on_far_lost};
+
+    (void)arg;
+    (void)tag;
+    if (!fresh)
+        return;
+    if (as_node)
+        assert(serve_guest(serve, s));
+    else if (far)
+        session_destroy(s); /* the fuzzer plays one node only, but may come again as another */
+    else
+        assert(!far_create(&far, base, s, &owner, NULL));
+}
+
+static void on_failed(void *arg, void *tag, const char *why) {
+    (void)arg;
+    (void)tag;
+    assert(*why);
+}
+
+static void connect_again(void) {
+    struct tls_conn *conn;
+    int ends[2], size = 1 << 20;
+
+    if (theirs >= 0)
+        close(theirs);
+    assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends));
+    theirs = ends[1];
+    setsockopt(theirs, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    tls_conn_create(&conn, NULL, ends[0], false);
+    hub_greet(hub, conn, "them", NULL);
+}
+
+/* --- the program ------------------------------------------------------------------------------------------------- */
+struct input {
+    const uint8_t *at;
+    size_t left;
+};
+
+static uint8_t byte(struct input *in) {
+    return in->left ? (in->left--, *in->at++) : 0;
+}
+
+static void say_bytes(const void *bytes, size_t size) {
+    if (theirs >= 0 && send(theirs, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != EPIPE)
+        assert(errno == ECONNRESET);
+}
+
+static void say(uint8_t kind, uint64_t id, const void *body, uint32_t size) {
+    uint8_t header[FRAME_HEADER];
+
+    frame_encode(header, kind, id, size);
+    say_bytes(header, sizeof(header));
+    say_bytes(body, size);
+}
+
+static void say_hello(uint8_t who) {
+    uint8_t body[32] = "ppfsnode\1";
+
+    memset(body + 16, who, 16);
+    say(240, 0, body, sizeof(body));
+}
+
+/* who: which session they claim to have; of ours the ids are runs of one odd number (bare_tls.c). */
+static void say_resume(uint8_t who, uint8_t fresh, uint64_t received) {
+    uint8_t body[32];
+
+    memset(body, who, 16);
+    memset(body + 16, fresh, 16);
+    say(241, received, body, sizeof(body));
+}
+
+/* A START that is as it should be. */
+static void say_start(uint8_t ref, uint8_t kind, uint8_t low) {
+    struct work w = {.job = ref, .attempt = 1, .kind = kind % (WORK_CALL + 1), .name = "x", .node = "n", .cwd = "/", .payload = "#!",
+                     .payload_size = 2};
+    void *bytes;
+    uint32_t size;
+
+    if (low & 1 || work_is_lease(&w))
+        w.payload_size = 0;
+    if (!work_encode(&w, &bytes, &size)) {
+        say(FAR_START, far_id(ref, low & 1), bytes, size);
+        free(bytes);
+    }
+}
+
+static void say_about(uint8_t cpus, uint8_t draining) {
+    struct far_about about = {.cpus = cpus, .draining = draining & 1, .name = "far", .python = "3.11.2"};
+    uint8_t bytes[FAR_ABOUT_MAX];
+
+    say(FAR_ABOUT, 0, bytes, far_about_encode(&about, bytes));
+}
+
+static void say_frame(struct input *in, bool large) {
+    static uint8_t filled[FRAME_BODY_MAX];
+    uint8_t kind = byte(in), ref = byte(in), low = byte(in), size = byte(in);
+
+    if (large) {
+        memset(filled, byte(in), sizeof(filled));
+        say(kind, far_id(ref, low), filled, size * 1024u);
+        return;
+    }
+    size = size < in->left ? size : (uint8_t)in->left;
+    say(kind, far_id(ref, low), in->at, size);
+    in->at += size;
+    in->left -= size;
+}
+
+static void say_done(uint8_t ref, uint8_t end) {
+    struct work_outcome o = {.attempt = end, .end = WORK_DONE};
+    uint8_t bytes[1024];
+    uint32_t size;
+
+    work_outcome_encode(&o, bytes, &size);
+    say(FAR_DONE, far_id(ref, 0), bytes, size);
+}
+
+static void step(struct input *in) {
+    uint8_t what = byte(in), a, b;
+
+    switch (what % 16) {
+    case 0: /* raw bytes */
+        a = byte(in);
+        a = a < in->left ? a : (uint8_t)in->left;
+        say_bytes(in->at, a);
+        in->at += a;
+        in->left -= a;
+        break;
+    case 1:
+    case 2:
+    case 3:
+        say_frame(in, false);
+        break;
+    case 4:
+        say_frame(in, true);
+        break;
+    case 5:
+        connect_again();
+        break;
+    case 6:
+        say_hello(byte(in));
+        break;
+    case 7:
+        a = byte(in);
+        b = byte(in);
+        say_resume(a, b, byte(in));
+        break;
+    case 8: /* all that a greeting needs */
+        connect_again();
+        say_hello(7);
+        say_resume(0, 9, 0);
+        break;
+    case 9:
+        a = byte(in);
+        say_start(a, byte(in), what / 16);
+        break;
+    case 10:
+        a = byte(in);
+        say_about(a, byte(in));
+        break;
+    case 11:
+        a = byte(in);
+        say_done(a, byte(in));
+        break;
+    case 12:
+    case 13:
+        a = byte(in);
+        b = byte(in);
+        as_node ? toy_tell(a, b) : act(a, b);
+        return; /* no turn of the loop between */
+    case 14:
+        if (theirs >= 0)
+            shutdown(theirs, SHUT_WR);
+        break;
+    case 15:
+        a = byte(in);
+        if (as_node && a % 4 == 0)
+            serve_drain(serve);
+        else if (as_node && a % 4 == 1)
+            serve_resize(serve, a / 4);
+        else if (as_node && a % 4 == 2)
+            serve_goodbye(serve);
+        else if (!as_node && far && begun && a % 8 == 0)
+            far_leave(far);
+        break;
+    }
+    turn();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
+    static const struct serve_config config = {.name = "node", .dir = "/tmp", .cpus = SLOTS};
+    static const struct serve_events events = {
+        .linked = on_guest_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
+    struct input in = {data, size};
+
+    as_node = byte(&in) & 1;
+    memset(jobs, 0, sizeof(jobs));
+    memset(tasks, 0, sizeof(tasks));
+    if (!base)
+        base = event_base_new();
+    struct hub_config hub_config = {.side = as_node ? TLS_NODE : TLS_PPFS};
+    assert(base && !hub_create(&hub, base, &hub_config, &hub_events, NULL));
+    if (as_node) {
+        assert(!serve_create(&serve, base, &config, &events, NULL));
+        serve_set_runner(serve, (struct runner){&toy_ops, NULL});
+    }
+    connect_again();
+    for (int i = 0; i < STEPS && in.left; i++)
+        step(&in);
+    turn();
+    far_destroy(far);
+    serve_destroy(serve);
+    hub_destroy(hub);
+    if (theirs >= 0)
+        close(theirs);
+    theirs = -1;
+    far = NULL;
+    begun = false;
+    serve = NULL;
+    for (int i = 0; i < 3; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    return 0;
+}
+
+#ifdef PPFS_SAMPLES
+static const struct {
+    const char *bytes;
+    size_t size;
+} samples[] = {
+#define S(text) {text, sizeof(text) - 1}
+    S("\0\6\7\7\0\0\0\12\4\0\14\0\1\14\0\2\1\42\0\0\3abc\13\0\0"),             /* a node: ABOUT, work, its DONE */
+    S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\4\1\1\43\0\1\1x\1\43\0\2\1y\13\0\10"), /* a lease: calls, answers */
+    S("\0\10\12\4\0\14\10\1\14\2\1\1\47\0\1\40aaaaaaaabbbbbbbbccccccccdddddddd\14\6\1"), /* a function is asked for */
+    S("\0\10\12\4\0\14\10\1\14\2\1\1\50\0\1\0\1\51\0\0\5hello\1\52\0\0\0"),       /* RECALLED, TROUBLE, GOODBYE */
+    S("\0\10\12\4\0\5\6\7\7\1\0\0\5\6\7\7\3\0\1"),                             /* comes again */
+    S("\1\10\11\0\1\11\1\2\14\1\0\14\0\0\14\201\1\14\0\1"),                     /* a ppfs: two works, output, their ends */
+    S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\11\0\0\0\14\0\0"),   /* a lease */
+    S("\1\10\11\0\7\1\7\0\1\45aaaaaaaabbbbbbbbccccccccddddddddargs\14\16\0\1\10\0\0\45aaaaaaaabbbbbbbbccccccccddddddddfunc"),
+    S("\1\10\31\0\3\1\2\0\0\5bytes\4\2\0\0\100a\1\3\0\0\0\14\0\0"),              /* a payload in pieces */
+    S("\1\10\11\0\6\4\4\0\0\100a\1\5\0\1\4call\1\12\0\1\0\1\13\0\0\0\1\14\0\1\0\1\15\0\6\0\1\17\0\0\24aaaaaaaaaaaaaaaaaaaa"),
+    S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"),                     /* heartbeats and BYE */
+};
+
+static int run_file(const char *path) {
+    static uint8_t bytes[1 << 20];
+    FILE *f = fopen(path, "re");
+
+    if (!f) {
+        perror(path);
+        return 1;
+    }
+    size_t n = fread(bytes, 1, sizeof(bytes), f);
+    fclose(f);
+    return LLVMFuzzerTestOneInput(bytes, n);
+}
+
+/* A program cut from two samples, with some bytes changed. */
+static size_t mix(uint8_t *out, size_t room) {
+    size_t count = sizeof(samples) / sizeof(*samples), n = 0;
+
+    for (int part = 0; part < 3; part++) {
+        size_t k = (size_t)random() % count, from = part ? (size_t)random() % samples[k].size : 0;
+        size_t size = samples[k].size - from;
+        size = size < room - n ? size : room - n;
+        memcpy(out + n, samples[k].bytes + from, size);
+        n += size;
+    }
+    for (long i = random() % 4; i; i--)
+        out[(size_t)random() % n] = (uint8_t)random();
+    return n;
+}
+
+int main(int argc, char **argv) {
+    uint8_t bytes[512];
+    int bad = 0;
+
+    for (int i = 1; i < argc; i++)
+        bad |= run_file(argv[i]);
+    if (argc > 1)
+        return bad;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(*samples); i++) {
+        LLVMFuzzerTestOneInput((const uint8_t *)samples[i].bytes, samples[i].size);
+        printf("ok %zu - sample %zu\n", i + 1, i);
+    }
+    srandom(1);
+    for (int i = 0; i < 20000; i++)
+        LLVMFuzzerTestOneInput(bytes, mix(bytes, sizeof(bytes)));
+    printf("ok %zu - 20000 programs by chance\n", sizeof(samples) / sizeof(*samples) + 1);
+    printf("1..%zu\n", sizeof(samples) / sizeof(*samples) + 1);
+    event_base_free(base);
+    return 0;
+}
+#endif

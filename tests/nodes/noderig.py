@@ -1,0 +1,158 @@
+"""A real ppfs-node for tests, started as somebody would start it, beside a Mount of tests/mount/ppfsmount.py."""
+import os
+import re
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+
+from ppfsmount import (BUILD, MARK, REPORT, SLOW, alive, clean_env, describe, kill, parents, sanitizer_prefix, text_of,
+                       wait_until)
+
+NODE = Path(os.environ.get("PPFS_NODE", BUILD / "ppfs-node")).resolve()
+
+
+def key_of(mount):
+    return mount.statedir / "key"
+
+
+def listens(mount):
+    """The address that nodes may join."""
+    return (mount.mnt / "nodes" / ".listen").read_text().strip()
+
+
+def node_dir(mount, name):
+    return mount.mnt / "nodes" / name
+
+
+def nodes_of(mount):
+    """The names in nodes/."""
+    return [n for n in os.listdir(mount.mnt / "nodes") if n[0] != "."]
+
+
+def value(mount, name, what):
+    """One value of nodes/NAME without its newline, '' when there is no such node."""
+    return text_of(node_dir(mount, name) / what).removesuffix("\n")
+
+
+def up(mount, name):
+    """Waits until the node is there and knows its Python."""
+    wait_until(lambda: value(mount, name, "state") == "up" and value(mount, name, "python"), "nodes/%s to be up" % name)
+
+
+class Node:
+    """A ppfs-node below base. join: a mount or an address to dial. Its working directory is its own."""
+
+    count = 0
+
+    def __init__(self, base, *options, key=None, join=None, cpus=2, wrap=(), env=None):
+        Node.count += 1
+        self.base = Path(base)
+        self.dir = self.base / ("node%d" % Node.count)
+        self.dir.mkdir()
+        self.log_path = self.dir / "log"
+        self.mark = uuid.uuid4().hex
+        self.env = clean_env(self.base)
+        self.env[MARK] = self.mark
+        self.env.update(env or {})
+        if join is not None and not isinstance(join, str):
+            key = key or key_of(join)
+            join = listens(join)
+        words = [str(o) for o in options]
+        self.name = words[words.index("--name") + 1] if "--name" in words else None
+        self.argv = [*map(str, wrap), str(NODE), "--key", str(key), "--cpus", str(cpus), *words]
+        if join:
+            self.argv += ["--join", join]
+        self.process = None
+        self.status = None  # what it is to end with; None: it is killed when the test ends
+
+    def start(self):
+        log = open(self.log_path, "ab")
+        self.process = subprocess.Popen(self.argv, cwd=self.dir, env=self.env, stdin=subprocess.DEVNULL,
+                                        stdout=log, stderr=log)
+        log.close()
+        return self
+
+    @property
+    def pid(self):
+        """Of ppfs-node itself, also below a wrapper."""
+        def find():
+            table = parents()
+            pids = [p for p in self.marked() if os.path.realpath("/proc/%d/exe" % p) == str(NODE)]
+            return next((p for p in pids if table.get(p) not in pids), 0)
+        return self.process.pid if self.argv[0] == str(NODE) else wait_until(find, "ppfs-node to start")
+
+    def log(self):
+        return text_of(self.log_path)
+
+    def address(self):
+        """Where it listens, as it says."""
+        found = wait_until(lambda: re.search(r"listen\w* (?:on|at) (\S+:\d+)", self.log()) or not alive(self.process.pid),
+                           "the node to listen")
+        assert found is not True, "ppfs-node ended: " + self.log()
+        return found.group(1)
+
+    def up(self, mount, name=None):
+        try:
+            up(mount, name or self.name)
+        except AssertionError as e:
+            raise AssertionError("%s; it says:\n%s" % (e, self.log())) from None
+        return self
+
+    def marked(self):
+        """Every living process that was started below this node."""
+        mark = ("%s=%s" % (MARK, self.mark)).encode()
+        found = []
+        for pid in parents():
+            try:
+                with open("/proc/%d/environ" % pid, "rb") as f:
+                    if mark in f.read().split(b"\0"):
+                        found.append(pid)
+            except OSError:
+                continue
+        return found
+
+    def signal(self, number):
+        return kill(self.pid, number)
+
+    def kill9(self):
+        """kill -9 of the node alone; all that it ran must end with it."""
+        kill(self.pid)
+        self.process.wait(timeout=30 * SLOW)
+        self.gone()
+
+    def restart(self):
+        return self.start()
+
+    def wait(self, timeout=40):
+        """Its exit status."""
+        return self.process.wait(timeout=timeout * SLOW)
+
+    def gone(self):
+        try:
+            wait_until(lambda: not self.marked(), "every process of the node to end", 20)
+        except AssertionError as e:
+            raise AssertionError("%s; left are:\n%s" % (e, "\n".join(map(describe, self.marked())))) from None
+
+    def finish(self):
+        """Ends it; raises when something of it is left, or was wrong."""
+        faults = []
+        if self.process and self.process.poll() is None:
+            kill(self.process.pid, signal.SIGCONT)
+            pid = self.pid
+            try:  # the first one drains; two that are sent at once are one
+                wait_until(lambda: kill(pid, signal.SIGTERM) and self.process.poll() is not None, "ppfs-node to end", 20)
+            except AssertionError as e:
+                faults.append("%s:\n%s" % (e, describe(pid)))
+        try:
+            self.gone()
+        except AssertionError as e:
+            faults.append(str(e))
+        for pid in self.marked():
+            kill(pid)
+        if self.process:
+            self.process.wait()
+        prefix = sanitizer_prefix(self.base)
+        faults += ["%s:\n%s" % (p.name, text_of(p)[:3000]) for p in prefix.parent.glob(prefix.name + ".*")]
+        faults += ["in the log: " + line for line in self.log().splitlines() if REPORT.search(line)]
+        assert not faults, "\n".join(faults) + "\n" + self.log()

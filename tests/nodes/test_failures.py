@@ -1,0 +1,160 @@
+"""What is killed, stopped or cut off: its jobs run elsewhere, and no result comes twice or too late."""
+import signal
+import time
+
+import pytest
+from noderig import up, value
+from ppfsmount import alive, wait_until
+
+
+def where(m, names, node):
+    return [n for n in names if m.state(n) == "running" and m.get(n, "node") == node]
+
+
+def test_jobs_of_a_killed_node_run_elsewhere(trio):
+    m, nodes = trio
+    names = ["g%d" % i for i in range(4)]
+    for name in names:
+        m.put(name, m.gate(name))
+    for name in names:
+        m.pid_of(name)
+    lost = where(m, names, "far0")
+    assert len(lost) == 2
+    pids = [m.pid_of(n) for n in lost]
+    nodes[0].kill9()
+    assert not any(map(alive, pids))
+    wait_until(lambda: value(m, "far0", "state") == "down", "the dead node to be noticed")
+    for name in names:
+        m.open_gate(name)
+    for name in names:
+        assert m.result(name) == b"through %s\n" % name.encode()
+        assert m.get(name, "node") == "far1"
+        assert m.get(name, "attempt") == ("2" if name in lost else "1")
+
+
+def test_a_job_at_which_three_nodes_die_fails(ml, new_node):
+    m = ml
+    node = new_node("--name", "far", join=m)
+    node.up(m)
+    m.put("killer.py", "import os, signal\nopen(%r, 'a').write('x')\nos.kill(int(open(%r).read()), signal.SIGKILL)\n"
+          "import time; time.sleep(1000)\n" % (str(m.work / "runs"), str(m.work / "victim")))
+    for i in range(3):
+        (m.work / "victim").write_text(str(node.pid))
+        node.wait()
+        node.gone()
+        if i < 2:
+            node.restart()
+            (m.work / "victim").write_text(str(node.pid))
+    assert "three deaths" in m.failed("killer.py")
+    assert (m.work / "runs").read_text() == "xxx"
+
+
+@pytest.mark.limit(120)
+def test_a_node_that_is_stopped_longer_than_its_lease(trio):
+    m, nodes = trio
+    m.put("g", m.gate("g").replace("#!/bin/sh\n", "#!/bin/sh\n#ppfs: node=far0\n"))
+    pid = m.pid_of("g")
+    m.put("h", m.gate("h").replace("#!/bin/sh\n", "#!/bin/sh\n#ppfs: node=far*\n"))
+    m.pid_of("h")
+    victim = m.get("h", "node")
+    node = nodes[int(victim[-1])]
+    (m.work / "h.pid").unlink()
+    node.signal(signal.SIGSTOP)
+    wait_until(lambda: value(m, victim, "state") == "down", "the node to be lost")
+    if victim != "far0":
+        assert m.get("g", "node") == "far0"
+    m.pid_of("h")  # it runs on the other one now
+    assert m.get("h", "node") != victim and m.get("h", "attempt") == "2"
+    node.signal(signal.SIGCONT)
+    up(m, victim)  # it has come back, and what it ran was killed
+    wait_until(lambda: not alive(pid) or victim != "far0", "the old attempt to end")
+    for name in "gh":
+        m.open_gate(name)
+    assert m.result("h") == b"through h\n" and m.get("h", "attempt") == "2"
+    assert m.result("g") == b"through g\n"
+
+
+def test_a_short_stop_costs_nothing(pair):
+    m, node = pair
+    m.put("g", m.gate("g"))
+    m.pid_of("g")
+    node.signal(signal.SIGSTOP)
+    quiet = time.monotonic() + 2
+    wait_until(lambda: time.monotonic() > quiet, "two seconds to pass")
+    node.signal(signal.SIGCONT)
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n" and m.get("g", "attempt") == "1"
+
+
+def test_the_daemon_is_killed_while_a_node_works(pair):
+    m, node = pair
+    m.put("g", m.gate("g"))
+    pid = m.pid_of("g")
+    (m.work / "g.pid").unlink()
+    m.kill_daemon()
+    new = m.pid_of("g")  # by the new daemon
+    assert new != pid
+    wait_until(lambda: not alive(pid), "the attempt of the old daemon to be killed")
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n" and m.get("g", "attempt") == "2"
+    m.works()
+
+
+def test_unmounting_takes_back_what_runs(pair):
+    m, node = pair
+    m.put("g", m.gate("g"))
+    pid = m.pid_of("g")
+    (m.work / "g.pid").unlink()
+    address = node.argv[node.argv.index("--join") + 1]
+    m.unmount()
+    wait_until(lambda: not alive(pid), "what it ran to be killed")
+    m.options[m.options.index("--listen") + 1] = address
+    m.start()
+    m.pid_of("g")
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n" and m.get("g", "attempt") == "1"
+
+
+def test_everything_of_ppfs_is_killed(pair):
+    m, node = pair
+    m.put("g", m.gate("g"))
+    pid = m.pid_of("g")
+    (m.work / "g.pid").unlink()
+    address = node.argv[node.argv.index("--join") + 1]
+    m.kill_all()
+    m.options[m.options.index("--listen") + 1] = address
+    m.start()
+    m.pid_of("g")
+    wait_until(lambda: not alive(pid), "the attempt of the old daemon to be killed")
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n"
+
+
+def test_a_worker_of_a_node_that_dies_fails_its_job_alone(pair):
+    m, node = pair
+    m.put("g", m.gate("g"))
+    m.pid_of("g")
+    m.put("crash", {"call": "os.kill", "args": [0, 0]})
+    m.put("die.py", "import os\nos.kill(os.getppid(), 9)\nimport time; time.sleep(100)\n")
+    m.failed("die.py")
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n"
+    m.wait("crash")
+
+
+def test_a_node_that_comes_and_goes_while_jobs_run(ml, new_node):
+    """Every job ends, whichever node it was on."""
+    m = ml
+    (m.node / "cpus").write_text("1\n")
+    node = new_node("--name", "far", join=m)
+    names = []
+    for i in range(2):  # at three deaths a job would be given up
+        node.up(m)
+        for j in range(16):
+            names.append(m.put("j%d-%d" % (i, j), "#!/bin/sh\nsleep 0.05\necho %d %d\n" % (i, j)))
+        wait_until(lambda: value(m, "far", "running") not in ("", "0") or m.state(names[-1]) == "done", "it to run some")
+        node.kill9()
+        node.restart()
+    for name in names:
+        i, j = name[1:].split("-")
+        assert m.result(name) == ("%s %s\n" % (i, j)).encode()

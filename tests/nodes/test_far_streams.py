@@ -1,0 +1,141 @@
+"""Streams whose calls run on nodes."""
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from noderig import node_dir, up, value
+from ppfsmount import wait_until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import ppfs  # noqa: E402
+
+
+def functions():
+    """Functions that no worker could import from here: they travel by value."""
+    def slow_name(i):
+        import os
+        import time
+        time.sleep(0.01)
+        return os.environ["PPFS_NODE"]
+
+    def gate(path):
+        import os
+        import time
+        while not os.path.exists(path):
+            time.sleep(0.02)
+        return "through"
+    return slow_name, gate
+
+
+slow_name, gate = functions()
+
+
+def lines(n, call="abs"):
+    return "".join(json.dumps({"call": call, "args": [i]}) + "\n" for i in range(n))
+
+
+def answers(data):
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_a_stream_of_lines(pair):
+    m, node = pair
+    m.put("s.jsonl", lines(3000))
+    assert answers(m.result("s.jsonl")) == list(range(3000))
+    assert value(m, "far", "done") == "3000"
+
+
+def test_an_executor(pair):
+    m, node = pair
+    with ppfs.Executor(str(m.mnt)) as ex:
+        assert list(ex.map(pow, range(500), [2] * 500)) == [i * i for i in range(500)]
+        assert ex.submit(slow_name, 0).result() == "far"
+        with pytest.raises(ZeroDivisionError):
+            ex.submit(divmod, 1, 0).result()
+        big = "x" * 3_000_000
+        assert ex.submit(str.upper, big).result() == big.upper()
+
+
+def test_a_call_that_kills_its_worker_fails_alone(pair):
+    m, node = pair
+    with ppfs.Executor(str(m.mnt)) as ex:
+        before = [ex.submit(abs, -i) for i in range(20)]
+        victim = ex.submit(os._exit, 3)
+        after = [ex.submit(abs, -i) for i in range(20)]
+        assert [f.result() for f in before + after] == list(range(20)) * 2
+        assert victim.exception() is not None
+
+
+def test_all_hosts_take_part(trio):
+    m, nodes = trio
+    (m.node / "cpus").write_text("1\n")
+    with ppfs.Executor(str(m.mnt)) as ex:
+        names = set(ex.map(slow_name, range(200)))
+    assert names == {"local", "far0", "far1"}
+
+
+def test_a_stream_with_a_pattern(trio):
+    m, nodes = trio
+    (m.node / "cpus").write_text("1\n")
+    (m.jobs / "G").mkdir()
+    (m.jobs / "G" / ".options").write_text("node=far1\n")
+    m.put("G/s.jsonl", lines(300))
+    assert answers(m.result("G/s.jsonl")) == list(range(300))
+    assert value(m, "far1", "done") == "300"
+
+
+def test_calls_of_a_killed_node_run_elsewhere(trio):
+    m, nodes = trio
+    with ppfs.Executor(str(m.mnt)) as ex:
+        futures = [ex.submit(slow_name, i) for i in range(400)]
+        wait_until(lambda: sum(f.done() for f in futures) > 20, "some to be done")
+        nodes[0].kill9()
+        assert {f.result() for f in futures} >= {"far1"}
+        assert "far1" in {f.result() for f in futures[-100:]}
+
+
+@pytest.mark.limit(120)
+def test_calls_of_a_node_that_is_cut_off_run_elsewhere(trio):
+    m, nodes = trio
+    with ppfs.Executor(str(m.mnt)) as ex:
+        futures = [ex.submit(slow_name, i) for i in range(200)]
+        wait_until(lambda: sum(f.done() for f in futures) > 10, "some to be done")
+        nodes[0].signal(signal.SIGSTOP)
+        assert len([f.result() for f in futures]) == 200
+        nodes[0].signal(signal.SIGCONT)
+        up(m, "far0")
+
+
+def test_the_daemon_dies_under_a_stream(pair):
+    m, node = pair
+    with ppfs.Executor(str(m.mnt)) as ex:
+        futures = [ex.submit(slow_name, i) for i in range(300)]
+        wait_until(lambda: sum(f.done() for f in futures) > 20, "some to be done")
+        m.kill_daemon()
+        assert {f.result() for f in futures} == {"far"}
+
+
+def test_a_node_that_drains_ends_its_leases(trio):
+    m, nodes = trio
+    with ppfs.Executor(str(m.mnt)) as ex:
+        assert len(list(ex.map(slow_name, range(50)))) == 50
+        nodes[0].signal(signal.SIGTERM)
+        assert nodes[0].wait() == 0
+        assert set(ex.map(slow_name, range(50))) == {"far1"}
+
+
+def test_a_call_that_is_cancelled_on_a_node(pair):
+    m, node = pair
+    (node_dir(m, "far") / "cpus").write_text("1\n")
+    wait_until(lambda: value(m, "far", "cpus") == "1", "one slot")
+    with ppfs.Executor(str(m.mnt)) as ex:
+        first = ex.submit(gate, str(m.work / "go"))
+        wait_until(first.running, "it to run")
+        others = [ex.submit(abs, -i) for i in range(10)]
+        assert others[4].cancel()
+        (m.work / "go").touch()
+        assert first.result() == "through"
+        assert [f.result() for f in others if not f.cancelled()] == [0, 1, 2, 3, 5, 6, 7, 8, 9]

@@ -1,0 +1,597 @@
+/* The key file; connections with the key, and everybody who has none: real sockets, real TLS, both ends in one loop. */
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#include "tests/unit/netrig.h"
+
+/* --- both ends --------------------------------------------------------------------------------------------------- */
+struct end {
+    struct tls *tls;
+    struct peer_listener *listener;
+    struct peer_dial *dial;
+    struct tls_conn *conn; /* what was accepted or dialled last */
+    int accepted, refused, dialled, failed;
+    char address[PEER_ADDRESS_MAX], sentence[512];
+    struct link *link;
+    uint64_t frames, bytes, sum;
+    int closed;
+};
+
+static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
+    struct end *e = arg;
+    e->accepted++;
+    snprintf(e->address, sizeof(e->address), "%s", address);
+    tls_conn_destroy(e->conn);
+    e->conn = conn;
+}
+
+static void on_refused(void *arg, const char *sentence) {
+    struct end *e = arg;
+    e->refused++;
+    snprintf(e->sentence, sizeof(e->sentence), "%s", sentence);
+}
+
+static void on_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
+    struct end *e = arg;
+    peer_dial_destroy(e->dial);
+    e->dial = NULL;
+    if (conn) {
+        e->dialled++;
+        e->conn = conn;
+    } else {
+        e->failed++;
+        snprintf(e->sentence, sizeof(e->sentence), "%s", sentence);
+    }
+}
+
+static const struct peer_listener_events listener_events = {.accepted = on_accepted, .refused = on_refused};
+
+static void listen_as(struct end *e, enum tls_side side, const char *key, const char *address) {
+    *e = (struct end){.tls = make_tls(side, key)};
+    if (peer_listen(&e->listener, base, e->tls, address, &listener_events, e, why, sizeof(why)))
+        fail_msg("%s", why);
+}
+
+static void dial_as(struct end *e, enum tls_side side, const char *key, const char *address) {
+    *e = (struct end){.tls = make_tls(side, key)};
+    assert_int_equal(peer_dial(&e->dial, base, e->tls, address, on_dialled, e), 0);
+    assert_int_equal(e->dialled + e->failed, 0);
+}
+
+static void end_free(struct end *e) {
+    link_destroy(e->link);
+    tls_conn_destroy(e->conn);
+    peer_dial_destroy(e->dial);
+    peer_listener_destroy(e->listener);
+    tls_destroy(e->tls);
+}
+
+static bool dial_over(void *arg) {
+    struct end *e = arg;
+    return e->dialled || e->failed;
+}
+
+static bool has_accepted(void *arg) {
+    return ((struct end *)arg)->accepted > 0;
+}
+
+static bool has_refused(void *arg) {
+    return ((struct end *)arg)->refused > 0;
+}
+
+/* Forgets that anybody was complained about: a listener of its own for each case would do the same. */
+static void listen_again(struct end *e, enum tls_side side, const char *key) {
+    end_free(e);
+    listen_as(e, side, key, "127.0.0.1:0");
+}
+
+static unsigned open_descriptors(void) {
+    unsigned n = 0;
+    for (int fd = 0; fd < 4096; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* --- the key file ------------------------------------------------------------------------------------------------ */
+static void a_key_file_is_made_once_and_only_for_us(void **state) {
+    (void)state;
+    char path[128], first[100] = "", second[100] = "";
+    struct stat st;
+    snprintf(path, sizeof(path), "%s/made", dir);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(tls_make_key(path), 0);
+        int fd = open(path, O_RDONLY);
+        assert_int_equal(read(fd, i ? second : first, 99), 65);
+        assert_int_equal(fstat(fd, &st), 0);
+        close(fd);
+    }
+    assert_string_equal(first, second);
+    assert_int_equal(strspn(first, "0123456789abcdef"), 64);
+    assert_int_equal(first[64], '\n');
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(st.st_nlink, 1);
+    struct tls *t;
+    assert_int_equal(tls_create(&t, TLS_NODE, path, why, sizeof(why)), 0);
+    assert_int_equal(tls_side(t), TLS_NODE);
+    tls_destroy(t);
+    assert_int_equal(tls_make_key("/nonexistent/key"), -ENOENT);
+}
+
+static void a_bad_key_file_is_refused_in_one_sentence(void **state) {
+    (void)state;
+    struct tls *t;
+    char long_key[5000];
+    memset(long_key, 'x', sizeof(long_key));
+    long_key[sizeof(long_key) - 1] = 0;
+    assert_int_equal(tls_create(&t, TLS_PPFS, "/nonexistent/key", why, sizeof(why)), -ENOENT);
+    assert_non_null(strstr(why, "/nonexistent/key"));
+    assert_int_equal(tls_create(&t, TLS_PPFS, dir, why, sizeof(why)), -EINVAL);
+    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("short", "0123456789012345678901234567890", 0600), why, sizeof(why)),
+                     -EINVAL);
+    assert_non_null(strstr(why, "31 bytes"));
+    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("long", long_key, 0600), why, sizeof(why)), -EINVAL);
+    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("shared", KEY_A, 0640), why, sizeof(why)), -EPERM);
+    assert_non_null(strstr(why, "chmod 600"));
+    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("least", "01234567890123456789012345678901", 0400), why, sizeof(why)), 0);
+    tls_destroy(t);
+    tls_destroy(NULL);
+}
+
+static void a_signature_fits_its_bytes_and_key_only(void **state) {
+    (void)state;
+    uint8_t mac[TLS_MAC_SIZE], other[TLS_MAC_SIZE];
+    struct tls *a = make_tls(TLS_PPFS, KEY_A), *node = make_tls(TLS_NODE, KEY_A), *b = make_tls(TLS_PPFS, KEY_B);
+    assert_int_equal(tls_sign(a, "hello", 5, mac), 0);
+    assert_true(tls_verify(node, "hello", 5, mac));
+    assert_false(tls_verify(node, "hellp", 5, mac));
+    assert_false(tls_verify(node, "hello", 4, mac));
+    assert_false(tls_verify(b, "hello", 5, mac));
+    assert_int_equal(tls_sign(b, "hello", 5, other), 0);
+    assert_memory_not_equal(mac, other, sizeof(mac));
+    tls_destroy(a);
+    tls_destroy(b);
+    tls_destroy(node);
+}
+
+/* --- with the key ------------------------------------------------------------------------------------------------ */
+static void on_frame(void *arg, const struct frame *f) {
+    struct end *e = arg;
+    e->frames++;
+    e->bytes += f->size;
+    for (uint32_t i = 0; i < f->size; i += 997)
+        e->sum += f->body[i];
+    e->sum += f->kind + f->id;
+}
+
+static void on_closed(void *arg, int err) {
+    struct end *e = arg;
+    e->closed = err ? err : -1;
+}
+
+static const struct link_events link_events = {.frame = on_frame, .closed = on_closed};
+
+static void link_up(struct end *e) {
+    struct tls_conn *conn = e->conn;
+    e->conn = NULL;
+    assert_int_equal(link_create_tls(&e->link, base, conn, &link_events, e), 0);
+}
+
+struct expected {
+    struct end *end;
+    uint64_t frames;
+};
+
+static bool has_frames(void *arg) {
+    struct expected *x = arg;
+    return x->end->frames >= x->frames || x->end->closed;
+}
+
+static bool has_closed(void *arg) {
+    return ((struct end *)arg)->closed;
+}
+
+static void exchange(struct end *from, struct end *to, uint8_t *body) {
+    struct expected x = {to, 2000};
+    uint64_t sum = 0, bytes = 0;
+    for (uint32_t i = 0; i < 2000; i++) {
+        uint32_t size = i % 100 == 99 ? FRAME_BODY_MAX : i % 100 == 50 ? 16384 - 16 : i % 300;
+        if (i == 100)
+            link_cork(from->link);
+        assert_int_equal(link_send(from->link, (uint8_t)i, i, body, size), 0);
+        sum += (uint8_t)i + i;
+        bytes += size;
+        for (uint32_t k = 0; k < size; k += 997)
+            sum += body[k];
+        if (i == 1900)
+            link_uncork(from->link);
+    }
+    turn_until(has_frames, &x);
+    assert_int_equal(to->closed, 0);
+    assert_int_equal(to->bytes, bytes);
+    assert_int_equal(to->sum, sum);
+    assert_int_equal(link_received(to->link), bytes + 2000 * FRAME_HEADER);
+}
+
+static void both_may_dial_and_frames_flow_both_ways(void **state) {
+    (void)state;
+    uint8_t *body = malloc(FRAME_BODY_MAX);
+    for (size_t i = 0; i < FRAME_BODY_MAX; i++)
+        body[i] = (uint8_t)(i * 7 + i / 4099);
+    for (int i = 0; i < 2; i++) {
+        struct end listener, dialler;
+        listen_as(&listener, i ? TLS_PPFS : TLS_NODE, KEY_A, "127.0.0.1:0");
+        dial_as(&dialler, i ? TLS_NODE : TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+        turn_until(dial_over, &dialler);
+        turn_until(has_accepted, &listener);
+        assert_int_equal(dialler.dialled, 1);
+        assert_int_equal(strncmp(listener.address, "127.0.0.1:", 10), 0);
+        link_up(&dialler);
+        assert_int_equal(link_send(dialler.link, 1, 2, "early", 5), 0); /* before the other end has a link */
+        struct expected one = {&listener, 1};
+        link_up(&listener);
+        turn_until(has_frames, &one);
+        listener.frames = listener.bytes = listener.sum = 0;
+        link_destroy(listener.link);
+        listener.link = NULL;
+        turn_until(has_closed, &dialler);
+        assert_int_equal(dialler.closed, -1); /* end of file, in order */
+        end_free(&dialler);
+        end_free(&listener);
+
+        listen_as(&listener, i ? TLS_PPFS : TLS_NODE, KEY_A, "127.0.0.1:0");
+        dial_as(&dialler, i ? TLS_NODE : TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+        turn_until(dial_over, &dialler);
+        turn_until(has_accepted, &listener);
+        link_up(&dialler);
+        link_up(&listener);
+        exchange(&dialler, &listener, body);
+        exchange(&listener, &dialler, body);
+        end_free(&dialler);
+        end_free(&listener);
+    }
+    free(body);
+}
+
+static void a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead(void **state) {
+    (void)state;
+    struct end listener, dialler;
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+    turn_until(dial_over, &dialler);
+    turn_until(has_accepted, &listener);
+    link_up(&dialler);
+    link_up(&listener);
+    link_hold(listener.link, true);
+    struct expected x = {&listener, 100};
+    for (int i = 0; i < 100; i++)
+        link_send(dialler.link, 1, 0, "x", 1);
+    for (int i = 0; i < 10; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(listener.frames, 0);
+    link_hold(listener.link, false);
+    turn_until(has_frames, &x);
+    assert_int_equal(listener.frames, 100);
+    end_free(&dialler);
+    end_free(&listener);
+}
+
+static void names_are_looked_up_and_a_dial_can_be_dropped(void **state) {
+    (void)state;
+    struct end listener, dialler;
+    char address[64];
+    listen_as(&listener, TLS_NODE, KEY_A, "localhost:0");
+    snprintf(address, sizeof(address), "localhost:%s", strrchr(peer_listener_address(listener.listener), ':') + 1);
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.dialled, 1);
+    end_free(&dialler);
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    end_free(&dialler);
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    event_base_loop(base, EVLOOP_NONBLOCK); /* the thread has been started */
+    end_free(&dialler);
+    dial_as(&dialler, TLS_PPFS, KEY_A, "no-such-host.invalid:1");
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.failed, 1);
+    assert_non_null(strstr(dialler.sentence, "no-such-host.invalid:1 cannot be looked up: "));
+    end_free(&dialler);
+    end_free(&listener);
+}
+
+static void addresses_are_checked(void **state) {
+    (void)state;
+    const char *good[] = {"a:1", "node-1.example:65535", "[::1]:60000", "[fe80::1%eth0]:1", "10.0.0.1:1"};
+    const char *bad[] = {"", ":", "a", "a:", ":1", "a:b", "a:1x", "a:-1", "a:65536", "a:100000", "[::1]", "[::1:1", "::1:1", "a b:1",
+                         "a/b:1", "a\n:1", "[]:1", "[:1", "]:1", "a:1:2"};
+    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+        assert_int_equal(peer_check_address(good[i], true, why, sizeof(why)), 0);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        if (peer_check_address(bad[i], true, why, sizeof(why)) != -EINVAL)
+            fail_msg("%s was taken for an address", bad[i]);
+    assert_int_equal(peer_check_address("a:0", true, why, sizeof(why)), -EINVAL);
+    assert_int_equal(peer_check_address("a:0", false, why, sizeof(why)), 0);
+    struct tls *t = make_tls(TLS_PPFS, KEY_A);
+    struct peer_listener *l;
+    assert_int_equal(peer_listen(&l, base, t, "127.0.0.1", &listener_events, NULL, why, sizeof(why)), -EINVAL);
+    assert_int_equal(peer_listen(&l, base, t, "192.0.2.1:1", &listener_events, NULL, why, sizeof(why)), -EADDRNOTAVAIL);
+    assert_non_null(strstr(why, "192.0.2.1:1"));
+    tls_destroy(t);
+}
+
+/* --- without the key --------------------------------------------------------------------------------------------- */
+static void another_key_is_refused_at_both_ends(void **state) {
+    (void)state;
+    struct end listener, dialler;
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    dial_as(&dialler, TLS_PPFS, KEY_B, peer_listener_address(listener.listener));
+    turn_until(dial_over, &dialler);
+    turn_until(has_refused, &listener);
+    assert_int_equal(dialler.failed, 1);
+    assert_int_equal(listener.accepted, 0);
+    assert_non_null(strstr(dialler.sentence, "another key"));
+    assert_non_null(strstr(listener.sentence, "another key"));
+    end_free(&dialler);
+    end_free(&listener);
+}
+
+/* A relay that leads a ppfs back to itself, or one ppfs to another: the key is right and the part is not. */
+static void the_same_part_is_refused(void **state) {
+    (void)state;
+    for (int side = 0; side < 2; side++) {
+        struct end listener, dialler;
+        listen_as(&listener, side ? TLS_NODE : TLS_PPFS, KEY_A, "127.0.0.1:0");
+        dial_as(&dialler, side ? TLS_NODE : TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+        turn_until(dial_over, &dialler);
+        turn_until(has_refused, &listener);
+        assert_int_equal(dialler.failed, 1);
+        assert_int_equal(listener.accepted, 0);
+        end_free(&dialler);
+        end_free(&listener);
+    }
+}
+
+/* A stranger who sends bytes and closes. */
+static void send_as_stranger(struct end *listener, const void *bytes, size_t size) {
+    int fd = connect_to(peer_listener_address(listener->listener));
+    assert_int_equal(send(fd, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
+    shutdown(fd, SHUT_WR);
+    turn_until(has_refused, listener);
+    close(fd);
+    assert_int_equal(listener->accepted, 0);
+}
+
+static void plain_clients_are_refused(void **state) {
+    (void)state;
+    struct end listener;
+    uint8_t frame[FRAME_HEADER];
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    send_as_stranger(&listener, "GET / HTTP/1.0\r\n\r\n", 18);
+    assert_non_null(strstr(listener.sentence, "TLS 1.3"));
+    listen_again(&listener, TLS_NODE, KEY_A);
+    frame_encode(frame, 240, 0, 0);
+    send_as_stranger(&listener, frame, sizeof(frame));
+    listen_again(&listener, TLS_NODE, KEY_A);
+    send_as_stranger(&listener, "", 0);
+    end_free(&listener);
+}
+
+/* The first flight of a dial, as somebody on the network sees it. */
+static size_t record_hello(uint8_t *to, size_t room) {
+    char address[64];
+    struct end dialler;
+    int listening = listen_on(address);
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    fcntl(listening, F_SETFL, O_NONBLOCK);
+    int fd = -1;
+    ssize_t n = -1;
+    for (double limit = now_s() + DEADLINE_S; n <= 0 && now_s() < limit;) {
+        event_base_loop(base, EVLOOP_NONBLOCK);
+        fd = fd >= 0 ? fd : accept4(listening, NULL, NULL, SOCK_NONBLOCK);
+        n = fd >= 0 ? recv(fd, to, room, 0) : -1;
+    }
+    assert_true(n > 100);
+    close(fd);
+    close(listening);
+    turn_until(dial_over, &dialler);
+    end_free(&dialler);
+    return (size_t)n;
+}
+
+static void replayed_and_truncated_handshakes_are_refused(void **state) {
+    (void)state;
+    uint8_t hello[4096];
+    size_t size = record_hello(hello, sizeof(hello));
+    struct end listener;
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    for (size_t cut = 0; cut <= size; cut += 1 + size / 40) { /* the last is nearly whole */
+        send_as_stranger(&listener, hello, cut);
+        listen_again(&listener, TLS_NODE, KEY_A);
+    }
+    send_as_stranger(&listener, hello, size);
+    for (size_t at = 0; at < size; at += 7) { /* and each with one byte changed */
+        listen_again(&listener, TLS_NODE, KEY_A);
+        hello[at] ^= 0x41;
+        send_as_stranger(&listener, hello, size);
+        hello[at] ^= 0x41;
+    }
+    end_free(&listener);
+}
+
+static X509 *self_signed(EVP_PKEY *key) {
+    X509 *x = X509_new();
+    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
+    X509_gmtime_adj(X509_getm_notBefore(x), 0);
+    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    X509_set_pubkey(x, key);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)"rogue", -1, -1, 0);
+    X509_set_issuer_name(x, X509_get_subject_name(x));
+    X509_sign(x, key, EVP_sha256());
+    return x;
+}
+
+/* A child that speaks TLS without the key. Exits with 0 when the other end let it in. */
+static pid_t rogue(int fd, bool server) {
+    pid_t pid = fork();
+    if (pid)
+        return pid;
+    SSL_CTX *x = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
+    if (server) {
+        EVP_PKEY *key = EVP_EC_gen("P-256");
+        SSL_CTX_use_certificate(x, self_signed(key));
+        SSL_CTX_use_PrivateKey(x, key);
+    }
+    SSL *ssl = SSL_new(x);
+    int conn = server ? accept(fd, NULL, NULL) : fd;
+    char byte;
+    SSL_set_fd(ssl, conn);
+    int done = server ? SSL_accept(ssl) : SSL_connect(ssl);
+    if (done == 1 && server)
+        done = SSL_read(ssl, &byte, 1);
+    _exit(done == 1 ? 0 : 1);
+}
+
+static void a_rogue_server_with_a_certificate_is_refused(void **state) {
+    (void)state;
+    char address[64];
+    struct end dialler;
+    int status, listening = listen_on(address);
+    pid_t pid = rogue(listening, true);
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.failed, 1);
+    assert_non_null(strstr(dialler.sentence, "another key or none"));
+    end_free(&dialler);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_not_equal(status, 0);
+    close(listening);
+}
+
+static void a_client_without_a_key_is_refused(void **state) {
+    (void)state;
+    struct end listener;
+    int status;
+    listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
+    int fd = connect_to(peer_listener_address(listener.listener));
+    pid_t pid = rogue(fd, false);
+    close(fd);
+    turn_until(has_refused, &listener);
+    assert_non_null(strstr(listener.sentence, "another key or none"));
+    assert_int_equal(listener.accepted, 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_not_equal(status, 0);
+    end_free(&listener);
+}
+
+static bool peer_closed(void *arg) {
+    char byte;
+    return recv(*(int *)arg, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+static void a_silent_peer_is_closed_and_disturbs_nobody(void **state) {
+    (void)state;
+    struct end listener, dialler;
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    int fd = connect_to(peer_listener_address(listener.listener));
+    event_base_loop(base, EVLOOP_ONCE);
+    dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.dialled, 1);
+    assert_int_equal(listener.refused, 0);
+    turn_until(peer_closed, &fd);
+    assert_int_equal(listener.refused, 1);
+    assert_non_null(strstr(listener.sentence, "5 seconds"));
+    close(fd);
+    /* And the other way round: a server that says nothing. */
+    char address[64];
+    int listening = listen_on(address);
+    end_free(&dialler);
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.failed, 1);
+    assert_non_null(strstr(dialler.sentence, "5 seconds"));
+    close(listening);
+    end_free(&dialler);
+    end_free(&listener);
+}
+
+static bool accepted_all(void *arg) {
+    struct expected *x = arg;
+    return (uint64_t)x->end->accepted >= x->frames;
+}
+
+static void a_thousand_strangers_at_once_cost_little_and_keep_nobody_out(void **state) {
+    (void)state;
+    enum { STRANGERS = 1000 };
+    struct rlimit limit;
+    struct end listener, dialler;
+    static int fds[STRANGERS];
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < 2 * STRANGERS)
+        skip();
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    unsigned before = open_descriptors();
+    for (int i = 0; i < STRANGERS; i++)
+        fds[i] = connect_to(peer_listener_address(listener.listener));
+    for (int i = 0; i < 5; i++) { /* honest ones behind them in the backlog, and among them */
+        dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+        turn_until(dial_over, &dialler);
+        assert_int_equal(dialler.dialled, 1);
+        end_free(&dialler);
+    }
+    struct expected x = {&listener, 5};
+    turn_until(accepted_all, &x);
+    assert_true(open_descriptors() <= before + STRANGERS + PEER_HANDSHAKES + 8);
+    assert_int_equal(listener.refused, 1); /* one source, one minute, one line */
+    for (int i = 0; i < STRANGERS; i++)
+        close(fds[i]);
+    end_free(&listener);
+}
+
+static void without_descriptors_connections_wait_in_the_backlog(void **state) {
+    (void)state;
+    struct rlimit limit, none;
+    struct end listener, dialler;
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    int fd = connect_to(peer_listener_address(listener.listener)), next = dup(fd);
+    close(next);
+    unsigned before = open_descriptors();
+    getrlimit(RLIMIT_NOFILE, &limit);
+    none = limit;
+    none.rlim_cur = (rlim_t)next; /* the lowest free one is one too many */
+    setrlimit(RLIMIT_NOFILE, &none);
+    for (int i = 0; i < 20; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(open_descriptors(), before);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.dialled, 1);
+    close(fd);
+    end_free(&dialler);
+    end_free(&listener);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_key_file_is_made_once_and_only_for_us),
+        cmocka_unit_test(a_bad_key_file_is_refused_in_one_sentence),
+        cmocka_unit_test(a_signature_fits_its_bytes_and_key_only),
+        cmocka_unit_test(both_may_dial_and_frames_flow_both_ways),
+        cmocka_unit_test(a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead),
+        cmocka_unit_test(names_are_looked_up_and_a_dial_can_be_dropped),
+        cmocka_unit_test(addresses_are_checked),
+        cmocka_unit_test(another_key_is_refused_at_both_ends),
+        cmocka_unit_test(the_same_part_is_refused),
+        cmocka_unit_test(plain_clients_are_refused),
+        cmocka_unit_test(replayed_and_truncated_handshakes_are_refused),
+        cmocka_unit_test(a_rogue_server_with_a_certificate_is_refused),
+        cmocka_unit_test(a_client_without_a_key_is_refused),
+        cmocka_unit_test(a_silent_peer_is_closed_and_disturbs_nobody),
+        cmocka_unit_test(a_thousand_strangers_at_once_cost_little_and_keep_nobody_out),
+        cmocka_unit_test(without_descriptors_connections_wait_in_the_backlog),
+    };
+    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+}

@@ -1,0 +1,612 @@
+/* A node as a runner: what it was given is in a table by its ref, and what it says is checked against that table.
+ *
+ * Frames gather until flush(), or until the loop comes round. A payload in a file is read a few pieces a turn, of one file
+ * after the other, while the session takes them; START goes before it, so that the node knows where to put it.
+ *
+ * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that ends takes
+ * everything with it: each work is LOST, then the owner hears lost() and destroys the far. */
+#include "worker/far.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "net/peer.h"
+#include "worker/far_internal.h"
+
+enum { PIECES_A_TURN = 4 };
+
+struct entry { /* one work; its index is its ref */
+    bool used, lease, finished, killed;
+    bool refused; /* its payload could not be read: it ends with `why`, whatever the node says */
+    uint64_t job;
+    uint32_t attempt;
+    uint32_t sent, answered; /* numbers of its calls */
+    int file;                /* the payload that is being sent, -1: none */
+    off_t at;
+    char *why;
+};
+
+struct far {
+    struct event_base *base;
+    struct session *session; /* NULL: it is lost */
+    struct far_owner owner;
+    void *owner_arg;
+    struct pool_events ev;
+    void *arg;
+    struct far_about about;
+    bool known, begun; /* ABOUT has come; far_begin was called: from then on it may have work */
+    bool corked, wants_room;
+    char name[FAR_NAME], address[PEER_ADDRESS_MAX];
+    char *dialled;
+    struct entry *entries;
+    uint32_t count, used, files; /* entries made, in use, with a file */
+    uint32_t last, next_file;    /* where the last lookup ended; whose turn it is */
+    struct event *later, *flush;
+    char *failed; /* why it ends; told by later */
+};
+
+static const char no_memory[] = "this machine has no memory for what is sent to it";
+
+/* --- the table --------------------------------------------------------------------------------------------------- */
+static struct entry *find(struct far *f, uint64_t job) {
+    for (uint32_t i = 0; i < f->count; i++) {
+        uint32_t at = f->last + i < f->count ? f->last + i : f->last + i - f->count;
+        if (f->entries[at].used && f->entries[at].job == job) {
+            f->last = at;
+            return &f->entries[at];
+        }
+    }
+    return NULL;
+}
+
+static uint32_t ref_of(const struct far *f, const struct entry *e) {
+    return (uint32_t)(e - f->entries);
+}
+
+/* An unused one; NULL without memory. */
+static struct entry *entry_new(struct far *f) {
+    for (uint32_t i = 0; f->used < f->count && i < f->count; i++)
+        if (!f->entries[i].used)
+            return &f->entries[i];
+    if (f->count == FAR_REFS)
+        return NULL;
+    uint32_t more = f->count ? f->count * 2 : 16;
+    struct entry *bigger = realloc(f->entries, more * sizeof(*bigger));
+    if (!bigger)
+        return NULL;
+    memset(bigger + f->count, 0, (more - f->count) * sizeof(*bigger));
+    f->entries = bigger;
+    f->count = more;
+    return &f->entries[f->used];
+}
+
+static void file_end(struct far *f, struct entry *e) {
+    if (e->file >= 0) {
+        close(e->file);
+        f->files--;
+    }
+    e->file = -1;
+}
+
+static void entry_free(struct far *f, struct entry *e) {
+    file_end(f, e);
+    free(e->why);
+    *e = (struct entry){.file = -1};
+    f->used--;
+}
+
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+static void soon(struct far *f) {
+    static const struct timeval now = {0};
+    event_add(f->later, &now);
+}
+
+void far_fail(struct far *f, const char *why) {
+    if (f->failed)
+        return;
+    f->failed = strdup(why);
+    session_destroy(f->session);
+    f->session = NULL;
+    soon(f);
+}
+
+static void do_flush(void *self) {
+    struct far *f = self;
+
+    event_del(f->flush);
+    if (f->corked && f->session)
+        session_uncork(f->session);
+    f->corked = false;
+}
+
+static void on_flush(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    do_flush(arg);
+}
+
+/* 0 or -ENOMEM, -EPIPE: nothing was sent. */
+static int post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
+    if (!f->session)
+        return -EPIPE;
+    if (!f->corked) {
+        session_cork(f->session);
+        f->corked = true;
+        event_active(f->flush, EV_TIMEOUT, 0);
+    }
+    return session_send(f->session, (uint8_t)kind, id, body, size);
+}
+
+/* The same, where the work cannot go on without it. */
+static void must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
+    if (post(f, kind, id, body, size) == -ENOMEM)
+        far_fail(f, no_memory);
+}
+
+static bool full(struct far *f) {
+    return session_pending(f->session) >= SESSION_PENDING_MAX;
+}
+
+/* --- payloads ---------------------------------------------------------------------------------------------------- */
+/* Its payload cannot be read: the node drops it, and it ends for that reason. */
+static void refuse(struct far *f, struct entry *e, int err) {
+    file_end(f, e);
+    e->refused = true;
+    if (asprintf(&e->why, "its bytes could not be read while they were sent to node %s: %s", f->name, strerror(err)) < 0)
+        e->why = NULL;
+    must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
+}
+
+static void send_pieces(struct far *f, struct entry *e) {
+    static uint8_t chunk[FAR_CHUNK]; /* one loop, one far at a time */
+
+    for (int i = 0; i < PIECES_A_TURN && f->session && e->file >= 0; i++) {
+        ssize_t n = pread(e->file, chunk, sizeof(chunk), e->at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            refuse(f, e, errno);
+            return;
+        }
+        e->at += n;
+        must_post(f, n ? FAR_PAYLOAD : FAR_PAYLOAD_END, far_id(ref_of(f, e), 0), chunk, (uint32_t)n);
+        if (n == 0)
+            file_end(f, e);
+    }
+}
+
+/* Some pieces of the next file. */
+static void feed(struct far *f) {
+    for (uint32_t i = 0; f->files && i < f->count; i++) {
+        struct entry *e = &f->entries[f->next_file++ % f->count];
+        if (e->used && e->file >= 0) {
+            send_pieces(f, e);
+            break;
+        }
+    }
+    if (f->session && f->files && !full(f)) /* else room() */
+        soon(f);
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------- */
+/* Every work that it had is lost; then it is the owner's to destroy. */
+static void finish_all(struct far *f) {
+    for (uint32_t i = 0; i < f->count; i++) {
+        struct entry *e = &f->entries[i];
+        if (!e->used)
+            continue;
+        struct work_outcome o = {.attempt = e->attempt, .end = WORK_LOST};
+        uint64_t job = e->job;
+        if (e->refused)
+            o.end = WORK_REFUSED;
+        snprintf(o.why, sizeof(o.why), "node %s was lost while it ran: %s", f->name, f->failed ? f->failed : no_memory);
+        if (e->refused && e->why)
+            snprintf(o.why, sizeof(o.why), "%s", e->why);
+        entry_free(f, e);
+        f->ev.done(f->arg, job, &o);
+    }
+    f->owner.lost(f->owner_arg, f, f->failed ? f->failed : no_memory);
+}
+
+static void on_later(evutil_socket_t fd, short what, void *arg) {
+    struct far *f = arg;
+
+    (void)fd;
+    (void)what;
+    if (!f->session)
+        finish_all(f);
+    else
+        feed(f);
+}
+
+/* --- the runner -------------------------------------------------------------------------------------------------- */
+static int start(void *self, const struct work *w) {
+    struct far *f = self;
+    struct work there = *w;
+    void *bytes;
+    uint32_t size;
+
+    if (!f->session)
+        return -EPIPE;
+    there.file = w->file ? "/" : NULL; /* the node has its own */
+    int err = work_encode(&there, &bytes, &size);
+    if (err)
+        return err;
+    struct entry *e = entry_new(f);
+    err = e ? post(f, FAR_START, far_id(ref_of(f, e), w->file ? 1 : 0), bytes, size) : -ENOMEM;
+    free(bytes);
+    if (err)
+        return err;
+    *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .file = -1};
+    f->used++;
+    if (!w->file)
+        return 0;
+    e->file = open(w->file, O_RDONLY | O_CLOEXEC);
+    if (e->file < 0) {
+        refuse(f, e, errno);
+        return 0;
+    }
+    f->files++;
+    soon(f);
+    return 0;
+}
+
+/* A lease that takes calls. */
+static struct entry *lease(struct far *f, uint64_t id) {
+    struct entry *e = find(f, id);
+    return e && e->lease && !e->killed && !e->finished ? e : NULL;
+}
+
+/* Head and bytes as the body of one frame, after PIECE frames if it does not fit. */
+static int post_whole(struct far *f, enum far_frame kind, uint64_t id, const void *head, uint32_t head_size,
+                      const void *bytes, size_t size) {
+    const uint8_t *at = bytes;
+    uint64_t ref = id & ~(uint64_t)UINT32_MAX;
+    bool begun = head_size > 0;
+    int err = begun ? post(f, FAR_PIECE, ref, head, head_size) : 0;
+
+    for (; !err && size > FRAME_BODY_MAX; at += FAR_CHUNK, size -= FAR_CHUNK) {
+        err = post(f, FAR_PIECE, ref, at, FAR_CHUNK);
+        begun = true;
+    }
+    if (!err)
+        err = post(f, kind, id, at, (uint32_t)size);
+    if (err && begun)
+        far_fail(f, no_memory); /* pieces without an end: the node would take the next for it */
+    return err == -EPIPE ? -ENOENT : err;
+}
+
+static int call(void *self, uint64_t id, uint32_t number, enum call_format format, const void *bytes, size_t size) {
+    struct far *f = self;
+    struct entry *e = lease(f, id);
+
+    if (!e || !f->session)
+        return -ENOENT;
+    if (number <= e->sent || size > FRAME_WHOLE_MAX || format > CALL_HASH)
+        return -EINVAL;
+    if (full(f)) {
+        f->wants_room = true;
+        return -ENOMEM;
+    }
+    int err = post_whole(f, FAR_CALL_JSON + format, far_id(ref_of(f, e), number), NULL, 0, bytes, size);
+    if (!err)
+        e->sent = number;
+    return err;
+}
+
+static int function(void *self, uint64_t id, const uint8_t hash[32], const void *bytes, size_t size) {
+    struct far *f = self;
+    struct entry *e = find(f, id);
+
+    if (!e || !e->lease || !f->session)
+        return -ENOENT;
+    return post_whole(f, FAR_FUNCTION, far_id(ref_of(f, e), 0), hash, 32, bytes, size);
+}
+
+static int finish(void *self, uint64_t id) {
+    struct far *f = self;
+    struct entry *e = lease(f, id);
+
+    if (!e)
+        return -ENOENT;
+    int err = post(f, FAR_FINISH, far_id(ref_of(f, e), 0), NULL, 0);
+    e->finished = !err;
+    return err == -EPIPE ? -ENOENT : err;
+}
+
+static uint32_t recall(void *self, uint64_t id, uint32_t number) {
+    struct far *f = self;
+    struct entry *e = find(f, id);
+
+    if (!e || !e->lease || number > e->sent)
+        return number;
+    must_post(f, FAR_RECALL, far_id(ref_of(f, e), number), NULL, 0);
+    return RUNNER_LATER;
+}
+
+static void kill_job(void *self, uint64_t job) {
+    struct far *f = self;
+    struct entry *e = find(f, job);
+
+    if (!e || e->killed)
+        return;
+    e->killed = true;
+    file_end(f, e);
+    must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
+}
+
+static void hold_job(void *self, uint64_t job, bool hold) {
+    struct far *f = self;
+    struct entry *e = find(f, job);
+
+    if (e)
+        must_post(f, FAR_HOLD, far_id(ref_of(f, e), hold), NULL, 0);
+}
+
+static void resize(void *self, unsigned slots) {
+    must_post(self, FAR_RESIZE, slots > FAR_CPUS_MAX ? FAR_CPUS_MAX : slots, NULL, 0);
+}
+
+void far_runner(struct far *f, struct runner *out) {
+    static const struct runner_ops ops = {.start = start,
+                                          .call = call,
+                                          .function = function,
+                                          .finish = finish,
+                                          .recall = recall,
+                                          .flush = do_flush,
+                                          .kill = kill_job,
+                                          .hold = hold_job,
+                                          .resize = resize};
+
+    *out = (struct runner){.ops = &ops, .self = f};
+}
+
+/* --- what the node says ------------------------------------------------------------------------------------------ */
+static bool hear_answer(struct far *f, struct entry *e, const struct frame *m) {
+    enum pool_answer kind = (enum pool_answer)(m->kind - FAR_PART);
+    uint32_t number = (uint32_t)m->id;
+
+    if (!e->lease || number <= e->answered || number > e->sent ||
+        (kind == ANSWER_NEED && m->size && m->size != 32))
+        return false;
+    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !m->size))
+        e->answered = number;
+    if (!e->killed)
+        f->ev.answer(f->arg, e->job, number, kind, m->body, m->size);
+    return true;
+}
+
+static bool hear_done(struct far *f, struct entry *e, const struct frame *m) {
+    struct work_outcome o;
+    uint64_t job = e->job;
+
+    if (work_outcome_decode(m->body, m->size, &o) || o.attempt != e->attempt || o.user_us < 0 || o.system_us < 0 ||
+        o.wall_us < 0 || o.maxrss_kib < 0)
+        return false;
+    if (e->refused) {
+        o.end = WORK_REFUSED;
+        snprintf(o.why, sizeof(o.why), "%s", e->why ? e->why : no_memory);
+    }
+    entry_free(f, e);
+    f->ev.done(f->arg, job, &o);
+    return true;
+}
+
+static bool hear_about_work(struct far *f, const struct frame *m) {
+    uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
+    struct entry *e = ref < f->count && f->entries[ref].used ? &f->entries[ref] : NULL;
+
+    if (!e)
+        return false;
+    switch (m->kind) {
+    case FAR_OUTPUT:
+        if (low > POOL_TRACE)
+            return false;
+        if (!e->killed && !e->refused)
+            f->ev.output(f->arg, e->job, (enum pool_stream)low, m->body, m->size);
+        return true;
+    case FAR_PART:
+    case FAR_VALUE:
+    case FAR_ERROR:
+    case FAR_NEED:
+        return hear_answer(f, e, m);
+    case FAR_RECALLED:
+        if (!e->lease || !low || low > e->sent + 1)
+            return false;
+        if (f->ev.recalled && !e->killed)
+            f->ev.recalled(f->arg, e->job, low);
+        return true;
+    case FAR_DONE:
+        return hear_done(f, e, m);
+    }
+    return false;
+}
+
+static bool hear_about(struct far *f, const struct frame *m) {
+    struct far_about about;
+
+    if (far_about_decode(m->body, m->size, &about) || (f->known && strcmp(about.name, f->about.name) != 0))
+        return false;
+    f->about = about;
+    f->known = true;
+    f->owner.about(f->owner_arg, f);
+    return true;
+}
+
+static bool hear_trouble(struct far *f, const struct frame *m) {
+    char sentence[FAR_SENTENCE + FAR_NAME + 16];
+
+    if (m->size >= FAR_SENTENCE || memchr(m->body, 0, m->size))
+        return false;
+    snprintf(sentence, sizeof(sentence), "node %s: %.*s", f->name, (int)m->size, (const char *)m->body);
+    for (char *c = sentence; *c; c++)
+        if ((unsigned char)*c < ' ')
+            *c = ' ';
+    if (f->begun && f->ev.trouble)
+        f->ev.trouble(f->arg, sentence);
+    return true;
+}
+
+static void on_frame(void *arg, const struct frame *m) {
+    struct far *f = arg;
+    bool sane = false;
+
+    if (m->kind == FAR_ABOUT)
+        sane = hear_about(f, m);
+    else if (m->kind == FAR_GOODBYE) {
+        far_fail(f, (uint32_t)m->id ? "it was let go" : "it has left");
+        return;
+    } else if (m->kind == FAR_TROUBLE && f->known)
+        sane = hear_trouble(f, m);
+    else if (f->begun)
+        sane = hear_about_work(f, m);
+    if (!sane)
+        far_fail(f, "it said something that makes no sense; is it of another version of ppfs?");
+}
+
+static void on_linked(void *arg, bool up, const char *why) {
+    struct far *f = arg;
+
+    (void)up;
+    (void)why;
+    snprintf(f->address, sizeof(f->address), "%s", session_address(f->session));
+    if (f->known)
+        f->owner.about(f->owner_arg, f);
+}
+
+static void on_room(void *arg) {
+    struct far *f = arg;
+    bool wanted = f->wants_room;
+
+    f->wants_room = false;
+    if (f->files)
+        soon(f);
+    if (wanted && f->ev.room)
+        f->ev.room(f->arg);
+}
+
+static void on_lost(void *arg, const char *why) {
+    far_fail(arg, why);
+}
+
+/* --- its life ---------------------------------------------------------------------------------------------------- */
+int far_create(struct far **out, struct event_base *base, struct session *s, const struct far_owner *owner, void *arg) {
+    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
+    struct far *f = calloc(1, sizeof(*f));
+
+    if (!f) {
+        session_destroy(s);
+        return -ENOMEM;
+    }
+    *f = (struct far){.base = base, .session = s, .owner = *owner, .owner_arg = arg};
+    f->later = evtimer_new(base, on_later, f);
+    f->flush = evtimer_new(base, on_flush, f);
+    if (!f->later || !f->flush) {
+        far_destroy(f);
+        return -ENOMEM;
+    }
+    snprintf(f->address, sizeof(f->address), "%s", session_address(s));
+    session_watch(s, &events, f);
+    *out = f;
+    return 0;
+}
+
+void far_destroy(struct far *f) {
+    int saved = errno;
+
+    if (!f)
+        return;
+    session_destroy(f->session);
+    for (uint32_t i = 0; i < f->count; i++)
+        if (f->entries[i].used)
+            entry_free(f, &f->entries[i]);
+    free(f->entries);
+    if (f->later)
+        event_free(f->later);
+    if (f->flush)
+        event_free(f->flush);
+    free(f->dialled);
+    free(f->failed);
+    free(f);
+    errno = saved;
+}
+
+int far_set_name(struct far *f, const char *name, const char *dialled) {
+    char *copy = dialled ? strdup(dialled) : NULL;
+
+    if (dialled && !copy)
+        return -ENOMEM;
+    free(f->dialled);
+    f->dialled = copy;
+    snprintf(f->name, sizeof(f->name), "%s", name);
+    return 0;
+}
+
+void far_begin(struct far *f, const struct pool_events *ev, void *arg) {
+    f->ev = *ev;
+    f->arg = arg;
+    f->begun = true;
+}
+
+void far_hello(struct far *f, const void *id, size_t size) {
+    must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
+}
+
+void far_leave(struct far *f) {
+    if (!f->session || !session_linked(f->session))
+        far_fail(f, "it was let go");
+    else
+        must_post(f, FAR_LEAVE, 0, NULL, 0); /* GOODBYE comes */
+}
+
+const struct far_about *far_about(const struct far *f) {
+    return &f->about;
+}
+
+const struct session *far_session(const struct far *f) {
+    return f->session;
+}
+
+const char *far_name(const struct far *f) {
+    return f->name;
+}
+
+const char *far_address(const struct far *f) {
+    return f->address;
+}
+
+const char *far_dialled(const struct far *f) {
+    return f->dialled;
+}
+
+unsigned far_cpus(const struct far *f) {
+    return f->about.cpus;
+}
+
+const char *far_python(const struct far *f) {
+    return f->about.python;
+}
+
+bool far_draining(const struct far *f) {
+    return f->about.draining;
+}
+
+bool far_linked(const struct far *f) {
+    return f->session && session_linked(f->session);
+}
+
+int64_t far_rtt_us(const struct far *f) {
+    return f->session ? session_rtt(f->session) : 0;
+}
+
+int64_t far_seen_us(const struct far *f) {
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000 - (f->session ? (int64_t)session_quiet(f->session) * 1000 : 0);
+}

@@ -1,0 +1,79 @@
+/* ABOUT as bytes: u32 version 1, u32 cpus, u32 flags (1 draining), then name and python, each with its final zero. Integers
+ * are little endian; every byte must be used. */
+#include "worker/far_proto.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+enum { ABOUT_VERSION = 1, ABOUT_DRAINING = 1, ABOUT_HEAD = 12 };
+
+static bool name_char(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+bool far_name_valid(const char *name) {
+    size_t n = 0;
+
+    if (name[0] == '.' || !name[0])
+        return false;
+    for (; name[n]; n++)
+        if (!name_char(name[n]))
+            return false;
+    return n < FAR_NAME;
+}
+
+void far_name_from(const char *text, char name[FAR_NAME]) {
+    size_t n = 0;
+
+    for (; text[n] && n < FAR_NAME - 1; n++)
+        name[n] = name_char(text[n]) && (n || text[n] != '.') ? text[n] : '-';
+    name[n] = 0;
+    if (!n)
+        strcpy(name, "node");
+}
+
+uint32_t far_about_encode(const struct far_about *a, uint8_t *buf) {
+    uint32_t head[3] = {htole32(ABOUT_VERSION), htole32(a->cpus), htole32(a->draining ? ABOUT_DRAINING : 0)};
+    size_t name = strlen(a->name) + 1, python = strlen(a->python) + 1;
+
+    memcpy(buf, head, sizeof(head));
+    memcpy(buf + sizeof(head), a->name, name);
+    memcpy(buf + sizeof(head) + name, a->python, python);
+    return (uint32_t)(sizeof(head) + name + python);
+}
+
+/* The text at the head of what is left goes to out. False when it does not fit or does not end. */
+static bool take_text(const char **at, size_t *left, char *out, size_t room) {
+    size_t n = strnlen(*at, *left);
+
+    if (n == *left || n >= room)
+        return false;
+    memcpy(out, *at, n + 1);
+    *at += n + 1;
+    *left -= n + 1;
+    return true;
+}
+
+int far_about_decode(const void *bytes, size_t size, struct far_about *out) {
+    uint32_t head[3];
+    const char *at = bytes;
+
+    *out = (struct far_about){0};
+    if (size < ABOUT_HEAD || size > FAR_ABOUT_MAX)
+        return -EPROTO;
+    memcpy(head, at, sizeof(head));
+    at += sizeof(head);
+    size -= sizeof(head);
+    out->cpus = le32toh(head[1]);
+    uint32_t flags = le32toh(head[2]);
+    out->draining = flags & ABOUT_DRAINING;
+    if (le32toh(head[0]) != ABOUT_VERSION || out->cpus > FAR_CPUS_MAX || (flags & ~(uint32_t)ABOUT_DRAINING) ||
+        !take_text(&at, &size, out->name, sizeof(out->name)) ||
+        !take_text(&at, &size, out->python, sizeof(out->python)) || size || !far_name_valid(out->name))
+        return -EPROTO;
+    for (const char *c = out->python; *c; c++) /* it is shown to people */
+        if (!name_char(*c) && *c != '+')
+            return -EPROTO;
+    return 0;
+}

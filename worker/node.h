@@ -1,0 +1,32 @@
+/* ppfs-node: lends this machine's processors to ppfs's elsewhere. node_args.c reads the command line, node.c is the life of
+ * the node. */
+#ifndef PPFS_NODE_H
+#define PPFS_NODE_H
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "worker/far_proto.h"
+
+enum { NODE_JOINS = 64 };
+
+struct node_args {
+    const char *listen;            /* NULL: nobody may dial in, but with discover anybody with the key */
+    const char *joins[NODE_JOINS]; /* addresses to dial */
+    unsigned join_count;
+    bool discover;
+    const char *where; /* group, interface and port for it; NULL: the usual ones */
+    const char *key_file;
+    const char *python, *pid_file;
+    char name[FAR_NAME];
+    unsigned cpus, idle_exit_s /* 0: never */, silence_ms;
+    bool help, version;
+    char key_path[4096]; /* what key_file points to when it was not named */
+};
+
+/* Reads the command line; strings point into it. 0, or -EINVAL after a line on stderr. */
+int node_args_read(struct node_args *a, int argc, char **argv);
+void node_args_help(void);
+
+/* Runs until a signal, idleness, or the last ppfs ends it. The exit status. Errors of the start are a line on stderr. */
+int node_run(const struct node_args *a);
+#endif

@@ -1,0 +1,148 @@
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/discover.h"
+#include "net/peer.h"
+#include "worker/cpus.h"
+#include "worker/node.h"
+
+enum { IDLE_MAX = 10000000, SILENCE_MAX = 3600 };
+
+void node_args_help(void) {
+    puts("usage: ppfs-node --join HOST:PORT | --listen ADDR:PORT | --discover  [options]\n"
+         "Lends this machine's processors to a ppfs elsewhere. It stays in the foreground and logs to stderr.\n"
+         "\n"
+         "  --join HOST:PORT      dial a ppfs that was started with --listen; may be given several times\n"
+         "  --listen ADDR:PORT    wait for a ppfs to dial (mkdir nodes/HOST:PORT); port 0 picks one\n"
+         "  --discover[=WHERE]    answer when a ppfs looks for nodes on the local network; WHERE is\n"
+         "                        [GROUP][%INTERFACE][:PORT]\n"
+         "  --key FILE            the shared key, a copy of the one of that ppfs (default ~/.local/state/ppfs/key)\n"
+         "  --cpus N              slots (default: what affinity mask and cgroup quota allow)\n"
+         "  --name NAME           what it is called in nodes/ (default: the host's name)\n"
+         "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
+         "  --idle-exit SECONDS   leave when there was nothing to do for so long\n"
+         "  --silence SECONDS     a ppfs of which nothing is heard so long is given up (default 5)\n"
+         "  --pid-file FILE       write the process id there once it is ready\n"
+         "  --help --version\n"
+         "\n"
+         "SIGTERM: take no more, leave when what runs has ended; a second one: leave at once. SIGUSR1: print statistics.");
+}
+
+static int wrong(const char *format, const char *word) {
+    fputs("ppfs-node: ", stderr);
+    fprintf(stderr, format, word);
+    fputs(" (ppfs-node --help shows the options)\n", stderr);
+    return -EINVAL;
+}
+
+/* A number from least to most, nothing after it. */
+static bool number(const char *text, unsigned long least, unsigned long most, unsigned *out) {
+    char *end;
+    unsigned long n = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : most + 1;
+
+    if (n < least || n > most || *end)
+        return false;
+    *out = (unsigned)n;
+    return true;
+}
+
+static int one(struct node_args *a, int option, const char *value) {
+    char why[256];
+    unsigned seconds;
+
+    switch (option) {
+    case 'j':
+        if (a->join_count == NODE_JOINS)
+            return wrong("--join %s: a node joins 64 ppfs at most", value);
+        if (peer_check_address(value, true, why, sizeof(why)))
+            return wrong("--join: %s", why);
+        a->joins[a->join_count++] = value;
+        return 0;
+    case 'l':
+        a->listen = value;
+        return peer_check_address(value, false, why, sizeof(why)) ? wrong("--listen: %s", why) : 0;
+    case 'd':
+        a->discover = true;
+        a->where = value;
+        return value && discover_check(value, why, sizeof(why)) ? wrong("--discover: %s", why) : 0;
+    case 'k':
+        a->key_file = value;
+        return 0;
+    case 'c':
+        return number(value, 1, FAR_CPUS_MAX, &a->cpus) ? 0 : wrong("--cpus needs a number from 1 to 4096, not '%s'", value);
+    case 'n':
+        if (!far_name_valid(value))
+            return wrong("--name needs up to 63 letters, digits, '.', '_' and '-', not '%s'", value);
+        snprintf(a->name, sizeof(a->name), "%s", value);
+        return 0;
+    case 'p':
+        a->python = value;
+        return 0;
+    case 'i':
+        return number(value, 1, IDLE_MAX, &a->idle_exit_s) ? 0 : wrong("--idle-exit needs seconds, not '%s'", value);
+    case 's':
+        if (!number(value, 1, SILENCE_MAX, &seconds))
+            return wrong("--silence needs seconds from 1 to 3600, not '%s'", value);
+        a->silence_ms = seconds * 1000;
+        return 0;
+    case 'f':
+        a->pid_file = value;
+        return 0;
+    case 'h':
+        a->help = true;
+        return 0;
+    case 'V':
+        a->version = true;
+        return 0;
+    }
+    return -EINVAL;
+}
+
+/* Where a ppfs of this user keeps its key. */
+static void default_key(struct node_args *a) {
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+
+    if (state && state[0] == '/')
+        snprintf(a->key_path, sizeof(a->key_path), "%s/ppfs/key", state);
+    else
+        snprintf(a->key_path, sizeof(a->key_path), "%s/.local/state/ppfs/key", home ? home : "");
+    a->key_file = a->key_path;
+}
+
+int node_args_read(struct node_args *a, int argc, char **argv) {
+    static const struct option longs[] = {
+        {"join", required_argument, NULL, 'j'},    {"listen", required_argument, NULL, 'l'},
+        {"discover", optional_argument, NULL, 'd'}, {"key", required_argument, NULL, 'k'},
+        {"cpus", required_argument, NULL, 'c'},    {"name", required_argument, NULL, 'n'},
+        {"python", required_argument, NULL, 'p'},  {"idle-exit", required_argument, NULL, 'i'},
+        {"silence", required_argument, NULL, 's'}, {"pid-file", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},          {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    char host[256] = "node";
+    int c, err = 0;
+
+    *a = (struct node_args){.cpus = cpus_available()};
+    gethostname(host, sizeof(host) - 1);
+    far_name_from(host, a->name);
+    opterr = 0;
+    while (!err && (c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
+        if (c == ':' || c == '?')
+            err = wrong(c == ':' ? "%s needs an argument" : "unknown option %s", argv[optind - 1]);
+        else
+            err = one(a, c, optarg);
+    }
+    if (err || a->help || a->version)
+        return err;
+    if (optind < argc)
+        return wrong("'%s' is one argument too many", argv[optind]);
+    if (!a->listen && !a->join_count && !a->discover)
+        return wrong("%s", "which ppfs shall it work for? Give --join HOST:PORT, --listen ADDR:PORT or --discover");
+    if (!a->key_file)
+        default_key(a);
+    return 0;
+}

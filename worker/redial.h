@@ -1,0 +1,25 @@
+/* An address that is dialled until somebody with the key answers, with pauses that grow: 0.2 s, doubled up to 30 s, each by
+ * chance up to half longer, so that a hundred nodes do not knock at the same moment. Who has a connection decides when to
+ * dial again. */
+#ifndef PPFS_REDIAL_H
+#define PPFS_REDIAL_H
+#include "net/peer.h"
+
+struct redial;
+
+/* Called from the loop, never from inside a redial_* call; both may destroy it. */
+struct redial_events {
+    void (*connected)(void *arg, struct tls_conn *conn); /* takes conn; nothing more is dialled until it is told to */
+    void (*failed)(void *arg, const char *why);          /* one sentence; the next try is under way */
+};
+
+/* address: as peer_check_address has it. tls must outlive it. Dials nothing yet. 0 or -ENOMEM. */
+int redial_create(struct redial **out, struct event_base *base, const struct tls *tls, const char *address,
+                  const struct redial_events *ev, void *arg);
+void redial_destroy(struct redial *r); /* accepts NULL */
+const char *redial_address(const struct redial *r);
+void redial_now(struct redial *r);   /* at once, unless it is under way */
+void redial_later(struct redial *r); /* after a pause, a longer one each time */
+void redial_calm(struct redial *r);  /* it is there: the next pause is a short one again */
+unsigned redial_tries(const struct redial *r); /* pauses since it was there */
+#endif

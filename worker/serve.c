@@ -1,0 +1,486 @@
+/* Guests: their sessions, what they say, and what the runner tells about their works.
+ *
+ * Nothing is freed while a frame or an event is being handled: a guest that ends is only marked; its works are killed and it
+ * is freed by the timer `later`, which also tells left() and busy(). A work that runs when its guest goes is an orphan until
+ * the runner says that it is dead. */
+#include "worker/serve.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "worker/serve_internal.h"
+
+enum { RETRY_US = 5000, GATHER_US = 200, AHEAD_ENOUGH = 32 };
+
+static int64_t now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+void serve_log(struct serve *s, const char *format, ...) {
+    char sentence[FAR_SENTENCE];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    s->ev.log(s->arg, sentence);
+}
+
+void serve_soon(struct serve *s) {
+    static const struct timeval now = {0};
+    if (!evtimer_pending(s->later, NULL))
+        evtimer_add(s->later, &now);
+}
+
+void serve_retry(struct serve *s) {
+    static const struct timeval pause = {.tv_usec = RETRY_US};
+    if (!evtimer_pending(s->retry, NULL))
+        evtimer_add(s->retry, &pause);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg) {
+    struct serve *s = arg;
+
+    (void)fd;
+    (void)what;
+    for (uint32_t i = 0; i < s->task_count; i++) {
+        struct task *t = s->tasks[i];
+        if (!t || !t->guest || !t->held || t->state != TASK_RUNNING)
+            continue;
+        calls_send_held(t);
+        if (t->held)
+            serve_retry(s);
+    }
+}
+
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+void serve_flush(struct serve *s) {
+    event_del(s->flush);
+    s->hasty = false;
+    for (struct guest *g; (g = s->corked);) {
+        s->corked = g->next_corked;
+        g->corked = false;
+        if (g->session)
+            session_uncork(g->session);
+    }
+}
+
+static void on_flush(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    serve_flush(arg);
+}
+
+bool serve_gathers(const struct serve *s) {
+    return s->corked && !s->hasty;
+}
+
+bool serve_patient(const struct task *t) {
+    return t && t->lease && t->sent - t->answered >= AHEAD_ENOUGH;
+}
+
+void guest_post(struct guest *g, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
+    static const struct timeval moment = {.tv_usec = GATHER_US};
+    struct serve *s = g->serve;
+    bool answer = kind == FAR_VALUE || kind == FAR_ERROR;
+
+    if (!g->session)
+        return;
+    if (!g->corked) {
+        session_cork(g->session);
+        g->corked = true;
+        g->next_corked = s->corked;
+        s->corked = g;
+    }
+    if (!s->hasty && answer && serve_patient(task_of_ref(g, (uint32_t)(id >> 32)))) {
+        if (!evtimer_pending(s->flush, NULL))
+            event_add(s->flush, &moment);
+    } else if (!s->hasty) {
+        s->hasty = true;
+        event_active(s->flush, EV_TIMEOUT, 0);
+    }
+    if (session_send(g->session, (uint8_t)kind, id, body, size) == -ENOMEM)
+        guest_break(g, "there is no memory for what is to be sent to it");
+}
+
+static void send_about(struct guest *g) {
+    struct serve *s = g->serve;
+    struct far_about about = {.cpus = s->cpus, .draining = s->draining};
+    uint8_t bytes[FAR_ABOUT_MAX];
+
+    strcpy(about.name, s->name);
+    strcpy(about.python, s->python);
+    guest_post(g, FAR_ABOUT, 0, bytes, far_about_encode(&about, bytes));
+}
+
+static void tell_all(struct serve *s) {
+    for (struct guest *g = s->guests; g; g = g->next)
+        send_about(g);
+}
+
+/* --- the end of a guest ------------------------------------------------------------------------------------------ */
+static void guest_end(struct guest *g, const char *why) {
+    if (g->ending)
+        return;
+    g->ending = true;
+    serve_log(g->serve, "ppfs at %s has gone: %s", session_address(g->session), why);
+    session_destroy(g->session);
+    g->session = NULL;
+    serve_soon(g->serve);
+}
+
+void guest_break(struct guest *g, const char *why) {
+    guest_end(g, why);
+}
+
+static void guest_free(struct guest *g) {
+    struct serve *s = g->serve;
+
+    for (uint32_t i = 0; i < g->task_room; i++)
+        if (g->tasks[i])
+            task_orphan(g->tasks[i]);
+    for (struct guest **at = &s->guests; *at; at = &(*at)->next)
+        if (*at == g) {
+            *at = g->next;
+            break;
+        }
+    for (struct guest **at = &s->corked; *at; at = &(*at)->next_corked)
+        if (*at == g) {
+            *at = g->next_corked;
+            break;
+        }
+    session_destroy(g->session);
+    functions_free(g);
+    free(g->tasks);
+    free(g);
+}
+
+static void on_later(evutil_socket_t fd, short what, void *arg) {
+    struct serve *s = arg;
+
+    (void)fd;
+    (void)what;
+    for (struct guest *g = s->guests, *next; g; g = next) {
+        uint64_t number = g->number;
+        bool leaving = g->leaving;
+        next = g->next;
+        if (!g->ending)
+            continue;
+        guest_free(g);
+        s->ev.left(s->arg, number, leaving);
+        next = s->guests; /* left() may have changed the list */
+    }
+    task_run_waiting(s);
+    if (s->told_busy != (s->works > 0)) {
+        s->told_busy = s->works > 0;
+        s->ev.busy(s->arg, s->told_busy);
+    }
+}
+
+/* --- what a guest says ------------------------------------------------------------------------------------------- */
+/* About a work that is there. False: it makes no sense. */
+static bool hear_work(struct task *t, const struct frame *m) {
+    uint32_t low = (uint32_t)m->id;
+
+    switch (m->kind) {
+    case FAR_PAYLOAD:
+    case FAR_PAYLOAD_END:
+        return task_payload(t, m);
+    case FAR_PIECE:
+        return calls_piece(t, m);
+    case FAR_CALL_JSON:
+    case FAR_CALL_PICKLE:
+    case FAR_CALL_HASH:
+        return calls_hear(t, m);
+    case FAR_FUNCTION:
+        return calls_function(t, m);
+    case FAR_FINISH:
+        return calls_finish(t);
+    case FAR_RECALL:
+        return calls_recall(t, low);
+    case FAR_KILL:
+        task_kill(t);
+        return true;
+    case FAR_HOLD:
+        task_hold(t, low == 1);
+        return low <= 1;
+    }
+    return false;
+}
+
+static void leave(struct guest *g) {
+    if (g->leaving)
+        return;
+    g->leaving = true;
+    for (uint32_t i = 0; i < g->task_room; i++)
+        if (g->tasks[i])
+            task_kill(g->tasks[i]);
+    guest_post(g, FAR_GOODBYE, 1, NULL, 0); /* at which it ends the session */
+}
+
+/* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a while. */
+static bool hear_hello(struct guest *g, const struct frame *m) {
+    if (g->id_size || m->size < FAR_ID_MIN || m->size > FAR_ID_MAX)
+        return false;
+    for (struct guest *other = g->serve->guests; other; other = other->next)
+        if (other != g && !other->ending && other->id_size == m->size && memcmp(other->id, m->body, m->size) == 0)
+            guest_end(other, "it was started again");
+    memcpy(g->id, m->body, m->size);
+    g->id_size = m->size;
+    return true;
+}
+
+static void on_frame(void *arg, const struct frame *m) {
+    struct guest *g = arg;
+    struct task *t;
+
+    if (g->ending)
+        return;
+    bool sane = true;
+    if (m->kind == FAR_START)
+        sane = g->leaving || task_begin(g, m);
+    else if (m->kind == FAR_RESIZE && m->id <= FAR_CPUS_MAX)
+        serve_resize(g->serve, (unsigned)m->id);
+    else if (m->kind == FAR_LEAVE)
+        leave(g);
+    else if (m->kind == FAR_HELLO)
+        sane = hear_hello(g, m);
+    else if (m->kind > FAR_START && m->kind <= FAR_HOLD && (t = task_of_ref(g, (uint32_t)(m->id >> 32))))
+        sane = hear_work(t, m);
+    else
+        sane = m->kind > FAR_START && m->kind <= FAR_HOLD; /* of one that has just ended */
+    if (!sane)
+        guest_break(g, "it said something that makes no sense; is it of another version of ppfs?");
+}
+
+static void on_linked(void *arg, bool up, const char *why) {
+    struct guest *g = arg;
+
+    serve_log(g->serve, "the link with ppfs at %s is %s%s%s", session_address(g->session), up ? "up again" : "down",
+              why && *why ? ": " : "", why ? why : "");
+    g->serve->ev.linked(g->serve->arg, g->number, up);
+}
+
+static void on_room(void *arg) {
+    out_pump(arg);
+}
+
+static void on_lost(void *arg, const char *why) {
+    guest_end(arg, why);
+}
+
+/* --- what the runner tells --------------------------------------------------------------------------------------- */
+/* The task, when somebody still wants to hear of it. */
+static struct task *wanted(struct serve *s, uint64_t id) {
+    struct task *t = task_of_id(s, id);
+    return t && t->guest && t->state == TASK_RUNNING ? t : NULL;
+}
+
+static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    struct task *t = wanted(arg, job);
+
+    if (t)
+        out_send(t, FAR_OUTPUT, FAR_OUTPUT, (uint32_t)stream, bytes, size);
+}
+
+static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+    struct task *t = wanted(arg, lease);
+
+    if (!t)
+        return;
+    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR)
+        t->answered = number;
+    if (kind == ANSWER_NEED && size)
+        calls_need(t, number, bytes);
+    else
+        out_send(t, FAR_PART, FAR_PART + kind, number, bytes, size);
+    if (t->held)
+        calls_send_held(t);
+}
+
+static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
+    struct serve *s = arg;
+    struct task *t = task_of_id(s, job);
+
+    if (!t)
+        return;
+    if (t->guest) {
+        struct work_outcome said = *o;
+        said.attempt = t->attempt;
+        task_end(t, &said);
+    } else {
+        orphan_free(s, t);
+    }
+    task_run_waiting(s);
+}
+
+static void on_trouble(void *arg, const char *sentence) {
+    struct serve *s = arg;
+
+    serve_log(s, "%s", sentence);
+    for (struct guest *g = s->guests; g; g = g->next)
+        guest_post(g, FAR_TROUBLE, 0, sentence, (uint32_t)strnlen(sentence, FAR_SENTENCE - 1));
+}
+
+static void on_recalled(void *arg, uint64_t lease, uint32_t number) {
+    struct task *t = wanted(arg, lease);
+
+    if (t)
+        out_send(t, FAR_RECALLED, FAR_RECALLED, number, NULL, 0);
+}
+
+static void on_python(void *arg) {
+    struct serve *s = arg;
+    s->ev.python(s->arg);
+}
+
+const struct pool_events serve_runner_events = {.output = on_output,
+                                                .done = on_done,
+                                                .answer = on_answer,
+                                                .trouble = on_trouble,
+                                                .python = on_python,
+                                                .recalled = on_recalled};
+
+/* --- its life ---------------------------------------------------------------------------------------------------- */
+int serve_create(struct serve **out, struct event_base *base, const struct serve_config *config,
+                 const struct serve_events *ev, void *arg) {
+    struct serve *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return -ENOMEM;
+    *s = (struct serve){.base = base, .ev = *ev, .arg = arg, .cpus = config->cpus, .began_us = now_us()};
+    s->waiting_end = &s->waiting;
+    snprintf(s->name, sizeof(s->name), "%s", config->name);
+    s->dir = strdup(config->dir);
+    s->later = evtimer_new(base, on_later, s);
+    s->flush = evtimer_new(base, on_flush, s);
+    s->retry = evtimer_new(base, on_retry, s);
+    if (!s->dir || !s->later || !s->flush || !s->retry) {
+        serve_destroy(s);
+        return -ENOMEM;
+    }
+    *out = s;
+    return 0;
+}
+
+void serve_destroy(struct serve *s) {
+    int saved = errno;
+
+    if (!s)
+        return;
+    for (struct guest *g = s->guests; g; g = g->next)
+        for (uint32_t i = 0; i < g->task_room; i++)
+            if (g->tasks[i]) {
+                g->tasks[i]->state = TASK_ENDED; /* nobody is asked to kill it: the runner ends with us */
+                task_free(g->tasks[i]);
+            }
+    while (s->guests)
+        guest_free(s->guests);
+    for (uint32_t i = 0; i < s->task_count; i++) /* orphans */
+        if (s->tasks[i])
+            orphan_free(s, s->tasks[i]);
+    free(s->tasks);
+    if (s->later)
+        event_free(s->later);
+    if (s->flush)
+        event_free(s->flush);
+    if (s->retry)
+        event_free(s->retry);
+    free(s->dir);
+    free(s);
+    errno = saved;
+}
+
+void serve_set_runner(struct serve *s, struct runner runner) {
+    s->runner = runner;
+}
+
+uint64_t serve_guest(struct serve *s, struct session *session) {
+    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
+    struct guest *g = calloc(1, sizeof(*g));
+
+    if (!g) {
+        session_destroy(session);
+        return 0;
+    }
+    *g = (struct guest){.next = s->guests, .serve = s, .session = session, .number = ++s->last_guest};
+    g->ring_end = &g->ring;
+    s->guests = g;
+    session_watch(session, &events, g);
+    serve_log(s, "ppfs at %s has come", session_address(session));
+    send_about(g);
+    return g->number;
+}
+
+uint64_t serve_guest_of(const struct serve *s, const struct session *session) {
+    for (const struct guest *g = s->guests; g; g = g->next)
+        if (g->session == session)
+            return g->number;
+    return 0;
+}
+
+void serve_set_python(struct serve *s, const char *version) {
+    snprintf(s->python, sizeof(s->python), "%s", version);
+    tell_all(s);
+}
+
+void serve_resize(struct serve *s, unsigned cpus) {
+    if (cpus != s->cpus)
+        serve_log(s, "%u slots from now on", cpus);
+    s->cpus = cpus;
+    runner_resize(s->runner, cpus);
+    serve_soon(s);
+    tell_all(s);
+}
+
+void serve_drain(struct serve *s) {
+    s->draining = true;
+    tell_all(s);
+}
+
+void serve_goodbye(struct serve *s) {
+    for (struct guest *g = s->guests; g; g = g->next)
+        guest_post(g, FAR_GOODBYE, 0, NULL, 0);
+}
+
+unsigned serve_works(const struct serve *s) {
+    return s->works;
+}
+
+unsigned serve_guests(const struct serve *s) {
+    unsigned n = 0;
+
+    for (const struct guest *g = s->guests; g; g = g->next)
+        n += !g->ending;
+    return n;
+}
+
+bool serve_draining(const struct serve *s) {
+    return s->draining;
+}
+
+char *serve_statistics(const struct serve *s) {
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+
+    if (!f)
+        return NULL;
+    fprintf(f, "%s: %u slots, %u works under way, up %lld s%s\n", s->name, s->cpus, s->works,
+            (long long)(now_us() - s->began_us) / 1000000, s->draining ? ", draining" : "");
+    fprintf(f, "in all: %llu works begun, %llu done, %llu failed; %llu calls\n", (unsigned long long)s->started,
+            (unsigned long long)s->done, (unsigned long long)s->failed, (unsigned long long)s->calls);
+    for (const struct guest *g = s->guests; g; g = g->next)
+        if (g->session)
+            fprintf(f, "ppfs at %s (%s, %u us away): %llu works begun, %llu done, %llu failed; %llu calls; %zu bytes on the way\n",
+                    session_address(g->session), session_linked(g->session) ? "linked" : "no link", session_rtt(g->session),
+                    (unsigned long long)g->started, (unsigned long long)g->done, (unsigned long long)g->failed,
+                    (unsigned long long)g->calls, session_pending(g->session));
+    return fclose(f) == 0 ? text : NULL;
+}

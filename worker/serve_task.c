@@ -1,0 +1,307 @@
+/* Works of guests: from START to DONE.
+ *
+ * A payload file is made without a name in serve.dir; the workers open it through this process's /proc entry, so nothing is left
+ * when the node is killed. Where this process is not root a job runs as our own user, whoever wrote it over there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/serve_internal.h"
+
+/* --- the tables -------------------------------------------------------------------------------------------------- */
+struct task *task_of_ref(const struct guest *g, uint32_t ref) {
+    return ref < g->task_room ? g->tasks[ref] : NULL;
+}
+
+struct task *task_of_id(const struct serve *s, uint64_t id) {
+    uint32_t index = (uint32_t)id;
+    struct task *t = index < s->task_count ? s->tasks[index] : NULL;
+
+    return t && t->id == id ? t : NULL;
+}
+
+/* Room for index `at` in an array of pointers. 0 or -ENOMEM. */
+static int grow(struct task ***array, uint32_t *room, uint32_t at) {
+    uint32_t more = *room ? *room : 16;
+
+    if (at < *room)
+        return 0;
+    while (more <= at)
+        more *= 2;
+    struct task **bigger = realloc(*array, more * sizeof(struct task *));
+    if (!bigger)
+        return -ENOMEM;
+    memset(bigger + *room, 0, (more - *room) * sizeof(struct task *));
+    *array = bigger;
+    *room = more;
+    return 0;
+}
+
+static struct task *task_new(struct guest *g, uint32_t ref) {
+    struct serve *s = g->serve;
+    uint32_t index = 0;
+
+    while (index < s->task_count && s->tasks[index])
+        index++;
+    if (grow(&s->tasks, &s->task_count, index) || grow(&g->tasks, &g->task_room, ref))
+        return NULL;
+    struct task *t = calloc(1, sizeof(*t));
+    if (!t)
+        return NULL;
+    *t = (struct task){.id = (uint64_t)++s->serial << 32 | index, .guest = g, .ref = ref, .file = -1};
+    t->held_end = &t->held;
+    t->out_end = &t->out;
+    s->tasks[index] = g->tasks[ref] = t;
+    s->works++;
+    g->started++;
+    s->started++;
+    serve_soon(s);
+    return t;
+}
+
+static void wait_no_more(struct task *t) {
+    struct serve *s = t->guest->serve;
+
+    if (t->state == TASK_WAITING)
+        for (struct task **at = &s->waiting; *at; at = &(*at)->next_waiting)
+            if (*at == t) {
+                *at = t->next_waiting;
+                if (!*at)
+                    s->waiting_end = at;
+                return;
+            }
+}
+
+void task_free(struct task *t) {
+    struct guest *g = t->guest;
+    struct serve *s = g->serve;
+
+    calls_end(t);
+    out_drop(t);
+    wait_no_more(t);
+    g->tasks[t->ref] = NULL;
+    s->tasks[(uint32_t)t->id] = NULL;
+    s->works--;
+    if (t->file >= 0)
+        close(t->file);
+    free(t->start);
+    free(t);
+    serve_soon(s);
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------- */
+void task_end(struct task *t, const struct work_outcome *o) {
+    struct guest *g = t->guest;
+    struct serve *s = g->serve;
+    uint8_t bytes[1024];
+    uint32_t size;
+
+    calls_end(t);
+    wait_no_more(t);
+    t->state = TASK_ENDED;
+    if (t->file >= 0)
+        close(t->file);
+    t->file = -1;
+    if (!t->lease) {
+        g->done += o->end == WORK_DONE;
+        s->done += o->end == WORK_DONE;
+        g->failed += o->end != WORK_DONE;
+        s->failed += o->end != WORK_DONE;
+    }
+    work_outcome_encode(o, bytes, &size);
+    out_send(t, FAR_DONE, FAR_DONE, 0, bytes, size);
+    if (!t->out) /* else when that was sent, or with its guest */
+        task_free(t);
+}
+
+void task_give_up(struct task *t, enum work_end end, const char *format, ...) {
+    struct work_outcome o = {.attempt = t->attempt, .end = end, .status = end == WORK_SIGNALED ? 9 : 0};
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(o.why, sizeof(o.why), format, args);
+    va_end(args);
+    task_end(t, &o);
+}
+
+void task_orphan(struct task *t) {
+    struct serve *s = t->guest->serve;
+
+    if (t->state != TASK_RUNNING) {
+        task_free(t);
+        return;
+    }
+    calls_end(t);
+    out_drop(t);
+    t->guest->tasks[t->ref] = NULL;
+    t->guest = NULL;
+    runner_kill(s->runner, t->id);
+}
+
+void orphan_free(struct serve *s, struct task *t) {
+    s->tasks[(uint32_t)t->id] = NULL;
+    s->works--;
+    if (t->file >= 0)
+        close(t->file);
+    free(t);
+    serve_soon(s);
+}
+
+void task_kill(struct task *t) {
+    if (t->state == TASK_RUNNING)
+        runner_kill(t->guest->serve->runner, t->id);
+    else if (t->state != TASK_ENDED)
+        task_give_up(t, WORK_SIGNALED, "killed");
+}
+
+void task_hold(struct task *t, bool hold) {
+    if (t->held_there == hold)
+        return;
+    t->held_there = hold;
+    if (t->state == TASK_RUNNING && !t->pausing)
+        runner_hold(t->guest->serve->runner, t->id, hold);
+}
+
+/* --- starting ---------------------------------------------------------------------------------------------------- */
+/* Gives it to the runner. False: there is no slot. */
+static bool give(struct task *t) {
+    struct serve *s = t->guest->serve;
+    char path[64];
+    struct work w;
+    void *hold;
+    int err = work_decode(t->start, t->start_size, &w, &hold);
+
+    if (err) { /* it was decoded once: no memory */
+        task_give_up(t, WORK_LOST, "node %s has no memory for it", s->name);
+        return true;
+    }
+    w.job = t->id;
+    if (geteuid() != 0) {
+        w.uid = geteuid();
+        w.gid = getegid();
+    }
+    if (t->file >= 0) {
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), t->file);
+        w.file = path;
+    }
+    err = runner_start(s->runner, &w);
+    free(hold);
+    if (err == -EAGAIN)
+        return false;
+    if (err) {
+        task_give_up(t, WORK_LOST, "node %s could not start it: %s", s->name, strerror(-err));
+        return true;
+    }
+    t->state = TASK_RUNNING;
+    free(t->start);
+    t->start = NULL;
+    if (t->held_there)
+        runner_hold(s->runner, t->id, true);
+    calls_send_held(t);
+    return true;
+}
+
+static void wait_or_give(struct task *t) {
+    struct serve *s = t->guest->serve;
+
+    if (!s->waiting && give(t))
+        return;
+    t->state = TASK_WAITING;
+    t->next_waiting = NULL;
+    *s->waiting_end = t;
+    s->waiting_end = &t->next_waiting;
+}
+
+void task_run_waiting(struct serve *s) {
+    struct task *t;
+
+    while ((t = s->waiting)) {
+        struct task *next = t->next_waiting;
+        t->state = TASK_RECEIVING; /* it stands in no list while it is given */
+        s->waiting = next;
+        if (!next)
+            s->waiting_end = &s->waiting;
+        if (give(t))
+            continue;
+        t->state = TASK_WAITING;
+        t->next_waiting = s->waiting;
+        s->waiting = t;
+        if (!t->next_waiting)
+            s->waiting_end = &t->next_waiting;
+        return;
+    }
+}
+
+static int make_file(const char *dir) {
+    char name[1100];
+
+    snprintf(name, sizeof(name), "%s/ppfs-payload-XXXXXX", dir);
+    int fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name);
+    return fd;
+}
+
+bool task_begin(struct guest *g, const struct frame *m) {
+    uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
+    struct work w;
+    void *hold;
+
+    if (ref >= FAR_REFS || low > 1 || task_of_ref(g, ref))
+        return false;
+    int err = work_decode(m->body, m->size, &w, &hold);
+    free(hold);
+    if (err == -EPROTO || (!err && (w.file != NULL) != (low == 1)))
+        return false;
+    struct task *t = err ? NULL : task_new(g, ref);
+    if (t) {
+        t->attempt = w.attempt;
+        t->lease = work_is_lease(&w);
+        t->start_size = m->size;
+        t->start = malloc(m->size);
+    }
+    if (!t || !t->start) {
+        guest_break(g, "there is no memory for its work");
+        return true;
+    }
+    memcpy(t->start, m->body, m->size);
+    if (!low) {
+        wait_or_give(t);
+        return true;
+    }
+    t->state = TASK_RECEIVING;
+    t->file = make_file(g->serve->dir);
+    if (t->file < 0)
+        task_give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", g->serve->name, g->serve->dir,
+                     strerror(errno));
+    return true;
+}
+
+bool task_payload(struct task *t, const struct frame *m) {
+    const uint8_t *at = m->body;
+    size_t left = m->size;
+
+    if (t->state == TASK_ENDED)
+        return true; /* it was killed, or its file could not be written */
+    if (t->state != TASK_RECEIVING)
+        return false;
+    while (left) {
+        ssize_t n = write(t->file, at, left);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            task_give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", t->guest->serve->name,
+                         t->guest->serve->dir, strerror(errno));
+            return true;
+        }
+        at += n;
+        left -= (size_t)n;
+    }
+    if (m->kind == FAR_PAYLOAD_END)
+        wait_or_give(t);
+    return true;
+}

@@ -1,0 +1,7 @@
+/* Where the program ppfs-worker is: $PPFS_WORKER, else beside this program (as built), else where it is installed. */
+#ifndef PPFS_WHERE_H
+#define PPFS_WHERE_H
+#include <limits.h>
+
+void where_worker(char path[PATH_MAX]);
+#endif
