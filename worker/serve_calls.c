@@ -87,7 +87,7 @@ bool calls_hear(struct task *t, const struct frame *m) {
     size_t size;
     int err = -EAGAIN;
 
-    if (!t->lease || !(uint32_t)m->id || !whole(t, m, &bytes, &size, &mine))
+    if (!t->lease || (uint32_t)m->id <= t->sent || !whole(t, m, &bytes, &size, &mine))
         return false;
     t->guest->calls++;
     s->calls++;
