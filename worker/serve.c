@@ -68,6 +68,7 @@ void serve_flush(struct serve *s) {
         g->corked = false;
         if (g->session)
             session_uncork(g->session);
+        out_pump(g); /* if the network took all of it at once nobody will say so */
     }
 }
 
@@ -264,10 +265,16 @@ static void on_linked(void *arg, bool up, const char *why) {
 
     serve_log(g->serve, "the link with ppfs at %s is %s%s%s", session_address(g->session), up ? "up again" : "down",
               why && *why ? ": " : "", why ? why : "");
+    if (up)
+        out_pump(g);
     g->serve->ev.linked(g->serve->arg, g->number, up);
 }
 
 static void on_room(void *arg) {
+    out_pump(arg);
+}
+
+static void on_sent(void *arg) {
     out_pump(arg);
 }
 
@@ -402,7 +409,7 @@ void serve_set_runner(struct serve *s, struct runner runner) {
 }
 
 uint64_t serve_guest(struct serve *s, struct session *session) {
-    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
+    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
     struct guest *g = calloc(1, sizeof(*g));
 
     if (!g) {

@@ -824,6 +824,8 @@ static void relay_open(void) {
     relay.listener = evconnlistener_new_bind(base, on_relay_accept, NULL, LEV_OPT_CLOSE_ON_FREE, 16,
                                              (struct sockaddr *)&at, sizeof(at));
     assert_non_null(relay.listener);
+    int little = 64 * 1024; /* inherited: the relay itself holds little */
+    setsockopt(evconnlistener_get_fd(relay.listener), SOL_SOCKET, SO_RCVBUF, &little, sizeof(little));
     getsockname(evconnlistener_get_fd(relay.listener), (struct sockaddr *)&at, &size);
     snprintf(relay.address, sizeof(relay.address), "127.0.0.1:%d", ntohs(at.sin_port));
     fix.via = relay.address;
@@ -857,6 +859,29 @@ static int teardown_relay(void **state) {
     cut();
     evconnlistener_free(relay.listener);
     return teardown(state);
+}
+
+/* What a small one has before it on a network that takes eight megabytes a second is what is in the network, not what waits. */
+static void small_results_pass_large_ones(void **state) {
+    struct ev_token_bucket_cfg *slow = ev_token_bucket_cfg_new(160 * 1024, 160 * 1024, 160 * 1024, 160 * 1024, &(struct timeval){.tv_usec = 20000});
+
+    (void)state;
+    for (int i = 0; i < PAIRS; i++)
+        if (relay.ends[i][0])
+            bufferevent_set_rate_limit(relay.ends[i][0], slow); /* what the node sends */
+    begin(1, WORK_PROGRAM, "#!/bin/sh\nexec cat /dev/zero\n");
+    while (fix.jobs[1].size[POOL_STDOUT] < 16 << 20) /* as much as there can be waits */
+        event_base_loop(base, EVLOOP_ONCE);
+    for (uint64_t i = 2; i < 6; i++) {
+        size_t before = fix.jobs[1].size[POOL_STDOUT];
+        begin(i, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
+        assert_end(ended(i), WORK_DONE, NULL);
+        assert_in_range(fix.jobs[1].size[POOL_STDOUT] - before, 0, 4 << 20);
+    }
+    runner_kill(fix.runner, 1);
+    assert_end(ended(1), WORK_SIGNALED, "killed");
+    cut();
+    ev_token_bucket_cfg_free(slow);
 }
 
 static bool moved(void *arg) {
@@ -1212,6 +1237,7 @@ int main(void) {
         FAR_TEST(a_node_is_let_go),
         FAR_TEST(a_node_says_goodbye),
         FAR_TEST(two_nodes_of_one_name),
+        cmocka_unit_test_setup_teardown(small_results_pass_large_ones, setup_relay, teardown_relay),
         cmocka_unit_test_setup_teardown(cuts_lose_and_double_nothing, setup_relay, teardown_relay),
         cmocka_unit_test_setup_teardown(silence_loses_the_work_and_kills_it, setup_relay, teardown_relay),
         FAR_TEST(a_successor_ends_what_its_predecessor_runs),
