@@ -44,6 +44,8 @@ struct node {
     struct join joins[NODE_JOINS];
     struct event *signals[SIGNALS], *idle, *end;
     bool leaving, parting, stopped;
+    bool able; /* its workers' Python has come up: only then it offers to work */
+    char trouble[1024];
 };
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -89,6 +91,10 @@ static void on_end(evutil_socket_t fd, short what, void *arg) {
 static void leave(struct node *n, const char *why) {
     if (n->leaving)
         return;
+    if (!n->able) { /* nobody knows of it yet */
+        stop(n);
+        return;
+    }
     n->leaving = true;
     say("%s; it takes no more and leaves when nothing runs (%u works under way)", why, serve_works(n->serve));
     serve_drain(n->serve);
@@ -265,12 +271,17 @@ static void on_busy(void *arg, bool busy) {
 
 static void on_python(void *arg) {
     struct node *n = arg;
+    n->able = true;
     serve_set_python(n->serve, pool_python(n->pool));
 }
 
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
-    say("%s", sentence);
+    struct node *n = arg;
+
+    if (n->able)
+        say("%s", sentence);
+    else /* there are no guests yet: it is the pool's */
+        snprintf(n->trouble, sizeof(n->trouble), "%s", sentence);
 }
 
 static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
@@ -324,6 +335,14 @@ static int make_pool(struct node *n, char *why, size_t size) {
     return 0;
 }
 
+/* Waits for the workers' Python. A node that offered to work without would fail every job that it is given. */
+static int wait_able(struct node *n, char *why, size_t size) {
+    while (!n->able && !n->trouble[0] && !n->stopped)
+        event_base_loop(n->base, EVLOOP_ONCE);
+    snprintf(why, size, "%s", n->stopped ? "it was stopped before its workers were ready" : n->trouble);
+    return n->able ? 0 : -EIO;
+}
+
 static int write_pid(const char *path, char *why, size_t size) {
     FILE *f = fopen(path, "we");
     bool fine = f && fprintf(f, "%d\n", (int)getpid()) > 0;
@@ -360,6 +379,8 @@ static int start(struct node *n, char *why, size_t size) {
         err = serve_create(&n->serve, n->base, &serve, &serve_events, n);
     if (!err)
         err = make_pool(n, why, size);
+    if (!err)
+        err = wait_able(n, why, size);
     if (!err)
         err = open_doors(n, why, size);
     if (!err)

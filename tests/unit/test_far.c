@@ -876,7 +876,7 @@ static void small_results_pass_large_ones(void **state) {
         size_t before = fix.jobs[1].size[POOL_STDOUT];
         begin(i, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
         assert_end(ended(i), WORK_DONE, NULL);
-        assert_in_range(fix.jobs[1].size[POOL_STDOUT] - before, 0, 4 << 20);
+        assert_in_range(fix.jobs[1].size[POOL_STDOUT] - before, 0, 5 << 19);
     }
     runner_kill(fix.runner, 1);
     assert_end(ended(1), WORK_SIGNALED, "killed");
