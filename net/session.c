@@ -19,6 +19,8 @@
 #include "net/peer.h"
 #include "net/session_int.h"
 
+#define STAMP_NS UINT64_C(10000000000) /* a PONG that has not come by then never does */
+
 enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 
 struct session {
@@ -224,7 +226,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     } else if (s->link && quiet > config->silence_ms) {
         session_unlink(s, "has fallen silent");
     } else if (s->link) {
-        uint64_t stamp = s->stamp ? 0 : now_ns();
+        uint64_t stamp = s->stamp && now_ns() - s->stamp < STAMP_NS ? 0 : now_ns();
         if (stamp)
             s->stamp = stamp;
         session_say(s, SESSION_PING, stamp);
