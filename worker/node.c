@@ -307,8 +307,8 @@ static int open_doors(struct node *n, char *why, size_t size) {
         err = peer_listen(&n->listener, n->base, n->tls, "0.0.0.0:0", &listener, n, why, size);
     if (!err && a->discover) {
         const char *port = strrchr(peer_listener_address(n->listener), ':') + 1;
-        err = discover_create(&n->discover, n->base, n->tls, a->where, hub_id(n->hub), (uint16_t)atoi(port), &discover, n,
-                              why, size);
+        err = discover_create(&n->discover, n->base, n->tls, a->where, hub_id(n->hub), (uint16_t)atoi(port), &discover,
+                              n, why, size);
     }
     return err;
 }
@@ -361,7 +361,8 @@ static int start(struct node *n, char *why, size_t size) {
         .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
     const struct node_args *a = n->args;
     const char *tmp = getenv("TMPDIR");
-    struct serve_config serve = {.name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = a->cpus};
+    struct serve_config serve = {
+        .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = a->cpus};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms};
 
     snprintf(why, size, "not enough memory");
