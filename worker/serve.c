@@ -348,11 +348,17 @@ static void on_python(void *arg) {
     s->ev.python(s->arg);
 }
 
+static void on_unable(void *arg) {
+    struct serve *s = arg;
+    s->ev.unable(s->arg);
+}
+
 const struct pool_events serve_runner_events = {.output = on_output,
                                                 .done = on_done,
                                                 .answer = on_answer,
                                                 .trouble = on_trouble,
                                                 .python = on_python,
+                                                .unable = on_unable,
                                                 .recalled = on_recalled};
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */

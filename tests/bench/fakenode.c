@@ -281,7 +281,7 @@ static void on_term(evutil_socket_t fd, short what, void *arg) {
 static void make_node(struct node *n, unsigned index, const char *address, const char *key) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
     static const struct serve_events serve_events = {
-        .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
+        .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_python, .log = on_log};
     static const struct redial_events redial_events = {.connected = on_connected, .failed = on_dial_failed};
     char name[64], why[512];
     struct serve_config config = {.name = name, .dir = "/tmp", .cpus = slots_each};

@@ -222,9 +222,17 @@ static void node_python(void *arg) {
     serve_set_python(n->serve, pool_python(n->pool));
 }
 
+static void node_unable(void *arg) {
+    fail_msg("the workers of %s cannot be started", ((struct node *)arg)->name);
+}
+
 static void make_node(struct node *n, const char *name, unsigned silence_ms) {
-    static const struct serve_events events = {
-        .linked = node_linked, .left = node_left, .busy = node_busy, .python = node_python, .log = on_log};
+    static const struct serve_events events = {.linked = node_linked,
+                                               .left = node_left,
+                                               .busy = node_busy,
+                                               .python = node_python,
+                                               .unable = node_unable,
+                                               .log = on_log};
     static const struct hub_events hub_events = {.greeted = node_greeted, .failed = node_failed};
     static const struct redial_events redial_events = {.connected = node_connected, .failed = node_dial_failed};
     const char *worker = getenv("PPFS_WORKER");
