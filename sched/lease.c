@@ -86,7 +86,7 @@ static struct stream *choose(struct sched *s, struct host **where) {
     struct stream *best = NULL;
     unsigned least = 0;
     for (struct stream *st = s->streams; st; st = st->next) {
-        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1) : NULL;
+        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1, "") : NULL;
         if (!h)
             continue;
         unsigned n = lease_count(s, st);

@@ -256,6 +256,8 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         return;
     }
     l->heard = lease_clock();
+    if (h->crashes || h->lost_work)
+        host_worked(h);
     l->got++;
     pop(l);
     h->done += kind == ANSWER_VALUE;
@@ -288,6 +290,7 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
     struct stream *st = l->stream;
     struct call *c = sent_call(st, sent_at(l, 0)->call);
     char why[600];
+    l->host->lost_work |= o->end == WORK_LOST;
     if (!c || (o->end == WORK_LOST && ++c->deaths < DEATHS_MAX))
         return;
     if (o->end == WORK_LOST)
@@ -346,7 +349,7 @@ static void share(struct stream *st) {
     }
     if (st->pending || !most || waits_us(most) < SHARE_US + 2 * (double)way_us(most))
         return;
-    if (idle || (!st->s->backlog && host_choose(st->s, st->place, 1)))
+    if (idle || (!st->s->backlog && host_choose(st->s, st->place, 1, "")))
         lease_take_back(most, (most->count + 1) / 2);
 }
 

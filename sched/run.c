@@ -439,6 +439,10 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
     if (!r || r->state != RUN_RUNNING)
         return;
     r->outcome = *o;
+    if (o->end != WORK_LOST)
+        host_worked(h);
+    else
+        h->lost_work = true; /* before gone() */
     if (r->timeout)
         evtimer_del(r->timeout);
     set_state(r, RUN_ENDING);

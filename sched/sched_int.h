@@ -99,7 +99,7 @@ struct sched {
     void *is_open_arg;
     struct later *laters;
     struct parked *parked;
-    struct event *due, *tick, *retry, *lease_timer;
+    struct event *due, *tick, *retry, *lease_timer, *wake;
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
     uint64_t placed;         /* of the jobs that fit no node: those up to this id were judged again */

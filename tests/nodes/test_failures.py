@@ -158,3 +158,27 @@ def test_a_node_that_comes_and_goes_while_jobs_run(ml, new_node):
     for name in names:
         i, j = name[1:].split("-")
         assert m.result(name) == ("%s %s\n" % (i, j)).encode()
+
+
+def test_a_node_that_dies_on_every_job_eats_none(ml, new_node):
+    """Jobs that die on one node run on another, and the bad one is tried with less and less."""
+    m = ml
+    bad = new_node("--name", "bad", join=m, cpus=4)
+    good = new_node("--name", "good", join=m, cpus=1)
+    bad.up(m)
+    good.up(m)
+    (m.work / "bad").write_text(str(bad.pid))
+    names = [m.put("j%d" % i, "#!/bin/sh\n[ $PPFS_NODE = good ] || { kill -9 $(cat %s/bad); sleep 100; }\necho %d\n"
+                   % (m.work, i)) for i in range(30)]
+    ended = lambda: m.state(names[-1]) in ("done", "failed") and all(m.state(n) in ("done", "failed") for n in names)
+    deaths = 0
+    while not ended():
+        wait_until(lambda: bad.process.poll() is not None or ended(), "the bad node to die, or the end")
+        if bad.process.poll() is not None:
+            deaths += 1
+            bad.gone()
+            bad.restart()
+            (m.work / "bad").write_text(str(bad.pid))
+    for i, name in enumerate(names):
+        assert m.result(name) == b"%d\n" % i
+    assert deaths < len(names)
