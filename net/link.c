@@ -320,7 +320,7 @@ void link_hold(struct link *l, bool hold) {
         event_del(l->readable);
     else
         event_add(l->readable, NULL);
-    if (!hold && l->tls)
+    if (!hold && (l->tls || l->broken))
         event_active(l->readable, EV_READ, 0);
 }
 

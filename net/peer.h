@@ -18,7 +18,7 @@ struct peer_dial;
 struct peer_listener_events {
     /* Somebody with the key; address is his. Takes conn. */
     void (*accepted)(void *arg, struct tls_conn *conn, const char *address);
-    /* A sentence for the log about somebody who was refused; at most one a source and minute. */
+    /* A sentence for the log about somebody who was refused; at most one a source and minute. It may not destroy the listener. */
     void (*refused)(void *arg, const char *sentence);
 };
 

@@ -19,6 +19,8 @@
 #include "net/peer.h"
 #include "net/session_int.h"
 
+#define STAMP_NS UINT64_C(10000000000) /* a PONG that has not come by then never does */
+
 enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 
 struct session {
@@ -29,6 +31,7 @@ struct session {
     void *arg;
 
     struct outbox out;
+    size_t unsent; /* bytes in it that no link was given yet */
     bool full; /* pending was at its cap and room() is due */
     unsigned corked;
     bool held, lost;
@@ -79,8 +82,10 @@ static void session_pump(struct session *s) {
         link_cork(s->link);
         do {
             err = link_send(s->link, f.kind, f.id, f.body, f.size);
-            if (!err)
+            if (!err) {
+                s->unsent -= FRAME_HEADER + (size_t)f.size;
                 outbox_advance(&s->out);
+            }
         } while (!err && link_pending(s->link) < WINDOW && outbox_next(&s->out, &f));
         link_uncork(s->link);
     } /* a broken link will be told by closed(); when there was no memory the next heartbeat tries again */
@@ -117,6 +122,7 @@ int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body,
     int err = outbox_add(&s->out, kind, id, body, size);
     if (err)
         return err;
+    s->unsent += FRAME_HEADER + (size_t)size;
     s->full |= s->out.bytes >= SESSION_PENDING_MAX;
     session_pump(s);
     return 0;
@@ -133,6 +139,10 @@ void session_uncork(struct session *s) {
 
 size_t session_pending(const struct session *s) {
     return s->out.bytes;
+}
+
+size_t session_unsent(const struct session *s) {
+    return s->unsent;
 }
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
@@ -184,7 +194,11 @@ static void on_closed(void *arg, int err) {
 }
 
 static void on_drained(void *arg) {
-    session_pump(arg);
+    struct session *s = arg;
+
+    session_pump(s);
+    if (!s->unsent && s->ev.sent)
+        s->ev.sent(s->arg);
 }
 
 static const struct link_events link_events = {.frame = on_frame, .closed = on_closed, .drained = on_drained};
@@ -212,7 +226,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     } else if (s->link && quiet > config->silence_ms) {
         session_unlink(s, "has fallen silent");
     } else if (s->link) {
-        uint64_t stamp = s->stamp ? 0 : now_ns();
+        uint64_t stamp = s->stamp && now_ns() - s->stamp < STAMP_NS ? 0 : now_ns();
         if (stamp)
             s->stamp = stamp;
         session_say(s, SESSION_PING, stamp);
@@ -271,6 +285,7 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->unacked = 0; /* the greeting has told how much we have */
     s->stamp = 0;
     outbox_rewind(&s->out);
+    s->unsent = s->out.bytes;
     event_active(s->beat, EV_TIMEOUT, 0); /* the round trip is known as soon as can be */
     return 0;
 }
@@ -287,6 +302,7 @@ void session_lose(struct session *s, const char *why) {
     hub_remove(s->hub, s);
     event_del(s->beat);
     outbox_clear(&s->out);
+    s->unsent = 0;
     if (s->ev.lost)
         s->ev.lost(s->arg, why);
 }

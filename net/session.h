@@ -40,6 +40,7 @@ struct session_events {
     /* Its link went, for why (dial again), or another came: the session goes on. */
     void (*linked)(void *arg, bool up, const char *why);
     void (*room)(void *arg);                          /* pending was at SESSION_PENDING_MAX and fell below _LOW */
+    void (*sent)(void *arg); /* the link was behind, and has caught up with all that there was (session_unsent); may be NULL */
     void (*lost)(void *arg, const char *why);         /* once; session_destroy it soon */
 };
 
@@ -62,6 +63,9 @@ int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body,
 void session_cork(struct session *s);            /* gather frames ... */
 void session_uncork(struct session *s);          /* ... and write them in one go */
 size_t session_pending(const struct session *s); /* bytes that the other side is not known to have; 0 exactly when it has all */
+/* The bytes of them that wait for a link to take them, which is all that a frame sent now has before it but for what is in the
+ * network already. Who has much to send that may wait looks here, so that what may not wait gets through. */
+size_t session_unsent(const struct session *s);
 void session_hold(struct session *s, bool hold); /* stops reading, so that the other side waits; it is not missed meanwhile */
 
 bool session_linked(const struct session *s);

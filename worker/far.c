@@ -18,7 +18,7 @@
 #include "net/peer.h"
 #include "worker/far_internal.h"
 
-enum { PIECES_A_TURN = 4 };
+enum { PIECES_A_TURN = 4, UNSENT_MAX = 256 * 1024 };
 
 struct entry { /* one work; its index is its ref */
     bool used, lease, finished, killed;
@@ -106,6 +106,15 @@ static void soon(struct far *f) {
     event_add(f->later, &now);
 }
 
+static bool full(struct far *f) {
+    return session_pending(f->session) >= SESSION_PENDING_MAX;
+}
+
+/* Payloads wait, so that what is small gets through. */
+static bool busy(struct far *f) {
+    return full(f) || session_unsent(f->session) >= UNSENT_MAX;
+}
+
 void far_fail(struct far *f, const char *why) {
     if (f->failed)
         return;
@@ -122,6 +131,8 @@ static void do_flush(void *self) {
     if (f->corked && f->session)
         session_uncork(f->session);
     f->corked = false;
+    if (f->files && f->session && !busy(f)) /* if the network took all of it at once nobody will say so */
+        soon(f);
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg) {
@@ -146,10 +157,6 @@ static int post(struct far *f, enum far_frame kind, uint64_t id, const void *bod
 static void must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
     if (post(f, kind, id, body, size) == -ENOMEM)
         far_fail(f, no_memory);
-}
-
-static bool full(struct far *f) {
-    return session_pending(f->session) >= SESSION_PENDING_MAX;
 }
 
 /* --- payloads ---------------------------------------------------------------------------------------------------- */
@@ -189,7 +196,7 @@ static void feed(struct far *f) {
             break;
         }
     }
-    if (f->session && f->files && !full(f)) /* else room() */
+    if (f->session && f->files && !busy(f)) /* else flush(), room() or sent() */
         soon(f);
 }
 
@@ -472,8 +479,9 @@ static void on_frame(void *arg, const struct frame *m) {
 static void on_linked(void *arg, bool up, const char *why) {
     struct far *f = arg;
 
-    (void)up;
     (void)why;
+    if (up && f->files)
+        soon(f);
     snprintf(f->address, sizeof(f->address), "%s", session_address(f->session));
     if (f->known)
         f->owner.about(f->owner_arg, f);
@@ -490,13 +498,20 @@ static void on_room(void *arg) {
         f->ev.room(f->arg);
 }
 
+static void on_sent(void *arg) {
+    struct far *f = arg;
+
+    if (f->files)
+        soon(f);
+}
+
 static void on_lost(void *arg, const char *why) {
     far_fail(arg, why);
 }
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
 int far_create(struct far **out, struct event_base *base, struct session *s, const struct far_owner *owner, void *arg) {
-    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
+    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
     struct far *f = calloc(1, sizeof(*f));
 
     if (!f) {

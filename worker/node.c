@@ -23,7 +23,7 @@
 #include "worker/serve.h"
 #include "worker/where.h"
 
-enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4 };
+enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4, GATHER_NS = 100000 };
 
 struct join { /* an address that is kept dialled */
     struct node *node;
@@ -43,7 +43,9 @@ struct node {
     struct pool *pool;
     struct join joins[NODE_JOINS];
     struct event *signals[SIGNALS], *idle, *end;
-    bool leaving, parting;
+    bool leaving, parting, stopped;
+    bool able; /* its workers' Python has come up: only then it offers to work */
+    char trouble[1024];
 };
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -61,6 +63,7 @@ static void say(const char *format, ...) {
 
 /* --- leaving ----------------------------------------------------------------------------------------------------- */
 static void stop(struct node *n) {
+    n->stopped = true;
     event_base_loopbreak(n->base);
 }
 
@@ -88,6 +91,10 @@ static void on_end(evutil_socket_t fd, short what, void *arg) {
 static void leave(struct node *n, const char *why) {
     if (n->leaving)
         return;
+    if (!n->able) { /* nobody knows of it yet */
+        stop(n);
+        return;
+    }
     n->leaving = true;
     say("%s; it takes no more and leaves when nothing runs (%u works under way)", why, serve_works(n->serve));
     serve_drain(n->serve);
@@ -264,12 +271,17 @@ static void on_busy(void *arg, bool busy) {
 
 static void on_python(void *arg) {
     struct node *n = arg;
+    n->able = true;
     serve_set_python(n->serve, pool_python(n->pool));
 }
 
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
-    say("%s", sentence);
+    struct node *n = arg;
+
+    if (n->able)
+        say("%s", sentence);
+    else /* there are no guests yet: it is the pool's */
+        snprintf(n->trouble, sizeof(n->trouble), "%s", sentence);
 }
 
 static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
@@ -323,6 +335,14 @@ static int make_pool(struct node *n, char *why, size_t size) {
     return 0;
 }
 
+/* Waits for the workers' Python. A node that offered to work without would fail every job that it is given. */
+static int wait_able(struct node *n, char *why, size_t size) {
+    while (!n->able && !n->trouble[0] && !n->stopped)
+        event_base_loop(n->base, EVLOOP_ONCE);
+    snprintf(why, size, "%s", n->stopped ? "it was stopped before its workers were ready" : n->trouble);
+    return n->able ? 0 : -EIO;
+}
+
 static int write_pid(const char *path, char *why, size_t size) {
     FILE *f = fopen(path, "we");
     bool fine = f && fprintf(f, "%d\n", (int)getpid()) > 0;
@@ -360,6 +380,8 @@ static int start(struct node *n, char *why, size_t size) {
     if (!err)
         err = make_pool(n, why, size);
     if (!err)
+        err = wait_able(n, why, size);
+    if (!err)
         err = open_doors(n, why, size);
     if (!err)
         err = dial_all(n);
@@ -389,6 +411,18 @@ static void end(struct node *n) {
         event_base_free(n->base);
 }
 
+/* While workers have calls ahead their answers come one by one, each a wake-up: then it looks only now and then. */
+static void turn(struct node *n) {
+    static const struct timespec moment = {.tv_nsec = GATHER_NS};
+
+    event_base_loop(n->base, EVLOOP_ONCE);
+    while (!n->stopped && serve_gathers(n->serve)) {
+        nanosleep(&moment, NULL);
+        event_base_loop(n->base, EVLOOP_NONBLOCK);
+        serve_flush(n->serve);
+    }
+}
+
 int node_run(const struct node_args *a) {
     static struct node node; /* large, and there is one */
     struct node *n = &node;
@@ -404,7 +438,8 @@ int node_run(const struct node_args *a) {
     say("%s is ready with %u slots%s%s", a->name, a->cpus, n->listener ? ", listening at " : "",
         n->listener ? peer_listener_address(n->listener) : "");
     rest(n, true);
-    event_base_dispatch(n->base);
+    while (!n->stopped)
+        turn(n);
     say("%s leaves", a->name);
     if (a->pid_file)
         unlink(a->pid_file);

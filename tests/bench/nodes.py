@@ -22,7 +22,7 @@ sys.path.insert(0, str(TOP / "tests" / "nodes"))
 import relay as relays  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", 3))
 SLOTS = 2
 NOOPS = 40_000
 LARGE = 200

@@ -59,6 +59,17 @@ def test_what_cannot_be_is_said_in_one_line(base, words, say):
     assert p.returncode == 1 and p.stderr.count("\n") == 1 and say in p.stderr
 
 
+def test_a_node_whose_workers_do_not_start_never_offers_to_work(ml, base):
+    broken = base / "broken-worker"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    env = clean_env(base) | {"PPFS_WORKER": str(broken)}
+    p = subprocess.run([str(NODE), "--join", listens(ml), "--key", str(key_of(ml)), "--name", "b"], capture_output=True,
+                       text=True, timeout=30 * SLOW, env=env)
+    assert p.returncode == 1 and p.stderr.count("\n") == 1 and "does not start" in p.stderr
+    assert nodes_of(ml) == ["local"] and "nodes/b" not in ml.log()
+
+
 def test_the_default_key_is_that_of_a_ppfs_of_the_same_user(ml, new_node):
     home = ml.base / "home2"
     (home / ".local/state/ppfs").mkdir(parents=True)
