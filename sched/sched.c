@@ -20,6 +20,12 @@ int64_t sched_now(void) {
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+int64_t sched_monotonic(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 void sched_log(struct sched *s, const char *format, ...) {
     char line[1024];
     va_list args;

@@ -1,5 +1,6 @@
 """What is killed, stopped or cut off: its jobs run elsewhere, and no result comes twice or too late."""
 import signal
+import subprocess
 import time
 
 import pytest
@@ -182,3 +183,29 @@ def test_a_node_that_dies_on_every_job_eats_none(ml, new_node):
     for i, name in enumerate(names):
         assert m.result(name) == b"%d\n" % i
     assert deaths < len(names)
+
+
+@pytest.fixture
+def full_disk(base):
+    """A directory with almost no room."""
+    path = base / "full"
+    path.mkdir()
+    p = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(path)], capture_output=True, text=True)
+    if p.returncode:
+        pytest.skip("no tmpfs here: " + p.stderr.strip())
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_node_whose_disk_is_full(full_disk, ml, new_node):
+    m = ml
+    new_node("--name", "full", join=m, cpus=4, env={"TMPDIR": str(full_disk)}).up(m)
+    m.put("small.sh", "#!/bin/sh\necho $PPFS_NODE\n")
+    assert m.result("small.sh") == b"full\n"
+    m.put("alone.sh", b"#!/bin/sh\nexit 0\n" + b"x" * 2_000_000 + b"\n")
+    assert "No space left" in m.failed("alone.sh")
+    new_node("--name", "good", join=m, cpus=1).up(m)
+    for i in range(6):
+        m.put("j%d" % i, b"#!/bin/sh\necho $PPFS_NODE\nexit 0\n" + b"x" * 2_000_000 + b"\n")
+    for i in range(6):
+        assert m.result("j%d" % i) == b"good\n"
