@@ -3,17 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "sched/lease_int.h"
 
 #define QUANTUM_US 20000 /* a lease that others wait for is given back after so long */
-
-int64_t lease_clock(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 /* A lease's id says where it stands in the table, so that an answer finds it at once however many there are. */
 #define TABLE_BITS 16
@@ -86,7 +79,7 @@ static struct stream *choose(struct sched *s, struct host **where) {
     struct stream *best = NULL;
     unsigned least = 0;
     for (struct stream *st = s->streams; st; st = st->next) {
-        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1) : NULL;
+        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1, "") : NULL;
         if (!h)
             continue;
         unsigned n = lease_count(s, st);
@@ -115,7 +108,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
         free(l);
         return rc;
     }
-    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = lease_clock(), .next_number = 1};
+    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = sched_monotonic(), .next_number = 1};
     w->job = l->id;
     rc = runner_start(h->runner, w);
     if (rc < 0) {
@@ -162,7 +155,7 @@ void lease_finish(struct lease *l) {
 }
 
 void lease_reclaim(struct sched *s) {
-    int64_t now = lease_clock();
+    int64_t now = sched_monotonic();
     if (!s->leases)
         return;
     queue_mark_wanted(s);

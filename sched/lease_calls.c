@@ -127,7 +127,7 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
     if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
         return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
     if (l->count == 0)
-        l->last = lease_clock() + way_us(l); /* before that no answer can have come */
+        l->last = sched_monotonic() + way_us(l); /* before that no answer can have come */
     *sent_at(l, l->count++) = (struct sent){number, l->next_number++};
     c->state = CALL_SENT;
     st->pending--;
@@ -255,7 +255,9 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         }
         return;
     }
-    l->heard = lease_clock();
+    l->heard = sched_monotonic();
+    if (h->crashes || h->lost_work)
+        host_worked(h);
     l->got++;
     pop(l);
     h->done += kind == ANSWER_VALUE;
@@ -288,6 +290,7 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
     struct stream *st = l->stream;
     struct call *c = sent_call(st, sent_at(l, 0)->call);
     char why[600];
+    l->host->lost_work |= o->end == WORK_LOST;
     if (!c || (o->end == WORK_LOST && ++c->deaths < DEATHS_MAX))
         return;
     if (o->end == WORK_LOST)
@@ -346,13 +349,13 @@ static void share(struct stream *st) {
     }
     if (st->pending || !most || waits_us(most) < SHARE_US + 2 * (double)way_us(most))
         return;
-    if (idle || (!st->s->backlog && host_choose(st->s, st->place, 1)))
+    if (idle || (!st->s->backlog && host_choose(st->s, st->place, 1, "")))
         lease_take_back(most, (most->count + 1) / 2);
 }
 
 void lease_timer(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
-    int64_t now = lease_clock();
+    int64_t now = sched_monotonic();
     (void)fd;
     (void)what;
     for (struct lease *l = s->leases; l; l = l->next) {

@@ -3,7 +3,6 @@
 #define PPFS_LEASE_INT_H
 #include "sched/stream_int.h"
 
-int64_t lease_clock(void); /* monotonic us */
 struct lease *lease_find(struct sched *s, uint64_t id); /* NULL: it has ended */
 void lease_finish(struct lease *l);                     /* no more calls: it ends when those that it has are answered */
 
