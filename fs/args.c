@@ -23,6 +23,7 @@ void args_help(void) {
          "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
          "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
          "  --key FILE          shared key, at least 32 bytes, mode 0600 (default DIR/key, made at first start)\n"
+         "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
          "  --help --version");
 }
@@ -69,6 +70,14 @@ static int own_option(struct args *a, const char *name, const char *value) {
         if (!has || peer_check_address(value, false, why, sizeof why) < 0)
             return wrong("--listen needs ADDR:PORT, not '%s'", value ? value : "");
         return set_string(&a->listen, value);
+    }
+    if (strcmp(name, "silence") == 0) {
+        char *end = NULL;
+        unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
+        if (!end || *end || n < 1 || n > 3600)
+            return wrong("--silence needs seconds from 1 to 3600, not '%s'", value ? value : "");
+        a->silence_ms = (unsigned)n * 1000;
+        return 0;
     }
     if (strcmp(name, "cpus") == 0) {
         char *end = NULL;
@@ -150,11 +159,12 @@ int args_read(struct args *a, int argc, char **argv) {
         {"sync", required_argument, NULL, 'y'},
         {"listen", required_argument, NULL, 'l'},
         {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key"};
+    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence"};
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};
     opterr = 0;

@@ -42,6 +42,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .python = c->python,
                                  .key = c->key,
                                  .listen = c->listen,
+                                 .silence_ms = c->silence_ms,
                                  .cpus = c->cpus,
                                  .sync_full = c->sync_full,
                                  .again = shared_init(c->shared, &size) != NULL,

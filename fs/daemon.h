@@ -12,7 +12,7 @@ struct daemon_config {
     const char *mountpoint; /* absolute */
     const char *worker_path, *python;
     const char *key, *listen; /* NULL: the default, none */
-    unsigned cpus;
+    unsigned cpus, silence_ms;
     bool sync_full;
     void (*ready)(void *arg);                        /* INIT has been answered (once in the life of a mount) */
     void (*failed)(void *arg, const char *sentence); /* it cannot start */

@@ -82,6 +82,7 @@ static int run(const struct args *a) {
                                                            .python = program,
                                                            .key = a->key,
                                                            .listen = a->listen,
+                                                           .silence_ms = a->silence_ms,
                                                            .cpus = a->cpus,
                                                            .sync_full = a->sync_full},
                                                 .tell = tell});

@@ -89,7 +89,8 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         return 0;
     }
     if (ino_kind(ino) == KIND_NODES_DISCOVER) {
-        fprintf(out, "%d\n", sched_discovers(fs->sched));
+        const char *where = sched_discovers(fs->sched);
+        fprintf(out, "%s\n", !where ? "0" : *where ? where : "1");
         return 0;
     }
     int rc = find(fs, ino, &n);
@@ -151,10 +152,17 @@ int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
 }
 
 int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value) {
+    char where[256];
     long on;
     (void)ino;
-    int rc = text_number(value, &on);
-    return rc ? rc : on != 0 && on != 1 ? -EINVAL : sched_set_discover(fs->sched, on);
+    if (text_number(value, &on) == 0)
+        return on != 0 && on != 1 ? -EINVAL : sched_set_discover(fs->sched, on ? "" : NULL);
+    size_t len = strcspn(value, " \t\r\n");
+    if (!len || len >= sizeof where || value[len + strspn(value + len, " \t\r\n")])
+        return -EINVAL;
+    memcpy(where, value, len);
+    where[len] = '\0';
+    return sched_set_discover(fs->sched, where);
 }
 
 int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {

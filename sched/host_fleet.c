@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/discover.h"
 #include "net/tls.h"
 #include "sched/sched_int.h"
 
@@ -168,10 +169,17 @@ static void listen_again(struct sched *s, char *listen, size_t size) {
         snprintf(colon, size - (size_t)(colon - listen), ":%d", (int)port);
 }
 
+static void discover_again(struct sched *s) {
+    char where[DISCOVER_WHERE_MAX];
+    if (store_meta_get_text(s->store, "discover", where, sizeof where) < 0 || strcmp(where, "0") == 0)
+        return;
+    if (fleet_discover(s->fleet, strcmp(where, "1") == 0 ? "" : where) < 0)
+        sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
+}
+
 int fleet_make(struct sched *s, char *why, size_t why_size) {
     static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
     char path[4096], id[4096], listen[512] = "";
-    int64_t discover = 0;
     int rc = 0;
     if (!s->c.key) {
         snprintf(path, sizeof path, "%s/key", s->state_dir);
@@ -194,8 +202,8 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
         store_meta_set(s->store, "listen_port", atoi(colon + 1));
     store_commit(s->store); /* a daemon that is killed before its first turn is followed by one that listens there too */
     rc = dial_all(s);
-    if (rc == 0 && store_meta_get(s->store, "discover", &discover) == 0 && discover && fleet_discover(s->fleet, true) < 0)
-        sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
+    if (rc == 0)
+        discover_again(s);
     if (rc < 0)
         snprintf(why, why_size, "cannot take up the nodes in %s: %s", s->state_dir, strerror(-rc));
     return rc;
@@ -267,11 +275,11 @@ const char *sched_listens(struct sched *s) {
     return fleet_address(s->fleet);
 }
 
-bool sched_discovers(struct sched *s) {
+const char *sched_discovers(struct sched *s) {
     return fleet_discovers(s->fleet);
 }
 
-int sched_set_discover(struct sched *s, bool on) {
-    int rc = fleet_discover(s->fleet, on);
-    return rc < 0 ? rc : sched_check(s, store_meta_set(s->store, "discover", on));
+int sched_set_discover(struct sched *s, const char *where) {
+    int rc = fleet_discover(s->fleet, where);
+    return rc < 0 ? rc : sched_check(s, store_meta_set_text(s->store, "discover", !where ? "0" : *where ? where : "1"));
 }

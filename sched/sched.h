@@ -149,8 +149,9 @@ int sched_add_node(struct sched *s, const char *address);
 /* It finishes what it runs and is let go; it is shown no more. -EBUSY: it is this machine. */
 int sched_remove_node(struct sched *s, const char *name);
 const char *sched_listens(struct sched *s);    /* "ADDR:PORT" that nodes may join, "" = none may */
-bool sched_discovers(struct sched *s);
-int sched_set_discover(struct sched *s, bool on); /* looks for nodes in the local network. 0 or -errno */
+/* Where nodes are looked for: NULL nowhere, "" in the local networks, or GROUP%INTERFACE:PORT. set: 0, -EINVAL, -errno. */
+const char *sched_discovers(struct sched *s);
+int sched_set_discover(struct sched *s, const char *where);
 
 /* Text for info/NAME/: the options it has, as "k=v" words; the node it runs or ran on ("" if none). */
 int sched_options_text(struct sched *s, uint64_t job, char *buf, size_t size);

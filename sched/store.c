@@ -1,6 +1,7 @@
 /* The connection: opening, schema and its versions, transactions, a full disk, identifiers. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -371,6 +372,20 @@ void store_close(struct store *st) {
 /* --- identifiers and single values ------------------------------------------------------------------------------- */
 
 int store_meta_get(struct store *st, const char *key, int64_t *value) {
+    char text[32];
+    int rc = store_meta_get_text(st, key, text, sizeof text);
+    if (rc == 0)
+        *value = strtoll(text, NULL, 10);
+    return rc;
+}
+
+int store_meta_set(struct store *st, const char *key, int64_t value) {
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    return store_meta_set_text(st, key, text);
+}
+
+int store_meta_get_text(struct store *st, const char *key, char *out, size_t size) {
     sqlite3_stmt *q = store_sql(st, 3, "SELECT value FROM meta WHERE key=?1");
     if (!q)
         return -EIO;
@@ -378,16 +393,17 @@ int store_meta_get(struct store *st, const char *key, int64_t *value) {
     int rc = store_step(st, q);
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
-    *value = sqlite3_column_int64(q, 0);
+    const char *value = (const char *)sqlite3_column_text(q, 0);
+    snprintf(out, size, "%s", value ? value : "");
     store_end(q);
     return 0;
 }
 
-int store_meta_set(struct store *st, const char *key, int64_t value) {
+int store_meta_set_text(struct store *st, const char *key, const char *value) {
     sqlite3_stmt *q = store_sql(st, 4, "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2");
     if (q) {
         bind_text(q, 1, key);
-        bind_int(q, 2, value);
+        bind_text(q, 2, value); /* a number is stored as one: the column prefers them */
     }
     return store_run(st, q);
 }

@@ -33,6 +33,8 @@ void store_check(const char *dir, char *found, size_t size);
 uint64_t store_next_id(struct store *st); /* for jobs and groups; never given twice; 0 when the database fails */
 int store_meta_get(struct store *st, const char *key, int64_t *value);
 int store_meta_set(struct store *st, const char *key, int64_t value);
+int store_meta_get_text(struct store *st, const char *key, char *out, size_t size);
+int store_meta_set_text(struct store *st, const char *key, const char *value);
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 enum { /* what store_job_save writes besides the plain columns */

@@ -44,6 +44,7 @@ struct fleet {
     struct hub *hub;
     struct peer_listener *listener;
     struct discover *discover;
+    char where[DISCOVER_WHERE_MAX]; /* it looks, when there is one */
     struct target *targets;
     struct member *members;
     uint8_t strangers[STRANGERS][SESSION_ID]; /* those let go last: discovery does not bring them back */
@@ -354,24 +355,29 @@ static void on_found(void *arg, const char *address, const uint8_t id[SESSION_ID
         target_new(f, address, true);
 }
 
-int fleet_discover(struct fleet *f, bool on) {
+int fleet_discover(struct fleet *f, const char *where) {
     static const struct discover_events events = {.found = on_found, .refused = on_refused};
+    struct discover *d = NULL;
     char why[256];
-    int err = 0;
 
-    if (!on) {
-        discover_destroy(f->discover);
-        f->discover = NULL;
-    } else if (!f->discover) {
-        err = discover_create(&f->discover, f->base, f->tls, NULL, hub_id(f->hub), 0, &events, f, why, sizeof(why));
-        if (err)
-            fleet_log(f, "%s", why);
+    if (where) {
+        int err = strlen(where) < sizeof(f->where) ? 0 : -EINVAL;
+        if (!err)
+            err = discover_create(&d, f->base, f->tls, where, hub_id(f->hub), 0, &events, f, why, sizeof(why));
+        if (err) {
+            if (err != -EINVAL)
+                fleet_log(f, "%s", why);
+            return err;
+        }
+        snprintf(f->where, sizeof(f->where), "%s", where);
     }
-    return err;
+    discover_destroy(f->discover);
+    f->discover = d;
+    return 0;
 }
 
-bool fleet_discovers(const struct fleet *f) {
-    return f->discover;
+const char *fleet_discovers(const struct fleet *f) {
+    return f->discover ? f->where : NULL;
 }
 
 const char *fleet_address(const struct fleet *f) {

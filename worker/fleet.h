@@ -39,6 +39,8 @@ int fleet_undial(struct fleet *f, const char *address); /* no more dialling; who
 void fleet_let_go(struct fleet *f, struct far *far);
 
 const char *fleet_address(const struct fleet *f); /* "ADDR:PORT" that nodes may join, "" when it does not listen */
-int fleet_discover(struct fleet *f, bool on);     /* looks for nodes in the local network. 0 or -errno */
-bool fleet_discovers(const struct fleet *f);
+/* Looks for nodes in the local networks: where is as in discover.h ("" everywhere), NULL: no more. 0, or -errno (-EINVAL:
+ * that is no place) and nothing has changed. */
+int fleet_discover(struct fleet *f, const char *where);
+const char *fleet_discovers(const struct fleet *f); /* where; NULL: nowhere */
 #endif

@@ -23,7 +23,7 @@
 #include "worker/serve.h"
 #include "worker/where.h"
 
-enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4 };
+enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4, GATHER_NS = 100000 };
 
 struct join { /* an address that is kept dialled */
     struct node *node;
@@ -43,7 +43,7 @@ struct node {
     struct pool *pool;
     struct join joins[NODE_JOINS];
     struct event *signals[SIGNALS], *idle, *end;
-    bool leaving, parting;
+    bool leaving, parting, stopped;
 };
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -61,6 +61,7 @@ static void say(const char *format, ...) {
 
 /* --- leaving ----------------------------------------------------------------------------------------------------- */
 static void stop(struct node *n) {
+    n->stopped = true;
     event_base_loopbreak(n->base);
 }
 
@@ -389,6 +390,18 @@ static void end(struct node *n) {
         event_base_free(n->base);
 }
 
+/* While workers have calls ahead their answers come one by one, each a wake-up: then it looks only now and then. */
+static void turn(struct node *n) {
+    static const struct timespec moment = {.tv_nsec = GATHER_NS};
+
+    event_base_loop(n->base, EVLOOP_ONCE);
+    while (!n->stopped && serve_gathers(n->serve)) {
+        nanosleep(&moment, NULL);
+        event_base_loop(n->base, EVLOOP_NONBLOCK);
+        serve_flush(n->serve);
+    }
+}
+
 int node_run(const struct node_args *a) {
     static struct node node; /* large, and there is one */
     struct node *n = &node;
@@ -404,7 +417,8 @@ int node_run(const struct node_args *a) {
     say("%s is ready with %u slots%s%s", a->name, a->cpus, n->listener ? ", listening at " : "",
         n->listener ? peer_listener_address(n->listener) : "");
     rest(n, true);
-    event_base_dispatch(n->base);
+    while (!n->stopped)
+        turn(n);
     say("%s leaves", a->name);
     if (a->pid_file)
         unlink(a->pid_file);

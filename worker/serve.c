@@ -14,7 +14,7 @@
 
 #include "worker/serve_internal.h"
 
-enum { RETRY_US = 5000 };
+enum { RETRY_US = 5000, GATHER_US = 200, AHEAD_ENOUGH = 32 };
 
 static int64_t now_us(void) {
     struct timespec t;
@@ -60,11 +60,9 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
-static void on_flush(evutil_socket_t fd, short what, void *arg) {
-    struct serve *s = arg;
-
-    (void)fd;
-    (void)what;
+void serve_flush(struct serve *s) {
+    event_del(s->flush);
+    s->hasty = false;
     for (struct guest *g; (g = s->corked);) {
         s->corked = g->next_corked;
         g->corked = false;
@@ -73,8 +71,24 @@ static void on_flush(evutil_socket_t fd, short what, void *arg) {
     }
 }
 
+static void on_flush(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    serve_flush(arg);
+}
+
+bool serve_gathers(const struct serve *s) {
+    return s->corked && !s->hasty;
+}
+
+bool serve_patient(const struct task *t) {
+    return t && t->lease && t->sent - t->answered >= AHEAD_ENOUGH;
+}
+
 void guest_post(struct guest *g, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
+    static const struct timeval moment = {.tv_usec = GATHER_US};
     struct serve *s = g->serve;
+    bool answer = kind == FAR_VALUE || kind == FAR_ERROR;
 
     if (!g->session)
         return;
@@ -83,6 +97,12 @@ void guest_post(struct guest *g, enum far_frame kind, uint64_t id, const void *b
         g->corked = true;
         g->next_corked = s->corked;
         s->corked = g;
+    }
+    if (!s->hasty && answer && serve_patient(task_of_ref(g, (uint32_t)(id >> 32)))) {
+        if (!evtimer_pending(s->flush, NULL))
+            event_add(s->flush, &moment);
+    } else if (!s->hasty) {
+        s->hasty = true;
         event_active(s->flush, EV_TIMEOUT, 0);
     }
     if (session_send(g->session, (uint8_t)kind, id, body, size) == -ENOMEM)
@@ -274,6 +294,8 @@ static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answ
 
     if (!t)
         return;
+    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR)
+        t->answered = number;
     if (kind == ANSWER_NEED && size)
         calls_need(t, number, bytes);
     else

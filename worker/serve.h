@@ -41,6 +41,11 @@ void serve_resize(struct serve *s, unsigned cpus);
 void serve_drain(struct serve *s);   /* all are asked to give no more; what comes all the same is run */
 void serve_goodbye(struct serve *s); /* says that this node ends; left() follows as each has heard it */
 
+/* Answers of workers that have enough calls ahead are gathered for a moment, up to a millisecond. Who runs the loop may spare
+ * this machine its wake-ups by sleeping for some of that (serve_gathers), and then sends them (serve_flush). */
+bool serve_gathers(const struct serve *s);
+void serve_flush(struct serve *s);
+
 unsigned serve_works(const struct serve *s);  /* under way, or with an end that is not sent yet */
 unsigned serve_guests(const struct serve *s);
 bool serve_draining(const struct serve *s);

@@ -87,10 +87,11 @@ bool calls_hear(struct task *t, const struct frame *m) {
     size_t size;
     int err = -EAGAIN;
 
-    if (!t->lease || !(uint32_t)m->id || !whole(t, m, &bytes, &size, &mine))
+    if (!t->lease || (uint32_t)m->id <= t->sent || !whole(t, m, &bytes, &size, &mine))
         return false;
     t->guest->calls++;
     s->calls++;
+    t->sent = (uint32_t)m->id;
     if (t->state == TASK_RUNNING && !t->held)
         err = runner_call(s->runner, t->id, (uint32_t)m->id, format, bytes, size);
     if (again(err) && t->state != TASK_ENDED)
@@ -147,6 +148,8 @@ bool calls_recall(struct task *t, uint32_t number) {
     }
     if (t->state == TASK_RUNNING)
         limit = runner_recall(t->guest->serve->runner, t->id, number);
+    if (limit && limit - 1 < t->sent)
+        t->sent = limit - 1;
     if (t->state != TASK_ENDED)
         out_send(t, FAR_RECALLED, FAR_RECALLED, limit, NULL, 0);
     return true;

@@ -38,6 +38,7 @@ struct task {
     int file; /* its payload, -1: none */
 
     bool lease;
+    uint32_t sent, answered; /* the highest numbers of its calls */
     uint8_t *pieces; /* of the CALL or FUNCTION that is coming */
     size_t piece_size, piece_room;
     struct held *held, **held_end;
@@ -89,6 +90,7 @@ struct serve {
     struct task *waiting, **waiting_end;
     struct event *later; /* what must not be told from inside a call: left() and busy() */
     struct event *flush, *retry;
+    bool hasty; /* what was posted in this turn is not to wait for more */
     uint64_t last_guest;
     int64_t began_us;
     uint64_t started, done, failed, calls; /* of all guests, those that have left too */
@@ -99,8 +101,13 @@ void serve_log(struct serve *s, const char *format, ...) __attribute__((format(p
 void serve_soon(struct serve *s);            /* `later`, in the next turn of the loop */
 void serve_retry(struct serve *s);           /* held calls are tried again in a moment */
 void guest_break(struct guest *g, const char *why); /* ends it: it makes no sense, or there is no memory for it */
-/* Sends one frame with this turn's others. Without memory the guest ends. */
+/* Sends one frame with this turn's others, and those of the next few hundred microseconds if each of them may wait (see
+ * serve_patient). Without memory the guest ends. */
 void guest_post(struct guest *g, enum far_frame kind, uint64_t id, const void *body, uint32_t size);
+
+/* What is posted for this task now may wait for a moment: its worker has enough calls ahead not to miss the answer, and
+ * a few more answers will go with it. */
+bool serve_patient(const struct task *t);
 
 /* --- serve_task.c --- */
 struct task *task_of_ref(const struct guest *g, uint32_t ref); /* NULL: unknown */

@@ -230,9 +230,12 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
         serve_guest(n->serve, s);
 }
 
+/* A hundred at once are more than a ppfs greets at a time: those it sends away come again. */
 static void on_greet_failed(void *arg, void *tag, const char *why) {
-    (void)arg, (void)tag;
-    fprintf(stderr, "fakenode: %s\n", why);
+    struct node *n = arg;
+
+    (void)tag, (void)why;
+    redial_later(n->redial);
 }
 
 static void on_connected(void *arg, struct tls_conn *conn) {
@@ -241,8 +244,7 @@ static void on_connected(void *arg, struct tls_conn *conn) {
 }
 
 static void on_dial_failed(void *arg, const char *why) {
-    (void)arg;
-    fprintf(stderr, "fakenode: %s\n", why);
+    (void)arg, (void)why;
 }
 
 static void on_linked(void *arg, uint64_t guest, bool up) {

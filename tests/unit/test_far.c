@@ -48,7 +48,7 @@ static struct fixture {
     char gone[2][256];
     unsigned up, changes, done_count, needs, recalls;
     uint32_t recalled, answers, last_answer;
-    bool room, greeted_rogue;
+    bool room, stay_away;
     struct node node[2];
     struct job jobs[JOBS];
     struct call calls[CALLS];
@@ -206,7 +206,7 @@ static void node_left(void *arg, uint64_t guest, bool for_good) {
     (void)guest;
     n->left = true;
     n->for_good = for_good;
-    if (n->redial && !for_good)
+    if (n->redial && !for_good && !fix.stay_away)
         redial_later(n->redial);
 }
 
@@ -487,6 +487,22 @@ static void a_hold_stops_the_output(void **state) {
     runner_hold(fix.runner, 1, false);
     while (fix.jobs[1].size[POOL_STDOUT] == before)
         event_base_loop(base, EVLOOP_ONCE);
+    runner_kill(fix.runner, 1);
+    assert_end(ended(1), WORK_SIGNALED, "killed");
+}
+
+static void an_endless_output_holds_up_nobody(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_PROGRAM, "#!/bin/sh\nexec cat /dev/zero\n");
+    while (fix.jobs[1].size[POOL_STDOUT] < 50 << 20) /* as much as the session takes is on the way */
+        event_base_loop(base, EVLOOP_ONCE);
+    for (uint64_t i = 2; i < 12; i++) {
+        begin(i, WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"a\", 1000]}");
+        assert_end(ended(i), WORK_DONE, NULL);
+        assert_int_equal(fix.jobs[i].size[POOL_RESULT], 1003);
+    }
+    assert_false(fix.jobs[1].done);
     runner_kill(fix.runner, 1);
     assert_end(ended(1), WORK_SIGNALED, "killed");
 }
@@ -1079,6 +1095,80 @@ static void nonsense_of_a_node_ends_it(void **state) {
     assert_end(ended(1), WORK_DONE, NULL);
 }
 
+/* What a ppfs may not say; before it, work 1 is a script that runs and work 2 a lease. */
+static const struct nonsense nonsense_to_node[] = {
+    {false, 0, 0, "", 0},
+    {false, FAR_START, 0, "", 0},
+    {false, FAR_START, 0, "\1\0\0\0\5\0\0\0", 8},
+    {false, FAR_START, (uint64_t)FAR_REFS << 32, "good", 4},
+    {false, FAR_START, (uint64_t)1 << 32, "good", 4},     /* that ref is in use */
+    {false, FAR_START, (uint64_t)3 << 32 | 2, "good", 4}, /* neither with nor without a payload */
+    {false, FAR_START, (uint64_t)3 << 32 | 1, "good", 4}, /* a payload is to follow, but the work has one */
+    {false, FAR_PAYLOAD, (uint64_t)1 << 32, "x", 1},      /* it has no file */
+    {false, FAR_PIECE, (uint64_t)1 << 32, "x", 1},        /* it is no lease */
+    {false, FAR_CALL_JSON, (uint64_t)1 << 32 | 1, "{}", 2},
+    {false, FAR_CALL_JSON, (uint64_t)2 << 32, "{}", 2},   /* number 0 */
+    {false, FAR_FINISH, (uint64_t)1 << 32, "", 0},
+    {false, FAR_RECALL, (uint64_t)2 << 32, "", 0},
+    {false, FAR_FUNCTION, (uint64_t)2 << 32, "short", 5},
+    {false, FAR_HOLD, (uint64_t)1 << 32 | 7, "", 0},
+    {false, FAR_RESIZE, FAR_CPUS_MAX + 1, "", 0},
+    {false, FAR_HELLO, 0, "short", 5},
+    {false, FAR_ABOUT, 0, "", 0},
+    {false, 255 - 16, 0, "", 0},
+};
+
+static void node_accepted(void *arg, struct tls_conn *conn, const char *address) {
+    struct node *n = arg;
+    assert_int_equal(hub_greet(n->hub, conn, address, NULL), 0);
+}
+
+static void rogue_starts(uint32_t ref, enum work_kind kind, const char *text) {
+    struct work w = work_of(1, kind, text);
+    void *bytes;
+    uint32_t size;
+
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    rogue_says(FAR_START, far_id(ref, 0), bytes, size);
+    free(bytes);
+}
+
+static void nonsense_of_a_ppfs_ends_it(void **state) {
+    static const struct peer_listener_events events = {.accepted = node_accepted, .refused = on_log};
+    struct peer_listener *listener;
+    struct work good = work_of(1, WORK_PYTHON, "");
+    void *bytes;
+    uint32_t size;
+
+    (void)state;
+    one_node();
+    begin(1, WORK_PYTHON, sleeper); /* of a ppfs that behaves: it stays */
+    turn_until(has_output, &fix.jobs[1]);
+    fix.stay_away = true; /* it is the rogue that leaves */
+    assert_int_equal(peer_listen(&listener, base, fix.node[0].tls, "127.0.0.1:0", &events, &fix.node[0], why, sizeof(why)), 0);
+    assert_int_equal(work_encode(&good, &bytes, &size), 0);
+    for (size_t i = 0; i < sizeof(nonsense_to_node) / sizeof(*nonsense_to_node); i++) {
+        const struct nonsense *n = &nonsense_to_node[i];
+        fix.node[0].left = false;
+        rogue_comes(TLS_PPFS, peer_listener_address(listener));
+        rogue_starts(1, WORK_PYTHON, sleeper);
+        rogue_starts(2, WORK_STREAM_JSON, "");
+        rogue_says(FAR_HOLD, far_id(9, 7), "", 0); /* of one that has ended: no harm */
+        bool is_good = n->size == 4 && memcmp(n->body, "good", 4) == 0;
+        rogue_says(n->kind, n->id, is_good ? bytes : n->body, is_good ? size : n->size);
+        turn_until(flag, &rogue.lost);
+        turn_until(flag, &fix.node[0].left);
+        while (serve_works(fix.node[0].serve) != 1) /* its work is killed */
+            event_base_loop(base, EVLOOP_ONCE);
+        rogue_goes();
+    }
+    free(bytes);
+    peer_listener_destroy(listener);
+    assert_false(fix.jobs[1].done);
+    begin(2, WORK_PYTHON, "print(1)");
+    assert_end(ended(2), WORK_DONE, NULL);
+}
+
 static void two_nodes_of_one_name(void **state) {
     (void)state;
     one_node();
@@ -1108,6 +1198,7 @@ int main(void) {
         FAR_TEST(a_disk_that_fills_up_gives_the_work_back),
         FAR_TEST(large_results_come_whole),
         FAR_TEST(a_hold_stops_the_output),
+        FAR_TEST(an_endless_output_holds_up_nobody),
         FAR_TEST(kill_ends_what_runs_and_what_waits),
         FAR_TEST(slots_change),
         FAR_TEST(calls_travel_ahead),
@@ -1125,6 +1216,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(silence_loses_the_work_and_kills_it, setup_relay, teardown_relay),
         FAR_TEST(a_successor_ends_what_its_predecessor_runs),
         FAR_TEST(nonsense_of_a_node_ends_it),
+        FAR_TEST(nonsense_of_a_ppfs_ends_it),
     };
 
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
