@@ -154,10 +154,6 @@ static void link_read(struct link *l, size_t limit) {
     assert(!l->gone); /* a callback of this link may not read this link */
     l->gone = &gone; /* cppcheck-suppress autoVariables ; taken back at the end */
     while (more && total < limit && l->broken != -1 && (!l->held || limit == SIZE_MAX)) {
-        if (l->broken > 0) {
-            link_closed(l, l->broken);
-            break;
-        }
         if (link_room(l)) {
             link_closed(l, ENOMEM);
             break;
@@ -168,8 +164,10 @@ static void link_read(struct link *l, size_t limit) {
             continue;
         if (n <= 0) {
             more = false;
-            if (n != -EAGAIN)
-                link_closed(l, n < 0 ? (int)-n : l->in_len ? EPROTO : 0);
+            if (l->broken > 0) /* told now that what the peer had still sent is read */
+                link_closed(l, l->broken);
+            else if (n != -EAGAIN)
+                link_closed(l, n < 0 ? (int)-n : l->in_len ? ECONNRESET : 0);
             break;
         }
         l->in_len += (size_t)n;
@@ -177,7 +175,7 @@ static void link_read(struct link *l, size_t limit) {
         total += (size_t)n;
         if (!link_deliver(l, &gone))
             break;
-        if (!l->tls && (size_t)n < room)
+        if (!l->tls && (size_t)n < room && !l->broken)
             more = false; /* a short read means empty: no further read just to be told so */
     }
     if (gone)

@@ -9,6 +9,7 @@
 
 #include "sched/sched_int.h"
 
+#define QUIET_MAX 64   /* seconds that a node is left alone after it was lost with work, at most */
 #define LOAD_US 1000.0 /* a host with all slots taken counts as so much farther away than an idle one */
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
@@ -52,9 +53,49 @@ bool host_live(const struct host *h) {
     return h->runner.ops && !host_drains(h) && (!h->far || far_linked(h->far));
 }
 
+/* --- nodes that die ---------------------------------------------------------------------------------------------- */
+
+void host_worked(struct host *h) {
+    h->crashes = 0;
+    h->lost_work = false;
+}
+
+/* Looks again when the first of them may have work. */
+static void wake_later(struct sched *s) {
+    int64_t first = 0, now = sched_monotonic();
+    for (struct host *h = s->hosts; h; h = h->next)
+        if (h->quiet_until > now && (!first || h->quiet_until < first))
+            first = h->quiet_until;
+    struct timeval t = {(first - now) / 1000000, (first - now) % 1000000};
+    if (first)
+        evtimer_add(s->wake, &t);
+}
+
+void host_wake(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    wake_later(arg); /* the turn that follows every event gives out work */
+}
+
+void host_crashed(struct host *h) {
+    if (!h->lost_work)
+        return;
+    int64_t pause = h->crashes < 6 ? 1 << h->crashes : QUIET_MAX;
+    h->crashes++;
+    h->lost_work = false;
+    h->quiet_until = sched_monotonic() + pause * 1000000;
+    wake_later(h->s);
+}
+
+/* --- free slots and the choice ----------------------------------------------------------------------------------- */
+
 unsigned host_free(const struct host *h) {
     unsigned total = h->cpus + h->lent;
-    return h->used < total && host_live(h) ? total - h->used : 0;
+    if (h->used >= total || !host_live(h))
+        return 0;
+    if (h->crashes) /* it may take whatever it gets with it */
+        return h->used || sched_monotonic() < h->quiet_until ? 0 : total;
+    return total - h->used;
 }
 
 static unsigned free_now(const struct host *h) {
@@ -74,11 +115,21 @@ static double cost(const struct host *h) {
     return way + LOAD_US * (double)h->used / (double)(h->cpus + h->lent);
 }
 
-struct host *host_choose(struct sched *s, const char *place, unsigned cpus) {
-    struct host *best = NULL;
+static bool another_fits(struct sched *s, const char *place, unsigned cpus, const struct host *but) {
     for (struct host *h = s->hosts; h; h = h->next)
-        if (free_now(h) >= cpus && host_fits(h, place) && (!best || cost(h) < cost(best)))
+        if (h != but && host_live(h) && h->cpus >= cpus && host_fits(h, place))
+            return true;
+    return false;
+}
+
+struct host *host_choose(struct sched *s, const char *place, unsigned cpus, const char *not) {
+    struct host *best = NULL;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        if (free_now(h) < cpus || !host_fits(h, place) || (best && cost(h) >= cost(best)))
+            continue;
+        if (!*not || strcmp(h->name, not) != 0 || !another_fits(s, place, cpus, h))
             best = h;
+    }
     return best;
 }
 

@@ -25,6 +25,9 @@ struct host {
     bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free */
     bool wanted;           /* a job that it could run waits; queue_mark_wanted */
     uint64_t done, failed; /* attempts since this daemon began */
+    unsigned crashes;      /* times in a row that it was lost with work and finished none in between ... */
+    bool lost_work;        /* ... the one that is under way counts */
+    int64_t quiet_until;   /* sched_monotonic: until then it gets no work; after that, one piece at a time until one is finished */
     int64_t run_us, seen;
     char python[64], why[256]; /* why: it is away, or its pickles cannot run */
 };
@@ -35,6 +38,7 @@ void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern)
 
 int host_create_local(struct sched *s); /* and its pool. 0 or -errno */
 void host_python(void *host);            /* the event of that pool */
+void host_wake(evutil_socket_t fd, short what, void *arg); /* of sched.wake */
 void host_destroy_all(struct sched *s);  /* kills what runs; no event comes any more */
 void host_free_all(struct sched *s);
 struct host *host_find(struct sched *s, const char *name); /* NULL: no such node, or it leaves */
@@ -43,8 +47,11 @@ bool host_drains(const struct host *h);       /* it is to have nothing to do soo
 unsigned host_free(const struct host *h);     /* slots, 0 when it takes no work */
 bool host_fits(const struct host *h, const char *place);
 bool host_pickles(const struct host *h);      /* its Python understands what the one of this machine pickles */
-/* The host where a job of that place soonest begins and ends among those with as many free slots; NULL: none has. */
-struct host *host_choose(struct sched *s, const char *place, unsigned cpus);
+/* The host where a job of that place soonest begins and ends among those with as many free slots; NULL: none has. Not the one
+ * called not ("" = none), unless there is no other: it has died under that job. */
+struct host *host_choose(struct sched *s, const char *place, unsigned cpus, const char *not);
+void host_worked(struct host *h);             /* it has finished something */
+void host_crashed(struct host *h);            /* it was lost; if that cost work, it is left alone for a while */
 bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
 /* Slots of the largest host that the place fits, there or away; 0: it fits none. */
 unsigned host_largest(struct sched *s, const char *place);

@@ -120,6 +120,7 @@ static void on_gone(void *node, struct far *far, const char *why) {
     h->runner = (struct runner){0};
     h->let_go = false;
     h->leaving |= !h->dialled && said_so;
+    host_crashed(h);
     snprintf(h->why, sizeof h->why, "%s", why);
     sched_log(s, "nodes/%s is gone: %s", h->name, why);
     host_changed(s);

@@ -1,30 +1,18 @@
-/* Leases: a slot that a stream has for a while. Its worker is sent calls ahead, as many as run in a few milliseconds by
- * what they took so far, so that no wake-up stands between two calls; long calls are sent one at a time, and what was sent
- * behind a call that turned out to be long is taken back. */
+/* Leases: a slot that a stream has for a while, here or on a node. Who gets one, who gives it back; what is sent over it is
+ * in lease_calls.c. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "sched/stream_int.h"
+#include "sched/lease_int.h"
 
-#define AHEAD_US 4000.0    /* run time that is sent ahead */
-#define LONG_US 50000      /* a call that runs so long is said to have started, and nothing waits behind it */
-#define QUANTUM_US 20000   /* a lease that others wait for is given back after so long */
-#define TIMER_US 25000
-
-static int64_t clock_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
+#define QUANTUM_US 20000 /* a lease that others wait for is given back after so long */
 
 /* A lease's id says where it stands in the table, so that an answer finds it at once however many there are. */
 #define TABLE_BITS 16
 #define TABLE_MAX (1u << TABLE_BITS)
 
-static struct lease *find(struct sched *s, uint64_t id) {
+struct lease *lease_find(struct sched *s, uint64_t id) {
     size_t at = id & (TABLE_MAX - 1);
     struct lease *l = at < s->lease_table_size ? s->lease_table[at] : NULL;
     return l && l->id == id ? l : NULL;
@@ -56,97 +44,11 @@ static void lease_free(struct lease *l) {
     free(l);
 }
 
-static int64_t way_us(const struct lease *l) {
-    return l->host->far ? far_rtt_us(l->host->far) : 0;
-}
-
-/* The i-th of those that were sent and are not answered. */
-static struct sent *sent_at(const struct lease *l, unsigned i) {
-    return &l->ring[(l->first + i) & (l->cap - 1)];
-}
-
 unsigned lease_count(const struct sched *s, const struct stream *st) {
     unsigned n = 0;
     for (struct lease *l = s->leases; l; l = l->next)
         n += l->stream == st;
     return n;
-}
-
-/* What a node is sent ahead lasts while its answers and the next calls are on the way. */
-static unsigned ahead(const struct lease *l) {
-    unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
-    if (l->average_us == 0)
-        return 1;
-    double n = (AHEAD_US + 2 * (double)way_us(l)) / l->average_us;
-    return n < 1 ? 1 : n > most ? most : (unsigned)n;
-}
-
-/* The call of that number if it is still under way in a worker; one that was cancelled may have left the window. */
-static struct call *sent_call(struct stream *st, uint64_t number) {
-    if (number < st->row.call || number >= st->next_call)
-        return NULL;
-    struct call *c = stream_call(st, number);
-    return c->state == CALL_SENT ? c : NULL;
-}
-
-static void back_to_pending(struct stream *st, uint64_t number) {
-    struct call *c = sent_call(st, number);
-    if (!c)
-        return;
-    c->state = CALL_PENDING;
-    c->answer.size = 0;
-    st->pending++;
-    if (number < st->next_send)
-        st->next_send = number;
-}
-
-static void drop_from(struct lease *l, uint32_t limit) {
-    while (l->count && sent_at(l, l->count - 1)->number >= limit) {
-        l->count--;
-        if (l->stream)
-            back_to_pending(l->stream, sent_at(l, l->count)->call);
-    }
-}
-
-/* The calls from the i-th that it was sent on, as far as they have not begun. A node says later which: until then it is
- * sent nothing. */
-static void take_back_from(struct lease *l, unsigned i) {
-    if (i >= l->count || l->recalling)
-        return;
-    l->asked = sent_at(l, i)->number;
-    uint32_t limit = runner_recall(l->host->runner, l->id, l->asked);
-    l->recalling = limit == RUNNER_LATER;
-    if (!l->recalling)
-        drop_from(l, limit);
-}
-
-/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. */
-static void stop_unwanted(struct lease *l) {
-    uint32_t number = l->unwanted;
-    l->unwanted = 0;
-    for (unsigned i = 0; number && i < l->count; i++) {
-        if (sent_at(l, i)->number != number)
-            continue;
-        if (l->asked <= number) {
-            runner_kill(l->host->runner, l->id);
-            return;
-        }
-        take_back_from(l, i);
-        if (l->recalling)
-            l->unwanted = number;
-        return;
-    }
-}
-
-void lease_recalled(void *arg, uint64_t id, uint32_t limit) {
-    const struct host *h = arg;
-    struct lease *l = find(h->s, id);
-    if (!l || !l->recalling)
-        return;
-    l->recalling = false;
-    drop_from(l, limit);
-    stop_unwanted(l);
-    sched_tick(h->s);
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
@@ -177,7 +79,7 @@ static struct stream *choose(struct sched *s, struct host **where) {
     struct stream *best = NULL;
     unsigned least = 0;
     for (struct stream *st = s->streams; st; st = st->next) {
-        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1) : NULL;
+        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1, "") : NULL;
         if (!h)
             continue;
         unsigned n = lease_count(s, st);
@@ -198,12 +100,6 @@ bool lease_ready(struct sched *s, int *priority) {
     return st;
 }
 
-static void timer_on(struct sched *s) {
-    static const struct timeval t = {0, TIMER_US};
-    if (!evtimer_pending(s->lease_timer, NULL))
-        evtimer_add(s->lease_timer, &t);
-}
-
 static int begin(struct sched *s, struct stream *st, struct host *h, struct work *w) {
     struct lease *l = calloc(1, sizeof *l);
     size_t at;
@@ -212,7 +108,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
         free(l);
         return rc;
     }
-    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = clock_us(), .next_number = 1};
+    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = sched_monotonic(), .next_number = 1};
     w->job = l->id;
     rc = runner_start(h->runner, w);
     if (rc < 0) {
@@ -252,14 +148,14 @@ static bool another_wants(struct sched *s, const struct lease *l) {
     return false;
 }
 
-static void finish(struct lease *l) {
+void lease_finish(struct lease *l) {
     if (!l->finishing)
         runner_finish(l->host->runner, l->id);
     l->finishing = true;
 }
 
 void lease_reclaim(struct sched *s) {
-    int64_t now = clock_us();
+    int64_t now = sched_monotonic();
     if (!s->leases)
         return;
     queue_mark_wanted(s);
@@ -269,7 +165,7 @@ void lease_reclaim(struct sched *s) {
         if (l->finishing || (busy && now - l->began < QUANTUM_US) || (host_free(l->host) && !l->host->reserved))
             continue;
         if (l->host->wanted || another_wants(s, l))
-            finish(l);
+            lease_finish(l);
     }
 }
 
@@ -277,21 +173,21 @@ void lease_end(struct stream *st) {
     for (struct lease *l = st->s->leases; l; l = l->next) {
         if (l->stream != st)
             continue;
-        finish(l);
+        lease_finish(l);
         l->stream = NULL;
     }
 }
 
 /* A call of it waits for a result of another job: its slot is lent out, and what was sent behind it is taken back. */
 bool lease_lend(struct sched *s, uint64_t id, bool lend) {
-    struct lease *l = find(s, id);
+    struct lease *l = lease_find(s, id);
     if (!l || l->lent == lend)
         return l;
     l->lent = lend;
     l->host->lent += lend ? 1 : -1;
     host_resize(l->host);
     if (lend && l->stream)
-        take_back_from(l, 1);
+        lease_take_back(l, 1);
     return true;
 }
 
@@ -313,269 +209,25 @@ void lease_free_all(struct sched *s) {
     s->lease_table_size = 0;
 }
 
-/* --- sending ----------------------------------------------------------------------------------------------------- */
-
-static bool has_room(struct lease *l) {
-    if (l->count < l->cap)
-        return true;
-    unsigned cap = l->cap ? l->cap * 2 : 16;
-    struct sent *ring = reallocarray(NULL, cap, sizeof *ring);
-    if (!ring)
-        return false;
-    for (unsigned i = 0; i < l->count; i++)
-        ring[i] = *sent_at(l, i);
-    free(l->ring);
-    l->ring = ring;
-    l->first = 0;
-    l->cap = cap;
-    return true;
-}
-
-static bool send_one(struct lease *l, uint64_t number, struct call *c) {
-    struct stream *st = l->stream;
-    if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
-        return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
-    if (l->count == 0)
-        l->last = clock_us() + way_us(l); /* before that no answer can have come */
-    *sent_at(l, l->count++) = (struct sent){number, l->next_number++};
-    c->state = CALL_SENT;
-    st->pending--;
-    return true;
-}
-
-static struct call *next_pending(struct stream *st, uint64_t *number) {
-    if (st->next_send < st->row.call) /* those have left the window: their places belong to later calls */
-        st->next_send = st->row.call;
-    for (; st->next_send < st->next_call; st->next_send++) {
-        struct call *c = stream_call(st, st->next_send);
-        if (c->state == CALL_PENDING && st->waiting > STREAM_HELD && st->next_send != st->row.call)
-            return NULL; /* too many answers wait for that of the oldest call */
-        if (c->state == CALL_PENDING) {
-            *number = st->next_send;
-            return c;
-        }
-    }
-    return NULL;
-}
-
-static bool takes(const struct lease *l, const struct stream *st) {
-    return l->stream == st && !l->finishing && !l->recalling && !(l->lent && l->count) && l->count < ahead(l) && host_live(l->host);
-}
-
-/* One call to each lease in turn, until they have enough: two workers share a short burst. */
-static void fill(struct stream *st) {
-    for (bool sent = true; sent && st->pending;) {
-        sent = false;
-        for (struct lease *l = st->s->leases; l && st->pending; l = l->next) {
-            uint64_t number;
-            struct call *c;
-            if (takes(l, st) && (c = next_pending(st, &number)))
-                sent |= send_one(l, number, c);
-        }
-    }
-}
-
-/* What a call takes, by the answers of a turn together: they come in batches. */
-static void measure(struct lease *l) {
-    double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, keep = l->average_us == 0 ? 0 : 1;
-    for (unsigned i = 0; i < l->got && i < 64; i++)
-        keep *= 0.9;
-    l->average_us = l->average_us * keep + (took / l->got + 0.01) * (1 - keep);
-    l->host->run_us += (int64_t)took;
-    l->last = l->heard;
-    l->got = 0;
-}
-
-void lease_send(struct sched *s) {
-    bool busy = false;
-    if (!s->leases)
-        return;
-    for (struct lease *l = s->leases; l; l = l->next) {
-        if (l->got)
-            measure(l);
-        if (!l->finishing && host_drains(l->host))
-            finish(l);
-    }
-    for (struct stream *st = s->streams; st; st = st->next)
-        if (st->pending && st->out.size < STREAM_BEHIND)
-            fill(st);
-    for (struct lease *l = s->leases; l && !busy; l = l->next)
-        busy = l->count;
-    if (busy)
-        timer_on(s);
-    for (struct host *h = s->hosts; h; h = h->next)
-        if (h->leases && h->runner.ops)
-            runner_flush(h->runner);
-}
-
-/* --- coming back ------------------------------------------------------------------------------------------------- */
-
-static uint64_t pop(struct lease *l) {
-    uint64_t number = sent_at(l, 0)->call;
-    l->first = (l->first + 1) & (l->cap - 1);
-    l->count--;
-    return number;
-}
-
-/* Workers answer in the order in which they were asked; calls that were taken back leave gaps. */
-static struct call *answered_call(struct lease *l, uint32_t number) {
-    if (l->count == 0 || sent_at(l, 0)->number != number)
-        return NULL;
-    struct call *c = sent_call(l->stream, sent_at(l, 0)->call);
-    if (!c)
-        pop(l);
-    return c;
-}
-
-static int give_function(void *arg, const void *bytes, size_t size) {
-    struct lease *l = arg;
-    struct call *c = stream_call(l->stream, sent_at(l, 0)->call);
-    return runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, bytes, size);
-}
-
-static void need(struct lease *l, struct call *c, size_t size) {
-    struct stream *st = l->stream;
-    if (size == 0) { /* it has options, or is a program: not for a lease */
-        pop(l);
-        c->state = CALL_PENDING; /* for stream_job, which takes it from there */
-        st->pending++;
-        sched_check(st->s, stream_job(st, c));
-    } else if (c->size < 32 || store_function_get(st->s->store, (const uint8_t *)c->bytes, give_function, l) < 0) {
-        runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, NULL, 0);
-    }
-}
-
-void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
-    struct host *h = arg;
-    struct sched *s = h->s;
-    struct lease *l = find(s, id);
-    struct call *c = l && l->stream ? answered_call(l, number) : NULL;
-    if (!c)
-        return; /* dropped, or from before a recall */
-    struct stream *st = l->stream;
-    if (kind == ANSWER_NEED) {
-        need(l, c, size);
-        return;
-    }
-    if (kind == ANSWER_PART) {
-        if (c->answer.size + size > FRAME_WHOLE_MAX || buffer_add(&c->answer, bytes, size) < 0) {
-            lease_drop(st); /* a worker that sends more than it may, or no memory for it: the lease's end fails the call */
-            sched_check(s, st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory"));
-        }
-        return;
-    }
-    l->heard = clock_us();
-    l->got++;
-    pop(l);
-    h->done += kind == ANSWER_VALUE;
-    h->failed += kind == ANSWER_ERROR;
-    if (c->answer.size) {
-        if (buffer_add(&c->answer, bytes, size) < 0) {
-            sched_check(s, -ENOMEM);
-            return;
-        }
-        struct buffer whole = c->answer;
-        c->answer = (struct buffer){0};
-        sched_check(s, st->codec->answer(st, c, kind, whole.bytes, whole.size));
-        buffer_free(&whole);
-    } else {
-        sched_check(s, st->codec->answer(st, c, kind, bytes, size));
-    }
-}
-
-void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
-    struct lease *l = find(s, id);
-    if (!l || !l->stream || l->count == 0 || which > POOL_STDERR)
-        return;
-    struct call *c = sent_call(l->stream, sent_at(l, 0)->call);
-    if (c)
-        sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size));
-}
-
-/* What was running when its worker went: it fails, or, where that was nobody's fault, is charged a death. */
-static void end_running(struct lease *l, const struct work_outcome *o) {
-    struct stream *st = l->stream;
-    struct call *c = sent_call(st, sent_at(l, 0)->call);
-    char why[600];
-    if (!c || (o->end == WORK_LOST && ++c->deaths < DEATHS_MAX))
-        return;
-    if (o->end == WORK_LOST)
-        snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node");
-    else
-        snprintf(why, sizeof why, "%s", *o->why ? o->why : "its worker ended");
-    pop(l);
-    c->answer.size = 0;
-    l->host->failed++;
-    sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, why));
-}
-
 /* The worker has gone. What it had not begun goes to another. */
 bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
-    struct lease *l = find(s, id);
+    struct lease *l = lease_find(s, id);
     if (!(id & LEASE_BIT))
         return false;
     for (struct lease **at = l ? &s->leases : NULL; at && *at; at = &(*at)->next) {
         if (*at != l)
             continue;
-        struct stream *st = l->stream;
         struct host *h = l->host;
         lease_lend(s, id, false);
         *at = l->next;
         h->used--;
         h->leases--;
-        if (st && l->count && o->end != WORK_DONE)
-            end_running(l, o);
-        while (st && l->count)
-            back_to_pending(st, pop(l));
+        if (l->stream)
+            lease_calls_lost(l, o);
         lease_free(l);
         host_vacant(h);
         sched_tick(s);
         break;
     }
     return true;
-}
-
-/* A CANCEL of a call that runs or is queued in a worker: its worker is killed when it runs, else it is taken back. */
-void lease_cancel(struct stream *st, struct call *c) {
-    for (struct lease *l = st->s->leases; l; l = l->next) {
-        if (l->stream != st)
-            continue;
-        for (unsigned i = 0; i < l->count; i++) {
-            if (stream_call(st, sent_at(l, i)->call) != c)
-                continue;
-            uint32_t number = sent_at(l, i)->number;
-            take_back_from(l, i);
-            if (l->recalling)
-                l->unwanted = number;
-            else if (i < l->count)
-                runner_kill(l->host->runner, l->id);
-            return;
-        }
-    }
-}
-
-/* --- long calls -------------------------------------------------------------------------------------------------- */
-
-void lease_timer(evutil_socket_t fd, short what, void *arg) {
-    struct sched *s = arg;
-    int64_t now = clock_us();
-    (void)fd;
-    (void)what;
-    for (struct lease *l = s->leases; l; l = l->next) {
-        if (!l->stream || l->count == 0)
-            continue;
-        timer_on(s);
-        struct stream *st = l->stream;
-        struct call *c = sent_call(st, sent_at(l, 0)->call);
-        if (c && now - l->last > TIMER_US)
-            stream_suspect(st, c);
-        if (now - l->last < LONG_US || !c)
-            continue;
-        if (!c->told) {
-            c->told = true;
-            sched_check(s, st->codec->started(st, c));
-        }
-        l->average_us = (double)(now - l->last);
-        take_back_from(l, 1);
-    }
 }

@@ -145,13 +145,13 @@ static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
         next_in(s, l, r);
         return;
     }
-    struct host *h = host_choose(s, l->place, r->job.cpus);
+    struct host *h = host_choose(s, l->place, r->job.cpus, r->job.deaths ? r->job.node : "");
     if (h && run_start(s, r, h, 0) == 0) {
         next_in(s, l, NULL);
         return;
     }
     host_reserve(s, l->place, r->job.cpus);
-    if (host_choose(s, l->place, 1))
+    if (host_choose(s, l->place, 1, ""))
         next_in(s, l, r);
     else
         l->over = true;

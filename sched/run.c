@@ -349,8 +349,11 @@ static void drop_output(struct run *r) {
 static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
     drop_output(r);
     row->job.deaths += r->begun;
-    if (row->job.deaths >= DEATHS_MAX)
-        return sched_fail(s, row, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
+    if (row->job.deaths >= DEATHS_MAX) {
+        char why[JOB_WHY_MAX];
+        snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node%s%.400s", *r->outcome.why ? "; the last: " : "", r->outcome.why);
+        return sched_fail(s, row, EIO, why, 0);
+    }
     sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
     queue_mark(s, row);
     return sched_move(s, row, JOB_QUEUED, 0);
@@ -439,6 +442,10 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
     if (!r || r->state != RUN_RUNNING)
         return;
     r->outcome = *o;
+    if (o->end != WORK_LOST)
+        host_worked(h);
+    else
+        h->lost_work = true; /* before gone() */
     if (r->timeout)
         evtimer_del(r->timeout);
     set_state(r, RUN_ENDING);

@@ -20,6 +20,12 @@ int64_t sched_now(void) {
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+int64_t sched_monotonic(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 void sched_log(struct sched *s, const char *format, ...) {
     char line[1024];
     va_list args;
@@ -251,7 +257,8 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     s->tick = evtimer_new(s->c.base, on_timer, s);
     s->retry = evtimer_new(s->c.base, on_retry, s);
     s->lease_timer = evtimer_new(s->c.base, lease_timer, s);
-    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer))
+    s->wake = evtimer_new(s->c.base, host_wake, s);
+    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->wake))
         rc = -ENOMEM;
     if (rc == 0)
         rc = host_create_local(s);
@@ -324,6 +331,8 @@ void sched_destroy(struct sched *s) {
         event_free(s->retry);
     if (s->lease_timer)
         event_free(s->lease_timer);
+    if (s->wake)
+        event_free(s->wake);
     for (struct parked *p; (p = s->parked);) {
         s->parked = p->next;
         free(p);

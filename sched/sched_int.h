@@ -99,7 +99,7 @@ struct sched {
     void *is_open_arg;
     struct later *laters;
     struct parked *parked;
-    struct event *due, *tick, *retry, *lease_timer;
+    struct event *due, *tick, *retry, *lease_timer, *wake;
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
     uint64_t placed;         /* of the jobs that fit no node: those up to this id were judged again */
@@ -107,7 +107,8 @@ struct sched {
     char scratch[INLINE_MAX + 1];
 };
 
-int64_t sched_now(void); /* microseconds since the epoch */
+int64_t sched_now(void);       /* microseconds since the epoch */
+int64_t sched_monotonic(void); /* microseconds that only go on, whatever is done to the clock */
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sched_tick(struct sched *s); /* another turn at once */
 void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */

@@ -33,9 +33,9 @@ struct call {
     size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
     char *options;    /* JSON object, NULL = none: then it can go by a lease */
     uint64_t job;     /* of CALL_JOB */
-    uint8_t deaths;   /* of nodes, while it ran there */
     uint16_t chain;   /* frames: see stream_look.c */
     bool indexed, told; /* told: STARTED was said */
+    uint8_t deaths;   /* of nodes, while it ran there */
     struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
 };
 

@@ -1,5 +1,6 @@
 """What is killed, stopped or cut off: its jobs run elsewhere, and no result comes twice or too late."""
 import signal
+import subprocess
 import time
 
 import pytest
@@ -158,3 +159,53 @@ def test_a_node_that_comes_and_goes_while_jobs_run(ml, new_node):
     for name in names:
         i, j = name[1:].split("-")
         assert m.result(name) == ("%s %s\n" % (i, j)).encode()
+
+
+def test_a_node_that_dies_on_every_job_eats_none(ml, new_node):
+    """Jobs that die on one node run on another, and the bad one is tried with less and less."""
+    m = ml
+    bad = new_node("--name", "bad", join=m, cpus=4)
+    good = new_node("--name", "good", join=m, cpus=1)
+    bad.up(m)
+    good.up(m)
+    (m.work / "bad").write_text(str(bad.pid))
+    names = [m.put("j%d" % i, "#!/bin/sh\n[ $PPFS_NODE = good ] || { kill -9 $(cat %s/bad); sleep 100; }\necho %d\n"
+                   % (m.work, i)) for i in range(30)]
+    ended = lambda: m.state(names[-1]) in ("done", "failed") and all(m.state(n) in ("done", "failed") for n in names)
+    deaths = 0
+    while not ended():
+        wait_until(lambda: bad.process.poll() is not None or ended(), "the bad node to die, or the end")
+        if bad.process.poll() is not None:
+            deaths += 1
+            bad.gone()
+            bad.restart()
+            (m.work / "bad").write_text(str(bad.pid))
+    for i, name in enumerate(names):
+        assert m.result(name) == b"%d\n" % i
+    assert deaths < len(names)
+
+
+@pytest.fixture
+def full_disk(base):
+    """A directory with almost no room."""
+    path = base / "full"
+    path.mkdir()
+    p = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(path)], capture_output=True, text=True)
+    if p.returncode:
+        pytest.skip("no tmpfs here: " + p.stderr.strip())
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_node_whose_disk_is_full(full_disk, ml, new_node):
+    m = ml
+    new_node("--name", "full", join=m, cpus=4, env={"TMPDIR": str(full_disk)}).up(m)
+    m.put("small.sh", "#!/bin/sh\necho $PPFS_NODE\n")
+    assert m.result("small.sh") == b"full\n"
+    m.put("alone.sh", b"#!/bin/sh\nexit 0\n" + b"x" * 2_000_000 + b"\n")
+    assert "No space left" in m.failed("alone.sh")
+    new_node("--name", "good", join=m, cpus=1).up(m)
+    for i in range(6):
+        m.put("j%d" % i, b"#!/bin/sh\necho $PPFS_NODE\nexit 0\n" + b"x" * 2_000_000 + b"\n")
+    for i in range(6):
+        assert m.result("j%d" % i) == b"good\n"

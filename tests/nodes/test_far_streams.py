@@ -139,3 +139,17 @@ def test_a_call_that_is_cancelled_on_a_node(pair):
         (m.work / "go").touch()
         assert first.result() == "through"
         assert [f.result() for f in others if not f.cancelled()] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_calls_that_were_sent_ahead_go_to_a_slot_that_is_free(ml, new_node):
+    """They are quick at first, so that all of the slow ones are sent to the node before anyone knows better."""
+    m = ml
+    new_node("--name", "far", join=m, cpus=1).up(m)
+    with ppfs.Executor(str(m.mnt)) as ex:
+        quick = [ex.submit(abs, i) for i in range(300)]
+        assert [f.result() for f in quick] == list(range(300))
+        slow = [ex.submit(slow_name, i) for i in range(50)]
+        slow[3].result()
+        (m.node / "cpus").write_text("1\n")
+        names = [f.result() for f in slow]
+    assert set(names) == {"far", "local"} and names.count("local") > 3

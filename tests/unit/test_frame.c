@@ -214,7 +214,25 @@ static void frames_come_out_however_they_are_cut(void **state) {
     assert_int_equal(write(ends[1], bytes, 20), 20); /* an end in the middle of a frame is an error */
     close(ends[1]);
     turns(base, 3);
-    assert_int_equal(e.closed, EPROTO);
+    assert_int_equal(e.closed, ECONNRESET);
+    event_base_free(base);
+}
+
+static void what_a_peer_sent_before_it_went_is_told(void **state) {
+    (void)state;
+    struct event_base *base = event_base_new();
+    struct end e;
+    int ends[2];
+    uint8_t bytes[FRAME_HEADER];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    link_up(base, &e, ends[0]);
+    frame_encode(bytes, 1, 0, 0);
+    assert_int_equal(write(ends[1], bytes, sizeof(bytes)), sizeof(bytes));
+    close(ends[1]);
+    assert_int_equal(link_send(e.link, 1, 0, NULL, 0), 0); /* fails, before anything was read */
+    turns(base, 3);
+    assert_int_equal(e.frames, 1);
+    assert_int_equal(e.closed, EPIPE);
     event_base_free(base);
 }
 
@@ -268,6 +286,7 @@ int main(void) {
         cmocka_unit_test(blocking_forms),
         cmocka_unit_test(links_carry_frames_of_every_size),
         cmocka_unit_test(frames_come_out_however_they_are_cut),
+        cmocka_unit_test(what_a_peer_sent_before_it_went_is_told),
         cmocka_unit_test(a_broken_peer_ends_the_link),
         cmocka_unit_test(a_link_may_be_destroyed_by_its_frame),
     };

@@ -59,16 +59,16 @@ static void test_who_fits(void **state) {
 
 static void test_the_least_crowded_is_chosen(void **state) {
     (void)state;
-    assert_ptr_equal(host_choose(&s, "", 1), &local);
+    assert_ptr_equal(host_choose(&s, "", 1, ""), &local);
     local.used = 1;
-    assert_ptr_equal(host_choose(&s, "", 1), &old);
+    assert_ptr_equal(host_choose(&s, "", 1, ""), &old);
     old.used = 1;
     big.used = 2;
-    assert_ptr_equal(host_choose(&s, "", 1), &big);
-    assert_ptr_equal(host_choose(&s, "-gpu3", 1), &old);
-    assert_null(host_choose(&s, "-gpu3", 2));
-    assert_ptr_equal(host_choose(&s, "", 6), &big);
-    assert_null(host_choose(&s, "", 7));
+    assert_ptr_equal(host_choose(&s, "", 1, ""), &big);
+    assert_ptr_equal(host_choose(&s, "-gpu3", 1, ""), &old);
+    assert_null(host_choose(&s, "-gpu3", 2, ""));
+    assert_ptr_equal(host_choose(&s, "", 6, ""), &big);
+    assert_null(host_choose(&s, "", 7, ""));
 }
 
 static void test_who_takes_nothing(void **state) {
@@ -95,11 +95,34 @@ static void test_a_large_job_keeps_one_host_for_itself(void **state) {
     local.used = 1;
     old.used = 2;
     host_reserve(&s, "", 4); /* only big can ever have four */
-    assert_null(host_choose(&s, "-big", 1));
-    assert_ptr_equal(host_choose(&s, "", 1), &local);
+    assert_null(host_choose(&s, "-big", 1, ""));
+    assert_ptr_equal(host_choose(&s, "", 1, ""), &local);
     host_reserve(&s, "", 1);
     assert_false(host_any_free(&s));
     assert_int_equal(host_free(&big), 3);
+}
+
+static void test_a_job_does_not_go_where_it_died(void **state) {
+    (void)state;
+    assert_ptr_equal(host_choose(&s, "", 1, "local"), &old);
+    old.used = 2;
+    big.used = 8;
+    assert_null(host_choose(&s, "", 1, "local")); /* it waits for another one ... */
+    old.runner.ops = big.runner.ops = NULL;
+    assert_ptr_equal(host_choose(&s, "", 1, "local"), &local); /* ... while there is one */
+}
+
+static void test_a_node_that_dies_is_tried_again_carefully(void **state) {
+    (void)state;
+    big.crashes = 1;
+    big.quiet_until = sched_monotonic() + 60000000;
+    assert_int_equal(host_free(&big), 0);
+    big.quiet_until = sched_monotonic() - 1;
+    assert_int_equal(host_free(&big), 8);
+    big.used = 1;
+    assert_int_equal(host_free(&big), 0); /* one piece of work at a time */
+    host_worked(&big);
+    assert_int_equal(host_free(&big), 7);
 }
 
 static void test_a_lent_slot_is_one_more(void **state) {
@@ -113,6 +136,7 @@ static void test_a_lent_slot_is_one_more(void **state) {
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
     const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
-                                       TEST(test_a_large_job_keeps_one_host_for_itself), TEST(test_a_lent_slot_is_one_more)};
+                                       TEST(test_a_large_job_keeps_one_host_for_itself), TEST(test_a_job_does_not_go_where_it_died),
+                                       TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more)};
     return cmocka_run_group_tests_name("host", tests, NULL, NULL);
 }

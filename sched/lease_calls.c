@@ -1,0 +1,380 @@
+/* The calls of leases. A worker is sent calls ahead, as many as run in a few milliseconds by what they took so far (and, on a
+ * node, while its answers are on the way), so that neither a wake-up nor a round trip stands between two calls. Long calls are
+ * sent one at a time, and what was sent behind others is taken back where it could begin sooner. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/lease_int.h"
+
+#define AHEAD_US 4000.0  /* run time that is sent ahead */
+#define LONG_US 50000    /* a call that runs so long is said to have started, and nothing waits behind it */
+#define TIMER_US 25000
+#define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
+
+static int64_t way_us(const struct lease *l) {
+    return l->host->far ? far_rtt_us(l->host->far) : 0;
+}
+
+/* The i-th of those that were sent and are not answered. */
+static struct sent *sent_at(const struct lease *l, unsigned i) {
+    return &l->ring[(l->first + i) & (l->cap - 1)];
+}
+
+/* What a node is sent ahead lasts while its answers and the next calls are on the way. */
+static unsigned ahead(const struct lease *l) {
+    unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
+    if (l->average_us == 0)
+        return 1;
+    double n = (AHEAD_US + 2 * (double)way_us(l)) / l->average_us;
+    return n < 1 ? 1 : n > most ? most : (unsigned)n;
+}
+
+/* The call of that number if it is still under way in a worker; one that was cancelled may have left the window. */
+static struct call *sent_call(struct stream *st, uint64_t number) {
+    if (number < st->row.call || number >= st->next_call)
+        return NULL;
+    struct call *c = stream_call(st, number);
+    return c->state == CALL_SENT ? c : NULL;
+}
+
+static void back_to_pending(struct stream *st, uint64_t number) {
+    struct call *c = sent_call(st, number);
+    if (!c)
+        return;
+    c->state = CALL_PENDING;
+    c->answer.size = 0;
+    st->pending++;
+    if (number < st->next_send)
+        st->next_send = number;
+}
+
+static void drop_from(struct lease *l, uint32_t limit) {
+    while (l->count && sent_at(l, l->count - 1)->number >= limit) {
+        l->count--;
+        if (l->stream)
+            back_to_pending(l->stream, sent_at(l, l->count)->call);
+    }
+}
+
+/* The calls from the i-th that it was sent on, as far as they have not begun. A node says later which: until then it is
+ * sent nothing. */
+void lease_take_back(struct lease *l, unsigned i) {
+    if (i >= l->count || l->recalling)
+        return;
+    l->asked = sent_at(l, i)->number;
+    uint32_t limit = runner_recall(l->host->runner, l->id, l->asked);
+    l->recalling = limit == RUNNER_LATER;
+    if (!l->recalling)
+        drop_from(l, limit);
+}
+
+/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. */
+static void stop_unwanted(struct lease *l) {
+    uint32_t number = l->unwanted;
+    l->unwanted = 0;
+    for (unsigned i = 0; number && i < l->count; i++) {
+        if (sent_at(l, i)->number != number)
+            continue;
+        if (l->asked <= number) {
+            runner_kill(l->host->runner, l->id);
+            return;
+        }
+        lease_take_back(l, i);
+        if (l->recalling)
+            l->unwanted = number;
+        return;
+    }
+}
+
+void lease_recalled(void *arg, uint64_t id, uint32_t limit) {
+    const struct host *h = arg;
+    struct lease *l = lease_find(h->s, id);
+    if (!l || !l->recalling)
+        return;
+    l->recalling = false;
+    drop_from(l, limit);
+    stop_unwanted(l);
+    sched_tick(h->s);
+}
+
+static void timer_on(struct sched *s) {
+    static const struct timeval t = {0, TIMER_US};
+    if (!evtimer_pending(s->lease_timer, NULL))
+        evtimer_add(s->lease_timer, &t);
+}
+
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+
+static bool has_room(struct lease *l) {
+    if (l->count < l->cap)
+        return true;
+    unsigned cap = l->cap ? l->cap * 2 : 16;
+    struct sent *ring = reallocarray(NULL, cap, sizeof *ring);
+    if (!ring)
+        return false;
+    for (unsigned i = 0; i < l->count; i++)
+        ring[i] = *sent_at(l, i);
+    free(l->ring);
+    l->ring = ring;
+    l->first = 0;
+    l->cap = cap;
+    return true;
+}
+
+static bool send_one(struct lease *l, uint64_t number, struct call *c) {
+    struct stream *st = l->stream;
+    if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
+        return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
+    if (l->count == 0)
+        l->last = sched_monotonic() + way_us(l); /* before that no answer can have come */
+    *sent_at(l, l->count++) = (struct sent){number, l->next_number++};
+    c->state = CALL_SENT;
+    st->pending--;
+    return true;
+}
+
+static struct call *next_pending(struct stream *st, uint64_t *number) {
+    if (st->next_send < st->row.call) /* those have left the window: their places belong to later calls */
+        st->next_send = st->row.call;
+    for (; st->next_send < st->next_call; st->next_send++) {
+        struct call *c = stream_call(st, st->next_send);
+        if (c->state == CALL_PENDING && st->waiting > STREAM_HELD && st->next_send != st->row.call)
+            return NULL; /* too many answers wait for that of the oldest call */
+        if (c->state == CALL_PENDING) {
+            *number = st->next_send;
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static bool takes(const struct lease *l, const struct stream *st) {
+    return l->stream == st && !l->finishing && !l->recalling && !(l->lent && l->count) && l->count < ahead(l) && host_live(l->host);
+}
+
+/* One call to each lease in turn, until they have enough: two workers share a short burst. */
+static void fill(struct stream *st) {
+    for (bool sent = true; sent && st->pending;) {
+        sent = false;
+        for (struct lease *l = st->s->leases; l && st->pending; l = l->next) {
+            uint64_t number;
+            struct call *c;
+            if (takes(l, st) && (c = next_pending(st, &number)))
+                sent |= send_one(l, number, c);
+        }
+    }
+}
+
+/* What a call takes, by the answers of a turn together: they come in batches. */
+static void measure(struct lease *l) {
+    double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, keep = l->average_us == 0 ? 0 : 1;
+    for (unsigned i = 0; i < l->got && i < 64; i++)
+        keep *= 0.9;
+    l->average_us = l->average_us * keep + (took / l->got + 0.01) * (1 - keep);
+    l->host->run_us += (int64_t)took;
+    l->last = l->heard;
+    l->got = 0;
+}
+
+void lease_send(struct sched *s) {
+    bool busy = false;
+    if (!s->leases)
+        return;
+    for (struct lease *l = s->leases; l; l = l->next) {
+        if (l->got)
+            measure(l);
+        if (!l->finishing && host_drains(l->host))
+            lease_finish(l);
+    }
+    for (struct stream *st = s->streams; st; st = st->next)
+        if (st->pending && st->out.size < STREAM_BEHIND)
+            fill(st);
+    for (struct lease *l = s->leases; l && !busy; l = l->next)
+        busy = l->count;
+    if (busy)
+        timer_on(s);
+    for (struct host *h = s->hosts; h; h = h->next)
+        if (h->leases && h->runner.ops)
+            runner_flush(h->runner);
+}
+
+/* --- coming back ------------------------------------------------------------------------------------------------- */
+
+static uint64_t pop(struct lease *l) {
+    uint64_t number = sent_at(l, 0)->call;
+    l->first = (l->first + 1) & (l->cap - 1);
+    l->count--;
+    return number;
+}
+
+/* Workers answer in the order in which they were asked; calls that were taken back leave gaps. */
+static struct call *answered_call(struct lease *l, uint32_t number) {
+    if (l->count == 0 || sent_at(l, 0)->number != number)
+        return NULL;
+    struct call *c = sent_call(l->stream, sent_at(l, 0)->call);
+    if (!c)
+        pop(l);
+    return c;
+}
+
+static int give_function(void *arg, const void *bytes, size_t size) {
+    struct lease *l = arg;
+    struct call *c = stream_call(l->stream, sent_at(l, 0)->call);
+    return runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, bytes, size);
+}
+
+static void need(struct lease *l, struct call *c, size_t size) {
+    struct stream *st = l->stream;
+    if (size == 0) { /* it has options, or is a program: not for a lease */
+        pop(l);
+        c->state = CALL_PENDING; /* for stream_job, which takes it from there */
+        st->pending++;
+        sched_check(st->s, stream_job(st, c));
+    } else if (c->size < 32 || store_function_get(st->s->store, (const uint8_t *)c->bytes, give_function, l) < 0) {
+        runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, NULL, 0);
+    }
+}
+
+void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+    struct host *h = arg;
+    struct sched *s = h->s;
+    struct lease *l = lease_find(s, id);
+    struct call *c = l && l->stream ? answered_call(l, number) : NULL;
+    if (!c)
+        return; /* dropped, or from before a recall */
+    struct stream *st = l->stream;
+    if (kind == ANSWER_NEED) {
+        need(l, c, size);
+        return;
+    }
+    if (kind == ANSWER_PART) {
+        if (c->answer.size + size > FRAME_WHOLE_MAX || buffer_add(&c->answer, bytes, size) < 0) {
+            lease_drop(st); /* a worker that sends more than it may, or no memory for it: the lease's end fails the call */
+            sched_check(s, st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory"));
+        }
+        return;
+    }
+    l->heard = sched_monotonic();
+    if (h->crashes || h->lost_work)
+        host_worked(h);
+    l->got++;
+    pop(l);
+    h->done += kind == ANSWER_VALUE;
+    h->failed += kind == ANSWER_ERROR;
+    if (c->answer.size) {
+        if (buffer_add(&c->answer, bytes, size) < 0) {
+            sched_check(s, -ENOMEM);
+            return;
+        }
+        struct buffer whole = c->answer;
+        c->answer = (struct buffer){0};
+        sched_check(s, st->codec->answer(st, c, kind, whole.bytes, whole.size));
+        buffer_free(&whole);
+    } else {
+        sched_check(s, st->codec->answer(st, c, kind, bytes, size));
+    }
+}
+
+void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
+    struct lease *l = lease_find(s, id);
+    if (!l || !l->stream || l->count == 0 || which > POOL_STDERR)
+        return;
+    struct call *c = sent_call(l->stream, sent_at(l, 0)->call);
+    if (c)
+        sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size));
+}
+
+/* What was running when its worker went: it fails, or, where that was nobody's fault, is charged a death. */
+static void end_running(struct lease *l, const struct work_outcome *o) {
+    struct stream *st = l->stream;
+    struct call *c = sent_call(st, sent_at(l, 0)->call);
+    char why[600];
+    l->host->lost_work |= o->end == WORK_LOST;
+    if (!c || (o->end == WORK_LOST && ++c->deaths < DEATHS_MAX))
+        return;
+    if (o->end == WORK_LOST)
+        snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node");
+    else
+        snprintf(why, sizeof why, "%s", *o->why ? o->why : "its worker ended");
+    pop(l);
+    c->answer.size = 0;
+    l->host->failed++;
+    sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, why));
+}
+
+void lease_calls_lost(struct lease *l, const struct work_outcome *o) {
+    if (l->count && o->end != WORK_DONE)
+        end_running(l, o);
+    while (l->count)
+        back_to_pending(l->stream, pop(l));
+}
+
+/* A CANCEL of a call that runs or is queued in a worker: its worker is killed when it runs, else it is taken back. */
+void lease_cancel(struct stream *st, struct call *c) {
+    for (struct lease *l = st->s->leases; l; l = l->next) {
+        if (l->stream != st)
+            continue;
+        for (unsigned i = 0; i < l->count; i++) {
+            if (stream_call(st, sent_at(l, i)->call) != c)
+                continue;
+            uint32_t number = sent_at(l, i)->number;
+            lease_take_back(l, i);
+            if (l->recalling)
+                l->unwanted = number;
+            else if (i < l->count)
+                runner_kill(l->host->runner, l->id);
+            return;
+        }
+    }
+}
+
+/* --- long calls -------------------------------------------------------------------------------------------------- */
+
+/* How long the last of its calls waits for the others. */
+static double waits_us(const struct lease *l) {
+    return l->count ? (double)(l->count - 1) * l->average_us : 0;
+}
+
+/* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most. */
+static void share(struct stream *st) {
+    struct lease *most = NULL;
+    bool idle = false;
+    for (struct lease *l = st->s->leases; l; l = l->next) {
+        if (l->stream != st)
+            continue;
+        idle |= l->count == 0 && takes(l, st);
+        if (!most || waits_us(l) > waits_us(most))
+            most = l;
+    }
+    if (st->pending || !most || waits_us(most) < SHARE_US + 2 * (double)way_us(most))
+        return;
+    if (idle || (!st->s->backlog && host_choose(st->s, st->place, 1, "")))
+        lease_take_back(most, (most->count + 1) / 2);
+}
+
+void lease_timer(evutil_socket_t fd, short what, void *arg) {
+    struct sched *s = arg;
+    int64_t now = sched_monotonic();
+    (void)fd;
+    (void)what;
+    for (struct lease *l = s->leases; l; l = l->next) {
+        if (!l->stream || l->count == 0)
+            continue;
+        timer_on(s);
+        struct stream *st = l->stream;
+        struct call *c = sent_call(st, sent_at(l, 0)->call);
+        if (c && now - l->last > TIMER_US)
+            stream_suspect(st, c);
+        if (now - l->last < LONG_US || !c)
+            continue;
+        if (!c->told) {
+            c->told = true;
+            sched_check(s, st->codec->started(st, c));
+        }
+        l->average_us = (double)(now - l->last);
+        lease_take_back(l, 1);
+    }
+    for (struct stream *st = s->streams; st; st = st->next)
+        share(st);
+}

@@ -1,0 +1,13 @@
+/* What lease.c and lease_calls.c share. Only they include this. */
+#ifndef PPFS_LEASE_INT_H
+#define PPFS_LEASE_INT_H
+#include "sched/stream_int.h"
+
+struct lease *lease_find(struct sched *s, uint64_t id); /* NULL: it has ended */
+void lease_finish(struct lease *l);                     /* no more calls: it ends when those that it has are answered */
+
+/* lease_calls.c */
+void lease_take_back(struct lease *l, unsigned i); /* the calls from the i-th that it was sent on, as far as they have not begun */
+/* Its worker has gone: what it ran fails or is charged a death, the rest goes to others. Its stream is there. */
+void lease_calls_lost(struct lease *l, const struct work_outcome *o);
+#endif
