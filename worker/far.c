@@ -15,42 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "net/peer.h"
-#include "worker/far_internal.h"
+#include "worker/far_parts.h"
 
 enum { PIECES_A_TURN = 4, UNSENT_MAX = 256 * 1024 };
 
-struct entry { /* one work; its index is its ref */
-    bool used, lease, finished, killed;
-    bool refused; /* its payload could not be read: it ends with `why`, whatever the node says */
-    uint64_t job;
-    uint32_t attempt;
-    uint32_t sent, answered; /* numbers of its calls */
-    int file;                /* the payload that is being sent, -1: none */
-    off_t at;
-    char *why;
-};
-
-struct far {
-    struct event_base *base;
-    struct session *session; /* NULL: it is lost */
-    struct far_owner owner;
-    void *owner_arg;
-    struct pool_events ev;
-    void *arg;
-    struct far_about about;
-    bool known, begun; /* ABOUT has come; far_begin was called: from then on it may have work */
-    bool corked, wants_room;
-    char name[FAR_NAME], address[PEER_ADDRESS_MAX];
-    char *dialled;
-    struct entry *entries;
-    uint32_t count, used, files; /* entries made, in use, with a file */
-    uint32_t last, next_file;    /* where the last lookup ended; whose turn it is */
-    struct event *later, *flush;
-    char *failed; /* why it ends; told by later */
-};
-
-static const char no_memory[] = "this machine has no memory for what is sent to it";
+const char far_no_memory[] = "this machine has no memory for what is sent to it";
 
 /* --- the table --------------------------------------------------------------------------------------------------- */
 static struct entry *find(struct far *f, uint64_t job) {
@@ -93,7 +62,7 @@ static void file_end(struct far *f, struct entry *e) {
     e->file = -1;
 }
 
-static void entry_free(struct far *f, struct entry *e) {
+void entry_free(struct far *f, struct entry *e) {
     file_end(f, e);
     free(e->why);
     *e = (struct entry){.file = -1};
@@ -156,7 +125,7 @@ static int post(struct far *f, enum far_frame kind, uint64_t id, const void *bod
 /* The same, where the work cannot go on without it. */
 static void must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
     if (post(f, kind, id, body, size) == -ENOMEM)
-        far_fail(f, no_memory);
+        far_fail(f, far_no_memory);
 }
 
 /* --- payloads ---------------------------------------------------------------------------------------------------- */
@@ -164,7 +133,8 @@ static void must_post(struct far *f, enum far_frame kind, uint64_t id, const voi
 static void refuse(struct far *f, struct entry *e, int err) {
     file_end(f, e);
     e->refused = true;
-    if (asprintf(&e->why, "its bytes could not be read while they were sent to node %s: %s", f->name, strerror(err)) < 0)
+    if (asprintf(&e->why, "its bytes could not be read while they were sent to node %s: %s", f->name, strerror(err)) <
+        0)
         e->why = NULL;
     must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
 }
@@ -211,13 +181,13 @@ static void finish_all(struct far *f) {
         uint64_t job = e->job;
         if (e->refused)
             o.end = WORK_REFUSED;
-        snprintf(o.why, sizeof(o.why), "node %s was lost while it ran: %s", f->name, f->failed ? f->failed : no_memory);
+        snprintf(o.why, sizeof(o.why), "node %s was lost while it ran: %s", f->name, f->failed ? f->failed : far_no_memory);
         if (e->refused && e->why)
             snprintf(o.why, sizeof(o.why), "%s", e->why);
         entry_free(f, e);
         f->ev.done(f->arg, job, &o);
     }
-    f->owner.lost(f->owner_arg, f, f->failed ? f->failed : no_memory);
+    f->owner.lost(f->owner_arg, f, f->failed ? f->failed : far_no_memory);
 }
 
 static void on_later(evutil_socket_t fd, short what, void *arg) {
@@ -284,7 +254,7 @@ static int post_whole(struct far *f, enum far_frame kind, uint64_t id, const voi
     if (!err)
         err = post(f, kind, id, at, (uint32_t)size);
     if (err && begun)
-        far_fail(f, no_memory); /* pieces without an end: the node would take the next for it */
+        far_fail(f, far_no_memory); /* pieces without an end: the node would take the next for it */
     return err == -EPIPE ? -ENOENT : err;
 }
 
@@ -373,109 +343,7 @@ void far_runner(struct far *f, struct runner *out) {
     *out = (struct runner){.ops = &ops, .self = f};
 }
 
-/* --- what the node says ------------------------------------------------------------------------------------------ */
-static bool hear_answer(struct far *f, struct entry *e, const struct frame *m) {
-    enum pool_answer kind = (enum pool_answer)(m->kind - FAR_PART);
-    uint32_t number = (uint32_t)m->id;
-
-    if (!e->lease || number <= e->answered || number > e->sent ||
-        (kind == ANSWER_NEED && m->size && m->size != 32))
-        return false;
-    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !m->size))
-        e->answered = number;
-    if (!e->killed)
-        f->ev.answer(f->arg, e->job, number, kind, m->body, m->size);
-    return true;
-}
-
-static bool hear_done(struct far *f, struct entry *e, const struct frame *m) {
-    struct work_outcome o;
-    uint64_t job = e->job;
-
-    if (work_outcome_decode(m->body, m->size, &o) || o.attempt != e->attempt || o.user_us < 0 || o.system_us < 0 ||
-        o.wall_us < 0 || o.maxrss_kib < 0)
-        return false;
-    if (e->refused) {
-        o.end = WORK_REFUSED;
-        snprintf(o.why, sizeof(o.why), "%s", e->why ? e->why : no_memory);
-    }
-    entry_free(f, e);
-    f->ev.done(f->arg, job, &o);
-    return true;
-}
-
-static bool hear_about_work(struct far *f, const struct frame *m) {
-    uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
-    struct entry *e = ref < f->count && f->entries[ref].used ? &f->entries[ref] : NULL;
-
-    if (!e)
-        return false;
-    switch (m->kind) {
-    case FAR_OUTPUT:
-        if (low > POOL_TRACE)
-            return false;
-        if (!e->killed && !e->refused)
-            f->ev.output(f->arg, e->job, (enum pool_stream)low, m->body, m->size);
-        return true;
-    case FAR_PART:
-    case FAR_VALUE:
-    case FAR_ERROR:
-    case FAR_NEED:
-        return hear_answer(f, e, m);
-    case FAR_RECALLED:
-        if (!e->lease || !low || low > e->sent + 1)
-            return false;
-        if (f->ev.recalled && !e->killed)
-            f->ev.recalled(f->arg, e->job, low);
-        return true;
-    case FAR_DONE:
-        return hear_done(f, e, m);
-    }
-    return false;
-}
-
-static bool hear_about(struct far *f, const struct frame *m) {
-    struct far_about about;
-
-    if (far_about_decode(m->body, m->size, &about) || (f->known && strcmp(about.name, f->about.name) != 0))
-        return false;
-    f->about = about;
-    f->known = true;
-    f->owner.about(f->owner_arg, f);
-    return true;
-}
-
-static bool hear_trouble(struct far *f, const struct frame *m) {
-    char sentence[FAR_SENTENCE + FAR_NAME + 16];
-
-    if (m->size >= FAR_SENTENCE || memchr(m->body, 0, m->size))
-        return false;
-    snprintf(sentence, sizeof(sentence), "node %s: %.*s", f->name, (int)m->size, (const char *)m->body);
-    for (char *c = sentence; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = ' ';
-    if (f->begun && f->ev.trouble)
-        f->ev.trouble(f->arg, sentence);
-    return true;
-}
-
-static void on_frame(void *arg, const struct frame *m) {
-    struct far *f = arg;
-    bool sane = false;
-
-    if (m->kind == FAR_ABOUT)
-        sane = hear_about(f, m);
-    else if (m->kind == FAR_GOODBYE) {
-        far_fail(f, (uint32_t)m->id ? "it was let go" : "it has left");
-        return;
-    } else if (m->kind == FAR_TROUBLE && f->known)
-        sane = hear_trouble(f, m);
-    else if (f->begun)
-        sane = hear_about_work(f, m);
-    if (!sane)
-        far_fail(f, "it said something that makes no sense; is it of another version of ppfs?");
-}
-
+/* --- what the session tells --------------------------------------------------------------------------------------- */
 static void on_linked(void *arg, bool up, const char *why) {
     struct far *f = arg;
 
@@ -511,7 +379,8 @@ static void on_lost(void *arg, const char *why) {
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
 int far_create(struct far **out, struct event_base *base, struct session *s, const struct far_owner *owner, void *arg) {
-    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
+    static const struct session_events events = {
+        .frame = far_hear, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
     struct far *f = calloc(1, sizeof(*f));
 
     if (!f) {
@@ -623,5 +492,6 @@ int64_t far_seen_us(const struct far *f) {
     struct timespec t;
 
     clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000 - (f->session ? (int64_t)session_quiet(f->session) * 1000 : 0);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000 -
+           (f->session ? (int64_t)session_quiet(f->session) * 1000 : 0);
 }

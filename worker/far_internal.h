@@ -7,7 +7,8 @@
 
 /* Called from the loop, never from inside a far_* call or one of its runner's. */
 struct far_owner {
-    void (*about)(void *arg, struct far *f); /* what it is has changed, its link too; the first time it is ready to work */
+    void (*about)(void *arg,
+                  struct far *f); /* what it is has changed, its link too; the first time it is ready to work */
     void (*lost)(void *arg, struct far *f, const char *why); /* all its work was told LOST; far_destroy it now */
 };
 
@@ -18,9 +19,9 @@ void far_destroy(struct far *f); /* tells no events; accepts NULL; not from insi
 /* Before its runner is used: its name, the address it was dialled at (may be NULL); then who hears the runner. */
 int far_set_name(struct far *f, const char *name, const char *dialled); /* 0 or -ENOMEM */
 void far_begin(struct far *f, const struct pool_events *ev, void *arg);
-const struct far_about *far_about(const struct far *f); /* as the node says */
-const struct session *far_session(const struct far *f); /* NULL when it is lost */
+const struct far_about *far_about(const struct far *f);     /* as the node says */
+const struct session *far_session(const struct far *f);     /* NULL when it is lost */
 void far_hello(struct far *f, const void *id, size_t size); /* tells the node who we are */
-void far_leave(struct far *f);                 /* the node is told not to come back; lost() follows */
+void far_leave(struct far *f);                              /* the node is told not to come back; lost() follows */
 void far_fail(struct far *f, const char *why); /* ends it; lost() follows from the loop, but the session ends at once */
 #endif

@@ -9,7 +9,8 @@
 enum { ABOUT_VERSION = 1, ABOUT_DRAINING = 1, ABOUT_HEAD = 12 };
 
 static bool name_char(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
 }
 
 bool far_name_valid(const char *name) {

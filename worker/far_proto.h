@@ -10,11 +10,11 @@
 #include <stdint.h>
 
 enum {
-    FAR_REFS = 65536,       /* work under way at one node, for one ppfs */
-    FAR_CHUNK = 64 * 1024,  /* bytes of output, result or payload in one frame, so that no other waits long behind it */
-    FAR_CPUS_MAX = 4096,    /* slots of a node */
-    FAR_NAME = 64,          /* a node's name, with the final zero */
-    FAR_ABOUT_MAX = 256,    /* bytes of an ABOUT */
+    FAR_REFS = 65536,      /* work under way at one node, for one ppfs */
+    FAR_CHUNK = 64 * 1024, /* bytes of output, result or payload in one frame, so that no other waits long behind it */
+    FAR_CPUS_MAX = 4096,   /* slots of a node */
+    FAR_NAME = 64,         /* a node's name, with the final zero */
+    FAR_ABOUT_MAX = 256,   /* bytes of an ABOUT */
     FAR_SENTENCE = 1024,
     FAR_ID_MIN = 16,
     FAR_ID_MAX = 64,
@@ -22,32 +22,32 @@ enum {
 
 enum far_frame {
     /* ppfs to node */
-    FAR_START = 1,   /* work_encode; low 1: the payload follows in PAYLOAD frames, up to PAYLOAD_END */
+    FAR_START = 1, /* work_encode; low 1: the payload follows in PAYLOAD frames, up to PAYLOAD_END */
     FAR_PAYLOAD,
     FAR_PAYLOAD_END,
-    FAR_PIECE,       /* the first part of the body of the CALL_* or FUNCTION of that ref that follows */
-    FAR_CALL_JSON,   /* low: its number; the three in the order of enum call_format */
+    FAR_PIECE,     /* the first part of the body of the CALL_* or FUNCTION of that ref that follows */
+    FAR_CALL_JSON, /* low: its number; the three in the order of enum call_format */
     FAR_CALL_PICKLE,
     FAR_CALL_HASH,
-    FAR_FUNCTION,    /* 32 bytes hash, then the function; nothing: there is none */
+    FAR_FUNCTION, /* 32 bytes hash, then the function; nothing: there is none */
     FAR_FINISH,
-    FAR_RECALL,      /* low: the number from which calls are taken back */
+    FAR_RECALL, /* low: the number from which calls are taken back */
     FAR_KILL,
-    FAR_HOLD,        /* low: 1 hold, 0 go on */
-    FAR_RESIZE,      /* low: slots; no ref */
-    FAR_LEAVE,       /* no ref: do not come back */
-    FAR_HELLO,       /* no ref; 16 to FAR_ID_MAX bytes: who that ppfs is, also after it was started again */
+    FAR_HOLD,   /* low: 1 hold, 0 go on */
+    FAR_RESIZE, /* low: slots; no ref */
+    FAR_LEAVE,  /* no ref: do not come back */
+    FAR_HELLO,  /* no ref; 16 to FAR_ID_MAX bytes: who that ppfs is, also after it was started again */
     /* node to ppfs */
-    FAR_ABOUT = 32,  /* no ref; struct far_about: the first frame, and again when it changes */
-    FAR_OUTPUT,      /* low: enum pool_stream */
-    FAR_PART,        /* low: number of the call; the four in the order of enum pool_answer */
+    FAR_ABOUT = 32, /* no ref; struct far_about: the first frame, and again when it changes */
+    FAR_OUTPUT,     /* low: enum pool_stream */
+    FAR_PART,       /* low: number of the call; the four in the order of enum pool_answer */
     FAR_VALUE,
     FAR_ERROR,
     FAR_NEED,
-    FAR_RECALLED,    /* low: the first number that will not run */
-    FAR_DONE,        /* work_outcome_encode: the last frame of its ref */
-    FAR_TROUBLE,     /* no ref; a sentence for the log */
-    FAR_GOODBYE,     /* no ref: it ends, and has nothing any more; low 1: and it was told to (LEAVE) */
+    FAR_RECALLED, /* low: the first number that will not run */
+    FAR_DONE,     /* work_outcome_encode: the last frame of its ref */
+    FAR_TROUBLE,  /* no ref; a sentence for the log */
+    FAR_GOODBYE,  /* no ref: it ends, and has nothing any more; low 1: and it was told to (LEAVE) */
 };
 
 static inline uint64_t far_id(uint32_t ref, uint32_t low) {
@@ -57,8 +57,8 @@ static inline uint64_t far_id(uint32_t ref, uint32_t low) {
 struct far_about {
     uint32_t cpus;
     bool draining;
-    char name[FAR_NAME];   /* of letters, digits, '.', '_' and '-', not beginning with '.' */
-    char python[32];       /* "" while it is not known */
+    char name[FAR_NAME]; /* of letters, digits, '.', '_' and '-', not beginning with '.' */
+    char python[32];     /* "" while it is not known */
 };
 /* Into buf of FAR_ABOUT_MAX bytes. */
 uint32_t far_about_encode(const struct far_about *a, uint8_t *buf);

@@ -396,8 +396,8 @@ static int read_id(struct fleet *f, const char *path, char *why, size_t why_size
     if (!err && f->id_size < FAR_ID_MIN)
         err = -EIO;
     if (err)
-        snprintf(why, why_size, "%.300s, by which nodes know this ppfs, cannot be read: %s (remove it and start again)", path,
-                 strerror(-err));
+        snprintf(why, why_size, "%.300s, by which nodes know this ppfs, cannot be read: %s (remove it and start again)",
+                 path, strerror(-err));
     return err;
 }
 

@@ -7,11 +7,11 @@
 struct fleet;
 
 struct fleet_config {
-    const char *key_file;             /* the shared key; fleet_create reads it */
-    const char *id_file;              /* keeps who this ppfs is; made at the first start. With it nodes know at once that a
+    const char *key_file; /* the shared key; fleet_create reads it */
+    const char *id_file;  /* keeps who this ppfs is; made at the first start. With it nodes know at once that a
                                        * ppfs was started again, and end what they run for its predecessor. May be NULL */
-    const char *listen;               /* "ADDR:PORT" for nodes that dial in, NULL: none may */
-    unsigned silence_ms;              /* a node of which nothing is heard so long is lost; 0: 5000 */
+    const char *listen;   /* "ADDR:PORT" for nodes that dial in, NULL: none may */
+    unsigned silence_ms;  /* a node of which nothing is heard so long is lost; 0: 5000 */
     const struct pool_events *runner; /* events of all nodes' runners; their arg is what up() returned */
 };
 
@@ -19,7 +19,7 @@ struct fleet_config {
 struct fleet_events {
     /* A node is here; far stays valid until gone() returns. Returns the arg for its events, NULL: not wanted, let it go. */
     void *(*up)(void *arg, struct far *far);
-    void (*changed)(void *node, struct far *far); /* far_cpus, far_python, far_draining, or far_linked */
+    void (*changed)(void *node, struct far *far);               /* far_cpus, far_python, far_draining, or far_linked */
     void (*gone)(void *node, struct far *far, const char *why); /* after done() of all its work. why: one sentence */
     void (*dialling)(void *arg, const char *address, const char *why); /* a try failed, for why; the next one comes */
     void (*log)(void *arg, const char *sentence);

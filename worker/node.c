@@ -44,7 +44,8 @@ struct node {
     struct join joins[NODE_JOINS];
     struct event *signals[SIGNALS], *idle, *end;
     bool leaving, parting, stopped;
-    bool able; /* its workers' Python has come up: only then it offers to work */
+    int status; /* what the program ends with */
+    bool able;  /* its workers' Python has come up: only then it offers to work */
     char trouble[1024];
 };
 
@@ -275,6 +276,17 @@ static void on_python(void *arg) {
     serve_set_python(n->serve, pool_python(n->pool));
 }
 
+/* Whatever it would be given from now on would only be lost here. */
+static void on_unable(void *arg) {
+    struct node *n = arg;
+
+    if (!n->able)
+        return;
+    say("its workers cannot be started any more; it leaves at once");
+    n->status = 1;
+    stop(n);
+}
+
 static void on_log(void *arg, const char *sentence) {
     struct node *n = arg;
 
@@ -307,8 +319,8 @@ static int open_doors(struct node *n, char *why, size_t size) {
         err = peer_listen(&n->listener, n->base, n->tls, "0.0.0.0:0", &listener, n, why, size);
     if (!err && a->discover) {
         const char *port = strrchr(peer_listener_address(n->listener), ':') + 1;
-        err = discover_create(&n->discover, n->base, n->tls, a->where, hub_id(n->hub), (uint16_t)atoi(port), &discover, n,
-                              why, size);
+        err = discover_create(&n->discover, n->base, n->tls, a->where, hub_id(n->hub), (uint16_t)atoi(port), &discover,
+                              n, why, size);
     }
     return err;
 }
@@ -316,7 +328,7 @@ static int open_doors(struct node *n, char *why, size_t size) {
 static int make_pool(struct node *n, char *why, size_t size) {
     const struct node_args *a = n->args;
     char worker[PATH_MAX], *program = NULL;
-    struct pool_config config = {.worker_path = worker, .python = a->python, .workers = a->cpus};
+    struct pool_config config = {.worker_path = worker, .python = a->python, .workers = a->cpus, .give_back = true};
     struct runner runner;
 
     where_worker(worker);
@@ -358,10 +370,11 @@ static int write_pid(const char *path, char *why, size_t size) {
 static int start(struct node *n, char *why, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
     static const struct serve_events serve_events = {
-        .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
+        .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_unable, .log = on_log};
     const struct node_args *a = n->args;
     const char *tmp = getenv("TMPDIR");
-    struct serve_config serve = {.name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = a->cpus};
+    struct serve_config serve = {
+        .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = a->cpus};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms};
 
     snprintf(why, size, "not enough memory");
@@ -444,5 +457,5 @@ int node_run(const struct node_args *a) {
     if (a->pid_file)
         unlink(a->pid_file);
     end(n);
-    return 0;
+    return n->status;
 }

@@ -29,7 +29,8 @@ void node_args_help(void) {
          "  --pid-file FILE       write the process id there once it is ready\n"
          "  --help --version\n"
          "\n"
-         "SIGTERM: take no more, leave when what runs has ended; a second one: leave at once. SIGUSR1: print statistics.");
+         "SIGTERM: take no more, leave when what runs has ended; a second one: leave at once. SIGUSR1: print "
+         "statistics.");
 }
 
 static int wrong(const char *format, const char *word) {
@@ -73,7 +74,9 @@ static int one(struct node_args *a, int option, const char *value) {
         a->key_file = value;
         return 0;
     case 'c':
-        return number(value, 1, FAR_CPUS_MAX, &a->cpus) ? 0 : wrong("--cpus needs a number from 1 to 4096, not '%s'", value);
+        return number(value, 1, FAR_CPUS_MAX, &a->cpus)
+                   ? 0
+                   : wrong("--cpus needs a number from 1 to 4096, not '%s'", value);
     case 'n':
         if (!far_name_valid(value))
             return wrong("--name needs up to 63 letters, digits, '.', '_' and '-', not '%s'", value);
@@ -115,12 +118,18 @@ static void default_key(struct node_args *a) {
 
 int node_args_read(struct node_args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"join", required_argument, NULL, 'j'},    {"listen", required_argument, NULL, 'l'},
-        {"discover", optional_argument, NULL, 'd'}, {"key", required_argument, NULL, 'k'},
-        {"cpus", required_argument, NULL, 'c'},    {"name", required_argument, NULL, 'n'},
-        {"python", required_argument, NULL, 'p'},  {"idle-exit", required_argument, NULL, 'i'},
-        {"silence", required_argument, NULL, 's'}, {"pid-file", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},          {"version", no_argument, NULL, 'V'},
+        {"join", required_argument, NULL, 'j'},
+        {"listen", required_argument, NULL, 'l'},
+        {"discover", optional_argument, NULL, 'd'},
+        {"key", required_argument, NULL, 'k'},
+        {"cpus", required_argument, NULL, 'c'},
+        {"name", required_argument, NULL, 'n'},
+        {"python", required_argument, NULL, 'p'},
+        {"idle-exit", required_argument, NULL, 'i'},
+        {"silence", required_argument, NULL, 's'},
+        {"pid-file", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
     char host[256] = "node";

@@ -272,7 +272,7 @@ void pool_on_template_gone(struct pool *p, bool refused) {
             slot_close(s);
             continue;
         }
-        struct work_outcome o = {.end = refused ? WORK_REFUSED : WORK_LOST, .wall_us = pool_now_us() - s->started_us};
+        struct work_outcome o = {.end = refused && !p->give_back ? WORK_REFUSED : WORK_LOST, .wall_us = pool_now_us() - s->started_us};
         snprintf(o.why, sizeof(o.why), "%s", p->trouble);
         if (s->killed)
             slot_finish_dead(s, SIGKILL, &o);
@@ -459,7 +459,7 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
 
     if (!p)
         return err;
-    *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .next_serial = 1, .control = -1};
+    *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .give_back = config->give_back, .next_serial = 1, .control = -1};
     p->worker_path = strdup(config->worker_path);
     p->buffer = malloc(READ_TURN);
     if (!p->worker_path || !p->buffer)

@@ -23,6 +23,7 @@ struct pool_config {
     const char *worker_path; /* the ppfs-worker binary */
     const char *python;      /* interpreter or virtual environment, NULL = the one built with */
     unsigned workers;        /* see pool_resize */
+    bool give_back;          /* work for which no template starts is LOST, not REFUSED: there are other runners */
 };
 
 /* What a runner tells (runner.h). Called from the loop, never from inside a pool_* call. They may call any of these but
@@ -33,7 +34,9 @@ struct pool_events {
     /* size bytes, valid during the call only; a lease's answers come in the order of its calls. */
     void (*answer)(void *arg, uint64_t lease, uint32_t number, enum pool_answer, const void *bytes, size_t size);
     void (*trouble)(void *arg, const char *sentence); /* for the log: the template died, would not start, ... */
-    void (*python)(void *arg);                        /* pool_python has changed; may be NULL, as trouble may */
+    /* These, and trouble, may be NULL. */
+    void (*python)(void *arg); /* pool_python has changed */
+    void (*unable)(void *arg); /* the template ended without having come up: perhaps it never will */
     /* Of runners that are not pools (runner.h); a pool never tells them, so they may be NULL for one. */
     void (*recalled)(void *arg, uint64_t lease, uint32_t number);
     void (*room)(void *arg);

@@ -63,6 +63,7 @@ struct pool {
     char *worker_path, *program;
     char *root;          /* directory for what jobs need for a while; the template makes and removes it */
     unsigned size;       /* how many may work at once */
+    bool give_back;
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
     uint64_t next_serial;

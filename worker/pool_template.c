@@ -186,6 +186,8 @@ static void template_gone(struct pool *p) {
     if (!was_up || p->failures > QUICK_STARTS)
         schedule_retry(p);
     pool_on_template_gone(p, !was_up && !WIFSIGNALED(status));
+    if (!was_up && !WIFSIGNALED(status) && p->ev.unable)
+        p->ev.unable(p->arg);
     template_usable(p);
 }
 

@@ -18,8 +18,8 @@ int redial_create(struct redial **out, struct event_base *base, const struct tls
                   const struct redial_events *ev, void *arg);
 void redial_destroy(struct redial *r); /* accepts NULL */
 const char *redial_address(const struct redial *r);
-void redial_now(struct redial *r);   /* at once, unless it is under way */
-void redial_later(struct redial *r); /* after a pause, a longer one each time */
-void redial_calm(struct redial *r);  /* it is there: the next pause is a short one again */
+void redial_now(struct redial *r);             /* at once, unless it is under way */
+void redial_later(struct redial *r);           /* after a pause, a longer one each time */
+void redial_calm(struct redial *r);            /* it is there: the next pause is a short one again */
 unsigned redial_tries(const struct redial *r); /* pauses since it was there */
 #endif

@@ -296,7 +296,8 @@ static void on_output(void *arg, uint64_t job, enum pool_stream stream, const vo
         out_send(t, FAR_OUTPUT, FAR_OUTPUT, (uint32_t)stream, bytes, size);
 }
 
-static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes,
+                      size_t size) {
     struct task *t = wanted(arg, lease);
 
     if (!t)
@@ -347,11 +348,17 @@ static void on_python(void *arg) {
     s->ev.python(s->arg);
 }
 
+static void on_unable(void *arg) {
+    struct serve *s = arg;
+    s->ev.unable(s->arg);
+}
+
 const struct pool_events serve_runner_events = {.output = on_output,
                                                 .done = on_done,
                                                 .answer = on_answer,
                                                 .trouble = on_trouble,
                                                 .python = on_python,
+                                                .unable = on_unable,
                                                 .recalled = on_recalled};
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
@@ -409,7 +416,8 @@ void serve_set_runner(struct serve *s, struct runner runner) {
 }
 
 uint64_t serve_guest(struct serve *s, struct session *session) {
-    static const struct session_events events = {.frame = on_frame, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
+    static const struct session_events events = {
+        .frame = on_frame, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
     struct guest *g = calloc(1, sizeof(*g));
 
     if (!g) {
@@ -485,9 +493,11 @@ char *serve_statistics(const struct serve *s) {
             (unsigned long long)s->done, (unsigned long long)s->failed, (unsigned long long)s->calls);
     for (const struct guest *g = s->guests; g; g = g->next)
         if (g->session)
-            fprintf(f, "ppfs at %s (%s, %u us away): %llu works begun, %llu done, %llu failed; %llu calls; %zu bytes on the way\n",
-                    session_address(g->session), session_linked(g->session) ? "linked" : "no link", session_rtt(g->session),
-                    (unsigned long long)g->started, (unsigned long long)g->done, (unsigned long long)g->failed,
-                    (unsigned long long)g->calls, session_pending(g->session));
+            fprintf(f,
+                    "ppfs at %s (%s, %u us away): %llu works begun, %llu done, %llu failed; %llu calls; %zu bytes on "
+                    "the way\n",
+                    session_address(g->session), session_linked(g->session) ? "linked" : "no link",
+                    session_rtt(g->session), (unsigned long long)g->started, (unsigned long long)g->done,
+                    (unsigned long long)g->failed, (unsigned long long)g->calls, session_pending(g->session));
     return fclose(f) == 0 ? text : NULL;
 }

@@ -20,12 +20,13 @@ struct serve_events {
     void (*linked)(void *arg, uint64_t guest, bool up);     /* its link went, or is back */
     void (*left)(void *arg, uint64_t guest, bool for_good); /* it has ended; for_good: it does not want us back */
     void (*busy)(void *arg, bool busy);                     /* there are works now, there are none any more */
-    void (*python)(void *arg);                              /* as pool_events has it */
+    void (*python)(void *arg);                              /* as pool_events has it, and the next */
+    void (*unable)(void *arg);
     void (*log)(void *arg, const char *sentence);
 };
 
 int serve_create(struct serve **out, struct event_base *base, const struct serve_config *, const struct serve_events *,
-                 void *arg); /* 0 or -errno */
+                 void *arg);         /* 0 or -errno */
 void serve_destroy(struct serve *s); /* ends all sessions; the runner is not touched; accepts NULL */
 
 /* Events for the runner, with the serve as their arg. It is set once, before the first guest. */
@@ -46,7 +47,7 @@ void serve_goodbye(struct serve *s); /* says that this node ends; left() follows
 bool serve_gathers(const struct serve *s);
 void serve_flush(struct serve *s);
 
-unsigned serve_works(const struct serve *s);  /* under way, or with an end that is not sent yet */
+unsigned serve_works(const struct serve *s); /* under way, or with an end that is not sent yet */
 unsigned serve_guests(const struct serve *s);
 bool serve_draining(const struct serve *s);
 /* What it has done so far, for people: some lines, each with its newline. malloc'd; NULL without memory. */

@@ -39,7 +39,7 @@ struct task {
 
     bool lease;
     uint32_t sent, answered; /* the highest numbers of its calls */
-    uint8_t *pieces; /* of the CALL or FUNCTION that is coming */
+    uint8_t *pieces;         /* of the CALL or FUNCTION that is coming */
     size_t piece_size, piece_room;
     struct held *held, **held_end;
     bool wants, asked; /* its worker waits for a function; it is the one that has asked for it */
@@ -98,8 +98,8 @@ struct serve {
 
 /* --- serve.c --- */
 void serve_log(struct serve *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void serve_soon(struct serve *s);            /* `later`, in the next turn of the loop */
-void serve_retry(struct serve *s);           /* held calls are tried again in a moment */
+void serve_soon(struct serve *s);                   /* `later`, in the next turn of the loop */
+void serve_retry(struct serve *s);                  /* held calls are tried again in a moment */
 void guest_break(struct guest *g, const char *why); /* ends it: it makes no sense, or there is no memory for it */
 /* Sends one frame with this turn's others, and those of the next few hundred microseconds if each of them may wait (see
  * serve_patient). Without memory the guest ends. */
@@ -112,14 +112,14 @@ bool serve_patient(const struct task *t);
 /* --- serve_task.c --- */
 struct task *task_of_ref(const struct guest *g, uint32_t ref); /* NULL: unknown */
 struct task *task_of_id(const struct serve *s, uint64_t id);
-bool task_begin(struct guest *g, const struct frame *m);          /* START; false: it makes no sense */
-bool task_payload(struct task *t, const struct frame *m);         /* PAYLOAD, PAYLOAD_END */
+bool task_begin(struct guest *g, const struct frame *m);  /* START; false: it makes no sense */
+bool task_payload(struct task *t, const struct frame *m); /* PAYLOAD, PAYLOAD_END */
 void task_kill(struct task *t);
 void task_hold(struct task *t, bool hold);
-void task_end(struct task *t, const struct work_outcome *o);      /* it has ended; DONE is sent in its turn */
+void task_end(struct task *t, const struct work_outcome *o); /* it has ended; DONE is sent in its turn */
 void task_give_up(struct task *t, enum work_end end, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void task_free(struct task *t);
-void task_orphan(struct task *t);     /* its guest has gone: killed, or freed at once */
+void task_orphan(struct task *t); /* its guest has gone: killed, or freed at once */
 void orphan_free(struct serve *s, struct task *t);
 void task_run_waiting(struct serve *s); /* starts what waits, as far as there are slots */
 
@@ -131,7 +131,7 @@ bool calls_finish(struct task *t);
 bool calls_recall(struct task *t, uint32_t number);
 void calls_send_held(struct task *t); /* to the runner, as far as it takes them */
 void calls_need(struct task *t, uint32_t number, const uint8_t hash[32]);
-void calls_end(struct task *t);       /* the task ends: others must ask for the function that it asked for */
+void calls_end(struct task *t); /* the task ends: others must ask for the function that it asked for */
 void functions_free(struct guest *g);
 
 /* --- serve_out.c --- */

@@ -77,8 +77,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     last = now();
     if (!s->lease) {
         bool pickled = s->kind == WORK_PICKLE || s->kind == WORK_CALL, json = s->kind == WORK_JSON_CALL;
-        serve_runner_events.output(s->node->serve, s->job, pickled || json ? POOL_RESULT : POOL_STDOUT, pickled ? pickle : "1\n",
-                                   pickled ? 5 : 2);
+        serve_runner_events.output(s->node->serve, s->job, pickled || json ? POOL_RESULT : POOL_STDOUT,
+                                   pickled ? pickle : "1\n", pickled ? 5 : 2);
         end_slot(s, WORK_DONE);
         return;
     }
@@ -281,7 +281,7 @@ static void on_term(evutil_socket_t fd, short what, void *arg) {
 static void make_node(struct node *n, unsigned index, const char *address, const char *key) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
     static const struct serve_events serve_events = {
-        .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
+        .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_python, .log = on_log};
     static const struct redial_events redial_events = {.connected = on_connected, .failed = on_dial_failed};
     char name[64], why[512];
     struct serve_config config = {.name = name, .dir = "/tmp", .cpus = slots_each};
@@ -328,7 +328,7 @@ int main(int argc, char **argv) {
         make_node(&all[i], i, argv[1], argv[2]);
     event_base_dispatch(base);
     double span = last - first + each_s;
-    printf("%llu calls, %.1f s, %.0f a second, slots busy %.1f %%\n", (unsigned long long)calls, span, (double)calls / span,
-           100 * busy_s / (span * nodes * slots_each));
+    printf("%llu calls, %.1f s, %.0f a second, slots busy %.1f %%\n", (unsigned long long)calls, span,
+           (double)calls / span, 100 * busy_s / (span * nodes * slots_each));
     return 0;
 }

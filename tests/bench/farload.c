@@ -10,7 +10,7 @@
 #include "worker/fleet.h"
 #include "worker/where.h"
 
-enum { AHEAD = 512 };
+enum { AHEAD = 2000 };
 
 static struct runner runner;
 static bool up, finished;
@@ -87,7 +87,8 @@ static void on_gone(void *node, struct far *far, const char *why) {
 }
 
 int main(int argc, char **argv) {
-    static const struct fleet_events fleet_events = {.up = on_up, .changed = on_changed, .gone = on_gone, .log = on_trouble};
+    static const struct fleet_events fleet_events = {
+        .up = on_up, .changed = on_changed, .gone = on_gone, .log = on_trouble};
     struct event_base *base = event_base_new();
     struct fleet *fleet = NULL;
     struct pool *pool = NULL;
@@ -122,7 +123,14 @@ int main(int argc, char **argv) {
     else
         snprintf(text, sizeof(text), "{\"call\": \"math.sqrt\", \"args\": [4]}");
     for (unsigned i = 0; i < slots; i++) {
-        struct work w = {.job = i, .attempt = 1, .kind = WORK_STREAM_JSON, .name = "x", .node = "x", .cwd = "/", .uid = geteuid(), .gid = getegid()};
+        struct work w = {.job = i,
+                         .attempt = 1,
+                         .kind = WORK_STREAM_JSON,
+                         .name = "x",
+                         .node = "x",
+                         .cwd = "/",
+                         .uid = geteuid(),
+                         .gid = getegid()};
         while (runner_start(runner, &w))
             event_base_loop(base, EVLOOP_ONCE);
     }
@@ -139,7 +147,8 @@ int main(int argc, char **argv) {
         event_base_loop(base, EVLOOP_ONCE);
     }
     double took = now() - began;
-    printf("%u calls in %.3f s: %.0f a second, %.1f MB/s\n", total, took, total / took, (double)bytes_back / took / 1e6);
+    printf("%u calls in %.3f s: %.0f a second, %.1f MB/s\n", total, took, total / took,
+           (double)bytes_back / took / 1e6);
     fleet_destroy(fleet);
     pool_destroy(pool);
     event_base_free(base);

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from noderig import NODE, key_of, listens, nodes_of, up, value
-from ppfsmount import SLOW, alive, clean_env, text_of, wait_until
+from ppfsmount import SLOW, alive, clean_env, parents, wait_until
 
 
 def run(base, *words):
@@ -68,6 +68,27 @@ def test_a_node_whose_workers_do_not_start_never_offers_to_work(ml, base):
                        text=True, timeout=30 * SLOW, env=env)
     assert p.returncode == 1 and p.stderr.count("\n") == 1 and "does not start" in p.stderr
     assert nodes_of(ml) == ["local"] and "nodes/b" not in ml.log()
+
+
+def test_a_node_whose_workers_start_no_more_gives_its_work_back(ml, new_node, base):
+    """As when its Python is taken away under it: it leaves, and what it had runs elsewhere."""
+    worker = base / "worker"
+    worker.symlink_to(os.environ.get("PPFS_WORKER", NODE.parent / "ppfs-worker"))
+    node = new_node("--name", "sick", "--cpus", "1", join=ml, env={"PPFS_WORKER": str(worker)})
+    node.up(ml)
+    ml.put("g", ml.gate("g"))
+    ml.pid_of("g")
+    (ml.work / "g.pid").unlink()
+    worker.unlink()
+    worker.symlink_to("/bin/false")
+    for pid in node.marked():
+        if parents().get(pid) == node.pid:
+            os.kill(pid, signal.SIGKILL)  # the template
+    assert node.wait() == 1 and "cannot be started any more" in node.log()
+    new_node("--name", "sound", join=ml).up(ml)
+    ml.pid_of("g")
+    ml.open_gate("g")
+    assert ml.result("g") == b"through g\n" and ml.get("g", "node") == "sound"
 
 
 def test_the_default_key_is_that_of_a_ppfs_of_the_same_user(ml, new_node):

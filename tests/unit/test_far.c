@@ -82,7 +82,8 @@ static void on_done(void *arg, uint64_t id, const struct work_outcome *o) {
     fix.jobs[id].order = fix.done_count++;
 }
 
-static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes,
+                      size_t size) {
     struct call *c = &fix.calls[number];
 
     (void)arg;
@@ -156,8 +157,10 @@ static void on_log(void *arg, const char *sentence) {
 
 static void make_fleet(unsigned silence_ms) {
     static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .log = on_log};
-    struct fleet_config config = {
-        .key_file = key_file("key", KEY_A, 0600), .listen = "127.0.0.1:0", .silence_ms = silence_ms, .runner = &runner_events};
+    struct fleet_config config = {.key_file = key_file("key", KEY_A, 0600),
+                                  .listen = "127.0.0.1:0",
+                                  .silence_ms = silence_ms,
+                                  .runner = &runner_events};
 
     if (fleet_create(&fix.fleet, base, &config, &events, NULL, why, sizeof(why)))
         fail_msg("%s", why);
@@ -219,9 +222,17 @@ static void node_python(void *arg) {
     serve_set_python(n->serve, pool_python(n->pool));
 }
 
+static void node_unable(void *arg) {
+    fail_msg("the workers of %s cannot be started", ((struct node *)arg)->name);
+}
+
 static void make_node(struct node *n, const char *name, unsigned silence_ms) {
-    static const struct serve_events events = {
-        .linked = node_linked, .left = node_left, .busy = node_busy, .python = node_python, .log = on_log};
+    static const struct serve_events events = {.linked = node_linked,
+                                               .left = node_left,
+                                               .busy = node_busy,
+                                               .python = node_python,
+                                               .unable = node_unable,
+                                               .log = on_log};
     static const struct hub_events hub_events = {.greeted = node_greeted, .failed = node_failed};
     static const struct redial_events redial_events = {.connected = node_connected, .failed = node_dial_failed};
     const char *worker = getenv("PPFS_WORKER");
@@ -238,7 +249,8 @@ static void make_node(struct node *n, const char *name, unsigned silence_ms) {
     assert_int_equal(pool_create(&n->pool, base, &pool, &serve_runner_events, n->serve), 0);
     pool_runner(n->pool, &runner);
     serve_set_runner(n->serve, runner);
-    assert_int_equal(redial_create(&n->redial, base, n->tls, fix.via ? fix.via : fleet_address(fix.fleet), &redial_events, n), 0);
+    assert_int_equal(
+        redial_create(&n->redial, base, n->tls, fix.via ? fix.via : fleet_address(fix.fleet), &redial_events, n), 0);
     redial_now(n->redial);
 }
 
@@ -360,7 +372,9 @@ static void a_node_tells_about_itself(void **state) {
 static void scripts_run_there(void **state) {
     (void)state;
     one_node();
-    begin(1, WORK_PYTHON, "import os, sys\nprint(6 * 7, os.environ['PPFS_ATTEMPT'], os.environ['PPFS_NODE'])\nprint('e', file=sys.stderr)\n");
+    begin(1, WORK_PYTHON,
+          "import os, sys\nprint(6 * 7, os.environ['PPFS_ATTEMPT'], os.environ['PPFS_NODE'])\nprint('e', "
+          "file=sys.stderr)\n");
     assert_end(ended(1), WORK_DONE, NULL);
     assert_string_equal(fix.jobs[1].text[POOL_STDOUT], "42 3 n1\n");
     assert_string_equal(fix.jobs[1].text[POOL_STDERR], "e\n");
@@ -863,7 +877,8 @@ static int teardown_relay(void **state) {
 
 /* What a small one has before it on a network that takes eight megabytes a second is what is in the network, not what waits. */
 static void small_results_pass_large_ones(void **state) {
-    struct ev_token_bucket_cfg *slow = ev_token_bucket_cfg_new(160 * 1024, 160 * 1024, 160 * 1024, 160 * 1024, &(struct timeval){.tv_usec = 20000});
+    struct ev_token_bucket_cfg *slow =
+        ev_token_bucket_cfg_new(160 * 1024, 160 * 1024, 160 * 1024, 160 * 1024, &(struct timeval){.tv_usec = 20000});
 
     (void)state;
     for (int i = 0; i < PAIRS; i++)
@@ -954,7 +969,8 @@ static void a_successor_ends_what_its_predecessor_runs(void **state) {
 
     (void)state;
     snprintf(id, sizeof(id), "%s/id", dir);
-    struct fleet_config config = {.key_file = key_file("key", KEY_A, 0600), .listen = "127.0.0.1:0", .id_file = id, .runner = &runner_events};
+    struct fleet_config config = {
+        .key_file = key_file("key", KEY_A, 0600), .listen = "127.0.0.1:0", .id_file = id, .runner = &runner_events};
     for (int i = 0; i < 2; i++)
         if (fleet_create(&fleets[i], base, &config, &events, NULL, why, sizeof(why)))
             fail_msg("%s", why);
@@ -962,9 +978,12 @@ static void a_successor_ends_what_its_predecessor_runs(void **state) {
     one_node();
     begin(1, WORK_PYTHON, sleeper);
     turn_until(has_output, &fix.jobs[1]);
-    redial_destroy(fix.node[0].redial); /* from now on it dials the other one, while it still has a session with the first */
+    redial_destroy(
+        fix.node[0].redial); /* from now on it dials the other one, while it still has a session with the first */
     static const struct redial_events redial_events = {.connected = node_connected, .failed = node_dial_failed};
-    assert_int_equal(redial_create(&fix.node[0].redial, base, fix.node[0].tls, fleet_address(fleets[1]), &redial_events, &fix.node[0]), 0);
+    assert_int_equal(redial_create(&fix.node[0].redial, base, fix.node[0].tls, fleet_address(fleets[1]), &redial_events,
+                                   &fix.node[0]),
+                     0);
     redial_now(fix.node[0].redial);
     turn_until(flag, &fix.node[0].left);
     while (kill(atoi(fix.jobs[1].text[POOL_STDOUT]), 0) == 0)
@@ -1132,7 +1151,7 @@ static const struct nonsense nonsense_to_node[] = {
     {false, FAR_PAYLOAD, (uint64_t)1 << 32, "x", 1},      /* it has no file */
     {false, FAR_PIECE, (uint64_t)1 << 32, "x", 1},        /* it is no lease */
     {false, FAR_CALL_JSON, (uint64_t)1 << 32 | 1, "{}", 2},
-    {false, FAR_CALL_JSON, (uint64_t)2 << 32, "{}", 2},   /* number 0 */
+    {false, FAR_CALL_JSON, (uint64_t)2 << 32, "{}", 2}, /* number 0 */
     {false, FAR_FINISH, (uint64_t)1 << 32, "", 0},
     {false, FAR_RECALL, (uint64_t)2 << 32, "", 0},
     {false, FAR_FUNCTION, (uint64_t)2 << 32, "short", 5},
@@ -1170,7 +1189,8 @@ static void nonsense_of_a_ppfs_ends_it(void **state) {
     begin(1, WORK_PYTHON, sleeper); /* of a ppfs that behaves: it stays */
     turn_until(has_output, &fix.jobs[1]);
     fix.stay_away = true; /* it is the rogue that leaves */
-    assert_int_equal(peer_listen(&listener, base, fix.node[0].tls, "127.0.0.1:0", &events, &fix.node[0], why, sizeof(why)), 0);
+    assert_int_equal(
+        peer_listen(&listener, base, fix.node[0].tls, "127.0.0.1:0", &events, &fix.node[0], why, sizeof(why)), 0);
     assert_int_equal(work_encode(&good, &bytes, &size), 0);
     for (size_t i = 0; i < sizeof(nonsense_to_node) / sizeof(*nonsense_to_node); i++) {
         const struct nonsense *n = &nonsense_to_node[i];
