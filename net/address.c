@@ -35,8 +35,8 @@ int address_parse(struct address *out, const char *text, bool dial, char *why, s
     if (bracketed)
         len = len && host[len - 1] == ']' ? len - 1 : 0;
     if (!host_ok(host, len, bracketed) || !port_ok(colon + 1, dial)) {
-        snprintf(why, why_size, "'%.100s' is no address: expected HOST:PORT or [IPV6]:PORT with a port from %d to 65535", text,
-                 dial);
+        snprintf(why, why_size,
+                 "'%.100s' is no address: expected HOST:PORT or [IPV6]:PORT with a port from %d to 65535", text, dial);
         return -EINVAL;
     }
     memcpy(out->host, host, len);
@@ -60,7 +60,8 @@ void address_text(const struct sockaddr_storage *from, char out[PEER_ADDRESS_MAX
     bool v6 = from->ss_family == AF_INET6;
     socklen_t size = v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 
-    getnameinfo((const struct sockaddr *)from, size, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+    getnameinfo((const struct sockaddr *)from, size, host, sizeof(host), port, sizeof(port),
+                NI_NUMERICHOST | NI_NUMERICSERV);
     if (mapped(from))
         snprintf(out, PEER_ADDRESS_MAX, "%s:%s", host + strlen("::ffff:"), port);
     else

@@ -8,10 +8,11 @@
  *         56  the hub id of who sends it, 16 bytes
  *         72  HMAC-SHA256 of all before, under the key for discovery
  *
- * all integers little endian. A ppfs sends QUERY to the group; a node sends HERE to the group when it has come, and an ANSWER
- * to who asked. A packet is looked at only when its signature is right; it counts only when its time is within WINDOW_MS of
- * ours and its nonce is new. The same packet comes once by each interface, so a nonce seen twice is nothing to report. Nonces are
- * kept for two windows; when the table is full, which only who has the key can bring about, nothing more is heard. */
+ * all integers little endian. A ppfs sends QUERY to the group; a node sends HERE to the group when it has come, and an
+ * ANSWER to who asked. A packet is looked at only when its signature is right; it counts only when its time is within
+ * WINDOW_MS of ours and its nonce is new. The same packet comes once by each interface, so a nonce seen twice is
+ * nothing to report. Nonces are kept for two windows; when the table is full, which only who has the key can bring
+ * about, nothing more is heard. */
 #include "net/discover.h"
 
 #include <endian.h>
@@ -25,7 +26,16 @@
 #include "net/address.h"
 #include "net/discover_socket.h"
 
-enum { PACKET = 104, SIGNED = 72, WINDOW_MS = 30000, NONCES = 1024, QUERIES = 8, TURN = 64, REPORTED = 64, REPORT_MS = 500 };
+enum {
+    PACKET = 104,
+    SIGNED = 72,
+    WINDOW_MS = 30000,
+    NONCES = 1024,
+    QUERIES = 8,
+    TURN = 64,
+    REPORTED = 64,
+    REPORT_MS = 500
+};
 enum { QUERY = 1, ANSWER, HERE };
 enum { PAUSE_MIN_MS = 1000, PAUSE_MAX_MS = 10000, NODE_PAUSE_MS = 10000, HASTE_MS = 100 };
 static const char magic[8] = "ppfsdisc";
@@ -45,7 +55,7 @@ struct discover {
     uint16_t port;
     int hear[2], talk[2]; /* -1: not this family */
     struct event *heard[2], *answered[2], *timer;
-    int64_t pause_ms, asked_ms; /* until the next QUERY; when the last was sent */
+    int64_t pause_ms, asked_ms;           /* until the next QUERY; when the last was sent */
     uint8_t queries[QUERIES][SESSION_ID]; /* the nonces of our last ones */
     unsigned query;
     struct {
@@ -142,7 +152,8 @@ static bool decode(struct discover *d, const uint8_t *bytes, size_t size, const 
 }
 
 /* --- what is said ------------------------------------------------------------------------------------------------ */
-/* To the group of each family, with a nonce of its own so that a node answers in both; in turn one or the other is first. */
+/* To the group of each family, with a nonce of its own so that a node answers in both; in turn one or the other is
+ * first. */
 static void say(struct discover *d, uint8_t kind) {
     struct packet p = {.kind = kind};
     uint8_t bytes[PACKET];
@@ -204,8 +215,8 @@ static bool is_ours(const struct discover *d, const uint8_t nonce[SESSION_ID]) {
     return false;
 }
 
-/* Whether this is the first of a node's answers, which come by several ways. Should it be the one way that does not lead to
- * the node, another round begins with the other. */
+/* Whether this is the first of a node's answers, which come by several ways. Should it be the one way that does not
+ * lead to the node, another round begins with the other. */
 static bool is_first(struct discover *d, const uint8_t id[SESSION_ID]) {
     int64_t now = clock_ms(CLOCK_MONOTONIC);
 
@@ -277,8 +288,8 @@ static int open_family(struct discover *d, struct event_base *base, int i) {
 }
 
 int discover_create(struct discover **out, struct event_base *base, const struct tls *tls, const char *where,
-                    const uint8_t id[SESSION_ID], uint16_t listen_port, const struct discover_events *ev, void *arg, char *why,
-                    size_t why_size) {
+                    const uint8_t id[SESSION_ID], uint16_t listen_port, const struct discover_events *ev, void *arg,
+                    char *why, size_t why_size) {
     struct discover *d = calloc(1, sizeof(*d));
     int err = -ENOMEM;
 
@@ -286,8 +297,13 @@ int discover_create(struct discover **out, struct event_base *base, const struct
         snprintf(why, why_size, "cannot discover: out of memory");
         return err;
     }
-    *d = (struct discover){.tls = tls, .ev = *ev, .arg = arg, .port = listen_port, .pause_ms = PAUSE_MIN_MS,
-                           .hear = {-1, -1}, .talk = {-1, -1}};
+    *d = (struct discover){.tls = tls,
+                           .ev = *ev,
+                           .arg = arg,
+                           .port = listen_port,
+                           .pause_ms = PAUSE_MIN_MS,
+                           .hear = {-1, -1},
+                           .talk = {-1, -1}};
     memcpy(d->id, id, SESSION_ID);
     err = discover_parse(&d->where, where, why, why_size);
     if (err)

@@ -1,5 +1,5 @@
-/* Multicast sockets. Interfaces come and go, so they are looked up anew each time. The loopback interface counts too: on a
- * machine without a network its own nodes are still found. What is sent goes no further than the next router. */
+/* Multicast sockets. Interfaces come and go, so they are looked up anew each time. The loopback interface counts too:
+ * on a machine without a network its own nodes are still found. What is sent goes no further than the next router. */
 #include "net/discover_socket.h"
 
 #include <arpa/inet.h>
@@ -26,7 +26,8 @@ static bool parse_group(struct discover_where *w, const char *text, size_t size,
     *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
     w->use[0] = w->use[1] = true;
     if (!size)
-        return inet_pton(AF_INET, DISCOVER_GROUP4, &v4->sin_addr) == 1 && inet_pton(AF_INET6, DISCOVER_GROUP6, &v6->sin6_addr) == 1;
+        return inet_pton(AF_INET, DISCOVER_GROUP4, &v4->sin_addr) == 1 &&
+               inet_pton(AF_INET6, DISCOVER_GROUP6, &v6->sin6_addr) == 1;
     if (size >= sizeof(group))
         return false;
     memcpy(group, text, size);
@@ -69,7 +70,8 @@ int discover_parse(struct discover_where *out, const char *where, char *why, siz
         goto bad;
     return 0;
 bad:
-    snprintf(why, why_size, "'%.100s' is no place to discover: expected [GROUP][%%INTERFACE][:PORT] with a multicast group", where);
+    snprintf(why, why_size,
+             "'%.100s' is no place to discover: expected [GROUP][%%INTERFACE][:PORT] with a multicast group", where);
     return -EINVAL;
 }
 
@@ -99,7 +101,7 @@ int discover_hear(const struct discover_where *w, int i) {
     if (i) /* a link-local group would need an interface to be bound to */
         ((struct sockaddr_in6 *)&at)->sin6_addr = in6addr_any;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)); /* several on this machine hear the same */
-    if (!i) /* only what was joined on this socket */
+    if (!i)                                                    /* only what was joined on this socket */
         setsockopt(fd, IPPROTO_IP, IP_MULTICAST_ALL, &off, sizeof(off));
     if (bind(fd, (struct sockaddr *)&at, i ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in))) {
         int err = -errno;
@@ -138,7 +140,8 @@ int discover_join(const struct discover_where *w, int i, int fd) {
     int n = interfaces(w, index), joined = 0;
 
     for (int k = 0; k < n; k++) {
-        struct ip_mreqn v4 = {.imr_multiaddr = ((const struct sockaddr_in *)&w->group[0])->sin_addr, .imr_ifindex = (int)index[k]};
+        struct ip_mreqn v4 = {.imr_multiaddr = ((const struct sockaddr_in *)&w->group[0])->sin_addr,
+                              .imr_ifindex = (int)index[k]};
         struct ipv6_mreq v6 = {.ipv6mr_multiaddr = ((const struct sockaddr_in6 *)&w->group[1])->sin6_addr,
                                .ipv6mr_interface = index[k]};
         int failed = i ? setsockopt(fd, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &v6, sizeof(v6))

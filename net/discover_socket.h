@@ -15,7 +15,8 @@ struct discover_where {
 
 /* 0, or -EINVAL and one sentence. NULL and "" are all defaults. */
 int discover_parse(struct discover_where *out, const char *where, char *why, size_t why_size);
-/* A socket that hears what is sent to the group of family i, once discover_join was called. The descriptor or -errno. */
+/* A socket that hears what is sent to the group of family i, once discover_join was called. The descriptor or
+ * -errno. */
 int discover_hear(const struct discover_where *w, int i);
 /* A socket to send with, and to hear answers on. The descriptor or -errno. */
 int discover_talk(int i);

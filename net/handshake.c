@@ -58,7 +58,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 }
 
 void handshake_tune(int fd) {
-    /* After a cut that is shorter than the lease the other side should hear of us at once, not when a doubled timeout ends. */
+    /* After a cut that is shorter than the lease the other side should hear of us at once, not when a doubled timeout
+     * ends. */
     int on = 1, rto_max_ms = 1000;
     /* What the network does not take yet waits with us, where the session knows of it, and not in the kernel. */
     int unsent_max = 128 * 1024;

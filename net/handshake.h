@@ -1,4 +1,5 @@
-/* One handshake under way in the loop, of either end. The socket may still be connecting: then the first send waits for it. */
+/* One handshake under way in the loop, of either end. The socket may still be connecting: then the first send waits for
+ * it. */
 #ifndef PPFS_HANDSHAKE_H
 #define PPFS_HANDSHAKE_H
 #include <event2/event.h>
@@ -7,14 +8,14 @@
 
 struct handshake;
 
-/* conn (the callee takes it) with err 0, or NULL and -errno; -ETIMEDOUT after PEER_HANDSHAKE_MS. Destroy the handshake soon;
- * from inside is fine. */
+/* conn (the callee takes it) with err 0, or NULL and -errno; -ETIMEDOUT after PEER_HANDSHAKE_MS. Destroy the handshake
+ * soon; from inside is fine. */
 typedef void handshake_cb(void *arg, struct tls_conn *conn, int err);
 
 /* Takes fd, also on failure. done never comes from inside. 0 or -errno. */
 int handshake_create(struct handshake **out, struct event_base *base, const struct tls *tls, int fd, bool dialled,
                      handshake_cb *done, void *arg);
 void handshake_destroy(struct handshake *h); /* accepts NULL; closes the connection unless done has taken it */
-const char *handshake_reason(int err);       /* what the peer did, as the rest of a sentence that begins with who it is */
-void handshake_tune(int fd);                 /* the options of every connection of ours */
+const char *handshake_reason(int err); /* what the peer did: the rest of a sentence that begins with who it is */
+void handshake_tune(int fd);           /* the options of every connection of ours */
 #endif

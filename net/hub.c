@@ -1,8 +1,8 @@
 /* The hub: greets those who come with the key, and brings link and session together.
  *
- * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about which
- * session they are in. So of several connections with one hub, a ppfs lets only one at a time get that far, and a greeting
- * whose RESUME no longer tells the truth is ended. */
+ * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about
+ * which session they are in. So of several connections with one hub, a ppfs lets only one at a time get that far, and a
+ * greeting whose RESUME no longer tells the truth is ended. */
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
@@ -120,7 +120,8 @@ static void on_hello(struct greeting *g, const struct frame *f) {
     }
     memcpy(&version, f->body + sizeof(magic), sizeof(version));
     if (le32toh(version) != SESSION_VERSION) {
-        snprintf(what, sizeof(what), "speaks version %u of the protocol and we speak version %u: install the same ppfs on both",
+        snprintf(what, sizeof(what),
+                 "speaks version %u of the protocol and we speak version %u: install the same ppfs on both",
                  le32toh(version), SESSION_VERSION);
         greeting_fail(g, what);
         return;

@@ -5,8 +5,8 @@
  * so that a peer that sends without end leaves the others their turn.
  * An error while sending never calls back from inside link_send: it is remembered, and the read event made active.
  * link_destroy inside a callback: the reader that called it notices through *gone, which is on its stack.
- * TLS keeps bytes that it has read ahead, which the loop cannot see: whoever stops reading before -EAGAIN makes the read
- * event active. Its records are written from the head of the buffer, as many frames in one as fit. */
+ * TLS keeps bytes that it has read ahead, which the loop cannot see: whoever stops reading before -EAGAIN makes the
+ * read event active. Its records are written from the head of the buffer, as many frames in one as fit. */
 #include "net/link.h"
 
 #include <assert.h>
@@ -190,8 +190,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
     link_read(arg, READ_TURN);
 }
 
-static int link_init(struct link **out, struct event_base *base, int fd, struct tls_conn *tls, const struct link_events *ev,
-                     void *arg) {
+static int link_init(struct link **out, struct event_base *base, int fd, struct tls_conn *tls,
+                     const struct link_events *ev, void *arg) {
     struct link *l = calloc(1, sizeof(*l));
     int err = -ENOMEM;
 
@@ -222,7 +222,8 @@ int link_create(struct link **out, struct event_base *base, int fd, const struct
     return link_init(out, base, fd, NULL, ev, arg);
 }
 
-int link_create_tls(struct link **out, struct event_base *base, struct tls_conn *conn, const struct link_events *ev, void *arg) {
+int link_create_tls(struct link **out, struct event_base *base, struct tls_conn *conn, const struct link_events *ev,
+                    void *arg) {
     return link_init(out, base, tls_conn_fd(conn), conn, ev, arg);
 }
 

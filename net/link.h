@@ -13,14 +13,16 @@ struct tls_conn;
 struct link_events {
     void (*frame)(void *arg, const struct frame *f); /* body valid during the call only */
     void (*closed)(void *arg, int err);              /* 0 end of file, else errno; called once, link_destroy it soon */
-    void (*drained)(void *arg);                      /* may be NULL: what waited for the socket is out; link_pending is 0 */
+    void (*drained)(void *arg); /* may be NULL: what waited for the socket is out, link_pending is 0 */
 };
 
 /* Takes ownership of fd (made non-blocking). Returns 0 or -errno (fd is then closed). */
 int link_create(struct link **out, struct event_base *base, int fd, const struct link_events *ev, void *arg);
 /* The same over a connection whose handshake is done; takes ownership of it. */
-int link_create_tls(struct link **out, struct event_base *base, struct tls_conn *conn, const struct link_events *ev, void *arg);
-void link_watch(struct link *l, const struct link_events *ev, void *arg); /* from the next event on; also in a callback */
+int link_create_tls(struct link **out, struct event_base *base, struct tls_conn *conn, const struct link_events *ev,
+                    void *arg);
+/* Other events and another arg, from the next event on; also in a callback. */
+void link_watch(struct link *l, const struct link_events *ev, void *arg);
 void link_destroy(struct link *l); /* accepts NULL; may be called from within a callback */
 
 /* Queues one frame; body is copied. 0 or -errno (-EPIPE when closed). Failure of the peer comes later as closed(). */

@@ -1,6 +1,6 @@
-/* An outbox: frames as bytes in a chain of blocks. A frame lies in one block whole. A mark that stands at the end of a block
- * with another behind it means the beginning of that one; only the last block may have both its marks at its end, and
- * then it is used again from the beginning. */
+/* An outbox: frames as bytes in a chain of blocks. A frame lies in one block whole. A mark that stands at the end of a
+ * block with another behind it means the beginning of that one; only the last block may have both its marks at its end,
+ * and then it is used again from the beginning. */
 #include "net/outbox.h"
 
 #include <assert.h>

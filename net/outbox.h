@@ -1,5 +1,5 @@
-/* The frames that a session has not yet handed over for certain: added at one end, sent from the middle, and dropped from the
- * other end as they are acknowledged. After a new link begins the middle goes back to that other end. */
+/* The frames that a session has not yet handed over for certain: added at one end, sent from the middle, and dropped
+ * from the other end as they are acknowledged. After a new link begins the middle goes back to that other end. */
 #ifndef PPFS_OUTBOX_H
 #define PPFS_OUTBOX_H
 #include <stdbool.h>

@@ -1,6 +1,6 @@
-/* The listening end. At most PEER_HANDSHAKES strangers are kept at a time. One more takes the place of another: the oldest of
- * the source that has most of them, so that who floods us competes with himself, and an honest peer, who is done in
- * milliseconds, hardly ever pays. A turn accepts ACCEPT_TURN at most; the rest waits in the backlog. */
+/* The listening end. At most PEER_HANDSHAKES strangers are kept at a time. One more takes the place of another: the
+ * oldest of the source that has most of them, so that who floods us competes with himself, and an honest peer, who is
+ * done in milliseconds, hardly ever pays. A turn accepts ACCEPT_TURN at most; the rest waits in the backlog. */
 #include "net/peer.h"
 
 #include <errno.h>
@@ -121,7 +121,8 @@ static void on_again(evutil_socket_t fd, short what, void *arg) {
     event_add(l->readable, NULL);
 }
 
-/* A socket that listens on the first address of the name that can be had. The descriptor, or -errno and one sentence. */
+/* A socket that listens on the first address of the name that can be had. The descriptor, or -errno and one
+ * sentence. */
 static int open_listening(const char *address, char *why, size_t why_size) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     struct address parts;
@@ -136,8 +137,8 @@ static int open_listening(const char *address, char *why, size_t why_size) {
     }
     for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
         fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) && !bind(fd, a->ai_addr, a->ai_addrlen) &&
-            !listen(fd, BACKLOG))
+        if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) &&
+            !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, BACKLOG))
             break;
         err = -errno;
         if (fd >= 0)

@@ -1,6 +1,6 @@
-/* The dialling end. A name is looked up in a thread of its own, because the system's resolver waits; the thread and the dial
- * share a lookup, which belongs to both and is freed by the later of them. Then each address in turn: connect, handshake,
- * PEER_HANDSHAKE_MS for both together. The last failure is the one that is told. */
+/* The dialling end. A name is looked up in a thread of its own, because the system's resolver waits; the thread and the
+ * dial share a lookup, which belongs to both and is freed by the later of them. Then each address in turn: connect,
+ * handshake, PEER_HANDSHAKE_MS for both together. The last failure is the one that is told. */
 #include "net/peer.h"
 
 #include <errno.h>
@@ -169,8 +169,8 @@ static void on_start(evutil_socket_t fd, short what, void *arg) {
         event_add(d->answered, NULL);
 }
 
-int peer_dial(struct peer_dial **out, struct event_base *base, const struct tls *tls, const char *address, peer_dial_cb *done,
-              void *arg) {
+int peer_dial(struct peer_dial **out, struct event_base *base, const struct tls *tls, const char *address,
+              peer_dial_cb *done, void *arg) {
     struct timeval now = {0, 0};
     struct peer_dial *d = calloc(1, sizeof(*d));
     char why[200];

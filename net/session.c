@@ -1,11 +1,12 @@
 /* A session: an outbox, a count of what came, and the link it has at the moment.
  *
  * Frames carry no numbers on the wire: TCP and TLS keep them in order, so both sides count, and the counts are compared
- * whenever a link begins. A frame leaves the outbox when the other side has said that it received it; it says so with every
- * heartbeat and every ACK_EVERY bytes. The outbox feeds the link WINDOW bytes at a time, so that nothing is held twice.
+ * whenever a link begins. A frame leaves the outbox when the other side has said that it received it; it says so with
+ * every heartbeat and every ACK_EVERY bytes. The outbox feeds the link WINDOW bytes at a time, so that nothing is held
+ * twice.
  *
- * Time is CLOCK_MONOTONIC, looked at once a heartbeat. What counts as silence is time in which this process was looking: when
- * a heartbeat is late because we were stopped, or our loop was, the other side is not blamed for it.
+ * Time is CLOCK_MONOTONIC, looked at once a heartbeat. What counts as silence is time in which this process was
+ * looking: when a heartbeat is late because we were stopped, or our loop was, the other side is not blamed for it.
  *
  * Every callback may destroy the session, so a call of one is the last thing that a function does with it. */
 #include <endian.h>
@@ -33,7 +34,7 @@ struct session {
 
     struct outbox out;
     size_t unsent; /* bytes in it that no link was given yet */
-    bool full; /* pending was at its cap and room() is due */
+    bool full;     /* pending was at its cap and room() is due */
     unsigned corked;
     bool held, lost;
     uint64_t received; /* frames since it began */
@@ -199,9 +200,11 @@ static void on_closed(void *arg, int err) {
     struct session *s = arg;
     char what[100];
 
-    snprintf(what, sizeof(what), err == 0        ? "closed the connection"
-                                 : err == EPROTO ? "sent what is no frame"
-                                                 : "is cut off: %s", strerror(err));
+    snprintf(what, sizeof(what),
+             err == 0        ? "closed the connection"
+             : err == EPROTO ? "sent what is no frame"
+                             : "is cut off: %s",
+             strerror(err));
     session_unlink(s, what);
 }
 

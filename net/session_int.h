@@ -8,8 +8,9 @@
  *   244 ACK      frames received           -
  *   245 BYE      0                         -
  *
- * Both say HELLO, answer HELLO with RESUME, and begin when they have the other's RESUME: where both named the same session it
- * goes on, and each sends again what the other has not received; else both forget what they had and begin the new one. */
+ * Both say HELLO, answer HELLO with RESUME, and begin when they have the other's RESUME: where both named the same
+ * session it goes on, and each sends again what the other has not received; else both forget what they had and begin
+ * the new one. */
 #ifndef PPFS_SESSION_INT_H
 #define PPFS_SESSION_INT_H
 #include "net/link.h"
@@ -21,8 +22,8 @@ enum { SESSION_SILENCE_MS = 5000, SESSION_BEAT_MS = 1000 };
 
 /* A session without a link. 0 or -ENOMEM. */
 int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID]);
-/* Gives it a link whose greeting is over, in place of the one that it had; received: what the other side has of ours. Takes
- * the link. 0, or -EPROTO when that cannot be (the link is closed then and nothing else has changed). */
+/* Gives it a link whose greeting is over, in place of the one that it had; received: what the other side has of ours.
+ * Takes the link. 0, or -EPROTO when that cannot be (the link is closed then and nothing else has changed). */
 int session_attach(struct session *s, struct link *link, const char *address, uint64_t received);
 void session_tell_linked(struct session *s);              /* linked(true) */
 void session_lose(struct session *s, const char *why);    /* lost(); s may be gone afterwards */

@@ -1,9 +1,10 @@
-/* TLS 1.3 with an external pre-shared key (RFC 8446, 4.2.11) and an ephemeral Diffie-Hellman exchange, and nothing else: one
- * cipher suite, no certificate, no ticket, no early data.
+/* TLS 1.3 with an external pre-shared key (RFC 8446, 4.2.11) and an ephemeral Diffie-Hellman exchange, and nothing
+ * else: one cipher suite, no certificate, no ticket, no early data.
  *
- * The key of a connection depends on who dialled whom, so that neither end can be answered with its own words. An end is
- * known to have the key only when the session was "reused", which is what OpenSSL calls a pre-shared key that was
- * accepted; a server that comes with a certificate instead fails because there is no authority that could have signed it.
+ * The key of a connection depends on who dialled whom, so that neither end can be answered with its own words. An end
+ * is known to have the key only when the session was "reused", which is what OpenSSL calls a pre-shared key that was
+ * accepted; a server that comes with a certificate instead fails because there is no authority that could have signed
+ * it.
  *
  * The BIO is our own for two things: MSG_NOSIGNAL, and the errno of what failed. */
 #include "net/tls_int.h"

@@ -1,7 +1,8 @@
 /* The shared key, and TLS 1.3 with nothing but that key. The only file that knows OpenSSL.
  *
- * From the bytes of the key file HKDF-SHA256 derives three keys: for connections that a ppfs opens to a node, for those that
- * a node opens to a ppfs, and for discovery. So what one side says can never be played back to it as the other's words. */
+ * From the bytes of the key file HKDF-SHA256 derives three keys: for connections that a ppfs opens to a node, for those
+ * that a node opens to a ppfs, and for discovery. So what one side says can never be played back to it as the other's
+ * words. */
 #ifndef PPFS_TLS_H
 #define PPFS_TLS_H
 #include <stdbool.h>
@@ -22,7 +23,8 @@ enum tls_side { TLS_PPFS, TLS_NODE }; /* what this process is */
  * 0, also when path is there already, or -errno. */
 int tls_make_key(const char *path);
 
-/* Reads the key file. 0, or -errno and one sentence in why: not there, too short (-EINVAL), readable by others (-EPERM). */
+/* Reads the key file. 0, or -errno and one sentence in why: not there, too short (-EINVAL), readable by others
+ * (-EPERM). */
 int tls_create(struct tls **out, enum tls_side side, const char *key_file, char *why, size_t why_size);
 void tls_destroy(struct tls *t); /* accepts NULL; connections may outlive it */
 enum tls_side tls_side(const struct tls *t);
@@ -33,19 +35,20 @@ bool tls_verify(const struct tls *t, const void *bytes, size_t size, const uint8
 /* Fills with random bytes for ids and nonces. 0 or -EIO. */
 int tls_random(void *bytes, size_t size);
 
-/* A connection over a connected, non-blocking stream socket; takes fd, also on failure. dialled: this end has opened it.
- * 0 or -errno. */
+/* A connection over a connected, non-blocking stream socket; takes fd, also on failure. dialled: this end has opened
+ * it. 0 or -errno. */
 int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd, bool dialled);
 void tls_conn_destroy(struct tls_conn *c); /* accepts NULL; says goodbye if that needs no waiting */
 int tls_conn_fd(const struct tls_conn *c);
 
-/* One step of the handshake: 0 done and the peer has the key; -EAGAIN with *want_write saying what to wait for; else the
- * connection is useless: -EACCES when the peer has another key or none, -EPROTO when it speaks no TLS 1.3, -EPIPE, -errno. */
+/* One step of the handshake: 0 done and the peer has the key; -EAGAIN with *want_write saying what to wait for; else
+ * the connection is useless: -EACCES when the peer has another key or none, -EPROTO when it speaks no TLS 1.3, -EPIPE,
+ * -errno. */
 int tls_handshake(struct tls_conn *c, bool *want_write);
 
-/* As read and write on a non-blocking socket: the bytes moved; 0 end of file; -EAGAIN; -errno. A write of which -EAGAIN was
- * said is repeated with the same first bytes, at whatever address. No SIGPIPE. more: another write follows at once, so the
- * network may wait for it to fill its packets.
+/* As read and write on a non-blocking socket: the bytes moved; 0 end of file; -EAGAIN; -errno. A write of which -EAGAIN
+ * was said is repeated with the same first bytes, at whatever address. No SIGPIPE. more: another write follows at once,
+ * so the network may wait for it to fill its packets.
  * A read may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
 ssize_t tls_read(struct tls_conn *c, void *to, size_t room);
 ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size, bool more);

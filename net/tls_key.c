@@ -1,5 +1,5 @@
-/* The key file, and what is derived from it. The bytes of the file are used as they are, the newline included, so that any
- * file of random bytes will do. */
+/* The key file, and what is derived from it. The bytes of the file are used as they are, the newline included, so that
+ * any file of random bytes will do. */
 #include "net/tls_int.h"
 
 #include <errno.h>
@@ -93,8 +93,9 @@ static ssize_t read_key(const char *path, uint8_t secret[TLS_KEY_MAX + 1], char 
     n = (ssize_t)have;
     if (have < TLS_KEY_MIN || have > TLS_KEY_MAX) {
         snprintf(why, why_size,
-                 have < TLS_KEY_MIN ? "the key file %s has %zu bytes, at least 32 are needed; make one with: head -c 32 /dev/urandom"
-                                    : "the key file %s has %zu bytes or more, at most 4096 are allowed",
+                 have < TLS_KEY_MIN
+                     ? "the key file %s has %zu bytes, at least 32 are needed; make one: head -c 32 /dev/urandom"
+                     : "the key file %s has %zu bytes or more, at most 4096 are allowed",
                  path, have);
         n = -EINVAL;
     }

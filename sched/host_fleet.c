@@ -53,10 +53,14 @@ void host_vacant(struct host *h) {
 
 /* --- what the fleet tells ---------------------------------------------------------------------------------------- */
 
-static void refresh(struct host *h) {
+/* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
+static void refresh(struct host *h, bool fresh) {
+    bool other = fresh || h->cpus < far_cpus(h->far) || strcmp(h->python, far_python(h->far)) != 0;
     h->cpus = far_cpus(h->far);
     snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
-    host_changed(h->s);
+    if (other)
+        host_changed(h->s);
+    sched_tick(h->s);
 }
 
 static struct host *host_of(struct sched *s, const struct far *far) {
@@ -70,6 +74,11 @@ static struct host *host_of(struct sched *s, const struct far *far) {
     return h->pool || h->far || h->dialled ? NULL : h;
 }
 
+/* The name that it gives itself, where its directory has another. */
+static const char *alias_of(const struct host *h, const struct far *far) {
+    return strcmp(h->name, far_name(far)) ? far_name(far) : "";
+}
+
 static void *on_up(void *arg, struct far *far) {
     struct sched *s = arg;
     struct host *h = host_of(s, far);
@@ -77,20 +86,21 @@ static void *on_up(void *arg, struct far *far) {
         sched_log(s, "a node that calls itself %s is not taken in: there is another of that name", far_name(far));
         return NULL;
     }
+    bool known = h->cpus && !h->leaving && *h->python && strcmp(h->alias, alias_of(h, far)) == 0;
     h->far = far;
     h->leaving = h->let_go = false;
     h->why[0] = 0;
-    snprintf(h->alias, sizeof h->alias, "%s", strcmp(h->name, far_name(far)) ? far_name(far) : "");
+    snprintf(h->alias, sizeof h->alias, "%s", alias_of(h, far));
     far_runner(far, &h->runner);
     host_resize(h);
-    refresh(h);
+    refresh(h, !known);
     sched_log(s, "nodes/%s is up: %s, %u slots, Python %s", h->name, far_address(far), h->cpus, *h->python ? h->python : "not yet known");
     return h;
 }
 
 static void on_changed(void *node, struct far *far) {
     (void)far;
-    refresh(node);
+    refresh(node, false);
 }
 
 /* Of the nodes that came by themselves and were lost the oldest is forgotten when there are too many. */
@@ -123,7 +133,7 @@ static void on_gone(void *node, struct far *far, const char *why) {
     host_crashed(h);
     snprintf(h->why, sizeof h->why, "%s", why);
     sched_log(s, "nodes/%s is gone: %s", h->name, why);
-    host_changed(s);
+    sched_tick(s);
     host_vacant(h);
     forget_lost(s);
 }

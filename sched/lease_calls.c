@@ -190,6 +190,9 @@ static void measure(struct lease *l) {
 
 void lease_send(struct sched *s) {
     bool busy = false;
+    for (struct stream *st = s->streams; st; st = st->next)
+        if (st->parts_waiting)
+            timer_on(s);
     if (!s->leases)
         return;
     for (struct lease *l = s->leases; l; l = l->next) {
@@ -369,6 +372,9 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     int64_t now = sched_monotonic();
     (void)fd;
     (void)what;
+    for (struct stream *st = s->streams; st; st = st->next)
+        if (stream_parts_tick(st))
+            timer_on(s);
     for (struct lease *l = s->leases; l; l = l->next) {
         if (!l->stream || l->count == 0)
             continue;

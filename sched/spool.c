@@ -30,7 +30,7 @@ struct task {
     struct spool_name name, to;
     struct spool_name *names;
     size_t count;
-    bool sync_wal;
+    bool sync_wal, sync; /* sync: of PWRITE */
     void *buf;
     const void *from; /* of PWRITE */
     size_t size;
@@ -164,6 +164,8 @@ static void work(struct disk_task *d) {
     case PWRITE:
         fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
         t->rc = fd < 0 ? fd : write_all(fd, t->from, t->size, t->offset);
+        if (t->rc == 0 && t->sync && (fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
+            t->rc = -errno;
         break;
     case TRUNCATE:
         fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
@@ -226,10 +228,11 @@ int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_
     return -EINPROGRESS;
 }
 
-int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync, sched_done *done, void *arg) {
     struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
     if (!t)
         return -ENOMEM;
+    t->sync = sync;
     t->from = bytes;
     t->size = size;
     t->offset = offset;

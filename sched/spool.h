@@ -28,8 +28,8 @@ int64_t spool_size(const struct spool *sp, struct spool_name n); /* bytes or -er
 /* Each of these copies its bytes and calls done(arg, rc) from the loop: rc 0 or -errno (spool_read: bytes). They are done
  * in order. */
 int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
-/* As spool_pwrite, but bytes must stay until then. */
-int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
+/* As spool_pwrite, but bytes must stay until then. sync: they survive power loss. */
+int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync, sched_done *done, void *arg);
 int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg);
 /* What the page cache has is read at once: returns the bytes (0 at the end) or -errno; else -EINPROGRESS, and buf must stay. */
 int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);

@@ -170,13 +170,21 @@ static int64_t function_bytes(struct store *st) {
 }
 
 int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, uint64_t stream, int64_t keep) {
-    sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(hash, used, data) VALUES(?1, ?2, ?3) ON CONFLICT(hash) DO UPDATE SET used=?2");
+    sqlite3_stmt *u = store_sql(st, 94, "UPDATE functions SET used=?2 WHERE hash=?1");
+    if (u) {
+        sqlite3_bind_blob(u, 1, hash, 32, SQLITE_STATIC);
+        bind_int(u, 2, (int64_t)stream);
+    }
+    int rc = store_run(st, u);
+    if (rc < 0 || sqlite3_changes(st->db) > 0)
+        return rc;
+    sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(hash, used, data) VALUES(?1, ?2, ?3)");
     if (q) {
         sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
         bind_int(q, 2, (int64_t)stream);
         sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
     }
-    int rc = store_run(st, q);
+    rc = store_run(st, q);
     st->function_bytes += (int64_t)size; /* an upper bound, made exact when it matters */
     if (rc < 0 || st->function_bytes <= keep)
         return rc;

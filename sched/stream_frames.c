@@ -100,8 +100,6 @@ static int broken(struct stream *st, const char *why) {
 }
 
 static int take_function(struct stream *st, const char *body, size_t size) {
-    if (size <= HASH)
-        return broken(st, "a FUNC frame without a function");
     if (size - HASH > FUNCTION_MAX) {
         sched_log(st->s, "a function of %zu MiB was not taken: more than 64 MiB belong into the arguments", size >> 20);
         return 0; /* its calls fail, one by one */
@@ -134,38 +132,36 @@ static int set_call(struct stream *st, struct call *c, const char *body, size_t 
     return 0;
 }
 
+static int cancel(struct stream *st, struct call *c) {
+    struct job_row r;
+    int rc = 0;
+    if (c->state == CALL_SENT)
+        lease_cancel(st, c);
+    if (c->state == CALL_JOB && store_job_get(st->s->store, c->job, &r) == 0)
+        rc = sched_remove(st->s, &r);
+    return rc < 0 ? rc : fail(st, c, 0, NULL);
+}
+
 static int take_call(struct stream *st, uint64_t id, const char *body, size_t size, int64_t end) {
     struct call *c = stream_add(st, id, end);
     if (c->state == CALL_ANSWERED)
         return 0;
     stream_index(st, c);
-    if (stream_cancelled(st, c))
-        return fail(st, c, 0, NULL);
     int rc = set_call(st, c, body, size);
     if (rc == -EPROTO)
         return fail(st, c, ERROR_REFUSED, "a CALL frame that is cut off or of an unknown format");
-    if (rc < 0)
-        return rc;
-    return c->options ? stream_job(st, c) : 0;
+    if (rc == 0 && c->options)
+        rc = stream_job(st, c);
+    if (rc == 0 && c->state != CALL_ANSWERED && stream_cancelled(st, c))
+        rc = cancel(st, c);
+    return rc;
 }
 
-bool stream_cancel(struct stream *st, uint64_t id, int *rc) {
-    struct call *c = stream_call_of(st, id);
-    struct job_row r;
-    if (!c)
-        return false;
-    if (c->state == CALL_SENT)
-        lease_cancel(st, c);
-    if (c->state == CALL_JOB && store_job_get(st->s->store, c->job, &r) == 0)
-        *rc = sched_remove(st->s, &r);
-    if (*rc == 0)
-        *rc = fail(st, c, 0, NULL);
-    return true;
-}
-
-static int take_cancel(struct stream *st, uint64_t id) {
+int stream_cancel(struct stream *st, uint64_t id) {
+    struct call *c;
     int rc = 0;
-    stream_cancel(st, id, &rc);
+    while (rc == 0 && (c = stream_call_of(st, id))) /* an id that was used twice means all of them */
+        rc = cancel(st, c);
     return rc;
 }
 
@@ -173,23 +169,23 @@ static int take_whole(struct stream *st, const struct frame *f, const char *body
     switch (f->kind) {
     case FRAME_FUNC: return take_function(st, body, size);
     case FRAME_CALL: return take_call(st, f->id, body, size, end);
-    case FRAME_CANCEL: return take_cancel(st, f->id);
-    default: return f->kind >= FRAME_SKIPPABLE ? 0 : broken(st, "a frame of an unknown kind");
+    case FRAME_CANCEL: return stream_cancel(st, f->id);
+    default: return 0; /* one that may be skipped */
     }
 }
 
 /* --- frames out of bytes ----------------------------------------------------------------------------------------- */
 
-/* May this frame come now? 1: it was refused, and the stream with it. */
-static int refuse(struct stream *st, const struct frame *f) {
-    int rc;
-    if (st->parts.size && f->id != st->part.id)
-        rc = broken(st, "PART frames of one body with another frame between them");
-    else if (st->parts.size + f->size > FRAME_WHOLE_MAX)
-        rc = broken(st, "a body of more than 1 GiB");
-    else
-        return 0;
-    return rc < 0 ? rc : 1;
+const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame *f) {
+    if (parts && f->id != part_id)
+        return "PART frames of one body with another frame between them";
+    if (parts + f->size > FRAME_WHOLE_MAX)
+        return "a body of more than 1 GiB";
+    if (f->kind == FRAME_FUNC && parts + f->size <= HASH)
+        return "a FUNC frame without a function";
+    if (f->kind < FRAME_SKIPPABLE && (f->kind < FRAME_PART || f->kind > FRAME_CANCEL))
+        return "a frame of an unknown kind";
+    return NULL;
 }
 
 /* The frame st->part is whole; its bytes, and those of the PARTs before it, are in parts. */
@@ -204,15 +200,14 @@ static int end_frame(struct stream *st, int64_t end) {
 
 /* One that is whole where it is. */
 static int take_frame(struct stream *st, const struct frame *f, int64_t end) {
+    const char *why = stream_refuses(st->parts.size, st->part.id, f);
+    if (why)
+        return broken(st, why);
     if (f->kind != FRAME_PART && st->parts.size == 0)
         return take_whole(st, f, (const char *)f->body, f->size, end);
-    int rc = refuse(st, f);
-    if (rc == 0)
-        rc = buffer_add(&st->parts, f->body, f->size);
-    if (rc != 0)
-        return rc < 0 ? rc : 0;
+    int rc = buffer_add(&st->parts, f->body, f->size);
     st->part = *f;
-    return end_frame(st, end);
+    return rc < 0 ? rc : end_frame(st, end);
 }
 
 /* The header of one that is not: its body is put together as it comes. Returns the bytes taken or -errno. */
@@ -223,12 +218,11 @@ static int64_t begin_frame(struct stream *st, const char *bytes, size_t size) {
     if (rc < 0 || st->carry.size < FRAME_HEADER)
         return rc < 0 ? rc : (int64_t)n;
     st->carry.size = 0;
-    if (frame_header((const uint8_t *)st->carry.bytes, &f) < 0)
-        rc = broken(st, "something that is no frame");
-    else
-        rc = refuse(st, &f);
-    if (rc != 0 || st->parsed_all)
+    const char *why = frame_header((const uint8_t *)st->carry.bytes, &f) < 0 ? "something that is no frame" : stream_refuses(st->parts.size, st->part.id, &f);
+    if (why) {
+        rc = broken(st, why);
         return rc < 0 ? rc : (int64_t)n;
+    }
     rc = buffer_reserve(&st->parts, f.size);
     st->part = f;
     st->left = f.size;

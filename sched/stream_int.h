@@ -32,6 +32,7 @@ struct call {
     char *memory;
     size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
     char *options;    /* JSON object, NULL = none: then it can go by a lease */
+    unsigned ticks;   /* of CALL_JOB: of the timer, since it runs */
     uint64_t job;     /* of CALL_JOB */
     uint16_t chain;   /* frames: see stream_look.c */
     bool indexed, told; /* told: STARTED was said */
@@ -96,6 +97,7 @@ struct stream {
     size_t held, waiting;    /* bytes of the window; those among them of answers that wait for older ones */
     int failed;              /* errno: its input can no longer be read */
     unsigned writing;        /* writes that the disk thread has */
+    bool parts_waiting;      /* calls with a job of their own may have to be told STARTED */
     bool closed;             /* no writer any more */
     bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
@@ -152,6 +154,7 @@ int stream_log_flush(struct stream *st); /* what this turn has gathered, as far 
 /* stream_part.c: a job of its own for a call that has options, or is a program */
 int stream_job(struct stream *st, struct call *c);
 int stream_job_ended(struct sched *s, const struct job_row *r); /* 0, -errno, or 1: the stream removes it, later */
+bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
 int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* stream_json.c: a program's stdout, as a line */
 
 /* lease.c */

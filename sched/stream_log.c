@@ -113,7 +113,7 @@ static int write_file(struct sched *s, struct stream *st, uint64_t job, const vo
     if (!w)
         return -ENOMEM;
     *w = (struct writing){s, job, offset, bytes, size, done, arg};
-    int rc = spool_pwrite_kept(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, written, w);
+    int rc = spool_pwrite_kept(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, false, written, w); /* sched_flush syncs */
     if (rc != -EINPROGRESS)
         free(w);
     else if (st)
@@ -172,7 +172,7 @@ static int send_off(struct stream *st) {
     if (!p)
         return -ENOMEM;
     *p = (struct piece){.s = st->s, .job = st->id, .bytes = st->out, .start = st->out_size, .row = st->row};
-    int rc = spool_pwrite_kept(st->s->spool, file_of(st->id, BODY_RESULT), p->bytes.bytes, p->bytes.size, (uint64_t)p->start, piece_written, p);
+    int rc = spool_pwrite_kept(st->s->spool, file_of(st->id, BODY_RESULT), p->bytes.bytes, p->bytes.size, (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
     if (rc != -EINPROGRESS) {
         free(p);
         return rc;

@@ -1,8 +1,8 @@
 /* CANCEL frames are looked for as soon as they are written, though the parser may stand far before them, at a full window.
  *
- * What the parser has not reached is walked from header to header. A CANCEL of a call in the window is done at once; any
- * other is marked, with its place, and the parser finds the mark when it comes to the call: so the answers are those that
- * reading in order would give, only sooner. What was marked is not written down: after a death it is looked for again.
+ * What the parser has not reached is walked from header to header. A CANCEL of a call in the window is done at once, and it
+ * is marked, with its place, for calls between there and here: so the answers are those that reading in order would give,
+ * only sooner. What was marked is not written down: after a death it is looked for again.
  * There are MARKS_MAX marks at most; the CANCELs after them are seen when the parser comes to them. */
 #include <errno.h>
 #include <stdlib.h>
@@ -102,6 +102,10 @@ static void catch_up(struct stream *st) {
     l->at = st->parsed;
     l->skip = st->in_frame ? st->left : l->at < (int64_t)FRAME_MAGIC_SIZE ? FRAME_MAGIC_SIZE - (uint64_t)l->at : 0;
     l->have = (unsigned)st->carry.size;
+    l->parts = st->parts.size + (st->in_frame ? st->left : 0);
+    l->part_id = st->part.id;
+    if (st->in_frame && st->part.kind != FRAME_PART)
+        l->parts = 0;
     memcpy(l->head, st->carry.bytes ? st->carry.bytes : "", l->have);
     free(l->marks);
     free(l->buffer);
@@ -128,11 +132,17 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
         if (l->have < FRAME_HEADER)
             continue;
         l->have = 0;
-        l->over = frame_header(l->head, &f) < 0;
+        l->over = frame_header(l->head, &f) < 0 || stream_refuses(l->parts, l->part_id, &f);
         if (l->over)
             break;
         l->skip = f.size;
-        if (f.kind == FRAME_CANCEL && !stream_cancel(st, f.id, &rc))
+        l->parts = f.kind == FRAME_PART ? l->parts + f.size : 0;
+        l->part_id = f.id;
+        /* While this was being read the parser may have passed here, and come to later calls. */
+        if (f.kind != FRAME_CANCEL || l->at <= st->parsed)
+            continue;
+        rc = stream_cancel(st, f.id);
+        if (rc == 0)
             rc = mark(l, f.id, l->at);
     }
     return rc;
@@ -152,14 +162,15 @@ int stream_look(struct stream *st, const char *bytes, size_t size) {
 static void was_read(void *arg, int rc) {
     struct stream *st = arg;
     st->look.reading = false;
-    if (st->id == 0)
+    if (st->id == 0) {
         stream_free(st);
-    else if (rc > 0 && !st->s->stopping)
+        return;
+    }
+    if (rc > 0 && !st->s->stopping)
         sched_check(st->s, st->codec->look(st, st->look.buffer, (size_t)rc));
     else
         st->look.over = true; /* the parser will find that out too */
-    if (rc > 0)
-        sched_tick(st->s);
+    sched_tick(st->s);
 }
 
 /* One slice a turn. */

@@ -12,6 +12,7 @@ struct look {
     uint64_t skip;      /* bytes of a body still to be passed over */
     unsigned char head[FRAME_HEADER];
     unsigned have;      /* bytes of head */
+    uint64_t parts, part_id; /* bytes of the PARTs before, and whose they are */
     bool over, reading; /* over: something that is no frame was met */
     char *buffer;       /* for reading */
     struct mark {
@@ -30,5 +31,7 @@ void stream_index(struct stream *st, struct call *c);                 /* it can 
 void stream_unindex(struct stream *st, struct call *c);               /* ... and no longer */
 struct call *stream_call_of(struct stream *st, uint64_t id);          /* NULL: not in the window, or answered */
 bool stream_cancelled(const struct stream *st, const struct call *c); /* its CANCEL was seen already, behind it */
-bool stream_cancel(struct stream *st, uint64_t id, int *rc); /* stream_frames.c. false: it is not in the window, or answered */
+int stream_cancel(struct stream *st, uint64_t id); /* stream_frames.c: what is in the window and not answered. 0 or -errno */
+/* stream_frames.c. NULL, or why a stream cannot be understood from this frame on. parts, part_id: as in struct look. */
+const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame *f);
 #endif

@@ -29,11 +29,14 @@ static int add_function(void *arg, const void *bytes, size_t size) {
     return rc < 0 ? rc : buffer_add(b, bytes, size);
 }
 
-/* What that job's file is: of a call that names a function by its hash, function and arguments together (WORK_CALL). */
+/* What that job's file is: a line, or what WORK_CALL says. */
 static int make_body(struct sched *s, const struct call *c, struct buffer *b) {
+    static const uint32_t none = 0;
     int rc = 0;
     if (c->format == CALL_HASH)
         rc = store_function_get(s->store, (const uint8_t *)c->bytes, add_function, b);
+    else if (c->format == CALL_PICKLE)
+        rc = buffer_add(b, &none, sizeof none);
     size_t hash = c->format == CALL_HASH ? 32 : 0;
     return rc < 0 ? rc : buffer_add(b, c->bytes + hash, c->size - hash);
 }
@@ -89,7 +92,7 @@ static int write_first(struct stream *st, struct call *c, struct buffer *body) {
         return -ENOMEM;
     }
     *p = (struct sending){s, st->id, stream_number(st, c), c->job, *body};
-    int rc = spool_pwrite_kept(s->spool, spec_of(c->job), body->bytes, body->size, 0, body_written, p);
+    int rc = spool_pwrite_kept(s->spool, spec_of(c->job), body->bytes, body->size, 0, false, body_written, p);
     if (rc != -EINPROGRESS) {
         free(p);
         return rc;
@@ -105,11 +108,31 @@ int stream_job(struct stream *st, struct call *c) {
         return st->codec->fail(st, c, ERROR_REFUSED, "its function was never sent");
     if (rc == 0) {
         c->state = CALL_JOB;
+        c->ticks = 0;
         st->pending--;
+        st->parts_waiting = true;
         rc = body.size > INLINE_MAX ? write_first(st, c, &body) : submit(st, c, &body, 0);
     }
     buffer_free(&body);
     return sched_check(st->s, rc);
+}
+
+/* STARTED, for those that have been running for two ticks of the timer. Returns whether there are more to look after. */
+bool stream_parts_tick(struct stream *st) {
+    bool more = false;
+    for (uint64_t n = st->row.call; n < st->next_call && st->parts_waiting; n++) {
+        struct call *c = stream_call(st, n);
+        if (c->state != CALL_JOB || c->told)
+            continue;
+        struct run *r = run_find(st->s, c->job);
+        if (r && r->state == RUN_RUNNING && c->ticks++ > 0) {
+            c->told = true;
+            sched_check(st->s, st->codec->started(st, c));
+        }
+        more |= !c->told;
+    }
+    st->parts_waiting = more;
+    return more;
 }
 
 /* --- its answer -------------------------------------------------------------------------------------------------- */
@@ -134,21 +157,16 @@ static enum stream_error error_of(const struct job *j) {
     return j->error == ETIMEDOUT ? ERROR_TIMEOUT : j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
 }
 
-/* The sentence and, where it raised, its traceback. */
-static int fail_with(struct stream *st, struct call *c, struct ending *e) {
+/* Of a call that raised the worker has made the whole ERROR. */
+static int fail_with(struct stream *st, struct call *c, const struct ending *e) {
     const struct job *j = &e->row.job;
-    struct buffer why = {0}, *trace = &e->text[VALUE];
-    int rc = buffer_add(&why, j->why, strlen(j->why));
-    if (rc == 0 && trace->size)
-        rc = buffer_add(&why, "\n", 1);
-    if (rc == 0)
-        rc = buffer_add(&why, trace->bytes, trace->size);
-    if (rc == 0)
-        rc = buffer_add(&why, "", 1);
-    if (rc == 0)
-        rc = st->codec->fail(st, c, j->state == JOB_CANCELLED ? 0 : error_of(j), why.bytes);
-    buffer_free(&why);
-    return rc;
+    enum stream_error error = error_of(j);
+    const struct buffer *body = &e->text[VALUE];
+    if (j->state == JOB_CANCELLED)
+        error = 0;
+    if (j->kind == WORK_CALL && error == ERROR_RAISED && body->size >= 8)
+        return st->codec->answer(st, c, ANSWER_ERROR, body->bytes, body->size);
+    return st->codec->fail(st, c, error, j->why);
 }
 
 static int answer(struct stream *st, struct call *c, struct ending *e) {

@@ -196,10 +196,12 @@ def load_pickle(payload):
 
 
 def load_call(payload):
-    """WORK_CALL: u32 size of a pickled callable, that, a pickled (args, kwargs)."""
+    """WORK_CALL: u32 size of a pickled callable, that, a pickled (args, kwargs); size 0: a pickle of all three."""
     size = int.from_bytes(payload[:4], "little")
-    if len(payload) < 4 or size > len(payload) - 4:
+    if len(payload) < 6 or size > len(payload) - 4:
         raise Refused("the bytes of the call are cut off")
+    if size == 0:
+        return load_pickle(payload[4:])
     return split_call(join_call(unpickle(payload[4 : 4 + size]), unpickle(payload[4 + size :])))
 
 
@@ -339,7 +341,8 @@ def before_dump(value, is_pickle):
 
 
 def run_call(kind, payload, name, attempt, node, cwd, env):
-    """Runs a call; (end, why, result or None, trace or None). env: None in the worker itself, else pairs to set."""
+    """Runs a call; (end, why, result or None, trace or None). env: None in the worker itself, else pairs to set. The
+    trace of a call of a stream is the body of its ERROR."""
     pid = os.getpid()
     _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"] = name, attempt, node
     if env is None:
@@ -351,20 +354,23 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
     forget_changed_modules(cwd)
     is_pickle = kind != KIND_JSON_CALL
     load = load_call if kind == KIND_CALL else load_pickle if is_pickle else load_json
+
+    def failed(stage, error, before="", value=None):
+        if os.getpid() != pid:
+            leave_like_python(error)
+        end, why, _, trace = raised(error, before)
+        return end, why, None, lease_error(False, stage, error, value) if kind == KIND_CALL else trace
+
     try:
         func, args, kwargs = load(payload)
     except Refused as error:
-        return E_REFUSED, sentence(str(error)), None, None
+        return E_REFUSED, sentence(str(error)), None, lease_refuse(False, str(error)) if kind == KIND_CALL else None
     except BaseException as error:
-        if os.getpid() != pid:
-            leave_like_python(error)
-        return raised(error, before_load(error) if is_pickle else "")
+        return failed(STAGE_LOAD, error, before_load(error) if is_pickle else "")
     try:
         value = func(*args, **kwargs)
     except BaseException as error:
-        if os.getpid() != pid:
-            leave_like_python(error)
-        return raised(error)
+        return failed(STAGE_CALL, error)
     if os.getpid() != pid:
         leave_like_python(None)
     try:
@@ -372,9 +378,7 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
             return E_DONE, b"", dump_json(value), None
         return E_DONE, b"", dump_pickle(value, payload[5 if kind == KIND_CALL else 1]), None
     except BaseException as error:
-        if os.getpid() != pid:
-            leave_like_python(error)
-        return raised(error, before_dump(value, is_pickle))
+        return failed(STAGE_DUMP, error, before_dump(value, is_pickle), value)
 
 
 def read_run(payload):

@@ -225,12 +225,14 @@ static void leave(struct guest *g) {
     guest_post(g, FAR_GOODBYE, 1, NULL, 0); /* at which it ends the session */
 }
 
-/* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a while. */
+/* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a while. One
+ * that is still connected is not dead: that is a copy of its state directory, or a machine that was. */
 static bool hear_hello(struct guest *g, const struct frame *m) {
     if (g->id_size || m->size < FAR_ID_MIN || m->size > FAR_ID_MAX)
         return false;
     for (struct guest *other = g->serve->guests; other; other = other->next)
-        if (other != g && !other->ending && other->id_size == m->size && memcmp(other->id, m->body, m->size) == 0)
+        if (other != g && !other->ending && !session_linked(other->session) && other->id_size == m->size &&
+            memcmp(other->id, m->body, m->size) == 0)
             guest_end(other, "it was started again");
     memcpy(g->id, m->body, m->size);
     g->id_size = m->size;

@@ -17,7 +17,8 @@ enum work_kind {
     WORK_PROGRAM,       /* #! of anything else, ELF: exec, result is stdout */
     WORK_STREAM_JSON,   /* a lease (pool.h), no payload: calls follow, each a JSON object */
     WORK_STREAM_FRAMES, /* a lease, no payload: calls follow, each a pickle */
-    WORK_CALL,          /* u32 size of a pickled callable, that, a pickled (args, kwargs): result is a pickle */
+    WORK_CALL,          /* a call of a stream: u32 size of a pickled callable, that, a pickled (args, kwargs); size 0: a
+                         * pickled (func, args, kwargs). Result is a pickle, the trace the body of an ERROR frame */
 };
 
 /* A call of a lease, and what comes back for it; on the wire. */

@@ -1,8 +1,9 @@
 """The side of a stream that answers come from: results/NAME.
 
 Whoever holds read_lock reads. While calls come one at a time that is the thread that waits for the result (direct
-mode); the reader thread looks in now and then and takes over for good when a result waits that nobody reads. It hands
-back when it sees that its results are waited for one at a time.
+mode). The reader thread takes over when it is rung, because somebody waits by other means than result(), and when it
+looks in and finds a call that has been there before and that nobody reads for. It hands back when it sees that its
+results are waited for one at a time.
 
 State that a Ctrl-C could leave half done is replaced in one assignment (self._at); until then the bytes stay in the
 buffer, and the position of the file tells how many there are, so that they can be delivered again: what was delivered
@@ -25,8 +26,8 @@ from .errors import MountGone, StreamError
 from .future import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING, Future
 
 BUFFER = 1 << 20  # bytes that one read may give
-DOZE = 0.002  # seconds between two looks of the reader thread while others read
-LINGER = 50  # such looks without any call, after which it sleeps until it is rung
+DOZE = 0.01  # seconds between two looks of the reader thread while others read
+LINGER = 10  # such looks without any call, after which it sleeps until it is rung
 
 _ANSWERS = frozenset((stream.RESULT, stream.ERROR, stream.OUTPUT, stream.CANCELLED, stream.STARTED))
 _Done = Tuple[Future, Any, Optional[BaseException]]  # with its result or its exception
@@ -52,6 +53,7 @@ class Answers:
         self._rfd = rfd
         self._unsure = False  # a read() has begun, and what it brought is not delivered yet
         self.direct = True
+        self._wanted = False  # the reader thread is to take over
         # Reentrant only to know who has it: a Ctrl-C between acquire() and what follows leaves it with the main
         # thread, which lets go of it the next time that it comes by.
         self._read_lock = threading.RLock()
@@ -61,8 +63,9 @@ class Answers:
         self.forked = False  # this process got it by a fork
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
-        # Offset in the file, rest of a frame, parts of a body, whether the magic was seen, bytes left for the reader.
-        self._at: Tuple[int, bytes, Tuple[bytes, ...], bool, int] = (0, b"", (), False, 0)
+        self._parts = bytearray()  # of a body that is not whole yet; the reader thread's alone
+        # Offset in the file, rest of a frame, whether the magic was seen, bytes left for the reader thread.
+        self._at: Tuple[int, bytes, bool, int] = (0, b"", False, 0)
         _open.add(self)
 
     # --- for futures -------------------------------------------------------------------------------------------------
@@ -83,8 +86,8 @@ class Answers:
             finally:
                 let_go(self._read_lock)
             if self.pending or not self.direct:
-                self._bell.ring()
-        elif not self.direct and len(self.pending) == 1 and not self._closing:
+                self._call_reader()
+        elif timeout is None and not self.direct and len(self.pending) == 1 and not self._closing:
             self._single_waits += 1  # one at a time: the thread that waits might as well read (see _read_loop)
         if future._state is FINISHED:
             return
@@ -92,7 +95,7 @@ class Answers:
         with future._own:
             if future._state in (PENDING, RUNNING):
                 if self.direct:
-                    self._bell.ring()
+                    self._call_reader()
                 condition.wait_for(lambda: future._state not in (PENDING, RUNNING), timeout)
             state = future._state
         if state in (CANCELLED, CANCELLED_AND_NOTIFIED):
@@ -108,35 +111,36 @@ class Answers:
     def settle(self) -> None:
         """Somebody waits by other means than result(): results must come without his reading."""
         if self.direct and self.pending:
-            self._bell.ring()
+            self._call_reader()
+
+    def _call_reader(self) -> None:
+        self._wanted = True
+        self._bell.ring()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _read_loop(self) -> None:
         bell = self._bell
-        idle = 0
+        idle = seen = 0
         while not self.ended.is_set():
             if self.direct:
-                if self.pending:
-                    idle = 0
-                    rung = bell.wait(DOZE)
-                elif idle < LINGER:
-                    idle += 1
-                    rung = bell.wait(DOZE)
+                if self.pending or idle < LINGER:
+                    idle = 0 if self.pending else idle + 1
+                    bell.wait(DOZE)
                 else:
                     bell.asleep = True
-                    if self.pending or self._closing:
-                        bell.asleep = False
-                        continue
-                    rung = bell.wait()
+                    if not (self.pending or self._closing):
+                        bell.wait()
                     bell.asleep = False
                     idle = 0
-                    if not self._closing:
-                        continue
+                wanted, self._wanted = self._wanted or self._closing, False
                 if not self.pending and not self._closing:
                     continue
-                if not self._read_lock.acquire(rung):
-                    continue  # he who waits reads
+                last, seen = seen, self._oldest()
+                if not wanted and seen != last:
+                    continue  # he who waits for it will read
+                if not self._read_lock.acquire(wanted):
+                    continue  # he does
             else:
                 self._read_lock.acquire()
             try:
@@ -151,10 +155,17 @@ class Answers:
             finally:
                 self._read_lock.release()
 
+    def _oldest(self) -> int:
+        """The number of the call that has been under way for longest; 0 when that cannot be told just now."""
+        try:
+            return next(iter(self.pending), 0)
+        except RuntimeError:
+            return 0
+
     def _read_some(self, alone: bool = False) -> bool:
         """One read() and what it brought, with read_lock held. False: there will be no more. alone: by a thread that
         waits for its own result; False then may also say that the reader thread has to go on."""
-        offset, rest, parts, begun, n = self._at
+        offset, rest, begun, n = self._at
         if self.ended.is_set():
             return False
         size = len(rest)
@@ -174,9 +185,9 @@ class Answers:
             self._end(None)
             return False
         try:
-            self._take(size + n, offset + n, parts, begun, alone)
+            self._take(size + n, offset + n, begun, alone)
         except _NotAlone:
-            self._at = (offset, rest, parts, begun, n)
+            self._at = (offset, rest, begun, n)
             return False
         except StreamError as error:
             self._end(error)
@@ -184,18 +195,17 @@ class Answers:
         self._unsure = False
         return True
 
-    def _take(self, end: int, offset: int, parts: Tuple[bytes, ...], begun: bool, alone: bool) -> None:
+    def _take(self, end: int, offset: int, begun: bool, alone: bool) -> None:
         """Delivers the frames among the first end bytes of the buffer, and notes what is left of them."""
         view, start = self._view, 0
         if not begun:
-            begun = stream.check_magic(view[:end])
-            if not begun:
-                self._at = (offset, bytes(view[:end]), (), False, 0)
+            if not stream.check_magic(view[:end]):
+                self._at = (offset, bytes(view[:end]), False, 0)
                 return
             start = len(stream.MAGIC)
         frames, at = stream.split(view[start:], end - start)
-        parts = self._deliver(frames, parts, alone)
-        self._at = (offset, bytes(view[start + at:end]), parts, True, 0)
+        self._deliver(frames, alone)
+        self._at = (offset, bytes(view[start + at:end]), True, 0)
 
     def _interrupted(self, offset: int) -> int:
         """How many bytes a read() has brought that a Ctrl-C interrupted before they were delivered: they are in the
@@ -206,13 +216,12 @@ class Answers:
         except (OSError, ValueError, IndexError):
             return 0
 
-    def _deliver(self, frames: List[Tuple[int, int, memoryview]], parts: Tuple[bytes, ...],
-                 alone: bool) -> Tuple[bytes, ...]:
-        """Ends the futures that the frames answer, and gives the parts of a body that is not whole yet."""
+    def _deliver(self, frames: List[Tuple[int, int, memoryview]], alone: bool) -> None:
+        """Ends the futures that the frames answer."""
         get = self.pending.get
+        parts = self._parts
         done: List[_Done] = []
         add = done.append
-        whole: Any
         for kind, ident, body in frames:
             if kind == stream.RESULT and not parts:
                 future = get(ident)
@@ -222,17 +231,20 @@ class Answers:
                     except Exception as error:
                         add((future, None, unloadable(error)))
                 continue
-            if kind == stream.PART:
-                parts += (bytes(body),)
+            if kind != stream.PART and not parts:
+                self._other(kind, ident, body, add, alone)
                 continue
-            whole = body
-            if parts:
-                whole = b"".join((*parts, body))
-                parts = ()
-            self._other(kind, ident, whole, add, alone)
+            if alone:
+                raise _NotAlone
+            parts += body
+            if len(parts) > stream.TOTAL_MAX:
+                raise StreamError("a frame of more than %d bytes" % stream.TOTAL_MAX)
+            if kind != stream.PART:
+                self._parts = bytearray()
+                self._other(kind, ident, parts, add, alone)
+                parts = self._parts
         if done:
             self._finish(done, alone)
-        return parts
 
     def _finish(self, done: List[_Done], alone: bool = False) -> None:
         """Ends futures with a result or an exception; those that have ended meanwhile stay as they are."""

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Deque, List, Optional, Set, Tuple
+from typing import Deque, List, Optional, Set, Tuple, Union
 
 from . import stream
 from .answers import Answers, close_quietly, let_go, open_answers
@@ -18,7 +18,9 @@ from .future import Future
 BATCH = 1 << 20  # bytes that one write takes, more or less
 QUEUE_SOFT = 256  # frames in the queue from which on a submitting thread lets the feeder run
 QUEUE_HARD = 8192  # and from which on it waits for it
-LARGE = 128 * 1024  # bytes of a frame that is large: of these a few are many
+QUEUE_BYTES = 64 << 20  # the same for long calls, in bytes
+IOVECS = 1024  # pieces that one writev() takes
+Pieces = List[stream.Bytes]
 
 
 class Channel(Answers):
@@ -33,7 +35,7 @@ class Channel(Answers):
         self._written = len(stream.MAGIC)  # bytes that the file has, as far as we know
         self.ids = itertools.count(1)
         self.announced: Set[bytes] = set()  # the functions that this stream has
-        self._out: Deque[bytes] = deque()
+        self._out: Deque[Union[bytes, Pieces]] = deque()
         self._write_lock = threading.RLock()  # reentrant for the same reason as _read_lock
         self._feed_bell = Bell()
         self.reader = threading.Thread(target=self._read_loop, name="ppfs reader of " + name, daemon=True)
@@ -43,15 +45,16 @@ class Channel(Answers):
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def submit(self, future: Future, ident: int, data: bytes) -> None:
-        """Sends a CALL frame; its answer will end the future."""
+    def submit(self, future: Future, ident: int, data: Union[bytes, Pieces]) -> None:
+        """Sends a CALL, a short one as one frame, a long one in pieces; its answer will end the future."""
         if self.broken is not None:
             raise self.broken_error()
         if self._write_lock._is_owned():  # type: ignore[attr-defined]
             let_go(self._write_lock)
         self.pending[ident] = future
         try:
-            if len(self.pending) == 1 and not self._out and self._write_lock.acquire(False):
+            long = type(data) is list
+            if (long or len(self.pending) == 1) and not self._out and self._write_lock.acquire(False):
                 self._write_now(data)
                 if self.direct and self._bell.asleep:
                     self._bell.ring()
@@ -60,7 +63,9 @@ class Channel(Answers):
             out.append(data)
             if not self._feed_bell.rung:
                 self._feed_bell.ring()
-            if len(out) > QUEUE_SOFT or len(data) > LARGE:
+            if long:
+                self._give_way(sum(map(len, data)))  # type: ignore[arg-type]
+            elif len(out) > QUEUE_SOFT:
                 self._give_way(len(data))
         except BaseException:  # Ctrl-C: nobody will ever ask for this future
             self.pending.pop(ident, None)
@@ -80,39 +85,46 @@ class Channel(Answers):
 
     def _give_way(self, size: int) -> None:
         """The queue is long: lets the feeder have the interpreter, waits for it when the queue is very long."""
-        hard = QUEUE_HARD if size < LARGE else max(1, (64 << 20) // size)
+        hard = min(QUEUE_HARD, max(1, QUEUE_BYTES // size))
         while len(self._out) > hard and self.broken is None:
             time.sleep(0.0005)
         time.sleep(0)
 
-    def _write_now(self, data: bytes) -> None:
+    def _write_now(self, data: Union[bytes, Pieces]) -> None:
         """Writes in the calling thread, which holds write_lock."""
+        pieces = data if type(data) is list else [data]  # type: ignore[list-item]
         try:
-            n = os.write(self._wfd, data)
-            if n < len(data):
-                self._out.appendleft(data[n:])
-                self._feed_bell.ring()
+            self._write_all(pieces)
         except OSError as error:
             self._fail_all(error)
-        except BaseException:  # Ctrl-C: whether the write has happened is not known, unless the file's position tells
-            self._out.appendleft(data[self._written_of(data):])
+        except BaseException:  # Ctrl-C: how much has been written only the file's position tells
+            left = _behind(pieces, self._position() - self._written)
+            self._written += sum(map(len, pieces)) - sum(map(len, left))
+            self._out.appendleft(left)
             self._feed_bell.ring()
             raise
-        else:
-            self._written += n
         finally:
             let_go(self._write_lock)
 
-    def _written_of(self, data: bytes) -> int:
-        """How much of an interrupted write has happened."""
+    def _write_all(self, pieces: Pieces) -> None:
+        """Writes them one after the other; leaves the list as it is."""
+        if len(pieces) == 1:
+            n = os.write(self._wfd, pieces[0])
+        else:
+            n = os.writev(self._wfd, pieces[:IOVECS])
+        total, size = n, sum(map(len, pieces))
+        while total < size:
+            n = os.writev(self._wfd, _behind(pieces, total)[:IOVECS])
+            total += n
+        self._written += total
+
+    def _position(self) -> int:
+        """How many bytes the file has."""
         try:
             with open("/proc/self/fdinfo/%d" % self._wfd) as info:
-                at = int(info.readline().split()[1])
+                return int(info.readline().split()[1])
         except (OSError, ValueError, IndexError):
-            return 0
-        n = min(max(at - self._written, 0), len(data))
-        self._written += n
-        return n
+            return self._written
 
     def _feed_loop(self) -> None:
         bell, out = self._feed_bell, self._out
@@ -128,24 +140,28 @@ class Channel(Answers):
 
     def _feed_some(self) -> None:
         """Writes what has gathered, with write_lock held. Only the feeder takes frames out of the queue."""
-        frames: List[bytes] = []
+        pieces: Pieces = []
+        short: List[bytes] = []
         size = 0
         take = self._out.popleft
         try:
             while size < BATCH:
                 data = take()
-                frames.append(data)
-                size += len(data)
+                if type(data) is list:
+                    pieces += [b"".join(short), *data] if short else data
+                    short = []
+                    size = BATCH
+                else:
+                    short.append(data)  # type: ignore[arg-type]
+                    size += len(data)
         except IndexError:
             pass
+        if short:
+            pieces.append(b"".join(short))
         if self.broken is not None:
             return
-        view = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
         try:
-            while view:
-                n = os.write(self._wfd, view)
-                self._written += n
-                view = view[n:]
+            self._write_all(pieces)
         except OSError as error:
             self._fail_all(error)
 
@@ -199,6 +215,18 @@ class Channel(Answers):
         if self._wfd_open:
             self._wfd_open = False
             close_quietly(self._wfd)
+
+
+def _behind(pieces: Pieces, n: int) -> Pieces:
+    """What is left of the pieces behind their first n bytes."""
+    at = 0
+    while at < len(pieces) and n >= len(pieces[at]):
+        n -= len(pieces[at])
+        at += 1
+    left = pieces[at:]
+    if left and n > 0:
+        left[0] = memoryview(left[0])[n:]
+    return left
 
 
 def open_stream(jobs: str, results: str) -> Tuple[int, int]:

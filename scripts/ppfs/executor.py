@@ -15,10 +15,11 @@ from . import stream
 from .channel import Channel, open_channels
 from .errors import MountGone
 from .future import Future
-from .serialize import _MAIN, LARGE, PROTOCOL, FunctionCache, Sent, Serializer, names_main
+from .serialize import _MAIN, LARGE, NAMES, PROTOCOL, FunctionCache, Sent, Serializer, names_main, packed
 
 _pack_header = stream._pack_header
-_CALL, _BODY_MAX = stream.CALL, stream.BODY_MAX
+_CALL = stream.CALL
+SHORT = 64 * 1024  # bytes of a body up to which it is copied into its frame
 _exiting = False
 
 
@@ -47,7 +48,7 @@ class _Submitter(BaseExecutor):
             sent = self._core.serializer.apply()
             if sent is not None:
                 return self._submit_sent(fn, sent, (fn, *args), kwargs)
-            body = self._whole_prefix + self._core.serializer.call(fn, args, kwargs)
+            prefix, blob, may_pack = self._whole_prefix, self._core.serializer.call(fn, args, kwargs), False
         else:
             try:
                 blob = _dumps((args, kwargs), PROTOCOL)
@@ -55,19 +56,10 @@ class _Submitter(BaseExecutor):
                     blob = self._core.serializer.arguments(fn, args, kwargs)
             except Exception:
                 blob = self._core.serializer.arguments(fn, args, kwargs)
-            if entry.packed:
-                blob = _dumps(((blob,), {}), PROTOCOL)
             if entry.sent.digest not in channel.announced:
                 channel.announce(entry.sent.digest, entry.sent.blob)
-            body = entry.prefix + blob
-        ident = next(channel.ids)
-        future = Future(channel, ident)
-        size = len(body)
-        if size <= _BODY_MAX:
-            channel.submit(future, ident, _pack_header(size, _CALL, ident) + body)
-        else:
-            channel.submit(future, ident, stream.frame(_CALL, ident, body))
-        return future
+            prefix, may_pack = entry.prefix, entry.packed
+        return _send(channel, prefix, blob, may_pack)
 
     def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...],
                      kwargs: Optional[Dict[str, Any]] = None) -> Future:
@@ -76,14 +68,8 @@ class _Submitter(BaseExecutor):
         if channel is None or channel.forked or self._core.shut:
             channel = self._core.open()
         blob = self._core.serializer.arguments(fn, args, kwargs or {})
-        if sent.packed:
-            blob = _dumps(((blob,), {}), PROTOCOL)
         channel.announce(sent.digest, sent.blob)
-        ident = next(channel.ids)
-        future = Future(channel, ident)
-        body = self._cache.adopt(sent).prefix + blob
-        channel.submit(future, ident, stream.frame(_CALL, ident, body))
-        return future
+        return _send(channel, self._cache.adopt(sent).prefix, blob, sent.packed)
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
             chunksize: int = 1,
@@ -121,6 +107,23 @@ class _Submitter(BaseExecutor):
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
         memory, cpus, node, hold. They add to those of the view that this is called on."""
         return _View(self, {**self._call_options, **options})
+
+
+def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Future:
+    """Sends a CALL whose body is prefix and blob, its arguments. may_pack: they go packed when they name anything."""
+    ident = next(channel.ids)
+    future = Future(channel, ident)
+    size = len(prefix) + len(blob)
+    if size > SHORT:
+        head, tail = packed(blob) if may_pack else (b"", b"")
+        channel.submit(future, ident, stream.frame_pieces(_CALL, ident, [prefix + head, blob, tail]))
+        return future
+    if may_pack and NAMES in blob:
+        head, tail = packed(blob)
+        blob = head + blob + tail
+        size = len(prefix) + len(blob)
+    channel.submit(future, ident, _pack_header(size, _CALL, ident) + prefix + blob)
+    return future
 
 
 class _View(_Submitter):

@@ -69,6 +69,7 @@ class Future(BaseFuture):  # type: ignore[type-arg]
                     self._own = threading.RLock()
                     self._cond, self._born = threading.Condition(self._own), lock
                     self._watched = True
+            self._channel.settle()
         return self._cond
 
     def _change(self, change: Callable[[], bool]) -> bool:
@@ -101,11 +102,18 @@ class Future(BaseFuture):  # type: ignore[type-arg]
 
     def done(self) -> bool:
         """As concurrent.futures.Future.done."""
+        self._look()
         return self._state not in (PENDING, RUNNING)
 
     def running(self) -> bool:
         """Whether the call is known to run: ppfs says so of calls that take longer than a moment."""
+        self._look()
         return self._state == RUNNING
+
+    def _look(self) -> None:
+        """Whoever looks again and again wants to see it end."""
+        if self._state is PENDING or self._state is RUNNING:
+            self._channel.settle()
 
     def cancelled(self) -> bool:
         """As concurrent.futures.Future.cancelled."""

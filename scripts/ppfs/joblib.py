@@ -9,6 +9,9 @@ from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, Se
 from . import mount as mounts
 from .executor import Executor
 
+# What runs a batch. Workers need not have this package, so the backend "ppfs" is for them what get_nested_backend() says.
+_IN_WORKER = ("[(lambda j: j.register_parallel_backend('ppfs', j._parallel_backends.ThreadingBackend))"
+              "(__import__('joblib')), batch()][1]")
 
 
 class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
@@ -66,7 +69,7 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def apply_async(self, func: Callable[[], Any], callback: Optional[Callable[[Any], Any]] = None) -> Any:
         """One batch."""
-        future = self._ready().submit(func)
+        future = self._ready().submit(eval, _IN_WORKER, {"batch": func})
         future.get = future.result  # type: ignore[attr-defined]
         if callback is not None:
             future.add_done_callback(functools.partial(_call_back, callback))

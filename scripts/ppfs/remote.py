@@ -2,7 +2,8 @@
 
 Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded. It
 refuses another Python version (functions by value would crash it), finds the client's modules, runs the initializer
-once in each worker, and walks through the chunks of a map.
+once in each worker, and walks through the chunks of a map. Arguments that need the client's modules to be loaded come
+packed: as one bytes object, their pickle, and the keyword PACKED.
 """
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -10,10 +11,12 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 # The exception by which a worker says that an initializer failed: RuntimeError(INITIALIZER_FAILED, text).
 INITIALIZER_FAILED = "ppfs: the initializer failed"
 
+PACKED = "ppfs: packed"
+
 REMOTE = r'''
 import pickle, sys, traceback, types
 
-def make(version, path, blob, source, init_key, chunked, packed, modules):
+def make(version, path, blob, source, init_key, chunked, modules):
     if version and tuple(version) != sys.version_info[:2]:
         raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; "
                            "the serializer 'source' can" % (tuple(version) + sys.version_info[:2]))
@@ -22,41 +25,49 @@ def make(version, path, blob, source, init_key, chunked, packed, modules):
         missing = [p for p in path if p not in sys.path]
         if missing:
             sys.path[1:1] = missing
+        return missing
 
-    enter()
-    if source is not None:
-        func, init, initargs, friends = from_source(*source), None, (), ()
-    elif not blob:
-        func, init, initargs, friends = apply, None, (), ()
-    else:
-        func, init, initargs, friends = pickle.loads(blob)
-    if modules or friends:
-        func = bind(func, modules, friends)
+    entered = enter()
+    try:
+        func, init, initargs = load(blob, source, modules)
+    finally:
+        leave(entered)
     if chunked:
         one = func
         func = lambda chunk: [one(*args) for args in chunk]
-    if init is None and not path and not packed:
+    if init is None and not path:
         return func
 
     ready = [] if init is not None else [True]
 
-    def prepare():
-        if path:
-            enter()
-        if not ready:
-            initialize(init_key, init, initargs)
-            ready.append(True)
-
     def run(*args, **kwargs):
-        prepare()
-        return func(*args, **kwargs)
+        entered = enter()
+        try:
+            if not ready:
+                initialize(init_key, init, initargs)
+                ready.append(True)
+            if "ppfs: packed" in kwargs:
+                args, kwargs = pickle.loads(args[0])
+            return func(*args, **kwargs)
+        finally:
+            if entered:
+                leave(entered)
 
-    def run_packed(data):
-        prepare()
-        args, kwargs = pickle.loads(data)
-        return func(*args, **kwargs)
+    return run
 
-    return run_packed if packed else run
+def leave(entered):
+    """sys.path as it was: a worker that finds it changed takes the time to put everything in order after each call."""
+    for p in entered:
+        if p in sys.path:
+            sys.path.remove(p)
+
+def load(blob, source, modules):
+    if source is not None:
+        return from_source(*source), None, ()
+    if not blob:
+        return apply, None, ()
+    func, init, initargs, friends = pickle.loads(blob)
+    return bind(func, modules, friends) if modules or friends else func, init, initargs
 
 def apply(func, *args, **kwargs):
     return func(*args, **kwargs)
@@ -140,8 +151,8 @@ class Remote:
 
     def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
                  source: Optional[Tuple[str, str, Tuple[str, ...]]] = None, init_key: str = "", chunked: bool = False,
-                 packed: bool = False, modules: Tuple[str, ...] = ()) -> None:
-        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, packed, modules)
+                 modules: Tuple[str, ...] = ()) -> None:
+        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, modules)
 
     def __reduce__(self) -> Tuple[Any, Tuple[str, Dict[str, Any]]]:
         return eval, (_EXPRESSION, {"code": REMOTE, "spec": self.spec})

@@ -15,6 +15,7 @@ import io
 import os
 import pickle
 import site
+import struct
 import sys
 import textwrap
 import types
@@ -22,7 +23,7 @@ import uuid
 import weakref
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from .remote import THIS_VERSION, Remote
+from .remote import PACKED, THIS_VERSION, Remote
 
 PROTOCOL = 5
 SERIALIZERS = ("cloudpickle", "dill", "pickle", "source")
@@ -49,7 +50,7 @@ class Sent(NamedTuple):
 
     digest: bytes  # SHA-256 of blob
     blob: bytes  # a pickle that loads as a callable
-    packed: bool  # its arguments go as one argument: the bytes of their pickle
+    packed: bool  # arguments that name anything go packed (see remote.py)
 
 
 def module_of(name: str) -> Optional[types.ModuleType]:
@@ -175,7 +176,6 @@ class Serializer:
             version = THIS_VERSION
         remote = Remote(version=version, path=path, blob=blob, source=source,
                         init_key=init_key if initializer is not None else "", chunked=chunked,
-                        packed=bool(path),
                         modules=names[0] if names else ())
         whole = _dumps(remote, PROTOCOL) + mark
         return Sent(hashlib.sha256(whole).digest(), whole, bool(path))
@@ -186,7 +186,7 @@ class Serializer:
         path = extra_path()
         if not path:
             return None
-        whole = _dumps(Remote(version=None, path=path, packed=True), PROTOCOL)
+        whole = _dumps(Remote(version=None, path=path), PROTOCOL)
         return Sent(hashlib.sha256(whole).digest(), whole, True)
 
     @staticmethod
@@ -289,6 +289,16 @@ class Serializer:
             self._value(arg, "argument %d of %s, %s," % (i + 1, title, describe(arg)))
         for name, arg in kwargs.items():
             self._value(arg, "argument %s of %s, %s," % (name, title, describe(arg)))
+
+
+def packed(blob: bytes) -> Tuple[bytes, bytes]:
+    """What stands before and behind blob in a pickle of ((blob,), {PACKED: True})."""
+    return _PACKED_HEAD.pack(b"\x80\x05\x8e", len(blob)), _PACKED_TAIL
+
+
+_PACKED_HEAD = struct.Struct("<3sQ")  # protocol 5, and a bytes object of so many bytes
+_PACKED_TAIL = b"\x85}\x8c" + bytes((len(PACKED),)) + PACKED.encode() + b"\x88s\x86."
+NAMES = b"\x93"  # in every pickle that names a class or a function
 
 
 class Entry:

@@ -103,7 +103,7 @@ class Session(Answers):
         with self.lock:
             self._more.notify_all()
 
-    def _deliver(self, frames: Any, parts: Any, alone: bool) -> Any:
+    def _deliver(self, frames: Any, alone: bool) -> None:
         fresh = []
         with self.lock:
             for kind, ident, _ in frames:
@@ -112,11 +112,10 @@ class Session(Answers):
                 if kind in (stream.RESULT, stream.ERROR, stream.CANCELLED) and ident not in self._answered:
                     self._answered.add(ident)
                     fresh.append(self._known[ident])
-        parts = super()._deliver(frames, parts, alone)
+        super()._deliver(frames, alone)
         with self.lock:
             self._order += fresh
             self._more.notify_all()
-        return parts
 
     def wait_for(self, future: Future, timeout: Optional[float]) -> None:
         """Waits for one future; see Answers.wait_for."""

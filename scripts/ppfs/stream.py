@@ -8,7 +8,7 @@ here knows about files, threads or futures.
 """
 import json
 import struct
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import StreamError
 
@@ -50,15 +50,28 @@ def frame(kind: int, ident: int, body: Bytes = b"") -> bytes:
     size = len(body)
     if size <= BODY_MAX:
         return _pack_header(size, kind, ident) + body
-    if size > TOTAL_MAX:
-        raise ValueError("%d bytes are more than the %d that one frame of a stream may carry" % (size, TOTAL_MAX))
-    pieces = []
-    view = memoryview(body)
-    while len(view) > BODY_MAX:
-        pieces += [_pack_header(BODY_MAX, PART, ident), view[:BODY_MAX]]
-        view = view[BODY_MAX:]
-    pieces += [_pack_header(len(view), kind, ident), view]
-    return b"".join(pieces)
+    return b"".join(frame_pieces(kind, ident, [body]))
+
+
+def frame_pieces(kind: int, ident: int, bodies: Sequence[Bytes]) -> List[Bytes]:
+    """frame() of a large body that lies in several pieces, as what is to be written one after the other: nothing is
+    copied."""
+    left = sum(map(len, bodies))
+    if left > TOTAL_MAX:
+        raise ValueError("%d bytes are more than the %d that one frame of a stream may carry" % (left, TOTAL_MAX))
+    pieces: List[Bytes] = []
+    room = 0  # bytes that the frame under way still lacks
+    for body in bodies:
+        view = memoryview(body)
+        while view:
+            if not room:
+                room = min(left, BODY_MAX)
+                pieces.append(_pack_header(room, PART if left > BODY_MAX else kind, ident))
+            pieces.append(view[:room])
+            view = view[room:]
+            taken = len(pieces[-1])
+            room, left = room - taken, left - taken
+    return pieces
 
 
 def options_bytes(options: Mapping[str, Any]) -> bytes:

@@ -350,6 +350,21 @@ def test_options_of_a_call(m):
     assert out[3][0] == ERROR and b"shoe" in out[3][1]
 
 
+def test_a_call_with_options_is_told_to_have_started(m):
+    import time
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, time.sleep, 1000, options=b'{"priority": 1}') + call(2, abs, "x", options=b'{"env": {"A": "b"}}'))
+        data = b""
+        with open(m.results / "s", "rb", buffering=0) as r:
+            while not {(STARTED, 1), (ERROR, 2)} <= {(k, i) for k, i, _ in frames(data or MAGIC)}:
+                data += r.read(1 << 16)
+        f.write(frame(CANCEL, 1))
+    out = frames((m.results / "s").read_bytes())
+    assert [(k, i) for k, i, _ in out if i == 1] == [(STARTED, 1), (CANCELLED, 1)]
+    body = next(b for k, i, b in out if (k, i) == (ERROR, 2))
+    assert isinstance(pickle.loads(body[8:8 + struct.unpack_from("<I", body, 4)[0]]), TypeError)
+
+
 @pytest.mark.parametrize("bad", [frame(40, 1), frame(FUNC, 0, b"short"), b"\xff" * 40, frame(CALL, 1, b"\x09"), frame(PART, 1, b"x") + frame(CALL, 2, b"")])
 def test_what_is_no_frame_ends_the_stream_only(m, bad):
     m.put("s", MAGIC + call(7, abs, -7) + bad)
@@ -413,8 +428,10 @@ def test_what_a_call_with_options_prints(m, size):
             assert b"".join(b[1:] for k, i, b in out if k == OUTPUT and i == ident and b[0] == number) == letter * size
     kinds = [(k, i) for k, i, _ in out]
     assert kinds.index((RESULT, 1)) > max(n for n, x in enumerate(kinds) if x == (OUTPUT, 1))
-    text = next(b for k, i, b in out if (k, i) == (ERROR, 2))
-    assert text[0] == 1 and b"ZeroDivisionError: division by zero\nTraceback" in text
+    body = next(b for k, i, b in out if (k, i) == (ERROR, 2))
+    end = 8 + struct.unpack_from("<I", body, 4)[0]
+    assert body[0] == 1 and isinstance(pickle.loads(body[8:end]), ZeroDivisionError)
+    assert body[end:].startswith(b"ZeroDivisionError: division by zero\nTraceback")
 
 
 def test_large_bodies_of_a_call_with_options(m):

@@ -10,7 +10,7 @@ import pytest
 
 import ppfs
 from fakestream import answer, fake_ppfs
-from ppfs import stream
+from ppfs import channel, stream
 
 
 @pytest.fixture
@@ -48,6 +48,26 @@ def test_large_both_ways(fake):
         data = os.urandom(1_000_000)
         futures = [ex.submit(bytes.__add__, data, bytes([i])) for i in range(20)]
         assert [f.result() for f in futures] == [data + bytes([i]) for i in range(20)]
+
+
+def test_what_is_left_of_an_interrupted_write():
+    pieces = [b"abc", b"", memoryview(b"defg"), b"h"]
+    for n in range(9):
+        assert b"".join(channel._behind(pieces, n)) == b"abcdefgh"[n:]
+    assert b"".join(pieces) == b"abcdefgh"
+
+
+def test_short_writes(fake, monkeypatch):
+    """A write may take less than it is given; what follows is not mixed up."""
+    real = os.write
+    with ppfs.Executor() as ex:
+        assert ex.submit(abs, -1).result() == 1
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:max(1, len(data) // 2)]))
+        monkeypatch.setattr(os, "writev", lambda fd, data: real(fd, data[0][:max(1, len(data[0]) // 3)]))
+        sizes = [10, 70_000, 600_000, 3, 262_144, 1]
+        futures = [ex.submit(bytes.__len__, bytes(size)) for size in sizes]
+        assert [f.result() for f in futures] == sizes
+        assert [ex.submit(bytes.__len__, bytes(size)).result() for size in sizes] == sizes
 
 
 def test_stream_that_ends_early(watchdog, monkeypatch):

@@ -155,3 +155,16 @@ def test_the_example_of_the_manual():
     sample = re.search(r"^\.Bd.*\n((?:[0-9a-f]{2}[ \n]+){32,})\.Ed", page, re.MULTILINE).group(1)
     (kind, ident, body), = stream.Decoder().feed(bytes.fromhex(sample))
     assert (kind, ident, body[:4]) == (stream.CALL, 1, bytes(4)) and pickle.loads(body[4:]) == (abs, (-1,), {})
+
+
+def test_pieces_are_the_frame():
+    """What goes out in pieces is byte for byte what goes out in one."""
+    rng = random.Random(7)
+    data = rng.randbytes(3 * stream.BODY_MAX + 17)
+    for size in (1, stream.BODY_MAX - 1, stream.BODY_MAX, stream.BODY_MAX + 1, 2 * stream.BODY_MAX, len(data)):
+        for _ in range(5):
+            cuts = sorted(rng.randrange(size + 1) for _ in range(3))
+            bodies = [data[a:b] for a, b in zip([0, *cuts], [*cuts, size])]
+            whole = b"".join(stream.frame_pieces(stream.CALL, 9, bodies))
+            assert whole == stream.frame(stream.CALL, 9, data[:size])
+            assert stream.Decoder().feed(MAGIC + whole) == [(stream.CALL, 9, data[:size])]

@@ -1,5 +1,7 @@
 """The joblib backend, nested use included."""
+import concurrent.futures
 import operator
+import time
 
 import pytest
 
@@ -52,6 +54,30 @@ def test_nested(backend):
     """As scikit-learn nests: no worker waits for a slot that only another worker could give."""
     assert joblib.Parallel(n_jobs=4)(joblib.delayed(middle)(n)
                                      for n in range(6)) == [[sum(range(n))] * 3 for n in range(6)]
+
+
+def named(n):
+    return sum(joblib.Parallel(n_jobs=2, backend="ppfs")(joblib.delayed(abs)(-i) for i in range(n)))
+
+
+def test_nested_by_name(backend):
+    assert joblib.Parallel(n_jobs=4)(joblib.delayed(named)(n) for n in range(6)) == [sum(range(n)) for n in range(6)]
+
+
+def test_timeout(backend):
+    """What has not ended in time is killed, and the slots are free again."""
+    with pytest.raises(TimeoutError):
+        joblib.Parallel(n_jobs=2, timeout=0.3)(joblib.delayed(time.sleep)(1000) for _ in range(4))
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-i) for i in range(20)) == list(range(20))
+
+
+def test_several_at_once(backend):
+    """Each Parallel has an executor of its own."""
+    def work(n):
+        return joblib.Parallel(n_jobs=2, backend="ppfs", batch_size=3, pre_dispatch="2*n_jobs")(
+            joblib.delayed(operator.mul)(n, i) for i in range(50))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [[n * i for i in range(50)] for n in range(4)]
 
 
 def test_programs(run):

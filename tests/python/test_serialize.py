@@ -11,7 +11,7 @@ import pytest
 
 import conftest
 import ppfs.serialize
-from ppfs.serialize import FunctionCache, Serializer, describe
+from ppfs.serialize import NAMES, PACKED, FunctionCache, Serializer, describe, packed
 from ppfs.stream import call_prefix
 
 def worker(*steps):
@@ -26,10 +26,25 @@ def worker(*steps):
     return pickle.loads(p.stdout)
 
 
+def pack(data):
+    head, tail = packed(data)
+    return head + data + tail
+
+
 def ready(serializer, func, *args, chunked=False, **more):
     sent = serializer.function(func, chunked=chunked, **more)
     data = serializer.arguments(func, args, {})
-    return sent.blob, pickle.dumps((((data,), {}))) if sent.packed else data
+    return sent.blob, pack(data) if sent.packed else data
+
+
+def test_packed_arguments():
+    for blob in (b"", b"x", bytes(70_000)):
+        assert pickle.loads(pack(blob)) == ((blob,), {PACKED: True})
+
+
+@pytest.mark.parametrize("what", [len, int, ValueError("x"), types.SimpleNamespace(a=1), {1: [pickle.dumps]}])
+def test_what_names_anything_is_recognised(what):
+    assert NAMES in pickle.dumps(what, 5) and NAMES not in pickle.dumps(({"a": (1, "b", 2.5, None)}, [b"c"]), 5)
 
 
 def double(x):
@@ -69,12 +84,12 @@ def test_source():
 MAIN = """
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
-from ppfs.serialize import Serializer
+from ppfs.serialize import PACKED, Serializer
 class Point:
     def __init__(self, x): self.x = x
 def f(p): return p.x
 sent, args = Serializer().function(f), Serializer().arguments(f, (Point(3),), {})
-sys.stdout.buffer.write(pickle.dumps((sent.blob, pickle.dumps(((args,), {})) if sent.packed else args)))
+sys.stdout.buffer.write(pickle.dumps((sent.blob, pickle.dumps(((args,), {PACKED: True})) if sent.packed else args)))
 """
 
 
@@ -201,3 +216,16 @@ def test_describe():
             raise ValueError
     assert describe(abs) == "builtins.abs" and describe(5) == "a int, 5" and "Odd" in describe(Odd())
     assert len(describe("x" * 1000)) < 120
+
+
+def test_modules_are_found_for_the_call_only(tmp_path, monkeypatch):
+    """A worker whose sys.path a call leaves changed has to put everything in order before the next."""
+    (tmp_path / "beside_the_program.py").write_text("import sys\ndef f(x): return x, list(sys.path)\nclass C: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import beside_the_program
+    look = pickle.dumps(eval), pickle.dumps((("list(__import__('sys').path)",), {}))
+    before, (one, during), after, (two, _), last = worker(
+        look, ready(Serializer(), beside_the_program.f, 1), look,
+        ready(Serializer(), beside_the_program.f, beside_the_program.C), look)
+    assert before == after == last and str(tmp_path) in during and str(tmp_path) not in before
+    assert one == 1 and two is beside_the_program.C

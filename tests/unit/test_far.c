@@ -54,9 +54,9 @@ static struct fixture {
     struct call calls[CALLS];
     const char *function;
     size_t function_size;
-    struct runner runner; /* of the first */
-    char trouble[1024];
-    const char *via; /* what nodes dial; NULL: the fleet itself */
+    struct runner runner;               /* of the first */
+    char trouble[1024], node_log[1024]; /* why the last guest of a node has gone */
+    const char *via;                    /* what nodes dial; NULL: the fleet itself */
 } fix;
 
 /* --- the fleet's side --------------------------------------------------------------------------------------------- */
@@ -152,6 +152,8 @@ static void on_gone(void *node, struct far *far, const char *reason) {
 }
 
 static void on_log(void *arg, const char *sentence) {
+    if (arg && strstr(sentence, "has gone"))
+        snprintf(fix.node_log, sizeof(fix.node_log), "%s", sentence);
     print_message("%s%s\n", arg ? "node: " : "", sentence);
 }
 
@@ -974,26 +976,31 @@ static void a_successor_ends_what_its_predecessor_runs(void **state) {
     for (int i = 0; i < 2; i++)
         if (fleet_create(&fleets[i], base, &config, &events, NULL, why, sizeof(why)))
             fail_msg("%s", why);
-    fix.via = fleet_address(fleets[0]);
+    fleet_destroy(fix.fleet);
+    fix.fleet = fleets[0];
+    memset(&relay, 0, sizeof(relay));
+    relay_open();
     one_node();
     begin(1, WORK_PYTHON, sleeper);
     turn_until(has_output, &fix.jobs[1]);
-    redial_destroy(
-        fix.node[0].redial); /* from now on it dials the other one, while it still has a session with the first */
+    relay.closed = true; /* as if the first had been killed: its connection ends, but not the lease */
+    cut();
+    redial_destroy(fix.node[0].redial);
     static const struct redial_events redial_events = {.connected = node_connected, .failed = node_dial_failed};
     assert_int_equal(redial_create(&fix.node[0].redial, base, fix.node[0].tls, fleet_address(fleets[1]), &redial_events,
                                    &fix.node[0]),
                      0);
     redial_now(fix.node[0].redial);
     turn_until(flag, &fix.node[0].left);
+    assert_non_null(strstr(fix.node_log, "it was started again"));
     while (kill(atoi(fix.jobs[1].text[POOL_STDOUT]), 0) == 0)
         event_base_loop(base, EVLOOP_ONCE);
     wait_up(1);
     far_runner(fix.far[1], &fix.runner);
     begin(2, WORK_PYTHON, "print(2)");
     assert_end(ended(2), WORK_DONE, NULL);
-    for (int i = 0; i < 2; i++)
-        fleet_destroy(fleets[i]);
+    fleet_destroy(fleets[1]);
+    evconnlistener_free(relay.listener);
 }
 
 /* --- nonsense ----------------------------------------------------------------------------------------------------- */

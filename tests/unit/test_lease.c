@@ -42,7 +42,7 @@ static void on_output(void *arg, uint64_t job, enum pool_stream stream, const vo
     (void)arg;
     assert_int_equal(job, LEASE);
     struct call *c = &fix.calls[fix.first];
-    if (stream == POOL_RESULT) { /* of a single call */
+    if (stream == POOL_RESULT || stream == POOL_TRACE) { /* of a single call */
         assert_true(size < sizeof(c->text));
         memcpy(c->text, bytes, size);
         return;
@@ -631,6 +631,14 @@ static void single_call_of_two_pickles(void **state) {
     begin(w);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_REFUSED);
+    assert_memory_equal(fix.calls[1].text, "\2\0\0\0\0\0\0\0the bytes of the call", 29); /* as a stream is told */
+    w.payload = "\0\0\0\0\x80\2(cbuiltins\nint\n(X\1\0\0\0xtt.";
+    w.payload_size = 31;
+    begin(w);
+    loop_until(&fix.done);
+    assert_int_equal(fix.outcome.end, WORK_RAISED);
+    assert_int_equal(fix.calls[1].text[0], 1);
+    assert_non_null(memmem(fix.calls[1].text, sizeof(fix.calls[1].text), "\nValueError: invalid literal", 28));
 }
 
 int main(void) {

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,89 @@ static void test_bodies(void **state) {
     assert_int_equal(store_body_get(st, 5, BODY_SPEC, &b), -ENOENT);
 }
 
+static void expect_log(uint64_t offset, size_t want, const char *text, size_t in_file) {
+    char buf[16];
+    size_t filed;
+    assert_int_equal(store_log_read(st, 7, BODY_RESULT, buf, want, offset, &filed), strlen(text));
+    assert_memory_equal(buf, text, strlen(text));
+    assert_int_equal(filed, in_file);
+}
+
+/* Rows, a piece that stands in the file, a row: 0 "abc" 3 "de" 5 [100] 105 "fg" 107. */
+static void test_logs(void **state) {
+    (void)state;
+    assert_int_equal(store_log_size(st, 7, BODY_RESULT), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 0, "abc", 3), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 3, "de", 2), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 5, NULL, 100), 0);
+    assert_int_equal(store_log_size(st, 7, BODY_RESULT), 105);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 105, "fg", 2), 0);
+    assert_int_equal(store_log_append(st, 7, BODY_STDOUT, 0, "other", 5), 0);
+    assert_int_equal(store_log_size(st, 7, BODY_RESULT), 107);
+    expect_log(0, 16, "abcde", 0);
+    expect_log(1, 3, "bcd", 0);
+    expect_log(5, 16, "", 16);
+    expect_log(100, 16, "", 5);
+    expect_log(104, 16, "", 1);
+    expect_log(105, 16, "fg", 0);
+    expect_log(107, 16, "", 0);
+    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 105, "xx", 2), -EEXIST);
+}
+
+static int have(void *arg, const void *bytes, size_t size) {
+    (void)bytes;
+    *(size_t *)arg = size;
+    return 0;
+}
+
+static bool kept(uint8_t name) {
+    uint8_t hash[32] = {name};
+    size_t size = 0;
+    int rc = store_function_get(st, hash, have, &size);
+    assert_true(rc == -ENOENT || (rc == 0 && size == 100));
+    return rc == 0;
+}
+
+static void name_function(uint8_t name, uint64_t stream, int64_t keep) {
+    uint8_t hash[32] = {name};
+    char bytes[100] = {0};
+    assert_int_equal(store_function_put(st, hash, bytes, sizeof bytes, stream, keep), 0);
+}
+
+/* Of more than is kept the least recently named go, but none that an unfinished stream may need. */
+static void test_functions(void **state) {
+    (void)state;
+    struct stream_row row = {0};
+    for (uint8_t i = 1; i <= 8; i++)
+        name_function(i, i, 800);
+    name_function(1, 9, 800); /* named again: the newest now */
+    for (uint8_t i = 1; i <= 8; i++)
+        assert_true(kept(i));
+    name_function(10, 10, 800);
+    assert_true(kept(10) && kept(1) && kept(8) && kept(7) && kept(6) && kept(5));
+    assert_false(kept(2) || kept(3) || kept(4));
+
+    assert_int_equal(store_stream_put(st, 6, &row), 0); /* has not ended */
+    for (uint8_t i = 11; i <= 40; i++)
+        name_function(i, i, 800);
+    assert_false(kept(5));
+    for (uint8_t i = 11; i <= 40; i++)
+        assert_true(kept(i));
+    assert_true(kept(6) && kept(7) && kept(1) && kept(10));
+    assert_int_equal(store_stream_delete(st, 6), 0);
+    for (uint8_t i = 41; i <= 50; i++)
+        name_function(i, i, 800);
+    assert_false(kept(6) || kept(10) || kept(40));
+    assert_true(kept(50) && kept(49));
+
+    assert_int_equal(store_commit(st), 0);
+    store_close(st);
+    assert_int_equal(store_open(&st, dir, why, sizeof why), 0);
+    name_function(60, 60, 300); /* a new daemon looks how much there is */
+    assert_true(kept(60) && kept(50));
+    assert_false(kept(48) || kept(47));
+}
+
 /* A header that is damaged is refused with a sentence, not used. */
 static void test_damaged(void **state) {
     (void)state;
@@ -197,6 +281,6 @@ static void test_damaged(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_places), TEST(test_nodes), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
-                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_damaged)};
+                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_damaged)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
