@@ -57,10 +57,9 @@ static void link_broke(struct link *l, int err) {
 /* One write of what waits first. The bytes taken, or -errno. */
 static ssize_t link_write(struct link *l) {
     if (l->tls) {
-        size_t size = evbuffer_get_length(l->out);
-        size = size < RECORD ? size : RECORD;
+        size_t all = evbuffer_get_length(l->out), size = all < RECORD ? all : RECORD;
         const uint8_t *bytes = evbuffer_pullup(l->out, (ev_ssize_t)size);
-        return bytes ? tls_write(l->tls, bytes, size) : -ENOMEM;
+        return bytes ? tls_write(l->tls, bytes, size, all > size) : -ENOMEM;
     }
     struct evbuffer_iovec parts[16];
     int n = evbuffer_peek(l->out, -1, NULL, parts, 16);

@@ -22,6 +22,7 @@
 
 #define STAMP_NS UINT64_C(10000000000) /* a PONG that has not come by then never does */
 
+enum { BYTES_A_MS = 512 * 1024, WAY_MS_MAX = 100 };
 enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 
 struct session {
@@ -102,13 +103,24 @@ static void session_say(struct session *s, uint8_t kind, uint64_t stamp) {
         s->unacked = 0;
 }
 
+/* Bytes that may be unacknowledged: what a fast network holds while they and their acknowledgement are on the way. */
+static size_t session_cap(const struct session *s) {
+    uint64_t way_ms = s->rtt / 1000000u;
+    return SESSION_PENDING_MAX + (size_t)(way_ms < WAY_MS_MAX ? way_ms : WAY_MS_MAX) * BYTES_A_MS;
+}
+
+bool session_full(struct session *s) {
+    s->full |= s->out.bytes >= session_cap(s);
+    return s->full;
+}
+
 /* The other side has the first number frames. */
 static void session_acked(struct session *s, uint64_t number) {
     if (outbox_ack(&s->out, number)) {
         session_unlink(s, "acknowledged what was never sent");
         return;
     }
-    if (s->full && s->out.bytes < SESSION_PENDING_LOW) {
+    if (s->full && s->out.bytes < session_cap(s) / 2) {
         s->full = false;
         if (s->ev.room)
             s->ev.room(s->arg);
@@ -124,7 +136,7 @@ int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body,
     if (err)
         return err;
     s->unsent += FRAME_HEADER + (size_t)size;
-    s->full |= s->out.bytes >= SESSION_PENDING_MAX;
+    session_full(s);
     session_pump(s);
     return 0;
 }

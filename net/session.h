@@ -16,8 +16,7 @@
 
 #define SESSION_ID 16u
 #define SESSION_KIND_MAX 239u            /* the kinds above are the session's own */
-#define SESSION_PENDING_MAX (8u << 20)   /* bytes: who sends stops here, and goes on at room() */
-#define SESSION_PENDING_LOW (4u << 20)
+#define SESSION_PENDING_MAX (8u << 20)   /* bytes, and 512 KiB for each ms of round trip, up to 58 MiB: session_full */
 
 struct hub;
 struct session;
@@ -40,7 +39,7 @@ struct session_events {
     void (*frame)(void *arg, const struct frame *f);  /* body valid during the call only; may destroy the session */
     /* Its link went, for why (dial again), or another came: the session goes on. */
     void (*linked)(void *arg, bool up, const char *why);
-    void (*room)(void *arg);                          /* pending was at SESSION_PENDING_MAX and fell below _LOW */
+    void (*room)(void *arg);                          /* it was full, and half of that has gone */
     void (*sent)(void *arg); /* the link was behind and has caught up with all there was (session_unsent); or NULL */
     void (*lost)(void *arg, const char *why);         /* once; session_destroy it soon */
 };
@@ -65,6 +64,7 @@ int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body,
 void session_cork(struct session *s);            /* gather frames ... */
 void session_uncork(struct session *s);          /* ... and write them in one go */
 size_t session_pending(const struct session *s); /* bytes the other side is not known to have; 0: it has all */
+bool session_full(struct session *s);            /* much is pending: who sends stops, and goes on at room() */
 /* The bytes of them that wait for a link to take them, which is all that a frame sent now has before it but for what is
  * in the network already. Who has much to send that may wait looks here, so that what may not wait gets through. */
 size_t session_unsent(const struct session *s);

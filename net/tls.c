@@ -36,6 +36,7 @@ struct tls_conn {
     int err;  /* errno of the last read or write that failed for good, 0 */
     bool eof; /* the socket has ended */
     bool greeted;
+    bool more; /* another write follows at once */
     uint8_t key[TLS_DERIVED]; /* until the handshake is over */
     SSL *ssl;
 };
@@ -58,7 +59,7 @@ static int bio_write(BIO *b, const char *bytes, int size) {
     ssize_t n;
 
     do
-        n = send(c->fd, bytes, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        n = send(c->fd, bytes, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT | (c->more ? MSG_MORE : 0));
     while (n < 0 && errno == EINTR);
     return bio_result(b, c, n, BIO_FLAGS_WRITE);
 }
@@ -305,11 +306,13 @@ ssize_t tls_read(struct tls_conn *c, void *to, size_t room) {
     return got ? (ssize_t)n : transfer_error(c, got);
 }
 
-ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
+ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size, bool more) {
     size_t n;
 
     ERR_clear_error();
+    c->more = more;
     int put = SSL_write_ex(c->ssl, bytes, size, &n);
+    c->more = false;
     int err = put ? 0 : transfer_error(c, put);
     return put ? (ssize_t)n : err ? err : -EPIPE;
 }

@@ -47,8 +47,9 @@ int tls_conn_fd(const struct tls_conn *c);
 int tls_handshake(struct tls_conn *c, bool *want_write);
 
 /* As read and write on a non-blocking socket: the bytes moved; 0 end of file; -EAGAIN; -errno. A write of which -EAGAIN
- * was said is repeated with the same first bytes, at whatever address. No SIGPIPE.
+ * was said is repeated with the same first bytes, at whatever address. No SIGPIPE. more: another write follows at once,
+ * so the network may wait for it to fill its packets.
  * A read may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
 ssize_t tls_read(struct tls_conn *c, void *to, size_t room);
-ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size);
+ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size, bool more);
 #endif

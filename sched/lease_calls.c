@@ -21,12 +21,20 @@ static struct sent *sent_at(const struct lease *l, unsigned i) {
     return &l->ring[(l->first + i) & (l->cap - 1)];
 }
 
-/* What a node is sent ahead lasts while its answers and the next calls are on the way. */
-static unsigned ahead(const struct lease *l) {
+/* From then on a call is long: never shorter than what a node needs to be asked and to answer a few times. */
+static int64_t long_us(const struct lease *l) {
+    return LONG_US + 4 * way_us(l);
+}
+
+/* What a node is sent ahead lasts while its answers and the next calls are on the way. spare: besides the call that runs there
+ * are to be enough, not only with it, also where a single one is more than enough: on a node a large answer takes its way
+ * while the next call runs. */
+static unsigned ahead(const struct lease *l, bool spare) {
     unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
-    if (l->average_us == 0)
+    if (l->average_us == 0 || l->average_us >= (double)long_us(l))
         return 1;
     double n = (AHEAD_US + 2 * (double)way_us(l)) / l->average_us;
+    n = spare && l->host->far ? n + 2 : n;
     return n < 1 ? 1 : n > most ? most : (unsigned)n;
 }
 
@@ -149,18 +157,21 @@ static struct call *next_pending(struct stream *st, uint64_t *number) {
     return NULL;
 }
 
-static bool takes(const struct lease *l, const struct stream *st) {
-    return l->stream == st && !l->finishing && !l->recalling && !(l->lent && l->count) && l->count < ahead(l) && host_live(l->host);
+static bool takes(const struct lease *l, const struct stream *st, bool spare) {
+    return l->stream == st && !l->finishing && !l->recalling && !(l->lent && l->count) && l->count < ahead(l, spare) && host_live(l->host);
 }
 
-/* One call to each lease in turn, until they have enough: two workers share a short burst. */
+/* One call to each lease in turn, until they have enough: two workers share a short burst. The last ones wait for the lease
+ * that is free first. */
 static void fill(struct stream *st) {
+    unsigned leases = lease_count(st->s, st);
     for (bool sent = true; sent && st->pending;) {
+        bool spare = st->pending > leases;
         sent = false;
         for (struct lease *l = st->s->leases; l && st->pending; l = l->next) {
             uint64_t number;
             struct call *c;
-            if (takes(l, st) && (c = next_pending(st, &number)))
+            if (takes(l, st, spare) && (c = next_pending(st, &number)))
                 sent |= send_one(l, number, c);
         }
     }
@@ -346,7 +357,7 @@ static void share(struct stream *st) {
     for (struct lease *l = st->s->leases; l; l = l->next) {
         if (l->stream != st)
             continue;
-        idle |= l->count == 0 && takes(l, st);
+        idle |= l->count == 0 && takes(l, st, false);
         if (!most || waits_us(l) > waits_us(most))
             most = l;
     }
@@ -378,6 +389,8 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
             c->told = true;
             sched_check(s, st->codec->started(st, c));
         }
+        if (now - l->last < long_us(l))
+            continue;
         l->average_us = (double)(now - l->last);
         lease_take_back(l, 1);
     }

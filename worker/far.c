@@ -76,7 +76,7 @@ static void soon(struct far *f) {
 }
 
 static bool full(struct far *f) {
-    return session_pending(f->session) >= SESSION_PENDING_MAX;
+    return session_full(f->session);
 }
 
 /* Payloads wait, so that what is small gets through. */

@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <stdio.h>
 
 #include "worker/node.h"
@@ -5,6 +6,9 @@
 #ifndef PPFS_VERSION
 #define PPFS_VERSION "0"
 #endif
+
+/* What waits to be sent comes and goes by the megabyte: memory that was given back each time would be cleared anew each time. */
+enum { KEEP = 16 * 1024 * 1024 };
 
 int main(int argc, char **argv) {
     struct node_args a;
@@ -19,5 +23,6 @@ int main(int argc, char **argv) {
         puts("ppfs-node " PPFS_VERSION);
         return 0;
     }
+    mallopt(M_TRIM_THRESHOLD, KEEP);
     return node_run(&a);
 }

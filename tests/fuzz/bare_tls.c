@@ -45,7 +45,8 @@ ssize_t tls_read(struct tls_conn *c, void *to, size_t room) {
     return n < 0 ? -errno : n;
 }
 
-ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
+ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size, bool more) {
+    (void)more;
     ssize_t n = send(c->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     return n < 0 ? -errno : n;
 }

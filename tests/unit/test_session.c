@@ -443,7 +443,7 @@ static bool node_waits(void *arg) {
     (void)arg;
     for (int i = 0; i < 20; i++)
         event_base_loop(base, EVLOOP_NONBLOCK);
-    return session_pending(ppfs.session) >= SESSION_PENDING_MAX;
+    return session_full(ppfs.session);
 }
 
 static bool has_room(void *arg) {
@@ -456,7 +456,7 @@ static void who_sends_hears_when_there_is_room_again(void **state) {
     rig_start(false, 300, 300);
     turn_until(both_up, NULL);
     session_hold(node.session, true);
-    while (session_pending(ppfs.session) < SESSION_PENDING_MAX)
+    while (!session_full(ppfs.session))
         send_numbered(&ppfs, 1000);
     turn_until(node_waits, NULL);
     double until = now_s() + 1; /* three silences: who holds is not silent, and neither is who is held */
