@@ -1,8 +1,10 @@
-"""A real Slurm on 127.0.0.1 for tests: munged, slurmctld and one slurmd of four processors, in a private folder.
+"""A real Slurm on 127.0.0.1 for tests: munged, slurmctld and one slurmd of four processors, in a private folder; and
+ppfs-slurm as somebody would call it there.
 
     with Cluster() as cluster:
-        cluster.run("squeue")         # a command of Slurm, talking to this one
-        cluster.env                   # what such commands need in their environment
+        cluster.run("squeue")                 # a command of Slurm, talking to this one
+        lend = Lender(mount, cluster)
+        lend("start", "--nodes", 2, "--wait") # what it prints; it must work
 """
 import os
 import shutil
@@ -12,8 +14,9 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from ppfsmount import MARK, describe, kill, parents, text_of, wait_until
+from ppfsmount import BUILD, MARK, SLOW, TOP, clean_env, describe, kill, parents, text_of, wait_until
 
+PROGRAM = TOP / "scripts" / "ppfs-slurm"
 CPUS = 4
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
@@ -156,3 +159,52 @@ class Cluster:
         for pid in self.marked():
             kill(pid)
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Lender:
+    """ppfs-slurm as somebody calls it who mounted ml."""
+
+    def __init__(self, mount, cluster):
+        self.mount, self.cluster = mount, cluster
+        self.env = {**clean_env(mount.base), **cluster.env, "PATH": cluster.env["PATH"]}
+        self.background = []
+
+    def argv(self, command, *words, sbatch=()):
+        """start and auto find the ppfs, its key and the program that was built."""
+        lend = ["--address", "127.0.0.1", "--key", self.mount.statedir / "key", "--program", BUILD / "ppfs-node",
+                "--logs", self.mount.base / "logs"] if command in ("start", "auto") else []
+        more = ["--", *sbatch] if sbatch else []
+        return list(map(str, [PROGRAM, command, *lend, *words, self.mount.mnt, *more]))
+
+    def run(self, *words, env=None, **kw):
+        return subprocess.run(self.argv(*words, **kw), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=50 * SLOW, env={**self.env, **(env or {})})
+
+    def __call__(self, *words, **kw):
+        """Runs it; it must work, and say nothing on stderr. What it prints."""
+        p = self.run(*words, **kw)
+        assert (p.returncode, p.stderr) == (0, ""), "%s exited %d: %s" % (words, p.returncode, p.stderr)
+        return p.stdout
+
+    def auto(self, *words):
+        """Starts ppfs-slurm auto; its output is in log()."""
+        with open(self.mount.base / "auto.log", "ab") as log:
+            process = subprocess.Popen(self.argv("auto", "--every", "1", "--patience", "1", *words), stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=log, env=self.env)
+        self.background.append(process)
+        wait_until(lambda: "watching" in self.log() or process.poll() is not None, "ppfs-slurm auto to watch")
+        return process
+
+    def log(self):
+        return text_of(self.mount.base / "auto.log")
+
+    def names(self):
+        """The nodes in nodes/ that are up."""
+        nodes = self.mount.mnt / "nodes"
+        return sorted(p.name for p in nodes.iterdir() if p.name[0] != "." and p.name != "local"
+                      and text_of(p / "state") == "up\n")
+
+    def finish(self):
+        for process in self.background:
+            kill(process.pid)
+            process.wait()

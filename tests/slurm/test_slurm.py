@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import BUILD, PROGRAM, Lender
-from ppfsmount import clean_env, exe_of, text_of, wait_until
+from ppfsmount import BUILD, clean_env, exe_of, text_of, wait_until
+from slurmrig import PROGRAM, Lender
 
 HOST = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:40]
 
