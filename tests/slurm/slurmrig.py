@@ -7,6 +7,7 @@ ppfs-slurm as somebody would call it there.
         lend("start", "--nodes", 2, "--wait") # what it prints; it must work
 """
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -51,6 +52,7 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 KillWait=5
+MessageTimeout=5
 MailProg=/bin/true
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=500 State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
@@ -66,10 +68,18 @@ def why_not():
     return "" if os.geteuid() == 0 else "slurmd needs root"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_ports(count):
+    """Ports that no connection is given by itself: slurmctld is started again, and must find its port free."""
+    ports = []
+    while len(ports) < count:
+        with socket.socket() as s:
+            port = random.randrange(15000, 32000)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
+    return ports
 
 
 class Cluster:
@@ -102,18 +112,31 @@ class Cluster:
         munge = self.dir / "munge"
         (munge / "key").write_bytes(os.urandom(128))
         (munge / "key").chmod(0o400)
-        conf = CONF.format(dir=self.dir, host=socket.gethostname().split(".")[0], ctld=free_port(), slurmd=free_port(), cpus=CPUS)
+        ctld, slurmd = free_ports(2)
+        conf = CONF.format(dir=self.dir, host=socket.gethostname().split(".")[0], ctld=ctld, slurmd=slurmd, cpus=CPUS)
         (self.dir / "slurm.conf").write_text(conf)
         self.daemon("munged", "--foreground", "--force", "--socket=%s/socket" % munge, "--key-file=%s/key" % munge,
                     "--pid-file=%s/pid" % munge, "--log-file=%s/log" % munge, "--seed-file=%s/seed" % munge)
         wait_until((munge / "socket").exists, "munged to be there")
-        self.daemon("slurmctld", "-D", "-f", self.dir / "slurm.conf")
+        self.start_controller()
         self.daemon("slurmd", "-D", "-f", self.dir / "slurm.conf")
+        self.ready()
+
+    def ready(self):
+        """Waits until jobs can start."""
         try:
-            wait_until(lambda: "idle" in self.run("sinfo", "--noheader", "--format=%T", check=False), "the machine to be idle", 40)
+            wait_until(lambda: "idle" in self.run("sinfo", "--noheader", "--format=%T", check=False), "the machine to be idle", 30)
         except AssertionError as e:
-            said = "\n".join(text_of(p) for p in (*self.dir.glob("*.out"), *self.dir.glob("*.log"), munge / "log"))
-            raise AssertionError("%s; they say:\n%s" % (e, said[-6000:])) from None
+            said = "\n".join(text_of(p)[-3000:] for p in (*self.dir.glob("*.out"), *self.dir.glob("*.log"), self.dir / "munge" / "log"))
+            raise AssertionError("%s; they say:\n%s" % (e, said)) from None
+
+    def start_controller(self):
+        self.daemon("slurmctld", "-D", "-f", self.dir / "slurm.conf")
+
+    def stop_controller(self):
+        controller = next(d for d in reversed(self.daemons) if d.args[0] == "slurmctld")
+        controller.terminate()
+        controller.wait(30)
 
     def run(self, *words, check=True):
         p = subprocess.run(words, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
