@@ -3,8 +3,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import BUILD
-from ppfsmount import TOP
+from ppfsmount import BUILD, TOP
 
 MANIFEST = TOP / "scripts" / "ppfs-node.yaml"
 

@@ -6,15 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import BUILD, PROGRAM, Lender
-from ppfsmount import clean_env, exe_of, text_of, wait_until
+from ppfsmount import BUILD, clean_env, exe_of, text_of, wait_until
+from slurmrig import PROGRAM, Lender
 
 HOST = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:40]
 
 
-def stay(m, name, options=""):
-    """A job that runs until its gate is opened."""
-    m.put(name, m.gate(name).replace("#!/bin/sh\n", "#!/bin/sh\n%s" % options))
+def stay(m, name):
+    """A job that runs until its gate is opened; returns when it runs."""
+    m.put(name, m.gate(name))
+    m.pid_of(name)
 
 
 def ended(lend):
@@ -54,7 +55,6 @@ def test_stop_lets_end_what_runs_and_cancels_what_has_not_begun(ml, lend):
     lend("start", "--nodes", 2, "--cpus", 3)
     wait_until(lend.names, "one to join")
     stay(ml, "g")
-    ml.pid_of("g")
     assert sorted(state for _, state in lend.cluster.jobs()) == ["PENDING", "RUNNING"]
     lend("stop")
     name, = [p.name for p in (ml.mnt / "nodes").iterdir() if p.name.startswith(HOST)]
@@ -68,7 +68,6 @@ def test_stop_lets_end_what_runs_and_cancels_what_has_not_begun(ml, lend):
 def test_stop_now_gives_the_job_back(ml, lend):
     lend("start", "--cpus", 1, "--wait")
     stay(ml, "g")
-    ml.pid_of("g")
     lend("stop", "--now")
     assert not lend.cluster.jobs() and not lend.names()
     wait_until(lambda: ml.state("g") == "queued", "the job to be queued again")
@@ -80,7 +79,6 @@ def test_stop_now_gives_the_job_back(ml, lend):
 def test_before_its_time_is_up_a_machine_takes_no_more_and_gives_back_what_still_runs(ml, lend):
     lend("start", "--cpus", 2, "--time", "2m", "--wait")
     stay(ml, "g")
-    ml.pid_of("g")
     lend.cluster.run("scancel", "--batch", "--signal=USR1", lend.cluster.jobs()[0][0])
     wait_until(lambda: not lend.names(), "the machine to drain")
     ml.put("more.sh", "#!/bin/sh\n")
@@ -122,8 +120,6 @@ def test_auto_learns_how_large_a_machine_is_and_keeps_the_fewest(ml, lend):
     wait_until(lend.names, "the one that is kept")
     for i in range(4):  # as many as it has slots
         stay(ml, "g%d" % i)
-    for i in range(4):
-        ml.pid_of("g%d" % i)
     assert len(lend.cluster.jobs()) == 1
     again = lend.run("auto")
     assert again.returncode == 1 and "process %d" % auto.pid in again.stderr
@@ -145,6 +141,16 @@ def test_auto_cancels_what_has_not_begun_and_is_not_needed(ml, lend):
     wait_until(lambda: "PENDING" in dict(lend.cluster.jobs()).values(), "one to be asked for")
     (ml.jobs / "a.sh").unlink()
     wait_until(lambda: [s for _, s in lend.cluster.jobs()] == ["RUNNING"], "it to be cancelled")
+
+
+def test_auto_outlives_a_slurmctld_that_is_restarted(ml, lend):
+    auto = lend.auto("--cpus", 1, "--max", 1, "--idle-exit", "2")
+    lend.cluster.stop_controller()
+    wait_until(lambda: "squeue failed" in lend.log(), "auto to notice")
+    lend.cluster.start_controller()
+    ml.put("a.sh", "#!/bin/sh\necho $PPFS_NODE\n")
+    assert ml.result("a.sh").decode().startswith(HOST)
+    assert auto.poll() is None and lend.log().count("it is tried again") == 1
 
 
 def test_auto_gives_up_when_no_machine_can_join(ml, lend):
