@@ -123,6 +123,10 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         fprintf(out, "%s\n", n.address);
         break;
     case KIND_NODE_SEEN:
+        if (!n.seen) { /* dialled, and not reached yet */
+            fputs("never\n", out);
+            break;
+        }
         strftime(seen, sizeof seen, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &t));
         fprintf(out, "%s.%06dZ\n", seen, (int)(n.seen % 1000000));
         break;

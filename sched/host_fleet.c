@@ -1,6 +1,7 @@
 /* Nodes as hosts. A node that somebody dialled (mkdir nodes/HOST:PORT) is kept in the database and has a host for as long,
- * here or away; one that came by itself has a host until it says good-bye; the last ones that were lost are shown as down. rmdir makes a host leave: it takes nothing more, is
- * shown no more, and goes when what it runs has ended and is written down. */
+ * here or away; one that came by itself has a host until it says good-bye, and the last ones that were lost are shown as
+ * down. rmdir makes a host leave: it takes nothing more, is shown no more, and goes when what it runs has ended and is
+ * written down. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Map
 from . import mount as mounts
 from . import stream
 from .channel import Channel, open_channels
-from .errors import MountGone
+from .errors import MountGone, NoMount
 from .future import Future
 from .serialize import _MAIN, LARGE, NAMES, PROTOCOL, FunctionCache, Sent, Serializer, names_main, packed
 
@@ -161,7 +161,11 @@ class Executor(_Submitter):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         stream.options_bytes(options)
-        core = _Core(mounts.find(mount, cpus=max_workers), name, Serializer(serializer), initializer, tuple(initargs))
+        where = mounts.find(mount, start=name is None, cpus=max_workers)
+        if name is not None and mounts.is_private(where):
+            raise NoMount("the session %s would be gone with this program, whose ppfs is its own; "
+                          "mount one that stays: ppfs DIRECTORY" % name)
+        core = _Core(where, name, Serializer(serializer), initializer, tuple(initargs))
         self._set_up(core, options)
         if name is not None:
             core.open()

@@ -15,7 +15,7 @@ from .serialize import Serializer
 
 Content = Union[str, "os.PathLike[str]", bytes, Dict[str, Any], Tuple[Any, ...]]
 
-_OPTIONS = ("priority", "timeout", "retries", "after", "cpus", "memory", "array", "env", "cwd", "node", "hold")
+_OPTIONS = ("priority", "timeout", "retries", "after", "cpus", "memory", "env", "cwd", "node", "hold")
 _PIECE = 1 << 20
 
 

@@ -172,6 +172,9 @@ class Server:
             host, port = _address(server)
             self.ppservers.append((host, port))
             self._dial(host, port)
+        if ppservers and mounts.is_private(self.mount):
+            self.logger.warning("no ppfs is mounted, so this program has one of its own, whose key no node knows; "
+                                "mount one with the nodes' key: ppfs --key FILE DIRECTORY")
         self._before = {node: (jobs, seconds) for node, (_, jobs, seconds) in self._nodes().items()}
         atexit.register(self.destroy)
 
