@@ -15,7 +15,7 @@
 
 #define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
 #define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
-#define LEASE_AHEAD_FAR 2048u  /* ... and one on a node */
+#define LEASE_AHEAD_FAR 4096u  /* ... and one on a node */
 #define STREAMS_ACTIVE 64u     /* streams in memory, besides those that are being written */
 #define STREAM_READ (256u * 1024u)
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
