@@ -8,71 +8,14 @@
  * STREAM_HELD bytes of them; what is behind it waits in the in-log. */
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
-#include "net/frame.h"
-#include "sched/buffer.h"
-#include "sched/sched_int.h"
+#include "sched/call.h"
+#include "sched/lease.h"
 #include "sched/stream_look.h"
 
-#define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
-#define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
-#define LEASE_AHEAD_FAR 4096u  /* ... and one on a node */
 #define STREAMS_ACTIVE 64u     /* streams in memory, besides those that are being written */
 #define STREAM_READ (256u * 1024u)
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
-
-enum call_state { CALL_FREE, CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
-
-struct call {
-    enum call_state state;
-    uint64_t id;      /* frames: the client's; JSON: its line */
-    int64_t end;      /* offset in the input after it */
-    enum call_format format;
-    char *bytes;      /* what the worker is sent: points into memory */
-    char *memory;
-    size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
-    char *options;    /* JSON object, NULL = none: then it can go by a lease */
-    unsigned ticks;   /* of CALL_JOB: of the timer, since it runs */
-    uint64_t job;     /* of CALL_JOB */
-    uint16_t chain;   /* frames: see stream_look.c */
-    bool indexed, told; /* told: STARTED was said */
-    uint8_t deaths;   /* of nodes, while it ran there */
-    struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
-};
-
-struct lease {
-    struct lease *next;
-    uint64_t id;
-    struct host *host;          /* stays as long as the lease */
-    struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back */
-    unsigned first, count, cap; /* of the ring */
-    uint32_t next_number;
-    uint32_t asked, unwanted;   /* recalling: from that number on; the call to be killed if it turns out that it runs, 0 = none */
-    unsigned got;               /* answers of this turn */
-    double average_us;          /* of a call; 0 = not known */
-    int64_t last, heard, began; /* when something came back last, and as measured so far; when it got its slot */
-    bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
-    struct sent {
-        uint64_t call;
-        uint32_t number;
-    } *ring;                    /* sent and not answered, oldest first; cap is a power of two */
-};
-
-struct stream;
-struct codec {
-    enum work_kind kind;
-    /* Takes bytes that begin at st->parsed; returns how many it consumed (all, unless the window is full) or -errno. */
-    int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
-    int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
-    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
-    int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
-    int (*started)(struct stream *st, struct call *c);
-    int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
-    int (*advance)(struct stream *st, struct call *c); /* c is answered and the oldest: it leaves the window */
-    /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing is. */
-    int (*look)(struct stream *st, const char *bytes, size_t size);
-};
-extern const struct codec codec_json, codec_frames;
 
 struct stream {
     struct stream *next;
@@ -156,22 +99,4 @@ int stream_job(struct stream *st, struct call *c);
 int stream_job_ended(struct sched *s, const struct job_row *r); /* 0, -errno, or 1: the stream removes it, later */
 bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
 int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* stream_json.c: a program's stdout, as a line */
-
-/* lease.c */
-bool lease_wanted(struct sched *s, int *priority); /* a stream could use a slot */
-bool lease_ready(struct sched *s, int *priority);  /* and there is one that it may have: lease_grant */
-int lease_grant(struct sched *s);
-void lease_reclaim(struct sched *s);               /* somebody else waits for a slot: idle leases end */
-bool lease_lend(struct sched *s, uint64_t id, bool lend); /* false: there is no such lease */
-void lease_send(struct sched *s);                  /* after a commit */
-void lease_drop(struct stream *st);                /* its workers are killed */
-void lease_end(struct stream *st);                 /* nothing more to send: they may go */
-bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o); /* false: not a lease */
-void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size);
-void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
-void lease_recalled(void *arg, uint64_t id, uint32_t number);
-void lease_cancel(struct stream *st, struct call *c);
-void lease_timer(evutil_socket_t fd, short what, void *arg);
-void lease_free_all(struct sched *s);
-unsigned lease_count(const struct sched *s, const struct stream *st);
 #endif

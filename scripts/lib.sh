@@ -5,7 +5,7 @@
 build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libssl-dev libjansson-dev python3-dev'
 demo_packages='fuse3 python3-cloudpickle'
 test_packages='fuse3 libcmocka-dev python3-pytest python3-cloudpickle python3-dill python3-joblib python3-numpy python3-tqdm rsync vim-tiny iproute2 nftables'
-ci_packages='clang cppcheck shellcheck man-db'
+ci_packages='clang cppcheck shellcheck man-db slurm-wlm munge python3-yaml'
 
 PYTHON=/usr/bin/python3
 

@@ -66,6 +66,10 @@ class Answers:
         self._parts = bytearray()  # of a body that is not whole yet; the reader thread's alone
         # Offset in the file, rest of a frame, whether the magic was seen, bytes left for the reader thread.
         self._at: Tuple[int, bytes, bool, int] = (0, b"", False, 0)
+
+    def _begin(self) -> None:
+        """The last step of making one."""
+        self.reader.start()
         _open.add(self)
 
     # --- for futures -------------------------------------------------------------------------------------------------

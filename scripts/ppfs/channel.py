@@ -40,8 +40,16 @@ class Channel(Answers):
         self._feed_bell = Bell()
         self.reader = threading.Thread(target=self._read_loop, name="ppfs reader of " + name, daemon=True)
         self._feeder = threading.Thread(target=self._feed_loop, name="ppfs feeder of " + name, daemon=True)
-        self.reader.start()
-        self._feeder.start()
+        reads = False
+        try:
+            self._feeder.start()
+            reads = True
+            self._begin()
+        except BaseException:  # Ctrl-C: nobody will know of this stream, so it ends
+            self.close()
+            if not reads:
+                os.close(results)
+            raise
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

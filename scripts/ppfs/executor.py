@@ -8,7 +8,7 @@ import uuid
 import weakref
 from concurrent.futures import Executor as BaseExecutor
 from pickle import dumps as _dumps
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from . import mount as mounts
 from . import stream
@@ -88,7 +88,7 @@ class _Submitter(BaseExecutor):
             from .progress import watch
             watch(futures, sizes=sizes)
         results = _results(futures, end)
-        return results if chunksize == 1 else itertools.chain.from_iterable(results)
+        return results if chunksize == 1 else _chained(results)
 
     def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]],
                        chunksize: int) -> Tuple[List[Future], List[int]]:
@@ -208,10 +208,34 @@ class _Core:
             if self.name is not None and self.channel is not None:
                 raise MountGone("the session %s belongs to the process that this one was forked from" % self.name)
             self.channel = None
-        with self._lock:
-            if self.channel is None:
-                self.channel = self._new_channel()
-            return self.channel
+        channel = self.channel
+        if channel is None:
+            channel = self._make()
+        return channel
+
+    def _make(self) -> Channel:
+        """Opens the stream in a thread of its own, so that a Ctrl-C leaves none half made."""
+        done = threading.Event()
+        failed: List[BaseException] = []
+
+        def work() -> None:
+            try:
+                with self._lock:
+                    if self.channel is None:
+                        self.channel = self._new_channel()
+                        if self.shut:
+                            self.channel.close()
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=work, name="ppfs opener", daemon=True).start()
+        done.wait()
+        if failed:
+            raise failed[0]
+        assert self.channel is not None
+        return self.channel
 
     def _new_channel(self) -> Channel:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
@@ -241,7 +265,16 @@ class _Core:
             self.channel.close()
 
 
-def _results(futures: List[Future], end: Optional[float]) -> Iterator[Any]:
+def _chained(chunks: Generator[List[Any], None, None]) -> Iterator[Any]:
+    """The results in chunks, one by one."""
+    try:
+        for chunk in chunks:
+            yield from chunk
+    finally:
+        chunks.close()
+
+
+def _results(futures: List[Future], end: Optional[float]) -> Generator[Any, None, None]:
     """The results in order; whoever stops listening cancels the rest."""
     try:
         futures.reverse()

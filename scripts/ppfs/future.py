@@ -73,9 +73,9 @@ class Future(BaseFuture):  # type: ignore[type-arg]
         return self._cond
 
     def _change(self, change: Callable[[], bool]) -> bool:
-        """Calls change() while the state of the future is the caller's to change, and gives what it gives. The locks are
-        taken by `with` on themselves: nothing written in Python lies between taking and letting go, where a Ctrl-C could
-        leave them locked."""
+        """Calls change() while the state of the future is the caller's to change, and gives what it gives. The locks
+        are taken by `with` on themselves: nothing written in Python lies between taking and letting go, where a Ctrl-C
+        could leave them locked."""
         with self._channel.lock:
             if not self._watched:
                 return change()

@@ -9,7 +9,8 @@ from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, Se
 from . import mount as mounts
 from .executor import Executor
 
-# What runs a batch. Workers need not have this package, so the backend "ppfs" is for them what get_nested_backend() says.
+# What runs a batch. Workers need not have this package, so the backend "ppfs" is for them what get_nested_backend()
+# says.
 _IN_WORKER = ("[(lambda j: j.register_parallel_backend('ppfs', j._parallel_backends.ThreadingBackend))"
               "(__import__('joblib')), batch()][1]")
 

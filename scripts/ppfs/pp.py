@@ -8,8 +8,8 @@
 What differs: an exception in a job is raised by job() (ppft prints it and gives None). A job whose process dies raises
 ppfs.WorkerDied (ppft waits for ever). Jobs that were submitted are kept by the ppfs until they have ended.
 
-What is as in ppft: what a job prints is printed here when job() is first called, or before its callback. Callbacks run in
-threads, several at a time; job() and wait() return when the job's callback has.
+What is as in ppft: what a job prints is printed here when job() is first called, or before its callback. Callbacks run
+in threads, several at a time; job() and wait() return when the job's callback has.
 """
 import atexit
 import inspect

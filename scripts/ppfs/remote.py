@@ -143,7 +143,8 @@ def initialize(key, init, initargs):
     registry[key] = {k: v for k, v in (space or {}).items() if before.get(k, missing) is not v}
 '''
 
-_EXPRESSION = "exec(code, globals()) or make(*spec)"
+# The file name is the one that workers leave out of tracebacks.
+_EXPRESSION = "exec(compile(code, '<ppfs>', 'exec'), globals()) or make(*spec)"
 
 
 class Remote:

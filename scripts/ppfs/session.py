@@ -28,7 +28,7 @@ class Session(Answers):
         self._more = threading.Condition(self.lock)
         self._trouble: Optional[BaseException] = None
         self.reader = threading.Thread(target=self._collect, name="ppfs session " + name, daemon=True)
-        self.reader.start()
+        self._begin()
 
     def __getitem__(self, ident: int) -> Future:
         """The future of the call of that number. When no such call is found by the end of the session, it raises."""

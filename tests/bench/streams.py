@@ -44,8 +44,7 @@ def same(value):
     return value
 
 
-# --- the peers: each gives submit(f, x) -> handle, wait(handle), map(f, xs, chunksize) -> list
-# --------------------------
+# --- the peers: each gives submit(f, x) -> handle, wait(handle), map(f, xs, chunksize) -> list ------------------------
 
 class Pools:
     """What ProcessPoolExecutor and its like have in common."""
@@ -141,8 +140,7 @@ PEERS = {
 NEEDS = {"joblib's loky": "joblib", "dask.distributed": "distributed"}
 
 
-# --- one peer, in its own process
-# ---------------------------------------------------------------------------------------
+# --- one peer, in its own process -------------------------------------------------------------------------------------
 
 def rate(count, work):
     start = time.perf_counter()
@@ -186,8 +184,7 @@ def measure(name):
     print(json.dumps(figures))
 
 
-# --- all of them
-# --------------------------------------------------------------------------------------------------------
+# --- all of them ------------------------------------------------------------------------------------------------------
 
 def installed(name):
     module = NEEDS.get(name)

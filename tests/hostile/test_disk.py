@@ -306,3 +306,64 @@ def test_statfs_shows_the_room_there_is(small):
     assert before.f_blocks * before.f_frsize <= 8 << 20
     Balloon(m).inflate()
     assert os.statvfs(m.mnt).f_bavail == 0
+
+
+MAGIC = b"\x89ppfs\r\n\x1a\x01" + bytes(7)
+
+
+def frame_of(kind, ident, body):
+    import struct
+    return struct.pack("<IB3xQ", len(body), kind, ident) + body
+
+
+def call_of(ident, what):
+    import pickle
+    return frame_of(3, ident, bytes(4) + pickle.dumps(what))
+
+
+def answers_of(data):
+    """{id: (kind, body)} of a stream of binary frames; no id twice."""
+    import struct
+    at, found, parts = 16, {}, b""
+    while at < len(data):
+        size, kind, ident = struct.unpack_from("<IB3xQ", data, at)
+        parts += data[at + 16:at + 16 + size]
+        at += 16 + size
+        if kind != 1:
+            if kind in (33, 34, 36):
+                assert ident not in found
+                found[ident] = kind, parts
+            parts = b""
+    return found
+
+
+def test_a_stream_fills_the_disk(small):
+    """What was accepted is answered, what found no room was refused; large pieces are files, not rows."""
+    m = small.start()
+    accepted = 0
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC)
+        with pytest.raises(OSError) as e:
+            while accepted < 1000:
+                data = memoryview(call_of(accepted + 1, (len, (b"x" * 200000,), {})))
+                while data:  # the piece that finds no room may be the end of a frame: what is cut is dropped
+                    data = data[f.write(data):]
+                accepted += 1
+        assert e.value.errno in FULL and accepted > 10
+    wait_until(lambda: try_write(m.node / "cpus", "2") or (m.node / "cpus").read_text() == "2\n", "the ballast to be given up")
+    found = answers_of((m.results / "s").read_bytes())
+    assert found.keys() == set(range(1, accepted + 1)) and {kind for kind, _ in found.values()} == {33}
+
+
+def test_answers_of_a_stream_find_no_room(small):
+    """They are tried again until there is room, and then each is there once."""
+    m = small.start()
+    n = 60
+    m.put("s", MAGIC + b"".join(call_of(i, (bytes, (300000,), {})) for i in range(1, n + 1)))
+    (m.node / "cpus").write_text("2")
+    wait_until(lambda: "could not be written" in m.log() or "nothing of this turn" in m.log(), "the disk to be full")
+    p = subprocess.run(["mount", "-o", "remount,size=64m", str(m.statedir)], capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+    found = answers_of((m.results / "s").read_bytes())
+    assert found.keys() == set(range(1, n + 1))
+    assert {len(body) > 300000 for _, body in found.values()} == {True}

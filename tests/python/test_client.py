@@ -194,7 +194,7 @@ def test_futures_have_locks_of_their_own(fake):
 
 
 def test_threads_that_wait_for_futures_of_several_executors(fake):
-    """concurrent.futures.wait locks futures in the order of their addresses, which is not the order of their streams."""
+    """concurrent.futures.wait locks futures in the order of their addresses, which is not that of their streams."""
     with ppfs.Executor() as one, ppfs.Executor() as two, concurrent.futures.ThreadPoolExecutor(4) as pool:
         def work(n):
             for i in range(100):

@@ -130,7 +130,8 @@ def test_exceptions(ex):
     future = ex.submit(fail, KeyError, "spam")
     with pytest.raises(KeyError, match="spam") as e:
         future.result()
-    assert "fail" in str(e.value.__cause__) and "raise kind(*args)" in str(e.value.__cause__)
+    trace = str(e.value.__cause__)
+    assert "fail" in trace and "raise kind(*args)" in trace and "<ppfs>" not in trace and "<string>" not in trace
     assert isinstance(future.exception(), KeyError) and future.done() and not future.cancelled()
     for _ in range(2):
         with pytest.raises(KeyError):
@@ -252,6 +253,25 @@ def test_map_is_an_iterator_that_takes_all_at_once(ex):
     assert taken == list(range(10)) and next(results) == 0
     with pytest.raises(ValueError):
         ex.map(abs, [1], chunksize=0)
+
+
+def step(work, i, first):
+    touch("%s/ran%d" % (work, i))
+    return i if i < first else until(work + "/go", i)
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_map_that_is_left(m1, chunksize):
+    """Whoever stops listening cancels what does not run yet."""
+    n, work = 6 * chunksize, str(m1.work)
+    with ppfs.Executor(m1.mnt) as ex:
+        results = ex.map(step, [work] * n, range(n), [chunksize] * n, chunksize=chunksize)
+        assert next(results) == 0
+        wait_until((m1.work / ("ran%d" % chunksize)).exists, "the second chunk to run")
+        results.close()
+        touch(m1.work / "go")
+        assert ex.submit(abs, -2).result() == 2
+    assert len(list(m1.work.glob("ran*"))) <= 2 * chunksize
 
 
 def test_map_timeout(m, ex):

@@ -174,8 +174,9 @@ def test_servers_that_are_not_there(m, monkeypatch, caplog):
         assert discovers != (sum("local network" in w for w in warnings) == 1), warnings
 
 
-@pytest.mark.parametrize("server, address", [("host", ("host", 60000)), ("host:5", ("host", 5)), ("::1", ("::1", 60000)),
-                                             ("[::1]", ("::1", 60000)), ("[::1]:5", ("::1", 5)), ("*:5", ("*", 5))])
+@pytest.mark.parametrize("server, address", [
+    ("host", ("host", 60000)), ("host:5", ("host", 5)), ("::1", ("::1", 60000)), ("[::1]", ("::1", 60000)),
+    ("[::1]:5", ("::1", 5)), ("*:5", ("*", 5))])
 def test_addresses(server, address):
     assert pp._address(server) == address
 

@@ -1,5 +1,5 @@
-"""Programs as people write them for pp and ppft, with one changed import, each run as it stands: a script whose functions
-and classes are typed into __main__."""
+"""Programs as people write them for pp and ppft, with one changed import, each run as it stands: a script whose
+functions and classes are typed into __main__."""
 
 
 def test_sum_of_a_series_with_a_callback(run):
@@ -31,7 +31,8 @@ first, last, parts = 1, 200001, 128
 step = (last - first) // parts + 1
 for index in range(parts):
     start = first + index * step
-    job_server.submit(alternating_harmonic, (start, min(start + step, last)), callback=adder.add, callbackargs=("part",))
+    job_server.submit(alternating_harmonic, (start, min(start + step, last)), callback=adder.add,
+                      callbackargs=("part",))
 job_server.wait()
 print(adder.parts, abs(adder.total - math.log(2)) < 1e-4)
 job_server.print_stats()

@@ -167,6 +167,45 @@ ex.shutdown()
     assert p.returncode == 0 and out.endswith("True True\n"), out + err
 
 
+def test_ctrl_c_while_streams_are_made(python, m):
+    """No half-made stream is left, and the next executor works."""
+    p = python("""
+import os, signal, threading, time, ppfs
+hits, armed = 0, False
+def interrupt(*_):
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupt)
+print("ready", flush=True)
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    ex = None
+    try:
+        armed = True
+        ex = ppfs.Executor()
+        future = ex.submit(abs, -1)
+        assert future.result() == 1
+        ex.shutdown()
+        armed = False
+    except KeyboardInterrupt: hits += 1
+    if ex is not None: ex.shutdown()
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with ppfs.Executor() as ex: print(hits > 3, ex.submit(abs, -2).result())
+until = time.monotonic() + 20
+while threading.active_count() > 1 and time.monotonic() < until: time.sleep(0.01)
+print(len(os.listdir("/proc/self/fd")), [t.name for t in threading.enumerate()])
+""")
+    assert p.stdout.readline() == "ready\n"
+    while p.poll() is None:
+        p.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    out, err = p.communicate(timeout=40)
+    assert p.returncode == 0 and out.endswith("True 2\n4 ['MainThread']\n"), out + err
+    assert os.listdir(m.jobs) == []
+
+
 def test_the_program_is_killed(python, m):
     """kill -9: the stream ends, nothing is left waiting."""
     p = python("import time, ppfs\nex = ppfs.Executor()\nfs = [ex.submit(abs, -i) for i in range(100)]\n"

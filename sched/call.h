@@ -1,0 +1,42 @@
+/* A call of a stream, and the two forms in which streams are written and answered. */
+#ifndef PPFS_CALL_H
+#define PPFS_CALL_H
+#include "net/frame.h"
+#include "sched/buffer.h"
+#include "worker/pool.h"
+
+enum call_state { CALL_FREE, CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
+
+struct call {
+    enum call_state state;
+    uint64_t id;      /* frames: the client's; JSON: its line */
+    int64_t end;      /* offset in the input after it */
+    enum call_format format;
+    char *bytes;      /* what the worker is sent: points into memory */
+    char *memory;
+    size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
+    char *options;    /* JSON object, NULL = none: then it can go by a lease */
+    unsigned ticks;   /* of CALL_JOB: of the timer, since it runs */
+    uint64_t job;     /* of CALL_JOB */
+    uint16_t chain;   /* frames: see stream_look.c */
+    bool indexed, told; /* told: STARTED was said */
+    uint8_t deaths;   /* of nodes, while it ran there */
+    struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
+};
+
+struct stream;
+struct codec {
+    enum work_kind kind;
+    /* Takes bytes that begin at st->parsed; returns how many it consumed (all, unless the window is full) or -errno. */
+    int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
+    int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
+    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
+    int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
+    int (*started)(struct stream *st, struct call *c);
+    int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
+    int (*advance)(struct stream *st, struct call *c); /* c is answered and the oldest: it leaves the window */
+    /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing is. */
+    int (*look)(struct stream *st, const char *bytes, size_t size);
+};
+extern const struct codec codec_json, codec_frames;
+#endif
