@@ -301,7 +301,8 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->stamp = 0;
     outbox_rewind(&s->out);
     s->unsent = s->out.bytes;
-    event_active(s->beat, EV_TIMEOUT, 0); /* the round trip is known as soon as can be */
+    /* The round trip is known as soon as can be. Not as EV_TIMEOUT: that would put off the heartbeats by one each time. */
+    event_active(s->beat, EV_READ, 0);
     return 0;
 }
 

@@ -8,7 +8,7 @@ struct stream;
 
 #define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
 #define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
-#define LEASE_AHEAD_FAR 2048u  /* ... and one on a node */
+#define LEASE_AHEAD_FAR 4096u  /* ... and one on a node */
 
 struct lease {
     struct lease *next;

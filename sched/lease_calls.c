@@ -9,6 +9,7 @@
 
 #define AHEAD_US 4000.0  /* run time that is sent ahead */
 #define LONG_US 50000    /* a call that runs so long is said to have started, and nothing waits behind it */
+#define GUESS_US 5000.0  /* what a call is thought to take as long as nobody knows: a long way is not gone for a single one */
 #define TIMER_US 25000
 #define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
 
@@ -31,9 +32,10 @@ static int64_t long_us(const struct lease *l) {
  * while the next call runs. */
 static unsigned ahead(const struct lease *l, bool spare) {
     unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
-    if (l->average_us == 0 || l->average_us >= (double)long_us(l))
+    double average = l->average_us == 0 ? GUESS_US : l->average_us;
+    if (average >= (double)long_us(l) || (l->average_us == 0 && !spare))
         return 1;
-    double n = (AHEAD_US + 2 * (double)way_us(l)) / l->average_us;
+    double n = (AHEAD_US + 2 * (double)way_us(l)) / average;
     n = spare && l->host->far ? n + 2 : n;
     return n < 1 ? 1 : n > most ? most : (unsigned)n;
 }

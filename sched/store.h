@@ -91,7 +91,7 @@ int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /*
 int store_body_copy(struct store *st, uint64_t from, uint64_t to); /* an inline spec */
 
 /* --- streams ----------------------------------------------------------------------------------------------------- */
-#define STREAM_WINDOW 4096u  /* calls of a stream that may be under way, or answered before an older one */
+#define STREAM_WINDOW 8192u  /* calls of a stream that may be under way, or answered before an older one */
 struct stream_row {          /* how far a stream is, as committed with the answers that say so */
     int64_t at;              /* offset of the first call that is not answered ... */
     uint64_t call, line;     /* ... its number, and the lines before it */
