@@ -27,7 +27,7 @@ bool far_name_valid(const char *name) {
 void far_name_from(const char *text, char name[FAR_NAME]) {
     size_t n = 0;
 
-    for (; text[n] && n < FAR_NAME - 1; n++)
+    for (; n < FAR_NAME - 1 && text[n]; n++)
         name[n] = name_char(text[n]) && (n || text[n] != '.') ? text[n] : '-';
     name[n] = 0;
     if (!n)
