@@ -458,13 +458,8 @@ static void on_trouble(void *arg, const char *sentence) {
     sched_log(h->s, "%s", sentence);
 }
 
-/* More can be sent: the turn that follows every event does. */
-static void on_room(void *arg) {
-    (void)arg;
-}
-
 const struct pool_events run_events = {.output = on_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble, .python = host_python,
-                                       .recalled = lease_recalled, .room = on_room};
+                                       .recalled = lease_recalled}; /* room(): the turn that follows every event sends more */
 
 /* --- letting go -------------------------------------------------------------------------------------------------- */
 

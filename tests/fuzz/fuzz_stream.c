@@ -90,7 +90,7 @@ static void put(struct text *t, const void *bytes, size_t size) {
 }
 
 /* 0 n bytes: those bytes. 1 n: n KiB of zeros. 2 kind id n m: a header of a body of n bytes and m KiB. 3 id n: a whole
- * CALL with n bytes of arguments. 4 kind id n times: so many frames, ids counting up. */
+ * CALL with n bytes of arguments. 4 kind id n times: so many (of 128 parts of a window) frames, ids counting up. */
 static void expand(struct text *t, const uint8_t *p, size_t size) {
     uint8_t header[FRAME_HEADER];
     for (const uint8_t *last = p + size; last - p >= 5;) {
@@ -113,7 +113,7 @@ static void expand(struct text *t, const uint8_t *p, size_t size) {
             put(t, NULL, 4u + b);
             break;
         case 4:
-            for (unsigned i = 0; i < d * 32u; i++) {
+            for (unsigned i = 0; i < d * (STREAM_WINDOW / 128u); i++) { /* half of all d fill the window */
                 frame_encode(header, a % 8, b + i, c % 8);
                 put(t, header, sizeof header);
                 put(t, NULL, c % 8);

@@ -14,6 +14,7 @@ import pytest
 from ppfsmount import sanitized, wait_until
 
 MAGIC = b"\x89ppfs\r\n\x1a\x01" + bytes(7)
+WINDOW = 8192  # STREAM_WINDOW in sched/store.h
 PART, FUNC, CALL, CANCEL, RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 1, 2, 3, 4, 33, 34, 35, 36, 37
 BODY_MAX = 256 << 10
 
@@ -374,7 +375,7 @@ def test_what_is_no_frame_ends_the_stream_only(m, bad):
 
 
 def test_many_calls_over_kills(m):
-    n = 5000
+    n = WINDOW + 1000
     m.put("s", MAGIC + b"".join(call(i, abs, -i) for i in range(1, n + 1)))
     m.kill_daemon()
     out = frames((m.results / "s").read_bytes())
@@ -382,36 +383,39 @@ def test_many_calls_over_kills(m):
 
 
 def test_cancel_behind_a_full_window(m):
-    """5,000 calls stand between the call that runs and its CANCEL; another is cancelled before it is looked at."""
+    """More calls stand between the call that runs and its CANCEL; another is cancelled before it is looked at."""
     import time
+    last, late = WINDOW + 2000, WINDOW + 1500
     with open(m.jobs / "s", "wb", buffering=0) as f:
-        f.write(MAGIC + call(1, time.sleep, 1000) + call(2, time.sleep, 1000) + b"".join(call(i, abs, -i) for i in range(3, 6000)))
-        f.write(frame(CANCEL, 5500) + frame(CANCEL, 1) + frame(CANCEL, 4) + frame(CANCEL, 2) + call(6000, abs, -6000))
+        f.write(MAGIC + call(1, time.sleep, 1000) + call(2, time.sleep, 1000) + b"".join(call(i, abs, -i) for i in range(3, last)))
+        f.write(frame(CANCEL, late) + frame(CANCEL, 1) + frame(CANCEL, 4) + frame(CANCEL, 2) + call(last, abs, -last))
     out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR, CANCELLED)}
-    assert sorted(i for i, k in out.items() if k == CANCELLED) == [1, 2, 4, 5500] and len(out) == 6000
+    assert sorted(i for i, k in out.items() if k == CANCELLED) == [1, 2, 4, late] and len(out) == last
 
 
 def test_cancels_behind_a_full_window_after_a_kill(m):
     """What was marked in memory only is found again, in a log of small and of large pieces."""
     import time
     big = os.urandom(1 << 20)
+    first = WINDOW + 1000
     with open(m.jobs / "s", "wb", buffering=0) as f:
-        f.write(MAGIC + call(1, time.sleep, 1000) + call(2, time.sleep, 1000) + b"".join(call(i, abs, -i) for i in range(3, 5000)))
-        for i in range(5000, 5010):
+        f.write(MAGIC + call(1, time.sleep, 1000) + call(2, time.sleep, 1000) + b"".join(call(i, abs, -i) for i in range(3, first)))
+        for i in range(first, first + 10):
             f.write(call(i, len, big))
-        f.write(frame(CANCEL, 5005) + frame(CANCEL, 2))
+        f.write(frame(CANCEL, first + 5) + frame(CANCEL, 2))
         m.kill_daemon()
         f.write(frame(CANCEL, 1))
     out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR, CANCELLED)}
-    assert sorted(i for i, k in out.items() if k == CANCELLED) == [1, 2, 5005] and len(out) == 5009
+    assert sorted(i for i, k in out.items() if k == CANCELLED) == [1, 2, first + 5] and len(out) == first + 9
 
 
 def test_a_cancel_before_its_call_means_nothing(m):
     import time
-    m.put("s", MAGIC + call(1, time.sleep, 0.5) + call(2, time.sleep, 0.5) + b"".join(call(i, abs, -i) for i in range(3, 5000))
-          + frame(CANCEL, 5000) + call(5000, abs, -5000))
+    last = WINDOW + 1000
+    m.put("s", MAGIC + call(1, time.sleep, 0.5) + call(2, time.sleep, 0.5) + b"".join(call(i, abs, -i) for i in range(3, last))
+          + frame(CANCEL, last) + call(last, abs, -last))
     out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR, CANCELLED)}
-    assert set(out.values()) == {RESULT} and len(out) == 5000
+    assert set(out.values()) == {RESULT} and len(out) == last
 
 
 SAY = "import sys; sys.stdout.write('o' * %d); sys.stderr.write('e' * %d)"
