@@ -60,15 +60,22 @@ void host_worked(struct host *h) {
     h->lost_work = false;
 }
 
+void host_wake_in(struct sched *s, int64_t us) {
+    struct timeval now, at, in = {us / 1000000, us % 1000000};
+    event_base_gettimeofday_cached(s->c.base, &now);
+    evutil_timeradd(&now, &in, &now);
+    if (!evtimer_pending(s->wake, &at) || evutil_timercmp(&now, &at, <))
+        evtimer_add(s->wake, &in);
+}
+
 /* Looks again when the first of them may have work. */
 static void wake_later(struct sched *s) {
     int64_t first = 0, now = sched_monotonic();
     for (struct host *h = s->hosts; h; h = h->next)
         if (h->quiet_until > now && (!first || h->quiet_until < first))
             first = h->quiet_until;
-    struct timeval t = {(first - now) / 1000000, (first - now) % 1000000};
     if (first)
-        evtimer_add(s->wake, &t);
+        host_wake_in(s, first - now);
 }
 
 void host_wake(evutil_socket_t fd, short what, void *arg) {
@@ -109,10 +116,13 @@ bool host_any_free(struct sched *s) {
     return false;
 }
 
-/* How soon something would begin and end there: the way, and how crowded it is. */
-static double cost(const struct host *h) {
-    double way = h->far ? (double)far_rtt_us(h->far) : 0;
-    return way + LOAD_US * (double)h->used / (double)(h->cpus + h->lent);
+double host_way_us(const struct host *h) {
+    return h->far ? (double)far_rtt_us(h->far) : 0;
+}
+
+/* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs. */
+static double cost(const struct host *h, unsigned function) {
+    return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + speed_excess(h, function);
 }
 
 static bool another_fits(struct sched *s, const char *place, unsigned cpus, const struct host *but) {
@@ -122,13 +132,19 @@ static bool another_fits(struct sched *s, const char *place, unsigned cpus, cons
     return false;
 }
 
-struct host *host_choose(struct sched *s, const char *place, unsigned cpus, const char *not) {
+struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *best = NULL;
+    double least = 0;
     for (struct host *h = s->hosts; h; h = h->next) {
-        if (free_now(h) < cpus || !host_fits(h, place) || (best && cost(h) >= cost(best)))
+        if (free_now(h) < d->cpus || !host_fits(h, d->place))
             continue;
-        if (!*not || strcmp(h->name, not) != 0 || !another_fits(s, place, cpus, h))
+        if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d->place, d->cpus, h))
+            continue;
+        double c = cost(h, d->function);
+        if (!best || c < least) {
             best = h;
+            least = c;
+        }
     }
     return best;
 }

@@ -2,6 +2,7 @@
  * they are away, only wanted. Only sched/ includes this. */
 #ifndef PPFS_HOST_H
 #define PPFS_HOST_H
+#include "sched/speed.h"
 #include "sched/store.h"
 #include "worker/fleet.h"
 
@@ -29,6 +30,10 @@ struct host {
     bool lost_work;        /* ... the one that is under way counts */
     int64_t quiet_until;   /* sched_monotonic: until then it gets no work; after that, one piece at a time until one is finished */
     int64_t run_us, seen;
+    struct took took[SPEED_MAX + 1]; /* by function: speed.h */
+    double slower;         /* times as long as on the fastest host, of what both ran; below 1: not known */
+    double log_slower;     /* while that is made anew ... */
+    unsigned compared;     /* ... and the functions that count */
     char python[64], why[256]; /* why: it is away, or its pickles cannot run */
 };
 
@@ -38,6 +43,7 @@ void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern)
 
 int host_create_local(struct sched *s); /* and its pool. 0 or -errno */
 void host_python(void *host);            /* the event of that pool */
+void host_wake_in(struct sched *s, int64_t us); /* at the latest then the queue is looked at again */
 void host_wake(evutil_socket_t fd, short what, void *arg); /* of sched.wake */
 void host_destroy_all(struct sched *s);  /* kills what runs; no event comes any more */
 void host_free_all(struct sched *s);
@@ -47,11 +53,17 @@ bool host_drains(const struct host *h);       /* it is to have nothing to do soo
 unsigned host_free(const struct host *h);     /* slots, 0 when it takes no work */
 bool host_fits(const struct host *h, const char *place);
 bool host_pickles(const struct host *h);      /* its Python understands what the one of this machine pickles */
-/* The host where a job of that place soonest begins and ends among those with as many free slots; NULL: none has. Not the one
- * called not ("" = none), unless there is no other: it has died under that job. */
-struct host *host_choose(struct sched *s, const char *place, unsigned cpus, const char *not);
+struct demand {
+    const char *place;
+    unsigned cpus;
+    unsigned function;   /* speed.h; 0: nothing is known of it */
+    const char *avoid;   /* it has died under that job: not this host, unless there is no other; "" = none */
+};
+/* The host where it soonest begins and ends among those with as many free slots; NULL: none has. */
+struct host *host_choose(struct sched *s, const struct demand *d);
 void host_worked(struct host *h);             /* it has finished something */
 void host_crashed(struct host *h);            /* it was lost; if that cost work, it is left alone for a while */
+double host_way_us(const struct host *h);     /* round trip of its link */
 bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
 /* Slots of the largest host that the place fits, there or away; 0: it fits none. */
 unsigned host_largest(struct sched *s, const char *place);

@@ -142,7 +142,11 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         else
             away = h;
     }
-    if (slots)
+    struct demand d = {place, j->cpus, speed_of_job(s, j, 0), ""};
+    const struct host *slower = slots ? host_choose(s, &d) : NULL;
+    if (slower && speed_waits(s, slower, d.function))
+        snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);
+    else if (slots)
         snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, slots);
     else if (away)
         snprintf(buf, size, "queued: nodes/%s is away%s%s", away->name, *away->why ? ": " : "", away->why);

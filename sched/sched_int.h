@@ -40,6 +40,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
     uint32_t attempt, cpus;
+    unsigned function; /* speed.h */
+    int64_t began;     /* sched_monotonic: given to the runner */
     enum run_state state;
     enum run_fate fate;
     struct output out[4]; /* by enum pool_stream */
@@ -75,6 +77,7 @@ struct sched {
     struct spool *spool;
     struct host *hosts;      /* local first */
     struct fleet *fleet;
+    struct speeds speeds;
 
     void *runs;              /* tsearch tree of struct run */
     int64_t began;
