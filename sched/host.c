@@ -3,22 +3,34 @@
 
 #include <errno.h>
 #include <fnmatch.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sched/sched_int.h"
+#include "worker/cpus.h"
 
 #define QUIET_MAX 64   /* seconds that a node is left alone after it was lost with work, at most */
 #define LOAD_US 1000.0 /* a host with all slots taken counts as so much farther away than an idle one */
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
 
-void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern) {
+void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern, uint64_t memory) {
     bool pickles = kind == WORK_PICKLE || kind == WORK_CALL || kind == WORK_STREAM_FRAMES;
     place[0] = 0;
-    if (pickles || pattern)
+    if (memory)
+        snprintf(place, PLACE_MAX, "%c%" PRIx64 ":%s", pickles ? 'P' : '=', memory, pattern ? pattern : "");
+    else if (pickles || pattern)
         snprintf(place, PLACE_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
+}
+
+struct place place_parse(const char *place) {
+    char *end;
+    if (*place != 'P' && *place != '=')
+        return (struct place){.pickles = *place == 'p', .pattern = *place ? place + 1 : ""};
+    uint64_t memory = strtoull(place + 1, &end, 16);
+    return (struct place){.pickles = *place == 'P', .memory = memory, .pattern = *end ? end + 1 : end};
 }
 
 /* "3.11" of "3.11.2" */
@@ -34,13 +46,17 @@ bool host_pickles(const struct host *h) {
     return h->pool || (n && n == minor_version(h->python) && strncmp(ours, h->python, n) == 0);
 }
 
+bool host_is(const struct host *h, const struct place *p) {
+    if ((p->pickles && !host_pickles(h)) || (h->memory && h->memory < p->memory))
+        return false;
+    return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
+}
+
 bool host_fits(const struct host *h, const char *place) {
     if (!*place)
         return true;
-    if (*place == 'p' && !host_pickles(h))
-        return false;
-    const char *pattern = place + 1;
-    return !*pattern || fnmatch(pattern, h->name, 0) == 0 || (*h->alias && fnmatch(pattern, h->alias, 0) == 0);
+    struct place p = place_parse(place);
+    return host_is(h, &p);
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
@@ -202,7 +218,7 @@ int host_create_local(struct sched *s) {
     struct host *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
-    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .wish = (int)s->c.cpus};
+    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .memory = cpus_memory(), .wish = (int)s->c.cpus};
     int rc = pool_create(&h->pool, s->c.base, &c, &run_events, h);
     if (rc < 0) {
         free(h);

@@ -21,6 +21,7 @@ struct host {
     enum node_state state; /* as set in nodes/NAME/state: up or drain */
     int wish;              /* slots as set in nodes/NAME/cpus, -1: as many as it has */
     unsigned cpus;         /* slots */
+    uint64_t memory;       /* bytes that it has, 0: not known */
     unsigned used, lent;   /* of the slots: taken by runs and leases; of those, lent to others while a job waits in there */
     unsigned runs, leases; /* how many of each it has, ended ones that are still to be written among them */
     bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free */
@@ -38,8 +39,14 @@ struct host {
 };
 
 /* Where a job may run, as its row says: "" anywhere; else 'p' (only where pickles are understood) or '-', then the pattern
- * of node=, "" for any name. */
-void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern);
+ * of node=, "" for any name. With memory=: 'P' or '=', then its bytes in hexadecimal and ':' before the pattern. */
+void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
+struct place {
+    bool pickles;
+    uint64_t memory;     /* 0: any */
+    const char *pattern; /* in the text that was taken apart, "" = any */
+};
+struct place place_parse(const char *place);
 
 int host_create_local(struct sched *s); /* and its pool. 0 or -errno */
 void host_python(void *host);            /* the event of that pool */
@@ -52,6 +59,7 @@ bool host_live(const struct host *h);         /* takes work */
 bool host_drains(const struct host *h);       /* it is to have nothing to do soon */
 unsigned host_free(const struct host *h);     /* slots, 0 when it takes no work */
 bool host_fits(const struct host *h, const char *place);
+bool host_is(const struct host *h, const struct place *p);
 bool host_pickles(const struct host *h);      /* its Python understands what the one of this machine pickles */
 struct demand {
     const char *place;

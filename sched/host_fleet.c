@@ -56,8 +56,9 @@ void host_vacant(struct host *h) {
 
 /* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
 static void refresh(struct host *h, bool fresh) {
-    bool other = fresh || h->cpus < far_cpus(h->far) || strcmp(h->python, far_python(h->far)) != 0;
+    bool other = fresh || h->cpus < far_cpus(h->far) || h->memory != far_memory(h->far) || strcmp(h->python, far_python(h->far)) != 0;
     h->cpus = far_cpus(h->far);
+    h->memory = far_memory(h->far);
     snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
     if (other)
         host_changed(h->s);

@@ -100,37 +100,58 @@ int sched_set_node_state(struct sched *s, const char *node, enum node_state stat
 
 /* --- why nobody takes a job -------------------------------------------------------------------------------------- */
 
-/* The place of a job, and that without its demand for a Python that understands its pickles. */
-static void places_of(struct sched *s, const struct job *j, char place[PLACE_MAX], char named[PLACE_MAX]) {
+static void place_text(struct sched *s, const struct job *j, char place[PLACE_MAX]) {
     struct job_row r = {.job = *j};
     if (submit_place(s, &r, place) < 0)
         place[0] = 0;
-    strcpy(named, place);
-    if (*named)
-        *named = '-';
 }
 
+static const char *size_text(uint64_t bytes, char buf[32]) {
+    double mib = (double)bytes / (1 << 20);
+    snprintf(buf, 32, mib < 1024 ? "%.0f MiB" : "%.1f GiB", mib < 1024 ? mib : mib / 1024);
+    return buf;
+}
+
+/* Of those that are p the one with the most memory. */
+static const struct host *roomiest(struct sched *s, const struct place *p) {
+    const struct host *best = NULL;
+    for (const struct host *h = s->hosts; h; h = h->next)
+        if (!h->leaving && host_is(h, p) && (!best || h->memory > best->memory))
+            best = h;
+    return best;
+}
+
+/* What a job asks for is left out, one after the other, until there is a host. */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
-    char place[PLACE_MAX], named[PLACE_MAX];
-    places_of(s, j, place, named);
+    char place[PLACE_MAX], wants[32], has[32];
+    place_text(s, j, place);
+    struct place p = place_parse(place);
+    const char *where = p.pickles || *p.pattern ? " that it may run on" : "";
     unsigned most = host_largest(s, place);
     if (most) {
         snprintf(buf, size, "needs %u slots, and no node%s has more than %u", j->cpus, *place ? " that it may run on" : "", most);
         return;
     }
-    for (struct host *h = s->hosts; h; h = h->next)
-        if (host_fits(h, named)) {
-            snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it", s->hosts->python, h->name, *h->python ? h->python : "none yet");
-            return;
-        }
-    snprintf(buf, size, "no node has a name that its option node=%s asks for", *named ? named + 1 : "");
+    uint64_t memory = p.memory;
+    p.memory = 0;
+    const struct host *h = roomiest(s, &p);
+    if (h) {
+        snprintf(buf, size, "needs %s of memory, and no node%s has more than %s", size_text(memory, wants), where, size_text(h->memory, has));
+        return;
+    }
+    p.pickles = false;
+    h = roomiest(s, &p);
+    if (h)
+        snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it", s->hosts->python, h->name, *h->python ? h->python : "none yet");
+    else
+        snprintf(buf, size, "no node has a name that its option node=%s asks for", p.pattern);
 }
 
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
-    char place[PLACE_MAX], named[PLACE_MAX];
+    char place[PLACE_MAX];
     const struct host *away = NULL, *drains = NULL;
     unsigned slots = 0, fitting = 0;
-    places_of(s, j, place, named);
+    place_text(s, j, place);
     for (const struct host *h = s->hosts; h; h = h->next) {
         if (!host_fits(h, place))
             continue;

@@ -48,9 +48,14 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
     return 0;
 }
 
+/* The calls of a stream get no memory= of their group: they run in workers that others use after them. */
+static void place_of(char place[PLACE_MAX], const struct job *j, const struct options *o) {
+    place_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o));
+}
+
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
     char place[PLACE_MAX];
-    place_make(place, r->job.kind, options_node(o));
+    place_of(place, &r->job, o);
     return r->job.cpus <= host_largest(s, place);
 }
 
@@ -58,7 +63,7 @@ int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]
     struct options *o = NULL;
     int rc = submit_options(s, r, &o);
     if (rc == 0)
-        place_make(place, r->job.kind, options_node(o));
+        place_of(place, &r->job, o);
     options_destroy(o);
     return rc;
 }
@@ -204,7 +209,10 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->cpus = options_cpus(o);
     j->queued = sched_now();
     j->why[0] = 0;
-    place_make(r->place, job_is_stream(j) ? WORK_NONE : kind, job_is_stream(j) ? NULL : options_node(o));
+    if (job_is_stream(j))
+        r->place[0] = 0;
+    else
+        place_of(r->place, j, o);
     bool hold = options_hold(o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);
     if (rc < 0)

@@ -472,6 +472,10 @@ unsigned far_cpus(const struct far *f) {
     return f->about.cpus;
 }
 
+uint64_t far_memory(const struct far *f) {
+    return f->about.memory;
+}
+
 const char *far_python(const struct far *f) {
     return f->about.python;
 }

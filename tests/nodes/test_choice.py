@@ -1,6 +1,7 @@
 """Which host takes what, by how long it takes there. A node is slow here because the test's functions sleep longer where its
 name says so; no time is asserted, only where calls ran."""
 import collections
+import os
 import sys
 from pathlib import Path
 
@@ -117,3 +118,41 @@ def test_jobs_of_a_directory(ml, new_node):
     assert any("ends sooner when it waits" in why for why in seen)
     assert where("next.sh") == "slow"
     assert m.state("G/long.sh") == "running"
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def small_node(new_mount, new_node, base):
+    """A mount whose own machine has what it has, and a node, "small", that thinks its machine has 64 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("another /proc/meminfo takes a mount namespace")
+    (base / "meminfo").write_text("MemTotal: 65536 kB\n")
+    m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"]).start()
+    new_node("--name", "small", join=m,
+             wrap=["unshare", "-m", "sh", "-c", "mount --bind %s /proc/meminfo && exec \"$@\"" % (base / "meminfo"), "sh"]).up(m)
+    return m
+
+
+def test_a_job_does_not_go_where_it_has_no_memory(small_node):
+    m = small_node
+    for i in range(6):
+        m.put("%d.sh" % i, "#!/bin/sh\n#ppfs: memory=500M\necho $PPFS_NODE\n")
+    m.put("call", {"call": "os.getenv", "args": ["PPFS_NODE"], "memory": "500M"})
+    assert {m.result("%d.sh" % i) for i in range(6)} == {b"local\n"}
+    assert m.result("call") == b'"local"\n'
+    m.put("less.sh", "#!/bin/sh\n#ppfs: memory=60M node=small\necho $PPFS_NODE\n")
+    assert m.result("less.sh") == b"small\n"
+
+
+def test_a_job_that_has_nowhere_enough_memory_says_so(small_node, new_node):
+    m = small_node
+    m.put("a.sh", "#!/bin/sh\n#ppfs: memory=500M node=sm*\necho $PPFS_NODE\n")
+    assert m.why("a.sh") == "needs 500 MiB of memory, and no node that it may run on has more than 64 MiB"
+    m.put("b.sh", "#!/bin/sh\n#ppfs: memory=900000G\n")
+    assert "needs 900000.0 GiB of memory, and no node has more than" in m.why("b.sh")
+    m.put("c.sh", "#!/bin/sh\n#ppfs: memory=500M node=none\n")
+    assert m.why("c.sh") == "no node has a name that its option node=none asks for"
+    assert m.state("a.sh") == "waiting"
+    new_node("--name", "smith", join=m).up(m)
+    assert m.result("a.sh") == b"smith\n"

@@ -28,7 +28,7 @@ static struct host *choose(const char *where, unsigned cpus, const char *avoid) 
 
 static const char *place(enum work_kind kind, const char *pattern) {
     static char buf[PLACE_MAX];
-    place_make(buf, kind, pattern);
+    place_make(buf, kind, pattern, 0);
     return buf;
 }
 
@@ -59,6 +59,36 @@ static void test_who_fits(void **state) {
     assert_true(host_fits(&big, place(WORK_PICKLE, NULL)));
     strcpy(local.python, ""); /* its workers have not said it yet */
     assert_false(host_fits(&big, place(WORK_PICKLE, NULL)));
+}
+
+static void test_memory_is_a_part_of_the_place(void **state) {
+    (void)state;
+    char small[PLACE_MAX], large[PLACE_MAX];
+    place_make(small, WORK_PROGRAM, NULL, 1u << 30);
+    place_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40); /* a colon in the pattern */
+    assert_string_equal(small, "=40000000:");
+    struct place p = place_parse(large);
+    assert_true(p.pickles && p.memory == 3ull << 40);
+    assert_string_equal(p.pattern, "[bl]*:*");
+    p = place_parse("");
+    assert_true(!p.pickles && !p.memory && !*p.pattern);
+    assert_true(host_fits(&local, small)); /* not known */
+    local.memory = 1u << 30;
+    old.memory = (1u << 30) - 1;
+    big.memory = 2ull << 40;
+    assert_true(host_fits(&local, small));
+    assert_false(host_fits(&old, small));
+    assert_ptr_equal(choose(small, 1, ""), &local);
+    local.used = 2;
+    assert_ptr_equal(choose(small, 1, ""), &big);
+    big.used = 8;
+    assert_null(choose(small, 1, ""));
+    assert_int_equal(host_largest(&s, small), 8);
+    assert_int_equal(host_largest(&s, large), 0);
+    strcpy(big.name, "big:1");
+    assert_false(host_fits(&big, large));
+    big.memory = 3ull << 40;
+    assert_true(host_fits(&big, large));
 }
 
 static void test_the_least_crowded_is_chosen(void **state) {
@@ -246,7 +276,7 @@ static void test_the_function_not_used_for_longest_is_forgotten(void **state) {
 
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
-    const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
+    const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_memory_is_a_part_of_the_place), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
                                        TEST(test_a_large_job_keeps_one_host_for_itself), TEST(test_a_job_does_not_go_where_it_died),
                                        TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more),
                                        TEST(test_the_faster_host_is_chosen_while_it_is_free), TEST(test_runs_that_differ_say_nothing),
