@@ -186,6 +186,7 @@ void host_reserve(struct sched *s, const char *place, unsigned cpus) {
 }
 
 void host_resize(struct host *h) {
+    h->told = h->wish;
     if (h->pool)
         pool_resize(h->pool, h->cpus + h->lent);
     else if (h->far && h->wish >= 0)
@@ -218,7 +219,7 @@ int host_create_local(struct sched *s) {
     struct host *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
-    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .memory = cpus_memory(), .wish = (int)s->c.cpus};
+    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .memory = cpus_memory(), .wish = (int)s->c.cpus, .told = (int)s->c.cpus};
     int rc = pool_create(&h->pool, s->c.base, &c, &run_events, h);
     if (rc < 0) {
         free(h);

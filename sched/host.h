@@ -18,8 +18,10 @@ struct host {
     struct far *far;       /* a node that is here, else NULL */
     bool dialled;          /* mkdir made it: it has a row, and stays while it is away */
     bool leaving, let_go;  /* rmdir: finishes what it runs, then goes; it was told to */
+    bool dial, undial, tell; /* what nodes/ was asked for in this turn, to be done when that is committed: it is to be dialled,
+                            * to go, to be told its slots */
     enum node_state state; /* as set in nodes/NAME/state: up or drain */
-    int wish;              /* slots as set in nodes/NAME/cpus, -1: as many as it has */
+    int wish, told;        /* slots as set in nodes/NAME/cpus, -1: as many as it has; those that its runner was told */
     unsigned cpus;         /* slots */
     uint64_t memory;       /* bytes that it has, 0: not known */
     unsigned used, lent;   /* of the slots: taken by runs and leases; of those, lent to others while a job waits in there */
@@ -81,6 +83,7 @@ void host_changed(struct sched *s);           /* jobs that fitted nowhere are ju
 
 /* host_fleet.c: the nodes */
 int fleet_make(struct sched *s, char *why, size_t why_size); /* the key, the fleet, the nodes of the database. 0 or -errno */
+void host_committed(struct sched *s);   /* what was set in nodes/ happens */
 void host_rolled_back(struct sched *s); /* what was set in nodes/ is again as committed */
 void host_vacant(struct host *h);       /* a run or lease has left it: if it is to go and has no other, it goes */
 #endif

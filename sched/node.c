@@ -80,7 +80,7 @@ int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {
         h->wish = wish;
         return rc;
     }
-    host_resize(h);
+    h->tell = s->telling = true;
     host_changed(s);
     return 0;
 }

@@ -85,6 +85,7 @@ struct sched {
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
     bool backlog, placed_backlog; /* the database may have ready jobs: that run anywhere; that have a place */
+    bool telling;            /* a host is to be dialled, told or let go after this commit */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
     struct ids kills, changed, submitting, converting;
