@@ -122,6 +122,10 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     case KIND_NODE_ADDRESS:
         fprintf(out, "%s\n", n.address);
         break;
+    case KIND_NODE_WHY:
+        if (*n.why)
+            fprintf(out, "%s\n", n.why);
+        break;
     case KIND_NODE_SEEN:
         if (!n.seen) { /* dialled, and not reached yet */
             fputs("never\n", out);

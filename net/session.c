@@ -255,6 +255,10 @@ unsigned session_quiet(const struct session *s) {
     return (unsigned)(now_ms() - s->heard);
 }
 
+bool session_silent(const struct session *s) {
+    return !s->link || session_quiet(s) > 2 * s->beat_ms;
+}
+
 unsigned session_rtt(const struct session *s) {
     return s->rtt ? (unsigned)(s->rtt / 1000u) + 1 : 0;
 }

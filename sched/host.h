@@ -37,7 +37,7 @@ struct host {
     double slower;         /* times as long as on the fastest host, of what both ran; below 1: not known */
     double log_slower;     /* while that is made anew ... */
     unsigned compared;     /* ... and the functions that count */
-    char python[64], why[256]; /* why: it is away, or its pickles cannot run */
+    char python[64], why[256]; /* why: it is away */
 };
 
 /* Where a job may run, as its row says: "" anywhere; else 'p' (only where pickles are understood) or '-', then the pattern

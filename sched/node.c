@@ -21,12 +21,46 @@ static enum node_state state_of(const struct host *h) {
     return host_drains(h) ? NODE_DRAIN : NODE_UP;
 }
 
+bool node_why_silent(const struct host *h, char *buf, size_t size) {
+    unsigned quiet = h->far ? far_quiet_ms(h->far) : 0, limit = h->s->c.silence_ms ? h->s->c.silence_ms : 5000;
+    bool cut = h->far && !far_linked(h->far);
+    buf[0] = 0;
+    if (quiet >= 1000 || (quiet && !cut))
+        snprintf(buf, size, "nodes/%s has not been heard of for %.2g s; it is given up after %g s", h->name, quiet / 1e3, limit / 1e3);
+    else if (cut)
+        snprintf(buf, size, "nodes/%s has lost its connection; it is given up when it is not heard of for %g s", h->name, limit / 1e3);
+    return quiet || cut;
+}
+
+static void why_of(const struct host *h, char *buf, size_t size) {
+    int64_t pause = h->quiet_until - sched_monotonic();
+    if (!h->runner.ops)
+        snprintf(buf, size, "%s", *h->why ? h->why : "it is dialled, and has not answered yet");
+    else if (node_why_silent(h, buf, size))
+        return;
+    else if (h->crashes && pause > 0)
+        snprintf(buf, size, "it was lost under its work, %u times in a row: it gets nothing for another %.0f s", h->crashes, (double)pause / 1e6);
+    else if (h->crashes)
+        snprintf(buf, size, "it was lost under its work, %u times in a row: it gets one job at a time until it has finished one", h->crashes);
+    else if (*h->python && !host_pickles(h))
+        snprintf(buf, size, "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles", h->python, h->s->hosts->python);
+}
+
+/* Those of a lease that has no call under way are free for whoever wants them. */
+static unsigned slots_in_use(const struct host *h) {
+    unsigned n = h->used;
+    for (const struct lease *l = h->s->leases; l; l = l->next)
+        n -= l->host == h && l->count == 0;
+    return n;
+}
+
 static void describe(const struct host *h, struct node *out) {
-    *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = h->runs, .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
+    *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = slots_in_use(h), .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
     out->seen = h->pool ? sched_now() : h->far ? far_seen_us(h->far) : h->seen;
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);
+    why_of(h, out->why, sizeof out->why);
     snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : h->far ? far_address(h->far) : h->name);
 }
 

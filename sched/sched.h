@@ -131,12 +131,13 @@ enum node_state { NODE_UP, NODE_DRAIN, NODE_DOWN };
 struct node {
     char name[NODE_NAME_MAX + 1];
     enum node_state state;
-    unsigned cpus, running;
+    unsigned cpus, running; /* slots; those in use */
     uint64_t done, failed;
     double seconds;      /* of run time */
     char python[64];
     char address[128];
     int64_t seen;        /* microseconds since the epoch */
+    char why[400];       /* one sentence: why it is away, is given less than it could, or gets no pickles; "" when all is well */
     bool pickles;        /* its Python understands what this machine's pickles */
 };
 int sched_node(struct sched *s, const char *name, struct node *out); /* -ENOENT */

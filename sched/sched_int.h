@@ -148,6 +148,7 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its by
 
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);
+bool node_why_silent(const struct host *h, char *buf, size_t size); /* false: it is not, and buf is "" */
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size);
 
 /* queue.c */

@@ -488,6 +488,10 @@ bool far_linked(const struct far *f) {
     return f->session && session_linked(f->session);
 }
 
+unsigned far_quiet_ms(const struct far *f) {
+    return f->session && session_silent(f->session) ? session_quiet(f->session) : 0;
+}
+
 int64_t far_rtt_us(const struct far *f) {
     return f->session ? session_rtt(f->session) : 0;
 }

@@ -167,6 +167,29 @@ static void test_a_lent_slot_is_one_more(void **state) {
     assert_int_equal(host_free(&local), 1);
 }
 
+static const char *why(const char *name) {
+    static struct node n;
+    assert_int_equal(sched_node(&s, name, &n), 0);
+    return n.why;
+}
+
+static void test_a_node_says_why(void **state) {
+    (void)state;
+    assert_string_equal(why("local"), "");
+    assert_string_equal(why("big"), "");
+    assert_string_equal(why("old:1"), "its Python is 3.9.18, and here it is 3.11.2: it gets scripts, programs, JSON and source, but no pickles");
+    strcpy(old.python, ""); /* its workers have not said it yet */
+    assert_string_equal(why("old:1"), "");
+    big.crashes = 2;
+    assert_non_null(strstr(why("big"), "2 times in a row"));
+    big.quiet_until = sched_monotonic() + 60000000;
+    assert_non_null(strstr(why("big"), "nothing for another 60 s"));
+    big.runner.ops = NULL;
+    assert_non_null(strstr(why("big"), "not answered yet"));
+    strcpy(big.why, "connection refused");
+    assert_string_equal(why("big"), "connection refused");
+}
+
 /* --- measured run times ------------------------------------------------------------------------------------------- */
 
 static void runs(struct host *h, unsigned function, double us, int n) {
@@ -278,7 +301,7 @@ int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
     const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_memory_is_a_part_of_the_place), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
                                        TEST(test_a_large_job_keeps_one_host_for_itself), TEST(test_a_job_does_not_go_where_it_died),
-                                       TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more),
+                                       TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more), TEST(test_a_node_says_why),
                                        TEST(test_the_faster_host_is_chosen_while_it_is_free), TEST(test_runs_that_differ_say_nothing),
                                        TEST(test_a_small_difference_is_none), TEST(test_a_host_is_as_slow_as_with_other_functions),
                                        TEST(test_a_host_that_was_throttled_is_seen_to_be_fast_again), TEST(test_the_function_not_used_for_longest_is_forgotten)};
