@@ -83,7 +83,8 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct tm t;
     char seen[32];
     if (ino_kind(ino) == KIND_NODES_LISTEN) {
-        const char *address = sched_listens(fs->sched);
+        char address[256];
+        sched_listens(fs->sched, address);
         if (*address)
             fprintf(out, "%s\n", address);
         return 0;

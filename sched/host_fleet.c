@@ -3,9 +3,11 @@
  * down. rmdir makes a host leave: it takes nothing more, is shown no more, and goes when what it runs has ended and is
  * written down. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/discover.h"
 #include "net/peer.h"
@@ -311,8 +313,15 @@ void host_rolled_back(struct sched *s) {
     discover_again(s);
 }
 
-const char *sched_listens(struct sched *s) {
-    return fleet_address(s->fleet);
+void sched_listens(struct sched *s, char buf[256]) {
+    const char *at = fleet_address(s->fleet), *port = strrchr(at, ':');
+    char host[HOST_NAME_MAX + 1] = "";
+    snprintf(buf, 256, "%s", at);
+    if (strncmp(at, "0.0.0.0:", 8) != 0 && strncmp(at, "[::]:", 5) != 0)
+        return;
+    gethostname(host, sizeof host - 1);
+    if (*host)
+        snprintf(buf, 256, "%s%s", host, port);
 }
 
 const char *sched_discovers(struct sched *s) {

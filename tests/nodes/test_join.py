@@ -358,6 +358,25 @@ def test_a_node_that_cannot_be_reached_says_why(m, new_node, base):
     says(m, node.address(), "refused")
 
 
+@pytest.mark.parametrize("where", ["0.0.0.0", "[::]"])
+def test_a_ppfs_that_listens_everywhere_gives_its_name(new_mount, new_node, where):
+    """An address that may be given to --join on another machine; here, too, if this machine knows its own name."""
+    m = new_mount(cpus=0, options=["--listen", where + ":0"])
+    try:
+        m.start()
+    except AssertionError as e:
+        if where != "[::]" or "Address family" not in str(e):
+            raise
+        pytest.skip("no IPv6 here")
+    host, _, port = listens(m).rpartition(":")
+    assert host == socket.gethostname() and int(port) > 0
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError:
+        host = "localhost"
+    new_node("--name", "far", key=key_of(m), join=host + ":" + port).up(m)
+
+
 def test_slots_in_use_are_counted(pair):
     """Those of calls too; a stream that has nothing to do uses none."""
     m, node = pair
