@@ -437,6 +437,10 @@ void far_begin(struct far *f, const struct pool_events *ev, void *arg) {
     f->begun = true;
 }
 
+uint64_t far_probe(struct far *f) {
+    return session_probe(f->session);
+}
+
 void far_hello(struct far *f, const void *id, size_t size) {
     must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
 }

@@ -260,6 +260,27 @@ def test_two_of_one_name(ml, new_node):
     assert other == "twin-2"
 
 
+def test_a_node_takes_the_place_of_one_that_no_longer_answers(new_mount, new_node):
+    """As when its machine was started again before anybody missed it: the old connection looks alive for a minute yet."""
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0", "--silence", "60"]).start()
+    old = new_node("--name", "far", join=m)
+    old.up(m)
+    address = value(m, "far", "address")
+    m.put("g", m.gate("g"))
+    m.pid_of("g")
+    old.signal(signal.SIGSTOP)
+    (m.work / "g.pid").unlink()
+    new_node("--name", "far", join=m)
+    wait_until(lambda: value(m, "far", "address") not in ("", address), "the new node to have the name")
+    assert sorted(nodes_of(m)) == ["far", "local"]
+    m.pid_of("g")  # it runs there, and so it does once only
+    assert m.get("g", "attempt") == "2"
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n"
+    old.signal(signal.SIGCONT)
+    wait_until(lambda: sorted(nodes_of(m)) == ["far", "far-2", "local"], "the old one to be back, as another")
+
+
 def test_a_node_with_another_key_learns_nothing(ml, new_node, base):
     wrong = base / "wrong"
     wrong.write_bytes(os.urandom(40))
