@@ -23,9 +23,14 @@ static int64_t long_us(const struct lease *l) {
     return LONG_US + 4 * (int64_t)host_way_us(l->host);
 }
 
-/* What a call of that function takes there. */
-static double guess_us(const struct host *h, unsigned function) {
-    double us = speed_us(h, function);
+/* What a call of that function takes there; while that is not known, what calls of its stream take. 0: not known either. */
+static double known_us(const struct lease *l, unsigned function) {
+    double us = speed_us(l->host, function);
+    return us > 0 ? us : speed_us(l->host, l->stream->function);
+}
+
+static double guess_us(const struct lease *l, unsigned function) {
+    double us = known_us(l, function);
     return us > 0 ? us : GUESS_US;
 }
 
@@ -52,7 +57,7 @@ bool lease_waits(const struct stream *st, const struct host *h, double ahead_us,
  * enough: on a node a large answer takes its way while the next call runs. */
 static bool takes(const struct lease *l, const struct stream *st, const struct call *c, bool spare) {
     unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
-    double known = speed_us(l->host, c->function), us = known > 0 ? known : GUESS_US;
+    double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
     double room = AHEAD_US + 2 * host_way_us(l->host) + (spare && l->host->far ? 2 * us : 0);
     if (l->count && (l->count >= most || l->ahead_us + us > room || us >= (double)long_us(l) || (known == 0 && !spare)))
         return false;
@@ -162,7 +167,7 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
         return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
     if (l->count == 0)
         l->last = sched_monotonic() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
-    double us = guess_us(l->host, c->function);
+    double us = guess_us(l, c->function);
     *sent_at(l, l->count++) = (struct sent){number, l->next_number++, c->function, us};
     l->ahead_us += us;
     c->state = CALL_SENT;
@@ -217,11 +222,14 @@ static void measure(struct lease *l) {
     double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, thought = 0;
     unsigned n = 0;
     for (unsigned i = 0; i < LEASE_GOT; i++) {
-        thought += l->got_of[i].n * guess_us(l->host, l->got_of[i].function);
+        thought += l->got_of[i].n * guess_us(l, l->got_of[i].function);
         n += l->got_of[i].n;
     }
     for (unsigned i = 0; i < LEASE_GOT && n == l->got; i++) /* else there were more functions than can be told apart */
-        speed_note(l->host, l->got_of[i].function, guess_us(l->host, l->got_of[i].function) * took / thought, l->got_of[i].n);
+        if (l->got_of[i].function != l->stream->function)
+            speed_note(l->host, l->got_of[i].function, guess_us(l, l->got_of[i].function) * took / thought, l->got_of[i].n);
+    l->stream->function = speed_function(l->host->s, stream_key(l->stream));
+    speed_note(l->host, l->stream->function, took / l->got, l->got);
     memset(l->got_of, 0, sizeof l->got_of);
     l->host->run_us += (int64_t)took;
     l->last = l->heard;
@@ -236,7 +244,7 @@ void lease_send(struct sched *s) {
     if (!s->leases)
         return;
     for (struct lease *l = s->leases; l; l = l->next) {
-        if (l->got)
+        if (l->got && l->stream)
             measure(l);
         if (!l->finishing && host_drains(l->host))
             lease_finish(l);
@@ -391,7 +399,7 @@ static void weigh(struct lease *l, int64_t now) {
     l->ahead_us = 0;
     for (unsigned i = 0; i < l->count; i++) {
         struct sent *sent = sent_at(l, i);
-        sent->us = guess_us(l->host, sent->function);
+        sent->us = guess_us(l, sent->function);
         if (i == 0 && sent->us < (double)(now - l->last))
             sent->us = (double)(now - l->last);
         l->ahead_us += sent->us;

@@ -148,7 +148,7 @@ static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
     }
     struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), r->job.deaths ? r->job.node : ""};
     struct host *h = host_choose(s, &d);
-    if (h && speed_waits(s, h, d.function)) { /* those behind it may be others */
+    if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
         next_in(s, l, r);
         l->over |= ++lanes->waiting >= WAITING_MAX;
         return;

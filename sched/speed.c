@@ -8,11 +8,12 @@
 
 #include "sched/sched_int.h"
 
-#define WAYS 4u              /* places where the number of a key may be */
+#define WAYS 16u             /* places where the number of a key may be */
 #define KEEP 0.8             /* of what was known, at each run */
 #define ALIKE 0.5            /* runs that differ by less of their mean are alike */
 #define SLOWER 1.25          /* less is no difference */
 #define WEIGH_US 1000000
+#define NAME_MAX_HASHED 256u /* bytes of a name that tell it from others */
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
 
@@ -25,15 +26,9 @@ uint64_t speed_key(uint64_t a, uint64_t b) {
 
 uint64_t speed_key_text(const char *text, size_t size) {
     uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size && i < NAME_MAX_HASHED; i++)
         h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
     return speed_key(h, size);
-}
-
-static void forget(struct sched *s, unsigned function) {
-    s->speeds.fastest[function] = 0;
-    for (struct host *h = s->hosts; h; h = h->next)
-        h->took[function] = (struct took){0};
 }
 
 unsigned speed_function(struct sched *s, uint64_t key) {
@@ -47,7 +42,8 @@ unsigned speed_function(struct sched *s, uint64_t key) {
         if (t->clock - t->used[i] > t->clock - t->used[at])
             at = i;
     }
-    forget(s, at + 1);
+    t->fastest[at + 1] = 0;
+    t->given[at + 1]++;
     t->keys[at] = key;
     t->used[at] = ++t->clock;
     return at + 1;
@@ -55,12 +51,17 @@ unsigned speed_function(struct sched *s, uint64_t key) {
 
 /* --- run times --------------------------------------------------------------------------------------------------- */
 
+static struct took took(const struct host *h, unsigned function) {
+    struct took t = h->took[function];
+    return t.of == h->s->speeds.given[function] ? t : (struct took){0};
+}
+
 static bool alike(struct took t) {
     return t.us > 0 && t.spread < (float)ALIKE * t.us;
 }
 
 void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
-    struct took *t = &h->took[function];
+    struct took t = took(h, function);
     float *fastest = &h->s->speeds.fastest[function];
     double keep = 1;
     if (function == 0 || runs == 0)
@@ -68,21 +69,23 @@ void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
     for (unsigned i = 0; i < runs && i < 32; i++)
         keep *= KEEP;
     us = us < 0.01 ? 0.01 : us;
-    if (t->us == 0)
-        *t = (struct took){(float)us, (float)us};
-    t->spread = (float)(t->spread * keep + fabs(us - t->us) * (1 - keep));
-    t->us = (float)(t->us * keep + us * (1 - keep));
-    if (alike(*t) && (*fastest == 0 || t->us < *fastest))
-        *fastest = t->us;
+    if (t.us == 0)
+        t = (struct took){(float)us, (float)us, h->s->speeds.given[function]};
+    t.spread = (float)(t.spread * keep + fabs(us - t.us) * (1 - keep));
+    t.us = (float)(t.us * keep + us * (1 - keep));
+    h->took[function] = t;
+    if (alike(t) && (*fastest == 0 || t.us < *fastest))
+        *fastest = t.us;
     h->s->speeds.changed = true;
 }
 
 bool speed_sure(const struct host *h, unsigned function) {
-    return alike(h->took[function]);
+    return alike(took(h, function));
 }
 
 bool speed_faster(const struct host *h, const struct host *than, unsigned function) {
-    return speed_sure(h, function) && h->took[function].us * SLOWER < speed_us(than, function);
+    struct took t = took(h, function);
+    return alike(t) && t.us * SLOWER < speed_us(than, function);
 }
 
 static double by_others(const struct host *h, unsigned function) {
@@ -90,11 +93,12 @@ static double by_others(const struct host *h, unsigned function) {
 }
 
 double speed_us(const struct host *h, unsigned function) {
-    return h->took[function].us > 0 ? h->took[function].us : by_others(h, function);
+    struct took t = took(h, function);
+    return t.us > 0 ? t.us : by_others(h, function);
 }
 
 double speed_excess(const struct host *h, unsigned function) {
-    struct took t = h->took[function];
+    struct took t = took(h, function);
     double fastest = h->s->speeds.fastest[function];
     double us = t.us == 0 ? by_others(h, function) : alike(t) ? t.us : 0;
     return fastest > 0 && us > fastest * SLOWER ? us - fastest : 0;
@@ -154,7 +158,7 @@ static void add_room(const void *node, VISIT visit, void *arg) {
     struct room *room = arg;
     if ((visit != postorder && visit != leaf) || r->state > RUN_RUNNING || r->function != room->function)
         return;
-    double us = r->host->took[r->function].us, ran = r->began ? (double)(room->now - r->began) : 0;
+    double us = took(r->host, r->function).us, ran = r->began ? (double)(room->now - r->began) : 0;
     if (!host_live(r->host) || !speed_faster(r->host, room->than, r->function) || ran > us * (1 + ALIKE))
         return;
     double left = room->limit - host_way_us(r->host) - (us > ran ? us - ran : 0);
@@ -169,9 +173,12 @@ bool speed_waits(struct sched *s, const struct host *h, unsigned function) {
     double us = speed_us(h, function);
     struct room room = {.than = h, .function = function, .limit = us + host_way_us(h), .now = sched_monotonic()};
     twalk_r(s->runs, add_room, &room);
-    uint64_t queued = all.active > all.running ? all.active - all.running : 1;
-    if (room.jobs < queued)
-        return false;
-    host_wake_in(s, (int64_t)(us / 8)); /* what runs may take longer */
-    return true;
+    return room.jobs >= (all.active > all.running ? all.active - all.running : 1);
+}
+
+bool speed_holds(struct sched *s, const struct host *h, unsigned function) {
+    bool waits = speed_waits(s, h, function);
+    if (waits)
+        host_wake_in(s, (int64_t)(speed_us(h, function) / 8));
+    return waits;
 }

@@ -15,14 +15,16 @@
 struct host;
 struct sched;
 
-struct took {      /* microseconds of one function on one host, newer runs count more */
-    float us;      /* 0: not measured */
-    float spread;  /* how far runs are from that; as large as itself after the first one */
+struct took {     /* microseconds of one function on one host, newer runs count more */
+    float us;     /* 0: not measured */
+    float spread; /* how far runs are from that; as large as itself after the first one */
+    uint32_t of;  /* speeds.given of its number then: another, and this is of a function that had the number before */
 };
 
 struct speeds {
     uint64_t keys[SPEED_MAX];     /* 0: unused */
     uint32_t used[SPEED_MAX];     /* when it was asked for last, by clock */
+    uint32_t given[SPEED_MAX + 1]; /* by number: how often it was given to another function */
     float fastest[SPEED_MAX + 1]; /* by number: on the host that is sure to be fastest; 0: no host is sure */
     uint32_t clock;
     bool changed;
@@ -45,4 +47,5 @@ unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream); /*
 /* All that is queued will have ended on faster hosts, by what they run now, before one job of that function could end on h:
  * then h is not for it, though it is free. */
 bool speed_waits(struct sched *s, const struct host *h, unsigned function);
+bool speed_holds(struct sched *s, const struct host *h, unsigned function); /* the same, and sees to it that that is asked again */
 #endif

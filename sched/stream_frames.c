@@ -146,7 +146,7 @@ static int cancel(struct stream *st, struct call *c) {
 static uint64_t function_key(const struct stream *st, const struct call *c) {
     uint64_t head[2];
     if (c->format != CALL_HASH)
-        return speed_key(st->id, 0);
+        return stream_key(st);
     memcpy(head, c->bytes, sizeof head);
     return speed_key(head[0], head[1]);
 }

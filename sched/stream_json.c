@@ -18,7 +18,7 @@ static size_t skip(const char *text, size_t size, size_t at, const char *what) {
 static uint64_t function_key(const struct stream *st, const char *line, size_t size) {
     size_t at = skip(line, size, skip(line, size, skip(line, size, skip(line, size, 0, "{"), "\"call\""), ":"), "\"");
     const char *end = at < size ? memchr(line + at, '"', size - at) : NULL;
-    return end ? speed_key_text(line + at, (size_t)(end - line) - at) : speed_key(st->id, 0);
+    return end ? speed_key_text(line + at, (size_t)(end - line) - at) : stream_key(st);
 }
 
 /* One complete line. Blank ones are no calls. */

@@ -140,7 +140,7 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     bool stream = job_is_stream(&r->job), alone = !s->backlog && !s->placed_backlog && !s->stopping && !run_find(s, r->job.id);
     struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
-    if (h && speed_waits(s, h, d.function))
+    if (h && speed_holds(s, h, d.function))
         h = NULL;
     if (h || (alone && stream && s->stream_count < STREAMS_ACTIVE))
         return run_start(s, r, h, also_save);

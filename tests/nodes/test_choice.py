@@ -130,7 +130,7 @@ def small_node(new_mount, new_node, base):
     (base / "meminfo").write_text("MemTotal: 65536 kB\n")
     m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"]).start()
     new_node("--name", "small", join=m,
-             wrap=["unshare", "-m", "sh", "-c", "mount --bind %s /proc/meminfo && exec \"$@\"" % (base / "meminfo"), "sh"]).up(m)
+             wrap=["unshare", "-m", "--propagation", "slave", "sh", "-c", "mount --bind %s /proc/meminfo && exec \"$@\"" % (base / "meminfo"), "sh"]).up(m)
     return m
 
 
@@ -138,9 +138,9 @@ def test_a_job_does_not_go_where_it_has_no_memory(small_node):
     m = small_node
     for i in range(6):
         m.put("%d.sh" % i, "#!/bin/sh\n#ppfs: memory=500M\necho $PPFS_NODE\n")
-    m.put("call", {"call": "os.getenv", "args": ["PPFS_NODE"], "memory": "500M"})
+    m.put("run", {"run": ["printenv", "PPFS_NODE"], "memory": "500M"})
     assert {m.result("%d.sh" % i) for i in range(6)} == {b"local\n"}
-    assert m.result("call") == b'"local"\n'
+    assert m.result("run") == b"local\n"
     m.put("less.sh", "#!/bin/sh\n#ppfs: memory=60M node=small\necho $PPFS_NODE\n")
     assert m.result("less.sh") == b"small\n"
 
