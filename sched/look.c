@@ -90,7 +90,7 @@ int64_t sched_size(struct sched *s, uint64_t job, enum job_body body) {
     struct body b;
     struct output *out = live(s, job, body, &r);
     if (out)
-        return out->size;
+        return out->spooled ? out->written : out->size;
     int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
     return rc == -ENOENT ? 0 : rc < 0 ? rc : b.file == BODY_LOG ? store_log_size(s->store, job, body) : b.size;
 }
@@ -106,7 +106,9 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
         memcpy(buf, out->bytes + offset, n);
         return (int64_t)n;
     }
-    if (out) /* what is still on the way to the disk reads as the present end */
+    if (out && offset >= (uint64_t)out->written) /* what is still on the way to the disk is behind the present end */
+        return 0;
+    if (out)
         return spool_read(s->spool, (struct spool_name){job, body, r->attempt}, buf, size, offset, done, arg);
     int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
     if (rc < 0)

@@ -32,6 +32,7 @@ struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a s
     char *bytes;
     size_t cap;
     int64_t size;
+    int64_t written; /* of a spooled one: how much of it the file has */
     bool spooled;
 };
 

@@ -126,6 +126,15 @@ def test_output_of_python_is_live(m, kind):
     assert reader.stdout.read() == b"after\n"
 
 
+def test_much_output_is_live(m):
+    """A reader that is as fast as the job, and faster than the disk, is given all of it."""
+    for i in range(6):
+        name = "x%d" % i
+        m.put(name, "#!/bin/sh\nfor i in $(seq 100); do head -c 100000 /dev/zero | tr '\\0' x; done\n")
+        reader = m.popen("cat", m.info / name / "stdout")
+        assert len(reader.communicate()[0]) == 100 * 100000 and reader.returncode == 0
+
+
 def test_output_before_the_job_runs(m):
     """Reading the output of a job that still waits follows it from its start."""
     m.put("x", "#ppfs: hold=1\nprint('at last')\n")
