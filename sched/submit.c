@@ -286,6 +286,15 @@ static void spool_was_read(void *arg, struct spool_spec *spec) {
     free(p);
 }
 
+/* Should this turn not be committed, it is read again. */
+bool submit_stop(struct sched *s, uint64_t job) {
+    bool was = ids_has(&s->submitting, job);
+    ids_remove(&s->submitting, job);
+    if (was)
+        ids_add(&s->released, job);
+    return was;
+}
+
 int submit_job(struct sched *s, struct job_row *r) {
     struct body b;
     char why[SPEC_WHY];
