@@ -150,5 +150,6 @@ int store_tally_add(struct store *st, uint64_t group, const struct tally *delta)
 int store_tally_get(struct store *st, uint64_t group, struct tally *out);
 /* The group before this change and all above it, of which the tally changed since the last commit. */
 size_t store_tally_touched(const struct store *st, const uint64_t **groups);
+int store_group_levels(struct store *st, uint64_t id); /* of groups: 1 when there is none in it */
 bool store_group_has_jobs(struct store *st, uint64_t id); /* a job of any kind, or a subgroup */
 #endif
