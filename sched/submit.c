@@ -277,10 +277,11 @@ static void spool_was_read(void *arg, struct spool_spec *spec) {
     struct job_row r;
     bool wanted = ids_has(&s->submitting, p->job); /* else it was opened for writing again, or removed */
     ids_remove(&s->submitting, p->job);
-    if (wanted && store_job_get(s->store, p->job, &r) == 0 && r.job.draft) {
+    if (wanted)
+        ids_add(&s->released, p->job); /* comes again should this turn not be committed */
+    if (wanted && sched_check(s, store_job_get(s->store, p->job, &r)) == 0 && r.job.draft) {
         if (spec->rc < 0 && spec->rc != -EINVAL)
             snprintf(spec->why, sizeof spec->why, "its file could not be read: %s", strerror(-spec->rc));
-        ids_add(&s->released, p->job);
         admit(s, &r, spec->rc, spec->kind, spec->options, spec->why);
     }
     free(p);
