@@ -4,7 +4,7 @@
 #include <event2/listener.h>
 #include <malloc.h>
 
-#include "net/session.h"
+#include "net/session_int.h"
 #include "tests/unit/netrig.h"
 
 /* --- the relay: what lies between ---------------------------------------------------------------------------------- */
@@ -103,7 +103,7 @@ struct side {
     struct event *redial;
     const char *dials;
     struct session *session;
-    int fresh, resumed, failed, up, down, rooms, lost;
+    int fresh, resumed, failed, up, down, rooms, lost, seen;
     char sentence[512];
     uint64_t sent, got, bytes; /* numbered frames */
     bool wrong;
@@ -538,6 +538,35 @@ static void diallers_that_cross_agree(void **state) {
     }
 }
 
+/* The counts of a greeting must still be true when it ends, whatever comes by the link of before meanwhile. */
+static bool extra_is_up(void *arg) {
+    const struct extra *e = arg;
+    if (session_pending(ppfs.session) < 1 << 20)
+        send_numbered(&ppfs, 200);
+    if (session_pending(node.session) < 1 << 20)
+        send_numbered(&node, 200);
+    return !e->dial && ppfs.resumed == node.resumed && ppfs.resumed > e->side->seen;
+}
+
+static void a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rig_start(i, 5000, 60000);
+        struct side *dials = i ? &node : &ppfs;
+        turn_until(both_up, NULL);
+        for (int round = 0; round < 30; round++) {
+            extras[0].side = dials;
+            dials->seen = dials->resumed;
+            assert_int_equal(peer_dial(&extras[0].dial, base, dials->tls, relay.address, on_extra, &extras[0]), 0);
+            turn_until(extra_is_up, &extras[0]);
+        }
+        turn_until(all_there, NULL);
+        assert_false(ppfs.wrong || node.wrong);
+        assert_int_equal(ppfs.lost + node.lost, 0);
+        rig_stop();
+    }
+}
+
 /* --- those with the key and bad manners --------------------------------------------------------------------------- */
 static struct link *rude;
 static uint8_t heard_kind[16];
@@ -814,6 +843,7 @@ int main(void) {
         cmocka_unit_test(who_sends_hears_when_there_is_room_again),
         cmocka_unit_test(a_newer_link_takes_over_from_one_that_hangs),
         cmocka_unit_test(diallers_that_cross_agree),
+        cmocka_unit_test(a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first),
         cmocka_unit_test(bad_greetings_end_the_connection),
         cmocka_unit_test(a_greeting_that_does_not_come_is_not_waited_for),
         cmocka_unit_test(who_reads_nothing_is_owed_nothing),
