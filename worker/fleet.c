@@ -87,12 +87,12 @@ static void target_free(struct target *t) {
     free(t);
 }
 
-/* What discovery found and cannot be reached is forgotten. */
+/* What discovery found and cannot be reached is forgotten; while its node is there, only for now without a link, it is not. */
 static void target_failed(void *arg, const char *why) {
     struct target *t = arg;
     struct fleet *f = t->fleet;
 
-    if (t->found && redial_tries(t->redial) >= FOUND_TRIES)
+    if (t->found && !t->there && redial_tries(t->redial) >= FOUND_TRIES)
         target_free(t);
     else if (f->ev.dialling && !t->found)
         f->ev.dialling(f->arg, t->address, why);
@@ -108,11 +108,6 @@ static void on_connected(void *arg, struct tls_conn *conn) {
     }
 }
 
-static void target_dial(struct target *t) {
-    if (!t->greeting && !(t->there && far_linked(t->there->far)))
-        redial_now(t->redial);
-}
-
 static struct target *target_new(struct fleet *f, const char *address, bool found) {
     static const struct redial_events events = {.connected = on_connected, .failed = target_failed};
     struct target *t = calloc(1, sizeof(*t));
@@ -126,7 +121,7 @@ static struct target *target_new(struct fleet *f, const char *address, bool foun
     }
     t->address = redial_address(t->redial);
     f->targets = t;
-    target_dial(t);
+    redial_now(t->redial);
     return t;
 }
 
@@ -224,8 +219,8 @@ static void on_about(void *arg, struct far *far) {
     if (linked)
         return;
     for (struct target *t = f->targets; t; t = t->next)
-        if (t->there == m)
-            target_dial(t);
+        if (t->there == m && !t->greeting)
+            redial_again(t->redial);
 }
 
 static void on_lost(void *arg, struct far *far, const char *why) {
