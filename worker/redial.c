@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "net/clock.h"
 
 enum { PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 30000, AGAIN_MAX_MS = 1000, LASTED_MS = 1000 };
 
@@ -20,16 +21,9 @@ struct redial {
     char address[PEER_ADDRESS_MAX];
 };
 
-static int64_t now_ms(void) {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* It is there no more. Whether it was for long enough that the next try is the first again. */
 static bool has_lasted(struct redial *r) {
-    bool lasted = r->there_ms && now_ms() - r->there_ms >= LASTED_MS;
+    bool lasted = r->there_ms && clock_ms() - r->there_ms >= LASTED_MS;
 
     r->there_ms = 0;
     if (lasted)
@@ -91,7 +85,7 @@ void redial_again(struct redial *r) {
 }
 
 void redial_calm(struct redial *r) {
-    r->there_ms = now_ms();
+    r->there_ms = clock_ms();
     event_del(r->timer);
 }
 

@@ -515,6 +515,29 @@ static void a_silent_peer_is_closed_and_disturbs_nobody(void **state) {
     end_free(&listener);
 }
 
+/* A machine that is off, or a firewall that drops: nobody was there to show a key or not. */
+static void who_does_not_answer_is_told_from_who_is_silent(void **state) {
+    (void)state;
+    char address[64];
+    struct end dialler;
+    int fds[8], listening = listen_on(address);
+    assert_int_equal(listen(listening, 0), 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1))};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < 8; i++) { /* more than the backlog takes: what comes now is dropped */
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        connect(fds[i], (struct sockaddr *)&to, sizeof(to));
+    }
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.failed, 1);
+    assert_non_null(strstr(dialler.sentence, "has not answered in 5 seconds"));
+    for (int i = 0; i < 8; i++)
+        close(fds[i]);
+    close(listening);
+    end_free(&dialler);
+}
+
 static bool accepted_all(void *arg) {
     struct expected *x = arg;
     return (uint64_t)x->end->accepted >= x->frames;
@@ -590,6 +613,7 @@ int main(void) {
         cmocka_unit_test(a_rogue_server_with_a_certificate_is_refused),
         cmocka_unit_test(a_client_without_a_key_is_refused),
         cmocka_unit_test(a_silent_peer_is_closed_and_disturbs_nobody),
+        cmocka_unit_test(who_does_not_answer_is_told_from_who_is_silent),
         cmocka_unit_test(a_thousand_strangers_at_once_cost_little_and_keep_nobody_out),
         cmocka_unit_test(without_descriptors_connections_wait_in_the_backlog),
     };
