@@ -258,6 +258,17 @@ static struct member *member_of(const struct fleet *f, const struct session *s) 
     return NULL;
 }
 
+/* Somebody dialled an address, and who answers there is here by another way: that says where. */
+static void tell_other_way(struct fleet *f, const struct target *t, const struct member *m) {
+    const char *dialled = far_dialled(m->far);
+    char why[FAR_SENTENCE];
+
+    if (!m->up || t->found || !f->ev.dialling || (dialled && strcmp(dialled, t->address) == 0))
+        return;
+    snprintf(why, sizeof(why), "who answers at %s is nodes/%s already", t->address, dialled ? dialled : far_name(m->far));
+    f->ev.dialling(f->arg, t->address, why);
+}
+
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct far_owner owner = {.about = on_about, .lost = on_lost};
     struct fleet *f = arg;
@@ -282,10 +293,12 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     if (!t)
         return;
     t->there = m;
-    if (m)
-        redial_calm(t->redial);
-    else
+    if (!m) {
         redial_later(t->redial);
+        return;
+    }
+    redial_calm(t->redial);
+    tell_other_way(f, t, m);
 }
 
 static void on_failed(void *arg, void *tag, const char *why) {

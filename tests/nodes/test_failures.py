@@ -88,6 +88,18 @@ def test_a_short_stop_costs_nothing(pair):
     assert m.result("g") == b"through g\n" and m.get("g", "attempt") == "1"
 
 
+def test_a_second_way_to_a_node_disturbs_nothing_that_is_under_way(ml, new_node):
+    m = ml
+    node = new_node("--name", "far", "--listen", "127.0.0.1:0", join=m).up(m)
+    m.put("large.sh", "#!/bin/sh\nhead -c 150000000 /dev/zero\n")
+    wait_until(lambda: (m.info / "large.sh" / "stdout").stat().st_size > 10000000, "it to be on its way")
+    (m.mnt / "nodes" / node.address()).mkdir()
+    wait_until(lambda: "is nodes/far already" in m.log(), "the second way to be taken")
+    result = m.result("large.sh")
+    assert len(result) == result.count(0) == 150000000
+    assert m.get("large.sh", "attempt") == "1" and value(m, "far", "state") == "up"
+
+
 @pytest.mark.parametrize("dials", ["node", "ppfs"])
 def test_a_way_that_breaks_every_connection_is_not_tried_without_a_pause(ml, new_node, dials):
     m = ml
