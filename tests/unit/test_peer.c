@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <sys/eventfd.h>
 
 #include "tests/unit/netrig.h"
 
@@ -272,6 +273,58 @@ static void a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead(void 
     link_hold(listener.link, false);
     turn_until(has_frames, &x);
     assert_int_equal(listener.frames, 100);
+    end_free(&dialler);
+    end_free(&listener);
+}
+
+/* A peer that always has more to say: each frame that comes brings the next one along. */
+static struct link *talker;
+static int said;
+static uint64_t in_a_turn, most_in_a_turn;
+
+static void on_talk(void *arg, const struct frame *f) {
+    static const uint8_t body[64 * 1024];
+    struct end *e = arg;
+    (void)f;
+    e->frames++;
+    if (++in_a_turn > most_in_a_turn)
+        most_in_a_turn = in_a_turn;
+    if (said++ < 100)
+        assert_int_equal(link_send(talker, 1, 0, body, sizeof(body)), 0);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    (void)arg;
+    in_a_turn = 0;
+}
+
+static bool all_said(void *arg) {
+    (void)arg;
+    return said > 100;
+}
+
+static void who_sends_without_end_leaves_the_others_their_turn(void **state) {
+    (void)state;
+    static const struct link_events talk = {.frame = on_talk, .closed = on_closed};
+    struct end listener, dialler;
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+    turn_until(dial_over, &dialler);
+    turn_until(has_accepted, &listener);
+    link_up(&dialler);
+    link_up(&listener);
+    link_watch(listener.link, &talk, &listener);
+    talker = dialler.link;
+    int ready = eventfd(0, EFD_CLOEXEC); /* another whose turn it is each time */
+    struct event *turns = event_new(base, ready, EV_WRITE | EV_PERSIST, on_turn, NULL);
+    event_add(turns, NULL);
+    on_talk(&listener, NULL);
+    turn_until(all_said, NULL);
+    event_free(turns);
+    close(ready);
+    assert_in_range(most_in_a_turn, 1, 8); /* half a megabyte */
     end_free(&dialler);
     end_free(&listener);
 }
@@ -604,6 +657,7 @@ int main(void) {
         cmocka_unit_test(a_signature_fits_its_bytes_and_key_only),
         cmocka_unit_test(both_may_dial_and_frames_flow_both_ways),
         cmocka_unit_test(a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead),
+        cmocka_unit_test(who_sends_without_end_leaves_the_others_their_turn),
         cmocka_unit_test(names_are_looked_up_and_a_dial_can_be_dropped),
         cmocka_unit_test(addresses_are_checked),
         cmocka_unit_test(another_key_is_refused_at_both_ends),
