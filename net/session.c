@@ -217,7 +217,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     if (late > s->beat_ms)
-        s->heard += late;
+        s->heard = s->heard + late < now ? s->heard + late : now; /* a link may have come since */
     s->ticked = now;
     if (s->link && (s->holds || link_received(s->link) != s->heard_bytes)) {
         s->heard_bytes = link_received(s->link);
