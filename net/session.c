@@ -193,6 +193,7 @@ static void on_closed(void *arg, int err) {
     snprintf(what, sizeof(what),
              err == 0        ? "closed the connection"
              : err == EPROTO ? "sent what is no frame"
+             : err == EBADMSG ? "is cut off: what came was changed on its way"
                              : "is cut off: %s",
              strerror(err));
     session_unlink(s, what);

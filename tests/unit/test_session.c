@@ -27,7 +27,14 @@ static void relay_close(struct relay *r, int i) {
 
 static struct relay relay;
 
+static bool tampers; /* it changes the next byte that it can */
+
 static void relay_read(struct bufferevent *b, void *arg) {
+    if (tampers) {
+        struct evbuffer *in = bufferevent_get_input(b);
+        evbuffer_pullup(in, -1)[evbuffer_get_length(in) - 1] ^= 1;
+        tampers = false;
+    }
     bufferevent_write_buffer(arg, bufferevent_get_input(b));
 }
 
@@ -348,6 +355,28 @@ static void a_silent_link_is_closed_and_the_session_goes_on(void **state) {
         assert_int_equal(ppfs.fresh, 1);
         rig_stop();
     }
+}
+
+static bool one_noticed(void *arg) {
+    (void)arg;
+    return strstr(ppfs.sentence, "changed on its way") || strstr(node.sentence, "changed on its way");
+}
+
+static void what_is_changed_on_its_way_costs_the_link_alone(void **state) {
+    (void)state;
+    rig_start(false, 5000, 60000);
+    for (int i = 0; i < 10; i++) {
+        turn_until(all_there, NULL);
+        ppfs.sentence[0] = node.sentence[0] = 0;
+        tampers = true;
+        send_numbered(&ppfs, 30);
+        send_numbered(&node, 30);
+        turn_until(one_noticed, NULL);
+    }
+    turn_until(all_there, NULL);
+    assert_false(ppfs.wrong || node.wrong);
+    assert_int_equal(ppfs.lost + node.lost, 0);
+    rig_stop();
 }
 
 static void a_session_that_hears_nothing_for_the_lease_is_lost(void **state) {
@@ -835,6 +864,7 @@ int main(void) {
         cmocka_unit_test(a_session_begins_whoever_dials),
         cmocka_unit_test(frames_arrive_once_and_in_order_over_many_cuts),
         cmocka_unit_test(a_silent_link_is_closed_and_the_session_goes_on),
+        cmocka_unit_test(what_is_changed_on_its_way_costs_the_link_alone),
         cmocka_unit_test(a_session_that_hears_nothing_for_the_lease_is_lost),
         cmocka_unit_test(who_lost_it_makes_the_other_lose_it),
         cmocka_unit_test(a_goodbye_is_heard_at_once),
