@@ -753,6 +753,35 @@ static void who_reads_nothing_is_owed_nothing(void **state) {
     rude_stop();
 }
 
+/* While somebody is greeted the session waits, and it goes on when nothing comes of that. */
+static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
+    (void)state;
+    uint8_t hello[32] = "ppfsnode\1";
+    int two = 2;
+    rig_start(false, 60000, 60000);
+    turn_until(both_up, NULL);
+    heard = rude_closed = 0;
+    rude = NULL;
+    assert_int_equal(peer_dial(&rude_dial, base, ppfs.tls, relay.address, rude_dialled, &rude_dial), 0);
+    while (!rude)
+        event_base_loop(base, EVLOOP_ONCE);
+    memcpy(hello + 16, hub_id(ppfs.hub), SESSION_ID);
+    link_send(rude, 240, 0, hello, sizeof(hello));
+    turn_until(rude_heard, &two);
+    assert_int_equal(heard_kind[1], 241);
+    uint64_t before = node.got;
+    send_numbered(&ppfs, 100);
+    for (int i = 0; i < 100; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(node.got, before);
+    link_destroy(rude);
+    turn_until(all_there, NULL);
+    assert_false(ppfs.wrong || node.wrong);
+    assert_int_equal(node.failed, 1);
+    assert_int_equal(ppfs.down + node.down, 0);
+    rig_stop();
+}
+
 /* Two connections of one hub that is being greeted: what both said must stay true. */
 static struct link *twins[2];
 static int twins_up, twins_closed, twins_resumed; /* the last two: a bit each */
@@ -874,6 +903,7 @@ int main(void) {
         cmocka_unit_test(a_newer_link_takes_over_from_one_that_hangs),
         cmocka_unit_test(diallers_that_cross_agree),
         cmocka_unit_test(a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first),
+        cmocka_unit_test(a_greeting_that_fails_is_waited_for_and_no_longer),
         cmocka_unit_test(bad_greetings_end_the_connection),
         cmocka_unit_test(a_greeting_that_does_not_come_is_not_waited_for),
         cmocka_unit_test(who_reads_nothing_is_owed_nothing),
