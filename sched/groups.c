@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/sched_int.h"
 
 #define DEPTH_MAX 64 /* levels */
@@ -63,7 +64,7 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
                        .uid = w->uid,
                        .gid = w->gid,
                        .mode = w->mode & 07777,
-                       .created = sched_now(),
+                       .created = clock_wall_us(),
                        .request = w->request};
     strcpy(g.name, name);
     rc = g.id ? sched_check(s, store_group_insert(s->store, &g)) : sched_check(s, -EIO);
@@ -146,10 +147,12 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         return rc < 0 ? rc : n ? -ENAMETOOLONG : -EINVAL;
     if (is_below(s, to_parent, group))
         return -EINVAL;
+    if (depth_of(s, to_parent) + store_group_levels(s->store, group) > DEPTH_MAX)
+        return -ENAMETOOLONG;
     if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
         return 0;
     bool dotted = up.dotted || to_name[0] == '.';
-    if (dotted && !g.dotted && t.active)
+    if (dotted && !g.dotted && (t.active || look_being_read(s, group)))
         return -EBUSY; /* jobs in it are queued already */
     rc = replace_target(s, to_parent, to_name);
     if (rc < 0)

@@ -31,7 +31,7 @@ struct host {
     uint64_t done, failed; /* attempts since this daemon began */
     unsigned crashes;      /* times in a row that it was lost with work and finished none in between ... */
     bool lost_work;        /* ... the one that is under way counts */
-    int64_t quiet_until;   /* sched_monotonic: until then it gets no work; after that, one piece at a time until one is finished */
+    int64_t quiet_until;   /* clock_us: until then it gets no work; after that, one piece at a time until one is finished */
     int64_t run_us, seen;
     struct took took[SPEED_MAX + 1]; /* by function: speed.h */
     double slower;         /* times as long as on the fastest host, of what both ran; below 1: not known */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 int ids_add(struct ids *l, uint64_t id) {
@@ -93,9 +94,9 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
     j->state = to;
     j->shelf = shelf;
     if (to == JOB_RUNNING)
-        j->started = sched_now();
+        j->started = clock_wall_us();
     if (job_ended(to))
-        j->ended = sched_now();
+        j->ended = clock_wall_us();
     if (to != JOB_WAITING)
         j->not_before = 0;
     j->flushed = false; /* only says something of a draft */
@@ -141,7 +142,7 @@ int sched_remove(struct sched *s, struct job_row *r) {
     struct tally delta = {0};
     count(&delta, &r->job, (uint64_t)-1);
     run_drop(s, r->job.id);
-    ids_remove(&s->submitting, r->job.id);
+    submit_stop(s, r->job.id);
     int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
     if (rc == 0 && job_is_stream(&r->job))
         rc = sched_check(s, store_stream_delete(s->store, r->job.id));

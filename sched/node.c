@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define CPUS_MAX 4096u
@@ -33,7 +34,7 @@ bool node_why_silent(const struct host *h, char *buf, size_t size) {
 }
 
 static void why_of(const struct host *h, char *buf, size_t size) {
-    int64_t pause = h->quiet_until - sched_monotonic();
+    int64_t pause = h->quiet_until - clock_us();
     if (!h->runner.ops)
         snprintf(buf, size, "%s", *h->why ? h->why : "it is dialled, and has not answered yet");
     else if (node_why_silent(h, buf, size))
@@ -56,7 +57,7 @@ static unsigned slots_in_use(const struct host *h) {
 
 static void describe(const struct host *h, struct node *out) {
     *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = slots_in_use(h), .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
-    out->seen = h->pool ? sched_now() : h->far ? far_seen_us(h->far) : h->seen;
+    out->seen = h->pool ? clock_wall_us() : h->far ? far_seen_us(h->far) : h->seen;
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
@@ -143,7 +144,7 @@ static int hand_over(struct sched *s, struct run *r) {
         if (rc == 0)
             rc = runner_start(r->host->runner, &w);
         r->begun = rc == 0;
-        r->began = sched_monotonic();
+        r->began = clock_us();
     }
     free(cwd);
     options_destroy(o);
@@ -204,6 +205,7 @@ void run_rolled_back(struct sched *s) {
 
 struct chunk {
     struct run *run;
+    enum pool_stream stream;
     size_t size;
 };
 
@@ -214,6 +216,8 @@ static void chunk_written(void *arg, int rc) {
     r->tasks--;
     if (rc < 0 && !r->error)
         r->error = -rc;
+    if (!r->error) /* in order, so what is behind a gap is never told */
+        r->out[c->stream].written += (int64_t)c->size;
     if (r->held && r->writing < WRITING_LOW && r->host->runner.ops) {
         r->held = false;
         runner_hold(r->host->runner, r->id, false);
@@ -232,7 +236,7 @@ static int to_disk(struct run *r, enum pool_stream stream, const void *bytes, si
     struct chunk *c = malloc(sizeof *c);
     if (!c)
         return -ENOMEM;
-    *c = (struct chunk){r, size};
+    *c = (struct chunk){r, stream, size};
     int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, chunk_written, c);
     if (rc != -EINPROGRESS) {
         free(c);
@@ -322,7 +326,7 @@ static int store_outputs(struct sched *s, struct run *r) {
 static int try_again(struct sched *s, struct job_row *row) {
     unsigned n = row->job.failures - 1;
     int64_t pause = n < 6 ? 1 << n : PAUSE_MAX;
-    row->job.not_before = sched_now() + pause * 1000000;
+    row->job.not_before = clock_wall_us() + pause * 1000000;
     int rc = sched_move(s, row, JOB_WAITING, 0);
     queue_due(s);
     return rc;

@@ -8,23 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define RETRY_SECONDS 1 /* after a commit that failed */
-
-int64_t sched_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-int64_t sched_monotonic(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 void sched_log(struct sched *s, const char *format, ...) {
     char line[1024];
@@ -56,11 +44,12 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     run_retry_ends(s);
     stream_recover(s, false);
     queue_due(s);
-    while (s->again.count && !s->error) {
-        uint64_t job = s->again.items[--s->again.count];
-        if (!s->is_open || !s->is_open(s->is_open_arg, job, true))
-            sched_release(s, job); /* back in released: comes again should this fail too */
-    }
+    struct ids again = s->again;
+    s->again = (struct ids){0}; /* what fails again comes with the next retry, not with this one */
+    for (size_t i = 0; i < again.count; i++)
+        if (!s->is_open || !s->is_open(s->is_open_arg, again.items[i], true))
+            sched_release(s, again.items[i]);
+    free(again.items);
 }
 
 /* --- commit ------------------------------------------------------------------------------------------------------ */
@@ -277,7 +266,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (!s)
         return rc;
     s->c = *c;
-    s->began = sched_now();
+    s->began = clock_wall_us();
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);
     if (s->state_dir && s->mountpoint)

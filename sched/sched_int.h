@@ -32,6 +32,7 @@ struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a s
     char *bytes;
     size_t cap;
     int64_t size;
+    int64_t written; /* of a spooled one: how much of it the file has */
     bool spooled;
 };
 
@@ -41,7 +42,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     struct host *host; /* where it is; it stays as long as the run */
     uint32_t attempt, cpus;
     unsigned function; /* speed.h */
-    int64_t began;     /* sched_monotonic: given to the runner */
+    int64_t began;     /* clock_us: given to the runner */
     enum run_state state;
     enum run_fate fate;
     struct output out[4]; /* by enum pool_stream */
@@ -111,8 +112,6 @@ struct sched {
     char scratch[INLINE_MAX + 1];
 };
 
-int64_t sched_now(void);       /* microseconds since the epoch */
-int64_t sched_monotonic(void); /* microseconds that only go on, whatever is done to the clock */
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sched_tick(struct sched *s); /* another turn at once */
 void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */
@@ -126,8 +125,11 @@ int sched_check(struct sched *s, int rc);             /* notes an error of the s
 void sched_note(struct sched *s, uint64_t job);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
+uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in there that are on their way into the queue */
+
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);
+bool submit_stop(struct sched *s, uint64_t job); /* a draft that is being read stays one; false: it is not being read */
 int submit_ready(struct sched *s, struct job_row *r, unsigned also_save); /* waits for others, for a node, or is queued */
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);

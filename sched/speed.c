@@ -6,6 +6,7 @@
 #include <search.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/sched_int.h"
 
 #define WAYS 16u             /* places where the number of a key may be */
@@ -124,7 +125,7 @@ static void compare(struct sched *s, unsigned function) {
 }
 
 void speed_weigh(struct sched *s) {
-    int64_t now = s->speeds.changed && s->hosts->next ? sched_monotonic() : 0;
+    int64_t now = s->speeds.changed && s->hosts->next ? clock_us() : 0;
     if (!now || now - s->speeds.weighed < WEIGH_US)
         return;
     s->speeds.changed = false;
@@ -171,7 +172,7 @@ bool speed_waits(struct sched *s, const struct host *h, unsigned function) {
     if (speed_excess(h, function) == 0 || sched_check(s, store_tally_get(s->store, 0, &all)) < 0)
         return false;
     double us = speed_us(h, function);
-    struct room room = {.than = h, .function = function, .limit = us + host_way_us(h), .now = sched_monotonic()};
+    struct room room = {.than = h, .function = function, .limit = us + host_way_us(h), .now = clock_us()};
     twalk_r(s->runs, add_room, &room);
     return room.jobs >= (all.active > all.running ? all.active - all.running : 1);
 }

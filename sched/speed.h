@@ -28,7 +28,7 @@ struct speeds {
     float fastest[SPEED_MAX + 1]; /* by number: on the host that is sure to be fastest; 0: no host is sure */
     uint32_t clock;
     bool changed;
-    int64_t weighed;              /* sched_monotonic: when fastest and host.slower were made anew */
+    int64_t weighed;              /* clock_us: when fastest and host.slower were made anew */
 };
 
 uint64_t speed_key(uint64_t a, uint64_t b); /* never 0 */
