@@ -154,7 +154,9 @@ static void free_ending(struct ending *e) {
 }
 
 static enum stream_error error_of(const struct job *j) {
-    return j->error == ETIMEDOUT ? ERROR_TIMEOUT : j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
+    if (j->error == ETIMEDOUT || j->error == EINVAL)
+        return j->error == EINVAL ? ERROR_OPTIONS : ERROR_TIMEOUT;
+    return j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
 }
 
 /* Of a call that raised the worker has made the whole ERROR. */

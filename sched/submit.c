@@ -205,7 +205,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     bool hold = options_hold(o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);
     if (rc < 0)
-        return sched_fail(s, r, EIO, why, SAVE_NAME);
+        return sched_fail(s, r, r->stream ? EINVAL : EIO, why, SAVE_NAME); /* EINVAL: so that the call is told apart */
     if (hold)
         return sched_move(s, r, JOB_HELD, SAVE_NAME);
     return simple ? submit_enqueue(s, r, SAVE_NAME) : submit_ready(s, r, SAVE_NAME);

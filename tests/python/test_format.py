@@ -136,7 +136,7 @@ def test_options():
     with pytest.raises(ValueError, match="nice"):
         stream.options_bytes({"nice": 1})
     with pytest.raises(ValueError, match="65535"):
-        stream.options_bytes({"env": "x" * 70000})
+        stream.options_bytes({"env": ["A:" + "x" * 40000] * 2})
     with pytest.raises(TypeError):
         stream.options_bytes({"timeout": object()})
 
