@@ -170,8 +170,8 @@ def test_call_that_raises(m):
 
 def test_surroundings(m):
     os.mkdir(m.jobs / "G")
-    m.put("G/x", "#!/bin/sh\necho $PPFS_JOB $PPFS_ATTEMPT $PPFS_NODE; pwd; readlink /proc/self/fd/0; ls /proc/$$/fd > fds; "
-          "tr '\\n' ' ' < fds; ps -o pgid= -p $$; echo $$\n")
+    m.put("G/x", "#!/bin/sh\necho $PPFS_JOB $PPFS_ATTEMPT $PPFS_NODE; pwd; readlink /proc/self/fd/0; "
+          "for f in /proc/$$/fd/*; do [ -L $f ] && printf '%s ' ${f##*/}; done; ps -o pgid= -p $$; echo $$\n")
     out = m.result("G/x").decode().split("\n")
     assert out[0] == "G/x 1 local"
     assert out[1] == str(m.work)  # where the writer was
