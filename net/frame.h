@@ -26,6 +26,7 @@ enum stream_frame {
     FRAME_FUNC,
     FRAME_CALL,
     FRAME_CANCEL,
+    FRAME_RELEASE,
     FRAME_RESULT = 33,
     FRAME_ERROR,
     FRAME_OUTPUT,

@@ -96,6 +96,8 @@ int stream_log_flush(struct stream *st); /* what this turn has gathered, as far 
 
 /* stream_part.c: a job of its own for a call that has options, or is a program */
 int stream_job(struct stream *st, struct call *c);
+int stream_release(struct stream *st, uint64_t id); /* a call that is held, or will be, is not to be */
+int stream_hold_over(struct stream *st); /* nobody can let go any more of what is held: those calls fail */
 int stream_job_ended(struct sched *s, const struct job_row *r); /* 0, -errno, or 1: the stream removes it, later */
 bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
 int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* stream_json.c: a program's stdout, as a line */

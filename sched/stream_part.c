@@ -41,6 +41,18 @@ static int make_body(struct sched *s, const struct call *c, struct buffer *b) {
     return rc < 0 ? rc : buffer_add(b, c->bytes + hash, c->size - hash);
 }
 
+static int let_go(struct sched *s, struct call *c) {
+    c->kept = false;
+    return sched_set_hold(s, c->job, false);
+}
+
+static int hold_over(struct sched *s, struct call *c) {
+    struct job_row r;
+    int rc = store_job_get(s->store, c->job, &r);
+    c->kept = false;
+    return rc < 0 ? rc : sched_fail(s, &r, EIO, "it was held, and its stream ended without a RELEASE of it", 0);
+}
+
 /* id: of the job whose file has the body already, 0 = it has not been written. */
 static int submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t id) {
     struct sched *s = st->s;
@@ -51,6 +63,9 @@ static int submit(struct stream *st, struct call *c, const struct buffer *body, 
     if (rc < 0)
         return rc;
     c->job = r.job.id;
+    c->kept = r.job.state == JOB_HELD;
+    if (c->kept && (c->released || st->parsed_all))
+        return c->released ? let_go(s, c) : hold_over(s, c);
     return job_ended(r.job.state) ? stream_job_ended(s, &r) : 0;
 }
 
@@ -115,6 +130,23 @@ int stream_job(struct stream *st, struct call *c) {
     }
     buffer_free(&body);
     return sched_check(st->s, rc);
+}
+
+/* Its job may not be there yet: then submit() sees that it was released. */
+int stream_release(struct stream *st, uint64_t id) {
+    struct call *c = stream_call_of(st, id);
+    if (!c)
+        return 0;
+    c->released = true;
+    return c->kept ? let_go(st->s, c) : 0;
+}
+
+int stream_hold_over(struct stream *st) {
+    int rc = 0;
+    for (uint64_t n = st->row.call; n < st->next_call && rc == 0; n++)
+        if (stream_call(st, n)->kept)
+            rc = hold_over(st->s, stream_call(st, n));
+    return rc;
 }
 
 /* STARTED, for those that have been running for two ticks of the timer. Returns whether there are more to look after. */

@@ -79,6 +79,10 @@ class Answers:
         """The call shall not run (any more)."""
         raise NotImplementedError
 
+    def release(self, ident: int) -> None:
+        """The call is not held any more."""
+        raise NotImplementedError
+
     def wait_for(self, future: Future, timeout: Optional[float]) -> None:
         """Returns when the future has ended; TimeoutError after timeout, CancelledError when it was cancelled."""
         self._heal()

@@ -130,6 +130,10 @@ class Session(Answers):
     def forget(self, ident: int) -> None:
         """A session that is only read cancels nothing by itself: the future is not waited for any more, that is all."""
 
+    def release(self, ident: int) -> None:
+        """Only the program that submitted it can let a call go."""
+        raise RuntimeError("a call that is held is let go where it was submitted, not through ppfs.attach")
+
     def settle(self) -> None:
         """The reading thread reads anyway."""
 

@@ -19,7 +19,7 @@ TOTAL_MAX = (1 << 30) - 1
 HEADER = struct.Struct("<IB3sQ")
 HEADER_SIZE = HEADER.size
 
-PART, FUNC, CALL, CANCEL = 1, 2, 3, 4
+PART, FUNC, CALL, CANCEL, RELEASE = 1, 2, 3, 4, 5
 RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 33, 34, 35, 36, 37
 SKIP_FROM = 64  # kinds from here on are skipped by a reader that does not know them
 
@@ -137,7 +137,7 @@ def split(view: memoryview, end: int) -> Tuple[List[Tuple[int, int, memoryview]]
 class Decoder:
     """Takes the bytes of a stream in any pieces, gives the frames: kinds that it does not know are left out."""
 
-    KNOWN = frozenset((FUNC, CALL, CANCEL, RESULT, ERROR, OUTPUT, CANCELLED, STARTED))
+    KNOWN = frozenset((FUNC, CALL, CANCEL, RELEASE, RESULT, ERROR, OUTPUT, CANCELLED, STARTED))
 
     def __init__(self) -> None:
         self._rest = bytearray()
