@@ -306,7 +306,7 @@ static void on_output(void *arg, uint64_t job, enum pool_stream stream, const vo
 /* --- ending ------------------------------------------------------------------------------------------------------ */
 
 static int store_outputs(struct sched *s, struct run *r) {
-    int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
+    int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, BODY_RESULT, BODY_TRACE) : 0;
     for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE && rc == 0; i++) {
         struct output *out = &r->out[i];
         if (out->spooled)
