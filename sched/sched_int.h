@@ -39,6 +39,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t id; /* first: key of the tree */
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
+    uint64_t stream, call; /* whose call it runs, 0 = none's */
+    unsigned live;     /* 1 << enum pool_stream: what goes to that stream at once */
     uint32_t attempt, cpus;
     enum run_state state;
     enum run_fate fate;

@@ -167,6 +167,15 @@ bool stream_parts_tick(struct stream *st) {
     return more;
 }
 
+struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, enum pool_stream which, const void *bytes, size_t size) {
+    struct stream *st;
+    struct call *c = call_of(s, stream, number, job, &st);
+    if (!c)
+        return NULL;
+    sched_check(s, st->codec->output(st, c, which, bytes, size));
+    return st;
+}
+
 /* --- its answer -------------------------------------------------------------------------------------------------- */
 
 enum { STDOUT, STDERR, VALUE, TEXTS };

@@ -55,6 +55,50 @@ def test_what_a_call_with_options_prints(m, size):
     assert body[end:].startswith(b"ZeroDivisionError: division by zero\nTraceback")
 
 
+def test_prints_come_while_the_call_runs(m):
+    """As those of other calls do; also the stderr of a program in a line, whose stdout is its answer."""
+    go = m.work / "go"
+    wait = "import os, sys, time\nprint('out', flush=True); print('err', file=sys.stderr, flush=True)\n" \
+           "while not os.path.exists(%r): time.sleep(0.01)\n" % str(go)
+    with open(m.jobs / "s", "wb", buffering=0) as f:
+        f.write(MAGIC + call(1, exec, wait, options=b'{"env": "A:b"}'))
+        with open(m.results / "s", "rb", buffering=0) as r:
+            data = b""
+            while not {(OUTPUT, b"\x01out\n"), (OUTPUT, b"\x02err\n")} <= {(k, b) for k, _, b in frames(data or MAGIC)}:
+                data += r.read(1 << 16)
+        m.put("x.jsonl", lines({"run": ["sh", "-c", "echo err >&2; until [ -e %s ]; do sleep 0.01; done; echo out" % go]},
+                               {"call": "exec", "args": [wait], "priority": 1}))
+        wait_until(lambda: b"err" in live(m.info / "x.jsonl" / "stderr"), "the program to be heard")
+        assert (RESULT, 1) not in [(k, i) for k, i, _ in frames(data)]
+        go.touch()
+    assert [b for k, _, b in frames((m.results / "s").read_bytes()) if k == OUTPUT].count(b"\x01out\n") == 1
+    assert [json.loads(line) for line in answers(m, "x.jsonl")] == ["out\n", None]
+    assert (m.info / "x.jsonl" / "stderr").read_text() == "err\nerr\n"
+
+
+def live(path):
+    """What is there of a file that is still being written."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return os.read(fd, 1 << 16)
+    except BlockingIOError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def test_prints_that_the_disk_must_follow(m):
+    """More than is kept on its way to the disk, from two calls at once, one of which prints after the other's end."""
+    size = 40_000_000
+    say = "import sys\nfor i in range(40): sys.stdout.write('o' * 1000000)"
+    m.put("s", MAGIC + call(1, exec, say, options=b'{"priority": 1}') + call(2, exec, say, options=b'{"priority": 2}'))
+    total = {1: 0, 2: 0}
+    for kind, ident, body in frames((m.results / "s").read_bytes()):
+        if kind == OUTPUT:
+            total[ident] += len(body) - 1
+    assert total == {1: size, 2: size}
+
+
 def test_large_bodies_of_a_call_with_options(m):
     data = os.urandom(2 << 20)
     fn = pickle.dumps(len)
