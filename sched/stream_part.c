@@ -178,7 +178,7 @@ struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t nu
 
 /* --- its answer -------------------------------------------------------------------------------------------------- */
 
-enum { STDOUT, STDERR, VALUE, TEXTS };
+enum { STDOUT /* of a program that failed */, VALUE, TEXTS };
 
 struct ending { /* gathers what the job said */
     struct sched *s;
@@ -216,9 +216,8 @@ static int answer(struct stream *st, struct call *c, struct ending *e) {
     const struct job *j = &e->row.job;
     const struct buffer *value = &e->text[VALUE];
     int rc = 0;
-    for (int i = STDOUT; i <= STDERR && rc == 0; i++)
-        if (e->text[i].size)
-            rc = st->codec->output(st, c, i == STDERR ? POOL_STDERR : POOL_STDOUT, e->text[i].bytes, e->text[i].size);
+    if (e->text[STDOUT].size)
+        rc = st->codec->output(st, c, POOL_STDOUT, e->text[STDOUT].bytes, e->text[STDOUT].size);
     if (rc < 0)
         return rc;
     if (e->unreadable)
@@ -238,7 +237,7 @@ static int gather(struct ending *e) {
     const struct job *j = &e->row.job;
     enum job_body result = job_result_body(j->kind), last = j->state == JOB_DONE ? result : BODY_TRACE;
     for (; e->at < TEXTS; e->at++) {
-        enum job_body b = e->at == STDOUT ? BODY_STDOUT : e->at == STDERR ? BODY_STDERR : last;
+        enum job_body b = e->at == STDOUT ? BODY_STDOUT : last;
         struct buffer *text = &e->text[e->at];
         struct body body;
         if (e->at != VALUE && b == last)

@@ -76,6 +76,12 @@ def test_prints_come_while_the_call_runs(m):
     assert (m.info / "x.jsonl" / "stderr").read_text() == "err\nerr\n"
 
 
+def test_a_program_that_fails(m):
+    m.put("x.jsonl", lines({"run": ["sh", "-c", "echo out; echo err >&2; exit 3"]}))
+    assert "status 3" in json.loads(answers(m, "x.jsonl")[0])["error"]
+    assert [(m.info / "x.jsonl" / name).read_text() for name in ("stdout", "stderr")] == ["out\n", "err\n"]
+
+
 def live(path):
     """What is there of a file that is still being written."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
