@@ -62,6 +62,12 @@ struct later { /* a call to be answered after the commit, once the disk has it *
     void *arg;
 };
 
+/* Of a name that was written again before its job had ended: the new job. A few of late, for those who wait for the old one. */
+#define HEIRS 256u
+struct heir {
+    uint64_t of, job;
+};
+
 struct parked { /* a client that waits for a result; it may itself be a job */
     struct parked *next;
     pid_t pid;
@@ -94,6 +100,8 @@ struct sched {
     size_t lease_table_size, lease_at;
     struct stream *streams;  /* those in memory; stream.c */
     unsigned stream_count;
+    struct heir heirs[HEIRS]; /* the newest at heir_count - 1 */
+    uint64_t heir_count;
     uint64_t last_lease;
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
@@ -120,6 +128,7 @@ int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and it
 int sched_drop_bodies(struct sched *s, uint64_t job, enum job_body first, enum job_body last);
 int sched_check(struct sched *s, int rc);             /* notes an error of the store for this turn; returns rc */
 void sched_note(struct sched *s, uint64_t job);
+void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
 /* submit.c */

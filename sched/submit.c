@@ -174,6 +174,7 @@ static int take_name(struct sched *s, const struct job *j) {
         return sched_forget(s, old.job.id, true);
     if (!job_ended(old.job.state) && s->deps) /* who waits for that name waits for the new job */
         rc = sched_check(s, store_dep_move(s->store, old.job.id, j->id));
+    sched_note_heir(s, &old.job, j->id);
     return rc < 0 ? rc : sched_remove(s, &old);
 }
 
