@@ -91,7 +91,7 @@ def test_large_bodies_go_in_parts(size):
 def test_unknown_kinds():
     later = stream.frame(64, 1, b"new") + stream.frame(255, 2, b"")
     assert stream.Decoder().feed(MAGIC + later + RESULT) == [SAMPLES[3]]
-    for kind in (0, 5, 32, 38, 63):
+    for kind in (0, 6, 32, 38, 63):
         with pytest.raises(StreamError):
             stream.Decoder().feed(MAGIC + stream.frame(kind, 1, b""))
 
