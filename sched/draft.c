@@ -211,7 +211,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return rc;
     *out = d.job;
     if (truncate)
-        return sched_drop_bodies(s, d.job.id, BODY_SPEC, BODY_TRACE);
+        return sched_drop_bodies(s, d.job.id, true);
     return fresh ? copy_spec(s, r.job.id, d.job.id, done, arg) : 0;
 }
 
@@ -304,7 +304,7 @@ int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *don
         return p ? pending_sent(p, spool_truncate(s->spool, spec_name(job), size, pending_done, p)) : -ENOMEM;
     }
     if (size == 0)
-        return sched_drop_bodies(s, job, BODY_SPEC, BODY_TRACE);
+        return sched_drop_bodies(s, job, true);
     int64_t have = read_row(s, job);
     if (have < 0)
         return (int)have;

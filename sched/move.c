@@ -136,10 +136,10 @@ int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, u
     return sched_move(s, r, JOB_FAILED, also_save);
 }
 
-int sched_drop_bodies(struct sched *s, uint64_t job, enum job_body first, enum job_body last) {
-    enum job_body bodies[BODIES];
+int sched_drop_bodies(struct sched *s, uint64_t job, bool spec) {
+    enum job_body first = spec ? BODY_SPEC : BODY_RESULT, bodies[BODIES];
     int64_t files[BODIES];
-    int n = store_body_files(s->store, job, first, last, bodies, files);
+    int n = store_body_files(s->store, job, first, bodies, files);
     for (int i = 0; i < n; i++) {
         sched_note_unlink(s, (struct spool_name){job, bodies[i], files[i]});
         if (files[i] != BODY_LOG)
@@ -147,7 +147,7 @@ int sched_drop_bodies(struct sched *s, uint64_t job, enum job_body first, enum j
         sched_check(s, store_log_drop(s->store, job, bodies[i]));
         s->trash = true;
     }
-    return sched_check(s, n < 0 ? n : store_bodies_delete(s->store, job, first, last));
+    return sched_check(s, n < 0 ? n : store_bodies_delete(s->store, job, first));
 }
 
 int sched_remove(struct sched *s, struct job_row *r) {
@@ -159,7 +159,7 @@ int sched_remove(struct sched *s, struct job_row *r) {
     if (rc == 0 && job_is_stream(&r->job))
         rc = sched_check(s, store_stream_delete(s->store, r->job.id));
     if (rc == 0)
-        rc = sched_drop_bodies(s, r->job.id, BODY_SPEC, BODY_TRACE);
+        rc = sched_drop_bodies(s, r->job.id, true);
     if (rc == 0)
         rc = sched_check(s, store_job_delete(s->store, r->job.id));
     if (rc == 0)

@@ -153,7 +153,7 @@ void run_output(void *arg, uint64_t job, enum pool_stream stream, const void *by
 /* --- at the end -------------------------------------------------------------------------------------------------- */
 
 int run_output_store(struct sched *s, struct run *r) {
-    int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, BODY_RESULT, BODY_TRACE) : 0;
+    int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
     for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE && rc == 0; i++) {
         struct output *out = &r->out[i];
         if (out->spooled)

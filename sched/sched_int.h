@@ -126,7 +126,7 @@ void sched_retry(struct sched *s); /* what could not be done now is tried again 
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
 int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save);
 int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and its bodies go away */
-int sched_drop_bodies(struct sched *s, uint64_t job, enum job_body first, enum job_body last);
+int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
 int sched_check(struct sched *s, int rc);             /* notes an error of the store for this turn; returns rc */
 void sched_note(struct sched *s, uint64_t job);
 void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);

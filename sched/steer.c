@@ -21,8 +21,7 @@ int sched_cancel(struct sched *s, uint64_t job) {
     run_drop(s, job);
     r.job.error = ECANCELED;
     strcpy(r.job.why, "cancelled: it was removed from jobs/");
-    rc = sched_drop_bodies(s, job, BODY_SPEC, BODY_SPEC); /* what it printed or answered so far can still be read */
-    return rc < 0 ? rc : sched_move(s, &r, JOB_CANCELLED, 0);
+    return sched_move(s, &r, JOB_CANCELLED, 0);
 }
 
 int sched_forget(struct sched *s, uint64_t job, bool held_open) {

@@ -86,8 +86,8 @@ int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *
 int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file);
 int store_body_delete(struct store *st, uint64_t job, enum job_body b);
 /* The bodies from first on that are files; returns how many. */
-int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body last, enum job_body bodies[BODIES], int64_t files[BODIES]);
-int store_bodies_delete(struct store *st, uint64_t job, enum job_body first, enum job_body last);
+int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES], int64_t files[BODIES]);
+int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /* all from first on */
 int store_body_copy(struct store *st, uint64_t from, uint64_t to); /* an inline spec */
 
 /* --- streams ----------------------------------------------------------------------------------------------------- */

@@ -75,13 +75,13 @@ int store_body_copy(struct store *st, uint64_t from, uint64_t to) {
     return store_run(st, q);
 }
 
-int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body last, enum job_body bodies[BODIES], int64_t files[BODIES]) {
+int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES], int64_t files[BODIES]) {
     sqlite3_stmt *q = store_sql(st, 55, "SELECT id&7, file FROM bodies WHERE id BETWEEN ?1 AND ?2 AND file<>0");
     int n = 0, rc = 0;
     if (!q)
         return -EIO;
     bind_int(q, 1, body_id(job, first));
-    bind_int(q, 2, body_id(job, last));
+    bind_int(q, 2, body_id(job, BODIES - 1));
     while ((rc = store_step(st, q)) > 0) {
         bodies[n] = (enum job_body)sqlite3_column_int(q, 0);
         files[n++] = sqlite3_column_int64(q, 1);
@@ -89,11 +89,11 @@ int store_body_files(struct store *st, uint64_t job, enum job_body first, enum j
     return rc < 0 ? rc : n;
 }
 
-int store_bodies_delete(struct store *st, uint64_t job, enum job_body first, enum job_body last) {
+int store_bodies_delete(struct store *st, uint64_t job, enum job_body first) {
     sqlite3_stmt *q = store_sql(st, 56, "DELETE FROM bodies WHERE id BETWEEN ?1 AND ?2");
     if (q) {
         bind_int(q, 1, body_id(job, first));
-        bind_int(q, 2, body_id(job, last));
+        bind_int(q, 2, body_id(job, BODIES - 1));
     }
     return store_run(st, q);
 }

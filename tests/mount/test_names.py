@@ -1,13 +1,11 @@
 """INTERFACE.md 2, jobs/: the life of a name: draft, queued, replaced, cancelled; and many writers."""
-import contextlib
 import errno
 import os
 import signal
-import sqlite3
 import subprocess
 
 import pytest
-from ppfsmount import PENDING, alive, database_of, kill, wait_until
+from ppfsmount import PENDING, alive, kill, wait_until
 
 
 def err(e):
@@ -316,37 +314,14 @@ def test_rm_cancels_a_call(m, what):
     m.works()
 
 
-@pytest.mark.parametrize("size", [100, 3_000_000])
-def test_what_is_cancelled_takes_no_room(m1, size):
-    """Its bytes go at once, queued or running, a stream's input too; what there is to know of it stays."""
-    m = m1
-    said = m.work / "said"
-    m.put("runs", "#!/bin/sh\necho so far; touch %s; sleep 1000\n%s" % (said, "#" * size))
-    m.is_running("runs")
-    wait_until(said.exists, "the job to have said something")
-    m.put("waits", "#!/bin/sh\n" + "#" * size)
-    with open(m.jobs / "s.jsonl", "w") as f:
-        f.write('{"call": "abs", "args": [-1]}\n' * (size // 20))
-        f.flush()
-        assert m.state("s.jsonl") in ("queued", "running") and m.state("waits") == "queued"
-        for name in ("waits", "s.jsonl", "runs"):
-            (m.jobs / name).unlink()
-    for name in ("waits", "s.jsonl", "runs"):
-        assert m.wait(name) == "cancelled" and "removed from jobs/" in m.why(name)
-        assert (m.info / name / "spec").read_bytes() == b""
-    wait_until(lambda: not [n for n in os.listdir(m.statedir / "spool") if n.split("-")[1] == "0"], "its files to go")
-    assert rows(m) == 0
-    m.sh("cp $M/info/runs/spec $M/jobs/empty && rm $M/jobs/empty")
-    m.works()
-
-
-def rows(m):
-    """Pieces of what was submitted that the database has."""
-    m.unmount()
-    with contextlib.closing(sqlite3.connect(database_of(m.statedir))) as db:
-        n = db.execute("SELECT (SELECT count(*) FROM bodies WHERE id % 8 = 0)").fetchone()[0]
-    m.start()
-    return n
+def test_what_was_cancelled_can_be_run_again(m):
+    gate = m.gate("x")
+    m.put("x", gate)
+    m.pid_of("x")
+    (m.jobs / "x").unlink()
+    assert m.wait("x") == "cancelled" and (m.info / "x/spec").read_text() == gate
+    m.sh("cp $M/info/x/spec $M/jobs/x")
+    m.pid_of("x")
 
 
 def test_cancelled_name_is_free_again(m):

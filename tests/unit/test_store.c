@@ -177,7 +177,7 @@ static void test_bodies(void **state) {
     assert_memory_equal(buf, "lo", 2);
     assert_int_equal(store_body_read(st, 5, BODY_SPEC, buf, sizeof buf, 99), 0);
     assert_int_equal(store_body_get(st, 5, BODY_RESULT, &b), -ENOENT);
-    assert_int_equal(store_bodies_delete(st, 5, BODY_SPEC, BODY_TRACE), 0);
+    assert_int_equal(store_bodies_delete(st, 5, BODY_SPEC), 0);
     assert_int_equal(store_body_get(st, 5, BODY_SPEC, &b), -ENOENT);
 }
 
