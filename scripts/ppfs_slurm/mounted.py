@@ -1,7 +1,6 @@
 """What the mount says: where it listens, who has joined, how much work waits."""
 import os
 import re
-import socket
 
 from .words import Trouble
 
