@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "net/clock.h"
 #include "net/outbox.h"
 #include "net/peer.h"
 #include "net/session_int.h"
@@ -48,17 +48,6 @@ struct session {
     uint64_t stamp;                 /* nanoseconds, of the PING whose PONG is measured; 0: none under way */
     uint64_t rtt;                   /* nanoseconds, smoothed */
 };
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static int64_t now_ms(void) {
-    return (int64_t)(now_ns() / 1000000u);
-}
 
 static void drop_link(struct session *s) {
     link_destroy(s->link);
@@ -161,7 +150,7 @@ size_t session_unsent(const struct session *s) {
 /* --- in ---------------------------------------------------------------------------------------------------------- */
 static void session_pong(struct session *s, uint64_t stamp) {
     if (stamp && stamp == s->stamp) {
-        uint64_t took = now_ns() - stamp;
+        uint64_t took = clock_ns() - stamp;
         s->rtt = s->rtt ? s->rtt - s->rtt / 8 + took / 8 : took;
         s->stamp = 0;
     }
@@ -222,7 +211,7 @@ static const struct link_events link_events = {.frame = on_frame, .closed = on_c
 static void on_beat(evutil_socket_t fd, short what, void *arg) {
     struct session *s = arg;
     const struct hub_config *config = hub_config(s->hub);
-    int64_t now = now_ms(), late = now - s->ticked - s->beat_ms;
+    int64_t now = clock_ms(), late = now - s->ticked - s->beat_ms;
 
     (void)fd;
     (void)what;
@@ -241,7 +230,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     } else if (s->link && quiet > config->silence_ms) {
         session_unlink(s, "has fallen silent");
     } else if (s->link) {
-        uint64_t stamp = s->stamp && now_ns() - s->stamp < STAMP_NS ? 0 : now_ns();
+        uint64_t stamp = s->stamp && clock_ns() - s->stamp < STAMP_NS ? 0 : clock_ns();
         if (stamp)
             s->stamp = stamp;
         session_say(s, SESSION_PING, stamp);
@@ -252,7 +241,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
 unsigned session_quiet(const struct session *s) {
     if (s->link && link_received(s->link) != s->heard_bytes)
         return 0;
-    return (unsigned)(now_ms() - s->heard);
+    return (unsigned)(clock_ms() - s->heard);
 }
 
 unsigned session_rtt(const struct session *s) {
@@ -278,7 +267,7 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     }
     memcpy(s->peer, peer, SESSION_ID);
     memcpy(s->id, id, SESSION_ID);
-    s->ticked = s->heard = now_ms();
+    s->ticked = s->heard = clock_ms();
     hub_add(h, s);
     *out = s;
     return 0;
@@ -295,7 +284,7 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     link_watch(link, &link_events, s);
     if (s->held)
         link_hold(link, true);
-    s->heard = now_ms();
+    s->heard = clock_ms();
     s->heard_bytes = link_received(link);
     s->unacked = 0; /* the greeting has told how much we have */
     s->stamp = 0;
