@@ -13,7 +13,6 @@
 
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
 #define WRITING_LOW (1u << 20)  /* ... and goes on */
-#define PAUSE_MAX 60            /* seconds between attempts, at most */
 
 static const enum job_body body_of[] = {
     [POOL_STDOUT] = BODY_STDOUT, [POOL_STDERR] = BODY_STDERR, [POOL_RESULT] = BODY_RESULT, [POOL_TRACE] = BODY_TRACE};
@@ -321,8 +320,8 @@ static int store_outputs(struct sched *s, struct run *r) {
 /* The next attempt comes after 1, 2, 4 ... 60 seconds. */
 static int try_again(struct sched *s, struct job_row *row) {
     unsigned n = row->job.failures - 1;
-    int64_t pause = n < 6 ? 1 << n : PAUSE_MAX;
-    row->job.not_before = clock_wall_us() + pause * 1000000;
+    int64_t pause = n < 6 ? 1 << n : RETRY_PAUSE_MAX;
+    row->job.not_before = sched_steady(s) + pause * 1000000;
     int rc = sched_move(s, row, JOB_WAITING, 0);
     queue_due(s);
     return rc;
