@@ -4,14 +4,16 @@ The clock of this machine is never touched: libfaketime answers for CLOCK_REALTI
 time namespace has a CLOCK_MONOTONIC of its own."""
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from noderig import key_of, node_dir, nodes_of, value
-from ppfsmount import sanitized, wait_until
+from ppfsmount import alive, sanitized, wait_until
 
 LIBRARIES = [Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib")]
 JUMPS = ("+1h", "-1h", "+1d", "-1d", "+0")
@@ -47,8 +49,8 @@ def new_clock(base):
 def cell(new_clock, new_mount, new_node):
     """(mount without slots, node "far", its clock, the node's clock)"""
     here, there = new_clock("clock-here"), new_clock("clock-there")
-    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0"], env=here.env).start()
-    node = new_node("--name", "far", join=m, env=there.env)
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0", "--silence", "3"], env=here.env).start()
+    node = new_node("--name", "far", "--silence", "3", join=m, env=there.env)
     return m, node.up(m), here, there
 
 
@@ -84,6 +86,24 @@ def test_nothing_notices_that_a_clock_jumps(cell, whose):
         assert m.result(name) == b"through %s\n" % name.encode() and m.get(name, "attempt") == "1"
     assert told(m) == before and node.log() == log  # no link was lost, nobody came back
     assert value(m, "far", "done") == "602" and value(m, "far", "failed") == "0"
+
+
+def test_silence_is_noticed_though_the_clock_was_set_back(cell):
+    m, node, here, there = cell
+    m.put("g", m.gate("g"))
+    pid = m.pid_of("g")
+    (m.work / "g.pid").unlink()
+    node.signal(signal.SIGSTOP)
+    heard = time.monotonic() + 1.5
+    wait_until(lambda: time.monotonic() > heard, "two heartbeats to have been missed")
+    here.set("-1h")
+    wait_until(lambda: value(m, "far", "state") == "down", "the silence to be noticed")
+    there.set("-1h")
+    node.signal(signal.SIGCONT)
+    wait_until(lambda: not alive(pid), "the old attempt to be killed")
+    m.pid_of("g")
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n" and m.get("g", "attempt") == "2"
 
 
 def test_a_time_limit_is_of_the_time_that_goes_by(cell):
