@@ -5,6 +5,7 @@ waited over the death of a daemon get their answers.
 PPFS_ROUNDS says how many kills there are in all (200), PPFS_SEED replays the choices of a run.
 """
 import collections
+import contextlib
 import os
 import random
 import re
@@ -102,7 +103,7 @@ def read_history(paths):
 
 
 def check_integrity(m):
-    with sqlite3.connect(database_of(m.statedir)) as db:
+    with contextlib.closing(sqlite3.connect(database_of(m.statedir))) as db:  # or its lock stays, and the next ppfs waits for it
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
