@@ -527,11 +527,11 @@ static const struct {
     size_t size;
 } samples[] = {
 #define S(text) {text, sizeof(text) - 1}
-    S("\0\6\7\7\0\0\0\12\4\0\14\0\1\14\0\2\1\42\0\0\3abc\13\0\0"),             /* a node: ABOUT, work, its DONE */
+    S("\0\6\7\7\0\0\0\12\4\0\14\0\1\14\0\2\1\41\0\0\3abc\13\0\0"),             /* a node: ABOUT, work, its DONE */
     S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\4\1\1\43\0\1\1x\1\43\0\2\1y\13\0\10"), /* a lease: calls, answers */
-    S("\0\10\12\4\0\14\10\1\14\2\1\1\47\0\1\40aaaaaaaabbbbbbbbccccccccdddddddd\14\6\1"), /* a function is asked for */
-    S("\0\10\12\4\0\14\10\1\14\2\1\14\4\1\1\50\0\1\0\1\51\0\0\5hello\1\52\0\0\0"), /* RECALLED, TROUBLE, GOODBYE */
-    S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\14\1\1\50\0\1\0"),                    /* RECALLED, of more than was asked for */
+    S("\0\10\12\4\0\14\10\1\14\2\1\1\45\0\1\40aaaaaaaabbbbbbbbccccccccdddddddd\14\6\1"), /* a function is asked for */
+    S("\0\10\12\4\0\14\10\1\14\2\1\14\4\1\1\46\0\1\0\1\50\0\0\5hello\1\51\0\0\0"), /* RECALLED, TROUBLE, GOODBYE */
+    S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\14\1\1\46\0\1\0"),                    /* RECALLED, of more than was asked for */
     S("\0\10\12\4\0\5\6\7\7\1\0\0\5\6\7\7\3\0\1"),                             /* comes again */
     S("\1\10\11\0\1\11\1\2\14\1\0\14\0\0\14\201\1\14\0\1"),                     /* a ppfs: two works, output, their ends */
     S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\11\0\0\0\14\0\0"),   /* a lease */
