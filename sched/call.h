@@ -21,6 +21,7 @@ struct call {
     uint16_t chain;   /* frames: see stream_look.c */
     bool indexed, told; /* told: STARTED was said */
     uint8_t deaths;   /* of nodes, while it ran there */
+    uint16_t function; /* speed.h */
     struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
 };
 

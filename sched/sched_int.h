@@ -41,6 +41,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
     uint32_t attempt, cpus;
+    unsigned function; /* speed.h */
+    int64_t began;     /* clock_us: given to the runner */
     enum run_state state;
     enum run_fate fate;
     struct output out[4]; /* by enum pool_stream */
@@ -76,6 +78,7 @@ struct sched {
     struct spool *spool;
     struct host *hosts;      /* local first */
     struct fleet *fleet;
+    struct speeds speeds;
 
     void *runs;              /* tsearch tree of struct run */
     int64_t steady_us;       /* see sched_steady */
@@ -83,6 +86,7 @@ struct sched {
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
     bool backlog, placed_backlog; /* the database may have ready jobs: that run anywhere; that have a place */
+    bool telling;            /* a host is to be dialled, told or let go after this commit */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
     struct ids kills, changed, submitting, converting;
@@ -150,6 +154,7 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its by
 
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);
+bool node_why_silent(const struct host *h, char *buf, size_t size); /* false: it is not, and buf is "" */
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size);
 
 /* queue.c */
