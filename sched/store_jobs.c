@@ -301,7 +301,7 @@ int64_t store_next_due(struct store *st) {
 }
 
 int store_due_by(struct store *st, int64_t latest) {
-    sqlite3_stmt *q = store_sql(st, 119, "UPDATE jobs SET not_before=?1 WHERE state=2 AND not_before<>0 AND not_before>?1");
+    sqlite3_stmt *q = store_sql(st, 39, "UPDATE jobs SET not_before=?1 WHERE state=2 AND not_before<>0 AND not_before>?1");
     if (q)
         bind_int(q, 1, latest);
     return store_run(st, q);

@@ -43,6 +43,9 @@ def test_it_says_which_python_it_has(other):
     text = value(m, "other", "python")
     assert text.startswith(version + ".") and "no pickles" in text
     assert "no pickles" not in value(m, "local", "python")
+    why = value(m, "other", "why")
+    assert version in why and OURS in why and "no pickles" in why and "\n" not in why
+    assert value(m, "local", "why") == ""
 
 
 def test_scripts_source_and_programs_run_there(other):
