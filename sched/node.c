@@ -184,12 +184,16 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
 
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX];
-    const struct host *away = NULL, *drains = NULL;
+    const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
     unsigned slots = 0, fitting = 0;
     place_text(s, j, place);
+    struct place any_python = place_parse(place);
+    any_python.pickles = false;
     for (const struct host *h = s->hosts; h; h = h->next) {
-        if (!host_fits(h, place))
+        if (!host_fits(h, place)) {
+            foreign = h->cpus && host_live(h) && host_is(h, &any_python) ? h : foreign;
             continue;
+        }
         fitting++;
         if (host_live(h))
             slots = h->cpus > slots ? h->cpus : slots;
@@ -210,6 +214,9 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         snprintf(buf, size, "queued: nodes/%s drains, and there is no other node for it", drains->name);
     else if (drains)
         snprintf(buf, size, "queued: all nodes that it may run on drain");
+    else if (foreign)
+        snprintf(buf, size, "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it", s->hosts->python,
+                 foreign->name, *foreign->python ? foreign->python : "none yet");
     else
         snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/local/cpus makes two");
 }

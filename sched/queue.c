@@ -310,12 +310,12 @@ static void retries_slice(struct sched *s) {
     uint64_t ids[SLICE];
     if (!s->due_at)
         return;
-    if (s->due_at > clock_wall_us()) {
+    if (s->due_at > sched_steady(s)) {
         if (!evtimer_pending(s->due, NULL)) /* libevent counts from when its callbacks began: it came a little early */
             queue_due(s);
         return;
     }
-    int n = store_ids(s->store, SET_DUE, clock_wall_us(), 0, ids, SLICE);
+    int n = store_ids(s->store, SET_DUE, sched_steady(s), 0, ids, SLICE);
     for (int i = 0; i < n; i++) {
         struct job_row r;
         if (store_job_get(s->store, ids[i], &r) == 0)
@@ -326,7 +326,7 @@ static void retries_slice(struct sched *s) {
 }
 
 void queue_due(struct sched *s) {
-    int64_t due = store_next_due(s->store), now = clock_wall_us();
+    int64_t due = store_next_due(s->store), now = sched_steady(s);
     s->due_at = due;
     if (!due)
         return;

@@ -12,8 +12,6 @@
 #include "sched/run_int.h"
 #include "sched/stream_int.h"
 
-#define PAUSE_MAX 60            /* seconds between attempts, at most */
-
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y;
@@ -206,8 +204,8 @@ struct run *run_of(struct host *h, uint64_t job) {
 /* The next attempt comes after 1, 2, 4 ... 60 seconds. */
 static int try_again(struct sched *s, struct job_row *row) {
     unsigned n = row->job.failures - 1;
-    int64_t pause = n < 6 ? 1 << n : PAUSE_MAX;
-    row->job.not_before = clock_wall_us() + pause * 1000000;
+    int64_t pause = n < 6 ? 1 << n : RETRY_PAUSE_MAX;
+    row->job.not_before = sched_steady(s) + pause * 1000000;
     int rc = sched_move(s, row, JOB_WAITING, 0);
     queue_due(s);
     return rc;

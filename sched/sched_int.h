@@ -89,7 +89,7 @@ struct sched {
     struct speeds speeds;
 
     void *runs;              /* tsearch tree of struct run */
-    int64_t began;
+    int64_t steady_us;       /* see sched_steady */
 
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
@@ -124,6 +124,10 @@ struct sched {
 
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sched_tick(struct sched *s); /* another turn at once */
+/* Microseconds since 1970 by the wall clock as it was when this daemon began: what is to happen later (not_before) goes by it, so
+ * that nobody waits for a day because the clock was set back. The next daemon's may be another, see sched_recover. */
+int64_t sched_steady(const struct sched *s);
+#define RETRY_PAUSE_MAX 60 /* seconds between attempts, at most */
 void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */
 
 /* move.c: the one way to another state */

@@ -303,6 +303,8 @@ static uint32_t recall(void *self, uint64_t id, uint32_t number) {
     if (!e || !e->lease || number > e->sent)
         return number;
     must_post(f, FAR_RECALL, far_id(ref_of(f, e), number), NULL, 0);
+    if (!e->recalls++ || number < e->asked)
+        e->asked = number;
     return RUNNER_LATER;
 }
 
