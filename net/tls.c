@@ -21,8 +21,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { READ_AHEAD = 256 * 1024, CERTIFICATE_MAX = 4096 };
-enum { WIRE_FULL = 256 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
+enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
+enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
 
 static const unsigned char cipher_suite[2] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
 static const char identity[] = "ppfs";
@@ -197,6 +197,7 @@ static SSL_CTX *make_context(const SSL_METHOD *method) {
     SSL_CTX_set_verify(x, SSL_VERIFY_PEER, NULL); /* and no authority to trust */
     SSL_CTX_set_max_cert_list(x, CERTIFICATE_MAX);
     SSL_CTX_set_read_ahead(x, 1);
+    SSL_CTX_set_default_read_buffer_len(x, READ_AHEAD);
     SSL_CTX_set_psk_use_session_callback(x, use_key);
     SSL_CTX_set_psk_find_session_callback(x, find_key);
     if (SSL_CTX_set_min_proto_version(x, TLS1_3_VERSION) && SSL_CTX_set_max_proto_version(x, TLS1_3_VERSION) &&
@@ -342,8 +343,6 @@ int tls_handshake(struct tls_conn *c, bool *want_write) {
     if (done == 1) {
         OPENSSL_cleanse(c->key, sizeof(c->key));
         c->greeted = SSL_session_reused(c->ssl) == 1;
-        SSL_set_default_read_buffer_len(c->ssl, READ_AHEAD);
-        SSL_free_buffers(c->ssl); /* the next read makes a larger one; where bytes are left in it, it stays */
         return c->greeted ? 0 : -EACCES;
     }
     *want_write = SSL_want_write(c->ssl);
