@@ -2,7 +2,7 @@
  * counts; others are swept at start. All file work happens in the disk thread. */
 #ifndef PPFS_SPOOL_H
 #define PPFS_SPOOL_H
-#include "sched/disk.h"
+#include "worker/disk.h"
 #include "sched/job.h"
 #include "sched/options.h"
 #include "sched/sched.h"

@@ -1,23 +1,22 @@
 /* A node as a runner: what it was given is in a table by its ref, and what it says is checked against that table.
  *
- * Frames gather until flush(), or until the loop comes round. A payload in a file is read a few pieces a turn, of one file
- * after the other, while the session takes them; START goes before it, so that the node knows where to put it.
+ * Frames gather until flush(), or until the loop comes round. A payload in a file is read by the disk thread, SOURCES files at
+ * a time, and sent a few pieces a turn, of one file after the other, while the session takes them and no more than FAR_AHEAD
+ * pieces of it wait for the node's disk; START goes before it, so that the node knows where to put it.
  *
  * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that ends takes
  * everything with it: each work is LOST, then the owner hears lost() and destroys the far. */
 #include "worker/far.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "net/clock.h"
 #include "worker/far_parts.h"
 
-enum { PIECES_A_TURN = 4, UNSENT_MAX = 256 * 1024 };
+enum { PIECES_A_TURN = 4, UNSENT_MAX = 256 * 1024, SOURCES = 8 };
 
 const char far_no_memory[] = "this machine has no memory for what is sent to it";
 
@@ -54,23 +53,27 @@ static struct entry *entry_new(struct far *f) {
     return &f->entries[f->used];
 }
 
+/* Nothing more is read of its payload. */
 static void file_end(struct far *f, struct entry *e) {
-    if (e->file >= 0) {
-        close(e->file);
-        f->files--;
-    }
-    e->file = -1;
+    f->files -= e->path != NULL;
+    f->sources -= e->source != NULL;
+    free(e->path);
+    source_close(e->source);
+    e->path = NULL;
+    e->source = NULL;
+    if (f->files > f->sources) /* there may be room for another */
+        far_soon(f);
 }
 
 void entry_free(struct far *f, struct entry *e) {
     file_end(f, e);
     free(e->why);
-    *e = (struct entry){.file = -1};
+    *e = (struct entry){0};
     f->used--;
 }
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
-static void soon(struct far *f) {
+void far_soon(struct far *f) {
     static const struct timeval now = {0};
     event_add(f->later, &now);
 }
@@ -90,7 +93,7 @@ void far_fail(struct far *f, const char *why) {
     f->failed = strdup(why);
     session_destroy(f->session);
     f->session = NULL;
-    soon(f);
+    far_soon(f);
 }
 
 static void do_flush(void *self) {
@@ -101,7 +104,7 @@ static void do_flush(void *self) {
         session_uncork(f->session);
     f->corked = false;
     if (f->files && f->session && !busy(f)) /* if the network took all of it at once nobody will say so */
-        soon(f);
+        far_soon(f);
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg) {
@@ -139,35 +142,66 @@ static void refuse(struct far *f, struct entry *e, int err) {
     must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
 }
 
-static void send_pieces(struct far *f, struct entry *e) {
-    static uint8_t chunk[FAR_CHUNK]; /* one loop, one far at a time */
+/* It has something to send: bytes that the node's disk has room for, the end, or why it cannot be read. */
+static bool has_piece(const struct entry *e) {
+    const uint8_t *bytes;
+    return e->source && e->pieces - e->kept < FAR_AHEAD && source_peek(e->source, &bytes) != -EAGAIN;
+}
 
-    for (int i = 0; i < PIECES_A_TURN && f->session && e->file >= 0; i++) {
-        ssize_t n = pread(e->file, chunk, sizeof(chunk), e->at);
-        if (n < 0 && errno == EINTR)
-            continue;
+static void send_pieces(struct far *f, struct entry *e) {
+    for (int i = 0; i < PIECES_A_TURN && f->session && has_piece(e); i++) {
+        const uint8_t *bytes;
+        ssize_t n = source_peek(e->source, &bytes);
+        uint32_t size = n > FAR_CHUNK ? FAR_CHUNK : (uint32_t)n;
         if (n < 0) {
-            refuse(f, e, errno);
-            return;
-        }
-        e->at += n;
-        must_post(f, n ? FAR_PAYLOAD : FAR_PAYLOAD_END, far_id(ref_of(f, e), 0), chunk, (uint32_t)n);
-        if (n == 0)
+            refuse(f, e, (int)-n);
+        } else if (n == 0) {
+            must_post(f, FAR_PAYLOAD_END, far_id(ref_of(f, e), 0), NULL, 0);
             file_end(f, e);
+        } else {
+            must_post(f, FAR_PAYLOAD, far_id(ref_of(f, e), 0), bytes, size);
+            source_took(e->source, size);
+            e->pieces++;
+        }
     }
+}
+
+static void on_ready(void *arg) {
+    far_soon(arg);
+}
+
+/* More files are begun, as long as few are. */
+static void read_more(struct far *f) {
+    for (uint32_t i = 0; f->sources < f->files && f->sources < SOURCES && i < f->count; i++) {
+        struct entry *e = &f->entries[(f->next_file + i) % f->count];
+        if (!e->path || e->source)
+            continue;
+        if (source_open(&e->source, f->disk, e->path, on_ready, f))
+            refuse(f, e, ENOMEM);
+        else
+            f->sources++;
+    }
+}
+
+/* The next entry that has something to send, NULL: none. */
+static struct entry *next_piece(struct far *f) {
+    for (uint32_t i = 0; f->sources && i < f->count; i++) {
+        struct entry *e = &f->entries[f->next_file++ % f->count];
+        if (has_piece(e))
+            return e;
+    }
+    return NULL;
 }
 
 /* Some pieces of the next file. */
 static void feed(struct far *f) {
-    for (uint32_t i = 0; f->files && i < f->count; i++) {
-        struct entry *e = &f->entries[f->next_file++ % f->count];
-        if (e->used && e->file >= 0) {
-            send_pieces(f, e);
-            break;
-        }
-    }
+    read_more(f);
+    struct entry *e = next_piece(f);
+    if (!e)
+        return; /* until on_ready or KEPT */
+    send_pieces(f, e);
     if (f->session && f->files && !busy(f)) /* else flush(), room() or sent() */
-        soon(f);
+        far_soon(f);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -211,25 +245,27 @@ static int start(void *self, const struct work *w) {
     if (!f->session)
         return -EPIPE;
     there.file = w->file ? "/" : NULL; /* the node has its own */
+    char *path = w->file ? strdup(w->file) : NULL;
+    if (w->file && !path)
+        return -ENOMEM;
     int err = work_encode(&there, &bytes, &size);
-    if (err)
+    if (err) {
+        free(path);
         return err;
-    struct entry *e = entry_new(f);
-    err = e ? post(f, FAR_START, far_id(ref_of(f, e), w->file ? 1 : 0), bytes, size) : -ENOMEM;
-    free(bytes);
-    if (err)
-        return err;
-    *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .file = -1};
-    f->used++;
-    if (!w->file)
-        return 0;
-    e->file = open(w->file, O_RDONLY | O_CLOEXEC);
-    if (e->file < 0) {
-        refuse(f, e, errno);
-        return 0;
     }
-    f->files++;
-    soon(f);
+    struct entry *e = entry_new(f);
+    err = e ? post(f, FAR_START, far_id(ref_of(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
+    free(bytes);
+    if (err) {
+        free(path);
+        return err;
+    }
+    *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .path = path};
+    f->used++;
+    if (path) {
+        f->files++;
+        far_soon(f);
+    }
     return 0;
 }
 
@@ -349,7 +385,7 @@ static void on_linked(void *arg, bool up, const char *why) {
 
     (void)why;
     if (up && f->files)
-        soon(f);
+        far_soon(f);
     snprintf(f->address, sizeof(f->address), "%s", session_address(f->session));
     if (f->known)
         f->owner.about(f->owner_arg, f);
@@ -361,7 +397,7 @@ static void on_room(void *arg) {
 
     f->wants_room = false;
     if (f->files)
-        soon(f);
+        far_soon(f);
     if (wanted && f->ev.room)
         f->ev.room(f->arg);
 }
@@ -370,7 +406,7 @@ static void on_sent(void *arg) {
     struct far *f = arg;
 
     if (f->files)
-        soon(f);
+        far_soon(f);
 }
 
 static void on_lost(void *arg, const char *why) {
@@ -378,7 +414,8 @@ static void on_lost(void *arg, const char *why) {
 }
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
-int far_create(struct far **out, struct event_base *base, struct session *s, const struct far_owner *owner, void *arg) {
+int far_create(struct far **out, struct event_base *base, struct disk *disk, struct session *s,
+               const struct far_owner *owner, void *arg) {
     static const struct session_events events = {
         .frame = far_hear, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
     struct far *f = calloc(1, sizeof(*f));
@@ -387,7 +424,7 @@ int far_create(struct far **out, struct event_base *base, struct session *s, con
         session_destroy(s);
         return -ENOMEM;
     }
-    *f = (struct far){.base = base, .session = s, .owner = *owner, .owner_arg = arg};
+    *f = (struct far){.base = base, .disk = disk, .session = s, .owner = *owner, .owner_arg = arg};
     f->later = evtimer_new(base, on_later, f);
     f->flush = evtimer_new(base, on_flush, f);
     if (!f->later || !f->flush) {

@@ -5,6 +5,7 @@
 
 #include "net/peer.h"
 #include "worker/far_internal.h"
+#include "worker/source.h"
 
 struct entry { /* one work; its index is its ref */
     bool used, lease, finished, killed;
@@ -12,13 +13,15 @@ struct entry { /* one work; its index is its ref */
     uint64_t job;
     uint32_t attempt;
     uint32_t sent, answered; /* numbers of its calls */
-    int file;                /* the payload that is being sent, -1: none */
-    off_t at;
+    char *path;              /* of the payload that is still to be sent, NULL: none */
+    struct source *source;   /* it is being read */
+    uint32_t pieces, kept;   /* of it, sent and in the node's file */
     char *why;
 };
 
 struct far {
     struct event_base *base;
+    struct disk *disk;
     struct session *session; /* NULL: it is lost */
     struct far_owner owner;
     void *owner_arg;
@@ -30,8 +33,9 @@ struct far {
     char name[FAR_NAME], address[PEER_ADDRESS_MAX];
     char *dialled;
     struct entry *entries;
-    uint32_t count, used, files; /* entries made, in use, with a file */
-    uint32_t last, next_file;    /* where the last lookup ended; whose turn it is */
+    uint32_t count, used;      /* entries made, in use */
+    uint32_t files, sources;   /* of those in use: with a path, with a source */
+    uint32_t last, next_file;  /* where the last lookup ended; whose turn it is */
     struct event *later, *flush;
     char *failed; /* why it ends; told by later */
 };
@@ -39,5 +43,6 @@ struct far {
 extern const char far_no_memory[];
 
 void entry_free(struct far *f, struct entry *e); /* its work has ended: the ref is free */
+void far_soon(struct far *f);                    /* payloads go on, in the next turn of the loop */
 void far_hear(void *arg, const struct frame *m); /* of the session; arg is the far */
 #endif
