@@ -11,8 +11,8 @@
  * all integers little endian. A ppfs sends QUERY to the group; a node sends HERE to the group when it has come, and an
  * ANSWER to who asked. A packet is looked at only when its signature is right; it counts only when its time is within
  * WINDOW_MS of ours and its nonce is new. The same packet comes once by each interface, so a nonce seen twice is
- * nothing to report. Nonces are kept for two windows; when the table is full, which only who has the key can bring
- * about, nothing more is heard. */
+ * nothing to report. Nonces are kept for two windows, which is a table for more than a thousand machines; when it is
+ * full, which only who has the key can bring about, nothing more is heard. */
 #include "net/discover.h"
 
 #include <endian.h>
@@ -30,7 +30,8 @@ enum {
     PACKET = 104,
     SIGNED = 72,
     WINDOW_MS = 30000,
-    NONCES = 1024,
+    NONCES = 16384, /* in sets, so that a nonce is looked for among a few: which set is for its first bytes to say */
+    NONCE_SET = 32,
     QUERIES = 8,
     TURN = 64,
     REPORTED = 64,
@@ -105,9 +106,9 @@ static void refuse(struct discover *d, const struct sockaddr_storage *from, cons
 /* Whether a nonce is new; from now on it is not. */
 static bool is_new(struct discover *d, const uint8_t nonce[SESSION_ID]) {
     int64_t now = clock_ms();
-    int place = -1;
+    int first = (nonce[0] << 8 | nonce[1]) % (NONCES / NONCE_SET) * NONCE_SET, place = -1;
 
-    for (int i = 0; i < NONCES; i++) {
+    for (int i = first; i < first + NONCE_SET; i++) {
         if (d->seen[i].until_ms <= now)
             place = i;
         else if (!memcmp(d->seen[i].nonce, nonce, SESSION_ID))
@@ -294,13 +295,12 @@ int discover_create(struct discover **out, struct event_base *base, const struct
         snprintf(why, why_size, "cannot discover: out of memory");
         return err;
     }
-    *d = (struct discover){.tls = tls,
-                           .ev = *ev,
-                           .arg = arg,
-                           .port = listen_port,
-                           .pause_ms = PAUSE_MIN_MS,
-                           .hear = {-1, -1},
-                           .talk = {-1, -1}};
+    d->tls = tls; /* one by one: it is too large for a copy on the stack */
+    d->ev = *ev;
+    d->arg = arg;
+    d->port = listen_port;
+    d->pause_ms = PAUSE_MIN_MS;
+    d->hear[0] = d->hear[1] = d->talk[0] = d->talk[1] = -1;
     memcpy(d->id, id, SESSION_ID);
     err = discover_parse(&d->where, where, why, why_size);
     if (err)

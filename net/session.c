@@ -36,7 +36,8 @@ struct session {
     size_t unsent; /* bytes in it that no link was given yet */
     bool full;     /* pending was at its cap and room() is due */
     unsigned corked;
-    bool held, lost;
+    unsigned holds; /* reading waits while there are any */
+    bool lost;
     uint64_t received; /* frames since it began */
     size_t unacked;    /* bytes of them since we said so last */
 
@@ -208,6 +209,7 @@ static void on_closed(void *arg, int err) {
     snprintf(what, sizeof(what),
              err == 0        ? "closed the connection"
              : err == EPROTO ? "sent what is no frame"
+             : err == EBADMSG ? "is cut off: what came was changed on its way"
                              : "is cut off: %s",
              strerror(err));
     session_unlink(s, what);
@@ -232,9 +234,9 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     if (late > s->beat_ms)
-        s->heard += late;
+        s->heard = s->heard + late < now ? s->heard + late : now; /* a link may have come since */
     s->ticked = now;
-    if (s->link && (s->held || link_received(s->link) != s->heard_bytes)) {
+    if (s->link && (s->holds || link_received(s->link) != s->heard_bytes)) {
         s->heard_bytes = link_received(s->link);
         s->heard = now;
     }
@@ -298,7 +300,7 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->link = link;
     snprintf(s->address, sizeof(s->address), "%s", address);
     link_watch(link, &link_events, s);
-    if (s->held)
+    if (s->holds)
         link_hold(link, true);
     s->heard = clock_ms();
     s->heard_bytes = link_received(link);
@@ -350,9 +352,12 @@ void session_destroy(struct session *s) {
 }
 
 void session_hold(struct session *s, bool hold) {
-    s->held = hold;
+    if (hold)
+        s->holds++;
+    else if (s->holds)
+        s->holds--;
     if (s->link)
-        link_hold(s->link, hold);
+        link_hold(s->link, s->holds > 0);
 }
 
 bool session_linked(const struct session *s) {

@@ -47,8 +47,8 @@ int tls_conn_fd(const struct tls_conn *c);
  * -errno. */
 int tls_handshake(struct tls_conn *c, bool *want_write);
 
-/* As read on a non-blocking socket: the bytes read; 0 end of file; -EAGAIN; -errno.
- * It may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
+/* As read on a non-blocking socket: the bytes read; 0 end of file; -EAGAIN; -EBADMSG: what came was changed on its way;
+ * -errno. It may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
 ssize_t tls_read(struct tls_conn *c, void *to, size_t room);
 /* Encrypts up to TLS_RECORD bytes as one record, which tls_flush sends. The bytes taken; -EAGAIN: so much waits that
  * tls_flush has to come first; -errno. */

@@ -474,10 +474,6 @@ unsigned serve_guests(const struct serve *s) {
     return n;
 }
 
-bool serve_draining(const struct serve *s) {
-    return s->draining;
-}
-
 char *serve_statistics(const struct serve *s) {
     char *text = NULL;
     size_t size;

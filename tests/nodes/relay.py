@@ -9,6 +9,7 @@ prints its address, then obeys one command a line on stdin and answers "ok" (or 
     thaw
     cut                    closes every connection (freeze both first, and the ends will not hear of it)
     reset                  the same by RST
+    limit BYTES            a connection that has carried so many, both ways together, is closed; 0: none is
     refuse | accept        whether there is anybody to connect to
     count                  connections open, accepted so far, bytes up, bytes down
 """
@@ -37,6 +38,7 @@ class Way:
         self.pipes = collections.deque()  # [read end, write end, bytes in it]; what is read goes into the last one
         self.size = 0
         self.ended = False  # the source has sent all
+        self.carried = 0  # bytes written so far
 
     def add_pipe(self):
         pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -109,6 +111,9 @@ class Relay:
     def reset(self):
         self.say("reset")
 
+    def limit(self, size):
+        self.say("limit", size)
+
     def refuse(self):
         self.say("refuse")
 
@@ -139,6 +144,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.delays = {"up": 0.0, "down": 0.0}
         self.frozen = set()
+        self.limit = 0
         self.ways = {}  # socket: (the way it is the source of, the way it is the sink of)
         self.accepted = 0
         self.bytes = {"up": 0, "down": 0}
@@ -214,6 +220,7 @@ class Server:
                     continue
                 n = way.drain(size)
                 way.size -= n
+                way.carried += n
                 if n < size:
                     way.held[0] = (due, size - n)
                 else:
@@ -223,6 +230,8 @@ class Server:
         except OSError:
             self.close(way.source)
             return
+        if self.limit and way.source in self.ways and sum(w.carried for w in self.ways[way.source]) >= self.limit:
+            self.close(way.source)
         if way.ended and not way.held and way.source in self.ways:
             other = self.ways[way.source][1]
             if other.ended and not other.held:
@@ -238,6 +247,8 @@ class Server:
         elif word in ("cut", "reset"):
             for sock in list(self.ways):
                 self.close(sock, word == "reset")
+        elif word == "limit":
+            self.limit = int(rest[0])
         elif word == "refuse":
             self.refuse()
         elif word == "accept":
