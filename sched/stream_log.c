@@ -5,7 +5,7 @@
  * file, and what a daemon that was killed left behind the last row is written over by the next.
  *
  * Answers that are on the way there (st->flight) go together with how far the stream was when they were sent off: both
- * are committed in the turn in which they arrive. What is answered meanwhile waits in st->out. */
+ * are committed in the turn in which they arrive. What is answered meanwhile waits in st->large and st->out. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
