@@ -32,6 +32,7 @@ struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a s
     char *bytes;
     size_t cap;
     int64_t size;
+    int64_t written; /* of a spooled one: how much of it the file has */
     bool spooled;
 };
 
@@ -39,6 +40,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t id; /* first: key of the tree */
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
+    uint64_t stream, call; /* whose call it runs, 0 = none's */
+    unsigned live;     /* 1 << enum pool_stream: what goes to that stream at once */
     uint32_t attempt, cpus;
     enum run_state state;
     enum run_fate fate;
@@ -58,6 +61,12 @@ struct later { /* a call to be answered after the commit, once the disk has it *
     bool has_file;
     sched_done *done;
     void *arg;
+};
+
+/* Of a name that was written again before its job had ended: the new job. A few of late, for those who wait for the old one. */
+#define HEIRS 256u
+struct heir {
+    uint64_t of, job;
 };
 
 struct parked { /* a client that waits for a result; it may itself be a job */
@@ -92,6 +101,8 @@ struct sched {
     size_t lease_table_size, lease_at;
     struct stream *streams;  /* those in memory; stream.c */
     unsigned stream_count;
+    struct heir heirs[HEIRS]; /* the newest at heir_count - 1 */
+    uint64_t heir_count;
     uint64_t last_lease;
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
@@ -118,10 +129,14 @@ int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and it
 int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
 int sched_check(struct sched *s, int rc);             /* notes an error of the store for this turn; returns rc */
 void sched_note(struct sched *s, uint64_t job);
+void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
 void sched_note_unlink(struct sched *s, struct spool_name n);
+
+uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in there that are on their way into the queue */
 
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);
+bool submit_stop(struct sched *s, uint64_t job); /* a draft that is being read stays one; false: it is not being read */
 int submit_ready(struct sched *s, struct job_row *r, unsigned also_save); /* waits for others, for a node, or is queued */
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);

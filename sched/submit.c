@@ -174,6 +174,7 @@ static int take_name(struct sched *s, const struct job *j) {
         return sched_forget(s, old.job.id, true);
     if (!job_ended(old.job.state) && s->deps) /* who waits for that name waits for the new job */
         rc = sched_check(s, store_dep_move(s->store, old.job.id, j->id));
+    sched_note_heir(s, &old.job, j->id);
     return rc < 0 ? rc : sched_remove(s, &old);
 }
 
@@ -203,10 +204,11 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->queued = clock_wall_us();
     j->why[0] = 0;
     place_make(r->place, job_is_stream(j) ? WORK_NONE : kind, job_is_stream(j) ? NULL : options_node(o));
-    bool hold = options_hold(o), simple = !*options_after(o) && submit_placeable(s, r, o);
+    /* A stream that its group holds back has been let go by then, and its calls with it. */
+    bool hold = options_hold(r->stream ? own : o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);
     if (rc < 0)
-        return sched_fail(s, r, EIO, why, SAVE_NAME);
+        return sched_fail(s, r, r->stream ? EINVAL : EIO, why, SAVE_NAME); /* EINVAL: so that the call is told apart */
     if (hold)
         return sched_move(s, r, JOB_HELD, SAVE_NAME);
     return simple ? submit_enqueue(s, r, SAVE_NAME) : submit_ready(s, r, SAVE_NAME);
@@ -257,6 +259,10 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
     int read = 0;
     if (rc == 0)
         read = stream == WORK_STREAM_JSON ? spec_read("", c->bytes, c->size, &j->kind, own, why) : part_options(c, own, why, sizeof why);
+    if (read == 0 && stream == WORK_STREAM_JSON && options_hold(own)) {
+        snprintf(why, sizeof why, "option hold=1 is not for a line of a stream: nothing could let it go");
+        read = -EINVAL;
+    }
     if (rc == 0 && read == -ENOMEM)
         rc = read;
     if (rc == 0)
@@ -272,19 +278,35 @@ struct reading {
     uint64_t job;
 };
 
+/* The turn that gave it a name that runs may not have been committed. */
+static bool may_run(struct sched *s, const struct job *j) {
+    struct group g;
+    return j->name[0] != '.' && sched_check(s, store_group_get(s->store, j->group, &g)) == 0 && !g.dotted;
+}
+
 static void spool_was_read(void *arg, struct spool_spec *spec) {
     struct reading *p = arg;
     struct sched *s = p->s;
     struct job_row r;
     bool wanted = ids_has(&s->submitting, p->job); /* else it was opened for writing again, or removed */
     ids_remove(&s->submitting, p->job);
-    if (wanted && store_job_get(s->store, p->job, &r) == 0 && r.job.draft) {
+    if (wanted)
+        ids_add(&s->released, p->job); /* comes again should this turn not be committed */
+    if (wanted && sched_check(s, store_job_get(s->store, p->job, &r)) == 0 && r.job.draft && may_run(s, &r.job)) {
         if (spec->rc < 0 && spec->rc != -EINVAL)
             snprintf(spec->why, sizeof spec->why, "its file could not be read: %s", strerror(-spec->rc));
-        ids_add(&s->released, p->job);
         admit(s, &r, spec->rc, spec->kind, spec->options, spec->why);
     }
     free(p);
+}
+
+/* Should this turn not be committed, it is read again. */
+bool submit_stop(struct sched *s, uint64_t job) {
+    bool was = ids_has(&s->submitting, job);
+    ids_remove(&s->submitting, job);
+    if (was)
+        ids_add(&s->released, job);
+    return was;
 }
 
 int submit_job(struct sched *s, struct job_row *r) {

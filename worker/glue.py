@@ -138,6 +138,7 @@ def forget_changed_modules(cwd):
         sys.modules.pop(name, None)
         _seen_modules.discard(name)
     _local_modules.clear()
+    forget_functions()
     importlib.invalidate_caches()
 
 
@@ -202,7 +203,9 @@ def load_call(payload):
         raise Refused("the bytes of the call are cut off")
     if size == 0:
         return load_pickle(payload[4:])
-    return split_call(join_call(unpickle(payload[4 : 4 + size]), unpickle(payload[4 + size :])))
+    blob = bytes(payload[4 : 4 + size])
+    func = find_function(blob) or add_function(blob, blob)  # loading one may cost more than calling it
+    return split_call(join_call(func, unpickle(payload[4 + size :])))
 
 
 def join_call(func, given):
@@ -407,7 +410,7 @@ def read_run(payload):
 CACHE_MAX = 64 << 20  # bytes of pickled functions
 STAGE_LOAD, STAGE_CALL, STAGE_DUMP = range(3)  # as in python.c
 WHAT_RAISED, WHAT_PICKLE = 1, 2  # enum stream_error
-_functions = {}  # hash -> (function, size of its pickle); what was used last stands last
+_functions = {}  # hash, or the pickle itself -> (function, size of its pickle); what was used last stands last
 _functions_size = 0
 
 
@@ -426,7 +429,7 @@ def begin_lease(name, attempt, node, cwd, env):
 
 
 def find_function(key):
-    """The function of that hash, or None."""
+    """The function of that key, or None."""
     found = _functions.pop(key, None)
     if found is None:
         return None
@@ -446,6 +449,13 @@ def add_function(key, payload):
         while _functions_size > CACHE_MAX and len(_functions) > 1:
             _functions_size -= _functions.pop(next(iter(_functions)))[1]
     return func
+
+
+def forget_functions():
+    """They may be of modules that have changed."""
+    global _functions_size
+    _functions.clear()
+    _functions_size = 0
 
 
 def lease_apply(func, args, kwargs):

@@ -36,6 +36,15 @@ def test_empty_file_stays_a_draft(queue):
     assert m.result("x") == b"now\n"
 
 
+def test_draft_is_cut_by_its_name(m):
+    """truncate(2) writes without opening: what was closed before is closed again."""
+    m.put(".x", "print('kept')\nprint('cut')\n")
+    os.truncate(m.jobs / ".x", 14)
+    assert m.state(".x") == "draft"
+    os.rename(m.jobs / ".x", m.jobs / "x")
+    assert m.result("x") == b"kept\n"
+
+
 def test_draft_is_removed_by_rm(m):
     m.put(".x", "print(1)\n")
     (m.jobs / "y").touch()
@@ -303,6 +312,16 @@ def test_rm_cancels_a_call(m, what):
     os.unlink(m.jobs / "x")
     assert m.wait("x") == "cancelled"
     m.works()
+
+
+def test_what_was_cancelled_can_be_run_again(m):
+    gate = m.gate("x")
+    m.put("x", gate)
+    m.pid_of("x")
+    (m.jobs / "x").unlink()
+    assert m.wait("x") == "cancelled" and (m.info / "x/spec").read_text() == gate
+    m.sh("cp $M/info/x/spec $M/jobs/x")
+    m.pid_of("x")
 
 
 def test_cancelled_name_is_free_again(m):
