@@ -1,8 +1,7 @@
 /* A node as a runner: what it was given is in a table by its ref, and what it says is checked against that table.
  *
- * Frames gather until flush(), or until the loop comes round. A payload in a file is read by the disk thread, SOURCES files at
- * a time, and sent a few pieces a turn, of one file after the other, while the session takes them and no more than FAR_AHEAD
- * pieces of it wait for the node's disk; START goes before it, so that the node knows where to put it.
+ * Frames gather until flush(), or until the loop comes round. A payload in a file goes a few pieces a turn (far_payload.c);
+ * START goes before it, so that the node knows where to put it.
  *
  * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that ends takes
  * everything with it: each work is LOST, then the owner hears lost() and destroys the far. */
@@ -16,7 +15,7 @@
 #include "net/clock.h"
 #include "worker/far_parts.h"
 
-enum { PIECES_A_TURN = 4, UNSENT_MAX = 256 * 1024, SOURCES = 8 };
+enum { UNSENT_MAX = 256 * 1024 };
 
 const char far_no_memory[] = "this machine has no memory for what is sent to it";
 
@@ -32,7 +31,7 @@ static struct entry *find(struct far *f, uint64_t job) {
     return NULL;
 }
 
-static uint32_t ref_of(const struct far *f, const struct entry *e) {
+uint32_t far_ref(const struct far *f, const struct entry *e) {
     return (uint32_t)(e - f->entries);
 }
 
@@ -53,20 +52,8 @@ static struct entry *entry_new(struct far *f) {
     return &f->entries[f->used];
 }
 
-/* Nothing more is read of its payload. */
-static void file_end(struct far *f, struct entry *e) {
-    f->files -= e->path != NULL;
-    f->sources -= e->source != NULL;
-    free(e->path);
-    source_close(e->source);
-    e->path = NULL;
-    e->source = NULL;
-    if (f->files > f->sources) /* there may be room for another */
-        far_soon(f);
-}
-
 void entry_free(struct far *f, struct entry *e) {
-    file_end(f, e);
+    far_file_end(f, e);
     free(e->why);
     *e = (struct entry){0};
     f->used--;
@@ -83,7 +70,7 @@ static bool full(struct far *f) {
 }
 
 /* Payloads wait, so that what is small gets through. */
-static bool busy(struct far *f) {
+bool far_busy(struct far *f) {
     return full(f) || session_unsent(f->session) >= UNSENT_MAX;
 }
 
@@ -103,7 +90,7 @@ static void do_flush(void *self) {
     if (f->corked && f->session)
         session_uncork(f->session);
     f->corked = false;
-    if (f->files && f->session && !busy(f)) /* if the network took all of it at once nobody will say so */
+    if (f->files && f->session && !far_busy(f)) /* if the network took all of it at once nobody will say so */
         far_soon(f);
 }
 
@@ -126,82 +113,9 @@ static int post(struct far *f, enum far_frame kind, uint64_t id, const void *bod
 }
 
 /* The same, where the work cannot go on without it. */
-static void must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
+void far_must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
     if (post(f, kind, id, body, size) == -ENOMEM)
         far_fail(f, far_no_memory);
-}
-
-/* --- payloads ---------------------------------------------------------------------------------------------------- */
-/* Its payload cannot be read: the node drops it, and it ends for that reason. */
-static void refuse(struct far *f, struct entry *e, int err) {
-    file_end(f, e);
-    e->refused = true;
-    if (asprintf(&e->why, "its bytes could not be read while they were sent to node %s: %s", f->name, strerror(err)) <
-        0)
-        e->why = NULL;
-    must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
-}
-
-/* It has something to send: bytes that the node's disk has room for, the end, or why it cannot be read. */
-static bool has_piece(const struct entry *e) {
-    const uint8_t *bytes;
-    return e->source && e->pieces - e->kept < FAR_AHEAD && source_peek(e->source, &bytes) != -EAGAIN;
-}
-
-static void send_pieces(struct far *f, struct entry *e) {
-    for (int i = 0; i < PIECES_A_TURN && f->session && has_piece(e); i++) {
-        const uint8_t *bytes;
-        ssize_t n = source_peek(e->source, &bytes);
-        uint32_t size = n > FAR_CHUNK ? FAR_CHUNK : (uint32_t)n;
-        if (n < 0) {
-            refuse(f, e, (int)-n);
-        } else if (n == 0) {
-            must_post(f, FAR_PAYLOAD_END, far_id(ref_of(f, e), 0), NULL, 0);
-            file_end(f, e);
-        } else {
-            must_post(f, FAR_PAYLOAD, far_id(ref_of(f, e), 0), bytes, size);
-            source_took(e->source, size);
-            e->pieces++;
-        }
-    }
-}
-
-static void on_ready(void *arg) {
-    far_soon(arg);
-}
-
-/* More files are begun, as long as few are. */
-static void read_more(struct far *f) {
-    for (uint32_t i = 0; f->sources < f->files && f->sources < SOURCES && i < f->count; i++) {
-        struct entry *e = &f->entries[(f->next_file + i) % f->count];
-        if (!e->path || e->source)
-            continue;
-        if (source_open(&e->source, f->disk, e->path, on_ready, f))
-            refuse(f, e, ENOMEM);
-        else
-            f->sources++;
-    }
-}
-
-/* The next entry that has something to send, NULL: none. */
-static struct entry *next_piece(struct far *f) {
-    for (uint32_t i = 0; f->sources && i < f->count; i++) {
-        struct entry *e = &f->entries[f->next_file++ % f->count];
-        if (has_piece(e))
-            return e;
-    }
-    return NULL;
-}
-
-/* Some pieces of the next file. */
-static void feed(struct far *f) {
-    read_more(f);
-    struct entry *e = next_piece(f);
-    if (!e)
-        return; /* until on_ready or KEPT */
-    send_pieces(f, e);
-    if (f->session && f->files && !busy(f)) /* else flush(), room() or sent() */
-        far_soon(f);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -232,7 +146,7 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
     if (!f->session)
         finish_all(f);
     else
-        feed(f);
+        far_feed(f);
 }
 
 /* --- the runner -------------------------------------------------------------------------------------------------- */
@@ -254,7 +168,7 @@ static int start(void *self, const struct work *w) {
         return err;
     }
     struct entry *e = entry_new(f);
-    err = e ? post(f, FAR_START, far_id(ref_of(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
+    err = e ? post(f, FAR_START, far_id(far_ref(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
     free(bytes);
     if (err) {
         free(path);
@@ -306,7 +220,7 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
         f->wants_room = true;
         return -ENOMEM;
     }
-    int err = post_whole(f, FAR_CALL_JSON + format, far_id(ref_of(f, e), number), NULL, 0, bytes, size);
+    int err = post_whole(f, FAR_CALL_JSON + format, far_id(far_ref(f, e), number), NULL, 0, bytes, size);
     if (!err)
         e->sent = number;
     return err;
@@ -318,7 +232,7 @@ static int function(void *self, uint64_t id, const uint8_t hash[32], const void 
 
     if (!e || !e->lease || !f->session)
         return -ENOENT;
-    return post_whole(f, FAR_FUNCTION, far_id(ref_of(f, e), 0), hash, 32, bytes, size);
+    return post_whole(f, FAR_FUNCTION, far_id(far_ref(f, e), 0), hash, 32, bytes, size);
 }
 
 static int finish(void *self, uint64_t id) {
@@ -327,7 +241,7 @@ static int finish(void *self, uint64_t id) {
 
     if (!e)
         return -ENOENT;
-    int err = post(f, FAR_FINISH, far_id(ref_of(f, e), 0), NULL, 0);
+    int err = post(f, FAR_FINISH, far_id(far_ref(f, e), 0), NULL, 0);
     e->finished = !err;
     return err == -EPIPE ? -ENOENT : err;
 }
@@ -338,7 +252,7 @@ static uint32_t recall(void *self, uint64_t id, uint32_t number) {
 
     if (!e || !e->lease || number > e->sent)
         return number;
-    must_post(f, FAR_RECALL, far_id(ref_of(f, e), number), NULL, 0);
+    far_must_post(f, FAR_RECALL, far_id(far_ref(f, e), number), NULL, 0);
     return RUNNER_LATER;
 }
 
@@ -349,8 +263,8 @@ static void kill_job(void *self, uint64_t job) {
     if (!e || e->killed)
         return;
     e->killed = true;
-    file_end(f, e);
-    must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
+    far_file_end(f, e);
+    far_must_post(f, FAR_KILL, far_id(far_ref(f, e), 0), NULL, 0);
 }
 
 static void hold_job(void *self, uint64_t job, bool hold) {
@@ -358,11 +272,11 @@ static void hold_job(void *self, uint64_t job, bool hold) {
     struct entry *e = find(f, job);
 
     if (e)
-        must_post(f, FAR_HOLD, far_id(ref_of(f, e), hold), NULL, 0);
+        far_must_post(f, FAR_HOLD, far_id(far_ref(f, e), hold), NULL, 0);
 }
 
 static void resize(void *self, unsigned slots) {
-    must_post(self, FAR_RESIZE, slots > FAR_CPUS_MAX ? FAR_CPUS_MAX : slots, NULL, 0);
+    far_must_post(self, FAR_RESIZE, slots > FAR_CPUS_MAX ? FAR_CPUS_MAX : slots, NULL, 0);
 }
 
 void far_runner(struct far *f, struct runner *out) {
@@ -475,14 +389,14 @@ void far_begin(struct far *f, const struct pool_events *ev, void *arg) {
 }
 
 void far_hello(struct far *f, const void *id, size_t size) {
-    must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
+    far_must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
 }
 
 void far_leave(struct far *f) {
     if (!f->session || !session_linked(f->session))
         far_fail(f, "it was let go");
     else
-        must_post(f, FAR_LEAVE, 0, NULL, 0); /* GOODBYE comes */
+        far_must_post(f, FAR_LEAVE, 0, NULL, 0); /* GOODBYE comes */
 }
 
 const struct far_about *far_about(const struct far *f) {

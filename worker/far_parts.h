@@ -1,4 +1,5 @@
-/* What far.c (what it was given, and sending it) and far_hear.c (what the node says) share. Nobody else includes it. */
+/* What far.c (what it was given, and sending it), far_payload.c and far_hear.c (what the node says) share. Nobody else
+ * includes it. */
 #ifndef PPFS_FAR_PARTS_H
 #define PPFS_FAR_PARTS_H
 #include <sys/types.h>
@@ -44,5 +45,11 @@ extern const char far_no_memory[];
 
 void entry_free(struct far *f, struct entry *e); /* its work has ended: the ref is free */
 void far_soon(struct far *f);                    /* payloads go on, in the next turn of the loop */
+bool far_busy(struct far *f); /* payloads wait, so that what is small gets through */
+uint32_t far_ref(const struct far *f, const struct entry *e);
+/* Sends a frame with this turn's others. Without memory the far ends: the work cannot go on without it. */
+void far_must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size);
+void far_feed(struct far *f);                          /* some pieces of the next file */
+void far_file_end(struct far *f, struct entry *e);     /* nothing more is read of its payload */
 void far_hear(void *arg, const struct frame *m); /* of the session; arg is the far */
 #endif
