@@ -320,6 +320,7 @@ def test_what_was_cancelled_can_be_run_again(m):
     m.pid_of("x")
     (m.jobs / "x").unlink()
     assert m.wait("x") == "cancelled" and (m.info / "x/spec").read_text() == gate
+    (m.work / "x.pid").unlink()
     m.sh("cp $M/info/x/spec $M/jobs/x")
     m.pid_of("x")
 
