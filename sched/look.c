@@ -163,6 +163,21 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     }
 }
 
+static void why_running(struct sched *s, const struct job *j, char *buf, size_t size) {
+    const struct stream *st = stream_find(s, j->id);
+    const struct run *r = st ? NULL : run_find(s, j->id);
+    char silent[320] = "";
+    if (r)
+        node_why_silent(r->host, buf, size);
+    if (!st)
+        return;
+    for (const struct lease *l = s->leases; l && !*silent; l = l->next)
+        if (l->stream == st && l->count)
+            node_why_silent(l->host, silent, sizeof silent);
+    snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s", (unsigned long long)st->row.call, (unsigned long long)(st->next_call - st->row.call),
+             st->closed ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
+}
+
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     char path[JOB_WHY_MAX];
     buf[0] = 0;
@@ -177,13 +192,7 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
         break;
     case JOB_FAILED:
     case JOB_CANCELLED: snprintf(buf, size, "%s", j->why); break;
-    case JOB_RUNNING: {
-        struct stream *st = stream_find(s, j->id);
-        if (st)
-            snprintf(buf, size, "%llu calls are answered, %llu are under way%s", (unsigned long long)st->row.call, (unsigned long long)(st->next_call - st->row.call),
-                     st->closed ? "" : "; it is still open for writing");
-        break;
-    }
+    case JOB_RUNNING: why_running(s, j, buf, size); break;
     default: break;
     }
 }

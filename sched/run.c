@@ -70,7 +70,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     struct run *r = calloc(1, sizeof *r);
     if (!r)
         return sched_check(s, -ENOMEM);
-    *r = (struct run){.id = j->id, .s = s, .stream = row->stream, .call = row->call, .live = run_output_live(row), .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .state = RUN_STARTING};
+    *r = (struct run){.id = j->id, .s = s, .stream = row->stream, .call = row->call, .live = run_output_live(row), .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .function = speed_of_job(s, j, row->stream), .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
     if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs, compare)) {
@@ -140,6 +140,7 @@ static int hand_over(struct sched *s, struct run *r) {
         if (rc == 0)
             rc = runner_start(r->host->runner, &w);
         r->begun = rc == 0;
+        r->began = clock_us();
     }
     free(cwd);
     options_destroy(o);
@@ -247,6 +248,8 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     j->exit_status = o->end == WORK_EXITED ? o->status : 0;
     j->exit_signal = o->end == WORK_SIGNALED ? o->status : 0;
     r->host->run_us += o->wall_us;
+    if (o->end == WORK_DONE)
+        speed_note(r->host, r->function, (double)o->wall_us, 1);
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
     int rc = run_output_store(s, r);

@@ -135,6 +135,7 @@ int sched_commit(struct sched *s) {
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
     s->unlink_count = 0;
+    host_committed(s);
     run_committed(s);
     lease_send(s);
     answer_laters(s, 0);

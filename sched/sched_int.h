@@ -43,6 +43,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t stream, call; /* whose call it runs, 0 = none's */
     unsigned live;     /* 1 << enum pool_stream: what goes to that stream at once */
     uint32_t attempt, cpus;
+    unsigned function; /* speed.h */
+    int64_t began;     /* clock_us: given to the runner */
     enum run_state state;
     enum run_fate fate;
     struct output out[4]; /* by enum pool_stream */
@@ -84,6 +86,7 @@ struct sched {
     struct spool *spool;
     struct host *hosts;      /* local first */
     struct fleet *fleet;
+    struct speeds speeds;
 
     void *runs;              /* tsearch tree of struct run */
     int64_t began;
@@ -91,6 +94,7 @@ struct sched {
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
     bool backlog, placed_backlog; /* the database may have ready jobs: that run anywhere; that have a place */
+    bool telling;            /* a host is to be dialled, told or let go after this commit */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
     struct ids kills, changed, submitting, converting;
@@ -157,6 +161,7 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its by
 
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);
+bool node_why_silent(const struct host *h, char *buf, size_t size); /* false: it is not, and buf is "" */
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size);
 
 /* queue.c */

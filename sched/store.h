@@ -13,7 +13,7 @@
 #include "sched/sched.h"
 
 struct store;
-#define PLACE_MAX (JOB_NAME_MAX + 2)
+#define PLACE_MAX (JOB_NAME_MAX + 24)
 
 int store_open(struct store **out, const char *dir, char *why, size_t why_size);
 void store_close(struct store *st); /* accepts NULL; rolls back what was not committed */
