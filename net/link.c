@@ -7,7 +7,8 @@
  * link_destroy inside a callback: the reader that called it notices through *gone, which is on its stack.
  * TLS keeps bytes that it has read ahead, which the loop cannot see: whoever stops reading before -EAGAIN goes on at the
  * timer `again`, after what the others have for this turn (an event made active would come before the next look at them).
- * Its records are written from the head of the buffer, as many frames in one as fit. */
+ * Its records are made from the head of the buffer, as many frames in one as fit, and wait in the connection until they
+ * are sent, many with one write. */
 #include "net/link.h"
 
 #include <assert.h>
@@ -23,7 +24,7 @@
 #include "net/tls.h"
 
 enum { READ_MIN = 16 * 1024, READ_TURN = 256 * 1024, READ_CAP = FRAME_HEADER + FRAME_BODY_MAX };
-enum { RECORD = 16 * 1024 }; /* bytes, the most that one TLS record holds */
+enum { SMALL = 4 * 1024 }; /* bytes up to which copying is cheaper than keeping track of them */
 
 struct link {
     int fd;
@@ -55,32 +56,61 @@ static void link_broke(struct link *l, int err) {
     event_active(l->readable, EV_READ, 0);
 }
 
-/* One write of what waits first. The bytes taken, or -errno. */
-static ssize_t link_write(struct link *l) {
-    if (l->tls) {
-        size_t all = evbuffer_get_length(l->out), size = all < RECORD ? all : RECORD;
-        const uint8_t *bytes = evbuffer_pullup(l->out, (ev_ssize_t)size);
-        return bytes ? tls_write(l->tls, bytes, size, all > size) : -ENOMEM;
-    }
+/* One write of what waits first. 0 or -errno. */
+static int link_write_bare(struct link *l) {
     struct evbuffer_iovec parts[16];
     int n = evbuffer_peek(l->out, -1, NULL, parts, 16);
     struct msghdr msg = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)(n > 16 ? 16 : n)};
     ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return sent < 0 ? -errno : sent;
+
+    if (sent < 0)
+        return -errno;
+    evbuffer_drain(l->out, (size_t)sent);
+    return 0;
+}
+
+/* The bytes that are to be the next record: what lies together, in records of one size, and copied together only where
+ * that would be little. */
+static size_t link_record(struct link *l, const uint8_t **bytes) {
+    struct evbuffer_iovec part;
+    size_t all = evbuffer_get_length(l->out);
+
+    evbuffer_peek(l->out, 1, NULL, &part, 1);
+    if (part.iov_len < TLS_RECORD / 2 && part.iov_len < all) {
+        size_t size = all < TLS_RECORD ? all : TLS_RECORD;
+        *bytes = evbuffer_pullup(l->out, (ev_ssize_t)size);
+        return size;
+    }
+    size_t records = (part.iov_len + TLS_RECORD - 1) / TLS_RECORD;
+    *bytes = part.iov_base;
+    return (part.iov_len + records - 1) / records;
+}
+
+/* As many records as may wait, and what the socket takes of them. 0 or -errno. */
+static int link_write_tls(struct link *l) {
+    while (evbuffer_get_length(l->out)) {
+        const uint8_t *bytes;
+        size_t size = link_record(l, &bytes);
+        ssize_t taken = bytes ? tls_write(l->tls, bytes, size) : -ENOMEM;
+        if (taken == -EAGAIN)
+            break;
+        if (taken < 0)
+            return (int)taken;
+        evbuffer_drain(l->out, (size_t)taken);
+    }
+    return tls_flush(l->tls);
 }
 
 /* Writes what waits. After it, the write event is armed exactly when something still waits. */
 static void link_flush(struct link *l) {
-    while (!l->broken && evbuffer_get_length(l->out)) {
-        ssize_t sent = link_write(l);
-        if (sent >= 0) {
-            evbuffer_drain(l->out, (size_t)sent);
-        } else if (sent == -EAGAIN) {
+    while (!l->broken && link_pending(l)) {
+        int err = l->tls ? link_write_tls(l) : link_write_bare(l);
+        if (err == -EAGAIN) {
             event_add(l->writable, NULL);
             return;
-        } else if (sent != -EINTR) {
-            link_broke(l, (int)-sent);
         }
+        if (err && err != -EINTR)
+            link_broke(l, -err);
     }
     event_del(l->writable);
 }
@@ -91,7 +121,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     link_flush(l);
-    if (l->ev.drained && !l->broken && !evbuffer_get_length(l->out))
+    if (l->ev.drained && !l->broken && !link_pending(l))
         l->ev.drained(l->arg);
 }
 
@@ -181,6 +211,8 @@ static void link_read(struct link *l, size_t limit) {
     if (gone)
         return;
     l->gone = NULL;
+    if (l->tls && tls_unsent(l->tls) && l->broken == 0 && !event_pending(l->writable, EV_WRITE, NULL))
+        link_flush(l); /* TLS has answered something of its own */
     if (l->tls && more && !l->held && l->broken != -1)
         event_add(l->again, &(struct timeval){0});
 }
@@ -259,6 +291,16 @@ void link_destroy(struct link *l) {
     errno = saved;
 }
 
+/* Something was added to what waits; try: the socket may take it. */
+static void link_queued(struct link *l, bool try) {
+    if (l->corked)
+        return;
+    if (try)
+        link_flush(l);
+    else
+        event_add(l->writable, NULL);
+}
+
 int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size) {
     uint8_t header[FRAME_HEADER];
     struct iovec parts[2] = {{header, FRAME_HEADER}, {(void *)body, size}};
@@ -268,7 +310,7 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
     if (l->broken)
         return -EPIPE;
     frame_encode(header, kind, id, size);
-    bool first = !evbuffer_get_length(l->out);
+    bool first = !link_pending(l);
     if (!l->corked && first && !l->tls) {
         ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
@@ -290,12 +332,24 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
     evbuffer_add(l->out, header + head, FRAME_HEADER - head);
     if (size > tail)
         evbuffer_add(l->out, (const uint8_t *)body + tail, size - tail);
-    if (l->corked)
-        return 0;
-    if (l->tls && first)
-        link_flush(l);
-    else
-        event_add(l->writable, NULL);
+    link_queued(l, first && l->tls); /* a bare socket was tried above */
+    return 0;
+}
+
+int link_lend(struct link *l, const void *frames, size_t size,
+              void (*free_cb)(const void *frames, size_t size, void *arg), void *arg) {
+    bool first = !link_pending(l);
+
+    if (l->broken)
+        return -EPIPE;
+    if (size <= SMALL) {
+        if (evbuffer_add(l->out, frames, size))
+            return -ENOMEM;
+        free_cb(frames, size, arg);
+    } else if (evbuffer_add_reference(l->out, frames, size, free_cb, arg)) {
+        return -ENOMEM;
+    }
+    link_queued(l, first);
     return 0;
 }
 
@@ -310,7 +364,7 @@ void link_uncork(struct link *l) {
 }
 
 size_t link_pending(const struct link *l) {
-    return evbuffer_get_length(l->out);
+    return evbuffer_get_length(l->out) + (l->tls ? tls_unsent(l->tls) : 0);
 }
 
 uint64_t link_received(const struct link *l) {

@@ -27,6 +27,10 @@ void link_destroy(struct link *l); /* accepts NULL; may be called from within a 
 
 /* Queues one frame; body is copied. 0 or -errno (-EPIPE when closed). Failure of the peer comes later as closed(). */
 int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size);
+/* Queues whole frames, encoded, that stay where they are until free_cb is called with them: when they are no longer
+ * needed, once, also when the link goes; perhaps before this returns. 0 or -errno: free_cb is not called. */
+int link_lend(struct link *l, const void *frames, size_t size,
+              void (*free_cb)(const void *frames, size_t size, void *arg), void *arg);
 void link_cork(struct link *l);            /* gather frames ... */
 void link_uncork(struct link *l);          /* ... and write them in one go */
 size_t link_pending(const struct link *l); /* bytes queued and not yet taken by the socket */

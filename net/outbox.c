@@ -1,6 +1,9 @@
 /* An outbox: frames as bytes in a chain of blocks. A frame lies in one block whole. A mark that stands at the end of a
  * block with another behind it means the beginning of that one; only the last block may have both its marks at its end,
- * and then it is used again from the beginning. */
+ * and then it is used again from the beginning.
+ *
+ * A block is counted: it is held by the chain and by each run of it that somebody keeps. Its bytes are not written over
+ * as long as somebody else has it. */
 #include "net/outbox.h"
 
 #include <assert.h>
@@ -13,13 +16,23 @@ enum { BLOCK = 64 * 1024 - 64 }; /* bytes of frames in a block, more when one fr
 struct outbox_block {
     struct outbox_block *next;
     size_t used, size;
+    unsigned held;
     uint8_t bytes[];
 };
+
+void outbox_let_go(struct outbox_block *block) {
+    if (--block->held == 0)
+        free(block);
+}
+
+void outbox_keep(const struct outbox_run *run) {
+    run->block->held++;
+}
 
 void outbox_clear(struct outbox *o) {
     for (struct outbox_block *b = o->acked.block, *next; b; b = next) {
         next = b->next;
-        free(b);
+        outbox_let_go(b);
     }
     *o = (struct outbox){0};
 }
@@ -28,8 +41,8 @@ void outbox_clear(struct outbox *o) {
 static void outbox_reuse(struct outbox *o) {
     struct outbox_block *b = o->last;
 
-    if (b && b->size > BLOCK) {
-        free(b);
+    if (b && (b->size > BLOCK || b->held > 1)) {
+        outbox_let_go(b);
         b = NULL;
     }
     if (b)
@@ -47,7 +60,7 @@ int outbox_add(struct outbox *o, uint8_t kind, uint64_t id, const void *body, ui
         b = malloc(sizeof(*b) + room);
         if (!b)
             return -ENOMEM;
-        *b = (struct outbox_block){.size = room};
+        *b = (struct outbox_block){.size = room, .held = 1};
         if (o->last)
             o->last->next = b;
         else
@@ -74,18 +87,28 @@ static size_t mark_frame(struct outbox_mark *m, struct frame *out) {
     return (size_t)size;
 }
 
-bool outbox_next(struct outbox *o, struct frame *out) {
-    if (o->sent.number == o->added)
+bool outbox_next(struct outbox *o, size_t most, struct outbox_run *out) {
+    struct outbox_mark m = o->sent;
+    struct frame f;
+
+    if (m.number == o->added)
         return false;
-    mark_frame(&o->sent, out);
+    size_t size = mark_frame(&m, &f);
+    *out = (struct outbox_run){m.block, m.block->bytes + m.at, size, 1};
+    while (m.at + out->size < m.block->used) {
+        struct outbox_mark next = {m.block, m.at + out->size, m.number + out->frames};
+        size = mark_frame(&next, &f);
+        if (out->size + size > most)
+            break;
+        out->size += size;
+        out->frames++;
+    }
     return true;
 }
 
-void outbox_advance(struct outbox *o) {
-    struct frame f;
-
-    o->sent.at += mark_frame(&o->sent, &f);
-    o->sent.number++;
+void outbox_advance(struct outbox *o, const struct outbox_run *run) {
+    o->sent = (struct outbox_mark){run->block, (size_t)(run->bytes - run->block->bytes) + run->size,
+                                   o->sent.number + run->frames};
 }
 
 void outbox_rewind(struct outbox *o) {
@@ -102,7 +125,7 @@ int outbox_ack(struct outbox *o, uint64_t number) {
         if (o->acked.block != before) {
             if (o->sent.block == before) /* it stood at the end of it */
                 o->sent = (struct outbox_mark){o->acked.block, 0, o->sent.number};
-            free(before);
+            outbox_let_go(before);
         }
         o->acked.at += size;
         o->acked.number++;

@@ -14,6 +14,13 @@ struct outbox_mark {
     uint64_t number; /* frames before it, since the session began */
 };
 
+struct outbox_run {
+    struct outbox_block *block; /* that they lie in */
+    const uint8_t *bytes;
+    size_t size;
+    uint64_t frames;
+};
+
 struct outbox {
     struct outbox_block *last;
     struct outbox_mark acked, sent; /* acked <= sent <= added */
@@ -23,9 +30,12 @@ struct outbox {
 
 void outbox_clear(struct outbox *o); /* all zero is an empty one */
 int outbox_add(struct outbox *o, uint8_t kind, uint64_t id, const void *body, uint32_t size); /* 0 or -ENOMEM */
-/* The next frame to send; body valid until the next call. False: none. outbox_advance says that it was sent. */
-bool outbox_next(struct outbox *o, struct frame *out);
-void outbox_advance(struct outbox *o);
+/* The next frames to send, as many as lie together and are no more than most bytes, but one at least. False: none. The
+ * bytes stay where they are as long as the run is kept, also when they are acknowledged. */
+bool outbox_next(struct outbox *o, size_t most, struct outbox_run *out);
+void outbox_advance(struct outbox *o, const struct outbox_run *run); /* they were sent; run is what outbox_next said */
+void outbox_keep(const struct outbox_run *run);
+void outbox_let_go(struct outbox_block *block); /* ends an outbox_keep */
 void outbox_rewind(struct outbox *o); /* everything that is not acknowledged is to be sent */
 /* The other side has the first number frames. 0, or -EPROTO when that was never sent or takes something back. */
 int outbox_ack(struct outbox *o, uint64_t number);

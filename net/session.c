@@ -66,19 +66,35 @@ static void session_unlink(struct session *s, const char *what) {
 }
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
+static void let_go(const void *bytes, size_t size, void *block) {
+    (void)bytes;
+    (void)size;
+    outbox_let_go(block);
+}
+
+/* The next frames, up to WINDOW bytes of them. Large ones stay in the outbox until the link has encrypted them. */
+static int session_feed(struct session *s) {
+    struct outbox_run run;
+
+    for (size_t fed = 0; fed < WINDOW && outbox_next(&s->out, WINDOW - fed, &run); fed += run.size) {
+        outbox_keep(&run);
+        int err = link_lend(s->link, run.bytes, run.size, let_go, run.block);
+        if (err) {
+            outbox_let_go(run.block);
+            return err;
+        }
+        outbox_advance(&s->out, &run);
+        s->unsent -= run.size;
+    }
+    return 0;
+}
+
 static void session_pump(struct session *s) {
-    struct frame f;
     int err = 0;
 
-    while (!err && s->link && !s->corked && link_pending(s->link) < WINDOW && outbox_next(&s->out, &f)) {
+    while (!err && s->link && !s->corked && s->unsent && link_pending(s->link) < WINDOW) {
         link_cork(s->link);
-        do {
-            err = link_send(s->link, f.kind, f.id, f.body, f.size);
-            if (!err) {
-                s->unsent -= FRAME_HEADER + (size_t)f.size;
-                outbox_advance(&s->out);
-            }
-        } while (!err && link_pending(s->link) < WINDOW && outbox_next(&s->out, &f));
+        err = session_feed(s);
         link_uncork(s->link);
     } /* a broken link will be told by closed(); when there was no memory the next heartbeat tries again */
 }

@@ -6,7 +6,8 @@
  * accepted; a server that comes with a certificate instead fails because there is no authority that could have signed
  * it.
  *
- * The BIO is our own for two things: MSG_NOSIGNAL, and the errno of what failed. */
+ * The BIO is our own for three things: MSG_NOSIGNAL, the errno of what failed, and that records gather (wire) until
+ * tls_flush sends them together; only those of the handshake leave at once. */
 #include "net/tls_int.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
+enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
 
 static const unsigned char cipher_suite[2] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
 static const char identity[] = "ppfs";
@@ -36,10 +38,56 @@ struct tls_conn {
     int err;  /* errno of the last read or write that failed for good, 0 */
     bool eof; /* the socket has ended */
     bool greeted;
-    bool more; /* another write follows at once */
+    uint8_t *wire; /* records that are to be sent: from wire_at to wire_end */
+    size_t wire_at, wire_end, wire_cap;
     uint8_t key[TLS_DERIVED]; /* until the handshake is over */
     SSL *ssl;
 };
+
+/* --- what is to be sent ------------------------------------------------------------------------------------------ */
+/* 0, -EAGAIN while as much waits as may, or -ENOMEM. */
+static int wire_add(struct tls_conn *c, const void *bytes, size_t size) {
+    size_t waits = c->wire_end - c->wire_at, cap = c->wire_cap ? c->wire_cap : 2 * TLS_RECORD;
+
+    if (size > WIRE_CAP || waits > WIRE_CAP - size)
+        return -EAGAIN;
+    if (c->wire_cap - c->wire_end < size && c->wire_at) {
+        memmove(c->wire, c->wire + c->wire_at, waits);
+        c->wire_at = 0;
+        c->wire_end = waits;
+    }
+    while (cap < waits + size)
+        cap = cap * 2 < WIRE_CAP ? cap * 2 : WIRE_CAP;
+    if (cap > c->wire_cap) {
+        uint8_t *bigger = realloc(c->wire, cap);
+        if (!bigger)
+            return -ENOMEM;
+        c->wire = bigger;
+        c->wire_cap = cap;
+    }
+    memcpy(c->wire + c->wire_end, bytes, size);
+    c->wire_end += size;
+    return 0;
+}
+
+int tls_flush(struct tls_conn *c) {
+    while (c->wire_at < c->wire_end) {
+        ssize_t n = send(c->fd, c->wire + c->wire_at, c->wire_end - c->wire_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return -EAGAIN;
+        if (n < 0 && errno != EINTR) {
+            c->err = errno;
+            return -c->err;
+        }
+        c->wire_at += n > 0 ? (size_t)n : 0;
+    }
+    c->wire_at = c->wire_end = 0;
+    return 0;
+}
+
+size_t tls_unsent(const struct tls_conn *c) {
+    return c->wire_end - c->wire_at;
+}
 
 /* --- the BIO ----------------------------------------------------------------------------------------------------- */
 /* ret of a socket call to what a BIO returns. */
@@ -58,8 +106,12 @@ static int bio_write(BIO *b, const char *bytes, int size) {
     struct tls_conn *c = BIO_get_data(b);
     ssize_t n;
 
+    if (c->greeted) {
+        errno = -wire_add(c, bytes, (size_t)size);
+        return bio_result(b, c, errno ? -1 : size, BIO_FLAGS_WRITE);
+    }
     do
-        n = send(c->fd, bytes, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT | (c->more ? MSG_MORE : 0));
+        n = send(c->fd, bytes, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     return bio_result(b, c, n, BIO_FLAGS_WRITE);
 }
@@ -234,10 +286,11 @@ void tls_conn_destroy(struct tls_conn *c) {
 
     if (!c)
         return;
-    if (c->greeted && !c->err && !c->eof)
-        SSL_shutdown(c->ssl);
+    if (c->greeted && !c->err && !c->eof && SSL_shutdown(c->ssl) >= 0)
+        tls_flush(c);
     ERR_clear_error();
     SSL_free(c->ssl);
+    free(c->wire);
     OPENSSL_cleanse(c->key, sizeof(c->key));
     close(c->fd);
     free(c);
@@ -306,13 +359,13 @@ ssize_t tls_read(struct tls_conn *c, void *to, size_t room) {
     return got ? (ssize_t)n : transfer_error(c, got);
 }
 
-ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size, bool more) {
+ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     size_t n;
 
+    if (tls_unsent(c) >= WIRE_FULL)
+        return -EAGAIN;
     ERR_clear_error();
-    c->more = more;
-    int put = SSL_write_ex(c->ssl, bytes, size, &n);
-    c->more = false;
+    int put = SSL_write_ex(c->ssl, bytes, size < TLS_RECORD ? size : TLS_RECORD, &n);
     int err = put ? 0 : transfer_error(c, put);
     return put ? (ssize_t)n : err ? err : -EPIPE;
 }

@@ -13,6 +13,7 @@
 #define TLS_KEY_MIN 32u   /* bytes of the key file */
 #define TLS_KEY_MAX 4096u
 #define TLS_MAC_SIZE 32u
+#define TLS_RECORD 16384u  /* bytes, the most that one record holds */
 
 struct tls;      /* the keys of one key file, and what connections are made from */
 struct tls_conn; /* one connection; owns its descriptor */
@@ -46,11 +47,14 @@ int tls_conn_fd(const struct tls_conn *c);
  * -errno. */
 int tls_handshake(struct tls_conn *c, bool *want_write);
 
-/* As read and write on a non-blocking socket: the bytes moved; 0 end of file; -EAGAIN; -EBADMSG: what came was changed on
- * its way; -errno. A write of which -EAGAIN
- * was said is repeated with the same first bytes, at whatever address. No SIGPIPE. more: another write follows at once,
- * so the network may wait for it to fill its packets.
- * A read may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
+/* As read on a non-blocking socket: the bytes read; 0 end of file; -EAGAIN; -EBADMSG: what came was changed on its way;
+ * -errno. It may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
 ssize_t tls_read(struct tls_conn *c, void *to, size_t room);
-ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size, bool more);
+/* Encrypts up to TLS_RECORD bytes as one record, which tls_flush sends. The bytes taken; -EAGAIN: so much waits that
+ * tls_flush has to come first; -errno. */
+ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size);
+/* Sends what waits in one write where it can: few large ones cost the network half of many small ones. 0: nothing waits
+ * any more; -EAGAIN; -errno. No SIGPIPE. */
+int tls_flush(struct tls_conn *c);
+size_t tls_unsent(const struct tls_conn *c); /* bytes that wait for it; a read may have left some, too */
 #endif

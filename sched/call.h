@@ -3,6 +3,7 @@
 #define PPFS_CALL_H
 #include "net/frame.h"
 #include "sched/buffer.h"
+#include "sched/chunk.h"
 #include "worker/pool.h"
 
 enum call_state { CALL_FREE, CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
@@ -23,7 +24,8 @@ struct call {
     bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
     uint8_t deaths;   /* of nodes, while it ran there */
     uint16_t function; /* speed.h */
-    struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
+    struct buffer answer; /* JSON: pieces of a large one; one that waits for those before it */
+    struct chunks frames; /* frames: pieces of a large one */
 };
 
 struct stream;
@@ -32,7 +34,9 @@ struct codec {
     /* Takes bytes that begin at st->parsed; returns how many it consumed (all, unless the window is full) or -errno. */
     int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
     int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
-    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
+    /* A piece of an answer, kept until the rest comes or stream_drop_answer. 0, -EFBIG or -ENOMEM. */
+    int (*part)(struct stream *st, struct call *c, const void *bytes, size_t size);
+    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size); /* the rest */
     int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
     int (*started)(struct stream *st, struct call *c);
     int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);

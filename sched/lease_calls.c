@@ -78,7 +78,7 @@ static void back_to_pending(struct stream *st, uint64_t number) {
     if (!c)
         return;
     c->state = CALL_PENDING;
-    c->answer.size = 0;
+    stream_drop_answer(c);
     st->pending++;
     if (number < st->next_send)
         st->next_send = number;
@@ -251,7 +251,7 @@ void lease_send(struct sched *s) {
             lease_finish(l);
     }
     for (struct stream *st = s->streams; st; st = st->next)
-        if (st->pending && st->out.size < STREAM_BEHIND)
+        if (st->pending && st->large.size + st->out.size < STREAM_BEHIND)
             fill(st);
     for (struct lease *l = s->leases; l && !busy; l = l->next)
         busy = l->count;
@@ -313,7 +313,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         return;
     }
     if (kind == ANSWER_PART) {
-        if (c->answer.size + size > FRAME_WHOLE_MAX || buffer_add(&c->answer, bytes, size) < 0) {
+        if (st->codec->part(st, c, bytes, size) < 0) {
             lease_drop(st); /* a worker that sends more than it may, or no memory for it: the lease's end fails the call */
             sched_check(s, st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory"));
         }
@@ -326,18 +326,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     pop(l);
     h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
-    if (c->answer.size) {
-        if (buffer_add(&c->answer, bytes, size) < 0) {
-            sched_check(s, -ENOMEM);
-            return;
-        }
-        struct buffer whole = c->answer;
-        c->answer = (struct buffer){0};
-        sched_check(s, st->codec->answer(st, c, kind, whole.bytes, whole.size));
-        buffer_free(&whole);
-    } else {
-        sched_check(s, st->codec->answer(st, c, kind, bytes, size));
-    }
+    sched_check(s, st->codec->answer(st, c, kind, bytes, size));
 }
 
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
@@ -362,7 +351,7 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
     else
         snprintf(why, sizeof why, "%s", *o->why ? o->why : "its worker ended");
     pop(l);
-    c->answer.size = 0;
+    stream_drop_answer(c);
     l->host->failed++;
     sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, why));
 }

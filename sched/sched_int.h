@@ -1,7 +1,7 @@
 /* Inside the scheduler: what its rooms share. Only sched/ includes this. */
 #ifndef PPFS_SCHED_INT_H
 #define PPFS_SCHED_INT_H
-#include "sched/disk.h"
+#include "worker/disk.h"
 #include "sched/host.h"
 #include "sched/options.h"
 #include "sched/sched.h"

@@ -33,6 +33,7 @@ struct task {
     void *buf;
     const void *from; /* of PWRITE */
     size_t size;
+    const struct iovec *parts; /* of PWRITE, instead: count of them */
     uint64_t offset;
     int64_t rc;
     char *job_name;
@@ -83,6 +84,15 @@ static int64_t write_all(int fd, const unsigned char *p, size_t size, uint64_t o
         offset += (uint64_t)n;
     }
     return 0;
+}
+
+static int64_t write_parts(int fd, const struct iovec *parts, size_t count, uint64_t offset) {
+    int64_t rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = write_all(fd, parts[i].iov_base, parts[i].iov_len, offset);
+        offset += parts[i].iov_len;
+    }
+    return rc;
 }
 
 static int64_t read_all(int fd, char *p, size_t size, uint64_t offset) {
@@ -170,7 +180,7 @@ static void work(struct disk_task *d) {
     switch (t->what) {
     case PWRITE:
         fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
-        t->rc = fd < 0 ? fd : write_all(fd, t->from, t->size, t->offset);
+        t->rc = fd < 0 ? fd : t->parts ? write_parts(fd, t->parts, t->count, t->offset) : write_all(fd, t->from, t->size, t->offset);
         if (t->rc == 0 && t->sync && (fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
             t->rc = -errno;
         break;
@@ -242,6 +252,18 @@ int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, 
     t->sync = sync;
     t->from = bytes;
     t->size = size;
+    t->offset = offset;
+    disk_submit(sp->disk, &t->disk);
+    return -EINPROGRESS;
+}
+
+int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset, bool sync, sched_done *done, void *arg) {
+    struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
+    if (!t)
+        return -ENOMEM;
+    t->sync = sync;
+    t->parts = parts;
+    t->count = count;
     t->offset = offset;
     disk_submit(sp->disk, &t->disk);
     return -EINPROGRESS;

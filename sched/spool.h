@@ -2,7 +2,7 @@
  * counts; others are swept at start. All file work happens in the disk thread. */
 #ifndef PPFS_SPOOL_H
 #define PPFS_SPOOL_H
-#include "sched/disk.h"
+#include "worker/disk.h"
 #include "sched/job.h"
 #include "sched/options.h"
 #include "sched/sched.h"
@@ -30,6 +30,8 @@ int64_t spool_size(const struct spool *sp, struct spool_name n); /* bytes or -er
 int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
 /* As spool_pwrite, but bytes must stay until then. sync: they survive power loss. */
 int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync, sched_done *done, void *arg);
+struct iovec; /* these, and what they name, must stay */
+int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset, bool sync, sched_done *done, void *arg);
 int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg);
 /* What the page cache has is read at once: returns the bytes (0 at the end) or -errno; else -EINPROGRESS, and buf must stay. */
 int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);

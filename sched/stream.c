@@ -45,6 +45,7 @@ void stream_free(struct stream *st) {
     struct buffer *const buffers[] = {&st->tail, &st->carry, &st->out, &st->prints[0], &st->prints[1], &st->parts};
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_free(buffers[i]);
+    chunks_free(&st->large);
     stream_look_free(&st->look);
     free(st->read_buffer);
     free(st);

@@ -32,18 +32,17 @@ static int put(struct stream *st, uint8_t kind, uint64_t id, const void *bytes, 
 }
 
 /* Written down together with the answer, so that a daemon after us does not run it again. */
-static int answered(struct stream *st, struct call *c, uint8_t kind, const void *bytes, size_t size) {
+static int answered(struct stream *st, struct call *c) {
     uint64_t slot = (uint64_t)(c - st->window), bit = (slot + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
-    int rc = put(st, kind, c->id, bytes, size);
-    if (rc < 0)
-        return rc;
     st->row.answered[bit / 8] |= (uint8_t)(1u << bit % 8);
     return stream_answered(st, c);
 }
 
 static int fail(struct stream *st, struct call *c, enum stream_error error, const char *why) {
-    if (error == 0)
-        return answered(st, c, FRAME_CANCELLED, NULL, 0);
+    if (error == 0) {
+        int rc = put(st, FRAME_CANCELLED, c->id, NULL, 0);
+        return rc < 0 ? rc : answered(st, c);
+    }
     struct buffer b = {0};
     const uint8_t head[8] = {(uint8_t)error};
     int rc = buffer_add(&b, head, sizeof head);
@@ -52,13 +51,27 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     if (rc == 0)
         rc = buffer_add(&b, "\n", 1);
     if (rc == 0)
-        rc = answered(st, c, FRAME_ERROR, b.bytes, b.size);
+        rc = put(st, FRAME_ERROR, c->id, b.bytes, b.size);
     buffer_free(&b);
-    return rc;
+    return rc < 0 ? rc : answered(st, c);
 }
 
+static int part(struct stream *st, struct call *c, const void *bytes, size_t size) {
+    (void)st;
+    return chunks_body(&c->frames) + size > FRAME_WHOLE_MAX ? -EFBIG : chunks_add(&c->frames, bytes, size);
+}
+
+/* One that came in pieces goes to the log as it was put together. */
 static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
-    return answered(st, c, kind == ANSWER_VALUE ? FRAME_RESULT : FRAME_ERROR, bytes, size);
+    uint8_t frame = kind == ANSWER_VALUE ? FRAME_RESULT : FRAME_ERROR;
+    int rc = c->frames.first ? chunks_add(&c->frames, bytes, size) : put(st, frame, c->id, bytes, size);
+    if (rc == 0 && c->frames.first)
+        rc = chunks_take(&st->large, &st->out);
+    if (rc < 0)
+        return rc;
+    chunks_finish(&c->frames, frame, c->id);
+    chunks_join(&st->large, &c->frames);
+    return answered(st, c);
 }
 
 static int started(struct stream *st, struct call *c) {
@@ -289,4 +302,4 @@ static int finish(struct stream *st) {
     return stream_hold_over(st);
 }
 
-const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, answer, fail, started, output, advance, stream_look_frames};
+const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, advance, stream_look_frames};

@@ -29,7 +29,8 @@ struct stream {
     int64_t parsed;          /* bytes that the parser has taken */
     struct buffer tail;      /* input of this turn, not yet in the log */
     struct buffer carry;     /* JSON: a line that is not complete yet; frames: a header */
-    struct buffer out;       /* answers, not yet in the log */
+    struct chunks large;     /* answers, not yet in the log, with large ones among them; ... */
+    struct buffer out;       /* ... small ones that come after those */
     struct piece *flight;    /* answers that are on the way to the disk: stream_log.c */
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
@@ -91,6 +92,7 @@ void stream_suspect(struct stream *st, const struct call *c); /* it runs long: s
 struct call *stream_add(struct stream *st, uint64_t id, int64_t end); /* a new pending call at the end of the window */
 int stream_answered(struct stream *st, struct call *c);               /* its answer is in out: the window may move */
 void stream_hold(struct stream *st, struct call *c, size_t bytes);    /* so many bytes of it are in memory now */
+void stream_drop_answer(struct call *c); /* the pieces of it that have come */
 void stream_clear(struct stream *st, struct call *c);
 
 /* stream_log.c; these answer -EINPROGRESS as sched_read does */

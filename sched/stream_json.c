@@ -96,8 +96,13 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     return rc < 0 ? rc : stream_answered(st, c);
 }
 
+static int part(struct stream *st, struct call *c, const void *bytes, size_t size) {
+    (void)st;
+    return c->answer.size + size > FRAME_WHOLE_MAX ? -EFBIG : buffer_add(&c->answer, bytes, size);
+}
+
 /* A value is a line as it is; of an error the first line is the sentence, the rest its traceback. */
-static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+static int answer_whole(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
     const char *text = bytes;
     while (size && text[size - 1] == '\n')
         size--;
@@ -109,6 +114,19 @@ static int answer(struct stream *st, struct call *c, enum pool_answer kind, cons
     char *why = strndup(text, newline ? (size_t)(newline - text) : size);
     int rc = why ? fail(st, c, ERROR_RAISED, why) : -ENOMEM;
     free(why);
+    return rc;
+}
+
+static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+    if (!c->answer.size)
+        return answer_whole(st, c, kind, bytes, size);
+    int rc = buffer_add(&c->answer, bytes, size);
+    if (rc < 0)
+        return rc;
+    struct buffer whole = c->answer;
+    c->answer = (struct buffer){0};
+    rc = answer_whole(st, c, kind, whole.bytes, whole.size);
+    buffer_free(&whole);
     return rc;
 }
 
@@ -142,4 +160,4 @@ static int advance(struct stream *st, struct call *c) {
     return buffer_add(&st->out, c->answer.bytes, c->answer.size);
 }
 
-const struct codec codec_json = {WORK_STREAM_JSON, parse, finish, answer, fail, started, output, advance, NULL};
+const struct codec codec_json = {WORK_STREAM_JSON, parse, finish, part, answer, fail, started, output, advance, NULL};

@@ -5,7 +5,7 @@
  * file, and what a daemon that was killed left behind the last row is written over by the next.
  *
  * Answers that are on the way there (st->flight) go together with how far the stream was when they were sent off: both
- * are committed in the turn in which they arrive. What is answered meanwhile waits in st->out. */
+ * are committed in the turn in which they arrive. What is answered meanwhile waits in st->large and st->out. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,7 +140,8 @@ int stream_write(struct sched *s, const struct job_row *r, const void *bytes, si
 struct piece {
     struct sched *s;
     uint64_t job;
-    struct buffer bytes;
+    struct chunks bytes;
+    struct iovec *parts;
     int64_t start;
     struct stream_row row; /* how far the stream is with them */
 };
@@ -163,21 +164,24 @@ static void piece_written(void *arg, int rc) {
         sched_note(s, p->job);
         stream_mark(st);
     }
-    buffer_free(&p->bytes);
+    chunks_free(&p->bytes);
+    free(p->parts);
     free(p);
 }
 
 static int send_off(struct stream *st) {
-    struct piece *p = malloc(sizeof *p);
+    int rc = chunks_take(&st->large, &st->out);
+    struct piece *p = rc == 0 ? malloc(sizeof *p) : NULL;
     if (!p)
         return -ENOMEM;
-    *p = (struct piece){.s = st->s, .job = st->id, .bytes = st->out, .start = st->out_size, .row = st->row};
-    int rc = spool_pwrite_kept(st->s->spool, file_of(st->id, BODY_RESULT), p->bytes.bytes, p->bytes.size, (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
+    *p = (struct piece){.s = st->s, .job = st->id, .bytes = st->large, .parts = chunks_parts(&st->large), .start = st->out_size, .row = st->row};
+    rc = !p->parts ? -ENOMEM : spool_pwrite_parts(st->s->spool, file_of(st->id, BODY_RESULT), p->parts, p->bytes.count, (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
     if (rc != -EINPROGRESS) {
+        free(p->parts);
         free(p);
         return rc;
     }
-    st->out = (struct buffer){0};
+    st->large = (struct chunks){0};
     st->flight = p;
     return 0;
 }
@@ -197,5 +201,5 @@ int stream_log_flush(struct stream *st) {
         rc = flush(st, i ? BODY_STDERR : BODY_STDOUT, &st->prints[i], &st->print_size[i]);
     if (rc < 0 || st->flight)
         return rc;
-    return st->out.size > INLINE_MAX ? send_off(st) : flush(st, BODY_RESULT, &st->out, &st->out_size);
+    return st->large.first || st->out.size > INLINE_MAX ? send_off(st) : flush(st, BODY_RESULT, &st->out, &st->out_size);
 }

@@ -118,11 +118,16 @@ static void let_go_of(struct stream *st, struct call *c) {
     c->memory = c->bytes = NULL;
 }
 
+void stream_drop_answer(struct call *c) {
+    buffer_free(&c->answer);
+    chunks_free(&c->frames);
+}
+
 void stream_clear(struct stream *st, struct call *c) {
     let_go_of(st, c);
     stream_unindex(st, c);
     free(c->options);
-    buffer_free(&c->answer);
+    stream_drop_answer(c);
     *c = (struct call){0};
 }
 

@@ -1,23 +1,21 @@
 /* A node as a runner: what it was given is in a table by its ref, and what it says is checked against that table.
  *
- * Frames gather until flush(), or until the loop comes round. A payload in a file is read a few pieces a turn, of one file
- * after the other, while the session takes them; START goes before it, so that the node knows where to put it.
+ * Frames gather until flush(), or until the loop comes round. A payload in a file goes a few pieces a turn (far_payload.c);
+ * START goes before it, so that the node knows where to put it.
  *
  * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that ends takes
  * everything with it: each work is LOST, then the owner hears lost() and destroys the far. */
 #include "worker/far.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "net/clock.h"
 #include "worker/far_parts.h"
 
-enum { PIECES_A_TURN = 4, UNSENT_MAX = 256 * 1024 };
+enum { UNSENT_MAX = 256 * 1024 };
 
 const char far_no_memory[] = "this machine has no memory for what is sent to it";
 
@@ -33,7 +31,7 @@ static struct entry *find(struct far *f, uint64_t job) {
     return NULL;
 }
 
-static uint32_t ref_of(const struct far *f, const struct entry *e) {
+uint32_t far_ref(const struct far *f, const struct entry *e) {
     return (uint32_t)(e - f->entries);
 }
 
@@ -54,23 +52,15 @@ static struct entry *entry_new(struct far *f) {
     return &f->entries[f->used];
 }
 
-static void file_end(struct far *f, struct entry *e) {
-    if (e->file >= 0) {
-        close(e->file);
-        f->files--;
-    }
-    e->file = -1;
-}
-
 void entry_free(struct far *f, struct entry *e) {
-    file_end(f, e);
+    far_file_end(f, e);
     free(e->why);
-    *e = (struct entry){.file = -1};
+    *e = (struct entry){0};
     f->used--;
 }
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
-static void soon(struct far *f) {
+void far_soon(struct far *f) {
     static const struct timeval now = {0};
     event_add(f->later, &now);
 }
@@ -80,7 +70,7 @@ static bool full(struct far *f) {
 }
 
 /* Payloads wait, so that what is small gets through. */
-static bool busy(struct far *f) {
+bool far_busy(struct far *f) {
     return full(f) || session_unsent(f->session) >= UNSENT_MAX;
 }
 
@@ -90,7 +80,7 @@ void far_fail(struct far *f, const char *why) {
     f->failed = strdup(why);
     session_destroy(f->session);
     f->session = NULL;
-    soon(f);
+    far_soon(f);
 }
 
 static void do_flush(void *self) {
@@ -100,8 +90,8 @@ static void do_flush(void *self) {
     if (f->corked && f->session)
         session_uncork(f->session);
     f->corked = false;
-    if (f->files && f->session && !busy(f)) /* if the network took all of it at once nobody will say so */
-        soon(f);
+    if (f->files && f->session && !far_busy(f)) /* if the network took all of it at once nobody will say so */
+        far_soon(f);
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg) {
@@ -123,51 +113,9 @@ static int post(struct far *f, enum far_frame kind, uint64_t id, const void *bod
 }
 
 /* The same, where the work cannot go on without it. */
-static void must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
+void far_must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
     if (post(f, kind, id, body, size) == -ENOMEM)
         far_fail(f, far_no_memory);
-}
-
-/* --- payloads ---------------------------------------------------------------------------------------------------- */
-/* Its payload cannot be read: the node drops it, and it ends for that reason. */
-static void refuse(struct far *f, struct entry *e, int err) {
-    file_end(f, e);
-    e->refused = true;
-    if (asprintf(&e->why, "its bytes could not be read while they were sent to node %s: %s", f->name, strerror(err)) <
-        0)
-        e->why = NULL;
-    must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
-}
-
-static void send_pieces(struct far *f, struct entry *e) {
-    static uint8_t chunk[FAR_CHUNK]; /* one loop, one far at a time */
-
-    for (int i = 0; i < PIECES_A_TURN && f->session && e->file >= 0; i++) {
-        ssize_t n = pread(e->file, chunk, sizeof(chunk), e->at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            refuse(f, e, errno);
-            return;
-        }
-        e->at += n;
-        must_post(f, n ? FAR_PAYLOAD : FAR_PAYLOAD_END, far_id(ref_of(f, e), 0), chunk, (uint32_t)n);
-        if (n == 0)
-            file_end(f, e);
-    }
-}
-
-/* Some pieces of the next file. */
-static void feed(struct far *f) {
-    for (uint32_t i = 0; f->files && i < f->count; i++) {
-        struct entry *e = &f->entries[f->next_file++ % f->count];
-        if (e->used && e->file >= 0) {
-            send_pieces(f, e);
-            break;
-        }
-    }
-    if (f->session && f->files && !busy(f)) /* else flush(), room() or sent() */
-        soon(f);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -198,7 +146,7 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
     if (!f->session)
         finish_all(f);
     else
-        feed(f);
+        far_feed(f);
 }
 
 /* --- the runner -------------------------------------------------------------------------------------------------- */
@@ -211,25 +159,27 @@ static int start(void *self, const struct work *w) {
     if (!f->session)
         return -EPIPE;
     there.file = w->file ? "/" : NULL; /* the node has its own */
+    char *path = w->file ? strdup(w->file) : NULL;
+    if (w->file && !path)
+        return -ENOMEM;
     int err = work_encode(&there, &bytes, &size);
-    if (err)
+    if (err) {
+        free(path);
         return err;
-    struct entry *e = entry_new(f);
-    err = e ? post(f, FAR_START, far_id(ref_of(f, e), w->file ? 1 : 0), bytes, size) : -ENOMEM;
-    free(bytes);
-    if (err)
-        return err;
-    *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .file = -1};
-    f->used++;
-    if (!w->file)
-        return 0;
-    e->file = open(w->file, O_RDONLY | O_CLOEXEC);
-    if (e->file < 0) {
-        refuse(f, e, errno);
-        return 0;
     }
-    f->files++;
-    soon(f);
+    struct entry *e = entry_new(f);
+    err = e ? post(f, FAR_START, far_id(far_ref(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
+    free(bytes);
+    if (err) {
+        free(path);
+        return err;
+    }
+    *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .path = path};
+    f->used++;
+    if (path) {
+        f->files++;
+        far_soon(f);
+    }
     return 0;
 }
 
@@ -270,7 +220,7 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
         f->wants_room = true;
         return -ENOMEM;
     }
-    int err = post_whole(f, FAR_CALL_JSON + format, far_id(ref_of(f, e), number), NULL, 0, bytes, size);
+    int err = post_whole(f, FAR_CALL_JSON + format, far_id(far_ref(f, e), number), NULL, 0, bytes, size);
     if (!err)
         e->sent = number;
     return err;
@@ -282,7 +232,7 @@ static int function(void *self, uint64_t id, const uint8_t hash[32], const void 
 
     if (!e || !e->lease || !f->session)
         return -ENOENT;
-    return post_whole(f, FAR_FUNCTION, far_id(ref_of(f, e), 0), hash, 32, bytes, size);
+    return post_whole(f, FAR_FUNCTION, far_id(far_ref(f, e), 0), hash, 32, bytes, size);
 }
 
 static int finish(void *self, uint64_t id) {
@@ -291,7 +241,7 @@ static int finish(void *self, uint64_t id) {
 
     if (!e)
         return -ENOENT;
-    int err = post(f, FAR_FINISH, far_id(ref_of(f, e), 0), NULL, 0);
+    int err = post(f, FAR_FINISH, far_id(far_ref(f, e), 0), NULL, 0);
     e->finished = !err;
     return err == -EPIPE ? -ENOENT : err;
 }
@@ -302,7 +252,7 @@ static uint32_t recall(void *self, uint64_t id, uint32_t number) {
 
     if (!e || !e->lease || number > e->sent)
         return number;
-    must_post(f, FAR_RECALL, far_id(ref_of(f, e), number), NULL, 0);
+    far_must_post(f, FAR_RECALL, far_id(far_ref(f, e), number), NULL, 0);
     if (!e->recalls++ || number < e->asked)
         e->asked = number;
     return RUNNER_LATER;
@@ -315,8 +265,8 @@ static void kill_job(void *self, uint64_t job) {
     if (!e || e->killed)
         return;
     e->killed = true;
-    file_end(f, e);
-    must_post(f, FAR_KILL, far_id(ref_of(f, e), 0), NULL, 0);
+    far_file_end(f, e);
+    far_must_post(f, FAR_KILL, far_id(far_ref(f, e), 0), NULL, 0);
 }
 
 static void hold_job(void *self, uint64_t job, bool hold) {
@@ -324,11 +274,11 @@ static void hold_job(void *self, uint64_t job, bool hold) {
     struct entry *e = find(f, job);
 
     if (e)
-        must_post(f, FAR_HOLD, far_id(ref_of(f, e), hold), NULL, 0);
+        far_must_post(f, FAR_HOLD, far_id(far_ref(f, e), hold), NULL, 0);
 }
 
 static void resize(void *self, unsigned slots) {
-    must_post(self, FAR_RESIZE, slots > FAR_CPUS_MAX ? FAR_CPUS_MAX : slots, NULL, 0);
+    far_must_post(self, FAR_RESIZE, slots > FAR_CPUS_MAX ? FAR_CPUS_MAX : slots, NULL, 0);
 }
 
 void far_runner(struct far *f, struct runner *out) {
@@ -351,7 +301,7 @@ static void on_linked(void *arg, bool up, const char *why) {
 
     (void)why;
     if (up && f->files)
-        soon(f);
+        far_soon(f);
     snprintf(f->address, sizeof(f->address), "%s", session_address(f->session));
     if (f->known)
         f->owner.about(f->owner_arg, f);
@@ -363,7 +313,7 @@ static void on_room(void *arg) {
 
     f->wants_room = false;
     if (f->files)
-        soon(f);
+        far_soon(f);
     if (wanted && f->ev.room)
         f->ev.room(f->arg);
 }
@@ -372,7 +322,7 @@ static void on_sent(void *arg) {
     struct far *f = arg;
 
     if (f->files)
-        soon(f);
+        far_soon(f);
 }
 
 static void on_lost(void *arg, const char *why) {
@@ -380,7 +330,8 @@ static void on_lost(void *arg, const char *why) {
 }
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
-int far_create(struct far **out, struct event_base *base, struct session *s, const struct far_owner *owner, void *arg) {
+int far_create(struct far **out, struct event_base *base, struct disk *disk, struct session *s,
+               const struct far_owner *owner, void *arg) {
     static const struct session_events events = {
         .frame = far_hear, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
     struct far *f = calloc(1, sizeof(*f));
@@ -389,7 +340,7 @@ int far_create(struct far **out, struct event_base *base, struct session *s, con
         session_destroy(s);
         return -ENOMEM;
     }
-    *f = (struct far){.base = base, .session = s, .owner = *owner, .owner_arg = arg};
+    *f = (struct far){.base = base, .disk = disk, .session = s, .owner = *owner, .owner_arg = arg};
     f->later = evtimer_new(base, on_later, f);
     f->flush = evtimer_new(base, on_flush, f);
     if (!f->later || !f->flush) {
@@ -444,14 +395,14 @@ uint64_t far_probe(struct far *f) {
 }
 
 void far_hello(struct far *f, const void *id, size_t size) {
-    must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
+    far_must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
 }
 
 void far_leave(struct far *f) {
     if (!f->session || !session_linked(f->session))
         far_fail(f, "it was let go");
     else
-        must_post(f, FAR_LEAVE, 0, NULL, 0); /* GOODBYE comes */
+        far_must_post(f, FAR_LEAVE, 0, NULL, 0); /* GOODBYE comes */
 }
 
 const struct far_about *far_about(const struct far *f) {

@@ -60,6 +60,12 @@ static bool hear_about_work(struct far *f, const struct frame *m) {
         if (f->ev.recalled && !e->killed)
             f->ev.recalled(f->arg, e->job, low);
         return true;
+    case FAR_KEPT:
+        if (low - e->kept > e->pieces - e->kept)
+            return false;
+        e->kept = low;
+        far_soon(f);
+        return true;
     case FAR_DONE:
         return hear_done(f, e, m);
     }

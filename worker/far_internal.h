@@ -2,6 +2,7 @@
 #ifndef PPFS_FAR_INTERNAL_H
 #define PPFS_FAR_INTERNAL_H
 #include "net/session.h"
+#include "worker/disk.h"
 #include "worker/far.h"
 #include "worker/far_proto.h"
 
@@ -12,8 +13,9 @@ struct far_owner {
     void (*lost)(void *arg, struct far *f, const char *why); /* all its work was told LOST; far_destroy it now */
 };
 
-/* Takes s, also on failure. Nothing is known of the node until the first about(). 0 or -errno. */
-int far_create(struct far **out, struct event_base *base, struct session *s, const struct far_owner *owner, void *arg);
+/* Takes s, also on failure. disk outlives it. Nothing is known of the node until the first about(). 0 or -errno. */
+int far_create(struct far **out, struct event_base *base, struct disk *disk, struct session *s,
+               const struct far_owner *owner, void *arg);
 void far_destroy(struct far *f); /* tells no events; accepts NULL; not from inside an event of its runner */
 
 /* Before its runner is used: its name, the address it was dialled at (may be NULL); then who hears the runner. */

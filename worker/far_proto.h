@@ -12,6 +12,7 @@
 enum {
     FAR_REFS = 65536,      /* work under way at one node, for one ppfs */
     FAR_CHUNK = 64 * 1024, /* bytes of output, result or payload in one frame, so that no other waits long behind it */
+    FAR_AHEAD = 128,       /* PAYLOAD frames with bytes of one work that may be on the way to the node's disk: 8 MiB */
     FAR_CPUS_MAX = 4096,   /* slots of a node */
     FAR_NAME = 64,         /* a node's name, with the final zero */
     FAR_ABOUT_MAX = 256,   /* bytes of an ABOUT */
@@ -48,6 +49,7 @@ enum far_frame {
     FAR_DONE,     /* work_outcome_encode: the last frame of its ref */
     FAR_TROUBLE,  /* no ref; a sentence for the log */
     FAR_GOODBYE,  /* no ref: it ends, and has nothing any more; low 1: and it was told to (LEAVE) */
+    FAR_KEPT,     /* low: so many PAYLOAD frames with bytes are in the file, modulo 2^32 */
 };
 
 static inline uint64_t far_id(uint32_t ref, uint32_t low) {

@@ -45,6 +45,7 @@ struct fleet {
     void *arg;
     struct tls *tls;
     struct hub *hub;
+    struct disk *disk; /* reads payloads */
     struct peer_listener *listener;
     struct discover *discover;
     char where[DISCOVER_WHERE_MAX]; /* it looks, when there is one */
@@ -329,7 +330,7 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
         session_destroy(s);
     } else if (fresh) {
         *m = (struct member){.next = f->members, .fleet = f};
-        if (far_create(&m->far, f->base, s, &owner, m)) {
+        if (far_create(&m->far, f->base, f->disk, s, &owner, m)) {
             free(m);
             m = NULL;
         } else {
@@ -473,6 +474,8 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
     if (!err && config->id_file)
         err = read_id(f, config->id_file, why, why_size);
     if (!err)
+        err = disk_create(&f->disk, base);
+    if (!err)
         err = hub_create(&f->hub, base, &hub, &hub_events, f);
     if (!err && config->listen)
         err = peer_listen(&f->listener, base, f->tls, config->listen, &listener_events, f, why, why_size);
@@ -498,6 +501,7 @@ void fleet_destroy(struct fleet *f) {
         member_free(m);
     }
     hub_destroy(f->hub);
+    disk_destroy(f->disk);
     tls_destroy(f->tls);
     free(f);
     errno = saved;

@@ -371,9 +371,10 @@ int serve_create(struct serve **out, struct event_base *base, const struct serve
     s->later = evtimer_new(base, on_later, s);
     s->flush = evtimer_new(base, on_flush, s);
     s->retry = evtimer_new(base, on_retry, s);
-    if (!s->dir || !s->later || !s->flush || !s->retry) {
+    int err = s->dir && s->later && s->flush && s->retry ? disk_create(&s->disk, base) : -ENOMEM;
+    if (err) {
         serve_destroy(s);
-        return -ENOMEM;
+        return err;
     }
     *out = s;
     return 0;
@@ -396,6 +397,7 @@ void serve_destroy(struct serve *s) {
         if (s->tasks[i])
             orphan_free(s, s->tasks[i]);
     free(s->tasks);
+    disk_destroy(s->disk);
     if (s->later)
         event_free(s->later);
     if (s->flush)

@@ -7,7 +7,9 @@
 #ifndef PPFS_SERVE_INTERNAL_H
 #define PPFS_SERVE_INTERNAL_H
 #include "worker/far_proto.h"
+#include "worker/disk.h"
 #include "worker/serve.h"
+#include "worker/sink.h"
 
 enum task_state { TASK_RECEIVING, TASK_WAITING, TASK_RUNNING, TASK_ENDED };
 
@@ -35,7 +37,9 @@ struct task {
 
     void *start; /* bytes of work_encode, until the runner has it */
     uint32_t start_size;
-    int file; /* its payload, -1: none */
+    struct sink *payload; /* the file of its payload, NULL: none */
+    uint32_t came;        /* pieces of it */
+    bool whole;           /* all of it has */
 
     bool lease;
     uint32_t sent, answered; /* the highest numbers of its calls */
@@ -78,6 +82,7 @@ struct guest {
 
 struct serve {
     struct event_base *base;
+    struct disk *disk;
     struct runner runner;
     struct serve_events ev;
     void *arg;

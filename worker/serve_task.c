@@ -1,9 +1,9 @@
 /* Works of guests: from START to DONE.
  *
- * A payload file is made without a name in serve.dir; the workers open it through this process's /proc entry, so nothing is left
- * when the node is killed. Where this process is not root a job runs as our own user, whoever wrote it over there. */
+ * A payload file has no name in serve.dir; the workers open it through this process's /proc entry, so nothing is left
+ * when the node is killed. The disk thread makes and writes it; ppfs is told how much is there (KEPT), and sends only so much
+ * ahead of that. So a disk that hangs costs its own works the time, and nobody else. Where this process is not root a job runs as our own user, whoever wrote it over there. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "worker/serve_internal.h"
+
+static const char no_memory[] = "there is no memory for its work";
 
 /* --- the tables -------------------------------------------------------------------------------------------------- */
 struct task *task_of_ref(const struct guest *g, uint32_t ref) {
@@ -52,7 +54,7 @@ static struct task *task_new(struct guest *g, uint32_t ref) {
     struct task *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
-    *t = (struct task){.id = (uint64_t)++s->serial << 32 | index, .guest = g, .ref = ref, .file = -1};
+    *t = (struct task){.id = (uint64_t)++s->serial << 32 | index, .guest = g, .ref = ref};
     t->held_end = &t->held;
     t->out_end = &t->out;
     s->tasks[index] = g->tasks[ref] = t;
@@ -86,8 +88,7 @@ void task_free(struct task *t) {
     g->tasks[t->ref] = NULL;
     s->tasks[(uint32_t)t->id] = NULL;
     s->works--;
-    if (t->file >= 0)
-        close(t->file);
+    sink_close(t->payload);
     free(t->start);
     free(t);
     serve_soon(s);
@@ -103,9 +104,8 @@ void task_end(struct task *t, const struct work_outcome *o) {
     calls_end(t);
     wait_no_more(t);
     t->state = TASK_ENDED;
-    if (t->file >= 0)
-        close(t->file);
-    t->file = -1;
+    sink_close(t->payload);
+    t->payload = NULL;
     if (!t->lease) {
         g->done += o->end == WORK_DONE;
         s->done += o->end == WORK_DONE;
@@ -145,8 +145,7 @@ void task_orphan(struct task *t) {
 void orphan_free(struct serve *s, struct task *t) {
     s->tasks[(uint32_t)t->id] = NULL;
     s->works--;
-    if (t->file >= 0)
-        close(t->file);
+    sink_close(t->payload);
     free(t);
     serve_soon(s);
 }
@@ -184,8 +183,8 @@ static bool give(struct task *t) {
         w.uid = geteuid();
         w.gid = getegid();
     }
-    if (t->file >= 0) {
-        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), t->file);
+    if (t->payload) {
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), sink_fd(t->payload));
         w.file = path;
     }
     err = runner_start(s->runner, &w);
@@ -236,14 +235,19 @@ void task_run_waiting(struct serve *s) {
     }
 }
 
-static int make_file(const char *dir) {
-    char name[1100];
+/* The disk has taken some of its payload, or cannot. */
+static void on_progress(void *arg) {
+    struct task *t = arg;
+    struct serve *s = t->guest->serve;
+    int err = sink_error(t->payload);
 
-    snprintf(name, sizeof(name), "%s/ppfs-payload-XXXXXX", dir);
-    int fd = mkostemp(name, O_CLOEXEC);
-    if (fd >= 0)
-        unlink(name);
-    return fd;
+    if (err) {
+        task_give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", s->name, s->dir, strerror(-err));
+        return;
+    }
+    guest_post(t->guest, FAR_KEPT, far_id(t->ref, sink_kept(t->payload)), NULL, 0);
+    if (t->whole && sink_idle(t->payload))
+        wait_or_give(t);
 }
 
 bool task_begin(struct guest *g, const struct frame *m) {
@@ -265,7 +269,7 @@ bool task_begin(struct guest *g, const struct frame *m) {
         t->start = malloc(m->size);
     }
     if (!t || !t->start) {
-        guest_break(g, "there is no memory for its work");
+        guest_break(g, no_memory);
         return true;
     }
     memcpy(t->start, m->body, m->size);
@@ -274,34 +278,22 @@ bool task_begin(struct guest *g, const struct frame *m) {
         return true;
     }
     t->state = TASK_RECEIVING;
-    t->file = make_file(g->serve->dir);
-    if (t->file < 0)
-        task_give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", g->serve->name, g->serve->dir,
-                     strerror(errno));
+    if (sink_open(&t->payload, g->serve->disk, g->serve->dir, on_progress, t))
+        guest_break(g, no_memory);
     return true;
 }
 
 bool task_payload(struct task *t, const struct frame *m) {
-    const uint8_t *at = m->body;
-    size_t left = m->size;
-
     if (t->state == TASK_ENDED)
         return true; /* it was killed, or its file could not be written */
-    if (t->state != TASK_RECEIVING)
+    if (t->state != TASK_RECEIVING || t->whole)
         return false;
-    while (left) {
-        ssize_t n = write(t->file, at, left);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            task_give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", t->guest->serve->name,
-                         t->guest->serve->dir, strerror(errno));
-            return true;
-        }
-        at += n;
-        left -= (size_t)n;
-    }
-    if (m->kind == FAR_PAYLOAD_END)
+    t->whole = m->kind == FAR_PAYLOAD_END;
+    if (m->size && ++t->came - sink_kept(t->payload) > FAR_AHEAD)
+        return false;
+    if (m->size && sink_add(t->payload, m->body, m->size))
+        guest_break(t->guest, no_memory);
+    if (t->whole && sink_idle(t->payload))
         wait_or_give(t);
     return true;
 }

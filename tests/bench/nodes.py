@@ -114,7 +114,7 @@ def trees(roots):
     children = {}
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            parent = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
         except OSError:
             continue
         children.setdefault(parent, []).append(int(path.parent.name))

@@ -10,6 +10,7 @@
 
 struct tls_conn {
     int fd;
+    bool full; /* the socket took nothing of the last write */
 };
 
 int tls_random(void *bytes, size_t size) {
@@ -22,7 +23,7 @@ int tls_random(void *bytes, size_t size) {
 int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd, bool dialled) {
     (void)t;
     (void)dialled;
-    *out = malloc(sizeof(**out));
+    *out = calloc(1, sizeof(**out));
     if (!*out)
         abort();
     (*out)->fd = fd;
@@ -45,8 +46,17 @@ ssize_t tls_read(struct tls_conn *c, void *to, size_t room) {
     return n < 0 ? -errno : n;
 }
 
-ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size, bool more) {
-    (void)more;
+ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     ssize_t n = send(c->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    c->full = n < 0 && errno == EAGAIN;
     return n < 0 ? -errno : n;
+}
+
+int tls_flush(struct tls_conn *c) {
+    return c->full ? -EAGAIN : 0;
+}
+
+size_t tls_unsent(const struct tls_conn *c) {
+    (void)c;
+    return 0;
 }

@@ -26,6 +26,7 @@ enum { JOBS = 16, SLOTS = 4, STEPS = 200 };
 
 static struct event_base *base;
 static struct hub *hub;
+static struct disk *disk; /* of the far; it works at once (bare_disk.c) */
 static int theirs = -1; /* the other end of the newest link, -1: none */
 
 static void turn(void) {
@@ -119,6 +120,10 @@ static void act(uint8_t what, uint8_t which) {
 
     if (!begun)
         return;
+    if ((what & 24) == 16) { /* some hundred pieces */
+        w.file = "/proc/self/exe";
+        w.payload_size = 0;
+    }
     switch (what % 8) {
     case 0:
     case 1:
@@ -306,7 +311,7 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     else if (far)
         session_destroy(s); /* the fuzzer plays one node only, but may come again as another */
     else
-        assert(!far_create(&far, base, s, &owner, NULL));
+        assert(!far_create(&far, base, disk, s, &owner, NULL));
 }
 
 static void on_failed(void *arg, void *tag, const char *why) {
@@ -502,18 +507,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (as_node) {
         assert(!serve_create(&serve, base, &config, &events, NULL));
         serve_set_runner(serve, (struct runner){&toy_ops, NULL});
+    } else {
+        assert(!disk_create(&disk, base));
     }
     connect_again();
     for (int i = 0; i < STEPS && in.left; i++)
         step(&in);
     turn();
     far_destroy(far);
+    disk_destroy(disk);
     serve_destroy(serve);
     hub_destroy(hub);
     if (theirs >= 0)
         close(theirs);
     theirs = -1;
     far = NULL;
+    disk = NULL;
     begun = false;
     serve = NULL;
     for (int i = 0; i < 3; i++)
@@ -537,6 +546,7 @@ static const struct {
     S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\11\0\0\0\14\0\0"),   /* a lease */
     S("\1\10\11\0\7\1\7\0\1\45aaaaaaaabbbbbbbbccccccccddddddddargs\14\16\0\1\10\0\0\45aaaaaaaabbbbbbbbccccccccddddddddfunc"),
     S("\1\10\31\0\3\1\2\0\0\5bytes\4\2\0\0\100a\1\3\0\0\0\14\0\0"),              /* a payload in pieces */
+    S("\0\10\12\4\0\14\20\1\14\20\2\1\52\0\4\0\1\52\0\10\0\13\0\20\1\52\1\11\0"),            /* payload files, KEPT, an end */
     S("\1\10\11\0\6\4\4\0\0\100a\1\5\0\1\4call\1\12\0\1\0\1\13\0\0\0\1\14\0\1\0\1\15\0\6\0\1\17\0\0\24aaaaaaaaaaaaaaaaaaaa"),
     S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"),                     /* heartbeats and BYE */
 };

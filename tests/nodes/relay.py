@@ -1,6 +1,7 @@
 """A TCP relay that can be slow, frozen and cut: the network between a ppfs and a node, as bad as a test wants it.
 
-It is a process of its own, so that the test's own Python does not slow it down. As a program: relay.py HOST:PORT
+It is a process of its own, so that the test's own Python does not slow it down, and its bytes go through pipes, by
+splice, so that it takes as little of the processors as can be from what is tested. As a program: relay.py HOST:PORT
 prints its address, then obeys one command a line on stdin and answers "ok" (or the numbers asked for):
 
     delay UP DOWN          seconds for what is read from now on; up: from the dialler to HOST:PORT
@@ -13,6 +14,8 @@ prints its address, then obeys one command a line on stdin and answers "ok" (or 
     count                  connections open, accepted so far, bytes up, bytes down
 """
 import collections
+import fcntl
+import os
 import selectors
 import socket
 import struct
@@ -20,7 +23,8 @@ import subprocess
 import sys
 import time
 
-CHUNK = 256 * 1024
+CHUNK = 1024 * 1024
+NOW = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 HELD = 16 * 1024 * 1024  # bytes a direction holds before it stops reading: more than 20 ms of a fast link
 
 
@@ -30,10 +34,49 @@ class Way:
     def __init__(self, name, source, sink):
         self.name = name
         self.source, self.sink = source, sink
-        self.held = collections.deque()  # (due, memoryview)
+        self.held = collections.deque()  # (due, bytes); 0 bytes: the end
+        self.pipes = collections.deque()  # [read end, write end, bytes in it]; what is read goes into the last one
         self.size = 0
         self.ended = False  # the source has sent all
         self.carried = 0  # bytes written so far
+
+    def add_pipe(self):
+        pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, CHUNK)  # room for 256 pieces, of whatever size they came in
+        self.pipes.append([*pipe, 0])
+
+    def fill(self):
+        """Reads from the source once; the bytes it got."""
+        if not self.pipes:
+            self.add_pipe()
+        for again in (True, False):
+            try:
+                size = os.splice(self.source.fileno(), self.pipes[-1][1], CHUNK, flags=NOW)
+                self.pipes[-1][2] += size
+                return size
+            except BlockingIOError:
+                if not again or not self.pipes[-1][2]:
+                    raise
+            self.add_pipe()  # that one is full
+
+    def drain(self, size):
+        """Writes up to size bytes to the sink; those that it took."""
+        pipe = self.pipes[0]
+        size = os.splice(pipe[0], self.sink.fileno(), min(size, pipe[2]), flags=NOW)
+        pipe[2] -= size
+        if not pipe[2] and len(self.pipes) > 1:
+            self.close_pipe()
+        return size
+
+    def close_pipe(self):
+        read, write, _ = self.pipes.popleft()
+        os.close(read)
+        os.close(write)
+
+    def close(self):
+        self.held.clear()
+        while self.pipes:
+            self.close_pipe()
 
 
 class Relay:
@@ -145,6 +188,8 @@ class Server:
         """Both ends of the connection that the socket belongs to."""
         if sock not in self.ways:
             return
+        for way in self.ways[sock]:
+            way.close()
         for end in (sock, self.ways[sock][0].sink):
             if reset:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -153,32 +198,31 @@ class Server:
 
     def read(self, way):
         try:
-            data = way.source.recv(CHUNK)
+            size = way.fill()
         except BlockingIOError:
             return
         except OSError:
             self.close(way.source)
             return
-        way.ended = not data
-        if data:
-            self.bytes[way.name] += len(data)
-            way.size += len(data)
-        way.held.append((time.monotonic() + self.delays[way.name], memoryview(data)))
+        way.ended = not size
+        self.bytes[way.name] += size
+        way.size += size
+        way.held.append((time.monotonic() + self.delays[way.name], size))
 
     def write(self, way, now):
         """Writes what is due."""
         try:
             while way.held and way.held[0][0] <= now:
-                due, data = way.held[0]
-                if not data:
+                due, size = way.held[0]
+                if not size:
                     way.held.popleft()
                     way.sink.shutdown(socket.SHUT_WR)
                     continue
-                n = way.sink.send(data)
+                n = way.drain(size)
                 way.size -= n
                 way.carried += n
-                if n < len(data):
-                    way.held[0] = (due, data[n:])
+                if n < size:
+                    way.held[0] = (due, size - n)
                 else:
                     way.held.popleft()
         except BlockingIOError:

@@ -1,4 +1,5 @@
 """What is killed, stopped or cut off: its jobs run elsewhere, and no result comes twice or too late."""
+import contextlib
 import signal
 import subprocess
 import time
@@ -228,6 +229,53 @@ def full_disk(base):
         pytest.skip("no tmpfs here: " + p.stderr.strip())
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.fixture
+def hanging_disk(base):
+    """A directory on a filesystem of its own, and a context in which who writes to it hangs."""
+    image, path = base / "image", base / "hanging"
+    path.mkdir()
+    with open(image, "wb") as f:
+        f.truncate(64 << 20)
+    p = subprocess.run("mkfs.ext4 -q %s && mount -o loop %s %s" % (image, image, path), shell=True, capture_output=True, text=True)
+    if p.returncode:
+        pytest.skip("no filesystem on a loop device here: " + p.stderr.strip())
+
+    @contextlib.contextmanager
+    def frozen():
+        subprocess.run(["fsfreeze", "-f", str(path)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "-u", str(path)], check=True)
+
+    yield path, frozen
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_disk_that_hangs_holds_up_nobody_else(hanging_disk, new_mount, new_node):
+    path, frozen = hanging_disk
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0", "--silence", 1]).start()
+    node = new_node("--name", "far", "--silence", 1, join=m, cpus=3, env={"TMPDIR": str(path)}).up(m)
+    call = '{"call": "math.gcd", "args": [84, 36]}'
+    m.put("first", call)
+    assert m.result("first") == b"12\n"  # a worker is there
+    text = b"#!/bin/sh\necho $PPFS_NODE\nexit 0\n" + b"x" * 20_000_000 + b"\n"
+    with frozen():
+        for name in ("kept", "killed"):
+            m.put(name, text)
+        end, i = time.monotonic() + 4, 0
+        while time.monotonic() < end:  # four times what a node may be silent
+            m.put("small%d" % i, call)
+            wait_until(lambda: m.state("small%d" % i) == "done", "a small job beside those whose bytes hang")
+            assert value(m, "far", "state") == "up"
+            i += 1
+        (m.jobs / "killed").unlink()
+        wait_until(lambda: m.state("killed") == "cancelled", "the work to be killed while its bytes hang")
+    assert m.result("kept") == b"far\n"
+    assert m.get("kept", "attempt") == "1"
+    assert "is down" not in node.log()
 
 
 def test_a_node_whose_disk_is_full(full_disk, ml, new_node):

@@ -296,10 +296,13 @@ static struct rogue {
     struct session *session;
     struct peer_dial *dial;
     bool lost;
+    unsigned starts, pieces; /* START and PAYLOAD frames that it was sent */
 } rogue;
 
 static void rogue_frame(void *arg, const struct frame *m) {
-    (void)arg, (void)m;
+    (void)arg;
+    rogue.starts += m->kind == FAR_START;
+    rogue.pieces += m->kind == FAR_PAYLOAD;
 }
 
 static void rogue_linked(void *arg, bool up, const char *reason) {
@@ -396,6 +399,7 @@ static const struct nonsense {
     {true, FAR_OUTPUT, 4, "x", 1},
     {true, FAR_VALUE, 1, "x", 1}, /* work 0 is no lease */
     {true, FAR_RECALLED, 1, "", 0},
+    {true, FAR_KEPT, 1, "", 0}, /* work 0 has no payload */
     {true, FAR_DONE, 0, "\3\0\0\0\1", 5},
     {true, FAR_START, 0, "", 0},
     {true, 31, 0, "", 0},
@@ -432,6 +436,42 @@ static void nonsense_of_a_node_ends_it(void **state) {
     begin(1, WORK_PYTHON, "print(1)");
     fix.jobs[1] = (struct job){0};
     assert_end(ended(1), WORK_DONE, NULL);
+}
+
+static bool has_pieces(void *arg) {
+    return rogue.pieces >= *(unsigned *)arg;
+}
+
+static bool has_starts(void *arg) {
+    return rogue.starts >= *(unsigned *)arg;
+}
+
+/* A node whose disk takes nothing is sent so much of a payload and no more, and everything else at once. */
+static void a_payload_waits_for_the_disk_of_its_node(void **state) {
+    unsigned pieces = FAR_AHEAD, starts = 2;
+    char path[128];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/sparse", dir);
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(ftruncate(fd, 2 * FAR_AHEAD * FAR_CHUNK), 0);
+    close(fd);
+    rogue_comes(TLS_NODE, fleet_address(fix.fleet));
+    rogue_about();
+    wait_up(0);
+    begin_file(1, WORK_PYTHON, path);
+    turn_until(has_pieces, &pieces);
+    begin(2, WORK_PYTHON, "");
+    turn_until(has_starts, &starts);
+    assert_int_equal(rogue.pieces, pieces);
+    pieces += 10;
+    starts++;
+    rogue_says(FAR_KEPT, 10, NULL, 0);
+    turn_until(has_pieces, &pieces);
+    begin(3, WORK_PYTHON, "");
+    turn_until(has_starts, &starts);
+    assert_int_equal(rogue.pieces, pieces);
+    rogue_goes();
 }
 
 /* What a ppfs may not say; before it, work 1 is a script that runs and work 2 a lease. */
@@ -533,6 +573,7 @@ int main(void) {
         FAR_TEST(a_node_says_goodbye),
         FAR_TEST(two_nodes_of_one_name),
         FAR_TEST(a_successor_ends_what_its_predecessor_runs),
+        FAR_TEST(a_payload_waits_for_the_disk_of_its_node),
         FAR_TEST(nonsense_of_a_node_ends_it),
         FAR_TEST(nonsense_of_a_ppfs_ends_it),
         cmocka_unit_test_setup_teardown(small_results_pass_large_ones, setup_relay, teardown_relay),

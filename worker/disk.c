@@ -1,5 +1,5 @@
 /* One thread, one list each way, one eventfd back. */
-#include "sched/disk.h"
+#include "worker/disk.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -123,6 +123,12 @@ void disk_destroy(struct disk *d) {
     pthread_mutex_unlock(&d->lock);
     pthread_join(d->thread, NULL);
     collect(d);
+    for (struct disk_task *t, *next; (t = take_all(&d->todo));) /* what those have asked for */
+        for (; t; t = next) {
+            next = t->next;
+            t->work(t);
+            t->done(t);
+        }
     event_free(d->event);
     close(d->wake);
     pthread_cond_destroy(&d->work);

@@ -1,5 +1,5 @@
-/* The disk thread: what may wait for a disk (fsync, large files) happens there, in order, and comes back as an event.
- * It never touches the database or the scheduler's memory: a task carries what it needs. */
+/* A disk thread: what may wait for a disk (fsync, large files) happens there, in order, and comes back as an event.
+ * It never touches what the loop has: a task carries what it needs. */
 #ifndef PPFS_DISK_H
 #define PPFS_DISK_H
 #include <event2/event.h>

@@ -1,0 +1,279 @@
+/* The disk thread, and the files that it reads and writes for the loop. A FIFO is the disk that lets one wait: its open()
+ * returns when somebody opens the other end. */
+#include "tests/unit/netrig.h"
+#include "worker/disk.h"
+#include "worker/sink.h"
+#include "worker/source.h"
+
+enum { LARGE = 3 * SOURCE_AHEAD + 12345 };
+
+static struct disk *disk;
+static unsigned told, open_before;
+
+static void on_told(void *arg) {
+    (void)arg;
+    told++;
+}
+
+static unsigned descriptors(void) {
+    unsigned n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static int setup(void **state) {
+    (void)state;
+    open_before = descriptors();
+    told = 0;
+    return disk_create(&disk, base);
+}
+
+/* The thread ends, and with it what was closed while it was busy: no descriptor is left. (LeakSanitizer sees the memory.) */
+static int teardown(void **state) {
+    (void)state;
+    disk_destroy(disk);
+    assert_int_equal(descriptors(), open_before);
+    return 0;
+}
+
+static uint8_t byte_at(size_t i) {
+    return (uint8_t)(i * 7 + i / 251);
+}
+
+static const char *in_dir(const char *name) {
+    static char path[4][128];
+    static unsigned next;
+    char *p = path[next++ % 4];
+
+    snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
+    return p;
+}
+
+/* A file of which the thread gets hold only when somebody calls let_on(). */
+static const char *hanging(void) {
+    const char *path = in_dir("fifo");
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    return path;
+}
+
+static int let_on(void) {
+    int fd = open(in_dir("fifo"), O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------- */
+static bool has_news(void *arg) {
+    const uint8_t *bytes;
+    return source_peek(arg, &bytes) != -EAGAIN;
+}
+
+/* Reads all of s, step bytes at a time. Its size; how it ended is in *end. */
+static size_t read_all(struct source *s, size_t step, ssize_t *end) {
+    const uint8_t *bytes;
+    size_t size = 0;
+
+    for (;;) {
+        turn_until(has_news, s);
+        *end = source_peek(s, &bytes);
+        if (*end <= 0)
+            return size;
+        size_t n = (size_t)*end < step ? (size_t)*end : step;
+        assert_in_range(*end, 1, SOURCE_AHEAD);
+        for (size_t i = 0; i < n; i++)
+            if (bytes[i] != byte_at(size + i))
+                fail_msg("byte %zu", size + i);
+        source_took(s, n);
+        size += n;
+    }
+}
+
+static void a_file_is_read_in_pieces(void **state) {
+    static const size_t steps[] = {65536, 1000, LARGE};
+    const char *path = in_dir("large");
+    FILE *f = fopen(path, "we");
+    struct source *s;
+    ssize_t end;
+
+    (void)state;
+    for (size_t i = 0; i < LARGE; i++)
+        putc(byte_at(i), f);
+    fclose(f);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(source_open(&s, disk, path, on_told, NULL), 0);
+        assert_int_equal(read_all(s, steps[i], &end), LARGE);
+        assert_int_equal(end, 0);
+        source_close(s);
+    }
+    assert_in_range(told, 3 * 4, 3 * 5);
+}
+
+static void what_cannot_be_read_says_why(void **state) {
+    struct source *s;
+    ssize_t end;
+
+    (void)state;
+    assert_int_equal(source_open(&s, disk, in_dir("nothing"), on_told, NULL), 0);
+    assert_int_equal(read_all(s, 1, &end), 0);
+    assert_int_equal(end, -ENOENT);
+    source_close(s);
+    assert_int_equal(source_open(&s, disk, dir, on_told, NULL), 0);
+    assert_int_equal(read_all(s, 1, &end), 0);
+    assert_int_equal(end, -EISDIR);
+    source_close(s);
+    source_close(NULL);
+}
+
+static void the_loop_does_not_wait_for_an_open(void **state) {
+    const uint8_t *bytes;
+    struct source *s;
+    ssize_t end;
+
+    (void)state;
+    assert_int_equal(source_open(&s, disk, hanging(), on_told, NULL), 0);
+    for (int i = 0; i < 10; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(source_peek(s, &bytes), -EAGAIN);
+    assert_int_equal(told, 0);
+    int fd = let_on();
+    for (size_t i = 0; i < 1000; i++)
+        assert_int_equal(write(fd, &(uint8_t){byte_at(i)}, 1), 1);
+    close(fd);
+    assert_int_equal(read_all(s, 300, &end), 1000);
+    assert_int_equal(end, 0);
+    source_close(s);
+}
+
+static void a_source_that_is_closed_while_it_is_read_tells_no_more(void **state) {
+    struct source *s, *other;
+    ssize_t end;
+
+    (void)state;
+    assert_int_equal(source_open(&s, disk, hanging(), on_told, NULL), 0);
+    source_close(s);
+    assert_int_equal(source_open(&other, disk, in_dir("nothing"), on_told, NULL), 0);
+    close(let_on());
+    assert_int_equal(read_all(other, 1, &end), 0);
+    assert_int_equal(told, 1); /* of the other */
+    source_close(other);
+}
+
+/* --- writing ------------------------------------------------------------------------------------------------------- */
+static bool is_idle(void *arg) {
+    return sink_idle(arg);
+}
+
+static void add(struct sink *s, size_t from, size_t size) {
+    static uint8_t bytes[LARGE];
+
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = byte_at(from + i);
+    assert_int_equal(sink_add(s, bytes, size), 0);
+}
+
+static void check(const struct sink *s, size_t size) {
+    static uint8_t bytes[2 * LARGE];
+
+    assert_int_equal(sink_error(s), 0);
+    assert_int_equal(pread(sink_fd(s), bytes, sizeof(bytes), 0), size);
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != byte_at(i))
+            fail_msg("byte %zu", i);
+}
+
+static void pieces_are_kept_in_order_while_the_loop_goes_on(void **state) {
+    struct source *before;
+    struct sink *s;
+    size_t size = 0;
+
+    (void)state;
+    assert_int_equal(source_open(&before, disk, hanging(), on_told, NULL), 0); /* the thread hangs in it */
+    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    for (size_t i = 1; i <= 100; i++) {
+        add(s, size, i * 10);
+        size += i * 10;
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    }
+    assert_int_equal(sink_kept(s), 0);
+    assert_false(sink_idle(s));
+    close(let_on());
+    turn_until(is_idle, s);
+    assert_int_equal(sink_kept(s), 100);
+    check(s, size);
+    add(s, size, LARGE);
+    turn_until(is_idle, s);
+    assert_int_equal(sink_kept(s), 101);
+    check(s, size + LARGE);
+    sink_close(s);
+    source_close(before);
+}
+
+static void an_empty_file_is_made_as_well(void **state) {
+    struct sink *s;
+
+    (void)state;
+    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    turn_until(is_idle, s);
+    check(s, 0);
+    sink_close(s);
+}
+
+static void what_cannot_be_kept_says_why(void **state) {
+    struct rlimit little = {.rlim_cur = 100000}, usual;
+    struct sink *s;
+
+    (void)state;
+    assert_int_equal(sink_open(&s, disk, "/nonexistent", on_told, NULL), 0);
+    add(s, 0, 10);
+    turn_until(is_idle, s);
+    assert_int_equal(sink_error(s), -ENOENT);
+    assert_int_equal(sink_kept(s), 0);
+    sink_close(s);
+    getrlimit(RLIMIT_FSIZE, &usual);
+    little.rlim_max = usual.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &little);
+    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    add(s, 0, 60000);
+    add(s, 60000, 60000);
+    add(s, 120000, 10);
+    turn_until(is_idle, s);
+    setrlimit(RLIMIT_FSIZE, &usual);
+    assert_int_equal(sink_error(s), -EFBIG);
+    assert_int_equal(sink_kept(s), 1);
+    sink_close(s);
+    sink_close(NULL);
+}
+
+static void a_sink_that_is_closed_while_it_is_written_tells_no_more(void **state) {
+    struct source *before;
+    struct sink *s;
+
+    (void)state;
+    assert_int_equal(source_open(&before, disk, hanging(), on_told, NULL), 0);
+    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    add(s, 0, LARGE);
+    sink_close(s);
+    source_close(before);
+    close(let_on());
+    disk_destroy(disk); /* which works off all of it */
+    disk = NULL;
+    assert_int_equal(told, 0);
+}
+
+#define DISK_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        DISK_TEST(a_file_is_read_in_pieces),
+        DISK_TEST(what_cannot_be_read_says_why),
+        DISK_TEST(the_loop_does_not_wait_for_an_open),
+        DISK_TEST(a_source_that_is_closed_while_it_is_read_tells_no_more),
+        DISK_TEST(pieces_are_kept_in_order_while_the_loop_goes_on),
+        DISK_TEST(an_empty_file_is_made_as_well),
+        DISK_TEST(what_cannot_be_kept_says_why),
+        DISK_TEST(a_sink_that_is_closed_while_it_is_written_tells_no_more),
+    };
+    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+}
