@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sched/lease_int.h"
+#include "sched/values.h"
 
 #define AHEAD_US 4000.0  /* run time that is sent ahead */
 #define LONG_US 50000    /* a call that runs so long is said to have started, and nothing waits behind it */
@@ -234,22 +235,17 @@ static struct call *answered_call(struct lease *l, uint32_t number) {
     return c;
 }
 
-static int give_function(void *arg, const void *bytes, size_t size) {
-    struct lease *l = arg;
-    struct call *c = stream_call(l->stream, sent_at(l, 0)->call);
-    return runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, bytes, size);
+bool lease_at(const struct lease *l, uint32_t number) {
+    return l->stream && l->count && sent_at(l, 0)->number == number;
 }
 
-static void need(struct lease *l, struct call *c, size_t size) {
+/* It has options, or is a program: not for a lease. */
+static void not_ours(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
-    if (size == 0) { /* it has options, or is a program: not for a lease */
-        pop(l);
-        c->state = CALL_PENDING; /* for stream_job, which takes it from there */
-        st->pending++;
-        sched_check(st->s, stream_job(st, c));
-    } else if (c->size < 32 || store_function_get(st->s->store, (const uint8_t *)c->bytes, give_function, l) < 0) {
-        runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, NULL, 0);
-    }
+    pop(l);
+    c->state = CALL_PENDING; /* for stream_job, which takes it from there */
+    st->pending++;
+    sched_check(st->s, stream_job(st, c));
 }
 
 void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
@@ -261,7 +257,10 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         return; /* dropped, or from before a recall */
     struct stream *st = l->stream;
     if (kind == ANSWER_NEED) {
-        need(l, c, size);
+        if (size)
+            values_give(l, number, c, bytes);
+        else
+            not_ours(l, c);
         return;
     }
     if (kind == ANSWER_PART) {

@@ -91,6 +91,7 @@ struct sched {
     struct lease *leases, **lease_table; /* lease.c */
     size_t lease_table_size, lease_at;
     struct stream *streams;  /* those in memory; stream.c */
+    struct fetch *fetches;   /* functions and values that are being read; values.c */
     unsigned stream_count;
     uint64_t last_lease;
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */

@@ -30,6 +30,8 @@ int64_t spool_size(const struct spool *sp, struct spool_name n); /* bytes or -er
 int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
 /* As spool_pwrite, but bytes must stay until then. sync: they survive power loss. */
 int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync, sched_done *done, void *arg);
+/* Writes a file whole and to the disk, as spool_pwrite_kept with sync, if hash is the SHA-256 of bytes: else -EBADMSG. */
+int spool_put_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32], sched_done *done, void *arg);
 int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg);
 /* What the page cache has is read at once: returns the bytes (0 at the end) or -errno; else -EINPROGRESS, and buf must stay. */
 int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);

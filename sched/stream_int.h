@@ -31,6 +31,7 @@ struct stream {
     struct buffer carry;     /* JSON: a line that is not complete yet; frames: a header */
     struct buffer out;       /* answers, not yet in the log */
     struct piece *flight;    /* answers that are on the way to the disk: stream_log.c */
+    struct storing *storing; /* a function or value that is on the way there: values.c. What follows it waits */
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
     struct stream_row row;   /* as it will be committed */
@@ -60,8 +61,9 @@ static inline struct call *stream_call(struct stream *st, uint64_t number) {
 static inline uint64_t stream_number(const struct stream *st, const struct call *c) {
     return st->row.call + ((uint64_t)(c - st->window) + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
 }
+/* The parser stops here. */
 static inline bool stream_full(const struct stream *st) {
-    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= STREAM_HELD;
+    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= STREAM_HELD || st->storing;
 }
 
 /* stream.c */

@@ -264,13 +264,14 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
 
     if (!e || !f->session)
         return -ENOENT;
-    if (number <= e->sent || size > FRAME_WHOLE_MAX || format > CALL_HASH)
+    if (number <= e->sent || size > FRAME_WHOLE_MAX || format > CALL_VALUES)
         return -EINVAL;
     if (full(f)) {
         f->wants_room = true;
         return -ENOMEM;
     }
-    int err = post_whole(f, FAR_CALL_JSON + format, far_id(ref_of(f, e), number), NULL, 0, bytes, size);
+    enum far_frame kind = format == CALL_VALUES ? FAR_CALL_VALUES : FAR_CALL_JSON + format;
+    int err = post_whole(f, kind, far_id(ref_of(f, e), number), NULL, 0, bytes, size);
     if (!err)
         e->sent = number;
     return err;

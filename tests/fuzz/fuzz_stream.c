@@ -147,7 +147,7 @@ static void settle(uint64_t job) {
     struct stream *st;
     for (int i = 0; i < 3; i++) {
         turn();
-        while ((st = stream_find(s, job)) && (st->reading || st->look.reading || st->flight || st->writing || st->out.size)) {
+        while ((st = stream_find(s, job)) && (st->reading || st->look.reading || st->flight || st->storing || st->writing || st->out.size)) {
             event_base_loop(base, EVLOOP_ONCE);
             turn();
         }
