@@ -112,7 +112,7 @@ static int send_body(struct stream *st, struct call *c, struct sending *p, int r
     struct sched *s = st->s;
     if (rc == -ENOENT || rc == -EFBIG) {
         free_sending(p);
-        return st->codec->fail(st, c, ERROR_REFUSED, rc == -EFBIG ? "it and its values are larger than 2 GiB" : "its function, or a value that it lists, is not there");
+        return st->codec->fail(st, c, ERROR_PICKLE, rc == -EFBIG ? "it and its values are larger than 2 GiB" : "its function, or a value that it lists, is not there");
     }
     if (rc == 0 && p->body.size <= INLINE_MAX)
         rc = submit(st, c, &p->body, 0);
