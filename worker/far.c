@@ -270,8 +270,7 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
         f->wants_room = true;
         return -ENOMEM;
     }
-    enum far_frame kind = format == CALL_VALUES ? FAR_CALL_VALUES : FAR_CALL_JSON + format;
-    int err = post_whole(f, kind, far_id(ref_of(f, e), number), NULL, 0, bytes, size);
+    int err = post_whole(f, FAR_CALL_JSON + format, far_id(ref_of(f, e), number), NULL, 0, bytes, size);
     if (!err)
         e->sent = number;
     return err;

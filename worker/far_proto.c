@@ -1,4 +1,4 @@
-/* ABOUT as bytes: u32 version 1, u32 cpus, u32 flags (1 draining), then name and python, each with its final zero. Integers
+/* ABOUT as bytes: u32 version 2, u32 cpus, u32 flags (1 draining), then name and python, each with its final zero. Integers
  * are little endian; every byte must be used. */
 #include "worker/far_proto.h"
 
@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { ABOUT_VERSION = 1, ABOUT_DRAINING = 1, ABOUT_HEAD = 12 };
+enum { ABOUT_VERSION = 2, ABOUT_DRAINING = 1, ABOUT_HEAD = 12 };
 
 static bool name_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||

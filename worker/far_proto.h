@@ -26,9 +26,10 @@ enum far_frame {
     FAR_PAYLOAD,
     FAR_PAYLOAD_END,
     FAR_PIECE,     /* the first part of the body of the CALL_* or FUNCTION of that ref that follows */
-    FAR_CALL_JSON, /* low: its number; the three in the order of enum call_format, the fourth is FAR_CALL_VALUES */
+    FAR_CALL_JSON, /* low: its number; the four in the order of enum call_format */
     FAR_CALL_PICKLE,
     FAR_CALL_HASH,
+    FAR_CALL_VALUES,
     FAR_FUNCTION, /* 32 bytes hash, then the function or value; nothing: there is none */
     FAR_FINISH,
     FAR_RECALL, /* low: the number from which calls are taken back */
@@ -37,7 +38,6 @@ enum far_frame {
     FAR_RESIZE, /* low: slots; no ref */
     FAR_LEAVE,  /* no ref: do not come back */
     FAR_HELLO,  /* no ref; 16 to FAR_ID_MAX bytes: who that ppfs is, also after it was started again */
-    FAR_CALL_VALUES, /* low: its number; CALL_VALUES */
     /* node to ppfs */
     FAR_ABOUT = 32, /* no ref; struct far_about: the first frame, and again when it changes */
     FAR_OUTPUT,     /* low: enum pool_stream */

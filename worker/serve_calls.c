@@ -80,7 +80,7 @@ static bool again(int err) {
 }
 
 bool calls_hear(struct task *t, const struct frame *m) {
-    enum call_format format = m->kind == FAR_CALL_VALUES ? CALL_VALUES : (enum call_format)(m->kind - FAR_CALL_JSON);
+    enum call_format format = (enum call_format)(m->kind - FAR_CALL_JSON);
     struct serve *s = t->guest->serve;
     const uint8_t *bytes;
     uint8_t *mine;
