@@ -108,7 +108,8 @@ class _Submitter(BaseExecutor):
 
     def _submit_by_hash(self, channel: Channel, sent: Optional[Sent], prefix: bytes, what: Tuple[Any, ...],
                         tops: Sequence[Any]) -> Optional[Future]:
-        """Queues a call, of which what is to be pickled, when it has arguments (tops) that were sent before; else None."""
+        """Queues a call, of which what is to be pickled, when it has arguments (tops) that were seen before; else
+        None."""
         packs = sent is not None and sent.packed
         plan = channel.values.plan(channel, self._core.serializer, what, tops, packs)
         if plan is None:

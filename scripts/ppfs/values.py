@@ -1,9 +1,9 @@
 """Large arguments that many calls have: they cross once, by their hash.
 
-A call is sent whole the first time that one of its arguments is large. The argument is remembered, without being kept alive;
-when the very same object is an argument of a later call, it is pickled by itself, sent once in a FUNC frame, and the
-pickle of the call refers to it (ppfs-stream(5)). What a call gets is settled by the SHA-256 of the pickle of that moment:
-an array that was changed meanwhile is another value, and one that changes each time goes whole again.
+A call is sent whole the first time that one of its arguments is large. The argument is remembered, without being kept
+alive; when the very same object is an argument of a later call, it is pickled by itself, sent once in a FUNC frame, and
+the pickle of the call refers to it (ppfs-stream(5)). What a call gets is settled by the SHA-256 of the pickle of that
+moment: an array that was changed meanwhile is another value, and one that changes each time goes whole again.
 
 An object that holds others may share parts with another argument, and a pickle keeps that: such an object goes by its
 hash only where all other arguments are numbers, text or bytes.
@@ -81,8 +81,8 @@ class _Seen:
         self.rest = 0  # times that it is not looked at
 
     def is_of(self, what: Any) -> bool:
-        """Whether it is that object. Where no reference can tell, a look at some of it is enough: to be wrong costs time and
-        nothing else."""
+        """Whether it is that object. Where no reference can tell, a look at some of it is enough: to be wrong costs
+        time and nothing else."""
         return self.ref() is what if self.ref is not None else bool(self.sample == _sample(what))
 
 
@@ -142,13 +142,13 @@ class _Sink:
     def of(self, what: Any, after: bytes = b"") -> bytes:
         """The digest of its pickle, with what stands before and behind it."""
         self.write = self._hash
-        pickle.Pickler(self, PROTOCOL).dump(what)  # type: ignore[arg-type]
+        pickle.Pickler(self, PROTOCOL).dump(what)
         self._digest.update(after)
         return self._digest.digest()
 
 
 def _value(serializer: Serializer, what: Any, packed: bool) -> bytes:
-    """Its pickle. packed: the pickle of a bytes object that is its pickle, which is loaded when modules can be found."""
+    """Its pickle. packed: the pickle of a bytes object that is its pickle, which is loaded where modules are found."""
     blob = pickle.dumps(what, PROTOCOL)
     if not _is_leaf(what) and _MAIN in blob:
         blob = serializer._value(what, "")
@@ -164,7 +164,7 @@ def _look(serializer: Serializer, what: Any, packed: bool) -> Tuple[bytes, int]:
         sink = _Sink()
         return sink.of(what), sink.size
     counting = _Sink()
-    pickle.Pickler(counting, PROTOCOL).dump(what)  # type: ignore[arg-type]
+    pickle.Pickler(counting, PROTOCOL).dump(what)
     return _Sink(_BYTES.pack(b"\x80\x05\x8e", counting.size)).of(what, b"."), counting.size
 
 
