@@ -68,10 +68,22 @@ static ssize_t await_some(struct lease *l) {
     return n;
 }
 
+/* A large value has been through an empty buffer: its memory is not kept. */
+static void shrink(struct lease *l) {
+    uint8_t *less = l->cap > KEEP_MAX ? realloc(l->in, READ_MIN) : NULL;
+
+    if (less) {
+        l->in = less;
+        l->cap = READ_MIN;
+    }
+}
+
 /* Reads once. False when the link has ended, or its bytes find no memory. */
 static bool receive(struct lease *l) {
-    if (l->at == l->len)
+    if (l->at == l->len) {
         l->at = l->len = 0;
+        shrink(l);
+    }
     if (l->cap - l->len < READ_MIN && l->at >= READ_MIN) {
         memmove(l->in, l->in + l->at, l->len - l->at);
         l->len -= l->at;

@@ -197,6 +197,9 @@ class Executor(_Submitter):
     initializer  called with initargs once in each worker before its first call for this executor
     max_workers  how many calls run at a time on a private mount; another mount's slots are its owner's to set
     further keywords are options of every call, see options()
+
+    An argument of more than 64 KiB that was an argument before travels once to each worker, by its hash; what each call
+    gets is its content at that submit.
     """
 
     def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,
