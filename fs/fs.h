@@ -35,7 +35,7 @@ struct fs {
     uid_t uid; /* who mounted */
     gid_t gid;
     bool everyone; /* mounted by root with allow_other: every user may submit, and jobs run as their writer */
-    int64_t started;
+    int64_t started, began; /* when it was mounted: clock_wall_us and clock_us */
     struct request now;
 };
 

@@ -13,6 +13,7 @@
 
 #include "fs/log.h"
 #include "fs/mount.h"
+#include "net/clock.h"
 
 #define CRASHES_MAX 10    /* deaths of its own making, each within a second of its start: it will not live */
 #define STOP_SECONDS 30   /* a clean stop may take so long */
@@ -26,12 +27,6 @@ struct keeper {
     int crashes;
     bool stopping, ready;
 };
-
-static int64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
-}
 
 static void tell(struct keeper *k, const char *text) {
     if (k->c->tell >= 0 && write(k->c->tell, text, strlen(text)) < 0)
@@ -55,7 +50,7 @@ static void on_failed(void *arg, const char *sentence) {
 }
 
 static int start(struct keeper *k) {
-    k->started_ms = now_ms();
+    k->started_ms = clock_ms();
     k->daemon = fork();
     if (k->daemon < 0)
         return -errno;
@@ -68,7 +63,7 @@ static int start(struct keeper *k) {
 /* Kills whatever came to us from the dead daemon: its template, workers, and what those had started. */
 static void kill_strangers(void) {
     char path[64];
-    int64_t until = now_ms() + STRANGERS_MS;
+    int64_t until = clock_ms() + STRANGERS_MS;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     for (;;) {
         int pid, alive = 0;
@@ -82,7 +77,7 @@ static void kill_strangers(void) {
             alive++;
         }
         fclose(f);
-        if (!alive || now_ms() >= until)
+        if (!alive || clock_ms() >= until)
             return;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
@@ -102,7 +97,7 @@ static bool again(struct keeper *k, int status) {
     else
         log_line("the daemon (pid %d) ended with status %d; starting it again", (int)k->daemon, WEXITSTATUS(status));
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    if (killed || now_ms() - k->started_ms >= 1000)
+    if (killed || clock_ms() - k->started_ms >= 1000)
         k->crashes = 0;
     else if (++k->crashes >= CRASHES_MAX) {
         log_line("the daemon died %d times in a row right after its start: unmounting", CRASHES_MAX);

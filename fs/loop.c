@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fs/flight.h"
@@ -16,6 +15,7 @@
 #include "fs/log.h"
 #include "fs/reply.h"
 #include "fs/wait.h"
+#include "net/clock.h"
 #include "worker/cpus.h"
 
 #define REQUESTS_A_TURN 64
@@ -159,19 +159,13 @@ static void turn(struct fs *fs) {
     }
 }
 
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 /* Waking an idle processor costs more than a request: look again for a moment before sleeping, unless a job could use
  * the processor meanwhile. */
 static void gather(struct fs *fs, int64_t spin_until) {
     struct loop *l = fs->loop;
     uint64_t before = l->requests;
     bool looked = false;
-    while (!l->stop && sched_running(fs->sched) < l->processors && now_ns() < spin_until) {
+    while (!l->stop && sched_running(fs->sched) < l->processors && clock_ns() < spin_until) {
         event_base_loop(fs->base, EVLOOP_ONCE | EVLOOP_NONBLOCK); /* without ONCE: until nothing is ready any more */
         if (l->requests != before || sched_dirty(fs->sched))
             return;
@@ -191,7 +185,7 @@ int loop_run(struct fs *fs) {
         gather(fs, spin_until);
         turn(fs);
         if (l->requests != before)
-            spin_until = now_ns() + SPIN_NS;
+            spin_until = clock_ns() + SPIN_NS;
     }
     return l->rc;
 }

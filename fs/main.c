@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fs/args.h"
@@ -14,6 +13,7 @@
 #include "fs/mount.h"
 #include "fs/state.h"
 #include "fs/version.h"
+#include "net/clock.h"
 #include "worker/pyenv.h"
 #include "worker/where.h"
 
@@ -44,12 +44,11 @@ static bool go_background(const char *state_dir, int *tell, int *status) {
 
 static int run(const struct args *a) {
     char why[1024] = "", worker[PATH_MAX], *state = NULL, *mountpoint = NULL, *program = NULL;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     struct fs fs = {.uid = geteuid(),
                     .gid = getegid(),
                     .everyone = a->everyone && geteuid() == 0,
-                    .started = now.tv_sec * 1000000LL + now.tv_nsec / 1000};
+                    .started = clock_wall_us(),
+                    .began = clock_us()};
     int lock = -1, tell = -1, status = 1;
     struct shared *shared = shared_create();
     if (!shared) {

@@ -5,6 +5,7 @@
 
 #include "fs/tree.h"
 #include "fs/version.h"
+#include "net/clock.h"
 
 static const char readme[] =
     "This directory is a queue of jobs. Write a file into jobs/ and it runs; read its result from results/.\n"
@@ -55,9 +56,7 @@ static int print_stats(struct fs *fs, FILE *out) {
         rc = sched_list_nodes(fs->sched, count_slots, &slots);
     if (rc)
         return rc;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t up = now.tv_sec - fs->started / 1000000;
+    int64_t up = (clock_us() - fs->began) / 1000000;
     fprintf(out, "jobs     %10s %10s %10s %10s %10s\n", "waiting", "running", "done", "failed", "cancelled");
     fprintf(out, "         %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 "\n\n",
             t.active - t.running, t.running, t.done, t.failed, t.cancelled);

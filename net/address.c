@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "net/clock.h"
 
 static bool port_ok(const char *port, bool dial) {
     size_t digits = strspn(port, "0123456789");
@@ -85,12 +86,11 @@ bool source_same(const struct source *a, const struct source *b) {
 }
 
 bool refusals_tell(struct refusals *r, const struct source *who) {
-    struct timespec now;
+    int64_t now = clock_ms() / 1000;
     int free_one = -1;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
     for (int i = 0; i < REFUSALS; i++) {
-        bool old = r->told[i].until <= now.tv_sec;
+        bool old = r->told[i].until <= now;
         if (!old && source_same(&r->told[i].who, who))
             return false;
         if (old)
@@ -99,6 +99,6 @@ bool refusals_tell(struct refusals *r, const struct source *who) {
     if (free_one < 0)
         return false;
     r->told[free_one].who = *who;
-    r->told[free_one].until = now.tv_sec + 60;
+    r->told[free_one].until = now + 60;
     return true;
 }

@@ -11,8 +11,8 @@
  * all integers little endian. A ppfs sends QUERY to the group; a node sends HERE to the group when it has come, and an
  * ANSWER to who asked. A packet is looked at only when its signature is right; it counts only when its time is within
  * WINDOW_MS of ours and its nonce is new. The same packet comes once by each interface, so a nonce seen twice is
- * nothing to report. Nonces are kept for two windows; when the table is full, which only who has the key can bring
- * about, nothing more is heard. */
+ * nothing to report. Nonces are kept for two windows, which is a table for more than a thousand machines; when it is
+ * full, which only who has the key can bring about, nothing more is heard. */
 #include "net/discover.h"
 
 #include <endian.h>
@@ -20,17 +20,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "net/address.h"
+#include "net/clock.h"
 #include "net/discover_socket.h"
 
 enum {
     PACKET = 104,
     SIGNED = 72,
     WINDOW_MS = 30000,
-    NONCES = 1024,
+    NONCES = 16384, /* in sets, so that a nonce is looked for among a few: which set is for its first bytes to say */
+    NONCE_SET = 32,
     QUERIES = 8,
     TURN = 64,
     REPORTED = 64,
@@ -70,17 +71,14 @@ struct discover {
     struct refusals refusals;
 };
 
-static int64_t clock_ms(clockid_t which) {
-    struct timespec t;
-
-    clock_gettime(which, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+static uint64_t wall_ms(void) {
+    return (uint64_t)clock_wall_us() / 1000;
 }
 
 /* --- packets ----------------------------------------------------------------------------------------------------- */
 static int encode(const struct discover *d, const struct packet *p, uint8_t out[PACKET]) {
     uint16_t port = htole16(p->port);
-    uint64_t now = htole64((uint64_t)clock_ms(CLOCK_REALTIME));
+    uint64_t now = htole64(wall_ms());
 
     memset(out, 0, PACKET);
     memcpy(out, magic, sizeof(magic));
@@ -107,10 +105,10 @@ static void refuse(struct discover *d, const struct sockaddr_storage *from, cons
 
 /* Whether a nonce is new; from now on it is not. */
 static bool is_new(struct discover *d, const uint8_t nonce[SESSION_ID]) {
-    int64_t now = clock_ms(CLOCK_MONOTONIC);
-    int place = -1;
+    int64_t now = clock_ms();
+    int first = (nonce[0] << 8 | nonce[1]) % (NONCES / NONCE_SET) * NONCE_SET, place = -1;
 
-    for (int i = 0; i < NONCES; i++) {
+    for (int i = first; i < first + NONCE_SET; i++) {
         if (d->seen[i].until_ms <= now)
             place = i;
         else if (!memcmp(d->seen[i].nonce, nonce, SESSION_ID))
@@ -136,7 +134,7 @@ static bool decode(struct discover *d, const uint8_t *bytes, size_t size, const 
         return false;
     }
     memcpy(&sent, bytes + 16, sizeof(sent));
-    int64_t off = (int64_t)(le64toh(sent) - (uint64_t)clock_ms(CLOCK_REALTIME));
+    int64_t off = (int64_t)(le64toh(sent) - wall_ms());
     if (off > WINDOW_MS || off < -WINDOW_MS) {
         refuse(d, from, "its clock and ours are more than 30 s apart; set them right");
         return false;
@@ -201,7 +199,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
         return;
     }
     say(d, QUERY);
-    d->asked_ms = clock_ms(CLOCK_MONOTONIC);
+    d->asked_ms = clock_ms();
     tls_random(&chance, sizeof(chance));
     wait_ms(d, d->pause_ms * (90 + chance % 20) / 100);
     d->pause_ms = d->pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : d->pause_ms * 2;
@@ -218,7 +216,7 @@ static bool is_ours(const struct discover *d, const uint8_t nonce[SESSION_ID]) {
 /* Whether this is the first of a node's answers, which come by several ways. Should it be the one way that does not
  * lead to the node, another round begins with the other. */
 static bool is_first(struct discover *d, const uint8_t id[SESSION_ID]) {
-    int64_t now = clock_ms(CLOCK_MONOTONIC);
+    int64_t now = clock_ms();
 
     for (int i = 0; i < REPORTED; i++)
         if (d->reported[i].until_ms > now && !memcmp(d->reported[i].id, id, SESSION_ID))
@@ -235,7 +233,7 @@ static void on_packet(struct discover *d, int i, const struct packet *p, const s
     if (!ppfs && p->kind == QUERY)
         answer(d, i, p, from);
     if (ppfs && p->kind == HERE) {
-        int64_t since = clock_ms(CLOCK_MONOTONIC) - d->asked_ms;
+        int64_t since = clock_ms() - d->asked_ms;
         d->pause_ms = PAUSE_MIN_MS;
         wait_ms(d, since > HASTE_MS ? 0 : HASTE_MS - since);
     }
@@ -297,13 +295,12 @@ int discover_create(struct discover **out, struct event_base *base, const struct
         snprintf(why, why_size, "cannot discover: out of memory");
         return err;
     }
-    *d = (struct discover){.tls = tls,
-                           .ev = *ev,
-                           .arg = arg,
-                           .port = listen_port,
-                           .pause_ms = PAUSE_MIN_MS,
-                           .hear = {-1, -1},
-                           .talk = {-1, -1}};
+    d->tls = tls; /* one by one: it is too large for a copy on the stack */
+    d->ev = *ev;
+    d->arg = arg;
+    d->port = listen_port;
+    d->pause_ms = PAUSE_MIN_MS;
+    d->hear[0] = d->hear[1] = d->talk[0] = d->talk[1] = -1;
     memcpy(d->id, id, SESSION_ID);
     err = discover_parse(&d->where, where, why, why_size);
     if (err)

@@ -51,9 +51,4 @@ int64_t frame_decode(const uint8_t *bytes, size_t len, struct frame *out);
 
 /* Reads the 16 bytes of a header alone (body NULL). 0, or -EPROTO for what cannot be one. */
 int frame_header(const uint8_t header[FRAME_HEADER], struct frame *out);
-
-/* Blocking forms for processes without a loop (workers). 0 or -errno; -EPIPE at a clean end of file.
- * frame_read puts the body into buf (cap bytes) and points out->body there; -EMSGSIZE if it does not fit. */
-int frame_send(int fd, uint8_t kind, uint64_t id, const void *body, uint32_t size);
-int frame_read(int fd, void *buf, size_t cap, struct frame *out);
 #endif

@@ -18,6 +18,7 @@
 struct handshake {
     struct tls_conn *conn;
     struct event *readable, *writable, *timer;
+    bool connected; /* or connecting has failed, which the first step tells */
     handshake_cb *done;
     void *arg;
 };
@@ -39,6 +40,8 @@ static void handshake_end(struct handshake *h, int err) {
 static void on_ready(evutil_socket_t fd, short what, void *arg) {
     struct handshake *h = arg;
     bool want_write = false;
+
+    h->connected = true;
     int err = tls_handshake(h->conn, &want_write);
 
     (void)fd;
@@ -52,9 +55,11 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
+    struct handshake *h = arg;
+
     (void)fd;
     (void)what;
-    handshake_end(arg, -ETIMEDOUT);
+    handshake_end(h, h->connected ? -ETIMEDOUT : -EHOSTDOWN);
 }
 
 void handshake_tune(int fd) {
@@ -78,7 +83,7 @@ int handshake_create(struct handshake **out, struct event_base *base, const stru
         close(fd);
         return -ENOMEM;
     }
-    *h = (struct handshake){.done = done, .arg = arg};
+    *h = (struct handshake){.done = done, .arg = arg, .connected = !dialled};
     int err = tls_conn_create(&h->conn, tls, fd, dialled);
     if (err)
         goto out;
@@ -123,6 +128,8 @@ const char *handshake_reason(int err) {
         return "closed the connection before it had shown its key";
     case ETIMEDOUT:
         return "has not shown its key in 5 seconds";
+    case EHOSTDOWN:
+        return "has not answered in 5 seconds";
     case EBUSY:
         return "had to make way: too many connections that show no key";
     default:

@@ -8,8 +8,8 @@
 
 struct handshake;
 
-/* conn (the callee takes it) with err 0, or NULL and -errno; -ETIMEDOUT after PEER_HANDSHAKE_MS. Destroy the handshake
- * soon; from inside is fine. */
+/* conn (the callee takes it) with err 0, or NULL and -errno; after PEER_HANDSHAKE_MS -ETIMEDOUT, or -EHOSTDOWN where
+ * not even a connection has come about. Destroy the handshake soon; from inside is fine. */
 typedef void handshake_cb(void *arg, struct tls_conn *conn, int err);
 
 /* Takes fd, also on failure. done never comes from inside. 0 or -errno. */

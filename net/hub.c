@@ -1,8 +1,9 @@
 /* The hub: greets those who come with the key, and brings link and session together.
  *
  * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about
- * which session they are in. So of several connections with one hub, a ppfs lets only one at a time get that far, and a
- * greeting whose RESUME no longer tells the truth is ended. */
+ * which session they are in, or how far it is. So of several connections with one hub, a ppfs lets only one at a time
+ * get that far, and a greeting whose RESUME no longer tells the truth is ended. And the session is not read by the link
+ * that it still has until the greeting is over: what comes there, and was not counted in RESUME, is sent again. */
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
@@ -77,9 +78,18 @@ const uint8_t *hub_id(const struct hub *h) {
 }
 
 /* --- greetings --------------------------------------------------------------------------------------------------- */
+/* The session that our RESUME named, if we still have it. */
+static struct session *greeting_session(const struct greeting *g) {
+    struct session *s = g->resumed ? hub_find(g->hub, g->peer) : NULL;
+    return s && !memcmp(session_id(s), g->said, SESSION_ID) ? s : NULL;
+}
+
 static void greeting_destroy(struct greeting *g) {
     struct greeting **at = &g->hub->greetings;
+    struct session *s = greeting_session(g);
 
+    if (s)
+        session_hold(s, false);
     while (*at != g)
         at = &(*at)->next;
     *at = g->next;
@@ -140,6 +150,8 @@ static void on_hello(struct greeting *g, const struct frame *f) {
     memcpy(body, g->said, SESSION_ID);
     memcpy(body + SESSION_ID, g->fresh, SESSION_ID);
     g->resumed = true;
+    if (s)
+        session_hold(s, true);
     link_send(g->link, SESSION_RESUME, s ? session_received(s) : 0, body, sizeof(body));
 }
 

@@ -5,8 +5,9 @@
  * so that a peer that sends without end leaves the others their turn.
  * An error while sending never calls back from inside link_send: it is remembered, and the read event made active.
  * link_destroy inside a callback: the reader that called it notices through *gone, which is on its stack.
- * TLS keeps bytes that it has read ahead, which the loop cannot see: whoever stops reading before -EAGAIN makes the
- * read event active. Its records are written from the head of the buffer, as many frames in one as fit. */
+ * TLS keeps bytes that it has read ahead, which the loop cannot see: whoever stops reading before -EAGAIN goes on at the
+ * timer `again`, after what the others have for this turn (an event made active would come before the next look at them).
+ * Its records are written from the head of the buffer, as many frames in one as fit. */
 #include "net/link.h"
 
 #include <assert.h>
@@ -29,7 +30,7 @@ struct link {
     struct tls_conn *tls; /* owns fd then; NULL: bare */
     struct link_events ev;
     void *arg;
-    struct event *readable, *writable;
+    struct event *readable, *writable, *again; /* again: with TLS only */
     struct evbuffer *out;
     uint8_t *in;
     size_t in_cap, in_len;
@@ -181,7 +182,7 @@ static void link_read(struct link *l, size_t limit) {
         return;
     l->gone = NULL;
     if (l->tls && more && !l->held && l->broken != -1)
-        event_active(l->readable, EV_READ, 0);
+        event_add(l->again, &(struct timeval){0});
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
@@ -207,7 +208,9 @@ static int link_init(struct link **out, struct event_base *base, int fd, struct 
     l->out = evbuffer_new();
     l->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, l);
     l->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_writable, l);
-    if (!l->out || !l->readable || !l->writable || event_add(l->readable, NULL))
+    if (tls)
+        l->again = evtimer_new(base, on_readable, l);
+    if (!l->out || !l->readable || !l->writable || (tls && !l->again) || event_add(l->readable, NULL))
         goto out;
     if (tls)
         event_active(l->readable, EV_READ, 0); /* the end of the handshake may have brought frames along */
@@ -243,6 +246,8 @@ void link_destroy(struct link *l) {
         event_free(l->readable);
     if (l->writable)
         event_free(l->writable);
+    if (l->again)
+        event_free(l->again);
     if (l->out)
         evbuffer_free(l->out);
     free(l->in);

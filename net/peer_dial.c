@@ -125,21 +125,26 @@ static void dial_next(struct peer_dial *d, int err) {
         d->handshake = NULL;
     }
     char what[100];
-    bool peer_did = err == -EACCES || err == -EPROTO || err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT;
+    bool peer_did = err == -EACCES || err == -EPROTO || err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT ||
+                    err == -EHOSTDOWN;
     snprintf(what, sizeof(what), peer_did ? "%s" : "cannot be reached: %s", handshake_reason(err));
     dial_end(d, NULL, what);
 }
 
-static void lookup_done(struct peer_dial *d) {
+static void lookup_failed(struct peer_dial *d, const char *why) {
     char what[200];
 
-    if (!d->lookup->failed) {
-        d->next = d->lookup->found;
-        dial_next(d, -EHOSTUNREACH);
+    snprintf(what, sizeof(what), "cannot be looked up: %s", why);
+    dial_end(d, NULL, what);
+}
+
+static void lookup_done(struct peer_dial *d) {
+    if (d->lookup->failed) {
+        lookup_failed(d, gai_strerror(d->lookup->failed));
         return;
     }
-    snprintf(what, sizeof(what), "cannot be looked up: %s", gai_strerror(d->lookup->failed));
-    dial_end(d, NULL, what);
+    d->next = d->lookup->found;
+    dial_next(d, -EHOSTUNREACH);
 }
 
 static void on_answered(evutil_socket_t fd, short what, void *arg) {
@@ -164,7 +169,7 @@ static void on_start(evutil_socket_t fd, short what, void *arg) {
     d->lookup->failed = 0;
     int err = lookup_start(d->lookup);
     if (err)
-        dial_end(d, NULL, strerror(-err));
+        lookup_failed(d, strerror(-err));
     else
         event_add(d->answered, NULL);
 }

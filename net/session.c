@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "net/clock.h"
 #include "net/outbox.h"
 #include "net/peer.h"
 #include "net/session_int.h"
@@ -36,7 +36,8 @@ struct session {
     size_t unsent; /* bytes in it that no link was given yet */
     bool full;     /* pending was at its cap and room() is due */
     unsigned corked;
-    bool held, lost;
+    unsigned holds; /* reading waits while there are any */
+    bool lost;
     uint64_t received; /* frames since it began */
     size_t unacked;    /* bytes of them since we said so last */
 
@@ -48,17 +49,6 @@ struct session {
     uint64_t stamp;                 /* nanoseconds, of the PING whose PONG is measured; 0: none under way */
     uint64_t rtt;                   /* nanoseconds, smoothed */
 };
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static int64_t now_ms(void) {
-    return (int64_t)(now_ns() / 1000000u);
-}
 
 static void drop_link(struct session *s) {
     link_destroy(s->link);
@@ -161,7 +151,7 @@ size_t session_unsent(const struct session *s) {
 /* --- in ---------------------------------------------------------------------------------------------------------- */
 static void session_pong(struct session *s, uint64_t stamp) {
     if (stamp && stamp == s->stamp) {
-        uint64_t took = now_ns() - stamp;
+        uint64_t took = clock_ns() - stamp;
         s->rtt = s->rtt ? s->rtt - s->rtt / 8 + took / 8 : took;
         s->stamp = 0;
     }
@@ -203,6 +193,7 @@ static void on_closed(void *arg, int err) {
     snprintf(what, sizeof(what),
              err == 0        ? "closed the connection"
              : err == EPROTO ? "sent what is no frame"
+             : err == EBADMSG ? "is cut off: what came was changed on its way"
                              : "is cut off: %s",
              strerror(err));
     session_unlink(s, what);
@@ -222,14 +213,14 @@ static const struct link_events link_events = {.frame = on_frame, .closed = on_c
 static void on_beat(evutil_socket_t fd, short what, void *arg) {
     struct session *s = arg;
     const struct hub_config *config = hub_config(s->hub);
-    int64_t now = now_ms(), late = now - s->ticked - s->beat_ms;
+    int64_t now = clock_ms(), late = now - s->ticked - s->beat_ms;
 
     (void)fd;
     (void)what;
     if (late > s->beat_ms)
-        s->heard += late;
+        s->heard = s->heard + late < now ? s->heard + late : now; /* a link may have come since */
     s->ticked = now;
-    if (s->link && (s->held || link_received(s->link) != s->heard_bytes)) {
+    if (s->link && (s->holds || link_received(s->link) != s->heard_bytes)) {
         s->heard_bytes = link_received(s->link);
         s->heard = now;
     }
@@ -241,7 +232,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     } else if (s->link && quiet > config->silence_ms) {
         session_unlink(s, "has fallen silent");
     } else if (s->link) {
-        uint64_t stamp = s->stamp && now_ns() - s->stamp < STAMP_NS ? 0 : now_ns();
+        uint64_t stamp = s->stamp && clock_ns() - s->stamp < STAMP_NS ? 0 : clock_ns();
         if (stamp)
             s->stamp = stamp;
         session_say(s, SESSION_PING, stamp);
@@ -252,7 +243,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
 unsigned session_quiet(const struct session *s) {
     if (s->link && link_received(s->link) != s->heard_bytes)
         return 0;
-    return (unsigned)(now_ms() - s->heard);
+    return (unsigned)(clock_ms() - s->heard);
 }
 
 unsigned session_rtt(const struct session *s) {
@@ -278,7 +269,7 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     }
     memcpy(s->peer, peer, SESSION_ID);
     memcpy(s->id, id, SESSION_ID);
-    s->ticked = s->heard = now_ms();
+    s->ticked = s->heard = clock_ms();
     hub_add(h, s);
     *out = s;
     return 0;
@@ -293,9 +284,9 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->link = link;
     snprintf(s->address, sizeof(s->address), "%s", address);
     link_watch(link, &link_events, s);
-    if (s->held)
+    if (s->holds)
         link_hold(link, true);
-    s->heard = now_ms();
+    s->heard = clock_ms();
     s->heard_bytes = link_received(link);
     s->unacked = 0; /* the greeting has told how much we have */
     s->stamp = 0;
@@ -345,9 +336,12 @@ void session_destroy(struct session *s) {
 }
 
 void session_hold(struct session *s, bool hold) {
-    s->held = hold;
+    if (hold)
+        s->holds++;
+    else if (s->holds)
+        s->holds--;
     if (s->link)
-        link_hold(s->link, hold);
+        link_hold(s->link, s->holds > 0);
 }
 
 bool session_linked(const struct session *s) {

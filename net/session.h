@@ -68,7 +68,6 @@ bool session_full(struct session *s);            /* much is pending: who sends s
 /* The bytes of them that wait for a link to take them, which is all that a frame sent now has before it but for what is
  * in the network already. Who has much to send that may wait looks here, so that what may not wait gets through. */
 size_t session_unsent(const struct session *s);
-void session_hold(struct session *s, bool hold); /* stops reading: the other side waits, and is not missed meanwhile */
 
 bool session_linked(const struct session *s);
 const char *session_address(const struct session *s); /* of its newest link */

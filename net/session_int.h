@@ -27,6 +27,9 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
 int session_attach(struct session *s, struct link *link, const char *address, uint64_t received);
 void session_tell_linked(struct session *s);              /* linked(true) */
 void session_lose(struct session *s, const char *why);    /* lost(); s may be gone afterwards */
+/* Stops reading, once more each time, and goes on when as many have let go: the other side waits, and is not missed
+ * meanwhile. */
+void session_hold(struct session *s, bool hold);
 const uint8_t *session_id(const struct session *s);
 uint64_t session_received(const struct session *s); /* frames */
 

@@ -267,7 +267,7 @@ static int handshake_error(void) {
     }
 }
 
-/* What SSL_get_error means for a read or a write. */
+/* What SSL_get_error means for a read or a write. -EBADMSG: a record that is none, or whose seal is broken. */
 static int transfer_error(struct tls_conn *c, int result) {
     switch (SSL_get_error(c->ssl, result)) {
     case SSL_ERROR_WANT_READ:
@@ -278,7 +278,7 @@ static int transfer_error(struct tls_conn *c, int result) {
     case SSL_ERROR_SYSCALL:
         return c->err ? -c->err : -EPIPE;
     default:
-        return c->err ? -c->err : -EPROTO;
+        return c->err ? -c->err : -EBADMSG;
     }
 }
 
@@ -293,7 +293,7 @@ int tls_handshake(struct tls_conn *c, bool *want_write) {
         return c->greeted ? 0 : -EACCES;
     }
     *want_write = SSL_want_write(c->ssl);
-    if (err == -EPROTO)
+    if (err == -EBADMSG)
         return handshake_error();
     return err ? err : -EPIPE;
 }

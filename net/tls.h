@@ -46,7 +46,8 @@ int tls_conn_fd(const struct tls_conn *c);
  * -errno. */
 int tls_handshake(struct tls_conn *c, bool *want_write);
 
-/* As read and write on a non-blocking socket: the bytes moved; 0 end of file; -EAGAIN; -errno. A write of which -EAGAIN
+/* As read and write on a non-blocking socket: the bytes moved; 0 end of file; -EAGAIN; -EBADMSG: what came was changed on
+ * its way; -errno. A write of which -EAGAIN
  * was said is repeated with the same first bytes, at whatever address. No SIGPIPE. more: another write follows at once,
  * so the network may wait for it to fill its packets.
  * A read may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */

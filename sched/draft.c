@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define REWRITE_MAX 4096u /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
@@ -69,7 +70,7 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
                                   .gid = w->gid,
                                   .mode = w->mode & 0777,
                                   .cpus = 1,
-                                  .created = sched_now(),
+                                  .created = clock_wall_us(),
                                   .request = w->request}};
     if (!r->job.id)
         return sched_check(s, -EIO);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/sched_int.h"
 
 #define DEPTH_MAX 64 /* levels */
@@ -63,7 +64,7 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
                        .uid = w->uid,
                        .gid = w->gid,
                        .mode = w->mode & 07777,
-                       .created = sched_now(),
+                       .created = clock_wall_us(),
                        .request = w->request};
     strcpy(g.name, name);
     rc = g.id ? sched_check(s, store_group_insert(s->store, &g)) : sched_check(s, -EIO);

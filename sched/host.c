@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/sched_int.h"
 
 #define QUIET_MAX 64   /* seconds that a node is left alone after it was lost with work, at most */
@@ -62,7 +63,7 @@ void host_worked(struct host *h) {
 
 /* Looks again when the first of them may have work. */
 static void wake_later(struct sched *s) {
-    int64_t first = 0, now = sched_monotonic();
+    int64_t first = 0, now = clock_us();
     for (struct host *h = s->hosts; h; h = h->next)
         if (h->quiet_until > now && (!first || h->quiet_until < first))
             first = h->quiet_until;
@@ -83,7 +84,7 @@ void host_crashed(struct host *h) {
     int64_t pause = h->crashes < 6 ? 1 << h->crashes : QUIET_MAX;
     h->crashes++;
     h->lost_work = false;
-    h->quiet_until = sched_monotonic() + pause * 1000000;
+    h->quiet_until = clock_us() + pause * 1000000;
     wake_later(h->s);
 }
 
@@ -94,7 +95,7 @@ unsigned host_free(const struct host *h) {
     if (h->used >= total || !host_live(h))
         return 0;
     if (h->crashes) /* it may take whatever it gets with it */
-        return h->used || sched_monotonic() < h->quiet_until ? 0 : total;
+        return h->used || clock_us() < h->quiet_until ? 0 : total;
     return total - h->used;
 }
 

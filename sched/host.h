@@ -27,7 +27,7 @@ struct host {
     uint64_t done, failed; /* attempts since this daemon began */
     unsigned crashes;      /* times in a row that it was lost with work and finished none in between ... */
     bool lost_work;        /* ... the one that is under way counts */
-    int64_t quiet_until;   /* sched_monotonic: until then it gets no work; after that, one piece at a time until one is finished */
+    int64_t quiet_until;   /* clock_us: until then it gets no work; after that, one piece at a time until one is finished */
     int64_t run_us, seen;
     char python[64], why[256]; /* why: it is away, or its pickles cannot run */
 };

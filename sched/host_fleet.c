@@ -145,7 +145,7 @@ static void on_dialling(void *arg, const char *address, const char *why) {
     if (!h || strcmp(h->why, why) == 0)
         return;
     snprintf(h->why, sizeof h->why, "%s", why);
-    sched_log(s, "nodes/%s cannot be reached: %s", address, h->why);
+    sched_log(s, "nodes/%s is not there: %s", address, h->why);
 }
 
 static void on_log(void *arg, const char *sentence) {

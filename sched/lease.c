@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/lease_int.h"
 
 #define QUANTUM_US 20000 /* a lease that others wait for is given back after so long */
@@ -108,7 +109,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
         free(l);
         return rc;
     }
-    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = sched_monotonic(), .next_number = 1};
+    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = clock_us(), .next_number = 1};
     w->job = l->id;
     rc = runner_start(h->runner, w);
     if (rc < 0) {
@@ -155,7 +156,7 @@ void lease_finish(struct lease *l) {
 }
 
 void lease_reclaim(struct sched *s) {
-    int64_t now = sched_monotonic();
+    int64_t now = clock_us();
     if (!s->leases)
         return;
     queue_mark_wanted(s);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/lease_int.h"
 #include "sched/values.h"
 
@@ -138,7 +139,7 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
     if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
         return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
     if (l->count == 0)
-        l->last = sched_monotonic() + way_us(l); /* before that no answer can have come */
+        l->last = clock_us() + way_us(l); /* before that no answer can have come */
     *sent_at(l, l->count++) = (struct sent){number, l->next_number++};
     c->state = CALL_SENT;
     st->pending--;
@@ -270,7 +271,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         }
         return;
     }
-    l->heard = sched_monotonic();
+    l->heard = clock_us();
     if (h->crashes || h->lost_work)
         host_worked(h);
     l->got++;
@@ -370,7 +371,7 @@ static void share(struct stream *st) {
 
 void lease_timer(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
-    int64_t now = sched_monotonic();
+    int64_t now = clock_us();
     (void)fd;
     (void)what;
     for (struct stream *st = s->streams; st; st = st->next)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define DEPTH_MAX 64
@@ -139,7 +140,7 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     struct job_row other;
     char path[4096];
     if (j->not_before > 0) {
-        double left = (double)(j->not_before - sched_now()) / 1e6;
+        double left = (double)(j->not_before - clock_wall_us()) / 1e6;
         snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why, left > 0 ? left : 0);
     } else if (j->not_before == NOT_PLACED) {
         node_why_aside(s, j, buf, size);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 int ids_add(struct ids *l, uint64_t id) {
@@ -93,9 +94,9 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
     j->state = to;
     j->shelf = shelf;
     if (to == JOB_RUNNING)
-        j->started = sched_now();
+        j->started = clock_wall_us();
     if (job_ended(to))
-        j->ended = sched_now();
+        j->ended = clock_wall_us();
     if (to != JOB_WAITING)
         j->not_before = 0;
     j->flushed = false; /* only says something of a draft */

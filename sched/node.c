@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define CPUS_MAX 4096u
@@ -23,7 +24,7 @@ static enum node_state state_of(const struct host *h) {
 
 static void describe(const struct host *h, struct node *out) {
     *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = h->runs, .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
-    out->seen = h->pool ? sched_now() : h->far ? far_seen_us(h->far) : h->seen;
+    out->seen = h->pool ? clock_wall_us() : h->far ? far_seen_us(h->far) : h->seen;
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);

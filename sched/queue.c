@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define SLICE 256     /* rows that one turn works off */
@@ -301,12 +302,12 @@ static void retries_slice(struct sched *s) {
     uint64_t ids[SLICE];
     if (!s->due_at)
         return;
-    if (s->due_at > sched_now()) {
+    if (s->due_at > clock_wall_us()) {
         if (!evtimer_pending(s->due, NULL)) /* libevent counts from when its callbacks began: it came a little early */
             queue_due(s);
         return;
     }
-    int n = store_ids(s->store, SET_DUE, sched_now(), 0, ids, SLICE);
+    int n = store_ids(s->store, SET_DUE, clock_wall_us(), 0, ids, SLICE);
     for (int i = 0; i < n; i++) {
         struct job_row r;
         if (store_job_get(s->store, ids[i], &r) == 0)
@@ -317,7 +318,7 @@ static void retries_slice(struct sched *s) {
 }
 
 void queue_due(struct sched *s) {
-    int64_t due = store_next_due(s->store), now = sched_now();
+    int64_t due = store_next_due(s->store), now = clock_wall_us();
     s->due_at = due;
     if (!due)
         return;

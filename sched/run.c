@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
@@ -321,7 +322,7 @@ static int store_outputs(struct sched *s, struct run *r) {
 static int try_again(struct sched *s, struct job_row *row) {
     unsigned n = row->job.failures - 1;
     int64_t pause = n < 6 ? 1 << n : PAUSE_MAX;
-    row->job.not_before = sched_now() + pause * 1000000;
+    row->job.not_before = clock_wall_us() + pause * 1000000;
     int rc = sched_move(s, row, JOB_WAITING, 0);
     queue_due(s);
     return rc;

@@ -8,23 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define RETRY_SECONDS 1 /* after a commit that failed */
-
-int64_t sched_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-int64_t sched_monotonic(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 void sched_log(struct sched *s, const char *format, ...) {
     char line[1024];
@@ -276,7 +264,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (!s)
         return rc;
     s->c = *c;
-    s->began = sched_now();
+    s->began = clock_wall_us();
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);
     if (s->state_dir && s->mountpoint)

@@ -108,8 +108,6 @@ struct sched {
     char scratch[INLINE_MAX + 1];
 };
 
-int64_t sched_now(void);       /* microseconds since the epoch */
-int64_t sched_monotonic(void); /* microseconds that only go on, whatever is done to the clock */
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sched_tick(struct sched *s); /* another turn at once */
 void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "sched/store_int.h"
 
 #define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
@@ -67,12 +67,6 @@ static const char *const migrations[] = {
     "CREATE TABLE nodes(address TEXT PRIMARY KEY, state INTEGER NOT NULL, cpus INTEGER NOT NULL) WITHOUT ROWID;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
-
-static int64_t monotonic_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 static int error_number(struct store *st, int rc) {
     switch (rc & 0xff) {
@@ -174,7 +168,7 @@ static void ballast_give(struct store *st) {
     ballast_path(st, path, sizeof path);
     unlink(path);
     st->full = true;
-    st->full_checked = monotonic_us();
+    st->full_checked = clock_us();
     /* What the log holds goes into the database, so that the log can begin anew: up to its size becomes room. */
     sqlite3_wal_checkpoint_v2(st->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 }
@@ -194,8 +188,8 @@ static bool has_free_pages(struct store *st) {
 }
 
 bool store_full(struct store *st) {
-    if (st->full && monotonic_us() - st->full_checked > 1000000) {
-        st->full_checked = monotonic_us();
+    if (st->full && clock_us() - st->full_checked > 1000000) {
+        st->full_checked = clock_us();
         st->full = !ballast_take(st) && !has_free_pages(st);
     }
     return st->full;

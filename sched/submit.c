@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 #define DEPTH_MAX 64
@@ -199,7 +200,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->kind = kind;
     j->priority = options_priority(o);
     j->cpus = options_cpus(o);
-    j->queued = sched_now();
+    j->queued = clock_wall_us();
     j->why[0] = 0;
     place_make(r->place, job_is_stream(j) ? WORK_NONE : kind, job_is_stream(j) ? NULL : options_node(o));
     bool hold = options_hold(o), simple = !*options_after(o) && submit_placeable(s, r, o);

@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "worker/far_parts.h"
 
 enum { PIECES_A_TURN = 4, UNSENT_MAX = 256 * 1024 };
@@ -489,9 +489,5 @@ int64_t far_rtt_us(const struct far *f) {
 }
 
 int64_t far_seen_us(const struct far *f) {
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000 -
-           (f->session ? (int64_t)session_quiet(f->session) * 1000 : 0);
+    return clock_wall_us() - (f->session ? (int64_t)session_quiet(f->session) * 1000 : 0);
 }

@@ -87,12 +87,12 @@ static void target_free(struct target *t) {
     free(t);
 }
 
-/* What discovery found and cannot be reached is forgotten. */
+/* What discovery found and cannot be reached is forgotten; while its node is there, only for now without a link, it is not. */
 static void target_failed(void *arg, const char *why) {
     struct target *t = arg;
     struct fleet *f = t->fleet;
 
-    if (t->found && redial_tries(t->redial) >= FOUND_TRIES)
+    if (t->found && !t->there && redial_tries(t->redial) >= FOUND_TRIES)
         target_free(t);
     else if (f->ev.dialling && !t->found)
         f->ev.dialling(f->arg, t->address, why);
@@ -108,11 +108,6 @@ static void on_connected(void *arg, struct tls_conn *conn) {
     }
 }
 
-static void target_dial(struct target *t) {
-    if (!t->greeting && !(t->there && far_linked(t->there->far)))
-        redial_now(t->redial);
-}
-
 static struct target *target_new(struct fleet *f, const char *address, bool found) {
     static const struct redial_events events = {.connected = on_connected, .failed = target_failed};
     struct target *t = calloc(1, sizeof(*t));
@@ -126,7 +121,7 @@ static struct target *target_new(struct fleet *f, const char *address, bool foun
     }
     t->address = redial_address(t->redial);
     f->targets = t;
-    target_dial(t);
+    redial_now(t->redial);
     return t;
 }
 
@@ -224,8 +219,8 @@ static void on_about(void *arg, struct far *far) {
     if (linked)
         return;
     for (struct target *t = f->targets; t; t = t->next)
-        if (t->there == m)
-            target_dial(t);
+        if (t->there == m && !t->greeting)
+            redial_again(t->redial);
 }
 
 static void on_lost(void *arg, struct far *far, const char *why) {
@@ -263,6 +258,17 @@ static struct member *member_of(const struct fleet *f, const struct session *s) 
     return NULL;
 }
 
+/* Somebody dialled an address, and who answers there is here by another way: that says where. */
+static void tell_other_way(struct fleet *f, const struct target *t, const struct member *m) {
+    const char *dialled = far_dialled(m->far);
+    char why[FAR_SENTENCE];
+
+    if (!m->up || t->found || !f->ev.dialling || (dialled && strcmp(dialled, t->address) == 0))
+        return;
+    snprintf(why, sizeof(why), "who answers at %s is nodes/%s already", t->address, dialled ? dialled : far_name(m->far));
+    f->ev.dialling(f->arg, t->address, why);
+}
+
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct far_owner owner = {.about = on_about, .lost = on_lost};
     struct fleet *f = arg;
@@ -287,10 +293,12 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     if (!t)
         return;
     t->there = m;
-    if (m)
-        redial_calm(t->redial);
-    else
+    if (!m) {
         redial_later(t->redial);
+        return;
+    }
+    redial_calm(t->redial);
+    tell_other_way(f, t, m);
 }
 
 static void on_failed(void *arg, void *tag, const char *why) {

@@ -21,7 +21,8 @@ struct fleet_events {
     void *(*up)(void *arg, struct far *far);
     void (*changed)(void *node, struct far *far);               /* far_cpus, far_python, far_draining, or far_linked */
     void (*gone)(void *node, struct far *far, const char *why); /* after done() of all its work. why: one sentence */
-    void (*dialling)(void *arg, const char *address, const char *why); /* a try failed, for why; the next one comes */
+    /* Nobody is there, for why: a try failed and the next one comes, or who is there has another name already. */
+    void (*dialling)(void *arg, const char *address, const char *why);
     void (*log)(void *arg, const char *sentence);
 };
 

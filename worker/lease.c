@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "net/frame.h"
 #include "worker/worker.h"
 
@@ -49,12 +50,12 @@ static ssize_t receive_some(struct lease *l, int flags) {
 /* The buffer is empty. After a call the next one often follows the answer at once: a worker that is still awake saves both
  * sides the wake-up, and gives way to whoever else wants to run. Then there is time to tidy up. */
 static ssize_t await_some(struct lease *l) {
-    int64_t before = worker_now_us();
+    int64_t before = clock_us();
     struct pollfd polled = {.fd = l->line.link, .events = POLLIN};
     ssize_t n = -1;
 
     errno = EAGAIN; /* which is what brought us here */
-    while (l->untidy && n < 0 && errno == EAGAIN && worker_now_us() - before < SPIN_US) {
+    while (l->untidy && n < 0 && errno == EAGAIN && clock_us() - before < SPIN_US) {
         sched_yield();
         n = receive_some(l, MSG_DONTWAIT);
     }
@@ -63,7 +64,7 @@ static ssize_t await_some(struct lease *l) {
     if (l->untidy && poll(&polled, 1, IDLE_MS) == 0)
         tidy(l);
     n = receive_some(l, 0);
-    if (worker_now_us() - before > REST_US)
+    if (clock_us() - before > REST_US)
         python_lease_rest(l->cwd);
     return n;
 }
@@ -289,7 +290,7 @@ static void after_call(struct lease *l, int64_t started) {
     if (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD || !getcwd(at, sizeof(at)) || strcmp(at, l->at_work) != 0)
         smells = true;
     l->untidy++;
-    if (smells || l->untidy >= CALLS_PER_TIDYING || worker_now_us() - started > TIDYING_US)
+    if (smells || l->untidy >= CALLS_PER_TIDYING || clock_us() - started > TIDYING_US)
         tidy(l);
 }
 
@@ -311,7 +312,7 @@ static bool run_call(struct lease *l, const struct frame *f, size_t own) {
         drop_pieces(l);
         return true;
     }
-    int64_t started = worker_now_us();
+    int64_t started = clock_us();
     if (!provide(l, &t))
         return false;
     const uint8_t *bytes = body_of(l, &t, &size);

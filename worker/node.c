@@ -240,7 +240,7 @@ static void on_linked(void *arg, uint64_t guest, bool up) {
 
     for (unsigned i = 0; !up && i < n->args->join_count; i++)
         if (n->joins[i].guest == guest && n->joins[i].redial && !n->joins[i].greeting)
-            redial_now(n->joins[i].redial);
+            redial_again(n->joins[i].redial);
 }
 
 static void on_left(void *arg, uint64_t guest, bool for_good) {

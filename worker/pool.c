@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "worker/pool_internal.h"
 #include "worker/pyenv.h"
 #include "worker/reap.h"
@@ -145,7 +146,7 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
 static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o) {
     char words[128];
 
-    o->wall_us = pool_now_us() - s->started_us;
+    o->wall_us = clock_us() - s->started_us;
     reap_status_words(status, words, sizeof(words));
     if (s->killed) {
         *o = (struct work_outcome){.end = WORK_SIGNALED,
@@ -272,7 +273,7 @@ void pool_on_template_gone(struct pool *p, bool refused) {
             slot_close(s);
             continue;
         }
-        struct work_outcome o = {.end = refused && !p->give_back ? WORK_REFUSED : WORK_LOST, .wall_us = pool_now_us() - s->started_us};
+        struct work_outcome o = {.end = refused && !p->give_back ? WORK_REFUSED : WORK_LOST, .wall_us = clock_us() - s->started_us};
         snprintf(o.why, sizeof(o.why), "%s", p->trouble);
         if (s->killed)
             slot_finish_dead(s, SIGKILL, &o);
@@ -410,7 +411,7 @@ int pool_start(struct pool *p, const struct work *w) {
     s->attempt = w->attempt;
     s->killed = false;
     s->in_process = !work_isolated(w);
-    s->started_us = pool_now_us();
+    s->started_us = clock_us();
     s->lease = work_is_lease(w);
     if (s->lease)
         ahead_begin(s);
@@ -424,7 +425,7 @@ void pool_kill(struct pool *p, uint64_t job) {
     if ((!s && wait_end(p, job, &o)) || !s || s->killed)
         return;
     s->killed = true;
-    s->killed_us = pool_now_us();
+    s->killed_us = clock_us();
     template_kill(p, s->serial);
 }
 

@@ -89,7 +89,6 @@ struct pool {
     unsigned sweep_quiet;
 };
 
-int64_t pool_now_us(void);
 void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- pool_template.c: the template process --- */

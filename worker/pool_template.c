@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "worker/pool_internal.h"
 #include "worker/reap.h"
 
@@ -39,12 +40,6 @@ enum {
     SWEEP_QUIET = 3, /* rounds without a stranger after which there are none */
     GENERATIONS = 256,
 };
-
-int64_t pool_now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-}
 
 void pool_trouble(struct pool *p, const char *format, ...) {
     char sentence[CONTROL_TEXT + 256];
@@ -120,7 +115,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     p->sweep_quiet = reap_round(bury_or_know, p) ? 0 : p->sweep_quiet + 1;
-    if (p->sweep_quiet < SWEEP_QUIET && pool_now_us() < p->sweep_until_us)
+    if (p->sweep_quiet < SWEEP_QUIET && clock_us() < p->sweep_until_us)
         event_add(p->sweep, &soon);
 }
 
@@ -169,12 +164,12 @@ static void template_gone(struct pool *p) {
     p->up = false;
     pid_t pid = p->template;
     int status = bury_template(p);
-    p->sweep_until_us = pool_now_us() + SWEEP_MS * INT64_C(1000);
+    p->sweep_until_us = clock_us() + SWEEP_MS * INT64_C(1000);
     p->sweep_quiet = 0;
     on_sweep(-1, 0, p);
     reap_status_words(status, words, sizeof(words));
     if (was_up) {
-        p->failures = pool_now_us() - p->template_started_us > CALM_US ? 0 : p->failures + 1;
+        p->failures = clock_us() - p->template_started_us > CALM_US ? 0 : p->failures + 1;
         snprintf(p->trouble, sizeof(p->trouble), "the template of the workers (process %d) died (%s)", (int)pid, words);
         pool_trouble(p, "%s; it is started again", p->trouble);
     } else {
@@ -206,7 +201,7 @@ static int64_t oldest_kill(const struct pool *p) {
 /* A template that does not come up, or does not carry out a kill, is stuck (a job of our user can stop it): it goes. */
 static void on_watch(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
-    int64_t kill_us = oldest_kill(p), now = pool_now_us();
+    int64_t kill_us = oldest_kill(p), now = clock_us();
     struct timeval again = {.tv_sec = KILL_S};
 
     (void)fd;
@@ -305,7 +300,7 @@ static int start(struct pool *p) {
     }
     p->template = pid;
     p->control = ends[0];
-    p->template_started_us = pool_now_us();
+    p->template_started_us = clock_us();
     watch_within(p, START_S);
     p->control_event = event_new(p->base, p->control, EV_READ | EV_PERSIST, on_control, p);
     if (!p->control_event || event_add(p->control_event, NULL)) {
@@ -399,17 +394,17 @@ void template_kill(struct pool *p, uint64_t serial) {
 
 void template_close(struct pool *p) {
     struct timespec pause = {.tv_nsec = 1000000};
-    int64_t until = pool_now_us() + CLOSE_MS * INT64_C(1000);
+    int64_t until = clock_us() + CLOSE_MS * INT64_C(1000);
 
     if (p->control_event)
         event_free(p->control_event);
     if (p->control >= 0)
         close(p->control); /* at which it kills everything and leaves */
-    while (p->template && pool_now_us() < until && waitpid(p->template, NULL, WNOHANG) == 0)
+    while (p->template && clock_us() < until && waitpid(p->template, NULL, WNOHANG) == 0)
         nanosleep(&pause, NULL);
     if (p->template)
         bury_template(p);
-    while (pool_now_us() < until && reap_round(bury_or_know, p))
+    while (clock_us() < until && reap_round(bury_or_know, p))
         nanosleep(&pause, NULL);
     if (p->retry)
         event_free(p->retry);

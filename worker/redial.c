@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 30000 };
+#include "net/clock.h"
+
+enum { PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 30000, AGAIN_MAX_MS = 1000, LASTED_MS = 1000 };
 
 struct redial {
     struct event_base *base;
@@ -15,8 +17,19 @@ struct redial {
     struct peer_dial *dial; /* under way */
     struct event *timer;
     unsigned tries;
+    int64_t there_ms; /* since when it is there, CLOCK_MONOTONIC; 0: it is not */
     char address[PEER_ADDRESS_MAX];
 };
+
+/* It is there no more. Whether it was for long enough that the next try is the first again. */
+static bool has_lasted(struct redial *r) {
+    bool lasted = r->there_ms && clock_ms() - r->there_ms >= LASTED_MS;
+
+    r->there_ms = 0;
+    if (lasted)
+        r->tries = 0;
+    return lasted;
+}
 
 static void on_dialled(void *arg, struct tls_conn *conn, const char *why) {
     struct redial *r = arg;
@@ -45,22 +58,34 @@ void redial_now(struct redial *r) {
         redial_later(r); /* no memory, no descriptors: another time */
 }
 
-void redial_later(struct redial *r) {
+static void dial_after(struct redial *r, uint32_t most_ms) {
     uint32_t chance = 0, ms = PAUSE_MIN_MS;
 
-    for (unsigned i = 0; i < r->tries && ms < PAUSE_MAX_MS; i++)
+    for (unsigned i = 0; i < r->tries && ms < most_ms; i++)
         ms *= 2;
     r->tries++;
-    if (ms > PAUSE_MAX_MS)
-        ms = PAUSE_MAX_MS;
+    if (ms > most_ms)
+        ms = most_ms;
     if (tls_random(&chance, sizeof(chance)) == 0)
         ms += chance % (ms / 2);
     struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
     event_add(r->timer, &pause);
 }
 
+void redial_later(struct redial *r) {
+    has_lasted(r);
+    dial_after(r, PAUSE_MAX_MS);
+}
+
+void redial_again(struct redial *r) {
+    if (has_lasted(r))
+        redial_now(r);
+    else
+        dial_after(r, AGAIN_MAX_MS);
+}
+
 void redial_calm(struct redial *r) {
-    r->tries = 0;
+    r->there_ms = clock_ms();
     event_del(r->timer);
 }
 

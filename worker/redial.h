@@ -20,6 +20,9 @@ void redial_destroy(struct redial *r); /* accepts NULL */
 const char *redial_address(const struct redial *r);
 void redial_now(struct redial *r);             /* at once, unless it is under way */
 void redial_later(struct redial *r);           /* after a pause, a longer one each time */
-void redial_calm(struct redial *r);            /* it is there: the next pause is a short one again */
+void redial_calm(struct redial *r);            /* it is there: once that has lasted a second, pauses are short again */
+/* The link that it made has gone, and what it carried waits: at once; but after a pause, of a second at most, where it did
+ * not last, else what breaks every connection would keep both ends busy with nothing else. */
+void redial_again(struct redial *r);
 unsigned redial_tries(const struct redial *r); /* pauses since it was there */
 #endif

@@ -10,17 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "net/clock.h"
 #include "worker/serve_internal.h"
 
 enum { RETRY_US = 5000, GATHER_US = 200, AHEAD_ENOUGH = 32 };
-
-static int64_t now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-}
 
 void serve_log(struct serve *s, const char *format, ...) {
     char sentence[FAR_SENTENCE];
@@ -371,7 +365,7 @@ int serve_create(struct serve **out, struct event_base *base, const struct serve
 
     if (!s)
         return -ENOMEM;
-    *s = (struct serve){.base = base, .ev = *ev, .arg = arg, .cpus = config->cpus, .began_us = now_us()};
+    *s = (struct serve){.base = base, .ev = *ev, .arg = arg, .cpus = config->cpus, .began_us = clock_us()};
     s->waiting_end = &s->waiting;
     snprintf(s->name, sizeof(s->name), "%s", config->name);
     s->dir = strdup(config->dir);
@@ -479,10 +473,6 @@ unsigned serve_guests(const struct serve *s) {
     return n;
 }
 
-bool serve_draining(const struct serve *s) {
-    return s->draining;
-}
-
 char *serve_statistics(const struct serve *s) {
     char *text = NULL;
     size_t size;
@@ -491,7 +481,7 @@ char *serve_statistics(const struct serve *s) {
     if (!f)
         return NULL;
     fprintf(f, "%s: %u slots, %u works under way, up %lld s%s\n", s->name, s->cpus, s->works,
-            (long long)(now_us() - s->began_us) / 1000000, s->draining ? ", draining" : "");
+            (long long)(clock_us() - s->began_us) / 1000000, s->draining ? ", draining" : "");
     fprintf(f, "in all: %llu works begun, %llu done, %llu failed; %llu calls\n", (unsigned long long)s->started,
             (unsigned long long)s->done, (unsigned long long)s->failed, (unsigned long long)s->calls);
     for (const struct guest *g = s->guests; g; g = g->next)

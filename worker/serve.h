@@ -49,7 +49,6 @@ void serve_flush(struct serve *s);
 
 unsigned serve_works(const struct serve *s); /* under way, or with an end that is not sent yet */
 unsigned serve_guests(const struct serve *s);
-bool serve_draining(const struct serve *s);
 /* What it has done so far, for people: some lines, each with its newline. malloc'd; NULL without memory. */
 char *serve_statistics(const struct serve *s);
 #endif

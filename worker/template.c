@@ -23,9 +23,9 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "worker/control.h"
 #include "worker/reap.h"
 #include "worker/worker.h"
@@ -49,12 +49,6 @@ static struct template {
     bool orphans; /* a stranger was seen at the last look */
 }
 me;
-
-static int64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
-}
 
 static void tell(const struct control *c) {
     while (send(CONTROL_FD, c, sizeof(*c), MSG_NOSIGNAL) < 0 && errno == EINTR)
@@ -217,7 +211,7 @@ static void bury(pid_t pid, int status, const struct rusage *usage) {
         if (g->pid == pid) {
             g->pid = 0;
             g->status = status;
-            g->died_ms = now_ms();
+            g->died_ms = clock_ms();
             add_usage(&g->usage, usage);
             me.orphans = true; /* perhaps: look */
             return;
@@ -263,7 +257,7 @@ static void look_after_children(void) {
     me.orphans = reap_round(is_guard, NULL) > 0;
     for (size_t i = 0; i < me.count;) {
         struct guard g = me.guards[i];
-        if (g.pid || (me.orphans && now_ms() - g.died_ms <= TREE_MS)) {
+        if (g.pid || (me.orphans && clock_ms() - g.died_ms <= TREE_MS)) {
             i++;
             continue;
         }

@@ -19,9 +19,9 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "net/frame.h"
 #include "worker/control.h"
 #include "worker/program.h"
@@ -48,12 +48,6 @@ static struct worker {
 static const int watched_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM,   SIGTERM,
                                       SIGUSR1, SIGUSR2, SIGCHLD, SIGXFSZ, SIGVTALRM, SIGPROF};
 enum { WATCHED = sizeof(watched_signals) / sizeof(watched_signals[0]) };
-
-int64_t worker_now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-}
 
 /* --- the link --------------------------------------------------------------------------------------------------- */
 static _Noreturn void leave(int status) {
@@ -211,7 +205,7 @@ struct use {
 static void use_now(struct use *u) {
     getrusage(RUSAGE_SELF, &u->self);
     getrusage(RUSAGE_CHILDREN, &u->children);
-    u->at_us = worker_now_us();
+    u->at_us = clock_us();
 }
 
 static void use_since(const struct use *before, struct work_outcome *o) {
@@ -282,7 +276,7 @@ static void run_words(const struct work *w, const struct place *p, struct work_o
 static void do_isolated(const struct work *w, int file, struct work_outcome *o) {
     struct isolated iso = {.data = -1};
     struct place p;
-    int64_t started = worker_now_us();
+    int64_t started = clock_us();
 
     if (place_open(&p, w, o->why, sizeof(o->why))) {
         o->end = WORK_REFUSED;
@@ -304,7 +298,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     if (!iso.left && !reap_all(TREE_MS))
         me.leave = true;
     restore_descriptors();
-    o->wall_us = worker_now_us() - started;
+    o->wall_us = clock_us() - started;
     place_close(&p);
     if (iso.data >= 0) {
         send_data(WORKER_RESULT, w->job, iso.data, 0, iso.result_size);
@@ -330,7 +324,7 @@ static void do_lease(const struct work *w, const void *rest, size_t rest_size) {
         isolate_lease(w, &p, &line, &o);
         me.leave = true;
         reap_all(TREE_MS);
-        o.wall_us = worker_now_us() - before.at_us;
+        o.wall_us = clock_us() - before.at_us;
         place_close(&p);
     } else {
         python_begin_lease(w, p.cwd, NULL);

@@ -15,7 +15,6 @@ _Noreturn void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guar
  * back makes the worker leave after this job. */
 void worker_restore(const char *cwd);
 void worker_send(struct iovec *parts, size_t count); /* over the link, all of it; uses parts up */
-int64_t worker_now_us(void);
 
 /* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link,
  * see isolate_run. */

@@ -8,6 +8,7 @@ prints its address, then obeys one command a line on stdin and answers "ok" (or 
     thaw
     cut                    closes every connection (freeze both first, and the ends will not hear of it)
     reset                  the same by RST
+    limit BYTES            a connection that has carried so many, both ways together, is closed; 0: none is
     refuse | accept        whether there is anybody to connect to
     count                  connections open, accepted so far, bytes up, bytes down
 """
@@ -32,6 +33,7 @@ class Way:
         self.held = collections.deque()  # (due, memoryview)
         self.size = 0
         self.ended = False  # the source has sent all
+        self.carried = 0  # bytes written so far
 
 
 class Relay:
@@ -66,6 +68,9 @@ class Relay:
     def reset(self):
         self.say("reset")
 
+    def limit(self, size):
+        self.say("limit", size)
+
     def refuse(self):
         self.say("refuse")
 
@@ -96,6 +101,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.delays = {"up": 0.0, "down": 0.0}
         self.frozen = set()
+        self.limit = 0
         self.ways = {}  # socket: (the way it is the source of, the way it is the sink of)
         self.accepted = 0
         self.bytes = {"up": 0, "down": 0}
@@ -170,6 +176,7 @@ class Server:
                     continue
                 n = way.sink.send(data)
                 way.size -= n
+                way.carried += n
                 if n < len(data):
                     way.held[0] = (due, data[n:])
                 else:
@@ -179,6 +186,8 @@ class Server:
         except OSError:
             self.close(way.source)
             return
+        if self.limit and way.source in self.ways and sum(w.carried for w in self.ways[way.source]) >= self.limit:
+            self.close(way.source)
         if way.ended and not way.held and way.source in self.ways:
             other = self.ways[way.source][1]
             if other.ended and not other.held:
@@ -194,6 +203,8 @@ class Server:
         elif word in ("cut", "reset"):
             for sock in list(self.ways):
                 self.close(sock, word == "reset")
+        elif word == "limit":
+            self.limit = int(rest[0])
         elif word == "refuse":
             self.refuse()
         elif word == "accept":

@@ -4,8 +4,9 @@ import subprocess
 import time
 
 import pytest
-from noderig import up, value
+from noderig import key_of, listens, up, value
 from ppfsmount import alive, wait_until
+from relay import Relay
 
 
 def where(m, names, node):
@@ -85,6 +86,38 @@ def test_a_short_stop_costs_nothing(pair):
     node.signal(signal.SIGCONT)
     m.open_gate("g")
     assert m.result("g") == b"through g\n" and m.get("g", "attempt") == "1"
+
+
+def test_a_second_way_to_a_node_disturbs_nothing_that_is_under_way(ml, new_node):
+    m = ml
+    node = new_node("--name", "far", "--listen", "127.0.0.1:0", join=m).up(m)
+    m.put("large.sh", "#!/bin/sh\nhead -c 150000000 /dev/zero\n")
+    wait_until(lambda: (m.info / "large.sh" / "stdout").stat().st_size > 10000000, "it to be on its way")
+    (m.mnt / "nodes" / node.address()).mkdir()
+    wait_until(lambda: "is nodes/far already" in m.log(), "the second way to be taken")
+    result = m.result("large.sh")
+    assert len(result) == result.count(0) == 150000000
+    assert m.get("large.sh", "attempt") == "1" and value(m, "far", "state") == "up"
+
+
+@pytest.mark.parametrize("dials", ["node", "ppfs"])
+def test_a_way_that_breaks_every_connection_is_not_tried_without_a_pause(ml, new_node, dials):
+    m = ml
+    node = None if dials == "node" else new_node("--name", "far", "--listen", "127.0.0.1:0", key=key_of(m))
+    with Relay(listens(m) if dials == "node" else node.address()) as relay:
+        node = node or new_node("--name", "far", join=relay.address, key=key_of(m))
+        name = "far" if dials == "node" else relay.address
+        if dials == "ppfs":
+            (m.mnt / "nodes" / name).mkdir()
+        node.up(m, name)
+        relay.limit(8000)  # a greeting, and less than a piece of the job's output
+        m.put("large.sh", "#!/bin/sh\nhead -c 1000000 /dev/zero\n")
+        before, began = relay.count()[1], time.monotonic()
+        wait_until(lambda: relay.count()[1] >= before + 6, "six connections more")
+        assert time.monotonic() - began >= 2  # 0, 0.2, 0.4, 0.8, 1 and 1 s, at least
+        relay.limit(0)
+        assert len(m.result("large.sh")) == 1000000
+        assert m.get("large.sh", "attempt") == "1"
 
 
 def test_the_daemon_is_killed_while_a_node_works(pair):

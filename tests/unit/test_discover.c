@@ -249,6 +249,29 @@ static void strangers_and_echoes_get_no_answer(void **state) {
     tls_destroy(other);
 }
 
+/* As much as some hundred machines say in a minute. */
+static void many_are_heard(void **state) {
+    (void)state;
+    enum { MANY = 4000, AT_ONCE = 100 };
+    struct side node;
+    uint8_t bytes[PACKET];
+    int fd = sender(), got = 0;
+    start(&node, TLS_NODE, KEY_A, place4);
+    for (int sent = 0; sent < MANY; sent += AT_ONCE) {
+        for (int i = 0; i < AT_ONCE; i++) {
+            make_packet(node.tls, bytes, 1, 0);
+            send_packet(fd, bytes, PACKET);
+        }
+        for (int turns = 0; got < sent + AT_ONCE && turns < 50; turns++) {
+            event_base_loop(base, EVLOOP_NONBLOCK);
+            got += answers(fd);
+        }
+    }
+    assert_int_equal(got, MANY);
+    close(fd);
+    stop(&node);
+}
+
 static void a_clock_that_is_off_gets_no_answer(void **state) {
     (void)state;
     for (int off = -40; off <= 40; off += 80) {
@@ -294,6 +317,7 @@ int main(void) {
         cmocka_unit_test(a_node_is_found_by_ipv6),
         cmocka_unit_test(another_key_gets_no_answer),
         cmocka_unit_test(strangers_and_echoes_get_no_answer),
+        cmocka_unit_test(many_are_heard),
         cmocka_unit_test(a_clock_that_is_off_gets_no_answer),
         cmocka_unit_test(an_answer_to_nobodys_question_is_not_believed),
     };

@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <sys/eventfd.h>
 
 #include "tests/unit/netrig.h"
 
@@ -276,6 +277,58 @@ static void a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead(void 
     end_free(&listener);
 }
 
+/* A peer that always has more to say: each frame that comes brings the next one along. */
+static struct link *talker;
+static int said;
+static uint64_t in_a_turn, most_in_a_turn;
+
+static void on_talk(void *arg, const struct frame *f) {
+    static const uint8_t body[64 * 1024];
+    struct end *e = arg;
+    (void)f;
+    e->frames++;
+    if (++in_a_turn > most_in_a_turn)
+        most_in_a_turn = in_a_turn;
+    if (said++ < 100)
+        assert_int_equal(link_send(talker, 1, 0, body, sizeof(body)), 0);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    (void)arg;
+    in_a_turn = 0;
+}
+
+static bool all_said(void *arg) {
+    (void)arg;
+    return said > 100;
+}
+
+static void who_sends_without_end_leaves_the_others_their_turn(void **state) {
+    (void)state;
+    static const struct link_events talk = {.frame = on_talk, .closed = on_closed};
+    struct end listener, dialler;
+    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+    turn_until(dial_over, &dialler);
+    turn_until(has_accepted, &listener);
+    link_up(&dialler);
+    link_up(&listener);
+    link_watch(listener.link, &talk, &listener);
+    talker = dialler.link;
+    int ready = eventfd(0, EFD_CLOEXEC); /* another whose turn it is each time */
+    struct event *turns = event_new(base, ready, EV_WRITE | EV_PERSIST, on_turn, NULL);
+    event_add(turns, NULL);
+    on_talk(&listener, NULL);
+    turn_until(all_said, NULL);
+    event_free(turns);
+    close(ready);
+    assert_in_range(most_in_a_turn, 1, 8); /* half a megabyte */
+    end_free(&dialler);
+    end_free(&listener);
+}
+
 static void names_are_looked_up_and_a_dial_can_be_dropped(void **state) {
     (void)state;
     struct end listener, dialler;
@@ -515,6 +568,29 @@ static void a_silent_peer_is_closed_and_disturbs_nobody(void **state) {
     end_free(&listener);
 }
 
+/* A machine that is off, or a firewall that drops: nobody was there to show a key or not. */
+static void who_does_not_answer_is_told_from_who_is_silent(void **state) {
+    (void)state;
+    char address[64];
+    struct end dialler;
+    int fds[8], listening = listen_on(address);
+    assert_int_equal(listen(listening, 0), 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1))};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < 8; i++) { /* more than the backlog takes: what comes now is dropped */
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        connect(fds[i], (struct sockaddr *)&to, sizeof(to));
+    }
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.failed, 1);
+    assert_non_null(strstr(dialler.sentence, "has not answered in 5 seconds"));
+    for (int i = 0; i < 8; i++)
+        close(fds[i]);
+    close(listening);
+    end_free(&dialler);
+}
+
 static bool accepted_all(void *arg) {
     struct expected *x = arg;
     return (uint64_t)x->end->accepted >= x->frames;
@@ -581,6 +657,7 @@ int main(void) {
         cmocka_unit_test(a_signature_fits_its_bytes_and_key_only),
         cmocka_unit_test(both_may_dial_and_frames_flow_both_ways),
         cmocka_unit_test(a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead),
+        cmocka_unit_test(who_sends_without_end_leaves_the_others_their_turn),
         cmocka_unit_test(names_are_looked_up_and_a_dial_can_be_dropped),
         cmocka_unit_test(addresses_are_checked),
         cmocka_unit_test(another_key_is_refused_at_both_ends),
@@ -590,6 +667,7 @@ int main(void) {
         cmocka_unit_test(a_rogue_server_with_a_certificate_is_refused),
         cmocka_unit_test(a_client_without_a_key_is_refused),
         cmocka_unit_test(a_silent_peer_is_closed_and_disturbs_nobody),
+        cmocka_unit_test(who_does_not_answer_is_told_from_who_is_silent),
         cmocka_unit_test(a_thousand_strangers_at_once_cost_little_and_keep_nobody_out),
         cmocka_unit_test(without_descriptors_connections_wait_in_the_backlog),
     };

@@ -4,7 +4,7 @@
 #include <event2/listener.h>
 #include <malloc.h>
 
-#include "net/session.h"
+#include "net/session_int.h"
 #include "tests/unit/netrig.h"
 
 /* --- the relay: what lies between ---------------------------------------------------------------------------------- */
@@ -27,7 +27,14 @@ static void relay_close(struct relay *r, int i) {
 
 static struct relay relay;
 
+static bool tampers; /* it changes the next byte that it can */
+
 static void relay_read(struct bufferevent *b, void *arg) {
+    if (tampers) {
+        struct evbuffer *in = bufferevent_get_input(b);
+        evbuffer_pullup(in, -1)[evbuffer_get_length(in) - 1] ^= 1;
+        tampers = false;
+    }
     bufferevent_write_buffer(arg, bufferevent_get_input(b));
 }
 
@@ -103,7 +110,7 @@ struct side {
     struct event *redial;
     const char *dials;
     struct session *session;
-    int fresh, resumed, failed, up, down, rooms, lost;
+    int fresh, resumed, failed, up, down, rooms, lost, seen;
     char sentence[512];
     uint64_t sent, got, bytes; /* numbered frames */
     bool wrong;
@@ -350,6 +357,28 @@ static void a_silent_link_is_closed_and_the_session_goes_on(void **state) {
     }
 }
 
+static bool one_noticed(void *arg) {
+    (void)arg;
+    return strstr(ppfs.sentence, "changed on its way") || strstr(node.sentence, "changed on its way");
+}
+
+static void what_is_changed_on_its_way_costs_the_link_alone(void **state) {
+    (void)state;
+    rig_start(false, 5000, 60000);
+    for (int i = 0; i < 10; i++) {
+        turn_until(all_there, NULL);
+        ppfs.sentence[0] = node.sentence[0] = 0;
+        tampers = true;
+        send_numbered(&ppfs, 30);
+        send_numbered(&node, 30);
+        turn_until(one_noticed, NULL);
+    }
+    turn_until(all_there, NULL);
+    assert_false(ppfs.wrong || node.wrong);
+    assert_int_equal(ppfs.lost + node.lost, 0);
+    rig_stop();
+}
+
 static void a_session_that_hears_nothing_for_the_lease_is_lost(void **state) {
     (void)state;
     rig_start(false, 300, 300);
@@ -538,6 +567,35 @@ static void diallers_that_cross_agree(void **state) {
     }
 }
 
+/* The counts of a greeting must still be true when it ends, whatever comes by the link of before meanwhile. */
+static bool extra_is_up(void *arg) {
+    const struct extra *e = arg;
+    if (session_pending(ppfs.session) < 1 << 20)
+        send_numbered(&ppfs, 200);
+    if (session_pending(node.session) < 1 << 20)
+        send_numbered(&node, 200);
+    return !e->dial && ppfs.resumed == node.resumed && ppfs.resumed > e->side->seen;
+}
+
+static void a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        rig_start(i, 5000, 60000);
+        struct side *dials = i ? &node : &ppfs;
+        turn_until(both_up, NULL);
+        for (int round = 0; round < 30; round++) {
+            extras[0].side = dials;
+            dials->seen = dials->resumed;
+            assert_int_equal(peer_dial(&extras[0].dial, base, dials->tls, relay.address, on_extra, &extras[0]), 0);
+            turn_until(extra_is_up, &extras[0]);
+        }
+        turn_until(all_there, NULL);
+        assert_false(ppfs.wrong || node.wrong);
+        assert_int_equal(ppfs.lost + node.lost, 0);
+        rig_stop();
+    }
+}
+
 /* --- those with the key and bad manners --------------------------------------------------------------------------- */
 static struct link *rude;
 static uint8_t heard_kind[16];
@@ -695,6 +753,35 @@ static void who_reads_nothing_is_owed_nothing(void **state) {
     rude_stop();
 }
 
+/* While somebody is greeted the session waits, and it goes on when nothing comes of that. */
+static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
+    (void)state;
+    uint8_t hello[32] = "ppfsnode\1";
+    int two = 2;
+    rig_start(false, 60000, 60000);
+    turn_until(both_up, NULL);
+    heard = rude_closed = 0;
+    rude = NULL;
+    assert_int_equal(peer_dial(&rude_dial, base, ppfs.tls, relay.address, rude_dialled, &rude_dial), 0);
+    while (!rude)
+        event_base_loop(base, EVLOOP_ONCE);
+    memcpy(hello + 16, hub_id(ppfs.hub), SESSION_ID);
+    link_send(rude, 240, 0, hello, sizeof(hello));
+    turn_until(rude_heard, &two);
+    assert_int_equal(heard_kind[1], 241);
+    uint64_t before = node.got;
+    send_numbered(&ppfs, 100);
+    for (int i = 0; i < 100; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(node.got, before);
+    link_destroy(rude);
+    turn_until(all_there, NULL);
+    assert_false(ppfs.wrong || node.wrong);
+    assert_int_equal(node.failed, 1);
+    assert_int_equal(ppfs.down + node.down, 0);
+    rig_stop();
+}
+
 /* Two connections of one hub that is being greeted: what both said must stay true. */
 static struct link *twins[2];
 static int twins_up, twins_closed, twins_resumed; /* the last two: a bit each */
@@ -806,6 +893,7 @@ int main(void) {
         cmocka_unit_test(a_session_begins_whoever_dials),
         cmocka_unit_test(frames_arrive_once_and_in_order_over_many_cuts),
         cmocka_unit_test(a_silent_link_is_closed_and_the_session_goes_on),
+        cmocka_unit_test(what_is_changed_on_its_way_costs_the_link_alone),
         cmocka_unit_test(a_session_that_hears_nothing_for_the_lease_is_lost),
         cmocka_unit_test(who_lost_it_makes_the_other_lose_it),
         cmocka_unit_test(a_goodbye_is_heard_at_once),
@@ -814,6 +902,8 @@ int main(void) {
         cmocka_unit_test(who_sends_hears_when_there_is_room_again),
         cmocka_unit_test(a_newer_link_takes_over_from_one_that_hangs),
         cmocka_unit_test(diallers_that_cross_agree),
+        cmocka_unit_test(a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first),
+        cmocka_unit_test(a_greeting_that_fails_is_waited_for_and_no_longer),
         cmocka_unit_test(bad_greetings_end_the_connection),
         cmocka_unit_test(a_greeting_that_does_not_come_is_not_waited_for),
         cmocka_unit_test(who_reads_nothing_is_owed_nothing),
