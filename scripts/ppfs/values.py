@@ -67,7 +67,7 @@ def _may_be_large(what: Any) -> bool:
 class _Seen:
     """An argument of an earlier call."""
 
-    __slots__ = ("ref", "sample", "digest", "changes", "rest")
+    __slots__ = ("ref", "sample", "digests", "changes", "rest")
 
     def __init__(self, what: Any) -> None:
         self.ref: Optional["weakref.ref[Any]"] = None
@@ -76,7 +76,7 @@ class _Seen:
             self.ref = weakref.ref(what)
         except TypeError:
             self.sample = _sample(what)
-        self.digest: Optional[bytes] = None  # of the last time that it was pickled
+        self.digests: Dict[bool, bytes] = {}  # of the last time that it was pickled: packed, and not
         self.changes = 0  # times that it was another one then
         self.rest = 0  # times that it is not looked at
 
@@ -203,9 +203,9 @@ class Values:
                 continue
             if not _is_leaf(top) and not all(type(other) in _FIXED for other in tops if other is not top):
                 continue
-            if self._chosen(channel, serializer, seen, top, packed):
-                assert seen.digest is not None
-                chosen[id(top)] = seen.digest
+            digest = self._name(channel, serializer, seen, top, packed)
+            if digest is not None:
+                chosen[id(top)] = digest
         if not chosen:
             return None
         if not packed:
@@ -218,30 +218,31 @@ class Values:
         names = dict(zip(map(id, places), chosen.values()))
         return Plan(_dumps(_PLAIN, packed_call(rest, places), names), list(chosen.values()))
 
-    def _chosen(self, channel: "Channel", serializer: Serializer, seen: _Seen, what: Any, packed: bool) -> bool:
-        """Whether it goes by its hash this time, which is seen.digest then, and has been sent."""
+    @staticmethod
+    def _name(channel: "Channel", serializer: Serializer, seen: _Seen, what: Any, packed: bool) -> Optional[bytes]:
+        """The hash by which it goes this time, and what has that has been sent; None: it goes whole."""
         if seen.rest:
             seen.rest -= 1
-            return False
+            return None
         try:
             digest, size = _look(serializer, what, packed)
             if not LARGE_VALUE < size <= LARGEST_VALUE:
                 seen.rest = sys.maxsize
-                return False
-            changed = seen.digest is not None and seen.digest != digest
-            seen.digest = digest
+                return None
+            changed = seen.digests.get(packed, digest) != digest
+            seen.digests[packed] = digest
             if digest in channel.announced:
-                return True
+                return digest
             if changed:
                 seen.changes += 1
                 seen.rest = (1 << min(seen.changes, 20)) - 2
-                return False
+                return None
             blob = _value(serializer, what, packed)
         except Exception:  # whoever sends the call whole says what is wrong with it
-            return False
-        seen.digest = hashlib.sha256(blob).digest()  # another thread may have changed it
-        channel.announce(seen.digest, blob)
-        return True
+            return None
+        digest = hashlib.sha256(blob).digest()  # another thread may have changed it
+        channel.announce(digest, blob)
+        return digest
 
     def _rest(self, serializer: Serializer, what: Any, names: Dict[int, Any]) -> Optional[bytes]:
         """The pickle with names in the place of values; None when there is none."""
