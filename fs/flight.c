@@ -99,7 +99,7 @@ void flight_again(struct fs *fs, void (*handle)(struct fs *fs, const void *bytes
             left[n++] = &fs->flying_table[i];
     qsort(left, n, sizeof *left, by_age);
     for (size_t i = 0; i < n; i++) {
-        char copy[SHARED_FLYING_BYTES];
+        _Alignas(uint64_t) char copy[SHARED_FLYING_BYTES];
         if (left[i]->size > sizeof copy) {
             refuse(fs, left[i]);
             continue;

@@ -179,6 +179,8 @@ static void size_set(struct pending *p, int rc) {
     }
     if (x)
         handle_mended(x, p->size, UINT64_MAX);
+    if (!handles_count(p->fs->handles, p->job->id, HANDLE_WRITER))
+        sched_release(p->fs->sched, p->job->id); /* by its name alone: nobody will close it */
     reply_job_attr(p->fs, p->req, p->ino, p->job->id);
 }
 

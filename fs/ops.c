@@ -31,8 +31,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
     int rc = tree_lookup(fs, dir, name, &ino);
     if (rc == 0)
         rc = tree_entry(fs, ino, &e);
+    if (rc == -ENOENT || rc == -ESTALE) /* in a directory that has gone: its name may have another by now, the kernel looks */
+        rc = tree_attr(fs, dir, &e.attr, &e.attr_timeout) == -ESTALE ? -ESTALE : -ENOENT;
     if (rc)
-        reply_err(fs, req, rc == -ESTALE ? -ENOENT : rc);
+        reply_err(fs, req, rc);
     else
         reply_entry(fs, req, &e);
 }

@@ -14,7 +14,7 @@
 #define SHARED_SLOTS 65536u
 #define SHARED_INIT_MAX 1024u
 #define SHARED_FLYING 16384u     /* requests under way, see flight.h; never touched where the kernel needs none of it */
-#define SHARED_FLYING_BYTES 372u /* of a request: one name of 255 bytes and what stands before it */
+#define SHARED_FLYING_BYTES 368u /* of a request: one name of 255 bytes and what stands before it */
 
 enum { HANDLE_WRITER = 1, HANDLE_NONBLOCK = 2, HANDLE_LIVE = 4, HANDLE_CONFIRMED = 8 };
 
@@ -32,7 +32,7 @@ struct handle {
 struct flying {
     _Atomic uint64_t unique; /* 0 = free; stored after the rest */
     uint32_t size;           /* of the request, be it larger than bytes */
-    char bytes[SHARED_FLYING_BYTES];
+    _Alignas(uint64_t) char bytes[SHARED_FLYING_BYTES];
 };
 
 struct shared;

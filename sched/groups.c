@@ -147,10 +147,12 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         return rc < 0 ? rc : n ? -ENAMETOOLONG : -EINVAL;
     if (is_below(s, to_parent, group))
         return -EINVAL;
+    if (depth_of(s, to_parent) + store_group_levels(s->store, group) > DEPTH_MAX)
+        return -ENAMETOOLONG;
     if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
         return 0;
     bool dotted = up.dotted || to_name[0] == '.';
-    if (dotted && !g.dotted && t.active)
+    if (dotted && !g.dotted && (t.active || look_being_read(s, group)))
         return -EBUSY; /* jobs in it are queued already */
     rc = replace_target(s, to_parent, to_name);
     if (rc < 0)

@@ -32,14 +32,20 @@ static bool is_in(struct sched *s, uint64_t id, uint64_t top) {
     return id == top;
 }
 
+uint64_t look_being_read(struct sched *s, uint64_t group) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < s->submitting.count; i++) {
+        struct job_row r;
+        n += store_job_get(s->store, s->submitting.items[i], &r) == 0 && is_in(s, r.job.group, group);
+    }
+    return n;
+}
+
 /* What is on its way into the queue counts as there: a large file that is being read, a group that is opening. */
 int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
     int rc = store_tally_get(s->store, group, out);
-    for (size_t i = 0; rc == 0 && i < s->submitting.count; i++) {
-        struct job_row r;
-        if (store_job_get(s->store, s->submitting.items[i], &r) == 0 && is_in(s, r.job.group, group))
-            out->active++;
-    }
+    if (rc == 0)
+        out->active += look_being_read(s, group);
     for (uint64_t id = 0; rc == 0 && store_group_next_opening(s->store, id, &id) == 0;)
         if (is_in(s, id, group))
             out->active++;
@@ -91,7 +97,7 @@ int64_t sched_size(struct sched *s, uint64_t job, enum job_body body) {
     struct body b;
     struct output *out = live(s, job, body, &r);
     if (out)
-        return out->size;
+        return out->spooled ? out->written : out->size;
     int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
     return rc == -ENOENT ? 0 : rc < 0 ? rc : b.file == BODY_LOG ? store_log_size(s->store, job, body) : b.size;
 }
@@ -107,7 +113,9 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
         memcpy(buf, out->bytes + offset, n);
         return (int64_t)n;
     }
-    if (out) /* what is still on the way to the disk reads as the present end */
+    if (out && offset >= (uint64_t)out->written) /* what is still on the way to the disk is behind the present end */
+        return 0;
+    if (out)
         return spool_read(s->spool, (struct spool_name){job, body, r->attempt}, buf, size, offset, done, arg);
     int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
     if (rc < 0)
@@ -156,10 +164,13 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
 }
 
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
+    char path[JOB_WHY_MAX];
     buf[0] = 0;
     switch (j->state) {
     case JOB_DRAFT: why_draft(s, j, buf, size); break;
-    case JOB_HELD: snprintf(buf, size, "held: echo 0 > info/%s/hold lets it go", j->name); break;
+    case JOB_HELD:
+        snprintf(buf, size, "held: echo 0 > info/%s/hold lets it go", sched_path(s, j, path, sizeof path) == 0 ? path : j->name);
+        break;
     case JOB_WAITING: why_waiting(s, j, buf, size); break;
     case JOB_QUEUED:
         node_why_queued(s, j, buf, size);

@@ -142,7 +142,7 @@ int sched_remove(struct sched *s, struct job_row *r) {
     struct tally delta = {0};
     count(&delta, &r->job, (uint64_t)-1);
     run_drop(s, r->job.id);
-    ids_remove(&s->submitting, r->job.id);
+    submit_stop(s, r->job.id);
     int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
     if (rc == 0 && job_is_stream(&r->job))
         rc = sched_check(s, store_stream_delete(s->store, r->job.id));

@@ -204,6 +204,7 @@ void run_rolled_back(struct sched *s) {
 
 struct chunk {
     struct run *run;
+    enum pool_stream stream;
     size_t size;
 };
 
@@ -214,6 +215,8 @@ static void chunk_written(void *arg, int rc) {
     r->tasks--;
     if (rc < 0 && !r->error)
         r->error = -rc;
+    if (!r->error) /* in order, so what is behind a gap is never told */
+        r->out[c->stream].written += (int64_t)c->size;
     if (r->held && r->writing < WRITING_LOW && r->host->runner.ops) {
         r->held = false;
         runner_hold(r->host->runner, r->id, false);
@@ -232,7 +235,7 @@ static int to_disk(struct run *r, enum pool_stream stream, const void *bytes, si
     struct chunk *c = malloc(sizeof *c);
     if (!c)
         return -ENOMEM;
-    *c = (struct chunk){r, size};
+    *c = (struct chunk){r, stream, size};
     int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, chunk_written, c);
     if (rc != -EINPROGRESS) {
         free(c);

@@ -44,11 +44,12 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     run_retry_ends(s);
     stream_recover(s, false);
     queue_due(s);
-    while (s->again.count && !s->error) {
-        uint64_t job = s->again.items[--s->again.count];
-        if (!s->is_open || !s->is_open(s->is_open_arg, job, true))
-            sched_release(s, job); /* back in released: comes again should this fail too */
-    }
+    struct ids again = s->again;
+    s->again = (struct ids){0}; /* what fails again comes with the next retry, not with this one */
+    for (size_t i = 0; i < again.count; i++)
+        if (!s->is_open || !s->is_open(s->is_open_arg, again.items[i], true))
+            sched_release(s, again.items[i]);
+    free(again.items);
 }
 
 /* --- commit ------------------------------------------------------------------------------------------------------ */

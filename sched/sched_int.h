@@ -32,6 +32,7 @@ struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a s
     char *bytes;
     size_t cap;
     int64_t size;
+    int64_t written; /* of a spooled one: how much of it the file has */
     bool spooled;
 };
 
@@ -121,8 +122,11 @@ int sched_check(struct sched *s, int rc);             /* notes an error of the s
 void sched_note(struct sched *s, uint64_t job);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
+uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in there that are on their way into the queue */
+
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);
+bool submit_stop(struct sched *s, uint64_t job); /* a draft that is being read stays one; false: it is not being read */
 int submit_ready(struct sched *s, struct job_row *r, unsigned also_save); /* waits for others, for a node, or is queued */
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);

@@ -116,19 +116,41 @@ static int read_shebang(const char *p, size_t size, enum work_kind *kind) {
     return 0;
 }
 
+static bool is_stream_name(const char *name) {
+    size_t n = strlen(name);
+    return n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
+}
+
+static bool is_frames(const void *bytes, size_t size) {
+    return size >= FRAME_MAGIC_SIZE && memcmp(bytes, FRAME_MAGIC, FRAME_MAGIC_SIZE) == 0;
+}
+
+static bool is_elf(const void *bytes, size_t size) {
+    return size >= 4 && memcmp(bytes, "\x7f" "ELF", 4) == 0;
+}
+
+uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size) {
+    const unsigned char *b = head;
+    uint64_t most = UINT64_MAX; /* source is text to its end, or none */
+    if (head_size == 0 || is_stream_name(name) || is_frames(head, head_size) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
+        most = SPEC_HEAD;
+    else if (b[0] == '{' || (head_size >= 2 && b[0] == '#' && b[1] == '!'))
+        most = SPEC_JSON_MAX + 1; /* more JSON is refused for its size alone; a script's first comment lines end before */
+    return size < most ? size : most;
+}
+
 int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]) {
     const unsigned char *b = bytes;
     const char *text = bytes;
-    size_t name_len = strlen(name);
     *kind = WORK_NONE;
     why[0] = 0;
     if (size == 0)
         return refuse(why, "the job file is empty");
-    if (name_len > 6 && strcmp(name + name_len - 6, ".jsonl") == 0) {
+    if (is_stream_name(name)) {
         *kind = WORK_STREAM_JSON;
         return 0;
     }
-    if (size >= FRAME_MAGIC_SIZE && memcmp(b, FRAME_MAGIC, FRAME_MAGIC_SIZE) == 0) {
+    if (is_frames(bytes, size)) {
         *kind = WORK_STREAM_FRAMES;
         return 0;
     }
@@ -140,7 +162,7 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
     }
     if (b[0] == '{')
         return read_json(bytes, size, kind, o, why);
-    if (size >= 4 && memcmp(b, "\x7f" "ELF", 4) == 0) {
+    if (is_elf(bytes, size)) {
         *kind = WORK_PROGRAM;
         return 0;
     }

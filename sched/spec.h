@@ -7,7 +7,11 @@
 #define SPEC_JSON_MAX (16u << 20) /* bytes of a JSON job file; larger data belongs in a file or a pickle */
 #define SPEC_WHY 400u
 
-/* Looks at the whole file. Pure; may run in any thread. On 0 *kind says what it is and o has the options it carries.
+#define SPEC_HEAD 64u /* bytes of its beginning that spec_needs looks at, at most */
+
+/* How many bytes of a file of size spec_read has to be given, so that it says what it would of all of them. */
+uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size);
+/* Pure; may run in any thread. On 0 *kind says what it is and o has the options it carries.
  * -EINVAL: the job must fail, why says so in one sentence. -ENOMEM. */
 int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]);
 

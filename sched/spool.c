@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -145,17 +144,25 @@ static int64_t do_sync(struct task *t) {
     return rc;
 }
 
+/* Reads as much of it as spec_read needs. Not mapped: a page that cannot be had (an error of the disk; a hole, where there is
+ * no room for it) would be a SIGBUS, at this start and at the next. Returns the bytes or -errno; *bytes is the caller's. */
+static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **bytes) {
+    char head[SPEC_HEAD];
+    int64_t n = read_all(fd, head, sizeof head, 0);
+    uint64_t want = n < 0 ? 0 : spec_needs(t->job_name, head, (size_t)n, size);
+    *bytes = malloc(want + 1);
+    return n < 0 ? n : *bytes ? read_all(fd, *bytes, want, 0) : -ENOMEM;
+}
+
 static void do_spec(struct task *t) {
     struct stat st;
+    char *bytes = NULL;
     int fd = open_file(t->sp, t->name, O_RDONLY);
-    t->spec.rc = fd < 0 ? fd : fstat(fd, &st) < 0 || fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0 ? -errno : 0;
-    void *map = t->spec.rc == 0 && st.st_size > 0 ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
-    if (map == MAP_FAILED)
-        t->spec.rc = -errno;
-    else if (t->spec.rc == 0)
-        t->spec.rc = spec_read(t->job_name, map ? map : "", map ? (size_t)st.st_size : 0, &t->spec.kind, t->spec.options, t->spec.why);
-    if (map && map != MAP_FAILED)
-        munmap(map, (size_t)st.st_size);
+    int64_t n = fd < 0 ? fd : fstat(fd, &st) < 0 || fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0 ? -errno : 0;
+    if (n == 0)
+        n = read_spec(t, fd, (uint64_t)st.st_size, &bytes);
+    t->spec.rc = n < 0 ? (int)n : spec_read(t->job_name, bytes, (size_t)n, &t->spec.kind, t->spec.options, t->spec.why);
+    free(bytes);
     if (fd >= 0)
         close(fd);
 }

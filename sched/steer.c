@@ -127,7 +127,9 @@ static int find_source(struct sched *s, uint64_t group, const char *name, struct
 /* A draft that gets a name (and a group) that runs is submitted; if it is still open, its release will do that. */
 static int renamed_draft(struct sched *s, struct job_row *r, const struct group *to) {
     bool options = strcmp(r->job.name, ".options") == 0;
-    int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME));
+    if ((r->job.name[0] == '.' || to->dotted) && submit_stop(s, r->job.id))
+        r->sealed = true; /* it was closed, and waits for another name */
+    int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE));
     if (rc == 0 && options)
         return sched_flush(s, r->job.id, 0, false, NULL, NULL); /* without sync and with it flushed: answers at once */
     if (rc < 0 || r->job.name[0] == '.' || to->dotted || !r->sealed)
@@ -141,7 +143,10 @@ static int withdraw(struct sched *s, struct job_row *r) {
     if (r->job.state == JOB_RUNNING)
         return -ETXTBSY;
     r->job.draft = true;
-    int rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
+    r->resolved = false; /* whom it waits for is read anew */
+    int rc = sched_check(s, store_deps_delete(s->store, r->job.id));
+    if (rc == 0)
+        rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;
     return rc < 0 ? rc : sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
 }

@@ -123,6 +123,7 @@ int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTI
 
 /* --- dependencies ------------------------------------------------------------------------------------------------ */
 int store_dep_add(struct store *st, uint64_t job, uint64_t on); /* -ELOOP when on waits for job */
+int store_deps_delete(struct store *st, uint64_t job);           /* it waits for none */
 int store_dep_move(struct store *st, uint64_t from, uint64_t to); /* who waits for from now waits for to */
 bool store_dep_any(struct store *st, uint64_t on);              /* somebody waits for it */
 int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *count); /* -ENOENT: waits for none */
@@ -157,5 +158,6 @@ int store_tally_add(struct store *st, uint64_t group, const struct tally *delta)
 int store_tally_get(struct store *st, uint64_t group, struct tally *out);
 /* The group before this change and all above it, of which the tally changed since the last commit. */
 size_t store_tally_touched(const struct store *st, const uint64_t **groups);
+int store_group_levels(struct store *st, uint64_t id); /* of groups: 1 when there is none in it */
 bool store_group_has_jobs(struct store *st, uint64_t id); /* a job of any kind, or a subgroup */
 #endif

@@ -1,4 +1,4 @@
-/* Groups (the directories below jobs/) and the tallies of what is in them. Statement numbers 65 to 95. */
+/* Groups (the directories below jobs/) and the tallies of what is in them. Statement numbers 65 to 79, 119. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,6 +155,19 @@ int store_group_close_below(struct store *st, uint64_t id) {
     if (q)
         bind_int(q, 1, (int64_t)id);
     return store_run(st, q);
+}
+
+int store_group_levels(struct store *st, uint64_t id) {
+    sqlite3_stmt *q = store_sql(st, 119, "WITH RECURSIVE below(id, level) AS (SELECT ?1, 1 UNION SELECT groups.id, level+1 FROM groups JOIN below ON groups.parent=below.id)"
+                                         " SELECT max(level) FROM below");
+    int levels = 1;
+    if (q)
+        bind_int(q, 1, (int64_t)id);
+    if (q && store_step(st, q) > 0) {
+        levels = sqlite3_column_int(q, 0);
+        store_end(q);
+    }
+    return levels;
 }
 
 bool store_group_has_jobs(struct store *st, uint64_t id) {

@@ -151,15 +151,19 @@ int store_job_save(struct store *st, const struct job_row *r, unsigned what) {
     return store_run(st, q);
 }
 
+int store_deps_delete(struct store *st, uint64_t job) {
+    sqlite3_stmt *q = store_sql(st, 23, "DELETE FROM deps WHERE job=?1");
+    if (q)
+        bind_int(q, 1, (int64_t)job);
+    return store_run(st, q);
+}
+
 int store_job_delete(struct store *st, uint64_t id) {
     sqlite3_stmt *q = store_sql(st, 21, "DELETE FROM jobs WHERE id=?1");
     if (q)
         bind_int(q, 1, (int64_t)id);
     int rc = store_run(st, q);
-    sqlite3_stmt *d = store_sql(st, 23, "DELETE FROM deps WHERE job=?1");
-    if (rc == 0 && d)
-        bind_int(d, 1, (int64_t)id);
-    return rc == 0 ? store_run(st, d) : rc;
+    return rc == 0 ? store_deps_delete(st, id) : rc;
 }
 
 int store_job_texts(struct store *st, uint64_t id, char **options, char **cwd) {

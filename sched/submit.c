@@ -272,19 +272,35 @@ struct reading {
     uint64_t job;
 };
 
+/* The turn that gave it a name that runs may not have been committed. */
+static bool may_run(struct sched *s, const struct job *j) {
+    struct group g;
+    return j->name[0] != '.' && sched_check(s, store_group_get(s->store, j->group, &g)) == 0 && !g.dotted;
+}
+
 static void spool_was_read(void *arg, struct spool_spec *spec) {
     struct reading *p = arg;
     struct sched *s = p->s;
     struct job_row r;
     bool wanted = ids_has(&s->submitting, p->job); /* else it was opened for writing again, or removed */
     ids_remove(&s->submitting, p->job);
-    if (wanted && store_job_get(s->store, p->job, &r) == 0 && r.job.draft) {
+    if (wanted)
+        ids_add(&s->released, p->job); /* comes again should this turn not be committed */
+    if (wanted && sched_check(s, store_job_get(s->store, p->job, &r)) == 0 && r.job.draft && may_run(s, &r.job)) {
         if (spec->rc < 0 && spec->rc != -EINVAL)
             snprintf(spec->why, sizeof spec->why, "its file could not be read: %s", strerror(-spec->rc));
-        ids_add(&s->released, p->job);
         admit(s, &r, spec->rc, spec->kind, spec->options, spec->why);
     }
     free(p);
+}
+
+/* Should this turn not be committed, it is read again. */
+bool submit_stop(struct sched *s, uint64_t job) {
+    bool was = ids_has(&s->submitting, job);
+    ids_remove(&s->submitting, job);
+    if (was)
+        ids_add(&s->released, job);
+    return was;
 }
 
 int submit_job(struct sched *s, struct job_row *r) {

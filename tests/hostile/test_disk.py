@@ -367,3 +367,31 @@ def test_answers_of_a_stream_find_no_room(small):
     found = answers_of((m.results / "s").read_bytes())
     assert found.keys() == set(range(1, n + 1))
     assert {len(body) > 300000 for _, body in found.values()} == {True}
+
+
+def try_rename(old, new):
+    try:
+        os.rename(old, new)
+        return True
+    except OSError as e:
+        assert e.errno in FULL
+        return False
+
+
+@pytest.mark.limit(120)
+def test_a_large_file_whose_name_found_no_room(small):
+    """It is looked at as it gets a name that runs: a hole in it needs no room then, and without the name it stays a draft."""
+    m = small.start()
+    balloon = Balloon(m)
+    with open(m.jobs / ".x", "wb", buffering=0) as f:
+        f.write(b"#!/bin/sh\n#")
+        f.truncate(4 << 20)
+    with open(m.jobs / ".later", "wb", buffering=0) as f:
+        balloon.inflate()
+        while try_rename(m.jobs / ".x", m.jobs / "x"):  # the ballast and what the database has spare go first
+            os.rename(m.jobs / "x", m.jobs / ".x")
+        os.fsync(f.fileno())  # done when what was begun before it is
+    assert m.state(".x") == "draft"
+    balloon.burst()
+    wait_until(lambda: try_rename(m.jobs / ".x", m.jobs / "x"), "room for a name")
+    wait_until(lambda: m.state("x") in PENDING, "x to be read")

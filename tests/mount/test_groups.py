@@ -189,6 +189,23 @@ def test_dotted_again(m):
     assert m.result("D/sub/x") == b"too early\n"
 
 
+def test_groups_in_groups_have_an_end(m):
+    """64 levels, also where a group is moved: what is below that would not be counted at the top."""
+    deep = m.jobs / "/".join(["d"] * 60)
+    deep.mkdir(parents=True)
+    (m.jobs / "e/e/e/e").mkdir(parents=True)
+    with pytest.raises(OSError) as e:
+        os.rename(m.jobs / "d", m.jobs / "e/e/e/e/e")
+        os.rename(m.jobs / "e/e/e/e/e", m.jobs / "e/e/e/e/.d")
+        (m.jobs / "f").mkdir()
+        os.rename(m.jobs / "e", m.jobs / "f/e")
+    assert e.value.errno == errno.ENAMETOOLONG and (m.jobs / "e").exists()
+    os.rename(m.jobs / "e/e/e/e/.d", m.jobs / "e/e/e/e/d")
+    path = "e/e/e/e/" + "/".join(["d"] * 60)
+    m.put(path + "/y", "#!/bin/sh\n#ppfs: hold=1\n")
+    assert " waiting 1 of 1\n" in (m.info / ".progress").read_text()
+
+
 def test_a_long_chain_opens_at_once(m):
     (m.jobs / ".C").mkdir()
     for i in range(300):

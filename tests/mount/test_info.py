@@ -126,6 +126,27 @@ def test_output_of_python_is_live(m, kind):
     assert reader.stdout.read() == b"after\n"
 
 
+def test_info_of_a_job_that_was_replaced(m):
+    """What the kernel remembers of the old one does not hide the new one's files."""
+    for i in range(10):
+        m.put("x", "print(%d)\n" % i)
+        wait_until(lambda: m.result("x") == b"%d\n" % i, "the new job")
+        assert m.state("x") == "done"
+        (m.jobs / "x").write_bytes((m.info / "x/spec").read_bytes())
+        for what in ("wait", "attempt", "times", "usage", "exit"):
+            assert m.get("x", what), what
+        assert m.wait("x") == "done"
+
+
+def test_much_output_is_live(m):
+    """A reader that is as fast as the job, and faster than the disk, is given all of it."""
+    for i in range(6):
+        name = "x%d" % i
+        m.put(name, "#!/bin/sh\nfor i in $(seq 100); do head -c 100000 /dev/zero | tr '\\0' x; done\n")
+        reader = m.popen("cat", m.info / name / "stdout")
+        assert len(reader.communicate()[0]) == 100 * 100000 and reader.returncode == 0
+
+
 def test_output_before_the_job_runs(m):
     """Reading the output of a job that still waits follows it from its start."""
     m.put("x", "#ppfs: hold=1\nprint('at last')\n")

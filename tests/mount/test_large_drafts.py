@@ -1,4 +1,5 @@
 """Job files too large for their row are read in another thread before they are queued: what may happen meanwhile."""
+import errno
 import os
 
 import pytest
@@ -57,3 +58,23 @@ def test_appended_to(queue):
         f.write("print('two')\n")
     (m.node / "cpus").write_text("2")
     assert m.result("x") == b"one\ntwo\n"
+
+
+def test_renamed_to_a_draft_while_it_is_read(m):
+    m.put("x", large("print('ran')\n"))
+    os.rename(m.jobs / "x", m.jobs / ".x")
+    m.put("later", large("print(1)\n"))  # the files are read in their order
+    m.result("later")
+    assert m.state(".x") == "draft"
+    os.rename(m.jobs / ".x", m.jobs / "x")
+    assert m.result("x") == b"ran\n"
+
+
+def test_its_group_is_not_closed_while_it_is_read(m):
+    """Else it would be queued in a group in which nothing is."""
+    (m.jobs / "G").mkdir()
+    m.put("G/x", large("print('ran')\n"))
+    with pytest.raises(OSError) as e:
+        os.rename(m.jobs / "G", m.jobs / ".G")
+    assert e.value.errno == errno.EBUSY
+    assert m.result("G/x") == b"ran\n"

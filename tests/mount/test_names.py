@@ -36,6 +36,15 @@ def test_empty_file_stays_a_draft(queue):
     assert m.result("x") == b"now\n"
 
 
+def test_draft_is_cut_by_its_name(m):
+    """truncate(2) writes without opening: what was closed before is closed again."""
+    m.put(".x", "print('kept')\nprint('cut')\n")
+    os.truncate(m.jobs / ".x", 14)
+    assert m.state(".x") == "draft"
+    os.rename(m.jobs / ".x", m.jobs / "x")
+    assert m.result("x") == b"kept\n"
+
+
 def test_draft_is_removed_by_rm(m):
     m.put(".x", "print(1)\n")
     (m.jobs / "y").touch()

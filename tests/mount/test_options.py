@@ -426,6 +426,25 @@ def test_after_a_job_that_is_rewritten(queue):
     assert m.result("b") == b"second\n\n"
 
 
+def test_after_of_a_job_that_was_withdrawn(m):
+    """Made a draft and a job again, it is told anew whom it waits for."""
+    m.put("a", "#!/bin/sh\n#ppfs: hold=1\nexit 1\n")
+    m.put("b", "#!/bin/sh\n#ppfs: after=a\necho ran\n")
+    os.rename(m.jobs / "b", m.jobs / ".b")
+    (m.info / "a/hold").write_text("0")
+    m.failed("a")
+    assert m.state(".b") == "draft"
+    os.rename(m.jobs / ".b", m.jobs / "b")
+    m.failed("b")
+    assert "a failed" in m.why("b")
+
+
+def test_hold_says_how_it_is_let_go(m):
+    (m.jobs / "G").mkdir()
+    m.put("G/x", "#ppfs: hold=1\nprint(1)\n")
+    assert "info/G/x/hold" in m.why("G/x")
+
+
 def test_hold_keeps_what_was_waited_for(m):
     m.put("a", "#!/bin/sh\ntrue\n")
     m.put("gate", "#ppfs: hold=1\nprint(1)\n")

@@ -168,6 +168,13 @@ static void test_killed_at_any_instruction(void **state) {
     }
 }
 
+/* Requests are read where they are kept, as the structs that they are. */
+static void test_requests_are_aligned(void **state) {
+    struct table *t = *state;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal((uintptr_t)shared_flying(t->m)[i].bytes % _Alignof(uint64_t), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_init_is_kept, setup, teardown),
@@ -176,6 +183,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_the_confirmed_outlive_a_daemon, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed_at_any_instruction, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_requests_are_aligned, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/frame.h"
 #include "sched/spec.h"
 
 static char why[SPEC_WHY];
@@ -73,8 +74,23 @@ static void test_cut(void **state) {
     assert_true(cut("\x7f" "ELF..\n"));
 }
 
+/* Of a large file only as much is read as tells what it is. */
+static void test_needs(void **state) {
+    const uint64_t large = (uint64_t)1 << 40;
+    (void)state;
+    assert_int_equal(spec_needs("x", "\x80\x04K", 3, large), SPEC_HEAD);
+    assert_int_equal(spec_needs("x", "\x7f" "ELF", 4, large), SPEC_HEAD);
+    assert_int_equal(spec_needs("x.jsonl", "{", 1, large), SPEC_HEAD);
+    assert_int_equal(spec_needs("x", FRAME_MAGIC, FRAME_MAGIC_SIZE, large), SPEC_HEAD);
+    assert_int_equal(spec_needs("x", "{\"call\"", 7, large), SPEC_JSON_MAX + 1);
+    assert_int_equal(spec_needs("x", "#!/bin/sh", 9, large), SPEC_JSON_MAX + 1);
+    assert_int_equal(spec_needs("x", "print(1)", 8, large), large);
+    assert_int_equal(spec_needs("x", "#!/bin/sh", 9, 100), 100);
+    assert_int_equal(spec_needs("x", "", 0, 0), 0);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused), cmocka_unit_test(test_cut)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused), cmocka_unit_test(test_cut), cmocka_unit_test(test_needs)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     options_destroy(o);
     return rc;
