@@ -81,15 +81,22 @@ void lease_take_back(struct lease *l, unsigned i) {
         drop_from(l, limit);
 }
 
-/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. */
+/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. If another is
+ * still behind it, it has ended, and the other was cancelled by nobody. If answers before it are still on the way, the worker
+ * is killed when they are here: it would be killed with them. */
 static void stop_unwanted(struct lease *l) {
     uint32_t number = l->unwanted;
+    if (l->recalling)
+        return;
     l->unwanted = 0;
     for (unsigned i = 0; number && i < l->count; i++) {
         if (sent_at(l, i)->number != number)
             continue;
         if (l->asked <= number) {
-            runner_kill(l->host->runner, l->id);
+            if (i > 0 && i + 1 == l->count)
+                l->unwanted = number;
+            else if (i + 1 == l->count)
+                runner_kill(l->host->runner, l->id);
             return;
         }
         lease_take_back(l, i);
@@ -162,7 +169,7 @@ static struct call *next_pending(struct stream *st, uint64_t *number) {
 }
 
 static bool takes(const struct lease *l, const struct stream *st, bool spare) {
-    return l->stream == st && !l->finishing && !l->recalling && !(l->lent && l->count) && l->count < ahead(l, spare) && host_live(l->host);
+    return l->stream == st && !l->finishing && !l->recalling && !l->unwanted && !(l->lent && l->count) && l->count < ahead(l, spare) && host_live(l->host);
 }
 
 /* One call to each lease in turn, until they have enough: two workers share a short burst. The last ones wait for the lease
@@ -254,8 +261,11 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     struct sched *s = h->s;
     struct lease *l = lease_find(s, id);
     struct call *c = l && l->stream ? answered_call(l, number) : NULL;
-    if (!c)
-        return; /* dropped, or from before a recall */
+    if (!c) { /* dropped, or from before a recall */
+        if (l && l->stream)
+            stop_unwanted(l);
+        return;
+    }
     struct stream *st = l->stream;
     if (kind == ANSWER_NEED) {
         if (size)
@@ -276,6 +286,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         host_worked(h);
     l->got++;
     pop(l);
+    stop_unwanted(l);
     h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
     if (c->answer.size) {
@@ -336,10 +347,9 @@ void lease_cancel(struct stream *st, struct call *c) {
                 continue;
             uint32_t number = sent_at(l, i)->number;
             lease_take_back(l, i);
-            if (l->recalling)
+            if (l->recalling || i + 1 == l->count)
                 l->unwanted = number;
-            else if (i < l->count)
-                runner_kill(l->host->runner, l->id);
+            stop_unwanted(l);
             return;
         }
     }
