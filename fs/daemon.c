@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 
@@ -96,6 +97,7 @@ int daemon_run(const struct daemon_config *c) {
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
     /* What a dying template leaves behind comes to us, not to the keeper, which only looks when we are dead. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    setenv("PPFS", c->mountpoint, 1); /* what its jobs submit goes here; without memory they look in the mount table */
     if (create(c, why, sizeof why) != 0) {
         c->failed(c->arg, why);
         status = DAEMON_NO_START;

@@ -35,15 +35,23 @@ int results_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *
     return rc;
 }
 
+/* A job by its id, or, if it has gone because its name was written again, the one that has the name now. */
+static int newest(struct fs *fs, uint64_t id, struct job *out) {
+    int rc;
+    while ((rc = sched_job(fs->sched, id, out)) == -ENOENT && (id = sched_heir(fs->sched, id)) != 0)
+        ;
+    return rc;
+}
+
 int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     struct job j;
-    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    int rc = newest(fs, ino_id(ino), &j);
     if (rc)
         return rc;
     bool done = j.state == JOB_DONE;
     tree_stat(st, j.mode & 0444, j.uid, j.gid, done ? body_size(fs, j.id, job_result_body(j.kind)) : 0,
               j.ended ? j.ended : j.created);
-    if (done)
+    if (done && j.id == ino_id(ino))
         *timeout = cache_timeout(fs, j.id);
     return 0;
 }
@@ -57,6 +65,19 @@ static int job_error(const struct job *j) {
     return j->state == JOB_DONE ? 0 : j->error > 0 ? -j->error : j->state == JOB_CANCELLED ? -ECANCELED : -EIO;
 }
 
+/* What was opened has gone, its name was written again; ino is of a job that has had the name since. The kernel asks for
+ * the name once more when it is told ESTALE, and only once: so not before its job would open, or there is none. */
+static bool follow(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    (void)size, (void)off, (void)fi;
+    struct job j;
+    int rc = newest(fs, ino_id(ino), &j);
+    bool waits = rc == 0 && !job_ended(j.state) && !grows(&j);
+    if (waits && (j.id == ino_id(ino) || wait_move(fs, (struct wait_key){.id = j.id}, follow, ino_make(j.id, KIND_RESULT))))
+        return false;
+    reply_err(fs, req, rc == 0 || rc == -ENOENT ? -ESTALE : rc);
+    return true;
+}
+
 /* A job of that name may be another one by now (or none): ESTALE, and the kernel looks the name up again. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
@@ -66,6 +87,8 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     int rc = sched_job(fs->sched, ino_id(ino), &j);
     if (rc == 0 && !job_ended(j.state) && !nonblock && !grows(&j))
         return false;
+    if (rc == -ENOENT && !nonblock)
+        return follow(fs, req, ino, size, off, fi);
     if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN))
         rc = -ESTALE;
     if (rc == 0 && job_ended(j.state))
@@ -92,7 +115,12 @@ void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fil
         return;
     }
     fi->fh = fs->now.unique; /* for handle_open, whenever that will be */
-    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, true, open_retry, ino, 0, 0, fi);
+    struct job j;
+    bool written_again = newest(fs, ino_id(ino), &j) == 0 && j.id != ino_id(ino); /* since it was looked up */
+    if (written_again && !(fi->flags & O_NONBLOCK))
+        wait_until(fs, req, (struct wait_key){.id = j.id}, true, follow, ino_make(j.id, KIND_RESULT), 0, 0, fi);
+    else
+        wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, true, open_retry, ino, 0, 0, fi);
 }
 
 static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {

@@ -26,6 +26,7 @@ struct waiter {
 struct waits {
     struct waiter *buckets[BUCKETS];
     struct waiter *due;
+    struct waiter *tried; /* whose retry is under way, NULL: none's */
 };
 
 int waits_create(struct waits **out) {
@@ -56,11 +57,24 @@ static void unmark(struct waiter *w) {
     w->due_at = NULL;
 }
 
-static void take_out(struct waiter *w) {
-    unmark(w);
+static void put_in(struct waiter *w) {
+    struct waiter **head = bucket(w->waits, w->key);
+    w->next = *head;
+    if (w->next)
+        w->next->at = &w->next;
+    w->at = head;
+    *head = w;
+}
+
+static void leave_bucket(struct waiter *w) {
     *w->at = w->next;
     if (w->next)
         w->next->at = w->at;
+}
+
+static void take_out(struct waiter *w) {
+    unmark(w);
+    leave_bucket(w);
     free(w);
 }
 
@@ -102,15 +116,29 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
                          .size = size,
                          .off = off,
                          .fi = copy};
-    struct waiter **head = bucket(fs->waits, key);
-    w->next = *head;
-    if (w->next)
-        w->next->at = &w->next;
-    w->at = head;
-    *head = w;
+    put_in(w);
     if (blocks)
         sched_blocked(fs->sched, w->pid, w->unique, true);
     fuse_req_interrupt_func(req, on_interrupt, w);
+}
+
+bool wait_move(struct fs *fs, struct wait_key key, wait_retry *retry, fuse_ino_t ino) {
+    struct waiter *w = fs->waits->tried;
+    if (!w)
+        return false;
+    leave_bucket(w);
+    w->key = key;
+    w->retry = retry;
+    w->ino = ino;
+    put_in(w);
+    return true;
+}
+
+static bool try(struct fs *fs, struct waiter *w) {
+    fs->waits->tried = w;
+    bool answered = w->retry(fs, w->req, w->ino, w->size, w->off, &w->fi);
+    fs->waits->tried = NULL;
+    return answered;
 }
 
 void waits_wake(struct fs *fs, struct wait_key key) {
@@ -138,7 +166,7 @@ void waits_turn(struct fs *fs) {
         if (w->interrupted) {
             reply_err(fs, w->req, -EINTR);
             finish(fs, w);
-        } else if (w->retry(fs, w->req, w->ino, w->size, w->off, &w->fi)) {
+        } else if (try(fs, w)) {
             finish(fs, w);
         } else {
             fuse_req_interrupt_func(w->req, on_interrupt, w);

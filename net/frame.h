@@ -26,6 +26,7 @@ enum stream_frame {
     FRAME_FUNC,
     FRAME_CALL,
     FRAME_CANCEL,
+    FRAME_RELEASE,
     FRAME_RESULT = 33,
     FRAME_ERROR,
     FRAME_OUTPUT,
@@ -33,7 +34,7 @@ enum stream_frame {
     FRAME_STARTED,
     FRAME_SKIPPABLE = 64,
 };
-enum stream_error { ERROR_RAISED = 1, ERROR_PICKLE, ERROR_DIED, ERROR_TIMEOUT, ERROR_REFUSED };
+enum stream_error { ERROR_RAISED = 1, ERROR_PICKLE, ERROR_DIED, ERROR_TIMEOUT, ERROR_REFUSED, ERROR_OPTIONS };
 
 struct frame {
     uint8_t kind;

@@ -20,6 +20,7 @@ struct call {
     uint64_t job;     /* of CALL_JOB */
     uint16_t chain;   /* frames: see stream_look.c */
     bool indexed, told; /* told: STARTED was said */
+    bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
     uint8_t deaths;   /* of nodes, while it ran there */
     struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
 };

@@ -50,6 +50,18 @@ void sched_note(struct sched *s, uint64_t job) {
     ids_add(&s->changed, job); /* without memory a waiter is woken later, by the next change */
 }
 
+void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir) {
+    if (!old->draft && !job_ended(old->state))
+        s->heirs[s->heir_count++ % HEIRS] = (struct heir){old->id, heir};
+}
+
+uint64_t sched_heir(const struct sched *s, uint64_t job) {
+    for (uint64_t n = s->heir_count; n > 0 && n + HEIRS > s->heir_count; n--)
+        if (s->heirs[(n - 1) % HEIRS].of == job)
+            return s->heirs[(n - 1) % HEIRS].job;
+    return 0;
+}
+
 void sched_note_unlink(struct sched *s, struct spool_name n) {
     if (s->unlink_count == s->unlink_cap) {
         size_t cap = s->unlink_cap ? s->unlink_cap * 2 : 16;

@@ -9,14 +9,10 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "sched/run_int.h"
 #include "sched/stream_int.h"
 
-#define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
-#define WRITING_LOW (1u << 20)  /* ... and goes on */
 #define PAUSE_MAX 60            /* seconds between attempts, at most */
-
-static const enum job_body body_of[] = {
-    [POOL_STDOUT] = BODY_STDOUT, [POOL_STDERR] = BODY_STDERR, [POOL_RESULT] = BODY_RESULT, [POOL_TRACE] = BODY_TRACE};
 
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -74,7 +70,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     struct run *r = calloc(1, sizeof *r);
     if (!r)
         return sched_check(s, -ENOMEM);
-    *r = (struct run){.id = j->id, .s = s, .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .state = RUN_STARTING};
+    *r = (struct run){.id = j->id, .s = s, .stream = row->stream, .call = row->call, .live = run_output_live(row), .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
     if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs, compare)) {
@@ -150,8 +146,6 @@ static int hand_over(struct sched *s, struct run *r) {
     return rc;
 }
 
-static void finish(struct run *r);
-
 void run_committed(struct sched *s) {
     for (struct run *r; (r = s->ended);) {
         s->ended = r->next;
@@ -169,7 +163,7 @@ void run_committed(struct sched *s) {
             continue;
         r->outcome = (struct work_outcome){.attempt = r->attempt, .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
         snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", strerror(-rc));
-        finish(r);
+        run_finish(r);
     }
     for (size_t i = 0; i < s->kills.count; i++) {
         struct run *r = run_find(s, s->kills.items[i]);
@@ -200,125 +194,12 @@ void run_rolled_back(struct sched *s) {
     }
 }
 
-/* --- output ------------------------------------------------------------------------------------------------------ */
-
-struct chunk {
-    struct run *run;
-    enum pool_stream stream;
-    size_t size;
-};
-
-static void chunk_written(void *arg, int rc) {
-    struct chunk *c = arg;
-    struct run *r = c->run;
-    r->writing -= c->size;
-    r->tasks--;
-    if (rc < 0 && !r->error)
-        r->error = -rc;
-    if (!r->error) /* in order, so what is behind a gap is never told */
-        r->out[c->stream].written += (int64_t)c->size;
-    if (r->held && r->writing < WRITING_LOW && r->host->runner.ops) {
-        r->held = false;
-        runner_hold(r->host->runner, r->id, false);
-    }
-    sched_note(r->s, r->id);
-    free(c);
-    if (r->state == RUN_ENDING && r->tasks == 0)
-        finish(r);
-}
-
-static struct spool_name output_name(const struct run *r, enum pool_stream stream) {
-    return (struct spool_name){r->id, body_of[stream], r->attempt};
-}
-
-static int to_disk(struct run *r, enum pool_stream stream, const void *bytes, size_t size, int64_t offset) {
-    struct chunk *c = malloc(sizeof *c);
-    if (!c)
-        return -ENOMEM;
-    *c = (struct chunk){r, stream, size};
-    int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, chunk_written, c);
-    if (rc != -EINPROGRESS) {
-        free(c);
-        return rc;
-    }
-    r->writing += size;
-    r->tasks++;
-    return 0;
-}
-
-static int to_memory(struct output *out, const void *bytes, size_t size) {
-    size_t want = (size_t)out->size + size;
-    if (want > out->cap) {
-        size_t cap = out->cap ? out->cap : 512;
-        while (cap < want)
-            cap *= 2;
-        char *grown = realloc(out->bytes, cap);
-        if (!grown)
-            return -ENOMEM;
-        out->bytes = grown;
-        out->cap = cap;
-    }
-    memcpy(out->bytes + out->size, bytes, size);
-    return 0;
-}
-
-static int spill(struct run *r, enum pool_stream stream) {
-    struct output *out = &r->out[stream];
-    /* A stop counts no attempt, so the file may have what the same attempt wrote before it. In order, in one thread. */
-    int rc = spool_truncate(r->s->spool, output_name(r, stream), 0, NULL, NULL) == -EINPROGRESS ? 0 : -ENOMEM;
-    if (rc == 0 && out->size)
-        rc = to_disk(r, stream, out->bytes, (size_t)out->size, 0);
-    if (rc == 0) {
-        free(out->bytes);
-        *out = (struct output){.size = out->size, .spooled = true};
-    }
-    return rc;
-}
-
-/* The run that a host speaks of, if it is still its. */
-static struct run *run_of(struct host *h, uint64_t job) {
-    struct run *r = run_find(h->s, job);
-    return r && r->host == h ? r : NULL;
-}
-
-static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
-    struct host *h = arg;
-    if (job & LEASE_BIT) {
-        lease_output(h->s, job, stream, bytes, size);
-        return;
-    }
-    struct run *r = run_of(h, job);
-    if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
-        return;
-    struct output *out = &r->out[stream];
-    int rc = 0;
-    if (!out->spooled && (size_t)out->size + size > INLINE_MAX)
-        rc = spill(r, stream);
-    if (rc == 0)
-        rc = out->spooled ? to_disk(r, stream, bytes, size, out->size) : to_memory(out, bytes, size);
-    if (rc == 0)
-        out->size += (int64_t)size;
-    else
-        r->error = -rc;
-    if (!r->held && r->writing > WRITING_HIGH) {
-        r->held = true;
-        runner_hold(h->runner, r->id, true);
-    }
-    sched_note(r->s, job);
-}
-
 /* --- ending ------------------------------------------------------------------------------------------------------ */
 
-static int store_outputs(struct sched *s, struct run *r) {
-    int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
-    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE && rc == 0; i++) {
-        struct output *out = &r->out[i];
-        if (out->spooled)
-            rc = store_body_put_file(s->store, r->id, body_of[i], out->size, r->attempt);
-        else if (out->size)
-            rc = store_body_put(s->store, r->id, body_of[i], out->bytes, (size_t)out->size);
-    }
-    return sched_check(s, rc);
+/* The run that a host speaks of, if it is still its. */
+struct run *run_of(struct host *h, uint64_t job) {
+    struct run *r = run_find(h->s, job);
+    return r && r->host == h ? r : NULL;
 }
 
 /* The next attempt comes after 1, 2, 4 ... 60 seconds. */
@@ -343,15 +224,9 @@ static int write_failure(struct sched *s, const struct run *r, struct job_row *r
     return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);
 }
 
-static void drop_output(struct run *r) {
-    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
-        if (r->out[i].spooled)
-            sched_note_unlink(r->s, output_name(r, i));
-}
-
 /* Nobody's fault: to the queue again, until it was there at too many deaths. */
 static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
-    drop_output(r);
+    run_output_drop(r);
     row->job.deaths += r->begun;
     if (row->job.deaths >= DEATHS_MAX) {
         char why[JOB_WHY_MAX];
@@ -374,7 +249,7 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     r->host->run_us += o->wall_us;
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
-    int rc = store_outputs(s, r);
+    int rc = run_output_store(s, r);
     if (rc < 0)
         return rc;
     if (r->fate == FATE_TIMEOUT && o->end != WORK_DONE) {
@@ -397,28 +272,7 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     return write_failure(s, r, row, EIO);
 }
 
-/* Large output is on the disk before the row that names it is committed; then the end is written. */
-static void output_synced(void *arg, int rc) {
-    struct run *r = arg;
-    r->tasks--;
-    if (rc < 0 && !r->error)
-        r->error = -rc;
-    finish(r);
-}
-
-static bool sync_outputs(struct run *r) {
-    struct spool_name names[4];
-    size_t n = 0;
-    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
-        if (r->out[i].spooled && r->fate != FATE_DROPPED)
-            names[n++] = output_name(r, i);
-    if (n == 0 || spool_sync(r->s->spool, names, n, false, output_synced, r) != -EINPROGRESS)
-        return false;
-    r->tasks++;
-    return true;
-}
-
-static void finish(struct run *r) {
+void run_finish(struct run *r) {
     struct sched *s = r->s;
     struct job_row row;
     set_state(r, RUN_ENDING);
@@ -431,7 +285,7 @@ static void finish(struct run *r) {
     else if (rc < 0 && rc != -ENOENT)
         sched_check(s, rc);
     else
-        drop_output(r);
+        run_output_drop(r);
     r->state = RUN_ENDED;
     r->next = s->ended;
     s->ended = r;
@@ -453,8 +307,8 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
     if (r->timeout)
         evtimer_del(r->timeout);
     set_state(r, RUN_ENDING);
-    if (!sync_outputs(r))
-        finish(r);
+    if (!run_output_sync(r))
+        run_finish(r);
 }
 
 static void on_trouble(void *arg, const char *sentence) {
@@ -462,7 +316,7 @@ static void on_trouble(void *arg, const char *sentence) {
     sched_log(h->s, "%s", sentence);
 }
 
-const struct pool_events run_events = {.output = on_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble, .python = host_python,
+const struct pool_events run_events = {.output = run_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble, .python = host_python,
                                        .recalled = lease_recalled}; /* room(): the turn that follows every event sends more */
 
 /* --- letting go -------------------------------------------------------------------------------------------------- */
@@ -484,7 +338,7 @@ static void see(const void *node, VISIT visit, void *found) {
 }
 
 void run_retry_ends(struct sched *s) {
-    for (struct run *r;; finish(r)) {
+    for (struct run *r;; run_finish(r)) {
         r = NULL;
         twalk_r(s->runs, see, &r);
         if (!r)

@@ -110,6 +110,7 @@ static void take_back(struct sched *s) {
         ids_add(&s->again, s->released.items[i]); /* another turn may be committed before the retry: that is not its end */
     s->released.count = 0;
     s->unlink_count = 0;
+    s->heir_count = 0; /* whose old jobs may still be there */
     s->changed.count = 0;
     s->backlog = s->placed_backlog = true;
     sched_retry(s);

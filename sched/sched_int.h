@@ -40,6 +40,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t id; /* first: key of the tree */
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
+    uint64_t stream, call; /* whose call it runs, 0 = none's */
+    unsigned live;     /* 1 << enum pool_stream: what goes to that stream at once */
     uint32_t attempt, cpus;
     enum run_state state;
     enum run_fate fate;
@@ -59,6 +61,12 @@ struct later { /* a call to be answered after the commit, once the disk has it *
     bool has_file;
     sched_done *done;
     void *arg;
+};
+
+/* Of a name that was written again before its job had ended: the new job. A few of late, for those who wait for the old one. */
+#define HEIRS 256u
+struct heir {
+    uint64_t of, job;
 };
 
 struct parked { /* a client that waits for a result; it may itself be a job */
@@ -94,6 +102,8 @@ struct sched {
     struct stream *streams;  /* those in memory; stream.c */
     struct fetch *fetches;   /* functions and values that are being read; values.c */
     unsigned stream_count;
+    struct heir heirs[HEIRS]; /* the newest at heir_count - 1 */
+    uint64_t heir_count;
     uint64_t last_lease;
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
@@ -120,6 +130,7 @@ int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and it
 int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
 int sched_check(struct sched *s, int rc);             /* notes an error of the store for this turn; returns rc */
 void sched_note(struct sched *s, uint64_t job);
+void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
 uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in there that are on their way into the queue */

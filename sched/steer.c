@@ -111,6 +111,7 @@ static int clear_name(struct sched *s, uint64_t group, const char *name, bool dr
         return -ETXTBSY;
     if (job_ended(old.job.state))
         return by->draft ? 0 : sched_forget(s, old.job.id, s->is_open && s->is_open(s->is_open_arg, old.job.id, false));
+    sched_note_heir(s, &old.job, by->id);
     return sched_remove(s, &old);
 }
 

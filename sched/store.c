@@ -277,6 +277,8 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
                                 "PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;";
     char found[256];
     sqlite3_busy_timeout(st->db, 5000);
+    /* No plan may hang on a value that is bound: such statements would be prepared anew for each. */
+    sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL);
     if (sqlite3_exec(st->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK || sqlite3_exec(st->db, setup, NULL, NULL, NULL) != SQLITE_OK)
         return refuse(st, path, "cannot be used", why, why_size);
     int version = pragma_int(st, "PRAGMA user_version");

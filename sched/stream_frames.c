@@ -95,7 +95,8 @@ static int broken(struct stream *st, const char *why) {
     st->carry.size = 0;
     buffer_free(&st->parts);
     sched_log(st->s, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
-    return c->state == CALL_ANSWERED ? 0 : fail(st, c, ERROR_REFUSED, why);
+    int rc = stream_hold_over(st);
+    return rc < 0 || c->state == CALL_ANSWERED ? rc : fail(st, c, ERROR_REFUSED, why);
 }
 
 /* The body is at body; when that is the memory of parts, a large one keeps it. */
@@ -140,6 +141,7 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
     if (c->state == CALL_ANSWERED)
         return 0;
     stream_index(st, c);
+    c->released = stream_released(st, c);
     int rc = set_call(st, c, body, size);
     if (rc == -EPROTO)
         return fail(st, c, ERROR_REFUSED, "a CALL frame that is cut off or of an unknown format");
@@ -163,6 +165,7 @@ static int take_whole(struct stream *st, const struct frame *f, const char *body
     case FRAME_FUNC: return values_take(st, body, size);
     case FRAME_CALL: return take_call(st, f->id, body, size, end);
     case FRAME_CANCEL: return stream_cancel(st, f->id);
+    case FRAME_RELEASE: return stream_release(st, f->id);
     default: return 0; /* one that may be skipped */
     }
 }
@@ -176,7 +179,7 @@ const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame 
         return "a body of more than 1 GiB";
     if (f->kind == FRAME_FUNC && parts + f->size <= HASH)
         return "a FUNC frame without a function";
-    if (f->kind < FRAME_SKIPPABLE && (f->kind < FRAME_PART || f->kind > FRAME_CANCEL))
+    if (f->kind < FRAME_SKIPPABLE && (f->kind < FRAME_PART || f->kind > FRAME_RELEASE))
         return "a frame of an unknown kind";
     return NULL;
 }
@@ -265,7 +268,7 @@ static int finish(struct stream *st) {
     buffer_free(&st->carry);
     buffer_free(&st->parts);
     st->in_frame = false;
-    return 0;
+    return stream_hold_over(st);
 }
 
 const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, answer, fail, started, output, advance, stream_look_frames};

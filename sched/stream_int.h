@@ -41,6 +41,7 @@ struct stream {
     size_t held, waiting;    /* bytes of the window; those among them of answers that wait for older ones */
     int failed;              /* errno: its input can no longer be read */
     unsigned writing;        /* writes that the disk thread has */
+    bool holds;              /* calls with a job of their own were stopped, as they print faster than the disk takes it */
     bool parts_waiting;      /* calls with a job of their own may have to be told STARTED */
     bool closed;             /* no writer any more */
     bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
@@ -98,7 +99,12 @@ int stream_log_flush(struct stream *st); /* what this turn has gathered, as far 
 
 /* stream_part.c: a job of its own for a call that has options, or is a program */
 int stream_job(struct stream *st, struct call *c);
+int stream_release(struct stream *st, uint64_t id); /* a call that is held, or will be, is not to be */
+int stream_hold_over(struct stream *st); /* nobody can let go any more of what is held: those calls fail */
 int stream_job_ended(struct sched *s, const struct job_row *r); /* 0, -errno, or 1: the stream removes it, later */
+/* What a call has printed. NULL: nobody wants it any more. */
+struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, enum pool_stream which, const void *bytes, size_t size);
+void run_output_resume(struct stream *st); /* run_output.c: after a flush, what holds goes on */
 bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
 int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* stream_json.c: a program's stdout, as a line */
 #endif

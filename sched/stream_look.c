@@ -1,9 +1,10 @@
-/* CANCEL frames are looked for as soon as they are written, though the parser may stand far before them, at a full window.
+/* CANCEL and RELEASE frames are looked for as soon as they are written, though the parser may stand far before them, at a
+ * full window (which a held call keeps full).
  *
  * What the parser has not reached is walked from header to header. A CANCEL of a call in the window is done at once, and it
  * is marked, with its place, for calls between there and here: so the answers are those that reading in order would give,
  * only sooner. What was marked is not written down: after a death it is looked for again.
- * There are MARKS_MAX marks at most; the CANCELs after them are seen when the parser comes to them. */
+ * There are marks of MARKS_MAX calls at most; the frames after them are seen when the parser comes to them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,9 +51,13 @@ struct call *stream_call_of(struct stream *st, uint64_t id) {
 
 /* --- marks ------------------------------------------------------------------------------------------------------- */
 
+static bool is_taken(const struct mark *m) {
+    return m->cancel || m->release;
+}
+
 static struct mark *place_of(const struct look *l, uint64_t id) {
     size_t at = mix(id) >> 20 & (l->cap - 1);
-    while (l->marks[at].at && l->marks[at].id != id)
+    while (is_taken(&l->marks[at]) && l->marks[at].id != id)
         at = (at + 1) & (l->cap - 1);
     return &l->marks[at];
 }
@@ -63,7 +68,7 @@ static int grow(struct look *l) {
     if (!wider.marks)
         return -ENOMEM;
     for (size_t i = 0; i < l->cap; i++)
-        if (l->marks[i].at)
+        if (is_taken(&l->marks[i]))
             *place_of(&wider, l->marks[i].id) = l->marks[i];
     free(l->marks);
     l->marks = wider.marks;
@@ -71,19 +76,24 @@ static int grow(struct look *l) {
     return 0;
 }
 
-static int mark(struct look *l, uint64_t id, int64_t at) {
+static int mark(struct look *l, const struct frame *f, int64_t at) {
     if (l->count == MARKS_MAX)
         return 0;
     if (l->count * 2 >= l->cap && grow(l) < 0)
         return -ENOMEM;
-    struct mark *m = place_of(l, id);
-    l->count += m->at == 0;
-    *m = (struct mark){id, at};
+    struct mark *m = place_of(l, f->id);
+    l->count += !is_taken(m);
+    m->id = f->id;
+    *(f->kind == FRAME_CANCEL ? &m->cancel : &m->release) = at;
     return 0;
 }
 
 bool stream_cancelled(const struct stream *st, const struct call *c) {
-    return st->look.count && place_of(&st->look, c->id)->at >= c->end;
+    return st->look.count && place_of(&st->look, c->id)->cancel >= c->end;
+}
+
+bool stream_released(const struct stream *st, const struct call *c) {
+    return st->look.count && place_of(&st->look, c->id)->release >= c->end;
 }
 
 /* --- looking ----------------------------------------------------------------------------------------------------- */
@@ -140,11 +150,11 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
         l->part_id = f.id;
         /* While this was being read the parser may have passed here, and come to later calls. One with a body, which it should
          * not have, may never be whole: that is the parser's to see. */
-        if (f.kind != FRAME_CANCEL || f.size || l->at <= st->parsed)
+        if ((f.kind != FRAME_CANCEL && f.kind != FRAME_RELEASE) || f.size || l->at <= st->parsed)
             continue;
-        rc = stream_cancel(st, f.id);
+        rc = f.kind == FRAME_CANCEL ? stream_cancel(st, f.id) : stream_release(st, f.id);
         if (rc == 0)
-            rc = mark(l, f.id, l->at);
+            rc = mark(l, &f, l->at);
     }
     return rc;
 }

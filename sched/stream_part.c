@@ -36,6 +36,18 @@ static void free_sending(struct sending *p) {
     free(p);
 }
 
+static int let_go(struct sched *s, struct call *c) {
+    c->kept = false;
+    return sched_set_hold(s, c->job, false);
+}
+
+static int hold_over(struct sched *s, struct call *c) {
+    struct job_row r;
+    int rc = store_job_get(s->store, c->job, &r);
+    c->kept = false;
+    return rc < 0 ? rc : sched_fail(s, &r, EIO, "it was held, and its stream ended without a RELEASE of it", 0);
+}
+
 /* job: it has the body already in its file, 0 = it has not been written. */
 static int submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t job) {
     struct sched *s = st->s;
@@ -46,6 +58,9 @@ static int submit(struct stream *st, struct call *c, const struct buffer *body, 
     if (rc < 0)
         return rc;
     c->job = r.job.id;
+    c->kept = r.job.state == JOB_HELD;
+    if (c->kept && (c->released || st->parsed_all))
+        return c->released ? let_go(s, c) : hold_over(s, c);
     return job_ended(r.job.state) ? stream_job_ended(s, &r) : 0;
 }
 
@@ -157,6 +172,23 @@ int stream_job(struct stream *st, struct call *c) {
     return sched_check(st->s, rc == -EINPROGRESS ? 0 : send_body(st, c, p, rc));
 }
 
+/* Its job may not be there yet: then submit() sees that it was released. */
+int stream_release(struct stream *st, uint64_t id) {
+    struct call *c = stream_call_of(st, id);
+    if (!c)
+        return 0;
+    c->released = true;
+    return c->kept ? let_go(st->s, c) : 0;
+}
+
+int stream_hold_over(struct stream *st) {
+    int rc = 0;
+    for (uint64_t n = st->row.call; n < st->next_call && rc == 0; n++)
+        if (stream_call(st, n)->kept)
+            rc = hold_over(st->s, stream_call(st, n));
+    return rc;
+}
+
 /* STARTED, for those that have been running for two ticks of the timer. Returns whether there are more to look after. */
 bool stream_parts_tick(struct stream *st) {
     bool more = false;
@@ -175,9 +207,18 @@ bool stream_parts_tick(struct stream *st) {
     return more;
 }
 
+struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, enum pool_stream which, const void *bytes, size_t size) {
+    struct stream *st;
+    struct call *c = call_of(s, stream, number, job, &st);
+    if (!c)
+        return NULL;
+    sched_check(s, st->codec->output(st, c, which, bytes, size));
+    return st;
+}
+
 /* --- its answer -------------------------------------------------------------------------------------------------- */
 
-enum { STDOUT, STDERR, VALUE, TEXTS };
+enum { STDOUT /* of a program that failed */, VALUE, TEXTS };
 
 struct ending { /* gathers what the job said */
     struct sched *s;
@@ -194,7 +235,9 @@ static void free_ending(struct ending *e) {
 }
 
 static enum stream_error error_of(const struct job *j) {
-    return j->error == ETIMEDOUT ? ERROR_TIMEOUT : j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
+    if (j->error == ETIMEDOUT || j->error == EINVAL)
+        return j->error == EINVAL ? ERROR_OPTIONS : ERROR_TIMEOUT;
+    return j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
 }
 
 /* Of a call that raised the worker has made the whole ERROR. */
@@ -213,9 +256,8 @@ static int answer(struct stream *st, struct call *c, struct ending *e) {
     const struct job *j = &e->row.job;
     const struct buffer *value = &e->text[VALUE];
     int rc = 0;
-    for (int i = STDOUT; i <= STDERR && rc == 0; i++)
-        if (e->text[i].size)
-            rc = st->codec->output(st, c, i == STDERR ? POOL_STDERR : POOL_STDOUT, e->text[i].bytes, e->text[i].size);
+    if (e->text[STDOUT].size)
+        rc = st->codec->output(st, c, POOL_STDOUT, e->text[STDOUT].bytes, e->text[STDOUT].size);
     if (rc < 0)
         return rc;
     if (e->unreadable)
@@ -235,7 +277,7 @@ static int gather(struct ending *e) {
     const struct job *j = &e->row.job;
     enum job_body result = job_result_body(j->kind), last = j->state == JOB_DONE ? result : BODY_TRACE;
     for (; e->at < TEXTS; e->at++) {
-        enum job_body b = e->at == STDOUT ? BODY_STDOUT : e->at == STDERR ? BODY_STDERR : last;
+        enum job_body b = e->at == STDOUT ? BODY_STDOUT : last;
         struct buffer *text = &e->text[e->at];
         struct body body;
         if (e->at != VALUE && b == last)

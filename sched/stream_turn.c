@@ -210,6 +210,7 @@ static int turn(struct stream *st, bool *ended) {
     if (rc < 0 || (!st->dirty && !st->failed))
         return rc;
     rc = stream_log_flush(st);
+    run_output_resume(st);
     if (rc == 0 && !st->flight) { /* else what it says is not in the log yet */
         *ended = st->failed || (st->parsed_all && st->row.call == st->next_call);
         rc = *ended ? finished(st) : store_stream_put(st->s->store, st->id, &st->row);

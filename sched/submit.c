@@ -174,6 +174,7 @@ static int take_name(struct sched *s, const struct job *j) {
         return sched_forget(s, old.job.id, true);
     if (!job_ended(old.job.state) && s->deps) /* who waits for that name waits for the new job */
         rc = sched_check(s, store_dep_move(s->store, old.job.id, j->id));
+    sched_note_heir(s, &old.job, j->id);
     return rc < 0 ? rc : sched_remove(s, &old);
 }
 
@@ -203,10 +204,11 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->queued = clock_wall_us();
     j->why[0] = 0;
     place_make(r->place, job_is_stream(j) ? WORK_NONE : kind, job_is_stream(j) ? NULL : options_node(o));
-    bool hold = options_hold(o), simple = !*options_after(o) && submit_placeable(s, r, o);
+    /* A stream that its group holds back has been let go by then, and its calls with it. */
+    bool hold = options_hold(r->stream ? own : o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);
     if (rc < 0)
-        return sched_fail(s, r, EIO, why, SAVE_NAME);
+        return sched_fail(s, r, r->stream ? EINVAL : EIO, why, SAVE_NAME); /* EINVAL: so that the call is told apart */
     if (hold)
         return sched_move(s, r, JOB_HELD, SAVE_NAME);
     return simple ? submit_enqueue(s, r, SAVE_NAME) : submit_ready(s, r, SAVE_NAME);
@@ -257,6 +259,10 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
     int read = 0;
     if (rc == 0)
         read = stream == WORK_STREAM_JSON ? spec_read("", c->bytes, c->size, &j->kind, own, why) : part_options(c, own, why, sizeof why);
+    if (read == 0 && stream == WORK_STREAM_JSON && options_hold(own)) {
+        snprintf(why, sizeof why, "option hold=1 is not for a line of a stream: nothing could let it go");
+        read = -EINVAL;
+    }
     if (rc == 0 && read == -ENOMEM)
         rc = read;
     if (rc == 0)

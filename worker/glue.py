@@ -138,6 +138,7 @@ def forget_changed_modules(cwd):
         sys.modules.pop(name, None)
         _seen_modules.discard(name)
     _local_modules.clear()
+    forget_functions()
     importlib.invalidate_caches()
 
 
@@ -246,8 +247,12 @@ def load_call(payload, given):
     size = int.from_bytes(payload[:4], "little")
     if len(payload) < 6 or size > len(payload) - 4:
         raise Refused("the bytes of the call are cut off")
+    func = None
+    if size:
+        blob = bytes(payload[4 : 4 + size])
+        func = find_function(blob) or add_function(blob, blob)  # loading one may cost more than calling it
     what = unpickle_with(given, payload[4 + size :]) if given else unpickle(payload[4 + size :])
-    return split_call(what if size == 0 else join_call(unpickle(payload[4 : 4 + size]), what))
+    return split_call(join_call(func, what) if size else what)
 
 
 def join_call(func, given):
@@ -460,7 +465,7 @@ CACHE_MAX = 64 << 20  # bytes of pickled functions, and of values
 STAGE_LOAD, STAGE_CALL, STAGE_DUMP = range(3)  # as in python.c
 WHAT_RAISED, WHAT_PICKLE = 1, 2  # enum stream_error
 SHARED = {b"B": 4, b"\x8e": 8, b"X": 4, b"\x8d": 8}  # how pickles of large bytes and text begin: bytes of their size
-_functions = {}  # hash -> (function, size of its pickle); what was used last stands last
+_functions = {}  # hash, or the pickle itself -> (function, size of its pickle); what was used last stands last
 _functions_size = 0
 _values = {}  # hash -> what Loader takes; used last, stands last
 _values_sizes = {}  # hash -> size of the pickle
@@ -484,7 +489,7 @@ def begin_lease(name, attempt, node, cwd, env):
 
 
 def find_function(key):
-    """The function of that hash, or None."""
+    """The function of that key, or None."""
     found = _functions.pop(key, None)
     if found is None:
         return None
@@ -547,6 +552,13 @@ def forget_values():
 
 def drop_values():
     _given.clear()
+
+
+def forget_functions():
+    """They may be of modules that have changed."""
+    global _functions_size
+    _functions.clear()
+    _functions_size = 0
 
 
 def lease_apply(func, args, kwargs):

@@ -1,5 +1,6 @@
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "worker/node.h"
 
@@ -24,5 +25,6 @@ int main(int argc, char **argv) {
         return 0;
     }
     mallopt(M_TRIM_THRESHOLD, KEEP);
+    unsetenv("PPFS"); /* a mount of this machine, if it is one at all, and jobs come from another's */
     return node_run(&a);
 }

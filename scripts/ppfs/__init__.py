@@ -5,7 +5,8 @@
         print(executor.submit(pow, 2, 10).result())
         print(list(executor.map(abs, [-1, -2])))
 
-Executor, attach, forget     calls, sessions that outlive their program          (executor.py, session.py)
+Executor, attach, cancel, forget
+                             calls, sessions that outlive their program          (executor.py, session.py)
 submit_file, result, wait    job files by name, and *_async forms                (files.py)
 progress                     how far a set of futures has got                    (progress.py)
 ppfs.pp                      ppft's interface
@@ -16,20 +17,21 @@ import importlib
 from typing import Any
 
 from .errors import (CallFailed, CallTimeout, DependencyFailed, JobCancelled, JobFailed, JobTimeout, MountGone, NoMount,
-                     RemoteTraceback, StreamError, WorkerDied)
+                     RemoteTraceback, StillRunning, StreamError, WorkerDied)
 from .executor import Executor
 from .files import result, result_async, submit_file, submit_file_async, wait, wait_async
 from .future import Future
 from .mount import end_private
 from .mount import find as find_mount
 from .progress import progress
-from .session import Session, attach, forget
+from .session import Session, attach, cancel, forget
 
 __version__ = "0.1.0"
 
 __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "Future", "JobCancelled", "JobFailed",
            "JobTimeout",
-           "MountGone", "NoMount", "RemoteTraceback", "Session", "StreamError", "WorkerDied", "attach", "end_private",
+           "MountGone", "NoMount", "RemoteTraceback", "Session", "StillRunning", "StreamError", "WorkerDied", "attach",
+           "cancel", "end_private",
            "find_mount", "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait",
            "wait_async"]
 

@@ -6,7 +6,8 @@ from .errors import CallFailed, CallTimeout, DependencyFailed, RemoteTraceback, 
 from .remote import INITIALIZER_FAILED
 from .serialize import load_exception
 
-_KINDS = {stream.DIED: WorkerDied, stream.TIMED_OUT: CallTimeout, stream.NOT_STARTED: DependencyFailed}
+_KINDS = {stream.DIED: WorkerDied, stream.TIMED_OUT: CallTimeout, stream.NOT_STARTED: DependencyFailed,
+          stream.BAD_OPTIONS: ValueError}
 
 
 def error_of(failure: stream.Failure) -> BaseException:

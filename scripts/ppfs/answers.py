@@ -22,8 +22,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from . import stream
 from .answer import error_of, unloadable
 from .bell import Bell
-from .errors import MountGone, StreamError
+from .errors import JobCancelled, MountGone, StreamError
 from .future import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING, Future
+from .mount import is_mount
 
 BUFFER = 1 << 20  # bytes that one read may give
 DOZE = 0.01  # seconds between two looks of the reader thread while others read
@@ -76,6 +77,10 @@ class Answers:
 
     def forget(self, ident: int) -> None:
         """The call shall not run (any more)."""
+        raise NotImplementedError
+
+    def release(self, ident: int) -> None:
+        """The call is not held any more."""
         raise NotImplementedError
 
     def wait_for(self, future: Future, timeout: Optional[float]) -> None:
@@ -304,13 +309,14 @@ class Answers:
 
     def broken_error(self) -> BaseException:
         assert self.broken is not None
-        if isinstance(self.broken, MountGone):
-            return MountGone(str(self.broken), self.broken.__cause__)
-        return self.broken
+        return _again(self.broken)
 
     def _fail_all(self, error: Optional[BaseException]) -> None:
         """What is under way will not be answered."""
-        if isinstance(error, OSError) and error.errno in _GONE:
+        problem: Exception
+        if isinstance(error, OSError) and self._was_cancelled(error):
+            problem = JobCancelled(self.name, "the session was cancelled: it was removed from jobs/")
+        elif isinstance(error, OSError) and error.errno in _GONE:
             problem = MountGone("the ppfs mount at %s has gone: %s" % (self.mount, error.strerror), error)
         elif isinstance(error, OSError):
             problem = MountGone("the ppfs at %s takes no more calls: %s" % (self.mount, error.strerror), error)
@@ -320,8 +326,13 @@ class Answers:
             problem = MountGone("the stream %s ended without an answer to this call" % self.name)
         if self.broken is None and (error is not None or not self._closing):
             self.broken = problem
-        self._finish([(future, None, MountGone(str(problem), problem.__cause__))
-                      for future in list(self.pending.values())])
+        self._finish([(future, None, _again(problem)) for future in list(self.pending.values())])
+
+    def _was_cancelled(self, error: OSError) -> bool:
+        """Whether somebody has removed the stream; the writer hears of that as of any file that is gone."""
+        if error.errno in (errno.ESTALE, errno.ENOENT):
+            return is_mount(self.mount)
+        return error.errno == errno.ECANCELED
 
     def _end(self, error: Optional[BaseException]) -> None:
         """The reading side has ended, with read_lock held."""
@@ -379,6 +390,13 @@ def close_quietly(fd: int) -> None:
         os.close(fd)
     except OSError:
         pass
+
+
+def _again(problem: BaseException) -> BaseException:
+    """The same exception for one more caller: each has its own traceback."""
+    if isinstance(problem, MountGone):
+        return MountGone(str(problem), problem.__cause__)
+    return JobCancelled(problem.name, problem.why) if isinstance(problem, JobCancelled) else problem
 
 
 # What is done with a future in its _change().

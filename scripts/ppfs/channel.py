@@ -183,6 +183,10 @@ class Channel(Answers):
         """The call shall not run (any more)."""
         self.send(stream.frame(stream.CANCEL, ident))
 
+    def release(self, ident: int) -> None:
+        """The call is not held any more."""
+        self.send(stream.frame(stream.RELEASE, ident))
+
     def _close_writer(self) -> None:
         if self._wfd_open:
             self._wfd_open = False

@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Optional
 
 __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "JobCancelled", "JobFailed", "JobTimeout", "MountGone",
-           "NoMount", "RemoteTraceback", "StreamError", "WorkerDied"]
+           "NoMount", "RemoteTraceback", "StillRunning", "StreamError", "WorkerDied"]
 
 
 class RemoteTraceback(Exception):
@@ -34,7 +34,7 @@ class CallTimeout(CallFailed, TimeoutError):
 
 
 class DependencyFailed(CallFailed):
-    """The call did not start: what it was to run after has failed, or its options were not understood."""
+    """The call did not start: what it was to run after has failed or does not exist."""
 
 
 class JobFailed(Exception):
@@ -54,6 +54,10 @@ class JobTimeout(JobFailed, TimeoutError):
 
 class JobCancelled(JobFailed):
     """The job was removed before it ended."""
+
+
+class StillRunning(RuntimeError):
+    """What is to be forgotten has not ended."""
 
 
 class NoMount(RuntimeError):

@@ -20,6 +20,7 @@ from .values import LARGE_VALUE
 
 _pack_header = stream._pack_header
 _CALL = stream.CALL
+NAME_MAX = 255  # bytes of a job's name
 SHORT = 64 * 1024  # bytes of a body up to which it is copied into its frame
 _exiting = False
 
@@ -213,6 +214,8 @@ class Executor(_Submitter):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         stream.options_bytes(options)
+        if name is not None:
+            _check_name(name)
         where = mounts.find(mount, start=name is None, cpus=max_workers)
         if name is not None and mounts.is_private(where):
             raise NoMount("the session %s would be gone with this program, whose ppfs is its own; "
@@ -300,6 +303,12 @@ class _Core:
         except FileExistsError:
             raise FileExistsError("there is a session %r already: collect it with ppfs.attach(%r), then ppfs.forget(%r)"
                                   % (name, name, name)) from None
+        except FileNotFoundError as error:
+            group = os.path.dirname(name)
+            if not group or not mounts.is_mount(self.mount):
+                raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
+            raise ValueError("there is no group %r for the session %r: mkdir %s"
+                             % (group, name, os.path.join(self.mount, "jobs", group))) from None
         except OSError as error:
             raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
 
@@ -319,6 +328,14 @@ class _Core:
         """The executor has been forgotten without shutdown: what it was given still runs."""
         if self.channel is not None and not self.channel.forked:
             self.channel.close()
+
+
+def _check_name(name: str) -> None:
+    """A session's name is a file's, perhaps in a group."""
+    for part in name.split("/"):
+        if not part or part[0] == "." or "\0" in part or len(os.fsencode(part)) > NAME_MAX:
+            raise ValueError("a session cannot be named %.300r: a name has 1 to %d bytes and does not begin with '.'; "
+                             "GROUP/NAME stands in a group" % (name, NAME_MAX))
 
 
 def _chained(chunks: Generator[List[Any], None, None]) -> Iterator[Any]:

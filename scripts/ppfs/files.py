@@ -11,11 +11,11 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from . import mount as mounts
 from .errors import JobCancelled, JobFailed, JobTimeout
+from .options import check, texts
 from .serialize import Serializer
 
 Content = Union[str, "os.PathLike[str]", bytes, Dict[str, Any], Tuple[Any, ...]]
 
-_OPTIONS = ("priority", "timeout", "retries", "after", "cpus", "memory", "env", "cwd", "node", "hold")
 _PIECE = 1 << 20
 
 
@@ -43,9 +43,7 @@ def submit_file(what: Content, name: Optional[str] = None, *, mount: Optional[mo
 
 def _content(what: Content, options: Dict[str, Any]) -> Tuple[bytes, str]:
     """(the bytes of the job file, the name that it suggests)."""
-    for option in options:
-        if option not in _OPTIONS:
-            raise ValueError("a job has no option %r; there are %s" % (option, ", ".join(_OPTIONS)))
+    check(options, "job")
     if isinstance(what, dict):
         return json.dumps({**what, **options}).encode() + b"\n", ""
     if isinstance(what, tuple):
@@ -74,7 +72,7 @@ def _with_comment(script: bytes, options: Dict[str, Any]) -> bytes:
         raise ValueError("options can be put into a script; give those of a JSON object as its keys")
     words = []
     for key, value in options.items():
-        for text in _option_texts(value):
+        for text in _option_texts(key, value):
             if any(c.isspace() for c in text):
                 raise ValueError("the option %s=%r holds a blank, which a script's comment cannot" % (key, text))
             words.append("%s=%s" % (key, text))
@@ -85,12 +83,9 @@ def _with_comment(script: bytes, options: Dict[str, Any]) -> bytes:
     return line + script
 
 
-def _option_texts(value: Any) -> Tuple[str, ...]:
-    if isinstance(value, dict):
-        return tuple("%s:%s" % pair for pair in value.items())
-    if isinstance(value, (list, tuple)):
-        return (",".join(map(str, value)),)
-    return (str(int(value)) if isinstance(value, bool) else str(value),)
+def _option_texts(name: str, value: Any) -> Tuple[str, ...]:
+    """What stands behind the = of one option; env is given once for each variable."""
+    return (",".join(value),) if name == "after" and not isinstance(value, str) else tuple(texts(name, value))
 
 
 def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None,

@@ -127,6 +127,12 @@ class Future(BaseFuture):  # type: ignore[type-arg]
         """Cancels the call even while it runs: its process tree is killed. False: it has ended."""
         return self._cancel((PENDING, RUNNING))
 
+    def release(self) -> None:
+        """Lets a call go that was submitted with the option hold=1; one that nobody lets go before its executor is shut
+        down fails. Of any other call it means nothing."""
+        if self._state is PENDING:
+            self._channel.release(self._id)
+
     def _cancel(self, states: Tuple[str, ...]) -> bool:
         def change() -> bool:
             if self._state not in states:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Dict, List, Optional, Union
+from typing import List, Optional, Union
 
 from .errors import NoMount
 
@@ -152,7 +152,7 @@ class PrivateMount:
         with open(os.path.join(self.dir, "stderr"), "w+b") as errors:
             self._process: "subprocess.Popen[bytes]" = subprocess.Popen(
                 ["/bin/sh", "-c", _KEEPER, "ppfs-private", self.dir, *command, self.path], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=errors, env=self._environment(), start_new_session=True)
+                stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
             assert self._process.stdout is not None
             ready = self._process.stdout.readline()
             if ready != b"ready\n":
@@ -162,10 +162,6 @@ class PrivateMount:
                 shutil.rmtree(self.dir, ignore_errors=True)
                 raise NoMount("no ppfs is mounted, and a private one could not be started: " + said)
         self._process.stdout.close()
-
-    def _environment(self) -> Dict[str, str]:
-        """Jobs that use this package come back to this mount."""
-        return dict(os.environ, PPFS=self.path)
 
     def alive(self) -> bool:
         """Whether it is this process's (or its parent's, before a fork) and answers."""

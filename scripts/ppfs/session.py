@@ -1,4 +1,5 @@
 """Sessions: what an Executor(name=...) was given, collected by any process, at any time, as often as wanted."""
+import errno
 import os
 import threading
 from concurrent.futures import _base
@@ -7,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, Set
 from . import mount as mounts
 from . import stream
 from .answers import Answers
-from .errors import MountGone
+from .errors import MountGone, StillRunning
 from .future import Future
 
 
@@ -129,6 +130,10 @@ class Session(Answers):
     def forget(self, ident: int) -> None:
         """A session that is only read cancels nothing by itself: the future is not waited for any more, that is all."""
 
+    def release(self, ident: int) -> None:
+        """Only the program that submitted it can let a call go."""
+        raise RuntimeError("a call that is held is let go where it was submitted, not through ppfs.attach")
+
     def settle(self) -> None:
         """The reading thread reads anyway."""
 
@@ -145,18 +150,27 @@ def attach(name: str, mount: Optional[mounts.MountLike] = None) -> Session:
         raise FileNotFoundError("there is no session %r on %s" % (name, path)) from None
 
 
-def forget(name: str, mount: Optional[mounts.MountLike] = None) -> None:
-    """Removes a session or a job, with its results; what has not run yet never will."""
+def cancel(name: str, mount: Optional[mounts.MountLike] = None) -> None:
+    """Ends a session or a job: what waits never runs, what runs is killed. What it has answered stays until forget(), but
+    no longer in results/. FileNotFoundError: there is none, or it has ended."""
     path = mounts.find(mount, start=False)
-    found = False
-    for where in ("jobs", "results", "failures"):
-        try:
-            os.unlink(os.path.join(path, where, name))
-            found = True
-        except FileNotFoundError:
-            pass
-    if not found:
-        raise FileNotFoundError("there is no job %r on %s" % (name, path))
+    try:
+        os.unlink(os.path.join(path, "jobs", name))
+    except FileNotFoundError:
+        raise FileNotFoundError("there is no job %r on %s that has not ended" % (name, path)) from None
 
 
-__all__ = ["Session", "attach", "forget"]
+def forget(name: str, mount: Optional[mounts.MountLike] = None) -> None:
+    """Removes a session or a job that has ended, with its results. StillRunning: it has not."""
+    path = mounts.find(mount, start=False)
+    try:
+        os.unlink(os.path.join(path, "results", name))
+    except FileNotFoundError:
+        raise FileNotFoundError("there is no job %r on %s" % (name, path)) from None
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        raise StillRunning("%r has not ended: wait for it, or cancel it first with ppfs.cancel(%r)" % (name, name)) from None
+
+
+__all__ = ["Session", "attach", "cancel", "forget"]

@@ -11,6 +11,7 @@ import struct
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import StreamError
+from .options import check
 
 MAGIC = b"\x89ppfs\r\n\x1a" + b"\x01" + bytes(7)
 BODY_MAX = 256 * 1024
@@ -18,15 +19,14 @@ TOTAL_MAX = (1 << 30) - 1
 HEADER = struct.Struct("<IB3sQ")
 HEADER_SIZE = HEADER.size
 
-PART, FUNC, CALL, CANCEL = 1, 2, 3, 4
+PART, FUNC, CALL, CANCEL, RELEASE = 1, 2, 3, 4, 5
 RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 33, 34, 35, 36, 37
 SKIP_FROM = 64  # kinds from here on are skipped by a reader that does not know them
 
-RAISED, UNUSABLE, DIED, TIMED_OUT, NOT_STARTED = 1, 2, 3, 4, 5  # the first byte of an ERROR
+RAISED, UNUSABLE, DIED, TIMED_OUT, NOT_STARTED, BAD_OPTIONS = 1, 2, 3, 4, 5, 6  # the first byte of an ERROR
 STDOUT, STDERR = 1, 2  # the first byte of an OUTPUT
 
 FORMAT_WHOLE, FORMAT_HASH = 0, 1  # the first byte of a CALL
-OPTION_NAMES = frozenset(("priority", "timeout", "retries", "after", "env", "cwd", "memory", "cpus", "node", "hold"))
 OPTIONS_MAX = 0xFFFF
 
 Bytes = Union[bytes, bytearray, memoryview]
@@ -75,10 +75,8 @@ def frame_pieces(kind: int, ident: int, bodies: Sequence[Bytes]) -> List[Bytes]:
 
 
 def options_bytes(options: Mapping[str, Any]) -> bytes:
-    """The options of a CALL as they stand in its body; ValueError names what no call has."""
-    for name in options:
-        if name not in OPTION_NAMES:
-            raise ValueError("a call has no option %r; there are %s" % (name, ", ".join(sorted(OPTION_NAMES))))
+    """The options of a CALL as they stand in its body; ValueError or TypeError name what is no such option."""
+    check(options)
     text = json.dumps(dict(options), separators=(",", ":")).encode() if options else b""
     if len(text) > OPTIONS_MAX:
         raise ValueError("the options of a call may take %d bytes, these take %d" % (OPTIONS_MAX, len(text)))
@@ -145,7 +143,7 @@ def split(view: memoryview, end: int) -> Tuple[List[Tuple[int, int, memoryview]]
 class Decoder:
     """Takes the bytes of a stream in any pieces, gives the frames: kinds that it does not know are left out."""
 
-    KNOWN = frozenset((FUNC, CALL, CANCEL, RESULT, ERROR, OUTPUT, CANCELLED, STARTED))
+    KNOWN = frozenset((FUNC, CALL, CANCEL, RELEASE, RESULT, ERROR, OUTPUT, CANCELLED, STARTED))
 
     def __init__(self) -> None:
         self._rest = bytearray()

@@ -170,8 +170,8 @@ def test_call_that_raises(m):
 
 def test_surroundings(m):
     os.mkdir(m.jobs / "G")
-    m.put("G/x", "#!/bin/sh\necho $PPFS_JOB $PPFS_ATTEMPT $PPFS_NODE; pwd; readlink /proc/self/fd/0; ls /proc/$$/fd | "
-          "tr '\\n' ' '; ps -o pgid= -p $$; echo $$\n")
+    m.put("G/x", "#!/bin/sh\necho $PPFS_JOB $PPFS_ATTEMPT $PPFS_NODE; pwd; readlink /proc/self/fd/0; "
+          "for f in /proc/$$/fd/*; do [ -L $f ] && printf '%s ' ${f##*/}; done; ps -o pgid= -p $$; echo $$\n")
     out = m.result("G/x").decode().split("\n")
     assert out[0] == "G/x 1 local"
     assert out[1] == str(m.work)  # where the writer was
@@ -191,6 +191,28 @@ def test_surroundings_of_python(m, kind):
     else:
         m.put("x", "print((%s))\n" % expr)
         assert m.result("x").decode() == "%r\n" % (("x", "1", str(m.work), "", True),)
+
+
+def test_a_job_submits_jobs(new_mount):
+    """$PPFS is the mount that the job is of, whatever the one who mounted had there; env= may say something else for one
+    job and what that starts, and the next has the mount again."""
+    m = new_mount(cpus=1, env={"PPFS": "/elsewhere"}).start()
+    (m.work / "inner").write_text("#!/bin/sh\necho inner of $PPFS\n")
+    m.put("x", "#!/bin/sh\ncp inner $PPFS/jobs/ && cat $PPFS/results/inner\n")
+    assert m.result("x").decode() == "inner of %s\n" % m.mnt
+    m.put("y", "import os, subprocess\nprint(os.environ['PPFS'], end=' ', flush=True)\n"
+          "subprocess.run('echo $PPFS', shell=True)\n")
+    assert m.result("y").decode() == "%s %s\n" % (m.mnt, m.mnt)
+    m.put("c", {"call": "os.getenv", "args": ["PPFS"]})
+    m.put("r", {"run": ["printenv", "PPFS"]})
+    m.put("s.jsonl", '{"call": "os.getenv", "args": ["PPFS"]}\n')
+    assert [json.loads(m.result(name)) for name in ("c", "s.jsonl")] == [str(m.mnt)] * 2
+    assert m.result("r").decode() == "%s\n" % m.mnt
+    for name, job in {"ec": {"call": "os.getenv", "args": ["PPFS"]}, "er": {"run": ["printenv", "PPFS"]}}.items():
+        m.put(name, dict(job, env="PPFS:/mine"))
+        assert m.result(name).decode().strip().strip('"') == "/mine"
+        m.put("after", job)
+        assert m.result("after").decode().strip().strip('"') == str(m.mnt)
 
 
 def test_signals_are_as_a_shell_would_have_them(m):

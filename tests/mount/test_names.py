@@ -314,6 +314,17 @@ def test_rm_cancels_a_call(m, what):
     m.works()
 
 
+def test_what_was_cancelled_can_be_run_again(m):
+    gate = m.gate("x")
+    m.put("x", gate)
+    m.pid_of("x")
+    (m.jobs / "x").unlink()
+    assert m.wait("x") == "cancelled" and (m.info / "x/spec").read_text() == gate
+    (m.work / "x.pid").unlink()
+    m.sh("cp $M/info/x/spec $M/jobs/x")
+    m.pid_of("x")
+
+
 def test_cancelled_name_is_free_again(m):
     m.put("x", m.gate("x"))
     m.pid_of("x")

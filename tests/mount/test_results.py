@@ -350,6 +350,33 @@ def test_replaced_while_open_keeps_the_bytes(m):
         assert f.readall() == data
 
 
+def test_rewritten_while_somebody_waits(queue):
+    """Who waits for a name gets what it means in the end, however often it is written again, in place or by rename."""
+    m = queue
+    m.put("x", "print('first')\n")
+    readers = [m.reader(m.results / "x")]
+    for i in range(6):
+        m.put(".x" if i % 2 else "x", "print('no %d')\n" % i)
+        if i % 2:
+            os.rename(m.jobs / ".x", m.jobs / "x")
+        readers.append(m.reader(m.results / "x"))
+    (m.node / "cpus").write_text("1")
+    for reader in readers:
+        assert reader.communicate(timeout=40) == (b"no 5\n", b"")
+    assert (m.node / "done").read_text() == "1\n"
+
+
+def test_rewritten_and_removed_while_somebody_waits(queue):
+    m = queue
+    m.put("x", "print('first')\n")
+    reader = m.reader(m.results / "x")
+    m.put("x", "print('second')\n")
+    m.put("x", "print('third')\n")
+    (m.jobs / "x").unlink()
+    out, complaint = reader.communicate(timeout=40)
+    assert out == b"" and b"canceled" in complaint.lower()
+
+
 def test_rm_star(m):
     for i in range(200):
         m.put("j%d" % i, {"call": "abs", "args": [i]})

@@ -15,7 +15,8 @@ from ppfsmount import sanitized, wait_until
 
 MAGIC = b"\x89ppfs\r\n\x1a\x01" + bytes(7)
 WINDOW = 8192  # STREAM_WINDOW in sched/store.h
-PART, FUNC, CALL, CANCEL, RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 1, 2, 3, 4, 33, 34, 35, 36, 37
+PART, FUNC, CALL, CANCEL, RELEASE = 1, 2, 3, 4, 5
+RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 33, 34, 35, 36, 37
 BODY_MAX = 256 << 10
 
 
@@ -341,31 +342,6 @@ def test_output_started_and_cancel(m):
     assert [pickle.loads(b) for k, i, b in out if k == RESULT and i == 3] == [3]
 
 
-def test_options_of_a_call(m):
-    import time
-    m.put("s", MAGIC + call(1, time.sleep, 1000, options=b'{"timeout": "200ms"}') + call(2, os.getenv, "K", options=b'{"env": {"K": "v"}}')
-          + call(3, abs, -1, options=b'{"shoe": 1}'))
-    out = {ident: (kind, body) for kind, ident, body in frames((m.results / "s").read_bytes())}
-    assert out[1][0] == ERROR and out[1][1][0] == 4
-    assert pickle.loads(out[2][1]) == "v"
-    assert out[3][0] == ERROR and b"shoe" in out[3][1]
-
-
-def test_a_call_with_options_is_told_to_have_started(m):
-    import time
-    with open(m.jobs / "s", "wb", buffering=0) as f:
-        f.write(MAGIC + call(1, time.sleep, 1000, options=b'{"priority": 1}') + call(2, abs, "x", options=b'{"env": {"A": "b"}}'))
-        data = b""
-        with open(m.results / "s", "rb", buffering=0) as r:
-            while not {(STARTED, 1), (ERROR, 2)} <= {(k, i) for k, i, _ in frames(data or MAGIC)}:
-                data += r.read(1 << 16)
-        f.write(frame(CANCEL, 1))
-    out = frames((m.results / "s").read_bytes())
-    assert [(k, i) for k, i, _ in out if i == 1] == [(STARTED, 1), (CANCELLED, 1)]
-    body = next(b for k, i, b in out if (k, i) == (ERROR, 2))
-    assert isinstance(pickle.loads(body[8:8 + struct.unpack_from("<I", body, 4)[0]]), TypeError)
-
-
 @pytest.mark.parametrize("bad", [frame(40, 1), frame(FUNC, 0, b"short"), b"\xff" * 40, frame(CALL, 1, b"\x09"), frame(PART, 1, b"x") + frame(CALL, 2, b"")])
 def test_what_is_no_frame_ends_the_stream_only(m, bad):
     m.put("s", MAGIC + call(7, abs, -7) + bad)
@@ -416,38 +392,6 @@ def test_a_cancel_before_its_call_means_nothing(m):
           + frame(CANCEL, last) + call(last, abs, -last))
     out = {ident: kind for kind, ident, _ in frames((m.results / "s").read_bytes()) if kind in (RESULT, ERROR, CANCELLED)}
     assert set(out.values()) == {RESULT} and len(out) == last
-
-
-SAY = "import sys; sys.stdout.write('o' * %d); sys.stderr.write('e' * %d)"
-
-
-@pytest.mark.parametrize("size", [5, 300000])
-def test_what_a_call_with_options_prints(m, size):
-    said = call(1, exec, SAY % (size, size), options=b'{"priority": 1}')
-    failed = call(2, exec, SAY % (size, size) + "; 1/0", options=b'{"priority": 1}')
-    m.put("s", MAGIC + said + failed)
-    out = frames((m.results / "s").read_bytes())
-    for ident in (1, 2):
-        for number, letter in ((1, b"o"), (2, b"e")):
-            assert b"".join(b[1:] for k, i, b in out if k == OUTPUT and i == ident and b[0] == number) == letter * size
-    kinds = [(k, i) for k, i, _ in out]
-    assert kinds.index((RESULT, 1)) > max(n for n, x in enumerate(kinds) if x == (OUTPUT, 1))
-    body = next(b for k, i, b in out if (k, i) == (ERROR, 2))
-    end = 8 + struct.unpack_from("<I", body, 4)[0]
-    assert body[0] == 1 and isinstance(pickle.loads(body[8:end]), ZeroDivisionError)
-    assert body[end:].startswith(b"ZeroDivisionError: division by zero\nTraceback")
-
-
-def test_large_bodies_of_a_call_with_options(m):
-    data = os.urandom(2 << 20)
-    fn = pickle.dumps(len)
-    digest = hashlib.sha256(fn).digest()
-    options = b'{"priority": 2}'
-    hashed = frame(CALL, 2, struct.pack("<BBH", 1, 0, len(options)) + options + digest + pickle.dumps(((data,), {})))
-    m.put("s", MAGIC + frame(FUNC, 0, digest + fn) + call(1, bytes, data, options=options) + hashed)
-    out = {ident: pickle.loads(body) for kind, ident, body in frames((m.results / "s").read_bytes()) if kind == RESULT}
-    assert out == {1: data, 2: len(data)}
-    assert [name for name in os.listdir(m.statedir / "spool") if not name.endswith("--1")] == []
 
 
 def test_large_prints_of_a_program(m):

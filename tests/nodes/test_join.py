@@ -25,6 +25,15 @@ def test_every_kind_of_job_runs_on_a_node(pair):
     assert value(m, "far", "done") == "5"
 
 
+def test_no_mount_on_a_node(ml, new_node):
+    """What $PPFS the node was started with is not the mount whose jobs it runs."""
+    new_node("--name", "far", join=ml, env={"PPFS": "/elsewhere"}).up(ml)
+    ml.put("s.sh", "#!/bin/sh\necho ${PPFS-none}\n")
+    ml.put("c", {"call": "os.getenv", "args": ["PPFS", "none"]})
+    ml.put("e.sh", "#!/bin/sh\n#ppfs: env=PPFS:/mnt/ppfs\necho ${PPFS-none}\n")
+    assert [ml.result(name) for name in ("s.sh", "c", "e.sh")] == [b"none\n", b'"none"\n', b"/mnt/ppfs\n"]
+
+
 def test_failures_come_back_with_their_reasons(pair):
     m, node = pair
     m.put("exit.sh", "#!/bin/sh\necho out; echo err >&2; exit 7\n")

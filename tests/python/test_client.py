@@ -103,12 +103,13 @@ def test_kinds_of_errors(watchdog, monkeypatch):
         what = [(stream.RAISED, raised, "KeyError: 'k'", "Trace back\n"), (stream.RAISED, b"", "Odd: it", "T\n"),
                 (stream.RAISED, b"no pickle", "Odd: it", ""), (stream.DIED, b"", "it was killed by SIGSEGV", ""),
                 (stream.TIMED_OUT, b"", "it ran longer than 1s", ""), (stream.NOT_STARTED, b"", "a failed", ""),
-                (stream.UNUSABLE, b"", "its result is a lock", ""), (99, b"", "who knows", "")][ident - 1]
+                (stream.UNUSABLE, b"", "its result is a lock", ""), (stream.BAD_OPTIONS, b"", "option x=1", ""),
+                (99, b"", "who knows", "")][ident - 1]
         return stream.frame(stream.ERROR, ident, stream.error_body(stream.Failure(*what)))
 
     with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
         kinds = [KeyError, ppfs.CallFailed, ppfs.CallFailed, ppfs.WorkerDied, ppfs.CallTimeout, ppfs.DependencyFailed,
-                 ppfs.CallFailed, ppfs.CallFailed]
+                 ppfs.CallFailed, ValueError, ppfs.CallFailed]
         futures = [ex.submit(abs, 1) for _ in kinds]
         assert [type(f.exception()) for f in futures] == kinds
         assert isinstance(futures[0].exception().__cause__, ppfs.RemoteTraceback)

@@ -89,9 +89,17 @@ def test_cancelled(at):
     thread = threading.Thread(target=lambda: waiter.append(pytest.raises(ppfs.JobCancelled, ppfs.result, name)))
     thread.start()
     time.sleep(0.05)
-    ppfs.forget(name)
+    with pytest.raises(ppfs.StillRunning, match="'slow' has not ended.*ppfs.cancel"):
+        ppfs.forget(name)
+    assert at.state(name) == "running"
+    ppfs.cancel(name)
     thread.join()
-    assert len(waiter) == 1
+    assert len(waiter) == 1 and at.state(name) == "cancelled"
+    with pytest.raises(FileNotFoundError, match="'slow'.*has not ended"):
+        ppfs.cancel(name)
+    ppfs.forget(name)
+    with pytest.raises(FileNotFoundError):
+        ppfs.forget(name)
 
 
 def test_timeouts(at):

@@ -101,6 +101,24 @@ def test_hold(m, ex):
     assert list(ex.options(hold=0).map(abs, range(3))) == [0, 1, 2]
     assert not held.done() and held.cancel()
     assert not (m.work / "no").exists()
+    held = [ex.options(hold=1).submit(abs, -i) for i in range(3)]
+    assert ex.submit(abs, -9).result() == 9 and not any(f.done() for f in held)
+    for future in held[:2]:
+        future.release()
+    assert [f.result() for f in held[:2]] == [0, 1] and not held[2].done()
+    ex.shutdown()
+    with pytest.raises(ppfs.DependencyFailed, match="held"):
+        held[2].result()
+    held[2].release()
+
+
+def test_hold_in_a_session(m):
+    with ppfs.Executor(m.mnt, name="s", hold=1) as ex:
+        future = ex.submit(abs, -1)
+        with pytest.raises(RuntimeError, match="where it was submitted"):
+            ppfs.attach("s", m.mnt)[1].release()
+        future.release()
+        assert future.result() == 1
 
 
 def test_timeout_kills(m, ex):
@@ -117,8 +135,6 @@ def test_what_goes_wrong_in_a_call_with_options(ex):
         view.submit(os.abort).result()
     with pytest.raises(ppfs.WorkerDied, match="status 3"):
         view.submit(os._exit, 3).result()
-    with pytest.raises(ppfs.DependencyFailed, match="priority=high"):
-        ex.options(priority="high").submit(abs, 1).result()
     big = view.submit(bytes, 3_000_000)
     assert len(big.result()) == 3_000_000 and ex.submit(abs, -1).result() == 1
 

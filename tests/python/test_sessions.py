@@ -105,6 +105,54 @@ print(session.results())
 """, m.work / "go") == "0 late\n[1, 'late']\n"
 
 
+def test_forget_and_cancel(m):
+    """What has not ended is not forgotten; once cancelled everybody who has to do with it is told so."""
+    ex = ppfs.Executor(m.mnt, name="s")
+    done, runs = ex.submit(abs, -1), ex.submit(until, str(m.work / "never"))
+    assert done.result() == 1
+    wait_until(runs.running, "the call to be known to run")
+    session = ppfs.attach("s", m.mnt)
+    with pytest.raises(ppfs.StillRunning, match="'s' has not ended"):
+        ppfs.forget("s", m.mnt)
+    assert not runs.done() and ex.submit(abs, -2).result() == 2
+    ppfs.cancel("s", m.mnt)
+    for ask in runs.result, session[2].result, session.results:
+        with pytest.raises(ppfs.JobCancelled, match="^s: the session was cancelled"):
+            ask()
+    wait_until(lambda: ex.submit(abs, -3).exception() is not None if not ex._core.channel.broken else True, "the end")
+    with pytest.raises(ppfs.JobCancelled, match="^s: the session was cancelled"):
+        ex.submit(abs, -3)
+    ex.shutdown()
+    ppfs.forget("s", m.mnt)
+    assert ppfs.Executor(m.mnt, name="s").submit(abs, -4).result() == 4, "the name is free"
+
+
+def test_cancelled_before_a_write(m):
+    """The writer notices first."""
+    ex = ppfs.Executor(m.mnt, name="s")
+    ppfs.cancel("s", m.mnt)
+    with pytest.raises(ppfs.JobCancelled, match="^s: the session was cancelled"):
+        ex.submit(abs, -1).result()
+
+
+def test_names_of_sessions(m):
+    """What can be no name is refused with a sentence; a name in a group is one when the group is there."""
+    for name in ("", ".x", "a/.x", "/a", "a/", "a//b", "..", "a\0b", "n" * 256):
+        with pytest.raises(ValueError, match="a session cannot be named"):
+            ppfs.Executor(m.mnt, name=name)
+    with pytest.raises(ValueError, match="no group 'G/H'.*'G/H/s'.*mkdir"):
+        ppfs.Executor(m.mnt, name="G/H/s")
+    (m.jobs / "G" / "H").mkdir(parents=True)
+    with ppfs.Executor(m.mnt, name="G/H/s") as ex:
+        ex.submit(abs, -1)
+    assert ppfs.attach("G/H/s", m.mnt).results() == [1]
+    with pytest.raises(FileExistsError, match="ppfs.attach"):
+        ppfs.Executor(m.mnt, name="G/H/s")
+    ppfs.forget("G/H/s", m.mnt)
+    with pytest.raises(FileNotFoundError):
+        ppfs.attach("G/H/s", m.mnt)
+
+
 def test_the_mount_goes_away(m):
     """What was read so far is not taken for all there is."""
     m.may_restart = True

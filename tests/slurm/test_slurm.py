@@ -76,6 +76,21 @@ def test_stop_now_gives_the_job_back(ml, lend):
     assert ml.result("g") == b"through g\n" and ml.get("g", "attempt") == "2"
 
 
+def test_a_plain_scancel_gives_back_what_bears_it(ml, lend):
+    """Slurm sends SIGTERM to the jobs as well; what does not mind is given back at once, before Slurm kills the machine."""
+    lend("start", "--cpus", 1, "--wait")
+    go, log = ml.work / "go", ml.base / "logs"
+    ml.put("g", "#!/bin/sh\ntrap '' TERM\nuntil [ -e %s ]; do sleep 0.05; done\necho $PPFS_ATTEMPT\n" % go)
+    ml.is_running("g")
+    lend.cluster.run("scancel", lend.cluster.jobs()[0][0])
+    wait_until(lambda: ml.state("g") == "queued", "the job to be queued again")
+    ended(lend)
+    assert any(text_of(path).rstrip().endswith(" leaves") for path in log.iterdir()), "it was killed"
+    go.touch()
+    (ml.node / "cpus").write_text("1\n")
+    assert ml.result("g") == b"2\n"
+
+
 def test_before_its_time_is_up_a_machine_takes_no_more_and_gives_back_what_still_runs(ml, lend):
     lend("start", "--cpus", 2, "--time", "2m", "--wait")
     stay(ml, "g")

@@ -1,0 +1,192 @@
+/* What attempts write: gathered in memory, from INLINE_MAX bytes on in a file of the spool; in the database with their end. What
+ * a call of a stream prints goes to its stream at once. While the disk cannot follow, the runner stops reading. */
+#include <errno.h>
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/run_int.h"
+#include "sched/stream_int.h"
+
+#define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
+#define WRITING_LOW (1u << 20)  /* ... and goes on */
+
+static const enum job_body body_of[] = {
+    [POOL_STDOUT] = BODY_STDOUT, [POOL_STDERR] = BODY_STDERR, [POOL_RESULT] = BODY_RESULT, [POOL_TRACE] = BODY_TRACE};
+
+struct chunk {
+    struct run *run;
+    enum pool_stream stream;
+    size_t size;
+};
+
+static void chunk_written(void *arg, int rc) {
+    struct chunk *c = arg;
+    struct run *r = c->run;
+    r->writing -= c->size;
+    r->tasks--;
+    if (rc < 0 && !r->error)
+        r->error = -rc;
+    if (!r->error) /* in order, so what is behind a gap is never told */
+        r->out[c->stream].written += (int64_t)c->size;
+    if (r->held && r->writing < WRITING_LOW && r->host->runner.ops) {
+        r->held = false;
+        runner_hold(r->host->runner, r->id, false);
+    }
+    sched_note(r->s, r->id);
+    free(c);
+    if (r->state == RUN_ENDING && r->tasks == 0)
+        run_finish(r);
+}
+
+static struct spool_name output_name(const struct run *r, enum pool_stream stream) {
+    return (struct spool_name){r->id, body_of[stream], r->attempt};
+}
+
+static int to_disk(struct run *r, enum pool_stream stream, const void *bytes, size_t size, int64_t offset) {
+    struct chunk *c = malloc(sizeof *c);
+    if (!c)
+        return -ENOMEM;
+    *c = (struct chunk){r, stream, size};
+    int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, chunk_written, c);
+    if (rc != -EINPROGRESS) {
+        free(c);
+        return rc;
+    }
+    r->writing += size;
+    r->tasks++;
+    return 0;
+}
+
+static int to_memory(struct output *out, const void *bytes, size_t size) {
+    size_t want = (size_t)out->size + size;
+    if (want > out->cap) {
+        size_t cap = out->cap ? out->cap : 512;
+        while (cap < want)
+            cap *= 2;
+        char *grown = realloc(out->bytes, cap);
+        if (!grown)
+            return -ENOMEM;
+        out->bytes = grown;
+        out->cap = cap;
+    }
+    memcpy(out->bytes + out->size, bytes, size);
+    return 0;
+}
+
+static int spill(struct run *r, enum pool_stream stream) {
+    struct output *out = &r->out[stream];
+    /* A stop counts no attempt, so the file may have what the same attempt wrote before it. In order, in one thread. */
+    int rc = spool_truncate(r->s->spool, output_name(r, stream), 0, NULL, NULL) == -EINPROGRESS ? 0 : -ENOMEM;
+    if (rc == 0 && out->size)
+        rc = to_disk(r, stream, out->bytes, (size_t)out->size, 0);
+    if (rc == 0) {
+        free(out->bytes);
+        *out = (struct output){.size = out->size, .spooled = true};
+    }
+    return rc;
+}
+
+/* --- live, to a stream ------------------------------------------------------------------------------------------- */
+
+/* Which of stdout and stderr: not what is its result. */
+unsigned run_output_live(const struct job_row *row) {
+    unsigned all = 1u << POOL_STDOUT | 1u << POOL_STDERR;
+    return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << POOL_STDOUT) : all;
+}
+
+static void to_stream(struct run *r, enum pool_stream which, const void *bytes, size_t size) {
+    struct stream *st = stream_part_printed(r->s, r->stream, r->call, r->id, which, bytes, size);
+    if (st && !r->held && st->out.size > WRITING_HIGH) {
+        r->held = st->holds = true;
+        runner_hold(r->host->runner, r->id, true);
+    }
+}
+
+static void resume(const void *node, VISIT visit, void *arg) {
+    struct run *r = *(struct run *const *)node;
+    const struct stream *st = arg;
+    if ((visit != postorder && visit != leaf) || r->stream != st->id || !r->held || r->writing >= WRITING_LOW)
+        return;
+    r->held = false;
+    if (r->host->runner.ops)
+        runner_hold(r->host->runner, r->id, false);
+}
+
+void run_output_resume(struct stream *st) {
+    if (!st->holds || st->out.size > WRITING_LOW)
+        return;
+    st->holds = false;
+    twalk_r(st->s->runs, resume, st);
+}
+
+void run_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    struct host *h = arg;
+    if (job & LEASE_BIT) {
+        lease_output(h->s, job, stream, bytes, size);
+        return;
+    }
+    struct run *r = run_of(h, job);
+    if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
+        return;
+    if (r->live & 1u << stream) {
+        to_stream(r, stream, bytes, size);
+        return;
+    }
+    struct output *out = &r->out[stream];
+    int rc = 0;
+    if (!out->spooled && (size_t)out->size + size > INLINE_MAX)
+        rc = spill(r, stream);
+    if (rc == 0)
+        rc = out->spooled ? to_disk(r, stream, bytes, size, out->size) : to_memory(out, bytes, size);
+    if (rc == 0)
+        out->size += (int64_t)size;
+    else
+        r->error = -rc;
+    if (!r->held && r->writing > WRITING_HIGH) {
+        r->held = true;
+        runner_hold(h->runner, r->id, true);
+    }
+    sched_note(r->s, job);
+}
+
+/* --- at the end -------------------------------------------------------------------------------------------------- */
+
+int run_output_store(struct sched *s, struct run *r) {
+    int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
+    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE && rc == 0; i++) {
+        struct output *out = &r->out[i];
+        if (out->spooled)
+            rc = store_body_put_file(s->store, r->id, body_of[i], out->size, r->attempt);
+        else if (out->size)
+            rc = store_body_put(s->store, r->id, body_of[i], out->bytes, (size_t)out->size);
+    }
+    return sched_check(s, rc);
+}
+
+void run_output_drop(struct run *r) {
+    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
+        if (r->out[i].spooled)
+            sched_note_unlink(r->s, output_name(r, i));
+}
+
+/* Large output is on the disk before the row that names it is committed; then the end is written. */
+static void output_synced(void *arg, int rc) {
+    struct run *r = arg;
+    r->tasks--;
+    if (rc < 0 && !r->error)
+        r->error = -rc;
+    run_finish(r);
+}
+
+bool run_output_sync(struct run *r) {
+    struct spool_name names[4];
+    size_t n = 0;
+    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
+        if (r->out[i].spooled && r->fate != FATE_DROPPED)
+            names[n++] = output_name(r, i);
+    if (n == 0 || spool_sync(r->s->spool, names, n, false, output_synced, r) != -EINPROGRESS)
+        return false;
+    r->tasks++;
+    return true;
+}

@@ -1,0 +1,101 @@
+"""The command line of ppfs-slurm."""
+import argparse
+import os
+import re
+from pathlib import Path
+
+from .words import Trouble
+
+STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "ppfs"
+LOGS = STATE / "slurm"
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Trouble("%s (ppfs-slurm --help shows the options)" % message, 2)
+
+
+def duration(text):
+    """Seconds of 90, 30s, 5m, 2h or 1d."""
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError("'%s' is no time; write 30s, 5m, 2h or 1d" % text)
+    return int(found.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2)]
+
+
+def run_time(text):
+    """Seconds of 30m, 2h, 1d, or of Slurm's HH:MM:SS and D-HH:MM:SS. A bare number would be minutes there, seconds here."""
+    found = re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,4}):(\d\d):(\d\d)", text)
+    if found:
+        days, hours, minutes, seconds = (int(n or 0) for n in found.groups())
+        value = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    else:
+        value = 0 if text.isdigit() else duration(text)
+    if value < 120:
+        raise argparse.ArgumentTypeError("'%s' is no time for a machine; write 30m, 2h, 1d or HH:MM:SS, 2m at least" % text)
+    return value
+
+
+def number(least, most):
+    def read(text):
+        if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError("'%s' is no number from %d to %d" % (text, least, most))
+        return int(text)
+    return read
+
+
+def read_arguments(words):
+    """The options; those after -- are for sbatch."""
+    words, sbatch = (words[:words.index("--")], words[words.index("--") + 1:]) if "--" in words else (words, [])
+    lend = Parser(add_help=False)
+    lend.add_argument("--time", type=run_time, metavar="T", help="how long Slurm lends each: 30m, 2h, 1d, HH:MM:SS (default: the partition's)")
+    lend.add_argument("--cpus", type=number(1, 4096), metavar="N", help="slots of each (default: whole machines)")
+    lend.add_argument("--partition", metavar="NAME", help="where to ask for them (default: Slurm's)")
+    lend.add_argument("--address", metavar="HOST[:PORT]", help="where they find ppfs (default: what nodes/.listen says, with this host's name)")
+    lend.add_argument("--key", type=Path, metavar="FILE", help="the key of that ppfs (default %s)" % (STATE / "key"))
+    lend.add_argument("--send-key", action="store_true", help="send the key with the job instead of its name (see ppfs-slurm(1))")
+    lend.add_argument("--program", metavar="PATH", help="ppfs-node on the machines (default: the one here)")
+    lend.add_argument("--python", metavar="PATH", help="interpreter or virtual environment whose packages jobs see")
+    lend.add_argument("--logs", type=Path, default=LOGS, metavar="DIR", help="where they log, one file a machine (default %s)" % LOGS)
+    main = Parser(prog="ppfs-slurm", description="Lends machines of a Slurm cluster to the ppfs mounted at MOUNT.",
+                  epilog="Options after -- go to sbatch: ppfs-slurm start --nodes 4 MOUNT -- --account=physics --constraint=avx2")
+    main.add_argument("--version", action="store_true", help="say the version")
+    commands = main.add_subparsers(dest="command", metavar="start|auto|stop|status", parser_class=Parser)
+    start = commands.add_parser("start", parents=[lend], help="ask Slurm for machines")
+    start.add_argument("--nodes", type=number(1, 1000), default=1, metavar="N", help="how many (default 1)")
+    start.add_argument("--idle-exit", type=duration, default=600, metavar="T", help="one leaves when it had nothing to do for so long (default 10m; 0: never)")
+    start.add_argument("--wait", action="store_true", help="return when all have joined")
+    auto = commands.add_parser("auto", parents=[lend], help="watch what waits; ask for more, let go")
+    auto.add_argument("--min", type=number(0, 1000), default=0, metavar="N", help="keep so many (default 0)")
+    auto.add_argument("--max", type=number(1, 1000), default=10, metavar="N", help="never have more (default 10)")
+    auto.add_argument("--idle-exit", type=duration, default=120, metavar="T", help="let one go that was not needed for so long (default 2m)")
+    auto.add_argument("--patience", type=duration, default=10, metavar="T", help="ask when jobs have waited for so long (default 10s)")
+    auto.add_argument("--every", type=number(1, 3600), default=5, metavar="SECONDS", help="seconds between two looks (default 5)")
+    stop = commands.add_parser("stop", help="let all go; what runs ends first")
+    stop.add_argument("--now", action="store_true", help="at once; what runs goes back to the queue")
+    stop.add_argument("--wait", action="store_true", help="return when they have gone")
+    for one in (start, auto, stop, commands.add_parser("status", help="what was asked for, and what has joined")):
+        one.add_argument("mount", type=Path, metavar="MOUNT")
+    a = main.parse_args(words)
+    if a.version:
+        return a
+    if not a.command:
+        main.error("say what to do: start, auto, stop or status")
+    check(a, sbatch)
+    return a
+
+
+def check(a, sbatch):
+    """What the options must be together."""
+    lends = a.command in ("start", "auto")
+    if sbatch and not lends:
+        raise Trouble("%s takes no options for sbatch" % a.command, 2)
+    a.sbatch = sbatch
+    a.mount = Path(os.path.realpath(a.mount))
+    if a.command == "auto":
+        if a.min > a.max:
+            raise Trouble("--min %d is more than --max %d" % (a.min, a.max), 2)
+        if a.idle_exit < 2 * a.every:
+            raise Trouble("--idle-exit must be at least twice --every, or a machine could come and go between two looks", 2)
+    if lends and a.key is None:
+        a.key = STATE / "key"

@@ -1,0 +1,158 @@
+"""What is asked of Slurm: machines, each as one job that runs BATCH, and their end.
+
+A shell starts one ppfs-node and hands signals on to it.
+  SIGUSR2  of `scancel --batch --signal=USR2`: take no more, leave when what runs has ended
+  SIGUSR1  of Slurm, shortly before the time is up: the same, and whatever still runs then goes back to the queue
+  SIGHUP   leave at once; what runs goes back to the queue
+  SIGTERM  of a plain scancel or a preemption: the same. Slurm has sent it to the jobs on the machine as well, so those that
+           do not bear it have failed by then
+"""
+import base64
+import math
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from .mounted import address_of, key_of
+from .words import Trouble
+
+LEAD = 120               # seconds before its time is up in which a machine takes no more
+LIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
+BATCH = r"""#!/bin/sh
+# A machine that Slurm lends to the ppfs on @WHERE@.
+mkdir -p @LOGS@ 2>/dev/null && exec >>@LOGS@/"$SLURM_JOB_ID.log" 2>&1
+program=@PROGRAM@ key=@KEY@ sent= node= left= timer=
+trap '[ -z "$timer" ] || kill "$timer"; [ -z "$sent" ] || rm -f "$sent"' EXIT
+fail() {
+    echo "ppfs-slurm: $*" >&2
+    exit 1
+}
+if [ -z "$key" ]; then
+    sent=$(mktemp) && key=$sent && base64 -d >"$key" <<'END' || fail "the key cannot be kept on $(uname -n)"
+@KEYTEXT@
+END
+fi
+[ -r "$key" ] || fail "$(uname -n) has no key $key; copy it there, or start with --send-key"
+command -v "$program" >/dev/null || fail "$(uname -n) has no $program; install ppfs there, or name it with --program"
+host=$(uname -n | cut -d. -f1 | tr -c 'A-Za-z0-9_\n-' - | cut -c1-40)
+leave() {
+    [ -z "$node" ] || [ -n "$left" ] || kill -TERM "$node"
+    left=1
+}
+leave_soon() {
+    leave
+    (sleep @GRACE@ & sleeping=$!
+    trap 'kill "$sleeping"' TERM
+    wait "$sleeping" && kill -HUP "$node") &
+    timer=$!
+}
+trap leave USR2
+trap leave_soon USR1
+trap 'left=1; [ -z "$node" ] || kill -HUP "$node"' HUP TERM
+"$program" --join @ADDRESS@ --key "$key" --name "$host-$SLURM_JOB_ID" ${SLURM_CPUS_ON_NODE:+--cpus "$SLURM_CPUS_ON_NODE"} @MORE@ &
+node=$!
+[ -z "$left" ] || kill -TERM "$node"
+while :; do
+    wait "$node"
+    status=$?
+    kill -0 "$node" 2>/dev/null || exit "$status"
+done
+"""
+
+
+def slurm(*words, **kw):
+    """What a command of Slurm prints."""
+    try:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, **kw)
+    except FileNotFoundError:
+        raise Trouble("%s is not in PATH; run ppfs-slurm where the commands of Slurm are" % words[0]) from None
+    except subprocess.TimeoutExpired:
+        raise Trouble("%s did not answer for two minutes; is slurmctld running?" % words[0], command=words[0]) from None
+    if done.returncode:
+        lines = [re.sub(r"^\w+: (error: |fatal: )?", "", line) for line in done.stderr.splitlines() if line.strip()]
+        raise Trouble("%s failed: %s" % (words[0], "; ".join(lines[:3]) or "it said nothing"), command=words[0])
+    return done.stdout
+
+
+def job_name(mount):
+    """The name of all Slurm jobs that lend machines to this mount."""
+    return "ppfs-" + sha256(("%s\0%s" % (socket.gethostname(), mount)).encode()).hexdigest()[:12]
+
+
+class Lent:
+    """One Slurm job of ours. id: what scancel takes (17 or 17_3); number: what $SLURM_JOB_ID is there once it runs."""
+
+    def __init__(self, line):
+        self.id, self.number, self.state, self.where, self.time, self.reason = line.split("|", 5)
+        self.live = self.state in LIVE
+
+    def seconds(self):
+        """How long it has run."""
+        days, _, clock = self.time.rpartition("-")
+        seconds = 0
+        for part in clock.split(":"):
+            seconds = seconds * 60 + int(part) if part.isdigit() else 0
+        return seconds + 86400 * int(days or 0)
+
+
+def lent(mount):
+    """All jobs of ours that Slurm remembers, the ended ones too."""
+    lines = slurm("squeue", "--noheader", "--array", "--states=all", "--user=%d" % os.getuid(), "--name=" + job_name(mount),
+                  "--sort=i", "--format=%i|%A|%T|%N|%M|%r")
+    return [Lent(line.strip()) for line in lines.splitlines() if line.count("|") >= 5]
+
+
+def let_go(job, how="USR2"):
+    """Tells one to leave; one that has not begun is cancelled. That it has ended meanwhile is no error."""
+    try:
+        if job.state == "RUNNING":
+            slurm("scancel", "--batch", "--signal=" + how, job.id)
+        else:
+            slurm("scancel", job.id)
+    except Trouble as e:
+        if not re.search(r"already complet|Invalid job id", str(e), re.IGNORECASE):
+            raise
+
+
+def program_here():
+    """ppfs-node as it is found here: beside this program, or in PATH; else the machines look for it in their PATH."""
+    beside = Path(os.path.realpath(sys.argv[0])).parent / "ppfs-node"
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which("ppfs-node") or "ppfs-node"
+
+
+def batch(a, idle_exit):
+    """The script of each job."""
+    more = ["--idle-exit", str(idle_exit)] if idle_exit else []
+    more += ["--python", a.python] if a.python else []
+    values = {
+        "WHERE": re.sub(r"[^ -~]", "?", "%s:%s" % (socket.gethostname(), a.mount)),
+        "LOGS": shlex.quote(os.path.abspath(a.logs)),
+        "PROGRAM": shlex.quote(a.program or program_here()),
+        "KEY": "''" if a.send_key else shlex.quote(os.path.abspath(a.key)),
+        "KEYTEXT": base64.b64encode(key_of(a)).decode() if a.send_key else "",
+        "ADDRESS": shlex.quote(address_of(a)),
+        "GRACE": str(lead(a) * 3 // 4),
+        "MORE": " ".join(map(shlex.quote, more)),
+    }
+    return re.sub("@([A-Z]+)@", lambda found: values[found.group(1)], BATCH)
+
+
+def lead(a):
+    return min(LEAD, a.time // 20) if a.time else LEAD
+
+
+def submit(a, count, idle_exit):
+    """Asks for count machines; the id of the job array. Ours come last, so that nobody breaks what stop and status need."""
+    words = ["sbatch", "--nodes=1", "--ntasks=1", "--chdir=/", "--output=/dev/null", "--signal=B:USR1@%d" % lead(a),
+             "--comment=ppfs %s:%s" % (socket.gethostname(), a.mount)]
+    words += ["--cpus-per-task=%d" % a.cpus] if a.cpus else ["--exclusive"]
+    words += ["--time=%d" % math.ceil(a.time / 60)] if a.time else []
+    words += ["--partition=" + a.partition] if a.partition else []
+    words += [*a.sbatch, "--parsable", "--job-name=" + job_name(a.mount), "--array=0-%d" % (count - 1)]
+    return slurm(*words, input=batch(a, idle_exit)).strip().split(";")[0]
