@@ -60,6 +60,7 @@ enum kind {
     KIND_NODE_PYTHON,
     KIND_NODE_ADDRESS,
     KIND_NODE_SEEN,
+    KIND_NODE_WHY,
     KIND_NODES_LISTEN, /* nodes/.listen */
     KIND_NODES_DISCOVER,
     KIND_JOB = 32, /* jobs/NAME; id: the job, from here on */

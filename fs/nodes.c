@@ -83,7 +83,8 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct tm t;
     char seen[32];
     if (ino_kind(ino) == KIND_NODES_LISTEN) {
-        const char *address = sched_listens(fs->sched);
+        char address[256];
+        sched_listens(fs->sched, address);
         if (*address)
             fprintf(out, "%s\n", address);
         return 0;
@@ -121,6 +122,10 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         break;
     case KIND_NODE_ADDRESS:
         fprintf(out, "%s\n", n.address);
+        break;
+    case KIND_NODE_WHY:
+        if (*n.why)
+            fprintf(out, "%s\n", n.why);
         break;
     case KIND_NODE_SEEN:
         if (!n.seen) { /* dialled, and not reached yet */

@@ -104,6 +104,7 @@ static const struct kind_ops kinds[KINDS] = {
     [KIND_NODE_PYTHON] = NODE_FILE("python"),
     [KIND_NODE_ADDRESS] = NODE_FILE("address"),
     [KIND_NODE_SEEN] = NODE_FILE("seen"),
+    [KIND_NODE_WHY] = NODE_FILE("why"),
 
     [KIND_JOB] = {.type = S_IFREG, .attr = jobs_attr, .open = jobs_open, .read = jobs_read},
     [KIND_RESULT] =

@@ -246,6 +246,21 @@ unsigned session_quiet(const struct session *s) {
     return (unsigned)(clock_ms() - s->heard);
 }
 
+uint64_t session_bytes(const struct session *s) {
+    return s->link ? link_received(s->link) : 0;
+}
+
+uint64_t session_probe(struct session *s) {
+    uint64_t bytes = session_bytes(s);
+
+    session_say(s, SESSION_PING, 0);
+    return bytes;
+}
+
+bool session_silent(const struct session *s) {
+    return !s->link || session_quiet(s) > 2 * s->beat_ms;
+}
+
 unsigned session_rtt(const struct session *s) {
     return s->rtt ? (unsigned)(s->rtt / 1000u) + 1 : 0;
 }

@@ -74,4 +74,8 @@ const char *session_address(const struct session *s); /* of its newest link */
 const uint8_t *session_peer(const struct session *s); /* hub_id of the other side */
 unsigned session_rtt(const struct session *s);        /* microseconds, smoothed; 0 when not known yet */
 unsigned session_quiet(const struct session *s);      /* milliseconds since something was heard; steps of a heartbeat */
+/* Sends a heartbeat at once. Its answer has come (or anything else) when session_bytes is no longer what this returned. */
+uint64_t session_probe(struct session *s);
+uint64_t session_bytes(const struct session *s);      /* received over the link that it has; 0: it has none */
+bool session_silent(const struct session *s);         /* two heartbeats were not answered, or there is no link */
 #endif

@@ -22,6 +22,7 @@ struct call {
     bool indexed, told; /* told: STARTED was said */
     bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
     uint8_t deaths;   /* of nodes, while it ran there */
+    uint16_t function; /* speed.h */
     struct buffer answer; /* pieces of a large one; a JSON answer that waits for those before it */
 };
 

@@ -3,23 +3,35 @@
 
 #include <errno.h>
 #include <fnmatch.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "net/clock.h"
 #include "sched/sched_int.h"
+#include "worker/cpus.h"
 
 #define QUIET_MAX 64   /* seconds that a node is left alone after it was lost with work, at most */
 #define LOAD_US 1000.0 /* a host with all slots taken counts as so much farther away than an idle one */
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
 
-void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern) {
+void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern, uint64_t memory) {
     bool pickles = kind == WORK_PICKLE || kind == WORK_CALL || kind == WORK_STREAM_FRAMES;
     place[0] = 0;
-    if (pickles || pattern)
+    if (memory)
+        snprintf(place, PLACE_MAX, "%c%" PRIx64 ":%s", pickles ? 'P' : '=', memory, pattern ? pattern : "");
+    else if (pickles || pattern)
         snprintf(place, PLACE_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
+}
+
+struct place place_parse(const char *place) {
+    char *end;
+    if (*place != 'P' && *place != '=')
+        return (struct place){.pickles = *place == 'p', .pattern = *place ? place + 1 : ""};
+    uint64_t memory = strtoull(place + 1, &end, 16);
+    return (struct place){.pickles = *place == 'P', .memory = memory, .pattern = *end ? end + 1 : end};
 }
 
 /* "3.11" of "3.11.2" */
@@ -35,13 +47,17 @@ bool host_pickles(const struct host *h) {
     return h->pool || (n && n == minor_version(h->python) && strncmp(ours, h->python, n) == 0);
 }
 
+bool host_is(const struct host *h, const struct place *p) {
+    if ((p->pickles && !host_pickles(h)) || (h->memory && h->memory < p->memory))
+        return false;
+    return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
+}
+
 bool host_fits(const struct host *h, const char *place) {
     if (!*place)
         return true;
-    if (*place == 'p' && !host_pickles(h))
-        return false;
-    const char *pattern = place + 1;
-    return !*pattern || fnmatch(pattern, h->name, 0) == 0 || (*h->alias && fnmatch(pattern, h->alias, 0) == 0);
+    struct place p = place_parse(place);
+    return host_is(h, &p);
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
@@ -61,15 +77,22 @@ void host_worked(struct host *h) {
     h->lost_work = false;
 }
 
+void host_wake_in(struct sched *s, int64_t us) {
+    struct timeval now, at, in = {us / 1000000, us % 1000000};
+    event_base_gettimeofday_cached(s->c.base, &now);
+    evutil_timeradd(&now, &in, &now);
+    if (!evtimer_pending(s->wake, &at) || evutil_timercmp(&now, &at, <))
+        evtimer_add(s->wake, &in);
+}
+
 /* Looks again when the first of them may have work. */
 static void wake_later(struct sched *s) {
     int64_t first = 0, now = clock_us();
     for (struct host *h = s->hosts; h; h = h->next)
         if (h->quiet_until > now && (!first || h->quiet_until < first))
             first = h->quiet_until;
-    struct timeval t = {(first - now) / 1000000, (first - now) % 1000000};
     if (first)
-        evtimer_add(s->wake, &t);
+        host_wake_in(s, first - now);
 }
 
 void host_wake(evutil_socket_t fd, short what, void *arg) {
@@ -110,10 +133,13 @@ bool host_any_free(struct sched *s) {
     return false;
 }
 
-/* How soon something would begin and end there: the way, and how crowded it is. */
-static double cost(const struct host *h) {
-    double way = h->far ? (double)far_rtt_us(h->far) : 0;
-    return way + LOAD_US * (double)h->used / (double)(h->cpus + h->lent);
+double host_way_us(const struct host *h) {
+    return h->far ? (double)far_rtt_us(h->far) : 0;
+}
+
+/* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs. */
+static double cost(const struct host *h, unsigned function) {
+    return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + speed_excess(h, function);
 }
 
 static bool another_fits(struct sched *s, const char *place, unsigned cpus, const struct host *but) {
@@ -123,13 +149,19 @@ static bool another_fits(struct sched *s, const char *place, unsigned cpus, cons
     return false;
 }
 
-struct host *host_choose(struct sched *s, const char *place, unsigned cpus, const char *not) {
+struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *best = NULL;
+    double least = 0;
     for (struct host *h = s->hosts; h; h = h->next) {
-        if (free_now(h) < cpus || !host_fits(h, place) || (best && cost(h) >= cost(best)))
+        if (free_now(h) < d->cpus || !host_fits(h, d->place))
             continue;
-        if (!*not || strcmp(h->name, not) != 0 || !another_fits(s, place, cpus, h))
+        if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d->place, d->cpus, h))
+            continue;
+        double c = cost(h, d->function);
+        if (!best || c < least) {
             best = h;
+            least = c;
+        }
     }
     return best;
 }
@@ -155,6 +187,7 @@ void host_reserve(struct sched *s, const char *place, unsigned cpus) {
 }
 
 void host_resize(struct host *h) {
+    h->told = h->wish;
     if (h->pool)
         pool_resize(h->pool, h->cpus + h->lent);
     else if (h->far && h->wish >= 0)
@@ -187,7 +220,7 @@ int host_create_local(struct sched *s) {
     struct host *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
-    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .wish = (int)s->c.cpus};
+    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .memory = cpus_memory(), .wish = (int)s->c.cpus, .told = (int)s->c.cpus};
     int rc = pool_create(&h->pool, s->c.base, &c, &run_events, h);
     if (rc < 0) {
         free(h);

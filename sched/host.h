@@ -2,6 +2,7 @@
  * they are away, only wanted. Only sched/ includes this. */
 #ifndef PPFS_HOST_H
 #define PPFS_HOST_H
+#include "sched/speed.h"
 #include "sched/store.h"
 #include "worker/fleet.h"
 
@@ -17,9 +18,12 @@ struct host {
     struct far *far;       /* a node that is here, else NULL */
     bool dialled;          /* mkdir made it: it has a row, and stays while it is away */
     bool leaving, let_go;  /* rmdir: finishes what it runs, then goes; it was told to */
+    bool dial, undial, tell; /* what nodes/ was asked for in this turn, to be done when that is committed: it is to be dialled,
+                            * to go, to be told its slots */
     enum node_state state; /* as set in nodes/NAME/state: up or drain */
-    int wish;              /* slots as set in nodes/NAME/cpus, -1: as many as it has */
+    int wish, told;        /* slots as set in nodes/NAME/cpus, -1: as many as it has; those that its runner was told */
     unsigned cpus;         /* slots */
+    uint64_t memory;       /* bytes that it has, 0: not known */
     unsigned used, lent;   /* of the slots: taken by runs and leases; of those, lent to others while a job waits in there */
     unsigned runs, leases; /* how many of each it has, ended ones that are still to be written among them */
     bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free */
@@ -29,15 +33,26 @@ struct host {
     bool lost_work;        /* ... the one that is under way counts */
     int64_t quiet_until;   /* clock_us: until then it gets no work; after that, one piece at a time until one is finished */
     int64_t run_us, seen;
-    char python[64], why[256]; /* why: it is away, or its pickles cannot run */
+    struct took took[SPEED_MAX + 1]; /* by function: speed.h */
+    double slower;         /* times as long as on the fastest host, of what both ran; below 1: not known */
+    double log_slower;     /* while that is made anew ... */
+    unsigned compared;     /* ... and the functions that count */
+    char python[64], why[256]; /* why: it is away */
 };
 
 /* Where a job may run, as its row says: "" anywhere; else 'p' (only where pickles are understood) or '-', then the pattern
- * of node=, "" for any name. */
-void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern);
+ * of node=, "" for any name. With memory=: 'P' or '=', then its bytes in hexadecimal and ':' before the pattern. */
+void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
+struct place {
+    bool pickles;
+    uint64_t memory;     /* 0: any */
+    const char *pattern; /* in the text that was taken apart, "" = any */
+};
+struct place place_parse(const char *place);
 
 int host_create_local(struct sched *s); /* and its pool. 0 or -errno */
 void host_python(void *host);            /* the event of that pool */
+void host_wake_in(struct sched *s, int64_t us); /* at the latest then the queue is looked at again */
 void host_wake(evutil_socket_t fd, short what, void *arg); /* of sched.wake */
 void host_destroy_all(struct sched *s);  /* kills what runs; no event comes any more */
 void host_free_all(struct sched *s);
@@ -46,12 +61,19 @@ bool host_live(const struct host *h);         /* takes work */
 bool host_drains(const struct host *h);       /* it is to have nothing to do soon */
 unsigned host_free(const struct host *h);     /* slots, 0 when it takes no work */
 bool host_fits(const struct host *h, const char *place);
+bool host_is(const struct host *h, const struct place *p);
 bool host_pickles(const struct host *h);      /* its Python understands what the one of this machine pickles */
-/* The host where a job of that place soonest begins and ends among those with as many free slots; NULL: none has. Not the one
- * called not ("" = none), unless there is no other: it has died under that job. */
-struct host *host_choose(struct sched *s, const char *place, unsigned cpus, const char *not);
+struct demand {
+    const char *place;
+    unsigned cpus;
+    unsigned function;   /* speed.h; 0: nothing is known of it */
+    const char *avoid;   /* it has died under that job: not this host, unless there is no other; "" = none */
+};
+/* The host where it soonest begins and ends among those with as many free slots; NULL: none has. */
+struct host *host_choose(struct sched *s, const struct demand *d);
 void host_worked(struct host *h);             /* it has finished something */
 void host_crashed(struct host *h);            /* it was lost; if that cost work, it is left alone for a while */
+double host_way_us(const struct host *h);     /* round trip of its link */
 bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
 /* Slots of the largest host that the place fits, there or away; 0: it fits none. */
 unsigned host_largest(struct sched *s, const char *place);
@@ -61,6 +83,7 @@ void host_changed(struct sched *s);           /* jobs that fitted nowhere are ju
 
 /* host_fleet.c: the nodes */
 int fleet_make(struct sched *s, char *why, size_t why_size); /* the key, the fleet, the nodes of the database. 0 or -errno */
+void host_committed(struct sched *s);   /* what was set in nodes/ happens */
 void host_rolled_back(struct sched *s); /* what was set in nodes/ is again as committed */
 void host_vacant(struct host *h);       /* a run or lease has left it: if it is to go and has no other, it goes */
 #endif

@@ -3,11 +3,14 @@
  * down. rmdir makes a host leave: it takes nothing more, is shown no more, and goes when what it runs has ended and is
  * written down. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/discover.h"
+#include "net/peer.h"
 #include "net/tls.h"
 #include "sched/sched_int.h"
 
@@ -26,7 +29,7 @@ static struct host *enlist(struct sched *s, const char *name, bool dialled) {
     struct host *h = calloc(1, sizeof *h), **last = &s->hosts;
     if (!h)
         return NULL;
-    *h = (struct host){.s = s, .dialled = dialled, .wish = -1};
+    *h = (struct host){.s = s, .dialled = dialled, .wish = -1, .told = -1};
     snprintf(h->name, sizeof h->name, "%s", name);
     while (*last)
         last = &(*last)->next;
@@ -43,7 +46,7 @@ static void discard(struct host *h) {
 }
 
 void host_vacant(struct host *h) {
-    if (!h->leaving || h->runs || h->leases || h->let_go)
+    if (!h->leaving || h->undial || h->runs || h->leases || h->let_go)
         return;
     h->let_go = h->far;
     if (h->far)
@@ -56,8 +59,9 @@ void host_vacant(struct host *h) {
 
 /* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
 static void refresh(struct host *h, bool fresh) {
-    bool other = fresh || h->cpus < far_cpus(h->far) || strcmp(h->python, far_python(h->far)) != 0;
+    bool other = fresh || h->cpus < far_cpus(h->far) || h->memory != far_memory(h->far) || strcmp(h->python, far_python(h->far)) != 0;
     h->cpus = far_cpus(h->far);
+    h->memory = far_memory(h->far);
     snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
     if (other)
         host_changed(h->s);
@@ -93,7 +97,7 @@ static void *on_up(void *arg, struct far *far) {
     h->why[0] = 0;
     snprintf(h->alias, sizeof h->alias, "%s", alias_of(h, far));
     far_runner(far, &h->runner);
-    host_resize(h);
+    h->tell = s->telling = true;
     refresh(h, !known);
     sched_log(s, "nodes/%s is up: %s, %u slots, Python %s", h->name, far_address(far), h->cpus, *h->python ? h->python : "not yet known");
     return h;
@@ -181,11 +185,14 @@ static void listen_again(struct sched *s, char *listen, size_t size) {
         snprintf(colon, size - (size_t)(colon - listen), ":%d", (int)port);
 }
 
+/* As it was committed. */
 static void discover_again(struct sched *s) {
-    char where[DISCOVER_WHERE_MAX];
-    if (store_meta_get_text(s->store, "discover", where, sizeof where) < 0 || strcmp(where, "0") == 0)
+    char text[DISCOVER_WHERE_MAX];
+    bool on = store_meta_get_text(s->store, "discover", text, sizeof text) == 0 && strcmp(text, "0") != 0;
+    const char *now = fleet_discovers(s->fleet), *where = !on ? NULL : strcmp(text, "1") == 0 ? "" : text;
+    if (now == where || (now && where && strcmp(now, where) == 0))
         return;
-    if (fleet_discover(s->fleet, strcmp(where, "1") == 0 ? "" : where) < 0)
+    if (fleet_discover(s->fleet, where) < 0)
         sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
 }
 
@@ -225,31 +232,28 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
 
 int sched_add_node(struct sched *s, const char *address) {
     struct host *h = find_any(s, address);
+    char why[256];
     if (strlen(address) > NODE_NAME_MAX)
         return -ENAMETOOLONG;
     if (h && !h->leaving)
         return -EEXIST;
-    int rc = fleet_dial(s->fleet, address);
-    if (rc < 0 && rc != -EEXIST)
-        return rc;
+    if (peer_check_address(address, true, why, sizeof why) < 0)
+        return -EINVAL;
     if (!h)
         h = enlist(s, address, true);
-    if (!h) {
-        fleet_undial(s->fleet, address);
+    if (!h)
         return -ENOMEM;
-    }
     h->dialled = true;
-    h->leaving = false;
+    h->leaving = h->undial = false;
+    h->dial = s->telling = true;
     host_changed(s);
     return sched_check(s, store_node_put(s->store, address, h->state, h->wish)); /* not written: host_rolled_back lets it go */
 }
 
 static void leave(struct host *h) {
-    if (h->dialled)
-        fleet_undial(h->s->fleet, h->name);
-    h->dialled = false;
+    fleet_undial(h->s->fleet, h->name);
+    h->dialled = h->dial = h->undial = false;
     h->leaving = true;
-    sched_tick(h->s);
     host_vacant(h);
 }
 
@@ -258,14 +262,39 @@ int sched_remove_node(struct sched *s, const char *name) {
     if (!h || h->pool)
         return h ? -EBUSY : -ENOENT;
     int rc = h->dialled ? sched_check(s, store_node_delete(s->store, name)) : 0;
-    if (rc == 0)
-        leave(h);
-    return rc;
+    if (rc < 0)
+        return rc;
+    h->leaving = h->undial = s->telling = true;
+    sched_tick(s);
+    return 0;
+}
+
+/* What cannot be done for want of memory is tried again at the next commit. */
+void host_committed(struct sched *s) {
+    if (!s->telling)
+        return;
+    s->telling = false;
+    for (struct host *h = s->hosts, *next; h; h = next) {
+        next = h->next;
+        int rc = h->dial ? fleet_dial(s->fleet, h->name) : 0;
+        h->dial = rc < 0 && rc != -EEXIST;
+        s->telling |= h->dial;
+        if (h->tell)
+            host_resize(h);
+        h->tell = false;
+        if (h->undial)
+            leave(h);
+    }
 }
 
 void host_rolled_back(struct sched *s) {
     struct host *local = s->hosts;
     int64_t value;
+    for (struct host *h = s->hosts; h; h = h->next) { /* of those that came by themselves the database has nothing */
+        if (h->undial)
+            h->leaving = h->undial = false;
+        h->wish = h->dialled ? h->wish : h->told;
+    }
     if (store_meta_get(s->store, "cpus", &value) == 0) {
         local->cpus = (unsigned)value;
         host_resize(local);
@@ -281,10 +310,18 @@ void host_rolled_back(struct sched *s) {
             leave(h);
     }
     dial_all(s);
+    discover_again(s);
 }
 
-const char *sched_listens(struct sched *s) {
-    return fleet_address(s->fleet);
+void sched_listens(struct sched *s, char buf[256]) {
+    const char *at = fleet_address(s->fleet), *port = strrchr(at, ':');
+    char host[HOST_NAME_MAX + 1] = "";
+    snprintf(buf, 256, "%s", at);
+    if (strncmp(at, "0.0.0.0:", 8) != 0 && strncmp(at, "[::]:", 5) != 0)
+        return;
+    gethostname(host, sizeof host - 1);
+    if (*host)
+        snprintf(buf, 256, "%s%s", host, port);
 }
 
 const char *sched_discovers(struct sched *s) {

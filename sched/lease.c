@@ -55,12 +55,13 @@ unsigned lease_count(const struct sched *s, const struct stream *st) {
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 
 /* More calls wait than there are leases of the stream that have nothing to do. */
-static bool wants(struct sched *s, const struct stream *st) {
-    uint64_t idle = 0;
+static bool wants(struct sched *s, struct stream *st) {
+    uint64_t idle = 0, number;
     if (st->pending == 0)
         return false;
+    const struct call *next = lease_next(st, &number);
     for (struct lease *l = s->leases; l; l = l->next)
-        idle += l->stream == st && !l->finishing && l->count == 0 && host_live(l->host);
+        idle += l->stream == st && !l->finishing && l->count == 0 && host_live(l->host) && !(next && lease_waits(st, l->host, 0, next->function));
     return st->pending > idle;
 }
 
@@ -74,13 +75,22 @@ bool lease_wanted(struct sched *s, int *priority) {
     return any;
 }
 
+/* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
+static struct host *host_for(struct sched *s, struct stream *st) {
+    uint64_t number;
+    const struct call *c = lease_next(st, &number);
+    struct demand d = {.place = st->place, .cpus = 1, .function = c ? c->function : 0, .avoid = ""};
+    struct host *h = host_choose(s, &d);
+    return h && lease_waits(st, h, 0, d.function) ? NULL : h;
+}
+
 /* Of those that wants a slot and for which there is one: the stream of the highest priority, among equals the one with
  * the fewest leases. */
 static struct stream *choose(struct sched *s, struct host **where) {
     struct stream *best = NULL;
     unsigned least = 0;
     for (struct stream *st = s->streams; st; st = st->next) {
-        struct host *h = wants(s, st) && (!best || st->priority >= best->priority) ? host_choose(s, st->place, 1, "") : NULL;
+        struct host *h = (!best || st->priority >= best->priority) && wants(s, st) ? host_for(s, st) : NULL;
         if (!h)
             continue;
         unsigned n = lease_count(s, st);

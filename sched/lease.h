@@ -9,6 +9,7 @@ struct stream;
 #define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
 #define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
 #define LEASE_AHEAD_FAR 4096u  /* ... and one on a node */
+#define LEASE_GOT 4            /* functions whose answers of one turn are told apart */
 
 struct lease {
     struct lease *next;
@@ -18,13 +19,18 @@ struct lease {
     unsigned first, count, cap; /* of the ring */
     uint32_t next_number;
     uint32_t asked, unwanted;   /* the last recall was from that number on; the call to be killed if, or when, it is the one that runs, 0 = none */
-    unsigned got;               /* answers of this turn */
-    double average_us;          /* of a call; 0 = not known */
+    unsigned got;               /* answers of this turn; by function in got_of */
+    struct got {
+        unsigned function, n;
+    } got_of[LEASE_GOT];
+    double ahead_us;            /* what the calls in the ring take together, as far as can be told */
     int64_t last, heard, began; /* when something came back last, and as measured so far; when it got its slot */
     bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
     struct sent {
         uint64_t call;
         uint32_t number;
+        uint16_t function;
+        double us;              /* its part of ahead_us */
     } *ring;                    /* sent and not answered, oldest first; cap is a power of two */
 };
 

@@ -15,10 +15,6 @@
 #define TIMER_US 25000
 #define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
 
-static int64_t way_us(const struct lease *l) {
-    return l->host->far ? far_rtt_us(l->host->far) : 0;
-}
-
 /* The i-th of those that were sent and are not answered. */
 static struct sent *sent_at(const struct lease *l, unsigned i) {
     return &l->ring[(l->first + i) & (l->cap - 1)];
@@ -26,20 +22,48 @@ static struct sent *sent_at(const struct lease *l, unsigned i) {
 
 /* From then on a call is long: never shorter than what a node needs to be asked and to answer a few times. */
 static int64_t long_us(const struct lease *l) {
-    return LONG_US + 4 * way_us(l);
+    return LONG_US + 4 * (int64_t)host_way_us(l->host);
 }
 
-/* What a node is sent ahead lasts while its answers and the next calls are on the way. spare: besides the call that runs there
- * are to be enough, not only with it, also where a single one is more than enough: on a node a large answer takes its way
- * while the next call runs. */
-static unsigned ahead(const struct lease *l, bool spare) {
+/* What a call of that function takes there; while that is not known, what calls of its stream take. 0: not known either. */
+static double known_us(const struct lease *l, unsigned function) {
+    double us = speed_us(l->host, function);
+    return us > 0 ? us : speed_us(l->host, l->stream->function);
+}
+
+static double guess_us(const struct lease *l, unsigned function) {
+    double us = known_us(l, function);
+    return us > 0 ? us : GUESS_US;
+}
+
+/* It may be sent calls. */
+static bool is_open(const struct lease *l, const struct stream *st) {
+    return l->stream == st && !l->finishing && !l->recalling && !l->unwanted && !(l->lent && l->count) && host_live(l->host);
+}
+
+bool lease_waits(const struct stream *st, const struct host *h, double ahead_us, unsigned function) {
+    uint64_t calls = 0;
+    double us = speed_us(h, function);
+    if (speed_excess(h, function) == 0)
+        return false;
+    for (const struct lease *l = st->s->leases; l && calls < st->pending; l = l->next) {
+        double there = speed_us(l->host, function), left = ahead_us + us + host_way_us(h) - l->ahead_us - host_way_us(l->host);
+        if (is_open(l, st) && speed_faster(l->host, h, function) && left >= there)
+            calls += (uint64_t)(left / there);
+    }
+    return calls >= st->pending;
+}
+
+/* Whether it is to be sent that call now. What a node is sent ahead lasts while its answers and the next calls are on the
+ * way. spare: besides the call that runs there are to be enough, not only with it, also where a single one is more than
+ * enough: on a node a large answer takes its way while the next call runs. */
+static bool takes(const struct lease *l, const struct stream *st, const struct call *c, bool spare) {
     unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
-    double average = l->average_us == 0 ? GUESS_US : l->average_us;
-    if (average >= (double)long_us(l) || (l->average_us == 0 && !spare))
-        return 1;
-    double n = (AHEAD_US + 2 * (double)way_us(l)) / average;
-    n = spare && l->host->far ? n + 2 : n;
-    return n < 1 ? 1 : n > most ? most : (unsigned)n;
+    double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
+    double room = AHEAD_US + 2 * host_way_us(l->host) + (spare && l->host->far ? 2 * us : 0);
+    if (l->count && (l->count >= most || l->ahead_us + us > room || us >= (double)long_us(l) || (known == 0 && !spare)))
+        return false;
+    return is_open(l, st) && !lease_waits(st, l->host, l->ahead_us, c->function);
 }
 
 /* The call of that number if it is still under way in a worker; one that was cancelled may have left the window. */
@@ -61,9 +85,14 @@ static void back_to_pending(struct stream *st, uint64_t number) {
         st->next_send = number;
 }
 
+static void lighten(struct lease *l, const struct sent *sent) {
+    l->ahead_us = l->count ? l->ahead_us - sent->us : 0;
+}
+
 static void drop_from(struct lease *l, uint32_t limit) {
     while (l->count && sent_at(l, l->count - 1)->number >= limit) {
         l->count--;
+        lighten(l, sent_at(l, l->count));
         if (l->stream)
             back_to_pending(l->stream, sent_at(l, l->count)->call);
     }
@@ -146,14 +175,16 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
     if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
         return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
     if (l->count == 0)
-        l->last = clock_us() + way_us(l); /* before that no answer can have come */
-    *sent_at(l, l->count++) = (struct sent){number, l->next_number++};
+        l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
+    double us = guess_us(l, c->function);
+    *sent_at(l, l->count++) = (struct sent){number, l->next_number++, c->function, us};
+    l->ahead_us += us;
     c->state = CALL_SENT;
     st->pending--;
     return true;
 }
 
-static struct call *next_pending(struct stream *st, uint64_t *number) {
+struct call *lease_next(struct stream *st, uint64_t *number) {
     if (st->next_send < st->row.call) /* those have left the window: their places belong to later calls */
         st->next_send = st->row.call;
     for (; st->next_send < st->next_call; st->next_send++) {
@@ -168,10 +199,6 @@ static struct call *next_pending(struct stream *st, uint64_t *number) {
     return NULL;
 }
 
-static bool takes(const struct lease *l, const struct stream *st, bool spare) {
-    return l->stream == st && !l->finishing && !l->recalling && !l->unwanted && !(l->lent && l->count) && l->count < ahead(l, spare) && host_live(l->host);
-}
-
 /* One call to each lease in turn, until they have enough: two workers share a short burst. The last ones wait for the lease
  * that is free first. */
 static void fill(struct stream *st) {
@@ -181,19 +208,38 @@ static void fill(struct stream *st) {
         sent = false;
         for (struct lease *l = st->s->leases; l && st->pending; l = l->next) {
             uint64_t number;
-            struct call *c;
-            if (takes(l, st, spare) && (c = next_pending(st, &number)))
+            struct call *c = l->stream == st ? lease_next(st, &number) : NULL;
+            if (c && takes(l, st, c, spare))
                 sent |= send_one(l, number, c);
         }
     }
 }
 
-/* What a call takes, by the answers of a turn together: they come in batches. */
+static void count_answer(struct lease *l, unsigned function) {
+    l->got++;
+    for (struct got *g = l->got_of; g < l->got_of + LEASE_GOT; g++)
+        if (g->n == 0 || g->function == function) {
+            g->function = function;
+            g->n++;
+            return;
+        }
+}
+
+/* What calls take, by the answers of a turn together: they come in batches. Each function is given its share by what it was
+ * thought to take. */
 static void measure(struct lease *l) {
-    double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, keep = l->average_us == 0 ? 0 : 1;
-    for (unsigned i = 0; i < l->got && i < 64; i++)
-        keep *= 0.9;
-    l->average_us = l->average_us * keep + (took / l->got + 0.01) * (1 - keep);
+    double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, thought = 0;
+    unsigned n = 0;
+    for (unsigned i = 0; i < LEASE_GOT; i++) {
+        thought += l->got_of[i].n * guess_us(l, l->got_of[i].function);
+        n += l->got_of[i].n;
+    }
+    for (unsigned i = 0; i < LEASE_GOT && n == l->got; i++) /* else there were more functions than can be told apart */
+        if (l->got_of[i].function != l->stream->function)
+            speed_note(l->host, l->got_of[i].function, guess_us(l, l->got_of[i].function) * took / thought, l->got_of[i].n);
+    l->stream->function = speed_function(l->host->s, stream_key(l->stream));
+    speed_note(l->host, l->stream->function, took / l->got, l->got);
+    memset(l->got_of, 0, sizeof l->got_of);
     l->host->run_us += (int64_t)took;
     l->last = l->heard;
     l->got = 0;
@@ -207,7 +253,7 @@ void lease_send(struct sched *s) {
     if (!s->leases)
         return;
     for (struct lease *l = s->leases; l; l = l->next) {
-        if (l->got)
+        if (l->got && l->stream)
             measure(l);
         if (!l->finishing && host_drains(l->host))
             lease_finish(l);
@@ -227,10 +273,11 @@ void lease_send(struct sched *s) {
 /* --- coming back ------------------------------------------------------------------------------------------------- */
 
 static uint64_t pop(struct lease *l) {
-    uint64_t number = sent_at(l, 0)->call;
+    const struct sent *sent = sent_at(l, 0);
     l->first = (l->first + 1) & (l->cap - 1);
     l->count--;
-    return number;
+    lighten(l, sent);
+    return sent->call;
 }
 
 /* Workers answer in the order in which they were asked; calls that were taken back leave gaps. */
@@ -284,7 +331,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     l->heard = clock_us();
     if (h->crashes || h->lost_work)
         host_worked(h);
-    l->got++;
+    count_answer(l, c->function);
     pop(l);
     stop_unwanted(l);
     h->done += kind == ANSWER_VALUE;
@@ -357,25 +404,47 @@ void lease_cancel(struct stream *st, struct call *c) {
 
 /* --- long calls -------------------------------------------------------------------------------------------------- */
 
+/* More is known of its calls than when they were sent; the first one runs since l->last. */
+static void weigh(struct lease *l, int64_t now) {
+    l->ahead_us = 0;
+    for (unsigned i = 0; i < l->count; i++) {
+        struct sent *sent = sent_at(l, i);
+        sent->us = guess_us(l, sent->function);
+        if (i == 0 && sent->us < (double)(now - l->last))
+            sent->us = (double)(now - l->last);
+        l->ahead_us += sent->us;
+    }
+}
+
 /* How long the last of its calls waits for the others. */
 static double waits_us(const struct lease *l) {
-    return l->count ? (double)(l->count - 1) * l->average_us : 0;
+    return l->count ? l->ahead_us - sent_at(l, l->count - 1)->us : 0;
+}
+
+/* The last call of that lease would end sooner on h, in a slot that is free. */
+static bool sooner_on(const struct host *h, const struct lease *l) {
+    unsigned function = sent_at(l, l->count - 1)->function;
+    return host_way_us(h) + speed_us(h, function) < host_way_us(l->host) + l->ahead_us;
+}
+
+static bool place_free(struct stream *st, const struct lease *most) {
+    for (struct lease *l = st->s->leases; l; l = l->next)
+        if (l->count == 0 && is_open(l, st) && sooner_on(l->host, most))
+            return true;
+    struct demand d = {.place = st->place, .cpus = 1, .function = sent_at(most, most->count - 1)->function, .avoid = ""};
+    struct host *h = st->s->backlog ? NULL : host_choose(st->s, &d);
+    return h && sooner_on(h, most);
 }
 
 /* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most. */
 static void share(struct stream *st) {
     struct lease *most = NULL;
-    bool idle = false;
-    for (struct lease *l = st->s->leases; l; l = l->next) {
-        if (l->stream != st)
-            continue;
-        idle |= l->count == 0 && takes(l, st, false);
-        if (!most || waits_us(l) > waits_us(most))
+    for (struct lease *l = st->s->leases; l; l = l->next)
+        if (l->stream == st && (!most || waits_us(l) > waits_us(most)))
             most = l;
-    }
-    if (st->pending || !most || waits_us(most) < SHARE_US + 2 * (double)way_us(most))
+    if (st->pending || !most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))
         return;
-    if (idle || (!st->s->backlog && host_choose(st->s, st->place, 1, "")))
+    if (place_free(st, most))
         lease_take_back(most, (most->count + 1) / 2);
 }
 
@@ -391,6 +460,7 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         if (!l->stream || l->count == 0)
             continue;
         timer_on(s);
+        weigh(l, now);
         struct stream *st = l->stream;
         struct call *c = sent_call(st, sent_at(l, 0)->call);
         if (c && now - l->last > TIMER_US)
@@ -403,7 +473,6 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         }
         if (now - l->last < long_us(l))
             continue;
-        l->average_us = (double)(now - l->last);
         lease_take_back(l, 1);
     }
     for (struct stream *st = s->streams; st; st = st->next)

@@ -148,7 +148,7 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     struct job_row other;
     char path[4096];
     if (j->not_before > 0) {
-        double left = (double)(j->not_before - clock_wall_us()) / 1e6;
+        double left = (double)(j->not_before - sched_steady(s)) / 1e6;
         snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why, left > 0 ? left : 0);
     } else if (j->not_before == NOT_PLACED) {
         node_why_aside(s, j, buf, size);
@@ -161,6 +161,26 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     } else {
         snprintf(buf, size, "waits to be queued");
     }
+}
+
+static void why_running(struct sched *s, const struct job *j, char *buf, size_t size) {
+    const struct stream *st = stream_find(s, j->id);
+    const struct run *r = st ? NULL : run_find(s, j->id);
+    char silent[320] = "";
+    if (r)
+        node_why_silent(r->host, buf, size);
+    if (!st)
+        return;
+    for (const struct lease *l = s->leases; l && !*silent; l = l->next)
+        if (l->stream == st && l->count)
+            node_why_silent(l->host, silent, sizeof silent);
+    if (st->pending && !lease_count(s, st)) { /* nobody has taken any of it yet */
+        char queued[512];
+        node_why_queued(s, j, queued, sizeof queued);
+        snprintf(silent, sizeof silent, "%.300s", queued + strlen("queued: "));
+    }
+    snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s", (unsigned long long)st->row.call, (unsigned long long)(st->next_call - st->row.call),
+             st->closed ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
 }
 
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
@@ -177,13 +197,7 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
         break;
     case JOB_FAILED:
     case JOB_CANCELLED: snprintf(buf, size, "%s", j->why); break;
-    case JOB_RUNNING: {
-        struct stream *st = stream_find(s, j->id);
-        if (st)
-            snprintf(buf, size, "%llu calls are answered, %llu are under way%s", (unsigned long long)st->row.call, (unsigned long long)(st->next_call - st->row.call),
-                     st->closed ? "" : "; it is still open for writing");
-        break;
-    }
+    case JOB_RUNNING: why_running(s, j, buf, size); break;
     default: break;
     }
 }

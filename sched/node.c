@@ -22,12 +22,46 @@ static enum node_state state_of(const struct host *h) {
     return host_drains(h) ? NODE_DRAIN : NODE_UP;
 }
 
+bool node_why_silent(const struct host *h, char *buf, size_t size) {
+    unsigned quiet = h->far ? far_quiet_ms(h->far) : 0, limit = h->s->c.silence_ms ? h->s->c.silence_ms : 5000;
+    bool cut = h->far && !far_linked(h->far);
+    buf[0] = 0;
+    if (quiet >= 1000 || (quiet && !cut))
+        snprintf(buf, size, "nodes/%s has not been heard of for %.2g s; it is given up after %g s", h->name, quiet / 1e3, limit / 1e3);
+    else if (cut)
+        snprintf(buf, size, "nodes/%s has lost its connection; it is given up when it is not heard of for %g s", h->name, limit / 1e3);
+    return quiet || cut;
+}
+
+static void why_of(const struct host *h, char *buf, size_t size) {
+    int64_t pause = h->quiet_until - clock_us();
+    if (!h->runner.ops)
+        snprintf(buf, size, "%s", *h->why ? h->why : "it is dialled, and has not answered yet");
+    else if (node_why_silent(h, buf, size))
+        return;
+    else if (h->crashes && pause > 0)
+        snprintf(buf, size, "it was lost under its work, %u times in a row: it gets nothing for another %.0f s", h->crashes, (double)pause / 1e6);
+    else if (h->crashes)
+        snprintf(buf, size, "it was lost under its work, %u times in a row: it gets one job at a time until it has finished one", h->crashes);
+    else if (*h->python && !host_pickles(h))
+        snprintf(buf, size, "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles", h->python, h->s->hosts->python);
+}
+
+/* Those of a lease that has no call under way are free for whoever wants them. */
+static unsigned slots_in_use(const struct host *h) {
+    unsigned n = h->used;
+    for (const struct lease *l = h->s->leases; l; l = l->next)
+        n -= l->host == h && l->count == 0;
+    return n;
+}
+
 static void describe(const struct host *h, struct node *out) {
-    *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = h->runs, .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
+    *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = slots_in_use(h), .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
     out->seen = h->pool ? clock_wall_us() : h->far ? far_seen_us(h->far) : h->seen;
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);
+    why_of(h, out->why, sizeof out->why);
     snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : h->far ? far_address(h->far) : h->name);
 }
 
@@ -81,7 +115,7 @@ int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {
         h->wish = wish;
         return rc;
     }
-    host_resize(h);
+    h->tell = s->telling = true;
     host_changed(s);
     return 0;
 }
@@ -101,40 +135,65 @@ int sched_set_node_state(struct sched *s, const char *node, enum node_state stat
 
 /* --- why nobody takes a job -------------------------------------------------------------------------------------- */
 
-/* The place of a job, and that without its demand for a Python that understands its pickles. */
-static void places_of(struct sched *s, const struct job *j, char place[PLACE_MAX], char named[PLACE_MAX]) {
+static void place_text(struct sched *s, const struct job *j, char place[PLACE_MAX]) {
     struct job_row r = {.job = *j};
     if (submit_place(s, &r, place) < 0)
         place[0] = 0;
-    strcpy(named, place);
-    if (*named)
-        *named = '-';
 }
 
+static const char *size_text(uint64_t bytes, char buf[32]) {
+    double mib = (double)bytes / (1 << 20);
+    snprintf(buf, 32, mib < 1024 ? "%.0f MiB" : "%.1f GiB", mib < 1024 ? mib : mib / 1024);
+    return buf;
+}
+
+/* Of those that are p the one with the most memory. */
+static const struct host *roomiest(struct sched *s, const struct place *p) {
+    const struct host *best = NULL;
+    for (const struct host *h = s->hosts; h; h = h->next)
+        if (!h->leaving && host_is(h, p) && (!best || h->memory > best->memory))
+            best = h;
+    return best;
+}
+
+/* What a job asks for is left out, one after the other, until there is a host. */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
-    char place[PLACE_MAX], named[PLACE_MAX];
-    places_of(s, j, place, named);
+    char place[PLACE_MAX], wants[32], has[32];
+    place_text(s, j, place);
+    struct place p = place_parse(place);
+    const char *where = p.pickles || *p.pattern ? " that it may run on" : "";
     unsigned most = host_largest(s, place);
     if (most) {
         snprintf(buf, size, "needs %u slots, and no node%s has more than %u", j->cpus, *place ? " that it may run on" : "", most);
         return;
     }
-    for (struct host *h = s->hosts; h; h = h->next)
-        if (host_fits(h, named)) {
-            snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it", s->hosts->python, h->name, *h->python ? h->python : "none yet");
-            return;
-        }
-    snprintf(buf, size, "no node has a name that its option node=%s asks for", *named ? named + 1 : "");
+    uint64_t memory = p.memory;
+    p.memory = 0;
+    const struct host *h = roomiest(s, &p);
+    if (h) {
+        snprintf(buf, size, "needs %s of memory, and no node%s has more than %s", size_text(memory, wants), where, size_text(h->memory, has));
+        return;
+    }
+    p.pickles = false;
+    h = roomiest(s, &p);
+    if (h)
+        snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it", s->hosts->python, h->name, *h->python ? h->python : "none yet");
+    else
+        snprintf(buf, size, "no node has a name that its option node=%s asks for", p.pattern);
 }
 
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
-    char place[PLACE_MAX], named[PLACE_MAX];
-    const struct host *away = NULL, *drains = NULL;
+    char place[PLACE_MAX];
+    const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
     unsigned slots = 0, fitting = 0;
-    places_of(s, j, place, named);
+    place_text(s, j, place);
+    struct place any_python = place_parse(place);
+    any_python.pickles = false;
     for (const struct host *h = s->hosts; h; h = h->next) {
-        if (!host_fits(h, place))
+        if (!host_fits(h, place)) {
+            foreign = h->cpus && host_live(h) && host_is(h, &any_python) ? h : foreign;
             continue;
+        }
         fitting++;
         if (host_live(h))
             slots = h->cpus > slots ? h->cpus : slots;
@@ -143,7 +202,11 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         else
             away = h;
     }
-    if (slots)
+    struct demand d = {place, j->cpus, speed_of_job(s, j, 0), ""};
+    const struct host *slower = slots ? host_choose(s, &d) : NULL;
+    if (slower && speed_waits(s, slower, d.function))
+        snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);
+    else if (slots)
         snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, slots);
     else if (away)
         snprintf(buf, size, "queued: nodes/%s is away%s%s", away->name, *away->why ? ": " : "", away->why);
@@ -151,6 +214,9 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         snprintf(buf, size, "queued: nodes/%s drains, and there is no other node for it", drains->name);
     else if (drains)
         snprintf(buf, size, "queued: all nodes that it may run on drain");
+    else if (foreign)
+        snprintf(buf, size, "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it", s->hosts->python,
+                 foreign->name, *foreign->python ? foreign->python : "none yet");
     else
         snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/local/cpus makes two");
 }

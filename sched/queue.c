@@ -10,6 +10,7 @@
 
 #define SLICE 256     /* rows that one turn works off */
 #define LANES_MAX 256 /* places that one dispatch looks at */
+#define WAITING_MAX 64 /* jobs that wait for a faster host which it passes by */
 
 /* --- dispatch ---------------------------------------------------------------------------------------------------- */
 
@@ -23,7 +24,7 @@ struct lane {
 struct lanes {
     struct lane *items;
     size_t count, cap;
-    int aside; /* jobs put aside so far */
+    int aside, waiting; /* jobs put aside so far; met that wait for a faster host */
 };
 
 void queue_mark(struct sched *s, const struct job_row *r) {
@@ -146,13 +147,19 @@ static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
         next_in(s, l, r);
         return;
     }
-    struct host *h = host_choose(s, l->place, r->job.cpus, r->job.deaths ? r->job.node : "");
+    struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), r->job.deaths ? r->job.node : ""};
+    struct host *h = host_choose(s, &d);
+    if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
+        next_in(s, l, r);
+        l->over |= ++lanes->waiting >= WAITING_MAX;
+        return;
+    }
     if (h && run_start(s, r, h, 0) == 0) {
         next_in(s, l, NULL);
         return;
     }
     host_reserve(s, l->place, r->job.cpus);
-    if (host_choose(s, l->place, 1, ""))
+    if (host_choose(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}))
         next_in(s, l, r);
     else
         l->over = true;
@@ -183,6 +190,7 @@ static void dispatch(struct sched *s) {
         return;
     for (struct host *h = s->hosts; h; h = h->next)
         h->reserved = false;
+    speed_weigh(s);
     if (!host_any_free(s) && somebody_waits(s))
         lend_slots(s);
     if (host_any_free(s) && open_lanes(s, &lanes) == 0)
@@ -302,12 +310,12 @@ static void retries_slice(struct sched *s) {
     uint64_t ids[SLICE];
     if (!s->due_at)
         return;
-    if (s->due_at > clock_wall_us()) {
+    if (s->due_at > sched_steady(s)) {
         if (!evtimer_pending(s->due, NULL)) /* libevent counts from when its callbacks began: it came a little early */
             queue_due(s);
         return;
     }
-    int n = store_ids(s->store, SET_DUE, clock_wall_us(), 0, ids, SLICE);
+    int n = store_ids(s->store, SET_DUE, sched_steady(s), 0, ids, SLICE);
     for (int i = 0; i < n; i++) {
         struct job_row r;
         if (store_job_get(s->store, ids[i], &r) == 0)
@@ -318,7 +326,7 @@ static void retries_slice(struct sched *s) {
 }
 
 void queue_due(struct sched *s) {
-    int64_t due = store_next_due(s->store), now = clock_wall_us();
+    int64_t due = store_next_due(s->store), now = sched_steady(s);
     s->due_at = due;
     if (!due)
         return;

@@ -12,8 +12,6 @@
 #include "sched/run_int.h"
 #include "sched/stream_int.h"
 
-#define PAUSE_MAX 60            /* seconds between attempts, at most */
-
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y;
@@ -70,7 +68,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     struct run *r = calloc(1, sizeof *r);
     if (!r)
         return sched_check(s, -ENOMEM);
-    *r = (struct run){.id = j->id, .s = s, .stream = row->stream, .call = row->call, .live = run_output_live(row), .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .state = RUN_STARTING};
+    *r = (struct run){.id = j->id, .s = s, .stream = row->stream, .call = row->call, .live = run_output_live(row), .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .function = speed_of_job(s, j, row->stream), .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
     if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs, compare)) {
@@ -140,6 +138,7 @@ static int hand_over(struct sched *s, struct run *r) {
         if (rc == 0)
             rc = runner_start(r->host->runner, &w);
         r->begun = rc == 0;
+        r->began = clock_us();
     }
     free(cwd);
     options_destroy(o);
@@ -205,8 +204,8 @@ struct run *run_of(struct host *h, uint64_t job) {
 /* The next attempt comes after 1, 2, 4 ... 60 seconds. */
 static int try_again(struct sched *s, struct job_row *row) {
     unsigned n = row->job.failures - 1;
-    int64_t pause = n < 6 ? 1 << n : PAUSE_MAX;
-    row->job.not_before = clock_wall_us() + pause * 1000000;
+    int64_t pause = n < 6 ? 1 << n : RETRY_PAUSE_MAX;
+    row->job.not_before = sched_steady(s) + pause * 1000000;
     int rc = sched_move(s, row, JOB_WAITING, 0);
     queue_due(s);
     return rc;
@@ -247,6 +246,8 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     j->exit_status = o->end == WORK_EXITED ? o->status : 0;
     j->exit_signal = o->end == WORK_SIGNALED ? o->status : 0;
     r->host->run_us += o->wall_us;
+    if (o->end == WORK_DONE)
+        speed_note(r->host, r->function, (double)o->wall_us, 1);
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
     int rc = run_output_store(s, r);

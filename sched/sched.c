@@ -29,6 +29,10 @@ void sched_tick(struct sched *s) {
         evtimer_add(s->tick, &at_once);
 }
 
+int64_t sched_steady(const struct sched *s) {
+    return clock_us() + s->steady_us;
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
@@ -135,6 +139,7 @@ int sched_commit(struct sched *s) {
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
     s->unlink_count = 0;
+    host_committed(s);
     run_committed(s);
     lease_send(s);
     answer_laters(s, 0);
@@ -195,6 +200,8 @@ int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool fo
         rc = recover_drafts(s, open, arg);
     if (rc == 0)
         rc = recover_orphans(s, open, arg);
+    if (rc == 0) /* the clock may have been set back since these pauses began */
+        rc = sched_check(s, store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000)));
     queue_due(s);
     sched_tick(s);
     return rc;
@@ -266,7 +273,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (!s)
         return rc;
     s->c = *c;
-    s->began = clock_wall_us();
+    s->steady_us = clock_wall_us() - clock_us();
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);
     if (s->state_dir && s->mountpoint)

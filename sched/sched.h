@@ -132,12 +132,13 @@ enum node_state { NODE_UP, NODE_DRAIN, NODE_DOWN };
 struct node {
     char name[NODE_NAME_MAX + 1];
     enum node_state state;
-    unsigned cpus, running;
+    unsigned cpus, running; /* slots; those in use */
     uint64_t done, failed;
     double seconds;      /* of run time */
     char python[64];
     char address[128];
     int64_t seen;        /* microseconds since the epoch */
+    char why[400];       /* one sentence: why it is away, is given less than it could, or gets no pickles; "" when all is well */
     bool pickles;        /* its Python understands what this machine's pickles */
 };
 int sched_node(struct sched *s, const char *name, struct node *out); /* -ENOENT */
@@ -149,7 +150,8 @@ const char *node_state_name(enum node_state s);
 int sched_add_node(struct sched *s, const char *address);
 /* It finishes what it runs and is let go; it is shown no more. -EBUSY: it is this machine. */
 int sched_remove_node(struct sched *s, const char *name);
-const char *sched_listens(struct sched *s);    /* "ADDR:PORT" that nodes may join, "" = none may */
+/* "HOST:PORT" that nodes may join, "" = none may; with this machine's name where it listens at all its addresses. */
+void sched_listens(struct sched *s, char buf[256]);
 /* Where nodes are looked for: NULL nowhere, "" in the local networks, or GROUP%INTERFACE:PORT. set: 0, -EINVAL, -errno. */
 const char *sched_discovers(struct sched *s);
 int sched_set_discover(struct sched *s, const char *where);

@@ -43,6 +43,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t stream, call; /* whose call it runs, 0 = none's */
     unsigned live;     /* 1 << enum pool_stream: what goes to that stream at once */
     uint32_t attempt, cpus;
+    unsigned function; /* speed.h */
+    int64_t began;     /* clock_us: given to the runner */
     enum run_state state;
     enum run_fate fate;
     struct output out[4]; /* by enum pool_stream */
@@ -84,13 +86,15 @@ struct sched {
     struct spool *spool;
     struct host *hosts;      /* local first */
     struct fleet *fleet;
+    struct speeds speeds;
 
     void *runs;              /* tsearch tree of struct run */
-    int64_t began;
+    int64_t steady_us;       /* see sched_steady */
 
     int error;               /* a statement failed: this turn cannot be committed */
     bool stopping, damaged;
     bool backlog, placed_backlog; /* the database may have ready jobs: that run anywhere; that have a place */
+    bool telling;            /* a host is to be dialled, told or let go after this commit */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
     struct ids kills, changed, submitting, converting;
@@ -121,6 +125,10 @@ struct sched {
 
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sched_tick(struct sched *s); /* another turn at once */
+/* Microseconds since 1970 by the wall clock as it was when this daemon began: what is to happen later (not_before) goes by it, so
+ * that nobody waits for a day because the clock was set back. The next daemon's may be another, see sched_recover. */
+int64_t sched_steady(const struct sched *s);
+#define RETRY_PAUSE_MAX 60 /* seconds between attempts, at most */
 void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */
 
 /* move.c: the one way to another state */
@@ -158,6 +166,7 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its by
 
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);
+bool node_why_silent(const struct host *h, char *buf, size_t size); /* false: it is not, and buf is "" */
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size);
 
 /* queue.c */

@@ -13,7 +13,7 @@
 #include "sched/sched.h"
 
 struct store;
-#define PLACE_MAX (JOB_NAME_MAX + 2)
+#define PLACE_MAX (JOB_NAME_MAX + 24)
 
 int store_open(struct store **out, const char *dir, char *why, size_t why_size);
 void store_close(struct store *st); /* accepts NULL; rolls back what was not committed */
@@ -69,6 +69,7 @@ int store_ready_head(struct store *st, const char *place, const struct job_row *
 int store_ready_place(struct store *st, char place[PLACE_MAX]);
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn);  /* the place a job gets that is queued now */
 int64_t store_next_due(struct store *st);                                    /* earliest not_before of a waiting job, 0 = none */
+int store_due_by(struct store *st, int64_t latest);                          /* makes those that are later than that due then */
 enum store_set { SET_DUE, SET_UNPLACED, SET_RUNNING, SET_FLUSHED, SET_ORPHANS, SET_SEALED /* of a group */, SET_PARTS /* of a stream */ };
 /* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, of SET_SEALED it is the group, of SET_PARTS the stream. */
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max);

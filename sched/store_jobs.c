@@ -300,6 +300,13 @@ int64_t store_next_due(struct store *st) {
     return due;
 }
 
+int store_due_by(struct store *st, int64_t latest) {
+    sqlite3_stmt *q = store_sql(st, 39, "UPDATE jobs SET not_before=?1 WHERE state=2 AND not_before<>0 AND not_before>?1");
+    if (q)
+        bind_int(q, 1, latest);
+    return store_run(st, q);
+}
+
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max) {
     static const char *const sql[] = {
         [SET_DUE] = "SELECT id FROM jobs WHERE state=2 AND not_before<>0 AND not_before>0 AND not_before<=?1 ORDER BY not_before LIMIT ?3",

@@ -101,6 +101,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->parsed = st->look.at = st->row.at;
     st->lines = st->row.line;
     st->next_call = st->next_send = st->row.call;
+    st->function = speed_function(s, stream_key(st));
     st->closed = !s->is_open || !s->is_open(s->is_open_arg, st->id, true);
     st->next = s->streams;
     s->streams = st;

@@ -35,6 +35,7 @@ struct stream {
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
     struct stream_row row;   /* as it will be committed */
+    unsigned function;       /* speed.h: any of its calls */
     uint64_t next_call;      /* number that the next call gets; row.call <= number < next_call are in the window */
     uint64_t next_send;      /* no call before it is pending */
     uint64_t pending, lines;
@@ -61,6 +62,9 @@ static inline struct call *stream_call(struct stream *st, uint64_t number) {
 }
 static inline uint64_t stream_number(const struct stream *st, const struct call *c) {
     return st->row.call + ((uint64_t)(c - st->window) + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
+}
+static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
+    return speed_key(st->id, 0);
 }
 /* The parser stops here. */
 static inline bool stream_full(const struct stream *st) {

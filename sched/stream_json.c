@@ -7,6 +7,20 @@
 
 #include "sched/stream_int.h"
 
+static size_t skip(const char *text, size_t size, size_t at, const char *what) {
+    size_t n = strlen(what);
+    while (at < size && (text[at] == ' ' || text[at] == '\t'))
+        at++;
+    return at + n <= size && memcmp(text + at, what, n) == 0 ? at + n : size;
+}
+
+/* What measured run times are kept by: the name, where "call" is the first key; else the stream. */
+static uint64_t function_key(const struct stream *st, const char *line, size_t size) {
+    size_t at = skip(line, size, skip(line, size, skip(line, size, skip(line, size, 0, "{"), "\"call\""), ":"), "\"");
+    const char *end = at < size ? memchr(line + at, '"', size - at) : NULL;
+    return end ? speed_key_text(line + at, (size_t)(end - line) - at) : stream_key(st);
+}
+
 /* One complete line. Blank ones are no calls. */
 static int take_line(struct stream *st, const char *line, size_t size, int64_t end) {
     st->lines++;
@@ -29,6 +43,7 @@ static int take_line(struct stream *st, const char *line, size_t size, int64_t e
         return -ENOMEM;
     memcpy(c->bytes, line, size);
     c->size = size;
+    c->function = (uint16_t)speed_function(st->s, function_key(st, line, size));
     stream_hold(st, c, size);
     return 0;
 }

@@ -49,9 +49,14 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
     return 0;
 }
 
+/* The calls of a stream get no memory= of their group: they run in workers that others use after them. */
+static void place_of(char place[PLACE_MAX], const struct job *j, const struct options *o) {
+    place_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o));
+}
+
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
     char place[PLACE_MAX];
-    place_make(place, r->job.kind, options_node(o));
+    place_of(place, &r->job, o);
     return r->job.cpus <= host_largest(s, place);
 }
 
@@ -59,7 +64,7 @@ int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]
     struct options *o = NULL;
     int rc = submit_options(s, r, &o);
     if (rc == 0)
-        place_make(place, r->job.kind, options_node(o));
+        place_of(place, &r->job, o);
     options_destroy(o);
     return rc;
 }
@@ -134,7 +139,10 @@ static int still_waits(struct sched *s, uint64_t job) {
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     bool stream = job_is_stream(&r->job), alone = !s->backlog && !s->placed_backlog && !s->stopping && !run_find(s, r->job.id);
-    struct host *h = alone && !stream ? host_choose(s, r->place, r->job.cpus, "") : NULL;
+    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), ""};
+    struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
+    if (h && speed_holds(s, h, d.function))
+        h = NULL;
     if (h || (alone && stream && s->stream_count < STREAMS_ACTIVE))
         return run_start(s, r, h, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
@@ -203,7 +211,10 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->cpus = options_cpus(o);
     j->queued = clock_wall_us();
     j->why[0] = 0;
-    place_make(r->place, job_is_stream(j) ? WORK_NONE : kind, job_is_stream(j) ? NULL : options_node(o));
+    if (job_is_stream(j))
+        r->place[0] = 0;
+    else
+        place_of(r->place, j, o);
     /* A stream that its group holds back has been let go by then, and its calls with it. */
     bool hold = options_hold(r->stream ? own : o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);

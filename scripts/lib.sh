@@ -4,7 +4,7 @@
 # What a build needs, what the demonstration needs beyond it, what the tests need beyond that, and what CI adds.
 build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libssl-dev libjansson-dev python3-dev'
 demo_packages='fuse3 python3-cloudpickle'
-test_packages='fuse3 libcmocka-dev python3-pytest python3-cloudpickle python3-dill python3-joblib python3-numpy python3-tqdm rsync vim-tiny iproute2 nftables'
+test_packages='fuse3 libcmocka-dev python3-pytest python3-cloudpickle python3-dill python3-joblib python3-numpy python3-tqdm rsync vim-tiny iproute2 nftables faketime openssl'
 ci_packages='clang cppcheck shellcheck man-db slurm-wlm munge python3-yaml'
 
 PYTHON=/usr/bin/python3

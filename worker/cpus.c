@@ -1,6 +1,8 @@
-/* Counts processors as a container sees them: the affinity mask, cut by the tightest quota of any cgroup above us. */
+/* Counts processors and memory as a container sees them: the affinity mask, what the machine has, cut by the tightest quota
+ * or limit of any cgroup above us. */
 #include "worker/cpus.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -43,33 +45,47 @@ static int read_numbers(const char *dir, const char *name, long long out[2]) {
     return n < 0 ? 0 : n;
 }
 
-/* The quota of one cgroup directory in whole processors, rounded up; UINT_MAX for none. */
-static unsigned quota_of(const char *dir, bool v2) {
+struct controller {
+    const char *name;
+    uint64_t (*limit)(const char *dir, bool v2); /* of one cgroup directory, UINT64_MAX for none */
+};
+
+/* Whole processors, rounded up. */
+static uint64_t quota_of(const char *dir, bool v2) {
     long long quota[2] = {-1, 0}, period[2] = {0, 0};
 
     if (v2) {
         if (read_numbers(dir, "cpu.max", quota) < 2)
-            return UINT_MAX;
+            return UINT64_MAX;
         period[0] = quota[1];
     } else if (!read_numbers(dir, "cpu.cfs_quota_us", quota) || !read_numbers(dir, "cpu.cfs_period_us", period)) {
-        return UINT_MAX;
+        return UINT64_MAX;
     }
     if (quota[0] <= 0 || period[0] <= 0 || quota[0] / period[0] >= UINT_MAX)
-        return UINT_MAX;
-    return (unsigned)((quota[0] + period[0] - 1) / period[0]);
+        return UINT64_MAX;
+    return (uint64_t)((quota[0] + period[0] - 1) / period[0]);
 }
 
-/* The smallest quota from mount/group up to mount itself. */
-static unsigned quota_upwards(const char *mount, const char *group, bool v2) {
+/* Bytes. */
+static uint64_t memory_of(const char *dir, bool v2) {
+    long long bytes[2] = {-1, 0};
+
+    if (!read_numbers(dir, v2 ? "memory.max" : "memory.limit_in_bytes", bytes) || bytes[0] <= 0)
+        return UINT64_MAX;
+    return (uint64_t)bytes[0];
+}
+
+/* The smallest limit from mount/group up to mount itself. */
+static uint64_t limit_upwards(const struct controller *c, const char *mount, const char *group, bool v2) {
     char dir[PATH_MAX];
-    unsigned least = UINT_MAX;
+    uint64_t least = UINT64_MAX;
 
     if (strstr(group, "..") || snprintf(dir, sizeof(dir), "%s%s", mount, group) >= (int)sizeof(dir))
         return least; /* ".." : our cgroup lies outside the namespace we see */
     for (;;) {
-        unsigned quota = quota_of(dir, v2);
-        if (quota < least)
-            least = quota;
+        uint64_t limit = c->limit(dir, v2);
+        if (limit < least)
+            least = limit;
         char *slash = strrchr(dir, '/');
         if (!slash || (size_t)(slash - dir) < strlen(mount))
             return least;
@@ -86,9 +102,9 @@ static bool has_word(const char *list, const char *word) {
     return false;
 }
 
-/* Where a hierarchy is mounted, from /proc/self/mountinfo: the one of type cgroup2, or the v1 one with the cpu
+/* Where a hierarchy is mounted, from /proc/self/mountinfo: the one of type cgroup2, or the v1 one with that
  * controller. root is the part of the hierarchy that the mount shows. */
-static bool find_mount(bool v2, char mount[PATH_MAX], char root[PATH_MAX]) {
+static bool find_mount(bool v2, const char *controller, char mount[PATH_MAX], char root[PATH_MAX]) {
     char *line = NULL;
     size_t cap = 0;
     bool found = false;
@@ -99,7 +115,7 @@ static bool find_mount(bool v2, char mount[PATH_MAX], char root[PATH_MAX]) {
         const char *tail = strstr(line, " - ");
         if (!tail || sscanf(tail, " - %31s %*s %1023s", type, options) != 2)
             continue;
-        if (strcmp(type, v2 ? "cgroup2" : "cgroup") != 0 || (!v2 && !has_word(options, "cpu")))
+        if (strcmp(type, v2 ? "cgroup2" : "cgroup") != 0 || (!v2 && !has_word(options, controller)))
             continue;
         found = sscanf(line, "%*d %*d %*s %4095s %4095s", root, mount) == 2;
     }
@@ -109,8 +125,8 @@ static bool find_mount(bool v2, char mount[PATH_MAX], char root[PATH_MAX]) {
     return found;
 }
 
-static unsigned cpus_quota(void) {
-    unsigned least = UINT_MAX;
+static uint64_t least_limit(const struct controller *c) {
+    uint64_t least = UINT64_MAX;
     char line[PATH_MAX + 256];
     FILE *f = fopen("/proc/self/cgroup", "re");
 
@@ -124,14 +140,14 @@ static unsigned cpus_quota(void) {
         *group++ = 0;
         controllers++;
         bool v2 = !*controllers;
-        if ((!v2 && !has_word(controllers, "cpu")) || !find_mount(v2, mount, root))
+        if ((!v2 && !has_word(controllers, c->name)) || !find_mount(v2, c->name, mount, root))
             continue;
         size_t skip = strcmp(root, "/") == 0 ? 0 : strlen(root);
         if (strncmp(group, root, skip) == 0)
             group += skip;
-        unsigned quota = quota_upwards(mount, strcmp(group, "/") == 0 ? "" : group, v2);
-        if (quota < least)
-            least = quota;
+        uint64_t limit = limit_upwards(c, mount, strcmp(group, "/") == 0 ? "" : group, v2);
+        if (limit < least)
+            least = limit;
     }
     if (f)
         fclose(f);
@@ -139,9 +155,26 @@ static unsigned cpus_quota(void) {
 }
 
 unsigned cpus_available(void) {
-    unsigned cpus = cpus_affinity(), quota = cpus_quota();
+    static const struct controller cpu = {"cpu", quota_of};
+    unsigned cpus = cpus_affinity();
+    uint64_t quota = least_limit(&cpu);
 
     if (quota < cpus)
-        cpus = quota;
+        cpus = (unsigned)quota;
     return cpus ? cpus : 1;
+}
+
+uint64_t cpus_memory(void) {
+    static const struct controller memory = {"memory", memory_of};
+    uint64_t limit = least_limit(&memory), kib = 0, total;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "re");
+
+    while (f && !kib && fgets(line, sizeof(line), f))
+        if (sscanf(line, "MemTotal: %" SCNu64 " kB", &kib) != 1)
+            kib = 0;
+    if (f)
+        fclose(f);
+    total = kib * 1024;
+    return total && total < limit ? total : limit == UINT64_MAX ? 0 : limit;
 }

@@ -303,6 +303,8 @@ static uint32_t recall(void *self, uint64_t id, uint32_t number) {
     if (!e || !e->lease || number > e->sent)
         return number;
     must_post(f, FAR_RECALL, far_id(ref_of(f, e), number), NULL, 0);
+    if (!e->recalls++ || number < e->asked)
+        e->asked = number;
     return RUNNER_LATER;
 }
 
@@ -437,6 +439,10 @@ void far_begin(struct far *f, const struct pool_events *ev, void *arg) {
     f->begun = true;
 }
 
+uint64_t far_probe(struct far *f) {
+    return session_probe(f->session);
+}
+
 void far_hello(struct far *f, const void *id, size_t size) {
     must_post(f, FAR_HELLO, 0, id, (uint32_t)size);
 }
@@ -472,6 +478,10 @@ unsigned far_cpus(const struct far *f) {
     return f->about.cpus;
 }
 
+uint64_t far_memory(const struct far *f) {
+    return f->about.memory;
+}
+
 const char *far_python(const struct far *f) {
     return f->about.python;
 }
@@ -482,6 +492,10 @@ bool far_draining(const struct far *f) {
 
 bool far_linked(const struct far *f) {
     return f->session && session_linked(f->session);
+}
+
+unsigned far_quiet_ms(const struct far *f) {
+    return f->session && session_silent(f->session) ? session_quiet(f->session) : 0;
 }
 
 int64_t far_rtt_us(const struct far *f) {

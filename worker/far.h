@@ -18,9 +18,11 @@ const char *far_name(const struct far *f);    /* a file name, like no other of t
 const char *far_address(const struct far *f); /* "ADDR:PORT" of its end of the link, of the last one when it has none */
 const char *far_dialled(const struct far *f); /* as given to fleet_dial; NULL: it came to us */
 unsigned far_cpus(const struct far *f);       /* slots; runner_resize changes them, and changed() tells */
+uint64_t far_memory(const struct far *f);     /* bytes that its machine has, 0: not known */
 const char *far_python(const struct far *f);  /* "3.11.2", "" until its workers have said so */
 bool far_draining(const struct far *f);       /* it wants to leave: give it no more, end its leases */
 bool far_linked(const struct far *f);         /* the network is there */
+unsigned far_quiet_ms(const struct far *f);   /* milliseconds since it was last heard of, 0 as long as it answers heartbeats */
 int64_t far_rtt_us(const struct far *f);      /* round trip of its link, smoothed; 0: not measured yet */
 int64_t far_seen_us(const struct far *f);     /* when it was last heard, microseconds since the epoch */
 #endif

@@ -54,8 +54,9 @@ static bool hear_about_work(struct far *f, const struct frame *m) {
     case FAR_NEED:
         return hear_answer(f, e, m);
     case FAR_RECALLED:
-        if (!e->lease || !low || low > e->sent + 1)
-            return false;
+        if (!e->recalls || low < e->asked || low > e->sent + 1)
+            return false; /* what it was not asked for may be running there, and would run twice */
+        e->recalls--;
         if (f->ev.recalled && !e->killed)
             f->ev.recalled(f->arg, e->job, low);
         return true;

@@ -12,6 +12,7 @@ struct entry { /* one work; its index is its ref */
     uint64_t job;
     uint32_t attempt;
     uint32_t sent, answered; /* numbers of its calls */
+    uint32_t recalls, asked; /* RECALLs that have no answer yet; the lowest number that one of them names */
     int file;                /* the payload that is being sent, -1: none */
     off_t at;
     char *why;

@@ -1,12 +1,12 @@
-/* ABOUT as bytes: u32 version 2, u32 cpus, u32 flags (1 draining), then name and python, each with its final zero. Integers
- * are little endian; every byte must be used. */
+/* ABOUT as bytes: u32 version 2, u32 cpus, u32 flags (1 draining), u64 memory, then name and python, each with its final
+ * zero. Integers are little endian; every byte must be used. */
 #include "worker/far_proto.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
 
-enum { ABOUT_VERSION = 2, ABOUT_DRAINING = 1, ABOUT_HEAD = 12 };
+enum { ABOUT_VERSION = 2, ABOUT_DRAINING = 1, ABOUT_HEAD = 20 };
 
 static bool name_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
@@ -35,7 +35,8 @@ void far_name_from(const char *text, char name[FAR_NAME]) {
 }
 
 uint32_t far_about_encode(const struct far_about *a, uint8_t *buf) {
-    uint32_t head[3] = {htole32(ABOUT_VERSION), htole32(a->cpus), htole32(a->draining ? ABOUT_DRAINING : 0)};
+    uint32_t head[5] = {htole32(ABOUT_VERSION), htole32(a->cpus), htole32(a->draining ? ABOUT_DRAINING : 0),
+                        htole32((uint32_t)a->memory), htole32((uint32_t)(a->memory >> 32))};
     size_t name = strlen(a->name) + 1, python = strlen(a->python) + 1;
 
     memcpy(buf, head, sizeof(head));
@@ -57,7 +58,7 @@ static bool take_text(const char **at, size_t *left, char *out, size_t room) {
 }
 
 int far_about_decode(const void *bytes, size_t size, struct far_about *out) {
-    uint32_t head[3];
+    uint32_t head[5];
     const char *at = bytes;
 
     *out = (struct far_about){0};
@@ -67,6 +68,7 @@ int far_about_decode(const void *bytes, size_t size, struct far_about *out) {
     at += sizeof(head);
     size -= sizeof(head);
     out->cpus = le32toh(head[1]);
+    out->memory = le32toh(head[3]) | (uint64_t)le32toh(head[4]) << 32;
     uint32_t flags = le32toh(head[2]);
     out->draining = flags & ABOUT_DRAINING;
     if (le32toh(head[0]) != ABOUT_VERSION || out->cpus > FAR_CPUS_MAX || (flags & ~(uint32_t)ABOUT_DRAINING) ||

@@ -57,6 +57,7 @@ static inline uint64_t far_id(uint32_t ref, uint32_t low) {
 
 struct far_about {
     uint32_t cpus;
+    uint64_t memory; /* bytes that the machine has; 0: it does not know */
     bool draining;
     char name[FAR_NAME]; /* of letters, digits, '.', '_' and '-', not beginning with '.' */
     char python[32];     /* "" while it is not known */

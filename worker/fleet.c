@@ -16,7 +16,7 @@
 #include "worker/far_internal.h"
 #include "worker/redial.h"
 
-enum { FOUND_TRIES = 5, STRANGERS = 64 };
+enum { FOUND_TRIES = 5, STRANGERS = 64, PROBE_MS = 100, PROBES = 10 };
 
 struct target {
     struct target *next;
@@ -33,6 +33,9 @@ struct member {
     struct far *far;
     void *node;
     bool up, leaving;
+    struct event *probe; /* another one from there has its name, and was asked whether it still lives ... */
+    uint64_t heard;      /* ... when so many bytes had come from it ... */
+    unsigned probes;     /* ... and this often it was looked at since; PROBES and more: it does */
 };
 
 struct fleet {
@@ -162,14 +165,35 @@ static bool same_host(const char *a, const char *b) {
     return a_end && b_end && a_end - a == b_end - b && strncmp(a, b, (size_t)(a_end - a)) == 0;
 }
 
-/* The name it says, with a number where another has it. False: whoever has it is dead, wait for its end. */
-static bool choose_name(struct fleet *f, struct far *far, char name[FAR_NAME]) {
-    const char *said = far_about(far)->name;
+static void on_probe(evutil_socket_t fd, short what, void *arg);
+
+/* Asks the one that has the name for a sign of life; on_probe goes on. */
+static bool probe(struct member *m, struct member *other) {
+    static const struct timeval pause = {.tv_usec = PROBE_MS * 1000};
+
+    if (!m->probe)
+        m->probe = event_new(m->fleet->base, -1, EV_PERSIST, on_probe, m);
+    if (!m->probe || event_add(m->probe, &pause))
+        return false;
+    m->heard = far_probe(other->far);
+    return true;
+}
+
+/* The name it says, with a number where another has it. False: whoever has it is dead, or may be: it will be called again. */
+static bool choose_name(struct member *m, char name[FAR_NAME]) {
+    struct fleet *f = m->fleet;
+    const char *said = far_about(m->far)->name;
     struct member *other = named(f, said);
 
-    if (other && !far_linked(other->far) && same_host(far_address(other->far), far_address(far))) {
-        far_fail(other->far, "it was started again");
+    if (m->probe && event_pending(m->probe, EV_TIMEOUT, NULL))
         return false;
+    if (other && same_host(far_address(other->far), far_address(m->far))) {
+        if (!far_linked(other->far)) {
+            far_fail(other->far, "it was started again");
+            return false;
+        }
+        if (m->probes < PROBES && probe(m, other))
+            return false;
     }
     snprintf(name, FAR_NAME, "%s", said);
     for (unsigned n = 2; strcmp(name, "local") == 0 || named(f, name); n++)
@@ -189,7 +213,7 @@ static void member_up(struct member *m) {
     const struct target *t = target_of(f, m);
     char name[FAR_NAME];
 
-    if (!choose_name(f, m->far, name))
+    if (!choose_name(m, name))
         return;
     if (far_set_name(m->far, name, t ? t->address : NULL)) {
         far_fail(m->far, "there is no memory for it");
@@ -203,6 +227,31 @@ static void member_up(struct member *m) {
     }
     m->up = false;
     fleet_let_go(f, m->far);
+}
+
+static void on_probe(evutil_socket_t fd, short what, void *arg) {
+    struct member *m = arg, *other = named(m->fleet, far_about(m->far)->name);
+    bool linked = other && far_linked(other->far), lives = linked && session_bytes(far_session(other->far)) != m->heard;
+
+    (void)fd;
+    (void)what;
+    if (linked && !lives && ++m->probes < PROBES)
+        return;
+    event_del(m->probe);
+    if (linked && !lives) { /* its end is told, and then this one is up */
+        far_fail(other->far, "it was started again, and no longer answers");
+        return;
+    }
+    m->probes = PROBES;
+    if (!m->leaving)
+        member_up(m);
+}
+
+static void member_free(struct member *m) {
+    if (m->probe)
+        event_free(m->probe);
+    far_destroy(m->far);
+    free(m);
 }
 
 static void on_about(void *arg, struct far *far) {
@@ -244,8 +293,7 @@ static void on_lost(void *arg, struct far *far, const char *why) {
     }
     if (m->up)
         f->ev.gone(m->node, far, why);
-    far_destroy(far);
-    free(m);
+    member_free(m);
     for (m = f->members; m; m = m->next) /* one of them may have waited for that name */
         if (!m->up && !m->leaving && far_about(m->far)->name[0])
             member_up(m);
@@ -447,8 +495,7 @@ void fleet_destroy(struct fleet *f) {
     while (f->members) {
         struct member *m = f->members;
         f->members = m->next;
-        far_destroy(m->far);
-        free(m);
+        member_free(m);
     }
     hub_destroy(f->hub);
     tls_destroy(f->tls);

@@ -18,6 +18,7 @@
 
 #include "net/discover.h"
 #include "net/peer.h"
+#include "worker/cpus.h"
 #include "worker/pyenv.h"
 #include "worker/redial.h"
 #include "worker/serve.h"
@@ -374,7 +375,7 @@ static int start(struct node *n, char *why, size_t size) {
     const struct node_args *a = n->args;
     const char *tmp = getenv("TMPDIR");
     struct serve_config serve = {
-        .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = a->cpus};
+        .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = a->cpus, .memory = cpus_memory()};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms};
 
     snprintf(why, size, "not enough memory");

@@ -13,6 +13,7 @@ struct serve_config {
     const char *name; /* of this node; far_name_valid */
     const char *dir;  /* where payloads are kept while they are needed, in files without a name */
     unsigned cpus;    /* slots, as the runner has them */
+    uint64_t memory;  /* of the machine, 0: not known */
 };
 
 /* Called from the loop, never from inside a serve_* call. */

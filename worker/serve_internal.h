@@ -83,6 +83,7 @@ struct serve {
     void *arg;
     char name[FAR_NAME], python[32], *dir;
     unsigned cpus, works;
+    uint64_t memory;
     bool draining, told_busy;
     struct guest *guests, *corked;
     struct task **tasks; /* by index */

@@ -51,7 +51,7 @@ def read_arguments(words):
     lend.add_argument("--time", type=run_time, metavar="T", help="how long Slurm lends each: 30m, 2h, 1d, HH:MM:SS (default: the partition's)")
     lend.add_argument("--cpus", type=number(1, 4096), metavar="N", help="slots of each (default: whole machines)")
     lend.add_argument("--partition", metavar="NAME", help="where to ask for them (default: Slurm's)")
-    lend.add_argument("--address", metavar="HOST[:PORT]", help="where they find ppfs (default: what nodes/.listen says, with this host's name)")
+    lend.add_argument("--address", metavar="HOST[:PORT]", help="where they find ppfs (default: what nodes/.listen says)")
     lend.add_argument("--key", type=Path, metavar="FILE", help="the key of that ppfs (default %s)" % (STATE / "key"))
     lend.add_argument("--send-key", action="store_true", help="send the key with the job instead of its name (see ppfs-slurm(1))")
     lend.add_argument("--program", metavar="PATH", help="ppfs-node on the machines (default: the one here)")

@@ -1,7 +1,6 @@
 """What the mount says: where it listens, who has joined, how much work waits."""
 import os
 import re
-import socket
 
 from .words import Trouble
 
@@ -41,8 +40,6 @@ def address_of(a):
     host, _, port = listens.rpartition(":")
     if a.address:
         return a.address if re.search(r"[^:]:\d+$|\]:\d+$", a.address) else "%s:%s" % (a.address, port)
-    if host in ("0.0.0.0", "[::]"):
-        return "%s:%s" % (socket.gethostname(), port)
     if host.startswith("127.") or host == "[::1]":
         raise Trouble("the ppfs at %s listens at %s, where other machines cannot reach it; mount it with --listen 0.0.0.0:%s, or say "
                       "with --address where they find it" % (a.mount, listens, port))

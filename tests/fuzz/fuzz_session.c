@@ -41,7 +41,7 @@ static void turn(void) {
 /* --- as a ppfs: far.c hears a node ------------------------------------------------------------------------------------ */
 static struct {
     bool given, lease;
-    uint32_t sent, answered;
+    uint32_t sent, answered, recalls, asked;
 } jobs[JOBS];
 static struct far *far;
 static bool begun;
@@ -71,7 +71,9 @@ static void on_answer(void *arg, uint64_t job, uint32_t number, enum pool_answer
 
 static void on_recalled(void *arg, uint64_t job, uint32_t number) {
     (void)arg;
-    assert(job < JOBS && jobs[job].given && jobs[job].lease && number >= 1 && number <= jobs[job].sent + 1);
+    assert(job < JOBS && jobs[job].given && jobs[job].lease && jobs[job].recalls);
+    assert(number >= jobs[job].asked && number <= jobs[job].sent + 1);
+    jobs[job].recalls--;
 }
 
 static void on_trouble(void *arg, const char *sentence) {
@@ -103,6 +105,11 @@ static void on_far_lost(void *arg, struct far *f, const char *why) {
     begun = false;
 }
 
+static void take_back(unsigned job, uint32_t number) {
+    if (runner_recall(runner, job, number) == RUNNER_LATER && (!jobs[job].recalls++ || number < jobs[job].asked))
+        jobs[job].asked = number;
+}
+
 /* Gives work, sends calls, takes back: what a scheduler does, chosen by two bytes. */
 static void act(uint8_t what, uint8_t which) {
     unsigned job = which % JOBS;
@@ -118,7 +125,7 @@ static void act(uint8_t what, uint8_t which) {
         if (!jobs[job].given && !runner_start(runner, &w)) {
             jobs[job].given = true;
             jobs[job].lease = what & 8;
-            jobs[job].sent = jobs[job].answered = 0;
+            jobs[job].sent = jobs[job].answered = jobs[job].recalls = 0;
         }
         break;
     case 2:
@@ -128,7 +135,7 @@ static void act(uint8_t what, uint8_t which) {
         break;
     case 4:
         if (jobs[job].given && jobs[job].lease && jobs[job].sent)
-            runner_recall(runner, job, 1 + what / 8 % jobs[job].sent);
+            take_back(job, 1 + what / 8 % jobs[job].sent);
         break;
     case 5:
         runner_kill(runner, job);
@@ -520,10 +527,11 @@ static const struct {
     size_t size;
 } samples[] = {
 #define S(text) {text, sizeof(text) - 1}
-    S("\0\6\7\7\0\0\0\12\4\0\14\0\1\14\0\2\1\42\0\0\3abc\13\0\0"),             /* a node: ABOUT, work, its DONE */
+    S("\0\6\7\7\0\0\0\12\4\0\14\0\1\14\0\2\1\41\0\0\3abc\13\0\0"),             /* a node: ABOUT, work, its DONE */
     S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\4\1\1\43\0\1\1x\1\43\0\2\1y\13\0\10"), /* a lease: calls, answers */
-    S("\0\10\12\4\0\14\10\1\14\2\1\1\47\0\1\40aaaaaaaabbbbbbbbccccccccdddddddd\14\6\1"), /* a function is asked for */
-    S("\0\10\12\4\0\14\10\1\14\2\1\1\50\0\1\0\1\51\0\0\5hello\1\52\0\0\0"),       /* RECALLED, TROUBLE, GOODBYE */
+    S("\0\10\12\4\0\14\10\1\14\2\1\1\45\0\1\40aaaaaaaabbbbbbbbccccccccdddddddd\14\6\1"), /* a function is asked for */
+    S("\0\10\12\4\0\14\10\1\14\2\1\14\4\1\1\46\0\1\0\1\50\0\0\5hello\1\51\0\0\0"), /* RECALLED, TROUBLE, GOODBYE */
+    S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\14\1\1\46\0\1\0"),                    /* RECALLED, of more than was asked for */
     S("\0\10\12\4\0\5\6\7\7\1\0\0\5\6\7\7\3\0\1"),                             /* comes again */
     S("\1\10\11\0\1\11\1\2\14\1\0\14\0\0\14\201\1\14\0\1"),                     /* a ppfs: two works, output, their ends */
     S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\12\0\0\0\14\0\0"),   /* a lease */

@@ -5,6 +5,7 @@ waited over the death of a daemon get their answers.
 PPFS_ROUNDS says how many kills there are in all (200), PPFS_SEED replays the choices of a run.
 """
 import collections
+import contextlib
 import os
 import random
 import re
@@ -40,13 +41,15 @@ class Killer:
     def __init__(self, m, rng):
         self.m, self.rng, self.kills = m, rng, []
 
-    def shoot(self, what, *pids, with_them=()):
-        """with_them: those who die of it; what they had been given to do they may still have begun."""
+    def shoot(self, what, *pids, with_them=(), until=None):
+        """with_them: those who die of it; what they had been given to do they may still have begun, until that is true."""
         before = time.time_ns()
         hit = [kill(pid) for pid in pids if pid]
         if any(hit):
             gone = [pid for pid in (*pids, *with_them) if pid]
             wait_until(lambda: not any(map(alive, gone)), "the victims to be dead")
+            if until:
+                wait_until(until, "all that the %s had begun to be dead" % what)
             self.kills.append((before, time.time_ns() + SLACK, what))
         return any(hit)
 
@@ -59,14 +62,16 @@ class Killer:
             group = pids[what + "s"]
             return group and self.shoot(what, self.rng.choice(group))
         if what in ("template", "daemon"):
-            return self.shoot(what, pids[what], with_them=(pids["template"], *workers))
+            # who takes its place is started when what it leaves is dead
+            return self.shoot(what, pids[what], with_them=(pids["template"], *workers),
+                              until=lambda: m.pids()[what] not in (0, pids[what]))
         if what == "keeper":
             # alone it disturbs nobody; the daemon goes on, until it is unmounted or dies too
             if not self.shoot(what, pids["keeper"]):
                 return False
             time.sleep(self.rng.random() * 0.05)
             if self.rng.random() < 0.5:
-                self.shoot("daemon", pids["daemon"], with_them=(pids["template"], *workers))
+                self.shoot("daemon", pids["daemon"], with_them=(pids["template"], *workers), until=lambda: not m.marked())
             else:
                 before = time.time_ns()
                 p = subprocess.run(["fusermount3", "-u", "-z", str(m.mnt)], capture_output=True, text=True)
@@ -102,7 +107,7 @@ def read_history(paths):
 
 
 def check_integrity(m):
-    with sqlite3.connect(database_of(m.statedir)) as db:
+    with contextlib.closing(sqlite3.connect(database_of(m.statedir))) as db:  # or its lock stays, and the next ppfs waits for it
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 

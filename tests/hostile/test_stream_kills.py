@@ -126,6 +126,10 @@ class Writer(threading.Thread):
                     while view:
                         view = view[f.write(view[:rng.choice((100, 5000, 1 << 20))]):]
                     time.sleep(rng.random() * 0.1)
+                ident += 1  # one at least is surely cancelled
+                self.wanted[ident] = None
+                self.cancelled.add(ident)
+                f.write(call(ident, (time.sleep, (0,), {})) + frame(CANCEL, ident))
         except BaseException as e:
             self.error = e
 

@@ -15,6 +15,7 @@ import pickle
 import re
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -23,7 +24,7 @@ TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PPFS_BUILD", TOP / "build")).resolve()
 PPFS = BUILD / "ppfs"
 WORKER = Path(os.environ.get("PPFS_WORKER", BUILD / "ppfs-worker")).resolve()
-PYTHON = "/usr/bin/python3"
+PYTHON = sys.executable  # of the minor version that the workers embed: make check runs us with that
 MARK = "PPFS_TEST_MARK"
 MNT_FORCE, MNT_DETACH = 1, 2
 

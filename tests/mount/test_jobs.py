@@ -7,6 +7,7 @@ import pickle
 import shutil
 
 import pytest
+from ppfsmount import PYTHON
 
 
 def err(e):
@@ -86,7 +87,7 @@ def test_python_text(m):
     assert m.result("x") == b"__main__ ['x']\n"
 
 
-@pytest.mark.parametrize("line", ["#!/usr/bin/python3", "#!/usr/bin/env python3", "#! /usr/bin/python3 "])
+@pytest.mark.parametrize("line", ["#!" + PYTHON, "#!/usr/bin/env python3", "#! %s " % PYTHON])
 def test_python_script_runs_warm(m, line):
     m.put("x.py", line + "\nimport os\nprint(os.path.basename(os.readlink('/proc/self/exe')))\n")
     assert m.result("x.py") == b"ppfs-worker\n"

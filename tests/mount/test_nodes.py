@@ -19,8 +19,9 @@ def running(m, names):
 def test_what_there_is(m):
     assert set(os.listdir(m.mnt / "nodes")) == {"local", ".listen", ".discover"}
     assert {"cpus", "state", "running", "done", "failed", "seconds", "python", "address",
-            "seen"} <= set(os.listdir(m.node))
-    for name in os.listdir(m.node):
+            "seen", "why"} <= set(os.listdir(m.node))
+    assert (m.node / "why").read_text() == ""  # all is well
+    for name in set(os.listdir(m.node)) - {"why"}:
         assert re.fullmatch(r"[^\n]*\n", (m.node / name).read_text()), name
     assert value(m, "cpus") == "2" and value(m, "state") == "up" and value(m, "running") == "0"
     m.put("x", "print(1)\n")

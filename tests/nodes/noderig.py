@@ -41,13 +41,14 @@ def up(mount, name):
 
 
 class Node:
-    """A ppfs-node below base. join: a mount or an address to dial. Its working directory is its own."""
+    """A ppfs-node below base. join: a mount or an address to dial. Its working directory is its own. program: another build."""
 
     count = 0
 
-    def __init__(self, base, *options, key=None, join=None, cpus=2, wrap=(), env=None):
+    def __init__(self, base, *options, key=None, join=None, cpus=2, wrap=(), env=None, program=NODE):
         Node.count += 1
         self.base = Path(base)
+        self.program = str(program)
         self.dir = self.base / ("node%d" % Node.count)
         self.dir.mkdir()
         self.log_path = self.dir / "log"
@@ -60,7 +61,7 @@ class Node:
             join = listens(join)
         words = [str(o) for o in options]
         self.name = words[words.index("--name") + 1] if "--name" in words else None
-        self.argv = [*map(str, wrap), str(NODE), "--key", str(key), "--cpus", str(cpus), *words]
+        self.argv = [*map(str, wrap), self.program, "--key", str(key), "--cpus", str(cpus), *words]
         if join:
             self.argv += ["--join", join]
         self.process = None
@@ -78,9 +79,9 @@ class Node:
         """Of ppfs-node itself, also below a wrapper."""
         def find():
             table = parents()
-            pids = [p for p in self.marked() if os.path.realpath("/proc/%d/exe" % p) == str(NODE)]
+            pids = [p for p in self.marked() if os.path.realpath("/proc/%d/exe" % p) == self.program]
             return next((p for p in pids if table.get(p) not in pids), 0)
-        return self.process.pid if self.argv[0] == str(NODE) else wait_until(find, "ppfs-node to start")
+        return self.process.pid if self.argv[0] == self.program else wait_until(find, "ppfs-node to start")
 
     def log(self):
         return text_of(self.log_path)
@@ -141,7 +142,7 @@ class Node:
             kill(self.process.pid, signal.SIGCONT)
             pid = self.pid
             try:  # the first one drains; two that are sent at once are one
-                wait_until(lambda: kill(pid, signal.SIGTERM) and self.process.poll() is not None, "ppfs-node to end", 20)
+                wait_until(lambda: (kill(pid, signal.SIGTERM), self.process.poll())[1] is not None, "ppfs-node to end", 20)
             except AssertionError as e:
                 faults.append("%s:\n%s" % (e, describe(pid)))
         try:

@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -268,6 +269,27 @@ def test_two_of_one_name(ml, new_node):
     assert other == "twin-2"
 
 
+def test_a_node_takes_the_place_of_one_that_no_longer_answers(new_mount, new_node):
+    """As when its machine was started again before anybody missed it: the old connection looks alive for a minute yet."""
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0", "--silence", "60"]).start()
+    old = new_node("--name", "far", join=m)
+    old.up(m)
+    address = value(m, "far", "address")
+    m.put("g", m.gate("g"))
+    m.pid_of("g")
+    old.signal(signal.SIGSTOP)
+    (m.work / "g.pid").unlink()
+    new_node("--name", "far", join=m)
+    wait_until(lambda: value(m, "far", "address") not in ("", address), "the new node to have the name")
+    assert sorted(nodes_of(m)) == ["far", "local"]
+    m.pid_of("g")  # it runs there, and so it does once only
+    assert m.get("g", "attempt") == "2"
+    m.open_gate("g")
+    assert m.result("g") == b"through g\n"
+    old.signal(signal.SIGCONT)
+    wait_until(lambda: sorted(nodes_of(m)) == ["far", "far-2", "local"], "the old one to be back, as another")
+
+
 def test_a_node_with_another_key_learns_nothing(ml, new_node, base):
     wrong = base / "wrong"
     wrong.write_bytes(os.urandom(40))
@@ -334,3 +356,89 @@ def test_sigterm_drains_a_node(pair):
     assert node.wait() == 0
     wait_until(lambda: nodes_of(m) == ["local"], "the node to be gone")
     assert m.state("later.sh") in ("queued", "waiting")
+
+
+# --- what nodes/ tells -----------------------------------------------------------------------------------------------
+
+def says(m, name, *words):
+    wait_until(lambda: all(w in value(m, name, "why") for w in words), "nodes/%s/why to say %s" % (name, " ".join(words)))
+
+
+def test_a_node_that_cannot_be_reached_says_why(m, new_node, base):
+    nodes = m.mnt / "nodes"
+    with socket.socket() as taken:  # nobody else has it meanwhile
+        taken.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        (nodes / address).mkdir()
+        says(m, address, "refused")
+    assert value(m, address, "state") == "down"
+    (nodes / "no.such.host.invalid:60000").mkdir()
+    says(m, "no.such.host.invalid:60000", "no.such.host.invalid")
+    other_key = base / "other-key"
+    other_key.write_text("x" * 40)
+    other_key.chmod(0o600)
+    stranger = new_node("--listen", "127.0.0.1:0", key=other_key)
+    (nodes / stranger.address()).mkdir()
+    says(m, stranger.address(), "key")
+    node = new_node("--listen", "127.0.0.1:0", key=key_of(m))
+    (nodes / node.address()).mkdir()
+    up(m, node.address())
+    assert value(m, node.address(), "why") == value(m, "local", "why") == ""
+    node.kill9()
+    says(m, node.address(), "refused")
+
+
+@pytest.mark.parametrize("where", ["0.0.0.0", "[::]"])
+def test_a_ppfs_that_listens_everywhere_gives_its_name(new_mount, new_node, where):
+    """An address that may be given to --join on another machine; here, too, if this machine knows its own name."""
+    m = new_mount(cpus=0, options=["--listen", where + ":0"])
+    try:
+        m.start()
+    except AssertionError as e:
+        if where != "[::]" or "Address family" not in str(e):
+            raise
+        pytest.skip("no IPv6 here")
+    host, _, port = listens(m).rpartition(":")
+    assert host == socket.gethostname() and int(port) > 0
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError:
+        host = "localhost"
+    new_node("--name", "far", key=key_of(m), join=host + ":" + port).up(m)
+
+
+def test_slots_in_use_are_counted(pair):
+    """Those of calls too; a stream that has nothing to do uses none."""
+    m, node = pair
+    m.put("j", m.gate("j"))
+    m.pid_of("j")
+    assert value(m, "far", "running") == "1"
+    gate = str(m.work / "go")
+    with open(m.jobs / "s.jsonl", "w") as f:
+        f.write('{"call": "os.mkfifo", "args": ["%s"]}\n{"call": "os.open", "args": ["%s", 0]}\n' % (gate, gate))
+        f.flush()
+        wait_until(lambda: value(m, "far", "running") == "2", "a slot to be used by a call")
+        wait_until(lambda: os.path.exists(gate), "the gate")
+        assert value(m, "far", "running") == "2"
+        with open(gate, "w"):
+            wait_until(lambda: value(m, "far", "running") == "1", "the call to end")
+        m.open_gate("j")
+        assert m.result("j")
+        wait_until(lambda: value(m, "far", "running") == "0", "no slot to be used")
+
+
+@pytest.mark.parametrize("what", ["job", "stream"])
+def test_a_job_on_a_node_that_falls_silent_says_so(pair, what):
+    m, node = pair
+    name = "x" if what == "job" else "x.jsonl"
+    gate = m.gate("x")
+    m.put(name, gate if what == "job" else json.dumps({"call": "time.sleep", "args": [3]}) + "\n")
+    wait_until(lambda: value(m, "far", "running") == "1", "it to run")
+    assert "heard" not in m.why(name)
+    node.signal(signal.SIGSTOP)
+    wait_until(lambda: "nodes/far has not been heard of for" in m.why(name) and "given up after 5 s" in m.why(name), "the job to say it")
+    says(m, "far", "has not been heard of for")
+    node.signal(signal.SIGCONT)
+    wait_until(lambda: "heard" not in m.why(name) and value(m, "far", "why") == "", "the node to be heard again")
+    m.open_gate("x")
+    assert m.wait(name) == "done"

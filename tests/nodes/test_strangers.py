@@ -3,9 +3,11 @@ import contextlib
 import resource
 import socket
 import ssl
+import subprocess
+import threading
 
 import pytest
-from noderig import listens, nodes_of
+from noderig import key_of, listens, nodes_of, value
 from ppfsmount import wait_until
 
 
@@ -73,3 +75,94 @@ def test_who_has_no_key(ml, new_node, end):
         node.up(m, address)
     else:
         new_node("--name", "far", join=m).up(m)
+
+
+@pytest.fixture
+def rogue(base):
+    """The address of a TLS server with a certificate of its own making that lets everybody in; and whom it talked to."""
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-keyout", base / "rogue.key",
+             "-out", base / "rogue.pem"]
+    subprocess.run(words, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(base / "rogue.pem", base / "rogue.key")
+    met, told = [], []
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                conn, _ = server.accept()
+                met.append(conn)
+                with contextlib.suppress(OSError), context.wrap_socket(conn, server_side=True) as channel:
+                    told.append(channel.recv(4096))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield "127.0.0.1:%d" % server.getsockname()[1], met, told
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_rogue_server_with_a_certificate_is_told_nothing(ml, new_node, rogue):
+    m = ml
+    address, met, told = rogue
+    node = new_node("--name", "far", "--join", address, join=m).up(m)  # it joins one that is right, and the rogue
+    wait_until(lambda: len(met) >= 2, "the rogue to be tried again")
+    (m.mnt / "nodes" / address).mkdir()
+    seen = len(met)
+    wait_until(lambda: len(met) >= seen + 4, "ppfs to have tried it as well")
+    assert not any(told)
+    assert value(m, address, "state") == "down" and value(m, address, "python") == ""
+    for log in (node.log(), log_of(m)):
+        assert len([line for line in log.splitlines() if address in line]) == 1, log
+    m.put("j.sh", "#!/bin/sh\necho $PPFS_NODE\n")
+    assert m.result("j.sh") == b"far\n"
+
+
+def overhear(to):
+    """A server whose one connection is carried to that address. Gives its address and what its client said, as it grows."""
+    server = socket.create_server(("127.0.0.1", 0))
+    said = bytearray()
+
+    def carry(source, sink, notes=None):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                if notes is not None:
+                    notes.extend(piece)
+                sink.sendall(piece)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve():
+        near, far = server.accept()[0], connect(to)
+        server.close()
+        far.settimeout(None)
+        back = threading.Thread(target=carry, args=(far, near), daemon=True)
+        back.start()
+        carry(near, far, said)
+        back.join()
+        near.close()
+        far.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return "127.0.0.1:%d" % server.getsockname()[1], said
+
+
+def test_who_repeats_what_a_node_said_gets_nowhere(ml, new_node):
+    """All of it, and each beginning of it: a record of the wire is no key."""
+    m = ml
+    address, said = overhear(listens(m))
+    node = new_node("--name", "far", key=key_of(m), join=address).up(m)
+    m.put("j.sh", "#!/bin/sh\necho done\n")
+    assert m.result("j.sh") == b"done\n" and len(said) > 500
+    tape = bytes(said)
+    for size in (len(tape), len(tape) // 2, 300, 100, 5, 1):
+        with connect(listens(m)) as conn, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            conn.sendall(tape[:size])
+            conn.shutdown(socket.SHUT_WR)
+            while conn.recv(4096):
+                pass
+    wait_until(lambda: refusals(log_of(m)), "the refusal to be logged")
+    assert len(refusals(log_of(m))) == 1, log_of(m)
+    assert nodes_of(m) == ["local", "far"] and value(m, "far", "state") == "up"
+    assert log_of(m).count("nodes/far is up") == 1 and node.process.poll() is None

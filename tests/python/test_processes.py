@@ -11,7 +11,7 @@ import time
 import pytest
 
 import ppfs
-from ppfsmount import kill, wait_until
+from ppfsmount import PYTHON, kill, wait_until
 from test_executor import touch, until
 
 
@@ -309,7 +309,7 @@ print(ex.submit(pow, 2, 10).result(), ppfs.mount.slots(ex.mount), ppfs.Executor(
 print(ex.submit(lambda: os.environ["PPFS"] == ex_mount).result() if (ex_mount := ex.mount) else "")
 fs = [ex.submit(time.sleep, 0.1) for _ in range(6)]
 """
-    p = subprocess.run(["/usr/bin/python3", "-c", program], cwd=base,
+    p = subprocess.run([PYTHON, "-c", program], cwd=base,
                        env=private_env(base), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50)
     assert (p.returncode, p.stdout, p.stderr) == (0, "1024 3 True\nTrue\n", "")
     assert [name for name in os.listdir(base) if name.startswith("ppfs-private")] == []

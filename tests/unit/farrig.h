@@ -8,6 +8,7 @@
 #include "worker/redial.h"
 #include "worker/serve.h"
 
+#define MEMORY (5ull << 32 | 7) /* of each node, it says */
 enum { JOBS = 64, CALLS = 3000, KEEP = 512, SLOTS = 2 };
 
 struct job {
@@ -240,7 +241,7 @@ static inline void make_node(struct node *n, const char *name, unsigned silence_
 
     n->name = name;
     n->cpus = n->cpus ? n->cpus : SLOTS;
-    struct serve_config serve = {.name = name, .dir = n->dir ? n->dir : dir, .cpus = n->cpus};
+    struct serve_config serve = {.name = name, .dir = n->dir ? n->dir : dir, .cpus = n->cpus, .memory = MEMORY};
     struct pool_config pool = {.worker_path = worker ? worker : "./ppfs-worker", .workers = n->cpus};
     struct runner runner;
     n->tls = make_tls(TLS_NODE, KEY_A);

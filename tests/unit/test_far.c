@@ -7,6 +7,7 @@ static void a_node_tells_about_itself(void **state) {
     one_node();
     assert_string_equal(far_name(fix.far[0]), "n1");
     assert_int_equal(far_cpus(fix.far[0]), SLOTS);
+    assert_int_equal(far_memory(fix.far[0]), MEMORY);
     assert_int_equal(strncmp(far_python(fix.far[0]), "3.", 2), 0);
     assert_true(far_linked(fix.far[0]));
     assert_false(far_draining(fix.far[0]));

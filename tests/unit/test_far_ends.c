@@ -383,11 +383,13 @@ static const struct nonsense {
 } nonsense[] = {
     {false, FAR_DONE, 0, "", 0},
     {false, FAR_ABOUT, 0, "", 0},
-    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0../x\0003.11", 22},
-    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0name\0003.11", 21}, /* not ended */
-    {false, FAR_ABOUT, 0, "\1\0\0\0\1\0\0\0\0\0\0\0name\0003.11", 22}, /* another version */
-    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\1\0\0\0\0\0name\0003.11", 22}, /* 65537 slots */
-    {true, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0other\0003.11", 23},
+    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1../x\0003.11", 30},
+    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1name\0003.11", 29}, /* not ended */
+    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\1\1\1\1", 16}, /* cut in its memory */
+    {false, FAR_ABOUT, 0, "\1\0\0\0\1\0\0\0\0\0\0\0name\0003.11", 22}, /* of version 1 */
+    {false, FAR_ABOUT, 0, "\3\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1name\0003.11", 30},
+    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\1\0\0\0\0\0\0\0\0\0\0\0\0\1name\0003.11", 30}, /* 65537 slots */
+    {true, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1other\0003.11", 31},
     {true, FAR_DONE, 0, "", 0},
     {true, FAR_DONE, (uint64_t)1 << 32, "", 0}, /* no such work */
     {true, FAR_OUTPUT, UINT64_MAX, "x", 1},

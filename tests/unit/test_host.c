@@ -23,9 +23,13 @@ static int setup(void **state) {
     return 0;
 }
 
+static struct host *choose(const char *where, unsigned cpus, const char *avoid) {
+    return host_choose(&s, &(struct demand){.place = where, .cpus = cpus, .avoid = avoid});
+}
+
 static const char *place(enum work_kind kind, const char *pattern) {
     static char buf[PLACE_MAX];
-    place_make(buf, kind, pattern);
+    place_make(buf, kind, pattern, 0);
     return buf;
 }
 
@@ -58,18 +62,48 @@ static void test_who_fits(void **state) {
     assert_false(host_fits(&big, place(WORK_PICKLE, NULL)));
 }
 
+static void test_memory_is_a_part_of_the_place(void **state) {
+    (void)state;
+    char small[PLACE_MAX], large[PLACE_MAX];
+    place_make(small, WORK_PROGRAM, NULL, 1u << 30);
+    place_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40); /* a colon in the pattern */
+    assert_string_equal(small, "=40000000:");
+    struct place p = place_parse(large);
+    assert_true(p.pickles && p.memory == 3ull << 40);
+    assert_string_equal(p.pattern, "[bl]*:*");
+    p = place_parse("");
+    assert_true(!p.pickles && !p.memory && !*p.pattern);
+    assert_true(host_fits(&local, small)); /* not known */
+    local.memory = 1u << 30;
+    old.memory = (1u << 30) - 1;
+    big.memory = 2ull << 40;
+    assert_true(host_fits(&local, small));
+    assert_false(host_fits(&old, small));
+    assert_ptr_equal(choose(small, 1, ""), &local);
+    local.used = 2;
+    assert_ptr_equal(choose(small, 1, ""), &big);
+    big.used = 8;
+    assert_null(choose(small, 1, ""));
+    assert_int_equal(host_largest(&s, small), 8);
+    assert_int_equal(host_largest(&s, large), 0);
+    strcpy(big.name, "big:1");
+    assert_false(host_fits(&big, large));
+    big.memory = 3ull << 40;
+    assert_true(host_fits(&big, large));
+}
+
 static void test_the_least_crowded_is_chosen(void **state) {
     (void)state;
-    assert_ptr_equal(host_choose(&s, "", 1, ""), &local);
+    assert_ptr_equal(choose("", 1, ""), &local);
     local.used = 1;
-    assert_ptr_equal(host_choose(&s, "", 1, ""), &old);
+    assert_ptr_equal(choose("", 1, ""), &old);
     old.used = 1;
     big.used = 2;
-    assert_ptr_equal(host_choose(&s, "", 1, ""), &big);
-    assert_ptr_equal(host_choose(&s, "-gpu3", 1, ""), &old);
-    assert_null(host_choose(&s, "-gpu3", 2, ""));
-    assert_ptr_equal(host_choose(&s, "", 6, ""), &big);
-    assert_null(host_choose(&s, "", 7, ""));
+    assert_ptr_equal(choose("", 1, ""), &big);
+    assert_ptr_equal(choose("-gpu3", 1, ""), &old);
+    assert_null(choose("-gpu3", 2, ""));
+    assert_ptr_equal(choose("", 6, ""), &big);
+    assert_null(choose("", 7, ""));
 }
 
 static void test_who_takes_nothing(void **state) {
@@ -96,8 +130,8 @@ static void test_a_large_job_keeps_one_host_for_itself(void **state) {
     local.used = 1;
     old.used = 2;
     host_reserve(&s, "", 4); /* only big can ever have four */
-    assert_null(host_choose(&s, "-big", 1, ""));
-    assert_ptr_equal(host_choose(&s, "", 1, ""), &local);
+    assert_null(choose("-big", 1, ""));
+    assert_ptr_equal(choose("", 1, ""), &local);
     host_reserve(&s, "", 1);
     assert_false(host_any_free(&s));
     assert_int_equal(host_free(&big), 3);
@@ -105,12 +139,12 @@ static void test_a_large_job_keeps_one_host_for_itself(void **state) {
 
 static void test_a_job_does_not_go_where_it_died(void **state) {
     (void)state;
-    assert_ptr_equal(host_choose(&s, "", 1, "local"), &old);
+    assert_ptr_equal(choose("", 1, "local"), &old);
     old.used = 2;
     big.used = 8;
-    assert_null(host_choose(&s, "", 1, "local")); /* it waits for another one ... */
+    assert_null(choose("", 1, "local")); /* it waits for another one ... */
     old.runner.ops = big.runner.ops = NULL;
-    assert_ptr_equal(host_choose(&s, "", 1, "local"), &local); /* ... while there is one */
+    assert_ptr_equal(choose("", 1, "local"), &local); /* ... while there is one */
 }
 
 static void test_a_node_that_dies_is_tried_again_carefully(void **state) {
@@ -134,10 +168,143 @@ static void test_a_lent_slot_is_one_more(void **state) {
     assert_int_equal(host_free(&local), 1);
 }
 
+static const char *why(const char *name) {
+    static struct node n;
+    assert_int_equal(sched_node(&s, name, &n), 0);
+    return n.why;
+}
+
+static void test_a_node_says_why(void **state) {
+    (void)state;
+    assert_string_equal(why("local"), "");
+    assert_string_equal(why("big"), "");
+    assert_string_equal(why("old:1"), "its Python is 3.9.18, and here it is 3.11.2: it gets scripts, programs, JSON and source, but no pickles");
+    strcpy(old.python, ""); /* its workers have not said it yet */
+    assert_string_equal(why("old:1"), "");
+    big.crashes = 2;
+    assert_non_null(strstr(why("big"), "2 times in a row"));
+    big.quiet_until = clock_us() + 60000000;
+    assert_non_null(strstr(why("big"), "nothing for another 60 s"));
+    big.runner.ops = NULL;
+    assert_non_null(strstr(why("big"), "not answered yet"));
+    strcpy(big.why, "connection refused");
+    assert_string_equal(why("big"), "connection refused");
+}
+
+/* --- measured run times ------------------------------------------------------------------------------------------- */
+
+static void runs(struct host *h, unsigned function, double us, int n) {
+    while (n--)
+        speed_note(h, function, us, 1);
+}
+
+static struct host *choose_for(unsigned function) {
+    return host_choose(&s, &(struct demand){.place = "", .cpus = 1, .function = function, .avoid = ""});
+}
+
+static void test_the_faster_host_is_chosen_while_it_is_free(void **state) {
+    (void)state;
+    unsigned f = speed_function(&s, speed_key_text("m.f", 3)), g = speed_function(&s, speed_key_text("m.g", 3));
+    assert_int_not_equal(f, g);
+    assert_int_equal(speed_function(&s, speed_key_text("m.f", 3)), f);
+    runs(&local, f, 300000, 8);
+    assert_ptr_equal(choose_for(f), &local); /* nothing to compare it with */
+    runs(&big, f, 100000, 8);
+    assert_ptr_equal(choose_for(f), &old); /* not known: thought to be as fast as any */
+    old.used = 2;
+    assert_ptr_equal(choose_for(f), &big);
+    big.used = 7;
+    assert_ptr_equal(choose_for(f), &big);
+    big.used = 8;
+    assert_ptr_equal(choose_for(f), &local);
+    old.used = big.used = 0;
+    assert_ptr_equal(choose_for(g), &local); /* of another function nothing is known */
+}
+
+static void test_runs_that_differ_say_nothing(void **state) {
+    (void)state;
+    unsigned f = speed_function(&s, 7);
+    for (int i = 0; i < 50; i++)
+        speed_note(&local, f, i % 2 ? 1000000 : 10, 1);
+    runs(&big, f, 1000, 20);
+    assert_false(speed_sure(&local, f));
+    assert_true(speed_sure(&big, f));
+    assert_true(speed_excess(&local, f) == 0);
+    assert_ptr_equal(choose_for(f), &local);
+    unsigned once = speed_function(&s, 8);
+    runs(&big, once, 1000, 1);
+    assert_false(speed_sure(&big, once)); /* once is not enough */
+    assert_true(speed_us(&big, once) > 999 && speed_us(&big, once) < 1001);
+}
+
+static void test_a_small_difference_is_none(void **state) {
+    (void)state;
+    unsigned f = speed_function(&s, 7);
+    runs(&local, f, 120000, 8);
+    runs(&big, f, 100000, 8);
+    assert_true(speed_excess(&local, f) == 0);
+    assert_false(speed_faster(&big, &local, f));
+    runs(&local, f, 200000, 40);
+    assert_true(speed_excess(&local, f) > 99000);
+    assert_true(speed_faster(&big, &local, f));
+    assert_false(speed_faster(&local, &big, f));
+}
+
+static void test_a_host_is_as_slow_as_with_other_functions(void **state) {
+    (void)state;
+    for (uint64_t key = 1; key <= 3; key++) {
+        unsigned f = speed_function(&s, key << 33);
+        runs(&big, f, 1000 * (double)key, 8);
+        runs(&local, f, 3000 * (double)key, 8);
+    }
+    unsigned f = speed_function(&s, 99);
+    assert_true(speed_us(&local, f) == 0);
+    runs(&big, f, 50000, 8);
+    assert_true(speed_us(&local, f) < 51000); /* until they are compared */
+    speed_weigh(&s);
+    assert_true(local.slower > 2.9 && local.slower < 3.1);
+    assert_true(speed_us(&local, f) > 145000 && speed_us(&local, f) < 155000);
+    assert_true(speed_us(&old, f) > 49000 && speed_us(&old, f) < 51000); /* nothing was seen of it */
+    assert_true(speed_excess(&local, f) > 90000);
+}
+
+static void test_a_host_that_was_throttled_is_seen_to_be_fast_again(void **state) {
+    (void)state;
+    unsigned f = speed_function(&s, 7);
+    runs(&big, f, 100000, 8);
+    runs(&local, f, 900000, 8);
+    runs(&local, f, 100000, 40);
+    assert_true(speed_excess(&local, f) == 0);
+    runs(&local, f, 50000, 40);
+    runs(&local, f, 200000, 60); /* slower than it was once; fastest is made anew */
+    speed_weigh(&s);
+    assert_true(speed_excess(&big, f) == 0);
+}
+
+static void test_the_function_not_used_for_longest_is_forgotten(void **state) {
+    (void)state;
+    unsigned first = speed_function(&s, 1ull << 32), other;
+    runs(&local, first, 1000, 8);
+    for (uint64_t i = 2; i < 10000; i++) {
+        other = speed_function(&s, speed_key(i, 0));
+        assert_in_range(other, 1, SPEED_MAX);
+        assert_int_equal(speed_function(&s, 1ull << 32), first);
+        runs(&local, other == first ? 0 : other, 5, 1);
+    }
+    assert_true(speed_us(&local, first) > 999);
+    for (uint64_t i = 10000; i < 20000; i++)
+        speed_function(&s, speed_key(i, 0));
+    assert_true(speed_us(&local, first) == 0);
+    assert_true(speed_us(&local, speed_function(&s, 1ull << 32)) == 0);
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
-    const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
+    const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_memory_is_a_part_of_the_place), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
                                        TEST(test_a_large_job_keeps_one_host_for_itself), TEST(test_a_job_does_not_go_where_it_died),
-                                       TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more)};
+                                       TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more), TEST(test_a_node_says_why),
+                                       TEST(test_the_faster_host_is_chosen_while_it_is_free), TEST(test_runs_that_differ_say_nothing),
+                                       TEST(test_a_small_difference_is_none), TEST(test_a_host_is_as_slow_as_with_other_functions),
+                                       TEST(test_a_host_that_was_throttled_is_seen_to_be_fast_again), TEST(test_the_function_not_used_for_longest_is_forgotten)};
     return cmocka_run_group_tests_name("host", tests, NULL, NULL);
 }

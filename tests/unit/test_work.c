@@ -223,6 +223,11 @@ static void there_is_a_processor(void **state) {
     assert_in_range(cpus_available(), 1, (unsigned)sysconf(_SC_NPROCESSORS_CONF));
 }
 
+static void there_is_memory(void **state) {
+    (void)state;
+    assert_in_range(cpus_memory(), 1 << 20, (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(work_round_trip),
@@ -232,6 +237,7 @@ int main(void) {
         cmocka_unit_test(only_plain_calls_run_in_the_worker),
         cmocka_unit_test(outcome_round_trip),
         cmocka_unit_test(statuses_in_words),
+        cmocka_unit_test(there_is_memory),
         cmocka_unit_test(a_tree_can_be_killed),
         cmocka_unit_test(there_is_a_processor),
     };

@@ -1,0 +1,185 @@
+/* Measured run times. Estimates are wrong at times, so nothing depends on them but the order in which hosts are tried and
+ * the number of calls that is sent ahead; and a difference counts only where runs of the function have been alike. */
+#include "sched/speed.h"
+
+#include <math.h>
+#include <search.h>
+#include <string.h>
+
+#include "net/clock.h"
+#include "sched/sched_int.h"
+
+#define WAYS 16u             /* places where the number of a key may be */
+#define KEEP 0.8             /* of what was known, at each run */
+#define ALIKE 0.5            /* runs that differ by less of their mean are alike */
+#define SLOWER 1.25          /* less is no difference */
+#define WEIGH_US 1000000
+#define NAME_MAX_HASHED 256u /* bytes of a name that tell it from others */
+
+/* --- functions --------------------------------------------------------------------------------------------------- */
+
+uint64_t speed_key(uint64_t a, uint64_t b) {
+    uint64_t x = (a ^ b * 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
+    x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
+    x ^= x >> 32;
+    return x ? x : 1;
+}
+
+uint64_t speed_key_text(const char *text, size_t size) {
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (size_t i = 0; i < size && i < NAME_MAX_HASHED; i++)
+        h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
+    return speed_key(h, size);
+}
+
+unsigned speed_function(struct sched *s, uint64_t key) {
+    struct speeds *t = &s->speeds;
+    unsigned first = (unsigned)(key >> 32) % (SPEED_MAX / WAYS) * WAYS, at = first;
+    for (unsigned i = first; i < first + WAYS; i++) {
+        if (t->keys[i] == key) {
+            t->used[i] = ++t->clock;
+            return i + 1;
+        }
+        if (t->clock - t->used[i] > t->clock - t->used[at])
+            at = i;
+    }
+    t->fastest[at + 1] = 0;
+    t->given[at + 1]++;
+    t->keys[at] = key;
+    t->used[at] = ++t->clock;
+    return at + 1;
+}
+
+/* --- run times --------------------------------------------------------------------------------------------------- */
+
+static struct took took(const struct host *h, unsigned function) {
+    struct took t = h->took[function];
+    return t.of == h->s->speeds.given[function] ? t : (struct took){0};
+}
+
+static bool alike(struct took t) {
+    return t.us > 0 && t.spread < (float)ALIKE * t.us;
+}
+
+void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
+    struct took t = took(h, function);
+    float *fastest = &h->s->speeds.fastest[function];
+    double keep = 1;
+    if (function == 0 || runs == 0)
+        return;
+    for (unsigned i = 0; i < runs && i < 32; i++)
+        keep *= KEEP;
+    us = us < 0.01 ? 0.01 : us;
+    if (t.us == 0)
+        t = (struct took){(float)us, (float)us, h->s->speeds.given[function]};
+    t.spread = (float)(t.spread * keep + fabs(us - t.us) * (1 - keep));
+    t.us = (float)(t.us * keep + us * (1 - keep));
+    h->took[function] = t;
+    if (alike(t) && (*fastest == 0 || t.us < *fastest))
+        *fastest = t.us;
+    h->s->speeds.changed = true;
+}
+
+bool speed_sure(const struct host *h, unsigned function) {
+    return alike(took(h, function));
+}
+
+bool speed_faster(const struct host *h, const struct host *than, unsigned function) {
+    struct took t = took(h, function);
+    return alike(t) && t.us * SLOWER < speed_us(than, function);
+}
+
+static double by_others(const struct host *h, unsigned function) {
+    return h->s->speeds.fastest[function] * (h->slower > 1 ? h->slower : 1);
+}
+
+double speed_us(const struct host *h, unsigned function) {
+    struct took t = took(h, function);
+    return t.us > 0 ? t.us : by_others(h, function);
+}
+
+double speed_excess(const struct host *h, unsigned function) {
+    struct took t = took(h, function);
+    double fastest = h->s->speeds.fastest[function];
+    double us = t.us == 0 ? by_others(h, function) : alike(t) ? t.us : 0;
+    return fastest > 0 && us > fastest * SLOWER ? us - fastest : 0;
+}
+
+/* --- hosts ------------------------------------------------------------------------------------------------------- */
+
+/* Adds how each host that is sure of that function compares with the fastest of them, if there are two. */
+static void compare(struct sched *s, unsigned function) {
+    float fastest = 0;
+    unsigned sure = 0;
+    for (struct host *h = s->hosts; h; h = h->next)
+        if (speed_sure(h, function)) {
+            sure++;
+            fastest = fastest == 0 || h->took[function].us < fastest ? h->took[function].us : fastest;
+        }
+    s->speeds.fastest[function] = fastest;
+    for (struct host *h = s->hosts; h && sure > 1; h = h->next)
+        if (speed_sure(h, function)) {
+            h->log_slower += log((double)h->took[function].us / fastest);
+            h->compared++;
+        }
+}
+
+void speed_weigh(struct sched *s) {
+    int64_t now = s->speeds.changed && s->hosts->next ? clock_us() : 0;
+    if (!now || now - s->speeds.weighed < WEIGH_US)
+        return;
+    s->speeds.changed = false;
+    s->speeds.weighed = now;
+    for (struct host *h = s->hosts; h; h = h->next)
+        h->log_slower = h->compared = 0;
+    for (unsigned i = 0; i < SPEED_MAX; i++)
+        if (s->speeds.keys[i])
+            compare(s, i + 1);
+    for (struct host *h = s->hosts; h; h = h->next)
+        h->slower = h->compared ? exp(h->log_slower / h->compared) : 1;
+}
+
+/* --- jobs -------------------------------------------------------------------------------------------------------- */
+
+unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream) {
+    return speed_function(s, speed_key(stream ? stream : j->group, 256u + (unsigned)j->kind));
+}
+
+struct room { /* how many jobs hosts that are faster than one will have ended by a time */
+    const struct host *than;
+    unsigned function;
+    double limit; /* microseconds from now */
+    int64_t now;
+    uint64_t jobs;
+};
+
+/* A run that takes longer than it should says nothing of when its slots will be free. */
+static void add_room(const void *node, VISIT visit, void *arg) {
+    const struct run *r = *(struct run *const *)node;
+    struct room *room = arg;
+    if ((visit != postorder && visit != leaf) || r->state > RUN_RUNNING || r->function != room->function)
+        return;
+    double us = took(r->host, r->function).us, ran = r->began ? (double)(room->now - r->began) : 0;
+    if (!host_live(r->host) || !speed_faster(r->host, room->than, r->function) || ran > us * (1 + ALIKE))
+        return;
+    double left = room->limit - host_way_us(r->host) - (us > ran ? us - ran : 0);
+    if (left >= us)
+        room->jobs += (uint64_t)(left / us);
+}
+
+bool speed_waits(struct sched *s, const struct host *h, unsigned function) {
+    struct tally all;
+    if (speed_excess(h, function) == 0 || sched_check(s, store_tally_get(s->store, 0, &all)) < 0)
+        return false;
+    double us = speed_us(h, function);
+    struct room room = {.than = h, .function = function, .limit = us + host_way_us(h), .now = clock_us()};
+    twalk_r(s->runs, add_room, &room);
+    return room.jobs >= (all.active > all.running ? all.active - all.running : 1);
+}
+
+bool speed_holds(struct sched *s, const struct host *h, unsigned function) {
+    bool waits = speed_waits(s, h, function);
+    if (waits)
+        host_wake_in(s, (int64_t)(speed_us(h, function) / 8));
+    return waits;
+}

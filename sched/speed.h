@@ -1,0 +1,51 @@
+/* How long functions run, on each host: what host_choose and the leases go by. A function is what can be told apart for
+ * nothing: the SHA-256 that a stream sends it by, the name in a JSON call; calls that say neither are one function for each
+ * stream, and the jobs of one directory that are of one kind are one, too. Numbers stand for functions: 1 to SPEED_MAX, 0
+ * for none. The table is bounded: a number that was not used for long goes to another function, and then what is known of
+ * it is forgotten. Only sched/ includes this. */
+#ifndef PPFS_SPEED_H
+#define PPFS_SPEED_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sched/job.h"
+
+#define SPEED_MAX 256u /* functions that are known at once */
+
+struct host;
+struct sched;
+
+struct took {     /* microseconds of one function on one host, newer runs count more */
+    float us;     /* 0: not measured */
+    float spread; /* how far runs are from that; as large as itself after the first one */
+    uint32_t of;  /* speeds.given of its number then: another, and this is of a function that had the number before */
+};
+
+struct speeds {
+    uint64_t keys[SPEED_MAX];     /* 0: unused */
+    uint32_t used[SPEED_MAX];     /* when it was asked for last, by clock */
+    uint32_t given[SPEED_MAX + 1]; /* by number: how often it was given to another function */
+    float fastest[SPEED_MAX + 1]; /* by number: on the host that is sure to be fastest; 0: no host is sure */
+    uint32_t clock;
+    bool changed;
+    int64_t weighed;              /* clock_us: when fastest and host.slower were made anew */
+};
+
+uint64_t speed_key(uint64_t a, uint64_t b); /* never 0 */
+uint64_t speed_key_text(const char *text, size_t size);
+unsigned speed_function(struct sched *s, uint64_t key); /* its number; a new one perhaps */
+void speed_note(struct host *h, unsigned function, double us, unsigned runs); /* so many took us each */
+/* What it takes there: as measured; else by other hosts, and how this one compares with them; 0: nobody knows. */
+double speed_us(const struct host *h, unsigned function);
+/* By how much it takes longer there than on the fastest host; 0 also where that is not sure, or less than a quarter. */
+double speed_excess(const struct host *h, unsigned function);
+bool speed_sure(const struct host *h, unsigned function); /* runs there are alike, and there were some */
+bool speed_faster(const struct host *h, const struct host *than, unsigned function); /* for sure, by a quarter and more */
+void speed_weigh(struct sched *s); /* compares the hosts, at most once a second */
+
+unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream); /* its function; stream: that it is a call of, 0 = none */
+/* All that is queued will have ended on faster hosts, by what they run now, before one job of that function could end on h:
+ * then h is not for it, though it is free. */
+bool speed_waits(struct sched *s, const struct host *h, unsigned function);
+bool speed_holds(struct sched *s, const struct host *h, unsigned function); /* the same, and sees to it that that is asked again */
+#endif
