@@ -28,6 +28,24 @@ struct call {
     struct chunks frames; /* frames: pieces of a large one */
 };
 
+/* What a call of frames names. Its bytes are as enum call_format says, with CALL_VALUES the whole CALL frame. */
+static inline unsigned call_values(const struct call *c) { /* how many values it lists */
+    return c->format == CALL_VALUES ? (uint8_t)c->bytes[1] : 0;
+}
+static inline size_t call_value_at(const struct call *c, unsigned i) { /* the hash of the i-th, behind the last: what follows */
+    return c->format == CALL_VALUES ? 4 + ((uint8_t)c->bytes[2] | (size_t)(uint8_t)c->bytes[3] << 8) + i * (size_t)32 : 0;
+}
+static inline const uint8_t *call_value(const struct call *c, unsigned i) {
+    return (const uint8_t *)c->bytes + call_value_at(c, i);
+}
+static inline const uint8_t *call_function(const struct call *c) { /* the hash of its function, NULL: that is in its pickle */
+    bool hash = c->format == CALL_HASH || (c->format == CALL_VALUES && c->bytes[0]);
+    return hash ? call_value(c, call_values(c)) : NULL;
+}
+static inline size_t call_pickle_at(const struct call *c) {
+    return call_value_at(c, call_values(c)) + (call_function(c) ? 32 : 0);
+}
+
 struct stream;
 struct codec {
     enum work_kind kind;

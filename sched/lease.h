@@ -18,7 +18,7 @@ struct lease {
     struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back */
     unsigned first, count, cap; /* of the ring */
     uint32_t next_number;
-    uint32_t asked, unwanted;   /* recalling: from that number on; the call to be killed if it turns out that it runs, 0 = none */
+    uint32_t asked, unwanted;   /* the last recall was from that number on; the call to be killed if, or when, it is the one that runs, 0 = none */
     unsigned got;               /* answers of this turn; by function in got_of */
     struct got {
         unsigned function, n;

@@ -7,6 +7,7 @@
 
 #include "net/clock.h"
 #include "sched/lease_int.h"
+#include "sched/values.h"
 
 #define AHEAD_US 4000.0  /* run time that is sent ahead */
 #define LONG_US 50000    /* a call that runs so long is said to have started, and nothing waits behind it */
@@ -37,7 +38,7 @@ static double guess_us(const struct lease *l, unsigned function) {
 
 /* It may be sent calls. */
 static bool is_open(const struct lease *l, const struct stream *st) {
-    return l->stream == st && !l->finishing && !l->recalling && !(l->lent && l->count) && host_live(l->host);
+    return l->stream == st && !l->finishing && !l->recalling && !l->unwanted && !(l->lent && l->count) && host_live(l->host);
 }
 
 bool lease_waits(const struct stream *st, const struct host *h, double ahead_us, unsigned function) {
@@ -109,15 +110,22 @@ void lease_take_back(struct lease *l, unsigned i) {
         drop_from(l, limit);
 }
 
-/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. */
+/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. If another is
+ * still behind it, it has ended, and the other was cancelled by nobody. If answers before it are still on the way, the worker
+ * is killed when they are here: it would be killed with them. */
 static void stop_unwanted(struct lease *l) {
     uint32_t number = l->unwanted;
+    if (l->recalling)
+        return;
     l->unwanted = 0;
     for (unsigned i = 0; number && i < l->count; i++) {
         if (sent_at(l, i)->number != number)
             continue;
         if (l->asked <= number) {
-            runner_kill(l->host->runner, l->id);
+            if (i > 0 && i + 1 == l->count)
+                l->unwanted = number;
+            else if (i + 1 == l->count)
+                runner_kill(l->host->runner, l->id);
             return;
         }
         lease_take_back(l, i);
@@ -282,22 +290,17 @@ static struct call *answered_call(struct lease *l, uint32_t number) {
     return c;
 }
 
-static int give_function(void *arg, const void *bytes, size_t size) {
-    struct lease *l = arg;
-    struct call *c = stream_call(l->stream, sent_at(l, 0)->call);
-    return runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, bytes, size);
+bool lease_at(const struct lease *l, uint32_t number) {
+    return l->stream && l->count && sent_at(l, 0)->number == number;
 }
 
-static void need(struct lease *l, struct call *c, size_t size) {
+/* It has options, or is a program: not for a lease. */
+static void not_ours(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
-    if (size == 0) { /* it has options, or is a program: not for a lease */
-        pop(l);
-        c->state = CALL_PENDING; /* for stream_job, which takes it from there */
-        st->pending++;
-        sched_check(st->s, stream_job(st, c));
-    } else if (c->size < 32 || store_function_get(st->s->store, (const uint8_t *)c->bytes, give_function, l) < 0) {
-        runner_function(l->host->runner, l->id, (const uint8_t *)c->bytes, NULL, 0);
-    }
+    pop(l);
+    c->state = CALL_PENDING; /* for stream_job, which takes it from there */
+    st->pending++;
+    sched_check(st->s, stream_job(st, c));
 }
 
 void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
@@ -305,11 +308,17 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     struct sched *s = h->s;
     struct lease *l = lease_find(s, id);
     struct call *c = l && l->stream ? answered_call(l, number) : NULL;
-    if (!c)
-        return; /* dropped, or from before a recall */
+    if (!c) { /* dropped, or from before a recall */
+        if (l && l->stream)
+            stop_unwanted(l);
+        return;
+    }
     struct stream *st = l->stream;
     if (kind == ANSWER_NEED) {
-        need(l, c, size);
+        if (size)
+            values_give(l, number, c, bytes);
+        else
+            not_ours(l, c);
         return;
     }
     if (kind == ANSWER_PART) {
@@ -324,6 +333,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         host_worked(h);
     count_answer(l, c->function);
     pop(l);
+    stop_unwanted(l);
     h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
     sched_check(s, st->codec->answer(st, c, kind, bytes, size));
@@ -373,10 +383,9 @@ void lease_cancel(struct stream *st, struct call *c) {
                 continue;
             uint32_t number = sent_at(l, i)->number;
             lease_take_back(l, i);
-            if (l->recalling)
+            if (l->recalling || i + 1 == l->count)
                 l->unwanted = number;
-            else if (i < l->count)
-                runner_kill(l->host->runner, l->id);
+            stop_unwanted(l);
             return;
         }
     }

@@ -5,6 +5,7 @@
 
 struct lease *lease_find(struct sched *s, uint64_t id); /* NULL: it has ended */
 void lease_finish(struct lease *l);                     /* no more calls: it ends when those that it has are answered */
+bool lease_at(const struct lease *l, uint32_t number);  /* the call of that number is the one that runs, for a stream that is there */
 
 /* lease_calls.c */
 struct call *lease_next(struct stream *st, uint64_t *number); /* the call to be sent next, NULL: none now */

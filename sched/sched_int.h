@@ -104,6 +104,7 @@ struct sched {
     struct lease *leases, **lease_table; /* lease.c */
     size_t lease_table_size, lease_at;
     struct stream *streams;  /* those in memory; stream.c */
+    struct fetch *fetches;   /* functions and values that are being read; values.c */
     unsigned stream_count;
     struct heir heirs[HEIRS]; /* the newest at heir_count - 1 */
     uint64_t heir_count;

@@ -13,6 +13,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "net/digest.h"
+
 struct spool {
     char *dir;
     int dir_fd, wal;
@@ -30,6 +32,8 @@ struct task {
     struct spool_name *names;
     size_t count;
     bool sync_wal, sync; /* sync: of PWRITE */
+    bool hashed;         /* of PWRITE: only if the bytes have this hash */
+    uint8_t hash[DIGEST_SIZE];
     void *buf;
     const void *from; /* of PWRITE */
     size_t size;
@@ -173,17 +177,26 @@ static void do_spec(struct task *t) {
         close(fd);
 }
 
+static int64_t do_write(struct task *t) {
+    uint8_t hash[DIGEST_SIZE];
+    int64_t rc = t->hashed ? digest(t->from, t->size, hash) : 0;
+    if (rc < 0 || (t->hashed && memcmp(hash, t->hash, sizeof hash) != 0))
+        return rc < 0 ? rc : -EBADMSG;
+    int fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
+    rc = fd < 0 ? fd : t->parts ? write_parts(fd, t->parts, t->count, t->offset) : write_all(fd, t->from, t->size, t->offset);
+    if (rc == 0 && t->sync && (fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
+        rc = -errno;
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
 static void work(struct disk_task *d) {
     struct task *t = (struct task *)d;
     char name[96];
     int fd = -1;
     switch (t->what) {
-    case PWRITE:
-        fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
-        t->rc = fd < 0 ? fd : t->parts ? write_parts(fd, t->parts, t->count, t->offset) : write_all(fd, t->from, t->size, t->offset);
-        if (t->rc == 0 && t->sync && (fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
-            t->rc = -errno;
-        break;
+    case PWRITE: t->rc = do_write(t); break;
     case TRUNCATE:
         fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
         t->rc = fd < 0 ? fd : ftruncate(fd, (off_t)t->offset) < 0 ? -errno : 0;
@@ -265,6 +278,18 @@ int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec
     t->parts = parts;
     t->count = count;
     t->offset = offset;
+    disk_submit(sp->disk, &t->disk);
+    return -EINPROGRESS;
+}
+
+int spool_put_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32], sched_done *done, void *arg) {
+    struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
+    if (!t)
+        return -ENOMEM;
+    t->sync = t->hashed = true;
+    memcpy(t->hash, hash, sizeof t->hash);
+    t->from = bytes;
+    t->size = size;
     disk_submit(sp->disk, &t->disk);
     return -EINPROGRESS;
 }

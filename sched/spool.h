@@ -32,6 +32,8 @@ int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_
 int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync, sched_done *done, void *arg);
 struct iovec; /* these, and what they name, must stay */
 int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset, bool sync, sched_done *done, void *arg);
+/* Writes a file whole and to the disk, as spool_pwrite_kept with sync, if hash is the SHA-256 of bytes: else -EBADMSG. */
+int spool_put_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32], sched_done *done, void *arg);
 int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg);
 /* What the page cache has is read at once: returns the bytes (0 at the end) or -errno; else -EINPROGRESS, and buf must stay. */
 int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);

@@ -1,4 +1,4 @@
-/* Streams: their two logs, how far they are, the functions that their calls name. Statement numbers 80 to 99.
+/* Streams: their two logs, how far they are, the functions and values that their calls name. Statement numbers 80 to 99.
  *
  * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows, each with the offset at which it starts, one
  * for what a turn of the loop has gathered. The data of a row are its bytes; or an integer: so many bytes, which stand in
@@ -145,22 +145,56 @@ int store_stream_delete(struct store *st, uint64_t job) {
     return store_run(st, q);
 }
 
-/* --- functions --------------------------------------------------------------------------------------------------- */
+/* --- functions and values ---------------------------------------------------------------------------------------- */
 
-/* Above keep bytes the least recently named go (used is the stream that named it last, and ids of streams only grow), but
- * none that was named since the oldest stream began that has not ended: its calls may still need it. */
-static int evict(struct store *st, int64_t keep) {
-    sqlite3_stmt *q = store_sql(st, 92, "DELETE FROM functions WHERE used<ifnull((SELECT min(id) FROM streams), ?2) AND hash IN (SELECT hash FROM"
-                                        " (SELECT hash, sum(length(data)) OVER (ORDER BY used DESC, hash) AS total FROM functions) WHERE total>?1)");
-    if (q) {
-        bind_int(q, 1, keep);
-        bind_int(q, 2, INT64_MAX);
+/* The data of a row are its bytes; or an integer: an id whose spec has them, as a file in spool/. used: the stream that named
+ * it last, and ids of streams only grow. */
+#define IN_FILE "typeof(data)='integer'"
+#define LENGTH "CASE WHEN " IN_FILE " THEN ifnull((SELECT size FROM bodies WHERE bodies.id=functions.data*8), 0) ELSE length(data) END"
+_Static_assert(BODIES == 8 && BODY_SPEC == 0, "as LENGTH says");
+
+int store_function_named(struct store *st, const uint8_t hash[32], uint64_t stream) {
+    sqlite3_stmt *u = store_sql(st, 94, "UPDATE functions SET used=?2 WHERE hash=?1");
+    if (u) {
+        sqlite3_bind_blob(u, 1, hash, 32, SQLITE_STATIC);
+        bind_int(u, 2, (int64_t)stream);
     }
+    int rc = store_run(st, u);
+    return rc < 0 ? rc : sqlite3_changes(st->db) > 0;
+}
+
+int store_function_put(struct store *st, const uint8_t hash[32], uint64_t stream, const void *bytes, size_t size, uint64_t body) {
+    sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(hash, used, data) VALUES(?1, ?2, ?3)");
+    if (q) {
+        sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
+        bind_int(q, 2, (int64_t)stream);
+        if (bytes)
+            sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
+        else
+            bind_int(q, 3, (int64_t)body);
+    }
+    st->function_bytes += (int64_t)size; /* an upper bound, made exact when it matters */
     return store_run(st, q);
 }
 
+int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg, uint64_t *body) {
+    sqlite3_stmt *q = store_sql(st, 91, "SELECT data FROM functions WHERE hash=?1");
+    *body = 0;
+    if (!q)
+        return -EIO;
+    sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENOENT;
+    if (sqlite3_column_type(q, 0) == SQLITE_INTEGER)
+        *body = (uint64_t)sqlite3_column_int64(q, 0);
+    rc = *body ? 0 : take(arg, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
+    store_end(q);
+    return rc;
+}
+
 static int64_t function_bytes(struct store *st) {
-    sqlite3_stmt *q = store_sql(st, 93, "SELECT ifnull(sum(length(data)), 0) FROM functions");
+    sqlite3_stmt *q = store_sql(st, 93, "SELECT ifnull(sum(" LENGTH "), 0) FROM functions");
     int rc = q ? store_step(st, q) : -EIO;
     if (rc <= 0)
         return rc < 0 ? rc : -EIO;
@@ -169,43 +203,43 @@ static int64_t function_bytes(struct store *st) {
     return n;
 }
 
-int store_function_put(struct store *st, const uint8_t hash[32], const void *bytes, size_t size, uint64_t stream, int64_t keep) {
-    sqlite3_stmt *u = store_sql(st, 94, "UPDATE functions SET used=?2 WHERE hash=?1");
-    if (u) {
-        sqlite3_bind_blob(u, 1, hash, 32, SQLITE_STATIC);
-        bind_int(u, 2, (int64_t)stream);
+/* The least recently named of those above keep bytes, but none that was named since the oldest stream began that has not
+ * ended: its calls may still need it. */
+static int oldest(struct store *st, int64_t keep, uint8_t hashes[FUNCTION_SLICE][32], uint64_t bodies[FUNCTION_SLICE]) {
+    sqlite3_stmt *q = store_sql(st, 92, "SELECT hash, body FROM (SELECT hash, used, CASE WHEN " IN_FILE " THEN data ELSE 0 END AS body,"
+                                        " sum(" LENGTH ") OVER (ORDER BY used DESC, hash) AS total FROM functions)"
+                                        " WHERE total>?1 AND used<ifnull((SELECT min(id) FROM streams), ?2) AND length(hash)=32 ORDER BY total DESC LIMIT ?3");
+    int n = 0, rc = 0;
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, keep);
+    bind_int(q, 2, INT64_MAX);
+    bind_int(q, 3, FUNCTION_SLICE);
+    while ((rc = store_step(st, q)) > 0) {
+        memcpy(hashes[n], sqlite3_column_blob(q, 0), 32);
+        bodies[n++] = (uint64_t)sqlite3_column_int64(q, 1);
     }
-    int rc = store_run(st, u);
-    if (rc < 0 || sqlite3_changes(st->db) > 0)
-        return rc;
-    sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(hash, used, data) VALUES(?1, ?2, ?3)");
-    if (q) {
-        sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
-        bind_int(q, 2, (int64_t)stream);
-        sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
+    return rc < 0 ? rc : n;
+}
+
+int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTION_SLICE]) {
+    uint8_t hashes[FUNCTION_SLICE][32];
+    int64_t less = keep - keep / 4;
+    if (st->function_bytes <= keep)
+        return 0;
+    int n = oldest(st, less, hashes, bodies), rc = n < 0 ? n : 0;
+    for (int i = 0; i < n && rc == 0; i++) {
+        sqlite3_stmt *d = store_sql(st, 95, "DELETE FROM functions WHERE hash=?1");
+        if (d)
+            sqlite3_bind_blob(d, 1, hashes[i], 32, SQLITE_STATIC);
+        rc = store_run(st, d);
     }
-    rc = store_run(st, q);
-    st->function_bytes += (int64_t)size; /* an upper bound, made exact when it matters */
-    if (rc < 0 || st->function_bytes <= keep)
-        return rc;
-    rc = evict(st, keep - keep / 4);
-    int64_t left = rc < 0 ? rc : function_bytes(st);
+    if (rc < 0 || n == FUNCTION_SLICE)
+        return rc < 0 ? rc : n;
+    int64_t left = function_bytes(st);
     if (left < 0)
         return (int)left;
     /* When more than that is needed, so that nothing could go, the next look comes after a quarter more. */
-    st->function_bytes = left > keep - keep / 4 ? keep - keep / 4 : left;
-    return 0;
-}
-
-int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg) {
-    sqlite3_stmt *q = store_sql(st, 91, "SELECT data FROM functions WHERE hash=?1");
-    if (!q)
-        return -EIO;
-    sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
-    int rc = store_step(st, q);
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENOENT;
-    rc = take(arg, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
-    store_end(q);
-    return rc;
+    st->function_bytes = left > less ? less : left;
+    return n;
 }

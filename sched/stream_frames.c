@@ -5,10 +5,9 @@
 #include <string.h>
 
 #include "sched/stream_int.h"
+#include "sched/values.h"
 
 #define HASH 32u
-#define FUNCTIONS_MAX (256 << 20)  /* bytes of functions that are kept */
-#define FUNCTION_MAX (64u << 20)   /* of one: it stands in a row */
 #define STEAL_MIN (64u * 1024u)    /* bytes from which on a call keeps the memory that its frames were put together in */
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
@@ -113,27 +112,21 @@ static int broken(struct stream *st, const char *why) {
     return rc < 0 || c->state == CALL_ANSWERED ? rc : fail(st, c, ERROR_REFUSED, why);
 }
 
-static int take_function(struct stream *st, const char *body, size_t size) {
-    if (size - HASH > FUNCTION_MAX) {
-        sched_log(st->s, "a function of %zu MiB was not taken: more than 64 MiB belong into the arguments", size >> 20);
-        return 0; /* its calls fail, one by one */
-    }
-    return store_function_put(st->s->store, (const uint8_t *)body, body + HASH, size - HASH, st->id, FUNCTIONS_MAX);
-}
-
 /* The body is at body; when that is the memory of parts, a large one keeps it. */
 static int set_call(struct stream *st, struct call *c, const char *body, size_t size) {
     size_t options = size >= 4 ? (uint8_t)body[2] | (size_t)(uint8_t)body[3] << 8 : 0;
     uint8_t format = size >= 4 ? (uint8_t)body[0] : 255;
-    if (size < 4 || format > 1 || 4 + options > size || (format == 1 && size - 4 - options < HASH))
+    size_t values = size >= 4 ? (uint8_t)body[1] : 0;
+    if (size < 4 || format > 1 || 4 + options + (values + format) * HASH > size)
         return -EPROTO;
-    c->format = format ? CALL_HASH : CALL_PICKLE;
+    c->format = values ? CALL_VALUES : format ? CALL_HASH : CALL_PICKLE;
     if (options && !(c->options = strndup(body + 4, options)))
         return -ENOMEM;
-    c->size = size - 4 - options;
+    size_t skip = values ? 0 : 4 + options;
+    c->size = size - skip;
     if (body == st->parts.bytes && c->size >= STEAL_MIN) {
         c->memory = st->parts.bytes;
-        c->bytes = c->memory + 4 + options;
+        c->bytes = c->memory + skip;
         stream_hold(st, c, st->parts.cap);
         st->parts = (struct buffer){0};
         return 0;
@@ -141,7 +134,7 @@ static int set_call(struct stream *st, struct call *c, const char *body, size_t 
     c->bytes = c->memory = malloc(c->size ? c->size : 1);
     if (!c->bytes)
         return -ENOMEM;
-    memcpy(c->bytes, body + 4 + options, c->size);
+    memcpy(c->bytes, body + skip, c->size);
     stream_hold(st, c, c->size);
     return 0;
 }
@@ -159,9 +152,10 @@ static int cancel(struct stream *st, struct call *c) {
 /* What measured run times are kept by: the function's hash; where the pickle has it, the stream. */
 static uint64_t function_key(const struct stream *st, const struct call *c) {
     uint64_t head[2];
-    if (c->format != CALL_HASH)
+    const uint8_t *hash = call_function(c);
+    if (!hash)
         return stream_key(st);
-    memcpy(head, c->bytes, sizeof head);
+    memcpy(head, hash, sizeof head);
     return speed_key(head[0], head[1]);
 }
 
@@ -193,7 +187,7 @@ int stream_cancel(struct stream *st, uint64_t id) {
 
 static int take_whole(struct stream *st, const struct frame *f, const char *body, size_t size, int64_t end) {
     switch (f->kind) {
-    case FRAME_FUNC: return take_function(st, body, size);
+    case FRAME_FUNC: return values_take(st, body, size);
     case FRAME_CALL: return take_call(st, f->id, body, size, end);
     case FRAME_CANCEL: return stream_cancel(st, f->id);
     case FRAME_RELEASE: return stream_release(st, f->id);

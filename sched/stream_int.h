@@ -32,6 +32,7 @@ struct stream {
     struct chunks large;     /* answers, not yet in the log, with large ones among them; ... */
     struct buffer out;       /* ... small ones that come after those */
     struct piece *flight;    /* answers that are on the way to the disk: stream_log.c */
+    struct storing *storing; /* a function or value that is on the way there: values.c. What follows it waits */
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
     struct stream_row row;   /* as it will be committed */
@@ -66,8 +67,9 @@ static inline uint64_t stream_number(const struct stream *st, const struct call 
 static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
     return speed_key(st->id, 0);
 }
+/* The parser stops here. */
 static inline bool stream_full(const struct stream *st) {
-    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= STREAM_HELD;
+    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= STREAM_HELD || st->storing;
 }
 
 /* stream.c */

@@ -148,8 +148,9 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
         l->skip = f.size;
         l->parts = f.kind == FRAME_PART ? l->parts + f.size : 0;
         l->part_id = f.id;
-        /* While this was being read the parser may have passed here, and come to later calls. */
-        if ((f.kind != FRAME_CANCEL && f.kind != FRAME_RELEASE) || l->at <= st->parsed)
+        /* While this was being read the parser may have passed here, and come to later calls. One with a body, which it should
+         * not have, may never be whole: that is the parser's to see. */
+        if ((f.kind != FRAME_CANCEL && f.kind != FRAME_RELEASE) || f.size || l->at <= st->parsed)
             continue;
         rc = f.kind == FRAME_CANCEL ? stream_cancel(st, f.id) : stream_release(st, f.id);
         if (rc == 0)

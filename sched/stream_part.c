@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "sched/stream_int.h"
+#include "sched/values.h"
+
+#define BODY_MAX ((size_t)INT32_MAX) /* bytes that a worker takes */
 
 /* The call that the job answers; NULL when nobody waits for that any more. */
 static struct call *call_of(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out) {
@@ -20,25 +23,17 @@ static struct call *call_of(struct sched *s, uint64_t stream, uint64_t number, u
 
 /* --- into the queue ---------------------------------------------------------------------------------------------- */
 
-static int add_function(void *arg, const void *bytes, size_t size) {
-    struct buffer *b = arg;
-    uint32_t size_le = htole32((uint32_t)size);
-    int rc = buffer_reserve(b, sizeof size_le + size);
-    if (rc == 0)
-        rc = buffer_add(b, &size_le, sizeof size_le);
-    return rc < 0 ? rc : buffer_add(b, bytes, size);
-}
+struct sending { /* that job's file on its way: a line, or what WORK_CALL says */
+    struct sched *s;
+    uint64_t stream, number, job; /* job: the id that the call has for it, 0 = none yet */
+    unsigned at;                  /* values, then the function: those that are in the body */
+    size_t expected;              /* bytes that are being read */
+    struct buffer body;
+};
 
-/* What that job's file is: a line, or what WORK_CALL says. */
-static int make_body(struct sched *s, const struct call *c, struct buffer *b) {
-    static const uint32_t none = 0;
-    int rc = 0;
-    if (c->format == CALL_HASH)
-        rc = store_function_get(s->store, (const uint8_t *)c->bytes, add_function, b);
-    else if (c->format == CALL_PICKLE)
-        rc = buffer_add(b, &none, sizeof none);
-    size_t hash = c->format == CALL_HASH ? 32 : 0;
-    return rc < 0 ? rc : buffer_add(b, c->bytes + hash, c->size - hash);
+static void free_sending(struct sending *p) {
+    buffer_free(&p->body);
+    free(p);
 }
 
 static int let_go(struct sched *s, struct call *c) {
@@ -53,10 +48,10 @@ static int hold_over(struct sched *s, struct call *c) {
     return rc < 0 ? rc : sched_fail(s, &r, EIO, "it was held, and its stream ended without a RELEASE of it", 0);
 }
 
-/* id: of the job whose file has the body already, 0 = it has not been written. */
-static int submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t id) {
+/* job: it has the body already in its file, 0 = it has not been written. */
+static int submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t job) {
     struct sched *s = st->s;
-    struct job_row owner, r = {.job.id = id};
+    struct job_row owner, r = {.job.id = job};
     int rc = store_job_get(s->store, st->id, &owner);
     if (rc == 0)
         rc = submit_part(s, &owner, c, stream_number(st, c), st->codec->kind, body, &r);
@@ -68,12 +63,6 @@ static int submit(struct stream *st, struct call *c, const struct buffer *body, 
         return c->released ? let_go(s, c) : hold_over(s, c);
     return job_ended(r.job.state) ? stream_job_ended(s, &r) : 0;
 }
-
-struct sending {
-    struct sched *s;
-    uint64_t stream, number, job;
-    struct buffer body;
-};
 
 static struct spool_name spec_of(uint64_t job) {
     return (struct spool_name){job, BODY_SPEC, SPEC_FILE};
@@ -93,43 +82,94 @@ static void body_written(void *arg, int rc) {
     }
     if (!c || rc < 0)
         spool_unlink(s->spool, spec_of(p->job));
-    buffer_free(&p->body);
-    free(p);
+    free_sending(p);
 }
 
-/* Takes the body over when it returns 0. */
-static int write_first(struct stream *st, struct call *c, struct buffer *body) {
+/* From here on its answers to the disk thread find the call by that id. */
+static int name_job(struct sending *p, struct call *c) {
+    if (!p->job)
+        p->job = c->job = store_next_id(p->s->store);
+    return p->job ? 0 : -ENOMEM;
+}
+
+static int add_u32(struct buffer *b, size_t n) {
+    uint32_t le = htole32((uint32_t)n);
+    return buffer_add(b, &le, sizeof le);
+}
+
+static void was_appended(void *arg, int rc);
+
+/* The body as far as it is at hand: 0 when it is whole, -EINPROGRESS: was_appended goes on. -EFBIG: no worker takes so much. */
+static int make_body(struct sending *p, struct call *c) {
+    struct buffer *b = &p->body;
+    unsigned values = call_values(c), pieces = values + (call_function(c) != NULL);
+    int rc = 0;
+    if (c->format == CALL_JSON)
+        return buffer_add(b, c->bytes, c->size);
+    if (p->at == 0 && b->size == 0)
+        rc = add_u32(b, values);
+    while (rc == 0 && p->at < pieces && b->size <= BODY_MAX) {
+        const uint8_t *hash = p->at < values ? call_value(c, p->at) : call_function(c);
+        if (p->at++ < values)
+            rc = buffer_add(b, hash, 32);
+        if (rc == 0 && (rc = name_job(p, c)) == 0)
+            rc = values_append(p->s, hash, b, &p->expected, was_appended, p);
+    }
+    if (rc == 0 && pieces == values)
+        rc = add_u32(b, 0);
+    if (rc == 0)
+        rc = buffer_add(b, c->bytes + call_pickle_at(c), c->size - call_pickle_at(c));
+    return rc == 0 && b->size > BODY_MAX ? -EFBIG : rc;
+}
+
+/* The body is whole, or cannot be had. Takes p over. */
+static int send_body(struct stream *st, struct call *c, struct sending *p, int rc) {
     struct sched *s = st->s;
-    struct sending *p = malloc(sizeof *p);
-    c->job = store_next_id(s->store);
-    if (!p || !c->job) {
-        free(p);
-        return -ENOMEM;
+    if (rc == -ENOENT || rc == -EFBIG) {
+        free_sending(p);
+        return st->codec->fail(st, c, ERROR_PICKLE, rc == -EFBIG ? "it and its values are larger than 2 GiB" : "its function, or a value that it lists, is not there");
     }
-    *p = (struct sending){s, st->id, stream_number(st, c), c->job, *body};
-    int rc = spool_pwrite_kept(s->spool, spec_of(c->job), body->bytes, body->size, 0, false, body_written, p);
-    if (rc != -EINPROGRESS) {
-        free(p);
-        return rc;
+    if (rc == 0 && p->body.size <= INLINE_MAX)
+        rc = submit(st, c, &p->body, 0);
+    else if (rc == 0 && (rc = name_job(p, c)) == 0)
+        rc = spool_pwrite_kept(s->spool, spec_of(p->job), p->body.bytes, p->body.size, 0, false, body_written, p);
+    if (rc == -EINPROGRESS)
+        return 0;
+    free_sending(p);
+    return rc;
+}
+
+static void was_appended(void *arg, int rc) {
+    struct sending *p = arg;
+    struct sched *s = p->s;
+    struct stream *st;
+    struct call *c = s->stopping ? NULL : call_of(s, p->stream, p->number, p->job, &st);
+    if (!c) {
+        free_sending(p);
+        return;
     }
-    *body = (struct buffer){0};
-    return 0;
+    if (rc >= 0 && (size_t)rc == p->expected) {
+        rc = make_body(p, c);
+    } else {
+        sched_log(s, "a function or value of a stream could not be read: %s", strerror(rc < 0 ? -rc : EIO));
+        rc = -ENOENT;
+    }
+    if (rc != -EINPROGRESS)
+        sched_check(s, send_body(st, c, p, rc));
 }
 
 int stream_job(struct stream *st, struct call *c) {
-    struct buffer body = {0};
-    int rc = make_body(st->s, c, &body);
-    if (rc == -ENOENT)
-        return st->codec->fail(st, c, ERROR_REFUSED, "its function was never sent");
-    if (rc == 0) {
-        c->state = CALL_JOB;
-        c->ticks = 0;
-        st->pending--;
-        st->parts_waiting = true;
-        rc = body.size > INLINE_MAX ? write_first(st, c, &body) : submit(st, c, &body, 0);
-    }
-    buffer_free(&body);
-    return sched_check(st->s, rc);
+    struct sending *p = calloc(1, sizeof *p);
+    if (!p)
+        return sched_check(st->s, -ENOMEM);
+    *p = (struct sending){.s = st->s, .stream = st->id, .number = stream_number(st, c)};
+    c->state = CALL_JOB;
+    c->ticks = 0;
+    c->job = 0;
+    st->pending--;
+    st->parts_waiting = true;
+    int rc = make_body(p, c);
+    return sched_check(st->s, rc == -EINPROGRESS ? 0 : send_body(st, c, p, rc));
 }
 
 /* Its job may not be there yet: then submit() sees that it was released. */

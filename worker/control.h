@@ -17,7 +17,7 @@
  * between the START and the DONE of a lease; the low 32 bits of the id are the number of a call, what is above is said:
  *   PIECE bytes                    the first part of the body of the CALL or FUNCTION that follows
  *   CALL bytes                     above: enum call_format
- *   FUNCTION hash + bytes          the answer to ANSWER_NEED; no bytes: there is none
+ *   FUNCTION hash + bytes          the answer to ANSWER_NEED, a function or a value; no bytes: there is none
  *   FINISH                         no more calls
  *   ACK                            what the call has printed was read
  *   ANSWER bytes                   above: enum pool_answer, ANSWER_PRINTED */

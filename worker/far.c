@@ -214,7 +214,7 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
 
     if (!e || !f->session)
         return -ENOENT;
-    if (number <= e->sent || size > FRAME_WHOLE_MAX || format > CALL_HASH)
+    if (number <= e->sent || size > FRAME_WHOLE_MAX || format > CALL_VALUES)
         return -EINVAL;
     if (full(f)) {
         f->wants_room = true;

@@ -27,10 +27,11 @@ enum far_frame {
     FAR_PAYLOAD,
     FAR_PAYLOAD_END,
     FAR_PIECE,     /* the first part of the body of the CALL_* or FUNCTION of that ref that follows */
-    FAR_CALL_JSON, /* low: its number; the three in the order of enum call_format */
+    FAR_CALL_JSON, /* low: its number; the four in the order of enum call_format */
     FAR_CALL_PICKLE,
     FAR_CALL_HASH,
-    FAR_FUNCTION, /* 32 bytes hash, then the function; nothing: there is none */
+    FAR_CALL_VALUES,
+    FAR_FUNCTION, /* 32 bytes hash, then the function or value; nothing: there is none */
     FAR_FINISH,
     FAR_RECALL, /* low: the number from which calls are taken back */
     FAR_KILL,

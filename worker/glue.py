@@ -192,20 +192,67 @@ def unpickle(payload):
     return importlib.import_module("dill").loads(bytes(payload))
 
 
+def loader_of(base):
+    class Loader(base):
+        """An unpickler of what may refer to values. given: hash -> (pickle, False) or (the value itself, True)."""
+
+        def __init__(self, payload, given):
+            super().__init__(io.BytesIO(payload))
+            self.given, self.made = given, {}
+
+        def persistent_load(self, key):
+            """A call has one object of a value, however often it refers to it, and no other call has the same."""
+            if type(key) is not bytes or len(key) != 32:
+                raise Refused("a persistent id in the pickle of the call is not the 32 bytes of a hash")
+            if key not in self.made:
+                if key not in self.given:
+                    raise Refused("the pickle of the call refers to a value that the call does not list")
+                what, shared = self.given[key]
+                self.made[key] = what if shared else unpickle(what)
+            return self.made[key]
+
+    return Loader
+
+
+Loader = loader_of(pickle.Unpickler)
+
+
+def unpickle_with(given, payload):
+    try:
+        return Loader(payload, given).load()
+    except ModuleNotFoundError as error:
+        if error.name != "__builtin__":  # see unpickle
+            raise
+    return loader_of(importlib.import_module("dill").Unpickler)(payload, given).load()
+
+
 def load_pickle(payload):
     return split_call(unpickle(payload))
 
 
-def load_call(payload):
-    """WORK_CALL: u32 size of a pickled callable, that, a pickled (args, kwargs); size 0: a pickle of all three."""
+def split_values(payload):
+    """WORK_CALL: (what stands behind its values, those as value_of takes them)."""
+    count, at, given = int.from_bytes(payload[:4], "little"), 4, {}
+    for _ in range(count):
+        size = int.from_bytes(payload[at + 32 : at + 36], "little")
+        if size > len(payload) - at - 36:
+            raise Refused("the bytes of the call are cut off")
+        given[bytes(payload[at : at + 32])] = payload[at + 36 : at + 36 + size], False
+        at += 36 + size
+    return payload[at:], given
+
+
+def load_call(payload, given):
+    """Behind those values: u32 size of a pickled callable, that, a pickled (args, kwargs); size 0: a pickle of all three."""
     size = int.from_bytes(payload[:4], "little")
     if len(payload) < 6 or size > len(payload) - 4:
         raise Refused("the bytes of the call are cut off")
-    if size == 0:
-        return load_pickle(payload[4:])
-    blob = bytes(payload[4 : 4 + size])
-    func = find_function(blob) or add_function(blob, blob)  # loading one may cost more than calling it
-    return split_call(join_call(func, unpickle(payload[4 + size :])))
+    func = None
+    if size:
+        blob = bytes(payload[4 : 4 + size])
+        func = find_function(blob) or add_function(blob, blob)  # loading one may cost more than calling it
+    what = unpickle_with(given, payload[4 + size :]) if given else unpickle(payload[4 + size :])
+    return split_call(join_call(func, what) if size else what)
 
 
 def join_call(func, given):
@@ -331,6 +378,8 @@ def leave_like_python(error, status=0):
 
 def before_load(error):
     try:
+        if isinstance(error, pickle.UnpicklingError) and "persistent" in str(error):
+            return "the call could not be unpickled (it refers to values, and lists none): "
         if "__main__" in str(error):
             return "the call could not be unpickled (send functions of a __main__ with cloudpickle or dill): "
     except BaseException:
@@ -356,7 +405,7 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
         set_env(env)
     forget_changed_modules(cwd)
     is_pickle = kind != KIND_JSON_CALL
-    load = load_call if kind == KIND_CALL else load_pickle if is_pickle else load_json
+    load = load_pickle if is_pickle else load_json
 
     def failed(stage, error, before="", value=None):
         if os.getpid() != pid:
@@ -365,7 +414,12 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
         return end, why, None, lease_error(False, stage, error, value) if kind == KIND_CALL else trace
 
     try:
-        func, args, kwargs = load(payload)
+        if kind == KIND_CALL:
+            payload, given = split_values(payload)
+            func, args, kwargs = load_call(payload, given)
+            given = None  # the values are the call's alone
+        else:
+            func, args, kwargs = load(payload)
     except Refused as error:
         return E_REFUSED, sentence(str(error)), None, lease_refuse(False, str(error)) if kind == KIND_CALL else None
     except BaseException as error:
@@ -407,11 +461,16 @@ def read_run(payload):
 
 # --- leases --------------------------------------------------------------------------------------------------------
 # python.c has the usual way of a call through here: load, call, dump. What is unusual comes to these functions.
-CACHE_MAX = 64 << 20  # bytes of pickled functions
+CACHE_MAX = 64 << 20  # bytes of pickled functions, and of values
 STAGE_LOAD, STAGE_CALL, STAGE_DUMP = range(3)  # as in python.c
 WHAT_RAISED, WHAT_PICKLE = 1, 2  # enum stream_error
+SHARED = {b"B": 4, b"\x8e": 8, b"X": 4, b"\x8d": 8}  # how pickles of large bytes and text begin: bytes of their size
 _functions = {}  # hash, or the pickle itself -> (function, size of its pickle); what was used last stands last
 _functions_size = 0
+_values = {}  # hash -> what Loader takes; used last, stands last
+_values_sizes = {}  # hash -> size of the pickle
+_values_size = 0  # the sum
+_given = {}  # those of the call at work, whatever becomes of them above
 
 
 def begin_lease(name, attempt, node, cwd, env):
@@ -425,6 +484,7 @@ def begin_lease(name, attempt, node, cwd, env):
         set_env(env)
         _base_env.clear()
         _base_env.update(_environ._data)
+        forget_values()  # this process may be another user's
     forget_changed_modules(cwd)
 
 
@@ -451,6 +511,49 @@ def add_function(key, payload):
     return func
 
 
+def find_value(key):
+    """Whether the value of that hash is here; the call at work has it then."""
+    if key not in _given:
+        found = _values.pop(key, None)
+        if found is None:
+            return False
+        _given[key] = _values[key] = found
+    return True
+
+
+def is_shared(payload):
+    """Whether it is the pickle of bytes or text and of nothing else: those cannot be changed, so all calls have the same."""
+    digits = SHARED.get(payload[2:3])
+    if digits is None:
+        return False
+    end = 3 + digits + int.from_bytes(payload[3 : 3 + digits], "little")
+    return payload[end:] in (b"\x94.", b".")
+
+
+def add_value(key, payload):
+    """Takes a pickled value in, for the call at work and for later ones."""
+    global _values_size
+    shared = is_shared(payload)
+    _given[key] = _values[key] = pickle.loads(payload) if shared else payload, shared
+    _values_sizes[key] = len(payload)
+    _values_size += len(payload)
+    while _values_size > CACHE_MAX and len(_values) > 1:
+        oldest = next(iter(_values))
+        del _values[oldest]
+        _values_size -= _values_sizes.pop(oldest)
+
+
+def forget_values():
+    global _values_size
+    _values.clear()
+    _values_sizes.clear()
+    _values_size = 0
+
+
+def drop_values():
+    _given.clear()
+
+
 def forget_functions():
     """They may be of modules that have changed."""
     global _functions_size
@@ -466,6 +569,12 @@ def lease_apply(func, args, kwargs):
 def lease_load(payload, func):
     """A pickled call that is not the plain one. func: None where it is in the pickle."""
     what = unpickle(payload)
+    return split_call(what if func is None else join_call(func, what))
+
+
+def lease_load_values(payload, func):
+    """The same of a pickle that may refer to values."""
+    what = unpickle_with(_given, payload)
     return split_call(what if func is None else join_call(func, what))
 
 

@@ -69,10 +69,22 @@ static ssize_t await_some(struct lease *l) {
     return n;
 }
 
+/* A large value has been through an empty buffer: its memory is not kept. */
+static void shrink(struct lease *l) {
+    uint8_t *less = l->cap > KEEP_MAX ? realloc(l->in, READ_MIN) : NULL;
+
+    if (less) {
+        l->in = less;
+        l->cap = READ_MIN;
+    }
+}
+
 /* Reads once. False when the link has ended, or its bytes find no memory. */
 static bool receive(struct lease *l) {
-    if (l->at == l->len)
+    if (l->at == l->len) {
         l->at = l->len = 0;
+        shrink(l);
+    }
     if (l->cap - l->len < READ_MIN && l->at >= READ_MIN) {
         memmove(l->in, l->in + l->at, l->len - l->at);
         l->len -= l->at;
@@ -177,14 +189,36 @@ static bool await_ack(struct lease *l) {
     return true;
 }
 
-/* Asks for a function and waits for it. own: the size of the call's frame, the first in the buffer, or 0. False when
- * the link has ended; else *have tells whether it is there, a why not. */
-static bool need_function(struct lease *l, uint32_t number, size_t own, const uint8_t hash[FUNCTION_HASH], bool *have,
-                          struct python_answer *a) {
-    struct frame f;
-    size_t first = own, skip = own, size, whole = 0;
+/* --- what a call names */
+struct todo { /* the call that is about to run; its frame is the first in the buffer */
+    uint32_t number;
+    size_t own;              /* of its frame */
+    enum call_format format; /* of what stands behind skip bytes of its body */
+    size_t skip;
+    bool values;             /* its pickle refers to values */
+    bool have;               /* all that it names is in this process; else answer says why not */
+    struct python_answer answer;
+};
 
-    answer(number, ANSWER_NEED, hash, FUNCTION_HASH);
+struct named { /* a kind of what calls name */
+    bool (*find)(const uint8_t hash[32]);
+    bool (*add)(const uint8_t hash[32], const void *bytes, size_t size, struct python_answer *a);
+};
+static const struct named function = {python_find_function, python_add_function};
+static const struct named value = {python_find_value, python_add_value};
+
+/* The body of the call; void once the buffer has moved. */
+static const uint8_t *body_of(const struct lease *l, const struct todo *t, size_t *size) {
+    *size = l->whole_size ? l->whole_size : t->own - FRAME_HEADER;
+    return l->whole_size ? l->whole : l->in + l->at + FRAME_HEADER;
+}
+
+/* Asks for it and waits. False when the link has ended. */
+static bool ask(struct lease *l, struct todo *t, const struct named *kind, const uint8_t hash[FUNCTION_HASH]) {
+    struct frame f;
+    size_t first = t->own, skip = t->own, size, whole = 0;
+
+    answer(t->number, ANSWER_NEED, hash, FUNCTION_HASH);
     while ((size = look(l, skip, &f)) && f.kind != WORKER_FUNCTION) {
         skip += size;
         if (f.kind != WORKER_PIECE)
@@ -204,9 +238,47 @@ static bool need_function(struct lease *l, uint32_t number, size_t own, const ui
     cut(l, first, end - first);
     bool fits = whole >= FUNCTION_HASH && memcmp(bytes, hash, FUNCTION_HASH) == 0;
     if (fits)
-        *have = python_add_function(hash, bytes + FUNCTION_HASH, whole - FUNCTION_HASH, a);
+        t->have = kind->add(hash, bytes + FUNCTION_HASH, whole - FUNCTION_HASH, &t->answer);
     free(bytes);
     return fits;
+}
+
+/* What the hash at that offset of the body names is in this process from here on, if there is such a thing. False when the
+ * link has ended. */
+static bool need(struct lease *l, struct todo *t, const struct named *kind, size_t offset) {
+    uint8_t hash[FUNCTION_HASH];
+    size_t size;
+
+    memcpy(hash, body_of(l, t, &size) + offset, sizeof(hash));
+    return kind->find(hash) || ask(l, t, kind, hash);
+}
+
+/* All that the call names, before anything of it is unpickled. False when the link has ended. */
+static bool provide(struct lease *l, struct todo *t) {
+    size_t size, count = 0;
+    const uint8_t *bytes = body_of(l, t, &size);
+    bool sane = true;
+
+    if (t->format == CALL_VALUES) {
+        sane = size >= 4 && bytes[0] <= 1 && !bytes[2] && !bytes[3] && size - 4 >= bytes[1] * (size_t)FUNCTION_HASH;
+        t->values = true;
+        t->format = sane && bytes[0] ? CALL_HASH : CALL_PICKLE;
+        count = sane ? bytes[1] : 0;
+        t->skip = 4 + count * FUNCTION_HASH;
+    }
+    if (t->format == CALL_HASH)
+        sane = sane && size - t->skip >= FUNCTION_HASH;
+    if (!sane) {
+        python_lease_refuse("the bytes of the call are cut off", &t->answer);
+        t->have = false;
+    }
+    for (size_t i = 0; t->have && i < count; i++)
+        if (!need(l, t, &value, 4 + i * FUNCTION_HASH))
+            return false;
+    if (!t->have || t->format != CALL_HASH)
+        return true;
+    t->skip += FUNCTION_HASH;
+    return need(l, t, &function, t->skip - FUNCTION_HASH);
 }
 
 /* --- calls */
@@ -226,38 +298,34 @@ static void after_call(struct lease *l, int64_t started) {
  * ended. */
 static bool run_call(struct lease *l, const struct frame *f, size_t own) {
     struct lease_page *page = l->line.page;
-    struct python_answer a = {0};
     uint32_t number = (uint32_t)f->id, what = (uint32_t)(f->id >> 32);
-    uint8_t sent = LEASE_CALL_SENT, hash[FUNCTION_HASH];
-    bool have = true;
+    struct todo t = {.number = number, .own = own, .format = (enum call_format)what, .have = true};
+    uint8_t sent = LEASE_CALL_SENT;
+    size_t size;
 
     bool ours = atomic_compare_exchange_strong(&page->calls[number % LEASE_WINDOW], &sent, LEASE_CALL_BEGUN);
     atomic_store(&page->seen, number);
-    if (what > CALL_HASH || (l->whole_size && !keep_piece(l, f)))
+    if (what > CALL_VALUES || (l->whole_size && !keep_piece(l, f)))
         return false;
     if (!ours) {
         cut(l, 0, own);
         drop_pieces(l);
         return true;
     }
-    const uint8_t *bytes = l->whole_size ? l->whole : f->body;
-    size_t size = l->whole_size ? l->whole_size : f->size;
     int64_t started = clock_us();
-    if (what == CALL_HASH && size >= FUNCTION_HASH) {
-        memcpy(hash, bytes, FUNCTION_HASH);
-        if (!python_find_function(hash) && !need_function(l, number, own, hash, &have, &a))
-            return false;
-        bytes = (l->whole_size ? l->whole : l->in + l->at + FRAME_HEADER) + FUNCTION_HASH; /* the buffer has moved */
-        size -= FUNCTION_HASH;
-    }
-    if (have)
-        python_lease_call((enum call_format)what, bytes, size, &a);
+    if (!provide(l, &t))
+        return false;
+    const uint8_t *bytes = body_of(l, &t, &size);
+    if (t.have)
+        python_lease_call(t.format, t.values, bytes + t.skip, size - t.skip, &t.answer);
+    if (t.values)
+        python_drop_values();
     cut(l, 0, own);
     drop_pieces(l);
     after_call(l, started);
     bool printed = atomic_load(&page->reads) != l->reads || in_pipe(1) || in_pipe(2);
-    answer(number, a.kind | (printed ? ANSWER_PRINTED : 0u), a.bytes, a.size);
-    python_answer_clear(&a);
+    answer(number, t.answer.kind | (printed ? ANSWER_PRINTED : 0u), t.answer.bytes, t.answer.size);
+    python_answer_clear(&t.answer);
     return !printed || await_ack(l);
 }
 

@@ -49,7 +49,13 @@ struct python_answer {
 bool python_find_function(const uint8_t hash[32]);
 /* Takes a pickled function in and makes it the next one. False: it could not be, and *a says why. */
 bool python_add_function(const uint8_t hash[32], const void *bytes, size_t size, struct python_answer *a);
-void python_lease_call(enum call_format format, const void *bytes, size_t size, struct python_answer *a);
+/* The same for a value: it is then one of those that the next call may refer to, and stays until python_drop_values. */
+bool python_find_value(const uint8_t hash[32]);
+bool python_add_value(const uint8_t hash[32], const void *bytes, size_t size, struct python_answer *a);
+void python_drop_values(void);
+/* format: JSON, PICKLE or HASH; bytes: behind the hash. values: the pickle may refer to values. */
+void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a);
+void python_lease_refuse(const char *sentence, struct python_answer *a); /* the answer to a pickled call that cannot be one */
 void python_answer_clear(struct python_answer *a);
 /* Flushes what was printed. True when the calls since python_lease_mark changed something that python_restore puts back,
  * as far as that can be seen without a system call. */

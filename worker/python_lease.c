@@ -173,6 +173,36 @@ bool python_add_function(const uint8_t hash[32], const void *bytes, size_t size,
     return true;
 }
 
+bool python_find_value(const uint8_t hash[32]) {
+    PyObject *found = glue_call("find_value", Py_BuildValue("(y#)", hash, (Py_ssize_t)sizeof(lease.hash)));
+    bool there = found == Py_True;
+
+    PyErr_Clear();
+    Py_XDECREF(found);
+    return there;
+}
+
+bool python_add_value(const uint8_t hash[32], const void *bytes, size_t size, struct python_answer *a) {
+    if (!size) {
+        answer_refusal(a, false, "a value of the call is not known: its FUNC frame must come before the call");
+        return false;
+    }
+    PyObject *done = glue_call("add_value", Py_BuildValue("(y#y#)", hash, (Py_ssize_t)32, bytes, (Py_ssize_t)size));
+    if (!done)
+        answer_error(a, false, STAGE_LOAD, NULL);
+    Py_XDECREF(done);
+    return done;
+}
+
+void python_drop_values(void) {
+    Py_XDECREF(glue_call("drop_values", PyTuple_New(0)));
+    PyErr_Clear();
+}
+
+void python_lease_refuse(const char *sentence, struct python_answer *a) {
+    answer_refusal(a, false, sentence);
+}
+
 /* A plain pickle of (args, kwargs): the two, borrowed from what. */
 static bool plain(PyObject *what, Py_ssize_t first, PyObject **args, PyObject **kwargs) {
     if (!PyTuple_CheckExact(what) || PyTuple_GET_SIZE(what) != first + 2)
@@ -184,13 +214,15 @@ static bool plain(PyObject *what, Py_ssize_t first, PyObject **args, PyObject **
 
 /* Sets func, args and kwargs, which what owns, but for func in a CALL_HASH. NULL with an exception; Py_None: not for a
  * lease. */
-static PyObject *load_call(enum call_format format, PyObject *payload, PyObject **func, PyObject **args,
+static PyObject *load_call(enum call_format format, bool values, PyObject *payload, PyObject **func, PyObject **args,
                            PyObject **kwargs) {
     bool hash = format == CALL_HASH;
     PyObject *what = NULL;
 
     if (format == CALL_JSON) {
         what = glue_call("lease_json", PyTuple_Pack(1, payload));
+    } else if (values) {
+        what = glue_call("lease_load_values", PyTuple_Pack(2, payload, hash ? lease.func : Py_None));
     } else {
         what = PyObject_CallOneArg(lease.loads, payload);
         if (what && plain(what, hash ? 0 : 1, args, kwargs)) {
@@ -209,11 +241,11 @@ static PyObject *load_call(enum call_format format, PyObject *payload, PyObject 
     return what;
 }
 
-void python_lease_call(enum call_format format, const void *bytes, size_t size, struct python_answer *a) {
+void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a) {
     bool json = format == CALL_JSON;
     PyObject *func, *args, *kwargs, *value = NULL, *data = NULL;
     PyObject *payload = bytes_object(bytes, size);
-    PyObject *what = payload ? load_call(format, payload, &func, &args, &kwargs) : NULL;
+    PyObject *what = payload ? load_call(format, values, payload, &func, &args, &kwargs) : NULL;
 
     *a = (struct python_answer){.kind = ANSWER_NEED};
     if (what == Py_None)

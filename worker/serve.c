@@ -192,6 +192,7 @@ static bool hear_work(struct task *t, const struct frame *m) {
     case FAR_CALL_JSON:
     case FAR_CALL_PICKLE:
     case FAR_CALL_HASH:
+    case FAR_CALL_VALUES:
         return calls_hear(t, m);
     case FAR_FUNCTION:
         return calls_function(t, m);

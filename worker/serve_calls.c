@@ -1,4 +1,4 @@
-/* Calls of leases, and the functions they name.
+/* Calls of leases, and the functions and values that they name (here both are called functions: bytes with a hash).
  *
  * A call that the runner does not take yet (its worker has too many ahead, or is not there) is held, and those after it; they
  * are tried again when an answer comes, or some milliseconds later. A FINISH waits its turn among them.

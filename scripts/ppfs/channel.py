@@ -14,6 +14,7 @@ from . import stream
 from .answers import Answers, close_quietly, let_go, open_answers
 from .bell import Bell
 from .future import Future
+from .values import Values
 
 BATCH = 1 << 20  # bytes that one write takes, more or less
 QUEUE_SOFT = 256  # frames in the queue from which on a submitting thread lets the feeder run
@@ -34,7 +35,8 @@ class Channel(Answers):
         self._wfd_open = True
         self._written = len(stream.MAGIC)  # bytes that the file has, as far as we know
         self.ids = itertools.count(1)
-        self.announced: Set[bytes] = set()  # the functions that this stream has
+        self.announced: Set[bytes] = set()  # the functions and values that this stream has
+        self.values = Values()
         self._out: Deque[Union[bytes, Pieces]] = deque()
         self._write_lock = threading.RLock()  # reentrant for the same reason as _read_lock
         self._feed_bell = Bell()
@@ -85,11 +87,15 @@ class Channel(Answers):
         self._feed_bell.ring()
 
     def announce(self, digest: bytes, blob: bytes) -> None:
-        """Sends a function, once; the CALL that needs it follows."""
+        """Sends a function or a value, once; the CALL that needs it follows."""
         with self.lock:
-            if digest not in self.announced:
-                self._out.append(stream.frame(stream.FUNC, 0, digest + blob))
-                self.announced.add(digest)
+            if digest in self.announced:
+                return
+            self._out.append(stream.frame_pieces(stream.FUNC, 0, [digest, blob]))
+            self.announced.add(digest)
+        if len(blob) > stream.BODY_MAX:
+            self._feed_bell.ring()
+            self._give_way(len(blob))
 
     def _give_way(self, size: int) -> None:
         """The queue is long: lets the feeder have the interpreter, waits for it when the queue is very long."""

@@ -8,7 +8,7 @@ import uuid
 import weakref
 from concurrent.futures import Executor as BaseExecutor
 from pickle import dumps as _dumps
-from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import mount as mounts
 from . import stream
@@ -16,6 +16,7 @@ from .channel import Channel, open_channels
 from .errors import MountGone, NoMount
 from .future import Future
 from .serialize import _MAIN, LARGE, NAMES, PROTOCOL, FunctionCache, Sent, Serializer, names_main, packed
+from .values import LARGE_VALUE
 
 _pack_header = stream._pack_header
 _CALL = stream.CALL
@@ -49,28 +50,76 @@ class _Submitter(BaseExecutor):
             sent = self._core.serializer.apply()
             if sent is not None:
                 return self._submit_sent(fn, sent, (fn, *args), kwargs)
-            prefix, blob, may_pack = self._whole_prefix, self._core.serializer.call(fn, args, kwargs), False
-        else:
-            try:
-                blob = _dumps((args, kwargs), PROTOCOL)
-                if _MAIN in blob if len(blob) < LARGE else names_main(blob, (args, kwargs)):
-                    blob = self._core.serializer.arguments(fn, args, kwargs)
-            except Exception:
+            return self._submit_whole(channel, fn, args, kwargs)
+        seen = channel.values.seen
+        if seen and not (seen.keys().isdisjoint(map(id, args)) and seen.keys().isdisjoint(map(id, kwargs.values()))):
+            future = self._submit_by_hash(channel, entry.sent, entry.prefix, (args, kwargs), (*args, *kwargs.values()))
+            if future is not None:
+                return future
+        try:
+            blob = _dumps((args, kwargs), PROTOCOL)
+            if _MAIN in blob if len(blob) < LARGE else names_main(blob, (args, kwargs)):
                 blob = self._core.serializer.arguments(fn, args, kwargs)
-            if entry.sent.digest not in channel.announced:
-                channel.announce(entry.sent.digest, entry.sent.blob)
-            prefix, may_pack = entry.prefix, entry.packed
-        return _send(channel, prefix, blob, may_pack)
+        except Exception:
+            blob = self._core.serializer.arguments(fn, args, kwargs)
+        if len(blob) > LARGE_VALUE:
+            channel.values.note((*args, *kwargs.values()))
+        if entry.sent.digest not in channel.announced:
+            channel.announce(entry.sent.digest, entry.sent.blob)
+        return _send(channel, entry.prefix, blob, entry.packed)
+
+    def _submit_whole(self, channel: Channel, fn: Callable[..., Any], args: Tuple[Any, ...],
+                      kwargs: Dict[str, Any]) -> Future:
+        """Queues a call of a callable that has a state of its own."""
+        tops = (*args, *kwargs.values())
+        if channel.values.seen:
+            future = self._submit_by_hash(channel, None, self._whole_prefix, (fn, args, kwargs), (*tops, fn))
+            if future is not None:
+                return future
+        blob = self._core.serializer.call(fn, args, kwargs)
+        if len(blob) > LARGE_VALUE:
+            channel.values.note(tops)
+        return _send(channel, self._whole_prefix, blob, False)
 
     def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...],
-                     kwargs: Optional[Dict[str, Any]] = None) -> Future:
-        """Queues a call of a function that was made ready by the caller (ppfs.pp does that)."""
+                     kwargs: Optional[Dict[str, Any]] = None, tops: Optional[Sequence[Any]] = None) -> Future:
+        """Queues a call of a function that was made ready by the caller (ppfs.pp does that). tops: what counts as its
+        arguments, where these are not the real ones."""
         channel = self._core.channel
         if channel is None or channel.forked or self._core.shut:
             channel = self._core.open()
-        blob = self._core.serializer.arguments(fn, args, kwargs or {})
+        kwargs, prefix = kwargs or {}, self._cache.adopt(sent).prefix
+        if tops is None:
+            tops = (*args, *kwargs.values())
+        if channel.values.seen:
+            future = self._submit_by_hash(channel, sent, prefix, (args, kwargs), tops)
+            if future is not None:
+                return future
+        blob = self._core.serializer.arguments(fn, args, kwargs)
+        if len(blob) > LARGE_VALUE:
+            channel.values.note(tops)
         channel.announce(sent.digest, sent.blob)
-        return _send(channel, self._cache.adopt(sent).prefix, blob, sent.packed)
+        return _send(channel, prefix, blob, sent.packed)
+
+    def _submit_like(self, tops: Sequence[Any], fn: Callable[..., Any], *args: Any) -> Future:
+        """submit(), where tops is what counts as its arguments."""
+        entry = self._cache.find(fn)
+        assert entry is not None
+        return self._submit_sent(fn, entry.sent, args, {}, tops)
+
+    def _submit_by_hash(self, channel: Channel, sent: Optional[Sent], prefix: bytes, what: Tuple[Any, ...],
+                        tops: Sequence[Any]) -> Optional[Future]:
+        """Queues a call, of which what is to be pickled, when it has arguments (tops) that were seen before; else
+        None."""
+        packs = sent is not None and sent.packed
+        plan = channel.values.plan(channel, self._core.serializer, what, tops, packs)
+        if plan is None:
+            return None
+        if len(plan.blob) > LARGE_VALUE:
+            channel.values.note(tops)
+        if sent is not None:
+            channel.announce(sent.digest, sent.blob)
+        return _send(channel, stream.naming(prefix, plan.digests), plan.blob, False)
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
             chunksize: int = 1,
@@ -101,7 +150,7 @@ class _Submitter(BaseExecutor):
             chunk = tuple(itertools.islice(calls, chunksize))
             if not chunk:
                 return futures, sizes
-            futures.append(self._submit_sent(fn, entry.sent, (chunk,)))
+            futures.append(self._submit_sent(fn, entry.sent, (chunk,), tops=list(itertools.chain(*chunk))))
             sizes.append(len(chunk))
 
     def options(self, **options: Any) -> "_Submitter":
@@ -149,6 +198,9 @@ class Executor(_Submitter):
     initializer  called with initargs once in each worker before its first call for this executor
     max_workers  how many calls run at a time on a private mount; another mount's slots are its owner's to set
     further keywords are options of every call, see options()
+
+    An argument of more than 64 KiB that was an argument before travels once to each worker, by its hash; what each call
+    gets is its content at that submit.
     """
 
     def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,

@@ -70,7 +70,8 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def apply_async(self, func: Callable[[], Any], callback: Optional[Callable[[Any], Any]] = None) -> Any:
         """One batch."""
-        future = self._ready().submit(eval, _IN_WORKER, {"batch": func})
+        large = [arg for _, args, kwargs in getattr(func, "items", ()) for arg in (*args, *kwargs.values())]
+        future = self._ready()._submit_like(large, eval, _IN_WORKER, {"batch": func})
         future.get = future.result  # type: ignore[attr-defined]
         if callback is not None:
             future.add_done_callback(functools.partial(_call_back, callback))

@@ -3,7 +3,8 @@
 Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded. It
 refuses another Python version (functions by value would crash it), finds the client's modules, runs the initializer
 once in each worker, and walks through the chunks of a map. Arguments that need the client's modules to be loaded come
-packed: as one bytes object, their pickle, and the keyword PACKED.
+packed: as one bytes object, their pickle, behind it the pickles of the values that this refers to (values.py), and the
+keyword PACKED.
 """
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -14,7 +15,7 @@ INITIALIZER_FAILED = "ppfs: the initializer failed"
 PACKED = "ppfs: packed"
 
 REMOTE = r'''
-import pickle, sys, traceback, types
+import io, pickle, sys, traceback, types
 
 def make(version, path, blob, source, init_key, chunked, modules):
     if version and tuple(version) != sys.version_info[:2]:
@@ -47,13 +48,28 @@ def make(version, path, blob, source, init_key, chunked, modules):
                 initialize(init_key, init, initargs)
                 ready.append(True)
             if "ppfs: packed" in kwargs:
-                args, kwargs = pickle.loads(args[0])
+                args, kwargs = unpack(*args)
             return func(*args, **kwargs)
         finally:
             if entered:
                 leave(entered)
 
     return run
+
+class Unpacker(pickle.Unpickler):
+    """Of arguments that refer to values by their place among those that came with them."""
+
+    def __init__(self, blob, values):
+        super().__init__(io.BytesIO(blob))
+        self.values, self.made = values, {}
+
+    def persistent_load(self, place):
+        if place not in self.made:
+            self.made[place] = pickle.loads(self.values[place])
+        return self.made[place]
+
+def unpack(blob, *values):
+    return Unpacker(blob, values).load() if values else pickle.loads(blob)
 
 def leave(entered):
     """sys.path as it was: a worker that finds it changed takes the time to put everything in order after each call."""

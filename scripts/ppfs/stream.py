@@ -90,6 +90,12 @@ def call_prefix(options: bytes, digest: Optional[bytes]) -> bytes:
     return _SHORT.pack(FORMAT_HASH, 0, len(options)) + options + digest
 
 
+def naming(prefix: bytes, digests: Sequence[bytes]) -> bytes:
+    """A call_prefix that lists values too."""
+    at = _SHORT.size + _SHORT.unpack_from(prefix)[2]
+    return b"".join((prefix[:1], bytes((len(digests),)), prefix[2:at], *digests, prefix[at:]))
+
+
 def error_body(failure: Failure) -> bytes:
     """The body of an ERROR frame (what ppfs writes; here for tests and tools)."""
     text = failure.sentence + "\n" + failure.traceback

@@ -33,6 +33,7 @@ MEASURES = {
     "p50": ("one call's round trip, p50", "us", "to reach: at most half of ProcessPoolExecutor's"),
     "p99": ("one call's round trip, p99", "us", ""),
     "arrays": ("1 MB numpy arrays there and back", "arrays/s", "to reach: level with ProcessPoolExecutor"),
+    "array": ("the same 1 MB numpy array for each call", "calls/s", ""),
 }
 
 
@@ -42,6 +43,10 @@ def noop(_):
 
 def same(value):
     return value
+
+
+def first(array):
+    return array[0]
 
 
 # --- the peers: each gives submit(f, x) -> handle, wait(handle), map(f, xs, chunksize) -> list ------------------------
@@ -180,6 +185,7 @@ def measure(name):
     else:
         array = numpy.random.default_rng(1).random(ARRAY_BYTES // 8)
         figures["arrays"] = rate(ARRAYS, lambda: all_submitted(pool, same, [array + i for i in range(ARRAYS)]))
+        figures["array"] = rate(ARRAYS, lambda: all_submitted(pool, first, [array] * ARRAYS))
     pool.close()
     print(json.dumps(figures))
 

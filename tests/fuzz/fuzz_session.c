@@ -135,7 +135,7 @@ static void act(uint8_t what, uint8_t which) {
         break;
     case 2:
     case 3:
-        if (jobs[job].given && jobs[job].lease && !runner_call(runner, job, jobs[job].sent + 1, CALL_PICKLE, "call", 4))
+        if (jobs[job].given && jobs[job].lease && !runner_call(runner, job, jobs[job].sent + 1, what % 8 == 3 ? CALL_VALUES : CALL_PICKLE, "call", 4))
             jobs[job].sent++;
         break;
     case 4:
@@ -195,7 +195,7 @@ static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_forma
 
     (void)self;
     (void)bytes;
-    assert(i >= 0 && tasks[i].lease && format <= CALL_HASH && size <= FRAME_WHOLE_MAX);
+    assert(i >= 0 && tasks[i].lease && format <= CALL_VALUES && size <= FRAME_WHOLE_MAX);
     if (number <= tasks[i].calls)
         return -EINVAL;
     if (number % 5 == 4)
@@ -543,11 +543,13 @@ static const struct {
     S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\14\1\1\46\0\1\0"),                    /* RECALLED, of more than was asked for */
     S("\0\10\12\4\0\5\6\7\7\1\0\0\5\6\7\7\3\0\1"),                             /* comes again */
     S("\1\10\11\0\1\11\1\2\14\1\0\14\0\0\14\201\1\14\0\1"),                     /* a ppfs: two works, output, their ends */
-    S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\11\0\0\0\14\0\0"),   /* a lease */
-    S("\1\10\11\0\7\1\7\0\1\45aaaaaaaabbbbbbbbccccccccddddddddargs\14\16\0\1\10\0\0\45aaaaaaaabbbbbbbbccccccccddddddddfunc"),
+    S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\12\0\0\0\14\0\0"),   /* a lease */
+    S("\1\10\11\0\7\1\7\0\1\45aaaaaaaabbbbbbbbccccccccddddddddargs\14\16\0\1\11\0\0\45aaaaaaaabbbbbbbbccccccccddddddddfunc"),
+    S("\1\10\11\0\7\1\10\0\1\110\1\1\0\0aaaaaaaabbbbbbbbccccccccddddddddeeeeeeeeffffffffgggggggghhhhhhhhargs" /* with a value */
+      "\14\16\0\1\11\0\0\46aaaaaaaabbbbbbbbccccccccddddddddvalue\14\16\0\1\11\0\0\40eeeeeeeeffffffffgggggggghhhhhhhh"),
     S("\1\10\31\0\3\1\2\0\0\5bytes\4\2\0\0\100a\1\3\0\0\0\14\0\0"),              /* a payload in pieces */
     S("\0\10\12\4\0\14\20\1\14\20\2\1\52\0\4\0\1\52\0\10\0\13\0\20\1\52\1\11\0"),            /* payload files, KEPT, an end */
-    S("\1\10\11\0\6\4\4\0\0\100a\1\5\0\1\4call\1\12\0\1\0\1\13\0\0\0\1\14\0\1\0\1\15\0\6\0\1\17\0\0\24aaaaaaaaaaaaaaaaaaaa"),
+    S("\1\10\11\0\6\4\4\0\0\100a\1\5\0\1\4call\1\13\0\1\0\1\14\0\0\0\1\15\0\1\0\1\16\0\6\0\1\20\0\0\24aaaaaaaaaaaaaaaaaaaa"),
     S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"),                     /* heartbeats and BYE */
 };
 

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/digest.h"
 #include "sched/stream_int.h"
 
 #define BYTES_MAX (1u << 20)
@@ -89,13 +90,41 @@ static void put(struct text *t, const void *bytes, size_t size) {
     t->size += size;
 }
 
+static void put_function(struct text *t, uint8_t fill, size_t size, uint8_t only_hash[DIGEST_SIZE]) {
+    static uint8_t bytes[DIGEST_SIZE + 256 * 1024];
+    uint8_t header[FRAME_HEADER];
+    size += size == 0;
+    memset(bytes + DIGEST_SIZE, fill, size);
+    CHECK(digest(bytes + DIGEST_SIZE, size, only_hash ? only_hash : bytes) == 0);
+    if (only_hash)
+        return;
+    frame_encode(header, FRAME_FUNC, 0, (uint32_t)(DIGEST_SIZE + size));
+    put(t, header, sizeof header);
+    put(t, bytes, DIGEST_SIZE + size);
+}
+
+static void put_naming(struct text *t, uint8_t id, uint8_t fill, size_t size) {
+    uint8_t header[FRAME_HEADER], hash[DIGEST_SIZE], options = id % 2 ? 2 : 0;
+    if (options)
+        put_function(t, fill, size, NULL);
+    put_function(t, fill, size, hash);
+    frame_encode(header, FRAME_CALL, id, 4u + options + 3 * DIGEST_SIZE + 4);
+    put(t, header, sizeof header);
+    put(t, (uint8_t[]){1, 2, options, 0, '{', '}'}, 4u + options);
+    for (int i = 0; i < 3; i++)
+        put(t, hash, sizeof hash);
+    put(t, "args", 4);
+}
+
 /* 0 n bytes: those bytes. 1 n: n KiB of zeros. 2 kind id n m: a header of a body of n bytes and m KiB. 3 id n: a whole
- * CALL with n bytes of arguments. 4 kind id n times: so many (of 128 parts of a window) frames, ids counting up. */
+ * CALL with n bytes of arguments. 4 kind id n times: so many (of 128 parts of a window) frames, ids counting up. 5 fill - n m:
+ * a FUNC of n bytes and m KiB whose hash is right. 6 id fill n m: a CALL that lists it, twice; with an odd id it has options
+ * and comes behind the FUNC. */
 static void expand(struct text *t, const uint8_t *p, size_t size) {
     uint8_t header[FRAME_HEADER];
     for (const uint8_t *last = p + size; last - p >= 5;) {
-        uint8_t op = p[0] % 5, a = p[1], b = p[2], c = p[3], d = p[4];
-        p += op == 0 ? 2 : op == 1 ? 2 : op == 2 ? 5 : op == 3 ? 3 : 5;
+        uint8_t op = p[0] % 7, a = p[1], b = p[2], c = p[3], d = p[4];
+        p += op == 0 ? 2 : op == 1 ? 2 : op == 3 ? 3 : 5;
         size_t left = (size_t)(last - p), n = a < left ? a : left, body = c + d * 1024u;
         switch (op) {
         case 0:
@@ -112,6 +141,8 @@ static void expand(struct text *t, const uint8_t *p, size_t size) {
             put(t, header, sizeof header);
             put(t, NULL, 4u + b);
             break;
+        case 5: put_function(t, a, body, NULL); break;
+        case 6: put_naming(t, a, b, body); break;
         case 4:
             for (unsigned i = 0; i < d * (STREAM_WINDOW / 128u); i++) { /* half of all d fill the window */
                 frame_encode(header, a % 8, b + i, c % 8);
@@ -147,7 +178,7 @@ static void settle(uint64_t job) {
     struct stream *st;
     for (int i = 0; i < 3; i++) {
         turn();
-        while ((st = stream_find(s, job)) && (st->reading || st->look.reading || st->flight || st->writing || st->out.size)) {
+        while ((st = stream_find(s, job)) && (st->reading || st->look.reading || st->flight || st->storing || st->writing || st->out.size)) {
             event_base_loop(base, EVLOOP_ONCE);
             turn();
         }

@@ -1,13 +1,15 @@
-"""A binary stream under kill -9 of the daemon and of workers: large and small bodies both ways, calls with options, calls
-that print, CANCELs at any time. Every call has exactly one answer, and it is the right one; whoever read along over the
-deaths has seen exactly the bytes that the file has at the end.
+"""A binary stream under kill -9 of the daemon and of workers: large and small bodies both ways, values that calls name,
+calls with options, calls that print, CANCELs at any time. Every call has exactly one answer, and it is the right one;
+whoever read along over the deaths has seen exactly the bytes that the file has at the end. No file stays that no row names.
 
 PPFS_ROUNDS, PPFS_SEED: as in test_crash.py; a quarter of the rounds are killed here.
 """
 import hashlib
+import io
 import os
 import pickle
 import random
+import sqlite3
 import struct
 import threading
 import time
@@ -37,6 +39,19 @@ def call(ident, what, options=b"", digest=None):
     return frame(CALL, ident, head + pickle.dumps(what))
 
 
+class Naming(pickle.Pickler):
+    def persistent_id(self, what):
+        return what[1] if type(what) is tuple and what[:1] == ("value",) else None
+
+
+def call_of_value(ident, value, options=b""):
+    """bytes(value), both by their hashes."""
+    file = io.BytesIO()
+    Naming(file).dump(((("value", value),), {}))
+    head = struct.pack("<BBH", 1, 1, len(options)) + options + value + DIGEST
+    return frame(CALL, ident, head + file.getvalue())
+
+
 def frames(data):
     assert data[:16] == MAGIC
     at, out, whole = 16, [], b""
@@ -60,11 +75,24 @@ class Writer(threading.Thread):
         self.rng, self.path = rng, m.jobs / "s"
         self.stop = threading.Event()
         self.wanted, self.cancelled, self.error = {}, set(), None
+        self.values = []  # (hash, data)
+
+    def value(self, ident, data, options):
+        """A call with a value; now and then it is a new one, which comes first."""
+        func = b""
+        if not self.values or self.rng.random() < 0.3:
+            blob = pickle.dumps(data)
+            self.values.append((hashlib.sha256(blob).digest(), data))
+            func = frame(FUNC, 0, self.values[-1][0] + blob)
+        digest, self.wanted[ident] = self.rng.choice(self.values[-20:])
+        return func + call_of_value(ident, digest, options)
 
     def one(self, ident):
         rng = self.rng
-        what, size = rng.randrange(6), int(700000 * rng.random() ** 3)
+        what, size = rng.randrange(9), int(700000 * rng.random() ** 3)
         data = rng.randbytes(size)
+        if what > 5:
+            return self.value(ident, data, b'{"priority": 2}' if what == 6 else b"")
         if what == 0:
             seconds = rng.random() * 0.03
             self.wanted[ident] = None
@@ -167,3 +195,20 @@ def test_a_stream_over_kills(new_mount):
     cancelled = sum(kind == CANCELLED for kind, _ in answers.values())
     print("%d calls, %d cancelled, %d bytes, %d died with their worker" % (len(answers), cancelled, len(data), excused))
     assert cancelled > 0 and excused <= 3 * ROUNDS
+    no_file_without_a_row(m)
+
+
+def no_file_without_a_row(m):
+    """What a death left behind is swept at the next start."""
+    m.unmount()
+    m.gone()
+    m.start()
+    m.works()
+    m.unmount()
+    m.gone()
+    db = sqlite3.connect(m.statedir / "ppfs.db")
+    ids = [row[0] for row in db.execute("SELECT data FROM functions WHERE typeof(data)='integer'")]
+    db.close()
+    files = {name for name in os.listdir(m.statedir / "spool") if not name.endswith("--1")}
+    assert files == {"%d-0-1" % i for i in ids}
+    m.start()

@@ -1,6 +1,7 @@
 """A ppfs without a mount: one process that reads the frames of a stream from a pipe, runs the calls one after the
 other, and answers through another. For what the client does with answers that a real ppfs never gives, and to count
 what the client itself costs."""
+import io
 import os
 import pickle
 import threading
@@ -10,20 +11,31 @@ from contextlib import contextmanager
 from ppfs import channel, stream
 
 
+class Unpickler(pickle.Unpickler):
+    def persistent_load(self, key):
+        return pickle.loads(self.funcs[key])
+
+
+def load(funcs, data):
+    unpickler = Unpickler(io.BytesIO(data))
+    unpickler.funcs = funcs
+    return unpickler.load()
+
+
 def answer(funcs, kind, ident, body):
     """What a ppfs answers to one frame."""
     if kind == stream.FUNC:
-        funcs[body[:32]] = pickle.loads(body[32:])
+        funcs[body[:32]] = body[32:]
         return b""
     if kind != stream.CALL:
         return b""
-    at = 4 + int.from_bytes(body[2:4], "little")
+    at = 4 + int.from_bytes(body[2:4], "little") + 32 * body[1]
     try:
         if body[0] == stream.FORMAT_HASH:
-            func = funcs[body[at:at + 32]]
-            args, kwargs = pickle.loads(body[at + 32:])
+            func = pickle.loads(funcs[body[at:at + 32]])
+            args, kwargs = load(funcs, body[at + 32:])
         else:
-            func, args, kwargs = pickle.loads(body[at:])
+            func, args, kwargs = load(funcs, body[at:])
         return stream.frame(stream.RESULT, ident, pickle.dumps(func(*args, **kwargs), 5))
     except Exception as error:
         failure = stream.Failure(stream.RAISED, pickle.dumps(error), repr(error), traceback.format_exc())

@@ -322,6 +322,36 @@ static void functions_cross_once(void **state) {
     assert_int_equal(fix.calls[4].kind, ANSWER_ERROR);
 }
 
+/* A call with a value, both by their hashes: callable(callable). */
+static void with_value(uint64_t id, uint32_t number) {
+    char bytes[128] = {1, 1, 0, 0};
+
+    memset(bytes + 4, 'v', 32);
+    memset(bytes + 36, 'f', 32);
+    memcpy(bytes + 68, "\x80\x03" "C ", 4);
+    memset(bytes + 72, 'v', 32);
+    memcpy(bytes + 104, "Q\x85}\x86.", 5);
+    assert_int_equal(runner_call(fix.runner, id, number, CALL_VALUES, bytes, 109), 0);
+}
+
+static void values_cross_once(void **state) {
+    static const char callable[] = "\x80\x03" "cbuiltins\ncallable\n.";
+
+    (void)state;
+    one_node();
+    fix.function = callable;
+    fix.function_size = sizeof(callable) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    begin(2, WORK_STREAM_FRAMES, "");
+    for (uint32_t i = 1; i <= 20; i++)
+        with_value(i % 2 + 1, i);
+    finish_lease(1);
+    finish_lease(2);
+    for (uint32_t i = 1; i <= 20; i++)
+        assert_memory_equal(fix.calls[i].text, "\x80\x05\x88.", 4);
+    assert_int_equal(fix.needs, 2); /* of two workers, for a function and a value */
+}
+
 /* The first lease asks for the function and dies before it comes: the second one asks again. */
 static void a_function_is_asked_for_again(void **state) {
     (void)state;
@@ -379,6 +409,7 @@ int main(void) {
         FAR_TEST(a_lease_can_wait_for_its_slot),
         FAR_TEST(calls_are_taken_back),
         FAR_TEST(functions_cross_once),
+        FAR_TEST(values_cross_once),
         FAR_TEST(a_function_is_asked_for_again),
         FAR_TEST(too_much_on_the_way_is_refused_until_there_is_room),
     };

@@ -35,6 +35,8 @@ static struct fixture {
     bool done, gave_up;
     const char *function;
     size_t function_size;
+    void (*need)(const uint8_t *hash, uint64_t lease); /* NULL: every hash names that function */
+    bool withheld;
     struct work_outcome outcome;
 } fix;
 
@@ -63,6 +65,10 @@ static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answ
     assert_true(number >= fix.first);
     if (kind == ANSWER_NEED && size) {
         assert_int_equal(size, 32);
+        if (fix.need) {
+            fix.need(bytes, lease);
+            return;
+        }
         fix.needs++;
         pool_function(fix.pool, lease, bytes, fix.function, fix.function_size);
         return;
@@ -614,31 +620,249 @@ static void call_that_spoils_its_worker(void **state) {
 }
 
 static void single_call_of_two_pickles(void **state) {
-    char bytes[256];
+    char bytes[256] = {0}; /* no values */
     uint32_t n = sizeof(pickled_len) - 1;
     struct work w = lease_work(WORK_CALL);
 
     (void)state;
-    memcpy(bytes, &n, 4);
-    memcpy(bytes + 4, pickled_len, n);
+    memcpy(bytes + 4, &n, 4);
+    memcpy(bytes + 8, pickled_len, n);
     w.payload = bytes;
-    w.payload_size = 4 + n + (uint32_t)pickle_args(bytes + 4 + n, "abcd", 4);
+    w.payload_size = 8 + n + (uint32_t)pickle_args(bytes + 8 + n, "abcd", 4);
     begin(w);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_DONE);
     assert_memory_equal(fix.calls[1].text, "\x80\x03K\x04.", 5);
-    w.payload_size = 9;
+    w.payload_size = 13;
     begin(w);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_REFUSED);
     assert_memory_equal(fix.calls[1].text, "\2\0\0\0\0\0\0\0the bytes of the call", 29); /* as a stream is told */
-    w.payload = "\0\0\0\0\x80\2(cbuiltins\nint\n(X\1\0\0\0xtt.";
-    w.payload_size = 31;
+    w.payload = "\0\0\0\0\0\0\0\0\x80\2(cbuiltins\nint\n(X\1\0\0\0xtt.";
+    w.payload_size = 35;
     begin(w);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_RAISED);
     assert_int_equal(fix.calls[1].text[0], 1);
     assert_non_null(memmem(fix.calls[1].text, sizeof(fix.calls[1].text), "\nValueError: invalid literal", 28));
+}
+
+/* --- values: a pickle that names what was sent before ---------------------------------------------------------------- */
+static size_t put_hash(char *to, char hash) {
+    memset(to, hash, 32);
+    return 32;
+}
+
+/* (what that hash names,), {}: C and 32 bytes are a short bytes object, Q makes a persistent id of it. */
+static size_t pickle_reference(char *to, char hash) {
+    memcpy(to, "\x80\x03" "C\x20", 4);
+    put_hash(to + 4, hash);
+    memcpy(to + 36, "Q\x85}\x86.", 5);
+    return 41;
+}
+
+/* FUNC(value), both by their hashes; listed: the value that the call lists, 0 = none. */
+static void call_value(uint32_t number, char func, char value, char listed) {
+    char bytes[256] = {1, listed != 0, 0, 0};
+    size_t at = 4;
+
+    if (listed)
+        at += put_hash(bytes + at, listed);
+    at += put_hash(bytes + at, func);
+    at += pickle_reference(bytes + at, value);
+    assert_int_equal(pool_call(fix.pool, LEASE, number, CALL_VALUES, bytes, at), 0);
+}
+
+static const char pickled_append[] = "\x80\x03"
+                                     "cbuiltins\neval\nX\x28\0\0\0" "lambda what: what.append(0) or len(what)\x85R.";
+static const char pickled_list[] = "\x80\x03]K\1a."; /* [1] */
+
+/* By the letter of the hash: l and a are functions, from p on they are lists, B to Z are texts of 5 MiB. */
+static void on_need(const uint8_t *hash, uint64_t lease) {
+    size_t size = 5 << 20, at = 2;
+    char *text;
+
+    fix.needs++;
+    if (*hash == 'l') {
+        pool_function(fix.pool, lease, hash, pickled_len, sizeof(pickled_len) - 1);
+    } else if (*hash == 'a') {
+        pool_function(fix.pool, lease, hash, pickled_append, sizeof(pickled_append) - 1);
+    } else if (*hash >= 'p') {
+        pool_function(fix.pool, lease, hash, pickled_list, sizeof(pickled_list) - 1);
+    } else if (*hash > 'A') {
+        assert_non_null(text = malloc(size));
+        memset(text, 'x', size);
+        memcpy(text, "\x80\x03", 2);
+        at += put_string(text + at, text + 7, size - 8);
+        text[at++] = '.';
+        pool_function(fix.pool, lease, hash, text, at);
+        free(text);
+    } else {
+        pool_function(fix.pool, lease, hash, NULL, 0);
+    }
+}
+
+static void withhold(const uint8_t *hash, uint64_t lease) {
+    (void)hash;
+    (void)lease;
+    fix.withheld = true;
+}
+
+static void values_are_asked_for_once(void **state) {
+    char bytes[512];
+
+    (void)state;
+    fix.need = on_need;
+    begin(lease_work(WORK_STREAM_FRAMES));
+    for (uint32_t i = 1; i <= 50; i++)
+        call_value(i, 'a', 'p', 'p'); /* each has a list of its own */
+    call_value(51, 'l', 'q', 'q');
+    finish_well();
+    assert_int_equal(fix.needs, 4);
+    for (uint32_t i = 1; i <= 50; i++)
+        assert_memory_equal(fix.calls[i].text, "\x80\x05K\2.", 5);
+    assert_memory_equal(fix.calls[51].text, "\x80\x05K\1.", 5);
+    begin(lease_work(WORK_STREAM_FRAMES)); /* the worker still has them */
+    call_value(1, 'a', 'p', 'p');
+    /* Two of them in one call, and the function in its pickle: max([1], [1]). */
+    memcpy(bytes, "\0\2\0\0", 4);
+    size_t at = 4 + put_hash(bytes + 4, 'p');
+    at += put_hash(bytes + at, 'r');
+    at += (size_t)sprintf(bytes + at, "\x80\x03" "cbuiltins\nmax\nC ");
+    at += put_hash(bytes + at, 'p');
+    at += (size_t)sprintf(bytes + at, "QC ");
+    at += put_hash(bytes + at, 'r');
+    memcpy(bytes + at, "Q\x86}\x87.", 5);
+    assert_int_equal(pool_call(fix.pool, LEASE, 2, CALL_VALUES, bytes, at + 5), 0);
+    finish_well();
+    assert_int_equal(fix.needs, 5);
+    assert_memory_equal(fix.calls[1].text, "\x80\x05K\2.", 5);
+    assert_memory_equal(fix.calls[2].text, "\x80\x05", 2);
+    assert_non_null(memmem(fix.calls[2].text, 30, "]\x94K\1a.", 6));
+}
+
+static void expect_refusal(uint32_t number, const char *text) {
+    struct call *c = &fix.calls[number];
+
+    assert_int_equal(c->kind, ANSWER_ERROR);
+    assert_int_equal(c->text[0], 2);
+    if (!strstr(c->text + 8, text))
+        print_message("%s\n", c->text + 8);
+    assert_non_null(strstr(c->text + 8, text));
+}
+
+static void values_that_are_none(void **state) {
+    char bytes[128] = {0, 1, 0, 0};
+
+    (void)state;
+    fix.need = on_need;
+    begin(lease_work(WORK_STREAM_FRAMES));
+    call_value(1, 'l', 'x', 'x');
+    call_value(2, 'l', 'A', 'A'); /* nobody has it */
+    call_value(3, 'l', 'x', 'y'); /* it lists another */
+    call_value(4, 'l', 'x', 0);
+    assert_int_equal(pool_call(fix.pool, LEASE, 5, CALL_VALUES, bytes, 35), 0);
+    bytes[0] = 2;
+    assert_int_equal(pool_call(fix.pool, LEASE, 6, CALL_VALUES, bytes, 100), 0);
+    memset(bytes, 'l', 32);
+    memcpy(bytes + 32, "\x80\x03" "C\3abcQ\x85}\x86.", 12);
+    assert_int_equal(pool_call(fix.pool, LEASE, 7, CALL_HASH, bytes, 44), 0); /* one that lists none */
+    memcpy(bytes, "\1\0\0\0", 4);
+    memset(bytes + 4, 'l', 32);
+    memcpy(bytes + 36, "\x80\x03" "C\3abcQ\x85}\x86.", 12);
+    assert_int_equal(pool_call(fix.pool, LEASE, 8, CALL_VALUES, bytes, 48), 0);
+    call_value(9, 'l', 'x', 'x');
+    finish_well();
+    expect_refusal(2, "a value of the call is not known");
+    expect_refusal(3, "that the call does not list");
+    expect_refusal(4, "that the call does not list");
+    expect_refusal(5, "cut off");
+    expect_refusal(6, "cut off");
+    expect_refusal(7, "it refers to values, and lists none");
+    expect_refusal(8, "not the 32 bytes of a hash");
+    assert_memory_equal(fix.calls[1].text, "\x80\x05K\1.", 5);
+    assert_memory_equal(fix.calls[9].text, "\x80\x05K\1.", 5);
+}
+
+/* Calls that were sent behind it, and the end of the lease, wait in the buffer meanwhile. */
+static void large_values(void **state) {
+    (void)state;
+    fix.need = on_need;
+    begin(lease_work(WORK_STREAM_FRAMES));
+    for (uint32_t i = 1; i <= 40; i++)
+        call_value(i, 'l', (char)('B' + i % 20), (char)('B' + i % 20)); /* 100 MiB: what is needed next has just gone */
+    for (uint32_t i = 41; i <= 50; i++)
+        call_value(i, 'l', 'B', 'B');
+    finish_well();
+    assert_int_equal(fix.needs, 1 + 40);
+    for (uint32_t i = 1; i <= 50; i++)
+        assert_memory_equal(fix.calls[i].text, "\x80\x05\x95\6\0\0\0\0\0\0\0J\xf8\xff\x4f\0.", 17);
+}
+
+static void values_in_a_process_of_its_own(void **state) {
+    const char *env[] = {"COLOUR=green", NULL};
+    struct work w = lease_work(WORK_STREAM_FRAMES);
+
+    (void)state;
+    fix.need = on_need;
+    w.env = env;
+    begin(w);
+    call_value(1, 'a', 'p', 'p');
+    call_value(2, 'a', 'p', 'p');
+    finish_well();
+    assert_int_equal(fix.needs, 2);
+    assert_memory_equal(fix.calls[2].text, "\x80\x05K\2.", 5);
+}
+
+/* Killed, or recalled behind it, while a worker waits for a value. */
+static void waiting_for_a_value(void **state) {
+    (void)state;
+    fix.need = withhold;
+    begin(lease_work(WORK_STREAM_FRAMES));
+    call_value(1, 'l', 'x', 'x');
+    call_value(2, 'l', 'x', 'x');
+    loop_until(&fix.withheld);
+    assert_int_equal(pool_recall(fix.pool, LEASE, 1), 2);
+    pool_kill(fix.pool, LEASE);
+    loop_until(&fix.done);
+    assert_int_equal(fix.outcome.end, WORK_SIGNALED);
+    assert_int_equal(fix.first, 1);
+}
+
+/* A single call brings its values along. */
+static void single_call_with_values(void **state) {
+    char bytes[512] = {2, 0, 0, 0};
+    uint32_t n = sizeof(pickled_list) - 1;
+    size_t at = 4;
+    struct work w = lease_work(WORK_CALL);
+
+    (void)state;
+    for (char hash = 'p'; hash <= 'q'; hash++) {
+        at += put_hash(bytes + at, hash);
+        memcpy(bytes + at, &n, 4);
+        memcpy(bytes + at + 4, pickled_list, n);
+        at += 4 + n;
+    }
+    n = sizeof(pickled_append) - 1;
+    memcpy(bytes + at, &n, 4);
+    memcpy(bytes + at + 4, pickled_append, n);
+    at += 4 + n;
+    w.payload = bytes;
+    w.payload_size = (uint32_t)(at + pickle_reference(bytes + at, 'q'));
+    begin(w);
+    loop_until(&fix.done);
+    assert_int_equal(fix.outcome.end, WORK_DONE);
+    assert_memory_equal(fix.calls[1].text, "\x80\x03K\2.", 5);
+    pickle_reference(bytes + at, 'r');
+    begin(w);
+    loop_until(&fix.done);
+    assert_int_equal(fix.outcome.end, WORK_REFUSED);
+    assert_non_null(strstr(fix.calls[1].text + 8, "does not list"));
+    w.payload_size = 60;
+    begin(w);
+    loop_until(&fix.done);
+    assert_int_equal(fix.outcome.end, WORK_REFUSED);
+    assert_non_null(strstr(fix.calls[1].text + 8, "cut off"));
 }
 
 int main(void) {
@@ -663,6 +887,12 @@ int main(void) {
         LEASE_TEST(held_lease_says_nothing),
         LEASE_TEST(call_that_spoils_its_worker),
         LEASE_TEST(single_call_of_two_pickles),
+        LEASE_TEST(values_are_asked_for_once),
+        LEASE_TEST(values_that_are_none),
+        LEASE_TEST(large_values),
+        LEASE_TEST(values_in_a_process_of_its_own),
+        LEASE_TEST(waiting_for_a_value),
+        LEASE_TEST(single_call_with_values),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

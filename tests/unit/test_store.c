@@ -219,15 +219,31 @@ static int have(void *arg, const void *bytes, size_t size) {
 static bool kept(uint8_t name) {
     uint8_t hash[32] = {name};
     size_t size = 0;
-    int rc = store_function_get(st, hash, have, &size);
-    assert_true(rc == -ENOENT || (rc == 0 && size == 100));
+    uint64_t body;
+    int rc = store_function_get(st, hash, have, &size, &body);
+    assert_true(rc == -ENOENT || (rc == 0 && (body ? size == 0 && body == 1000u + name : size == 100)));
     return rc == 0;
 }
 
+static uint64_t dropped; /* the sum of the bodies that were dropped */
+
+/* Odd ones are bodies of an id that has no job. */
 static void name_function(uint8_t name, uint64_t stream, int64_t keep) {
     uint8_t hash[32] = {name};
     char bytes[100] = {0};
-    assert_int_equal(store_function_put(st, hash, bytes, sizeof bytes, stream, keep), 0);
+    uint64_t bodies[FUNCTION_SLICE], body = name % 2 ? 1000u + name : 0;
+    int known = store_function_named(st, hash, stream), n;
+    assert_in_range(known, 0, 1);
+    if (!known && body)
+        assert_int_equal(store_body_put_file(st, body, BODY_SPEC, sizeof bytes, 1), 0);
+    if (!known)
+        assert_int_equal(store_function_put(st, hash, stream, body ? NULL : bytes, sizeof bytes, body), 0);
+    assert_in_range(n = store_functions_evict(st, keep, bodies), 0, FUNCTION_SLICE - 1);
+    for (int i = 0; i < n; i++) {
+        dropped += bodies[i];
+        if (bodies[i])
+            assert_int_equal(store_bodies_delete(st, bodies[i], BODY_SPEC), 0);
+    }
 }
 
 /* Of more than is kept the least recently named go, but none that an unfinished stream may need. */
@@ -242,6 +258,7 @@ static void test_functions(void **state) {
     name_function(10, 10, 800);
     assert_true(kept(10) && kept(1) && kept(8) && kept(7) && kept(6) && kept(5));
     assert_false(kept(2) || kept(3) || kept(4));
+    assert_int_equal(dropped, 1003);
 
     assert_int_equal(store_stream_put(st, 6, &row), 0); /* has not ended */
     for (uint8_t i = 11; i <= 40; i++)
