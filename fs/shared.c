@@ -9,7 +9,6 @@
 
 struct shared {
     _Atomic uint32_t init_size; /* written after the bytes */
-    _Atomic uint32_t generation;
     char init[SHARED_INIT_MAX];
     struct handle slots[SHARED_SLOTS];
     struct flying flying[SHARED_FLYING];
@@ -50,10 +49,6 @@ struct flying *shared_flying(struct shared *m) {
     return m->flying;
 }
 
-unsigned shared_generation(const struct shared *m) {
-    return atomic_load(&m->generation);
-}
-
 static uint32_t bucket(uint64_t key) {
     return (uint32_t)((key * 0x9e3779b97f4a7c15u) >> 48); /* SHARED_SLOTS is 1 << 16 */
 }
@@ -90,7 +85,6 @@ int handles_attach(struct handles **out, struct shared *m) {
         chain_add(h->by_fh, h->fh_next, fh, i);
         chain_add(h->by_job, h->job_next, x->job, i);
     }
-    atomic_fetch_add(&m->generation, 1);
     *out = h;
     return 0;
 }

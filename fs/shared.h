@@ -45,8 +45,6 @@ void shared_destroy(struct shared *m);
 int shared_save_init(struct shared *m, const void *bytes, size_t size);
 const void *shared_init(const struct shared *m, size_t *size);
 struct flying *shared_flying(struct shared *m); /* SHARED_FLYING of them */
-/* How many daemons have attached so far. */
-unsigned shared_generation(const struct shared *m);
 
 /* Drops what is unconfirmed, indexes the rest. 0 or -ENOMEM. */
 int handles_attach(struct handles **out, struct shared *m);

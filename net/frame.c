@@ -6,6 +6,14 @@
 #include <errno.h>
 #include <string.h>
 
+bool frame_magic(const void *bytes, size_t size, bool *portable) {
+    const uint8_t *b = bytes;
+
+    *portable = size >= FRAME_MAGIC_SIZE && b[FRAME_PORTABLE_AT] == 1;
+    return size >= FRAME_MAGIC_SIZE && b[FRAME_PORTABLE_AT] <= 1 && memcmp(b, FRAME_MAGIC, FRAME_PORTABLE_AT) == 0 &&
+           memcmp(b + FRAME_PORTABLE_AT + 1, FRAME_MAGIC + FRAME_PORTABLE_AT + 1, FRAME_MAGIC_SIZE - FRAME_PORTABLE_AT - 1) == 0;
+}
+
 void frame_encode(uint8_t header[FRAME_HEADER], uint8_t kind, uint64_t id, uint32_t size) {
     assert(size <= FRAME_BODY_MAX);
     uint32_t size_le = htole32(size);

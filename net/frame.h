@@ -10,6 +10,7 @@
  * Every integer is read with bounds checked; nothing here allocates by a length that a peer named. */
 #ifndef PPFS_FRAME_H
 #define PPFS_FRAME_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@
  * ppfs-stream(5) has each body byte by byte. */
 #define FRAME_MAGIC "\x89ppfs\r\n\x1a\x01\0\0\0\0\0\0\0"
 #define FRAME_MAGIC_SIZE 16u
+#define FRAME_PORTABLE_AT 9u /* of a magic that goes in, the byte that may be 1 as well: every Python understands its pickles */
 #define FRAME_WHOLE_MAX ((1u << 30) - 1) /* bytes of a body with the PART frames before it */
 enum stream_frame {
     FRAME_PART = 1,
@@ -42,6 +44,9 @@ struct frame {
     const uint8_t *body; /* not owned: points into the caller's buffer */
     uint32_t size;
 };
+
+/* Whether these are the first bytes of a binary stream that goes in. */
+bool frame_magic(const void *bytes, size_t size, bool *portable);
 
 /* Writes the 16 header bytes. size <= FRAME_BODY_MAX (asserted). */
 void frame_encode(uint8_t header[FRAME_HEADER], uint8_t kind, uint64_t id, uint32_t size);

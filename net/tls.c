@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
+enum { KEY_RECORDS = 1 << 24 }; /* written under one key: AES-GCM is good for 2^24.5 (RFC 8446, 5.5) */
 enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
 
 static const unsigned char cipher_suite[2] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
@@ -31,6 +32,7 @@ struct tls {
     enum tls_side side;
     struct tls_keys keys;
     SSL_CTX *client, *server;
+    uint32_t renew; /* records after which a connection takes a new key */
 };
 
 struct tls_conn {
@@ -38,6 +40,7 @@ struct tls_conn {
     int err;  /* errno of the last read or write that failed for good, 0 */
     bool eof; /* the socket has ended */
     bool greeted;
+    uint32_t renew, records; /* the second: written since it has its key */
     uint8_t *wire; /* records that are to be sent: from wire_at to wire_end */
     size_t wire_at, wire_end, wire_cap;
     uint8_t key[TLS_DERIVED]; /* until the handshake is over */
@@ -217,6 +220,7 @@ int tls_create(struct tls **out, enum tls_side side, const char *key_file, char 
         return err;
     }
     t->side = side;
+    t->renew = KEY_RECORDS;
     err = tls_load_keys(&t->keys, key_file, why, why_size);
     if (err)
         goto out;
@@ -254,6 +258,10 @@ const struct tls_keys *tls_keys(const struct tls *t) {
     return &t->keys;
 }
 
+void tls_renew_after(struct tls *t, uint32_t records) {
+    t->renew = records;
+}
+
 /* --- connections ------------------------------------------------------------------------------------------------- */
 int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd, bool dialled) {
     struct tls_conn *c = calloc(1, sizeof(*c));
@@ -264,6 +272,7 @@ int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd, bool dia
         return -ENOMEM;
     }
     c->fd = fd;
+    c->renew = t->renew;
     memcpy(c->key, ppfs_dials ? t->keys.ppfs_dials : t->keys.node_dials, sizeof(c->key));
     c->ssl = SSL_new(dialled ? t->client : t->server);
     BIO *b = c->ssl ? bio_new(c) : NULL;
@@ -365,7 +374,13 @@ ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     if (tls_unsent(c) >= WIRE_FULL)
         return -EAGAIN;
     ERR_clear_error();
+    if (c->records == c->renew) { /* told in what is written next; the other side need not do the same */
+        if (!SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED))
+            return -EPIPE;
+        c->records = 0;
+    }
     int put = SSL_write_ex(c->ssl, bytes, size < TLS_RECORD ? size : TLS_RECORD, &n);
     int err = put ? 0 : transfer_error(c, put);
+    c->records += put;
     return put ? (ssize_t)n : err ? err : -EPIPE;
 }

@@ -12,4 +12,7 @@ struct tls_keys {
 /* 0, or -errno and one sentence. */
 int tls_load_keys(struct tls_keys *keys, const char *path, char *why, size_t why_size);
 const struct tls_keys *tls_keys(const struct tls *t);
+
+/* For tests: connections made from now on take a new key after so many records. */
+void tls_renew_after(struct tls *t, uint32_t records);
 #endif

@@ -41,7 +41,7 @@ enum job_shelf job_shelf_of(enum job_state s) {
 }
 
 bool job_is_stream(const struct job *j) {
-    return j->kind == WORK_STREAM_JSON || j->kind == WORK_STREAM_FRAMES;
+    return j->kind == WORK_STREAM_JSON || work_told(j->kind) == WORK_STREAM_FRAMES;
 }
 
 enum job_body job_result_body(enum work_kind kind) {

@@ -201,22 +201,3 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     default: break;
     }
 }
-
-int sched_options_text(struct sched *s, uint64_t job, char *buf, size_t size) {
-    char *saved = NULL;
-    buf[0] = 0;
-    int rc = store_job_texts(s->store, job, &saved, NULL);
-    json_t *j = rc == 0 && *saved ? json_loads(saved, 0, NULL) : NULL;
-    const char *key;
-    json_t *value;
-    size_t n = 0;
-    json_object_foreach(j, key, value) {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        int wrote = n < size ? snprintf(buf + n, size - n, "%s%s=%s", n ? " " : "", key, text ? text : "") : 0;
-        n += wrote > 0 ? (size_t)wrote : 0;
-        free(text);
-    }
-    json_decref(j);
-    free(saved);
-    return rc;
-}

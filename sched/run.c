@@ -122,7 +122,7 @@ static int hand_over(struct sched *s, struct run *r) {
         const char *own = options_cwd(o);
         struct work w = {.job = r->id,
                          .attempt = r->attempt,
-                         .kind = row.job.kind,
+                         .kind = work_told(row.job.kind),
                          .name = name,
                          .node = r->host->name,
                          .cwd = own ? own : cwd,

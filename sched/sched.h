@@ -155,8 +155,5 @@ void sched_listens(struct sched *s, char buf[256]);
 /* Where nodes are looked for: NULL nowhere, "" in the local networks, or GROUP%INTERFACE:PORT. set: 0, -EINVAL, -errno. */
 const char *sched_discovers(struct sched *s);
 int sched_set_discover(struct sched *s, const char *where);
-
-/* Text for info/NAME/: the options it has, as "k=v" words; the node it runs or ran on ("" if none). */
-int sched_options_text(struct sched *s, uint64_t job, char *buf, size_t size);
 const char *sched_node_of(struct sched *s, const struct job *j);
 #endif

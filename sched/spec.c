@@ -121,18 +121,15 @@ static bool is_stream_name(const char *name) {
     return n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
 }
 
-static bool is_frames(const void *bytes, size_t size) {
-    return size >= FRAME_MAGIC_SIZE && memcmp(bytes, FRAME_MAGIC, FRAME_MAGIC_SIZE) == 0;
-}
-
 static bool is_elf(const void *bytes, size_t size) {
     return size >= 4 && memcmp(bytes, "\x7f" "ELF", 4) == 0;
 }
 
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size) {
     const unsigned char *b = head;
+    bool portable;
     uint64_t most = UINT64_MAX; /* source is text to its end, or none */
-    if (head_size == 0 || is_stream_name(name) || is_frames(head, head_size) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
+    if (head_size == 0 || is_stream_name(name) || frame_magic(head, head_size, &portable) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
         most = SPEC_HEAD;
     else if (b[0] == '{' || (head_size >= 2 && b[0] == '#' && b[1] == '!'))
         most = SPEC_JSON_MAX + 1; /* more JSON is refused for its size alone; a script's first comment lines end before */
@@ -142,6 +139,7 @@ uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64
 int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]) {
     const unsigned char *b = bytes;
     const char *text = bytes;
+    bool portable;
     *kind = WORK_NONE;
     why[0] = 0;
     if (size == 0)
@@ -150,8 +148,8 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
         *kind = WORK_STREAM_JSON;
         return 0;
     }
-    if (is_frames(bytes, size)) {
-        *kind = WORK_STREAM_FRAMES;
+    if (frame_magic(bytes, size, &portable)) {
+        *kind = portable ? WORK_STREAM_PORTABLE : WORK_STREAM_FRAMES;
         return 0;
     }
     if (b[0] == PICKLE_PROTO) {

@@ -85,7 +85,6 @@ int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body 
 int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset);
 int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *bytes, size_t size);
 int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file);
-int store_body_delete(struct store *st, uint64_t job, enum job_body b);
 /* The bodies from first on that are files; returns how many. */
 int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES], int64_t files[BODIES]);
 int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /* all from first on */

@@ -59,13 +59,6 @@ int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t
     return store_run(st, q);
 }
 
-int store_body_delete(struct store *st, uint64_t job, enum job_body b) {
-    sqlite3_stmt *q = store_sql(st, 44, "DELETE FROM bodies WHERE id=?1");
-    if (q)
-        bind_int(q, 1, body_id(job, b));
-    return store_run(st, q);
-}
-
 int store_body_copy(struct store *st, uint64_t from, uint64_t to) {
     sqlite3_stmt *q = store_sql(st, 45, "INSERT OR REPLACE INTO bodies(id, size, file, data) SELECT ?2, size, file, data FROM bodies WHERE id=?1 AND file=0");
     if (q) {

@@ -11,8 +11,8 @@
 bool stream_name(const char *name, const void *bytes, size_t size, enum work_kind *kind) {
     size_t n = strlen(name);
     bool json = n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
-    bool frames = size >= FRAME_MAGIC_SIZE && memcmp(bytes, FRAME_MAGIC, FRAME_MAGIC_SIZE) == 0;
-    *kind = frames ? WORK_STREAM_FRAMES : WORK_STREAM_JSON;
+    bool portable, frames = frame_magic(bytes, size, &portable);
+    *kind = portable ? WORK_STREAM_PORTABLE : frames ? WORK_STREAM_FRAMES : WORK_STREAM_JSON;
     return json || frames;
 }
 
@@ -121,7 +121,7 @@ int stream_start(struct sched *s, struct job_row *r, unsigned also_save) {
         rc = store_stream_put(s->store, r->job.id, &row);
         for (enum job_body b = BODY_RESULT; b <= BODY_STDERR && rc == 0; b++)
             rc = store_body_put_file(s->store, r->job.id, b, 0, BODY_LOG);
-        if (rc == 0 && r->job.kind == WORK_STREAM_FRAMES)
+        if (rc == 0 && r->job.kind != WORK_STREAM_JSON)
             rc = store_log_append(s->store, r->job.id, BODY_RESULT, 0, FRAME_MAGIC, FRAME_MAGIC_SIZE);
     }
     r->job.attempt = 1;

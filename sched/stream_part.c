@@ -247,7 +247,7 @@ static int fail_with(struct stream *st, struct call *c, const struct ending *e) 
     const struct buffer *body = &e->text[VALUE];
     if (j->state == JOB_CANCELLED)
         error = 0;
-    if (j->kind == WORK_CALL && error == ERROR_RAISED && body->size >= 8)
+    if (work_told(j->kind) == WORK_CALL && error == ERROR_RAISED && body->size >= 8)
         return st->codec->answer(st, c, ANSWER_ERROR, body->bytes, body->size);
     return st->codec->fail(st, c, error, j->why);
 }

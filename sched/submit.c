@@ -256,7 +256,7 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
     snprintf(j->name, sizeof j->name, "%.230s:%llu", owner->job.name, (unsigned long long)number + 1);
     j->state = JOB_DRAFT;
     j->shelf = SHELF_PART;
-    j->kind = WORK_CALL; /* JSON: spec_read says */
+    j->kind = owner->job.kind == WORK_STREAM_PORTABLE ? WORK_CALL_PORTABLE : WORK_CALL; /* JSON: spec_read says */
     j->attempt = j->failures = j->deaths = 0;
     j->node[0] = 0;
     out->stream = owner->job.id;

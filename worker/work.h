@@ -20,7 +20,15 @@ enum work_kind {
     WORK_CALL,          /* a call of a stream: u32 count of values, each 32 bytes SHA-256, u32 size, a pickle; u32 size of a
                          * pickled callable, that, a pickled (args, kwargs); size 0: a pickled (func, args, kwargs). Result is
                          * a pickle, the trace the body of an ERROR frame */
+    /* Kinds of jobs that no runner is told of: the two above, where every Python understands the pickles. */
+    WORK_STREAM_PORTABLE,
+    WORK_CALL_PORTABLE,
 };
+
+/* What a runner is told for a job of that kind. */
+static inline enum work_kind work_told(enum work_kind kind) {
+    return kind == WORK_STREAM_PORTABLE ? WORK_STREAM_FRAMES : kind == WORK_CALL_PORTABLE ? WORK_CALL : kind;
+}
 
 /* A call of a lease, and what comes back for it; on the wire. */
 enum call_format {

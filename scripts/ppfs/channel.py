@@ -25,12 +25,14 @@ Pieces = List[stream.Bytes]
 
 
 class Channel(Answers):
-    """The stream of an executor. keep: its results stay when it has ended."""
+    """The stream of an executor. keep: its results stay when it has ended. portable: every Python understands what is
+    pickled into it."""
 
-    def __init__(self, mount: str, name: str, keep: bool) -> None:
+    def __init__(self, mount: str, name: str, keep: bool, portable: bool = False) -> None:
         self.keep = keep
         self.results_path = os.path.join(mount, "results", name)
-        self._wfd, results = open_stream(os.path.join(mount, "jobs", name), self.results_path)
+        self._wfd, results = open_stream(os.path.join(mount, "jobs", name), self.results_path,
+                                         stream.MAGIC_PORTABLE if portable else stream.MAGIC)
         super().__init__(mount, name, results)
         self._wfd_open = True
         self._written = len(stream.MAGIC)  # bytes that the file has, as far as we know
@@ -247,11 +249,11 @@ def _behind(pieces: Pieces, n: int) -> Pieces:
     return left
 
 
-def open_stream(jobs: str, results: str) -> Tuple[int, int]:
+def open_stream(jobs: str, results: str, magic: bytes) -> Tuple[int, int]:
     """Makes a stream and opens both of its ends."""
     wfd = os.open(jobs, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(wfd, stream.MAGIC)
+        os.write(wfd, magic)
         return wfd, os.open(results, os.O_RDONLY | os.O_CLOEXEC)
     except BaseException:
         os.close(wfd)

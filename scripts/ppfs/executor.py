@@ -194,7 +194,8 @@ class Executor(_Submitter):
     mount        where a ppfs is mounted; by default $PPFS, the mount table, else a private one for this process
     name         a session: its results stay until ppfs.forget(name), and ppfs.attach(name) collects them from anywhere.
                  Leaving the program then waits for nothing
-    serializer   "cloudpickle" (default where installed), "dill", "pickle" or "source"
+    serializer   "cloudpickle" (default where installed), "dill", "pickle" or "source": functions travel as their text,
+                 and run on nodes of other Python versions too
     initializer  called with initargs once in each worker before its first call for this executor
     max_workers  how many calls run at a time on a private mount; another mount's slots are its owner's to set
     further keywords are options of every call, see options()
@@ -299,7 +300,7 @@ class _Core:
     def _new_channel(self) -> Channel:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
         try:
-            return Channel(self.mount, name, keep=self.name is not None)
+            return Channel(self.mount, name, keep=self.name is not None, portable=self.serializer.name == "source")
         except FileExistsError:
             raise FileExistsError("there is a session %r already: collect it with ppfs.attach(%r), then ppfs.forget(%r)"
                                   % (name, name, name)) from None

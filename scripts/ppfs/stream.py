@@ -14,6 +14,7 @@ from .errors import StreamError
 from .options import check
 
 MAGIC = b"\x89ppfs\r\n\x1a" + b"\x01" + bytes(7)
+MAGIC_PORTABLE = MAGIC[:9] + b"\x01" + bytes(6)  # of a stream whose pickles every Python understands
 BODY_MAX = 256 * 1024
 TOTAL_MAX = (1 << 30) - 1
 HEADER = struct.Struct("<IB3sQ")

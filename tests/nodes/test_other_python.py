@@ -117,6 +117,22 @@ def test_calls_of_an_executor_run_where_they_are_understood(other):
     assert value(m, "other", "done") == "0"
 
 
+def which(x):
+    """By its source, since no test module is there."""
+    import sys
+    return x, "%d.%d" % sys.version_info[:2]
+
+
+@pytest.mark.parametrize("options", [{}, {"priority": 3}])
+def test_calls_by_their_source_run_there(other, options):
+    m, node, version = other
+    with ppfs.Executor(str(m.mnt), serializer="source") as ex:
+        assert list(ex.options(**options).map(which, range(50))) == [(i, version) for i in range(50)]
+        with pytest.raises(ZeroDivisionError):
+            ex.options(**options).submit(lambda x: 1 // x, 0).result()
+    assert value(m, "other", "done") == "50" and value(m, "other", "failed") == "1"
+
+
 def test_it_works_on_while_one_of_ours_takes_the_pickles(other, new_node):
     m, node, version = other
     new_node("--name", "ours", join=m).up(m)

@@ -73,11 +73,11 @@ def fake_ppfs(monkeypatch, respond=answer):
     """Every stream that is opened meanwhile is answered by respond."""
     children, ours, one_at_a_time = [], [], threading.Lock()
 
-    def open_stream(jobs, results):
+    def open_stream(jobs, results, magic):
         with one_at_a_time:
-            return start()
+            return start(magic)
 
-    def start():
+    def start(magic):
         calls_r, calls_w = os.pipe()
         answers_r, answers_w = os.pipe()
         ours.extend((fd, os.fstat(fd).st_ino) for fd in (calls_w, answers_r))
@@ -93,7 +93,7 @@ def fake_ppfs(monkeypatch, respond=answer):
         children.append(pid)
         os.close(calls_r)
         os.close(answers_w)
-        os.write(calls_w, stream.MAGIC)
+        os.write(calls_w, magic)
         return calls_w, answers_r
 
     monkeypatch.setattr(channel, "open_stream", open_stream)

@@ -35,6 +35,11 @@ static void test_kinds(void **state) {
     assert_int_equal(KIND("#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
     assert_int_equal(KIND("\x7f" "ELF\x02\x01\x01"), WORK_PROGRAM);
     assert_int_equal(KIND("print('\xc3\xa4')\n"), WORK_PYTHON);
+    assert_int_equal(KIND(FRAME_MAGIC), WORK_STREAM_FRAMES);
+    assert_int_equal(KIND("\x89ppfs\r\n\x1a\x01\x01\0\0\0\0\0\0"), WORK_STREAM_PORTABLE);
+    assert_int_equal(KIND("\x89ppfs\r\n\x1a\x01\x02\0\0\0\0\0\0"), -EINVAL);
+    assert_int_equal(KIND("\x89ppfs\r\n\x1a\x01\x01\0\0\0\0\0\x01"), -EINVAL);
+    assert_int_equal(KIND("\x89ppfs\r\n\x1a\x01\x01\0\0\0\0\0"), -EINVAL);
 }
 
 static void test_refused(void **state) {
