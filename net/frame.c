@@ -7,11 +7,18 @@
 #include <string.h>
 
 bool frame_magic(const void *bytes, size_t size, bool *portable) {
-    const uint8_t *b = bytes;
+    uint8_t head[FRAME_MAGIC_SIZE];
 
-    *portable = size >= FRAME_MAGIC_SIZE && b[FRAME_PORTABLE_AT] == 1;
-    return size >= FRAME_MAGIC_SIZE && b[FRAME_PORTABLE_AT] <= 1 && memcmp(b, FRAME_MAGIC, FRAME_PORTABLE_AT) == 0 &&
-           memcmp(b + FRAME_PORTABLE_AT + 1, FRAME_MAGIC + FRAME_PORTABLE_AT + 1, FRAME_MAGIC_SIZE - FRAME_PORTABLE_AT - 1) == 0;
+    *portable = false;
+    if (size < sizeof(head))
+        return false;
+    memcpy(head, bytes, sizeof(head));
+    bool flagged = head[FRAME_PORTABLE_AT] == 1;
+    if (flagged)
+        head[FRAME_PORTABLE_AT] = 0;
+    bool magic = memcmp(head, FRAME_MAGIC, sizeof(head)) == 0;
+    *portable = magic && flagged;
+    return magic;
 }
 
 void frame_encode(uint8_t header[FRAME_HEADER], uint8_t kind, uint64_t id, uint32_t size) {

@@ -78,11 +78,12 @@ void host_worked(struct host *h) {
 }
 
 void host_wake_in(struct sched *s, int64_t us) {
-    struct timeval now, at, in = {us / 1000000, us % 1000000};
-    event_base_gettimeofday_cached(s->c.base, &now);
-    evutil_timeradd(&now, &in, &now);
-    if (!evtimer_pending(s->wake, &at) || evutil_timercmp(&now, &at, <))
-        evtimer_add(s->wake, &in);
+    struct timeval in = {us / 1000000, us % 1000000};
+    int64_t at = clock_us() + us;
+    if (evtimer_pending(s->wake, NULL) && at >= s->wake_at)
+        return;
+    s->wake_at = at;
+    evtimer_add(s->wake, &in);
 }
 
 /* Looks again when the first of them may have work. */

@@ -116,6 +116,7 @@ struct sched {
     struct later *laters;
     struct parked *parked;
     struct event *due, *tick, *retry, *lease_timer, *wake;
+    int64_t wake_at;         /* clock_us, where wake is pending */
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
     uint64_t placed;         /* of the jobs that fit no node: those up to this id were judged again */
