@@ -251,7 +251,7 @@ void lease_send(struct sched *s) {
             lease_finish(l);
     }
     for (struct stream *st = s->streams; st; st = st->next)
-        if (st->pending && st->large.size + st->out.size < STREAM_BEHIND)
+        if (st->pending && stream_unwritten(st) < STREAM_BEHIND)
             fill(st);
     for (struct lease *l = s->leases; l && !busy; l = l->next)
         busy = l->count;
