@@ -184,6 +184,8 @@ def test_full_from_outside(small):
     m = small.start()
     m.put("before", "#!/bin/sh\necho before\n")
     m.put("other", "#!/bin/sh\necho other\n")
+    for name in ("before", "other"):  # a release that is refused meanwhile would give the ballast up, to the balloon
+        wait_until(lambda name=name: m.state(name) == "queued", "%s to be queued" % name)
     balloon = Balloon(m)
     balloon.inflate()
     names, _ = fill(m, "x", 1000)
