@@ -147,7 +147,8 @@ static int open_listening(const char *address, char *why, size_t why_size) {
     }
     freeaddrinfo(found);
     if (fd < 0)
-        snprintf(why, why_size, "cannot listen on %s: %s", address, strerror(-err));
+        snprintf(why, why_size, "cannot listen on %s: %s%s", address, strerror(-err),
+                 err == -EADDRINUSE ? " (choose another port)" : "");
     return fd < 0 ? err : fd;
 }
 

@@ -67,7 +67,8 @@ static ssize_t read_key(const char *path, uint8_t secret[TLS_KEY_MAX + 1], char 
 
     if (fd < 0 || fstat(fd, &st)) {
         n = -errno;
-        snprintf(why, why_size, "the key file %s cannot be read: %s", path, strerror(errno));
+        snprintf(why, why_size, "the key file %s cannot be read: %s%s", path, strerror(errno),
+                 errno == ENOENT ? " (copy it there from the state directory of the ppfs)" : "");
         goto out;
     }
     if (!S_ISREG(st.st_mode)) {
@@ -94,7 +95,7 @@ static ssize_t read_key(const char *path, uint8_t secret[TLS_KEY_MAX + 1], char 
     if (have < TLS_KEY_MIN || have > TLS_KEY_MAX) {
         snprintf(why, why_size,
                  have < TLS_KEY_MIN
-                     ? "the key file %s has %zu bytes, at least 32 are needed; make one: head -c 32 /dev/urandom"
+                     ? "the key file %s has %zu bytes, at least 32 are needed; make one: head -c 32 /dev/urandom > FILE"
                      : "the key file %s has %zu bytes or more, at most 4096 are allowed",
                  path, have);
         n = -EINVAL;

@@ -40,9 +40,9 @@ static void why_of(const struct host *h, char *buf, size_t size) {
     else if (node_why_silent(h, buf, size))
         return;
     else if (h->crashes && pause > 0)
-        snprintf(buf, size, "it was lost under its work, %u times in a row: it gets nothing for another %.0f s", h->crashes, (double)pause / 1e6);
+        snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets nothing for another %.0f s", h->crashes, h->crashes == 1 ? "" : "s", (double)pause / 1e6);
     else if (h->crashes)
-        snprintf(buf, size, "it was lost under its work, %u times in a row: it gets one job at a time until it has finished one", h->crashes);
+        snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one", h->crashes, h->crashes == 1 ? "" : "s");
     else if (*h->python && !host_pickles(h))
         snprintf(buf, size, "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles", h->python, h->s->hosts->python);
 }
@@ -185,6 +185,7 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX];
     const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
+    const struct host *empty = NULL;                                 /* the first that would do but for its cpus of 0 */
     unsigned slots = 0, fitting = 0;
     place_text(s, j, place);
     struct place any_python = place_parse(place);
@@ -195,7 +196,9 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
             continue;
         }
         fitting++;
-        if (host_live(h))
+        if (host_live(h) && !h->cpus)
+            empty = empty ? empty : h;
+        else if (host_live(h))
             slots = h->cpus > slots ? h->cpus : slots;
         else if (host_drains(h))
             drains = h;
@@ -218,7 +221,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         snprintf(buf, size, "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it", s->hosts->python,
                  foreign->name, *foreign->python ? foreign->python : "none yet");
     else
-        snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/local/cpus makes two");
+        snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/%s/cpus makes two", empty ? empty->name : "local");
 }
 
 /* --- clients that are jobs --------------------------------------------------------------------------------------- */

@@ -144,6 +144,16 @@ def test_drain_and_up(trio):
     assert m.wait("x.sh") == "done" and m.get("x.sh", "node") == "far0"
 
 
+def test_a_job_for_a_node_without_slots_says_which(pair):
+    m, node = pair
+    (node_dir(m, "far") / "cpus").write_text("0\n")
+    wait_until(lambda: value(m, "far", "cpus") == "0", "the node to have no slot")
+    m.put("x.sh", "#!/bin/sh\n#ppfs: node=far\n")
+    assert "echo 2 > nodes/far/cpus" in m.why("x.sh")
+    (node_dir(m, "far") / "cpus").write_text("2\n")
+    assert m.wait("x.sh") == "done"
+
+
 def test_slots_of_a_node_are_set_from_here(pair):
     m, node = pair
     (node_dir(m, "far") / "cpus").write_text("3\n")
