@@ -382,5 +382,7 @@ ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     int put = SSL_write_ex(c->ssl, bytes, size < TLS_RECORD ? size : TLS_RECORD, &n);
     int err = put ? 0 : transfer_error(c, put);
     c->records += put;
+    if (err == -EAGAIN) /* wire has room: it waits for the rest of a message of the handshake, which no ppfs sends in pieces */
+        return -EPROTO;
     return put ? (ssize_t)n : err ? err : -EPIPE;
 }

@@ -51,7 +51,7 @@ int tls_handshake(struct tls_conn *c, bool *want_write);
  * -errno. It may leave bytes behind that poll does not see: read until -EAGAIN, or come back unasked. */
 ssize_t tls_read(struct tls_conn *c, void *to, size_t room);
 /* Encrypts up to TLS_RECORD bytes as one record, which tls_flush sends. The bytes taken; -EAGAIN: so much waits that
- * tls_flush has to come first; -errno. */
+ * tls_flush has to come first; -EPROTO: the peer has stopped in the middle of a message of TLS itself; -errno. */
 ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size);
 /* Sends what waits in one write where it can: few large ones cost the network half of many small ones. 0: nothing waits
  * any more; -EAGAIN; -errno. No SIGPIPE. */

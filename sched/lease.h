@@ -18,7 +18,7 @@ struct lease {
     struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back */
     unsigned first, count, cap; /* of the ring */
     uint32_t next_number;
-    uint32_t asked, unwanted;   /* the last recall was from that number on; the call to be killed if, or when, it is the one that runs, 0 = none */
+    uint32_t asked;             /* the last recall was from that number on */
     unsigned got;               /* answers of this turn; by function in got_of */
     struct got {
         unsigned function, n;
@@ -26,10 +26,12 @@ struct lease {
     double ahead_us;            /* what the calls in the ring take together, as far as can be told */
     int64_t last, heard, began; /* when something came back last, and as measured so far; when it got its slot */
     bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
+    bool unwanted;              /* one of the ring is: it is to be killed if, or when, it is the one that runs */
     struct sent {
         uint64_t call;
         uint32_t number;
         uint16_t function;
+        bool unwanted;          /* it was cancelled */
         double us;              /* its part of ahead_us */
     } *ring;                    /* sent and not answered, oldest first; cap is a power of two */
 };

@@ -110,29 +110,21 @@ void lease_take_back(struct lease *l, unsigned i) {
         drop_from(l, limit);
 }
 
-/* A cancelled call that has begun costs its worker; one that the last recall did not reach is recalled as well. If another is
- * still behind it, it has ended, and the other was cancelled by nobody. If answers before it are still on the way, the worker
- * is killed when they are here: it would be killed with them. */
+/* Cancelled calls that have not begun are recalled. What is left has begun, and the last of it runs: if that was cancelled it
+ * costs its worker, when the answers of those before it are here, as they would be killed with it. */
 static void stop_unwanted(struct lease *l) {
-    uint32_t number = l->unwanted;
+    unsigned i = 0;
+    if (!l->unwanted || l->recalling)
+        return;
+    while (i < l->count && !sent_at(l, i)->unwanted)
+        i++;
+    if (i < l->count && l->asked > sent_at(l, i)->number) /* the last recall did not reach it */
+        lease_take_back(l, i);
     if (l->recalling)
         return;
-    l->unwanted = 0;
-    for (unsigned i = 0; number && i < l->count; i++) {
-        if (sent_at(l, i)->number != number)
-            continue;
-        if (l->asked <= number) {
-            if (i > 0 && i + 1 == l->count)
-                l->unwanted = number;
-            else if (i + 1 == l->count)
-                runner_kill(l->host->runner, l->id);
-            return;
-        }
-        lease_take_back(l, i);
-        if (l->recalling)
-            l->unwanted = number;
-        return;
-    }
+    l->unwanted = l->count && sent_at(l, l->count - 1)->unwanted;
+    if (l->unwanted && l->count == 1)
+        runner_kill(l->host->runner, l->id);
 }
 
 void lease_recalled(void *arg, uint64_t id, uint32_t limit) {
@@ -177,7 +169,7 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
     if (l->count == 0)
         l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
     double us = guess_us(l, c->function);
-    *sent_at(l, l->count++) = (struct sent){number, l->next_number++, c->function, us};
+    *sent_at(l, l->count++) = (struct sent){.call = number, .number = l->next_number++, .function = c->function, .us = us};
     l->ahead_us += us;
     c->state = CALL_SENT;
     st->pending--;
@@ -259,7 +251,7 @@ void lease_send(struct sched *s) {
             lease_finish(l);
     }
     for (struct stream *st = s->streams; st; st = st->next)
-        if (st->pending && st->large.size + st->out.size < STREAM_BEHIND)
+        if (st->pending && stream_unwritten(st) < STREAM_BEHIND)
             fill(st);
     for (struct lease *l = s->leases; l && !busy; l = l->next)
         busy = l->count;
@@ -379,12 +371,10 @@ void lease_cancel(struct stream *st, struct call *c) {
         if (l->stream != st)
             continue;
         for (unsigned i = 0; i < l->count; i++) {
-            if (stream_call(st, sent_at(l, i)->call) != c)
+            if (sent_call(st, sent_at(l, i)->call) != c)
                 continue;
-            uint32_t number = sent_at(l, i)->number;
-            lease_take_back(l, i);
-            if (l->recalling || i + 1 == l->count)
-                l->unwanted = number;
+            sent_at(l, i)->unwanted = l->unwanted = true;
+            lease_take_back(l, i); /* not while another recall is under way */
             stop_unwanted(l);
             return;
         }

@@ -14,14 +14,14 @@
 static const enum job_body body_of[] = {
     [POOL_STDOUT] = BODY_STDOUT, [POOL_STDERR] = BODY_STDERR, [POOL_RESULT] = BODY_RESULT, [POOL_TRACE] = BODY_TRACE};
 
-struct chunk {
+struct written {
     struct run *run;
     enum pool_stream stream;
     size_t size;
 };
 
-static void chunk_written(void *arg, int rc) {
-    struct chunk *c = arg;
+static void was_written(void *arg, int rc) {
+    struct written *c = arg;
     struct run *r = c->run;
     r->writing -= c->size;
     r->tasks--;
@@ -44,11 +44,11 @@ static struct spool_name output_name(const struct run *r, enum pool_stream strea
 }
 
 static int to_disk(struct run *r, enum pool_stream stream, const void *bytes, size_t size, int64_t offset) {
-    struct chunk *c = malloc(sizeof *c);
+    struct written *c = malloc(sizeof *c);
     if (!c)
         return -ENOMEM;
-    *c = (struct chunk){r, stream, size};
-    int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, chunk_written, c);
+    *c = (struct written){r, stream, size};
+    int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, was_written, c);
     if (rc != -EINPROGRESS) {
         free(c);
         return rc;
@@ -97,7 +97,7 @@ unsigned run_output_live(const struct job_row *row) {
 
 static void to_stream(struct run *r, enum pool_stream which, const void *bytes, size_t size) {
     struct stream *st = stream_part_printed(r->s, r->stream, r->call, r->id, which, bytes, size);
-    if (st && !r->held && st->out.size > WRITING_HIGH) {
+    if (st && !r->held && stream_unwritten(st) > WRITING_HIGH) {
         r->held = st->holds = true;
         runner_hold(r->host->runner, r->id, true);
     }
@@ -114,7 +114,7 @@ static void resume(const void *node, VISIT visit, void *arg) {
 }
 
 void run_output_resume(struct stream *st) {
-    if (!st->holds || st->out.size > WRITING_LOW)
+    if (!st->holds || stream_unwritten(st) > WRITING_LOW)
         return;
     st->holds = false;
     twalk_r(st->s->runs, resume, st);

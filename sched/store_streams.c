@@ -147,14 +147,14 @@ int store_stream_delete(struct store *st, uint64_t job) {
 
 /* --- functions and values ---------------------------------------------------------------------------------------- */
 
-/* The data of a row are its bytes; or an integer: an id whose spec has them, as a file in spool/. used: the stream that named
- * it last, and ids of streams only grow. */
+/* The data of a row are its bytes; or an integer: an id whose spec has them, as a file in spool/. used: the newest
+ * stream that has named it; ids of streams only grow. */
 #define IN_FILE "typeof(data)='integer'"
 #define LENGTH "CASE WHEN " IN_FILE " THEN ifnull((SELECT size FROM bodies WHERE bodies.id=functions.data*8), 0) ELSE length(data) END"
 _Static_assert(BODIES == 8 && BODY_SPEC == 0, "as LENGTH says");
 
 int store_function_named(struct store *st, const uint8_t hash[32], uint64_t stream) {
-    sqlite3_stmt *u = store_sql(st, 94, "UPDATE functions SET used=?2 WHERE hash=?1");
+    sqlite3_stmt *u = store_sql(st, 94, "UPDATE functions SET used=max(used, ?2) WHERE hash=?1");
     if (u) {
         sqlite3_bind_blob(u, 1, hash, 32, SQLITE_STATIC);
         bind_int(u, 2, (int64_t)stream);

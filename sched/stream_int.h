@@ -67,6 +67,9 @@ static inline uint64_t stream_number(const struct stream *st, const struct call 
 static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
     return speed_key(st->id, 0);
 }
+static inline size_t stream_unwritten(const struct stream *st) { /* bytes of answers that wait for the disk thread */
+    return st->large.size + st->out.size;
+}
 /* The parser stops here. */
 static inline bool stream_full(const struct stream *st) {
     return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= STREAM_HELD || st->storing;

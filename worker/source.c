@@ -15,7 +15,7 @@ struct source {
     void (*ready)(void *arg);
     void *arg;
     bool busy, closed;
-    char *path; /* NULL once it is open */
+    char *path;
     int fd, err;
     bool end; /* no more comes after what is there */
     size_t at, size;

@@ -156,7 +156,7 @@ def _value(serializer: Serializer, what: Any, packed: bool) -> bytes:
 
 
 def _look(serializer: Serializer, what: Any, packed: bool) -> Tuple[bytes, int]:
-    """The digest of _value(), and its size, more or less."""
+    """The digest of _value(), and its size."""
     if not _is_leaf(what):
         blob = _value(serializer, what, packed)
         return hashlib.sha256(blob).digest(), len(blob)
@@ -165,7 +165,8 @@ def _look(serializer: Serializer, what: Any, packed: bool) -> Tuple[bytes, int]:
         return sink.of(what), sink.size
     counting = _Sink()
     pickle.Pickler(counting, PROTOCOL).dump(what)
-    return _Sink(_BYTES.pack(b"\x80\x05\x8e", counting.size)).of(what, b"."), counting.size
+    before = _BYTES.pack(b"\x80\x05\x8e", counting.size)
+    return _Sink(before).of(what, b"."), len(before) + counting.size + 1
 
 
 class Values:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from noderig import node_dir, up, value
-from ppfsmount import wait_until
+from noderig import key_of, listens, node_dir, up, value
+from ppfsmount import SLOW, wait_until
+from relay import Relay
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import ppfs  # noqa: E402
@@ -27,10 +28,17 @@ def functions():
         while not os.path.exists(path):
             time.sleep(0.02)
         return "through"
-    return slow_name, gate
+
+    def mark_and_gate(mark, path):
+        import os
+        import time
+        open(mark, "w").close()
+        while not os.path.exists(path):
+            time.sleep(0.02)
+    return slow_name, gate, mark_and_gate
 
 
-slow_name, gate = functions()
+slow_name, gate, mark_and_gate = functions()
 
 
 def lines(n, call="abs"):
@@ -139,6 +147,21 @@ def test_a_call_that_is_cancelled_on_a_node(pair):
         (m.work / "go").touch()
         assert first.result() == "through"
         assert [f.result() for f in others if not f.cancelled()] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_calls_that_are_cancelled_together_on_a_node(ml, new_node):
+    """One runs, the others wait behind it in its worker, and what the node says of the first is still on its way when the
+    next is cancelled: the worker is killed all the same, and its slot is there for others."""
+    m = ml
+    with Relay(listens(m), 0.1, 0.1) as relay:
+        new_node("--name", "far", join=relay.address, key=key_of(m), cpus=1).up(m)
+        with ppfs.Executor(str(m.mnt)) as ex:
+            assert list(ex.map(abs, range(100))) == list(range(100))
+            held = [ex.submit(mark_and_gate, str(m.work / "begun"), str(m.work / "go")) for _ in range(4)]
+            wait_until((m.work / "begun").exists, "the first to run")
+            assert all(f.kill() for f in held)
+            assert ex.submit(abs, -1).result(timeout=20 * SLOW) == 1
+            (m.work / "go").touch()
 
 
 def test_calls_that_were_sent_ahead_go_to_a_slot_that_is_free(ml, new_node):

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from noderig import key_of, listens
+from noderig import key_of, listens, node_dir, value
+from ppfsmount import wait_until
 from relay import Relay
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -53,7 +54,10 @@ def test_two_executors_have_it_once(far):
 
 @pytest.mark.limit(120)
 def test_what_the_node_has_thrown_away_comes_again(far):
+    """One slot: of two workers each may keep the half that it happens to get."""
     m, relay = far
+    (node_dir(m, "far") / "cpus").write_text("1\n")
+    wait_until(lambda: value(m, "far", "cpus") == "1", "one slot")
     data = [os.urandom(5 << 20) for _ in range(16)]  # 80 MiB: more than a node, or a worker, keeps
     with ppfs.Executor(str(m.mnt)) as ex:
         for _ in range(2):

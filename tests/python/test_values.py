@@ -2,6 +2,7 @@
 import array
 import functools
 import gc
+import hashlib
 import pickle
 import threading
 import weakref
@@ -205,6 +206,15 @@ def test_one_that_is_too_large_for_a_value(ex):
     data = bytes((64 << 20) + 1)
     assert [f.result() for f in [ex.submit(len, data) for _ in range(3)]] == [len(data)] * 3
     assert values_sent(ex) == []
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_size_that_is_looked_at_is_that_of_the_value(packed):
+    """ppfs takes values up to a size: one more byte, and all calls that name it would fail."""
+    for data in (bytes(SIZE), bytearray(SIZE), [1] * SIZE, numpy.zeros(SIZE)):
+        digest, size = ppfs.values._look(None, data, packed)
+        blob = ppfs.values._value(None, data, packed)
+        assert digest == hashlib.sha256(blob).digest() and size == len(blob)
 
 
 def test_nothing_is_kept_alive(ex):

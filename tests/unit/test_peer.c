@@ -567,6 +567,85 @@ static void a_rogue_server_with_a_certificate_is_refused(void **state) {
     close(listening);
 }
 
+static const struct tls_keys *leaked; /* what the child below has of the key */
+
+static int find_leaked(SSL *ssl, const unsigned char *id, size_t id_size, SSL_SESSION **out) {
+    static const unsigned char suite[2] = {0x13, 0x01};
+    (void)id;
+    (void)id_size;
+    *out = SSL_SESSION_new();
+    return SSL_SESSION_set1_master_key(*out, leaked->ppfs_dials, sizeof(leaked->ppfs_dials)) &&
+           SSL_SESSION_set_cipher(*out, SSL_CIPHER_find(ssl, suite)) &&
+           SSL_SESSION_set_protocol_version(*out, TLS1_3_VERSION);
+}
+
+static int fill_ticket(SSL *ssl, void *arg) {
+    static const char much[2000];
+    (void)arg;
+    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), much, sizeof(much));
+}
+
+static SSL_TICKET_RETURN take_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t size,
+                                     SSL_TICKET_STATUS status, void *arg) {
+    (void)ssl, (void)session, (void)name, (void)size, (void)status, (void)arg;
+    return SSL_TICKET_RETURN_IGNORE;
+}
+
+/* A child that has the key, and sends the first record of a message of the handshake that goes on in the next. */
+static pid_t halting(int listening) {
+    pid_t pid = fork();
+    if (pid)
+        return pid;
+    SSL_CTX *x = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_psk_find_session_callback(x, find_leaked);
+    SSL_CTX_set_num_tickets(x, 0);
+    SSL_CTX_set_session_ticket_cb(x, fill_ticket, take_ticket, NULL);
+    SSL_CTX_set_max_send_fragment(x, 512);
+    SSL *ssl = SSL_new(x);
+    int conn = accept(listening, NULL, NULL);
+    SSL_set_fd(ssl, conn);
+    if (SSL_accept(ssl) != 1)
+        _exit(1);
+    BIO *out = BIO_new(BIO_s_mem());
+    char *bytes;
+    SSL_set0_wbio(ssl, out);
+    SSL_new_session_ticket(ssl);
+    if (SSL_do_handshake(ssl) != 1)
+        _exit(2);
+    long size = BIO_get_mem_data(out, &bytes), first = 5 + ((uint8_t)bytes[3] << 8 | (uint8_t)bytes[4]);
+    if (size < 5 || size <= first || write(conn, bytes, (size_t)first) != first)
+        _exit(3);
+    while (read(conn, bytes, 1) > 0)
+        ;
+    _exit(0);
+}
+
+static void one_with_the_key_that_halts_in_a_message_does_not_hold_up_the_loop(void **state) {
+    (void)state;
+    char address[64];
+    struct end dialler;
+    int status, listening = listen_on(address);
+    struct tls *theirs = make_tls(TLS_NODE, KEY_A);
+    leaked = tls_keys(theirs);
+    pid_t pid = halting(listening);
+    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    turn_until(dial_over, &dialler);
+    assert_int_equal(dialler.dialled, 1);
+    link_up(&dialler);
+    alarm(DEADLINE_S); /* no deadline of the loop ends what never comes back to it */
+    while (!dialler.closed) {
+        link_send(dialler.link, 1, 2, "whatever", 8);
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    }
+    alarm(0);
+    assert_int_equal(dialler.closed, EPROTO);
+    end_free(&dialler);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    tls_destroy(theirs);
+    close(listening);
+}
+
 static void a_client_without_a_key_is_refused(void **state) {
     (void)state;
     struct end listener;
@@ -713,6 +792,7 @@ int main(void) {
         cmocka_unit_test(plain_clients_are_refused),
         cmocka_unit_test(replayed_and_truncated_handshakes_are_refused),
         cmocka_unit_test(a_rogue_server_with_a_certificate_is_refused),
+        cmocka_unit_test(one_with_the_key_that_halts_in_a_message_does_not_hold_up_the_loop),
         cmocka_unit_test(a_client_without_a_key_is_refused),
         cmocka_unit_test(a_silent_peer_is_closed_and_disturbs_nobody),
         cmocka_unit_test(who_does_not_answer_is_told_from_who_is_silent),

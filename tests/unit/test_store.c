@@ -281,6 +281,20 @@ static void test_functions(void **state) {
     assert_false(kept(48) || kept(47));
 }
 
+/* Two streams that have not ended have named it. When the older one did so last, and ends, the other may still need it. */
+static void test_functions_of_two_streams(void **state) {
+    (void)state;
+    struct stream_row row = {0};
+    assert_int_equal(store_stream_put(st, 3, &row), 0);
+    assert_int_equal(store_stream_put(st, 7, &row), 0);
+    name_function(2, 7, 800);
+    name_function(2, 3, 800);
+    assert_int_equal(store_stream_delete(st, 3), 0);
+    for (uint8_t i = 11; i <= 40; i++)
+        name_function(i, i, 800);
+    assert_true(kept(2));
+}
+
 /* A header that is damaged is refused with a sentence, not used. */
 static void test_damaged(void **state) {
     (void)state;
@@ -298,6 +312,6 @@ static void test_damaged(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_places), TEST(test_nodes), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
-                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_damaged)};
+                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_functions_of_two_streams), TEST(test_damaged)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
