@@ -120,7 +120,7 @@ void handshake_destroy(struct handshake *h) {
 const char *handshake_reason(int err) {
     switch (-err) {
     case EACCES:
-        return "has another key or none";
+        return "has another key or none (or is what this one is itself: a ppfs talks with nodes, a ppfs-node with ppfs)";
     case EPROTO:
         return "does not speak TLS 1.3 as ppfs and ppfs-node do";
     case EPIPE:

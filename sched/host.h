@@ -13,6 +13,7 @@ struct host {
     struct sched *s;
     char name[NODE_NAME_MAX + 1]; /* of its directory in nodes/, in info/NAME/node and for node=PATTERN */
     char alias[NODE_NAME_MAX + 1]; /* as a node calls itself, where that is another; also for node=PATTERN */
+    char address[NODE_NAME_MAX + 1]; /* where it is, or was last; "": as it is called */
     struct runner runner;  /* ops NULL: it is away */
     struct pool *pool;     /* local, else NULL */
     struct far *far;       /* a node that is here, else NULL */

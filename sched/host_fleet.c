@@ -63,6 +63,7 @@ static void refresh(struct host *h, bool fresh) {
     h->cpus = far_cpus(h->far);
     h->memory = far_memory(h->far);
     snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
+    snprintf(h->address, sizeof h->address, "%s", far_address(h->far));
     if (other)
         host_changed(h->s);
     sched_tick(h->s);

@@ -62,7 +62,7 @@ static void describe(const struct host *h, struct node *out) {
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);
     why_of(h, out->why, sizeof out->why);
-    snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : h->far ? far_address(h->far) : h->name);
+    snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : *h->address ? h->address : h->name);
 }
 
 int sched_node(struct sched *s, const char *name, struct node *out) {

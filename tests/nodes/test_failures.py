@@ -27,6 +27,7 @@ def test_jobs_of_a_killed_node_run_elsewhere(trio):
     nodes[0].kill9()
     assert not any(map(alive, pids))
     wait_until(lambda: value(m, "far0", "state") == "down", "the dead node to be noticed")
+    assert value(m, "far0", "address").startswith("127.0.0.1")
     for name in names:
         m.open_gate(name)
     for name in names:
