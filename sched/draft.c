@@ -221,7 +221,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
 static bool begins_stream(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, enum work_kind *kind) {
     struct group g;
     struct body b;
-    return offset == 0 && r->job.name[0] != '.' && stream_name(r->job.name, bytes, size, kind) && draft_spec(s, r->job.id, &b) == -ENOENT &&
+    return offset == 0 && r->job.name[0] != '.' && spec_is_stream(r->job.name, bytes, size, kind) && draft_spec(s, r->job.id, &b) == -ENOENT &&
            store_group_get(s->store, r->job.group, &g) == 0 && !g.dotted;
 }
 

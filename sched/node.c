@@ -205,7 +205,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         else
             away = h;
     }
-    struct demand d = {place, j->cpus, speed_of_job(s, j, 0), ""};
+    struct demand d = {place, j->cpus, speed_known(s, j), ""};
     const struct host *slower = slots ? host_choose(s, &d) : NULL;
     if (slower && speed_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);

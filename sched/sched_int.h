@@ -1,13 +1,13 @@
 /* Inside the scheduler: what its rooms share. Only sched/ includes this. */
 #ifndef PPFS_SCHED_INT_H
 #define PPFS_SCHED_INT_H
-#include "worker/disk.h"
 #include "sched/host.h"
 #include "sched/options.h"
 #include "sched/sched.h"
 #include "sched/spec.h"
 #include "sched/spool.h"
 #include "sched/store.h"
+#include "worker/disk.h"
 
 #define INLINE_MAX (64u * 1024u) /* bytes of a body that stands in its row */
 #define DEATHS_MAX 3             /* running at so many deaths of ppfs or its node: failed */

@@ -116,9 +116,12 @@ static int read_shebang(const char *p, size_t size, enum work_kind *kind) {
     return 0;
 }
 
-static bool is_stream_name(const char *name) {
+bool spec_is_stream(const char *name, const void *bytes, size_t size, enum work_kind *kind) {
     size_t n = strlen(name);
-    return n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
+    bool portable, frames = frame_magic(bytes, size, &portable);
+    bool json = !frames && n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
+    *kind = portable ? WORK_STREAM_PORTABLE : frames ? WORK_STREAM_FRAMES : json ? WORK_STREAM_JSON : WORK_NONE;
+    return frames || json;
 }
 
 static bool is_elf(const void *bytes, size_t size) {
@@ -127,9 +130,9 @@ static bool is_elf(const void *bytes, size_t size) {
 
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size) {
     const unsigned char *b = head;
-    bool portable;
+    enum work_kind kind;
     uint64_t most = UINT64_MAX; /* source is text to its end, or none */
-    if (head_size == 0 || is_stream_name(name) || frame_magic(head, head_size, &portable) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
+    if (head_size == 0 || spec_is_stream(name, head, head_size, &kind) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
         most = SPEC_HEAD;
     else if (b[0] == '{' || (head_size >= 2 && b[0] == '#' && b[1] == '!'))
         most = SPEC_JSON_MAX + 1; /* more JSON is refused for its size alone; a script's first comment lines end before */
@@ -139,19 +142,12 @@ uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64
 int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]) {
     const unsigned char *b = bytes;
     const char *text = bytes;
-    bool portable;
     *kind = WORK_NONE;
     why[0] = 0;
     if (size == 0)
         return refuse(why, "the job file is empty");
-    if (is_stream_name(name)) {
-        *kind = WORK_STREAM_JSON;
+    if (spec_is_stream(name, bytes, size, kind))
         return 0;
-    }
-    if (frame_magic(bytes, size, &portable)) {
-        *kind = portable ? WORK_STREAM_PORTABLE : WORK_STREAM_FRAMES;
-        return 0;
-    }
     if (b[0] == PICKLE_PROTO) {
         if (size < 3 || b[1] < 2 || b[1] > 5)
             return refuse(why, "it begins like a pickle, but not of protocol 2 to 5");

@@ -7,7 +7,10 @@
 #define SPEC_JSON_MAX (16u << 20) /* bytes of a JSON job file; larger data belongs in a file or a pickle */
 #define SPEC_WHY 400u
 
-#define SPEC_HEAD 64u /* bytes of its beginning that spec_needs looks at, at most */
+#define SPEC_HEAD 64u /* bytes of its beginning that spec_is_stream and spec_needs look at, at most */
+
+/* Whether a file of that name that begins so is a stream, and of which kind (else WORK_NONE). Its magic says more than its name. */
+bool spec_is_stream(const char *name, const void *bytes, size_t size, enum work_kind *kind);
 
 /* How many bytes of a file of size spec_read has to be given, so that it says what it would of all of them. */
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size);

@@ -32,9 +32,13 @@ uint64_t speed_key_text(const char *text, size_t size) {
     return speed_key(h, size);
 }
 
+static unsigned first_way(uint64_t key) {
+    return (unsigned)(key >> 32) % (SPEED_MAX / WAYS) * WAYS;
+}
+
 unsigned speed_function(struct sched *s, uint64_t key) {
     struct speeds *t = &s->speeds;
-    unsigned first = (unsigned)(key >> 32) % (SPEED_MAX / WAYS) * WAYS, at = first;
+    unsigned first = first_way(key), at = first;
     for (unsigned i = first; i < first + WAYS; i++) {
         if (t->keys[i] == key) {
             t->used[i] = ++t->clock;
@@ -141,8 +145,20 @@ void speed_weigh(struct sched *s) {
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
+static uint64_t job_key(const struct job *j, uint64_t stream) {
+    return speed_key(stream ? stream : j->group, 256u + (unsigned)j->kind);
+}
+
 unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream) {
-    return speed_function(s, speed_key(stream ? stream : j->group, 256u + (unsigned)j->kind));
+    return speed_function(s, job_key(j, stream));
+}
+
+unsigned speed_known(const struct sched *s, const struct job *j) {
+    uint64_t key = job_key(j, 0);
+    for (unsigned i = first_way(key); i < first_way(key) + WAYS; i++)
+        if (s->speeds.keys[i] == key)
+            return i + 1;
+    return 0;
 }
 
 struct room { /* how many jobs hosts that are faster than one will have ended by a time */

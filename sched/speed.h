@@ -44,6 +44,7 @@ bool speed_faster(const struct host *h, const struct host *than, unsigned functi
 void speed_weigh(struct sched *s); /* compares the hosts, at most once a second */
 
 unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream); /* its function; stream: that it is a call of, 0 = none */
+unsigned speed_known(const struct sched *s, const struct job *j); /* for who only looks: 0 when the table does not have it */
 /* All that is queued will have ended on faster hosts, by what they run now, before one job of that function could end on h:
  * then h is not for it, though it is free. */
 bool speed_waits(struct sched *s, const struct host *h, unsigned function);

@@ -6,16 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- what is a stream -------------------------------------------------------------------------------------------- */
-
-bool stream_name(const char *name, const void *bytes, size_t size, enum work_kind *kind) {
-    size_t n = strlen(name);
-    bool json = n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
-    bool portable, frames = frame_magic(bytes, size, &portable);
-    *kind = portable ? WORK_STREAM_PORTABLE : frames ? WORK_STREAM_FRAMES : WORK_STREAM_JSON;
-    return json || frames;
-}
-
 struct stream *stream_find(struct sched *s, uint64_t job) {
     struct stream *st = s->streams;
     while (st && st->id != job)

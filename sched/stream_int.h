@@ -76,7 +76,6 @@ static inline bool stream_full(const struct stream *st) {
 }
 
 /* stream.c */
-bool stream_name(const char *name, const void *bytes, size_t size, enum work_kind *kind); /* what would be a stream */
 struct stream *stream_find(struct sched *s, uint64_t job);
 int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */
 int stream_start(struct sched *s, struct job_row *r, unsigned also_save);                 /* to running, into memory */

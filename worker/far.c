@@ -153,34 +153,31 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
 static int start(void *self, const struct work *w) {
     struct far *f = self;
     struct work there = *w;
-    void *bytes;
+    void *bytes = NULL;
     uint32_t size;
 
     if (!f->session)
         return -EPIPE;
     there.file = w->file ? "/" : NULL; /* the node has its own */
     char *path = w->file ? strdup(w->file) : NULL;
-    if (w->file && !path)
-        return -ENOMEM;
-    int err = work_encode(&there, &bytes, &size);
-    if (err) {
-        free(path);
-        return err;
-    }
+    int err = w->file && !path ? -ENOMEM : work_encode(&there, &bytes, &size);
+    if (err)
+        goto out;
     struct entry *e = entry_new(f);
     err = e ? post(f, FAR_START, far_id(far_ref(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
-    free(bytes);
-    if (err) {
-        free(path);
-        return err;
-    }
+    if (err)
+        goto out;
     *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .path = path};
     f->used++;
     if (path) {
         f->files++;
         far_soon(f);
     }
-    return 0;
+    path = NULL;
+out:
+    free(path);
+    free(bytes);
+    return err;
 }
 
 /* A lease that takes calls. */

@@ -91,7 +91,7 @@ static void target_free(struct target *t) {
     free(t);
 }
 
-/* What discovery found and cannot be reached is forgotten; while its node is there, only for now without a link, it is not. */
+/* What discovery found and cannot be reached is forgotten, unless its node is here and has only lost its link. */
 static void target_failed(void *arg, const char *why) {
     struct target *t = arg;
     struct fleet *f = t->fleet;

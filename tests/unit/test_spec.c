@@ -36,6 +36,12 @@ static void test_kinds(void **state) {
     assert_int_equal(KIND("\x7f" "ELF\x02\x01\x01"), WORK_PROGRAM);
     assert_int_equal(KIND("print('\xc3\xa4')\n"), WORK_PYTHON);
     assert_int_equal(KIND(FRAME_MAGIC), WORK_STREAM_FRAMES);
+    enum work_kind kind;
+    assert_true(spec_is_stream("s.jsonl", FRAME_MAGIC, FRAME_MAGIC_SIZE, &kind)); /* written in one piece or in several */
+    assert_int_equal(kind, WORK_STREAM_FRAMES);
+    assert_true(spec_is_stream("s.jsonl", "{", 1, &kind));
+    assert_int_equal(kind, WORK_STREAM_JSON);
+    assert_false(spec_is_stream("s.json", "{", 1, &kind));
     assert_int_equal(KIND("\x89ppfs\r\n\x1a\x01\x01\0\0\0\0\0\0"), WORK_STREAM_PORTABLE);
     assert_int_equal(KIND("\x89ppfs\r\n\x1a\x01\x02\0\0\0\0\0\0"), -EINVAL);
     assert_int_equal(KIND("\x89ppfs\r\n\x1a\x01\x01\0\0\0\0\0\x01"), -EINVAL);
