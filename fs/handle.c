@@ -62,6 +62,11 @@ int handle_writer(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi
     return 0;
 }
 
+uint64_t handle_job(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi) {
+    const struct handle *x = handles_find(fs->handles, fi->fh);
+    return x ? x->job : ino_id(ino);
+}
+
 /* libfuse's own call wants a struct that only lives as long as one daemon; the kernel's handle outlives it. */
 static void wake(void *arg, struct handle *x) {
     struct fs *fs = arg;

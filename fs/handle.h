@@ -17,6 +17,9 @@ int handle_error(struct fs *fs, const struct handle *x); /* of that write, posit
  * instant of its opening may have left it out of the table, and it is put in then. */
 int handle_writer(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, bool writes, struct handle **out);
 
+/* The job that an open file reads, whichever the kernel looked up. */
+uint64_t handle_job(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi);
+
 /* Wakes poll() on the handles of a job, on all there are. The kernel then asks again. */
 void handle_wake(struct fs *fs, uint64_t job);
 void handle_wake_all(struct fs *fs);

@@ -31,6 +31,12 @@ static bool is_live(enum kind k, const struct job *j) {
     return k != KIND_SPEC && !job_ended(j->state);
 }
 
+/* The job that has the name now: it may have been written again since the kernel looked it up. */
+static int find(struct fs *fs, fuse_ino_t ino, struct job *out) {
+    int rc = sched_newest(fs->sched, ino_id(ino), out);
+    return rc == 0 && out->shelf == SHELF_ORPHAN ? -ENOENT : rc;
+}
+
 int info_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
     struct group g;
     struct job job;
@@ -48,8 +54,8 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     enum kind k = ino_kind(ino);
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
-    if (rc == 0 && j.shelf == SHELF_ORPHAN && k == KIND_INFO_JOB)
-        rc = -ENOENT; /* its files live on for those who have them open */
+    if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && !has_body(k))) /* those live on for who has them open */
+        rc = find(fs, ino, &j);
     if (rc)
         return rc;
     mode_t mode = j.mode & 0444;
@@ -59,6 +65,8 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
         mode |= 0200;
     uint64_t size = has_body(k) && !is_live(k, &j) ? body_size(fs, j.id, body_of(k)) : 0;
     tree_stat(st, mode, j.uid, j.gid, size, j.ended ? j.ended : j.created);
+    if (j.id != ino_id(ino))
+        return 0;
     if (job_ended(j.state) && k == KIND_INFO_JOB)
         *timeout = cache_timeout(fs, j.id);
     else if (job_ended(j.state) && !tree_kind(ino)->set)
@@ -101,7 +109,7 @@ static void print_exit(FILE *out, const struct job *j) {
 int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     char why[JOB_WHY_MAX + 512] = "";
     struct job j;
-    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    int rc = find(fs, ino, &j);
     if (rc)
         return rc;
     switch (ino_kind(ino)) {
@@ -147,13 +155,16 @@ int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
 
 int info_set(struct fs *fs, fuse_ino_t ino, const char *value) {
     long n;
+    struct job j;
     int rc = text_number(value, &n);
+    if (rc == 0)
+        rc = find(fs, ino, &j);
     if (rc)
         return rc;
     if (ino_kind(ino) == KIND_HOLD)
-        rc = n != 0 && n != 1 ? -EINVAL : sched_set_hold(fs->sched, ino_id(ino), n);
+        rc = n != 0 && n != 1 ? -EINVAL : sched_set_hold(fs->sched, j.id, n);
     else
-        rc = n < INT_MIN || n > INT_MAX ? -EINVAL : sched_set_priority(fs->sched, ino_id(ino), (int)n);
+        rc = n < INT_MIN || n > INT_MAX ? -EINVAL : sched_set_priority(fs->sched, j.id, (int)n);
     return rc;
 }
 
@@ -167,12 +178,17 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     fi->noflush = 1;
     fi->fh = fs->now.unique;
     if (k == KIND_GROUP_WAIT) {
+        struct group g;
+        int rc = sched_group(fs->sched, ino_id(ino), &g);
         fi->direct_io = fi->nonseekable = 1;
-        reply_open(fs, req, fi);
+        if (rc)
+            reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        else
+            reply_open(fs, req, fi);
         return;
     }
     struct job j;
-    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    int rc = find(fs, ino, &j);
     bool live = rc == 0 && (k == KIND_WAIT || is_live(k, &j));
     if (rc == 0)
         rc = handle_open(fs, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
@@ -180,18 +196,31 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
         return;
     }
-    fi->direct_io = fi->nonseekable = live;
-    fi->keep_cache = !live && job_ended(j.state);
+    fi->nonseekable = live;
+    fi->direct_io = live || j.id != ino_id(ino); /* what the kernel keeps of the inode is of the job that was looked up */
+    fi->keep_cache = !fi->direct_io && job_ended(j.state);
     reply_open(fs, req, fi);
+}
+
+/* The job that an open file reads. One that was written again before its reader had seen anything of it is read as the new one,
+ * from here on. -ESTALE: it has gone. */
+static int reads(struct fs *fs, fuse_ino_t ino, off_t off, const struct fuse_file_info *fi, struct job *j) {
+    uint64_t id = handle_job(fs, ino, fi);
+    int rc = sched_job(fs->sched, id, j);
+    if (rc == -ENOENT && off == 0 && find(fs, ino_make(id, ino_kind(ino)), j) == 0) {
+        rc = handles_put(fs->handles, fi->fh, ino, j->id, HANDLE_LIVE | HANDLE_CONFIRMED) ? 0 : -ENFILE;
+        wait_move(fs, (struct wait_key){.id = j->id}, ino, 0);
+    }
+    return rc == -ENOENT ? -ESTALE : rc;
 }
 
 static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
     struct job j;
     enum job_body body = body_of(ino_kind(ino));
-    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    int rc = reads(fs, ino, off, fi, &j);
     if (rc) {
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, rc);
         return true;
     }
     uint64_t have = body_size(fs, j.id, body), at = (uint64_t)off;
@@ -209,14 +238,16 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
 }
 
 void info_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, false, read_retry, ino, size, off, fi);
+    struct job j;
+    uint64_t id = reads(fs, ino, off, fi, &j) == 0 ? j.id : ino_id(ino);
+    wait_until(fs, req, (struct wait_key){.id = id}, false, read_retry, ino, size, off, fi);
 }
 
 static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                            struct fuse_file_info *fi) {
     struct job j;
     char *text = NULL;
-    int rc = sched_job(fs->sched, ino_id(ino), &j);
+    int rc = reads(fs, ino, 0, fi, &j);
     if (rc == 0 && !job_ended(j.state)) {
         if (!(fi->flags & O_NONBLOCK))
             return false;
@@ -224,14 +255,16 @@ static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t
     }
     int n = rc ? 0 : asprintf(&text, "%s\n", job_state_name(j.state));
     if (rc || n < 0)
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc ? rc : -ENOMEM);
+        reply_err(fs, req, rc ? rc : -ENOMEM);
     else
         text_answer(fs, req, fi->fh, text, (size_t)n, size, off);
     return true;
 }
 
 void info_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, false, wait_retry_job, ino, size, off, fi);
+    struct job j;
+    uint64_t id = reads(fs, ino, 0, fi, &j) == 0 ? j.id : ino_id(ino);
+    wait_until(fs, req, (struct wait_key){.id = id}, false, wait_retry_job, ino, size, off, fi);
 }
 
 bool info_ready(struct fs *fs, const struct handle *h) {

@@ -35,17 +35,15 @@ int results_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *
     return rc;
 }
 
-/* A job by its id, or, if it has gone because its name was written again, the one that has the name now. */
-static int newest(struct fs *fs, uint64_t id, struct job *out) {
-    int rc;
-    while ((rc = sched_job(fs->sched, id, out)) == -ENOENT && (id = sched_heir(fs->sched, id)) != 0)
-        ;
-    return rc;
+static int job_error(const struct job *j) {
+    return j->state == JOB_DONE ? 0 : j->error > 0 ? -j->error : j->state == JOB_CANCELLED ? -ECANCELED : -EIO;
 }
 
 int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     struct job j;
-    int rc = newest(fs, ino_id(ino), &j);
+    int rc = sched_job(fs->sched, ino_id(ino), &j); /* forgotten too, for those who have it open */
+    if (rc == -ENOENT)
+        rc = sched_newest(fs->sched, ino_id(ino), &j);
     if (rc)
         return rc;
     bool done = j.state == JOB_DONE;
@@ -61,34 +59,19 @@ static bool grows(const struct job *j) {
     return job_is_stream(j) && !job_ended(j->state);
 }
 
-static int job_error(const struct job *j) {
-    return j->state == JOB_DONE ? 0 : j->error > 0 ? -j->error : j->state == JOB_CANCELLED ? -ECANCELED : -EIO;
-}
-
-/* What was opened has gone, its name was written again; ino is of a job that has had the name since. The kernel asks for
- * the name once more when it is told ESTALE, and only once: so not before its job would open, or there is none. */
-static bool follow(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    (void)size, (void)off, (void)fi;
-    struct job j;
-    int rc = newest(fs, ino_id(ino), &j);
-    bool waits = rc == 0 && !job_ended(j.state) && !grows(&j);
-    if (waits && (j.id == ino_id(ino) || wait_move(fs, (struct wait_key){.id = j.id}, follow, ino_make(j.id, KIND_RESULT))))
-        return false;
-    reply_err(fs, req, rc == 0 || rc == -ENOENT ? -ESTALE : rc);
-    return true;
-}
-
-/* A job of that name may be another one by now (or none): ESTALE, and the kernel looks the name up again. */
+/* ino: of the job that has the name now. off: 1 when it is not the one that was looked up, because its name was written again. The
+ * kernel would look it up anew when it is told ESTALE, but once only; it opens what the name means now. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
-    (void)size, (void)off;
+    (void)size;
     struct job j;
-    bool nonblock = fi->flags & O_NONBLOCK;
-    int rc = sched_job(fs->sched, ino_id(ino), &j);
-    if (rc == 0 && !job_ended(j.state) && !nonblock && !grows(&j))
+    int rc = sched_newest(fs->sched, ino_id(ino), &j);
+    bool other = off || (rc == 0 && j.id != ino_id(ino));
+    if (rc == 0 && !job_ended(j.state) && !(fi->flags & O_NONBLOCK) && !grows(&j)) {
+        if (j.id != ino_id(ino))
+            wait_move(fs, (struct wait_key){.id = j.id}, ino_make(j.id, KIND_RESULT), 1);
         return false;
-    if (rc == -ENOENT && !nonblock)
-        return follow(fs, req, ino, size, off, fi);
+    }
     if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN))
         rc = -ESTALE;
     if (rc == 0 && job_ended(j.state))
@@ -103,8 +86,8 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     }
     fi->noflush = 1;
     fi->nonseekable = live;
-    fi->direct_io = pending;
-    fi->keep_cache = !pending;
+    fi->direct_io = pending || other; /* what the kernel keeps of the inode is of the job that was looked up */
+    fi->keep_cache = !fi->direct_io;
     reply_open(fs, req, fi);
     return true;
 }
@@ -116,11 +99,9 @@ void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fil
     }
     fi->fh = fs->now.unique; /* for handle_open, whenever that will be */
     struct job j;
-    bool written_again = newest(fs, ino_id(ino), &j) == 0 && j.id != ino_id(ino); /* since it was looked up */
-    if (written_again && !(fi->flags & O_NONBLOCK))
-        wait_until(fs, req, (struct wait_key){.id = j.id}, true, follow, ino_make(j.id, KIND_RESULT), 0, 0, fi);
-    else
-        wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, true, open_retry, ino, 0, 0, fi);
+    uint64_t id = sched_newest(fs->sched, ino_id(ino), &j) == 0 ? j.id : ino_id(ino);
+    wait_until(fs, req, (struct wait_key){.id = id}, true, open_retry, ino_make(id, KIND_RESULT), 0, id != ino_id(ino),
+               fi);
 }
 
 static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
@@ -143,7 +124,8 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
 }
 
 void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    wait_until(fs, req, (struct wait_key){.id = ino_id(ino)}, true, read_retry, ino, size, off, fi);
+    uint64_t id = handle_job(fs, ino, fi);
+    wait_until(fs, req, (struct wait_key){.id = id}, true, read_retry, ino_make(id, KIND_RESULT), size, off, fi);
 }
 
 bool results_ready(struct fs *fs, const struct handle *h) {
@@ -175,6 +157,8 @@ struct failure { /* a failures/ file: why, then the traceback or the end of stde
 
 static int failure_read(struct fs *fs, fuse_ino_t ino, struct job *j, struct failure *f) {
     int rc = sched_job(fs->sched, ino_id(ino), j);
+    if (rc == -ENOENT)
+        rc = sched_newest(fs->sched, ino_id(ino), j);
     if (rc == 0 && j->state != JOB_FAILED)
         rc = -ENOENT;
     if (rc)
@@ -216,13 +200,14 @@ int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeou
     if (rc)
         return rc;
     tree_stat(st, j.mode & 0444, j.uid, j.gid, f.size, j.ended);
-    *timeout = cache_timeout(fs, j.id);
+    if (j.id == ino_id(ino))
+        *timeout = cache_timeout(fs, j.id);
     return 0;
 }
 
 void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct job j;
-    int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? -EACCES : sched_job(fs->sched, ino_id(ino), &j);
+    int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? -EACCES : sched_newest(fs->sched, ino_id(ino), &j);
     if (rc == 0 && j.shelf != SHELF_FAILURES)
         rc = -ENOENT;
     if (rc == 0)
@@ -231,15 +216,16 @@ void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fi
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
         return;
     }
-    fi->noflush = fi->keep_cache = 1;
+    fi->noflush = 1;
+    fi->direct_io = j.id != ino_id(ino); /* see open_retry */
+    fi->keep_cache = !fi->direct_io;
     reply_open(fs, req, fi);
 }
 
 void failures_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    (void)fi;
     struct failure f;
     struct job j;
-    int rc = failure_read(fs, ino, &j, &f);
+    int rc = failure_read(fs, ino_make(handle_job(fs, ino, fi), KIND_FAILURE), &j, &f);
     if (rc)
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
     else

@@ -49,15 +49,37 @@ int text_make(struct fs *fs, fuse_ino_t ino, char **bytes, size_t *size) {
     return rc;
 }
 
+static void keep(struct texts *t, uint64_t fh, char *bytes, size_t size) {
+    unsigned at = t->next;
+    for (unsigned i = 0; i < KEPT; i++)
+        if (t->kept[i].bytes && t->kept[i].fh == fh)
+            at = i; /* read again from its start */
+    if (at == t->next)
+        t->next = (t->next + 1) % KEPT;
+    free(t->kept[at].bytes);
+    t->kept[at].fh = fh;
+    t->kept[at].bytes = bytes;
+    t->kept[at].size = size;
+}
+
 void text_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
     if (writes && !tree_kind(ino)->set) {
         reply_err(fs, req, -EACCES);
         return;
     }
+    char *bytes = NULL;
+    size_t size;
+    int rc = ino_kind(ino) < KIND_JOB || writes ? 0 : text_make(fs, ino, &bytes, &size);
+    if (rc) { /* it was written again, or has gone: the kernel looks the name up */
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        return;
+    }
     fi->fh = fs->now.unique;
     fi->direct_io = 1;
     fi->noflush = !writes;
+    if (bytes)
+        keep(fs->texts, fi->fh, bytes, size);
     reply_open(fs, req, fi);
 }
 
@@ -77,17 +99,7 @@ bool text_answer_kept(struct fs *fs, fuse_req_t req, uint64_t fh, size_t size, o
 }
 
 void text_answer(struct fs *fs, fuse_req_t req, uint64_t fh, char *bytes, size_t total, size_t size, off_t off) {
-    struct texts *t = fs->texts;
-    unsigned at = t->next;
-    for (unsigned i = 0; i < KEPT; i++)
-        if (t->kept[i].bytes && t->kept[i].fh == fh)
-            at = i; /* read again from its start */
-    if (at == t->next)
-        t->next = (t->next + 1) % KEPT;
-    free(t->kept[at].bytes);
-    t->kept[at].fh = fh;
-    t->kept[at].bytes = bytes;
-    t->kept[at].size = total;
+    keep(fs->texts, fh, bytes, total);
     answer_part(fs, req, bytes, total, size, off);
 }
 
@@ -97,8 +109,10 @@ void text_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
     char *bytes;
     size_t total;
     int rc = text_make(fs, ino, &bytes, &total);
+    if (rc == -ENOENT && text_answer_kept(fs, req, fi->fh, size, off)) /* it has gone since it was opened */
+        return;
     if (rc)
-        reply_err(fs, req, rc);
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
     else
         text_answer(fs, req, fi->fh, bytes, total, size, off);
 }

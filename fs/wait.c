@@ -122,16 +122,15 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
     fuse_req_interrupt_func(req, on_interrupt, w);
 }
 
-bool wait_move(struct fs *fs, struct wait_key key, wait_retry *retry, fuse_ino_t ino) {
+void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off) {
     struct waiter *w = fs->waits->tried;
     if (!w)
-        return false;
+        return;
     leave_bucket(w);
     w->key = key;
-    w->retry = retry;
     w->ino = ino;
+    w->off = off;
     put_in(w);
-    return true;
 }
 
 static bool try(struct fs *fs, struct waiter *w) {

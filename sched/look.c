@@ -17,6 +17,12 @@ int sched_job(struct sched *s, uint64_t id, struct job *out) {
     return rc;
 }
 
+int sched_newest(struct sched *s, uint64_t id, struct job *out) {
+    int rc = sched_job(s, id, out);
+    uint64_t heir = rc == -ENOENT || (rc == 0 && out->shelf == SHELF_ORPHAN) ? sched_heir(s, id) : 0;
+    return heir ? sched_job(s, heir, out) : rc;
+}
+
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out) {
     struct job_row r;
     int rc = store_job_find(s->store, group, name, draft, &r);

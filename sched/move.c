@@ -51,15 +51,17 @@ void sched_note(struct sched *s, uint64_t job) {
 }
 
 void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir) {
-    if (!old->draft && !job_ended(old->state))
+    if (!old->draft)
         s->heirs[s->heir_count++ % HEIRS] = (struct heir){old->id, heir};
 }
 
+/* A name may have been written again more than once: each time stands behind the one before it. */
 uint64_t sched_heir(const struct sched *s, uint64_t job) {
-    for (uint64_t n = s->heir_count; n > 0 && n + HEIRS > s->heir_count; n--)
-        if (s->heirs[(n - 1) % HEIRS].of == job)
-            return s->heirs[(n - 1) % HEIRS].job;
-    return 0;
+    uint64_t heir = job;
+    for (uint64_t n = s->heir_count > HEIRS ? s->heir_count - HEIRS : 0; n < s->heir_count; n++)
+        if (s->heirs[n % HEIRS].of == heir)
+            heir = s->heirs[n % HEIRS].job;
+    return heir == job ? 0 : heir;
 }
 
 void sched_note_unlink(struct sched *s, struct spool_name n) {

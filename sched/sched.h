@@ -67,7 +67,9 @@ struct tally { /* of a group and all below it */
 };
 int sched_job(struct sched *s, uint64_t id, struct job *out);                             /* -ENOENT */
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out);
-uint64_t sched_heir(const struct sched *s, uint64_t id); /* the job that took its name before it had ended; 0 = none that is known */
+/* The job of that id; where its name was written again of late, the one that has the name now. -ENOENT: gone, and nobody is known
+ * that took its name. One that was forgotten while it is read, and whose name is free, is found (SHELF_ORPHAN). */
+int sched_newest(struct sched *s, uint64_t id, struct job *out);
 int sched_group(struct sched *s, uint64_t id, struct group *out);                         /* id 0 works */
 int sched_find_group(struct sched *s, uint64_t parent, const char *name, struct group *out);
 int sched_tally(struct sched *s, uint64_t group, struct tally *out);

@@ -65,8 +65,8 @@ struct later { /* a call to be answered after the commit, once the disk has it *
     void *arg;
 };
 
-/* Of a name that was written again before its job had ended: the new job. A few of late, for those who wait for the old one. */
-#define HEIRS 256u
+/* Of a name that was written again: the new job. Some of late, for those who wait for the old one, or have just looked it up. */
+#define HEIRS 1024u
 struct heir {
     uint64_t of, job;
 };
@@ -140,6 +140,7 @@ int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
 int sched_check(struct sched *s, int rc);             /* notes an error of the store for this turn; returns rc */
 void sched_note(struct sched *s, uint64_t job);
 void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
+uint64_t sched_heir(const struct sched *s, uint64_t job); /* who has its name by now, 0 = nobody that is known */
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
 uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in there that are on their way into the queue */

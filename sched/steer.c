@@ -109,9 +109,11 @@ static int clear_name(struct sched *s, uint64_t group, const char *name, bool dr
         return -EACCES;
     if (!draft && old.job.state == JOB_RUNNING)
         return -ETXTBSY;
-    if (job_ended(old.job.state))
-        return by->draft ? 0 : sched_forget(s, old.job.id, s->is_open && s->is_open(s->is_open_arg, old.job.id, false));
+    if (by->draft && job_ended(old.job.state))
+        return 0;
     sched_note_heir(s, &old.job, by->id);
+    if (job_ended(old.job.state))
+        return sched_forget(s, old.job.id, s->is_open && s->is_open(s->is_open_arg, old.job.id, false));
     return sched_remove(s, &old);
 }
 
