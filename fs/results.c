@@ -44,6 +44,8 @@ int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout
     int rc = sched_job(fs->sched, ino_id(ino), &j); /* forgotten too, for those who have it open */
     if (rc == -ENOENT)
         rc = sched_newest(fs->sched, ino_id(ino), &j);
+    if (rc == 0 && job_ended(j.state))
+        rc = job_error(&j);
     if (rc)
         return rc;
     bool done = j.state == JOB_DONE;

@@ -164,7 +164,7 @@ def forget(name: str, mount: Optional[mounts.MountLike] = None) -> None:
     """Removes a session or a job that has ended, with its results. StillRunning: it has not."""
     path = mounts.find(mount, start=False)
     try:
-        os.unlink(os.path.join(path, "results", name))
+        os.rmdir(os.path.join(path, "info", name))
     except FileNotFoundError:
         raise FileNotFoundError("there is no job %r on %s" % (name, path)) from None
     except OSError as error:

@@ -268,6 +268,33 @@ def test_timed_out(m):
     assert "time" in m.failed("x", errno.ETIMEDOUT).split("\n")[0]
 
 
+@pytest.mark.parametrize("looked", [False, True])
+@pytest.mark.parametrize("end, name", [("fail", "EIO"), ("timeout", "ETIMEDOUT"), ("cancel", "ECANCELED")])
+def test_what_did_not_succeed_has_no_result(m, end, name, looked):
+    """Scripts, make and Python do not take it for one, also when it was looked at while it ran."""
+    gate = m.gate("x")
+    m.put("x", {"fail": gate + "exit 1\n", "timeout": "#ppfs: timeout=%s\nimport time; time.sleep(100)\n" % ("500ms" if looked else "1ms"),
+                "cancel": gate}[end])
+    if looked:
+        assert os.path.exists(m.results / "x")
+    if end == "fail":
+        m.open_gate("x")
+    elif end == "cancel":
+        os.unlink(m.jobs / "x")
+    assert m.wait("x") == ("cancelled" if end == "cancel" else "failed")
+    assert m.sh("[ -e $M/results/x ]", check=False).returncode == 1
+    assert m.sh("[ -s $M/results/x ] || [ -f $M/results/x ]", check=False).returncode == 1
+    assert not os.path.exists(m.results / "x") and not os.path.isfile(m.results / "x")
+    for look in ((m.results / "x").stat, (m.results / "x").read_bytes):
+        with pytest.raises(OSError) as e:
+            look()
+        assert err(e) == name
+    (m.work / "Makefile").write_text("%s/results/x:\n\t@echo made again\n" % m.mnt)
+    assert m.sh("make 2> complaint").stdout == b"made again\n"
+    os.rmdir(m.info / "x")
+    assert not (m.results / "x").exists()
+
+
 def test_success_has_no_failure(m):
     m.put("x", "print(1)\n")
     m.result("x")
