@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import IO, List, Optional, Union
 
 from .errors import NoMount
 
@@ -25,8 +25,8 @@ _private: Optional["PrivateMount"] = None
 
 # Ends with its standard input. The state directory's lock is free when the last process has written down its state.
 _KEEPER = r'''
-dir=$1; program=$2; shift 2
-"$program" "$@" </dev/null >/dev/null || exit 1
+dir=$1; shift
+"$@" --state "$dir/state" "$dir/mnt" </dev/null >/dev/null || { rm -rf "$dir"; exit 1; }
 echo ready
 cat >/dev/null
 n=0
@@ -140,28 +140,40 @@ class PrivateMount:
     """A ppfs in a temporary directory."""
 
     def __init__(self, cpus: Optional[int] = None) -> None:
-        self.dir = tempfile.mkdtemp(prefix=_PRIVATE)
-        self.path = os.path.join(self.dir, "mnt")
-        self._owner = os.getpid()
-        os.mkdir(self.path)
-        command = [program(), "--state", os.path.join(self.dir, "state")]
+        command = [program()]
         if cpus is not None:
             command += ["--cpus", str(cpus)]
         if sys.prefix != sys.base_prefix:
             command += ["--python", sys.prefix]
-        with open(os.path.join(self.dir, "stderr"), "w+b") as errors:
-            self._process: "subprocess.Popen[bytes]" = subprocess.Popen(
-                ["/bin/sh", "-c", _KEEPER, "ppfs-private", self.dir, *command, self.path], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
-            assert self._process.stdout is not None
-            ready = self._process.stdout.readline()
-            if ready != b"ready\n":
-                self._process.communicate()
-                errors.seek(0)
-                said = errors.read().decode("utf-8", "replace").strip() or "it said nothing"
-                shutil.rmtree(self.dir, ignore_errors=True)
-                raise NoMount("no ppfs is mounted, and a private one could not be started: " + said)
-        self._process.stdout.close()
+        self._owner = os.getpid()
+        self.dir = tempfile.mkdtemp(prefix=_PRIVATE)
+        try:
+            self.path = os.path.join(self.dir, "mnt")
+            os.mkdir(self.path)
+            with tempfile.TemporaryFile() as errors:
+                self._process: "subprocess.Popen[bytes]" = subprocess.Popen(
+                    ["/bin/sh", "-c", _KEEPER, "ppfs-private", self.dir, *command], stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+                self._await_ready(errors)
+        except OSError as error:
+            shutil.rmtree(self.dir, ignore_errors=True)
+            raise NoMount("no ppfs is mounted, and a private one could not be started: %s" % error) from error
+
+    def _await_ready(self, errors: IO[bytes]) -> None:
+        """Returns when it is mounted. What does not come so far, the shell takes away."""
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            ready = process.stdout.readline()
+        except BaseException:
+            process.stdin.close()
+            raise
+        if ready != b"ready\n":
+            process.communicate()
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace").strip() or "it said nothing"
+            raise NoMount("no ppfs is mounted, and a private one could not be started: " + said)
+        process.stdout.close()
 
     def alive(self) -> bool:
         """Whether it is this process's (or its parent's, before a fork) and answers."""

@@ -2,6 +2,7 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -210,10 +211,14 @@ def test_many_private_mounts_at_once(base, fuse):
     assert [name for name in os.listdir(base) if name.startswith("ppfs-private")] == []
 
 
-def test_no_program(base, monkeypatch):
-    monkeypatch.setenv("PPFS_PROGRAM", "/nonexistent/ppfs")
-    monkeypatch.setenv("TMPDIR", str(base))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    with pytest.raises(ppfs.NoMount, match="nonexistent"):
-        ppfs.mount.PrivateMount()
+@pytest.mark.parametrize("program", ["/nonexistent/ppfs", "/bin/false", None])
+def test_no_program(base, program):
+    """It is said, and no directory is left; None: the package is installed and ppfs is not in PATH."""
+    shutil.copytree(conftest.SCRIPTS / "ppfs", base / "copy" / "ppfs", ignore=shutil.ignore_patterns("__pycache__"))
+    env = dict(private_env(base), PYTHONPATH=str(base / "copy"))
+    env.pop("PPFS_PROGRAM")
+    env.update({"PATH": "/nonexistent"} if program is None else {"PPFS_PROGRAM": program})
+    p = subprocess.run([sys.executable, "-c", "import ppfs.mount\nppfs.mount.PrivateMount()"], cwd=base, env=env,
+                       text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50)
+    assert "ppfs.errors.NoMount: no ppfs is mounted, and " in p.stderr and p.stdout == ""
     assert not [name for name in os.listdir(base) if name.startswith("ppfs-private")]
