@@ -14,6 +14,7 @@
 #include "fs/state.h"
 #include "fs/version.h"
 #include "net/clock.h"
+#include "net/descriptors.h"
 #include "worker/pyenv.h"
 #include "worker/where.h"
 
@@ -100,6 +101,8 @@ out:
 int main(int argc, char **argv) {
     struct args a;
     int status = 0;
+    descriptors_standard();
+    descriptors_raise();
     if (args_read(&a, argc, argv) != 0)
         return 2;
     if (a.help)

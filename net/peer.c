@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "net/address.h"
+#include "net/descriptors.h"
 #include "net/handshake.h"
 
 enum { ACCEPT_TURN = 16, BACKLOG = 1024 };
@@ -91,11 +92,22 @@ static void admit(struct peer_listener *l, int fd, const struct sockaddr_storage
         s->h = NULL; /* no memory: as if it had not come */
 }
 
+/* The connection stays in the backlog, so the socket stays readable: look again a little later. */
+static void wait_a_little(struct peer_listener *l) {
+    static const struct timeval pause = {0, 200 * 1000};
+
+    event_del(l->readable);
+    event_add(l->again, &pause);
+}
+
 static void on_connection(evutil_socket_t listening, short what, void *arg) {
     struct peer_listener *l = arg;
-    struct timeval pause = {0, 200 * 1000};
 
     (void)what;
+    if (!descriptors_spare(ACCEPT_TURN, DESCRIPTORS_FOR_WORKERS)) {
+        wait_a_little(l);
+        return;
+    }
     for (int i = 0; i < ACCEPT_TURN; i++) {
         struct sockaddr_storage from = {0};
         socklen_t size = sizeof(from);
@@ -104,10 +116,8 @@ static void on_connection(evutil_socket_t listening, short what, void *arg) {
             admit(l, fd, &from);
         } else if (errno == EAGAIN) {
             return;
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            /* The connection stays in the backlog, so the socket stays readable: look again a little later. */
-            event_del(l->readable);
-            event_add(l->again, &pause);
+        } else if (descriptors_short(errno) || errno == ENOMEM) {
+            wait_a_little(l);
             return;
         }
     }

@@ -13,6 +13,7 @@
 #include "worker/cpus.h"
 
 #define QUIET_MAX 64   /* seconds that a node is left alone after it was lost with work, at most */
+#define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */
 #define LOAD_US 1000.0 /* a host with all slots taken counts as so much farther away than an idle one */
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
@@ -114,8 +115,16 @@ void host_crashed(struct host *h) {
 
 /* --- free slots and the choice ----------------------------------------------------------------------------------- */
 
+void host_short(struct host *h) {
+    h->short_until = clock_us() + SHORT_US;
+    h->short_used = h->used;
+    host_wake_in(h->s, SHORT_US);
+}
+
 unsigned host_free(const struct host *h) {
     unsigned total = h->cpus + h->lent;
+    if (h->short_used < total && clock_us() < h->short_until)
+        total = h->short_used;
     if (h->used >= total || !host_live(h))
         return 0;
     if (h->crashes) /* it may take whatever it gets with it */

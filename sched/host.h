@@ -33,6 +33,8 @@ struct host {
     unsigned crashes;      /* times in a row that it was lost with work and finished none in between ... */
     bool lost_work;        /* ... the one that is under way counts */
     int64_t quiet_until;   /* clock_us: until then it gets no work; after that, one piece at a time until one is finished */
+    int64_t short_until;   /* clock_us: until then there is no room on it for more than ... */
+    unsigned short_used;   /* ... so many slots, whatever it has */
     int64_t run_us, seen;
     struct took took[SPEED_MAX + 1]; /* by function: speed.h */
     double slower;         /* times as long as on the fastest host, of what both ran; below 1: not known */
@@ -73,6 +75,7 @@ struct demand {
 /* The host where it soonest begins and ends among those with as many free slots; NULL: none has. */
 struct host *host_choose(struct sched *s, const struct demand *d);
 void host_worked(struct host *h);             /* it has finished something */
+void host_short(struct host *h);              /* its runner says -EAGAIN: more than it has now cannot run there for a moment */
 void host_crashed(struct host *h);            /* it was lost; if that cost work, it is left alone for a while */
 double host_way_us(const struct host *h);     /* round trip of its link */
 bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */

@@ -123,6 +123,8 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     w->job = l->id;
     rc = runner_start(h->runner, w);
     if (rc < 0) {
+        if (rc == -EAGAIN)
+            host_short(h);
         free(l);
         return rc;
     }
@@ -236,6 +238,8 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
         if (l->stream)
             lease_calls_lost(l, o);
         lease_free(l);
+        if (o->unbegun)
+            host_short(h);
         host_vacant(h);
         sched_tick(s);
         break;

@@ -163,6 +163,8 @@ void run_committed(struct sched *s) {
         r->outcome = (struct work_outcome){.attempt = r->attempt, .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
         snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", strerror(-rc));
         run_finish(r);
+        if (rc == -EAGAIN)
+            host_short(r->host);
     }
     for (size_t i = 0; i < s->kills.count; i++) {
         struct run *r = run_find(s, s->kills.items[i]);
@@ -227,6 +229,7 @@ static int write_failure(struct sched *s, const struct run *r, struct job_row *r
 static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
     run_output_drop(r);
     row->job.deaths += r->begun;
+    row->job.attempt -= !r->begun; /* nobody has seen that one */
     if (row->job.deaths >= DEATHS_MAX) {
         char why[JOB_WHY_MAX];
         snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node%s%.400s", *r->outcome.why ? "; the last: " : "", r->outcome.why);
@@ -301,6 +304,8 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
     if (!r || r->state != RUN_RUNNING)
         return;
     r->outcome = *o;
+    if (o->unbegun)
+        r->begun = false;
     if (o->end != WORK_LOST)
         host_worked(h);
     else
@@ -308,6 +313,8 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
     if (r->timeout)
         evtimer_del(r->timeout);
     set_state(r, RUN_ENDING);
+    if (o->unbegun)
+        host_short(h);
     if (!run_output_sync(r))
         run_finish(r);
 }

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/descriptors.h"
 #include "net/discover.h"
 #include "net/peer.h"
 #include "worker/cpus.h"
@@ -24,6 +25,7 @@
 #include "worker/serve.h"
 #include "worker/where.h"
 
+enum { NODE_FDS = 64 /* of its own */, SLOT_FDS = 4 /* of a worker, and the file of what it runs */ };
 enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4, GATHER_NS = 100000 };
 
 struct join { /* an address that is kept dialled */
@@ -44,6 +46,7 @@ struct node {
     struct pool *pool;
     struct join joins[NODE_JOINS];
     struct event *signals[SIGNALS], *idle, *end;
+    unsigned cpus; /* slots */
     bool leaving, parting, stopped;
     int status; /* what the program ends with */
     bool able;  /* its workers' Python has come up: only then it offers to work */
@@ -329,7 +332,7 @@ static int open_doors(struct node *n, char *why, size_t size) {
 static int make_pool(struct node *n, char *why, size_t size) {
     const struct node_args *a = n->args;
     char worker[PATH_MAX], *program = NULL;
-    struct pool_config config = {.worker_path = worker, .python = a->python, .workers = a->cpus, .give_back = true};
+    struct pool_config config = {.worker_path = worker, .python = a->python, .workers = n->cpus, .give_back = true};
     struct runner runner;
 
     where_worker(worker);
@@ -375,7 +378,7 @@ static int start(struct node *n, char *why, size_t size) {
     const struct node_args *a = n->args;
     const char *tmp = getenv("TMPDIR");
     struct serve_config serve = {
-        .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = a->cpus, .memory = cpus_memory()};
+        .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = n->cpus, .memory = cpus_memory()};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms};
 
     snprintf(why, size, "not enough memory");
@@ -437,19 +440,32 @@ static void turn(struct node *n) {
     }
 }
 
+/* What a ppfs sends here is for a slot: there are no more of them than there are descriptors for. */
+static unsigned slots(unsigned wanted) {
+    unsigned most = descriptors_limit() > NODE_FDS ? (descriptors_limit() - NODE_FDS) / SLOT_FDS : 0;
+
+    if (wanted <= most)
+        return wanted;
+    if (!most)
+        most = 1;
+    say("%u slots instead of %u, for there are only %u descriptors (ulimit -Hn)", most, wanted, descriptors_limit());
+    return most;
+}
+
 int node_run(const struct node_args *a) {
     static struct node node; /* large, and there is one */
     struct node *n = &node;
     char why[1024];
 
     n->args = a;
+    n->cpus = slots(a->cpus);
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a dying template leaves is ours to kill */
     if (start(n, why, sizeof(why))) {
         say("%s", why);
         end(n);
         return 1;
     }
-    say("%s is ready with %u slots%s%s", a->name, a->cpus, n->listener ? ", listening at " : "",
+    say("%s is ready with %u slots%s%s", a->name, n->cpus, n->listener ? ", listening at " : "",
         n->listener ? peer_listener_address(n->listener) : "");
     rest(n, true);
     while (!n->stopped)

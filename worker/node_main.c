@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "net/descriptors.h"
 #include "worker/node.h"
 
 #ifndef PPFS_VERSION
@@ -14,6 +15,8 @@ enum { KEEP = 16 * 1024 * 1024 };
 int main(int argc, char **argv) {
     struct node_args a;
 
+    descriptors_standard();
+    descriptors_raise();
     if (node_args_read(&a, argc, argv))
         return 2;
     if (a.help) {

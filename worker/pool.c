@@ -1,4 +1,4 @@
-/* The pool's slots: one worker each, its link and its two output pipes, and the work that it has.
+/* The pool's slots: one worker each, its link, and the work that it has.
  *
  * Work is sent the moment a worker is asked for: the bytes wait in the socket while the template forks. Calls go to
  * workers that have run calls before (their modules are loaded), work that forks the interpreter to ones that have not
@@ -16,59 +16,13 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "worker/pool_internal.h"
+#include "net/descriptors.h"
+#include "worker/pool_parts.h"
 #include "worker/pyenv.h"
 #include "worker/reap.h"
 
-enum { READ_TURN = 256 * 1024, DRAIN_MAX = 4 * 1024 * 1024, PIPE_SIZE = 1024 * 1024 };
-
-/* --- output ------------------------------------------------------------------------------------------------------ */
-/* Reads once from a worker's pipe. What it got, 0 at its end, -1 when it is empty. */
-static ssize_t slot_read(struct slot *s, enum pool_stream stream) {
-    ssize_t n = read(s->out_fd[stream], s->pool->buffer, READ_TURN);
-
-    if (n > 0 && s->state == SLOT_BUSY) {
-        s->fresh = stream;
-        s->fresh_size = (size_t)n;
-    }
-    return n;
-}
-
-static void on_stream(struct slot *s, enum pool_stream stream) {
-    if (s->lease)
-        atomic_fetch_add(&s->page->reads, 1);
-    ssize_t n = slot_read(s, stream);
-    int err = errno;
-    if (s->lease && s->fresh_size && !s->killed)
-        link_drain(s->link); /* answers of calls before the one that printed this; on_frame tells it where it belongs */
-    ahead_output(s);
-    errno = err;
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        if (s->out[stream])
-            event_del(s->out[stream]);
-}
-
-static void on_stdout(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    on_stream(arg, POOL_STDOUT);
-}
-
-static void on_stderr(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    on_stream(arg, POOL_STDERR);
-}
-
-/* All that the job's dead processes have left in the pipes; bounded, as a pipe is. */
-void pool_drain(struct slot *s) {
-    ahead_output(s);
-    for (int stream = POOL_STDOUT; stream <= POOL_STDERR; stream++)
-        for (ssize_t n = 1, total = 0; n > 0 && total < DRAIN_MAX; total += n) {
-            n = slot_read(s, (enum pool_stream)stream);
-            ahead_output(s);
-        }
-}
+enum { TELL_SHORT_US = 600 * 1000000 };
+enum { SLOT_FDS = 8 /* of a worker that is being made: its link, two pipes, their other ends, its page */ };
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 static void slot_close(struct slot *s) {
@@ -139,6 +93,8 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
         s->state = SLOT_IDLE;
         s->tainted = s->tainted || s->in_process;
     }
+    if (p->waiting_count)
+        wait_soon(p);
     p->ev.done(p->arg, job, o);
 }
 
@@ -224,6 +180,10 @@ void pool_on_spawned(struct pool *p, uint64_t serial, int value) {
     struct slot *s = slot_by_serial(p, serial);
     struct work_outcome o = {.end = WORK_REFUSED};
 
+    if (p->asked)
+        p->asked--;
+    if (p->waiting_count)
+        wait_soon(p);
     if (!s)
         return;
     if (value > 0) {
@@ -259,6 +219,8 @@ void pool_on_exited(struct pool *p, const struct control *c) {
 
 void pool_on_template_gone(struct pool *p, bool refused) {
     uint64_t before = p->next_serial; /* done() may ask for new workers, of a new template */
+    struct work_outcome none = {.end = p->give_back ? WORK_LOST : WORK_REFUSED};
+    struct waiting *waiting = refused ? wait_take_all(p) : NULL;
 
     for (size_t i = 0; i < p->slot_count; i++) {
         struct slot *s = p->slots[i];
@@ -280,6 +242,8 @@ void pool_on_template_gone(struct pool *p, bool refused) {
         else
             slot_finish(s, &o, true);
     }
+    snprintf(none.why, sizeof(none.why), "%s", p->trouble);
+    wait_end_all(p, waiting, &none);
 }
 
 /* --- giving work ------------------------------------------------------------------------------------------------- */
@@ -298,21 +262,27 @@ static struct slot *slot_empty(struct pool *p) {
     return p->slots[p->slot_count++] = s;
 }
 
-static int slot_listen(struct slot *s, int stream, int fd, event_callback_fn on_event) {
-    s->out_fd[stream] = fd;
-    fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE); /* more than a user may have is refused: then the usual 64 KiB */
-    if (fcntl(fd, F_SETFL, O_NONBLOCK))
-        return -errno;
-    s->out[stream] = event_new(s->pool->base, fd, EV_READ | EV_PERSIST, on_event, s);
-    return s->out[stream] && event_add(s->out[stream], NULL) == 0 ? 0 : -ENOMEM;
+/* Now and then: it may stay so for long. */
+static void tell_short(struct pool *p) {
+    if (p->short_us && clock_us() - p->short_us < TELL_SHORT_US)
+        return;
+    p->short_us = clock_us();
+    pool_trouble(p, "no more than %u workers, for there are no more descriptors (ulimit -Hn is %u): what is more waits",
+                 pool_count(p, false), descriptors_limit());
 }
 
 /* Asks for a worker in an empty slot. 0 or -errno, the slot being empty then. */
 static int slot_open(struct slot *s) {
     static const struct link_events link_events = {.frame = on_frame, .closed = on_link_closed};
     struct pool *p = s->pool;
-    int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, page = -1, err = ahead_open(s, &page);
+    int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, page = -1, err = 0;
 
+    if (template_busy(p))
+        err = -EBUSY;
+    else if (!descriptors_spare(SLOT_FDS, DESCRIPTORS_FOR_FILES))
+        err = -EMFILE;
+    else
+        err = ahead_open(s, &page);
     if (!err && (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[0]) || pipe2(ends[1], O_CLOEXEC) ||
                  pipe2(ends[2], O_CLOEXEC)))
         err = -errno;
@@ -326,11 +296,11 @@ static int slot_open(struct slot *s) {
         ends[0][0] = -1; /* the link's, or closed by it */
     }
     if (!err) {
-        err = slot_listen(s, POOL_STDOUT, ends[1][0], on_stdout);
+        err = pipe_listen(s, POOL_STDOUT, ends[1][0]);
         ends[1][0] = -1;
     }
     if (!err) {
-        err = slot_listen(s, POOL_STDERR, ends[2][0], on_stderr);
+        err = pipe_listen(s, POOL_STDERR, ends[2][0]);
         ends[2][0] = -1;
     }
     for (int i = 0; i < 3; i++)
@@ -343,7 +313,10 @@ static int slot_open(struct slot *s) {
         slot_close(s);
     else
         s->state = SLOT_IDLE;
-    return err;
+    if (!descriptors_short(-err))
+        return err;
+    tell_short(p);
+    return -EAGAIN;
 }
 
 /* An idle slot that suits w, NULL when there is none. clean: it must not have run a call in process. */
@@ -369,41 +342,25 @@ static int slot_for(struct pool *p, const struct work *w, struct slot **out) {
     *out = slot_idle(p, clean, !clean);
     if (*out)
         return 0;
+    if (pool_count(p, true) >= p->size)
+        return -EBUSY; /* the pool shrank while it waited */
     if (pool_count(p, false) >= p->size) /* all idle ones are tainted: one of them leaves for a fresh one */
         slot_close(slot_idle(p, false, true));
     *out = slot_empty(p);
     return *out ? slot_open(*out) : -ENOMEM;
 }
 
-int pool_start(struct pool *p, const struct work *w) {
+int pool_give(struct pool *p, const struct work *w, const void *bytes, uint32_t size) {
     struct slot *s;
-    void *bytes;
-    uint32_t size;
     int err;
 
-    if (pool_count(p, true) + wait_count(p) >= p->size)
-        return -EAGAIN;
-    err = work_encode(w, &bytes, &size);
-    if (err)
-        return err;
-    if (!template_usable(p)) {
-        err = wait_add(p, w->job, bytes, size);
-        if (err)
-            free(bytes);
-        return err;
-    }
-    err = slot_for(p, w, &s);
-    if (!err) {
-        err = link_send(s->link, WORKER_START, w->job, bytes, size);
-    } else if (err != -ENOMEM) {
-        free(bytes);
-        return wait_refuse_start(p, w, err);
-    }
-    free(bytes);
-    if (err == -EPIPE) { /* that worker has just died: its slot goes, the next try finds another */
-        slot_close(s);
-        return pool_start(p, w);
-    }
+    do {
+        err = slot_for(p, w, &s);
+        if (!err)
+            err = link_send(s->link, WORKER_START, w->job, bytes, size);
+        if (err == -EPIPE) /* that worker has just died: its slot goes, the next try finds another */
+            slot_close(s);
+    } while (err == -EPIPE);
     if (err)
         return err;
     s->state = SLOT_BUSY;
@@ -416,6 +373,29 @@ int pool_start(struct pool *p, const struct work *w) {
     if (s->lease)
         ahead_begin(s);
     return 0;
+}
+
+int pool_start(struct pool *p, const struct work *w) {
+    void *bytes;
+    uint32_t size;
+    int err;
+
+    if (pool_count(p, true) + p->waiting_count >= p->size)
+        return -EAGAIN;
+    err = work_encode(w, &bytes, &size);
+    if (err)
+        return err;
+    /* What came before goes before. */
+    err = template_usable(p) && !p->waiting_count ? pool_give(p, w, bytes, size) : -EBUSY;
+    if (err == -EBUSY) {
+        err = wait_add(p, w->job, bytes, size);
+        if (!err)
+            return 0;
+    } else if (err && err != -ENOMEM && err != -EAGAIN) {
+        err = wait_refuse_start(p, w, err);
+    }
+    free(bytes);
+    return err;
 }
 
 void pool_kill(struct pool *p, uint64_t job) {
@@ -434,6 +414,8 @@ void pool_hold(struct pool *p, uint64_t job, bool hold) {
 
     if (s)
         slot_hold(s, hold);
+    else
+        wait_hold(p, job, hold);
 }
 
 /* --- the pool ---------------------------------------------------------------------------------------------------- */
@@ -462,8 +444,7 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
         return err;
     *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .give_back = config->give_back, .next_serial = 1, .control = -1};
     p->worker_path = strdup(config->worker_path);
-    p->buffer = malloc(READ_TURN);
-    if (!p->worker_path || !p->buffer)
+    if (!p->worker_path || pipe_open(p))
         goto out;
     err = access(p->worker_path, X_OK) ? -errno : pyenv_resolve(config->python, &p->program, why, sizeof(why));
     if (!err)

@@ -1,11 +1,13 @@
-/* What pool.c (slots and their work), pool_wait.c (what waits) and pool_template.c (the template process) share. Nobody
- * else includes it.
+/* The structs of pool.c (slots and their work), pool_pipes.c (their output), pool_wait.c (what waits), pool_template.c (the
+ * template process) and pool_orders.c (what it is told); what they call of each other is in pool_parts.h.
  *
  * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame
  * of its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree
  * is dead. Until then the slot stays BUSY. */
 #ifndef PPFS_POOL_INTERNAL_H
 #define PPFS_POOL_INTERNAL_H
+#include <sys/queue.h>
+
 #include "net/link.h"
 #include "worker/control.h"
 #include "worker/pool.h"
@@ -48,10 +50,11 @@ struct refusal {
     struct work_outcome outcome;
 };
 
-/* Work that waits for a template. */
+/* Work that waits for a template, or until it has made the workers that it was asked for. */
 struct waiting {
-    struct waiting *next;
+    STAILQ_ENTRY(waiting) next;
     uint64_t job;
+    bool hold;   /* pool_hold was asked for */
     void *bytes; /* of work_encode */
     uint32_t size;
 };
@@ -63,11 +66,14 @@ struct pool {
     char *worker_path, *program;
     char *root;          /* directory for what jobs need for a while; the template makes and removes it */
     unsigned size;       /* how many may work at once */
+    int64_t short_us;    /* when it was last said that descriptors are short; 0: never */
+    unsigned pipe_share; /* bytes that all pipes may hold, 0: any */
     bool give_back;
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
     uint64_t next_serial;
-    struct waiting *waiting;
+    STAILQ_HEAD(, waiting) waiting; /* the oldest first */
+    unsigned waiting_count;
     struct refusal *refusals, **refusals_end;
     struct event *refuse;
     struct slot *corked; /* slots whose frames wait for pool_flush */
@@ -77,7 +83,13 @@ struct pool {
     pid_t template; /* 0: none runs */
     int control;    /* -1: none */
     struct event *control_event, *retry, *sweep;
-    struct event *watch; /* looks whether the template still does what it is told */
+    struct event *watch;    /* looks whether the template still does what it is told */
+    struct event *writable; /* where its socket was full: when it takes orders again */
+    uint64_t *kills;        /* serials of KILL orders that it did not take yet */
+    size_t kill_count, kill_cap;
+    unsigned asked;   /* workers that it was asked for and has not told about */
+    int64_t heard_us; /* when it last did what it was told, or had nothing to do */
+    char stuck[128];  /* why it was killed: it ... */
     bool up;             /* HELLO has come */
     unsigned failures;   /* starts in a row that did not come to HELLO, or did not last a second */
     int64_t template_started_us;
@@ -89,38 +101,4 @@ struct pool {
     unsigned sweep_quiet;
 };
 
-void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* --- pool_template.c: the template process --- */
-int template_open(struct pool *p);    /* starts it; 0 or -errno, nothing to close then but by template_close */
-void template_close(struct pool *p);  /* ends it and everything below, waits up to a few seconds */
-bool template_usable(struct pool *p); /* starts one where it may; false while it is paused after failures */
-int template_spawn(struct pool *p, uint64_t serial, const int fds[SPAWN_FDS]); /* sends SPAWN; fds stay the caller's */
-void template_kill(struct pool *p, uint64_t serial);
-
-/* --- pool_wait.c: accepted work that no worker has --- */
-int wait_open(struct pool *p); /* 0 or -ENOMEM */
-void wait_close(struct pool *p);
-/* done() follows from the loop, with this end and why. 0 or -ENOMEM. */
-int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o);
-int wait_refuse_start(struct pool *p, const struct work *w, int err); /* the same: no worker, for err */
-/* Keeps bytes of work_encode (then its own) until a template runs. 0 or -ENOMEM. */
-int wait_add(struct pool *p, uint64_t job, void *bytes, uint32_t size);
-void wait_over(struct pool *p); /* a template runs: starts it all */
-unsigned wait_count(const struct pool *p);
-bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o); /* ends it so; false when it does not wait */
-
-/* --- pool_wait.c: leases, and the calls that wait in their workers --- */
-int ahead_open(struct slot *s, int *fd); /* the worker's page; the caller closes *fd. 0 or -errno */
-void ahead_close(struct slot *s);
-void ahead_begin(struct slot *s);                       /* the slot's job, just given to it, is a lease */
-bool ahead_told(struct slot *s, const struct frame *f); /* takes an ANSWER; false: it makes no sense */
-void ahead_output(struct slot *s);                      /* tells what is fresh */
-
-/* --- pool.c, called by pool_template.c --- */
-struct slot *pool_slot(struct pool *p, uint64_t job); /* the busy one that has it, or NULL */
-void pool_drain(struct slot *s);                      /* tells all output that is in the pipes */
-void pool_on_spawned(struct pool *p, uint64_t serial, int value);
-void pool_on_exited(struct pool *p, const struct control *c);
-void pool_on_template_gone(struct pool *p, bool refused); /* every slot ends; work that waits too: LOST, or REFUSED */
 #endif

@@ -24,7 +24,8 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "worker/pool_internal.h"
+#include "net/descriptors.h"
+#include "worker/pool_parts.h"
 #include "worker/reap.h"
 
 enum {
@@ -34,6 +35,8 @@ enum {
     QUICK_STARTS = 5,
     START_S = 60, /* for Python to come up */
     KILL_S = 20,  /* for a kill to be carried out; the template itself gives up waiting after 10 */
+    SPAWN_S = 60, /* for the next of the workers that it was asked for */
+    WATCH_S = 5,
     CLOSE_MS = 3000,
     SWEEP_MS = 5000,
     SWEEP_EVERY_US = 2000,
@@ -67,6 +70,7 @@ static void template_exec(const struct pool *p, int control, int null) {
     if (control == CONTROL_FD ? fcntl(control, F_SETFD, 0) : dup2(control, CONTROL_FD) < 0)
         _exit(127);
     close_range(CONTROL_FD + 1, ~0u, 0);
+    descriptors_restore();
     execv(p->worker_path, argv);
     _exit(127);
 }
@@ -153,14 +157,24 @@ static void schedule_retry(struct pool *p) {
     event_add(p->retry, &pause);
 }
 
+static void forget_control(struct pool *p) {
+    if (p->control_event)
+        event_free(p->control_event);
+    if (p->writable)
+        event_free(p->writable);
+    p->control_event = p->writable = NULL;
+    if (p->control >= 0)
+        close(p->control);
+    p->control = -1;
+    p->kill_count = 0; /* they die with it */
+    p->asked = 0;
+}
+
 static void template_gone(struct pool *p) {
     char words[128];
     bool was_up = p->up;
 
-    event_free(p->control_event);
-    p->control_event = NULL;
-    close(p->control);
-    p->control = -1;
+    forget_control(p);
     p->up = false;
     pid_t pid = p->template;
     int status = bury_template(p);
@@ -170,7 +184,11 @@ static void template_gone(struct pool *p) {
     reap_status_words(status, words, sizeof(words));
     if (was_up) {
         p->failures = clock_us() - p->template_started_us > CALM_US ? 0 : p->failures + 1;
-        snprintf(p->trouble, sizeof(p->trouble), "the template of the workers (process %d) died (%s)", (int)pid, words);
+        if (p->stuck[0])
+            snprintf(p->trouble, sizeof(p->trouble), "the template of the workers (process %d) was killed, for it %s", (int)pid,
+                     p->stuck);
+        else
+            snprintf(p->trouble, sizeof(p->trouble), "the template of the workers (process %d) died (%s)", (int)pid, words);
         pool_trouble(p, "%s; it is started again", p->trouble);
     } else {
         p->failures++;
@@ -184,6 +202,8 @@ static void template_gone(struct pool *p) {
     if (!was_up && !WIFSIGNALED(status) && p->ev.unable)
         p->ev.unable(p->arg);
     template_usable(p);
+    if (p->waiting_count)
+        wait_soon(p);
 }
 
 /* When the oldest kill was that has not come to its end; 0: none. */
@@ -198,25 +218,36 @@ static int64_t oldest_kill(const struct pool *p) {
     return oldest;
 }
 
-/* A template that does not come up, or does not carry out a kill, is stuck (a job of our user can stop it): it goes. */
+static bool longer_than(int64_t since_us, int seconds) {
+    return since_us && clock_us() - since_us >= seconds * INT64_C(1000000);
+}
+
+/* A template that does not come up, or does not do what it is told, is stuck (a job of our user can stop it): it goes. How
+ * many orders it is behind says nothing, only for how long. */
 static void on_watch(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
-    int64_t kill_us = oldest_kill(p), now = clock_us();
-    struct timeval again = {.tv_sec = KILL_S};
+    int64_t kill_us = oldest_kill(p);
+    struct timeval again = {.tv_sec = WATCH_S};
 
     (void)fd;
     (void)what;
     if (!p->template)
         return;
-    if (!p->up && now - p->template_started_us >= START_S * INT64_C(1000000)) {
+    if (!p->up && longer_than(p->template_started_us, START_S))
         snprintf(p->trouble, sizeof(p->trouble), "the workers' Python %s did not start within %d seconds", p->program,
                  START_S);
-        kill(p->template, SIGKILL);
-    } else if (kill_us && now - kill_us >= KILL_S * INT64_C(1000000)) {
-        kill(p->template, SIGKILL);
-    } else if (!p->up || kill_us) {
-        event_add(p->watch, &again);
+    else if (p->up && longer_than(kill_us, KILL_S))
+        snprintf(p->stuck, sizeof(p->stuck), "did not kill a worker within %d seconds", KILL_S);
+    else if (p->up && p->asked && longer_than(p->heard_us, SPAWN_S))
+        snprintf(p->stuck, sizeof(p->stuck), "made no worker within %d seconds", SPAWN_S);
+    else if (p->up && p->kill_count && longer_than(p->heard_us, KILL_S))
+        snprintf(p->stuck, sizeof(p->stuck), "took no orders for %d seconds", KILL_S);
+    else {
+        if (!p->up || kill_us || p->asked || p->kill_count)
+            event_add(p->watch, &again);
+        return;
     }
+    kill(p->template, SIGKILL);
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
@@ -229,6 +260,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
 /* --- its words --------------------------------------------------------------------------------------------------- */
 static void hear(struct pool *p, struct control *c) {
     c->text[sizeof(c->text) - 1] = 0;
+    p->heard_us = clock_us();
     switch (c->kind) {
     case CONTROL_HELLO:
         p->up = true;
@@ -270,9 +302,9 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
     }
 }
 
-/* --- orders ------------------------------------------------------------------------------------------------------ */
-static void watch_within(struct pool *p, int seconds) {
-    struct timeval then = {.tv_sec = seconds};
+/* --- its start ------------------------------------------------------------------------------------------------------ */
+void template_watch(struct pool *p) {
+    struct timeval then = {.tv_sec = WATCH_S};
 
     if (!event_pending(p->watch, EV_TIMEOUT, NULL))
         event_add(p->watch, &then);
@@ -301,11 +333,12 @@ static int start(struct pool *p) {
     p->template = pid;
     p->control = ends[0];
     p->template_started_us = clock_us();
-    watch_within(p, START_S);
+    p->stuck[0] = 0;
+    template_watch(p);
     p->control_event = event_new(p->base, p->control, EV_READ | EV_PERSIST, on_control, p);
-    if (!p->control_event || event_add(p->control_event, NULL)) {
-        close(p->control);
-        p->control = -1;
+    p->writable = event_new(p->base, p->control, EV_WRITE, template_writable, p);
+    if (!p->control_event || !p->writable || event_add(p->control_event, NULL)) {
+        forget_control(p);
         bury_template(p);
         return -ENOMEM;
     }
@@ -353,53 +386,11 @@ bool template_usable(struct pool *p) {
     return !err;
 }
 
-static void send_order(struct pool *p, const struct control *c, const int *fds) {
-    char room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
-    struct iovec part = {(void *)c, sizeof(*c)};
-    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
-
-    if (fds) {
-        msg.msg_control = room;
-        msg.msg_controllen = sizeof(room);
-        struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(SPAWN_FDS * sizeof(int));
-        memcpy(CMSG_DATA(head), fds, SPAWN_FDS * sizeof(int));
-    }
-    while (sendmsg(p->control, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        if (errno != EINTR) {
-            kill(p->template, SIGKILL); /* hundreds of orders behind: it is stopped or stuck, and may not stop us */
-            return;
-        }
-}
-
-int template_spawn(struct pool *p, uint64_t serial, const int fds[SPAWN_FDS]) {
-    struct control c = {.kind = CONTROL_SPAWN, .serial = serial};
-
-    if (p->control < 0)
-        return -EPIPE;
-    send_order(p, &c, fds);
-    return 0;
-}
-
-void template_kill(struct pool *p, uint64_t serial) {
-    struct control c = {.kind = CONTROL_KILL, .serial = serial};
-
-    if (p->control < 0)
-        return;
-    send_order(p, &c, NULL);
-    watch_within(p, KILL_S);
-}
-
 void template_close(struct pool *p) {
     struct timespec pause = {.tv_nsec = 1000000};
     int64_t until = clock_us() + CLOSE_MS * INT64_C(1000);
 
-    if (p->control_event)
-        event_free(p->control_event);
-    if (p->control >= 0)
-        close(p->control); /* at which it kills everything and leaves */
+    forget_control(p); /* at which it kills everything and leaves */
     while (p->template && clock_us() < until && waitpid(p->template, NULL, WNOHANG) == 0)
         nanosleep(&pause, NULL);
     if (p->template)
@@ -415,5 +406,6 @@ void template_close(struct pool *p) {
     if (p->root)
         rmdir(p->root); /* if the template had no time to */
     free(p->others);
+    free(p->kills);
     free(p->root);
 }

@@ -1,7 +1,7 @@
 /* What waits.
  *
- * Work that the pool has accepted and that no worker has: it waits for a template to start, or its end has been decided
- * and is told from the loop, so that done() never comes from inside pool_start or pool_kill.
+ * Work that the pool has accepted and that no worker has: it waits for a template to start, or to make the workers that it
+ * was asked for, or its end has been decided and is told from the loop, so that done() never comes from inside pool_start or pool_kill.
  *
  * Calls of leases: they are sent ahead and wait in their worker. What is sent in one turn of the loop leaves with one
  * write, at pool_flush or at the latest when the loop comes round. control.h says how calls are taken back and how output
@@ -15,7 +15,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "worker/pool_internal.h"
+#include "worker/pool_parts.h"
+
+enum { RETRY_US = 100000 };
 
 static void on_refuse(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
@@ -31,6 +33,12 @@ static void on_refuse(evutil_socket_t fd, short what, void *arg) {
         p->ev.done(p->arg, r->job, &r->outcome);
         free(r);
     }
+    if (p->waiting_count)
+        wait_over(p);
+}
+
+void wait_soon(struct pool *p) {
+    event_active(p->refuse, EV_TIMEOUT, 0);
 }
 
 int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o) {
@@ -58,61 +66,99 @@ int wait_add(struct pool *p, uint64_t job, void *bytes, uint32_t size) {
 
     if (!w)
         return -ENOMEM;
-    *w = (struct waiting){.next = p->waiting, .job = job, .bytes = bytes, .size = size};
-    p->waiting = w;
+    *w = (struct waiting){.job = job, .bytes = bytes, .size = size};
+    STAILQ_INSERT_TAIL(&p->waiting, w, next);
+    p->waiting_count++;
     return 0;
 }
 
-unsigned wait_count(const struct pool *p) {
-    unsigned count = 0;
-
-    for (const struct waiting *w = p->waiting; w; w = w->next)
-        count++;
-    return count;
+static void wait_remove(struct pool *p, struct waiting *w) {
+    STAILQ_REMOVE(&p->waiting, w, waiting, next);
+    p->waiting_count--;
+    free(w->bytes);
+    free(w);
 }
 
-bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o) {
+/* Which attempt it is that waits. */
+static uint32_t attempt_of(const struct waiting *w) {
     struct work work;
     void *hold;
 
-    for (struct waiting **at = &p->waiting, *w; (w = *at); at = &w->next) {
-        if (w->job != job)
-            continue;
-        if (work_decode(w->bytes, w->size, &work, &hold) == 0) {
-            o->attempt = work.attempt;
-            free(hold);
-        }
-        if (wait_refuse(p, job, o) == 0) { /* without memory it goes on waiting */
-            *at = w->next;
-            free(w->bytes);
-            free(w);
-        }
-        return true;
-    }
-    return false;
+    if (work_decode(w->bytes, w->size, &work, &hold))
+        return 0;
+    free(hold);
+    return work.attempt;
 }
 
-/* A template runs: what waited for one is started. */
-void wait_over(struct pool *p) {
-    struct waiting *list = p->waiting;
+static struct waiting *wait_find(struct pool *p, uint64_t job) {
+    struct waiting *w;
 
-    p->waiting = NULL;
-    while (list) {
-        struct waiting *w = list;
+    STAILQ_FOREACH(w, &p->waiting, next)
+        if (w->job == job)
+            break;
+    return w;
+}
+
+void wait_hold(struct pool *p, uint64_t job, bool hold) {
+    struct waiting *w = wait_find(p, job);
+
+    if (w)
+        w->hold = hold;
+}
+
+bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o) {
+    struct waiting *w = wait_find(p, job);
+
+    if (!w)
+        return false;
+    o->attempt = attempt_of(w);
+    if (wait_refuse(p, job, o) == 0) /* without memory it goes on waiting */
+        wait_remove(p, w);
+    return true;
+}
+
+void wait_over(struct pool *p) {
+    struct waiting *w;
+
+    while ((w = STAILQ_FIRST(&p->waiting)) && template_usable(p)) {
         struct work work;
         void *hold;
-        list = w->next;
         int err = work_decode(w->bytes, w->size, &work, &hold);
         if (!err) {
-            err = pool_start(p, &work);
+            err = pool_give(p, &work, w->bytes, w->size);
+            if (err == -EAGAIN) /* whoever gave it may have another place for it, or take workers from others */
+                err = wait_refuse(p, w->job, &(struct work_outcome){.attempt = work.attempt, .end = WORK_LOST, .unbegun = true});
+            else if (err && err != -EBUSY && err != -ENOMEM)
+                err = wait_refuse_start(p, &work, err);
             free(hold);
         }
-        if (err) { /* the pool shrank, or there is no memory: it waits for another day */
-            w->next = p->waiting;
-            p->waiting = w;
-            event_add(p->retry, &(struct timeval){.tv_sec = 1});
-            continue;
+        if (err) { /* the next SPAWNED or the next end of a job brings it here again; without memory it looks for itself */
+            if (err != -EBUSY)
+                event_add(p->retry, &(struct timeval){.tv_usec = RETRY_US});
+            return;
         }
+        bool held = w->hold;
+        uint64_t job = w->job;
+        wait_remove(p, w);
+        if (held)
+            pool_hold(p, job, true);
+    }
+}
+
+struct waiting *wait_take_all(struct pool *p) {
+    struct waiting *list = STAILQ_FIRST(&p->waiting);
+
+    STAILQ_INIT(&p->waiting);
+    p->waiting_count = 0;
+    return list;
+}
+
+void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcome *o) {
+    for (struct waiting *w = list; (w = list);) {
+        struct work_outcome mine = *o;
+        mine.attempt = attempt_of(w);
+        list = STAILQ_NEXT(w, next);
+        p->ev.done(p->arg, w->job, &mine);
         free(w->bytes);
         free(w);
     }
@@ -289,6 +335,7 @@ bool ahead_told(struct slot *s, const struct frame *f) {
 }
 
 int wait_open(struct pool *p) {
+    STAILQ_INIT(&p->waiting);
     p->refusals_end = &p->refusals;
     p->refuse = evtimer_new(p->base, on_refuse, p);
     p->flush = evtimer_new(p->base, on_flush, p);
@@ -305,10 +352,6 @@ void wait_close(struct pool *p) {
         event_free(p->refuse);
     if (p->flush)
         event_free(p->flush);
-    while (p->waiting) {
-        struct waiting *w = p->waiting;
-        p->waiting = w->next;
-        free(w->bytes);
-        free(w);
-    }
+    while (p->waiting_count)
+        wait_remove(p, STAILQ_FIRST(&p->waiting));
 }

@@ -51,6 +51,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
         if (t->held)
             serve_retry(s);
     }
+    task_run_waiting(s);
 }
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */

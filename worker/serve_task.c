@@ -215,6 +215,7 @@ static void wait_or_give(struct task *t) {
     t->next_waiting = NULL;
     *s->waiting_end = t;
     s->waiting_end = &t->next_waiting;
+    serve_retry(s);
 }
 
 void task_run_waiting(struct serve *s) {
@@ -233,6 +234,7 @@ void task_run_waiting(struct serve *s) {
         s->waiting = t;
         if (!t->next_waiting)
             s->waiting_end = &t->next_waiting;
+        serve_retry(s); /* perhaps descriptors are short, not slots: then no end of a work may bring us here */
         return;
     }
 }

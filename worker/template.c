@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "net/descriptors.h"
 #include "worker/control.h"
 #include "worker/reap.h"
 #include "worker/worker.h"
@@ -326,6 +327,7 @@ int main(int argc, char **argv) {
     int type;
     socklen_t len = sizeof(type);
 
+    descriptors_standard();
     if (argc != 3 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         return 2;

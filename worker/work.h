@@ -89,6 +89,7 @@ enum work_end {
 };
 
 struct work_outcome {
+    bool unbegun; /* LOST: it had not begun, so nobody died of it. Told by a pool, not over the network */
     uint32_t attempt;
     enum work_end end;
     int status; /* exit status or signal number */

@@ -227,3 +227,16 @@ def test_a_ppfs_that_is_killed_and_back_at_once_finds_free_slots(pair):
         m.open_gate("g%d" % i)
         assert m.result("g%d" % i) == b"through g%d\n" % i
     wait_until(lambda: "it was started again" in node.log(), "the node to know it again")
+
+
+def test_a_node_with_more_slots_than_descriptors(ml, new_node):
+    node = new_node("--name", "small", join=ml, cpus=80, wrap=("prlimit", "--nofile=128:128"))
+    node.up(ml)
+    assert value(ml, "small", "cpus") == "16" and "16 slots instead of 80" in node.log()
+    (ml.jobs / ".some").mkdir()
+    for i in range(80):
+        ml.put(".some/%d" % i, "#!/bin/sh\nsleep 0.3; echo $PPFS_ATTEMPT\n")
+    os.rename(ml.jobs / ".some", ml.jobs / "some")
+    ml.put("calls.jsonl", "".join('{"call": "abs", "args": [%d]}\n' % i for i in range(200)))
+    assert [ml.result("some/%d" % i) for i in range(80)] == [b"1\n"] * 80
+    assert len(ml.result("calls.jsonl").splitlines()) == 200

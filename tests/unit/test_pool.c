@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -18,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "net/descriptors.h"
 #include "worker/pool.h"
 #include "worker/pyenv.h"
 
@@ -758,6 +760,153 @@ static void no_descriptor_is_left(void **state) {
     assert_true(entries("/proc/self/fd") < 40);
 }
 
+/* --- bursts ------------------------------------------------------------------------------------------------------- */
+enum { BURST = 300 };
+
+static struct burst {
+    unsigned ends[WORK_LOST + 1];
+    unsigned done, unbegun;
+    bool all;
+    unsigned expected;
+    char why[512];
+} burst;
+
+static void on_burst_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    (void)arg;
+    (void)job;
+    (void)stream;
+    (void)bytes;
+    (void)size;
+}
+
+static void on_burst_done(void *arg, uint64_t job, const struct work_outcome *o) {
+    (void)arg;
+    (void)job;
+    burst.ends[o->end]++;
+    burst.unbegun += o->unbegun;
+    if (o->end != WORK_DONE)
+        snprintf(burst.why, sizeof(burst.why), "%s", o->why);
+    burst.all = ++burst.done == burst.expected;
+}
+
+static void burst_up(unsigned workers) {
+    struct pool_config config = {.worker_path = worker_path(), .workers = workers};
+    struct pool_events events = {.output = on_burst_output, .done = on_burst_done, .trouble = on_trouble};
+
+    memset(&fix, 0, sizeof(fix));
+    memset(&burst, 0, sizeof(burst));
+    fix.base = event_base_new();
+    assert_int_equal(pool_create(&fix.pool, fix.base, &config, &events, NULL), 0);
+    while (!pool_python(fix.pool)[0])
+        event_base_loop(fix.base, EVLOOP_ONCE);
+}
+
+static int start_numbered(uint64_t job, const char *call) {
+    struct work w = text(WORK_JSON_CALL, call);
+    w.job = job;
+    return pool_start(fix.pool, &w);
+}
+
+/* More orders than the socket of the template holds, while it takes none. */
+static void any_number_of_starts_and_kills_at_once(void **state) {
+    (void)state;
+    burst_up(BURST);
+    kill(pool_template(fix.pool), SIGSTOP);
+    for (uint64_t job = 1; job <= BURST; job++)
+        assert_int_equal(start_numbered(job, "{\"call\": \"abs\", \"args\": [1]}"), 0);
+    assert_int_equal(start_numbered(BURST + 1, "{}"), -EAGAIN);
+    loop_for_ms(20);
+    kill(pool_template(fix.pool), SIGCONT);
+    burst.expected = BURST;
+    loop_until(&burst.all);
+    if (burst.ends[WORK_DONE] != BURST)
+        print_message("%s; the log: %s\n", burst.why, fix.trouble);
+    assert_int_equal(burst.ends[WORK_DONE], BURST);
+
+    burst = (struct burst){.expected = BURST};
+    for (uint64_t job = 1; job <= BURST; job++)
+        assert_int_equal(start_numbered(job, "{\"call\": \"time.sleep\", \"args\": [1000]}"), 0);
+    loop_for_ms(300);
+    kill(pool_template(fix.pool), SIGSTOP);
+    for (uint64_t job = 1; job <= BURST; job++)
+        pool_kill(fix.pool, job);
+    loop_for_ms(20);
+    kill(pool_template(fix.pool), SIGCONT);
+    loop_until(&burst.all);
+    assert_int_equal(burst.ends[WORK_SIGNALED], BURST);
+    assert_string_equal(burst.why, "killed");
+    assert_int_equal(fix.troubles, 0);
+}
+
+static void without_descriptors_work_waits(void **state) {
+    (void)state;
+    struct rlimit before, few;
+    unsigned started = 0;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    burst_up(BURST);
+    few = (struct rlimit){.rlim_cur = (rlim_t)entries("/proc/self/fd") + 80, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (int err = 0; !err && started < BURST; started += !err) {
+        err = start_numbered(started + 1, "{\"call\": \"time.sleep\", \"args\": [0.2]}");
+        assert_true(err == 0 || err == -EAGAIN);
+    }
+    assert_true(started >= 5 && started < 80);
+    int file = open("/dev/null", O_RDONLY); /* some are kept for other things */
+    assert_true(file >= 0);
+    close(file);
+    assert_int_equal(fix.troubles, 1);
+    assert_text(fix.trouble, "no more descriptors");
+    burst.expected = started;
+    loop_until(&burst.all);
+    assert_int_equal(burst.ends[WORK_DONE], started);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    burst = (struct burst){.expected = 1};
+    assert_int_equal(start_numbered(BURST, "{\"call\": \"abs\", \"args\": [1]}"), 0);
+    loop_until(&burst.all);
+    assert_int_equal(burst.ends[WORK_DONE], 1);
+}
+
+/* The same for work that waits in the pool: it is given back, as nobody's fault. */
+static void what_waits_is_given_back_without_descriptors(void **state) {
+    (void)state;
+    struct rlimit before, few;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    burst_up(BURST);
+    kill(pool_template(fix.pool), SIGSTOP);
+    for (uint64_t job = 1; job <= BURST; job++)
+        assert_int_equal(start_numbered(job, "{\"call\": \"time.sleep\", \"args\": [0.2]}"), 0);
+    few = (struct rlimit){.rlim_cur = (rlim_t)entries("/proc/self/fd") + 40, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    kill(pool_template(fix.pool), SIGCONT);
+    burst.expected = BURST;
+    loop_until(&burst.all);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_true(burst.ends[WORK_DONE] >= 64);
+    assert_true(burst.unbegun > 0);
+    assert_int_equal(burst.unbegun, burst.ends[WORK_LOST]);
+    assert_int_equal(burst.ends[WORK_DONE] + burst.unbegun, BURST);
+}
+
+static void jobs_have_the_limit_that_we_were_given(void **state) {
+    (void)state;
+    struct rlimit before, half;
+    char want[64];
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    half = (struct rlimit){.rlim_cur = 512, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &half), 0);
+    descriptors_raise();
+    struct rlimit raised;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &raised), 0);
+    assert_int_equal(raised.rlim_cur, before.rlim_max);
+    pool_up(1);
+    struct job *j = run(text(WORK_PROGRAM, "#!/bin/sh\nulimit -Sn; ulimit -Hn\n"));
+    if (before.rlim_max == RLIM_INFINITY)
+        snprintf(want, sizeof(want), "512\nunlimited\n");
+    else
+        snprintf(want, sizeof(want), "512\n%llu\n", (unsigned long long)before.rlim_max);
+    assert_string_equal(OUT(j), want);
+}
+
 static void shebangs_of_our_python(void **state) {
     (void)state;
     char *program, why[512];
@@ -808,6 +957,10 @@ int main(void) {
         POOL_TEST(template_death_loses_work_and_is_mended),
         cmocka_unit_test_teardown(template_that_cannot_start_refuses_work, teardown),
         POOL_TEST(no_descriptor_is_left),
+        cmocka_unit_test_teardown(any_number_of_starts_and_kills_at_once, teardown),
+        cmocka_unit_test_teardown(without_descriptors_work_waits, teardown),
+        cmocka_unit_test_teardown(what_waits_is_given_back_without_descriptors, teardown),
+        cmocka_unit_test_teardown(jobs_have_the_limit_that_we_were_given, teardown), /* the last: the limit stays raised */
         cmocka_unit_test(shebangs_of_our_python),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
