@@ -140,6 +140,7 @@ int lease_grant(struct sched *s) {
     struct host *h = NULL;
     struct stream *st = choose(s, &h);
     struct job_row r;
+    struct options *o = NULL;
     char name[4096], *cwd = NULL;
     if (!st)
         return -ENOENT;
@@ -147,9 +148,19 @@ int lease_grant(struct sched *s) {
     if (rc == 0)
         rc = store_job_texts(s->store, st->id, NULL, &cwd);
     if (rc == 0)
-        rc = sched_path(s, &r.job, name, sizeof name);
+        rc = submit_options(s, &r, &o);
     if (rc == 0)
-        rc = begin(s, st, h, &(struct work){.attempt = 1, .kind = st->codec->kind, .name = name, .node = h->name, .cwd = cwd, .uid = r.job.uid, .gid = r.job.gid});
+        rc = sched_path(s, &r.job, name, sizeof name);
+    if (rc == 0) {
+        const char *own = options_cwd(o);
+        struct work w = {.attempt = 1, .kind = st->codec->kind, .name = name, .node = h->name, .cwd = own ? own : cwd};
+        w.cwd_required = own;
+        w.uid = r.job.uid;
+        w.gid = r.job.gid;
+        w.env = options_env(o);
+        rc = begin(s, st, h, &w);
+    }
+    options_destroy(o);
     free(cwd);
     return rc;
 }

@@ -2,11 +2,13 @@
 everything imported here is warm in every job. Names with a capital E_ are enum work_end."""
 import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, sys, threading, traceback, types
 import _thread
-# Not used here, but by most scripts; each one costs a job less when it is here than when the job imports it.
-import base64, collections, contextlib, copy, dataclasses, datetime, fnmatch, functools, glob, hashlib  # noqa
-import itertools, math, operator, pathlib, random, re, shutil, string, struct, subprocess, tempfile, textwrap  # noqa
-import time, typing, warnings  # noqa
-import importlib.util  # noqa
+import importlib.util, time  # noqa
+
+if WARM:  # noqa
+    # Not used here, but by most scripts; each one costs a job less when it is here than when the job imports it.
+    import base64, collections, contextlib, copy, dataclasses, datetime, fnmatch, functools, glob, hashlib  # noqa
+    import itertools, math, operator, pathlib, random, re, shutil, string, struct, subprocess, tempfile, textwrap  # noqa
+    import typing, warnings  # noqa
 
 E_DONE, E_RAISED, E_EXITED, E_SIGNALED, E_REFUSED = range(5)
 KIND_JSON_CALL, KIND_CALL = 2, 8  # enum work_kind
@@ -81,7 +83,8 @@ _lasting = tuple(
 def begin_worker():
     """Called once in each worker, after the fork."""
     global _base_env, _base_path, _seen_modules
-    sys.path.insert(0, "")
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, "")
     _base_env = dict(_environ._data)
     _base_path = list(sys.path)
     _seen_modules = set(sys.modules)
@@ -94,6 +97,17 @@ def after_fork():
         numpy_random.seed()
 
 
+def set_job(name, attempt, node, cwd, pairs):
+    """The environment of a job. pairs: None in the worker itself, where it is what restore keeps."""
+    _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"], _environ["PWD"] = name, attempt, node, cwd
+    if pairs is None:
+        data = _environ._data
+        for key in (b"PPFS_JOB", b"PPFS_ATTEMPT", b"PPFS_NODE", b"PWD"):
+            _base_env[key] = data[key]
+    else:
+        set_env(pairs)
+
+
 def set_env(pairs):
     for pair in pairs:
         key, _, value = pair.partition(b"=")
@@ -101,6 +115,7 @@ def set_env(pairs):
             os.environb[key] = value
         except (OSError, ValueError):
             pass
+    time.tzset()
 
 
 def file_mark(path):
@@ -396,13 +411,7 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
     """Runs a call; (end, why, result or None, trace or None). env: None in the worker itself, else pairs to set. The
     trace of a call of a stream is the body of its ERROR."""
     pid = os.getpid()
-    _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"] = name, attempt, node
-    if env is None:
-        data = _environ._data
-        for key in (b"PPFS_JOB", b"PPFS_ATTEMPT", b"PPFS_NODE"):
-            _base_env[key] = data[key]
-    else:
-        set_env(env)
+    set_job(name, attempt, node, cwd, env)
     forget_changed_modules(cwd)
     is_pickle = kind != KIND_JSON_CALL
     load = load_pickle if is_pickle else load_json
@@ -475,13 +484,8 @@ _given = {}  # those of the call at work, whatever becomes of them above
 
 def begin_lease(name, attempt, node, cwd, env):
     """env: None in the worker itself, else pairs to set."""
-    _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"] = name, attempt, node
-    if env is None:
-        data = _environ._data
-        for key in (b"PPFS_JOB", b"PPFS_ATTEMPT", b"PPFS_NODE"):
-            _base_env[key] = data[key]
-    else:
-        set_env(env)
+    set_job(name, attempt, node, cwd, env)
+    if env is not None:
         _base_env.clear()
         _base_env.update(_environ._data)
         forget_values()  # this process may be another user's
@@ -678,16 +682,20 @@ def rehearse():
     sys.stderr.flush()
 
 
-def run_script(source, name, attempt, node, cwd, env):
-    """Runs source as __main__ in this process, which is the job's own; (exit status, why)."""
-    _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"] = name, attempt, node
-    set_env(env)
+def run_script(source, file, name, attempt, node, cwd, env):
+    """Runs source as __main__ in this process, which is the job's own; (exit status, why). None: it stands in file, which
+    children that are started anew read too (multiprocessing's spawn and forkserver)."""
+    set_job(name, attempt, node, cwd, env)
     forget_changed_modules(cwd)
     main = types.ModuleType("__main__")
-    main.__file__, main.__builtins__ = name, builtins
+    main.__file__, main.__builtins__ = file or name, builtins
     sys.modules["__main__"] = main
     sys.argv[:] = [name]
-    sys.path[0] = cwd
+    if sys.path and sys.path[0] == "":
+        sys.path[0] = cwd
+    if source is None:
+        with io.open_code(file) if file else io.BytesIO() as f:
+            source = f.read()
     remember_source(name, source)
     status, more = 0, ""
     try:

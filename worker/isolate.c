@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "net/frame.h"
+#include "worker/fresh.h"
 #include "worker/program.h"
 #include "worker/reap.h"
 #include "worker/worker.h"
@@ -34,24 +35,13 @@ struct report {
     char why[sizeof(((struct work_outcome *)0)->why)];
 };
 
-/* Appends to the memfd. False when it does not fit into memory. */
-static bool put_all(int fd, const void *bytes, size_t size) {
-    for (size_t done = 0; done < size;) {
-        ssize_t n = write(fd, (const char *)bytes + done, size - done);
-        if (n < 0 && errno != EINTR)
-            return false;
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return true;
-}
-
 static void child_call(const struct work *w, const struct place *p, int data, struct report *report) {
     struct python_reply reply;
 
     python_call(w, p->cwd, (const char *const *)p->env, &reply);
     report->end = (uint32_t)reply.end;
     memcpy(report->why, reply.why, sizeof(report->why));
-    if (put_all(data, reply.result, reply.result_size) && put_all(data, reply.trace, reply.trace_size)) {
+    if (program_write(data, reply.result, reply.result_size) && program_write(data, reply.trace, reply.trace_size)) {
         report->result_size = reply.result_size;
         report->trace_size = reply.trace_size;
     } else {
@@ -105,15 +95,14 @@ static void tell_end(int status, int wake, struct report *report) {
         return; /* our exit wakes it */
 }
 
-/* wake: where a byte tells that the report is whole, -1: nowhere. */
+/* Does what w says in this process, which is its own. wake: where a byte tells that the report is whole, -1: nowhere. */
 static _Noreturn void child_main(const struct work *w, const struct place *p, int data, int wake, struct report *report) {
     pid_t self = getpid();
     char why[sizeof(report->why)];
 
-    child_enter(p, report);
     if (w->kind != WORK_PYTHON)
         child_call(w, p, data, report);
-    int status = python_script(w, p->cwd, (const char *const *)p->env, why, sizeof(why));
+    int status = python_script(w, p->script, p->cwd, (const char *const *)p->env, why, sizeof(why));
     if (getpid() == self) { /* else a process that the script forked has come to its own end here */
         memcpy(report->why, why, sizeof(report->why));
         report->told = 1;
@@ -215,6 +204,8 @@ static _Noreturn void spare_main(int fd, struct report *report) {
         report->told = 1;
         _exit(0);
     }
+    p.script = (char *)w.file;
+    child_enter(&p, report);
     child_main(&w, &p, -1, fd, report);
 }
 
@@ -271,7 +262,12 @@ static pid_t use_spare(const struct work *w, const struct place *p) {
     pid_t pid = spare.pid;
 
     there.cwd = p->cwd; /* a directory that was made for the job is there already */
-    if (!pid || w->kind != WORK_PYTHON || w->file || p->other || work_encode(&there, &bytes, &size)) {
+    if (p->script) {    /* there it finds the source */
+        there.file = p->script;
+        there.payload = NULL;
+        there.payload_size = 0;
+    }
+    if (!pid || w->kind != WORK_PYTHON || (w->file && !p->script) || p->other || work_encode(&there, &bytes, &size)) {
         isolate_drop_spare();
         return -1;
     }
@@ -337,35 +333,68 @@ void isolate_bury(struct isolated *iso) {
     iso->left = 0;
 }
 
-void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso) {
-    bool call = w->kind != WORK_PYTHON;
-    struct report *shared = empty_report();
-    struct rusage usage;
-    pid_t pid = -1;
+/* Runs w in a Python of its own: what it has told is in *told. line: of a lease. */
+static void run_fresh(const struct work *w, const struct place *p, int data, const struct lease_line *line,
+                      struct report *told, struct work_outcome *o) {
+    struct fresh_files files = {.data = data, .link = line ? line->link : -1, .page = line ? line->page_file : -1};
 
-    *iso = (struct isolated){.data = -1, .outcome = {.attempt = w->attempt}};
-    if (call)
-        iso->data = memfd_create("ppfs-result", MFD_CLOEXEC);
-    if (shared)
-        pid = use_spare(w, p);
-    if (pid > 0 && await_end(pid, shared, iso)) {
-        take_report(w, shared, iso);
-        return;
+    files.report = memfd_create("ppfs-report", MFD_CLOEXEC);
+    if (files.report < 0 || ftruncate(files.report, sizeof(*told))) {
+        no_process(o);
+    } else {
+        fresh_run(w, p, p->script, &files, line ? line->rest : NULL, line ? line->rest_size : 0, o);
+        if (pread(files.report, told, sizeof(*told), 0) != (ssize_t)sizeof(*told))
+            told->told = 0;
     }
-    if (pid < 0 && shared && (!call || iso->data >= 0))
+    if (files.report >= 0)
+        close(files.report);
+}
+
+/* Runs w in a copy of this Python and waits for it. False: it has told its end, and take_report knows the rest. */
+static bool run_copy(const struct work *w, const struct place *p, int link, struct isolated *iso,
+                     struct report **told) {
+    struct report *shared = *told = empty_report();
+    struct rusage usage;
+    pid_t pid = shared ? use_spare(w, p) : -1;
+
+    if (pid > 0 && await_end(pid, shared, iso))
+        return false;
+    if (pid < 0 && shared)
         pid = fork_python();
     if (pid == 0) {
         close(link);
+        child_enter(p, shared);
         child_main(w, p, iso->data, -1, shared);
     }
     if (pid < 0) {
         no_process(&iso->outcome);
+    } else {
+        int status = reap_until(pid, &usage);
+        program_outcome(status, &usage, &iso->outcome);
+    }
+    return true;
+}
+
+void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso) {
+    bool call = w->kind != WORK_PYTHON;
+    struct report fresh = {0}, *told = &fresh;
+
+    *iso = (struct isolated){.data = -1, .outcome = {.attempt = w->attempt}};
+    if (call && (iso->data = memfd_create("ppfs-result", MFD_CLOEXEC)) < 0) {
+        no_process(&iso->outcome);
         return;
     }
-    int status = reap_until(pid, &usage);
-    program_outcome(status, &usage, &iso->outcome);
-    take_report(w, shared, iso);
-    if (!call || iso->outcome.end == WORK_SIGNALED || shared->told)
+    if (fresh_wanted(w)) {
+        isolate_drop_spare();
+        run_fresh(w, p, iso->data, NULL, &fresh, &iso->outcome);
+    } else if (!run_copy(w, p, link, iso, &told)) {
+        take_report(w, told, iso);
+        return;
+    }
+    if (!told || iso->outcome.end == WORK_REFUSED)
+        return;
+    take_report(w, told, iso);
+    if (!call || iso->outcome.end == WORK_SIGNALED || told->told)
         return;
     /* A call must come to its end: os._exit(0) in it is not one. */
     iso->outcome.end = WORK_EXITED;
@@ -374,10 +403,11 @@ void isolate_run(const struct work *w, const struct place *p, int link, struct i
 }
 
 /* --- a lease with a process of its own ----------------------------------------------------------------------------- */
+/* In a process of its own that has entered its place. */
 static _Noreturn void child_lease(const struct work *w, const struct place *p, const struct lease_line *line,
                                   struct report *report) {
-    child_enter(p, report);
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that it finds what its calls leave behind */
+    worker_note(line->link);
     python_begin_lease(w, p->cwd, (const char *const *)p->env);
     report->end = WORK_DONE;
     report->told = lease_run(line, p->cwd);
@@ -385,25 +415,60 @@ static _Noreturn void child_lease(const struct work *w, const struct place *p, c
 }
 
 void isolate_lease(const struct work *w, const struct place *p, const struct lease_line *line, struct work_outcome *o) {
-    struct report *shared = empty_report();
+    struct report fresh = {0}, *told = &fresh;
     struct rusage usage;
-    pid_t pid = shared ? fork_python() : -1;
 
-    if (pid == 0)
-        child_lease(w, p, line, shared);
-    if (pid < 0) {
-        no_process(o);
-        return;
+    if (fresh_wanted(w)) {
+        run_fresh(w, p, -1, line, &fresh, o);
+    } else {
+        told = empty_report();
+        pid_t pid = told ? fork_python() : -1;
+        if (pid == 0) {
+            child_enter(p, told);
+            child_lease(w, p, line, told);
+        }
+        if (pid < 0) {
+            no_process(o);
+            return;
+        }
+        int status = reap_until(pid, &usage);
+        program_outcome(status, &usage, o);
     }
-    int status = reap_until(pid, &usage);
-    program_outcome(status, &usage, o);
-    if (o->end == WORK_SIGNALED)
+    if (o->end == WORK_SIGNALED || o->end == WORK_REFUSED)
         return;
-    if (shared->told && shared->end == WORK_REFUSED) {
+    if (told->told && told->end == WORK_REFUSED) {
         o->end = WORK_REFUSED;
-        snprintf(o->why, sizeof(o->why), "%.*s", (int)sizeof(shared->why) - 1, shared->why);
-    } else if (!shared->told) { /* a call has ended the process */
+        snprintf(o->why, sizeof(o->why), "%.*s", (int)sizeof(told->why) - 1, told->why);
+    } else if (!told->told) { /* a call has ended the process */
         o->end = WORK_EXITED;
         snprintf(o->why, sizeof(o->why), "the call ended its process with exit status %d", o->status);
     }
+}
+
+/* --- in a Python of its own ---------------------------------------------------------------------------------------- */
+void isolate_fresh(int argc, char **argv) {
+    static struct fresh f;
+    struct report *report = MAP_FAILED;
+    struct lease_page *page = NULL;
+
+    prctl(PR_SET_NAME, "ppfs-worker");
+    if (fresh_open(&f, argc, argv))
+        report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED, f.files.report, 0);
+    if (report != MAP_FAILED && f.files.page >= 0)
+        page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED, f.files.page, 0);
+    if (report == MAP_FAILED || page == MAP_FAILED) {
+        fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
+        _exit(2);
+    }
+    if (python_start_fresh(f.program, f.locale, report->why, sizeof(report->why))) {
+        report->end = WORK_REFUSED;
+        report->told = 1;
+        _exit(0);
+    }
+    python_begin_worker();
+    f.place.env = (char **)f.work.env;
+    if (!page)
+        child_main(&f.work, &f.place, f.files.data, -1, report);
+    struct lease_line line = {f.files.link, f.files.page, page, f.rest, f.rest_size};
+    child_lease(&f.work, &f.place, &line, report);
 }

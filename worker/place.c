@@ -179,7 +179,7 @@ static int fill_env(struct place *p, const struct work *w, const struct passwd *
     char attempt[16];
     bool fine = true;
 
-    p->env = calloc(extra + 8, sizeof(*p->env));
+    p->env = calloc(extra + 9, sizeof(*p->env));
     if (!p->env)
         return -1;
     snprintf(attempt, sizeof(attempt), "%u", (unsigned)w->attempt);
@@ -189,7 +189,7 @@ static int fill_env(struct place *p, const struct work *w, const struct passwd *
     else if (p->other)
         fine = add_pair(p->env, &at, "HOME", "/");
     fine = fine && add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
-           add_pair(p->env, &at, "PPFS_NODE", w->node);
+           add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd);
     for (size_t i = 0; fine && i < extra; i++)
         fine = (p->env[at++] = strdup(w->env[i]));
     return fine ? 0 : -1;
@@ -257,6 +257,17 @@ static int fill_user(struct place *p, const struct work *w, const struct passwd 
     return -1;
 }
 
+/* cwd as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a symbolic link in it. */
+static void make_plain(char cwd[PATH_MAX]) {
+    char real[PATH_MAX];
+    size_t len = strlen(cwd);
+
+    if ((strstr(cwd, "//") || strstr(cwd, "/./") || strstr(cwd, "/../") || (len > 1 && cwd[len - 1] == '/') ||
+         (len > 1 && strcmp(cwd + len - 2, "/.") == 0) || (len > 2 && strcmp(cwd + len - 3, "/..") == 0)) &&
+        realpath(cwd, real))
+        strcpy(cwd, real);
+}
+
 static int fill_cwd(struct place *p, const struct work *w, char *why, size_t size) {
     bool usable = w->cwd[0] == '/' && strlen(w->cwd) < PATH_MAX;
 
@@ -264,6 +275,7 @@ static int fill_cwd(struct place *p, const struct work *w, char *why, size_t siz
         usable = p->other ? may_enter(p, w->cwd) : chdir(w->cwd) == 0;
     if (usable) {
         strcpy(p->cwd, w->cwd);
+        make_plain(p->cwd);
         return 0;
     }
     if (w->cwd_required) {
@@ -284,16 +296,26 @@ int place_open(struct place *p, const struct work *w, char *why, size_t why_size
 
     if (w->uid != geteuid() && fill_user(p, w, pw, why, why_size))
         goto fail;
+    if (fill_cwd(p, w, why, why_size))
+        goto fail;
     if (work_isolated(w) && fill_env(p, w, pw)) {
         snprintf(why, why_size, "no memory for the environment of the job");
         goto fail;
     }
-    if (fill_cwd(p, w, why, why_size))
-        goto fail;
     return 0;
 fail:
     place_close(p);
     return -1;
+}
+
+void place_drop_script(struct place *p) {
+    if (p->tool[0])
+        remove_tree(AT_FDCWD, p->tool, 0);
+    else if (p->script)
+        unlink(p->script);
+    p->tool[0] = 0;
+    free(p->script);
+    p->script = NULL;
 }
 
 void place_close(struct place *p) {
@@ -301,14 +323,8 @@ void place_close(struct place *p) {
 
     if (p->cwd_is_ours)
         remove_tree(AT_FDCWD, p->cwd, 0);
-    if (p->tool[0])
-        remove_tree(AT_FDCWD, p->tool, 0);
-    else if (p->script)
-        unlink(p->script);
+    place_drop_script(p);
     p->cwd_is_ours = false;
-    p->tool[0] = 0;
-    free(p->script);
-    p->script = NULL;
     free(p->groups);
     p->groups = NULL;
     free_env(p);

@@ -35,6 +35,8 @@ void place_close(struct place *p);
  * source, or -1 for bytes. 0, or -1 with why. */
 int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char *why, size_t why_size);
 
+void place_drop_script(struct place *p); /* removes it; also what a place_script that failed has left */
+
 /* In the job's own process: signals and limits as a fresh process has them, own process group, dies with its parent,
  * user, directory. Makes system calls only, so it is safe after vfork. 0 or the name of the step that failed, errno
  * set. */

@@ -65,6 +65,8 @@ static void launch_child(struct launch *l) {
         l->step = place_enter(l->place);
     if (!l->step) {
         close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+        for (size_t i = 0; i < l->prog->keep_count; i++)
+            fcntl(l->prog->keep[i], F_SETFD, 0);
         for (char **path = l->candidates; *path; path++) {
             execve(*path, l->prog->argv, l->env);
             denied = denied || errno == EACCES;
@@ -159,22 +161,29 @@ void program_run(const struct program *prog, const struct place *p, struct work_
     free(l.env);
 }
 
-int program_input(const void *bytes, size_t size) {
-    int fd = memfd_create("ppfs-stdin", MFD_CLOEXEC);
+bool program_write(int fd, const void *bytes, size_t size) {
     const char *at = bytes;
 
-    while (fd >= 0 && size) {
+    while (size) {
         ssize_t n = write(fd, at, size);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) {
-            int saved = errno;
-            close(fd);
-            errno = saved;
-            return -1;
-        }
+        if (n < 0)
+            return false;
         at += n;
         size -= (size_t)n;
+    }
+    return true;
+}
+
+int program_input(const void *bytes, size_t size) {
+    int fd = memfd_create("ppfs-stdin", MFD_CLOEXEC);
+
+    if (fd >= 0 && !program_write(fd, bytes, size)) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
     }
     if (fd >= 0)
         lseek(fd, 0, SEEK_SET);

@@ -54,15 +54,18 @@ static bool glue_do(const char *name) {
     return true;
 }
 
-static PyStatus initialise(const char *program) {
+/* own_locale: as python3 looks at it; else UTF-8 whatever it is. */
+static PyStatus initialise(const char *program, bool own_locale) {
     PyPreConfig pre;
     PyConfig config;
     PyStatus status;
 
     PyPreConfig_InitPythonConfig(&pre);
-    pre.utf8_mode = 1;
     pre.parse_argv = 0;
-    pre.coerce_c_locale = 0; /* programs are to find LC_CTYPE as it was */
+    if (!own_locale) {
+        pre.utf8_mode = 1;
+        pre.coerce_c_locale = 0; /* programs are to find LC_CTYPE as it was */
+    }
     status = Py_PreInitialize(&pre);
     if (PyStatus_Exception(status))
         return status;
@@ -76,11 +79,18 @@ static PyStatus initialise(const char *program) {
     return status;
 }
 
-int python_start(const char *program, char *why, size_t why_size) {
+static char *own_program; /* of python_start */
+
+const char *python_program(void) {
+    return own_program;
+}
+
+static int start(const char *program, bool own_locale, bool warm, char *why, size_t why_size) {
     /* As python3 does; before it starts, so that signal.getsignal says so too. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-    PyStatus status = initialise(program);
+    own_program = strdup(program);
+    PyStatus status = initialise(program, own_locale);
     if (PyStatus_Exception(status)) {
         snprintf(why, why_size, "Python %s does not start: %s", program, status.err_msg ? status.err_msg : "it exits");
         return -1;
@@ -89,6 +99,7 @@ int python_start(const char *program, char *why, size_t why_size) {
     glue = PyDict_New();
     PyObject *done = NULL;
     if (code && glue && PyDict_SetItemString(glue, "__builtins__", PyEval_GetBuiltins()) == 0 &&
+        PyDict_SetItemString(glue, "WARM", warm ? Py_True : Py_False) == 0 &&
         PyRun_String("__name__ = '_ppfs'", Py_file_input, glue, glue))
         done = PyEval_EvalCode(code, glue, glue);
     Py_XDECREF(code);
@@ -100,6 +111,14 @@ int python_start(const char *program, char *why, size_t why_size) {
     }
     Py_DECREF(done);
     return glue_do("settle") ? 0 : -1;
+}
+
+int python_start(const char *program, char *why, size_t why_size) {
+    return start(program, false, true, why, why_size);
+}
+
+int python_start_fresh(const char *program, bool locale, char *why, size_t why_size) {
+    return start(program, locale, false, why, why_size);
 }
 
 const char *python_version(void) {
@@ -220,10 +239,12 @@ bool python_restore(const char *cwd, const int *changed) {
     return !leave;
 }
 
-int python_script(const struct work *w, const char *cwd, const char *const *env, char *why, size_t why_size) {
-    PyObject *args = Py_BuildValue("NNNNNN", payload_object(w, true), PyUnicode_DecodeFSDefault(w->name),
-                                   PyUnicode_FromFormat("%u", (unsigned)w->attempt), PyUnicode_DecodeFSDefault(w->node),
-                                   PyUnicode_DecodeFSDefault(cwd), glue_env(env));
+int python_script(const struct work *w, const char *file, const char *cwd, const char *const *env, char *why,
+                  size_t why_size) {
+    PyObject *source = w->payload_size ? payload_object(w, true) : Py_NewRef(Py_None);
+    PyObject *args = Py_BuildValue("NNNNNNN", source, PyUnicode_DecodeFSDefault(file ? file : ""),
+                                   PyUnicode_DecodeFSDefault(w->name), PyUnicode_FromFormat("%u", (unsigned)w->attempt),
+                                   PyUnicode_DecodeFSDefault(w->node), PyUnicode_DecodeFSDefault(cwd), glue_env(env));
     PyObject *result = glue_call("run_script", args);
     PyObject *words;
     int status = 1;

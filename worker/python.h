@@ -9,6 +9,9 @@
 /* Initialises the interpreter, loads glue.py and warms its imports. program: what pyenv_resolve gave. 0 or -1 with
  * why. */
 int python_start(const char *program, char *why, size_t why_size);
+/* The same for one job, with the locale of the environment, or UTF-8 as in all others. */
+int python_start_fresh(const char *program, bool locale, char *why, size_t why_size);
+const char *python_program(void);
 const char *python_version(void); /* "3.11.2" */
 
 /* Around every fork of a process that has called python_start. The child of a guard calls python_forked only. */
@@ -64,8 +67,9 @@ void python_lease_mark(void);
 void python_lease_rest(const char *cwd); /* between calls, some time went by: the user may have edited modules */
 
 /* Runs the payload as __main__ in this process, which is the job's own, with all that python3 does at its end but
- * leaving. Returns the exit status. */
-int python_script(const struct work *w, const char *cwd, const char *const *env, char *why, size_t why_size);
+ * leaving. file: where it stands, too, for processes that look for it; NULL: nowhere. Returns the exit status. */
+int python_script(const struct work *w, const char *file, const char *cwd, const char *const *env, char *why,
+                  size_t why_size);
 
 /* Reads a WORK_JSON_RUN payload. *argv: malloc'd, one block, free(*argv). *input: malloc'd bytes. 0 or -1 with why. */
 int python_read_run(const struct work *w, char ***argv, void **input, size_t *input_size, char *why, size_t why_size);

@@ -28,6 +28,7 @@
 #include "net/clock.h"
 #include "net/descriptors.h"
 #include "worker/control.h"
+#include "worker/fresh.h"
 #include "worker/reap.h"
 #include "worker/worker.h"
 
@@ -328,6 +329,8 @@ int main(int argc, char **argv) {
     socklen_t len = sizeof(type);
 
     descriptors_standard();
+    if (argc > 1 && strcmp(argv[1], FRESH_WORD) == 0)
+        isolate_fresh(argc, argv);
     if (argc != 3 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         return 2;
@@ -339,6 +342,8 @@ int main(int argc, char **argv) {
     reset_signals();
     offer_to_oom_killer();
     restore_umask();
+    unsetenv("OLDPWD"); /* PWD and it are of whoever mounted; each job is given a PWD of its own */
+    unsetenv("PWD");
     /* What glibc comes to by itself after a large array: calls with arguments of a megabyte run twice as fast from the start. */
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);

@@ -39,6 +39,7 @@ static struct worker {
     struct stat root;
     struct rlimit limits[RLIM_NLIMITS];
     struct lease_page *page;
+    int page_file;
     bool leave;
     uint8_t buffer[BUFFER];        /* the frame at work: struct work points into it */
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
@@ -292,6 +293,10 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     } else if (w->kind == WORK_JSON_RUN) {
         run_words(w, &p, o);
     } else {
+        /* Where it finds no room the script runs all the same, but no process that it starts anew finds its functions. */
+        if (w->kind == WORK_PYTHON &&
+            place_script(&p, w->name, -1, w->payload, w->payload_size, o->why, sizeof(o->why)))
+            place_drop_script(&p);
         isolate_run(w, &p, me.link, &iso);
         *o = iso.outcome;
     }
@@ -311,7 +316,8 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
 
 /* rest: what has come over the link after the START. */
 static void do_lease(const struct work *w, const void *rest, size_t rest_size) {
-    struct lease_line line = {.link = me.link, .page = me.page, .rest = rest, .rest_size = rest_size};
+    struct lease_line line = {
+        .link = me.link, .page = me.page, .page_file = me.page_file, .rest = rest, .rest_size = rest_size};
     struct work_outcome o = {.attempt = w->attempt};
     struct place p;
     struct use before;
@@ -404,6 +410,9 @@ static void take_descriptors(const int fds[SPAWN_FDS]) {
     if (page == MAP_FAILED)
         leave(WORKER_EXIT_CUT);
     me.page = page;
+    me.page_file = fcntl(fds[3], F_DUPFD_CLOEXEC, LINK_FD + 1);
+    if (me.page_file < 0)
+        me.page_file = fcntl(fds[3], F_DUPFD_CLOEXEC, 3);
     close(fds[3]);
     /* High up, where neither a job's own descriptors nor what closes "the first few" meets it. */
     me.link = fcntl(link, F_DUPFD_CLOEXEC, LINK_FD);
@@ -415,11 +424,22 @@ static void take_descriptors(const int fds[SPAWN_FDS]) {
     close(link);
     close(out);
     close(err);
+}
+
+void worker_note(int link) {
+    me.link = link;
+    me.self = getpid();
+    me.uid = geteuid();
+    me.mask = umask(022);
+    umask(me.mask);
     for (int fd = 0; fd < 3; fd++) {
         me.flags[fd] = fcntl(fd, F_GETFL);
         fstat(fd, &me.known[fd]);
     }
     fstat(me.link, &me.known[3]);
+    stat("/", &me.root);
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        getrlimit((__rlimit_resource_t)i, &me.limits[i]);
 }
 
 void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard) {
@@ -431,14 +451,8 @@ void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard) {
     if (getppid() != guard)
         leave(0);
     setpgid(0, 0);
-    me.self = getpid();
-    me.uid = geteuid();
-    me.mask = umask(022);
-    umask(me.mask);
     take_descriptors(fds);
-    stat("/", &me.root);
-    for (int i = 0; i < RLIM_NLIMITS; i++)
-        getrlimit((__rlimit_resource_t)i, &me.limits[i]);
+    worker_note(me.link);
     place_begin_worker(serial);
     python_begin_worker();
     while (!me.leave) {

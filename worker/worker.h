@@ -11,6 +11,8 @@
  * with it. */
 _Noreturn void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard);
 
+/* Takes note of what this process is, before its first call: worker_restore compares with that. link: its end of it. */
+void worker_note(int link);
 /* Puts this process in order after calls in it, their directory being cwd; kills what they left. What cannot be put
  * back makes the worker leave after this job. */
 void worker_restore(const char *cwd);
@@ -31,11 +33,13 @@ void isolate_drop_spare(void); /* before anything but a script: what is below a 
 /* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. link is closed there.
  * Returns when that process has ended, or (left) has told so. The caller closes iso->data. */
 void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso);
+_Noreturn void isolate_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
 void isolate_bury(struct isolated *iso); /* once the end is told: no process is left after it */
 
 /* --- leases --- */
 struct lease_line { /* how calls come and answers go */
     int link;
+    int page_file; /* of page */
     struct lease_page *page;
     const void *rest; /* bytes of the link that came with the START */
     size_t rest_size;

@@ -426,16 +426,16 @@ static void large_results_come_in_pieces(void **state) {
 /* --- scripts ------------------------------------------------------------------------------------------------------ */
 static void script_runs_as_main(void **state) {
     (void)state;
-    struct work w =
-        text(WORK_PYTHON,
-             "#!/usr/bin/env python3\nimport sys, os\nprint(__name__, __file__, sys.argv, sys.path[0], os.getcwd())\n"
-             "print(os.environ['PPFS_JOB'], os.environ['PPFS_NODE'], sys.stdin.read() == '', os.getpgrp() == "
-             "os.getpid())\n");
+    struct work w = text(
+        WORK_PYTHON, "#!/usr/bin/env python3\nimport sys, os\nprint(__name__, os.path.basename(__file__), "
+                     "os.path.isabs(__file__), sys.argv, sys.path[0], os.getcwd())\n"
+                     "print(os.environ['PPFS_JOB'], os.environ['PPFS_NODE'], sys.stdin.read() == '', os.getpgrp() == "
+                     "os.getpid())\n");
     w.name = "G/x.py";
     w.cwd = "/tmp";
     struct job *j = run(w);
     assert_end(j, WORK_DONE, 0, "");
-    assert_string_equal(OUT(j), "__main__ G/x.py ['G/x.py'] /tmp /tmp\nG/x.py local True True\n");
+    assert_string_equal(OUT(j), "__main__ x.py True ['G/x.py'] /tmp /tmp\nG/x.py local True True\n");
 }
 
 static void script_ends_like_python3(void **state) {
