@@ -17,6 +17,8 @@ struct request {
     size_t size;
     uint64_t unique; /* its top bit cleared, so the same when it is sent again to the next daemon */
     bool again;      /* it is sent again: a daemon before us may have done it */
+    uint64_t faults; /* sched_faults when its handling, or a retry of it, began; outside of that it says nothing */
+    bool looking;    /* it is being handled, or retried */
 };
 
 struct fs {

@@ -69,11 +69,13 @@ static bool add_job(void *arg, const struct job *j) {
     return list_add(l, j->name, ino_make(j->id, tree_kind(l->dir)->leaf), offset(OF_JOB, j->id));
 }
 
-void list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
+int list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
+    int rc = 0;
     if (of(after) <= OF_GROUP)
-        sched_list_groups(fs->sched, ino_id(dir), after_id(after, OF_GROUP), add_group, l);
-    if (!l->full)
-        sched_list(fs->sched, ino_id(dir), tree_kind(dir)->shelves, after_id(after, OF_JOB), add_job, l);
+        rc = sched_list_groups(fs->sched, ino_id(dir), after_id(after, OF_GROUP), add_group, l);
+    if (rc == 0 && !l->full)
+        rc = sched_list(fs->sched, ino_id(dir), tree_kind(dir)->shelves, after_id(after, OF_JOB), add_job, l);
+    return rc;
 }
 
 static fuse_ino_t parent_of(struct fs *fs, fuse_ino_t dir) {
@@ -116,7 +118,11 @@ void list_dir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, size_t size, off_t 
     }
     if (of(after) == OF_FIXED)
         list_fixed(fs, dir, after, &l);
-    if (!l.full && d->list)
-        d->list(fs, dir, after, &l);
-    reply_buffer(fs, req, l.buf, l.used);
+    int rc = !l.full && d->list ? d->list(fs, dir, after, &l) : 0;
+    if (rc == 0) {
+        reply_buffer(fs, req, l.buf, l.used);
+        return;
+    }
+    free(l.buf);
+    reply_err(fs, req, rc);
 }

@@ -11,5 +11,5 @@ bool list_add(struct listing *l, const char *name, fuse_ino_t ino, off_t offset)
 off_t list_offset(uint64_t id);   /* of an entry of a list function of its own, id < 1 << 60 */
 uint64_t list_after(off_t after); /* its id; 0 from the start */
 /* kind_ops.list of jobs/, results/, failures/, info/ and the groups in them. */
-void list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
+int list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
 #endif

@@ -72,10 +72,10 @@ static bool add(void *arg, const struct node *n) {
     return list_add(p->listing, n->name, ino_make(node_id(n->name), KIND_NODE), list_offset(p->at));
 }
 
-void nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
+int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
     (void)dir;
     struct page p = {.listing = l, .after = list_after(after)};
-    sched_list_nodes(fs->sched, add, &p);
+    return sched_list_nodes(fs->sched, add, &p);
 }
 
 int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {

@@ -9,7 +9,7 @@ struct listing;
 
 int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 int nodes_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
-void nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
+int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
 int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out);
 int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value); /* cpus; state: up or drain */
 int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value);

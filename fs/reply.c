@@ -165,9 +165,21 @@ void replies_send(struct fs *fs, int rc) {
     }
 }
 
+/* Says error instead. */
+static void refuse(struct fs *fs, struct reply *r, int error) {
+    free(r->owned);
+    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
+        handles_remove(fs->handles, r->open.fi.fh);
+    fuse_reply_err(r->req, error);
+}
+
 /* Sends r now or keeps a copy of it. */
 static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
     r->req = req;
+    if (fs->now.looking && sched_faults(fs->sched) != fs->now.faults) { /* whatever it says, it is not to be relied on */
+        refuse(fs, r, EIO);
+        return;
+    }
     if (!sched_dirty(fs->sched)) {
         send_success(fs, r);
         free(r->owned);
@@ -193,10 +205,7 @@ static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
     return;
 no_memory:
     free(kept);
-    free(r->owned);
-    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
-        handles_remove(fs->handles, r->open.fi.fh);
-    fuse_reply_err(req, ENOMEM);
+    refuse(fs, r, ENOMEM);
 }
 
 void reply_err(struct fs *fs, fuse_req_t req, int rc) {

@@ -15,7 +15,7 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
 
     /* Directories: names that are not fixed; shelves and leaf: which jobs are listed, and as what. */
     int (*lookup)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
-    void (*list)(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
+    int (*list)(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
     int (*unlink)(struct fs *fs, fuse_ino_t dir, const char *name);
     int (*rmdir)(struct fs *fs, fuse_ino_t dir, const char *name);
     int (*mkdir)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out); /* NULL: jobs_mkdir says what is so */

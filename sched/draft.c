@@ -80,14 +80,14 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
     return sched_check(s, store_job_insert(s->store, r, cwd));
 }
 
-static int may_write(struct sched *s) {
+int draft_may_begin(struct sched *s) {
     return s->stopping ? -ESHUTDOWN : s->damaged ? -EIO : store_full(s->store) ? -ENOSPC : 0;
 }
 
 int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out) {
     struct job_row r;
     struct group g;
-    int rc = may_write(s);
+    int rc = draft_may_begin(s);
     if (rc == 0)
         rc = check_name(name);
     if (rc == 0)
@@ -183,7 +183,7 @@ static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *do
 
 int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out, sched_done *done, void *arg) {
     struct job_row r, d;
-    int rc = may_write(s);
+    int rc = draft_may_begin(s);
     if (rc == 0)
         rc = store_job_get(s->store, job, &r);
     if (rc < 0)
@@ -256,7 +256,7 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
     struct job_row r;
     struct body b = {0};
     enum work_kind kind;
-    int rc = may_write(s);
+    int rc = draft_may_begin(s);
     if (rc == 0)
         rc = store_job_get(s->store, job, &r);
     if (rc < 0 || size == 0)
@@ -411,6 +411,8 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done 
     struct job_row r;
     struct body b = {0};
     int rc = store_job_get(s->store, job, &r);
+    if (rc == 0 && s->damaged)
+        rc = -EIO;
     if (rc < 0)
         return rc;
     rc = draft_spec(s, job, &b);
@@ -441,7 +443,7 @@ static int release(struct sched *s, uint64_t job) {
     int rc = store_job_get(s->store, job, &r);
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_closed(s, &r);
-    if (rc < 0 || !r.job.draft || ids_has(&s->submitting, job))
+    if (rc < 0 || !r.job.draft || s->damaged || ids_has(&s->submitting, job))
         return rc;
     rc = draft_spec(s, job, &b);
     if (rc < 0 || b.size == 0 || r.job.cut)

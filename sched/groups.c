@@ -40,8 +40,8 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
     int rc = store_group_get(s->store, parent, &up);
     if (rc == 0 && (n == 0 || n > JOB_NAME_MAX))
         rc = n ? -ENAMETOOLONG : -EINVAL;
-    if (rc == 0 && (s->stopping || store_full(s->store)))
-        rc = s->stopping ? -ESHUTDOWN : -ENOSPC;
+    if (rc == 0)
+        rc = draft_may_begin(s);
     if (rc < 0)
         return rc;
     rc = store_group_find(s->store, parent, name, &g);

@@ -41,7 +41,8 @@ void ids_remove(struct ids *l, uint64_t id) {
 int sched_check(struct sched *s, int rc) {
     if (rc < 0 && rc != -ENOENT && !s->error) {
         s->error = rc;
-        sched_log(s, "the database refused a change: %s", store_error(s->store));
+        if (!s->unkept)
+            sched_log(s, "the database refused a change: %s", store_error(s->store));
     }
     return rc;
 }

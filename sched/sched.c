@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <search.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -66,6 +67,10 @@ unsigned sched_running(const struct sched *s) {
     return s->hosts->runs; /* on this machine */
 }
 
+uint64_t sched_faults(const struct sched *s) {
+    return store_faults(s->store);
+}
+
 void sched_turn(struct sched *s) {
     queue_turn(s);
 }
@@ -120,22 +125,45 @@ static void take_back(struct sched *s) {
     sched_retry(s);
 }
 
+static void found_damaged(struct sched *s, const char *what) {
+    s->damaged = true;
+    sched_log(s, "the database is damaged (%s): no new jobs are taken; save results/, then unmount and move %s/ppfs.db away", what, s->state_dir);
+}
+
+/* Once, not with each retry. */
+static void complain(struct sched *s, int rc) {
+    if (store_damaged(s->store) && !s->damaged)
+        found_damaged(s, store_error(s->store));
+    if (!s->unkept++)
+        sched_log(s, rc == -EIO ? "nothing of this turn was kept: %s (%s); it is tried again every second" : "nothing of this turn was kept: %s",
+                  strerror(-rc), store_error(s->store));
+}
+
+static void kept(struct sched *s) {
+    if (s->unkept > 1)
+        sched_log(s, "changes are kept again; %" PRIu64 " turns were not", s->unkept);
+    s->unkept = 0;
+}
+
 int sched_commit(struct sched *s) {
-    int rc = s->error;
+    int rc = s->error < 0 ? s->error : store_faults(s->store) != s->faults ? -EIO : 0;
     bool changed = store_changed(s->store);
     if (rc < 0)
         store_rollback(s->store);
     else
         rc = store_commit(s->store);
     s->error = 0;
+    s->faults = store_faults(s->store);
     if (rc < 0) {
-        sched_log(s, "nothing of this turn was kept: %s", strerror(-rc));
+        complain(s, rc);
         take_back(s);
         answer_laters(s, rc);
         return rc;
     }
-    if (changed)
+    if (changed) {
         s->released.count = 0;
+        kept(s);
+    }
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
     s->unlink_count = 0;
@@ -204,7 +232,7 @@ int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool fo
         rc = sched_check(s, store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000)));
     queue_due(s);
     sched_tick(s);
-    return rc;
+    return rc < 0 ? rc : store_faults(s->store) ? -EIO : 0;
 }
 
 /* --- a check of a large database, while it is in use ------------------------------------------------------------- */
@@ -222,10 +250,8 @@ static void check_work(struct disk_task *t) {
 
 static void check_done(struct disk_task *t) {
     struct check *c = (struct check *)t;
-    if (*c->found) {
-        c->s->damaged = true;
-        sched_log(c->s, "the database is damaged (%s): no new jobs are taken; save results/, then unmount and move %s/ppfs.db away", c->found, c->s->state_dir);
-    }
+    if (*c->found)
+        found_damaged(c->s, c->found);
     store_checked(c->s->store);
     free(c);
 }

@@ -46,6 +46,8 @@ void sched_destroy(struct sched *s);
 int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool for_writing), void *arg);
 
 bool sched_dirty(const struct sched *s);
+/* Grows when the database could not be read or written: what was found since it was last looked at may be wrong. */
+uint64_t sched_faults(const struct sched *s);
 void sched_turn(struct sched *s);   /* due work and dispatch decisions, before each commit */
 int sched_commit(struct sched *s);  /* 0 (also when nothing was to do) or -errno: rolled back */
 unsigned sched_running(const struct sched *s);

@@ -92,6 +92,8 @@ struct sched {
     int64_t steady_us;       /* see sched_steady */
 
     int error;               /* a statement failed: this turn cannot be committed */
+    uint64_t faults;         /* of the store, before this turn */
+    uint64_t unkept;         /* turns that could not be committed since one last was */
     bool stopping, damaged;
     bool backlog, placed_backlog; /* the database may have ready jobs: that run anywhere; that have a place */
     bool telling;            /* a host is to be dialled, told or let go after this commit */
@@ -164,6 +166,7 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
 /* draft.c */
 #define SPEC_FILE 1 /* number of a spec's spool file */
 int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
+int draft_may_begin(struct sched *s); /* 0 or -errno: nothing new is taken now */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
 
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */

@@ -64,7 +64,7 @@ static int open_file(const struct spool *sp, struct spool_name n, int flags) {
     char name[96];
     file_name(n, name, sizeof name);
     int fd = openat(sp->dir_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return fd < 0 ? -errno : fd;
+    return fd >= 0 ? fd : errno == ENOENT ? -EIO : -errno; /* a row names it, or the directory has gone: no caller's name is wrong */
 }
 
 int64_t spool_size(const struct spool *sp, struct spool_name n) {
@@ -135,9 +135,11 @@ static int64_t do_copy(struct task *t) {
 }
 
 static int64_t sync_file(struct spool *sp, struct spool_name n) {
+    if (n.file == BODY_LOG && spool_size(sp, n) == -ENOENT)
+        return 0; /* a log may have no large pieces */
     int fd = open_file(sp, n, O_RDONLY);
     if (fd < 0)
-        return fd == -ENOENT && n.file == BODY_LOG ? 0 : fd; /* a log may have no large pieces */
+        return fd;
     int64_t rc = fdatasync(fd) < 0 ? -errno : 0;
     close(fd);
     return rc;

@@ -169,6 +169,8 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
         return rc;
     if (group == to_group && strcmp(name, to_name) == 0)
         return 0;
+    if (r.job.draft && s->damaged)
+        return -EIO;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
     if (r.job.state == JOB_RUNNING && (to_name[0] == '.' || to.dotted))

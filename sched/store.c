@@ -88,16 +88,27 @@ static int error_number(struct store *st, int rc) {
 int store_errno(struct store *st, int rc) {
     int err = error_number(st, rc);
     st->no_room |= err == -ENOSPC || err == -EDQUOT;
+    st->faults += err == -EIO || err == -ENOMEM;
+    st->damaged |= (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
     return err;
 }
 
 const char *store_error(const struct store *st) {
-    return sqlite3_errmsg(st->db);
+    return st->gone ? "its file was moved or removed" : sqlite3_errmsg(st->db);
+}
+
+uint64_t store_faults(const struct store *st) {
+    return st->faults;
+}
+
+bool store_damaged(const struct store *st) {
+    return st->damaged;
 }
 
 sqlite3_stmt *store_sql(struct store *st, unsigned number, const char *text) {
-    if (!st->statements[number] && sqlite3_prepare_v3(st->db, text, -1, SQLITE_PREPARE_PERSISTENT, &st->statements[number], NULL) != SQLITE_OK)
-        return NULL;
+    int rc = st->statements[number] ? SQLITE_OK : sqlite3_prepare_v3(st->db, text, -1, SQLITE_PREPARE_PERSISTENT, &st->statements[number], NULL);
+    if (rc != SQLITE_OK)
+        store_errno(st, rc);
     return st->statements[number];
 }
 
@@ -209,10 +220,21 @@ void store_rollback(struct store *st) {
     st->reserved = st->next_id; /* the reservation may have been rolled back with the rest */
 }
 
+/* What is written to a file that has no name any more, or another directory's, is lost at the end. */
+static bool is_gone(const struct store *st) {
+    char path[4096];
+    struct stat db, wal;
+    snprintf(path, sizeof path, "%s/ppfs.db", st->dir);
+    return stat(path, &db) < 0 || db.st_dev != st->dev || db.st_ino != st->ino || (st->wal >= 0 && fstat(st->wal, &wal) == 0 && !wal.st_nlink);
+}
+
 int store_commit(struct store *st) {
     if (!st->changed)
         return 0;
     int rc = sqlite3_get_autocommit(st->db) ? -ENOSPC : store_tally_flush(st);
+    st->gone = is_gone(st);
+    if (rc == 0 && st->gone)
+        rc = -EIO;
     if (rc == 0)
         rc = store_step(st, store_sql(st, 2, "COMMIT"));
     if (rc < 0)
@@ -316,8 +338,13 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         goto out;
     }
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* SQLite would let others read it, and gives its log the same mode */
-    if (fd >= 0)
+    struct stat file = {0};
+    if (fd >= 0) {
+        fstat(fd, &file);
         close(fd);
+    }
+    st->dev = file.st_dev;
+    st->ino = file.st_ino;
     if (sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
         rc = refuse(st, path, "cannot be opened", why, why_size);
         goto out;
@@ -325,7 +352,11 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
     rc = prepare(st, path, why, why_size);
     if (rc < 0)
         goto out;
-    store_meta_get(st, "next_id", &next);
+    rc = store_meta_get(st, "next_id", &next);
+    if (rc < 0 && rc != -ENOENT) {
+        rc = refuse(st, path, "cannot be read", why, why_size);
+        goto out;
+    }
     st->next_id = st->reserved = (uint64_t)next;
     st->function_bytes = INT64_MAX / 2; /* not known: the first put looks */
     st->full = !ballast_take(st);

@@ -24,7 +24,11 @@ int store_commit(struct store *st);
 void store_rollback(struct store *st);
 bool store_full(struct store *st);          /* tries to take the ballast back, at most once a second */
 int store_wal(const struct store *st);      /* descriptor of the write-ahead log, for fdatasync; owned by the store */
-const char *store_error(const struct store *st); /* what SQLite said last */
+const char *store_error(const struct store *st); /* what SQLite said last, or what else is wrong */
+/* How many statements have failed so far for a reason that no caller expects (not a full disk, a name that is taken): whatever was
+ * read, listed or decided meanwhile may be wrong. */
+uint64_t store_faults(const struct store *st);
+bool store_damaged(const struct store *st); /* one of them found the database damaged: for good */
 bool store_unchecked(const struct store *st);    /* too large to be checked at open: store_check it in another thread */
 void store_checked(struct store *st);            /* that check is over: the connection may now have the file for itself */
 /* quick_check on a connection of its own; for any thread. "" when sound. */

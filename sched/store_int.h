@@ -2,6 +2,7 @@
 #ifndef PPFS_STORE_INT_H
 #define PPFS_STORE_INT_H
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include "sched/store.h"
 
@@ -15,6 +16,11 @@ struct store {
     int wal;
     bool changed, full, unchecked;
     bool no_room;         /* a statement of this transaction found the disk full */
+    uint64_t faults;      /* see store_faults */
+    bool damaged;
+    dev_t dev;            /* of the file that is open ... */
+    ino_t ino;
+    bool gone;            /* ... which the last commit did not find under its name */
     int64_t full_checked; /* monotonic us */
     uint64_t next_id, reserved;
     int64_t function_bytes; /* put since it was last looked how many there are, and those: at most so many */
