@@ -189,9 +189,25 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
              st->closed ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
 }
 
-void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
+#define SBATCH_LOOKED_AT 4096u /* bytes of a script of at most INLINE_MAX, as all that people write by hand are */
+
+/* Its options for sbatch do nothing here, and nothing else would say so. */
+static void why_sbatch(struct sched *s, const struct job *j, char *buf, size_t size) {
+    char head[SBATCH_LOOKED_AT];
+    struct body b;
+    if ((j->kind != WORK_PROGRAM && j->kind != WORK_PYTHON) || store_body_get(s->store, j->id, BODY_SPEC, &b) < 0 ||
+        b.file)
+        return;
+    int64_t n = store_body_read(s->store, j->id, BODY_SPEC, head, sizeof head, 0);
+    if (n > 0 && spec_has_sbatch(head, (size_t)n)) {
+        size_t at = strlen(buf);
+        snprintf(buf + at, size - at,
+                 "%sits #SBATCH lines do nothing here: options are in lines that begin with #ppfs:", at ? "; " : "");
+    }
+}
+
+static void why_state(struct sched *s, const struct job *j, char *buf, size_t size) {
     char path[JOB_WHY_MAX];
-    buf[0] = 0;
     switch (j->state) {
     case JOB_DRAFT: why_draft(s, j, buf, size); break;
     case JOB_HELD:
@@ -206,4 +222,10 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     case JOB_RUNNING: why_running(s, j, buf, size); break;
     default: break;
     }
+}
+
+void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
+    buf[0] = 0;
+    why_state(s, j, buf, size);
+    why_sbatch(s, j, buf, size);
 }

@@ -1,5 +1,5 @@
 /* Options: one table of names and parsers; every source (words, JSON, the database) ends in the same parser of one value. */
-#include "sched/options.h"
+#include "sched/options_int.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -8,37 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sched/json_text.h"
+
 #define LIST_MAX 1024u          /* entries of after= and env= */
 #define VALUE_MAX (64u * 1024u) /* bytes of one value */
 
-struct list {
-    char **items; /* NULL-terminated, NULL while empty */
-    size_t count;
-};
-
-struct options {
-    unsigned set; /* 1 << enum */
-    int priority;
-    int64_t timeout_us;
-    uint32_t retries, cpus;
-    uint64_t memory;
-    bool hold;
-    char *cwd, *node;
-    struct list env, after;
-};
-
-enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, OPTIONS };
-
 static const char *const empty[] = {NULL};
 
-static void list_clear(struct list *l) {
+void options_list_clear(struct options_list *l) {
     for (size_t i = 0; i < l->count; i++)
         free(l->items[i]);
     free(l->items);
-    *l = (struct list){0};
+    *l = (struct options_list){0};
 }
 
-static int list_add(struct list *l, const char *item, size_t len) {
+int options_list_add(struct options_list *l, const char *item, size_t len) {
     if (l->count >= LIST_MAX)
         return -EINVAL;
     char **grown = reallocarray(l->items, l->count + 2, sizeof *grown);
@@ -61,8 +45,8 @@ void options_destroy(struct options *o) {
         return;
     free(o->cwd);
     free(o->node);
-    list_clear(&o->env);
-    list_clear(&o->after);
+    options_list_clear(&o->env);
+    options_list_clear(&o->after);
     free(o);
 }
 
@@ -72,6 +56,8 @@ static int parse_whole(const char *v, long long min, long long max, long long *o
     char *end;
     errno = 0;
     long long n = strtoll(v, &end, 10);
+    if (end > v && isdigit((unsigned char)end[-1]) && strncmp(end, ".0", 2) == 0)
+        end += 2; /* how some languages write a whole number */
     if (end == v || *end || errno || n < min || n > max)
         return -EINVAL;
     *out = n;
@@ -177,19 +163,19 @@ static int set_hold(struct options *o, const char *v) {
 }
 
 static int set_after(struct options *o, const char *v) {
-    struct list fresh = {0};
+    struct options_list fresh = {0};
     for (const char *p = v;; p++) {
         size_t n = strcspn(p, ",");
-        int rc = n ? list_add(&fresh, p, n) : -EINVAL;
+        int rc = n ? options_list_add(&fresh, p, n) : -EINVAL;
         if (rc < 0) {
-            list_clear(&fresh);
+            options_list_clear(&fresh);
             return rc;
         }
         p += n;
         if (!*p)
             break;
     }
-    list_clear(&o->after);
+    options_list_clear(&o->after);
     o->after = fresh;
     return 0;
 }
@@ -206,7 +192,7 @@ static int set_env(struct options *o, const char *v) {
                 o->env.items[i][key] = '=';
             return rc;
         }
-    int rc = list_add(&o->env, v, strlen(v));
+    int rc = options_list_add(&o->env, v, strlen(v));
     if (rc == 0)
         o->env.items[o->env.count - 1][key] = '=';
     return rc;
@@ -228,7 +214,19 @@ static const struct {
     [HOLD] = {"hold", "0 or 1", set_hold},
 };
 
-static int set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]) {
+/* How much of a word is shown: 60 bytes, and no part of a character. */
+int options_shown(const char *word) {
+    size_t n = 0, c;
+    while (word[n] && (c = json_text_character(word + n, strlen(word + n)), n + (c ? c : 1) <= 60))
+        n += c ? c : 1;
+    return (int)n;
+}
+
+const char *options_name(enum option i) {
+    return table[i].name;
+}
+
+int options_set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]) {
     for (unsigned i = 0; i < OPTIONS; i++) {
         if (strlen(table[i].name) != name_len || memcmp(table[i].name, name, name_len) != 0)
             continue;
@@ -236,13 +234,14 @@ static int set_value(struct options *o, const char *name, size_t name_len, const
         if (rc == 0)
             o->set |= 1u << i;
         else if (rc == -EINVAL)
-            snprintf(why, OPTIONS_WHY, "option %s=%.60s is not understood: %s is expected", table[i].name, value, table[i].expected);
+            snprintf(why, OPTIONS_WHY, "option %s=%.*s is not understood: %s is expected", table[i].name,
+                     options_shown(value), value, table[i].expected);
         return rc;
     }
     if (name_len)
         snprintf(why, OPTIONS_WHY, "option %.*s is not known", (int)(name_len < 60 ? name_len : 60), name);
     else
-        snprintf(why, OPTIONS_WHY, "=%.60s is not understood: NAME=VALUE is expected", value);
+        snprintf(why, OPTIONS_WHY, "=%.*s is not understood: NAME=VALUE is expected", options_shown(value), value);
     return -EINVAL;
 }
 
@@ -275,181 +274,20 @@ int options_add_words(struct options *o, const char *text, size_t len, char why[
     char *word = malloc(len + 1);
     if (!word)
         return -ENOMEM;
-    const char *p = text, *end = text + len;
+    const char *p = text + json_text_mark(text, len), *end = text + len;
     bool open_quote = false;
     int rc = 0;
     while (rc == 0 && (p = next_word(p, end, word, &open_quote))) {
         char *equals = strchr(word, '=');
         if (open_quote || !equals) {
-            snprintf(why, OPTIONS_WHY, "option word %.60s is not understood: %s", word, open_quote ? "its quote is not closed" : "NAME=VALUE is expected");
+            snprintf(why, OPTIONS_WHY, "option word %.*s is not understood: %s", options_shown(word), word,
+                     open_quote ? "its quote is not closed" : "NAME=VALUE is expected");
             rc = -EINVAL;
         } else {
-            rc = set_value(o, word, (size_t)(equals - word), equals + 1, why);
+            rc = options_set_value(o, word, (size_t)(equals - word), equals + 1, why);
         }
     }
     free(word);
-    return rc;
-}
-
-/* --- JSON -------------------------------------------------------------------------------------------------------- */
-
-/* A scalar as the text that a word would have; malloc'd, NULL if it is no scalar. */
-static char *scalar_text(const json_t *v) {
-    char *text = NULL;
-    if (json_is_string(v))
-        return strlen(json_string_value(v)) == json_string_length(v) ? strdup(json_string_value(v)) : NULL;
-    if (json_is_boolean(v))
-        return strdup(json_is_true(v) ? "1" : "0");
-    if (json_is_integer(v))
-        return asprintf(&text, "%" JSON_INTEGER_FORMAT, json_integer_value(v)) < 0 ? NULL : text;
-    if (json_is_real(v))
-        return asprintf(&text, "%.17g", json_real_value(v)) < 0 ? NULL : text;
-    return NULL;
-}
-
-static int set_scalar(struct options *o, const char *name, const char *key, const json_t *v, char why[OPTIONS_WHY]) {
-    char *text = scalar_text(v), *joined = NULL;
-    int rc = -EINVAL;
-    if (!text)
-        snprintf(why, OPTIONS_WHY, "option %.60s has a value of a wrong type", name);
-    else if (!key)
-        rc = set_value(o, name, strlen(name), text, why);
-    else if (asprintf(&joined, "%s:%s", key, text) < 0)
-        rc = -ENOMEM;
-    else
-        rc = set_value(o, name, strlen(name), joined, why);
-    if (key)
-        free(joined);
-    free(text);
-    return rc;
-}
-
-/* after: an array of names. */
-static int set_names(struct options *o, const json_t *array, char why[OPTIONS_WHY]) {
-    struct list fresh = {0};
-    int rc = 0;
-    for (size_t i = 0; i < json_array_size(array) && rc == 0; i++) {
-        const char *name = json_string_value(json_array_get(array, i));
-        rc = name && *name ? list_add(&fresh, name, strlen(name)) : -EINVAL;
-    }
-    if (rc < 0) {
-        list_clear(&fresh);
-        snprintf(why, OPTIONS_WHY, "option after is not understood: job names are expected");
-        return rc;
-    }
-    list_clear(&o->after);
-    o->after = fresh;
-    o->set |= 1u << AFTER;
-    return 0;
-}
-
-static int add_key(struct options *o, const char *name, json_t *v, char why[OPTIONS_WHY]) {
-    int rc = 0;
-    if (json_is_boolean(v) && strcmp(name, "hold") != 0) {
-        snprintf(why, OPTIONS_WHY, "option %.60s has a value of a wrong type", name);
-        return -EINVAL;
-    }
-    if (json_is_array(v) && strcmp(name, "after") == 0)
-        return set_names(o, v, why);
-    if (json_is_array(v) && strcmp(name, "env") == 0) {
-        for (size_t i = 0; i < json_array_size(v) && rc == 0; i++)
-            rc = set_scalar(o, name, NULL, json_array_get(v, i), why);
-        return rc;
-    }
-    if (json_is_object(v) && strcmp(name, "env") == 0) {
-        const char *key;
-        json_t *value;
-        json_object_foreach(v, key, value) {
-            if (rc == 0)
-                rc = set_scalar(o, name, key, value, why);
-        }
-        return rc;
-    }
-    for (unsigned i = 0; i < OPTIONS; i++)
-        if (strcmp(table[i].name, name) == 0)
-            return set_scalar(o, name, NULL, v, why);
-    return set_value(o, name, strlen(name), "", why); /* says that the name is not known */
-}
-
-int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]) {
-    const char *key;
-    json_t *value;
-    json_object_foreach(object, key, value) {
-        bool skipped = false;
-        for (size_t i = 0; skip && skip[i]; i++)
-            skipped |= strcmp(skip[i], key) == 0;
-        int rc = skipped ? 0 : add_key(o, key, value, why);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-/* --- together, kept, read ---------------------------------------------------------------------------------------- */
-
-static json_t *list_json(const struct list *l) {
-    json_t *a = json_array();
-    for (size_t i = 0; i < l->count; i++)
-        json_array_append_new(a, json_string(l->items[i]));
-    return a;
-}
-
-static json_t *to_json(const struct options *o) {
-    json_t *j = json_object();
-    char time[32];
-    snprintf(time, sizeof time, "%lldus", (long long)o->timeout_us);
-    json_t *env = json_array();
-    for (size_t i = 0; i < o->env.count; i++) {
-        char *word = strdup(o->env.items[i]);
-        if (word)
-            word[strcspn(word, "=")] = ':';
-        json_array_append_new(env, json_string(word));
-        free(word);
-    }
-    json_t *values[OPTIONS] = {
-        [PRIORITY] = json_integer(o->priority),
-        [TIMEOUT] = json_string(time),
-        [RETRIES] = json_integer(o->retries),
-        [AFTER] = list_json(&o->after),
-        [CPUS] = json_integer(o->cpus),
-        [MEMORY] = json_integer((json_int_t)o->memory),
-        [ENV] = env,
-        [CWD] = json_string(o->cwd ? o->cwd : ""),
-        [NODE] = json_string(o->node ? o->node : ""),
-        [HOLD] = json_integer(o->hold),
-    };
-    for (unsigned i = 0; i < OPTIONS; i++) {
-        if (o->set & (1u << i))
-            json_object_set(j, table[i].name, values[i]);
-        json_decref(values[i]);
-    }
-    return j;
-}
-
-int options_add(struct options *o, const struct options *over) {
-    char why[OPTIONS_WHY];
-    json_t *j = to_json(over);
-    int rc = j ? options_add_json(o, j, NULL, why) : -ENOMEM;
-    json_decref(j);
-    return rc == -EINVAL ? -ENOMEM : rc; /* what was once valid only fails for want of memory */
-}
-
-char *options_save(const struct options *o) {
-    if (!o->set)
-        return strdup("");
-    json_t *j = to_json(o);
-    char *text = json_dumps(j, JSON_COMPACT);
-    json_decref(j);
-    return text;
-}
-
-int options_load(struct options *o, const char *saved) {
-    char why[OPTIONS_WHY];
-    if (!saved || !*saved)
-        return 0;
-    json_t *j = json_loads(saved, 0, NULL);
-    int rc = j ? options_add_json(o, j, NULL, why) : -EINVAL;
-    json_decref(j);
     return rc;
 }
 

@@ -17,7 +17,7 @@ void options_destroy(struct options *o);
 /* Adds "priority=5 timeout=30s env=K:V 'cwd=/a b'" (words as a shell quotes them); later words win, env accumulates.
  * 0, -ENOMEM, or -EINVAL with why = the word that was not understood and what was expected. */
 int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]);
-/* Adds every key of the object that is not in skip (NULL-terminated names). Same returns. */
+/* Adds every key of the object, as json_text_read gives it, that is not in skip (NULL-terminated names). Same returns. */
 int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]);
 /* What over sets replaces what o has. 0 or -ENOMEM. */
 int options_add(struct options *o, const struct options *over);

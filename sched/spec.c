@@ -7,15 +7,18 @@
 #include <string.h>
 
 #include "net/frame.h"
+#include "sched/json_text.h"
 #include "worker/pyenv.h"
 
 #define PICKLE_PROTO 0x80
 #define PICKLE_STOP '.'
 #define LINE_MAX_ 4096u /* bytes of a #! or #ppfs: line */
 
-/* Keys of a JSON job that are not options. */
-static const char *const call_keys[] = {"call", "args", "kwargs", NULL};
+/* Keys of a JSON job that are not options; those that only the function is given. */
+static const char *const call_keys[] = {"call", "args", "kwargs", "nan", NULL};
 static const char *const run_keys[] = {"run", "stdin", NULL};
+static const char *const all_keys[] = {"call", "args", "kwargs", "nan", "run", "stdin", NULL};
+static const char *const opaque_keys[] = {"args", "kwargs", NULL};
 
 static int refuse(char why[SPEC_WHY], const char *sentence) {
     snprintf(why, SPEC_WHY, "%s", sentence);
@@ -23,13 +26,15 @@ static int refuse(char why[SPEC_WHY], const char *sentence) {
 }
 
 static int check_call(json_t *j, char why[SPEC_WHY]) {
-    json_t *args = json_object_get(j, "args"), *kwargs = json_object_get(j, "kwargs");
+    json_t *args = json_object_get(j, "args"), *kwargs = json_object_get(j, "kwargs"), *nan = json_object_get(j, "nan");
     if (!json_is_string(json_object_get(j, "call")))
         return refuse(why, "\"call\" must be a string such as \"math.sqrt\"");
     if (args && !json_is_array(args))
         return refuse(why, "\"args\" must be an array");
     if (kwargs && !json_is_object(kwargs))
         return refuse(why, "\"kwargs\" must be an object");
+    if (nan && (!json_is_string(nan) || strcmp(json_string_value(nan), "null") != 0))
+        return refuse(why, "\"nan\" must be \"null\": what is written for NaN and Infinity, which JSON does not have");
     return 0;
 }
 
@@ -47,14 +52,14 @@ static int check_run(json_t *j, char why[SPEC_WHY]) {
 static int read_json(const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]) {
     if (size > SPEC_JSON_MAX)
         return refuse(why, "a JSON job may have 16 MiB at most: put the data into a file or send a pickle");
-    json_error_t err;
-    json_t *j = json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
-    if (!j) {
-        snprintf(why, SPEC_WHY, "not valid JSON: line %d, column %d: %s", err.line, err.column, err.text);
-        return -EINVAL;
-    }
+    char at[SPEC_WHY - 32];
+    json_t *j;
+    int rc = json_text_read(bytes, size, all_keys, opaque_keys, &j, at, sizeof at);
+    if (rc == -EINVAL)
+        snprintf(why, SPEC_WHY, "not valid JSON: %s", at);
+    if (rc < 0)
+        return rc;
     bool call = json_object_get(j, "call"), run = json_object_get(j, "run");
-    int rc;
     if (call == run)
         rc = refuse(why, call ? "a JSON job has either \"call\" or \"run\", not both" : "a JSON job needs \"call\" or \"run\"");
     else
@@ -85,26 +90,38 @@ static int read_comments(const char *p, const char *end, struct options *o, char
     return 0;
 }
 
-/* jansson checks UTF-8 as strictly as anything we would write; it copies, so the text goes through in pieces that are cut between characters. */
-static bool is_text(const char *p, size_t size) {
-    const size_t piece = 1u << 20;
-    if (memchr(p, 0, size))
-        return false;
-    while (size > 0) {
-        size_t n = size < piece ? size : piece;
-        while (n < size && n > piece - 4 && ((unsigned char)p[n] & 0xc0) == 0x80)
-            n--;
-        json_t *s = json_stringn(p, n);
-        if (!s)
-            return false;
-        json_decref(s);
-        p += n;
-        size -= n;
+bool spec_has_sbatch(const char *text, size_t size) {
+    static const char sbatch[] = "#SBATCH";
+    const char *p = text + json_text_mark(text, size), *end = text + size;
+    for (const char *newline; p < end && (*p == '#' || *p == '\n' || *p == '\r'); p = newline ? newline + 1 : end) {
+        newline = memchr(p, '\n', (size_t)(end - p));
+        if ((size_t)(end - p) >= sizeof sbatch - 1 && memcmp(p, sbatch, sizeof sbatch - 1) == 0)
+            return true;
     }
-    return true;
+    return false;
 }
 
-static int read_shebang(const char *p, size_t size, enum work_kind *kind) {
+static bool is_text(const char *p, size_t size) {
+    size_t n = memchr(p, 0, size) ? 0 : 1;
+    for (size_t at = 0; n && at < size; at += n)
+        n = json_text_character(p + at, size - at);
+    return n;
+}
+
+/* Where the text begins that says what the file is: behind a byte order mark and what is blank. */
+static size_t text_at(const char *p, size_t size) {
+    size_t at = json_text_mark(p, size);
+    while (at < size && strchr(" \t\r\n", p[at]) && p[at])
+        at++;
+    return at;
+}
+
+static bool is_shebang(const char *p, size_t size) {
+    return size >= 2 && p[0] == '#' && p[1] == '!';
+}
+
+/* first: it stands where a #! line has to. */
+static int read_shebang(const char *p, size_t size, bool first, enum work_kind *kind, char why[SPEC_WHY]) {
     char line[LINE_MAX_];
     const char *newline = memchr(p, '\n', size);
     size_t len = newline ? (size_t)(newline - p) : size;
@@ -112,8 +129,16 @@ static int read_shebang(const char *p, size_t size, enum work_kind *kind) {
         len = sizeof line - 1;
     memcpy(line, p, len);
     line[len] = 0;
-    *kind = pyenv_is_own(line) ? WORK_PYTHON : WORK_PROGRAM;
-    return 0;
+    *kind = pyenv_is_own(line) ? WORK_PYTHON : WORK_PROGRAM; /* for Python a #! is a comment, and CR LF ends a line */
+    if (*kind == WORK_PYTHON || (first && (len == 0 || line[len - 1] != '\r')))
+        return 0;
+    if (!first)
+        return refuse(why, "blank lines stand before its #! line: take them away, for a script begins with that line");
+    snprintf(why, SPEC_WHY,
+             "its lines end in CR LF, as on Windows, and no program is named %.*s with a CR: sed -i 's/\\r$//' FILE "
+             "takes them out",
+             (int)(len - 3 < 100 ? len - 3 : 100), line + 2);
+    return -EINVAL;
 }
 
 bool spec_is_stream(const char *name, const void *bytes, size_t size, enum work_kind *kind) {
@@ -131,10 +156,11 @@ static bool is_elf(const void *bytes, size_t size) {
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size) {
     const unsigned char *b = head;
     enum work_kind kind;
+    size_t at = text_at(head, head_size);
     uint64_t most = UINT64_MAX; /* source is text to its end, or none */
     if (head_size == 0 || spec_is_stream(name, head, head_size, &kind) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
         most = SPEC_HEAD;
-    else if (b[0] == '{' || (head_size >= 2 && b[0] == '#' && b[1] == '!'))
+    else if (at < head_size && (b[at] == '{' || is_shebang((const char *)head + at, head_size - at)))
         most = SPEC_JSON_MAX + 1; /* more JSON is refused for its size alone; a script's first comment lines end before */
     return size < most ? size : most;
 }
@@ -154,20 +180,22 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
         *kind = WORK_PICKLE;
         return 0;
     }
-    if (b[0] == '{')
-        return read_json(bytes, size, kind, o, why);
     if (is_elf(bytes, size)) {
         *kind = WORK_PROGRAM;
         return 0;
     }
-    if (size >= 2 && b[0] == '#' && b[1] == '!') {
-        read_shebang(text, size, kind);
-        return read_comments(text, text + size, o, why);
+    size_t at = text_at(text, size), mark = json_text_mark(text, size);
+    const char *start = text + at;
+    if (at < size && *start == '{')
+        return read_json(start, size - at, kind, o, why);
+    if (is_shebang(start, size - at)) {
+        int rc = read_shebang(start, size - at, at == mark, kind, why);
+        return rc < 0 ? rc : read_comments(text + mark, text + size, o, why);
     }
     if (!is_text(text, size))
         return refuse(why, "the file is none of what a job may be: a pickle, a JSON object, a #! script, an ELF program or Python source in UTF-8");
     *kind = WORK_PYTHON;
-    return read_comments(text, text + size, o, why);
+    return read_comments(text + mark, text + size, o, why);
 }
 
 bool spec_looks_cut(const void *bytes, size_t size, const void *tail, size_t tail_size) {

@@ -18,6 +18,9 @@ uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64
  * -EINVAL: the job must fail, why says so in one sentence. -ENOMEM. */
 int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]);
 
+/* Whether a script has options for sbatch among its first comment lines, as far as they are in these bytes. */
+bool spec_has_sbatch(const char *text, size_t size);
+
 /* Whether the end looks cut off: no closing newline, brace or pickle STOP; always for programs (cannot be told). */
 bool spec_looks_cut(const void *bytes, size_t size, const void *tail, size_t tail_size);
 #endif

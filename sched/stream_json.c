@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sched/json_text.h"
 #include "sched/stream_int.h"
 
 static size_t skip(const char *text, size_t size, size_t at, const char *what) {
@@ -23,6 +24,9 @@ static uint64_t function_key(const struct stream *st, const char *line, size_t s
 
 /* One complete line. Blank ones are no calls. */
 static int take_line(struct stream *st, const char *line, size_t size, int64_t end) {
+    size_t mark = json_text_mark(line, size); /* of this file, or of one that was written behind others */
+    line += mark;
+    size -= mark;
     st->lines++;
     if (size && line[size - 1] == '\r')
         size--;
@@ -87,7 +91,7 @@ static int keep(struct call *c, const char *text, size_t size) {
 
 /* The first line is the sentence; the traceback that may follow has no place here. */
 static int fail(struct stream *st, struct call *c, enum stream_error error, const char *why) {
-    json_t *text = json_stringn(why, strcspn(why, "\n")), *j = json_pack("{s:o,s:I}", "error", text ? text : json_string("failed, and the reason is not UTF-8"), "line", (json_int_t)c->id);
+    json_t *j = json_pack("{s:o,s:I}", "error", json_text_shown(why, strcspn(why, "\n")), "line", (json_int_t)c->id);
     char *line = j ? json_dumps(j, JSON_COMPACT) : NULL;
     int rc = line ? keep(c, line, strlen(line)) : -ENOMEM;
     (void)error;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "sched/json_text.h"
 #include "sched/stream_int.h"
 
 #define DEPTH_MAX 64
@@ -235,12 +236,15 @@ int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind) {
 /* --- a call of a stream that needs a job of its own -------------------------------------------------------------- */
 
 static int part_options(const struct call *c, struct options *o, char *why, size_t size) {
-    json_t *j = json_loads(c->options, 0, NULL);
-    int rc = -EINVAL;
-    if (json_is_object(j))
+    json_t *j;
+    char at[SPEC_WHY];
+    int rc = json_text_read(c->options, strlen(c->options), NULL, NULL, &j, at, sizeof at);
+    if (rc == 0 && json_is_object(j))
         rc = options_add_json(o, j, NULL, why);
-    else
-        snprintf(why, size, "the options of a call must be a JSON object");
+    else if (rc == 0)
+        rc = -EINVAL, snprintf(why, size, "the options of a call must be a JSON object");
+    else if (rc == -EINVAL)
+        snprintf(why, size, "the options of a call are no valid JSON: %.300s", at);
     json_decref(j);
     return rc;
 }

@@ -339,7 +339,12 @@ def load_json(payload):
     return json_call(load_json_object(payload))
 
 
+_nan_is_null = False  # said by the call at work
+
+
 def json_call(what):
+    global _nan_is_null
+    _nan_is_null = what.get("nan") == "null"
     name, args, kwargs = what.get("call"), what.get("args", []), what.get("kwargs", {})
     if not isinstance(name, str) or not isinstance(args, list) or not isinstance(kwargs, dict):
         raise Refused('a JSON call is {"call": "module.function", "args": [...], "kwargs": {...}}')
@@ -369,11 +374,32 @@ def json_default(value):
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
+def without_nan(value):
+    """A copy with None for every float that JSON does not have."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return [without_nan(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def json_dumps(value, ascii_only):
+    try:
+        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=json_default)
+    except ValueError as error:
+        if "JSON compliant" not in str(error):
+            raise
+    if not _nan_is_null:
+        raise ValueError('it has NaN or Infinity, which JSON does not have ("nan": "null" in the job writes null for them)')
+    null = lambda other: without_nan(json_default(other))
+    return json.dumps(without_nan(value), ensure_ascii=ascii_only, allow_nan=False, default=null)
+
+
 def json_text(value):
     try:
-        return json.dumps(value, ensure_ascii=False, default=json_default).encode()
+        return json_dumps(value, False).encode()
     except UnicodeEncodeError:  # lone surrogates
-        return json.dumps(value, default=json_default).encode()
+        return json_dumps(value, True).encode()
 
 
 def dump_json(value):
@@ -585,7 +611,7 @@ def lease_load_values(payload, func):
 def lease_json(payload):
     """(func, args, kwargs), or None for what is not for a lease."""
     what = load_json_object(payload)
-    if not what.keys() <= {"call", "args", "kwargs"}:
+    if not what.keys() <= {"call", "args", "kwargs", "nan"} or what.get("nan", "null") != "null":
         return None
     return json_call(what)
 
@@ -682,6 +708,17 @@ def rehearse():
     sys.stderr.flush()
 
 
+OTHERS = frozenset("awk bash bat c cpp csh go jl js ksh lua m mjs php pl ps1 r rb sh sql tcl ts zsh".split())
+
+
+def before_source(source, name, compiled):
+    """What an error of source is told with that may be none of Python's: the file had nothing to say what it is."""
+    ending = os.path.basename(name).rpartition(".")[2].lower()
+    if source.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"#!") or ending == "py" or (compiled and ending not in OTHERS):
+        return ""
+    return "taken as Python, for it has no #! line: "
+
+
 def run_script(source, file, name, attempt, node, cwd, env):
     """Runs source as __main__ in this process, which is the job's own; (exit status, why). None: it stands in file, which
     children that are started anew read too (multiprocessing's spawn and forkserver)."""
@@ -697,9 +734,10 @@ def run_script(source, file, name, attempt, node, cwd, env):
         with io.open_code(file) if file else io.BytesIO() as f:
             source = f.read()
     remember_source(name, source)
-    status, more = 0, ""
+    status, more, code = 0, "", None
     try:
-        exec(compile(source, name, "exec", dont_inherit=True), main.__dict__)
+        code = compile(source, name, "exec", dont_inherit=True)
+        exec(code, main.__dict__)
     except SystemExit as error:
         status, text = exit_status(error)
         if text is not None:
@@ -707,7 +745,7 @@ def run_script(source, file, name, attempt, node, cwd, env):
             more = str(text)
     except BaseException as error:
         show(error)
-        status, more = 130 if isinstance(error, KeyboardInterrupt) else 1, summary(error)
+        status, more = 130 if isinstance(error, KeyboardInterrupt) else 1, before_source(source, name, code) + summary(error)
     try:
         if finish_script() and not status:
             status, more = 120, "what it printed could not be written"

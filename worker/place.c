@@ -345,14 +345,22 @@ static int write_all(int fd, const uint8_t *bytes, size_t size) {
     return 0;
 }
 
-static int copy_all(int to, int from) {
-    off_t at = 0;
+static int copy_all(int to, int from, off_t at) {
     ssize_t n;
 
     while ((n = sendfile(to, from, &at, 1 << 30)) != 0)
         if (n < 0 && errno != EINTR)
             return -1;
     return 0;
+}
+
+/* A byte order mark before its #!: the kernel knows none, and would run it by /bin/sh or not at all. */
+static size_t mark_of(int fd, const void *bytes, size_t size) {
+    char head[3];
+
+    if (fd >= 0)
+        size = pread(fd, head, sizeof(head), 0) == sizeof(head) ? sizeof(head) : 0;
+    return size >= 3 && memcmp(fd >= 0 ? head : bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }
 
 /* Opens the directory that is to hold the program; *path is its name. A descriptor, or -1 with errno. */
@@ -372,6 +380,7 @@ int place_script(struct place *p, const char *name, int fd, const void *bytes, s
                  size_t why_size) {
     const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name, *path;
     int file = -1, err = -1, dir = open_tool(p, &path);
+    size_t mark = mark_of(fd, bytes, size);
 
     if (dir < 0 || asprintf(&p->script, "%s/%s", path, base) < 0)
         goto out;
@@ -380,8 +389,9 @@ int place_script(struct place *p, const char *name, int fd, const void *bytes, s
         remove_tree(dir, base, 0);
         file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
     }
-    if (file < 0 || (fd >= 0 ? copy_all(file, fd) : write_all(file, bytes, size)) || fchmod(file, 0700) ||
-        (p->other && fchown(file, p->uid, p->gid)))
+    if (file < 0 ||
+        (fd >= 0 ? copy_all(file, fd, (off_t)mark) : write_all(file, (const uint8_t *)bytes + mark, size - mark)) ||
+        fchmod(file, 0700) || (p->other && fchown(file, p->uid, p->gid)))
         goto out;
     err = 0;
 out:

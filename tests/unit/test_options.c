@@ -86,7 +86,29 @@ static void test_json(void **state) {
     options_destroy(base);
 }
 
+/* Names of files are bytes: through the words, the database's text and the sum of two, whatever they are. */
+static void test_bytes(void **state) {
+    (void)state;
+    struct options *o = options_create(), *sum = options_create(), *loaded = options_create();
+    assert_int_equal(words(o, "\xef\xbb\xbf" "after=\xff\xfe,b 'cwd=/caf\xe9 \1\xc3\xa9' env=K:\x80 env=\xc3:\1\1 node=\xe9*"), 0);
+    assert_int_equal(options_add(sum, o), 0);
+    char *saved = options_save(sum);
+    assert_int_equal(options_load(loaded, saved), 0);
+    assert_string_equal(options_after(loaded)[0], "\xff\xfe");
+    assert_string_equal(options_after(loaded)[1], "b");
+    assert_string_equal(options_cwd(loaded), "/caf\xe9 \1\xc3\xa9");
+    assert_string_equal(options_env(loaded)[0], "K=\x80");
+    assert_string_equal(options_env(loaded)[1], "\xc3=\1\1");
+    assert_string_equal(options_node(loaded), "\xe9*");
+    assert_int_equal(words(o, "cwd=12345678901234567890123456789012345678901234567890123456789\xc3\xa9"), -EINVAL);
+    assert_non_null(strstr(why, "6789 is not understood")); /* no half of a character */
+    free(saved);
+    options_destroy(o);
+    options_destroy(sum);
+    options_destroy(loaded);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_refused), cmocka_unit_test(test_json)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_refused), cmocka_unit_test(test_json), cmocka_unit_test(test_bytes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -450,7 +450,7 @@ static void script_ends_like_python3(void **state) {
     assert_string_equal(ERR(j), "Traceback (most recent call last):\n  File \"t\", line 3, in <module>\n    f()\n"
                                 "  File \"t\", line 2, in f\n    raise ValueError('bad')\nValueError: bad\n");
     j = run(text(WORK_PYTHON, "def ("));
-    assert_end(j, WORK_EXITED, 1, "exit status 1: SyntaxError");
+    assert_end(j, WORK_EXITED, 1, "exit status 1: taken as Python, for it has no #! line: SyntaxError");
     assert_text(ERR(j), "SyntaxError");
     assert_end(run(text(WORK_PYTHON, "import os; os._exit(9)")), WORK_EXITED, 9, "exit status 9");
     assert_end(run(text(WORK_PYTHON, "import os; os.kill(os.getpid(), 6)")), WORK_SIGNALED, SIGABRT,

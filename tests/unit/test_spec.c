@@ -69,6 +69,67 @@ static void test_refused(void **state) {
     free(text);
 }
 
+/* What editors of Windows put before a text is no part of it, and blank space before JSON is JSON's. */
+static void test_marks(void **state) {
+    (void)state;
+#define MARK "\xef\xbb\xbf"
+    assert_int_equal(KIND(MARK "{\"run\": [\"touch\", \"ran\"], \"timeout\": 5}"), WORK_JSON_RUN);
+    assert_int_equal(options_timeout_us(o), 5000000);
+    assert_int_equal(KIND("\n \t{\"run\": [\"true\"]}"), WORK_JSON_RUN);
+    assert_int_equal(KIND(MARK "#!/bin/sh\n#ppfs: priority=3\n"), WORK_PROGRAM);
+    assert_int_equal(options_priority(o), 3);
+    assert_int_equal(KIND(MARK "#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
+    assert_int_equal(KIND(MARK "#ppfs: priority=4\nprint(1)\n"), WORK_PYTHON);
+    assert_int_equal(options_priority(o), 4);
+    assert_int_equal(spec_needs("x", MARK "{", 4, 1u << 30), SPEC_JSON_MAX + 1);
+    assert_int_equal(spec_needs("x", MARK "#!", 5, 1u << 30), SPEC_JSON_MAX + 1);
+    assert_int_equal(spec_needs("x", "\n\n", 2, 1u << 30), 1u << 30); /* what it is stands behind the head */
+}
+
+static void test_lines(void **state) {
+    (void)state;
+    assert_int_equal(KIND("#!/bin/sh\r\necho\r\n"), -EINVAL);
+    assert_non_null(strstr(why, "CR LF"));
+    assert_non_null(strstr(why, "/bin/sh"));
+    assert_int_equal(KIND("#!/usr/bin/env python3\r\n#ppfs: cpus=2\r\nprint(1)\r\n"), WORK_PYTHON);
+    assert_int_equal(options_cpus(o), 2);
+    assert_int_equal(KIND("\n#!/bin/sh\necho\n"), -EINVAL);
+    assert_non_null(strstr(why, "blank"));
+    assert_int_equal(KIND("\n#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
+    static const char slurm[] = "#!/bin/sh\n# a\n#SBATCH -n 4\n", late[] = "#!/bin/sh\ntrue\n#SBATCH -n 4\n";
+    assert_true(spec_has_sbatch(slurm, sizeof slurm - 1));
+    assert_false(spec_has_sbatch(late, sizeof late - 1));
+}
+
+/* The function is given what nobody here can read; the options are. */
+static void test_arguments(void **state) {
+    (void)state;
+    static const char *const good[] = {"{\"call\": \"a\", \"args\": [18446744073709551616, 1e400, -0, NaN, \"\\udce9\\\\\", {\"a\": [\"]\", \"\\\"\"]}], \"cpus\": 2}",
+                                       "{\"call\":\"a\",\"kwargs\":{\"args\":{},\"x\":[[]]},\"cpus\":2}", "{\"call\": \"a\", \"nan\": \"null\", \"cpus\": 2.0}",
+                                       "{\"run\": [\"cat\", \"caf\\udce9\", \"\\ud83d\\ude00\"], \"cpus\": 2, \"stdin\": \"\\udcff\\u0001\"}"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        if (kind_of(good[i], strlen(good[i])) < 0)
+            fail_msg("%s: %s", good[i], why);
+        assert_int_equal(options_cpus(o), 2);
+    }
+    assert_int_equal(KIND("{\"run\": [\"a\"], \"cwd\": \"/caf\\udce9\\u00e9\\u0001\", \"env\": {\"K\\udcff\": 18446744073709551616, \"F\": 0.1}, \"after\": [\"\\udc80x\", 7]}"), WORK_JSON_RUN);
+    assert_string_equal(options_cwd(o), "/caf\xe9\xc3\xa9\1");
+    assert_string_equal(options_env(o)[0], "K\xff=18446744073709551616");
+    assert_string_equal(options_env(o)[1], "F=0.1");
+    assert_string_equal(options_after(o)[0], "\x80x");
+    assert_string_equal(options_after(o)[1], "7");
+    static const struct {
+        const char *text, *word;
+    } bad[] = {{"{\"call\": \"a\", \"args\": [1], \"args\": [2]}", "args"}, {"{\"call\": \"a\", \"args\": [}", "JSON"}, {"{\"call\": \"a\",\n\"args\": [1,\n2], ]}", "line 3"},
+               {"{\"call\": \"a\", \"priority\": 18446744073709551616}", "priority=18446744073709551616"}, {"{\"call\": \"a\", \"cwd\": \"\\udce9\"}", "cwd"},
+               {"{\"call\": \"a\", \"cwd\": \"/\\ud800\"}", "JSON"}, {"{\"call\": \"a\", \"cwd\": \"/\\u0000\"}", "cwd"}, {"{\"call\": \"a\", \"timeout\": 1e400}", "timeout=1e400"},
+               {"{\"call\": \"a\", \"cpus\": 01}", "JSON"}, {"{\"call\": \"a\", \"cpus\": [1]}", "cpus"}, {"{\"call\": \"a\", \"nan\": 3}", "nan"}, {"{\"call\": \"a\", \"env\": {\"A\": NaN}}", "JSON"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (kind_of(bad[i].text, strlen(bad[i].text)) != -EINVAL || !strstr(why, bad[i].word))
+            fail_msg("%s: %s", bad[i].text, why);
+    }
+}
+
 static bool cut(const char *text) {
     size_t n = strlen(text);
     return spec_looks_cut(text, n, text, n);
@@ -101,7 +162,7 @@ static void test_needs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused), cmocka_unit_test(test_cut), cmocka_unit_test(test_needs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused), cmocka_unit_test(test_marks), cmocka_unit_test(test_lines), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cut), cmocka_unit_test(test_needs)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     options_destroy(o);
     return rc;

@@ -1,0 +1,30 @@
+/* Inside the options: what a struct options has. Only options.c and options_json.c include this. */
+#ifndef PPFS_OPTIONS_INT_H
+#define PPFS_OPTIONS_INT_H
+#include "sched/options.h"
+
+struct options_list {
+    char **items; /* NULL-terminated, NULL while empty */
+    size_t count;
+};
+
+struct options {
+    unsigned set; /* 1 << enum */
+    int priority;
+    int64_t timeout_us;
+    uint32_t retries, cpus;
+    uint64_t memory;
+    bool hold;
+    char *cwd, *node;
+    struct options_list env, after;
+};
+
+enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, OPTIONS };
+
+const char *options_name(enum option i);
+/* One option from its text. 0, -ENOMEM, or -EINVAL with why. */
+int options_set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]);
+int options_list_add(struct options_list *l, const char *item, size_t len); /* 0, -ENOMEM, -EINVAL: it has too many */
+void options_list_clear(struct options_list *l);
+int options_shown(const char *word); /* how many of its bytes a sentence shows: 60, and no part of a character */
+#endif
