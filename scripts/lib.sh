@@ -1,11 +1,13 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 # Shell functions shared by scripts/build, scripts/demo and scripts/test. Sourced; wants $top to be the top of the tree.
 
-# What a build needs, what the demonstration needs beyond it, what the tests need beyond that, and what CI adds.
+# What a build needs, what the demonstration needs beyond it, what the tests need beyond that, and what CI adds. A test that
+# needs a program or module names its package here: under scripts/test it fails without it, it is not skipped.
 build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libssl-dev libjansson-dev python3-dev'
 demo_packages='fuse3 python3-cloudpickle'
-test_packages='fuse3 libcmocka-dev python3-pytest python3-cloudpickle python3-dill python3-joblib python3-numpy python3-tqdm rsync vim-tiny iproute2 nftables faketime openssl'
-ci_packages='clang cppcheck shellcheck man-db slurm-wlm munge python3-yaml'
+test_packages='fuse3 libcmocka-dev python3-pytest python3-pytest-xdist python3-cloudpickle python3-dill python3-joblib python3-numpy
+    python3-tqdm python3-yaml cpio curl e2fsprogs ed faketime iproute2 jq munge nftables openssl passwd procps rsync slurm-wlm vim'
+ci_packages='clang cppcheck debootstrap man-db shellcheck'
 
 PYTHON=/usr/bin/python3
 
@@ -37,22 +39,26 @@ need() {
         command -v sudo >/dev/null 2>&1 || die "not root and no sudo; as root, run: apt-get install$missing"
         as_root=sudo
     fi
-    say "Installing with apt-get:$missing"
     # One update, and only when something has to be fetched: old lists name packages that are gone.
     if [ -z "${apt_updated:-}" ]; then
+        say "Fetching apt's lists of packages ..."
         $as_root apt-get update -qq || say "apt-get update failed; trying with the lists that are here"
         apt_updated=1
     fi
     # shellcheck disable=SC2086 # a list of words
+    set -- $missing
+    say "Installing $# packages and what they need with apt-get; this may take a minute or two:$missing"
+    # shellcheck disable=SC2086
     installing=$($as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing 2>&1) || {
         say "$installing"
         die "apt-get could not install$missing"
     }
 }
 
-# Whether a filesystem can be mounted here. The device node alone says nothing: in many containers it may not be opened.
+# Whether a filesystem can be mounted here. The device node alone says nothing: in many containers it may not be opened. Where
+# it is missing, opening it would make a regular file.
 fuse_works() {
-    (exec 3<>/dev/fuse) 2>/dev/null
+    [ -c /dev/fuse ] && (exec 3<>/dev/fuse) 2>/dev/null
 }
 
 no_fuse='/dev/fuse cannot be opened here: load the fuse module, or start the container with --device /dev/fuse --cap-add SYS_ADMIN.'

@@ -16,9 +16,20 @@ from ppfsmount import PPFS, SLOW, Mount, text_of, why_no_fuse  # noqa: E402
 from watchdog import Watchdog  # noqa: E402
 
 
+def limit_of(item):
+    """Its hang guard in seconds."""
+    marker = item.get_closest_marker("limit")
+    return marker.args[0] if marker else 55
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): a hang guard other than 55 s for this test")
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: with several processes the last one to end is then a short one."""
+    items.sort(key=lambda item: -limit_of(item))
 
 
 def pytest_sessionfinish(session):
@@ -53,8 +64,7 @@ def pytest_runtest_call(item):
 
 @pytest.fixture(autouse=True)
 def watchdog(request):
-    marker = request.node.get_closest_marker("limit")
-    with Watchdog((marker.args[0] if marker else 55) * SLOW, pytest.fail) as dog:
+    with Watchdog(limit_of(request.node) * SLOW, pytest.fail) as dog:
         yield dog
 
 

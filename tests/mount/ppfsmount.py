@@ -9,16 +9,20 @@ Nothing here sleeps for luck: wait_until polls a condition and gives up after a 
 import ctypes
 import datetime
 import errno
+import importlib
 import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
+
+import pytest
 
 TOP = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("PPFS_BUILD", TOP / "build")).resolve()
@@ -61,6 +65,28 @@ def why_no_fuse():
     except OSError as e:
         return "/dev/fuse: %s" % e.strerror
     return ""
+
+
+def lacking(what):
+    """Ends a test that needs something of Debian's that is not here: scripts/test, which sets PPFS_INSTALLED, has installed
+    all of it, so the test fails there; elsewhere it is skipped."""
+    if os.environ.get("PPFS_INSTALLED"):
+        pytest.fail("%s is missing: its package belongs in scripts/lib.sh" % what)
+    pytest.skip("%s is missing" % what, allow_module_level=True)
+
+
+def need_programs(*names):
+    for name in names:
+        if not shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"):
+            lacking(name)
+
+
+def need_module(name):
+    """The module."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        lacking("Python's module " + name)
 
 
 def wait_until(condition, what, timeout=40):

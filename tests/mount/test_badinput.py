@@ -96,7 +96,7 @@ def test_malicious_pickle_that_runs_a_command(m):
     (b"\x80\x02" + b"(" * 100_000 + b".", ""),                            # marks without end
     (b"\x80\x02" + b"]" * 500_000 + b"a" * 499_999 + b".", ""),           # nested lists
     (b"\x80\x02" + b"r\xff\xff\xff\xff" * 2 + b".", ""),                  # a memo index far away
-    (b"\x80\x02N" + b"r\xff\xff\xff\x0f" + b".", ""),
+    (b"\x80\x02N" + b"r\xff\xff\xff\x03" + b".", ""),
     (b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b"N.", ""),           # a frame that is not there
     (b"\x80\x02N.", "callable"), (b"\x80\x02K\x05.", "callable"), (b"\x80\x02).", ""),  # no call at all
     (b"\x80\x02c__builtin__\nabs\nK\x05\x86.", ""),                       # args that are no tuple

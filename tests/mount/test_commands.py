@@ -10,7 +10,7 @@ import subprocess
 import uuid
 
 import pytest
-from ppfsmount import PENDING, PPFS, SLOW, alive, clean_env, database_of, kill, mount_line, text_of, wait_until
+from ppfsmount import PENDING, PPFS, SLOW, alive, clean_env, database_of, kill, mount_line, need_programs, text_of, wait_until
 
 
 def ppfs(base, *args, **kw):
@@ -190,8 +190,9 @@ def test_options_as_in_fstab(new_mount):
 
 
 def test_mount_command(new_mount):
-    if os.geteuid() != 0 or not shutil.which("mount.fuse3"):
-        pytest.skip("needs root and mount.fuse3")
+    if os.geteuid() != 0:
+        pytest.skip("only root may call mount")
+    need_programs("mount.fuse3")
     m = new_mount()
     p = subprocess.run(["mount", "-t", "fuse3", "-o", "state=%s,cpus=1" % m.statedir, "%s#mine" % PPFS, str(m.mnt)],
                        env=m.env, capture_output=True, text=True, timeout=40)
@@ -397,8 +398,9 @@ def test_keeper_dead_mount_goes_on(m, base):
 @pytest.fixture
 def user():
     """An ordinary user of this machine, made for the test, who may open /dev/fuse."""
-    if os.geteuid() != 0 or not shutil.which("useradd"):
-        pytest.skip("needs root and useradd to make a user")
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a user")
+    need_programs("useradd", "userdel")
     name = "ppfs%s" % uuid.uuid4().hex[:8]
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True, capture_output=True)
     mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode) if os.path.exists("/dev/fuse") else 0

@@ -7,7 +7,7 @@ import pickle
 import shutil
 
 import pytest
-from ppfsmount import PYTHON
+from ppfsmount import PYTHON, need_module
 
 
 def err(e):
@@ -37,7 +37,7 @@ def test_pickle_forms(m, what, answer):
 
 
 def test_cloudpickle(m):
-    cloudpickle = pytest.importorskip("cloudpickle")
+    cloudpickle = need_module("cloudpickle")
     bound = 30
     m.put("x", cloudpickle.dumps((lambda n: [i for i in range(n, bound) if i % 7 == 0], (1,))))
     assert pickle.loads(m.result("x")) == [7, 14, 21, 28]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from ppfsmount import PYTHON, SLOW, alive
+from ppfsmount import PYTHON, SLOW, alive, need_module
 
 VERSION = "%d.%d" % sys.version_info[:2]
 
@@ -27,7 +27,7 @@ def test_random_differs_between_jobs(m, what):
 
 
 def test_numpy_random_differs_between_jobs(m):
-    pytest.importorskip("numpy")
+    need_module("numpy")
     for i in range(6):
         m.put("c%d" % i, (eval, ("__import__('numpy').random.rand()",)))
         m.put("s%d" % i, "import numpy\nprint(numpy.random.rand())\n")
@@ -37,7 +37,7 @@ def test_numpy_random_differs_between_jobs(m):
 
 
 def test_numpy(m):
-    numpy = pytest.importorskip("numpy")
+    numpy = need_module("numpy")
     a = numpy.arange(10_000, dtype="f8").reshape(100, 100)
     assert (m.call("x", (numpy.dot, (a, a))) == a.dot(a)).all()
     m.put("y", "import numpy\nprint(numpy.linalg.det(numpy.eye(50)))\n")

@@ -5,7 +5,7 @@ import stat
 import tempfile
 
 import pytest
-from ppfsmount import wait_until
+from ppfsmount import need_programs, wait_until
 
 SCRIPT = "#!/bin/sh\necho hi from the job\n"
 ANSWER = b"hi from the job\n"
@@ -69,8 +69,8 @@ WRITERS = {
 @pytest.mark.parametrize("how", WRITERS)
 def test_writer(m, how):
     tool = how.split()[0]
-    if tool in ("vim", "ex", "rsync", "cpio", "ed", "perl", "curl") and not shutil.which(tool):
-        pytest.skip("no " + tool)
+    if tool in ("vim", "ex", "rsync", "cpio", "ed", "perl", "curl"):
+        need_programs(tool)
     (m.work / "f").write_text(SCRIPT)
     (m.work / "f").chmod(0o755)
     m.sh(WRITERS[how])

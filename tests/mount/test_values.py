@@ -184,7 +184,8 @@ def test_cancelled_at_any_moment(m):
         if kind == RESULT:
             assert pickle.loads(body) == (3 << 20 if i % 3 or i == 1000 else 2 << 20)
         elif kind == ERROR:
-            assert refusal((kind, body)) and i % 3 == 0, (i, body)
+            # It lists the other, which was not there yet, or needs it and does not list it.
+            assert refusal((kind, body)) and (i < 20 if i % 5 else i % 3 == 0), (i, body)
         else:
             assert i % 2
     m.works()

@@ -9,8 +9,9 @@
 """
 import itertools
 import os
-import shutil
 import subprocess
+
+from ppfsmount import need_programs
 
 _numbers = itertools.count()
 
@@ -25,9 +26,7 @@ def why_not(*programs):
     """A reason why there can be no namespaces here, or ''."""
     if os.geteuid():
         return "network namespaces need root"
-    for program in ("ip", "nsenter", *programs):
-        if not shutil.which(program):
-            return "no program called %s here" % program
+    need_programs("ip", "nsenter", *programs)
     name = "ppfs-%d-probe" % os.getpid()
     done = subprocess.run(["ip", "netns", "add", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from noderig import key_of, node_dir, nodes_of, value
-from ppfsmount import alive, sanitized, wait_until
+from ppfsmount import alive, lacking, sanitized, wait_until
 
 LIBRARIES = [Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib")]
 JUMPS = ("+1h", "-1h", "+1d", "-1d", "+0")
@@ -41,7 +41,7 @@ def new_clock(base):
         pytest.skip("libfaketime and AddressSanitizer both want to be loaded first")
     found = next((p for d in LIBRARIES for p in sorted(d.glob("**/faketime/libfaketime.so.1"))), None)
     if not found:
-        pytest.skip("no libfaketime here (Debian's package faketime)")
+        lacking("libfaketime.so.1, of the package faketime,")
     return lambda name: Clock(base / name, found)
 
 

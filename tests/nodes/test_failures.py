@@ -6,7 +6,7 @@ import time
 
 import pytest
 from noderig import key_of, listens, up, value
-from ppfsmount import alive, wait_until
+from ppfsmount import alive, need_programs, wait_until
 from relay import Relay
 
 
@@ -239,6 +239,7 @@ def hanging_disk(base):
     path.mkdir()
     with open(image, "wb") as f:
         f.truncate(64 << 20)
+    need_programs("mkfs.ext4", "fsfreeze")
     p = subprocess.run("mkfs.ext4 -q %s && mount -o loop %s %s" % (image, image, path), shell=True, capture_output=True, text=True)
     if p.returncode:
         pytest.skip("no filesystem on a loop device here: " + p.stderr.strip())

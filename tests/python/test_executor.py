@@ -13,7 +13,7 @@ import time
 import pytest
 
 import ppfs
-from ppfsmount import wait_until
+from ppfsmount import need_module, wait_until
 
 
 def nothing():
@@ -118,7 +118,7 @@ def test_large_arguments_and_results(ex):
 
 
 def test_numpy(ex):
-    numpy = pytest.importorskip("numpy")
+    numpy = need_module("numpy")
     a = numpy.random.default_rng(1).random((300, 500))
     assert (ex.submit(numpy.transpose, a).result() == a.T).all()
 
@@ -299,7 +299,7 @@ def test_map_timeout(m, ex):
 
 
 def test_progress(ex, capsys, monkeypatch):
-    pytest.importorskip("tqdm")
+    need_module("tqdm")
     assert list(ex.map(abs, range(50), progress=True, chunksize=4)) == list(range(50))
     futures = ppfs.progress([ex.submit(abs, i) for i in range(5)], "five")
     assert all(f.done() for f in futures)

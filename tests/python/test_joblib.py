@@ -4,8 +4,9 @@ import operator
 import time
 
 import pytest
+from ppfsmount import need_module
 
-joblib = pytest.importorskip("joblib")
+joblib = need_module("joblib")
 
 import ppfs  # noqa: E402
 import ppfs.joblib  # noqa: E402,F401
@@ -36,7 +37,7 @@ def test_exceptions(backend):
 
 
 def test_numpy(backend):
-    numpy = pytest.importorskip("numpy")
+    numpy = need_module("numpy")
     a = numpy.arange(100_000.0)
     out = joblib.Parallel(n_jobs=2)(joblib.delayed(numpy.sum)(part) for part in numpy.array_split(a, 7))
     assert sum(out) == a.sum()
@@ -81,7 +82,7 @@ def test_several_at_once(backend):
 
 
 def test_programs(run):
-    pytest.importorskip("joblib")
+    need_module("joblib")
     assert run("""
 import joblib, ppfs
 ppfs.joblib.register()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import ppfs
-from ppfsmount import sanitized, wait_until
+from ppfsmount import need_module, sanitized, wait_until
 from test_executor import touch, until
 
 
@@ -183,7 +183,7 @@ def scaled(x):
 
 @pytest.mark.parametrize("name", ["cloudpickle", "dill", "pickle"])
 def test_serializers(m, name):
-    pytest.importorskip(name)
+    need_module(name)
     with ppfs.Executor(m.mnt, serializer=name) as ex:
         assert ex.submit(scaled, 3).result() == 30
         assert list(ex.map(scaled, range(5), chunksize=2)) == [0, 10, 20, 30, 40]

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import conftest
+from ppfsmount import need_module
 
 
 def blocks():
@@ -18,5 +19,5 @@ def test_readme(run):
     for program in programs:
         expected = [words.strip() for words in re.findall(r"#= (.*)$", program, re.MULTILINE)]
         if "joblib" in program:
-            pytest.importorskip("joblib")
+            need_module("joblib")
         assert run(program).splitlines() == expected, program

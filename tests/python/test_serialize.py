@@ -13,6 +13,7 @@ import conftest
 import ppfs.serialize
 from ppfs.serialize import NAMES, PACKED, FunctionCache, Serializer, describe, packed
 from ppfs.stream import call_prefix
+from ppfsmount import need_module
 
 def worker(*steps):
     """Runs (function blob, pickled arguments) pairs in a fresh Python, as a worker does, and gives what they
@@ -64,7 +65,7 @@ def test_functions_of_a_module_that_the_worker_would_not_find():
 @pytest.mark.parametrize("name", [None, "cloudpickle", "dill"])
 def test_lambdas_and_closures(name):
     if name:
-        pytest.importorskip(name)
+        need_module(name)
     n = 5
     assert worker(ready(Serializer(name), lambda x: x + n, 1)) == [6]
 

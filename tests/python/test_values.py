@@ -11,9 +11,9 @@ import pytest
 
 import ppfs
 from ppfs import stream
-from ppfsmount import wait_until
+from ppfsmount import need_module, wait_until
 
-numpy = pytest.importorskip("numpy")
+numpy = need_module("numpy")
 SIZE = 1 << 20
 
 
@@ -164,7 +164,7 @@ def test_callables_with_a_state(ex):
 @pytest.mark.parametrize("serializer", ["cloudpickle", "dill", "pickle", None])
 def test_serializers(m, serializer):
     if serializer in ("cloudpickle", "dill"):
-        pytest.importorskip(serializer)
+        need_module(serializer)
     data = make("array")
     with ppfs.Executor(str(m.mnt), serializer=serializer) as ex:
         fn = functools.partial(numpy.take, axis=0) if serializer == "pickle" else spoil
@@ -264,7 +264,7 @@ def test_from_several_threads(ex):
 
 
 def test_joblib(m, monkeypatch):
-    joblib = pytest.importorskip("joblib")
+    joblib = need_module("joblib")
     monkeypatch.setattr("ppfs.channel.Channel.announce", announce)
     monkeypatch.setattr("ppfs.channel.Channel.note_sent", [], raising=False)
     ppfs.joblib.register(str(m.mnt))

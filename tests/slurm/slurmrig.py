@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from ppfsmount import BUILD, MARK, SLOW, TOP, clean_env, describe, kill, parents, text_of, wait_until
+from ppfsmount import BUILD, MARK, SLOW, TOP, clean_env, describe, kill, need_programs, parents, text_of, wait_until
 
 PROGRAM = TOP / "scripts" / "ppfs-slurm"
 CPUS = 4
@@ -62,10 +62,10 @@ PartitionName=closed Nodes={host} MaxTime=INFINITE State=INACTIVE
 
 def why_not():
     """A reason why there can be no Slurm here, or ''."""
-    missing = [p for p in PROGRAMS if not shutil.which(p, path=PATH)]
-    if missing:
-        return "%s is missing: install slurm-wlm and munge" % ", ".join(missing)
-    return "" if os.geteuid() == 0 else "slurmd needs root"
+    if os.geteuid():
+        return "slurmd needs root"
+    need_programs(*PROGRAMS)
+    return ""
 
 
 def free_ports(count):

@@ -3,14 +3,14 @@ import re
 import subprocess
 
 import pytest
-from ppfsmount import BUILD, TOP
+from ppfsmount import BUILD, TOP, need_module
 
 MANIFEST = TOP / "scripts" / "ppfs-node.yaml"
 
 
 @pytest.fixture
 def deployment():
-    yaml = pytest.importorskip("yaml", reason="python3-yaml is missing")
+    yaml = need_module("yaml")
     documents = list(yaml.safe_load_all(MANIFEST.read_text()))
     assert len(documents) == 1
     return documents[0]
