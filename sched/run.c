@@ -355,13 +355,16 @@ void run_retry_ends(struct sched *s) {
 }
 
 /* A clean stop: what runs goes back to the queue as if it had not begun. */
-void run_stop_all(struct sched *s) {
+void run_stop_all(struct sched *s, bool all) {
     uint64_t ids[64];
     uint64_t after = 0;
     for (int n; (n = store_ids(s->store, SET_RUNNING, 0, after, ids, 64)) > 0;)
         for (int i = 0; i < n; i++) {
             struct job_row row;
             after = ids[i];
+            const struct run *r = all ? NULL : run_find(s, ids[i]);
+            if (r && r->state == RUN_ENDING)
+                continue;
             if (store_job_get(s->store, ids[i], &row) < 0)
                 continue;
             row.job.attempt--; /* this one does not count */

@@ -328,19 +328,27 @@ static void free_run(void *node) {
     free(r);
 }
 
+/* What runs goes back to the queue; this is kept before a slow disk is waited for, or who stops waiting for us would leave it
+ * running, and a death would be charged. all: also what has ended and whose output was on the way to the disk. */
+static void stop_running(struct sched *s, bool all) {
+    if (!s->store)
+        return;
+    run_stop_all(s, all);
+    if (s->error)
+        store_rollback(s->store);
+    store_commit(s->store);
+}
+
 void sched_destroy(struct sched *s) {
     if (!s)
         return;
     s->stopping = true;
+    store_check_stop();
     host_destroy_all(s); /* first: nothing is to end by itself from here on */
+    stop_running(s, false);
     disk_destroy(s->disk);
     disk_destroy(s->checker);
-    if (s->store) {
-        run_stop_all(s);
-        if (s->error)
-            store_rollback(s->store);
-        store_commit(s->store);
-    }
+    stop_running(s, true);
     stream_free_all(s);
     tdestroy(s->runs, free_run);
     host_free_all(s);

@@ -186,7 +186,7 @@ int run_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_
 void run_committed(struct sched *s);
 void run_rolled_back(struct sched *s);
 void run_retry_ends(struct sched *s); /* after a commit that failed: the ends that have to be written again */
-void run_stop_all(struct sched *s);
+void run_stop_all(struct sched *s, bool all);
 void run_drop(struct sched *s, uint64_t job);
 extern const struct pool_events run_events; /* of every runner; their arg is its host */
 void run_lend(struct run *r, bool lend);

@@ -31,8 +31,9 @@ uint64_t store_faults(const struct store *st);
 bool store_damaged(const struct store *st); /* one of them found the database damaged: for good */
 bool store_unchecked(const struct store *st);    /* too large to be checked at open: store_check it in another thread */
 void store_checked(struct store *st);            /* that check is over: the connection may now have the file for itself */
-/* quick_check on a connection of its own; for any thread. "" when sound. */
+/* quick_check on a connection of its own; for one thread at a time, whichever. "" when sound, or when it was stopped. */
 void store_check(const char *dir, char *found, size_t size);
+void store_check_stop(void); /* the one that runs, and all later ones; for any thread */
 
 uint64_t store_next_id(struct store *st); /* for jobs and groups; never given twice; 0 when the database fails */
 int store_meta_get(struct store *st, const char *key, int64_t *value);

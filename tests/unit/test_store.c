@@ -309,9 +309,33 @@ static void test_damaged(void **state) {
     assert_non_null(strstr(why, "move it away"));
 }
 
+/* What a check that was stopped has seen by then says nothing. */
+static void test_a_check_is_stopped(void **state) {
+    (void)state;
+    char path[128], found[256], page[4096];
+    store_close(st);
+    st = NULL;
+    store_check(dir, found, sizeof found);
+    assert_string_equal(found, "");
+    snprintf(path, sizeof path, "%s/ppfs.db", dir);
+    FILE *f = fopen(path, "r+");
+    memset(page, 0x55, sizeof page);
+    fseek(f, sizeof page, SEEK_SET);
+    fwrite(page, sizeof page, 1, f);
+    fclose(f);
+    store_check(dir, found, sizeof found);
+    assert_string_not_equal(found, "");
+    store_check_stop();
+    store_check(dir, found, sizeof found);
+    assert_string_equal(found, "");
+    assert_true(store_open(&st, dir, why, sizeof why) < 0); /* another beginning, another check */
+    assert_non_null(strstr(why, "damaged"));
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_places), TEST(test_nodes), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
-                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_functions_of_two_streams), TEST(test_damaged)};
+                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_functions_of_two_streams), TEST(test_damaged),
+                                       TEST(test_a_check_is_stopped)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
