@@ -1,6 +1,7 @@
 #include "fs/args.h"
 
 #include <errno.h>
+#include <fuse_opt.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,7 +119,7 @@ static bool for_fstab(const char *option) {
 
 /* -o a,b=c: our options are taken out, the rest is for FUSE. A comma in a value is written "\,". */
 static int mount_options(struct args *a, const char *text) {
-    char *word = malloc(strlen(text) + 1), *more = NULL;
+    char *word = malloc(strlen(text) + 1);
     int rc = word ? 0 : -ENOMEM;
     while (rc == 0 && *text) {
         size_t n = 0;
@@ -138,14 +139,9 @@ static int mount_options(struct args *a, const char *text) {
         if (rc <= 0)
             continue;
         a->everyone |= strcmp(word, "allow_other") == 0;
-        rc = asprintf(&more, "%s%s%s%s%s", a->mount_options ? a->mount_options : "", a->mount_options ? "," : "", word,
-                      value ? "=" : "", value ? value : "") < 0
-                 ? -ENOMEM
-                 : 0;
-        if (rc == 0) {
-            free(a->mount_options);
-            a->mount_options = more;
-        }
+        if (value)
+            value[-1] = '=';
+        rc = fuse_opt_add_opt_escaped(&a->mount_options, word) < 0 ? -ENOMEM : 0;
     }
     free(word);
     return rc;

@@ -13,6 +13,9 @@
 #define RESEND_MINOR 40 /* of protocol 7: FUSE_NOTIFY_RESEND */
 #define PROBES 64u      /* places that a request may stand in */
 
+_Static_assert(SHARED_FLYING_BYTES >= sizeof(struct fuse_in_header) + sizeof(struct fuse_rename2_in) + 2 * 256,
+               "a RENAME of two long names fits");
+
 static struct flying *place(struct flying *table, uint64_t unique, unsigned i) {
     return &table[((unique * 0x9e3779b97f4a7c15u >> 40) + i) % SHARED_FLYING];
 }

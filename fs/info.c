@@ -74,6 +74,15 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     return 0;
 }
 
+/* rm -r takes the files of a directory before it removes it, which is what forgets the job: that they go is said of a job that
+ * may be forgotten. */
+int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
+    struct job job;
+    (void)name;
+    int rc = sched_job(fs->sched, ino_id(dir), &job);
+    return rc ? rc : job_ended(job.state) ? 0 : -EBUSY;
+}
+
 int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct job job;
     int rc = jobs_rmdir(fs, dir, name);

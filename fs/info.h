@@ -9,6 +9,7 @@ int info_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out
 int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 int info_text(struct fs *fs, fuse_ino_t ino, FILE *out);
 int info_set(struct fs *fs, fuse_ino_t ino, const char *value);  /* priority, hold */
+int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name); /* changes nothing, so that rm -r goes on */
 int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* of a group, or forgets an ended job */
 
 /* stdout, stderr, spec, wait and .wait: read waits for more while there may be more. */

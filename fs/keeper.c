@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/holders.h"
 #include "fs/log.h"
 #include "fs/mount.h"
 #include "net/clock.h"
@@ -171,6 +172,8 @@ int keeper_run(struct keeper_config *c) {
     }
     while (!ended)
         ended = step(&k);
+    if (k.stopping)
+        holders_log(c->daemon.mountpoint);
     fuse_session_unmount(session);
     return ended - 1;
 }

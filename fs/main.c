@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fs/args.h"
+#include "fs/below.h"
 #include "fs/keeper.h"
 #include "fs/log.h"
 #include "fs/mount.h"
@@ -43,8 +44,31 @@ static bool go_background(const char *state_dir, int *tell, int *status) {
     return chdir("/") == 0;
 }
 
+/* Whatever the daemon or its workers look up in the mount they wait for themselves for. */
+static bool is_hidden(const struct args *a, const char *mountpoint, const char *state, const char *python, const char *worker,
+                      char *why, size_t why_size) {
+    const char *tmp = getenv("TMPDIR");
+    const struct {
+        const char *what, *path, *option;
+    } used[] = {
+        {"the state directory", state, "name another with --state DIR"},
+        {"the key", a->key, "keep it elsewhere"},
+        {"the workers' Python", python, "name another with --python PATH"},
+        {"the program of the workers", worker, "install ppfs elsewhere"},
+        {"the directory for temporary files", tmp && *tmp == '/' ? tmp : "/tmp", "set TMPDIR to another"},
+    };
+    for (size_t i = 0; i < sizeof used / sizeof *used; i++) {
+        if (!used[i].path || !(i ? below_leads_through : below)(used[i].path, mountpoint))
+            continue;
+        snprintf(why, why_size, "cannot mount on %.300s: it would hide %s %.300s from ppfs itself (mount on another directory, or %s)",
+                 mountpoint, used[i].what, used[i].path, used[i].option);
+        return true;
+    }
+    return false;
+}
+
 static int run(const struct args *a) {
-    char why[1024] = "", worker[PATH_MAX], *state = NULL, *mountpoint = NULL, *program = NULL;
+    char why[1024] = "", worker[PATH_MAX], *dir = NULL, *state = NULL, *mountpoint = NULL, *program = NULL;
     struct fs fs = {.uid = geteuid(),
                     .gid = getegid(),
                     .everyone = a->everyone && geteuid() == 0,
@@ -60,11 +84,12 @@ static int run(const struct args *a) {
         status = 2;
         goto out;
     }
-    if (pyenv_resolve(a->python, &program, why, sizeof why) != 0 ||
-        state_open(a->state, &state, why, sizeof why) != 0 || (lock = state_lock(state, why, sizeof why)) < 0 ||
-        mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0)
-        goto out;
     where_worker(worker);
+    if (mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0 ||
+        pyenv_resolve(a->python, &program, why, sizeof why) != 0 || state_path(a->state, &dir, why, sizeof why) != 0 ||
+        is_hidden(a, mountpoint, dir, program, worker, why, sizeof why) ||
+        state_open(dir, &state, why, sizeof why) != 0 || (lock = state_lock(state, why, sizeof why)) < 0)
+        goto out;
     if (access(worker, X_OK) < 0) {
         snprintf(why, sizeof why, "%.800s cannot be run: %s (is ppfs installed completely?)", worker, strerror(errno));
         goto out;
@@ -74,7 +99,7 @@ static int run(const struct args *a) {
     fs.no_resend = a->no_resend;
     if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(state) != 0))
         goto out;
-    state_lock_sign(lock);
+    state_lock_sign(lock, state, mountpoint);
     status = keeper_run(&(struct keeper_config){.daemon = {.fs = &fs,
                                                            .shared = shared,
                                                            .mountpoint = mountpoint,
@@ -94,6 +119,7 @@ out:
     shared_destroy(shared);
     free(program);
     free(mountpoint);
+    free(dir);
     free(state);
     return status;
 }

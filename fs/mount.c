@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fuse_log.h>
 #include <limits.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,8 +79,26 @@ static bool is_stale(const char *path) {
     return statfs(path, &fs) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
+/* The type of what is mounted there last; "" when nothing is. */
+static void type_of(const char *path, char *type, size_t size) {
+    FILE *f = setmntent("/proc/self/mounts", "re");
+    type[0] = '\0';
+    for (struct mntent *m; f && (m = getmntent(f));)
+        if (strcmp(m->mnt_dir, path) == 0)
+            snprintf(type, size, "%s", m->mnt_type);
+    if (f)
+        endmntent(f);
+}
+
+bool mount_is_there(const char *path) {
+    char type[64];
+    type_of(path, type, sizeof type);
+    return strncmp(type, "fuse", 4) == 0;
+}
+
 int mount_point(const char *given, char **path, char *why, size_t why_size) {
     struct stat st;
+    char type[64];
     int rc = 0;
     for (int i = 0; i < 32 && is_stale(given); i++)
         detach(given);
@@ -88,8 +107,15 @@ int mount_point(const char *given, char **path, char *why, size_t why_size) {
         rc = -errno;
     else if (!S_ISDIR(st.st_mode))
         rc = -ENOTDIR;
-    if (rc == 0)
-        return 0;
+    if (rc == 0) {
+        type_of(*path, type, sizeof type);
+        if (strcmp(type, "fuse.ppfs") != 0)
+            return 0;
+        snprintf(why, why_size, "cannot mount on %s: a ppfs is mounted there already (fusermount3 -u unmounts it)", *path);
+        free(*path);
+        *path = NULL;
+        return -EBUSY;
+    }
     const char *todo = rc == -ENOENT     ? " (make it first: mkdir)"
                        : rc == -ENOTCONN ? " (a mount that crashed; fusermount3 -u it)"
                                          : "";

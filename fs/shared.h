@@ -14,7 +14,7 @@
 #define SHARED_SLOTS 65536u
 #define SHARED_INIT_MAX 1024u
 #define SHARED_FLYING 16384u     /* requests under way, see flight.h; never touched where the kernel needs none of it */
-#define SHARED_FLYING_BYTES 368u /* of a request: one name of 255 bytes and what stands before it */
+#define SHARED_FLYING_BYTES 568u /* of a request: two names of 255 bytes (RENAME) and what stands before them */
 
 enum { HANDLE_WRITER = 1, HANDLE_NONBLOCK = 2, HANDLE_LIVE = 4, HANDLE_CONFIRMED = 8 };
 

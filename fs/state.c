@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/mount.h"
+
 static int default_path(char *buf, size_t size) {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     int n = -1;
@@ -36,19 +38,25 @@ static int make_path(char *path) {
     return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-#define LOCK_WAIT_MS 5000
-#define LOCK_STEP_MS 20
-
-int state_open(const char *given, char **path, char *why, size_t why_size) {
+int state_path(const char *given, char **path, char *why, size_t why_size) {
     char buf[PATH_MAX];
-    struct stat st;
     int rc = given ? ((size_t)snprintf(buf, sizeof buf, "%s", given) >= sizeof buf ? -ENAMETOOLONG : 0)
                    : default_path(buf, sizeof buf);
     if (rc) {
         snprintf(why, why_size, "cannot tell where to keep the queue: name a directory with --state DIR");
         return rc;
     }
-    rc = make_path(buf);
+    *path = strdup(buf);
+    if (!*path)
+        snprintf(why, why_size, "not enough memory");
+    return *path ? 0 : -ENOMEM;
+}
+
+int state_open(const char *dir, char **path, char *why, size_t why_size) {
+    char buf[PATH_MAX];
+    struct stat st;
+    snprintf(buf, sizeof buf, "%s", dir);
+    int rc = make_path(buf);
     *path = rc ? NULL : realpath(buf, NULL);
     if (rc == 0 && (!*path || stat(*path, &st) < 0))
         rc = -errno;
@@ -74,8 +82,25 @@ static bool lives(pid_t pid) {
     return !ended;
 }
 
+/* Reads the one line of DIR/NAME; "" when there is none. */
+static void read_line(const char *dir, const char *name, char *line, size_t size) {
+    char path[PATH_MAX];
+    line[0] = '\0';
+    FILE *f = (size_t)snprintf(path, sizeof path, "%s/%s", dir, name) < sizeof path ? fopen(path, "re") : NULL;
+    if (f && !fgets(line, (int)size, f))
+        line[0] = '\0';
+    if (f)
+        fclose(f);
+    line[strcspn(line, "\n")] = '\0';
+}
+
+#define DEAD_WAIT_MS 5000     /* its keeper was killed; what was killed with it may still be waiting for a disk */
+#define LEAVING_WAIT_MS 35000 /* it was unmounted: its keeper kills what has not ended by then */
+#define LOCK_STEP_MS 20
+
 int state_lock(const char *dir, char *why, size_t why_size) {
-    char path[PATH_MAX], pid[32] = "";
+    char path[PATH_MAX], pid[32] = "", mounted[PATH_MAX] = "";
+    bool there = false;
     if ((size_t)snprintf(path, sizeof path, "%s/lock", dir) >= sizeof path)
         return -ENAMETOOLONG;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -89,19 +114,32 @@ int state_lock(const char *dir, char *why, size_t why_size) {
             return fd;
         ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
         pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
-        if (waited >= LOCK_WAIT_MS || !pid[0] || lives(atoi(pid)))
+        read_line(dir, "mounted", mounted, sizeof mounted);
+        there = mounted[0] && mount_is_there(mounted);
+        bool alive = pid[0] && lives(atoi(pid));
+        if (!pid[0] || (alive && (there || !mounted[0])) || waited >= (alive ? LEAVING_WAIT_MS : DEAD_WAIT_MS))
             break;
-        /* Its keeper was killed; what was killed with it may still be waiting for a disk. */
         nanosleep(&(struct timespec){.tv_nsec = LOCK_STEP_MS * 1000000L}, NULL);
     }
-    snprintf(why, why_size, "%s is in use by ppfs (pid %s): unmount that one first, or give another --state DIR", dir,
-             pid[0] ? pid : "unknown");
+    if (there || !mounted[0])
+        snprintf(why, why_size, "%s is in use by ppfs (pid %s)%s%.512s: unmount that one first, or give another --state DIR", dir,
+                 pid[0] ? pid : "unknown", there ? ", mounted on " : "", mounted);
+    else
+        snprintf(why, why_size,
+                 "%s is still in use by ppfs (pid %s), which is mounted on %.512s no more but does not end: open files there may hold "
+                 "it; kill it, or give another --state DIR",
+                 dir, pid[0] ? pid : "unknown", mounted);
     close(fd);
     return -EBUSY;
 }
 
-void state_lock_sign(int lock) {
-    char pid[32];
+void state_lock_sign(int lock, const char *dir, const char *mountpoint) {
+    char pid[32], path[PATH_MAX];
+    FILE *f = (size_t)snprintf(path, sizeof path, "%s/mounted", dir) < sizeof path ? fopen(path, "we") : NULL;
+    if (f) { /* without it a second one is refused at once */
+        fprintf(f, "%s\n", mountpoint);
+        fclose(f);
+    }
     int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
     if (ftruncate(lock, 0) < 0 || pwrite(lock, pid, (size_t)n, 0) < 0)
         return; /* the message names no pid then; the lock holds all the same */

@@ -110,7 +110,7 @@ static const struct kind_ops kinds[KINDS] = {
     [KIND_RESULT] =
         {.type = S_IFREG, .attr = results_attr, .open = results_open, .read = results_read, .ready = results_ready},
     [KIND_FAILURE] = {.type = S_IFREG, .attr = failures_attr, .open = failures_open, .read = failures_read},
-    [KIND_INFO_JOB] = {.type = S_IFDIR, .attr = info_attr},
+    [KIND_INFO_JOB] = {.type = S_IFDIR, .attr = info_attr, .unlink = info_unlink},
     [KIND_STATE] = INFO_FILE("state"),
     [KIND_WHY] = INFO_FILE("why"),
     [KIND_WAIT] = INFO_LIVE("wait", info_wait),

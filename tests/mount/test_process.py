@@ -1,9 +1,12 @@
-"""What ppfs is started with: closed descriptors, few descriptors."""
+"""What ppfs is started with and where: closed descriptors, few descriptors, paths that the mount would hide; mounting beside and
+after another; and how it ends."""
 import os
 import resource
+import signal
 import subprocess
 
 import pytest
+from ppfsmount import PPFS, mount_line, wait_until
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
@@ -16,9 +19,6 @@ def test_started_with_closed_descriptors(new_mount, closed):
 
     m.start(preexec_fn=close)
     m.works()
-    second = m.run("--state", m.statedir, preexec_fn=lambda: os.close(0))
-    assert second.returncode == 1
-    assert "in use by ppfs (pid %d)" % m.keeper in second.stderr or "mounted there already" in second.stderr
     other = m.base / "other"
     other.mkdir()
     argv = [*m.argv()[:-1], str(other)]
@@ -54,3 +54,130 @@ def test_more_slots_than_descriptors(new_mount):
     assert len(m.result("calls.jsonl").splitlines()) == 200
     assert "no more descriptors (ulimit -Hn is 128)" in m.log()
     m.works()
+
+
+# --- paths that the mount would hide ---------------------------------------------------------------------------------
+
+def refused(m, *words, cwd=None, **env):
+    """Runs ppfs with these words; it must say one line, mount nothing and make nothing. Returns the line."""
+    before = sorted(m.base.rglob("*"))
+    p = subprocess.run([str(PPFS), *map(str, words)], cwd=cwd, env=dict(m.env, **env), stdin=subprocess.DEVNULL,
+                       capture_output=True, text=True, timeout=50)
+    assert (p.returncode, p.stdout) == (1, ""), p
+    assert p.stderr.startswith("ppfs: ") and p.stderr.count("\n") == 1
+    assert not mount_line(m.mnt) and sorted(m.base.rglob("*")) == before
+    return p.stderr
+
+
+def test_a_state_below_the_mountpoint_is_refused(new_mount):
+    m = new_mount()
+    (m.mnt / "in").mkdir()
+    for name, target in (("link", m.mnt / "in"), ("loop", "mnt/../loop2"), ("loop2", "mnt"), ("dead", "mnt/in/none")):
+        (m.base / name).symlink_to(target)
+    for state in ("mnt", "mnt/in", "mnt/new/s", "./work/../mnt/s", "link", "link/a/b", "loop/s", "dead/s", "none/../mnt/s",
+                  "none/./x/../../link/s", m.mnt / "s", "work/../link"):
+        assert "hide the state directory" in refused(m, "--state", state, "mnt", cwd=m.base), state
+    assert "hide the state" in refused(m, "--state", "s", ".", cwd=m.mnt)
+    assert "hide the state" in refused(m, "--state", "s", "..", cwd=m.mnt)
+    assert "hide the state" in refused(m, "-o", "state=s", m.mnt / "in" / "..", cwd=m.mnt)
+    assert "hide the state" in refused(m, ".", cwd=m.base, HOME=str(m.base), XDG_STATE_HOME="")
+    os.rmdir(m.mnt / "in")
+    # what is only beside it, or is left again on the way, is fine
+    for words, cwd in ((("--state", "../state", "."), m.mnt), (("--state", "mnt/../state", "mnt"), m.base)):
+        p = subprocess.run([str(PPFS), "--cpus", "1", *words], cwd=cwd, env=m.env, capture_output=True, text=True, timeout=50)
+        assert (p.returncode, p.stderr) == (0, "")
+        m.started().works()
+        m.unmount()
+
+
+def test_whatever_else_it_needs_below_the_mountpoint_is_refused(new_mount):
+    m = new_mount()
+    keep = ("--state", m.statedir)
+    assert "hide the key" in refused(m, *keep, "--key", "key", m.mnt, cwd=m.mnt)
+    assert "hide the directory for temporary files" in refused(m, *keep, m.mnt, TMPDIR=str(m.mnt / "tmp"))
+    worker = m.mnt / "ppfs-worker"
+    worker.symlink_to(PPFS.parent / "ppfs-worker")
+    assert "hide the program of the workers" in refused(m, *keep, m.mnt, PPFS_WORKER=str(worker))
+    worker.unlink()
+    python = m.mnt / "python3"
+    python.symlink_to("/usr/bin/python3")
+    assert "hide the workers' Python" in refused(m, *keep, "--python", python, m.mnt)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="bind mounts need root")
+def test_a_state_in_a_bind_mount_of_the_mountpoint_is_refused(new_mount):
+    m = new_mount()
+    other = m.base / "other"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", m.mnt, other], check=True)
+    try:
+        assert "hide the state" in refused(m, "--state", other / "s", m.mnt)
+    finally:
+        subprocess.run(["umount", other], check=True)
+
+
+# --- beside and after another ----------------------------------------------------------------------------------------
+
+def test_mounting_over_a_mounted_ppfs(new_mount):
+    m = new_mount().start()
+    other = m.base / "other"
+    other.mkdir()
+    p = m.run("--state", m.base / "state2")
+    assert p.returncode == 1 and p.stderr == ("ppfs: cannot mount on %s: a ppfs is mounted there already "
+                                              "(fusermount3 -u unmounts it)\n" % m.mnt)
+    p = subprocess.run([*m.argv()[:-1], str(other)], env=m.env, capture_output=True, text=True, timeout=50)
+    assert p.returncode == 1 and "in use by ppfs (pid %d), mounted on %s" % (m.keeper, m.mnt) in p.stderr
+    m.works()
+
+
+def test_mounting_waits_for_one_that_is_on_its_way_out(new_mount):
+    m = new_mount().start()
+    os.kill(m.first_daemon, signal.SIGSTOP)
+    subprocess.run(["fusermount3", "-u", m.mnt], check=True)
+    p = subprocess.Popen(m.argv(), env=m.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):  # it would say at once that the state is in use
+        p.wait(timeout=1)
+    os.kill(m.first_daemon, signal.SIGCONT)
+    assert (p.wait(timeout=50), p.stderr.read()) == (0, b"")
+    p.stderr.close()
+    m.keeper = 0
+    m.started().works()
+
+
+def test_a_comma_in_a_mount_option(new_mount):
+    m = new_mount(options=["-o", r"fsname=a\,b\\c"]).start()
+    assert mount_line(m.mnt).split(" - ")[1].split()[1] == r"a,b\134c"
+    m.works()
+
+
+# --- its end ---------------------------------------------------------------------------------------------------------
+
+def test_unmounting_by_signal_names_who_had_files_open(new_mount):
+    m = new_mount().start()
+    m.put("g", m.gate("g"))
+    pid = m.pid_of("g")
+    reader = m.reader(m.results / "g")
+    sleeper = m.popen("sh", "-c", "cd %s && exec sleep 1000" % m.jobs)
+    wait_until(lambda: os.readlink("/proc/%d/cwd" % sleeper.pid) == str(m.jobs), "the shell to go there")
+    os.kill(m.keeper, signal.SIGTERM)
+    m.gone()
+    assert not mount_line(m.mnt) and reader.wait() == 1 and pid
+    assert "unmounted while process %d (sleep) still had %s" % (sleeper.pid, m.jobs) in m.log()
+    sleeper.kill()
+    sleeper.wait()
+    for p in (reader, sleeper):
+        p.stdout.close()
+        p.stderr.close()
+
+
+def test_rm_r_in_info_forgets_what_was_cancelled(new_mount):
+    m = new_mount(cpus=0).start()
+    m.put("x", "#!/bin/sh\n")
+    p = m.sh("rm -r $M/info/x", check=False)
+    assert p.returncode == 1 and b"busy" in p.stderr and m.state("x") == "queued"
+    (m.jobs / "x").unlink()
+    assert m.state("x") == "cancelled" and "x" in os.listdir(m.info)
+    (m.info / "x" / "exit").unlink()  # no more than a step of rm -r
+    assert m.state("x") == "cancelled"
+    m.sh("rm -r $M/info/x")
+    assert "x" not in os.listdir(m.info) and not (m.info / "x").exists()
