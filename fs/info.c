@@ -27,8 +27,8 @@ static bool has_body(enum kind k) {
 }
 
 /* Whether it may still grow, so that its readers are shown the present end as a pause. */
-static bool is_live(enum kind k, const struct job *j) {
-    return k != KIND_SPEC && !job_ended(j->state);
+static bool is_live(struct fs *fs, enum kind k, const struct job *j) {
+    return k != KIND_SPEC && (!job_ended(j->state) || sched_ending(fs->sched, j));
 }
 
 /* The job that has the name now: it may have been written again since the kernel looked it up. */
@@ -63,13 +63,13 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
         mode |= mode >> 2 | 0700;
     if (k == KIND_PRIORITY || k == KIND_HOLD)
         mode |= 0200;
-    uint64_t size = has_body(k) && !is_live(k, &j) ? body_size(fs, j.id, body_of(k)) : 0;
+    uint64_t size = has_body(k) && !is_live(fs, k, &j) ? body_size(fs, j.id, body_of(k)) : 0;
     tree_stat(st, mode, j.uid, j.gid, size, j.ended ? j.ended : j.created);
     if (j.id != ino_id(ino))
         return 0;
     if (job_ended(j.state) && k == KIND_INFO_JOB)
         *timeout = cache_timeout(fs, j.id);
-    else if (job_ended(j.state) && !tree_kind(ino)->set)
+    else if (job_ended(j.state) && !sched_ending(fs->sched, &j) && !tree_kind(ino)->set)
         *timeout = 1; /* values that stay; who may see them is told by the directory */
     return 0;
 }
@@ -108,6 +108,8 @@ static void print_time(FILE *out, const char *name, int64_t us) {
 static void print_exit(FILE *out, const struct job *j) {
     if (!job_ended(j->state) || !j->started)
         return;
+    if (j->state == JOB_CANCELLED && !j->exit_signal && !j->exit_status)
+        return; /* it was not asked any more */
     const char *name = j->exit_signal ? sigabbrev_np(j->exit_signal) : NULL;
     if (name)
         fprintf(out, "SIG%s\n", name);
@@ -198,7 +200,7 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     }
     struct job j;
     int rc = find(fs, ino, &j);
-    bool live = rc == 0 && (k == KIND_WAIT || is_live(k, &j));
+    bool live = rc == 0 && (k == KIND_WAIT || is_live(fs, k, &j));
     if (rc == 0)
         rc = handle_open(fs, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
     if (rc) {
@@ -233,7 +235,7 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
         return true;
     }
     uint64_t have = body_size(fs, j.id, body), at = (uint64_t)off;
-    if (at >= have && is_live(ino_kind(ino), &j)) {
+    if (at >= have && is_live(fs, ino_kind(ino), &j)) {
         if (!(fi->flags & O_NONBLOCK))
             return false;
         reply_err(fs, req, -EAGAIN);
@@ -257,7 +259,7 @@ static bool wait_retry_job(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t
     struct job j;
     char *text = NULL;
     int rc = reads(fs, ino, 0, fi, &j);
-    if (rc == 0 && !job_ended(j.state)) {
+    if (rc == 0 && is_live(fs, KIND_WAIT, &j)) {
         if (!(fi->flags & O_NONBLOCK))
             return false;
         rc = -EAGAIN;
@@ -279,7 +281,7 @@ void info_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
 bool info_ready(struct fs *fs, const struct handle *h) {
     struct job j;
     enum kind k = ino_kind(h->ino);
-    return sched_job(fs->sched, h->job, &j) != 0 || job_ended(j.state) ||
+    return sched_job(fs->sched, h->job, &j) != 0 || !is_live(fs, KIND_WAIT, &j) ||
            (has_body(k) && h->seen < body_size(fs, j.id, body_of(k)));
 }
 
@@ -291,17 +293,27 @@ int info_group_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *time
     return rc;
 }
 
+/* Stands at the end, and only where there is some: what reads the rest finds it where it was. */
+static const char *cancelled_text(const struct tally *t, char buf[48]) {
+    buf[0] = 0;
+    if (t->cancelled)
+        snprintf(buf, 48, " cancelled %" PRIu64, t->cancelled);
+    return buf;
+}
+
 static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                              struct fuse_file_info *fi) {
     struct tally t;
-    char *text = NULL;
+    char *text = NULL, cancelled[48];
     int rc = sched_tally(fs->sched, ino_id(ino), &t);
     if (rc == 0 && t.active) {
         if (!(fi->flags & O_NONBLOCK))
             return false;
         rc = -EAGAIN;
     }
-    int n = rc ? 0 : asprintf(&text, "done %" PRIu64 " failed %" PRIu64 "\n", t.done, t.failed);
+    int n = rc ? 0
+               : asprintf(&text, "done %" PRIu64 " failed %" PRIu64 "%s\n", t.done, t.failed,
+                          cancelled_text(&t, cancelled));
     if (rc || n < 0)
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc ? rc : -ENOMEM);
     else
@@ -318,10 +330,12 @@ void info_group_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size,
 
 int info_group_progress(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct tally t;
+    char cancelled[48];
     int rc = sched_tally(fs->sched, ino_id(ino), &t);
     if (rc)
         return rc;
-    fprintf(out, "done %" PRIu64 " failed %" PRIu64 " running %" PRIu64 " waiting %" PRIu64 " of %" PRIu64 "\n", t.done,
-            t.failed, t.running, t.active - t.running, t.done + t.failed + t.cancelled + t.active);
+    fprintf(out, "done %" PRIu64 " failed %" PRIu64 " running %" PRIu64 " waiting %" PRIu64 " of %" PRIu64 "%s\n",
+            t.done, t.failed, t.running, t.active - t.running, t.done + t.failed + t.cancelled + t.active,
+            cancelled_text(&t, cancelled));
     return 0;
 }

@@ -240,8 +240,7 @@ static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
     return sched_move(s, row, JOB_QUEUED, 0);
 }
 
-static int write_end(struct sched *s, struct run *r, struct job_row *row) {
-    struct job *j = &row->job;
+static void note_usage(struct run *r, struct job *j) {
     const struct work_outcome *o = &r->outcome;
     j->user_us = o->user_us;
     j->system_us = o->system_us;
@@ -249,6 +248,24 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     j->exit_status = o->end == WORK_EXITED ? o->status : 0;
     j->exit_signal = o->end == WORK_SIGNALED ? o->status : 0;
     r->host->run_us += o->wall_us;
+}
+
+/* Its row has said so since it was removed from jobs/; now the rest of it is known. */
+static int write_cancelled(struct sched *s, struct run *r, struct job_row *row) {
+    struct job *j = &row->job;
+    note_usage(r, j);
+    const char *signal = j->exit_signal ? sigabbrev_np(j->exit_signal) : NULL;
+    if (signal)
+        snprintf(j->why, sizeof j->why, "cancelled: it was removed from jobs/ and killed by SIG%s", signal);
+    int rc = run_output_store(s, r);
+    sched_note(s, j->id);
+    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, row, 0));
+}
+
+static int write_end(struct sched *s, struct run *r, struct job_row *row) {
+    struct job *j = &row->job;
+    const struct work_outcome *o = &r->outcome;
+    note_usage(r, j);
     if (o->end == WORK_DONE)
         speed_note(r->host, r->function, (double)o->wall_us, 1);
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
@@ -283,9 +300,11 @@ void run_finish(struct run *r) {
     if (r->tasks)
         return;
     int rc = store_job_get(s->store, r->id, &row);
-    bool overtaken = rc == -ENOENT || (rc == 0 && (row.job.state != JOB_RUNNING || row.job.attempt != r->attempt));
-    if (rc == 0 && !overtaken && r->fate != FATE_DROPPED)
+    bool wanted = rc == 0 && row.job.attempt == r->attempt && r->fate != FATE_DROPPED; /* else it was overtaken */
+    if (wanted && row.job.state == JOB_RUNNING)
         write_end(s, r, &row);
+    else if (wanted && row.job.state == JOB_CANCELLED)
+        write_cancelled(s, r, &row);
     else if (rc < 0 && rc != -ENOENT)
         sched_check(s, rc);
     else
@@ -328,6 +347,19 @@ const struct pool_events run_events = {.output = run_output, .done = on_done, .a
                                        .recalled = lease_recalled}; /* room(): the turn that follows every event sends more */
 
 /* --- letting go -------------------------------------------------------------------------------------------------- */
+
+void run_cancel(struct sched *s, uint64_t job) {
+    struct run *r = run_find(s, job);
+    if (!r || r->state == RUN_STARTING)
+        run_drop(s, job);
+    else if (r->state == RUN_RUNNING)
+        ids_add(&s->kills, job);
+}
+
+bool sched_ending(struct sched *s, const struct job *j) {
+    const struct run *r = j->state == JOB_CANCELLED ? run_find(s, j->id) : NULL;
+    return r && r->state != RUN_ENDED && r->fate != FATE_DROPPED;
+}
 
 void run_drop(struct sched *s, uint64_t job) {
     stream_drop(s, job);

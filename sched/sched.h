@@ -119,6 +119,8 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
 
 /* --- steering -------------------------------------------------------------------------------------------------- */
 int sched_cancel(struct sched *s, uint64_t job);           /* rm jobs/x; a draft just goes away. -ENOENT once ended */
+/* It is cancelled, and what it was running has not ended yet: its output, exit and usage are still to come. */
+bool sched_ending(struct sched *s, const struct job *j);
 /* rm results/x: forgets an ended job. held_open: somebody still reads it; sched_drop when the last one has closed. -EBUSY while unended */
 int sched_forget(struct sched *s, uint64_t job, bool held_open);
 int sched_drop(struct sched *s, uint64_t job);

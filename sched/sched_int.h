@@ -187,7 +187,8 @@ void run_committed(struct sched *s);
 void run_rolled_back(struct sched *s);
 void run_retry_ends(struct sched *s); /* after a commit that failed: the ends that have to be written again */
 void run_stop_all(struct sched *s, bool all);
-void run_drop(struct sched *s, uint64_t job);
+void run_drop(struct sched *s, uint64_t job);   /* nobody wants its end */
+void run_cancel(struct sched *s, uint64_t job); /* it is killed, and its end is kept */
 extern const struct pool_events run_events; /* of every runner; their arg is its host */
 void run_lend(struct run *r, bool lend);
 #endif

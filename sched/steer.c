@@ -18,7 +18,7 @@ int sched_cancel(struct sched *s, uint64_t job) {
             return rc;
         return sched_remove(s, &r);
     }
-    run_drop(s, job);
+    run_cancel(s, job);
     r.job.error = ECANCELED;
     strcpy(r.job.why, "cancelled: it was removed from jobs/");
     return sched_move(s, &r, JOB_CANCELLED, 0);

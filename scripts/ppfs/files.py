@@ -155,8 +155,8 @@ def _text(mount: str, path: str) -> str:
 
 def wait(name: str = "", *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None) -> str:
     """Waits until the job has ended and gives its state: done, failed or cancelled. For a group, or '' for
-    everything: waits until nothing in it is unfinished and gives its line, "done N failed M". TimeoutError: not in
-    time."""
+    everything: waits until nothing in it is unfinished and gives its line, "done N failed M", and " cancelled K" where
+    some were. TimeoutError: not in time."""
     where = mounts.find(mount, start=False)
     group = os.path.join(where, "info", name, ".wait")
     if not name or os.path.exists(group):
@@ -180,7 +180,8 @@ def _wait_group(path: str, timeout: Optional[float]) -> str:
         words = line.split()
         counts = {word: int(number) for word, number in zip(words[::2], words[1::2]) if number.isdigit()}
         if all(count == 0 for word, count in counts.items() if word not in ("done", "failed", "cancelled", "of")):
-            return "done %d failed %d" % (counts.get("done", 0), counts.get("failed", 0))
+            wanted = ["done", "failed"] + (["cancelled"] if counts.get("cancelled") else [])
+            return " ".join("%s %d" % (word, counts.get(word, 0)) for word in wanted)
         left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError("not finished in time: " + line)

@@ -288,6 +288,38 @@ def test_rm_cancels_the_whole_tree(m):
         open(m.results / "x")
 
 
+@pytest.mark.parametrize("size", [0, 200000], ids=["small", "large"])
+def test_what_a_cancelled_job_printed_is_kept(m, size):
+    """As of one that ran out of its time: what it wrote, the signal, its usage, and the counts."""
+    m.put("x", "import sys, time\nsum(range(3000000))\nsys.stdout.write('x' * %d)\nprint('said', flush=True)\n"
+          "print('and complained', file=sys.stderr, flush=True)\ntime.sleep(1000)\n" % size)
+    with open(m.info / "x/stderr") as f:
+        assert f.readline() == "and complained\n"
+    os.unlink(m.jobs / "x")
+    assert m.wait("x") == "cancelled"  # of which the end is known by then
+    assert (m.info / "x/stdout").read_text() == "x" * size + "said\n" and m.get("x", "stderr") == "and complained"
+    assert m.get("x", "exit") == "SIGKILL" and "SIGKILL" in m.why("x")
+    assert float(m.get("x", "usage").split()[1]) > 0
+    assert (m.info / ".wait").read_text() == "done 0 failed 0 cancelled 1\n"
+    assert (m.info / ".progress").read_text() == "done 0 failed 0 running 0 waiting 0 of 1 cancelled 1\n"
+    os.rmdir(m.info / "x")
+    assert (m.info / ".wait").read_text() == "done 0 failed 0\n"
+    m.put("x", "print('again')\n")
+    assert m.result("x") == b"again\n"
+
+
+def test_cancelled_and_written_again_at_once(m):
+    """The old one's end comes when its name is another's: nothing of it is seen there."""
+    for i in range(20):
+        m.put("x", "import time\nprint('old', flush=True)\ntime.sleep(1000)\n")
+        with open(m.info / "x/stdout") as f:
+            assert f.readline() == "old\n"
+        os.unlink(m.jobs / "x")
+        m.put("x", "print('new')\n")
+        assert m.result("x") == b"new\n" and m.get("x", "exit") == "0"
+        os.unlink(m.results / "x")
+
+
 def test_rm_cancels_a_queued_job(m1):
     m = m1
     m.put("first", m.gate("first"))
