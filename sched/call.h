@@ -19,6 +19,8 @@ struct call {
     char *options;    /* JSON object, NULL = none: then it can go by a lease */
     unsigned ticks;   /* of CALL_JOB: of the timer, since it runs */
     uint64_t job;     /* of CALL_JOB */
+    uint64_t lease;   /* of CALL_SENT, and its number there */
+    uint32_t sent;
     uint16_t chain;   /* frames: see stream_look.c */
     bool indexed, told; /* told: STARTED was said */
     bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */

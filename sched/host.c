@@ -74,6 +74,7 @@ bool host_live(const struct host *h) {
 /* --- nodes that die ---------------------------------------------------------------------------------------------- */
 
 void host_worked(struct host *h) {
+    host_room(h->s);
     h->crashes = 0;
     h->lost_work = false;
 }
@@ -100,6 +101,7 @@ static void wake_later(struct sched *s) {
 void host_wake(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
+    host_room(arg);
     wake_later(arg); /* the turn that follows every event gives out work */
 }
 
@@ -132,15 +134,39 @@ unsigned host_free(const struct host *h) {
     return total - h->used;
 }
 
-static unsigned free_now(const struct host *h) {
+unsigned host_free_now(const struct host *h) {
     return h->reserved ? 0 : host_free(h);
 }
 
 bool host_any_free(struct sched *s) {
-    for (struct host *h = s->hosts; h; h = h->next)
-        if (free_now(h))
+    bool kept = false; /* for a job that needs more slots */
+    struct host *from = s->free_at && s->free_in == s->dispatches ? s->free_at : s->hosts;
+    for (struct host *h = from; h && !s->full; h = h->next, s->steps++) {
+        if (host_free_now(h)) {
+            s->free_at = h; /* those before it stay full in this dispatch */
+            s->free_in = s->dispatches;
             return true;
+        }
+        kept |= host_free(h) > 0;
+    }
+    s->full = !kept && from == s->hosts;
     return false;
+}
+
+void host_room(struct sched *s) {
+    s->full = false;
+}
+
+void host_touch(struct host *h) {
+    if (!h->is_touched)
+        LIST_INSERT_HEAD(&h->s->touched, h, touch);
+    h->is_touched = true;
+}
+
+void host_untouch(struct host *h) {
+    if (h->is_touched)
+        LIST_REMOVE(h, touch);
+    h->is_touched = false;
 }
 
 double host_way_us(const struct host *h) {
@@ -148,7 +174,7 @@ double host_way_us(const struct host *h) {
 }
 
 /* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs. */
-static double cost(const struct host *h, unsigned function) {
+double host_cost(const struct host *h, unsigned function) {
     return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + speed_excess(h, function);
 }
 
@@ -162,12 +188,12 @@ static bool another_fits(struct sched *s, const char *place, unsigned cpus, cons
 struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *best = NULL;
     double least = 0;
-    for (struct host *h = s->hosts; h; h = h->next) {
-        if (free_now(h) < d->cpus || !host_fits(h, d->place))
+    for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++) {
+        if (host_free_now(h) < d->cpus || !host_fits(h, d->place))
             continue;
         if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d->place, d->cpus, h))
             continue;
-        double c = cost(h, d->function);
+        double c = host_cost(h, d->function);
         if (!best || c < least) {
             best = h;
             least = c;
@@ -197,6 +223,7 @@ void host_reserve(struct sched *s, const char *place, unsigned cpus) {
 }
 
 void host_resize(struct host *h) {
+    host_room(h->s);
     h->told = h->wish;
     if (h->pool)
         pool_resize(h->pool, h->cpus + h->lent);
@@ -207,6 +234,7 @@ void host_resize(struct host *h) {
 void host_changed(struct sched *s) {
     s->placing = true;
     s->placed = 0;
+    host_room(s);
     sched_tick(s);
 }
 

@@ -2,6 +2,8 @@
  * they are away, only wanted. Only sched/ includes this. */
 #ifndef PPFS_HOST_H
 #define PPFS_HOST_H
+#include <sys/queue.h>
+
 #include "sched/speed.h"
 #include "sched/store.h"
 #include "worker/fleet.h"
@@ -27,6 +29,10 @@ struct host {
     uint64_t memory;       /* bytes that it has, 0: not known */
     unsigned used, lent;   /* of the slots: taken by runs and leases; of those, lent to others while a job waits in there */
     unsigned runs, leases; /* how many of each it has, ended ones that are still to be written among them */
+    unsigned idle;         /* of the leases: without a call */
+    const struct stream *wanting; /* lease.c, while leases are reclaimed: a stream that could use it */
+    LIST_ENTRY(host) touch; /* of sched.touched, while is_touched */
+    bool is_touched;
     bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free */
     bool wanted;           /* a job that it could run waits; queue_mark_wanted */
     uint64_t done, failed; /* attempts since this daemon began */
@@ -79,6 +85,25 @@ void host_short(struct host *h);              /* its runner says -EAGAIN: more t
 void host_crashed(struct host *h);            /* it was lost; if that cost work, it is left alone for a while */
 double host_way_us(const struct host *h);     /* round trip of its link */
 bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
+unsigned host_free_now(const struct host *h); /* slots that are nobody's reservation */
+double host_cost(const struct host *h, unsigned function); /* how soon something would begin and end there: less is sooner */
+/* host_pick.c: the same as host_choose, in a dispatch, where it is asked many times. */
+struct host *host_pick(struct sched *s, const struct demand *d);
+void host_picks_free(struct sched *s);
+#define PICKS 4u /* places and functions for which a dispatch keeps the hosts in order */
+struct picks {
+    uint64_t dispatch; /* in which they are in order; 0: they are not */
+    char place[PLACE_MAX];
+    unsigned function, count, cap;
+    struct candidate {
+        double cost;
+        unsigned at; /* in the list */
+        struct host *host;
+    } *items;
+};
+void host_room(struct sched *s);              /* one has come free, or may have */
+void host_touch(struct host *h);              /* it was told something that lease_send flushes */
+void host_untouch(struct host *h);
 /* Slots of the largest host that the place fits, there or away; 0: it fits none. */
 unsigned host_largest(struct sched *s, const char *place);
 void host_reserve(struct sched *s, const char *place, unsigned cpus);

@@ -42,6 +42,7 @@ static void discard(struct host *h) {
     while (*at != h)
         at = &(*at)->next;
     *at = h->next;
+    host_untouch(h);
     free(h);
 }
 
@@ -66,6 +67,8 @@ static void refresh(struct host *h, bool fresh) {
     snprintf(h->address, sizeof h->address, "%s", far_address(h->far));
     if (other)
         host_changed(h->s);
+    host_room(h->s); /* it may be linked again, or drain */
+    h->s->drained = true;
     sched_tick(h->s);
 }
 
@@ -254,7 +257,7 @@ int sched_add_node(struct sched *s, const char *address) {
 static void leave(struct host *h) {
     fleet_undial(h->s->fleet, h->name);
     h->dialled = h->dial = h->undial = false;
-    h->leaving = true;
+    h->leaving = h->s->drained = true;
     host_vacant(h);
 }
 
@@ -265,7 +268,7 @@ int sched_remove_node(struct sched *s, const char *name) {
     int rc = h->dialled ? sched_check(s, store_node_delete(s->store, name)) : 0;
     if (rc < 0)
         return rc;
-    h->leaving = h->undial = s->telling = true;
+    h->leaving = h->undial = s->telling = s->drained = true;
     sched_tick(s);
     return 0;
 }
@@ -291,6 +294,8 @@ void host_committed(struct sched *s) {
 void host_rolled_back(struct sched *s) {
     struct host *local = s->hosts;
     int64_t value;
+    host_room(s);
+    s->drained = true;
     for (struct host *h = s->hosts; h; h = h->next) { /* of those that came by themselves the database has nothing */
         if (h->undial)
             h->leaving = h->undial = false;

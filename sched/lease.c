@@ -41,38 +41,74 @@ static int free_place(struct sched *s, size_t *at) {
 
 static void lease_free(struct lease *l) {
     l->host->s->lease_table[l->id & (TABLE_MAX - 1)] = NULL;
+    if (l->count)
+        LIST_REMOVE(l, busy);
+    LIST_REMOVE(l, all);
     free(l->ring);
     free(l);
 }
 
-unsigned lease_count(const struct sched *s, const struct stream *st) {
-    unsigned n = 0;
-    for (struct lease *l = s->leases; l; l = l->next)
-        n += l->stream == st;
-    return n;
+/* --- lines ------------------------------------------------------------------------------------------------------- */
+
+void lease_set_init(struct lease_set *set) {
+    LIST_INIT(&set->all);
+    for (int i = 0; i < LEASE_LINES; i++)
+        TAILQ_INIT(&set->lines[i]);
+}
+
+/* An idle one goes to the head: who has just answered still looks for more, and has the function. */
+void lease_stand(struct lease *l, enum lease_line line) {
+    struct lease_set *set = &l->stream->leases;
+    if (l->line)
+        TAILQ_REMOVE(&set->lines[l->line], l, place);
+    set->idle -= l->idle;
+    l->idle = line == LEASE_OPEN && l->count == 0;
+    set->idle += l->idle;
+    l->line = line;
+    if (l->idle)
+        TAILQ_INSERT_HEAD(&set->lines[line], l, place);
+    else if (line)
+        TAILQ_INSERT_TAIL(&set->lines[line], l, place);
+}
+
+void lease_reopen(struct lease *l) {
+    if (l->stream && !l->finishing && !l->killed)
+        lease_stand(l, LEASE_OPEN);
+}
+
+void lease_moved(struct stream *st) {
+    struct lease_set *set = &st->leases;
+    if (++set->moves > set->count / 4) {
+        set->moves = 0;
+        set->epoch++;
+    }
+}
+
+/* Its stream wants nothing more of it. */
+static void part_from_stream(struct lease *l) {
+    lease_stand(l, LEASE_NOWHERE);
+    LIST_REMOVE(l, mates);
+    l->stream->leases.count--;
+    lease_moved(l->stream);
+    l->stream = NULL;
+    if (l->got)
+        LIST_REMOVE(l, heard_of);
+    l->got = 0;
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 
 /* More calls wait than there are leases of the stream that have nothing to do. */
-static bool wants(struct sched *s, struct stream *st) {
-    uint64_t idle = 0, number;
-    if (st->pending == 0)
-        return false;
-    const struct call *next = lease_next(st, &number);
-    for (struct lease *l = s->leases; l; l = l->next)
-        idle += l->stream == st && !l->finishing && l->count == 0 && host_live(l->host) && !(next && lease_waits(st, l->host, 0, next->function));
-    return st->pending > idle;
+static bool wants(struct stream *st) {
+    uint64_t number;
+    return st->pending > st->leases.idle && lease_next(st, &number);
 }
 
-bool lease_wanted(struct sched *s, int *priority) {
-    bool any = false;
-    for (struct stream *st = s->streams; st; st = st->next)
-        if (wants(s, st) && (!any || st->priority > *priority)) {
-            *priority = st->priority;
-            any = true;
-        }
-    return any;
+bool lease_wanted(struct sched *s) {
+    for (struct stream *st = s->streams; st; st = st->next, s->steps++)
+        if (wants(st))
+            return true;
+    return false;
 }
 
 /* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
@@ -80,35 +116,32 @@ static struct host *host_for(struct sched *s, struct stream *st) {
     uint64_t number;
     const struct call *c = lease_next(st, &number);
     struct demand d = {.place = st->place, .cpus = 1, .function = c ? c->function : 0, .avoid = ""};
-    struct host *h = host_choose(s, &d);
+    struct host *h = host_pick(s, &d);
     return h && lease_waits(st, h, 0, d.function) ? NULL : h;
 }
 
-/* Of those that wants a slot and for which there is one: the stream of the highest priority, among equals the one with
- * the fewest leases. */
-static struct stream *choose(struct sched *s, struct host **where) {
+/* Of those that want a slot the stream of the highest priority, among equals the one with the fewest leases. */
+static struct stream *neediest(struct sched *s) {
     struct stream *best = NULL;
-    unsigned least = 0;
-    for (struct stream *st = s->streams; st; st = st->next) {
-        struct host *h = (!best || st->priority >= best->priority) && wants(s, st) ? host_for(s, st) : NULL;
-        if (!h)
-            continue;
-        unsigned n = lease_count(s, st);
-        if (!best || st->priority > best->priority || n < least) {
+    for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
+        bool first = !best || st->priority > best->priority ||
+                     (st->priority == best->priority && st->leases.count < best->leases.count);
+        if (first && st->leases.passed != s->dispatches && wants(st))
             best = st;
-            least = n;
-            *where = h;
-        }
     }
     return best;
 }
 
-bool lease_ready(struct sched *s, int *priority) {
-    struct host *h;
-    struct stream *st = s->streams ? choose(s, &h) : NULL;
-    if (st)
-        *priority = st->priority;
-    return st;
+/* Slots only become fewer in one dispatch: for whom there was none, there is none later in it. */
+bool lease_ready(struct sched *s, struct lease_offer *o) {
+    while ((o->stream = neediest(s))) {
+        o->host = host_for(s, o->stream);
+        o->priority = o->stream->priority;
+        if (o->host)
+            return true;
+        o->stream->leases.passed = s->dispatches;
+    }
+    return false;
 }
 
 static int begin(struct sched *s, struct stream *st, struct host *h, struct work *w) {
@@ -119,7 +152,11 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
         free(l);
         return rc;
     }
-    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at, .host = h, .stream = st, .began = clock_us(), .next_number = 1};
+    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at,
+                        .host = h,
+                        .stream = st,
+                        .began = clock_us(),
+                        .next_number = 1};
     w->job = l->id;
     rc = runner_start(h->runner, w);
     if (rc < 0) {
@@ -129,21 +166,24 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
         return rc;
     }
     s->lease_table[at] = l;
-    l->next = s->leases;
-    s->leases = l;
+    LIST_INSERT_HEAD(&s->leases, l, all);
+    LIST_INSERT_HEAD(&st->leases.all, l, mates);
+    st->leases.count++;
+    lease_moved(st);
+    lease_stand(l, LEASE_OPEN);
+    s->lease_count++;
     h->used++;
     h->leases++;
+    h->idle++;
     return 0;
 }
 
-int lease_grant(struct sched *s) {
-    struct host *h = NULL;
-    struct stream *st = choose(s, &h);
+int lease_grant(struct sched *s, const struct lease_offer *offer) {
+    struct stream *st = offer->stream;
+    struct host *h = offer->host;
     struct job_row r;
     struct options *o = NULL;
     char name[4096], *cwd = NULL;
-    if (!st)
-        return -ENOENT;
     int rc = store_job_get(s->store, st->id, &r);
     if (rc == 0)
         rc = store_job_texts(s->store, st->id, NULL, &cwd);
@@ -165,41 +205,88 @@ int lease_grant(struct sched *s) {
     return rc;
 }
 
-static bool another_wants(struct sched *s, const struct lease *l) {
-    for (struct stream *other = s->streams; other; other = other->next)
-        if (other != l->stream && wants(s, other) && host_fits(l->host, other->place))
-            return true;
-    return false;
-}
+/* --- given back -------------------------------------------------------------------------------------------------- */
 
 void lease_finish(struct lease *l) {
-    if (!l->finishing)
+    if (!l->finishing) {
         runner_finish(l->host->runner, l->id);
+        host_touch(l->host);
+    }
     l->finishing = true;
+    if (l->stream)
+        lease_stand(l, LEASE_NOWHERE);
 }
 
+#define PLACES_MAX                                                                                                     \
+    16 /* places of streams that are told apart; what wants a slot at others waits for leases to end by themselves */
+
+/* Who could use which host: the stream, where it is one. */
+static void mark_wanting(struct sched *s) {
+    const char *places[PLACES_MAX];
+    struct stream *of[PLACES_MAX];
+    bool several[PLACES_MAX] = {false};
+    unsigned n = 0;
+    for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
+        unsigned i = 0;
+        if (!wants(st))
+            continue;
+        while (i < n && strcmp(places[i], st->place) != 0)
+            i++;
+        if (i == PLACES_MAX)
+            continue;
+        several[i] |= i < n;
+        n += i == n;
+        places[i] = st->place;
+        of[i] = st;
+    }
+    for (struct host *h = s->hosts; h; h = h->next, s->steps++) {
+        h->wanting = NULL;
+        for (unsigned i = 0; i < n && h->leases && !h->wanted; i++)
+            if (host_fits(h, places[i])) {
+                h->wanted = several[i] || h->wanting;
+                h->wanting = of[i];
+            }
+    }
+}
+
+/* A walk over all leases: the more there are, the less often. */
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
-    if (!s->leases)
+    if (LIST_EMPTY(&s->leases))
         return;
+    if (now < s->reclaim_at) {
+        host_wake_in(s, s->reclaim_at - now);
+        return;
+    }
+    s->reclaim_at = now + s->lease_count;
     queue_mark_wanted(s);
-    for (struct lease *l = s->leases; l; l = l->next) {
+    mark_wanting(s);
+    struct lease *l;
+    LIST_FOREACH(l, &s->leases, all) {
+        const struct host *h = l->host;
+        s->steps++;
         /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
         bool busy = l->count || (l->stream && l->stream->pending);
-        if (l->finishing || (busy && now - l->began < QUANTUM_US) || (host_free(l->host) && !l->host->reserved))
+        if (l->finishing || (busy && now - l->began < QUANTUM_US) || (host_free(h) && !h->reserved))
             continue;
-        if (l->host->wanted || another_wants(s, l))
+        if (h->wanted || (h->wanting && h->wanting != l->stream))
             lease_finish(l);
     }
 }
 
 void lease_end(struct stream *st) {
-    for (struct lease *l = st->s->leases; l; l = l->next) {
-        if (l->stream != st)
-            continue;
+    for (struct lease *l; (l = LIST_FIRST(&st->leases.all));) {
         lease_finish(l);
-        l->stream = NULL;
+        part_from_stream(l);
     }
+}
+
+void lease_kill(struct lease *l) {
+    if (!l->killed)
+        runner_kill(l->host->runner, l->id);
+    l->killed = true;
+    if (l->stream)
+        lease_stand(l, LEASE_NOWHERE);
 }
 
 /* A call of it waits for a result of another job: its slot is lent out, and what was sent behind it is taken back. */
@@ -212,22 +299,21 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
     host_resize(l->host);
     if (lend && l->stream)
         lease_take_back(l, 1);
+    else
+        lease_reopen(l);
     return true;
 }
 
 void lease_drop(struct stream *st) {
-    for (struct lease *l = st->s->leases; l; l = l->next)
-        if (l->stream == st) {
-            l->stream = NULL;
-            runner_kill(l->host->runner, l->id);
-        }
+    for (struct lease *l; (l = LIST_FIRST(&st->leases.all));) {
+        part_from_stream(l);
+        lease_kill(l);
+    }
 }
 
 void lease_free_all(struct sched *s) {
-    for (struct lease *l; (l = s->leases);) {
-        s->leases = l->next;
+    for (struct lease *l; (l = LIST_FIRST(&s->leases));)
         lease_free(l);
-    }
     free(s->lease_table);
     s->lease_table = NULL;
     s->lease_table_size = 0;
@@ -238,22 +324,24 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
     struct lease *l = lease_find(s, id);
     if (!(id & LEASE_BIT))
         return false;
-    for (struct lease **at = l ? &s->leases : NULL; at && *at; at = &(*at)->next) {
-        if (*at != l)
-            continue;
-        struct host *h = l->host;
-        lease_lend(s, id, false);
-        *at = l->next;
-        h->used--;
-        h->leases--;
-        if (l->stream)
-            lease_calls_lost(l, o);
-        lease_free(l);
-        if (o->unbegun)
-            host_short(h);
-        host_vacant(h);
-        sched_tick(s);
-        break;
+    if (!l)
+        return true;
+    struct host *h = l->host;
+    lease_lend(s, id, false);
+    h->used--;
+    h->leases--;
+    host_room(s);
+    if (l->stream) {
+        lease_calls_lost(l, o);
+        part_from_stream(l);
     }
+    h->idle -= l->count == 0;
+    s->calls_sent -= l->count;
+    s->lease_count--;
+    lease_free(l);
+    if (o->unbegun)
+        host_short(h);
+    host_vacant(h);
+    sched_tick(s);
     return true;
 }

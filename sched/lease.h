@@ -1,10 +1,34 @@
 /* Leases: a slot that a stream has for a while. See lease.c. */
 #ifndef PPFS_LEASE_H
 #define PPFS_LEASE_H
+#include <sys/queue.h>
+
 #include "sched/sched_int.h"
 
 struct call;
 struct stream;
+
+/* The lines of a stream's leases: those that may take a call now; that took one more if there were many; that leave what is
+ * pending to faster ones. Who stands in none has enough, or takes nothing: it comes back when that changes, at the latest with the timer. */
+enum lease_line { LEASE_NOWHERE, LEASE_OPEN, LEASE_TIGHT, LEASE_SLOW, LEASE_LINES };
+TAILQ_HEAD(lease_queue, lease);
+LIST_HEAD(lease_list, lease);
+#define LEASE_FASTER 16u /* answers that lease_waits keeps */
+
+struct lease_set { /* of a stream */
+    struct lease_list all;
+    struct lease_queue lines[LEASE_LINES];
+    unsigned count, idle;   /* idle: in LEASE_OPEN without a call */
+    uint64_t passed;        /* the dispatch in which there was no slot for it */
+    struct faster {         /* calls that those on faster hosts will have ended by a time: lease_waits */
+        unsigned epoch, function;
+        uint32_t by, us;
+        int64_t calls;
+        uint64_t sent;
+    } faster[LEASE_FASTER];
+    unsigned epoch, moves, looks; /* moves: calls and leases that came and went in this epoch; looks: walks over all in this turn */
+    uint64_t sent;          /* calls that went to leases on hosts that are not slow */
+};
 
 #define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
 #define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
@@ -12,7 +36,10 @@ struct stream;
 #define LEASE_GOT 4            /* functions whose answers of one turn are told apart */
 
 struct lease {
-    struct lease *next;
+    LIST_ENTRY(lease) all, mates, busy, heard_of; /* of sched; of its stream; while count; while got */
+    TAILQ_ENTRY(lease) place;
+    enum lease_line line;
+    bool idle;                  /* counted in lease_set.idle */
     uint64_t id;
     struct host *host;          /* stays as long as the lease */
     struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back */
@@ -26,6 +53,7 @@ struct lease {
     double ahead_us;            /* what the calls in the ring take together, as far as can be told */
     int64_t last, heard, began; /* when something came back last, and as measured so far; when it got its slot */
     bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
+    bool killed;                /* whatever it still answers, it ends */
     bool unwanted;              /* one of the ring is: it is to be killed if, or when, it is the one that runs */
     struct sent {
         uint64_t call;
@@ -36,9 +64,15 @@ struct lease {
     } *ring;                    /* sent and not answered, oldest first; cap is a power of two */
 };
 
-bool lease_wanted(struct sched *s, int *priority); /* a stream could use a slot */
-bool lease_ready(struct sched *s, int *priority);  /* and there is one that it may have: lease_grant */
-int lease_grant(struct sched *s);
+void lease_set_init(struct lease_set *set);
+struct lease_offer {
+    struct stream *stream;
+    struct host *host;
+    int priority;
+};
+bool lease_wanted(struct sched *s); /* a stream could use a slot */
+bool lease_ready(struct sched *s, struct lease_offer *o); /* and there is one that it may have: lease_grant */
+int lease_grant(struct sched *s, const struct lease_offer *offer);
 void lease_reclaim(struct sched *s);               /* somebody else waits for a slot: idle leases end */
 bool lease_lend(struct sched *s, uint64_t id, bool lend); /* false: there is no such lease */
 void lease_send(struct sched *s);                  /* after a commit */
@@ -51,5 +85,4 @@ void lease_recalled(void *arg, uint64_t id, uint32_t number);
 void lease_cancel(struct stream *st, struct call *c);
 void lease_timer(evutil_socket_t fd, short what, void *arg);
 void lease_free_all(struct sched *s);
-unsigned lease_count(const struct sched *s, const struct stream *st);
 #endif

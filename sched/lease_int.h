@@ -3,16 +3,37 @@
 #define PPFS_LEASE_INT_H
 #include "sched/stream_int.h"
 
+#define LONG_US 50000    /* a call that runs so long is said to have started, and nothing waits behind it */
+
+/* The i-th of those that were sent and are not answered. */
+static inline struct sent *sent_at(const struct lease *l, unsigned i) {
+    return &l->ring[(l->first + i) & (l->cap - 1)];
+}
+
 struct lease *lease_find(struct sched *s, uint64_t id); /* NULL: it has ended */
 void lease_finish(struct lease *l);                     /* no more calls: it ends when those that it has are answered */
+void lease_kill(struct lease *l);                       /* its worker; what had not begun goes to others when it has ended */
+void lease_stand(struct lease *l, enum lease_line line); /* of its stream, which is there */
+void lease_reopen(struct lease *l);                     /* it may take a call again, perhaps */
+void lease_moved(struct stream *st);                    /* a lease or one of its calls came or went: lease_wait.c counts on */
 bool lease_at(const struct lease *l, uint32_t number);  /* the call of that number is the one that runs, for a stream that is there */
 
 /* lease_calls.c */
 struct call *lease_next(struct stream *st, uint64_t *number); /* the call to be sent next, NULL: none now */
-/* All that the stream has pending will have been ended by leases that it has on faster hosts before a call of that function,
- * behind what takes ahead_us, could end on h. */
-bool lease_waits(const struct stream *st, const struct host *h, double ahead_us, unsigned function);
 void lease_take_back(struct lease *l, unsigned i); /* the calls from the i-th that it was sent on, as far as they have not begun */
 /* Its worker has gone: what it ran fails or is charged a death, the rest goes to others. Its stream is there. */
 void lease_calls_lost(struct lease *l, const struct work_outcome *o);
+
+int64_t lease_long_us(const struct lease *l);                        /* a call that takes so much is long */
+double lease_guess_us(const struct lease *l, unsigned function);      /* what a call takes there; never 0 */
+struct call *lease_sent_call(struct stream *st, uint64_t number); /* of the window, NULL: it is under way no longer */
+
+/* lease_timer.c */
+void lease_timer_on(struct sched *s); /* lease_timer is due soon */
+
+/* lease_wait.c */
+bool lease_open(const struct lease *l); /* it may be sent calls */
+/* All that the stream has pending will have been ended by leases that it has on faster hosts before a call of that function,
+ * behind what takes ahead_us, could end on h. An estimate, made anew now and then. */
+bool lease_waits(struct stream *st, const struct host *h, double ahead_us, unsigned function);
 #endif

@@ -177,10 +177,11 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
         node_why_silent(r->host, buf, size);
     if (!st)
         return;
-    for (const struct lease *l = s->leases; l && !*silent; l = l->next)
-        if (l->stream == st && l->count)
-            node_why_silent(l->host, silent, sizeof silent);
-    if (st->pending && !lease_count(s, st)) { /* nobody has taken any of it yet */
+    const struct lease *l;
+    LIST_FOREACH(l, &st->leases.all, mates)
+        if (l->count && node_why_silent(l->host, silent, sizeof silent))
+            break;
+    if (st->pending && !st->leases.count) { /* nobody has taken any of it yet */
         char queued[512];
         node_why_queued(s, j, queued, sizeof queued);
         snprintf(silent, sizeof silent, "%.300s", queued + strlen("queued: "));

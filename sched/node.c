@@ -47,16 +47,9 @@ static void why_of(const struct host *h, char *buf, size_t size) {
         snprintf(buf, size, "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles", h->python, h->s->hosts->python);
 }
 
-/* Those of a lease that has no call under way are free for whoever wants them. */
-static unsigned slots_in_use(const struct host *h) {
-    unsigned n = h->used;
-    for (const struct lease *l = h->s->leases; l; l = l->next)
-        n -= l->host == h && l->count == 0;
-    return n;
-}
-
+/* The slots of leases that have no call under way are free for whoever wants them. */
 static void describe(const struct host *h, struct node *out) {
-    *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = slots_in_use(h), .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
+    *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = h->used - h->idle, .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
     out->seen = h->pool ? clock_wall_us() : h->far ? far_seen_us(h->far) : h->seen;
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
@@ -129,6 +122,8 @@ int sched_set_node_state(struct sched *s, const char *node, enum node_state stat
     int rc = save(s, h);
     if (rc < 0)
         h->state = before;
+    host_room(s);
+    s->drained = true;
     sched_tick(s);
     return rc;
 }

@@ -10,6 +10,7 @@
 
 #define SLICE 256     /* rows that one turn works off */
 #define LANES_MAX 256 /* places that one dispatch looks at */
+#define GRANTS_MAX 256 /* slots that one turn gives out */
 #define WAITING_MAX 64 /* jobs that wait for a faster host which it passes by */
 
 /* --- dispatch ---------------------------------------------------------------------------------------------------- */
@@ -35,8 +36,7 @@ void queue_mark(struct sched *s, const struct job_row *r) {
 }
 
 static bool somebody_waits(struct sched *s) {
-    int priority;
-    return s->backlog || s->placed_backlog || lease_wanted(s, &priority);
+    return s->backlog || s->placed_backlog || lease_wanted(s);
 }
 
 /* A client that waits for a result while it is itself a job holds a slot and does nothing: its slot is lent out. Only
@@ -148,7 +148,7 @@ static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
         return;
     }
     struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), r->job.deaths ? r->job.node : ""};
-    struct host *h = host_choose(s, &d);
+    struct host *h = host_pick(s, &d);
     if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
         next_in(s, l, r);
         l->over |= ++lanes->waiting >= WAITING_MAX;
@@ -159,7 +159,7 @@ static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
         return;
     }
     host_reserve(s, l->place, r->job.cpus);
-    if (host_choose(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}))
+    if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}))
         next_in(s, l, r);
     else
         l->over = true;
@@ -167,15 +167,19 @@ static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
 
 /* Among equals, jobs and streams take turns. */
 static void dispatch_lanes(struct sched *s, struct lanes *lanes) {
-    while (host_any_free(s) && !s->error) {
+    for (unsigned given = 0; host_any_free(s) && !s->error; given++) {
         struct lane *l = best_lane(lanes);
-        int priority;
-        bool stream = lease_ready(s, &priority);
+        struct lease_offer o;
+        if (given == GRANTS_MAX) {
+            sched_tick(s);
+            return;
+        }
+        bool stream = lease_ready(s, &o);
         if (!l && !stream)
             return;
-        if (stream && (!l || priority > l->head.job.priority || (priority == l->head.job.priority && s->stream_turn))) {
+        if (stream && (!l || o.priority > l->head.job.priority || (o.priority == l->head.job.priority && s->stream_turn))) {
             s->stream_turn = false;
-            if (lease_grant(s) < 0)
+            if (lease_grant(s, &o) < 0)
                 return;
             continue;
         }
@@ -186,12 +190,15 @@ static void dispatch_lanes(struct sched *s, struct lanes *lanes) {
 
 static void dispatch(struct sched *s) {
     struct lanes lanes = {0};
-    if (s->stopping || s->error || !(s->backlog || s->placed_backlog || s->streams))
+    if (s->stopping || s->error)
         return;
-    for (struct host *h = s->hosts; h; h = h->next)
-        h->reserved = false;
     speed_weigh(s);
-    if (!host_any_free(s) && somebody_waits(s))
+    if (!somebody_waits(s))
+        return;
+    s->dispatches++;
+    for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++)
+        h->reserved = false;
+    if (!host_any_free(s))
         lend_slots(s);
     if (host_any_free(s) && open_lanes(s, &lanes) == 0)
         dispatch_lanes(s, &lanes);

@@ -33,6 +33,7 @@ static void set_state(struct run *r, enum run_state state) {
     r->state = state;
     if (before && !occupies(r)) {
         r->host->used -= r->cpus;
+        host_room(r->s);
         run_lend(r, false);
     }
 }

@@ -350,6 +350,7 @@ void sched_destroy(struct sched *s) {
     disk_destroy(s->checker);
     stop_running(s, true);
     stream_free_all(s);
+    host_picks_free(s);
     tdestroy(s->runs, free_run);
     host_free_all(s);
     spool_destroy(s->spool);

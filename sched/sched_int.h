@@ -103,8 +103,19 @@ struct sched {
     struct ids released, again; /* of this turn; of turns that were not committed, for the retry */
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
-    struct lease *leases, **lease_table; /* lease.c */
+    LIST_HEAD(, lease) leases, busy, heard; /* lease.c: all; those with calls; those with answers of this turn */
+    struct lease **lease_table;
     size_t lease_table_size, lease_at;
+    unsigned lease_count, calls_sent; /* calls_sent: over all of them, and not answered */
+    int64_t reclaim_at;      /* clock_us: not before */
+    uint64_t dispatches, free_in; /* free_in: that in which hosts before free_at have no free slot */
+    struct host *free_at;
+    struct picks picks[PICKS];
+    unsigned pick_next;
+    uint64_t steps;          /* leases, hosts and streams that were met in walks over them: a test reads it */
+    LIST_HEAD(, host) touched; /* were told something since the last commit: to be flushed */
+    bool full;               /* no host had a free slot, and none came free since: host_room */
+    bool drained;            /* a host may have begun to drain */
     struct stream *streams;  /* those in memory; stream.c */
     struct fetch *fetches;   /* functions and values that are being read; values.c */
     unsigned stream_count;

@@ -71,6 +71,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     }
     st->s = s;
     st->id = r->job.id;
+    lease_set_init(&st->leases);
     st->priority = r->job.priority;
     st->codec = r->job.kind == WORK_STREAM_JSON ? &codec_json : &codec_frames;
     int rc = draft_spec(s, st->id, &st->input);

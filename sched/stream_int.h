@@ -40,6 +40,7 @@ struct stream {
     uint64_t next_call;      /* number that the next call gets; row.call <= number < next_call are in the window */
     uint64_t next_send;      /* no call before it is pending */
     uint64_t pending, lines;
+    struct lease_set leases; /* lease.c */
     size_t held, waiting;    /* bytes of the window; those among them of answers that wait for older ones */
     int failed;              /* errno: its input can no longer be read */
     unsigned writing;        /* writes that the disk thread has */

@@ -1,0 +1,78 @@
+/* The choice among hosts, many times in one dispatch: a heap by what begins and ends soonest, so that a slot costs the same however
+ * many hosts there are. In a dispatch hosts only fill up: what stands in the heap is never more than what it is now. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+static bool less(const struct candidate *a, const struct candidate *b) {
+    return a->cost != b->cost ? a->cost < b->cost : a->at < b->at;
+}
+
+static void sift(struct picks *p, unsigned i) {
+    struct candidate moved = p->items[i];
+    for (unsigned child; (child = 2 * i + 1) < p->count; i = child) {
+        child += child + 1 < p->count && less(&p->items[child + 1], &p->items[child]);
+        if (!less(&p->items[child], &moved))
+            break;
+        p->items[i] = p->items[child];
+    }
+    p->items[i] = moved;
+}
+
+static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
+    unsigned n = 0;
+    for (struct host *h = s->hosts; h; h = h->next, n++)
+        s->steps++;
+    if (n > p->cap) {
+        struct candidate *grown = reallocarray(p->items, n, sizeof *grown);
+        if (!grown)
+            return false;
+        p->items = grown;
+        p->cap = n;
+    }
+    p->dispatch = s->dispatches;
+    p->function = d->function;
+    strcpy(p->place, d->place);
+    p->count = n = 0;
+    for (struct host *h = s->hosts; h; h = h->next, n++)
+        if (host_free_now(h) && host_fits(h, d->place))
+            p->items[p->count++] = (struct candidate){host_cost(h, d->function), n, h};
+    for (unsigned i = p->count / 2; i-- > 0;)
+        sift(p, i);
+    return true;
+}
+
+static struct picks *picks_for(struct sched *s, const struct demand *d) {
+    for (unsigned i = 0; i < PICKS; i++)
+        if (s->picks[i].dispatch == s->dispatches && s->picks[i].function == d->function &&
+            strcmp(s->picks[i].place, d->place) == 0)
+            return &s->picks[i];
+    struct picks *p = &s->picks[s->pick_next++ % PICKS];
+    p->dispatch = 0;
+    return gather(s, p, d) ? p : NULL;
+}
+
+struct host *host_pick(struct sched *s, const struct demand *d) {
+    struct picks *p = d->cpus == 1 && !*d->avoid ? picks_for(s, d) : NULL;
+    if (!p)
+        return host_choose(s, d);
+    while (p->count) {
+        struct candidate *top = &p->items[0];
+        double cost = host_free_now(top->host) ? host_cost(top->host, d->function) : 0;
+        s->steps++;
+        if (cost == top->cost && host_free_now(top->host))
+            return top->host;
+        if (host_free_now(top->host))
+            top->cost = cost;
+        else
+            *top = p->items[--p->count];
+        sift(p, 0);
+    }
+    return NULL;
+}
+
+void host_picks_free(struct sched *s) {
+    for (unsigned i = 0; i < PICKS; i++)
+        free(s->picks[i].items);
+}

@@ -1,0 +1,107 @@
+/* Looking after the calls that leases have, every few milliseconds: long ones are said to have started, and nothing waits behind
+ * them; what waits while a slot is free is taken back; leases that stood aside are asked again. */
+#include "net/clock.h"
+#include "sched/lease_int.h"
+
+#define TIMER_US 25000
+#define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
+
+void lease_timer_on(struct sched *s) {
+    static const struct timeval t = {0, TIMER_US};
+    if (!evtimer_pending(s->lease_timer, NULL))
+        evtimer_add(s->lease_timer, &t);
+}
+
+/* More is known of its calls than when they were sent; the first one runs since l->last. */
+static void weigh(struct lease *l, int64_t now) {
+    l->ahead_us = 0;
+    for (unsigned i = 0; i < l->count; i++) {
+        struct sent *sent = sent_at(l, i);
+        sent->us = lease_guess_us(l, sent->function);
+        if (i == 0 && sent->us < (double)(now - l->last))
+            sent->us = (double)(now - l->last);
+        l->ahead_us += sent->us;
+    }
+}
+
+/* How long the last of its calls waits for the others. */
+static double waits_us(const struct lease *l) {
+    return l->count ? l->ahead_us - sent_at(l, l->count - 1)->us : 0;
+}
+
+/* The last call of that lease would end sooner on h, in a slot that is free. */
+static bool sooner_on(const struct host *h, const struct lease *l) {
+    unsigned function = sent_at(l, l->count - 1)->function;
+    return host_way_us(h) + speed_us(h, function) < host_way_us(l->host) + l->ahead_us;
+}
+
+static bool place_free(struct stream *st, const struct lease *most) {
+    const struct lease *l;
+    LIST_FOREACH(l, &st->leases.all, mates)
+    if (l->count == 0 && lease_open(l) && sooner_on(l->host, most))
+        return true;
+    struct demand d = {
+        .place = st->place, .cpus = 1, .function = sent_at(most, most->count - 1)->function, .avoid = ""};
+    struct host *h = st->s->backlog ? NULL : host_choose(st->s, &d);
+    return h && sooner_on(h, most);
+}
+
+/* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most. */
+static void share(struct stream *st) {
+    struct lease *most = NULL, *l;
+    if (st->pending)
+        return;
+    LIST_FOREACH(l, &st->leases.all, mates)
+    if (!most || waits_us(l) > waits_us(most))
+        most = l;
+    if (!most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))
+        return;
+    if (place_free(st, most))
+        lease_take_back(most, (most->count + 1) / 2);
+}
+
+static void reopen_all(struct stream *st) {
+    struct lease *l;
+    LIST_FOREACH(l, &st->leases.all, mates) {
+        st->s->steps++;
+        if (l->line != LEASE_OPEN)
+            lease_reopen(l);
+    }
+}
+
+void lease_timer(evutil_socket_t fd, short what, void *arg) {
+    struct sched *s = arg;
+    struct lease *l;
+    int64_t now = clock_us();
+    (void)fd;
+    (void)what;
+    for (struct stream *st = s->streams; st; st = st->next) {
+        st->leases.epoch++;
+        if (stream_parts_tick(st))
+            lease_timer_on(s);
+        if (st->pending)
+            reopen_all(st);
+    }
+    LIST_FOREACH(l, &s->busy, busy) {
+        s->steps++;
+        if (!l->stream)
+            continue;
+        lease_timer_on(s);
+        weigh(l, now);
+        struct stream *st = l->stream;
+        struct call *c = lease_sent_call(st, sent_at(l, 0)->call);
+        if (c && now - l->last > TIMER_US)
+            stream_suspect(st, c);
+        if (now - l->last < LONG_US || !c)
+            continue;
+        if (!c->told) {
+            c->told = true;
+            sched_check(s, st->codec->started(st, c));
+        }
+        if (now - l->last < lease_long_us(l))
+            continue;
+        lease_take_back(l, 1);
+    }
+    for (struct stream *st = s->streams; st; st = st->next)
+        share(st);
+}

@@ -1,0 +1,481 @@
+/* Leases over hosts that are simulated here: what crosses on a long way, and how much is looked at for one call. The scheduler and
+ * its database are real. Needs $PPFS_WORKER. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "net/frame.h"
+#include "sched/lease_int.h"
+
+#define WRITE 32768u /* bytes of one write */
+
+enum word { START, CALL, FUNCTION, FINISH, RECALL, KILL, ANSWER, RECALLED, DONE };
+struct message {
+    struct message *next;
+    enum word word;
+    uint64_t lease;
+    uint32_t number;
+    enum pool_answer kind;
+    size_t size;
+    unsigned due;
+};
+struct way {
+    struct message *first, **end;
+};
+
+struct slot { /* one lease of a simulated worker */
+    uint64_t lease;
+    struct {
+        uint32_t first, count; /* calls that wait, their numbers in ring */
+        uint32_t ring[256];
+    } calls;
+    uint32_t current; /* 0: none */
+    unsigned at;      /* in its script */
+    bool waits;       /* for a FUNCTION */
+    bool finishing;
+};
+
+struct fake {
+    struct host h; /* first: the scheduler frees it */
+    struct way there, back;
+    struct slot slots[16];
+    double us; /* what a call takes there */
+};
+
+static char dir[64], why[512];
+static struct event_base *base;
+static struct sched *s;
+static unsigned now, delay; /* ticks */
+static bool open_for_writing;
+static const char *script; /* of every call, a letter an answer: v e n p; . takes a tick */
+static uint64_t answered;
+
+/* --- messages ---------------------------------------------------------------------------------------------------- */
+
+static void say(struct way *w, struct message m) {
+    struct message *copy = malloc(sizeof *copy);
+    assert_non_null(copy);
+    *copy = m;
+    copy->next = NULL;
+    copy->due = now + delay;
+    if (!w->first)
+        w->end = &w->first;
+    *w->end = copy;
+    w->end = &copy->next;
+}
+
+static bool hear(struct way *w, struct message *m) {
+    struct message *first = w->first;
+    if (!first || first->due > now)
+        return false;
+    *m = *first;
+    w->first = first->next;
+    free(first);
+    return true;
+}
+
+static struct slot *slot_of(struct fake *f, uint64_t lease) {
+    for (unsigned i = 0; i < 16; i++)
+        if (f->slots[i].lease == lease)
+            return &f->slots[i];
+    return NULL;
+}
+
+static int to_start(void *self, const struct work *w) {
+    struct fake *f = self;
+    say(&f->there, (struct message){.word = START, .lease = w->job});
+    return 0;
+}
+static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
+                   size_t size) {
+    struct fake *f = self;
+    (void)format, (void)bytes, (void)size;
+    say(&f->there, (struct message){.word = CALL, .lease = lease, .number = number});
+    return 0;
+}
+static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
+    struct fake *f = self;
+    (void)hash, (void)bytes, (void)size;
+    say(&f->there, (struct message){.word = FUNCTION, .lease = lease});
+    return 0;
+}
+static int to_finish(void *self, uint64_t lease) {
+    struct fake *f = self;
+    say(&f->there, (struct message){.word = FINISH, .lease = lease});
+    return 0;
+}
+static uint32_t to_recall(void *self, uint64_t lease, uint32_t number) {
+    struct fake *f = self;
+    say(&f->there, (struct message){.word = RECALL, .lease = lease, .number = number});
+    return RUNNER_LATER;
+}
+static void to_kill(void *self, uint64_t job) {
+    struct fake *f = self;
+    say(&f->there, (struct message){.word = KILL, .lease = job});
+}
+static void to_hold(void *self, uint64_t job, bool hold) {
+    (void)self, (void)job, (void)hold;
+}
+static void to_resize(void *self, unsigned slots) {
+    (void)self, (void)slots;
+}
+static void no_flush(void *self) {
+    (void)self;
+}
+static const struct runner_ops ops = {to_start, to_call, to_function, to_finish, to_recall,
+                                      no_flush, to_kill, to_hold,     to_resize};
+
+/* --- the workers ------------------------------------------------------------------------------------------------- */
+
+static void end(struct fake *f, struct slot *sl, enum word why_ended) {
+    say(&f->back, (struct message){.word = DONE, .lease = sl->lease, .number = why_ended == KILL});
+    *sl = (struct slot){0};
+}
+
+static void obey(struct fake *f, const struct message *m) {
+    struct slot *sl = slot_of(f, m->word == START ? 0 : m->lease);
+    if (!sl)
+        return;
+    if (m->word == START) {
+        sl->lease = m->lease;
+    } else if (m->word == CALL) {
+        assert_true(sl->calls.count < 256);
+        sl->calls.ring[(sl->calls.first + sl->calls.count++) % 256] = m->number;
+    } else if (m->word == FUNCTION) {
+        sl->waits = false;
+    } else if (m->word == FINISH) {
+        sl->finishing = true;
+    } else if (m->word == KILL) {
+        end(f, sl, KILL);
+    } else {
+        uint32_t limit = m->number;
+        while (sl->calls.count && sl->calls.ring[(sl->calls.first + sl->calls.count - 1) % 256] >= m->number)
+            sl->calls.count--;
+        if (sl->current >= limit)
+            limit = sl->current + 1;
+        say(&f->back, (struct message){.word = RECALLED, .lease = m->lease, .number = limit});
+    }
+}
+
+static void work(struct fake *f, struct slot *sl) {
+    if (sl->waits)
+        return;
+    if (!sl->current && sl->calls.count) {
+        sl->current = sl->calls.ring[sl->calls.first];
+        sl->calls.first = (sl->calls.first + 1) % 256;
+        sl->calls.count--;
+        sl->at = 0;
+        return;
+    }
+    if (!sl->current) {
+        if (sl->finishing)
+            end(f, sl, FINISH);
+        return;
+    }
+    char what = script[sl->at++];
+    if (what == '.')
+        return;
+    struct message m = {.word = ANSWER, .lease = sl->lease, .number = sl->current, .size = what == 'n' ? 32 : 5};
+    m.kind = what == 'v' ? ANSWER_VALUE : what == 'e' ? ANSWER_ERROR : what == 'p' ? ANSWER_PART : ANSWER_NEED;
+    sl->waits = what == 'n';
+    say(&f->back, m);
+    if (!script[sl->at])
+        sl->current = 0;
+}
+
+static void tell(struct fake *f, const struct message *m) {
+    static const char body[32] = "\x80\x04K\x01.";
+    struct work_outcome o = {.attempt = 1, .end = m->number ? WORK_SIGNALED : WORK_DONE, .status = m->number ? 9 : 0};
+    if (m->word == ANSWER && m->kind <= ANSWER_ERROR)
+        answered++;
+    if (m->word == ANSWER)
+        run_events.answer(&f->h, m->lease, m->number, m->kind, body, m->size);
+    else if (m->word == RECALLED)
+        run_events.recalled(&f->h, m->lease, m->number);
+    else
+        run_events.done(&f->h, m->lease, &o);
+}
+
+static void each_fake(void (*what)(struct fake *f)) {
+    for (struct host *h = s->hosts, *next; h; h = next) {
+        next = h->next;
+        if (!h->pool)
+            what((struct fake *)h);
+    }
+}
+
+static void live(struct fake *f) {
+    struct message m;
+    while (hear(&f->there, &m))
+        obey(f, &m);
+    for (unsigned i = 0; i < 16; i++)
+        if (f->slots[i].lease)
+            work(f, &f->slots[i]);
+    while (hear(&f->back, &m))
+        tell(f, &m);
+}
+
+static void tick(void) {
+    now++;
+    each_fake(live);
+    event_del(s->lease_timer); /* comes after so many turns, not after so much time: steps are counted */
+    if (now % 64 == 0)
+        lease_timer(-1, 0, s);
+    event_base_loop(base, EVLOOP_NONBLOCK);
+    sched_turn(s);
+    assert_int_equal(sched_commit(s), 0);
+}
+
+static void still(struct fake *f) {
+    struct message m;
+    unsigned was = now;
+    now = UINT32_MAX - delay;
+    while (hear(&f->there, &m) || hear(&f->back, &m))
+        ;
+    now = was;
+}
+
+/* --- the rig ----------------------------------------------------------------------------------------------------- */
+
+static void on_change(void *arg, uint64_t job) {
+    (void)arg, (void)job;
+}
+static void on_log(void *arg, const char *sentence) {
+    (void)arg;
+    fprintf(stderr, "# %s\n", sentence);
+}
+static bool is_open(void *arg, uint64_t job, bool for_writing) {
+    (void)arg, (void)job, (void)for_writing;
+    return open_for_writing;
+}
+
+static int setup(void **state) {
+    (void)state;
+    struct sched_config c = {.base = NULL,
+                             .mountpoint = "/nowhere",
+                             .worker_path = getenv("PPFS_WORKER"),
+                             .cpus = 1,
+                             .changed = on_change,
+                             .group_changed = on_change,
+                             .log = on_log};
+    strcpy(dir, "/tmp/ppfs-slots-XXXXXX");
+    if (!c.worker_path || !mkdtemp(dir) || chmod(dir, 0700) < 0)
+        return -1;
+    c.base = base = event_base_new();
+    c.state_dir = dir;
+    now = delay = 0;
+    open_for_writing = true;
+    script = "v";
+    if (sched_create(&s, &c, why, sizeof why) < 0)
+        return -1;
+    return sched_recover(s, is_open, NULL) < 0 || sched_set_cpus(s, "local", 0) < 0 ? -1 : 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[128];
+    each_fake(still);
+    sched_destroy(s);
+    event_base_free(base);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+static struct fake *add_host(unsigned cpus, double us) {
+    struct fake *f = calloc(1, sizeof *f);
+    struct host **last = &s->hosts;
+    assert_non_null(f);
+    f->us = us;
+    f->h = (struct host){.s = s, .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, f}};
+    while (*last)
+        last = &(*last)->next;
+    *last = &f->h;
+    static unsigned count;
+    snprintf(f->h.name, sizeof f->h.name, "fake%u", count++);
+    host_changed(s);
+    return f;
+}
+
+static uint64_t begin(const char *name, const void *bytes, size_t size) {
+    struct writer w = {.uid = getuid(), .gid = getgid(), .pid = getpid(), .mode = 0644, .request = 2};
+    struct job j;
+    assert_int_equal(sched_create_draft(s, 0, name, true, &w, &j), 0);
+    assert_int_equal(sched_write(s, j.id, bytes, size, 0, NULL, NULL), 0);
+    return j.id;
+}
+
+static void append(uint64_t job, uint8_t kind, uint64_t id, const void *body, size_t size) {
+    uint8_t bytes[256];
+    frame_encode(bytes, kind, id, (uint32_t)size);
+    memcpy(bytes + FRAME_HEADER, body, size);
+    assert_int_equal(
+        sched_write(s, job, bytes, FRAME_HEADER + size, (uint64_t)stream_find(s, job)->in_size, NULL, NULL), 0);
+}
+
+/* --- what crosses ------------------------------------------------------------------------------------------------ */
+
+static void call_frame(uint64_t job, uint64_t id) {
+    char body[64] = {1, 0, 0, 0}; /* by hash */
+    memset(body + 4, 'h', 32);
+    append(job, FRAME_CALL, id, body, 44);
+}
+
+/* Two calls, one of them (or both) cancelled some ticks later; the calls after it are answered all the same. */
+static void cross(struct fake *fake, const char *kinds, unsigned after, unsigned which) {
+    char magic[FRAME_MAGIC_SIZE], name[32];
+    static unsigned count;
+    memcpy(magic, FRAME_MAGIC, sizeof magic);
+    magic[FRAME_PORTABLE_AT] = 1;
+    snprintf(name, sizeof name, "x%u", count++);
+    script = kinds;
+    uint64_t job = begin(name, magic, sizeof magic);
+    tick();
+    call_frame(job, 1);
+    call_frame(job, 2);
+    for (unsigned i = 0; i < after; i++)
+        tick();
+    if (which & 1)
+        append(job, FRAME_CANCEL, 1, "", 0);
+    if (which & 2)
+        append(job, FRAME_CANCEL, 2, "", 0);
+    tick();
+    call_frame(job, 3);
+    struct stream *st = stream_find(s, job);
+    assert_non_null(st);
+    for (int i = 0; i < 200 && (st->next_call < 3 || st->row.call < st->next_call); i++)
+        tick();
+    if (st->row.call != 3)
+        fail_msg("answers %s, cancelled %u after %u ticks: %llu of 3 are answered", kinds, which, after,
+                 (unsigned long long)st->row.call);
+    if (!strchr(kinds, 'e') && fake->h.failed)
+        fail_msg("answers %s, cancelled %u after %u ticks: a call failed that nobody cancelled", kinds, which, after);
+    fake->h.failed = 0;
+    assert_int_equal(sched_cancel(s, job), 0);
+    for (int i = 0; i < 10; i++)
+        tick();
+}
+
+static void test_every_answer_crosses_every_cancel(void **state) {
+    (void)state;
+    static const char *const scripts[] = {"v", "e", "nv", "pv", "npv", "ppe", "ne", "........v", "n........v"};
+    struct fake *f = add_host(1, 100);
+    delay = 3;
+    for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++)
+        for (unsigned after = 0; after < 24; after++)
+            for (unsigned which = 1; which <= 3; which++)
+                cross(f, scripts[i], after, which);
+    for (int i = 0; i < 20; i++)
+        tick();
+    assert_int_equal(f->h.used, 0);
+    assert_int_equal(f->h.idle, 0);
+    assert_int_equal(s->calls_sent, 0);
+    assert_int_equal(s->lease_count, 0);
+}
+
+/* --- how much is looked at --------------------------------------------------------------------------------------- */
+
+static unsigned function;
+
+static void note_speed(struct fake *f) {
+    speed_note(&f->h, function, f->us, 32);
+    speed_note(&f->h, function, f->us, 32);
+}
+
+static uint64_t most; /* steps of one turn */
+
+static void turn_counted(void) {
+    uint64_t before = s->steps;
+    tick();
+    most = s->steps - before > most ? s->steps - before : most;
+    each_fake(note_speed);
+}
+
+static uint64_t lines(const char *name, unsigned n) {
+    static const char line[] = "{\"call\": \"m.f\"}\n";
+    char *text = malloc(n * (sizeof line - 1) + 1);
+    assert_non_null(text);
+    for (unsigned i = 0; i < n; i++)
+        strcpy(text + i * (sizeof line - 1), line);
+    unsigned size = n * (unsigned)(sizeof line - 1);
+    uint64_t job = begin(name, text, size < WRITE ? size : WRITE);
+    for (unsigned at = WRITE; at < size; at += WRITE)
+        assert_int_equal(sched_write(s, job, text + at, size - at < WRITE ? size - at : WRITE, at, NULL, NULL), 0);
+    free(text);
+    return job;
+}
+
+/* Steps for a call that nobody else is beside. */
+static double one_by_one(uint64_t job) {
+    const char line[] = "{\"call\": \"m.f\"}\n";
+    uint64_t before = s->steps;
+    for (unsigned i = 0; i < 100; i++) {
+        uint64_t done = answered;
+        assert_int_equal(sched_write(s, job, line, sizeof line - 1, (uint64_t)stream_find(s, job)->in_size, NULL, NULL),
+                         0);
+        for (unsigned n = 0; n < 1000 && answered == done; n++)
+            turn_counted();
+        assert_int_equal(answered, done + 1);
+    }
+    return (double)(s->steps - before) / 100;
+}
+
+/* Two streams of one function, one after the other, on hosts of two speeds. Returns the steps for a call of the second. */
+static double steps_a_call(unsigned hosts, double *single) {
+    unsigned calls = hosts * 2 * 20;
+    for (unsigned i = 0; i < hosts; i++)
+        add_host(2, i % 2 ? 1000 : 40000);
+    function = speed_function(s, speed_key_text("m.f", 3));
+    each_fake(note_speed);
+    uint64_t first = lines("first.jsonl", calls), done = answered;
+    for (unsigned i = 0; i < 4000 && answered - done < calls; i++)
+        turn_counted();
+    assert_int_equal(answered - done, calls);
+    uint64_t second = lines("second.jsonl", calls), before = s->steps;
+    done = answered;
+    for (unsigned i = 0; i < 4000 && answered - done < calls; i++)
+        turn_counted();
+    assert_int_equal(answered - done, calls);
+    before = s->steps - before;
+    *single = one_by_one(second);
+    assert_int_equal(sched_cancel(s, first), 0);
+    assert_int_equal(sched_cancel(s, second), 0);
+    for (int i = 0; i < 10; i++)
+        tick();
+    return (double)before / calls;
+}
+
+static double few, few_single;
+
+static void test_steps_on_ten_hosts(void **state) {
+    (void)state;
+    few = steps_a_call(10, &few_single);
+    assert_true(few > 0);
+}
+
+static void test_steps_on_a_thousand_hosts(void **state) {
+    (void)state;
+    most = 0;
+    double single, many = steps_a_call(1000, &single);
+    printf(
+        "# %.1f steps for a call on 10 hosts, %.1f on 1000; %.1f and %.1f for one alone; the longest turn took %llu\n",
+        few, many, few_single, single, (unsigned long long)most);
+    /* One walk over all leases or hosts for each call would be a thousand and more. */
+    assert_true(many < few * 5);
+    assert_true(single < 500);
+    assert_true(most < 100000);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_every_answer_crosses_every_cancel, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_steps_on_ten_hosts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_steps_on_a_thousand_hosts, setup, teardown)};
+    return cmocka_run_group_tests_name("slots", tests, NULL, NULL);
+}
