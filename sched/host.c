@@ -91,9 +91,12 @@ void host_wake_in(struct sched *s, int64_t us) {
 /* Looks again when the first of them may have work. */
 static void wake_later(struct sched *s) {
     int64_t first = 0, now = clock_us();
-    for (struct host *h = s->hosts; h; h = h->next)
-        if (h->quiet_until > now && (!first || h->quiet_until < first))
-            first = h->quiet_until;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        const int64_t until[] = {h->quiet_until, h->short_until};
+        for (int i = 0; i < 2; i++)
+            if (until[i] > now && (!first || until[i] < first))
+                first = until[i];
+    }
     if (first)
         host_wake_in(s, first - now);
 }
