@@ -57,12 +57,15 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     struct fs *fs = fs_of(req);
     const struct kind_ops *k = tree_kind(ino);
     int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+    int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
     if (ino_kind(ino) == KIND_JOB || ino_kind(ino) == KIND_JOBS)
         jobs_setattr(fs, req, ino, attr, to_set, fi);
-    else if (!k || (to_set & owner) || ((to_set & FUSE_SET_ATTR_SIZE) && !k->set))
+    else if (!k || (to_set & (owner | times)) || ((to_set & FUSE_SET_ATTR_SIZE) && !k->set))
         reply_err(fs, req, k ? -EPERM : -ESTALE);
+    else if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size)
+        reply_err(fs, req, -EINVAL);
     else
-        jobs_getattr(fs, req, ino, fi); /* times; or a value is cut before it is written */
+        jobs_getattr(fs, req, ino, fi); /* a value is cut before it is written */
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t rdev) {

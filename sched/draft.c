@@ -252,7 +252,7 @@ static int64_t read_row(struct sched *s, uint64_t job) {
     return n == -ENOENT ? 0 : n;
 }
 
-int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
     struct job_row r;
     struct body b = {0};
     enum work_kind kind;
@@ -264,7 +264,7 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
     if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
         rc = stream_begin(s, &r, kind);
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
-        return stream_write(s, &r, bytes, size, offset, done, arg);
+        return stream_write(s, &r, bytes, size, offset, again, done, arg);
     if (rc == 0)
         rc = get_draft(s, job, &r);
     if (rc < 0)
@@ -287,6 +287,14 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
     memcpy(s->scratch + offset, bytes, size);
     size_t total = offset + size > (uint64_t)have ? offset + size : (size_t)have;
     return sched_check(s, store_body_put(s->store, job, BODY_SPEC, s->scratch, total));
+}
+
+int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    return write_draft(s, job, bytes, size, offset, false, done, arg);
+}
+
+int sched_write_again(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+    return write_draft(s, job, bytes, size, offset, true, done, arg);
 }
 
 int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *done, void *arg) {

@@ -104,8 +104,10 @@ struct writer {
 int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out);
 /* Opens jobs/x for writing: *out is the draft to write (the job itself, or a new draft with a copy of it unless truncate). */
 int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out, sched_done *done, void *arg);
-/* -EINPROGRESS: bytes must stay until done. */
+/* -EINPROGRESS: bytes must stay until done. -ESPIPE: not at the end of a stream. */
 int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
+/* A write that may have been handled before, by a daemon that died: what a stream has already, it takes as that. */
+int sched_write_again(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
 int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *done, void *arg);
 /* At FLUSH by pid: asks whether the writer is being killed, checks a .options file (-EINVAL), replaces nothing yet.
  * sync: fsync; bytes and row survive power loss when done. */
@@ -124,7 +126,8 @@ bool sched_ending(struct sched *s, const struct job *j);
 /* rm results/x: forgets an ended job. held_open: somebody still reads it; sched_drop when the last one has closed. -EBUSY while unended */
 int sched_forget(struct sched *s, uint64_t job, bool held_open);
 int sched_drop(struct sched *s, uint64_t job);
-int sched_set_priority(struct sched *s, uint64_t job, int priority); /* -EINVAL out of range, -ENOENT ended */
+/* -EINVAL out of range, -ENOENT ended; -EBUSY: nothing would come of it, as it runs (and is no stream) or is a draft. */
+int sched_set_priority(struct sched *s, uint64_t job, int priority);
 int sched_set_hold(struct sched *s, uint64_t job, bool hold);
 void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits); /* pid waits in open("results/..") (or no longer) */
 

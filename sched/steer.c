@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/stream_int.h"
 
 int sched_cancel(struct sched *s, uint64_t job) {
     struct job_row r;
@@ -60,8 +60,13 @@ int sched_set_priority(struct sched *s, uint64_t job, int priority) {
     if (priority < -1000000 || priority > 1000000)
         return -EINVAL;
     if (rc < 0 || job_ended(r.job.state))
-        return -ENOENT;
+        return rc < 0 ? rc : -ENOENT;
+    if (r.job.draft || (r.job.state == JOB_RUNNING && !job_is_stream(&r.job)))
+        return -EBUSY;
     r.job.priority = priority;
+    struct stream *st = stream_find(s, job);
+    if (st)
+        st->priority = priority;
     if (r.job.state == JOB_QUEUED)
         rc = sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
     sched_note(s, job);
@@ -72,7 +77,7 @@ int sched_set_hold(struct sched *s, uint64_t job, bool hold) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
     if (rc < 0 || job_ended(r.job.state))
-        return -ENOENT;
+        return rc < 0 ? rc : -ENOENT;
     if (hold == (r.job.state == JOB_HELD))
         return 0;
     if (hold)

@@ -101,7 +101,7 @@ void stream_drop_answer(struct call *c); /* the pieces of it that have come */
 void stream_clear(struct stream *st, struct call *c);
 
 /* stream_log.c; these answer -EINPROGRESS as sched_read does */
-int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
+int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg);
 int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);
 int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done); /* arg: st */
 int stream_log_flush(struct stream *st); /* what this turn has gathered, as far as it has not to be written first */

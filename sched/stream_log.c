@@ -42,19 +42,22 @@ static int flush_tail(struct stream *st) {
     return rc;
 }
 
-/* 0: the bytes come next; 1: they are in the log, and were sent again by the kernel after a daemon died. */
-static int check_place(const struct stream *st, size_t size, uint64_t offset) {
-    if (offset + size <= (uint64_t)st->in_size)
+/* 0: the bytes come next in a log that has so many; 1: they are in it, and were sent again by the kernel after a daemon died. */
+static int check_place(int64_t have, size_t size, uint64_t offset, bool again) {
+    if (again && offset + size <= (uint64_t)have)
         return 1;
-    if (st->parsed_all)
-        return -ESTALE;
-    return offset == (uint64_t)st->in_size && st->input.file == BODY_LOG ? 0 : -ESPIPE; /* a stream can only be appended to */
+    return offset == (uint64_t)have ? 0 : -ESPIPE; /* a stream can only be appended to */
+}
+
+static int check_stream(const struct stream *st, size_t size, uint64_t offset, bool again) {
+    int rc = check_place(st->in_size, size, offset, again);
+    return rc != 1 && st->parsed_all ? -ESTALE : rc == 0 && st->input.file != BODY_LOG ? -ESPIPE : rc;
 }
 
 /* in_file: they stand in the file already. */
-static int append(struct stream *st, const char *bytes, size_t size, uint64_t offset, bool in_file) {
+static int append(struct stream *st, const char *bytes, size_t size, uint64_t offset, bool again, bool in_file) {
     struct sched *s = st->s;
-    int rc = check_place(st, size, offset);
+    int rc = check_stream(st, size, offset, again);
     if (rc != 0)
         return rc < 0 ? rc : 0;
     if (in_file && (rc = flush_tail(st)) == 0)
@@ -74,13 +77,12 @@ static int append(struct stream *st, const char *bytes, size_t size, uint64_t of
 }
 
 /* Held, or queued behind others: it is not in memory. */
-static int append_queued(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool in_file) {
+static int append_queued(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, bool in_file) {
     int64_t have = store_log_size(s->store, r->job.id, BODY_SPEC);
     if (have < 0 || job_ended(r->job.state))
         return have < 0 ? (int)have : -ESTALE;
-    if (offset + size <= (uint64_t)have)
-        return 0;
-    return offset == (uint64_t)have ? sched_check(s, store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size)) : -ESPIPE;
+    int rc = check_place(have, size, offset, again);
+    return rc == 0 ? sched_check(s, store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size)) : rc < 0 ? rc : 0;
 }
 
 struct writing { /* a write that the disk thread has */
@@ -88,6 +90,7 @@ struct writing { /* a write that the disk thread has */
     uint64_t job, offset;
     const void *bytes;
     size_t size;
+    bool again;
     sched_done *done;
     void *arg;
 };
@@ -102,17 +105,17 @@ static void written(void *arg, int rc) {
     if (rc == 0)
         rc = s->stopping ? -ESHUTDOWN : store_job_get(s->store, w->job, &r);
     if (rc == 0)
-        rc = st ? append(st, w->bytes, w->size, w->offset, true) : append_queued(s, &r, w->bytes, w->size, w->offset, true);
+        rc = st ? append(st, w->bytes, w->size, w->offset, w->again, true) : append_queued(s, &r, w->bytes, w->size, w->offset, w->again, true);
     if (w->done)
         w->done(w->arg, rc);
     free(w);
 }
 
-static int write_file(struct sched *s, struct stream *st, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+static int write_file(struct sched *s, struct stream *st, uint64_t job, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
     struct writing *w = malloc(sizeof *w);
     if (!w)
         return -ENOMEM;
-    *w = (struct writing){s, job, offset, bytes, size, done, arg};
+    *w = (struct writing){s, job, offset, bytes, size, again, done, arg};
     int rc = spool_pwrite_kept(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, false, written, w); /* sched_flush syncs */
     if (rc != -EINPROGRESS)
         free(w);
@@ -121,18 +124,18 @@ static int write_file(struct sched *s, struct stream *st, uint64_t job, const vo
     return rc;
 }
 
-int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
     struct stream *st = stream_find(s, r->job.id);
-    if (st && st->writing) /* those before it come first */
-        return offset < (uint64_t)st->in_size + SENT_AHEAD ? write_file(s, st, r->job.id, bytes, size, offset, done, arg) : -ESPIPE;
+    if (st && st->writing && offset >= (uint64_t)st->in_size) /* those before it come first */
+        return offset < (uint64_t)st->in_size + SENT_AHEAD ? write_file(s, st, r->job.id, bytes, size, offset, again, done, arg) : -ESPIPE;
     if (size <= INLINE_MAX)
-        return st ? append(st, bytes, size, offset, false) : append_queued(s, r, bytes, size, offset, false);
-    int64_t have = st ? check_place(st, size, offset) : store_log_size(s->store, r->job.id, BODY_SPEC);
+        return st ? append(st, bytes, size, offset, again, false) : append_queued(s, r, bytes, size, offset, again, false);
+    int64_t have = st ? check_stream(st, size, offset, again) : store_log_size(s->store, r->job.id, BODY_SPEC);
     if (st && have != 0)
         return have < 0 ? (int)have : 0;
     if (!st && (have < 0 || offset != (uint64_t)have || job_ended(r->job.state)))
-        return append_queued(s, r, bytes, size, offset, false);
-    return write_file(s, st, r->job.id, bytes, size, offset, done, arg);
+        return append_queued(s, r, bytes, size, offset, again, false);
+    return write_file(s, st, r->job.id, bytes, size, offset, again, done, arg);
 }
 
 /* --- out --------------------------------------------------------------------------------------------------------- */

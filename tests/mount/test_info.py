@@ -251,6 +251,23 @@ def test_rubbish_is_refused(m, what, text):
     os.unlink(m.jobs / "x")
 
 
+@pytest.mark.parametrize("state", ["running", "draft"])
+def test_what_would_change_nothing_is_refused(m, state):
+    """The priority of what runs already, or of a draft, which gets its own when it is queued; a size, times."""
+    m.put("x", m.gate("x")) if state == "running" else (m.jobs / "x").touch()
+    assert m.is_running("x") if state == "running" else m.state("x") == "draft"
+    for what, value in (("priority", "7"), ("hold", "1")):
+        with pytest.raises(OSError) as e:
+            (m.info / "x" / what).write_text(value)
+        assert e.value.errno == errno.EBUSY and m.get("x", what) == "0"
+    for change in (lambda: os.truncate(m.info / "x/priority", 5), lambda: os.utime(m.info / "x/state", (1, 1)),
+                   lambda: os.utime(m.node / "cpus", (1, 1))):
+        with pytest.raises(OSError):
+            change()
+    m.open_gate("x")
+    m.wait("x") if state == "running" else os.unlink(m.jobs / "x")
+
+
 def test_negative_priority(queue):
     m = queue
     m.put("x", "#ppfs: priority=-3\nprint(1)\n")

@@ -113,6 +113,51 @@ def test_appended_by_a_second_writer(m):
     assert answers(m, "x.jsonl") == ["1", "2"]
 
 
+@pytest.mark.parametrize("size", [1, 300_000])
+@pytest.mark.parametrize("held", [False, True])
+def test_only_its_end_can_be_written(m, size, held):
+    """A write at another place is refused, not swallowed: before its end, over it, and behind it."""
+    name = "G/x.jsonl"
+    os.mkdir(m.jobs / "G")
+    if held:
+        (m.jobs / "G/.options").write_text("hold=1\n")
+    first, last = lines({"call": "abs", "args": [-1]}), lines({"call": "abs", "args": [-2]})
+    fd = os.open(m.jobs / name, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, (first + " " * (size - 1) + "\n").encode())
+    end = os.fstat(fd).st_size
+    for offset, bytes_ in ((0, first.encode()), (5, b"x" * size), (end - 1, b"xx"), (end + 1, b"x" * size), (0, b"x" * (end + size))):
+        with pytest.raises(OSError) as e:
+            os.pwrite(fd, bytes_, offset)
+        assert e.value.errno == errno.ESPIPE
+    with pytest.raises(OSError) as e:
+        os.ftruncate(fd, 3)
+    os.write(fd, last.encode())
+    os.close(fd)
+    if held:
+        (m.info / name / "hold").write_text("0\n")
+    assert answers(m, name) == ["1", "2"]
+
+
+def test_priority_of_a_stream_that_runs(m1):
+    """What is written into it takes effect at once: nobody has a slot yet."""
+    m = m1
+    files = {}
+    for name in ("a", "b"):
+        files[name] = open(m.jobs / (name + ".jsonl"), "w")
+        print(file=files[name], flush=True)
+        m.is_running(name + ".jsonl")
+    (m.node / "cpus").write_text("0")
+    for name, f in files.items():
+        f.write(lines(*({"call": "os.system", "args": ["echo %s >> %s/order" % (name, m.work)]} for _ in range(20))))
+        f.close()
+    (m.info / "b.jsonl/priority").write_text("5\n")
+    assert m.get("b.jsonl", "priority") == "5"
+    (m.node / "cpus").write_text("1")
+    for name in ("a", "b"):
+        answers(m, name + ".jsonl")
+    assert (m.work / "order").read_text().split() == ["b"] * 20 + ["a"] * 20
+
+
 def test_a_draft_that_is_renamed(m):
     m.put(".x", lines(*({"call": "abs", "args": [-i]} for i in range(20000))))
     os.rename(m.jobs / ".x", m.jobs / "x.jsonl")
