@@ -12,16 +12,18 @@ from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Map
 
 from . import mount as mounts
 from . import stream
+from .cache import Entry, FunctionCache
 from .channel import Channel, open_channels
 from .errors import MountGone, NoMount
 from .future import Future
-from .serialize import _MAIN, LARGE, NAMES, PROTOCOL, FunctionCache, Sent, Serializer, names_main, packed
+from .serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
 from .values import LARGE_VALUE
 
 _pack_header = stream._pack_header
 _CALL = stream.CALL
 NAME_MAX = 255  # bytes of a job's name
 SHORT = 64 * 1024  # bytes of a body up to which it is copied into its frame
+_QUIET = frozenset((list, tuple, range, str, bytes, bytearray, set, frozenset, dict, itertools.repeat, itertools.count))
 _exiting = False
 
 
@@ -51,6 +53,11 @@ class _Submitter(BaseExecutor):
             if sent is not None:
                 return self._submit_sent(fn, sent, (fn, *args), kwargs)
             return self._submit_whole(channel, fn, args, kwargs)
+        return self._submit_found(channel, entry, fn, args, kwargs)
+
+    def _submit_found(self, channel: Channel, entry: Entry, fn: Callable[..., Any], args: Tuple[Any, ...],
+                      kwargs: Dict[str, Any]) -> Future:
+        """Queues a call of a function that goes by its hash, or along with the call where it has just changed."""
         seen = channel.values.seen
         if seen and not (seen.keys().isdisjoint(map(id, args)) and seen.keys().isdisjoint(map(id, kwargs.values()))):
             future = self._submit_by_hash(channel, entry.sent, entry.prefix, (args, kwargs), (*args, *kwargs.values()))
@@ -58,13 +65,18 @@ class _Submitter(BaseExecutor):
                 return future
         try:
             blob = _dumps((args, kwargs), PROTOCOL)
-            if _MAIN in blob if len(blob) < LARGE else names_main(blob, (args, kwargs)):
+            if NAMES in blob and self._core.serializer.holds_values(blob, (args, kwargs)):
                 blob = self._core.serializer.arguments(fn, args, kwargs)
         except Exception:
             blob = self._core.serializer.arguments(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
             channel.values.note((*args, *kwargs.values()))
         if entry.sent.digest not in channel.announced:
+            if entry.along:
+                if entry.packed:
+                    head, tail = packed(blob)
+                    blob = head + blob + tail
+                return _send(channel, self._whole_prefix, joined(entry.sent.blob, blob), False)
             channel.announce(entry.sent.digest, entry.sent.blob)
         return _send(channel, entry.prefix, blob, entry.packed)
 
@@ -101,6 +113,14 @@ class _Submitter(BaseExecutor):
         channel.announce(sent.digest, sent.blob)
         return _send(channel, prefix, blob, sent.packed)
 
+    def _submit_with(self, fn: Callable[..., Any], modules: Tuple[str, ...], friends: Tuple[Tuple[str, Any], ...],
+                     args: Tuple[Any, ...]) -> Future:
+        """submit() with modules and friends bound among the globals of fn."""
+        channel = self._core.channel
+        if channel is None or channel.forked or self._core.shut:
+            channel = self._core.open()
+        return self._submit_found(channel, self._cache.find_with(fn, modules, friends), fn, args, {})
+
     def _submit_like(self, tops: Sequence[Any], fn: Callable[..., Any], *args: Any) -> Future:
         """submit(), where tops is what counts as its arguments."""
         entry = self._cache.find(fn)
@@ -131,25 +151,45 @@ class _Submitter(BaseExecutor):
         end = None if timeout is None else timeout + time.monotonic()
         sizes: Optional[List[int]] = None
         if chunksize == 1:
-            futures = [self.submit(fn, *args) for args in zip(*iterables)]
+            futures = self._submit_each(fn, iterables)
         else:
-            futures, sizes = self._submit_chunks(fn, zip(*iterables), chunksize)
+            futures, sizes = self._submit_chunks(fn, zip(*iterables), chunksize, _quiet(iterables))
         if progress:
             from .progress import watch
             watch(futures, sizes=sizes)
         results = _results(futures, end)
         return results if chunksize == 1 else _chained(results)
 
-    def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]],
-                       chunksize: int) -> Tuple[List[Future], List[int]]:
-        entry = self._cache.find(fn, chunked=True)
-        assert entry is not None
+    def _submit_each(self, fn: Callable[..., Any], iterables: Tuple[Iterable[Any], ...]) -> List[Future]:
+        """submit() for each item. While only items are fetched nothing of the user's runs, so fn stays what it is."""
+        calls = zip(*iterables)
+        if not _quiet(iterables):
+            return [self.submit(fn, *args) for args in calls]
+        futures: List[Future] = []
+        entry: Optional[Entry] = None
+        for args in calls:
+            channel = self._core.channel
+            if entry is None or channel is None or channel.forked or self._core.shut:
+                futures.append(self.submit(fn, *args))
+                entry = self._cache.find(fn)
+                if entry is None:
+                    futures += [self.submit(fn, *args) for args in calls]
+                continue
+            futures.append(self._submit_found(channel, entry, fn, args, {}))
+        return futures
+
+    def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
+                       quiet: bool) -> Tuple[List[Future], List[int]]:
+        entry: Optional[Entry] = None
         futures: List[Future] = []
         sizes: List[int] = []
         while True:
             chunk = tuple(itertools.islice(calls, chunksize))
             if not chunk:
                 return futures, sizes
+            if entry is None or not quiet:
+                entry = self._cache.find(fn, chunked=True)
+                assert entry is not None
             futures.append(self._submit_sent(fn, entry.sent, (chunk,), tops=list(itertools.chain(*chunk))))
             sizes.append(len(chunk))
 
@@ -157,6 +197,11 @@ class _Submitter(BaseExecutor):
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
         memory, cpus, node, hold. They add to those of the view that this is called on."""
         return _View(self, {**self._call_options, **options})
+
+
+def _quiet(iterables: Iterable[Any]) -> bool:
+    """Whether nothing that could change a function runs while their items are fetched."""
+    return all(type(each) in _QUIET or type(each).__module__ == "numpy" for each in iterables)
 
 
 def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Future:
@@ -195,10 +240,14 @@ class Executor(_Submitter):
     name         a session: its results stay until ppfs.forget(name), and ppfs.attach(name) collects them from anywhere.
                  Leaving the program then waits for nothing
     serializer   "cloudpickle" (default where installed), "dill", "pickle" or "source": functions travel as their text,
-                 and run on nodes of other Python versions too
+                 with the globals, defaults and closures that they have, and run on nodes of other Python versions too;
+                 what is neither text nor plain data is named and refused
     initializer  called with initargs once in each worker before its first call for this executor
     max_workers  how many calls run at a time on a private mount; another mount's slots are its owner's to set
     further keywords are options of every call, see options()
+
+    A function goes as it is at that submit(), with all that it refers to. Each call has that for itself and leaves
+    nothing to the next; what a worker shall have for all its calls, an initializer sets up.
 
     An argument of more than 64 KiB that was an argument before travels once to each worker, by its hash; what each call
     gets is its content at that submit.

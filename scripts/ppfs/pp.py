@@ -27,7 +27,6 @@ from . import mount as mounts
 from .errors import MountGone
 from .executor import Executor
 from .future import Future
-from .serialize import Sent
 
 CALLBACKS = 64  # that run at a time; one may wait for another job
 version = "1.7.8"  # of the interface that this is compatible with
@@ -161,7 +160,6 @@ class Server:
         self._callbacks = ThreadPoolExecutor(CALLBACKS, "ppfs.pp callback")
         self._tid = 0
         self._tasks: Dict[int, _Task] = {}
-        self._sent: Dict[Any, Tuple[Any, Sent]] = {}
         self._executor = Executor()
         self.mount = self._executor.mount
         self._created = time.time()
@@ -228,25 +226,12 @@ class Server:
             task = _Task(self, self._tid - 1, callback, callbackargs, group)
             self._tasks[task.tid] = task
         try:
-            sent = self._function(func, depfuncs, modules)
-            task._follow(self._executor._submit_sent(func, sent, args))
+            friends = tuple((f.__name__, f) for f in depfuncs if hasattr(f, "__name__"))
+            task._follow(self._executor._submit_with(func, modules, friends, args))
         except BaseException:
             self._ended(task)
             raise
         return task
-
-    def _function(self, func: Callable[..., Any], depfuncs: Tuple[Any, ...], modules: Tuple[str, ...]) -> Sent:
-        """func with all that it needs, pickled; once for plain functions."""
-        serializer = self._executor._core.serializer
-        plain = all(isinstance(f, (types.FunctionType, types.BuiltinFunctionType, type)) for f in (func, *depfuncs))
-        key = (id(func), tuple(map(id, depfuncs)), modules)
-        if plain and key in self._sent:
-            return self._sent[key][1]
-        friends = tuple((f.__name__, f) for f in depfuncs if hasattr(f, "__name__"))
-        sent = serializer.function(func, names=(modules, friends) if modules or friends else None)
-        if plain:
-            self._sent[key] = ((func, depfuncs), sent)  # holds on to them: their ids stay theirs
-        return sent
 
     def _ended(self, task: _Task) -> None:
         with self._lock:
@@ -347,7 +332,6 @@ class Server:
                 future.kill()
         self._executor.shutdown(wait=True)
         self._callbacks.shutdown(wait=False)
-        self._sent.clear()
 
     def __enter__(self) -> "Server":
         return self

@@ -1,10 +1,11 @@
 """What travels to the workers with a function that needs help there.
 
-Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded. It
-refuses another Python version (functions by value would crash it), finds the client's modules, runs the initializer
-once in each worker, and walks through the chunks of a map. Arguments that need the client's modules to be loaded come
-packed: as one bytes object, their pickle, behind it the pickles of the values that this refers to (values.py), and the
-keyword PACKED.
+Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded.
+It refuses another Python version (functions by value would crash it), finds the client's modules, runs the
+initializer once in each worker, and walks through the chunks of a map. A function that could change what came with it
+is loaded anew for each call (fresh), so that none finds what another left. Arguments that need the client's modules
+to be loaded come packed: as one bytes object, their pickle, behind it the pickles of the values that this refers to
+(values.py), and the keyword PACKED.
 """
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -14,10 +15,13 @@ INITIALIZER_FAILED = "ppfs: the initializer failed"
 
 PACKED = "ppfs: packed"
 
+# Functions as source, see source.py: functions and classes, namespaces, what cells hold, what to call, pickled data.
+Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], bytes]
+
 REMOTE = r'''
 import io, pickle, sys, traceback, types
 
-def make(version, path, blob, source, init_key, chunked, modules):
+def make(version, path, blob, source, init_key, chunked, modules, fresh):
     if version and tuple(version) != sys.version_info[:2]:
         raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; "
                            "the serializer 'source' can" % (tuple(version) + sys.version_info[:2]))
@@ -28,14 +32,25 @@ def make(version, path, blob, source, init_key, chunked, modules):
             sys.path[1:1] = missing
         return missing
 
-    entered = enter()
-    try:
-        func, init, initargs = load(blob, source, modules)
-    finally:
-        leave(entered)
+    def obtain():
+        entered = enter()
+        try:
+            return load(blob, source, modules)
+        finally:
+            leave(entered)
+
+    func, init, initargs = obtain()
+    if fresh:
+        first = [func]
+        take = lambda: first.pop() if first else obtain()[0]
+    else:
+        take = lambda one=func: one
     if chunked:
-        one = func
-        func = lambda chunk: [one(*args) for args in chunk]
+        def func(chunk):
+            one = take()
+            return [one(*args) for args in chunk]
+    elif fresh:
+        func = lambda *args, **kwargs: take()(*args, **kwargs)
     if init is None and not path:
         return func
 
@@ -79,7 +94,7 @@ def leave(entered):
 
 def load(blob, source, modules):
     if source is not None:
-        return from_source(*source), None, ()
+        return from_source(*source, modules), None, ()
     if not blob:
         return apply, None, ()
     func, init, initargs, friends = pickle.loads(blob)
@@ -88,11 +103,52 @@ def load(blob, source, modules):
 def apply(func, *args, **kwargs):
     return func(*args, **kwargs)
 
-def from_source(text, name, modules):
-    space = {"__name__": "__main__", "__builtins__": __builtins__}
-    import_all(modules, space)
-    exec(compile(text, "<source of %s>" % name, "exec", dont_inherit=True), space)
-    return space[name]
+def from_source(pieces, spaces, contents, target, values, modules):
+    """What target says, made of the texts of all that it needs (see source.py)."""
+    values = pickle.loads(values)
+    made, cells, globals_of = {}, {}, []
+
+    def value(what):
+        kind, given = what
+        if kind == "module":
+            __import__(given)
+            return sys.modules[given]
+        return values[given] if kind == "data" else made[given]
+
+    def cell(number):
+        return cells.setdefault(number, types.CellType())
+
+    def bind():
+        """What can be bound by now."""
+        for space, (_, names) in zip(globals_of, spaces):
+            space.update((name, value(what)) for name, what in names if what[0] != "made" or what[1] in made)
+        for number, what in contents:
+            if what[0] != "made" or what[1] in made:
+                cell(number).cell_contents = value(what)
+
+    for name, _ in spaces:
+        globals_of.append({"__name__": name, "__builtins__": __builtins__})
+        import_all(modules, globals_of[-1])
+    functions = [piece for piece in pieces if piece[1] == "function"]
+    for number, _, text, path, space, name, qualname, closure, *_ in functions:
+        code = compile(text, "<source of %s>" % name, "exec", dont_inherit=True)
+        for part in path:
+            code = [c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == part][-1]
+        made[number] = types.FunctionType(code, globals_of[space], name, None, tuple(map(cell, closure)))
+        made[number].__qualname__ = qualname
+    for number, kind, text, path, space, *more in pieces:
+        if kind == "class":
+            bind()
+            exec(compile(text, "<source of %s>" % path[0], "exec", dont_inherit=True), globals_of[space])
+            made[number] = globals_of[space][path[0]]
+    bind()
+    for number, kind, *_, attributes in pieces:
+        for name, what in attributes:
+            setattr(made[number], name, value(what))
+    for number, *_, defaults, keywords, _ in functions:
+        made[number].__defaults__ = tuple(map(value, defaults)) or None
+        made[number].__kwdefaults__ = {name: value(what) for name, what in keywords} or None
+    return value(target)
 
 def import_all(modules, space):
     for module in modules:
@@ -167,9 +223,9 @@ class Remote:
     """Pickles as the function that make() of REMOTE gives. See there for what the words of spec mean."""
 
     def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
-                 source: Optional[Tuple[str, str, Tuple[str, ...]]] = None, init_key: str = "", chunked: bool = False,
-                 modules: Tuple[str, ...] = ()) -> None:
-        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, modules)
+                 source: Optional[Source] = None, init_key: str = "", chunked: bool = False,
+                 modules: Tuple[str, ...] = (), fresh: bool = False) -> None:
+        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, modules, fresh)
 
     def __reduce__(self) -> Tuple[Any, Tuple[str, Dict[str, Any]]]:
         return eval, (_EXPRESSION, {"code": REMOTE, "spec": self.spec})

@@ -1,44 +1,36 @@
 """How functions, arguments and results become bytes.
 
-A function of an installed module goes by its name. One that workers cannot import (of __main__, a lambda, a closure)
-goes by value, with cloudpickle where it is installed, else with dill, else as its source text. What is pickled once is
-kept as long as the function lives, and made again when a name that it refers to means another object by now.
+A function of a module goes by its name. One that workers cannot import (of __main__, a lambda, a closure) goes by
+value, with cloudpickle where it is installed, else with dill, else as its source text (source.py). When a function
+may be taken from what was made of it before is for cache.py to say.
 
 Every error here names the object: that is what somebody with forty arguments needs.
 """
-import ast
 import functools
 import hashlib
 import importlib
-import inspect
 import io
+import operator
 import os
 import pickle
 import site
 import struct
 import sys
-import textwrap
+import threading
 import types
-import uuid
-import weakref
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
-from .remote import PACKED, THIS_VERSION, Remote
+from .reach import MAINS, Names
+from .remote import PACKED, THIS_VERSION, Remote, Source
+from .source import source_of
 
 PROTOCOL = 5
 SERIALIZERS = ("cloudpickle", "dill", "pickle", "source")
 LARGE = 32 * 1024
-_MAIN = b"\x08__main__"  # as every protocol from 4 on writes the name: its length, then itself
-_SIMPLE = (int, float, complex, str, bytes, bool, type(None), types.ModuleType, types.BuiltinFunctionType)
+NAMES = b"\x93"  # in every pickle that names a class or a function
+_MAINS = b"\x08__main__", b"\x0b__mp_main__"  # as protocols from 4 on write a name: its length, then itself
 _dumps = pickle.dumps
-
-
-def names_main(blob: bytes, what: Any) -> bool:
-    """Whether a pickle of what refers to something in __main__, which is another module where it will be loaded.
-    Looking through a megabyte takes as long as sending it, so the contents of arrays are left out."""
-    if len(blob) > LARGE:
-        blob = _dumps(what, PROTOCOL, buffer_callback=_leave_out)
-    return _MAIN in blob
+_mp_main = threading.Lock()  # while cloudpickle or dill are told something about that module
 
 
 def _leave_out(_: pickle.PickleBuffer) -> bool:
@@ -114,6 +106,15 @@ def _file_mark(function: Any) -> bytes:
     return b"#%d.%d" % (stat.st_mtime_ns, stat.st_size)
 
 
+def _is_installed(what: Any) -> bool:
+    """Whether it is of a module that every Python has, or of an installed package."""
+    module = sys.modules.get(getattr(what, "__module__", None) or "")
+    path = getattr(module, "__file__", None)
+    if module is None or path is None:
+        return module is not None and module.__name__ in sys.builtin_module_names
+    return os.path.abspath(path).startswith(_LASTING)
+
+
 def _uncodable(what: Any) -> str:
     """The innermost part of an object that does not pickle, in words; '' when none stands out."""
     parts: List[Tuple[str, Any]] = []
@@ -131,6 +132,30 @@ def _uncodable(what: Any) -> str:
     return ""
 
 
+class Parts(NamedTuple):
+    """What a function becomes before it is one pickle; equal parts make equal pickles."""
+
+    version: Optional[Tuple[int, ...]]  # of Python, where that matters
+    path: Tuple[str, ...]
+    blob: bytes
+    source: Optional[Source]
+    init_key: str
+    chunked: bool
+    modules: Tuple[str, ...]
+    plain: bool  # the blob is all there is to send
+    mark: bytes
+
+    def sent(self, fresh: bool) -> Sent:
+        """Ready for a stream. fresh: each call loads it anew."""
+        whole = self.blob
+        if not self.plain:
+            whole = _dumps(Remote(version=self.version, path=self.path, blob=self.blob, source=self.source,
+                                  init_key=self.init_key, chunked=self.chunked, modules=self.modules, fresh=fresh),
+                           PROTOCOL)
+        whole += self.mark
+        return Sent(hashlib.sha256(whole).digest(), whole, bool(self.path) and not self.plain)
+
+
 class Serializer:
     """One way to make bytes. name: one of SERIALIZERS, None for the best that is installed."""
 
@@ -143,42 +168,45 @@ class Serializer:
             self._by_value = importlib.import_module(name)
         elif name is None:
             self._by_value = module_of("cloudpickle") or module_of("dill")
+        self.names = Names(getattr(self._by_value, "list_registry_pickle_by_value", tuple))
+
+    def holds_values(self, blob: bytes, what: Any) -> bool:
+        """Whether a pickle of what names something that has to go by value: what is in __main__, which is another
+        module where it will be loaded, or in a module that is registered with cloudpickle. Looking through a megabyte
+        takes as long as sending it, so the contents of arrays are left out."""
+        if NAMES not in blob:
+            return False
+        if len(blob) > LARGE:
+            blob = _dumps(what, PROTOCOL, buffer_callback=_leave_out)
+        return self.mentions_values(blob)
+
+    def mentions_values(self, blob: bytes) -> bool:
+        """The same of a pickle as it is."""
+        return (_MAINS[0] in blob or _MAINS[1] in blob
+                or any(name.encode() in blob for name in self.names.registered()))
 
     # functions
 
     def function(self, func: Callable[..., Any], *, chunked: bool = False,
                  initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (), init_key: str = "",
-                 names: Optional[Tuple[Tuple[str, ...], Tuple[Tuple[str, Any], ...]]] = None) -> Sent:
-        """Makes func ready for a stream; PicklingError names it when that is not possible. names: modules that shall be
-        bound among its globals, and (name, function) pairs."""
+                 modules: Tuple[str, ...] = (), friends: Tuple[Tuple[str, Any], ...] = ()) -> Parts:
+        """What func becomes; PicklingError names it when that is not possible. modules: those that shall be bound among
+        its globals; friends: functions and classes that shall be, by these names."""
         path = extra_path()
-        mark = _file_mark(func)
-        version: Optional[Sequence[int]] = None
-        source = None
-        blob = b""
-        if self.name == "source" or (self.name is None and self._by_value is None and not self._importable(func)):
-            if self.name == "source" and initializer is not None:
-                raise ValueError("the serializer 'source' sends no initializer")
-            source = self._source(func, names[1] if names else (), names[0] if names else ())
-        elif self._importable(func) and initializer is None and self.name in (None, "pickle"):
-            blob = self._plain(func)
-            if not (chunked or path or names):
-                blob += mark
-                return Sent(hashlib.sha256(blob).digest(), blob, False)
-            friends = names[1] if names else ()
+        parts = Parts(None, path, b"", None, init_key if initializer is not None else "", chunked, modules, False,
+                      _file_mark(func))
+        by_name = self._importable(func) and (self.name != "source" or _is_installed(func))
+        if self.name == "source" and initializer is not None:
+            raise ValueError("the serializer 'source' sends no initializer")
+        if by_name and initializer is None and self.name != "cloudpickle" and self.name != "dill":
+            if not (chunked or path or modules or friends):
+                return parts._replace(blob=self._plain(func), plain=True)
             if self._importable(friends):
-                blob = _dumps((func, None, (), friends), PROTOCOL)
-            else:
-                blob, version = self._value((func, None, (), friends), "the function " + describe(func)), THIS_VERSION
-        else:
-            friends = names[1] if names else ()
-            blob = self._value((func, initializer, initargs, friends), "the function " + describe(func))
-            version = THIS_VERSION
-        remote = Remote(version=version, path=path, blob=blob, source=source,
-                        init_key=init_key if initializer is not None else "", chunked=chunked,
-                        modules=names[0] if names else ())
-        whole = _dumps(remote, PROTOCOL) + mark
-        return Sent(hashlib.sha256(whole).digest(), whole, bool(path))
+                return parts._replace(blob=_dumps((func, None, (), friends), PROTOCOL))
+        if self.name == "source" or (self.name is None and self._by_value is None and initializer is None):
+            return parts._replace(source=source_of(func, friends, self._goes_by_name))
+        blob = self._value((func, initializer, initargs, friends), "the function " + describe(func))
+        return parts._replace(blob=blob, version=tuple(THIS_VERSION))
 
     def apply(self) -> Optional[Sent]:
         """The function that calls its first argument, for callables that go along with each call: what they are made
@@ -186,17 +214,19 @@ class Serializer:
         path = extra_path()
         if not path:
             return None
-        whole = _dumps(Remote(version=None, path=path), PROTOCOL)
-        return Sent(hashlib.sha256(whole).digest(), whole, True)
+        return Parts(None, path, b"", None, "", False, (), False, b"").sent(False)
 
-    @staticmethod
-    def _importable(func: Any) -> bool:
+    def _importable(self, func: Any) -> bool:
         """Whether a worker finds it by its name."""
         try:
             blob = _dumps(func, PROTOCOL)
         except Exception:
             return False
-        return _MAIN not in blob
+        return not self.holds_values(blob, func)
+
+    def _goes_by_name(self, what: Any) -> bool:
+        """Whether a function or class that goes along as source is found by its name instead."""
+        return self.names.found(what) and (self.name != "source" or _is_installed(what))
 
     def _plain(self, func: Any) -> bytes:
         try:
@@ -208,75 +238,67 @@ class Serializer:
         """Pickles by value; words name it when that fails."""
         try:
             if self._by_value is None:
-                blob = _dumps(what, PROTOCOL)
-                if _MAIN in blob:
-                    raise pickle.PicklingError("it is defined in __main__, which workers do not have")
-                return blob
-            if self._by_value.__name__ == "dill":
-                blob = self._by_value.dumps(what, protocol=PROTOCOL, recurse=True, byref=False)
-            else:
-                blob = self._by_value.dumps(what, protocol=PROTOCOL)
-            return bytes(blob)
+                file = io.BytesIO()
+                _NoMain(file, PROTOCOL).dump(what)
+                return file.getvalue()
+            if "__mp_main__" in sys.modules:
+                with _mp_main:
+                    return self._value_of_mp_main(what)
+            return self._by_value_dumps(what)
         except Exception as error:
             where = _uncodable(what)
             hint = "" if self._by_value is not None else " (by name: what workers cannot import needs cloudpickle)"
             raise pickle.PicklingError("%s cannot be pickled%s%s: %s" % (words, hint, where and " at %s" % where,
                                                                          error)) from error
 
-    @classmethod
-    def _source(cls, func: Any, friends: Tuple[Tuple[str, Any], ...],
-                modules: Tuple[str, ...]) -> Tuple[str, str, Tuple[str, ...]]:
-        """(text, name, modules): the functions as their source, and what the one to call is named there."""
-        texts = [cls._text_of(friend)[0] for _, friend in friends if friend is not func]
-        text, name = cls._text_of(func)
-        return "\n".join([*texts, text]), name, modules
+    def _by_value_dumps(self, what: Any) -> bytes:
+        assert self._by_value is not None
+        if self._by_value.__name__ == "dill":
+            return bytes(self._by_value.dumps(what, protocol=PROTOCOL, recurse=True, byref=False))
+        file = io.BytesIO()
+        pickler_of(self._by_value)(file, protocol=PROTOCOL).dump(what)
+        return file.getvalue()
 
-    @staticmethod
-    def _text_of(func: Any) -> Tuple[str, str]:
-        """The source of a function or class, and the name that executing it gives."""
-        try:
-            text = textwrap.dedent(inspect.getsource(func))
-        except (OSError, TypeError) as error:
+    def _value_of_mp_main(self, what: Any) -> bytes:
+        """The same in a child that multiprocessing has spawned: what the main script has defined is in a module of
+        another name there, which cloudpickle and dill take for one that can be imported everywhere."""
+        registry = getattr(self._by_value, "register_pickle_by_value", None)
+        main = sys.modules["__mp_main__"]
+        if registry is None:
+            del sys.modules["__mp_main__"]
             try:
-                text = importlib.import_module("dill.source").getsource(func)
-            except Exception:
-                raise pickle.PicklingError("the source of %s is not there: %s" % (describe(func), error)) from error
-        name = getattr(func, "__name__", "")
-        if name != "<lambda>":
-            return text, name
-        for node in ast.walk(ast.parse(text.strip().rstrip(","))):
-            if isinstance(node, ast.Lambda):
-                return "_lambda = " + ast.unparse(node), "_lambda"
-        raise pickle.PicklingError("the source of %s holds no lambda" % describe(func))
+                return self._by_value_dumps(what)
+            finally:
+                sys.modules["__mp_main__"] = main
+        if main.__name__ in self.names.registered():
+            return self._by_value_dumps(what)
+        registry(main)
+        try:
+            return self._by_value_dumps(what)
+        finally:
+            self._by_value.unregister_pickle_by_value(main)  # type: ignore[union-attr]
 
     # arguments
 
     def call(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bytes:
         """(func, args, kwargs) as one pickle, for callables with a state of their own."""
-        try:
-            blob = _dumps((func, args, kwargs), PROTOCOL)
-            if _MAIN not in blob and self.name in (None, "pickle"):
-                return blob
-        except Exception:
-            if self._by_value is None:
-                self._name_culprit(func, args, kwargs)
-        try:
-            return self._value((func, args, kwargs), "the call")
-        except pickle.PicklingError:
-            self._name_culprit(func, args, kwargs)
-            raise
+        return self._arguments((func, args, kwargs), "the call", func, args, kwargs)
 
     def arguments(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bytes:
         """(args, kwargs) as a pickle that workers can load: by value what they cannot import."""
+        return self._arguments((args, kwargs), "the arguments", func, args, kwargs)
+
+    def _arguments(self, what: Any, words: str, func: Callable[..., Any], args: Tuple[Any, ...],
+                   kwargs: Dict[str, Any]) -> bytes:
         try:
-            blob = _dumps((args, kwargs), PROTOCOL)
-            if not names_main(blob, (args, kwargs)):
+            blob = _dumps(what, PROTOCOL)
+            if not self.holds_values(blob, what) and (len(what) == 2 or self.name in (None, "pickle")):
                 return blob
         except Exception:
             if self._by_value is None:
                 self._name_culprit(func, args, kwargs)
         try:
-            return self._value((args, kwargs), "the arguments")
+            return self._value(what, words)
         except pickle.PicklingError:
             self._name_culprit(func, args, kwargs)
             raise
@@ -291,116 +313,72 @@ class Serializer:
             self._value(arg, "argument %s of %s, %s," % (name, title, describe(arg)))
 
 
+@functools.lru_cache(maxsize=None)
+def pickler_of(module: types.ModuleType) -> Type[Any]:
+    """The pickler of cloudpickle or dill."""
+    base: Type[Any] = module.Pickler
+    if module.__name__ != "cloudpickle":
+        return base
+
+    class Pickler(base):  # type: ignore[misc]
+        """Takes functions with a functools.lru_cache along as well: without what they have cached."""
+
+        def reducer_override(self, what: Any) -> Any:
+            if type(what) is functools._lru_cache_wrapper and what.__module__ in MAINS:
+                return _cached(what)
+            return super().reducer_override(what)
+
+    return Pickler
+
+
+def _cached(what: Any) -> Tuple[Any, ...]:
+    how = what.cache_parameters()
+    state = {name: value for name, value in vars(what).items() if name != "cache_parameters"}
+    return (functools._lru_cache_wrapper, (what.__wrapped__, how["maxsize"], how["typed"],
+                                           functools._CacheInfo), state)  # type: ignore[attr-defined]
+
+
+class _NoMain(pickle.Pickler):
+    """Refuses what workers would not find."""
+
+    def reducer_override(self, what: Any) -> Any:
+        if isinstance(what, (type, types.FunctionType)) and what.__module__ in MAINS:
+            raise pickle.PicklingError("%s is defined in __main__, which workers do not have" % what.__qualname__)
+        return NotImplemented
+
+
 def packed(blob: bytes) -> Tuple[bytes, bytes]:
     """What stands before and behind blob in a pickle of ((blob,), {PACKED: True})."""
     return _PACKED_HEAD.pack(b"\x80\x05\x8e", len(blob)), _PACKED_TAIL
 
 
+class _Loaded:
+    """Pickles as what a pickle has."""
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return pickle.loads, (self.blob,)
+
+
+class _Call:
+    """Pickles as (func, args, kwargs), of a pickle of func and one of (args, kwargs)."""
+
+    def __init__(self, func: bytes, arguments: bytes) -> None:
+        self.parts = (_Loaded(func),), _Loaded(arguments)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return operator.add, self.parts
+
+
+def joined(func: bytes, arguments: bytes) -> bytes:
+    """The pickle of (func, args, kwargs), of a pickle of func and one of (args, kwargs)."""
+    return _dumps(_Call(func, arguments), PROTOCOL)
+
+
 _PACKED_HEAD = struct.Struct("<3sQ")  # protocol 5, and a bytes object of so many bytes
 _PACKED_TAIL = b"\x85}\x8c" + bytes((len(PACKED),)) + PACKED.encode() + b"\x88s\x86."
-NAMES = b"\x93"  # in every pickle that names a class or a function
-
-
-class Entry:
-    """A function that was sent, and what it referred to then."""
-
-    __slots__ = ("ref", "sent", "packed", "prefix", "_globals", "_seen", "_cells", "_volatile")
-
-    def __init__(self, func: Any, sent: Sent, prefix: bytes, gone: Optional[Callable[[Any], object]] = None) -> None:
-        self.ref = weakref.ref(func, gone)
-        self.sent = sent
-        self.packed = sent.packed
-        self.prefix = prefix
-        self._globals: Dict[str, Any] = {}
-        self._seen: Tuple[Tuple[str, Any], ...] = ()
-        self._cells: Tuple[Tuple[Any, Any], ...] = ()
-        self._volatile = False  # a closure over something that may change without a name meaning another object
-        if isinstance(func, types.FunctionType):
-            by_name = func.__module__ != "__main__" and func.__name__ == func.__qualname__ != "<lambda>"
-            if not by_name:
-                self._note_references(func)
-
-    def _note_references(self, func: types.FunctionType) -> None:
-        self._cells = tuple((cell, cell.cell_contents) for cell in func.__closure__ or () if _filled(cell))
-        self._volatile = not all(value is func or isinstance(value, _SIMPLE) for _, value in self._cells)
-        self._globals = space = func.__globals__
-        self._seen = tuple((name, space[name]) for name in dict.fromkeys(_names(func.__code__)) if name in space)
-
-    def current(self) -> bool:
-        """Whether the names that the function refers to still mean the same objects."""
-        if self._volatile:
-            return False
-        space = self._globals
-        for name, value in self._seen:
-            if space.get(name, space) is not value:
-                return False
-        for cell, value in self._cells:
-            if not _filled(cell) or cell.cell_contents is not value:
-                return False
-        return True
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            yield from _names(const)
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        cell.cell_contents
-    except ValueError:
-        return False
-    return True
-
-
-class FunctionCache:
-    """The functions of one executor, as they are named in its calls; submit() looks here first."""
-
-    def __init__(self, serializer: Serializer, prefix_of: Callable[[Optional[bytes]], bytes],
-                 initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (),
-                 init_key: str = "") -> None:
-        self.serializer = serializer
-        self._prefix_of = prefix_of
-        self._initializer, self._initargs = initializer, initargs
-        self._init_key = init_key or uuid.uuid4().hex
-        self._entries: Dict[int, Entry] = {}
-        self._chunked: Dict[int, Entry] = {}
-
-    def find(self, func: Callable[..., Any], chunked: bool = False) -> Optional[Entry]:
-        """The entry of func, made now if need be. None: it has a state of its own and goes along with each call."""
-        entries = self._chunked if chunked else self._entries
-        key = id(func)
-        entry = entries.get(key)
-        if entry is not None and entry.ref() is func and entry.current():
-            return entry
-        stateless = self._stateless(func)
-        if not stateless and self._initializer is None and not chunked:
-            return None
-        sent = self.serializer.function(func, chunked=chunked, initializer=self._initializer, initargs=self._initargs,
-                                        init_key=self._init_key)
-        if not stateless:  # an initializer or chunks: sent as a function all the same, but never taken from here again
-            return Entry(_Nothing(), sent, self._prefix_of(sent.digest))
-        entry = entries[key] = Entry(func, sent, self._prefix_of(sent.digest), lambda _: entries.pop(key, None))
-        return entry
-
-    def adopt(self, sent: Sent) -> Entry:
-        """An entry for a function that somebody else has made ready."""
-        return Entry(_Nothing(), sent, self._prefix_of(sent.digest))
-
-    def _stateless(self, func: Any) -> bool:
-        """Whether what it does is settled by its identity."""
-        if isinstance(func, types.BuiltinFunctionType):
-            bound = func.__self__
-            return bound is None or isinstance(bound, types.ModuleType)
-        return isinstance(func, (types.FunctionType, type))
-
-
-class _Nothing:
-    """Stands in for a callable that is not remembered."""
-
-    __slots__ = ("__weakref__",)
 
 
 def load_exception(data: bytes) -> Optional[BaseException]:

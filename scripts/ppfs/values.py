@@ -19,7 +19,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Type
 
-from .serialize import _MAIN, PROTOCOL, Serializer
+from .serialize import PROTOCOL, Serializer, pickler_of
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -150,7 +150,7 @@ class _Sink:
 def _value(serializer: Serializer, what: Any, packed: bool) -> bytes:
     """Its pickle. packed: the pickle of a bytes object that is its pickle, which is loaded where modules are found."""
     blob = pickle.dumps(what, PROTOCOL)
-    if not _is_leaf(what) and _MAIN in blob:
+    if not _is_leaf(what) and serializer.holds_values(blob, what):
         blob = serializer._value(what, "")
     return b"".join((_BYTES.pack(b"\x80\x05\x8e", len(blob)), blob, b".")) if packed else blob
 
@@ -249,7 +249,7 @@ class Values:
         """The pickle with names in the place of values; None when there is none."""
         try:
             blob = _dumps(_PLAIN, what, names)
-            if _MAIN not in blob:
+            if not serializer.mentions_values(blob):
                 return blob
         except Exception:
             pass
@@ -258,7 +258,7 @@ class Values:
             return None
         kind = self._by_value.get(module.__name__)
         if kind is None:
-            kind = self._by_value[module.__name__] = _pickler(module.Pickler)
+            kind = self._by_value[module.__name__] = _pickler(pickler_of(module))
         try:
             if module.__name__ == "dill":
                 return _dumps(kind, what, names, recurse=True, byref=False)

@@ -1,6 +1,7 @@
 """ex.options(...): each option of a call, and what an executor with another serializer does, on a real mount."""
 import operator
 import os
+import pickle
 import threading
 import time
 
@@ -181,6 +182,13 @@ def scaled(x):
     return N * x
 
 
+LOCK = threading.Lock()
+
+
+def locked():
+    return LOCK
+
+
 @pytest.mark.parametrize("name", ["cloudpickle", "dill", "pickle"])
 def test_serializers(m, name):
     need_module(name)
@@ -197,7 +205,7 @@ def test_serializers(m, name):
 
 
 def test_serializer_source(m):
-    """The text travels, so another version of Python could run it; names that it needs it must bring itself."""
+    """The text travels, so another version of Python could run it; what it names goes along."""
     with ppfs.Executor(m.mnt, serializer="source") as ex:
         def area(r, places=1):
             import math
@@ -205,10 +213,9 @@ def test_serializer_source(m):
         assert ex.submit(area, 2).result() == 12.6 and ex.submit(area, 2, places=2).result() == 12.57
         assert list(ex.map(area, range(3), chunksize=2)) == [0.0, 3.1, 12.6]
         assert ex.submit(lambda x: x - 1, 4).result() == 3
-        with pytest.raises(NameError, match="'N'"):
-            ex.submit(scaled, 1).result()
-        with pytest.raises(Exception, match="builtins.abs"):
-            ex.submit(abs, 1)
+        assert ex.submit(scaled, 1).result() == scaled(1) and ex.submit(abs, -1).result() == 1
+        with pytest.raises(pickle.PicklingError, match="LOCK, which .*locked uses, .*cannot go as source"):
+            ex.submit(locked)
 
 
 def test_other_serializers_in_main(run):

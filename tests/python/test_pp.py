@@ -74,6 +74,12 @@ def test_bound_methods_classes_functors(server):
     assert server.submit(sorted, ([3, 1, 2],))() == [1, 2, 3]
 
 
+def test_functions_are_let_go(server):
+    for i in range(5):
+        assert server.submit(lambda x, y=[i]: (x, y), (1,), (lambda: i,))() == (1, [i])
+    assert len(server._executor._cache._entries) == 0
+
+
 def test_callback_and_group(server):
     got, lock = [], threading.Lock()
 

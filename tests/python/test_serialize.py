@@ -1,17 +1,20 @@
 """What becomes of functions and arguments on their way to a worker that has no __main__ of ours. No mount is needed."""
 import functools
+import gc
 import operator
 import pickle
 import subprocess
 import sys
 import threading
 import types
+import weakref
 
 import pytest
 
 import conftest
 import ppfs.serialize
-from ppfs.serialize import NAMES, PACKED, FunctionCache, Serializer, describe, packed
+from ppfs.cache import FunctionCache
+from ppfs.serialize import NAMES, PACKED, Serializer, describe, joined, packed
 from ppfs.stream import call_prefix
 from ppfsmount import need_module
 
@@ -33,7 +36,7 @@ def pack(data):
 
 
 def ready(serializer, func, *args, chunked=False, **more):
-    sent = serializer.function(func, chunked=chunked, **more)
+    sent = serializer.function(func, chunked=chunked, **more).sent(fresh=False)
     data = serializer.arguments(func, args, {})
     return sent.blob, pack(data) if sent.packed else data
 
@@ -53,7 +56,7 @@ def double(x):
 
 
 def test_installed_functions_go_by_name():
-    sent = Serializer().function(operator.add)
+    sent = Serializer().function(operator.add).sent(fresh=False)
     assert len(sent.blob) < 60 or sent.packed
     assert worker(ready(Serializer(), operator.add, 1, 2)) == [3]
 
@@ -78,8 +81,7 @@ def test_chunks():
 def test_source():
     assert worker(ready(Serializer("source"), double, 4)) == [8]
     assert worker(ready(Serializer("source"), lambda x: x - 1, 4)) == [3]
-    with pytest.raises(pickle.PicklingError, match="builtins.abs"):
-        Serializer("source").function(abs)
+    assert Serializer("source").function(abs).source is None, "every Python has that one by its name"
 
 
 MAIN = """
@@ -89,7 +91,7 @@ from ppfs.serialize import PACKED, Serializer
 class Point:
     def __init__(self, x): self.x = x
 def f(p): return p.x
-sent, args = Serializer().function(f), Serializer().arguments(f, (Point(3),), {})
+sent, args = Serializer().function(f).sent(False), Serializer().arguments(f, (Point(3),), {})
 sys.stdout.buffer.write(pickle.dumps((sent.blob, pickle.dumps(((args,), {PACKED: True})) if sent.packed else args)))
 """
 
@@ -159,11 +161,72 @@ def test_what_a_function_refers_to_is_looked_at():
     assert c.find(k).sent.digest != first.digest
 
 
+def test_what_cannot_change_is_not_pickled_again(monkeypatch):
+    """Nor kept by more than a look at it."""
+    made = []
+    real = Serializer.function
+    monkeypatch.setattr(Serializer, "function", lambda *a, **kw: made.append(1) or real(*a, **kw))
+    space = types.ModuleType("__main__").__dict__
+    exec("import math, re\nN = 2\nRE = re.compile('a')\nD = {1: [2]}\ndef f(x): return N * g(x), RE\n"
+         "def g(x: int, y=(1, 'a')) -> int: return math.sin(x)\ndef h(): return D\n"
+         "class C:\n    k = 1\n    def m(self): return f(1)\ndef k(): return C", space)
+    c = cache()
+    for name in ("f", "g", "h", "C", "k"):
+        made.clear()
+        first = c.find(space[name]).sent
+        assert all(c.find(space[name]).sent is first for _ in range(3)) and len(made) == 1, name
+
+
+def test_what_calls_could_change_is_loaded_anew():
+    space = types.ModuleType("__main__").__dict__
+    exec("N = 1\nL = []\ndef pure(): return N, len('a')\ndef adds(): L.append(1); return len(L)\n"
+         "def counts():\n    global N\n    N += 1\n    return N", space)
+    for name, want in (("pure", [(1, 1)] * 3), ("adds", [1] * 3), ("counts", [2] * 3)):
+        blob, args = cache().find(space[name]).sent.blob, pickle.dumps(((), {}))
+        assert worker(*[(blob, args)] * 3) == want
+        code = "import pickle, sys\nf = pickle.load(sys.stdin.buffer)\nprint([f() for _ in range(3)])"
+        p = subprocess.run([sys.executable, "-c", code], input=blob, stdout=subprocess.PIPE, cwd="/")
+        assert p.stdout.decode().strip() == repr(want), name
+
+
 def test_forgotten_functions_are_forgotten():
     c = cache()
-    for _ in range(10):
-        c.find(lambda: 1)
-    assert len(c._entries) <= 1
+    for i in range(10):
+        c.find(lambda: i)
+        c.find_with(lambda: i, (), (("friend", lambda: i),))
+    assert len(c._entries) == 0
+
+    def of(n):
+        def fact(i):
+            return 1 if i < 2 else i * n * fact(i - 1)
+        return fact
+    f = of(5)
+    gone = weakref.ref(f)
+    c.find(f)
+    del f
+    gc.collect()
+    assert gone() is None and len(c._entries) == 0, "one that refers to itself"
+
+
+def test_no_more_than_so_many_are_remembered(monkeypatch):
+    monkeypatch.setattr("ppfs.cache.MOST", 8)
+    c, kept = cache(), [(lambda i=i: i) for i in range(30)]
+    for f in kept:
+        assert c.find(f) is c.find(f)
+    assert len(c._entries) <= 8
+
+
+def test_a_function_that_changes_goes_along_with_its_call():
+    """So that not every state of it is kept until the stream ends; what stays the same is sent once."""
+    space = types.ModuleType("__main__").__dict__
+    exec("N = 0\ndef f(): return N", space)
+    c, along = cache(), []
+    for n in (0, 0, 1, 2, 2, 2, 0):
+        space["N"] = n
+        along.append(c.find(space["f"]).along)
+    assert along == [False, False, True, True, False, False, True]
+    for blob in (pickle.dumps(((5,), {})), pack(pickle.dumps(((5,), {})))):
+        assert pickle.loads(joined(pickle.dumps(abs), blob))[0] is abs
 
 
 def test_edited_modules_are_sent_anew(tmp_path, monkeypatch):
@@ -171,9 +234,9 @@ def test_edited_modules_are_sent_anew(tmp_path, monkeypatch):
     path.write_text("def f(): return 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import edited_module
-    first = Serializer().function(edited_module.f).digest
+    first = Serializer().function(edited_module.f).sent(False).digest
     path.write_text("def f(): return 2  # longer\n")
-    assert Serializer().function(edited_module.f).digest != first
+    assert Serializer().function(edited_module.f).sent(False).digest != first
     del sys.modules["edited_module"]
 
 

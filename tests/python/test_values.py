@@ -11,6 +11,7 @@ import pytest
 
 import ppfs
 from ppfs import stream
+from ppfs.serialize import Serializer
 from ppfsmount import need_module, wait_until
 
 numpy = need_module("numpy")
@@ -212,8 +213,8 @@ def test_one_that_is_too_large_for_a_value(ex):
 def test_the_size_that_is_looked_at_is_that_of_the_value(packed):
     """ppfs takes values up to a size: one more byte, and all calls that name it would fail."""
     for data in (bytes(SIZE), bytearray(SIZE), [1] * SIZE, numpy.zeros(SIZE)):
-        digest, size = ppfs.values._look(None, data, packed)
-        blob = ppfs.values._value(None, data, packed)
+        digest, size = ppfs.values._look(Serializer(), data, packed)
+        blob = ppfs.values._value(Serializer(), data, packed)
         assert digest == hashlib.sha256(blob).digest() and size == len(blob)
 
 

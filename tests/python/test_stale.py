@@ -1,0 +1,137 @@
+"""Each call does what its function would do here at the moment of its submit(): whatever has changed since the last one.
+
+One program holds a table of cases. Each is a few definitions, then steps; after each step the same call is made in all
+ways. What they must give is what plain Python gives at that moment: no call finds what another has left. The program run
+by hand with the word loky says where joblib's own workers do otherwise.
+"""
+import pytest
+
+from ppfsmount import need_module
+
+TABLE = r'''
+CASES = {
+    "a global": ("k = 1\ndef f(x): return x + k", "f", ["pass", "k = 2", "k = 2", "k = 1", "k += 1000"]),
+    "a global dict": ("d = {'k': 1}\ndef f(x): return x + d['k']", "f", ["pass", "d['k'] = 2", "d = {'k': 3}", "d.clear(); d['k'] = 1"]),
+    "a list in a dict in a tuple": ("t = ({'k': [1]},)\ndef f(x): return x, t[0]['k']", "f", ["pass", "t[0]['k'].append(2)", "t[0]['k'] = []"]),
+    "two lists or the same twice": ("a = []; t = [a, a]\ndef f(x): t[0].append(x); return t[1]", "f", ["pass", "t[1] = []", "t[1] = t[0]"]),
+    "two names of one list": ("a = b = []\ndef f(x): a.append(x); return b", "f", ["pass", "b = []", "b = a"]),
+    "a function two below": ("def rate(): return 3\ndef price(n): return n * rate()\ndef f(n): return price(n) + 1", "f",
+                             ["pass", "def rate(): return 7", "def price(n): return -n", "rate = lambda: 1"]),
+    "a function that comes later": ("def f(x): return later(x)", "f", ["pass", "def later(x): return x * 2", "del later"]),
+    "a builtin that is hidden": ("def f(x): return len([x])", "f", ["pass", "len = lambda x: -1", "del len"]),
+    "its code": ("def g(x): return -x\ndef f(x): return x", "f", ["pass", "f.__code__ = g.__code__"]),
+    "a default": ("def f(x, y=1): return x, y", "f", ["pass", "f.__defaults__ = (2,)", "f.__defaults__ = None\ndef f(x): return 0"]),
+    "a default that changes": ("l = [0]\ndef f(x, y=l): return x, y", "f", ["pass", "l.append(1)", "l.clear()"]),
+    "a default that calls change": ("def f(x, y=[]): y.append(x); return y", "f", ["pass", "pass", "f.__defaults__[0].append(7)"]),
+    "a keyword's default": ("def f(x, *, y=1): return x, y", "f", ["pass", "f.__kwdefaults__['y'] = 2", "f.__kwdefaults__ = {'y': 3}"]),
+    "a keyword's default that changes": ("l = []\ndef f(x, *, y=l): return x, y", "f", ["pass", "l.append(1)"]),
+    "an attribute": ("def f(x): return f.n, x\nf.n = 1", "f", ["pass", "f.n = 2", "f.n = [1]", "f.n.append(2)"]),
+    "an attribute that calls set": ("def f(x):\n    f.n = getattr(f, 'n', 0) + 1\n    return f.n", "f", ["pass", "pass", "f.n = 5"]),
+    "a global that calls count": ("n = 0\ndef f(x):\n    global n\n    n += 1\n    return n", "f", ["pass", "pass", "n = 10", "pass"]),
+    "a global list that calls empty": ("l = [1, 2, 3]\ndef f(x): return l.pop()", "f", ["pass", "pass", "l.append(4)"]),
+    "a closure": ("def make(n):\n    def g(x): return x + n\n    def up():\n        nonlocal n\n        n += 1\n    return g, up\nf, up = make(1)", "f",
+                  ["pass", "up()", "f, up = make(5)", "up()"]),
+    "a closure that calls count": ("def make(n):\n    def g(x):\n        nonlocal n\n        n += x\n        return n\n    return g\nf = make(1)", "f", ["pass", "pass"]),
+    "a closure over a list": ("l = [1]\ndef make(l): return lambda x: (x, l)\nf = make(l)", "f", ["pass", "l.append(2)", "l[0] = 5"]),
+    "a closure over a function": ("def make(g):\n    def f(x): return g(x) + 1\n    return f\nn = 1\ndef g(x): return x * n\nf = make(g)", "f", ["pass", "n = 2", "g.__code__ = (lambda x: 0).__code__"]),
+    "a closure over itself": ("def make(k):\n    def fact(n): return 1 if n < 2 else k * n * fact(n - 1)\n    return fact\nf = make(1)", "f", ["pass", "f = make(2)"]),
+    "a decorated function": ("import functools\nk = 1\ndef deco(g):\n    @functools.wraps(g)\n    def inner(*a): return g(*a) + k\n    return inner\n@deco\ndef f(x): return x * k", "f",
+                             ["pass", "k = 2", "f.__wrapped__.__defaults__ = (1,)"]),
+    "a cached function": ("import functools\nk = 1\n@functools.lru_cache()\ndef g(x): return x * k\ndef f(x): return g.__wrapped__(x)", "f", ["pass", "k = 2", "g.__wrapped__.__code__ = (lambda x: 5).__code__"]),
+    "a class": ("class C:\n    k = 1\n    def __init__(self, x): self.x = x\n    def get(self): return self.x * self.k\ndef f(x): return C(x).get()", "f",
+                ["pass", "C.k = 2", "C.k = 1", "C.get = lambda self: -1", "class C:\n    def __init__(self, x): self.x = x\n    def get(self): return 0"]),
+    "a class with a list": ("class C:\n    l = []\n    def add(self, x): self.l.append(x); return list(self.l)\ndef f(x): return C().add(x)", "f", ["pass", "pass", "C.l.append(1)", "C.l = []"]),
+    "a class below another": ("class B:\n    k = 1\nclass C(B):\n    pass\ndef f(x): return C.k + x", "f", ["pass", "B.k = 2", "C.k = 3", "B.k = 4"]),
+    "static, class methods, properties": ("class C:\n    n = 1\n    @staticmethod\n    def s(): return k\n    @classmethod\n    def c(cls): return cls.n\n    @property\n    def p(self): return k\nk = 1\n"
+                                          "def f(x): return C.s(), C.c(), C().p", "f", ["pass", "k = 2", "C.n = 3", "C.s = staticmethod(lambda: 9)", "C.p = property(lambda self: 8)"]),
+    "a dataclass": ("import dataclasses\n@dataclasses.dataclass\nclass C:\n    x: int\n    k: int = 1\ndef f(x): return C(x).x, C(x).k", "f", ["pass", "C.__init__.__defaults__ = (2,)"]),
+    "an enumeration": ("import enum\nclass E(enum.Enum):\n    a = 1\ndef f(x): return E.a.value + x", "f", ["pass", "class E(enum.Enum):\n    a = 2"]),
+    "an object": ("class C:\n    pass\no = C(); o.n = 1\ndef f(x): return o.n + x", "f", ["pass", "o.n = 2", "o.n += 1"]),
+    "an object of a module": ("import fractions, random\nr = random.Random(1)\ndef f(x): return r.random()", "f", ["pass", "pass", "r.seed(2)", "r.random()"]),
+    "a bound method": ("class C:\n    def __init__(self, n): self.n = n\n    def get(self, x): return self.n + x\no = C(1)", "o.get", ["pass", "o.n = 2", "o = C(3)", "C.get = lambda self, x: 0"]),
+    "a callable object": ("class C:\n    n = 1\n    def __call__(self, x): return self.n + x\nf = C()", "f", ["pass", "f.n = 2", "C.n = 3; del f.n"]),
+    "the class itself": ("class C(int):\n    def __new__(cls, x): return k + x\nk = 1", "C", ["pass", "k = 2", "C.__new__ = staticmethod(lambda cls, x: 0)"]),
+    "a partial": ("import functools\nk = 1\ndef g(a, x): return a, x, k\nl = [1]\nf = functools.partial(g, l)", "f", ["pass", "l.append(2)", "k = 2", "f.args[0].clear()"]),
+    "a function in a dict": ("d = {'up': lambda x: x + 1}\ndef f(x): return d['up'](x)", "f", ["pass", "d['up'] = lambda x: x - 1"]),
+    "a module": ("import math\ndef f(x): return math.floor(x + 0.5)", "f", ["pass", "import operator as math; math.floor = None; del math.floor; import math"]),
+    "a submodule": ("import xml\ndef f(x): return xml.sax.saxutils.escape('<')", "f", ["import xml.sax.saxutils"]),
+    "a set and a bytearray": ("s = {1}; b = bytearray(2)\ndef f(x): return sorted(s), bytes(b)", "f", ["pass", "s.add(2)", "b[0] = 1"]),
+    "annotations": ("import typing\ndef f(x: 'int', y: typing.Optional[int] = None) -> int: return x, f.__annotations__['x']", "f", ["pass", "f.__annotations__['x'] = 'float'"]),
+    "its path": ("def f(x):\n    import beside_1\n    return beside_1.K", "f", ["import sys; sys.path.append(where)"]),
+}
+
+
+def plain(call, path):
+    """What plain Python gives, in a child: what the call changes stays there."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with open(path, "wb") as file:
+                pickle.dump(outcome(call), file)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    with open(path, "rb") as file:
+        return pickle.load(file)
+
+
+def outcome(call):
+    try:
+        return call()
+    except Exception as error:
+        return type(error).__name__
+'''
+
+PROGRAM = TABLE + r'''
+def run(kind, where, loky):
+    ex = ppfs.Executor()
+    server = pp.Server()
+    ppfs.joblib.register()
+    main = sys.modules["__main__"].__dict__
+    path = list(sys.path)
+    for case, (setup, name, steps) in CASES.items():
+        space = main if kind == "main" else {"__name__": "__main__"}
+        before = dict(space)
+        space["where"] = where
+        sys.path[:] = path
+        exec(setup, space)
+        template = (None, None)
+        for at, step in enumerate(steps):
+            exec(step, space)
+            f = eval(name, space)
+            want = plain(lambda: f(3), where + "/plain")
+            if template[0] is not f:
+                template = f, pp.Template(server, f)
+            got = {"submit": outcome(lambda: ex.submit(f, 3).result()), "again": outcome(lambda: ex.submit(f, 3).result()),
+                   "map": outcome(lambda: list(ex.map(f, [3, 3]))[1]), "chunks": outcome(lambda: list(ex.map(f, [3], chunksize=2))[0]),
+                   "pp": outcome(lambda: server.submit(f, (3,))()), "Template": outcome(lambda: template[1].submit(3)())}
+            with joblib.parallel_backend("ppfs"):
+                got["joblib"] = outcome(lambda: joblib.Parallel(n_jobs=2)([joblib.delayed(f)(3)])[0])
+            if loky:
+                from joblib.externals.loky import get_reusable_executor
+                got["loky"] = outcome(lambda: get_reusable_executor(max_workers=1).submit(f, 3).result())
+            for way, value in got.items():
+                if value != want or type(value) is not type(want):
+                    print("%s, step %d (%s), %s: %r, not %r" % (case, at, step, way, value, want))
+        space.clear()
+        space.update(before)
+    server.destroy()
+    ex.shutdown()
+
+
+if __name__ == "__main__":
+    import os, pickle, sys, warnings
+    warnings.simplefilter("ignore")
+    import joblib, ppfs
+    import ppfs.pp as pp
+    run(sys.argv[1], sys.argv[2], "loky" in sys.argv)
+'''
+
+
+@pytest.mark.parametrize("kind", ["main", "other"])
+def test_each_call_has_its_function_as_it_is(run, m, kind):
+    need_module("cloudpickle")
+    need_module("joblib")
+    (m.base / "lib").mkdir()
+    (m.base / "lib" / "beside_1.py").write_text("K = 5\n")
+    assert run(PROGRAM, kind, m.base / "lib") == ""
