@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -21,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ROOT_MAX = PATH_MAX - 64 };
+enum { ROOT_MAX = PATH_MAX - 64, ROOT_CHANCE = 6 /* characters that mkdtemp chose */ };
 
 static struct {
     char root[ROOT_MAX];
@@ -93,23 +94,25 @@ static int make_directory(const struct place *p, char path[PATH_MAX]) {
 
 enum { REMOVE_DEPTH = 200 }; /* one descriptor each; a tree deeper than this is left where it is */
 
+static void remove_tree(int parent, const char *name, int depth);
+
+static void empty_tree(int parent, const char *name, int depth) {
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            remove_tree(fd, e->d_name, depth + 1);
+    if (dir)
+        closedir(dir);
+    else if (fd >= 0)
+        close(fd);
+}
+
 static void remove_tree(int parent, const char *name, int depth) {
     if (unlinkat(parent, name, 0) == 0 || depth > REMOVE_DEPTH)
         return;
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) {
-        unlinkat(parent, name, AT_REMOVEDIR);
-        return;
-    }
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return;
-    }
-    for (struct dirent *e; (e = readdir(dir));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            remove_tree(fd, e->d_name, depth + 1);
-    closedir(dir);
+    empty_tree(parent, name, depth);
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
@@ -120,9 +123,10 @@ void place_root(const char *root) {
 void place_clear_root(bool itself) {
     if (ensure_root())
         return;
-    remove_tree(AT_FDCWD, me.root, 0);
-    if (!itself)
-        ensure_root();
+    if (itself)
+        remove_tree(AT_FDCWD, me.root, 0);
+    else /* it stays the one that the pool has locked */
+        empty_tree(AT_FDCWD, me.root, 0);
 }
 
 /* Removes, or only finds, what is named after a worker. Returns whether there was something. */
@@ -150,6 +154,27 @@ bool place_left_by(uint64_t serial) {
 
 void place_clear(uint64_t serial) {
     look_for(serial, true);
+}
+
+void place_sweep(void) {
+    const char *base = strrchr(me.root, '/') + 1;
+    size_t len = strlen(base);
+    char parent[ROOT_MAX];
+    struct stat st;
+
+    snprintf(parent, sizeof(parent), "%.*s", (int)(base - me.root), me.root);
+    DIR *dir = opendir(parent);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (strlen(e->d_name) != len || strncmp(e->d_name, base, len - ROOT_CHANCE) != 0 || strcmp(e->d_name, base) == 0)
+            continue;
+        int fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            remove_tree(dirfd(dir), e->d_name, 0);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (dir)
+        closedir(dir);
 }
 
 void place_begin_worker(uint64_t serial) {

@@ -24,6 +24,8 @@ void place_root(const char *root);   /* in the template */
 void place_clear_root(bool itself);  /* removes all that is in it, or it too */
 bool place_left_by(uint64_t serial); /* whether that worker, now dead, left something */
 void place_clear(uint64_t serial);   /* removes it */
+/* Removes the roots of pools of our user that were killed with all that was theirs: nobody locks them. */
+void place_sweep(void);
 void place_begin_worker(uint64_t serial);
 
 /* Fills in *p for w; light when the job is our own user's. 0, or -1 with a sentence in why (and nothing to close). */

@@ -442,7 +442,7 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
 
     if (!p)
         return err;
-    *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .give_back = config->give_back, .next_serial = 1, .control = -1};
+    *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .give_back = config->give_back, .next_serial = 1, .control = -1, .root_fd = -1};
     p->worker_path = strdup(config->worker_path);
     if (!p->worker_path || pipe_open(p))
         goto out;

@@ -64,7 +64,8 @@ struct pool {
     struct pool_events ev;
     void *arg;
     char *worker_path, *program;
-    char *root;          /* directory for what jobs need for a while; the template makes and removes it */
+    char *root;          /* directory for what jobs need for a while; the template empties and removes it */
+    int root_fd;         /* by which it is locked */
     unsigned size;       /* how many may work at once */
     int64_t short_us;    /* when it was last said that descriptors are short; 0: never */
     unsigned pipe_share; /* bytes that all pipes may hold, 0: any */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -345,15 +346,29 @@ static int start(struct pool *p) {
     return 0;
 }
 
-/* A name in $TMPDIR or /tmp that is ours from now on. */
+/* A name in $TMPDIR or /tmp that is ours from now on: as long as we live we lock it, and the template of another pool removes what
+ * nobody locks. That may be quicker than we are here. */
 static int choose_root(struct pool *p) {
     const char *dir = getenv("TMPDIR");
+    struct stat st;
 
-    if (asprintf(&p->root, "%s/ppfs-XXXXXX", dir && dir[0] == '/' && strlen(dir) < 1024 ? dir : "/tmp") < 0) {
-        p->root = NULL;
-        return -ENOMEM;
+    for (;;) {
+        free(p->root);
+        if (asprintf(&p->root, "%s/ppfs-jobs-XXXXXX", dir && dir[0] == '/' && strlen(dir) < 1024 ? dir : "/tmp") < 0) {
+            p->root = NULL;
+            return -ENOMEM;
+        }
+        if (!mkdtemp(p->root))
+            return -errno;
+        p->root_fd = open(p->root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (p->root_fd < 0 && errno != ENOENT)
+            return -errno;
+        if (p->root_fd >= 0 && flock(p->root_fd, LOCK_EX | LOCK_NB) == 0 && fstat(p->root_fd, &st) == 0 && st.st_nlink)
+            return fchmod(p->root_fd, 0711) == 0 ? 0 : -errno; /* other users' jobs pass through it */
+        if (p->root_fd >= 0)
+            close(p->root_fd);
+        p->root_fd = -1;
     }
-    return mkdtemp(p->root) && chmod(p->root, 0711) == 0 ? 0 : -errno; /* other users' jobs pass through it */
 }
 
 int template_open(struct pool *p) {
@@ -405,6 +420,8 @@ void template_close(struct pool *p) {
         event_free(p->watch);
     if (p->root)
         rmdir(p->root); /* if the template had no time to */
+    if (p->root_fd >= 0)
+        close(p->root_fd);
     free(p->others);
     free(p->kills);
     free(p->root);

@@ -225,19 +225,30 @@ static void bury(pid_t pid, int status, const struct rusage *usage) {
         add_usage(&heir->usage, usage);
 }
 
-/* A worker that was killed could not remove its job's directories. They may hold any number of files, so a process
- * of its own does that, while we go on. */
-static void clear_up_after(uint64_t serial) {
-    if (!place_left_by(serial) || !room_for_guard())
+/* A process of its own that we wait for; what it does may take long. */
+static void do_beside(void (*what)(uint64_t), uint64_t serial) {
+    if (!room_for_guard())
         return;
     pid_t pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        place_clear(serial);
+        what(serial);
         _exit(0);
     }
     if (pid > 0)
         me.guards[me.count++] = (struct guard){.pid = pid};
+}
+
+static void sweep(uint64_t serial) {
+    (void)serial;
+    place_sweep();
+}
+
+/* A worker that was killed could not remove its job's directories. They may hold any number of files, so a process
+ * of its own does that, while we go on. */
+static void clear_up_after(uint64_t serial) {
+    if (place_left_by(serial))
+        do_beside(place_clear, serial);
 }
 
 static void say_exited(const struct guard *g) {
@@ -357,6 +368,7 @@ int main(int argc, char **argv) {
     tell(&hello);
     prctl(PR_SET_PDEATHSIG, 0);
     prctl(PR_SET_NAME, "ppfs-template");
+    do_beside(sweep, 0);
     serve();
     for (size_t i = 0; i < me.count; i++)
         if (me.guards[i].pid)

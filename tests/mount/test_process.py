@@ -4,9 +4,10 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 
 import pytest
-from ppfsmount import PPFS, mount_line, wait_until
+from ppfsmount import BUILD, PPFS, mount_line, wait_until
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
@@ -168,6 +169,57 @@ def test_unmounting_by_signal_names_who_had_files_open(new_mount):
     for p in (reader, sleeper):
         p.stdout.close()
         p.stderr.close()
+
+
+def test_temporary_directories_of_killed_ones_are_removed(new_mount):
+    tmp = {}
+
+    def left():
+        return set(os.listdir(tmp["dir"]))
+
+    m = new_mount()
+    tmp["dir"] = m.base / "tmp"
+    tmp["dir"].mkdir(mode=0o1777)
+    m.env["TMPDIR"] = str(tmp["dir"])
+    (tmp["dir"] / "ppfs-jobs-mylink").symlink_to(m.work)
+    (tmp["dir"] / "ppfs-jobs-longer-name").mkdir()
+    keep = left()
+    (m.base / "second").mkdir()
+    other = new_mount(base=m.base / "second", env={"TMPDIR": str(tmp["dir"])}).start()
+    other.put("g", other.gate("g"))
+    other.pid_of("g")
+    keep |= left()
+    assert len(keep) == 3
+    m.start()
+    for stop in (m.kill_daemon, m.kill_all):
+        m.put("t", "#!/bin/sh\nmkdir -p d/e\ntouch d/e/f\necho > %s/there\nexec sleep 1000\n" % m.work)
+        wait_until((m.work / "there").exists, "the job to run")
+        (m.work / "there").unlink()
+        assert len(left() - keep) == 1
+        mine = left() - keep
+        stop()
+        if stop == m.kill_all:
+            m.start()
+        wait_until(lambda: len(left() - keep) == 1 and not mine & left(), "what it left to go")
+        (m.jobs / "t").unlink()
+    other.open_gate("g")
+    assert other.result("g") == b"through g\n"
+    m.unmount()
+    other.unmount()
+    assert left() == {"ppfs-jobs-mylink", "ppfs-jobs-longer-name"}
+
+
+def test_uninstall_leaves_no_directory_of_ours(base):
+    if not (BUILD / "Makefile").exists():
+        pytest.skip("no Makefile in %s" % BUILD)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))}
+    make = ["make", "-s", "-C", BUILD, "DESTDIR=%s" % base]
+    subprocess.run([*make, "install"], env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    package = next(p.parent for p in base.rglob("executor.py"))
+    subprocess.run([sys.executable, "-c", "import ppfs"], env=dict(env, PYTHONPATH=str(package.parent)), check=True)
+    assert list(package.glob("__pycache__/*.pyc"))
+    subprocess.run([*make, "uninstall"], env=env, check=True, stdout=subprocess.DEVNULL)
+    assert [p for p in base.rglob("*") if not p.is_dir() or "ppfs" in p.name] == []
 
 
 def test_rm_r_in_info_forgets_what_was_cancelled(new_mount):
