@@ -51,6 +51,7 @@ struct host {
 
 /* Where a job may run, as its row says: "" anywhere; else 'p' (only where pickles are understood) or '-', then the pattern
  * of node=, "" for any name. With memory=: 'P' or '=', then its bytes in hexadecimal and ':' before the pattern. */
+#define PLACE_STREAM "s" /* a stream waits for a place in memory, in a lane of its own; its calls wait for hosts */
 void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
 struct place {
     bool pickles;

@@ -176,7 +176,7 @@ struct call *lease_next(struct stream *st, uint64_t *number) {
         st->next_send = st->row.call;
     for (; st->next_send < st->next_call; st->next_send++) {
         struct call *c = stream_call(st, st->next_send);
-        if (c->state == CALL_PENDING && st->waiting > STREAM_HELD && st->next_send != st->row.call)
+        if (c->state == CALL_PENDING && st->waiting > stream_share(st) && st->next_send != st->row.call)
             return NULL; /* too many answers wait for that of the oldest call */
         if (c->state == CALL_PENDING) {
             *number = st->next_send;

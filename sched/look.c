@@ -175,6 +175,11 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
     char silent[320] = "";
     if (r)
         node_why_silent(r->host, buf, size);
+    if (!st && job_is_stream(j)) {
+        struct stream_row row; /* it has left memory */
+        if (store_stream_get(s->store, j->id, &row) == 0)
+            snprintf(buf, size, "%llu calls are answered, 0 are under way; it is still open for writing", (unsigned long long)row.call);
+    }
     if (!st)
         return;
     const struct lease *l;
@@ -216,7 +221,10 @@ static void why_state(struct sched *s, const struct job *j, char *buf, size_t si
         break;
     case JOB_WAITING: why_waiting(s, j, buf, size); break;
     case JOB_QUEUED:
-        node_why_queued(s, j, buf, size);
+        if (job_is_stream(j) && streams_active(s) >= STREAMS_ACTIVE)
+            snprintf(buf, size, "queued: %u streams have calls under way, and no more are taken up; it begins when one of them has none", streams_active(s));
+        else
+            node_why_queued(s, j, buf, size);
         break;
     case JOB_FAILED:
     case JOB_CANCELLED: snprintf(buf, size, "%s", j->why); break;

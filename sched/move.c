@@ -98,6 +98,12 @@ static int settle(struct sched *s, const struct job *j, bool succeeded) {
     return sched_check(s, store_settle_add(s->store, j->id, succeeded, j->name));
 }
 
+/* In memory or not, its calls run no longer. */
+static int end_stream(struct sched *s, uint64_t job) {
+    int rc = sched_check(s, stream_drop_parts(s, job));
+    return rc < 0 ? rc : sched_check(s, store_stream_delete(s->store, job));
+}
+
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save) {
     struct job *j = &r->job;
     struct tally delta = {0};
@@ -127,7 +133,7 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
         rc = stream_job_ended(s, r);
         return rc < 0 ? rc : rc > 0 ? 0 : sched_remove(s, r);
     }
-    if (job_is_stream(j) && (rc = sched_check(s, store_stream_delete(s->store, j->id))) < 0)
+    if (job_is_stream(j) && (rc = end_stream(s, j->id)) < 0)
         return rc;
     return settle(s, j, to == JOB_DONE);
 }
@@ -160,7 +166,7 @@ int sched_remove(struct sched *s, struct job_row *r) {
     submit_stop(s, r->job.id);
     int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
     if (rc == 0 && job_is_stream(&r->job))
-        rc = sched_check(s, store_stream_delete(s->store, r->job.id));
+        rc = end_stream(s, r->job.id);
     if (rc == 0)
         rc = sched_drop_bodies(s, r->job.id, true);
     if (rc == 0)

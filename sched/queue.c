@@ -132,7 +132,7 @@ static struct lane *best_lane(struct lanes *lanes) {
 static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
     struct job_row *r = &l->head;
     if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
-        l->over = s->stream_count >= STREAMS_ACTIVE;
+        l->over = s->stream_waits = streams_active(s) >= STREAMS_ACTIVE;
         if (!l->over && run_start(s, r, NULL, 0) == 0)
             next_in(s, l, NULL);
         return;
@@ -214,7 +214,7 @@ void queue_mark_wanted(struct sched *s) {
     for (struct host *h = s->hosts; h; h = h->next)
         h->wanted = s->backlog;
     for (int i = 0; !s->backlog && s->placed_backlog && i < LANES_MAX && store_ready_place(s->store, place) == 0; i++)
-        for (struct host *h = s->hosts; h; h = h->next)
+        for (struct host *h = s->hosts; h && strcmp(place, PLACE_STREAM) != 0; h = h->next)
             h->wanted |= host_fits(h, place);
 }
 
@@ -272,10 +272,15 @@ static void open_slice(struct sched *s) {
     for (int i = 0; i < n; i++) {
         struct job_row r;
         s->opened = ids[i];
-        if (store_job_get(s->store, ids[i], &r) == 0)
-            submit_job(s, &r);
+        int rc = sched_check(s, store_job_get(s->store, ids[i], &r));
+        if (rc == 0)
+            rc = submit_job(s, &r);
+        if (rc == -ENOMEM)
+            sched_check(s, rc); /* all of this turn is done again, a second later */
+        else if (rc < 0)
+            sched_log(s, "%s could not be queued: %s", r.job.name, strerror(-rc));
     }
-    if (n < SLICE) {
+    if (n < SLICE && !s->error) {
         sched_check(s, store_group_open_below(s->store, group));
         sched_check(s, store_group_set_opening(s->store, group, false));
         s->opened = 0;
@@ -305,8 +310,13 @@ static void place_slice(struct sched *s) {
         struct job_row r;
         struct options *o = NULL;
         s->placed = ids[i];
-        if (store_job_get(s->store, ids[i], &r) < 0 || submit_options(s, &r, &o) < 0)
+        int rc = sched_check(s, store_job_get(s->store, ids[i], &r));
+        if (rc == 0)
+            rc = submit_options(s, &r, &o);
+        if (rc < 0) {
+            sched_check(s, rc == -ENOMEM ? rc : 0);
             continue;
+        }
         if (submit_placeable(s, &r, o))
             submit_enqueue(s, &r, 0);
         options_destroy(o);

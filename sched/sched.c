@@ -299,6 +299,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (!s)
         return rc;
     s->c = *c;
+    TAILQ_INIT(&s->idle);
     s->steady_us = clock_wall_us() - clock_us();
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);

@@ -118,7 +118,9 @@ struct sched {
     bool drained;            /* a host may have begun to drain */
     struct stream *streams;  /* those in memory; stream.c */
     struct fetch *fetches;   /* functions and values that are being read; values.c */
-    unsigned stream_count;
+    bool stream_waits;       /* one is queued until fewer have something to do */
+    unsigned stream_count, idle_count;
+    TAILQ_HEAD(, stream) idle; /* of them: have nothing to do; the longest first */
     struct heir heirs[HEIRS]; /* the newest at heir_count - 1 */
     uint64_t heir_count;
     uint64_t last_lease;

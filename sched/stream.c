@@ -16,6 +16,7 @@ struct stream *stream_find(struct sched *s, uint64_t job) {
 /* --- into memory and out of it ----------------------------------------------------------------------------------- */
 
 static void leave(struct stream *st) {
+    stream_rest(st, false);
     for (struct stream **at = &st->s->streams; *at; at = &(*at)->next)
         if (*at == st) {
             *at = st->next;
@@ -41,9 +42,30 @@ void stream_free(struct stream *st) {
     free(st);
 }
 
+void stream_rest(struct stream *st, bool idle) {
+    struct sched *s = st->s;
+    if (st->idle == idle)
+        return;
+    st->idle = idle;
+    s->idle_count += idle ? 1 : -1;
+    if (idle)
+        TAILQ_INSERT_TAIL(&s->idle, st, rest);
+    else
+        TAILQ_REMOVE(&s->idle, st, rest);
+}
+
 static void let_go(struct stream *st) {
     lease_drop(st);
     stream_free(st);
+}
+
+/* What it has is committed with this turn. It is read anew from there when it is written to, or has no writer any more. */
+void stream_evict(struct sched *s) {
+    while (s->idle_count > STREAMS_IDLE) {
+        struct stream *st = TAILQ_FIRST(&s->idle);
+        lease_end(st);
+        stream_free(st);
+    }
 }
 
 static int64_t input_size(struct sched *s, const struct stream *st) {
@@ -61,6 +83,18 @@ int stream_drop_parts(struct sched *s, uint64_t job) {
                 rc = sched_remove(s, &r);
         }
     return rc;
+}
+
+static int sizes(struct sched *s, struct stream *st) {
+    st->in_size = input_size(s, st);
+    st->out_size = store_log_size(s->store, st->id, BODY_RESULT);
+    st->print_size[0] = store_log_size(s->store, st->id, BODY_STDOUT);
+    st->print_size[1] = store_log_size(s->store, st->id, BODY_STDERR);
+    const int64_t all[] = {st->in_size, st->out_size, st->print_size[0], st->print_size[1]};
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] < 0)
+            return (int)all[i];
+    return 0;
 }
 
 static int load(struct sched *s, const struct job_row *r, struct stream **out) {
@@ -81,15 +115,13 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
         rc = store_stream_get(s->store, st->id, &st->row);
     if (rc == 0)
         rc = stream_drop_parts(s, st->id);
+    if (rc == 0)
+        rc = sizes(s, st);
     if (rc < 0) {
         free(st->read_buffer);
         free(st);
         return rc;
     }
-    st->in_size = input_size(s, st);
-    st->out_size = store_log_size(s->store, st->id, BODY_RESULT);
-    st->print_size[0] = store_log_size(s->store, st->id, BODY_STDOUT);
-    st->print_size[1] = store_log_size(s->store, st->id, BODY_STDERR);
     st->parsed = st->look.at = st->row.at;
     st->lines = st->row.line;
     st->next_call = st->next_send = st->row.call;
@@ -129,10 +161,8 @@ int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind) {
 
 void stream_drop(struct sched *s, uint64_t job) {
     struct stream *st = stream_find(s, job);
-    if (!st)
-        return;
-    sched_check(s, stream_drop_parts(s, job));
-    let_go(st);
+    if (st)
+        let_go(st);
 }
 
 void stream_free_all(struct sched *s) {
@@ -141,6 +171,14 @@ void stream_free_all(struct sched *s) {
         stream_free(s->streams);
     }
     lease_free_all(s);
+}
+
+/* After a commit that failed all are read anew, a second later. */
+int stream_wake(struct sched *s, const struct job_row *r, struct stream **out) {
+    *out = stream_find(s, r->job.id);
+    if (*out || r->job.state != JOB_RUNNING || evtimer_pending(s->retry, NULL))
+        return 0;
+    return sched_check(s, load(s, r, out));
 }
 
 /* --- writers ----------------------------------------------------------------------------------------------------- */
@@ -155,12 +193,13 @@ int stream_opened(struct sched *s, const struct job_row *r) {
 }
 
 int stream_closed(struct sched *s, const struct job_row *r) {
-    struct stream *st = stream_find(s, r->job.id);
+    struct stream *st;
+    int rc = stream_wake(s, r, &st);
     if (st) {
         st->closed = true;
         stream_mark(st);
     }
-    return st ? store_touch(s->store) : 0;
+    return st ? store_touch(s->store) : rc;
 }
 
 /* --- after a death, after a commit that failed ------------------------------------------------------------------- */

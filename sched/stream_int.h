@@ -12,7 +12,9 @@
 #include "sched/lease.h"
 #include "sched/stream_look.h"
 
-#define STREAMS_ACTIVE 64u     /* streams in memory, besides those that are being written */
+#define STREAMS_ACTIVE 1024u   /* streams in memory that have something to do */
+#define STREAMS_IDLE 64u       /* others that stay there; those that had nothing to do for longest leave it */
+#define STREAMS_ROOMY 64u      /* when more than that are in memory, each has less of it */
 #define STREAM_READ (256u * 1024u)
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
@@ -46,6 +48,8 @@ struct stream {
     unsigned writing;        /* writes that the disk thread has */
     bool holds;              /* calls with a job of their own were stopped, as they print faster than the disk takes it */
     bool parts_waiting;      /* calls with a job of their own may have to be told STARTED */
+    TAILQ_ENTRY(stream) rest; /* of sched.idle, while idle: all that was written is answered, and more may come */
+    bool idle;
     bool closed;             /* no writer any more */
     bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
@@ -71,9 +75,16 @@ static inline uint64_t stream_key(const struct stream *st) { /* of its own funct
 static inline size_t stream_unwritten(const struct stream *st) { /* bytes of answers that wait for the disk thread */
     return st->large.size + st->out.size;
 }
+static inline size_t stream_share(const struct stream *st) { /* bytes that it may hold */
+    unsigned n = st->s->stream_count;
+    return n > STREAMS_ROOMY ? STREAM_HELD / n * STREAMS_ROOMY : STREAM_HELD;
+}
 /* The parser stops here. */
 static inline bool stream_full(const struct stream *st) {
-    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= STREAM_HELD || st->storing;
+    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= stream_share(st) || st->storing;
+}
+static inline unsigned streams_active(const struct sched *s) {
+    return s->stream_count - s->idle_count;
 }
 
 /* stream.c */
@@ -82,6 +93,10 @@ int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);      
 int stream_start(struct sched *s, struct job_row *r, unsigned also_save);                 /* to running, into memory */
 int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
 int stream_closed(struct sched *s, const struct job_row *r);
+/* In memory, where it is running and left it with nothing to do; NULL in *out: it is not running, or is read anew later. */
+int stream_wake(struct sched *s, const struct job_row *r, struct stream **out);
+void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
+void stream_evict(struct sched *s);             /* of many that have not, some leave memory */
 void stream_drop(struct sched *s, uint64_t job);
 void stream_free(struct stream *st);
 int stream_drop_parts(struct sched *s, uint64_t job); /* the jobs of its own that its calls had */

@@ -104,6 +104,8 @@ static void written(void *arg, int rc) {
         st->writing--;
     if (rc == 0)
         rc = s->stopping ? -ESHUTDOWN : store_job_get(s->store, w->job, &r);
+    if (rc == 0 && !st)
+        rc = stream_wake(s, &r, &st);
     if (rc == 0)
         rc = st ? append(st, w->bytes, w->size, w->offset, w->again, true) : append_queued(s, &r, w->bytes, w->size, w->offset, w->again, true);
     if (w->done)
@@ -125,7 +127,10 @@ static int write_file(struct sched *s, struct stream *st, uint64_t job, const vo
 }
 
 int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
-    struct stream *st = stream_find(s, r->job.id);
+    struct stream *st;
+    int rc = stream_wake(s, r, &st);
+    if (rc < 0)
+        return rc;
     if (st && st->writing && offset >= (uint64_t)st->in_size) /* those before it come first */
         return offset < (uint64_t)st->in_size + SENT_AHEAD ? write_file(s, st, r->job.id, bytes, size, offset, again, done, arg) : -ESPIPE;
     if (size <= INLINE_MAX)

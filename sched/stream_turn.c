@@ -9,7 +9,14 @@
 
 void stream_mark(struct stream *st) {
     st->dirty = true;
+    stream_rest(st, false);
     sched_tick(st->s);
+}
+
+/* All that was written is answered, in the log, and more may come. */
+static bool has_nothing_to_do(const struct stream *st) {
+    bool waits = st->reading || st->look.reading || st->writing || st->flight || st->storing || st->failed || st->holds;
+    return !waits && !st->dirty && !st->closed && !st->parsed_all && st->parsed == st->in_size && st->row.call == st->next_call;
 }
 
 /* --- input ------------------------------------------------------------------------------------------------------- */
@@ -179,8 +186,6 @@ static int finished(struct stream *st) {
     }
     lease_drop(st);
     snprintf(why, sizeof why, "the rest of it could not be read: %s", strerror(st->failed));
-    if (rc == 0)
-        rc = stream_drop_parts(s, st->id);
     return rc < 0 ? rc : sched_fail(s, &r, EIO, why, 0);
 }
 
@@ -229,14 +234,22 @@ void stream_turn(struct sched *s) {
     for (struct stream *st = s->streams, *next; st; st = next) {
         bool ended = false;
         next = st->next;
-        if (!st->dirty && !st->failed && st->parsed == st->in_size && (st->parsed_all || !st->closed))
+        bool was_active = !st->idle;
+        if (!st->dirty && !st->failed && st->parsed == st->in_size && (st->parsed_all || !st->closed)) {
+            stream_rest(st, has_nothing_to_do(st));
             continue;
+        }
         if (sched_check(s, turn(st, &ended)) < 0)
             return;
-        if (ended) {
+        if (ended)
             stream_free(st);
-            s->backlog = true; /* another stream may have waited for its place in memory */
+        else
+            stream_rest(st, has_nothing_to_do(st));
+        if (s->stream_waits && was_active && (ended || st->idle)) {
+            s->backlog = s->placed_backlog = true; /* for its place in memory */
+            s->stream_waits = false;
         }
     }
+    stream_evict(s);
 }
 

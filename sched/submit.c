@@ -144,7 +144,7 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
         h = NULL;
-    if (h || (alone && stream && s->stream_count < STREAMS_ACTIVE))
+    if (h || (alone && stream && streams_active(s) < STREAMS_ACTIVE))
         return run_start(s, r, h, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
     queue_mark(s, r);
@@ -213,7 +213,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->queued = clock_wall_us();
     j->why[0] = 0;
     if (job_is_stream(j))
-        r->place[0] = 0;
+        strcpy(r->place, PLACE_STREAM);
     else
         place_of(r->place, j, o);
     /* A stream that its group holds back has been let go by then, and its calls with it. */

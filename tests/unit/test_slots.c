@@ -379,6 +379,33 @@ static void test_every_answer_crosses_every_cancel(void **state) {
     assert_int_equal(s->lease_count, 0);
 }
 
+/* --- parts ------------------------------------------------------------------------------------------------------- */
+
+static int parts_of(uint64_t stream) {
+    uint64_t ids[8];
+    return store_ids(s->store, SET_PARTS, (int64_t)stream, 0, ids, 8);
+}
+
+/* After a commit that failed a stream is not in memory for a second. */
+static void test_a_stream_that_is_not_in_memory_takes_its_parts_along(void **state) {
+    (void)state;
+    char magic[FRAME_MAGIC_SIZE];
+    static const char body[] = "\0\0\x0e\0{\"hold\": true}\x80\x04)}\x86.";
+    memcpy(magic, FRAME_MAGIC, sizeof magic);
+    magic[FRAME_PORTABLE_AT] = 1;
+    add_host(1, 100);
+    uint64_t job = begin("parts", magic, sizeof magic);
+    tick();
+    append(job, FRAME_CALL, 1, body, sizeof body - 1);
+    for (int i = 0; i < 5; i++)
+        tick();
+    assert_int_equal(parts_of(job), 1);
+    stream_rolled_back(s);
+    assert_null(stream_find(s, job));
+    assert_int_equal(sched_cancel(s, job), 0);
+    assert_int_equal(parts_of(job), 0);
+}
+
 /* --- how much is looked at --------------------------------------------------------------------------------------- */
 
 static unsigned function;
@@ -473,9 +500,9 @@ static void test_steps_on_a_thousand_hosts(void **state) {
 }
 
 int main(void) {
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_every_answer_crosses_every_cancel, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_steps_on_ten_hosts, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_steps_on_a_thousand_hosts, setup, teardown)};
+        TEST(test_every_answer_crosses_every_cancel), TEST(test_a_stream_that_is_not_in_memory_takes_its_parts_along),
+        TEST(test_steps_on_ten_hosts), TEST(test_steps_on_a_thousand_hosts)};
     return cmocka_run_group_tests_name("slots", tests, NULL, NULL);
 }
