@@ -98,11 +98,18 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     return rc ? rc : sched_cancel(fs->sched, job.id);
 }
 
+static void renamed(struct pending *p, int rc) {
+    reply_err(p->fs, p->req, rc);
+}
+
 void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
                  const char *to_name, unsigned flags) {
+    struct pending *p = pending_create(fs, req, to_dir, NULL, renamed);
     struct group g;
     fuse_ino_t ino;
     int rc;
+    if (!p)
+        return;
     if (ino_kind(dir) != ino_kind(to_dir))
         rc = -EXDEV;
     else if (ino_kind(dir) != KIND_JOBS)
@@ -114,13 +121,13 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     else if (jobs_find_group(fs, dir, name, &g) == 0)
         rc = (flags & RENAME_NOREPLACE) && tree_lookup(fs, to_dir, to_name, &ino) == 0
                  ? -EEXIST
-                 : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name);
+                 : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name, pending_done, p);
     else
         rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE,
-                          fs->now.again);
+                          fs->now.again, pending_done, p);
     if (rc == -ENOENT && fs->now.again && tree_lookup(fs, to_dir, to_name, &ino) == 0)
         rc = 0; /* a daemon before us did it */
-    reply_err(fs, req, rc);
+    pending_result(p, rc);
 }
 
 /* --- attributes ------------------------------------------------------------------------------------------------ */

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "net/clock.h"
 #include "sched/stream_int.h"
@@ -42,21 +41,6 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out) {
 static int check_name(const char *name) {
     size_t n = strlen(name);
     return n > JOB_NAME_MAX ? -ENAMETOOLONG : n == 0 || strchr(name, '/') ? -EINVAL : 0;
-}
-
-/* The directory that the writer is in; "" when it cannot be told, or is inside our own mount (where a job would keep the mount busy). */
-static void writer_directory(struct sched *s, pid_t pid, char *buf, size_t size) {
-    char path[64];
-    buf[0] = 0;
-    if (pid <= 0)
-        return;
-    snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
-    ssize_t n = readlink(path, buf, size - 1);
-    buf[n > 0 ? n : 0] = 0;
-    size_t m = strlen(s->mountpoint);
-    bool inside = strncmp(buf, s->mountpoint, m) == 0 && (buf[m] == '/' || buf[m] == 0);
-    if (buf[0] != '/' || inside || (size_t)n == size - 1)
-        buf[0] = 0;
 }
 
 static int insert_draft(struct sched *s, uint64_t group, const char *name, const struct writer *w, struct job_row *r) {
@@ -118,13 +102,17 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
     return rc;
 }
 
-/* Whatever an earlier close() said of the draft, it is being written again. */
-static int reopen(struct sched *s, struct job_row *r) {
+/* Whatever an earlier close() said of the draft, it is being written again. changes: it has other bytes from here on; to open
+ * and close what is not whole does not make it so. */
+static int reopen(struct sched *s, struct job_row *r, bool changes) {
     ids_remove(&s->submitting, r->job.id);
-    if (!r->job.flushed && !r->job.cut && !r->sealed)
+    if (!r->job.flushed && !(r->job.cut && changes) && !r->sealed)
         return 0;
-    r->job.flushed = r->job.cut = r->sealed = false;
-    r->job.why[0] = 0;
+    r->job.flushed = r->sealed = false;
+    if (changes) {
+        r->job.cut = false;
+        r->job.why[0] = 0;
+    }
     return sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
 }
 
@@ -206,7 +194,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         d.job.mode = r.job.mode;
     }
     if (rc == 0)
-        rc = reopen(s, &d);
+        rc = reopen(s, &d, truncate);
     if (rc < 0)
         return rc;
     *out = d.job;
@@ -229,7 +217,7 @@ static int get_draft(struct sched *s, uint64_t job, struct job_row *r) {
     int rc = store_job_get(s->store, job, r);
     if (rc == 0 && !r->job.draft)
         rc = r->job.state == JOB_RUNNING ? -ETXTBSY : -ESTALE; /* submitted by another path meanwhile */
-    return rc == 0 ? reopen(s, r) : rc;
+    return rc == 0 ? reopen(s, r, true) : rc;
 }
 
 /* The row's bytes become the beginning of a file of at least size bytes, with what is written now on top. */
@@ -252,6 +240,22 @@ static int64_t read_row(struct sched *s, uint64_t job) {
     return n == -ENOENT ? 0 : n;
 }
 
+/* What the row's bytes and those of a write are together, in scratch. Returns how many. */
+static size_t laid_over(struct sched *s, size_t have, const void *bytes, size_t size, uint64_t offset) {
+    if (offset > have)
+        memset(s->scratch + have, 0, offset - have);
+    memcpy(s->scratch + offset, bytes, size);
+    return offset + size > have ? offset + size : have;
+}
+
+/* Of a .options file: bytes that it cannot have are refused here, where every program looks. */
+static int check_options(struct sched *s, const struct job *j, const void *bytes, size_t size, uint64_t offset) {
+    int64_t have = read_row(s, j->id);
+    if (have < 0 || offset + size > INLINE_MAX)
+        return have < 0 ? (int)have : -EFBIG;
+    return options_file_write(s, j, s->scratch, laid_over(s, (size_t)have, bytes, size, offset));
+}
+
 static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
     struct job_row r;
     struct body b = {0};
@@ -265,6 +269,9 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
         rc = stream_begin(s, &r, kind);
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_write(s, &r, bytes, size, offset, again, done, arg);
+    bool options = rc == 0 && options_file_is(&r.job);
+    if (options)
+        rc = check_options(s, &r.job, bytes, size, offset);
     if (rc == 0)
         rc = get_draft(s, job, &r);
     if (rc < 0)
@@ -280,12 +287,9 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
     int64_t have = read_row(s, job);
     if (have < 0)
         return (int)have;
-    if (offset + size > REWRITE_MAX)
+    if (offset + size > (options ? INLINE_MAX : REWRITE_MAX))
         return convert(s, job, (size_t)have, bytes, size, offset, done, arg);
-    if (offset > (uint64_t)have)
-        memset(s->scratch + have, 0, offset - (uint64_t)have);
-    memcpy(s->scratch + offset, bytes, size);
-    size_t total = offset + size > (uint64_t)have ? offset + size : (size_t)have;
+    size_t total = laid_over(s, (size_t)have, bytes, size, offset);
     return sched_check(s, store_body_put(s->store, job, BODY_SPEC, s->scratch, total));
 }
 
@@ -325,82 +329,6 @@ int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *don
 
 /* --- closing ----------------------------------------------------------------------------------------------------- */
 
-/* The signal that is killing the process right now, 0 if none: PF_EXITING in its flags and a signal in its exit code
- * (proc(5), /proc/PID/stat fields 9 and 52). */
-static int killed_by(pid_t pid) {
-    char path[64], text[1024];
-    unsigned flags = 0;
-    int code = 0, field = 2;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = pid > 0 ? fopen(path, "re") : NULL;
-    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
-    if (f)
-        fclose(f);
-    text[n] = 0;
-    char *p = strrchr(text, ')'); /* the name may have anything in it */
-    for (char *save, *word = p ? strtok_r(p + 1, " \n", &save) : NULL; word; word = strtok_r(NULL, " \n", &save)) {
-        field++;
-        if (field == 9)
-            flags = (unsigned)strtoul(word, NULL, 10);
-        if (field == 52)
-            code = atoi(word);
-    }
-    return flags & 4 ? code & 0x7f : 0;
-}
-
-/* Its first and last bytes, for spec_looks_cut. */
-static bool looks_cut(struct sched *s, uint64_t job, const struct body *b) {
-    char head[16], tail[16];
-    uint64_t tail_at = b->size > (int64_t)sizeof tail ? (uint64_t)b->size - sizeof tail : 0;
-    int64_t h, t;
-    if (b->file) {
-        char path[SPOOL_PATH];
-        FILE *f = fopen(spool_path(s->spool, (struct spool_name){job, BODY_SPEC, b->file}, path), "re");
-        h = f ? (int64_t)fread(head, 1, sizeof head, f) : 0;
-        t = f && fseeko(f, (off_t)tail_at, SEEK_SET) == 0 ? (int64_t)fread(tail, 1, sizeof tail, f) : 0;
-        if (f)
-            fclose(f);
-    } else {
-        h = store_body_read(s->store, job, BODY_SPEC, head, sizeof head, 0);
-        t = store_body_read(s->store, job, BODY_SPEC, tail, sizeof tail, tail_at);
-    }
-    return h > 0 && t > 0 && spec_looks_cut(head, (size_t)h, tail, (size_t)t);
-}
-
-/* What a .options file says holds for everybody's jobs in the group (their environment, too): only who owns the group may say it. */
-int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
-    struct group g;
-    int rc = store_group_get(s->store, group, &g);
-    if (rc < 0)
-        return rc;
-    return uid == 0 || uid == geteuid() || (group && uid == g.uid) ? 0 : -EPERM;
-}
-
-/* A .options file is taken (or refused) when it is closed. */
-static int take_options(struct sched *s, const struct job *j, const struct body *b) {
-    char why[OPTIONS_WHY];
-    int may = draft_may_set_options(s, j->group, j->uid);
-    if (may < 0)
-        return may;
-    if (b->file)
-        return -EFBIG;
-    int64_t n = b->size ? store_body_read(s->store, j->id, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;
-    if (n < 0)
-        return (int)n;
-    struct options *o = options_create();
-    char *saved = NULL;
-    int rc = o ? options_add_words(o, s->scratch, (size_t)n, why) : -ENOMEM;
-    if (rc == -EINVAL)
-        sched_log(s, "%s: %s", j->name, why);
-    if (rc == 0 && !(saved = options_save(o)))
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = sched_check(s, store_group_set_options(s->store, j->group, saved));
-    options_destroy(o);
-    free(saved);
-    return rc;
-}
-
 static int after_commit(struct sched *s, uint64_t job, const struct body *b, sched_done *done, void *arg) {
     struct later *l = calloc(1, sizeof *l);
     if (!l)
@@ -415,6 +343,42 @@ static int after_commit(struct sched *s, uint64_t job, const struct body *b, sch
     return -EINPROGRESS;
 }
 
+int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg) {
+    int rc = s->c.sync_full ? after_commit(s, job, &(struct body){0}, done, arg) : 0;
+    return rc == -EINPROGRESS ? rc : sched_check(s, rc);
+}
+
+/* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it after that
+ * without a further byte, such as a shell whose cat was killed. */
+static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
+    struct job *j = &r->job;
+    int signal = writer_killed_by(pid), rc = 0;
+    if (signal) {
+        j->cut = true;
+        snprintf(j->why, sizeof j->why,
+                 "stays a draft: its writer was killed by SIG%s after %lld bytes; write it again or remove it",
+                 writer_signal_name(signal), (long long)size);
+    } else if (!j->cut) {
+        rc = size && options_file_is(j) ? options_file_take(s, j) : 0;
+        j->flushed = rc == 0;
+        j->cut = rc < 0;
+    }
+    int saved = sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+    return rc < 0 ? rc : saved;
+}
+
+/* The calls that it wrote whole have been, or will be, run. */
+static int close_stream(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
+    int signal = job_ended(r->job.state) ? 0 : writer_killed_by(pid);
+    if (!signal)
+        return 0;
+    snprintf(r->job.why, sizeof r->job.why,
+             "its writer was killed by SIG%s after %lld bytes: what it had written whole is run",
+             writer_signal_name(signal), (long long)size);
+    sched_note(s, r->job.id);
+    return sched_check(s, store_job_save(s->store, r, 0));
+}
+
 int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done *done, void *arg) {
     struct job_row r;
     struct body b = {0};
@@ -426,19 +390,13 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done 
     rc = draft_spec(s, job, &b);
     if (rc < 0 && rc != -ENOENT)
         return rc;
-    if (r.job.draft && strcmp(r.job.name, ".options") == 0 && (rc = take_options(s, &r.job, &b)) < 0)
+    rc = 0;
+    if (r.job.draft && !r.job.flushed && !r.sealed && (b.size > 0 || options_file_is(&r.job)))
+        rc = close_draft(s, &r, pid, b.size);
+    else if (!r.job.draft && job_is_stream(&r.job) && b.size > 0)
+        rc = close_stream(s, &r, pid, b.size);
+    if (rc < 0)
         return rc;
-    if (r.job.draft && b.size > 0 && !r.job.flushed && !r.sealed) {
-        int signal = looks_cut(s, job, &b) ? killed_by(pid) : 0;
-        r.job.cut = signal;
-        r.job.flushed = !signal;
-        if (signal)
-            snprintf(r.job.why, sizeof r.job.why, "stays a draft: its writer was killed by SIG%s after %lld bytes; write it again or remove it",
-                     sigabbrev_np(signal) ? sigabbrev_np(signal) : "?", (long long)b.size);
-        rc = sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
-        if (rc < 0)
-            return rc;
-    }
     if (sync || (s->c.sync_full && b.size > 0))
         return after_commit(s, job, &b, done, arg);
     return 0;
@@ -452,6 +410,8 @@ static int release(struct sched *s, uint64_t job) {
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_closed(s, &r);
     if (rc < 0 || !r.job.draft || s->damaged || ids_has(&s->submitting, job))
+        return rc;
+    if (options_file_is(&r.job) && (rc = options_file_settle(s, &r)) < 0)
         return rc;
     rc = draft_spec(s, job, &b);
     if (rc < 0 || b.size == 0 || r.job.cut)
@@ -484,6 +444,8 @@ void sched_give_up(struct sched *s, uint64_t job, int error) {
         sched_note(s, job);
         rc = store_job_save(s->store, &r, SAVE_QUEUE);
     }
+    if (rc == 0 && options_file_is(&r.job) && (!s->is_open || !s->is_open(s->is_open_arg, job, true)))
+        rc = options_file_settle(s, &r);
     if (rc != -ENOENT)
         sched_check(s, rc);
 }

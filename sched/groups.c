@@ -134,7 +134,8 @@ static int replace_target(struct sched *s, uint64_t to_parent, const char *to_na
     return store_group_has_jobs(s->store, g.id) ? -ENOTEMPTY : sched_check(s, store_group_delete(s->store, g.id));
 }
 
-int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name) {
+int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, sched_done *done,
+                       void *arg) {
     struct group g, up;
     struct tally t;
     size_t n = strlen(to_name);
@@ -173,7 +174,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         s->opening = true;
         sched_tick(s);
     }
-    return rc;
+    return rc < 0 ? rc : draft_renamed(s, group, done, arg);
 }
 
 int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, const gid_t *gid, const mode_t *mode) {

@@ -193,6 +193,10 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
     }
     snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s", (unsigned long long)st->row.call, (unsigned long long)(st->next_call - st->row.call),
              st->closed ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
+    if (*j->why) {
+        size_t at = strlen(buf);
+        snprintf(buf + at, size - at, "; %s", j->why);
+    }
 }
 
 #define SBATCH_LOOKED_AT 4096u /* bytes of a script of at most INLINE_MAX, as all that people write by hand are */
@@ -226,6 +230,7 @@ static void why_state(struct sched *s, const struct job *j, char *buf, size_t si
         else
             node_why_queued(s, j, buf, size);
         break;
+    case JOB_DONE: /* of a stream: that its writer was killed */
     case JOB_FAILED:
     case JOB_CANCELLED: snprintf(buf, size, "%s", j->why); break;
     case JOB_RUNNING: why_running(s, j, buf, size); break;

@@ -266,7 +266,16 @@ static const char *next_word(const char *p, const char *end, char *word, bool *o
     return p;
 }
 
-int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]) {
+/* Whether a name that begins so, or is that, is known. */
+static bool is_name(const char *name, size_t size, bool whole) {
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (strncmp(table[i].name, name, size) == 0 && (!whole || strlen(table[i].name) == size))
+            return true;
+    return false;
+}
+
+/* cut: the text may go on, so its last word is only refused if nothing could make it right. */
+static int add_words(struct options *o, const char *text, size_t len, bool cut, char why[OPTIONS_WHY]) {
     if (memchr(text, 0, len)) {
         snprintf(why, OPTIONS_WHY, "the options have a NUL byte in them");
         return -EINVAL;
@@ -279,16 +288,114 @@ int options_add_words(struct options *o, const char *text, size_t len, char why[
     int rc = 0;
     while (rc == 0 && (p = next_word(p, end, word, &open_quote))) {
         char *equals = strchr(word, '=');
-        if (open_quote || !equals) {
+        size_t name = equals ? (size_t)(equals - word) : strlen(word);
+        if (cut && p == end && is_name(word, name, equals))
+            continue;
+        if (equals && (!open_quote || !is_name(word, name, true))) {
+            rc = options_set_value(o, word, name, equals + 1, why);
+        } else {
             snprintf(why, OPTIONS_WHY, "option word %.*s is not understood: %s", options_shown(word), word,
                      open_quote ? "its quote is not closed" : "NAME=VALUE is expected");
             rc = -EINVAL;
-        } else {
-            rc = options_set_value(o, word, (size_t)(equals - word), equals + 1, why);
         }
     }
     free(word);
     return rc;
+}
+
+int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]) {
+    return add_words(o, text, len, false, why);
+}
+
+int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]) {
+    struct options *o = options_create();
+    int rc = o ? add_words(o, text, len, true, why) : -ENOMEM;
+    options_destroy(o);
+    return rc;
+}
+
+/* NAME=VALUE as next_word reads it. */
+static void print_word(FILE *f, const char *name, const char *value) {
+    bool quote = strpbrk(value, " \t\r\n\v\f'\"");
+    fprintf(f, "%s%s=", quote ? "'" : "", name);
+    for (; *value; value++)
+        if (quote && *value == '\'')
+            fputs("'\"'\"'", f);
+        else
+            fputc(*value, f);
+    fputs(quote ? "'\n" : "\n", f);
+}
+
+static void print_option(FILE *f, const struct options *o, enum option i) {
+    const char *name = table[i].name;
+    bool seconds = o->timeout_us % 1000000 == 0;
+    switch (i) {
+    case PRIORITY:
+        fprintf(f, "%s=%d\n", name, o->priority);
+        break;
+    case TIMEOUT:
+        fprintf(f, "%s=%lld%s\n", name, (long long)(seconds ? o->timeout_us / 1000000 : o->timeout_us),
+                seconds ? "s" : "us");
+        break;
+    case RETRIES:
+        fprintf(f, "%s=%u\n", name, o->retries);
+        break;
+    case CPUS:
+        fprintf(f, "%s=%u\n", name, o->cpus);
+        break;
+    case MEMORY:
+        fprintf(f, "%s=%llu\n", name, (unsigned long long)o->memory);
+        break;
+    case HOLD:
+        fprintf(f, "%s=%d\n", name, o->hold);
+        break;
+    case CWD:
+        print_word(f, name, o->cwd);
+        break;
+    case NODE:
+        print_word(f, name, o->node);
+        break;
+    default:
+        break; /* lists */
+    }
+}
+
+static char *joined(const struct options_list *l) {
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    for (size_t i = 0; f && i < l->count; i++)
+        fprintf(f, "%s%s", i ? "," : "", l->items[i]);
+    return f && fclose(f) == 0 ? text : NULL;
+}
+
+char *options_words(const struct options *o) {
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    bool failed = !f;
+    for (unsigned i = 0; !failed && i < OPTIONS; i++)
+        if (o->set & (1u << i))
+            print_option(f, o, i);
+    char *after = !failed && o->set & (1u << AFTER) ? joined(&o->after) : NULL;
+    if (after)
+        print_word(f, table[AFTER].name, after);
+    failed |= !after && o->after.count;
+    free(after);
+    for (size_t i = 0; !failed && i < o->env.count; i++) {
+        char *pair = strdup(o->env.items[i]);
+        failed = !pair;
+        if (pair) {
+            pair[strcspn(pair, "=")] = ':';
+            print_word(f, table[ENV].name, pair);
+        }
+        free(pair);
+    }
+    if (f && (fclose(f) != 0 || failed)) {
+        free(text);
+        text = NULL;
+    }
+    return text;
 }
 
 int options_priority(const struct options *o) {

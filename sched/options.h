@@ -17,6 +17,10 @@ void options_destroy(struct options *o);
 /* Adds "priority=5 timeout=30s env=K:V 'cwd=/a b'" (words as a shell quotes them); later words win, env accumulates.
  * 0, -ENOMEM, or -EINVAL with why = the word that was not understood and what was expected. */
 int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]);
+/* Whether a text that may still go on can become words that are understood: 0, -ENOMEM, or -EINVAL with why. */
+int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]);
+/* The words that say what is set, a line each; malloc'd, NULL without memory. */
+char *options_words(const struct options *o);
 /* Adds every key of the object, as json_text_read gives it, that is not in skip (NULL-terminated names). Same returns. */
 int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]);
 /* What over sets replaces what o has. 0 or -ENOMEM. */

@@ -116,7 +116,9 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done 
  * The kernel tells nobody an error of this: what cannot be committed is tried again until it can. */
 void sched_release(struct sched *s, uint64_t job);
 void sched_give_up(struct sched *s, uint64_t job, int error); /* its writer closed it torn (errno): it stays a draft */
-int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name, bool no_replace, bool again);
+/* With --sync full a rename survives power loss when done, as what was written does. done: see above. */
+int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name,
+                 bool no_replace, bool again, sched_done *done, void *arg);
 int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode); /* NULL = as it is */
 
 /* --- steering -------------------------------------------------------------------------------------------------- */
@@ -133,7 +135,8 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits); /*
 
 int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out);
 int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side); /* rmdir in jobs/, results/, failures/; SHELF_GONE: info/ */
-int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name);
+int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, sched_done *done,
+                       void *arg); /* as sched_rename */
 int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, const gid_t *gid, const mode_t *mode);
 
 /* --- nodes ----------------------------------------------------------------------------------------------------- */

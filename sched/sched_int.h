@@ -177,10 +177,30 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
                 struct job_row *out);
 
 /* draft.c */
-#define SPEC_FILE 1 /* number of a spec's spool file */
-int draft_may_set_options(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
+#define SPEC_FILE 1                   /* number of a spec's spool file */
 int draft_may_begin(struct sched *s); /* 0 or -errno: nothing new is taken now */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
+
+/* A change of names was made: with --sync full done is called when it is on the disk (-EINPROGRESS), else 0. */
+int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg);
+
+/* writer.c */
+/* The directory that it is in; "" when it cannot be told, or is inside our own mount (where a job would keep the mount busy). */
+void writer_directory(struct sched *s, pid_t pid, char *buf, size_t size);
+int writer_killed_by(pid_t pid); /* the signal that is killing the process right now, 0: none is */
+const char *writer_signal_name(int signal);
+
+/* options_file.c */
+bool options_file_is(const struct job *j);
+int options_file_may(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
+int options_file_write(struct sched *s, const struct job *j, const char *text,
+                       size_t size); /* it is to have that text: 0, -EINVAL, -EFBIG */
+int options_file_check(struct sched *s, const struct job *j,
+                       uint64_t group); /* whether it may become that group's: 0 or what take says */
+int options_file_take(struct sched *s,
+                      const struct job *j); /* it was closed: in force from here on. -EPERM, -EINVAL, -EFBIG */
+/* Its last writer has gone. What was not taken goes: it has the words that are in force again, or is removed where none are. */
+int options_file_settle(struct sched *s, struct job_row *r);
 
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);

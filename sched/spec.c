@@ -1,7 +1,6 @@
 /* Telling kinds of job files apart. Pure functions of the bytes: the disk thread calls them too. */
 #include "sched/spec.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +10,6 @@
 #include "worker/pyenv.h"
 
 #define PICKLE_PROTO 0x80
-#define PICKLE_STOP '.'
 #define LINE_MAX_ 4096u /* bytes of a #! or #ppfs: line */
 
 /* Keys of a JSON job that are not options; those that only the function is given. */
@@ -196,21 +194,4 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
         return refuse(why, "the file is none of what a job may be: a pickle, a JSON object, a #! script, an ELF program or Python source in UTF-8");
     *kind = WORK_PYTHON;
     return read_comments(text + mark, text + size, o, why);
-}
-
-bool spec_looks_cut(const void *bytes, size_t size, const void *tail, size_t tail_size) {
-    const unsigned char *b = bytes, *t = tail;
-    if (size == 0 || tail_size == 0)
-        return true;
-    unsigned char last = t[tail_size - 1];
-    if (b[0] == PICKLE_PROTO)
-        return last != PICKLE_STOP;
-    if (b[0] == 0x7f)
-        return true;
-    if (b[0] == '{') {
-        while (tail_size > 0 && isspace(t[tail_size - 1]))
-            tail_size--;
-        return tail_size == 0 || t[tail_size - 1] != '}';
-    }
-    return last != '\n';
 }

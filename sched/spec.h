@@ -20,7 +20,4 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
 
 /* Whether a script has options for sbatch among its first comment lines, as far as they are in these bytes. */
 bool spec_has_sbatch(const char *text, size_t size);
-
-/* Whether the end looks cut off: no closing newline, brace or pickle STOP; always for programs (cannot be told). */
-bool spec_looks_cut(const void *bytes, size_t size, const void *tail, size_t tail_size);
 #endif

@@ -102,24 +102,44 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
 
 /* --- rename ------------------------------------------------------------------------------------------------------ */
 
-/* The name that is given up, on both sides where they are to be replaced. An ended job stays until a draft of its name is submitted. */
-static int clear_name(struct sched *s, uint64_t group, const char *name, bool draft, bool no_replace, const struct job *by) {
-    struct job_row old;
-    int rc = store_job_find(s->store, group, name, draft, &old);
+/* Whether a name may be given up on one side. 0: *old has it, -ENOENT: nobody has. */
+static int may_clear(struct sched *s, uint64_t group, const char *name, bool draft, bool no_replace,
+                     const struct job *by, struct job_row *old) {
+    int rc = store_job_find(s->store, group, name, draft, old);
     if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
+        return rc;
     if (no_replace)
         return -EEXIST;
-    if (by->uid != 0 && by->uid != old.job.uid)
+    if (by->uid != 0 && by->uid != old->job.uid)
         return -EACCES;
-    if (!draft && old.job.state == JOB_RUNNING)
-        return -ETXTBSY;
-    if (by->draft && job_ended(old.job.state))
+    return !draft && old->job.state == JOB_RUNNING ? -ETXTBSY : 0;
+}
+
+/* An ended job stays until a draft of its name is submitted. */
+static int clear(struct sched *s, struct job_row *old, const struct job *by) {
+    if (by->draft && job_ended(old->job.state))
         return 0;
-    sched_note_heir(s, &old.job, by->id);
-    if (job_ended(old.job.state))
-        return sched_forget(s, old.job.id, s->is_open && s->is_open(s->is_open_arg, old.job.id, false));
-    return sched_remove(s, &old);
+    sched_note_heir(s, &old->job, by->id);
+    if (job_ended(old->job.state))
+        return sched_forget(s, old->job.id, s->is_open && s->is_open(s->is_open_arg, old->job.id, false));
+    return sched_remove(s, old);
+}
+
+/* The name that is given up, on both sides where they are to be replaced: on both or on none. */
+static int clear_name(struct sched *s, uint64_t group, const char *name, bool no_replace, const struct job *by) {
+    struct job_row old[2];
+    int rc[2];
+    for (int draft = 0; draft < 2; draft++) {
+        rc[draft] = may_clear(s, group, name, draft, no_replace, by, &old[draft]);
+        if (rc[draft] < 0 && rc[draft] != -ENOENT)
+            return rc[draft];
+    }
+    for (int draft = 0; draft < 2; draft++) {
+        int done = rc[draft] == 0 ? clear(s, &old[draft], by) : 0;
+        if (sched_check(s, done) < 0)
+            return done;
+    }
+    return 0;
 }
 
 static int find_source(struct sched *s, uint64_t group, const char *name, struct job_row *r) {
@@ -134,16 +154,15 @@ static int find_source(struct sched *s, uint64_t group, const char *name, struct
 
 /* A draft that gets a name (and a group) that runs is submitted; if it is still open, its release will do that. */
 static int renamed_draft(struct sched *s, struct job_row *r, const struct group *to) {
-    bool options = strcmp(r->job.name, ".options") == 0;
     if ((r->job.name[0] == '.' || to->dotted) && submit_stop(s, r->job.id))
         r->sealed = true; /* it was closed, and waits for another name */
     int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE));
-    if (rc == 0 && options)
-        return sched_flush(s, r->job.id, 0, false, NULL, NULL); /* without sync and with it flushed: answers at once */
+    if (rc == 0 && options_file_is(&r->job))
+        return sched_check(s, options_file_take(s, &r->job));
     if (rc < 0 || r->job.name[0] == '.' || to->dotted || !r->sealed)
         return rc;
     ids_add(&s->released, r->job.id);
-    return submit_job(s, r);
+    return sched_check(s, submit_job(s, r));
 }
 
 /* A job that is pulled back under a dotted name is a draft again. */
@@ -159,7 +178,8 @@ static int withdraw(struct sched *s, struct job_row *r) {
     return rc < 0 ? rc : sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
 }
 
-int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name, bool no_replace, bool again) {
+static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name,
+                      bool no_replace, bool again, uint64_t *job) {
     struct job_row r;
     struct group to;
     size_t n = strlen(to_name);
@@ -172,6 +192,7 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
         rc = store_group_get(s->store, to_group, &to);
     if (rc < 0)
         return rc;
+    *job = r.job.id;
     if (group == to_group && strcmp(name, to_name) == 0)
         return 0;
     if (r.job.draft && s->damaged)
@@ -180,13 +201,13 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
         return -EISDIR;
     if (r.job.state == JOB_RUNNING && (to_name[0] == '.' || to.dotted))
         return -ETXTBSY;
-    if (strcmp(to_name, ".options") == 0 && (rc = draft_may_set_options(s, to_group, r.job.uid)) < 0)
+    if (strcmp(to_name, ".options") == 0 && (rc = options_file_check(s, &r.job, to_group)) < 0)
         return rc;
-    rc = clear_name(s, to_group, to_name, false, no_replace, &r.job);
-    if (rc == 0)
-        rc = clear_name(s, to_group, to_name, true, no_replace, &r.job);
+    rc = clear_name(s, to_group, to_name, no_replace, &r.job);
     if (rc < 0)
         return rc;
+    if (options_file_is(&r.job) && (rc = sched_check(s, store_group_set_options(s->store, group, ""))) < 0)
+        return rc; /* what it said is in force no more */
     struct tally leaves = {0}, comes = {0};
     if (!r.job.draft && group != to_group) {
         leaves.active--;
@@ -209,4 +230,11 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
     if (to_name[0] == '.' || to.dotted)
         return withdraw(s, &r);
     return sched_check(s, store_job_save(s->store, &r, SAVE_NAME));
+}
+
+int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name,
+                 bool no_replace, bool again, sched_done *done, void *arg) {
+    uint64_t job = 0;
+    int rc = rename_job(s, group, name, to_group, to_name, no_replace, again, &job);
+    return rc < 0 || !job ? rc : draft_renamed(s, job, done, arg);
 }

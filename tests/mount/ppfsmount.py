@@ -463,8 +463,8 @@ class Mount:
         """Starts a client in the background."""
         kw.setdefault("stdout", subprocess.PIPE)
         kw.setdefault("stderr", subprocess.PIPE)
-        return subprocess.Popen([str(a) for a in argv], cwd=self.work, stdin=subprocess.DEVNULL,
-                                env=self.client_env(), **kw)
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.Popen([str(a) for a in argv], cwd=self.work, env=self.client_env(), **kw)
 
     def reader(self, path):
         """A cat that has got as far as waiting in the mount."""

@@ -3,6 +3,7 @@ import errno
 import os
 import pickle
 import stat
+import subprocess
 
 import pytest
 from ppfsmount import alive, wait_until
@@ -172,10 +173,85 @@ def test_options_that_are_not_understood(m, where, text):
     with pytest.raises(OSError) as e:
         path.write_text(text)
     assert err(e) == "EINVAL"
-    # what was there holds on
+    # what was there holds on, and is what one reads
+    wait_until(lambda: path.read_text() == "priority=3\n", "the options in force to be shown")
     m.put(where + "x", (abs, (1,)))
     m.result(where + "x")
     assert m.get(where + "x", "priority") == "3"
+
+
+def test_options_are_refused_as_they_are_written(m):
+    """In write(), which every program looks at; what is refused leaves nothing."""
+    path = m.jobs / ".options"
+    p = m.sh("echo priorty=5 > $M/jobs/.options", check=False)
+    assert p.returncode == 1 and b"nvalid argument" in p.stderr
+    wait_until(lambda: not path.exists(), "the refused file to be gone")
+    assert "option priorty is not known" in m.log()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    for part in (b"prio", b"rity=", b"4 'env=A", b":x y' ti"):  # what may still become right is taken
+        os.write(fd, part)
+    with pytest.raises(OSError):
+        os.write(fd, b"le=3")
+    os.write(fd, b"meout=5s\n")
+    os.close(fd)
+    m.put("x", {"call": "os.getenv", "args": ["A"]})
+    assert m.result("x") == b'"x y"\n' and m.get("x", "priority") == "4"
+
+
+def test_options_that_go_on_in_force(m):
+    """A writer that is killed, or stops in the middle of a word, changes nothing; an empty file says that none are."""
+    path = m.jobs / ".options"
+    path.write_text("priority=3 timeout=90s 'env=A:b c' after=\n".replace(" after=", ""))
+    p = m.popen("bash", "-c", "exec cat > $M/jobs/.options", stdin=subprocess.PIPE)
+    p.stdin.write(b"priority=4\n")
+    p.stdin.flush()
+    wait_until(lambda: path.read_bytes() == b"priority=4\n", "the text to be there")
+    p.kill()
+    p.wait()
+    wait_until(lambda: path.read_text() == "priority=3\ntimeout=90s\n'env=A:b c'\n", "the options in force")
+    with pytest.raises(OSError) as e:
+        path.write_text("priority=4 time")
+    assert err(e) == "EINVAL"
+    wait_until(lambda: path.read_text().startswith("priority=3\n"), "the options in force")
+    m.put("x", {"call": "os.getenv", "args": ["A"]})
+    assert m.result("x") == b'"b c"\n' and m.get("x", "priority") == "3"
+    m.sh(": > $M/jobs/.options")
+    m.put("y", {"call": "os.getenv", "args": ["A"]})
+    assert m.result("y") == b"null\n" and m.get("y", "priority") == "0"
+
+
+def test_options_by_rename(m):
+    m.put(".good", "priority=5\n")
+    m.put(".bad", "priorty=5\n")
+    m.put(".options", "priority=1\n")
+    with pytest.raises(OSError) as e:
+        os.rename(m.jobs / ".bad", m.jobs / ".options")
+    assert err(e) == "EINVAL" and (m.jobs / ".options").read_text() == "priority=1\n" and (m.jobs / ".bad").exists()
+    os.rename(m.jobs / ".good", m.jobs / ".options")
+    m.put("x", (abs, (1,)))
+    assert m.get("x", "priority") == "5" and not (m.jobs / ".good").exists()
+    os.rename(m.jobs / ".options", m.jobs / ".away")
+    m.put("y", (abs, (1,)))
+    assert m.get("y", "priority") == "0"
+
+
+@pytest.mark.parametrize("what", ["draft", "group", "options", "job"])
+def test_rename_with_sync_full(new_mount, what):
+    m = new_mount(options=["--sync", "full"]).start()
+    if what == "group":
+        os.mkdir(m.jobs / ".x")
+        m.put(".x/y", "print(1)\n")
+    elif what == "job":
+        m.put(".x", "#ppfs: hold=1\nprint(1)\n")
+    else:
+        m.put(".x", "priority=5\n")
+    to = ".options" if what == "options" else "x"
+    os.rename(m.jobs / ".x", m.jobs / to)
+    if what == "job":
+        os.rename(m.jobs / "x", m.jobs / "z")
+    assert not (m.jobs / ".x").exists()
+    m.put("after", (abs, (1,)))
+    assert m.get("after", "priority") == ("5" if what == "options" else "0")
 
 
 def test_dotted_again(m):

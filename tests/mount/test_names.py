@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from ppfsmount import PENDING, alive, kill, wait_until
+from ppfsmount import PENDING, alive, wait_until
 
 
 def err(e):
@@ -70,22 +70,6 @@ def test_queued_at_the_last_close(m):
     assert m.state("x") == "draft"
     os.close(c)
     assert m.result("x") == b"1\n2\n"
-
-
-def test_writer_killed_half_way(m):
-    p = m.popen("/usr/bin/python3", "-c",
-                "import os, time\nfd = os.open(os.environ['M'] + '/jobs/x', os.O_WRONLY | os.O_CREAT)\n"
-                "os.write(fd, b'#!/bin/sh\\necho one\\necho tw')\nprint(flush=True)\ntime.sleep(1000)\n")
-    p.stdout.readline()
-    kill(p.pid)
-    p.communicate()
-    wait_until(lambda: m.why("x"), "x to say why it does not run")
-    assert m.state("x") == "draft" and "x" in os.listdir(m.jobs)
-    assert "kill" in m.why("x") or "writer" in m.why("x")
-    m.works()
-    assert m.state("x") == "draft"
-    m.put("x", "#!/bin/sh\necho whole\n")
-    assert m.result("x") == b"whole\n"
 
 
 # --- names -------------------------------------------------------------------------------------------------------

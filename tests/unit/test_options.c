@@ -108,7 +108,34 @@ static void test_bytes(void **state) {
     options_destroy(loaded);
 }
 
+/* What is in force, as somebody would write it; and texts that may go on. */
+static void test_written(void **state) {
+    (void)state;
+    static const char text[] =
+        "timeout=90s\nmemory=524288000\nhold=1\n'cwd=/a b'\nafter=a,G/b\nenv=A:1\n'env=B:it'\"'\"'s \"x\" '\n";
+    struct options *o = options_create(), *again = options_create();
+    assert_int_equal(words(o, text), 0);
+    char *out = options_words(o), *saved = options_save(o);
+    assert_int_equal(words(again, out), 0);
+    char *back = options_save(again);
+    assert_string_equal(saved, back);
+    assert_non_null(strstr(out, "timeout=90s\n"));
+    for (size_t i = 0; i < sizeof text; i++) /* wherever it is cut */
+        assert_int_equal(options_check_words(text, i, why), 0);
+    static const char *const never[] = {"priorty",         "priorty=5",    "priorty=5\n",       "priority=x\n",
+                                        "cwd=a timeout=3", "priority=1 x", "env=novalue cpus=1"};
+    for (size_t i = 0; i < sizeof never / sizeof *never; i++)
+        assert_int_equal(options_check_words(never[i], strlen(never[i]), why), -EINVAL);
+    free(out);
+    free(saved);
+    free(back);
+    options_destroy(o);
+    options_destroy(again);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_refused), cmocka_unit_test(test_json), cmocka_unit_test(test_bytes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_json), cmocka_unit_test(test_bytes),
+                                       cmocka_unit_test(test_written)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

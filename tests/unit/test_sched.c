@@ -173,12 +173,33 @@ static void test_group_opens_at_once(void **state) {
     }
     turn();
     assert_int_equal(get(ids[599]).state, JOB_DRAFT);
-    assert_int_equal(sched_rename_group(s, g.id, 0, "G"), 0);
+    assert_int_equal(sched_rename_group(s, g.id, 0, "G", NULL, NULL), 0);
     for (int i = 599; i >= 0; i--)
         assert_int_equal(wait_end(ids[i]).state, JOB_DONE);
     assert_int_equal(sched_tally(s, 0, &t), 0);
     assert_int_equal(t.done, 600);
     assert_int_equal(t.active, 0);
+}
+
+/* The second side of the name is another's: then the first is not given up either. */
+static void test_rename_that_is_refused_changes_nothing(void **state) {
+    (void)state;
+    struct writer mine = {.uid = 1001, .gid = 1001, .mode = 0666, .request = 8},
+                  other = {.uid = 1002, .gid = 1002, .mode = 0666, .request = 9};
+    struct job x, y, draft;
+    static const char held[] = "#!/bin/sh\n#ppfs: hold=1\ntrue\n";
+    assert_int_equal(sched_create_draft(s, 0, "x", true, &mine, &x), 0);
+    assert_int_equal(sched_write(s, x.id, held, sizeof held - 1, 0, NULL, NULL), 0);
+    sched_release(s, x.id);
+    assert_int_equal(get(x.id).state, JOB_HELD);
+    assert_int_equal(sched_open_draft(s, x.id, true, &other, &draft, NULL, NULL), 0);
+    assert_int_equal(sched_create_draft(s, 0, ".y", true, &mine, &y), 0);
+    turn();
+    assert_int_equal(sched_rename(s, 0, ".y", 0, "x", false, false, NULL, NULL), -EACCES);
+    turn();
+    assert_int_equal(get(x.id).state, JOB_HELD);
+    assert_string_equal(get(y.id).name, ".y");
+    assert_int_equal(get(draft.id).state, JOB_DRAFT);
 }
 
 static void test_replace_cancel_forget(void **state) {
@@ -222,7 +243,13 @@ static void test_large(void **state) {
 
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_kinds), TEST(test_failures), TEST(test_after_and_hold), TEST(test_group_opens_at_once),
-                                       TEST(test_replace_cancel_forget), TEST(test_stop_and_go_on), TEST(test_large)};
+    const struct CMUnitTest tests[] = {TEST(test_kinds),
+                                       TEST(test_failures),
+                                       TEST(test_after_and_hold),
+                                       TEST(test_group_opens_at_once),
+                                       TEST(test_rename_that_is_refused_changes_nothing),
+                                       TEST(test_replace_cancel_forget),
+                                       TEST(test_stop_and_go_on),
+                                       TEST(test_large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* What a job file is, by its content; and whether it looks cut off. */
+/* What a job file is, by its content. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -130,22 +130,6 @@ static void test_arguments(void **state) {
     }
 }
 
-static bool cut(const char *text) {
-    size_t n = strlen(text);
-    return spec_looks_cut(text, n, text, n);
-}
-
-static void test_cut(void **state) {
-    (void)state;
-    assert_false(cut("print(1)\n"));
-    assert_true(cut("print(1"));
-    assert_false(cut("{\"call\": \"x\"} \n"));
-    assert_true(cut("{\"call\": "));
-    assert_false(cut("\x80\x04N."));
-    assert_true(cut("\x80\x04N"));
-    assert_true(cut("\x7f" "ELF..\n"));
-}
-
 /* Of a large file only as much is read as tells what it is. */
 static void test_needs(void **state) {
     const uint64_t large = (uint64_t)1 << 40;
@@ -162,7 +146,9 @@ static void test_needs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused), cmocka_unit_test(test_marks), cmocka_unit_test(test_lines), cmocka_unit_test(test_arguments), cmocka_unit_test(test_cut), cmocka_unit_test(test_needs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds),     cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_marks),     cmocka_unit_test(test_lines),
+                                       cmocka_unit_test(test_arguments), cmocka_unit_test(test_needs)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     options_destroy(o);
     return rc;

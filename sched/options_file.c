@@ -1,0 +1,120 @@
+/* A .options file: what later jobs of its group start from. It is checked as it is written, as far as what has come can be
+ * judged, and taken when it is closed. What is refused is not kept: the file then shows again what is in force. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sched/sched_int.h"
+
+bool options_file_is(const struct job *j) {
+    return j->draft && strcmp(j->name, ".options") == 0;
+}
+
+/* What it says holds for everybody's jobs in the group (their environment, too): only who owns the group may say it. */
+int options_file_may(struct sched *s, uint64_t group, uid_t uid) {
+    struct group g;
+    int rc = store_group_get(s->store, group, &g);
+    if (rc < 0)
+        return rc;
+    return uid == 0 || uid == geteuid() || (group && uid == g.uid) ? 0 : -EPERM;
+}
+
+static int refused(struct sched *s, const struct job *j, int rc, const char *why) {
+    char path[JOB_WHY_MAX];
+    if (rc == -EINVAL)
+        sched_log(s, "jobs/%s was refused: %s", sched_path(s, j, path, sizeof path) == 0 ? path : j->name, why);
+    return rc;
+}
+
+int options_file_write(struct sched *s, const struct job *j, const char *text, size_t size) {
+    char why[OPTIONS_WHY];
+    int rc = options_file_may(s, j->group, j->uid);
+    if (rc < 0 || size > INLINE_MAX)
+        return rc < 0 ? rc : -EFBIG;
+    return refused(s, j, options_check_words(text, size, why), why);
+}
+
+/* Its text as the options that it says; *o is the caller's. */
+static int parse(struct sched *s, const struct job *j, struct options **o) {
+    struct body b = {0};
+    char why[OPTIONS_WHY];
+    int rc = draft_spec(s, j->id, &b);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    if (b.file)
+        return -EFBIG;
+    int64_t n = b.size ? store_body_read(s->store, j->id, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;
+    if (n < 0)
+        return (int)n;
+    if (!(*o = options_create()))
+        return -ENOMEM;
+    rc = refused(s, j, options_add_words(*o, s->scratch, (size_t)n, why), why);
+    if (rc < 0) {
+        options_destroy(*o);
+        *o = NULL;
+    }
+    return rc;
+}
+
+int options_file_check(struct sched *s, const struct job *j, uint64_t group) {
+    struct options *o = NULL;
+    int rc = options_file_may(s, group, j->uid);
+    if (rc == 0)
+        rc = j->draft && !j->cut ? parse(s, j, &o) : -EINVAL;
+    options_destroy(o);
+    return rc;
+}
+
+int options_file_take(struct sched *s, const struct job *j) {
+    struct options *o = NULL;
+    char *saved = NULL;
+    int rc = options_file_may(s, j->group, j->uid);
+    if (rc == 0)
+        rc = parse(s, j, &o);
+    if (rc == 0 && !(saved = options_save(o)))
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = sched_check(s, store_group_set_options(s->store, j->group, saved));
+    options_destroy(o);
+    free(saved);
+    return rc;
+}
+
+/* What is in force, as words; *text is the caller's. */
+static int in_force(struct sched *s, uint64_t group, char **text) {
+    char *saved = NULL;
+    struct options *o = options_create();
+    int rc = o ? store_group_options(s->store, group, &saved) : -ENOMEM;
+    if (rc == 0)
+        rc = options_load(o, saved);
+    if (rc == 0 && !(*text = options_words(o)))
+        rc = -ENOMEM;
+    options_destroy(o);
+    free(saved);
+    return rc;
+}
+
+int options_file_settle(struct sched *s, struct job_row *r) {
+    char *text = NULL;
+    bool taken = r->job.flushed &&
+                 sched_size(s, r->job.id, BODY_SPEC) > 0; /* an empty one may have been about to get its text */
+    int rc = taken ? 0 : r->job.cut ? -EINVAL : options_file_take(s, &r->job);
+    if (rc != -EINVAL && rc != -EPERM && rc != -EFBIG)
+        return rc;
+    rc = in_force(s, r->job.group, &text);
+    if (rc == 0 && !*text)
+        rc = sched_remove(s, r);
+    else if (rc == 0 && (rc = sched_drop_bodies(s, r->job.id, true)) == 0)
+        rc = store_body_put(s->store, r->job.id, BODY_SPEC, text, strlen(text));
+    if (rc == 0 && *text) {
+        r->job.cut = false;
+        r->job.flushed = true;
+        r->job.why[0] = 0;
+        sched_note(s, r->job.id);
+        rc = store_job_save(s->store, r, SAVE_QUEUE);
+    }
+    free(text);
+    return sched_check(s, rc);
+}
