@@ -125,10 +125,13 @@ int stream_log_flush(struct stream *st); /* what this turn has gathered, as far 
 int stream_job(struct stream *st, struct call *c);
 int stream_release(struct stream *st, uint64_t id); /* a call that is held, or will be, is not to be */
 int stream_hold_over(struct stream *st); /* nobody can let go any more of what is held: those calls fail */
-int stream_job_ended(struct sched *s, const struct job_row *r); /* 0, -errno, or 1: the stream removes it, later */
+/* The call that the job answers, and its stream; NULL when nobody waits for that any more. */
+struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out);
+/* stream_ended.c: what such a job answered goes to the stream. 0, -errno, or 1: the stream removes it, later. */
+int stream_job_ended(struct sched *s, const struct job_row *r);
 /* What a call has printed. NULL: nobody wants it any more. */
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, enum pool_stream which, const void *bytes, size_t size);
 void run_output_resume(struct stream *st); /* run_output.c: after a flush, what holds goes on */
 bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
-int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size); /* stream_json.c: a program's stdout, as a line */
+int stream_json_text(struct stream *st, struct call *c, struct buffer *text); /* stream_json.c: a JSON text, as a line; takes it */
 #endif

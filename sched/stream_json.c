@@ -122,11 +122,17 @@ static int answer_whole(struct stream *st, struct call *c, enum pool_answer kind
 }
 
 static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
-    if (!c->answer.size)
+    struct buffer *text = &c->answer;
+    if (!text->size)
         return answer_whole(st, c, kind, bytes, size);
-    int rc = buffer_add(&c->answer, bytes, size);
+    int rc = buffer_add(text, bytes, size);
     if (rc < 0)
         return rc;
+    if (kind == ANSWER_VALUE && !memchr(text->bytes, '\n', text->size - 1)) { /* a large one is not copied once more */
+        if (text->bytes[text->size - 1] != '\n')
+            rc = buffer_add(text, "\n", 1);
+        return rc < 0 ? rc : stream_answered(st, c);
+    }
     struct buffer whole = c->answer;
     c->answer = (struct buffer){0};
     rc = answer_whole(st, c, kind, whole.bytes, whole.size);
@@ -134,15 +140,12 @@ static int answer(struct stream *st, struct call *c, enum pool_answer kind, cons
     return rc;
 }
 
-int stream_json_text(struct stream *st, struct call *c, const char *bytes, size_t size) {
-    json_t *s = json_stringn(bytes ? bytes : "", size);
-    char *line = s ? json_dumps(s, JSON_ENCODE_ANY) : NULL;
-    int rc = line ? keep(c, line, strlen(line)) : fail(st, c, ERROR_RAISED, "its stdout is not UTF-8 text");
-    json_decref(s);
-    if (line && rc == 0)
-        rc = stream_answered(st, c);
-    free(line);
-    return rc;
+int stream_json_text(struct stream *st, struct call *c, struct buffer *text) {
+    buffer_free(&c->answer);
+    c->answer = *text;
+    *text = (struct buffer){0};
+    int rc = buffer_add(&c->answer, "\n", 1);
+    return rc < 0 ? rc : stream_answered(st, c);
 }
 
 static int started(struct stream *st, struct call *c) {
@@ -161,7 +164,10 @@ static int output(struct stream *st, struct call *c, enum pool_stream which, con
 
 static int advance(struct stream *st, struct call *c) {
     st->row.line = c->id;
-    return buffer_add(&st->out, c->answer.bytes, c->answer.size);
+    if (c->answer.size <= INLINE_MAX)
+        return buffer_add(&st->out, c->answer.bytes, c->answer.size);
+    int rc = chunks_take(&st->large, &st->out); /* what is before it */
+    return rc < 0 ? rc : chunks_take(&st->large, &c->answer);
 }
 
 const struct codec codec_json = {WORK_STREAM_JSON, parse, finish, part, answer, fail, started, output, advance, NULL};

@@ -12,8 +12,7 @@
 
 #define BODY_MAX ((size_t)INT32_MAX) /* bytes that a worker takes */
 
-/* The call that the job answers; NULL when nobody waits for that any more. */
-static struct call *call_of(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out) {
+struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out) {
     struct stream *st = *out = stream_find(s, stream);
     if (!st || number < st->row.call || number >= st->next_call)
         return NULL;
@@ -72,7 +71,7 @@ static void body_written(void *arg, int rc) {
     struct sending *p = arg;
     struct sched *s = p->s;
     struct stream *st;
-    struct call *c = call_of(s, p->stream, p->number, p->job, &st);
+    struct call *c = stream_part_call(s, p->stream, p->number, p->job, &st);
     if (c && rc < 0) {
         sched_log(s, "a call of a stream could not be written to the disk: %s", strerror(-rc));
         if (!s->error)
@@ -143,7 +142,7 @@ static void was_appended(void *arg, int rc) {
     struct sending *p = arg;
     struct sched *s = p->s;
     struct stream *st;
-    struct call *c = s->stopping ? NULL : call_of(s, p->stream, p->number, p->job, &st);
+    struct call *c = s->stopping ? NULL : stream_part_call(s, p->stream, p->number, p->job, &st);
     if (!c) {
         free_sending(p);
         return;
@@ -209,136 +208,9 @@ bool stream_parts_tick(struct stream *st) {
 
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, enum pool_stream which, const void *bytes, size_t size) {
     struct stream *st;
-    struct call *c = call_of(s, stream, number, job, &st);
+    struct call *c = stream_part_call(s, stream, number, job, &st);
     if (!c)
         return NULL;
     sched_check(s, st->codec->output(st, c, which, bytes, size));
     return st;
-}
-
-/* --- its answer -------------------------------------------------------------------------------------------------- */
-
-enum { STDOUT /* of a program that failed */, VALUE, TEXTS };
-
-struct ending { /* gathers what the job said */
-    struct sched *s;
-    struct job_row row;
-    int at;
-    bool unreadable;
-    struct buffer text[TEXTS];
-};
-
-static void free_ending(struct ending *e) {
-    for (int i = 0; i < TEXTS; i++)
-        buffer_free(&e->text[i]);
-    free(e);
-}
-
-static enum stream_error error_of(const struct job *j) {
-    if (j->error == ETIMEDOUT || j->error == EINVAL)
-        return j->error == EINVAL ? ERROR_OPTIONS : ERROR_TIMEOUT;
-    return j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
-}
-
-/* Of a call that raised the worker has made the whole ERROR. */
-static int fail_with(struct stream *st, struct call *c, const struct ending *e) {
-    const struct job *j = &e->row.job;
-    enum stream_error error = error_of(j);
-    const struct buffer *body = &e->text[VALUE];
-    if (j->state == JOB_CANCELLED)
-        error = 0;
-    if (work_told(j->kind) == WORK_CALL && error == ERROR_RAISED && body->size >= 8)
-        return st->codec->answer(st, c, ANSWER_ERROR, body->bytes, body->size);
-    return st->codec->fail(st, c, error, j->why);
-}
-
-static int answer(struct stream *st, struct call *c, struct ending *e) {
-    const struct job *j = &e->row.job;
-    const struct buffer *value = &e->text[VALUE];
-    int rc = 0;
-    if (e->text[STDOUT].size)
-        rc = st->codec->output(st, c, POOL_STDOUT, e->text[STDOUT].bytes, e->text[STDOUT].size);
-    if (rc < 0)
-        return rc;
-    if (e->unreadable)
-        return st->codec->fail(st, c, ERROR_DIED, "its result could not be read");
-    if (j->state != JOB_DONE)
-        return fail_with(st, c, e);
-    if (j->kind == WORK_JSON_RUN)
-        return stream_json_text(st, c, value->bytes, value->size);
-    return st->codec->answer(st, c, ANSWER_VALUE, value->bytes ? value->bytes : "", value->size);
-}
-
-static void was_loaded(void *arg, int rc);
-
-/* Reads on: 0 when all is there, -EINPROGRESS: was_loaded goes on, -errno. */
-static int gather(struct ending *e) {
-    struct sched *s = e->s;
-    const struct job *j = &e->row.job;
-    enum job_body result = job_result_body(j->kind), last = j->state == JOB_DONE ? result : BODY_TRACE;
-    for (; e->at < TEXTS; e->at++) {
-        enum job_body b = e->at == STDOUT ? BODY_STDOUT : last;
-        struct buffer *text = &e->text[e->at];
-        struct body body;
-        if (e->at != VALUE && b == last)
-            continue;
-        int rc = store_body_get(s->store, j->id, b, &body);
-        if (rc == -ENOENT)
-            continue;
-        if (rc == 0 && body.size > (int64_t)FRAME_WHOLE_MAX)
-            rc = -EFBIG;
-        if (rc == 0)
-            rc = buffer_reserve(text, (size_t)body.size);
-        if (rc == 0 && body.file) {
-            text->size = (size_t)body.size;
-            return spool_load(s->spool, (struct spool_name){j->id, b, body.file}, text->bytes, text->size, 0, was_loaded, e);
-        }
-        int64_t n = rc == 0 ? store_body_read(s->store, j->id, b, text->bytes, (size_t)body.size, 0) : rc;
-        if (n < 0 && n != -EFBIG)
-            return (int)n;
-        e->unreadable |= n < 0;
-        text->size = n > 0 ? (size_t)n : 0;
-    }
-    return 0;
-}
-
-/* What it answers is in the log with this turn: then the job goes. */
-static void was_loaded(void *arg, int rc) {
-    struct ending *e = arg;
-    struct sched *s = e->s;
-    struct stream *st;
-    struct buffer *text = &e->text[e->at++];
-    e->unreadable |= rc < 0 || (size_t)rc != text->size;
-    if (e->unreadable)
-        text->size = 0;
-    rc = s->stopping ? -ESHUTDOWN : gather(e);
-    if (rc == -EINPROGRESS)
-        return;
-    struct call *c = call_of(s, e->row.stream, e->row.call, e->row.job.id, &st);
-    if (c && rc == 0)
-        rc = answer(st, c, e);
-    if (c && rc == 0)
-        rc = sched_remove(s, &e->row);
-    if (c && !s->stopping)
-        sched_check(s, rc);
-    free_ending(e);
-}
-
-int stream_job_ended(struct sched *s, const struct job_row *r) {
-    struct stream *st;
-    struct call *c = call_of(s, r->stream, r->call, r->job.id, &st);
-    struct ending *e = c ? calloc(1, sizeof *e) : NULL;
-    if (!c)
-        return 0;
-    if (!e)
-        return sched_check(s, -ENOMEM);
-    e->s = s;
-    e->row = *r;
-    int rc = gather(e);
-    if (rc == -EINPROGRESS)
-        return 1;
-    if (rc == 0)
-        rc = answer(st, c, e);
-    free_ending(e);
-    return sched_check(s, rc);
 }

@@ -138,6 +138,21 @@ def test_only_its_end_can_be_written(m, size, held):
     assert answers(m, name) == ["1", "2"]
 
 
+def test_large_output_of_programs(m):
+    """As text, in pieces: characters of several bytes, what must be escaped; what is no text; what one printed that failed."""
+    text = ("a\u00e4\u20ac\U0001f600\"\\\n\x01" * 60_000)[:-1] + "\u00e4"
+    (m.work / "text").write_text(text)
+    (m.work / "cut").write_bytes(text.encode()[:-1])
+    (m.work / "zeros").write_bytes(bytes(20_000_000))
+    m.put("x.jsonl", lines({"run": ["cat", "text"]}, {"run": ["cat", "cut"]}, {"run": ["sh", "-c", "cat text; exit 3"]}, {"run": ["cat", "/dev/null"]},
+                           {"run": ["cat", "zeros"]}, {"call": "builtins.eval", "args": ["'x' * 3_000_000"], "priority": 1}))
+    out = [json.loads(line) for line in answers(m, "x.jsonl")]
+    assert out[0] == text and "not UTF-8" in out[1]["error"] and "exit status 3" in out[2]["error"]
+    assert out[3:] == ["", "\0" * 20_000_000, "x" * 3_000_000]
+    assert (m.info / "x.jsonl/stdout").read_text() == text
+    assert sanitized() or peak(m.pids()["daemon"]) < 2 * 6 * 20_000_000
+
+
 def test_priority_of_a_stream_that_runs(m1):
     """What is written into it takes effect at once: nobody has a slot yet."""
     m = m1

@@ -1,0 +1,184 @@
+/* What a job of its own has answered goes to the stream whose call it was. Bodies that are files come in pieces, through the
+ * disk thread, a piece a turn: what a program prints may be a gigabyte, and nobody is to wait for that. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/json_string.h"
+#include "sched/stream_int.h"
+
+#define PIECE (256u * 1024u)
+
+enum { STDOUT /* of a program that failed */, VALUE, TEXTS };
+
+struct ending {
+    struct sched *s;
+    struct job_row row;
+    int at;     /* which of these */
+    bool found; /* its body was looked up: */
+    struct body body;
+    int64_t off;             /* so much of it has gone on */
+    int unreadable;          /* errno */
+    struct buffer piece;     /* the last one of VALUE stays here */
+    struct json_string text; /* of a program that succeeded, instead */
+};
+
+static void free_ending(struct ending *e) {
+    buffer_free(&e->piece);
+    buffer_free(&e->text.text);
+    free(e);
+}
+
+static bool is_program(const struct job *j) {
+    return j->kind == WORK_JSON_RUN;
+}
+
+static enum stream_error error_of(const struct job *j) {
+    if (j->state == JOB_CANCELLED)
+        return 0;
+    if (j->error == ETIMEDOUT || j->error == EINVAL)
+        return j->error == EINVAL ? ERROR_OPTIONS : ERROR_TIMEOUT;
+    return j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
+}
+
+/* Of a call that raised the worker has made the whole ERROR. */
+static bool told_itself(const struct job *j) {
+    return j->state != JOB_DONE && work_told(j->kind) == WORK_CALL && error_of(j) == ERROR_RAISED;
+}
+
+/* The body to go on, false: none. */
+static bool body_at(const struct ending *e, enum job_body *b) {
+    const struct job *j = &e->row.job;
+    enum job_body result = job_result_body(j->kind);
+    bool done = j->state == JOB_DONE;
+    *b = e->at == STDOUT ? BODY_STDOUT : done ? result : BODY_TRACE;
+    return e->at == STDOUT ? !done || result != BODY_STDOUT : done || told_itself(j);
+}
+
+static int answer(struct stream *st, struct call *c, struct ending *e) {
+    const struct job *j = &e->row.job;
+    const char *bytes = e->piece.bytes ? e->piece.bytes : "";
+    if (e->unreadable) {
+        stream_drop_answer(c);
+        return e->unreadable == EILSEQ ? st->codec->fail(st, c, ERROR_RAISED, "its stdout is not UTF-8 text")
+                                       : st->codec->fail(st, c, ERROR_DIED,
+                                                         e->unreadable == EFBIG ? "its result is larger than 1 GiB"
+                                                                                : "its result could not be read");
+    }
+    if (told_itself(j) && e->body.size >= 8)
+        return st->codec->answer(st, c, ANSWER_ERROR, bytes, e->piece.size);
+    if (j->state != JOB_DONE)
+        return st->codec->fail(st, c, error_of(j), j->why);
+    return is_program(j) ? stream_json_text(st, c, &e->text.text)
+                         : st->codec->answer(st, c, ANSWER_VALUE, bytes, e->piece.size);
+}
+
+/* The piece goes on. */
+static int take(struct ending *e, struct stream *st, struct call *c) {
+    const struct buffer *p = &e->piece;
+    bool program = is_program(&e->row.job) && e->row.job.state == JOB_DONE;
+    int rc = 0;
+    e->off += (int64_t)p->size;
+    if (e->at == STDOUT)
+        return st->codec->output(st, c, POOL_STDOUT, p->bytes, p->size);
+    if (program)
+        rc = json_string_add(&e->text, p->bytes, p->size);
+    else if (e->off < e->body.size)
+        rc = st->codec->part(st, c, p->bytes, p->size);
+    if (rc == 0 && e->text.text.size > FRAME_WHOLE_MAX)
+        rc = -EFBIG;
+    if (rc == 0 && program && e->off == e->body.size)
+        rc = json_string_end(&e->text);
+    if (rc == -EILSEQ || rc == -EFBIG) {
+        e->unreadable = -rc;
+        e->off = e->body.size;
+        rc = 0;
+    }
+    return rc;
+}
+
+static int find_body(struct ending *e, enum job_body b) {
+    int rc = store_body_get(e->s->store, e->row.job.id, b, &e->body);
+    if (rc == -ENOENT)
+        e->body = (struct body){0};
+    else if (rc < 0)
+        return rc;
+    e->found = true;
+    e->off = 0;
+    e->piece.size = 0;
+    if (e->body.size > (int64_t)FRAME_WHOLE_MAX) {
+        e->unreadable = e->at == VALUE ? EFBIG : 0; /* what a program that failed has printed can be left out */
+        e->body.size = 0;
+    }
+    return e->at == VALUE && !e->body.size && is_program(&e->row.job) ? json_string_end(&e->text) : 0;
+}
+
+static void was_loaded(void *arg, int rc);
+
+/* Goes on: 0 when all is there, -EINPROGRESS: was_loaded goes on, -errno. */
+static int gather(struct ending *e, struct stream *st, struct call *c) {
+    int rc = 0;
+    for (; e->at < TEXTS; e->at++, e->found = false) {
+        enum job_body b;
+        if (!body_at(e, &b))
+            continue;
+        if (!e->found && (rc = find_body(e, b)) < 0)
+            return rc;
+        while (e->off < e->body.size && !e->unreadable) {
+            int64_t left = e->body.size - e->off;
+            size_t n = left < (int64_t)PIECE ? (size_t)left : PIECE;
+            e->piece.size = 0;
+            if ((rc = buffer_reserve(&e->piece, n)) < 0)
+                return rc;
+            e->piece.size = n;
+            if (e->body.file)
+                return spool_load(e->s->spool, (struct spool_name){e->row.job.id, b, e->body.file}, e->piece.bytes, n,
+                                  (uint64_t)e->off, was_loaded, e);
+            int64_t got = store_body_read(e->s->store, e->row.job.id, b, e->piece.bytes, n, (uint64_t)e->off);
+            rc = got < 0 ? (int)got : (size_t)got < n ? -EIO : take(e, st, c);
+            if (rc < 0)
+                return rc;
+        }
+    }
+    return 0;
+}
+
+/* What it answers is in the log with this turn: then the job goes. */
+static void was_loaded(void *arg, int rc) {
+    struct ending *e = arg;
+    struct sched *s = e->s;
+    struct stream *st;
+    struct call *c = s->stopping ? NULL : stream_part_call(s, e->row.stream, e->row.call, e->row.job.id, &st);
+    if (rc < 0 || (size_t)rc != e->piece.size)
+        e->unreadable = EIO;
+    rc = c && !e->unreadable ? take(e, st, c) : 0;
+    if (c && rc == 0)
+        rc = gather(e, st, c);
+    if (rc == -EINPROGRESS)
+        return;
+    if (c && rc == 0)
+        rc = answer(st, c, e);
+    if (c && rc == 0)
+        rc = sched_remove(s, &e->row);
+    sched_check(s, rc);
+    free_ending(e);
+}
+
+int stream_job_ended(struct sched *s, const struct job_row *r) {
+    struct stream *st;
+    struct call *c = stream_part_call(s, r->stream, r->call, r->job.id, &st);
+    struct ending *e = c ? calloc(1, sizeof *e) : NULL;
+    if (!c)
+        return 0;
+    if (!e)
+        return sched_check(s, -ENOMEM);
+    e->s = s;
+    e->row = *r;
+    int rc = gather(e, st, c);
+    if (rc == -EINPROGRESS)
+        return 1;
+    if (rc == 0)
+        rc = answer(st, c, e);
+    free_ending(e);
+    return sched_check(s, rc);
+}
