@@ -18,6 +18,9 @@
 
 #define CRASHES_MAX 10    /* deaths of its own making, each within a second of its start: it will not live */
 #define STOP_SECONDS 30   /* a clean stop may take so long */
+#define LOOK_S 2          /* between two looks at the daemon; what follows is counted in looks, in which we ran ourselves */
+#define QUIET_LOOKS 5     /* its loop did not turn and used no processor: it is stopped, or waits for what never comes */
+#define BUSY_LOOKS 60     /* its loop did not turn, but computes */
 #define STRANGERS_MS 1000 /* what the daemon left may take so long to die; more of it dies while the next one runs */
 
 struct keeper {
@@ -27,6 +30,13 @@ struct keeper {
     int64_t started_ms;
     int crashes;
     bool stopping, ready;
+    int stop_looks; /* since it was told to stop, or has begun to by itself */
+    struct {
+        uint64_t turns;    /* of its loop, at the last look that saw it turn */
+        uint64_t cpu;      /* of its loop's thread, at the last look */
+        int quiet, looks;  /* looks since: without processor time, in a row; all */
+        char why[64];      /* it was killed, for it ... */
+    } watch;
 };
 
 static void tell(struct keeper *k, const char *text) {
@@ -52,6 +62,8 @@ static void on_failed(void *arg, const char *sentence) {
 
 static int start(struct keeper *k) {
     k->started_ms = clock_ms();
+    memset(&k->watch, 0, sizeof k->watch);
+    atomic_store(shared_turns(k->c->daemon.shared), TURNS_NONE);
     k->daemon = fork();
     if (k->daemon < 0)
         return -errno;
@@ -92,7 +104,9 @@ static bool again(struct keeper *k, int status) {
         return false;
     if (k->stopping)
         return false;
-    if (WIFSIGNALED(status))
+    if (k->watch.why[0])
+        log_line("the daemon (pid %d) %s: killed; starting it again", (int)k->daemon, k->watch.why);
+    else if (WIFSIGNALED(status))
         log_line("the daemon (pid %d) was killed by signal %d (SIG%s); starting it again", (int)k->daemon,
                  WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
     else
@@ -107,15 +121,72 @@ static bool again(struct keeper *k, int status) {
     return true;
 }
 
+/* What /proc says of a thread. False: it has gone. */
+static bool thread_stat(pid_t pid, char *state, uint64_t *cpu) {
+    char path[64], text[1024];
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)pid, (int)pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = '\0';
+    const char *after = strrchr(text, ')'); /* its name may hold anything */
+    bool ok = after && sscanf(after, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", state, &user, &system) == 3;
+    *cpu = user + system;
+    return ok;
+}
+
+/* A debugger may keep it as long as it likes. */
+static bool is_traced(pid_t pid) {
+    char path[64], line[256];
+    int tracer = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "TracerPid: %d", &tracer) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return tracer;
+}
+
+/* Nobody who waits for a daemon that hangs can be killed, not even ls of the directory above it. */
+static void look(struct keeper *k) {
+    uint64_t cpu, turns = atomic_load(shared_turns(k->c->daemon.shared));
+    char state = '?';
+    if (k->stopping || turns == TURNS_OVER) {
+        if (++k->stop_looks != STOP_SECONDS / LOOK_S)
+            return;
+        log_line("the daemon did not stop within %d seconds: killing it", STOP_SECONDS);
+        k->stopping = true;
+        kill(k->daemon, SIGKILL);
+        return;
+    }
+    if (!thread_stat(k->daemon, &state, &cpu))
+        return;
+    bool computed = cpu != k->watch.cpu;
+    k->watch.cpu = cpu;
+    /* How long a start takes is the database's affair, as long as it is not stopped. */
+    if (turns != k->watch.turns || (turns == TURNS_NONE && state != 'T') || is_traced(k->daemon)) {
+        k->watch.turns = turns;
+        k->watch.quiet = k->watch.looks = 0;
+        return;
+    }
+    k->watch.quiet = computed ? 0 : k->watch.quiet + 1;
+    k->watch.looks++;
+    if (k->watch.quiet < QUIET_LOOKS && k->watch.looks < BUSY_LOOKS)
+        return;
+    snprintf(k->watch.why, sizeof k->watch.why, state == 'T' ? "was stopped for %d seconds" : "did not turn its loop for %d seconds",
+             k->watch.looks * LOOK_S);
+    kill(k->daemon, SIGKILL);
+}
+
 /* Waits for a signal and does what it says. 0 while the daemon lives or was started anew, else the end: exit status + 1. */
 static int step(struct keeper *k) {
-    int status, sig = k->stopping ? sigtimedwait(&k->signals, NULL, &(struct timespec){.tv_sec = STOP_SECONDS})
-                                  : sigwaitinfo(&k->signals, NULL);
+    int status, sig = sigtimedwait(&k->signals, NULL, &(struct timespec){.tv_sec = LOOK_S});
     if (sig < 0) {
-        if (errno == EAGAIN) {
-            log_line("the daemon did not stop within %d seconds: killing it", STOP_SECONDS);
-            kill(k->daemon, SIGKILL);
-        }
+        if (errno == EAGAIN)
+            look(k);
         return 0;
     }
     if (sig != SIGCHLD) {

@@ -20,13 +20,14 @@
 
 #define REQUESTS_A_TURN 64
 #define SPIN_NS 60000
+#define BEAT_S 2 /* an idle loop turns that often, so that the keeper sees it */
 #define UNIQUE_RESENT ((uint64_t)1 << 63)
 #ifndef FUSE_NOTIFY_RESEND /* linux/fuse.h before 6.9 */
 #define FUSE_NOTIFY_RESEND 7
 #endif
 
 struct loop {
-    struct event *fuse, *signals[3];
+    struct event *fuse, *beat, *signals[3];
     struct shared *shared;
     struct fuse_buf buf;
     void (*on_ready)(void *arg);
@@ -89,6 +90,10 @@ static void on_fuse(evutil_socket_t fd, short what, void *arg) {
     }
 }
 
+static void on_beat(evutil_socket_t fd, short what, void *arg) {
+    (void)fd, (void)what, (void)arg;
+}
+
 static void on_signal(evutil_socket_t fd, short what, void *arg) {
     (void)fd, (void)what;
     struct fs *fs = arg;
@@ -124,7 +129,8 @@ int loop_create(struct fs *fs, struct shared *shared, void (*on_ready)(void *arg
     if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
         return -errno;
     l->fuse = event_new(fs->base, fd, EV_READ | EV_PERSIST, on_fuse, fs);
-    if (!l->fuse || event_add(l->fuse, NULL) < 0)
+    l->beat = event_new(fs->base, -1, EV_PERSIST, on_beat, NULL);
+    if (!l->fuse || event_add(l->fuse, NULL) < 0 || !l->beat || event_add(l->beat, &(struct timeval){.tv_sec = BEAT_S}) < 0)
         return -ENOMEM;
     for (unsigned i = 0; i < 3; i++) {
         l->signals[i] = evsignal_new(fs->base, signals[i], on_signal, fs);
@@ -140,6 +146,8 @@ void loop_destroy(struct loop *l) {
         return;
     if (l->fuse)
         event_free(l->fuse);
+    if (l->beat)
+        event_free(l->beat);
     for (unsigned i = 0; i < 3; i++)
         if (l->signals[i])
             event_free(l->signals[i]);
@@ -179,13 +187,16 @@ static void gather(struct fs *fs, int64_t spin_until) {
 int loop_run(struct fs *fs) {
     struct loop *l = fs->loop;
     int64_t spin_until = 0;
+    _Atomic uint64_t *turns = shared_turns(l->shared);
     turn(fs);
     while (!l->stop) {
         uint64_t before = l->requests;
+        atomic_fetch_add_explicit(turns, 1, memory_order_relaxed);
         gather(fs, spin_until);
         turn(fs);
         if (l->requests != before)
             spin_until = clock_ns() + SPIN_NS;
     }
+    atomic_store(turns, TURNS_OVER);
     return l->rc;
 }

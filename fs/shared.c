@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 struct shared {
+    _Atomic uint64_t turns;
     _Atomic uint32_t init_size; /* written after the bytes */
     char init[SHARED_INIT_MAX];
     struct handle slots[SHARED_SLOTS];
@@ -30,6 +31,10 @@ struct shared *shared_create(void) {
 void shared_destroy(struct shared *m) {
     if (m)
         munmap(m, sizeof *m);
+}
+
+_Atomic uint64_t *shared_turns(struct shared *m) {
+    return &m->turns;
 }
 
 int shared_save_init(struct shared *m, const void *bytes, size_t size) {

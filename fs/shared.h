@@ -39,6 +39,10 @@ struct shared;
 struct handles; /* one daemon's index of the table */
 
 struct shared *shared_create(void); /* NULL: no memory */
+/* How often the daemon's loop has turned: by that the keeper tells one that is busy from one that hangs. */
+enum { TURNS_NONE = 0 /* it starts */ };
+#define TURNS_OVER UINT64_MAX /* it ends */
+_Atomic uint64_t *shared_turns(struct shared *m);
 void shared_destroy(struct shared *m);
 
 /* The bytes of the first FUSE request. save: 0 or -E2BIG. init: NULL while none are saved. */

@@ -1,6 +1,7 @@
 """What ppfs is started with and where: closed descriptors, few descriptors, paths that the mount would hide; mounting beside and
 after another; and how it ends."""
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -149,6 +150,44 @@ def test_a_comma_in_a_mount_option(new_mount):
     m = new_mount(options=["-o", r"fsname=a\,b\\c"]).start()
     assert mount_line(m.mnt).split(" - ")[1].split()[1] == r"a,b\134c"
     m.works()
+
+
+# --- a daemon that hangs ---------------------------------------------------------------------------------------------
+
+def test_a_daemon_that_is_stopped_is_replaced(new_mount):
+    m = new_mount().start()
+    m.may_restart = True
+    m.put("g", m.gate("g"))
+    m.pid_of("g")
+    m.put("done.py", "print('kept')")
+    assert m.result("done.py") == b"kept\n"
+    reader = m.reader(m.results / "g")
+    os.kill(m.first_daemon, signal.SIGSTOP)
+    late = m.popen("cat", m.results / "done.py")  # this one it never reads
+    wait_until(lambda: m.pids()["daemon"] not in (0, m.first_daemon), "another daemon")
+    assert late.wait() == 0 and late.stdout.read() == b"kept\n"
+    m.open_gate("g")
+    assert reader.wait() == 0 and reader.stdout.read() == b"through g\n"
+    assert re.search(r"the daemon \(pid %d\) was stopped for 10 seconds: killed; starting it again" % m.first_daemon, m.log())
+    for p in (reader, late):
+        p.stdout.close()
+        p.stderr.close()
+    m.works()
+
+
+def test_a_daemon_that_hangs_is_unmounted(new_mount):
+    m = new_mount().start()
+    m.put("g", "#!/bin/sh\nexec sleep 1000\n")
+    reader = m.reader(m.results / "g")
+    os.kill(m.first_daemon, signal.SIGSTOP)
+    reader.kill()
+    subprocess.run(["fusermount3", "-u", "-z", m.mnt], check=True, timeout=5)
+    assert not mount_line(m.mnt)
+    os.kill(m.first_daemon, signal.SIGCONT)  # or the keeper kills it, and the next one finds no mount
+    m.gone()
+    assert reader.wait() == -signal.SIGKILL
+    reader.stdout.close()
+    reader.stderr.close()
 
 
 # --- its end ---------------------------------------------------------------------------------------------------------
