@@ -2,6 +2,7 @@
 
 build() gives (directory with the two programs, "3.13"). It is made below the build directory and only brought up to date
 the next time: some ten seconds, then one. Raises NoOther with the reason where there is nothing to build with."""
+import fcntl
 import glob
 import os
 import shutil
@@ -46,6 +47,8 @@ def build():
     program, version = find()
     where = BUILD / ("python-" + version)
     where.mkdir(exist_ok=True)
+    lock = open(BUILD / "python.lock", "w")  # closed by whoever returns
+    fcntl.flock(lock, fcntl.LOCK_EX)
     for tool in ("make", "pkg-config", os.environ.get("CC", "gcc")):
         if not shutil.which(tool):
             raise NoOther("no %s here to build workers for Python %s" % (tool, version))
