@@ -21,6 +21,12 @@ struct request {
     bool looking;    /* it is being handled, or retried */
 };
 
+#define COPIES 64u /* specs that are open at a time, of which is known by whom */
+struct copied {    /* copies.h */
+    uint64_t fh, job;
+    pid_t pid;
+};
+
 struct fs {
     struct event_base *base;
     struct fuse_session *session;
@@ -39,6 +45,8 @@ struct fs {
     bool everyone; /* mounted by root with allow_other: every user may submit, and jobs run as their writer */
     int64_t started, began; /* when it was mounted: clock_wall_us and clock_us */
     struct request now;
+    struct copied copies[COPIES]; /* a ring of the latest */
+    unsigned copies_next;
 };
 
 /* Inode numbers are computed, never handed out: id of the job, group or node, and kind. */

@@ -10,6 +10,7 @@
 
 #include "fs/body.h"
 #include "fs/cache.h"
+#include "fs/copies.h"
 #include "fs/handle.h"
 #include "fs/jobs.h"
 #include "fs/reply.h"
@@ -207,6 +208,8 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
         return;
     }
+    if (k == KIND_SPEC)
+        copies_opened(fs, fuse_req_ctx(req)->pid, fi->fh, j.id);
     fi->nonseekable = live;
     fi->direct_io = live || j.id != ino_id(ino); /* what the kernel keeps of the inode is of the job that was looked up */
     fi->keep_cache = !fi->direct_io && job_ended(j.state);

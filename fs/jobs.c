@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fs/body.h"
+#include "fs/copies.h"
 #include "fs/handle.h"
 #include "fs/pending.h"
 #include "fs/reply.h"
@@ -102,6 +103,22 @@ static void renamed(struct pending *p, int rc) {
     reply_err(p->fs, p->req, rc);
 }
 
+/* mv failures/x jobs/x. Whatever of it cannot be done is not told with EXDEV: mv would copy the text of the failure there. */
+static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *name, const char *to_name,
+                     unsigned flags) {
+    struct fs *fs = p->fs;
+    struct group g;
+    struct job job;
+    if ((flags & ~(unsigned)RENAME_NOREPLACE) || strlen(to_name) > JOB_NAME_MAX)
+        return flags & ~(unsigned)RENAME_NOREPLACE ? -EINVAL : -ENAMETOOLONG;
+    if ((fs->uid != 0 && uid != fs->uid) || sched_find_group(fs->sched, group, name, &g) == 0)
+        return -EPERM;
+    int rc = sched_find(fs->sched, group, name, false, &job);
+    if (rc == 0)
+        rc = sched_run_again(fs->sched, job.id, ino_id(p->ino), to_name, flags & RENAME_NOREPLACE, pending_done, p);
+    return rc;
+}
+
 void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
                  const char *to_name, unsigned flags) {
     struct pending *p = pending_create(fs, req, to_dir, NULL, renamed);
@@ -110,7 +127,9 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     int rc;
     if (!p)
         return;
-    if (ino_kind(dir) != ino_kind(to_dir))
+    if (ino_kind(dir) == KIND_FAILURES && ino_kind(to_dir) == KIND_JOBS)
+        rc = run_again(p, fuse_req_ctx(req)->uid, ino_id(dir), name, to_name, flags);
+    else if (ino_kind(dir) != ino_kind(to_dir))
         rc = -EXDEV;
     else if (ino_kind(dir) != KIND_JOBS)
         rc = -EPERM;
@@ -245,7 +264,8 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
                          .pid = c->pid,
                          .mode = mode & 0777,
                          .request = fs->now.unique,
-                         .again = fs->now.again};
+                         .again = fs->now.again,
+                         .copies = copies_of(fs, c->pid)};
     return 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "fs/copies.h"
 #include "fs/handle.h"
 #include "fs/loop.h"
 #include "fs/pending.h"
@@ -59,6 +60,7 @@ void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const
 }
 
 void write_release(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi) {
+    copies_closed(fs, fi->fh);
     handle_close(fs, fi->fh);
     reply_err(fs, req, 0);
 }

@@ -44,7 +44,7 @@ static int check_name(const char *name) {
 }
 
 static int insert_draft(struct sched *s, uint64_t group, const char *name, const struct writer *w, struct job_row *r) {
-    char cwd[4096];
+    char cwd[4096], *copied = NULL;
     *r = (struct job_row){.job = {.id = store_next_id(s->store),
                                   .group = group,
                                   .state = JOB_DRAFT,
@@ -59,9 +59,15 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
     if (!r->job.id)
         return sched_check(s, -EIO);
     strcpy(r->job.name, name);
-    writer_directory(s, w->pid, cwd, sizeof cwd);
+    int rc = w->copies ? store_job_texts(s->store, w->copies, NULL, &copied) : -ENOENT;
+    if (rc < 0 && rc != -ENOENT)
+        return sched_check(s, rc);
+    if (!copied)
+        writer_directory(s, w->pid, cwd, sizeof cwd);
     sched_note(s, r->job.id);
-    return sched_check(s, store_job_insert(s->store, r, cwd));
+    rc = sched_check(s, store_job_insert(s->store, r, copied ? copied : cwd));
+    free(copied);
+    return rc;
 }
 
 int draft_may_begin(struct sched *s) {

@@ -13,11 +13,13 @@ static const struct {
 } states[JOB_STATES] = {
     [JOB_DRAFT] = {"draft", SHELF_JOBS, TO(HELD) | TO(WAITING) | TO(QUEUED) | TO(RUNNING) | TO(FAILED)},
     [JOB_HELD] = {"held", SHELF_JOBS, TO(DRAFT) | TO(WAITING) | TO(QUEUED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
-    [JOB_WAITING] = {"waiting", SHELF_JOBS, TO(DRAFT) | TO(HELD) | TO(QUEUED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
-    [JOB_QUEUED] = {"queued", SHELF_JOBS, TO(DRAFT) | TO(HELD) | TO(WAITING) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
+    [JOB_WAITING] = {"waiting", SHELF_JOBS,
+                     TO(DRAFT) | TO(HELD) | TO(QUEUED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
+    [JOB_QUEUED] = {"queued", SHELF_JOBS,
+                    TO(DRAFT) | TO(HELD) | TO(WAITING) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
     [JOB_RUNNING] = {"running", SHELF_JOBS, TO(WAITING) | TO(QUEUED) | TO(DONE) | TO(FAILED) | TO(CANCELLED)},
     [JOB_DONE] = {"done", SHELF_RESULTS, 0},
-    [JOB_FAILED] = {"failed", SHELF_FAILURES, 0},
+    [JOB_FAILED] = {"failed", SHELF_FAILURES, TO(DRAFT) | TO(HELD)}, /* sched_run_again */
     [JOB_CANCELLED] = {"cancelled", SHELF_GONE, 0},
 };
 

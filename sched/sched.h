@@ -97,6 +97,7 @@ struct writer {
     mode_t mode; /* permission bits for a new file */
     uint64_t request; /* unique of the FUSE request, top bit cleared */
     bool again;  /* the request may have been handled before */
+    uint64_t copies; /* the job whose file it is copying: the new one runs where that does; 0 = none */
     bool append; /* it writes at the end only: then a stream that runs may be opened */
 };
 /* A new draft. exclusive: -EEXIST while the name has a job (unended), a result or a failure. An existing draft is opened.
@@ -122,6 +123,10 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
 int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode); /* NULL = as it is */
 
 /* --- steering -------------------------------------------------------------------------------------------------- */
+/* mv failures/x jobs/x: a failed job is queued again, with its options, directory and environment as they were, and its attempts
+ * counted on; one that never ran is submitted again. -ENOENT: it did not fail. -EPERM: a stream. done: as of sched_rename. */
+int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char *to_name, bool no_replace,
+                    sched_done *done, void *arg);
 int sched_cancel(struct sched *s, uint64_t job);           /* rm jobs/x; a draft just goes away. -ENOENT once ended */
 /* It is cancelled, and what it was running has not ended yet: its output, exit and usage are still to come. */
 bool sched_ending(struct sched *s, const struct job *j);

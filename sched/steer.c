@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "sched/stream_int.h"
 
 int sched_cancel(struct sched *s, uint64_t job) {
@@ -106,8 +107,8 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
 static int may_clear(struct sched *s, uint64_t group, const char *name, bool draft, bool no_replace,
                      const struct job *by, struct job_row *old) {
     int rc = store_job_find(s->store, group, name, draft, old);
-    if (rc < 0)
-        return rc;
+    if (rc < 0 || old->job.id == by->id)
+        return rc < 0 ? rc : -ENOENT;
     if (no_replace)
         return -EEXIST;
     if (by->uid != 0 && by->uid != old->job.uid)
@@ -237,4 +238,70 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
     uint64_t job = 0;
     int rc = rename_job(s, group, name, to_group, to_name, no_replace, again, &job);
     return rc < 0 || !job ? rc : draft_renamed(s, job, done, arg);
+}
+
+/* --- once more --------------------------------------------------------------------------------------------------- */
+
+static int move_failure(struct sched *s, const struct job_row *r, uint64_t to_group) {
+    struct tally leaves = {.failed = (uint64_t)-1}, comes = {.failed = 1};
+    if (r->job.group == to_group)
+        return 0;
+    int rc = sched_check(s, store_tally_add(s->store, r->job.group, &leaves));
+    return rc < 0 ? rc : sched_check(s, store_tally_add(s->store, to_group, &comes));
+}
+
+/* What only says how it ended. That it ran, and how often, stays. */
+static void forget_end(struct job *j) {
+    j->error = j->exit_status = j->exit_signal = 0;
+    j->failures = j->deaths = 0;
+    j->user_us = j->system_us = j->maxrss_kib = 0;
+    j->started = j->ended = 0;
+    j->why[0] = j->node[0] = 0;
+    j->queued = clock_wall_us();
+}
+
+/* Before its first attempt nothing of it is settled: its file may not have been understood, or whom it was to wait for. */
+static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
+    r->job.draft = true;
+    int rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
+    r->sealed = true;
+    return rc < 0 ? rc : renamed_draft(s, r, to);
+}
+
+int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char *to_name, bool no_replace,
+                    sched_done *done, void *arg) {
+    struct job_row r;
+    struct group to;
+    int rc = draft_may_begin(s);
+    if (rc == 0)
+        rc = store_job_get(s->store, job, &r);
+    if (rc == 0)
+        rc = store_group_get(s->store, to_group, &to);
+    if (rc < 0)
+        return rc;
+    if (r.job.state != JOB_FAILED || r.job.shelf != SHELF_FAILURES)
+        return -ENOENT;
+    if (job_is_stream(&r.job))
+        return -EPERM;
+    if (*to_name == 0 || *to_name == '.' || to.dotted) /* it would not run */
+        return -EINVAL;
+    if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
+        return -EISDIR;
+    rc = clear_name(s, to_group, to_name, no_replace, &r.job);
+    if (rc == 0)
+        rc = move_failure(s, &r, to_group);
+    if (rc < 0)
+        return rc;
+    forget_end(&r.job);
+    strcpy(r.job.name, to_name);
+    r.job.group = to_group;
+    if (r.job.attempt == 0) {
+        rc = submit_again(s, &r, &to);
+    } else {
+        r.resolved = true; /* those that it waited for have succeeded, and may be forgotten by now */
+        rc = sched_move(s, &r, JOB_HELD, SAVE_NAME);
+        if (rc == 0)
+            rc = sched_check(s, submit_ready(s, &r, SAVE_NAME));
+    }
+    return rc < 0 ? rc : draft_renamed(s, job, done, arg);
 }

@@ -1,0 +1,11 @@
+/* Whose file is being copied: a process that has info/NAME/spec open while it makes a job file makes NAME's job again, and it is
+ * to run where that runs, not where the process happens to be. Lost with the daemon: then it runs there. */
+#ifndef PPFS_FS_COPIES_H
+#define PPFS_FS_COPIES_H
+#include "fs/fs.h"
+
+void copies_opened(struct fs *fs, pid_t pid, uint64_t fh, uint64_t job);
+void copies_closed(struct fs *fs, uint64_t fh); /* of any handle */
+uint64_t copies_of(const struct fs *fs,
+                   pid_t pid); /* the job whose spec it opened last of those that it has open; 0: of none */
+#endif
