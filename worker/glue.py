@@ -530,6 +530,7 @@ def find_function(key):
 def add_function(key, payload):
     global _functions_size
     size = len(payload)
+    forget_changed_modules(_local_cwd)
     func = unpickle(payload)
     if not callable(func):
         raise Refused("the function of the call is no callable, but a " + type(func).__name__)

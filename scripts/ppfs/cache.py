@@ -12,7 +12,7 @@ import weakref
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from .reach import Reach
-from .serialize import Parts, Sent, Serializer
+from .serialize import Parts, Sent, Serializer, imports
 
 MOST = 1024  # functions that are remembered; those that refer to themselves only go when newer ones come
 
@@ -20,7 +20,7 @@ MOST = 1024  # functions that are remembered; those that refer to themselves onl
 class Entry:
     """A function as it was sent."""
 
-    __slots__ = ("refs", "sent", "packed", "prefix", "along", "_parts", "_reach", "_path")
+    __slots__ = ("refs", "sent", "packed", "prefix", "along", "_parts", "_reach", "_path", "_imports")
 
     def __init__(self, sent: Sent, prefix: bytes) -> None:
         self.refs: Tuple["weakref.ref[Any]", ...] = ()
@@ -30,10 +30,12 @@ class Entry:
         self._parts: Optional[Parts] = None
         self._reach: Optional[Reach] = None
         self._path: List[str] = []
+        self._imports = 0
 
     def current(self) -> bool:
         """Whether it would be the same if it were made now."""
-        return self._reach is not None and self._path == sys.path and self._reach.current()
+        return (self._reach is not None and self._path == sys.path and self._imports == imports.count()
+                and self._reach.current())
 
 
 class FunctionCache:
@@ -81,18 +83,18 @@ class FunctionCache:
         before = entries.get(key)
         if before is not None and not all(ref() is root for ref, root in zip(before.refs, roots)):
             before = None
-        path = list(sys.path)
+        path, count = list(sys.path), imports.count()
         reach = self._reach(roots) if keep else None  # before it is pickled: what changes in between is seen next time
         parts = self.serializer.function(roots[0], initializer=self._initializer, initargs=self._initargs,
                                          init_key=self._init_key, **how)
         if before is not None and before._parts == parts:
-            before._reach, before._path, before.along = reach, path, False
+            before._reach, before._path, before._imports, before.along = reach, path, count, False
             return before
         sent = parts.sent(fresh=self._initializer is None and not (reach and reach.pure))
         entry = Entry(sent, self._prefix_of(sent.digest))
         if keep:
-            entry._parts, entry._reach, entry._path = parts, reach, path
-            entry.along = before is not None
+            entry._parts, entry._reach, entry._path, entry._imports = parts, reach, path, count
+            entry.along = before is not None and before._parts is not None and before._parts.mark == parts.mark
             entry.refs = tuple(weakref.ref(root, lambda ref: _forget(entries, key, ref)) for root in roots)
             entries[key] = entry
             if len(entries) > MOST:

@@ -17,7 +17,7 @@ from .channel import Channel, open_channels
 from .errors import MountGone, NoMount
 from .future import Future
 from .serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
-from .values import LARGE_VALUE
+from .values import LARGE_VALUE, LARGEST_VALUE, refuse_too_large
 
 _pack_header = stream._pack_header
 _CALL = stream.CALL
@@ -63,22 +63,28 @@ class _Submitter(BaseExecutor):
             future = self._submit_by_hash(channel, entry.sent, entry.prefix, (args, kwargs), (*args, *kwargs.values()))
             if future is not None:
                 return future
+        refuse_too_large(fn, args, kwargs)
         try:
             blob = _dumps((args, kwargs), PROTOCOL)
-            if NAMES in blob and self._core.serializer.holds_values(blob, (args, kwargs)):
-                blob = self._core.serializer.arguments(fn, args, kwargs)
+            by_value = NAMES in blob and self._core.serializer.holds_values(blob, (args, kwargs))
         except Exception:
+            by_value = True
+        if by_value:
             blob = self._core.serializer.arguments(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
+            refuse_too_large(fn, args, kwargs, len(blob))
             channel.values.note((*args, *kwargs.values()))
-        if entry.sent.digest not in channel.announced:
-            if entry.along:
-                if entry.packed:
-                    head, tail = packed(blob)
-                    blob = head + blob + tail
-                return _send(channel, self._whole_prefix, joined(entry.sent.blob, blob), False)
-            channel.announce(entry.sent.digest, entry.sent.blob)
-        return _send(channel, entry.prefix, blob, entry.packed)
+        return self._send_call(channel, entry.sent, entry.prefix, blob, entry.along)
+
+    def _send_call(self, channel: Channel, sent: Sent, prefix: bytes, blob: bytes, along: bool = False) -> Future:
+        """Sends a CALL of a function whose arguments are blob. along: the function is in it, unless the stream has it;
+        so is one that is too large to be kept."""
+        if sent.digest not in channel.announced:
+            if along or len(sent.blob) > LARGEST_VALUE:
+                head, tail = packed(blob) if sent.packed else (b"", b"")
+                return _send(channel, self._whole_prefix, joined(sent.blob, head + blob + tail), False)
+            channel.announce(sent.digest, sent.blob)
+        return _send(channel, prefix, blob, sent.packed)
 
     def _submit_whole(self, channel: Channel, fn: Callable[..., Any], args: Tuple[Any, ...],
                       kwargs: Dict[str, Any]) -> Future:
@@ -88,8 +94,10 @@ class _Submitter(BaseExecutor):
             future = self._submit_by_hash(channel, None, self._whole_prefix, (fn, args, kwargs), (*tops, fn))
             if future is not None:
                 return future
+        refuse_too_large(fn, args, kwargs)
         blob = self._core.serializer.call(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
+            refuse_too_large(fn, args, kwargs, len(blob))
             channel.values.note(tops)
         return _send(channel, self._whole_prefix, blob, False)
 
@@ -107,11 +115,12 @@ class _Submitter(BaseExecutor):
             future = self._submit_by_hash(channel, sent, prefix, (args, kwargs), tops)
             if future is not None:
                 return future
+        refuse_too_large(fn, args, kwargs)
         blob = self._core.serializer.arguments(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
+            refuse_too_large(fn, args, kwargs, len(blob))
             channel.values.note(tops)
-        channel.announce(sent.digest, sent.blob)
-        return _send(channel, prefix, blob, sent.packed)
+        return self._send_call(channel, sent, prefix, blob)
 
     def _submit_with(self, fn: Callable[..., Any], modules: Tuple[str, ...], friends: Tuple[Tuple[str, Any], ...],
                      args: Tuple[Any, ...]) -> Future:
@@ -132,6 +141,8 @@ class _Submitter(BaseExecutor):
         """Queues a call, of which what is to be pickled, when it has arguments (tops) that were seen before; else
         None."""
         packs = sent is not None and sent.packed
+        if sent is not None and len(sent.blob) > LARGEST_VALUE:
+            return None
         plan = channel.values.plan(channel, self._core.serializer, what, tops, packs)
         if plan is None:
             return None

@@ -92,9 +92,58 @@ def _extra_path(path: Tuple[str, ...], here: str) -> Tuple[str, ...]:
     return tuple(extra)
 
 
+class _Imports:
+    """Counts how often this process has imported again what it had imported of the user's own modules; a worker that is
+    given a function looks whether their files have changed, and imports them again too."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._size = 0  # of sys.modules, when it was looked through
+        self._names: Tuple[str, ...] = ()
+        self._modules: Tuple[Any, ...] = ()
+        self._specs: Tuple[Any, ...] = ()
+
+    def count(self) -> int:
+        if len(sys.modules) != self._size:
+            self._look_through()
+        if self._names and not (all(map(operator.is_, map(sys.modules.get, self._names), self._modules))
+                                and all(map(operator.is_, map(_spec_of, self._modules), self._specs))):
+            self._count += 1
+            self._look_through()
+        return self._count
+
+    def _look_through(self) -> None:
+        before = dict(zip(self._names, zip(self._modules, self._specs)))
+        self._size = len(sys.modules)
+        found = [(name, module, _spec_of(module)) for name, module in list(sys.modules.items())
+                 if type(module) is types.ModuleType and _is_users(module)]
+        if any(name in before and (before[name][0] is not module or before[name][1] is not spec)
+               for name, module, spec in found):
+            self._count += 1
+        self._names, self._modules, self._specs = zip(*found) if found else ((), (), ())
+
+
+def _spec_of(module: Any) -> Any:
+    return getattr(module, "__spec__", None)  # importlib.reload() gives it another one
+
+
+def _is_users(module: types.ModuleType) -> bool:
+    path = getattr(module, "__file__", None)
+    return (isinstance(path, str) and module.__name__ not in MAINS and module.__name__.partition(".")[0] != __package__
+            and not os.path.abspath(path).startswith(_LASTING))
+
+
+imports = _Imports()
+
+
+def _mark(function: Any) -> bytes:
+    """Changes when the user's own module that holds the function is edited, or one is imported again, so that workers
+    import it again. It stands behind the pickle's end, where nobody reads it."""
+    again = imports.count()
+    return _file_mark(function) + (b"#%d" % again if again else b"")
+
+
 def _file_mark(function: Any) -> bytes:
-    """Changes when the user's own module that holds the function is edited, so that workers load it anew. It stands
-    behind the pickle's end, where nobody reads it."""
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     path = getattr(module, "__file__", None)
     if not path or os.path.abspath(path).startswith(_LASTING):
@@ -194,7 +243,7 @@ class Serializer:
         its globals; friends: functions and classes that shall be, by these names."""
         path = extra_path()
         parts = Parts(None, path, b"", None, init_key if initializer is not None else "", chunked, modules, False,
-                      _file_mark(func))
+                      _mark(func))
         by_name = self._importable(func) and (self.name != "source" or _is_installed(func))
         if self.name == "source" and initializer is not None:
             raise ValueError("the serializer 'source' sends no initializer")
@@ -210,11 +259,11 @@ class Serializer:
 
     def apply(self) -> Optional[Sent]:
         """The function that calls its first argument, for callables that go along with each call: what they are made
-        of is found where this process finds it. None: workers find everything that they can find anyway."""
-        path = extra_path()
-        if not path:
+        of is found where this process finds it, and as it is now. None: workers find it anyway."""
+        path, mark = extra_path(), _mark(None)
+        if not path and not mark:
             return None
-        return Parts(None, path, b"", None, "", False, (), False, b"").sent(False)
+        return Parts(None, path, b"", None, "", False, (), False, mark).sent(False)
 
     def _importable(self, func: Any) -> bool:
         """Whether a worker finds it by its name."""
@@ -296,17 +345,18 @@ class Serializer:
                 return blob
         except Exception:
             if self._by_value is None:
-                self._name_culprit(func, args, kwargs)
+                self._name_culprit(func if len(what) == 3 else None, func, args, kwargs)
         try:
             return self._value(what, words)
         except pickle.PicklingError:
-            self._name_culprit(func, args, kwargs)
+            self._name_culprit(func if len(what) == 3 else None, func, args, kwargs)
             raise
 
-    def _name_culprit(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
-        """Raises PicklingError for the first argument that does not pickle."""
+    def _name_culprit(self, whole: Any, func: Callable[..., Any], args: Tuple[Any, ...],
+                      kwargs: Dict[str, Any]) -> None:
+        """Raises PicklingError for the first argument that does not pickle. whole: func, where it goes with them."""
         title = describe(func)
-        self._value(func, "the function " + title)
+        self._value(whole, "the function " + title)
         for i, arg in enumerate(args):
             self._value(arg, "argument %d of %s, %s," % (i + 1, title, describe(arg)))
         for name, arg in kwargs.items():

@@ -42,6 +42,44 @@ with ppfs.Executor() as ex:
 """) == "True True\ncaught spam\n"
 
 
+@pytest.mark.parametrize("how", ["cloudpickle", "nothing"])
+def test_in_children_of_multiprocessing(run, how):
+    """What the main script has defined is in a module of another name there."""
+    assert run("""
+import multiprocessing, sys
+import ppfs, ppfs.serialize
+if sys.argv[1] == "nothing":
+    ppfs.serialize.module_of = lambda name: None
+class Point:
+    def __init__(self, x): self.x = x
+    def __eq__(self, other): return type(other) is Point and other.x == self.x
+K = 3
+def f(x): return x * K
+def g(p): return Point(p.x * K)
+def child(queue):
+    global K
+    with ppfs.Executor() as ex:
+        out = [ex.submit(f, 2).result(), list(ex.map(f, [1] * 3, chunksize=2))]
+        K = 4
+        out.append(ex.submit(f, 2).result())
+        if sys.argv[1] == "cloudpickle":
+            out += [ex.submit(g, Point(2)).result() == Point(8), ex.submit(Point, 4).result() == Point(4),
+                    ex.submit(sorted, [3, 1], key=lambda x: -x).result()]
+    with ppfs.Executor(serializer="pickle") as ex:
+        try: ex.submit(f, 1)
+        except Exception as e: out.append("f is defined in __main__" in str(e))
+    queue.put(out)
+if __name__ == "__main__":
+    for method in ("spawn", "forkserver"):
+        context = multiprocessing.get_context(method)
+        queue = context.Queue()
+        process = context.Process(target=child, args=(queue,))
+        process.start()
+        print(*queue.get())
+        process.join()
+""", how) == 2 * ("6 [3, 3, 3] 8 %sTrue\n" % ("True True [3, 1] " if how == "cloudpickle" else ""))
+
+
 def test_modules_beside_the_program(run, m):
     (m.work / "beside_it.py").write_text("class C:\n    def __init__(self, x): self.x = x\n"
                                          "    def get(self): return self.x\n")

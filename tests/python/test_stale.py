@@ -87,6 +87,13 @@ def run(kind, where, loky):
     ex = ppfs.Executor()
     server = pp.Server()
     ppfs.joblib.register()
+    with joblib.parallel_backend("ppfs"), joblib.Parallel(n_jobs=2) as parallel:
+        go_through(kind, where, loky, ex, server, parallel)
+    server.destroy()
+    ex.shutdown()
+
+
+def go_through(kind, where, loky, ex, server, parallel):
     main = sys.modules["__main__"].__dict__
     path = list(sys.path)
     for case, (setup, name, steps) in CASES.items():
@@ -102,21 +109,21 @@ def run(kind, where, loky):
             want = plain(lambda: f(3), where + "/plain")
             if template[0] is not f:
                 template = f, pp.Template(server, f)
-            got = {"submit": outcome(lambda: ex.submit(f, 3).result()), "again": outcome(lambda: ex.submit(f, 3).result()),
-                   "map": outcome(lambda: list(ex.map(f, [3, 3]))[1]), "chunks": outcome(lambda: list(ex.map(f, [3], chunksize=2))[0]),
-                   "pp": outcome(lambda: server.submit(f, (3,))()), "Template": outcome(lambda: template[1].submit(3)())}
-            with joblib.parallel_backend("ppfs"):
-                got["joblib"] = outcome(lambda: joblib.Parallel(n_jobs=2)([joblib.delayed(f)(3)])[0])
-            if loky:
-                from joblib.externals.loky import get_reusable_executor
-                got["loky"] = outcome(lambda: get_reusable_executor(max_workers=1).submit(f, 3).result())
-            for way, value in got.items():
+            ways = {"submit": lambda: ex.submit(f, 3).result(), "Template": lambda: template[1].submit(3)(),
+                    "again": lambda: ex.submit(f, 3).result(), "map": lambda: list(ex.map(f, [3, 3]))[1],
+                    "chunks": lambda: list(ex.map(f, [3], chunksize=2))[0], "pp": lambda: server.submit(f, (3,))(),
+                    "joblib": lambda: parallel([joblib.delayed(f)(3)])[0],
+                    "loky": lambda: get_reusable_executor(max_workers=1).submit(f, 3).result()}
+            if kind == "other":
+                ways = {way: ways[way] for way in ("submit", "Template")}
+            if not loky:
+                ways.pop("loky", None)
+            for way, call in ways.items():
+                value = outcome(call)
                 if value != want or type(value) is not type(want):
                     print("%s, step %d (%s), %s: %r, not %r" % (case, at, step, way, value, want))
         space.clear()
         space.update(before)
-    server.destroy()
-    ex.shutdown()
 
 
 if __name__ == "__main__":
@@ -124,6 +131,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     import joblib, ppfs
     import ppfs.pp as pp
+    from joblib.externals.loky import get_reusable_executor
     run(sys.argv[1], sys.argv[2], "loky" in sys.argv)
 '''
 
@@ -135,3 +143,77 @@ def test_each_call_has_its_function_as_it_is(run, m, kind):
     (m.base / "lib").mkdir()
     (m.base / "lib" / "beside_1.py").write_text("K = 5\n")
     assert run(PROGRAM, kind, m.base / "lib") == ""
+
+
+RELOADS = r"""
+import functools, importlib, os, sys
+import ppfs, ppfs.pp as pp
+sys.path.insert(0, sys.argv[1])
+import below_it, edited
+def here(x): return edited.f(x), below_it.K
+def inside(x):
+    import below_it
+    return below_it.K
+def ways(ex, server):
+    item = edited.C(1)
+    return [ex.submit(edited.f, 1).result(), ex.submit(here, 1).result(), ex.submit(inside, 1).result(),
+            ex.submit(functools.partial(edited.f, 1)).result(), ex.submit(item.get).result(), ex.submit(str, item).result(),
+            list(ex.map(edited.f, [1] * 4)), ex.submit(edited.C, 1).result().get(), server.submit(edited.f, (1,))()]
+def want():
+    item = edited.C(1)
+    return [edited.f(1), here(1), inside(1), edited.f(1), item.get(), str(item), [edited.f(1)] * 4, item.get(), edited.f(1)]
+with ppfs.Executor() as ex, pp.Server() as server:
+    for step in range(6):
+        if step:
+            which = (edited, below_it, edited)[step % 3]
+            with open(which.__file__) as file:
+                text = file.read()
+            with open(which.__file__, "w") as file:
+                file.write(text.replace("K = ", "K = 1"))
+            if step == 4:
+                del sys.modules["below_it"], sys.modules["edited"]
+                import below_it, edited
+            else:
+                importlib.reload(which)
+                importlib.reload(edited)
+        got = ways(ex, server)
+        if got != want():
+            print(step, got, want())
+"""
+
+
+def test_modules_that_are_imported_again(run, m):
+    """After importlib.reload(), as notebooks do it: workers have the same module then, in the middle of a stream too."""
+    need_module("cloudpickle")
+    (m.base / "lib").mkdir()
+    (m.base / "lib" / "below_it.py").write_text("K = 2\n")
+    (m.base / "lib" / "edited.py").write_text(
+        "import below_it\nK = 3\ndef f(x): return x * K * below_it.K\nclass C:\n    def __init__(self, x): self.x = x\n"
+        "    def get(self): return self.x * K\n    def __str__(self): return 'C %d' % K\n")
+    assert run(RELOADS, m.base / "lib") == ""
+
+
+def test_modules_that_are_registered_by_value(run, m):
+    """cloudpickle.register_pickle_by_value(): workers do not have the module."""
+    need_module("cloudpickle")
+    (m.base / "lib").mkdir()
+    (m.base / "lib" / "only_here.py").write_text(
+        "import math\nK = 2\nclass C:\n    def __init__(self, x): self.x = x\ndef helper(x): return x * K\n"
+        "def f(x): return helper(x) + math.floor(0.5)\n")
+    assert run("""
+import functools, os, sys
+import cloudpickle, ppfs, ppfs.pp as pp
+sys.path.insert(0, sys.argv[1])
+import only_here
+sys.path.remove(sys.argv[1])
+os.unlink(only_here.__file__)
+cloudpickle.register_pickle_by_value(only_here)
+def other(x): return only_here.f(x) + 1
+with ppfs.Executor() as ex, pp.Server() as server:
+    for only_here.K in (2, 3):
+        print(ex.submit(only_here.f, 1).result(), list(ex.map(only_here.f, [1, 2], chunksize=2)), server.submit(only_here.f, (1,))(),
+              ex.submit(functools.partial(only_here.f, 4)).result(), ex.submit(only_here.C, 5).result().x,
+              ex.submit(getattr, only_here.C(6), "x").result(), server.submit(other, (1,), (only_here.f,), ())())
+    many = [only_here.C(1), list(range(50_000))]
+    print({ex.submit(len, many).result() for _ in range(4)})
+""", m.base / "lib") == "2 [2, 4] 2 8 5 6 3\n3 [3, 6] 3 12 5 6 4\n{2}\n"

@@ -209,6 +209,23 @@ def test_one_that_is_too_large_for_a_value(ex):
     assert values_sent(ex) == []
 
 
+def test_a_function_that_is_too_large_to_be_kept(ex):
+    big = bytearray((64 << 20) + 1)
+    assert ex.submit(lambda x: len(big) + x, 1).result() == len(big) + 1
+    assert list(ex.map(lambda x: len(big) + x, range(2), chunksize=2)) == [len(big), len(big) + 1]
+
+
+def test_more_than_a_call_may_carry(ex):
+    """Refused before it is pickled, where a look tells; said of which argument."""
+    half = bytes(1 << 29)
+    for args, kwargs in (((1, half, half), {}), ((), {"x": [half, half]}), ((), {"y": {"a": half, "b": half}})):
+        with pytest.raises(ValueError, match="the largest is (argument 2, a bytes|x, a list|y, a dict).* one call may carry 1073741823"):
+            ex.submit(sizes, *args, **kwargs)
+        with pytest.raises(ValueError, match="one call may carry"):
+            ex.submit(functools.partial(sizes, 1), *args, **kwargs)
+    assert ex.submit(sizes, b"x").result() == [1]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_size_that_is_looked_at_is_that_of_the_value(packed):
     """ppfs takes values up to a size: one more byte, and all calls that name it would fail."""
