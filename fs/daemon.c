@@ -25,8 +25,13 @@ static void on_changed(void *arg, uint64_t job) {
     handle_wake(fs, job);
 }
 
+/* All of them wait for the same: it is looked at once, not by each. */
 static void on_group_changed(void *arg, uint64_t group) {
-    waits_wake(arg, (struct wait_key){.id = group, .group = true});
+    struct fs *fs = arg;
+    struct wait_key key = {.id = group, .group = true};
+    struct tally t;
+    if (waits_any(fs, key) && (sched_tally(fs->sched, group, &t) != 0 || !t.active))
+        waits_wake(fs, key);
 }
 
 static void on_log(void *arg, const char *sentence) {

@@ -7,10 +7,19 @@
 
 #include "fs/reply.h"
 
-int handle_open(struct fs *fs, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
+int handle_room(const struct fs *fs, fuse_req_t req) {
+    uint32_t uid = fuse_req_ctx(req)->uid;
+    return handles_room(fs->handles, uid) ? 0 : handles_room(fs->handles, UINT32_MAX) ? -EMFILE : -ENFILE;
+}
+
+int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
                 unsigned flags) {
+    int rc = handle_room(fs, req);
+    struct handle *x = rc == 0 ? handles_put(fs->handles, unique, ino, job, flags) : NULL;
     fi->fh = unique;
-    return handles_put(fs->handles, unique, ino, job, flags) ? 0 : -ENFILE;
+    if (x)
+        handles_own(fs->handles, x, fuse_req_ctx(req)->uid);
+    return x ? 0 : rc ? rc : -ENFILE;
 }
 
 void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error) {

@@ -203,7 +203,7 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     int rc = find(fs, ino, &j);
     bool live = rc == 0 && (k == KIND_WAIT || is_live(fs, k, &j));
     if (rc == 0)
-        rc = handle_open(fs, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
+        rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
     if (rc) {
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
         return;
@@ -222,7 +222,12 @@ static int reads(struct fs *fs, fuse_ino_t ino, off_t off, const struct fuse_fil
     uint64_t id = handle_job(fs, ino, fi);
     int rc = sched_job(fs->sched, id, j);
     if (rc == -ENOENT && off == 0 && find(fs, ino_make(id, ino_kind(ino)), j) == 0) {
-        rc = handles_put(fs->handles, fi->fh, ino, j->id, HANDLE_LIVE | HANDLE_CONFIRMED) ? 0 : -ENFILE;
+        const struct handle *old = handles_find(fs->handles, fi->fh);
+        uint32_t uid = old ? old->uid : fs->uid;
+        struct handle *x = handles_put(fs->handles, fi->fh, ino, j->id, HANDLE_LIVE | HANDLE_CONFIRMED);
+        rc = x ? 0 : -ENFILE;
+        if (x)
+            handles_own(fs->handles, x, uid);
         wait_move(fs, (struct wait_key){.id = j->id}, ino, 0);
     }
     return rc == -ENOENT ? -ESTALE : rc;

@@ -275,7 +275,7 @@ static void created(struct pending *p, int rc) {
      * still takes that; who opens or looks at it then is told ESTALE, and the kernel asks for the name again. */
     struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB), .attr_timeout = 1, .entry_timeout = 1};
     if (rc == 0)
-        rc = handle_open(p->fs, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
+        rc = handle_open(p->fs, p->req, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
     if (rc) {
         reply_err(p->fs, p->req, rc);
         return;
@@ -316,6 +316,8 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
         return;
     p->job = calloc(1, sizeof *p->job);
     int rc = p->job ? writer_of(fs, req, dir, name, mode, &w) : -ENOMEM;
+    if (rc == 0)
+        rc = handle_room(fs, req); /* before there is a draft that nobody could write */
     if (rc == 0)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, fi->flags & O_EXCL, &w, p->job);
     if (rc == -EEXIST && (fi->flags & O_EXCL) && means_new(fs, dir, name, w.pid))
@@ -360,7 +362,7 @@ void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name,
 /* The draft may be another job than the one that was opened: that one is still queued until the draft is let go. */
 static void opened(struct pending *p, int rc) {
     if (rc == 0)
-        rc = handle_open(p->fs, &p->fi, p->unique, p->ino, p->job->id, HANDLE_WRITER);
+        rc = handle_open(p->fs, p->req, &p->fi, p->unique, p->ino, p->job->id, HANDLE_WRITER);
     if (rc)
         reply_err(p->fs, p->req, rc == -ENOENT ? -ESTALE : rc);
     else
@@ -389,6 +391,8 @@ void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     p->job = calloc(1, sizeof *p->job);
     rc = p->job ? writer_of(fs, req, ino_make(0, KIND_JOBS), NULL, job.mode, &w) : -ENOMEM;
     w.append = fi->flags & O_APPEND;
+    if (rc == 0)
+        rc = handle_room(fs, req);
     pending_result(p, rc ? rc : sched_open_draft(fs->sched, job.id, fi->flags & O_TRUNC, &w, p->job, pending_done, p));
 }
 

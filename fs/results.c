@@ -81,7 +81,7 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     bool pending = rc == 0 && !job_ended(j.state);
     bool live = pending && grows(&j);
     if (rc == 0)
-        rc = handle_open(fs, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : pending ? HANDLE_NONBLOCK : 0);
+        rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : pending ? HANDLE_NONBLOCK : 0);
     if (rc) {
         reply_err(fs, req, rc);
         return true;
@@ -213,7 +213,7 @@ void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fi
     if (rc == 0 && j.shelf != SHELF_FAILURES)
         rc = -ENOENT;
     if (rc == 0)
-        rc = handle_open(fs, fi, fs->now.unique, ino, j.id, 0);
+        rc = handle_open(fs, req, fi, fs->now.unique, ino, j.id, 0);
     if (rc) {
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
         return;

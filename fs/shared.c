@@ -18,6 +18,10 @@ struct shared {
 struct handles {
     struct shared *m;
     uint32_t free_count;
+    struct user {
+        uint32_t uid, count;
+    } * users; /* those that have some open */
+    size_t user_count, user_cap;
     uint32_t free[SHARED_SLOTS];
     uint32_t by_fh[SHARED_SLOTS], fh_next[SHARED_SLOTS];
     uint32_t by_job[SHARED_SLOTS], job_next[SHARED_SLOTS];
@@ -71,6 +75,50 @@ static void chain_remove(uint32_t *heads, uint32_t *next, uint64_t key, uint32_t
         *at = next[slot];
 }
 
+static struct user *user_of(const struct handles *h, uint32_t uid) {
+    for (size_t i = 0; i < h->user_count; i++)
+        if (h->users[i].uid == uid)
+            return &h->users[i];
+    return NULL;
+}
+
+bool handles_room(const struct handles *h, uint32_t uid) {
+    const struct user *u = user_of(h, uid);
+    return h->free_count && (u ? u->count : 0) / 15 < h->free_count;
+}
+
+static void count_in(struct handles *h, struct handle *x) {
+    struct user *u = user_of(h, x->uid);
+    if (!u && h->user_count == h->user_cap) {
+        size_t cap = h->user_cap ? h->user_cap * 2 : 8;
+        struct user *grown = reallocarray(h->users, cap, sizeof *grown);
+        x->owned = grown; /* without memory it is of no share */
+        if (!grown)
+            return;
+        h->users = grown;
+        h->user_cap = cap;
+    }
+    if (!u) {
+        u = &h->users[h->user_count++];
+        *u = (struct user){.uid = x->uid};
+    }
+    u->count++;
+}
+
+static void count_out(struct handles *h, struct handle *x) {
+    struct user *u = x->owned ? user_of(h, x->uid) : NULL;
+    if (u && --u->count == 0)
+        *u = h->users[--h->user_count];
+    x->owned = false;
+}
+
+void handles_own(struct handles *h, struct handle *x, uint32_t uid) {
+    count_out(h, x);
+    x->uid = uid;
+    x->owned = true;
+    count_in(h, x);
+}
+
 int handles_attach(struct handles **out, struct shared *m) {
     struct handles *h = calloc(1, sizeof *h);
     if (!h)
@@ -89,12 +137,16 @@ int handles_attach(struct handles **out, struct shared *m) {
         }
         chain_add(h->by_fh, h->fh_next, fh, i);
         chain_add(h->by_job, h->job_next, x->job, i);
+        if (x->owned)
+            count_in(h, x);
     }
     *out = h;
     return 0;
 }
 
 void handles_destroy(struct handles *h) {
+    if (h)
+        free(h->users);
     free(h);
 }
 
@@ -122,6 +174,7 @@ struct handle *handles_put(struct handles *h, uint64_t fh, uint64_t ino, uint64_
     x->poll = 0;
     x->seen = 0;
     x->error = 0;
+    x->owned = false;
     atomic_store(&x->flags, flags);
     atomic_store(&x->fh, fh);
     chain_add(h->by_fh, h->fh_next, fh, i);
@@ -140,6 +193,7 @@ void handles_remove(struct handles *h, uint64_t fh) {
     if (!x)
         return;
     uint32_t i = slot_of(h, x);
+    count_out(h, x);
     atomic_store(&x->fh, 0);
     chain_remove(h->by_fh, h->fh_next, fh, i);
     chain_remove(h->by_job, h->job_next, x->job, i);

@@ -27,6 +27,8 @@ struct handle {
     uint64_t torn;       /* writers: where a write was refused and not made good since ... */
     _Atomic uint32_t flags;
     uint32_t error;      /* ... with this errno; 0 = nowhere */
+    uint32_t uid;        /* whose share of the table it is of: handles_own */
+    bool owned;
 };
 
 struct flying {
@@ -56,6 +58,9 @@ void handles_destroy(struct handles *h); /* the index alone; accepts NULL */
 
 /* Puts a handle in (or again: the one with this fh is replaced). NULL when all slots are taken. fh is not 0. */
 struct handle *handles_put(struct handles *h, uint64_t fh, uint64_t ino, uint64_t job, unsigned flags);
+/* Whether one more is in the share of that user: of the slots that others leave, all but a sixteenth, which is kept for the next. */
+bool handles_room(const struct handles *h, uint32_t uid);
+void handles_own(struct handles *h, struct handle *x, uint32_t uid); /* x is that user's */
 void handles_confirm(struct handles *h, uint64_t fh);
 struct handle *handles_find(struct handles *h, uint64_t fh); /* NULL: none */
 void handles_remove(struct handles *h, uint64_t fh);

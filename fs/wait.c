@@ -143,6 +143,13 @@ static bool try(struct fs *fs, struct waiter *w) {
     return answered;
 }
 
+bool waits_any(const struct fs *fs, struct wait_key key) {
+    const struct waiter *w = *bucket(fs->waits, key);
+    while (w && (w->key.id != key.id || w->key.group != key.group))
+        w = w->next;
+    return w;
+}
+
 void waits_wake(struct fs *fs, struct wait_key key) {
     for (struct waiter *w = *bucket(fs->waits, key); w; w = w->next)
         if (w->key.id == key.id && w->key.group == key.group)

@@ -25,6 +25,7 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
  * not parked yet. */
 void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off);
 
+bool waits_any(const struct fs *fs, struct wait_key key); /* something is parked under it */
 /* Marks what is parked under the key; waits_turn tries the marked. */
 void waits_wake(struct fs *fs, struct wait_key key);
 void waits_turn(struct fs *fs);

@@ -111,7 +111,10 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
 /* Whatever an earlier close() said of the draft, it is being written again. changes: it has other bytes from here on; to open
  * and close what is not whole does not make it so. */
 static int reopen(struct sched *s, struct job_row *r, bool changes) {
-    ids_remove(&s->submitting, r->job.id);
+    if (ids_has(&s->submitting, r->job.id)) {
+        ids_remove(&s->submitting, r->job.id);
+        sched_check(s, store_tally_touch(s->store, r->job.group));
+    }
     if (!r->job.flushed && !(r->job.cut && changes) && !r->sealed)
         return 0;
     r->job.flushed = r->sealed = false;

@@ -283,6 +283,7 @@ static void open_slice(struct sched *s) {
     if (n < SLICE && !s->error) {
         sched_check(s, store_group_open_below(s->store, group));
         sched_check(s, store_group_set_opening(s->store, group, false));
+        sched_check(s, store_tally_touch(s->store, group));
         s->opened = 0;
     }
 }

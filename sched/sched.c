@@ -80,7 +80,7 @@ static int compare_ids(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static void tell(struct sched *s) {
+static void tell(struct sched *s, bool committed) {
     const uint64_t *groups;
     struct ids changed = s->changed;
     s->changed = (struct ids){0}; /* whoever is told may change something */
@@ -89,7 +89,7 @@ static void tell(struct sched *s) {
     for (size_t i = 0; i < changed.count; i++)
         s->c.changed(s->c.arg, changed.items[i]);
     free(changed.items);
-    size_t n = store_tally_touched(s->store, &groups);
+    size_t n = committed ? store_tally_touched(s->store, &groups) : 0;
     for (size_t i = 0; i < n; i++)
         s->c.group_changed(s->c.arg, groups[i]);
 }
@@ -171,7 +171,7 @@ int sched_commit(struct sched *s) {
     run_committed(s);
     lease_send(s);
     answer_laters(s, 0);
-    tell(s);
+    tell(s, changed);
     return 0;
 }
 

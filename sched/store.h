@@ -161,6 +161,7 @@ int store_group_open_below(struct store *st, uint64_t id);
 /* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
 int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */
 int store_tally_get(struct store *st, uint64_t group, struct tally *out);
+int store_tally_touch(struct store *st, uint64_t group); /* it and all above it count as touched, though no number changes */
 /* The group before this change and all above it, of which the tally changed since the last commit. */
 size_t store_tally_touched(const struct store *st, const uint64_t **groups);
 int store_group_levels(struct store *st, uint64_t id); /* of groups: 1 when there is none in it */

@@ -259,6 +259,19 @@ int store_tally_flush(struct store *st) {
     return rc;
 }
 
+int store_tally_touch(struct store *st, uint64_t group) {
+    struct group g = {.id = group};
+    int rc = store_begin(st);
+    for (int depth = 0; depth <= DEPTH_MAX && rc == 0; depth++) {
+        rc = touch(st, g.id);
+        uint64_t id = g.id;
+        if (id == 0 || rc < 0 || store_group_get(st, id, &g) < 0)
+            break;
+        g.id = g.parent;
+    }
+    return rc;
+}
+
 int store_tally_get(struct store *st, uint64_t group, struct tally *out) {
     int rc = st->tally_count ? store_tally_flush(st) : 0;
     sqlite3_stmt *q = store_sql(st, 78, "SELECT active, running, done, failed, cancelled FROM groups WHERE id=?1");

@@ -311,16 +311,21 @@ static void spool_was_read(void *arg, struct spool_spec *spec) {
         if (spec->rc < 0 && spec->rc != -EINVAL)
             snprintf(spec->why, sizeof spec->why, "its file could not be read: %s", strerror(-spec->rc));
         admit(s, &r, spec->rc, spec->kind, spec->options, spec->why);
+    } else if (wanted && !s->error) {
+        sched_check(s, store_tally_touch(s->store, r.job.group));
     }
     free(p);
 }
 
 /* Should this turn not be committed, it is read again. */
 bool submit_stop(struct sched *s, uint64_t job) {
+    struct job_row r;
     bool was = ids_has(&s->submitting, job);
     ids_remove(&s->submitting, job);
     if (was)
         ids_add(&s->released, job);
+    if (was && store_job_get(s->store, job, &r) == 0) /* it counted as active, for those who wait for none to be */
+        sched_check(s, store_tally_touch(s->store, r.job.group));
     return was;
 }
 

@@ -182,6 +182,31 @@ def test_wait_for_all(m):
     assert (m.info / "G/H/.wait").read_text() == "done 0 failed 1\n"
 
 
+def test_many_wait_for_all(queue):
+    """They are woken once, at the end, be it that the last job is removed."""
+    m = queue
+    os.mkdir(m.jobs / "G")
+    for i in range(40):
+        m.put("G/j%d" % i, {"call": "abs", "args": [i]})
+    readers = [m.reader(m.info / where) for where in ("G/.wait", ".wait") * 10]
+    os.unlink(m.jobs / "G/j39")
+    (m.node / "cpus").write_text("2")
+    for p in readers:
+        out, complaint = p.communicate()
+        assert out.startswith(b"done 39 failed 0") and complaint == b""
+
+
+def test_wait_ends_with_a_group_that_opens_empty(m):
+    """It counts as unfinished until it has been looked through."""
+    for i in range(30):
+        os.mkdir(m.jobs / ".G")
+        reader = m.popen("/bin/sh", "-c", "cat $M/info/.wait")
+        os.rename(m.jobs / ".G", m.jobs / "G")
+        (m.info / ".wait").read_text()
+        assert reader.communicate()[1] == b""
+        os.rmdir(m.jobs / "G")
+
+
 def test_wait_for_nothing(m):
     assert (m.info / ".wait").read_text() == "done 0 failed 0\n"
 

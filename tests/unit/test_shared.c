@@ -41,6 +41,29 @@ static void restart(struct table *t) {
     assert_int_equal(handles_attach(&t->h, t->m), 0);
 }
 
+/* One user's share is all but a sixteenth of what others leave; it comes back as theirs is closed, also in the next daemon. */
+static void test_shares(void **state) {
+    struct table *t = *state;
+    uint64_t fh = 1;
+    unsigned took[3] = {0};
+    for (uint32_t uid = 0; uid < 3; uid++)
+        for (; handles_room(t->h, uid); took[uid]++) {
+            handles_own(t->h, handles_put(t->h, fh, fh, fh, HANDLE_CONFIRMED), uid);
+            fh++;
+        }
+    assert_in_range(took[0], SHARED_SLOTS / 16 * 15, SHARED_SLOTS / 16 * 15 + 16);
+    assert_in_range(took[1], SHARED_SLOTS / 16 * 15 / 16, SHARED_SLOTS / 16);
+    assert_in_range(took[2], 100, 300);
+    restart(t);
+    for (uint32_t uid = 0; uid < 3; uid++)
+        assert_false(handles_room(t->h, uid));
+    assert_true(handles_room(t->h, 3));
+    for (uint64_t i = 1; i <= 5000; i++)
+        handles_remove(t->h, i);
+    for (uint32_t uid = 0; uid < 3; uid++)
+        assert_true(handles_room(t->h, uid));
+}
+
 static void test_init_is_kept(void **state) {
     struct table *t = *state;
     char big[SHARED_INIT_MAX + 1] = {0};
@@ -179,6 +202,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_find_and_remove, setup, teardown),
         cmocka_unit_test_setup_teardown(test_put_again_replaces, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shares, setup, teardown),
         cmocka_unit_test_setup_teardown(test_only_the_confirmed_outlive_a_daemon, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed_at_any_instruction, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_are_aligned, setup, teardown),
