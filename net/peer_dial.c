@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "net/address.h"
+#include "net/descriptors.h"
 #include "net/handshake.h"
 
 struct lookup {
@@ -106,9 +107,13 @@ static void on_handshake(void *arg, struct tls_conn *conn, int err) {
 static void dial_next(struct peer_dial *d, int err) {
     while (d->next) {
         const struct addrinfo *a = d->next;
-        int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        int fd = -1;
 
         d->next = a->ai_next;
+        if (descriptors_spare(1, DESCRIPTORS_FOR_WORKERS))
+            fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        else
+            errno = EMFILE;
         if (fd < 0) {
             err = -errno;
             continue;

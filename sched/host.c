@@ -126,10 +126,12 @@ void host_short(struct host *h) {
     host_wake_in(h->s, SHORT_US);
 }
 
+bool host_is_short(const struct host *h) {
+    return h->short_used < h->cpus + h->lent && clock_us() < h->short_until;
+}
+
 unsigned host_free(const struct host *h) {
-    unsigned total = h->cpus + h->lent;
-    if (h->short_used < total && clock_us() < h->short_until)
-        total = h->short_used;
+    unsigned total = host_is_short(h) ? h->short_used : h->cpus + h->lent;
     if (h->used >= total || !host_live(h))
         return 0;
     if (h->crashes) /* it may take whatever it gets with it */

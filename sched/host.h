@@ -69,6 +69,7 @@ void host_free_all(struct sched *s);
 struct host *host_find(struct sched *s, const char *name); /* NULL: no such node, or it leaves */
 bool host_live(const struct host *h);         /* takes work */
 bool host_drains(const struct host *h);       /* it is to have nothing to do soon */
+bool host_is_short(const struct host *h);     /* that is so now */
 unsigned host_free(const struct host *h);     /* slots, 0 when it takes no work */
 bool host_fits(const struct host *h, const char *place);
 bool host_is(const struct host *h, const struct place *p);

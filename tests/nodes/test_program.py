@@ -229,6 +229,13 @@ def test_a_ppfs_that_is_killed_and_back_at_once_finds_free_slots(pair):
     wait_until(lambda: "it was started again" in node.log(), "the node to know it again")
 
 
+def test_a_node_started_with_closed_descriptors(ml, new_node):
+    node = new_node("--name", "bare", join=ml, wrap=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+    node.up(ml)
+    assert [os.readlink("/proc/%d/fd/%d" % (node.pid, fd)) for fd in range(3)] == ["/dev/null"] * 3
+    ml.works()
+
+
 def test_a_node_with_more_slots_than_descriptors(ml, new_node):
     node = new_node("--name", "small", join=ml, cpus=80, wrap=("prlimit", "--nofile=128:128"))
     node.up(ml)

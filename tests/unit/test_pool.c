@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -807,6 +808,25 @@ static int start_numbered(uint64_t job, const char *call) {
     return pool_start(fix.pool, &w);
 }
 
+/* What all pipes that we have open may hold. */
+static unsigned long pipe_bytes(void) {
+    unsigned long sum = 0;
+    for (int fd = 0; fd < 4096; fd++) {
+        int size = fcntl(fd, F_GETPIPE_SZ);
+        sum += size > 0 ? (unsigned long)size : 0;
+    }
+    return sum;
+}
+
+/* A quarter of what the user may have. */
+static unsigned long share_of_pipes(void) {
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/sys/fs/pipe-user-pages-soft", "r");
+    assert_int_equal(fscanf(f, "%lu", &pages), 1);
+    fclose(f);
+    return pages ? pages * (unsigned long)sysconf(_SC_PAGESIZE) / 4 : ULONG_MAX;
+}
+
 /* More orders than the socket of the template holds, while it takes none. */
 static void any_number_of_starts_and_kills_at_once(void **state) {
     (void)state;
@@ -819,6 +839,7 @@ static void any_number_of_starts_and_kills_at_once(void **state) {
     kill(pool_template(fix.pool), SIGCONT);
     burst.expected = BURST;
     loop_until(&burst.all);
+    assert_true(pipe_bytes() <= share_of_pipes());
     if (burst.ends[WORK_DONE] != BURST)
         print_message("%s; the log: %s\n", burst.why, fix.trouble);
     assert_int_equal(burst.ends[WORK_DONE], BURST);
