@@ -2,7 +2,7 @@
 everything imported here is warm in every job. Names with a capital E_ are enum work_end."""
 import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, sys, threading, traceback, types
 import _thread
-import importlib.util, time  # noqa
+import importlib.util, operator, time, types  # noqa
 
 if WARM:  # noqa
     # Not used here, but by most scripts; each one costs a job less when it is here than when the job imports it.
@@ -71,6 +71,7 @@ def raised(error, before=""):
 # --- what a job may have changed in a worker that goes on ------------------------------------------------------------
 _base_env = {}
 _base_path = []
+_base_handlers = {}
 _seen_modules = set()
 _local_modules = {}  # name -> (file, mtime in ns, size): imported from where the user's own files are
 _local_cwd = None
@@ -88,6 +89,9 @@ def begin_worker():
     _base_env = dict(_environ._data)
     _base_path = list(sys.path)
     _seen_modules = set(sys.modules)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+        _base_handlers[number] = signal.getsignal(number)
+    begin_order()
 
 
 def after_fork():
@@ -159,13 +163,14 @@ def forget_changed_modules(cwd):
 
 def restore_signals(numbers):
     """Signals whose handlers the call has set: back to what a worker has."""
+    signal.set_wakeup_fd(-1)
     for number in numbers:
-        ignored = number in (signal.SIGPIPE, signal.SIGXFSZ)
-        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        signal.signal(number, _base_handlers.get(number, signal.SIG_DFL))
 
 
-def restore(cwd):
-    """Puts the worker back in order after a call. True when that is not possible: the worker must leave."""
+def restore(cwd, changed):
+    """Puts the worker back in order after a call. changed: whether names have (python_order.c). True when that is not
+    possible: the worker must leave."""
     os.environ = _environ
     data = _environ._data
     if data != _base_env:
@@ -174,15 +179,21 @@ def restore(cwd):
         for key, value in _base_env.items():
             if data.get(key) != value:
                 os.environb[key] = value
-    if sys.stdout is not _stdout or sys.stderr is not _stderr:
-        sys.stdout, sys.stderr = _stdout, _stderr
+        tempfile = sys.modules.get("tempfile")
+        if tempfile is not None:
+            tempfile.tempdir = None  # found out anew by the environment
+        time.tzset()
+    put_names(changed)
     if sys.path != _base_path:
         sys.path[:] = _base_path
     if len(sys.argv) != 1 or sys.argv[0]:
         sys.argv[:] = [""]
+    if flush():
+        renew_streams()
+    spoiled = put_rows(changed)
     if len(sys.modules) != len(_seen_modules):
         note_modules(cwd)
-    return flush() or _thread._count() > 0
+    return flush() or threads_left() or spoiled
 
 
 def flush():
@@ -439,6 +450,7 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
     pid = os.getpid()
     set_job(name, attempt, node, cwd, env)
     forget_changed_modules(cwd)
+    context = contextvars.Context()  # decimal's and others' settings are the call's alone
     is_pickle = kind != KIND_JSON_CALL
     load = load_pickle if is_pickle else load_json
 
@@ -455,20 +467,22 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
             given = None  # the values are the call's alone
         else:
             func, args, kwargs = load(payload)
+        if len(sys.modules) != len(_seen_modules):
+            rebase()
     except Refused as error:
         return E_REFUSED, sentence(str(error)), None, lease_refuse(False, str(error)) if kind == KIND_CALL else None
     except BaseException as error:
         return failed(STAGE_LOAD, error, before_load(error) if is_pickle else "")
     try:
-        value = func(*args, **kwargs)
+        value = context.run(lease_apply, func, args, kwargs)
     except BaseException as error:
         return failed(STAGE_CALL, error)
     if os.getpid() != pid:
         leave_like_python(None)
     try:
         if not is_pickle:
-            return E_DONE, b"", dump_json(value), None
-        return E_DONE, b"", dump_pickle(value, payload[5 if kind == KIND_CALL else 1]), None
+            return E_DONE, b"", context.run(dump_json, value), None
+        return E_DONE, b"", context.run(dump_pickle, value, payload[5 if kind == KIND_CALL else 1]), None
     except BaseException as error:
         return failed(STAGE_DUMP, error, before_dump(value, is_pickle), value)
 
@@ -590,11 +604,6 @@ def forget_functions():
     global _functions_size
     _functions.clear()
     _functions_size = 0
-
-
-def lease_apply(func, args, kwargs):
-    """Here so that a call has a frame of Python below it: eval, warnings and others look for one."""
-    return func(*args, **kwargs)
 
 
 def lease_load(payload, func):

@@ -1,11 +1,10 @@
 /* A lease in its worker.
  *
  * Calls wait in a buffer of ours, as many as one recv has brought. A call costs an exchange in the page, the call itself,
- * a look whether it left children, changed the directory or printed, and the one write of its answer. What is looked at
- * with more system calls than that waits until there is nothing to do for a while, or CALLS_PER_TIDYING calls are over, or a
- * call took so long that it does not matter, or it left a trace of something unusual. */
+ * a look whether it left something changed or printed, and the one write of its answer. All is compared whole when that
+ * look saw something, when there is nothing to do for a while, CALLS_PER_TIDYING calls are over, or a call took so long
+ * that it does not matter. A worker that cannot be put in order ends its lease: nothing that was sent ahead has begun. */
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 
 #include "net/clock.h"
 #include "net/frame.h"
+#include "worker/watch.h"
 #include "worker/worker.h"
 
 enum { READ_MIN = 64 * 1024, KEEP_MAX = 1024 * 1024, CALLS_PER_TIDYING = 64 };
@@ -26,7 +26,6 @@ enum { TIDYING_US = 200, SPIN_US = 50, IDLE_MS = 1, REST_US = 50000 };
 struct lease {
     struct lease_line line;
     const char *cwd;
-    char at_work[PATH_MAX]; /* where getcwd says that cwd is */
     uint8_t *in;            /* bytes at .. len have come and are not yet consumed */
     size_t cap, at, len;
     uint8_t *whole; /* what PIECE frames have brought */
@@ -37,8 +36,9 @@ struct lease {
 
 static void tidy(struct lease *l) {
     worker_restore(l->cwd);
-    if (chdir(l->cwd) || !getcwd(l->at_work, sizeof(l->at_work)))
-        l->at_work[0] = 0; /* it is gone: every call is then one that moved */
+    if (chdir(l->cwd)) /* it is gone: the next call is where it was left */
+        errno = 0;
+    watch.touched = false;
     python_lease_mark();
     l->untidy = 0;
 }
@@ -154,6 +154,11 @@ static void drop_pieces(struct lease *l) {
 }
 
 /* --- answers */
+static bool in_pipe(int fd) {
+    int count = 0;
+    return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
+}
+
 static void answer(uint32_t number, uint32_t what, const void *bytes, size_t size) {
     uint8_t header[FRAME_HEADER];
     const uint8_t *at = bytes;
@@ -167,11 +172,6 @@ static void answer(uint32_t number, uint32_t what, const void *bytes, size_t siz
         if (last)
             return;
     }
-}
-
-static bool in_pipe(int fd) {
-    int count = 0;
-    return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
 }
 
 /* What comes out of the pipes is told to be of the first call that is not answered, so the next one begins when it was
@@ -282,12 +282,11 @@ static bool provide(struct lease *l, struct todo *t) {
 }
 
 /* --- calls */
-/* In order before the next one. Whether it left children or moved costs two system calls, all else none. */
+/* In order before the next one. Whether it left children costs a system call, all else none (watch.h). */
 static void after_call(struct lease *l, int64_t started) {
-    char at[PATH_MAX];
-    bool smells = python_lease_smells();
+    bool smells = python_lease_smells() || in_pipe(2); /* perhaps a warning, which is shown once */
 
-    if (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD || !getcwd(at, sizeof(at)) || strcmp(at, l->at_work) != 0)
+    if (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD)
         smells = true;
     l->untidy++;
     if (smells || l->untidy >= CALLS_PER_TIDYING || clock_us() - started > TIDYING_US)
@@ -323,7 +322,8 @@ static bool run_call(struct lease *l, const struct frame *f, size_t own) {
     cut(l, 0, own);
     drop_pieces(l);
     after_call(l, started);
-    bool printed = atomic_load(&page->reads) != l->reads || in_pipe(1) || in_pipe(2);
+    /* A worker that leaves may have lost its pipes: all in them is this call's. */
+    bool printed = atomic_load(&page->reads) != l->reads || in_pipe(1) || in_pipe(2) || worker_spoiled();
     answer(number, t.answer.kind | (printed ? ANSWER_PRINTED : 0u), t.answer.bytes, t.answer.size);
     python_answer_clear(&t.answer);
     return !printed || await_ack(l);
@@ -340,9 +340,8 @@ bool lease_run(const struct lease_line *line, const char *cwd) {
         return false;
     memcpy(l.in, line->rest, line->rest_size);
     l.reads = atomic_load(&line->page->reads);
-    if (!getcwd(l.at_work, sizeof(l.at_work)))
-        l.at_work[0] = 0;
-    while (going && !finished && (size = look(&l, 0, &f))) {
+    watch.touched = false;
+    while (going && !finished && !worker_spoiled() && (size = look(&l, 0, &f))) {
         switch (f.kind) {
         case WORKER_PIECE:
             going = keep_piece(&l, &f);
@@ -360,5 +359,5 @@ bool lease_run(const struct lease_line *line, const char *cwd) {
     }
     free(l.in);
     free(l.whole);
-    return finished;
+    return finished || (going && worker_spoiled());
 }

@@ -143,6 +143,7 @@ void python_forked(void) {
 
 void python_begin_worker(void) {
     glue_do("begin_worker");
+    python_order_mark();
 }
 
 void python_rehearse(void) {
@@ -214,27 +215,31 @@ void python_reply_clear(struct python_reply *reply) {
     reply->owner = NULL;
 }
 
-bool python_restore(const char *cwd, const int *changed) {
-    PyObject *result;
-    bool leave = true;
+void python_restore_signals(const int *changed) {
+    PyObject *numbers = PyList_New(0), *result;
 
-    if (changed[0]) {
-        PyObject *numbers = PyList_New(0);
-        for (size_t i = 0; numbers && changed[i]; i++) {
-            PyObject *number = PyLong_FromLong(changed[i]);
-            if (!number || PyList_Append(numbers, number))
-                Py_CLEAR(numbers);
-            Py_XDECREF(number);
-        }
-        result = glue_call("restore_signals", numbers ? Py_BuildValue("(N)", numbers) : NULL);
-        Py_XDECREF(result);
+    if (PyErr_CheckSignals()) /* one that has come and was not yet handled: by a handler of the call */
+        PyErr_Clear();
+    for (size_t i = 0; numbers && changed[i]; i++) {
+        PyObject *number = PyLong_FromLong(changed[i]);
+        if (!number || PyList_Append(numbers, number))
+            Py_CLEAR(numbers);
+        Py_XDECREF(number);
     }
-    if (!PyErr_Occurred()) {
-        result = glue_call("restore", Py_BuildValue("(N)", PyUnicode_DecodeFSDefault(cwd)));
-        leave = !result || result == Py_True;
-        Py_XDECREF(result);
-    }
+    result = glue_call("restore_signals", numbers ? Py_BuildValue("(N)", numbers) : NULL);
+    Py_XDECREF(result);
     PyErr_Clear();
+}
+
+bool python_restore(const char *cwd) {
+    PyObject *result =
+        glue_call("restore", Py_BuildValue("(Ni)", PyUnicode_DecodeFSDefault(cwd), (int)python_order_touched()));
+    bool leave = !result || result == Py_True;
+
+    Py_XDECREF(result);
+    PyErr_Clear();
+    python_order_reseed();
+    python_order_mark();
     fflush(NULL);
     return !leave;
 }

@@ -34,9 +34,10 @@ struct python_reply {
 void python_call(const struct work *w, const char *cwd, const char *const *env, struct python_reply *reply);
 void python_reply_clear(struct python_reply *reply);
 
-/* Puts a worker in order after python_call. changed: signals whose handlers must be restored, zero-terminated. False
- * when the worker cannot go on (threads were left running, output would not go). */
-bool python_restore(const char *cwd, const int *changed);
+/* Puts the Python of a worker in order after python_call. False when the worker cannot go on (threads were left running,
+ * output would not go, order.py says that something is not to be put back). */
+bool python_restore(const char *cwd);
+void python_restore_signals(const int *changed); /* gives these, zero-terminated, the handlers that python3 has */
 
 /* --- leases: calls one after another, with little around them --- */
 void python_begin_lease(const struct work *w, const char *cwd,

@@ -3,6 +3,8 @@
 #include "worker/python_int.h"
 
 #include "net/frame.h"
+#include "worker/order.h"
+#include "worker/watch.h"
 
 enum stage { STAGE_LOAD, STAGE_CALL, STAGE_DUMP }; /* as in glue.py */
 enum { COPY_MAX = 16 * 1024, ENVIRON_KEPT = 256 };
@@ -18,6 +20,7 @@ static struct {
     char **environ_at, *environ_kept[ENVIRON_KEPT];
     size_t environ_count;
     Py_ssize_t modules, path, argv;
+    bool round_libc; /* a module is here that may call the kernel by other ways than libc's functions */
 } lease;
 
 static size_t environ_length(void) {
@@ -45,8 +48,6 @@ void python_begin_lease(const struct work *w, const char *cwd, const char *const
         lease.five = PyLong_FromLong(5);
         lease.flush = PyUnicode_InternFromString("flush");
         lease.apply = glue_get("lease_apply");
-        lease.out = glue_get("_stdout");
-        lease.err = glue_get("_stderr");
     }
     PyErr_Clear();
     python_lease_mark();
@@ -58,6 +59,10 @@ static Py_ssize_t sys_length(const char *name) {
 }
 
 void python_lease_mark(void) {
+    lease.out = glue_get("_stdout"); /* others, where a call closed them */
+    lease.err = glue_get("_stderr");
+    PyObject *loaded = PyImport_GetModuleDict();
+    lease.round_libc = PyDict_GetItemString(loaded, "_ctypes") || PyDict_GetItemString(loaded, "_cffi_backend");
     lease.environ_at = environ;
     lease.environ_count = environ_length();
     if (lease.environ_count < ENVIRON_KEPT)
@@ -86,8 +91,8 @@ bool python_lease_smells(void) {
     bool fine = flush_one(lease.out) && flush_one(lease.err);
 
     fflush(NULL);
-    return !fine || PySys_GetObject("stdout") != lease.out || PySys_GetObject("stderr") != lease.err ||
-           environ_changed() || PyDict_GET_SIZE(PyImport_GetModuleDict()) != lease.modules ||
+    return !fine || watch.touched || (lease.round_libc && !order_same()) || environ_changed() ||
+           python_order_differs() || PyDict_GET_SIZE(PyImport_GetModuleDict()) != lease.modules ||
            sys_length("path") != lease.path || sys_length("argv") != lease.argv;
 }
 
@@ -241,7 +246,7 @@ static PyObject *load_call(enum call_format format, bool values, PyObject *paylo
     return what;
 }
 
-void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a) {
+static void call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a) {
     bool json = format == CALL_JSON;
     PyObject *func, *args, *kwargs, *value = NULL, *data = NULL;
     PyObject *payload = bytes_object(bytes, size);
@@ -253,6 +258,10 @@ void python_lease_call(enum call_format format, bool values, const void *bytes, 
     if (!what) {
         answer_error(a, json, STAGE_LOAD, NULL);
         goto out;
+    }
+    if (PyDict_GET_SIZE(PyImport_GetModuleDict()) != lease.modules) {
+        Py_XDECREF(glue_call("rebase", PyTuple_New(0)));
+        PyErr_Clear();
     }
     value = PyObject_Vectorcall(lease.apply, (PyObject *[]){func, args, kwargs}, 3, NULL);
     if (!value) {
@@ -279,6 +288,18 @@ out:
     Py_XDECREF(value);
     Py_XDECREF(what);
     Py_XDECREF(payload);
+}
+
+void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a) {
+    PyObject *context = PyContext_New(); /* decimal's and others' settings are the call's alone */
+
+    if (context && PyContext_Enter(context))
+        Py_CLEAR(context);
+    PyErr_Clear();
+    call(format, values, bytes, size, a);
+    if (context && PyContext_Exit(context))
+        PyErr_Clear();
+    Py_XDECREF(context);
 }
 
 void python_answer_clear(struct python_answer *a) {

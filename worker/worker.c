@@ -24,20 +24,15 @@
 #include "net/clock.h"
 #include "net/frame.h"
 #include "worker/control.h"
+#include "worker/order.h"
 #include "worker/program.h"
 #include "worker/reap.h"
+#include "worker/watch.h"
 
 enum { BUFFER = FRAME_HEADER + FRAME_BODY_MAX, LINK_FD = 200, TREE_MS = 10000 };
 
 static struct worker {
     int link;
-    pid_t self;
-    uid_t uid;
-    mode_t mask;
-    struct stat known[4]; /* what descriptors 0, 1, 2 and the link are */
-    int flags[3];
-    struct stat root;
-    struct rlimit limits[RLIM_NLIMITS];
     struct lease_page *page;
     int page_file;
     bool leave;
@@ -45,24 +40,9 @@ static struct worker {
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
 } me;
 
-/* Those that somebody or something sends to a process without being asked to. */
-static const int watched_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM,   SIGTERM,
-                                      SIGUSR1, SIGUSR2, SIGCHLD, SIGXFSZ, SIGVTALRM, SIGPROF};
-enum { WATCHED = sizeof(watched_signals) / sizeof(watched_signals[0]) };
-
 /* --- the link --------------------------------------------------------------------------------------------------- */
 static _Noreturn void leave(int status) {
     _exit(status);
-}
-
-static bool same_file(const struct stat *a, int fd) {
-    struct stat b;
-    return fstat(fd, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
-}
-
-static bool same_file_at(const struct stat *a, const char *path) {
-    struct stat b;
-    return stat(path, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
 }
 
 /* Writes all parts. A link that does not take them has no reader any more. */
@@ -138,58 +118,17 @@ static void send_data(uint8_t kind, uint64_t job, int fd, uint64_t at, uint64_t 
 }
 
 /* --- after a job ------------------------------------------------------------------------------------------------ */
-/* Timers that the call left would hit the next one; a changed handler would serve it. changed: for python_restore. */
-static void quiet_signals(int changed[WATCHED + 1]) {
-    static const struct itimerval off;
-    sigset_t none;
-    size_t count = 0;
-
-    setitimer(ITIMER_REAL, &off, NULL);
-    setitimer(ITIMER_VIRTUAL, &off, NULL);
-    setitimer(ITIMER_PROF, &off, NULL);
-    for (size_t i = 0; i < WATCHED; i++) {
-        struct sigaction now;
-        bool ignored = watched_signals[i] == SIGPIPE || watched_signals[i] == SIGXFSZ;
-        if (sigaction(watched_signals[i], NULL, &now) == 0 && now.sa_handler != (ignored ? SIG_IGN : SIG_DFL))
-            changed[count++] = watched_signals[i];
-    }
-    changed[count] = 0;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* A job may have made its end of the pipes non-blocking, which the next one would not expect; or the link, which we do
- * not expect. */
-static void restore_descriptors(void) {
-    for (int fd = 1; fd <= 2; fd++)
-        fcntl(fd, F_SETFL, me.flags[fd]);
-    fcntl(me.link, F_SETFL, O_RDWR);
-}
-
-static void check_tampering(void) {
-    if (!same_file(&me.known[3], me.link))
-        leave(WORKER_EXIT_CUT);
-    for (int fd = 0; fd < 3; fd++)
-        if (!same_file(&me.known[fd], fd))
-            me.leave = true;
-    if (geteuid() != me.uid || getpgrp() != me.self || !same_file_at(&me.root, "/"))
-        me.leave = true;
-    for (int i = 0; i < RLIM_NLIMITS; i++) {
-        struct rlimit now;
-        if (getrlimit((__rlimit_resource_t)i, &now) || memcmp(&now, &me.limits[i], sizeof(now)) != 0)
-            me.leave = true;
-    }
-    umask(me.mask);
-}
-
 void worker_restore(const char *cwd) {
-    int changed[WATCHED + 1];
+    bool fine = order_restore(); /* first, for there may be a timer running */
 
-    quiet_signals(changed);
-    if (!python_restore(cwd, changed) || !reap_all(TREE_MS))
+    fine = python_restore(cwd) && fine;
+    if (!reap_all(TREE_MS) || !fine)
         me.leave = true;
-    check_tampering();
-    restore_descriptors();
+    watch.touched = false;
+}
+
+bool worker_spoiled(void) {
+    return me.leave;
 }
 
 /* --- the kinds of work ------------------------------------------------------------------------------------------- */
@@ -302,7 +241,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     }
     if (!iso.left && !reap_all(TREE_MS))
         me.leave = true;
-    restore_descriptors();
+    order_descriptors();
     o->wall_us = clock_us() - started;
     place_close(&p);
     if (iso.data >= 0) {
@@ -428,18 +367,7 @@ static void take_descriptors(const int fds[SPAWN_FDS]) {
 
 void worker_note(int link) {
     me.link = link;
-    me.self = getpid();
-    me.uid = geteuid();
-    me.mask = umask(022);
-    umask(me.mask);
-    for (int fd = 0; fd < 3; fd++) {
-        me.flags[fd] = fcntl(fd, F_GETFL);
-        fstat(fd, &me.known[fd]);
-    }
-    fstat(me.link, &me.known[3]);
-    stat("/", &me.root);
-    for (int i = 0; i < RLIM_NLIMITS; i++)
-        getrlimit((__rlimit_resource_t)i, &me.limits[i]);
+    order_note(link);
 }
 
 void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard) {

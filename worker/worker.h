@@ -13,9 +13,10 @@ _Noreturn void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guar
 
 /* Takes note of what this process is, before its first call: worker_restore compares with that. link: its end of it. */
 void worker_note(int link);
-/* Puts this process in order after calls in it, their directory being cwd; kills what they left. What cannot be put
- * back makes the worker leave after this job. */
+/* Puts this process in order after calls in it, their directory being cwd; kills what they left. Where something cannot be
+ * put back worker_spoiled is true from then on: no call may run here any more. */
 void worker_restore(const char *cwd);
+bool worker_spoiled(void);
 void worker_send(struct iovec *parts, size_t count); /* over the link, all of it; uses parts up */
 
 /* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link,
@@ -44,7 +45,8 @@ struct lease_line { /* how calls come and answers go */
     const void *rest; /* bytes of the link that came with the START */
     size_t rest_size;
 };
-/* Runs the calls of a lease in this process, after python_begin_lease in cwd. False when the link has ended. */
+/* Runs the calls of a lease in this process, after python_begin_lease in cwd, until there are no more or the process is
+ * spoiled. False when the link has ended. */
 bool lease_run(const struct lease_line *line, const char *cwd);
 /* The same in a child that has taken on the place of w. Returns when that process has ended; the worker is to leave
  * then, for calls may be left in the link. */

@@ -1,0 +1,253 @@
+"""One call does not spoil the next: whatever it changes in its worker, the next call finds a worker as before, in the same
+stream, in another, and as a job. One entry of ROWS for each row of the table in worker/README.md."""
+import json
+import os
+import subprocess
+
+import pytest
+
+from ppfsmount import PYTHON, wait_until
+
+# what is changed, how a call does that, how another one looks at it
+ROWS = [
+    ("stdout reconfigured", "import sys; sys.stdout.reconfigure(line_buffering=False, errors='replace', encoding='latin-1')",
+     "[getattr(sys.stdout, a) for a in ('line_buffering', 'errors', 'encoding')]"),
+    ("stderr reconfigured", "import sys; sys.stderr.reconfigure(write_through=True)", "sys.stderr.write_through"),
+    ("stdout closed", "import sys; sys.stdout.close()", "sys.stdout.closed"),
+    ("stderr closed", "import sys; sys.stderr.close()", "sys.stderr.closed"),
+    ("stdout detached", "import sys; sys.keep = sys.stdout.detach()", "[sys.stdout.line_buffering, hasattr(sys, 'keep')]"),
+    ("stdout wrapped", "import sys, io; sys.stdout = io.TextIOWrapper(sys.stdout.buffer, 'latin-1')",
+     "[sys.stdout.encoding, sys.stdout.closed, sys.stdout is sys.__stdout__]"),
+    ("write replaced", "import sys; sys.stdout.write = len", "sys.stdout.write('') == 0 and sys.stdout.write.__name__"),
+    ("fd 1 elsewhere", "import os; os.dup2(os.open('/dev/null', 1), 1)", "os.readlink('/proc/self/fd/1')[:5]"),
+    ("fd 0 closed", "import os; os.close(0)", "os.readlink('/proc/self/fd/0')"),
+    ("fd 2 not blocking", "import os; os.set_blocking(2, False)", "os.get_blocking(2)"),
+    ("nice", "import os; os.nice(5)", "os.nice(0)"),
+    ("setpriority", "import os; os.setpriority(os.PRIO_PROCESS, 0, 7)", "os.getpriority(os.PRIO_PROCESS, 0)"),
+    ("affinity", "import os; os.sched_setaffinity(0, {0})", "sorted(os.sched_getaffinity(0))"),
+    ("scheduler", "import os; os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))", "os.sched_getscheduler(0)"),
+    ("io priority", "import ctypes, platform; ctypes.CDLL(None).syscall("
+     "{'x86_64': 251, 'aarch64': 30}[platform.machine()], 1, 0, 2 << 13 | 7)",
+     "__import__('ctypes').CDLL(None).syscall({'x86_64': 252, 'aarch64': 31}[__import__('platform').machine()], 1, 0)"),
+    ("process name", "open('/proc/self/comm', 'w').write('other'); import ctypes; ctypes.CDLL(None).prctl(15, b'other', 0, 0, 0)",
+     "open('/proc/self/comm').read()"),
+    ("prctl", "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)", "__import__('ctypes').CDLL(None).prctl(3, 0, 0, 0, 0)"),
+    ("umask", "import os; os.umask(0o77)", "os.umask(0o22)"),
+    ("rlimit", "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+     "__import__('resource').getrlimit(__import__('resource').RLIMIT_CORE)"),
+    ("soft rlimit", "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, "
+     "(100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))",
+     "__import__('resource').getrlimit(__import__('resource').RLIMIT_NOFILE)"),
+    ("signal handler", "import signal; signal.signal(15, lambda *a: 0); signal.signal(2, signal.default_int_handler)",
+     "[str(signal.getsignal(n)) for n in (2, 15)]"),
+    ("signal mask", "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {10, 15}); signal.raise_signal(10)",
+     "sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))"),
+    ("alarm", "import signal; signal.alarm(1)", "signal.alarm(0)"),
+    ("timer", "import signal; signal.setitimer(signal.ITIMER_PROF, 0.5)", "signal.getitimer(signal.ITIMER_PROF)"),
+    ("wakeup", "import os, signal; r, w = os.pipe(); os.set_blocking(w, False); signal.set_wakeup_fd(w); "
+     "signal.signal(12, lambda *a: 0)", "signal.set_wakeup_fd(-1)"),
+    ("directory", "import os; os.chdir('/tmp')", "os.getcwd()"),
+    ("environment", "import os; os.environ['X_Y'] = '1'; os.environ.pop('PATH'); os.environ['TZ'] = 'Asia/Tokyo'; "
+     "import time; time.tzset()", "[os.environ.get('X_Y'), os.environ['PATH'], time.strftime('%z')]"),
+    ("temporary directory", "import os, tempfile; os.environ['TMPDIR'] = '/var/tmp'; tempfile.gettempdir()",
+     "__import__('tempfile').gettempdir()"),
+    ("locale", "import locale; locale.setlocale(locale.LC_ALL, 'C')", "__import__('locale').setlocale(6)"),
+    ("session", "import os; os.setpgid(0, os.getppid()) if os.getpgid(os.getppid()) == 0 else os.setpgid(0, 0)",
+     "os.getpgrp() == os.getpid()"),
+    ("decimal context", "import decimal; decimal.getcontext().prec = 5; decimal.DefaultContext.prec = 6",
+     "[__import__('decimal').getcontext().prec, __import__('decimal').DefaultContext.prec]"),
+    ("context variables", "import contextvars, sys; sys.modules['random'].var = v = contextvars.ContextVar('v'); v.set(1)",
+     "[v.name for v in __import__('contextvars').copy_context()]"),
+    ("asyncio", "import asyncio; asyncio.run(asyncio.sleep(0))",
+     "__import__('asyncio').events._event_loop_policy is None and __import__('asyncio').get_event_loop().is_running()"),
+    ("asyncio policy", "import asyncio; asyncio.set_event_loop(asyncio.new_event_loop()); asyncio.get_event_loop().close()",
+     "__import__('asyncio').get_event_loop_policy()._local._loop is None"),
+    ("start method", "import multiprocessing; multiprocessing.set_start_method('spawn')",
+     "__import__('multiprocessing').set_start_method('fork') or __import__('multiprocessing').get_start_method()"),
+    ("warnings filters", "import warnings; warnings.simplefilter('error')", "[str(f) for f in __import__('warnings').filters]"),
+    ("warnings list", "import warnings; warnings.filters = []; warnings.showwarning = len",
+     "[len(__import__('warnings').filters) > 3, __import__('warnings').showwarning.__name__]"),
+    ("gc", "import gc; gc.disable(); gc.set_threshold(7); gc.callbacks.append(len)",
+     "[__import__('gc').isenabled(), __import__('gc').get_threshold(), len(__import__('gc').callbacks)]"),
+    ("recursion limit", "import sys; sys.setrecursionlimit(5000)", "sys.getrecursionlimit()"),
+    ("interpreter", "import sys; sys.setswitchinterval(0.1); sys.settrace(lambda *a: None); sys.excepthook = len; "
+     "sys.meta_path.reverse(); sys.dont_write_bytecode = True; sys.strange = 1",
+     "[sys.getswitchinterval(), sys.gettrace() is None, sys.excepthook.__name__, str(sys.meta_path[0]), "
+     "sys.dont_write_bytecode, hasattr(sys, 'strange')]"),
+    ("builtins", "import builtins; builtins._ = len; builtins.print = len; del builtins.sum",
+     "[hasattr(__import__('builtins'), '_'), print.__name__, sum([1])]"),
+    ("names of exec", "left_over = 5; abs = len", "'left_over' in globals() or abs(-1)"),
+    ("path and modules", "import sys; sys.path.insert(0, '/x'); sys.argv.append('x'); sys.path = ['/y']",
+     "[sys.path[:1], sys.argv, len(sys.path) > 2]"),
+    ("socket time-out", "import socket; socket.setdefaulttimeout(3)", "__import__('socket').getdefaulttimeout()"),
+    ("logging", "import logging; logging.disable(50); logging.basicConfig(level=10); logging.getLogger('a.b').setLevel(5); "
+     "logging.getLogger('a.b').addHandler(logging.StreamHandler())",
+     "(lambda g: [g.root.manager.disable, g.root.level, len(g.root.handlers), g.getLogger('a.b').level, "
+     "len(g.getLogger('a.b').handlers)])(__import__('logging'))"),
+    ("copyreg", "import copyreg; copyreg.pickle(KeyError, lambda e: (KeyError, ('spoiled',)))",
+     "KeyError in __import__('copyreg').dispatch_table"),
+    ("threads' hooks", "import threading; threading.excepthook = len; threading.stack_size(1 << 20); threading.settrace(len)",
+     "(lambda t: [t.excepthook.__name__, t.stack_size(), t._trace_hook])(__import__('threading'))"),
+    ("thread", "import threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+     "len(__import__('threading').enumerate())"),
+    ("child", "import os, time; os.fork() or (time.sleep(99), os._exit(0))",
+     "len(open('/proc/thread-self/children').read())"),
+    ("rounding", "import ctypes; ctypes.CDLL('libm.so.6').fesetround(0x400 if __import__('platform').machine() == 'x86_64' "
+     "else 0x800000)", "__import__('ctypes').CDLL('libm.so.6').fegetround()"),
+]
+NUMPY = [
+    ("numpy's errors", "import numpy; numpy.seterr(all='raise')", "sorted(__import__('numpy').geterr().items())"),
+    ("numpy's printing", "import numpy; numpy.set_printoptions(precision=2)", "__import__('numpy').get_printoptions()['precision']"),
+]
+PANDAS = [("pandas' options", "import pandas; pandas.set_option('display.max_rows', 5)",
+           "__import__('pandas').get_option('display.max_rows')")]
+IMPORTS = "(lambda os, signal, sys, time: %s)(*map(__import__, ('os', 'signal', 'sys', 'time')))"
+
+
+def call(name, arg):
+    return {"call": name, "args": [arg]}
+
+
+def in_a_stream(m, *calls):
+    m.put("s.jsonl", "".join(json.dumps(c) + "\n" for c in calls))
+    answers = [json.loads(line) for line in m.result("s.jsonl").splitlines()]
+    assert not [a for a in answers if isinstance(a, dict) and "error" in a]
+    return answers
+
+
+def rows_of(which):
+    return [pytest.param(*row, id=row[0]) for row in which]
+
+
+def has(module):
+    return subprocess.run([PYTHON, "-c", "import " + module], capture_output=True).returncode == 0
+
+
+def check(m, spoil, look):
+    """The value before, then after the change in the same stream, in another, and in jobs."""
+    look = call("eval", IMPORTS % look)
+    spoil = call("exec", spoil)
+    before, again = in_a_stream(m, look, look)
+    assert before == again, "the look itself changes something"
+    first, _, second, third, _, _, fourth = in_a_stream(m, look, spoil, look, look, spoil, spoil, look)
+    assert [first, second, third, fourth] == [before] * 4
+    assert in_a_stream(m, look) == [before]
+    m.put("spoil", spoil)
+    assert m.result("spoil") == b"null\n"
+    m.put("look", look)
+    assert json.loads(m.result("look")) == before
+    m.put("spoil", spoil)
+    assert m.result("spoil") == b"null\n"
+    assert in_a_stream(m, look) == [before]
+
+
+@pytest.fixture
+def warm(m1):
+    """One slot, and its worker has imported what the looks import: then only the change can make a difference."""
+    return m1
+
+
+@pytest.mark.parametrize("what,spoil,look", rows_of(ROWS))
+def test_a_call_leaves_its_worker_as_it_was(warm, what, spoil, look):
+    check(warm, spoil, look)
+
+
+@pytest.mark.parametrize("what,spoil,look", rows_of(NUMPY))
+def test_numpy_is_left_as_it_was(warm, what, spoil, look):
+    if not has("numpy"):
+        pytest.skip("no numpy")
+    check(warm, spoil, look)
+
+
+@pytest.mark.parametrize("what,spoil,look", rows_of(PANDAS))
+def test_pandas_is_left_as_it_was(warm, what, spoil, look):
+    if not has("pandas"):
+        pytest.skip("no pandas")
+    check(warm, spoil, look)
+
+
+@pytest.mark.parametrize("seed,draw", [
+    ("import random; random.seed(1)", "__import__('random').random()"),
+    ("import random; random.setstate(random.Random(1).getstate())", "__import__('random').getrandbits(64)"),
+    ("import numpy; numpy.random.seed(1)", "float(__import__('numpy').random.random())"),
+])
+def test_chance_is_chance_again(m1, seed, draw):
+    if "numpy" in seed and not has("numpy"):
+        pytest.skip("no numpy")
+    seen = set()
+    for _ in range(3):
+        answers = in_a_stream(m1, *[call("exec", seed), call("eval", draw)] * 3)
+        seen.update(answers[1::2])
+    assert len(seen) == 9
+    m1.put("seed", call("exec", seed))
+    m1.result("seed")
+    m1.put("draw", call("eval", draw))
+    assert json.loads(m1.result("draw")) not in seen
+
+
+def test_output_goes_on(m1):
+    """After what the calls before did to stdout, a call's output is its own and whole."""
+    for n, spoil in enumerate(["import sys; print('1'); sys.stdout.close()", "import os; print('1', flush=True); os.close(1)",
+                               "import sys; print('1'); sys.stdout.detach().flush()",
+                               "import sys; print('1'); sys.stdout.reconfigure(line_buffering=False)",
+                               "import os, sys; print('1', flush=True); os.dup2(os.open('/dev/null', 1), 1); print('lost')"]):
+        for job in ("spoil", "next"):
+            m1.put(job, call("exec", spoil if job == "spoil" else "print('2')"))
+            m1.result(job)
+        assert m1.get("spoil", "stdout") == "1", n
+        assert m1.get("next", "stdout") == "2", n
+
+
+def test_each_call_is_warned(m1):
+    (m1.work / "warner.py").write_text("import warnings\ndef warn():\n    warnings.warn('mind this')\n")
+    for n in range(3):
+        m1.put("x", {"call": "warner.warn"})
+        m1.result("x")
+        assert "mind this" in m1.get("x", "stderr"), n
+
+
+def test_a_thread_that_ends_costs_no_worker(m1):
+    short = "__import__('threading').Thread(target=__import__('time').sleep, args=(0.002,)).start() or __import__('os').getpid()"
+    pids = set(in_a_stream(m1, *[call("eval", short)] * 20))
+    assert len(pids) <= 2, "under load one may have taken longer than a moment"
+
+
+def test_module_that_registers_for_classes_of_others(m1):
+    """Its own call has it; the next one's exceptions are not pickled by it."""
+    (m1.work / "registers.py").write_text(
+        "import copyreg\nclass Odd(Exception): pass\ndef rebuild(*a): return Odd(*a)\n"
+        "def reduce(e): return rebuild, e.args\ncopyreg.pickle(ValueError, reduce)\n"
+        "def f(): return len(copyreg.dispatch_table)\n")
+    (m1.work / "owns.py").write_text(
+        "import copyreg\nclass Mine: pass\ndef rebuild(): return Mine()\ndef reduce(e): return rebuild, ()\n"
+        "copyreg.pickle(Mine, reduce)\ndef f(): return Mine in copyreg.dispatch_table\n")
+    look = call("eval", "ValueError in __import__('copyreg').dispatch_table")
+    first, other, again, third = in_a_stream(m1, {"call": "registers.f"}, look, {"call": "registers.f"}, look)
+    assert (other, third, first == again) == (False, False, True)
+    pid = call("eval", "__import__('os').getpid()")
+    a, b, c, d = in_a_stream(m1, {"call": "owns.f"}, pid, {"call": "owns.f"}, pid)
+    assert (a, c, b == d) == (True, True, True), "what concerns only its own classes stays"
+
+
+def test_what_an_import_sets_lasts_as_long_as_the_module(m1):
+    (m1.work / "sets.py").write_text("import sys\nsys.setrecursionlimit(4321)\ndef f(): return sys.getrecursionlimit()\n")
+    assert in_a_stream(m1, *[{"call": "sets.f"}] * 3) == [4321] * 3
+
+
+def test_descriptors_that_calls_leave_open(m1):
+    leak = call("exec", "import os, resource; list(map(os.dup, [0] * 5)); "
+                "resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 4096 or list(map(os.dup, [0] * 50))")
+    assert in_a_stream(m1, *[leak] * 500) == [None] * 500
+
+
+def test_calls_that_were_sent_ahead_run_elsewhere_once(m):
+    """A worker that is replaced in the middle of a lease takes nothing with it."""
+    log = m.work / "log"
+    spoil = "import os, threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start(); " \
+            "os.write(os.open(%r, os.O_WRONLY | os.O_APPEND | os.O_CREAT), b'.')" % str(log)
+    count = 60
+    answers = in_a_stream(m, *[call("exec", spoil), call("operator.neg", 1), call("operator.neg", 2)] * count)
+    assert answers == [None, -1, -2] * count
+    assert len(log.read_text()) == count
+    wait_until(lambda: len(m.pids()["workers"]) <= 2, "the replaced workers to go")
+    assert os.path.exists(log)

@@ -1,0 +1,16 @@
+/* What the process of a worker was before its first call, and putting it back after each. The Python in it is order.py's;
+ * the whole table is in worker/README.md. */
+#ifndef PPFS_ORDER_H
+#define PPFS_ORDER_H
+#include <stdbool.h>
+
+void order_note(int link); /* takes note; link: the worker's end of it */
+
+/* Whether all is as noted, by looking. For where changes may have gone round watch.h. Some 40 system calls. */
+bool order_same(void);
+/* Puts back what differs. False: something cannot be, and the worker must leave. Where the link itself is another file
+ * the process ends. */
+bool order_restore(void);
+void order_descriptors(
+    void); /* puts the flags of 1, 2 and the link back: those of the open file, which children share */
+#endif
