@@ -162,6 +162,27 @@ void host_room(struct sched *s) {
     s->full = false;
 }
 
+void host_count(struct host *h, unsigned done, unsigned failed, int64_t us) {
+    if (!h->is_fresh)
+        LIST_INSERT_HEAD(&h->s->fresh, h, fresh);
+    h->is_fresh = true;
+    h->fresh_done += done;
+    h->fresh_failed += failed;
+    h->fresh_us += us;
+}
+
+void host_counted(struct sched *s, bool committed) {
+    for (struct host *h; (h = LIST_FIRST(&s->fresh));) {
+        LIST_REMOVE(h, fresh);
+        h->is_fresh = false;
+        h->done += committed ? h->fresh_done : 0;
+        h->failed += committed ? h->fresh_failed : 0;
+        h->run_us += committed ? h->fresh_us : 0;
+        h->fresh_done = h->fresh_failed = 0;
+        h->fresh_us = 0;
+    }
+}
+
 void host_touch(struct host *h) {
     if (!h->is_touched)
         LIST_INSERT_HEAD(&h->s->touched, h, touch);

@@ -32,7 +32,10 @@ struct host {
     unsigned idle;         /* of the leases: without a call */
     const struct stream *wanting; /* lease.c, while leases are reclaimed: a stream that could use it */
     LIST_ENTRY(host) touch; /* of sched.touched, while is_touched */
-    bool is_touched;
+    bool is_touched, is_fresh;
+    LIST_ENTRY(host) fresh;  /* of sched.fresh, while is_fresh: what is added to done, failed and run_us with this turn's commit */
+    uint64_t fresh_done, fresh_failed;
+    int64_t fresh_us;
     bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free */
     bool wanted;           /* a job that it could run waits; queue_mark_wanted */
     uint64_t done, failed; /* attempts since this daemon began */
@@ -106,6 +109,9 @@ struct picks {
 void host_room(struct sched *s);              /* one has come free, or may have */
 void host_touch(struct host *h);              /* it was told something that lease_send flushes */
 void host_untouch(struct host *h);
+/* An end of this turn: it counts when it is committed, and is said again when that failed. */
+void host_count(struct host *h, unsigned done, unsigned failed, int64_t us);
+void host_counted(struct sched *s, bool committed);
 /* Slots of the largest host that the place fits, there or away; 0: it fits none. */
 unsigned host_largest(struct sched *s, const char *place);
 void host_reserve(struct sched *s, const char *place, unsigned cpus);

@@ -43,6 +43,8 @@ static void discard(struct host *h) {
         at = &(*at)->next;
     *at = h->next;
     host_untouch(h);
+    if (h->is_fresh)
+        LIST_REMOVE(h, fresh);
     free(h);
 }
 

@@ -343,7 +343,7 @@ static void too_large(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     lease_kill(l);
     stream_drop_answer(c);
-    l->host->failed++;
+    host_count(l->host, 0, 1, 0);
     sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory"));
 }
 
@@ -376,8 +376,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     count_answer(l, c->function);
     pop(l);
     stop_unwanted(l);
-    h->done += kind == ANSWER_VALUE;
-    h->failed += kind == ANSWER_ERROR;
+    host_count(h, kind == ANSWER_VALUE, kind == ANSWER_ERROR, 0);
     sched_check(s, st->codec->answer(st, c, kind, bytes, size));
 }
 
@@ -404,7 +403,7 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
         snprintf(why, sizeof why, "%s", *o->why ? o->why : "its worker ended");
     pop(l);
     stream_drop_answer(c);
-    l->host->failed++;
+    host_count(l->host, 0, 1, 0);
     sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, why));
 }
 

@@ -222,7 +222,7 @@ static int write_failure(struct sched *s, const struct run *r, struct job_row *r
     row->job.failures++;
     bool again = row->job.failures <= options_retries(o);
     options_destroy(o);
-    r->host->failed++;
+    host_count(r->host, 0, 1, 0);
     return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);
 }
 
@@ -248,7 +248,7 @@ static void note_usage(struct run *r, struct job *j) {
     j->maxrss_kib = o->maxrss_kib;
     j->exit_status = o->end == WORK_EXITED ? o->status : 0;
     j->exit_signal = o->end == WORK_SIGNALED ? o->status : 0;
-    r->host->run_us += o->wall_us;
+    host_count(r->host, 0, 0, o->wall_us);
 }
 
 /* Its row has said so since it was removed from jobs/; now the rest of it is known. */
@@ -267,8 +267,9 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     struct job *j = &row->job;
     const struct work_outcome *o = &r->outcome;
     note_usage(r, j);
-    if (o->end == WORK_DONE)
+    if (o->end == WORK_DONE && !r->noted)
         speed_note(r->host, r->function, (double)o->wall_us, 1);
+    r->noted = true; /* also when this has to be written again */
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
     int rc = run_output_store(s, r);
@@ -287,7 +288,7 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     }
     if (o->end == WORK_DONE) {
         j->why[0] = 0;
-        r->host->done++;
+        host_count(r->host, 1, 0, 0);
         return sched_move(s, row, JOB_DONE, 0);
     }
     snprintf(j->why, sizeof j->why, "%s", *o->why ? o->why : "failed");

@@ -110,6 +110,7 @@ void sched_retry(struct sched *s) {
 }
 
 static void take_back(struct sched *s) {
+    host_counted(s, false);
     run_rolled_back(s);
     stream_rolled_back(s);
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
@@ -167,6 +168,7 @@ int sched_commit(struct sched *s) {
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
     s->unlink_count = 0;
+    host_counted(s, true);
     host_committed(s);
     run_committed(s);
     lease_send(s);

@@ -52,6 +52,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     unsigned tasks;       /* disk tasks that point here */
     int error;            /* first errno of storing its output */
     bool held, lent, begun; /* begun: the runner took it */
+    bool noted;             /* how long it ran */
     struct event *timeout;
     struct work_outcome outcome;
     struct run *next;     /* in the list of this turn that it stands in */
@@ -114,6 +115,7 @@ struct sched {
     unsigned pick_next;
     uint64_t steps;          /* leases, hosts and streams that were met in walks over them: a test reads it */
     LIST_HEAD(, host) touched; /* were told something since the last commit: to be flushed */
+    LIST_HEAD(, host) fresh; /* host_count */
     bool full;               /* no host had a free slot, and none came free since: host_room */
     bool drained;            /* a host may have begun to drain */
     struct stream *streams;  /* those in memory; stream.c */

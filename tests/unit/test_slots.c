@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 #include "sched/lease_int.h"
 
 #define WRITE 32768u /* bytes of one write */
+
+#define JOB_US 2000000 /* what a job says that it took */
 
 enum word { START, CALL, FUNCTION, FINISH, RECALL, KILL, ANSWER, RECALLED, DONE };
 struct message {
@@ -167,6 +170,10 @@ static void obey(struct fake *f, const struct message *m) {
 static void work(struct fake *f, struct slot *sl) {
     if (sl->waits)
         return;
+    if (!(sl->lease & LEASE_BIT)) { /* a job: it is done */
+        end(f, sl, FINISH);
+        return;
+    }
     if (!sl->current && sl->calls.count) {
         sl->current = sl->calls.ring[sl->calls.first];
         sl->calls.first = (sl->calls.first + 1) % 256;
@@ -192,7 +199,7 @@ static void work(struct fake *f, struct slot *sl) {
 
 static void tell(struct fake *f, const struct message *m) {
     static const char body[32] = "\x80\x04K\x01.";
-    struct work_outcome o = {.attempt = 1, .end = m->number ? WORK_SIGNALED : WORK_DONE, .status = m->number ? 9 : 0};
+    struct work_outcome o = {.attempt = 1, .wall_us = JOB_US, .end = m->number ? WORK_SIGNALED : WORK_DONE, .status = m->number ? 9 : 0};
     if (m->word == ANSWER && m->kind <= ANSWER_ERROR)
         answered++;
     if (m->word == ANSWER)
@@ -222,7 +229,7 @@ static void live(struct fake *f) {
         tell(f, &m);
 }
 
-static void tick(void) {
+static void turn(void) {
     now++;
     each_fake(live);
     event_del(s->lease_timer); /* comes after so many turns, not after so much time: steps are counted */
@@ -230,7 +237,19 @@ static void tick(void) {
         lease_timer(-1, 0, s);
     event_base_loop(base, EVLOOP_NONBLOCK);
     sched_turn(s);
+}
+
+static void tick(void) {
+    turn();
     assert_int_equal(sched_commit(s), 0);
+}
+
+/* As on a disk that is full. What is to be done again a second later is done with the next turn. */
+static void tick_in_vain(void) {
+    turn();
+    s->error = -ENOSPC;
+    assert_int_equal(sched_commit(s), -ENOSPC);
+    event_active(s->retry, EV_TIMEOUT, 0);
 }
 
 static void still(struct fake *f) {
@@ -406,6 +425,33 @@ static void test_a_stream_that_is_not_in_memory_takes_its_parts_along(void **sta
     assert_int_equal(parts_of(job), 0);
 }
 
+/* --- commits that fail ------------------------------------------------------------------------------------------- */
+
+static void test_an_end_counts_once_however_often_it_is_written(void **state) {
+    (void)state;
+    static const char text[] = "{\"call\": \"m.f\"}";
+    struct fake *f = add_host(1, 100);
+    struct job j;
+    uint64_t job = begin("job", text, sizeof text - 1);
+    open_for_writing = false;
+    assert_int_equal(sched_flush(s, job, 0, false, NULL, NULL), 0);
+    sched_release(s, job);
+    tick();
+    for (int i = 0; i < 5; i++)
+        tick_in_vain();
+    assert_int_equal(sched_job(s, job, &j), 0);
+    assert_int_equal(j.state, JOB_RUNNING);
+    assert_int_equal(f->h.done, 0);
+    tick();
+    assert_int_equal(sched_job(s, job, &j), 0);
+    assert_int_equal(j.state, JOB_DONE);
+    assert_int_equal(f->h.done, 1);
+    assert_int_equal(f->h.run_us, JOB_US);
+    unsigned known = speed_known(s, &j);
+    assert_false(speed_sure(&f->h, known)); /* it has run once */
+    assert_true(speed_us(&f->h, known) > JOB_US - 1);
+}
+
 /* --- how much is looked at --------------------------------------------------------------------------------------- */
 
 static unsigned function;
@@ -503,6 +549,7 @@ int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_every_answer_crosses_every_cancel), TEST(test_a_stream_that_is_not_in_memory_takes_its_parts_along),
+        TEST(test_an_end_counts_once_however_often_it_is_written),
         TEST(test_steps_on_ten_hosts), TEST(test_steps_on_a_thousand_hosts)};
     return cmocka_run_group_tests_name("slots", tests, NULL, NULL);
 }
