@@ -204,11 +204,22 @@ double host_cost(const struct host *h, unsigned function) {
     return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + speed_excess(h, function);
 }
 
-static bool another_fits(struct sched *s, const char *place, unsigned cpus, const struct host *but) {
+static bool another_fits(struct sched *s, const struct demand *d, const struct host *but) {
     for (struct host *h = s->hosts; h; h = h->next)
-        if (h != but && host_live(h) && h->cpus >= cpus && host_fits(h, place))
+        if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place) && !speed_doubts(h, d->function))
             return true;
     return false;
+}
+
+bool host_doubts(const struct host *h, const struct demand *d) {
+    return speed_doubts(h, d->function) && another_fits(h->s, d, h);
+}
+
+bool host_shuns(struct host *h, const struct demand *d) {
+    if (!speed_shuns(h, d->function) || !another_fits(h->s, d, h))
+        return false;
+    host_wake_in(h->s, h->took[d->function].until - clock_us());
+    return true;
 }
 
 struct host *host_choose(struct sched *s, const struct demand *d) {
@@ -217,7 +228,9 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
     for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++) {
         if (host_free_now(h) < d->cpus || !host_fits(h, d->place))
             continue;
-        if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d->place, d->cpus, h))
+        if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d, h))
+            continue;
+        if (host_shuns(h, d))
             continue;
         double c = host_cost(h, d->function);
         if (!best || c < least) {

@@ -46,6 +46,7 @@ struct host {
     unsigned short_used;   /* ... so many slots, whatever it has */
     int64_t run_us, seen;
     struct took took[SPEED_MAX + 1]; /* by function: speed.h */
+    uint32_t serial;       /* tells hosts apart in struct speeds; 0: not given yet */
     double slower;         /* times as long as on the fastest host, of what both ran; below 1: not known */
     double log_slower;     /* while that is made anew ... */
     unsigned compared;     /* ... and the functions that count */
@@ -81,7 +82,7 @@ struct demand {
     const char *place;
     unsigned cpus;
     unsigned function;   /* speed.h; 0: nothing is known of it */
-    const char *avoid;   /* it has died under that job: not this host, unless there is no other; "" = none */
+    const char *avoid;   /* that job has died or failed there: not this host, unless there is no other; "" = none */
 };
 /* The host where it soonest begins and ends among those with as many free slots; NULL: none has. */
 struct host *host_choose(struct sched *s, const struct demand *d);
@@ -92,20 +93,8 @@ double host_way_us(const struct host *h);     /* round trip of its link */
 bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
 unsigned host_free_now(const struct host *h); /* slots that are nobody's reservation */
 double host_cost(const struct host *h, unsigned function); /* how soon something would begin and end there: less is sooner */
-/* host_pick.c: the same as host_choose, in a dispatch, where it is asked many times. */
-struct host *host_pick(struct sched *s, const struct demand *d);
-void host_picks_free(struct sched *s);
-#define PICKS 4u /* places and functions for which a dispatch keeps the hosts in order */
-struct picks {
-    uint64_t dispatch; /* in which they are in order; 0: they are not */
-    char place[PLACE_MAX];
-    unsigned function, count, cap;
-    struct candidate {
-        double cost;
-        unsigned at; /* in the list */
-        struct host *host;
-    } *items;
-};
+bool host_doubts(const struct host *h, const struct demand *d); /* speed_doubts, and another host can do it: one at a time */
+bool host_shuns(struct host *h, const struct demand *d); /* and the next is not due yet; then it wakes */
 void host_room(struct sched *s);              /* one has come free, or may have */
 void host_touch(struct host *h);              /* it was told something that lease_send flushes */
 void host_untouch(struct host *h);

@@ -59,11 +59,12 @@ struct host *host_pick(struct sched *s, const struct demand *d) {
         return host_choose(s, d);
     while (p->count) {
         struct candidate *top = &p->items[0];
-        double cost = host_free_now(top->host) ? host_cost(top->host, d->function) : 0;
+        bool takes = host_free_now(top->host) && !host_shuns(top->host, d);
+        double cost = takes ? host_cost(top->host, d->function) : 0;
         s->steps++;
-        if (cost == top->cost && host_free_now(top->host))
+        if (takes && cost == top->cost)
             return top->host;
-        if (host_free_now(top->host))
+        if (takes)
             top->cost = cost;
         else
             *top = p->items[--p->count];

@@ -47,6 +47,7 @@ struct lease {
     uint32_t next_number;
     uint32_t asked;             /* the last recall was from that number on */
     unsigned got;               /* answers of this turn; by function in got_of */
+    bool raised;                /* an error was among them */
     struct got {
         unsigned function, n;
     } got_of[LEASE_GOT];

@@ -37,6 +37,9 @@ static enum lease_line judge(const struct lease *l, struct stream *st, const str
     double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
     double room = AHEAD_US + 2 * host_way_us(l->host), more = l->host->far ? 2 * us : 0;
     st->s->steps++;
+    struct demand d = {st->place, 1, c->function, ""};
+    if (host_doubts(l->host, &d) && (l->count || host_shuns(l->host, &d)))
+        return LEASE_NOWHERE;
     if (!lease_open(l) ||
         (l->count && (l->count >= most || us >= (double)lease_long_us(l) || l->ahead_us + us > room + more)))
         return LEASE_NOWHERE;
@@ -163,6 +166,7 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
     *sent_at(l, l->count) = (struct sent){.call = number, .number = l->next_number, .function = c->function, .us = us};
     count_by(l, 1);
     l->ahead_us += us;
+    speed_tries(l->host, c->function);
     c->state = CALL_SENT;
     c->lease = l->id;
     c->sent = l->next_number++;
@@ -252,12 +256,14 @@ static void measure(struct lease *l) {
         thought += l->got_of[i].n * lease_guess_us(l, l->got_of[i].function);
         n += l->got_of[i].n;
     }
-    for (unsigned i = 0; i < LEASE_GOT && n == l->got; i++) /* else there were more functions than can be told apart */
+    for (unsigned i = 0; i < LEASE_GOT && n == l->got && !l->raised; i++) /* else there were more functions than can be told apart */
         if (l->got_of[i].function != l->stream->function)
             speed_note(l->host, l->got_of[i].function, lease_guess_us(l, l->got_of[i].function) * took / thought,
                        l->got_of[i].n);
     l->stream->function = speed_function(l->host->s, stream_key(l->stream));
-    speed_note(l->host, l->stream->function, took / l->got, l->got);
+    if (!l->raised) /* one that fails says nothing of how long others run */
+        speed_note(l->host, l->stream->function, took / l->got, l->got);
+    l->raised = false;
     memset(l->got_of, 0, sizeof l->got_of);
     l->host->run_us += (int64_t)took;
     l->last = l->heard;
@@ -347,6 +353,20 @@ static void too_large(struct lease *l, struct call *c) {
     sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory"));
 }
 
+/* What it was sent ahead of a function that is doubted there goes elsewhere. */
+static void note_end(struct lease *l, unsigned function, bool failed) {
+    struct host *h = l->host;
+    struct demand d = {l->stream->place, 1, function, ""};
+    bool before = !failed || host_doubts(h, &d);
+    speed_ended(h, function, failed);
+    if (before || !host_doubts(h, &d))
+        return;
+    struct lease *other;
+    LIST_FOREACH(other, &h->s->busy, busy)
+        if (other->host == h && other->stream)
+            lease_take_back(other, 1);
+}
+
 void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
     struct host *h = arg;
     struct sched *s = h->s;
@@ -377,6 +397,8 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     pop(l);
     stop_unwanted(l);
     host_count(h, kind == ANSWER_VALUE, kind == ANSWER_ERROR, 0);
+    l->raised |= kind == ANSWER_ERROR;
+    note_end(l, c->function, kind == ANSWER_ERROR);
     sched_check(s, st->codec->answer(st, c, kind, bytes, size));
 }
 
@@ -400,7 +422,9 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
     if (o->end == WORK_LOST)
         snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node");
     else
-        snprintf(why, sizeof why, "%s", *o->why ? o->why : "its worker ended");
+        snprintf(why, sizeof why, "%.400s%s%s%s", *o->why ? o->why : "its worker ended", l->host->pool ? "" : " (on nodes/", l->host->pool ? "" : l->host->name, l->host->pool ? "" : ")");
+    if (o->end != WORK_LOST)
+        note_end(l, c->function, true);
     pop(l);
     stream_drop_answer(c);
     host_count(l->host, 0, 1, 0);

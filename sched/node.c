@@ -43,6 +43,8 @@ static void why_of(const struct host *h, char *buf, size_t size) {
         snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets nothing for another %.0f s", h->crashes, h->crashes == 1 ? "" : "s", (double)pause / 1e6);
     else if (h->crashes)
         snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one", h->crashes, h->crashes == 1 ? "" : "s");
+    else if (h->s->hosts->next && speed_doubted(h))
+        snprintf(buf, size, "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a time, until one succeeds", speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
     else if (*h->python && !host_pickles(h))
         snprintf(buf, size, "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles", h->python, h->s->hosts->python);
 }

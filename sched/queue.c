@@ -147,7 +147,7 @@ static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
         next_in(s, l, r);
         return;
     }
-    struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), r->job.deaths ? r->job.node : ""};
+    struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), r->job.deaths || r->job.failures ? r->job.node : ""};
     struct host *h = host_pick(s, &d);
     if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
         next_in(s, l, r);

@@ -76,6 +76,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
         free(r);
         return sched_check(s, -ENOMEM);
     }
+    speed_tries(h, r->function);
     h->runs++;
     h->used += r->cpus;
     r->next = s->starts;
@@ -269,6 +270,8 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     note_usage(r, j);
     if (o->end == WORK_DONE && !r->noted)
         speed_note(r->host, r->function, (double)o->wall_us, 1);
+    if (!r->noted && o->end != WORK_LOST && r->fate == FATE_NONE)
+        speed_ended(r->host, r->function, o->end != WORK_DONE);
     r->noted = true; /* also when this has to be written again */
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
@@ -291,7 +294,10 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
         host_count(r->host, 1, 0, 0);
         return sched_move(s, row, JOB_DONE, 0);
     }
-    snprintf(j->why, sizeof j->why, "%s", *o->why ? o->why : "failed");
+    if (r->host->pool)
+        snprintf(j->why, sizeof j->why, "%s", *o->why ? o->why : "failed");
+    else
+        snprintf(j->why, sizeof j->why, "%.300s (on nodes/%s)", *o->why ? o->why : "failed", r->host->name);
     return write_failure(s, r, row, EIO);
 }
 

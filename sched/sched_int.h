@@ -1,7 +1,7 @@
 /* Inside the scheduler: what its rooms share. Only sched/ includes this. */
 #ifndef PPFS_SCHED_INT_H
 #define PPFS_SCHED_INT_H
-#include "sched/host.h"
+#include "sched/host_pick.h"
 #include "sched/options.h"
 #include "sched/sched.h"
 #include "sched/spec.h"

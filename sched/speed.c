@@ -14,6 +14,9 @@
 #define ALIKE 0.5            /* runs that differ by less of their mean are alike */
 #define SLOWER 1.25          /* less is no difference */
 #define WEIGH_US 1000000
+#define DOUBT 3u             /* failures in a row, on a host where none has succeeded, from which on it is doubted ... */
+#define DOUBT_LATE 50u       /* ... and where some have */
+#define TRIES_MAX 4u         /* so often the pause doubles; then nothing is doubted that has worked nowhere */
 #define NAME_MAX_HASHED 256u /* bytes of a name that tell it from others */
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
@@ -48,6 +51,8 @@ unsigned speed_function(struct sched *s, uint64_t key) {
             at = i;
     }
     t->fastest[at + 1] = 0;
+    t->worked[at + 1] = t->failed[at + 1] = 0;
+    t->elsewhere[at + 1] = false;
     t->given[at + 1]++;
     t->keys[at] = key;
     t->used[at] = ++t->clock;
@@ -74,8 +79,10 @@ void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
     for (unsigned i = 0; i < runs && i < 32; i++)
         keep *= KEEP;
     us = us < 0.01 ? 0.01 : us;
-    if (t.us == 0)
-        t = (struct took){(float)us, (float)us, h->s->speeds.given[function]};
+    if (t.us == 0) {
+        t.us = t.spread = (float)us;
+        t.of = h->s->speeds.given[function];
+    }
     t.spread = (float)(t.spread * keep + fabs(us - t.us) * (1 - keep));
     t.us = (float)(t.us * keep + us * (1 - keep));
     h->took[function] = t;
@@ -107,6 +114,68 @@ double speed_excess(const struct host *h, unsigned function) {
     double fastest = h->s->speeds.fastest[function];
     double us = t.us == 0 ? by_others(h, function) : alike(t) ? t.us : 0;
     return fastest > 0 && us > fastest * SLOWER ? us - fastest : 0;
+}
+
+/* --- failures ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t serial(struct host *h) {
+    if (!h->serial)
+        h->serial = ++h->s->speeds.serials;
+    return h->serial;
+}
+
+static struct took *ended(struct host *h, unsigned function) {
+    if (h->took[function].of != h->s->speeds.given[function])
+        h->took[function] = (struct took){.of = h->s->speeds.given[function]};
+    return &h->took[function];
+}
+
+void speed_ended(struct host *h, unsigned function, bool failed) {
+    struct speeds *all = &h->s->speeds;
+    if (function == 0)
+        return;
+    struct took *t = ended(h, function);
+    if (!failed) {
+        all->worked[function] = serial(h);
+        t->failed = t->tries = 0;
+        t->worked = true;
+        return;
+    }
+    t->failed += t->failed < UINT16_MAX;
+    if (!all->failed[function])
+        all->failed[function] = serial(h);
+    all->elsewhere[function] |= all->failed[function] != serial(h);
+    if (speed_doubts(h, function) && !t->tries)
+        speed_tries(h, function);
+}
+
+bool speed_doubts(const struct host *h, unsigned function) {
+    const struct speeds *all = &h->s->speeds;
+    struct took t = took(h, function);
+    if (t.failed < (t.worked ? DOUBT_LATE : DOUBT))
+        return false;
+    if (all->worked[function])
+        return all->worked[function] != h->serial;
+    return !all->elsewhere[function] && t.tries < TRIES_MAX; /* nobody else has shown so far that it can work */
+}
+
+bool speed_shuns(const struct host *h, unsigned function) {
+    return function && h->took[function].failed >= DOUBT && speed_doubts(h, function) && clock_us() < h->took[function].until;
+}
+
+void speed_tries(struct host *h, unsigned function) {
+    if (!function || !speed_doubts(h, function))
+        return;
+    struct took *t = &h->took[function];
+    t->until = clock_us() + (INT64_C(1000000) << t->tries);
+    t->tries += t->tries < TRIES_MAX;
+}
+
+unsigned speed_doubted(const struct host *h) {
+    unsigned n = 0;
+    for (unsigned i = 1; i <= SPEED_MAX; i++)
+        n += speed_doubts(h, i);
+    return n;
 }
 
 /* --- hosts ------------------------------------------------------------------------------------------------------- */

@@ -19,12 +19,20 @@ struct took {     /* microseconds of one function on one host, newer runs count 
     float us;     /* 0: not measured */
     float spread; /* how far runs are from that; as large as itself after the first one */
     uint32_t of;  /* speeds.given of its number then: another, and this is of a function that had the number before */
+    uint16_t failed; /* runs in a row that have failed there */
+    uint8_t tries;   /* pieces that it was given since it is doubted */
+    bool worked;     /* one has succeeded there */
+    int64_t until;   /* clock_us: while it is doubted it gets the next piece then */
 };
 
 struct speeds {
     uint64_t keys[SPEED_MAX];     /* 0: unused */
     uint32_t used[SPEED_MAX];     /* when it was asked for last, by clock */
     uint32_t given[SPEED_MAX + 1]; /* by number: how often it was given to another function */
+    uint32_t worked[SPEED_MAX + 1]; /* by number: host.serial where one has succeeded last, 0: nowhere ... */
+    uint32_t failed[SPEED_MAX + 1]; /* ... where the first one has failed ... */
+    bool elsewhere[SPEED_MAX + 1];  /* ... and whether one has on another host as well */
+    uint32_t serials;             /* of hosts */
     float fastest[SPEED_MAX + 1]; /* by number: on the host that is sure to be fastest; 0: no host is sure */
     uint32_t clock;
     bool changed;
@@ -41,6 +49,14 @@ double speed_us(const struct host *h, unsigned function);
 double speed_excess(const struct host *h, unsigned function);
 bool speed_sure(const struct host *h, unsigned function); /* runs there are alike, and there were some */
 bool speed_faster(const struct host *h, const struct host *than, unsigned function); /* for sure, by a quarter and more */
+/* A run has ended there: as it should, or raised, or with a status that is not 0; not one that was lost or timed out. */
+void speed_ended(struct host *h, unsigned function, bool failed);
+/* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. It gets one of them at a time,
+ * after 1, 2, 4 ... 16 s, until one succeeds. */
+bool speed_doubts(const struct host *h, unsigned function);
+bool speed_shuns(const struct host *h, unsigned function);  /* and it is not yet time for the next */
+void speed_tries(struct host *h, unsigned function);        /* it is given one */
+unsigned speed_doubted(const struct host *h);               /* functions that are doubted there; walks over all */
 void speed_weigh(struct sched *s); /* compares the hosts, at most once a second */
 
 unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream); /* its function; stream: that it is a call of, 0 = none */

@@ -140,7 +140,7 @@ static int still_waits(struct sched *s, uint64_t job) {
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     bool stream = job_is_stream(&r->job), alone = !s->backlog && !s->placed_backlog && !s->stopping && !run_find(s, r->job.id);
-    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), ""};
+    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
         h = NULL;

@@ -75,6 +75,7 @@ _base_handlers = {}
 _seen_modules = set()
 _local_modules = {}  # name -> (file, mtime in ns, size): imported from where the user's own files are
 _local_cwd = None
+_node = "local"
 _lasting = tuple(
     {os.path.join(p, "lib") for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
     | {"/usr/local/lib", site.getusersitepackages()}
@@ -103,6 +104,8 @@ def after_fork():
 
 def set_job(name, attempt, node, cwd, pairs):
     """The environment of a job. pairs: None in the worker itself, where it is what restore keeps."""
+    global _node
+    _node = node
     _environ["PPFS_JOB"], _environ["PPFS_ATTEMPT"], _environ["PPFS_NODE"], _environ["PWD"] = name, attempt, node, cwd
     if pairs is None:
         data = _environ._data
@@ -638,8 +641,11 @@ def lease_error(is_json, stage, error, value):
         before = before_load(error)
     elif stage == STAGE_DUMP and not refused:
         before = before_dump(value, not is_json)
-    words = sentence(before + (str(error) if refused else summary(error))) + b"\n"
+    where = "" if _node == "local" else f" (on nodes/{_node})"
+    words = sentence(before + (str(error) if refused else summary(error))) + where.encode() + b"\n"
     trace = b"" if refused else trace_of(error)
+    if where and trace:
+        trace += f"(it ran on nodes/{_node})\n".encode()
     if is_json:
         return words + trace
     what, data = WHAT_PICKLE, b""

@@ -1,0 +1,88 @@
+"""A node where something is missing: what fails there and works elsewhere goes elsewhere."""
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from noderig import value
+from ppfsmount import wait_until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import ppfs  # noqa: E402
+
+# What a worker elsewhere may take before it is known: three failures, and what its slots had begun by then.
+LOST_MOST = 12
+SCRIPT = "#!/bin/sh\n%s[ $PPFS_NODE = local ] || exit 3\nsleep 0.1\n"
+
+
+@pytest.fixture
+def both(new_mount, new_node):
+    """A mount with two slots of its own and a node, "far", that has two."""
+    m = new_mount(cpus=2, options=["--listen", "127.0.0.1:0"]).start()
+    new_node("--name", "far", join=m).up(m)
+    return m
+
+
+def functions():
+    def here_only(i):
+        import os
+        import time
+        if os.environ["PPFS_NODE"] != "local":
+            raise ImportError("it is not installed")
+        time.sleep(0.05)
+        return i
+
+    def nowhere(i):
+        raise ValueError(i)
+    return here_only, nowhere
+
+
+here_only, nowhere = functions()
+
+
+def ended(m, names):
+    return [n for n in names if m.state(n) in ("done", "failed")]
+
+
+def test_jobs_go_where_they_work(both):
+    names = ["j%d" % i for i in range(60)]
+    for name in names:
+        both.put(name, SCRIPT % "")
+    wait_until(lambda: len(ended(both, names)) == len(names), "the jobs to end")
+    lost = [n for n in names if both.state(n) == "failed"]
+    assert len(lost) <= LOST_MOST, lost
+    assert all("nodes/far" in both.why(n) for n in lost)
+    assert not lost or "fails here" in value(both, "far", "why")
+    assert value(both, "local", "why") == ""
+
+
+def test_a_retry_goes_elsewhere(both):
+    names = ["j%d" % i for i in range(20)]
+    for name in names:
+        both.put(name, SCRIPT % "#ppfs: retries=1\n")
+    wait_until(lambda: len(ended(both, names)) == len(names), "the jobs to end")
+    assert [n for n in names if both.state(n) == "failed"] == []
+
+
+def test_calls_go_where_they_work(both):
+    with ppfs.Executor(str(both.mnt)) as ex:
+        futures = [ex.submit(here_only, i) for i in range(100)]
+        errors = [f.exception() for f in futures]
+    lost = [e for e in errors if e]
+    assert len(lost) <= LOST_MOST
+    assert all(isinstance(e, ImportError) and "nodes/far" in str(e.__cause__) for e in lost)
+
+
+def test_lines_name_the_node(pair):
+    m, node = pair
+    m.put("s.jsonl", "".join(json.dumps({"call": "os.stat", "args": ["/dev/null/%d" % i]}) + "\n" for i in range(200)))
+    answers = [json.loads(line) for line in m.result("s.jsonl").splitlines()]
+    assert len(answers) == 200 and all("NotADirectoryError" in a["error"] for a in answers)
+    assert all("(on nodes/far)" in a["error"] for a in answers)
+
+
+def test_what_fails_everywhere_is_no_fault_of_a_node(both):
+    with ppfs.Executor(str(both.mnt)) as ex:
+        futures = [ex.submit(nowhere, i) for i in range(300)]
+        assert all(isinstance(f.exception(), ValueError) for f in futures)
+    assert value(both, "local", "why") == "" and value(both, "far", "why") == ""
