@@ -16,11 +16,11 @@ find_mount                   which mount is used when none is named             
 import importlib
 from typing import Any
 
+from ._stream.future import Future
 from .errors import (CallFailed, CallTimeout, DependencyFailed, JobCancelled, JobFailed, JobTimeout, MountGone, NoMount,
                      RemoteTraceback, StillRunning, StreamError, WorkerDied)
 from .executor import Executor
 from .files import result, result_async, submit_file, submit_file_async, wait, wait_async
-from .future import Future
 from .mount import end_private
 from .mount import find as find_mount
 from .progress import progress

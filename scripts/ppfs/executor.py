@@ -12,10 +12,11 @@ from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Map
 
 from . import mount as mounts
 from . import stream
+from ._stream.channel import Channel
+from ._stream.connection import open_connections
+from ._stream.future import Future
 from .cache import Entry, FunctionCache
-from .channel import Channel, open_channels
 from .errors import MountGone, NoMount
-from .future import Future
 from .serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
 from .values import LARGE_VALUE, LARGEST_VALUE, refuse_too_large
 
@@ -42,10 +43,10 @@ class _Submitter(BaseExecutor):
         self._cache = FunctionCache(core.serializer, lambda digest: stream.call_prefix(text, digest), core.initializer,
                                     core.initargs, core.init_key)
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Queues fn(*args, **kwargs). What cannot be pickled raises here and is named."""
         channel = self._core.channel
-        if channel is None or channel.forked or self._core.shut:
+        if channel is None or channel.closing or channel.forked:
             channel = self._core.open()
         entry = self._cache.find(fn)
         if entry is None:
@@ -56,7 +57,7 @@ class _Submitter(BaseExecutor):
         return self._submit_found(channel, entry, fn, args, kwargs)
 
     def _submit_found(self, channel: Channel, entry: Entry, fn: Callable[..., Any], args: Tuple[Any, ...],
-                      kwargs: Dict[str, Any]) -> Future:
+                      kwargs: Dict[str, Any]) -> Future[Any]:
         """Queues a call of a function that goes by its hash, or along with the call where it has just changed."""
         seen = channel.values.seen
         if seen and not (seen.keys().isdisjoint(map(id, args)) and seen.keys().isdisjoint(map(id, kwargs.values()))):
@@ -87,7 +88,7 @@ class _Submitter(BaseExecutor):
         return _send(channel, prefix, blob, sent.packed)
 
     def _submit_whole(self, channel: Channel, fn: Callable[..., Any], args: Tuple[Any, ...],
-                      kwargs: Dict[str, Any]) -> Future:
+                      kwargs: Dict[str, Any]) -> Future[Any]:
         """Queues a call of a callable that has a state of its own."""
         tops = (*args, *kwargs.values())
         if channel.values.seen:
@@ -102,11 +103,11 @@ class _Submitter(BaseExecutor):
         return _send(channel, self._whole_prefix, blob, False)
 
     def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...],
-                     kwargs: Optional[Dict[str, Any]] = None, tops: Optional[Sequence[Any]] = None) -> Future:
+                     kwargs: Optional[Dict[str, Any]] = None, tops: Optional[Sequence[Any]] = None) -> Future[Any]:
         """Queues a call of a function that was made ready by the caller (ppfs.pp does that). tops: what counts as its
         arguments, where these are not the real ones."""
         channel = self._core.channel
-        if channel is None or channel.forked or self._core.shut:
+        if channel is None or channel.closing or channel.forked:
             channel = self._core.open()
         kwargs, prefix = kwargs or {}, self._cache.adopt(sent).prefix
         if tops is None:
@@ -123,21 +124,21 @@ class _Submitter(BaseExecutor):
         return self._send_call(channel, sent, prefix, blob)
 
     def _submit_with(self, fn: Callable[..., Any], modules: Tuple[str, ...], friends: Tuple[Tuple[str, Any], ...],
-                     args: Tuple[Any, ...]) -> Future:
+                     args: Tuple[Any, ...]) -> Future[Any]:
         """submit() with modules and friends bound among the globals of fn."""
         channel = self._core.channel
-        if channel is None or channel.forked or self._core.shut:
+        if channel is None or channel.closing or channel.forked:
             channel = self._core.open()
         return self._submit_found(channel, self._cache.find_with(fn, modules, friends), fn, args, {})
 
-    def _submit_like(self, tops: Sequence[Any], fn: Callable[..., Any], *args: Any) -> Future:
+    def _submit_like(self, tops: Sequence[Any], fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """submit(), where tops is what counts as its arguments."""
         entry = self._cache.find(fn)
         assert entry is not None
         return self._submit_sent(fn, entry.sent, args, {}, tops)
 
     def _submit_by_hash(self, channel: Channel, sent: Optional[Sent], prefix: bytes, what: Tuple[Any, ...],
-                        tops: Sequence[Any]) -> Optional[Future]:
+                        tops: Sequence[Any]) -> Optional[Future[Any]]:
         """Queues a call, of which what is to be pickled, when it has arguments (tops) that were seen before; else
         None."""
         packs = sent is not None and sent.packed
@@ -171,16 +172,16 @@ class _Submitter(BaseExecutor):
         results = _results(futures, end)
         return results if chunksize == 1 else _chained(results)
 
-    def _submit_each(self, fn: Callable[..., Any], iterables: Tuple[Iterable[Any], ...]) -> List[Future]:
+    def _submit_each(self, fn: Callable[..., Any], iterables: Tuple[Iterable[Any], ...]) -> List[Future[Any]]:
         """submit() for each item. While only items are fetched nothing of the user's runs, so fn stays what it is."""
         calls = zip(*iterables)
         if not _quiet(iterables):
             return [self.submit(fn, *args) for args in calls]
-        futures: List[Future] = []
+        futures: List[Future[Any]] = []
         entry: Optional[Entry] = None
         for args in calls:
             channel = self._core.channel
-            if entry is None or channel is None or channel.forked or self._core.shut:
+            if entry is None or channel is None or channel.closing or channel.forked:
                 futures.append(self.submit(fn, *args))
                 entry = self._cache.find(fn)
                 if entry is None:
@@ -190,9 +191,9 @@ class _Submitter(BaseExecutor):
         return futures
 
     def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
-                       quiet: bool) -> Tuple[List[Future], List[int]]:
+                       quiet: bool) -> Tuple[List[Future[Any]], List[int]]:
         entry: Optional[Entry] = None
-        futures: List[Future] = []
+        futures: List[Future[Any]] = []
         sizes: List[int] = []
         while True:
             chunk = tuple(itertools.islice(calls, chunksize))
@@ -215,20 +216,19 @@ def _quiet(iterables: Iterable[Any]) -> bool:
     return all(type(each) in _QUIET or type(each).__module__ == "numpy" for each in iterables)
 
 
-def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Future:
+def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Future[Any]:
     """Sends a CALL whose body is prefix and blob, its arguments. may_pack: they go packed when they name anything."""
-    ident = next(channel.ids)
-    future = Future(channel, ident)
+    future: Future[Any] = Future(channel, next(channel.ids))
     size = len(prefix) + len(blob)
     if size > SHORT:
         head, tail = packed(blob) if may_pack else (b"", b"")
-        channel.submit(future, ident, stream.frame_pieces(_CALL, ident, [prefix + head, blob, tail]))
+        channel.send(future, stream.frame_pieces(_CALL, future._id, [prefix + head, blob, tail]))
         return future
     if may_pack and NAMES in blob:
         head, tail = packed(blob)
         blob = head + blob + tail
         size = len(prefix) + len(blob)
-    channel.submit(future, ident, _pack_header(size, _CALL, ident) + prefix + blob)
+    channel.send(future, [_pack_header(size, _CALL, future._id) + prefix + blob])
     return future
 
 
@@ -319,43 +319,46 @@ class _Core:
 
     def open(self) -> Channel:
         """The stream, opened now if need be; says why there is none."""
-        if self.shut:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        if _exiting:
-            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
             if self.name is not None and self.channel is not None:
                 raise MountGone("the session %s belongs to the process that this one was forked from" % self.name)
             self.channel = None
-        channel = self.channel
-        if channel is None:
-            channel = self._make()
-        return channel
+        if self.channel is None and not self.shut and not _exiting:
+            self._start()
+        if self.channel is None or self.channel.closing:
+            raise self._refusal()
+        return self.channel
 
-    def _make(self) -> Channel:
-        """Opens the stream in a thread of its own, so that a Ctrl-C leaves none half made."""
+    def _refusal(self) -> BaseException:
+        if self.channel is not None and not self.shut and not _exiting:
+            return self.channel.refusal()
+        return RuntimeError("cannot schedule new futures after " + ("shutdown" if self.shut else "interpreter shutdown"))
+
+    def _start(self) -> None:
+        """Starts the reader thread, which opens the stream itself: so a Ctrl-C leaves none half made."""
         done = threading.Event()
         failed: List[BaseException] = []
 
         def work() -> None:
+            channel = None
             try:
                 with self._lock:
                     if self.channel is None:
-                        self.channel = self._new_channel()
-                        if self.shut:
-                            self.channel.close()
+                        channel = self.channel = self._new_channel()
+                        if self.shut or _exiting:
+                            channel.close()
             except BaseException as error:
                 failed.append(error)
             finally:
                 done.set()
+            if channel is not None:
+                channel.run()
 
-        threading.Thread(target=work, name="ppfs opener", daemon=True).start()
+        threading.Thread(target=work, name="ppfs reader of %s" % (self.name or "an executor"), daemon=True).start()
         done.wait()
         if failed:
-            raise failed[0]
-        assert self.channel is not None
-        return self.channel
+            raise failed.pop()
 
     def _new_channel(self) -> Channel:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
@@ -385,6 +388,12 @@ class _Core:
         if wait:
             channel.join()
 
+    def kill(self) -> None:
+        """What is under way is not wanted any more."""
+        if self.channel is not None and not self.channel.forked:
+            for future in list(self.channel.pending.values()):
+                future.kill()
+
     def dropped(self) -> None:
         """The executor has been forgotten without shutdown: what it was given still runs."""
         if self.channel is not None and not self.channel.forked:
@@ -408,7 +417,7 @@ def _chained(chunks: Generator[List[Any], None, None]) -> Iterator[Any]:
         chunks.close()
 
 
-def _results(futures: List[Future], end: Optional[float]) -> Generator[Any, None, None]:
+def _results(futures: List[Future[Any]], end: Optional[float]) -> Generator[Any, None, None]:
     """The results in order; whoever stops listening cancels the rest."""
     try:
         futures.reverse()
@@ -428,15 +437,17 @@ def _at_exit() -> None:
     """As the process pools of Python do: work that is under way is waited for; sessions go on by themselves."""
     global _exiting
     _exiting = True
-    for channel in open_channels():
-        channel.close()
-    for channel in open_channels():
+    channels = [connection for connection in open_connections() if isinstance(connection, Channel)]
+    for channel in channels:
+        channel.close("after interpreter shutdown")
+    for channel in channels:
         if channel.keep:
             channel.join_writing()
         else:
             channel.join()
 
 
-atexit.register(_at_exit)
+# When the main thread has ended and before threads are joined, as those of concurrent.futures.
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 
 __all__ = ["Executor", "Future"]

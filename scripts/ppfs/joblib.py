@@ -92,9 +92,7 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
-            channel = executor._core.channel
-            for future in list(channel.pending.values()) if channel is not None else []:
-                future.kill()
+            executor._core.kill()
             executor.shutdown(wait=False)
         if ensure_ready:
             self._ready()

@@ -24,9 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import mount as mounts
+from ._stream.future import Future
 from .errors import MountGone
 from .executor import Executor
-from .future import Future
 
 CALLBACKS = 64  # that run at a time; one may wait for another job
 version = "1.7.8"  # of the interface that this is compatible with
@@ -48,11 +48,11 @@ class _Task:
         self.callback, self.callbackargs = callback, callbackargs
         self.finished = False
         self._ended = threading.Event()
-        self._future: Optional[Future] = None
+        self._future: Optional[Future[Any]] = None
         self._printing = threading.Lock()
         self._printed = False
 
-    def _follow(self, future: Future) -> None:
+    def _follow(self, future: Future[Any]) -> None:
         self._future = future
         future.add_done_callback(self._finalize)
 
@@ -326,10 +326,7 @@ class Server:
             return
         self._exiting = True
         atexit.unregister(self.destroy)
-        channel = self._executor._core.channel
-        if channel is not None and not channel.forked:
-            for future in list(channel.pending.values()):
-                future.kill()
+        self._executor._core.kill()
         self._executor.shutdown(wait=True)
         self._callbacks.shutdown(wait=False)
 

@@ -3,16 +3,16 @@ import errno
 import os
 import threading
 from concurrent.futures import _base
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 from . import mount as mounts
 from . import stream
-from .answers import Answers
+from ._stream.connection import Connection
+from ._stream.future import Future
 from .errors import MountGone, StillRunning
-from .future import Future
 
 
-class Session(Answers):
+class Session(Connection):
     """The results of a session, read from the start. Calls are numbered from 1 in the order in which they were
     submitted.
 
@@ -23,22 +23,22 @@ class Session(Answers):
 
     def __init__(self, mount: str, name: str) -> None:
         super().__init__(mount, name, os.open(os.path.join(mount, "results", name), os.O_RDONLY | os.O_CLOEXEC))
-        self._known: Dict[int, Future] = {}
-        self._order: List[Future] = []  # as they ended
-        self._answered: Set[int] = set()
+        self._known: Dict[int, Future[Any]] = {}
+        self._order: List[Future[Any]] = []  # as they ended
+        self._seen: Set[int] = set()
         self._more = threading.Condition(self.lock)
         self._trouble: Optional[BaseException] = None
-        self.reader = threading.Thread(target=self._collect, name="ppfs session " + name, daemon=True)
-        self._begin()
+        self.closing = "to a session that is only read"
+        threading.Thread(target=self.run, name="ppfs session " + name, daemon=True).start()
 
-    def __getitem__(self, ident: int) -> Future:
+    def __getitem__(self, ident: int) -> Future[Any]:
         """The future of the call of that number. When no such call is found by the end of the session, it raises."""
         if ident < 1:
             raise IndexError("calls are numbered from 1")
         with self.lock:
             return self._known[ident] if ident in self._known else self._expect(ident)
 
-    def __iter__(self) -> Iterator[Future]:
+    def __iter__(self) -> Iterator[Future[Any]]:
         """The futures as they end; every loop begins with those that ended before it."""
         at = 0
         while True:
@@ -52,7 +52,7 @@ class Session(Answers):
             at += 1
             yield future
 
-    def futures(self, timeout: Optional[float] = None) -> List[Future]:
+    def futures(self, timeout: Optional[float] = None) -> List[Future[Any]]:
         """All futures of the session in the order of submission, once it has ended."""
         if not self.ended.wait(timeout):
             raise _base.TimeoutError()
@@ -76,10 +76,13 @@ class Session(Answers):
     def _check(self) -> None:
         """Raises what kept the session from being read to its end."""
         if self._trouble is not None or self.forked:
-            raise self.broken_error()
+            raise self.refusal()
 
-    def _after_end(self, error: Optional[BaseException]) -> None:
+    def _end(self, error: Optional[BaseException]) -> None:
         self._trouble = error
+        super()._end(error)
+        with self.lock:
+            self._more.notify_all()
 
     def abandon(self) -> None:
         """In a child after fork."""
@@ -88,8 +91,9 @@ class Session(Answers):
         self.forked = not ended
         self._more = threading.Condition(self.lock)
 
-    def _expect(self, ident: int) -> Future:
-        future = self._known[ident] = Future(self, ident)
+    def _expect(self, ident: int) -> Future[Any]:
+        future: Future[Any] = Future(self, ident)
+        self._known[ident] = future
         if self.ended.is_set():
             future._exception = MountGone("the session %s has no call %d" % (self.name, ident))
             future._state = _base.FINISHED
@@ -97,45 +101,23 @@ class Session(Answers):
             self.pending[ident] = future
         return future
 
-    def _collect(self) -> None:
-        with self._read_lock:
-            while self._read_some():
-                pass
-        with self.lock:
-            self._more.notify_all()
-
-    def _deliver(self, frames: Any, alone: bool) -> None:
+    def _deliver(self, frames: Iterable[stream.Frame]) -> None:
         fresh = []
         with self.lock:
             for kind, ident, _ in frames:
-                if kind < stream.SKIP_FROM and ident not in self._known:
+                if ident not in self._known:
                     self._expect(ident)
-                if kind in (stream.RESULT, stream.ERROR, stream.CANCELLED) and ident not in self._answered:
-                    self._answered.add(ident)
+                if kind in (stream.RESULT, stream.ERROR, stream.CANCELLED) and ident not in self._seen:
+                    self._seen.add(ident)
                     fresh.append(self._known[ident])
-        super()._deliver(frames, alone)
+        super()._deliver(frames)
         with self.lock:
             self._order += fresh
             self._more.notify_all()
 
-    def wait_for(self, future: Future, timeout: Optional[float]) -> None:
-        """Waits for one future; see Answers.wait_for."""
-        condition = future._condition
-        with future._own:
-            if not condition.wait_for(future.done, timeout):
-                raise _base.TimeoutError()
-        if future.cancelled():
-            raise _base.CancelledError()
-
-    def forget(self, ident: int) -> None:
-        """A session that is only read cancels nothing by itself: the future is not waited for any more, that is all."""
-
-    def release(self, ident: int) -> None:
+    def release(self, future: Future[Any]) -> None:
         """Only the program that submitted it can let a call go."""
         raise RuntimeError("a call that is held is let go where it was submitted, not through ppfs.attach")
-
-    def settle(self) -> None:
-        """The reading thread reads anyway."""
 
     def __repr__(self) -> str:
         return "<Session %s: %d ended%s>" % (self.name, len(self), "" if self.done() else " so far")

@@ -17,6 +17,7 @@ MAGIC = b"\x89ppfs\r\n\x1a" + b"\x01" + bytes(7)
 MAGIC_PORTABLE = MAGIC[:9] + b"\x01" + bytes(6)  # of a stream whose pickles every Python understands
 BODY_MAX = 256 * 1024
 TOTAL_MAX = (1 << 30) - 1
+BUFFER, BUFFER_SMALL = 1 << 20, 1 << 16  # bytes that one read may give; while little comes: less has to be pinned
 HEADER = struct.Struct("<IB3sQ")
 HEADER_SIZE = HEADER.size
 
@@ -31,6 +32,7 @@ FORMAT_WHOLE, FORMAT_HASH = 0, 1  # the first byte of a CALL
 OPTIONS_MAX = 0xFFFF
 
 Bytes = Union[bytes, bytearray, memoryview]
+Frame = Tuple[int, int, memoryview]  # kind, id, body
 _NO_PAD = bytes(3)
 _ERROR_HEAD = struct.Struct("<B3xI")
 _SHORT = struct.Struct("<BBH")
@@ -122,9 +124,9 @@ def read_output(body: Bytes) -> Tuple[int, bytes]:
     return body[0], bytes(body[1:])
 
 
-def split(view: memoryview, end: int) -> Tuple[List[Tuple[int, int, memoryview]], int]:
+def split(view: memoryview, end: int) -> Tuple[List[Frame], int]:
     """The whole frames in view[:end] as (kind, id, body), and where the rest begins. The bodies point into view."""
-    frames: List[Tuple[int, int, memoryview]] = []
+    frames: List[Frame] = []
     add = frames.append
     read = HEADER.unpack_from
     at = 0
@@ -142,51 +144,87 @@ def split(view: memoryview, end: int) -> Tuple[List[Tuple[int, int, memoryview]]
 
 
 class Decoder:
-    """Takes the bytes of a stream in any pieces, gives the frames: kinds that it does not know are left out."""
+    """Takes the bytes of a stream in any pieces, gives the frames: kinds that it does not know are left out.
+
+    Bytes are read to where room() says, and become frames by take(); feed() does both with a copy.
+    """
 
     KNOWN = frozenset((FUNC, CALL, CANCEL, RELEASE, RESULT, ERROR, OUTPUT, CANCELLED, STARTED))
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._begun = False
-        self._parts: Dict[int, bytearray] = {}
+        self._view = memoryview(bytearray(BUFFER_SMALL))
+        self._rest = slice(0, 0)  # of a frame that is not whole yet
+        self._much = False  # the last bytes filled the room that there was
+        self.begun = False  # the magic has come
+        self._parts: Optional[Tuple[int, bytearray]] = None  # the id and the body of a frame that comes in parts
+
+    def room(self) -> memoryview:
+        """Where the next bytes are to be put."""
+        size = self.rest
+        if self._rest.start:
+            self._view[:size] = self._view[self._rest]
+            self._rest = slice(0, size)
+        if self._much and len(self._view) < BUFFER:
+            old, self._view = self._view, memoryview(bytearray(BUFFER))
+            self._view[:size] = old[:size]
+        return self._view[size:] if self._much else self._view[size:size + BUFFER_SMALL]
+
+    def take(self, n: int) -> List[Frame]:
+        """The frames that are whole with the n bytes that were put there. Their bodies are good until room() is called
+        again."""
+        start, end = self._rest.start, self._rest.stop + n
+        self._much = n >= BUFFER_SMALL - self.rest
+        self._rest = slice(start, end)
+        if not self.begun:
+            if not check_magic(self._view[:end]):
+                return []
+            self.begun = True
+            start += len(MAGIC)
+        frames, at = split(self._view[start:end], end - start)
+        self._rest = slice(start + at, end)
+        return [frame for frame in map(self._whole, frames) if frame is not None]
+
+    def only(self, n: int) -> Optional[Frame]:
+        """The frame that the n bytes that were put there are, when they are one; take() is still to be called."""
+        if self.rest or self._parts is not None or not self.begun:
+            return None
+        frames, at = split(self._view, n)
+        return frames[0] if len(frames) == 1 and at == n and frames[0][0] in self.KNOWN else None
+
+    def _whole(self, frame: Frame) -> Optional[Frame]:
+        """The frame with the parts that came before it; None for a part, and for a kind that is not known."""
+        kind, ident, body = frame
+        if self._parts is not None and self._parts[0] != ident:
+            raise StreamError("a PART frame that is not followed by its frame")
+        if self._parts is not None or kind == PART:
+            whole = self._parts[1] if self._parts is not None else bytearray()
+            whole += body
+            if len(whole) > TOTAL_MAX:
+                raise StreamError("a frame of more than %d bytes" % TOTAL_MAX)
+            self._parts = (ident, whole) if kind == PART else None
+            body = memoryview(whole) if kind != PART else body
+        if kind in self.KNOWN:
+            return kind, ident, body
+        if kind < SKIP_FROM and kind != PART:
+            raise StreamError("a frame of the unknown kind %d" % kind)
+        return None
 
     def feed(self, data: Bytes) -> List[Tuple[int, int, bytes]]:
-        """The frames that are whole now."""
-        self._rest += data
-        if not self._begun:
-            if not check_magic(self._rest):
-                return []
-            del self._rest[:len(MAGIC)]
-            self._begun = True
-        with memoryview(self._rest) as view:
-            frames, at = split(view, len(view))
-            out = [(kind, ident, bytes(body)) for kind, ident, body in frames]
-            for _, _, body in frames:
-                body.release()
-        del self._rest[:at]
+        """The frames that are whole with these bytes."""
         whole: List[Tuple[int, int, bytes]] = []
-        for kind, ident, data in out:
-            if kind == PART:
-                part = self._parts.setdefault(ident, bytearray())
-                part += data
-                if len(part) > TOTAL_MAX:
-                    raise StreamError("a frame of more than %d bytes" % TOTAL_MAX)
-                continue
-            if self._parts:
-                if ident not in self._parts:
-                    raise StreamError("a PART frame that is not followed by its frame")
-                data = bytes(self._parts.pop(ident) + data)
-            if kind in self.KNOWN:
-                whole.append((kind, ident, data))
-            elif kind < SKIP_FROM:
-                raise StreamError("a frame of the unknown kind %d" % kind)
+        left = memoryview(data)
+        while left:
+            room = self.room()
+            n = min(len(room), len(left))
+            room[:n] = left[:n]
+            left = left[n:]
+            whole += [(kind, ident, bytes(body)) for kind, ident, body in self.take(n)]
         return whole
 
     @property
     def rest(self) -> int:
         """How many bytes wait for the rest of their frame."""
-        return len(self._rest)
+        return self._rest.stop - self._rest.start
 
 
 def check_magic(data: Bytes) -> bool:

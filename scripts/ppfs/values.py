@@ -23,7 +23,7 @@ from .serialize import PROTOCOL, Serializer, describe, pickler_of
 from .stream import TOTAL_MAX
 
 if TYPE_CHECKING:
-    from .channel import Channel
+    from ._stream.channel import Channel
 
 LARGE_VALUE = 64 * 1024  # bytes from which on an argument may go by its hash
 LARGEST_VALUE = 64 << 20  # and up to which; ppfs takes no larger ones

@@ -8,7 +8,8 @@ import threading
 import traceback
 from contextlib import contextmanager
 
-from ppfs import channel, stream
+from ppfs import stream
+from ppfs._stream import channel
 
 
 class Unpickler(pickle.Unpickler):

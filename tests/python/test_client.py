@@ -10,7 +10,8 @@ import pytest
 
 import ppfs
 from fakestream import answer, fake_ppfs
-from ppfs import channel, stream
+from ppfs import stream
+from ppfs._stream import outbox
 
 
 @pytest.fixture
@@ -53,17 +54,15 @@ def test_large_both_ways(fake):
 def test_what_is_left_of_an_interrupted_write():
     pieces = [b"abc", b"", memoryview(b"defg"), b"h"]
     for n in range(9):
-        assert b"".join(channel._behind(pieces, n)) == b"abcdefgh"[n:]
+        assert b"".join(outbox.behind(pieces, n)) == b"abcdefgh"[n:]
     assert b"".join(pieces) == b"abcdefgh"
 
 
 def test_short_writes(fake, monkeypatch):
     """A write may take less than it is given; what follows is not mixed up."""
-    real = os.write
     with ppfs.Executor() as ex:
         assert ex.submit(abs, -1).result() == 1
-        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:max(1, len(data) // 2)]))
-        monkeypatch.setattr(os, "writev", lambda fd, data: real(fd, data[0][:max(1, len(data[0]) // 3)]))
+        monkeypatch.setattr(os, "writev", lambda fd, data: os.write(fd, data[0][:max(1, len(data[0]) // 3)]))
         sizes = [10, 70_000, 600_000, 3, 262_144, 1]
         futures = [ex.submit(bytes.__len__, bytes(size)) for size in sizes]
         assert [f.result() for f in futures] == sizes
@@ -249,3 +248,128 @@ def test_no_thread_and_no_descriptor_is_left(fake):
     while count() != before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert count() == before
+
+
+# --- what is sent while the stream goes away -------------------------------------------------------------------------
+
+class Meanwhile:
+    """An argument that does something while it is pickled, then opens files: they get the numbers of whatever was
+    closed."""
+
+    def __init__(self, where, what):
+        self.where, self.what = where, what
+
+    def __reduce__(self):
+        self.what()
+        self.files = [open("%s%d" % (self.where, i), "wb") for i in range(12)]
+        return int, ("5",)
+
+    def sizes(self):
+        return {os.fstat(file.fileno()).st_size for file in self.files}
+
+
+def test_shutdown_while_an_argument_is_pickled(fake, tmp_path):
+    """Nothing is written to a file that has got the number of the stream's."""
+    for function in (abs, Meanwhile):  # that goes by its hash; that goes along
+        ex = ppfs.Executor()
+        assert ex.submit(abs, -1).result() == 1
+        argument = Meanwhile(tmp_path / "f", ex.shutdown)
+        with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+            ex.submit(function, argument)
+        assert argument.sizes() == {0}
+
+
+def test_fork_while_an_argument_is_pickled(fake, tmp_path):
+    with ppfs.Executor() as ex:
+        assert ex.submit(abs, -1).result() == 1
+        parent, child = os.getpid(), []
+        argument = Meanwhile(tmp_path / "f", lambda: child.append(os.fork()))
+        try:
+            future = ex.submit(abs, argument)
+            said = ""
+        except ppfs.MountGone as error:
+            said = str(error)
+        if os.getpid() != parent:
+            os._exit(0 if "forked from" in said and argument.sizes() == {0} else 1)
+        assert os.waitpid(child[0], 0)[1] == 0 and future.result() == 5 and argument.sizes() == {0}
+
+
+# --- results and callbacks that raise what is no Exception -----------------------------------------------------------
+
+class Ends:
+    """Ends whoever unpickles it."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __reduce__(self):
+        return end, (self.kind,)
+
+
+class EndsError(Exception):
+    def __reduce__(self):
+        return end, (SystemExit,)
+
+
+def end(kind):
+    raise kind("the end")
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException, RecursionError])
+@pytest.mark.parametrize("how", ["alone", "many", "watched"])
+def test_a_result_that_ends_whoever_loads_it(watchdog, monkeypatch, kind, how):
+    """It ends its future, and nothing else."""
+    results = {2: pickle.dumps(Ends(kind)), 3: pickle.dumps(EndsError())}
+
+    def respond(funcs, number, ident, body):
+        if ident == 3:
+            failure = stream.Failure(stream.RAISED, results[3], "EndsError: it", "Trace back\n")
+            return stream.frame(stream.ERROR, ident, stream.error_body(failure))
+        return stream.frame(stream.RESULT, ident, results.get(ident, pickle.dumps(ident))) if ident else b""
+
+    with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
+        assert ex.submit(abs, 1).result() == 1
+        futures = []
+        for ident in range(2, 6):
+            futures.append(ex.submit(abs, 1))
+            if how == "watched":
+                futures[-1].add_done_callback(lambda f: None)
+            if how == "alone":
+                try:
+                    futures[-1].result()
+                except (ppfs.CallFailed, KeyboardInterrupt):
+                    pass  # in the main thread it cannot be told from a Ctrl-C, which goes on from there
+        problems = [f.exception(20) for f in futures]
+        assert [type(p) for p in problems] == [ppfs.CallFailed, ppfs.CallFailed, type(None), type(None)]
+        assert "cannot be loaded here: %s: the end" % kind.__name__ in str(problems[0])
+        assert str(problems[1]) == "EndsError: it" and "Trace back" in str(problems[1].__cause__)
+        assert [f.result() for f in futures[2:]] == [4, 5]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, ValueError])
+def test_callbacks_that_raise(fake, caplog, kind):
+    """It is logged; the next callback and the next call are not concerned."""
+    with ppfs.Executor() as ex:
+        got = []
+        future = ex.submit(time.sleep, 0.05)
+        future.add_done_callback(lambda f: end(kind))
+        future.add_done_callback(got.append)
+        assert ex.submit(abs, -1).result() == 1
+        assert future.result() is None and ex.submit(abs, -2).result() == 2 and got == [future]
+        assert "exception calling callback" in caplog.text
+
+
+def test_a_callback_that_waits_for_another_call(fake):
+    """That thread would wait for itself: it is told so."""
+    with ppfs.Executor() as ex:
+        said = []
+
+        def wait(future):
+            try:
+                said.append(ex.submit(abs, -2).result())
+            except RuntimeError as error:
+                said.append(str(error))
+        future = ex.submit(time.sleep, 0.05)
+        future.add_done_callback(wait)
+        assert ex.submit(abs, -1).result() == 1
+        assert ex.submit(abs, -3).result() == 3 and said and "a callback" in str(said[0])

@@ -270,9 +270,9 @@ def step(work, i, first):
 
 
 def written(future):
-    """Whether the thread that writes has written all up to this call."""
-    with future._channel._write_lock:
-        return not future._channel._out
+    """Whether all up to this call has been written."""
+    with future._connection.lock:
+        return not future._connection._outbox
 
 
 @pytest.mark.parametrize("chunksize", [1, 3])
@@ -458,6 +458,33 @@ def test_shutdown_with_cancelling(m):
     ex.shutdown(cancel_futures=True)
     assert [f.result() for f in running] == [0, 1] and all(f.cancelled() for f in waiting)
     assert not (m.work / "no").exists()
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+def test_submits_beside_shutdown(m, cancel):
+    """Each gives a future that ends, or says that it is too late."""
+    for _ in range(10):
+        ex, futures, refused = ppfs.Executor(m.mnt), [], []
+        assert ex.submit(abs, -1).result() == 1
+
+        def work():
+            try:
+                while True:
+                    futures.append(ex.submit(abs, -2))
+            except RuntimeError as error:
+                refused.append(str(error))
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(futures) < 20:
+            time.sleep(0.001)
+        ex.shutdown(cancel_futures=cancel)
+        for thread in threads:
+            thread.join(20)
+        assert refused == ["cannot schedule new futures after shutdown"] * 3
+        done, left = concurrent.futures.wait(futures, timeout=20)
+        assert not left and all(cancel if f.cancelled() else f.result() == 2 for f in done)
 
 
 def test_several_executors(m):

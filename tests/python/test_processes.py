@@ -124,6 +124,35 @@ def test_exit_by_exception_and_sys_exit(run):
     run("import sys, ppfs\nex = ppfs.Executor()\nf = ex.submit(abs, -1)\nsys.exit(3)\n", status=3)
 
 
+LATE = """
+import atexit, os, sys, threading, time
+def late(when):
+    files = [open("f%d" % i, "wb") for i in range(12)]
+    try: said = "taken: %s" % ex.submit(abs, -2)
+    except RuntimeError as error: said = str(error)
+    print(when, said, {os.fstat(f.fileno()).st_size for f in files}, flush=True)
+def thread():
+    while threading.main_thread().is_alive(): time.sleep(0.001)
+    future.result()
+    late("a thread that is left:")
+atexit.register(late, "atexit, after the package:")
+import ppfs
+atexit.register(late, "atexit, before the package:")
+ex = ppfs.Executor(**eval(sys.argv[1]))
+ex.submit(abs, -1).result()
+future = ex.submit(time.sleep, 0.1)
+threading.Thread(target=thread).start()
+"""
+
+
+@pytest.mark.parametrize("words", ["{}", "{'name': 's'}"])
+def test_submit_when_the_interpreter_ends(run, words):
+    """As in concurrent.futures; and nothing is written to the file that has got the number of the stream's."""
+    ends = "cannot schedule new futures after interpreter shutdown {0}\n"
+    assert run(LATE, words) == ("a thread that is left: " + ends + "atexit, before the package: " + ends +
+                                "atexit, after the package: " + ends)
+
+
 def test_fork(run):
     """The child has an executor of its own, and the parent's goes on undisturbed."""
     assert run("""
@@ -314,17 +343,15 @@ def test_everything_killed_under_way(m):
     ex.shutdown()
 
 
+def fail_with_enospc(fd, data):
+    raise OSError(28, "No space left on device")
+
+
 def test_no_space(m, monkeypatch):
     """An error of write() ends what is under way with its name."""
     ex = ppfs.Executor(m.mnt)
     ex.submit(abs, -1).result()
-    real = os.write
-
-    def full(fd, data):
-        if fd == ex._core.channel._wfd:
-            raise OSError(28, "No space left on device")
-        return real(fd, data)
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", fail_with_enospc)
     future = ex.submit(abs, -1)
     with pytest.raises(concurrent.futures.BrokenExecutor, match="No space left"):
         future.result(20)

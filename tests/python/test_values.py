@@ -3,6 +3,7 @@ import array
 import functools
 import gc
 import hashlib
+import os
 import pickle
 import threading
 import weakref
@@ -48,20 +49,21 @@ def ex(request, m, monkeypatch):
     """An executor that remembers what it has sent in FUNC frames. packed: workers find modules where this process does."""
     if request.param == "plain":
         monkeypatch.setattr("ppfs.serialize.extra_path", lambda: ())
-    monkeypatch.setattr("ppfs.channel.Channel.announce", announce)
+    monkeypatch.setattr("ppfs._stream.channel.Channel.announce", announce)
     with ppfs.Executor(str(m.mnt)) as executor:
         executor.sent = []
         executor._core.open().note_sent = executor.sent
         yield executor
 
 
-real_announce = ppfs.channel.Channel.announce
+real_announce = ppfs._stream.channel.Channel.announce
 
 
 def announce(self, digest, blob):
-    if digest not in self.announced and hasattr(self, "note_sent"):
-        self.note_sent.append(blob)
-    real_announce(self, digest, blob)
+    with self.lock:
+        if digest not in self.announced and hasattr(self, "note_sent"):
+            self.note_sent.append(blob)
+        real_announce(self, digest, blob)
 
 
 def make(kind):
@@ -81,7 +83,7 @@ def test_the_same_in_many_calls(ex, kind):
     calls = 100 if kind in ("array", "bytes") else 10
     assert list(ex.map(sizes, [data] * calls)) == [[len(data)]] * calls
     assert len(values_sent(ex)) == 1
-    written = ex._core.channel._written
+    written = os.lseek(ex._core.channel._outbox.fd, 0, os.SEEK_CUR)
     assert written < 3 * (len(pickle.dumps(data, 5)) + 10000), written
 
 
@@ -170,13 +172,13 @@ def test_serializers(m, serializer):
     with ppfs.Executor(str(m.mnt), serializer=serializer) as ex:
         fn = functools.partial(numpy.take, axis=0) if serializer == "pickle" else spoil
         assert [f.result() for f in [ex.submit(fn, data, 0) for _ in range(5)]] == [data[0]] * 5
-        assert ex._core.channel._written < 3 * data.nbytes
+        assert os.lseek(ex._core.channel._outbox.fd, 0, os.SEEK_CUR) < 3 * data.nbytes
 
 
 def test_functions_and_objects_by_value(run):
     """What is defined in __main__, beside a value and as one."""
     assert run("""
-import numpy, ppfs
+import os, numpy, ppfs
 class Thing:
     def __init__(self, n):
         self.many = list(range(n))
@@ -190,7 +192,7 @@ with ppfs.Executor() as ex:
     print(sorted({ex.submit(both, data, small).result() for _ in range(6)}))
     print(sorted({ex.submit(len, large).result() for _ in range(6)}))
     print(sorted({ex.submit(lambda f, d: f(d, [1]), both, data).result() for _ in range(6)}))
-    print(ex._core.channel._written < 4_000_000)
+    print(os.lseek(ex._core.channel._outbox.fd, 0, os.SEEK_CUR) < 4_000_000)
 """) == "[800003]\n[50000]\n[800001]\nTrue\n"
 
 
@@ -283,14 +285,14 @@ def test_from_several_threads(ex):
 
 def test_joblib(m, monkeypatch):
     joblib = need_module("joblib")
-    monkeypatch.setattr("ppfs.channel.Channel.announce", announce)
-    monkeypatch.setattr("ppfs.channel.Channel.note_sent", [], raising=False)
+    monkeypatch.setattr("ppfs._stream.channel.Channel.announce", announce)
+    monkeypatch.setattr("ppfs._stream.channel.Channel.note_sent", [], raising=False)
     ppfs.joblib.register(str(m.mnt))
     data = make("array")
     with joblib.parallel_backend("ppfs"):
         out = joblib.Parallel(batch_size=1)(joblib.delayed(numpy.take)(data, i) for i in range(30))
     assert out == data[:30].tolist()
-    sent = [blob for blob in ppfs.channel.Channel.note_sent if len(blob) > 64 * 1024]
+    sent = [blob for blob in ppfs._stream.channel.Channel.note_sent if len(blob) > 64 * 1024]
     assert len(sent) == 1
 
 

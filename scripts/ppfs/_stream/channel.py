@@ -1,0 +1,225 @@
+"""The stream of an executor: a connection that calls are sent through.
+
+What send() has taken is written before the file is closed, or its future fails: both look and write with the lock. Calls
+above the limit stay here, in their order, until one that was sent is answered.
+"""
+import itertools
+import os
+import threading
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from .. import stream
+from ..values import Values
+from .connection import Bell, Connection
+from .future import Future
+from .outbox import Outbox, Pieces
+
+MOST_PIECES = 8192  # that wait to be written, from which on send() waits too
+MOST_BYTES = 64 << 20  # the same in bytes
+
+
+class Channel(Connection):
+    """keep: its results stay when it has ended. portable: every Python understands what is pickled into it. limit: how
+    many calls may be under way at a time; None, or None from it: as many as there are."""
+
+    def __init__(self, mount: str, name: str, keep: bool, portable: bool = False,
+                 limit: Optional[Callable[[], Optional[int]]] = None) -> None:
+        self.keep, self.limit = keep, limit
+        self.results_path = os.path.join(mount, "results", name)
+        jobs, results = open_stream(os.path.join(mount, "jobs", name), self.results_path,
+                                    stream.MAGIC_PORTABLE if portable else stream.MAGIC)
+        self.ids = itertools.count(1)
+        self.announced: Set[bytes] = set()  # the functions and values that this stream has
+        self.values = Values()
+        self.written = threading.Event()  # jobs/NAME is closed: every call was accepted, or has failed
+        self._room = threading.Event()  # the queue is not too long
+        self._room.set()
+        self._out_bell = Bell()
+        self._writing = False  # the writer thread writes, without the lock
+        self._sent: Set[int] = set()  # calls that count for the limit
+        self._held: Dict[int, Pieces] = {}  # those above it
+        self._writer = threading.Thread(target=self._write_loop, name="ppfs writer of " + name, daemon=True)
+        super().__init__(mount, name, results, Outbox(jobs))
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    def send(self, future: Future[Any], pieces: Pieces) -> None:
+        """Sends a CALL; its answer will end the future. It is written here and now when nothing else is under way."""
+        try:
+            with self.lock:
+                if self._outbox is None or self.closing or self.broken is not None:
+                    raise self.refusal()
+                if self.limit is not None:
+                    self._held[future._id] = pieces
+                else:
+                    self._outbox.add(pieces)
+                self.pending[future._id] = future
+                self._let_go()
+                if len(self.pending) == 1 and not self._writing:
+                    try:
+                        self._outbox.flush()
+                    finally:
+                        if self._outbox.settle():
+                            self._out_bell.ring()
+                else:
+                    self._out_bell.ring()
+                    if not self._reading:
+                        self._bell.ring()
+                    if len(self._outbox) > MOST_PIECES or self._outbox.size > MOST_BYTES:
+                        self._room.clear()
+        except OSError as error:
+            self._fail_all(error)
+        if not self._room.is_set() and threading.current_thread() is not self.thread:
+            self._room.wait()
+
+    def announce(self, digest: bytes, blob: bytes) -> None:
+        """Sends a function or a value, once; the CALL that needs it follows."""
+        with self.lock:
+            if digest not in self.announced and self._outbox is not None and self.broken is None:
+                self._outbox.add(stream.frame_pieces(stream.FUNC, 0, [digest, blob]))
+                self.announced.add(digest)
+
+    def forget(self, future: Future[Any]) -> None:
+        """The future was cancelled: the call shall not run (any more)."""
+        self._tell(stream.CANCEL, future._id)
+
+    def release(self, future: Future[Any]) -> None:
+        """The call is not held any more."""
+        self._tell(stream.RELEASE, future._id)
+
+    def _tell(self, kind: int, ident: int) -> None:
+        """Sends a frame that has no answer, behind the call."""
+        frame = stream.frame(kind, ident)
+        with self.lock:
+            if kind == stream.CANCEL:
+                self.pending.pop(ident, None)
+                if self._held.pop(ident, None) is not None:
+                    self._out_bell.ring()
+                    return
+            if ident in self._held:
+                self._held[ident] = [*self._held[ident], frame]
+            elif self._outbox is not None and self.broken is None:
+                self._outbox.add([frame])
+                self._out_bell.ring()
+
+    # --- the limit ---------------------------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        """Sends what the limit allows, with the lock held. Whoever adds calls rings."""
+        if not self._held or self._outbox is None:
+            return
+        limit = self.limit() if self.limit is not None else None
+        while self._held and (limit is None or len(self._sent) < limit):
+            ident = next(iter(self._held))
+            self._sent.add(ident)
+            self._outbox.add(self._held[ident])
+            del self._held[ident]
+
+    def _answered(self, idents: List[int]) -> None:
+        super()._answered(idents)
+        if self.limit is not None:
+            with self.lock:
+                self._sent.difference_update(idents)
+                self._let_go()
+                self._out_bell.ring()
+
+    def limit_changed(self) -> None:
+        """The limit may allow more."""
+        with self.lock:
+            self._let_go()
+            self._out_bell.ring()
+
+    # --- the writer thread -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """The lives of both threads."""
+        self._writer.start()
+        super().run()
+
+    def _write_loop(self) -> None:
+        try:
+            while self._write_some():
+                pass
+        except BaseException as error:
+            self._fail_all(error)
+        self.ring()
+
+    def _write_some(self) -> bool:
+        """One write(), or some sleep. False: the file is closed."""
+        with self.lock:
+            self._out_bell.clear()
+            outbox = self._outbox
+            if outbox is None:
+                return False
+            if not outbox.settle() and self.closing and not self._held:
+                self._shut_writer()
+                return False
+            batch = outbox.batch()
+            self._writing = bool(batch)
+        if not batch:
+            self._out_bell.wait()
+            return True
+        try:
+            outbox.write(batch)
+        finally:
+            with self.lock:
+                self._writing = False
+                outbox.settle()
+                if self._outbox is None:
+                    os.close(outbox.fd)  # what _shut_writer() has left
+                if len(outbox) <= MOST_PIECES and outbox.size <= MOST_BYTES:
+                    self._room.set()
+        return True
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def close(self, why: str = "after shutdown") -> None:
+        """No more calls: what was taken is written, then the file is closed. What is under way goes on."""
+        self.closing = self.closing or why
+        with self.lock:
+            self._out_bell.ring()
+
+    def _shut_writer(self) -> None:
+        outbox, self._outbox = self._outbox, None
+        self.written.set()
+        self._held.clear()
+        self._room.set()
+        self._out_bell.ring()
+        if outbox is not None and not self._writing:
+            os.close(outbox.fd)
+
+    def _after_end(self, error: Optional[BaseException]) -> None:
+        if not self.keep and error is None:
+            try:
+                os.unlink(self.results_path)
+            except OSError:
+                pass
+
+    def join(self) -> None:
+        """After close(): waits until every call has its answer."""
+        if self.thread is not threading.current_thread():
+            self.thread.join()
+            self._writer.join()
+
+    def join_writing(self) -> None:
+        """After close(): waits until every call has been accepted."""
+        if self.thread is not threading.current_thread():
+            self.written.wait()
+
+    def abandon(self) -> None:
+        """In a child after fork."""
+        self._room, self.written, self._out_bell = threading.Event(), threading.Event(), Bell()
+        self._writing = False
+        super().abandon()
+        self._room.set()
+
+
+def open_stream(jobs: str, results: str, magic: bytes) -> Tuple[int, int]:
+    """Makes a stream and opens both of its ends."""
+    wfd = os.open(jobs, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(wfd, magic)
+        return wfd, os.open(results, os.O_RDONLY | os.O_CLOEXEC)
+    except BaseException:
+        os.close(wfd)
+        raise
