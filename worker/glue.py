@@ -431,10 +431,22 @@ def leave_like_python(error, status=0):
     os._exit(status)
 
 
+def without_module(name):
+    where = f"the call could not be unpickled on the node {_environ.get('PPFS_NODE', '?')}"
+    if name not in ("cloudpickle", "dill"):
+        return f"{where}: "
+    return (
+        f"{where}, whose Python has no {name}, with which the call was sent (install python3-{name} there, or "
+        f"'{sys.executable} -m pip install {name}'; or send with serializer=\"source\"): "
+    )
+
+
 def before_load(error):
     try:
         if isinstance(error, pickle.UnpicklingError) and "persistent" in str(error):
             return "the call could not be unpickled (it refers to values, and lists none): "
+        if isinstance(error, ModuleNotFoundError):
+            return without_module((error.name or "").partition(".")[0])
         if "__main__" in str(error):
             return "the call could not be unpickled (send functions of a __main__ with cloudpickle or dill): "
     except BaseException:

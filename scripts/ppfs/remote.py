@@ -19,7 +19,7 @@ PACKED = "ppfs: packed"
 Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], bytes]
 
 REMOTE = r'''
-import io, pickle, sys, traceback, types
+import io, os, pickle, sys, traceback, types
 
 def make(version, path, blob, source, init_key, chunked, modules, fresh):
     if version and tuple(version) != sys.version_info[:2]:
@@ -84,7 +84,13 @@ class Unpacker(pickle.Unpickler):
         return self.made[place]
 
 def unpack(blob, *values):
-    return Unpacker(blob, values).load() if values else pickle.loads(blob)
+    try:
+        return Unpacker(blob, values).load() if values else pickle.loads(blob)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        hint = ": install python3-%s there, or send with serializer='source'" % name if name in ("cloudpickle", "dill") else ""
+        raise ModuleNotFoundError("the arguments could not be unpickled on the node %s, whose Python has no %s%s"
+                                  % (os.environ.get("PPFS_NODE", "?"), error.name, hint), name=error.name) from None
 
 def leave(entered):
     """sys.path as it was: a worker that finds it changed takes the time to put everything in order after each call."""

@@ -1,4 +1,5 @@
 """Streams whose calls run on nodes."""
+import functools
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from noderig import key_of, listens, node_dir, up, value
-from ppfsmount import SLOW, wait_until
+from ppfsmount import SLOW, need_module, wait_until
 from relay import Relay
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -176,3 +177,22 @@ def test_calls_that_were_sent_ahead_go_to_a_slot_that_is_free(ml, new_node):
         (m.node / "cpus").write_text("1\n")
         names = [f.result() for f in slow]
     assert set(names) == {"far", "local"} and names.count("local") > 3
+
+
+@pytest.mark.parametrize("module", ["cloudpickle", "dill"])
+def test_a_node_without_what_functions_are_sent_with(ml, new_node, module):
+    """The error says which node that is and what to install there; what needs it not runs."""
+    need_module(module)
+    away = ml.base / "away"
+    away.mkdir()
+    (away / (module + ".py")).write_text("raise ModuleNotFoundError(\"No module named '%s'\", name='%s')\n" % (module, module))
+    new_node("--name", "bare", join=ml, env={"PYTHONPATH": str(away)}).up(ml)
+    offset = 1
+    with ppfs.Executor(str(ml.mnt), serializer=module) as ex:
+        for call in (lambda: ex.submit(lambda x: x + offset, 1), lambda: ex.options(priority=2).submit(lambda x: x + offset, 1),
+                     lambda: ex.submit(functools.partial(lambda x: x + offset, 1))):
+            with pytest.raises((ppfs.CallFailed, ModuleNotFoundError), match="on the node bare, whose Python has no %s.*install python3-%s there"
+                               % (module, module)):
+                call().result()
+    with ppfs.Executor(str(ml.mnt), serializer="source") as ex:
+        assert ex.submit(lambda x: x + offset, 1).result() == 2
