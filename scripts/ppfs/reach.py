@@ -9,6 +9,7 @@ answer is that nothing is known, and the whole is pickled again.
 Only weak references are held to functions and classes, and no data, so nothing is kept alive by being remembered.
 """
 import dis
+import functools
 import hashlib
 import pickle
 import sys
@@ -18,6 +19,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Opt
 
 PROTOCOL = 5
 MAINS = frozenset(("__main__", "__mp_main__"))  # the second is the first in a child that multiprocessing has spawned
+BY_NAME = (type, types.FunctionType, functools._lru_cache_wrapper)  # what plain pickle writes as a name
 SHORT = 64 * 1024  # bytes of pickled data that are kept; of more, the SHA-256
 _dumps = pickle.dumps
 _MISSING = object()
@@ -205,7 +207,7 @@ class _Function:
 class _Class:
     """A class that goes by value; workers have one object of it for all that was sent, which each pickle sets anew."""
 
-    __slots__ = ("ref", "bases", "space")
+    __slots__ = ("ref", "bases", "words", "space")
 
     def __init__(self, kind: type, reach: "Reach") -> None:
         if type(kind) is not type:
@@ -213,6 +215,7 @@ class _Class:
         reach.pure = False
         self.ref = weakref.ref(kind)
         self.bases = kind.__bases__
+        self.words = kind.__name__, kind.__qualname__
         self.space = _Space(vars, len(vars(kind)))
         for base in self.bases:
             reach.look_into(base)
@@ -234,7 +237,8 @@ class _Class:
 
     def same(self, data: List[Any]) -> bool:
         kind = self.ref()
-        return kind is not None and kind.__bases__ is self.bases and self.space.same(kind, data)
+        return (kind is not None and kind.__bases__ == self.bases and (kind.__name__, kind.__qualname__) == self.words
+                and self.space.same(kind, data))
 
 
 class _Named:
@@ -393,4 +397,4 @@ def uses(code: types.CodeType) -> Tuple[FrozenSet[str], bool]:
     return found
 
 
-__all__ = ["MAINS", "Names", "Reach"]
+__all__ = ["BY_NAME", "MAINS", "WRAPPERS", "Names", "Reach", "uses"]

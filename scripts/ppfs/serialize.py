@@ -20,7 +20,7 @@ import threading
 import types
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
-from .reach import MAINS, Names
+from .reach import BY_NAME, MAINS, Names
 from .remote import PACKED, THIS_VERSION, Remote, Source
 from .source import source_of
 
@@ -392,7 +392,7 @@ class _NoMain(pickle.Pickler):
     """Refuses what workers would not find."""
 
     def reducer_override(self, what: Any) -> Any:
-        if isinstance(what, (type, types.FunctionType)) and what.__module__ in MAINS:
+        if isinstance(what, BY_NAME) and what.__module__ in MAINS:
             raise pickle.PicklingError("%s is defined in __main__, which workers do not have" % what.__qualname__)
         return NotImplemented
 

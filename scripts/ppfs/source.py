@@ -17,7 +17,7 @@ import sys
 import types
 from typing import Any, Callable, Container, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from .reach import MAINS, WRAPPERS, uses
+from .reach import BY_NAME, MAINS, WRAPPERS, uses
 from .remote import Source
 
 PROTOCOL = 5
@@ -116,6 +116,7 @@ class _Whole:
         title = _title(func)
         text, path = text_of(func)
         space = self._names(uses(func.__code__)[0], func.__globals__, title)
+        self._submodules(space, func)
         closure = tuple(self._cell(cell, "%s, which %s uses," % (name, title))
                         for name, cell in zip(func.__code__.co_freevars, func.__closure__ or ()))
         defaults = tuple(self.what(value, "a default of " + title) for value in func.__defaults__ or ())
@@ -125,6 +126,18 @@ class _Whole:
         self.pieces.append((number, "function", text, path, space, func.__name__, func.__qualname__, closure, defaults,
                             keywords, attributes))
         return number
+
+    def _submodules(self, space: int, func: types.FunctionType) -> None:
+        """A package goes with those of its modules that are imported here and that func names."""
+        words = set(_words(func.__code__))
+        for name in uses(func.__code__)[0]:
+            package = func.__globals__.get(name)
+            if not isinstance(package, types.ModuleType) or not hasattr(package, "__path__"):
+                continue
+            for module in list(sys.modules):
+                if module.startswith(package.__name__ + ".") and words.issuperset(
+                        module[len(package.__name__) + 1:].split(".")):
+                    self.spaces[space][1][module] = "module", module  # under a name that no code can mean
 
     def _cell(self, cell: Any, title: str) -> int:
         number = self._cells.get(id(cell))
@@ -161,7 +174,7 @@ class _Plain(pickle.Pickler):
         """What it would write is of no interest."""
 
     def reducer_override(self, what: Any) -> Any:
-        if isinstance(what, (type, types.FunctionType)) and what.__module__ in MAINS:
+        if isinstance(what, BY_NAME) and what.__module__ in MAINS:
             raise pickle.PicklingError("it holds %s, which is defined in __main__" % what.__qualname__)
         return NotImplemented
 
@@ -218,6 +231,13 @@ def _dedented(text: str) -> str:
 @functools.lru_cache(maxsize=8)
 def _nodes(lines: Tuple[str, ...]) -> List[ast.AST]:
     return [node for node in ast.walk(ast.parse("".join(lines))) if isinstance(node, _NODES)]
+
+
+def _words(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _words(const)
 
 
 def _future(code: types.CodeType) -> str:

@@ -66,10 +66,13 @@ def steps(n):
     yield from range(n)
 def fstring(x): return f"{x!r:>5}{'a' if x else 'b'}{table_name['k']}"
 table_name = {"k": "v"}
+import xml.sax.saxutils
+def escaped(x): return xml.sax.saxutils.escape("<%d" % x)
 '''
 
 CALLS = ["up", "down", "table['twice']", "table['half']", "table['long']", "text", "inner", "nested", "fact", "deep(1)", "uses", "later",
-         "decorated", "keywords", "annotated", "point", "many", "awaited", "generated", "fstring"]
+         "decorated", "keywords", "annotated", "point", "many", "awaited", "generated", "fstring",
+         "escaped"]
 
 
 @pytest.fixture
