@@ -434,7 +434,7 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
 void lease_calls_lost(struct lease *l, const struct work_outcome *o) {
     bool innocent =
         l->killed && l->count && !sent_at(l, 0)->unwanted; /* it was killed for one that had just answered */
-    if (l->count && o->end != WORK_DONE && !innocent)
+    if (l->count && o->end != WORK_DONE && !innocent && !o->unbegun)
         end_running(l, o);
     while (l->count)
         back_to_pending(l->stream, pop(l));

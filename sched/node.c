@@ -207,7 +207,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     if (slower && speed_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);
     else if (slots && host_is_short(s->hosts))
-        snprintf(buf, size, "queued: here there are no descriptors for more workers than %u (ulimit -Hn); waits for one of them", s->hosts->used);
+        snprintf(buf, size, "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the log); waits for one of them", s->hosts->used);
     else if (slots)
         snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, slots);
     else if (away)

@@ -72,11 +72,12 @@ static inline uint64_t lease_id(uint32_t number, uint32_t what) {
 enum { LEASE_WINDOW = 2048 };
 enum lease_call { LEASE_CALL_NONE, LEASE_CALL_SENT, LEASE_CALL_BEGUN, LEASE_CALL_TAKEN };
 struct lease_page {
-    _Alignas(64) _Atomic uint32_t seen; /* the worker's: the number of the last call that it has begun or passed over */
+    _Alignas(64) _Atomic uint32_t runs; /* the worker's: its guard could make it */
+    _Atomic uint32_t seen; /* the worker's: the number of the last call that it has begun or passed over */
     _Alignas(64) _Atomic uint32_t reads; /* the pool's */
     _Alignas(64) _Atomic uint8_t calls[LEASE_WINDOW];
 };
 
 /* Exit statuses by which a worker says what it can no longer say over its link. */
-enum { WORKER_EXIT_CUT = 250 /* the call closed the link */, WORKER_EXIT_NO_FORK = 251 /* the guard could not fork */ };
+enum { WORKER_EXIT_CUT = 250 /* the call closed the link */, WORKER_EXIT_NO_FORK = 251 /* the guard could not fork, and `runs` says so too */ };
 #endif

@@ -71,6 +71,14 @@ struct slot *pool_slot(struct pool *p, uint64_t job) {
     return NULL;
 }
 
+/* Now and then: it may stay so for long. */
+static void tell_short(struct pool *p, const char *what) {
+    if (p->short_us && clock_us() - p->short_us < TELL_SHORT_US)
+        return;
+    p->short_us = clock_us();
+    pool_trouble(p, "no more than %u workers, for %s: what is more waits", pool_count(p, false), what);
+}
+
 /* The job in this slot has ended. The slot is free before done() is called, which may give new work. */
 static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
     struct pool *p = s->pool;
@@ -98,6 +106,16 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
     p->ev.done(p->arg, job, o);
 }
 
+/* Where processes are short the work waits, as it does for any other want. */
+static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
+    o->unbegun = err == EAGAIN || err == ENOMEM;
+    o->end = o->unbegun ? WORK_LOST : WORK_REFUSED;
+    snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(err));
+    if (o->unbegun)
+        tell_short(p, err == ENOMEM ? "there is no memory for another process"
+                                    : "no more processes can be made (see ulimit -u, and the pids limit of its cgroup)");
+}
+
 /* The job's end when its worker cannot tell it. */
 static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o) {
     char words[128];
@@ -116,9 +134,8 @@ static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o)
         o->end = WORK_SIGNALED;
         o->status = WTERMSIG(status);
         snprintf(o->why, sizeof(o->why), "%s%s", s->in_process ? "" : "its worker was ", words);
-    } else if (WEXITSTATUS(status) == WORKER_EXIT_NO_FORK) {
-        o->end = WORK_REFUSED;
-        snprintf(o->why, sizeof(o->why), "no process could be made for the job");
+    } else if (WEXITSTATUS(status) == WORKER_EXIT_NO_FORK && !atomic_load(&s->page->runs)) {
+        end_unbegun(s->pool, o, EAGAIN);
     } else {
         o->end = WORK_EXITED;
         o->status = WEXITSTATUS(status);
@@ -180,6 +197,8 @@ void pool_on_spawned(struct pool *p, uint64_t serial, int value) {
     struct slot *s = slot_by_serial(p, serial);
     struct work_outcome o = {.end = WORK_REFUSED};
 
+    if (value < 0)
+        end_unbegun(p, &o, -value);
     if (p->asked)
         p->asked--;
     if (p->waiting_count)
@@ -190,7 +209,6 @@ void pool_on_spawned(struct pool *p, uint64_t serial, int value) {
         s->guard = value;
         return;
     }
-    snprintf(o.why, sizeof(o.why), "no process could be made for the job: %s", strerror(-value));
     if (s->state == SLOT_BUSY)
         slot_finish(s, &o, true);
     else
@@ -262,15 +280,6 @@ static struct slot *slot_empty(struct pool *p) {
     return p->slots[p->slot_count++] = s;
 }
 
-/* Now and then: it may stay so for long. */
-static void tell_short(struct pool *p) {
-    if (p->short_us && clock_us() - p->short_us < TELL_SHORT_US)
-        return;
-    p->short_us = clock_us();
-    pool_trouble(p, "no more than %u workers, for there are no more descriptors (ulimit -Hn is %u): what is more waits",
-                 pool_count(p, false), descriptors_limit());
-}
-
 /* Asks for a worker in an empty slot. 0 or -errno, the slot being empty then. */
 static int slot_open(struct slot *s) {
     static const struct link_events link_events = {.frame = on_frame, .closed = on_link_closed};
@@ -315,7 +324,9 @@ static int slot_open(struct slot *s) {
         s->state = SLOT_IDLE;
     if (!descriptors_short(-err))
         return err;
-    tell_short(p);
+    char what[80];
+    snprintf(what, sizeof(what), "there are no more descriptors (ulimit -Hn is %u)", descriptors_limit());
+    tell_short(p, what);
     return -EAGAIN;
 }
 

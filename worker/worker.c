@@ -349,6 +349,7 @@ static void take_descriptors(const int fds[SPAWN_FDS]) {
     if (page == MAP_FAILED)
         leave(WORKER_EXIT_CUT);
     me.page = page;
+    atomic_store(&me.page->runs, 1);
     me.page_file = fcntl(fds[3], F_DUPFD_CLOEXEC, LINK_FD + 1);
     if (me.page_file < 0)
         me.page_file = fcntl(fds[3], F_DUPFD_CLOEXEC, 3);

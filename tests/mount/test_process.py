@@ -51,7 +51,7 @@ def test_more_slots_than_descriptors(new_mount):
     os.rename(m.jobs / ".some", m.jobs / "some")
     m.put("large", b"#!/bin/sh\nexec echo large\n" + b"#" * 300000)
     m.put("calls.jsonl", "".join('{"call": "abs", "args": [%d]}\n' % i for i in range(200)))
-    wait_until(lambda: "no descriptors for more workers" in m.why("some/79") or m.state("some/79") == "done", "a reason")
+    wait_until(lambda: "there cannot be more than" in m.why("some/79") or m.state("some/79") == "done", "a reason")
     assert [m.result("some/%d" % i) for i in range(80)] == [b"1\n"] * 80
     assert m.result("large") == b"large\n"
     assert len(m.result("calls.jsonl").splitlines()) == 200

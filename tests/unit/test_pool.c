@@ -315,6 +315,7 @@ static void call_may_end_its_process(void **state) {
     (void)state;
     assert_end(run_exec("import os; os._exit(3)"), WORK_EXITED, 3, "the call ended its process with exit status 3");
     assert_end(run_exec("import os; os._exit(0)"), WORK_EXITED, 0, "exit status 0");
+    assert_end(run_exec("import os; os._exit(251)"), WORK_EXITED, 251, "exit status 251"); /* WORKER_EXIT_NO_FORK, but it ran */
     assert_end(run_exec("import os; os.kill(os.getpid(), 11)"), WORK_SIGNALED, SIGSEGV,
                "killed by SIGSEGV (segmentation fault)");
     assert_end(run_exec("import os; os.abort()"), WORK_SIGNALED, SIGABRT, "SIGABRT");
@@ -908,6 +909,38 @@ static void what_waits_is_given_back_without_descriptors(void **state) {
     assert_int_equal(burst.ends[WORK_DONE] + burst.unbegun, BURST);
 }
 
+/* As a user who may have eight processes. The exit status says what went wrong. */
+static int with_few_processes(void) {
+    struct rlimit few = {.rlim_cur = 8, .rlim_max = 8};
+    if (setgid(61234) || setuid(61234) || setrlimit(RLIMIT_NPROC, &few))
+        return 1;
+    burst_up(20);
+    unsigned started = 0;
+    while (started < 20 && start_numbered(started + 1, "{\"call\": \"time.sleep\", \"args\": [0.2]}") == 0)
+        started++;
+    burst.expected = started;
+    loop_until(&burst.all);
+    pool_destroy(fix.pool);
+    event_base_free(fix.base);
+    if (started != 20 || burst.ends[WORK_REFUSED] || burst.ends[WORK_DONE] + burst.unbegun != started)
+        return 2;
+    return burst.ends[WORK_DONE] == 0 ? 3 : burst.unbegun < 10 ? 4 : !strstr(fix.trouble, "no more processes") ? 5 : 0;
+}
+
+static void without_processes_work_is_given_back(void **state) {
+    (void)state;
+    int status = -1;
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(chmod(scratch, 01777), 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(with_few_processes());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(chmod(scratch, 0711), 0);
+    assert_int_equal(status, 0);
+}
+
 static void jobs_have_the_limit_that_we_were_given(void **state) {
     (void)state;
     struct rlimit before, half;
@@ -981,6 +1014,7 @@ int main(void) {
         cmocka_unit_test_teardown(any_number_of_starts_and_kills_at_once, teardown),
         cmocka_unit_test_teardown(without_descriptors_work_waits, teardown),
         cmocka_unit_test_teardown(what_waits_is_given_back_without_descriptors, teardown),
+        cmocka_unit_test(without_processes_work_is_given_back),
         cmocka_unit_test_teardown(jobs_have_the_limit_that_we_were_given, teardown), /* the last: the limit stays raised */
         cmocka_unit_test(shebangs_of_our_python),
     };
