@@ -64,7 +64,7 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
         mode |= mode >> 2 | 0700;
     if (k == KIND_PRIORITY || k == KIND_HOLD)
         mode |= 0200;
-    uint64_t size = has_body(k) && !is_live(fs, k, &j) ? body_size(fs, j.id, body_of(k)) : 0;
+    uint64_t size = has_body(k) ? body_size(fs, j.id, body_of(k)) : 0;
     tree_stat(st, mode, j.uid, j.gid, size, j.ended ? j.ended : j.created);
     if (j.id != ino_id(ino))
         return 0;
@@ -181,6 +181,40 @@ int info_set(struct fs *fs, fuse_ino_t ino, const char *value) {
 }
 
 /* --- live files ------------------------------------------------------------------------------------------------ */
+static bool is_output(enum kind k) {
+    return k == KIND_STDOUT || k == KIND_STDERR;
+}
+
+/* off: 1 where ino is of a job that took the name since it was looked up. What a job prints has its present size, and the open waits
+ * for the first byte: so tail(1) takes the last lines that are there and follows, and does not read to the end first. */
+static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi) {
+    (void)size;
+    struct job j;
+    enum kind k = ino_kind(ino);
+    int rc = find(fs, ino, &j);
+    bool live = rc == 0 && (k == KIND_WAIT || is_live(fs, k, &j));
+    bool other = off || (rc == 0 && j.id != ino_id(ino));
+    if (live && is_output(k) && !(fi->flags & O_NONBLOCK) && !body_size(fs, j.id, body_of(k))) {
+        if (j.id != ino_id(ino))
+            wait_move(fs, (struct wait_key){.id = j.id}, ino_make(j.id, k), 1);
+        return false;
+    }
+    if (rc == 0)
+        rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
+    if (rc) {
+        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        return true;
+    }
+    if (k == KIND_SPEC)
+        copies_opened(fs, fuse_req_ctx(req)->pid, fi->fh, j.id);
+    fi->nonseekable = live && !is_output(k);
+    fi->direct_io = live || other; /* what the kernel keeps of the inode is of the job that was looked up */
+    fi->keep_cache = !fi->direct_io && job_ended(j.state);
+    reply_open(fs, req, fi);
+    return true;
+}
+
 void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     enum kind k = ino_kind(ino);
     if ((fi->flags & O_ACCMODE) != O_RDONLY) {
@@ -200,20 +234,8 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         return;
     }
     struct job j;
-    int rc = find(fs, ino, &j);
-    bool live = rc == 0 && (k == KIND_WAIT || is_live(fs, k, &j));
-    if (rc == 0)
-        rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
-    if (rc) {
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
-        return;
-    }
-    if (k == KIND_SPEC)
-        copies_opened(fs, fuse_req_ctx(req)->pid, fi->fh, j.id);
-    fi->nonseekable = live;
-    fi->direct_io = live || j.id != ino_id(ino); /* what the kernel keeps of the inode is of the job that was looked up */
-    fi->keep_cache = !fi->direct_io && job_ended(j.state);
-    reply_open(fs, req, fi);
+    uint64_t id = find(fs, ino, &j) == 0 ? j.id : ino_id(ino);
+    wait_until(fs, req, (struct wait_key){.id = id}, false, open_retry, ino_make(id, k), 0, id != ino_id(ino), fi);
 }
 
 /* The job that an open file reads. One that was written again before its reader had seen anything of it is read as the new one,
@@ -258,6 +280,11 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
 
 void info_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     struct job j;
+    const struct handle *x = handles_find(fs->handles, fi->fh);
+    if (x && (x->flags & HANDLE_LIVE) && !fi->lock_owner) { /* not read(2), but sendfile(2) or a mapping: they end at the present size */
+        reply_err(fs, req, -EINVAL);
+        return;
+    }
     uint64_t id = reads(fs, ino, off, fi, &j) == 0 ? j.id : ino_id(ino);
     wait_until(fs, req, (struct wait_key){.id = id}, false, read_retry, ino, size, off, fi);
 }

@@ -2,6 +2,8 @@
 import errno
 import os
 import re
+import shutil
+import threading
 
 import pytest
 from ppfsmount import wait_until
@@ -124,6 +126,51 @@ def test_output_of_python_is_live(m, kind):
     assert m.state("x") == "running"
     (m.work / "fifo").write_text("")
     assert reader.stdout.read() == b"after\n"
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("tail", ["tail -f", "tail -F", "tail -f -n 1"])
+def test_tail_follows(m, tail, early):
+    """Line by line, whether or not there is one when it begins."""
+    os.mkfifo(m.work / "fifo")
+    m.put("x", "#!/bin/sh\nwhile read -r line; do echo $line; done < %s/fifo\n" % m.work)
+    m.is_running("x")
+    with open(m.work / "fifo", "w", buffering=1) as f:
+        if not early:
+            f.write("one\n")
+            wait_until(lambda: (m.info / "x/stdout").stat().st_size == 4, "the first line")
+        reader = m.popen(*tail.split(), m.info / "x/stdout")
+        if early:
+            f.write("one\n")
+        assert reader.stdout.readline() == b"one\n"
+        for word in ("two", "three"):
+            f.write(word + "\n")
+            assert reader.stdout.readline() == word.encode() + b"\n"
+    m.result("x")
+    reader.kill()
+    reader.communicate()
+
+
+def test_what_takes_a_part_of_live_output(m):
+    """head does not complain; what goes by the size has what is there, what reads to the end follows."""
+    os.mkfifo(m.work / "fifo")
+    m.put("x", "#!/bin/sh\necho one\necho two\ncat %s/fifo\n" % m.work)
+    wait_until(lambda: (m.info / "x/stdout").stat().st_size == 8, "two lines")
+    out = m.info / "x/stdout"
+    assert m.sh("head -n 1 $M/info/x/stdout; wc -c < $M/info/x/stdout; tar -cf - -C $M/info x/stdout | tar -xOf -").stdout == b"one\n8\none\ntwo\n"
+    copied = threading.Thread(target=shutil.copy, args=(out, m.work / "copied"))
+    copied.start()
+    followers = [m.reader(out), m.popen("cp", out, m.work / "cp")]
+    with open(out, "rb") as f, open(m.work / "sent", "wb") as to:
+        with pytest.raises(OSError):
+            os.sendfile(to.fileno(), f.fileno(), 0, 8)
+        assert f.seek(4) == 4 and os.read(f.fileno(), 4) == b"two\n"
+    (m.work / "fifo").write_text("three\n")
+    assert followers[0].communicate() == (b"one\ntwo\nthree\n", b"") and followers[1].wait() == 0
+    copied.join()
+    for name in ("copied", "cp"):
+        assert (m.work / name).read_text() == "one\ntwo\nthree\n"
+    assert (m.info / "x/stdout").read_bytes() == b"one\ntwo\nthree\n"
 
 
 def test_info_of_a_job_that_was_replaced(m):
