@@ -63,7 +63,7 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
     if (rc < 0 && rc != -ENOENT)
         return sched_check(s, rc);
     if (!copied)
-        writer_directory(s, w->pid, cwd, sizeof cwd);
+        writer_directory(w->pid, cwd, sizeof cwd);
     sched_note(s, r->job.id);
     rc = sched_check(s, store_job_insert(s->store, r, copied ? copied : cwd));
     free(copied);

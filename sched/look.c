@@ -238,8 +238,27 @@ static void why_state(struct sched *s, const struct job *j, char *buf, size_t si
     }
 }
 
+/* What it leaves in its directory, or looks for there, is not where its writer looks. */
+static void why_directory(struct sched *s, const struct job *j, char *buf, size_t size) {
+    struct job_row r = {.job = *j};
+    struct options *o = NULL;
+    char *cwd = NULL;
+    bool runs = j->state == JOB_RUNNING, ran = j->started && (j->state == JOB_DONE || j->state == JOB_FAILED);
+    if ((!runs && !ran) || (j->kind != WORK_PROGRAM && j->kind != WORK_PYTHON && j->kind != WORK_JSON_RUN) ||
+        store_job_texts(s->store, j->id, NULL, &cwd) < 0)
+        return;
+    if (writer_is_inside(s, cwd) && submit_options(s, &r, &o) == 0 && !options_cwd(o)) {
+        size_t at = strlen(buf);
+        snprintf(buf + at, size - at, "%s%s in a directory of its own that %s, for its writer was inside the mount", at ? "; " : "", runs ? "it runs" : "it ran",
+                 runs ? "will be removed" : "was removed");
+    }
+    options_destroy(o);
+    free(cwd);
+}
+
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     buf[0] = 0;
     why_state(s, j, buf, size);
+    why_directory(s, j, buf, size);
     why_sbatch(s, j, buf, size);
 }

@@ -127,7 +127,7 @@ static int hand_over(struct sched *s, struct run *r) {
                          .kind = work_told(row.job.kind),
                          .name = name,
                          .node = r->host->name,
-                         .cwd = own ? own : cwd,
+                         .cwd = own ? own : writer_is_inside(s, cwd) ? "" : cwd,
                          .cwd_required = own,
                          .uid = row.job.uid,
                          .gid = row.job.gid,

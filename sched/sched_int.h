@@ -187,8 +187,9 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its by
 int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg);
 
 /* writer.c */
-/* The directory that it is in; "" when it cannot be told, or is inside our own mount (where a job would keep the mount busy). */
-void writer_directory(struct sched *s, pid_t pid, char *buf, size_t size);
+/* The directory that the writer is in; "" when it cannot be told. */
+void writer_directory(pid_t pid, char *buf, size_t size);
+bool writer_is_inside(const struct sched *s, const char *directory); /* of our own mount: a job would keep that busy, and runs elsewhere */
 int writer_killed_by(pid_t pid); /* the signal that is killing the process right now, 0: none is */
 const char *writer_signal_name(int signal);
 

@@ -7,7 +7,7 @@
 
 #include "sched/sched_int.h"
 
-void writer_directory(struct sched *s, pid_t pid, char *buf, size_t size) {
+void writer_directory(pid_t pid, char *buf, size_t size) {
     char path[64];
     buf[0] = 0;
     if (pid <= 0)
@@ -15,10 +15,13 @@ void writer_directory(struct sched *s, pid_t pid, char *buf, size_t size) {
     snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
     ssize_t n = readlink(path, buf, size - 1);
     buf[n > 0 ? n : 0] = 0;
-    size_t m = strlen(s->mountpoint);
-    bool inside = strncmp(buf, s->mountpoint, m) == 0 && (buf[m] == '/' || buf[m] == 0);
-    if (buf[0] != '/' || inside || (size_t)n == size - 1)
+    if (buf[0] != '/' || (size_t)n == size - 1)
         buf[0] = 0;
+}
+
+bool writer_is_inside(const struct sched *s, const char *directory) {
+    size_t m = strlen(s->mountpoint);
+    return strncmp(directory, s->mountpoint, m) == 0 && (directory[m] == '/' || directory[m] == 0);
 }
 
 /* A process that ends has given its memory back before its files, and its program with it: one look at that link, a tenth

@@ -151,6 +151,21 @@ def test_tail_follows(m, tail, early):
     reader.communicate()
 
 
+def test_why_says_that_its_directory_goes(m):
+    """Of a job whose writer is inside the mount, unless it names a directory; nobody else's."""
+    m.sh("cd $M/jobs && printf '#!/bin/sh\\npwd; cat %s/fifo; exit $CODE\\n' > x; echo '#ppfs: cwd=/' > c.py; "
+         "printf '#!/bin/sh\\nexit 1\\n' > f; echo '{\"call\": \"abs\", \"args\": [1]}' > call" % m.work)
+    os.mkfifo(m.work / "fifo")
+    m.is_running("x")
+    assert "it runs in a directory of its own that will be removed" in m.why("x")
+    (m.work / "fifo").write_text("")
+    assert not m.result("x").startswith(bytes(m.mnt)) and "it ran in a directory of its own that was removed" in m.why("x")
+    assert "exit status 1; it ran in a directory of its own that was removed" in m.failed("f")
+    m.put("own", "print(1)\n")
+    for name in ("c.py", "call", "own"):
+        assert m.wait(name) == "done" and m.why(name) == ""
+
+
 def test_what_takes_a_part_of_live_output(m):
     """head does not complain; what goes by the size has what is there, what reads to the end follows."""
     os.mkfifo(m.work / "fifo")

@@ -42,5 +42,5 @@ def test_ten_lines(base, fuse):
             assert output.split()[-len(expected.split()):] == expected.split(), "%s\nprinted: %s" % (command, output)
         else:
             assert output == "", command
-        assert ("rror" in output) == (kind == "!" or command.startswith("cat failures")), output
+        assert ("rror" in output) == (kind == "!" or command.startswith("cat $P/failures")), output
     assert mount.reports() == []
