@@ -1,7 +1,10 @@
 /* A process tree is dead when every child that we have, and every one that we come to have, is dead: with
  * PR_SET_CHILD_SUBREAPER set, whatever a job double-forks or detaches comes back to us when its parent dies. So we list
  * our children, kill, wait, and list again until there are none. Children belong to the thread that made them, hence
- * the walk over all threads. */
+ * the walk over all threads.
+ *
+ * Processes that make others faster than they are listed survive that, one generation after the other. So the process group
+ * of each is killed too, which the kernel does at once: no fork of a member gets away. */
 #include "worker/reap.h"
 
 #include <assert.h>
@@ -41,11 +44,35 @@ struct round {
     bool (*known)(void *, pid_t);
     void *arg;
     unsigned signalled;
+    pid_t group; /* looked at last */
 };
+
+/* Kills the process group of a stranger, but for one whose leader lives as somebody else's child: of a job that runs, and the
+ * stranger has only joined it. */
+static void round_kill_group(struct round *r, pid_t pid) {
+    pid_t group = getpgid(pid), self = getpid();
+
+    if (group <= 1 || group == r->group)
+        return;
+    r->group = group;
+    if (group == getpgrp()) { /* what a call left is in ours: we step out of it meanwhile */
+        if (group == self && setpgid(0, getpgid(getppid())) == 0) {
+            kill(-group, SIGKILL);
+            setpgid(0, 0);
+        }
+        return;
+    }
+    if (r->known && r->known(r->arg, group))
+        return;
+    pid_t parent = reap_parent(group);
+    if (parent == 0 || parent == self)
+        kill(-group, SIGKILL);
+}
 
 static void round_kill(struct round *r, pid_t pid) {
     if (r->known && r->known(r->arg, pid))
         return;
+    round_kill_group(r, pid);
     if (kill(pid, SIGKILL) == 0)
         r->signalled++;
 }

@@ -1,0 +1,111 @@
+"""Jobs whose processes make others faster than one after another can be killed. Bounded, so that a machine that tests survives:
+they have a user of their own, who may have so many at once and no more, and end by themselves after a while."""
+import errno
+import os
+
+import pytest
+
+from ppfsmount import wait_until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a bomb a user of its own")
+TASKS = 60
+BOMB = """
+import os, resource, sys, time
+end = time.monotonic() + 30
+with open("group.new", "w") as f: f.write(str(os.getpgrp()))
+os.chmod("group.new", 0o666)
+os.rename("group.new", "group")
+if os.fork() == 0:
+    resource.setrlimit(resource.RLIMIT_NPROC, (%d, %d))
+    os.setgid(54321)
+    os.setuid(54321)
+    while time.monotonic() < end:
+        try: os.fork() or %s
+        except BlockingIOError: time.sleep(0.0002)
+    os._exit(0)
+""" % (TASKS, TASKS, "%s")
+WAIT = "time.sleep(60)\n"
+LAST = "time.sleep(0.5)\n"
+
+
+def in_group(group):
+    """The processes of that group that are no zombies."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % pid, "rb") as f:
+                fields = f.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] not in b"ZX":
+            found.append(pid)
+    return found
+
+
+def bomb(m, name, options="", more="0", last=WAIT):
+    """Starts it; its process group, once there are many."""
+    m.work.chmod(0o777)
+    m.put(name, options + BOMB % more + last)
+    group = int(wait_until(lambda: (m.work / "group").exists() and (m.work / "group").read_text(), "the bomb to begin"))
+    return group
+
+
+def wait_for_the_end(m, group):
+    """Of all but a worker, whose group it was where the bomb was in a call."""
+    workers = [str(pid) for pid in m.pids()["workers"]]
+    wait_until(lambda: not set(in_group(group)).difference(workers), "the bomb's processes to go", 10)
+
+
+@pytest.mark.parametrize("end", ["timeout", "cancel", "over", "unmount"])
+def test_a_bomb_ends_with_its_job(m, end):
+    group = bomb(m, "x", "#ppfs: timeout=1\n" if end == "timeout" else "", last=LAST if end == "over" else WAIT)
+    if end != "over":
+        wait_until(lambda: len(in_group(group)) > TASKS / 2, "the bomb to be many")
+    if end == "timeout":
+        m.failed("x", errno.ETIMEDOUT)
+    elif end == "cancel":
+        os.unlink(m.jobs / "x")
+        wait_until(lambda: m.state("x") == "cancelled", "the job to be cancelled")
+    elif end == "over":
+        assert m.wait("x") == "done"
+    else:
+        m.unmount()
+    wait_for_the_end(m, group)
+    if end != "unmount":
+        m.works()
+
+
+def test_a_bomb_of_many_sessions_ends_with_its_job(m):
+    bomb(m, "x", "#ppfs: timeout=1\n", more="os.setsid()")
+    m.failed("x", errno.ETIMEDOUT)
+    wait_until(lambda: len(m.marked()) <= 8, "the bomb's processes to go", 10)
+    m.works()
+
+
+@pytest.mark.parametrize("end", ["timeout", "over"])
+def test_a_bomb_in_a_call(m, end):
+    m.work.chmod(0o777)
+    m.put("x", {"call": "exec", "args": ["global os, resource, sys, time, end" + BOMB % "0" + (LAST if end == "over" else WAIT)],
+                "timeout": "1s" if end == "timeout" else "30s"})
+    if end == "timeout":
+        m.failed("x", errno.ETIMEDOUT)
+    else:
+        assert m.wait("x") == "done"
+    wait_for_the_end(m, int((m.work / "group").read_text()))
+    m.works()
+
+
+def test_who_joins_a_neighbour_does_not_take_it_along(m):
+    """A process of a job in the process group of another: killing the first spares the second."""
+    m.put("victim", "import os, time\nopen('victim.new', 'w').write(str(os.getpid()))\nos.rename('victim.new', 'victim')\n"
+          "while not os.path.exists('go'): time.sleep(0.01)\nprint('whole')\n")
+    wait_until(lambda: (m.work / "victim").exists() and (m.work / "victim").read_text(), "the victim's number")
+    group = int((m.work / "victim").read_text())
+    m.put("x", "import os, time\nif os.fork() == 0:\n    os.setpgid(0, %d)\n    open('joined', 'w')\n    time.sleep(60)\n"
+          "time.sleep(60)\n" % group)
+    wait_until((m.work / "joined").exists, "the intruder to join")
+    assert len(in_group(group)) == 2
+    os.unlink(m.jobs / "x")
+    wait_until(lambda: len(in_group(group)) == 1, "the intruder to go")
+    (m.work / "go").touch()
+    assert m.result("victim") == b"whole\n"
