@@ -6,18 +6,19 @@ import threading
 import time
 import uuid
 import weakref
+from collections import deque
 from concurrent.futures import Executor as BaseExecutor
 from pickle import dumps as _dumps
-from typing import Any, Callable, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import mount as mounts
 from . import stream
-from ._stream.channel import Channel
+from ._stream.channel import Channel, Limit
 from ._stream.connection import open_connections
 from ._stream.future import Future
 from .cache import Entry, FunctionCache
 from .errors import MountGone, NoMount
-from .serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
+from .serialize import NAMES, PROTOCOL, Sent, Serializer, describe, joined, packed
 from .values import LARGE_VALUE, LARGEST_VALUE, refuse_too_large
 
 _pack_header = stream._pack_header
@@ -48,13 +49,21 @@ class _Submitter(BaseExecutor):
         channel = self._core.channel
         if channel is None or channel.closing or channel.forked:
             channel = self._core.open()
-        entry = self._cache.find(fn)
+        entry = self._find(fn)
         if entry is None:
             sent = self._core.serializer.apply()
             if sent is not None:
                 return self._submit_sent(fn, sent, (fn, *args), kwargs)
             return self._submit_whole(channel, fn, args, kwargs)
         return self._submit_found(channel, entry, fn, args, kwargs)
+
+    def _find(self, fn: Callable[..., Any], chunked: bool = False) -> Optional[Entry]:
+        """FunctionCache.find(); where an initializer cannot be pickled, that is what the exception names."""
+        try:
+            return self._cache.find(fn, chunked)
+        except Exception:
+            self._core.check_initializer()
+            raise
 
     def _submit_found(self, channel: Channel, entry: Entry, fn: Callable[..., Any], args: Tuple[Any, ...],
                       kwargs: Dict[str, Any]) -> Future[Any]:
@@ -133,7 +142,7 @@ class _Submitter(BaseExecutor):
 
     def _submit_like(self, tops: Sequence[Any], fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """submit(), where tops is what counts as its arguments."""
-        entry = self._cache.find(fn)
+        entry = self._find(fn)
         assert entry is not None
         return self._submit_sent(fn, entry.sent, args, {}, tops)
 
@@ -154,23 +163,46 @@ class _Submitter(BaseExecutor):
         return _send(channel, stream.naming(prefix, plan.digests), plan.blob, False)
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
-            chunksize: int = 1,
-            progress: bool = False) -> Iterator[Any]:
-        """As concurrent.futures.Executor.map. chunksize: so many calls travel as one. progress: show how far it has
+            chunksize: int = 1, buffersize: Optional[int] = None, progress: bool = False) -> Iterator[Any]:
+        """As concurrent.futures.Executor.map. chunksize: so many calls travel as one. buffersize: so many calls (or
+        chunks) are submitted ahead of the result that is asked for; None: all at once. progress: show how far it has
         got."""
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        if buffersize is not None and progress:
+            raise ValueError("progress needs to know how many calls there are, which buffersize leaves open")
         end = None if timeout is None else timeout + time.monotonic()
         sizes: Optional[List[int]] = None
-        if chunksize == 1:
+        more: Iterator[Future[Any]] = iter(())
+        if buffersize is not None:
+            more = self._submit_lazily(fn, zip(*iterables), chunksize)
+            futures = list(itertools.islice(more, buffersize))
+        elif chunksize == 1:
             futures = self._submit_each(fn, iterables)
         else:
             futures, sizes = self._submit_chunks(fn, zip(*iterables), chunksize, _quiet(iterables))
         if progress:
             from .progress import watch
             watch(futures, sizes=sizes)
-        results = _results(futures, end)
+        results = _results(deque(futures), more, end)
         return results if chunksize == 1 else _chained(results)
+
+    def _submit_lazily(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]],
+                       chunksize: int) -> Iterator[Future[Any]]:
+        """The futures of a map, each submitted when it is asked for."""
+        if chunksize == 1:
+            for args in calls:
+                yield self.submit(fn, *args)
+            return
+        while True:
+            futures, _ = self._submit_chunks(fn, itertools.islice(calls, chunksize), chunksize, False)
+            if not futures:
+                return
+            yield futures.pop()
 
     def _submit_each(self, fn: Callable[..., Any], iterables: Tuple[Iterable[Any], ...]) -> List[Future[Any]]:
         """submit() for each item. While only items are fetched nothing of the user's runs, so fn stays what it is."""
@@ -183,7 +215,7 @@ class _Submitter(BaseExecutor):
             channel = self._core.channel
             if entry is None or channel is None or channel.closing or channel.forked:
                 futures.append(self.submit(fn, *args))
-                entry = self._cache.find(fn)
+                entry = self._find(fn)
                 if entry is None:
                     futures += [self.submit(fn, *args) for args in calls]
                 continue
@@ -200,7 +232,7 @@ class _Submitter(BaseExecutor):
             if not chunk:
                 return futures, sizes
             if entry is None or not quiet:
-                entry = self._cache.find(fn, chunked=True)
+                entry = self._find(fn, chunked=True)
                 assert entry is not None
             futures.append(self._submit_sent(fn, entry.sent, (chunk,), tops=list(itertools.chain(*chunk))))
             sizes.append(len(chunk))
@@ -254,7 +286,8 @@ class Executor(_Submitter):
                  with the globals, defaults and closures that they have, and run on nodes of other Python versions too;
                  what is neither text nor plain data is named and refused
     initializer  called with initargs once in each worker before its first call for this executor
-    max_workers  how many calls run at a time on a private mount; another mount's slots are its owner's to set
+    max_workers  how many calls of this executor may be under way at a time, on all nodes together; the others wait in this
+                 program. A private mount has so many slots at least. By default as many as the mount has slots
     further keywords are options of every call, see options()
 
     A function goes as it is at that submit(), with all that it refers to. Each call has that for itself and leaves
@@ -283,10 +316,18 @@ class Executor(_Submitter):
                           "mount one that stays: ppfs DIRECTORY" % name)
         core = _Core(where, name, Serializer(serializer), initializer, tuple(initargs))
         self._set_up(core, options)
+        if max_workers is not None:
+            core.set_limit(lambda: _above_slots(where, max_workers))
+        self._max_workers_given = max_workers
         if name is not None:
             core.open()
         self._finalizer = weakref.finalize(self, core.dropped)
         self._finalizer.atexit = False
+
+    @property
+    def _max_workers(self) -> int:
+        """As the executors of the library have it, for those who look (dask)."""
+        return self._max_workers_given or mounts.slots(self.mount)
 
     @property
     def mount(self) -> str:
@@ -314,8 +355,18 @@ class _Core:
         self.init_key = uuid.uuid4().hex
         self.channel: Optional[Channel] = None
         self.shut = False
+        self._limit: Optional[Limit] = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
+
+    def check_initializer(self) -> None:
+        """Raises PicklingError when the initializer or one of its arguments is what cannot be pickled."""
+        if self.initializer is not None:
+            title = describe(self.initializer)
+            self.serializer._value(self.initializer, "the initializer " + title)
+            for i, arg in enumerate(self.initargs):
+                self.serializer._value(arg, "argument %d of the initializer %s (initargs[%d]), %s,"
+                                       % (i + 1, title, i, describe(arg)))
 
     def open(self) -> Channel:
         """The stream, opened now if need be; says why there is none."""
@@ -363,7 +414,8 @@ class _Core:
     def _new_channel(self) -> Channel:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
         try:
-            return Channel(self.mount, name, keep=self.name is not None, portable=self.serializer.name == "source")
+            return Channel(self.mount, name, keep=self.name is not None, portable=self.serializer.name == "source",
+                           limit=self._limit)
         except FileExistsError:
             raise FileExistsError("there is a session %r already: collect it with ppfs.attach(%r), then ppfs.forget(%r)"
                                   % (name, name, name)) from None
@@ -388,6 +440,13 @@ class _Core:
         if wait:
             channel.join()
 
+    def set_limit(self, limit: "Limit") -> None:
+        """How many calls may be under way at a time, asked whenever one ends or comes; to be told again when it may have
+        changed without that."""
+        self._limit = limit
+        if self.channel is not None and not self.channel.forked:
+            self.channel.set_limit(limit)
+
     def kill(self) -> None:
         """What is under way is not wanted any more."""
         if self.channel is not None and not self.channel.forked:
@@ -400,6 +459,12 @@ class _Core:
             self.channel.close()
 
 
+def _above_slots(mount: str, most: int) -> Optional[int]:
+    """most, unless a private mount has no more slots anyway: then calls need not wait here."""
+    slots = mounts.private_slots(mount)
+    return None if slots is not None and slots <= most else most
+
+
 def _check_name(name: str) -> None:
     """A session's name is a file's, perhaps in a group."""
     for part in name.split("/"):
@@ -409,28 +474,35 @@ def _check_name(name: str) -> None:
 
 
 def _chained(chunks: Generator[List[Any], None, None]) -> Iterator[Any]:
-    """The results in chunks, one by one."""
+    """The results in chunks, one by one; what was handed out is not kept."""
     try:
         for chunk in chunks:
-            yield from chunk
+            chunk.reverse()
+            while chunk:
+                yield chunk.pop()
     finally:
         chunks.close()
 
 
-def _results(futures: List[Future[Any]], end: Optional[float]) -> Generator[Any, None, None]:
-    """The results in order; whoever stops listening cancels the rest."""
+def _results(futures: Deque[Future[Any]], more: Iterator[Future[Any]],
+             end: Optional[float]) -> Generator[Any, None, None]:
+    """The results in order, for each one more call; whoever stops listening cancels the rest."""
     try:
-        futures.reverse()
         while futures:
-            future = futures.pop()
-            try:
-                yield future.result() if end is None else future.result(end - time.monotonic())
-            finally:
-                future.cancel()
-                del future
+            futures.extend(itertools.islice(more, 1))
+            yield _result_of(futures.popleft(), end)
     finally:
         for future in futures:
             future.cancel()
+
+
+def _result_of(future: Future[Any], end: Optional[float]) -> Any:
+    """Its result, of which no reference is left here."""
+    try:
+        return future.result() if end is None else future.result(end - time.monotonic())
+    finally:
+        future.cancel()
+        del future
 
 
 def _at_exit() -> None:

@@ -65,8 +65,10 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
                   **backend_args: Any) -> int:
         """Called by joblib at the start of each Parallel."""
         self.parallel = parallel
-        self._ready()
-        return self.effective_n_jobs(n_jobs)
+        executor, most = self._ready(), self.effective_n_jobs(n_jobs)
+        if n_jobs not in (None, -1):
+            executor._core.set_limit(lambda: most)
+        return most
 
     def apply_async(self, func: Callable[[], Any], callback: Optional[Callable[[Any], Any]] = None) -> Any:
         """One batch."""

@@ -72,7 +72,7 @@ def _unescape(path: str) -> str:
 
 
 def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optional[int] = None) -> str:
-    """The mountpoint to use, as an absolute path. start: start a private one, with cpus slots, when there is none."""
+    """The mountpoint to use, as an absolute path. start: start a private one, with cpus slots at least, when there is none."""
     named = os.fspath(mount) if mount is not None else os.environ.get("PPFS")
     if named:
         path = os.path.abspath(named)
@@ -83,7 +83,7 @@ def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optiona
     with _lock:
         if _private is not None and _private.alive():
             if cpus is not None:
-                _private.set_cpus(cpus)
+                _private.grow(cpus)
             return _private.path
     found = mounted()
     if found:
@@ -96,6 +96,11 @@ def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optiona
 def is_private(mount: str) -> bool:
     """Whether it is the private mount of this process."""
     return _private is not None and _private.path == mount
+
+
+def private_slots(mount: str) -> Optional[int]:
+    """The slots of the private mount of this process; None: it is another mount."""
+    return _private.cpus if _private is not None and _private.path == mount else None
 
 
 def slots(mount: str) -> int:
@@ -132,7 +137,7 @@ def private(cpus: Optional[int] = None) -> "PrivateMount":
         if _private is None or not _private.alive():
             _private = PrivateMount(cpus)
         elif cpus is not None:
-            _private.set_cpus(cpus)
+            _private.grow(cpus)
         return _private
 
 
@@ -155,6 +160,7 @@ class PrivateMount:
                     ["/bin/sh", "-c", _KEEPER, "ppfs-private", self.dir, *command], stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
                 self._await_ready(errors)
+            self.cpus = int(self._cpus_file.read_text())
         except OSError as error:
             shutil.rmtree(self.dir, ignore_errors=True)
             raise NoMount("no ppfs is mounted, and a private one could not be started: %s" % error) from error
@@ -179,9 +185,15 @@ class PrivateMount:
         """Whether it is this process's (or its parent's, before a fork) and answers."""
         return is_mount(self.path)
 
-    def set_cpus(self, cpus: int) -> None:
-        """How many calls run at a time."""
-        Path(self.path, "nodes", "local", "cpus").write_text("%d\n" % cpus)
+    @property
+    def _cpus_file(self) -> Path:
+        return Path(self.path, "nodes", "local", "cpus")
+
+    def grow(self, cpus: int) -> None:
+        """At least so many slots: each executor that wants fewer has a limit of its own."""
+        if cpus > self.cpus:
+            self._cpus_file.write_text("%d\n" % cpus)
+            self.cpus = cpus
 
     def forked(self) -> None:
         """In a child after fork: the mount is the parent's to end."""

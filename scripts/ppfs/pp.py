@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
@@ -130,8 +131,9 @@ class Template:
 class Server:
     """Where jobs are submitted.
 
-    ncpus           how many jobs this machine runs at a time, for everybody who uses the same ppfs; "autodetect": as it
-                    was set (on a private mount: as many as there are processors)
+    ncpus           how many jobs of this server may be under way at a time, besides as many as the other nodes have slots
+                    where ppservers are named; "autodetect": what the mount gives. 0: with ppservers no limit, without
+                    nothing runs until set_ncpus(). The mount and its other users are not concerned
     ppservers       nodes to use as well, each "host:port" or "host"; "*": those that answer in the local network. One
                     that cannot be asked for gives a warning; one that does not answer is tried again by the ppfs
     secret          not used: nodes and ppfs know one another by a key file, ppfs --key and ppfs-node --key
@@ -163,9 +165,11 @@ class Server:
         self._executor = Executor()
         self.mount = self._executor.mount
         self._created = time.time()
-        if ncpus != "autodetect" or mounts.is_private(self.mount):
-            self.set_ncpus(ncpus)
         self.ppservers: List[Tuple[str, int]] = []
+        self._ncpus: Optional[int] = None
+        self._others = (0.0, 0)  # when the slots of the other nodes were counted, and how many there were
+        if ncpus != "autodetect":
+            self.set_ncpus(ncpus)
         for server in ppservers:
             host, port = _address(server)
             self.ppservers.append((host, port))
@@ -174,7 +178,7 @@ class Server:
             self.logger.warning("no ppfs is mounted, so this program has one of its own, whose key no node knows; "
                                 "mount one with the nodes' key: ppfs --key FILE DIRECTORY")
         self._before = {node: (jobs, seconds) for node, (_, jobs, seconds) in self._nodes().items()}
-        atexit.register(self.destroy)
+        _servers.add(self)
 
     def _dial(self, host: str, port: int) -> None:
         """Asks the ppfs to use a node. As in ppft one that cannot be reached is no error."""
@@ -249,19 +253,41 @@ class Server:
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def get_ncpus(self) -> int:
-        """How many jobs this machine runs at a time."""
-        return self._number("local", "cpus")
+        """How many jobs of this server this machine runs at a time."""
+        return self._ncpus if self._ncpus is not None else self._number("local", "cpus")
 
     def set_ncpus(self, ncpus: Union[int, str] = "autodetect") -> None:
-        """Sets how many jobs this machine runs at a time; "autodetect": as many as this process may use processors."""
+        """Sets how many jobs of this server run at a time; "autodetect": as many as this process may use processors. A
+        private mount gets so many slots at least."""
         if ncpus == "autodetect":
             ncpus = len(os.sched_getaffinity(0))
         if not isinstance(ncpus, int):
             raise TypeError("ncpus must have 'int' type")
         if ncpus < 0:
             raise ValueError("ncpus must be an integer > 0")
-        with open(os.path.join(self.mount, "nodes", "local", "cpus"), "w", encoding="ascii") as file:
-            file.write("%d\n" % ncpus)
+        self._ncpus = ncpus
+        if mounts.is_private(self.mount):
+            mounts.private(ncpus)
+        self._executor._core.set_limit(self._limit)
+
+    def _limit(self) -> Optional[int]:
+        """How many jobs may be under way; None: any number."""
+        if self._ncpus is None or not self.ppservers:
+            return self._ncpus
+        if self._ncpus == 0:
+            return None
+        counted, slots = self._others
+        if time.monotonic() - counted > 1:
+            slots = sum(self._number(node, "cpus") for node in self._names() if node != "local")
+            self._others = time.monotonic(), slots
+        return self._ncpus + slots
+
+    def _names(self) -> List[str]:
+        """The names of the nodes."""
+        try:
+            return [name for name in os.listdir(os.path.join(self.mount, "nodes")) if not name.startswith(".")]
+        except OSError:
+            return []
 
     def get_active_nodes(self) -> Dict[str, int]:
         """{node: slots} of those that are there; "local" is this machine."""
@@ -303,7 +329,8 @@ class Server:
                 seconds = float(self._value(name, "seconds") or 0)
             except ValueError:
                 seconds = 0.0
-            nodes[name] = (self._number(name, "cpus"), self._number(name, "done") + self._number(name, "failed"),
+            cpus = self.get_ncpus() if name == "local" else self._number(name, "cpus")
+            nodes[name] = (cpus, self._number(name, "done") + self._number(name, "failed"),
                            seconds)
         return nodes
 
@@ -325,7 +352,6 @@ class Server:
         if self._exiting:
             return
         self._exiting = True
-        atexit.unregister(self.destroy)
         self._executor._core.kill()
         self._executor.shutdown(wait=True)
         self._callbacks.shutdown(wait=False)
@@ -335,6 +361,18 @@ class Server:
 
     def __exit__(self, *_: Any) -> None:
         self.destroy()
+
+
+_servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
+
+
+def _destroy_all() -> None:
+    """At exit what has not ended is cancelled, before executors wait for theirs."""
+    for server in list(_servers):
+        server.destroy()
+
+
+getattr(threading, "_register_atexit", atexit.register)(_destroy_all)
 
 
 def _address(server: str) -> Tuple[str, int]:

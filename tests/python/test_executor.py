@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -48,6 +49,16 @@ def count_down(n):
 
 def touch(path):
     open(path, "w").close()
+
+
+def crowd(path):
+    """How many calls of this were under way in that directory at a time."""
+    mine = "%s/crowd%d" % (path, os.getpid())
+    touch(mine)
+    time.sleep(0.03)
+    n = len([name for name in os.listdir(path) if name.startswith("crowd")])
+    os.unlink(mine)
+    return n
 
 
 class Shape:
@@ -371,6 +382,62 @@ def test_options(m, ex):
     assert ex.submit(abs, -1).result() == 1
 
 
+def test_max_workers(m):
+    """So many calls are under way; the others wait, in their order, and can be cancelled, held and waited for."""
+    with ppfs.Executor(m.mnt, max_workers=1) as ex:
+        assert ex._max_workers == 1
+        assert max(ex.map(crowd, [str(m.work)] * 10)) == 1
+        assert list(ex.map(abs, range(-500, 0), chunksize=7)) == list(range(500, 0, -1))
+        first = ex.submit(until, str(m.work / "go"), 1)
+        later = [ex.submit(touch, str(m.work / ("ran%d" % i))) for i in range(4)]
+        held = ex.options(hold=1).submit(abs, -3)
+        held.release()
+        wait_until(first.running, "the first call to run")
+        assert later[1].cancel() and not later[0].done()
+        ex.shutdown(wait=False)
+        touch(m.work / "go")
+        assert held.result() == 3 and first.result() == 1 and later[3].result() is None
+        assert sorted(path.name for path in m.work.glob("ran*")) == ["ran0", "ran2", "ran3"]
+    with ppfs.Executor(m.mnt) as ex:
+        assert ex._max_workers == 2
+
+
+def test_max_workers_of_a_session(run, m):
+    """The program stays until every call is accepted."""
+    assert run("import time, ppfs\nex = ppfs.Executor(name='s', max_workers=1)\n"
+               "for i in range(20): ex.submit(abs, -i)\nprint(ex._max_workers)\n") == "1\n"
+    assert ppfs.attach("s", m.mnt).results(30) == list(range(20))
+
+
+def test_map_with_a_buffer(ex):
+    """It reads no more of the iterable than asked, and keeps nothing of what it has handed out."""
+    taken = []
+    results = ex.map(abs, (taken.append(i) or -i for i in range(30)), buffersize=4)
+    assert taken == [0, 1, 2, 3] and next(results) == 0 and taken[-1] == 4
+    assert list(results) == list(range(1, 30)) and taken == list(range(30))
+    del taken[:]
+    results = ex.map(abs, (taken.append(i) or -i for i in range(30)), buffersize=2, chunksize=4)
+    assert taken == list(range(8)) and [next(results) for _ in range(4)] == [0, 1, 2, 3] and len(taken) == 12
+    assert list(results) == list(range(4, 30))
+    results = ex.map(abs, iter(int, 1), buffersize=3)
+    assert [next(results) for _ in range(10)] == [0] * 10
+    results.close()
+    for wrong, kind in (("2", TypeError), (0, ValueError), (-1, ValueError)):
+        with pytest.raises(kind, match="buffersize must be"):
+            ex.map(abs, [1], buffersize=wrong)
+    with pytest.raises(ValueError, match="progress"):
+        ex.map(abs, [1], buffersize=1, progress=True)
+
+
+@pytest.mark.parametrize("words", [{}, {"chunksize": 3}, {"buffersize": 2}])
+def test_map_keeps_no_result(ex, words):
+    gone = []
+    for shape in ex.map(Shape, range(7), **words):
+        gone.append(weakref.ref(shape))
+        del shape
+        wait_until(lambda: gone[-1]() is None, "the result to be forgotten")
+
+
 def test_priority(m1):
     with ppfs.Executor(m1.mnt) as ex:
         blocker = ex.submit(until, str(m1.work / "go"))
@@ -412,6 +479,21 @@ def test_initializer(m):
         assert {n for n, _ in ex.map(lambda _: number(), range(10))} == {7}
     with ppfs.Executor(m.mnt, initializer=set_up, initargs=(8,)) as ex:
         assert {n for n, _ in (f.result() for f in [ex.submit(number) for _ in range(100)])} == {8}
+
+
+def test_initializer_that_cannot_be_pickled(m):
+    with ppfs.Executor(m.mnt, initializer=set_up, initargs=(1, threading.Lock())) as ex:
+        with pytest.raises(pickle.PicklingError, match=r"argument 2 of the initializer .*set_up \(initargs\[1\]\).*lock"):
+            ex.submit(abs, -1)
+        with pytest.raises(pickle.PicklingError, match="initargs"):
+            ex.map(abs, [1], chunksize=2)
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
+def test_initializer_fails_with(m, kind):
+    with ppfs.Executor(m.mnt, initializer=fail, initargs=(kind, "spam")) as ex:
+        with pytest.raises(concurrent.futures.BrokenExecutor):
+            ex.submit(abs, 1).result()
 
 
 def test_initializer_fails(m):

@@ -10,6 +10,7 @@ joblib = need_module("joblib")
 
 import ppfs  # noqa: E402
 import ppfs.joblib  # noqa: E402,F401
+from test_executor import crowd  # noqa: E402
 
 
 @pytest.fixture
@@ -28,6 +29,16 @@ def test_parallel(backend):
     with joblib.Parallel(n_jobs=2) as parallel:
         for _ in range(3):
             assert parallel(delayed(abs)(-i) for i in range(20)) == list(range(20))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_n_jobs_is_a_limit(new_mount, monkeypatch, n_jobs):
+    m = new_mount(cpus=4).start()
+    monkeypatch.setenv("PPFS", str(m.mnt))
+    ppfs.joblib.register()
+    with joblib.parallel_backend("ppfs", n_jobs=n_jobs):
+        seen = joblib.Parallel(batch_size=1, pre_dispatch="all")(joblib.delayed(crowd)(str(m.work)) for _ in range(12))
+    assert max(seen) <= n_jobs
 
 
 def test_exceptions(backend):

@@ -7,7 +7,7 @@ import pytest
 
 import ppfs
 import ppfs.pp as pp
-from test_executor import touch, until
+from test_executor import crowd, touch, until
 
 
 def isprime(n):
@@ -141,9 +141,10 @@ def test_frequent_mistakes(server, wrong):
 def test_ncpus_and_nodes(server, m):
     assert server.get_ncpus() == 2 and server.get_active_nodes() == {"local": 2}
     server.set_ncpus(3)
-    assert server.get_ncpus() == 3 and (m.node / "cpus").read_text() == "3\n"
+    assert server.get_ncpus() == 3 and server.get_active_nodes() == {"local": 3}
     server.set_ncpus()
     assert server.get_ncpus() == len(os.sched_getaffinity(0))
+    assert (m.node / "cpus").read_text() == "2\n", "the mount is everybody's"
     with pytest.raises(TypeError):
         server.set_ncpus("many")
     with pytest.raises(ValueError):
@@ -152,6 +153,31 @@ def test_ncpus_and_nodes(server, m):
         pp.Server(ppservers=["a"])
     with pytest.raises(TypeError):
         pp.Server(secret=5)
+
+
+def test_ncpus_is_a_limit(m, monkeypatch):
+    """Of that server alone."""
+    monkeypatch.setenv("PPFS", str(m.mnt))
+    (m.work / "one").mkdir()
+    with pp.Server(1) as one, pp.Server() as two:
+        assert max(job() for job in [one.submit(crowd, (str(m.work / "one"),)) for _ in range(10)]) == 1
+        waits = [two.submit(until, (str(m.work / "go"),)) for _ in range(2)]
+        while len(two.get_stats()) < 1 or not all(job._future.running() for job in waits):
+            pass
+        touch(m.work / "go")
+        one.set_ncpus(0)
+        job = one.submit(pow, (2, 3))
+        assert not job.finished and one.get_ncpus() == 0
+        one.set_ncpus(2)
+        assert job() == 8
+    with pp.Server(0, ppservers=("127.0.0.1:1",)) as server:
+        assert server.submit(pow, (2, 4))() == 16
+    assert (m.node / "cpus").read_text() == "2\n"
+
+
+def test_exit_with_jobs(run):
+    """As in ppft they end with their program, at once."""
+    run("import time, ppfs.pp\ns = ppfs.pp.Server()\njob = s.submit(time.sleep, (1000,))\n")
 
 
 def test_stats(server, capsys):

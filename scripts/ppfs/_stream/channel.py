@@ -18,12 +18,15 @@ MOST_PIECES = 8192  # that wait to be written, from which on send() waits too
 MOST_BYTES = 64 << 20  # the same in bytes
 
 
+Limit = Callable[[], Optional[int]]  # how many calls may be under way at a time; None: as many as there are
+
+
 class Channel(Connection):
-    """keep: its results stay when it has ended. portable: every Python understands what is pickled into it. limit: how
-    many calls may be under way at a time; None, or None from it: as many as there are."""
+    """keep: its results stay when it has ended. portable: every Python understands what is pickled into it. limit: of
+    the calls that are under way at a time."""
 
     def __init__(self, mount: str, name: str, keep: bool, portable: bool = False,
-                 limit: Optional[Callable[[], Optional[int]]] = None) -> None:
+                 limit: Optional[Limit] = None) -> None:
         self.keep, self.limit = keep, limit
         self.results_path = os.path.join(mount, "results", name)
         jobs, results = open_stream(os.path.join(mount, "jobs", name), self.results_path,
@@ -123,9 +126,12 @@ class Channel(Connection):
                 self._let_go()
                 self._out_bell.ring()
 
-    def limit_changed(self) -> None:
-        """The limit may allow more."""
+    def set_limit(self, limit: Limit) -> None:
+        """Another limit, or one that may allow more now."""
         with self.lock:
+            if self.limit is None:
+                self._sent = set(self.pending)
+            self.limit = limit
             self._let_go()
             self._out_bell.ring()
 
