@@ -53,6 +53,18 @@ def test_a_job_at_which_three_nodes_die_fails(ml, new_node):
     assert (m.work / "runs").read_text() == "xxx"
 
 
+def test_what_a_job_on_a_node_printed_is_kept_when_it_is_cancelled(pair):
+    m, _ = pair
+    for size in (0, 200000):
+        m.put("x", "#ppfs: node=far\nimport sys, time\nsys.stdout.write('x' * %d)\nprint('said', flush=True)\n"
+              "print('and complained', file=sys.stderr, flush=True)\ntime.sleep(1000)\n" % size)
+        with open(m.info / "x/stderr") as f:
+            assert f.readline() == "and complained\n"
+        (m.jobs / "x").unlink()
+        assert m.wait("x") == "cancelled" and m.get("x", "exit") == "SIGKILL"
+        assert (m.info / "x/stdout").read_text() == "x" * size + "said\n" and m.get("x", "stderr") == "and complained"
+
+
 @pytest.mark.limit(120)
 def test_a_node_that_is_stopped_longer_than_its_lease(trio):
     m, nodes = trio
