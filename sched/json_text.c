@@ -166,6 +166,7 @@ static int copy_number(struct scan *s) {
 
 /* One value's beginning or end, key or sign. */
 static int step(struct scan *s) {
+    static const char *const maps[] = {"env", NULL}; /* whose values may be numbers; names of jobs may not */
     char c = *s->at;
     bool own = s->depth && is_one_of(s->own, s->key, s->key_size);
     int rc;
@@ -180,7 +181,8 @@ static int step(struct scan *s) {
         return copy_string(s);
     if ((c == '{' || c == '[') && s->depth == 1 && !s->key_next && is_one_of(s->opaque, s->key, s->key_size))
         return skip_value(s);
-    if ((c == '-' || (c >= '0' && c <= '9')) && s->depth && !own)
+    bool scalar = s->depth == 1 || is_one_of(maps, s->key, s->key_size);
+    if ((c == '-' || (c >= '0' && c <= '9')) && scalar && !own)
         return copy_number(s);
     if (c == '{' || c == '[')
         s->depth++;

@@ -2,8 +2,9 @@
  *
  * jansson knows integers of 63 bits, and strings of whole characters. What programs write has larger numbers, and the
  * names of files are bytes: json.dumps of Python writes a byte that is no UTF-8 as half a character, "\udc80" to "\udcff".
- * So a text is made fit for jansson before it reads it: numbers become strings of what was written, and in strings U+0001
- * stands before what is a byte alone (U+0080 to U+00FF) and before a U+0001. json_text_bytes takes that away again. */
+ * So a text is made fit for jansson before it reads it: numbers that are the value of a key, or in env, become strings of
+ * what was written, and in strings U+0001 stands before what is a byte alone (U+0080 to U+00FF) and before a U+0001.
+ * json_text_bytes takes that away again. */
 #ifndef PPFS_JSON_TEXT_H
 #define PPFS_JSON_TEXT_H
 #include <jansson.h>

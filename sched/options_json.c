@@ -53,7 +53,8 @@ static int set_names(struct options *o, const json_t *array, char why[OPTIONS_WH
     int rc = 0;
     for (size_t i = 0; i < json_array_size(array) && rc == 0; i++) {
         char *name = NULL;
-        rc = scalar_text(json_array_get(array, i), &name);
+        const json_t *v = json_array_get(array, i);
+        rc = json_is_string(v) ? scalar_text(v, &name) : -EINVAL;
         if (rc == 0)
             rc = *name ? options_list_add(&fresh, name, strlen(name)) : -EINVAL;
         free(name);

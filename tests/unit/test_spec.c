@@ -112,7 +112,7 @@ static void test_arguments(void **state) {
             fail_msg("%s: %s", good[i], why);
         assert_int_equal(options_cpus(o), 2);
     }
-    assert_int_equal(KIND("{\"run\": [\"a\"], \"cwd\": \"/caf\\udce9\\u00e9\\u0001\", \"env\": {\"K\\udcff\": 18446744073709551616, \"F\": 0.1}, \"after\": [\"\\udc80x\", 7]}"), WORK_JSON_RUN);
+    assert_int_equal(KIND("{\"run\": [\"a\"], \"cwd\": \"/caf\\udce9\\u00e9\\u0001\", \"env\": {\"K\\udcff\": 18446744073709551616, \"F\": 0.1}, \"after\": [\"\\udc80x\", \"7\"]}"), WORK_JSON_RUN);
     assert_string_equal(options_cwd(o), "/caf\xe9\xc3\xa9\1");
     assert_string_equal(options_env(o)[0], "K\xff=18446744073709551616");
     assert_string_equal(options_env(o)[1], "F=0.1");
@@ -120,7 +120,7 @@ static void test_arguments(void **state) {
     assert_string_equal(options_after(o)[1], "7");
     static const struct {
         const char *text, *word;
-    } bad[] = {{"{\"call\": \"a\", \"args\": [1], \"args\": [2]}", "args"}, {"{\"call\": \"a\", \"args\": [}", "JSON"}, {"{\"call\": \"a\",\n\"args\": [1,\n2], ]}", "line 3"},
+    } bad[] = {{"{\"call\": \"a\", \"args\": [1], \"args\": [2]}", "args"}, {"{\"call\": \"a\", \"after\": [\"b\", 1]}", "after"}, {"{\"call\": \"a\", \"args\": [}", "JSON"}, {"{\"call\": \"a\",\n\"args\": [1,\n2], ]}", "line 3"},
                {"{\"call\": \"a\", \"priority\": 18446744073709551616}", "priority=18446744073709551616"}, {"{\"call\": \"a\", \"cwd\": \"\\udce9\"}", "cwd"},
                {"{\"call\": \"a\", \"cwd\": \"/\\ud800\"}", "JSON"}, {"{\"call\": \"a\", \"cwd\": \"/\\u0000\"}", "cwd"}, {"{\"call\": \"a\", \"timeout\": 1e400}", "timeout=1e400"},
                {"{\"call\": \"a\", \"cpus\": 01}", "JSON"}, {"{\"call\": \"a\", \"cpus\": [1]}", "cpus"}, {"{\"call\": \"a\", \"nan\": 3}", "nan"}, {"{\"call\": \"a\", \"env\": {\"A\": NaN}}", "JSON"}};
