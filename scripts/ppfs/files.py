@@ -68,7 +68,8 @@ def _content(what: Content, options: Dict[str, Any]) -> Tuple[bytes, str]:
 
 def _with_comment(script: bytes, options: Dict[str, Any]) -> bytes:
     """The script with its options in a comment behind the #! line."""
-    if script[:1] in (b"\x80", b"{", b"\x7f") or script[:1] == b"\x89":
+    script = script.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, which stands before all else or is none
+    if script[:1] in (b"\x80", b"\x7f", b"\x89") or script.lstrip()[:1] == b"{":
         raise ValueError("options can be put into a script; give those of a JSON object as its keys")
     words = []
     for key, value in options.items():
@@ -76,7 +77,7 @@ def _with_comment(script: bytes, options: Dict[str, Any]) -> bytes:
             if any(c.isspace() for c in text):
                 raise ValueError("the option %s=%r holds a blank, which a script's comment cannot" % (key, text))
             words.append("%s=%s" % (key, text))
-    line = ("#ppfs: %s\n" % " ".join(words)).encode()
+    line = os.fsencode("#ppfs: %s\n" % " ".join(words))
     if script.startswith(b"#!"):
         first, newline, rest = script.partition(b"\n")
         return first + b"\n" + line + rest

@@ -222,3 +222,16 @@ def test_no_program(base, program):
                        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50)
     assert "ppfs.errors.NoMount: no ppfs is mounted, and " in p.stderr and p.stdout == ""
     assert not [name for name in os.listdir(base) if name.startswith("ppfs-private")]
+
+
+def test_options_behind_a_byte_order_mark(m):
+    """It stands before the text still, or nowhere; and the options, which are bytes, come through."""
+    where = m.work / os.fsdecode(b"caf\xe9")
+    where.mkdir()
+    for i, text in enumerate((b"#!/bin/sh\necho $A; /bin/pwd\n", b"#!/usr/bin/env python3\nimport os\nprint(os.environ['A'])\nos.write(1, os.getcwdb() + b'\\n')\n")):
+        ppfs.submit_file(b"\xef\xbb\xbf" + text, "x%d" % i, mount=m.mnt, env="A:1", cwd=str(where))
+        assert ppfs.result("x%d" % i, mount=m.mnt).splitlines()[-1] == os.fsencode(where)
+    ppfs.submit_file(b"\xef\xbb\xbfimport os\nprint(os.environ['A'])\n", "y", mount=m.mnt, env="A:1")
+    assert ppfs.result("y", mount=m.mnt) == b"1\n"
+    with pytest.raises(ValueError, match="as its keys"):
+        ppfs.submit_file(b'\xef\xbb\xbf\n{"call": "abs"}', "z", mount=m.mnt, env="A:1")

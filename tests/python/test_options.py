@@ -49,6 +49,9 @@ def test_env_and_cwd(m, ex):
     view = ex.options(env={"A": "1", "B": "x y"}, cwd=str(m.base))
     assert [view.submit(os.getenv, name).result() for name in "AB"] == ["1", "x y"]
     assert view.submit(os.getcwd).result() == str(m.base)
+    odd = m.work / os.fsdecode(b"caf\xe9")  # names are bytes, and need not be UTF-8
+    odd.mkdir()
+    assert ex.options(cwd=str(odd)).submit(os.getcwdb).result() == os.fsencode(odd)
     assert ex.submit(os.getenv, "A").result() is None, "the executor itself has no options"
     with pytest.raises(ppfs.CallFailed, match="/nonexistent"):
         ex.options(cwd="/nonexistent").submit(os.getcwd).result()
