@@ -209,7 +209,8 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     *out = d.job;
     if (truncate)
         return sched_drop_bodies(s, d.job.id, true);
-    return fresh ? copy_spec(s, r.job.id, d.job.id, done, arg) : 0;
+    rc = fresh ? copy_spec(s, r.job.id, d.job.id, done, arg) : 0;
+    return rc == -EINPROGRESS ? rc : sched_check(s, rc); /* an empty draft would stand before the job */
 }
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
@@ -341,7 +342,7 @@ int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *don
 static int after_commit(struct sched *s, uint64_t job, const struct body *b, sched_done *done, void *arg) {
     struct later *l = calloc(1, sizeof *l);
     if (!l)
-        return -ENOMEM;
+        return sched_check(s, -ENOMEM); /* what it was to follow is not kept either */
     l->name = (struct spool_name){job, BODY_SPEC, b->file};
     l->has_file = b->file;
     l->done = done;
@@ -353,8 +354,7 @@ static int after_commit(struct sched *s, uint64_t job, const struct body *b, sch
 }
 
 int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg) {
-    int rc = s->c.sync_full ? after_commit(s, job, &(struct body){0}, done, arg) : 0;
-    return rc == -EINPROGRESS ? rc : sched_check(s, rc);
+    return s->c.sync_full ? after_commit(s, job, &(struct body){0}, done, arg) : 0;
 }
 
 /* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it after that

@@ -196,6 +196,11 @@ def test_options_are_refused_as_they_are_written(m):
     os.close(fd)
     m.put("x", {"call": "os.getenv", "args": ["A"]})
     assert m.result("x") == b'"x y"\n' and m.get("x", "priority") == "4"
+    with open(path, "ab", buffering=0) as f:
+        for name in (b"B", b"C"):
+            f.write(b"env=%s:%s\n" % (name, b"x" * 6000))
+    m.put("y", "#!/bin/sh\nprintf %s \"$A$B$C\" | wc -c\n")
+    assert m.result("y") == b"12003\n"
 
 
 def test_options_that_go_on_in_force(m):
