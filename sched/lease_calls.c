@@ -1,6 +1,7 @@
 /* The calls of leases. A worker is sent calls ahead, as many as run in a few milliseconds by what they took so far (and, on a
  * node, while its answers are on the way), so that neither a wake-up nor a round trip stands between two calls. Long calls are
  * sent one at a time, and what was sent behind others is taken back where it could begin sooner. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -344,13 +345,15 @@ static void not_ours(struct lease *l, struct call *c) {
     sched_check(st->s, stream_job(st, c));
 }
 
+static const char no_room[] = "its result is larger than 1 GiB, or than memory";
+
 /* A worker that sends more than it may, or no memory for it: the rest of that answer is not read, and other calls go elsewhere. */
 static void too_large(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     lease_kill(l);
     stream_drop_answer(c);
     host_count(l->host, 0, 1, 0);
-    sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory"));
+    sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, no_room));
 }
 
 /* What it was sent ahead of a function that is doubted there goes elsewhere. */
@@ -396,10 +399,20 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     count_answer(l, c->function);
     pop(l);
     stop_unwanted(l);
-    host_count(h, kind == ANSWER_VALUE, kind == ANSWER_ERROR, 0);
+    h->done += kind == ANSWER_VALUE; /* not by host_count: a commit that fails does not make it run again (stream_kept.c) */
+    h->failed += kind == ANSWER_ERROR;
     l->raised |= kind == ANSWER_ERROR;
     note_end(l, c->function, kind == ANSWER_ERROR);
-    sched_check(s, st->codec->answer(st, c, kind, bytes, size));
+    bool whole = !c->answer.size && !c->frames.first && st->codec != &codec_json;
+    uint64_t of = stream_number(st, c);
+    int rc = st->codec->answer(st, c, kind, bytes, size);
+    if (rc == -ENOMEM || rc == -EFBIG) {
+        stream_drop_answer(c);
+        rc = st->codec->fail(st, c, ERROR_DIED, no_room);
+    } else if (rc == 0 && whole) {
+        stream_keep(st, of, kind == ANSWER_VALUE ? KEPT_VALUE : KEPT_ERROR, bytes, size);
+    }
+    sched_check(s, rc);
 }
 
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
@@ -407,8 +420,10 @@ void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const vo
     if (!l || !l->stream || l->count == 0 || which > POOL_STDERR)
         return;
     struct call *c = lease_sent_call(l->stream, sent_at(l, 0)->call);
-    if (c)
-        sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size));
+    if (!c)
+        return;
+    if (sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size)) == 0)
+        stream_keep(l->stream, sent_at(l, 0)->call, which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT, bytes, size);
 }
 
 /* What was running when its worker went: it fails, or, where that was nobody's fault, is charged a death. */

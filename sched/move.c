@@ -101,6 +101,7 @@ static int settle(struct sched *s, const struct job *j, bool succeeded) {
 /* In memory or not, its calls run no longer. */
 static int end_stream(struct sched *s, uint64_t job) {
     int rc = sched_check(s, stream_drop_parts(s, job));
+    stream_kept_end(s, job);
     return rc < 0 ? rc : sched_check(s, store_stream_delete(s->store, job));
 }
 

@@ -168,6 +168,9 @@ int sched_commit(struct sched *s) {
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
     s->unlink_count = 0;
+    for (struct stream *st = s->streams; st; st = st->next)
+        stream_kept_committed(st);
+    stream_kept_turned(s, true);
     host_counted(s, true);
     host_committed(s);
     run_committed(s);

@@ -120,6 +120,7 @@ struct sched {
     bool drained;            /* a host may have begun to drain */
     struct stream *streams;  /* those in memory; stream.c */
     struct fetch *fetches;   /* functions and values that are being read; values.c */
+    LIST_HEAD(, kept_set) kept; /* stream_kept.c */
     bool stream_waits;       /* one is queued until fewer have something to do */
     unsigned stream_count, idle_count;
     TAILQ_HEAD(, stream) idle; /* of them: have nothing to do; the longest first */

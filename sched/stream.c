@@ -28,6 +28,8 @@ static void leave(struct stream *st) {
 /* A read of its input that the disk thread has points at it: then it is freed when that comes back. */
 void stream_free(struct stream *st) {
     leave(st);
+    if (st->id)
+        stream_kept_leave(st);
     st->id = 0;
     if (st->reading || st->look.reading)
         return;
@@ -127,6 +129,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->next_call = st->next_send = st->row.call;
     st->function = speed_function(s, stream_key(st));
     st->closed = !s->is_open || !s->is_open(s->is_open_arg, st->id, true);
+    stream_kept_load(st);
     st->next = s->streams;
     s->streams = st;
     s->stream_count++;
@@ -171,6 +174,7 @@ void stream_free_all(struct sched *s) {
         stream_free(s->streams);
     }
     lease_free_all(s);
+    stream_kept_free(s);
 }
 
 /* After a commit that failed all are read anew, a second later. */
@@ -206,8 +210,11 @@ int stream_closed(struct sched *s, const struct job_row *r) {
 
 /* Memory ran ahead of a database that did not follow: all streams are forgotten here and read anew from what was committed. */
 void stream_rolled_back(struct sched *s) {
-    while (s->streams)
+    while (s->streams) {
+        stream_kept_gather(s->streams);
         let_go(s->streams);
+    }
+    stream_kept_turned(s, false);
 }
 
 int stream_recover(struct sched *s, bool death) {

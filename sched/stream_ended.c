@@ -69,8 +69,12 @@ static int answer(struct stream *st, struct call *c, struct ending *e) {
         return st->codec->answer(st, c, ANSWER_ERROR, bytes, e->piece.size);
     if (j->state != JOB_DONE)
         return st->codec->fail(st, c, error_of(j), j->why);
-    return is_program(j) ? stream_json_text(st, c, &e->text.text)
-                         : st->codec->answer(st, c, ANSWER_VALUE, bytes, e->piece.size);
+    int rc = is_program(j) ? stream_json_text(st, c, &e->text.text)
+                           : st->codec->answer(st, c, ANSWER_VALUE, bytes, e->piece.size);
+    if (rc != -ENOMEM && rc != -EFBIG)
+        return rc;
+    stream_drop_answer(c); /* or it would run again, and be as large again */
+    return st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory");
 }
 
 /* The piece goes on. */

@@ -19,6 +19,9 @@
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
 
+enum kept_kind { KEPT_STDOUT, KEPT_STDERR, KEPT_VALUE, KEPT_ERROR, KEPT_LINE /* JSON: as it goes out */ };
+TAILQ_HEAD(kept_list, kept);
+
 struct stream {
     struct stream *next;
     struct sched *s;
@@ -50,6 +53,8 @@ struct stream {
     bool parts_waiting;      /* calls with a job of their own may have to be told STARTED */
     TAILQ_ENTRY(stream) rest; /* of sched.idle, while idle: all that was written is answered, and more may come */
     bool idle;
+    struct kept_list kept, replay; /* stream_kept.c: not committed; to be said again */
+    size_t kept_bytes;
     bool closed;             /* no writer any more */
     bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
@@ -114,6 +119,17 @@ int stream_answered(struct stream *st, struct call *c);               /* its ans
 void stream_hold(struct stream *st, struct call *c, size_t bytes);    /* so many bytes of it are in memory now */
 void stream_drop_answer(struct call *c); /* the pieces of it that have come */
 void stream_clear(struct stream *st, struct call *c);
+
+/* stream_kept.c: answers that are not committed yet are not lost with a commit that fails */
+void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size);
+void stream_kept_gather(struct stream *st);    /* before it leaves memory, as a commit has failed */
+void stream_kept_leave(struct stream *st);     /* it leaves memory; what it has stays until the commit, or until it is read anew ... */
+void stream_kept_load(struct stream *st);      /* ... which this is */
+int stream_kept_replay(struct stream *st);     /* answers calls that the parser has read again. 0 or -errno */
+void stream_kept_committed(struct stream *st);
+void stream_kept_turned(struct sched *s, bool committed); /* of those that are not in memory */
+void stream_kept_end(struct sched *s, uint64_t stream); /* it ends with this turn's commit */
+void stream_kept_free(struct sched *s);
 
 /* stream_log.c; these answer -EINPROGRESS as sched_read does */
 int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg);

@@ -161,6 +161,8 @@ static int advance(struct stream *st) {
         struct call *c = stream_call(st, st->row.call + moved);
         if (c->state != CALL_ANSWERED)
             break;
+        if (st->codec == &codec_json && c->answer.size)
+            stream_keep(st, st->row.call + moved, KEPT_LINE, c->answer.bytes, c->answer.size);
         rc = st->codec->advance(st, c);
         st->row.at = c->end;
         stream_clear(st, c);
@@ -213,6 +215,8 @@ static int turn(struct stream *st, bool *ended) {
         rc = parse_on(st);
     if (rc == 0)
         rc = stream_look_on(st);
+    if (rc == 0)
+        rc = stream_kept_replay(st);
     if (rc == 0)
         rc = give_up(st);
     if (rc == 0 && st->dirty)
