@@ -158,7 +158,7 @@ static void job_stat(struct fs *fs, const struct job *j, struct stat *st) {
 int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     (void)timeout;
     struct job job;
-    int rc = sched_job(fs->sched, ino_id(ino), &job);
+    int rc = sched_newest(fs->sched, ino_id(ino), &job); /* of what took its name, for who opened that by O_PATH */
     if (rc == 0 && job.shelf != SHELF_JOBS)
         rc = -ENOENT;
     if (rc == 0)
@@ -316,6 +316,7 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
         return;
     p->job = calloc(1, sizeof *p->job);
     int rc = p->job ? writer_of(fs, req, dir, name, mode, &w) : -ENOMEM;
+    w.temporary = rc == 0 && (fi->flags & (O_EXCL | O_ACCMODE)) == (O_EXCL | O_RDWR) && w.mode == 0600;
     if (rc == 0)
         rc = handle_room(fs, req); /* before there is a draft that nobody could write */
     if (rc == 0)

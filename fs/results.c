@@ -15,9 +15,9 @@
 
 #define STDERR_SHOWN (64u * 1024u)
 
-int results_find(struct fs *fs, uint64_t group, const char *name, bool dotted_too, struct job *job) {
+int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job) {
     int rc = sched_find(fs->sched, group, name, false, job);
-    if (rc == -ENOENT && (dotted_too || name[0] != '.'))
+    if (rc == -ENOENT && (drafts_too || !name_is_draft(name)))
         rc = sched_find(fs->sched, group, name, true, job);
     return rc;
 }

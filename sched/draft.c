@@ -50,6 +50,7 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
                                   .state = JOB_DRAFT,
                                   .shelf = SHELF_JOBS,
                                   .draft = true,
+                                  .temporary = w->temporary && name_is_random(name),
                                   .uid = w->uid,
                                   .gid = w->gid,
                                   .mode = w->mode & 0777,
@@ -115,10 +116,11 @@ static int reopen(struct sched *s, struct job_row *r, bool changes) {
         ids_remove(&s->submitting, r->job.id);
         sched_check(s, store_tally_touch(s->store, r->job.group));
     }
-    if (!r->job.flushed && !(r->job.cut && changes) && !r->sealed)
+    if (!r->job.flushed && !((r->job.cut || r->copy) && changes) && !r->sealed)
         return 0;
     r->job.flushed = r->sealed = false;
     if (changes) {
+        r->copy = false;
         r->job.cut = false;
         r->job.why[0] = 0;
     }
@@ -201,6 +203,9 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     if (fresh) {
         rc = insert_draft(s, r.job.group, r.job.name, w, &d);
         d.job.mode = r.job.mode;
+        d.copy = !truncate;
+        if (rc == 0 && d.copy)
+            rc = sched_check(s, store_job_save(s->store, &d, SAVE_QUEUE));
     }
     if (rc == 0)
         rc = reopen(s, &d, truncate);
@@ -215,11 +220,11 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
 
-/* A draft that turns out to be a stream as its first bytes come: not one with a dot, for that is not to be queued yet. */
+/* A draft that turns out to be a stream as its first bytes come: not one whose name is of a draft, for that is not to be queued yet. */
 static bool begins_stream(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, enum work_kind *kind) {
     struct group g;
     struct body b;
-    return offset == 0 && r->job.name[0] != '.' && spec_is_stream(r->job.name, bytes, size, kind) && draft_spec(s, r->job.id, &b) == -ENOENT &&
+    return offset == 0 && !job_stays_draft(&r->job) && spec_is_stream(r->job.name, bytes, size, kind) && draft_spec(s, r->job.id, &b) == -ENOENT &&
            store_group_get(s->store, r->job.group, &g) == 0 && !g.dotted;
 }
 
@@ -400,7 +405,7 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done 
     if (rc < 0 && rc != -ENOENT)
         return rc;
     rc = 0;
-    if (r.job.draft && !r.job.flushed && !r.sealed && (b.size > 0 || options_file_is(&r.job)))
+    if (r.job.draft && !r.job.flushed && !r.sealed && !r.copy && (b.size > 0 || options_file_is(&r.job)))
         rc = close_draft(s, &r, pid, b.size);
     else if (!r.job.draft && job_is_stream(&r.job) && b.size > 0)
         rc = close_stream(s, &r, pid, b.size);
@@ -420,6 +425,8 @@ static int release(struct sched *s, uint64_t job) {
         return stream_closed(s, &r);
     if (rc < 0 || !r.job.draft || s->damaged || ids_has(&s->submitting, job))
         return rc;
+    if (r.copy) /* the job that was opened stays what it is, and where it is in the queue */
+        return sched_remove(s, &r);
     if (options_file_is(&r.job) && (rc = options_file_settle(s, &r)) < 0)
         return rc;
     rc = draft_spec(s, job, &b);
@@ -428,7 +435,7 @@ static int release(struct sched *s, uint64_t job) {
     rc = store_group_get(s->store, r.job.group, &g);
     if (rc < 0)
         return rc;
-    if (r.job.name[0] != '.' && !g.dotted)
+    if (!job_stays_draft(&r.job) && !g.dotted)
         return submit_job(s, &r);
     r.sealed = true;
     return store_job_save(s->store, &r, SAVE_QUEUE);

@@ -141,6 +141,8 @@ static void why_draft(struct sched *s, const struct job *j, char *buf, size_t si
         snprintf(buf, size, "%s", j->why);
     else if (j->name[0] == '.')
         snprintf(buf, size, "a draft: names that begin with a dot are not run; rename it to queue it");
+    else if (job_stays_draft(j))
+        snprintf(buf, size, "a draft: editors and the like give such names to what is not finished; rename it to queue it");
     else if (store_group_get(s->store, j->group, &g) == 0 && g.dotted)
         snprintf(buf, size, "a draft: it is in a group whose name begins with a dot; rename the group to queue it");
     else if (sched_size(s, j->id, BODY_SPEC) == 0)

@@ -98,6 +98,7 @@ struct writer {
     uint64_t request; /* unique of the FUSE request, top bit cleared */
     bool again;  /* the request may have been handled before */
     uint64_t copies; /* the job whose file it is copying: the new one runs where that does; 0 = none */
+    bool temporary; /* it makes a file as mkstemp does: O_EXCL, to read and write, 0600 */
     bool append; /* it writes at the end only: then a stream that runs may be opened */
 };
 /* A new draft. exclusive: -EEXIST while the name has a job (unended), a result or a failure. An existing draft is opened.

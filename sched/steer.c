@@ -143,11 +143,13 @@ static int clear_name(struct sched *s, uint64_t group, const char *name, bool no
     return 0;
 }
 
-static int find_source(struct sched *s, uint64_t group, const char *name, struct job_row *r) {
+/* What an atomic writer renames may have run and ended under its first name: then its result gets the second one. The kernel
+ * asks for that only while it holds the first name for valid. */
+static int find_source(struct sched *s, uint64_t group, const char *name, bool ended_too, struct job_row *r) {
     int rc = store_job_find(s->store, group, name, true, r);
     if (rc == -ENOENT) {
         rc = store_job_find(s->store, group, name, false, r);
-        if (rc == 0 && job_ended(r->job.state))
+        if (rc == 0 && job_ended(r->job.state) && (!ended_too || r->job.state == JOB_CANCELLED))
             rc = -ENOENT;
     }
     return rc;
@@ -155,18 +157,22 @@ static int find_source(struct sched *s, uint64_t group, const char *name, struct
 
 /* A draft that gets a name (and a group) that runs is submitted; if it is still open, its release will do that. */
 static int renamed_draft(struct sched *s, struct job_row *r, const struct group *to) {
-    if ((r->job.name[0] == '.' || to->dotted) && submit_stop(s, r->job.id))
+    r->copy = false; /* it stands for itself under its new name */
+    if (!name_is_random(r->job.name))
+        r->job.temporary = false;
+    bool stays = job_stays_draft(&r->job) || to->dotted;
+    if (stays && submit_stop(s, r->job.id))
         r->sealed = true; /* it was closed, and waits for another name */
     int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE));
     if (rc == 0 && options_file_is(&r->job))
         return sched_check(s, options_file_take(s, &r->job));
-    if (rc < 0 || r->job.name[0] == '.' || to->dotted || !r->sealed)
+    if (rc < 0 || stays || !r->sealed)
         return rc;
     ids_add(&s->released, r->job.id);
     return sched_check(s, submit_job(s, r));
 }
 
-/* A job that is pulled back under a dotted name is a draft again. */
+/* A job that is pulled back under a name of drafts is a draft again. */
 static int withdraw(struct sched *s, struct job_row *r) {
     if (r->job.state == JOB_RUNNING)
         return -ETXTBSY;
@@ -186,7 +192,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     size_t n = strlen(to_name);
     if (n == 0 || n > JOB_NAME_MAX)
         return n ? -ENAMETOOLONG : -EINVAL;
-    int rc = find_source(s, group, name, &r);
+    int rc = find_source(s, group, name, group == to_group && !name_is_draft(to_name), &r);
     if (rc == -ENOENT && again)
         return 0;
     if (rc == 0)
@@ -200,7 +206,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
         return -EIO;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
-    if (r.job.state == JOB_RUNNING && (to_name[0] == '.' || to.dotted))
+    if (r.job.state == JOB_RUNNING && (name_is_draft(to_name) || to.dotted))
         return -ETXTBSY;
     if (strcmp(to_name, ".options") == 0 && (rc = options_file_check(s, &r.job, to_group)) < 0)
         return rc;
@@ -228,7 +234,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     sched_note(s, r.job.id);
     if (r.job.draft)
         return renamed_draft(s, &r, &to);
-    if (to_name[0] == '.' || to.dotted)
+    if (name_is_draft(to_name) || to.dotted)
         return withdraw(s, &r);
     return sched_check(s, store_job_save(s->store, &r, SAVE_NAME));
 }
@@ -283,7 +289,7 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         return -ENOENT;
     if (job_is_stream(&r.job))
         return -EPERM;
-    if (*to_name == 0 || *to_name == '.' || to.dotted) /* it would not run */
+    if (*to_name == 0 || name_is_draft(to_name) || to.dotted) /* it would not run */
         return -EINVAL;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;

@@ -26,6 +26,8 @@ static void read_row(sqlite3_stmt *q, struct job_row *r) {
     j->flushed = flags & FLAG_FLUSHED;
     j->cut = flags & FLAG_CUT;
     r->sealed = flags & FLAG_SEALED;
+    j->temporary = flags & FLAG_TEMPORARY;
+    r->copy = flags & FLAG_COPY;
     r->resolved = flags & FLAG_RESOLVED;
     j->kind = (enum work_kind)sqlite3_column_int(q, c++);
     j->uid = (uid_t)sqlite3_column_int64(q, c++);
@@ -70,7 +72,7 @@ static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
     bind_int(q, c++, j->state);
     bind_int(q, c++, j->shelf);
     bind_int(q, c++, (j->flushed ? FLAG_FLUSHED : 0) | (j->cut ? FLAG_CUT : 0) | (r->sealed ? FLAG_SEALED : 0) |
-                            (r->resolved ? FLAG_RESOLVED : 0));
+                            (r->resolved ? FLAG_RESOLVED : 0) | (j->temporary ? FLAG_TEMPORARY : 0) | (r->copy ? FLAG_COPY : 0));
     bind_int(q, c++, j->kind);
     bind_int(q, c++, j->uid);
     bind_int(q, c++, j->gid);

@@ -296,7 +296,7 @@ struct reading {
 /* The turn that gave it a name that runs may not have been committed. */
 static bool may_run(struct sched *s, const struct job *j) {
     struct group g;
-    return j->name[0] != '.' && sched_check(s, store_group_get(s->store, j->group, &g)) == 0 && !g.dotted;
+    return !job_stays_draft(j) && sched_check(s, store_group_get(s->store, j->group, &g)) == 0 && !g.dotted;
 }
 
 static void spool_was_read(void *arg, struct spool_spec *spec) {
