@@ -73,7 +73,7 @@ struct pool {
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
     uint64_t next_serial;
-    STAILQ_HEAD(, waiting) waiting; /* the oldest first */
+    STAILQ_HEAD(waiting_list, waiting) waiting; /* the oldest first */
     unsigned waiting_count;
     struct refusal *refusals, **refusals_end;
     struct event *refuse;
