@@ -88,7 +88,9 @@ def unpack(blob, *values):
         return Unpacker(blob, values).load() if values else pickle.loads(blob)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        hint = ": install python3-%s there, or send with serializer='source'" % name if name in ("cloudpickle", "dill") else ""
+        hint = ""
+        if name in ("cloudpickle", "dill"):
+            hint = ": install python3-%s there, or send with serializer='source'" % name
         raise ModuleNotFoundError("the arguments could not be unpickled on the node %s, whose Python has no %s%s"
                                   % (os.environ.get("PPFS_NODE", "?"), error.name, hint), name=error.name) from None
 

@@ -196,6 +196,33 @@ with ppfs.Executor() as ex:
 """) == "[800003]\n[50000]\n[800001]\nTrue\n"
 
 
+def test_objects_whose_parts_and_class_change(run):
+    """Of __main__: each call has the object and its class as they are, whatever another has made of them."""
+    assert run("""
+import ppfs
+class Thing:
+    k = 1
+    def __init__(self): self.many = list(range(50_000))
+    def total(self): return self.many[0] + self.k
+def spoil(thing):
+    total = thing.total()
+    thing.many[0] += 100
+    Thing.k += 1000
+    return total
+thing = Thing()
+def change(n):
+    if n == 2: thing.many[0] = 5
+    if n == 4: Thing.k = 2
+    if n == 6: Thing.k = 1
+    if n == 8: Thing.total = lambda self: -self.many[0]
+with ppfs.Executor() as ex:
+    for n in range(10):
+        change(n)
+        got = ex.submit(spoil, thing).result()
+        if got != thing.total(): print(n, got, thing.total())
+""") == ""
+
+
 def test_what_does_not_pickle_is_named(ex):
     data, lock = make("array"), threading.Lock()
     for _ in range(4):
