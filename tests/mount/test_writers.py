@@ -82,8 +82,8 @@ def test_child_that_has_the_file_is_killed(m):
     """Its parent wrote and closed it, and was told that it is accepted: that holds."""
     p = m.popen("/usr/bin/python3", "-c",
                 "import os, time\nfd = os.open(os.environ['M'] + '/jobs/x', os.O_WRONLY | os.O_CREAT)\n"
-                "os.write(fd, b'#!/bin/sh\\necho one\\n')\nif os.fork() == 0:\n    print(os.getpid(), flush=True)\n    time.sleep(1000)\n"
-                "os.close(fd)\nprint('closed', flush=True)\nos.wait()\n")
+                "os.write(fd, b'#!/bin/sh\\necho one\\n')\nchild = os.fork()\nif child == 0:\n    time.sleep(1000)\n"
+                "os.close(fd)\nprint(child, flush=True)\nprint('closed', flush=True)\nos.wait()\n")
     child = int(p.stdout.readline())
     assert p.stdout.readline().strip() == b"closed"
     kill(child)
