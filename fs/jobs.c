@@ -262,7 +262,7 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
     *w = (struct writer){.uid = c->uid,
                          .gid = c->gid,
                          .pid = c->pid,
-                         .mode = mode & 0777,
+                         .mode = mode & ~c->umask & 0777, /* the kernel leaves it to us, see op_init */
                          .request = fs->now.unique,
                          .again = fs->now.again,
                          .copies = copies_of(fs, c->pid)};
@@ -271,9 +271,9 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
 
 static void created(struct pending *p, int rc) {
     /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE. The name
-     * is kept for a while too: install(1) changes the mode by name when the job may have ended already, and the inode
-     * still takes that; who opens or looks at it then is told ESTALE, and the kernel asks for the name again. */
-    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB), .attr_timeout = 1, .entry_timeout = 1};
+     * is kept longer: install(1) changes the mode by name when the job may have ended already, on a busy machine some seconds later,
+     * and the inode still takes that; who opens or looks at it then is told ESTALE, and the kernel asks for the name again. */
+    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB), .attr_timeout = 1, .entry_timeout = 10};
     if (rc == 0)
         rc = handle_open(p->fs, p->req, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
     if (rc) {
@@ -286,26 +286,12 @@ static void created(struct pending *p, int rc) {
     reply_create(p->fs, p->req, &e, &p->fi);
 }
 
-/* O_EXCL says: not when the name has had its job. But cp, mv and install say it of every name that they do not find, and
- * mean no more than that; with them a name that has left jobs/ is simply written again. */
-static bool means_new(struct fs *fs, fuse_ino_t dir, const char *name, pid_t pid) {
-    static const char *const tools[] = {"cp", "mv", "install"};
-    char path[32], comm[32] = "";
-    struct job job;
-    if (find(fs, dir, name, &job) == 0)
-        return false;
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    if (!fgets(comm, sizeof comm, f))
-        comm[0] = '\0';
-    fclose(f);
-    comm[strcspn(comm, "\n")] = '\0';
-    for (size_t i = 0; i < sizeof tools / sizeof *tools; i++)
-        if (strcmp(comm, tools[i]) == 0)
-            return true;
-    return false;
+/* O_EXCL says: not when the name has had its job, so that a submission that is tried again runs once. Who makes a new file asks
+ * for 0666 or 0777 and leaves the rest to the umask: a shell with set -C, open(x, "x"). Any other mode is that of a file that is
+ * elsewhere and is copied or unpacked: cp, mv, install and tar say O_EXCL of every name that is not there, and mean no more
+ * than that; with them a name that has left jobs/ is simply written again. */
+static bool brings_mode(mode_t mode) {
+    return (mode & 0777) != 0666 && (mode & 0777) != 0777;
 }
 
 void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
@@ -316,12 +302,13 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
         return;
     p->job = calloc(1, sizeof *p->job);
     int rc = p->job ? writer_of(fs, req, dir, name, mode, &w) : -ENOMEM;
-    w.temporary = rc == 0 && (fi->flags & (O_EXCL | O_ACCMODE)) == (O_EXCL | O_RDWR) && w.mode == 0600;
+    w.temporary = rc == 0 && (fi->flags & (O_EXCL | O_ACCMODE)) == (O_EXCL | O_RDWR) && (mode & 0777) == 0600;
     if (rc == 0)
         rc = handle_room(fs, req); /* before there is a draft that nobody could write */
     if (rc == 0)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, fi->flags & O_EXCL, &w, p->job);
-    if (rc == -EEXIST && (fi->flags & O_EXCL) && means_new(fs, dir, name, w.pid))
+    struct job there;
+    if (rc == -EEXIST && (fi->flags & O_EXCL) && brings_mode(mode) && find(fs, dir, name, &there) == -ENOENT)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, false, &w, p->job);
     if (rc == 0 && (fi->flags & O_TRUNC) && body_size(fs, p->job->id, BODY_SPEC))
         rc = sched_truncate(fs->sched, p->job->id, 0, pending_done, p);
@@ -349,7 +336,7 @@ void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name,
     struct fuse_entry_param e;
     int rc = writer_of(fs, req, dir, name, mode, &w);
     if (rc == 0) {
-        w.mode = mode & 07777;
+        w.mode = mode & ~fuse_req_ctx(req)->umask & 07777;
         rc = sched_mkgroup(fs->sched, ino_id(dir), name, &w, &g);
     }
     if (rc == 0)

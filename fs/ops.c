@@ -18,6 +18,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
     struct fs *fs = userdata;
     conn->want &=
         ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+    conn->want |= conn->capable & FUSE_CAP_DONT_MASK; /* what mode a writer asks for tells a copy from a new file (jobs.c) */
     conn->max_background = 65535; /* so that RELEASE is never held back */
     conn->congestion_threshold = 65535;
     conn->time_gran = 1000;

@@ -84,7 +84,7 @@ class Client:
         os.write(self.history, (" ".join(words) + "\n").encode())
 
     def write(self, path, data):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             cut = self.rng.randrange(len(data))
             for part in (data[:cut], data[cut:]):

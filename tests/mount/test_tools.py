@@ -203,3 +203,29 @@ def test_ls_and_find(m):
     assert "results/a %d regular file" % len(ANSWER) in out
     m.sh("rm $M/results/* 2>/dev/null; rm -r $M/results/G; rm $M/jobs/h")
     wait_until(lambda: os.listdir(m.results) == [], "results to be empty")
+
+
+@pytest.mark.parametrize("how", ["tar -xf f.tar -C $M/jobs", "cp x $M/jobs/", "cp -a x $M/jobs/", "install x $M/jobs/", "cp x y && mv y $M/jobs/x",
+                                 "cd $M/jobs && cpio -i --quiet < $W/f.cpio", "rsync x $M/jobs/"])
+@pytest.mark.parametrize("umask", ["022", "077"])
+def test_the_same_once_more(m, how, umask):
+    """What is copied or unpacked again runs again, also under a name that has had its job."""
+    (m.work / "x").write_text("#!/bin/sh\nid=$(cat /proc/sys/kernel/random/uuid)\necho $id\n")
+    (m.work / "x").chmod(0o755)
+    m.sh("tar -cf f.tar x && echo x | cpio -o --quiet > f.cpio")
+    seen = set()
+    for _ in range(3):
+        m.sh("umask %s && %s" % (umask, how.replace("$W", str(m.work))))
+        seen.add(m.result("x"))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("how", ["bash -c 'set -o noclobber; cat x > $M/jobs/x'", "dash -c 'set -C; cat x > $M/jobs/x'",
+                                 "/usr/bin/python3 -c 'open(\"'$M'/jobs/x\", \"x\")'"], ids=["bash", "dash", "python"])
+@pytest.mark.parametrize("umask", ["022", "077", "000"])
+def test_a_name_that_has_had_its_job_is_a_key(m, how, umask):
+    """Who must not clobber submits once."""
+    (m.work / "x").write_text(SCRIPT)
+    m.sh("umask %s; cat x > $M/jobs/x; cat $M/results/x" % umask)
+    assert m.sh("umask %s; if %s 2>/dev/null; then echo written; else echo refused; fi" % (umask, how)).stdout == b"refused\n"
+    assert m.result("x") == ANSWER and m.get("x", "attempt") == "1"
