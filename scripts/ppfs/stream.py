@@ -182,6 +182,8 @@ class Decoder:
             start += len(MAGIC)
         frames, at = split(self._view[start:end], end - start)
         self._rest = slice(start + at, end)
+        if self._parts is None and {kind for kind, _, _ in frames} <= self.KNOWN:
+            return frames
         return [frame for frame in map(self._whole, frames) if frame is not None]
 
     def only(self, n: int) -> Optional[Frame]:

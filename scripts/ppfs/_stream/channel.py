@@ -52,12 +52,13 @@ class Channel(Connection):
             with self.lock:
                 if self._outbox is None or self.closing or self.broken is not None:
                     raise self.refusal()
-                if self.limit is not None:
-                    self._held[future._id] = pieces
-                else:
+                if self.limit is None:
                     self._outbox.add(pieces)
-                self.pending[future._id] = future
-                self._let_go()
+                    self.pending[future._id] = future
+                else:
+                    self._held[future._id] = pieces
+                    self.pending[future._id] = future
+                    self._let_go()
                 if len(self.pending) == 1 and not self._writing:
                     try:
                         self._outbox.flush()

@@ -194,16 +194,18 @@ class Connection:
                 future, state, value, problem = one
                 if future._watched:
                     watched.append(one)
-                else:
-                    future._move(state, value, problem, (PENDING, RUNNING))
+                elif future._state is PENDING or future._state is RUNNING:
+                    future._result, future._exception = value, problem
+                    future._state = state
         for future, state, value, problem in watched:
             if future._end(state, value, problem):
                 future._call_back()
 
     def _answered(self, idents: List[int]) -> None:
         """These calls are not under way any more."""
+        pop = self.pending.pop
         for ident in idents:
-            self.pending.pop(ident, None)
+            pop(ident, None)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Outbox:
     def add(self, pieces: Pieces) -> None:
         """What is to be written next."""
         self._left[0].extend(pieces)
-        self.size += sum(map(len, pieces))
+        self.size += len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
 
     def flush(self) -> None:
         """Writes everything, in the calling thread."""
