@@ -30,7 +30,6 @@ WRITERS = {
     "dd notrunc": "dd if=f of=$M/jobs/x conv=notrunc status=none",
     "rsync": "rsync f $M/jobs/x",
     "rsync -a": "rsync -a f $M/jobs/x",
-    "rsync --inplace": "rsync --inplace f $M/jobs/x",
     "rsync -a of a directory": "mkdir d && cp f d/x && rsync -a d/ $M/jobs/",
     ">": "cat f > $M/jobs/x",
     "> of a builtin": "printf '%s\\n' '#!/bin/sh' 'echo hi from the job' > $M/jobs/x",
@@ -101,10 +100,11 @@ def test_tree(m, how):
     "sed s/old/new/ $M/jobs/x > y && cp y $M/jobs/x",
     "sed s/old/new/ $M/jobs/x > y && mv y $M/jobs/x",
     "sed s/old/new/ $M/jobs/x > y && rsync -I y $M/jobs/x",
+    "sed s/old/new/ $M/jobs/x > y && rsync -I --inplace y $M/jobs/x",
     "sed s/old/new/ $M/jobs/x > y && install y $M/jobs/x",
     "/usr/bin/python3 -c 'import os; f = open(os.environ[\"M\"] + \"/jobs/x\", \"r+\"); t = f.read(); f.seek(0); "
     "f.write(t.replace(\"old\", \"new\")); f.truncate(); f.close()'",
-], ids=["sed -i", "perl -pi", "vim", "vim backupcopy=yes", "vim backupcopy=no", "cp", "mv", "rsync", "install",
+], ids=["sed -i", "perl -pi", "vim", "vim backupcopy=yes", "vim backupcopy=no", "cp", "mv", "rsync", "rsync --inplace", "install",
         "python r+"])
 def test_edit_a_queued_job(queue, how):
     m = queue
