@@ -42,8 +42,10 @@ static int job_error(const struct job *j) {
 int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j); /* forgotten too, for those who have it open */
-    if (rc == -ENOENT)
+    if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE)) /* of such one nobody has a result open */
         rc = sched_newest(fs->sched, ino_id(ino), &j);
+    if (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE)
+        rc = -ENOENT;
     if (rc == 0 && job_ended(j.state))
         rc = job_error(&j);
     if (rc)

@@ -73,7 +73,9 @@ def test_readers_of_each_file_while_the_name_is_written_again(m):
         t.start()
     for i in range(400):
         m.put("G/x", text(i))
-        read(m.results / "G/x")
+        value = read(m.results / "G/x")
+        assert value in ("EIO", "%d\n" % i), value
+        assert m.wait("G/x") in ("done", "failed")
     over.set()
     for t in readers:
         t.join()
