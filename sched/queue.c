@@ -1,4 +1,4 @@
-/* What is due in a turn: dispatch, and long work in slices, so that no request waits behind a group of 100,000 jobs.
+/* What is due in a turn: dispatch, and long work in slices, cut by time: no request waits behind a group of 100,000 jobs.
  * Each slice leaves the database in a state from which the next one goes on, in this daemon or in the next. */
 #include <errno.h>
 #include <stdio.h>
@@ -8,9 +8,9 @@
 #include "net/clock.h"
 #include "sched/stream_int.h"
 
-#define SLICE 256     /* rows that one turn works off */
+#define ROWS 8        /* of long work that are done between two looks at the clock */
 #define LANES_MAX 256 /* places that one dispatch looks at */
-#define GRANTS_MAX 256 /* slots that one turn gives out */
+#define MET_MAX 256   /* jobs and streams that one dispatch looks at */
 #define WAITING_MAX 64 /* jobs that wait for a faster host which it passes by */
 
 /* --- dispatch ---------------------------------------------------------------------------------------------------- */
@@ -25,7 +25,7 @@ struct lane {
 struct lanes {
     struct lane *items;
     size_t count, cap;
-    int aside, waiting; /* jobs put aside so far; met that wait for a faster host */
+    int waiting; /* jobs met that wait for a faster host */
 };
 
 void queue_mark(struct sched *s, const struct job_row *r) {
@@ -56,9 +56,9 @@ static void lend_slots(struct sched *s) {
 }
 
 /* Cannot run with the slots and nodes there are: aside, so that it holds up nobody, until that changes. */
-static void put_aside(struct sched *s, struct job_row *r) {
+static int put_aside(struct sched *s, struct job_row *r) {
     r->job.not_before = NOT_PLACED;
-    sched_move(s, r, JOB_WAITING, 0);
+    return sched_move(s, r, JOB_WAITING, 0);
 }
 
 /* The lane's next job behind after (which may be its head), or its first. */
@@ -128,50 +128,55 @@ static struct lane *best_lane(struct lanes *lanes) {
 }
 
 /* The head of a lane starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
- * it go to others. */
-static void try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
+ * it go to others. True: its state has changed. */
+static bool try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
     struct job_row *r = &l->head;
     if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
         l->over = s->stream_waits = streams_active(s) >= STREAMS_ACTIVE;
-        if (!l->over && run_start(s, r, NULL, 0) == 0)
-            next_in(s, l, NULL);
-        return;
+        if (l->over || run_start(s, r, NULL, 0) < 0)
+            return false;
+        next_in(s, l, NULL);
+        return true;
     }
     if (r->job.cpus > host_largest(s, l->place)) {
-        put_aside(s, r);
+        int rc = put_aside(s, r);
         next_in(s, l, NULL);
-        l->over |= ++lanes->aside >= SLICE;
-        return;
+        return rc == 0;
     }
     if (run_find(s, r->job.id)) { /* its last attempt is still being written down */
         next_in(s, l, r);
-        return;
+        return false;
     }
     struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), r->job.deaths || r->job.failures ? r->job.node : ""};
     struct host *h = host_pick(s, &d);
     if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
         next_in(s, l, r);
         l->over |= ++lanes->waiting >= WAITING_MAX;
-        return;
+        return false;
     }
     if (h && run_start(s, r, h, 0) == 0) {
         next_in(s, l, NULL);
-        return;
+        return true;
     }
     host_reserve(s, l->place, r->job.cpus);
     if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}))
         next_in(s, l, r);
     else
         l->over = true;
+    return false;
 }
 
-/* Among equals, jobs and streams take turns. */
+/* Among equals, jobs and streams take turns. Where all that was met has to stay as it is, the next turn would meet the same:
+ * then it waits for a change. */
 static void dispatch_lanes(struct sched *s, struct lanes *lanes) {
-    for (unsigned given = 0; host_any_free(s) && !s->error; given++) {
+    int64_t until = clock_us() + s->slice_us;
+    bool moved = false;
+    for (unsigned met = 0; host_any_free(s) && !s->error; met++) {
         struct lane *l = best_lane(lanes);
         struct lease_offer o;
-        if (given == GRANTS_MAX) {
-            sched_tick(s);
+        if (met == MET_MAX || (moved && clock_us() >= until)) {
+            if (moved)
+                sched_tick(s);
             return;
         }
         bool stream = lease_ready(s, &o);
@@ -181,10 +186,11 @@ static void dispatch_lanes(struct sched *s, struct lanes *lanes) {
             s->stream_turn = false;
             if (lease_grant(s, &o) < 0)
                 return;
+            moved = true;
             continue;
         }
         s->stream_turn = true;
-        try_head(s, lanes, l);
+        moved |= try_head(s, lanes, l);
     }
 }
 
@@ -202,8 +208,6 @@ static void dispatch(struct sched *s) {
         lend_slots(s);
     if (host_any_free(s) && open_lanes(s, &lanes) == 0)
         dispatch_lanes(s, &lanes);
-    if (lanes.aside >= SLICE)
-        sched_tick(s);
     free(lanes.items);
     if (!s->error && somebody_waits(s))
         lease_reclaim(s);
@@ -246,29 +250,29 @@ static int settle_one(struct sched *s, uint64_t id, bool succeeded, const char *
 }
 
 static void settle_slice(struct sched *s) {
-    uint64_t on, ids[SLICE];
+    uint64_t on, ids[ROWS];
     bool succeeded;
     char name[JOB_NAME_MAX + 1];
     int rc = store_settle_next(s->store, &on, &succeeded, name);
     s->settling = rc == 0;
     if (rc < 0)
         return;
-    int n = store_settle_jobs(s->store, on, ids, SLICE);
+    int n = store_settle_jobs(s->store, on, ids, ROWS);
     sched_check(s, n < 0 ? n : 0);
     for (int i = 0; i < n; i++)
         sched_check(s, settle_one(s, ids[i], succeeded, name));
-    if (n < SLICE)
+    if (n < ROWS)
         sched_check(s, store_settle_done(s->store, on));
 }
 
 /* A group that was renamed from .G to G: its files were sealed one by one, now they are queued, the groups in it after it. */
 static void open_slice(struct sched *s) {
-    uint64_t group, ids[SLICE];
+    uint64_t group, ids[ROWS];
     int rc = store_group_next_opening(s->store, 0, &group);
     s->opening = rc == 0;
     if (rc < 0)
         return;
-    int n = store_ids(s->store, SET_SEALED, (int64_t)group, s->opened, ids, SLICE);
+    int n = store_ids(s->store, SET_SEALED, (int64_t)group, s->opened, ids, ROWS);
     for (int i = 0; i < n; i++) {
         struct job_row r;
         s->opened = ids[i];
@@ -280,7 +284,7 @@ static void open_slice(struct sched *s) {
         else if (rc < 0)
             sched_log(s, "%s could not be queued: %s", r.job.name, strerror(-rc));
     }
-    if (n < SLICE && !s->error) {
+    if (n < ROWS && !s->error) {
         sched_check(s, store_group_open_below(s->store, group));
         sched_check(s, store_group_set_opening(s->store, group, false));
         sched_check(s, store_tally_touch(s->store, group));
@@ -290,8 +294,8 @@ static void open_slice(struct sched *s) {
 
 /* Files in spool/ that no row names: what a daemon was writing when it was killed. */
 static void sweep_slice(struct sched *s) {
-    struct spool_name names[64];
-    int n = spool_scan(s->spool, names, 64);
+    struct spool_name names[ROWS];
+    int n = spool_scan(s->spool, names, ROWS);
     s->sweeping = n > 0;
     for (int i = 0; i < n; i++) {
         struct body b;
@@ -304,9 +308,9 @@ static void sweep_slice(struct sched *s) {
 
 /* Jobs that fitted no node are judged again. */
 static void place_slice(struct sched *s) {
-    uint64_t ids[SLICE];
-    int n = store_ids(s->store, SET_UNPLACED, 0, s->placed, ids, SLICE);
-    s->placing = n == SLICE;
+    uint64_t ids[ROWS];
+    int n = store_ids(s->store, SET_UNPLACED, 0, s->placed, ids, ROWS);
+    s->placing = n == ROWS;
     for (int i = 0; i < n; i++) {
         struct job_row r;
         struct options *o = NULL;
@@ -324,8 +328,15 @@ static void place_slice(struct sched *s) {
     }
 }
 
-static void retries_slice(struct sched *s) {
-    uint64_t ids[SLICE];
+static void trash_slice(struct sched *s) {
+    int more = store_trash_slice(s->store, ROWS);
+    s->trash = more > 0;
+    sched_check(s, more);
+}
+
+static void retries_slice(struct sched *s, int64_t until) {
+    uint64_t ids[ROWS];
+    int n;
     if (!s->due_at)
         return;
     if (s->due_at > sched_steady(s)) {
@@ -333,12 +344,14 @@ static void retries_slice(struct sched *s) {
             queue_due(s);
         return;
     }
-    int n = store_ids(s->store, SET_DUE, sched_steady(s), 0, ids, SLICE);
-    for (int i = 0; i < n; i++) {
-        struct job_row r;
-        if (store_job_get(s->store, ids[i], &r) == 0)
-            submit_enqueue(s, &r, 0);
-    }
+    do {
+        n = store_ids(s->store, SET_DUE, sched_steady(s), 0, ids, ROWS);
+        for (int i = 0; i < n; i++) {
+            struct job_row r;
+            if (store_job_get(s->store, ids[i], &r) == 0)
+                submit_enqueue(s, &r, 0);
+        }
+    } while (n == ROWS && !s->error && clock_us() < until);
     s->due_at = 0;
     queue_due(s);
 }
@@ -353,21 +366,22 @@ void queue_due(struct sched *s) {
     evtimer_add(s->due, &t);
 }
 
+/* More of one kind of long work, until the time of this turn is over; a little of it in any case. */
+static void work_off(struct sched *s, const bool *more, void (*slice)(struct sched *s), int64_t until) {
+    do
+        if (*more && !s->error)
+            slice(s);
+    while (*more && !s->error && clock_us() < until);
+}
+
 void queue_turn(struct sched *s) {
-    if (s->settling)
-        settle_slice(s);
-    if (s->opening)
-        open_slice(s);
-    if (s->placing)
-        place_slice(s);
-    if (s->sweeping)
-        sweep_slice(s);
-    if (s->trash) {
-        int more = store_trash_slice(s->store, SLICE);
-        s->trash = more > 0;
-        sched_check(s, more);
-    }
-    retries_slice(s);
+    int64_t until = clock_us() + s->slice_us;
+    work_off(s, &s->settling, settle_slice, until);
+    work_off(s, &s->opening, open_slice, until);
+    work_off(s, &s->placing, place_slice, until);
+    work_off(s, &s->sweeping, sweep_slice, until);
+    work_off(s, &s->trash, trash_slice, until);
+    retries_slice(s, until);
     stream_turn(s);
     dispatch(s);
     if (s->settling || s->opening || s->placing || s->sweeping || s->trash)

@@ -14,6 +14,7 @@
 #include "sched/stream_int.h"
 
 #define RETRY_SECONDS 1 /* after a commit that failed */
+#define SLICE_US 5000   /* nobody in the mount notices a wait as short as this */
 
 void sched_log(struct sched *s, const char *format, ...) {
     char line[1024];
@@ -305,6 +306,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
         return rc;
     s->c = *c;
     TAILQ_INIT(&s->idle);
+    s->slice_us = SLICE_US;
     s->steady_us = clock_wall_us() - clock_us();
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);

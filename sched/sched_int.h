@@ -86,6 +86,8 @@ struct sched {
     struct disk *disk, *checker; /* the second only for the check of a large database, which may take a minute */
     struct spool *spool;
     struct host *hosts;      /* local first */
+    struct host **hosts_by_id; /* host_list.c */
+    size_t host_count;
     struct fleet *fleet;
     struct speeds speeds;
 
@@ -137,6 +139,7 @@ struct sched {
     int64_t wake_at;         /* clock_us, where wake is pending */
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
+    int64_t slice_us;        /* that a turn gives to long work, and as much to dispatch: queue.c looks at the clock between them */
     uint64_t placed;         /* of the jobs that fit no node: those up to this id were judged again */
     uint64_t opened;         /* in the group that is being opened: jobs up to this id are done */
     char scratch[INLINE_MAX + 1];

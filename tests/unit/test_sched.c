@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sched/sched.h"
+#include "sched/sched_int.h"
 
 #define PATIENCE_US 30000000
 
@@ -181,6 +181,59 @@ static void test_group_opens_at_once(void **state) {
     assert_int_equal(t.active, 0);
 }
 
+static unsigned count_in(const uint64_t *ids, unsigned n, enum job_state state) {
+    unsigned found = 0;
+    for (unsigned i = 0; i < n; i++)
+        found += get(ids[i]).state == state;
+    return found;
+}
+
+static void turn_of(int64_t us) {
+    s->slice_us = us;
+    sched_turn(s);
+    assert_int_equal(sched_commit(s), 0);
+}
+
+/* How much of long work a turn does goes by time, so with no time it is little, and with much time all of it. */
+static void test_long_work_is_cut_by_time(void **state) {
+    (void)state;
+    enum { JOBS = 300 };
+    struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0755, .request = 4};
+    struct group g;
+    uint64_t ids[2 * JOBS];
+    char name[32];
+    static const char large[] = "#!/bin/sh\n#ppfs: cpus=4\ntrue\n", after[] = "#!/bin/sh\n#ppfs: after=G/j0\ntrue\n";
+    assert_int_equal(sched_set_node_state(s, "local", NODE_DRAIN), 0);
+    assert_int_equal(sched_mkgroup(s, 0, ".G", &w, &g), 0);
+    for (int i = 0; i < JOBS; i++) {
+        snprintf(name, sizeof name, "j%d", i);
+        ids[i] = put_in(g.id, name, large, sizeof large - 1);
+    }
+    turn_of(0);
+    assert_int_equal(sched_rename_group(s, g.id, 0, "G", NULL, NULL), 0);
+    for (unsigned open = 0, last = 0; last < JOBS; last = open) {
+        turn_of(0);
+        open = JOBS - count_in(ids, JOBS, JOB_DRAFT);
+        assert_in_range(open, last + 1, last + 16);
+    }
+    assert_int_equal(count_in(ids, JOBS, JOB_WAITING), JOBS); /* there are too few slots */
+    for (int i = JOBS; i < 2 * JOBS; i++) {
+        snprintf(name, sizeof name, "j%d", i);
+        ids[i] = put_in(0, name, after, sizeof after - 1);
+    }
+    assert_int_equal(sched_set_cpus(s, "local", 4), 0);
+    turn_of(0);
+    assert_in_range(count_in(ids, JOBS, JOB_QUEUED), 1, 16);
+    turn_of(INT32_MAX);
+    assert_int_equal(count_in(ids, JOBS, JOB_QUEUED), JOBS);
+    assert_int_equal(sched_cancel(s, ids[0]), 0); /* those that wait for it fail */
+    turn_of(0);
+    assert_in_range(count_in(ids + JOBS, JOBS, JOB_FAILED), 1, 16);
+    for (int i = 0; i < JOBS; i++)
+        turn_of(0);
+    assert_int_equal(count_in(ids + JOBS, JOBS, JOB_FAILED), JOBS);
+}
+
 /* The second side of the name is another's: then the first is not given up either. */
 static void test_rename_that_is_refused_changes_nothing(void **state) {
     (void)state;
@@ -247,6 +300,7 @@ int main(void) {
                                        TEST(test_failures),
                                        TEST(test_after_and_hold),
                                        TEST(test_group_opens_at_once),
+                                       TEST(test_long_work_is_cut_by_time),
                                        TEST(test_rename_that_is_refused_changes_nothing),
                                        TEST(test_replace_cancel_forget),
                                        TEST(test_stop_and_go_on),
