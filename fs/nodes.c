@@ -9,39 +9,11 @@
 #include "fs/text.h"
 #include "fs/tree.h"
 
-/* A node's id in inode numbers: a hash of its name (FNV-1a), 56 bits of it. */
-static uint64_t node_id(const char *name) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-    return h >> 8;
-}
-
-struct search {
-    uint64_t id;
-    struct node *out;
-    bool found;
-};
-
-static bool matches(void *arg, const struct node *n) {
-    struct search *s = arg;
-    s->found = node_id(n->name) == s->id;
-    if (s->found)
-        *s->out = *n;
-    return !s->found;
-}
-
-static int find(struct fs *fs, fuse_ino_t ino, struct node *out) {
-    struct search s = {.id = ino_id(ino), .out = out};
-    int rc = sched_list_nodes(fs->sched, matches, &s);
-    return rc ? rc : s.found ? 0 : -ENOENT;
-}
-
 int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     enum kind k = ino_kind(ino);
     struct node n;
     bool of_all = k == KIND_NODES || k == KIND_NODES_LISTEN || k == KIND_NODES_DISCOVER;
-    int rc = of_all ? 0 : find(fs, ino, &n);
+    int rc = of_all ? 0 : sched_node(fs->sched, ino_id(ino), &n);
     if (rc)
         return rc;
     mode_t mode = k == KIND_NODES || k == KIND_NODE ? 0755 : tree_kind(ino)->set ? 0644 : 0444;
@@ -53,29 +25,21 @@ int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) 
 
 int nodes_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
     (void)dir;
-    struct node n;
-    int rc = sched_node(fs->sched, name, &n);
+    uint64_t id;
+    int rc = sched_find_node(fs->sched, name, &id);
     if (rc == 0)
-        *out = ino_make(node_id(n.name), KIND_NODE);
+        *out = ino_make(id, KIND_NODE);
     return rc;
 }
 
-struct page {
-    struct listing *listing;
-    uint64_t at, after;
-};
-
-static bool add(void *arg, const struct node *n) {
-    struct page *p = arg;
-    if (++p->at <= p->after)
-        return true;
-    return list_add(p->listing, n->name, ino_make(node_id(n->name), KIND_NODE), list_offset(p->at));
+static bool add(void *arg, const char *name, uint64_t id) {
+    return list_add(arg, name, ino_make(id, KIND_NODE), list_offset(id));
 }
 
 int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
     (void)dir;
-    struct page p = {.listing = l, .after = list_after(after)};
-    return sched_list_nodes(fs->sched, add, &p);
+    sched_page_nodes(fs->sched, list_after(after), add, l);
+    return 0;
 }
 
 int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
@@ -94,7 +58,7 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         fprintf(out, "%s\n", !where ? "0" : *where ? where : "1");
         return 0;
     }
-    int rc = find(fs, ino, &n);
+    int rc = sched_node(fs->sched, ino_id(ino), &n);
     if (rc)
         return rc;
     time_t seconds = n.seen / 1000000;
@@ -144,7 +108,7 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
 int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
     struct node n;
     long cpus;
-    int rc = find(fs, ino, &n);
+    int rc = sched_node(fs->sched, ino_id(ino), &n);
     if (rc)
         return rc;
     if (ino_kind(ino) == KIND_NODE_CPUS) {
@@ -179,7 +143,7 @@ int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out
     int rc = sched_add_node(fs->sched, name);
     if (rc == -EEXIST && fs->now.again)
         rc = 0;
-    *out = ino_make(node_id(name), KIND_NODE);
+    *out = ino_make(sched_node_id(name), KIND_NODE);
     return rc;
 }
 

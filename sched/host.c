@@ -277,13 +277,6 @@ void host_changed(struct sched *s) {
     sched_tick(s);
 }
 
-struct host *host_find(struct sched *s, const char *name) {
-    struct host *h = s->hosts;
-    while (h && (h->leaving || strcmp(h->name, name) != 0))
-        h = h->next;
-    return h;
-}
-
 /* --- this machine ------------------------------------------------------------------------------------------------ */
 
 void host_python(void *arg) {
@@ -298,14 +291,15 @@ int host_create_local(struct sched *s) {
     if (!h)
         return -ENOMEM;
     *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .memory = cpus_memory(), .wish = (int)s->c.cpus, .told = (int)s->c.cpus};
-    int rc = pool_create(&h->pool, s->c.base, &c, &run_events, h);
+    int rc = host_enlist(s, h);
     if (rc < 0) {
         free(h);
         return rc;
     }
-    pool_runner(h->pool, &h->runner);
-    s->hosts = h;
-    return 0;
+    rc = pool_create(&h->pool, s->c.base, &c, &run_events, h);
+    if (rc == 0)
+        pool_runner(h->pool, &h->runner);
+    return rc;
 }
 
 void host_destroy_all(struct sched *s) {
@@ -324,4 +318,5 @@ void host_free_all(struct sched *s) {
         s->hosts = h->next;
         free(h);
     }
+    free(s->hosts_by_id);
 }

@@ -13,6 +13,7 @@ struct sched;
 struct host {
     struct host *next;
     struct sched *s;
+    uint64_t id;           /* host_id */
     char name[NODE_NAME_MAX + 1]; /* of its directory in nodes/, in info/NAME/node and for node=PATTERN */
     char alias[NODE_NAME_MAX + 1]; /* as a node calls itself, where that is another; also for node=PATTERN */
     char address[NODE_NAME_MAX + 1]; /* where it is, or was last; "": as it is called */
@@ -64,13 +65,21 @@ struct place {
 };
 struct place place_parse(const char *place);
 
+/* host_list.c */
+uint64_t host_id(const char *name);         /* of its directory in nodes/: 56 bits, not 0 */
+int host_enlist(struct sched *s, struct host *h); /* at the end, under its name. -EEXIST: there is one of that id, -ENOMEM */
+void host_delist(struct host *h);
+struct host *host_find(struct sched *s, const char *name); /* NULL: no such node, or it leaves */
+struct host *host_find_any(struct sched *s, const char *name); /* also one that leaves */
+struct host *host_by_id(struct sched *s, uint64_t id);         /* the same */
+struct host *host_behind(struct sched *s, uint64_t id); /* the next in the order of ids, NULL: none */
+
 int host_create_local(struct sched *s); /* and its pool. 0 or -errno */
 void host_python(void *host);            /* the event of that pool */
 void host_wake_in(struct sched *s, int64_t us); /* at the latest then the queue is looked at again */
 void host_wake(evutil_socket_t fd, short what, void *arg); /* of sched.wake */
 void host_destroy_all(struct sched *s);  /* kills what runs; no event comes any more */
 void host_free_all(struct sched *s);
-struct host *host_find(struct sched *s, const char *name); /* NULL: no such node, or it leaves */
 bool host_live(const struct host *h);         /* takes work */
 bool host_drains(const struct host *h);       /* it is to have nothing to do soon */
 bool host_is_short(const struct host *h);     /* that is so now */

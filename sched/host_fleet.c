@@ -18,30 +18,20 @@
 
 /* --- the list ---------------------------------------------------------------------------------------------------- */
 
-static struct host *find_any(struct sched *s, const char *name) {
-    struct host *h = s->hosts;
-    while (h && strcmp(h->name, name) != 0)
-        h = h->next;
-    return h;
-}
-
 static struct host *enlist(struct sched *s, const char *name, bool dialled) {
-    struct host *h = calloc(1, sizeof *h), **last = &s->hosts;
+    struct host *h = calloc(1, sizeof *h);
     if (!h)
         return NULL;
     *h = (struct host){.s = s, .dialled = dialled, .wish = -1, .told = -1};
     snprintf(h->name, sizeof h->name, "%s", name);
-    while (*last)
-        last = &(*last)->next;
-    *last = h;
-    return h;
+    if (host_enlist(s, h) == 0)
+        return h;
+    free(h);
+    return NULL;
 }
 
 static void discard(struct host *h) {
-    struct host **at = &h->s->hosts;
-    while (*at != h)
-        at = &(*at)->next;
-    *at = h->next;
+    host_delist(h);
     host_untouch(h);
     if (h->is_fresh)
         LIST_REMOVE(h, fresh);
@@ -76,10 +66,10 @@ static void refresh(struct host *h, bool fresh) {
 
 static struct host *host_of(struct sched *s, const struct far *far) {
     const char *dialled = far_dialled(far), *name = far_name(far);
-    struct host *h = dialled ? find_any(s, dialled) : NULL;
+    struct host *h = dialled ? host_find_any(s, dialled) : NULL;
     if (h && h->dialled && !h->far)
         return h;
-    h = find_any(s, name);
+    h = host_find_any(s, name);
     if (!h)
         return enlist(s, name, false);
     return h->pool || h->far || h->dialled ? NULL : h;
@@ -151,7 +141,7 @@ static void on_gone(void *node, struct far *far, const char *why) {
 
 static void on_dialling(void *arg, const char *address, const char *why) {
     struct sched *s = arg;
-    struct host *h = find_any(s, address);
+    struct host *h = host_find_any(s, address);
     if (!h || strcmp(h->why, why) == 0)
         return;
     snprintf(h->why, sizeof h->why, "%s", why);
@@ -168,7 +158,7 @@ static int dial_all(struct sched *s) {
     char address[NODE_NAME_MAX + 1] = "";
     int state, cpus, rc = 0;
     while (rc == 0 && store_node_next(s->store, address, &state, &cpus) == 0) {
-        struct host *h = find_any(s, address);
+        struct host *h = host_find_any(s, address);
         if (!h)
             h = enlist(s, address, true);
         if (!h)
@@ -237,7 +227,7 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
 /* --- nodes/ ------------------------------------------------------------------------------------------------------ */
 
 int sched_add_node(struct sched *s, const char *address) {
-    struct host *h = find_any(s, address);
+    struct host *h = host_find_any(s, address);
     char why[256];
     if (strlen(address) > NODE_NAME_MAX)
         return -ENAMETOOLONG;

@@ -60,17 +60,35 @@ static void describe(const struct host *h, struct node *out) {
     snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : *h->address ? h->address : h->name);
 }
 
-int sched_node(struct sched *s, const char *name, struct node *out) {
-    const struct host *h = host_find(s, name);
-    if (!h)
+int sched_node(struct sched *s, uint64_t id, struct node *out) {
+    const struct host *h = host_by_id(s, id);
+    if (!h || h->leaving)
         return -ENOENT;
     describe(h, out);
     return 0;
 }
 
+uint64_t sched_node_id(const char *name) {
+    return host_id(name);
+}
+
+int sched_find_node(struct sched *s, const char *name, uint64_t *id) {
+    const struct host *h = host_find(s, name);
+    if (!h)
+        return -ENOENT;
+    *id = h->id;
+    return 0;
+}
+
+void sched_page_nodes(struct sched *s, uint64_t after, bool (*each)(void *, const char *, uint64_t), void *arg) {
+    for (const struct host *h; (h = host_behind(s, after)); after = h->id)
+        if (!h->leaving && !each(arg, h->name, h->id))
+            return;
+}
+
 int sched_list_nodes(struct sched *s, bool (*each)(void *, const struct node *), void *arg) {
     bool go_on = true;
-    for (struct host *h = s->hosts; h && go_on; h = h->next) {
+    for (struct host *h = s->hosts; h && go_on; h = h->next, s->steps++) {
         struct node n;
         if (h->leaving)
             continue;

@@ -159,8 +159,12 @@ struct node {
     char why[400];       /* one sentence: why it is away, is given less than it could, or gets no pickles; "" when all is well */
     bool pickles;        /* its Python understands what this machine's pickles */
 };
-int sched_node(struct sched *s, const char *name, struct node *out); /* -ENOENT */
+int sched_node(struct sched *s, uint64_t id, struct node *out);        /* -ENOENT */
+int sched_find_node(struct sched *s, const char *name, uint64_t *id);   /* -ENOENT */
 int sched_list_nodes(struct sched *s, bool (*each)(void *arg, const struct node *), void *arg);
+/* Their names in the order of their ids, from the one behind after on: 0 for the first. Meets no others. */
+void sched_page_nodes(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id), void *arg);
+uint64_t sched_node_id(const char *name); /* 56 bits, not 0 */
 int sched_set_cpus(struct sched *s, const char *node, unsigned cpus);   /* -EINVAL over 4096 */
 int sched_set_node_state(struct sched *s, const char *node, enum node_state state);
 const char *node_state_name(enum node_state s);

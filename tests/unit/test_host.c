@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "net/clock.h"
@@ -16,11 +17,12 @@ static const struct runner_ops ops; /* they are there, and nobody calls them */
 
 static int setup(void **state) {
     (void)state;
-    s = (struct sched){.hosts = &local};
-    local = (struct host){.s = &s, .name = "local", .next = &old, .cpus = 2, .python = "3.11.2", .runner.ops = &ops};
-    old = (struct host){.s = &s, .name = "old:1", .alias = "gpu3", .next = &big, .cpus = 2, .python = "3.9.18", .runner.ops = &ops};
+    free(s.hosts_by_id); /* of the test before */
+    s = (struct sched){0};
+    local = (struct host){.s = &s, .name = "local", .cpus = 2, .python = "3.11.2", .runner.ops = &ops};
+    old = (struct host){.s = &s, .name = "old:1", .alias = "gpu3", .cpus = 2, .python = "3.9.18", .runner.ops = &ops};
     big = (struct host){.s = &s, .name = "big", .cpus = 8, .python = "3.11.9", .runner.ops = &ops};
-    return 0;
+    return host_enlist(&s, &local) < 0 || host_enlist(&s, &old) < 0 || host_enlist(&s, &big) < 0 ? -1 : 0;
 }
 
 static struct host *choose(const char *where, unsigned cpus, const char *avoid) {
@@ -170,7 +172,7 @@ static void test_a_lent_slot_is_one_more(void **state) {
 
 static const char *why(const char *name) {
     static struct node n;
-    assert_int_equal(sched_node(&s, name, &n), 0);
+    assert_int_equal(sched_node(&s, sched_node_id(name), &n), 0);
     return n.why;
 }
 

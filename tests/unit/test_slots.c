@@ -312,15 +312,12 @@ static int teardown(void **state) {
 
 static struct fake *add_host(unsigned cpus, double us) {
     struct fake *f = calloc(1, sizeof *f);
-    struct host **last = &s->hosts;
     assert_non_null(f);
     f->us = us;
     f->h = (struct host){.s = s, .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, f}};
-    while (*last)
-        last = &(*last)->next;
-    *last = &f->h;
     static unsigned count;
     snprintf(f->h.name, sizeof f->h.name, "fake%u", count++);
+    assert_int_equal(host_enlist(s, &f->h), 0);
     host_changed(s);
     return f;
 }
@@ -576,12 +573,56 @@ static void test_steps_on_a_thousand_hosts(void **state) {
     assert_true(most < 100000);
 }
 
+static uint64_t page[32];
+static unsigned page_count;
+
+static bool on_page(void *arg, const char *name, uint64_t id) {
+    (void)arg;
+    assert_int_equal(id, sched_node_id(name));
+    page[page_count++] = id;
+    return page_count < 32;
+}
+
+/* As `ls -l nodes` does: page after page of names, then a look at each. Returns the steps for a node. */
+static double steps_a_look(unsigned hosts) {
+    unsigned listed = 0;
+    while (s->host_count < hosts)
+        add_host(1, 100);
+    uint64_t before = s->steps, after = 0, id;
+    struct node n;
+    do {
+        page_count = 0;
+        sched_page_nodes(s, after, on_page, NULL);
+        for (unsigned i = 0; i < page_count; i++) {
+            assert_true(page[i] > after);
+            after = page[i];
+            assert_int_equal(sched_node(s, after, &n), 0);
+            assert_int_equal(sched_find_node(s, n.name, &id), 0);
+            assert_int_equal(id, after);
+        }
+        listed += page_count;
+    } while (page_count == 32);
+    assert_int_equal(listed, hosts);
+    assert_int_equal(sched_node(s, 1, &n), -ENOENT);
+    return (double)(s->steps - before) / hosts;
+}
+
+static void test_a_look_at_a_node_meets_no_others(void **state) {
+    (void)state;
+    double ten = steps_a_look(10), thousand = steps_a_look(1000);
+    printf("# %.1f steps for a node of 10, %.1f of 1000\n", ten, thousand);
+    assert_true(ten >= 1);
+    assert_true(thousand < ten * 4); /* it grows with the logarithm */
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(test_every_answer_crosses_every_cancel), TEST(test_a_stream_that_is_not_in_memory_takes_its_parts_along),
-        TEST(test_an_end_counts_once_however_often_it_is_written),
-        TEST(test_what_was_answered_is_not_run_again),
-        TEST(test_steps_on_ten_hosts), TEST(test_steps_on_a_thousand_hosts)};
+    const struct CMUnitTest tests[] = {TEST(test_every_answer_crosses_every_cancel),
+                                       TEST(test_a_stream_that_is_not_in_memory_takes_its_parts_along),
+                                       TEST(test_an_end_counts_once_however_often_it_is_written),
+                                       TEST(test_what_was_answered_is_not_run_again),
+                                       TEST(test_a_look_at_a_node_meets_no_others),
+                                       TEST(test_steps_on_ten_hosts),
+                                       TEST(test_steps_on_a_thousand_hosts)};
     return cmocka_run_group_tests_name("slots", tests, NULL, NULL);
 }

@@ -1,0 +1,80 @@
+/* The list of hosts in the order in which they came, and beside it all of them in the order of their ids: a look at one host
+ * or at a page of them meets no others. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/sched_int.h"
+
+/* FNV-1a, the upper 56 bits; never 0. */
+uint64_t host_id(const char *name) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+    return h >> 8 ? h >> 8 : 1;
+}
+
+/* Where the first one stands whose id is not below this one. */
+static size_t place_of(struct sched *s, uint64_t id) {
+    size_t from = 0, to = s->host_count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        s->steps++;
+        if (s->hosts_by_id[middle]->id < id)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+int host_enlist(struct sched *s, struct host *h) {
+    struct host **last = &s->hosts;
+    h->id = host_id(h->name);
+    size_t at = place_of(s, h->id);
+    if (at < s->host_count && s->hosts_by_id[at]->id == h->id)
+        return -EEXIST;
+    struct host **grown = reallocarray(s->hosts_by_id, s->host_count + 1, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    memmove(grown + at + 1, grown + at, (s->host_count - at) * sizeof *grown);
+    grown[at] = h;
+    s->hosts_by_id = grown;
+    s->host_count++;
+    while (*last)
+        last = &(*last)->next;
+    *last = h;
+    return 0;
+}
+
+void host_delist(struct host *h) {
+    struct sched *s = h->s;
+    struct host **at = &s->hosts;
+    size_t i = place_of(s, h->id);
+    while (*at != h)
+        at = &(*at)->next;
+    *at = h->next;
+    s->host_count--;
+    memmove(s->hosts_by_id + i, s->hosts_by_id + i + 1, (s->host_count - i) * sizeof *s->hosts_by_id);
+}
+
+struct host *host_by_id(struct sched *s, uint64_t id) {
+    size_t i = place_of(s, id);
+    struct host *h = i < s->host_count ? s->hosts_by_id[i] : NULL;
+    return h && h->id == id ? h : NULL;
+}
+
+struct host *host_behind(struct sched *s, uint64_t id) {
+    size_t i = place_of(s, id + 1);
+    return i < s->host_count ? s->hosts_by_id[i] : NULL;
+}
+
+struct host *host_find_any(struct sched *s, const char *name) {
+    struct host *h = host_by_id(s, host_id(name));
+    return h && strcmp(h->name, name) == 0 ? h : NULL;
+}
+
+struct host *host_find(struct sched *s, const char *name) {
+    struct host *h = host_find_any(s, name);
+    return h && !h->leaving ? h : NULL;
+}
