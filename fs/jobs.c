@@ -287,11 +287,12 @@ static void created(struct pending *p, int rc) {
 }
 
 /* O_EXCL says: not when the name has had its job, so that a submission that is tried again runs once. Who makes a new file asks
- * for 0666 or 0777 and leaves the rest to the umask: a shell with set -C, open(x, "x"). Any other mode is that of a file that is
- * elsewhere and is copied or unpacked: cp, mv, install and tar say O_EXCL of every name that is not there, and mean no more
- * than that; with them a name that has left jobs/ is simply written again. */
+ * for 0666 or 0777 and leaves the rest to the umask (a shell with set -C, open(x, "x")), or for a mode with which nobody can read
+ * it yet (the package ppfs). Any other mode is that of a file that is elsewhere and is copied or unpacked: cp, mv, install and
+ * tar say O_EXCL of every name that is not there, and mean no more than that; with them a name that has left jobs/ is simply
+ * written again. */
 static bool brings_mode(mode_t mode) {
-    return (mode & 0777) != 0666 && (mode & 0777) != 0777;
+    return (mode & 0777) != 0666 && (mode & 0777) != 0777 && (mode & 0444);
 }
 
 void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,

@@ -30,8 +30,10 @@ def submit_file(what: Content, name: Optional[str] = None, *, mount: Optional[mo
     content, given = _content(what, options)
     name = name or given or "py-%s" % uuid.uuid4().hex[:12]
     path = os.path.join(mounts.find(mount), "jobs", name)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if replace else os.O_EXCL)
-    fd = os.open(path, flags, 0o600)
+    if replace:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    else:
+        fd = mounts.make_new(path)
     try:
         view = memoryview(content)
         while view:

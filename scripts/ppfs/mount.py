@@ -45,6 +45,19 @@ def is_mount(path: MountLike) -> bool:
         return False
 
 
+def make_new(path: str) -> int:
+    """Opens a job file for its owner alone, to be written; FileExistsError when its name has a job, a result or a failure.
+    A mode that says who may read it from the start would be taken for that of a file that is copied, and replace a result
+    (ppfs(5), O_EXCL)."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0)
+    try:
+        os.fchmod(fd, 0o600)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def mounted() -> List[str]:
     """The mountpoints of the mount table that this user may submit to, the newest last; private ones are left out."""
     found = []

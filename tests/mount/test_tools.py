@@ -221,7 +221,9 @@ def test_the_same_once_more(m, how, umask):
 
 
 @pytest.mark.parametrize("how", ["bash -c 'set -o noclobber; cat x > $M/jobs/x'", "dash -c 'set -C; cat x > $M/jobs/x'",
-                                 "/usr/bin/python3 -c 'open(\"'$M'/jobs/x\", \"x\")'"], ids=["bash", "dash", "python"])
+                                 "/usr/bin/python3 -c 'open(\"'$M'/jobs/x\", \"x\")'",
+                                 "/usr/bin/python3 -c 'import os; os.open(\"'$M'/jobs/x\", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0)'"],
+                         ids=["bash", "dash", "python", "nobody can read it"])
 @pytest.mark.parametrize("umask", ["022", "077", "000"])
 def test_a_name_that_has_had_its_job_is_a_key(m, how, umask):
     """Who must not clobber submits once."""

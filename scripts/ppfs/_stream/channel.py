@@ -9,6 +9,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from .. import stream
+from ..mount import make_new
 from ..values import Values
 from .connection import Bell, Connection
 from .future import Future
@@ -223,7 +224,7 @@ class Channel(Connection):
 
 def open_stream(jobs: str, results: str, magic: bytes) -> Tuple[int, int]:
     """Makes a stream and opens both of its ends."""
-    wfd = os.open(jobs, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    wfd = make_new(jobs)
     try:
         os.write(wfd, magic)
         return wfd, os.open(results, os.O_RDONLY | os.O_CLOEXEC)
