@@ -98,7 +98,9 @@ class Auto:
             return (job.state == "RUNNING", nodes[job.id].running if job.id in nodes else 0)
         for job in sorted(live, key=order)[:count]:
             if since >= (self.a.idle_exit if job.state == "RUNNING" else self.a.patience):
-                let_go(job)
+                failed = let_go([job])
+                if failed and any(j.id == job.id and j.live for j in lent(self.a.mount)):
+                    raise Trouble(failed[job.id], command="scancel")
                 self.dropped.add(job.id)
                 say("told job %s to leave: it is not needed" % job.id)
 

@@ -108,16 +108,32 @@ def lent(mount):
     return [Lent(line.strip()) for line in lines.splitlines() if line.count("|") >= 5]
 
 
-def let_go(job, how="USR2"):
-    """Tells one to leave; one that has not begun is cancelled. That it has ended meanwhile is no error."""
-    try:
-        if job.state == "RUNNING":
-            slurm("scancel", "--batch", "--signal=" + how, job.id)
-        else:
-            slurm("scancel", job.id)
-    except Trouble as e:
-        if not re.search(r"already complet|Invalid job id", str(e), re.IGNORECASE):
-            raise
+TOLD_AT_ONCE = 100       # jobs that one scancel is given
+
+
+def scancel(words, ids):
+    """By id what scancel said of those for which it failed. It does not say which those were of many."""
+    failed = {}
+    for first in range(0, len(ids), TOLD_AT_ONCE):
+        some = ids[first:first + TOLD_AT_ONCE]
+        try:
+            slurm("scancel", *words, *some)
+        except Trouble as e:
+            if len(some) == 1:
+                failed[some[0]] = str(e)
+            else:
+                for one in some:
+                    failed.update(scancel(words, [one]))
+    return failed
+
+
+def let_go(jobs, how="USR2"):
+    """Tells them to leave, twice does no harm; those that have not begun are cancelled, and first, or they would begin where others
+    leave. Goes on after an error. By id what scancel said of those for which it failed: they may have begun or ended meanwhile, so
+    who needs to know looks again."""
+    others = [job.id for job in jobs if job.state not in ("PENDING", "RUNNING")]
+    return {**scancel(["--state=PENDING"], [job.id for job in jobs if job.state == "PENDING"]), **scancel([], others),
+            **scancel(["--batch", "--signal=" + how], [job.id for job in jobs if job.state == "RUNNING"])}
 
 
 def program_here():

@@ -83,28 +83,41 @@ def end_auto(mount):
         say("ended ppfs-slurm auto, process %d" % pid)
 
 
+PATIENCE = 15            # seconds in which Slurm should have told a machine to leave
+
+
 def stop(a):
     end_auto(a.mount)
-    jobs = [job for job in lent(a.mount) if job.live]
-    for job in jobs:
-        let_go(job, "HUP" if a.now else "USR2")
-    waits = "" if a.now or not any(j.state == "RUNNING" for j in jobs) else "; each leaves when what runs on it has ended"
-    say("told %s to leave%s" % (machines(len(jobs)), waits) if jobs else "Slurm lends no machines to %s" % a.mount)
-    patience = time.monotonic() + 15
-    told = {job.id for job in jobs if job.state == "RUNNING"}
-    while a.now or a.wait:
+    how = "HUP" if a.now else "USR2"
+    told, failed, looked = set(), {}, False
+    patience = time.monotonic() + PATIENCE
+    while True:
         left = [job for job in lent(a.mount) if job.live or job.state == "COMPLETING"]
-        if not left:
+        untold = [job for job in left if job.live and job.id not in told]
+        late = time.monotonic() > patience
+        if late and untold:
+            raise Trouble("%s could not be told to leave; of job %s: %s" % (
+                machines(len(untold)), untold[0].id, failed.get(untold[0].id, "it is %s still" % untold[0].state.lower())))
+        failed = let_go(untold, how)
+        told |= {job.id for job in untold if job.state == "RUNNING" and job.id not in failed}
+        if not looked:
+            say(what_is_told(a, untold))
+        if a.now and late:  # those that do not hear
+            slurm("scancel", "--quiet", *[job.id for job in left])
+        if not (left if a.now or a.wait else untold):
             break
-        for job in left:  # one that began meanwhile; one that does not hear
-            if job.live and (job.id not in told or a.now and time.monotonic() > patience):
-                if job.id in told:
-                    slurm("scancel", "--quiet", job.id)
-                else:
-                    let_go(job, "HUP" if a.now else "USR2")
-                    told.add(job.id)
+        looked = True
         time.sleep(0.5)
     forget_lost(a.mount, lent(a.mount))
+
+
+def what_is_told(a, jobs):
+    running = sum(job.state == "RUNNING" for job in jobs)
+    waiting = len(jobs) - running
+    said = ["told %s to leave" % machines(running)] if running else []
+    said += ["cancelled %s that had not begun" % machines(waiting)] if waiting else []
+    waits = "; each leaves when what runs on it has ended" if running and not a.now else ""
+    return ", ".join(said) + waits if said else "Slurm lends no machines to %s" % a.mount
 
 
 def forget_lost(mount, jobs):
@@ -130,5 +143,10 @@ def status(a):
         print((row % (job.id, job.state.lower(), job.where or "-", job.time, *about)).rstrip())
     pid = Lock(a.mount).held_by()
     watched = "; ppfs-slurm auto watches it, process %d" % pid if pid else ""
-    say("Slurm lends %s to %s%s" % (machines(len(jobs)) if jobs else "no machines", a.mount, watched))
+    running = sum(job.state == "RUNNING" for job in jobs)
+    leaving = sum(job.state == "COMPLETING" for job in jobs)
+    apart = ["%d running of %d asked for" % (running, len(jobs) - leaving)] if running + leaving < len(jobs) else []
+    apart += ["%d leaving" % leaving] if leaving else []
+    say("Slurm lends %s to %s%s%s" % (machines(running) if running else "no machines", a.mount,
+                                      " (%s)" % ", ".join(apart) if apart else "", watched))
     need_mount(a.mount)

@@ -65,6 +65,37 @@ def test_stop_lets_end_what_runs_and_cancels_what_has_not_begun(ml, lend):
     ended(lend)
 
 
+@pytest.mark.parametrize("how", [(), ("--wait",), ("--now",)])
+def test_stop_while_most_are_pending(ml, lend, how):
+    """Those that are told to leave do so at once, and make room for those that wait: none of these may begin and stay."""
+    lend("start", "--nodes", 99, "--cpus", 1)
+    wait_until(lambda: len(lend.names()) == 4, "as many to join as there are processors")
+    assert lend("status").splitlines()[-1] == "Slurm lends 4 machines to %s (4 running of 99 asked for)" % ml.mnt
+    out = lend("stop", *how)
+    assert "told 4 machines to leave, cancelled 95 machines that had not begun" in out
+    if how:
+        assert not lend.cluster.jobs()
+    ended(lend)
+
+
+def test_stop_goes_on_after_an_error_and_says_it_at_the_end(ml, lend):
+    """One that has ended between the look and the scancel is no error, one that cannot be told is."""
+    lend("start", "--nodes", 4, "--cpus", 1, "--wait")
+    deaf = lend.cluster.jobs()[1][0]
+    bin = ml.base / "bin"
+    bin.mkdir()
+    (bin / "scancel").write_text("#!/bin/sh\ncase \" $* \" in *' %s '*) [ -e %s/hears ] || exit 1;; esac\n"
+                                 "exec /usr/bin/scancel \"$@\"\n" % (deaf, bin))
+    (bin / "scancel").chmod(0o755)
+    lend.env["PATH"] = "%s:%s" % (bin, lend.env["PATH"])
+    p = lend.run("stop")
+    assert p.returncode == 1 and p.stdout.startswith("told 4 machines to leave")
+    assert p.stderr == "ppfs-slurm: 1 machine could not be told to leave; of job %s: scancel failed: it said nothing\n" % deaf
+    wait_until(lambda: [job for job, _ in lend.cluster.jobs()] == [deaf], "the others to leave")
+    (bin / "hears").touch()
+    lend("stop", "--wait")
+
+
 def test_stop_now_gives_the_job_back(ml, lend):
     lend("start", "--cpus", 1, "--wait")
     stay(ml, "g")
