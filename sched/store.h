@@ -128,7 +128,8 @@ int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(voi
 int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTION_SLICE]);
 
 /* --- dependencies ------------------------------------------------------------------------------------------------ */
-int store_dep_add(struct store *st, uint64_t job, uint64_t on); /* -ELOOP when on waits for job */
+/* stream: that job is a call of, 0 = none. -ELOOP when on waits for job, or for that stream */
+int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on);
 int store_deps_delete(struct store *st, uint64_t job);           /* it waits for none */
 int store_dep_move(struct store *st, uint64_t from, uint64_t to); /* who waits for from now waits for to */
 bool store_dep_any(struct store *st, uint64_t on);              /* somebody waits for it */

@@ -93,23 +93,26 @@ int store_bodies_delete(struct store *st, uint64_t job, enum job_body first) {
 
 /* --- dependencies ------------------------------------------------------------------------------------------------ */
 
-/* Does on wait, through others, for job? Only possible inside a group that is opened at once: elsewhere a job must exist to be waited for. */
-static int waits_for(struct store *st, uint64_t on, uint64_t job) {
+/* Does on wait, through others, for job, or for the stream that job is a call of? A stream waits for its calls. */
+static int waits_for(struct store *st, uint64_t on, uint64_t job, uint64_t stream) {
     sqlite3_stmt *q = store_sql(st, 46,
-                                "WITH RECURSIVE up(x) AS (SELECT ?1 UNION SELECT deps.dep FROM deps JOIN up ON deps.job=up.x)"
-                                " SELECT 1 FROM up WHERE x=?2 LIMIT 1");
+                                "WITH RECURSIVE up(x) AS (SELECT ?1 UNION SELECT deps.dep FROM up CROSS JOIN deps ON deps.job=up.x"
+                                " UNION SELECT jobs.id FROM up CROSS JOIN jobs ON jobs.stream<>0 AND jobs.stream=up.x)"
+                                " SELECT 1 FROM up WHERE x IN (?2, ?3) LIMIT 1");
     if (!q)
         return -EIO;
     bind_int(q, 1, (int64_t)on);
     bind_int(q, 2, (int64_t)job);
+    bind_int(q, 3, stream ? (int64_t)stream : (int64_t)job);
     int rc = store_step(st, q);
     if (rc > 0)
         store_end(q);
     return rc;
 }
 
-int store_dep_add(struct store *st, uint64_t job, uint64_t on) {
-    int rc = store_dep_any(st, job) ? waits_for(st, on, job) : 0; /* without one that waits for it there is no circle */
+int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on) {
+    bool may_circle = store_dep_any(st, job) || (stream && store_dep_any(st, stream)); /* else nobody waits for it */
+    int rc = may_circle ? waits_for(st, on, job, stream) : 0;
     if (rc != 0)
         return rc < 0 ? rc : -ELOOP;
     sqlite3_stmt *q = store_sql(st, 47, "INSERT OR IGNORE INTO deps(job, dep) VALUES(?1, ?2)");

@@ -72,11 +72,9 @@ int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]
 
 /* --- waiting for others ------------------------------------------------------------------------------------------ */
 
-/* A job by its path: relative to the group, or from the top if it begins with a slash. In a group that is opened at once
- * the others may still be drafts. */
-static int find_path(struct sched *s, uint64_t group, const char *path, struct job_row *out) {
-    struct group g = {.id = *path == '/' ? 0 : group};
-    char part[JOB_NAME_MAX + 1];
+/* The group that holds what the path names, and that name: relative to the group, or from the top if it begins with a slash. */
+static int find_parent(struct sched *s, uint64_t group, const char *path, struct group *g, char part[JOB_NAME_MAX + 1]) {
+    *g = (struct group){.id = *path == '/' ? 0 : group};
     for (path += *path == '/';; path++) {
         size_t n = strcspn(path, "/");
         if (n == 0 || n > JOB_NAME_MAX)
@@ -85,12 +83,27 @@ static int find_path(struct sched *s, uint64_t group, const char *path, struct j
         part[n] = 0;
         path += n;
         if (!*path)
-            break;
-        int rc = store_group_find(s->store, g.id, part, &g);
+            return 0;
+        int rc = store_group_find(s->store, g->id, part, g);
         if (rc < 0)
             return rc;
     }
-    int rc = store_job_find(s->store, g.id, part, false, out);
+}
+
+static int find_group(struct sched *s, uint64_t group, const char *path, struct group *g) {
+    char part[JOB_NAME_MAX + 1];
+    int rc = find_parent(s, group, path, g, part);
+    return rc < 0 ? rc : store_group_find(s->store, g->id, part, g);
+}
+
+/* A job by its path. In a group that is opened at once the others may still be drafts. */
+static int find_path(struct sched *s, uint64_t group, const char *path, struct job_row *out) {
+    struct group g;
+    char part[JOB_NAME_MAX + 1];
+    int rc = find_parent(s, group, path, &g, part);
+    if (rc < 0)
+        return rc;
+    rc = store_job_find(s->store, g.id, part, false, out);
     if (rc == -ENOENT) {
         rc = store_job_find(s->store, g.id, part, true, out);
         if (rc == 0 && !out->sealed && !out->job.flushed) /* flushed: it is just being read */
@@ -99,26 +112,36 @@ static int find_path(struct sched *s, uint64_t group, const char *path, struct j
     return rc;
 }
 
+/* Why it can never wait for that one, or 0: it can. */
+static int why_never(struct sched *s, const struct job_row *r, const char *name, int rc, const struct job_row *other, char *why, size_t size) {
+    struct group g;
+    if (rc == -ENOENT && find_group(s, r->job.group, name, &g) == 0)
+        return snprintf(why, size, "after=%s: that is a group, and after= names jobs", name);
+    if (rc == -ENOENT)
+        return snprintf(why, size, "after=%s: there is no such job", name);
+    if (rc == 0 && other->job.id == r->job.id)
+        return snprintf(why, size, "after=%s: a job cannot wait for itself", name);
+    if (rc == 0 && other->job.id == r->stream)
+        return snprintf(why, size, "after=%s: a call cannot wait for its own stream", name);
+    if (rc == 0 && job_ended(other->job.state) && other->job.state != JOB_DONE)
+        return snprintf(why, size, "not started, because %s %s", name, other->job.state == JOB_FAILED ? "failed" : "was cancelled");
+    return 0;
+}
+
 /* Writes down whom it waits for. Returns how many, or -EINVAL with why when it can never start. */
-static int wait_for(struct sched *s, const struct job *j, const struct options *o, char *why, size_t size) {
+static int wait_for(struct sched *s, const struct job_row *r, const struct options *o, char *why, size_t size) {
     int count = 0;
     for (const char *const *name = options_after(o); *name; name++) {
         struct job_row other;
-        int rc = find_path(s, j->group, *name, &other);
-        if (rc == -ENOENT || (rc == 0 && other.job.id == j->id)) {
-            snprintf(why, size, rc ? "after=%s: there is no such job" : "after=%s: a job cannot wait for itself", *name);
+        int rc = find_path(s, r->job.group, *name, &other);
+        if (why_never(s, r, *name, rc, &other, why, size))
             return -EINVAL;
-        }
-        if (rc == 0 && job_ended(other.job.state) && other.job.state != JOB_DONE) {
-            snprintf(why, size, "not started, because %s %s", *name, other.job.state == JOB_FAILED ? "failed" : "was cancelled");
-            return -EINVAL;
-        }
         if (rc == 0 && other.job.state == JOB_DONE)
             continue;
         if (rc == 0)
-            rc = store_dep_add(s->store, j->id, other.job.id);
+            rc = store_dep_add(s->store, r->job.id, r->stream, other.job.id);
         if (rc == -ELOOP) {
-            snprintf(why, size, "after=%s: that job waits for this one", *name);
+            snprintf(why, size, "after=%s: that job waits for this %s", *name, r->stream ? "call or its stream" : "one");
             return -EINVAL;
         }
         if (sched_check(s, rc) < 0)
@@ -157,7 +180,7 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
     int rc = submit_options(s, r, &o);
     if (rc < 0)
         return sched_check(s, rc);
-    rc = r->resolved ? still_waits(s, r->job.id) : wait_for(s, &r->job, o, why, sizeof why);
+    rc = r->resolved ? still_waits(s, r->job.id) : wait_for(s, r, o, why, sizeof why);
     r->resolved = true; /* from here on the table says it, though names may come to mean other jobs */
     bool placeable = submit_placeable(s, r, o);
     options_destroy(o);

@@ -210,6 +210,37 @@ def test_hold_is_not_for_lines(m):
     assert "hold=1 is not for a line" in out[0]["error"] and out[1] == 2
 
 
+def test_a_line_that_can_never_start(m):
+    """After its own stream, what waits for that, directly or through another stream: it fails and says so, and the stream ends."""
+    (m.jobs / "G").mkdir()
+    m.put("G/gate", m.gate("G/gate"))
+    with open(m.jobs / "G" / "x.jsonl", "w", buffering=1) as x:
+        x.write(lines({"call": "abs", "args": [-1], "after": "gate"}, {"call": "abs", "args": [-2], "after": "x.jsonl"},
+                      {"call": "abs", "args": [-3], "after": ["/G"]}))
+        m.put("G/behind", "#!/bin/sh\n#ppfs: after=x.jsonl\necho behind\n")
+        m.put("G/y", MAGIC + call(1, abs, -1, options=b'{"after": "x.jsonl"}') + call(2, abs, -2))
+        wait_until(lambda: ends_so_far(m, "G/y") == {2: RESULT}, "what is behind the call that waits")
+        x.write(lines({"call": "abs", "args": [-4], "after": "behind"}, {"call": "abs", "args": [-5], "after": "y"}))
+    m.open_gate("G/gate")
+    out = [json.loads(line) for line in answers(m, "G/x.jsonl")]
+    assert out[0] == 1 and len(out) == 5
+    for answer, sentence in zip(out[1:], ("after=x.jsonl: a call cannot wait for its own stream", "after=/G: that is a group",
+                                          "after=behind: that job waits for this call or its stream",
+                                          "after=y: that job waits for this call or its stream")):
+        assert sentence in answer["error"]
+    assert m.result("G/behind") == b"behind\n" and ends(m, "G/y") == {1: RESULT, 2: RESULT}
+
+
+def test_a_job_written_again_behind_what_waits_for_it(m):
+    m.put("gate", m.gate("gate"))
+    m.put("a", "#!/bin/sh\n#ppfs: after=gate\necho a\n")
+    m.put("s", MAGIC + call(1, abs, -1, options=b'{"after": "a"}') + call(2, abs, -2))
+    wait_until(lambda: ends_so_far(m) == {2: RESULT}, "what is behind the call that waits")
+    m.put("a", "#!/bin/sh\n#ppfs: after=s\necho a\n")
+    assert "after=s: that job waits for this one" in m.failed("a")
+    assert ends(m) == {1: ERROR, 2: RESULT} and "a did not succeed" in sentence(m, 1)
+
+
 def test_a_stream_that_its_group_holds(m):
     """One echo lets it go, with those of its calls that have options."""
     (m.jobs / "G").mkdir()

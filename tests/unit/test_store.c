@@ -158,9 +158,10 @@ static void test_tallies(void **state) {
 
 static void test_dependencies(void **state) {
     (void)state;
-    assert_int_equal(store_dep_add(st, 2, 1), 0);
-    assert_int_equal(store_dep_add(st, 3, 2), 0);
-    assert_int_equal(store_dep_add(st, 1, 3), -ELOOP);
+    assert_int_equal(store_dep_add(st, 2, 0, 1), 0);
+    assert_int_equal(store_dep_add(st, 3, 0, 2), 0);
+    assert_int_equal(store_dep_add(st, 1, 0, 3), -ELOOP);
+    assert_int_equal(store_dep_add(st, 9, 1, 3), -ELOOP); /* a call of 1 */
     assert_true(store_dep_any(st, 1));
     uint64_t ids[4];
     assert_int_equal(store_settle_jobs(st, 1, ids, 4), 1);
