@@ -273,9 +273,11 @@ static void created(struct pending *p, int rc) {
     /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE. The name
      * is kept longer: install(1) changes the mode by name when the job may have ended already, on a busy machine some seconds later,
      * and the inode still takes that; who opens or looks at it then is told ESTALE, and the kernel asks for the name again. */
-    struct fuse_entry_param e = {.ino = ino_make(p->job->id, KIND_JOB), .attr_timeout = 1, .entry_timeout = 10};
-    if (rc == 0)
+    struct fuse_entry_param e = {.attr_timeout = 1, .entry_timeout = 10};
+    if (rc == 0) {
+        e.ino = ino_make(p->job->id, KIND_JOB);
         rc = handle_open(p->fs, p->req, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
+    }
     if (rc) {
         reply_err(p->fs, p->req, rc);
         return;
