@@ -27,6 +27,15 @@ struct copied {    /* copies.h */
     pid_t pid;
 };
 
+#define RENAMES 64u /* processes of which is known what they have just renamed */
+struct renaming {   /* renames.h */
+    uint64_t group;
+    int64_t until; /* clock_ms */
+    pid_t pid;
+    bool looked;
+    char name[JOB_NAME_MAX + 1];
+};
+
 struct fs {
     struct event_base *base;
     struct fuse_session *session;
@@ -47,6 +56,8 @@ struct fs {
     struct request now;
     struct copied copies[COPIES]; /* a ring of the latest */
     unsigned copies_next;
+    struct renaming renames[RENAMES]; /* one a process */
+    unsigned renames_next;
 };
 
 /* Inode numbers are computed, never handed out: id of the job, group or node, and kind. */

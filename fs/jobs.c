@@ -9,6 +9,7 @@
 #include "fs/copies.h"
 #include "fs/handle.h"
 #include "fs/pending.h"
+#include "fs/renames.h"
 #include "fs/reply.h"
 #include "fs/tree.h"
 
@@ -100,6 +101,8 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
 }
 
 static void renamed(struct pending *p, int rc) {
+    if (rc)
+        renames_end(p->fs, fuse_req_ctx(p->req)->pid);
     reply_err(p->fs, p->req, rc);
 }
 
@@ -127,6 +130,7 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     int rc;
     if (!p)
         return;
+    renames_note(fs, fuse_req_ctx(req)->pid, ino_id(to_dir), to_name);
     if (ino_kind(dir) == KIND_FAILURES && ino_kind(to_dir) == KIND_JOBS)
         rc = run_again(p, fuse_req_ctx(req)->uid, ino_id(dir), name, to_name, flags);
     else if (ino_kind(dir) != ino_kind(to_dir))
@@ -155,6 +159,30 @@ static void job_stat(struct fs *fs, const struct job *j, struct stat *st) {
     tree_stat(st, j->mode & 0777, j->uid, j->gid, body_size(fs, j->id, BODY_SPEC), j->created);
 }
 
+/* For who has just given it that name, a job that ended since is there as if it had not. */
+static bool is_there_for(struct fs *fs, fuse_req_t req, const struct job *j) {
+    return (j->shelf == SHELF_RESULTS || j->shelf == SHELF_FAILURES) &&
+           renames_has(fs, fuse_req_ctx(req)->pid, j->group, j->name);
+}
+
+static void full_stat(struct fs *fs, const struct job *j, fuse_ino_t ino, struct stat *st) {
+    *st = (struct stat){0};
+    job_stat(fs, j, st);
+    st->st_ino = ino;
+    st->st_mode |= S_IFREG;
+    st->st_blocks = (st->st_size + 511) / 512;
+}
+
+int jobs_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_entry_param *e) {
+    struct job job;
+    if (ino_kind(dir) != KIND_JOBS || sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ||
+        !is_there_for(fs, req, &job))
+        return -ENOENT;
+    *e = (struct fuse_entry_param){.ino = ino_make(job.id, KIND_JOB)}; /* none for the kernel to keep: it is so for one */
+    full_stat(fs, &job, e->ino, &e->attr);
+    return 0;
+}
+
 int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     (void)timeout;
     struct job job;
@@ -169,16 +197,13 @@ int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
 /* Through an open file, or right after chmod or chown, an ended job has attributes too. */
 static void reply_job_attr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t id) {
     struct job job;
-    struct stat st = {0};
+    struct stat st;
     int rc = sched_job(fs->sched, id, &job);
     if (rc) {
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
         return;
     }
-    job_stat(fs, &job, &st);
-    st.st_ino = ino;
-    st.st_mode |= S_IFREG;
-    st.st_blocks = (st.st_size + 511) / 512;
+    full_stat(fs, &job, ino, &st);
     reply_attr(fs, req, &st, 0);
 }
 
@@ -186,6 +211,12 @@ void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fu
     struct handle *x = fi && ino_kind(ino) == KIND_JOB ? handles_find(fs->handles, fi->fh) : NULL;
     if (x) {
         reply_job_attr(fs, req, ino, x->job);
+        return;
+    }
+    struct job job;
+    if (ino_kind(ino) == KIND_JOB && sched_job(fs->sched, ino_id(ino), &job) == 0 && is_there_for(fs, req, &job)) {
+        renames_looked(fs, fuse_req_ctx(req)->pid);
+        reply_job_attr(fs, req, ino, job.id);
         return;
     }
     struct stat st;
@@ -282,9 +313,7 @@ static void created(struct pending *p, int rc) {
         reply_err(p->fs, p->req, rc);
         return;
     }
-    job_stat(p->fs, p->job, &e.attr);
-    e.attr.st_ino = e.ino;
-    e.attr.st_mode |= S_IFREG;
+    full_stat(p->fs, p->job, e.ino, &e.attr);
     reply_create(p->fs, p->req, &e, &p->fi);
 }
 
@@ -363,13 +392,15 @@ static void opened(struct pending *p, int rc) {
 void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct job job;
     int rc = sched_job(fs->sched, ino_id(ino), &job);
-    if (rc == 0 && job.shelf != SHELF_JOBS)
+    bool reads = (fi->flags & O_ACCMODE) == O_RDONLY;
+    if (rc == 0 && job.shelf != SHELF_JOBS && !(reads && is_there_for(fs, req, &job)))
         rc = -ENOENT;
     if (rc) {
+        renames_end(fs, fuse_req_ctx(req)->pid); /* what is written there now is a new job */
         reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
         return;
     }
-    if ((fi->flags & O_ACCMODE) == O_RDONLY) {
+    if (reads) {
         fi->fh = fs->now.unique;
         fi->noflush = 1;
         reply_open(fs, req, fi);

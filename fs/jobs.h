@@ -25,6 +25,8 @@ void jobs_mknod(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name,
 void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode);
 void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
                  const char *to_name, unsigned flags);
+/* Of a job that has ended, for who has renamed it to that name (renames.h): 0 or -ENOENT. */
+int jobs_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_entry_param *e);
 /* Of a job file or a group. fi may be NULL. */
 void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi);
 void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,

@@ -9,6 +9,7 @@
 #include "fs/handle.h"
 #include "fs/jobs.h"
 #include "fs/list.h"
+#include "fs/renames.h"
 #include "fs/reply.h"
 #include "fs/text.h"
 #include "fs/tree.h"
@@ -32,6 +33,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
     int rc = tree_lookup(fs, dir, name, &ino);
     if (rc == 0)
         rc = tree_entry(fs, ino, &e);
+    if (rc == -ENOENT || rc == -ESTALE)
+        rc = jobs_lookup_renamed(fs, req, dir, name, &e);
     if (rc == -ENOENT || rc == -ESTALE) /* in a directory that has gone: its name may have another by now, the kernel looks */
         rc = tree_attr(fs, dir, &e.attr, &e.attr_timeout) == -ESTALE ? -ESTALE : -ENOENT;
     if (rc)
@@ -131,6 +134,8 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct fs *fs = fs_of(req);
     const struct kind_ops *k = tree_kind(ino);
+    if (ino_kind(ino) != KIND_JOB)
+        renames_end(fs, fuse_req_ctx(req)->pid);
     if (k && k->open)
         k->open(fs, req, ino, fi);
     else if (k && k->text)
@@ -178,6 +183,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     (void)fi;
+    renames_end(fs_of(req), fuse_req_ctx(req)->pid);
     list_dir(fs_of(req), req, ino, size, off);
 }
 

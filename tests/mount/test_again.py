@@ -2,6 +2,7 @@
 import errno
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from ppfsmount import wait_until
@@ -58,6 +59,50 @@ def test_it_is_there_at_once(m, places):
         m.failed("x")
         (m.node / "cpus").write_text("0")
     assert m.get("x", "attempt") == "4"
+
+
+@pytest.mark.parametrize("source", ["failures/x", "jobs/.x", "jobs/y", "jobs/H/x"])
+def test_who_renamed_it_finds_it_though_it_has_ended(m, source):
+    """As on any filesystem, for its first look; who does not ask at once sees that it has ended."""
+    hold = "" if source == "failures/x" else "#ppfs: hold=1\n"
+    text = "#!/bin/sh\n%s[ -e %s/mended ] || exit 1\n" % (hold, m.work)
+    os.mkdir(m.jobs / "H")
+    m.put("x" if source == "failures/x" else source.removeprefix("jobs/"), text)
+    if source == "failures/x":
+        m.failed("x")
+    (m.work / "mended").touch()
+
+    def elsewhere(what, *args):
+        """By another thread, which has not renamed it."""
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(what, *args).result()
+
+    def end():
+        if hold:
+            (m.info / "x/hold").write_text("0")
+        m.result("x")
+
+    os.rename(m.mnt / source, m.jobs / "x")
+    elsewhere(end)
+    assert not elsewhere(os.path.exists, m.jobs / "x")
+    assert os.stat(m.jobs / "x").st_size == len(text)
+    assert not elsewhere(os.path.exists, m.jobs / "x") and elsewhere(os.listdir, m.jobs) == ["H"]
+    os.utime(m.jobs / "x")
+    os.chmod(m.jobs / "x", 0o600)
+    assert (m.jobs / "x").read_text() == text
+    m.result("x")
+    assert not (m.jobs / "x").exists()
+
+
+def test_what_follows_a_rename_is_a_new_job(m):
+    """Though who renamed the last one of that name would still find that."""
+    for i in range(20):
+        m.put(".x", "print(%d)\n" % i)
+        os.rename(m.jobs / ".x", m.jobs / "x")
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(m.result, "x").result() == b"%d\n" % i
+        m.put("x", "print('next')\n")
+        assert m.result("x") == b"next\n"
 
 
 def test_mv_to_another_name_and_group(m, places):
