@@ -9,7 +9,9 @@
 
 int handle_room(const struct fs *fs, fuse_req_t req) {
     uint32_t uid = fuse_req_ctx(req)->uid;
-    return handles_room(fs->handles, uid) ? 0 : handles_room(fs->handles, UINT32_MAX) ? -EMFILE : -ENFILE;
+    if (handles_room(fs->handles, uid))
+        return 0;
+    return handles_room(fs->handles, UINT32_MAX) ? -EMFILE : -ENFILE;
 }
 
 int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,

@@ -32,10 +32,9 @@ static int add(struct json_string *s, const char *bytes, size_t size) {
     char *to = s->text.bytes + s->text.size;
     size_t at = 0;
     while (at < size && rc == 0) {
-        size_t n = is_plain(bytes[at])               ? 1
-                   : (unsigned char)bytes[at] < 0x80 ? 0
-                                                     : json_text_character(bytes + at, size - at);
-        if (n == 0 && (unsigned char)bytes[at] < 0x80) {
+        bool ascii = (unsigned char)bytes[at] < 0x80;
+        size_t n = ascii ? is_plain(bytes[at]) : json_text_character(bytes + at, size - at);
+        if (n == 0 && ascii) {
             to += escape(to, bytes[at++]);
         } else if (n == 0) { /* no character, or the piece ends in it */
             if (size - at >= sizeof s->cut)

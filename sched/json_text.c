@@ -31,15 +31,14 @@ size_t json_text_character(const char *text, size_t size) {
     const unsigned char *p = (const unsigned char *)text;
     static const unsigned char least[] = {0, 0, 0x80, 0xa0,
                                           0x90}; /* of the second byte after 0xe0, 0xf0: shorter forms exist below */
-    size_t n = size == 0     ? 0
-               : p[0] < 0x80 ? 1
-               : p[0] < 0xc2 ? 0
-               : p[0] < 0xe0 ? 2
-               : p[0] < 0xf0 ? 3
-               : p[0] < 0xf5 ? 4
-                             : 0;
-    if (n < 2)
-        return n;
+    size_t n = 2;
+    if (size == 0)
+        return 0;
+    if (p[0] < 0x80)
+        return 1;
+    if (p[0] < 0xc2 || p[0] > 0xf4)
+        return 0;
+    n += (p[0] >= 0xe0) + (p[0] >= 0xf0);
     if (n > size || ((p[0] & 0xf) == 0 && n > 2 && p[1] < least[n]))
         return 0;
     if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f)) /* halves of characters; beyond the last one */
@@ -89,7 +88,9 @@ static int copy_escape(struct scan *s) {
         s->at += 6;
         return buffer_add(&s->out, byte, (size_t)snprintf(byte, sizeof byte, ESCAPED "\\u%04x", (unsigned)n & 0xff));
     }
-    return copy(s, n >= 0 ? 6 : s->end - s->at < 2 ? 1 : 2);
+    if (n >= 0)
+        return copy(s, 6);
+    return copy(s, s->end - s->at < 2 ? 1 : 2);
 }
 
 /* at: the opening quote. */

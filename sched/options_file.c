@@ -100,7 +100,9 @@ int options_file_settle(struct sched *s, struct job_row *r) {
     char *text = NULL;
     bool taken = r->job.flushed &&
                  sched_size(s, r->job.id, BODY_SPEC) > 0; /* an empty one may have been about to get its text */
-    int rc = taken ? 0 : r->job.cut ? -EINVAL : options_file_take(s, &r->job);
+    int rc = 0;
+    if (!taken)
+        rc = r->job.cut ? -EINVAL : options_file_take(s, &r->job);
     if (rc != -EINVAL && rc != -EPERM && rc != -EFBIG)
         return rc;
     rc = in_force(s, r->job.group, &text);

@@ -189,9 +189,9 @@ int options_load(struct options *o, const char *saved) {
     if (!saved || !*saved)
         return 0;
     json_t *j = json_loads(saved, 0, &err);
-    int rc = j                                                   ? options_add_json(o, j, NULL, why)
-             : json_error_code(&err) == json_error_out_of_memory ? -ENOMEM
-                                                                 : -EINVAL;
+    if (!j)
+        return json_error_code(&err) == json_error_out_of_memory ? -ENOMEM : -EINVAL;
+    int rc = options_add_json(o, j, NULL, why);
     json_decref(j);
     return rc;
 }

@@ -148,8 +148,10 @@ static void kept(struct sched *s) {
 }
 
 int sched_commit(struct sched *s) {
-    int rc = s->error < 0 ? s->error : store_faults(s->store) != s->faults ? -EIO : 0;
+    int rc = s->error;
     bool changed = store_changed(s->store);
+    if (rc == 0 && store_faults(s->store) != s->faults)
+        rc = -EIO;
     if (rc < 0)
         store_rollback(s->store);
     else

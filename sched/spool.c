@@ -64,7 +64,9 @@ static int open_file(const struct spool *sp, struct spool_name n, int flags) {
     char name[96];
     file_name(n, name, sizeof name);
     int fd = openat(sp->dir_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return fd >= 0 ? fd : errno == ENOENT ? -EIO : -errno; /* a row names it, or the directory has gone: no caller's name is wrong */
+    if (fd >= 0)
+        return fd;
+    return errno == ENOENT ? -EIO : -errno; /* a row names it, or the directory has gone: no caller's name is wrong */
 }
 
 int64_t spool_size(const struct spool *sp, struct spool_name n) {

@@ -38,7 +38,9 @@ static enum stream_error error_of(const struct job *j) {
         return 0;
     if (j->error == ETIMEDOUT || j->error == EINVAL)
         return j->error == EINVAL ? ERROR_OPTIONS : ERROR_TIMEOUT;
-    return j->exit_signal || j->exit_status ? ERROR_DIED : j->attempt ? ERROR_RAISED : ERROR_REFUSED;
+    if (j->exit_signal || j->exit_status)
+        return ERROR_DIED;
+    return j->attempt ? ERROR_RAISED : ERROR_REFUSED;
 }
 
 /* Of a call that raised the worker has made the whole ERROR. */
@@ -51,8 +53,12 @@ static bool body_at(const struct ending *e, enum job_body *b) {
     const struct job *j = &e->row.job;
     enum job_body result = job_result_body(j->kind);
     bool done = j->state == JOB_DONE;
-    *b = e->at == STDOUT ? BODY_STDOUT : done ? result : BODY_TRACE;
-    return e->at == STDOUT ? !done || result != BODY_STDOUT : done || told_itself(j);
+    if (e->at == STDOUT) {
+        *b = BODY_STDOUT;
+        return !done || result != BODY_STDOUT;
+    }
+    *b = done ? result : BODY_TRACE;
+    return done || told_itself(j);
 }
 
 static int answer(struct stream *st, struct call *c, struct ending *e) {
@@ -60,10 +66,10 @@ static int answer(struct stream *st, struct call *c, struct ending *e) {
     const char *bytes = e->piece.bytes ? e->piece.bytes : "";
     if (e->unreadable) {
         stream_drop_answer(c);
-        return e->unreadable == EILSEQ ? st->codec->fail(st, c, ERROR_RAISED, "its stdout is not UTF-8 text")
-                                       : st->codec->fail(st, c, ERROR_DIED,
-                                                         e->unreadable == EFBIG ? "its result is larger than 1 GiB"
-                                                                                : "its result could not be read");
+        if (e->unreadable == EILSEQ)
+            return st->codec->fail(st, c, ERROR_RAISED, "its stdout is not UTF-8 text");
+        bool large = e->unreadable == EFBIG;
+        return st->codec->fail(st, c, ERROR_DIED, large ? "its result is larger than 1 GiB" : "its result could not be read");
     }
     if (told_itself(j) && e->body.size >= 8)
         return st->codec->answer(st, c, ANSWER_ERROR, bytes, e->piece.size);
@@ -139,7 +145,9 @@ static int gather(struct ending *e, struct stream *st, struct call *c) {
                 return spool_load(e->s->spool, (struct spool_name){e->row.job.id, b, e->body.file}, e->piece.bytes, n,
                                   (uint64_t)e->off, was_loaded, e);
             int64_t got = store_body_read(e->s->store, e->row.job.id, b, e->piece.bytes, n, (uint64_t)e->off);
-            rc = got < 0 ? (int)got : (size_t)got < n ? -EIO : take(e, st, c);
+            if (got < 0 || (size_t)got < n)
+                return got < 0 ? (int)got : -EIO;
+            rc = take(e, st, c);
             if (rc < 0)
                 return rc;
         }

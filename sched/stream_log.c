@@ -51,7 +51,9 @@ static int check_place(int64_t have, size_t size, uint64_t offset, bool again) {
 
 static int check_stream(const struct stream *st, size_t size, uint64_t offset, bool again) {
     int rc = check_place(st->in_size, size, offset, again);
-    return rc != 1 && st->parsed_all ? -ESTALE : rc == 0 && st->input.file != BODY_LOG ? -ESPIPE : rc;
+    if (rc != 1 && st->parsed_all)
+        return -ESTALE;
+    return rc == 0 && st->input.file != BODY_LOG ? -ESPIPE : rc;
 }
 
 /* in_file: they stand in the file already. */
@@ -82,7 +84,9 @@ static int append_queued(struct sched *s, const struct job_row *r, const void *b
     if (have < 0 || job_ended(r->job.state))
         return have < 0 ? (int)have : -ESTALE;
     int rc = check_place(have, size, offset, again);
-    return rc == 0 ? sched_check(s, store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size)) : rc < 0 ? rc : 0;
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    return sched_check(s, store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size));
 }
 
 struct writing { /* a write that the disk thread has */
