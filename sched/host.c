@@ -251,16 +251,6 @@ unsigned host_largest(struct sched *s, const char *place) {
     return most;
 }
 
-/* The host that is nearest to having them is kept for it: smaller jobs behind it must not pass for ever. */
-void host_reserve(struct sched *s, const char *place, unsigned cpus) {
-    struct host *best = NULL;
-    for (struct host *h = s->hosts; h; h = h->next)
-        if (host_live(h) && !h->reserved && h->cpus + h->lent >= cpus && host_fits(h, place) && (!best || host_free(h) > host_free(best)))
-            best = h;
-    if (best)
-        best->reserved = true;
-}
-
 void host_resize(struct host *h) {
     host_room(h->s);
     h->told = h->wish;

@@ -37,7 +37,11 @@ struct host {
     LIST_ENTRY(host) fresh;  /* of sched.fresh, while is_fresh: what is added to done, failed and run_us with this turn's commit */
     uint64_t fresh_done, fresh_failed;
     int64_t fresh_us;
-    bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free */
+    bool reserved;         /* of this dispatch: kept for a job that needs more slots than are free ... */
+    uint64_t kept_for;     /* ... this one ... */
+    double spare_us;       /* ... and what ends within so many microseconds does not hold that up; 0: nothing may begin */
+    struct host *next_spare; /* of sched.spares */
+    LIST_HEAD(, run) under_way; /* of runs: those that have slots, and those whose end is not committed */
     bool wanted;           /* a job that it could run waits; queue_mark_wanted */
     uint64_t done, failed; /* attempts since this daemon began */
     unsigned crashes;      /* times in a row that it was lost with work and finished none in between ... */
@@ -112,9 +116,14 @@ void host_count(struct host *h, unsigned done, unsigned failed, int64_t us);
 void host_counted(struct sched *s, bool committed);
 /* Slots of the largest host that the place fits, there or away; 0: it fits none. */
 unsigned host_largest(struct sched *s, const char *place);
-void host_reserve(struct sched *s, const char *place, unsigned cpus);
 void host_resize(struct host *h);             /* tells the runner how many slots it is to have, the lent ones too */
 void host_changed(struct sched *s);           /* jobs that fitted nowhere are judged again, and others may start */
+
+/* host_keep.c. The host that is nearest to having so many slots is kept for that job: smaller ones behind it must not pass for ever. */
+void host_reserve(struct sched *s, const char *place, uint64_t job, unsigned cpus);
+/* A host that is kept, where the job surely ends before that can be free for which it is kept; timeout_us: 0 = none. NULL: there is none. */
+struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us);
+void host_spare_wake(struct sched *s); /* later more may begin there */
 
 /* host_fleet.c: the nodes */
 int fleet_make(struct sched *s, char *why, size_t why_size); /* the key, the fleet, the nodes of the database. 0 or -errno */

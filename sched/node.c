@@ -197,9 +197,20 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
         snprintf(buf, size, "no node has a name that its option node=%s asks for", p.pattern);
 }
 
+static bool why_kept(struct sched *s, const struct host *h, char *buf, size_t size) {
+    struct job_row r;
+    char path[4096];
+    if (store_job_get(s->store, h->kept_for, &r) < 0 || r.job.state != JOB_QUEUED || sched_path(s, &r.job, path, sizeof path) < 0)
+        return false;
+    snprintf(buf, size, "queued: nodes/%.100s keeps %u of its slots for %.200s, which is before it and needs %u; only jobs that surely end before that can start, by timeout= or run times, pass it",
+             h->name, host_free(h), path, r.job.cpus);
+    return true;
+}
+
 void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX];
     const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
+    const struct host *kept = NULL;                                  /* has room, for another job */
     const struct host *empty = NULL;                                 /* the first that would do but for its cpus of 0 */
     unsigned slots = 0, fitting = 0;
     place_text(s, j, place);
@@ -211,6 +222,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
             continue;
         }
         fitting++;
+        kept = h->reserved && h->kept_for != j->id && host_free(h) >= j->cpus ? h : kept;
         if (host_live(h) && !h->cpus)
             empty = empty ? empty : h;
         else if (host_live(h))
@@ -226,6 +238,8 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);
     else if (slots && host_is_short(s->hosts))
         snprintf(buf, size, "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the log); waits for one of them", s->hosts->used);
+    else if (kept && why_kept(s, kept, buf, size))
+        return;
     else if (slots)
         snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, slots);
     else if (away)

@@ -11,7 +11,7 @@
 #define ROWS 8        /* of long work that are done between two looks at the clock */
 #define LANES_MAX 256 /* places that one dispatch looks at */
 #define MET_MAX 256   /* jobs and streams that one dispatch looks at */
-#define WAITING_MAX 64 /* jobs that wait for a faster host which it passes by */
+#define WAITING_MAX 64 /* jobs that it passes by: they wait for a faster host, or for one that is kept */
 
 /* --- dispatch ---------------------------------------------------------------------------------------------------- */
 
@@ -25,7 +25,7 @@ struct lane {
 struct lanes {
     struct lane *items;
     size_t count, cap;
-    int waiting; /* jobs met that wait for a faster host */
+    int waiting; /* jobs met that it passes by */
 };
 
 void queue_mark(struct sched *s, const struct job_row *r) {
@@ -127,6 +127,19 @@ static struct lane *best_lane(struct lanes *lanes) {
     return best;
 }
 
+/* It starts on a host that is kept for another job, if it surely ends before that one could begin. */
+static bool fill(struct sched *s, struct job_row *r, const struct demand *d) {
+    struct options *o = NULL;
+    if (!s->spares || submit_options(s, r, &o) < 0)
+        return false;
+    struct host *h = host_spare(s, d, options_timeout_us(o));
+    options_destroy(o);
+    if (!h || speed_holds(s, h, d->function) || run_start(s, r, h, 0) < 0)
+        return false;
+    run_find(s, r->job.id)->filled = true;
+    return true;
+}
+
 /* The head of a lane starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
  * it go to others. True: its state has changed. */
 static bool try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
@@ -158,8 +171,12 @@ static bool try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
         next_in(s, l, NULL);
         return true;
     }
-    host_reserve(s, l->place, r->job.cpus);
-    if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}))
+    if (!h && fill(s, r, &d)) {
+        next_in(s, l, r);
+        return true;
+    }
+    host_reserve(s, l->place, r->job.id, r->job.cpus);
+    if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}) || (s->spares && ++lanes->waiting < WAITING_MAX))
         next_in(s, l, r);
     else
         l->over = true;
@@ -171,7 +188,7 @@ static bool try_head(struct sched *s, struct lanes *lanes, struct lane *l) {
 static void dispatch_lanes(struct sched *s, struct lanes *lanes) {
     int64_t until = clock_us() + s->slice_us;
     bool moved = false;
-    for (unsigned met = 0; host_any_free(s) && !s->error; met++) {
+    for (unsigned met = 0; (host_any_free(s) || s->spares) && !s->error; met++) {
         struct lane *l = best_lane(lanes);
         struct lease_offer o;
         if (met == MET_MAX || (moved && clock_us() >= until)) {
@@ -204,10 +221,12 @@ static void dispatch(struct sched *s) {
     s->dispatches++;
     for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++)
         h->reserved = false;
+    s->spares = NULL;
     if (!host_any_free(s))
         lend_slots(s);
     if (host_any_free(s) && open_lanes(s, &lanes) == 0)
         dispatch_lanes(s, &lanes);
+    host_spare_wake(s);
     free(lanes.items);
     if (!s->error && somebody_waits(s))
         lease_reclaim(s);

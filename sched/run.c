@@ -52,6 +52,7 @@ static void run_free_now(struct run *r) {
     set_state(r, RUN_ENDED);
     tdelete(&r->id, &s->runs, compare);
     h->runs--;
+    LIST_REMOVE(r, mates);
     if (r->timeout)
         event_free(r->timeout);
     for (int i = 0; i < 4; i++)
@@ -78,6 +79,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     }
     speed_tries(h, r->function);
     h->runs++;
+    LIST_INSERT_HEAD(&h->under_way, r, mates);
     h->used += r->cpus;
     r->next = s->starts;
     s->starts = r;

@@ -45,6 +45,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint32_t attempt, cpus;
     unsigned function; /* speed.h */
     int64_t began;     /* clock_us: given to the runner */
+    LIST_ENTRY(run) mates; /* of host.under_way */
+    bool filled;       /* began on a host that is kept for another job */
     enum run_state state;
     enum run_fate fate;
     struct output out[4]; /* by enum pool_stream */
@@ -114,6 +116,7 @@ struct sched {
     uint64_t dispatches, free_in; /* free_in: that in which hosts before free_at have no free slot */
     struct host *free_at;
     struct picks picks[PICKS];
+    struct host *spares;     /* of this dispatch: kept hosts with free slots where something may begin */
     unsigned pick_next;
     uint64_t steps;          /* leases, hosts and streams that were met in walks over them: a test reads it */
     LIST_HEAD(, host) touched; /* were told something since the last commit: to be flushed */

@@ -95,6 +95,18 @@ bool speed_sure(const struct host *h, unsigned function) {
     return alike(took(h, function));
 }
 
+bool speed_span(const struct host *h, unsigned function, double *least, double *most) {
+    struct took t = took(h, function);
+    const struct run *r;
+    int64_t now = clock_us();
+    *least = t.us - 2 * t.spread;
+    *most = t.us + 2 * t.spread;
+    LIST_FOREACH(r, &h->under_way, mates)
+        if (r->function == function && r->began && (double)(now - r->began) > *most)
+            return false;
+    return alike(t);
+}
+
 bool speed_faster(const struct host *h, const struct host *than, unsigned function) {
     struct took t = took(h, function);
     return alike(t) && t.us * SLOWER < speed_us(than, function);

@@ -48,6 +48,8 @@ double speed_us(const struct host *h, unsigned function);
 /* By how much it takes longer there than on the fastest host; 0 also where that is not sure, or less than a quarter. */
 double speed_excess(const struct host *h, unsigned function);
 bool speed_sure(const struct host *h, unsigned function); /* runs there are alike, and there were some */
+/* Runs there take so long, but for a few; false: they are not alike, or one that is under way there takes longer. */
+bool speed_span(const struct host *h, unsigned function, double *least, double *most);
 bool speed_faster(const struct host *h, const struct host *than, unsigned function); /* for sure, by a quarter and more */
 /* A run has ended there: as it should, or raised, or with a status that is not 0; not one that was lost or timed out. */
 void speed_ended(struct host *h, unsigned function, bool failed);

@@ -278,6 +278,30 @@ def test_a_wide_job_is_not_starved(m):
     assert "wide" in order(m) and len(order(m)) == 31
 
 
+def test_what_surely_ends_before_a_wide_job_passes_it(m):
+    """The slot that is kept for it is used by jobs that end, by timeout= or run times, before the long one may; and by no others."""
+    (m.jobs / "known").mkdir()
+    for i in range(12):
+        m.put("known/a%d" % i, {"call": "time.sleep", "args": [0.03]})
+        m.result("known/a%d" % i)
+    m.put("long", m.gate("long"))
+    m.pid_of("long")
+    m.put("wide", log_job(m, "cpus=2"))
+    m.put("unknown", log_job(m))
+    m.put("hour", log_job(m, "timeout=1h"))
+    m.put("known/last", {"call": "time.sleep", "args": [0.03]})
+    m.put("short", "#!/bin/sh\n#ppfs: timeout=200ms\nsleep 60\n")
+    assert m.result("known/last") == b"null\n"
+    assert m.wait("short") == "failed" and "timed out" in m.why("short")
+    assert m.state("wide") == m.state("unknown") == m.state("hour") == "queued"
+    assert m.why("wide") == "queued: waits for 2 of 2 slots to be free"
+    assert "nodes/local keeps 1 of its slots for wide, which is before it and needs 2" in m.why("unknown")
+    m.open_gate("long")
+    m.result("hour")
+    m.result("unknown")
+    assert order(m)[0] == "wide"
+
+
 def test_more_cpus_than_there_are(m):
     m.put("x", "#ppfs: cpus=3\nprint('wide')\n")
     assert m.state("x") in ("queued", "waiting") and "3" in m.why("x")

@@ -131,10 +131,10 @@ static void test_a_large_job_keeps_one_host_for_itself(void **state) {
     big.used = 5;
     local.used = 1;
     old.used = 2;
-    host_reserve(&s, "", 4); /* only big can ever have four */
+    host_reserve(&s, "", 1, 4); /* only big can ever have four */
     assert_null(choose("-big", 1, ""));
     assert_ptr_equal(choose("", 1, ""), &local);
-    host_reserve(&s, "", 1);
+    host_reserve(&s, "", 2, 1);
     assert_false(host_any_free(&s));
     assert_int_equal(host_free(&big), 3);
 }
@@ -300,6 +300,78 @@ static void test_the_function_not_used_for_longest_is_forgotten(void **state) {
     assert_true(speed_us(&local, speed_function(&s, 1ull << 32)) == 0);
 }
 
+/* --- what passes a job that needs more slots ----------------------------------------------------------------------- */
+
+static struct run *under_way(struct run *r, unsigned function, int64_t ran_us) {
+    *r = (struct run){.s = &s, .host = &local, .cpus = 1, .function = function, .state = RUN_RUNNING, .began = clock_us() - ran_us};
+    LIST_INSERT_HEAD(&local.under_way, r, mates);
+    local.used++;
+    return r;
+}
+
+static struct host *spare(unsigned function, int64_t timeout_us) {
+    return host_spare(&s, &(struct demand){.place = "", .cpus = 1, .function = function, .avoid = ""}, timeout_us);
+}
+
+static void keep_anew(void) {
+    local.reserved = false;
+    s.spares = NULL;
+    host_reserve(&s, "-local", 7, 2);
+    assert_int_equal(local.kept_for, 7);
+}
+
+static void test_what_surely_ends_before_passes(void **state) {
+    (void)state;
+    struct run old_one, other;
+    unsigned slow = speed_function(&s, 1), quick = speed_function(&s, 2), unknown = speed_function(&s, 3);
+    runs(&local, slow, 100e6, 30);
+    runs(&local, quick, 1e6, 30);
+    under_way(&old_one, slow, 10e6); /* 90 s are left */
+    keep_anew();
+    assert_null(choose("-local", 1, ""));
+    assert_ptr_equal(spare(quick, 0), &local);
+    assert_null(spare(slow, 0));
+    assert_ptr_equal(spare(slow, 2e6), &local);
+    assert_null(spare(unknown, 0));
+    assert_null(spare(unknown, 95e6));
+    assert_ptr_equal(spare(unknown, 80e6), &local);
+    under_way(&other, quick, 0)->filled = true;
+    assert_null(spare(quick, 0)); /* full */
+    LIST_REMOVE(&old_one, mates);
+    local.used--;
+    keep_anew(); /* only what has passed it holds it up */
+    assert_null(spare(quick, 0));
+}
+
+static void test_of_what_passes_a_run_of_unknown_length(void **state) {
+    (void)state;
+    struct run one;
+    unsigned quick = speed_function(&s, 2), unknown = speed_function(&s, 3);
+    runs(&local, quick, 1e6, 30);
+    under_way(&one, unknown, 8e6); /* taken to go on for two more */
+    keep_anew();
+    assert_ptr_equal(spare(quick, 0), &local);
+    assert_null(spare(unknown, 3e6));
+    one.began += 6000000;
+    keep_anew();
+    assert_null(spare(quick, 0));
+    one.function = quick; /* takes twice as long as it should: nothing is sure of others like it */
+    one.began -= 20000000;
+    keep_anew();
+    assert_null(spare(quick, 0));
+    assert_ptr_equal(spare(quick, 3e6), &local);
+}
+
+static void test_one_host_is_kept_for_one_job(void **state) {
+    (void)state;
+    local.used = old.used = 1;
+    host_reserve(&s, "", 7, 2);
+    unsigned kept = local.reserved + old.reserved + big.reserved;
+    host_reserve(&s, "", 7, 2);
+    assert_int_equal(kept, 1);
+    assert_int_equal(local.reserved + old.reserved + big.reserved, 1);
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
     const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_memory_is_a_part_of_the_place), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
@@ -307,6 +379,7 @@ int main(void) {
                                        TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more), TEST(test_a_node_says_why),
                                        TEST(test_the_faster_host_is_chosen_while_it_is_free), TEST(test_runs_that_differ_say_nothing),
                                        TEST(test_a_small_difference_is_none), TEST(test_a_host_is_as_slow_as_with_other_functions),
-                                       TEST(test_a_host_that_was_throttled_is_seen_to_be_fast_again), TEST(test_the_function_not_used_for_longest_is_forgotten)};
+                                       TEST(test_a_host_that_was_throttled_is_seen_to_be_fast_again), TEST(test_the_function_not_used_for_longest_is_forgotten),
+                                       TEST(test_what_surely_ends_before_passes), TEST(test_of_what_passes_a_run_of_unknown_length), TEST(test_one_host_is_kept_for_one_job)};
     return cmocka_run_group_tests_name("host", tests, NULL, NULL);
 }

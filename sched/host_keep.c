@@ -1,0 +1,68 @@
+/* A job that needs more slots than are free has a host kept for it; meanwhile what surely ends before the slots that it waits
+ * for can be free may run there. */
+#include <string.h>
+
+#include "net/clock.h"
+#include "sched/sched_int.h"
+
+#define SHARE 4         /* where nothing is known of a run, it goes on for that part of what it has run by now */
+#define LOOK_US 50000.0 /* between two looks at what may begin there, at least */
+
+/* The first of what holds slots there may end then, microseconds from now; 0: it is not for those that the job waits. What
+ * began there meanwhile is not counted, nor are leases, which are given back: or those would follow one another for ever. */
+static double first_end(const struct host *h, unsigned cpus) {
+    const struct run *r;
+    double first = 0, most, least;
+    unsigned held = 0;
+    int64_t now = clock_us();
+    LIST_FOREACH(r, &h->under_way, mates) {
+        if (r->state > RUN_RUNNING || r->filled || r->lent)
+            continue;
+        double ran = r->began ? (double)(now - r->began) : 0;
+        bool known = speed_span(h, r->function, &least, &most) && least > ran;
+        double left = known ? least - ran : ran / SHARE + 1;
+        first = held == 0 || left < first ? left : first;
+        held += r->cpus;
+    }
+    return held + cpus > h->cpus ? first : 0;
+}
+
+void host_reserve(struct sched *s, const char *place, uint64_t job, unsigned cpus) {
+    struct host *best = NULL;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        if (h->reserved && h->kept_for == job)
+            return;
+        if (host_live(h) && !h->reserved && h->cpus + h->lent >= cpus && host_fits(h, place) && (!best || host_free(h) > host_free(best)))
+            best = h;
+    }
+    if (!best)
+        return;
+    best->reserved = true;
+    best->kept_for = job;
+    best->spare_us = host_free(best) && !best->crashes && !host_is_short(best) ? first_end(best, cpus) : 0;
+    if (best->spare_us > 0) {
+        best->next_spare = s->spares;
+        s->spares = best;
+    }
+}
+
+struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us) {
+    for (struct host *h = s->spares; h; h = h->next_spare) {
+        double least, most;
+        bool known = host_free(h) >= d->cpus && speed_span(h, d->function, &least, &most);
+        if (!known || (timeout_us && most > (double)timeout_us))
+            most = (double)timeout_us;
+        s->steps++;
+        if (host_free(h) < d->cpus || (!known && !timeout_us) || most > h->spare_us || !host_fits(h, d->place))
+            continue;
+        if (strcmp(h->name, d->avoid) != 0 && !host_shuns(h, d))
+            return h;
+    }
+    return NULL;
+}
+
+void host_spare_wake(struct sched *s) {
+    for (struct host *h = s->spares; h; h = h->next_spare)
+        if (host_free(h))
+            host_wake_in(s, (int64_t)(h->spare_us > LOOK_US ? h->spare_us : LOOK_US));
+}
