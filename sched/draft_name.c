@@ -7,7 +7,7 @@
 /* By these alone: nobody gives them to what is meant. */
 static const char *const patterns[] = {
     ".*",            /* rsync, vim's swap files, GLib, Syncthing, .~lock.x# of LibreOffice, .#x of Emacs */
-    "*~",            /* the old file: Emacs, vim, nano */
+    "?*~",           /* the old file: Emacs, vim, nano */
     "#*#",           /* Emacs saves by itself */
     "4913",          /* vim asks whether it may make files here */
     "*.swp",         /* vim, of a name that begins with a dot already */

@@ -26,8 +26,9 @@ def node_dir(mount, name):
 
 
 def nodes_of(mount):
-    """The names in nodes/."""
-    return [n for n in os.listdir(mount.mnt / "nodes") if n[0] != "."]
+    """The names in nodes/, local first."""
+    names = [n for n in os.listdir(mount.mnt / "nodes") if n[0] != "."]
+    return sorted(names, key=lambda name: (name != "local", name))
 
 
 def value(mount, name, what):
