@@ -1,10 +1,7 @@
 """ppfs.Executor: concurrent.futures.Executor over a stream on a mount."""
-import atexit
 import itertools
 import os
-import threading
 import time
-import uuid
 import weakref
 from collections import deque
 from concurrent.futures import Executor as BaseExecutor
@@ -13,12 +10,12 @@ from typing import Any, Callable, Deque, Dict, Generator, Iterable, Iterator, Li
 
 from . import mount as mounts
 from . import stream
-from ._stream.channel import Channel, Limit
-from ._stream.connection import open_connections
+from ._stream.channel import Channel
 from ._stream.future import Future
 from .cache import Entry, FunctionCache
-from .errors import MountGone, NoMount
-from .serialize import NAMES, PROTOCOL, Sent, Serializer, describe, joined, packed
+from .core import Core
+from .errors import NoMount
+from .serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
 from .values import LARGE_VALUE, LARGEST_VALUE, refuse_too_large
 
 _pack_header = stream._pack_header
@@ -26,17 +23,16 @@ _CALL = stream.CALL
 NAME_MAX = 255  # bytes of a job's name
 SHORT = 64 * 1024  # bytes of a body up to which it is copied into its frame
 _QUIET = frozenset((list, tuple, range, str, bytes, bytearray, set, frozenset, dict, itertools.repeat, itertools.count))
-_exiting = False
 
 
 class _Submitter(BaseExecutor):
     """What an executor and its views have in common: functions and options in, futures out."""
 
-    _core: "_Core"
+    _core: Core
     _cache: FunctionCache
     _whole_prefix: bytes
 
-    def _set_up(self, core: "_Core", options: Mapping[str, Any]) -> None:
+    def _set_up(self, core: Core, options: Mapping[str, Any]) -> None:
         text = stream.options_bytes(options)
         self._core = core
         self._call_options = dict(options)
@@ -314,7 +310,7 @@ class Executor(_Submitter):
         if name is not None and mounts.is_private(where):
             raise NoMount("the session %s would be gone with this program, whose ppfs is its own; "
                           "mount one that stays: ppfs DIRECTORY" % name)
-        core = _Core(where, name, Serializer(serializer), initializer, tuple(initargs))
+        core = Core(where, name, Serializer(serializer), initializer, tuple(initargs))
         self._set_up(core, options)
         if max_workers is not None:
             core.set_limit(lambda: _above_slots(where, max_workers))
@@ -342,121 +338,6 @@ class Executor(_Submitter):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As concurrent.futures.Executor.shutdown. A call that is not known to run yet counts as pending."""
         self._core.shutdown(wait, cancel_futures)
-
-
-class _Core:
-    """The state of an executor, apart from the object that the user holds."""
-
-    def __init__(self, mount: str, name: Optional[str], serializer: Serializer,
-                 initializer: Optional[Callable[..., Any]],
-                 initargs: Tuple[Any, ...]) -> None:
-        self.mount, self.name, self.serializer = mount, name, serializer
-        self.initializer, self.initargs = initializer, initargs
-        self.init_key = uuid.uuid4().hex
-        self.channel: Optional[Channel] = None
-        self.shut = False
-        self._limit: Optional[Limit] = None
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-
-    def check_initializer(self) -> None:
-        """Raises PicklingError when the initializer or one of its arguments is what cannot be pickled."""
-        if self.initializer is not None:
-            title = describe(self.initializer)
-            self.serializer._value(self.initializer, "the initializer " + title)
-            for i, arg in enumerate(self.initargs):
-                self.serializer._value(arg, "argument %d of the initializer %s (initargs[%d]), %s,"
-                                       % (i + 1, title, i, describe(arg)))
-
-    def open(self) -> Channel:
-        """The stream, opened now if need be; says why there is none."""
-        if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), threading.Lock()
-            if self.name is not None and self.channel is not None:
-                raise MountGone("the session %s belongs to the process that this one was forked from" % self.name)
-            self.channel = None
-        if self.channel is None and not self.shut and not _exiting:
-            self._start()
-        if self.channel is None or self.channel.closing:
-            raise self._refusal()
-        return self.channel
-
-    def _refusal(self) -> BaseException:
-        if self.channel is not None and not self.shut and not _exiting:
-            return self.channel.refusal()
-        return RuntimeError("cannot schedule new futures after " + ("shutdown" if self.shut else "interpreter shutdown"))
-
-    def _start(self) -> None:
-        """Starts the reader thread, which opens the stream itself: so a Ctrl-C leaves none half made."""
-        done = threading.Event()
-        failed: List[BaseException] = []
-
-        def work() -> None:
-            channel = None
-            try:
-                with self._lock:
-                    if self.channel is None:
-                        channel = self.channel = self._new_channel()
-                        if self.shut or _exiting:
-                            channel.close()
-            except BaseException as error:
-                failed.append(error)
-            finally:
-                done.set()
-            if channel is not None:
-                channel.run()
-
-        threading.Thread(target=work, name="ppfs reader of %s" % (self.name or "an executor"), daemon=True).start()
-        done.wait()
-        if failed:
-            raise failed.pop()
-
-    def _new_channel(self) -> Channel:
-        name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
-        try:
-            return Channel(self.mount, name, keep=self.name is not None, portable=self.serializer.name == "source",
-                           limit=self._limit)
-        except FileExistsError:
-            raise FileExistsError("there is a session %r already: collect it with ppfs.attach(%r), then ppfs.forget(%r)"
-                                  % (name, name, name)) from None
-        except FileNotFoundError as error:
-            group = os.path.dirname(name)
-            if not group or not mounts.is_mount(self.mount):
-                raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
-            raise ValueError("there is no group %r for the session %r: mkdir %s"
-                             % (group, name, os.path.join(self.mount, "jobs", group))) from None
-        except OSError as error:
-            raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
-
-    def shutdown(self, wait: bool, cancel_futures: bool) -> None:
-        self.shut = True
-        channel = self.channel
-        if channel is None or channel.forked:
-            return
-        if cancel_futures:
-            for future in list(channel.pending.values()):
-                future.cancel()
-        channel.close()
-        if wait:
-            channel.join()
-
-    def set_limit(self, limit: "Limit") -> None:
-        """How many calls may be under way at a time, asked whenever one ends or comes; to be told again when it may have
-        changed without that."""
-        self._limit = limit
-        if self.channel is not None and not self.channel.forked:
-            self.channel.set_limit(limit)
-
-    def kill(self) -> None:
-        """What is under way is not wanted any more."""
-        if self.channel is not None and not self.channel.forked:
-            for future in list(self.channel.pending.values()):
-                future.kill()
-
-    def dropped(self) -> None:
-        """The executor has been forgotten without shutdown: what it was given still runs."""
-        if self.channel is not None and not self.channel.forked:
-            self.channel.close()
 
 
 def _above_slots(mount: str, most: int) -> Optional[int]:
@@ -504,22 +385,5 @@ def _result_of(future: Future[Any], end: Optional[float]) -> Any:
         future.cancel()
         del future
 
-
-def _at_exit() -> None:
-    """As the process pools of Python do: work that is under way is waited for; sessions go on by themselves."""
-    global _exiting
-    _exiting = True
-    channels = [connection for connection in open_connections() if isinstance(connection, Channel)]
-    for channel in channels:
-        channel.close("after interpreter shutdown")
-    for channel in channels:
-        if channel.keep:
-            channel.join_writing()
-        else:
-            channel.join()
-
-
-# When the main thread has ended and before threads are joined, as those of concurrent.futures.
-getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 
 __all__ = ["Executor", "Future"]

@@ -113,8 +113,8 @@ for i in range(3000): ex.submit(abs, -i).add_done_callback(count)
 import atexit
 ex.shutdown(wait=False)
 del ex
-import ppfs.executor
-atexit.register(lambda: (ppfs.executor._at_exit(), print(n[0])))
+import ppfs.core
+atexit.register(lambda: (ppfs.core._at_exit(), print(n[0])))
 """) == "3000\n"
 
 
