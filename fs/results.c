@@ -17,7 +17,7 @@
 
 int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job) {
     int rc = sched_find(fs->sched, group, name, false, job);
-    if (rc == -ENOENT && (drafts_too || !name_is_draft(name)))
+    if (rc == -ENOENT && (drafts_too || !sched_name_is_draft(fs->sched, group, name)))
         rc = sched_find(fs->sched, group, name, true, job);
     return rc;
 }

@@ -224,8 +224,8 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
 static bool begins_stream(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, enum work_kind *kind) {
     struct group g;
     struct body b;
-    return offset == 0 && !job_stays_draft(&r->job) && spec_is_stream(r->job.name, bytes, size, kind) && draft_spec(s, r->job.id, &b) == -ENOENT &&
-           store_group_get(s->store, r->job.group, &g) == 0 && !g.dotted;
+    return offset == 0 && !draft_stays(s, &r->job) && spec_is_stream(r->job.name, bytes, size, kind) &&
+           draft_spec(s, r->job.id, &b) == -ENOENT && store_group_get(s->store, r->job.group, &g) == 0 && !g.dotted;
 }
 
 static int get_draft(struct sched *s, uint64_t job, struct job_row *r) {
@@ -435,7 +435,7 @@ static int release(struct sched *s, uint64_t job) {
     rc = store_group_get(s->store, r.job.group, &g);
     if (rc < 0)
         return rc;
-    if (!job_stays_draft(&r.job) && !g.dotted)
+    if (!draft_stays(s, &r.job) && !g.dotted)
         return submit_job(s, &r);
     r.sealed = true;
     return store_job_save(s->store, &r, SAVE_QUEUE);

@@ -1,12 +1,15 @@
-/* The names that programs give to what is not finished. */
+/* The names of what is not finished: those that programs give to it, and those that a .options file says. */
 #include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "sched/job.h"
+#include "sched/sched_int.h"
+
+#define DEPTH_MAX 64
 
 /* By these alone: nobody gives them to what is meant. */
 static const char *const patterns[] = {
-    ".*",            /* rsync, vim's swap files, GLib, Syncthing, .~lock.x# of LibreOffice, .#x of Emacs */
     "?*~",           /* the old file: Emacs, vim, nano */
     "#*#",           /* Emacs saves by itself */
     "4913",          /* vim asks whether it may make files here */
@@ -14,8 +17,9 @@ static const char *const patterns[] = {
     "*___jb_tmp___", /* JetBrains: the new one */
     "*___jb_old___", /* and the old one */
     "*.tmp",
-    "*.part",        /* Firefox, curl, KDE */
-    "*.crdownload",  /* Chrome */
+    "*.part",       /* Firefox, curl, KDE */
+    "*.crdownload", /* Chrome */
+    NULL,
 };
 
 /* These only of a file that was made as mkstemp makes it: a job might be called report.backup. */
@@ -24,23 +28,85 @@ static const char *const random_patterns[] = {
     "sed" RANDOM6, /* sed -i */
     "tmp" RANDOM6, /* Emacs, where it is to be careful */
     "?*." RANDOM6, /* QSaveFile */
+    NULL,
 };
 
-static bool matches(const char *name, const char *const *list, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (fnmatch(list[i], name, 0) == 0)
-            return true;
-    return false;
-}
-
-bool name_is_draft(const char *name) {
-    return matches(name, patterns, sizeof patterns / sizeof *patterns);
+/* The first that the name matches, or NULL. */
+static const char *matching(const char *name, const char *const *list) {
+    for (; *list; list++)
+        if (fnmatch(*list, name, 0) == 0)
+            return *list;
+    return NULL;
 }
 
 bool name_is_random(const char *name) {
-    return matches(name, random_patterns, sizeof random_patterns / sizeof *random_patterns);
+    return matching(name, random_patterns);
 }
 
-bool job_stays_draft(const struct job *j) {
-    return name_is_draft(j->name) || (j->temporary && name_is_random(j->name));
+/* The innermost group's options that say drafts=: *out is the caller's, NULL where none does. */
+static int said(struct sched *s, uint64_t group, struct options **out) {
+    struct group g = {.parent = group};
+    *out = NULL;
+    for (int depth = 0; s->drafts_said && depth <= DEPTH_MAX; depth++) {
+        char *saved = NULL;
+        uint64_t id = g.parent;
+        int rc = store_group_options(s->store, id, &saved);
+        bool here = rc == 0 && strstr(saved, OPTIONS_SAVED_DRAFTS);
+        if (here && !(*out = options_create()))
+            rc = -ENOMEM;
+        if (here && rc == 0)
+            rc = options_load(*out, saved);
+        free(saved);
+        if (rc == 0 && here && options_drafts(*out))
+            return 0;
+        options_destroy(*out);
+        *out = NULL;
+        if (rc == 0 && id)
+            rc = store_group_get(s->store, id, &g);
+        if (rc < 0 || !id)
+            return rc;
+    }
+    return 0;
+}
+
+/* Whether by its name it is a draft. why: a sentence that says so. Where that cannot be known this turn is not committed. */
+static bool is_draft(struct sched *s, uint64_t group, const char *name, bool temporary, char *why, size_t size) {
+    struct options *o;
+    if (*name == '.') { /* rsync, GLib, Syncthing, .~lock.x# of LibreOffice, .#x of Emacs; .options */
+        snprintf(why, size, "a draft: names that begin with a dot are not run; rename it to queue it");
+        return true;
+    }
+    if (sched_check(s, said(s, group, &o)) < 0)
+        return true;
+    const char *const *more = o ? options_drafts(o) : NULL;
+    const char *pattern = more ? matching(name, more) : NULL;
+    if (pattern) {
+        snprintf(why, size, "a draft because of its name: drafts= in .options says so of %.255s; rename it to queue it",
+                 pattern);
+    } else if (!more || *more) {
+        if ((pattern = matching(name, patterns)))
+            snprintf(
+                why, size,
+                "a draft because of its name: %s is what programs call unfinished and old files; rename it to queue it",
+                pattern);
+        else if (temporary && (pattern = matching(name, random_patterns)))
+            snprintf(why, size, "a draft because of its name: it was made as a temporary file; rename it to queue it");
+    }
+    bool draft = pattern;
+    options_destroy(o);
+    return draft;
+}
+
+bool sched_name_is_draft(struct sched *s, uint64_t group, const char *name) {
+    char why[JOB_WHY_MAX];
+    return is_draft(s, group, name, false, why, sizeof why);
+}
+
+bool draft_stays(struct sched *s, const struct job *j) {
+    char why[JOB_WHY_MAX];
+    return draft_why(s, j, why, sizeof why);
+}
+
+bool draft_why(struct sched *s, const struct job *j, char *why, size_t size) {
+    return is_draft(s, j->group, j->name, j->temporary, why, size);
 }

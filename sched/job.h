@@ -51,10 +51,7 @@ struct job {
 
 const char *job_state_name(enum job_state s);
 bool job_ended(enum job_state s);
-/* Names of what is not finished: .x, x~, x.tmp ... (draft_name.c). Such a job is a draft until it is renamed. */
-bool name_is_draft(const char *name);
-bool name_is_random(const char *name); /* NAME.XXXXXX, sedXXXXXX: only if the file was made as mkstemp does */
-bool job_stays_draft(const struct job *j); /* either of both */
+bool name_is_random(const char *name); /* NAME.XXXXXX, sedXXXXXX: what mkstemp makes (draft_name.c) */
 bool job_may_become(enum job_state from, enum job_state to); /* the table */
 enum job_shelf job_shelf_of(enum job_state s);
 /* A job of many calls, whose result is read while it grows. */

@@ -137,16 +137,18 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
 
 static void why_draft(struct sched *s, const struct job *j, char *buf, size_t size) {
     struct group g = {0};
+    struct job_row r;
     if (*j->why)
         snprintf(buf, size, "%s", j->why);
-    else if (j->name[0] == '.')
-        snprintf(buf, size, "a draft: names that begin with a dot are not run; rename it to queue it");
-    else if (job_stays_draft(j))
-        snprintf(buf, size, "a draft: editors and the like give such names to what is not finished; rename it to queue it");
+    else if (draft_why(s, j, buf, size))
+        return;
     else if (store_group_get(s->store, j->group, &g) == 0 && g.dotted)
         snprintf(buf, size, "a draft: it is in a group whose name begins with a dot; rename the group to queue it");
     else if (sched_size(s, j->id, BODY_SPEC) == 0)
         snprintf(buf, size, "a draft: it is empty; write a job into it");
+    else if (store_job_get(s->store, j->id, &r) == 0 && r.sealed)
+        snprintf(buf, size,
+                 "a draft: when it was closed, .options said so of its name; rename it or write it again to queue it");
     else
         snprintf(buf, size, "a draft: it is still open for writing");
 }

@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sched/job.h"
 #include "sched/json_text.h"
 
 #define LIST_MAX 1024u          /* entries of after= and env= */
+#define PATTERNS_MAX 64u        /* of drafts=: every name is held against them */
 #define VALUE_MAX (64u * 1024u) /* bytes of one value */
 
 static const char *const empty[] = {NULL};
@@ -47,6 +49,7 @@ void options_destroy(struct options *o) {
     free(o->node);
     options_list_clear(&o->env);
     options_list_clear(&o->after);
+    options_list_clear(&o->drafts);
     free(o);
 }
 
@@ -162,7 +165,8 @@ static int set_hold(struct options *o, const char *v) {
     return parse_bool(v, &o->hold);
 }
 
-static int set_after(struct options *o, const char *v) {
+/* With commas between them. */
+static int set_list(struct options_list *l, const char *v) {
     struct options_list fresh = {0};
     for (const char *p = v;; p++) {
         size_t n = strcspn(p, ",");
@@ -175,8 +179,34 @@ static int set_after(struct options *o, const char *v) {
         if (!*p)
             break;
     }
-    options_list_clear(&o->after);
-    o->after = fresh;
+    options_list_clear(l);
+    *l = fresh;
+    return 0;
+}
+
+static int set_after(struct options *o, const char *v) {
+    return set_list(&o->after, v);
+}
+
+/* No more and no longer ones than every name of the group can be held against. */
+int options_check_drafts(const struct options_list *l) {
+    for (size_t i = 0; i < l->count; i++)
+        if (strlen(l->items[i]) > JOB_NAME_MAX || strchr(l->items[i], '/'))
+            return -EINVAL;
+    return l->count <= PATTERNS_MAX ? 0 : -EINVAL;
+}
+
+static int set_drafts(struct options *o, const char *v) {
+    struct options_list fresh = {0};
+    int rc = *v ? set_list(&fresh, v) : 0;
+    if (rc == 0)
+        rc = options_check_drafts(&fresh);
+    if (rc < 0) {
+        options_list_clear(&fresh);
+        return rc;
+    }
+    options_list_clear(&o->drafts);
+    o->drafts = fresh;
     return 0;
 }
 
@@ -212,6 +242,7 @@ static const struct {
     [CWD] = {"cwd", "a directory that begins with /", set_cwd},
     [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node},
     [HOLD] = {"hold", "0 or 1", set_hold},
+    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts},
 };
 
 /* How much of a word is shown: 60 bytes, and no part of a character. */
@@ -369,6 +400,18 @@ static char *joined(const struct options_list *l) {
     return f && fclose(f) == 0 ? text : NULL;
 }
 
+/* false: without memory. */
+static bool print_list(FILE *f, const struct options *o, enum option i, const struct options_list *l) {
+    if (!(o->set & (1u << i)))
+        return true;
+    char *text = joined(l);
+    if (!text)
+        return false;
+    print_word(f, table[i].name, text);
+    free(text);
+    return true;
+}
+
 char *options_words(const struct options *o) {
     char *text = NULL;
     size_t size;
@@ -377,11 +420,7 @@ char *options_words(const struct options *o) {
     for (unsigned i = 0; !failed && i < OPTIONS; i++)
         if (o->set & (1u << i))
             print_option(f, o, i);
-    char *after = !failed && o->set & (1u << AFTER) ? joined(&o->after) : NULL;
-    if (after)
-        print_word(f, table[AFTER].name, after);
-    failed |= !after && o->after.count;
-    free(after);
+    failed = failed || !print_list(f, o, AFTER, &o->after) || !print_list(f, o, DRAFTS, &o->drafts);
     for (size_t i = 0; !failed && i < o->env.count; i++) {
         char *pair = strdup(o->env.items[i]);
         failed = !pair;
@@ -427,4 +466,11 @@ const char *const *options_env(const struct options *o) {
 }
 const char *const *options_after(const struct options *o) {
     return o->after.count ? (const char *const *)o->after.items : empty;
+}
+const char *const *options_drafts(const struct options *o) {
+    return !(o->set & (1u << DRAFTS)) ? NULL : o->drafts.count ? (const char *const *)o->drafts.items : empty;
+}
+void options_drop_drafts(struct options *o) {
+    options_list_clear(&o->drafts);
+    o->set &= ~(1u << DRAFTS);
 }

@@ -75,6 +75,8 @@ int options_file_take(struct sched *s, const struct job *j) {
         rc = parse(s, j, &o);
     if (rc == 0 && !(saved = options_save(o)))
         rc = -ENOMEM;
+    if (rc == 0 && options_drafts(o))
+        s->drafts_said = true; /* also where this turn is not committed: then it is looked up in vain */
     if (rc == 0)
         rc = sched_check(s, store_group_set_options(s->store, j->group, saved));
     options_destroy(o);

@@ -16,15 +16,16 @@ struct options {
     uint64_t memory;
     bool hold;
     char *cwd, *node;
-    struct options_list env, after;
+    struct options_list env, after, drafts;
 };
 
-enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, OPTIONS };
+enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, DRAFTS, OPTIONS };
 
 const char *options_name(enum option i);
 /* One option from its text. 0, -ENOMEM, or -EINVAL with why. */
 int options_set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]);
 int options_list_add(struct options_list *l, const char *item, size_t len); /* 0, -ENOMEM, -EINVAL: it has too many */
+int options_check_drafts(const struct options_list *l);                     /* 0 or -EINVAL */
 void options_list_clear(struct options_list *l);
 int options_shown(const char *word); /* how many of its bytes a sentence shows: 60, and no part of a character */
 #endif

@@ -47,8 +47,9 @@ static int set_scalar(struct options *o, const char *name, const char *key, cons
     return rc;
 }
 
-/* after: an array of names. */
-static int set_names(struct options *o, const json_t *array, char why[OPTIONS_WHY]) {
+/* after, drafts: an array of names. */
+static int set_names(struct options *o, enum option which, const json_t *array, char why[OPTIONS_WHY]) {
+    struct options_list *l = which == AFTER ? &o->after : &o->drafts;
     struct options_list fresh = {0};
     int rc = 0;
     for (size_t i = 0; i < json_array_size(array) && rc == 0; i++) {
@@ -59,15 +60,18 @@ static int set_names(struct options *o, const json_t *array, char why[OPTIONS_WH
             rc = *name ? options_list_add(&fresh, name, strlen(name)) : -EINVAL;
         free(name);
     }
+    if (rc == 0 && which == DRAFTS)
+        rc = options_check_drafts(&fresh);
     if (rc < 0) {
         options_list_clear(&fresh);
         if (rc == -EINVAL)
-            snprintf(why, OPTIONS_WHY, "option after is not understood: job names are expected");
+            snprintf(why, OPTIONS_WHY, "option %s is not understood: %s are expected", options_name(which),
+                     which == AFTER ? "job names" : "patterns of names");
         return rc;
     }
-    options_list_clear(&o->after);
-    o->after = fresh;
-    o->set |= 1u << AFTER;
+    options_list_clear(l);
+    *l = fresh;
+    o->set |= 1u << which;
     return 0;
 }
 
@@ -76,7 +80,9 @@ static int add_key(struct options *o, const char *name, json_t *v, char why[OPTI
     if (json_is_boolean(v) && strcmp(name, "hold") != 0)
         return wrong_type(name, why);
     if (json_is_array(v) && strcmp(name, "after") == 0)
-        return set_names(o, v, why);
+        return set_names(o, AFTER, v, why);
+    if (json_is_array(v) && strcmp(name, "drafts") == 0)
+        return set_names(o, DRAFTS, v, why);
     if (json_is_array(v) && strcmp(name, "env") == 0) {
         for (size_t i = 0; i < json_array_size(v) && rc == 0; i++)
             rc = set_scalar(o, name, NULL, json_array_get(v, i), why);
@@ -151,6 +157,8 @@ static json_t *value_json(const struct options *o, enum option i) {
         return json_text_make(o->cwd);
     case NODE:
         return json_text_make(o->node);
+    case DRAFTS:
+        return list_json(&o->drafts, 0, 0);
     default:
         return json_integer(o->hold);
     }

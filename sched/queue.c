@@ -296,7 +296,7 @@ static void open_slice(struct sched *s) {
         struct job_row r;
         s->opened = ids[i];
         int rc = sched_check(s, store_job_get(s->store, ids[i], &r));
-        if (rc == 0 && !job_stays_draft(&r.job))
+        if (rc == 0 && !draft_stays(s, &r.job))
             rc = submit_job(s, &r);
         if (rc == -ENOMEM)
             sched_check(s, rc); /* all of this turn is done again, a second later */

@@ -323,6 +323,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     store_meta_set(s->store, "cpus", s->hosts->cpus);
     store_meta_set(s->store, "node_state", s->hosts->state);
     s->first_id = store_next_id(s->store);
+    s->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
     s->backlog = s->placed_backlog = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
     check_later(s);
     *out = s;

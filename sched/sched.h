@@ -73,6 +73,7 @@ int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, st
  * that took its name. One that was forgotten while it is read, and whose name is free, is found (SHELF_ORPHAN). */
 int sched_newest(struct sched *s, uint64_t id, struct job *out);
 int sched_group(struct sched *s, uint64_t id, struct group *out);                         /* id 0 works */
+bool sched_name_is_draft(struct sched *s, uint64_t group, const char *name); /* in that group: draft_name.c */
 int sched_find_group(struct sched *s, uint64_t parent, const char *name, struct group *out);
 int sched_tally(struct sched *s, uint64_t group, struct tally *out);
 /* Calls each with every job of the group whose id > after and whose shelf is in the mask (1 << SHELF_x), in order of id,

@@ -133,6 +133,7 @@ struct sched {
     uint64_t heir_count;
     uint64_t last_lease;
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
+    bool drafts_said;           /* a .options file may say drafts= */
     bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
@@ -199,6 +200,11 @@ void writer_directory(pid_t pid, char *buf, size_t size);
 bool writer_is_inside(const struct sched *s, const char *directory); /* of our own mount: a job would keep that busy, and runs elsewhere */
 int writer_killed_by(pid_t pid); /* the signal that is killing the process right now, 0: none is */
 const char *writer_signal_name(int signal);
+
+/* draft_name.c: whether a job stays a draft until it is renamed, for its name is one of what is not finished: .x, x~, x.tmp, or what
+ * drafts= says; and a sentence that says so. */
+bool draft_stays(struct sched *s, const struct job *j);
+bool draft_why(struct sched *s, const struct job *j, char *why, size_t size);
 
 /* options_file.c */
 bool options_file_is(const struct job *j);

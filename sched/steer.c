@@ -160,7 +160,7 @@ static int renamed_draft(struct sched *s, struct job_row *r, const struct group 
     r->copy = false; /* it stands for itself under its new name */
     if (!name_is_random(r->job.name))
         r->job.temporary = false;
-    bool stays = job_stays_draft(&r->job) || to->dotted;
+    bool stays = draft_stays(s, &r->job) || to->dotted;
     if (stays && submit_stop(s, r->job.id))
         r->sealed = true; /* it was closed, and waits for another name */
     int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE));
@@ -192,7 +192,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     size_t n = strlen(to_name);
     if (n == 0 || n > JOB_NAME_MAX)
         return n ? -ENAMETOOLONG : -EINVAL;
-    int rc = find_source(s, group, name, group == to_group && !name_is_draft(to_name), &r);
+    int rc = find_source(s, group, name, group == to_group && !sched_name_is_draft(s, to_group, to_name), &r);
     if (rc == -ENOENT && again)
         return 0;
     if (rc == 0)
@@ -206,7 +206,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
         return -EIO;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
-    if (r.job.state == JOB_RUNNING && (name_is_draft(to_name) || to.dotted))
+    if (r.job.state == JOB_RUNNING && (sched_name_is_draft(s, to_group, to_name) || to.dotted))
         return -ETXTBSY;
     if (strcmp(to_name, ".options") == 0 && (rc = options_file_check(s, &r.job, to_group)) < 0)
         return rc;
@@ -234,7 +234,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     sched_note(s, r.job.id);
     if (r.job.draft)
         return renamed_draft(s, &r, &to);
-    if (name_is_draft(to_name) || to.dotted)
+    if (sched_name_is_draft(s, to_group, to_name) || to.dotted)
         return withdraw(s, &r);
     return sched_check(s, store_job_save(s->store, &r, SAVE_NAME));
 }
@@ -289,7 +289,7 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         return -ENOENT;
     if (job_is_stream(&r.job))
         return -EPERM;
-    if (*to_name == 0 || name_is_draft(to_name) || to.dotted) /* it would not run */
+    if (*to_name == 0 || sched_name_is_draft(s, to_group, to_name) || to.dotted) /* it would not run */
         return -EINVAL;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;

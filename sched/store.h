@@ -154,6 +154,8 @@ int store_group_save(struct store *st, const struct group *g); /* parent, name, 
 int store_group_delete(struct store *st, uint64_t id);
 int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *), void *arg);
 int store_group_options(struct store *st, uint64_t id, char **options); /* malloc'd */
+bool store_groups_say(struct store *st,
+                      const char *text); /* whether any group's options have it; true where that is not known */
 int store_group_set_options(struct store *st, uint64_t id, const char *options);
 int store_group_set_opening(struct store *st, uint64_t id, bool opening);
 int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /* -ENOENT */

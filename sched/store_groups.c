@@ -121,6 +121,18 @@ int store_group_set_options(struct store *st, uint64_t id, const char *options) 
     return store_run(st, q);
 }
 
+bool store_groups_say(struct store *st, const char *text) {
+    sqlite3_stmt *q = store_sql(st, 118, "SELECT EXISTS(SELECT 1 FROM groups WHERE instr(options,?1))");
+    if (!q)
+        return true;
+    bind_text(q, 1, text);
+    if (store_step(st, q) <= 0)
+        return true;
+    bool say = sqlite3_column_int(q, 0);
+    store_end(q);
+    return say;
+}
+
 int store_group_set_opening(struct store *st, uint64_t id, bool opening) {
     sqlite3_stmt *q = store_sql(st, 73, "UPDATE groups SET opening=?2 WHERE id=?1");
     if (q) {

@@ -218,6 +218,12 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     int err = o ? r->stream ? 0 : take_name(s, j) : -ENOMEM;
     if (err == 0)
         err = group_options(s, j->group, o);
+    if (err == 0)
+        options_drop_drafts(o); /* of names, not of jobs */
+    if (rc == 0 && options_drafts(own)) {
+        rc = -EINVAL;
+        why = "drafts= is of names: it belongs into a .options file";
+    }
     if (err == 0 && rc == 0)
         err = options_add(o, own);
     if (err == 0 && !(saved = options_save(o)))
@@ -319,7 +325,7 @@ struct reading {
 /* The turn that gave it a name that runs may not have been committed. */
 static bool may_run(struct sched *s, const struct job *j) {
     struct group g;
-    return !job_stays_draft(j) && sched_check(s, store_group_get(s->store, j->group, &g)) == 0 && !g.dotted;
+    return !draft_stays(s, j) && sched_check(s, store_group_get(s->store, j->group, &g)) == 0 && !g.dotted;
 }
 
 static void spool_was_read(void *arg, struct spool_spec *spec) {

@@ -56,6 +56,35 @@ static void test_refused(void **state) {
     options_destroy(o);
 }
 
+static void test_drafts(void **state) {
+    (void)state;
+    struct options *o = options_create(), *again = options_create();
+    assert_null(options_drafts(o));
+    assert_int_equal(words(o, "drafts=*.bak,old-?"), 0);
+    assert_string_equal(options_drafts(o)[1], "old-?");
+    assert_null(options_drafts(o)[2]);
+    assert_int_equal(words(o, "drafts=*.new"), 0);
+    assert_string_equal(options_drafts(o)[0], "*.new");
+    assert_int_equal(words(o, "drafts="), 0);
+    assert_null(options_drafts(o)[0]);
+    char *saved = options_save(o);
+    assert_non_null(strstr(saved, OPTIONS_SAVED_DRAFTS));
+    assert_int_equal(options_load(again, saved), 0);
+    assert_non_null(options_drafts(again));
+    assert_null(options_drafts(again)[0]);
+    free(saved);
+    options_drop_drafts(again);
+    assert_null(options_drafts(again));
+    assert_string_equal(saved = options_save(again), "");
+    free(saved);
+    assert_int_equal(words(again, "env=A:\"drafts\":"), 0);
+    saved = options_save(again);
+    assert_null(strstr(saved, OPTIONS_SAVED_DRAFTS));
+    free(saved);
+    options_destroy(o);
+    options_destroy(again);
+}
+
 static void test_json(void **state) {
     (void)state;
     static const char *const skip[] = {"call", NULL};
@@ -134,8 +163,8 @@ static void test_written(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_json), cmocka_unit_test(test_bytes),
-                                       cmocka_unit_test(test_written)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words),  cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_drafts), cmocka_unit_test(test_json),
+                                       cmocka_unit_test(test_bytes),  cmocka_unit_test(test_written)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
