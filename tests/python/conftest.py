@@ -41,7 +41,7 @@ def run(python):
     def to_end(source, *argv, **kw):
         status = kw.pop("status", 0)
         p = python(source, *argv, **kw)
-        out, err = p.communicate(timeout=50 * SLOW)
+        out, err = p.communicate(timeout=120 * SLOW)
         assert p.returncode == status, "exit %d\n%s%s" % (p.returncode, out, err)
         return out if status == 0 else out + err
     return to_end
