@@ -1,5 +1,6 @@
-/* Whose file is being copied: a process that has info/NAME/spec open while it makes a job file makes NAME's job again, and it is
- * to run where that runs, not where the process happens to be. Lost with the daemon: then it runs there. */
+/* Which job is being copied: a process that has info/NAME/spec open while it makes a job file submits the job NAME again, and the
+ * copy runs in the directory of NAME, not in that of the process. This table is lost with the daemon; a copy that is made then
+ * runs in the directory of the process. */
 #ifndef PPFS_FS_COPIES_H
 #define PPFS_FS_COPIES_H
 #include "fs/fs.h"

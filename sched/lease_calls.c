@@ -30,9 +30,9 @@ double lease_guess_us(const struct lease *l, unsigned function) {
     return us > 0 ? us : GUESS_US;
 }
 
-/* Where it is to stand, by whether it is to be sent that call now: LEASE_OPEN if it is. What a node is sent ahead lasts while its
- * answers and the next calls are on the way. spare: besides the call that runs there are to be enough, not only with it, also
- * where a single one is more than enough: on a node a large answer takes its way while the next call runs. */
+/* The line that a lease belongs in as regards the call c; LEASE_OPEN: c is sent to it now. What a node is sent ahead lasts while
+ * its answers and the next calls are on the way. spare: more calls wait than the stream has leases. Then calls of unknown length
+ * are sent ahead too, and a node gets up to two calls more, so that one runs while a large answer is on its way. */
 static enum lease_line judge(const struct lease *l, struct stream *st, const struct call *c, bool spare) {
     unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
     double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;

@@ -6,7 +6,8 @@
 
 void order_note(int link); /* takes note; link: the worker's end of it */
 
-/* Whether all is as noted, by looking. For where changes may have gone round watch.h. Some 40 system calls. */
+/* Whether all is as noted, by some 40 system calls. Needed where a library may have called the kernel without the functions of
+ * watch.h. */
 bool order_same(void);
 /* Puts back what differs. False: something cannot be, and the worker must leave. Where the link itself is another file
  * the process ends. */
