@@ -77,11 +77,28 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
 
 /* rm -r takes the files of a directory before it removes it, which is what forgets the job: that they go is said of a job that
  * may be forgotten. */
+static int group_may_go(struct fs *fs, uint64_t group) {
+    struct tally t;
+    int rc = group ? sched_tally(fs->sched, group, &t) : -EPERM;
+    return rc ? rc : t.active ? -EBUSY : 0;
+}
+
+static bool is_options(const struct job *j) {
+    return j->draft && strcmp(j->name, ".options") == 0;
+}
+
 int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct job job;
     (void)name;
     int rc = sched_job(fs->sched, ino_id(dir), &job);
+    if (rc == 0 && is_options(&job))
+        return group_may_go(fs, job.group);
     return rc ? rc : job_ended(job.state) ? 0 : -EBUSY;
+}
+
+int info_group_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
+    (void)name; /* nothing else in there is a file */
+    return group_may_go(fs, ino_id(dir));
 }
 
 int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
@@ -92,6 +109,8 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     rc = results_find(fs, ino_id(dir), name, true, &job);
     if (rc)
         return rc == -ENOENT ? -ENOTDIR : rc;
+    if (is_options(&job)) /* with all else that is forgotten of its group */
+        return (rc = group_may_go(fs, job.group)) ? rc : sched_cancel(fs->sched, job.id);
     return job_ended(job.state) ? results_forget(fs, &job) : -EBUSY;
 }
 
@@ -234,7 +253,12 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         return;
     }
     struct job j;
-    uint64_t id = find(fs, ino, &j) == 0 ? j.id : ino_id(ino);
+    bool found = find(fs, ino, &j) == 0;
+    uint64_t id = found ? j.id : ino_id(ino);
+    if (found && k == KIND_SPEC && j.state == JOB_CANCELLED && job_is_stream(&j)) { /* sched_cancel has freed it */
+        reply_err(fs, req, -ENODATA);
+        return;
+    }
     wait_until(fs, req, (struct wait_key){.id = id}, false, open_retry, ino_make(id, k), 0, id != ino_id(ino), fi);
 }
 

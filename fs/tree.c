@@ -69,6 +69,7 @@ static const struct kind_ops kinds[KINDS] = {
                    .attr = jobs_dir_attr,
                    .lookup = info_lookup,
                    .list = list_group,
+                   .unlink = info_group_unlink,
                    .rmdir = info_rmdir,
                    .shelves = ON(JOBS) | ON(RESULTS) | ON(FAILURES) | ON(GONE),
                    .leaf = KIND_INFO_JOB},

@@ -98,7 +98,7 @@ int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
     if (any)
         return -ENOTEMPTY;
     if (!store_group_has_jobs(s->store, group))
-        return side == SHELF_JOBS || g.hidden ? sched_check(s, store_group_delete(s->store, group)) : 0;
+        return side == SHELF_JOBS || side == SHELF_GONE || g.hidden ? sched_check(s, store_group_delete(s->store, group)) : 0;
     if (side != SHELF_JOBS)
         return 0; /* other sides of it still have jobs: it goes when they are gone */
     g.hidden = true;

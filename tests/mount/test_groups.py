@@ -43,6 +43,33 @@ def test_group_and_job_share_one_name_space(m):
     m.result("x")
 
 
+@pytest.mark.parametrize("sides", ["info", "results failures info"])
+def test_a_whole_group_is_forgotten(queue, sides):
+    m = queue
+    os.makedirs(m.jobs / "G/H")
+    (m.jobs / "G/.options").write_text("retries=1\n")
+    for group in ("G", "G/H"):
+        m.put(group + "/done", "print(1)\n")
+        m.put(group + "/failed", "#!/bin/sh\n#ppfs: retries=0\nexit 1\n")
+        m.put(group + "/cancelled", "#!/bin/sh\n#ppfs: hold=1\n")
+    (m.node / "cpus").write_text("2")
+    for name in ("G/done", "G/failed", "G/H/done", "G/H/failed"):
+        m.wait(name)
+    p = m.sh("rm -r $M/info/G", check=False)  # those that are held have not ended
+    assert p.returncode == 1 and b"busy" in p.stderr and os.listdir(m.jobs / "G/H") == ["cancelled"]
+    m.sh("rm $M/jobs/G/cancelled $M/jobs/G/H/cancelled; mkdir -p $M/jobs/G; echo 'print(1)' >$M/jobs/G/done; "
+         "echo 'raise SystemExit(1)' >$M/jobs/G/failed; cat $M/info/G/.wait; rm -r %s"
+         % " ".join("$M/%s/G" % side for side in sides.split()))
+    assert [name for d in (m.jobs, m.results, m.failures, m.info) for name in os.listdir(d)
+            if name not in (".wait", ".progress")] == []
+    for side in (m.jobs, m.results, m.failures, m.info):
+        assert not (side / "G").exists()
+    assert m.sh("rm $M/info/.wait", check=False).returncode == 1
+    os.mkdir(m.jobs / "G")
+    m.put("G/new", "print(2)\n")
+    assert m.result("G/new") == b"2\n"
+
+
 def test_rmdir_of_a_group(queue):
     m = queue
     os.mkdir(m.jobs / "G")
