@@ -137,7 +137,9 @@ static void complain(struct sched *s, int rc) {
     if (store_damaged(s->store) && !s->damaged)
         found_damaged(s, store_error(s->store));
     if (!s->unkept++)
-        sched_log(s, rc == -EIO ? "nothing of this turn was kept: %s (%s); it is tried again every second" : "nothing of this turn was kept: %s",
+        sched_log(s,
+                  rc == -EIO || rc == -EBUSY ? "nothing of this turn was kept: %s (%s); it is tried again every second"
+                                             : "nothing of this turn was kept: %s",
                   strerror(-rc), store_error(s->store));
 }
 
@@ -151,7 +153,7 @@ int sched_commit(struct sched *s) {
     int rc = s->error;
     bool changed = store_changed(s->store);
     if (rc == 0 && store_faults(s->store) != s->faults)
-        rc = -EIO;
+        rc = store_fault(s->store);
     if (rc < 0)
         store_rollback(s->store);
     else
@@ -167,6 +169,7 @@ int sched_commit(struct sched *s) {
     if (changed) {
         s->released.count = 0;
         kept(s);
+        tidy_later(s);
     }
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
@@ -240,7 +243,7 @@ int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool fo
         rc = sched_check(s, store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000)));
     queue_due(s);
     sched_tick(s);
-    return rc < 0 ? rc : store_faults(s->store) ? -EIO : 0;
+    return rc < 0 ? rc : store_faults(s->store) ? store_fault(s->store) : 0;
 }
 
 /* --- a check of a large database, while it is in use ------------------------------------------------------------- */
@@ -288,8 +291,9 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     s->tick = evtimer_new(s->c.base, on_timer, s);
     s->retry = evtimer_new(s->c.base, on_retry, s);
     s->lease_timer = evtimer_new(s->c.base, lease_timer, s);
+    s->tidy = evtimer_new(s->c.base, tidy_timer, s);
     s->wake = evtimer_new(s->c.base, host_wake, s);
-    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->wake))
+    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->wake || !s->tidy))
         rc = -ENOMEM;
     if (rc == 0)
         rc = host_create_local(s);
@@ -326,6 +330,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
     s->backlog = s->placed_backlog = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
     check_later(s);
+    tidy_later(s);
     *out = s;
     return 0;
 }
@@ -376,6 +381,8 @@ void sched_destroy(struct sched *s) {
         event_free(s->lease_timer);
     if (s->wake)
         event_free(s->wake);
+    if (s->tidy)
+        event_free(s->tidy);
     for (struct parked *p; (p = s->parked);) {
         s->parked = p->next;
         free(p);

@@ -139,7 +139,8 @@ struct sched {
     void *is_open_arg;
     struct later *laters;
     struct parked *parked;
-    struct event *due, *tick, *retry, *lease_timer, *wake;
+    struct event *due, *tick, *retry, *lease_timer, *wake, *tidy;
+    int64_t changed_at;      /* clock_us: the last commit of a change */
     int64_t wake_at;         /* clock_us, where wake is pending */
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
@@ -169,6 +170,10 @@ uint64_t sched_heir(const struct sched *s, uint64_t job); /* who has its name by
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
 uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in there that are on their way into the queue */
+
+/* tidy.c */
+void tidy_later(struct sched *s); /* something has changed: a second of quiet from here on */
+void tidy_timer(evutil_socket_t fd, short what, void *arg);
 
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);

@@ -7,6 +7,19 @@
 #include "net/clock.h"
 #include "sched/stream_int.h"
 
+/* Nobody goes on with what a cancelled stream has not done, and it may be large. */
+static int free_input(struct sched *s, uint64_t job) {
+    struct body b;
+    int rc = store_body_get(s->store, job, BODY_SPEC, &b);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : sched_check(s, rc);
+    if (b.file)
+        sched_note_unlink(s, (struct spool_name){job, BODY_SPEC, b.file});
+    rc = b.file == BODY_LOG ? sched_check(s, store_log_drop(s->store, job, BODY_SPEC)) : 0;
+    s->trash |= b.file == BODY_LOG;
+    return rc < 0 ? rc : sched_check(s, store_body_put(s->store, job, BODY_SPEC, "", 0));
+}
+
 int sched_cancel(struct sched *s, uint64_t job) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
@@ -22,7 +35,8 @@ int sched_cancel(struct sched *s, uint64_t job) {
     run_cancel(s, job);
     r.job.error = ECANCELED;
     strcpy(r.job.why, "cancelled: it was removed from jobs/");
-    return sched_move(s, &r, JOB_CANCELLED, 0);
+    rc = sched_move(s, &r, JOB_CANCELLED, 0);
+    return rc == 0 && job_is_stream(&r.job) ? free_input(s, job) : rc;
 }
 
 int sched_forget(struct sched *s, uint64_t job, bool held_open) {

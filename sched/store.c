@@ -14,7 +14,8 @@
 
 #define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
 #define ID_BLOCK 1000     /* identifiers reserved with one write */
-#define CHECK_AT_OPEN (64 << 20) /* a database up to this size is checked before the mount is ready; a larger one in the background */
+#define BUSY_MS 100       /* that the loop waits for another program, again with each retry */
+#define CHECK_AT_OPEN (64 << 20) /* bytes: one that uses up to so many is checked before the mount is ready, others behind it */
 
 /* Each entry takes the schema from version i to i + 1. Entries are never changed, only added. */
 static const char *const migrations[] = {
@@ -75,6 +76,8 @@ static int error_number(struct store *st, int rc) {
     case SQLITE_OK:
     case SQLITE_DONE:
     case SQLITE_ROW: return 0;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED: return -EBUSY;
     case SQLITE_CONSTRAINT: return -EEXIST;
     case SQLITE_FULL: return -ENOSPC;
     case SQLITE_NOMEM: return -ENOMEM;
@@ -90,17 +93,22 @@ static int error_number(struct store *st, int rc) {
 int store_errno(struct store *st, int rc) {
     int err = error_number(st, rc);
     st->no_room |= err == -ENOSPC || err == -EDQUOT;
-    st->faults += err == -EIO || err == -ENOMEM;
+    st->faults += err == -EIO || err == -ENOMEM || err == -EBUSY;
+    st->busy |= err == -EBUSY;
     st->damaged |= (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
     return err;
 }
 
 const char *store_error(const struct store *st) {
-    return st->gone ? "its file was moved or removed" : sqlite3_errmsg(st->db);
+    return st->gone ? "its file was moved or removed" : st->busy ? "another program has the database open: end that" : sqlite3_errmsg(st->db);
 }
 
 uint64_t store_faults(const struct store *st) {
     return st->faults;
+}
+
+int store_fault(const struct store *st) {
+    return st->busy ? -EBUSY : -EIO;
 }
 
 bool store_damaged(const struct store *st) {
@@ -186,18 +194,9 @@ static void ballast_give(struct store *st) {
     sqlite3_wal_checkpoint_v2(st->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 }
 
-static int pragma_int(struct store *st, const char *pragma) {
-    sqlite3_stmt *q = NULL;
-    int value = -1;
-    if (sqlite3_prepare_v2(st->db, pragma, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
-        value = sqlite3_column_int(q, 0);
-    sqlite3_finalize(q);
-    return value;
-}
-
-/* A database does not shrink when jobs are removed: its own free pages are room as well. */
+/* The database's own free pages are room as well. */
 static bool has_free_pages(struct store *st) {
-    return (int64_t)pragma_int(st, "PRAGMA freelist_count") * pragma_int(st, "PRAGMA page_size") >= BALLAST;
+    return store_bytes_free(st) >= BALLAST;
 }
 
 bool store_full(struct store *st) {
@@ -242,6 +241,7 @@ int store_commit(struct store *st) {
     if (rc < 0)
         store_rollback(st);
     st->changed = false;
+    st->busy &= rc < 0;
     return rc;
 }
 
@@ -253,6 +253,7 @@ bool store_unchecked(const struct store *st) {
 void store_checked(struct store *st) {
     st->unchecked = false;
     sqlite3_exec(st->db, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL);
+    sqlite3_busy_timeout(st->db, BUSY_MS);
 }
 
 int store_wal(const struct store *st) {
@@ -324,6 +325,10 @@ static int migrate(struct store *st, int version) {
 }
 
 static int refuse(struct store *st, const char *path, const char *what, char *why, size_t why_size) {
+    if ((sqlite3_errcode(st->db) & 0xff) == SQLITE_BUSY) {
+        snprintf(why, why_size, "%s is open in another program (%s): end that, and try again", path, sqlite3_errmsg(st->db));
+        return -EBUSY;
+    }
     snprintf(why, why_size, "%s %s (%s): move it away, or name another directory with --state", path, what, sqlite3_errmsg(st->db));
     return -EIO;
 }
@@ -335,17 +340,17 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
     sqlite3_busy_timeout(st->db, 5000);
     /* No plan may hang on a value that is bound: such statements would be prepared anew for each. */
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL);
+    sqlite3_exec(st->db, "PRAGMA auto_vacuum=INCREMENTAL", NULL, NULL, NULL); /* only of one without tables: store_make_shrinkable */
     if (sqlite3_exec(st->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK || sqlite3_exec(st->db, setup, NULL, NULL, NULL) != SQLITE_OK)
         return refuse(st, path, "cannot be used", why, why_size);
-    int version = pragma_int(st, "PRAGMA user_version");
+    int version = store_pragma(st, "PRAGMA user_version");
     if (version > SCHEMA_VERSION) {
         snprintf(why, why_size, "%s was written by a newer ppfs (schema %d, this one knows %d): use that version", path, version, SCHEMA_VERSION);
         return -EPROTO;
     }
     if (version < 0 || (version < SCHEMA_VERSION && migrate(st, version) < 0))
         return refuse(st, path, "cannot be brought up to date", why, why_size);
-    int64_t bytes = (int64_t)pragma_int(st, "PRAGMA page_count") * pragma_int(st, "PRAGMA page_size");
-    st->unchecked = bytes > CHECK_AT_OPEN;
+    st->unchecked = store_bytes_used(st) > CHECK_AT_OPEN;
     if (!st->unchecked) {
         store_check(st->dir, found, sizeof found);
         if (*found) {
@@ -353,7 +358,16 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
             return -EIO;
         }
     }
+    store_make_shrinkable(st);
     return 0;
+}
+
+/* Another program that has it open is met here, not by the first job. */
+static int take_alone(struct store *st, const char *path, char *why, size_t why_size) {
+    store_checked(st);
+    if (sqlite3_exec(st->db, "BEGIN IMMEDIATE; COMMIT", NULL, NULL, NULL) == SQLITE_OK)
+        return 0;
+    return refuse(st, path, "cannot be written", why, why_size);
 }
 
 int store_open(struct store **out, const char *dir, char *why, size_t why_size) {
@@ -395,8 +409,8 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
     st->next_id = st->reserved = (uint64_t)next;
     st->function_bytes = INT64_MAX / 2; /* not known: the first put looks */
     st->full = !ballast_take(st);
-    if (!st->unchecked)
-        store_checked(st);
+    if (!st->unchecked && (rc = take_alone(st, path, why, why_size)) < 0)
+        goto out;
     strcat(path, "-wal");
     st->wal = open(path, O_RDWR | O_CLOEXEC);
     if (st->wal < 0) { /* made by the first write */

@@ -1,7 +1,7 @@
 /* The database: every SQL statement of ppfs, prepared once, reset on every exit. Only sched/ uses this.
  *
  * One connection, WAL, one transaction at a time, begun by the first change. Calls return 0 or -errno: -ENOENT no such
- * row, -EEXIST a name is taken, -ENOSPC the disk is full, -EIO anything that SQLite says besides (logged).
+ * row, -EEXIST a name is taken, -ENOSPC the disk is full, -EBUSY another program has the file open, -EIO anything that SQLite says besides (logged).
  *
  * A disk that fills: COMMIT fails and has rolled back. A ballast file of 1 MiB is then given up, so that deletes and
  * the results of running jobs still get through; store_full() is true until there is room for the ballast again. */
@@ -23,11 +23,15 @@ bool store_changed(const struct store *st); /* a transaction is open */
 int store_commit(struct store *st);
 void store_rollback(struct store *st);
 bool store_full(struct store *st);          /* tries to take the ballast back, at most once a second */
+/* Gives pages that hold nothing back to the disk until that time (clock_us). true: there are more. Between transactions only, and
+ * not for what the next jobs will need again. */
+bool store_shrink(struct store *st, int64_t until);
 int store_wal(const struct store *st);      /* descriptor of the write-ahead log, for fdatasync; owned by the store */
 const char *store_error(const struct store *st); /* what SQLite said last, or what else is wrong */
 /* How many statements have failed so far for a reason that no caller expects (not a full disk, a name that is taken): whatever was
  * read, listed or decided meanwhile may be wrong. */
 uint64_t store_faults(const struct store *st);
+int store_fault(const struct store *st); /* where some have: -EBUSY as long as another program has the file open, else -EIO */
 bool store_damaged(const struct store *st); /* one of them found the database damaged: for good */
 bool store_unchecked(const struct store *st);    /* too large to be checked at open: store_check it in another thread */
 void store_checked(struct store *st);            /* that check is over: the connection may now have the file for itself */

@@ -15,6 +15,8 @@ struct store {
     char *dir;
     int wal;
     bool changed, full, unchecked;
+    bool busy;            /* another program kept a statement from its work, and no commit has succeeded since */
+    bool shrinks, shrinking; /* free pages can be given back; some were, and the file is still to be cut */
     bool no_room;         /* a statement of this transaction found the disk full */
     uint64_t faults;      /* see store_faults */
     bool damaged;
@@ -44,6 +46,10 @@ void store_end(sqlite3_stmt *q); /* resets and unbinds; accepts NULL */
 /* Begins, steps a statement without rows to its end, resets it. */
 int store_run(struct store *st, sqlite3_stmt *q);
 int store_errno(struct store *st, int rc);
+int store_pragma(struct store *st, const char *pragma); /* its number, -1 after an error */
+int64_t store_bytes_free(struct store *st); /* of the file: that hold nothing */
+int64_t store_bytes_used(struct store *st);
+void store_make_shrinkable(struct store *st); /* when it is opened */
 int store_tally_flush(struct store *st);
 
 static inline void bind_text(sqlite3_stmt *q, int i, const char *text) {

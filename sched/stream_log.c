@@ -112,6 +112,8 @@ static void written(void *arg, int rc) {
         rc = stream_wake(s, &r, &st);
     if (rc == 0)
         rc = st ? append(st, w->bytes, w->size, w->offset, w->again, true) : append_queued(s, &r, w->bytes, w->size, w->offset, w->again, true);
+    if (rc == -ESTALE && r.job.state == JOB_CANCELLED) /* the file was there again for this */
+        spool_unlink(s->spool, file_of(w->job, BODY_SPEC));
     if (w->done)
         w->done(w->arg, rc);
     free(w);

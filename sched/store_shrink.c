@@ -1,0 +1,60 @@
+/* The database file becomes smaller again: what removed jobs leave in it goes back to the disk, a few pages at a time. */
+#include "net/clock.h"
+#include "sched/store_int.h"
+
+#define INCREMENTAL 2   /* what PRAGMA auto_vacuum says */
+#define SLACK 512       /* free pages that are not worth the work: ... */
+#define SLACK_LEFT 256  /* ... so many are left, for what comes next */
+#define ANEW_MAX (64 << 20) /* bytes in use up to which a database that cannot shrink is written anew when it is opened */
+
+int store_pragma(struct store *st, const char *pragma) {
+    sqlite3_stmt *q = NULL;
+    int value = -1;
+    if (sqlite3_prepare_v2(st->db, pragma, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
+        value = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return value;
+}
+
+int64_t store_bytes_free(struct store *st) {
+    return (int64_t)store_pragma(st, "PRAGMA freelist_count") * store_pragma(st, "PRAGMA page_size");
+}
+
+int64_t store_bytes_used(struct store *st) {
+    return (int64_t)store_pragma(st, "PRAGMA page_count") * store_pragma(st, "PRAGMA page_size") - store_bytes_free(st);
+}
+
+/* The file is cut when the log goes into it. */
+static bool finish(struct store *st) {
+    if (st->shrinking)
+        sqlite3_wal_checkpoint_v2(st->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    st->shrinking = false;
+    return false;
+}
+
+/* Those that were made before ppfs asked for it (auto_vacuum, set before the first table) are written anew, once. Where that fails
+ * they stay as they are. */
+void store_make_shrinkable(struct store *st) {
+    if (store_pragma(st, "PRAGMA auto_vacuum") != INCREMENTAL && store_bytes_used(st) <= ANEW_MAX) {
+        st->shrinking = sqlite3_exec(st->db, "VACUUM", NULL, NULL, NULL) == SQLITE_OK;
+        finish(st);
+    }
+    st->shrinks = store_pragma(st, "PRAGMA auto_vacuum") == INCREMENTAL;
+}
+
+bool store_shrink(struct store *st, int64_t until) {
+    if (!st->shrinks || st->changed)
+        return false;
+    int pages = store_pragma(st, "PRAGMA freelist_count");
+    if (pages <= (st->shrinking ? SLACK_LEFT : SLACK))
+        return finish(st);
+    st->shrinking = true;
+    do {
+        int before = pages;
+        int rc = sqlite3_exec(st->db, "PRAGMA incremental_vacuum(16)", NULL, NULL, NULL);
+        pages = store_pragma(st, "PRAGMA freelist_count");
+        if (rc != SQLITE_OK || pages >= before) /* no room for the log, or another program reads: after the next change */
+            return finish(st);
+    } while (pages > SLACK_LEFT && clock_us() < until);
+    return true;
+}

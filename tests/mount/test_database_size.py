@@ -1,0 +1,85 @@
+"""The database gives back what it does not need any more; nobody else has it open."""
+import errno
+import os
+import sqlite3
+
+import pytest
+from ppfsmount import database_of, text_of, wait_until
+
+LARGE = "#!/bin/sh\n#" + "x" * 60_000 + "\n"
+MB = 1 << 20
+
+
+def size(m):
+    return sum(p.stat().st_size for p in (database_of(m.statedir), *(m.statedir / "spool").iterdir()))
+
+
+def test_it_shrinks_when_jobs_are_forgotten(queue):
+    m = queue
+    os.mkdir(m.jobs / "G")
+    for i in range(250):
+        m.put("G/j%d" % i, LARGE)
+    wait_until(lambda: size(m) > 8 * MB, "the database to have grown")
+    m.put("kept", "print('kept')\n")
+    m.sh("rm -r $M/jobs/G; rm -r $M/info/G")
+    wait_until(lambda: size(m) < 4 * MB, "the database to shrink")
+    (m.node / "cpus").write_text("1")
+    assert m.result("kept") == b"kept\n"
+
+
+def test_one_that_was_made_before_shrinks_too(m):
+    m.put("x", "print('x')\n")
+    m.result("x")
+    m.unmount()
+    path = database_of(m.statedir)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA auto_vacuum=NONE")
+        db.execute("VACUUM")
+        db.execute("CREATE TABLE junk(data BLOB)")
+        db.executemany("INSERT INTO junk VALUES(?)", [(b"x" * MB,)] * 20)
+        db.commit()
+        db.execute("DROP TABLE junk")
+    db.close()
+    assert path.stat().st_size > 20 * MB
+    m.start()
+    wait_until(lambda: size(m) < 2 * MB, "the database to shrink")
+    assert m.result("x") == b"x\n"
+    m.unmount()
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,) and db.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    db.close()
+
+
+@pytest.mark.parametrize("piece", [50_000, MB], ids=["in the database", "in a file"])
+def test_the_input_of_a_cancelled_stream_is_freed_at_once(queue, piece):
+    m = queue
+    line = b'{"call": "len", "args": ["%s"]}\n' % (b"x" * (piece - 40))
+    with open(m.jobs / "s.jsonl", "wb", buffering=0) as f:
+        for _ in range(10 * MB // piece):
+            f.write(line)
+        before = size(m)
+        assert before > 5 * MB
+        (m.jobs / "s.jsonl").unlink()
+        with pytest.raises(OSError) as e:
+            f.write(line)
+        assert e.value.errno == errno.ESTALE
+    assert m.state("s.jsonl") == "cancelled"
+    with pytest.raises(OSError) as e:
+        (m.info / "s.jsonl" / "spec").read_bytes()
+    assert e.value.errno == errno.ENODATA
+    wait_until(lambda: size(m) < 3 * MB, "its input to be freed")  # forgotten it is not
+    assert text_of(m.info / "s.jsonl" / "state") == "cancelled\n"
+
+
+def test_another_program_that_has_it_open(m):
+    m.put("x", "print('x')\n")
+    m.result("x")
+    m.unmount()
+    db = sqlite3.connect(database_of(m.statedir))
+    db.execute("BEGIN")
+    assert db.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+    p = m.run()
+    assert p.returncode == 1 and "ppfs.db is open in another program" in p.stderr and p.stderr.count("\n") == 1, p.stderr
+    db.close()
+    m.start()
+    assert m.result("x") == b"x\n"
