@@ -96,13 +96,16 @@ PROGRAMS = (code, qsavefile, jetbrains, mkstemp)
 NANO = b"\x1cfirst\rsecond\ra\x0f\r\x18n"  # replace all, write, leave, and save no more
 
 
-def on_a_terminal(words, keys, **kw):
-    """Runs it with the keys typed; its status."""
+def on_a_terminal(words, ready, keys, **kw):
+    """Runs it, with the keys typed once it has written ready (what comes before that an editor throws away); its status."""
     ours, its = pty.openpty()
     process = subprocess.Popen(words, stdin=its, stdout=its, stderr=its, start_new_session=True, **kw)
     os.close(its)
-    os.write(ours, keys)
+    seen = b""
     try:
+        while ready not in seen:
+            seen += os.read(ours, 65536)
+        os.write(ours, keys)
         while os.read(ours, 65536):
             pass
     except OSError:  # it has left the terminal
@@ -127,7 +130,7 @@ def save(m, how, path):
     need_programs(words[0])
     kw = {"cwd": m.work, "env": dict(m.client_env(), HOME=str(m.work), TERM="xterm")}
     if how == "nano":
-        return on_a_terminal(words, NANO, **kw) == 0
+        return on_a_terminal(words, b"^G", NANO, **kw) == 0
     keys = b",s/first/second/\nw\nq\n" if how == "ed" else b""
     return subprocess.run(words, input=keys, capture_output=True, timeout=40, **kw).returncode == 0
 
