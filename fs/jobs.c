@@ -342,6 +342,8 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     struct job there;
     if (rc == -EEXIST && (fi->flags & O_EXCL) && brings_mode(mode) && find(fs, dir, name, &there) == -ENOENT)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, false, &w, p->job);
+    if (rc == 0 && brings_mode(mode)) /* install(1) looks at the name that it has written, and sets its mode */
+        renames_note(fs, fuse_req_ctx(req)->pid, ino_id(dir), name);
     if (rc == 0 && (fi->flags & O_TRUNC) && body_size(fs, p->job->id, BODY_SPEC))
         rc = sched_truncate(fs->sched, p->job->id, 0, pending_done, p);
     pending_result(p, rc);

@@ -1,3 +1,4 @@
+/* Who has renamed what, or made it as a copy. */
 #include "fs/renames.h"
 
 #include <string.h>

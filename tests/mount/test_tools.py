@@ -231,3 +231,14 @@ def test_a_name_that_has_had_its_job_is_a_key(m, how, umask):
     m.sh("umask %s; cat x > $M/jobs/x; cat $M/results/x" % umask)
     assert m.sh("umask %s; if %s 2>/dev/null; then echo written; else echo refused; fi" % (umask, how)).stdout == b"refused\n"
     assert m.result("x") == ANSWER and m.get("x", "attempt") == "1"
+
+
+def test_who_has_made_a_copy_finds_it_though_it_has_run(m):
+    """install(1) looks at the name after it has closed the file, then sets its mode."""
+    fd = os.open(m.jobs / "x", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(fd, b"#!/bin/sh\necho ran\n")
+    os.close(fd)
+    assert m.sh("cat $M/results/x").stdout == b"ran\n"  # another process: we have asked for nothing since
+    assert os.stat(m.jobs / "x").st_size
+    os.chmod(m.jobs / "x", 0o755)
+    assert m.sh("ls -A $M/jobs; [ ! -e $M/jobs/x ]").stdout == b""  # it is so for nobody else
