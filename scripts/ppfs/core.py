@@ -3,11 +3,12 @@ import atexit
 import os
 import threading
 import uuid
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from . import mount as mounts
 from ._stream.channel import Channel, Limit
 from ._stream.connection import open_connections
+from ._stream.threads import in_thread
 from .errors import MountGone
 from .serialize import Serializer, describe
 
@@ -57,29 +58,17 @@ class Core:
         return RuntimeError("cannot schedule new futures after " + ("shutdown" if self.shut else "interpreter shutdown"))
 
     def _start(self) -> None:
-        """Starts the reader thread, which opens the stream itself: so a Ctrl-C leaves none half made."""
-        done = threading.Event()
-        failed: List[BaseException] = []
+        """The reader thread opens the stream itself: so a Ctrl-C leaves none half made."""
+        in_thread("ppfs reader of %s" % (self.name or "an executor"), self._make)
 
-        def work() -> None:
-            channel = None
-            try:
-                with self._lock:
-                    if self.channel is None:
-                        channel = self.channel = self._new_channel()
-                        if self.shut or _exiting:
-                            channel.close()
-            except BaseException as error:
-                failed.append(error)
-            finally:
-                done.set()
-            if channel is not None:
-                channel.run()
-
-        threading.Thread(target=work, name="ppfs reader of %s" % (self.name or "an executor"), daemon=True).start()
-        done.wait()
-        if failed:
-            raise failed.pop()
+    def _make(self) -> Optional[Channel]:
+        with self._lock:
+            if self.channel is not None:
+                return None
+            channel = self.channel = self._new_channel()
+            if self.shut or _exiting:
+                channel.close()
+            return channel
 
     def _new_channel(self) -> Channel:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
@@ -125,6 +114,7 @@ class Core:
 
     def dropped(self) -> None:
         """The executor has been forgotten without shutdown: what it was given still runs."""
+        self.shut = True  # a stream that is being opened is closed by whoever opens it
         if self.channel is not None and not self.channel.forked:
             self.channel.close()
 

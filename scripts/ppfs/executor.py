@@ -315,10 +315,10 @@ class Executor(_Submitter):
         if max_workers is not None:
             core.set_limit(lambda: _above_slots(where, max_workers))
         self._max_workers_given = max_workers
-        if name is not None:
-            core.open()
         self._finalizer = weakref.finalize(self, core.dropped)
         self._finalizer.atexit = False
+        if name is not None:
+            core.open()
 
     @property
     def _max_workers(self) -> int:

@@ -27,6 +27,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from . import mount as mounts
 from ._stream.future import Future
 from .errors import MountGone
+from ._stream.threads import Event
 from .executor import Executor
 
 CALLBACKS = 64  # that run at a time; one may wait for another job
@@ -48,7 +49,7 @@ class _Task:
         self.server, self.tid, self.group = server, tid, group
         self.callback, self.callbackargs = callback, callbackargs
         self.finished = False
-        self._ended = threading.Event()
+        self._ended = Event()
         self._future: Optional[Future[Any]] = None
         self._printing = threading.Lock()
         self._printed = False

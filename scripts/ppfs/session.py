@@ -1,7 +1,6 @@
 """Sessions: what an Executor(name=...) was given, collected by any process, at any time, as often as wanted."""
 import errno
 import os
-import threading
 from concurrent.futures import _base
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
@@ -9,6 +8,7 @@ from . import mount as mounts
 from . import stream
 from ._stream.connection import Connection
 from ._stream.future import Future
+from ._stream.threads import Event, in_thread
 from .errors import MountGone, StillRunning
 
 
@@ -26,10 +26,9 @@ class Session(Connection):
         self._known: Dict[int, Future[Any]] = {}
         self._order: List[Future[Any]] = []  # as they ended
         self._seen: Set[int] = set()
-        self._more = threading.Condition(self.lock)
+        self._more = Event()  # another one each time that more has come
         self._trouble: Optional[BaseException] = None
         self.closing = "to a session that is only read"
-        threading.Thread(target=self.run, name="ppfs session " + name, daemon=True).start()
 
     def __getitem__(self, ident: int) -> Future[Any]:
         """The future of the call of that number. When no such call is found by the end of the session, it raises."""
@@ -43,14 +42,17 @@ class Session(Connection):
         at = 0
         while True:
             with self.lock:
-                while at >= len(self._order) and not self.ended.is_set():
-                    self._more.wait()
-                if at >= len(self._order):
-                    self._check()
-                    return
-                future = self._order[at]
-            at += 1
-            yield future
+                more = self._more
+                future = self._order[at] if at < len(self._order) else None
+                ended = self.ended.is_set()
+            if future is not None:
+                at += 1
+                yield future
+            elif ended:
+                self._check()
+                return
+            else:
+                more.wait()
 
     def futures(self, timeout: Optional[float] = None) -> List[Future[Any]]:
         """All futures of the session in the order of submission, once it has ended."""
@@ -81,15 +83,20 @@ class Session(Connection):
     def _end(self, error: Optional[BaseException]) -> None:
         self._trouble = error
         super()._end(error)
-        with self.lock:
-            self._more.notify_all()
+        self._tell()
 
     def abandon(self) -> None:
         """In a child after fork."""
         ended = self.ended.is_set()
         super().abandon()
         self.forked = not ended
-        self._more = threading.Condition(self.lock)
+        self._more = Event()
+
+    def _tell(self) -> None:
+        """Wakes those who wait for more."""
+        with self.lock:
+            more, self._more = self._more, Event()
+        more.set()
 
     def _expect(self, ident: int) -> Future[Any]:
         future: Future[Any] = Future(self, ident)
@@ -113,7 +120,7 @@ class Session(Connection):
         super()._deliver(frames)
         with self.lock:
             self._order += fresh
-            self._more.notify_all()
+        self._tell()
 
     def release(self, future: Future[Any]) -> None:
         """Only the program that submitted it can let a call go."""
@@ -127,7 +134,7 @@ def attach(name: str, mount: Optional[mounts.MountLike] = None) -> Session:
     """The session of that name, from its beginning, whoever started it and whether or not it still goes on."""
     path = mounts.find(mount, start=False)
     try:
-        return Session(path, name)
+        return in_thread("ppfs session " + name, lambda: Session(path, name))  # type: ignore[no-any-return]
     except FileNotFoundError:
         raise FileNotFoundError("there is no session %r on %s" % (name, path)) from None
 

@@ -11,9 +11,10 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 from .. import stream
 from ..mount import make_new
 from ..values import Values
-from .connection import Bell, Connection
-from .future import Future
+from .connection import Bell, Connection, again, close_quietly
+from .future import FINISHED, Future
 from .outbox import Outbox, Pieces
+from .threads import Event
 
 MOST_PIECES = 8192  # that wait to be written, from which on send() waits too
 MOST_BYTES = 64 << 20  # the same in bytes
@@ -35,8 +36,8 @@ class Channel(Connection):
         self.ids = itertools.count(1)
         self.announced: Set[bytes] = set()  # the functions and values that this stream has
         self.values = Values()
-        self.written = threading.Event()  # jobs/NAME is closed: every call was accepted, or has failed
-        self._room = threading.Event()  # the queue is not too long
+        self.written = Event()  # jobs/NAME is closed: every call was accepted, or has failed
+        self._room = Event()  # the queue is not too long
         self._room.set()
         self._out_bell = Bell()
         self._writing = False  # the writer thread writes, without the lock
@@ -55,6 +56,7 @@ class Channel(Connection):
                     raise self.refusal()
                 if self.limit is None:
                     self._outbox.add(pieces)
+                    future._until = self._outbox.end()
                     self.pending[future._id] = future
                 else:
                     self._held[future._id] = pieces
@@ -72,8 +74,8 @@ class Channel(Connection):
                         self._bell.ring()
                     if len(self._outbox) > MOST_PIECES or self._outbox.size > MOST_BYTES:
                         self._room.clear()
-        except OSError as error:
-            self._fail_all(error)
+        except OSError:
+            pass  # the writer thread meets it again, which no Ctrl-C keeps from telling
         if not self._room.is_set() and threading.current_thread() is not self.thread:
             self._room.wait()
 
@@ -114,11 +116,14 @@ class Channel(Connection):
         if not self._held or self._outbox is None:
             return
         limit = self.limit() if self.limit is not None else None
-        while self._held and (limit is None or len(self._sent) < limit):
+        while self._held:
             ident = next(iter(self._held))
-            self._sent.add(ident)
-            self._outbox.add(self._held[ident])
-            del self._held[ident]
+            if limit is not None and len(self._sent) >= limit and ident not in self._sent:
+                return
+            self._sent.add(ident)  # a Ctrl-C may come here, and it goes the next time
+            self._outbox.take(self._held, ident)
+            if ident in self.pending:
+                self.pending[ident]._until = self._outbox.end()
 
     def _answered(self, idents: List[int]) -> None:
         super()._answered(idents)
@@ -149,8 +154,22 @@ class Channel(Connection):
             while self._write_some():
                 pass
         except BaseException as error:
-            self._fail_all(error)
+            self._fail_unwritten(error)
         self.ring()
+
+    def _fail_unwritten(self, error: BaseException) -> None:
+        """No more is written. Calls that were written whole may still be answered; the reader thread will know."""
+        problem = self._problem(error)
+        with self.lock:
+            if self._outbox is None:
+                return
+            self._outbox.settle()
+            written = self._outbox.written
+            left = [one for ident, one in self.pending.items() if ident in self._held or one._until > written]
+            self.broken = self.broken or problem
+            self.closing = self.closing or "after shutdown"
+            close_quietly(self._shut_writer)
+        self._finish([(future, FINISHED, None, again(problem)) for future in left])
 
     def _write_some(self) -> bool:
         """One write(), or some sleep. False: the file is closed."""
@@ -183,6 +202,13 @@ class Channel(Connection):
 
     def close(self, why: str = "after shutdown") -> None:
         """No more calls: what was taken is written, then the file is closed. What is under way goes on."""
+        try:
+            self._close(why)
+        except BaseException:
+            self._close(why)  # a Ctrl-C came between the two
+            raise
+
+    def _close(self, why: str) -> None:
         self.closing = self.closing or why
         with self.lock:
             self._out_bell.ring()
@@ -206,6 +232,7 @@ class Channel(Connection):
     def join(self) -> None:
         """After close(): waits until every call has its answer."""
         if self.thread is not threading.current_thread():
+            self.ended.wait()  # join() may return early when a Ctrl-C has come into one before
             self.thread.join()
             self._writer.join()
 
@@ -216,7 +243,7 @@ class Channel(Connection):
 
     def abandon(self) -> None:
         """In a child after fork."""
-        self._room, self.written, self._out_bell = threading.Event(), threading.Event(), Bell()
+        self._room, self.written, self._out_bell = Event(), Event(), Bell()
         self._writing = False
         super().abandon()
         self._room.set()

@@ -12,7 +12,6 @@ reads only when that is free, and from then on (_reading) nobody else does until
 import errno
 import os
 import threading
-import weakref
 from concurrent.futures import BrokenExecutor
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
@@ -23,6 +22,7 @@ from .future import CANCELLED, FINISHED, PENDING, RUNNING, Future
 from .inbox import ALONE, Inbox
 from .outbox import Outbox
 from .outcome import outcome
+from .threads import Event
 
 _GONE = {errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ENODEV, errno.ESTALE, errno.ENOENT, errno.ECONNREFUSED}
 _Ended = Tuple[Future[Any], str, Any, Optional[BaseException]]  # a future, its state, its result or exception
@@ -63,7 +63,7 @@ class Connection:
         self.pending: Dict[int, Future[Any]] = {}
         self.broken: Optional[BaseException] = None
         self.closing = ""  # why no more calls are taken
-        self.ended = threading.Event()  # nothing is read any more
+        self.ended = Event()  # nothing is read any more
         self.forked = False  # this process got it by a fork
         self._outbox = outbox  # None: closed, or of a session
         self._inbox = Inbox(results)
@@ -211,7 +211,7 @@ class Connection:
 
     def refusal(self) -> BaseException:
         """Why no call is taken."""
-        return _again(self.broken) if self.broken is not None else RuntimeError("cannot schedule new futures "
+        return again(self.broken) if self.broken is not None else RuntimeError("cannot schedule new futures "
                                                                                 + self.closing)
 
     def _fail_all(self, error: Optional[BaseException]) -> None:
@@ -223,7 +223,7 @@ class Connection:
                 self.broken = problem
             self.closing = self.closing or "after shutdown"
             left = list(self.pending.values())
-        self._finish([(future, FINISHED, None, _again(problem)) for future in left])
+        self._finish([(future, FINISHED, None, again(problem)) for future in left])
 
     def _problem(self, error: Optional[BaseException]) -> BaseException:
         """Why calls have no answer."""
@@ -264,7 +264,7 @@ class Connection:
         """In a child after fork: the stream is the parent's. Its calls never end here, so they say so."""
         self.forked = True
         self.lock, self._alone, self._bell = threading.RLock(), threading.Lock(), Bell()
-        ended, self.ended = self.ended.is_set(), threading.Event()
+        ended, self.ended = self.ended.is_set(), Event()
         self.ended.set()
         left = list(self.pending.values())
         self.pending.clear()
@@ -303,7 +303,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _again(problem: BaseException) -> BaseException:
+def again(problem: BaseException) -> BaseException:
     """The same exception for one more caller: each has its own traceback."""
     if isinstance(problem, MountGone):
         return MountGone(str(problem), problem.__cause__)

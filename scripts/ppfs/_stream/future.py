@@ -12,6 +12,7 @@ from concurrent.futures import _base
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple, TypeVar
 
 from .. import stream
+from .threads import Event
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED = _base.CANCELLED_AND_NOTIFIED
 T = TypeVar("T")
+
+
+class _Waiter(Event):
+    """Is told of the end of a future, as those of concurrent.futures.wait() are."""
+
+    def add_result(self, future: Any) -> None:
+        """The future has ended."""
+        self.set()
+
+    add_exception = add_cancelled = add_result
 
 
 class Future(BaseFuture[T]):
@@ -31,6 +42,8 @@ class Future(BaseFuture[T]):
     _watched = False  # somebody may be waiting: _cond, _waiters and _done_callbacks exist
     _printed: Optional[List[Tuple[int, bytes]]] = None
     _cond: Optional[threading.Condition] = None
+    _guard: Any = None  # the lock of _cond
+    _until = 0  # bytes that the stream has taken when it has the call
     _born: Any = None  # the lock of the connection when _cond was made: after a fork there is another
 
     def __init__(self, connection: "Connection", ident: int) -> None:
@@ -70,9 +83,10 @@ class Future(BaseFuture[T]):
                 if self._cond is None:
                     self._waiters: List[Any] = []
                     self._done_callbacks: List[Callable[[Any], object]] = []
+                self._watched = True
                 if self._cond is None or self._born is not lock:
-                    self._cond, self._born = threading.Condition(), lock
-                    self._watched = True
+                    self._guard = threading.RLock()
+                    self._cond, self._born = threading.Condition(self._guard), lock
             self._connection.settle()
         return self._cond
 
@@ -96,14 +110,38 @@ class Future(BaseFuture[T]):
             self._connection.read_alone(self)
         if self._state is FINISHED:
             return
-        condition = self._condition
-        with condition:
-            if self._under_way():
-                self._connection.check_waiter()
-                if not condition.wait_for(lambda: not self._under_way(), timeout):
+        waiter = _Waiter()
+        if self._joins(waiter):
+            try:
+                if not waiter.wait(timeout) and self._under_way():
                     raise FutureTimeout()
+            finally:
+                with self._guard:
+                    self._waiters.remove(waiter)
         if self.cancelled():
             raise CancelledError()
+
+    def _joins(self, waiter: _Waiter) -> bool:
+        """Whether it will be told of the end, which is to come."""
+        self._condition
+        with self._guard:
+            if not self._under_way():
+                return False
+            self._connection.check_waiter()
+            self._waiters.append(waiter)
+        return True
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """As concurrent.futures.Future.add_done_callback."""
+        self._condition
+        with self._guard:
+            if self._under_way():
+                self._done_callbacks.append(fn)
+                return
+        try:
+            fn(self)
+        except Exception:
+            _base.LOGGER.exception("exception calling callback for %r", self)
 
     def _under_way(self) -> bool:
         return self._state in (PENDING, RUNNING)
@@ -156,7 +194,8 @@ class Future(BaseFuture[T]):
         with self._connection.lock:
             if not self._watched:
                 return self._move(state, value, problem, states)
-        with self._condition:
+        self._condition
+        with self._guard:
             if not self._move(state, value, problem, states):
                 return False
             if state is not RUNNING:

@@ -4,7 +4,8 @@ How much a write() has taken is noted by the call that writes, in C, so that no 
 written leaves the list of what waits in one assignment.
 """
 import os
-from typing import List, Tuple
+from itertools import chain
+from typing import Dict, List, Tuple
 
 from .. import stream
 
@@ -19,6 +20,7 @@ class Outbox:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.size = 0  # bytes that wait, as a measure
+        self.written = 0  # bytes that were written
         self._left: Tuple[Pieces, List[int]] = ([], [])  # what waits; how much of it has been written since
 
     def __len__(self) -> int:
@@ -30,6 +32,16 @@ class Outbox:
         self._left[0].extend(pieces)
         self.size += len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
 
+    def take(self, held: Dict[int, Pieces], ident: int) -> None:
+        """Moves what is held of that number to what is to be written next, in one call of C."""
+        size = sum(map(len, held[ident]))
+        self._left[0].extend(chain.from_iterable(map(held.pop, (ident,))))
+        self.size += size
+
+    def end(self) -> int:
+        """How many bytes will have been written when nothing waits."""
+        return self.written + self.size
+
     def flush(self) -> None:
         """Writes everything, in the calling thread."""
         while self.settle():
@@ -40,9 +52,10 @@ class Outbox:
         pieces, written = self._left
         n = sum(written)
         if n:
-            self.size = max(self.size - n, 0)
             pieces = behind(pieces, n)
             self._left = pieces, []
+            self.size -= n
+            self.written += n
         return bool(pieces)
 
     def batch(self) -> Pieces:
