@@ -281,9 +281,11 @@ class Executor(_Submitter):
     serializer   "cloudpickle" (default where installed), "dill", "pickle" or "source": functions travel as their text,
                  with the globals, defaults and closures that they have, and run on nodes of other Python versions too;
                  what is neither text nor plain data is named and refused
-    initializer  called with initargs once in each worker before its first call for this executor
+    initializer  called with initargs once in each worker before its first call for this executor. When it raises, that
+                 call and all that follow raise BrokenExecutor
     max_workers  how many calls of this executor may be under way at a time, on all nodes together; the others wait in this
-                 program. A private mount has so many slots at least. By default as many as the mount has slots
+                 program. A private mount has so many slots at least. By default all go to the mount at once, which runs
+                 as many as it has slots
     further keywords are options of every call, see options()
 
     A function goes as it is at that submit(), with all that it refers to. Each call has that for itself and leaves
@@ -291,6 +293,10 @@ class Executor(_Submitter):
 
     An argument of more than 64 KiB that was an argument before travels once to each worker, by its hash; what each call
     gets is its content at that submit.
+
+    When the mount takes no more calls, those that it has not accepted raise MountGone, a BrokenExecutor, and so does
+    submit(); those that it has accepted are answered. A Ctrl-C ends what waits and nothing else: an executor that it came
+    into can be used and shut down.
     """
 
     def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,

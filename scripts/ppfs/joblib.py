@@ -114,7 +114,15 @@ def _call_back(callback: Callable[[Any], Any], future: Any) -> None:
 
 def register(mount: Optional[mounts.MountLike] = None, *, make_default: bool = False,
              serializer: Optional[str] = None) -> None:
-    """Makes the backend "ppfs" known to joblib."""
+    """Makes the backend "ppfs" known to joblib.
+
+    mount, serializer  as those of ppfs.Executor; parallel_backend("ppfs", mount=..., serializer=...) gives others
+    make_default       every Parallel uses it from now on
+
+    n_jobs of a Parallel is how many of its batches are under way at a time, on all nodes together; -1, the default: all
+    at once, of which the mount runs as many as it has slots. -2 is one fewer than these, and so on. A batch has the
+    functions and arguments as they are when joblib hands it over.
+    """
 
     def factory(**kwargs: Any) -> PpfsBackend:
         kwargs.setdefault("mount", mount)

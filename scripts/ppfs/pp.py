@@ -26,8 +26,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import mount as mounts
 from ._stream.future import Future
-from .errors import MountGone
 from ._stream.threads import Event
+from .errors import MountGone
 from .executor import Executor
 
 CALLBACKS = 64  # that run at a time; one may wait for another job
