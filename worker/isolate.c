@@ -222,6 +222,7 @@ void isolate_spare(int link) {
         if (getppid() != self)
             _exit(0);
         close(fds[0]);
+        worker_part();
         dup3(fds[1], link, O_CLOEXEC); /* up there it is in no script's way */
         close(fds[1]);
         spare_main(link, shared);
@@ -351,8 +352,7 @@ static void run_fresh(const struct work *w, const struct place *p, int data, con
 }
 
 /* Runs w in a copy of this Python and waits for it. False: it has told its end, and take_report knows the rest. */
-static bool run_copy(const struct work *w, const struct place *p, int link, struct isolated *iso,
-                     struct report **told) {
+static bool run_copy(const struct work *w, const struct place *p, struct isolated *iso, struct report **told) {
     struct report *shared = *told = empty_report();
     struct rusage usage;
     pid_t pid = shared ? use_spare(w, p) : -1;
@@ -362,7 +362,7 @@ static bool run_copy(const struct work *w, const struct place *p, int link, stru
     if (pid < 0 && shared)
         pid = fork_python();
     if (pid == 0) {
-        close(link);
+        worker_part();
         child_enter(p, shared);
         child_main(w, p, iso->data, -1, shared);
     }
@@ -375,7 +375,7 @@ static bool run_copy(const struct work *w, const struct place *p, int link, stru
     return true;
 }
 
-void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso) {
+void isolate_run(const struct work *w, const struct place *p, struct isolated *iso) {
     bool call = w->kind != WORK_PYTHON;
     struct report fresh = {0}, *told = &fresh;
 
@@ -387,7 +387,7 @@ void isolate_run(const struct work *w, const struct place *p, int link, struct i
     if (fresh_wanted(w)) {
         isolate_drop_spare();
         run_fresh(w, p, iso->data, NULL, &fresh, &iso->outcome);
-    } else if (!run_copy(w, p, link, iso, &told)) {
+    } else if (!run_copy(w, p, iso, &told)) {
         take_report(w, told, iso);
         return;
     }
@@ -460,6 +460,9 @@ void isolate_fresh(int argc, char **argv) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         _exit(2);
     }
+    close(f.files.report); /* what is mapped needs no descriptor, and the job is to find none */
+    if (page)
+        close(f.files.page);
     if (python_start_fresh(f.program, f.locale, report->why, sizeof(report->why))) {
         report->end = WORK_REFUSED;
         report->told = 1;
@@ -469,6 +472,6 @@ void isolate_fresh(int argc, char **argv) {
     f.place.env = (char **)f.work.env;
     if (!page)
         child_main(&f.work, &f.place, f.files.data, -1, report);
-    struct lease_line line = {f.files.link, f.files.page, page, f.rest, f.rest_size};
+    struct lease_line line = {f.files.link, -1, page, f.rest, f.rest_size};
     child_lease(&f.work, &f.place, &line, report);
 }

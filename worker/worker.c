@@ -236,7 +236,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         if (w->kind == WORK_PYTHON &&
             place_script(&p, w->name, -1, w->payload, w->payload_size, o->why, sizeof(o->why)))
             place_drop_script(&p);
-        isolate_run(w, &p, me.link, &iso);
+        isolate_run(w, &p, &iso);
         *o = iso.outcome;
     }
     if (!iso.left && !reap_all(TREE_MS))
@@ -364,6 +364,11 @@ static void take_descriptors(const int fds[SPAWN_FDS]) {
     close(link);
     close(out);
     close(err);
+}
+
+void worker_part(void) {
+    close(me.link);
+    close(me.page_file);
 }
 
 void worker_note(int link) {

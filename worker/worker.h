@@ -13,6 +13,7 @@ _Noreturn void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guar
 
 /* Takes note of what this process is, before its first call: worker_restore compares with that. link: its end of it. */
 void worker_note(int link);
+void worker_part(void); /* in a child that runs a job: closes the link, and the file of the page */
 /* Puts this process in order after calls in it, their directory being cwd; kills what they left. Where something cannot be
  * put back worker_spoiled is true from then on: no call may run here any more. */
 void worker_restore(const char *cwd);
@@ -31,9 +32,8 @@ struct isolated {
 /* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing. */
 void isolate_spare(int link);
 void isolate_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
-/* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. link is closed there.
- * Returns when that process has ended, or (left) has told so. The caller closes iso->data. */
-void isolate_run(const struct work *w, const struct place *p, int link, struct isolated *iso);
+/* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. Returns when that process has ended, or (left) has told so. The caller closes iso->data. */
+void isolate_run(const struct work *w, const struct place *p, struct isolated *iso);
 _Noreturn void isolate_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
 void isolate_bury(struct isolated *iso); /* once the end is told: no process is left after it */
 

@@ -338,3 +338,14 @@ def test_worker_is_reused(m1):
     m = m1
     pids = {m.call("x%d" % i, (os.getpid,)) for i in range(20)}
     assert len(pids) <= 3
+
+
+def test_a_script_finds_no_descriptors_of_its_worker(m1):
+    """In the first one, in one whose process was made ahead, and in a Python of its own."""
+    look = "import os\nprint(sorted(os.path.basename(os.readlink('/proc/self/fd/' + f)) for f in os.listdir('/proc/self/fd')\n" \
+           "             if int(f) > 2 and os.path.exists('/proc/self/fd/' + f)))\n"
+    seen = []
+    for n, line in enumerate(["", "", "", "#ppfs: env=LANG:C\n"]):
+        m1.put("x%d.py" % n, line + look)
+        seen.append(m1.result("x%d.py" % n))
+    assert not [s for s in seen if b"ppfs-" in s], seen
