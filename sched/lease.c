@@ -85,7 +85,7 @@ void lease_moved(struct stream *st) {
 }
 
 /* Its stream wants nothing more of it. */
-static void part_from_stream(struct lease *l) {
+void lease_part(struct lease *l) {
     lease_stand(l, LEASE_NOWHERE);
     LIST_REMOVE(l, mates);
     l->stream->leases.count--;
@@ -277,7 +277,7 @@ void lease_reclaim(struct sched *s) {
 void lease_end(struct stream *st) {
     for (struct lease *l; (l = LIST_FIRST(&st->leases.all));) {
         lease_finish(l);
-        part_from_stream(l);
+        lease_part(l);
     }
 }
 
@@ -306,7 +306,7 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
 
 void lease_drop(struct stream *st) {
     for (struct lease *l; (l = LIST_FIRST(&st->leases.all));) {
-        part_from_stream(l);
+        lease_part(l);
         lease_kill(l);
     }
 }
@@ -333,8 +333,9 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
     host_room(s);
     if (l->stream) {
         lease_calls_lost(l, o);
-        part_from_stream(l);
+        lease_part(l);
     }
+    lease_not_away(l);
     h->idle -= l->count == 0;
     s->calls_sent -= l->count;
     s->lease_count--;

@@ -42,7 +42,8 @@ struct lease {
     bool idle;                  /* counted in lease_set.idle */
     uint64_t id;
     struct host *host;          /* stays as long as the lease */
-    struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back */
+    struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back; or ... */
+    uint64_t away;              /* ... that stream left memory as a commit failed, and its calls go on; 0: not so */
     unsigned first, count, cap; /* of the ring */
     uint32_t next_number;
     uint32_t asked;             /* the last recall was from that number on */
@@ -78,6 +79,9 @@ void lease_reclaim(struct sched *s);               /* somebody else waits for a 
 bool lease_lend(struct sched *s, uint64_t id, bool lend); /* false: there is no such lease */
 void lease_send(struct sched *s);                  /* after a commit */
 void lease_drop(struct stream *st);                /* its workers are killed */
+void lease_away(struct stream *st);                /* it leaves memory as a commit has failed: what runs goes on, where it can */
+void lease_claim(struct stream *st);               /* it was read anew: calls that it has met and that go on are not sent again */
+void lease_drop_away(struct sched *s, uint64_t stream); /* calls of it that go on are killed */
 void lease_end(struct stream *st);                 /* nothing more to send: they may go */
 bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o); /* false: not a lease */
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size);

@@ -57,7 +57,7 @@ struct call *lease_sent_call(struct stream *st, uint64_t number) {
     return c->state == CALL_SENT ? c : NULL;
 }
 
-static void back_to_pending(struct stream *st, uint64_t number) {
+void lease_back(struct stream *st, uint64_t number) {
     struct call *c = lease_sent_call(st, number);
     if (!c)
         return;
@@ -91,8 +91,7 @@ static void drop_from(struct lease *l, uint32_t limit) {
     while (l->count && sent_at(l, l->count - 1)->number >= limit) {
         count_by(l, -1);
         lighten(l, sent_at(l, l->count));
-        if (l->stream)
-            back_to_pending(l->stream, sent_at(l, l->count)->call);
+        lease_lost(l, sent_at(l, l->count)->call);
     }
     lease_reopen(l);
 }
@@ -304,7 +303,7 @@ void lease_send(struct sched *s) {
 
 /* --- coming back ------------------------------------------------------------------------------------------------- */
 
-static uint64_t pop(struct lease *l) {
+uint64_t lease_pop(struct lease *l) {
     const struct sent *sent = sent_at(l, 0);
     l->first = (l->first + 1) & (l->cap - 1);
     count_by(l, -1);
@@ -325,7 +324,7 @@ static struct call *answered_call(struct lease *l, uint32_t number, bool last) {
         return NULL;
     struct call *c = lease_sent_call(l->stream, sent_at(l, 0)->call);
     if (!c && last) {
-        pop(l);
+        lease_pop(l);
         if (l->got == 0)
             l->last = clock_us();
     }
@@ -339,7 +338,7 @@ bool lease_at(const struct lease *l, uint32_t number) {
 /* It has options, or is a program: not for a lease. */
 static void not_ours(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
-    pop(l);
+    lease_pop(l);
     c->state = CALL_PENDING; /* for stream_job, which takes it from there */
     st->pending++;
     sched_check(st->s, stream_job(st, c));
@@ -374,6 +373,10 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     struct host *h = arg;
     struct sched *s = h->s;
     struct lease *l = lease_find(s, id);
+    if (l && l->away) {
+        lease_away_answer(l, number, kind, bytes, size);
+        return;
+    }
     struct call *c = l && l->stream ? answered_call(l, number, is_last(kind, size)) : NULL;
     if (!c) { /* dropped, or from before a recall */
         if (l && l->stream)
@@ -397,7 +400,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     if (h->crashes || h->lost_work)
         host_worked(h);
     count_answer(l, c->function);
-    pop(l);
+    lease_pop(l);
     stop_unwanted(l);
     h->done += kind == ANSWER_VALUE; /* not by host_count: a commit that fails does not make it run again (stream_kept.c) */
     h->failed += kind == ANSWER_ERROR;
@@ -417,6 +420,8 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
 
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
     struct lease *l = lease_find(s, id);
+    if (l && l->away && which <= POOL_STDERR)
+        lease_away_output(l, which, bytes, size);
     if (!l || !l->stream || l->count == 0 || which > POOL_STDERR)
         return;
     struct call *c = lease_sent_call(l->stream, sent_at(l, 0)->call);
@@ -440,7 +445,7 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
         snprintf(why, sizeof why, "%.400s%s%s%s", *o->why ? o->why : "its worker ended", l->host->pool ? "" : " (on nodes/", l->host->pool ? "" : l->host->name, l->host->pool ? "" : ")");
     if (o->end != WORK_LOST)
         note_end(l, c->function, true);
-    pop(l);
+    lease_pop(l);
     stream_drop_answer(c);
     host_count(l->host, 0, 1, 0);
     sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, why));
@@ -452,7 +457,7 @@ void lease_calls_lost(struct lease *l, const struct work_outcome *o) {
     if (l->count && o->end != WORK_DONE && !innocent && !o->unbegun)
         end_running(l, o);
     while (l->count)
-        back_to_pending(l->stream, pop(l));
+        lease_back(l->stream, lease_pop(l));
 }
 
 /* A CANCEL of a call that runs or is queued in a worker: its worker is killed when it runs, else it is taken back. */
@@ -465,6 +470,11 @@ void lease_cancel(struct stream *st, struct call *c) {
             low = middle + 1;
         else
             high = middle;
+    }
+    if (l && l->away == st->id) { /* all that it has */
+        lease_not_away(l);
+        lease_kill(l);
+        return;
     }
     if (!l || low >= l->count || sent_at(l, low)->number != c->sent || lease_sent_call(st, sent_at(l, low)->call) != c)
         return;

@@ -18,7 +18,17 @@ void lease_reopen(struct lease *l);                     /* it may take a call ag
 void lease_moved(struct stream *st);                    /* a lease or one of its calls came or went: lease_wait.c counts on */
 bool lease_at(const struct lease *l, uint32_t number);  /* the call of that number is the one that runs, for a stream that is there */
 
+void lease_part(struct lease *l);                       /* from its stream, which is there */
+
+/* lease_away.c */
+void lease_lost(struct lease *l, uint64_t number);      /* it will not answer that call: another is to */
+void lease_not_away(struct lease *l);                   /* it answers nothing more; of one that is not away: nothing */
+void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
+void lease_away_output(struct lease *l, enum pool_stream which, const void *bytes, size_t size);
+
 /* lease_calls.c */
+void lease_back(struct stream *st, uint64_t number); /* a call that was sent waits again */
+uint64_t lease_pop(struct lease *l);                 /* its oldest call is answered, or lost: the number of that */
 struct call *lease_next(struct stream *st, uint64_t *number); /* the call to be sent next, NULL: none now */
 void lease_take_back(struct lease *l, unsigned i); /* the calls from the i-th that it was sent on, as far as they have not begun */
 /* Its worker has gone: what it ran fails or is charged a death, the rest goes to others. Its stream is there. */

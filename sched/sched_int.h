@@ -111,6 +111,7 @@ struct sched {
     LIST_HEAD(, lease) leases, busy, heard; /* lease.c: all; those with calls; those with answers of this turn */
     struct lease **lease_table;
     size_t lease_table_size, lease_at;
+    unsigned away;           /* leases whose stream left memory as a commit failed: lease_away.c */
     unsigned lease_count, calls_sent; /* calls_sent: over all of them, and not answered */
     int64_t reclaim_at;      /* clock_us: not before */
     uint64_t dispatches, free_in; /* free_in: that in which hosts before free_at have no free slot */

@@ -166,6 +166,7 @@ void stream_drop(struct sched *s, uint64_t job) {
     struct stream *st = stream_find(s, job);
     if (st)
         let_go(st);
+    lease_drop_away(s, job);
 }
 
 void stream_free_all(struct sched *s) {
@@ -212,6 +213,7 @@ int stream_closed(struct sched *s, const struct job_row *r) {
 void stream_rolled_back(struct sched *s) {
     while (s->streams) {
         stream_kept_gather(s->streams);
+        lease_away(s->streams);
         let_go(s->streams);
     }
     stream_kept_turned(s, false);

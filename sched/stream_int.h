@@ -122,6 +122,8 @@ void stream_clear(struct stream *st, struct call *c);
 
 /* stream_kept.c: answers that are not committed yet are not lost with a commit that fails */
 void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size);
+/* Of one that has not met that call yet, or is not in memory. False: there is no room, and nothing was kept. */
+bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes, size_t size);
 void stream_kept_gather(struct stream *st);    /* before it leaves memory, as a commit has failed */
 void stream_kept_leave(struct stream *st);     /* it leaves memory; what it has stays until the commit, or until it is read anew ... */
 void stream_kept_load(struct stream *st);      /* ... which this is */

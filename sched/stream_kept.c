@@ -21,21 +21,28 @@ struct kept {
 struct kept_set { /* of a stream that is not in memory */
     LIST_ENTRY(kept_set) next;
     uint64_t stream;
+    size_t bytes; /* of answers that came since then */
     bool fresh; /* it left memory in this turn: what it has goes with this turn's commit */
     struct kept_list list;
 };
 
-void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
-    struct kept *k = size <= KEPT_ONE_MAX && st->kept_bytes + size <= KEPT_MAX ? malloc(sizeof *k + size) : NULL;
+/* False: there is no room; then that call runs again. */
+static bool add(struct kept_list *list, size_t *total, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
+    struct kept *k = size <= KEPT_ONE_MAX && *total + size <= KEPT_MAX ? malloc(sizeof *k + size) : NULL;
     if (!k)
-        return; /* then that call runs again */
+        return false;
     k->number = number;
     k->kind = kind;
     k->size = size;
     if (size)
         memcpy(k->bytes, bytes, size);
-    st->kept_bytes += size;
-    TAILQ_INSERT_TAIL(&st->kept, k, next);
+    *total += size;
+    TAILQ_INSERT_TAIL(list, k, next);
+    return true;
+}
+
+void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
+    add(&st->kept, &st->kept_bytes, number, kind, bytes, size);
 }
 
 static void empty(struct kept_list *list) {
@@ -68,21 +75,38 @@ static struct kept_set *set_of(struct sched *s, uint64_t stream) {
     return NULL;
 }
 
+static struct kept_set *new_set(struct sched *s, uint64_t stream, bool fresh) {
+    struct kept_set *set = malloc(sizeof *set);
+    if (!set)
+        return NULL;
+    *set = (struct kept_set){.stream = stream, .fresh = fresh};
+    TAILQ_INIT(&set->list);
+    LIST_INSERT_HEAD(&s->kept, set, next);
+    return set;
+}
+
+bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
+    struct stream *st = stream_find(s, stream);
+    struct kept_set *set = st ? NULL : set_of(s, stream);
+    if (st) {
+        stream_mark(st);
+        return add(&st->replay, &st->kept_bytes, number, kind, bytes, size);
+    }
+    if (!set)
+        set = new_set(s, stream, false);
+    return set && add(&set->list, &set->bytes, number, kind, bytes, size);
+}
+
 void stream_kept_leave(struct stream *st) {
     struct sched *s = st->s;
     TAILQ_CONCAT(&st->kept, &st->replay, next);
     if (TAILQ_EMPTY(&st->kept))
         return;
-    struct kept_set *set = malloc(sizeof *set);
-    if (!set) {
+    struct kept_set *set = new_set(s, st->id, true);
+    if (set)
+        TAILQ_CONCAT(&set->list, &st->kept, next);
+    else
         empty(&st->kept);
-        return;
-    }
-    set->stream = st->id;
-    set->fresh = true;
-    TAILQ_INIT(&set->list);
-    TAILQ_CONCAT(&set->list, &st->kept, next);
-    LIST_INSERT_HEAD(&s->kept, set, next);
 }
 
 void stream_kept_load(struct stream *st) {
@@ -147,15 +171,17 @@ static int say(struct stream *st, struct call *c, const struct kept *k) {
     return rc < 0 ? rc : stream_answered(st, c);
 }
 
-/* Those that the parser has reached. What a call printed that was not answered is left out: it runs again. */
+/* Those that the parser has reached. What a call printed that was not answered and does not go on is left out: it runs again. */
 int stream_kept_replay(struct stream *st) {
     int rc = 0;
+    lease_claim(st);
     for (struct kept *k = TAILQ_FIRST(&st->replay), *next; k && rc == 0; k = next) {
         next = TAILQ_NEXT(k, next);
         if (k->number >= st->next_call)
             continue;
         struct call *c = k->number >= st->row.call ? stream_call(st, k->number) : NULL;
-        bool wanted = c && c->state == CALL_PENDING && ends_in(k, k->number);
+        bool goes_on = c && c->state == CALL_SENT && k->kind <= KEPT_STDERR; /* nothing else was sent before this */
+        bool wanted = goes_on || (c && c->state == CALL_PENDING && ends_in(k, k->number));
         TAILQ_REMOVE(&st->replay, k, next);
         if (wanted) {
             rc = say(st, c, k);

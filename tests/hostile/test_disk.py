@@ -1,10 +1,12 @@
 """A state directory that is full: writers are told, nothing is lost, and it goes on when there is room again."""
 import errno
+import itertools
+import json
 import os
 import subprocess
 
 import pytest
-from ppfsmount import PENDING, umount2, wait_until
+from ppfsmount import PENDING, text_of, umount2, wait_until
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -230,6 +232,15 @@ def stuck(m):
     return os.statvfs(m.statedir).f_bavail * os.statvfs(m.statedir).f_frsize < 200_000
 
 
+def refused(path, text):
+    try:
+        path.write_text(text)
+        return False
+    except OSError as e:
+        assert e.errno in FULL
+        return True
+
+
 def try_write(path, text):
     try:
         path.write_text(text)
@@ -369,6 +380,32 @@ def test_answers_of_a_stream_find_no_room(small):
     found = answers_of((m.results / "s").read_bytes())
     assert found.keys() == set(range(1, n + 1))
     assert {len(body) > 300000 for _, body in found.values()} == {True}
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("full", ["all the time", "for a moment"])
+def test_calls_that_run_while_nothing_can_be_kept_run_once(small, full):
+    """What they answer and print meanwhile is there when there is room again, each once."""
+    m = small.start()
+    (m.node / "cpus").write_text("2")
+    numbers = itertools.count()
+    balloon, ran, go = Balloon(m), m.work / "ran", m.work / "go"
+    run = "import os, time\nwith open(%r, 'a') as f: f.write('%%d\\n')\nprint('says %%d')\nwhile not os.path.exists(%r): time.sleep(.02)\nopen(%r, 'a').write('x\\n')\n" % (str(ran), str(go), str(m.work / "ended"))
+    m.put("x.jsonl", "".join(json.dumps({"call": "exec", "args": [run % (i, i), {}]}) + "\n" for i in range(6)))
+    wait_until(lambda: len(text_of(ran).split()) == 2, "two calls to run")
+    balloon.inflate()
+    wait_until(lambda: refused(m.jobs / (".draft%d" % next(numbers)), "x" * 50000), "a commit to fail")
+    if full == "for a moment":
+        balloon.burst()
+        wait_until(lambda: not refused(m.jobs / ".draft0", "small"), "room again")
+        wait_until(lambda: "6 are under way" in m.why("x.jsonl"), "the stream to be read anew")
+    go.touch()
+    if full == "all the time":
+        wait_until(lambda: len(text_of(m.work / "ended").split()) >= 2, "what runs to end")
+        balloon.burst()
+    assert (m.results / "x.jsonl").read_text() == "null\n" * 6
+    assert sorted(text_of(ran).split()) == [str(i) for i in range(6)]
+    assert sorted((m.info / "x.jsonl" / "stdout").read_text().split("\n")) == [""] + ["says %d" % i for i in range(6)]
 
 
 def try_rename(old, new):

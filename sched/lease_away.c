@@ -1,0 +1,126 @@
+/* Leases whose stream left memory as a commit failed. What they run goes on, and what they answer is kept until the stream has
+ * been read anew (stream_kept.c): the numbers of their calls mean the same calls then. They are sent nothing more. */
+#include "sched/lease_int.h"
+
+/* A part of a large answer has gone with the stream, and what nobody wants is to be killed: such calls run again. */
+static bool can_go_on(const struct lease *l) {
+    const struct call *c = l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
+    return c && !l->killed && !l->unwanted && !c->answer.size && !c->frames.first;
+}
+
+void lease_away(struct stream *st) {
+    struct lease *l, *next;
+    for (l = LIST_FIRST(&st->leases.all); l; l = next) {
+        next = LIST_NEXT(l, mates);
+        if (!can_go_on(l))
+            continue; /* lease_drop */
+        lease_finish(l);
+        lease_part(l);
+        l->away = st->id;
+        st->s->away++;
+    }
+}
+
+static struct call *call_at(struct stream *st, uint64_t number) {
+    return st && number >= st->row.call && number < st->next_call ? stream_call(st, number) : NULL;
+}
+
+static bool runs_here(const struct lease *l, const struct call *c) {
+    return c && c->state == CALL_SENT && c->lease == l->id;
+}
+
+void lease_lost(struct lease *l, uint64_t number) {
+    struct stream *st = l->stream ? l->stream : l->away ? stream_find(l->host->s, l->away) : NULL;
+    if (st && (l->stream || runs_here(l, call_at(st, number))))
+        lease_back(st, number);
+}
+
+void lease_not_away(struct lease *l) {
+    if (!l->away)
+        return;
+    for (unsigned i = 0; i < l->count; i++)
+        lease_lost(l, sent_at(l, i)->call);
+    l->away = 0;
+    l->host->s->away--;
+    sched_tick(l->host->s);
+}
+
+static void give_up(struct lease *l) {
+    lease_not_away(l);
+    lease_kill(l);
+}
+
+void lease_drop_away(struct sched *s, uint64_t stream) {
+    struct lease *l;
+    if (s->away)
+        LIST_FOREACH(l, &s->leases, all)
+            if (l->away == stream)
+                give_up(l);
+}
+
+/* Calls that the parser has met again are under way. */
+void lease_claim(struct stream *st) {
+    struct lease *l;
+    if (!st->s->away)
+        return;
+    LIST_FOREACH(l, &st->s->leases, all)
+        for (unsigned i = 0; l->away == st->id && i < l->count; i++) {
+            struct call *c = call_at(st, sent_at(l, i)->call);
+            if (!c || c->state != CALL_PENDING)
+                continue;
+            c->state = CALL_SENT;
+            c->lease = l->id;
+            c->sent = sent_at(l, i)->number;
+            st->pending--;
+        }
+}
+
+/* True: its stream is in memory and has met it: *out. Else it is kept, or nobody wants it any more. */
+static struct call *claimed(struct lease *l, uint64_t number, struct stream **out) {
+    *out = stream_find(l->host->s, l->away);
+    struct call *c = call_at(*out, number);
+    return runs_here(l, c) ? c : NULL;
+}
+
+static void keep(struct lease *l, struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
+    const struct call *c = call_at(st, number);
+    bool met = st && number < st->next_call;
+    if ((!met || (c && c->state == CALL_PENDING)) && !stream_keep_away(l->host->s, l->away, number, kind, bytes, size))
+        give_up(l); /* it runs again */
+}
+
+void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+    struct stream *st;
+    if (!l->count || sent_at(l, 0)->number != number)
+        return;
+    if (kind != ANSWER_VALUE && kind != ANSWER_ERROR) { /* a large answer, or one that needs what only the stream can give */
+        give_up(l);
+        return;
+    }
+    uint64_t of = sent_at(l, 0)->call;
+    enum kept_kind as = kind == ANSWER_VALUE ? KEPT_VALUE : KEPT_ERROR;
+    struct call *c = claimed(l, of, &st);
+    l->host->done += kind == ANSWER_VALUE;
+    l->host->failed += kind == ANSWER_ERROR;
+    if (!c) {
+        keep(l, st, of, as, bytes, size);
+    } else {
+        int rc = st->codec->answer(st, c, kind, bytes, size);
+        if (rc == 0 && st->codec != &codec_json)
+            stream_keep(st, of, as, bytes, size);
+        sched_check(st->s, rc);
+    }
+    if (l->away)
+        lease_pop(l);
+}
+
+void lease_away_output(struct lease *l, enum pool_stream which, const void *bytes, size_t size) {
+    struct stream *st;
+    uint64_t of = l->count ? sent_at(l, 0)->call : 0;
+    enum kept_kind as = which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT;
+    struct call *c = l->count ? claimed(l, of, &st) : NULL;
+    if (!c && l->count)
+        keep(l, st, of, as, bytes, size);
+    else if (c && sched_check(st->s, st->codec->output(st, c, which, bytes, size)) == 0)
+        stream_keep(st, of, as, bytes, size);
+}
