@@ -23,6 +23,13 @@ def load(funcs, data):
     return unpickler.load()
 
 
+def function(funcs, key):
+    """Loaded once, as in a worker: what is sent with a function, to look at it there, takes a compiler milliseconds."""
+    if (key,) not in funcs:
+        funcs[(key,)] = pickle.loads(funcs[key])
+    return funcs[(key,)]
+
+
 def answer(funcs, kind, ident, body):
     """What a ppfs answers to one frame."""
     if kind == stream.FUNC:
@@ -33,7 +40,7 @@ def answer(funcs, kind, ident, body):
     at = 4 + int.from_bytes(body[2:4], "little") + 32 * body[1]
     try:
         if body[0] == stream.FORMAT_HASH:
-            func = pickle.loads(funcs[body[at:at + 32]])
+            func = function(funcs, body[at:at + 32])
             args, kwargs = load(funcs, body[at + 32:])
         else:
             func, args, kwargs = load(funcs, body[at:])
