@@ -22,6 +22,7 @@ def read(path):
         return errno.errorcode[e.errno]
 
 
+@pytest.mark.limit(150)
 def test_each_file_right_after_the_name_was_written_again(m):
     """What the kernel remembers of the old job is a second old at most: so it does, all the time."""
     files = sorted(FILES - {"wait", "stdout", "stderr"})

@@ -322,10 +322,10 @@ def state_of(m, name):
         return ""
 
 
-@pytest.mark.limit(120)
-@pytest.mark.limit(150)
+@pytest.mark.limit(240)
 def test_many_lines_in_constant_memory(m):
-    """The daemon holds a window of them, not all: once the database's page cache is full, 200,000 lines take no more."""
+    """The daemon holds a window of them, not all: once the database's page cache is full, 200,000 lines take no more. When it is
+    full depends on how fast others read and write."""
     def run(name, n):
         def write():
             with open(m.jobs / name, "w", buffering=1 << 16) as f:
@@ -339,8 +339,12 @@ def test_many_lines_in_constant_memory(m):
         writer.join()
         return peak(m.pids()["daemon"])
     run("a.jsonl", 200000)
-    full = run("b.jsonl", 200000)
-    assert sanitized() or run("c.jsonl", 200000) < full + (8 << 20)
+    peaks = [run("b.jsonl", 200000)]
+    for name in () if sanitized() else ("c.jsonl", "d.jsonl", "e.jsonl"):
+        peaks.append(run(name, 200000))
+        if peaks[-1] < peaks[-2] + (8 << 20):
+            return
+    assert sanitized(), peaks
 
 
 def test_more_streams_than_slots(queue):

@@ -36,10 +36,18 @@ def functions():
         open(mark, "w").close()
         while not os.path.exists(path):
             time.sleep(0.02)
-    return slow_name, gate, mark_and_gate
+
+    def name_and_gate(marks, path):
+        import os
+        import time
+        open(os.path.join(marks, os.environ["PPFS_NODE"]), "w").close()
+        while not os.path.exists(path):
+            time.sleep(0.02)
+        return os.environ["PPFS_NODE"]
+    return slow_name, gate, mark_and_gate, name_and_gate
 
 
-slow_name, gate, mark_and_gate = functions()
+slow_name, gate, mark_and_gate, name_and_gate = functions()
 
 
 def lines(n, call="abs"):
@@ -170,13 +178,17 @@ def test_calls_that_were_sent_ahead_go_to_a_slot_that_is_free(ml, new_node):
     m = ml
     new_node("--name", "far", join=m, cpus=1).up(m)
     with ppfs.Executor(str(m.mnt)) as ex:
-        quick = [ex.submit(abs, i) for i in range(300)]
-        assert [f.result() for f in quick] == list(range(300))
-        slow = [ex.submit(slow_name, i) for i in range(50)]
-        slow[3].result()
+        before, marks, go = m.work / "before", m.work / "marks", m.work / "go"
+        before.mkdir()
+        marks.mkdir()
+        quick = [ex.submit(name_and_gate, str(before), str(before)) for _ in range(300)]
+        assert {f.result() for f in quick} == {"far"}
+        slow = [ex.submit(name_and_gate, str(marks), str(go)) for _ in range(50)]
+        wait_until((marks / "far").exists, "one to run on the node, with others behind it")
         (m.node / "cpus").write_text("1\n")
-        names = [f.result() for f in slow]
-    assert set(names) == {"far", "local"} and names.count("local") > 3
+        wait_until((marks / "local").exists, "another to run here")
+        go.touch()
+        assert {f.result() for f in slow} == {"far", "local"}
 
 
 @pytest.mark.parametrize("module", ["cloudpickle", "dill"])
