@@ -19,8 +19,10 @@ int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64
     int rc = handle_room(fs, req);
     struct handle *x = rc == 0 ? handles_put(fs->handles, unique, ino, job, flags) : NULL;
     fi->fh = unique;
-    if (x)
+    if (x) {
         handles_own(fs->handles, x, fuse_req_ctx(req)->uid);
+        x->opener = (uint32_t)fuse_req_ctx(req)->pid & INT32_MAX;
+    }
     return x ? 0 : rc ? rc : -ENFILE;
 }
 

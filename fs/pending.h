@@ -1,7 +1,7 @@
 /* A request that a sched_* call may finish later (-EINPROGRESS, then its done function): both ways lead to finish, once.
  *
  *     struct pending *p = pending_create(fs, req, ino, fi, finish);
- *     pending_result(p, sched_flush(fs->sched, job, pid, false, pending_done, p)); */
+ *     pending_result(p, sched_flush(fs->sched, job, pid, false, false, pending_done, p)); */
 #ifndef PPFS_PENDING_H
 #define PPFS_PENDING_H
 #include "fs/fs.h"

@@ -92,7 +92,7 @@ static void count_in(struct handles *h, struct handle *x) {
     if (!u && h->user_count == h->user_cap) {
         size_t cap = h->user_cap ? h->user_cap * 2 : 8;
         struct user *grown = reallocarray(h->users, cap, sizeof *grown);
-        x->owned = grown; /* without memory it is of no share */
+        x->owned = grown != NULL; /* without memory it is of no share */
         if (!grown)
             return;
         h->users = grown;
@@ -175,6 +175,7 @@ struct handle *handles_put(struct handles *h, uint64_t fh, uint64_t ino, uint64_
     x->seen = 0;
     x->error = 0;
     x->owned = false;
+    x->opener = 0;
     atomic_store(&x->flags, flags);
     atomic_store(&x->fh, fh);
     chain_add(h->by_fh, h->fh_next, fh, i);

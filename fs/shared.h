@@ -26,9 +26,10 @@ struct handle {
     uint64_t seen;       /* live files: where the last read ended */
     uint64_t torn;       /* writers: where a write was refused and not made good since ... */
     _Atomic uint32_t flags;
-    uint32_t error;      /* ... with this errno; 0 = nowhere */
-    uint32_t uid;        /* whose share of the table it is of: handles_own */
-    bool owned;
+    uint32_t error; /* ... with this errno; 0 = nowhere */
+    uint32_t uid;   /* whose share of the table it is of: handles_own */
+    uint32_t owned : 1;
+    uint32_t opener : 31; /* writers: the process that opened it, 0 = not known */
 };
 
 struct flying {

@@ -55,8 +55,11 @@ void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const
         return;
     }
     struct pending *p = pending_create(fs, req, ino, fi, flushed);
-    if (p)
-        pending_result(p, sched_flush(fs->sched, x->job, fuse_req_ctx(req)->pid, sync, pending_done, p));
+    if (!p)
+        return;
+    pid_t pid = fuse_req_ctx(req)->pid;
+    bool opener = pid > 0 && x->opener == (uint32_t)pid;
+    pending_result(p, sched_flush(fs->sched, x->job, pid, opener, sync, pending_done, p));
 }
 
 void write_release(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi) {

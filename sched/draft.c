@@ -369,6 +369,7 @@ static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t si
     int signal = writer_killed_by(pid), rc = 0;
     if (signal) {
         j->cut = true;
+        j->flushed = false;
         snprintf(j->why, sizeof j->why,
                  "stays a draft: its writer was killed by SIG%s after %lld bytes; write it again or remove it",
                  writer_signal_name(signal), (long long)size);
@@ -393,7 +394,13 @@ static int close_stream(struct sched *s, struct job_row *r, pid_t pid, int64_t s
     return sched_check(s, store_job_save(s->store, r, 0));
 }
 
-int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done *done, void *arg) {
+/* Who opened the file and is killed has not closed it, whatever was said by those that it lent it to: a shell's redirection of several
+ * commands, of which some have ended. Whoever only has it from another and wrote nothing since takes nothing back. */
+static bool opener_killed(const struct job *j, pid_t pid, bool opener) {
+    return opener && j->flushed && !j->cut && !options_file_is(j) && writer_killed_by(pid);
+}
+
+int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync, sched_done *done, void *arg) {
     struct job_row r;
     struct body b = {0};
     int rc = store_job_get(s->store, job, &r);
@@ -405,7 +412,8 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done 
     if (rc < 0 && rc != -ENOENT)
         return rc;
     rc = 0;
-    if (r.job.draft && !r.job.flushed && !r.sealed && !r.copy && (b.size > 0 || options_file_is(&r.job)))
+    if (r.job.draft && (!r.job.flushed || opener_killed(&r.job, pid, opener)) && !r.sealed && !r.copy &&
+        (b.size > 0 || options_file_is(&r.job)))
         rc = close_draft(s, &r, pid, b.size);
     else if (!r.job.draft && job_is_stream(&r.job) && b.size > 0)
         rc = close_stream(s, &r, pid, b.size);

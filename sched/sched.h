@@ -112,9 +112,9 @@ int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, u
 /* A write that may have been handled before, by a daemon that died: what a stream has already, it takes as that. */
 int sched_write_again(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg);
 int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *done, void *arg);
-/* At FLUSH by pid: asks whether the writer is being killed, checks a .options file (-EINVAL), replaces nothing yet.
- * sync: fsync; bytes and row survive power loss when done. */
-int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool sync, sched_done *done, void *arg);
+/* At FLUSH by pid: asks whether the writer is being killed, checks a .options file (-EINVAL), replaces nothing yet. opener: it is
+ * who opened the file. sync: fsync; bytes and row survive power loss when done. */
+int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync, sched_done *done, void *arg);
 /* The last writer is gone: an undotted draft with bytes is queued (or fails, or stays a draft if its writer was killed).
  * The kernel tells nobody an error of this: what cannot be committed is tried again until it can. */
 void sched_release(struct sched *s, uint64_t job);

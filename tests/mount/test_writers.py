@@ -91,6 +91,24 @@ def test_child_that_has_the_file_is_killed(m):
     p.communicate()
 
 
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+@pytest.mark.parametrize("how", ["{ echo '#!/bin/sh'; /bin/echo echo one; cat; echo echo two; } > $M/jobs/x",
+                                 "exec 3> $M/jobs/x; echo '#!/bin/sh' >&3; echo echo one >&3; cat; echo echo two >&3"])
+def test_commands_of_a_shell_are_killed_half_way(m, shell, how, sig):
+    """Some of them have ended, and closed the file that the shell has open: the next one is cut off."""
+    p = m.popen(shell, "-c", how + "; true", stdin=subprocess.PIPE, start_new_session=True)
+    wait_until(lambda: (m.jobs / "x").exists() and b"one\n" in (m.jobs / "x").read_bytes(), "the text to be there")
+    wait_until(lambda: any(text_of("/proc/%s/cmdline" % child) == "cat\0"
+                           for child in text_of("/proc/%d/task/%d/children" % (p.pid, p.pid)).split()), "cat")
+    os.killpg(p.pid, sig)
+    p.wait()
+    stays_draft(m, "x", sig.name)
+    with open(m.jobs / "x", "ab") as f:
+        f.write(b"echo two\n")
+    assert m.result("x") == b"one\ntwo\n"
+
+
 def test_threads_that_are_killed(m):
     p = m.popen("/usr/bin/python3", "-c",
                 "import os, threading, time\nfd = os.open(os.environ['M'] + '/jobs/x', os.O_WRONLY | os.O_CREAT)\n"

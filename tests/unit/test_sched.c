@@ -75,7 +75,7 @@ static uint64_t put_in(uint64_t group, const char *name, const char *text, size_
     struct job j;
     assert_int_equal(sched_create_draft(s, group, name, true, &w, &j), 0);
     assert_int_equal(sched_write(s, j.id, text, size, 0, NULL, NULL), 0);
-    assert_int_equal(sched_flush(s, j.id, 0, false, NULL, NULL), 0);
+    assert_int_equal(sched_flush(s, j.id, 0, false, false, NULL, NULL), 0);
     sched_release(s, j.id);
     return j.id;
 }

@@ -448,7 +448,7 @@ static void test_an_end_counts_once_however_often_it_is_written(void **state) {
     struct job j;
     uint64_t job = begin("job", text, sizeof text - 1);
     open_for_writing = false;
-    assert_int_equal(sched_flush(s, job, 0, false, NULL, NULL), 0);
+    assert_int_equal(sched_flush(s, job, 0, false, false, NULL, NULL), 0);
     sched_release(s, job);
     tick();
     for (int i = 0; i < 5; i++)
