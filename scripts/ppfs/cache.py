@@ -95,7 +95,7 @@ class FunctionCache:
         if keep:
             entry._parts, entry._reach, entry._path, entry._imports = parts, reach, path, count
             entry.along = before is not None and before._parts is not None and before._parts.mark == parts.mark
-            entry.refs = tuple(weakref.ref(root, lambda ref: _forget(entries, key, ref)) for root in roots)
+            entry.refs = tuple(weakref.ref(root, lambda ref, forget=_forget: forget(entries, key, ref)) for root in roots)
             entries[key] = entry
             if len(entries) > MOST:
                 for oldest in list(entries)[:MOST // 2]:
