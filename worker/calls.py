@@ -349,7 +349,12 @@ def add_function(key, payload):
     global _functions_size
     size = len(payload)
     forget_changed_modules(_local_cwd)
+    before = set(classes().keys())
     func = unpickle(payload)
+    if getattr(func, "ppfs_fresh", False) is not True:
+        _kept_classes.update(set(classes().keys()) - before)
+    else:
+        put_classes()
     if not callable(func):
         raise Refused("the function of the call is no callable, but a " + type(func).__name__)
     if find_function(key) is None:

@@ -194,6 +194,7 @@ def restore(cwd, changed):
             tempfile.tempdir = None  # found out anew by the environment
         time.tzset()
     put_names(changed)
+    put_classes()
     if sys.path != _base_path:
         sys.path[:] = _base_path
     if len(sys.argv) != 1 or sys.argv[0]:

@@ -12,6 +12,8 @@ _frame = {"__name__": "__main__", "__builtins__": builtins}  # what exec() and e
 _active = set()
 _random = sys.modules.get("random")
 _spoiled = False  # a row said that nobody can put it back
+_classes = {}  # what classes() keeps them in
+_kept_classes = set()  # ids of those that came with functions which are kept for many calls
 
 
 def lease_apply(func, args, kwargs):
@@ -53,6 +55,21 @@ def put_copyreg(base):
         _spoiled = _spoiled or package in sys.modules
     for key in base.keys() - table.keys():
         table[key] = base[key]
+
+
+def classes():
+    """cloudpickle's table of the classes that came by value, by their ids."""
+    return getattr(sys.modules.get("cloudpickle.cloudpickle"), "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+
+
+def put_classes():
+    """Classes that came with a call are the call's alone: the next that brings them along has its own, without what this
+    one has set there, or what its program has deleted since."""
+    table = classes()
+    ids = set(table.keys())
+    _kept_classes.intersection_update(ids)
+    for key in ids - _kept_classes:
+        table.pop(key, None)
 
 
 def new_stream(name, fd, encoding, errors, lines, through):
@@ -239,6 +256,8 @@ def pandas_defaults():
 # --- all of them ---------------------------------------------------------------------------------------------------------
 def activate():
     """Makes the rows of modules that are there by now."""
+    global _classes
+    _classes = getattr(classes(), "data", {})
     for module in DICTIONARIES:
         if module not in _active and module in sys.modules:
             try:
@@ -286,7 +305,7 @@ def begin_order():
     see = operator.attrgetter("encoding", "errors", "line_buffering", "write_through")
     _streams = see(_stdout), see(_stderr)
     renew_streams()  # the template's think that they can seek
-    watched = (sys, builtins, warnings, threading)
+    watched = (sys, builtins, warnings, threading, sys.modules["__main__"])
     _names[:0] = [(vars(module), dict(vars(module)), None) for module in watched[:1]]
     _names.extend((vars(module), dict(vars(module)), None) for module in watched[1:])
     _names.extend([(_frame, dict(_frame), None), (copyreg.dispatch_table, dict(copyreg.dispatch_table), put_copyreg)])

@@ -18,6 +18,7 @@ static struct {
     struct twister own, numpy;
     Py_ssize_t modules;
     PyObject *rows, *names; /* order.py's lists */
+    PyObject *classes;      /* a dictionary; ours */
 #if PY_VERSION_HEX < 0x030c0000
     Py_ssize_t tagged;
     uint64_t *tags; /* the dictionaries of names have these as long as nobody changes them */
@@ -134,6 +135,7 @@ void python_order_mark(void) {
     at_mark.modules = modules;
     at_mark.rows = glue_get("_rows");
     at_mark.names = glue_get("_names");
+    Py_XSETREF(at_mark.classes, Py_NewRef(glue_get("_classes"))); /* a call that imports cloudpickle puts another there */
     names_note();
     twister_note(&at_mark.own);
     twister_note(&at_mark.numpy);
@@ -186,6 +188,10 @@ bool python_order_touched(void) {
 }
 
 bool python_order_differs(void) {
+    if (PyDict_GET_SIZE(at_mark.classes)) {
+        Py_XDECREF(glue_call("put_classes", PyTuple_New(0)));
+        PyErr_Clear();
+    }
     if (names_changed())
         return true;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(at_mark.rows); i++)

@@ -36,7 +36,9 @@ _ATTRIBUTES = ("__name__", "__qualname__", "__module__", "__doc__")
 # What a function may do to change what it refers to, as seen in its code.
 _WRITES = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"))
 _WRITES_CELL = frozenset(("STORE_DEREF", "DELETE_DEREF"))
-_WRITERS = frozenset(("setattr", "delattr", "globals", "vars", "exec", "eval", "__dict__", "__setattr__"))
+_WRITERS = frozenset(("setattr", "delattr", "globals", "vars", "exec", "eval", "__dict__", "__setattr__", "__globals__",
+                      "f_globals", "_getframe", "currentframe", "__kwdefaults__", "__annotations__", "get_annotations",
+                      "__closure__"))
 _HINTS = frozenset((("types", "GenericAlias"), ("types", "UnionType")))
 
 
@@ -381,7 +383,8 @@ def uses(code: types.CodeType) -> Tuple[FrozenSet[str], bool]:
     found = _known.get(code)
     if found is None:
         names: List[str] = []
-        writes = not _WRITERS.isdisjoint(code.co_names)
+        writes = not (_WRITERS.isdisjoint(code.co_names) and _WRITERS.isdisjoint(
+            const for const in code.co_consts if type(const) is str))
         for instruction in dis.get_instructions(code):
             op = instruction.opname
             if op in _WRITES or (op in _WRITES_CELL and instruction.argval in code.co_freevars):

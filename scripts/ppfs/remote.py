@@ -3,7 +3,8 @@
 Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded.
 It refuses another Python version (functions by value would crash it), finds the client's modules, runs the
 initializer once in each worker, and walks through the chunks of a map. A function that could change what came with it
-is loaded anew for each call (fresh), so that none finds what another left. Arguments that need the client's modules
+is loaded anew for each call (fresh), so that none finds what another left; the worker sees by the attribute ppfs_fresh
+that the classes which came with it are of no further use. Arguments that need the client's modules
 to be loaded come packed: as one bytes object, their pickle, behind it the pickles of the values that this refers to
 (values.py), and the keyword PACKED.
 """
@@ -41,7 +42,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh):
 
     func, init, initargs = obtain()
     if fresh:
-        first = [func]
+        first = [func] if b"_make_skeleton_" not in blob else []  # a call has the classes that its arguments have
         take = lambda: first.pop() if first else obtain()[0]
     else:
         take = lambda one=func: one
@@ -52,6 +53,8 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh):
     elif fresh:
         func = lambda *args, **kwargs: take()(*args, **kwargs)
     if init is None and not path:
+        if fresh:
+            func.ppfs_fresh = True
         return func
 
     ready = [] if init is not None else [True]
@@ -69,6 +72,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh):
             if entered:
                 leave(entered)
 
+    run.ppfs_fresh = fresh
     return run
 
 class Unpacker(pickle.Unpickler):

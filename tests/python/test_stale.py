@@ -45,6 +45,16 @@ CASES = {
     "static, class methods, properties": ("class C:\n    n = 1\n    @staticmethod\n    def s(): return k\n    @classmethod\n    def c(cls): return cls.n\n    @property\n    def p(self): return k\nk = 1\n"
                                           "def f(x): return C.s(), C.c(), C().p", "f", ["pass", "k = 2", "C.n = 3", "C.s = staticmethod(lambda: 9)", "C.p = property(lambda self: 8)"]),
     "a dataclass": ("import dataclasses\n@dataclasses.dataclass\nclass C:\n    x: int\n    k: int = 1\ndef f(x): return C(x).x, C(x).k", "f", ["pass", "C.__init__.__defaults__ = (2,)"]),
+    "an attribute of a class that goes": ("class B:\n    k = 9\nclass C(B):\n    k = 1\ndef f(x): return C.k", "f", ["pass", "del C.k", "C.k = 3", "del C.k"]),
+    "an attribute of a class that calls set": ("class C: pass\ndef f(x):\n    C.n = getattr(C, 'n', 0) + x\n    return C.n", "f", ["pass", "pass", "C.n = 1"]),
+    "one object of a class": ("class C:\n    one = None\n    def __new__(cls):\n        if cls.one is None: cls.one = super().__new__(cls); cls.one.n = 0\n        cls.one.n += 1\n        return cls.one\n"
+                              "def f(x): return C().n", "f", ["pass", "pass"]),
+    "what an enumeration holds": ("import enum\nclass E(enum.Enum):\n    a = [1]\ndef f(x): E.a.value.append(x); return E.a.value", "f", ["pass", "pass", "E.a.value.append(9)"]),
+    "a keyword's default that calls set": ("def f(x, *, y=1): f.__kwdefaults__['y'] += 1; return y", "f", ["pass", "pass"]),
+    "globals by another way": ("import sys\nk = 1\ndef f(x): f.__globals__['k'] += 1; sys._getframe().f_globals['k'] += 1; return k", "f", ["pass", "pass"]),
+    "globals by a name": ("k = 1\ndef f(x): getattr(f, '__globals__')['k'] += 1; return k", "f", ["pass", "pass"]),
+    "annotations that calls set": ("def f(x: int): f.__annotations__['n'] = f.__annotations__.get('n', 0) + x; return f.__annotations__['n']", "f", ["pass", "pass"]),
+    "names of the main module": ("def f(x):\n    import __main__\n    __main__.of_f = getattr(__main__, 'of_f', 0) + x\n    return __main__.of_f", "f", ["pass", "pass"]),
     "an enumeration": ("import enum\nclass E(enum.Enum):\n    a = 1\ndef f(x): return E.a.value + x", "f", ["pass", "class E(enum.Enum):\n    a = 2"]),
     "an object": ("class C:\n    pass\no = C(); o.n = 1\ndef f(x): return o.n + x", "f", ["pass", "o.n = 2", "o.n += 1"]),
     "an object of a module": ("import fractions, random\nr = random.Random(1)\ndef f(x): return r.random()", "f", ["pass", "pass", "r.seed(2)", "r.random()"]),
@@ -217,3 +227,26 @@ with ppfs.Executor() as ex, pp.Server() as server:
     many = [only_here.C(1), list(range(50_000))]
     print({ex.submit(len, many).result() for _ in range(4)})
 """, m.base / "lib") == "2 [2, 4] 2 8 5 6 3\n3 [3, 6] 3 12 5 6 4\n{2}\n"
+
+
+def test_a_call_has_each_class_once(run, m):
+    """What comes with the function and what comes with its arguments are of the same class, and so is what goes back; with
+    an initializer all calls have the same."""
+    need_module("cloudpickle")
+    assert run("""
+import ppfs
+class C:
+    def __init__(self, x): self.x = x
+def same(*given): return all(type(one) is C for one in given)
+def make(x): return C(x)
+def init():
+    global kept
+    kept = C(1)
+def is_kept(one): return type(kept) is C is type(one)
+large = C(b"x" * 200_000)
+with ppfs.Executor(max_workers=1) as ex:
+    print([ex.submit(same, C(1), C(2)).result() and type(ex.submit(make, 1).result()) is C for _ in range(3)],
+          [ex.submit(same, large, C(1)).result() for _ in range(4)])
+with ppfs.Executor(max_workers=1, initializer=init) as ex:
+    print([ex.submit(is_kept, C(1)).result() for _ in range(3)])
+""") == "[True, True, True] [True, True, True, True]\n[True, True, True]\n"
