@@ -181,6 +181,7 @@ def restore_signals(numbers):
 def restore(cwd, changed):
     """Puts the worker back in order after a call. changed: whether names have (python_order.c). True when that is not
     possible: the worker must leave."""
+    left = threads_left()  # first, for they may change something
     os.environ = _environ
     data = _environ._data
     if data != _base_env:
@@ -193,6 +194,7 @@ def restore(cwd, changed):
         if tempfile is not None:
             tempfile.tempdir = None  # found out anew by the environment
         time.tzset()
+    faulthandler.cancel_dump_traceback_later()
     put_names(changed)
     put_classes()
     if sys.path != _base_path:
@@ -204,7 +206,7 @@ def restore(cwd, changed):
     spoiled = put_rows(changed)
     if len(sys.modules) != len(_seen_modules):
         note_modules(cwd)
-    return flush() or threads_left() or spoiled
+    return flush() or left or spoiled
 
 
 def flush():

@@ -3,7 +3,7 @@
 # is a list) after each call of a lease and compares, unless a fifth part is false: changes show elsewhere; put(base) is called
 # where that differs. What a module sets while it is imported to unpickle a call
 # lasts as long as it is here, so such rows are taken anew then (rebase), all but those that are fixed.
-import _signal, contextvars, copy, copyreg, functools, warnings  # noqa
+import _signal, contextvars, copy, copyreg, faulthandler, functools, warnings  # noqa
 
 THREADS_S = 0.05  # how long threads that are about to end are waited for
 _rows = []
@@ -60,6 +60,26 @@ def put_copyreg(base):
 def classes():
     """cloudpickle's table of the classes that came by value, by their ids."""
     return getattr(sys.modules.get("cloudpickle.cloudpickle"), "_DYNAMIC_CLASS_TRACKER_BY_ID", {})
+
+
+def put_modules(base):
+    """Those that were there at first; what a call has put in their places may be no module at all."""
+    for name, module in base.items():
+        if sys.modules.get(name) is not module:
+            sys.modules[name] = module
+
+
+def telling(function, spoils):
+    """The function, of C, whose effects nobody could see. spoils: nor undo."""
+
+    @functools.wraps(function)
+    def told(*args, **how):
+        global _spoiled
+        _spoiled = _spoiled or spoils
+        _frame["told"] = function  # a name too many, which is seen
+        return function(*args, **how)
+
+    return told
 
 
 def put_classes():
@@ -304,11 +324,14 @@ def begin_order():
     global _table, _streams
     see = operator.attrgetter("encoding", "errors", "line_buffering", "write_through")
     _streams = see(_stdout), see(_stderr)
+    sys.addaudithook = telling(sys.addaudithook, True)
+    faulthandler.dump_traceback_later = telling(faulthandler.dump_traceback_later, False)
     renew_streams()  # the template's think that they can seek
     watched = (sys, builtins, warnings, threading, sys.modules["__main__"])
     _names[:0] = [(vars(module), dict(vars(module)), None) for module in watched[:1]]
     _names.extend((vars(module), dict(vars(module)), None) for module in watched[1:])
-    _names.extend([(_frame, dict(_frame), None), (copyreg.dispatch_table, dict(copyreg.dispatch_table), put_copyreg)])
+    _names.extend([(_frame, dict(_frame), None), (copyreg.dispatch_table, dict(copyreg.dispatch_table), put_copyreg),
+                   (sys.modules, dict(sys.modules), put_modules)])
     _table = table()
     activate()
 
@@ -341,6 +364,9 @@ def put_names(changed):
     if _grew:
         activate()
     for names, base, put in list(_names) if changed or _grew else ():
+        if put is put_modules:
+            put(base)
+            continue
         if put is put_copyreg:
             put(base)
         elif put is not None:

@@ -116,6 +116,12 @@ static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
                                     : "no more processes can be made (see ulimit -u, and the pids limit of its cgroup)");
 }
 
+/* A worker that died between two calls took none along: those that it was sent run elsewhere. One that answered none may
+ * never get that far. */
+static bool died_between_calls(const struct slot *s) {
+    return s->lease && s->in_process && s->answered && atomic_load(&s->page->seen) <= s->answered;
+}
+
 /* The job's end when its worker cannot tell it. */
 static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o) {
     char words[128];
@@ -130,6 +136,8 @@ static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o)
                                    .user_us = o->user_us,
                                    .system_us = o->system_us,
                                    .maxrss_kib = o->maxrss_kib};
+    } else if (died_between_calls(s)) {
+        o->end = WORK_DONE;
     } else if (WIFSIGNALED(status)) {
         o->end = WORK_SIGNALED;
         o->status = WTERMSIG(status);

@@ -37,6 +37,7 @@ void python_reply_clear(struct python_reply *reply);
 /* Puts the Python of a worker in order after python_call. False when the worker cannot go on (threads were left running,
  * output would not go, order.py says that something is not to be put back). */
 bool python_restore(const char *cwd);
+bool python_threads(void); /* whether there are more than this one */
 void python_restore_signals(const int *changed); /* gives these, zero-terminated, the handlers that python3 has */
 
 /* --- leases: calls one after another, with little around them --- */

@@ -178,7 +178,7 @@ static bool row_same(PyObject *row) {
     return same;
 }
 
-static bool more_threads(void) {
+bool python_threads(void) {
     PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
     return first && PyThreadState_Next(first);
 }
@@ -197,5 +197,5 @@ bool python_order_differs(void) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(at_mark.rows); i++)
         if (!row_same(PyList_GET_ITEM(at_mark.rows, i)))
             return true;
-    return more_threads() || twister_changed(&at_mark.own) || twister_changed(&at_mark.numpy);
+    return python_threads() || twister_changed(&at_mark.own) || twister_changed(&at_mark.numpy);
 }

@@ -119,9 +119,12 @@ static void send_data(uint8_t kind, uint64_t job, int fd, uint64_t at, uint64_t 
 
 /* --- after a job ------------------------------------------------------------------------------------------------ */
 void worker_restore(const char *cwd) {
+    bool threads = python_threads();
     bool fine = order_restore(); /* first, for there may be a timer running */
 
     fine = python_restore(cwd) && fine;
+    if (threads) /* they went on until they had been waited for */
+        fine = order_restore() && fine;
     if (!reap_all(TREE_MS) || !fine)
         me.leave = true;
     watch.touched = false;
@@ -274,7 +277,8 @@ static void do_lease(const struct work *w, const void *rest, size_t rest_size) {
     } else {
         python_begin_lease(w, p.cwd, NULL);
         bool whole = lease_run(&line, p.cwd);
-        worker_restore(p.cwd);
+        if (!me.leave)
+            worker_restore(p.cwd);
         use_since(&before, &o);
         place_close(&p);
         if (!whole)

@@ -29,6 +29,16 @@ ROWS = [
     ("io priority", "import ctypes, platform; ctypes.CDLL(None).syscall("
      "{'x86_64': 251, 'aarch64': 30}[platform.machine()], 1, 0, 2 << 13 | 7)",
      "__import__('ctypes').CDLL(None).syscall({'x86_64': 252, 'aarch64': 31}[__import__('platform').machine()], 1, 0)"),
+    ("a module that is none", "import sys; sys.modules['json'] = None", "__import__('json').__name__"),
+    ("a module that is gone", "import sys; sys.keep_re = sys.modules.pop('re'); sys.modules['re'] = sys",
+     "__import__('re').__name__"),
+    ("audit hook", "import sys; sys.addaudithook(lambda name, given: 1 / 0 if name == 'ours' else None)",
+     "__import__('sys').audit('ours')"),
+    ("watchdog", "import faulthandler; faulthandler.dump_traceback_later(0.05, exit=True)", "__import__('time').sleep(0.2)"),
+    ("a thread's environment", "import os, threading, time; threading.Thread(target=lambda: (time.sleep(0.02), "
+     "os.environ.update(X_T='1'))).start()", "__import__('os').environ.get('X_T')"),
+    ("a thread that ends the process", "import os, threading, time; threading.Thread(target=lambda: (time.sleep(0.1), "
+     "os._exit(0))).start()", "1"),
     ("process name", "open('/proc/self/comm', 'w').write('other'); import ctypes; ctypes.CDLL(None).prctl(15, b'other', 0, 0, 0)",
      "open('/proc/self/comm').read()"),
     ("prctl", "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)", "__import__('ctypes').CDLL(None).prctl(3, 0, 0, 0, 0)"),
