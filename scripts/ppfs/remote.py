@@ -2,11 +2,11 @@
 
 Workers need not have this package: the text REMOTE goes along inside the pickle and is executed where it is loaded.
 It refuses another Python version (functions by value would crash it), finds the client's modules, runs the
-initializer once in each worker, and walks through the chunks of a map. A function that could change what came with it
-is loaded anew for each call (fresh), so that none finds what another left; the worker sees by the attribute ppfs_fresh
-that the classes which came with it are of no further use. Arguments that need the client's modules
-to be loaded come packed: as one bytes object, their pickle, behind it the pickles of the values that this refers to
-(values.py), and the keyword PACKED.
+initializer once in each worker, gives what that changed to each function, and walks through the chunks of a map. A
+function that could change what came with it is loaded anew for each call (fresh), so that none finds what another left;
+the worker sees by the attribute ppfs_fresh that the classes which came with it are of no further use. Arguments that
+need the client's modules to be loaded come packed: as one bytes object, their pickle, behind it the pickles of the values
+that this refers to (values.py), and the keyword PACKED.
 """
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -20,7 +20,7 @@ PACKED = "ppfs: packed"
 Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], bytes]
 
 REMOTE = r'''
-import io, os, pickle, sys, traceback, types
+import functools, hashlib, io, os, pickle, sys, traceback, types
 
 def make(version, path, blob, source, init_key, chunked, modules, fresh):
     if version and tuple(version) != sys.version_info[:2]:
@@ -41,6 +41,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh):
             leave(entered)
 
     func, init, initargs = obtain()
+    loaded = func
     if fresh:
         first = [func] if b"_make_skeleton_" not in blob else []  # a call has the classes that its arguments have
         take = lambda: first.pop() if first else obtain()[0]
@@ -63,7 +64,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh):
         entered = enter()
         try:
             if not ready:
-                initialize(init_key, init, initargs)
+                initialize(init_key, init, initargs, loaded)
                 ready.append(True)
             if "ppfs: packed" in kwargs:
                 args, kwargs = unpack(*args)
@@ -206,25 +207,155 @@ def bind(func, modules, friends):
         space.update(names)
     return func
 
-def initialize(key, init, initargs):
-    """Runs the initializer unless this worker has; a function that came with another copy of its globals gets what
-    it set."""
-    registry = sys.modules.setdefault("_ppfs_initialized", types.ModuleType("_ppfs_initialized")).__dict__
-    space = getattr(init, "__globals__", None)
-    if (key, "failed") in registry:
-        raise RuntimeError("ppfs: the initializer failed", registry[key, "failed"])
-    if key in registry:
-        if space is not None:
-            space.update(registry[key])
+def initialize(key, init, initargs, func):
+    """Runs the initializer unless this worker has; a function that came with other copies of what it changed gets what
+    it set up."""
+    if (key, "failed") in REGISTRY:
+        raise RuntimeError("ppfs: the initializer failed", REGISTRY[key, "failed"])
+    holders = holders_of(init, list(initargs), func)
+    if key in REGISTRY:
+        restore(holders, REGISTRY[key])
         return
-    before = dict(space) if space is not None else {}
+    before = {(path, name): (value, print_of(value)) for path, name, value in contents_of(holders)}
     try:
         init(*initargs)
     except BaseException:
-        registry[key, "failed"] = text = traceback.format_exc()
+        REGISTRY[key, "failed"] = text = traceback.format_exc()
         raise RuntimeError("ppfs: the initializer failed", text) from None
-    missing = object()
-    registry[key] = {k: v for k, v in (space or {}).items() if before.get(k, missing) is not v}
+    REGISTRY[key] = changes(before, holders)
+
+# of this process: what one function has kept, another reads
+REGISTRY = sys.modules.setdefault("_ppfs_initialized", types.ModuleType("_ppfs_initialized")).__dict__
+MISSING = REGISTRY.setdefault("missing", object())
+
+def holders_of(init, initargs, func):
+    """{path: what has names and values that the initializer may change}, the same paths for each function."""
+    holders, seen, todo = {("initargs",): initargs}, set(), [(("init",), init)]
+    todo += [(("initargs", i), value) for i, value in enumerate(initargs)] + [(("func",), func)]
+    while todo:
+        path, what = todo.pop(0)
+        if id(what) in seen:
+            continue
+        seen.add(id(what))
+        new = {}
+        if isinstance(what, functools.partial):
+            new = {"call": [what.func, what.args, what.keywords, *what.args, *what.keywords.values()]}
+        elif isinstance(what, types.MethodType):
+            new = {"method": [what.__func__, what.__self__]}
+        elif isinstance(what, WRAPPERS):
+            new = {"parts": [getattr(what, name, None) for name in ("__func__", "fget", "fset", "fdel")]}
+        elif isinstance(what, types.FunctionType):
+            if own(what.__globals__):
+                new = {i: cell for i, cell in enumerate(what.__closure__ or ())}
+                new.update(vars=vars(what), defaults=what)
+                space = "globals", what.__globals__.get("__name__")
+                if space not in holders:
+                    holders[space] = what.__globals__
+                    todo += [((*space, name), get(what.__globals__, name)) for name in names_in(what.__globals__)]
+        elif isinstance(what, type):
+            new = {"class": what} if not found_by_name(what) else {}
+        elif path[0] in ("init", "func") and len(path) == 1:
+            new = {"callable": [what, type(what)]}
+        for name, holder in new.items():
+            holders[(*path, name)] = holder
+            todo += [((*path, name, inner), get(holder, inner)) for inner in names_in(holder)]
+    return holders
+
+WRAPPERS = staticmethod, classmethod, property
+
+def found_by_name(kind):
+    found = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is kind
+
+def names_in(holder):
+    if isinstance(holder, types.FunctionType):
+        return "__defaults__", "__kwdefaults__"
+    if isinstance(holder, list):
+        return range(len(holder))
+    if isinstance(holder, types.CellType):
+        return ("cell_contents",)
+    names = vars(holder) if isinstance(holder, type) else holder
+    return [name for name in names if name not in ("__builtins__", "__dict__", "__weakref__", "_abc_impl")]
+
+def get(holder, name):
+    if isinstance(holder, list):
+        return holder[name]
+    if isinstance(holder, type):
+        holder = vars(holder)
+    try:
+        return getattr(holder, name) if isinstance(holder, (types.CellType, types.FunctionType)) else holder[name]
+    except (KeyError, ValueError):  # a cell may be empty
+        return MISSING
+
+def put(holder, name, value):
+    if isinstance(holder, (list, dict)):
+        if value is MISSING:
+            holder.pop(name, None)
+        else:
+            holder[name] = value
+    elif value is not MISSING:
+        (type.__setattr__ if isinstance(holder, type) else setattr)(holder, name, value)
+    elif get(holder, name) is not MISSING:
+        (type.__delattr__ if isinstance(holder, type) else delattr)(holder, name)
+
+def contents_of(holders):
+    for path, holder in holders.items():
+        for name in names_in(holder):
+            yield path, name, get(holder, name)
+
+class Print(pickle.Pickler):
+    """Tells whether data was changed in place. Functions, classes and modules are told by what they are."""
+
+    def __init__(self):
+        self.digest = hashlib.sha256()
+        super().__init__(self, 5, buffer_callback=lambda data: self.digest.update(data.raw()))
+
+    def write(self, data):
+        self.digest.update(data)
+
+    def persistent_id(self, what):
+        return id(what) if isinstance(what, (type, types.FunctionType, types.ModuleType)) else None
+
+def print_of(value):
+    """None: it cannot be told."""
+    if isinstance(value, (int, float, complex, str, bytes, type(None), types.CodeType)) or value is MISSING:
+        return b""
+    try:
+        printer = Print()
+        printer.dump(value)
+        return printer.digest.digest()
+    except Exception:
+        return None
+
+def changes(before, holders):
+    """[(path, name, the value that it has, whether that is the object that it was)] of what is not as it was. What of
+    a global cannot be told may have changed."""
+    changed, after = [], set()
+    for path, name, value in contents_of(holders):
+        after.add((path, name))
+        old, print_before = before.get((path, name), (MISSING, None))
+        if value is not old:
+            changed.append((path, name, value, False))
+            continue
+        print_after = print_of(value)
+        if print_after != print_before or (print_after is None and not isinstance(holders[path], type)):
+            changed.append((path, name, value, True))
+    return changed + [(path, name, MISSING, False) for path, name in before.keys() - after]
+
+def restore(holders, changed):
+    """Puts what the initializer changed where this function looks for it, by whatever name."""
+    replaced = {}
+    for path, name, value, same in changed:
+        if path in holders and path[0] != "func":
+            if same:
+                old = get(holders[path], name) if name in names_in(holders[path]) else MISSING
+                replaced[id(old)] = old, value
+            put(holders[path], name, value)
+    for path, name, value in list(contents_of(holders)):
+        if id(value) in replaced and value is not MISSING:
+            put(holders[path], name, replaced[id(value)][1])
 '''
 
 # The file name is the one that workers leave out of tracebacks.

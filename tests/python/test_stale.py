@@ -250,3 +250,68 @@ with ppfs.Executor(max_workers=1) as ex:
 with ppfs.Executor(max_workers=1, initializer=init) as ex:
     print([ex.submit(is_kept, C(1)).result() for _ in range(3)])
 """) == "[True, True, True] [True, True, True, True]\n[True, True, True]\n"
+
+
+SET_UP = r"""
+import functools, sys
+import ppfs
+class C:
+    many = 0
+    def __init__(self, x): self.x = x
+class Box:
+    kept = []
+seen, table, gone, number, alias, given = [], {"k": [1]}, 1, 0, None, [0]
+alias = table["k"]
+box, one = Box(), C(1)
+def make():
+    inside = []
+    def init(): inside.append(1); return inside
+    def look(x): return inside
+    return init, look
+init_inside, look_inside = make()
+def counted(x, l=[]): return counted.n, l, x
+counted.n = 0
+def init():
+    global number, gone
+    seen.append(C(1)); table["k"].append(2); box.more = sys; one.x = 5
+    C.many = 7; Box.kept.append(1); number = 4; del gone
+    counted.n = 9; counted.__defaults__[0].append(1); init_inside()
+def init_given(l, by): l.append(by)
+class Init:
+    def __init__(self): self.l = []
+    def __call__(self): self.l.append(1); seen.append(2)
+    def run(self): self.l.append(1); seen.append(3)
+def a(x): return len(seen), seen[0].x, table, x
+def b(x): return box.more.__name__, one.x, Box.kept, C.many, number, "gone" in globals(), x
+def c(x): return counted(x)
+def d(x): return look_inside(x)
+def e(x): return alias, table["k"] is alias
+def f(x): return later, x
+def g(x): return given, x
+def h(x): return seen, x
+later = 1
+with ppfs.Executor(max_workers=1, initializer=init) as ex:
+    for later in (1, 2):
+        print([ex.submit(func, 3).result() for func in (f, a, b, c, d, f)], list(ex.map(a, [1], chunksize=2)))
+    seen.append(1)
+    print(ex.submit(a, 4).result())
+    print(ex.submit(a, one).result()[3].x)
+with ppfs.Executor(max_workers=1, initializer=functools.partial(init_given, given), initargs=(8,)) as ex:
+    print([ex.submit(func, 3).result() for func in (f, g, g)])
+with ppfs.Executor(max_workers=1, initializer=init_given, initargs=(given, 8)) as ex:
+    print([ex.submit(func, 3).result() for func in (f, g, g)])
+del seen[:]
+for init in (Init(), Init().run):
+    with ppfs.Executor(max_workers=1, initializer=init) as ex:
+        print([ex.submit(func, 3).result() for func in (f, h, h)])
+"""
+
+
+def test_what_an_initializer_changes_in_place(run, m):
+    """Each call finds what the initializer has set up, whichever function it is of, and else what is there now."""
+    need_module("cloudpickle")
+    rest = ("(1, 1, {'k': [1, 2]}, 3), ('sys', 5, [1], 7, 4, False, 3), (9, [1], 3), [1], (%d, 3)] "
+            "[(1, 1, {'k': [1, 2]}, 1)]\n")
+    assert run(SET_UP) == ("[(1, 3), " + rest % 1 + "[(2, 3), " + rest % 2 + "(1, 1, {'k': [1, 2]}, 4)\n1\n"
+                           "[(2, 3), ([0, 8], 3), ([0, 8], 3)]\n[(2, 3), ([0, 8], 3), ([0, 8], 3)]\n"
+                           "[(2, 3), ([2], 3), ([2], 3)]\n[(2, 3), ([3], 3), ([3], 3)]\n")
