@@ -5,8 +5,8 @@ It refuses another Python version (functions by value would crash it), finds the
 initializer once in each worker, gives what that changed to each function, and walks through the chunks of a map. A
 function that could change what came with it is loaded anew for each call (fresh), so that none finds what another left;
 the worker sees by the attribute ppfs_fresh that the classes which came with it are of no further use. Arguments that
-need the client's modules to be loaded come packed: as one bytes object, their pickle, behind it the pickles of the values
-that this refers to (values.py), and the keyword PACKED.
+need the client's modules to be loaded come packed: as one bytes object, their pickle, behind it the pickles of the
+values that this refers to (values.py), and the keyword PACKED.
 """
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
@@ -156,12 +156,35 @@ def from_source(pieces, spaces, contents, target, values, modules):
             made[number] = globals_of[space][path[0]]
     bind()
     for number, kind, *_, attributes in pieces:
-        for name, what in attributes:
-            setattr(made[number], name, value(what))
+        for path, what in attributes:
+            change(made[number], path, what, value)
     for number, *_, defaults, keywords, _ in functions:
         made[number].__defaults__ = tuple(map(value, defaults)) or None
         made[number].__kwdefaults__ = {name: value(what) for name, what in keywords} or None
     return value(target)
+
+def change(holder, path, what, value):
+    """Sets what the text of a class or function did not (see changed.py)."""
+    for name in path[:-1]:
+        holder = vars(holder)[name] if isinstance(holder, type) else getattr(holder, name)
+    name, (kind, given) = path[-1], what
+    if name == "register()":
+        holder.register(value(what))
+        return
+    if kind == "gone":
+        if name in vars(holder):
+            type.__delattr__(holder, name)
+        return
+    if kind == "defaults":
+        was = getattr(holder, name) or ()
+        new = given and tuple(was[i - len(given)] if one[0] == "kept" else value(one) for i, one in enumerate(given))
+    elif kind == "keywords":
+        new = {key: getattr(holder, name)[key] if one[0] == "kept" else value(one) for key, one in given}
+    elif kind == "partialmethod":
+        new = functools.partialmethod(*map(value, given[0]), **{key: value(one) for key, one in given[1]})
+    else:
+        new = value(what)
+    (type.__setattr__ if isinstance(holder, type) else setattr)(holder, name, new)
 
 def import_all(modules, space):
     for module in modules:

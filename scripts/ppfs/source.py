@@ -6,7 +6,7 @@ function refers to goes with it: other functions and classes as source too, modu
 pickled data. What can go none of these ways is named and refused.
 
 Nothing of a text is executed but the bodies of classes: defaults, closures and globals are those of the function as
-it is, and its decorators have done their work.
+it is, and its decorators have done their work. What was changed after the definition goes along (changed.py).
 """
 import ast
 import functools
@@ -17,18 +17,15 @@ import sys
 import types
 from typing import Any, Callable, Container, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from .reach import BY_NAME, MAINS, WRAPPERS, uses
+from .changed import Plain, What, is_of, of_class, of_function, parts_of, same_code, title_of
+from .reach import MAINS, uses
 from .remote import Source
 
 PROTOCOL = 5
 TRIES = 1000  # texts that are compiled in search of one
-_CODE = ("co_name", "co_code", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_varnames", "co_freevars",
-         "co_cellvars", "co_names")
-_FLAGS = 0x0F | 0x20 | 0x80 | 0x100 | 0x200  # of a code that say what it does; not where it stands
 _FUTURE_ANNOTATIONS = getattr(importlib.import_module("__future__"), "annotations").compiler_flag
 _NODES = ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom
 _MAKER = "_ppfs_made"
-_What = Tuple[Any, ...]
 
 
 def source_of(func: Any, friends: Tuple[Tuple[str, Any], ...], by_name: Callable[[Any], bool]) -> Source:
@@ -36,17 +33,13 @@ def source_of(func: Any, friends: Tuple[Tuple[str, Any], ...], by_name: Callable
     PicklingError names what cannot go."""
     whole = _Whole((lambda what: what is not func and by_name(what)) if friends else by_name)
     try:
-        target = whole.what(func, _title(func))
+        target = whole.what(func, title_of(func))
         if isinstance(func, types.FunctionType) and friends:
             names = whole.spaces[whole.space(func.__globals__)][1]
             names.update((name, whole.what(friend, name)) for name, friend in friends)
         return whole.source(target)
     except RecursionError:
-        raise pickle.PicklingError("the source of %s refers to too much" % _title(func)) from None
-
-
-def _title(what: Any) -> str:
-    return "%s.%s" % (getattr(what, "__module__", "?"), getattr(what, "__qualname__", type(what).__name__))
+        raise pickle.PicklingError("the source of %s refers to too much" % title_of(func)) from None
 
 
 class _Whole:
@@ -54,19 +47,19 @@ class _Whole:
 
     def __init__(self, by_name: Callable[[Any], bool]) -> None:
         self.by_name = by_name
-        self.pieces: List[_What] = []
-        self.spaces: List[Tuple[str, Dict[str, _What]]] = []
+        self.pieces: List[What] = []
+        self.spaces: List[Tuple[str, Dict[str, What]]] = []
         self._space_of: Dict[int, int] = {}
         self._made: Dict[int, int] = {}
         self._cells: Dict[int, int] = {}
-        self._contents: List[_What] = []
+        self._contents: List[What] = []
         self._values: List[Any] = []
 
-    def source(self, target: _What) -> Source:
+    def source(self, target: What) -> Source:
         spaces = tuple((name, tuple(names.items())) for name, names in self.spaces)
         return tuple(self.pieces), spaces, tuple(self._contents), target, pickle.dumps(self._values, PROTOCOL)
 
-    def what(self, value: Any, title: str) -> _What:
+    def what(self, value: Any, title: str) -> What:
         """How a value goes. title: what to call it when it cannot."""
         if isinstance(value, types.ModuleType):
             if value.__name__ in MAINS or value.__name__ not in sys.modules:
@@ -77,7 +70,7 @@ class _Whole:
         if issubclass(type(value), type) and value.__module__ != "builtins" and not self.by_name(value):
             return "made", self._class(value)
         try:
-            file = _Plain()
+            file = Plain()
             file.dump(value)
         except Exception as error:
             raise pickle.PicklingError("%s cannot go as source or plain data: %s" % (title, error)) from error
@@ -113,7 +106,7 @@ class _Whole:
         if id(func) in self._made:
             return self._made[id(func)]
         number = self._made[id(func)] = len(self._made)
-        title = _title(func)
+        title = title_of(func)
         text, path = text_of(func)
         space = self._names(uses(func.__code__)[0], func.__globals__, title)
         self._submodules(space, func)
@@ -122,7 +115,7 @@ class _Whole:
         defaults = tuple(self.what(value, "a default of " + title) for value in func.__defaults__ or ())
         keywords = tuple((name, self.what(value, "the default of %s of %s" % (name, title)))
                          for name, value in (func.__kwdefaults__ or {}).items())
-        attributes = tuple((name, self.what(value, "%s.%s" % (title, name))) for name, value in vars(func).items())
+        attributes = tuple(((name,), what) for name, what in of_function(func, self.what))
         self.pieces.append((number, "function", text, path, space, func.__name__, func.__qualname__, closure, defaults,
                             keywords, attributes))
         return number
@@ -154,29 +147,13 @@ class _Whole:
         if id(kind) in self._made:
             return self._made[id(kind)]
         number = self._made[id(kind)] = len(self._made)
-        title = _title(kind)
+        title = title_of(kind)
         text, code, body, filename = _class_text(kind)
-        attributes = tuple((name, self.what(value, "%s.%s" % (title, name)))
-                           for name, value in vars(kind).items() if _differs(kind, name, value, body, filename))
+        attributes = tuple(of_class(kind, body, filename, self.what, self.by_name))
         space = self._names(uses(code)[0] - {kind.__name__}, _space_of(kind), title, vars(kind))
         self.spaces[space][1].setdefault(kind.__name__, ("made", number))
         self.pieces.append((number, "class", text, (kind.__name__,), space, attributes))
         return number
-
-
-class _Plain(pickle.Pickler):
-    """Refuses what would be looked for in __main__."""
-
-    def __init__(self) -> None:
-        super().__init__(self, PROTOCOL)
-
-    def write(self, data: Any) -> None:
-        """What it would write is of no interest."""
-
-    def reducer_override(self, what: Any) -> Any:
-        if isinstance(what, BY_NAME) and what.__module__ in MAINS:
-            raise pickle.PicklingError("it holds %s, which is defined in __main__" % what.__qualname__)
-        return NotImplemented
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -207,7 +184,7 @@ def text_of(func: types.FunctionType) -> Tuple[str, Tuple[str, ...]]:
                     return before + text, path
         last = ValueError("no function in %s compiles to what it is made of; the file was edited since, or something "
                           "else than the Python compiler made it" % code.co_filename)
-    raise pickle.PicklingError("the source of %s is not there: %s" % (_title(func), last or "no file has it"))
+    raise pickle.PicklingError("the source of %s is not there: %s" % (title_of(func), last or "no file has it"))
 
 
 def _sources(what: Any, filename: str, space: Dict[str, Any]) -> Iterator[Tuple[str, ...]]:
@@ -287,30 +264,10 @@ def dig(code: types.CodeType, path: Tuple[str, ...]) -> types.CodeType:
     return code
 
 
-def same_code(a: types.CodeType, b: types.CodeType) -> bool:
-    """Whether two codes do the same, wherever they stand."""
-    return (all(getattr(a, name) == getattr(b, name) for name in _CODE) and (a.co_flags ^ b.co_flags) & _FLAGS == 0
-            and len(a.co_consts) == len(b.co_consts) and all(map(_same_const, a.co_consts, b.co_consts)))
-
-
-def _same_const(a: Any, b: Any) -> bool:
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, types.CodeType):
-        return same_code(a, b)
-    if isinstance(a, tuple):
-        return len(a) == len(b) and all(map(_same_const, a, b))
-    if isinstance(a, str) and a != b:  # the qualified name of something inside says where the function stands
-        return "<locals>." in a and "<locals>." in b and a.rpartition("<locals>.")[2] == b.rpartition("<locals>.")[2]
-    if isinstance(a, frozenset):
-        return a == b and sorted(map(repr, a)) == sorted(map(repr, b))
-    return repr(a) == repr(b)
-
-
 def _class_text(kind: type) -> Tuple[str, types.CodeType, types.CodeType, str]:
     """The text of a class, the code of that, the code of the class's body, and their file."""
-    title = _title(kind)
-    methods = [part for value in vars(kind).values() for part in _parts_of(value)
+    title = title_of(kind)
+    methods = [part for value in vars(kind).values() for part in parts_of(value)
                if part.__qualname__ == "%s.%s" % (kind.__qualname__, part.__name__)]
     module = sys.modules.get(kind.__module__)
     filename = getattr(module, "__file__", None)
@@ -332,7 +289,7 @@ def _class_text(kind: type) -> Tuple[str, types.CodeType, types.CodeType, str]:
             code = compile(future + text, "<source>", "exec", dont_inherit=True)
             for head in _heads(lines, code):
                 body = dig(compile(future + head + text, "<source>", "exec", dont_inherit=True), (kind.__name__,))
-                if all(_is_of(part, body) for part in ours):
+                if all(is_of(part, body) for part in ours):
                     found[ast.dump(node)] = future + text, code, body, str(filename)
     if len(found) != 1:
         raise pickle.PicklingError("the source of %s is not there: %s in %s is that class as it is now"
@@ -343,42 +300,13 @@ def _class_text(kind: type) -> Tuple[str, types.CodeType, types.CodeType, str]:
 def _space_of(kind: type) -> Dict[str, Any]:
     """The globals of a class: those of its methods, else of its module."""
     for value in vars(kind).values():
-        for part in _parts_of(value):
+        for part in parts_of(value):
             if part.__qualname__ == "%s.%s" % (kind.__qualname__, part.__name__):
                 return part.__globals__
     module = sys.modules.get(kind.__module__)
     if module is None:
-        raise pickle.PicklingError("the module of %s is not there" % _title(kind))
+        raise pickle.PicklingError("the module of %s is not there" % title_of(kind))
     return vars(module)
-
-
-def _differs(kind: type, name: str, value: Any, body: types.CodeType, filename: str) -> bool:
-    """Whether an attribute has to be set, as the body of the class does not make it what it is."""
-    parts = _parts_of(value)
-    if not parts:
-        if name.startswith("__") or type(kind) is not type or isinstance(value, (type, *WRAPPERS)):
-            return False
-        try:
-            _Plain().dump(value)
-        except Exception:
-            return False  # a lock, a descriptor: there is only the body to make it
-        return True
-    made = [part for part in parts if part.__code__.co_filename == filename or part.__code__.co_filename[0] != "<"]
-    if all(_is_of(part, body) for part in made):  # others were made by a decorator, which will make them again
-        return False
-    if value is not parts[0] or type(kind) is not type:
-        raise pickle.PicklingError("%s.%s was put into its class later, and is no function" % (_title(kind), name))
-    return True
-
-
-def _parts_of(value: Any) -> List[types.FunctionType]:
-    """The functions that an attribute of a class is made of."""
-    parts = [value, *[getattr(value, name) for name in WRAPPERS.get(type(value), ())]]
-    return [part for part in parts if type(part) is types.FunctionType]
-
-
-def _is_of(func: types.FunctionType, body: types.CodeType) -> bool:
-    return any(isinstance(one, types.CodeType) and same_code(func.__code__, one) for one in body.co_consts)
 
 
 __all__ = ["source_of", "text_of"]

@@ -174,3 +174,106 @@ def test_a_method_that_was_put_there(program):
     refused(program.Point, "Point.late was put into its class later")
     del program.Point.late
     assert worker(ready(Serializer("source"), program.point, 2)) == [(10, 1)]
+
+
+CHANGES = r'''
+import abc, dataclasses, enum, functools, threading, typing
+MARK = object()
+class Ten:
+    def __init__(self): self.a, self.b = 1, 2
+    __match_args__ = ("a",)
+    gone = 1
+    kind = int
+    lock = threading.Lock()
+    class Inner:
+        n = 1
+        def get(self): return self.n
+    def m(self, l=[], *, k=[]): return len(l), len(k)
+    def marked(self, x=MARK, lock=threading.Lock()): return x is MARK
+    def plus(self, a, x): return a, x
+    part = functools.partialmethod(plus, 5)
+    @staticmethod
+    def s(l=[]): return len(l)
+    @property
+    def p(self): "its text"; return 1
+    @functools.singledispatchmethod
+    def d(self, x): return "any"
+    @d.register
+    def _(self, x: int): return "int"
+class Shape(abc.ABC):
+    n = 1
+    @abc.abstractmethod
+    def area(self): pass
+class Other:
+    def area(self): return 0
+class Colour(enum.Enum):
+    red = [1]
+    blue = 2
+    def name_of(self): return self.name
+@dataclasses.dataclass
+class Row:
+    l: list = dataclasses.field(default_factory=list)
+    n: int = 3
+    def more(self): return self.n + 1
+def look(x):
+    t = Ten()
+    match t:
+        case Ten(found): pass
+    return (found, hasattr(Ten, "gone"), Ten.kind.__name__, Ten.Inner().get(), t.m(), t.marked(), t.part(x), Ten.s(), t.d(1), t.d(""),
+            Ten.__doc__, Ten.m.__doc__, Ten.p.__doc__, getattr(Ten.m, "tag", None))
+def shapes(x): return Shape.n, issubclass(Other, Shape), issubclass(int, Shape)
+def colours(x): return Colour.red.value, Colour.blue.value, getattr(Colour.blue, "times", 0), getattr(Colour, "more", 0), Colour(2).name_of()
+def rows(x): return Row.n, Row().l, Row().n, Row(n=x).more(), repr(Row())
+Number = typing.NewType("Number", int)
+NAME = "__main__"
+def hinted(x: Number): return x, NAME
+def words(x: int):
+    "what it says"
+    return words.__doc__, words.__name__, getattr(words, "tag", 0), words.__annotations__
+'''
+
+LATER = {
+    "match": "Ten.__match_args__ = ('b',)", "gone": "del Ten.gone", "kind": "Ten.kind = float", "inner": "Ten.Inner.n = 2",
+    "default": "Ten.m.__defaults__[0].append(1)", "keyword": "Ten.m.__kwdefaults__['k'].append(1)", "static": "Ten.s.__defaults__[0].append(1)",
+    "no default": "Ten.s.__defaults__ = ([1, 2],)", "partialmethod": "Ten.part = functools.partialmethod(Ten.plus, 6)",
+    "texts": "Ten.__doc__ = 'a'; Ten.m.__doc__ = 'b'; words.__doc__ = 'c'", "tags": "Ten.m.tag = 1; words.tag = [1]; words.__annotations__['y'] = 'z'",
+    "abstract": "Shape.n = 2", "register": "Shape.register(Other); Shape.register(int)",
+    "member": "Colour.red.value.append(2); Colour.blue.times = 3; Colour.more = 4", "data class": "Row.n = 4; Row.more.__doc__ = ''",
+}
+
+
+@pytest.fixture
+def changing(tmp_path, monkeypatch):
+    (tmp_path / "a_changing.py").write_text(CHANGES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(ppfs.serialize, "extra_path", lambda: ())
+    yield importlib.import_module("a_changing")
+    del sys.modules["a_changing"]
+    linecache.clearcache()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="match statements")
+@pytest.mark.parametrize("step", ["", *LATER])
+def test_what_the_text_does_not_say(changing, step):
+    """What was set or changed after the definition goes along."""
+    before = [call(3) for call in (changing.hinted, changing.look, changing.shapes, changing.colours, changing.rows, changing.words)]
+    exec(LATER.get(step, ""), vars(changing))
+    changing.Number.__module__ = "__main__"
+    calls = [changing.hinted, changing.look, changing.shapes, changing.colours, changing.rows, changing.words]
+    want = [call(3) for call in calls]
+    assert (want != before) == bool(step)
+    assert worker(*[ready(Serializer("source"), call, 3) for call in calls]) == want
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="match statements")
+@pytest.mark.parametrize("step, match", [
+    ("Ten.late = threading.Lock()", "Ten.late was put into its class later"),
+    ("Ten.p = functools.cached_property(lambda self: 1)", "Ten.p was put into its class later"),
+    ("Ten.d.register(str, lambda self, x: 'str')", "Ten.d was put into its class later"),
+    ("Ten.one = Other()", "Ten.one cannot go as source or plain data"),
+    ("Ten.m.__defaults__ = (Other(),)", "a default of .*Ten.m cannot go as source"),
+])
+def test_what_the_text_does_not_say_and_cannot_go(changing, step, match):
+    changing.Other.__module__ = "__main__"
+    exec(step, vars(changing))
+    refused(changing.look, match)
