@@ -282,7 +282,9 @@ class Executor(_Submitter):
                  with the globals, defaults and closures that they have, and run on nodes of other Python versions too;
                  what is neither text nor plain data is named and refused
     initializer  called with initargs once in each worker before its first call for this executor. All calls there find
-                 what it has set or changed in place. When it raises, that call and all that follow raise BrokenExecutor
+                 what it has set or changed in place, and the environment, directory, umask, sys.path, logging, warning
+                 filters and recursion limit as it left them. When it raises, that call and all that follow raise
+                 BrokenExecutor
     max_workers  how many calls of this executor may be under way at a time, on all nodes together; the others wait in this
                  program. A private mount has so many slots at least. By default all go to the mount at once, which runs
                  as many as it has slots

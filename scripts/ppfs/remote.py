@@ -20,7 +20,7 @@ PACKED = "ppfs: packed"
 Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], bytes]
 
 REMOTE = r'''
-import functools, hashlib, io, os, pickle, sys, traceback, types
+import functools, hashlib, io, os, pickle, sys, traceback, types, warnings
 
 def make(version, path, blob, source, init_key, chunked, modules, fresh):
     if version and tuple(version) != sys.version_info[:2]:
@@ -66,6 +66,8 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh):
             if not ready:
                 initialize(init_key, init, initargs, loaded)
                 ready.append(True)
+            for change_again in REGISTRY.get((init_key, "process"), ()):
+                change_again()
             if "ppfs: packed" in kwargs:
                 args, kwargs = unpack(*args)
             return func(*args, **kwargs)
@@ -239,6 +241,7 @@ def initialize(key, init, initargs, func):
     if key in REGISTRY:
         restore(holders, REGISTRY[key])
         return
+    process = process_now()
     before = {(path, name): (value, print_of(value)) for path, name, value in contents_of(holders)}
     try:
         init(*initargs)
@@ -246,6 +249,54 @@ def initialize(key, init, initargs, func):
         REGISTRY[key, "failed"] = text = traceback.format_exc()
         raise RuntimeError("ppfs: the initializer failed", text) from None
     REGISTRY[key] = changes(before, holders)
+    REGISTRY[key, "process"] = process_changes(process, process_now())
+
+def process_now():
+    """What is the whole process's, and what a worker puts back after each call."""
+    umask = os.umask(0)
+    os.umask(umask)
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = None
+    now = {("cwd", None): here, ("umask", None): umask, ("filters", None): list(warnings.filters),
+           ("recursion", None): sys.getrecursionlimit()}
+    now.update({("environ", name): value for name, value in os.environ.items()})
+    now.update({("path", entry): i for i, entry in enumerate(sys.path) if entry not in sys.path[:i]})
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        now.update({("log", log): (log.level, log.disabled, log.propagate, tuple(log.handlers), tuple(log.filters))
+                    for log in (logging.root, *logging.root.manager.loggerDict.values()) if hasattr(log, "handlers")})
+    return now
+
+def process_changes(before, after):
+    """What makes these changes again, before each call."""
+    return [functools.partial(PUT[kind], name, after.get((kind, name))) for kind, name in {**before, **after}
+            if before.get((kind, name)) != after.get((kind, name)) and (kind != "path" or (kind, name) not in before)]
+
+def put_filters(_, filters):
+    if warnings.filters != filters:
+        warnings.filters[:] = filters
+        warnings._filters_mutated()
+
+def put_environ(name, value):
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+def put_path(entry, place):
+    if entry not in sys.path:
+        sys.path.insert(place, entry)
+
+def put_log(log, state):
+    log.disabled, log.propagate = state[1:3]
+    log.handlers[:], log.filters[:] = state[3:]
+    log.setLevel(state[0])
+
+PUT = {"cwd": lambda _, path: os.chdir(path), "umask": lambda _, mask: os.umask(mask), "environ": put_environ,
+       "path": put_path, "recursion": lambda _, limit: sys.setrecursionlimit(limit), "filters": put_filters,
+       "log": put_log}
 
 # of this process: what one function has kept, another reads
 REGISTRY = sys.modules.setdefault("_ppfs_initialized", types.ModuleType("_ppfs_initialized")).__dict__

@@ -315,3 +315,24 @@ def test_what_an_initializer_changes_in_place(run, m):
     assert run(SET_UP) == ("[(1, 3), " + rest % 1 + "[(2, 3), " + rest % 2 + "(1, 1, {'k': [1, 2]}, 4)\n1\n"
                            "[(2, 3), ([0, 8], 3), ([0, 8], 3)]\n[(2, 3), ([0, 8], 3), ([0, 8], 3)]\n"
                            "[(2, 3), ([2], 3), ([2], 3)]\n[(2, 3), ([3], 3), ([3], 3)]\n")
+
+
+def test_what_an_initializer_changes_in_its_process(run, m):
+    """Each call of its executor finds it so, and no call of another."""
+    need_module("cloudpickle")
+    assert run("""
+import logging, os, sys, warnings
+import ppfs
+def init(where):
+    os.environ["SET_UP"] = "1"; os.chdir("/"); logging.getLogger("a").setLevel(7); logging.basicConfig(level=9)
+    warnings.simplefilter("ignore"); sys.path.insert(0, where); sys.setrecursionlimit(5000); os.umask(0o7)
+def look(x):
+    mask = os.umask(0); os.umask(mask)
+    return (os.environ.get("SET_UP"), os.getcwd() == "/", logging.getLogger("a").level, len(logging.root.handlers), logging.root.level,
+            warnings.filters[0][0], sys.path[0] == x, sys.getrecursionlimit(), mask)
+def again(x): return look(x)
+with ppfs.Executor(max_workers=1, initializer=init, initargs=("/there",)) as ex, ppfs.Executor(max_workers=1) as other:
+    before = other.submit(look, "/there").result()
+    print({ex.submit(func, "/there").result() for func in (look, look, again, look)})
+    print(other.submit(look, "/there").result() == before)
+""") == "{('1', True, 7, 1, 9, 'ignore', True, 5000, 7)}\nTrue\n"
