@@ -69,6 +69,18 @@ static int read_json(const void *bytes, size_t size, enum work_kind *kind, struc
     return rc;
 }
 
+/* Python would take an array of JSON for an expression, and be done. 0, -ENOMEM, -EINVAL. */
+static int refuse_array(const char *bytes, size_t size, char why[SPEC_WHY]) {
+    char at[SPEC_WHY];
+    json_t *j;
+    int rc = size > SPEC_JSON_MAX ? -EINVAL : json_text_read(bytes, size, NULL, NULL, &j, at, sizeof at);
+    if (rc < 0)
+        return rc == -ENOMEM ? rc : 0;
+    json_decref(j);
+    return refuse(why, "it is a JSON array, and a JSON job is one object: {\"call\": ...} or {\"run\": ...}; "
+                       "many of them are a stream, one a line in a file NAME.jsonl");
+}
+
 /* #ppfs: lines among the first comment lines of a script. */
 static int read_comments(const char *p, const char *end, struct options *o, char why[SPEC_WHY]) {
     static const char mark[] = "#ppfs:";
@@ -186,6 +198,11 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
     const char *start = text + at;
     if (at < size && *start == '{')
         return read_json(start, size - at, kind, o, why);
+    if (at < size && *start == '[') {
+        int rc = refuse_array(start, size - at, why);
+        if (rc < 0)
+            return rc;
+    }
     if (is_shebang(start, size - at)) {
         int rc = read_shebang(start, size - at, at == mark, kind, why);
         return rc < 0 ? rc : read_comments(text + mark, text + size, o, why);

@@ -148,3 +148,23 @@ def test_sbatch_lines_are_named_once(m):
     assert m.wait("x") == "done" and m.why("x").count("#SBATCH") == 1
     m.put("y", "#!/bin/sh\necho '#SBATCH'\n")
     assert m.wait("y") == "done" and m.why("y") == ""
+
+
+@pytest.mark.parametrize("text", ['["call", "len"]', ' \n[]', '[{"call": "len", "args": ["a"]},\n {"run": ["true"]}]\n'])
+def test_a_json_array_is_no_job(m, text):
+    """As Python it would be an expression: done, and nothing ran."""
+    m.put("x", text)
+    assert "JSON array" in m.failed("x")
+    m.put("x", "[print(n) for n in [1, 2]]\n")
+    assert m.result("x") == b"1\n2\n"
+
+
+def test_a_key_that_stands_twice(m):
+    """Which of them was meant nobody knows."""
+    lines = ['{"call": "len", "args": ["a"], "args": ["bb"]}', '{"call": "len", "\\u0061rgs": ["a"], "args": ["bb"]}',
+             '{"call": "len", "args": [{"args": 1, "call": 2}]}', '{"call": "len", "args": ["\\n"]}']
+    m.put("x.jsonl", "".join(line + "\n" for line in lines))
+    answers = [json.loads(line) for line in m.result("x.jsonl").splitlines()]
+    assert ["twice" in str(answer) for answer in answers] == [True, True, False, False]
+    m.put("x", lines[0])
+    assert "twice" in m.failed("x") or "duplicate" in m.failed("x")
