@@ -203,21 +203,20 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
     }
 }
 
-#define SBATCH_LOOKED_AT 4096u /* bytes of a script of at most INLINE_MAX, as all that people write by hand are */
+#define COMMENTS_MAX 4096u /* bytes of a script of at most INLINE_MAX, as all that people write by hand are */
 
-/* Its options for sbatch do nothing here, and nothing else would say so. */
-static void why_sbatch(struct sched *s, const struct job *j, char *buf, size_t size) {
-    char head[SBATCH_LOOKED_AT];
+/* What looks like options and is none: nothing else would say so. */
+static void why_ignored(struct sched *s, const struct job *j, char *buf, size_t size) {
+    char head[COMMENTS_MAX];
     struct body b;
     if ((j->kind != WORK_PROGRAM && j->kind != WORK_PYTHON) || store_body_get(s->store, j->id, BODY_SPEC, &b) < 0 ||
         b.file)
         return;
     int64_t n = store_body_read(s->store, j->id, BODY_SPEC, head, sizeof head, 0);
-    if (n > 0 && spec_has_sbatch(head, (size_t)n)) {
-        size_t at = strlen(buf);
-        snprintf(buf + at, size - at,
-                 "%sits #SBATCH lines do nothing here: options are in lines that begin with #ppfs:", at ? "; " : "");
-    }
+    const char *sentence = n > 0 ? spec_ignored(head, (size_t)n) : NULL;
+    size_t at = strlen(buf);
+    if (sentence)
+        snprintf(buf + at, size - at, "%s%s", at ? "; " : "", sentence);
 }
 
 static void why_state(struct sched *s, const struct job *j, char *buf, size_t size) {
@@ -264,5 +263,5 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     buf[0] = 0;
     why_state(s, j, buf, size);
     why_directory(s, j, buf, size);
-    why_sbatch(s, j, buf, size);
+    why_ignored(s, j, buf, size);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "net/frame.h"
 #include "sched/json_text.h"
@@ -100,15 +101,42 @@ static int read_comments(const char *p, const char *end, struct options *o, char
     return 0;
 }
 
-bool spec_has_sbatch(const char *text, size_t size) {
+static size_t blanks(const char *p, size_t size) {
+    size_t n = 0;
+    while (n < size && (p[n] == ' ' || p[n] == '\t'))
+        n++;
+    return n;
+}
+
+/* Something like "# PPFS timeout=7s". */
+static bool is_near_miss(const char *line, size_t size) {
+    static const char mark[] = "#ppfs:";
+    size_t at = 1 + blanks(line + 1, size - 1);
+    if ((size >= sizeof mark - 1 && memcmp(line, mark, sizeof mark - 1) == 0) || size - at < 4 ||
+        strncasecmp(line + at, "ppfs", 4) != 0)
+        return false;
+    at += 4;
+    at += blanks(line + at, size - at);
+    at += at < size && line[at] == ':';
+    at += blanks(line + at, size - at);
+    size_t word = at;
+    while (at < size && line[at] >= 'a' && line[at] <= 'z')
+        at++;
+    return at > word && at < size && line[at] == '=';
+}
+
+const char *spec_ignored(const char *text, size_t size) {
     static const char sbatch[] = "#SBATCH";
     const char *p = text + json_text_mark(text, size), *end = text + size;
     for (const char *newline; p < end && (*p == '#' || *p == '\n' || *p == '\r'); p = newline ? newline + 1 : end) {
         newline = memchr(p, '\n', (size_t)(end - p));
-        if ((size_t)(end - p) >= sizeof sbatch - 1 && memcmp(p, sbatch, sizeof sbatch - 1) == 0)
-            return true;
+        size_t len = (size_t)((newline ? newline : end) - p);
+        if (len >= sizeof sbatch - 1 && memcmp(p, sbatch, sizeof sbatch - 1) == 0)
+            return "its #SBATCH lines do nothing here: options are in lines that begin with #ppfs:";
+        if (*p == '#' && is_near_miss(p, len))
+            return "a comment that looks like options does nothing: such a line begins with #ppfs: to the letter";
     }
-    return false;
+    return NULL;
 }
 
 static bool is_text(const char *p, size_t size) {

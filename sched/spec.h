@@ -18,6 +18,7 @@ uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64
  * -EINVAL: the job must fail, why says so in one sentence. -ENOMEM. */
 int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]);
 
-/* Whether a script has options for sbatch among its first comment lines, as far as they are in these bytes. */
-bool spec_has_sbatch(const char *text, size_t size);
+/* A sentence on what looks like options among a script's first comment lines and is none, as far as they are in these bytes:
+ * those of sbatch, and misspelt marks. NULL: there is nothing of the kind. */
+const char *spec_ignored(const char *text, size_t size);
 #endif

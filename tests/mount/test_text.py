@@ -150,6 +150,14 @@ def test_sbatch_lines_are_named_once(m):
     assert m.wait("y") == "done" and m.why("y") == ""
 
 
+@pytest.mark.parametrize("line, told", [("# ppfs: timeout=7s", True), ("#PPFS: timeout=7s", True), ("#ppfs timeout=7s", True),
+                                        ("#ppfs : timeout=7s", True), ("#ppfs: timeout=7s", False), ("# ppfs runs it", False),
+                                        ("# a=b", False), ("#ppfs", False), ("#", False)])
+def test_options_that_are_misspelt_are_named(m, line, told):
+    m.put("x", "#!/bin/sh\n%s\ntrue\n" % line)
+    assert m.wait("x") == "done" and ("#ppfs: to the letter" in m.why("x")) == told
+
+
 @pytest.mark.parametrize("text", ['["call", "len"]', ' \n[]', '[{"call": "len", "args": ["a"]},\n {"run": ["true"]}]\n'])
 def test_a_json_array_is_no_job(m, text):
     """As Python it would be an expression: done, and nothing ran."""
