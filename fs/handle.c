@@ -34,6 +34,17 @@ void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error) {
     x->error = (uint32_t)error;
 }
 
+#define ITS_CLOSE UINT64_MAX /* torn: no write was refused, but the close */
+
+void handle_unclosed(struct fs *fs, uint64_t fh, int error) {
+    handle_torn(fs, fh, ITS_CLOSE, error);
+}
+
+void handle_closed(struct handle *x) {
+    if (x->torn == ITS_CLOSE)
+        x->error = 0;
+}
+
 void handle_mended(struct handle *x, uint64_t off, uint64_t size) {
     if (x->error && off <= x->torn && x->torn - off < size)
         x->error = 0;

@@ -18,7 +18,8 @@ enum reply_type {
     REPLY_POLL,
     REPLY_DATA,
     REPLY_OPEN,
-    REPLY_CREATE
+    REPLY_CREATE,
+    REPLY_CLOSE
 };
 
 struct reply {
@@ -31,6 +32,7 @@ struct reply {
             size_t size;
             uint64_t fh, off;
         } write;
+        uint64_t closes; /* fh */
         unsigned events;
         struct statvfs statfs;
         struct {
@@ -123,6 +125,9 @@ static void send_success(struct fs *fs, const struct reply *r) {
     case REPLY_DATA:
         fuse_reply_buf(r->req, r->data.bytes, r->data.size);
         break;
+    case REPLY_CLOSE:
+        fuse_reply_err(r->req, 0);
+        break;
     case REPLY_OPEN:
         rc = fuse_reply_open(r->req, &r->open.fi);
         break;
@@ -138,17 +143,24 @@ static void send_success(struct fs *fs, const struct reply *r) {
     }
 }
 
+/* Says error instead, and the handle remembers what was refused. */
+static void refuse(struct fs *fs, struct reply *r, int error) {
+    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
+        handles_remove(fs->handles, r->open.fi.fh);
+    if (r->type == REPLY_WRITE)
+        handle_torn(fs, r->write.fh, r->write.off, error);
+    if (r->type == REPLY_CLOSE)
+        handle_unclosed(fs, r->closes, error);
+    fuse_reply_err(r->req, error);
+}
+
 static void send_failure(struct fs *fs, struct reply *r, int rc) {
     if (r->request) {
         fuse_reply_none(r->req); /* forgets it here alone; its copy gets the answer */
         loop_again(fs, r->request, r->request_size);
         return;
     }
-    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
-        handles_remove(fs->handles, r->open.fi.fh);
-    if (r->type == REPLY_WRITE)
-        handle_torn(fs, r->write.fh, r->write.off, -rc);
-    fuse_reply_err(r->req, -rc);
+    refuse(fs, r, -rc);
 }
 
 void replies_send(struct fs *fs, int rc) {
@@ -165,19 +177,12 @@ void replies_send(struct fs *fs, int rc) {
     }
 }
 
-/* Says error instead. */
-static void refuse(struct fs *fs, struct reply *r, int error) {
-    free(r->owned);
-    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
-        handles_remove(fs->handles, r->open.fi.fh);
-    fuse_reply_err(r->req, error);
-}
-
 /* Sends r now or keeps a copy of it. */
 static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
     r->req = req;
     if (fs->now.looking && sched_faults(fs->sched) != fs->now.faults) { /* whatever it says, it is not to be relied on */
         refuse(fs, r, EIO);
+        free(r->owned);
         return;
     }
     if (!sched_dirty(fs->sched)) {
@@ -206,6 +211,7 @@ static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
 no_memory:
     free(kept);
     refuse(fs, r, ENOMEM);
+    free(r->owned);
 }
 
 void reply_err(struct fs *fs, fuse_req_t req, int rc) {
@@ -222,6 +228,10 @@ void reply_attr(struct fs *fs, fuse_req_t req, const struct stat *st, double tim
 
 void reply_write(struct fs *fs, fuse_req_t req, size_t size, uint64_t fh, uint64_t off) {
     answer(fs, req, &(struct reply){.type = REPLY_WRITE, .write = {size, fh, off}});
+}
+
+void reply_close(struct fs *fs, fuse_req_t req, uint64_t fh) {
+    answer(fs, req, &(struct reply){.type = REPLY_CLOSE, .closes = fh});
 }
 
 void reply_statfs(struct fs *fs, fuse_req_t req, const struct statvfs *st) {

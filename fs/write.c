@@ -44,12 +44,21 @@ void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *byte
 }
 
 static void flushed(struct pending *p, int rc) {
-    reply_err(p->fs, p->req, gone(rc));
+    if (rc < 0 && rc != -EINVAL) /* what an .options file says is another matter: options_file_settle */
+        handle_unclosed(p->fs, p->fi.fh, -rc);
+    if (rc == 0)
+        reply_close(p->fs, p->req, p->fi.fh);
+    else
+        reply_err(p->fs, p->req, gone(rc));
 }
 
 void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const struct fuse_file_info *fi) {
     struct handle *x = NULL;
-    int error = handle_writer(fs, ino, fi, false, &x) == 0 ? handle_error(fs, x) : 0;
+    int error = 0;
+    if (handle_writer(fs, ino, fi, false, &x) == 0) {
+        handle_closed(x); /* a close that was refused is tried once more; a write has to be made good */
+        error = handle_error(fs, x);
+    }
     if (!x || error) {
         reply_err(fs, req, -error);
         return;

@@ -464,7 +464,7 @@ void sched_give_up(struct sched *s, uint64_t job, int error) {
     if (rc == 0 && r.job.draft) {
         r.job.cut = true;
         r.job.flushed = false;
-        snprintf(r.job.why, sizeof r.job.why, "stays a draft: a write to it was refused (%s), so it is not whole; write it again or remove it", strerror(error));
+        snprintf(r.job.why, sizeof r.job.why, "stays a draft: a write to it, or its close, was refused (%s); write it again or remove it", strerror(error));
         sched_note(s, job);
         rc = store_job_save(s->store, &r, SAVE_QUEUE);
     }
