@@ -97,8 +97,8 @@ static void test_lines(void **state) {
     assert_non_null(strstr(why, "blank"));
     assert_int_equal(KIND("\n#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
     static const char slurm[] = "#!/bin/sh\n# a\n#SBATCH -n 4\n", late[] = "#!/bin/sh\ntrue\n#SBATCH -n 4\n";
-    assert_true(spec_has_sbatch(slurm, sizeof slurm - 1));
-    assert_false(spec_has_sbatch(late, sizeof late - 1));
+    assert_non_null(spec_ignored(slurm, sizeof slurm - 1));
+    assert_null(spec_ignored(late, sizeof late - 1));
 }
 
 /* The function is given what nobody here can read; the options are. */
