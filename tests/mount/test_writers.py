@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from ppfsmount import kill, text_of, wait_until
+from ppfsmount import alive, kill, text_of, wait_until
 
 def write_half(m, name, command, text, pid=None):
     """A shell command whose input is written to jobs/NAME through it, so far; the process."""
@@ -99,10 +99,11 @@ def test_commands_of_a_shell_are_killed_half_way(m, shell, how, sig):
     """Some of them have ended, and closed the file that the shell has open: the next one is cut off."""
     p = m.popen(shell, "-c", how + "; true", stdin=subprocess.PIPE, start_new_session=True)
     wait_until(lambda: (m.jobs / "x").exists() and b"one\n" in (m.jobs / "x").read_bytes(), "the text to be there")
-    wait_until(lambda: any(text_of("/proc/%s/cmdline" % child) == "cat\0"
-                           for child in text_of("/proc/%d/task/%d/children" % (p.pid, p.pid)).split()), "cat")
+    cat = int(wait_until(lambda: [child for child in text_of("/proc/%d/task/%d/children" % (p.pid, p.pid)).split()
+                                  if text_of("/proc/%s/cmdline" % child) == "cat\0"], "cat")[0])
     os.killpg(p.pid, sig)
     p.wait()
+    wait_until(lambda: not alive(cat), "cat to have closed the file, too")
     stays_draft(m, "x", sig.name)
     with open(m.jobs / "x", "ab") as f:
         f.write(b"echo two\n")
