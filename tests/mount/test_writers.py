@@ -53,9 +53,10 @@ def test_what_was_cut_is_written_on(m):
 
 def test_cat_is_killed_and_its_shell_goes_on(m):
     """The shell closes the file after it, and has not written: the file is not whole. What it writes itself makes it so."""
-    kill_cat = "trap '' INT; (echo '#!/bin/sh'; cat & echo $! > $M/../work/pid; wait $!%s) <&0 > $M/jobs/x"
+    # cat tells its number itself: a shell that did so would close its copy of the file, and that after cat had written.
+    kill_cat = "(echo '#!/bin/sh'; sh -c 'echo $$ > $M/../work/pid; exec cat' <&3 & wait $!%s) > $M/jobs/x 3<&0"
     for then, whole in (("; true", False), ("; echo echo two", True)):
-        p = m.popen("bash", "-c", (kill_cat % then).replace("cat &", "cat <&3 &") + " 3<&0", stdin=subprocess.PIPE)
+        p = m.popen("bash", "-c", kill_cat % then, stdin=subprocess.PIPE)
         p.stdin.write(b"echo one\n")
         p.stdin.flush()
         wait_until(lambda: (m.jobs / "x").exists() and b"one" in (m.jobs / "x").read_bytes(), "the text to be there")
