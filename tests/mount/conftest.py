@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 
 import ppfsmount  # noqa: E402
 from ppfsmount import PPFS, SLOW, Mount, text_of, why_no_fuse  # noqa: E402
+from users import User  # noqa: E402
 from watchdog import Watchdog  # noqa: E402
 
 
@@ -85,6 +86,33 @@ def base(watchdog, built):
 
 
 @pytest.fixture
+def new_user(base):
+    """Makes a user of the machine; he and all that runs as him are gone when the test ends. Needs root."""
+    if os.geteuid():
+        pytest.skip("only root can make users")
+    made = []
+
+    def make():
+        made.append(User(base))
+        return made[-1]
+
+    yield make
+    for user in made:
+        user.remove()
+
+
+@pytest.fixture
+def alice(new_user):
+    return new_user()
+
+
+@pytest.fixture
+def mallory(new_user):
+    """Who does what he should not."""
+    return new_user()
+
+
+@pytest.fixture
 def fuse():
     """Skips where nobody can mount."""
     reason = why_no_fuse()
@@ -114,6 +142,14 @@ def new_mount(base, fuse):
         except AssertionError as e:
             faults.append(str(e))
     assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def shared(new_user, new_mount):
+    """A mount of root's with two slots that everybody may use."""
+    mount = new_mount(options=["-o", "allow_other"])
+    mount.work.chmod(0o777)
+    return mount.start()
 
 
 @pytest.fixture
