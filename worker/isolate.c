@@ -384,7 +384,7 @@ void isolate_run(const struct work *w, const struct place *p, struct isolated *i
         no_process(&iso->outcome);
         return;
     }
-    if (fresh_wanted(w)) {
+    if (fresh_wanted(w, p)) {
         isolate_drop_spare();
         run_fresh(w, p, iso->data, NULL, &fresh, &iso->outcome);
     } else if (!run_copy(w, p, iso, &told)) {
@@ -418,7 +418,7 @@ void isolate_lease(const struct work *w, const struct place *p, const struct lea
     struct report fresh = {0}, *told = &fresh;
     struct rusage usage;
 
-    if (fresh_wanted(w)) {
+    if (fresh_wanted(w, p)) {
         run_fresh(w, p, -1, line, &fresh, o);
     } else {
         told = empty_report();

@@ -6,9 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +16,6 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,12 +30,7 @@ static struct {
 
 /* Takes on the job's user. 0 or -1 with errno. */
 static int become_user(const struct place *p) {
-    if (!p->other)
-        return 0;
-    return syscall(SYS_setgroups, p->group_count, p->groups) || syscall(SYS_setgid, p->gid) ||
-                   syscall(SYS_setuid, p->uid)
-               ? -1
-               : 0;
+    return p->other ? login_become(&p->user) : 0;
 }
 
 /* Whether the job's user may enter dir: tried out in a process that is that user. */
@@ -82,7 +74,7 @@ static int make_directory(const struct place *p, char path[PATH_MAX]) {
         path[0] = 0;
         return -1;
     }
-    if (p->other && lchown(path, p->uid, p->gid)) {
+    if (p->other && lchown(path, p->user.uid, p->user.gid)) {
         int saved = errno;
         rmdir(path);
         path[0] = 0;
@@ -199,22 +191,16 @@ static bool add_pair(char **env, size_t *at, const char *key, const char *value)
 }
 
 /* p->env, each pair malloc'd. */
-static int fill_env(struct place *p, const struct work *w, const struct passwd *pw) {
+static int fill_env(struct place *p, const struct work *w) {
     size_t extra = count_of(w->env), at = 0;
     char attempt[16];
-    bool fine = true;
 
-    p->env = calloc(extra + 9, sizeof(*p->env));
+    p->env = calloc(extra + 5, sizeof(*p->env));
     if (!p->env)
         return -1;
     snprintf(attempt, sizeof(attempt), "%u", (unsigned)w->attempt);
-    if (pw)
-        fine = add_pair(p->env, &at, "HOME", pw->pw_dir) && add_pair(p->env, &at, "USER", pw->pw_name) &&
-               add_pair(p->env, &at, "LOGNAME", pw->pw_name) && add_pair(p->env, &at, "SHELL", pw->pw_shell);
-    else if (p->other)
-        fine = add_pair(p->env, &at, "HOME", "/");
-    fine = fine && add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
-           add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd);
+    bool fine = add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
+                add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd);
     for (size_t i = 0; fine && i < extra; i++)
         fine = (p->env[at++] = strdup(w->env[i]));
     return fine ? 0 : -1;
@@ -237,13 +223,14 @@ static size_t find_key(char **env, size_t count, const char *pair) {
 }
 
 char **place_environ(const struct place *p) {
-    size_t count = count_of((const char *const *)environ);
+    char **base = p->other ? p->user.env : environ;
+    size_t count = count_of((const char *const *)base);
     char **env = malloc((count + count_of((const char *const *)p->env) + 1) * sizeof(*env));
 
     if (!env)
         return NULL;
     if (count)
-        memcpy(env, environ, count * sizeof(*env));
+        memcpy(env, base, count * sizeof(*env));
     for (size_t i = 0; p->env && p->env[i]; i++) {
         size_t at = find_key(env, count, p->env[i]);
         env[at] = p->env[i];
@@ -254,34 +241,6 @@ char **place_environ(const struct place *p) {
 }
 
 /* --- opening and closing ---------------------------------------------------------------------------------------- */
-/* The user's groups, as at a login. */
-static int fill_user(struct place *p, const struct work *w, const struct passwd *pw, char *why, size_t size) {
-    if (geteuid() != 0) {
-        snprintf(why, size, "this ppfs may only run jobs of its own user, not of user %u", (unsigned)w->uid);
-        return -1;
-    }
-    p->other = true;
-    p->group_count = 1;
-    if (pw)
-        for (p->group_count = 32; p->group_count <= 65536; p->group_count *= 2) {
-            gid_t *bigger = realloc(p->groups, (size_t)p->group_count * sizeof(*bigger));
-            if (!bigger)
-                break;
-            p->groups = bigger;
-            int n = p->group_count;
-            if (getgrouplist(pw->pw_name, w->gid, p->groups, &n) >= 0) {
-                p->group_count = n;
-                return 0;
-            }
-        }
-    else if ((p->groups = malloc(sizeof(*p->groups)))) {
-        p->groups[0] = w->gid;
-        return 0;
-    }
-    snprintf(why, size, "the groups of user %u could not be read", (unsigned)w->uid);
-    return -1;
-}
-
 /* cwd as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a symbolic link in it. */
 static void make_plain(char cwd[PATH_MAX]) {
     char real[PATH_MAX];
@@ -316,14 +275,13 @@ static int fill_cwd(struct place *p, const struct work *w, char *why, size_t siz
 }
 
 int place_open(struct place *p, const struct work *w, char *why, size_t why_size) {
-    *p = (struct place){.uid = w->uid, .gid = w->gid, .memory = w->memory};
-    struct passwd *pw = w->uid == geteuid() ? NULL : getpwuid(w->uid);
+    *p = (struct place){.memory = w->memory, .other = w->uid != geteuid()};
 
-    if (w->uid != geteuid() && fill_user(p, w, pw, why, why_size))
+    if (p->other && login_open(&p->user, w->uid, w->gid, why, why_size))
         goto fail;
     if (fill_cwd(p, w, why, why_size))
         goto fail;
-    if (work_isolated(w) && fill_env(p, w, pw)) {
+    if (work_isolated(w) && fill_env(p, w)) {
         snprintf(why, why_size, "no memory for the environment of the job");
         goto fail;
     }
@@ -350,8 +308,7 @@ void place_close(struct place *p) {
         remove_tree(AT_FDCWD, p->cwd, 0);
     place_drop_script(p);
     p->cwd_is_ours = false;
-    free(p->groups);
-    p->groups = NULL;
+    login_close(&p->user);
     free_env(p);
     errno = saved;
 }
@@ -416,7 +373,7 @@ int place_script(struct place *p, const char *name, int fd, const void *bytes, s
     }
     if (file < 0 ||
         (fd >= 0 ? copy_all(file, fd, (off_t)mark) : write_all(file, (const uint8_t *)bytes + mark, size - mark)) ||
-        fchmod(file, 0700) || (p->other && fchown(file, p->uid, p->gid)))
+        fchmod(file, 0700) || (p->other && fchown(file, p->user.uid, p->user.gid)))
         goto out;
     err = 0;
 out:

@@ -3,6 +3,7 @@
 #define PPFS_PLACE_H
 #include <limits.h>
 
+#include "worker/login.h"
 #include "worker/work.h"
 
 struct place {
@@ -10,12 +11,10 @@ struct place {
     bool cwd_is_ours;    /* made for this job, removed with it */
     char *script;        /* what place_script wrote */
     char tool[PATH_MAX]; /* the directory made for it, "" where it lies in the worker's own */
-    bool other;          /* runs as another user than this process */
-    uid_t uid;
-    gid_t gid, *groups;
-    int group_count;
+    bool other;          /* runs as another user than this process, who is: */
+    struct login user;
     uint64_t memory;
-    char **env; /* "K=V" pairs to add: of the user, PPFS_*, then the job's own; NULL-terminated */
+    char **env; /* "K=V" pairs to add to ours, or to the user's: PPFS_*, then the job's own; NULL-terminated */
 };
 
 /* Directories are made in one root, whose name the pool chose, and begin with the worker's serial number, so that
@@ -44,6 +43,7 @@ void place_drop_script(struct place *p); /* removes it; also what a place_script
  * set. */
 const char *place_enter(const struct place *p);
 
-/* The environment of a program: ours with p->env over it. malloc'd array of borrowed strings, NULL without memory. */
+/* The environment of a program: ours, or another user's own, with p->env over it. malloc'd array of borrowed strings, NULL
+ * without memory. */
 char **place_environ(const struct place *p);
 #endif

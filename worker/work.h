@@ -67,7 +67,7 @@ struct work {
     uint32_t payload_size;
 };
 
-/* In-process (fast) or in a forked child: a call, or a lease, runs in the worker itself unless it has memory, env or
+/* In-process (fast) or in a process of its own: a call, or a lease, runs in the worker itself unless it has memory, env or
  * another uid. */
 bool work_isolated(const struct work *w);
 bool work_is_lease(const struct work *w); /* WORK_STREAM_* */

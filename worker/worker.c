@@ -228,7 +228,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     }
     if (p.other) /* so that /dev/stdout and /dev/stderr can be opened by it */
         for (int fd = 1; fd <= 2; fd++)
-            if (fchown(fd, p.uid, p.gid))
+            if (fchown(fd, p.user.uid, p.user.gid))
                 continue;
     if (w->kind == WORK_PROGRAM) {
         run_program(w, &p, file, o);

@@ -1,0 +1,24 @@
+/* What a process of another user begins with: as at his login, and with nothing of ours. */
+#ifndef PPFS_LOGIN_H
+#define PPFS_LOGIN_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct login {
+    uid_t uid;
+    gid_t gid, *groups;
+    int group_count;
+    /* All of the environment, NULL-terminated: PATH HOME USER LOGNAME SHELL, our LANG, and PPFS where a mount is here. No
+     * USER, LOGNAME and SHELL for a user whom this machine does not know. */
+    char **env;
+};
+
+/* Looks the user up, which may take long where a directory service is asked. 0, or -1 with a sentence in why and nothing
+ * to close. */
+int login_open(struct login *l, uid_t uid, gid_t gid, char *why, size_t why_size);
+void login_close(struct login *l); /* of one that is all zeros, too */
+
+/* Takes on the user, for good. Makes system calls only, and raw ones, so it is safe after vfork. 0 or -1 with errno. */
+int login_become(const struct login *l);
+#endif
