@@ -1,6 +1,7 @@
 #include "fs/daemon.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "fs/reply.h"
 #include "fs/text.h"
 #include "fs/wait.h"
+#include "net/privileges.h"
 
 #define KEEP_BYTES (32 << 20) /* free memory that stays ours */
 
@@ -93,9 +95,20 @@ static void destroy(struct fs *fs) {
         event_base_free(fs->base);
 }
 
+/* Of the capabilities of root's mount the daemon keeps what it needs itself: to kill what jobs of other users have started, to
+ * look where a writer stands (writer.c), to have more pipes and descriptors than a user, and to listen below port 1024. */
+static void drop_privileges(const struct daemon_config *c) {
+    static const int needed[] = {CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE};
+    const char *paths[] = {c->fs->state_dir, c->worker_path, c->key, getenv("TMPDIR")};
+    int rc = privileges_keep(needed, sizeof needed / sizeof *needed, paths, sizeof paths / sizeof *paths);
+    if (rc)
+        log_line("the daemon keeps all its capabilities: %s", strerror(-rc));
+}
+
 int daemon_run(const struct daemon_config *c) {
     char why[1024];
     int status = DAEMON_CLEAN;
+    drop_privileges(c);
     signal(SIGPIPE, SIG_IGN);
     /* Buffers of a megabyte come and go; without these each has its pages taken from the kernel, cleared, and given back. */
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);

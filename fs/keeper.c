@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "fs/log.h"
 #include "fs/mount.h"
 #include "net/clock.h"
+#include "net/privileges.h"
 
 #define CRASHES_MAX 10    /* deaths of its own making, each within a second of its start: it will not live */
 #define STOP_SECONDS 30   /* a clean stop may take so long */
@@ -215,6 +217,15 @@ static int step(struct keeper *k) {
     return 0;
 }
 
+/* What the daemon keeps (daemon.c), and to unmount, and to find who has files of the mount open (holders.c). */
+static void drop_privileges(void) {
+    static const int needed[] = {CAP_KILL,          CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE,
+                                 CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
+    int rc = privileges_keep(needed, sizeof needed / sizeof *needed, NULL, 0);
+    if (rc)
+        log_line("the keeper keeps all its capabilities: %s", strerror(-rc));
+}
+
 int keeper_run(struct keeper_config *c) {
     struct keeper k = {.c = c};
     struct fuse_session *session = c->daemon.fs->session;
@@ -235,6 +246,7 @@ int keeper_run(struct keeper_config *c) {
         on_failed(&k, why);
         return 1;
     }
+    drop_privileges();
     int rc = start(&k);
     if (rc) {
         snprintf(why, sizeof why, "cannot start the daemon: %s", strerror(-rc));

@@ -3,7 +3,7 @@
 
 # What a build needs, what the demonstration needs beyond it, what the tests need beyond that, and what CI adds. A test that
 # needs a program or module names its package here: under scripts/test it fails without it, it is not skipped.
-build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libssl-dev libjansson-dev python3-dev'
+build_packages='autoconf automake gcc libc6-dev make pkg-config libfuse3-dev libevent-dev libsqlite3-dev libssl-dev libcap-ng-dev libseccomp-dev libjansson-dev python3-dev'
 demo_packages='fuse3 python3-cloudpickle'
 test_packages='fuse3 libcmocka-dev python3-pytest python3-pytest-xdist python3-cloudpickle python3-dill python3-joblib python3-numpy
     python3-tqdm python3-yaml cpio curl e2fsprogs ed emacs-nox faketime iproute2 jq munge nano nftables openssl passwd procps rsync slurm-wlm vim'

@@ -12,6 +12,7 @@ LIBRARIES = [  # (header, files that may include it)
     (r"sqlite3\.h", r"sched/store[^/]*\.c|sched/store_int\.h"),
     (r"sched/store_int\.h", r"sched/store[^/]*\.c"),  # what the files of the store share, sqlite3.h with it
     (r"openssl/.*", r"net/.*"),
+    (r"cap-ng\.h|seccomp\.h", r"net/.*"),
     (r"fuse_lowlevel\.h|fuse3/.*|fuse\.h", r"fs/.*"),
 ]
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
