@@ -5,6 +5,7 @@
 #ifndef FUSE_USE_VERSION
 #define FUSE_USE_VERSION 314
 #endif
+#include <errno.h>
 #include <event2/event.h>
 #include <fuse_lowlevel.h>
 
@@ -114,6 +115,10 @@ static inline uint64_t ino_id(fuse_ino_t ino) {
 }
 static inline enum kind ino_kind(fuse_ino_t ino) {
     return (enum kind)(ino & 0xff);
+}
+/* What is told of an inode whose job has gone: the kernel then looks the name up anew. */
+static inline int stale(int rc) {
+    return rc == -ENOENT ? -ESTALE : rc;
 }
 static inline struct fs *fs_of(fuse_req_t req) {
     return fuse_req_userdata(req);

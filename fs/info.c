@@ -222,7 +222,7 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     if (rc == 0)
         rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
     if (rc) {
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
         return true;
     }
     if (k == KIND_SPEC)
@@ -247,7 +247,7 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         int rc = sched_group(fs->sched, ino_id(ino), &g);
         fi->direct_io = fi->nonseekable = 1;
         if (rc)
-            reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+            reply_err(fs, req, stale(rc));
         else
             reply_open(fs, req, fi);
         return;
@@ -276,7 +276,7 @@ static int reads(struct fs *fs, fuse_ino_t ino, off_t off, const struct fuse_fil
             handles_own(fs->handles, x, uid);
         wait_move(fs, (struct wait_key){.id = j->id}, ino, 0);
     }
-    return rc == -ENOENT ? -ESTALE : rc;
+    return stale(rc);
 }
 
 static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -374,7 +374,7 @@ static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size
                : asprintf(&text, "done %" PRIu64 " failed %" PRIu64 "%s\n", t.done, t.failed,
                           cancelled_text(&t, cancelled));
     if (rc || n < 0)
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc ? rc : -ENOMEM);
+        reply_err(fs, req, rc ? stale(rc) : -ENOMEM);
     else
         text_answer(fs, req, fi->fh, text, (size_t)n, size, off);
     return true;

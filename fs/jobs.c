@@ -200,7 +200,7 @@ static void reply_job_attr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64
     struct stat st;
     int rc = sched_job(fs->sched, id, &job);
     if (rc) {
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
         return;
     }
     full_stat(fs, &job, ino, &st);
@@ -231,7 +231,7 @@ void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fu
 static void size_set(struct pending *p, int rc) {
     struct handle *x = p->fi.fh ? handles_find(p->fs->handles, p->fi.fh) : NULL;
     if (rc) {
-        reply_err(p->fs, p->req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(p->fs, p->req, stale(rc));
         return;
     }
     if (x)
@@ -263,7 +263,7 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
         rc = sched_set_owner(fs->sched, id, uid, gid, mode);
     if (rc || !(to_set & FUSE_SET_ATTR_SIZE)) {
         if (rc)
-            reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+            reply_err(fs, req, stale(rc));
         else
             reply_job_attr(fs, req, ino, id);
         return;
@@ -386,7 +386,7 @@ static void opened(struct pending *p, int rc) {
     if (rc == 0)
         rc = handle_open(p->fs, p->req, &p->fi, p->unique, p->ino, p->job->id, HANDLE_WRITER);
     if (rc)
-        reply_err(p->fs, p->req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(p->fs, p->req, stale(rc));
     else
         reply_open(p->fs, p->req, &p->fi);
 }
@@ -399,7 +399,7 @@ void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
         rc = -ENOENT;
     if (rc) {
         renames_end(fs, fuse_req_ctx(req)->pid); /* what is written there now is a new job */
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
         return;
     }
     if (reads) {

@@ -121,7 +121,7 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     if (x)
         x->seen = size < have - at ? at + size : have;
     if (rc)
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
     else
         body_read(fs, req, &(struct body_part){.job = j.id, .body = job_result_body(j.kind)}, size, off);
     return true;
@@ -217,7 +217,7 @@ void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fi
     if (rc == 0)
         rc = handle_open(fs, req, fi, fs->now.unique, ino, j.id, 0);
     if (rc) {
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
         return;
     }
     fi->noflush = 1;
@@ -231,7 +231,7 @@ void failures_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, o
     struct job j;
     int rc = failure_read(fs, ino_make(handle_job(fs, ino, fi), KIND_FAILURE), &j, &f);
     if (rc)
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
     else
         body_read(fs, req, &f.part, size, off);
 }

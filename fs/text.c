@@ -72,7 +72,7 @@ void text_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     size_t size;
     int rc = ino_kind(ino) < KIND_JOB || writes ? 0 : text_make(fs, ino, &bytes, &size);
     if (rc) { /* it was written again, or has gone: the kernel looks the name up */
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
         return;
     }
     fi->fh = fs->now.unique;
@@ -112,7 +112,7 @@ void text_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
     if (rc == -ENOENT && text_answer_kept(fs, req, fi->fh, size, off)) /* it has gone since it was opened */
         return;
     if (rc)
-        reply_err(fs, req, rc == -ENOENT ? -ESTALE : rc);
+        reply_err(fs, req, stale(rc));
     else
         text_answer(fs, req, fi->fh, bytes, total, size, off);
 }

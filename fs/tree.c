@@ -166,7 +166,7 @@ int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     st->st_ino = ino;
     st->st_mode = (st->st_mode & 07777) | k->type;
     st->st_blocks = (st->st_size + 511) / 512;
-    return rc == -ENOENT ? -ESTALE : rc;
+    return stale(rc);
 }
 
 int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e) {

@@ -8,15 +8,11 @@
 #include "fs/pending.h"
 #include "fs/reply.h"
 
-static int gone(int rc) {
-    return rc == -ENOENT ? -ESTALE : rc; /* somebody removed it: there is nothing to write to */
-}
-
 static void written(struct pending *p, int rc) {
     struct handle *x = handles_find(p->fs->handles, p->fi.fh);
     if (rc < 0) {
         handle_torn(p->fs, p->fi.fh, p->off, -rc);
-        reply_err(p->fs, p->req, gone(rc));
+        reply_err(p->fs, p->req, stale(rc));
     } else {
         if (x)
             handle_mended(x, p->off, p->size);
@@ -49,7 +45,7 @@ static void flushed(struct pending *p, int rc) {
     if (rc == 0)
         reply_close(p->fs, p->req, p->fi.fh);
     else
-        reply_err(p->fs, p->req, gone(rc));
+        reply_err(p->fs, p->req, stale(rc));
 }
 
 void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const struct fuse_file_info *fi) {
