@@ -215,7 +215,7 @@ static bool locale_back(void) {
     return was.locale && setlocale(LC_ALL, was.locale);
 }
 
-static bool rounding_same(void) {
+bool order_rounding_same(void) {
     return fegetround() == was.rounding;
 }
 
@@ -276,7 +276,7 @@ static const struct {
     {handlers_same, handlers_back},
     {blocked_same, blocked_back},
     {locale_same, locale_back},
-    {rounding_same, rounding_back},
+    {order_rounding_same, rounding_back},
     {user_same, NULL},
     {group_same, NULL},
     {root_same, NULL},
@@ -320,6 +320,7 @@ bool order_same(void) {
 
     for (size_t i = 0; same && i < sizeof(rows) / sizeof(rows[0]); i++)
         same = rows[i].same();
+    watch.foreign = false;
     watch.touched = touched; /* a look is no change, though it uses the same functions */
     return same;
 }

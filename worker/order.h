@@ -6,9 +6,10 @@
 
 void order_note(int link); /* takes note; link: the worker's end of it */
 
-/* Whether all is as noted, by some 40 system calls. Needed where a library may have called the kernel without the functions of
+/* Whether all is as noted, by some 40 system calls. Needed where somebody may have called the kernel without the functions of
  * watch.h. */
 bool order_same(void);
+bool order_rounding_same(void); /* the row of it that takes no system call */
 /* Puts back what differs. False: something cannot be, and the worker must leave. Where the link itself is another file
  * the process ends. */
 bool order_restore(void);

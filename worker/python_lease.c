@@ -20,7 +20,7 @@ static struct {
     char **environ_at, *environ_kept[ENVIRON_KEPT];
     size_t environ_count;
     Py_ssize_t modules, path, argv;
-    bool round_libc; /* a module is here that may call the kernel by other ways than libc's functions */
+    bool round_libc; /* a module is here that calls foreign functions, and watch.h does not see when */
 } lease;
 
 static size_t environ_length(void) {
@@ -58,11 +58,22 @@ static Py_ssize_t sys_length(const char *name) {
     return list && PyList_CheckExact(list) ? PyList_GET_SIZE(list) : -1;
 }
 
+/* Whether that module is here and its calls of foreign functions go unnoticed. */
+static bool unseen(const char *name) {
+    PyObject *module = PyDict_GetItemString(PyImport_GetModuleDict(), name);
+    PyObject *file = module && PyModule_Check(module) ? PyModule_GetFilenameObject(module) : NULL;
+    const char *path = file ? PyUnicode_AsUTF8(file) : NULL;
+    bool seen = path && watch_foreign(path);
+
+    Py_XDECREF(file);
+    PyErr_Clear();
+    return module && !seen;
+}
+
 void python_lease_mark(void) {
     lease.out = glue_get("_stdout"); /* others, where a call closed them */
     lease.err = glue_get("_stderr");
-    PyObject *loaded = PyImport_GetModuleDict();
-    lease.round_libc = PyDict_GetItemString(loaded, "_ctypes") || PyDict_GetItemString(loaded, "_cffi_backend");
+    lease.round_libc = unseen("_ctypes") || unseen("_cffi_backend");
     lease.environ_at = environ;
     lease.environ_count = environ_length();
     if (lease.environ_count < ENVIRON_KEPT)
@@ -70,6 +81,7 @@ void python_lease_mark(void) {
     lease.modules = PyDict_GET_SIZE(PyImport_GetModuleDict());
     lease.path = sys_length("path");
     lease.argv = sys_length("argv");
+    watch.foreign = false; /* order.py asks numpy where its generator is, which it tells by ctypes */
 }
 
 /* os.environ changes through putenv, which replaces the pointer of what it changes. */
@@ -91,8 +103,8 @@ bool python_lease_smells(void) {
     bool fine = flush_one(lease.out) && flush_one(lease.err);
 
     fflush(NULL);
-    return !fine || watch.touched || (lease.round_libc && !order_same()) || environ_changed() ||
-           python_order_differs() || PyDict_GET_SIZE(PyImport_GetModuleDict()) != lease.modules ||
+    return !fine || watch.touched || lease.round_libc || !order_rounding_same() || (watch.foreign && !order_same()) ||
+           environ_changed() || python_order_differs() || PyDict_GET_SIZE(PyImport_GetModuleDict()) != lease.modules ||
            sys_length("path") != lease.path || sys_length("argv") != lease.argv;
 }
 

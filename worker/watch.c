@@ -4,10 +4,14 @@
 #include "worker/watch.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -39,11 +43,23 @@ static void watch_syscall(long number) {
         watch.touched = true;
 }
 
+/* What libc has, and what stands here in its place. */
+enum { PASSED_ON_MAX = 64 };
+typedef void function(void);
+static struct {
+    function *libc, *watched;
+} passed_on[PASSED_ON_MAX];
+static size_t passed_on_count;
+
 #define PASS_ON(type, name, params, args, noted)                                                                       \
     type watched_##name params __asm__(#name);                                                                         \
     static type(*next_##name) params;                                                                                  \
     static __attribute__((constructor)) void find_##name(void) {                                                       \
+        if (next_##name)                                                                                               \
+            return;                                                                                                    \
         next_##name = (type(*) params)dlsym(RTLD_NEXT, #name);                                                         \
+        if (next_##name && passed_on_count < PASSED_ON_MAX)                                                            \
+            passed_on[passed_on_count++] = (typeof(*passed_on)){(function *)next_##name, (function *)watched_##name};  \
     }                                                                                                                  \
     type watched_##name params {                                                                                       \
         if (!next_##name) /* another library's constructor */                                                          \
@@ -113,3 +129,63 @@ PASS_ON(int, unshare, (int a), (a), BEYOND)
 PASS_ON(int, setns, (int a, int b), (a, b), BEYOND)
 PASS_ON(int, personality, (unsigned long a), (a), if (a != 0xffffffff) BEYOND)
 /* clang-format on */
+
+/* --- libffi ------------------------------------------------------------------------------------------------------ */
+/* Each library that calls foreign functions has a libffi that it was linked with, perhaps of another version than the
+ * next one's; which one is found by the place that the call comes from, and kept. */
+enum { PLACES = 64 };
+typedef void ffi_call_fn(ptr cif, function *called, ptr value, ptr values);
+static struct {
+    _Atomic(void *) from;
+    ffi_call_fn *next;
+} places[PLACES];
+static atomic_uint places_used;
+
+/* The ffi_call that the library in that file was linked with, NULL: none. */
+static ffi_call_fn *ffi_call_of(const char *file) {
+    void *library = file ? dlopen(file, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+    void *found = library ? dlsym(library, "ffi_call") : NULL;
+
+    if (library)
+        dlclose(library); /* whoever loaded it still has it */
+    return (ffi_call_fn *)found;
+}
+
+bool watch_foreign(const char *file) {
+    Dl_info there;
+    void *found = (void *)ffi_call_of(file);
+
+    return found && dladdr(found, &there) && strcmp(there.dli_fname, file) != 0;
+}
+
+static ffi_call_fn *find_ffi_call(void *from) {
+    Dl_info caller;
+    ffi_call_fn *next = dladdr(from, &caller) ? ffi_call_of(caller.dli_fname) : NULL;
+
+    if (!next) /* it cannot have linked with us */
+        abort();
+    unsigned i = atomic_fetch_add(&places_used, 1);
+    if (i < PLACES) {
+        places[i].next = next;
+        atomic_store(&places[i].from, from);
+    }
+    return next;
+}
+
+void watched_ffi_call(ptr cif, function *called, ptr value, ptr values) __asm__("ffi_call");
+void watched_ffi_call(ptr cif, function *called, ptr value, ptr values) {
+    void *from = __builtin_return_address(0);
+    ffi_call_fn *next = NULL;
+    int before = errno; /* ctypes gives it to the function */
+
+    for (size_t i = 0; !next && i < PLACES && atomic_load(&places[i].from); i++)
+        next = atomic_load(&places[i].from) == from ? places[i].next : NULL;
+    if (!next)
+        next = find_ffi_call(from);
+    for (size_t i = 0; i < passed_on_count; i++) /* who asks the dynamic linker for libc's own gets that */
+        if (called == passed_on[i].libc)
+            called = passed_on[i].watched;
+    watch.foreign = true;
+    errno = before;
+    next(cif, called, value, values);
+}

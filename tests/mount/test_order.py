@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from ppfsmount import PYTHON, wait_until
+from ppfsmount import PYTHON, sanitized, wait_until
 
 # what is changed, how a call does that, how another one looks at it
 ROWS = [
@@ -222,6 +222,92 @@ def test_where_all_is_as_before_nothing_is_put_back(m1):
         return any(a == b == c for a, b, c in zip(seen, seen[1:], seen[2:]))
 
     wait_until(three_in_a_row, "calls between which nothing was put in order")
+
+
+# libc's own functions, got without a word about it; after the first call of each nothing new is loaded
+FOREIGN = """
+import os, signal
+import %(module)s
+%(open)s
+def ready(): return None
+def look():
+    with open('/proc/self/status') as f:
+        blocked = [line for line in f if line.startswith('SigBlk')]
+    return [os.nice(0), os.getcwd(), os.get_blocking(2), blocked, os.umask(0o22)]
+def nice(): own_nice(5)
+def chdir(): own_chdir(b'/tmp')
+def umask(): own_umask(0o77)
+def fcntl(): own_fcntl(2, 4, os.O_NONBLOCK | os.O_WRONLY)
+def close(): own_close(0)
+def setsid(): own_setsid()
+def sighold(): own_sighold(10)
+"""
+OPENED = {
+    "ctypes": "libc = ctypes.CDLL('libc.so.6')\nfor name in ('nice', 'chdir', 'umask', 'fcntl', 'close', 'setsid', 'sighold'):\n"
+              "    globals()['own_' + name] = getattr(libc, name)",
+    "_cffi_backend": "b, integer = _cffi_backend, _cffi_backend.new_primitive_type('int')\nlibc = b.load_library('libc.so.6')\n"
+                     "text = b.new_pointer_type(b.new_primitive_type('char'))\n"
+                     "for name, *args in (['nice', integer], ['chdir', text], ['umask', integer], ['close', integer], ['setsid'],\n"
+                     "                    ['sighold', integer], ['fcntl', integer, integer, integer]):\n"
+                     "    globals()['own_' + name] = libc.load_function(b.new_function_type(tuple(args), integer), name)",
+}
+
+
+@pytest.mark.parametrize("module", OPENED)
+def test_functions_found_in_libc_itself(m1, module):
+    """What a call changes by one of them is put back before the very next call, also in a worker where nothing else happens."""
+    if not has(module):
+        pytest.skip("no %s" % module)
+    (m1.work / "foreign.py").write_text(FOREIGN % {"module": module, "open": OPENED[module]})
+    calls = [{"call": "foreign." + name} for name in ("nice", "chdir", "umask", "fcntl", "close", "setsid", "sighold")]
+    look, ready = {"call": "foreign.look"}, {"call": "foreign.ready"}
+    lines = [ready, look]
+    for spoil in calls * 5:
+        lines += [ready, spoil, look]
+    seen = in_a_stream(m1, *lines)
+    assert [s for s in seen[4::3] if s != seen[1]] == []
+
+
+# Stands before libc in the worker and counts how often order.c asks for the groups, which nothing else does
+COUNTER = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/types.h>
+static int count;
+int looks(void) { return count; }
+int getresgid(gid_t *a, gid_t *b, gid_t *c) {
+    static int (*next)(gid_t *, gid_t *, gid_t *);
+    if (!next)
+        next = (int (*)(gid_t *, gid_t *, gid_t *))dlsym(RTLD_NEXT, "getresgid");
+    count++;
+    return next(a, b, c);
+}
+"""
+
+
+@pytest.mark.parametrize("module", ["ctypes", "numpy", "_cffi_backend"])
+def test_calls_are_not_compared_because_ctypes_is_loaded(new_mount, module):
+    """A call that does not call by it costs no system call more for it being there."""
+    if not has(module):
+        pytest.skip("no %s" % module)
+    if sanitized():
+        pytest.skip("AddressSanitizer wants to be the first library")
+    m1 = new_mount(cpus=1)
+    (m1.base / "counter.c").write_text(COUNTER)
+    subprocess.run([os.environ.get("CC", "gcc").split()[-1], "-shared", "-fPIC", "-o", str(m1.base / "counter.so"),
+                    str(m1.base / "counter.c")], check=True)
+    m1.env["LD_PRELOAD"] = str(m1.base / "counter.so")
+    m1.start()
+    (m1.work / "counted.py").write_text("import ctypes, %s\ncount = ctypes.CDLL(None).looks\n"
+                                        "def looks(): return count()\n" % module)
+    before, after = {"call": "counted.looks"}, {"call": "counted.looks"}
+    count = 2000
+
+    def few():
+        seen = in_a_stream(m1, before, before, *[call("operator.neg", 1)] * count, after)
+        return 0 < seen[-1] - seen[1] < count / 2  # those that take long on a busy machine are compared
+
+    wait_until(few, "calls that are not compared")
 
 
 def test_a_thread_that_ends_costs_no_worker(m1):
