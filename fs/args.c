@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "net/peer.h"
@@ -147,6 +148,11 @@ static int mount_options(struct args *a, const char *text) {
     return rc;
 }
 
+static bool is_directory(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
         {"state", required_argument, NULL, 's'},
@@ -161,6 +167,7 @@ int args_read(struct args *a, int argc, char **argv) {
         {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence"};
+    bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};
     opterr = 0;
@@ -171,18 +178,21 @@ int args_read(struct args *a, int argc, char **argv) {
             a->help = true;
         else if (c == 'V')
             a->version = true;
-        else if (c == 'o')
+        else if (c == 'o') {
+            has_options = true;
             rc = mount_options(a, optarg);
-        else
+        } else
             rc = own[c] ? own_option(a, own[c], optarg) : unknown(c, argv[optind - 1]);
     }
     if (rc || a->help || a->version)
         goto out;
-    int left = argc - optind; /* mount(8) gives the source in fstab first */
+    int left = argc - optind;
+    /* mount(8) gives -o, and the source in fstab first. */
+    bool from_mount = has_options && left == 2 && (is_directory(argv[optind + 1]) || !is_directory(argv[optind]));
     if (left < 1)
         rc = wrong("%s", "which directory shall it be mounted on?");
-    else if (left > 2)
-        rc = wrong("'%s' is one argument too many", argv[optind + 2]);
+    else if (left > 1 && !from_mount)
+        rc = wrong("it is mounted on one directory, and '%s' is one argument too many", argv[argc - 1]);
     else
         rc = set_string(&a->mountpoint, argv[optind + left - 1]);
 out:

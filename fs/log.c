@@ -4,39 +4,53 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "net/trusted.h"
+
 #define LOG_MAX (1 << 20)
 
-static char path[PATH_MAX]; /* "": stderr is somebody else's */
+#define LOG "ppfs.log"
 
-/* Makes stderr the file at path, where it is not already. */
-static int reopen(void) {
+static char path[PATH_MAX]; /* of the state directory; "": stderr is somebody else's */
+static int first = -1;      /* that directory as it was first; it may have been moved since */
+
+/* Makes stderr the log in that directory, where it is not already. */
+static int reopen_in(int dir) {
     struct stat named, open_one;
-    if (stat(path, &named) == 0 && fstat(STDERR_FILENO, &open_one) == 0 && named.st_ino == open_one.st_ino &&
+    bool there = fstatat(dir, LOG, &named, AT_SYMLINK_NOFOLLOW) == 0;
+    if (there && fstat(STDERR_FILENO, &open_one) == 0 && named.st_ino == open_one.st_ino &&
         named.st_dev == open_one.st_dev && named.st_size < LOG_MAX)
         return 0;
-    if (stat(path, &named) == 0 && named.st_size >= LOG_MAX) {
-        char old[PATH_MAX + 2];
-        snprintf(old, sizeof old, "%s.1", path);
-        rename(path, old);
-    }
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (there && named.st_size >= LOG_MAX)
+        renameat(dir, LOG, dir, LOG ".1");
+    int fd = trusted_file(dir, LOG, O_WRONLY | O_CREAT | O_APPEND);
     if (fd < 0)
-        return -errno;
+        return fd;
     int rc = dup2(fd, STDERR_FILENO) < 0 ? -errno : 0;
     close(fd);
     return rc;
 }
 
-int log_to_file(const char *dir) {
-    if ((size_t)snprintf(path, sizeof path, "%s/ppfs.log", dir) >= sizeof path) {
+static int reopen(void) {
+    char why[512];
+    int dir = trusted_directory(path, false, why, sizeof why);
+    int rc = reopen_in(dir >= 0 ? dir : first);
+    if (dir >= 0)
+        close(dir);
+    return rc;
+}
+
+int log_to_file(int directory, const char *dir) {
+    if ((size_t)snprintf(path, sizeof path, "%s", dir) >= sizeof path) {
         path[0] = '\0';
         return -ENAMETOOLONG;
     }
+    first = directory;
     return reopen();
 }
 

@@ -74,7 +74,7 @@ static int run(const struct args *a) {
                     .everyone = a->everyone && geteuid() == 0,
                     .started = clock_wall_us(),
                     .began = clock_us()};
-    int lock = -1, tell = -1, status = 1;
+    int directory = -1, lock = -1, tell = -1, status = 1;
     struct shared *shared = shared_create();
     if (!shared) {
         snprintf(why, sizeof why, "not enough memory");
@@ -88,7 +88,8 @@ static int run(const struct args *a) {
     if (mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0 ||
         pyenv_resolve(a->python, &program, why, sizeof why) != 0 || state_path(a->state, &dir, why, sizeof why) != 0 ||
         is_hidden(a, mountpoint, dir, program, worker, why, sizeof why) ||
-        state_open(dir, &state, why, sizeof why) != 0 || (lock = state_lock(state, why, sizeof why)) < 0)
+        (directory = state_open(dir, &state, why, sizeof why)) < 0 ||
+        (lock = state_lock(directory, state, why, sizeof why)) < 0)
         goto out;
     if (access(worker, X_OK) < 0) {
         snprintf(why, sizeof why, "%.800s cannot be run: %s (is ppfs installed completely?)", worker, strerror(errno));
@@ -97,9 +98,9 @@ static int run(const struct args *a) {
     fs.state_dir = state;
     fs.flying_table = shared_flying(shared);
     fs.no_resend = a->no_resend;
-    if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(state) != 0))
+    if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(directory, state) != 0))
         goto out;
-    state_lock_sign(lock, state, mountpoint);
+    state_lock_sign(lock, directory, mountpoint);
     status = keeper_run(&(struct keeper_config){.daemon = {.fs = &fs,
                                                            .shared = shared,
                                                            .mountpoint = mountpoint,

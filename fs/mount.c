@@ -17,6 +17,7 @@
 
 #include "fs/log.h"
 #include "fs/ops.h"
+#include "net/trusted.h"
 
 static char said[512]; /* the first line of what libfuse says, piece by piece: part of our one line */
 
@@ -99,7 +100,14 @@ bool mount_is_there(const char *path) {
 int mount_point(const char *given, char **path, char *why, size_t why_size) {
     struct stat st;
     char type[64];
+    char what[768];
     int rc = 0;
+    if (trusted_links(given, what, sizeof what) != 0) {
+        snprintf(why, why_size, "cannot mount on %.300s: %s, who may lead it elsewhere (name the directory itself)",
+                 given, what);
+        *path = NULL;
+        return -ELOOP;
+    }
     for (int i = 0; i < 32 && is_stale(given); i++)
         detach(given);
     *path = realpath(given, NULL);

@@ -10,11 +10,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/pidfd.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "fs/mount.h"
+#include "net/trusted.h"
 
 static int default_path(char *buf, size_t size) {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -24,18 +24,6 @@ static int default_path(char *buf, size_t size) {
     else if (home && home[0] == '/')
         n = snprintf(buf, size, "%s/.local/state/ppfs", home);
     return n < 0 ? -ENOENT : (size_t)n >= size ? -ENAMETOOLONG : 0;
-}
-
-/* mkdir -p; all that is made is ours alone. */
-static int make_path(char *path) {
-    for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = '\0';
-        int rc = mkdir(path, 0700);
-        *slash = '/';
-        if (rc < 0 && errno != EEXIST)
-            return -errno;
-    }
-    return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
 int state_path(const char *given, char **path, char *why, size_t why_size) {
@@ -53,23 +41,22 @@ int state_path(const char *given, char **path, char *why, size_t why_size) {
 }
 
 int state_open(const char *dir, char **path, char *why, size_t why_size) {
-    char buf[PATH_MAX];
-    struct stat st;
-    snprintf(buf, sizeof buf, "%s", dir);
-    int rc = make_path(buf);
-    *path = rc ? NULL : realpath(buf, NULL);
-    if (rc == 0 && (!*path || stat(*path, &st) < 0))
+    char what[768] = "";
+    int fd = trusted_directory(dir, true, what, sizeof what);
+    int rc = fd < 0 ? fd : trusted_contents(fd, what, sizeof what);
+    *path = rc ? NULL : realpath(dir, NULL);
+    if (rc == 0 && (!*path || access(*path, R_OK | W_OK | X_OK) < 0)) {
         rc = -errno;
-    if (rc == 0 && !S_ISDIR(st.st_mode))
-        rc = -ENOTDIR;
-    if (rc == 0 && access(*path, R_OK | W_OK | X_OK) < 0)
-        rc = -errno;
-    if (rc) {
-        snprintf(why, why_size, "cannot use %s as state directory: %s (give another one with --state DIR)", buf,
-                 strerror(-rc));
-        free(*path);
-        *path = NULL;
+        snprintf(what, sizeof what, "%s", strerror(-rc));
     }
+    if (rc == 0)
+        return fd;
+    snprintf(why, why_size, "cannot use %.300s as state directory: %s%s (give another one with --state DIR)", dir, what,
+             rc == -EPERM || rc == -ELOOP ? ", but what it keeps there must be out of the reach of others" : "");
+    free(*path);
+    *path = NULL;
+    if (fd >= 0)
+        close(fd);
     return rc;
 }
 
@@ -82,15 +69,13 @@ static bool lives(pid_t pid) {
     return !ended;
 }
 
-/* Reads the one line of DIR/NAME; "" when there is none. */
-static void read_line(const char *dir, const char *name, char *line, size_t size) {
-    char path[PATH_MAX];
-    line[0] = '\0';
-    FILE *f = (size_t)snprintf(path, sizeof path, "%s/%s", dir, name) < sizeof path ? fopen(path, "re") : NULL;
-    if (f && !fgets(line, (int)size, f))
-        line[0] = '\0';
-    if (f)
-        fclose(f);
+/* Reads the one line of that file; "" when there is none. */
+static void read_line(int directory, const char *name, char *line, size_t size) {
+    int fd = trusted_file(directory, name, O_RDONLY);
+    ssize_t n = fd >= 0 ? read(fd, line, size - 1) : 0;
+    if (fd >= 0)
+        close(fd);
+    line[n > 0 ? n : 0] = '\0';
     line[strcspn(line, "\n")] = '\0';
 }
 
@@ -98,23 +83,20 @@ static void read_line(const char *dir, const char *name, char *line, size_t size
 #define LEAVING_WAIT_MS 35000 /* it was unmounted: its keeper kills what has not ended by then */
 #define LOCK_STEP_MS 20
 
-int state_lock(const char *dir, char *why, size_t why_size) {
-    char path[PATH_MAX], pid[32] = "", mounted[PATH_MAX] = "";
+int state_lock(int directory, const char *path, char *why, size_t why_size) {
+    char pid[32] = "", mounted[PATH_MAX] = "";
     bool there = false;
-    if ((size_t)snprintf(path, sizeof path, "%s/lock", dir) >= sizeof path)
-        return -ENAMETOOLONG;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = trusted_file(directory, "lock", O_RDWR | O_CREAT);
     if (fd < 0) {
-        int rc = -errno;
-        snprintf(why, why_size, "cannot open %s: %s", path, strerror(-rc));
-        return rc;
+        snprintf(why, why_size, "cannot open %.512s/lock: %s", path, strerror(-fd));
+        return fd;
     }
     for (int waited = 0;; waited += LOCK_STEP_MS) {
         if (flock(fd, LOCK_EX | LOCK_NB) == 0)
             return fd;
         ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
         pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
-        read_line(dir, "mounted", mounted, sizeof mounted);
+        read_line(directory, "mounted", mounted, sizeof mounted);
         there = mounted[0] && mount_is_there(mounted);
         bool alive = pid[0] && lives(atoi(pid));
         if (!pid[0] || (alive && (there || !mounted[0])) || waited >= (alive ? LEAVING_WAIT_MS : DEAD_WAIT_MS))
@@ -122,23 +104,25 @@ int state_lock(const char *dir, char *why, size_t why_size) {
         nanosleep(&(struct timespec){.tv_nsec = LOCK_STEP_MS * 1000000L}, NULL);
     }
     if (there || !mounted[0])
-        snprintf(why, why_size, "%s is in use by ppfs (pid %s)%s%.512s: unmount that one first, or give another --state DIR", dir,
+        snprintf(why, why_size,
+                 "%s is in use by ppfs (pid %s)%s%.512s: unmount that one first, or give another --state DIR", path,
                  pid[0] ? pid : "unknown", there ? ", mounted on " : "", mounted);
     else
         snprintf(why, why_size,
-                 "%s is still in use by ppfs (pid %s), which is mounted on %.512s no more but does not end: open files there may hold "
+                 "%s is still in use by ppfs (pid %s), which is mounted on %.512s no more but does not end: open files "
+                 "there may hold "
                  "it; kill it, or give another --state DIR",
-                 dir, pid[0] ? pid : "unknown", mounted);
+                 path, pid[0] ? pid : "unknown", mounted);
     close(fd);
     return -EBUSY;
 }
 
-void state_lock_sign(int lock, const char *dir, const char *mountpoint) {
-    char pid[32], path[PATH_MAX];
-    FILE *f = (size_t)snprintf(path, sizeof path, "%s/mounted", dir) < sizeof path ? fopen(path, "we") : NULL;
-    if (f) { /* without it a second one is refused at once */
-        fprintf(f, "%s\n", mountpoint);
-        fclose(f);
+void state_lock_sign(int lock, int directory, const char *mountpoint) {
+    char pid[32];
+    int fd = trusted_file(directory, "mounted", O_WRONLY | O_CREAT | O_TRUNC);
+    if (fd >= 0) { /* without it a second one is refused at once */
+        dprintf(fd, "%s\n", mountpoint);
+        close(fd);
     }
     int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
     if (ftruncate(lock, 0) < 0 || pwrite(lock, pid, (size_t)n, 0) < 0)

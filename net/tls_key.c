@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/trusted.h"
+
 static int write_key(int fd) {
     uint8_t random[32];
     char text[2 * sizeof(random) + 1];
@@ -74,6 +76,13 @@ static ssize_t read_key(const char *path, uint8_t secret[TLS_KEY_MAX + 1], char 
     if (!S_ISREG(st.st_mode)) {
         snprintf(why, why_size, "the key %s is not a regular file", path);
         n = -EINVAL;
+        goto out;
+    }
+    if (!trusted_user(st.st_uid)) {
+        snprintf(why, why_size,
+                 "the key file %s belongs to user %u, who could put another key into it; make a copy of your own", path,
+                 (unsigned)st.st_uid);
+        n = -EPERM;
         goto out;
     }
     if (st.st_mode & 077) {

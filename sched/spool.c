@@ -409,7 +409,7 @@ int spool_create(struct spool **out, const char *state_dir, struct disk *disk, i
         rc = -errno;
         goto out;
     }
-    sp->dir_fd = open(sp->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    sp->dir_fd = open(sp->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     sp->scan = opendir(sp->dir);
     if (sp->dir_fd < 0 || !sp->scan) {
         rc = -errno;

@@ -175,7 +175,7 @@ static void ballast_path(const struct store *st, char *buf, size_t size) {
 static bool ballast_take(struct store *st) {
     char path[4096];
     ballast_path(st, path, sizeof path);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     bool ok = fd >= 0 && posix_fallocate(fd, 0, BALLAST) == 0;
     if (fd >= 0)
         close(fd);
@@ -386,7 +386,8 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         snprintf(why, why_size, "%s: the path is too long", dir);
         goto out;
     }
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* SQLite would let others read it, and gives its log the same mode */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                  0600); /* SQLite would let others read it, and gives its log the same mode */
     struct stat file = {0};
     if (fd >= 0) {
         fstat(fd, &file);
@@ -394,7 +395,9 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
     }
     st->dev = file.st_dev;
     st->ino = file.st_ino;
-    if (sqlite3_open_v2(path, &st->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+    if (sqlite3_open_v2(path, &st->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+                        NULL) != SQLITE_OK) {
         rc = refuse(st, path, "cannot be opened", why, why_size);
         goto out;
     }
@@ -412,11 +415,11 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
     if (!st->unchecked && (rc = take_alone(st, path, why, why_size)) < 0)
         goto out;
     strcat(path, "-wal");
-    st->wal = open(path, O_RDWR | O_CLOEXEC);
+    st->wal = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (st->wal < 0) { /* made by the first write */
         store_meta_set(st, "next_id", next);
         store_commit(st);
-        st->wal = open(path, O_RDWR | O_CLOEXEC);
+        st->wal = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     }
     if (st->wal < 0) {
         rc = -errno;

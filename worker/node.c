@@ -19,6 +19,7 @@
 #include "net/descriptors.h"
 #include "net/discover.h"
 #include "net/peer.h"
+#include "net/trusted.h"
 #include "worker/cpus.h"
 #include "worker/pyenv.h"
 #include "worker/redial.h"
@@ -359,16 +360,20 @@ static int wait_able(struct node *n, char *why, size_t size) {
     return n->able ? 0 : -EIO;
 }
 
+/* In a directory that others write too, /tmp say, they may have put something else under its name. */
 static int write_pid(const char *path, char *why, size_t size) {
-    FILE *f = fopen(path, "we");
-    bool fine = f && fprintf(f, "%d\n", (int)getpid()) > 0;
+    int fd = trusted_file(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC);
+    int err = fd < 0 ? fd : dprintf(fd, "%d\n", (int)getpid()) < 0 ? -EIO : 0;
 
-    if ((f && fclose(f)) || !fine) {
-        int err = -errno;
-        snprintf(why, size, "the process id cannot be written to %.800s: %s", path, strerror(-err));
-        return err ? err : -EIO;
-    }
-    return 0;
+    if (fd >= 0)
+        close(fd);
+    if (err)
+        snprintf(why, size, "the process id cannot be written to %.800s: %s", path,
+                 err == -ELOOP    ? "it is a symbolic link"
+                 : err == -EINVAL ? "it is no regular file"
+                 : err == -EPERM  ? "that file belongs to somebody else or has a second name"
+                                  : strerror(-err));
+    return err;
 }
 
 static int start(struct node *n, char *why, size_t size) {

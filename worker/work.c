@@ -5,6 +5,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -85,6 +86,19 @@ static const char *get_string(struct reader *r) {
         return "";
     }
     return s;
+}
+
+/* A job's path below jobs/: files and directories are made of it. */
+static bool is_job_name(const char *name) {
+    size_t n;
+
+    for (const char *at = name;; at += n + 1) {
+        n = strcspn(at, "/");
+        if (!n || n > NAME_MAX || (at[0] == '.' && (n == 1 || (n == 2 && at[1] == '.'))))
+            return false;
+        if (!at[n])
+            return true;
+    }
 }
 
 bool work_is_lease(const struct work *w) {
@@ -177,7 +191,7 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     if (flags & FLAG_FILE)
         w->file = get_string(&r);
     bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE)) && kind > WORK_NONE &&
-                kind <= WORK_CALL && w->name[0] && r.left <= WORK_INLINE_MAX &&
+                kind <= WORK_CALL && is_job_name(w->name) && !strchr(w->node, '/') && r.left <= WORK_INLINE_MAX &&
                 (!w->file || (w->file[0] == '/' && r.left == 0));
     for (uint32_t i = 0; sane && env && env[i]; i++)
         sane = strchr(env[i], '=') > env[i]; /* also false where there is none */

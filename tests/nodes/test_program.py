@@ -181,6 +181,26 @@ def test_the_pid_file(ml, new_node):
     assert node.wait() == 0 and not path.exists()
 
 
+def test_the_pid_file_is_not_written_through_a_link(ml, new_node, base):
+    """Nor into what was there under a second name."""
+    victim, path = base / "victim", base / "node.pid"
+    for make, word in (path.symlink_to, "symbolic link"), (lambda v: os.link(v, path), "second name"):
+        victim.write_text("mine\n")
+        make(victim)
+        node = new_node("--name", "n", "--pid-file", path, join=ml)
+        assert node.wait() == 1 and word in node.log()
+        assert victim.read_text() == "mine\n"
+        path.unlink()
+
+
+def test_the_key_of_another(new_node, base, mallory):
+    """Whoever it belongs to would decide who is let in."""
+    key = mallory.home / "key"
+    mallory.sh("umask 077; head -c 32 /dev/urandom > key")
+    node = new_node("--listen", "127.0.0.1:0", key=key)
+    assert node.wait() == 1 and "belongs to user %d" % mallory.uid in node.log()
+
+
 def test_who_only_joins_ends_when_it_is_let_go(pair):
     m, node = pair
     (m.mnt / "nodes" / "far").rmdir()

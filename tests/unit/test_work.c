@@ -1,6 +1,7 @@
 /* Work and outcomes as bytes: round trips, caps, and that nothing hostile gets through; and the small parts below it
  * (wait statuses in words, processors). */
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -109,6 +110,37 @@ static void every_cut_and_addition_is_refused(void **state) {
     memcpy(longer, bytes, size);
     assert_int_equal(work_decode(longer, size + 1, &got, &hold), -EPROTO);
     free(longer);
+    free(bytes);
+}
+
+/* A worker makes files of the last part of a name, and removes what is in their way. */
+static void a_name_leads_nowhere_else(void **state) {
+    static char longest[NAME_MAX + 1], longer[NAME_MAX + 2];
+    memset(longest, 'x', NAME_MAX);
+    memset(longer, 'x', NAME_MAX + 1);
+    const struct {
+        const char *name;
+        bool taken;
+    } names[] = {{"x", true},   {".x", true},    {"..x", true}, {"G/H/x", true},  {longest, true},
+                 {"", false},   {".", false},    {"..", false}, {"G/..", false},  {"../x", false},
+                 {"/x", false}, {"G//x", false}, {"G/", false}, {"G/./x", false}, {longer, false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        struct work w = example(), got;
+        void *bytes, *hold = NULL;
+        uint32_t size;
+        w.name = names[i].name;
+        assert_int_equal(work_encode(&w, &bytes, &size), 0);
+        assert_int_equal(work_decode(bytes, size, &got, &hold), names[i].taken ? 0 : -EPROTO);
+        free(hold);
+        free(bytes);
+    }
+    struct work w = example(), got;
+    void *bytes, *hold;
+    uint32_t size;
+    w.node = "../x";
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    assert_int_equal(work_decode(bytes, size, &got, &hold), -EPROTO);
     free(bytes);
 }
 
@@ -233,6 +265,7 @@ int main(void) {
         cmocka_unit_test(work_round_trip),
         cmocka_unit_test(what_is_too_large_is_not_sent),
         cmocka_unit_test(every_cut_and_addition_is_refused),
+        cmocka_unit_test(a_name_leads_nowhere_else),
         cmocka_unit_test(spoiled_work_is_harmless),
         cmocka_unit_test(only_plain_calls_run_in_the_worker),
         cmocka_unit_test(outcome_round_trip),

@@ -1,0 +1,230 @@
+#include "net/trusted.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { LINKS_MAX = 40, NOBODY = 65534 };
+
+/* A way that is walked: the directory where it has come to, and what is left of it. */
+struct walk {
+    int at;
+    unsigned links;
+    bool make, only_links;
+    char left[2 * PATH_MAX];
+    char *why;
+    size_t why_size;
+};
+
+/* In a user namespace that has neither root nor a user nobody, as unshare -Ur makes it, what is root's shows as nobody's. */
+static bool root_shows_as_nobody(void) {
+    unsigned first, count;
+    bool known = false, has_nobody = false;
+    FILE *f = fopen("/proc/self/uid_map", "re");
+
+    while (f && fscanf(f, "%u %*u %u", &first, &count) == 2) {
+        known = true;
+        has_nobody = has_nobody || (first <= NOBODY && NOBODY - first < count);
+    }
+    if (f)
+        fclose(f);
+    return known && !has_nobody;
+}
+
+bool trusted_user(uid_t uid) {
+    return uid == geteuid() || uid == 0 || (uid == NOBODY && root_shows_as_nobody());
+}
+
+/* A group that was made along with our user, for him alone. */
+static bool is_private_group(gid_t gid) {
+    const struct passwd *pw = getpwuid(geteuid());
+    char name[LOGIN_NAME_MAX];
+
+    if (!pw || pw->pw_gid != gid || strlen(pw->pw_name) >= sizeof(name))
+        return false;
+    strcpy(name, pw->pw_name);
+    const struct group *gr = getgrgid(gid);
+    return gr && strcmp(gr->gr_name, name) == 0 &&
+           (!gr->gr_mem[0] || (strcmp(gr->gr_mem[0], name) == 0 && !gr->gr_mem[1]));
+}
+
+static bool others_write(const struct stat *st) {
+    return (st->st_mode & S_IWOTH) || ((st->st_mode & S_IWGRP) && st->st_gid && !is_private_group(st->st_gid));
+}
+
+/* The path of an open directory, for a sentence. */
+static const char *path_of(int directory, char path[PATH_MAX]) {
+    char link[64];
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
+    ssize_t n = readlink(link, path, PATH_MAX - 1);
+    path[n > 0 ? n : 0] = '\0';
+    return path;
+}
+
+static int refuse_entry(int directory, const char *name, const struct stat *st, char *why, size_t why_size) {
+    char path[PATH_MAX];
+
+    path_of(directory, path);
+    snprintf(why, why_size,
+             S_ISLNK(st->st_mode) ? "%.400s/%.255s is a symbolic link of user %u" : "%.400s/%.255s belongs to user %u",
+             strcmp(path, "/") == 0 ? "" : path, name, (unsigned)st->st_uid);
+    return S_ISLNK(st->st_mode) ? -ELOOP : -EPERM;
+}
+
+static int check_directory(const struct walk *w, bool last) {
+    char path[PATH_MAX];
+    struct stat st;
+
+    if (w->only_links)
+        return 0;
+    if (fstat(w->at, &st))
+        return -errno;
+    if (!trusted_user(st.st_uid)) {
+        snprintf(w->why, w->why_size, "%.500s belongs to user %u", path_of(w->at, path), (unsigned)st.st_uid);
+        return -EPERM;
+    }
+    if (others_write(&st) && (last || !(st.st_mode & S_ISVTX))) {
+        snprintf(w->why, w->why_size, "others may write into %.500s (mode %04o)", path_of(w->at, path),
+                 (unsigned)st.st_mode & 07777);
+        return -EPERM;
+    }
+    return 0;
+}
+
+/* What the link says stands before the rest of the way. */
+static int follow(struct walk *w, const char *name) {
+    char target[2 * PATH_MAX];
+    ssize_t n = readlinkat(w->at, name, target, PATH_MAX);
+
+    if (n <= 0)
+        return n < 0 ? -errno : -ENOENT;
+    if (++w->links > LINKS_MAX)
+        return -ELOOP;
+    if ((size_t)snprintf(target + n, sizeof(target) - (size_t)n, "/%s", w->left) >= sizeof(target) - (size_t)n)
+        return -ENAMETOOLONG;
+    strcpy(w->left, target);
+    if (target[0] != '/')
+        return 0;
+    close(w->at);
+    w->at = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return w->at < 0 ? -errno : 0;
+}
+
+/* Takes the next component. 1: it was the last. */
+static int step(struct walk *w) {
+    struct stat st;
+    char name[NAME_MAX + 1];
+    size_t skip = strspn(w->left, "/"), n = strcspn(w->left + skip, "/");
+
+    if (!n)
+        return 1;
+    if (n > NAME_MAX)
+        return -ENAMETOOLONG;
+    memcpy(name, w->left + skip, n);
+    name[n] = '\0';
+    memmove(w->left, w->left + skip + n, strlen(w->left + skip + n) + 1);
+    int rc = fstatat(w->at, name, &st, AT_SYMLINK_NOFOLLOW) ? -errno : 0;
+    if (rc == -ENOENT && w->make)
+        rc = (mkdirat(w->at, name, 0700) && errno != EEXIST) || fstatat(w->at, name, &st, AT_SYMLINK_NOFOLLOW) ? -errno
+                                                                                                               : 0;
+    if (rc)
+        return rc;
+    if (S_ISLNK(st.st_mode))
+        return trusted_user(st.st_uid) ? follow(w, name) : refuse_entry(w->at, name, &st, w->why, w->why_size);
+    int next = openat(w->at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (next < 0)
+        return -errno;
+    close(w->at);
+    w->at = next;
+    return check_directory(w, !w->left[strspn(w->left, "/")]);
+}
+
+/* 0, w->at is the directory; or -errno. */
+static int walk(struct walk *w, const char *path) {
+    char *cwd = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    int rc = path[0] != '/' && !cwd ? -errno : 0;
+
+    w->why[0] = '\0';
+    w->at = rc ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (!rc && w->at < 0)
+        rc = -errno;
+    if (!rc && (size_t)snprintf(w->left, sizeof(w->left), "%s/%s", cwd ? cwd : "", path) >= sizeof(w->left))
+        rc = -ENAMETOOLONG;
+    if (!rc)
+        rc = check_directory(w, false);
+    while (!rc)
+        rc = step(w);
+    free(cwd);
+    return rc == 1 ? 0 : rc;
+}
+
+int trusted_directory(const char *path, bool make, char *why, size_t why_size) {
+    struct walk w = {.make = make, .why = why, .why_size = why_size};
+    int rc = walk(&w, path), fd = -1;
+
+    if (!rc && (fd = openat(w.at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        rc = -errno;
+    if (rc && !why[0])
+        snprintf(why, why_size, "%.500s: %s", path, strerror(-rc));
+    if (w.at >= 0)
+        close(w.at);
+    return rc ? rc : fd;
+}
+
+int trusted_links(const char *path, char *why, size_t why_size) {
+    struct walk w = {.only_links = true, .why = why, .why_size = why_size};
+
+    walk(&w, path);
+    if (w.at >= 0)
+        close(w.at);
+    return why[0] ? -ELOOP : 0;
+}
+
+int trusted_contents(int directory, char *why, size_t why_size) {
+    int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct stat st;
+
+    if (!dir) {
+        rc = -errno;
+        snprintf(why, why_size, "it cannot be read: %s", strerror(-rc));
+    }
+    for (struct dirent *e; rc == 0 && (e = readdir(dir));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            fstatat(directory, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            (S_ISLNK(st.st_mode) || !trusted_user(st.st_uid)))
+            rc = refuse_entry(directory, e->d_name, &st, why, why_size);
+    if (dir)
+        closedir(dir);
+    else if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+int trusted_file(int directory, const char *name, int flags) {
+    struct stat st;
+    int fd = openat(directory, name, (flags & ~O_TRUNC) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600), rc = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st))
+        rc = -errno;
+    else if (!S_ISREG(st.st_mode))
+        rc = -EINVAL;
+    else if (!trusted_user(st.st_uid) || ((flags & O_TRUNC) && st.st_nlink != 1))
+        rc = -EPERM;
+    else if ((flags & O_TRUNC) && ftruncate(fd, 0))
+        rc = -errno;
+    if (rc)
+        close(fd);
+    return rc ? rc : fd;
+}
