@@ -4,6 +4,8 @@
  *   pool --(control socketpair)--> template --fork--> guard --fork--> worker
  *   pool <--(one socketpair and two output pipes)--> each worker
  *
+ * Each user's work has workers, pipes and a template of its own; where we are not root only our own user's work is done.
+ *
  * stdout and stderr of a worker are pipes whose read ends the pool holds, so output is live and nothing in the worker
  * pumps. When done arrives the pipes are drained first: output() calls for a job all come before its done().
  *
@@ -23,6 +25,7 @@ struct pool_config {
     const char *worker_path; /* the ppfs-worker binary */
     const char *python;      /* interpreter or virtual environment, NULL = the one built with */
     unsigned workers;        /* see pool_resize */
+    unsigned keep_ms;        /* how long a template of another user's stays without work; 0: some minutes */
     bool give_back;          /* work for which no template starts is LOST, not REFUSED: there are other runners */
 };
 
@@ -85,5 +88,5 @@ uint64_t pool_job_of(struct pool *p, pid_t pid);
 void pool_runner(struct pool *p, struct runner *out); /* valid as long as the pool is */
 
 const char *pool_python(const struct pool *p); /* "3.11.2", "" until the template has said so */
-pid_t pool_template(const struct pool *p);
+pid_t pool_template(const struct pool *p);      /* of our own user; 0: none runs */
 #endif

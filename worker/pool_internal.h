@@ -1,5 +1,6 @@
-/* The structs of pool.c (slots and their work), pool_pipes.c (their output), pool_wait.c (what waits), pool_template.c (the
- * template process) and pool_orders.c (what it is told); what they call of each other is in pool_parts.h.
+/* The structs of pool.c and pool_slot.c (slots and their work), pool_pipes.c (their output), pool_wait.c (what waits),
+ * pool_template.c (a template process), pool_orders.c (what it is told) and pool_users.c (which templates there are); what
+ * they call of each other is in pool_parts.h.
  *
  * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame
  * of its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree
@@ -17,6 +18,7 @@ enum slot_state { SLOT_EMPTY, SLOT_IDLE, SLOT_BUSY };
 struct slot {
     struct pool *pool;
     enum slot_state state;
+    struct template *template; /* whose worker it is; valid unless EMPTY, as all below */
     uint64_t serial;
     pid_t guard; /* 0 until SPAWNED has come */
     struct link *link;
@@ -28,6 +30,7 @@ struct slot {
     bool tainted; /* ran a call in process: what must start clean goes elsewhere */
     bool held;
     int64_t user_us, system_us; /* of the jobs that it has ended */
+    int64_t idle_us;            /* since when it is IDLE */
 
     uint64_t job; /* valid while BUSY, as all below */
     uint32_t attempt;
@@ -58,14 +61,41 @@ struct waiting {
     void *bytes; /* of work_encode */
     uint32_t size;
 };
+STAILQ_HEAD(waiting_list, waiting);
+
+/* A template process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of each
+ * user there is one at most that is not ending. */
+struct template {
+    TAILQ_ENTRY(template) next;
+    struct pool *pool;
+    uid_t uid;
+    int64_t used_us; /* when it last was given work, or work of it ended */
+    struct waiting_list waiting; /* the oldest first */
+
+    pid_t pid;   /* 0: none runs */
+    char *root;  /* directory for what jobs need for a while; the template empties and removes it */
+    int root_fd; /* by which it is locked */
+    int control; /* -1: none */
+    struct event *control_event, *retry;
+    struct event *watch;    /* looks whether the template still does what it is told */
+    struct event *writable; /* where its socket was full: when it takes orders again */
+    uint64_t *kills;        /* serials of KILL orders that it did not take yet */
+    size_t kill_count, kill_cap;
+    unsigned asked;     /* workers that it was asked for and has not told about */
+    int64_t heard_us;   /* when it last did what it was told, or had nothing to do */
+    char stuck[128];    /* why it was killed: it ... */
+    bool up;            /* HELLO has come */
+    int64_t ending_us;  /* when it was told to leave; 0: it was not */
+    unsigned failures;  /* starts in a row that did not come to HELLO, or did not last a second */
+    int64_t started_us;
+    char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
+};
 
 struct pool {
     struct event_base *base;
     struct pool_events ev;
     void *arg;
     char *worker_path, *program;
-    char *root;          /* directory for what jobs need for a while; the template empties and removes it */
-    int root_fd;         /* by which it is locked */
     unsigned size;       /* how many may work at once */
     int64_t short_us;    /* when it was last said that descriptors are short; 0: never */
     unsigned pipe_share; /* bytes that all pipes may hold, 0: any */
@@ -73,31 +103,21 @@ struct pool {
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
     uint64_t next_serial;
-    STAILQ_HEAD(waiting_list, waiting) waiting; /* the oldest first */
-    unsigned waiting_count;
+    unsigned waiting_count; /* of all templates */
     struct refusal *refusals, **refusals_end;
     struct event *refuse;
     struct slot *corked; /* slots whose frames wait for pool_flush */
     struct event *flush;
     uint8_t *buffer; /* for reading pipes */
 
-    pid_t template; /* 0: none runs */
-    int control;    /* -1: none */
-    struct event *control_event, *retry, *sweep;
-    struct event *watch;    /* looks whether the template still does what it is told */
-    struct event *writable; /* where its socket was full: when it takes orders again */
-    uint64_t *kills;        /* serials of KILL orders that it did not take yet */
-    size_t kill_count, kill_cap;
-    unsigned asked;   /* workers that it was asked for and has not told about */
-    int64_t heard_us; /* when it last did what it was told, or had nothing to do */
-    char stuck[128];  /* why it was killed: it ... */
-    bool up;             /* HELLO has come */
-    unsigned failures;   /* starts in a row that did not come to HELLO, or did not last a second */
-    int64_t template_started_us;
+    TAILQ_HEAD(template_list, template) templates;
+    struct template *own; /* of the user that we run as: always there, the first of them */
+    int64_t keep_us;      /* that of another user goes when it had nothing to do for so long */
+    struct event *idle;   /* looks for those */
     char version[32];
-    char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
-    pid_t *others;                   /* children of this process that are not the pool's, at pool_create */
+    pid_t *others; /* children of this process that are not the pool's, at pool_create */
     size_t other_count;
+    struct event *sweep;
     int64_t sweep_until_us;
     unsigned sweep_quiet;
 };

@@ -22,6 +22,7 @@ enum { RETRY_US = 100000 };
 static void on_refuse(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
     struct refusal *list = p->refusals;
+    struct template *t;
 
     (void)fd;
     (void)what;
@@ -33,8 +34,8 @@ static void on_refuse(evutil_socket_t fd, short what, void *arg) {
         p->ev.done(p->arg, r->job, &r->outcome);
         free(r);
     }
-    if (p->waiting_count)
-        wait_over(p);
+    TAILQ_FOREACH(t, &p->templates, next)
+    wait_over(t);
 }
 
 void wait_soon(struct pool *p) {
@@ -61,20 +62,20 @@ int wait_refuse_start(struct pool *p, const struct work *w, int err) {
     return wait_refuse(p, w->job, &o);
 }
 
-int wait_add(struct pool *p, uint64_t job, void *bytes, uint32_t size) {
+int wait_add(struct template *t, uint64_t job, void *bytes, uint32_t size) {
     struct waiting *w = malloc(sizeof(*w));
 
     if (!w)
         return -ENOMEM;
     *w = (struct waiting){.job = job, .bytes = bytes, .size = size};
-    STAILQ_INSERT_TAIL(&p->waiting, w, next);
-    p->waiting_count++;
+    STAILQ_INSERT_TAIL(&t->waiting, w, next);
+    t->pool->waiting_count++;
     return 0;
 }
 
-static void wait_remove(struct pool *p, struct waiting *w) {
-    STAILQ_REMOVE(&p->waiting, w, waiting, next);
-    p->waiting_count--;
+static void wait_remove(struct template *t, struct waiting *w) {
+    STAILQ_REMOVE(&t->waiting, w, waiting, next);
+    t->pool->waiting_count--;
     free(w->bytes);
     free(w);
 }
@@ -90,67 +91,79 @@ static uint32_t attempt_of(const struct waiting *w) {
     return work.attempt;
 }
 
-static struct waiting *wait_find(struct pool *p, uint64_t job) {
+/* t: the template that it waits for. */
+static struct waiting *wait_find(struct pool *p, uint64_t job, struct template **t) {
     struct waiting *w;
 
-    STAILQ_FOREACH(w, &p->waiting, next)
-        if (w->job == job)
-            break;
-    return w;
+    TAILQ_FOREACH(*t, &p->templates, next)
+    STAILQ_FOREACH(w, &(*t)->waiting, next)
+    if (w->job == job)
+        return w;
+    return NULL;
 }
 
 void wait_hold(struct pool *p, uint64_t job, bool hold) {
-    struct waiting *w = wait_find(p, job);
+    struct template *t;
+    struct waiting *w = wait_find(p, job, &t);
 
     if (w)
         w->hold = hold;
 }
 
 bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o) {
-    struct waiting *w = wait_find(p, job);
+    struct template *t;
+    struct waiting *w = wait_find(p, job, &t);
 
     if (!w)
         return false;
     o->attempt = attempt_of(w);
     if (wait_refuse(p, job, o) == 0) /* without memory it goes on waiting */
-        wait_remove(p, w);
+        wait_remove(t, w);
     return true;
 }
 
-void wait_over(struct pool *p) {
+void wait_over(struct template *t) {
+    struct pool *p = t->pool;
     struct waiting *w;
 
-    while ((w = STAILQ_FIRST(&p->waiting)) && template_usable(p)) {
+    while ((w = STAILQ_FIRST(&t->waiting)) && template_usable(t)) {
         struct work work;
         void *hold;
         int err = work_decode(w->bytes, w->size, &work, &hold);
         if (!err) {
-            err = pool_give(p, &work, w->bytes, w->size);
+            err = pool_give(t, &work, w->bytes, w->size);
             if (err == -EAGAIN) /* whoever gave it may have another place for it, or take workers from others */
-                err = wait_refuse(p, w->job, &(struct work_outcome){.attempt = work.attempt, .end = WORK_LOST, .unbegun = true});
+                err = wait_refuse(p, w->job,
+                                  &(struct work_outcome){.attempt = work.attempt, .end = WORK_LOST, .unbegun = true});
             else if (err && err != -EBUSY && err != -ENOMEM)
                 err = wait_refuse_start(p, &work, err);
             free(hold);
         }
         if (err) { /* the next SPAWNED or the next end of a job brings it here again; without memory it looks for itself */
             if (err != -EBUSY)
-                event_add(p->retry, &(struct timeval){.tv_usec = RETRY_US});
+                event_add(t->retry, &(struct timeval){.tv_usec = RETRY_US});
             return;
         }
         bool held = w->hold;
         uint64_t job = w->job;
-        wait_remove(p, w);
+        wait_remove(t, w);
         if (held)
             pool_hold(p, job, true);
     }
 }
 
-struct waiting *wait_take_all(struct pool *p) {
-    struct waiting *list = STAILQ_FIRST(&p->waiting);
+struct waiting *wait_take_all(struct template *t) {
+    struct waiting *list = STAILQ_FIRST(&t->waiting), *w;
 
-    STAILQ_INIT(&p->waiting);
-    p->waiting_count = 0;
+    STAILQ_FOREACH(w, &t->waiting, next)
+    t->pool->waiting_count--;
+    STAILQ_INIT(&t->waiting);
     return list;
+}
+
+void wait_drop(struct template *t) {
+    while (!STAILQ_EMPTY(&t->waiting))
+        wait_remove(t, STAILQ_FIRST(&t->waiting));
 }
 
 void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcome *o) {
@@ -251,7 +264,7 @@ static int send_whole(struct slot *s, uint8_t kind, uint64_t id, const void *hea
     if (err == -EPIPE)
         return -ENOENT; /* its worker has died: done() follows */
     if (err && begun)
-        template_kill(s->pool, s->serial); /* pieces without an end: that worker would take the next for it */
+        template_kill(s->template, s->serial); /* pieces without an end: that worker would take the next for it */
     return err;
 }
 
@@ -335,7 +348,6 @@ bool ahead_told(struct slot *s, const struct frame *f) {
 }
 
 int wait_open(struct pool *p) {
-    STAILQ_INIT(&p->waiting);
     p->refusals_end = &p->refusals;
     p->refuse = evtimer_new(p->base, on_refuse, p);
     p->flush = evtimer_new(p->base, on_flush, p);
@@ -352,6 +364,4 @@ void wait_close(struct pool *p) {
         event_free(p->refuse);
     if (p->flush)
         event_free(p->flush);
-    while (p->waiting_count)
-        wait_remove(p, STAILQ_FIRST(&p->waiting));
 }

@@ -46,6 +46,7 @@ struct guard {
 
 static struct template {
     int signals;
+    uid_t uid; /* whose work our workers do */
     struct guard *guards;
     size_t count, cap;
     bool orphans; /* a stranger was seen at the last look */
@@ -97,7 +98,7 @@ static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_
     pid_t self = getpid(), pid = fork();
     if (pid == 0) {
         python_forked();
-        worker_main(serial, fds, self);
+        worker_main(serial, me.uid, fds, self);
     }
     if (pid < 0)
         _exit(WORKER_EXIT_NO_FORK);
@@ -342,7 +343,7 @@ int main(int argc, char **argv) {
     descriptors_standard();
     if (argc > 1 && strcmp(argv[1], FRESH_WORD) == 0)
         isolate_fresh(argc, argv);
-    if (argc != 3 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
+    if (argc != 4 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         return 2;
     }
@@ -360,6 +361,7 @@ int main(int argc, char **argv) {
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
     if (me.signals < 0 || chdir("/"))
         give_up("the template of the workers could not set itself up");
+    me.uid = (uid_t)strtoul(argv[3], NULL, 10);
     place_root(argv[2]);
     place_clear_root(false); /* of what a template before us may have left */
     if (python_start(argv[1], why, sizeof(why)))

@@ -380,7 +380,17 @@ void worker_note(int link) {
     order_note(link);
 }
 
-void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard) {
+/* Memory and pipes of this process have met one user's work. */
+static _Noreturn void refuse_user(const struct work *w) {
+    struct work_outcome o = {.attempt = w->attempt, .end = WORK_REFUSED};
+
+    me.leave = true;
+    snprintf(o.why, sizeof(o.why), "it was given to a worker that is not for work of user %u", (unsigned)w->uid);
+    send_done(w->job, &o, NULL, 0, NULL, 0);
+    leave(0);
+}
+
+void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t guard) {
     size_t have = 0;
 
     prctl(PR_SET_NAME, "ppfs-worker");
@@ -412,6 +422,8 @@ void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard) {
         size_t rest = have - (size_t)took;
         if (w.job != f.id || (rest && !work_is_lease(&w)))
             break;
+        if (w.uid != uid)
+            refuse_user(&w);
         have = 0;
         if (work_is_lease(&w)) {
             isolate_drop_spare();

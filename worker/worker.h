@@ -7,9 +7,9 @@
 #include "worker/place.h"
 #include "worker/python.h"
 
-/* Runs until its link ends. serial names it; fds: its descriptors as in SPAWN, CLOEXEC. guard: its parent; it dies
- * with it. */
-_Noreturn void worker_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t guard);
+/* Runs until its link ends. serial names it; uid: whose work it does, and nobody else's; fds: its descriptors as in SPAWN,
+ * CLOEXEC. guard: its parent; it dies with it. */
+_Noreturn void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t guard);
 
 /* Takes note of what this process is, before its first call: worker_restore compares with that. link: its end of it. */
 void worker_note(int link);

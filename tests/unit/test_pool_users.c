@@ -1,0 +1,217 @@
+/* The pool with work of several users: each has workers and a template of his own. Needs root. */
+#include <linux/close_range.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "net/frame.h"
+#include "tests/unit/poolrig.h"
+#include "worker/control.h"
+#include "worker/reap.h"
+
+enum { ALICE = 60001, MALLORY, CROWD = 61000, MANY = 20, FEW = 8 + 1 /* idle ones, and our own */ };
+
+static struct work as(uid_t user, const char *script) {
+    struct work w = text(WORK_PROGRAM, script);
+
+    w.uid = w.gid = user;
+    return w;
+}
+
+/* Who runs his work now. */
+static pid_t worker_of(uid_t user) {
+    struct job *j = run(as(user, "#!/bin/sh\necho $PPID"));
+
+    assert_end(j, WORK_DONE, 0, "");
+    return atoi(OUT(j));
+}
+
+static pid_t template_of(pid_t worker) {
+    return reap_parent(reap_parent(worker));
+}
+
+static unsigned templates(void) {
+    char text[16 * 1024] = "", path[64];
+    unsigned count = 0;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    if (fgets(text, sizeof(text), f))
+        for (char *p = text; (p = strchr(p, ' ')); p++)
+            count++;
+    fclose(f);
+    return count;
+}
+
+static int no_root(void) {
+    return geteuid() != 0;
+}
+#define NEED_ROOT                                                                                                      \
+    if (no_root())                                                                                                     \
+    skip()
+
+static void workers_are_one_users(void **state) {
+    (void)state;
+    NEED_ROOT;
+    pid_t ours = worker_of(0);
+    assert_int_equal(template_of(ours), pool_template(fix.pool));
+    pid_t hers = worker_of(ALICE), his = worker_of(MALLORY);
+    assert_int_not_equal(ours, hers);
+    assert_int_not_equal(hers, his);
+    assert_int_not_equal(template_of(hers), template_of(his));
+    assert_int_equal(worker_of(MALLORY), his); /* his next job finds it warm */
+    assert_int_equal(worker_of(ALICE), hers);
+    assert_int_not_equal(worker_of(0), ours); /* two slots: it was the one idle for the longest */
+    struct work w = as(ALICE, "#!/bin/sh\necho $PPID");
+    w.gid = MALLORY; /* the group makes no other user */
+    struct job *j = run(w);
+    assert_int_equal(atoi(OUT(j)), hers);
+}
+
+static void no_more_than_a_few_templates_are_idle(void **state) {
+    (void)state;
+    NEED_ROOT;
+    for (uid_t user = CROWD; user < CROWD + MANY; user++)
+        worker_of(user);
+    for (int tries = 0; templates() > FEW && tries < 1000; tries++)
+        loop_for_ms(10);
+    assert_int_equal(templates(), FEW);
+    assert_int_equal(fix.troubles, 0);
+}
+
+static void idle_templates_leave_with_all_that_is_theirs(void **state) {
+    (void)state;
+    NEED_ROOT;
+    pool_with(&(struct pool_config){.worker_path = worker_path(), .workers = 2, .keep_ms = 200});
+    worker_of(0);
+    loop_for_ms(100);
+    int files = entries("/proc/self/fd");
+    struct job *j = begin(as(ALICE, "#!/bin/sh\nsleep 0.5"));
+    worker_of(MALLORY);
+    loop_until(&j->done);
+    for (int tries = 0; templates() > 1 && tries < 1000; tries++)
+        loop_for_ms(10);
+    assert_int_equal(templates(), 1);
+    assert_end(j, WORK_DONE, 0, "");
+    assert_int_equal(entries(scratch), 1);
+    worker_of(0);
+    assert_true(entries("/proc/self/fd") <= files);
+    assert_int_equal(fix.troubles, 0);
+    worker_of(ALICE); /* and come again */
+}
+
+static void death_of_a_template_is_its_users(void **state) {
+    (void)state;
+    NEED_ROOT;
+    struct job *hers = begin(as(ALICE, "#!/bin/sh\necho $PPID; sleep 94"));
+    struct job *his = begin(as(MALLORY, "#!/bin/sh\necho $PPID; sleep 0.5; echo end"));
+    while (!strchr(OUT(hers), '\n') || !strchr(OUT(his), '\n'))
+        loop_for_ms(5);
+    kill(template_of(atoi(OUT(hers))), SIGKILL);
+    loop_until(&hers->done);
+    assert_end(hers, WORK_LOST, 0, "the template of the workers of user 60001");
+    assert_int_equal(fix.troubles, 1);
+    loop_until(&his->done);
+    assert_end(his, WORK_DONE, 0, "");
+    assert_text(OUT(his), "end");
+    worker_of(ALICE);
+}
+
+static void a_template_that_cannot_start_is_in_nobodys_way(void **state) {
+    (void)state;
+    NEED_ROOT;
+    char path[] = "/tmp/ppfs-file-XXXXXX";
+    int fd = mkstemp(path);
+    char *real = realpath(worker_path(), NULL);
+    dprintf(fd, "#!/bin/sh\n[ \"$3\" = %d ] && exit 3\nexec %s \"$@\"\n", MALLORY, real);
+    fchmod(fd, 0755);
+    close(fd);
+    free(real);
+    pool_with(&(struct pool_config){.worker_path = path, .workers = 2});
+    worker_of(ALICE);
+    assert_end(run(as(MALLORY, "#!/bin/sh\n")), WORK_REFUSED, 0, "of user 60002 does not start (exit status 3)");
+    struct job *his = begin(as(MALLORY, "#!/bin/sh\n")); /* waits for the next start */
+    worker_of(ALICE);
+    worker_of(0);
+    loop_until(&his->done);
+    assert_end(his, WORK_REFUSED, 0, "does not start (exit status 3)");
+    unlink(path);
+}
+
+/* A worker by hand: what it says to work of that user. */
+static void ask_worker(uid_t own, uid_t user, struct work_outcome *o) {
+    char root[] = "/tmp/ppfs-test-root-XXXXXX", uid[16], room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] = {0};
+    struct control c = {.kind = CONTROL_SPAWN, .serial = 1};
+    struct iovec part = {&c, sizeof(c)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof(room)};
+    struct work w = as(user, "#!/bin/sh\n");
+    int control[2], line[2], page = memfd_create("page", 0);
+    uint8_t head[FRAME_HEADER], answer[4096];
+    struct frame f;
+    void *bytes;
+    uint32_t size;
+
+    assert_non_null(mkdtemp(root));
+    assert_int_equal(chmod(root, 0711), 0);
+    assert_int_equal(ftruncate(page, sizeof(struct lease_page)), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, control), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, line), 0);
+    snprintf(uid, sizeof(uid), "%u", (unsigned)own);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(control[1], CONTROL_FD);
+        close_range(CONTROL_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+        execl(worker_path(), worker_path(), "/usr/bin/python3", root, uid, (char *)NULL);
+        _exit(127);
+    }
+    close(control[1]);
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(SPAWN_FDS * sizeof(int));
+    memcpy(CMSG_DATA(cmsg), (int[SPAWN_FDS]){line[1], 1, 2, page}, SPAWN_FDS * sizeof(int));
+    assert_int_equal(sendmsg(control[0], &msg, 0), sizeof(c));
+    w.job = 7;
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    frame_encode(head, WORKER_START, 7, size);
+    assert_int_equal(send(line[0], head, sizeof(head), 0), sizeof(head));
+    assert_int_equal(send(line[0], bytes, size, 0), size);
+    free(bytes);
+    ssize_t n = recv(line[0], answer, sizeof(answer), 0);
+    assert_true(n > 0 && frame_decode(answer, (size_t)n, &f) > 0);
+    assert_int_equal(f.kind, user == own ? WORKER_DONE : WORKER_LAST);
+    assert_int_equal(work_outcome_decode(f.body, f.size, o), 0);
+    close(control[0]);
+    close(line[0]);
+    close(line[1]);
+    close(page);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    rmdir(root);
+}
+
+static void a_worker_refuses_other_users_work(void **state) {
+    (void)state;
+    NEED_ROOT;
+    struct work_outcome o;
+
+    ask_worker(ALICE, ALICE, &o);
+    assert_int_equal(o.end, WORK_DONE);
+    ask_worker(ALICE, MALLORY, &o);
+    assert_int_equal(o.end, WORK_REFUSED);
+    assert_text(o.why, "not for work of user 60002");
+    ask_worker(ALICE, 0, &o);
+    assert_int_equal(o.end, WORK_REFUSED);
+}
+
+int main(void) {
+#define POOL_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        POOL_TEST(workers_are_one_users),
+        POOL_TEST(no_more_than_a_few_templates_are_idle),
+        POOL_TEST(death_of_a_template_is_its_users),
+        cmocka_unit_test_teardown(idle_templates_leave_with_all_that_is_theirs, teardown),
+        cmocka_unit_test_teardown(a_template_that_cannot_start_is_in_nobodys_way, teardown),
+        cmocka_unit_test(a_worker_refuses_other_users_work),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
