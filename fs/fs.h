@@ -20,6 +20,7 @@ struct request {
     bool again;      /* it is sent again: a daemon before us may have done it */
     uint64_t faults; /* sched_faults when its handling, or a retry of it, began; outside of that it says nothing */
     bool looking;    /* it is being handled, or retried */
+    uid_t uid;       /* who asks */
 };
 
 #define COPIES 64u /* specs that are open at a time, of which is known by whom */

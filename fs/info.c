@@ -83,15 +83,11 @@ static int group_may_go(struct fs *fs, uint64_t group) {
     return rc ? rc : t.active ? -EBUSY : 0;
 }
 
-static bool is_options(const struct job *j) {
-    return j->draft && strcmp(j->name, ".options") == 0;
-}
-
 int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct job job;
     (void)name;
     int rc = sched_job(fs->sched, ino_id(dir), &job);
-    if (rc == 0 && is_options(&job))
+    if (rc == 0 && jobs_is_options(&job))
         return group_may_go(fs, job.group);
     return rc ? rc : job_ended(job.state) ? 0 : -EBUSY;
 }
@@ -109,8 +105,10 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     rc = results_find(fs, ino_id(dir), name, true, &job);
     if (rc)
         return rc == -ENOENT ? -ENOTDIR : rc;
-    if (is_options(&job)) /* with all else that is forgotten of its group */
-        return (rc = group_may_go(fs, job.group)) ? rc : sched_cancel(fs->sched, job.id);
+    if (jobs_is_options(&job)) /* with all else that is forgotten of its group */
+        return (rc = group_may_go(fs, job.group)) || (rc = jobs_may_end_options(fs, &job))
+                   ? rc
+                   : sched_cancel(fs->sched, job.id);
     return job_ended(job.state) ? results_forget(fs, &job) : -EBUSY;
 }
 

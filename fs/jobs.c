@@ -91,13 +91,33 @@ int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out
     return rc;
 }
 
+bool jobs_is_options(const struct job *j) {
+    return j->draft && strcmp(j->name, ".options") == 0;
+}
+
+int jobs_may_end_options(struct fs *fs, const struct job *j) {
+    return jobs_is_options(j) ? sched_may_set_options(fs->sched, j->group, fs->now.uid) : 0;
+}
+
 int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct group g;
     struct job job;
     int rc = find(fs, dir, name, &job);
     if (rc == -ENOENT && jobs_find_group(fs, dir, name, &g) == 0)
         return -EISDIR;
+    if (rc == 0)
+        rc = jobs_may_end_options(fs, &job);
     return rc ? rc : sched_cancel(fs->sched, job.id);
+}
+
+/* Who has a directory may move what others have in it. What they have not finished he does not submit for them. */
+static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name) {
+    struct job job;
+    if (sched_find(fs->sched, ino_id(dir), name, true, &job) < 0)
+        return 0;
+    if (fs->now.uid != 0 && fs->now.uid != job.uid && !sched_name_is_draft(fs->sched, ino_id(to_dir), to_name))
+        return -EPERM;
+    return jobs_may_end_options(fs, &job);
 }
 
 static void renamed(struct pending *p, int rc) {
@@ -117,6 +137,8 @@ static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *n
     if ((fs->uid != 0 && uid != fs->uid) || sched_find_group(fs->sched, group, name, &g) == 0)
         return -EPERM;
     int rc = sched_find(fs->sched, group, name, false, &job);
+    if (rc == 0 && uid != 0 && uid != job.uid)
+        rc = -EPERM; /* it would run as its writer, who has not asked for it */
     if (rc == 0)
         rc = sched_run_again(fs->sched, job.id, ino_id(p->ino), to_name, flags & RENAME_NOREPLACE, pending_done, p);
     return rc;
@@ -145,7 +167,7 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
         rc = (flags & RENAME_NOREPLACE) && tree_lookup(fs, to_dir, to_name, &ino) == 0
                  ? -EEXIST
                  : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name, pending_done, p);
-    else
+    else if ((rc = may_rename(fs, dir, name, to_dir, to_name)) == 0)
         rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE,
                           fs->now.again, pending_done, p);
     if (rc == -ENOENT && fs->now.again && tree_lookup(fs, to_dir, to_name, &ino) == 0)
@@ -279,6 +301,10 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
     p->size = (size_t)attr->st_size;
     /* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
     rc = job_ended(job.state) ? -ESTALE : !job.draft ? -ETXTBSY : attr->st_size < 0 ? -EINVAL : 0;
+    if (rc == 0)
+        rc = jobs_is_options(&job)                        ? jobs_may_end_options(fs, &job)
+             : fs->now.uid != 0 && fs->now.uid != job.uid ? -EACCES
+                                                          : 0;
     pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));
 }
 

@@ -18,6 +18,10 @@ bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
 /* The group of that name below dir; in jobs/ not one that was removed there. 0 or -ENOENT. */
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);
 
+bool jobs_is_options(const struct job *j);
+/* Whether who asks may remove, empty or rename it, as far as it is a .options file: 0 or -EPERM. */
+int jobs_may_end_options(struct fs *fs, const struct job *j);
+
 /* FUSE operations on jobs/ alone; each answers the request. */
 void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
                  struct fuse_file_info *fi);

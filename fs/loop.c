@@ -42,7 +42,13 @@ static void handle_request(struct fs *fs, struct fuse_buf *buf, bool again) {
     const struct fuse_in_header *head = buf->mem;
     struct request before = fs->now;
     again |= (head->unique & UNIQUE_RESENT) != 0;
-    fs->now = (struct request){buf->mem, buf->size, head->unique & ~UNIQUE_RESENT, again, sched_faults(fs->sched), true};
+    fs->now = (struct request){.bytes = buf->mem,
+                               .size = buf->size,
+                               .unique = head->unique & ~UNIQUE_RESENT,
+                               .again = again,
+                               .faults = sched_faults(fs->sched),
+                               .looking = true,
+                               .uid = head->uid};
     bool init = head->opcode == FUSE_INIT;
     int saved = init ? shared_save_init(fs->loop->shared, buf->mem, buf->size) : 0;
     fuse_session_process_buf(fs->session, buf);

@@ -40,7 +40,7 @@ void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *byte
 }
 
 static void flushed(struct pending *p, int rc) {
-    if (rc < 0 && rc != -EINVAL) /* what an .options file says is another matter: options_file_settle */
+    if (rc < 0 && rc != -EINVAL && rc != -EPERM) /* it was closed, and what comes of it is settled as it is released */
         handle_unclosed(p->fs, p->fi.fh, -rc);
     if (rc == 0)
         reply_close(p->fs, p->req, p->fi.fh);

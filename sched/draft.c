@@ -87,6 +87,8 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
         return rc;
     if (store_group_find(s->store, group, name, &(struct group){0}) == 0)
         return -EISDIR;
+    if (strcmp(name, ".options") == 0 && (rc = options_file_may(s, group, w->uid)) < 0)
+        return rc; /* not at the write: what is open meanwhile would keep its owner from writing one */
     rc = store_job_find(s->store, group, name, false, &r);
     if (rc == 0 && w->uid != 0 && r.job.uid != w->uid)
         return -EACCES; /* another user's job or result has the name, and would be lost */
@@ -97,6 +99,8 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
     rc = store_job_find(s->store, group, name, true, &r);
     if (rc == 0 && exclusive && r.job.request != w->request)
         return -EEXIST;
+    if (rc == 0 && r.job.uid != w->uid)
+        return -EACCES; /* root as well: it would run as that user, who may have it open */
     if (rc == -ENOENT) {
         rc = insert_draft(s, group, name, w, &r);
         if (rc == 0 && g.hidden) {
@@ -189,6 +193,11 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return rc;
     if (job_ended(r.job.state) || r.job.shelf == SHELF_ORPHAN)
         return -ESTALE;
+    rc = options_file_is(&r.job)              ? options_file_may(s, r.job.group, w->uid)
+         : w->uid == 0 || w->uid == r.job.uid ? 0
+                                              : -EACCES;
+    if (rc < 0) /* whatever its mode says: it runs as its owner */
+        return rc;
     if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {
         *out = r.job; /* one more that writes at its end */
         return stream_opened(s, &r);
@@ -200,9 +209,14 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     else
         rc = store_job_find(s->store, r.job.group, r.job.name, true, &d);
     bool fresh = rc == -ENOENT;
+    if (rc == 0 && w->uid != 0 && w->uid != d.job.uid)
+        return -EACCES;
     if (fresh) {
-        rc = insert_draft(s, r.job.group, r.job.name, w, &d);
-        d.job.mode = r.job.mode;
+        struct writer as = *w;
+        if (!truncate) /* what others wrote does not run as root, who adds to it */
+            as.uid = r.job.uid, as.gid = r.job.gid;
+        as.mode = r.job.mode;
+        rc = insert_draft(s, r.job.group, r.job.name, &as, &d);
         d.copy = !truncate;
         if (rc == 0 && d.copy)
             rc = sched_check(s, store_job_save(s->store, &d, SAVE_QUEUE));
@@ -282,6 +296,8 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
         return rc;
     if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
         rc = stream_begin(s, &r, kind);
+    if (rc == 0 && r.job.state == JOB_FAILED) /* as it was taken in: failures/ says why */
+        return -EPERM;
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return stream_write(s, &r, bytes, size, offset, again, done, arg);
     bool options = rc == 0 && options_file_is(&r.job);
@@ -362,11 +378,20 @@ int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg) {
     return s->c.sync_full ? after_commit(s, job, &(struct body){0}, done, arg) : 0;
 }
 
+/* -EPERM: it will fail as it is queued, with a sentence, for its group binds it to what it may not. Here its writer hears of it. */
+static int may_be_queued(struct sched *s, const struct job *j) {
+    struct group g;
+    char why[JOB_WHY_MAX];
+    if (!j->group || draft_stays(s, j) || store_group_get(s->store, j->group, &g) < 0 || g.dotted)
+        return 0;
+    return group_options_check(s, j->group, j->uid, why, sizeof why);
+}
+
 /* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it after that
  * without a further byte, such as a shell whose cat was killed. */
 static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
     struct job *j = &r->job;
-    int signal = writer_killed_by(pid), rc = 0;
+    int signal = writer_killed_by(pid), rc = 0, refused = 0;
     if (signal) {
         j->cut = true;
         j->flushed = false;
@@ -377,9 +402,11 @@ static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t si
         rc = size && options_file_is(j) ? options_file_take(s, j) : 0;
         j->flushed = rc == 0;
         j->cut = rc < 0;
+        if (rc == 0)
+            refused = may_be_queued(s, j);
     }
     int saved = sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
-    return rc < 0 ? rc : saved;
+    return rc < 0 ? rc : saved < 0 ? saved : refused;
 }
 
 /* The calls that it wrote whole have been, or will be, run. */

@@ -6,8 +6,6 @@
 
 #include "sched/sched_int.h"
 
-#define DEPTH_MAX 64
-
 /* By these alone: nobody gives them to what is meant. */
 static const char *const patterns[] = {
     "?*~",           /* the old file: Emacs, vim, nano */
@@ -47,7 +45,7 @@ bool name_is_random(const char *name) {
 static int said(struct sched *s, uint64_t group, struct options **out) {
     struct group g = {.parent = group};
     *out = NULL;
-    for (int depth = 0; s->drafts_said && depth <= DEPTH_MAX; depth++) {
+    for (int depth = 0; s->drafts_said && depth <= GROUP_LEVELS; depth++) {
         char *saved = NULL;
         uint64_t id = g.parent;
         int rc = store_group_options(s->store, id, &saved);

@@ -6,8 +6,6 @@
 #include "net/clock.h"
 #include "sched/sched_int.h"
 
-#define DEPTH_MAX 64 /* levels */
-
 int sched_group(struct sched *s, uint64_t id, struct group *out) {
     return store_group_get(s->store, id, out);
 }
@@ -23,7 +21,7 @@ int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*e
 static int depth_of(struct sched *s, uint64_t id) {
     struct group g;
     int depth = 0;
-    for (; id && depth <= DEPTH_MAX && store_group_get(s->store, id, &g) == 0; depth++)
+    for (; id && depth <= GROUP_LEVELS && store_group_get(s->store, id, &g) == 0; depth++)
         id = g.parent;
     return depth;
 }
@@ -45,8 +43,13 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
     if (rc < 0)
         return rc;
     rc = store_group_find(s->store, parent, name, &g);
+    if (rc == 0 && g.hidden && w->uid != 0 && w->uid != g.uid)
+        return -EACCES;        /* another user's results have the name */
     if (rc == 0 && g.hidden) { /* its results were still there */
         g.hidden = false;
+        g.uid = w->uid;
+        g.gid = w->gid;
+        g.mode = w->mode & 07777;
         *out = g;
         return sched_check(s, store_group_save(s->store, &g));
     }
@@ -56,7 +59,7 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
     }
     if (rc == 0 || name_taken(s, parent, name))
         return -EEXIST;
-    if (depth_of(s, parent) >= DEPTH_MAX)
+    if (depth_of(s, parent) >= GROUP_LEVELS)
         return -ENAMETOOLONG;
     g = (struct group){.id = store_next_id(s->store),
                        .parent = parent,
@@ -107,7 +110,7 @@ int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
 
 static bool is_below(struct sched *s, uint64_t id, uint64_t top) {
     struct group g;
-    for (int depth = 0; id && depth <= DEPTH_MAX; depth++) {
+    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
         if (id == top)
             return true;
         if (store_group_get(s->store, id, &g) < 0)
@@ -148,7 +151,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         return rc < 0 ? rc : n ? -ENAMETOOLONG : -EINVAL;
     if (is_below(s, to_parent, group))
         return -EINVAL;
-    if (depth_of(s, to_parent) + store_group_levels(s->store, group) > DEPTH_MAX)
+    if (depth_of(s, to_parent) + store_group_levels(s->store, group) > GROUP_LEVELS)
         return -ENAMETOOLONG;
     if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
         return 0;

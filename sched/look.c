@@ -7,8 +7,6 @@
 #include "net/clock.h"
 #include "sched/stream_int.h"
 
-#define DEPTH_MAX 64
-
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
     struct job_row r;
     int rc = store_job_get(s->store, id, &r);
@@ -33,7 +31,7 @@ int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, st
 
 static bool is_in(struct sched *s, uint64_t id, uint64_t top) {
     struct group g;
-    for (int depth = 0; id != top && id && depth <= DEPTH_MAX; depth++)
+    for (int depth = 0; id != top && id && depth <= GROUP_LEVELS; depth++)
         id = store_group_get(s->store, id, &g) == 0 ? g.parent : 0;
     return id == top;
 }
@@ -70,7 +68,7 @@ int sched_path(struct sched *s, const struct job *j, char *buf, size_t size) {
     buf[--at] = 0;
     at -= n;
     memcpy(buf + at, j->name, n);
-    for (int depth = 0; id && depth <= DEPTH_MAX; depth++) {
+    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
         struct group g;
         int rc = store_group_get(s->store, id, &g);
         if (rc < 0)

@@ -231,16 +231,17 @@ static int set_env(struct options *o, const char *v) {
 static const struct {
     const char *name, *expected;
     int (*set)(struct options *o, const char *value);
+    bool binding; /* of what runs, where or how often, not of when it may be removed */
 } table[OPTIONS] = {
     [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority},
     [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout},
-    [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries},
-    [AFTER] = {"after", "job names with commas between them", set_after},
-    [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus},
-    [MEMORY] = {"memory", "a size such as 500M or 2G", set_memory},
-    [ENV] = {"env", "KEY:VALUE", set_env},
-    [CWD] = {"cwd", "a directory that begins with /", set_cwd},
-    [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node},
+    [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries, true},
+    [AFTER] = {"after", "job names with commas between them", set_after, true},
+    [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus, true},
+    [MEMORY] = {"memory", "a size such as 500M or 2G", set_memory, true},
+    [ENV] = {"env", "KEY:VALUE", set_env, true},
+    [CWD] = {"cwd", "a directory that begins with /", set_cwd, true},
+    [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node, true},
     [HOLD] = {"hold", "0 or 1", set_hold},
     [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts},
 };
@@ -466,6 +467,12 @@ const char *const *options_env(const struct options *o) {
 }
 const char *const *options_after(const struct options *o) {
     return o->after.count ? (const char *const *)o->after.items : empty;
+}
+const char *options_binding(const struct options *o) {
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (table[i].binding && o->set & 1u << i)
+            return table[i].name;
+    return NULL;
 }
 const char *const *options_drafts(const struct options *o) {
     return !(o->set & (1u << DRAFTS)) ? NULL : o->drafts.count ? (const char *const *)o->drafts.items : empty;

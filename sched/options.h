@@ -40,6 +40,8 @@ const char *options_cwd(const struct options *o);     /* NULL = none */
 const char *options_node(const struct options *o);    /* NULL = any */
 const char *const *options_env(const struct options *o);   /* NULL-terminated "K=V"; never NULL */
 const char *const *options_after(const struct options *o); /* NULL-terminated job names; never NULL */
+/* The first option set that says what a job runs, where or how often: its name; NULL: none is. */
+const char *options_binding(const struct options *o);
 /* Of a .options file alone: patterns of names, NULL-terminated; NULL: it does not say. */
 const char *const *options_drafts(const struct options *o);
 void options_drop_drafts(struct options *o);

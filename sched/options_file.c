@@ -21,6 +21,10 @@ int options_file_may(struct sched *s, uint64_t group, uid_t uid) {
     return uid == 0 || uid == geteuid() || (group && uid == g.uid) ? 0 : -EPERM;
 }
 
+int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
+    return options_file_may(s, group, uid);
+}
+
 static int refused(struct sched *s, const struct job *j, int rc, const char *why) {
     char path[JOB_WHY_MAX];
     if (rc == -EINVAL)

@@ -122,6 +122,8 @@ void sched_give_up(struct sched *s, uint64_t job, int error); /* its writer clos
 /* With --sync full a rename survives power loss when done, as what was written does. done: see above. */
 int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name,
                  bool no_replace, bool again, sched_done *done, void *arg);
+/* Whether that user may say, change or end what a group's .options says: 0, or -EPERM: neither its owner nor root. */
+int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid);
 int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode); /* NULL = as it is */
 
 /* --- steering -------------------------------------------------------------------------------------------------- */

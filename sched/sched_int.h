@@ -224,6 +224,12 @@ int options_file_take(struct sched *s,
 /* Its last writer has gone. What was not taken goes: it has the words that are in force again, or is removed where none are. */
 int options_file_settle(struct sched *s, struct job_row *r);
 
+/* group_options.c: adds what the groups above a job of that user say, the outermost first. -EPERM with why: they say what only a
+ * job's own user, or root, may say of it; o then has some of it. */
+int group_options(struct sched *s, uint64_t group, uid_t writer, struct options *o, char *why, size_t size);
+int group_options_check(struct sched *s, uint64_t group, uid_t writer, char *why,
+                        size_t size); /* whether they would: 0, -EPERM */
+
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);
 bool node_why_silent(const struct host *h, char *buf, size_t size); /* false: it is not, and buf is "" */

@@ -169,6 +169,17 @@ static int find_source(struct sched *s, uint64_t group, const char *name, bool e
     return rc;
 }
 
+/* Whether a draft may be queued in that group. Where not, why of it says so under the name that it keeps. */
+static int may_go_into(struct sched *s, struct job_row *r, uint64_t group) {
+    char why[JOB_WHY_MAX];
+    int rc = group_options_check(s, group, r->job.uid, why, sizeof why);
+    if (rc != -EPERM || r->job.cut || !r->job.draft)
+        return rc;
+    snprintf(r->job.why, sizeof r->job.why, "stays a draft where it is: %.480s", why);
+    sched_note(s, r->job.id);
+    return sched_check(s, store_job_save(s->store, r, 0)) < 0 ? -EIO : -EPERM;
+}
+
 /* A draft that gets a name (and a group) that runs is submitted; if it is still open, its release will do that. */
 static int renamed_draft(struct sched *s, struct job_row *r, const struct group *to) {
     r->copy = false; /* it stands for itself under its new name */
@@ -220,8 +231,11 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
         return -EIO;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
-    if (r.job.state == JOB_RUNNING && (sched_name_is_draft(s, to_group, to_name) || to.dotted))
+    bool runs = !sched_name_is_draft(s, to_group, to_name) && !to.dotted;
+    if (r.job.state == JOB_RUNNING && !runs)
         return -ETXTBSY;
+    if (r.job.draft && runs && (rc = may_go_into(s, &r, to_group)) < 0)
+        return rc;
     if (strcmp(to_name, ".options") == 0 && (rc = options_file_check(s, &r.job, to_group)) < 0)
         return rc;
     rc = clear_name(s, to_group, to_name, no_replace, &r.job);
@@ -245,10 +259,12 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     }
     strcpy(r.job.name, to_name);
     r.job.group = to_group;
+    if (r.job.draft && !r.job.cut)
+        r.job.why[0] = 0;
     sched_note(s, r.job.id);
     if (r.job.draft)
         return renamed_draft(s, &r, &to);
-    if (sched_name_is_draft(s, to_group, to_name) || to.dotted)
+    if (!runs)
         return withdraw(s, &r);
     return sched_check(s, store_job_save(s->store, &r, SAVE_NAME));
 }
@@ -307,7 +323,9 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         return -EINVAL;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
-    rc = clear_name(s, to_group, to_name, no_replace, &r.job);
+    rc = r.job.attempt == 0 ? may_go_into(s, &r, to_group) : 0; /* its options are read anew */
+    if (rc == 0)
+        rc = clear_name(s, to_group, to_name, no_replace, &r.job);
     if (rc == 0)
         rc = move_failure(s, &r, to_group);
     if (rc < 0)

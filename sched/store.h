@@ -14,6 +14,7 @@
 
 struct store;
 #define PLACE_MAX (JOB_NAME_MAX + 24)
+#define GROUP_LEVELS 64 /* of groups; a path longer than this fits no PATH_MAX with names worth having */
 
 int store_open(struct store **out, const char *dir, char *why, size_t why_size);
 void store_close(struct store *st); /* accepts NULL; rolls back what was not committed */

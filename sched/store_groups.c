@@ -6,7 +6,6 @@
 #include "sched/store_int.h"
 
 #define COLUMNS "id, ifnull(parent, 0), name, dotted, hidden, uid, gid, mode, created, request"
-#define DEPTH_MAX 64 /* levels of groups; a path longer than this fits no PATH_MAX with names worth having */
 
 static void read_group(sqlite3_stmt *q, struct group *g) {
     *g = (struct group){.id = (uint64_t)sqlite3_column_int64(q, 0), .parent = (uint64_t)sqlite3_column_int64(q, 1)};
@@ -257,7 +256,7 @@ int store_tally_flush(struct store *st) {
         struct group g = {.id = st->tallies[i].group};
         if (memcmp(&st->tallies[i].delta, &none, sizeof none) == 0)
             continue;
-        for (int depth = 0; depth <= DEPTH_MAX && rc == 0; depth++) {
+        for (int depth = 0; depth <= GROUP_LEVELS && rc == 0; depth++) {
             rc = tally_write(st, g.id, &st->tallies[i].delta);
             if (g.id == 0)
                 break;
@@ -274,7 +273,7 @@ int store_tally_flush(struct store *st) {
 int store_tally_touch(struct store *st, uint64_t group) {
     struct group g = {.id = group};
     int rc = store_begin(st);
-    for (int depth = 0; depth <= DEPTH_MAX && rc == 0; depth++) {
+    for (int depth = 0; depth <= GROUP_LEVELS && rc == 0; depth++) {
         rc = touch(st, g.id);
         uint64_t id = g.id;
         if (id == 0 || rc < 0 || store_group_get(st, id, &g) < 0)

@@ -10,30 +10,7 @@
 #include "sched/json_text.h"
 #include "sched/stream_int.h"
 
-#define DEPTH_MAX 64
-
 /* --- options ----------------------------------------------------------------------------------------------------- */
-
-/* What the groups above say, the outermost first. */
-static int group_options(struct sched *s, uint64_t group, struct options *o) {
-    uint64_t chain[DEPTH_MAX + 1];
-    int depth = 0, rc = 0;
-    for (uint64_t id = group; depth <= DEPTH_MAX; depth++) {
-        struct group g;
-        chain[depth] = id;
-        if (id == 0 || store_group_get(s->store, id, &g) < 0)
-            break;
-        id = g.parent;
-    }
-    for (int i = depth; i >= 0 && rc == 0; i--) {
-        char *saved = NULL;
-        rc = store_group_options(s->store, chain[i > DEPTH_MAX ? DEPTH_MAX : i], &saved);
-        if (rc == 0)
-            rc = options_load(o, saved);
-        free(saved);
-    }
-    return rc;
-}
 
 int submit_options(struct sched *s, const struct job_row *r, struct options **out) {
     char *saved = NULL;
@@ -213,11 +190,16 @@ static int take_name(struct sched *s, const struct job *j) {
 /* What the file turned out to be. rc, why: of spec_read. */
 static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind, const struct options *own, const char *why) {
     struct options *o = options_create();
-    char *saved = NULL;
+    char *saved = NULL, foreign[JOB_WHY_MAX];
     struct job *j = &r->job;
     int err = o ? r->stream ? 0 : take_name(s, j) : -ENOMEM;
     if (err == 0)
-        err = group_options(s, j->group, o);
+        err = group_options(s, j->group, j->uid, o, foreign, sizeof foreign);
+    if (err == -EPERM) {
+        rc = -EINVAL;
+        why = foreign;
+        err = 0;
+    }
     if (err == 0)
         options_drop_drafts(o); /* of names, not of jobs */
     if (rc == 0 && options_drafts(own)) {

@@ -238,13 +238,14 @@ static void test_long_work_is_cut_by_time(void **state) {
 static void test_rename_that_is_refused_changes_nothing(void **state) {
     (void)state;
     struct writer mine = {.uid = 1001, .gid = 1001, .mode = 0666, .request = 8},
-                  other = {.uid = 1002, .gid = 1002, .mode = 0666, .request = 9};
+                  other = {.uid = 0, .gid = 0, .mode = 0666, .request = 9};
     struct job x, y, draft;
     static const char held[] = "#!/bin/sh\n#ppfs: hold=1\ntrue\n";
     assert_int_equal(sched_create_draft(s, 0, "x", true, &mine, &x), 0);
     assert_int_equal(sched_write(s, x.id, held, sizeof held - 1, 0, NULL, NULL), 0);
     sched_release(s, x.id);
     assert_int_equal(get(x.id).state, JOB_HELD);
+    assert_int_equal(sched_open_draft(s, x.id, true, &(struct writer){.uid = 1002}, &draft, NULL, NULL), -EACCES);
     assert_int_equal(sched_open_draft(s, x.id, true, &other, &draft, NULL, NULL), 0);
     assert_int_equal(sched_create_draft(s, 0, ".y", true, &mine, &y), 0);
     turn();
