@@ -26,6 +26,7 @@ void args_help(void) {
          "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
          "  --key FILE          shared key, at least 32 bytes, mode 0600 (default DIR/key, made at first start)\n"
          "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
+         "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
          "  --help --version");
 }
@@ -91,6 +92,10 @@ static int own_option(struct args *a, const char *name, const char *value) {
     }
     if (strcmp(name, "no_resend") == 0) {
         a->no_resend = true;
+        return 0;
+    }
+    if (strcmp(name, "suid_jobs") == 0) {
+        a->suid_jobs = true;
         return 0;
     }
     if (strcmp(name, "sync") == 0) {
@@ -162,11 +167,12 @@ int args_read(struct args *a, int argc, char **argv) {
         {"listen", required_argument, NULL, 'l'},
         {"key", required_argument, NULL, 'k'},
         {"silence", required_argument, NULL, 'i'},
+        {"suid-jobs", no_argument, NULL, 'u'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence"};
+    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence", ['u'] = "suid_jobs"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};

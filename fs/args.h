@@ -8,6 +8,7 @@ struct args {
     bool everyone; /* -o allow_other */
     bool sync_full;
     bool no_resend;
+    bool suid_jobs;
     unsigned cpus, silence_ms; /* silence_ms 0: the default */
     char *state, *python; /* NULL: the default */
     char *key, *listen;   /* NULL: the default, none */

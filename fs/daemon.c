@@ -51,6 +51,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .key = c->key,
                                  .listen = c->listen,
                                  .silence_ms = c->silence_ms,
+                                 .suid_jobs = c->suid_jobs,
                                  .cpus = c->cpus,
                                  .sync_full = c->sync_full,
                                  .again = shared_init(c->shared, &size) != NULL,

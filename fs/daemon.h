@@ -13,7 +13,7 @@ struct daemon_config {
     const char *worker_path, *python;
     const char *key, *listen; /* NULL: the default, none */
     unsigned cpus, silence_ms;
-    bool sync_full;
+    bool sync_full, suid_jobs;
     void (*ready)(void *arg);                        /* INIT has been answered (once in the life of a mount) */
     void (*failed)(void *arg, const char *sentence); /* it cannot start */
     void *arg;

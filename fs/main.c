@@ -109,6 +109,7 @@ static int run(const struct args *a) {
                                                            .key = a->key,
                                                            .listen = a->listen,
                                                            .silence_ms = a->silence_ms,
+                                                           .suid_jobs = a->suid_jobs,
                                                            .cpus = a->cpus,
                                                            .sync_full = a->sync_full},
                                                 .tell = tell});

@@ -276,7 +276,7 @@ void host_python(void *arg) {
 }
 
 int host_create_local(struct sched *s) {
-    struct pool_config c = {.worker_path = s->c.worker_path, .python = s->c.python, .workers = s->c.cpus};
+    struct pool_config c = {.worker_path = s->c.worker_path, .python = s->c.python, .workers = s->c.cpus, .suid_jobs = s->c.suid_jobs};
     struct host *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;

@@ -27,6 +27,7 @@ struct sched_config {
     const char *listen;      /* ADDR:PORT for nodes that dial in, or NULL */
     unsigned silence_ms;     /* after which a node is cut off; 0: 5000 */
     bool sync_full;          /* --sync full */
+    bool suid_jobs;          /* --suid-jobs */
     bool again;              /* a daemon ran on this mount before: what was set in nodes/ holds */
     /* After a commit, for each job that changed (state, output, disappeared), at most once a turn. */
     void (*changed)(void *arg, uint64_t job);

@@ -19,6 +19,7 @@ struct node_args {
     const char *python, *pid_file;
     char name[FAR_NAME];
     unsigned cpus, idle_exit_s /* 0: never */, silence_ms;
+    bool suid_jobs;
     bool help, version;
     char key_path[4096]; /* what key_file points to when it was not named */
 };

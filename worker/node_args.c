@@ -26,6 +26,7 @@ void node_args_help(void) {
          "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
          "  --idle-exit SECONDS   leave when there was nothing to do for so long\n"
          "  --silence SECONDS     a ppfs of which nothing is heard so long is given up (default 5)\n"
+         "  --suid-jobs           programs such as sudo work in jobs of other users, too\n"
          "  --pid-file FILE       write the process id there once it is ready\n"
          "  --help --version\n"
          "\n"
@@ -95,6 +96,9 @@ static int one(struct node_args *a, int option, const char *value) {
     case 'f':
         a->pid_file = value;
         return 0;
+    case 'u':
+        a->suid_jobs = true;
+        return 0;
     case 'h':
         a->help = true;
         return 0;
@@ -127,6 +131,7 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
         {"python", required_argument, NULL, 'p'},
         {"idle-exit", required_argument, NULL, 'i'},
         {"silence", required_argument, NULL, 's'},
+        {"suid-jobs", no_argument, NULL, 'u'},
         {"pid-file", required_argument, NULL, 'f'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,13 +34,25 @@ static int become_user(const struct place *p) {
     return p->other ? login_become(&p->user) : 0;
 }
 
-/* Whether the job's user may enter dir: tried out in a process that is that user. */
-static bool may_enter(const struct place *p, const char *dir) {
+/* In the child of vfork, whose memory is ours: is the job's user, enters the directory of p and makes its name plain if that
+ * is wanted, and if it stays short enough. */
+static void try_cwd(struct place *p, bool plain) {
+    char real[PATH_MAX];
+
+    if (become_user(p) || chdir(p->cwd))
+        _exit(1);
+    if (plain && syscall(SYS_getcwd, real, sizeof(real)) > 0 && real[0] == '/')
+        strcpy(p->cwd, real);
+    _exit(0);
+}
+
+/* Whether the job's user may enter p->cwd: tried out in a process that is that user, as is what the directory is called. */
+static __attribute__((noinline)) bool may_enter(struct place *p, bool plain) {
     int status;
     pid_t pid = vfork();
 
     if (pid == 0)
-        _exit(become_user(p) || chdir(dir) ? 1 : 0);
+        try_cwd(p, plain);
     while (pid > 0 && waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return false;
@@ -241,26 +254,31 @@ char **place_environ(const struct place *p) {
 }
 
 /* --- opening and closing ---------------------------------------------------------------------------------------- */
-/* cwd as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a symbolic link in it. */
-static void make_plain(char cwd[PATH_MAX]) {
-    char real[PATH_MAX];
+/* Whether cwd is not as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a symbolic
+ * link in it. */
+static bool is_crooked(const char *cwd) {
     size_t len = strlen(cwd);
 
-    if ((strstr(cwd, "//") || strstr(cwd, "/./") || strstr(cwd, "/../") || (len > 1 && cwd[len - 1] == '/') ||
-         (len > 1 && strcmp(cwd + len - 2, "/.") == 0) || (len > 2 && strcmp(cwd + len - 3, "/..") == 0)) &&
-        realpath(cwd, real))
-        strcpy(cwd, real);
+    return strstr(cwd, "//") || strstr(cwd, "/./") || strstr(cwd, "/../") || (len > 1 && cwd[len - 1] == '/') ||
+           (len > 1 && strcmp(cwd + len - 2, "/.") == 0) || (len > 2 && strcmp(cwd + len - 3, "/..") == 0);
+}
+
+/* Enters p->cwd and makes it plain, where that is ours to do. */
+static bool enter_own(struct place *p) {
+    char real[PATH_MAX];
+
+    if (chdir(p->cwd))
+        return false;
+    if (is_crooked(p->cwd) && getcwd(real, sizeof(real)))
+        strcpy(p->cwd, real);
+    return true;
 }
 
 static int fill_cwd(struct place *p, const struct work *w, char *why, size_t size) {
-    bool usable = w->cwd[0] == '/' && strlen(w->cwd) < PATH_MAX;
-
-    if (usable)
-        usable = p->other ? may_enter(p, w->cwd) : chdir(w->cwd) == 0;
-    if (usable) {
+    if (w->cwd[0] == '/' && strlen(w->cwd) < PATH_MAX) {
         strcpy(p->cwd, w->cwd);
-        make_plain(p->cwd);
-        return 0;
+        if (p->other ? may_enter(p, is_crooked(p->cwd)) : enter_own(p))
+            return 0;
     }
     if (w->cwd_required) {
         snprintf(why, size, "cwd: there is no directory %.300s here that the job may enter", w->cwd);
@@ -394,7 +412,10 @@ const char *place_enter(const struct place *p) {
     signal(SIGPIPE, SIG_DFL);
     signal(SIGXFSZ, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    setpgid(0, 0);
+    if (p->other) /* so that no process of another user can join its process group */
+        setsid();
+    else
+        setpgid(0, 0);
     if (become_user(p))
         return "take on the job's user";
     if (prctl(PR_SET_PDEATHSIG, SIGKILL)) /* after the change of user, which clears it */

@@ -38,7 +38,7 @@ int place_script(struct place *p, const char *name, int fd, const void *bytes, s
 
 void place_drop_script(struct place *p); /* removes it; also what a place_script that failed has left */
 
-/* In the job's own process: signals and limits as a fresh process has them, own process group, dies with its parent,
+/* In the job's own process: signals and limits as a fresh process has them, own process group (another user's: own session), dies with its parent,
  * user, directory. Makes system calls only, so it is safe after vfork. 0 or the name of the step that failed, errno
  * set. */
 const char *place_enter(const struct place *p);

@@ -178,8 +178,9 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
 
     if (!p)
         return err;
-    *p = (struct pool){
-        .base = base, .ev = *ev, .arg = arg, .size = config->workers, .give_back = config->give_back, .next_serial = 1};
+    *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .next_serial = 1};
+    p->give_back = config->give_back;
+    p->suid_jobs = config->suid_jobs;
     TAILQ_INIT(&p->templates);
     p->keep_us = (config->keep_ms ? config->keep_ms : KEEP_MS) * INT64_C(1000);
     p->worker_path = strdup(config->worker_path);

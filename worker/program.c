@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +23,9 @@ struct launch {
     /* What failed, set by the child; volatile, for the compiler sees that whoever writes them never returns. */
     const char *volatile step;
     volatile int err;
+    const char *volatile interpreter; /* that the file's #! line names, in head; NULL: none */
+    volatile bool interpreter_there;
+    char head[256];
 };
 
 /* dir/name for each directory of PATH, or the one path given. NULL without memory. */
@@ -55,6 +59,26 @@ static char **candidates_of(const struct program *prog, char **env) {
     return list;
 }
 
+/* In the child, which is the job's user by then: why the file could not be executed. What is no file is not opened. */
+static void look_at_program(struct launch *l, const char *path) {
+    struct stat st;
+    ssize_t n = -1;
+    int fd =
+        stat(path, &st) == 0 && S_ISREG(st.st_mode) ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        n = read(fd, l->head, sizeof(l->head) - 1);
+    if (fd >= 0)
+        close(fd);
+    if (n < 3 || memcmp(l->head, "#!", 2) != 0)
+        return;
+    l->head[n] = 0;
+    char *start = l->head + 2 + strspn(l->head + 2, " \t");
+    start[strcspn(start, " \t\r\n")] = 0;
+    l->interpreter_there = access(start, F_OK) == 0;
+    l->interpreter = *start ? start : NULL;
+}
+
 /* In the child. Never returns. */
 static void launch_child(struct launch *l) {
     bool denied = false;
@@ -75,9 +99,12 @@ static void launch_child(struct launch *l) {
         }
         if (denied && (errno == ENOENT || errno == ENOTDIR))
             errno = EACCES;
+        l->err = errno;
         l->step = "";
+        look_at_program(l, l->candidates[0]);
+    } else {
+        l->err = errno;
     }
-    l->err = errno;
     _exit(127);
 }
 
@@ -89,34 +116,16 @@ static __attribute__((noinline)) pid_t launch_fork(struct launch *l) {
     return pid;
 }
 
-/* The interpreter that the file's #! line names, "" when it has none. */
-static void interpreter_of(const char *path, char *name, size_t size) {
-    char line[256];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, line, sizeof(line) - 1) : 0;
-
-    name[0] = 0;
-    if (fd >= 0)
-        close(fd);
-    if (n < 3 || memcmp(line, "#!", 2) != 0)
-        return;
-    line[n] = 0;
-    char *start = line + 2 + strspn(line + 2, " \t");
-    snprintf(name, size, "%.*s", (int)strcspn(start, " \t\r\n"), start);
-}
-
 static void refuse(const struct launch *l, struct work_outcome *o) {
     const char *name = l->prog->path ? strrchr(l->prog->path, '/') + 1 : l->prog->argv[0];
-    char interpreter[200];
 
     o->end = WORK_REFUSED;
     o->status = 0;
-    interpreter_of(l->candidates[0], interpreter, sizeof(interpreter));
     if (l->step[0])
         snprintf(o->why, sizeof(o->why), "the job could not %s: %s", l->step, strerror(l->err));
-    else if (interpreter[0] && (l->err == ENOENT || l->err == EACCES))
-        snprintf(o->why, sizeof(o->why), "its #! line names %s, which %s", interpreter,
-                 access(interpreter, F_OK) ? "does not exist here" : "cannot be executed");
+    else if (l->interpreter && (l->err == ENOENT || l->err == EACCES))
+        snprintf(o->why, sizeof(o->why), "its #! line names %s, which %s", l->interpreter,
+                 l->interpreter_there ? "cannot be executed" : "does not exist here");
     else if (l->err == ENOENT)
         snprintf(o->why, sizeof(o->why),
                  strchr(name, '/') ? "there is no program %.300s" : "there is no program %.300s in PATH", name);

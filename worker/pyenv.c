@@ -25,7 +25,9 @@
 
 enum { ASK_MS = 10000 };
 
-static char own_program[PATH_MAX] = PPFS_PYTHON_PROGRAM; /* written by pyenv_resolve only */
+enum { OWN_MAX = 32 };
+
+static char *own[OWN_MAX]; /* the names of the workers' Python; written by pyenv_resolve only */
 
 /* Whether "3.11.2" is of the embedded minor version. */
 static bool version_fits(const char *version) {
@@ -93,14 +95,6 @@ static int ask_version(const char *program, char *version, size_t size) {
     return err;
 }
 
-static int accept_program(const char *path, char **program) {
-    *program = strdup(path);
-    if (!*program)
-        return -ENOMEM;
-    snprintf(own_program, sizeof(own_program), "%s", path);
-    return 0;
-}
-
 /* Directory two levels up from program (VENV/bin/python3 -> VENV), "" where it has none. */
 static void home_of(const char *program, char home[PATH_MAX]) {
     snprintf(home, PATH_MAX, "%s", program);
@@ -124,6 +118,45 @@ static bool same_python(const char *a, const char *b) {
     if (venv_a != venv_b)
         return false;
     return !venv_a || (realpath(home_a, real_a) && realpath(home_b, real_b) && strcmp(real_a, real_b) == 0);
+}
+
+/* path without its last part: "" where it has one only. */
+static void directory_of(const char *path, char dir[PATH_MAX]) {
+    snprintf(dir, PATH_MAX, "%s", path);
+    char *slash = strrchr(dir, '/');
+    *(slash ? slash : dir) = 0;
+}
+
+static void add_own(size_t *count, const char *dir, const char *name, const char *program) {
+    char path[2 * PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    if (*count < OWN_MAX && same_python(path, program) && (own[*count] = strdup(path)))
+        ++*count;
+}
+
+/* Under which names scripts find it: they are known from here on, for what a script names is looked at by nobody but its
+ * user. */
+static int accept_program(const char *program, char **out) {
+    char real[PATH_MAX], dirs[2][PATH_MAX];
+    const char *const places[] = {dirs[0], dirs[1], "/usr/bin", "/bin", "/usr/local/bin"};
+    const char *slash = strrchr(program, '/');
+    const char *const names[] = {slash ? slash + 1 : program, "python3", "python" PPFS_PYTHON_VERSION, "python"};
+    size_t count = 0;
+
+    *out = strdup(program);
+    if (!*out)
+        return -ENOMEM;
+    directory_of(program, dirs[0]);
+    directory_of(realpath(program, real) ? real : program, dirs[1]);
+    for (size_t i = 0; i < OWN_MAX; i++) {
+        free(own[i]);
+        own[i] = NULL;
+    }
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        for (size_t k = 0; k < sizeof(names) / sizeof(names[0]); k++)
+            add_own(&count, places[i], names[k], program);
+    return 0;
 }
 
 static int resolve_venv(const char *dir, const char *interpreter, char **program, char *why, size_t size) {
@@ -208,6 +241,13 @@ static bool only_harmless_flags(char *rest) {
     return true;
 }
 
+static bool is_own(const char *program) {
+    for (size_t i = 0; i < OWN_MAX && own[i]; i++)
+        if (strcmp(own[i], program) == 0)
+            return true;
+    return false;
+}
+
 bool pyenv_is_own(const char *shebang_line) {
     char line[PATH_MAX], *save = NULL;
 
@@ -225,5 +265,5 @@ bool pyenv_is_own(const char *shebang_line) {
         return program && (strcmp(program, "python3") == 0 || strcmp(program, "python" PPFS_PYTHON_VERSION) == 0) &&
                only_harmless_flags(save);
     }
-    return same_python(program, own_program) && only_harmless_flags(save);
+    return is_own(program) && only_harmless_flags(save);
 }

@@ -343,7 +343,8 @@ int main(int argc, char **argv) {
     descriptors_standard();
     if (argc > 1 && strcmp(argv[1], FRESH_WORD) == 0)
         isolate_fresh(argc, argv);
-    if (argc != 4 || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
+    if (argc < 4 || argc > 5 || (argc == 5 && strcmp(argv[4], TEMPLATE_SUID) != 0) ||
+        getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         return 2;
     }
@@ -363,6 +364,8 @@ int main(int argc, char **argv) {
         give_up("the template of the workers could not set itself up");
     me.uid = (uid_t)strtoul(argv[3], NULL, 10);
     place_root(argv[2]);
+    if (argc == 5)
+        login_allow_suid();
     place_clear_root(false); /* of what a template before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);

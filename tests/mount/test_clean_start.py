@@ -1,9 +1,14 @@
-"""A job of another user than the one who mounted begins as at a login of his: nothing of the mount's owner reaches it."""
+"""A job of another user than the one who mounted begins as at a login of his: nothing of root's reaches it."""
+import ctypes
+import errno
 import json
 import os
 import pickle
 import re
+import resource
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from ppfsmount import PYTHON
@@ -11,10 +16,11 @@ from ppfsmount import PYTHON
 HALVES = "wJalrXUtn", "FEMIK7MDENG"
 SECRET = "".join(HALVES)
 OURS = {"AWS_SECRET_ACCESS_KEY": SECRET, "SSH_AUTH_SOCK": "/tmp/%s/agent" % SECRET, "PYTHONPATH": "/tmp/%s" % SECRET,
-        "TERM": "xterm", "LD_LIBRARY_PATH": "/tmp/%s" % SECRET, "PATH": "/tmp/%s:/usr/bin:/bin" % SECRET, "LANG": "C.UTF-8"}
+        "TERM": "xterm", "LD_LIBRARY_PATH": "/tmp/%s" % SECRET, "PATH": "/tmp/%s:/usr/bin:/bin" % SECRET,
+        "LANG": "C.UTF-8"}
 
-LOOKING = '''"""What a job finds."""
-import json, os, re, sys
+LOOKING = r'''"""What a job finds."""
+import ctypes, json, os, re, resource, stat, sys
 
 def memory(half, other):
     """Where in this process the two stand together."""
@@ -32,11 +38,46 @@ def memory(half, other):
                     found.append("%s %s" % (line.split()[-1], data[max(0, m.start() - 60):m.start()]))
     return found
 
+def keys(name):
+    """Of the session keyring: whether a key of that name is found in it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+    found = libc.syscall(number, 10, -3, b"user", name.encode(), 0)
+    return os.strerror(ctypes.get_errno()) if found < 0 else found
+
+def descriptors():
+    """Those of files that are open; those of a pipe, a socket or a memfd of ppfs's own are named by what they are."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found[fd] = re.sub(r"[0-9]{4,}|\[[0-9]+\]", "N", os.readlink("/proc/self/fd/" + fd))
+        except OSError:
+            pass
+    return found
+
+def state():
+    with open("/proc/self/status") as f:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+        terminal = True
+    except OSError:
+        terminal = False
+    with open("/proc/self/oom_score_adj") as f:
+        oom = int(f.read())
+    return {"privs": status["NoNewPrivs"], "inheritable": status["CapInh"], "blocked": status["SigBlk"], "umask": mask,
+            "nice": os.getpriority(os.PRIO_PROCESS, 0), "policy": os.sched_getscheduler(0), "terminal": terminal,
+            "fds": descriptors(), "oom": oom,
+            "core": resource.getrlimit(resource.RLIMIT_CORE)[0], "keys": keys("ppfs-test"),
+            "nproc": resource.getrlimit(resource.RLIMIT_NPROC), "nofile": resource.getrlimit(resource.RLIMIT_NOFILE)}
+
 def look():
     with open("/proc/self/environ", "rb") as f:
         begun = f.read().decode()
-    return {"environ": dict(os.environ), "begun": dict(p.split("=", 1) for p in begun.split("\\0") if p),
-            "memory": memory(*HALVES)}
+    return {"state": state(), "environ": dict(os.environ), "memory": memory(*HALVES),
+            "begun": dict(p.split("=", 1) for p in begun.split("\0") if p)}
 
 HALVES = @HALVES@
 if __name__ == "__main__":
@@ -63,7 +104,8 @@ def job_of(user, name, mnt):
     if not isinstance(content, bytes):
         content = (content if isinstance(content, str) else json.dumps(content)).encode()
     (user.home / "content").write_bytes(content)
-    p = user.sh("(cp content $M/jobs/{0} && cat $M/results/{0} || cat $M/failures/{0}) | tr -cd '[:print:]'".format(name), M=mnt)
+    p = user.sh("(cp content $M/jobs/{0} && cat $M/results/{0} || cat $M/failures/{0}) | tr -cd '[:print:]'".format(name),
+                M=mnt)
     text = p.stdout
     if name == "pickle":
         text = text[text.index("{"):text.rindex("}") + 1]
@@ -74,10 +116,23 @@ def job_of(user, name, mnt):
     return found.get("result", found) if isinstance(found, dict) else found
 
 
+KEYCTL = {"x86_64": (250, 248), "aarch64": (219, 217)}[os.uname().machine]
+
+
+def begin_badly():
+    """What an administrator's own session may have: a key, haste, core files, closed files."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(KEYCTL[0], 1, None)  # KEYCTL_JOIN_SESSION_KEYRING
+    assert libc.syscall(KEYCTL[1], b"user", b"ppfs-test", SECRET.encode(), len(SECRET), -3) > 0
+    os.setpriority(os.PRIO_PROCESS, 0, -3)
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (4096, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 @pytest.fixture
 def rich(new_user, new_mount):
     """A mount of root's for everybody, that was started with much in its environment."""
-    return new_mount(options=["-o", "allow_other"], env=OURS).start()
+    return new_mount(options=["-o", "allow_other"], env=OURS).start(preexec_fn=begin_badly)
 
 
 def login_path(user):
@@ -86,8 +141,8 @@ def login_path(user):
 
 
 def expected(user, m):
-    return {"PATH": login_path(user), "HOME": str(user.home), "USER": user.name, "LOGNAME": user.name, "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8", "PPFS": str(m.mnt), "PPFS_NODE": "local", "PPFS_ATTEMPT": "1", "PWD": str(user.home)}
+    return {"PATH": login_path(user), "HOME": str(user.home), "USER": user.name, "LOGNAME": user.name,
+            "SHELL": "/bin/bash", "LANG": "C.UTF-8", "PPFS": str(m.mnt), "PPFS_NODE": "local", "PPFS_ATTEMPT": "1", "PWD": str(user.home)}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -104,9 +159,126 @@ def test_the_environment_is_that_of_the_jobs_user(rich, alice, name):
     assert found["memory"] == []
 
 
+@pytest.fixture
+def limited(alice):
+    """alice, whom limits.conf(5) grants so many processes and files."""
+    path = Path("/etc/security/limits.d/%s.conf" % alice.name)
+    path.write_text("* - nproc 9999\n%d:%d hard nofile 600 # of this user\n@%s soft nproc 444\n%s - nproc 500\n"
+                    "%d:7x hard nproc 7\n* soft nofile 50\n" % (alice.uid, alice.uid, alice.name, alice.name, alice.uid))
+    yield alice
+    path.unlink()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_else_a_job_begins_with(rich, limited, name):
+    found = job_of(limited, name, rich.mnt)["state"]
+    fds = found.pop("fds")
+    assert found == {"privs": "1", "inheritable": "0" * 16, "blocked": "0" * 16, "umask": 0o022, "nice": 0, "policy": 0,
+                     "terminal": False, "oom": 500, "core": 0, "keys": os.strerror(errno.ENOKEY),
+                     "nproc": [500, 500], "nofile": [50, 600]}
+    assert fds.pop("0") in ("/dev/null", "/proc/N/fd")
+    assert fds.pop("1") == fds.pop("2") == "pipe:N"
+    own = [what for what in fds.values() if not what.startswith("/proc/")]
+    answer = ["/memfd:ppfs-result (deleted)"], ["socket:N"]  # where a call's goes, and nowhere else
+    assert own == [] or (name in ("json", "limited", "pickle", "lines.jsonl") and own in answer)
+
+
 def test_the_owner_of_the_mount_keeps_his(rich):
     os.chdir(rich.work)
     rich.put("x.py", "import os; print(os.environ['AWS_SECRET_ACCESS_KEY'])")
     rich.put("y", "#!/bin/sh\nprintenv AWS_SECRET_ACCESS_KEY TERM\n")
     assert rich.result("x.py").decode() == SECRET + "\n"
     assert rich.result("y").decode() == SECRET + "\nxterm\n"
+
+
+# --- programs that change users --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_set_user_id_programs_of_others_work_where_that_was_asked_for(new_user, new_mount, alice, asked):
+    m = new_mount(options=["-o", "allow_other,suid_jobs" if asked else "allow_other"]).start()
+    whoami = m.base / "whoami"
+    shutil.copy("/usr/bin/id", whoami)
+    whoami.chmod(0o4755)
+    if os.statvfs(whoami).f_flag & os.ST_NOSUID:
+        pytest.skip("no program changes users below %s" % m.base)
+    as_user = "0" if asked else str(alice.uid)
+    for name, content in ("run", json.dumps({"run": [str(whoami), "-u"]})), ("sh", "#!/bin/sh\n%s -u\n" % whoami), \
+            ("py", "import subprocess\nprint(subprocess.check_output([%r, '-u'], text=True))\n" % str(whoami)):
+        (alice.home / name).write_text(content)
+        assert alice.sh("cp {0} $M/jobs/{0}; cat $M/results/{0}".format(name), M=m.mnt).stdout.strip() == as_user
+    os.chdir(m.work)
+    m.put("own", {"run": ["grep", "NoNewPrivs", "/proc/self/status"]})
+    assert m.result("own").split()[1] == b"0"
+
+
+# --- what a job names is looked at as its user -----------------------------------------------------------------------
+
+@pytest.fixture
+def closed(base):
+    """A directory of root's that nobody else may look into."""
+    path = base / "closed"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def refusal(user, m, name, content):
+    (user.home / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return user.sh("cp {0} $M/jobs/{0}; cat $M/results/{0}; cat $M/failures/{0}".format(name), M=m.mnt).stdout
+
+
+def test_the_first_line_of_a_closed_file_is_not_told(shared, alice):
+    secret = shared.base / "secret"
+    secret.write_text("#!%s\n" % SECRET)
+    secret.chmod(0o700)
+    for name, content in ("run", {"run": [str(secret)]}), ("sh", "#!%s\n" % secret):
+        told = refusal(alice, shared, name, content)
+        assert SECRET not in told and "could not be executed" in told or "cannot be executed" in told
+
+
+def test_a_fifo_that_a_job_names_is_not_opened(shared, alice):
+    fifo = shared.base / "fifo"
+    os.mkfifo(fifo, 0o600)
+    theirs = alice.home / "fifo"
+    os.mkfifo(theirs, 0o777)
+    for i, path in enumerate((fifo, theirs)):
+        assert "xecuted" in refusal(alice, shared, "run%d" % i, {"run": [str(path)]})
+        assert "xecuted" in refusal(alice, shared, "sh%d" % i, "#!%s\n" % path)
+        with pytest.raises(OSError):  # there was no reader
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_what_is_in_a_closed_directory_is_not_told(shared, closed, alice):
+    (closed / "python3").symlink_to(PYTHON)
+    (closed / "folder").mkdir(mode=0o777)
+    (closed / "true").symlink_to("/bin/true")
+    told = {}
+    for what, python, directory, program in ("is", "python3", "folder", "true"), ("not", "pythn", "foldr", "tre"):
+        told[what] = [refusal(alice, shared, "a", "#!%s/%s\nprint(1)\n" % (closed, python)),
+                      refusal(alice, shared, "b", {"run": ["true"], "cwd": "%s/%s" % (closed, directory)}),
+                      refusal(alice, shared, "c", {"run": ["%s/%s" % (closed, program)]})]
+        told[what] = [text.replace(name, "X") for text, name in zip(told[what], (python, directory, program))]
+    assert told["is"] == told["not"] and all(told["is"])
+
+
+def test_usual_names_of_the_workers_python_run_warm(m):
+    m.put("x", "#!/usr/bin/python3\nimport sys; print('warm' if 'fnmatch' in sys.modules else 'cold')\n")
+    (m.work / "python3").symlink_to(PYTHON)
+    m.put("y", "#!%s/python3\nimport sys; print(sys.version_info.major)\n" % m.work)
+    assert m.result("x") == b"warm\n"
+    assert m.result("y") == b"3\n"
+
+
+# --- kill ------------------------------------------------------------------------------------------------------------
+
+def test_kill_all_kills_ones_own_jobs_alone(shared, alice, mallory):
+    os.chdir(shared.work)
+    shared.put("roots", "#!/bin/sh\nuntil [ -e %s ]; do sleep 0.05; done; echo $PPFS_ATTEMPT\n" % (shared.work / "go"))
+    (alice.home / "j").write_text("#!/bin/sh\necho $PPFS_ATTEMPT\n")
+    for i, content in enumerate(("#!/bin/sh\nkill -9 -1\n", "import os\nos.kill(-1, 9)\n")):
+        (mallory.home / "k").write_text(content)
+        mallory.sh("cp k $M/jobs/k%d" % i, M=shared.mnt)  # which may not survive it
+        assert shared.wait("k%d" % i) in ("done", "failed")
+        p = alice.sh("cp j $M/jobs/j%d; cat $M/results/j%d" % (i, i), M=shared.mnt)
+        assert p.stdout == "1\n"
+    (shared.work / "go").touch()
+    assert shared.result("roots") == b"1\n"
