@@ -42,7 +42,7 @@ struct host {
     double spare_us;       /* ... and what ends within so many microseconds does not hold that up; 0: nothing may begin */
     struct host *next_spare; /* of sched.spares */
     LIST_HEAD(, run) under_way; /* of runs: those that have slots, and those whose end is not committed */
-    bool wanted;           /* a job that it could run waits; queue_mark_wanted */
+    bool wanted;                /* a job that it could run waits; dispatch_mark_wanted */
     uint64_t done, failed; /* attempts since this daemon began */
     unsigned crashes;      /* times in a row that it was lost with work and finished none in between ... */
     bool lost_work;        /* ... the one that is under way counts */

@@ -104,11 +104,25 @@ static bool wants(struct stream *st) {
     return st->pending > st->leases.idle && lease_next(st, &number);
 }
 
-bool lease_wanted(struct sched *s) {
-    for (struct stream *st = s->streams; st; st = st->next, s->steps++)
+static bool user_wants(struct user *u) {
+    struct stream *st;
+    LIST_FOREACH(st, &u->streams, mates) {
         if (wants(st))
             return true;
+        u->s->steps++;
+    }
     return false;
+}
+
+bool lease_wanted(struct sched *s) {
+    struct user *u;
+    bool wanted = false;
+    LIST_FOREACH(u, &s->streaming, streaming) {
+        bool hungry = user_wants(u);
+        user_hungry(u, hungry);
+        wanted |= hungry;
+    }
+    return wanted;
 }
 
 /* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
@@ -120,10 +134,12 @@ static struct host *host_for(struct sched *s, struct stream *st) {
     return h && lease_waits(st, h, 0, d.function) ? NULL : h;
 }
 
-/* Of those that want a slot the stream of the highest priority, among equals the one with the fewest leases. */
-static struct stream *neediest(struct sched *s) {
-    struct stream *best = NULL;
-    for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
+/* Of those of his that want a slot the stream of the highest priority, among equals the one with the fewest leases. */
+static struct stream *neediest(struct user *u) {
+    struct sched *s = u->s;
+    struct stream *best = NULL, *st;
+    LIST_FOREACH(st, &u->streams, mates) {
+        s->steps++;
         bool first = !best || st->priority > best->priority ||
                      (st->priority == best->priority && st->leases.count < best->leases.count);
         if (first && st->leases.passed != s->dispatches && wants(st))
@@ -133,8 +149,9 @@ static struct stream *neediest(struct sched *s) {
 }
 
 /* Slots only become fewer in one dispatch: for whom there was none, there is none later in it. */
-bool lease_ready(struct sched *s, struct lease_offer *o) {
-    while ((o->stream = neediest(s))) {
+bool lease_ready(struct user *u, struct lease_offer *o) {
+    struct sched *s = u->s;
+    while ((o->stream = neediest(u))) {
         o->host = host_for(s, o->stream);
         o->priority = o->stream->priority;
         if (o->host)
@@ -154,6 +171,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     }
     *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at,
                         .host = h,
+                        .user = st->user,
                         .stream = st,
                         .began = clock_us(),
                         .next_number = 1};
@@ -173,6 +191,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     lease_stand(l, LEASE_OPEN);
     s->lease_count++;
     h->used++;
+    user_holds(st->user, 1);
     h->leases++;
     h->idle++;
     return 0;
@@ -259,18 +278,25 @@ void lease_reclaim(struct sched *s) {
         return;
     }
     s->reclaim_at = now + s->lease_count;
-    queue_mark_wanted(s);
+    dispatch_mark_wanted(s);
     mark_wanting(s);
+    const struct user *next = user_next(s);
+    unsigned given = 0;
     struct lease *l;
     LIST_FOREACH(l, &s->leases, all) {
         const struct host *h = l->host;
         s->steps++;
+        given += l->finishing;
         /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
         bool busy = l->count || (l->stream && l->stream->pending);
         if (l->finishing || (busy && now - l->began < QUANTUM_US) || (host_free(h) && !h->reserved))
             continue;
-        if (h->wanted || (h->wanting && h->wanting != l->stream))
+        if (busy && next && !user_yields(l->user, next, given))
+            continue;
+        if (h->wanted || (h->wanting && h->wanting != l->stream)) {
             lease_finish(l);
+            given++;
+        }
     }
 }
 
@@ -296,6 +322,7 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
         return l;
     l->lent = lend;
     l->host->lent += lend ? 1 : -1;
+    user_holds(l->user, lend ? -1 : 1);
     host_resize(l->host);
     if (lend && l->stream)
         lease_take_back(l, 1);
@@ -329,6 +356,7 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
     struct host *h = l->host;
     lease_lend(s, id, false);
     h->used--;
+    user_holds(l->user, -1);
     h->leases--;
     host_room(s);
     if (l->stream) {

@@ -42,6 +42,7 @@ struct lease {
     bool idle;                  /* counted in lease_set.idle */
     uint64_t id;
     struct host *host;          /* stays as long as the lease */
+    struct user *user;          /* whose slot it is */
     struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back; or ... */
     uint64_t away;              /* ... that stream left memory as a commit failed, and its calls go on; 0: not so */
     unsigned first, count, cap; /* of the ring */
@@ -72,8 +73,9 @@ struct lease_offer {
     struct host *host;
     int priority;
 };
-bool lease_wanted(struct sched *s); /* a stream could use a slot */
-bool lease_ready(struct sched *s, struct lease_offer *o); /* and there is one that it may have: lease_grant */
+bool lease_wanted(struct sched *s); /* a stream could use a slot; its user is hungry then */
+bool lease_ready(struct user *u,
+                 struct lease_offer *o); /* one of that user, and there is one that it may have: lease_grant */
 int lease_grant(struct sched *s, const struct lease_offer *offer);
 void lease_reclaim(struct sched *s);               /* somebody else waits for a slot: idle leases end */
 bool lease_lend(struct sched *s, uint64_t id, bool lend); /* false: there is no such lease */

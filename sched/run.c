@@ -33,6 +33,8 @@ static void set_state(struct run *r, enum run_state state) {
     r->state = state;
     if (before && !occupies(r)) {
         r->host->used -= r->cpus;
+        if (!r->lent)
+            user_holds(r->user, -(int)r->cpus);
         host_room(r->s);
         run_lend(r, false);
     }
@@ -43,6 +45,8 @@ void run_lend(struct run *r, bool lend) {
         return;
     r->lent = lend;
     r->host->lent += lend ? r->cpus : -r->cpus;
+    if (occupies(r))
+        user_holds(r->user, lend ? -(int)r->cpus : (int)r->cpus);
     host_resize(r->host);
 }
 
@@ -68,9 +72,22 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     if (job_is_stream(j))
         return stream_start(s, row, also_save);
     struct run *r = calloc(1, sizeof *r);
-    if (!r)
+    struct user *u = user_of(s, j->uid);
+    if (!r || !u) {
+        free(r);
         return sched_check(s, -ENOMEM);
-    *r = (struct run){.id = j->id, .s = s, .stream = row->stream, .call = row->call, .live = run_output_live(row), .host = h, .attempt = ++j->attempt, .cpus = j->cpus, .function = speed_of_job(s, j, row->stream), .state = RUN_STARTING};
+    }
+    *r = (struct run){.id = j->id,
+                      .s = s,
+                      .user = u,
+                      .stream = row->stream,
+                      .call = row->call,
+                      .live = run_output_live(row),
+                      .host = h,
+                      .attempt = ++j->attempt,
+                      .cpus = j->cpus,
+                      .function = speed_of_job(s, j, row->stream),
+                      .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
     if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs, compare)) {
@@ -81,6 +98,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     h->runs++;
     LIST_INSERT_HEAD(&h->under_way, r, mates);
     h->used += r->cpus;
+    user_holds(u, (int)r->cpus);
     r->next = s->starts;
     s->starts = r;
     return 0;
@@ -240,7 +258,7 @@ static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
         return sched_fail(s, row, EIO, why, 0);
     }
     sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
-    queue_mark(s, row);
+    dispatch_mark(s, row);
     return sched_move(s, row, JOB_QUEUED, 0);
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/clock.h"
 #include "sched/stream_int.h"
@@ -46,7 +47,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     (void)fd;
     (void)what;
-    s->backlog = s->placed_backlog = s->settling = s->opening = s->deps = true;
+    s->users_unknown = s->settling = s->opening = s->deps = true;
     run_retry_ends(s);
     stream_recover(s, false);
     queue_due(s);
@@ -123,7 +124,7 @@ static void take_back(struct sched *s) {
     s->unlink_count = 0;
     s->heir_count = 0; /* whose old jobs may still be there */
     s->changed.count = 0;
-    s->backlog = s->placed_backlog = true;
+    s->users_unknown = true;
     sched_retry(s);
 }
 
@@ -201,7 +202,7 @@ static int recover_running(struct sched *s) {
                 continue;
             }
             sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
-            queue_mark(s, &r);
+            dispatch_mark(s, &r);
             sched_move(s, &r, JOB_QUEUED, 0);
         }
     return s->error;
@@ -312,6 +313,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
         return rc;
     s->c = *c;
     TAILQ_INIT(&s->idle);
+    s->owner = geteuid();
     s->slice_us = SLICE_US;
     s->steady_us = clock_wall_us() - clock_us();
     s->state_dir = strdup(c->state_dir);
@@ -328,7 +330,8 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     store_meta_set(s->store, "node_state", s->hosts->state);
     s->first_id = store_next_id(s->store);
     s->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
-    s->backlog = s->placed_backlog = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
+    s->users_unknown = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash =
+        true; /* until a look says otherwise */
     check_later(s);
     tidy_later(s);
     *out = s;
@@ -367,6 +370,7 @@ void sched_destroy(struct sched *s) {
     stop_running(s, true);
     stream_free_all(s);
     host_picks_free(s);
+    users_free(s);
     tdestroy(s->runs, free_run);
     host_free_all(s);
     spool_destroy(s->spool);

@@ -7,6 +7,7 @@
 #include "sched/spec.h"
 #include "sched/spool.h"
 #include "sched/store.h"
+#include "sched/user.h"
 #include "worker/disk.h"
 
 #define INLINE_MAX (64u * 1024u) /* bytes of a body that stands in its row */
@@ -40,6 +41,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t id; /* first: key of the tree */
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
+    struct user *user;
     uint64_t stream, call; /* whose call it runs, 0 = none's */
     unsigned live;     /* 1 << enum pool_stream: what goes to that stream at once */
     uint32_t attempt, cpus;
@@ -100,7 +102,14 @@ struct sched {
     uint64_t faults;         /* of the store, before this turn */
     uint64_t unkept;         /* turns that could not be committed since one last was */
     bool stopping, damaged;
-    bool backlog, placed_backlog; /* the database may have ready jobs: that run anywhere; that have a place */
+    void *users; /* tsearch tree of struct user */
+    struct user_heap user_heaps[USERS_HEAPS];
+    double user_time_us;              /* the virtual time at which a user begins */
+    LIST_HEAD(, user) met, streaming; /* of this dispatch; with streams in memory */
+    uid_t owner;                      /* who mounted */
+    bool users_unknown;               /* others may have ready jobs as well: dispatch.c looks */
+    unsigned backlog,
+        placed_backlog;      /* users of whom the database may have ready jobs: that run anywhere; that have a place */
     bool telling;            /* a host is to be dialled, told or let go after this commit */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;
@@ -133,9 +142,8 @@ struct sched {
     struct heir heirs[HEIRS]; /* the newest at heir_count - 1 */
     uint64_t heir_count;
     uint64_t last_lease;
-    char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     bool drafts_said;           /* a .options file may say drafts= */
-    bool trash, stream_turn; /* logs to be deleted; the next slot is a stream's, among equals */
+    bool trash;                 /* logs to be deleted */
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
     struct later *laters;
@@ -237,9 +245,14 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
 
 /* queue.c */
 void queue_turn(struct sched *s);
-void queue_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
-void queue_mark_wanted(struct sched *s); /* tells each host whether a job that it could run waits */
 void queue_due(struct sched *s); /* sets the timer for the next retry */
+
+/* dispatch.c */
+void dispatch_turn(struct sched *s);
+void dispatch_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
+void dispatch_mark_wanted(struct sched *s); /* tells each host whether a job that it could run waits */
+/* Somebody waits for a slot, other than streams of that user. */
+bool dispatch_waits(const struct sched *s, const struct user *but);
 
 /* run.c */
 struct run *run_find(struct sched *s, uint64_t job);

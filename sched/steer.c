@@ -105,14 +105,19 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
     int rc = store_job_get(s->store, job, &r);
     if (rc < 0)
         return rc;
+    bool moves = uid && *uid != r.job.uid;
     if (uid)
         r.job.uid = *uid;
     if (gid)
         r.job.gid = *gid;
     if (mode)
         r.job.mode = *mode & 07777;
+    if (moves && r.job.state == JOB_QUEUED) {
+        rc = sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
+        dispatch_mark(s, &r);
+    }
     sched_note(s, job);
-    return sched_check(s, store_job_save(s->store, &r, 0));
+    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, &r, moves ? SAVE_NAME | SAVE_QUEUE : 0));
 }
 
 /* --- rename ------------------------------------------------------------------------------------------------------ */

@@ -21,17 +21,20 @@
 static const char *const migrations[] = {
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE groups(id INTEGER PRIMARY KEY, parent INTEGER, name TEXT NOT NULL, dotted INTEGER NOT NULL,"
-    " hidden INTEGER NOT NULL DEFAULT 0, opening INTEGER NOT NULL DEFAULT 0, uid INTEGER NOT NULL, gid INTEGER NOT NULL,"
+    " hidden INTEGER NOT NULL DEFAULT 0, opening INTEGER NOT NULL DEFAULT 0, uid INTEGER NOT NULL, gid INTEGER NOT "
+    "NULL,"
     " mode INTEGER NOT NULL, created INTEGER NOT NULL, request INTEGER NOT NULL, options TEXT NOT NULL DEFAULT '',"
     " active INTEGER NOT NULL DEFAULT 0, running INTEGER NOT NULL DEFAULT 0,"
     " done INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, cancelled INTEGER NOT NULL DEFAULT 0);"
     "CREATE UNIQUE INDEX group_names ON groups(parent, name);"
     "CREATE INDEX group_order ON groups(parent, id);"
     "CREATE INDEX group_opening ON groups(id) WHERE opening=1;"
-    "INSERT INTO groups(id, parent, name, dotted, uid, gid, mode, created, request) VALUES(0, NULL, '', 0, 0, 0, 493, 0, 0);"
+    "INSERT INTO groups(id, parent, name, dotted, uid, gid, mode, created, request) VALUES(0, NULL, '', 0, 0, 0, 493, "
+    "0, 0);"
     "CREATE TABLE jobs(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, name TEXT NOT NULL, side INTEGER,"
     " state INTEGER NOT NULL, shelf INTEGER NOT NULL, flags INTEGER NOT NULL, kind INTEGER NOT NULL,"
-    " uid INTEGER NOT NULL, gid INTEGER NOT NULL, mode INTEGER NOT NULL, priority INTEGER NOT NULL, cpus INTEGER NOT NULL,"
+    " uid INTEGER NOT NULL, gid INTEGER NOT NULL, mode INTEGER NOT NULL, priority INTEGER NOT NULL, cpus INTEGER NOT "
+    "NULL,"
     " turn INTEGER NOT NULL, attempt INTEGER NOT NULL, failures INTEGER NOT NULL, deaths INTEGER NOT NULL,"
     " exit_status INTEGER NOT NULL, exit_signal INTEGER NOT NULL, error INTEGER NOT NULL,"
     " created INTEGER NOT NULL, queued INTEGER NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL,"
@@ -58,7 +61,8 @@ static const char *const migrations[] = {
     "CREATE TABLE logs(id INTEGER PRIMARY KEY, log INTEGER NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL);"
     "CREATE UNIQUE INDEX log_order ON logs(log, start);"
     "CREATE TABLE trash(log INTEGER PRIMARY KEY);"
-    "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, suspect INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
+    "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, "
+    "suspect INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
     "CREATE TABLE functions(hash BLOB PRIMARY KEY, used INTEGER NOT NULL, data BLOB NOT NULL);",
     /* nodes; pickles (kinds 1 and 8) may not run just anywhere, so those that are queued have a place */
     "ALTER TABLE jobs ADD COLUMN place TEXT NOT NULL DEFAULT '';"
@@ -68,6 +72,11 @@ static const char *const migrations[] = {
     "CREATE INDEX job_ready ON jobs(priority DESC, turn, id) WHERE state=3 AND place='';"
     "CREATE INDEX job_placed ON jobs(place, priority DESC, turn, id) WHERE state=3 AND place<>'';"
     "CREATE TABLE nodes(address TEXT PRIMARY KEY, state INTEGER NOT NULL, cpus INTEGER NOT NULL) WITHOUT ROWID;",
+    /* turns between users come first */
+    "DROP INDEX job_ready; DROP INDEX job_placed; DROP INDEX job_lanes;"
+    "CREATE INDEX job_ready ON jobs(uid, priority DESC, turn, id) WHERE state=3 AND place='';"
+    "CREATE INDEX job_placed ON jobs(uid, place, priority DESC, turn, id) WHERE state=3 AND place<>'';"
+    "CREATE INDEX job_lanes ON jobs(uid, grp, priority, turn) WHERE state=3;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

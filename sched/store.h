@@ -47,10 +47,10 @@ int store_meta_get_text(struct store *st, const char *key, char *out, size_t siz
 int store_meta_set_text(struct store *st, const char *key, const char *value);
 
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
-enum { /* what store_job_save writes besides the plain columns */
-    SAVE_NAME = 1,  /* group, name, side */
-    SAVE_SHELF = 2,
-    SAVE_QUEUE = 4, /* state, priority, flags, not_before: the columns that indexes hang on */
+enum {                /* what store_job_save writes besides the plain columns */
+       SAVE_NAME = 1, /* group, name, side, uid */
+       SAVE_SHELF = 2,
+       SAVE_QUEUE = 4, /* state, priority, flags, not_before: the columns that indexes hang on */
 };
 enum { FLAG_FLUSHED = 1, FLAG_CUT = 2, FLAG_SEALED = 4, FLAG_RESOLVED = 8, FLAG_TEMPORARY = 16, FLAG_COPY = 32 };
 
@@ -74,10 +74,12 @@ int store_job_texts(struct store *st, uint64_t id, char **options, char **cwd);
 int store_job_set_options(struct store *st, uint64_t id, const char *options);
 int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *, const struct job *), void *arg);
 
-/* The next to run of those of that place, behind the job after (NULL: the first). -ENOENT */
-int store_ready_head(struct store *st, const char *place, const struct job_row *after, struct job_row *out);
-/* The place behind after that jobs wait for, other than ""; it may be given again. -ENOENT */
-int store_ready_place(struct store *st, char place[PLACE_MAX]);
+/* The user behind after (-1: the first) of whom jobs wait. -ENOENT */
+int store_ready_user(struct store *st, int64_t after, uid_t *uid);
+/* The next to run of the user's of that place, behind the job after (NULL: the first). -ENOENT */
+int store_ready_head(struct store *st, uid_t uid, const char *place, const struct job_row *after, struct job_row *out);
+/* The place behind after that jobs of the user wait for, other than ""; it may be given again. -ENOENT */
+int store_ready_place(struct store *st, uid_t uid, char place[PLACE_MAX]);
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn);  /* the place a job gets that is queued now */
 int64_t store_next_due(struct store *st);                                    /* earliest not_before of a waiting job, 0 = none */
 int store_due_by(struct store *st, int64_t latest);                          /* makes those that are later than that due then */

@@ -142,11 +142,13 @@ int store_job_find(struct store *st, uint64_t group, const char *name, bool draf
 /* SQLite rewrites an index when a column of it is named in SET, changed or not: so each caller says what it changed. */
 int store_job_save(struct store *st, const struct job_row *r, unsigned what) {
     char text[1024];
-    snprintf(text, sizeof text,
-             "UPDATE jobs SET kind=?8, uid=?9, gid=?10, mode=?11, cpus=?13, attempt=?15, failures=?16, deaths=?17, exit_status=?18,"
-             " exit_signal=?19, error=?20, queued=?22, started=?23, ended=?24, user_us=?25, system_us=?26, maxrss=?27, why=?30, node=?34%s%s%s WHERE id=?1",
-             what & SAVE_NAME ? ", grp=?2, name=?3, side=?4" : "", what & SAVE_SHELF ? ", shelf=?6" : "",
-             what & SAVE_QUEUE ? ", state=?5, flags=?7, priority=?12, turn=?14, not_before=?28, place=?33" : "");
+    snprintf(
+        text, sizeof text,
+        "UPDATE jobs SET kind=?8, gid=?10, mode=?11, cpus=?13, attempt=?15, failures=?16, deaths=?17, exit_status=?18,"
+        " exit_signal=?19, error=?20, queued=?22, started=?23, ended=?24, user_us=?25, system_us=?26, maxrss=?27, "
+        "why=?30, node=?34%s%s%s WHERE id=?1",
+        what & SAVE_NAME ? ", grp=?2, name=?3, side=?4, uid=?9" : "", what & SAVE_SHELF ? ", shelf=?6" : "",
+        what & SAVE_QUEUE ? ", state=?5, flags=?7, priority=?12, turn=?14, not_before=?28, place=?33" : "");
     sqlite3_stmt *q = store_sql(st, 13 + (what & 7), text); /* 13..20 */
     if (q)
         bind_row(q, r);
@@ -236,8 +238,21 @@ int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t 
 
 /* --- the queue --------------------------------------------------------------------------------------------------- */
 
-int store_ready_head(struct store *st, const char *place, const struct job_row *after, struct job_row *out) {
-#define HEAD "SELECT " COLUMNS " FROM jobs WHERE state=3 AND place"
+int store_ready_user(struct store *st, int64_t after, uid_t *uid) {
+    sqlite3_stmt *q = store_sql(st, 22, "SELECT uid FROM jobs WHERE state=3 AND uid>?1 ORDER BY uid LIMIT 1");
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, after);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENOENT;
+    *uid = (uid_t)sqlite3_column_int64(q, 0);
+    store_end(q);
+    return 0;
+}
+
+int store_ready_head(struct store *st, uid_t uid, const char *place, const struct job_row *after, struct job_row *out) {
+#define HEAD "SELECT " COLUMNS " FROM jobs WHERE state=3 AND uid=?5 AND place"
 #define BEHIND " AND priority<=?2 AND (priority<?2 OR turn>?3 OR (turn=?3 AND id>?4))"
 #define ORDER " ORDER BY priority DESC, turn, id LIMIT 1"
     sqlite3_stmt *q = !*place ? after ? store_sql(st, 110, HEAD "=''" BEHIND ORDER) : store_sql(st, 27, HEAD "=''" ORDER)
@@ -248,6 +263,7 @@ int store_ready_head(struct store *st, const char *place, const struct job_row *
 #undef ORDER
     if (!q)
         return -EIO;
+    bind_int(q, 5, uid);
     if (*place)
         bind_text(q, 1, place);
     if (after) {
@@ -258,10 +274,12 @@ int store_ready_head(struct store *st, const char *place, const struct job_row *
     return read_one(st, q, out);
 }
 
-int store_ready_place(struct store *st, char place[PLACE_MAX]) {
-    sqlite3_stmt *q = store_sql(st, 113, "SELECT place FROM jobs WHERE state=3 AND place<>'' AND place>?1 ORDER BY place LIMIT 1");
+int store_ready_place(struct store *st, uid_t uid, char place[PLACE_MAX]) {
+    sqlite3_stmt *q = store_sql(st, 113, "SELECT place FROM jobs WHERE state=3 AND uid=?2 AND place<>'' AND place>?1 "
+                                         "ORDER BY place LIMIT 1");
     if (!q)
         return -EIO;
+    bind_int(q, 2, uid);
     bind_text(q, 1, place);
     int rc = store_step(st, q);
     if (rc <= 0)
@@ -271,14 +289,14 @@ int store_ready_place(struct store *st, char place[PLACE_MAX]) {
     return 0;
 }
 
-/* Turn about: a lane is (group, user, priority). A job joins behind its own lane's last, but never before the place
- * that is served now; so lanes alternate however many jobs each has, and a lane that was idle has no credit. */
+/* Turn about among what is a user's: a lane is (group, priority). A job joins behind its own lane's last, but never before the
+ * place that is served now; so lanes alternate however many jobs each has, and a lane that was idle has no credit. */
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn) {
     sqlite3_stmt *q = store_sql(st, 28,
-                                "SELECT max(ifnull((SELECT max(turn)+1 FROM jobs WHERE state=3 AND grp=?1 AND uid=?2 AND priority=?3), 0),"
-                                " ifnull(min(ifnull(a, b), ifnull(b, a)), 0)) FROM (SELECT"
-                                " (SELECT min(turn) FROM jobs WHERE state=3 AND place='' AND priority=?3) AS a,"
-                                " (SELECT min(turn) FROM jobs WHERE state=3 AND place<>'' AND place='p' AND priority=?3) AS b)");
+        "SELECT max(ifnull((SELECT max(turn)+1 FROM jobs WHERE state=3 AND grp=?1 AND uid=?2 AND priority=?3), 0),"
+        " ifnull(min(ifnull(a, b), ifnull(b, a)), 0)) FROM (SELECT"
+        " (SELECT min(turn) FROM jobs WHERE state=3 AND uid=?2 AND place='' AND priority=?3) AS a,"
+        " (SELECT min(turn) FROM jobs WHERE state=3 AND uid=?2 AND place<>'' AND place='p' AND priority=?3) AS b)");
     if (!q)
         return -EIO;
     bind_int(q, 1, (int64_t)j->group);

@@ -21,6 +21,11 @@ static void leave(struct stream *st) {
         if (*at == st) {
             *at = st->next;
             st->s->stream_count--;
+            LIST_REMOVE(st, mates);
+            if (LIST_EMPTY(&st->user->streams)) {
+                LIST_REMOVE(st->user, streaming);
+                user_hungry(st->user, false);
+            }
             return;
         }
 }
@@ -101,11 +106,13 @@ static int sizes(struct sched *s, struct stream *st) {
 
 static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     struct stream *st = calloc(1, sizeof *st);
-    if (!st || !(st->read_buffer = malloc(STREAM_READ))) {
+    struct user *u = user_of(s, r->job.uid);
+    if (!st || !u || !(st->read_buffer = malloc(STREAM_READ))) {
         free(st);
         return -ENOMEM;
     }
     st->s = s;
+    st->user = u;
     st->id = r->job.id;
     lease_set_init(&st->leases);
     st->priority = r->job.priority;
@@ -133,6 +140,9 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->next = s->streams;
     s->streams = st;
     s->stream_count++;
+    if (LIST_EMPTY(&u->streams))
+        LIST_INSERT_HEAD(&s->streaming, u, streaming);
+    LIST_INSERT_HEAD(&u->streams, st, mates);
     sched_tick(s);
     *out = st;
     return 0;

@@ -25,6 +25,8 @@ TAILQ_HEAD(kept_list, kept);
 struct stream {
     struct stream *next;
     struct sched *s;
+    struct user *user;
+    LIST_ENTRY(stream) mates; /* of user.streams */
     uint64_t id;             /* 0: let go, and freed when its reads have come back */
     int priority;
     const struct codec *codec;

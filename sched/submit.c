@@ -139,7 +139,8 @@ static int still_waits(struct sched *s, uint64_t job) {
 
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
-    bool stream = job_is_stream(&r->job), alone = !s->backlog && !s->placed_backlog && !s->stopping && !run_find(s, r->job.id);
+    bool stream = job_is_stream(&r->job),
+         alone = !dispatch_waits(s, user_of(s, r->job.uid)) && !s->stopping && !run_find(s, r->job.id);
     struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
@@ -147,7 +148,7 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     if (h || (alone && stream && streams_active(s) < STREAMS_ACTIVE))
         return run_start(s, r, h, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
-    queue_mark(s, r);
+    dispatch_mark(s, r);
     return rc < 0 ? rc : sched_move(s, r, JOB_QUEUED, also_save);
 }
 

@@ -251,7 +251,8 @@ static uint64_t write_stream(const struct text *t, bool json, unsigned cuts, str
     char name[32];
     struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0644, .request = ++serial};
     struct job j;
-    s->backlog = s->placed_backlog = false; /* so that it comes into memory at once, though no slot is free */
+    s->users_unknown = false; /* so that it comes into memory at once, though no slot is free */
+    user_backlog(user_of(s, w.uid), false, false);
     snprintf(name, sizeof name, json ? "%u.jsonl" : "%u", serial);
     CHECK(sched_create_draft(s, 0, name, false, &w, &j) == 0);
     writer_is_open = true;

@@ -41,7 +41,7 @@ static uint64_t ready(uint64_t group, uid_t uid, int priority, const char *name)
 
 static void expect_next(uint64_t id) {
     struct job_row r;
-    assert_int_equal(store_ready_head(st, "", NULL, &r), 0);
+    assert_int_equal(store_ready_head(st, 1, "", NULL, &r), 0);
     assert_int_equal(r.job.id, id);
     r.job.state = JOB_RUNNING;
     assert_int_equal(store_job_save(st, &r, SAVE_QUEUE), 0);
@@ -50,17 +50,24 @@ static void expect_next(uint64_t id) {
 static void test_turn_about(void **state) {
     (void)state;
     uint64_t a1 = ready(0, 1, 0, "a1"), a2 = ready(0, 1, 0, "a2"), a3 = ready(0, 1, 0, "a3");
-    uint64_t b1 = ready(0, 2, 0, "b1"), b2 = ready(0, 2, 0, "b2"), high = ready(0, 1, 9, "high");
+    uint64_t b1 = ready(7, 1, 0, "b1"), b2 = ready(7, 1, 0, "b2"), high = ready(0, 1, 9, "high");
+    uint64_t other = ready(0, 2, 99, "other"); /* of another user: not in this order at all */
     expect_next(high);
     expect_next(a1);
     expect_next(b1);
     expect_next(a2);
-    uint64_t c1 = ready(0, 3, 0, "c1"); /* a newcomer has no credit for the time it was not there, and no debt */
+    uint64_t c1 = ready(8, 1, 0, "c1"); /* a newcomer has no credit for the time it was not there, and no debt */
     expect_next(b2);
     expect_next(c1);
     expect_next(a3);
     struct job_row r;
-    assert_int_equal(store_ready_head(st, "", NULL, &r), -ENOENT);
+    assert_int_equal(store_ready_head(st, 1, "", NULL, &r), -ENOENT);
+    uid_t uid = 0;
+    assert_int_equal(store_ready_user(st, -1, &uid), 0);
+    assert_int_equal(uid, 2);
+    assert_int_equal(store_ready_user(st, uid, &uid), -ENOENT);
+    assert_int_equal(store_ready_head(st, 2, "", NULL, &r), 0);
+    assert_int_equal(r.job.id, other);
 }
 
 static void set_place(uint64_t id, const char *place) {
@@ -76,26 +83,26 @@ static void test_places(void **state) {
     uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"), p3 = ready(0, 1, 0, "p3");
     char place[PLACE_MAX] = "";
     struct job_row r;
-    assert_int_equal(store_ready_place(st, place), -ENOENT);
+    assert_int_equal(store_ready_place(st, 1, place), -ENOENT);
     set_place(p1, "p");
     set_place(p2, "p");
     set_place(p3, "p");
     set_place(g1, "-gpu*");
-    assert_int_equal(store_ready_head(st, "p", NULL, &r), 0);
+    assert_int_equal(store_ready_head(st, 1, "p", NULL, &r), 0);
     assert_int_equal(r.job.id, p2);
     assert_string_equal(r.place, "p");
-    assert_int_equal(store_ready_head(st, "p", &r, &r), 0);
+    assert_int_equal(store_ready_head(st, 1, "p", &r, &r), 0);
     assert_int_equal(r.job.id, p1);
-    assert_int_equal(store_ready_head(st, "p", &r, &r), 0);
+    assert_int_equal(store_ready_head(st, 1, "p", &r, &r), 0);
     assert_int_equal(r.job.id, p3);
-    assert_int_equal(store_ready_head(st, "p", &r, &r), -ENOENT);
-    assert_int_equal(store_ready_place(st, place), 0);
+    assert_int_equal(store_ready_head(st, 1, "p", &r, &r), -ENOENT);
+    assert_int_equal(store_ready_place(st, 1, place), 0);
     assert_string_equal(place, "-gpu*");
-    assert_int_equal(store_ready_place(st, place), 0);
+    assert_int_equal(store_ready_place(st, 1, place), 0);
     assert_string_equal(place, "p");
-    assert_int_equal(store_ready_place(st, place), -ENOENT);
+    assert_int_equal(store_ready_place(st, 1, place), -ENOENT);
     expect_next(a1);
-    assert_int_equal(store_ready_head(st, "", NULL, &r), -ENOENT);
+    assert_int_equal(store_ready_head(st, 1, "", NULL, &r), -ENOENT);
 }
 
 static void test_nodes(void **state) {

@@ -1,0 +1,349 @@
+/* Dispatch: free slots go to users in the order of their turns (user.h), of a user's to the job or stream of the highest priority,
+ * among equals in turn. What it looks at is bounded, and cut by time. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/clock.h"
+#include "sched/stream_int.h"
+
+#define LANES_MAX 256  /* places of a user that one dispatch looks at */
+#define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */
+#define WAITING_MAX 64 /* jobs of a user that it passes by: they wait for a faster host, or for one that is kept */
+
+/* Jobs wait in lanes, one for each user and place that they may run at (host.h); "" is the lane of those that run anywhere. A lane
+ * whose hosts are busy holds up no other. */
+struct lane {
+    char place[PLACE_MAX];
+    struct job_row head;
+    bool over; /* nothing more of it can start in this dispatch */
+};
+struct lanes { /* of a user */
+    struct lane *items;
+    size_t count, cap;
+    int waiting;  /* jobs met that it passes by */
+    unsigned met; /* times that it was his turn */
+};
+
+/* --- who waits --------------------------------------------------------------------------------------------------- */
+
+void dispatch_mark(struct sched *s, const struct job_row *r) {
+    struct user *u = user_of(s, r->job.uid);
+    if (u)
+        user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
+    else
+        s->users_unknown = true;
+}
+
+/* At a start, and when memory ran ahead of the database: a user too many costs a look. */
+static void find_users(struct sched *s) {
+    uid_t uid;
+    int rc = 0;
+    for (int64_t after = -1; s->users_unknown && (rc = store_ready_user(s->store, after, &uid)) == 0; after = uid) {
+        struct user *u = user_of(s, uid);
+        if (!u)
+            return;
+        user_backlog(u, true, true);
+    }
+    s->users_unknown = sched_check(s, rc) < 0 && rc != -ENOENT;
+}
+
+static bool somebody_waits(struct sched *s) {
+    bool wanted = lease_wanted(s);
+    return s->backlog || s->placed_backlog || wanted;
+}
+
+bool dispatch_waits(const struct sched *s, const struct user *but) {
+    const struct user_heap *ready = &s->user_heaps[USERS_READY];
+    return s->backlog || s->placed_backlog || s->users_unknown || ready->count > 1 ||
+           (ready->count == 1 && ready->items[0] != but);
+}
+
+/* --- a user's lanes ---------------------------------------------------------------------------------------------- */
+
+/* The lane's next job behind after (which may be its head), or its first. */
+static void next_in(struct user *u, struct lane *l, const struct job_row *after) {
+    int rc = store_ready_head(u->s->store, u->uid, l->place, after, &l->head);
+    l->over = rc < 0;
+    if (rc < 0 && !after && !*l->place)
+        user_backlog(u, false, u->placed);
+}
+
+static int add_lane(struct user *u, const char *place) {
+    struct lanes *lanes = u->lanes;
+    if (lanes->count == lanes->cap) {
+        size_t cap = lanes->cap ? lanes->cap * 2 : 4;
+        struct lane *grown = reallocarray(lanes->items, cap, sizeof *grown);
+        if (!grown)
+            return sched_check(u->s, -ENOMEM);
+        lanes->items = grown;
+        lanes->cap = cap;
+    }
+    struct lane *l = &lanes->items[lanes->count++];
+    strcpy(l->place, place);
+    next_in(u, l, NULL);
+    return 0;
+}
+
+/* Of many lanes some hundred take part, others the next time. */
+static int add_places(struct user *u) {
+    struct lanes *lanes = u->lanes;
+    char place[PLACE_MAX];
+    bool wrapped = !*u->place_from;
+    strcpy(place, u->place_from);
+    size_t before = lanes->count;
+    int rc = 0;
+    while (rc == 0 && lanes->count < LANES_MAX) {
+        rc = store_ready_place(u->s->store, u->uid, place);
+        if (rc == -ENOENT && !wrapped) {
+            wrapped = true;
+            *place = 0;
+            rc = 0;
+            continue;
+        }
+        if (rc == 0 && wrapped && *u->place_from && strcmp(place, u->place_from) > 0)
+            break;
+        if (rc == 0)
+            rc = add_lane(u, place);
+    }
+    if (rc == -ENOENT)
+        rc = 0;
+    user_backlog(u, u->backlog, lanes->count > before);
+    strcpy(u->place_from, lanes->count == LANES_MAX ? place : "");
+    return sched_check(u->s, rc);
+}
+
+/* Once in a dispatch. 0 or -errno */
+static int open_lanes(struct user *u) {
+    struct sched *s = u->s;
+    if (u->lanes)
+        return 0;
+    u->lanes = calloc(1, sizeof *u->lanes);
+    if (!u->lanes)
+        return sched_check(s, -ENOMEM);
+    LIST_INSERT_HEAD(&s->met, u, met);
+    int rc = u->backlog ? add_lane(u, "") : 0;
+    return rc == 0 && u->placed ? add_places(u) : rc;
+}
+
+/* keep: those who were passed stay so, and the next dispatch goes on behind them. */
+static void close_lanes(struct sched *s, bool keep) {
+    for (struct user *u = LIST_FIRST(&s->met), *next; u; u = next) {
+        next = LIST_NEXT(u, met);
+        if (u->lanes)
+            free(u->lanes->items);
+        free(u->lanes);
+        u->lanes = NULL;
+        if (keep && u->passed)
+            continue;
+        LIST_REMOVE(u, met);
+        user_unpass(u);
+    }
+}
+
+static bool before(const struct job_row *a, const struct job_row *b) {
+    if (a->job.priority != b->job.priority)
+        return a->job.priority > b->job.priority;
+    return a->turn != b->turn ? a->turn < b->turn : a->job.id < b->job.id;
+}
+
+static struct lane *best_lane(struct user *u) {
+    struct lane *best = NULL;
+    for (size_t i = 0; i < u->lanes->count; i++) {
+        struct lane *l = &u->lanes->items[i];
+        if (!l->over && (!best || before(&l->head, &best->head)))
+            best = l;
+    }
+    return best;
+}
+
+/* --- what is first of them --------------------------------------------------------------------------------------- */
+
+/* A client that waits for a result while it is itself a job holds a slot and does nothing: its slot is lent out. Only
+ * asked when somebody waits for a slot, once for each such client. Such clients are on this machine. */
+static void lend_slots(struct sched *s) {
+    for (struct parked *p = s->parked; p; p = p->next) {
+        if (p->looked)
+            continue;
+        p->looked = true;
+        p->job = pool_job_of(s->hosts->pool, p->pid);
+        struct run *r = p->job ? run_find(s, p->job) : NULL;
+        if (r && r->state == RUN_RUNNING)
+            run_lend(r, true);
+        else if (!lease_lend(s, p->job, true))
+            p->job = 0;
+    }
+}
+
+/* Cannot run with the slots and nodes there are: aside, so that it holds up nobody, until that changes. */
+static int put_aside(struct sched *s, struct job_row *r) {
+    r->job.not_before = NOT_PLACED;
+    return sched_move(s, r, JOB_WAITING, 0);
+}
+
+/* It starts on a host that is kept for another job, if it surely ends before that one could begin. */
+static bool fill(struct sched *s, struct job_row *r, const struct demand *d) {
+    struct options *o = NULL;
+    if (!s->spares || submit_options(s, r, &o) < 0)
+        return false;
+    struct host *h = host_spare(s, d, options_timeout_us(o));
+    options_destroy(o);
+    if (!h || speed_holds(s, h, d->function) || run_start(s, r, h, 0) < 0)
+        return false;
+    run_find(s, r->job.id)->filled = true;
+    return true;
+}
+
+/* The head of a lane starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
+ * it go to others. True: its state has changed. */
+static bool try_head(struct user *u, struct lane *l) {
+    struct sched *s = u->s;
+    struct job_row *r = &l->head;
+    if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
+        l->over = s->stream_waits = streams_active(s) >= STREAMS_ACTIVE;
+        if (l->over || run_start(s, r, NULL, 0) < 0)
+            return false;
+        next_in(u, l, NULL);
+        return true;
+    }
+    if (r->job.cpus > host_largest(s, l->place)) {
+        int rc = put_aside(s, r);
+        next_in(u, l, NULL);
+        return rc == 0;
+    }
+    if (run_find(s, r->job.id)) { /* its last attempt is still being written down */
+        next_in(u, l, r);
+        return false;
+    }
+    struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream),
+                       r->job.deaths || r->job.failures ? r->job.node : ""};
+    struct host *h = host_pick(s, &d);
+    if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
+        next_in(u, l, r);
+        l->over |= ++u->lanes->waiting >= WAITING_MAX;
+        return false;
+    }
+    if (h && run_start(s, r, h, 0) == 0) {
+        next_in(u, l, NULL);
+        return true;
+    }
+    if (!h && fill(s, r, &d)) {
+        next_in(u, l, r);
+        return true;
+    }
+    host_reserve(s, l->place, r->job.id, r->job.cpus);
+    if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}) ||
+        (s->spares && ++u->lanes->waiting < WAITING_MAX))
+        next_in(u, l, r);
+    else
+        l->over = true;
+    return false;
+}
+
+/* --- turns ------------------------------------------------------------------------------------------------------- */
+
+static bool is_stream_first(const struct user *u, const struct lane *l, const struct lease_offer *o) {
+    return !l || o->priority > l->head.job.priority || (o->priority == l->head.job.priority && u->stream_turn);
+}
+
+/* What the mounting user and root raise above 0 goes before what others have. */
+static struct user *raised(struct sched *s) {
+    const uid_t trusted[] = {0, s->owner};
+    struct user *best = NULL;
+    int most = 0;
+    for (unsigned i = 0; i < 2 && s->user_heaps[USERS_READY].count > 1; i++) {
+        struct user *u = user_of(s, trusted[i]);
+        struct lease_offer o;
+        if (!u || !u->in[USERS_READY] || open_lanes(u) < 0)
+            continue;
+        const struct lane *l = best_lane(u);
+        int priority = l ? l->head.job.priority : 0;
+        if (lease_ready(u, &o) && o.priority > priority)
+            priority = o.priority;
+        if (priority > most) {
+            most = priority;
+            best = u;
+        }
+    }
+    return best;
+}
+
+/* What is first of the user's starts. False: there is nothing that can, for now. */
+static bool give_turn(struct user *u, bool *moved) {
+    struct sched *s = u->s;
+    struct lease_offer o;
+    if (open_lanes(u) < 0 || u->lanes->met++ == MET_MAX)
+        return false;
+    struct lane *l = best_lane(u);
+    bool stream = lease_ready(u, &o);
+    if (stream && is_stream_first(u, l, &o)) {
+        u->stream_turn = false;
+        if (lease_grant(s, &o) < 0)
+            return false;
+        *moved = true;
+        return true;
+    }
+    u->stream_turn = true;
+    if (l)
+        *moved |= try_head(u, l);
+    return l;
+}
+
+/* Where all that was met has to stay as it is, the next turn would meet the same: then it waits for a change. Cut before all users
+ * had their turn, the next dispatch goes on with the others. */
+static void dispatch_users(struct sched *s) {
+    int64_t until = clock_us() + s->slice_us;
+    bool moved = false, passed = false, cut = false, more = false;
+    while ((host_any_free(s) || s->spares) && !s->error) {
+        struct user *u = raised(s);
+        if (!u && !(u = user_next(s)))
+            break;
+        cut = (moved || (passed && !u->lanes)) && clock_us() >= until;
+        if (cut)
+            break;
+        if (give_turn(u, &moved))
+            continue;
+        more |= u->lanes && u->lanes->met > MET_MAX;
+        user_pass(u);
+        passed = true;
+    }
+    close_lanes(s, cut && !moved);
+    if (cut || (more && moved))
+        sched_tick(s);
+}
+
+void dispatch_turn(struct sched *s) {
+    if (s->stopping || s->error)
+        return;
+    speed_weigh(s);
+    find_users(s);
+    if (!somebody_waits(s))
+        return;
+    s->dispatches++;
+    for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++)
+        h->reserved = false;
+    s->spares = NULL;
+    if (!host_any_free(s))
+        lend_slots(s);
+    if (host_any_free(s))
+        dispatch_users(s);
+    host_spare_wake(s);
+    if (!s->error && somebody_waits(s))
+        lease_reclaim(s);
+}
+
+/* Of those whose turns come soon. */
+void dispatch_mark_wanted(struct sched *s) {
+    const struct user_heap *ready = &s->user_heaps[USERS_READY];
+    unsigned places = 0;
+    for (struct host *h = s->hosts; h; h = h->next)
+        h->wanted = s->backlog;
+    for (unsigned i = 0; !s->backlog && i < ready->count && places < LANES_MAX; i++) {
+        char place[PLACE_MAX] = "";
+        const struct user *u = ready->items[i];
+        for (; u->placed && places < LANES_MAX && store_ready_place(s->store, u->uid, place) == 0; places++)
+            for (struct host *h = s->hosts; h && strcmp(place, PLACE_STREAM) != 0; h = h->next)
+                h->wanted |= host_fits(h, place);
+    }
+}

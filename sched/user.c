@@ -1,0 +1,207 @@
+/* See user.h. Virtual times only grow, so what stands in a heap is never more than what it is by now: the first one is made exact
+ * until it stays the first, each user at most once in REFRESH_US. */
+#include "sched/user.h"
+
+#include <errno.h>
+#include <search.h>
+#include <stdlib.h>
+
+#include "net/clock.h"
+#include "sched/stream_int.h"
+
+#define REFRESH_US 20000 /* as old as what is known of slots that go on being used may be */
+#define START_US                                                                                                       \
+    1e6 /* what a slot is thought to be used for when it is given: slots that are free at once are shared */
+
+static int compare(const void *a, const void *b) {
+    uid_t x = *(const uid_t *)a, y = *(const uid_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+struct user *user_of(struct sched *s, uid_t uid) {
+    struct user **found = tfind(&uid, &s->users, compare);
+    if (found)
+        return *found;
+    struct user *u = calloc(1, sizeof *u);
+    if (!u)
+        return NULL;
+    *u = (struct user){.uid = uid, .s = s};
+    if (!tsearch(&u->uid, &s->users, compare)) {
+        free(u);
+        return NULL;
+    }
+    return u;
+}
+
+void users_free(struct sched *s) {
+    tdestroy(s->users, free);
+    s->users = NULL;
+    for (int i = 0; i < USERS_HEAPS; i++)
+        free(s->user_heaps[i].items);
+}
+
+bool user_is_trusted(const struct sched *s, uid_t uid) {
+    return uid == 0 || uid == s->owner;
+}
+
+/* --- heaps ------------------------------------------------------------------------------------------------------- */
+
+static double key(const struct user *u, int which) {
+    return u->used_us + (which == USERS_READY ? START_US * u->slots : 0);
+}
+
+static bool less(const struct user *a, const struct user *b, int which) {
+    double x = key(a, which), y = key(b, which);
+    return x != y ? x < y : a->uid < b->uid;
+}
+
+static void put(struct user_heap *h, unsigned at, struct user *u, int which) {
+    h->items[at] = u;
+    u->in[which] = at + 1;
+}
+
+/* To where he belongs, from where he stands. */
+static void sift(struct sched *s, struct user *u, int which) {
+    struct user_heap *h = &s->user_heaps[which];
+    unsigned at = u->in[which] - 1;
+    for (; at && less(u, h->items[(at - 1) / 2], which); at = (at - 1) / 2, s->steps++)
+        put(h, at, h->items[(at - 1) / 2], which);
+    for (unsigned child; (child = 2 * at + 1) < h->count; at = child, s->steps++) {
+        child += child + 1 < h->count && less(h->items[child + 1], h->items[child], which);
+        if (!less(h->items[child], u, which))
+            break;
+        put(h, at, h->items[child], which);
+    }
+    put(h, at, u, which);
+}
+
+static void enter(struct sched *s, struct user *u, int which) {
+    struct user_heap *h = &s->user_heaps[which];
+    if (u->in[which])
+        return;
+    if (h->count == h->cap) {
+        unsigned cap = h->cap ? h->cap * 2 : 4;
+        struct user **grown = reallocarray(h->items, cap, sizeof(struct user *));
+        if (!grown) {
+            s->users_unknown = true; /* he is found later */
+            sched_check(s, -ENOMEM);
+            return;
+        }
+        h->items = grown;
+        h->cap = cap;
+    }
+    put(h, h->count++, u, which);
+    sift(s, u, which);
+}
+
+static void leave(struct sched *s, struct user *u, int which) {
+    struct user_heap *h = &s->user_heaps[which];
+    if (!u->in[which])
+        return;
+    struct user *last = h->items[--h->count];
+    if (last != u) {
+        put(h, u->in[which] - 1, last, which);
+        sift(s, last, which);
+    }
+    u->in[which] = 0;
+}
+
+/* --- virtual time ------------------------------------------------------------------------------------------------ */
+
+static void charge(struct user *u, int64_t now) {
+    u->used_us += (double)u->slots * (double)(now - u->at);
+    u->at = now;
+    for (int i = 0; i < USERS_HEAPS; i++)
+        if (u->in[i])
+            sift(u->s, u, i);
+}
+
+/* True: it was not known how much he has had. */
+static bool refresh(struct user *u, int64_t now) {
+    bool stale = u->slots && now - u->at >= REFRESH_US;
+    if (stale)
+        charge(u, now);
+    return stale;
+}
+
+static struct user *first(struct sched *s, int which) {
+    struct user_heap *h = &s->user_heaps[which];
+    int64_t now = clock_us();
+    while (h->count && refresh(h->items[0], now))
+        s->steps++;
+    return h->count ? h->items[0] : NULL;
+}
+
+/* The least of those who have something, and never less than it was. */
+static double least(struct sched *s) {
+    const struct user *u = first(s, USERS_ACTIVE);
+    if (u && u->used_us > s->user_time_us)
+        s->user_time_us = u->used_us;
+    return s->user_time_us;
+}
+
+/* After a change of what he has or waits for. */
+static void settle(struct user *u) {
+    struct sched *s = u->s;
+    bool waits = u->backlog || u->placed || u->hungry;
+    if ((waits || u->slots) && !u->in[USERS_ACTIVE]) {
+        double from = least(s);
+        u->used_us = u->used_us > from ? u->used_us : from;
+        enter(s, u, USERS_ACTIVE);
+    } else if (!waits && !u->slots && u->in[USERS_ACTIVE]) {
+        least(s);
+        leave(s, u, USERS_ACTIVE);
+    }
+    if (waits && !u->passed)
+        enter(s, u, USERS_READY);
+    else
+        leave(s, u, USERS_READY);
+}
+
+void user_holds(struct user *u, int slots) {
+    charge(u, clock_us());
+    u->slots += (unsigned)slots;
+    if (u->in[USERS_READY])
+        sift(u->s, u, USERS_READY);
+    settle(u);
+}
+
+/* --- waiting ----------------------------------------------------------------------------------------------------- */
+
+void user_backlog(struct user *u, bool plain, bool placed) {
+    if (u->backlog == plain && u->placed == placed)
+        return;
+    u->s->backlog += (unsigned)(plain - u->backlog);
+    u->s->placed_backlog += (unsigned)(placed - u->placed);
+    u->backlog = plain;
+    u->placed = placed;
+    settle(u);
+}
+
+void user_hungry(struct user *u, bool hungry) {
+    if (u->hungry == hungry)
+        return;
+    u->hungry = hungry;
+    settle(u);
+}
+
+struct user *user_next(struct sched *s) {
+    return first(s, USERS_READY);
+}
+
+void user_pass(struct user *u) {
+    u->passed = true;
+    settle(u);
+}
+
+void user_unpass(struct user *u) {
+    u->passed = false;
+    settle(u);
+}
+
+bool user_yields(struct user *u, const struct user *next, unsigned given) {
+    if (u == next || u->backlog || u->placed)
+        return true;
+    refresh(u, clock_us());
+    return next->used_us + START_US * (next->slots + 2.0 * given + 1) < u->used_us + START_US * u->slots;
+}

@@ -1,0 +1,53 @@
+/* Users: whose turn it is. Slots go to the user with the least virtual time among those who have something that waits; a user's
+ * virtual time is the slot time that his runs and leases have had. Who comes (or comes back) with nothing under way begins at the
+ * least virtual time of those who have: there is no credit for having been idle. All of it is in memory, and begins anew with
+ * each daemon. A heap each for those who have something and for those who wait, so that a turn costs the logarithm of their number.
+ * Only sched/ includes this. */
+#ifndef PPFS_USER_H
+#define PPFS_USER_H
+#include <sys/queue.h>
+
+#include "sched/store.h"
+
+struct sched;
+struct stream;
+struct lanes;
+
+enum { USERS_ACTIVE, USERS_READY, USERS_HEAPS };
+struct user_heap {
+    struct user **items;
+    unsigned count, cap;
+};
+
+struct user {  /* of everyone who has had something here since the daemon began */
+    uid_t uid; /* first: key of the tree */
+    struct sched *s;
+    double used_us;             /* virtual time, as of ... */
+    int64_t at;                 /* ... then, clock_us */
+    unsigned slots;             /* that his runs and leases have, but for those that are lent out */
+    bool backlog, placed;       /* the database may have ready jobs of his: that run anywhere; that have a place */
+    bool hungry;                /* a stream of his could use a slot */
+    bool passed;                /* nothing more of his can start in this dispatch */
+    bool stream_turn;           /* his next slot is a stream's, among equals */
+    char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
+    unsigned in[USERS_HEAPS];   /* 1 + his place in that heap, 0: he is not in it */
+    struct lanes *lanes;        /* of this dispatch: dispatch.c */
+    LIST_ENTRY(user) met;       /* of sched.met, while lanes */
+    LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
+    LIST_HEAD(, stream) streams;
+};
+
+struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */
+void users_free(struct sched *s);
+bool user_is_trusted(const struct sched *s, uid_t uid); /* root, or who mounted */
+
+void user_holds(struct user *u, int slots);                 /* he has so many more, or fewer */
+void user_backlog(struct user *u, bool plain, bool placed); /* what backlog and placed are to be */
+void user_hungry(struct user *u, bool hungry);
+/* The one whose turn it is among those who wait and were not passed in this dispatch; NULL: nobody. */
+struct user *user_next(struct sched *s);
+void user_pass(struct user *u);
+void user_unpass(struct user *u); /* at the end of a dispatch */
+/* It would be next's turn, were a slot of u's given back after so many others. True also where something else of u's waits. */
+bool user_yields(struct user *u, const struct user *next, unsigned given);
+#endif

@@ -1,0 +1,397 @@
+/* Turns between users: who gets the slots, by the order in which work is given to a host that is simulated here and ends a job when
+ * it is told to. The scheduler and its database are real. Needs $PPFS_WORKER. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sched/lease_int.h"
+
+#define STARTS 4096
+#define SECOND 1000000
+
+struct fake {
+    struct host h; /* first: the scheduler frees it */
+};
+
+static char dir[64], why[512];
+static struct event_base *base;
+static struct sched *s;
+static struct fake *fake;
+static struct begun {
+    uint64_t job;
+    uid_t uid;
+    bool ended, finished; /* finished: a lease that is to end */
+} starts[STARTS];
+static unsigned count;
+static bool open_for_writing;
+
+static int to_start(void *self, const struct work *w) {
+    (void)self;
+    assert_true(count < STARTS);
+    starts[count++] = (struct begun){.job = w->job, .uid = w->uid};
+    return 0;
+}
+static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
+                   size_t size) {
+    (void)self, (void)lease, (void)number, (void)format, (void)bytes, (void)size;
+    return 0;
+}
+static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
+    (void)self, (void)lease, (void)hash, (void)bytes, (void)size;
+    return 0;
+}
+static int to_finish(void *self, uint64_t lease) {
+    (void)self;
+    for (unsigned i = 0; i < count; i++)
+        starts[i].finished |= starts[i].job == lease;
+    return 0;
+}
+static uint32_t to_recall(void *self, uint64_t lease, uint32_t number) {
+    (void)self, (void)lease;
+    return number + 1; /* the one that runs goes on */
+}
+static void to_kill(void *self, uint64_t job) {
+    (void)self, (void)job;
+}
+static void to_hold(void *self, uint64_t job, bool hold) {
+    (void)self, (void)job, (void)hold;
+}
+static void to_resize(void *self, unsigned slots) {
+    (void)self, (void)slots;
+}
+static void no_flush(void *self) {
+    (void)self;
+}
+static const struct runner_ops ops = {to_start, to_call, to_function, to_finish, to_recall,
+                                      no_flush, to_kill, to_hold,     to_resize};
+
+static void on_change(void *arg, uint64_t job) {
+    (void)arg, (void)job;
+}
+static void on_log(void *arg, const char *sentence) {
+    (void)arg;
+    fprintf(stderr, "# %s\n", sentence);
+}
+static bool is_open(void *arg, uint64_t job, bool for_writing) {
+    (void)arg, (void)job, (void)for_writing;
+    return open_for_writing;
+}
+
+static void tick(void) {
+    event_base_loop(base, EVLOOP_NONBLOCK);
+    sched_turn(s);
+    assert_int_equal(sched_commit(s), 0);
+}
+
+static void make_sched(void) {
+    struct sched_config c = {.base = base,
+                             .state_dir = dir,
+                             .mountpoint = "/nowhere",
+                             .worker_path = getenv("PPFS_WORKER"),
+                             .cpus = 1,
+                             .changed = on_change,
+                             .group_changed = on_change,
+                             .log = on_log};
+    assert_int_equal(sched_create(&s, &c, why, sizeof why), 0);
+    assert_int_equal(sched_recover(s, is_open, NULL), 0);
+    assert_int_equal(sched_set_cpus(s, "local", 0), 0);
+    s->owner = 4; /* nobody below has that one */
+}
+
+static int setup(void **state) {
+    (void)state;
+    strcpy(dir, "/tmp/ppfs-turns-XXXXXX");
+    if (!getenv("PPFS_WORKER") || !mkdtemp(dir) || chmod(dir, 0700) < 0)
+        return -1;
+    base = event_base_new();
+    count = 0;
+    open_for_writing = false;
+    make_sched();
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[128];
+    sched_destroy(s);
+    event_base_free(base);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+static void add_host(unsigned cpus) {
+    fake = calloc(1, sizeof *fake);
+    assert_non_null(fake);
+    fake->h = (struct host){
+        .s = s, .name = "fake", .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, fake}};
+    assert_int_equal(host_enlist(s, &fake->h), 0);
+    host_changed(s);
+}
+
+static uint64_t write_file(uid_t uid, const char *name, const char *text) {
+    struct writer w = {.uid = uid, .gid = 1, .pid = getpid(), .mode = 0644, .request = 2};
+    struct job j;
+    assert_int_equal(sched_create_draft(s, 0, name, true, &w, &j), 0);
+    assert_int_equal(sched_write(s, j.id, text, strlen(text), 0, NULL, NULL), 0);
+    return j.id;
+}
+
+static uint64_t submit(uid_t uid, int priority) {
+    static unsigned n;
+    char name[32], text[96];
+    snprintf(name, sizeof name, "j%u", n++);
+    snprintf(text, sizeof text, "#ppfs: priority=%d\nx = 1\n", priority);
+    uint64_t job = write_file(uid, name, text);
+    assert_int_equal(sched_flush(s, job, 0, false, false, NULL, NULL), 0);
+    sched_release(s, job);
+    return job;
+}
+
+static uint64_t stream(uid_t uid, unsigned calls) {
+    static unsigned n;
+    char name[32], text[8192] = "";
+    snprintf(name, sizeof name, "s%u.jsonl", n++);
+    for (unsigned i = 0; i < calls; i++)
+        strcat(text, "{\"call\": \"m.f\"}\n");
+    return write_file(uid, name, text);
+}
+
+static void submit_many(uid_t uid, unsigned n) {
+    while (n--)
+        submit(uid, 0);
+}
+
+static struct user *user(uid_t uid) {
+    struct user *u = user_of(s, uid);
+    assert_non_null(u);
+    return u;
+}
+
+/* What started i-th ends after so much time of its slot. */
+static void end(unsigned i, int64_t us) {
+    struct work_outcome o = {.attempt = 1, .wall_us = us, .end = WORK_DONE};
+    assert_true(i < count && !starts[i].ended);
+    starts[i].ended = true;
+    user(starts[i].uid)->at -= us;
+    run_events.done(&fake->h, starts[i].job, &o);
+    tick();
+}
+
+static unsigned begun_of(uid_t uid, unsigned from) {
+    unsigned n = 0;
+    for (unsigned i = from; i < count; i++)
+        n += starts[i].uid == uid;
+    return n;
+}
+
+/* --- jobs -------------------------------------------------------------------------------------------------------- */
+
+static void test_long_and_short_jobs_get_the_same_time(void **state) {
+    (void)state;
+    add_host(1);
+    submit_many(10, 20);  /* of a second each */
+    submit_many(11, 400); /* of a tenth of that */
+    tick();
+    for (unsigned i = 0; i < 110; i++) {
+        assert_int_equal(count, i + 1);
+        end(i, starts[i].uid == 10 ? SECOND : SECOND / 10);
+    }
+    assert_in_range(begun_of(10, 0), 9, 11);
+}
+
+static void test_a_newcomer_has_no_credit(void **state) {
+    (void)state;
+    add_host(1);
+    submit_many(10, 100);
+    tick();
+    for (unsigned i = 0; i < 20; i++)
+        end(i, 10 * SECOND);
+    submit_many(11, 100);
+    tick();
+    for (unsigned i = 20; i < 40; i++)
+        end(i, SECOND);
+    assert_in_range(begun_of(11, 20), 9, 11);
+    assert_int_equal(starts[21].uid, 11);
+}
+
+static void test_free_slots_are_shared_at_once(void **state) {
+    (void)state;
+    submit_many(10, 20);
+    submit_many(11, 20);
+    submit_many(12, 1);
+    tick();
+    add_host(9);
+    for (int i = 0; i < 3; i++)
+        tick();
+    assert_int_equal(count, 9);
+    assert_int_equal(begun_of(10, 0), 4);
+    assert_int_equal(begun_of(11, 0), 4);
+    assert_int_equal(begun_of(12, 0), 1);
+}
+
+static void test_slots_that_are_held_count(void **state) {
+    (void)state;
+    add_host(4);
+    submit_many(10, 100);
+    tick();
+    assert_int_equal(count, 4);
+    submit_many(11, 100);
+    tick();
+    end(0, SECOND);
+    end(1, SECOND);
+    assert_int_equal(begun_of(11, 4), 2);
+    user(10)->at -= 100 * SECOND; /* the other two go on */
+    user(11)->at -= SECOND;
+    end(4, SECOND);
+    assert_int_equal(starts[6].uid, 11);
+    end(5, SECOND);
+    assert_int_equal(starts[7].uid, 11);
+}
+
+static void test_priority_orders_what_is_a_users(void **state) {
+    (void)state;
+    add_host(1);
+    submit(10, 0);
+    tick();
+    uint64_t low = submit(10, -5), high = submit(10, 1000000);
+    for (int i = 0; i < 40; i++)
+        submit(10, 1000000);
+    submit_many(11, 2);
+    uint64_t roots = submit(0, 1), roots_other = submit(0, 0);
+    end(0, SECOND);
+    assert_int_equal(starts[1].job, roots);
+    end(1, SECOND); /* those who had nothing so far have had less than either by now */
+    assert_int_equal(starts[2].uid, 11);
+    end(2, 10);
+    assert_int_equal(starts[3].uid, 11);
+    end(3, 3 * SECOND);
+    assert_true(starts[4].job == roots_other || starts[4].job == high);
+    end(4, 4 * SECOND);
+    assert_true(starts[5].job == roots_other || starts[5].job == high);
+    for (unsigned i = 5; i < count; i++)
+        end(i, 1);
+    assert_int_equal(starts[count - 1].job, low);
+}
+
+static void test_the_order_outlives_the_daemon(void **state) {
+    (void)state;
+    submit_many(10, 30);
+    submit_many(11, 30);
+    tick();
+    sched_destroy(s);
+    make_sched();
+    add_host(1);
+    for (int i = 0; i < 3; i++)
+        tick();
+    for (unsigned i = 0; i < 60; i++)
+        end(i, SECOND);
+    assert_in_range(begun_of(10, 0) - begun_of(10, 20), 9, 11);
+    assert_int_equal(begun_of(11, 0), 30);
+}
+
+static void test_who_gets_a_job_waits_with_it(void **state) {
+    (void)state;
+    const uid_t uid = 11;
+    add_host(1);
+    submit(10, 0);
+    tick();
+    submit_many(10, 3);
+    uint64_t given = submit(10, 0);
+    assert_int_equal(sched_set_owner(s, given, &uid, NULL, NULL), 0);
+    tick();
+    end(0, SECOND);
+    assert_int_equal(starts[1].job, given);
+    assert_int_equal(starts[1].uid, 11);
+}
+
+/* --- streams ----------------------------------------------------------------------------------------------------- */
+
+static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
+    (void)state;
+    open_for_writing = true;
+    add_host(4);
+    uint64_t job = stream(10, 100);
+    for (int i = 0; i < 5; i++)
+        tick();
+    assert_int_equal(user(10)->slots, 4);
+    open_for_writing = false;
+    submit_many(11, 50);
+    stream_find(s, job)->closed = false;
+    struct lease *l;
+    LIST_FOREACH(l, &s->leases, all) l->began -= SECOND;
+    for (int i = 0; i < 5; i++) {
+        s->reclaim_at = 0;
+        tick();
+    }
+    unsigned finished = 0;
+    for (unsigned i = 0; i < count; i++)
+        finished += starts[i].finished;
+    assert_int_equal(finished, 2); /* not all four, of which two would come back to it */
+    for (unsigned i = 0, n = count; i < n; i++)
+        if (starts[i].finished)
+            end(i, SECOND);
+    assert_int_equal(begun_of(11, 0), 2);
+}
+
+static void test_streams_and_jobs_of_two_users_share(void **state) {
+    (void)state;
+    tick();
+    open_for_writing = true;
+    stream(10, 100);
+    stream(10, 100);
+    stream(10, 100);
+    tick();
+    open_for_writing = false;
+    submit_many(11, 50);
+    tick();
+    add_host(8);
+    for (int i = 0; i < 3; i++)
+        tick();
+    assert_int_equal(user(10)->slots, 4);
+    assert_int_equal(user(11)->slots, 4);
+}
+
+/* --- how much is looked at --------------------------------------------------------------------------------------- */
+
+/* Jobs that nobody else is beside, then one of each user: steps for a job. */
+static double steps_a_job(unsigned users) {
+    unsigned first = count;
+    for (unsigned u = 0; u < users; u++)
+        submit_many(1000 + u, 2);
+    tick();
+    uint64_t before = s->steps;
+    for (unsigned i = 0; i < users; i++)
+        end(first + i, 1000);
+    double steps = (double)(s->steps - before) / users;
+    for (unsigned i = users; i < 2 * users; i++)
+        end(first + i, 1000);
+    assert_int_equal(count, first + 2 * users);
+    return steps;
+}
+
+static void test_steps_grow_with_the_logarithm_of_the_users(void **state) {
+    (void)state;
+    add_host(1);
+    double one = steps_a_job(1), ten = steps_a_job(10), thousand = steps_a_job(1000);
+    printf("# %.1f steps for a job of one user, %.1f of ten, %.1f of 1000\n", one, ten, thousand);
+    assert_true(thousand < one + 80);
+}
+
+int main(void) {
+#define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_long_and_short_jobs_get_the_same_time), TEST(test_a_newcomer_has_no_credit),
+        TEST(test_free_slots_are_shared_at_once),         TEST(test_slots_that_are_held_count),
+        TEST(test_priority_orders_what_is_a_users),       TEST(test_the_order_outlives_the_daemon),
+        TEST(test_who_gets_a_job_waits_with_it),          TEST(test_a_stream_gives_slots_back_when_others_wait),
+        TEST(test_streams_and_jobs_of_two_users_share),   TEST(test_steps_grow_with_the_logarithm_of_the_users)};
+    return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
+}
