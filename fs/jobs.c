@@ -263,6 +263,14 @@ static void size_set(struct pending *p, int rc) {
     reply_job_attr(p->fs, p->req, p->ino, p->job->id);
 }
 
+/* Somebody but root and that user has it open: what he still writes would run as that user. */
+static bool others_write(struct fs *fs, uint64_t job, uid_t uid) {
+    const struct handle *x = handles_first(fs->handles, job);
+    while (x && (!(x->flags & HANDLE_WRITER) || x->uid == 0 || x->uid == uid))
+        x = handles_next(fs->handles, x);
+    return x;
+}
+
 void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
                   const struct fuse_file_info *fi) {
     const uid_t *uid = to_set & FUSE_SET_ATTR_UID ? &attr->st_uid : NULL;
@@ -281,6 +289,8 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
     struct job job;
     uint64_t id = x ? x->job : ino_id(ino);
     int rc = sched_job(fs->sched, id, &job);
+    if (rc == 0 && uid && *uid != job.uid && others_write(fs, id, *uid))
+        rc = -ETXTBSY;
     if (rc == 0 && owner)
         rc = sched_set_owner(fs->sched, id, uid, gid, mode);
     if (rc || !(to_set & FUSE_SET_ATTR_SIZE)) {

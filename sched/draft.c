@@ -378,15 +378,6 @@ int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg) {
     return s->c.sync_full ? after_commit(s, job, &(struct body){0}, done, arg) : 0;
 }
 
-/* -EPERM: it will fail as it is queued, with a sentence, for its group binds it to what it may not. Here its writer hears of it. */
-static int may_be_queued(struct sched *s, const struct job *j) {
-    struct group g;
-    char why[JOB_WHY_MAX];
-    if (!j->group || draft_stays(s, j) || store_group_get(s->store, j->group, &g) < 0 || g.dotted)
-        return 0;
-    return group_options_check(s, j->group, j->uid, why, sizeof why);
-}
-
 /* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it after that
  * without a further byte, such as a shell whose cat was killed. */
 static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
@@ -403,7 +394,7 @@ static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t si
         j->flushed = rc == 0;
         j->cut = rc < 0;
         if (rc == 0)
-            refused = may_be_queued(s, j);
+            refused = group_options_close(s, j);
     }
     int saved = sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
     return rc < 0 ? rc : saved < 0 ? saved : refused;

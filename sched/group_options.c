@@ -76,3 +76,11 @@ int group_options_check(struct sched *s, uint64_t group, uid_t writer, char *why
     options_destroy(o);
     return rc;
 }
+
+int group_options_close(struct sched *s, const struct job *j) {
+    struct group g;
+    char why[JOB_WHY_MAX];
+    if (!j->group || draft_stays(s, j) || store_group_get(s->store, j->group, &g) < 0 || g.dotted)
+        return 0;
+    return group_options_check(s, j->group, j->uid, why, sizeof why);
+}

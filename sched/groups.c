@@ -26,6 +26,24 @@ static int depth_of(struct sched *s, uint64_t id) {
     return depth;
 }
 
+bool group_may_search(const struct group *g, uid_t uid, gid_t gid) {
+    if (uid == 0 || g->id == 0)
+        return true;
+    if (uid == g->uid)
+        return g->mode & 0100;
+    if (gid == g->gid)
+        return g->mode & 0010;
+    return (g->mode & 0011) == 0011; /* he may be of its group, which may be shut out alone */
+}
+
+bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
+    struct group g;
+    for (int depth = 0; group && depth <= GROUP_LEVELS; depth++, group = g.parent)
+        if (store_group_get(s->store, group, &g) < 0 || !group_may_search(&g, uid, gid))
+            return false;
+    return group == 0;
+}
+
 static bool name_taken(struct sched *s, uint64_t parent, const char *name) {
     struct job_row r;
     bool current = store_job_find(s->store, parent, name, false, &r) == 0 && r.job.state != JOB_CANCELLED;

@@ -15,10 +15,22 @@ int sched_job(struct sched *s, uint64_t id, struct job *out) {
     return rc;
 }
 
+/* Whether all who may read the old one may read the new one: of the old one the kernel has found that they may. */
+static bool shows_as_much(const struct heir *was, const struct job *j) {
+    return j->uid == was->uid && (was->mode & 0444 & ~j->mode) == 0 && (j->gid == was->gid || !(was->mode & 0040));
+}
+
 int sched_newest(struct sched *s, uint64_t id, struct job *out) {
+    struct heir was;
+    struct job j;
     int rc = sched_job(s, id, out);
-    uint64_t heir = rc == -ENOENT || (rc == 0 && out->shelf == SHELF_ORPHAN) ? sched_heir(s, id) : 0;
-    return heir ? sched_job(s, heir, out) : rc;
+    uint64_t heir = rc == -ENOENT || (rc == 0 && out->shelf == SHELF_ORPHAN) ? sched_heir(s, id, &was) : 0;
+    int found = heir ? sched_job(s, heir, &j) : rc;
+    if (!heir || (found == 0 && !shows_as_much(&was, &j)))
+        return rc; /* the kernel looks the name up again, and at whom it lets read */
+    if (found == 0)
+        *out = j;
+    return found;
 }
 
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out) {
@@ -162,6 +174,8 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
         node_why_aside(s, j, buf, size);
     } else if (store_dep_first(s->store, j->id, &on, &count) == 0 && store_job_get(s->store, on, &other) == 0 &&
                sched_path(s, &other.job, path, sizeof path) == 0) {
+        if (!group_may_reach(s, other.job.group, j->uid, j->gid)) /* it was moved there since */
+            strcpy(path, "a job in a directory that is closed to this one's user");
         if (count > 1)
             snprintf(buf, size, "waits for %.300s and %llu more", path, (unsigned long long)count - 1);
         else

@@ -197,11 +197,13 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
         snprintf(buf, size, "no node has a name that its option node=%s asks for", p.pattern);
 }
 
-static bool why_kept(struct sched *s, const struct host *h, char *buf, size_t size) {
+static bool why_kept(struct sched *s, const struct job *j, const struct host *h, char *buf, size_t size) {
     struct job_row r;
     char path[4096];
     if (store_job_get(s->store, h->kept_for, &r) < 0 || r.job.state != JOB_QUEUED || sched_path(s, &r.job, path, sizeof path) < 0)
         return false;
+    if (r.job.uid != j->uid && !group_may_reach(s, r.job.group, j->uid, j->gid))
+        strcpy(path, "another user's job");
     snprintf(buf, size, "queued: nodes/%.100s keeps %u of its slots for %.200s, which is before it and needs %u; only jobs that surely end before that can start, by timeout= or run times, pass it",
              h->name, host_free(h), path, r.job.cpus);
     return true;
@@ -238,7 +240,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);
     else if (slots && host_is_short(s->hosts))
         snprintf(buf, size, "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the log); waits for one of them", s->hosts->used);
-    else if (kept && why_kept(s, kept, buf, size))
+    else if (kept && why_kept(s, j, kept, buf, size))
         return;
     else if (slots)
         snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, slots);

@@ -12,20 +12,33 @@
 
 /* --- slices ------------------------------------------------------------------------------------------------------ */
 
+/* Whether after= has a name, in whatever group: the one that the job had at its end may be no business of who waited for it. */
+static bool is_named(const struct options *o, const char *name) {
+    for (const char *const *path = options_after(o); *path; path++) {
+        const char *slash = strrchr(*path, '/');
+        if (strcmp(slash ? slash + 1 : *path, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int settle_one(struct sched *s, uint64_t id, bool succeeded, const char *name) {
     struct job_row r;
     uint64_t on, count;
     char why[JOB_WHY_MAX];
+    struct options *o = NULL;
     int rc = store_job_get(s->store, id, &r);
     if (rc < 0 || (r.job.state != JOB_WAITING && (r.job.state != JOB_HELD || succeeded)))
         return rc == -ENOENT ? 0 : rc;
     if (!succeeded) {
-        snprintf(why, sizeof why, "not started, because %s did not succeed", name);
-        return sched_fail(s, &r, EIO, why, 0);
+        rc = submit_options(s, &r, &o);
+        bool named = rc == 0 && is_named(o, name);
+        options_destroy(o);
+        snprintf(why, sizeof why, "not started, because %s did not succeed", named ? name : "a job that it waited for");
+        return rc < 0 ? rc : sched_fail(s, &r, EIO, why, 0);
     }
     if (store_dep_first(s->store, id, &on, &count) == 0)
         return 0;
-    struct options *o = NULL;
     rc = submit_options(s, &r, &o);
     if (rc < 0)
         return rc;

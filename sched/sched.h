@@ -70,8 +70,8 @@ struct tally { /* of a group and all below it */
 };
 int sched_job(struct sched *s, uint64_t id, struct job *out);                             /* -ENOENT */
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out);
-/* The job of that id; where its name was written again of late, the one that has the name now. -ENOENT: gone, and nobody is known
- * that took its name. One that was forgotten while it is read, and whose name is free, is found (SHELF_ORPHAN). */
+/* The job of that id; where its name was written again of late, the one that has the name now, as far as whoever might read the
+ * old one may read that. -ENOENT: gone, and no such one is known. One that was forgotten while it is read, and whose name is free, is found (SHELF_ORPHAN). */
 int sched_newest(struct sched *s, uint64_t id, struct job *out);
 int sched_group(struct sched *s, uint64_t id, struct group *out);                         /* id 0 works */
 bool sched_name_is_draft(struct sched *s, uint64_t group, const char *name); /* in that group: draft_name.c */

@@ -74,6 +74,9 @@ struct later { /* a call to be answered after the commit, once the disk has it *
 #define HEIRS 1024u
 struct heir {
     uint64_t of, job;
+    uid_t uid; /* of the old one, as its attributes that the kernel may still go by */
+    gid_t gid;
+    mode_t mode;
 };
 
 struct parked { /* a client that waits for a result; it may itself be a job */
@@ -175,7 +178,8 @@ int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
 int sched_check(struct sched *s, int rc);             /* notes an error of the store for this turn; returns rc */
 void sched_note(struct sched *s, uint64_t job);
 void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
-uint64_t sched_heir(const struct sched *s, uint64_t job); /* who has its name by now, 0 = nobody that is known */
+/* Who has its name by now, 0 = nobody that is known. *was: what the old one was, where there is somebody. */
+uint64_t sched_heir(const struct sched *s, uint64_t job, struct heir *was);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
 uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in there that are on their way into the queue */
@@ -237,6 +241,13 @@ int options_file_settle(struct sched *s, struct job_row *r);
 int group_options(struct sched *s, uint64_t group, uid_t writer, struct options *o, char *why, size_t size);
 int group_options_check(struct sched *s, uint64_t group, uid_t writer, char *why,
                         size_t size); /* whether they would: 0, -EPERM */
+/* Of a draft that is closed. -EPERM: it will fail as it is queued, for its group would bind it; this way its writer hears of it. */
+int group_options_close(struct sched *s, const struct job *j);
+
+/* groups.c: whether that user may look up names in a group, by the modes of its directories, as the kernel goes by them where
+ * names are looked up in the mount. Of his groups only the main one is known here; what depends on another is no. */
+bool group_may_search(const struct group *g, uid_t uid, gid_t gid);
+bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid); /* from jobs/ down to it */
 
 /* node.c: why no node takes it, for a job that fits none and for one that waits for a slot */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size);

@@ -49,35 +49,36 @@ int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]
 
 /* --- waiting for others ------------------------------------------------------------------------------------------ */
 
-/* The group that holds what the path names, and that name: relative to the group, or from the top if it begins with a slash. */
-static int find_parent(struct sched *s, uint64_t group, const char *path, struct group *g, char part[JOB_NAME_MAX + 1]) {
-    *g = (struct group){.id = *path == '/' ? 0 : group};
-    for (path += *path == '/';; path++) {
+/* The group that holds what the path names, and that name: relative to the job's group, or from the top if it begins with a slash.
+ * What is in a directory that its user may not look into is not there. */
+static int find_parent(struct sched *s, const struct job *j, const char *path, struct group *g,
+                       char part[JOB_NAME_MAX + 1]) {
+    int rc = store_group_get(s->store, *path == '/' ? 0 : j->group, g);
+    for (path += *path == '/'; rc == 0; path++) {
         size_t n = strcspn(path, "/");
-        if (n == 0 || n > JOB_NAME_MAX)
+        if (n == 0 || n > JOB_NAME_MAX || !group_may_search(g, j->uid, j->gid))
             return -ENOENT;
         memcpy(part, path, n);
         part[n] = 0;
         path += n;
         if (!*path)
             return 0;
-        int rc = store_group_find(s->store, g->id, part, g);
-        if (rc < 0)
-            return rc;
+        rc = store_group_find(s->store, g->id, part, g);
     }
+    return rc;
 }
 
-static int find_group(struct sched *s, uint64_t group, const char *path, struct group *g) {
+static int find_group(struct sched *s, const struct job *j, const char *path, struct group *g) {
     char part[JOB_NAME_MAX + 1];
-    int rc = find_parent(s, group, path, g, part);
+    int rc = find_parent(s, j, path, g, part);
     return rc < 0 ? rc : store_group_find(s->store, g->id, part, g);
 }
 
 /* A job by its path. In a group that is opened at once the others may still be drafts. */
-static int find_path(struct sched *s, uint64_t group, const char *path, struct job_row *out) {
+static int find_path(struct sched *s, const struct job *j, const char *path, struct job_row *out) {
     struct group g;
     char part[JOB_NAME_MAX + 1];
-    int rc = find_parent(s, group, path, &g, part);
+    int rc = find_parent(s, j, path, &g, part);
     if (rc < 0)
         return rc;
     rc = store_job_find(s->store, g.id, part, false, out);
@@ -92,10 +93,11 @@ static int find_path(struct sched *s, uint64_t group, const char *path, struct j
 /* Why it can never wait for that one, or 0: it can. */
 static int why_never(struct sched *s, const struct job_row *r, const char *name, int rc, const struct job_row *other, char *why, size_t size) {
     struct group g;
-    if (rc == -ENOENT && find_group(s, r->job.group, name, &g) == 0)
+    if (rc == -ENOENT && find_group(s, &r->job, name, &g) == 0)
         return snprintf(why, size, "after=%s: that is a group, and after= names jobs", name);
     if (rc == -ENOENT)
-        return snprintf(why, size, "after=%s: there is no such job", name);
+        return snprintf(why, size, "after=%s: there is no such job, or its directory is closed to this one's user",
+                        name);
     if (rc == 0 && other->job.id == r->job.id)
         return snprintf(why, size, "after=%s: a job cannot wait for itself", name);
     if (rc == 0 && other->job.id == r->stream)
@@ -110,7 +112,7 @@ static int wait_for(struct sched *s, const struct job_row *r, const struct optio
     int count = 0;
     for (const char *const *name = options_after(o); *name; name++) {
         struct job_row other;
-        int rc = find_path(s, r->job.group, *name, &other);
+        int rc = find_path(s, &r->job, *name, &other);
         if (why_never(s, r, *name, rc, &other, why, size))
             return -EINVAL;
         if (rc == 0 && other.job.state == JOB_DONE)

@@ -1,4 +1,5 @@
 """Groups that belong to somebody else: what their .options may say of a job, and what their owner may do with it."""
+import errno
 import os
 
 import pytest
@@ -222,3 +223,18 @@ def test_a_removed_group_is_not_made_by_another(shared, alice, mallory):
     assert (m.jobs / "G").stat().st_uid == 0 and (m.jobs / "G").stat().st_mode & 0o7777 == 0o700
     assert mallory.sh("echo env=A:b > $M/jobs/G/.options", M=m.mnt).returncode != 0
     os.rmdir(m.jobs / "G")
+
+
+def test_a_draft_changes_hands_when_it_is_closed(shared, alice, mallory):
+    """What its writer still wrote would run as its new owner."""
+    m = shared
+    writer = mallory.popen(["sh", "-c", "exec 3> $M/jobs/.x; echo 'print(1)' >&3; echo; read x"], env={"M": str(m.mnt)},
+                           stdin=-1, stdout=-1)
+    writer.stdout.readline()
+    with pytest.raises(OSError) as e:
+        os.chown(m.jobs / ".x", alice.uid, alice.gid)
+    assert e.value.errno == errno.ETXTBSY
+    writer.communicate(b"\n")
+    wait_until(lambda: "open for writing" not in m.why(".x"), "the close")
+    os.chown(m.jobs / ".x", alice.uid, alice.gid)
+    assert (m.jobs / ".x").stat().st_uid == alice.uid
