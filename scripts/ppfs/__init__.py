@@ -12,13 +12,14 @@ progress                     how far a set of futures has got                   
 ppfs.pp                      ppft's interface
 ppfs.joblib.register()       the joblib backend "ppfs"
 find_mount                   which mount is used when none is named              (mount.py)
+NotTrusted, trust=           results of other users are not loaded unless these are named  (trust.py)
 """
 import importlib
 from typing import Any
 
 from ._stream.future import Future
 from .errors import (CallFailed, CallTimeout, DependencyFailed, JobCancelled, JobFailed, JobTimeout, MountGone, NoMount,
-                     RemoteTraceback, StillRunning, StreamError, WorkerDied)
+                     NotTrusted, RemoteTraceback, StillRunning, StreamError, WorkerDied)
 from .executor import Executor
 from .files import result, result_async, submit_file, submit_file_async, wait, wait_async
 from .mount import end_private
@@ -30,8 +31,8 @@ __version__ = "0.1.0"
 
 __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "Future", "JobCancelled", "JobFailed",
            "JobTimeout",
-           "MountGone", "NoMount", "RemoteTraceback", "Session", "StillRunning", "StreamError", "WorkerDied", "attach",
-           "cancel", "end_private",
+           "MountGone", "NoMount", "NotTrusted", "RemoteTraceback", "Session", "StillRunning", "StreamError",
+           "WorkerDied", "attach", "cancel", "end_private",
            "find_mount", "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait",
            "wait_async"]
 

@@ -3,13 +3,13 @@ import atexit
 import os
 import threading
 import uuid
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, FrozenSet, Optional, Tuple
 
 from . import mount as mounts
 from ._stream.channel import Channel, Limit
 from ._stream.connection import open_connections
 from ._stream.threads import in_thread
-from .errors import MountGone
+from .errors import MountGone, NotTrusted
 from .serialize import Serializer, describe
 
 _exiting = False
@@ -20,9 +20,9 @@ class Core:
 
     def __init__(self, mount: str, name: Optional[str], serializer: Serializer,
                  initializer: Optional[Callable[..., Any]],
-                 initargs: Tuple[Any, ...]) -> None:
+                 initargs: Tuple[Any, ...], trusted: FrozenSet[int]) -> None:
         self.mount, self.name, self.serializer = mount, name, serializer
-        self.initializer, self.initargs = initializer, initargs
+        self.initializer, self.initargs, self.trusted = initializer, initargs, trusted
         self.init_key = uuid.uuid4().hex
         self.channel: Optional[Channel] = None
         self.shut = False
@@ -74,7 +74,7 @@ class Core:
         name = self.name or "py-%d-%s" % (os.getpid(), uuid.uuid4().hex[:12])
         try:
             return Channel(self.mount, name, keep=self.name is not None, portable=self.serializer.name == "source",
-                           limit=self._limit)
+                           limit=self._limit, trusted=self.trusted)
         except FileExistsError:
             raise FileExistsError("there is a session %r already: collect it with ppfs.attach(%r), then ppfs.forget(%r)"
                                   % (name, name, name)) from None
@@ -84,6 +84,8 @@ class Core:
                 raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
             raise ValueError("there is no group %r for the session %r: mkdir %s"
                              % (group, name, os.path.join(self.mount, "jobs", group))) from None
+        except NotTrusted:
+            raise
         except OSError as error:
             raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
 

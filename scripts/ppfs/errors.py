@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Optional
 
 __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "JobCancelled", "JobFailed", "JobTimeout", "MountGone",
-           "NoMount", "RemoteTraceback", "StillRunning", "StreamError", "WorkerDied"]
+           "NoMount", "NotTrusted", "RemoteTraceback", "StillRunning", "StreamError", "WorkerDied"]
 
 
 class RemoteTraceback(Exception):
@@ -62,6 +62,11 @@ class StillRunning(RuntimeError):
 
 class NoMount(RuntimeError):
     """There is no ppfs to submit to, and none could be started."""
+
+
+class NotTrusted(PermissionError):
+    """A result that would have to be unpickled is another user's, or on another user's mount, and trust= does not name
+    him."""
 
 
 class MountGone(BrokenExecutor):

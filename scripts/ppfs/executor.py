@@ -10,6 +10,7 @@ from typing import Any, Callable, Deque, Dict, Generator, Iterable, Iterator, Li
 
 from . import mount as mounts
 from . import stream
+from . import trust as trust_of
 from ._stream.channel import Channel
 from ._stream.future import Future
 from .cache import Entry, FunctionCache
@@ -288,6 +289,9 @@ class Executor(_Submitter):
     max_workers  how many calls of this executor may be under way at a time, on all nodes together; the others wait in this
                  program. A private mount has so many slots at least. By default all go to the mount at once, which runs
                  as many as it has slots
+    trust        a user's name or uid, or several of these, on whose mounts calls may be made: he gets what is submitted,
+                 and to load what comes back is to run what he puts into it. Without it NotTrusted is raised on a mount
+                 that is neither one's own nor root's
     further keywords are options of every call, see options()
 
     A function goes as it is at that submit(), with all that it refers to. Each call has that for itself and leaves
@@ -303,7 +307,8 @@ class Executor(_Submitter):
 
     def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,
                  serializer: Optional[str] = None, initializer: Optional[Callable[..., Any]] = None,
-                 initargs: Tuple[Any, ...] = (), max_workers: Optional[int] = None, **options: Any) -> None:
+                 initargs: Tuple[Any, ...] = (), max_workers: Optional[int] = None, trust: trust_of.TrustLike = None,
+                 **options: Any) -> None:
         if isinstance(mount, int):
             raise TypeError("the first argument is where a ppfs is mounted; for %d workers write max_workers=%d"
                             % (mount, mount))
@@ -314,11 +319,12 @@ class Executor(_Submitter):
         stream.options_bytes(options)
         if name is not None:
             _check_name(name)
-        where = mounts.find(mount, start=name is None, cpus=max_workers)
+        where, trusted = mounts.find(mount, start=name is None, cpus=max_workers), trust_of.users(trust)
+        trust_of.check_directory(os.path.join(where, "results"), trusted)
         if name is not None and mounts.is_private(where):
             raise NoMount("the session %s would be gone with this program, whose ppfs is its own; "
                           "mount one that stays: ppfs DIRECTORY" % name)
-        core = Core(where, name, Serializer(serializer), initializer, tuple(initargs))
+        core = Core(where, name, Serializer(serializer), initializer, tuple(initargs), trusted)
         self._set_up(core, options)
         if max_workers is not None:
             core.set_limit(lambda: _above_slots(where, max_workers))

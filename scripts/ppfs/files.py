@@ -10,7 +10,8 @@ import uuid
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from . import mount as mounts
-from .errors import JobCancelled, JobFailed, JobTimeout
+from . import trust as trust_of
+from .errors import JobCancelled, JobFailed, JobTimeout, NotTrusted
 from .options import check, texts
 from .serialize import Serializer
 
@@ -92,13 +93,14 @@ def _option_texts(name: str, value: Any) -> Tuple[str, ...]:
 
 
 def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None,
-           load: bool = False) -> Any:
+           load: bool = False, trust: trust_of.TrustLike = None) -> Any:
     """Waits for the job and gives what is in results/NAME as bytes; load: unpickles it (for a pickled call).
 
     JobFailed, JobTimeout (its option timeout) or JobCancelled say why there is none; TimeoutError: it has not ended
-    in time.
+    in time. NotTrusted: it is another user's, and is loaded only when trust names him (his name or uid, or several of
+    these).
     """
-    where = mounts.find(mount, start=False)
+    where, trusted = mounts.find(mount, start=False), trust_of.users(trust)
     path = os.path.join(where, "results", name)
     try:
         if timeout is None:
@@ -106,9 +108,13 @@ def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Opti
         else:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            if load:
+                trust_of.check(fd, "the result %r on %s" % (name, where), trusted)
             data = _read_all(fd, None if timeout is None else time.monotonic() + timeout)
         finally:
             os.close(fd)
+    except NotTrusted:
+        raise
     except OSError as error:
         raise _failure(where, name, error) from None
     return pickle.loads(data) if load else data
@@ -227,17 +233,22 @@ async def submit_file_async(what: Content, name: Optional[str] = None, *, mount:
     return await asyncio.to_thread(submit_file, what, name, mount=mount, replace=replace, **options)
 
 
-async def result_async(name: str, *, mount: Optional[mounts.MountLike] = None, load: bool = False) -> Any:
+async def result_async(name: str, *, mount: Optional[mounts.MountLike] = None, load: bool = False,
+                       trust: trust_of.TrustLike = None) -> Any:
     """result() without a thread: the loop is woken by the file itself, and cancelling leaves nothing behind."""
-    where = await asyncio.to_thread(mounts.find, mount, start=False)
+    where, trusted = await asyncio.to_thread(mounts.find, mount, start=False), trust_of.users(trust)
     try:
         fd = await asyncio.to_thread(os.open, os.path.join(where, "results", name),
                                      os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            if load:
+                trust_of.check(fd, "the result %r on %s" % (name, where), trusted)
             await _readable(fd)
             data = await asyncio.to_thread(_read_all, fd, None)
         finally:
             os.close(fd)
+    except NotTrusted:
+        raise
     except OSError as error:
         raise await asyncio.to_thread(_failure, where, name, error) from None
     return pickle.loads(data) if load else data

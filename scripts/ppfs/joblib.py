@@ -8,6 +8,7 @@ from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, Se
 
 from . import mount as mounts
 from .executor import Executor
+from .trust import TrustLike
 
 # What runs a batch. Workers need not have this package, so the backend "ppfs" is for them what get_nested_backend()
 # says.
@@ -27,9 +28,9 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
     supports_retrieve_callback = False
 
     def __init__(self, mount: Optional[mounts.MountLike] = None, serializer: Optional[str] = None,
-                 **kwargs: Any) -> None:
+                 trust: TrustLike = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._mount, self._serializer = mount, serializer
+        self._mount, self._serializer, self._trust = mount, serializer, trust
         self._executor: Optional[Executor] = None
         self._lock = threading.Lock()
 
@@ -48,7 +49,7 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
     def _ready(self) -> Executor:
         with self._lock:
             if self._executor is None:
-                self._executor = Executor(self._mount, serializer=self._serializer)
+                self._executor = Executor(self._mount, serializer=self._serializer, trust=self._trust)
             return self._executor
 
     def effective_n_jobs(self, n_jobs: Optional[int]) -> int:
@@ -113,11 +114,11 @@ def _call_back(callback: Callable[[Any], Any], future: Any) -> None:
 
 
 def register(mount: Optional[mounts.MountLike] = None, *, make_default: bool = False,
-             serializer: Optional[str] = None) -> None:
+             serializer: Optional[str] = None, trust: TrustLike = None) -> None:
     """Makes the backend "ppfs" known to joblib.
 
-    mount, serializer  as those of ppfs.Executor; parallel_backend("ppfs", mount=..., serializer=...) gives others
-    make_default       every Parallel uses it from now on
+    mount, serializer, trust  as those of ppfs.Executor; parallel_backend("ppfs", mount=..., serializer=...) gives others
+    make_default              every Parallel uses it from now on
 
     n_jobs of a Parallel is how many of its batches are under way at a time, on all nodes together; -1, the default: all
     at once, of which the mount runs as many as it has slots. -2 is one fewer than these, and so on. A batch has the
@@ -127,6 +128,7 @@ def register(mount: Optional[mounts.MountLike] = None, *, make_default: bool = F
     def factory(**kwargs: Any) -> PpfsBackend:
         kwargs.setdefault("mount", mount)
         kwargs.setdefault("serializer", serializer)
+        kwargs.setdefault("trust", trust)
         return PpfsBackend(**kwargs)
 
     register_parallel_backend("ppfs", factory, make_default=make_default)

@@ -1,5 +1,5 @@
-"""Which ppfs to use: the one that was named, $PPFS, one of the mount table, else a private one that ends with this
-process.
+"""Which ppfs to use: the one that was named, $PPFS, one of the mount table that root or this user has mounted, else a
+private one that ends with this process.
 
 A private mount belongs to a small shell that waits for the end of a pipe which this process holds. However this
 process ends, kill -9 included, the shell unmounts and takes the directory away.
@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import IO, List, Optional, Union
 
+from . import trust
 from .errors import NoMount
 
 MountLike = Union[str, "os.PathLike[str]"]
@@ -59,17 +60,17 @@ def make_new(path: str) -> int:
 
 
 def mounted() -> List[str]:
-    """The mountpoints of the mount table that this user may submit to, the newest last; private ones are left out."""
+    """The mountpoints of the mount table that are root's or this user's and that he may submit to, the newest last;
+    private ones are left out, and those of other users, who would get what is submitted and make up what comes back."""
     found = []
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        table = trust.mounts()
     except OSError:
         return []
-    for line in lines:
-        fields, _, more = line.partition(" - ")
-        if more.split(" ", 1)[0] != _TYPE:
+    for _, escaped, kind, owner in table:
+        if kind != _TYPE or owner not in trust.users():
             continue
-        path = _unescape(fields.split()[4])
+        path = _unescape(escaped)
         if os.path.basename(os.path.dirname(path)).startswith(_PRIVATE):
             continue
         if is_mount(path) and os.access(os.path.join(path, "jobs"), os.W_OK):

@@ -29,6 +29,7 @@ from ._stream.future import Future
 from ._stream.threads import Event
 from .errors import MountGone
 from .executor import Executor
+from .trust import TrustLike
 
 CALLBACKS = 64  # that run at a time; one may wait for another job
 version = "1.7.8"  # of the interface that this is compatible with
@@ -142,6 +143,7 @@ class Server:
     proto           the pickle protocol of raw results
     socket_timeout  not used: a node that is silent is noticed by itself, and its jobs run elsewhere. A job may run as
                     long as it likes (ppfs.Executor has the option timeout)
+    trust           as that of ppfs.Executor; ppft does not have it
     """
 
     default_port = 60000
@@ -149,7 +151,8 @@ class Server:
 
     def __init__(self, ncpus: Union[int, str] = "autodetect", ppservers: Tuple[str, ...] = (),
                  secret: Optional[str] = None,
-                 restart: bool = False, proto: int = 2, socket_timeout: Optional[float] = 3600) -> None:
+                 restart: bool = False, proto: int = 2, socket_timeout: Optional[float] = 3600, *,
+                 trust: TrustLike = None) -> None:
         if not isinstance(ppservers, tuple):
             raise TypeError("ppservers argument must be a tuple")
         if secret is not None and not isinstance(secret, str):
@@ -163,7 +166,7 @@ class Server:
         self._callbacks = ThreadPoolExecutor(CALLBACKS, "ppfs.pp callback")
         self._tid = 0
         self._tasks: Dict[int, _Task] = {}
-        self._executor = Executor()
+        self._executor = Executor(trust=trust)
         self.mount = self._executor.mount
         self._created = time.time()
         self.ppservers: List[Tuple[str, int]] = []

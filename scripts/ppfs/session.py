@@ -2,10 +2,11 @@
 import errno
 import os
 from concurrent.futures import _base
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set
 
 from . import mount as mounts
 from . import stream
+from . import trust as trust_of
 from ._stream.connection import Connection
 from ._stream.future import Future
 from ._stream.threads import Event, in_thread
@@ -21,8 +22,14 @@ class Session(Connection):
     session.results()     every result, in the order of submission
     """
 
-    def __init__(self, mount: str, name: str) -> None:
-        super().__init__(mount, name, os.open(os.path.join(mount, "results", name), os.O_RDONLY | os.O_CLOEXEC))
+    def __init__(self, mount: str, name: str, trusted: Optional[FrozenSet[int]] = None) -> None:
+        fd = os.open(os.path.join(mount, "results", name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            trust_of.check(fd, "the session %r on %s" % (name, mount), trust_of.users() if trusted is None else trusted)
+        except BaseException:
+            os.close(fd)
+            raise
+        super().__init__(mount, name, fd)
         self._known: Dict[int, Future[Any]] = {}
         self._order: List[Future[Any]] = []  # as they ended
         self._seen: Set[int] = set()
@@ -130,11 +137,12 @@ class Session(Connection):
         return "<Session %s: %d ended%s>" % (self.name, len(self), "" if self.done() else " so far")
 
 
-def attach(name: str, mount: Optional[mounts.MountLike] = None) -> Session:
-    """The session of that name, from its beginning, whoever started it and whether or not it still goes on."""
-    path = mounts.find(mount, start=False)
+def attach(name: str, mount: Optional[mounts.MountLike] = None, *, trust: trust_of.TrustLike = None) -> Session:
+    """The session of that name, from its beginning, whether or not it still goes on. NotTrusted: it is another user's,
+    whose results are loaded only when trust names him (his name or uid, or several of these)."""
+    path, trusted = mounts.find(mount, start=False), trust_of.users(trust)
     try:
-        return in_thread("ppfs session " + name, lambda: Session(path, name))  # type: ignore[no-any-return]
+        return in_thread("ppfs session " + name, lambda: Session(path, name, trusted))  # type: ignore[no-any-return]
     except FileNotFoundError:
         raise FileNotFoundError("there is no session %r on %s" % (name, path)) from None
 

@@ -46,7 +46,15 @@ class Lock:
     def __init__(self, mount):
         LOGS.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = LOGS / (job_name(mount) + ".lock")
-        self.file = open(self.path, "a+")
+        about = LOGS.stat()
+        if about.st_uid != os.geteuid() or about.st_mode & 0o022:
+            raise Trouble("%s belongs to another user or can be written by others, who could lead ppfs-slurm elsewhere; set "
+                          "XDG_STATE_HOME to a directory of your own" % LOGS)
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise Trouble("%s cannot be opened: %s" % (self.path, e.strerror)) from None
+        self.file = os.fdopen(fd, "a+")
 
     def take(self):
         """Whether nobody else has it."""

@@ -81,7 +81,7 @@ def fake_ppfs(monkeypatch, respond=answer):
     """Every stream that is opened meanwhile is answered by respond."""
     children, ours, one_at_a_time = [], [], threading.Lock()
 
-    def open_stream(jobs, results, magic):
+    def open_stream(jobs, results, magic, trusted):
         with one_at_a_time:
             return start(magic)
 
@@ -106,6 +106,7 @@ def fake_ppfs(monkeypatch, respond=answer):
 
     monkeypatch.setattr(channel, "open_stream", open_stream)
     monkeypatch.setattr("ppfs.mount.find", lambda mount=None, **_: "/nowhere")
+    monkeypatch.setattr("ppfs.trust.check_directory", lambda *_: None)
     try:
         yield
     finally:

@@ -6,9 +6,9 @@ above the limit stay here, in their order, until one that was sent is answered.
 import itertools
 import os
 import threading
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
 
-from .. import stream
+from .. import stream, trust
 from ..mount import make_new
 from ..values import Values
 from .connection import Bell, Connection, again, close_quietly
@@ -25,14 +25,15 @@ Limit = Callable[[], Optional[int]]  # how many calls may be under way at a time
 
 class Channel(Connection):
     """keep: its results stay when it has ended. portable: every Python understands what is pickled into it. limit: of
-    the calls that are under way at a time."""
+    the calls that are under way at a time. trusted: the users whose answers are loaded (trust.py)."""
 
     def __init__(self, mount: str, name: str, keep: bool, portable: bool = False,
-                 limit: Optional[Limit] = None) -> None:
+                 limit: Optional[Limit] = None, trusted: Optional[FrozenSet[int]] = None) -> None:
         self.keep, self.limit = keep, limit
         self.results_path = os.path.join(mount, "results", name)
         jobs, results = open_stream(os.path.join(mount, "jobs", name), self.results_path,
-                                    stream.MAGIC_PORTABLE if portable else stream.MAGIC)
+                                    stream.MAGIC_PORTABLE if portable else stream.MAGIC,
+                                    trust.users() if trusted is None else trusted)
         self.ids = itertools.count(1)
         self.announced: Set[bytes] = set()  # the functions and values that this stream has
         self.values = Values()
@@ -249,12 +250,16 @@ class Channel(Connection):
         self._room.set()
 
 
-def open_stream(jobs: str, results: str, magic: bytes) -> Tuple[int, int]:
-    """Makes a stream and opens both of its ends."""
-    wfd = make_new(jobs)
+def open_stream(jobs: str, results: str, magic: bytes, trusted: FrozenSet[int]) -> Tuple[int, int]:
+    """Makes a stream and opens both of its ends. NotTrusted: somebody has put one of his own in its place."""
+    wfd, rfd = make_new(jobs), -1
     try:
         os.write(wfd, magic)
-        return wfd, os.open(results, os.O_RDONLY | os.O_CLOEXEC)
+        rfd = os.open(results, os.O_RDONLY | os.O_CLOEXEC)
+        trust.check(rfd, "the stream %s" % results, trusted)
+        return wfd, rfd
     except BaseException:
+        if rfd >= 0:
+            os.close(rfd)
         os.close(wfd)
         raise
