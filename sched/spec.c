@@ -158,6 +158,11 @@ static bool is_shebang(const char *p, size_t size) {
     return size >= 2 && p[0] == '#' && p[1] == '!';
 }
 
+static int refuse_large(char why[SPEC_WHY]) {
+    return refuse(
+        why, "Python source may have 16 MiB at most: put what it works on into a file that it reads, or send a pickle");
+}
+
 /* first: it stands where a #! line has to. */
 static int read_shebang(const char *p, size_t size, bool first, enum work_kind *kind, char why[SPEC_WHY]) {
     char line[LINE_MAX_];
@@ -168,6 +173,8 @@ static int read_shebang(const char *p, size_t size, bool first, enum work_kind *
     memcpy(line, p, len);
     line[len] = 0;
     *kind = pyenv_is_own(line) ? WORK_PYTHON : WORK_PROGRAM; /* for Python a #! is a comment, and CR LF ends a line */
+    if (*kind == WORK_PYTHON && size > SPEC_SOURCE_MAX)
+        return refuse_large(why);
     if (*kind == WORK_PYTHON || (first && (len == 0 || line[len - 1] != '\r')))
         return 0;
     if (!first)
@@ -194,12 +201,10 @@ static bool is_elf(const void *bytes, size_t size) {
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size) {
     const unsigned char *b = head;
     enum work_kind kind;
-    size_t at = text_at(head, head_size);
-    uint64_t most = UINT64_MAX; /* source is text to its end, or none */
+    uint64_t most = SPEC_SOURCE_MAX +
+                    1; /* source is text to its end, or none; more of it, or of JSON, is refused for its size alone */
     if (head_size == 0 || spec_is_stream(name, head, head_size, &kind) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
         most = SPEC_HEAD;
-    else if (at < head_size && (b[at] == '{' || is_shebang((const char *)head + at, head_size - at)))
-        most = SPEC_JSON_MAX + 1; /* more JSON is refused for its size alone; a script's first comment lines end before */
     return size < most ? size : most;
 }
 
@@ -237,6 +242,8 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
     }
     if (!is_text(text, size))
         return refuse(why, "the file is none of what a job may be: a pickle, a JSON object, a #! script, an ELF program or Python source in UTF-8");
+    if (size > SPEC_SOURCE_MAX)
+        return refuse_large(why);
     *kind = WORK_PYTHON;
     return read_comments(text + mark, text + size, o, why);
 }

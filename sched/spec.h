@@ -5,6 +5,7 @@
 #include "worker/work.h"
 
 #define SPEC_JSON_MAX (16u << 20) /* bytes of a JSON job file; larger data belongs in a file or a pickle */
+#define SPEC_SOURCE_MAX SPEC_JSON_MAX /* bytes of Python source, which is read whole */
 #define SPEC_WHY 400u
 
 #define SPEC_HEAD 64u /* bytes of its beginning that spec_is_stream and spec_needs look at, at most */

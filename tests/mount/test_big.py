@@ -8,7 +8,7 @@ import threading
 import zlib
 
 import pytest
-from ppfsmount import sanitized, text_of
+from ppfsmount import sanitized, text_of, wait_until
 
 BIG = int(os.environ.get("PPFS_BIG", 20_000 if sanitized() else 100_000))
 
@@ -146,8 +146,11 @@ def test_stdout_of_300_mb(m):
 def test_large_script(m):
     m.put("x", "#!/bin/sh\necho large\n" + "# filler\n" * 3_000_000)
     assert m.result("x") == b"large\n"
-    m.put("y", "print('large')\n" + "# filler\n" * 3_000_000)
+    m.put("y", "print('large')\n" + "# filler\n" * 1_800_000)
     assert m.result("y") == b"large\n"
+    m.put("z", "print('larger')\n" + "# filler\n" * 1_900_000)
+    wait_until(lambda: m.state("z") == "failed", "z to be refused")
+    assert m.why("z").startswith("Python source may have 16 MiB at most")
 
 
 @pytest.mark.limit(120)

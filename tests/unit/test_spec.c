@@ -83,7 +83,7 @@ static void test_marks(void **state) {
     assert_int_equal(options_priority(o), 4);
     assert_int_equal(spec_needs("x", MARK "{", 4, 1u << 30), SPEC_JSON_MAX + 1);
     assert_int_equal(spec_needs("x", MARK "#!", 5, 1u << 30), SPEC_JSON_MAX + 1);
-    assert_int_equal(spec_needs("x", "\n\n", 2, 1u << 30), 1u << 30); /* what it is stands behind the head */
+    assert_int_equal(spec_needs("x", "\n\n", 2, 1u << 30), SPEC_SOURCE_MAX + 1); /* what it is stands behind the head */
 }
 
 static void test_lines(void **state) {
@@ -140,15 +140,45 @@ static void test_needs(void **state) {
     assert_int_equal(spec_needs("x", FRAME_MAGIC, FRAME_MAGIC_SIZE, large), SPEC_HEAD);
     assert_int_equal(spec_needs("x", "{\"call\"", 7, large), SPEC_JSON_MAX + 1);
     assert_int_equal(spec_needs("x", "#!/bin/sh", 9, large), SPEC_JSON_MAX + 1);
-    assert_int_equal(spec_needs("x", "print(1)", 8, large), large);
+    assert_int_equal(spec_needs("x", "print(1)", 8, large), SPEC_SOURCE_MAX + 1);
     assert_int_equal(spec_needs("x", "#!/bin/sh", 9, 100), 100);
     assert_int_equal(spec_needs("x", "", 0, 0), 0);
+}
+
+/* What a program is, its first bytes say, however large it is; what is read whole has a limit. */
+static void test_large(void **state) {
+    static const struct {
+        const char *head;
+        int kind;
+    } files[] = {{"#!/bin/sh\n", WORK_PROGRAM},
+                 {"\x7f"
+                  "ELF",
+                  WORK_PROGRAM},
+                 {"\x80\x04", WORK_PICKLE},
+                 {"print(1)\n", -EINVAL},
+                 {"#!/usr/bin/env python3\n", -EINVAL},
+                 {"\n\n\n", -EINVAL},
+                 {"#ppfs: priority=1\n", -EINVAL},
+                 {"{}", -EINVAL}};
+    char *text = malloc(SPEC_SOURCE_MAX + 1);
+    (void)state;
+    assert_non_null(text);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        memset(text, ' ', SPEC_SOURCE_MAX + 1);
+        memcpy(text, files[i].head, strlen(files[i].head));
+        assert_int_equal(kind_of(text, SPEC_SOURCE_MAX + 1), files[i].kind);
+        assert_true(files[i].kind > 0 || strstr(why, "16 MiB"));
+    }
+    memcpy(text, "   ", 3);
+    assert_int_equal(kind_of(text, SPEC_SOURCE_MAX), WORK_PYTHON);
+    free(text);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds),     cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_marks),     cmocka_unit_test(test_lines),
-                                       cmocka_unit_test(test_arguments), cmocka_unit_test(test_needs)};
+                                       cmocka_unit_test(test_arguments), cmocka_unit_test(test_needs),
+                                       cmocka_unit_test(test_large)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     options_destroy(o);
     return rc;
