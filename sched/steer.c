@@ -106,6 +106,10 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
     if (rc < 0)
         return rc;
     bool moves = uid && *uid != r.job.uid;
+    if (moves && job_is_stream(&r.job)) /* its calls may name what is the old owner's */
+        rc = sched_check(s, store_functions_share(s->store, job, r.job.uid, *uid));
+    if (rc < 0)
+        return rc;
     if (uid)
         r.job.uid = *uid;
     if (gid)

@@ -77,6 +77,13 @@ static const char *const migrations[] = {
     "CREATE INDEX job_ready ON jobs(uid, priority DESC, turn, id) WHERE state=3 AND place='';"
     "CREATE INDEX job_placed ON jobs(uid, place, priority DESC, turn, id) WHERE state=3 AND place<>'';"
     "CREATE INDEX job_lanes ON jobs(uid, grp, priority, turn) WHERE state=3;",
+    /* functions and values are those of a user: of the stream that has named them last, or of the oldest that is not through */
+    "CREATE TABLE named(uid INTEGER NOT NULL, hash BLOB NOT NULL, used INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(uid, hash));"
+    "INSERT INTO named(uid, hash, used, data) SELECT coalesce((SELECT uid FROM jobs WHERE id=used),"
+    " (SELECT uid FROM jobs WHERE id=(SELECT min(id) FROM streams)), 0), hash, used, data FROM functions;"
+    "DROP TABLE functions;"
+    "ALTER TABLE named RENAME TO functions;"
+    "CREATE INDEX function_files ON functions(data) WHERE typeof(data)='integer';",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

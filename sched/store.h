@@ -123,14 +123,19 @@ int store_stream_get(struct store *st, uint64_t job, struct stream_row *out);
 int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r);
 int store_stream_delete(struct store *st, uint64_t job);
 
-/* --- functions and values of streams, by their hashes -------------------------------------------------------------- */
-int store_function_named(struct store *st, const uint8_t hash[32], uint64_t stream); /* by that stream: 1 it is there, 0 it is not */
+/* --- functions and values of streams, by their users and hashes ----------------------------------------------------- */
+int store_owner(struct store *st, uint64_t job, uid_t *uid); /* whose it is. 0 or -errno, -ENOENT */
+/* Named by that stream of that user: 1 it is there, 0 it is not. */
+int store_function_named(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream);
 /* One that is not there. bytes NULL: they are the spec of the id body, which has no job. */
-int store_function_put(struct store *st, const uint8_t hash[32], uint64_t stream, const void *bytes, size_t size, uint64_t body);
+int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream, const void *bytes, size_t size, uint64_t body);
 /* take is given the bytes, and what it returns is returned; or *body is set to the id that has them. -ENOENT */
-int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg, uint64_t *body);
-/* Of more than about keep bytes those go that no unfinished stream can need. Returns how many went; their bodies (0: none)
- * are the caller's to drop. As many as FUNCTION_SLICE: there may be more. */
+int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg,
+                       uint64_t *body);
+/* What that stream may have named is from's, and to's from here on. */
+int store_functions_share(struct store *st, uint64_t stream, uid_t from, uid_t to);
+/* Of more than about keep bytes those go that no unfinished stream can need. Returns how many went; their bodies (0: none, or others
+ * have them too) are the caller's to drop. As many as FUNCTION_SLICE: there may be more. */
 #define FUNCTION_SLICE 64
 int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTION_SLICE]);
 

@@ -153,36 +153,55 @@ int store_stream_delete(struct store *st, uint64_t job) {
 #define LENGTH "CASE WHEN " IN_FILE " THEN ifnull((SELECT size FROM bodies WHERE bodies.id=functions.data*8), 0) ELSE length(data) END"
 _Static_assert(BODIES == 8 && BODY_SPEC == 0, "as LENGTH says");
 
-int store_function_named(struct store *st, const uint8_t hash[32], uint64_t stream) {
-    sqlite3_stmt *u = store_sql(st, 94, "UPDATE functions SET used=max(used, ?2) WHERE hash=?1");
+int store_owner(struct store *st, uint64_t job, uid_t *uid) {
+    sqlite3_stmt *q = store_sql(st, 96, "SELECT uid FROM jobs WHERE id=?1");
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, (int64_t)job);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENOENT;
+    *uid = (uid_t)sqlite3_column_int64(q, 0);
+    store_end(q);
+    return 0;
+}
+
+static void bind_name(sqlite3_stmt *q, uid_t uid, const uint8_t hash[32]) {
+    bind_int(q, 1, uid);
+    sqlite3_bind_blob(q, 2, hash, 32, SQLITE_STATIC);
+}
+
+int store_function_named(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream) {
+    sqlite3_stmt *u = store_sql(st, 94, "UPDATE functions SET used=max(used, ?3) WHERE uid=?1 AND hash=?2");
     if (u) {
-        sqlite3_bind_blob(u, 1, hash, 32, SQLITE_STATIC);
-        bind_int(u, 2, (int64_t)stream);
+        bind_name(u, uid, hash);
+        bind_int(u, 3, (int64_t)stream);
     }
     int rc = store_run(st, u);
     return rc < 0 ? rc : sqlite3_changes(st->db) > 0;
 }
 
-int store_function_put(struct store *st, const uint8_t hash[32], uint64_t stream, const void *bytes, size_t size, uint64_t body) {
-    sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(hash, used, data) VALUES(?1, ?2, ?3)");
+int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream, const void *bytes, size_t size, uint64_t body) {
+    sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(uid, hash, used, data) VALUES(?1, ?2, ?3, ?4)");
     if (q) {
-        sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
-        bind_int(q, 2, (int64_t)stream);
+        bind_name(q, uid, hash);
+        bind_int(q, 3, (int64_t)stream);
         if (bytes)
-            sqlite3_bind_blob64(q, 3, bytes, size, SQLITE_STATIC);
+            sqlite3_bind_blob64(q, 4, bytes, size, SQLITE_STATIC);
         else
-            bind_int(q, 3, (int64_t)body);
+            bind_int(q, 4, (int64_t)body);
     }
     st->function_bytes += (int64_t)size; /* an upper bound, made exact when it matters */
     return store_run(st, q);
 }
 
-int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg, uint64_t *body) {
-    sqlite3_stmt *q = store_sql(st, 91, "SELECT data FROM functions WHERE hash=?1");
+int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg,
+                       uint64_t *body) {
+    sqlite3_stmt *q = store_sql(st, 91, "SELECT data FROM functions WHERE uid=?1 AND hash=?2");
     *body = 0;
     if (!q)
         return -EIO;
-    sqlite3_bind_blob(q, 1, hash, 32, SQLITE_STATIC);
+    bind_name(q, uid, hash);
     int rc = store_step(st, q);
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
@@ -191,6 +210,18 @@ int store_function_get(struct store *st, const uint8_t hash[32], int (*take)(voi
     rc = *body ? 0 : take(arg, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
     store_end(q);
     return rc;
+}
+
+int store_functions_share(struct store *st, uint64_t stream, uid_t from, uid_t to) {
+    sqlite3_stmt *q = store_sql(st, 97, "INSERT OR IGNORE INTO functions(uid, hash, used, data)"
+                                        " SELECT ?3, hash, used, data FROM functions WHERE uid=?2 AND used>=?1");
+    if (q) {
+        bind_int(q, 1, (int64_t)stream);
+        bind_int(q, 2, from);
+        bind_int(q, 3, to);
+    }
+    st->function_bytes = INT64_MAX / 2; /* whatever it is now */
+    return store_run(st, q);
 }
 
 static int64_t function_bytes(struct store *st) {
@@ -205,10 +236,10 @@ static int64_t function_bytes(struct store *st) {
 
 /* The least recently named of those above keep bytes, but none that was named since the oldest stream began that has not
  * ended: its calls may still need it. */
-static int oldest(struct store *st, int64_t keep, uint8_t hashes[FUNCTION_SLICE][32], uint64_t bodies[FUNCTION_SLICE]) {
-    sqlite3_stmt *q = store_sql(st, 92, "SELECT hash, body FROM (SELECT hash, used, CASE WHEN " IN_FILE " THEN data ELSE 0 END AS body,"
-                                        " sum(" LENGTH ") OVER (ORDER BY used DESC, hash) AS total FROM functions)"
-                                        " WHERE total>?1 AND used<ifnull((SELECT min(id) FROM streams), ?2) AND length(hash)=32 ORDER BY total DESC LIMIT ?3");
+static int oldest(struct store *st, int64_t keep, int64_t rows[FUNCTION_SLICE], uint64_t bodies[FUNCTION_SLICE]) {
+    sqlite3_stmt *q = store_sql(st, 92, "SELECT row, body FROM (SELECT rowid AS row, used, CASE WHEN " IN_FILE " THEN data ELSE 0 END AS body,"
+                                        " sum(" LENGTH ") OVER (ORDER BY used DESC, rowid) AS total FROM functions)"
+                                        " WHERE total>?1 AND used<ifnull((SELECT min(id) FROM streams), ?2) ORDER BY total DESC LIMIT ?3");
     int n = 0, rc = 0;
     if (!q)
         return -EIO;
@@ -216,23 +247,41 @@ static int oldest(struct store *st, int64_t keep, uint8_t hashes[FUNCTION_SLICE]
     bind_int(q, 2, INT64_MAX);
     bind_int(q, 3, FUNCTION_SLICE);
     while ((rc = store_step(st, q)) > 0) {
-        memcpy(hashes[n], sqlite3_column_blob(q, 0), 32);
+        rows[n] = sqlite3_column_int64(q, 0);
         bodies[n++] = (uint64_t)sqlite3_column_int64(q, 1);
     }
     return rc < 0 ? rc : n;
 }
 
+/* Sets *body to 0 where other rows have it too. */
+static int body_is_shared(struct store *st, uint64_t *body) {
+    sqlite3_stmt *q = *body ? store_sql(st, 98, "SELECT 1 FROM functions WHERE " IN_FILE " AND data=?1") : NULL;
+    if (!*body)
+        return 0;
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, (int64_t)*body);
+    int rc = store_step(st, q);
+    if (rc > 0) {
+        *body = 0;
+        store_end(q);
+    }
+    return rc < 0 ? rc : 0;
+}
+
 int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTION_SLICE]) {
-    uint8_t hashes[FUNCTION_SLICE][32];
+    int64_t rows[FUNCTION_SLICE];
     int64_t less = keep - keep / 4;
     if (st->function_bytes <= keep)
         return 0;
-    int n = oldest(st, less, hashes, bodies), rc = n < 0 ? n : 0;
+    int n = oldest(st, less, rows, bodies), rc = n < 0 ? n : 0;
     for (int i = 0; i < n && rc == 0; i++) {
-        sqlite3_stmt *d = store_sql(st, 95, "DELETE FROM functions WHERE hash=?1");
+        sqlite3_stmt *d = store_sql(st, 95, "DELETE FROM functions WHERE rowid=?1");
         if (d)
-            sqlite3_bind_blob(d, 1, hashes[i], 32, SQLITE_STATIC);
+            bind_int(d, 1, rows[i]);
         rc = store_run(st, d);
+        if (rc == 0)
+            rc = body_is_shared(st, &bodies[i]);
     }
     if (rc < 0 || n == FUNCTION_SLICE)
         return rc < 0 ? rc : n;

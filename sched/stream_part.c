@@ -112,7 +112,7 @@ static int make_body(struct sending *p, struct call *c) {
         if (p->at++ < values)
             rc = buffer_add(b, hash, 32);
         if (rc == 0 && (rc = name_job(p, c)) == 0)
-            rc = values_append(p->s, hash, b, &p->expected, was_appended, p);
+            rc = values_append(p->s, p->stream, hash, b, &p->expected, was_appended, p);
     }
     if (rc == 0 && pieces == values)
         rc = add_u32(b, 0);

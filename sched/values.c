@@ -51,12 +51,15 @@ static void wrong_hash(struct sched *s) {
 /* 1: it is there by now, and our file is not needed. */
 static int put_row(struct storing *p) {
     struct sched *s = p->s;
-    int rc = store_function_named(s->store, hash_of(p), p->stream);
+    uid_t uid;
+    int rc = store_owner(s->store, p->stream, &uid);
+    if (rc == 0)
+        rc = store_function_named(s->store, uid, hash_of(p), p->stream);
     if (rc != 0)
         return rc;
     rc = store_body_put_file(s->store, p->id, BODY_SPEC, (int64_t)(p->body.size - HASH), SPEC_FILE);
     if (rc == 0)
-        rc = store_function_put(s->store, hash_of(p), p->stream, NULL, p->body.size - HASH, p->id);
+        rc = store_function_put(s->store, uid, hash_of(p), p->stream, NULL, p->body.size - HASH, p->id);
     return rc < 0 ? rc : evict(s);
 }
 
@@ -121,7 +124,10 @@ int values_take(struct stream *st, const char *body, size_t size) {
         sched_log(s, "a function or value of %zu MiB was not taken: more than 64 MiB belong into the call", size >> 20);
         return 0; /* its calls fail, one by one */
     }
-    int rc = store_function_named(s->store, hash, st->id);
+    uid_t uid;
+    int rc = store_owner(s->store, st->id, &uid);
+    if (rc == 0)
+        rc = store_function_named(s->store, uid, hash, st->id);
     if (rc != 0)
         return rc < 0 ? sched_check(s, rc) : 0;
     if (size - HASH > INLINE_MAX)
@@ -132,7 +138,7 @@ int values_take(struct stream *st, const char *body, size_t size) {
         return 0;
     }
     if (rc == 0)
-        rc = store_function_put(s->store, hash, st->id, body + HASH, size - HASH, 0);
+        rc = store_function_put(s->store, uid, hash, st->id, body + HASH, size - HASH, 0);
     return sched_check(s, rc < 0 ? rc : evict(s));
 }
 
@@ -141,6 +147,7 @@ int values_take(struct stream *st, const char *body, size_t size) {
 struct fetch { /* one that is being read, for those that wait for it */
     struct fetch *next;
     struct sched *s;
+    uint64_t id; /* that has it */
     uint8_t hash[HASH];
     struct buffer bytes;
     size_t count;
@@ -187,7 +194,7 @@ static int fetch(struct lease *l, uint32_t number, const uint8_t hash[HASH], uin
     struct sched *s = l->host->s;
     struct body where;
     struct fetch *f = s->fetches;
-    while (f && memcmp(f->hash, hash, HASH) != 0)
+    while (f && f->id != id)
         f = f->next;
     if (f)
         return wait_for(f, l, number);
@@ -199,6 +206,7 @@ static int fetch(struct lease *l, uint32_t number, const uint8_t hash[HASH], uin
         rc = wait_for(f, l, number);
     if (rc == 0) {
         f->s = s;
+        f->id = id;
         f->bytes.size = (size_t)where.size;
         memcpy(f->hash, hash, HASH);
         rc = spool_load(s->spool, file_of(id), f->bytes.bytes, f->bytes.size, 0, fetched, f);
@@ -236,8 +244,12 @@ static int give_row(void *arg, const void *bytes, size_t size) {
 
 void values_give(struct lease *l, uint32_t number, const struct call *c, const uint8_t hash[HASH]) {
     struct giving g = {l, hash};
+    struct store *store = l->host->s->store;
     uint64_t id = 0;
-    int rc = c->format != CALL_JSON && names(c, hash) ? store_function_get(l->host->s->store, hash, give_row, &g, &id) : -ENOENT;
+    uid_t uid;
+    int rc = c->format != CALL_JSON && names(c, hash) ? store_owner(store, l->stream->id, &uid) : -ENOENT;
+    if (rc == 0)
+        rc = store_function_get(store, uid, hash, give_row, &g, &id);
     if (rc == 0 && id)
         rc = fetch(l, number, hash, id);
     if (rc < 0)
@@ -260,11 +272,14 @@ static int append(void *arg, const void *bytes, size_t size) {
     return 0;
 }
 
-int values_append(struct sched *s, const uint8_t hash[HASH], struct buffer *b, size_t *size, sched_done *done, void *arg) {
+int values_append(struct sched *s, uint64_t stream, const uint8_t hash[HASH], struct buffer *b, size_t *size, sched_done *done, void *arg) {
     struct body where;
-    uint64_t id;
+    uint64_t id = 0;
+    uid_t uid;
     size_t before = b->size;
-    int rc = store_function_get(s->store, hash, append, b, &id);
+    int rc = store_owner(s->store, stream, &uid);
+    if (rc == 0)
+        rc = store_function_get(s->store, uid, hash, append, b, &id);
     if (rc == 0 && id) {
         rc = store_body_get(s->store, id, BODY_SPEC, &where);
         if (rc == 0)

@@ -3,8 +3,9 @@
  * A call that the runner does not take yet (its worker has too many ahead, or is not there) is held, and those after it; they
  * are tried again when an answer comes, or some milliseconds later. A FINISH waits its turn among them.
  *
- * A function is asked for once, whoever needs it: the first task asks, the others wait for the same answer. When the one that
- * has asked ends, another asks again. Functions are kept, the most recently used ones, until the guest goes. */
+ * A function is asked for once for each user, whoever of his tasks needs it: the first one asks, the others wait for the same
+ * answer. When the one that has asked ends, another asks again. Functions are kept, the most recently used ones, until the guest
+ * goes. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,9 +157,9 @@ bool calls_recall(struct task *t, uint32_t number) {
 }
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
-static struct function *cached(struct guest *g, const uint8_t hash[HASH]) {
+static struct function *cached(struct guest *g, uid_t user, const uint8_t hash[HASH]) {
     for (struct function **at = &g->functions, *f; (f = *at); at = &f->next)
-        if (memcmp(f->hash, hash, HASH) == 0) {
+        if (f->user == user && memcmp(f->hash, hash, HASH) == 0) {
             *at = f->next;
             f->next = g->functions;
             return g->functions = f;
@@ -166,12 +167,12 @@ static struct function *cached(struct guest *g, const uint8_t hash[HASH]) {
     return NULL;
 }
 
-static void keep(struct guest *g, const uint8_t *hash, size_t size) {
-    struct function *f = size <= FUNCTIONS_MAX && !cached(g, hash) ? malloc(sizeof(*f) + size) : NULL;
+static void keep(struct guest *g, uid_t user, const uint8_t *hash, size_t size) {
+    struct function *f = size <= FUNCTIONS_MAX && !cached(g, user, hash) ? malloc(sizeof(*f) + size) : NULL;
 
     if (!f)
         return; /* it is asked for again */
-    *f = (struct function){.next = g->functions, .size = size};
+    *f = (struct function){.next = g->functions, .user = user, .size = size};
     memcpy(f->hash, hash, HASH);
     memcpy(f->bytes, hash + HASH, size);
     g->functions = f;
@@ -204,10 +205,10 @@ bool calls_function(struct task *t, const struct frame *m) {
         return false;
     bool sane = size >= HASH;
     if (sane && size > HASH)
-        keep(g, bytes, size - HASH);
+        keep(g, t->user, bytes, size - HASH);
     for (uint32_t i = 0; sane && i < g->task_room; i++) {
         struct task *other = g->tasks[i];
-        if (!other || !other->wants || memcmp(other->want, bytes, HASH) != 0)
+        if (!other || !other->wants || other->user != t->user || memcmp(other->want, bytes, HASH) != 0)
             continue;
         other->wants = other->asked = false;
         if (other->state == TASK_RUNNING)
@@ -217,11 +218,12 @@ bool calls_function(struct task *t, const struct frame *m) {
     return sane;
 }
 
-/* Another task that wants the same; asked: that has asked for it. */
+/* Another task of the same user that wants the same; asked: that has asked for it. */
 static struct task *who_wants(struct guest *g, const struct task *t, bool asked) {
     for (uint32_t i = 0; i < g->task_room; i++) {
         struct task *other = g->tasks[i];
-        if (other && other != t && other->wants && other->asked == asked && memcmp(other->want, t->want, HASH) == 0)
+        if (other && other != t && other->wants && other->asked == asked && other->user == t->user &&
+            memcmp(other->want, t->want, HASH) == 0)
             return other;
     }
     return NULL;
@@ -233,7 +235,7 @@ static void ask(struct task *t) {
 }
 
 void calls_need(struct task *t, uint32_t number, const uint8_t hash[HASH]) {
-    struct function *f = cached(t->guest, hash);
+    struct function *f = cached(t->guest, t->user, hash);
 
     if (f) {
         runner_function(t->guest->serve->runner, t->id, hash, f->bytes, f->size);

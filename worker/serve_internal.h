@@ -41,6 +41,7 @@ struct task {
     uint32_t came;        /* pieces of it */
     bool whole;           /* all of it has */
 
+    uid_t user; /* of that ppfs: what it names is that user's */
     bool lease;
     uint32_t sent, answered; /* the highest numbers of its calls */
     uint8_t *pieces;         /* of the CALL or FUNCTION that is coming */
@@ -58,6 +59,7 @@ struct task {
 
 struct function {
     struct function *next; /* used less recently */
+    uid_t user;            /* nobody else is given it */
     uint8_t hash[32];
     size_t size;
     uint8_t bytes[];

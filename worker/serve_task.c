@@ -268,6 +268,7 @@ bool task_begin(struct guest *g, const struct frame *m) {
     struct task *t = err ? NULL : task_new(g, ref);
     if (t) {
         t->attempt = w.attempt;
+        t->user = w.uid;
         t->lease = work_is_lease(&w);
         t->start_size = m->size;
         t->start = malloc(m->size);

@@ -12,40 +12,9 @@ import threading
 
 import pytest
 from ppfsmount import sanitized, wait_until
+from streamframes import CALL, CANCEL, CANCELLED, ERROR, FUNC, MAGIC, OUTPUT, PART, RESULT, STARTED, call, frame, frames
 
-MAGIC = b"\x89ppfs\r\n\x1a\x01" + bytes(7)
 WINDOW = 8192  # STREAM_WINDOW in sched/store.h
-PART, FUNC, CALL, CANCEL, RELEASE = 1, 2, 3, 4, 5
-RESULT, ERROR, OUTPUT, CANCELLED, STARTED = 33, 34, 35, 36, 37
-BODY_MAX = 256 << 10
-
-
-def frame(kind, ident, body=b""):
-    out = b""
-    while len(body) > BODY_MAX:
-        out += struct.pack("<IB3xQ", BODY_MAX, PART, ident) + body[:BODY_MAX]
-        body = body[BODY_MAX:]
-    return out + struct.pack("<IB3xQ", len(body), kind, ident) + body
-
-
-def call(ident, fn, *args, options=b"", **kwargs):
-    return frame(CALL, ident, struct.pack("<BBH", 0, 0, len(options)) + options + pickle.dumps((fn, args, kwargs)))
-
-
-def frames(data):
-    """[(kind, id, body)], the parts put together."""
-    assert data[:16] == MAGIC
-    at, out, whole = 16, [], b""
-    while at < len(data):
-        size, kind, ident = struct.unpack_from("<IB3xQ", data, at)
-        assert size <= BODY_MAX
-        whole += data[at + 16:at + 16 + size]
-        at += 16 + size
-        if kind != PART:
-            out.append((kind, ident, whole))
-            whole = b""
-    assert at == len(data) and whole == b""
-    return out
 
 
 def lines(*objects):

@@ -1,59 +1,17 @@
 """Values of streams: large arguments that calls name by their hashes, as ppfs-stream(5) describes them."""
 import functools
 import hashlib
-import io
 import operator
 import os
 import pickle
 import sqlite3
-import struct
 
 import pytest
 from ppfsmount import sanitized, wait_until
-from test_streams import BODY_MAX, CALL, CANCEL, CANCELLED, ERROR, FUNC, MAGIC, PART, RESULT, call, frame, frames
+from streamframes import (CALL, CANCEL, CANCELLED, ERROR, FUNC, MAGIC, RESULT, Named, call, frame, frames, large_frame,
+                          naming, sent)
 
 OPTIONS = [b"", b'{"priority": 3}']
-
-
-class Named:
-    """Stands in a call for the value of that name: bytes, or what a test wants to be refused."""
-
-    def __init__(self, name):
-        self.name = name
-
-
-class Naming(pickle.Pickler):
-    def persistent_id(self, what):
-        return what.name if isinstance(what, Named) else None
-
-
-def dumps(what):
-    file = io.BytesIO()
-    Naming(file, 5).dump(what)
-    return file.getvalue()
-
-
-def large_frame(kind, ident, body):
-    """frame(), in time that does not grow with the square."""
-    view, out = memoryview(body), []
-    while len(view) > BODY_MAX:
-        out += [struct.pack("<IB3xQ", BODY_MAX, PART, ident), view[:BODY_MAX]]
-        view = view[BODY_MAX:]
-    return b"".join([*out, frame(kind, ident, bytes(view))])
-
-
-def sent(what):
-    """(the hash, the FUNC frame) of a value or a function."""
-    blob = pickle.dumps(what, 5)
-    digest = hashlib.sha256(blob).digest()
-    return digest, large_frame(FUNC, 0, digest + blob)
-
-
-def naming(ident, fn, *args, lists=(), options=b"", function=None):
-    """A CALL. lists: the hashes of values that it lists. function: the hash of its function, in the place of fn."""
-    head = struct.pack("<BBH", function is not None, len(lists), len(options)) + options + b"".join(lists)
-    what = dumps((args, {})) if function else dumps((fn, args, {}))
-    return frame(CALL, ident, head + (function or b"") + what)
 
 
 def ended(m, name="s"):

@@ -1,78 +1,12 @@
 """What one user's job leaves in a worker meets nobody else's: pipes, memory, addresses, functions and values."""
-import hashlib
 import json
 import os
 import pickle
-import re
-import subprocess
-import uuid
 
 import pytest
+from between import SEARCH, Catcher, answers, done, put, secret
 from ppfsmount import wait_until
-from test_streams import ERROR, MAGIC, RESULT, frames
-from test_values import Named, naming, sent
-
-# Run by hand: takes what a job gives it, and does with that what it is told.
-CATCHER = r"""
-import os, socket, sys, threading
-server = socket.socket(socket.AF_UNIX)
-server.bind(sys.argv[1])
-server.listen()
-print("ready", flush=True)
-job, _ = server.accept()
-fds = socket.recv_fds(job, 1, 16)[1]
-job.send(b"x")
-
-def swallow(fd):
-    try:
-        while got := os.read(fd, 4096):
-            with open("swallowed", "ab") as f:
-                f.write(got)
-    except OSError:
-        pass
-
-for fd in fds[2:]:
-    threading.Thread(target=swallow, args=(fd,), daemon=True).start()
-print(len(fds), flush=True)
-for _ in sys.stdin:
-    for fd in fds[:2]:
-        try:
-            os.write(fd, b"forged\n")
-        except OSError:
-            pass
-    print("done", flush=True)
-os._exit(0)
-"""
-# Its stdout and stderr, to write to and to read from.
-GIVER = r"""
-import os, socket
-s = socket.socket(socket.AF_UNIX)
-s.connect("%s")
-fds = [1, 2]
-for fd in (1, 2):
-    try:
-        fds.append(os.open("/proc/self/fd/%%d" %% fd, os.O_RDONLY))
-    except OSError:
-        pass
-socket.send_fds(s, [b"x"], fds)
-s.recv(1)
-"""
-# Shows all secrets that are anywhere in its memory. What it looks for does not stand in itself.
-SEARCH = r"""
-import ctypes, re
-found = set()
-for line in open("/proc/self/maps"):
-    span, perms = line.split()[:2]
-    start, end = (int(at, 16) for at in span.split("-"))
-    if perms[0] == "r" and "[v" not in line and end - start < 1 << 28:
-        found.update(re.findall(rb"SECRET-[0-9a-f]{32}", ctypes.string_at(start, end - start)))
-print(sorted(found))
-"""
-
-
-def secret():
-    return "SECRET-" + uuid.uuid4().hex
-
+from streamframes import ERROR, MAGIC, RESULT, Named, frames, naming, sent
 
 @pytest.fixture
 def one(new_user, new_mount):
@@ -80,50 +14,6 @@ def one(new_user, new_mount):
     mount = new_mount(cpus=1, options=["-o", "allow_other"], env={"ROOT_TOKEN": secret()})
     mount.work.chmod(0o777)
     return mount.start()
-
-
-def put(m, user, name, content):
-    """user's: a file in jobs/. None: root's."""
-    if user is None:
-        m.put(name, content)
-        return
-    p = user.popen(["sh", "-c", "cat > $M/jobs/%s" % name], env={"M": str(m.mnt)}, stdin=subprocess.PIPE)
-    p.communicate(content if isinstance(content, bytes) else content.encode())
-    assert p.returncode == 0
-
-
-def done(m, user, name, content):
-    put(m, user, name, content)
-    return m.result(name)
-
-
-class Catcher:
-    def __init__(self, user):
-        (user.home / "catch.py").write_text(CATCHER)
-        (user.home / "give.py").write_text(GIVER % (user.home / "socket"))
-        self.user = user
-        self.process = user.popen(["/usr/bin/python3", "catch.py", user.home / "socket"], stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline() == "ready\n"
-
-    def caught(self):
-        return int(self.process.stdout.readline())
-
-    def forge(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "done\n"
-
-    def swallowed(self):
-        try:
-            return (self.user.home / "swallowed").read_bytes()
-        except OSError:
-            return b""
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait()
 
 
 @pytest.fixture
@@ -192,3 +82,39 @@ def test_addresses_differ_from_user_to_user(one, alice, mallory):
     where = "print([line.split('-')[0] for line in open('/proc/self/maps') if 'libc.so' in line or '[heap]' in line])"
     seen = [done(one, user, "where%d" % i, where) for i, user in enumerate((None, alice, mallory))]
     assert len(set(seen)) == 3
+
+
+# --- functions and values ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("options", [b"", b'{"priority": -1}'])
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_a_hash_gives_nothing_of_another_users(one, alice, mallory, size, options):
+    """Who knows the hash of what alice has sent gets an error; it is his when he sends it himself."""
+    digest, func = sent(secret() * (size // 10))
+    function, func2 = sent(pickle.loads)
+    named = (naming(1, len, Named(digest), lists=[digest], options=options)
+             + naming(2, None, pickle.dumps(7), function=function, options=options))
+    mine = answers(one, alice, "a", MAGIC + func + func2 + named)
+    assert mine[1] == (RESULT, pickle.dumps(39 * (size // 10), 5)) and mine[2][0] == RESULT
+    for user, name in (mallory, "m"), (None, "r"):
+        his = answers(one, user, name, MAGIC + named)
+        assert his[1][0] == his[2][0] == ERROR
+        assert answers(one, user, name + "2", MAGIC + func + func2 + named) == mine
+    assert answers(one, alice, "a2", MAGIC + named) == mine
+
+
+def test_a_stream_that_is_given_away_keeps_its_values(one, alice):
+    """Root writes a stream and makes it alice's in the middle, as cp -p does."""
+    digest, func = sent(b"x" * 300_000)
+    small, func2 = sent(b"small")
+    fd = os.open(one.jobs / "s", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, MAGIC + func + func2 + naming(1, len, Named(digest), lists=[digest]))
+    with open(one.results / "s", "rb") as f:
+        f.read(len(MAGIC) + 1)  # the first answer has come
+    os.fchown(fd, alice.uid, alice.gid)
+    os.write(fd, naming(2, len, Named(digest), lists=[digest]) + naming(3, len, Named(small), lists=[small]))
+    os.close(fd)
+    ended = {i: kind for kind, i, _ in frames(one.result("s")) if kind in (RESULT, ERROR)}
+    assert ended == {1: RESULT, 2: RESULT, 3: RESULT}
+    again = answers(one, None, "again", MAGIC + naming(1, len, Named(digest), lists=[digest]))
+    assert again[1][0] == RESULT  # and whose they were has them too

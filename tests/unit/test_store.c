@@ -224,11 +224,13 @@ static int have(void *arg, const void *bytes, size_t size) {
     return 0;
 }
 
+enum { OWNER = 7, OTHER };
+
 static bool kept(uint8_t name) {
     uint8_t hash[32] = {name};
     size_t size = 0;
     uint64_t body;
-    int rc = store_function_get(st, hash, have, &size, &body);
+    int rc = store_function_get(st, OWNER, hash, have, &size, &body);
     assert_true(rc == -ENOENT || (rc == 0 && (body ? size == 0 && body == 1000u + name : size == 100)));
     return rc == 0;
 }
@@ -240,12 +242,12 @@ static void name_function(uint8_t name, uint64_t stream, int64_t keep) {
     uint8_t hash[32] = {name};
     char bytes[100] = {0};
     uint64_t bodies[FUNCTION_SLICE], body = name % 2 ? 1000u + name : 0;
-    int known = store_function_named(st, hash, stream), n;
+    int known = store_function_named(st, OWNER, hash, stream), n;
     assert_in_range(known, 0, 1);
     if (!known && body)
         assert_int_equal(store_body_put_file(st, body, BODY_SPEC, sizeof bytes, 1), 0);
     if (!known)
-        assert_int_equal(store_function_put(st, hash, stream, body ? NULL : bytes, sizeof bytes, body), 0);
+        assert_int_equal(store_function_put(st, OWNER, hash, stream, body ? NULL : bytes, sizeof bytes, body), 0);
     assert_in_range(n = store_functions_evict(st, keep, bodies), 0, FUNCTION_SLICE - 1);
     for (int i = 0; i < n; i++) {
         dropped += bodies[i];
@@ -303,6 +305,29 @@ static void test_functions_of_two_streams(void **state) {
     assert_true(kept(2));
 }
 
+/* Who is given a stream has what it named, and the body goes with the last who has it. */
+static void test_functions_of_two_users(void **state) {
+    (void)state;
+    uint8_t hash[32] = {3};
+    uint64_t body, bodies[FUNCTION_SLICE];
+    size_t size;
+    name_function(3, 3, 800);
+    assert_int_equal(store_function_get(st, OTHER, hash, have, &size, &body), -ENOENT);
+    assert_int_equal(store_function_named(st, OTHER, hash, 9), 0);
+    assert_int_equal(store_functions_share(st, 4, OWNER, OTHER), 0); /* a later stream has not named it */
+    assert_int_equal(store_function_get(st, OTHER, hash, have, &size, &body), -ENOENT);
+    assert_int_equal(store_functions_share(st, 3, OWNER, OTHER), 0);
+    assert_int_equal(store_functions_share(st, 3, OWNER, OTHER), 0);
+    assert_int_equal(store_function_get(st, OTHER, hash, have, &size, &body), 0);
+    assert_int_equal(body, 1003);
+    assert_int_equal(store_function_named(st, OTHER, hash, 9), 1);
+    assert_int_equal(store_functions_evict(st, 150, bodies), 1); /* the owner's, who has named it longer ago */
+    assert_int_equal(bodies[0], 0);
+    assert_false(kept(3));
+    assert_int_equal(store_functions_evict(st, 0, bodies), 1);
+    assert_int_equal(bodies[0], 1003);
+}
+
 /* A header that is damaged is refused with a sentence, not used. */
 static void test_damaged(void **state) {
     (void)state;
@@ -343,7 +368,7 @@ static void test_a_check_is_stopped(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_places), TEST(test_nodes), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
-                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_functions_of_two_streams), TEST(test_damaged),
+                                       TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_functions_of_two_streams), TEST(test_functions_of_two_users), TEST(test_damaged),
                                        TEST(test_a_check_is_stopped)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,62 @@
+"""Several users' jobs on a node: nobody gets at what is another's, as on the machine with the mount."""
+import os
+
+import pytest
+from between import SEARCH, Catcher, answers, done, put, secret
+from ppfsmount import wait_until
+from streamframes import ERROR, MAGIC, RESULT, Named, naming, sent
+
+
+@pytest.fixture
+def far(new_user, new_mount, new_node):
+    """A mount of root's that everybody may use, and all of whose work is done by the one slot of a node."""
+    m = new_mount(cpus=0, options=["-o", "allow_other", "--listen", "127.0.0.1:0"])
+    m.work.chmod(0o777)
+    m.start()
+    new_node("--name", "far", join=m, cpus=1, env={"NODES_TOKEN": secret()}).up(m)
+    return m
+
+
+@pytest.fixture
+def catcher(mallory):
+    c = Catcher(mallory)
+    yield c
+    c.end()
+
+
+@pytest.mark.parametrize("whose", ["alice", "root"])
+def test_pipes_do_not_outlive_the_job(far, request, mallory, catcher, whose):
+    victim = request.getfixturevalue("alice") if whose == "alice" else None
+    done(far, mallory, "give.py", (mallory.home / "give.py").read_text())
+    assert catcher.caught() >= 2
+    (far.work / "victim").mkdir()
+    (far.work / "victim").chmod(0o777)
+    put(far, victim, "after", "#!/bin/sh\ncd %s\necho mine\ntouch begun\nuntil [ -e go ]; do sleep 0.01; done\necho end\n"
+        % (far.work / "victim"))
+    wait_until((far.work / "victim" / "begun").exists, "the job of %s to begin" % whose)
+    catcher.forge()
+    (far.work / "victim" / "go").touch()
+    assert far.result("after") == b"mine\nend\n"
+    assert b"mine" not in catcher.swallowed()
+
+
+def test_memory_and_addresses(far, alice, mallory):
+    filler = "#" * 50000 + "\n"
+    for user, name in (None, "r"), (alice, "a"):
+        done(far, user, name + ".py", "%sprint('%s')\n" % (filler, secret()))
+        done(far, user, name + "-large.py", "%sprint('%s')\n" % (filler * 2, secret()))
+    assert done(far, mallory, "search.py", SEARCH) == b"[]\n"
+    where = "print([line.split('-')[0] for line in open('/proc/self/maps') if 'libc.so' in line])"
+    assert len({done(far, user, "where%d" % i, where) for i, user in enumerate((None, alice, mallory))}) == 3
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_a_hash_gives_nothing_of_another_users(far, alice, mallory, size):
+    """The node keeps what alice's calls name, but not for him."""
+    digest, func = sent(os.urandom(size))
+    named = naming(1, len, Named(digest), lists=[digest])
+    mine = answers(far, alice, "a", MAGIC + func + named)
+    assert mine[1][0] == RESULT
+    assert answers(far, mallory, "m", MAGIC + named)[1][0] == ERROR
+    assert answers(far, mallory, "m2", MAGIC + func + named) == mine
+    assert answers(far, alice, "a2", MAGIC + named) == mine
