@@ -1,6 +1,6 @@
 #!/bin/sh
-# The tests that read the sources and the built programs, by make check.
+# The tests that read the sources, the built programs and SECURITY.md, by make check.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_pytest
-run_pytest "$top/tests/test_includes.py" "$top/tests/test_hardening.py"
+run_pytest "$top/tests/test_includes.py" "$top/tests/test_hardening.py" "$top/tests/test_security.py"
