@@ -24,7 +24,7 @@ void args_help(void) {
          "  --cpus N            local slots (default: what affinity mask and cgroup quota allow; 0 = none)\n"
          "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
          "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
-         "  --key FILE          shared key, at least 32 bytes, mode 0600 (default DIR/key, made at first start)\n"
+         "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
          "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
          "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"

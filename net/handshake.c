@@ -84,7 +84,7 @@ int handshake_create(struct handshake **out, struct event_base *base, const stru
         return -ENOMEM;
     }
     *h = (struct handshake){.done = done, .arg = arg, .connected = !dialled};
-    int err = tls_conn_create(&h->conn, tls, fd, dialled);
+    int err = tls_conn_create(&h->conn, tls, fd);
     if (err)
         goto out;
     err = -ENOMEM;
@@ -92,7 +92,7 @@ int handshake_create(struct handshake **out, struct event_base *base, const stru
     h->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_ready, h);
     h->timer = evtimer_new(base, on_timer, h);
     if (!h->readable || !h->writable || !h->timer || event_add(h->timer, &limit) ||
-        event_add(dialled ? h->writable : h->readable, NULL))
+        event_add(dialled || tls_side(tls) == TLS_NODE ? h->writable : h->readable, NULL)) /* a node speaks first */
         goto out;
     *out = h;
     return 0;
@@ -120,14 +120,18 @@ void handshake_destroy(struct handshake *h) {
 const char *handshake_reason(int err) {
     switch (-err) {
     case EACCES:
-        return "has another key or none (or is what this one is itself: a ppfs talks with nodes, a ppfs-node with ppfs)";
+        return "has another key or none, or one that was revoked (join.key in the state directory of the ppfs is right)";
+    case EPFNOSUPPORT:
+        return "is of an older ppfs, whose nodes all had one key: install the same version on both, and give the node "
+               "join.key from the state directory of the ppfs";
     case EPROTO:
-        return "does not speak TLS 1.3 as ppfs and ppfs-node do";
+        return "does not speak TLS 1.3 as a ppfs of this version does with its nodes (a ppfs talks with nodes, a ppfs-node with "
+               "ppfs)";
     case EPIPE:
     case ECONNRESET:
         return "closed the connection before it had shown its key";
     case ETIMEDOUT:
-        return "has not shown its key in 5 seconds";
+        return "has not shown its key in 5 seconds (if it is a ppfs: it talks with nodes only)";
     case EHOSTDOWN:
         return "has not answered in 5 seconds";
     case EBUSY:

@@ -1,4 +1,5 @@
-/* The hub: greets those who come with the key, and brings link and session together.
+/* The hub: greets those who come with a key, and brings link and session together. A ppfs signs its HELLO: a node obeys nobody
+ * else, and not even who has the same key. A session goes on with its own key only, so no node gets another's.
  *
  * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about
  * which session they are in, or how far it is. So of several connections with one hub, a ppfs lets only one at a time
@@ -14,7 +15,7 @@
 #include "net/peer.h"
 #include "net/session_int.h"
 
-enum { GREETINGS_MAX = 256, SESSIONS_MAX = 4096, HELLO_SIZE = 32 };
+enum { GREETINGS_MAX = 256, SESSIONS_MAX = 4096, HELLO_SIZE = 32, SIGNED_SIZE = HELLO_SIZE + KEY_SIGNATURE };
 static const char magic[8] = "ppfsnode";
 static const uint8_t none[SESSION_ID];
 
@@ -25,6 +26,7 @@ struct greeting {
     struct event *timer;
     void *tag;
     char address[PEER_ADDRESS_MAX];
+    struct tls_proof proof;
     bool resumed; /* their HELLO has come and our RESUME is out; the next three are set */
     uint8_t peer[SESSION_ID];
     uint8_t said[SESSION_ID]; /* our session with the peer, none: zeros */
@@ -43,9 +45,10 @@ struct hub {
 };
 
 /* --- sessions ---------------------------------------------------------------------------------------------------- */
-static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_ID]) {
+/* Whoever has another key is another, whatever he calls himself. */
+static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t key[TLS_KEY_ID]) {
     for (struct session *s = h->sessions; s; s = *session_next(s))
-        if (!memcmp(session_peer(s), peer, SESSION_ID))
+        if (!memcmp(session_peer(s), peer, SESSION_ID) && !memcmp(session_key(s), key, TLS_KEY_ID))
             return s;
     return NULL;
 }
@@ -80,7 +83,7 @@ const uint8_t *hub_id(const struct hub *h) {
 /* --- greetings --------------------------------------------------------------------------------------------------- */
 /* The session that our RESUME named, if we still have it. */
 static struct session *greeting_session(const struct greeting *g) {
-    struct session *s = g->resumed ? hub_find(g->hub, g->peer) : NULL;
+    struct session *s = g->resumed ? hub_find(g->hub, g->peer, g->proof.key) : NULL;
     return s && !memcmp(session_id(s), g->said, SESSION_ID) ? s : NULL;
 }
 
@@ -113,9 +116,19 @@ static void greeting_fail(struct greeting *g, const char *what) {
 /* Another greeting with the same hub that has got as far as RESUME. */
 static bool rival(const struct greeting *mine) {
     for (const struct greeting *g = mine->hub->greetings; g; g = g->next)
-        if (g != mine && g->resumed && !memcmp(g->peer, mine->peer, SESSION_ID))
+        if (g != mine && g->resumed && !memcmp(g->peer, mine->peer, SESSION_ID) &&
+            !memcmp(g->proof.key, mine->proof.key, TLS_KEY_ID))
             return true;
     return false;
+}
+
+/* Only a ppfs proves more than that it has the key, and before we obey it in anything. */
+static bool proves_itself(const struct greeting *g, const struct frame *f) {
+    const struct hub_config *c = &g->hub->config;
+
+    if (c->side == TLS_PPFS)
+        return f->size == HELLO_SIZE;
+    return f->size == SIGNED_SIZE && node_key_verify(c->node, g->proof.binding, g->peer, f->body + HELLO_SIZE);
 }
 
 static void on_hello(struct greeting *g, const struct frame *f) {
@@ -124,7 +137,7 @@ static void on_hello(struct greeting *g, const struct frame *f) {
     uint32_t version;
     uint8_t body[2 * SESSION_ID];
 
-    if (f->id || f->size != HELLO_SIZE || memcmp(f->body, magic, sizeof(magic))) {
+    if (f->id || f->size < HELLO_SIZE || memcmp(f->body, magic, sizeof(magic))) {
         greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
         return;
     }
@@ -137,11 +150,17 @@ static void on_hello(struct greeting *g, const struct frame *f) {
         return;
     }
     memcpy(g->peer, f->body + HELLO_SIZE - SESSION_ID, SESSION_ID);
+    if (!proves_itself(g, f)) {
+        greeting_fail(g, h->config.side == TLS_NODE ? "has not the secret of the mount that made our key: it may have stolen a "
+                                                      "node's key (if its mount got a new secret, give this node a new key)"
+                                                    : "does not greet as a ppfs-node does");
+        return;
+    }
     if (h->config.side == TLS_PPFS && rival(g)) {
         greeting_fail(g, "is being greeted already");
         return;
     }
-    struct session *s = hub_find(h, g->peer);
+    struct session *s = hub_find(h, g->peer, g->proof.key);
     memcpy(g->said, s ? session_id(s) : none, SESSION_ID);
     if (h->config.side == TLS_PPFS && tls_random(g->fresh, SESSION_ID)) {
         greeting_fail(g, "cannot be greeted: no random bytes here");
@@ -160,9 +179,10 @@ static void greeting_resume(struct greeting *g, struct session *s, uint64_t rece
     struct hub *h = g->hub;
     struct link *link = g->link;
     void *tag = g->tag;
-    uint8_t peer[SESSION_ID];
+    uint8_t peer[SESSION_ID], key[TLS_KEY_ID];
 
     memcpy(peer, g->peer, SESSION_ID);
+    memcpy(key, g->proof.key, TLS_KEY_ID);
     g->link = NULL;
     if (session_attach(s, link, g->address, received)) {
         greeting_fail(g, "remembers another past of the session");
@@ -170,7 +190,7 @@ static void greeting_resume(struct greeting *g, struct session *s, uint64_t rece
     }
     greeting_destroy(g);
     session_tell_linked(s);
-    if (hub_find(h, peer) == s)
+    if (hub_find(h, peer, key) == s)
         h->ev.greeted(h->arg, tag, s, false);
     else
         h->ev.failed(h->arg, tag, "the session was let go");
@@ -187,7 +207,7 @@ static void greeting_begin(struct greeting *g, const uint8_t id[SESSION_ID]) {
         greeting_fail(g, "is one too many");
         return;
     }
-    if (session_create(&s, h, g->peer, id)) {
+    if (session_create(&s, h, g->peer, id, g->proof.key)) {
         greeting_fail(g, "cannot be taken in: out of memory");
         return;
     }
@@ -200,7 +220,7 @@ static void greeting_begin(struct greeting *g, const uint8_t id[SESSION_ID]) {
 static void on_resume(struct greeting *g, const struct frame *f) {
     struct hub *h = g->hub;
     bool ppfs = h->config.side == TLS_PPFS;
-    struct session *s = hub_find(h, g->peer);
+    struct session *s = hub_find(h, g->peer, g->proof.key);
 
     if (f->size != 2 * SESSION_ID) {
         greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
@@ -221,13 +241,14 @@ static void on_resume(struct greeting *g, const struct frame *f) {
         return;
     }
     if (s) { /* lost() may do anything, also destroy this greeting: look for it again */
-        uint8_t peer[SESSION_ID];
+        uint8_t peer[SESSION_ID], key[TLS_KEY_ID];
         memcpy(peer, g->peer, SESSION_ID);
+        memcpy(key, g->proof.key, TLS_KEY_ID);
         session_lose(s, "the other side no longer knows it");
         struct greeting *still = h->greetings;
         while (still && still != g)
             still = still->next;
-        if (!still || hub_find(h, peer))
+        if (!still || hub_find(h, peer, key))
             return;
     }
     greeting_begin(g, id);
@@ -257,7 +278,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag) {
     static const struct link_events events = {.frame = on_frame, .closed = on_closed};
     struct timeval limit = {PEER_HANDSHAKE_MS / 1000, PEER_HANDSHAKE_MS % 1000 * 1000};
-    uint8_t hello[HELLO_SIZE] = {0};
+    uint8_t hello[SIGNED_SIZE] = {0};
     uint32_t version = htole32(SESSION_VERSION);
     struct greeting *g = h->greeting_count < GREETINGS_MAX ? calloc(1, sizeof(*g)) : NULL;
 
@@ -269,6 +290,7 @@ int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *t
     h->greetings = g;
     h->greeting_count++;
     snprintf(g->address, sizeof(g->address), "%s", address);
+    tls_conn_proof(conn, &g->proof);
     int err = link_create_tls(&g->link, h->base, conn, &events, g);
     if (err) {
         g->link = NULL;
@@ -279,8 +301,11 @@ int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *t
     memcpy(hello, magic, sizeof(magic));
     memcpy(hello + sizeof(magic), &version, sizeof(version));
     memcpy(hello + HELLO_SIZE - SESSION_ID, h->id, SESSION_ID);
+    bool ppfs = h->config.side == TLS_PPFS;
+    if (!err && ppfs)
+        err = mount_key_sign(h->config.mount, g->proof.binding, h->id, hello + HELLO_SIZE);
     if (!err)
-        err = link_send(g->link, SESSION_HELLO, 0, hello, HELLO_SIZE);
+        err = link_send(g->link, SESSION_HELLO, 0, hello, ppfs ? SIGNED_SIZE : HELLO_SIZE);
     if (!err)
         return 0;
 out:

@@ -28,7 +28,7 @@ enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 struct session {
     struct hub *hub;
     struct session *next;
-    uint8_t peer[SESSION_ID], id[SESSION_ID];
+    uint8_t peer[SESSION_ID], id[SESSION_ID], key[TLS_KEY_ID];
     struct session_events ev;
     void *arg;
 
@@ -282,7 +282,8 @@ unsigned session_rtt(const struct session *s) {
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
-int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID]) {
+int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID],
+                   const uint8_t key[TLS_KEY_ID]) {
     struct session *s = calloc(1, sizeof(*s));
     int64_t beat_ms = hub_config(h)->silence_ms / 5;
 
@@ -300,6 +301,7 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     }
     memcpy(s->peer, peer, SESSION_ID);
     memcpy(s->id, id, SESSION_ID);
+    memcpy(s->key, key, TLS_KEY_ID);
     s->ticked = s->heard = clock_ms();
     hub_add(h, s);
     *out = s;
@@ -385,6 +387,10 @@ const char *session_address(const struct session *s) {
 
 const uint8_t *session_peer(const struct session *s) {
     return s->peer;
+}
+
+const uint8_t *session_key(const struct session *s) {
+    return s->key;
 }
 
 const uint8_t *session_id(const struct session *s) {

@@ -12,7 +12,7 @@
 #include <event2/event.h>
 
 #include "net/frame.h"
-#include "net/tls.h"
+#include "net/key.h"
 
 #define SESSION_ID 16u
 #define SESSION_KIND_MAX 239u            /* the kinds above are the session's own */
@@ -25,6 +25,9 @@ struct hub_config {
     enum tls_side side;
     unsigned silence_ms; /* 0: 5000 */
     unsigned lease_ms;   /* 0: as silence_ms; at least that */
+    /* What a ppfs signs with, and what a node knows its ppfs by; both outlive the hub. */
+    const struct mount_key *mount;
+    const struct node_key *node;
 };
 
 struct hub_events {
@@ -72,6 +75,7 @@ size_t session_unsent(const struct session *s);
 bool session_linked(const struct session *s);
 const char *session_address(const struct session *s); /* of its newest link */
 const uint8_t *session_peer(const struct session *s); /* hub_id of the other side */
+const uint8_t *session_key(const struct session *s);  /* TLS_KEY_ID bytes: the key that all its links had */
 unsigned session_rtt(const struct session *s);        /* microseconds, smoothed; 0 when not known yet */
 unsigned session_quiet(const struct session *s);      /* milliseconds since something was heard; steps of a heartbeat */
 /* Sends a heartbeat at once. Its answer has come (or anything else) when session_bytes is no longer what this returned. */

@@ -1,7 +1,7 @@
 /* What hub.c and session.c share: what is said between two hubs, and the parts of a session that the hub hands it.
  *
  *   kind         id                        body
- *   240 HELLO    0                         "ppfsnode", u32 version, u32 zero, hub id (16)
+ *   240 HELLO    0                         "ppfsnode", u32 version, u32 zero, hub id (16); from a ppfs: signature (64)
  *   241 RESUME   frames received           session id (16; zeros: none with you), from a ppfs: the id of a new one (16)
  *   242 PING     frames received           u64 stamp, the sender's own; zero: not to be measured
  *   243 PONG     frames received           the stamp of the PING
@@ -16,12 +16,13 @@
 #include "net/link.h"
 #include "net/session.h"
 
-#define SESSION_VERSION 1u
+#define SESSION_VERSION 2u
 enum { SESSION_HELLO = 240, SESSION_RESUME, SESSION_PING, SESSION_PONG, SESSION_ACK, SESSION_BYE };
 enum { SESSION_SILENCE_MS = 5000, SESSION_BEAT_MS = 1000 };
 
-/* A session without a link. 0 or -ENOMEM. */
-int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID]);
+/* A session without a link, with who has that key. 0 or -ENOMEM. */
+int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID],
+                   const uint8_t key[TLS_KEY_ID]);
 /* Gives it a link whose greeting is over, in place of the one that it had; received: what the other side has of ours.
  * Takes the link. 0, or -EPROTO when that cannot be (the link is closed then and nothing else has changed). */
 int session_attach(struct session *s, struct link *link, const char *address, uint64_t received);

@@ -1,8 +1,8 @@
-/* TLS 1.3 with an external pre-shared key (RFC 8446, 4.2.11) and an ephemeral Diffie-Hellman exchange, and nothing
- * else: one cipher suite, no certificate, no ticket, no early data.
+/* TLS 1.3 with external pre-shared keys (RFC 8446, 4.2.11) and an ephemeral Diffie-Hellman exchange, and nothing else:
+ * one cipher suite, no certificate, no ticket, no early data.
  *
- * The key of a connection depends on who dialled whom, so that neither end can be answered with its own words. An end
- * is known to have the key only when the session was "reused", which is what OpenSSL calls a pre-shared key that was
+ * The node is the client, also where the ppfs has dialled: it names its key, and nobody can be led back to himself. An end is
+ * known to have the key only when the session was "reused", which is what OpenSSL calls a pre-shared key that was
  * accepted; a server that comes with a certificate instead fails because there is no authority that could have signed
  * it.
  *
@@ -26,12 +26,13 @@ enum { KEY_RECORDS = 1 << 24 }; /* written under one key: AES-GCM is good for 2^
 enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
 
 static const unsigned char cipher_suite[2] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
-static const char identity[] = "ppfs";
+static const char context[] = "ppfs"; /* and the identity of the one key that all nodes had before */
+static const char binding_label[] = "EXPORTER-Channel-Binding"; /* RFC 9266 */
 
 struct tls {
     enum tls_side side;
     struct tls_keys keys;
-    SSL_CTX *client, *server;
+    SSL_CTX *context;
     uint32_t renew; /* records after which a connection takes a new key */
 };
 
@@ -39,11 +40,12 @@ struct tls_conn {
     int fd;
     int err;  /* errno of the last read or write that failed for good, 0 */
     bool eof; /* the socket has ended */
-    bool greeted;
+    bool greeted, outdated; /* the second: the peer named the key that all nodes had before */
     uint32_t renew, records; /* the second: written since it has its key */
     uint8_t *wire; /* records that are to be sent: from wire_at to wire_end */
     size_t wire_at, wire_end, wire_cap;
-    uint8_t key[TLS_DERIVED]; /* until the handshake is over */
+    const struct tls_keys *keys; /* until the handshake is over */
+    struct tls_proof proof;
     SSL *ssl;
 };
 
@@ -161,32 +163,38 @@ static BIO *bio_new(struct tls_conn *c) {
 }
 
 /* --- the key ----------------------------------------------------------------------------------------------------- */
-static SSL_SESSION *key_session(SSL *ssl) {
-    struct tls_conn *c = SSL_get_app_data(ssl);
+static SSL_SESSION *key_session(SSL *ssl, const struct tls_key *key) {
     const SSL_CIPHER *cipher = SSL_CIPHER_find(ssl, cipher_suite);
     SSL_SESSION *s = SSL_SESSION_new();
 
-    if (s && cipher && SSL_SESSION_set1_master_key(s, c->key, sizeof(c->key)) && SSL_SESSION_set_cipher(s, cipher) &&
-        SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION) &&
-        SSL_SESSION_set1_id_context(s, (const unsigned char *)identity, sizeof(identity) - 1))
+    if (s && cipher && SSL_SESSION_set1_master_key(s, key->psk, sizeof(key->psk)) &&
+        SSL_SESSION_set_cipher(s, cipher) && SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION) &&
+        SSL_SESSION_set1_id_context(s, (const unsigned char *)context, sizeof(context) - 1))
         return s;
     SSL_SESSION_free(s);
     return NULL;
 }
 
 static int use_key(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *id_size, SSL_SESSION **out) {
+    struct tls_conn *c = SSL_get_app_data(ssl);
+    const struct tls_key *key = tls_keys_find(c->keys, c->proof.key, TLS_KEY_ID);
+
     (void)md; /* the only suite there is has the hash of the key */
-    *out = key_session(ssl);
-    *id = (const unsigned char *)identity;
-    *id_size = sizeof(identity) - 1;
+    *out = key ? key_session(ssl, key) : NULL;
+    *id = c->proof.key;
+    *id_size = TLS_KEY_ID;
     return *out != NULL;
 }
 
 static int find_key(SSL *ssl, const unsigned char *id, size_t id_size, SSL_SESSION **out) {
-    bool ours = id_size == sizeof(identity) - 1 && !memcmp(id, identity, id_size);
+    struct tls_conn *c = SSL_get_app_data(ssl);
+    const struct tls_key *key = tls_keys_find(c->keys, id, id_size);
 
-    *out = ours ? key_session(ssl) : NULL;
-    return !ours || *out;
+    *out = key ? key_session(ssl, key) : NULL;
+    if (key)
+        memcpy(c->proof.key, key->id, TLS_KEY_ID);
+    c->outdated = id_size == sizeof(context) - 1 && !memcmp(id, context, id_size);
+    return !key || *out;
 }
 
 static SSL_CTX *make_context(const SSL_METHOD *method) {
@@ -205,37 +213,30 @@ static SSL_CTX *make_context(const SSL_METHOD *method) {
     SSL_CTX_set_psk_find_session_callback(x, find_key);
     if (SSL_CTX_set_min_proto_version(x, TLS1_3_VERSION) && SSL_CTX_set_max_proto_version(x, TLS1_3_VERSION) &&
         SSL_CTX_set_ciphersuites(x, "TLS_AES_128_GCM_SHA256") && SSL_CTX_set_num_tickets(x, 0) &&
-        SSL_CTX_set_session_id_context(x, (const unsigned char *)identity, sizeof(identity) - 1))
+        SSL_CTX_set_session_id_context(x, (const unsigned char *)context, sizeof(context) - 1))
         return x;
     SSL_CTX_free(x);
     return NULL;
 }
 
-int tls_create(struct tls **out, enum tls_side side, const char *key_file, char *why, size_t why_size) {
+int tls_create(struct tls **out, enum tls_side side, const uint8_t find[TLS_PSK], char *why, size_t why_size) {
     struct tls *t = calloc(1, sizeof(*t));
-    int err = -ENOMEM;
 
     if (!t) {
         snprintf(why, why_size, "out of memory");
-        return err;
+        return -ENOMEM;
     }
     t->side = side;
     t->renew = KEY_RECORDS;
-    err = tls_load_keys(&t->keys, key_file, why, why_size);
-    if (err)
-        goto out;
-    t->client = make_context(TLS_client_method());
-    t->server = make_context(TLS_server_method());
-    if (!t->client || !t->server) {
+    memcpy(t->keys.find, find, TLS_PSK);
+    t->context = make_context(side == TLS_NODE ? TLS_client_method() : TLS_server_method());
+    if (!t->context) {
         snprintf(why, why_size, "OpenSSL cannot do TLS 1.3 with TLS_AES_128_GCM_SHA256 here");
-        err = -ENOTSUP;
-        goto out;
+        tls_destroy(t);
+        return -ENOTSUP;
     }
     *out = t;
     return 0;
-out:
-    tls_destroy(t);
-    return err;
 }
 
 void tls_destroy(struct tls *t) {
@@ -243,11 +244,20 @@ void tls_destroy(struct tls *t) {
 
     if (!t)
         return;
-    SSL_CTX_free(t->client);
-    SSL_CTX_free(t->server);
-    OPENSSL_cleanse(&t->keys, sizeof(t->keys));
+    SSL_CTX_free(t->context);
+    tls_keys_free(&t->keys);
     free(t);
     errno = saved;
+}
+
+int tls_add_key(struct tls *t, const struct tls_key *key) {
+    if (t->side == TLS_NODE && t->keys.count)
+        tls_drop_key(t, t->keys.at[0].id);
+    return tls_keys_add(&t->keys, key);
+}
+
+void tls_drop_key(struct tls *t, const uint8_t id[TLS_KEY_ID]) {
+    tls_keys_drop(&t->keys, id);
 }
 
 enum tls_side tls_side(const struct tls *t) {
@@ -263,18 +273,18 @@ void tls_renew_after(struct tls *t, uint32_t records) {
 }
 
 /* --- connections ------------------------------------------------------------------------------------------------- */
-int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd, bool dialled) {
+int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
     struct tls_conn *c = calloc(1, sizeof(*c));
-    bool ppfs_dials = dialled == (t->side == TLS_PPFS);
-
     if (!c) {
         close(fd);
         return -ENOMEM;
     }
     c->fd = fd;
     c->renew = t->renew;
-    memcpy(c->key, ppfs_dials ? t->keys.ppfs_dials : t->keys.node_dials, sizeof(c->key));
-    c->ssl = SSL_new(dialled ? t->client : t->server);
+    c->keys = &t->keys;
+    if (t->side == TLS_NODE && t->keys.count)
+        memcpy(c->proof.key, t->keys.at[0].id, TLS_KEY_ID);
+    c->ssl = SSL_new(t->context);
     BIO *b = c->ssl ? bio_new(c) : NULL;
     if (!b) {
         tls_conn_destroy(c);
@@ -282,7 +292,7 @@ int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd, bool dia
     }
     SSL_set_bio(c->ssl, b, b);
     SSL_set_app_data(c->ssl, c);
-    if (dialled)
+    if (t->side == TLS_NODE)
         SSL_set_connect_state(c->ssl);
     else
         SSL_set_accept_state(c->ssl);
@@ -300,7 +310,7 @@ void tls_conn_destroy(struct tls_conn *c) {
     ERR_clear_error();
     SSL_free(c->ssl);
     free(c->wire);
-    OPENSSL_cleanse(c->key, sizeof(c->key));
+    OPENSSL_cleanse(&c->proof, sizeof(c->proof));
     close(c->fd);
     free(c);
     errno = saved;
@@ -308,6 +318,10 @@ void tls_conn_destroy(struct tls_conn *c) {
 
 int tls_conn_fd(const struct tls_conn *c) {
     return c->fd;
+}
+
+void tls_conn_proof(const struct tls_conn *c, struct tls_proof *out) {
+    *out = c->proof;
 }
 
 /* What a handshake that OpenSSL gave up says about the peer. */
@@ -350,10 +364,14 @@ int tls_handshake(struct tls_conn *c, bool *want_write) {
     int err = done == 1 ? 0 : transfer_error(c, done);
 
     if (done == 1) {
-        OPENSSL_cleanse(c->key, sizeof(c->key));
-        c->greeted = SSL_session_reused(c->ssl) == 1;
+        c->keys = NULL;
+        c->greeted = SSL_session_reused(c->ssl) == 1 &&
+                     SSL_export_keying_material(c->ssl, c->proof.binding, TLS_BINDING, binding_label,
+                                                sizeof(binding_label) - 1, NULL, 0, 0) == 1;
         return c->greeted ? 0 : -EACCES;
     }
+    if (c->outdated && err != -EAGAIN)
+        return -EPFNOSUPPORT;
     *want_write = SSL_want_write(c->ssl);
     if (err == -EBADMSG)
         return handshake_error();

@@ -3,15 +3,18 @@
 #define PPFS_TLS_INT_H
 #include "net/tls.h"
 
-#define TLS_DERIVED 32u /* bytes of a derived key; what TLS_AES_128_GCM_SHA256 takes as pre-shared key */
-
+/* The keys in the order of their ids. */
 struct tls_keys {
-    uint8_t ppfs_dials[TLS_DERIVED], node_dials[TLS_DERIVED], discovery[TLS_DERIVED];
+    struct tls_key *at;
+    size_t count, room;
+    uint8_t find[TLS_PSK];
 };
 
-/* 0, or -errno and one sentence. */
-int tls_load_keys(struct tls_keys *keys, const char *path, char *why, size_t why_size);
 const struct tls_keys *tls_keys(const struct tls *t);
+int tls_keys_add(struct tls_keys *keys, const struct tls_key *key); /* 0, -EEXIST or -ENOMEM */
+void tls_keys_drop(struct tls_keys *keys, const uint8_t id[TLS_KEY_ID]);
+const struct tls_key *tls_keys_find(const struct tls_keys *keys, const uint8_t *id, size_t size); /* NULL: unknown */
+void tls_keys_free(struct tls_keys *keys);
 
 /* For tests: connections made from now on take a new key after so many records. */
 void tls_renew_after(struct tls *t, uint32_t records);

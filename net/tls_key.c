@@ -1,158 +1,79 @@
-/* The key file, and what is derived from it. The bytes of the file are used as they are, the newline included, so that
- * any file of random bytes will do. */
+/* The table of keys, what is signed for discovery, and random bytes. */
 #include "net/tls_int.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
 #include <openssl/rand.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "net/trusted.h"
+/* The first place whose id is not below. */
+static size_t place(const struct tls_keys *keys, const uint8_t id[TLS_KEY_ID]) {
+    size_t low = 0, high = keys->count;
 
-static int write_key(int fd) {
-    uint8_t random[32];
-    char text[2 * sizeof(random) + 1];
-    int err = tls_random(random, sizeof(random));
-
-    for (size_t i = 0; !err && i < sizeof(random); i++)
-        snprintf(text + 2 * i, 3, "%02x", random[i]);
-    text[sizeof(text) - 1] = '\n';
-    for (size_t done = 0; !err && done < sizeof(text);) {
-        ssize_t n = write(fd, text + done, sizeof(text) - done);
-        if (n >= 0)
-            done += (size_t)n;
-        else if (errno != EINTR)
-            err = -errno;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (memcmp(keys->at[middle].id, id, TLS_KEY_ID) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    if (!err && fsync(fd))
-        err = -errno;
-    OPENSSL_cleanse(random, sizeof(random));
-    OPENSSL_cleanse(text, sizeof(text));
-    return err;
+    return low;
 }
 
-int tls_make_key(const char *path) {
-    char draft[PATH_MAX];
+const struct tls_key *tls_keys_find(const struct tls_keys *keys, const uint8_t *id, size_t size) {
+    size_t at = size == TLS_KEY_ID ? place(keys, id) : keys->count;
 
-    if (!access(path, F_OK))
-        return 0;
-    if (snprintf(draft, sizeof(draft), "%s.XXXXXX", path) >= (int)sizeof(draft))
-        return -ENAMETOOLONG;
-    int fd = mkostemp(draft, O_CLOEXEC); /* mode 0600 */
-    if (fd < 0)
-        return -errno;
-    int err = write_key(fd);
-    close(fd);
-    /* Of two that start at once one makes the key, and the other uses it. */
-    if (!err && link(draft, path) && errno != EEXIST)
-        err = -errno;
-    unlink(draft);
-    return err;
+    return at < keys->count && !memcmp(keys->at[at].id, id, TLS_KEY_ID) ? &keys->at[at] : NULL;
 }
 
-/* Reads the whole file into secret. The bytes, or -errno and a sentence. */
-static ssize_t read_key(const char *path, uint8_t secret[TLS_KEY_MAX + 1], char *why, size_t why_size) {
-    struct stat st;
-    size_t have = 0;
-    ssize_t n = 1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+/* By hand: what realloc leaves behind would still hold keys. */
+static int grow(struct tls_keys *keys) {
+    size_t room = keys->room ? 2 * keys->room : 4;
+    struct tls_key *bigger = calloc(room, sizeof(*bigger));
 
-    if (fd < 0 || fstat(fd, &st)) {
-        n = -errno;
-        snprintf(why, why_size, "the key file %s cannot be read: %s%s", path, strerror(errno),
-                 errno == ENOENT ? " (copy it there from the state directory of the ppfs)" : "");
-        goto out;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        snprintf(why, why_size, "the key %s is not a regular file", path);
-        n = -EINVAL;
-        goto out;
-    }
-    if (!trusted_user(st.st_uid)) {
-        snprintf(why, why_size,
-                 "the key file %s belongs to user %u, who could put another key into it; make a copy of your own", path,
-                 (unsigned)st.st_uid);
-        n = -EPERM;
-        goto out;
-    }
-    if (st.st_mode & 077) {
-        snprintf(why, why_size, "the key file %s can be used by others (mode %03o); run: chmod 600 %s", path,
-                 (unsigned)st.st_mode & 0777, path);
-        n = -EPERM;
-        goto out;
-    }
-    while (n && have <= TLS_KEY_MAX) {
-        n = read(fd, secret + have, TLS_KEY_MAX + 1 - have);
-        if (n < 0 && errno != EINTR) {
-            n = -errno;
-            snprintf(why, why_size, "the key file %s cannot be read: %s", path, strerror(errno));
-            goto out;
-        }
-        have += n > 0 ? (size_t)n : 0;
-    }
-    n = (ssize_t)have;
-    if (have < TLS_KEY_MIN || have > TLS_KEY_MAX) {
-        snprintf(why, why_size,
-                 have < TLS_KEY_MIN
-                     ? "the key file %s has %zu bytes, at least 32 are needed; make one: head -c 32 /dev/urandom > FILE"
-                     : "the key file %s has %zu bytes or more, at most 4096 are allowed",
-                 path, have);
-        n = -EINVAL;
-    }
-out:
-    if (fd >= 0)
-        close(fd);
-    return n;
+    if (!bigger)
+        return -ENOMEM;
+    if (keys->count)
+        memcpy(bigger, keys->at, keys->count * sizeof(*bigger));
+    OPENSSL_clear_free(keys->at, keys->room * sizeof(*bigger));
+    keys->at = bigger;
+    keys->room = room;
+    return 0;
 }
 
-/* HKDF-SHA256 (RFC 5869) with the purpose as info. */
-static int derive(const uint8_t *secret, size_t size, const char *purpose, uint8_t out[TLS_DERIVED]) {
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-    EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, "SHA256", 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)secret, size),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, "ppfs key 1", 10),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)purpose, strlen(purpose)),
-        OSSL_PARAM_construct_end(),
-    };
-    int err = ctx && EVP_KDF_derive(ctx, out, TLS_DERIVED, params) == 1 ? 0 : -ENOTSUP;
+int tls_keys_add(struct tls_keys *keys, const struct tls_key *key) {
+    size_t at = place(keys, key->id);
 
-    EVP_KDF_CTX_free(ctx);
-    EVP_KDF_free(kdf);
-    return err;
+    if (tls_keys_find(keys, key->id, TLS_KEY_ID))
+        return -EEXIST;
+    if (keys->count == keys->room && grow(keys))
+        return -ENOMEM;
+    memmove(keys->at + at + 1, keys->at + at, (keys->count - at) * sizeof(*keys->at));
+    keys->at[at] = *key;
+    keys->count++;
+    return 0;
 }
 
-int tls_load_keys(struct tls_keys *keys, const char *path, char *why, size_t why_size) {
-    uint8_t secret[TLS_KEY_MAX + 1];
-    ssize_t size = read_key(path, secret, why, why_size);
-    int err = size < 0 ? (int)size : 0;
+void tls_keys_drop(struct tls_keys *keys, const uint8_t id[TLS_KEY_ID]) {
+    size_t at = place(keys, id);
 
-    if (!err) {
-        err = derive(secret, (size_t)size, "ppfs dials node", keys->ppfs_dials);
-        if (!err)
-            err = derive(secret, (size_t)size, "node dials ppfs", keys->node_dials);
-        if (!err)
-            err = derive(secret, (size_t)size, "discovery", keys->discovery);
-        if (err)
-            snprintf(why, why_size, "OpenSSL has no HKDF here, so no connection can be secured");
-    }
-    OPENSSL_cleanse(secret, sizeof(secret));
-    return err;
+    if (!tls_keys_find(keys, id, TLS_KEY_ID))
+        return;
+    keys->count--;
+    memmove(keys->at + at, keys->at + at + 1, (keys->count - at) * sizeof(*keys->at));
+    OPENSSL_cleanse(keys->at + keys->count, sizeof(*keys->at));
+}
+
+void tls_keys_free(struct tls_keys *keys) {
+    OPENSSL_clear_free(keys->at, keys->room * sizeof(*keys->at));
+    OPENSSL_cleanse(keys, sizeof(*keys));
 }
 
 int tls_sign(const struct tls *t, const void *bytes, size_t size, uint8_t mac[TLS_MAC_SIZE]) {
-    return HMAC(EVP_sha256(), tls_keys(t)->discovery, TLS_DERIVED, bytes, size, mac, NULL) ? 0 : -ENOTSUP;
+    return HMAC(EVP_sha256(), tls_keys(t)->find, TLS_PSK, bytes, size, mac, NULL) ? 0 : -ENOTSUP;
 }
 
 bool tls_verify(const struct tls *t, const void *bytes, size_t size, const uint8_t mac[TLS_MAC_SIZE]) {

@@ -11,7 +11,7 @@
 
 #include "net/discover.h"
 #include "net/peer.h"
-#include "net/tls.h"
+#include "net/key.h"
 #include "sched/sched_int.h"
 
 #define LOST_MAX 32u /* lost nodes that are still shown */
@@ -192,22 +192,40 @@ static void discover_again(struct sched *s) {
         sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
 }
 
+/* The key of before was known to every node: it is made anew. 0, or -errno and one sentence. */
+static int make_key(struct sched *s, const char *path, char *why, size_t why_size) {
+    struct mount_key *key = NULL;
+    int rc = mount_key_make(path);
+    if (rc == -EEXIST)
+        rc = mount_key_read(&key, path, why, why_size);
+    else if (rc < 0)
+        snprintf(why, why_size, "cannot make the key %s: %s", path, strerror(-rc));
+    mount_key_destroy(key);
+    if (rc != -EPFNOSUPPORT)
+        return rc;
+    rc = unlink(path) < 0 ? -errno : mount_key_make(path);
+    if (rc < 0)
+        snprintf(why, why_size, "cannot replace the key %s, which nodes know: %s", path, strerror(-rc));
+    else
+        sched_log(s, "%s was known to every node, as in versions before; there is a new one, and nodes need %s/join.key", path, s->state_dir);
+    return rc;
+}
+
 int fleet_make(struct sched *s, char *why, size_t why_size) {
     static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
-    char path[4096], id[4096], listen[512] = "";
+    char path[4096], id[4096], join[4096], listen[512] = "";
     int rc = 0;
     if (!s->c.key) {
         snprintf(path, sizeof path, "%s/key", s->state_dir);
-        rc = tls_make_key(path);
-        if (rc < 0)
-            snprintf(why, why_size, "cannot make the key %s: %s", path, strerror(-rc));
+        rc = make_key(s, path, why, why_size);
     }
     if (s->c.listen) {
         snprintf(listen, sizeof listen, "%s", s->c.listen);
         listen_again(s, listen, sizeof listen);
     }
     snprintf(id, sizeof id, "%s/id", s->state_dir);
-    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .id_file = id, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
+    snprintf(join, sizeof join, "%s/join.key", s->state_dir);
+    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .join_file = join, .id_file = id, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
     if (rc == 0)
         rc = fleet_create(&s->fleet, s->c.base, &c, &events, s, why, why_size);
     if (rc < 0)

@@ -43,6 +43,7 @@ struct fleet {
     struct fleet_events ev;
     const struct pool_events *runner;
     void *arg;
+    struct mount_key *key;
     struct tls *tls;
     struct hub *hub;
     struct disk *disk; /* reads payloads */
@@ -444,7 +445,8 @@ const char *fleet_address(const struct fleet *f) {
 /* --- its life ---------------------------------------------------------------------------------------------------- */
 /* 0 or -errno and one sentence. */
 static int read_id(struct fleet *f, const char *path, char *why, size_t why_size) {
-    int err = tls_make_key(path); /* 32 random bytes in text */
+    int err = key_make_random(path);
+    err = err == -EEXIST ? 0 : err;
     FILE *file = err ? NULL : fopen(path, "re");
 
     f->id_size = file ? fread(f->id, 1, sizeof(f->id), file) : 0;
@@ -455,6 +457,32 @@ static int read_id(struct fleet *f, const char *path, char *why, size_t why_size
     if (err)
         snprintf(why, why_size, "%.300s, by which nodes know this ppfs, cannot be read: %s (remove it and start again)",
                  path, strerror(-err));
+    return err;
+}
+
+/* TLS with the key that any node may have, which is written where its nodes find it. 0, or -errno and one sentence. */
+static int make_tls(struct fleet *f, const char *join_file, char *why, size_t why_size) {
+    uint8_t secret[KEY_SECRET];
+    struct node_key join;
+    struct tls_key key;
+    int err = tls_create(&f->tls, TLS_PPFS, mount_key_find(f->key), why, why_size);
+
+    if (err)
+        return err;
+    err = mount_key_join(f->key, secret);
+    if (!err)
+        err = node_key_tls(secret, &key);
+    if (!err)
+        err = tls_add_key(f->tls, &key);
+    mount_key_node(f->key, KEY_ANY, secret, &join);
+    if (!err && join_file)
+        err = node_key_write(&join, join_file);
+    if (err)
+        snprintf(why, why_size, "the key for nodes cannot be made%s%s: %s", join_file ? " at " : "", join_file ? join_file : "",
+                 strerror(-err));
+    key_wipe(secret, sizeof(secret));
+    key_wipe(&join, sizeof(join));
+    key_wipe(&key, sizeof(key));
     return err;
 }
 
@@ -470,7 +498,10 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
     if (!f)
         return err;
     *f = (struct fleet){.base = base, .ev = *ev, .runner = config->runner, .arg = arg};
-    err = tls_create(&f->tls, TLS_PPFS, config->key_file, why, why_size);
+    err = mount_key_read(&f->key, config->key_file, why, why_size);
+    hub.mount = f->key;
+    if (!err)
+        err = make_tls(f, config->join_file, why, why_size);
     if (!err && config->id_file)
         err = read_id(f, config->id_file, why, why_size);
     if (!err)
@@ -503,6 +534,7 @@ void fleet_destroy(struct fleet *f) {
     hub_destroy(f->hub);
     disk_destroy(f->disk);
     tls_destroy(f->tls);
+    mount_key_destroy(f->key);
     free(f);
     errno = saved;
 }

@@ -7,7 +7,8 @@
 struct fleet;
 
 struct fleet_config {
-    const char *key_file; /* the shared key; fleet_create reads it */
+    const char *key_file; /* the secret of the mount; fleet_create reads it */
+    const char *join_file; /* where the key for nodes is written, NULL: nowhere */
     const char *id_file;  /* keeps who this ppfs is; made at the first start. With it nodes know at once that a
                                        * ppfs was started again, and end what they run for its predecessor. May be NULL */
     const char *listen;   /* "ADDR:PORT" for nodes that dial in, NULL: none may */

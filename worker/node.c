@@ -39,6 +39,7 @@ struct join { /* an address that is kept dialled */
 struct node {
     const struct node_args *args;
     struct event_base *base;
+    struct node_key key;
     struct tls *tls;
     struct hub *hub;
     struct peer_listener *listener;
@@ -376,6 +377,20 @@ static int write_pid(const char *path, char *why, size_t size) {
     return err;
 }
 
+static int make_tls(struct node *n, char *why, size_t size) {
+    struct tls_key key;
+    int err = node_key_read(&n->key, n->args->key_file, why, size);
+
+    if (err)
+        return err;
+    err = tls_create(&n->tls, TLS_NODE, n->key.find, why, size);
+    if (!err && ((err = node_key_tls(n->key.secret, &key)) || (err = tls_add_key(n->tls, &key))))
+        snprintf(why, size, "the key cannot be used: %s", strerror(-err));
+    key_wipe(&key, sizeof(key));
+    key_wipe(n->key.secret, sizeof(n->key.secret));
+    return err;
+}
+
 static int start(struct node *n, char *why, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
     static const struct serve_events serve_events = {
@@ -384,7 +399,7 @@ static int start(struct node *n, char *why, size_t size) {
     const char *tmp = getenv("TMPDIR");
     struct serve_config serve = {
         .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = n->cpus, .memory = cpus_memory()};
-    struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms};
+    struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms, .node = &n->key};
 
     snprintf(why, size, "not enough memory");
     n->base = event_base_new();
@@ -394,7 +409,7 @@ static int start(struct node *n, char *why, size_t size) {
     n->end = evtimer_new(n->base, on_end, n);
     int err = n->idle && n->end ? watch_signals(n) : -ENOMEM;
     if (!err)
-        err = tls_create(&n->tls, TLS_NODE, a->key_file, why, size);
+        err = make_tls(n, why, size);
     if (!err)
         err = hub_create(&n->hub, n->base, &hub, &hub_events, n);
     if (!err)

@@ -20,7 +20,7 @@ void node_args_help(void) {
          "  --listen ADDR:PORT    wait for a ppfs to dial (mkdir nodes/HOST:PORT); port 0 picks one\n"
          "  --discover[=WHERE]    answer when a ppfs looks for nodes on the local network; WHERE is\n"
          "                        [GROUP][%INTERFACE][:PORT]\n"
-         "  --key FILE            the shared key, a copy of the one of that ppfs (default ~/.local/state/ppfs/key)\n"
+         "  --key FILE            the key that the ppfs has for its nodes (default ~/.local/state/ppfs/join.key)\n"
          "  --cpus N              slots (default: what affinity mask and cgroup quota allow)\n"
          "  --name NAME           what it is called in nodes/ (default: the host's name)\n"
          "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
@@ -109,14 +109,14 @@ static int one(struct node_args *a, int option, const char *value) {
     return -EINVAL;
 }
 
-/* Where a ppfs of this user keeps its key. */
+/* Where a ppfs of this user keeps the key for its nodes. */
 static void default_key(struct node_args *a) {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
     if (state && state[0] == '/')
-        snprintf(a->key_path, sizeof(a->key_path), "%s/ppfs/key", state);
+        snprintf(a->key_path, sizeof(a->key_path), "%s/ppfs/join.key", state);
     else
-        snprintf(a->key_path, sizeof(a->key_path), "%s/.local/state/ppfs/key", home ? home : "");
+        snprintf(a->key_path, sizeof(a->key_path), "%s/.local/state/ppfs/join.key", home ? home : "");
     a->key_file = a->key_path;
 }
 

@@ -52,7 +52,7 @@ def read_arguments(words):
     lend.add_argument("--cpus", type=number(1, 4096), metavar="N", help="slots of each (default: whole machines)")
     lend.add_argument("--partition", metavar="NAME", help="where to ask for them (default: Slurm's)")
     lend.add_argument("--address", metavar="HOST[:PORT]", help="where they find ppfs (default: what nodes/.listen says)")
-    lend.add_argument("--key", type=Path, metavar="FILE", help="the key of that ppfs (default %s)" % (STATE / "key"))
+    lend.add_argument("--key", type=Path, metavar="FILE", help="the key that ppfs has for its nodes (default %s)" % (STATE / "join.key"))
     lend.add_argument("--send-key", action="store_true", help="send the key with the job instead of its name (see ppfs-slurm(1))")
     lend.add_argument("--program", metavar="PATH", help="ppfs-node on the machines (default: the one here)")
     lend.add_argument("--python", metavar="PATH", help="interpreter or virtual environment whose packages jobs see")
@@ -98,4 +98,4 @@ def check(a, sbatch):
         if a.idle_exit < 2 * a.every:
             raise Trouble("--idle-exit must be at least twice --every, or a machine could come and go between two looks", 2)
     if lends and a.key is None:
-        a.key = STATE / "key"
+        a.key = STATE / "join.key"

@@ -4,7 +4,7 @@ import re
 
 from .words import Trouble
 
-KEY_MAX = 1 << 16        # bytes of a key that is sent along
+MAGIC = b"ppfs node key 1\n"  # how a key for nodes begins
 LOOKS = 2000             # unfinished jobs that one look goes through
 
 
@@ -51,10 +51,10 @@ def key_of(a):
     try:
         key = a.key.read_bytes()
     except OSError as e:
-        raise Trouble("the key %s cannot be read: %s; name the one in the state directory of ppfs with --key FILE"
+        raise Trouble("the key %s cannot be read: %s; name join.key in the state directory of ppfs with --key FILE"
                       % (a.key, e.strerror)) from None
-    if not 32 <= len(key) <= KEY_MAX:
-        raise Trouble("%s is no key: it has %d bytes, not 32 to %d" % (a.key, len(key), KEY_MAX))
+    if not key.startswith(MAGIC):
+        raise Trouble("%s is no key for nodes; name join.key in the state directory of ppfs with --key FILE" % a.key)
     return key
 
 

@@ -28,6 +28,7 @@ struct slot {
 };
 
 struct node {
+    struct node_key key;
     struct tls *tls;
     struct hub *hub;
     struct serve *serve;
@@ -285,10 +286,12 @@ static void make_node(struct node *n, unsigned index, const char *address, const
     static const struct redial_events redial_events = {.connected = on_connected, .failed = on_dial_failed};
     char name[64], why[512];
     struct serve_config config = {.name = name, .dir = "/tmp", .cpus = slots_each};
-    struct hub_config hub = {.side = TLS_NODE};
+    struct hub_config hub = {.side = TLS_NODE, .node = &n->key};
+    struct tls_key shown;
 
     snprintf(name, sizeof(name), "fake%03u", index);
-    if (tls_create(&n->tls, TLS_NODE, key, why, sizeof(why))) {
+    if (node_key_read(&n->key, key, why, sizeof(why)) || tls_create(&n->tls, TLS_NODE, n->key.find, why, sizeof(why)) ||
+        node_key_tls(n->key.secret, &shown) || tls_add_key(n->tls, &shown)) {
         fprintf(stderr, "fakenode: %s\n", why);
         exit(1);
     }

@@ -100,9 +100,16 @@ static void on_ignored(void *arg, void *tag, const char *sentence) {
 }
 
 static void start(enum tls_side side, const char *key, const struct hub_events *events) {
-    struct hub_config config = {.side = side};
+    static struct node_key node;
+    static struct mount_key *mount;
+    uint8_t secret[KEY_SECRET];
+    struct tls_key join;
+    if (mount_key_read(&mount, key, why, sizeof(why)) || mount_key_join(mount, secret) || node_key_tls(secret, &join))
+        die(why);
+    mount_key_node(mount, KEY_ANY, secret, &node);
+    struct hub_config config = {.side = side, .mount = mount, .node = &node};
     base = event_base_new();
-    if (!base || tls_create(&tls, side, key, why, sizeof(why)) || hub_create(&hub, base, &config, events, NULL))
+    if (!base || tls_create(&tls, side, node.find, why, sizeof(why)) || tls_add_key(tls, &join) || hub_create(&hub, base, &config, events, NULL))
         die(why);
 }
 
@@ -135,7 +142,7 @@ int main(int argc, char **argv) {
     count = argc > 1 ? atoi(argv[1]) : count;
     shaken = calloc((size_t)count, sizeof(*shaken));
     greeted = calloc((size_t)count, sizeof(*greeted));
-    if (count < 1 || !shaken || !greeted || mkdtemp(key) == NULL || rmdir(key) || tls_make_key(key) || pipe(pipes))
+    if (count < 1 || !shaken || !greeted || mkdtemp(key) == NULL || rmdir(key) || mount_key_make(key) || pipe(pipes))
         die("cannot make a key in /tmp");
     pid_t pid = fork();
     if (pid == 0)

@@ -83,7 +83,7 @@ class Site(bench.Ppfs):
         env = dict(os.environ, PPFS_WORKER=str(self.build / "ppfs-worker"))
         subprocess.run(command, env=env, check=True)
         self.address = (self.path / "nodes/.listen").read_text().strip()
-        self.key = self.state / "key"
+        self.key = self.state / "join.key"
 
     def nodes(self):
         return len([n for n in os.listdir(self.path / "nodes") if not n.startswith(".")]) - 1

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/tls.h"
+#include "net/key.h"
 
 struct tls_conn {
     int fd;
@@ -20,9 +20,8 @@ int tls_random(void *bytes, size_t size) {
     return 0;
 }
 
-int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd, bool dialled) {
+int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
     (void)t;
-    (void)dialled;
     *out = calloc(1, sizeof(**out));
     if (!*out)
         abort();
@@ -39,6 +38,29 @@ void tls_conn_destroy(struct tls_conn *c) {
 
 int tls_conn_fd(const struct tls_conn *c) {
     return c->fd;
+}
+
+void tls_conn_proof(const struct tls_conn *c, struct tls_proof *out) {
+    (void)c;
+    memset(out, 0, sizeof(*out));
+}
+
+/* In place of net/key_sign.c: whoever greets is the mount. */
+int mount_key_sign(const struct mount_key *m, const uint8_t binding[TLS_BINDING], const uint8_t hub[16],
+                   uint8_t signature[KEY_SIGNATURE]) {
+    (void)m;
+    (void)binding;
+    (void)hub;
+    memset(signature, 1, KEY_SIGNATURE);
+    return 0;
+}
+
+bool node_key_verify(const struct node_key *k, const uint8_t binding[TLS_BINDING], const uint8_t hub[16],
+                     const uint8_t signature[KEY_SIGNATURE]) {
+    (void)k;
+    (void)binding;
+    (void)hub;
+    return signature[0] == 1;
 }
 
 ssize_t tls_read(struct tls_conn *c, void *to, size_t room) {

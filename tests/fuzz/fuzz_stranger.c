@@ -18,6 +18,7 @@
 
 #include "net/discover.h"
 #include "net/handshake.h"
+#include "net/key.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -28,15 +29,14 @@ static struct event_base *base;
 static struct tls *ppfs, *node, *stranger;
 static uint16_t port;
 
-static struct tls *make_tls(enum tls_side side, const char *key) {
-    char path[] = "/tmp/ppfs-fuzz-XXXXXX", why[512];
+static struct tls *make_tls(enum tls_side side, uint8_t secret) {
+    uint8_t bytes[KEY_SECRET];
+    struct tls_key key;
+    char why[512];
     struct tls *t;
-    int fd = mkstemp(path);
 
-    assert(fd >= 0 && write(fd, key, strlen(key)) == (ssize_t)strlen(key));
-    close(fd);
-    assert(!tls_create(&t, side, path, why, sizeof(why)));
-    unlink(path);
+    memset(bytes, secret, sizeof(bytes));
+    assert(!tls_create(&t, side, bytes, why, sizeof(why)) && !node_key_tls(bytes, &key) && !tls_add_key(t, &key));
     return t;
 }
 
@@ -46,9 +46,9 @@ static void begin(void) {
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
     base = event_base_new();
-    ppfs = make_tls(TLS_PPFS, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-    node = make_tls(TLS_NODE, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-    stranger = make_tls(TLS_PPFS, "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb");
+    ppfs = make_tls(TLS_PPFS, 'a');
+    node = make_tls(TLS_NODE, 'a');
+    stranger = make_tls(TLS_PPFS, 'b');
     assert(!bind(fd, (struct sockaddr *)&at, sizeof(at)) && !getsockname(fd, (struct sockaddr *)&at, &size));
     port = ntohs(at.sin_port);
     close(fd);

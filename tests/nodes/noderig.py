@@ -13,7 +13,15 @@ NODE = Path(os.environ.get("PPFS_NODE", BUILD / "ppfs-node")).resolve()
 
 
 def key_of(mount):
-    return mount.statedir / "key"
+    """The key for any number of its nodes."""
+    return mount.statedir / "join.key"
+
+
+def make_key(path):
+    """A key of a mount that nobody has."""
+    path.write_text("ppfs node key 1\nname: *\n" + "".join("%s: %s\n" % (w, os.urandom(32).hex()) for w in ("secret", "mount", "find")))
+    path.chmod(0o600)
+    return path
 
 
 def listens(mount):

@@ -30,7 +30,7 @@ def test_a_node_is_found_used_and_let_go(new_mount, new_node, place, base):
     stranger = new_node("--discover=" + place, "--name", "stranger", key=stranger_key)
     discover(m, place)
     assert (m.mnt / "nodes" / ".discover").read_text() == place + "\n"
-    node = new_node("--discover=" + place, "--name", "found", key=m.statedir / "key").up(m)
+    node = new_node("--discover=" + place, "--name", "found", key=m.statedir / "join.key").up(m)
     m.put("who.sh", "#!/bin/sh\necho $PPFS_NODE\n")
     assert m.result("who.sh") == b"found\n"
     wait_until(lambda: "another key" in stranger.log(), "the stranger to refuse a query")
@@ -60,7 +60,7 @@ def test_it_goes_on_after_the_daemon_has_died(new_mount, new_node, place):
     discover(m, place)
     m.kill_daemon()
     assert (m.mnt / "nodes" / ".discover").read_text() == place + "\n"
-    new_node("--discover=" + place, "--name", "found", key=m.statedir / "key").up(m)
+    new_node("--discover=" + place, "--name", "found", key=m.statedir / "join.key").up(m)
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -76,7 +76,7 @@ def test_a_machine_is_found_on_its_network(new_mount, new_node, family):
             assert (done.returncode, done.stderr) == (0, "")
             m.started()
             discover(m, group + "%eth0")
-            node = new_node("--discover=" + group + "%eth0", "--name", "found", key=m.statedir / "key", wrap=net.hosts[1].wrap)
+            node = new_node("--discover=" + group + "%eth0", "--name", "found", key=m.statedir / "join.key", wrap=net.hosts[1].wrap)
             node.up(m)
             m.put("who.sh", "#!/bin/sh\necho $PPFS_NODE\n")
             assert m.result("who.sh") == b"found\n"

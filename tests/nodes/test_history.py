@@ -147,7 +147,7 @@ def test_nodes_are_killed_stopped_and_cut_off(new_mount, new_node):
     runs.touch()
     relays = [Relay(listens(m)) for _ in range(3)]
     try:
-        nodes = [new_node("--name", "n%d" % i, "--silence", SILENCE, key=m.statedir / "key", join=relay.address, cpus=1)
+        nodes = [new_node("--name", "n%d" % i, "--silence", SILENCE, key=m.statedir / "join.key", join=relay.address, cpus=1)
                  for i, relay in enumerate(relays)]
         for node in nodes:
             node.up(m)

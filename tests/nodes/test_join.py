@@ -1,6 +1,7 @@
 """A node and a ppfs find each other, and what is written into the mount runs there."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -302,7 +303,7 @@ def test_a_node_takes_the_place_of_one_that_no_longer_answers(new_mount, new_nod
 
 def test_a_node_with_another_key_learns_nothing(ml, new_node, base):
     wrong = base / "wrong"
-    wrong.write_bytes(os.urandom(40))
+    wrong.write_text(re.sub("secret: ..", "secret: 00", key_of(ml).read_text()))
     wrong.chmod(0o600)
     stranger = new_node("--name", "stranger", key=wrong, join=listens(ml))
     friend = new_node("--name", "friend", join=ml)
@@ -313,8 +314,10 @@ def test_a_node_with_another_key_learns_nothing(ml, new_node, base):
 
 @pytest.mark.parametrize("make, word", [
     (lambda p: None, "No such file"),
-    (lambda p: (p.write_bytes(b"short"), p.chmod(0o600)), "32"),
+    (lambda p: (p.write_bytes(b"short"), p.chmod(0o600)), "this ppfs"),
+    (lambda p: (p.write_bytes(bytes(40)), p.chmod(0o600)), "not text"),
     (lambda p: (p.write_bytes(bytes(range(32))), p.chmod(0o644)), "600"),
+    (lambda p: p.symlink_to("/etc/shadow") or os.lchown(p, 65534, 65534), "belongs to user 65534"),
 ])
 def test_a_bad_key_file_is_refused_with_one_line(new_mount, base, make, word):
     key = base / "k"
@@ -327,13 +330,34 @@ def test_a_bad_key_file_is_refused_with_one_line(new_mount, base, make, word):
     assert n.returncode == 1 and n.stderr.count("\n") == 1 and word in n.stderr
 
 
-def test_the_key_is_made_at_the_first_start(m):
-    key = key_of(m)
-    text = key.read_text()
-    assert key.stat().st_mode & 0o777 == 0o600 and len(text) == 65 and int(text, 16)
+def test_keys_are_made_at_the_first_start_and_stay(m):
+    secret, join = m.statedir / "key", key_of(m)
+    before = [p.read_text() for p in (secret, join)]
+    assert [p.stat().st_mode & 0o777 for p in (secret, join)] == [0o600, 0o600]
+    assert before[0].startswith("ppfs mount key 1\n") and before[1].startswith("ppfs node key 1\nname: *\n")
+    assert before[0].split()[-1] not in before[1]  # the mount's secret stays where it is
     m.unmount()
     m.start()
-    assert key.read_text() == text
+    assert [p.read_text() for p in (secret, join)] == before
+
+
+def test_a_key_of_before_which_nodes_had_is_made_anew(new_mount, base):
+    """As versions before made it, and had it copied to every node."""
+    m = new_mount()
+    m.statedir.mkdir(parents=True)
+    (m.statedir / "key").write_text("ab" * 32 + "\n")
+    (m.statedir / "key").chmod(0o600)
+    m.start()
+    assert (m.statedir / "key").read_text().startswith("ppfs mount key 1\n") and "join.key" in m.log()
+
+
+def test_the_secret_of_a_mount_is_no_key_for_nodes_and_the_other_way_round(m, new_mount, base):
+    (base / "second").mkdir()
+    p = subprocess.run([str(NODE), "--key", str(m.statedir / "key"), "--join", "127.0.0.1:9"], capture_output=True, text=True,
+                       timeout=30 * SLOW, env=m.env)
+    assert p.returncode == 1 and p.stderr.count("\n") == 1 and "must not leave its machine" in p.stderr and "join.key" in p.stderr
+    p = new_mount(base=base / "second", options=["--key", key_of(m)]).run()
+    assert p.returncode == 1 and p.stderr.count("\n") == 1 and "is a key for nodes" in p.stderr
 
 
 @pytest.mark.parametrize("address", ["", "here", "127.0.0.1", "1.2.3.4:x"])
@@ -385,7 +409,7 @@ def test_a_node_that_cannot_be_reached_says_why(m, new_node, base):
     (nodes / "no.such.host.invalid:60000").mkdir()
     says(m, "no.such.host.invalid:60000", "no.such.host.invalid")
     other_key = base / "other-key"
-    other_key.write_text("x" * 40)
+    other_key.write_text(re.sub("secret: ..", "secret: 00", key_of(m).read_text()))
     other_key.chmod(0o600)
     stranger = new_node("--listen", "127.0.0.1:0", key=other_key)
     (nodes / stranger.address()).mkdir()

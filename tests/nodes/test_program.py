@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from noderig import NODE, key_of, listens, nodes_of, up, value
+from noderig import NODE, key_of, listens, make_key, nodes_of, up, value
 from ppfsmount import SLOW, alive, clean_env, parents, wait_until
 
 
@@ -52,9 +52,7 @@ def test_help_and_version(base):
     (["--listen", "192.0.2.1:0"], "192.0.2.1"),
 ])
 def test_what_cannot_be_is_said_in_one_line(base, words, say):
-    key = base / "k"
-    key.write_bytes(os.urandom(32))
-    key.chmod(0o600)
+    key = make_key(base / "k")
     p = run(base, "--join", "127.0.0.1:9", "--key", key, *words)
     assert p.returncode == 1 and p.stderr.count("\n") == 1 and say in p.stderr
 
@@ -94,8 +92,8 @@ def test_a_node_whose_workers_start_no_more_gives_its_work_back(ml, new_node, ba
 def test_the_default_key_is_that_of_a_ppfs_of_the_same_user(ml, new_node):
     home = ml.base / "home2"
     (home / ".local/state/ppfs").mkdir(parents=True)
-    (home / ".local/state/ppfs/key").write_bytes(key_of(ml).read_bytes())
-    (home / ".local/state/ppfs/key").chmod(0o600)
+    (home / ".local/state/ppfs/join.key").write_bytes(key_of(ml).read_bytes())
+    (home / ".local/state/ppfs/join.key").chmod(0o600)
     env = clean_env(ml.base) | {"HOME": str(home)}
     env.pop("XDG_STATE_HOME", None)
     node = subprocess.Popen([str(NODE), "--join", listens(ml), "--name", "n"], env=env, stderr=subprocess.DEVNULL)
@@ -165,9 +163,7 @@ def test_it_leaves_when_there_was_nothing_to_do(ml, new_node):
 
 
 def test_it_leaves_also_when_nobody_came(new_node, base):
-    key = base / "k"
-    key.write_bytes(os.urandom(32))
-    key.chmod(0o600)
+    key = make_key(base / "k")
     node = new_node("--listen", "127.0.0.1:0", "--idle-exit", "1", key=key)
     assert node.wait() == 0
 
@@ -210,7 +206,7 @@ def test_who_only_joins_ends_when_it_is_let_go(pair):
 
 def test_one_node_for_two_ppfs(ml, new_mount, new_node, base):
     (base / "second").mkdir()
-    other = new_mount(base=base / "second", cpus=0, options=["--listen", "127.0.0.1:0", "--key", key_of(ml)]).start()
+    other = new_mount(base=base / "second", cpus=0, options=["--listen", "127.0.0.1:0", "--key", ml.statedir / "key"]).start()
     node = new_node("--name", "both", "--join", listens(other), cpus=1, join=ml)
     node.up(ml)
     node.up(other)

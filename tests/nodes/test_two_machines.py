@@ -88,7 +88,7 @@ def far(new_mount, new_node, net):
     p = subprocess.run([*net.hosts[0].wrap, *m.argv()], env=m.env, capture_output=True, text=True, timeout=50 * SLOW)
     assert (p.returncode, p.stderr) == (0, "")
     m.started()
-    key = m.statedir / "key"
+    key = m.statedir / "join.key"
     nodes = [new_node("--name", "far%d" % i, key=key, join=net.hosts[0].address + ":7700", wrap=net.hosts[i + 1].wrap)
              for i in range(2)]
     for node in nodes:

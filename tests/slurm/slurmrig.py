@@ -194,7 +194,7 @@ class Lender:
 
     def argv(self, command, *words, sbatch=()):
         """start and auto find the ppfs, its key and the program that was built."""
-        lend = ["--address", "127.0.0.1", "--key", self.mount.statedir / "key", "--program", BUILD / "ppfs-node",
+        lend = ["--address", "127.0.0.1", "--key", self.mount.statedir / "join.key", "--program", BUILD / "ppfs-node",
                 "--logs", self.mount.base / "logs"] if command in ("start", "auto") else []
         more = ["--", *sbatch] if sbatch else []
         return list(map(str, [PROGRAM, command, *lend, *words, self.mount.mnt, *more]))

@@ -214,7 +214,7 @@ def test_start_wait_says_why_a_machine_did_not_join(ml, lend):
 
 def test_a_key_can_be_sent_with_the_job(ml, lend):
     key = ml.base / "key"
-    key.write_bytes((ml.statedir / "key").read_bytes())
+    key.write_bytes((ml.statedir / "join.key").read_bytes())
     lend("start", "--key", key, "--send-key", "--cpus", 1, sbatch=["--hold"])  # an option of sbatch
     key.unlink()
     job, = lend.cluster.jobs()
@@ -223,14 +223,14 @@ def test_a_key_can_be_sent_with_the_job(ml, lend):
     node, = [pid for pid in lend.cluster.marked() if exe_of(pid) == str(BUILD / "ppfs-node")]
     words = text_of("/proc/%d/cmdline" % node).split("\0")
     sent = Path(words[words.index("--key") + 1])
-    assert sent.read_bytes() == (ml.statedir / "key").read_bytes() and sent.stat().st_mode & 0o777 == 0o600
+    assert sent.read_bytes() == (ml.statedir / "join.key").read_bytes() and sent.stat().st_mode & 0o777 == 0o600
     lend("stop", "--wait")
     assert not sent.exists()
 
 
 def test_a_machine_with_another_key_does_not_join_and_status_says_so(ml, lend):
     key = ml.base / "key"
-    key.write_bytes(b"x" * 40)
+    key.write_text(re.sub("secret: ..", "secret: 00", (ml.statedir / "join.key").read_text()))
     key.chmod(0o600)
     lend("start", "--key", key, "--cpus", 1)
     wait_until(lambda: "not joined" in lend("status"), "it to run")

@@ -237,7 +237,7 @@ static inline void make_node(struct node *n, const char *name, unsigned silence_
     static const struct hub_events hub_events = {.greeted = node_greeted, .failed = node_failed};
     static const struct redial_events redial_events = {.connected = node_connected, .failed = node_dial_failed};
     const char *worker = getenv("PPFS_WORKER");
-    struct hub_config hub = {.side = TLS_NODE, .silence_ms = silence_ms};
+    struct hub_config hub = {.side = TLS_NODE, .silence_ms = silence_ms, .node = node_of(KEY_A)};
 
     n->name = name;
     n->cpus = n->cpus ? n->cpus : SLOTS;

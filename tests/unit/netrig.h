@@ -22,6 +22,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "net/key.h"
 #include "net/link.h"
 #include "net/peer.h"
 
@@ -71,13 +72,35 @@ static inline char *key_file(const char *name, const char *bytes, mode_t mode) {
     return p;
 }
 
-#define KEY_A "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
-#define KEY_B "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
+#define KEY_A "ppfs mount key 1\nsecret: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
+#define KEY_B "ppfs mount key 1\nsecret: 1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
+
+/* The mount with that secret; kept until the end. */
+static inline const struct mount_key *mount_of(const char *key) {
+    static struct mount_key *kept[2];
+    struct mount_key **m = &kept[key[25] == '1'];
+    if (!*m && mount_key_read(m, key_file("key", key, 0600), why, sizeof(why)))
+        fail_msg("%s", why);
+    return *m;
+}
+
+/* The key that it has for any number of nodes. */
+static inline const struct node_key *node_of(const char *key) {
+    static struct node_key kept[2];
+    struct node_key *n = &kept[key[25] == '1'];
+    uint8_t secret[KEY_SECRET];
+    assert_int_equal(mount_key_join(mount_of(key), secret), 0);
+    mount_key_node(mount_of(key), KEY_ANY, secret, n);
+    return n;
+}
 
 static inline struct tls *make_tls(enum tls_side side, const char *key) {
     struct tls *t = NULL;
-    if (tls_create(&t, side, key_file("key", key, 0600), why, sizeof(why)))
+    struct tls_key join;
+    if (tls_create(&t, side, mount_key_find(mount_of(key)), why, sizeof(why)))
         fail_msg("%s", why);
+    assert_int_equal(node_key_tls(node_of(key)->secret, &join), 0);
+    assert_int_equal(tls_add_key(t, &join), 0);
     return t;
 }
 

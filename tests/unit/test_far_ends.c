@@ -349,7 +349,7 @@ static bool rogue_is_there(void *arg) {
 
 static void rogue_comes(enum tls_side side, const char *address) {
     static const struct hub_events events = {.greeted = rogue_greeted, .failed = rogue_failed};
-    struct hub_config config = {.side = side};
+    struct hub_config config = {.side = side, .mount = mount_of(KEY_A), .node = node_of(KEY_A)};
 
     memset(&rogue, 0, sizeof(rogue));
     rogue.tls = make_tls(side, KEY_A);

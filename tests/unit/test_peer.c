@@ -96,48 +96,117 @@ static unsigned open_descriptors(void) {
 }
 
 /* --- the key file ------------------------------------------------------------------------------------------------ */
-static void a_key_file_is_made_once_and_only_for_us(void **state) {
+static void a_mount_makes_its_secret_once_and_only_for_itself(void **state) {
     (void)state;
     char path[128], first[100] = "", second[100] = "";
     struct stat st;
+    struct mount_key *m;
     snprintf(path, sizeof(path), "%s/made", dir);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(tls_make_key(path), 0);
+        assert_int_equal(mount_key_make(path), i ? -EEXIST : 0);
         int fd = open(path, O_RDONLY);
-        assert_int_equal(read(fd, i ? second : first, 99), 65);
+        assert_int_equal(read(fd, i ? second : first, 99), 90);
         assert_int_equal(fstat(fd, &st), 0);
         close(fd);
     }
     assert_string_equal(first, second);
-    assert_int_equal(strspn(first, "0123456789abcdef"), 64);
-    assert_int_equal(first[64], '\n');
+    assert_int_equal(strspn(first + 25, "0123456789abcdef"), 64);
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(st.st_nlink, 1);
-    struct tls *t;
-    assert_int_equal(tls_create(&t, TLS_NODE, path, why, sizeof(why)), 0);
-    assert_int_equal(tls_side(t), TLS_NODE);
-    tls_destroy(t);
-    assert_int_equal(tls_make_key("/nonexistent/key"), -ENOENT);
+    assert_int_equal(mount_key_read(&m, path, why, sizeof(why)), 0);
+    mount_key_destroy(m);
+    assert_int_equal(mount_key_make("/nonexistent/key"), -ENOENT);
 }
+
+#define HEX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
 
 static void a_bad_key_file_is_refused_in_one_sentence(void **state) {
     (void)state;
-    struct tls *t;
-    char long_key[5000];
+    static const char node[] = "ppfs node key 1\nname: n\nsecret: " HEX "mount: " HEX "find: " HEX;
+    static const struct {
+        const char *bytes;
+        mode_t mode;
+        int mount, node; /* what reading it as the one and as the other returns */
+        const char *says[2];
+    } cases[] = {
+        {KEY_A, 0400, 0, -EINVAL, {"", "must not leave its machine"}},
+        {node, 0600, -EINVAL, 0, {"is a key for nodes", ""}},
+        {KEY_A, 0640, -EPERM, -EPERM, {"chmod 600", "chmod 600"}},
+        {HEX, 0600, -EPFNOSUPPORT, -EINVAL, {"known to every node", "join.key"}},
+        {"", 0600, -EPFNOSUPPORT, -EINVAL, {"none that this ppfs made", "no key"}},
+        {KEY_A "x", 0600, -EINVAL, -EINVAL, {"damaged", "must not leave"}},
+        {"ppfs mount key 1\nsecret: 01\n", 0600, -EINVAL, -EINVAL, {"damaged", "must not leave"}},
+        {"ppfs node key 1\nname: ../n\nsecret: " HEX "mount: " HEX "find: " HEX, 0600, -EINVAL, -EINVAL, {"for nodes", "damaged"}},
+        {"ppfs node key 1\nname: \nsecret: " HEX "mount: " HEX "find: " HEX, 0600, -EINVAL, -EINVAL, {"for nodes", "damaged"}},
+        {"ppfs node key 1\nname: n\nsecret: " HEX "mount: " HEX, 0600, -EINVAL, -EINVAL, {"for nodes", "damaged"}},
+    };
+    struct mount_key *m;
+    struct node_key n;
+    char long_key[5000], link[128];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        const char *path = key_file("case", cases[i].bytes, cases[i].mode);
+        print_message("%zu\n", i);
+        *why = 0;
+        assert_int_equal(mount_key_read(&m, path, why, sizeof(why)), cases[i].mount);
+        assert_non_null(strstr(why, cases[i].says[0]));
+        if (!cases[i].mount)
+            mount_key_destroy(m);
+        *why = 0;
+        assert_int_equal(node_key_read(&n, path, why, sizeof(why)), cases[i].node);
+        assert_non_null(strstr(why, cases[i].says[1]));
+        assert_null(strchr(why, '\n'));
+    }
     memset(long_key, 'x', sizeof(long_key));
     long_key[sizeof(long_key) - 1] = 0;
-    assert_int_equal(tls_create(&t, TLS_PPFS, "/nonexistent/key", why, sizeof(why)), -ENOENT);
+    assert_int_equal(node_key_read(&n, key_file("long", long_key, 0600), why, sizeof(why)), -EINVAL);
+    assert_int_equal(node_key_read(&n, "/nonexistent/key", why, sizeof(why)), -ENOENT);
     assert_non_null(strstr(why, "/nonexistent/key"));
-    assert_int_equal(tls_create(&t, TLS_PPFS, dir, why, sizeof(why)), -EINVAL);
-    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("short", "0123456789012345678901234567890", 0600), why, sizeof(why)),
-                     -EINVAL);
-    assert_non_null(strstr(why, "31 bytes"));
-    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("long", long_key, 0600), why, sizeof(why)), -EINVAL);
-    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("shared", KEY_A, 0640), why, sizeof(why)), -EPERM);
-    assert_non_null(strstr(why, "chmod 600"));
-    assert_int_equal(tls_create(&t, TLS_PPFS, key_file("least", "01234567890123456789012345678901", 0400), why, sizeof(why)), 0);
-    tls_destroy(t);
-    tls_destroy(NULL);
+    assert_int_equal(node_key_read(&n, dir, why, sizeof(why)), -EINVAL);
+    snprintf(link, sizeof(link), "%s/link", dir);
+    assert_int_equal(symlink(key_file("right", node, 0600), link), 0);
+    assert_int_equal(node_key_read(&n, link, why, sizeof(why)), 0); /* our own */
+    assert_string_equal(n.name, "n");
+    if (geteuid() == 0) {
+        assert_int_equal(lchown(link, 4711, 4711), 0);
+        assert_int_equal(node_key_read(&n, link, why, sizeof(why)), -EPERM);
+        assert_non_null(strstr(why, "4711"));
+        const char *theirs = key_file("theirs", node, 0600);
+        assert_int_equal(chown(theirs, 4711, 4711), 0);
+        assert_int_equal(node_key_read(&n, theirs, why, sizeof(why)), -EPERM);
+    }
+}
+
+static void what_a_mount_gives_to_a_node_is_read_as_it_was(void **state) {
+    (void)state;
+    uint8_t secret[KEY_SECRET] = {1, 2, 3};
+    char text[KEY_TEXT], path[128];
+    struct node_key given, got;
+    mount_key_node(mount_of(KEY_A), "anode-7", secret, &given);
+    assert_in_range(node_key_text(&given, text), 1, KEY_TEXT - 1);
+    assert_int_equal(node_key_read(&got, key_file("given", text, 0600), why, sizeof(why)), 0);
+    assert_memory_equal(&given, &got, sizeof(got));
+    snprintf(path, sizeof(path), "%s/written", dir);
+    for (int i = 0; i < 2; i++) /* the second replaces the first */
+        assert_int_equal(node_key_write(node_of(i ? KEY_B : KEY_A), path), 0);
+    assert_int_equal(node_key_read(&got, path, why, sizeof(why)), 0);
+    assert_memory_equal(node_of(KEY_B), &got, sizeof(got));
+    assert_memory_not_equal(node_of(KEY_A)->secret, got.secret, KEY_SECRET);
+}
+
+/* Who has a node's key has neither the mount's secret nor its signature of another connection. */
+static void only_the_mount_signs_and_only_for_one_connection(void **state) {
+    (void)state;
+    uint8_t binding[TLS_BINDING] = {1}, hub[16] = {2}, signature[KEY_SIGNATURE], other[KEY_SIGNATURE];
+    assert_int_equal(mount_key_sign(mount_of(KEY_A), binding, hub, signature), 0);
+    assert_int_equal(mount_key_sign(mount_of(KEY_B), binding, hub, other), 0);
+    assert_true(node_key_verify(node_of(KEY_A), binding, hub, signature));
+    assert_false(node_key_verify(node_of(KEY_A), binding, hub, other));
+    assert_false(node_key_verify(node_of(KEY_B), binding, hub, signature));
+    hub[0]++;
+    assert_false(node_key_verify(node_of(KEY_A), binding, hub, signature));
+    hub[0]--;
+    binding[0]++;
+    assert_false(node_key_verify(node_of(KEY_A), binding, hub, signature));
 }
 
 static void a_signature_fits_its_bytes_and_key_only(void **state) {
@@ -255,10 +324,50 @@ static void both_may_dial_and_frames_flow_both_ways(void **state) {
     free(body);
 }
 
-static struct tls_conn *conn_over(struct tls *t, int fd, bool dialled) {
+static void both_ends_learn_the_key_and_the_binding_of_a_connection(void **state) {
+    (void)state;
+    struct tls_proof seen[2][2];
+    struct tls_key own;
+    uint8_t secret[KEY_SECRET] = {7};
+    for (int i = 0; i < 2; i++) {
+        struct end listener, dialler;
+        listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
+        dial_as(&dialler, TLS_NODE, KEY_A, peer_listener_address(listener.listener));
+        assert_int_equal(node_key_tls(secret, &own), 0);
+        if (i) { /* a key of its own beside the one for all */
+            assert_int_equal(tls_add_key(listener.tls, &own), 0);
+            assert_int_equal(tls_add_key(listener.tls, &own), -EEXIST);
+            assert_int_equal(tls_add_key(dialler.tls, &own), 0);
+        }
+        turn_until(dial_over, &dialler);
+        turn_until(has_accepted, &listener);
+        assert_int_equal(dialler.dialled, 1);
+        tls_conn_proof(dialler.conn, &seen[i][0]);
+        tls_conn_proof(listener.conn, &seen[i][1]);
+        assert_memory_equal(&seen[i][0], &seen[i][1], sizeof(seen[i][0]));
+        end_free(&dialler);
+        if (i) {
+            tls_drop_key(listener.tls, own.id);
+            listener.accepted = 0;
+            dial_as(&dialler, TLS_NODE, KEY_A, peer_listener_address(listener.listener));
+            assert_int_equal(tls_add_key(dialler.tls, &own), 0);
+            turn_until(dial_over, &dialler);
+            turn_until(has_refused, &listener);
+            assert_int_equal(dialler.failed, 1);
+            assert_non_null(strstr(dialler.sentence, "revoked"));
+            end_free(&dialler);
+        }
+        end_free(&listener);
+    }
+    assert_memory_not_equal(seen[0][0].key, seen[1][0].key, TLS_KEY_ID);
+    assert_memory_equal(seen[1][0].key, own.id, TLS_KEY_ID);
+    assert_memory_not_equal(seen[0][0].binding, seen[1][0].binding, TLS_BINDING);
+}
+
+static struct tls_conn *conn_over(struct tls *t, int fd) {
     struct tls_conn *c;
     assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-    assert_int_equal(tls_conn_create(&c, t, fd, dialled), 0);
+    assert_int_equal(tls_conn_create(&c, t, fd), 0);
     return c;
 }
 
@@ -273,7 +382,7 @@ static void a_connection_takes_new_keys_in_time(void **state) {
     tls_renew_after(t[0], 1);
     tls_renew_after(t[1], 7);
     for (int i = 0; i < 2; i++)
-        c[i] = conn_over(t[i], ends[i], i == 0);
+        c[i] = conn_over(t[i], ends[i]);
     for (int turn = 0; turn < 100 && done != 3; turn++) {
         bool want_write;
         int err = tls_handshake(c[turn % 2], &want_write);
@@ -481,7 +590,7 @@ static size_t record_hello(uint8_t *to, size_t room) {
     char address[64];
     struct end dialler;
     int listening = listen_on(address);
-    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    dial_as(&dialler, TLS_NODE, KEY_A, address);
     fcntl(listening, F_SETFL, O_NONBLOCK);
     int fd = -1;
     ssize_t n = -1;
@@ -503,14 +612,14 @@ static void replayed_and_truncated_handshakes_are_refused(void **state) {
     uint8_t hello[4096];
     size_t size = record_hello(hello, sizeof(hello));
     struct end listener;
-    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
     for (size_t cut = 0; cut <= size; cut += 1 + size / 40) { /* the last is nearly whole */
         send_as_stranger(&listener, hello, cut);
-        listen_again(&listener, TLS_NODE, KEY_A);
+        listen_again(&listener, TLS_PPFS, KEY_A);
     }
     send_as_stranger(&listener, hello, size);
     for (size_t at = 0; at < size; at += 7) { /* and each with one byte changed */
-        listen_again(&listener, TLS_NODE, KEY_A);
+        listen_again(&listener, TLS_PPFS, KEY_A);
         hello[at] ^= 0x41;
         send_as_stranger(&listener, hello, size);
         hello[at] ^= 0x41;
@@ -557,7 +666,7 @@ static void a_rogue_server_with_a_certificate_is_refused(void **state) {
     struct end dialler;
     int status, listening = listen_on(address);
     pid_t pid = rogue(listening, true);
-    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    dial_as(&dialler, TLS_NODE, KEY_A, address);
     turn_until(dial_over, &dialler);
     assert_int_equal(dialler.failed, 1);
     assert_non_null(strstr(dialler.sentence, "another key or none"));
@@ -574,7 +683,7 @@ static int find_leaked(SSL *ssl, const unsigned char *id, size_t id_size, SSL_SE
     (void)id;
     (void)id_size;
     *out = SSL_SESSION_new();
-    return SSL_SESSION_set1_master_key(*out, leaked->ppfs_dials, sizeof(leaked->ppfs_dials)) &&
+    return SSL_SESSION_set1_master_key(*out, leaked->at[0].psk, TLS_PSK) &&
            SSL_SESSION_set_cipher(*out, SSL_CIPHER_find(ssl, suite)) &&
            SSL_SESSION_set_protocol_version(*out, TLS1_3_VERSION);
 }
@@ -625,10 +734,10 @@ static void one_with_the_key_that_halts_in_a_message_does_not_hold_up_the_loop(v
     char address[64];
     struct end dialler;
     int status, listening = listen_on(address);
-    struct tls *theirs = make_tls(TLS_NODE, KEY_A);
+    struct tls *theirs = make_tls(TLS_PPFS, KEY_A);
     leaked = tls_keys(theirs);
     pid_t pid = halting(listening);
-    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    dial_as(&dialler, TLS_NODE, KEY_A, address);
     turn_until(dial_over, &dialler);
     assert_int_equal(dialler.dialled, 1);
     link_up(&dialler);
@@ -670,10 +779,10 @@ static bool peer_closed(void *arg) {
 static void a_silent_peer_is_closed_and_disturbs_nobody(void **state) {
     (void)state;
     struct end listener, dialler;
-    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
     int fd = connect_to(peer_listener_address(listener.listener));
     event_base_loop(base, EVLOOP_ONCE);
-    dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+    dial_as(&dialler, TLS_NODE, KEY_A, peer_listener_address(listener.listener));
     turn_until(dial_over, &dialler);
     assert_int_equal(dialler.dialled, 1);
     assert_int_equal(listener.refused, 0);
@@ -685,7 +794,7 @@ static void a_silent_peer_is_closed_and_disturbs_nobody(void **state) {
     char address[64];
     int listening = listen_on(address);
     end_free(&dialler);
-    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    dial_as(&dialler, TLS_NODE, KEY_A, address);
     turn_until(dial_over, &dialler);
     assert_int_equal(dialler.failed, 1);
     assert_non_null(strstr(dialler.sentence, "5 seconds"));
@@ -707,7 +816,7 @@ static void who_does_not_answer_is_told_from_who_is_silent(void **state) {
         fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         connect(fds[i], (struct sockaddr *)&to, sizeof(to));
     }
-    dial_as(&dialler, TLS_PPFS, KEY_A, address);
+    dial_as(&dialler, TLS_NODE, KEY_A, address);
     turn_until(dial_over, &dialler);
     assert_int_equal(dialler.failed, 1);
     assert_non_null(strstr(dialler.sentence, "has not answered in 5 seconds"));
@@ -733,12 +842,12 @@ static void a_thousand_strangers_at_once_cost_little_and_keep_nobody_out(void **
     setrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_cur < 2 * STRANGERS)
         skip();
-    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
     unsigned before = open_descriptors();
     for (int i = 0; i < STRANGERS; i++)
         fds[i] = connect_to(peer_listener_address(listener.listener));
     for (int i = 0; i < 5; i++) { /* honest ones behind them in the backlog, and among them */
-        dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+        dial_as(&dialler, TLS_NODE, KEY_A, peer_listener_address(listener.listener));
         turn_until(dial_over, &dialler);
         assert_int_equal(dialler.dialled, 1);
         end_free(&dialler);
@@ -756,7 +865,7 @@ static void without_descriptors_connections_wait_in_the_backlog(void **state) {
     (void)state;
     struct rlimit limit, none;
     struct end listener, dialler;
-    listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
+    listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
     int fd = connect_to(peer_listener_address(listener.listener)), next = dup(fd);
     close(next);
     unsigned before = open_descriptors();
@@ -769,7 +878,7 @@ static void without_descriptors_connections_wait_in_the_backlog(void **state) {
             event_base_loop(base, EVLOOP_NONBLOCK);
         assert_int_equal(open_descriptors(), before);
         if (kept) {
-            dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+            dial_as(&dialler, TLS_NODE, KEY_A, peer_listener_address(listener.listener));
             turn_until(dial_over, &dialler);
             assert_int_equal(dialler.failed, 1);
             assert_non_null(strstr(dialler.sentence, "Too many open files"));
@@ -777,7 +886,7 @@ static void without_descriptors_connections_wait_in_the_backlog(void **state) {
         }
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
+    dial_as(&dialler, TLS_NODE, KEY_A, peer_listener_address(listener.listener));
     turn_until(dial_over, &dialler);
     assert_int_equal(dialler.dialled, 1);
     close(fd);
@@ -787,8 +896,11 @@ static void without_descriptors_connections_wait_in_the_backlog(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_key_file_is_made_once_and_only_for_us),
+        cmocka_unit_test(a_mount_makes_its_secret_once_and_only_for_itself),
         cmocka_unit_test(a_bad_key_file_is_refused_in_one_sentence),
+        cmocka_unit_test(what_a_mount_gives_to_a_node_is_read_as_it_was),
+        cmocka_unit_test(only_the_mount_signs_and_only_for_one_connection),
+        cmocka_unit_test(both_ends_learn_the_key_and_the_binding_of_a_connection),
         cmocka_unit_test(a_signature_fits_its_bytes_and_key_only),
         cmocka_unit_test(both_may_dial_and_frames_flow_both_ways),
         cmocka_unit_test(a_connection_takes_new_keys_in_time),

@@ -42,8 +42,12 @@ static void relay_event(struct bufferevent *b, short what, void *arg) {
     (void)arg;
     if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
         for (int i = 0; i < PAIRS; i++)
-            if (relay.in[i] == b || relay.out[i] == b)
+            if (relay.in[i] == b || relay.out[i] == b) {
+                struct bufferevent *other = relay.in[i] == b ? relay.out[i] : relay.in[i];
+                evbuffer_unfreeze(bufferevent_get_output(other), 1);
+                evbuffer_write(bufferevent_get_output(other), bufferevent_getfd(other)); /* what came just before the end */
                 relay_close(&relay, i);
+            }
 }
 
 static void relay_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *from, int size, void *arg) {
@@ -221,7 +225,7 @@ static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on
 static const struct peer_listener_events listener_events = {.accepted = on_accepted};
 
 static void side_start(struct side *x, enum tls_side part, unsigned silence_ms, unsigned lease_ms) {
-    struct hub_config config = {.side = part, .silence_ms = silence_ms, .lease_ms = lease_ms};
+    struct hub_config config = {.side = part, .silence_ms = silence_ms, .lease_ms = lease_ms, .mount = mount_of(KEY_A), .node = node_of(KEY_A)};
     *x = (struct side){.part = part, .tls = make_tls(part, KEY_A), .redial = evtimer_new(base, on_redial, x)};
     assert_int_equal(hub_create(&x->hub, base, &config, &hub_events, x), 0);
 }
@@ -622,10 +626,22 @@ static void rude_end(void *arg, int err) {
 
 static const struct link_events rude_events = {.frame = rude_frame, .closed = rude_end};
 
+static struct tls_proof rude_proof;
+
+/* Greets as the hub with that id; as the mount of key, NULL: as a node. */
+static void greet_as(struct link *link, const struct tls_proof *proof, const uint8_t *id, const char *key) {
+    uint8_t hello[32 + KEY_SIGNATURE] = "ppfsnode\2";
+    memcpy(hello + 16, id, SESSION_ID);
+    if (key)
+        assert_int_equal(mount_key_sign(mount_of(key), proof->binding, id, hello + 32), 0);
+    link_send(link, 240, 0, hello, key ? sizeof(hello) : 32);
+}
+
 static void rude_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
     (void)sentence;
     peer_dial_destroy(*(struct peer_dial **)arg);
     assert_non_null(conn);
+    tls_conn_proof(conn, &rude_proof);
     assert_int_equal(link_create_tls(&rude, base, conn, &rude_events, NULL), 0);
 }
 
@@ -643,7 +659,7 @@ static struct tls *rude_tls;
 static struct peer_dial *rude_dial;
 
 static void rude_start(int steps) {
-    uint8_t body[32] = "ppfsnode\1";
+    uint8_t body[32];
     int two = 2;
     heard = rude_closed = 0;
     rude = NULL;
@@ -656,10 +672,10 @@ static void rude_start(int steps) {
         event_base_loop(base, EVLOOP_ONCE);
     turn_until(rude_heard, &one);
     assert_int_equal(heard_kind[0], 240);
-    assert_memory_equal(heard_body[0], "ppfsnode\1\0\0\0\0\0\0\0", 16);
+    assert_memory_equal(heard_body[0], "ppfsnode\2\0\0\0\0\0\0\0", 16);
     memset(body + 16, 7, 16);
     if (steps >= 1) {
-        link_send(rude, 240, 0, body, sizeof(body));
+        greet_as(rude, &rude_proof, body + 16, KEY_A);
         turn_until(rude_heard, &two);
         assert_int_equal(heard_kind[1], 241);
     }
@@ -688,14 +704,15 @@ static void bad_greetings_end_the_connection(void **state) {
         uint32_t size;
         const char *sentence;
     } cases[] = {
-        {0, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "version 2"},
+        {0, 240, 0, "ppfsnode\3\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "version 3"},
         {0, 240, 0, "ppfsnods\1\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
-        {0, 240, 1, "ppfsnode\1\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
-        {0, 240, 0, "ppfsnode\1\0\0\0\0\0\0\0aaaaaaaaaaaaaaa", 31, "does not greet"},
+        {0, 240, 1, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
+        {0, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaa", 31, "does not greet"},
         {0, 240, 0, "", 0, "does not greet"},
         {0, 241, 0, "0123456789abcdef0123456789abcdef", 32, "does not greet"},
         {0, 1, 0, "x", 1, "does not greet"},
-        {1, 240, 0, "ppfsnode\1\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
+        {0, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "has not the secret"},
+        {1, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
         {1, 241, 0, "0123456789abcdef0123456789abcde", 31, "does not greet"},
         {1, 241, 0, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 32, "offers no session"},
         {1, 242, 0, "01234567", 8, "does not greet"},
@@ -704,7 +721,7 @@ static void bad_greetings_end_the_connection(void **state) {
         {2, 244, 1, "", 0, "never sent"},
         {2, 242, 0, "0123456", 7, "no session has"},
         {2, 244, 0, "0", 1, "no session has"},
-        {2, 240, 0, "ppfsnode\1\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "no session has"},
+        {2, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "no session has"},
         {2, 246, 0, "", 0, "no session has"},
         {2, 255, 0, "", 0, "no session has"},
     };
@@ -716,6 +733,26 @@ static void bad_greetings_end_the_connection(void **state) {
             fail_msg("case %zu: %s", i, node.sentence);
         assert_int_equal(node.failed, cases[i].steps < 2);
         assert_int_equal(node.down, cases[i].steps == 2);
+        rude_stop();
+    }
+}
+
+/* He has the node's key and the node dials him, or he dials it: only the mount itself is obeyed. */
+static void who_has_a_nodes_key_cannot_be_its_ppfs(void **state) {
+    (void)state;
+    uint8_t id[SESSION_ID] = {9};
+    struct tls_proof other;
+    for (int i = 0; i < 3; i++) { /* another mount; the mount's own words to another; nothing */
+        rude_start(0);
+        other = rude_proof;
+        other.binding[31] ^= i == 1;
+        if (i == 2)
+            memset(&other, 0, sizeof(other));
+        greet_as(rude, &other, id, i == 0 ? KEY_B : KEY_A);
+        turn_until(rude_over, NULL);
+        assert_int_equal(node.failed, 1);
+        assert_non_null(strstr(node.sentence, "has not the secret"));
+        assert_int_equal(node.fresh, 0);
         rude_stop();
     }
 }
@@ -757,7 +794,6 @@ static void who_reads_nothing_is_owed_nothing(void **state) {
 /* While somebody is greeted the session waits, and it goes on when nothing comes of that. */
 static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
     (void)state;
-    uint8_t hello[32] = "ppfsnode\1";
     int two = 2;
     rig_start(false, 60000, 60000);
     turn_until(both_up, NULL);
@@ -766,8 +802,7 @@ static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
     assert_int_equal(peer_dial(&rude_dial, base, ppfs.tls, relay.address, rude_dialled, &rude_dial), 0);
     while (!rude)
         event_base_loop(base, EVLOOP_ONCE);
-    memcpy(hello + 16, hub_id(ppfs.hub), SESSION_ID);
-    link_send(rude, 240, 0, hello, sizeof(hello));
+    greet_as(rude, &rude_proof, hub_id(ppfs.hub), KEY_A);
     turn_until(rude_heard, &two);
     assert_int_equal(heard_kind[1], 241);
     uint64_t before = node.got;
@@ -785,6 +820,7 @@ static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
 
 /* Two connections of one hub that is being greeted: what both said must stay true. */
 static struct link *twins[2];
+static struct tls_proof twin_proofs[2];
 static int twins_up, twins_closed, twins_resumed; /* the last two: a bit each */
 
 static void twin_frame(void *arg, const struct frame *f) {
@@ -804,6 +840,7 @@ static void twin_dialled(void *arg, struct tls_conn *conn, const char *sentence)
     (void)sentence;
     peer_dial_destroy(*(struct peer_dial **)arg);
     assert_non_null(conn);
+    tls_conn_proof(conn, &twin_proofs[i]);
     assert_int_equal(link_create_tls(&twins[i], base, conn, &twin_events, (void *)(intptr_t)i), 0);
 }
 
@@ -830,7 +867,7 @@ static bool second_closed(void *arg) {
 /* Two connections with x, both greeted; theirs is what they are. */
 static void twins_start(struct side *x, enum tls_side theirs) {
     static struct peer_dial *dials[2];
-    uint8_t hello[32] = "ppfsnode\1";
+    uint8_t id[SESSION_ID];
     twins_up = twins_closed = twins_resumed = 0;
     side_start(x, theirs == TLS_PPFS ? TLS_NODE : TLS_PPFS, 0, 0);
     assert_int_equal(peer_listen(&x->listener, base, x->tls, "127.0.0.1:0", &listener_events, x, why, sizeof(why)), 0);
@@ -838,9 +875,9 @@ static void twins_start(struct side *x, enum tls_side theirs) {
     for (int i = 0; i < 2; i++)
         assert_int_equal(peer_dial(&dials[i], base, rude_tls, peer_listener_address(x->listener), twin_dialled, &dials[i]), 0);
     turn_until(both_twins, NULL);
-    memset(hello + 16, 7, 16);
+    memset(id, 7, sizeof(id));
     for (int i = 0; i < 2; i++)
-        link_send(twins[i], 240, 0, hello, sizeof(hello));
+        greet_as(twins[i], &twin_proofs[i], id, theirs == TLS_PPFS ? KEY_A : NULL);
 }
 
 static void twins_stop(struct side *x) {
@@ -906,6 +943,7 @@ int main(void) {
         cmocka_unit_test(a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first),
         cmocka_unit_test(a_greeting_that_fails_is_waited_for_and_no_longer),
         cmocka_unit_test(bad_greetings_end_the_connection),
+        cmocka_unit_test(who_has_a_nodes_key_cannot_be_its_ppfs),
         cmocka_unit_test(a_greeting_that_does_not_come_is_not_waited_for),
         cmocka_unit_test(who_reads_nothing_is_owed_nothing),
         cmocka_unit_test(what_a_greeting_said_must_still_be_true),
