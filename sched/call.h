@@ -1,17 +1,24 @@
 /* A call of a stream, and the two forms in which streams are written and answered. */
 #ifndef PPFS_CALL_H
 #define PPFS_CALL_H
+#include <sys/queue.h>
+
 #include "net/frame.h"
 #include "sched/buffer.h"
 #include "sched/chunk.h"
 #include "worker/pool.h"
 
-enum call_state { CALL_FREE, CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
+enum call_state { CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
 
 struct call {
+    TAILQ_ENTRY(call) order;          /* of its stream's */
+    TAILQ_ENTRY(call) done;           /* frames: answered in this turn */
+    LIST_ENTRY(call) numbered, named; /* by its number, by its id */
     enum call_state state;
-    uint64_t id;      /* frames: the client's; JSON: its line */
-    int64_t end;      /* offset in the input after it */
+    uint64_t number;     /* in the input, from 0 on */
+    uint64_t id;         /* frames: the client's; JSON: its line */
+    int64_t begin, end;  /* offsets in the input: after the call before it, after it */
+    uint64_t before;     /* JSON: the line of the call before it */
     enum call_format format;
     char *bytes;      /* what the worker is sent: points into memory */
     char *memory;
@@ -21,7 +28,6 @@ struct call {
     uint64_t job;     /* of CALL_JOB */
     uint64_t lease;   /* of CALL_SENT, and its number there */
     uint32_t sent;
-    uint16_t chain;   /* frames: see stream_look.c */
     bool indexed, told; /* told: STARTED was said */
     bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
     uint8_t deaths;   /* of nodes, while it ran there */
@@ -48,10 +54,13 @@ static inline size_t call_pickle_at(const struct call *c) {
     return call_value_at(c, call_values(c)) + (call_function(c) ? 32 : 0);
 }
 
+LIST_HEAD(call_list, call);
+TAILQ_HEAD(call_queue, call);
+
 struct stream;
 struct codec {
     enum work_kind kind;
-    /* Takes bytes that begin at st->parsed; returns how many it consumed (all, unless the window is full) or -errno. */
+    /* Takes bytes that begin at st->parsed; returns how many it consumed (all, unless there is no room) or -errno. */
     int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
     int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
     /* A piece of an answer, kept until the rest comes or stream_drop_answer. 0, -EFBIG or -ENOMEM. */
@@ -60,7 +69,7 @@ struct codec {
     int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
     int (*started)(struct stream *st, struct call *c);
     int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
-    int (*advance)(struct stream *st, struct call *c); /* c is answered and the oldest: it leaves the window */
+    int (*advance)(struct stream *st, struct call *c); /* JSON: c is answered and the oldest: that goes out */
     /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing is. */
     int (*look)(struct stream *st, const char *bytes, size_t size);
 };

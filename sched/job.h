@@ -17,7 +17,7 @@ enum job_state { JOB_DRAFT, JOB_HELD, JOB_WAITING, JOB_QUEUED, JOB_RUNNING, JOB_
 enum job_shelf { SHELF_JOBS, SHELF_RESULTS, SHELF_FAILURES, SHELF_GONE, SHELF_ORPHAN, SHELF_PART /* of a stream: listed nowhere */, SHELVES };
 
 /* The byte strings a job has. On disk: never renumbered. */
-enum job_body { BODY_SPEC, BODY_RESULT, BODY_STDOUT, BODY_STDERR, BODY_TRACE, BODIES = 8 };
+enum job_body { BODY_SPEC, BODY_RESULT, BODY_STDOUT, BODY_STDERR, BODY_TRACE, BODY_WAITING /* stream_wait.c */, BODIES = 8 };
 #define BODY_LOG (-1) /* file number of a body that is a stream's log, to which bytes are only ever added (store_streams.c) */
 
 struct job {

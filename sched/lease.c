@@ -100,8 +100,7 @@ void lease_part(struct lease *l) {
 
 /* More calls wait than there are leases of the stream that have nothing to do. */
 static bool wants(struct stream *st) {
-    uint64_t number;
-    return st->pending > st->leases.idle && lease_next(st, &number);
+    return st->pending > st->leases.idle && lease_next(st);
 }
 
 static bool user_wants(struct user *u) {
@@ -127,8 +126,7 @@ bool lease_wanted(struct sched *s) {
 
 /* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
 static struct host *host_for(struct sched *s, struct stream *st) {
-    uint64_t number;
-    const struct call *c = lease_next(st, &number);
+    const struct call *c = lease_next(st);
     struct demand d = {.place = st->place, .cpus = 1, .function = c ? c->function : 0, .avoid = ""};
     struct host *h = host_pick(s, &d);
     return h && lease_waits(st, h, 0, d.function) ? NULL : h;

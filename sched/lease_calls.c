@@ -49,12 +49,10 @@ static enum lease_line judge(const struct lease *l, struct stream *st, const str
     return lease_waits(st, l->host, l->ahead_us, c->function) ? LEASE_SLOW : LEASE_OPEN;
 }
 
-/* The call of that number if it is still under way in a worker; one that was cancelled may have left the window. */
+/* The call of that number if it is still under way in a worker; one that was cancelled has perhaps left memory. */
 struct call *lease_sent_call(struct stream *st, uint64_t number) {
-    if (number < st->row.call || number >= st->next_call)
-        return NULL;
     struct call *c = stream_call(st, number);
-    return c->state == CALL_SENT ? c : NULL;
+    return c && c->state == CALL_SENT ? c : NULL;
 }
 
 void lease_back(struct stream *st, uint64_t number) {
@@ -64,8 +62,8 @@ void lease_back(struct stream *st, uint64_t number) {
     c->state = CALL_PENDING;
     stream_drop_answer(c);
     st->pending++;
-    if (number < st->next_send)
-        st->next_send = number;
+    if (!st->next_send || number < st->next_send->number)
+        st->next_send = c;
 }
 
 /* It has one call more, or fewer. */
@@ -155,7 +153,7 @@ static bool has_room(struct lease *l) {
     return true;
 }
 
-static bool send_one(struct lease *l, uint64_t number, struct call *c) {
+static bool send_one(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
         return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
@@ -163,7 +161,7 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
         l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
     double us = lease_guess_us(l, c->function);
     host_touch(l->host);
-    *sent_at(l, l->count) = (struct sent){.call = number, .number = l->next_number, .function = c->function, .us = us};
+    *sent_at(l, l->count) = (struct sent){.call = c->number, .number = l->next_number, .function = c->function, .us = us};
     count_by(l, 1);
     l->ahead_us += us;
     speed_tries(l->host, c->function);
@@ -175,19 +173,11 @@ static bool send_one(struct lease *l, uint64_t number, struct call *c) {
     return true;
 }
 
-struct call *lease_next(struct stream *st, uint64_t *number) {
-    if (st->next_send < st->row.call) /* those have left the window: their places belong to later calls */
-        st->next_send = st->row.call;
-    for (; st->next_send < st->next_call; st->next_send++) {
-        struct call *c = stream_call(st, st->next_send);
-        if (c->state == CALL_PENDING && st->waiting > stream_share(st) && st->next_send != st->row.call)
-            return NULL; /* too many answers wait for that of the oldest call */
-        if (c->state == CALL_PENDING) {
-            *number = st->next_send;
-            return c;
-        }
-    }
-    return NULL;
+struct call *lease_next(struct stream *st) {
+    while (st->next_send && st->next_send->state != CALL_PENDING)
+        st->next_send = TAILQ_NEXT(st->next_send, order);
+    bool waits = st->waiting > stream_share(st) && st->next_send != TAILQ_FIRST(&st->calls);
+    return waits ? NULL : st->next_send; /* waits: until some of the answers that wait for older ones are written down */
 }
 
 /* Who left the calls to faster ones is asked again when there are more; with the timer all of them are. */
@@ -209,18 +199,17 @@ static void fill(struct stream *st) {
     struct lease_set *set = &st->leases;
     struct lease_queue full = TAILQ_HEAD_INITIALIZER(full);
     struct lease *l;
-    uint64_t number;
-    struct call *c = lease_next(st, &number);
+    struct call *c = lease_next(st);
     bool left = false;
     set->looks = 0;
     if (c && st->pending > set->idle)
         ask_slow(st, c);
     while (st->pending > set->count && (l = TAILQ_FIRST(&set->lines[LEASE_TIGHT])))
         lease_stand(l, LEASE_OPEN);
-    while (st->pending && (l = TAILQ_FIRST(&set->lines[LEASE_OPEN])) && (c = lease_next(st, &number))) {
+    while (st->pending && (l = TAILQ_FIRST(&set->lines[LEASE_OPEN])) && (c = lease_next(st))) {
         enum lease_line line = judge(l, st, c, st->pending > set->count);
         bool idle = l->count == 0;
-        if (line == LEASE_OPEN && !send_one(l, number, c)) { /* the runner says when there is room */
+        if (line == LEASE_OPEN && !send_one(l, c)) { /* the runner says when there is room */
             lease_stand(l, LEASE_NOWHERE);
             TAILQ_INSERT_TAIL(&full, l, place);
             continue;
@@ -407,7 +396,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     l->raised |= kind == ANSWER_ERROR;
     note_end(l, c->function, kind == ANSWER_ERROR);
     bool whole = !c->answer.size && !c->frames.first && st->codec != &codec_json;
-    uint64_t of = stream_number(st, c);
+    uint64_t of = c->number;
     int rc = st->codec->answer(st, c, kind, bytes, size);
     if (rc == -ENOMEM || rc == -EFBIG) {
         stream_drop_answer(c);

@@ -29,14 +29,14 @@ void lease_away_output(struct lease *l, enum pool_stream which, const void *byte
 /* lease_calls.c */
 void lease_back(struct stream *st, uint64_t number); /* a call that was sent waits again */
 uint64_t lease_pop(struct lease *l);                 /* its oldest call is answered, or lost: the number of that */
-struct call *lease_next(struct stream *st, uint64_t *number); /* the call to be sent next, NULL: none now */
+struct call *lease_next(struct stream *st);          /* the call to be sent next, NULL: none now */
 void lease_take_back(struct lease *l, unsigned i); /* the calls from the i-th that it was sent on, as far as they have not begun */
 /* Its worker has gone: what it ran fails or is charged a death, the rest goes to others. Its stream is there. */
 void lease_calls_lost(struct lease *l, const struct work_outcome *o);
 
 int64_t lease_long_us(const struct lease *l);                        /* a call that takes so much is long */
 double lease_guess_us(const struct lease *l, unsigned function);      /* what a call takes there; never 0 */
-struct call *lease_sent_call(struct stream *st, uint64_t number); /* of the window, NULL: it is under way no longer */
+struct call *lease_sent_call(struct stream *st, uint64_t number); /* NULL: it is under way no longer */
 
 /* lease_timer.c */
 void lease_timer_on(struct sched *s); /* lease_timer is due soon */

@@ -193,11 +193,12 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
         node_why_silent(r->host, buf, size);
     if (!st && job_is_stream(j)) {
         struct stream_row row; /* it has left memory */
-        if (store_stream_get(s->store, j->id, &row) == 0)
+        if (store_stream_get(s->store, j->id, &row, NULL) == 0)
             snprintf(buf, size, "%llu calls are answered, 0 are under way; it is still open for writing", (unsigned long long)row.call);
     }
     if (!st)
         return;
+    unsigned long long under_way = st->count - st->waiting_calls;
     const struct lease *l;
     LIST_FOREACH(l, &st->leases.all, mates)
         if (l->count && node_why_silent(l->host, silent, sizeof silent))
@@ -207,7 +208,7 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
         node_why_queued(s, j, queued, sizeof queued);
         snprintf(silent, sizeof silent, "%.300s", queued + strlen("queued: "));
     }
-    snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s", (unsigned long long)st->row.call, (unsigned long long)(st->next_call - st->row.call),
+    snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s", (unsigned long long)(st->next_call - under_way), under_way,
              st->closed ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
     if (*j->why) {
         size_t at = strlen(buf);

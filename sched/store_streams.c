@@ -1,4 +1,4 @@
-/* Streams: their two logs, how far they are, the functions and values that their calls name. Statement numbers 80 to 99.
+/* Streams: their two logs, how far they are, the functions and values that their calls name. Statement numbers 80 to 99, 124, 125.
  *
  * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows, each with the offset at which it starts, one
  * for what a turn of the loop has gathered. The data of a row are its bytes; or an integer: so many bytes, which stand in
@@ -68,6 +68,32 @@ int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *bu
     return rc < 0 ? rc : (int64_t)have;
 }
 
+int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t before, enum job_body to, int64_t *size, int max) {
+    int64_t rows[64], sizes[64];
+    int n = 0, rc = 0;
+    sqlite3_stmt *q = store_sql(st, 124, "SELECT id, length(data) FROM logs WHERE log=?1 AND start<?2 ORDER BY start LIMIT ?3");
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, log_id(job, from));
+    bind_int(q, 2, before);
+    bind_int(q, 3, max < 64 ? max : 64);
+    for (; (rc = store_step(st, q)) > 0; n++) {
+        rows[n] = sqlite3_column_int64(q, 0);
+        sizes[n] = sqlite3_column_int64(q, 1);
+    }
+    for (int i = 0; i < n && rc == 0; i++) {
+        sqlite3_stmt *u = store_sql(st, 125, "UPDATE logs SET log=?2, start=?3 WHERE id=?1");
+        if (u) {
+            bind_int(u, 1, rows[i]);
+            bind_int(u, 2, log_id(job, to));
+            bind_int(u, 3, *size);
+        }
+        rc = store_run(st, u);
+        *size += rc == 0 ? sizes[i] : 0;
+    }
+    return rc < 0 ? rc : n;
+}
+
 /* --- throwing logs away ------------------------------------------------------------------------------------------ */
 
 /* A log may have a million rows: they go a slice a turn. */
@@ -102,7 +128,7 @@ int store_trash_slice(struct store *st, int max) {
 
 /* --- how far ----------------------------------------------------------------------------------------------------- */
 
-int store_stream_get(struct store *st, uint64_t job, struct stream_row *out) {
+int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, struct buffer *answered) {
     sqlite3_stmt *q = store_sql(st, 87, "SELECT at, call, line, deaths, answered, suspect FROM streams WHERE id=?1");
     if (!q)
         return -EIO;
@@ -111,21 +137,15 @@ int store_stream_get(struct store *st, uint64_t job, struct stream_row *out) {
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
     *out = (struct stream_row){.at = sqlite3_column_int64(q, 0), .call = (uint64_t)sqlite3_column_int64(q, 1), .line = (uint64_t)sqlite3_column_int64(q, 2), .deaths = (uint32_t)sqlite3_column_int64(q, 3), .suspect = (uint64_t)sqlite3_column_int64(q, 5)};
-    size_t n = (size_t)sqlite3_column_bytes(q, 4);
-    if (n > sizeof out->answered)
-        n = sizeof out->answered;
-    if (n)
-        memcpy(out->answered, sqlite3_column_blob(q, 4), n);
+    if (answered)
+        rc = buffer_add(answered, sqlite3_column_blob(q, 4), (size_t)sqlite3_column_bytes(q, 4));
     store_end(q);
-    return 0;
+    return rc < 0 ? rc : 0;
 }
 
-int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r) {
+int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r, const struct buffer *answered) {
     sqlite3_stmt *q = store_sql(st, 88, "INSERT INTO streams(id, at, call, line, deaths, answered, suspect) VALUES(?1,?2,?3,?4,?5,?6,?7)"
                                         " ON CONFLICT(id) DO UPDATE SET at=?2, call=?3, line=?4, deaths=?5, answered=?6, suspect=?7");
-    size_t n = sizeof r->answered;
-    while (n > 0 && r->answered[n - 1] == 0)
-        n--;
     if (q) {
         bind_int(q, 1, (int64_t)job);
         bind_int(q, 2, r->at);
@@ -133,7 +153,7 @@ int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r)
         bind_int(q, 4, (int64_t)r->line);
         bind_int(q, 5, r->deaths);
         bind_int(q, 7, (int64_t)r->suspect);
-        sqlite3_bind_blob64(q, 6, n ? (const void *)r->answered : "", n, SQLITE_STATIC);
+        sqlite3_bind_blob64(q, 6, answered->size ? answered->bytes : "", answered->size, SQLITE_STATIC);
     }
     return store_run(st, q);
 }

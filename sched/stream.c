@@ -38,9 +38,8 @@ void stream_free(struct stream *st) {
     st->id = 0;
     if (st->reading || st->look.reading)
         return;
-    for (unsigned i = 0; i < STREAM_WINDOW; i++)
-        stream_clear(st, &st->window[i]);
-    struct buffer *const buffers[] = {&st->tail, &st->carry, &st->out, &st->prints[0], &st->prints[1], &st->parts};
+    stream_calls_free(st);
+    struct buffer *const buffers[] = {&st->answered, &st->tail, &st->carry, &st->out, &st->prints[0], &st->prints[1], &st->parts};
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_free(buffers[i]);
     chunks_free(&st->large);
@@ -97,7 +96,9 @@ static int sizes(struct sched *s, struct stream *st) {
     st->out_size = store_log_size(s->store, st->id, BODY_RESULT);
     st->print_size[0] = store_log_size(s->store, st->id, BODY_STDOUT);
     st->print_size[1] = store_log_size(s->store, st->id, BODY_STDERR);
-    const int64_t all[] = {st->in_size, st->out_size, st->print_size[0], st->print_size[1]};
+    int64_t waiting = store_log_size(s->store, st->id, BODY_WAITING);
+    st->wrote_down = waiting > 0;
+    const int64_t all[] = {st->in_size, st->out_size, st->print_size[0], st->print_size[1], waiting};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] < 0)
             return (int)all[i];
@@ -107,6 +108,7 @@ static int sizes(struct sched *s, struct stream *st) {
 static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     struct stream *st = calloc(1, sizeof *st);
     struct user *u = user_of(s, r->job.uid);
+    struct buffer answered = {0};
     if (!st || !u || !(st->read_buffer = malloc(STREAM_READ))) {
         free(st);
         return -ENOMEM;
@@ -121,19 +123,27 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     if (rc == 0)
         rc = submit_place(s, r, st->place);
     if (rc == 0)
-        rc = store_stream_get(s->store, st->id, &st->row);
+        rc = store_stream_get(s->store, st->id, &st->row, &answered);
     if (rc == 0)
         rc = stream_drop_parts(s, st->id);
     if (rc == 0)
         rc = sizes(s, st);
+    if (rc == 0)
+        rc = stream_done_load(st, &answered);
+    buffer_free(&answered);
     if (rc < 0) {
+        buffer_free(&st->before.runs);
         free(st->read_buffer);
         free(st);
         return rc;
     }
     st->parsed = st->look.at = st->row.at;
     st->lines = st->row.line;
-    st->next_call = st->next_send = st->row.call;
+    st->next_call = st->row.call;
+    st->end = st->row.at;
+    st->end_line = st->row.line;
+    TAILQ_INIT(&st->calls);
+    TAILQ_INIT(&st->done);
     st->function = speed_function(s, stream_key(st));
     st->closed = !s->is_open || !s->is_open(s->is_open_arg, st->id, true);
     stream_kept_load(st);
@@ -152,9 +162,9 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
 int stream_start(struct sched *s, struct job_row *r, unsigned also_save) {
     struct stream *st;
     struct stream_row row = {0};
-    int rc = store_stream_get(s->store, r->job.id, &row);
+    int rc = store_stream_get(s->store, r->job.id, &row, NULL);
     if (rc == -ENOENT) {
-        rc = store_stream_put(s->store, r->job.id, &row);
+        rc = store_stream_put(s->store, r->job.id, &row, &(struct buffer){0});
         for (enum job_body b = BODY_RESULT; b <= BODY_STDERR && rc == 0; b++)
             rc = store_body_put_file(s->store, r->job.id, b, 0, BODY_LOG);
         if (rc == 0 && r->job.kind != WORK_STREAM_JSON)
@@ -242,7 +252,7 @@ int stream_recover(struct sched *s, bool death) {
             rc = sched_check(s, load(s, &r, &st));
             if (rc == 0 && death && st->row.suspect) {
                 st->row.deaths++;
-                rc = sched_check(s, store_stream_put(s->store, st->id, &st->row));
+                rc = sched_check(s, stream_put(st));
             }
         }
     return rc;

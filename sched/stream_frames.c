@@ -30,17 +30,10 @@ static int put(struct stream *st, uint8_t kind, uint64_t id, const void *bytes, 
     return rc;
 }
 
-/* Written down together with the answer, so that a daemon after us does not run it again. */
-static int answered(struct stream *st, struct call *c) {
-    uint64_t slot = (uint64_t)(c - st->window), bit = (slot + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
-    st->row.answered[bit / 8] |= (uint8_t)(1u << bit % 8);
-    return stream_answered(st, c);
-}
-
 static int fail(struct stream *st, struct call *c, enum stream_error error, const char *why) {
     if (error == 0) {
         int rc = put(st, FRAME_CANCELLED, c->id, NULL, 0);
-        return rc < 0 ? rc : answered(st, c);
+        return rc < 0 ? rc : stream_answered(st, c);
     }
     struct buffer b = {0};
     const uint8_t head[8] = {(uint8_t)error};
@@ -52,7 +45,7 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     if (rc == 0)
         rc = put(st, FRAME_ERROR, c->id, b.bytes, b.size);
     buffer_free(&b);
-    return rc < 0 ? rc : answered(st, c);
+    return rc < 0 ? rc : stream_answered(st, c);
 }
 
 static int part(struct stream *st, struct call *c, const void *bytes, size_t size) {
@@ -70,7 +63,7 @@ static int answer(struct stream *st, struct call *c, enum pool_answer kind, cons
         return rc;
     chunks_finish(&c->frames, frame, c->id);
     chunks_join(&st->large, &c->frames);
-    return answered(st, c);
+    return stream_answered(st, c);
 }
 
 static int started(struct stream *st, struct call *c) {
@@ -93,23 +86,19 @@ static int output(struct stream *st, struct call *c, enum pool_stream which, con
     return rc < 0 ? rc : store_touch(st->s->store);
 }
 
-static int advance(struct stream *st, struct call *c) {
-    (void)st;
-    (void)c;
-    return 0;
-}
-
 /* --- in ---------------------------------------------------------------------------------------------------------- */
 
 /* The input cannot be understood from here on: nothing of it is read any more, and the reader is told. */
 static int broken(struct stream *st, const char *why) {
-    struct call *c = stream_add(st, 0, st->in_size);
+    struct call *c;
+    int rc = stream_add(st, 0, st->in_size, &c);
     st->parsed_all = true;
     st->carry.size = 0;
     buffer_free(&st->parts);
     sched_log(st->s, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
-    int rc = stream_hold_over(st);
-    return rc < 0 || c->state == CALL_ANSWERED ? rc : fail(st, c, ERROR_REFUSED, why);
+    if (rc == 0)
+        rc = stream_hold_over(st);
+    return rc < 0 || !c ? rc : fail(st, c, ERROR_REFUSED, why);
 }
 
 /* The body is at body; when that is the memory of parts, a large one keeps it. */
@@ -160,12 +149,13 @@ static uint64_t function_key(const struct stream *st, const struct call *c) {
 }
 
 static int take_call(struct stream *st, uint64_t id, const char *body, size_t size, int64_t end) {
-    struct call *c = stream_add(st, id, end);
-    if (c->state == CALL_ANSWERED)
-        return 0;
+    struct call *c;
+    int rc = stream_add(st, id, end, &c);
+    if (!c)
+        return rc;
     stream_index(st, c);
     c->released = stream_released(st, c);
-    int rc = set_call(st, c, body, size);
+    rc = set_call(st, c, body, size);
     if (rc == -EPROTO)
         return fail(st, c, ERROR_REFUSED, "a CALL frame that is cut off or of an unknown format");
     if (rc == 0)
@@ -260,7 +250,7 @@ static int go_on(struct stream *st, const char *bytes, size_t size, size_t *at, 
     return rc < 0 || st->left ? rc : end_frame(st, offset + (int64_t)*at);
 }
 
-/* Stops at a full window, between two frames. */
+/* Stops where there is no room, between two frames. */
 static int64_t parse(struct stream *st, const char *bytes, size_t size) {
     size_t at = st->parsed < FRAME_MAGIC_SIZE ? FRAME_MAGIC_SIZE - (size_t)st->parsed : 0;
     int64_t n = 0;
@@ -296,4 +286,4 @@ static int finish(struct stream *st) {
     return stream_hold_over(st);
 }
 
-const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, advance, stream_look_frames};
+const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, NULL, stream_look_frames};

@@ -1,11 +1,11 @@
 /* Inside the streams: a job file of many calls. Only sched/stream*.c, lease.c and their callers in sched/ include this.
  *
- *   write ──► in-log ──► parser (stream_json.c, stream_frames.c) ──► window of calls ──► leases (lease.c) ──► pool
+ *   write ──► in-log ──► parser (stream_json.c, stream_frames.c) ──► calls in memory ──► leases (lease.c) ──► pool
  *                                                                       │ answers
  *   read  ◄── out-log ◄── codec's answer() ◄────────────────────────────┘
  *
- * How far the stream is, is committed with the answers that say so. In memory there is a window of STREAM_WINDOW calls or
- * STREAM_HELD bytes of them; what is behind it waits in the in-log. */
+ * How far the stream is, is committed with the answers that say so. In memory are the calls that are under way: up to
+ * STREAM_PENDING that no worker has yet, or STREAM_HELD bytes of all; what is behind them waits in the in-log. */
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
 #include "sched/call.h"
@@ -15,7 +15,9 @@
 #define STREAMS_ACTIVE 1024u   /* streams in memory that have something to do */
 #define STREAMS_IDLE 64u       /* others that stay there; those that had nothing to do for longest leave it */
 #define STREAMS_ROOMY 64u      /* when more than that are in memory, each has less of it */
+#define STREAM_PENDING 8192u   /* calls that wait for a worker, or whose jobs have just been queued */
 #define STREAM_READ (256u * 1024u)
+#define STREAM_PARSED (4 << 20) /* bytes of its input that are taken in a turn */
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
 
@@ -44,11 +46,28 @@ struct stream {
     int64_t out_size, print_size[2];
     struct stream_row row;   /* as it will be committed */
     unsigned function;       /* speed.h: any of its calls */
-    uint64_t next_call;      /* number that the next call gets; row.call <= number < next_call are in the window */
-    uint64_t next_send;      /* no call before it is pending */
+    uint64_t next_call;      /* number that the next call gets; those before it that are not in memory are answered */
+    struct call_queue calls; /* in memory, by their numbers */
+    struct call_queue done;  /* of them, frames: answered in this turn */
+    struct call_list *by_number, *by_id; /* the same, buckets of each; frames: by_id those that are not answered */
+    size_t buckets, count;
+    struct call *next_send;  /* no call before it is pending; NULL: none is */
+    struct before {          /* calls that were answered before it was read anew: from row.call on, as committed */
+        struct buffer runs;
+        size_t at;           /* of the run after this one: */
+        uint64_t from, to;
+    } before;
+    struct buffer answered;  /* for stream_put */
+    int64_t end;             /* offset after the newest call ... */
+    uint64_t end_line;       /* ... and its line */
     uint64_t pending, lines;
+    uint64_t fresh_jobs;     /* calls with a job of their own that STARTED was not yet said of */
+    uint64_t said;           /* JSON: the answers of all calls before it are in the out-log, or on the way there */
+    size_t waiting_calls;    /* answered, and in memory */
+    size_t written_turn, moved_turn; /* stream_wait.c: in this turn */
+    bool wrote_down, writes_down;    /* there may be rows of answers that wait; more are to be made */
     struct lease_set leases; /* lease.c */
-    size_t held, waiting;    /* bytes of the window; those among them of answers that wait for older ones */
+    size_t held, waiting;    /* bytes of its calls; those among them of answers that wait for older ones */
     int failed;              /* errno: its input can no longer be read */
     unsigned writing;        /* writes that the disk thread has */
     bool holds;              /* calls with a job of their own were stopped, as they print faster than the disk takes it */
@@ -67,15 +86,8 @@ struct stream {
     uint32_t left;           /* ... and how many of that frame's bytes are still to come */
     bool in_frame;
     struct look look;
-    struct call window[STREAM_WINDOW];
 };
 
-static inline struct call *stream_call(struct stream *st, uint64_t number) {
-    return &st->window[number % STREAM_WINDOW];
-}
-static inline uint64_t stream_number(const struct stream *st, const struct call *c) {
-    return st->row.call + ((uint64_t)(c - st->window) + STREAM_WINDOW - st->row.call % STREAM_WINDOW) % STREAM_WINDOW;
-}
 static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
     return speed_key(st->id, 0);
 }
@@ -88,7 +100,15 @@ static inline size_t stream_share(const struct stream *st) { /* bytes that it ma
 }
 /* The parser stops here. */
 static inline bool stream_full(const struct stream *st) {
-    return st->next_call - st->row.call >= STREAM_WINDOW || st->held >= stream_share(st) || st->storing;
+    return st->pending + st->fresh_jobs >= STREAM_PENDING || st->held >= stream_share(st) || st->storing;
+}
+/* A call with a job of its own is answered, or STARTED is said of it. */
+static inline void stream_job_known(struct stream *st, const struct call *c) {
+    st->fresh_jobs -= c->state == CALL_JOB && !c->told;
+}
+/* All that was read is answered, and that is in the log or goes there now. */
+static inline bool stream_all_said(const struct stream *st) {
+    return !st->count && (st->said == st->next_call || !st->wrote_down);
 }
 static inline unsigned streams_active(const struct sched *s) {
     return s->stream_count - s->idle_count;
@@ -116,11 +136,24 @@ void stream_turn(struct sched *s);
 void stream_mark(struct stream *st);
 int stream_feed(struct stream *st, const char *bytes, size_t size);   /* to the parser */
 void stream_suspect(struct stream *st, const struct call *c); /* it runs long: should ppfs die now, that is written down */
-struct call *stream_add(struct stream *st, uint64_t id, int64_t end); /* a new pending call at the end of the window */
-int stream_answered(struct stream *st, struct call *c);               /* its answer is in out: the window may move */
+
+/* stream_calls.c */
+/* A new pending call behind the others; *out is NULL where it was answered before the stream was read anew. 0 or -ENOMEM */
+int stream_add(struct stream *st, uint64_t id, int64_t end, struct call **out);
+struct call *stream_call(const struct stream *st, uint64_t number);   /* NULL: answered, or not read yet */
+int stream_answered(struct stream *st, struct call *c);               /* its answer is in out, or (JSON) waits; c stays until the turn */
 void stream_hold(struct stream *st, struct call *c, size_t bytes);    /* so many bytes of it are in memory now */
-void stream_drop_answer(struct call *c); /* the pieces of it that have come */
-void stream_clear(struct stream *st, struct call *c);
+void stream_drop_answer(struct call *c);                              /* the pieces of it that have come */
+void stream_remove(struct stream *st, struct call *c);                /* frees it */
+void stream_sweep(struct stream *st);                                 /* frames: what is answered leaves memory */
+void stream_calls_free(struct stream *st);
+int stream_done_load(struct stream *st, struct buffer *answered);     /* takes what store_stream_get gave. 0 or -ENOMEM */
+bool stream_done_before(struct stream *st, uint64_t number);          /* asked for one number after the other */
+int stream_done(const struct stream *st, struct buffer *out);         /* for store_stream_put, row.call being set. 0 or -ENOMEM */
+void stream_place(struct stream *st);                                 /* sets how far row says that it is */
+
+/* stream_wait.c. What is answered goes out as far as nothing before it is not; of the rest some is written down. 0 or -errno */
+int stream_advance_json(struct stream *st);
 
 /* stream_kept.c: answers that are not committed yet are not lost with a commit that fails */
 void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size);
@@ -140,6 +173,8 @@ int stream_write(struct sched *s, const struct job_row *r, const void *bytes, si
 int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);
 int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done); /* arg: st */
 int stream_log_flush(struct stream *st); /* what this turn has gathered, as far as it has not to be written first */
+int stream_log_settle(struct stream *st); /* 1: all that was answered is in the log; 0: some is on the way there; -errno */
+int stream_put(struct stream *st);       /* how far it is, with what is in the log. 0 or -errno */
 
 /* stream_part.c: a job of its own for a call that has options, or is a program */
 int stream_job(struct stream *st, struct call *c);

@@ -1,5 +1,5 @@
 /* JSON Lines: one {"call": ...} or {"run": ...} a line, one line of answer each, in the order of the lines. Answers that
- * come before their turn wait in the window (so a crash runs those calls again; they were shown to nobody). */
+ * come before their turn wait: stream_wait.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,14 +34,15 @@ static int take_line(struct stream *st, const char *line, size_t size, int64_t e
         size = 0;
     if (size == 0 && !st->skipping)
         return 0;
-    struct call *c = stream_add(st, st->lines, end);
+    struct call *c;
+    bool skipped = st->skipping;
+    int rc = stream_add(st, st->lines, end, &c);
+    st->skipping = false;
+    if (!c)
+        return rc;
     c->format = CALL_JSON;
-    if (c->state == CALL_ANSWERED)
-        return 0;
-    if (st->skipping) {
-        st->skipping = false;
+    if (skipped)
         return st->codec->fail(st, c, ERROR_REFUSED, "the line is longer than 16 MiB");
-    }
     c->bytes = c->memory = malloc(size);
     if (!c->bytes)
         return -ENOMEM;
@@ -83,10 +84,16 @@ static int finish(struct stream *st) {
     return st->carry.size || st->skipping ? take_carried(st, st->in_size) : 0;
 }
 
+/* It may wait for long: it takes no more memory than it needs. */
 static int keep(struct call *c, const char *text, size_t size) {
-    c->answer.size = 0;
-    int rc = buffer_add(&c->answer, text, size);
-    return rc == 0 ? buffer_add(&c->answer, "\n", 1) : rc;
+    char *line = malloc(size + 1);
+    if (!line)
+        return -ENOMEM;
+    memcpy(line, text, size);
+    line[size] = '\n';
+    buffer_free(&c->answer);
+    c->answer = (struct buffer){line, size + 1, size + 1};
+    return 0;
 }
 
 /* The first line is the sentence; the traceback that may follow has no place here. */
@@ -163,7 +170,6 @@ static int output(struct stream *st, struct call *c, enum pool_stream which, con
 }
 
 static int advance(struct stream *st, struct call *c) {
-    st->row.line = c->id;
     if (c->answer.size <= INLINE_MAX)
         return buffer_add(&st->out, c->answer.bytes, c->answer.size);
     int rc = chunks_take(&st->large, &st->out); /* what is before it */

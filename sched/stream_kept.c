@@ -145,11 +145,11 @@ void stream_kept_free(struct sched *s) {
 
 /* JSON: lines that wait for older ones. */
 void stream_kept_gather(struct stream *st) {
-    for (uint64_t n = st->row.call; n < st->next_call && st->codec == &codec_json; n++) {
-        const struct call *c = stream_call(st, n);
-        if (c->state == CALL_ANSWERED && c->answer.size)
-            stream_keep(st, n, KEPT_LINE, c->answer.bytes, c->answer.size);
-    }
+    const struct call *c;
+    if (st->codec == &codec_json)
+        TAILQ_FOREACH(c, &st->calls, order)
+            if (c->state == CALL_ANSWERED && c->answer.size)
+                stream_keep(st, c->number, KEPT_LINE, c->answer.bytes, c->answer.size);
 }
 
 static bool ends_in(const struct kept *k, uint64_t number) {
@@ -179,7 +179,7 @@ int stream_kept_replay(struct stream *st) {
         next = TAILQ_NEXT(k, next);
         if (k->number >= st->next_call)
             continue;
-        struct call *c = k->number >= st->row.call ? stream_call(st, k->number) : NULL;
+        struct call *c = stream_call(st, k->number);
         bool goes_on = c && c->state == CALL_SENT && k->kind <= KEPT_STDERR; /* nothing else was sent before this */
         bool wanted = goes_on || (c && c->state == CALL_PENDING && ends_in(k, k->number));
         TAILQ_REMOVE(&st->replay, k, next);

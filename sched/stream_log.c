@@ -157,7 +157,8 @@ struct piece {
     struct chunks bytes;
     struct iovec *parts;
     int64_t start;
-    struct stream_row row; /* how far the stream is with them */
+    struct stream_row row; /* how far the stream is with them ... */
+    struct buffer answered; /* ... and which calls are answered */
 };
 
 static void piece_written(void *arg, int rc) {
@@ -173,12 +174,13 @@ static void piece_written(void *arg, int rc) {
         if (rc == 0)
             rc = sched_check(s, store_log_append(s->store, p->job, BODY_RESULT, p->start, NULL, p->bytes.size));
         if (rc == 0)
-            rc = sched_check(s, store_stream_put(s->store, p->job, &p->row));
+            rc = sched_check(s, store_stream_put(s->store, p->job, &p->row, &p->answered));
         st->out_size += (int64_t)p->bytes.size;
         sched_note(s, p->job);
         stream_mark(st);
     }
     chunks_free(&p->bytes);
+    buffer_free(&p->answered);
     free(p->parts);
     free(p);
 }
@@ -189,8 +191,11 @@ static int send_off(struct stream *st) {
     if (!p)
         return -ENOMEM;
     *p = (struct piece){.s = st->s, .job = st->id, .bytes = st->large, .parts = chunks_parts(&st->large), .start = st->out_size, .row = st->row};
-    rc = !p->parts ? -ENOMEM : spool_pwrite_parts(st->s->spool, file_of(st->id, BODY_RESULT), p->parts, p->bytes.count, (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
+    rc = p->parts ? stream_done(st, &p->answered) : -ENOMEM;
+    if (rc == 0)
+        rc = spool_pwrite_parts(st->s->spool, file_of(st->id, BODY_RESULT), p->parts, p->bytes.count, (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
     if (rc != -EINPROGRESS) {
+        buffer_free(&p->answered);
         free(p->parts);
         free(p);
         return rc;
@@ -216,4 +221,16 @@ int stream_log_flush(struct stream *st) {
     if (rc < 0 || st->flight)
         return rc;
     return st->large.first || st->out.size > INLINE_MAX ? send_off(st) : flush(st, BODY_RESULT, &st->out, &st->out_size);
+}
+
+int stream_log_settle(struct stream *st) {
+    if (st->flight || st->large.first || st->out.size > INLINE_MAX)
+        return 0;
+    int rc = flush(st, BODY_RESULT, &st->out, &st->out_size);
+    return rc < 0 ? rc : 1;
+}
+
+int stream_put(struct stream *st) {
+    int rc = stream_done(st, &st->answered);
+    return rc < 0 ? rc : store_stream_put(st->s->store, st->id, &st->row, &st->answered);
 }

@@ -1,7 +1,7 @@
-/* CANCEL and RELEASE frames are looked for as soon as they are written, though the parser may stand far before them, at a
- * full window (which a held call keeps full).
+/* CANCEL and RELEASE frames are looked for as soon as they are written, though the parser may stand far before them, with as many
+ * calls as it may read (held ones among them).
  *
- * What the parser has not reached is walked from header to header. A CANCEL of a call in the window is done at once, and it
+ * What the parser has not reached is walked from header to header. A CANCEL of a call that it has read is done at once, and it
  * is marked, with its place, for calls between there and here: so the answers are those that reading in order would give,
  * only sooner. What was marked is not written down: after a death it is looked for again.
  * There are marks of MARKS_MAX calls at most; the frames after them are seen when the parser comes to them. */
@@ -16,37 +16,6 @@
 
 static uint64_t mix(uint64_t id) {
     return id * 0x9e3779b97f4a7c15u;
-}
-
-/* --- calls of the window by id ----------------------------------------------------------------------------------- */
-
-static uint16_t *chain_of(struct stream *st, uint64_t id) {
-    return &st->look.chains[mix(id) % STREAM_WINDOW];
-}
-
-void stream_index(struct stream *st, struct call *c) {
-    uint16_t *head = chain_of(st, c->id);
-    c->chain = *head;
-    c->indexed = true;
-    *head = (uint16_t)(c - st->window + 1);
-}
-
-void stream_unindex(struct stream *st, struct call *c) {
-    uint16_t me = (uint16_t)(c - st->window + 1), *at = chain_of(st, c->id);
-    if (!c->indexed)
-        return;
-    while (*at && *at != me)
-        at = &st->window[*at - 1].chain;
-    if (*at)
-        *at = c->chain;
-    c->indexed = false;
-}
-
-struct call *stream_call_of(struct stream *st, uint64_t id) {
-    for (uint16_t at = *chain_of(st, id); at; at = st->window[at - 1].chain)
-        if (st->window[at - 1].id == id)
-            return &st->window[at - 1];
-    return NULL;
 }
 
 /* --- marks ------------------------------------------------------------------------------------------------------- */

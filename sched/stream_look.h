@@ -18,21 +18,19 @@ struct look {
     struct mark {
         uint64_t id;
         int64_t cancel, release; /* behind its CANCEL, its RELEASE; 0: there was none; both: the place is free */
-    } *marks;           /* not in the window yet: a hash table */
+    } *marks;           /* not read yet: a hash table */
     size_t count, cap;
-    uint16_t chains[STREAM_WINDOW]; /* calls of the window by id: 1 + the first place, then call.chain */
 };
 
 int stream_look(struct stream *st, const char *bytes, size_t size); /* at what was just appended. 0 or -errno */
 int stream_look_on(struct stream *st); /* on in the input that an earlier daemon took, or that came as one file. 0 or -errno */
 int stream_look_frames(struct stream *st, const char *bytes, size_t size); /* codec.look */
 void stream_look_free(struct look *l);
-void stream_index(struct stream *st, struct call *c);                 /* it can be found by its id from now on ... */
-void stream_unindex(struct stream *st, struct call *c);               /* ... and no longer */
-struct call *stream_call_of(struct stream *st, uint64_t id);          /* NULL: not in the window, or answered */
+void stream_index(struct stream *st, struct call *c); /* it can be found by its id until it is answered; stream_calls.c */
+struct call *stream_call_of(const struct stream *st, uint64_t id);    /* NULL: not there, or answered */
 bool stream_cancelled(const struct stream *st, const struct call *c); /* its CANCEL was seen already, behind it */
 bool stream_released(const struct stream *st, const struct call *c);  /* so was its RELEASE */
-int stream_cancel(struct stream *st, uint64_t id); /* stream_frames.c: what is in the window and not answered. 0 or -errno */
+int stream_cancel(struct stream *st, uint64_t id); /* stream_frames.c: what was read and is not answered. 0 or -errno */
 /* stream_frames.c. NULL, or why a stream cannot be understood from this frame on. parts, part_id: as in struct look. */
 const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame *f);
 #endif

@@ -14,10 +14,8 @@
 
 struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out) {
     struct stream *st = *out = stream_find(s, stream);
-    if (!st || number < st->row.call || number >= st->next_call)
-        return NULL;
-    struct call *c = stream_call(st, number);
-    return c->state == CALL_JOB && c->job == job ? c : NULL;
+    struct call *c = st ? stream_call(st, number) : NULL;
+    return c && c->state == CALL_JOB && c->job == job ? c : NULL;
 }
 
 /* --- into the queue ---------------------------------------------------------------------------------------------- */
@@ -53,7 +51,7 @@ static int submit(struct stream *st, struct call *c, const struct buffer *body, 
     struct job_row owner, r = {.job.id = job};
     int rc = store_job_get(s->store, st->id, &owner);
     if (rc == 0)
-        rc = submit_part(s, &owner, c, stream_number(st, c), st->codec->kind, body, &r);
+        rc = submit_part(s, &owner, c, c->number, st->codec->kind, body, &r);
     if (rc < 0)
         return rc;
     c->job = r.job.id;
@@ -161,11 +159,12 @@ int stream_job(struct stream *st, struct call *c) {
     struct sending *p = calloc(1, sizeof *p);
     if (!p)
         return sched_check(st->s, -ENOMEM);
-    *p = (struct sending){.s = st->s, .stream = st->id, .number = stream_number(st, c)};
+    *p = (struct sending){.s = st->s, .stream = st->id, .number = c->number};
     c->state = CALL_JOB;
     c->ticks = 0;
     c->job = 0;
     st->pending--;
+    st->fresh_jobs += !c->told;
     st->parts_waiting = true;
     int rc = make_body(p, c);
     return sched_check(st->s, rc == -EINPROGRESS ? 0 : send_body(st, c, p, rc));
@@ -182,21 +181,25 @@ int stream_release(struct stream *st, uint64_t id) {
 
 int stream_hold_over(struct stream *st) {
     int rc = 0;
-    for (uint64_t n = st->row.call; n < st->next_call && rc == 0; n++)
-        if (stream_call(st, n)->kept)
-            rc = hold_over(st->s, stream_call(st, n));
+    struct call *c;
+    TAILQ_FOREACH(c, &st->calls, order)
+        if (c->kept && (rc = hold_over(st->s, c)) < 0)
+            break;
     return rc;
 }
 
 /* STARTED, for those that have been running for two ticks of the timer. Returns whether there are more to look after. */
 bool stream_parts_tick(struct stream *st) {
     bool more = false;
-    for (uint64_t n = st->row.call; n < st->next_call && st->parts_waiting; n++) {
-        struct call *c = stream_call(st, n);
+    struct call *c;
+    if (!st->parts_waiting)
+        return false;
+    TAILQ_FOREACH(c, &st->calls, order) {
         if (c->state != CALL_JOB || c->told)
             continue;
         struct run *r = run_find(st->s, c->job);
         if (r && r->state == RUN_RUNNING && c->ticks++ > 0) {
+            stream_job_known(st, c);
             c->told = true;
             sched_check(st->s, st->codec->started(st, c));
         }

@@ -1,5 +1,5 @@
-/* What a turn does with a stream: the parser goes on as far as the window has room, the window moves as far as its oldest
- * calls are answered, and what was gathered is written to the logs, with how far the stream is. */
+/* What a turn does with a stream: the parser goes on as far as there is room, what is answered leaves memory, and what was
+ * gathered is written to the logs, with how far the stream is. */
 #include "sched/stream_int.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@ void stream_mark(struct stream *st) {
 /* All that was written is answered, in the log, and more may come. */
 static bool has_nothing_to_do(const struct stream *st) {
     bool waits = st->reading || st->look.reading || st->writing || st->flight || st->storing || st->failed || st->holds;
-    return !waits && !st->dirty && !st->closed && !st->parsed_all && st->parsed == st->in_size && st->row.call == st->next_call;
+    return !waits && !st->dirty && !st->closed && !st->parsed_all && st->parsed == st->in_size && stream_all_said(st);
 }
 
 /* --- input ------------------------------------------------------------------------------------------------------- */
@@ -29,7 +29,7 @@ int stream_feed(struct stream *st, const char *bytes, size_t size) {
     return 0;
 }
 
-/* Of what was read the window may take a little at a time. */
+/* Of what was read there may be room for a little at a time. */
 static int feed_read(struct stream *st) {
     return stream_feed(st, st->read_buffer + (st->parsed - st->read_at), (size_t)(st->read_end - st->parsed));
 }
@@ -71,8 +71,9 @@ static int read_on(struct stream *st) {
 }
 
 static int parse_on(struct stream *st) {
+    int64_t until = st->parsed + STREAM_PARSED;
     int rc = 0;
-    while (rc == 0 && !st->reading && !st->failed && !st->parsed_all && st->parsed < st->in_size && !stream_full(st)) {
+    while (rc == 0 && st->parsed < until && !st->reading && !st->failed && !st->parsed_all && st->parsed < st->in_size && !stream_full(st)) {
         int64_t before = st->parsed;
         rc = read_on(st);
         if (st->parsed == before)
@@ -83,94 +84,6 @@ static int parse_on(struct stream *st) {
         rc = st->codec->close(st);
         st->parsed_all = true;
         stream_mark(st);
-    }
-    return rc;
-}
-
-/* --- calls ------------------------------------------------------------------------------------------------------- */
-
-struct call *stream_add(struct stream *st, uint64_t id, int64_t end) {
-    uint64_t number = st->next_call++;
-    struct call *c = stream_call(st, number);
-    uint64_t bit = number - st->row.call;
-    *c = (struct call){.state = CALL_PENDING, .id = id, .end = end};
-    if (st->row.answered[bit / 8] & (1u << bit % 8))
-        c->state = CALL_ANSWERED; /* before a daemon died */
-    else
-        st->pending++;
-    return c;
-}
-
-/* The bits are relative to the oldest call: shifted when that moves. */
-static void shift(struct stream_row *r, uint64_t by) {
-    size_t bytes = by / 8;
-    memmove(r->answered, r->answered + bytes, sizeof r->answered - bytes);
-    memset(r->answered + sizeof r->answered - bytes, 0, bytes);
-    for (unsigned bit = by % 8; bit; bit = 0)
-        for (size_t i = 0; i < sizeof r->answered; i++)
-            r->answered[i] = (uint8_t)(r->answered[i] >> bit | (i + 1 < sizeof r->answered ? r->answered[i + 1] << (8 - bit) : 0));
-}
-
-void stream_hold(struct stream *st, struct call *c, size_t bytes) {
-    c->held += bytes;
-    st->held += bytes;
-}
-
-static void let_go_of(struct stream *st, struct call *c) {
-    if (c->state == CALL_ANSWERED)
-        st->waiting -= c->held;
-    st->held -= c->held;
-    c->held = 0;
-    free(c->memory);
-    c->memory = c->bytes = NULL;
-}
-
-void stream_drop_answer(struct call *c) {
-    buffer_free(&c->answer);
-    chunks_free(&c->frames);
-}
-
-void stream_clear(struct stream *st, struct call *c) {
-    let_go_of(st, c);
-    stream_unindex(st, c);
-    free(c->options);
-    stream_drop_answer(c);
-    *c = (struct call){0};
-}
-
-int stream_answered(struct stream *st, struct call *c) {
-    if (c->state == CALL_PENDING)
-        st->pending--;
-    let_go_of(st, c);
-    stream_unindex(st, c);
-    c->state = CALL_ANSWERED;
-    if (c->answer.size) {
-        stream_hold(st, c, c->answer.cap);
-        st->waiting += c->answer.cap;
-    }
-    if (stream_number(st, c) + 1 == st->row.suspect)
-        st->row.suspect = st->row.deaths = 0;
-    stream_mark(st);
-    return store_touch(st->s->store);
-}
-
-static int advance(struct stream *st) {
-    uint64_t moved = 0;
-    int rc = 0;
-    while (st->row.call + moved < st->next_call && rc == 0) {
-        struct call *c = stream_call(st, st->row.call + moved);
-        if (c->state != CALL_ANSWERED)
-            break;
-        if (st->codec == &codec_json && c->answer.size)
-            stream_keep(st, st->row.call + moved, KEPT_LINE, c->answer.bytes, c->answer.size);
-        rc = st->codec->advance(st, c);
-        st->row.at = c->end;
-        stream_clear(st, c);
-        moved++;
-    }
-    if (moved) {
-        shift(&st->row, moved);
-        st->row.call += moved;
     }
     return rc;
 }
@@ -194,22 +107,27 @@ static int finished(struct stream *st) {
 void stream_suspect(struct stream *st, const struct call *c) {
     if (st->row.suspect || store_touch(st->s->store) < 0)
         return;
-    st->row.suspect = stream_number(st, c) + 1;
+    st->row.suspect = c->number + 1;
     stream_mark(st);
 }
 
 /* A call at which ppfs has died three times is not tried again. */
 static int give_up(struct stream *st) {
-    uint64_t number = st->row.suspect - 1;
-    if (st->row.deaths < DEATHS_MAX || !st->row.suspect || number < st->row.call || number >= st->next_call)
+    if (st->row.deaths < DEATHS_MAX || !st->row.suspect)
         return 0;
-    struct call *c = stream_call(st, number);
-    if (c->state != CALL_PENDING)
+    struct call *c = stream_call(st, st->row.suspect - 1);
+    if (!c || c->state != CALL_PENDING)
         return 0;
     return st->codec->fail(st, c, ERROR_DIED, "gave up: it was running at three deaths of ppfs or its node");
 }
 
+static int advance(struct stream *st) {
+    stream_sweep(st);
+    return st->codec == &codec_json ? stream_advance_json(st) : 0;
+}
+
 static int turn(struct stream *st, bool *ended) {
+    st->moved_turn = 0;
     int rc = advance(st);
     if (rc == 0)
         rc = parse_on(st);
@@ -223,11 +141,12 @@ static int turn(struct stream *st, bool *ended) {
         rc = advance(st);
     if (rc < 0 || (!st->dirty && !st->failed))
         return rc;
+    stream_place(st);
     rc = stream_log_flush(st);
     run_output_resume(st);
     if (rc == 0 && !st->flight) { /* else what it says is not in the log yet */
-        *ended = st->failed || (st->parsed_all && st->row.call == st->next_call);
-        rc = *ended ? finished(st) : store_stream_put(st->s->store, st->id, &st->row);
+        *ended = st->failed || (st->parsed_all && stream_all_said(st));
+        rc = *ended ? finished(st) : stream_put(st);
     }
     sched_note(st->s, st->id);
     st->dirty = false;

@@ -144,7 +144,7 @@ static void expand(struct text *t, const uint8_t *p, size_t size) {
         case 5: put_function(t, a, body, NULL); break;
         case 6: put_naming(t, a, b, body); break;
         case 4:
-            for (unsigned i = 0; i < d * (STREAM_WINDOW / 128u); i++) { /* half of all d fill the window */
+            for (unsigned i = 0; i < d * (STREAM_PENDING / 128u); i++) { /* half of all d fill the window */
                 frame_encode(header, a % 8, b + i, c % 8);
                 put(t, header, sizeof header);
                 put(t, NULL, c % 8);

@@ -494,6 +494,58 @@ static void test_what_was_answered_is_not_run_again(void **state) {
     assert_int_equal(f->h.done, 24);
 }
 
+/* As an older ppfs wrote down which calls are answered. */
+static void test_a_bit_a_call(void **state) {
+    (void)state;
+    char magic[FRAME_MAGIC_SIZE], bits[] = "\xaa\x0a";
+    struct buffer kept = {bits, 2, 2};
+    struct stream_row row = {.at = FRAME_MAGIC_SIZE};
+    memcpy(magic, FRAME_MAGIC, sizeof magic);
+    magic[FRAME_PORTABLE_AT] = 1;
+    struct fake *f = add_host(1, 100);
+    uint64_t job = begin("old", magic, sizeof magic), before = answered;
+    tick();
+    f->h.cpus = 0;
+    for (uint64_t id = 1; id <= 12; id++)
+        call_frame(job, id);
+    assert_int_equal(store_stream_put(s->store, job, &row, &kept), 0);
+    tick();
+    assert_int_equal(store_stream_put(s->store, job, &row, &kept), 0);
+    assert_int_equal(sched_commit(s), 0);
+    stream_rolled_back(s);
+    f->h.cpus = 1;
+    host_changed(s);
+    assert_int_equal(stream_recover(s, false), 0);
+    for (int i = 0; i < 40; i++)
+        tick();
+    assert_int_equal(answered - before, 6);
+    assert_int_equal(stream_find(s, job)->row.call, 12);
+}
+
+static void count_busy(struct fake *f) {
+    for (unsigned i = 0; i < 16; i++)
+        answered += f->slots[i].current != 0;
+}
+
+static void test_a_stream_fills_all_slots(void **state) {
+    (void)state;
+    static char dots[2048];
+    memset(dots, '.', sizeof dots - 1);
+    script = dots;
+    unsigned slots = 0;
+    for (; slots < 10000; slots += 16)
+        add_host(16, 100);
+    lines("long.jsonl", slots);
+    uint64_t busy = 0;
+    for (int i = 0; i < 1000 && busy < slots; i++) {
+        tick();
+        answered = 0;
+        each_fake(count_busy);
+        busy = answered;
+    }
+    assert_int_equal(busy, slots);
+}
+
 /* --- how much is looked at --------------------------------------------------------------------------------------- */
 
 static unsigned function;
@@ -621,6 +673,8 @@ int main(void) {
                                        TEST(test_a_stream_that_is_not_in_memory_takes_its_parts_along),
                                        TEST(test_an_end_counts_once_however_often_it_is_written),
                                        TEST(test_what_was_answered_is_not_run_again),
+                                       TEST(test_a_bit_a_call),
+                                       TEST(test_a_stream_fills_all_slots),
                                        TEST(test_a_look_at_a_node_meets_no_others),
                                        TEST(test_steps_on_ten_hosts),
                                        TEST(test_steps_on_a_thousand_hosts)};

@@ -260,6 +260,7 @@ static void name_function(uint8_t name, uint64_t stream, int64_t keep) {
 static void test_functions(void **state) {
     (void)state;
     struct stream_row row = {0};
+    const struct buffer none = {0};
     for (uint8_t i = 1; i <= 8; i++)
         name_function(i, i, 800);
     name_function(1, 9, 800); /* named again: the newest now */
@@ -270,7 +271,7 @@ static void test_functions(void **state) {
     assert_false(kept(2) || kept(3) || kept(4));
     assert_int_equal(dropped, 1003);
 
-    assert_int_equal(store_stream_put(st, 6, &row), 0); /* has not ended */
+    assert_int_equal(store_stream_put(st, 6, &row, &none), 0); /* has not ended */
     for (uint8_t i = 11; i <= 40; i++)
         name_function(i, i, 800);
     assert_false(kept(5));
@@ -295,8 +296,9 @@ static void test_functions(void **state) {
 static void test_functions_of_two_streams(void **state) {
     (void)state;
     struct stream_row row = {0};
-    assert_int_equal(store_stream_put(st, 3, &row), 0);
-    assert_int_equal(store_stream_put(st, 7, &row), 0);
+    const struct buffer none = {0};
+    assert_int_equal(store_stream_put(st, 3, &row, &none), 0);
+    assert_int_equal(store_stream_put(st, 7, &row, &none), 0);
     name_function(2, 7, 800);
     name_function(2, 3, 800);
     assert_int_equal(store_stream_delete(st, 3), 0);

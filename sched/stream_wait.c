@@ -1,0 +1,142 @@
+/* JSON Lines are answered in the order of the lines. Answers that came before those of older calls wait in memory; when there are
+ * many of them they go to a log of their own, a slice a turn, and are committed as answered. When all that is before them has
+ * been answered its rows become rows of the answers' log, as they are. */
+#include "sched/stream_int.h"
+
+#include <errno.h>
+
+#define WAITING_CALLS 4096u     /* that wait in memory, from which on they are written down ... */
+#define ROW (48u * 1024u)       /* about a row's bytes */
+#define WRITTEN_TURN (1u << 20) /* bytes that a turn writes down ... */
+#define MOVED 32                /* rows that move at once ... */
+#define MOVED_TURN 128u         /* ... and in a turn */
+#define PIECE_BITS                                                                                                     \
+    16 /* a row's place in its log: the number of its first call, and which piece of a large answer it is */
+
+static int put_row(struct stream *st) {
+    stream_place(st);
+    return stream_put(st);
+}
+
+/* --- down -------------------------------------------------------------------------------------------------------- */
+
+static int append(struct stream *st, uint64_t number, unsigned piece, const char *bytes, size_t size) {
+    st->wrote_down = true;
+    return store_log_append(st->s->store, st->id, BODY_WAITING, (int64_t)(number << PIECE_BITS | piece), bytes, size);
+}
+
+static bool is_large(const struct call *c) {
+    return c->answer.size > INLINE_MAX - ROW;
+}
+
+/* In rows of its own. */
+static int write_large(struct stream *st, const struct call *c) {
+    int rc = 0;
+    unsigned piece = 0;
+    for (size_t at = 0, n; at < c->answer.size && rc == 0; at += n) {
+        n = c->answer.size - at < INLINE_MAX ? c->answer.size - at : INLINE_MAX;
+        rc = append(st, c->number, piece++, c->answer.bytes + at, n);
+    }
+    return rc;
+}
+
+/* It is in a row: it leaves memory. Returns the call behind it. */
+static struct call *let_go(struct stream *st, struct call *c) {
+    struct call *next = TAILQ_NEXT(c, order);
+    st->written_turn += c->answer.size;
+    stream_keep(st, c->number, KEPT_LINE, c->answer.bytes, c->answer.size); /* until that is committed */
+    stream_remove(st, c);
+    return next;
+}
+
+/* Calls from *at on, one behind the other, as many as a row takes; *at is then the first that is not among them. */
+static int write_row(struct stream *st, struct call **at) {
+    struct buffer row = {0};
+    struct call *c = *at;
+    uint64_t first = c->number, expected = first;
+    int rc = is_large(c) ? write_large(st, c) : 0;
+    if (rc == 0 && is_large(c))
+        c = let_go(st, c);
+    else
+        for (; rc == 0 && c && c->state == CALL_ANSWERED && c->number == expected && !is_large(c) && row.size < ROW;
+             expected++) {
+            rc = buffer_add(&row, c->answer.bytes, c->answer.size);
+            c = let_go(st, c);
+        }
+    if (rc == 0 && row.size)
+        rc = append(st, first, 0, row.bytes, row.size);
+    buffer_free(&row);
+    *at = c;
+    return rc;
+}
+
+/* Whether it is time: until half of what made it so is written. */
+static bool too_many(struct stream *st) {
+    size_t share = stream_share(st) / 4;
+    if (st->waiting_calls > WAITING_CALLS || st->waiting > share)
+        st->writes_down = true;
+    else if (st->waiting_calls < WAITING_CALLS / 2 && st->waiting < share / 2)
+        st->writes_down = false;
+    return st->writes_down;
+}
+
+static int write_down(struct stream *st) {
+    if (!too_many(st))
+        return 0;
+    int rc = stream_log_settle(st);
+    if (rc <= 0)
+        return rc; /* what is on the way to the disk comes first */
+    rc = store_body_put_file(st->s->store, st->id, BODY_WAITING, 0, BODY_LOG);
+    struct call *c = TAILQ_FIRST(&st->calls);
+    for (st->written_turn = 0; c && rc == 0 && st->written_turn < WRITTEN_TURN;)
+        if (c->state == CALL_ANSWERED)
+            rc = write_row(st, &c);
+        else
+            c = TAILQ_NEXT(c, order);
+    if (st->waiting_calls)
+        stream_mark(st);
+    return rc < 0 ? rc : put_row(st);
+}
+
+/* --- and on to the answers ----------------------------------------------------------------------------------------- */
+
+/* All below that number is answered, and what of it is in memory has gone out. 1: it is in the answers' log, 0: not yet. */
+static int move_up(struct stream *st, uint64_t below) {
+    int rc = stream_log_settle(st);
+    if (rc <= 0)
+        return rc;
+    int n = store_log_move(st->s->store, st->id, BODY_WAITING, (int64_t)(below << PIECE_BITS), BODY_RESULT,
+                           &st->out_size, MOVED);
+    if (n < 0)
+        return n;
+    st->moved_turn += (unsigned)n;
+    if (n < MOVED)
+        st->said = below;
+    if (n) {
+        stream_mark(st);
+        rc = put_row(st);
+    }
+    return rc < 0 ? rc : n < MOVED && st->moved_turn < MOVED_TURN;
+}
+
+int stream_advance_json(struct stream *st) {
+    int rc = 1;
+    while (rc > 0) {
+        struct call *c = TAILQ_FIRST(&st->calls);
+        uint64_t below = c ? c->number : st->next_call;
+        if (below > st->said && !st->wrote_down)
+            st->said = below;
+        if (below > st->said) {
+            rc = move_up(st, below);
+            continue;
+        }
+        if (!c || c->state != CALL_ANSWERED)
+            break;
+        stream_keep(st, c->number, KEPT_LINE, c->answer.bytes, c->answer.size);
+        rc = st->codec->advance(st, c);
+        st->said = c->number + 1;
+        stream_remove(st, c);
+        rc = rc < 0 ? rc : 1;
+    }
+    return rc < 0 ? rc : write_down(st);
+}
