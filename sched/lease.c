@@ -215,6 +215,7 @@ int lease_grant(struct sched *s, const struct lease_offer *offer) {
         w.uid = r.job.uid;
         w.gid = r.job.gid;
         w.env = options_env(o);
+        w.sandbox = options_sandbox(o);
         rc = begin(s, st, h, &w);
     }
     options_destroy(o);

@@ -10,6 +10,7 @@
 
 #include "sched/job.h"
 #include "sched/json_text.h"
+#include "worker/sandbox.h"
 
 #define LIST_MAX 1024u          /* entries of after= and env= */
 #define PATTERNS_MAX 64u        /* of drafts=: every name is held against them */
@@ -165,6 +166,29 @@ static int set_hold(struct options *o, const char *v) {
     return parse_bool(v, &o->hold);
 }
 
+/* In any order; "none" takes back what the group says. */
+static int set_sandbox(struct options *o, const char *v) {
+    static const struct {
+        const char *name;
+        unsigned what;
+    } names[] = {{"ro", SANDBOX_RO},
+                 {"net-off", SANDBOX_NET_OFF},
+                 {"ro,net-off", SANDBOX_RO | SANDBOX_NET_OFF},
+                 {"net-off,ro", SANDBOX_RO | SANDBOX_NET_OFF},
+                 {"none", 0}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(v, names[i].name) == 0) {
+            o->sandbox = names[i].what;
+            return 0;
+        }
+    return -EINVAL;
+}
+
+const char *options_sandbox_words(const struct options *o) {
+    static const char *const words[] = {"none", "ro", "net-off", "ro,net-off"};
+    return words[o->sandbox];
+}
+
 /* With commas between them. */
 static int set_list(struct options_list *l, const char *v) {
     struct options_list fresh = {0};
@@ -243,6 +267,7 @@ static const struct {
     [CWD] = {"cwd", "a directory that begins with /", set_cwd, true},
     [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node, true},
     [HOLD] = {"hold", "0 or 1", set_hold},
+    [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", set_sandbox, true},
     [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts},
 };
 
@@ -381,6 +406,9 @@ static void print_option(FILE *f, const struct options *o, enum option i) {
     case HOLD:
         fprintf(f, "%s=%d\n", name, o->hold);
         break;
+    case SANDBOX:
+        fprintf(f, "%s=%s\n", name, options_sandbox_words(o));
+        break;
     case CWD:
         print_word(f, name, o->cwd);
         break;
@@ -452,6 +480,9 @@ uint32_t options_cpus(const struct options *o) {
 }
 uint64_t options_memory(const struct options *o) {
     return o->memory;
+}
+unsigned options_sandbox(const struct options *o) {
+    return o->sandbox;
 }
 bool options_hold(const struct options *o) {
     return o->hold;

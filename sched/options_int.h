@@ -15,11 +15,12 @@ struct options {
     uint32_t retries, cpus;
     uint64_t memory;
     bool hold;
+    unsigned sandbox; /* enum of worker/sandbox.h */
     char *cwd, *node;
     struct options_list env, after, drafts;
 };
 
-enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, DRAFTS, OPTIONS };
+enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, SANDBOX, DRAFTS, OPTIONS };
 
 const char *options_name(enum option i);
 /* One option from its text. 0, -ENOMEM, or -EINVAL with why. */

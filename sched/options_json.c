@@ -153,6 +153,8 @@ static json_t *value_json(const struct options *o, enum option i) {
         return json_integer((json_int_t)o->memory);
     case ENV:
         return list_json(&o->env, '=', ':');
+    case SANDBOX:
+        return json_string(options_sandbox_words(o));
     case CWD:
         return json_text_make(o->cwd);
     case NODE:

@@ -152,6 +152,7 @@ static int hand_over(struct sched *s, struct run *r) {
                          .uid = row.job.uid,
                          .gid = row.job.gid,
                          .memory = options_memory(o),
+                         .sandbox = options_sandbox(o),
                          .env = options_env(o),
                          .file = b.file ? spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path) : NULL,
                          .payload = s->scratch,

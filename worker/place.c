@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "worker/sandbox.h"
+
 enum { ROOT_MAX = PATH_MAX - 64, ROOT_CHANCE = 6 /* characters that mkdtemp chose */ };
 
 static struct {
@@ -293,8 +295,11 @@ static int fill_cwd(struct place *p, const struct work *w, char *why, size_t siz
 }
 
 int place_open(struct place *p, const struct work *w, char *why, size_t why_size) {
-    *p = (struct place){.memory = w->memory, .other = w->uid != geteuid()};
+    *p = (struct place){.memory = w->memory, .sandbox = w->sandbox, .other = w->uid != geteuid()};
 
+    if (p->sandbox && sandbox_check(p->sandbox, why, why_size))
+        return -1;
+    p->sandbox_abi = p->sandbox ? sandbox_abi() : 0;
     if (p->other && login_open(&p->user, w->uid, w->gid, why, why_size))
         goto fail;
     if (fill_cwd(p, w, why, why_size))
@@ -424,5 +429,8 @@ const char *place_enter(const struct place *p) {
         return "enter its directory";
     if (p->memory && setrlimit(RLIMIT_AS, &limit))
         return "limit its memory";
+    if (p->sandbox && sandbox_enter(p->sandbox, p->sandbox_abi))
+        return errno == EISDIR ? "keep to its own directory, for that is all there is (name another one with cwd=)"
+                               : "be put into its sandbox";
     return NULL;
 }

@@ -14,6 +14,8 @@ struct place {
     bool other;          /* runs as another user than this process, who is: */
     struct login user;
     uint64_t memory;
+    unsigned sandbox;    /* enum of sandbox.h */
+    int sandbox_abi;     /* what this kernel has for it */
     char **env; /* "K=V" pairs to add to ours, or to the user's: PPFS_*, then the job's own; NULL-terminated */
 };
 

@@ -12,7 +12,8 @@
 
 #include "net/frame.h"
 
-enum { WORK_FORMAT = 1, FLAG_CWD_REQUIRED = 1, FLAG_ENV = 2, FLAG_FILE = 4, ENV_MAX = 4096 };
+enum { WORK_FORMAT = 1, ENV_MAX = 4096 };
+enum { FLAG_CWD_REQUIRED = 1, FLAG_ENV = 2, FLAG_FILE = 4, FLAG_SANDBOX_AT = 3, FLAG_SANDBOX = 3 << FLAG_SANDBOX_AT };
 
 _Static_assert(WORK_INLINE_MAX + WORK_META_MAX <= FRAME_BODY_MAX, "work fits one frame");
 
@@ -108,11 +109,12 @@ bool work_is_lease(const struct work *w) {
 bool work_isolated(const struct work *w) {
     bool own = w->kind == WORK_PYTHON || w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
 
-    return own || w->memory || (w->env && w->env[0]) || w->uid != geteuid();
+    return own || w->memory || w->sandbox || (w->env && w->env[0]) || w->uid != geteuid();
 }
 
 static void work_write(struct writer *out, const struct work *w) {
-    uint32_t flags = (w->cwd_required ? FLAG_CWD_REQUIRED : 0u) | (w->env ? FLAG_ENV : 0u) | (w->file ? FLAG_FILE : 0u);
+    uint32_t flags = (w->cwd_required ? FLAG_CWD_REQUIRED : 0u) | (w->env ? FLAG_ENV : 0u) | (w->file ? FLAG_FILE : 0u) |
+                     (w->sandbox << FLAG_SANDBOX_AT & FLAG_SANDBOX);
     uint32_t count = 0;
 
     put_u32(out, WORK_FORMAT);
@@ -178,6 +180,7 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     w->node = get_string(&r);
     w->cwd = get_string(&r);
     w->cwd_required = flags & FLAG_CWD_REQUIRED;
+    w->sandbox = (flags & FLAG_SANDBOX) >> FLAG_SANDBOX_AT;
     if (flags & FLAG_ENV) {
         uint32_t count = get_u32(&r);
         if (r.bad || count > ENV_MAX || count > r.left / 5)
@@ -190,7 +193,7 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     }
     if (flags & FLAG_FILE)
         w->file = get_string(&r);
-    bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE)) && kind > WORK_NONE &&
+    bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE | FLAG_SANDBOX)) && kind > WORK_NONE &&
                 kind <= WORK_CALL && is_job_name(w->name) && !strchr(w->node, '/') && r.left <= WORK_INLINE_MAX &&
                 (!w->file || (w->file[0] == '/' && r.left == 0));
     for (uint32_t i = 0; sane && env && env[i]; i++)

@@ -61,14 +61,15 @@ struct work {
     uid_t uid;         /* runs as this user (differs from our own only when we are root) */
     gid_t gid;
     uint64_t memory;        /* bytes of address space it may use, 0 = no limit */
+    uint32_t sandbox;       /* enum of sandbox.h, 0 = none */
     const char *const *env; /* NULL-terminated "K=V" added to the environment; may be NULL */
     const char *file;    /* payload is this file (absolute path, opened before privileges are dropped), or NULL ... */
     const void *payload; /* ... then these bytes */
     uint32_t payload_size;
 };
 
-/* In-process (fast) or in a process of its own: a call, or a lease, runs in the worker itself unless it has memory, env or
- * another uid. */
+/* In-process (fast) or in a process of its own: a call, or a lease, runs in the worker itself unless it has memory, env, a
+ * sandbox or another uid. */
 bool work_isolated(const struct work *w);
 bool work_is_lease(const struct work *w); /* WORK_STREAM_* */
 

@@ -236,7 +236,7 @@ class _Submitter(BaseExecutor):
 
     def options(self, **options: Any) -> "_Submitter":
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
-        memory, cpus, node, hold. They add to those of the view that this is called on."""
+        memory, cpus, node, hold, sandbox. They add to those of the view that this is called on."""
         return _View(self, {**self._call_options, **options})
 
 

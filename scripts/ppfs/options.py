@@ -49,6 +49,8 @@ _TABLE: Dict[str, Tuple[str, Callable[[str], bool]]] = {
     "cwd": ("a directory that begins with /", lambda text: text.startswith("/")),
     "node": ("a node's name or a pattern such as gpu*", bool),
     "hold": ("0 or 1", _whole(0, 1)),
+    "sandbox": ("ro, net-off, both with a comma between them, or none",
+                lambda text: text in ("ro", "net-off", "ro,net-off", "net-off,ro", "none")),
 }
 
 

@@ -2,6 +2,7 @@
 import operator
 import os
 import pickle
+import socket
 import threading
 import time
 
@@ -84,6 +85,17 @@ def test_node(m, ex):
     assert [f.result() for f in [ex.submit(abs, -i) for i in range(20)]] == list(range(20))
     assert not nowhere.done() and nowhere.cancel() and nowhere.cancelled()
     assert not (m.work / "no").exists()
+
+
+def test_sandbox(ex):
+    with pytest.raises(OSError, match="Address family not supported"):
+        ex.options(sandbox="net-off").submit(socket.socket).result()
+    kept = ex.options(sandbox="ro")
+    assert kept.submit(os.getpid).result() != ex.submit(os.getpid).result()
+    with pytest.raises(PermissionError):
+        kept.submit(os.mkdir, "/var/tmp/ppfs-test-not-made").result()
+    assert not os.path.exists("/var/tmp/ppfs-test-not-made")
+    assert list(kept.map(abs, range(-3, 0))) == [3, 2, 1]
 
 
 def test_after(m, ex):

@@ -15,12 +15,14 @@ BAD = [("priority", "high"), ("priority", 1000001), ("priority", 1.5), ("priorit
        ("memory", "lots"), ("memory", 0), ("memory", "5MB"), ("memory", -5), ("memory", "2000000T"), ("env", "A"),
        ("env", "A=1:2"), ("env", ["A:1", "B"]), ("env", {"": "x"}), ("env", {"A=B": "x"}), ("env", {"A": None}),
        ("env", {"A": [1]}), ("env", True), ("env", "x" * 70), ("cwd", "work"), ("cwd", ""), ("cwd", 5), ("node", ""),
-       ("node", ["a"]), ("hold", 2), ("hold", "yes"), ("hold", [])]
+       ("node", ["a"]), ("hold", 2), ("hold", "yes"), ("hold", []),
+       ("sandbox", "rw"), ("sandbox", ""), ("sandbox", ["ro"]), ("sandbox", True)]
 GOOD = [("priority", 5), ("priority", "-7"), ("priority", " +8"), ("priority", 3.0), ("timeout", 90), ("timeout", 0.5),
         ("timeout", "1.5h"), ("timeout", ".5s"), ("timeout", "90ms"), ("timeout", "1e3"), ("retries", "0"),
         ("after", []), ("cpus", 1.0), ("memory", "8G"), ("memory", "8GiB"), ("memory", 8e9), ("env", "A:1"),
         ("env", ["A:1", "B:x:y"]), ("env", []), ("env", {"A": 1, "B": True, "C": 1.5, "D:E": ""}), ("cwd", "/"),
-        ("node", "l*"), ("hold", 0), ("hold", False)]
+        ("node", "l*"), ("hold", 0), ("hold", False), ("sandbox", "ro"), ("sandbox", "net-off,ro"),
+        ("sandbox", "none")]
 
 
 def refused(pair):

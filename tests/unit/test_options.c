@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "sched/options.h"
+#include "worker/sandbox.h"
 
 static char why[OPTIONS_WHY];
 
@@ -20,13 +21,14 @@ static void test_words(void **state) {
     (void)state;
     struct options *o = options_create();
     assert_int_equal(options_cpus(o), 1);
-    assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' node=gpu* env=A:1 env=B:x=y:z env=A:2"), 0);
+    assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' node=gpu* env=A:1 env=B:x=y:z env=A:2 sandbox=net-off,ro"), 0);
     assert_int_equal(options_priority(o), -5);
     assert_int_equal(options_timeout_us(o), 1500000);
     assert_int_equal(options_retries(o), 2);
     assert_int_equal(options_cpus(o), 3);
     assert_int_equal(options_memory(o), 500u << 20);
     assert_true(options_hold(o));
+    assert_int_equal(options_sandbox(o), SANDBOX_RO | SANDBOX_NET_OFF);
     assert_string_equal(options_cwd(o), "/a b");
     assert_string_equal(options_node(o), "gpu*");
     assert_string_equal(options_after(o)[1], "G/b");
@@ -41,7 +43,7 @@ static void test_refused(void **state) {
     (void)state;
     static const char *const bad[] = {"colour=red", "priority", "priority=", "priority=1.5", "priority=99999999999999999999", "timeout=nan", "timeout=-1",
                                       "timeout=5 parsecs", "timeout=0", "memory=1e400", "cpus=0", "retries=-1", "hold=2", "cwd=relative", "env=novalue",
-                                      "env=:x", "after=a,,b", "after=", "'cwd=/x", "node="};
+                                      "env=:x", "after=a,,b", "after=", "'cwd=/x", "node=", "sandbox=", "sandbox=rw", "sandbox=ro,"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct options *o = options_create();
         why[0] = 0;
@@ -141,7 +143,7 @@ static void test_bytes(void **state) {
 static void test_written(void **state) {
     (void)state;
     static const char text[] =
-        "timeout=90s\nmemory=524288000\nhold=1\n'cwd=/a b'\nafter=a,G/b\nenv=A:1\n'env=B:it'\"'\"'s \"x\" '\n";
+        "timeout=90s\nmemory=524288000\nhold=1\nsandbox=ro,net-off\n'cwd=/a b'\nafter=a,G/b\nenv=A:1\n'env=B:it'\"'\"'s \"x\" '\n";
     struct options *o = options_create(), *again = options_create();
     assert_int_equal(words(o, text), 0);
     char *out = options_words(o), *saved = options_save(o);

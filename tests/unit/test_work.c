@@ -33,6 +33,7 @@ static struct work example(void) {
                          .uid = 1000,
                          .gid = 100,
                          .memory = UINT64_C(1) << 40,
+                         .sandbox = 2,
                          .env = env,
                          .payload = "#!/bin/sh\n",
                          .payload_size = 10};
@@ -47,7 +48,7 @@ static void work_round_trip(void **state) {
     assert_true(size <= FRAME_BODY_MAX);
     assert_int_equal(work_decode(bytes, size, &got, &hold), 0);
     assert_true(got.job == w.job && got.attempt == 3 && got.kind == WORK_PROGRAM && got.cwd_required);
-    assert_true(got.uid == 1000 && got.gid == 100 && got.memory == w.memory);
+    assert_true(got.uid == 1000 && got.gid == 100 && got.memory == w.memory && got.sandbox == 2);
     assert_string_equal(got.name, "G/x y");
     assert_string_equal(got.node, "local");
     assert_string_equal(got.cwd, "/tmp");
@@ -187,6 +188,9 @@ static void only_plain_calls_run_in_the_worker(void **state) {
     w.memory = 1;
     assert_true(work_isolated(&w));
     w.memory = 0;
+    w.sandbox = 1;
+    assert_true(work_isolated(&w));
+    w.sandbox = 0;
     w.uid++;
     assert_true(work_isolated(&w));
     w.uid--;
