@@ -171,6 +171,7 @@ static void turn(struct fs *fs) {
         if (!replies_waiting(fs) && !sched_dirty(fs->sched))
             break;
     }
+    sched_answered(fs->sched);
 }
 
 /* Waking an idle processor costs more than a request: look again for a moment before sleeping, unless a job could use

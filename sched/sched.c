@@ -187,6 +187,10 @@ int sched_commit(struct sched *s) {
     return 0;
 }
 
+void sched_answered(struct sched *s) {
+    checkpoint_turn(s);
+}
+
 /* --- recovery ---------------------------------------------------------------------------------------------------- */
 
 static int recover_running(struct sched *s) {

@@ -51,6 +51,7 @@ bool sched_dirty(const struct sched *s);
 uint64_t sched_faults(const struct sched *s);
 void sched_turn(struct sched *s);   /* due work and dispatch decisions, before each commit */
 int sched_commit(struct sched *s);  /* 0 (also when nothing was to do) or -errno: rolled back */
+void sched_answered(struct sched *s); /* after the replies to what was committed: work that nobody waits for */
 unsigned sched_running(const struct sched *s);
 
 /* --- looking up ------------------------------------------------------------------------------------------------ */

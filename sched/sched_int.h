@@ -153,6 +153,8 @@ struct sched {
     struct parked *parked;
     struct event *due, *tick, *retry, *lease_timer, *wake, *tidy;
     int64_t changed_at;      /* clock_us: the last commit of a change */
+    bool log_syncing, log_synced; /* checkpoint.c: the database's log is being synced; it was, and may be copied */
+    unsigned log_pages, log_tried; /* its pages after the last turn; when it was last to be copied */
     int64_t wake_at;         /* clock_us, where wake is pending */
     int64_t due_at;          /* of the due timer, 0 = none */
     uint64_t first_id;       /* ids below were handed out by earlier daemons */
@@ -187,6 +189,9 @@ uint64_t look_being_read(struct sched *s, uint64_t group); /* look.c: drafts in 
 /* tidy.c */
 void tidy_later(struct sched *s); /* something has changed: a second of quiet from here on */
 void tidy_timer(evutil_socket_t fd, short what, void *arg);
+
+/* checkpoint.c: after the replies of a turn */
+void checkpoint_turn(struct sched *s);
 
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);

@@ -206,8 +206,7 @@ static void ballast_give(struct store *st) {
     unlink(path);
     st->full = true;
     st->full_checked = clock_us();
-    /* What the log holds goes into the database, so that the log can begin anew: up to its size becomes room. */
-    sqlite3_wal_checkpoint_v2(st->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    store_checkpoint(st, true); /* up to the size of the log becomes room */
 }
 
 /* The database's own free pages are room as well. */
@@ -375,6 +374,7 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
         }
     }
     store_make_shrinkable(st);
+    store_checkpoint_asked(st);
     return 0;
 }
 
@@ -395,20 +395,18 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         snprintf(why, why_size, "out of memory");
         return -ENOMEM;
     }
-    st->wal = -1;
+    st->wal = st->file = -1;
     atomic_store(&checking.stop, false);
     int rc = -EIO;
     if (snprintf(path, sizeof path, "%s/ppfs.db", dir) >= (int)sizeof path - 8) {
         snprintf(why, why_size, "%s: the path is too long", dir);
         goto out;
     }
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                  0600); /* SQLite would let others read it, and gives its log the same mode */
+    /* SQLite would let others read it, and gives its log the same mode */
+    st->file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct stat file = {0};
-    if (fd >= 0) {
-        fstat(fd, &file);
-        close(fd);
-    }
+    if (st->file >= 0)
+        fstat(st->file, &file);
     st->dev = file.st_dev;
     st->ino = file.st_ino;
     if (sqlite3_open_v2(path, &st->db,
@@ -459,6 +457,8 @@ void store_close(struct store *st) {
     sqlite3_close(st->db);
     if (st->wal >= 0)
         close(st->wal);
+    if (st->file >= 0)
+        close(st->file);
     free(st->touched);
     free(st->dir);
     free(st);

@@ -29,6 +29,12 @@ bool store_full(struct store *st);          /* tries to take the ballast back, a
  * not for what the next jobs will need again. */
 bool store_shrink(struct store *st, int64_t until);
 int store_wal(const struct store *st);      /* descriptor of the write-ahead log, for fdatasync; owned by the store */
+unsigned store_log_pages(const struct store *st); /* in the log when the last transaction was committed */
+/* Keeps room on the disk for what the log will add to the database. false: there is none, or little. */
+bool store_reserve(struct store *st);
+/* Copies the log into the database, between transactions; nothing else does while the store is open. cut: its file is emptied too.
+ * Waits for the disk: little, when the log was synced before. Where it fails nothing is lost, and the log goes on growing. */
+void store_checkpoint(struct store *st, bool cut);
 const char *store_error(const struct store *st); /* what SQLite said last, or what else is wrong */
 /* How many statements have failed so far for a reason that no caller expects (not a full disk, a name that is taken): whatever was
  * read, listed or decided meanwhile may be wrong. */

@@ -14,6 +14,9 @@ struct store {
     sqlite3 *db;
     char *dir;
     int wal;
+    int file;               /* the database's, for its room; SQLite's locks go when it is closed */
+    int64_t reserved_bytes; /* room that was kept for it since the last checkpoint */
+    unsigned log_pages;
     bool changed, full, unchecked;
     bool busy;            /* another program kept a statement from its work, and no commit has succeeded since */
     bool shrinks, shrinking; /* free pages can be given back; some were, and the file is still to be cut */
@@ -50,6 +53,7 @@ int store_pragma(struct store *st, const char *pragma); /* its number, -1 after 
 int64_t store_bytes_free(struct store *st); /* of the file: that hold nothing */
 int64_t store_bytes_used(struct store *st);
 void store_make_shrinkable(struct store *st); /* when it is opened */
+void store_checkpoint_asked(struct store *st); /* when it is opened: no checkpoint comes by itself */
 int store_tally_flush(struct store *st);
 
 static inline void bind_text(sqlite3_stmt *q, int i, const char *text) {

@@ -1,10 +1,17 @@
-/* The database file becomes smaller again: what removed jobs leave in it goes back to the disk, a few pages at a time. */
+/* The log goes into the database file, and that becomes smaller again: what removed jobs leave in it goes back to the disk, a few
+ * pages at a time. */
+#include <fcntl.h>
+#include <sys/statvfs.h>
+
 #include "net/clock.h"
 #include "sched/store_int.h"
 
 #define INCREMENTAL 2   /* what PRAGMA auto_vacuum says */
 #define SLACK 512       /* free pages that are not worth the work: ... */
 #define SLACK_LEFT 256  /* ... so many are left, for what comes next */
+#define UNRESERVED (512 << 10)    /* bytes that the log may add to the database with no room kept: half of the ballast */
+#define RESERVE (4 << 20)         /* bytes that are reserved for the database at a time */
+#define RESERVE_LEAVES (16 << 20) /* where the disk has less room no more is reserved than the log will add */
 #define ANEW_MAX (64 << 20) /* bytes in use up to which a database that cannot shrink is written anew when it is opened */
 
 int store_pragma(struct store *st, const char *pragma) {
@@ -24,10 +31,46 @@ int64_t store_bytes_used(struct store *st) {
     return (int64_t)store_pragma(st, "PRAGMA page_count") * store_pragma(st, "PRAGMA page_size") - store_bytes_free(st);
 }
 
+static int committed(void *arg, sqlite3 *db, const char *name, int pages) {
+    (void)db;
+    (void)name;
+    ((struct store *)arg)->log_pages = (unsigned)pages;
+    return SQLITE_OK;
+}
+
+/* In place of SQLite's own, which does it inside the commit that makes the log long. */
+void store_checkpoint_asked(struct store *st) {
+    sqlite3_wal_hook(st->db, committed, st);
+}
+
+unsigned store_log_pages(const struct store *st) {
+    return st->log_pages;
+}
+
+bool store_reserve(struct store *st) {
+    int64_t size = (int64_t)store_pragma(st, "PRAGMA page_count") * store_pragma(st, "PRAGMA page_size");
+    struct stat file;
+    struct statvfs disk;
+    /* Not its size: pages that were free when the log was copied are holes in it. */
+    if (size <= st->reserved_bytes || (fstat(st->file, &file) == 0 && size <= (int64_t)file.st_blocks * 512 + (st->full ? 0 : UNRESERVED)))
+        return true;
+    if (fstatvfs(st->file, &disk) == 0 && (int64_t)(disk.f_bavail * disk.f_frsize) > RESERVE_LEAVES)
+        size += RESERVE;
+    if (fallocate(st->file, FALLOC_FL_KEEP_SIZE, 0, size))
+        return false;
+    st->reserved_bytes = size;
+    return true;
+}
+
+void store_checkpoint(struct store *st, bool cut) {
+    st->reserved_bytes = 0; /* SQLite cuts the file behind its last page */
+    sqlite3_wal_checkpoint_v2(st->db, NULL, cut ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
 /* The file is cut when the log goes into it. */
 static bool finish(struct store *st) {
     if (st->shrinking)
-        sqlite3_wal_checkpoint_v2(st->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        store_checkpoint(st, true);
     st->shrinking = false;
     return false;
 }

@@ -27,6 +27,16 @@ def test_it_shrinks_when_jobs_are_forgotten(queue):
     assert m.result("kept") == b"kept\n"
 
 
+def test_the_log_goes_into_the_database_while_jobs_come(queue):
+    m = queue
+    before = database_of(m.statedir).stat().st_size
+    for i in range(150):  # 15 pages each, and nothing is quiet
+        m.put("j%d" % i, LARGE)
+    wait_until(lambda: database_of(m.statedir).stat().st_size > before + MB, "the log to be copied")
+    (m.node / "cpus").write_text("2")
+    assert m.result("j149") == b""
+
+
 def test_one_that_was_made_before_shrinks_too(m):
     m.put("x", "print('x')\n")
     m.result("x")

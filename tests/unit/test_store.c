@@ -367,10 +367,26 @@ static void test_a_check_is_stopped(void **state) {
     assert_non_null(strstr(why, "damaged"));
 }
 
+/* No commit waits for the disk: the log goes into the database when it is told to, and begins anew after that. */
+static void test_a_checkpoint_is_asked_for(void **state) {
+    (void)state;
+    unsigned before = 0;
+    for (int i = 0; i < 3000; i++) {
+        assert_int_equal(store_meta_set(st, "x", i), 0);
+        assert_int_equal(store_commit(st), 0);
+        assert_true(store_log_pages(st) > before);
+        before = store_log_pages(st);
+    }
+    store_checkpoint(st, false);
+    store_meta_set(st, "x", 7);
+    assert_int_equal(store_commit(st), 0);
+    assert_in_range(store_log_pages(st), 1, 10);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_turn_about), TEST(test_places), TEST(test_nodes), TEST(test_rollback_and_reopen), TEST(test_names_are_one), TEST(test_tallies),
                                        TEST(test_dependencies), TEST(test_bodies), TEST(test_logs), TEST(test_functions), TEST(test_functions_of_two_streams), TEST(test_functions_of_two_users), TEST(test_damaged),
-                                       TEST(test_a_check_is_stopped)};
+                                       TEST(test_a_check_is_stopped), TEST(test_a_checkpoint_is_asked_for)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,64 @@
+/* When the database's log goes into the database. SQLite would do that inside a COMMIT and wait for the disk there; so the log is
+ * synced in a thread first, and what is copied and synced in the loop then is little, after the replies of a turn. */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "sched/sched_int.h"
+
+#define LOG_PAGES 2000      /* a log that is longer goes into the database ... */
+#define LOG_PAGES_MAX 16000 /* ... without the thread, where the disk is too slow for that */
+#define LOG_STEP 32         /* ... or where the disk has no room for it later: looked at each time that so many pages came */
+
+struct sync {
+    struct disk_task task;
+    struct sched *s;
+    int rc;
+};
+
+static void work(struct disk_task *t) {
+    struct sync *y = (struct sync *)t;
+    y->rc = fdatasync(store_wal(y->s->store)) < 0 ? -errno : 0;
+}
+
+static void done(struct disk_task *t) {
+    struct sync *y = (struct sync *)t;
+    y->s->log_syncing = false;
+    y->s->log_synced = y->rc == 0;
+    free(y);
+}
+
+static void sync_log(struct sched *s) {
+    struct sync *y = calloc(1, sizeof *y);
+    if (!y)
+        return;
+    y->task = (struct disk_task){.work = work, .done = done};
+    y->s = s;
+    s->log_syncing = true;
+    disk_submit(s->checker, &y->task);
+}
+
+static bool is_crowded(struct sched *s, unsigned pages) {
+    bool step = pages / LOG_STEP != s->log_pages / LOG_STEP;
+    s->log_pages = pages;
+    return (step || store_full(s->store)) && !store_reserve(s->store);
+}
+
+void checkpoint_turn(struct sched *s) {
+    unsigned pages = store_log_pages(s->store);
+    if (pages < s->log_tried)
+        s->log_tried = 0; /* it has begun anew */
+    if (store_changed(s->store))
+        return;
+    bool crowded = is_crowded(s, pages), now = crowded || pages >= s->log_tried + LOG_PAGES_MAX;
+    if (!now && pages < s->log_tried + LOG_PAGES)
+        return;
+    if (!now && !s->log_synced) {
+        if (!s->log_syncing)
+            sync_log(s);
+        return;
+    }
+    s->log_synced = false;
+    s->log_tried = pages; /* where it cannot (no room, another program reads) it is tried again when as much has come as now */
+    store_checkpoint(s->store, crowded);
+}
