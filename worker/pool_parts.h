@@ -11,8 +11,9 @@ void users_close(struct pool *p); /* ends all of them and everything below, wait
 /* The one whose workers run that user's work; NULL: no memory, no directory for it (errno). It need not run. */
 struct template *users_template(struct pool *p, uid_t uid);
 bool users_busy(const struct template *t); /* it has work, or work waits for it */
-/* Idle workers go, of all users, and idle templates of other users: there are not enough processes, or descriptors. */
-void users_make_room(struct pool *p);
+/* Idle workers go, of all users, and idle templates of other users: there are not enough processes, or descriptors. Whether
+ * there were any such workers. */
+bool users_make_room(struct pool *p);
 void users_sweep(struct pool *p); /* what a dead template has left is killed, now and in the next few milliseconds */
 
 /* --- pool_template.c: a template process --- */

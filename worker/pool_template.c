@@ -399,13 +399,14 @@ bool template_usable(struct template *t) {
     if (event_pending(t->retry, EV_TIMEOUT, NULL))
         return false;
     int err = template_start(t);
+    if (err && users_make_room(p))
+        err = template_start(t);
     if (err) {
         t->failures++;
         snprintf(t->trouble, sizeof(t->trouble), "the template of the workers%s cannot be started: %s", whose(t, user),
                  strerror(-err));
         pool_trouble(p, "%s", t->trouble);
         schedule_retry(t);
-        users_make_room(p);
     }
     return !err;
 }

@@ -180,12 +180,14 @@ struct template *users_template(struct pool *p, uid_t uid) {
     return t;
 }
 
-void users_make_room(struct pool *p) {
+bool users_make_room(struct pool *p) {
     struct slot *idle;
+    bool any = false;
 
-    while ((idle = slot_oldest_idle(p)))
+    for (; (idle = slot_oldest_idle(p)); any = true)
         slot_close(idle);
     keep_few(p, 0);
+    return any;
 }
 
 /* --- the pool's beginning and end ---------------------------------------------------------------------------------- */

@@ -138,6 +138,39 @@ static void a_template_that_cannot_start_is_in_nobodys_way(void **state) {
     unlink(path);
 }
 
+/* Workers that have nothing to do, of one user, hold all descriptors but so many. */
+static void with_few_descriptors(unsigned free) {
+    enum { WORKERS = 12 };
+    struct rlimit before, few;
+    struct job *hers[WORKERS];
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    pool_up(2 * WORKERS);
+    for (unsigned i = 0; i < WORKERS; i++)
+        hers[i] = begin(as(ALICE, "#!/bin/sh\nsleep 0.2\n"));
+    for (unsigned i = 0; i < WORKERS; i++)
+        loop_until(&hers[i]->done);
+    few = (struct rlimit){.rlim_cur = (rlim_t)entries("/proc/self/fd") + free, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (uid_t user = CROWD; user < CROWD + 3; user++)
+        worker_of(user);
+    worker_of(0);
+    assert_int_equal(fix.troubles, 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+static void idle_workers_leave_descriptors_for_a_worker(void **state) {
+    (void)state;
+    NEED_ROOT;
+    with_few_descriptors(30);
+}
+
+static void idle_workers_leave_descriptors_for_a_template(void **state) {
+    (void)state;
+    NEED_ROOT;
+    with_few_descriptors(24);
+}
+
 /* A worker by hand: what it says to work of that user. */
 static void ask_worker(uid_t own, uid_t user, struct work_outcome *o) {
     char root[] = "/tmp/ppfs-test-root-XXXXXX", uid[16], room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] = {0};
@@ -211,6 +244,8 @@ int main(void) {
         POOL_TEST(death_of_a_template_is_its_users),
         cmocka_unit_test_teardown(idle_templates_leave_with_all_that_is_theirs, teardown),
         cmocka_unit_test_teardown(a_template_that_cannot_start_is_in_nobodys_way, teardown),
+        cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_worker, teardown),
+        cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_template, teardown),
         cmocka_unit_test(a_worker_refuses_other_users_work),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
