@@ -18,6 +18,7 @@
 #include "fs/text.h"
 #include "fs/tree.h"
 #include "fs/wait.h"
+#include "net/printable.h"
 
 static enum job_body body_of(enum kind k) {
     return k == KIND_STDOUT ? BODY_STDOUT : k == KIND_STDERR ? BODY_STDERR : BODY_SPEC;
@@ -157,8 +158,10 @@ int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         fprintf(out, "%" PRIu32 "\n", j.attempt);
         break;
     case KIND_NODE_OF:
-        if (sched_node_of(fs->sched, &j)[0])
-            fprintf(out, "%s\n", sched_node_of(fs->sched, &j));
+        snprintf(why, sizeof why, "%s", sched_node_of(fs->sched, &j));
+        printable(why, sizeof why);
+        if (why[0])
+            fprintf(out, "%s\n", why);
         break;
     case KIND_TIMES:
         print_time(out, "created", j.created);

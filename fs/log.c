@@ -6,10 +6,12 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "net/printable.h"
 #include "net/trusted.h"
 
 #define LOG_MAX (1 << 20)
@@ -70,9 +72,10 @@ void log_line(const char *format, ...) {
     va_start(args, format);
     int more = vsnprintf(line + n, sizeof line - (size_t)n - 1, format, args);
     va_end(args);
-    n += more < 0 ? 0 : more;
-    if (n > (int)sizeof line - 2)
-        n = (int)sizeof line - 2;
+    if (more < 0)
+        line[n] = '\0';
+    printable(line + n, sizeof line - (size_t)n - 1);
+    n += (int)strlen(line + n);
     line[n++] = '\n';
     if (write(STDERR_FILENO, line, (size_t)n) < 0)
         return; /* nowhere left to say so */

@@ -6,6 +6,7 @@
 #include "fs/tree.h"
 #include "fs/version.h"
 #include "net/clock.h"
+#include "net/printable.h"
 
 static const char readme[] =
     "This directory is a queue of jobs. Write a file into jobs/ and it runs; read its result from results/.\n"
@@ -38,7 +39,10 @@ int root_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
 }
 
 static bool print_node(void *arg, const struct node *n) {
-    fprintf(arg, "%-16s %-6s %5u %8u %10" PRIu64 " %10" PRIu64 " %12.1f\n", n->name, node_state_name(n->state), n->cpus,
+    char name[4 * sizeof n->name];
+    snprintf(name, sizeof name, "%s", n->name);
+    printable(name, sizeof name);
+    fprintf(arg, "%-16s %-6s %5u %8u %10" PRIu64 " %10" PRIu64 " %12.1f\n", name, node_state_name(n->state), n->cpus,
             n->running, n->done, n->failed, n->seconds);
     return true;
 }

@@ -84,7 +84,8 @@ static void *on_up(void *arg, struct far *far) {
     struct sched *s = arg;
     struct host *h = host_of(s, far);
     if (!h) {
-        sched_log(s, "a node that calls itself %s is not taken in: there is another of that name", far_name(far));
+        sched_log_about(s, far_name(far), far_address(far),
+                        "a node that calls itself %s is not taken in: there is another of that name", far_name(far));
         return NULL;
     }
     bool known = h->cpus && !h->leaving && *h->python && strcmp(h->alias, alias_of(h, far)) == 0;
@@ -95,7 +96,8 @@ static void *on_up(void *arg, struct far *far) {
     far_runner(far, &h->runner);
     h->tell = s->telling = true;
     refresh(h, !known);
-    sched_log(s, "nodes/%s is up: %s, %u slots, Python %s", h->name, far_address(far), h->cpus, *h->python ? h->python : "not yet known");
+    sched_log_about(s, h->name, far_address(far), "nodes/%s is up: %s, %u slots, Python %s", h->name, far_address(far),
+                    h->cpus, *h->python ? h->python : "not yet known");
     return h;
 }
 
@@ -133,7 +135,7 @@ static void on_gone(void *node, struct far *far, const char *why) {
     h->leaving |= !h->dialled && said_so;
     host_crashed(h);
     snprintf(h->why, sizeof h->why, "%s", why);
-    sched_log(s, "nodes/%s is gone: %s", h->name, why);
+    sched_log_about(s, h->name, far_address(far), "nodes/%s is gone: %s", h->name, why);
     sched_tick(s);
     host_vacant(h);
     forget_lost(s);
@@ -145,7 +147,7 @@ static void on_dialling(void *arg, const char *address, const char *why) {
     if (!h || strcmp(h->why, why) == 0)
         return;
     snprintf(h->why, sizeof h->why, "%s", why);
-    sched_log(s, "nodes/%s is not there: %s", address, h->why);
+    sched_log_about(s, address, address, "nodes/%s is not there: %s", address, h->why);
 }
 
 static void on_log(void *arg, const char *sentence) {

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "sched/json_text.h"
+#include "net/printable.h"
 
 #define ESCAPED 6u /* bytes of the longest: a u and four digits behind a backslash */
 
@@ -33,7 +33,7 @@ static int add(struct json_string *s, const char *bytes, size_t size) {
     size_t at = 0;
     while (at < size && rc == 0) {
         bool ascii = (unsigned char)bytes[at] < 0x80;
-        size_t n = ascii ? is_plain(bytes[at]) : json_text_character(bytes + at, size - at);
+        size_t n = ascii ? is_plain(bytes[at]) : utf8_length(bytes + at, size - at);
         if (n == 0 && ascii) {
             to += escape(to, bytes[at++]);
         } else if (n == 0) { /* no character, or the piece ends in it */

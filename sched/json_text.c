@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/printable.h"
 #include "sched/buffer.h"
 
 #define ESCAPED "\\u0001" /* stands before a byte, and before a U+0001 that was there */
@@ -25,28 +26,6 @@ struct scan {
 
 size_t json_text_mark(const void *text, size_t size) {
     return size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-}
-
-size_t json_text_character(const char *text, size_t size) {
-    const unsigned char *p = (const unsigned char *)text;
-    static const unsigned char least[] = {0, 0, 0x80, 0xa0,
-                                          0x90}; /* of the second byte after 0xe0, 0xf0: shorter forms exist below */
-    size_t n = 2;
-    if (size == 0)
-        return 0;
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] < 0xc2 || p[0] > 0xf4)
-        return 0;
-    n += (p[0] >= 0xe0) + (p[0] >= 0xf0);
-    if (n > size || ((p[0] & 0xf) == 0 && n > 2 && p[1] < least[n]))
-        return 0;
-    if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f)) /* halves of characters; beyond the last one */
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    return n;
 }
 
 /* --- a text made fit --------------------------------------------------------------------------------------------- */
@@ -238,7 +217,7 @@ static json_t *make_string(const char *bytes, size_t size, bool shown) {
     int rc = buffer_reserve(&b, 1);
     for (size_t at = 0, n; rc == 0 && at < size; at += n ? n : 1) {
         unsigned char c = (unsigned char)bytes[at];
-        n = json_text_character(bytes + at, size - at);
+        n = utf8_length(bytes + at, size - at);
         if (shown ? n > 0 : n > 0 && c != 1)
             rc = buffer_add(&b, bytes + at, n);
         else if (shown)

@@ -23,8 +23,6 @@ json_t *json_text_make(const char *bytes);
 /* A string for people: what is no UTF-8 is replaced by U+FFFD. NULL without memory. */
 json_t *json_text_shown(const char *bytes, size_t size);
 
-/* Bytes of the UTF-8 character that the text begins with; 0: it begins with none. */
-size_t json_text_character(const char *text, size_t size);
 /* Bytes of the byte order mark that a text begins with, 0 or 3: what editors of Windows put before UTF-8, and no part of it. */
 size_t json_text_mark(const void *text, size_t size);
 #endif

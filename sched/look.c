@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/printable.h"
 #include "sched/stream_int.h"
 
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
@@ -277,4 +278,5 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     why_state(s, j, buf, size);
     why_directory(s, j, buf, size);
     why_ignored(s, j, buf, size);
+    printable(buf, size);
 }

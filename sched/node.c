@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/printable.h"
 #include "sched/stream_int.h"
 
 #define CPUS_MAX 4096u
@@ -58,6 +59,9 @@ static void describe(const struct host *h, struct node *out) {
     snprintf(out->python, sizeof out->python, "%s", h->python);
     why_of(h, out->why, sizeof out->why);
     snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : *h->address ? h->address : h->name);
+    printable(out->python, sizeof out->python);
+    printable(out->why, sizeof out->why);
+    printable(out->address, sizeof out->address);
 }
 
 int sched_node(struct sched *s, uint64_t id, struct node *out) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/printable.h"
 #include "sched/job.h"
 #include "sched/json_text.h"
 #include "worker/sandbox.h"
@@ -274,7 +275,7 @@ static const struct {
 /* How much of a word is shown: 60 bytes, and no part of a character. */
 int options_shown(const char *word) {
     size_t n = 0, c;
-    while (word[n] && (c = json_text_character(word + n, strlen(word + n)), n + (c ? c : 1) <= 60))
+    while (word[n] && (c = utf8_length(word + n, strlen(word + n)), n + (c ? c : 1) <= 60))
         n += c ? c : 1;
     return (int)n;
 }

@@ -369,7 +369,7 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
 
 static void on_trouble(void *arg, const char *sentence) {
     const struct host *h = arg;
-    sched_log(h->s, "%s", sentence);
+    sched_log_about(h->s, h->name, h->far ? far_address(h->far) : NULL, "%s", sentence);
 }
 
 const struct pool_events run_events = {.output = run_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble, .python = host_python,

@@ -26,6 +26,17 @@ void sched_log(struct sched *s, const char *format, ...) {
     s->c.log(s->c.arg, line);
 }
 
+void sched_log_about(struct sched *s, const char *who, const char *address, const char *format, ...) {
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (complaints_tell(&s->complaints, who, COMPLAINTS_NODE, line, sizeof line) &&
+        (!address || complaints_tell_of(&s->complaints, address, COMPLAINTS_ADDRESS, line, sizeof line)))
+        s->c.log(s->c.arg, line);
+}
+
 void sched_tick(struct sched *s) {
     static const struct timeval at_once = {0, 0};
     if (!evtimer_pending(s->tick, NULL))

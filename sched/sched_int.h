@@ -1,6 +1,7 @@
 /* Inside the scheduler: what its rooms share. Only sched/ includes this. */
 #ifndef PPFS_SCHED_INT_H
 #define PPFS_SCHED_INT_H
+#include "net/complaints.h"
 #include "sched/host_pick.h"
 #include "sched/options.h"
 #include "sched/sched.h"
@@ -96,6 +97,7 @@ struct sched {
     struct host **hosts_by_id; /* host_list.c */
     size_t host_count;
     struct fleet *fleet;
+    struct complaints complaints; /* about nodes and users */
     struct speeds speeds;
 
     void *runs;              /* tsearch tree of struct run */
@@ -165,6 +167,9 @@ struct sched {
 };
 
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* About a node or a user, who can cause it at will: so many a minute (net/complaints.h). address: where it is, NULL: here. */
+void sched_log_about(struct sched *s, const char *who, const char *address, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 void sched_tick(struct sched *s); /* another turn at once */
 /* Microseconds since 1970 by the wall clock as it was when this daemon began: what is to happen later (not_before) goes by it, so
  * that nobody waits for a day because the clock was set back. The next daemon's may be another, see sched_recover. */

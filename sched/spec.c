@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "net/frame.h"
+#include "net/printable.h"
 #include "sched/json_text.h"
 #include "worker/pyenv.h"
 
@@ -142,7 +143,7 @@ const char *spec_ignored(const char *text, size_t size) {
 static bool is_text(const char *p, size_t size) {
     size_t n = memchr(p, 0, size) ? 0 : 1;
     for (size_t at = 0; n && at < size; at += n)
-        n = json_text_character(p + at, size - at);
+        n = utf8_length(p + at, size - at);
     return n;
 }
 

@@ -89,9 +89,6 @@ static bool hear_trouble(struct far *f, const struct frame *m) {
     if (m->size >= FAR_SENTENCE || memchr(m->body, 0, m->size))
         return false;
     snprintf(sentence, sizeof(sentence), "node %s: %.*s", f->name, (int)m->size, (const char *)m->body);
-    for (char *c = sentence; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = ' ';
     if (f->begun && f->ev.trouble)
         f->ev.trouble(f->arg, sentence);
     return true;

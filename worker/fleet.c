@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/complaints.h"
 #include "net/discover.h"
 #include "worker/far_internal.h"
 #include "worker/redial.h"
@@ -56,6 +57,7 @@ struct fleet {
     unsigned stranger;
     char id[FAR_ID_MAX]; /* who we are */
     size_t id_size;      /* 0: nobody in particular */
+    struct complaints complaints;
 };
 
 static void fleet_log(struct fleet *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -351,12 +353,21 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     tell_other_way(f, t, m);
 }
 
+/* why: it begins with the address. */
+static void not_taken(struct fleet *f, const char *why) {
+    char sentence[1024];
+
+    snprintf(sentence, sizeof(sentence), "a node that dialled us was not taken: %.900s", why);
+    if (complaints_tell_of(&f->complaints, why, COMPLAINTS_NODE, sentence, sizeof(sentence)))
+        fleet_log(f, "%s", sentence);
+}
+
 static void on_failed(void *arg, void *tag, const char *why) {
     struct fleet *f = arg;
     struct target *t = tag;
 
     if (!t) {
-        fleet_log(f, "a node that dialled us was not taken: %s", why);
+        not_taken(f, why);
         return;
     }
     t->greeting = false;
@@ -385,10 +396,13 @@ void fleet_let_go(struct fleet *f, struct far *far) {
 /* --- who comes --------------------------------------------------------------------------------------------------- */
 static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
     struct fleet *f = arg;
+    char why[400];
     int err = hub_greet(f->hub, conn, address, NULL);
 
-    if (err)
-        fleet_log(f, "the node at %s was not taken: %s", address, strerror(-err));
+    if (!err)
+        return;
+    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, strerror(-err));
+    not_taken(f, why);
 }
 
 static void on_refused(void *arg, const char *sentence) {

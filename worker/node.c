@@ -16,9 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/complaints.h"
 #include "net/descriptors.h"
 #include "net/discover.h"
 #include "net/peer.h"
+#include "net/printable.h"
 #include "net/trusted.h"
 #include "worker/cpus.h"
 #include "worker/pyenv.h"
@@ -53,6 +55,7 @@ struct node {
     int status; /* what the program ends with */
     bool able;  /* its workers' Python has come up: only then it offers to work */
     char trouble[1024];
+    struct complaints complaints;
 };
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -64,6 +67,7 @@ static void say(const char *format, ...) {
     va_start(args, format);
     vsnprintf(line + n, sizeof(line) - (size_t)n - 1, format, args);
     va_end(args);
+    printable(line + n, sizeof(line) - (size_t)n - 1);
     strcat(line, "\n");
     fputs(line, stderr);
 }
@@ -228,12 +232,20 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
         redial_later(j->redial);
 }
 
+/* why: it begins with the address. */
+static void not_served(struct node *n, const char *why) {
+    char sentence[1024];
+
+    snprintf(sentence, sizeof(sentence), "a ppfs that dialled us was not served: %.900s", why);
+    if (complaints_tell_of(&n->complaints, why, COMPLAINTS_NODE, sentence, sizeof(sentence)))
+        say("%s", sentence);
+}
+
 static void on_greet_failed(void *arg, void *tag, const char *why) {
     struct join *j = tag;
 
-    (void)arg;
     if (!j) {
-        say("a ppfs that dialled us was not served: %s", why);
+        not_served(arg, why);
         return;
     }
     j->greeting = false;
@@ -304,10 +316,13 @@ static void on_log(void *arg, const char *sentence) {
 
 static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
     struct node *n = arg;
+    char why[400];
     int err = hub_greet(n->hub, conn, address, NULL);
 
-    if (err)
-        say("the ppfs at %s was not served: %s", address, strerror(-err));
+    if (!err)
+        return;
+    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, strerror(-err));
+    not_served(n, why);
 }
 
 /* --- its start --------------------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@ import pytest
 
 MARK = b"\xef\xbb\xbf"
 NAME = b"caf\xe9"  # of a file, and no UTF-8
+SHOWN = b"caf\\xe9"  # in a reason
 
 
 # --- what stands before the text ---------------------------------------------------------------------------------
@@ -63,7 +64,7 @@ def test_after_a_name_that_is_no_utf8(m, form):
         job = {"run": ["sh", "-c", second.decode()], "after": os.fsdecode(NAME)}
         write(m, b"x.jsonl" if form == "line" else b"x", json.dumps(job).encode() + b"\n")
     if form != "line":
-        assert m.state("x") == "waiting" and (m.info / "x/why").read_bytes() == b"waits for " + NAME + b"\n"
+        assert m.state("x") == "waiting" and (m.info / "x/why").read_bytes() == b"waits for " + SHOWN + b"\n"
     pathlib.Path(os.fsdecode(os.path.join(os.fsencode(m.info), NAME, b"hold"))).write_text("0")
     assert m.wait("x.jsonl" if form == "line" else "x") == "done"
     assert (m.work / "order").read_text() == "first\nsecond\n"
@@ -79,7 +80,7 @@ def test_directory_and_environment_that_are_no_utf8(m):
     m.put("stdin", {"run": ["cat"], "stdin": os.fsdecode(NAME)})
     assert m.result("stdin") == NAME
     m.put("node", b"#!/bin/sh\n#ppfs: node=" + NAME + b"\ntrue\n")
-    assert m.state("node") == "waiting" and NAME in (m.info / "node/why").read_bytes()
+    assert m.state("node") == "waiting" and SHOWN in (m.info / "node/why").read_bytes()
     m.put("raw", b'{"run": ["cat", "' + NAME + b'"]}')
     assert "UTF-8" in m.failed("raw")
 
