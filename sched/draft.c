@@ -43,6 +43,17 @@ static int check_name(const char *name) {
     return n > JOB_NAME_MAX ? -ENAMETOOLONG : n == 0 || strchr(name, '/') ? -EINVAL : 0;
 }
 
+/* The directory of the job whose file is being copied, malloc'd; *out NULL: there is none. Another user's is not taken over: he has
+ * chosen what a program that was read, and seemed harmless, finds there. */
+static int copied_directory(struct sched *s, const struct writer *w, char **out) {
+    struct job_row from;
+    int rc = w->copies ? store_job_get(s->store, w->copies, &from) : -ENOENT;
+    *out = NULL;
+    if (rc == 0 && from.job.uid == w->uid)
+        rc = store_job_texts(s->store, w->copies, NULL, out);
+    return rc == -ENOENT ? 0 : rc;
+}
+
 static int insert_draft(struct sched *s, uint64_t group, const char *name, const struct writer *w, struct job_row *r) {
     char cwd[4096], *copied = NULL;
     *r = (struct job_row){.job = {.id = store_next_id(s->store),
@@ -60,8 +71,8 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
     if (!r->job.id)
         return sched_check(s, -EIO);
     strcpy(r->job.name, name);
-    int rc = w->copies ? store_job_texts(s->store, w->copies, NULL, &copied) : -ENOENT;
-    if (rc < 0 && rc != -ENOENT)
+    int rc = copied_directory(s, w, &copied);
+    if (rc < 0)
         return sched_check(s, rc);
     if (!copied)
         writer_directory(w->pid, cwd, sizeof cwd);
@@ -193,10 +204,11 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return rc;
     if (job_ended(r.job.state) || r.job.shelf == SHELF_ORPHAN)
         return -ESTALE;
-    rc = options_file_is(&r.job)              ? options_file_may(s, r.job.group, w->uid)
-         : w->uid == 0 || w->uid == r.job.uid ? 0
-                                              : -EACCES;
-    if (rc < 0) /* whatever its mode says: it runs as its owner */
+    rc = options_file_is(&r.job)                                ? options_file_may(s, r.job.group, w->uid)
+         : (w->uid == 0 && !r.job.draft) || w->uid == r.job.uid ? 0
+                                                                : -EACCES;
+    if (rc <
+        0) /* whatever its mode says: it runs as its owner, who may have a draft open and read what root would write */
         return rc;
     if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {
         *out = r.job; /* one more that writes at its end */
@@ -209,7 +221,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     else
         rc = store_job_find(s->store, r.job.group, r.job.name, true, &d);
     bool fresh = rc == -ENOENT;
-    if (rc == 0 && w->uid != 0 && w->uid != d.job.uid)
+    if (rc == 0 && w->uid != d.job.uid && !options_file_is(&d.job))
         return -EACCES;
     if (fresh) {
         struct writer as = *w;

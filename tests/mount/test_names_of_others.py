@@ -33,4 +33,3 @@ def test_what_is_kept_of_a_name_that_is_anothers_now(shared, alice, mallory):
     assert (q.stdout, q.stderr) == ("secret\n400\n", "")
     out = p.communicate("\n")[0]
     assert "secret" not in out, out
-    print(out)

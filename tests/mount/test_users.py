@@ -1,4 +1,11 @@
-"""Several users on one mount: each has his own, and nobody gets at what is another's."""
+"""Several users on one mount: each has his own, and nobody gets at what is another's. From the outside, as a user would try."""
+import os
+import stat
+
+import pytest
+from ppfsmount import parents, wait_until
+
+HUSH = "hush-hush"
 
 
 def test_each_runs_as_himself(shared, alice, mallory):
@@ -9,3 +16,133 @@ def test_each_runs_as_himself(shared, alice, mallory):
     p = mallory.sh("cat $M/jobs/x; rm $M/results/%s" % alice.name, M=shared.mnt)
     assert p.returncode != 0
     assert shared.result(alice.name).split()[0] == b"%d" % alice.uid
+
+
+@pytest.fixture
+def private(shared, alice):
+    """Jobs of alice's of every state, made with umask 077. Each name, and what of it is there."""
+    p = alice.sh(r"""umask 077; cd $M
+printf 'print("hush-hush")' > jobs/done && cat results/done >/dev/null
+printf 'import sys\nsys.exit("hush-hush")' > jobs/failed; cat info/failed/wait >/dev/null
+printf '#!/bin/sh\n#ppfs: env=TOKEN:hush-hush\necho hush-hush; exec sleep 1000' > jobs/running; head -n 1 info/running/stdout >/dev/null
+printf '#!/bin/sh\n#ppfs: hold=1\necho hush-hush' > jobs/held
+printf 'print("hush-hush")' > jobs/.draft
+mkdir jobs/G && printf 'print("hush-hush")' > jobs/G/in && cat results/G/in >/dev/null
+echo '{"call": "str", "args": ["hush-hush"]}' > jobs/s.jsonl && cat results/s.jsonl""", M=shared.mnt)
+    assert (p.stdout, p.stderr) == ('"hush-hush"\n', "")
+    return ["done", "failed", "running", "held", ".draft", "G/in", "s.jsonl"]
+
+
+def tree(mount):
+    """Every name of the mount with what root sees of it, but for what changes by itself."""
+    seen = {}
+    for top in "jobs", "results", "failures", "info":
+        for path, directories, files in os.walk(mount.mnt / top):
+            for name in directories + (files if top != "info" else []):
+                st = os.lstat(os.path.join(path, name))
+                seen[os.path.join(path, name)] = stat.filemode(st.st_mode), st.st_uid, st.st_size
+    return seen
+
+
+def test_nobody_reads_what_is_private(shared, mallory, private):
+    p = mallory.sh(r"""cd $M; for f in %s; do
+for d in jobs results failures; do timeout 5 cat $d/$f; done
+for i in spec stdout stderr why exit times usage node state attempt wait priority hold; do timeout 5 cat info/$f/$i; done
+ls info/$f info/$f/; done
+ls -R jobs results failures info; cat stats version nodes/*/* info/.progress; grep -r hush . """ % " ".join(private), M=shared.mnt)
+    assert HUSH not in p.stdout and HUSH not in p.stderr
+    for path in p.stdout.splitlines():
+        assert not path.endswith("G/in")
+
+
+CHANGES = """rm -f jobs/$f; rm -f results/$f; rm -f failures/$f; rm -rf info/$f; rmdir info/$f; mv -f jobs/$f jobs/mine; mv -f failures/$f jobs/mine
+mv -f results/$f results/mine; mv -f info/$f info/mine; chmod 777 jobs/$f; chmod 777 results/$f; touch jobs/$f; truncate -s 0 jobs/$f; : > jobs/$f
+: > results/$f; : >> jobs/$f; echo 0 > info/$f/hold; echo 1 > info/$f/hold; echo 9 > info/$f/priority; mkdir jobs/$f; ln jobs/$f jobs/mine
+ln -s $PWD/evil jobs/$f; cp ~/evil jobs/$f; mv -f ~/evil jobs/$f; install -m 755 ~/evil jobs/$f; cp --remove-destination ~/evil jobs/$f
+chown $USER jobs/$f; setfattr -n user.x -v 1 jobs/$f; mv --exchange ~/evil jobs/$f"""
+
+
+def test_nobody_changes_what_is_anothers(shared, alice, mallory, private):
+    before = tree(shared)
+    mallory.sh("echo 'print(666)' > evil; cd $M; for f in %s; do\n%s\ndone" % (" ".join(private), CHANGES), M=shared.mnt)
+    mallory.sh("cd $M; rm -rf jobs/G results/G failures/G info/G; mv jobs/G jobs/H; echo priority=1 > jobs/G/.options; "
+               "chmod 777 jobs/G; cp ~/evil jobs/G/x; rm -rf info/* jobs/* results/* failures/*", M=shared.mnt)
+    assert tree(shared) == before
+    p = alice.sh("cd $M; echo 0 > info/held/hold; cat results/held results/done jobs/.draft; cat info/running/state", M=shared.mnt)
+    assert (p.stdout, p.stderr) == ("hush-hush\nhush-hush\nprint(\"hush-hush\")running\n", "")
+
+
+def test_nobody_but_root_changes_the_machines(shared, mallory):
+    p = mallory.sh(r"""cd $M
+! echo 0 > nodes/local/cpus && ! echo drain > nodes/local/state && ! mkdir nodes/box:60000 && ! rmdir nodes/local &&
+! echo 1 > nodes/.discover && ! echo priority=1 > jobs/.options && ! chmod 777 jobs && ! rmdir jobs && ! mkdir new && ! touch new &&
+! ln -s / jobs/link && ! mkfifo jobs/fifo && echo 'print(1)' > jobs/x && cat results/x && ! chown 0 results/x && echo all""", M=shared.mnt)
+    assert p.stdout.splitlines() == ["1", "all"]
+    assert (shared.node / "cpus").read_text() == "2\n" and (shared.node / "state").read_text() == "up\n"
+
+
+def test_the_spec_of_another(shared, alice, mallory):
+    """Copied, it runs as who copies it, in his directory: the other has chosen what a program finds in his."""
+    alice.sh("chmod 755 .; echo 'raise SystemExit(0)' > random.py; "
+             "printf 'import os, random; print(os.getuid(), os.getcwd(), random.random() < 1)' > $M/jobs/x", M=shared.mnt)
+    wait_until(lambda: shared.state("x") == "done", "it to end")
+    assert shared.result("x") == b"", "with what is beside it"
+    p = mallory.sh("cp $M/info/x/spec $M/jobs/y && cat $M/results/y; cp $M/info/y/spec $M/jobs/z; cat $M/results/z", M=shared.mnt)
+    line = "%d %s True\n" % (mallory.uid, mallory.home)
+    assert (p.stdout, p.stderr) == (2 * line, "")
+    shared.sh("cp %s/info/x/spec %s/jobs/roots" % (shared.mnt, shared.mnt))
+    assert shared.result("roots") == b"0 %s True\n" % os.fsencode(shared.work)
+
+
+def test_a_draft_of_another_is_no_ones_to_write(shared, alice, mallory):
+    """It would run as its owner, who may have it open: root's bytes as little as another user's."""
+    mallory.sh("touch $M/jobs/bait $M/jobs/.bait; chmod 666 $M/jobs/bait $M/jobs/.bait", M=shared.mnt)
+    for name in "bait", ".bait":
+        for how in ">", ">>":
+            assert alice.sh("echo 'print(1)' %s $M/jobs/%s" % (how, name), M=shared.mnt).returncode == 1
+            with pytest.raises(PermissionError):
+                open(shared.jobs / name, {">": "w", ">>": "a"}[how]).close()
+        assert os.stat(shared.jobs / name).st_uid == mallory.uid and (shared.jobs / name).read_bytes() == b""
+    os.unlink(shared.jobs / "bait")
+    shared.put("bait", "import os; print(os.getuid())")
+    assert shared.result("bait") == b"0\n" and os.stat(shared.results / "bait").st_uid == 0
+
+
+def test_what_root_runs_again_is_its_writers(shared, mallory):
+    mallory.sh("printf '#!/bin/sh\nid -u; exit 1' > $M/jobs/x; printf '#!/bin/sh\nid -u' > $M/jobs/.y; cat $M/info/x/wait", M=shared.mnt)
+    os.rename(shared.failures / "x", shared.jobs / "again")
+    os.rename(shared.jobs / ".y", shared.jobs / "y")
+    shared.wait("again")
+    assert (shared.info / "again" / "stdout").read_text() == "%d\n" % mallory.uid
+    assert shared.result("y") == b"%d\n" % mallory.uid
+
+
+LOOK = r"""#!/bin/bash
+ours=" $(tr '\n' ' ' < $HOME/pids)"
+for p in $ours; do
+    for x in environ maps mem fd/0 io stack; do head -c 1 /proc/$p/$x >/dev/null 2>&1 && echo "reads $x of $p"; done
+    for x in cwd root exe fd/1; do readlink /proc/$p/$x && echo "reads $x of $p"; done
+    ls /proc/$p/fd 2>/dev/null && echo "lists descriptors of $p"
+    kill -0 $p 2>/dev/null && echo "may signal $p"
+done
+ls /tmp/ppfs-jobs-* 2>/dev/null
+ls -l /proc/self/fd | sed -n 's/.* \([0-9]*\) -> .*/fd \1/p'
+echo looked
+"""
+
+
+def test_processes_of_ppfs_and_of_others(shared, alice, mallory, private):
+    """Keeper, daemon, templates, workers and jobs of others; and a job has no descriptor but its own."""
+    pids, table = {shared.pids()["keeper"]}, parents()
+    while True:
+        below = {pid for pid, parent in table.items() if parent in pids} - pids
+        if not below:
+            break
+        pids |= below
+    assert len(pids) > 5, "keeper, daemon, templates, workers, a job of alice's"
+    (mallory.home / "pids").write_text(" ".join(map(str, pids)))
+    (mallory.home / "look").write_text(LOOK)
+    p = mallory.sh("cp look $M/jobs/look && cat $M/results/look", M=shared.mnt)
+    assert p.stdout.splitlines()[-1:] == ["looked"], p.stderr
+    assert [line for line in p.stdout.splitlines() if not line.startswith("fd ")] == ["looked"]
+    assert {line for line in p.stdout.splitlines() if line.startswith("fd ")} <= {"fd 0", "fd 1", "fd 2", "fd 3", "fd 255"}
