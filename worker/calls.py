@@ -340,6 +340,7 @@ def begin_lease(name, attempt, node, cwd, env):
     if env is not None:
         _base_env.clear()
         _base_env.update(_environ._data)
+        _base_path[:] = sys.path
         forget_values()  # this process may be another user's
     forget_changed_modules(cwd)
 

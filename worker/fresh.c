@@ -40,9 +40,9 @@ static bool any_of(const char *const *env, const char *const *list, size_t count
     return false;
 }
 
-bool fresh_wanted(const struct work *w, const struct place *p) {
+bool fresh_wanted(const struct work *w) {
     return w->kind != WORK_PROGRAM && w->kind != WORK_JSON_RUN &&
-           (p->other || any_of(w->env, at_start, sizeof(at_start) / sizeof(at_start[0])));
+           any_of(w->env, at_start, sizeof(at_start) / sizeof(at_start[0]));
 }
 
 /* A memfd of all parts. -1 with errno. */

@@ -1,14 +1,13 @@
 /* A Python of its own for one job: the program is executed anew, so that what Python and libc read at their start is what
- * the job's env= says, and that nothing of ours is in the memory of another user's. Costs a start of the interpreter, so it
- * is for those jobs alone. */
+ * the job's env= says. Costs a start of the interpreter, so it is for those jobs alone. */
 #ifndef PPFS_FRESH_H
 #define PPFS_FRESH_H
 #include "worker/program.h"
 
 #define FRESH_WORD "--fresh" /* the first argument of the program then */
 
-/* Whether w is Python's, and another user's or its env= names something that is read at a start: PYTHON*, LC_*, LD_* ... */
-bool fresh_wanted(const struct work *w, const struct place *p);
+/* Whether w is Python's and its env= names something that is read at a start: PYTHON*, LC_*, LD_* ... */
+bool fresh_wanted(const struct work *w);
 
 struct fresh_files {  /* what the new process is given besides; -1: nothing */
     int report, data; /* isolate.c's; data: of a call */

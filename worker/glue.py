@@ -130,6 +130,23 @@ def set_env(pairs):
         except (OSError, ValueError):
             pass
     time.tzset()
+    if any(pair.startswith(b"HOME=") for pair in pairs):
+        add_user_site()
+
+
+def add_user_site():
+    """site has looked for the packages of a user whose HOME was another."""
+    site.USER_BASE = site.USER_SITE = None
+    path = site.getusersitepackages() if site.ENABLE_USER_SITE else ""
+    if path in sys.path or not os.path.isdir(path):
+        return
+    count = len(sys.path)
+    site.addsitedir(path)
+    added = sys.path[count:]
+    del sys.path[count:]
+    of_all = [at for at, name in enumerate(sys.path) if name in site.getsitepackages()]
+    at = min(of_all, default=count)
+    sys.path[at:at] = added
 
 
 def file_mark(path):

@@ -63,6 +63,8 @@ static void child_enter(const struct place *p, struct report *report) {
         report->told = 1;
         _exit(0);
     }
+    if (p->other) /* the change of user took that from it: its own files in /proc, a debugger of its user */
+        prctl(PR_SET_DUMPABLE, 1);
     signal(SIGPIPE, SIG_IGN); /* as in python3 */
     signal(SIGXFSZ, SIG_IGN);
 }
@@ -384,7 +386,7 @@ void isolate_run(const struct work *w, const struct place *p, struct isolated *i
         no_process(&iso->outcome);
         return;
     }
-    if (fresh_wanted(w, p)) {
+    if (fresh_wanted(w)) {
         isolate_drop_spare();
         run_fresh(w, p, iso->data, NULL, &fresh, &iso->outcome);
     } else if (!run_copy(w, p, iso, &told)) {
@@ -418,12 +420,13 @@ void isolate_lease(const struct work *w, const struct place *p, const struct lea
     struct report fresh = {0}, *told = &fresh;
     struct rusage usage;
 
-    if (fresh_wanted(w, p)) {
+    if (fresh_wanted(w)) {
         run_fresh(w, p, -1, line, &fresh, o);
     } else {
         told = empty_report();
         pid_t pid = told ? fork_python() : -1;
         if (pid == 0) {
+            close(line->page_file); /* what is mapped needs none */
             child_enter(p, told);
             child_lease(w, p, line, told);
         }

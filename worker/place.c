@@ -172,7 +172,8 @@ void place_sweep(void) {
     snprintf(parent, sizeof(parent), "%.*s", (int)(base - me.root), me.root);
     DIR *dir = opendir(parent);
     for (struct dirent *e; dir && (e = readdir(dir));) {
-        if (strlen(e->d_name) != len || strncmp(e->d_name, base, len - ROOT_CHANCE) != 0 || strcmp(e->d_name, base) == 0)
+        if (strlen(e->d_name) != len || strncmp(e->d_name, base, len - ROOT_CHANCE) != 0 ||
+            strcmp(e->d_name, base) == 0)
             continue;
         int fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0)
@@ -207,15 +208,18 @@ static bool add_pair(char **env, size_t *at, const char *key, const char *value)
 
 /* p->env, each pair malloc'd. */
 static int fill_env(struct place *p, const struct work *w) {
-    size_t extra = count_of(w->env), at = 0;
+    size_t extra = count_of(w->env), login = count_of((const char *const *)p->user.env), at = 0;
     char attempt[16];
+    bool fine = true;
 
-    p->env = calloc(extra + 5, sizeof(*p->env));
+    p->env = calloc(login + extra + 5, sizeof(*p->env));
     if (!p->env)
         return -1;
     snprintf(attempt, sizeof(attempt), "%u", (unsigned)w->attempt);
-    bool fine = add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
-                add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd);
+    for (size_t i = 0; fine && i < login; i++)
+        fine = (p->env[at++] = strdup(p->user.env[i]));
+    fine = fine && add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
+           add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd);
     for (size_t i = 0; fine && i < extra; i++)
         fine = (p->env[at++] = strdup(w->env[i]));
     return fine ? 0 : -1;
@@ -238,7 +242,7 @@ static size_t find_key(char **env, size_t count, const char *pair) {
 }
 
 char **place_environ(const struct place *p) {
-    char **base = p->other ? p->user.env : environ;
+    char *none[] = {NULL}, **base = p->other ? none : environ;
     size_t count = count_of((const char *const *)base);
     char **env = malloc((count + count_of((const char *const *)p->env) + 1) * sizeof(*env));
 

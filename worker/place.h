@@ -16,7 +16,7 @@ struct place {
     uint64_t memory;
     unsigned sandbox;    /* enum of sandbox.h */
     int sandbox_abi;     /* what this kernel has for it */
-    char **env; /* "K=V" pairs to add to ours, or to the user's: PPFS_*, then the job's own; NULL-terminated */
+    char **env; /* "K=V" pairs to add: of another user's login, PPFS_*, then the job's own; NULL-terminated */
 };
 
 /* Directories are made in one root, whose name the pool chose, and begin with the worker's serial number, so that
@@ -45,7 +45,7 @@ void place_drop_script(struct place *p); /* removes it; also what a place_script
  * set. */
 const char *place_enter(const struct place *p);
 
-/* The environment of a program: ours, or another user's own, with p->env over it. malloc'd array of borrowed strings, NULL
- * without memory. */
+/* The environment of a program: ours with p->env over it, of another user p->env alone. malloc'd array of borrowed strings,
+ * NULL without memory. */
 char **place_environ(const struct place *p);
 #endif

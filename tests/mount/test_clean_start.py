@@ -151,11 +151,13 @@ def test_the_environment_is_that_of_the_jobs_user(rich, alice, name):
     want = expected(alice, rich)
     if name == "fresh.py":
         want["PYTHONHASHSEED"] = "1"
-    for environ in found["environ"], found["begun"]:
-        assert environ.pop("PPFS_JOB", name).startswith(name)
-        for of_the_shell_or_python in "_", "LC_CTYPE":
-            environ.pop(of_the_shell_or_python, None)
-        assert environ == want
+    environ = found["environ"]
+    assert environ.pop("PPFS_JOB", name).startswith(name)
+    for of_the_shell_or_python in "_", "LC_CTYPE":
+        environ.pop(of_the_shell_or_python, None)
+    assert environ == want
+    assert set(found["begun"]) <= set(want) | {"PPFS_JOB", "_"}
+    assert SECRET not in str(found["begun"])
     assert found["memory"] == []
 
 
@@ -181,6 +183,21 @@ def test_what_else_a_job_begins_with(rich, limited, name):
     own = [what for what in fds.values() if not what.startswith("/proc/")]
     answer = ["/memfd:ppfs-result (deleted)"], ["socket:N"]  # where a call's goes, and nowhere else
     assert own == [] or (name in ("json", "limited", "pickle", "lines.jsonl") and own in answer)
+
+
+def test_packages_that_a_user_has_installed_for_himself(shared, alice):
+    where = alice.sh("%s -c 'import site; print(site.getusersitepackages())'" % PYTHON).stdout.strip()
+    found = "%s -c 'import sys; print(sys.path[1:])'" % PYTHON
+    p = alice.sh("mkdir -p {0}/more && echo 'at = 1' > {0}/ppfsmine.py && echo {0}/more > {0}/more.pth && {1}".format(where, found))
+    path = p.stdout.strip()
+    assert where in path and where + "/more" in path
+    (alice.home / "s.py").write_text("import ppfsmine, sys\nprint(sys.path[1:])\n")
+    call = '{"call": "eval", "args": ["__import__(\'ppfsmine\') and str(__import__(\'sys\').path[1:])"]}\n'
+    (alice.home / "call").write_text(call)
+    (alice.home / "c.jsonl").write_text(call * 3)
+    p = alice.sh("for x in s.py call c.jsonl; do cp $x $M/jobs/$x; cat $M/results/$x; done", M=shared.mnt)
+    lines = [line.strip('"') for line in p.stdout.splitlines()]
+    assert lines == [path] * 5, p.stdout
 
 
 def test_the_owner_of_the_mount_keeps_his(rich):
