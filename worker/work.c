@@ -195,7 +195,8 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
         w->file = get_string(&r);
     bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE | FLAG_SANDBOX)) && kind > WORK_NONE &&
                 kind <= WORK_CALL && is_job_name(w->name) && !strchr(w->node, '/') && r.left <= WORK_INLINE_MAX &&
-                (!w->file || (w->file[0] == '/' && r.left == 0));
+                (!w->file || (w->file[0] == '/' && r.left == 0)) &&
+                w->uid != (uid_t)-1 && w->gid != (gid_t)-1; /* to setresuid they mean whoever one is: root */
     for (uint32_t i = 0; sane && env && env[i]; i++)
         sane = strchr(env[i], '=') > env[i]; /* also false where there is none */
     if (!sane) {

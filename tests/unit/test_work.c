@@ -114,6 +114,21 @@ static void every_cut_and_addition_is_refused(void **state) {
     free(bytes);
 }
 
+static void nobody_stays_who_he_is(void **state) {
+    (void)state;
+    struct work w[2] = {example(), example()}, got;
+    void *bytes, *hold;
+    uint32_t size;
+    w[0].uid = (uid_t)-1;
+    w[1].gid = (gid_t)-1;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(work_encode(&w[i], &bytes, &size), 0);
+        assert_int_equal(work_decode(bytes, size, &got, &hold), -EPROTO);
+        assert_null(hold);
+        free(bytes);
+    }
+}
+
 /* A worker makes files of the last part of a name, and removes what is in their way. */
 static void a_name_leads_nowhere_else(void **state) {
     static char longest[NAME_MAX + 1], longer[NAME_MAX + 2];
@@ -269,6 +284,7 @@ int main(void) {
         cmocka_unit_test(work_round_trip),
         cmocka_unit_test(what_is_too_large_is_not_sent),
         cmocka_unit_test(every_cut_and_addition_is_refused),
+        cmocka_unit_test(nobody_stays_who_he_is),
         cmocka_unit_test(a_name_leads_nowhere_else),
         cmocka_unit_test(spoiled_work_is_harmless),
         cmocka_unit_test(only_plain_calls_run_in_the_worker),
