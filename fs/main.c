@@ -16,6 +16,7 @@
 #include "fs/version.h"
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "net/trusted.h"
 #include "worker/pyenv.h"
 #include "worker/where.h"
 
@@ -45,9 +46,8 @@ static bool go_background(const char *state_dir, int *tell, int *status) {
 }
 
 /* Whatever the daemon or its workers look up in the mount they wait for themselves for. */
-static bool is_hidden(const struct args *a, const char *mountpoint, const char *state, const char *python, const char *worker,
-                      char *why, size_t why_size) {
-    const char *tmp = getenv("TMPDIR");
+static bool is_hidden(const struct args *a, const char *mountpoint, const char *state, const char *python,
+                      const char *worker, char *why, size_t why_size) {
     const struct {
         const char *what, *path, *option;
     } used[] = {
@@ -55,7 +55,7 @@ static bool is_hidden(const struct args *a, const char *mountpoint, const char *
         {"the key", a->key, "keep it elsewhere"},
         {"the workers' Python", python, "name another with --python PATH"},
         {"the program of the workers", worker, "install ppfs elsewhere"},
-        {"the directory for temporary files", tmp && *tmp == '/' ? tmp : "/tmp", "set TMPDIR to another"},
+        {"the directory for temporary files", trusted_temporary(), "set TMPDIR to another"},
     };
     for (size_t i = 0; i < sizeof used / sizeof *used; i++) {
         if (!used[i].path || !(i ? below_leads_through : below)(used[i].path, mountpoint))
@@ -88,7 +88,7 @@ static int run(const struct args *a) {
     if (mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0 ||
         pyenv_resolve(a->python, &program, why, sizeof why) != 0 || state_path(a->state, &dir, why, sizeof why) != 0 ||
         is_hidden(a, mountpoint, dir, program, worker, why, sizeof why) ||
-        (directory = state_open(dir, &state, why, sizeof why)) < 0 ||
+        trusted_temporary_check(why, sizeof why) != 0 || (directory = state_open(dir, &state, why, sizeof why)) < 0 ||
         (lock = state_lock(directory, state, why, sizeof why)) < 0)
         goto out;
     if (access(worker, X_OK) < 0) {

@@ -18,7 +18,7 @@ enum { LINKS_MAX = 40, NOBODY = 65534 };
 struct walk {
     int at;
     unsigned links;
-    bool make, only_links;
+    bool make, only_links, may_be_sticky;
     char left[2 * PATH_MAX];
     char *why;
     size_t why_size;
@@ -92,7 +92,7 @@ static int check_directory(const struct walk *w, bool last) {
         snprintf(w->why, w->why_size, "%.500s belongs to user %u", path_of(w->at, path), (unsigned)st.st_uid);
         return -EPERM;
     }
-    if (others_write(&st) && (last || !(st.st_mode & S_ISVTX))) {
+    if (others_write(&st) && ((last && !w->may_be_sticky) || !(st.st_mode & S_ISVTX))) {
         snprintf(w->why, w->why_size, "others may write into %.500s (mode %04o)", path_of(w->at, path),
                  (unsigned)st.st_mode & 07777);
         return -EPERM;
@@ -187,6 +187,27 @@ int trusted_links(const char *path, char *why, size_t why_size) {
     if (w.at >= 0)
         close(w.at);
     return why[0] ? -ELOOP : 0;
+}
+
+const char *trusted_temporary(void) {
+    const char *dir = getenv("TMPDIR");
+
+    return dir && dir[0] == '/' && strlen(dir) < 1024 ? dir : "/tmp";
+}
+
+int trusted_temporary_check(char *why, size_t why_size) {
+    char what[768];
+    struct walk w = {.may_be_sticky = true, .why = what, .why_size = sizeof(what)};
+    int rc = geteuid() == 0 ? walk(&w, trusted_temporary()) : 0;
+
+    if (rc)
+        snprintf(why, why_size,
+                 "jobs cannot have their files in %.300s: %s, and what root makes there could be put elsewhere (set "
+                 "TMPDIR to another)",
+                 trusted_temporary(), what[0] ? what : strerror(-rc));
+    if (geteuid() == 0 && w.at >= 0)
+        close(w.at);
+    return rc;
 }
 
 int trusted_contents(int directory, char *why, size_t why_size) {

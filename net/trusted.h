@@ -19,4 +19,9 @@ int trusted_file(int directory, const char *name, int flags);
 /* Whether each symbolic link on that way was made by who is trusted. 0, or -ELOOP and why. Other faults of it are not looked for. */
 int trusted_links(const char *path, char *why, size_t why_size);
 bool trusted_user(uid_t uid);
+/* The directory for temporary files: $TMPDIR where that is an absolute path, else /tmp. */
+const char *trusted_temporary(void);
+/* Whether what root makes in it stays where it is: nobody else's directory leads to it, and it is sticky where others write. Of an
+ * ordinary user all is well. 0, or -errno and one sentence. */
+int trusted_temporary_check(char *why, size_t why_size);
 #endif

@@ -411,9 +411,7 @@ static int start(struct node *n, char *why, size_t size) {
     static const struct serve_events serve_events = {
         .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_unable, .log = on_log};
     const struct node_args *a = n->args;
-    const char *tmp = getenv("TMPDIR");
-    struct serve_config serve = {
-        .name = a->name, .dir = tmp && tmp[0] == '/' && strlen(tmp) < 1024 ? tmp : "/tmp", .cpus = n->cpus, .memory = cpus_memory()};
+    struct serve_config serve = {.name = a->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory()};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms, .node = &n->key};
 
     snprintf(why, size, "not enough memory");
@@ -423,6 +421,8 @@ static int start(struct node *n, char *why, size_t size) {
     n->idle = evtimer_new(n->base, on_idle, n);
     n->end = evtimer_new(n->base, on_end, n);
     int err = n->idle && n->end ? watch_signals(n) : -ENOMEM;
+    if (!err)
+        err = trusted_temporary_check(why, size);
     if (!err)
         err = make_tls(n, why, size);
     if (!err)

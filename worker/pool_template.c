@@ -24,6 +24,7 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "net/trusted.h"
 #include "worker/pool_parts.h"
 #include "worker/reap.h"
 
@@ -330,12 +331,11 @@ int template_start(struct template *t) {
 /* A name in $TMPDIR or /tmp that is ours from now on: as long as we live we lock it, and the template of another pool removes what
  * nobody locks. That may be quicker than we are here. */
 static int choose_root(struct template *t) {
-    const char *dir = getenv("TMPDIR");
     struct stat st;
 
     for (;;) {
         free(t->root);
-        if (asprintf(&t->root, "%s/ppfs-jobs-XXXXXX", dir && dir[0] == '/' && strlen(dir) < 1024 ? dir : "/tmp") < 0) {
+        if (asprintf(&t->root, "%s/ppfs-jobs-XXXXXX", trusted_temporary()) < 0) {
             t->root = NULL;
             return -ENOMEM;
         }

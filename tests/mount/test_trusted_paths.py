@@ -133,6 +133,18 @@ def test_a_mountpoint_behind_a_link(base, mallory, fuse):
     assert not os.path.ismount(base / "own")
 
 
+@pytest.mark.parametrize("program", ["ppfs", "ppfs-node"])
+def test_a_directory_for_temporary_files(base, mallory, fuse, program):
+    """What root makes in another user's directory could be put elsewhere; in /tmp it cannot."""
+    (base / "mnt").mkdir()
+    (base / "key").write_bytes(os.urandom(32))
+    (base / "key").chmod(0o600)
+    argv = {"ppfs": ["--state", base / "state", base / "mnt"], "ppfs-node": ["--listen", "127.0.0.1:0", "--key", base / "key"]}[program]
+    p = subprocess.run([str(PPFS.parent / program), *map(str, argv)], env={**os.environ, "TMPDIR": str(mallory.home)},
+                       capture_output=True, text=True, timeout=60)
+    assert p.returncode == 1 and "%s belongs to user %d" % (mallory.home, mallory.uid) in p.stderr and "TMPDIR" in p.stderr
+
+
 def test_a_user_with_a_group_of_his_own(alice, fuse):
     """Where the umask is 002 his directories are his group's, and that is he alone."""
     p = alice.sh("umask 002; mkdir -p .local/state mnt && %s mnt && echo 'print(6)' > mnt/jobs/x && cat mnt/results/x; "
