@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fuse_opt.h>
 #include <getopt.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ void args_help(void) {
          "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
          "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
          "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
+         "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
          "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
          "  --help --version");
@@ -59,6 +61,32 @@ static int wrong(const char *format, const char *word) {
     return -EINVAL;
 }
 
+/* A user by name or number. */
+static bool user_id(const char *text, uid_t *out) {
+    const struct passwd *pw = getpwnam(text);
+    char *end;
+    unsigned long n = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : UINT32_MAX;
+    if (pw)
+        n = pw->pw_uid;
+    else if (n >= UINT32_MAX || *end)
+        return false;
+    *out = (uid_t)n;
+    return true;
+}
+
+static int node_user(struct args *a, const char *value) {
+    const char *equal = value ? strrchr(value, '=') : NULL;
+    char *more = NULL;
+    uid_t uid;
+    if (!equal || equal == value || equal - value > 255 || memchr(value, '\n', (size_t)(equal - value)) || !user_id(equal + 1, &uid))
+        return wrong("--node-user needs NAME=USER, the name of a node and a user of this machine, not '%s'", value ? value : "");
+    if (asprintf(&more, "%s%.*s=%u\n", a->node_users ? a->node_users : "", (int)(equal - value), value, (unsigned)uid) < 0)
+        return -ENOMEM;
+    free(a->node_users);
+    a->node_users = more;
+    return 0;
+}
+
 /* One of our own options; value is NULL when there is none. 1: it is not ours. */
 static int own_option(struct args *a, const char *name, const char *value) {
     bool has = value && *value;
@@ -74,6 +102,8 @@ static int own_option(struct args *a, const char *name, const char *value) {
             return wrong("--listen needs ADDR:PORT, not '%s'", value ? value : "");
         return set_string(&a->listen, value);
     }
+    if (strcmp(name, "node_user") == 0)
+        return node_user(a, value);
     if (strcmp(name, "silence") == 0) {
         char *end = NULL;
         unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
@@ -167,12 +197,13 @@ int args_read(struct args *a, int argc, char **argv) {
         {"listen", required_argument, NULL, 'l'},
         {"key", required_argument, NULL, 'k'},
         {"silence", required_argument, NULL, 'i'},
+        {"node-user", required_argument, NULL, 'n'},
         {"suid-jobs", no_argument, NULL, 'u'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence", ['u'] = "suid_jobs"};
+    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence", ['u'] = "suid_jobs", ['n'] = "node_user"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};
@@ -211,6 +242,7 @@ void args_free(struct args *a) {
     free(a->state);
     free(a->python);
     free(a->key);
+    free(a->node_users);
     free(a->listen);
     free(a->mountpoint);
     free(a->mount_options);

@@ -12,6 +12,7 @@ struct args {
     unsigned cpus, silence_ms; /* silence_ms 0: the default */
     char *state, *python; /* NULL: the default */
     char *key, *listen;   /* NULL: the default, none */
+    char *node_users;     /* lines NAME=UID; NULL: none */
     char *mountpoint;     /* as given */
     char *mount_options;  /* for FUSE, "a,b=c"; NULL: none */
 };

@@ -12,6 +12,7 @@ struct daemon_config {
     const char *mountpoint; /* absolute */
     const char *worker_path, *python;
     const char *key, *listen; /* NULL: the default, none */
+    const char *node_users;   /* as sched_config has them */
     unsigned cpus, silence_ms;
     bool sync_full, suid_jobs;
     void (*ready)(void *arg);                        /* INIT has been answered (once in the life of a mount) */

@@ -110,6 +110,7 @@ static int run(const struct args *a) {
                                                            .listen = a->listen,
                                                            .silence_ms = a->silence_ms,
                                                            .suid_jobs = a->suid_jobs,
+                                                           .node_users = a->node_users,
                                                            .cpus = a->cpus,
                                                            .sync_full = a->sync_full},
                                                 .tell = tell});

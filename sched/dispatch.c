@@ -207,7 +207,7 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, NULL);
         return true;
     }
-    if (r->job.cpus > host_largest(s, l->place)) {
+    if (r->job.cpus > host_largest(s, l->place, u->uid)) {
         int rc = put_aside(s, r);
         next_in(u, l, NULL);
         return rc == 0;
@@ -216,7 +216,7 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, r);
         return false;
     }
-    struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream),
+    struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), u->uid,
                        r->job.deaths || r->job.failures ? r->job.node : ""};
     struct host *h = host_pick(s, &d);
     if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
@@ -232,8 +232,8 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, r);
         return true;
     }
-    host_reserve(s, l->place, r->job.id, r->job.cpus);
-    if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .avoid = ""}) ||
+    host_reserve(s, &d, r->job.id);
+    if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .uid = u->uid, .avoid = ""}) ||
         (s->spares && ++u->lanes->waiting < WAITING_MAX))
         next_in(u, l, r);
     else
@@ -337,13 +337,15 @@ void dispatch_turn(struct sched *s) {
 void dispatch_mark_wanted(struct sched *s) {
     const struct user_heap *ready = &s->user_heaps[USERS_READY];
     unsigned places = 0;
-    for (struct host *h = s->hosts; h; h = h->next)
-        h->wanted = s->backlog;
+    for (struct host *h = s->hosts; h; h = h->next) {
+        const struct user *only = s->backlog && h->known && h->uid ? user_of(s, host_user(h)) : NULL;
+        h->wanted = only ? only->backlog : s->backlog;
+    }
     for (unsigned i = 0; !s->backlog && i < ready->count && places < LANES_MAX; i++) {
         char place[PLACE_MAX] = "";
         const struct user *u = ready->items[i];
         for (; u->placed && places < LANES_MAX && store_ready_place(s->store, u->uid, place) == 0; places++)
             for (struct host *h = s->hosts; h && strcmp(place, PLACE_STREAM) != 0; h = h->next)
-                h->wanted |= host_fits(h, place);
+                h->wanted |= host_fits(h, place, u->uid);
     }
 }

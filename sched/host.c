@@ -54,7 +54,27 @@ bool host_is(const struct host *h, const struct place *p) {
     return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
 }
 
-bool host_fits(const struct host *h, const char *place) {
+/* Without privileges the node runs all it gets as one user: so it gets one user's only. */
+uid_t host_user(const struct host *h) {
+    char name[NODE_NAME_MAX + 1];
+    unsigned uid;
+    for (const char *at = h->s->c.node_users; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
+        if (sscanf(at, "%255[^=\n]=%u", name, &uid) == 2 && (strcmp(name, h->name) == 0 || strcmp(name, h->alias) == 0))
+            return uid;
+    return h->s->owner;
+}
+
+bool host_takes(const struct host *h, uid_t uid) {
+    if (!h->known)
+        return true;
+    if (h->uid && uid != host_user(h))
+        return false;
+    return far_uids_have(&h->uids, uid) || (h->uid && !h->uids.count);
+}
+
+bool host_fits(const struct host *h, const char *place, uid_t uid) {
+    if (!host_takes(h, uid))
+        return false;
     if (!*place)
         return true;
     struct place p = place_parse(place);
@@ -206,7 +226,7 @@ double host_cost(const struct host *h, unsigned function) {
 
 static bool another_fits(struct sched *s, const struct demand *d, const struct host *but) {
     for (struct host *h = s->hosts; h; h = h->next)
-        if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place) && !speed_doubts(h, d->function))
+        if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place, d->uid) && !speed_doubts(h, d->function))
             return true;
     return false;
 }
@@ -226,7 +246,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *best = NULL;
     double least = 0;
     for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++) {
-        if (host_free_now(h) < d->cpus || !host_fits(h, d->place))
+        if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid))
             continue;
         if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d, h))
             continue;
@@ -241,11 +261,11 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
     return best;
 }
 
-unsigned host_largest(struct sched *s, const char *place) {
+unsigned host_largest(struct sched *s, const char *place, uid_t uid) {
     unsigned most = 0;
     for (struct host *h = s->hosts; h; h = h->next) {
         unsigned cpus = h->cpus ? h->cpus : 1; /* without any slot: queued until there is one */
-        if (!h->leaving && cpus > most && host_fits(h, place))
+        if (!h->leaving && cpus > most && host_fits(h, place, uid))
             most = cpus;
     }
     return most;

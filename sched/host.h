@@ -6,6 +6,7 @@
 
 #include "sched/speed.h"
 #include "sched/store.h"
+#include "worker/far_proto.h"
 #include "worker/fleet.h"
 
 struct sched;
@@ -55,6 +56,9 @@ struct host {
     double slower;         /* times as long as on the fastest host, of what both ran; below 1: not known */
     double log_slower;     /* while that is made anew ... */
     unsigned compared;     /* ... and the functions that count */
+    bool known;            /* a node that has said for whom it runs: */
+    uid_t uid;             /* it runs as that user, ... */
+    struct far_uids uids;  /* ... for these (far_proto.h) */
     char python[64], why[256]; /* why: it is away */
 };
 
@@ -88,13 +92,16 @@ bool host_live(const struct host *h);         /* takes work */
 bool host_drains(const struct host *h);       /* it is to have nothing to do soon */
 bool host_is_short(const struct host *h);     /* that is so now */
 unsigned host_free(const struct host *h);     /* slots, 0 when it takes no work */
-bool host_fits(const struct host *h, const char *place);
+bool host_fits(const struct host *h, const char *place, uid_t uid); /* a job of that user with that place may run there */
+bool host_takes(const struct host *h, uid_t uid);                   /* that user's jobs, wherever they may run */
+uid_t host_user(const struct host *h); /* whose jobs alone a node gets that does not run as root: --node-user, or who mounted */
 bool host_is(const struct host *h, const struct place *p);
 bool host_pickles(const struct host *h);      /* its Python understands what the one of this machine pickles */
 struct demand {
     const char *place;
     unsigned cpus;
     unsigned function;   /* speed.h; 0: nothing is known of it */
+    uid_t uid;           /* whose job */
     const char *avoid;   /* that job has died or failed there: not this host, unless there is no other; "" = none */
 };
 /* The host where it soonest begins and ends among those with as many free slots; NULL: none has. */
@@ -114,13 +121,13 @@ void host_untouch(struct host *h);
 /* An end of this turn: it counts when it is committed, and is said again when that failed. */
 void host_count(struct host *h, unsigned done, unsigned failed, int64_t us);
 void host_counted(struct sched *s, bool committed);
-/* Slots of the largest host that the place fits, there or away; 0: it fits none. */
-unsigned host_largest(struct sched *s, const char *place);
+/* Slots of the largest host that fits, there or away; 0: none does. */
+unsigned host_largest(struct sched *s, const char *place, uid_t uid);
 void host_resize(struct host *h);             /* tells the runner how many slots it is to have, the lent ones too */
 void host_changed(struct sched *s);           /* jobs that fitted nowhere are judged again, and others may start */
 
 /* host_keep.c. The host that is nearest to having so many slots is kept for that job: smaller ones behind it must not pass for ever. */
-void host_reserve(struct sched *s, const char *place, uint64_t job, unsigned cpus);
+void host_reserve(struct sched *s, const struct demand *d, uint64_t job);
 /* A host that is kept, where the job surely ends before that can be free for which it is kept; timeout_us: 0 = none. NULL: there is none. */
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us);
 void host_spare_wake(struct sched *s); /* later more may begin there */

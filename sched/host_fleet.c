@@ -52,9 +52,12 @@ void host_vacant(struct host *h) {
 
 /* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
 static void refresh(struct host *h, bool fresh) {
-    bool other = fresh || h->cpus < far_cpus(h->far) || h->memory != far_memory(h->far) || strcmp(h->python, far_python(h->far)) != 0;
+    bool other = fresh || h->uid != far_uid(h->far) || memcmp(&h->uids, far_uids(h->far), sizeof h->uids) != 0 || h->cpus < far_cpus(h->far) || h->memory != far_memory(h->far) || strcmp(h->python, far_python(h->far)) != 0;
     h->cpus = far_cpus(h->far);
     h->memory = far_memory(h->far);
+    h->known = true;
+    h->uid = far_uid(h->far);
+    h->uids = *far_uids(h->far);
     snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
     snprintf(h->address, sizeof h->address, "%s", far_address(h->far));
     if (other)

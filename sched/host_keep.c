@@ -27,19 +27,19 @@ static double first_end(const struct host *h, unsigned cpus) {
     return held + cpus > h->cpus ? first : 0;
 }
 
-void host_reserve(struct sched *s, const char *place, uint64_t job, unsigned cpus) {
+void host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
     struct host *best = NULL;
     for (struct host *h = s->hosts; h; h = h->next) {
         if (h->reserved && h->kept_for == job)
             return;
-        if (host_live(h) && !h->reserved && h->cpus + h->lent >= cpus && host_fits(h, place) && (!best || host_free(h) > host_free(best)))
+        if (host_live(h) && !h->reserved && h->cpus + h->lent >= d->cpus && host_fits(h, d->place, d->uid) && (!best || host_free(h) > host_free(best)))
             best = h;
     }
     if (!best)
         return;
     best->reserved = true;
     best->kept_for = job;
-    best->spare_us = host_free(best) && !best->crashes && !host_is_short(best) ? first_end(best, cpus) : 0;
+    best->spare_us = host_free(best) && !best->crashes && !host_is_short(best) ? first_end(best, d->cpus) : 0;
     if (best->spare_us > 0) {
         best->next_spare = s->spares;
         s->spares = best;
@@ -53,7 +53,7 @@ struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout
         if (!known || (timeout_us && most > (double)timeout_us))
             most = (double)timeout_us;
         s->steps++;
-        if (host_free(h) < d->cpus || (!known && !timeout_us) || most > h->spare_us || !host_fits(h, d->place))
+        if (host_free(h) < d->cpus || (!known && !timeout_us) || most > h->spare_us || !host_fits(h, d->place, d->uid))
             continue;
         if (strcmp(h->name, d->avoid) != 0 && !host_shuns(h, d))
             return h;

@@ -33,10 +33,11 @@ static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
     }
     p->dispatch = s->dispatches;
     p->function = d->function;
+    p->uid = d->uid;
     strcpy(p->place, d->place);
     p->count = n = 0;
     for (struct host *h = s->hosts; h; h = h->next, n++)
-        if (host_free_now(h) && host_fits(h, d->place))
+        if (host_free_now(h) && host_fits(h, d->place, d->uid))
             p->items[p->count++] = (struct candidate){host_cost(h, d->function), n, h};
     for (unsigned i = p->count / 2; i-- > 0;)
         sift(p, i);
@@ -45,7 +46,7 @@ static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
 
 static struct picks *picks_for(struct sched *s, const struct demand *d) {
     for (unsigned i = 0; i < PICKS; i++)
-        if (s->picks[i].dispatch == s->dispatches && s->picks[i].function == d->function &&
+        if (s->picks[i].dispatch == s->dispatches && s->picks[i].function == d->function && s->picks[i].uid == d->uid &&
             strcmp(s->picks[i].place, d->place) == 0)
             return &s->picks[i];
     struct picks *p = &s->picks[s->pick_next++ % PICKS];

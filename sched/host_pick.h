@@ -6,10 +6,11 @@
 /* host_pick.c: the same as host_choose, in a dispatch, where it is asked many times. */
 struct host *host_pick(struct sched *s, const struct demand *d);
 void host_picks_free(struct sched *s);
-#define PICKS 4u /* places and functions for which a dispatch keeps the hosts in order */
+#define PICKS 4u /* places, users and functions for which a dispatch keeps the hosts in order */
 struct picks {
     uint64_t dispatch; /* in which they are in order; 0: they are not */
     char place[PLACE_MAX];
+    uid_t uid;
     unsigned function, count, cap;
     struct candidate {
         double cost;

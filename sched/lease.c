@@ -127,7 +127,7 @@ bool lease_wanted(struct sched *s) {
 /* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
 static struct host *host_for(struct sched *s, struct stream *st) {
     const struct call *c = lease_next(st);
-    struct demand d = {.place = st->place, .cpus = 1, .function = c ? c->function : 0, .avoid = ""};
+    struct demand d = {.place = st->place, .cpus = 1, .function = c ? c->function : 0, .uid = st->user->uid, .avoid = ""};
     struct host *h = host_pick(s, &d);
     return h && lease_waits(st, h, 0, d.function) ? NULL : h;
 }
@@ -248,7 +248,7 @@ static void mark_wanting(struct sched *s) {
         unsigned i = 0;
         if (!wants(st))
             continue;
-        while (i < n && strcmp(places[i], st->place) != 0)
+        while (i < n && (of[i]->user != st->user || strcmp(places[i], st->place) != 0))
             i++;
         if (i == PLACES_MAX)
             continue;
@@ -260,7 +260,7 @@ static void mark_wanting(struct sched *s) {
     for (struct host *h = s->hosts; h; h = h->next, s->steps++) {
         h->wanting = NULL;
         for (unsigned i = 0; i < n && h->leases && !h->wanted; i++)
-            if (host_fits(h, places[i])) {
+            if (host_fits(h, places[i], of[i]->user->uid)) {
                 h->wanted = several[i] || h->wanting;
                 h->wanting = of[i];
             }

@@ -38,7 +38,7 @@ static enum lease_line judge(const struct lease *l, struct stream *st, const str
     double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
     double room = AHEAD_US + 2 * host_way_us(l->host), more = l->host->far ? 2 * us : 0;
     st->s->steps++;
-    struct demand d = {st->place, 1, c->function, ""};
+    struct demand d = {st->place, 1, c->function, st->user->uid, ""};
     if (host_doubts(l->host, &d) && (l->count || host_shuns(l->host, &d)))
         return LEASE_NOWHERE;
     if (!lease_open(l) ||
@@ -347,7 +347,7 @@ static void too_large(struct lease *l, struct call *c) {
 /* What it was sent ahead of a function that is doubted there goes elsewhere. */
 static void note_end(struct lease *l, unsigned function, bool failed) {
     struct host *h = l->host;
-    struct demand d = {l->stream->place, 1, function, ""};
+    struct demand d = {l->stream->place, 1, function, l->stream->user->uid, ""};
     bool before = !failed || host_doubts(h, &d);
     speed_ended(h, function, failed);
     if (before || !host_doubts(h, &d))

@@ -41,7 +41,7 @@ static bool place_free(struct stream *st, const struct lease *most) {
     if (l->count == 0 && lease_open(l) && sooner_on(l->host, most))
         return true;
     struct demand d = {
-        .place = st->place, .cpus = 1, .function = sent_at(most, most->count - 1)->function, .avoid = ""};
+        .place = st->place, .cpus = 1, .function = sent_at(most, most->count - 1)->function, .uid = st->user->uid, .avoid = ""};
     struct host *h = st->s->backlog ? NULL : host_choose(st->s, &d);
     return h && sooner_on(h, most);
 }

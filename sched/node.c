@@ -46,6 +46,10 @@ static void why_of(const struct host *h, char *buf, size_t size) {
         snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one", h->crashes, h->crashes == 1 ? "" : "s");
     else if (h->s->hosts->next && speed_doubted(h))
         snprintf(buf, size, "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a time, until one succeeds", speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
+    else if (h->known && h->uid && h->s->owner == 0)
+        snprintf(buf, size, "it runs as user %u, not as root: it gets jobs of user %u only", (unsigned)h->uid, (unsigned)host_user(h));
+    else if (h->known && !h->uid && h->s->owner == 0 && !host_takes(h, 0))
+        snprintf(buf, size, "it runs nothing of root (ppfs-node --root-jobs)");
     else if (*h->python && !host_pickles(h))
         snprintf(buf, size, "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles", h->python, h->s->hosts->python);
 }
@@ -175,17 +179,38 @@ static const struct host *roomiest(struct sched *s, const struct place *p) {
     return best;
 }
 
+/* There is a node that it could run on, but for its user. */
+static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *buf, size_t size) {
+    const struct host *other = NULL;
+    for (const struct host *h = s->hosts; h; h = h->next) {
+        if (h->leaving || !host_is(h, p))
+            continue;
+        if (host_takes(h, uid))
+            return false;
+        other = h;
+    }
+    if (other && other->uid)
+        snprintf(buf, size, "nodes/%s does not run as root and gets jobs of user %u only, and there is no other node for it (ppfs --node-user %s=%u)",
+                 other->name, (unsigned)host_user(other), other->name, (unsigned)uid);
+    else if (other)
+        snprintf(buf, size, "nodes/%s runs nothing of user %u, and there is no other node for it (ppfs-node %s)", other->name, (unsigned)uid,
+                 uid ? "--uids" : "--root-jobs");
+    return other;
+}
+
 /* What a job asks for is left out, one after the other, until there is a host. */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX], wants[32], has[32];
     place_text(s, j, place);
     struct place p = place_parse(place);
     const char *where = p.pickles || *p.pattern ? " that it may run on" : "";
-    unsigned most = host_largest(s, place);
+    unsigned most = host_largest(s, place, j->uid);
     if (most) {
         snprintf(buf, size, "needs %u slots, and no node%s has more than %u", j->cpus, *place ? " that it may run on" : "", most);
         return;
     }
+    if (is_barred(s, &p, j->uid, buf, size))
+        return;
     uint64_t memory = p.memory;
     p.memory = 0;
     const struct host *h = roomiest(s, &p);
@@ -218,13 +243,17 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
     const struct host *kept = NULL;                                  /* has room, for another job */
     const struct host *empty = NULL;                                 /* the first that would do but for its cpus of 0 */
+    const struct host *closed = NULL;                                /* does not take its user */
     unsigned slots = 0, fitting = 0;
+    bool barred;
     place_text(s, j, place);
     struct place any_python = place_parse(place);
     any_python.pickles = false;
     for (const struct host *h = s->hosts; h; h = h->next) {
-        if (!host_fits(h, place)) {
-            foreign = h->cpus && host_live(h) && host_is(h, &any_python) ? h : foreign;
+        if (!host_fits(h, place, j->uid)) {
+            barred = !host_takes(h, j->uid);
+            foreign = h->cpus && host_live(h) && !barred && host_is(h, &any_python) ? h : foreign;
+            closed = barred && h->cpus && host_live(h) ? h : closed;
             continue;
         }
         fitting++;
@@ -238,7 +267,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         else
             away = h;
     }
-    struct demand d = {place, j->cpus, speed_known(s, j), ""};
+    struct demand d = {place, j->cpus, speed_known(s, j), j->uid, ""};
     const struct host *slower = slots ? host_choose(s, &d) : NULL;
     if (slower && speed_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);
@@ -257,6 +286,9 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     else if (foreign)
         snprintf(buf, size, "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it", s->hosts->python,
                  foreign->name, *foreign->python ? foreign->python : "none yet");
+    else if (closed)
+        snprintf(buf, size, "queued: there is no slot for a job of user %u; nodes/%s runs none of his%s", (unsigned)j->uid, closed->name,
+                 closed->uid ? " (ppfs --node-user)" : j->uid ? " (ppfs-node --uids)" : " (ppfs-node --root-jobs)");
     else
         snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/%s/cpus makes two", empty ? empty->name : "local");
 }

@@ -28,6 +28,7 @@ struct sched_config {
     unsigned silence_ms;     /* after which a node is cut off; 0: 5000 */
     bool sync_full;          /* --sync full */
     bool suid_jobs;          /* --suid-jobs */
+    const char *node_users;  /* lines NAME=UID: --node-user; or NULL */
     bool again;              /* a daemon ran on this mount before: what was set in nodes/ holds */
     /* After a commit, for each job that changed (state, output, disappeared), at most once a turn. */
     void (*changed)(void *arg, uint64_t job);
@@ -99,6 +100,7 @@ struct writer {
     pid_t pid;   /* 0 = unknown */
     mode_t mode; /* permission bits for a new file */
     uint64_t request; /* unique of the FUSE request, top bit cleared */
+    const char *node_users;  /* lines NAME=UID: --node-user; or NULL */
     bool again;  /* the request may have been handled before */
     uint64_t copies; /* the job whose file it is copying: the new one runs where that does; 0 = none */
     bool temporary; /* it makes a file as mkstemp does: O_EXCL, to read and write, 0600 */

@@ -35,7 +35,7 @@ static void place_of(char place[PLACE_MAX], const struct job *j, const struct op
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
     char place[PLACE_MAX];
     place_of(place, &r->job, o);
-    return r->job.cpus <= host_largest(s, place);
+    return r->job.cpus <= host_largest(s, place, r->job.uid);
 }
 
 int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]) {
@@ -143,7 +143,7 @@ static int still_waits(struct sched *s, uint64_t job) {
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     bool stream = job_is_stream(&r->job),
          alone = !dispatch_waits(s, user_of(s, r->job.uid)) && !s->stopping && !run_find(s, r->job.id);
-    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.failures ? r->job.node : ""};
+    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.uid, r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
         h = NULL;

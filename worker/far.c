@@ -434,6 +434,14 @@ const char *far_python(const struct far *f) {
     return f->about.python;
 }
 
+uid_t far_uid(const struct far *f) {
+    return f->about.uid;
+}
+
+const struct far_uids *far_uids(const struct far *f) {
+    return &f->about.uids;
+}
+
 bool far_draining(const struct far *f) {
     return f->about.draining;
 }

@@ -9,6 +9,7 @@
 #include "worker/pool.h"
 
 struct far;
+struct far_uids;
 
 /* Its calls: see runner.h. start never says -EAGAIN: more than far_cpus wait on the node until a slot is free. A payload in
  * a file is read in pieces while it is sent, so the file must stay until done(). */
@@ -20,6 +21,8 @@ const char *far_dialled(const struct far *f); /* as given to fleet_dial; NULL: i
 unsigned far_cpus(const struct far *f);       /* slots; runner_resize changes them, and changed() tells */
 uint64_t far_memory(const struct far *f);     /* bytes that its machine has, 0: not known */
 const char *far_python(const struct far *f);  /* "3.11.2", "" until its workers have said so */
+uid_t far_uid(const struct far *f);           /* that it runs as */
+const struct far_uids *far_uids(const struct far *f); /* whom it takes: far_proto.h */
 bool far_draining(const struct far *f);       /* it wants to leave: give it no more, end its leases */
 bool far_linked(const struct far *f);         /* the network is there */
 unsigned far_quiet_ms(const struct far *f);   /* milliseconds since it was last heard of, 0 as long as it answers heartbeats */

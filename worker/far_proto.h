@@ -15,7 +15,8 @@ enum {
     FAR_AHEAD = 128,       /* PAYLOAD frames with bytes of one work that may be on the way to the node's disk: 8 MiB */
     FAR_CPUS_MAX = 4096,   /* slots of a node */
     FAR_NAME = 64,         /* a node's name, with the final zero */
-    FAR_ABOUT_MAX = 256,   /* bytes of an ABOUT */
+    FAR_ABOUT_MAX = 512,   /* bytes of an ABOUT */
+    FAR_UIDS = 32,         /* ranges of users in it */
     FAR_SENTENCE = 1024,
     FAR_ID_MIN = 16,
     FAR_ID_MAX = 64,
@@ -57,8 +58,24 @@ static inline uint64_t far_id(uint32_t ref, uint32_t low) {
     return (uint64_t)ref << 32 | low;
 }
 
+/* Users of the ppfs whose work a node takes. */
+struct far_uids {
+    uint32_t count;
+    struct {
+        uint32_t first, last;
+    } at[FAR_UIDS];
+};
+static inline bool far_uids_have(const struct far_uids *u, uint32_t uid) {
+    for (uint32_t i = 0; i < u->count; i++)
+        if (uid >= u->at[i].first && uid <= u->at[i].last)
+            return true;
+    return false;
+}
+
 struct far_about {
     uint32_t cpus;
+    uint32_t uid;         /* that it runs as: 0 runs each work as its user, another all of them as itself */
+    struct far_uids uids; /* none, where it is not 0: whoever ppfs says */
     uint64_t memory; /* bytes that the machine has; 0: it does not know */
     bool draining;
     char name[FAR_NAME]; /* of letters, digits, '.', '_' and '-', not beginning with '.' */

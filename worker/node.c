@@ -411,7 +411,8 @@ static int start(struct node *n, char *why, size_t size) {
     static const struct serve_events serve_events = {
         .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_unable, .log = on_log};
     const struct node_args *a = n->args;
-    struct serve_config serve = {.name = a->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory()};
+    struct serve_config serve = {
+        .name = a->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory(), .uids = a->uids};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms, .node = &n->key};
 
     snprintf(why, size, "not enough memory");

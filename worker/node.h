@@ -19,7 +19,8 @@ struct node_args {
     const char *python, *pid_file;
     char name[FAR_NAME];
     unsigned cpus, idle_exit_s /* 0: never */, silence_ms;
-    bool suid_jobs;
+    bool suid_jobs, root_jobs;
+    struct far_uids uids; /* whose works it takes; none, where we are not root: all */
     bool help, version;
     char key_path[4096]; /* what key_file points to when it was not named */
 };

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <getopt.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@ void node_args_help(void) {
          "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
          "  --idle-exit SECONDS   leave when there was nothing to do for so long\n"
          "  --silence SECONDS     a ppfs of which nothing is heard so long is given up (default 5)\n"
+         "  --root-jobs           run jobs of the other machine's root, too, where this runs as root\n"
+         "  --uids LIST           run jobs of these users only: numbers, ranges, names, with commas between\n"
          "  --suid-jobs           programs such as sudo work in jobs of other users, too\n"
          "  --pid-file FILE       write the process id there once it is ready\n"
          "  --help --version\n"
@@ -50,6 +53,54 @@ static bool number(const char *text, unsigned long least, unsigned long most, un
         return false;
     *out = (unsigned)n;
     return true;
+}
+
+/* "1000", "1000-1999" or a user's name. */
+static bool add_uids(struct far_uids *to, const char *word) {
+    const struct passwd *pw = getpwnam(word);
+    unsigned long first, last;
+    char *end;
+
+    if (to->count == FAR_UIDS)
+        return false;
+    if (pw) {
+        first = last = pw->pw_uid;
+    } else {
+        if (*word < '0' || *word > '9')
+            return false;
+        first = last = strtoul(word, &end, 10);
+        if (*end == '-' && end[1] >= '0' && end[1] <= '9')
+            last = strtoul(end + 1, &end, 10);
+        if (*end || first > last || last >= UINT32_MAX)
+            return false;
+    }
+    to->at[to->count].first = (uint32_t)first;
+    to->at[to->count++].last = (uint32_t)last;
+    return true;
+}
+
+static int read_uids(struct node_args *a, const char *list) {
+    char *copy = strdup(list), *left = copy, *word;
+    int err = copy ? 0 : -ENOMEM;
+
+    while (!err && (word = strsep(&left, ",")))
+        if (!add_uids(&a->uids, word))
+            err = wrong("--uids needs up to 32 users: numbers, ranges such as 1000-1999, names; not '%s'", word);
+    free(copy);
+    return err;
+}
+
+/* Root's works are taken only where that was said by itself. */
+static int complete_uids(struct node_args *a) {
+    if (far_uids_have(&a->uids, 0) && !a->root_jobs)
+        return wrong("%s", "--uids names root: give --root-jobs if root's jobs shall run here");
+    if (geteuid() != 0 && !a->uids.count)
+        return 0;
+    if (!a->uids.count)
+        add_uids(&a->uids, "1-4294967294");
+    if (a->root_jobs && !far_uids_have(&a->uids, 0) && !add_uids(&a->uids, "0"))
+        return wrong("%s", "--uids names too many users");
+    return 0;
 }
 
 static int one(struct node_args *a, int option, const char *value) {
@@ -99,6 +150,11 @@ static int one(struct node_args *a, int option, const char *value) {
     case 'u':
         a->suid_jobs = true;
         return 0;
+    case 'r':
+        a->root_jobs = true;
+        return 0;
+    case 'U':
+        return read_uids(a, value);
     case 'h':
         a->help = true;
         return 0;
@@ -133,6 +189,8 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
         {"silence", required_argument, NULL, 's'},
         {"suid-jobs", no_argument, NULL, 'u'},
         {"pid-file", required_argument, NULL, 'f'},
+        {"root-jobs", no_argument, NULL, 'r'},
+        {"uids", required_argument, NULL, 'U'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
@@ -158,5 +216,5 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
         return wrong("%s", "which ppfs shall it work for? Give --join HOST:PORT, --listen ADDR:PORT or --discover");
     if (!a->key_file)
         default_key(a);
-    return 0;
+    return complete_uids(a);
 }

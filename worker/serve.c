@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/clock.h"
 #include "worker/serve_internal.h"
@@ -107,7 +108,7 @@ void guest_post(struct guest *g, enum far_frame kind, uint64_t id, const void *b
 
 static void send_about(struct guest *g) {
     struct serve *s = g->serve;
-    struct far_about about = {.cpus = s->cpus, .memory = s->memory, .draining = s->draining};
+    struct far_about about = {.cpus = s->cpus, .memory = s->memory, .uid = geteuid(), .uids = s->uids, .draining = s->draining};
     uint8_t bytes[FAR_ABOUT_MAX];
 
     strcpy(about.name, s->name);
@@ -366,7 +367,7 @@ int serve_create(struct serve **out, struct event_base *base, const struct serve
 
     if (!s)
         return -ENOMEM;
-    *s = (struct serve){.base = base, .ev = *ev, .arg = arg, .cpus = config->cpus, .memory = config->memory, .began_us = clock_us()};
+    *s = (struct serve){.base = base, .ev = *ev, .arg = arg, .cpus = config->cpus, .memory = config->memory, .uids = config->uids, .began_us = clock_us()};
     s->waiting_end = &s->waiting;
     snprintf(s->name, sizeof(s->name), "%s", config->name);
     s->dir = strdup(config->dir);

@@ -4,6 +4,7 @@
 #ifndef PPFS_SERVE_H
 #define PPFS_SERVE_H
 #include "net/session.h"
+#include "worker/far_proto.h"
 #include "worker/pool.h"
 
 struct serve;
@@ -14,6 +15,7 @@ struct serve_config {
     const char *dir;  /* where payloads are kept while they are needed, in files without a name */
     unsigned cpus;    /* slots, as the runner has them */
     uint64_t memory;  /* of the machine, 0: not known */
+    struct far_uids uids; /* users whose works it takes; none, where we are not root: all */
 };
 
 /* Called from the loop, never from inside a serve_* call. */

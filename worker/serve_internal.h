@@ -91,6 +91,7 @@ struct serve {
     char name[FAR_NAME], python[32], *dir;
     unsigned cpus, works;
     uint64_t memory;
+    struct far_uids uids;
     bool draining, told_busy;
     struct guest *guests, *corked;
     struct task **tasks; /* by index */

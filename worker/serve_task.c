@@ -254,6 +254,11 @@ static void on_progress(void *arg) {
         wait_or_give(t);
 }
 
+/* ppfs was told whom we take; one that gives others all the same is told so, and that costs nothing but the way. */
+static bool is_taken(const struct serve *s, uid_t user) {
+    return far_uids_have(&s->uids, user) || (geteuid() != 0 && !s->uids.count);
+}
+
 bool task_begin(struct guest *g, const struct frame *m) {
     uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
     struct work w;
@@ -278,6 +283,10 @@ bool task_begin(struct guest *g, const struct frame *m) {
         return true;
     }
     memcpy(t->start, m->body, m->size);
+    if (!is_taken(g->serve, t->user)) {
+        task_give_up(t, WORK_LOST, "node %s runs nothing of user %u", g->serve->name, (unsigned)t->user);
+        return true;
+    }
     if (!low) {
         wait_or_give(t);
         return true;

@@ -285,7 +285,7 @@ static void make_node(struct node *n, unsigned index, const char *address, const
         .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_python, .log = on_log};
     static const struct redial_events redial_events = {.connected = on_connected, .failed = on_dial_failed};
     char name[64], why[512];
-    struct serve_config config = {.name = name, .dir = "/tmp", .cpus = slots_each};
+    struct serve_config config = {.name = name, .dir = "/tmp", .cpus = slots_each, .uids = {1, {{0, UINT32_MAX - 1}}}};
     struct hub_config hub = {.side = TLS_NODE, .node = &n->key};
     struct tls_key shown;
 

@@ -493,7 +493,7 @@ static void step(struct input *in) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
-    static const struct serve_config config = {.name = "node", .dir = "/tmp", .cpus = SLOTS};
+    static const struct serve_config config = {.name = "node", .dir = "/tmp", .cpus = SLOTS, .uids = {1, {{0, UINT32_MAX - 1}}}};
     static const struct serve_events events = {
         .linked = on_guest_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
     struct input in = {data, size};

@@ -50,11 +50,12 @@ def up(mount, name):
 
 
 class Node:
-    """A ppfs-node below base. join: a mount or an address to dial. Its working directory is its own. program: another build."""
+    """A ppfs-node below base. join: a mount or an address to dial. Its working directory is its own. program: another build. Jobs of root run on
+    it, who most tests are; root_jobs=False: as it is without --root-jobs."""
 
     count = 0
 
-    def __init__(self, base, *options, key=None, join=None, cpus=2, wrap=(), env=None, program=NODE):
+    def __init__(self, base, *options, key=None, join=None, cpus=2, wrap=(), env=None, program=NODE, root_jobs=True):
         Node.count += 1
         self.base = Path(base)
         self.program = str(program)
@@ -71,6 +72,8 @@ class Node:
         words = [str(o) for o in options]
         self.name = words[words.index("--name") + 1] if "--name" in words else None
         self.argv = [*map(str, wrap), self.program, "--key", str(key), "--cpus", str(cpus), *words]
+        if root_jobs and os.geteuid() == 0 and "--root-jobs" not in words:
+            self.argv.append("--root-jobs")
         if join:
             self.argv += ["--join", join]
         self.process = None

@@ -241,7 +241,8 @@ static inline void make_node(struct node *n, const char *name, unsigned silence_
 
     n->name = name;
     n->cpus = n->cpus ? n->cpus : SLOTS;
-    struct serve_config serve = {.name = name, .dir = n->dir ? n->dir : dir, .cpus = n->cpus, .memory = MEMORY};
+    struct serve_config serve = {.name = name, .dir = n->dir ? n->dir : dir, .cpus = n->cpus, .memory = MEMORY,
+                                 .uids = {1, {{0, UINT32_MAX - 1}}}};
     struct pool_config pool = {.worker_path = worker ? worker : "./ppfs-worker", .workers = n->cpus};
     struct runner runner;
     n->tls = make_tls(TLS_NODE, KEY_A);

@@ -47,21 +47,21 @@ static void test_places(void **state) {
 
 static void test_who_fits(void **state) {
     (void)state;
-    assert_true(host_fits(&old, place(WORK_PYTHON, NULL)));
-    assert_false(host_fits(&old, place(WORK_PICKLE, NULL)));
-    assert_true(host_fits(&big, place(WORK_PICKLE, NULL)));
-    assert_true(host_fits(&old, place(WORK_PROGRAM, "gpu*")));
-    assert_true(host_fits(&old, place(WORK_PROGRAM, "old*")));
-    assert_false(host_fits(&old, place(WORK_PICKLE, "gpu*")));
-    assert_false(host_fits(&big, place(WORK_PROGRAM, "gpu*")));
+    assert_true(host_fits(&old, place(WORK_PYTHON, NULL), 0));
+    assert_false(host_fits(&old, place(WORK_PICKLE, NULL), 0));
+    assert_true(host_fits(&big, place(WORK_PICKLE, NULL), 0));
+    assert_true(host_fits(&old, place(WORK_PROGRAM, "gpu*"), 0));
+    assert_true(host_fits(&old, place(WORK_PROGRAM, "old*"), 0));
+    assert_false(host_fits(&old, place(WORK_PICKLE, "gpu*"), 0));
+    assert_false(host_fits(&big, place(WORK_PROGRAM, "gpu*"), 0));
     strcpy(big.python, "3.1.1"); /* no prefix of 3.11 */
-    assert_false(host_fits(&big, place(WORK_PICKLE, NULL)));
+    assert_false(host_fits(&big, place(WORK_PICKLE, NULL), 0));
     strcpy(big.python, "");
-    assert_false(host_fits(&big, place(WORK_PICKLE, NULL)));
+    assert_false(host_fits(&big, place(WORK_PICKLE, NULL), 0));
     strcpy(big.python, "3.11.0rc1");
-    assert_true(host_fits(&big, place(WORK_PICKLE, NULL)));
+    assert_true(host_fits(&big, place(WORK_PICKLE, NULL), 0));
     strcpy(local.python, ""); /* its workers have not said it yet */
-    assert_false(host_fits(&big, place(WORK_PICKLE, NULL)));
+    assert_false(host_fits(&big, place(WORK_PICKLE, NULL), 0));
 }
 
 static void test_memory_is_a_part_of_the_place(void **state) {
@@ -75,23 +75,23 @@ static void test_memory_is_a_part_of_the_place(void **state) {
     assert_string_equal(p.pattern, "[bl]*:*");
     p = place_parse("");
     assert_true(!p.pickles && !p.memory && !*p.pattern);
-    assert_true(host_fits(&local, small)); /* not known */
+    assert_true(host_fits(&local, small, 0)); /* not known */
     local.memory = 1u << 30;
     old.memory = (1u << 30) - 1;
     big.memory = 2ull << 40;
-    assert_true(host_fits(&local, small));
-    assert_false(host_fits(&old, small));
+    assert_true(host_fits(&local, small, 0));
+    assert_false(host_fits(&old, small, 0));
     assert_ptr_equal(choose(small, 1, ""), &local);
     local.used = 2;
     assert_ptr_equal(choose(small, 1, ""), &big);
     big.used = 8;
     assert_null(choose(small, 1, ""));
-    assert_int_equal(host_largest(&s, small), 8);
-    assert_int_equal(host_largest(&s, large), 0);
+    assert_int_equal(host_largest(&s, small, 0), 8);
+    assert_int_equal(host_largest(&s, large, 0), 0);
     strcpy(big.name, "big:1");
-    assert_false(host_fits(&big, large));
+    assert_false(host_fits(&big, large, 0));
     big.memory = 3ull << 40;
-    assert_true(host_fits(&big, large));
+    assert_true(host_fits(&big, large, 0));
 }
 
 static void test_the_least_crowded_is_chosen(void **state) {
@@ -120,10 +120,10 @@ static void test_who_takes_nothing(void **state) {
     assert_ptr_equal(host_find(&s, "big"), &big);
     big.runner.ops = NULL;
     assert_int_equal(host_free(&big), 0);
-    assert_int_equal(host_largest(&s, ""), 8); /* it may come back */
+    assert_int_equal(host_largest(&s, "", 0), 8); /* it may come back */
     big.leaving = true;
-    assert_int_equal(host_largest(&s, ""), 2);
-    assert_int_equal(host_largest(&s, "-nobody"), 0);
+    assert_int_equal(host_largest(&s, "", 0), 2);
+    assert_int_equal(host_largest(&s, "-nobody", 0), 0);
 }
 
 static void test_a_large_job_keeps_one_host_for_itself(void **state) {
@@ -131,10 +131,10 @@ static void test_a_large_job_keeps_one_host_for_itself(void **state) {
     big.used = 5;
     local.used = 1;
     old.used = 2;
-    host_reserve(&s, "", 1, 4); /* only big can ever have four */
+    host_reserve(&s, &(struct demand){.place = "", .cpus = 4}, 1); /* only big can ever have four */
     assert_null(choose("-big", 1, ""));
     assert_ptr_equal(choose("", 1, ""), &local);
-    host_reserve(&s, "", 2, 1);
+    host_reserve(&s, &(struct demand){.place = "", .cpus = 1}, 2);
     assert_false(host_any_free(&s));
     assert_int_equal(host_free(&big), 3);
 }
@@ -316,7 +316,7 @@ static struct host *spare(unsigned function, int64_t timeout_us) {
 static void keep_anew(void) {
     local.reserved = false;
     s.spares = NULL;
-    host_reserve(&s, "-local", 7, 2);
+    host_reserve(&s, &(struct demand){.place = "-local", .cpus = 2}, 7);
     assert_int_equal(local.kept_for, 7);
 }
 
@@ -365,16 +365,37 @@ static void test_of_what_passes_a_run_of_unknown_length(void **state) {
 static void test_one_host_is_kept_for_one_job(void **state) {
     (void)state;
     local.used = old.used = 1;
-    host_reserve(&s, "", 7, 2);
+    host_reserve(&s, &(struct demand){.place = "", .cpus = 2}, 7);
     unsigned kept = local.reserved + old.reserved + big.reserved;
-    host_reserve(&s, "", 7, 2);
+    host_reserve(&s, &(struct demand){.place = "", .cpus = 2}, 7);
     assert_int_equal(kept, 1);
     assert_int_equal(local.reserved + old.reserved + big.reserved, 1);
 }
 
+static void a_node_takes_the_users_that_it_says_and_without_root_one(void **state) {
+    (void)state;
+    struct sched mount = {.owner = 0, .c = {.node_users = "other=7\nfar=1000\n"}};
+    struct host h = {.s = &mount, .name = "10.0.0.1:6", .cpus = 1};
+    assert_true(host_takes(&h, 0)); /* it has not said anything yet */
+    h.known = true;
+    assert_false(host_takes(&h, 1000));
+    h.uids = (struct far_uids){2, {{1, 5}, {1000, 1999}}};
+    assert_true(host_takes(&h, 5) && host_takes(&h, 1000) && host_takes(&h, 1999));
+    assert_false(host_takes(&h, 0) || host_takes(&h, 6) || host_takes(&h, 2000));
+    h.uids.count = 0;
+    h.uid = 4711;
+    assert_true(host_takes(&h, 0)); /* who mounted */
+    assert_false(host_takes(&h, 4711) || host_takes(&h, 1000));
+    strcpy(h.alias, "far");
+    assert_true(host_takes(&h, 1000));
+    assert_false(host_takes(&h, 0) || host_takes(&h, 4711));
+    strcpy(h.alias, "farther");
+    assert_int_equal(host_user(&h), 0);
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
-    const struct CMUnitTest tests[] = {TEST(test_places), TEST(test_who_fits), TEST(test_memory_is_a_part_of_the_place), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
+    const struct CMUnitTest tests[] = {TEST(a_node_takes_the_users_that_it_says_and_without_root_one), TEST(test_places), TEST(test_who_fits), TEST(test_memory_is_a_part_of_the_place), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
                                        TEST(test_a_large_job_keeps_one_host_for_itself), TEST(test_a_job_does_not_go_where_it_died),
                                        TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more), TEST(test_a_node_says_why),
                                        TEST(test_the_faster_host_is_chosen_while_it_is_free), TEST(test_runs_that_differ_say_nothing),

@@ -1,0 +1,110 @@
+"""Whose jobs a node runs: a node of root's those of its users but not root's, a node of a user's those of one user."""
+import os
+import subprocess
+
+import pytest
+from noderig import NODE, key_of, listens, up, value
+from ppfsmount import wait_until
+
+
+@pytest.fixture
+def root_mount(new_user, new_mount):
+    """A mount of root's for everybody, without slots of its own."""
+    def make(*options):
+        m = new_mount(cpus=0, options=["-o", "allow_other", "--listen", "127.0.0.1:0", *options])
+        m.work.chmod(0o777)
+        return m.start()
+    return make
+
+
+@pytest.fixture
+def node_of(base):
+    """Starts a ppfs-node that a user runs, with a key that is his."""
+    made = []
+
+    def make(user, m, name):
+        key = user.home / "key"
+        key.write_text(key_of(m).read_text())
+        key.chmod(0o600)
+        os.chown(key, user.uid, user.gid)
+        with open(user.home / "log", "wb") as log:
+            made.append(user.popen([NODE, "--join", listens(m), "--key", key, "--name", name, "--cpus", "1"], stdout=log, stderr=log))
+        up(m, name)
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.terminate()
+        process.wait()
+
+
+def why_of(m, user, name, words):
+    wait_until(lambda: words in user.sh("cat $M/info/%s/why" % name, M=m.mnt).stdout, "info/%s/why to say %s" % (name, words))
+
+
+def test_a_node_of_roots_runs_nothing_of_root_unless_told(root_mount, new_node, alice):
+    m = root_mount()
+    new_node("--name", "far", join=m, root_jobs=False).up(m)
+    assert "--root-jobs" in value(m, "far", "why")
+    m.put("mine.sh", "#!/bin/sh\n#ppfs: node=far\nid -u\n")
+    assert "--root-jobs" in m.why("mine.sh") and m.state("mine.sh") == "waiting"
+    m.put("any.sh", "#!/bin/sh\nid -u\n")
+    assert "--root-jobs" in m.why("any.sh") and m.state("any.sh") == "queued"
+    p = alice.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/hers && cat $M/results/hers", M=m.mnt)
+    assert p.stdout == "%d\n" % alice.uid, p.stderr
+    new_node("--name", "told", join=m, root_jobs=True).up(m)
+    assert m.result("any.sh") == b"0\n" and m.get("any.sh", "node") == "told"
+
+
+def test_a_node_of_roots_for_some_users_only(root_mount, new_node, alice, mallory):
+    m = root_mount()
+    new_node("--name", "far", "--uids", "%s,4000000000-4000000001" % alice.name, join=m, root_jobs=False).up(m)
+    alice.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/hers", M=m.mnt)
+    mallory.sh("printf '#!/bin/sh\\n#ppfs: node=far\\nid -u\\n' > $M/jobs/his", M=m.mnt)
+    assert m.result("hers") == b"%d\n" % alice.uid
+    why_of(m, mallory, "his", "--uids")
+    new_node("--name", "far2", join=m).up(m)
+    mallory.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/his2", M=m.mnt)
+    assert m.result("his2") == b"%d\n" % mallory.uid and m.get("his2", "node") == "far2"
+
+
+def test_a_node_of_a_users_gets_jobs_of_who_mounted(root_mount, node_of, alice, mallory):
+    """Whose processes those of the others would be: they could read one another's."""
+    m = root_mount()
+    node_of(mallory, m, "his")
+    assert "user %d" % mallory.uid in value(m, "his", "why") and "user 0 only" in value(m, "his", "why")
+    m.put("roots.sh", "#!/bin/sh\nid -u\n")
+    assert m.result("roots.sh") == b"%d\n" % mallory.uid
+    alice.sh("printf '#!/bin/sh\\n#ppfs: node=his\\nid -u\\n' > $M/jobs/hers; seq 3 | sed 's/.*/{\"call\":\"abs\",\"args\":[-&]}/' > $M/jobs/all.jsonl",
+             M=m.mnt)
+    why_of(m, alice, "hers", "--node-user his=%d" % alice.uid)
+    mallory.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/mallorys", M=m.mnt)  # his own uid there is none here
+    why_of(m, mallory, "mallorys", "--node-user")
+    (m.node / "cpus").write_text("1\n")
+    assert [line.split(b":")[-1] for line in m.result("all.jsonl").splitlines()] and m.get("all.jsonl", "state") == "done"
+
+
+def test_a_node_of_a_users_gets_jobs_of_who_is_named_for_it(root_mount, node_of, alice, mallory):
+    m = root_mount("--node-user", "hers=%s" % alice.name)
+    node_of(alice, m, "hers")
+    m.put("roots.sh", "#!/bin/sh\nid -u\n")
+    p = alice.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/hers && cat $M/results/hers", M=m.mnt)
+    assert p.stdout == "%d\n" % alice.uid, p.stderr
+    assert "--node-user" in m.why("roots.sh")
+    mallory.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/his", M=m.mnt)
+    why_of(m, mallory, "his", "--node-user")
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--uids", "nobody-such"], "--uids needs"), (["--uids", "9-1"], "--uids needs"), (["--uids", ""], "--uids needs"),
+    (["--uids", "0-5"], "--root-jobs"), (["--uids", "1-4294967295"], "--uids needs"),
+])
+def test_users_that_are_none(base, words, said):
+    p = subprocess.run([NODE, "--join", "127.0.0.1:9", *words], capture_output=True, text=True)
+    assert p.returncode == 2 and p.stderr.count("\n") == 1 and said in p.stderr
+
+
+@pytest.mark.parametrize("value", ["n", "n=", "=0", "n=nobody-such", "n=-1", "n=1x"])
+def test_a_node_user_that_is_none(new_mount, value):
+    p = new_mount().run("--node-user", value)
+    assert p.returncode == 2 and p.stderr.count("\n") == 1 and "--node-user" in p.stderr
