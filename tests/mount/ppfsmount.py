@@ -81,6 +81,12 @@ def need_programs(*names):
             lacking(name)
 
 
+def need_landlock():
+    """Skips where the kernel has none that knows of truncation, or it is switched off."""
+    if ctypes.CDLL(None).syscall(444, None, 0, 1) < 3:
+        pytest.skip("this kernel has no Landlock of version 3")
+
+
 def need_module(name):
     """The module."""
     try:

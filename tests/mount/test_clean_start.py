@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ppfsmount import PYTHON
+from ppfsmount import PYTHON, kill
+from test_sandbox import fuse_for_all  # noqa: F401
 
 HALVES = "wJalrXUtn", "FEMIK7MDENG"
 SECRET = "".join(HALVES)
@@ -226,6 +227,54 @@ def test_set_user_id_programs_of_others_work_where_that_was_asked_for(new_user, 
     os.chdir(m.work)
     m.put("own", {"run": ["grep", "NoNewPrivs", "/proc/self/status"]})
     assert m.result("own").split()[1] == b"0"
+
+
+OUTLIVING = """
+import os, time
+os.setresuid(0, 0, 0)
+print(os.getpid(), flush=True)
+os.close(0)
+for _ in range(1000):
+    time.sleep(0.05)
+    try:
+        os.write(1, b"forged\\n")
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("content", ["#!/bin/sh\n%s outliving.py &\nsleep 0.5\n",
+                                     "import subprocess, time\nsubprocess.Popen(['%s', 'outliving.py'])\ntime.sleep(0.5)\n",
+                                     '{"call": "os.system", "args": ["%s outliving.py & sleep 0.5"]}'])
+def test_what_only_root_could_kill_is_in_nobodys_way(new_mount, alice, fuse_for_all, content):
+    """On an ordinary user's own mount a program that has become root outlives its job."""
+    m = new_mount(base=alice.home)
+    python = alice.home / "python"
+    shutil.copy(PYTHON, python)
+    python.chmod(0o4755)
+    (alice.home / "outliving.py").write_text(OUTLIVING)
+    (alice.home / "x").write_text(content % python)
+    for path in m.mnt, m.work:
+        os.chown(path, alice.uid, alice.gid)
+    p = m.run(preexec_fn=alice._become)
+    assert (p.returncode, p.stderr) == (0, "")
+    m.started()
+    pids = []
+    try:
+        p = alice.sh("cp x $M/jobs/x; cat $M/info/x/wait; cat $M/info/x/stdout", M=m.mnt)
+        assert p.stdout.startswith("done\n")
+        pids = [int(line) for line in p.stdout.split() if line.isdigit() and int(line) > 1]
+        assert len(pids) == 1 and os.stat("/proc/%d" % pids[0]).st_uid == 0
+        for i in range(3):
+            p = alice.sh("printf '#!/bin/sh\\nsleep 0.3; echo mine\\n' > $M/jobs/y%d; cat $M/results/y%d" % (i, i), M=m.mnt)
+            assert p.stdout == "mine\n"
+        assert alice.sh("fusermount3 -u $M", M=m.mnt).returncode == 0
+        kill(pids[0])
+        m.gone()
+    finally:
+        for pid in pids:
+            kill(pid)
+        m.abort()
 
 
 # --- what a job names is looked at as its user -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ppfsmount import PYTHON, kill
+from ppfsmount import PYTHON, kill, need_landlock
 
 # Tries things; {what: "done" or the error}.
 TRYING = r'''
@@ -137,6 +137,11 @@ def both(outside, port, name, pid):
 if __name__ == "__main__":
     print(json.dumps(both(*json.loads(sys.argv[1]))))
 '''
+
+@pytest.fixture(autouse=True)
+def landlock():
+    need_landlock()
+
 
 REFUSED = {"EACCES", "EXDEV", "EPERM", "status 1", "status 2"}
 

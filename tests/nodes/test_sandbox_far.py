@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from ppfsmount import need_landlock
 
 MOUNT = str(Path(__file__).resolve().parents[1] / "mount")  # test_sandbox is there
 
@@ -20,6 +21,11 @@ def told(call):
 def both(path):
     return [told(lambda: open(path, "w")), told(socket.socket), told(lambda: open("own", "w"))]
 """
+
+
+@pytest.fixture(autouse=True)
+def landlock():
+    need_landlock()
 
 
 @pytest.mark.parametrize("kind", ["script", "call", "program", "lease"])

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import ppfs
-from ppfsmount import need_module, sanitized, wait_until
+from ppfsmount import need_landlock, need_module, sanitized, wait_until
 from test_executor import touch, until
 
 
@@ -88,6 +88,7 @@ def test_node(m, ex):
 
 
 def test_sandbox(ex):
+    need_landlock()
     with pytest.raises(OSError, match="Address family not supported"):
         ex.options(sandbox="net-off").submit(socket.socket).result()
     kept = ex.options(sandbox="ro")
