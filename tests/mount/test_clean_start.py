@@ -143,7 +143,8 @@ def login_path(user):
 
 def expected(user, m):
     return {"PATH": login_path(user), "HOME": str(user.home), "USER": user.name, "LOGNAME": user.name,
-            "SHELL": "/bin/bash", "LANG": "C.UTF-8", "PPFS": str(m.mnt), "PPFS_NODE": "local", "PPFS_ATTEMPT": "1", "PWD": str(user.home)}
+            "SHELL": "/bin/bash", "LANG": "C.UTF-8", "PPFS": str(m.mnt), "PPFS_NODE": "local", "PPFS_ATTEMPT": "1",
+            "PWD": str(user.home)}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -189,7 +190,8 @@ def test_what_else_a_job_begins_with(rich, limited, name):
 def test_packages_that_a_user_has_installed_for_himself(shared, alice):
     where = alice.sh("%s -c 'import site; print(site.getusersitepackages())'" % PYTHON).stdout.strip()
     found = "%s -c 'import sys; print(sys.path[1:])'" % PYTHON
-    p = alice.sh("mkdir -p {0}/more && echo 'at = 1' > {0}/ppfsmine.py && echo {0}/more > {0}/more.pth && {1}".format(where, found))
+    p = alice.sh("mkdir -p {0}/more && echo 'at = 1' > {0}/ppfsmine.py && echo {0}/more > {0}/more.pth && {1}"
+                 .format(where, found))
     path = p.stdout.strip()
     assert where in path and where + "/more" in path
     (alice.home / "s.py").write_text("import ppfsmine, sys\nprint(sys.path[1:])\n")
