@@ -106,10 +106,13 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     rc = results_find(fs, ino_id(dir), name, true, &job);
     if (rc)
         return rc == -ENOENT ? -ENOTDIR : rc;
-    if (jobs_is_options(&job)) /* with all else that is forgotten of its group */
-        return (rc = group_may_go(fs, job.group)) || (rc = jobs_may_end_options(fs, &job))
-                   ? rc
-                   : sched_cancel(fs->sched, job.id);
+    rc = jobs_may_remove(fs, &job);
+    if (rc == 0 && jobs_is_options(&job)) /* with all else that is forgotten of its group */
+        rc = group_may_go(fs, job.group);
+    if (rc)
+        return rc;
+    if (jobs_is_options(&job))
+        return sched_cancel(fs->sched, job.id);
     return job_ended(job.state) ? results_forget(fs, &job) : -EBUSY;
 }
 

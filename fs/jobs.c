@@ -95,8 +95,17 @@ bool jobs_is_options(const struct job *j) {
     return j->draft && strcmp(j->name, ".options") == 0;
 }
 
-int jobs_may_end_options(struct fs *fs, const struct job *j) {
-    return jobs_is_options(j) ? sched_may_set_options(fs->sched, j->group, fs->now.uid) : 0;
+int jobs_may_remove(struct fs *fs, const struct job *j) {
+    struct group g;
+    uid_t uid = fs->now.uid;
+    if (jobs_is_options(j))
+        return sched_may_set_options(fs->sched, j->group, uid);
+    if (uid == 0 || uid == j->uid)
+        return 0;
+    if (j->group == 0)
+        return fs->everyone ? -EPERM : 0;
+    int rc = sched_group(fs->sched, j->group, &g);
+    return rc ? rc : (g.mode & S_ISVTX) && uid != g.uid ? -EPERM : 0;
 }
 
 int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
@@ -106,7 +115,7 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     if (rc == -ENOENT && jobs_find_group(fs, dir, name, &g) == 0)
         return -EISDIR;
     if (rc == 0)
-        rc = jobs_may_end_options(fs, &job);
+        rc = jobs_may_remove(fs, &job);
     return rc ? rc : sched_cancel(fs->sched, job.id);
 }
 
@@ -114,10 +123,10 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
 static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name) {
     struct job job;
     if (sched_find(fs->sched, ino_id(dir), name, true, &job) < 0)
-        return 0;
+        return sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ? 0 : jobs_may_remove(fs, &job);
     if (fs->now.uid != 0 && fs->now.uid != job.uid && !sched_name_is_draft(fs->sched, ino_id(to_dir), to_name))
         return -EPERM;
-    return jobs_may_end_options(fs, &job);
+    return jobs_may_remove(fs, &job);
 }
 
 static void renamed(struct pending *p, int rc) {
@@ -312,7 +321,7 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
     /* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
     rc = job_ended(job.state) ? -ESTALE : !job.draft ? -ETXTBSY : attr->st_size < 0 ? -EINVAL : 0;
     if (rc == 0)
-        rc = jobs_is_options(&job)                        ? jobs_may_end_options(fs, &job)
+        rc = jobs_is_options(&job)                        ? jobs_may_remove(fs, &job)
              : fs->now.uid != 0 && fs->now.uid != job.uid ? -EACCES
                                                           : 0;
     pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));

@@ -19,8 +19,9 @@ bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);
 
 bool jobs_is_options(const struct job *j);
-/* Whether who asks may remove, empty or rename it, as far as it is a .options file: 0 or -EPERM. */
-int jobs_may_end_options(struct fs *fs, const struct job *j);
+/* Whether who asks may take its name away: 0 or -EPERM. The kernel has looked at the directory's mode, and at its sticky bit by what
+ * it keeps of the name, which may be of an earlier job of another user; and who owns a .options file says more than that. */
+int jobs_may_remove(struct fs *fs, const struct job *j);
 
 /* FUSE operations on jobs/ alone; each answers the request. */
 void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,

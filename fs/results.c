@@ -149,6 +149,8 @@ int results_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     int rc = sched_find(fs->sched, ino_id(dir), name, false, &job);
     if (rc == 0 && ino_kind(dir) == KIND_FAILURES && job.shelf != SHELF_FAILURES)
         rc = -ENOENT;
+    if (rc == 0)
+        rc = jobs_may_remove(fs, &job);
     return rc ? rc : results_forget(fs, &job);
 }
 

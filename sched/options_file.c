@@ -26,11 +26,10 @@ int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
 }
 
 static int refused(struct sched *s, const struct job *j, int rc, const char *why) {
-    char path[JOB_WHY_MAX], who[32];
-    snprintf(who, sizeof who, "user %u", (unsigned)j->uid);
+    char path[JOB_WHY_MAX];
     if (rc == -EINVAL)
-        sched_log_about(s, who, NULL, "jobs/%s was refused: %s",
-                        sched_path(s, j, path, sizeof path) == 0 ? path : j->name, why);
+        sched_log_user(s, j->id, "jobs/%s was refused: %s", sched_path(s, j, path, sizeof path) == 0 ? path : j->name,
+                       why);
     return rc;
 }
 

@@ -83,7 +83,7 @@ static void open_slice(struct sched *s) {
         if (rc == -ENOMEM)
             sched_check(s, rc); /* all of this turn is done again, a second later */
         else if (rc < 0)
-            sched_log(s, "%s could not be queued: %s", r.job.name, strerror(-rc));
+            sched_log_user(s, r.job.id, "%s could not be queued: %s", r.job.name, strerror(-rc));
     }
     if (n < ROWS && !s->error) {
         sched_check(s, store_group_open_below(s->store, group));

@@ -37,6 +37,18 @@ void sched_log_about(struct sched *s, const char *who, const char *address, cons
         s->c.log(s->c.arg, line);
 }
 
+void sched_log_user(struct sched *s, uint64_t job, const char *format, ...) {
+    char line[1024], who[32];
+    uid_t uid = 0;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    store_owner(s->store, job, &uid);
+    snprintf(who, sizeof who, "user %u", (unsigned)uid);
+    sched_log_about(s, who, NULL, "%s", line);
+}
+
 void sched_tick(struct sched *s) {
     static const struct timeval at_once = {0, 0};
     if (!evtimer_pending(s->tick, NULL))

@@ -170,6 +170,8 @@ void sched_log(struct sched *s, const char *format, ...) __attribute__((format(p
 /* About a node or a user, who can cause it at will: so many a minute (net/complaints.h). address: where it is, NULL: here. */
 void sched_log_about(struct sched *s, const char *who, const char *address, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same, of the user whose job or stream it is. */
+void sched_log_user(struct sched *s, uint64_t job, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void sched_tick(struct sched *s); /* another turn at once */
 /* Microseconds since 1970 by the wall clock as it was when this daemon began: what is to happen later (not_before) goes by it, so
  * that nobody waits for a day because the clock was set back. The next daemon's may be another, see sched_recover. */

@@ -95,7 +95,7 @@ static int broken(struct stream *st, const char *why) {
     st->parsed_all = true;
     st->carry.size = 0;
     buffer_free(&st->parts);
-    sched_log(st->s, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
+    sched_log_user(st->s, st->id, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
     if (rc == 0)
         rc = stream_hold_over(st);
     return rc < 0 || !c ? rc : fail(st, c, ERROR_REFUSED, why);

@@ -44,8 +44,8 @@ static const uint8_t *hash_of(const struct storing *p) {
     return (const uint8_t *)p->body.bytes;
 }
 
-static void wrong_hash(struct sched *s) {
-    sched_log(s, "a function or value was not taken: its hash is not that of its bytes");
+static void wrong_hash(struct sched *s, uint64_t stream) {
+    sched_log_user(s, stream, "a function or value was not taken: its hash is not that of its bytes");
 }
 
 /* 1: it is there by now, and our file is not needed. */
@@ -72,7 +72,7 @@ static void stored(void *arg, int rc) {
         st->storing = NULL;
         stream_mark(st);
         if (rc == -EBADMSG) {
-            wrong_hash(s);
+            wrong_hash(s, p->stream);
         } else if (rc < 0) {
             sched_log(s, "a function or value of a stream could not be written to the disk: %s", strerror(-rc));
             if (!s->error)
@@ -121,7 +121,8 @@ int values_take(struct stream *st, const char *body, size_t size) {
     const uint8_t *hash = (const uint8_t *)body;
     uint8_t found[HASH];
     if (size - HASH > LARGEST) {
-        sched_log(s, "a function or value of %zu MiB was not taken: more than 64 MiB belong into the call", size >> 20);
+        sched_log_user(s, st->id, "a function or value of %zu MiB was not taken: more than 64 MiB belong into the call",
+                       size >> 20);
         return 0; /* its calls fail, one by one */
     }
     uid_t uid;
@@ -134,7 +135,7 @@ int values_take(struct stream *st, const char *body, size_t size) {
         return store(st, body, size);
     rc = digest(body + HASH, size - HASH, found);
     if (rc == 0 && memcmp(hash, found, HASH) != 0) {
-        wrong_hash(s);
+        wrong_hash(s, st->id);
         return 0;
     }
     if (rc == 0)

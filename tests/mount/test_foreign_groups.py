@@ -238,3 +238,23 @@ def test_a_draft_changes_hands_when_it_is_closed(shared, alice, mallory):
     wait_until(lambda: "open for writing" not in m.why(".x"), "the close")
     os.chown(m.jobs / ".x", alice.uid, alice.gid)
     assert (m.jobs / ".x").stat().st_uid == alice.uid
+
+
+def test_a_copy_of_anothers_job_runs_where_its_writer_is(shared, alice, mallory):
+    m = shared
+    mallory.sh("echo pwd > $M/jobs/x.sh; printf '#!/bin/sh\\npwd\\n' > $M/jobs/x; cat $M/results/x", M=m.mnt)
+    p = alice.sh("cp $M/info/x/spec $M/jobs/y; cat $M/results/y", M=m.mnt)
+    assert p.stdout == "%s\n" % alice.home
+    p = mallory.sh("cd /; cp $M/info/x/spec $M/jobs/z; cat $M/results/z", M=m.mnt)
+    assert p.stdout == "%s\n" % mallory.home
+
+
+@pytest.mark.parametrize("command", ["unlink $M/results/x", "rmdir $M/info/x"])
+def test_a_name_that_root_has_taken(shared, mallory, command):
+    """What the kernel still keeps of the name says that it is his."""
+    m = shared
+    mallory.sh("echo 'print(1)' > $M/jobs/x; cat $M/results/x; ls -l $M/results/x $M/info/x", M=m.mnt)
+    m.put("x", "print(2)\n")
+    (m.info / ".wait").read_text()  # until root's has ended
+    mallory.sh(command, M=m.mnt)
+    assert m.result("x") == b"2\n"
