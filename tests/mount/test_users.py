@@ -1,4 +1,5 @@
 """Several users on one mount: each has his own, and nobody gets at what is another's. From the outside, as a user would try."""
+import json
 import os
 import stat
 
@@ -83,8 +84,8 @@ def test_nobody_but_root_changes_the_machines(shared, mallory):
 
 def test_the_spec_of_another(shared, alice, mallory):
     """Copied, it runs as who copies it, in his directory: the other has chosen what a program finds in his."""
-    alice.sh("chmod 755 .; echo 'raise SystemExit(0)' > random.py; "
-             "printf 'import os, random; print(os.getuid(), os.getcwd(), random.random() < 1)' > $M/jobs/x", M=shared.mnt)
+    alice.sh("chmod 755 .; echo 'raise SystemExit(0)' > wave.py; "
+             "printf 'import os, wave; print(os.getuid(), os.getcwd(), wave.WAVE_FORMAT_PCM == 1)' > $M/jobs/x", M=shared.mnt)
     wait_until(lambda: shared.state("x") == "done", "it to end")
     assert shared.result("x") == b"", "with what is beside it"
     p = mallory.sh("cp $M/info/x/spec $M/jobs/y && cat $M/results/y; cp $M/info/y/spec $M/jobs/z; cat $M/results/z", M=shared.mnt)
@@ -146,3 +147,31 @@ def test_processes_of_ppfs_and_of_others(shared, alice, mallory, private):
     assert p.stdout.splitlines()[-1:] == ["looked"], p.stderr
     assert [line for line in p.stdout.splitlines() if not line.startswith("fd ")] == ["looked"]
     assert {line for line in p.stdout.splitlines() if line.startswith("fd ")} <= {"fd 0", "fd 1", "fd 2", "fd 3", "fd 255"}
+
+
+SPOIL = r"""
+import os, struct
+for fd in range(3, 256):
+    for data in (b"\xff" * 64, struct.pack("<IB3xQ", 8, 3, 1) + b"x" * 8, struct.pack("<IB3xQ", 9, 34, 1) + bytes(9), bytes(64)):
+        try:
+            os.write(fd, data)
+        except OSError:
+            pass
+"""
+
+
+def test_whoever_writes_into_all_that_he_has_spoils_his_own(shared, alice, mallory):
+    """A stream's calls of another user than root's run in a process that has the worker's link to the daemon."""
+    call = json.dumps({"call": "exec", "args": [SPOIL]}) + "\n"
+    (mallory.home / "calls").write_text(5 * call)
+    (mallory.home / "call").write_text(call)
+    (mallory.home / "script").write_text(SPOIL)
+    daemon = shared.pids()["daemon"]
+    alice.sh("printf '#!/bin/sh\nexec sleep 1000' > $M/jobs/hers; head -n 0 $M/info/hers/stderr & "
+             "until [ \"$(cat $M/info/hers/state)\" = running ]; do :; done; kill %1", M=shared.mnt)
+    p = mallory.sh("cp calls $M/jobs/a.jsonl; cp call $M/jobs/b; cp script $M/jobs/c; cat $M/results/a.jsonl | wc -l; "
+                   "cat $M/info/b/wait $M/info/c/wait >/dev/null", M=shared.mnt)
+    assert p.stdout == "5\n"
+    p = alice.sh("echo 'print(6 * 7)' > $M/jobs/x; cat $M/results/x $M/info/hers/state; rm $M/jobs/hers", M=shared.mnt)
+    assert (p.stdout, p.stderr) == ("42\nrunning\n", "")
+    assert shared.pids()["daemon"] == daemon
