@@ -25,6 +25,7 @@
 #include "net/clock.h"
 #include "net/descriptors.h"
 #include "net/trusted.h"
+#include "worker/cage.h"
 #include "worker/pool_parts.h"
 #include "worker/reap.h"
 
@@ -96,6 +97,7 @@ static int bury(struct template *t) {
     kill(t->pid, SIGKILL);
     while (waitpid(t->pid, &status, 0) < 0 && errno == EINTR)
         ;
+    cage_bury(t->pid);
     t->pid = 0;
     return status;
 }

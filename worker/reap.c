@@ -4,7 +4,8 @@
  * the walk over all threads.
  *
  * Processes that make others faster than they are listed survive that, one generation after the other. So the process group
- * of each is killed too, which the kernel does at once: no fork of a member gets away. */
+ * of each is killed too, which the kernel does at once: no fork of a member gets away. What is in many groups is left to
+ * reap_stubborn. */
 #include "worker/reap.h"
 
 #include <assert.h>
@@ -20,6 +21,10 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { STUBBORN_NS = 50 * 1000000 };
+
+void (*reap_stubborn)(void);
 
 pid_t reap_parent(pid_t pid) {
     char path[32], text[512];
@@ -133,6 +138,8 @@ bool reap_all(unsigned max_ms) {
             break; /* what is left belongs to another user: a set-uid program that only its owner can kill */
         nanosleep(&pause, NULL);
         waited += pause.tv_nsec;
+        if (reap_stubborn && waited / STUBBORN_NS > (waited - pause.tv_nsec) / STUBBORN_NS)
+            reap_stubborn();
         if (pause.tv_nsec < 4000000)
             pause.tv_nsec *= 2;
     }

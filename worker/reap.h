@@ -14,6 +14,9 @@ unsigned reap_round(bool (*known)(void *arg, pid_t pid), void *arg);
  * Costs one system call where there is none. Returns true when none is left. */
 bool reap_all(unsigned max_ms);
 
+/* What reap_all does beside when its rounds do not come to an end; NULL: nothing. */
+extern void (*reap_stubborn)(void);
+
 /* Waits for pid, a child, and meanwhile for whatever else ends below us, so that no zombies gather. The usage is the
  * one of pid and of what it had waited for. */
 int reap_until(pid_t pid, struct rusage *usage); /* the wait status */

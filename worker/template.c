@@ -27,6 +27,7 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "worker/cage.h"
 #include "worker/control.h"
 #include "worker/fresh.h"
 #include "worker/reap.h"
@@ -34,7 +35,7 @@
 
 #define KEEP_BYTES (32 << 20) /* free memory that a worker keeps */
 
-enum { TREE_MS = 10000, OOM_SCORE = 500, ROUND_MS = 2 };
+enum { TREE_MS = 10000, OOM_SCORE = 500, ROUND_MS = 2, STUBBORN_MS = 50 };
 
 struct guard {
     uint64_t serial; /* 0: not a guard, but a process that clears up after one */
@@ -50,6 +51,7 @@ static struct template {
     struct guard *guards;
     size_t count, cap;
     bool orphans; /* a stranger was seen at the last look */
+    uint64_t mine; /* guard: its worker */
 }
 me;
 
@@ -81,6 +83,10 @@ static _Noreturn void die_like(int status) {
     _exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
+static void kill_mine(void) {
+    cage_kill(me.mine);
+}
+
 static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t template) {
     struct rusage usage;
     sigset_t none;
@@ -104,6 +110,8 @@ static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_
         _exit(WORKER_EXIT_NO_FORK);
     close_range(3, ~0u, 0);
     int status = reap_until(pid, &usage);
+    me.mine = serial;
+    reap_stubborn = kill_mine;
     reap_all(TREE_MS);
     die_like(status);
 }
@@ -272,11 +280,14 @@ static void look_after_children(void) {
     for (size_t i = 0; i < me.count;) {
         struct guard g = me.guards[i];
         if (g.pid || (me.orphans && clock_ms() - g.died_ms <= TREE_MS)) {
+            if (!g.pid && g.serial && clock_ms() - g.died_ms > STUBBORN_MS)
+                cage_kill(g.serial);
             i++;
             continue;
         }
         me.guards[i] = me.guards[--me.count];
         if (g.serial) {
+            cage_remove(g.serial);
             say_exited(&g);
             clear_up_after(g.serial);
         }
@@ -369,6 +380,7 @@ int main(int argc, char **argv) {
     place_clear_root(false); /* of what a template before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);
+    cage_start();
     snprintf(hello.text, sizeof(hello.text), "%s", python_version());
     tell(&hello);
     prctl(PR_SET_PDEATHSIG, 0);
@@ -378,7 +390,9 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < me.count; i++)
         if (me.guards[i].pid)
             kill(me.guards[i].pid, SIGKILL);
+    reap_stubborn = cage_kill_all;
     reap_all(TREE_MS / 10);
+    cage_end();
     place_clear_root(true);
     return 0;
 }

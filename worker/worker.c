@@ -23,6 +23,7 @@
 
 #include "net/clock.h"
 #include "net/frame.h"
+#include "worker/cage.h"
 #include "worker/control.h"
 #include "worker/order.h"
 #include "worker/program.h"
@@ -402,6 +403,8 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
     take_descriptors(fds);
     worker_note(me.link);
     place_begin_worker(serial);
+    cage_enter(serial);
+    reap_stubborn = cage_clear;
     python_begin_worker();
     while (!me.leave) {
         struct frame f;

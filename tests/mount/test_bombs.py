@@ -1,12 +1,15 @@
 """Jobs whose processes make others faster than one after another can be killed. Bounded, so that a machine that tests survives:
 they have a user of their own, who may have so many at once and no more, and end by themselves after a while."""
 import errno
+import json
 import os
+import signal
 
 import pytest
 
 from ppfsmount import wait_until
 
+MANY = 250  # so many that killing one after the other does not end, each in a session of its own
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a bomb a user of its own")
 TASKS = 60
 BOMB = """
@@ -16,14 +19,14 @@ with open("group.new", "w") as f: f.write(str(os.getpgrp()))
 os.chmod("group.new", 0o666)
 os.rename("group.new", "group")
 if os.fork() == 0:
-    resource.setrlimit(resource.RLIMIT_NPROC, (%d, %d))
+    resource.setrlimit(resource.RLIMIT_NPROC, (TASKS, TASKS))
     os.setgid(54321)
     os.setuid(54321)
     while time.monotonic() < end:
         try: os.fork() or %s
         except BlockingIOError: time.sleep(0.0002)
     os._exit(0)
-""" % (TASKS, TASKS, "%s")
+"""
 WAIT = "time.sleep(60)\n"
 LAST = "time.sleep(0.5)\n"
 
@@ -42,10 +45,14 @@ def in_group(group):
     return found
 
 
-def bomb(m, name, options="", more="0", last=WAIT):
+def code(more="0", tasks=TASKS):
+    return (BOMB % more).replace("TASKS", str(tasks))
+
+
+def bomb(m, name, options="", more="0", last=WAIT, tasks=TASKS):
     """Starts it; its process group, once there are many."""
     m.work.chmod(0o777)
-    m.put(name, options + BOMB % more + last)
+    m.put(name, options + code(more, tasks) + last)
     group = int(wait_until(lambda: (m.work / "group").exists() and (m.work / "group").read_text(), "the bomb to begin"))
     return group
 
@@ -85,7 +92,7 @@ def test_a_bomb_of_many_sessions_ends_with_its_job(m):
 @pytest.mark.parametrize("end", ["timeout", "over"])
 def test_a_bomb_in_a_call(m, end):
     m.work.chmod(0o777)
-    m.put("x", {"call": "exec", "args": ["global os, resource, sys, time, end" + BOMB % "0" + (LAST if end == "over" else WAIT)],
+    m.put("x", {"call": "exec", "args": ["global os, resource, sys, time, end" + code() + (LAST if end == "over" else WAIT)],
                 "timeout": "1s" if end == "timeout" else "30s"})
     if end == "timeout":
         m.failed("x", errno.ETIMEDOUT)
@@ -109,3 +116,71 @@ def test_who_joins_a_neighbour_does_not_take_it_along(m):
     wait_until(lambda: len(in_group(group)) == 1, "the intruder to go")
     (m.work / "go").touch()
     assert m.result("victim") == b"whole\n"
+
+
+# --- with a cgroup for each worker ---------------------------------------------------------------------------------
+
+def cgroups(m):
+    """The directory with the cgroups of the workers, None where none can be made."""
+    name = "ppfs-%d" % m.pids()["template"]
+    for line in open("/proc/self/mountinfo"):
+        if " - cgroup2 " in line:
+            for top, _, _ in os.walk(line.split()[4]):
+                if os.path.basename(top) == name:
+                    return top
+    return None
+
+
+@pytest.fixture
+def caged(m):
+    m.put("first", "print(1)\n")
+    assert m.result("first") == b"1\n"
+    if not cgroups(m):
+        pytest.skip("no cgroup can be made here")
+    return m
+
+
+def many(m):
+    return len(m.marked())
+
+
+@pytest.mark.parametrize("end", ["timeout", "over", "unmount", "template"])
+def test_a_bomb_that_nobody_can_count_ends_with_its_job(caged, end):
+    m, top = caged, cgroups(caged)
+    bomb(m, "x", "#ppfs: timeout=1\n" if end == "timeout" else "", "os.setsid()", LAST if end == "over" else WAIT, MANY)
+    if end in ("unmount", "template"):
+        wait_until(lambda: many(m) > MANY / 2, "the bomb to be many")
+    if end == "timeout":
+        m.failed("x", errno.ETIMEDOUT)
+    elif end == "over":
+        assert m.wait("x") == "done"
+    elif end == "unmount":
+        m.unmount()
+    else:
+        os.kill(m.pids()["template"], signal.SIGKILL)
+        wait_until(lambda: m.pids()["template"] and not os.path.exists(top), "another template")
+        os.unlink(m.jobs / "x")
+    wait_until(lambda: many(m) <= 8, "the bomb's processes to go", 10)
+    if end != "unmount":
+        m.works()
+        m.unmount()
+    wait_until(lambda: not os.path.exists(top), "its cgroups to be removed")
+
+
+def test_a_bomb_of_a_call_that_nobody_can_count(caged):
+    """It costs neither its worker nor the calls that come after it."""
+    m = caged
+    m.work.chmod(0o777)
+    calls = [{"call": "exec", "args": ["global os, resource, sys, time, end" + code("os.setsid()", MANY) + LAST]},
+             {"call": "operator.neg", "args": [1]}]
+    m.put("x.jsonl", "".join(json.dumps(c) + "\n" for c in calls))
+    assert m.result("x.jsonl") == b"null\n-1\n"
+    wait_until(lambda: many(m) <= 8, "the bomb's processes to go", 10)
+    m.works()
+
+
+def test_cgroups_that_a_dead_ppfs_left(caged):
+    left = os.path.join(os.path.dirname(cgroups(caged)), "ppfs-999999999")
+    os.makedirs(left + "/w-7")
+    os.kill(caged.pids()["template"], signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(left), "another template to remove it")

@@ -1,0 +1,22 @@
+/* A cgroup (version 2) for each worker and all that its jobs start: so that processes which make others faster than they are
+ * killed one after another can be killed at once. Where we may make none, these do nothing. */
+#ifndef PPFS_CAGE_H
+#define PPFS_CAGE_H
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Template: */
+void cage_start(void);           /* makes one, in the cgroup it is in, for the workers'; removes what dead ones left */
+void cage_kill(uint64_t serial); /* all that is in a worker's */
+void cage_kill_all(void);        /* in those of all workers */
+void cage_remove(uint64_t serial); /* when all in it are dead */
+void cage_end(void);               /* the same of them all */
+
+/* Worker: enters its own, for good. Some milliseconds, once. */
+void cage_enter(uint64_t serial);
+/* Kills all that are in it, but for itself: it steps out meanwhile. In a child of a worker: nothing. */
+void cage_clear(void);
+
+/* Daemon: of a template that is dead, with that pid. */
+void cage_bury(pid_t pid);
+#endif
