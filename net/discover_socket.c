@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
+#include <linux/if_packet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,7 +116,7 @@ int discover_talk(int i) {
     return open_socket(i);
 }
 
-/* The indices of the interfaces that w means. */
+/* The indices of the interfaces that w means. Each has an entry of the link layer, whatever addresses it has. */
 static int interfaces(const struct discover_where *w, unsigned out[INTERFACES_MAX]) {
     struct ifaddrs *all = NULL;
     int n = 0;
@@ -123,13 +124,10 @@ static int interfaces(const struct discover_where *w, unsigned out[INTERFACES_MA
     if (getifaddrs(&all))
         return 0;
     for (struct ifaddrs *a = all; a && n < INTERFACES_MAX; a = a->ifa_next) {
-        unsigned index = if_nametoindex(a->ifa_name);
-        bool known = !index || !(a->ifa_flags & IFF_UP) || !(a->ifa_flags & (IFF_MULTICAST | IFF_LOOPBACK)) ||
-                     (w->interface[0] && strcmp(w->interface, a->ifa_name));
-        for (int k = 0; k < n; k++)
-            known |= out[k] == index;
-        if (!known)
-            out[n++] = index;
+        bool meant = a->ifa_addr && a->ifa_addr->sa_family == AF_PACKET && a->ifa_flags & IFF_UP &&
+                     a->ifa_flags & (IFF_MULTICAST | IFF_LOOPBACK) && (!w->interface[0] || !strcmp(w->interface, a->ifa_name));
+        if (meant)
+            out[n++] = (unsigned)((const struct sockaddr_ll *)(const void *)a->ifa_addr)->sll_ifindex;
     }
     freeifaddrs(all);
     return n;

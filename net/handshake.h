@@ -6,6 +6,10 @@
 
 #include "net/tls.h"
 
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44
+#endif
+
 struct handshake;
 
 /* conn (the callee takes it) with err 0, or NULL and -errno; after PEER_HANDSHAKE_MS -ETIMEDOUT, or -EHOSTDOWN where

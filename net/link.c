@@ -21,14 +21,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "net/tls.h"
+#include "net/tls_int.h"
 
 enum { READ_MIN = 16 * 1024, READ_TURN = 256 * 1024, READ_CAP = FRAME_HEADER + FRAME_BODY_MAX };
 enum { SMALL = 4 * 1024 }; /* bytes up to which copying is cheaper than keeping track of them */
 
 struct link {
     int fd;
-    struct tls_conn *tls; /* owns fd then; NULL: bare */
+    struct tls_conn *conn; /* owns fd; NULL: we do */
+    struct tls_conn *tls;  /* the same; NULL: bare */
     struct link_events ev;
     void *arg;
     struct event *readable, *writable, *again; /* again: with TLS only */
@@ -193,9 +194,10 @@ static void link_read(struct link *l, size_t limit) {
         if (n == -EINTR)
             continue;
         if (n <= 0) {
+            int fate = n != -EAGAIN && l->conn ? tls_conn_fate(l->conn) : 0;
             more = false;
-            if (l->broken > 0) /* told now that what the peer had still sent is read */
-                link_closed(l, l->broken);
+            if (l->broken > 0 || fate) /* told now that what the peer had still sent is read */
+                link_closed(l, fate ? fate : l->broken);
             else if (n != -EAGAIN)
                 link_closed(l, n < 0 ? (int)-n : l->in_len ? ECONNRESET : 0);
             break;
@@ -223,16 +225,17 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
     link_read(arg, READ_TURN);
 }
 
-static int link_init(struct link **out, struct event_base *base, int fd, struct tls_conn *tls,
+static int link_init(struct link **out, struct event_base *base, int fd, struct tls_conn *conn,
                      const struct link_events *ev, void *arg) {
+    struct tls_conn *tls = conn && !tls_conn_is_bare(conn) ? conn : NULL;
     struct link *l = calloc(1, sizeof(*l));
     int err = -ENOMEM;
 
     if (!l) {
-        tls ? tls_conn_destroy(tls) : (void)close(fd);
+        conn ? tls_conn_destroy(conn) : (void)close(fd);
         return err;
     }
-    *l = (struct link){.fd = fd, .tls = tls, .ev = *ev, .arg = arg};
+    *l = (struct link){.fd = fd, .conn = conn, .tls = tls, .ev = *ev, .arg = arg};
     if (evutil_make_socket_nonblocking(fd)) {
         err = -errno;
         goto out;
@@ -283,8 +286,8 @@ void link_destroy(struct link *l) {
     if (l->out)
         evbuffer_free(l->out);
     free(l->in);
-    if (l->tls)
-        tls_conn_destroy(l->tls);
+    if (l->conn)
+        tls_conn_destroy(l->conn);
     else
         close(l->fd);
     free(l);

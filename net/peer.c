@@ -1,6 +1,4 @@
-/* The listening end. At most PEER_HANDSHAKES strangers are kept at a time. One more takes the place of another: the
- * oldest of the source that has most of them, so that who floods us competes with himself, and an honest peer, who is
- * done in milliseconds, hardly ever pays. A turn accepts ACCEPT_TURN at most; the rest waits in the backlog. */
+/* The listening end: the socket, and sentences about who comes (strangers.c). */
 #include "net/peer.h"
 
 #include <errno.h>
@@ -10,125 +8,37 @@
 #include <unistd.h>
 
 #include "net/address.h"
-#include "net/descriptors.h"
 #include "net/handshake.h"
+#include "net/proxy_int.h"
+#include "net/strangers.h"
 
-enum { ACCEPT_TURN = 16, BACKLOG = 1024 };
-
-struct stranger {
-    struct peer_listener *l;
-    struct handshake *h; /* NULL: a free place */
-    uint64_t number;     /* counts up: the smallest is the oldest */
-    struct source source;
-    char address[PEER_ADDRESS_MAX];
-};
+enum { BACKLOG = 1024 };
 
 struct peer_listener {
-    struct event_base *base;
-    const struct tls *tls;
     struct peer_listener_events ev;
     void *arg;
-    int fd;
-    struct event *readable, *again; /* again: after accept failed for want of descriptors */
     char address[PEER_ADDRESS_MAX];
-    struct stranger strangers[PEER_HANDSHAKES];
-    uint64_t numbers;
-    struct refusals refusals;
+    struct strangers *here; /* one of the two */
+    struct proxy_listener *there;
 };
 
-static void tell_refused(struct peer_listener *l, const struct stranger *s, int err) {
-    char sentence[PEER_ADDRESS_MAX + 100];
+static void on_known(void *arg, struct tls_conn *conn, const struct sockaddr_storage *from) {
+    struct peer_listener *l = arg;
+    char address[PEER_ADDRESS_MAX];
 
-    if (!l->ev.refused || !refusals_tell(&l->refusals, &s->source))
+    address_text(from, address);
+    l->ev.accepted(l->arg, conn, address);
+}
+
+static void on_refused(void *arg, const struct sockaddr_storage *from, int err) {
+    struct peer_listener *l = arg;
+    char address[PEER_ADDRESS_MAX], sentence[PEER_ADDRESS_MAX + 200];
+
+    if (!l->ev.refused)
         return;
-    snprintf(sentence, sizeof(sentence), "refused %s: it %s", s->address, handshake_reason(err));
+    address_text(from, address);
+    snprintf(sentence, sizeof(sentence), "refused %s: it %s", address, handshake_reason(err));
     l->ev.refused(l->arg, sentence);
-}
-
-static void on_handshake(void *arg, struct tls_conn *conn, int err) {
-    struct stranger *s = arg;
-    struct peer_listener *l = s->l;
-
-    handshake_destroy(s->h);
-    s->h = NULL;
-    if (conn) /* the last thing: it may destroy the listener */
-        l->ev.accepted(l->arg, conn, s->address);
-    else
-        tell_refused(l, s, err);
-}
-
-/* A place for one more: a free one, or that of the oldest of the source that has most. */
-static struct stranger *make_place(struct peer_listener *l) {
-    struct stranger *victim = NULL;
-    unsigned most = 0;
-
-    for (size_t i = 0; i < PEER_HANDSHAKES; i++) {
-        struct stranger *s = &l->strangers[i];
-        unsigned count = 0;
-        if (!s->h)
-            return s;
-        for (size_t k = 0; k < PEER_HANDSHAKES; k++)
-            count += source_same(&l->strangers[k].source, &s->source);
-        if (count > most || (count == most && s->number < victim->number)) {
-            most = count;
-            victim = s;
-        }
-    }
-    handshake_destroy(victim->h);
-    victim->h = NULL;
-    tell_refused(l, victim, -EBUSY);
-    return victim;
-}
-
-static void admit(struct peer_listener *l, int fd, const struct sockaddr_storage *from) {
-    struct stranger *s = make_place(l);
-
-    s->l = l;
-    s->number = l->numbers++;
-    s->source = address_source(from);
-    address_text(from, s->address);
-    handshake_tune(fd);
-    if (handshake_create(&s->h, l->base, l->tls, fd, false, on_handshake, s))
-        s->h = NULL; /* no memory: as if it had not come */
-}
-
-/* The connection stays in the backlog, so the socket stays readable: look again a little later. */
-static void wait_a_little(struct peer_listener *l) {
-    static const struct timeval pause = {0, 200 * 1000};
-
-    event_del(l->readable);
-    event_add(l->again, &pause);
-}
-
-static void on_connection(evutil_socket_t listening, short what, void *arg) {
-    struct peer_listener *l = arg;
-
-    (void)what;
-    if (!descriptors_spare(ACCEPT_TURN, DESCRIPTORS_FOR_WORKERS)) {
-        wait_a_little(l);
-        return;
-    }
-    for (int i = 0; i < ACCEPT_TURN; i++) {
-        struct sockaddr_storage from = {0};
-        socklen_t size = sizeof(from);
-        int fd = accept4(listening, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            admit(l, fd, &from);
-        } else if (errno == EAGAIN) {
-            return;
-        } else if (descriptors_short(errno) || errno == ENOMEM) {
-            wait_a_little(l);
-            return;
-        }
-    }
-}
-
-static void on_again(evutil_socket_t fd, short what, void *arg) {
-    struct peer_listener *l = arg;
-
-    (void)fd;
-    (void)what;
-    event_add(l->readable, NULL);
 }
 
 /* A socket that listens on the first address of the name that can be had. The descriptor, or -errno and one
@@ -164,6 +74,7 @@ static int open_listening(const char *address, char *why, size_t why_size) {
 
 int peer_listen(struct peer_listener **out, struct event_base *base, const struct tls *tls, const char *address,
                 const struct peer_listener_events *ev, void *arg, char *why, size_t why_size) {
+    static const struct strangers_events events = {.known = on_known, .refused = on_refused};
     struct sockaddr_storage bound = {0};
     socklen_t size = sizeof(bound);
     int fd = open_listening(address, why, why_size);
@@ -171,24 +82,24 @@ int peer_listen(struct peer_listener **out, struct event_base *base, const struc
     if (fd < 0)
         return fd;
     struct peer_listener *l = calloc(1, sizeof(*l));
+    int err = -ENOMEM;
     if (!l) {
         close(fd);
-        goto no_memory;
+        goto out;
     }
-    *l = (struct peer_listener){.base = base, .tls = tls, .ev = *ev, .arg = arg, .fd = fd};
+    *l = (struct peer_listener){.ev = *ev, .arg = arg};
     getsockname(fd, (struct sockaddr *)&bound, &size);
     address_text(&bound, l->address);
-    l->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_connection, l);
-    l->again = evtimer_new(base, on_again, l);
-    if (!l->readable || !l->again || event_add(l->readable, NULL)) {
-        peer_listener_destroy(l);
-        goto no_memory;
-    }
+    err = tls_proxy(tls) ? proxy_listen(&l->there, tls_proxy(tls), fd, &events, l)
+                         : strangers_create(&l->here, base, tls, fd, &events, l);
+    if (err)
+        goto out;
     *out = l;
     return 0;
-no_memory:
-    snprintf(why, why_size, "cannot listen on %s: out of memory", address);
-    return -ENOMEM;
+out:
+    free(l);
+    snprintf(why, why_size, "cannot listen on %s: %s", address, err == -ENOMEM ? "out of memory" : strerror(-err));
+    return err;
 }
 
 const char *peer_listener_address(const struct peer_listener *l) {
@@ -196,17 +107,9 @@ const char *peer_listener_address(const struct peer_listener *l) {
 }
 
 void peer_listener_destroy(struct peer_listener *l) {
-    int saved = errno;
-
     if (!l)
         return;
-    for (size_t i = 0; i < PEER_HANDSHAKES; i++)
-        handshake_destroy(l->strangers[i].h);
-    if (l->readable)
-        event_free(l->readable);
-    if (l->again)
-        event_free(l->again);
-    close(l->fd);
+    strangers_destroy(l->here);
+    proxy_listener_destroy(l->there);
     free(l);
-    errno = saved;
 }

@@ -131,7 +131,7 @@ static void dial_next(struct peer_dial *d, int err) {
     }
     char what[100];
     bool peer_did = err == -EACCES || err == -EPROTO || err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT ||
-                    err == -EHOSTDOWN;
+                    err == -EHOSTDOWN || err == -EOWNERDEAD;
     snprintf(what, sizeof(what), peer_did ? "%s" : "cannot be reached: %s", handshake_reason(err));
     dial_end(d, NULL, what);
 }

@@ -43,7 +43,6 @@ int privileges_keep(const int *keep, size_t keep_count, const char *const *paths
 int privileges_none(void) {
     if (capng_get_caps_process())
         return -EPERM;
-    bool bounded = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
-    capng_clear(CAPNG_SELECT_BOTH);
-    return apply(bounded ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS);
+    capng_clear(CAPNG_SELECT_CAPS);
+    return apply(CAPNG_SELECT_CAPS);
 }

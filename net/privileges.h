@@ -8,6 +8,5 @@
  * skipped) lies below a directory that is closed without it. For this thread and those it starts: call it while there is no
  * other. 0 or -errno. */
 int privileges_keep(const int *keep, size_t keep_count, const char *const *paths, size_t path_count);
-/* Gives up all, those that executing a program would bring back among them. 0 or -errno. */
-int privileges_none(void);
+int privileges_none(void); /* gives up all. 0 or -errno */
 #endif

@@ -210,6 +210,7 @@ static void on_closed(void *arg, int err) {
              err == 0        ? "closed the connection"
              : err == EPROTO ? "sent what is no frame"
              : err == EBADMSG ? "is cut off: what came was changed on its way"
+             : err == EOWNERDEAD ? "is cut off: the network process here died"
                              : "is cut off: %s",
              strerror(err));
     session_unlink(s, what);

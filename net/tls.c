@@ -21,6 +21,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/proxy_int.h"
+
 enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
 enum { KEY_RECORDS = 1 << 24 }; /* written under one key: AES-GCM is good for 2^24.5 (RFC 8446, 5.5) */
 enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
@@ -34,6 +36,7 @@ struct tls {
     struct tls_keys keys;
     SSL_CTX *context;
     uint32_t renew; /* records after which a connection takes a new key */
+    struct proxy *proxy; /* whose business all this is; NULL: ours */
 };
 
 struct tls_conn {
@@ -46,7 +49,10 @@ struct tls_conn {
     size_t wire_at, wire_end, wire_cap;
     const struct tls_keys *keys; /* until the handshake is over */
     struct tls_proof proof;
-    SSL *ssl;
+    SSL *ssl; /* NULL: bare, and its end is explained by ... */
+    tls_fate *fate;
+    void *fate_arg;
+    uint32_t fate_number;
 };
 
 /* --- what is to be sent ------------------------------------------------------------------------------------------ */
@@ -253,11 +259,24 @@ void tls_destroy(struct tls *t) {
 int tls_add_key(struct tls *t, const struct tls_key *key) {
     if (t->side == TLS_NODE && t->keys.count)
         tls_drop_key(t, t->keys.at[0].id);
-    return tls_keys_add(&t->keys, key);
+    int err = tls_keys_add(&t->keys, key);
+    if (!err && t->proxy)
+        proxy_key(t->proxy, key);
+    return err;
 }
 
 void tls_drop_key(struct tls *t, const uint8_t id[TLS_KEY_ID]) {
+    if (t->proxy)
+        proxy_no_key(t->proxy, id);
     tls_keys_drop(&t->keys, id);
+}
+
+struct proxy *tls_proxy(const struct tls *t) {
+    return t->proxy;
+}
+
+void tls_set_proxy(struct tls *t, struct proxy *p) {
+    t->proxy = p;
 }
 
 enum tls_side tls_side(const struct tls *t) {
@@ -314,6 +333,26 @@ void tls_conn_destroy(struct tls_conn *c) {
     close(c->fd);
     free(c);
     errno = saved;
+}
+
+int tls_conn_bare(struct tls_conn **out, int fd, const struct tls_proof *proof, tls_fate *fate, void *arg, uint32_t number) {
+    struct tls_conn *c = calloc(1, sizeof(*c));
+
+    if (!c) {
+        close(fd);
+        return -ENOMEM;
+    }
+    *c = (struct tls_conn){.fd = fd, .proof = *proof, .fate = fate, .fate_arg = arg, .fate_number = number};
+    *out = c;
+    return 0;
+}
+
+bool tls_conn_is_bare(const struct tls_conn *c) {
+    return !c->ssl;
+}
+
+int tls_conn_fate(const struct tls_conn *c) {
+    return c->fate ? c->fate(c->fate_arg, c->fate_number) : 0;
 }
 
 int tls_conn_fd(const struct tls_conn *c) {

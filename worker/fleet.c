@@ -15,6 +15,7 @@
 #include "net/complaints.h"
 #include "net/discover.h"
 #include "worker/far_internal.h"
+#include "worker/network.h"
 #include "worker/redial.h"
 
 enum { FOUND_TRIES = 5, STRANGERS = 64, PROBE_MS = 100, PROBES = 10 };
@@ -46,6 +47,7 @@ struct fleet {
     void *arg;
     struct mount_key *key;
     struct tls *tls;
+    struct proxy *proxy;
     struct hub *hub;
     struct disk *disk; /* reads payloads */
     struct peer_listener *listener;
@@ -519,6 +521,8 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
     if (!err && config->id_file)
         err = read_id(f, config->id_file, why, why_size);
     if (!err)
+        err = network_create(&f->proxy, base, f->tls, on_refused, f, why, why_size);
+    if (!err)
         err = disk_create(&f->disk, base);
     if (!err)
         err = hub_create(&f->hub, base, &hub, &hub_events, f);
@@ -546,6 +550,7 @@ void fleet_destroy(struct fleet *f) {
         member_free(m);
     }
     hub_destroy(f->hub);
+    proxy_destroy(f->proxy);
     disk_destroy(f->disk);
     tls_destroy(f->tls);
     mount_key_destroy(f->key);

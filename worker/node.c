@@ -24,6 +24,7 @@
 #include "net/trusted.h"
 #include "worker/cpus.h"
 #include "worker/pyenv.h"
+#include "worker/network.h"
 #include "worker/redial.h"
 #include "worker/serve.h"
 #include "worker/where.h"
@@ -43,6 +44,7 @@ struct node {
     struct event_base *base;
     struct node_key key;
     struct tls *tls;
+    struct proxy *proxy;
     struct hub *hub;
     struct peer_listener *listener;
     struct discover *discover;
@@ -406,6 +408,11 @@ static int make_tls(struct node *n, char *why, size_t size) {
     return err;
 }
 
+static void on_net_log(void *arg, const char *sentence) {
+    (void)arg;
+    say("%s", sentence);
+}
+
 static int start(struct node *n, char *why, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
     static const struct serve_events serve_events = {
@@ -426,6 +433,8 @@ static int start(struct node *n, char *why, size_t size) {
         err = trusted_temporary_check(why, size);
     if (!err)
         err = make_tls(n, why, size);
+    if (!err)
+        err = network_create(&n->proxy, n->base, n->tls, on_net_log, n, why, size);
     if (!err)
         err = hub_create(&n->hub, n->base, &hub, &hub_events, n);
     if (!err)
@@ -452,6 +461,7 @@ static void end(struct node *n) {
     serve_destroy(n->serve);
     pool_destroy(n->pool);
     hub_destroy(n->hub);
+    proxy_destroy(n->proxy);
     tls_destroy(n->tls);
     for (int i = 0; i < SIGNALS; i++)
         if (n->signals[i])

@@ -45,6 +45,24 @@ pid_t reap_parent(pid_t pid) {
     return parent;
 }
 
+enum { SPARED = 4 };
+static pid_t spared[SPARED]; /* 0: a free place */
+
+void reap_spare(pid_t pid, bool spare) {
+    for (int i = 0; i < SPARED; i++)
+        if (spared[i] == (spare ? 0 : pid)) {
+            spared[i] = spare ? pid : 0;
+            return;
+        }
+}
+
+static bool is_spared(pid_t pid) {
+    for (int i = 0; i < SPARED; i++)
+        if (spared[i] == pid)
+            return true;
+    return false;
+}
+
 struct round {
     bool (*known)(void *, pid_t);
     void *arg;
@@ -75,7 +93,7 @@ static void round_kill_group(struct round *r, pid_t pid) {
 }
 
 static void round_kill(struct round *r, pid_t pid) {
-    if (r->known && r->known(r->arg, pid))
+    if (is_spared(pid) || (r->known && r->known(r->arg, pid)))
         return;
     round_kill_group(r, pid);
     if (kill(pid, SIGKILL) == 0)

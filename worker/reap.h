@@ -10,6 +10,9 @@
  * process group. Does not wait. Returns how many it could signal: 0 when none is left, or when those left are not ours to kill. */
 unsigned reap_round(bool (*known)(void *arg, pid_t pid), void *arg);
 
+/* pid is a child of this process and no stranger (true), until it has ended (false): reap_round lets it be. Up to 4. */
+void reap_spare(pid_t pid, bool spare);
+
 /* Kills and waits for every child there is, and for what these leave behind, until none is left or max_ms have passed.
  * Costs one system call where there is none. Returns true when none is left. */
 bool reap_all(unsigned max_ms);

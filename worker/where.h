@@ -4,4 +4,5 @@
 #include <limits.h>
 
 void where_worker(char path[PATH_MAX]);
+void where_net(char path[PATH_MAX]); /* ppfs-net in the same way, with $PPFS_NET */
 #endif

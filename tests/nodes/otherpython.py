@@ -52,7 +52,7 @@ def build():
     for tool in ("make", "pkg-config", os.environ.get("CC", "gcc")):
         if not shutil.which(tool):
             raise NoOther("no %s here to build workers for Python %s" % (tool, version))
-    steps = [["make", "--quiet", "-j2", "ppfs-node", "ppfs-worker"]]
+    steps = [["make", "--quiet", "-j2", "ppfs-net", "ppfs-node", "ppfs-worker"]]
     if not (where / "Makefile").exists():
         steps.insert(0, [str(TOP / "configure"), "--quiet", "--with-python=" + program, "CFLAGS=-O1"])
     for step in steps:

@@ -1,0 +1,220 @@
+"""ppfs-net: what faces the network has no privileges, and when it dies the connections come back."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import textwrap
+
+import pytest
+from noderig import NODE, key_of, listens, nodes_of, up, value
+from ppfsmount import SLOW, alive, exe_of, kill, parents, sanitized, text_of, wait_until
+
+NET = os.path.realpath(os.environ.get("PPFS_NET", NODE.parent / "ppfs-net"))
+
+
+def net_of(pid):
+    """The network process of a ppfs or ppfs-node, 0: none."""
+    return next((p for p, parent in parents().items() if parent == pid and exe_of(p) == NET), 0)
+
+
+def status(pid):
+    return dict(line.split(":\t", 1) for line in text_of("/proc/%d/status" % pid).splitlines() if ":\t" in line)
+
+
+def sockets(pid):
+    """The inodes of the sockets that a process has."""
+    found = set()
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        try:
+            name = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+        except OSError:
+            continue
+        if name.startswith("socket:["):
+            found.add(name[8:-1])
+    return found
+
+
+def established(port):
+    """The inodes of this machine's connections that came to a port."""
+    rows = [line.split() for line in text_of("/proc/net/tcp").splitlines()[1:]]
+    return {r[9] for r in rows if int(r[1].split(":")[1], 16) == port and r[3] == "01"}
+
+
+def has_no_privileges(pid):
+    s = status(pid)
+    assert {s[k] for k in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert s["NoNewPrivs"] == "1"
+    if not sanitized():
+        assert s["Seccomp"] == "2"
+    limits = text_of("/proc/%d/limits" % pid)
+    assert "Max file size             0 " in limits and "Max processes             0 " in limits
+    assert {os.readlink("/proc/%d/fd/%d" % (pid, fd)) for fd in (0, 1)} == {"/dev/null"}
+    environment = open("/proc/%d/environ" % pid, "rb").read().split(b"\0")
+    assert {e.split(b"=")[0] for e in environment if e} <= {b"LD_LIBRARY_PATH", b"OPENSSL_CONF", b"ASAN_OPTIONS",
+                                                            b"UBSAN_OPTIONS", b"LSAN_OPTIONS"}
+    return s
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks into processes of another user")
+def test_it_has_no_privileges(pair):
+    m, node = pair
+    for pid in (net_of(m.pids()["daemon"]), net_of(node.pid)):
+        s = has_no_privileges(pid)
+        assert s["Uid"].split() == s["Gid"].split() == ["65534"] * 4
+        assert s["Groups"].split() == [] and s["CapBnd"] == "0" * 16
+
+
+def test_one_of_an_ordinary_user_has_none_either(ml, alice):
+    key = alice.home / "node.key"
+    key.write_bytes(key_of(ml).read_bytes())
+    os.chown(key, alice.uid, alice.gid)
+    key.chmod(0o600)
+    process = alice.popen([NODE, "--join", listens(ml), "--key", key, "--cpus", "1", "--name", "hers"])
+    try:
+        pid = wait_until(lambda: net_of(process.pid), "its network process")
+        wait_until(lambda: status(pid).get("NoNewPrivs") == "1" and (sanitized() or status(pid)["Seccomp"] == "2"), "its jail")
+        assert has_no_privileges(pid)["Uid"].split() == [str(alice.uid)] * 4
+    finally:
+        process.terminate()
+        process.wait(30 * SLOW)
+    wait_until(lambda: not alive(pid), "it to end with its node")
+
+
+def test_a_strangers_connection_is_never_the_daemons(ml):
+    """Its bytes can only be read by who has the socket."""
+    host, port = listens(ml).rsplit(":", 1)
+    daemon = ml.pids()["daemon"]
+    with socket.create_connection((host, int(port))) as s:
+        s.sendall(b"\x16\x03\x01")  # as TLS begins, and it waits for the rest
+        inode = wait_until(lambda: established(int(port)) & sockets(net_of(daemon)), "it to be accepted")
+        assert not inode & sockets(daemon)
+        s.sendall(b"\xff" * 1000)
+        try:
+            while s.recv(1000):
+                pass
+        except ConnectionResetError:
+            pass
+    wait_until(lambda: "does not speak TLS 1.3" in ml.log(), "the complaint")
+    assert not established(int(port)) & sockets(daemon)
+
+
+def test_members_connections_are_never_the_daemons(pair):
+    m, node = pair
+    port = int(listens(m).rsplit(":", 1)[1])
+    assert established(port) and not established(port) & sockets(m.pids()["daemon"])
+    assert established(port) <= sockets(net_of(m.pids()["daemon"]))
+    assert not established(port) & sockets(node.pid)
+
+
+def test_without_nodes_there_is_none(new_mount):
+    m = new_mount().start()
+    m.put("x", "#!/bin/sh\necho hello")
+    assert m.result("x") == b"hello\n"
+    assert net_of(m.pids()["daemon"]) == 0
+    (m.mnt / "nodes" / "127.0.0.1:1").mkdir()
+    wait_until(lambda: net_of(m.pids()["daemon"]), "one that dials")
+
+
+def test_it_dies_and_nothing_is_lost(pair):
+    m, node = pair
+    m.put("s.jsonl", b"".join(b'{"call": "time.sleep", "args": [0.01]}\n{"call": "math.sqrt", "args": [%d]}\n' % (i * i)
+                              for i in range(300)))
+    for who in (m.pids()["daemon"], node.pid, m.pids()["daemon"]):
+        wait_until(lambda: value(m, "far", "running") == "2", "calls to run")
+        old = wait_until(lambda: net_of(who), "a network process")
+        kill(old)
+        wait_until(lambda: net_of(who) not in (0, old), "another one")
+    answers = [json.loads(line) for line in m.result("s.jsonl").splitlines()]
+    assert len(answers) == 600 and sorted(a for a in answers if a is not None) == list(range(300))
+    assert "was killed by signal 9 (SIGKILL); it is started again" in m.log() and "(SIGKILL); it is started again" in node.log()
+    assert nodes_of(m) == ["local", "far"] and value(m, "far", "state") == "up"
+
+
+def test_it_dies_with_its_daemon(pair):
+    m, node = pair
+    old = net_of(m.pids()["daemon"])
+    daemon = m.kill_daemon()
+    wait_until(lambda: not alive(old), "it to end")
+    wait_until(lambda: net_of(daemon), "one of the next daemon")
+    up(m, "far")
+    m.put("x", "#!/bin/sh\necho hello")
+    assert m.result("x") == b"hello\n"
+
+
+def test_it_ends_when_it_is_let_go(pair):
+    m, node = pair
+    pid = net_of(node.pid)
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    node.status = 0
+    assert not alive(pid)
+
+
+def test_jobs_do_not_see_it_as_theirs(pair):
+    """The end of a template sweeps up what is below the node, but for it."""
+    m, node = pair
+    pid = net_of(node.pid)
+    m.put("x", "#!/bin/sh\nsetsid sleep 1000 &\nkill -9 0; kill -9 $PPID\n")
+    wait_until(lambda: m.state("x") not in ("queued", "running"), "it to end")
+    m.put("y", "#!/bin/sh\necho hello")
+    assert m.result("y") == b"hello\n"
+    assert alive(pid) and net_of(node.pid) == pid
+
+
+LIAR = """\
+    #!/usr/bin/python3
+    import array, os, random, socket, struct, sys
+    s = socket.socket(fileno=3)
+    s.setblocking(True)
+    size = len(s.recv(65536))
+    chance = random.Random(os.getpid())
+    def say(kind, fds=(), **at):
+        m = bytearray(chance.randbytes(size) if chance.random() < 0.5 else size)
+        struct.pack_into("<IIIIi", m, 0, kind, chance.randrange(4), chance.randrange(4), 3, chance.choice([0, -1, 1, -13, 2**31 - 1, -2**31]))
+        if chance.random() < 0.5:
+            struct.pack_into("<H", m, 24, 2)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        s.sendmsg([m], rights)
+    other = socket.socketpair()
+    null = os.open("/dev/null", os.O_RDONLY)
+    for i in range(3000):
+        say(chance.randrange(9, 16), chance.choice([(), (null,), (other[0].fileno(),), (null,) * 4]))
+    mode = open(os.path.join(os.path.dirname(sys.argv[0]), "mode")).read()
+    if mode == "short":
+        s.send(b"x")
+    elif mode == "unknown":
+        say(99)
+    s.recv(65536)
+    while True:
+        if not s.recv(65536):
+            sys.exit()
+"""
+
+
+@pytest.mark.parametrize("mode, said", [("short", "it is started again"), ("unknown", "it is started again"), ("quiet", "")])
+def test_what_it_says_is_checked(new_mount, base, mode, said):
+    """A network process that belongs to somebody else by now."""
+    liar = base / "liar"
+    liar.write_text(textwrap.dedent(LIAR))
+    liar.chmod(0o755)
+    (base / "mode").write_text(mode)
+    m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(liar)}).start()
+    daemon = m.pids()["daemon"]
+    if said:
+        wait_until(lambda: said in m.log(), "the complaint")
+    for i in range(3):
+        m.put("x%d" % i, "#!/bin/sh\necho hello")
+        assert m.result("x%d" % i) == b"hello\n"
+    assert m.pids()["daemon"] == daemon and nodes_of(m) == ["local"]
+
+
+def test_a_program_that_cannot_be_run_is_named(new_mount, base):
+    m = new_mount(options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(base / "nothing")})
+    p = m.run()
+    assert p.returncode == 1 and "nothing cannot be run: No such file or directory (is ppfs installed completely?)" in p.stderr
+
+
+def test_by_hand_it_says_what_it_is_for():
+    p = subprocess.run([NET], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * SLOW)
+    assert (p.returncode, p.stdout) == (2, "") and p.stderr.startswith("ppfs-net: ppfs and ppfs-node start it")
