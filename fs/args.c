@@ -28,6 +28,7 @@ void args_help(void) {
          "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
          "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
          "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
+         "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
          "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
          "  --help --version");
@@ -96,6 +97,8 @@ static int own_option(struct args *a, const char *name, const char *value) {
         return has ? set_string(&a->python, value) : wrong("%s needs a path", "--python");
     if (strcmp(name, "key") == 0)
         return has ? set_path(&a->key, value) : wrong("%s needs a file", "--key");
+    if (strcmp(name, "quota") == 0)
+        return has ? set_path(&a->quota, value) : wrong("%s needs a file", "--quota");
     if (strcmp(name, "listen") == 0) {
         char why[256];
         if (!has || peer_check_address(value, false, why, sizeof why) < 0)
@@ -198,12 +201,13 @@ int args_read(struct args *a, int argc, char **argv) {
         {"key", required_argument, NULL, 'k'},
         {"silence", required_argument, NULL, 'i'},
         {"node-user", required_argument, NULL, 'n'},
+        {"quota", required_argument, NULL, 'q'},
         {"suid-jobs", no_argument, NULL, 'u'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence", ['u'] = "suid_jobs", ['n'] = "node_user"};
+    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence", ['q'] = "quota", ['u'] = "suid_jobs", ['n'] = "node_user"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};
@@ -244,6 +248,7 @@ void args_free(struct args *a) {
     free(a->key);
     free(a->node_users);
     free(a->listen);
+    free(a->quota);
     free(a->mountpoint);
     free(a->mount_options);
     *a = (struct args){0};

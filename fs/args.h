@@ -13,6 +13,7 @@ struct args {
     char *state, *python; /* NULL: the default */
     char *key, *listen;   /* NULL: the default, none */
     char *node_users;     /* lines NAME=UID; NULL: none */
+    char *quota;          /* NULL: the defaults */
     char *mountpoint;     /* as given */
     char *mount_options;  /* for FUSE, "a,b=c"; NULL: none */
 };

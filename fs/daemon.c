@@ -53,6 +53,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .silence_ms = c->silence_ms,
                                  .suid_jobs = c->suid_jobs,
                                  .node_users = c->node_users,
+                                 .quotas = c->quotas,
                                  .cpus = c->cpus,
                                  .sync_full = c->sync_full,
                                  .again = shared_init(c->shared, &size) != NULL,

@@ -14,6 +14,7 @@ struct daemon_config {
     const char *key, *listen; /* NULL: the default, none */
     const char *node_users;   /* as sched_config has them */
     unsigned cpus, silence_ms;
+    const struct quotas *quotas; /* NULL: nobody else writes here */
     bool sync_full, suid_jobs;
     void (*ready)(void *arg);                        /* INIT has been answered (once in the life of a mount) */
     void (*failed)(void *arg, const char *sentence); /* it cannot start */

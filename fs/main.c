@@ -12,6 +12,7 @@
 #include "fs/keeper.h"
 #include "fs/log.h"
 #include "fs/mount.h"
+#include "fs/quota.h"
 #include "fs/state.h"
 #include "fs/version.h"
 #include "net/clock.h"
@@ -75,6 +76,7 @@ static int run(const struct args *a) {
                     .started = clock_wall_us(),
                     .began = clock_us()};
     int directory = -1, lock = -1, tell = -1, status = 1;
+    struct quotas quotas = {0};
     struct shared *shared = shared_create();
     if (!shared) {
         snprintf(why, sizeof why, "not enough memory");
@@ -89,6 +91,7 @@ static int run(const struct args *a) {
         pyenv_resolve(a->python, &program, why, sizeof why) != 0 || state_path(a->state, &dir, why, sizeof why) != 0 ||
         is_hidden(a, mountpoint, dir, program, worker, why, sizeof why) ||
         trusted_temporary_check(why, sizeof why) != 0 || (directory = state_open(dir, &state, why, sizeof why)) < 0 ||
+        quota_read(&quotas, a->quota, state, why, sizeof why) < 0 ||
         (lock = state_lock(directory, state, why, sizeof why)) < 0)
         goto out;
     if (access(worker, X_OK) < 0) {
@@ -111,6 +114,7 @@ static int run(const struct args *a) {
                                                            .silence_ms = a->silence_ms,
                                                            .suid_jobs = a->suid_jobs,
                                                            .node_users = a->node_users,
+                                                           .quotas = a->everyone ? &quotas : NULL,
                                                            .cpus = a->cpus,
                                                            .sync_full = a->sync_full},
                                                 .tell = tell});
@@ -120,6 +124,7 @@ out:
     if (fs.session)
         fuse_session_destroy(fs.session);
     shared_destroy(shared);
+    quota_free(&quotas);
     free(program);
     free(mountpoint);
     free(dir);

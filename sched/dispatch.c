@@ -212,6 +212,10 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, NULL);
         return rc == 0;
     }
+    if (!user_has_room(u, r->job.cpus)) {
+        l->over = true;
+        return false;
+    }
     if (run_find(s, r->job.id)) { /* its last attempt is still being written down */
         next_in(u, l, r);
         return false;

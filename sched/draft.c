@@ -68,10 +68,11 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
                                   .cpus = 1,
                                   .created = clock_wall_us(),
                                   .request = w->request}};
-    if (!r->job.id)
-        return sched_check(s, -EIO);
+    int rc = r->job.id ? quota_draft(s, w->uid) : sched_check(s, -EIO);
+    if (rc < 0)
+        return rc;
     strcpy(r->job.name, name);
-    int rc = copied_directory(s, w, &copied);
+    rc = copied_directory(s, w, &copied);
     if (rc < 0)
         return sched_check(s, rc);
     if (!copied)
@@ -207,8 +208,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     rc = options_file_is(&r.job)                                ? options_file_may(s, r.job.group, w->uid)
          : (w->uid == 0 && !r.job.draft) || w->uid == r.job.uid ? 0
                                                                 : -EACCES;
-    if (rc <
-        0) /* whatever its mode says: it runs as its owner, who may have a draft open and read what root would write */
+    if (rc < 0) /* whatever its mode says: it runs as its owner, who may have it open and read what root would write */
         return rc;
     if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {
         *out = r.job; /* one more that writes at its end */
@@ -228,7 +228,9 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         if (!truncate) /* what others wrote does not run as root, who adds to it */
             as.uid = r.job.uid, as.gid = r.job.gid;
         as.mode = r.job.mode;
-        rc = insert_draft(s, r.job.group, r.job.name, &as, &d);
+        rc = truncate ? 0 : quota_copy(s, as.uid, job);
+        if (rc == 0)
+            rc = insert_draft(s, r.job.group, r.job.name, &as, &d);
         d.copy = !truncate;
         if (rc == 0 && d.copy)
             rc = sched_check(s, store_job_save(s->store, &d, SAVE_QUEUE));
@@ -306,7 +308,7 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
         rc = store_job_get(s->store, job, &r);
     if (rc < 0 || size == 0)
         return rc;
-    if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind))
+    if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind) && (rc = quota_job(s, r.job.uid)) == 0)
         rc = stream_begin(s, &r, kind);
     if (rc == 0 && r.job.state == JOB_FAILED) /* as it was taken in: failures/ says why */
         return -EPERM;
@@ -317,6 +319,8 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
         rc = check_options(s, &r.job, bytes, size, offset);
     if (rc == 0)
         rc = get_draft(s, job, &r);
+    if (rc == 0)
+        rc = quota_grows(s, &r.job, offset + size);
     if (rc < 0)
         return rc;
     sched_note(s, job);
@@ -348,6 +352,8 @@ int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *don
     struct job_row r;
     struct body b = {0};
     int rc = get_draft(s, job, &r);
+    if (rc == 0)
+        rc = quota_grows(s, &r.job, size);
     if (rc < 0)
         return rc;
     sched_note(s, job);
@@ -407,27 +413,11 @@ static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t si
         j->cut = rc < 0;
         if (rc == 0)
             refused = group_options_close(s, j);
+        if (rc == 0 && refused == 0)
+            refused = quota_close(s, j);
     }
     int saved = sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
     return rc < 0 ? rc : saved < 0 ? saved : refused;
-}
-
-/* The calls that it wrote whole have been, or will be, run. */
-static int close_stream(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
-    int signal = job_ended(r->job.state) ? 0 : writer_killed_by(pid);
-    if (!signal)
-        return 0;
-    snprintf(r->job.why, sizeof r->job.why,
-             "its writer was killed by SIG%s after %lld bytes: what it had written whole is run",
-             writer_signal_name(signal), (long long)size);
-    sched_note(s, r->job.id);
-    return sched_check(s, store_job_save(s->store, r, 0));
-}
-
-/* Who opened the file and is killed has not closed it, whatever was said by those that it lent it to: a shell's redirection of several
- * commands, of which some have ended. Whoever only has it from another and wrote nothing since takes nothing back. */
-static bool opener_killed(const struct job *j, pid_t pid, bool opener) {
-    return opener && j->flushed && !j->cut && !options_file_is(j) && writer_killed_by(pid);
 }
 
 int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync, sched_done *done, void *arg) {
@@ -442,11 +432,11 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync
     if (rc < 0 && rc != -ENOENT)
         return rc;
     rc = 0;
-    if (r.job.draft && (!r.job.flushed || opener_killed(&r.job, pid, opener)) && !r.sealed && !r.copy &&
+    if (r.job.draft && (!r.job.flushed || writer_killed_open(&r.job, pid, opener)) && !r.sealed && !r.copy &&
         (b.size > 0 || options_file_is(&r.job)))
         rc = close_draft(s, &r, pid, b.size);
     else if (!r.job.draft && job_is_stream(&r.job) && b.size > 0)
-        rc = close_stream(s, &r, pid, b.size);
+        rc = stream_let_go(s, &r, pid, b.size);
     if (rc < 0)
         return rc;
     if (sync || (s->c.sync_full && b.size > 0))
@@ -492,9 +482,13 @@ void sched_give_up(struct sched *s, uint64_t job, int error) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
     if (rc == 0 && r.job.draft) {
+        bool said = r.job.cut && *r.job.why;
         r.job.cut = true;
         r.job.flushed = false;
-        snprintf(r.job.why, sizeof r.job.why, "stays a draft: a write to it, or its close, was refused (%s); write it again or remove it", strerror(error));
+        if (!said)
+            snprintf(r.job.why, sizeof r.job.why,
+                     "stays a draft: a write to it, or its close, was refused (%s); write it again or remove it",
+                     strerror(error));
         sched_note(s, job);
         rc = store_job_save(s->store, &r, SAVE_QUEUE);
     }

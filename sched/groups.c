@@ -79,6 +79,9 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
         return -EEXIST;
     if (depth_of(s, parent) >= GROUP_LEVELS)
         return -ENAMETOOLONG;
+    rc = quota_draft(s, w->uid);
+    if (rc < 0)
+        return rc;
     g = (struct group){.id = store_next_id(s->store),
                        .parent = parent,
                        .dotted = up.dotted || name[0] == '.',
@@ -176,10 +179,12 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     bool dotted = up.dotted || to_name[0] == '.';
     if (dotted && !g.dotted && (t.active || look_being_read(s, group)))
         return -EBUSY; /* jobs in it are queued already */
-    rc = replace_target(s, to_parent, to_name);
+    bool opens = g.dotted && !dotted;
+    rc = opens ? quota_job(s, g.uid) : 0; /* a group is let go as a whole, or not */
+    if (rc == 0)
+        rc = replace_target(s, to_parent, to_name);
     if (rc < 0)
         return rc;
-    bool opens = g.dotted && !dotted;
     rc = move_tally(s, g.parent, &t, true);
     g.parent = to_parent;
     strcpy(g.name, to_name);

@@ -246,6 +246,8 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     const struct host *closed = NULL;                                /* does not take its user */
     unsigned slots = 0, fitting = 0;
     bool barred;
+    if (quota_why_queued(s, j, buf, size))
+        return;
     place_text(s, j, place);
     struct place any_python = place_parse(place);
     any_python.pickles = false;

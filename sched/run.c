@@ -54,6 +54,7 @@ static void run_free_now(struct run *r) {
     struct sched *s = r->s;
     struct host *h = r->host;
     set_state(r, RUN_ENDED);
+    r->user->live -= r->live_bytes;
     tdelete(&r->id, &s->runs, compare);
     h->runs--;
     LIST_REMOVE(r, mates);
@@ -307,7 +308,11 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
         return write_failure(s, r, row, ETIMEDOUT);
     }
     if (r->error && o->end == WORK_DONE) {
-        snprintf(j->why, sizeof j->why, "its output could not be stored: %s", strerror(r->error));
+        if (r->error == EDQUOT)
+            strcpy(j->why, "its output was not kept to its end: that would have been more bytes than the quota of its "
+                           "user allows");
+        else
+            snprintf(j->why, sizeof j->why, "its output could not be stored: %s", strerror(r->error));
         return write_failure(s, r, row, EIO);
     }
     if (o->end == WORK_DONE) {

@@ -134,8 +134,9 @@ void run_output(void *arg, uint64_t job, enum pool_stream stream, const void *by
         return;
     }
     struct output *out = &r->out[stream];
-    int rc = 0;
-    if (!out->spooled && (size_t)out->size + size > INLINE_MAX)
+    int rc = quota_output(r->user, (int64_t)size);
+    r->live_bytes += rc == 0 ? (int64_t)size : 0;
+    if (rc == 0 && !out->spooled && (size_t)out->size + size > INLINE_MAX)
         rc = spill(r, stream);
     if (rc == 0)
         rc = out->spooled ? to_disk(r, stream, bytes, size, out->size) : to_memory(out, bytes, size);

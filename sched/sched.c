@@ -310,6 +310,11 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     int rc = store_open(&s->store, s->state_dir, why, why_size);
     if (rc < 0)
         return rc;
+    rc = s->c.quotas ? store_count_users(s->store) : 0;
+    if (rc < 0) {
+        snprintf(why, why_size, "what each user has could not be counted: %s", store_error(s->store));
+        return rc;
+    }
     rc = disk_create(&s->disk, s->c.base);
     if (rc == 0)
         rc = disk_create(&s->checker, s->c.base);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "sched/job.h"
+#include "sched/quota.h"
 
 struct sched;
 typedef void sched_done(void *arg, int rc);
@@ -27,6 +28,7 @@ struct sched_config {
     const char *listen;      /* ADDR:PORT for nodes that dial in, or NULL */
     unsigned silence_ms;     /* after which a node is cut off; 0: 5000 */
     bool sync_full;          /* --sync full */
+    const struct quotas *quotas; /* NULL: nobody else writes here, and nothing is counted */
     bool suid_jobs;          /* --suid-jobs */
     const char *node_users;  /* lines NAME=UID: --node-user; or NULL */
     bool again;              /* a daemon ran on this mount before: what was set in nodes/ holds */

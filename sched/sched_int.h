@@ -56,6 +56,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     size_t writing;       /* bytes on the way to the disk */
     unsigned tasks;       /* disk tasks that point here */
     int error;            /* first errno of storing its output */
+    int64_t live_bytes;   /* its part of user.live */
     bool held, lent, begun; /* begun: the runner took it */
     bool noted;             /* how long it ran */
     struct event *timeout;
@@ -230,6 +231,7 @@ void writer_directory(pid_t pid, char *buf, size_t size);
 bool writer_is_inside(const struct sched *s, const char *directory); /* of our own mount: a job would keep that busy, and runs elsewhere */
 int writer_killed_by(pid_t pid); /* the signal that is killing the process right now, 0: none is */
 const char *writer_signal_name(int signal);
+bool writer_killed_open(const struct job *j, pid_t pid, bool opener); /* what was closed is open again: see there */
 
 /* draft_name.c: whether a job stays a draft until it is renamed, for its name is one of what is not finished: .x, x~, x.tmp, or what
  * drafts= says; and a sentence that says so. */

@@ -247,6 +247,8 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
         return -ETXTBSY;
     if (r.job.draft && runs && (rc = may_go_into(s, &r, to_group)) < 0)
         return rc;
+    if (r.job.draft && runs && r.sealed && (rc = quota_job(s, r.job.uid)) < 0)
+        return rc;
     if (strcmp(to_name, ".options") == 0 && (rc = options_file_check(s, &r.job, to_group)) < 0)
         return rc;
     rc = clear_name(s, to_group, to_name, no_replace, &r.job);
@@ -335,6 +337,8 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
     rc = r.job.attempt == 0 ? may_go_into(s, &r, to_group) : 0; /* its options are read anew */
+    if (rc == 0)
+        rc = quota_job(s, r.job.uid);
     if (rc == 0)
         rc = clear_name(s, to_group, to_name, no_replace, &r.job);
     if (rc == 0)

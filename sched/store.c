@@ -12,7 +12,6 @@
 #include "net/clock.h"
 #include "sched/store_int.h"
 
-#define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
 #define ID_BLOCK 1000     /* identifiers reserved with one write */
 #define BUSY_MS 100       /* that the loop waits for another program, again with each retry */
 #define CHECK_AT_OPEN (64 << 20) /* bytes: one that uses up to so many is checked before the mount is ready, others behind it */
@@ -182,53 +181,13 @@ bool store_changed(const struct store *st) {
     return st->changed;
 }
 
-/* --- a full disk ------------------------------------------------------------------------------------------------- */
-
-static void ballast_path(const struct store *st, char *buf, size_t size) {
-    snprintf(buf, size, "%s/ballast", st->dir);
-}
-
-static bool ballast_take(struct store *st) {
-    char path[4096];
-    ballast_path(st, path, sizeof path);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool ok = fd >= 0 && posix_fallocate(fd, 0, BALLAST) == 0;
-    if (fd >= 0)
-        close(fd);
-    if (!ok)
-        unlink(path);
-    return ok;
-}
-
-static void ballast_give(struct store *st) {
-    char path[4096];
-    ballast_path(st, path, sizeof path);
-    unlink(path);
-    st->full = true;
-    st->full_checked = clock_us();
-    store_checkpoint(st, true); /* up to the size of the log becomes room */
-}
-
-/* The database's own free pages are room as well. */
-static bool has_free_pages(struct store *st) {
-    return store_bytes_free(st) >= BALLAST;
-}
-
-bool store_full(struct store *st) {
-    if (st->full && clock_us() - st->full_checked > 1000000) {
-        st->full_checked = clock_us();
-        st->full = !ballast_take(st) && !has_free_pages(st);
-    }
-    return st->full;
-}
-
 /* --- transactions ------------------------------------------------------------------------------------------------ */
 
 void store_rollback(struct store *st) {
     if (!sqlite3_get_autocommit(st->db))
         store_step(st, store_sql(st, 1, "ROLLBACK"));
     if (st->no_room)
-        ballast_give(st);
+        store_ballast_give(st);
     st->no_room = false;
     st->changed = false;
     st->tally_count = 0;
@@ -425,7 +384,7 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
     }
     st->next_id = st->reserved = (uint64_t)next;
     st->function_bytes = INT64_MAX / 2; /* not known: the first put looks */
-    st->full = !ballast_take(st);
+    st->full = !store_ballast_take(st);
     if (!st->unchecked && (rc = take_alone(st, path, why, why_size)) < 0)
         goto out;
     strcat(path, "-wal");

@@ -95,6 +95,18 @@ enum store_set { SET_DUE, SET_UNPLACED, SET_RUNNING, SET_FLUSHED, SET_ORPHANS, S
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max);
 #define NOT_PLACED (-1) /* not_before of a job that fits no node */
 
+/* --- users ------------------------------------------------------------------------------------------------------- */
+struct user_counts {
+    int64_t drafts; /* and directories */
+    int64_t jobs;   /* not ended */
+    int64_t bytes;  /* of what is in jobs/, results/, failures/ and info/, and 1 KiB for each job or directory */
+};
+/* Counts what each user has, a walk over all jobs, and keeps count from then on. 0 or -errno. Once, with no transaction open. */
+int store_count_users(struct store *st);
+int store_user_counts(struct store *st, uid_t uid,
+                      struct user_counts *out); /* in this transaction; 0 of all where he has nothing */
+int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size); /* of one that is a file */
+
 /* --- bodies ------------------------------------------------------------------------------------------------------ */
 struct body {
     int64_t size;   /* bytes; of a file: as last known */

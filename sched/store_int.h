@@ -55,6 +55,8 @@ int64_t store_bytes_used(struct store *st);
 void store_make_shrinkable(struct store *st); /* when it is opened */
 void store_checkpoint_asked(struct store *st); /* when it is opened: no checkpoint comes by itself */
 int store_tally_flush(struct store *st);
+bool store_ballast_take(struct store *st); /* false: there is no room for it */
+void store_ballast_give(struct store *st);
 
 static inline void bind_text(sqlite3_stmt *q, int i, const char *text) {
     sqlite3_bind_text(q, i, text, -1, SQLITE_STATIC);

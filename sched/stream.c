@@ -227,6 +227,18 @@ int stream_closed(struct sched *s, const struct job_row *r) {
     return st ? store_touch(s->store) : rc;
 }
 
+/* The calls that it wrote whole have been, or will be, run. */
+int stream_let_go(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
+    int signal = job_ended(r->job.state) ? 0 : writer_killed_by(pid);
+    if (!signal)
+        return 0;
+    snprintf(r->job.why, sizeof r->job.why,
+             "its writer was killed by SIG%s after %lld bytes: what it had written whole is run",
+             writer_signal_name(signal), (long long)size);
+    sched_note(s, r->job.id);
+    return sched_check(s, store_job_save(s->store, r, 0));
+}
+
 /* --- after a death, after a commit that failed ------------------------------------------------------------------- */
 
 /* Memory ran ahead of a database that did not follow: all streams are forgotten here and read anew from what was committed. */

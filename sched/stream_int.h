@@ -120,6 +120,8 @@ int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);      
 int stream_start(struct sched *s, struct job_row *r, unsigned also_save);                 /* to running, into memory */
 int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
 int stream_closed(struct sched *s, const struct job_row *r);
+int stream_let_go(struct sched *s, struct job_row *r, pid_t pid,
+                  int64_t size); /* the process has closed it, or is killed */
 /* In memory, where it is running and left it with nothing to do; NULL in *out: it is not running, or is read anew later. */
 int stream_wake(struct sched *s, const struct job_row *r, struct stream **out);
 void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */

@@ -134,7 +134,9 @@ static int write_file(struct sched *s, struct stream *st, uint64_t job, const vo
 
 int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
     struct stream *st;
-    int rc = stream_wake(s, r, &st);
+    int rc = quota_bytes(s, r->job.uid, (int64_t)size);
+    if (rc == 0)
+        rc = stream_wake(s, r, &st);
     if (rc < 0)
         return rc;
     if (st && st->writing && offset >= (uint64_t)st->in_size) /* those before it come first */

@@ -100,7 +100,11 @@ static int finished(struct stream *st) {
         return rc < 0 ? rc : sched_move(s, &r, JOB_DONE, 0);
     }
     lease_drop(st);
-    snprintf(why, sizeof why, "the rest of it could not be read: %s", strerror(st->failed));
+    if (st->failed == EDQUOT)
+        strcpy(why, "with further answers its user would have had more bytes than the quota allows; those that are "
+                    "here are kept");
+    else
+        snprintf(why, sizeof why, "the rest of it could not be read: %s", strerror(st->failed));
     return rc < 0 ? rc : sched_fail(s, &r, EIO, why, 0);
 }
 
@@ -142,6 +146,11 @@ static int turn(struct stream *st, bool *ended) {
     if (rc < 0 || (!st->dirty && !st->failed))
         return rc;
     stream_place(st);
+    size_t gathered = stream_unwritten(st) + st->prints[0].size + st->prints[1].size;
+    if (gathered && !st->failed && (rc = quota_bytes(st->s, st->user->uid, (int64_t)gathered)) == -EDQUOT)
+        st->failed = EDQUOT;
+    else if (rc < 0)
+        return rc;
     rc = stream_log_flush(st);
     run_output_resume(st);
     if (rc == 0 && !st->flight) { /* else what it says is not in the log yet */

@@ -141,8 +141,9 @@ static int still_waits(struct sched *s, uint64_t job) {
 
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
-    bool stream = job_is_stream(&r->job),
-         alone = !dispatch_waits(s, user_of(s, r->job.uid)) && !s->stopping && !run_find(s, r->job.id);
+    struct user *u = user_of(s, r->job.uid);
+    bool stream = job_is_stream(&r->job), alone = u && !dispatch_waits(s, u) && !s->stopping && !run_find(s, r->job.id);
+    alone = alone && (stream || user_has_room(u, r->job.cpus));
     struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.uid, r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
@@ -226,6 +227,12 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->cpus = options_cpus(o);
     j->queued = clock_wall_us();
     j->why[0] = 0;
+    if (rc == 0 && !job_is_stream(j) && j->cpus > quota_of(s, j->uid).slots) {
+        rc = -EINVAL;
+        snprintf(foreign, sizeof foreign, "it asks for %u slots, and the quota of its user allows %lld", j->cpus,
+                 (long long)quota_of(s, j->uid).slots);
+        why = foreign;
+    }
     if (job_is_stream(j))
         strcpy(r->place, PLACE_STREAM);
     else

@@ -25,7 +25,7 @@ struct user *user_of(struct sched *s, uid_t uid) {
     struct user *u = calloc(1, sizeof *u);
     if (!u)
         return NULL;
-    *u = (struct user){.uid = uid, .s = s};
+    *u = (struct user){.uid = uid, .s = s, .quota = quota_of(s, uid)};
     if (!tsearch(&u->uid, &s->users, compare)) {
         free(u);
         return NULL;
@@ -140,6 +140,10 @@ static double least(struct sched *s) {
     return s->user_time_us;
 }
 
+bool user_has_room(const struct user *u, unsigned slots) {
+    return (int64_t)u->slots + slots <= u->quota.slots;
+}
+
 /* After a change of what he has or waits for. */
 static void settle(struct user *u) {
     struct sched *s = u->s;
@@ -152,7 +156,7 @@ static void settle(struct user *u) {
         least(s);
         leave(s, u, USERS_ACTIVE);
     }
-    if (waits && !u->passed)
+    if (waits && !u->passed && user_has_room(u, 1))
         enter(s, u, USERS_READY);
     else
         leave(s, u, USERS_READY);

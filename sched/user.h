@@ -7,6 +7,7 @@
 #define PPFS_USER_H
 #include <sys/queue.h>
 
+#include "sched/quota.h"
 #include "sched/store.h"
 
 struct sched;
@@ -31,6 +32,9 @@ struct user {  /* of everyone who has had something here since the daemon began 
     bool stream_turn;           /* his next slot is a stream's, among equals */
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     unsigned in[USERS_HEAPS];   /* 1 + his place in that heap, 0: he is not in it */
+    struct quota quota;
+    int64_t live;               /* bytes of output that are not in the database yet */
+    int64_t told_at;            /* clock_us: the log said that he is refused something; 0: never */
     struct lanes *lanes;        /* of this dispatch: dispatch.c */
     LIST_ENTRY(user) met;       /* of sched.met, while lanes */
     LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
@@ -50,4 +54,18 @@ void user_pass(struct user *u);
 void user_unpass(struct user *u); /* at the end of a dispatch */
 /* It would be next's turn, were a slot of u's given back after so many others. True also where something else of u's waits. */
 bool user_yields(struct user *u, const struct user *next, unsigned given);
+bool user_has_room(const struct user *u, unsigned slots); /* his quota allows so many more */
+
+/* quota.c. Each 0, -EDQUOT (he has too much already, or would have), or -errno. */
+struct quota quota_of(const struct sched *s, uid_t uid);
+int quota_draft(struct sched *s, uid_t uid); /* one more draft or directory */
+int quota_job(struct sched *s, uid_t uid);   /* one more job */
+int quota_bytes(struct sched *s, uid_t uid, int64_t more);
+/* The job's file is to have so many bytes; they are counted from then on where it stands in the spool. */
+int quota_grows(struct sched *s, const struct job *j, uint64_t size);
+int quota_copy(struct sched *s, uid_t uid, uint64_t job); /* the file of that job once more */
+int quota_close(struct sched *s, struct job *j); /* a draft is closed: else it stays one, with a reason */
+int quota_output(struct user *u, int64_t more);  /* of a run; 0: counted in live */
+bool quota_why_queued(struct sched *s, const struct job *j, char *buf,
+                      size_t size); /* it waits for slots of its own user */
 #endif

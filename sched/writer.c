@@ -60,3 +60,9 @@ const char *writer_signal_name(int signal) {
     const char *name = sigabbrev_np(signal);
     return name ? name : "?";
 }
+
+/* Who opened the file and is killed has not closed it, whatever was said by those that it lent it to: a shell's redirection of several
+ * commands, of which some have ended. Whoever only has it from another and wrote nothing since takes nothing back. */
+bool writer_killed_open(const struct job *j, pid_t pid, bool opener) {
+    return opener && j->flushed && !j->cut && !options_file_is(j) && writer_killed_by(pid);
+}

@@ -1,5 +1,7 @@
 """What one user may take: of memory, of the disk, of the queue."""
 
+import os
+
 import pytest
 
 from ppfsmount import sanitized, wait_until
@@ -35,3 +37,132 @@ def test_a_large_file_of_holes_is_refused(shared, mallory):
     assert "none of what a job may be" in shared.why("x")
     if not sanitized():
         assert high_water(shared.pids()["daemon"]) - before < 100 << 20
+
+
+# --- what a user may have ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(new_mount, mallory):
+    """Mounts for all, with that quota for mallory."""
+    def start(quota, cpus=0):
+        mount = new_mount(cpus=cpus, options=["-o", "allow_other"])
+        mount.work.chmod(0o777)
+        mount.work.joinpath("quota").write_text("# as the admin says\n\n* drafts=1000\n%s %s\n" % (mallory.name, quota))
+        return mount.start("--quota", mount.work / "quota")
+    return start
+
+
+OVER = "Disk quota exceeded"
+
+
+def write(user, mount, name, text="true"):
+    return user.sh("printf '#!/bin/sh\\n%s\\n' > src && cp src $M/jobs/%s" % (text, name), M=mount.mnt).stderr
+
+
+def test_jobs_that_have_not_ended(limited, alice, mallory):
+    m = limited("jobs=3")
+    for name in "abc":
+        assert write(mallory, m, name) == ""
+    assert OVER in write(mallory, m, "d")
+    assert (m.state("d"), m.why("d")) == ("draft", "stays a draft: its user has as many jobs that have not ended as the "
+                                          "quota allows; write it again later, or remove it")
+    assert write(mallory, m, ".e") == ""
+    assert OVER in mallory.sh("mv $M/jobs/.e $M/jobs/e", M=m.mnt).stderr
+    assert OVER in mallory.sh("echo '{\"call\": \"abs\", \"args\": [1]}' | tee $M/jobs/s.jsonl", M=m.mnt).stderr
+    assert write(alice, m, "alices") == "" and m.state("alices") == "queued"
+    assert mallory.sh("rm $M/jobs/a && mv $M/jobs/.e $M/jobs/e", M=m.mnt).stderr == ""
+    assert m.state("e") == "queued"
+    m.kill_daemon()
+    assert OVER in write(mallory, m, "d")
+    (m.mnt / "nodes/local/cpus").write_text("2\n")
+    wait_until(lambda: m.state("e") == "done", "what was queued to run")
+    wait_until(lambda: (m.mnt / "info/.wait").read_text(), "all to end")
+    assert write(mallory, m, "d") == ""
+    wait_until(lambda: m.state("d") == "done", "d to run")
+    assert "user %d is refused more: 3 jobs that have not ended" % mallory.uid in m.log()
+
+
+def test_a_group_is_let_go_as_a_whole(limited, mallory):
+    m = limited("jobs=3")
+    assert mallory.sh("mkdir $M/jobs/.g", M=m.mnt).stderr == ""
+    for name in "abcd":
+        assert write(mallory, m, ".g/" + name) == ""
+    assert mallory.sh("mv $M/jobs/.g $M/jobs/g", M=m.mnt).stderr == ""
+    wait_until(lambda: m.state("g/d") == "queued", "all of it to be queued")
+    assert mallory.sh("mkdir $M/jobs/.h", M=m.mnt).stderr == ""
+    assert write(mallory, m, ".h/a") == ""
+    assert OVER in mallory.sh("mv $M/jobs/.h $M/jobs/h", M=m.mnt).stderr
+
+
+def test_drafts_and_directories(limited, alice, mallory):
+    m = limited("drafts=4")
+    assert mallory.sh("cd $M/jobs; mkdir d; echo x > .a; echo x > .b; echo x > d/.c", M=m.mnt).stderr == ""
+    assert OVER in mallory.sh("echo x > $M/jobs/.e", M=m.mnt).stderr
+    assert OVER in mallory.sh("mkdir $M/jobs/f", M=m.mnt).stderr
+    assert sorted(p.name for p in m.jobs.iterdir()) == [".a", ".b", "d"]
+    os.chown(m.jobs / ".a", alice.uid, alice.gid)
+    assert mallory.sh("echo x > $M/jobs/.e", M=m.mnt).stderr == ""
+    assert OVER in mallory.sh("echo x > $M/jobs/.f", M=m.mnt).stderr
+    assert mallory.sh("rm $M/jobs/d/.c && rmdir $M/jobs/d && echo x > $M/jobs/.f && mkdir $M/jobs/g", M=m.mnt).stderr == ""
+
+
+def test_bytes(limited, alice, mallory):
+    m = limited("bytes=2M", cpus=2)
+    assert OVER in mallory.sh("truncate -s 3M $M/jobs/.a", M=m.mnt).stderr
+    assert OVER in mallory.sh("head -c 3M /dev/zero > $M/jobs/.b", M=m.mnt).stderr
+    for name in "cdef":  # what is open at once counts together
+        mallory.sh("head -c 1M /dev/zero > $M/jobs/.%s" % name, M=m.mnt)
+    have = sum(p.stat().st_size for p in m.jobs.iterdir())
+    assert 1 << 20 <= have <= 2 << 20
+    assert "not ended" not in m.log() and "bytes are what the quota allows" in m.log()
+    assert mallory.sh("rm $M/jobs/.*", M=m.mnt).stderr == ""
+    assert write(mallory, m, "x", "head -c 3M /dev/zero") == ""
+    wait_until(lambda: m.state("x") == "failed", "x to fail")
+    assert m.why("x") == ("its output was not kept to its end: that would have been more bytes than the quota of its user "
+                          "allows")
+    assert write(alice, m, "y", "head -c 3M /dev/zero") == "" and len(m.result("y")) == 3 << 20
+    mallory.sh("rm $M/failures/x", M=m.mnt)
+    assert write(mallory, m, "z", "head -c 1M /dev/zero") == "" and len(m.result("z")) == 1 << 20
+    assert write(mallory, m, "w", "head -c 1M /dev/zero") == ""
+    wait_until(lambda: m.state("w") == "failed", "w to fail")
+
+
+def test_bytes_of_a_stream(limited, mallory):
+    m = limited("bytes=1M", cpus=2)
+    line = '{"call": "operator.mul", "args": ["xxxxxxxxxx", 10000]}'
+    mallory.sh("yes '%s' | head -n 100 > $M/jobs/s.jsonl" % line, M=m.mnt)
+    wait_until(lambda: m.state("s.jsonl") == "failed", "the stream to end")
+    assert "more bytes than the quota allows" in m.why("s.jsonl")
+
+
+def test_slots(limited, alice, mallory):
+    m = limited("slots=1", cpus=2)
+    wait = "until [ -e %s/go ]; do sleep 0.02; done" % m.work
+    for name in "ab":
+        assert write(mallory, m, name, wait) == ""
+    wait_until(lambda: m.state("a") == "running", "a to run")
+    assert (m.state("b"), m.why("b")) == ("queued", "queued: its user has 1 slots now, and the quota allows 1")
+    assert write(alice, m, "c") == ""
+    assert m.result("c") == b""
+    assert write(mallory, m, "d", "#ppfs: cpus=2") == ""
+    wait_until(lambda: m.state("d") == "failed", "d to be refused")
+    assert m.why("d") == "it asks for 2 slots, and the quota of its user allows 1"
+    (m.work / "go").touch()
+    assert m.result("b") == b""
+
+
+@pytest.mark.parametrize("text,says", [
+    ("root jobs=3\nnobody-of-that-name jobs=1\n", "line 2: there is no user nobody-of-that-name"),
+    ("* jobs=3 bites=4\n", "line 1: bites=4 is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
+    ("# x\n\n0 jobs=-3\n", "line 3: jobs=-3 is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
+    ("* bytes=99999999999G\n", "line 1: bytes=99999999999G is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
+    ("* jobs=4k\n", "line 1: jobs=4k is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
+])
+def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
+    m = new_mount()
+    (m.work / "quota").write_text(text)
+    p = m.run("--quota", m.work / "quota")
+    assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s, %s\n" % (m.work / "quota", says))
+    p = m.run("--quota", m.work / "none")
+    assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s: No such file or directory\n" % (m.work / "none"))

@@ -1,0 +1,124 @@
+/* Quotas: what is over is refused with EDQUOT where somebody hears of it, before anything has changed, and the log says why. What
+ * a user has is counted by the store (store_users.c), and by user.c what holds slots; nothing here walks over anything. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "net/clock.h"
+#include "sched/stream_int.h"
+
+#define TOLD_US INT64_C(60000000) /* between two lines of the log on one user */
+
+struct quota quota_of(const struct sched *s, uid_t uid) {
+    const struct quotas *all = s->c.quotas;
+    if (!all || user_is_trusted(s, uid))
+        return (struct quota){QUOTA_NONE, QUOTA_NONE, QUOTA_NONE, QUOTA_NONE};
+    for (size_t i = 0; i < all->count; i++)
+        if (all->items[i].uid == uid)
+            return all->items[i].quota;
+    return all->others;
+}
+
+static bool is_limited(const struct user *u) {
+    const struct quota *q = &u->quota;
+    return q->jobs != QUOTA_NONE || q->bytes != QUOTA_NONE || q->drafts != QUOTA_NONE;
+}
+
+/* NULL and *rc 0: no quota holds for him. */
+static struct user *limited(struct sched *s, uid_t uid, struct user_counts *c, int *rc) {
+    struct user *u = s->c.quotas ? user_of(s, uid) : NULL;
+    *rc = s->c.quotas && !u ? -ENOMEM : 0;
+    if (!u || !is_limited(u))
+        return NULL;
+    *rc = sched_check(s, store_user_counts(s->store, uid, c));
+    return *rc < 0 ? NULL : u;
+}
+
+/* The disk's EDQUOT is an error of the store, this one is not. */
+static int refuse(struct user *u, int64_t has, const char *what) {
+    int64_t now = clock_us();
+    if (!u->told_at || now - u->told_at > TOLD_US)
+        sched_log(u->s, "user %ju is refused more: %" PRId64 " %s are what the quota allows, or nearly",
+                  (uintmax_t)u->uid, has, what);
+    u->told_at = !u->told_at || now - u->told_at > TOLD_US ? now : u->told_at;
+    return -EDQUOT;
+}
+
+int quota_bytes(struct sched *s, uid_t uid, int64_t more) {
+    struct user_counts c;
+    int rc;
+    struct user *u = limited(s, uid, &c, &rc);
+    if (!u || (c.bytes + u->live <= u->quota.bytes && more <= u->quota.bytes - c.bytes - u->live))
+        return rc;
+    return refuse(u, c.bytes + u->live, "bytes");
+}
+
+int quota_draft(struct sched *s, uid_t uid) {
+    struct user_counts c;
+    int rc;
+    struct user *u = limited(s, uid, &c, &rc);
+    if (u && c.drafts >= u->quota.drafts)
+        return refuse(u, c.drafts, "drafts and directories");
+    return u ? quota_bytes(s, uid, 1) : rc;
+}
+
+int quota_job(struct sched *s, uid_t uid) {
+    struct user_counts c;
+    int rc;
+    struct user *u = limited(s, uid, &c, &rc);
+    return u && c.jobs >= u->quota.jobs ? refuse(u, c.jobs, "jobs that have not ended") : rc;
+}
+
+int quota_grows(struct sched *s, const struct job *j, uint64_t size) {
+    struct body b = {0};
+    struct user *u = s->c.quotas ? user_of(s, j->uid) : NULL;
+    if (!s->c.quotas || (u && u->quota.bytes == QUOTA_NONE))
+        return 0;
+    int rc = store_body_get(s->store, j->id, BODY_SPEC, &b);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    if (size > INT64_MAX)
+        return -EFBIG;
+    rc = (int64_t)size > b.size ? quota_bytes(s, j->uid, (int64_t)size - b.size) : 0;
+    if (rc == 0 && b.file > 0 && (int64_t)size > b.size) /* what is on its way there counts from here on */
+        rc = sched_check(s, store_body_resize(s->store, j->id, BODY_SPEC, (int64_t)size));
+    return rc;
+}
+
+int quota_copy(struct sched *s, uid_t uid, uint64_t job) {
+    struct body b;
+    int rc = s->c.quotas ? draft_spec(s, job, &b) : -ENOENT;
+    return rc == -ENOENT ? 0 : rc < 0 ? rc : quota_bytes(s, uid, b.size);
+}
+
+int quota_close(struct sched *s, struct job *j) {
+    struct group g;
+    if (!s->c.quotas || options_file_is(j) || draft_stays(s, j))
+        return 0;
+    int rc = store_group_get(s->store, j->group, &g);
+    if (rc < 0 || g.dotted)
+        return rc;
+    rc = quota_job(s, j->uid);
+    if (rc < 0) {
+        j->flushed = false;
+        j->cut = true;
+        strcpy(j->why, "stays a draft: its user has as many jobs that have not ended as the quota allows; write it "
+                       "again later, or remove it");
+    }
+    return rc;
+}
+
+int quota_output(struct user *u, int64_t more) {
+    int rc = u->quota.bytes == QUOTA_NONE ? 0 : quota_bytes(u->s, u->uid, more);
+    u->live += rc == 0 ? more : 0;
+    return rc;
+}
+
+bool quota_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
+    const struct user *u = s->c.quotas ? user_of(s, j->uid) : NULL;
+    if (!u || u->slots == 0 || (int64_t)u->slots + j->cpus <= u->quota.slots)
+        return false;
+    snprintf(buf, size, "queued: its user has %u slots now, and the quota allows %" PRId64, u->slots, u->quota.slots);
+    return true;
+}

@@ -1,0 +1,23 @@
+/* What a user may have at once. Neither root nor who mounted has a quota. */
+#ifndef PPFS_QUOTA_H
+#define PPFS_QUOTA_H
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define QUOTA_NONE INT64_MAX
+struct quota {
+    int64_t jobs;   /* that have not ended */
+    int64_t bytes;  /* of drafts, jobs, results and output, and 1 KiB for each */
+    int64_t drafts; /* files that are not queued, and directories */
+    int64_t slots;  /* that run for him at once */
+};
+struct quotas {          /* of all users */
+    struct quota others; /* of those who are not named */
+    struct quota_of {
+        uid_t uid;
+        struct quota quota;
+    } * items;
+    size_t count;
+};
+#endif

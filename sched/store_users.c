@@ -1,0 +1,77 @@
+/* What each user has: kept in a table of this connection alone, by triggers, so that it is part of every transaction and of every
+ * rollback; counted once when it is begun. Statement numbers 108, 109. */
+#include <errno.h>
+
+#include "sched/store_int.h"
+
+#define OF_JOB(id) "(SELECT uid FROM main.jobs WHERE id=" id ">>3)"
+#define DRAFT(row) "(" row "state=0 AND " row "shelf=0)"
+/* Not yet ended, and what was closed and is on its way there; calls of streams are their streams'. */
+#define QUEUED(row) "(" row "shelf<>5 AND (" row "state BETWEEN 1 AND 4 OR (" row "state=0 AND " row "flags&5=1)))"
+#define BODIES_OF(job) "(SELECT total(size) FROM main.bodies WHERE id BETWEEN " job "*8 AND " job "*8+7)"
+#define EACH "1024" /* bytes that a job or directory counts for besides what is in it */
+#define LOG_END(row) row "start+CASE typeof(" row "data) WHEN 'integer' THEN " row "data ELSE length(" row "data) END"
+#define MAKE "CREATE TEMP TRIGGER "
+#define KNOWN(uid) "INSERT OR IGNORE INTO counts VALUES(" uid ",0,0,0);"
+
+/* The outer statement's OR REPLACE would hold in a trigger as well: those of bodies only UPDATE. */
+static const char triggers[] =
+    MAKE "jobs_in AFTER INSERT ON main.jobs BEGIN " KNOWN("new.uid")
+    "UPDATE counts SET drafts=drafts+" DRAFT("new.") ", jobs=jobs+" QUEUED("new.") ", bytes=bytes+" EACH " WHERE uid=new.uid; END;"
+    MAKE "jobs_out AFTER DELETE ON main.jobs BEGIN "
+    "UPDATE counts SET drafts=drafts-" DRAFT("old.") ", jobs=jobs-" QUEUED("old.") ", bytes=bytes-" EACH " WHERE uid=old.uid; END;"
+    MAKE "jobs_to AFTER UPDATE OF state, shelf, flags ON main.jobs BEGIN "
+    "UPDATE counts SET drafts=drafts+" DRAFT("new.") "-" DRAFT("old.") ", jobs=jobs+" QUEUED("new.") "-" QUEUED("old.") " WHERE uid=old.uid; END;"
+    /* a row changes hands as it is after the change: the trigger above, or none where nothing else changed, counted it for the old user */
+    MAKE "jobs_of AFTER UPDATE OF uid ON main.jobs WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
+    "UPDATE counts SET drafts=drafts-" DRAFT("new.") ", jobs=jobs-" QUEUED("new.") ", bytes=bytes-" EACH "-" BODIES_OF("old.id") " WHERE uid=old.uid;"
+    "UPDATE counts SET drafts=drafts+" DRAFT("new.") ", jobs=jobs+" QUEUED("new.") ", bytes=bytes+" EACH "+" BODIES_OF("old.id") " WHERE uid=new.uid; END;"
+    MAKE "bodies_in BEFORE INSERT ON main.bodies BEGIN "
+    "UPDATE counts SET bytes=bytes+new.size-ifnull((SELECT size FROM main.bodies WHERE id=new.id),0) WHERE uid=" OF_JOB("new.id") "; END;"
+    MAKE "bodies_out AFTER DELETE ON main.bodies BEGIN UPDATE counts SET bytes=bytes-old.size WHERE uid=" OF_JOB("old.id") "; END;"
+    MAKE "bodies_to AFTER UPDATE OF size ON main.bodies BEGIN UPDATE counts SET bytes=bytes+new.size-old.size WHERE uid=" OF_JOB("new.id") "; END;"
+    MAKE "logs_in AFTER INSERT ON main.logs BEGIN UPDATE bodies SET size=" LOG_END("new.") " WHERE id=new.log AND file=-1; END;"
+    MAKE "groups_in AFTER INSERT ON main.groups BEGIN " KNOWN("new.uid") "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;"
+    MAKE "groups_out AFTER DELETE ON main.groups BEGIN UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid; END;"
+    MAKE "groups_of AFTER UPDATE OF uid ON main.groups WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
+    "UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid;"
+    "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;";
+
+static const char count[] =
+    "BEGIN IMMEDIATE;"
+    "CREATE TEMP TABLE counts(uid INTEGER PRIMARY KEY, drafts INTEGER NOT NULL, jobs INTEGER NOT NULL, bytes INTEGER NOT NULL);"
+    "UPDATE bodies SET size=ifnull((SELECT " LOG_END("") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0) WHERE file=-1;"
+    "INSERT INTO counts SELECT uid, sum(drafts), sum(jobs), cast(sum(bytes) AS INTEGER) FROM ("
+    " SELECT uid, " DRAFT("") " AS drafts, " QUEUED("") " AS jobs, " EACH "+" BODIES_OF("jobs.id") " AS bytes FROM jobs"
+    " UNION ALL SELECT uid, 1, 0, " EACH " FROM groups WHERE id<>0) GROUP BY uid;"
+    "COMMIT";
+
+int store_count_users(struct store *st) {
+    int rc = sqlite3_exec(st->db, count, NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(st->db, triggers, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : store_errno(st, rc);
+}
+
+int store_user_counts(struct store *st, uid_t uid, struct user_counts *out) {
+    sqlite3_stmt *q = store_sql(st, 108, "SELECT drafts, jobs, bytes FROM temp.counts WHERE uid=?1");
+    *out = (struct user_counts){0};
+    if (!q)
+        return -EIO;
+    bind_int(q, 1, uid);
+    int rc = store_step(st, q);
+    if (rc <= 0)
+        return rc;
+    *out = (struct user_counts){sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), sqlite3_column_int64(q, 2)};
+    store_end(q);
+    return 0;
+}
+
+int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size) {
+    sqlite3_stmt *q = store_sql(st, 109, "UPDATE bodies SET size=?2 WHERE id=?1 AND file>0");
+    if (q) {
+        bind_int(q, 1, (int64_t)(job * BODIES + b));
+        bind_int(q, 2, size);
+    }
+    return store_run(st, q);
+}
