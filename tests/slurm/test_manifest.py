@@ -1,4 +1,5 @@
 """scripts/ppfs-node.yaml is a Deployment that starts ppfs-node in a way that it understands."""
+import os
 import re
 import subprocess
 
@@ -29,7 +30,8 @@ def test_it_is_a_deployment_whose_parts_fit(deployment):
 
 def test_ppfs_node_understands_its_command_line(built, deployment, base):
     container, = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["command"] == ["ppfs-node"]
+    assert [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "tmp"] == ["/tmp"]
+    assert "chmod +t /tmp" in container["command"][2] and container["command"][3] == "ppfs-node"
     words = container["args"]
     key = words.index("--key") + 1
     mount, = [m["mountPath"] for m in container["volumeMounts"] if m["name"] == "key"]
@@ -38,5 +40,5 @@ def test_ppfs_node_understands_its_command_line(built, deployment, base):
     assert {e["name"] for e in container["env"]} == set(given)
     words = [re.sub(r"\$\((\w+)\)", lambda found: given[found.group(1)], word) for word in words]
     words[key] = str(base / "none")  # the command line is right, so it is the key that is missing
-    p = subprocess.run([BUILD / "ppfs-node", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=50)
+    p = subprocess.run([*container["command"], *words], env=dict(os.environ, PATH="%s:%s" % (BUILD, os.environ["PATH"])), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=50)
     assert p.returncode == 1 and str(base / "none") in p.stderr, p.stderr
