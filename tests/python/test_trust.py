@@ -4,7 +4,7 @@ import os
 import subprocess
 
 import pytest
-from ppfsmount import PPFS, PYTHON, need_programs
+from ppfsmount import PPFS, PYTHON, need_module, need_programs
 
 import ppfs
 
@@ -114,11 +114,18 @@ def test_a_session_is_not_joined(shared, alice, mallory, trap):
     assert trap.read_text() == ""
 
 
-def test_who_is_named(shared):
+def test_who_is_named(shared, monkeypatch):
     with pytest.raises(ValueError, match="no user"):
         ppfs.attach("sweep", shared.mnt, trust="no-such-user")
     with pytest.raises(TypeError):
         ppfs.Executor(shared.mnt, trust=1.5)
+    monkeypatch.setenv("PPFS", str(shared.mnt))
+    with pytest.raises(ValueError, match="no user"):
+        ppfs.pp.Server(trust=["root", "no-such-user"])
+    joblib = need_module("joblib")
+    ppfs.joblib.register(trust="no-such-user")
+    with pytest.raises(ValueError, match="no user"), joblib.parallel_backend("ppfs"):
+        joblib.Parallel()([joblib.delayed(abs)(-1)])
 
 
 USERS_MOUNT = r"""
