@@ -138,6 +138,47 @@ static void a_template_that_cannot_start_is_in_nobodys_way(void **state) {
     unlink(path);
 }
 
+/* Whatever comes, goes and is killed: each work has one end, and it is its own. */
+static void users_come_and_go_at_random(void **state) {
+    (void)state;
+    NEED_ROOT;
+    enum { WORKERS = 4, WORKS = 60 };
+    struct job *jobs[WORKERS] = {0};
+    uid_t users[WORKERS];
+    unsigned begun = 0, ended = 0, left;
+    unsigned short seed[3] = {1, 2, 3};
+
+    pool_with(&(struct pool_config){.worker_path = worker_path(), .workers = WORKERS, .keep_ms = 20});
+    do {
+        left = 0;
+        for (int i = 0; i < WORKERS; i++) {
+            if (jobs[i] && jobs[i]->done) {
+                char want[16];
+                snprintf(want, sizeof(want), "%u\n", (unsigned)users[i]);
+                if (jobs[i]->outcome.end == WORK_DONE)
+                    assert_string_equal(OUT(jobs[i]), want);
+                else
+                    assert_true(jobs[i]->outcome.end == WORK_SIGNALED || jobs[i]->outcome.end == WORK_LOST);
+                ended += jobs[i]->outcome.end == WORK_DONE;
+                jobs[i] = NULL;
+            }
+            if (!jobs[i] && begun < WORKS) {
+                users[i] = (uid_t)(nrand48(seed) % 4 ? CROWD + nrand48(seed) % 5 : 0);
+                jobs[i] =
+                    begin(as(users[i], nrand48(seed) % 2 ? "#!/bin/sh\nid -u\n" : "#!/bin/sh\nid -u; sleep 0.03\n"));
+                begun++;
+                if (nrand48(seed) % 6 == 0)
+                    pool_kill(fix.pool, fix.last);
+                if (nrand48(seed) % 12 == 0)
+                    kill(pool_template(fix.pool), SIGKILL);
+            }
+            left += jobs[i] != NULL;
+        }
+        loop_for_ms(5);
+    } while (left || begun < WORKS);
+    assert_true(ended > WORKS / 3);
+}
+
 /* Workers that have nothing to do, of one user, hold all descriptors but so many. */
 static void with_few_descriptors(unsigned free) {
     enum { WORKERS = 12 };
@@ -244,6 +285,7 @@ int main(void) {
         POOL_TEST(death_of_a_template_is_its_users),
         cmocka_unit_test_teardown(idle_templates_leave_with_all_that_is_theirs, teardown),
         cmocka_unit_test_teardown(a_template_that_cannot_start_is_in_nobodys_way, teardown),
+        cmocka_unit_test_teardown(users_come_and_go_at_random, teardown),
         cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_worker, teardown),
         cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_template, teardown),
         cmocka_unit_test(a_worker_refuses_other_users_work),
