@@ -54,7 +54,7 @@ static size_t passed_on_count;
 #define PASS_ON(type, name, params, args, noted)                                                                       \
     type watched_##name params __asm__(#name);                                                                         \
     static type(*next_##name) params;                                                                                  \
-    static __attribute__((constructor)) void find_##name(void) {                                                       \
+    static __attribute__((constructor, no_sanitize("address"))) void find_##name(void) { /* that begins after us */    \
         if (next_##name)                                                                                               \
             return;                                                                                                    \
         next_##name = (type(*) params)dlsym(RTLD_NEXT, #name);                                                         \
