@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH = 512, FILE_PATH = PATH + 32, CLEAR_MS = 1000, PASSES = 64 };
+enum { PATH = 512, FILE_PATH = PATH + 32, CLEAR_MS = 1000, SWEEP_MS = 10000, SWEEP_STEP_MS = 10, PASSES = 64 };
 
 #define OURS "ppfs-"
 #define WORKER "w-"
@@ -134,8 +134,17 @@ static void kill_and_remove(const char *dir, uint64_t number) {
 static void remove_dead(const char *dir, uint64_t pid) {
     if (pid > INT_MAX || kill((pid_t)pid, 0) == 0 || errno != ESRCH)
         return;
-    each_in(dir, WORKER, kill_and_remove);
-    rmdir(dir);
+    for (int ms = 0; ms < SWEEP_MS; ms += SWEEP_STEP_MS) {
+        struct timespec pause = {.tv_nsec = SWEEP_STEP_MS * 1000000};
+        each_in(dir, WORKER, kill_and_remove);
+        if (rmdir(dir) == 0 || errno != EBUSY)
+            return;
+        nanosleep(&pause, NULL); /* they are still dying */
+    }
+}
+
+void cage_sweep(void) {
+    each_in(here, OURS, remove_dead);
 }
 
 void cage_kill(uint64_t serial) {
@@ -153,7 +162,6 @@ void cage_kill_all(void) {
 void cage_start(void) {
     if (!find_here(here))
         return;
-    each_in(here, OURS, remove_dead);
     if (!path_of(top, here, OURS, (uint64_t)getpid()) || mkdir(top, 0755))
         top[0] = 0;
 }

@@ -6,9 +6,10 @@
 #include <sys/types.h>
 
 /* Template: */
-void cage_start(void);           /* makes one, in the cgroup it is in, for the workers'; removes what dead ones left */
-void cage_kill(uint64_t serial); /* all that is in a worker's */
-void cage_kill_all(void);        /* in those of all workers */
+void cage_start(void);             /* makes one, in the cgroup it is in, for the workers' */
+void cage_sweep(void);             /* kills and removes what dead ones left; may take seconds */
+void cage_kill(uint64_t serial);   /* all that is in a worker's */
+void cage_kill_all(void);          /* in those of all workers */
 void cage_remove(uint64_t serial); /* when all in it are dead */
 void cage_end(void);               /* the same of them all */
 

@@ -72,7 +72,7 @@ struct template {
     int64_t used_us; /* when it last was given work, or work of it ended */
     struct waiting_list waiting; /* the oldest first */
 
-    pid_t pid;   /* 0: none runs */
+    pid_t pid, last; /* pid: 0: none runs; last: that ran */
     char *root;  /* directory for what jobs need for a while; the template empties and removes it */
     int root_fd; /* by which it is locked */
     int control; /* -1: none */

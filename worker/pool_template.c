@@ -315,7 +315,7 @@ int template_start(struct template *t) {
         close(ends[0]);
         return err;
     }
-    t->pid = pid;
+    t->pid = t->last = pid;
     t->control = ends[0];
     t->started_us = clock_us();
     t->stuck[0] = 0;

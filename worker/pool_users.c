@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "worker/cage.h"
 #include "worker/pool_parts.h"
 #include "worker/reap.h"
 
@@ -222,6 +223,9 @@ void users_close(struct pool *p) {
     template_bury(t);
     while (p->own && clock_us() < until && reap_round(bury_or_know, p))
         nanosleep(&pause, NULL);
+    TAILQ_FOREACH(t, &p->templates, next)
+    if (t->last)
+        cage_bury(t->last);
     while ((t = TAILQ_FIRST(&p->templates)))
         template_free(t);
     if (p->sweep)

@@ -251,6 +251,7 @@ static void do_beside(void (*what)(uint64_t), uint64_t serial) {
 static void sweep(uint64_t serial) {
     (void)serial;
     place_sweep();
+    cage_sweep();
 }
 
 /* A worker that was killed could not remove its job's directories. They may hold any number of files, so a process
