@@ -129,6 +129,12 @@ static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_
     return jobs_may_remove(fs, &job);
 }
 
+/* Of a group: that its name has no dot any more queues what is in it. */
+static int may_open(struct fs *fs, const struct group *g, const char *to_name) {
+    bool opens = g->dotted && to_name[0] != '.';
+    return opens && fs->now.uid != 0 && fs->now.uid != g->uid ? -EPERM : 0;
+}
+
 static void renamed(struct pending *p, int rc) {
     if (rc)
         renames_end(p->fs, fuse_req_ctx(p->req)->pid);
@@ -173,7 +179,8 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     else if (strlen(to_name) > JOB_NAME_MAX)
         rc = -ENAMETOOLONG;
     else if (jobs_find_group(fs, dir, name, &g) == 0)
-        rc = (flags & RENAME_NOREPLACE) && tree_lookup(fs, to_dir, to_name, &ino) == 0
+        rc = may_open(fs, &g, to_name) ? -EPERM
+             : (flags & RENAME_NOREPLACE) && tree_lookup(fs, to_dir, to_name, &ino) == 0
                  ? -EEXIST
                  : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name, pending_done, p);
     else if ((rc = may_rename(fs, dir, name, to_dir, to_name)) == 0)

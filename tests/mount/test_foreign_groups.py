@@ -196,6 +196,10 @@ def test_the_owner_of_a_group_submits_nothing_for_others(shared, alice, mallory)
     assert mallory.sh("mv $M/failures/G/bad $M/jobs/bad", M=m.mnt).returncode == 1
     assert (m.state("G/.half"), m.get("G/bad", "attempt")) == ("draft", "1")
     assert alice.sh("mv $M/jobs/G/.half $M/jobs/G/half; cat $M/results/G/half", M=m.mnt).stdout == "1\n"
+    alice.sh("mkdir $M/jobs/G/.many; echo 'print(2)' > $M/jobs/G/.many/x", M=m.mnt)
+    assert mallory.sh("mv $M/jobs/G/.many $M/jobs/G/many", M=m.mnt).returncode == 1
+    assert m.state("G/.many/x") == "draft"
+    assert alice.sh("mv $M/jobs/G/.many $M/jobs/G/many; cat $M/results/G/many/x", M=m.mnt).stdout == "2\n"
 
 
 def test_nobody_writes_what_runs_as_another(shared, alice, mallory):
@@ -258,3 +262,35 @@ def test_a_name_that_root_has_taken(shared, mallory, command):
     (m.info / ".wait").read_text()  # until root's has ended
     mallory.sh(command, M=m.mnt)
     assert m.result("x") == b"2\n"
+
+
+def test_a_job_has_the_group_of_its_writer(shared, alice, mallory):
+    """Whatever the set-group-ID bit of the directory says."""
+    m = shared
+    assert alice.sh("mkdir $M/jobs/G && chmod 3777 $M/jobs/G && stat -c %a $M/jobs/G", M=m.mnt).stdout == "3777\n"
+    p = mallory.sh("printf '#!/bin/sh\\nid -g\\n' > $M/jobs/G/x; stat -c %g $M/jobs/G/x; cat $M/results/G/x", M=m.mnt)
+    assert str(alice.gid) not in p.stdout.split() and p.stdout.split()[-1] == str(mallory.gid)
+
+
+def test_what_else_another_may_not_change(shared, alice, mallory):
+    """Modes, owners, times, links, attributes: of a job, a group, a result, and of what is known of them."""
+    m = shared
+    long = "n" * 255
+    alice.sh("mkdir $M/jobs/G; printf '#!/bin/sh\\n#ppfs: hold=1\\n' > $M/jobs/G/held; echo 'print(1)' > $M/jobs/%s; "
+             "cat $M/results/%s" % (long, long), M=m.mnt)
+    what = ["jobs/G", "jobs/G/held", "results/" + long, "info/" + long, "info/G/held/hold", "info/G/held/priority"]
+    for path in what:
+        for command in ("chmod 777", "chown %d" % mallory.uid, "chgrp %d" % mallory.gid, "touch -d 2001-01-01", "truncate -s 0",
+                        "ln -t /tmp", "rm -rf", "sh -c 'echo 0 > \"$0\"'"):
+            p = mallory.sh("%s \"$M/%s\"" % (command, path), M=m.mnt)
+            assert p.returncode != 0, (command, path)
+    for command in ("ln -s /etc/passwd $M/jobs/link", "ln $M/jobs/G/held $M/jobs/link", "mv $M/results/%s $M/results/y" % long,
+                    "mv $M/results/%s $M/jobs/y" % long, "mv $M/jobs/G $M/jobs/H", "rmdir $M/jobs/G $M/info/G",
+                    "mkdir $M/nodes/127.0.0.1:9", "echo 0 > $M/nodes/local/cpus", "echo drain > $M/nodes/local/state",
+                    "echo 1 > $M/nodes/.discover"):
+        assert mallory.sh(command, M=m.mnt).returncode != 0, command
+    for name in ("user.x", "trusted.x", "system.posix_acl_access"):
+        with pytest.raises(OSError):
+            os.setxattr(m.jobs / "G/held", name, b"1")
+    assert m.state("G/held") == "held" and m.result(long) == b"1\n"
+    assert (m.jobs / "G").stat().st_mode & 0o7777 == 0o755
