@@ -226,7 +226,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     if (fresh) {
         struct writer as = *w;
         if (!truncate) /* what others wrote does not run as root, who adds to it */
-            as.uid = r.job.uid, as.gid = r.job.gid;
+            as.uid = r.job.uid, as.gid = r.job.gid, as.copies = w->uid == r.job.uid ? w->copies : job;
         as.mode = r.job.mode;
         rc = truncate ? 0 : quota_copy(s, as.uid, job);
         if (rc == 0)

@@ -212,10 +212,10 @@ def test_nobody_writes_what_runs_as_another(shared, alice, mallory):
             p = mallory.sh("echo 'import os' %s $M/jobs/%s" % (how, name), M=m.mnt)
             assert "Permission denied" in p.stderr
         assert mallory.sh("truncate -s 3 $M/jobs/%s" % name, M=m.mnt).returncode == 1
-    with open(m.jobs / "held", "a") as f:  # root adds to it, and it stays hers
-        f.write("echo more\n")
+    with open(m.jobs / "held", "a") as f:  # root adds to it, and it stays hers, in her directory
+        f.write("pwd\n")
     (m.info / "held/hold").write_text("0")
-    assert m.result("held") == b"%d\nmore\n" % alice.uid
+    assert m.result("held").decode() == "%d\n%s\n" % (alice.uid, alice.home)
 
 
 def test_a_removed_group_is_not_made_by_another(shared, alice, mallory):
