@@ -270,7 +270,7 @@ static pid_t use_spare(const struct work *w, const struct place *p) {
         there.payload = NULL;
         there.payload_size = 0;
     }
-    if (!pid || w->kind != WORK_PYTHON || (w->file && !p->script) || p->other || work_encode(&there, &bytes, &size)) {
+    if (!pid || w->kind != WORK_PYTHON || (w->file && !p->script) || work_encode(&there, &bytes, &size)) {
         isolate_drop_spare();
         return -1;
     }
