@@ -1,13 +1,18 @@
 #include "fs/quota.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "net/trusted.h"
 
 #define JOBS 1000000
 #define DRAFTS 100000
@@ -132,11 +137,22 @@ int quota_read(struct quotas *out, const char *file, const char *dir, char *why,
         out->others.bytes = (int64_t)(disk.f_blocks / 2 * disk.f_frsize);
     if (!file)
         return 0;
-    FILE *f = fopen(file, "re");
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+    FILE *f = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
     if (!f) {
-        int err = errno;
-        snprintf(why, why_size, "--quota %.300s: %s", file, strerror(err));
+        int err = fd < 0 ? errno : EINVAL;
+        snprintf(why, why_size, "--quota %.300s: %s", file, fd < 0 ? strerror(err) : "it is no regular file");
+        if (fd >= 0)
+            close(fd);
         return -err;
+    }
+    if (!trusted_user(st.st_uid) || (st.st_mode & S_IWOTH)) {
+        snprintf(why, why_size,
+                 "--quota %.300s: it belongs to user %u and has mode %04o, so another user could say what he has", file,
+                 (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+        fclose(f);
+        return -EPERM;
     }
     int rc = take_file(out, f, file, true, why, why_size);
     if (rc == 0)

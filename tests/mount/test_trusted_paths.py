@@ -145,6 +145,18 @@ def test_a_directory_for_temporary_files(base, mallory, fuse, program):
     assert p.returncode == 1 and "%s belongs to user %d" % (mallory.home, mallory.uid) in p.stderr and "TMPDIR" in p.stderr
 
 
+def test_the_quotas_are_not_another_users_to_say(base, mallory, fuse):
+    (base / "mnt").mkdir()
+    mallory.sh("echo '* jobs=none' > quota; mkfifo fifo")
+    (base / "open").write_text("* jobs=none\n")
+    (base / "open").chmod(0o666)
+    for path, says in ((mallory.home / "quota", "belongs to user %d" % mallory.uid), (base / "open", "mode 0666"),
+                       (mallory.home / "fifo", "no regular file")):
+        p = subprocess.run([str(PPFS), "-o", "allow_other", "--quota", str(path), "--state", str(base / "state"), str(base / "mnt")],
+                           capture_output=True, text=True, timeout=60)
+        assert p.returncode == 1 and str(path) in p.stderr and says in p.stderr
+
+
 def test_a_user_with_a_group_of_his_own(alice, fuse):
     """Where the umask is 002 his directories are his group's, and that is he alone."""
     p = alice.sh("umask 002; mkdir -p .local/state mnt && %s mnt && echo 'print(6)' > mnt/jobs/x && cat mnt/results/x; "
