@@ -201,8 +201,10 @@ static bool try_head(struct user *u, struct lane *l) {
     struct sched *s = u->s;
     struct job_row *r = &l->head;
     if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
-        l->over = s->stream_waits = streams_active(s) >= STREAMS_ACTIVE;
-        if (l->over || run_start(s, r, NULL, 0) < 0)
+        bool room = streams_room(s, u);
+        l->over = !room;
+        s->stream_waits |= !room;
+        if (!room || run_start(s, r, NULL, 0) < 0)
             return false;
         next_in(u, l, NULL);
         return true;
@@ -337,6 +339,13 @@ void dispatch_turn(struct sched *s) {
         lease_reclaim(s);
 }
 
+static bool wants(const struct host *h, const struct user *u, const char *place) {
+    if (strcmp(place, PLACE_STREAM) ==
+        0) /* takes no slot, but is begun in a dispatch, which there is when one is free */
+        return streams_room(h->s, u);
+    return host_fits(h, place, u->uid);
+}
+
 /* Of those whose turns come soon. */
 void dispatch_mark_wanted(struct sched *s) {
     const struct user_heap *ready = &s->user_heaps[USERS_READY];
@@ -349,7 +358,7 @@ void dispatch_mark_wanted(struct sched *s) {
         char place[PLACE_MAX] = "";
         const struct user *u = ready->items[i];
         for (; u->placed && places < LANES_MAX && store_ready_place(s->store, u->uid, place) == 0; places++)
-            for (struct host *h = s->hosts; h && strcmp(place, PLACE_STREAM) != 0; h = h->next)
-                h->wanted |= host_fits(h, place, u->uid);
+            for (struct host *h = s->hosts; h; h = h->next)
+                h->wanted |= wants(h, u, place);
     }
 }

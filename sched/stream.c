@@ -21,6 +21,7 @@ static void leave(struct stream *st) {
         if (*at == st) {
             *at = st->next;
             st->s->stream_count--;
+            st->user->active_streams--;
             LIST_REMOVE(st, mates);
             if (LIST_EMPTY(&st->user->streams)) {
                 LIST_REMOVE(st->user, streaming);
@@ -54,6 +55,7 @@ void stream_rest(struct stream *st, bool idle) {
         return;
     st->idle = idle;
     s->idle_count += idle ? 1 : -1;
+    st->user->active_streams += idle ? -1u : 1u;
     if (idle)
         TAILQ_INSERT_TAIL(&s->idle, st, rest);
     else
@@ -150,6 +152,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->next = s->streams;
     s->streams = st;
     s->stream_count++;
+    u->active_streams++;
     if (LIST_EMPTY(&u->streams))
         LIST_INSERT_HEAD(&s->streaming, u, streaming);
     LIST_INSERT_HEAD(&u->streams, st, mates);

@@ -114,6 +114,12 @@ static inline unsigned streams_active(const struct sched *s) {
     return s->stream_count - s->idle_count;
 }
 
+/* There is a place in memory for one more: of those that others leave, a user gets all but a sixteenth. */
+static inline bool streams_room(const struct sched *s, const struct user *u) {
+    unsigned left = streams_active(s) < STREAMS_ACTIVE ? STREAMS_ACTIVE - streams_active(s) : 0;
+    return left && (user_is_trusted(s, u->uid) || u->active_streams / 15 < left);
+}
+
 /* stream.c */
 struct stream *stream_find(struct sched *s, uint64_t job);
 int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */

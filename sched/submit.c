@@ -148,7 +148,7 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
         h = NULL;
-    if (h || (alone && stream && streams_active(s) < STREAMS_ACTIVE))
+    if (h || (alone && stream && streams_room(s, u)))
         return run_start(s, r, h, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
     dispatch_mark(s, r);

@@ -39,6 +39,7 @@ struct user {  /* of everyone who has had something here since the daemon began 
     LIST_ENTRY(user) met;       /* of sched.met, while lanes */
     LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
     LIST_HEAD(, stream) streams;
+    unsigned active_streams; /* of them: have something to do */
 };
 
 struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */

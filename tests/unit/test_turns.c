@@ -359,6 +359,39 @@ static void test_streams_and_jobs_of_two_users_share(void **state) {
     assert_int_equal(user(11)->slots, 4);
 }
 
+/* Leases are old enough, and what is to end does. */
+static void give_back(void) {
+    struct lease *l;
+    LIST_FOREACH(l, &s->leases, all) l->began -= SECOND;
+    s->reclaim_at = 0;
+    tick();
+    for (unsigned i = 0, n = count; i < n; i++)
+        if (starts[i].finished && !starts[i].ended)
+            end(i, 1);
+    tick();
+}
+
+static void test_streams_leave_places_in_memory_to_others(void **state) {
+    (void)state;
+    tick();
+    open_for_writing = true;
+    for (unsigned i = 0; i < STREAMS_ACTIVE; i++) {
+        stream(10, 1);
+        if (i % 64 == 63)
+            tick();
+    }
+    add_host(1);
+    tick();
+    assert_in_range(user(10)->active_streams, STREAMS_ACTIVE / 16 * 15 - 15, STREAMS_ACTIVE / 16 * 15 + 15);
+    for (int i = 0; i < 3; i++)
+        stream(11, 1);
+    give_back();
+    assert_int_equal(user(11)->active_streams, 3);
+    stream(0, 1);
+    give_back();
+    assert_int_equal(user(0)->active_streams, 1);
+}
+
 /* --- how much is looked at --------------------------------------------------------------------------------------- */
 
 /* Jobs that nobody else is beside, then one of each user: steps for a job. */
@@ -387,11 +420,16 @@ static void test_steps_grow_with_the_logarithm_of_the_users(void **state) {
 
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(test_long_and_short_jobs_get_the_same_time), TEST(test_a_newcomer_has_no_credit),
-        TEST(test_free_slots_are_shared_at_once),         TEST(test_slots_that_are_held_count),
-        TEST(test_priority_orders_what_is_a_users),       TEST(test_the_order_outlives_the_daemon),
-        TEST(test_who_gets_a_job_waits_with_it),          TEST(test_a_stream_gives_slots_back_when_others_wait),
-        TEST(test_streams_and_jobs_of_two_users_share),   TEST(test_steps_grow_with_the_logarithm_of_the_users)};
+    const struct CMUnitTest tests[] = {TEST(test_long_and_short_jobs_get_the_same_time),
+                                       TEST(test_a_newcomer_has_no_credit),
+                                       TEST(test_free_slots_are_shared_at_once),
+                                       TEST(test_slots_that_are_held_count),
+                                       TEST(test_priority_orders_what_is_a_users),
+                                       TEST(test_the_order_outlives_the_daemon),
+                                       TEST(test_who_gets_a_job_waits_with_it),
+                                       TEST(test_a_stream_gives_slots_back_when_others_wait),
+                                       TEST(test_streams_and_jobs_of_two_users_share),
+                                       TEST(test_streams_leave_places_in_memory_to_others),
+                                       TEST(test_steps_grow_with_the_logarithm_of_the_users)};
     return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
 }
