@@ -75,7 +75,7 @@ def test_nothing_of_another_user_is_in_a_jobs_memory(one, alice, mallory, search
     else:
         name = "search" if searches == "call" else "search.jsonl"
         found = done(one, mallory, name, json.dumps({"call": "searching.search"}) + "\n").decode()
-    assert "[]" in found
+    assert "[] True" in found
 
 
 def test_addresses_differ_from_user_to_user(one, alice, mallory):
