@@ -91,6 +91,10 @@ static const int deadly[] = {
     SCMP_SYS(io_uring_setup), SCMP_SYS(userfaultfd), SCMP_SYS(perf_event_open), SCMP_SYS(keyctl), SCMP_SYS(add_key),
 };
 
+/* An argument of a call. */
+#define IS(number, value)       {.arg = number, .op = SCMP_CMP_EQ, .datum_a = value}
+#define IS_WITHOUT(number, bit) {.arg = number, .op = SCMP_CMP_MASKED_EQ, .datum_a = bit, .datum_b = 0}
+
 static int allow(scmp_filter_ctx f, int call, unsigned count, const struct scmp_arg_cmp *args) {
     int err = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, call, count, args);
     return err == -EDOM ? 0 : err; /* not a call of this processor */
@@ -108,7 +112,7 @@ static int allow_options(scmp_filter_ctx f) {
     int err = 0;
 
     for (unsigned i = 0; !err && i < sizeof(options) / sizeof(*options); i++) {
-        struct scmp_arg_cmp args[] = {SCMP_A1(SCMP_CMP_EQ, options[i].level), SCMP_A2(SCMP_CMP_EQ, options[i].name)};
+        struct scmp_arg_cmp args[] = {IS(1, options[i].level), IS(2, options[i].name)};
         err = allow(f, SCMP_SYS(setsockopt), 2, args);
     }
     return err;
@@ -116,15 +120,14 @@ static int allow_options(scmp_filter_ctx f) {
 
 static int allow_some(scmp_filter_ctx f) {
     static const unsigned commands[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC};
-    const struct scmp_arg_cmp data = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0), own = SCMP_A0(SCMP_CMP_EQ, 0),
-                              asked = SCMP_A2(SCMP_CMP_EQ, 0);
-    const struct scmp_arg_cmp limits[] = {own, asked}; /* only its own, and not set */
+    const struct scmp_arg_cmp data = IS_WITHOUT(2, PROT_EXEC);
+    const struct scmp_arg_cmp limits[] = {IS(0, 0), IS(2, 0)}; /* only its own, and not set */
     /* The list of network interfaces: of a kernel whose doors for this need no privilege, only this one. */
-    const struct scmp_arg_cmp interfaces[] = {SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2(SCMP_CMP_EQ, NETLINK_ROUTE)};
+    const struct scmp_arg_cmp interfaces[] = {IS(0, AF_NETLINK), IS(2, NETLINK_ROUTE)};
     int err = 0;
 
     for (unsigned i = 0; !err && i < sizeof(commands) / sizeof(*commands); i++) {
-        const struct scmp_arg_cmp command = SCMP_A1(SCMP_CMP_EQ, commands[i]);
+        const struct scmp_arg_cmp command = IS(1, commands[i]);
         err = allow(f, SCMP_SYS(fcntl), 1, &command);
         if (!err)
             err = allow(f, SCMP_SYS(fcntl64), 1, &command);

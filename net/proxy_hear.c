@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/descriptors.h"
 #include "net/proxy_parts.h"
 #include "net/jail.h"
 
@@ -60,7 +61,9 @@ static void hear_known(struct proxy *p, const struct proxy_message *m, int fds[P
     LIST_FOREACH(l, &p->listeners, next)
         if (l->id == m->id)
             break;
-    struct tls_conn *conn = l && is_address(&m->address) ? take_conn(p, m, fds) : NULL;
+    /* Workers come before nodes that dial in; who is let go comes again. */
+    bool room = l && is_address(&m->address) && descriptors_spare(1, DESCRIPTORS_FOR_WORKERS);
+    struct tls_conn *conn = room ? take_conn(p, m, fds) : NULL;
     if (conn)
         l->ev.known(l->arg, conn, &m->address);
 }

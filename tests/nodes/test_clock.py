@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from noderig import key_of, node_dir, nodes_of, value
-from ppfsmount import alive, lacking, sanitized, wait_until
+from ppfsmount import alive, kill, lacking, sanitized, wait_until
+from test_network_process import NET, net_of
 
 LIBRARIES = [Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib")]
 JUMPS = ("+1h", "-1h", "+1d", "-1d", "+0")
@@ -33,6 +34,19 @@ class Clock:
         new = self.path.with_suffix(".new")
         new.write_text(offset + "\n")
         new.rename(self.path)  # whoever reads it finds all of it
+
+    def network(self):
+        """The environment of one whose network process has this clock as it is when that starts: it may open no file later."""
+        program = self.path.with_suffix(".net")
+        program.write_text("#!/bin/sh\nexport LD_PRELOAD=%s FAKETIME=\"$(cat %s)\" FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1\n"
+                           "exec %s\n" % (self.env["LD_PRELOAD"], self.path, NET))
+        program.chmod(0o755)
+        return {**self.env, "PPFS_NET": str(program)}
+
+    def set_network(self, offset, pid):
+        """The same for the network process of pid, which is started again."""
+        self.set(offset)
+        kill(net_of(pid))
 
 
 @pytest.fixture
@@ -193,20 +207,21 @@ def test_discovery_refuses_what_is_of_another_time_and_says_so_once(new_clock, n
     clock = new_clock("clock")
     clock.set(ahead)
     m = new_mount(cpus=0).start()
-    node = new_node("--discover=" + where, "--name", "found", key=key_of(m), env=clock.env)
+    node = new_node("--discover=" + where, "--name", "found", key=key_of(m), env=clock.network())
     wait_until(lambda: "listen" in node.log() or heard(3), "the node to have come")
     (m.mnt / "nodes" / ".discover").write_text(where + "\n")
     wait_until(lambda: heard(1) >= 3, "three queries")
     wait_until(lambda: node.log().count("clock") == 1, "the node to say why it does not answer")
     assert "more than 30 s apart" in node.log()
     assert nodes_of(m) == ["local"]
-    clock.set("+0")
+    clock.set_network("+0", node.pid)
     node.up(m)
     m.put("who.sh", "#!/bin/sh\necho $PPFS_NODE\n")
     assert m.result("who.sh") == b"found\n"
-    clock.set(ahead)  # what has been found stays
+    clock.set_network(ahead, node.pid)  # what has been found stays
     new_node("--discover=" + where, "--name", "second", key=key_of(m)).up(m)  # when it comes everybody is asked
-    assert value(m, "found", "state") == "up" and nodes_of(m) == ["local", "found", "second"]
+    node.up(m)
+    assert nodes_of(m) == ["local", "found", "second"]
     m.put("again.sh", "#!/bin/sh\n#ppfs: node=found\necho $PPFS_NODE\n")
     assert m.result("again.sh") == b"found\n"
 
