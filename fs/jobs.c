@@ -287,6 +287,13 @@ static bool others_write(struct fs *fs, uint64_t job, uid_t uid) {
     return x;
 }
 
+/* By its name, whatever its mode says: what is left of it runs as its owner. Who has it open was asked then. */
+static int may_cut(struct fs *fs, const struct job *j) {
+    if (jobs_is_options(j))
+        return jobs_may_remove(fs, j);
+    return fs->now.uid != 0 && fs->now.uid != j->uid ? -EACCES : 0;
+}
+
 void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
                   const struct fuse_file_info *fi) {
     const uid_t *uid = to_set & FUSE_SET_ATTR_UID ? &attr->st_uid : NULL;
@@ -327,10 +334,8 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
     p->size = (size_t)attr->st_size;
     /* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
     rc = job_ended(job.state) ? -ESTALE : !job.draft ? -ETXTBSY : attr->st_size < 0 ? -EINVAL : 0;
-    if (rc == 0)
-        rc = jobs_is_options(&job)                        ? jobs_may_remove(fs, &job)
-             : fs->now.uid != 0 && fs->now.uid != job.uid ? -EACCES
-                                                          : 0;
+    if (rc == 0 && !x)
+        rc = may_cut(fs, &job);
     pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));
 }
 

@@ -294,3 +294,15 @@ def test_what_else_another_may_not_change(shared, alice, mallory):
             os.setxattr(m.jobs / "G/held", name, b"1")
     assert m.state("G/held") == "held" and m.result(long) == b"1\n"
     assert (m.jobs / "G").stat().st_mode & 0o7777 == 0o755
+
+
+def test_who_has_it_open_may_cut_it(shared, alice):
+    """A shell's redirection, of which the command runs as somebody else."""
+    m = shared
+    fd = os.open(m.jobs / ".x", os.O_RDWR | os.O_CREAT, 0o644)
+    os.write(fd, b"print(1)\nprint(2)\n")
+    program = "import os; os.ftruncate(1, 9)"
+    assert alice.popen(["/usr/bin/python3", "-c", program], stdout=fd).wait() == 0
+    os.close(fd)
+    os.rename(m.jobs / ".x", m.jobs / "x")
+    assert m.result("x") == b"1\n"
