@@ -43,7 +43,10 @@ def check(fd: int, what: str, trusted: FrozenSet[int]) -> None:
 
 def check_mount(fd: int, what: str, trusted: FrozenSet[int]) -> None:
     """NotTrusted when the open file is on a mount of somebody else, who makes up what is seen there."""
-    owner = _mounter(fd)
+    _check_mounter(_mounter(fd), what, trusted)
+
+
+def _check_mounter(owner: Optional[int], what: str, trusted: FrozenSet[int]) -> None:
     if owner is None:
         raise NotTrusted("%s: whose mount that is cannot be told from /proc/self/mountinfo, so nothing in it is loaded"
                          % what)
@@ -52,12 +55,11 @@ def check_mount(fd: int, what: str, trusted: FrozenSet[int]) -> None:
 
 
 def check_directory(path: str, trusted: FrozenSet[int]) -> None:
-    """check_mount() of a directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        check_mount(fd, os.path.dirname(path), trusted)
-    finally:
-        os.close(fd)
+    """check_mount() of a directory. It is not opened: Ctrl-C at the wrong moment would leave it open."""
+    device = os.stat(path).st_dev
+    number = "%d:%d" % (os.major(device), os.minor(device))
+    owners = {owner for _, where, _, _, owner in _table() if where == number}
+    _check_mounter(owners.pop() if len(owners) == 1 else None, os.path.dirname(path), trusted)
 
 
 def _refusal(what: str, how: str, owner: int) -> NotTrusted:
@@ -73,6 +75,11 @@ def _refusal(what: str, how: str, owner: int) -> NotTrusted:
 def mounts() -> List[Tuple[int, str, str, Optional[int]]]:
     """The mount table: (id, mountpoint as it stands there, type, uid of who mounted it). A mount whose type lets any user
     serve it names that user (None: it does not); all others are root's."""
+    return [(ident, where, kind, owner) for ident, _, where, kind, owner in _table()]
+
+
+def _table() -> List[Tuple[int, str, str, str, Optional[int]]]:
+    """The same, with the device behind the id."""
     table = []
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         fields, _, more = line.partition(" - ")
@@ -83,7 +90,7 @@ def mounts() -> List[Tuple[int, str, str, Optional[int]]]:
             given = [option[len("user_id="):] for option in options if option.startswith("user_id=")]
             owner = int(given[-1]) if given and given[-1].isdigit() else None
         words = fields.split()
-        table.append((int(words[0]), words[4], kind, owner))
+        table.append((int(words[0]), words[2], words[4], kind, owner))
     return table
 
 
