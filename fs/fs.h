@@ -86,6 +86,9 @@ enum kind {
     KIND_NODE_WHY,
     KIND_NODES_LISTEN, /* nodes/.listen */
     KIND_NODES_DISCOVER,
+    KIND_KEYS, /* nodes/.keys */
+    KIND_KEY,  /* id: a hash of its name */
+    KIND_KEY_TEXT,
     KIND_JOB = 32, /* jobs/NAME; id: the job, from here on */
     KIND_RESULT,
     KIND_FAILURE,

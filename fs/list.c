@@ -81,8 +81,10 @@ int list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
 static fuse_ino_t parent_of(struct fs *fs, fuse_ino_t dir) {
     struct group g;
     enum kind k = ino_kind(dir);
-    if (k == KIND_NODE)
+    if (k == KIND_NODE || k == KIND_KEYS)
         return ino_make(0, KIND_NODES);
+    if (k == KIND_KEY)
+        return ino_make(0, KIND_KEYS);
     if (k == KIND_INFO_JOB) {
         struct job j;
         return ino_make(sched_job(fs->sched, ino_id(dir), &j) == 0 ? j.group : 0, KIND_INFO);

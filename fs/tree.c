@@ -6,6 +6,7 @@
 
 #include "fs/info.h"
 #include "fs/jobs.h"
+#include "fs/keys.h"
 #include "fs/list.h"
 #include "fs/nodes.h"
 #include "fs/results.h"
@@ -95,6 +96,16 @@ static const struct kind_ops kinds[KINDS] = {
                     .rmdir = nodes_rmdir},
     [KIND_NODES_LISTEN] = NODES_FILE(".listen"),
     [KIND_NODES_DISCOVER] = NODES_FILE(".discover", .set = nodes_set_discover),
+    [KIND_KEYS] = {.name = ".keys",
+                   .parent = KIND_NODES,
+                   .type = S_IFDIR,
+                   .attr = keys_attr,
+                   .lookup = keys_lookup,
+                   .list = keys_list,
+                   .mkdir = keys_mkdir,
+                   .rmdir = keys_rmdir},
+    [KIND_KEY] = {.type = S_IFDIR, .attr = keys_attr},
+    [KIND_KEY_TEXT] = {.name = "key", .parent = KIND_KEY, .type = S_IFREG, .attr = keys_attr, .text = keys_text},
     [KIND_NODE] = {.type = S_IFDIR, .attr = nodes_attr},
     [KIND_NODE_CPUS] = NODE_FILE("cpus", .set = nodes_set),
     [KIND_NODE_STATE] = NODE_FILE("state", .set = nodes_set),

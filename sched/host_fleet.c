@@ -198,7 +198,7 @@ static void discover_again(struct sched *s) {
 }
 
 /* The key of before was known to every node: it is made anew. 0, or -errno and one sentence. */
-static int make_key(struct sched *s, const char *path, char *why, size_t why_size) {
+static int make_key(struct sched *s, const char *path, bool *fresh, char *why, size_t why_size) {
     struct mount_key *key = NULL;
     int rc = mount_key_make(path);
     if (rc == -EEXIST)
@@ -206,6 +206,7 @@ static int make_key(struct sched *s, const char *path, char *why, size_t why_siz
     else if (rc < 0)
         snprintf(why, why_size, "cannot make the key %s: %s", path, strerror(-rc));
     mount_key_destroy(key);
+    *fresh = !key;
     if (rc != -EPFNOSUPPORT)
         return rc;
     rc = unlink(path) < 0 ? -errno : mount_key_make(path);
@@ -218,19 +219,19 @@ static int make_key(struct sched *s, const char *path, char *why, size_t why_siz
 
 int fleet_make(struct sched *s, char *why, size_t why_size) {
     static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
-    char path[4096], id[4096], join[4096], listen[512] = "";
+    bool fresh = true;
+    char path[4096], id[4096], listen[512] = "";
     int rc = 0;
     if (!s->c.key) {
         snprintf(path, sizeof path, "%s/key", s->state_dir);
-        rc = make_key(s, path, why, why_size);
+        rc = make_key(s, path, &fresh, why, why_size);
     }
     if (s->c.listen) {
         snprintf(listen, sizeof listen, "%s", s->c.listen);
         listen_again(s, listen, sizeof listen);
     }
     snprintf(id, sizeof id, "%s/id", s->state_dir);
-    snprintf(join, sizeof join, "%s/join.key", s->state_dir);
-    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .join_file = join, .id_file = id, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
+    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .id_file = id, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
     if (rc == 0)
         rc = fleet_create(&s->fleet, s->c.base, &c, &events, s, why, why_size);
     if (rc < 0)
@@ -238,7 +239,12 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
     const char *colon = strrchr(fleet_address(s->fleet), ':');
     if (colon)
         store_meta_set(s->store, "listen_port", atoi(colon + 1));
+    if ((rc = keys_make(s, fresh)) < 0)
+        snprintf(why, why_size, "cannot take up the keys of nodes in %s: %s", s->state_dir, strerror(-rc));
+    if (rc < 0)
+        return rc;
     store_commit(s->store); /* a daemon that is killed before its first turn is followed by one that listens there too */
+    keys_committed(s);
     rc = dial_all(s);
     if (rc == 0)
         discover_again(s);
@@ -290,6 +296,7 @@ int sched_remove_node(struct sched *s, const char *name) {
 
 /* What cannot be done for want of memory is tried again at the next commit. */
 void host_committed(struct sched *s) {
+    keys_committed(s);
     if (!s->telling)
         return;
     s->telling = false;
@@ -332,6 +339,7 @@ void host_rolled_back(struct sched *s) {
     }
     dial_all(s);
     discover_again(s);
+    keys_rolled_back(s);
 }
 
 void sched_listens(struct sched *s, char buf[256]) {

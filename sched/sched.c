@@ -405,6 +405,7 @@ void sched_destroy(struct sched *s) {
     users_free(s);
     tdestroy(s->runs, free_run);
     host_free_all(s);
+    keys_free(s);
     spool_destroy(s->spool);
     store_close(s->store);
     if (s->due)

@@ -181,6 +181,14 @@ const char *node_state_name(enum node_state s);
 int sched_add_node(struct sched *s, const char *address);
 /* It finishes what it runs and is let go; it is shown no more. -EBUSY: it is this machine. */
 int sched_remove_node(struct sched *s, const char *name);
+/* Keys of nodes: "join" for any number of them, each other for the node of that name. A new one is random. -EEXIST, -EINVAL: no name
+ * of a node, -ENOSPC. Removing one revokes it: who is here with it is lost. */
+int sched_add_key(struct sched *s, const char *name);
+int sched_remove_key(struct sched *s, const char *name);
+int sched_find_key(struct sched *s, const char *name, uint64_t *id);
+#define SCHED_KEY_TEXT 320u
+int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]); /* its file; NULL: only whether it is there. -ENOENT */
+void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id), void *arg);
 /* "HOST:PORT" that nodes may join, "" = none may; with this machine's name where it listens at all its addresses. */
 void sched_listens(struct sched *s, char buf[256]);
 /* Where nodes are looked for: NULL nowhere, "" in the local networks, or GROUP%INTERFACE:PORT. set: 0, -EINVAL, -errno. */

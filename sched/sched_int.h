@@ -112,6 +112,7 @@ struct sched {
     struct user_heap user_heaps[USERS_HEAPS];
     double user_time_us;              /* the virtual time at which a user begins */
     LIST_HEAD(, user) met, streaming; /* of this dispatch; with streams in memory */
+    struct keys *keys;                /* keys.c */
     uid_t owner;                      /* who mounted */
     bool users_unknown;               /* others may have ready jobs as well: dispatch.c looks */
     unsigned backlog,

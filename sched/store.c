@@ -83,6 +83,8 @@ static const char *const migrations[] = {
     "DROP TABLE functions;"
     "ALTER TABLE named RENAME TO functions;"
     "CREATE INDEX function_files ON functions(data) WHERE typeof(data)='integer';",
+    /* keys of nodes */
+    "CREATE TABLE keys(name TEXT PRIMARY KEY, secret BLOB NOT NULL) WITHOUT ROWID;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

@@ -7,7 +7,7 @@
 #include "sched/store.h"
 
 /* Every statement has a number; its text stands in the file that uses it (store_jobs_sql and so on). */
-#define STORE_STATEMENTS 128
+#define STORE_STATEMENTS 144
 #define TALLY_MAX 256 /* groups whose tally is gathered before it is written */
 
 struct store {

@@ -4,7 +4,7 @@
  * link of that member goes it is dialled again. One that discovery found is forgotten with its member: it is found again.
  *
  * A member is a node: its far, and what the scheduler calls it. It is up() once it has said what it is and has a name. */
-#include "worker/fleet.h"
+#include "worker/fleet_internal.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -12,58 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/complaints.h"
-#include "net/discover.h"
-#include "worker/far_internal.h"
 #include "worker/network.h"
-#include "worker/redial.h"
 
-enum { FOUND_TRIES = 5, STRANGERS = 64, PROBE_MS = 100, PROBES = 10 };
+enum { FOUND_TRIES = 5, PROBE_MS = 100, PROBES = 10 };
 
-struct target {
-    struct target *next;
-    struct fleet *fleet;
-    struct redial *redial;
-    const char *address;
-    bool found, greeting;
-    struct member *there; /* NULL: nobody */
-};
-
-struct member {
-    struct member *next;
-    struct fleet *fleet;
-    struct far *far;
-    void *node;
-    bool up, leaving;
-    struct event *probe; /* another one from there has its name, and was asked whether it still lives ... */
-    uint64_t heard;      /* ... when so many bytes had come from it ... */
-    unsigned probes;     /* ... and this often it was looked at since; PROBES and more: it does */
-};
-
-struct fleet {
-    struct event_base *base;
-    struct fleet_events ev;
-    const struct pool_events *runner;
-    void *arg;
-    struct mount_key *key;
-    struct tls *tls;
-    struct proxy *proxy;
-    struct hub *hub;
-    struct disk *disk; /* reads payloads */
-    struct peer_listener *listener;
-    struct discover *discover;
-    char where[DISCOVER_WHERE_MAX]; /* it looks, when there is one */
-    struct target *targets;
-    struct member *members;
-    uint8_t strangers[STRANGERS][SESSION_ID]; /* those let go last: discovery does not bring them back */
-    unsigned stranger;
-    char id[FAR_ID_MAX]; /* who we are */
-    size_t id_size;      /* 0: nobody in particular */
-    struct complaints complaints;
-};
-
-static void fleet_log(struct fleet *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void fleet_log(struct fleet *f, const char *format, ...) {
+void fleet_log(struct fleet *f, const char *format, ...) {
     char sentence[1024];
     va_list args;
 
@@ -185,14 +138,53 @@ static bool probe(struct member *m, struct member *other) {
     return true;
 }
 
+static void refuse(struct member *m, const char *why) {
+    fleet_log(m->fleet, "the node at %s is not taken in: %s", far_address(m->far), why);
+    m->leaving = true;
+    far_fail(m->far, why);
+}
+
+/* The one node that its key is for. It has that name also before another that calls itself so. */
+static bool own_name(struct member *m, const char *key, struct member *other, char name[FAR_NAME]) {
+    const char *said = far_about(m->far)->name;
+    char why[FAR_SENTENCE];
+
+    snprintf(name, FAR_NAME, "%s", key);
+    if (strcmp(said, key)) {
+        snprintf(why, sizeof(why), "its key is for the node %s, and it calls itself %s", key, said);
+        refuse(m, why);
+        return false;
+    }
+    if (!other)
+        return true;
+    if (!far_session(other->far)) /* it is going */
+        return false;
+    if (memcmp(session_key(far_session(other->far)), session_key(far_session(m->far)), TLS_KEY_ID)) {
+        far_fail(other->far, "a node with a key for that name has come");
+    } else if (!far_linked(other->far)) {
+        far_fail(other->far, "it was started again");
+    } else if (m->probes >= PROBES || !probe(m, other)) {
+        snprintf(why, sizeof(why), "nodes/%s is there already, with the same key, at %s", key, far_address(other->far));
+        refuse(m, why);
+    }
+    return false;
+}
+
 /* The name it says, with a number where another has it. False: whoever has it is dead, or may be: it will be called again. */
 static bool choose_name(struct member *m, char name[FAR_NAME]) {
     struct fleet *f = m->fleet;
     const char *said = far_about(m->far)->name;
     struct member *other = named(f, said);
 
-    if (m->probe && event_pending(m->probe, EV_TIMEOUT, NULL))
+    if (!far_session(m->far) || (m->probe && event_pending(m->probe, EV_TIMEOUT, NULL)))
         return false;
+    const struct keyed *key = fleet_key_of(f, session_key(far_session(m->far)));
+    if (!key) {
+        refuse(m, "its key was revoked");
+        return false;
+    }
+    if (strcmp(key->name, FLEET_JOIN))
+        return own_name(m, key->name, other, name);
     if (other && same_host(far_address(other->far), far_address(m->far))) {
         if (!far_linked(other->far)) {
             far_fail(other->far, "it was started again");
@@ -202,7 +194,7 @@ static bool choose_name(struct member *m, char name[FAR_NAME]) {
             return false;
     }
     snprintf(name, FAR_NAME, "%s", said);
-    for (unsigned n = 2; strcmp(name, "local") == 0 || named(f, name); n++)
+    for (unsigned n = 2; strcmp(name, "local") == 0 || named(f, name) || fleet_key_named(f, name); n++)
         snprintf(name, FAR_NAME, "%.50s-%u", said, n);
     return true;
 }
@@ -344,6 +336,8 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
                 far_hello(m->far, f->id, f->id_size);
         }
     }
+    if (m && far_session(m->far) && !fleet_key_of(f, session_key(far_session(m->far))))
+        far_fail(m->far, "its key was revoked");
     if (!t)
         return;
     t->there = m;
@@ -476,32 +470,6 @@ static int read_id(struct fleet *f, const char *path, char *why, size_t why_size
     return err;
 }
 
-/* TLS with the key that any node may have, which is written where its nodes find it. 0, or -errno and one sentence. */
-static int make_tls(struct fleet *f, const char *join_file, char *why, size_t why_size) {
-    uint8_t secret[KEY_SECRET];
-    struct node_key join;
-    struct tls_key key;
-    int err = tls_create(&f->tls, TLS_PPFS, mount_key_find(f->key), why, why_size);
-
-    if (err)
-        return err;
-    err = mount_key_join(f->key, secret);
-    if (!err)
-        err = node_key_tls(secret, &key);
-    if (!err)
-        err = tls_add_key(f->tls, &key);
-    mount_key_node(f->key, KEY_ANY, secret, &join);
-    if (!err && join_file)
-        err = node_key_write(&join, join_file);
-    if (err)
-        snprintf(why, why_size, "the key for nodes cannot be made%s%s: %s", join_file ? " at " : "", join_file ? join_file : "",
-                 strerror(-err));
-    key_wipe(secret, sizeof(secret));
-    key_wipe(&join, sizeof(join));
-    key_wipe(&key, sizeof(key));
-    return err;
-}
-
 int fleet_create(struct fleet **out, struct event_base *base, const struct fleet_config *config,
                  const struct fleet_events *ev, void *arg, char *why, size_t why_size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
@@ -517,7 +485,7 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
     err = mount_key_read(&f->key, config->key_file, why, why_size);
     hub.mount = f->key;
     if (!err)
-        err = make_tls(f, config->join_file, why, why_size);
+        err = tls_create(&f->tls, TLS_PPFS, mount_key_find(f->key), why, why_size);
     if (!err && config->id_file)
         err = read_id(f, config->id_file, why, why_size);
     if (!err)
@@ -554,6 +522,7 @@ void fleet_destroy(struct fleet *f) {
     disk_destroy(f->disk);
     tls_destroy(f->tls);
     mount_key_destroy(f->key);
+    free(f->keys);
     free(f);
     errno = saved;
 }

@@ -8,7 +8,6 @@ struct fleet;
 
 struct fleet_config {
     const char *key_file; /* the secret of the mount; fleet_create reads it */
-    const char *join_file; /* where the key for nodes is written, NULL: nowhere */
     const char *id_file;  /* keeps who this ppfs is; made at the first start. With it nodes know at once that a
                                        * ppfs was started again, and end what they run for its predecessor. May be NULL */
     const char *listen;   /* "ADDR:PORT" for nodes that dial in, NULL: none may */
@@ -32,6 +31,22 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
                  void *arg, char *why, size_t why_size);
 /* Tells the nodes that this ppfs ends (they kill what they run for it) and tells no more events; accepts NULL. */
 void fleet_destroy(struct fleet *f);
+
+#define FLEET_JOIN "join" /* the name of the key for any number of nodes; each other key is that of the node of its name */
+struct fleet_key {
+    char name[64];
+    uint8_t secret[32];
+};
+/* Who may come from now on: those with one of these keys. Who is here with another is lost. 0, or -errno and those of before
+ * count. */
+int fleet_set_keys(struct fleet *f, const struct fleet_key *keys, size_t count);
+#define FLEET_KEY_TEXT 320u
+size_t fleet_key_text(const struct fleet *f, const struct fleet_key *key, char buf[FLEET_KEY_TEXT]); /* its file; the length */
+/* Makes the file of that key, mode 0600, in place of what is there; NULL: removes it. 0 or -errno. */
+int fleet_key_write(const struct fleet *f, const struct fleet_key *key, const char *path);
+/* The first key named FLEET_JOIN: the one in that file, where this mount made it; else the one that all mounts with this secret
+ * begin with. found: it was in the file. 0 or -errno. */
+int fleet_first_key(const struct fleet *f, const char *path, struct fleet_key *out, bool *found);
 
 /* Dials HOST:PORT until fleet_undial. 0, -EEXIST, -EINVAL: that is no HOST:PORT, -ENOMEM. */
 int fleet_dial(struct fleet *f, const char *address);

@@ -43,6 +43,7 @@ struct node {
     const struct node_args *args;
     struct event_base *base;
     struct node_key key;
+    char name[FAR_NAME];
     struct tls *tls;
     struct proxy *proxy;
     struct hub *hub;
@@ -394,20 +395,6 @@ static int write_pid(const char *path, char *why, size_t size) {
     return err;
 }
 
-static int make_tls(struct node *n, char *why, size_t size) {
-    struct tls_key key;
-    int err = node_key_read(&n->key, n->args->key_file, why, size);
-
-    if (err)
-        return err;
-    err = tls_create(&n->tls, TLS_NODE, n->key.find, why, size);
-    if (!err && ((err = node_key_tls(n->key.secret, &key)) || (err = tls_add_key(n->tls, &key))))
-        snprintf(why, size, "the key cannot be used: %s", strerror(-err));
-    key_wipe(&key, sizeof(key));
-    key_wipe(n->key.secret, sizeof(n->key.secret));
-    return err;
-}
-
 static void on_net_log(void *arg, const char *sentence) {
     (void)arg;
     say("%s", sentence);
@@ -419,7 +406,7 @@ static int start(struct node *n, char *why, size_t size) {
         .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_unable, .log = on_log};
     const struct node_args *a = n->args;
     struct serve_config serve = {
-        .name = a->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory(), .uids = a->uids};
+        .name = n->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory(), .uids = a->uids};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms, .node = &n->key};
 
     snprintf(why, size, "not enough memory");
@@ -432,7 +419,7 @@ static int start(struct node *n, char *why, size_t size) {
     if (!err)
         err = trusted_temporary_check(why, size);
     if (!err)
-        err = make_tls(n, why, size);
+        err = node_tls(a, &n->key, n->name, &n->tls, why, size);
     if (!err)
         err = network_create(&n->proxy, n->base, n->tls, on_net_log, n, why, size);
     if (!err)
@@ -511,12 +498,12 @@ int node_run(const struct node_args *a) {
         end(n);
         return 1;
     }
-    say("%s is ready with %u slots%s%s", a->name, n->cpus, n->listener ? ", listening at " : "",
+    say("%s is ready with %u slots%s%s", n->name, n->cpus, n->listener ? ", listening at " : "",
         n->listener ? peer_listener_address(n->listener) : "");
     rest(n, true);
     while (!n->stopped)
         turn(n);
-    say("%s leaves", a->name);
+    say("%s leaves", n->name);
     if (a->pid_file)
         unlink(a->pid_file);
     end(n);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "net/key.h"
 #include "worker/far_proto.h"
 
 enum { NODE_JOINS = 64 };
@@ -19,7 +20,7 @@ struct node_args {
     const char *python, *pid_file;
     char name[FAR_NAME];
     unsigned cpus, idle_exit_s /* 0: never */, silence_ms;
-    bool suid_jobs, root_jobs;
+    bool suid_jobs, root_jobs, named; /* the last: name was given */
     struct far_uids uids; /* whose works it takes; none, where we are not root: all */
     bool help, version;
     char key_path[4096]; /* what key_file points to when it was not named */
@@ -29,6 +30,8 @@ struct node_args {
 int node_args_read(struct node_args *a, int argc, char **argv);
 void node_args_help(void);
 
+/* TLS with the key of the key file, and the name that it is for, where it is for one. 0, or -errno and one sentence. */
+int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why, size_t size);
 /* Runs until a signal, idleness, or the last ppfs ends it. The exit status. Errors of the start are a line on stderr. */
 int node_run(const struct node_args *a);
 #endif

@@ -23,7 +23,7 @@ void node_args_help(void) {
          "                        [GROUP][%INTERFACE][:PORT]\n"
          "  --key FILE            the key that the ppfs has for its nodes (default ~/.local/state/ppfs/join.key)\n"
          "  --cpus N              slots (default: what affinity mask and cgroup quota allow)\n"
-         "  --name NAME           what it is called in nodes/ (default: the host's name)\n"
+         "  --name NAME           what it is called in nodes/ (default: what its key is for, or the host's name)\n"
          "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
          "  --idle-exit SECONDS   leave when there was nothing to do for so long\n"
          "  --silence SECONDS     a ppfs of which nothing is heard so long is given up (default 5)\n"
@@ -133,6 +133,7 @@ static int one(struct node_args *a, int option, const char *value) {
         if (!far_name_valid(value))
             return wrong("--name needs up to 63 letters, digits, '.', '_' and '-', not '%s'", value);
         snprintf(a->name, sizeof(a->name), "%s", value);
+        a->named = true;
         return 0;
     case 'p':
         a->python = value;

@@ -106,6 +106,10 @@ int main(int argc, char **argv) {
             fprintf(stderr, "%s\n", why);
             return 1;
         }
+        struct fleet_key join;
+        bool found;
+        if (fleet_first_key(fleet, "/nonexistent", &join, &found) || fleet_set_keys(fleet, &join, 1))
+            return 1;
         printf("%s\n", fleet_address(fleet));
         fflush(stdout);
         while (!up)

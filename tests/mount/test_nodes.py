@@ -17,7 +17,7 @@ def running(m, names):
 
 
 def test_what_there_is(m):
-    assert set(os.listdir(m.mnt / "nodes")) == {"local", ".listen", ".discover"}
+    assert set(os.listdir(m.mnt / "nodes")) == {"local", ".listen", ".discover", ".keys"}
     assert {"cpus", "state", "running", "done", "failed", "seconds", "python", "address",
             "seen", "why"} <= set(os.listdir(m.node))
     assert (m.node / "why").read_text() == ""  # all is well

@@ -6,7 +6,7 @@ import subprocess
 
 import netns
 import pytest
-from noderig import nodes_of, value
+from noderig import make_key, nodes_of, value
 from ppfsmount import SLOW, alive, wait_until
 
 
@@ -24,9 +24,7 @@ def discover(m, where):
 
 def test_a_node_is_found_used_and_let_go(new_mount, new_node, place, base):
     m = new_mount(cpus=0).start()
-    stranger_key = base / "other.key"
-    stranger_key.write_text("x" * 40)
-    stranger_key.chmod(0o600)
+    stranger_key = make_key(base / "other.key")
     stranger = new_node("--discover=" + place, "--name", "stranger", key=stranger_key)
     discover(m, place)
     assert (m.mnt / "nodes" / ".discover").read_text() == place + "\n"

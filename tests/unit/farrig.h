@@ -156,6 +156,14 @@ static inline void on_log(void *arg, const char *sentence) {
     print_message("%s%s\n", arg ? "node: " : "", sentence);
 }
 
+/* With the key of node_of(KEY_A). */
+static inline void let_nodes_in(struct fleet *f) {
+    struct fleet_key join;
+    bool found;
+    assert_int_equal(fleet_first_key(f, "/nonexistent", &join, &found), 0);
+    assert_int_equal(fleet_set_keys(f, &join, 1), 0);
+}
+
 static inline void make_fleet(unsigned silence_ms) {
     static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .log = on_log};
     struct fleet_config config = {.key_file = key_file("key", KEY_A, 0600),
@@ -165,6 +173,7 @@ static inline void make_fleet(unsigned silence_ms) {
 
     if (fleet_create(&fix.fleet, base, &config, &events, NULL, why, sizeof(why)))
         fail_msg("%s", why);
+    let_nodes_in(fix.fleet);
 }
 
 /* --- the node's side ---------------------------------------------------------------------------------------------- */

@@ -259,9 +259,11 @@ static void a_successor_ends_what_its_predecessor_runs(void **state) {
     snprintf(id, sizeof(id), "%s/id", dir);
     struct fleet_config config = {
         .key_file = key_file("key", KEY_A, 0600), .listen = "127.0.0.1:0", .id_file = id, .runner = &runner_events};
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         if (fleet_create(&fleets[i], base, &config, &events, NULL, why, sizeof(why)))
             fail_msg("%s", why);
+        let_nodes_in(fleets[i]);
+    }
     fleet_destroy(fix.fleet);
     fix.fleet = fleets[0];
     memset(&relay, 0, sizeof(relay));

@@ -1,0 +1,198 @@
+/* Keys of nodes, nodes/.keys. The database has them; memory has the same list, and after a commit the fleet has it too, and
+ * join.key in the state directory is that of the key for any number of nodes, where there is one. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/key.h"
+#include "sched/sched_int.h"
+#include "worker/far_proto.h"
+
+#define KEYS_MAX 4096u
+
+struct keys {
+    struct fleet_key *items;
+    size_t count, room;
+    bool changed; /* the fleet does not know it yet */
+};
+
+static int add(struct keys *k, const struct fleet_key *key) {
+    if (k->count == k->room) {
+        size_t room = k->room ? 2 * k->room : 8;
+        struct fleet_key *grown = reallocarray(k->items, room, sizeof *grown);
+        if (!grown)
+            return -ENOMEM;
+        k->items = grown;
+        k->room = room;
+    }
+    k->items[k->count++] = *key;
+    return 0;
+}
+
+static struct fleet_key *named(const struct keys *k, const char *name) {
+    for (size_t i = 0; i < k->count; i++)
+        if (strcmp(k->items[i].name, name) == 0)
+            return &k->items[i];
+    return NULL;
+}
+
+static struct fleet_key *by_id(const struct keys *k, uint64_t id) {
+    for (size_t i = 0; i < k->count; i++)
+        if (host_id(k->items[i].name) == id)
+            return &k->items[i];
+    return NULL;
+}
+
+static void forget(struct keys *k) {
+    if (k->items)
+        key_wipe(k->items, k->room * sizeof *k->items);
+    free(k->items);
+    *k = (struct keys){0};
+}
+
+/* What the database has; where it cannot be read the list stays as it is. */
+static int load(struct sched *s) {
+    struct keys *old = s->keys, k = {.changed = old->changed};
+    char name[NODE_NAME_MAX + 1] = "";
+    struct fleet_key key = {0};
+    int rc;
+    while ((rc = store_key_next(s->store, name, key.secret)) == 0) {
+        memset(key.name, 0, sizeof key.name);
+        snprintf(key.name, sizeof key.name, "%.63s", name);
+        if ((rc = add(&k, &key)) < 0)
+            break;
+    }
+    key_wipe(&key, sizeof key);
+    if (rc != -ENOENT) {
+        forget(&k);
+        return rc;
+    }
+    k.changed |= k.count != old->count || (k.count && memcmp(k.items, old->items, k.count * sizeof *k.items) != 0);
+    forget(old);
+    *old = k;
+    return 0;
+}
+
+static void join_path(const struct sched *s, char path[4096]) {
+    snprintf(path, 4096, "%s/join.key", s->state_dir);
+}
+
+/* What cannot be done now is tried again at the next commit. */
+void keys_committed(struct sched *s) {
+    char path[4096];
+    if (!s->keys || !s->keys->changed)
+        return;
+    join_path(s, path);
+    int rc = fleet_set_keys(s->fleet, s->keys->items, s->keys->count);
+    if (rc == 0)
+        rc = fleet_key_write(s->fleet, named(s->keys, FLEET_JOIN), path);
+    if (rc < 0)
+        sched_log(s, "the keys of nodes are not as nodes/.keys says, which is tried again: %s", strerror(-rc));
+    s->keys->changed = rc < 0;
+}
+
+void keys_rolled_back(struct sched *s) {
+    if (s->keys && s->fleet)
+        load(s);
+}
+
+/* The first start: where the database was lost, the key that was not revoked is in its file. */
+static int make_first(struct sched *s, bool fresh) {
+    char path[4096];
+    struct fleet_key join;
+    bool found;
+    int64_t made;
+    if (store_meta_get(s->store, "keys", &made) == 0)
+        return 0;
+    join_path(s, path);
+    int rc = fleet_first_key(s->fleet, path, &join, &found);
+    if (rc == 0 && (found || fresh) && !named(s->keys, FLEET_JOIN))
+        rc = store_key_put(s->store, FLEET_JOIN, join.secret);
+    if (rc == 0)
+        rc = store_meta_set(s->store, "keys", 1);
+    key_wipe(&join, sizeof join);
+    return rc < 0 ? rc : load(s);
+}
+
+int keys_make(struct sched *s, bool fresh) {
+    s->keys = calloc(1, sizeof *s->keys);
+    int rc = s->keys ? load(s) : -ENOMEM;
+    if (rc == 0)
+        s->keys->changed = true; /* the fleet has none yet */
+    if (rc == 0)
+        rc = make_first(s, fresh);
+    return rc;
+}
+
+void keys_free(struct sched *s) {
+    if (!s->keys)
+        return;
+    forget(s->keys);
+    free(s->keys);
+    s->keys = NULL;
+}
+
+int sched_add_key(struct sched *s, const char *name) {
+    struct fleet_key key = {0};
+    if (strlen(name) >= sizeof key.name)
+        return -ENAMETOOLONG;
+    if (!far_name_valid(name) || strcmp(name, "local") == 0)
+        return -EINVAL;
+    if (by_id(s->keys, host_id(name)))
+        return -EEXIST;
+    if (s->keys->count >= KEYS_MAX)
+        return -ENOSPC;
+    strcpy(key.name, name);
+    int rc = tls_random(key.secret, sizeof key.secret);
+    if (rc == 0)
+        rc = add(s->keys, &key);
+    if (rc == 0) {
+        s->keys->changed = true;
+        rc = sched_check(s, store_key_put(s->store, name, key.secret));
+    }
+    key_wipe(&key, sizeof key);
+    return rc;
+}
+
+int sched_remove_key(struct sched *s, const char *name) {
+    struct keys *k = s->keys;
+    struct fleet_key *key = named(k, name);
+    if (!key)
+        return -ENOENT;
+    int rc = sched_check(s, store_key_delete(s->store, name));
+    if (rc < 0)
+        return rc;
+    *key = k->items[--k->count];
+    key_wipe(&k->items[k->count], sizeof *key);
+    k->changed = true;
+    return 0;
+}
+
+int sched_find_key(struct sched *s, const char *name, uint64_t *id) {
+    *id = host_id(name);
+    return named(s->keys, name) ? 0 : -ENOENT;
+}
+
+int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]) {
+    const struct fleet_key *key = by_id(s->keys, id);
+    if (!key)
+        return -ENOENT;
+    if (text)
+        fleet_key_text(s->fleet, key, text);
+    return 0;
+}
+
+void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id), void *arg) {
+    for (const struct fleet_key *next;;) {
+        next = NULL;
+        for (size_t i = 0; i < s->keys->count; i++) {
+            const struct fleet_key *key = &s->keys->items[i];
+            if (host_id(key->name) > after && (!next || host_id(key->name) < host_id(next->name)))
+                next = key;
+        }
+        if (!next || !each(arg, next->name, host_id(next->name)))
+            return;
+        after = host_id(next->name);
+    }
+}
