@@ -341,7 +341,7 @@ def begin_lease(name, attempt, node, cwd, env):
         _base_env.clear()
         _base_env.update(_environ._data)
         _base_path[:] = sys.path
-        forget_values()  # this process may be another user's
+        forget_values()  # memory= counts what is here
     forget_changed_modules(cwd)
 
 

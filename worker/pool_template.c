@@ -80,7 +80,12 @@ static void template_exec(char *const argv[], char *const env[], int control, in
 
 static __attribute__((noinline)) pid_t template_fork(const struct template *t, int control, int null) {
     char uid[16], *bare[WORDS];
-    char *argv[] = {t->pool->worker_path, t->pool->program, t->root, uid, (char *)(t->pool->suid_jobs ? TEMPLATE_SUID : NULL), NULL};
+    char *argv[] = {t->pool->worker_path,
+                    t->pool->program,
+                    t->root,
+                    uid,
+                    (char *)(t->pool->suid_jobs ? TEMPLATE_SUID : NULL),
+                    NULL};
 
     snprintf(uid, sizeof(uid), "%u", (unsigned)t->uid);
     bare_environment(bare);

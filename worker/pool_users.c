@@ -46,8 +46,8 @@ static bool is_ours(void *arg, pid_t pid) {
     const struct template *t;
 
     TAILQ_FOREACH(t, &p->templates, next)
-    if (pid == t->pid)
-        return true;
+        if (pid == t->pid)
+            return true;
     for (size_t i = 0; i < p->other_count; i++)
         if (p->others[i] == pid)
             return true;
@@ -127,11 +127,11 @@ static void keep_few(struct pool *p, unsigned most) {
         struct template *t, *oldest = NULL;
         unsigned count = 0;
         TAILQ_FOREACH(t, &p->templates, next)
-        if (t->pid && is_idle(t)) {
-            count++;
-            if (!oldest || t->used_us < oldest->used_us)
-                oldest = t;
-        }
+            if (t->pid && is_idle(t)) {
+                count++;
+                if (!oldest || t->used_us < oldest->used_us)
+                    oldest = t;
+            }
         if (count <= most)
             return;
         end(oldest);
@@ -172,8 +172,8 @@ struct template *users_template(struct pool *p, uid_t uid) {
     if (uid == p->own->uid)
         return p->own;
     TAILQ_FOREACH(t, &p->templates, next)
-    if (t->uid == uid && !t->ending_us)
-        return t;
+        if (t->uid == uid && !t->ending_us)
+            return t;
     keep_few(p, IDLE_MAX - 1);
     t = template_new(p, uid);
     if (t)
@@ -211,21 +211,21 @@ void users_close(struct pool *p) {
     struct template *t;
 
     TAILQ_FOREACH(t, &p->templates, next)
-    template_close(t);
+        template_close(t);
     TAILQ_FOREACH(t, &p->templates, next)
-    while (t->pid && clock_us() < until) {
-        if (waitpid(t->pid, NULL, WNOHANG) == t->pid)
-            t->pid = 0;
-        else
-            nanosleep(&pause, NULL);
-    }
+        while (t->pid && clock_us() < until) {
+            if (waitpid(t->pid, NULL, WNOHANG) == t->pid)
+                t->pid = 0;
+            else
+                nanosleep(&pause, NULL);
+        }
     TAILQ_FOREACH(t, &p->templates, next)
-    template_bury(t);
+        template_bury(t);
     while (p->own && clock_us() < until && reap_round(bury_or_know, p))
         nanosleep(&pause, NULL);
     TAILQ_FOREACH(t, &p->templates, next)
-    if (t->last)
-        cage_bury(t->last);
+        if (t->last)
+            cage_bury(t->last);
     while ((t = TAILQ_FIRST(&p->templates)))
         template_free(t);
     if (p->sweep)

@@ -35,7 +35,7 @@ static void on_refuse(evutil_socket_t fd, short what, void *arg) {
         free(r);
     }
     TAILQ_FOREACH(t, &p->templates, next)
-    wait_over(t);
+        wait_over(t);
 }
 
 void wait_soon(struct pool *p) {
@@ -96,9 +96,9 @@ static struct waiting *wait_find(struct pool *p, uint64_t job, struct template *
     struct waiting *w;
 
     TAILQ_FOREACH(*t, &p->templates, next)
-    STAILQ_FOREACH(w, &(*t)->waiting, next)
-    if (w->job == job)
-        return w;
+        STAILQ_FOREACH(w, &(*t)->waiting, next)
+            if (w->job == job)
+                return w;
     return NULL;
 }
 
@@ -156,7 +156,7 @@ struct waiting *wait_take_all(struct template *t) {
     struct waiting *list = STAILQ_FIRST(&t->waiting), *w;
 
     STAILQ_FOREACH(w, &t->waiting, next)
-    t->pool->waiting_count--;
+        t->pool->waiting_count--;
     STAILQ_INIT(&t->waiting);
     return list;
 }
