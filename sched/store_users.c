@@ -37,17 +37,21 @@ static const char triggers[] =
     "UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid;"
     "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;";
 
+#define LOG_SIZE "ifnull((SELECT " LOG_END("") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0)"
+/* Where it was not kept, for nobody else could write then. */
+static const char measure[] = "UPDATE bodies SET size=" LOG_SIZE " WHERE file=-1 AND size<>" LOG_SIZE;
+
+/* Writes nothing to the disk. */
 static const char count[] =
-    "BEGIN IMMEDIATE;"
     "CREATE TEMP TABLE counts(uid INTEGER PRIMARY KEY, drafts INTEGER NOT NULL, jobs INTEGER NOT NULL, bytes INTEGER NOT NULL);"
-    "UPDATE bodies SET size=ifnull((SELECT " LOG_END("") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0) WHERE file=-1;"
     "INSERT INTO counts SELECT uid, sum(drafts), sum(jobs), cast(sum(bytes) AS INTEGER) FROM ("
     " SELECT uid, " DRAFT("") " AS drafts, " QUEUED("") " AS jobs, " EACH "+" BODIES_OF("jobs.id") " AS bytes FROM jobs"
-    " UNION ALL SELECT uid, 1, 0, " EACH " FROM groups WHERE id<>0) GROUP BY uid;"
-    "COMMIT";
+    " UNION ALL SELECT uid, 1, 0, " EACH " FROM groups WHERE id<>0) GROUP BY uid";
 
 int store_count_users(struct store *st) {
-    int rc = sqlite3_exec(st->db, count, NULL, NULL, NULL);
+    int rc = sqlite3_exec(st->db, measure, NULL, NULL, NULL);
+    if ((rc & 0xff) == SQLITE_OK || (rc & 0xff) == SQLITE_FULL) /* a full disk is no reason not to begin: there things are removed */
+        rc = sqlite3_exec(st->db, count, NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(st->db, triggers, NULL, NULL, NULL);
     return rc == SQLITE_OK ? 0 : store_errno(st, rc);
