@@ -138,7 +138,7 @@ class Server:
                     nothing runs until set_ncpus(). The mount and its other users are not concerned
     ppservers       nodes to use as well, each "host:port" or "host"; "*": those that answer in the local network. One
                     that cannot be asked for gives a warning; one that does not answer is tried again by the ppfs
-    secret          not used: nodes and ppfs know one another by a key file, ppfs --key and ppfs-node --key
+    secret          not used: a node has a key of the mount, ppfs-node --key and nodes/.keys in ppfs(5)
     restart         not used: a worker goes on with the next job of the same server, as in ppft without restart
     proto           the pickle protocol of raw results
     socket_timeout  not used: a node that is silent is noticed by itself, and its jobs run elsewhere. A job may run as
@@ -179,8 +179,8 @@ class Server:
             self.ppservers.append((host, port))
             self._dial(host, port)
         if ppservers and mounts.is_private(self.mount):
-            self.logger.warning("no ppfs is mounted, so this program has one of its own, whose key no node knows; "
-                                "mount one with the nodes' key: ppfs --key FILE DIRECTORY")
+            self.logger.warning("no ppfs is mounted, so this program has one of its own, of which no node has a key; mount one "
+                                "and give the nodes its key: nodes/.keys/join/key, ppfs-node --key FILE")
         self._before = {node: (jobs, seconds) for node, (_, jobs, seconds) in self._nodes().items()}
         _servers.add(self)
 

@@ -771,6 +771,41 @@ static void a_client_without_a_key_is_refused(void **state) {
     end_free(&listener);
 }
 
+static int show_old_key(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *size, SSL_SESSION **out) {
+    static const unsigned char suite[2] = {0x13, 0x01}, key[32];
+    (void)md;
+    *id = (const unsigned char *)"ppfs";
+    *size = 4;
+    *out = SSL_SESSION_new();
+    return SSL_SESSION_set1_master_key(*out, key, sizeof(key)) && SSL_SESSION_set_cipher(*out, SSL_CIPHER_find(ssl, suite)) &&
+           SSL_SESSION_set_protocol_version(*out, TLS1_3_VERSION);
+}
+
+/* A node of before there was a key for each: it is told from one with another key. */
+static void a_node_of_before_is_refused_with_what_to_do(void **state) {
+    (void)state;
+    struct end listener;
+    int status;
+    listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
+    int fd = connect_to(peer_listener_address(listener.listener));
+    pid_t pid = fork();
+    if (pid == 0) {
+        SSL_CTX *x = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_psk_use_session_callback(x, show_old_key);
+        SSL *ssl = SSL_new(x);
+        SSL_set_fd(ssl, fd);
+        _exit(SSL_connect(ssl) == 1 ? 0 : 1);
+    }
+    close(fd);
+    turn_until(has_refused, &listener);
+    assert_non_null(strstr(listener.sentence, "older ppfs"));
+    assert_non_null(strstr(listener.sentence, "join.key"));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_not_equal(status, 0);
+    assert_int_equal(listener.accepted, 0);
+    end_free(&listener);
+}
+
 static bool peer_closed(void *arg) {
     char byte;
     return recv(*(int *)arg, &byte, 1, MSG_DONTWAIT) == 0;
@@ -914,6 +949,7 @@ int main(void) {
         cmocka_unit_test(replayed_and_truncated_handshakes_are_refused),
         cmocka_unit_test(a_rogue_server_with_a_certificate_is_refused),
         cmocka_unit_test(one_with_the_key_that_halts_in_a_message_does_not_hold_up_the_loop),
+        cmocka_unit_test(a_node_of_before_is_refused_with_what_to_do),
         cmocka_unit_test(a_client_without_a_key_is_refused),
         cmocka_unit_test(a_silent_peer_is_closed_and_disturbs_nobody),
         cmocka_unit_test(who_does_not_answer_is_told_from_who_is_silent),
