@@ -1,4 +1,4 @@
-/* Inside the options: what a struct options has. Only options.c and options_json.c include this. */
+/* Inside the options: what a struct options has. Only options.c, options_json.c and options_print.c include this. */
 #ifndef PPFS_OPTIONS_INT_H
 #define PPFS_OPTIONS_INT_H
 #include "sched/options.h"
