@@ -46,15 +46,13 @@ struct slot {
     size_t fresh_size;      /* in pool.buffer; 0: none */
 };
 
-/* Work that was accepted but cannot be given to anyone: its done() comes from the loop. */
-struct refusal {
+struct refusal { /* work that was accepted but cannot be given to anyone: its done() comes from the loop */
     struct refusal *next;
     uint64_t job;
     struct work_outcome outcome;
 };
 
-/* Work that waits for a template, or until it has made the workers that it was asked for. */
-struct waiting {
+struct waiting { /* work that waits for a template, or until it has made the workers that it was asked for */
     STAILQ_ENTRY(waiting) next;
     uint64_t job;
     bool hold;   /* pool_hold was asked for */
@@ -76,9 +74,7 @@ struct template {
     char *root;  /* directory for what jobs need for a while; the template empties and removes it */
     int root_fd; /* by which it is locked */
     int control; /* -1: none */
-    struct event *control_event, *retry;
-    struct event *watch;    /* looks whether the template still does what it is told */
-    struct event *writable; /* where its socket was full: when it takes orders again */
+    struct event *control_event, *retry, *watch /* whether it still does what it is told */, *writable /* takes orders again */;
     uint64_t *kills;        /* serials of KILL orders that it did not take yet */
     size_t kill_count, kill_cap;
     unsigned asked;     /* workers that it was asked for and has not told about */
@@ -113,11 +109,10 @@ struct pool {
     TAILQ_HEAD(template_list, template) templates;
     struct template *own; /* of the user that we run as: always there, the first of them */
     int64_t keep_us;      /* that of another user goes when it had nothing to do for so long */
-    struct event *idle;   /* looks for those */
+    struct event *idle, *sweep; /* idle: looks for those */
     char version[32];
     pid_t *others; /* children of this process that are not the pool's, at pool_create */
     size_t other_count;
-    struct event *sweep;
     int64_t sweep_until_us;
     unsigned sweep_quiet;
 };
