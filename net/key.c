@@ -55,7 +55,8 @@ int mount_key_join(const struct mount_key *m, uint8_t secret[KEY_SECRET]) {
     return key_derive(m->secret, "any node", secret, KEY_SECRET);
 }
 
-void mount_key_node(const struct mount_key *m, const char *name, const uint8_t secret[KEY_SECRET], struct node_key *out) {
+void mount_key_node(const struct mount_key *m, const char *name, const uint8_t secret[KEY_SECRET],
+                    struct node_key *out) {
     *out = (struct node_key){0};
     snprintf(out->name, KEY_NAME, "%s", name);
     memcpy(out->secret, secret, KEY_SECRET);

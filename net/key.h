@@ -17,11 +17,11 @@
 
 #include "net/tls.h"
 
-#define KEY_NAME 64u      /* bytes with the final zero */
-#define KEY_ANY "*"       /* the name in a key for any number of nodes */
+#define KEY_NAME 64u /* bytes with the final zero */
+#define KEY_ANY "*"  /* the name in a key for any number of nodes */
 #define KEY_SECRET 32u
 #define KEY_SIGNATURE 64u
-#define KEY_TEXT 320u     /* bytes of a file with the final zero */
+#define KEY_TEXT 320u /* bytes of a file with the final zero */
 
 struct mount_key;
 struct node_key {
@@ -36,12 +36,13 @@ int key_make_random(const char *path);
 /* 0, or -errno and one sentence: not there, somebody else's, open to others, too long, no secret of a mount (-EINVAL), one of
  * before, which nodes had (-EPFNOSUPPORT). */
 int mount_key_read(struct mount_key **out, const char *path, char *why, size_t why_size);
-void mount_key_destroy(struct mount_key *m); /* accepts NULL */
+void mount_key_destroy(struct mount_key *m);              /* accepts NULL */
 const uint8_t *mount_key_find(const struct mount_key *m); /* TLS_PSK bytes, the key for discovery */
 /* The secret of the first key for any number of nodes: the same wherever the mount's secret is used. 0 or -ENOTSUP. */
 int mount_key_join(const struct mount_key *m, uint8_t secret[KEY_SECRET]);
 /* The key that a node called name gets. */
-void mount_key_node(const struct mount_key *m, const char *name, const uint8_t secret[KEY_SECRET], struct node_key *out);
+void mount_key_node(const struct mount_key *m, const char *name, const uint8_t secret[KEY_SECRET],
+                    struct node_key *out);
 
 /* The file of a key, in buf of KEY_TEXT bytes; its length. */
 size_t node_key_text(const struct node_key *k, char *buf);
@@ -49,7 +50,8 @@ size_t node_key_text(const struct node_key *k, char *buf);
 int node_key_write(const struct node_key *k, const char *path);
 /* 0, or -errno and one sentence, as mount_key_read. */
 int node_key_read(struct node_key *out, const char *path, char *why, size_t why_size);
-int node_key_tls(const uint8_t secret[KEY_SECRET], struct tls_key *out); /* what TLS makes of its secret. 0 or -ENOTSUP */
+int node_key_tls(const uint8_t secret[KEY_SECRET],
+                 struct tls_key *out); /* what TLS makes of its secret. 0 or -ENOTSUP */
 void key_wipe(void *bytes, size_t size);
 
 /* The mount's signature over a connection's binding and the id of its hub; and whether a signature is that of the mount that

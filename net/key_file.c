@@ -83,7 +83,8 @@ size_t node_key_text(const struct node_key *k, char *buf) {
     hex(k->secret, KEY_SECRET, secret);
     hex(k->mount, KEY_SECRET, mount);
     hex(k->find, TLS_PSK, find);
-    int size = snprintf(buf, KEY_TEXT, "%sname: %s\nsecret: %s\nmount: %s\nfind: %s\n", node_magic, k->name, secret, mount, find);
+    int size = snprintf(buf, KEY_TEXT, "%sname: %s\nsecret: %s\nmount: %s\nfind: %s\n", node_magic, k->name, secret,
+                        mount, find);
     key_wipe(secret, sizeof(secret));
     return (size_t)size;
 }
@@ -110,8 +111,9 @@ static int wrong(int err, char *why, size_t why_size, const char *format, ...) {
 /* A link is followed only where it belongs to whom the key may belong to: a secret that Kubernetes mounts is one. */
 static int check(const char *path, const struct stat *st, const char *what, char *why, size_t why_size) {
     if (!trusted_user(st->st_uid))
-        return wrong(-EPERM, why, why_size, "%s %s belongs to user %u, who could put another key into it; make a copy of your own",
-                     what, path, (unsigned)st->st_uid);
+        return wrong(-EPERM, why, why_size,
+                     "%s %s belongs to user %u, who could put another key into it; make a copy of your own", what, path,
+                     (unsigned)st->st_uid);
     if (S_ISLNK(st->st_mode))
         return 0;
     if (!S_ISREG(st->st_mode))
@@ -170,7 +172,8 @@ static bool take_hex(const char **at, const char *label, uint8_t *out, size_t si
 }
 
 static bool take_name(const char **at, char name[KEY_NAME]) {
-    static const char label[] = "name: ", letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    static const char label[] = "name: ",
+                      letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     const char *from = *at + sizeof(label) - 1;
 
     if (strncmp(*at, label, sizeof(label) - 1))
@@ -192,16 +195,17 @@ int mount_key_read(struct mount_key **out, const char *path, char *why, size_t w
     int err = m ? read_file(path, what, text, why, why_size) : wrong(-ENOMEM, why, why_size, "not enough memory");
 
     if (!err && strncmp(text, node_magic, sizeof(node_magic) - 1) == 0)
-        err = wrong(-EINVAL, why, why_size, "%s is a key for nodes, and that of a mount is needed (leave --key out, and ppfs makes one)",
-                    path);
+        err = wrong(-EINVAL, why, why_size,
+                    "%s is a key for nodes, and that of a mount is needed (leave --key out, and ppfs makes one)", path);
     else if (!err && strncmp(text, mount_magic, sizeof(mount_magic) - 1))
         err = wrong(-EPFNOSUPPORT, why, why_size,
-                    "%s %s is none that this ppfs made (keys of before were known to every node); remove it, or leave --key out, and "
+                    "%s %s is none that this ppfs made (keys of before were known to every node); remove it, or leave "
+                    "--key out, and "
                     "ppfs makes one",
                     what, path);
     else if (!err && (!take_hex(&at, "secret: ", m->secret, KEY_SECRET) || *at))
-        err = wrong(-EINVAL, why, why_size, "%s %s is damaged; remove it, and ppfs makes another (nodes then need new keys, too)", what,
-                    path);
+        err = wrong(-EINVAL, why, why_size,
+                    "%s %s is damaged; remove it, and ppfs makes another (nodes then need new keys, too)", what, path);
     if (!err && (err = mount_key_complete(m)))
         wrong(err, why, why_size, "OpenSSL has no HKDF and Ed25519 here, so no connection can be secured");
     key_wipe(text, sizeof(text));
@@ -224,11 +228,14 @@ int node_key_read(struct node_key *out, const char *path, char *why, size_t why_
         snprintf(why + n, why_size > n ? why_size - n : 0, " (%s)", take);
     else if (!err && strncmp(text, mount_magic, sizeof(mount_magic) - 1) == 0)
         err = wrong(-EINVAL, why, why_size,
-                    "%s %s is the secret of a mount, which must not leave its machine: remove it here, and %s", what, path, take);
+                    "%s %s is the secret of a mount, which must not leave its machine: remove it here, and %s", what,
+                    path, take);
     else if (!err && strncmp(text, node_magic, sizeof(node_magic) - 1))
-        err = wrong(-EINVAL, why, why_size, "%s %s is no key of this ppfs (one key for all nodes is no longer used); %s", what, path, take);
-    else if (!err && (!take_name(&at, out->name) || !take_hex(&at, "secret: ", out->secret, KEY_SECRET) ||
-                      !take_hex(&at, "mount: ", out->mount, KEY_SECRET) || !take_hex(&at, "find: ", out->find, TLS_PSK) || *at))
+        err = wrong(-EINVAL, why, why_size,
+                    "%s %s is no key of this ppfs (one key for all nodes is no longer used); %s", what, path, take);
+    else if (!err &&
+             (!take_name(&at, out->name) || !take_hex(&at, "secret: ", out->secret, KEY_SECRET) ||
+              !take_hex(&at, "mount: ", out->mount, KEY_SECRET) || !take_hex(&at, "find: ", out->find, TLS_PSK) || *at))
         err = wrong(-EINVAL, why, why_size, "%s %s is damaged; %s", what, path, take);
     key_wipe(text, sizeof(text));
     if (err)

@@ -183,7 +183,8 @@ int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]) {
     return 0;
 }
 
-void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id), void *arg) {
+void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),
+                     void *arg) {
     for (const struct fleet_key *next;;) {
         next = NULL;
         for (size_t i = 0; i < s->keys->count; i++) {

@@ -453,23 +453,6 @@ const char *fleet_address(const struct fleet *f) {
 }
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
-/* 0 or -errno and one sentence. */
-static int read_id(struct fleet *f, const char *path, char *why, size_t why_size) {
-    int err = key_make_random(path);
-    err = err == -EEXIST ? 0 : err;
-    FILE *file = err ? NULL : fopen(path, "re");
-
-    f->id_size = file ? fread(f->id, 1, sizeof(f->id), file) : 0;
-    if (file)
-        fclose(file);
-    if (!err && f->id_size < FAR_ID_MIN)
-        err = -EIO;
-    if (err)
-        snprintf(why, why_size, "%.300s, by which nodes know this ppfs, cannot be read: %s (remove it and start again)",
-                 path, strerror(-err));
-    return err;
-}
-
 int fleet_create(struct fleet **out, struct event_base *base, const struct fleet_config *config,
                  const struct fleet_events *ev, void *arg, char *why, size_t why_size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
@@ -487,7 +470,7 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
     if (!err)
         err = tls_create(&f->tls, TLS_PPFS, mount_key_find(f->key), why, why_size);
     if (!err && config->id_file)
-        err = read_id(f, config->id_file, why, why_size);
+        err = fleet_read_id(f, config->id_file, why, why_size);
     if (!err)
         err = network_create(&f->proxy, base, f->tls, on_refused, f, why, why_size);
     if (!err)

@@ -61,4 +61,6 @@ void fleet_log(struct fleet *f, const char *format, ...) __attribute__((format(p
 /* fleet_keys.c */
 const struct keyed *fleet_key_of(const struct fleet *f, const uint8_t id[TLS_KEY_ID]); /* NULL: it was revoked */
 const struct keyed *fleet_key_named(const struct fleet *f, const char *name);          /* NULL: there is none */
+/* Who this ppfs is, in a file that is made at the first start. 0, or -errno and one sentence. */
+int fleet_read_id(struct fleet *f, const char *path, char *why, size_t why_size);
 #endif

@@ -111,3 +111,19 @@ int fleet_first_key(const struct fleet *f, const char *path, struct fleet_key *o
     key_wipe(&in_file, sizeof(in_file));
     return *found ? 0 : mount_key_join(f->key, out->secret);
 }
+
+int fleet_read_id(struct fleet *f, const char *path, char *why, size_t why_size) {
+    int err = key_make_random(path);
+    err = err == -EEXIST ? 0 : err;
+    FILE *file = err ? NULL : fopen(path, "re");
+
+    f->id_size = file ? fread(f->id, 1, sizeof(f->id), file) : 0;
+    if (file)
+        fclose(file);
+    if (!err && f->id_size < FAR_ID_MIN)
+        err = -EIO;
+    if (err)
+        snprintf(why, why_size, "%.300s, by which nodes know this ppfs, cannot be read: %s (remove it and start again)",
+                 path, strerror(-err));
+    return err;
+}

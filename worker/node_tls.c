@@ -5,7 +5,8 @@
 
 #include "worker/node.h"
 
-int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why, size_t size) {
+int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why,
+             size_t size) {
     struct tls_key shown;
     int err = node_key_read(key, a->key_file, why, size);
     bool own = !err && strcmp(key->name, KEY_ANY);
@@ -14,7 +15,8 @@ int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME
         return err;
     snprintf(name, FAR_NAME, "%s", own && !a->named ? key->name : a->name);
     if (own && strcmp(name, key->name)) {
-        snprintf(why, size, "the key %.300s is for the node %s, and --name says %s (leave --name out)", a->key_file, key->name, name);
+        snprintf(why, size, "the key %.300s is for the node %s, and --name says %s (leave --name out)", a->key_file,
+                 key->name, name);
         err = -EINVAL;
     } else if ((err = tls_create(out, TLS_NODE, key->find, why, size)) == 0) {
         if ((err = node_key_tls(key->secret, &shown)) || (err = tls_add_key(*out, &shown)))
