@@ -196,7 +196,7 @@ const char *trusted_temporary(void) {
 }
 
 int trusted_temporary_check(char *why, size_t why_size) {
-    char what[768];
+    char what[768] = "";
     struct walk w = {.may_be_sticky = true, .why = what, .why_size = sizeof(what)};
     int rc = geteuid() == 0 ? walk(&w, trusted_temporary()) : 0;
 

@@ -142,6 +142,8 @@ class Node:
         self.relay = Relay(site.address, delay, delay) if delay else None
         where = self.relay.address if self.relay else site.address
         command = [site.build / "ppfs-node", "--join", where, "--key", site.key, "--cpus", str(SLOTS), "--name", "n"]
+        if os.geteuid() == 0:
+            command.append("--root-jobs")
         env = dict(os.environ, PPFS_WORKER=str(site.build / "ppfs-worker"))
         self.process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         bench.wait_until(lambda: site.nodes() == 1 and (site.path / "nodes/n/python").read_text().strip(), "the node")
