@@ -28,7 +28,8 @@
 
 enum { CONTROL_FD = 3, CONTROL_TEXT = 400, SPAWN_FDS = 4 };
 
-#define TEMPLATE_SUID "--suid-jobs" /* a last argument of the template: see login.h */
+#define TEMPLATE_SUID "--suid-jobs" /* last arguments of the template: see login.h */
+#define TEMPLATE_GROUPS "--check-groups"
 
 enum control_kind { CONTROL_SPAWN = 1, CONTROL_KILL, CONTROL_HELLO, CONTROL_SPAWNED, CONTROL_EXITED, CONTROL_FAILED };
 

@@ -23,10 +23,14 @@
 
 enum { PAIRS = 7, GROUPS_FIRST = 32, GROUPS_MAX = 65536 };
 
-static bool suid_allowed;
+static bool suid_allowed, groups_checked;
 
 void login_allow_suid(void) {
     suid_allowed = true;
+}
+
+void login_check_groups(void) {
+    groups_checked = true;
 }
 
 static char *pair_of(const char *key, const char *value) {
@@ -97,10 +101,18 @@ static bool fill_groups(struct login *l, const struct passwd *pw) {
         l->groups = bigger;
         l->groups[0] = l->gid;
         l->group_count = size;
-        if (!pw || getgrouplist(pw->pw_name, l->gid, l->groups, &l->group_count) >= 0)
+        if (!pw || getgrouplist(pw->pw_name, groups_checked ? pw->pw_gid : l->gid, l->groups, &l->group_count) >= 0)
             return true;
     }
     return false;
+}
+
+/* A group that is known here opens what is here, a disk or a file of passwords, so it is for whom this machine has put into it. */
+static bool is_member(const struct login *l, const struct passwd *pw) {
+    for (int i = 0; pw && i < l->group_count; i++)
+        if (l->groups[i] == l->gid)
+            return true;
+    return !pw && l->gid && !getgrgid(l->gid);
 }
 
 int login_open(struct login *l, uid_t uid, gid_t gid, char *why, size_t why_size) {
@@ -116,6 +128,9 @@ int login_open(struct login *l, uid_t uid, gid_t gid, char *why, size_t why_size
         snprintf(why, why_size, "no memory for the environment of the job");
     } else if (!fill_groups(l, pw)) {
         snprintf(why, why_size, "the groups of user %u could not be read", (unsigned)uid);
+    } else if (groups_checked && !is_member(l, pw)) {
+        snprintf(why, why_size, "user %u is not in group %u on this machine: put him into it there, or run the job elsewhere (node=)",
+                 (unsigned)uid, (unsigned)gid);
     } else {
         limits_read(&l->limits, LIMITS_DIR, pw ? pw->pw_name : NULL, uid, l->groups, l->group_count);
         l->umask = umask_of_login();

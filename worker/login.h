@@ -7,6 +7,8 @@
 
 /* Said once, in the template: programs may change users by their set-user-ID bits in jobs of others, as sudo does. */
 void login_allow_suid(void);
+/* The same, of users that another machine names: their groups are those that this machine says they are in. */
+void login_check_groups(void);
 
 struct login {
     uid_t uid;

@@ -181,6 +181,7 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
     *p = (struct pool){.base = base, .ev = *ev, .arg = arg, .size = config->workers, .next_serial = 1};
     p->give_back = config->give_back;
     p->suid_jobs = config->suid_jobs;
+    p->check_groups = config->check_groups;
     TAILQ_INIT(&p->templates);
     p->keep_us = (config->keep_ms ? config->keep_ms : KEEP_MS) * INT64_C(1000);
     p->worker_path = strdup(config->worker_path);

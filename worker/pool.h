@@ -27,6 +27,7 @@ struct pool_config {
     unsigned workers;        /* see pool_resize */
     unsigned keep_ms;        /* how long a template of another user's stays without work; 0: some minutes */
     bool suid_jobs;          /* set-user-ID bits count in jobs of other users, too */
+    bool check_groups;       /* work comes from another machine: its users have the groups that they have here */
     bool give_back;          /* work for which no template starts is LOST, not REFUSED: there are other runners */
 };
 

@@ -95,7 +95,7 @@ struct pool {
     unsigned size;       /* how many may work at once */
     int64_t short_us;    /* when it was last said that descriptors are short; 0: never */
     unsigned pipe_share; /* bytes that all pipes may hold, 0: any */
-    bool give_back, suid_jobs;
+    bool give_back, suid_jobs, check_groups;
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
     uint64_t next_serial;

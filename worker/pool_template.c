@@ -80,14 +80,14 @@ static void template_exec(char *const argv[], char *const env[], int control, in
 
 static __attribute__((noinline)) pid_t template_fork(const struct template *t, int control, int null) {
     char uid[16], *bare[WORDS];
-    char *argv[] = {t->pool->worker_path,
-                    t->pool->program,
-                    t->root,
-                    uid,
-                    (char *)(t->pool->suid_jobs ? TEMPLATE_SUID : NULL),
-                    NULL};
+    char *argv[7] = {t->pool->worker_path, t->pool->program, t->root, uid};
+    size_t count = 4;
 
     snprintf(uid, sizeof(uid), "%u", (unsigned)t->uid);
+    if (t->pool->suid_jobs)
+        argv[count++] = (char *)TEMPLATE_SUID;
+    if (t->pool->check_groups)
+        argv[count++] = (char *)TEMPLATE_GROUPS;
     bare_environment(bare);
     pid_t pid = vfork();
     if (pid == 0)

@@ -346,6 +346,17 @@ static void offer_to_oom_killer(void) {
     }
 }
 
+static bool take_options(char **at) {
+    for (; *at; at++)
+        if (strcmp(*at, TEMPLATE_SUID) == 0)
+            login_allow_suid();
+        else if (strcmp(*at, TEMPLATE_GROUPS) == 0)
+            login_check_groups();
+        else
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv) {
     struct control hello = {.kind = CONTROL_HELLO};
     char why[CONTROL_TEXT];
@@ -355,7 +366,7 @@ int main(int argc, char **argv) {
     descriptors_standard();
     if (argc > 1 && strcmp(argv[1], FRESH_WORD) == 0)
         isolate_fresh(argc, argv);
-    if (argc < 4 || argc > 5 || (argc == 5 && strcmp(argv[4], TEMPLATE_SUID) != 0) ||
+    if (argc < 4 || !take_options(argv + 4) ||
         getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         return 2;
@@ -376,8 +387,6 @@ int main(int argc, char **argv) {
         give_up("the template of the workers could not set itself up");
     me.uid = (uid_t)strtoul(argv[3], NULL, 10);
     place_root(argv[2]);
-    if (argc == 5)
-        login_allow_suid();
     place_clear_root(false); /* of what a template before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);

@@ -138,6 +138,29 @@ static void a_template_that_cannot_start_is_in_nobodys_way(void **state) {
     unlink(path);
 }
 
+static struct job *run_in_group(uid_t user, gid_t group) {
+    struct work w = as(user, "#!/bin/sh\nid -g");
+
+    w.gid = group;
+    return run(w);
+}
+
+/* A ppfs that was broken into names any group: that of a disk is as good as root. */
+static void groups_of_another_machine_are_those_of_ours(void **state) {
+    enum { BIN = 2, DISK = 6, UNHEARD_OF = 61234 }; /* bin is a user of each Debian, with a group of the same number */
+    static const uid_t users[] = {BIN, ALICE}; /* the second is known to nobody here */
+
+    (void)state;
+    NEED_ROOT;
+    pool_with(&(struct pool_config){.worker_path = worker_path(), .workers = 2, .check_groups = true});
+    for (int i = 0; i < 2; i++) {
+        assert_end(run_in_group(users[i], DISK), WORK_REFUSED, 0, "is not in group 6 on this machine");
+        assert_end(run_in_group(users[i], 0), WORK_REFUSED, 0, "is not in group 0 on this machine");
+    }
+    assert_text(OUT(run_in_group(BIN, BIN)), "2");
+    assert_text(OUT(run_in_group(ALICE, UNHEARD_OF)), "61234");
+}
+
 /* Whatever comes, goes and is killed: each work has one end, and it is its own. */
 static void users_come_and_go_at_random(void **state) {
     (void)state;
@@ -285,6 +308,7 @@ int main(void) {
         POOL_TEST(death_of_a_template_is_its_users),
         cmocka_unit_test_teardown(idle_templates_leave_with_all_that_is_theirs, teardown),
         cmocka_unit_test_teardown(a_template_that_cannot_start_is_in_nobodys_way, teardown),
+        cmocka_unit_test_teardown(groups_of_another_machine_are_those_of_ours, teardown),
         cmocka_unit_test_teardown(users_come_and_go_at_random, teardown),
         cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_worker, teardown),
         cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_template, teardown),
