@@ -69,10 +69,10 @@ static uint32_t enter_landlock(void) {
 
 /* --- system calls ------------------------------------------------------------------------------------------------ */
 static const int carried[] = {
-    /* bytes over sockets that it has; accept and socket pairs, which lead to nobody */
+    /* bytes over sockets that it has, and accept */
     SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg),
-    SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(recv), SCMP_SYS(send), SCMP_SYS(accept), SCMP_SYS(accept4), SCMP_SYS(socketpair),
-    SCMP_SYS(shutdown), SCMP_SYS(getsockopt), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(close),
+    SCMP_SYS(recv), SCMP_SYS(send), SCMP_SYS(accept), SCMP_SYS(accept4), SCMP_SYS(shutdown),
+    SCMP_SYS(getsockopt), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(close),
     /* waiting, and the time */
     SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2), SCMP_SYS(epoll_ctl), SCMP_SYS(poll), SCMP_SYS(ppoll),
     SCMP_SYS(ppoll_time64), SCMP_SYS(select), SCMP_SYS(pselect6), SCMP_SYS(clock_gettime), SCMP_SYS(clock_gettime64),
@@ -118,6 +118,18 @@ static int allow_options(scmp_filter_ctx f) {
     return err;
 }
 
+/* A socket whose dial failed would be connected again by sending so, which Landlock does not see. A pair of another type could
+ * send to whoever listens under a path. */
+static int allow_sending(scmp_filter_ctx f) {
+    const struct scmp_arg_cmp to = IS_WITHOUT(3, MSG_FASTOPEN), message = IS_WITHOUT(2, MSG_FASTOPEN);
+    const struct scmp_arg_cmp pair[] = {IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)};
+    int err = allow(f, SCMP_SYS(sendto), 1, &to);
+
+    if (!err)
+        err = allow(f, SCMP_SYS(sendmsg), 1, &message);
+    return err ? err : allow(f, SCMP_SYS(socketpair), 2, pair);
+}
+
 static int allow_some(scmp_filter_ctx f) {
     static const unsigned commands[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC};
     const struct scmp_arg_cmp data = IS_WITHOUT(2, PROT_EXEC);
@@ -157,6 +169,8 @@ static int enter_filter(void) {
     }
     if (!err)
         err = allow_options(f);
+    if (!err)
+        err = allow_sending(f);
     if (!err)
         err = allow_some(f);
     if (!err)

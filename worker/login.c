@@ -129,7 +129,8 @@ int login_open(struct login *l, uid_t uid, gid_t gid, char *why, size_t why_size
     } else if (!fill_groups(l, pw)) {
         snprintf(why, why_size, "the groups of user %u could not be read", (unsigned)uid);
     } else if (groups_checked && !is_member(l, pw)) {
-        snprintf(why, why_size, "user %u is not in group %u on this machine: put him into it there, or run the job elsewhere (node=)",
+        snprintf(why, why_size,
+                 "user %u is not in group %u on this machine: put him into it there, or run the job elsewhere (node=)",
                  (unsigned)uid, (unsigned)gid);
     } else {
         limits_read(&l->limits, LIMITS_DIR, pw ? pw->pw_name : NULL, uid, l->groups, l->group_count);

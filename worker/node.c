@@ -352,8 +352,12 @@ static int open_doors(struct node *n, char *why, size_t size) {
 static int make_pool(struct node *n, char *why, size_t size) {
     const struct node_args *a = n->args;
     char worker[PATH_MAX], *program = NULL;
-    struct pool_config config = {.worker_path = worker, .python = a->python, .workers = n->cpus, .suid_jobs = a->suid_jobs,
-                                 .check_groups = true, .give_back = true};
+    struct pool_config config = {.worker_path = worker,
+                                 .python = a->python,
+                                 .workers = n->cpus,
+                                 .suid_jobs = a->suid_jobs,
+                                 .check_groups = true,
+                                 .give_back = true};
     struct runner runner;
 
     where_worker(worker);

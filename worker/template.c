@@ -366,8 +366,8 @@ int main(int argc, char **argv) {
     descriptors_standard();
     if (argc > 1 && strcmp(argv[1], FRESH_WORD) == 0)
         isolate_fresh(argc, argv);
-    if (argc < 4 || !take_options(argv + 4) ||
-        getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
+    if (argc < 4 || !take_options(argv + 4) || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) ||
+        type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
         return 2;
     }

@@ -30,7 +30,9 @@
 #define FILTERED true
 #endif
 
+enum { PAIR = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC /* the one type that it makes */ };
 static pid_t parent;
+static int unconnected = -1; /* a socket of TCP, as a dial that failed leaves one */
 
 /* What a child found: its exit status, or minus the signal that killed it. */
 static int in_jail(int (*attempt)(void)) {
@@ -80,13 +82,34 @@ static int connect_something(void) {
     int ends[2];
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(22), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
-    return socketpair(AF_UNIX, SOCK_STREAM, 0, ends) ? 251 : as_errno(connect(ends[0], (struct sockaddr *)&at, sizeof(at)));
+    return socketpair(AF_UNIX, PAIR, 0, ends) ? 251 : as_errno(connect(ends[0], (struct sockaddr *)&at, sizeof(at)));
+}
+
+static int connect_by_sending(void) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+    return as_errno(sendto(unconnected, "x", 1, MSG_FASTOPEN | MSG_DONTWAIT, (struct sockaddr *)&at, sizeof(at)));
+}
+
+static int connect_by_a_message(void) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct iovec part = {(void *)"x", 1};
+    struct msghdr m = {.msg_name = &at, .msg_namelen = sizeof(at), .msg_iov = &part, .msg_iovlen = 1};
+
+    return as_errno(sendmsg(unconnected, &m, MSG_FASTOPEN | MSG_DONTWAIT));
+}
+
+/* Which could write to whoever listens under a path: the log of the system, its manager of services. */
+static int make_a_local_datagram_socket(void) {
+    int ends[2];
+
+    return as_errno(socketpair(AF_UNIX, SOCK_DGRAM, 0, ends));
 }
 
 static int set_another_option(void) {
     int ends[2], on = 1;
 
-    return socketpair(AF_UNIX, SOCK_STREAM, 0, ends) ? 251 : as_errno(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+    return socketpair(AF_UNIX, PAIR, 0, ends) ? 251 : as_errno(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
 }
 
 static int signal_its_parent(void) {
@@ -109,13 +132,16 @@ static int raise_a_limit(void) {
 static void what_it_may_not_answers_so(void **state) {
     int (*const attempts[])(void) = {open_a_file,          open_the_root,     make_a_file,        look_at_a_file,
                                      open_internet_socket, open_local_socket, connect_something,  set_another_option,
-                                     signal_its_parent,    map_code,          become_root,        raise_a_limit};
+                                     signal_its_parent,    map_code,          become_root,        raise_a_limit,
+                                     connect_by_sending,   connect_by_a_message, make_a_local_datagram_socket};
 
     (void)state;
     if (!FILTERED)
         skip();
+    unconnected = socket(AF_INET, SOCK_STREAM, 0);
     for (size_t i = 0; i < sizeof(attempts) / sizeof(*attempts); i++)
         assert_int_equal(in_jail(attempts[i]), EPERM);
+    close(unconnected);
 }
 
 /* --- what kills --------------------------------------------------------------------------------------------------- */
@@ -178,7 +204,7 @@ static int do_its_work(void) {
     char byte = 'x';
     int ends[2];
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) || write(ends[0], &byte, 1) != 1 || read(ends[1], &byte, 1) != 1)
+    if (socketpair(AF_UNIX, PAIR, 0, ends) || write(ends[0], &byte, 1) != 1 || read(ends[1], &byte, 1) != 1)
         return 1;
     if (getifaddrs(&all))
         return 2;

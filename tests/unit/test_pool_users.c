@@ -148,7 +148,7 @@ static struct job *run_in_group(uid_t user, gid_t group) {
 /* A ppfs that was broken into names any group: that of a disk is as good as root. */
 static void groups_of_another_machine_are_those_of_ours(void **state) {
     enum { BIN = 2, DISK = 6, UNHEARD_OF = 61234 }; /* bin is a user of each Debian, with a group of the same number */
-    static const uid_t users[] = {BIN, ALICE}; /* the second is known to nobody here */
+    static const uid_t users[] = {BIN, ALICE};      /* the second is known to nobody here */
 
     (void)state;
     NEED_ROOT;
