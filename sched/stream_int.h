@@ -65,6 +65,7 @@ struct stream {
     uint64_t said;           /* JSON: the answers of all calls before it are in the out-log, or on the way there */
     size_t waiting_calls;    /* answered, and in memory */
     size_t written_turn, moved_turn; /* stream_wait.c: in this turn */
+    bool more;                       /* ... and there is more of that for the next turn */
     bool wrote_down, writes_down;    /* there may be rows of answers that wait; more are to be made */
     struct lease_set leases; /* lease.c */
     size_t held, waiting;    /* bytes of its calls; those among them of answers that wait for older ones */

@@ -132,6 +132,7 @@ static int advance(struct stream *st) {
 
 static int turn(struct stream *st, bool *ended) {
     st->moved_turn = 0;
+    st->more = false;
     int rc = advance(st);
     if (rc == 0)
         rc = parse_on(st);
@@ -159,6 +160,8 @@ static int turn(struct stream *st, bool *ended) {
     }
     sched_note(st->s, st->id);
     st->dirty = false;
+    if (st->more)
+        stream_mark(st);
     return rc;
 }
 

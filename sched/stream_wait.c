@@ -93,8 +93,7 @@ static int write_down(struct stream *st) {
             rc = write_row(st, &c);
         else
             c = TAILQ_NEXT(c, order);
-    if (st->waiting_calls)
-        stream_mark(st);
+    st->more |= too_many(st);
     return rc < 0 ? rc : put_row(st);
 }
 
@@ -102,7 +101,7 @@ static int write_down(struct stream *st) {
 
 /* All below that number is answered, and what of it is in memory has gone out. 1: it is in the answers' log, 0: not yet. */
 static int move_up(struct stream *st, uint64_t below) {
-    int rc = stream_log_settle(st);
+    int rc = st->moved_turn < MOVED_TURN ? stream_log_settle(st) : 0;
     if (rc <= 0)
         return rc;
     int n = store_log_move(st->s->store, st->id, BODY_WAITING, (int64_t)(below << PIECE_BITS), BODY_RESULT,
@@ -112,11 +111,12 @@ static int move_up(struct stream *st, uint64_t below) {
     st->moved_turn += (unsigned)n;
     if (n < MOVED)
         st->said = below;
+    st->more |= st->moved_turn >= MOVED_TURN;
     if (n) {
         stream_mark(st);
         rc = put_row(st);
     }
-    return rc < 0 ? rc : n < MOVED && st->moved_turn < MOVED_TURN;
+    return rc < 0 ? rc : st->moved_turn < MOVED_TURN;
 }
 
 int stream_advance_json(struct stream *st) {

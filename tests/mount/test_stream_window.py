@@ -82,6 +82,14 @@ def test_lines_that_wait_are_on_the_disk(w):
     assert sum(runs(w).values()) - MANY < MANY / 2
 
 
+def test_lines_that_wait_go_out_though_nobody_reads(w):
+    w.put("s.jsonl", lines(json_call("window.wait", str(w.go)), *[json_call("operator.mul", "x", 1000)] * 9000))
+    wait_until(lambda: w.why("s.jsonl").startswith("9000 calls are answered"), "all lines but the first to be answered")
+    w.go.touch()
+    wait_until(lambda: w.state("s.jsonl") == "done", "the stream to end")
+    assert len((w.results / "s.jsonl").read_bytes().splitlines()) == 9001
+
+
 def test_large_lines_that_wait(w):
     sizes = [100, 10000, 20000, 70000, 300000, 3 << 20] * 12
     calls = [json_call("window.note", str(w.ran), n, size) for n, size in enumerate(sizes)]
