@@ -13,12 +13,16 @@ static int free_input(struct sched *s, uint64_t job) {
     int rc = store_body_get(s->store, job, BODY_SPEC, &b);
     if (rc < 0)
         return rc == -ENOENT ? 0 : sched_check(s, rc);
-    if ((rc = sched_check(s, store_log_drop(s->store, job, BODY_WAITING))) < 0)
-        return rc;
-    s->trash = true;
     if (b.file)
         sched_note_unlink(s, (struct spool_name){job, BODY_SPEC, b.file});
-    rc = b.file == BODY_LOG ? sched_check(s, store_log_drop(s->store, job, BODY_SPEC)) : 0;
+    if (b.file == BODY_LOG) {
+        s->trash = true;
+        rc = sched_check(s, store_log_drop(s->store, job, BODY_SPEC));
+        if (rc == 0)
+            rc = sched_check(s, store_log_drop(s->store, job, BODY_WAITING));
+        if (rc == 0)
+            rc = sched_check(s, store_bodies_delete(s->store, job, BODY_WAITING));
+    }
     return rc < 0 ? rc : sched_check(s, store_body_put(s->store, job, BODY_SPEC, "", 0));
 }
 

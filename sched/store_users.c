@@ -11,6 +11,7 @@
 #define BODIES_OF(job) "(SELECT total(size) FROM main.bodies WHERE id BETWEEN " job "*8 AND " job "*8+7)"
 #define EACH "1024" /* bytes that a job or directory counts for besides what is in it */
 #define LOG_END(row) row "start+CASE typeof(" row "data) WHEN 'integer' THEN " row "data ELSE length(" row "data) END"
+#define WAITS(id) "(" id "&7=5)" /* BODY_WAITING: its rows stand by their calls' numbers, so what they have is added up */
 #define MAKE "CREATE TEMP TRIGGER "
 #define KNOWN(uid) "INSERT OR IGNORE INTO counts VALUES(" uid ",0,0,0);"
 
@@ -30,14 +31,22 @@ static const char triggers[] =
     "UPDATE counts SET bytes=bytes+new.size-ifnull((SELECT size FROM main.bodies WHERE id=new.id),0) WHERE uid=" OF_JOB("new.id") "; END;"
     MAKE "bodies_out AFTER DELETE ON main.bodies BEGIN UPDATE counts SET bytes=bytes-old.size WHERE uid=" OF_JOB("old.id") "; END;"
     MAKE "bodies_to AFTER UPDATE OF size ON main.bodies BEGIN UPDATE counts SET bytes=bytes+new.size-old.size WHERE uid=" OF_JOB("new.id") "; END;"
-    MAKE "logs_in AFTER INSERT ON main.logs BEGIN UPDATE bodies SET size=" LOG_END("new.") " WHERE id=new.log AND file=-1; END;"
+    MAKE "logs_in AFTER INSERT ON main.logs BEGIN "
+    "UPDATE bodies SET size=CASE WHEN " WAITS("id") " THEN size+length(new.data) ELSE " LOG_END("new.") " END WHERE id=new.log AND file=-1; END;"
+    /* an answer that waited goes out */
+    MAKE "logs_to AFTER UPDATE OF log ON main.logs BEGIN "
+    "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=-1 AND " WAITS("id") ";"
+    "UPDATE bodies SET size=" LOG_END("new.") " WHERE id=new.log AND file=-1; END;"
     MAKE "groups_in AFTER INSERT ON main.groups BEGIN " KNOWN("new.uid") "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;"
     MAKE "groups_out AFTER DELETE ON main.groups BEGIN UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid; END;"
     MAKE "groups_of AFTER UPDATE OF uid ON main.groups WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
     "UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid;"
     "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;";
 
-#define LOG_SIZE "ifnull((SELECT " LOG_END("") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0)"
+#define LOG_SIZE                                                                                                       \
+    "CASE WHEN " WAITS("id") " THEN (SELECT cast(total(length(data)) AS INTEGER) FROM logs WHERE log=bodies.id)"          \
+    " ELSE ifnull((SELECT " LOG_END("") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0) END"
+_Static_assert(BODIES == 8 && BODY_WAITING == 5, "as WAITS says");
 /* Where it was not kept, for nobody else could write then. */
 static const char measure[] = "UPDATE bodies SET size=" LOG_SIZE " WHERE file=-1 AND size<>" LOG_SIZE;
 

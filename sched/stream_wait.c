@@ -86,7 +86,7 @@ static int write_down(struct stream *st) {
     int rc = stream_log_settle(st);
     if (rc <= 0)
         return rc; /* what is on the way to the disk comes first */
-    rc = store_body_put_file(st->s->store, st->id, BODY_WAITING, 0, BODY_LOG);
+    rc = st->wrote_down ? 0 : store_body_put_file(st->s->store, st->id, BODY_WAITING, 0, BODY_LOG);
     struct call *c = TAILQ_FIRST(&st->calls);
     for (st->written_turn = 0; c && rc == 0 && st->written_turn < WRITTEN_TURN;)
         if (c->state == CALL_ANSWERED)

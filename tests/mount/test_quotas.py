@@ -136,6 +136,21 @@ def test_bytes_of_a_stream(limited, mallory):
     assert "more bytes than the quota allows" in m.why("s.jsonl")
 
 
+def test_answers_that_wait_for_an_older_one_count_as_what_they_are(limited, mallory):
+    m = limited("bytes=20M", cpus=3)
+    wait = "until [ -e %s/go ]; do sleep 0.02; done" % m.work
+    p = mallory.sh("""(echo '{"call": "os.system", "args": ["%s"]}'
+                      yes '{"call": "operator.mul", "args": ["xxxxxxxxxx", 100]}' | head -n 9000) > $M/jobs/s.jsonl"""
+                   % wait, M=m.mnt)
+    assert p.stderr == ""
+    wait_until(lambda: m.why("s.jsonl").startswith("9000 calls are answered"), "all but the first to be answered")
+    (m.work / "go").touch()
+    wait_until(lambda: m.state("s.jsonl") != "running", "the stream to end")
+    assert (m.state("s.jsonl"), m.result("s.jsonl").count(b"\n")) == ("done", 9001)
+    assert mallory.sh("truncate -s 8M $M/jobs/.a", M=m.mnt).stderr == ""
+    assert OVER in mallory.sh("truncate -s 12M $M/jobs/.a", M=m.mnt).stderr
+
+
 def test_slots(limited, alice, mallory):
     m = limited("slots=1", cpus=2)
     wait = "until [ -e %s/go ]; do sleep 0.02; done" % m.work
