@@ -294,6 +294,13 @@ static int may_cut(struct fs *fs, const struct job *j) {
     return fs->now.uid != 0 && fs->now.uid != j->uid ? -EACCES : 0;
 }
 
+/* Whether the group is only lent to who gives it: its job would run with it. */
+static bool is_lent(fuse_req_t req, gid_t gid) {
+    const struct fuse_ctx *c = fuse_req_ctx(req);
+    gid_t own = c->gid;
+    return gid == c->gid && c->uid != 0 && (sched_own_group(c->pid, c->uid, &own) < 0 || own != gid);
+}
+
 void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
                   const struct fuse_file_info *fi) {
     const uid_t *uid = to_set & FUSE_SET_ATTR_UID ? &attr->st_uid : NULL;
@@ -314,6 +321,8 @@ void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct st
     int rc = sched_job(fs->sched, id, &job);
     if (rc == 0 && uid && *uid != job.uid && others_write(fs, id, *uid))
         rc = -ETXTBSY;
+    if (rc == 0 && gid && *gid != job.gid && is_lent(req, *gid))
+        rc = -EPERM;
     if (rc == 0 && owner)
         rc = sched_set_owner(fs->sched, id, uid, gid, mode);
     if (rc || !(to_set & FUSE_SET_ATTR_SIZE)) {
@@ -354,7 +363,7 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
                          .request = fs->now.unique,
                          .again = fs->now.again,
                          .copies = copies_of(fs, c->pid)};
-    return 0;
+    return fs->uid == 0 ? sched_own_group(c->pid, w->uid, &w->gid) : 0;
 }
 
 static void created(struct pending *p, int rc) {

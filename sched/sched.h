@@ -108,6 +108,9 @@ struct writer {
     bool temporary; /* it makes a file as mkstemp does: O_EXCL, to read and write, 0600 */
     bool append; /* it writes at the end only: then a stream that runs may be opened */
 };
+/* Of who asks as uid and *gid: *gid is made the group that is his own where a program with a set-group-ID bit lends him one. 0;
+ * -EPERM: the user is lent by a set-user-ID bit, or it cannot be told. For a job is not that program's doing, but its writer's. */
+int sched_own_group(pid_t pid, uid_t uid, gid_t *gid);
 /* A new draft. exclusive: -EEXIST while the name has a job (unended), a result or a failure. An existing draft is opened.
  * -ETXTBSY: running. -EISDIR: a group. -EINVAL/-ENAMETOOLONG: the name. */
 int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out);

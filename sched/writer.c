@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sched/sched_int.h"
@@ -22,6 +23,43 @@ void writer_directory(pid_t pid, char *buf, size_t size) {
 bool writer_is_inside(const struct sched *s, const char *directory) {
     size_t m = strlen(s->mountpoint);
     return strncmp(directory, s->mountpoint, m) == 0 && (directory[m] == '/' || directory[m] == 0);
+}
+
+/* Whose /proc/PID/cwd is tells the effective user and group, and root's where the program that runs has a set-user-ID or
+ * set-group-ID bit: one look tells most that they are themselves. */
+static bool is_plain(pid_t pid, uid_t uid, gid_t gid) {
+    char path[64];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
+    return lstat(path, &st) == 0 && st.st_uid == uid && st.st_gid == gid;
+}
+
+/* The real user and group of a process, from its status (proc(5)). */
+static bool real_ids(pid_t pid, uid_t *uid, gid_t *gid) {
+    char path[64], line[256];
+    int found = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && found < 2 && fgets(line, sizeof line, f))
+        found += sscanf(line, "Uid: %u", uid) == 1 || sscanf(line, "Gid: %u", gid) == 1;
+    if (f)
+        fclose(f);
+    return found == 2;
+}
+
+int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
+    uid_t real_uid;
+    gid_t real_gid;
+    if (pid <= 0 || is_plain(pid, uid, *gid))
+        return 0;
+    if (!real_ids(pid, &real_uid, &real_gid))
+        return -EPERM;
+    if (real_uid == 0) /* who serves files for others */
+        return 0;
+    if (real_uid != uid)
+        return -EPERM;
+    *gid = real_gid;
+    return 0;
 }
 
 /* A process that ends has given its memory back before its files, and its program with it: one look at that link, a tenth

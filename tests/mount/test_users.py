@@ -1,6 +1,7 @@
 """Several users on one mount: each has his own, and nobody gets at what is another's. From the outside, as a user would try."""
 import json
 import os
+import shutil
 import stat
 
 import pytest
@@ -175,3 +176,22 @@ def test_whoever_writes_into_all_that_he_has_spoils_his_own(shared, alice, mallo
     p = alice.sh("echo 'print(6 * 7)' > $M/jobs/x; cat $M/results/x $M/info/hers/state; rm $M/jobs/hers", M=shared.mnt)
     assert (p.stdout, p.stderr) == ("42\nrunning\n", "")
     assert shared.pids()["daemon"] == daemon
+
+
+def test_what_a_program_lends_is_not_the_jobs(shared, alice, mallory):
+    """A program with a set-group-ID or set-user-ID bit makes a file where one says; what is in it is one's own to say."""
+    for tool, owner, mode in (("gid", 0, 0o2755), ("uid", alice.uid, 0o4755)):
+        for name in "touch", "chgrp":
+            path = mallory.home / (name + tool)
+            shutil.copy(shutil.which(name), path)
+            os.chown(path, owner, alice.gid)
+            path.chmod(mode)
+    p = mallory.sh("./touchgid mine; ./touchuid /tmp/$USER; stat -c %g mine; stat -c %u /tmp/$USER", M=shared.mnt)
+    os.unlink("/tmp/" + mallory.name)
+    assert p.stdout.split() == [str(alice.gid), str(alice.uid)], "the bits count here"
+    p = mallory.sh("""cd $M; for f in a .b; do ~/touchgid jobs/$f && echo 'import os; print(os.getgid(), os.getgroups())' > jobs/$f; done
+mv jobs/.b jobs/b; cat results/a results/b; ! ~/touchuid jobs/c && ! ls jobs/c 2>/dev/null && echo refused
+echo 'import os; print(os.getgid())' > jobs/.d; ! ~/chgrpgid %d jobs/.d && mv jobs/.d jobs/d; cat results/d""" % alice.gid, M=shared.mnt)
+    own = "%d [%d]\n" % (mallory.gid, mallory.gid)
+    assert p.stdout == own + own + "refused\n%d\n" % mallory.gid, p.stderr
+    assert "Operation not permitted" in p.stderr
