@@ -13,9 +13,9 @@ void cage_kill_all(void);          /* in those of all workers */
 void cage_remove(uint64_t serial); /* when all in it are dead */
 void cage_end(void);               /* the same of them all */
 
-/* Worker: enters its own, for good. Some milliseconds, once. */
-void cage_enter(uint64_t serial);
-/* Kills all that are in it, but for itself: it steps out meanwhile. In a child of a worker: nothing. */
+/* Guard: fork() of the worker, which is in its own from its first moment on. */
+pid_t cage_fork(uint64_t serial);
+/* Worker: kills all that are in it, but for itself: it steps out meanwhile. In a child of a worker: nothing. */
 void cage_clear(void);
 
 /* Daemon: of a template that is dead, with that pid. */

@@ -101,7 +101,7 @@ static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_
     setpgid(0, 0);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    pid_t self = getpid(), pid = fork();
+    pid_t self = getpid(), pid = cage_fork(serial);
     if (pid == 0) {
         python_forked();
         worker_main(serial, me.uid, fds, self);

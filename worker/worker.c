@@ -403,7 +403,6 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
     take_descriptors(fds);
     worker_note(me.link);
     place_begin_worker(serial);
-    cage_enter(serial);
     reap_stubborn = cage_clear;
     python_begin_worker();
     while (!me.leave) {

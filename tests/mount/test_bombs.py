@@ -179,6 +179,16 @@ def test_a_bomb_of_a_call_that_nobody_can_count(caged):
     m.works()
 
 
+def test_a_worker_made_in_its_cgroup_is_a_process_like_any_other(caged):
+    """It is there from its first moment on, and libc knows the number of its thread."""
+    look = ("(lambda os, time, threading: [open('/proc/self/cgroup').read(), ~time.pthread_getcpuclockid(threading.get_ident()) >> 3,"
+            " os.getpid()])(*map(__import__, ['os', 'time', 'threading']))")
+    caged.put("x", json.dumps({"call": "eval", "args": [look]}))
+    cgroup, thread, process = json.loads(caged.result("x"))
+    assert "/ppfs-%d/w-" % caged.pids()["template"] in cgroup
+    assert thread == process
+
+
 def test_cgroups_that_a_dead_ppfs_left(caged):
     left = os.path.join(os.path.dirname(cgroups(caged)), "ppfs-999999999")
     os.makedirs(left + "/w-7")
