@@ -122,6 +122,9 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
 /* Who has a directory may move what others have in it. What they have not finished he does not submit for them. */
 static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name) {
     struct job job;
+    int rc = strcmp(to_name, ".options") ? 0 : sched_may_set_options(fs->sched, ino_id(to_dir), fs->now.uid);
+    if (rc)
+        return rc;
     if (sched_find(fs->sched, ino_id(dir), name, true, &job) < 0)
         return sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ? 0 : jobs_may_remove(fs, &job);
     if (fs->now.uid != 0 && fs->now.uid != job.uid && !sched_name_is_draft(fs->sched, ino_id(to_dir), to_name))

@@ -306,3 +306,15 @@ def test_who_has_it_open_may_cut_it(shared, alice):
     os.close(fd)
     os.rename(m.jobs / ".x", m.jobs / "x")
     assert m.result("x") == b"1\n"
+
+
+def test_what_one_user_wrote_is_made_options_by_no_other(shared, alice, mallory):
+    m = shared
+    assert alice.sh("mkdir -m 777 $M/jobs/alices", M=m.mnt).stderr == ""
+    assert mallory.sh("mkdir -m 777 $M/jobs/mallorys", M=m.mnt).stderr == ""
+    assert alice.sh("echo env=WHO:alice > $M/jobs/mallorys/.notes", M=m.mnt).stderr == ""
+    move = "mv $M/jobs/mallorys/.notes $M/jobs/alices/.options"
+    assert "Operation not permitted" in mallory.sh(move, M=m.mnt).stderr
+    assert not (m.jobs / "alices/.options").exists()
+    assert alice.sh(move, M=m.mnt).stderr == ""
+    assert (m.jobs / "alices/.options").read_text() == "env=WHO:alice\n"
