@@ -1,5 +1,6 @@
 /* The log goes into the database file, and that becomes smaller again: what removed jobs leave in it goes back to the disk, a few
  * pages at a time. */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/statvfs.h>
 
@@ -56,7 +57,8 @@ bool store_reserve(struct store *st) {
         return true;
     if (fstatvfs(st->file, &disk) == 0 && (int64_t)(disk.f_bavail * disk.f_frsize) > RESERVE_LEAVES)
         size += RESERVE;
-    if (fallocate(st->file, FALLOC_FL_KEEP_SIZE, 0, size))
+    /* A filesystem that reserves nothing has room until it says otherwise. */
+    if (fallocate(st->file, FALLOC_FL_KEEP_SIZE, 0, size) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
         return false;
     st->reserved_bytes = size;
     return true;

@@ -2,6 +2,7 @@
 import errno
 import os
 import sqlite3
+import subprocess
 
 import pytest
 from ppfsmount import database_of, text_of, wait_until
@@ -35,6 +36,21 @@ def test_the_log_goes_into_the_database_while_jobs_come(queue):
     wait_until(lambda: database_of(m.statedir).stat().st_size > before + MB, "the log to be copied")
     (m.node / "cpus").write_text("2")
     assert m.result("j149") == b""
+
+
+def test_a_filesystem_that_reserves_no_room_is_not_taken_for_full(new_mount):
+    m = new_mount(cpus=0)
+    m.statedir.mkdir(0o700)
+    subprocess.run(["mount", "-t", "ramfs", "-o", "mode=0700", "none", m.statedir], check=True)
+    try:
+        m.start()
+        for i in range(20):
+            m.put("j%d" % i, LARGE)
+        log = database_of(m.statedir).with_name("ppfs.db-wal")
+        assert log.stat().st_size > 200 * 4096  # it was not emptied to make room
+        m.unmount()
+    finally:
+        subprocess.run(["umount", "--lazy", m.statedir], check=True)
 
 
 def test_one_that_was_made_before_shrinks_too(m):
