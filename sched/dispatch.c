@@ -351,7 +351,7 @@ void dispatch_mark_wanted(struct sched *s) {
     const struct user_heap *ready = &s->user_heaps[USERS_READY];
     unsigned places = 0;
     for (struct host *h = s->hosts; h; h = h->next) {
-        const struct user *only = s->backlog && h->known && h->uid ? user_of(s, host_user(h)) : NULL;
+        const struct user *only = s->backlog && h->known && h->uid ? user_of(s, h->only) : NULL;
         h->wanted = only ? only->backlog : s->backlog;
     }
     for (unsigned i = 0; !s->backlog && i < ready->count && places < LANES_MAX; i++) {

@@ -54,7 +54,6 @@ bool host_is(const struct host *h, const struct place *p) {
     return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
 }
 
-/* Without privileges the node runs all it gets as one user: so it gets one user's only. */
 uid_t host_user(const struct host *h) {
     char name[NODE_NAME_MAX + 1];
     unsigned uid;
@@ -67,7 +66,7 @@ uid_t host_user(const struct host *h) {
 bool host_takes(const struct host *h, uid_t uid) {
     if (!h->known)
         return true;
-    if (h->uid && uid != host_user(h))
+    if (h->uid && uid != h->only) /* without privileges it runs all it gets as one user */
         return false;
     return far_uids_have(&h->uids, uid) || (h->uid && !h->uids.count);
 }

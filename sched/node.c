@@ -47,7 +47,7 @@ static void why_of(const struct host *h, char *buf, size_t size) {
     else if (h->s->hosts->next && speed_doubted(h))
         snprintf(buf, size, "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a time, until one succeeds", speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
     else if (h->known && h->uid && h->s->owner == 0)
-        snprintf(buf, size, "it runs as user %u, not as root: it gets jobs of user %u only", (unsigned)h->uid, (unsigned)host_user(h));
+        snprintf(buf, size, "it runs as user %u, not as root: it gets jobs of user %u only", (unsigned)h->uid, (unsigned)h->only);
     else if (h->known && !h->uid && h->s->owner == 0 && !host_takes(h, 0))
         snprintf(buf, size, "it runs nothing of root (ppfs-node --root-jobs)");
     else if (*h->python && !host_pickles(h))
@@ -191,7 +191,7 @@ static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *b
     }
     if (other && other->uid)
         snprintf(buf, size, "nodes/%s does not run as root and gets jobs of user %u only, and there is no other node for it (ppfs --node-user %s=%u)",
-                 other->name, (unsigned)host_user(other), other->name, (unsigned)uid);
+                 other->name, (unsigned)other->only, other->name, (unsigned)uid);
     else if (other)
         snprintf(buf, size, "nodes/%s runs nothing of user %u, and there is no other node for it (ppfs-node %s)", other->name, (unsigned)uid,
                  uid ? "--uids" : "--root-jobs");

@@ -384,9 +384,11 @@ static void a_node_takes_the_users_that_it_says_and_without_root_one(void **stat
     assert_false(host_takes(&h, 0) || host_takes(&h, 6) || host_takes(&h, 2000));
     h.uids.count = 0;
     h.uid = 4711;
+    h.only = host_user(&h);
     assert_true(host_takes(&h, 0)); /* who mounted */
     assert_false(host_takes(&h, 4711) || host_takes(&h, 1000));
     strcpy(h.alias, "far");
+    h.only = host_user(&h);
     assert_true(host_takes(&h, 1000));
     assert_false(host_takes(&h, 0) || host_takes(&h, 4711));
     strcpy(h.alias, "farther");
