@@ -30,6 +30,7 @@ struct lanes { /* of a user */
 
 void dispatch_mark(struct sched *s, const struct job_row *r) {
     struct user *u = user_of(s, r->job.uid);
+    s->stirred = true;
     if (u)
         user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
     else
@@ -300,7 +301,9 @@ static bool give_turn(struct user *u, bool *moved) {
  * had their turn, the next dispatch goes on with the others. */
 static void dispatch_users(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
-    bool moved = false, passed = false, cut = false, more = false;
+    bool moved = false, passed = false, cut = false, more = false, goes_on = !LIST_EMPTY(&s->met);
+    if (!goes_on)
+        s->stirred = false;
     while ((host_any_free(s) || s->spares) && !s->error) {
         struct user *u = raised(s);
         if (!u && !(u = user_next(s)))
@@ -315,7 +318,7 @@ static void dispatch_users(struct sched *s) {
         passed = true;
     }
     close_lanes(s, cut && !moved);
-    if (cut || (more && moved))
+    if (cut || (more && moved) || (goes_on && s->stirred)) /* what stirred may be for those who were passed before it */
         sched_tick(s);
 }
 

@@ -178,6 +178,7 @@ bool host_any_free(struct sched *s) {
 }
 
 void host_room(struct sched *s) {
+    s->stirred = true;
     s->full = false;
 }
 

@@ -112,6 +112,7 @@ struct sched {
     struct user_heap user_heaps[USERS_HEAPS];
     double user_time_us;              /* the virtual time at which a user begins */
     LIST_HEAD(, user) met, streaming; /* of this dispatch; with streams in memory */
+    bool stirred;                     /* slots came free or work came, since the last dispatch that began with all users */
     struct keys *keys;                /* keys.c */
     uid_t owner;                      /* who mounted */
     bool users_unknown;               /* others may have ready jobs as well: dispatch.c looks */

@@ -186,6 +186,7 @@ void user_hungry(struct user *u, bool hungry) {
     if (u->hungry == hungry)
         return;
     u->hungry = hungry;
+    u->s->stirred |= hungry;
     settle(u);
 }
 

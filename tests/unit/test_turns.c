@@ -127,13 +127,18 @@ static int teardown(void **state) {
     return system(command);
 }
 
-static void add_host(unsigned cpus) {
+static struct host *add_named(const char *name, unsigned cpus) {
     fake = calloc(1, sizeof *fake);
     assert_non_null(fake);
-    fake->h = (struct host){
-        .s = s, .name = "fake", .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, fake}};
+    fake->h = (struct host){.s = s, .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, fake}};
+    strcpy(fake->h.name, name);
     assert_int_equal(host_enlist(s, &fake->h), 0);
     host_changed(s);
+    return &fake->h;
+}
+
+static void add_host(unsigned cpus) {
+    add_named("fake", cpus);
 }
 
 static uint64_t write_file(uid_t uid, const char *name, const char *text) {
@@ -144,15 +149,21 @@ static uint64_t write_file(uid_t uid, const char *name, const char *text) {
     return j.id;
 }
 
-static uint64_t submit(uid_t uid, int priority) {
+static uint64_t submit_with(uid_t uid, const char *options) {
     static unsigned n;
     char name[32], text[96];
     snprintf(name, sizeof name, "j%u", n++);
-    snprintf(text, sizeof text, "#ppfs: priority=%d\nx = 1\n", priority);
+    snprintf(text, sizeof text, "#ppfs: %s\nx = 1\n", options);
     uint64_t job = write_file(uid, name, text);
     assert_int_equal(sched_flush(s, job, 0, false, false, NULL, NULL), 0);
     sched_release(s, job);
     return job;
+}
+
+static uint64_t submit(uid_t uid, int priority) {
+    char text[32];
+    snprintf(text, sizeof text, "priority=%d", priority);
+    return submit_with(uid, text);
 }
 
 static uint64_t stream(uid_t uid, unsigned calls) {
@@ -312,6 +323,32 @@ static void test_who_gets_a_job_waits_with_it(void **state) {
     assert_int_equal(starts[1].uid, 11);
 }
 
+/* A slot comes free between the dispatch that found none for a user and the one that goes on with the others. */
+static void test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again(void **state) {
+    (void)state;
+    const struct work_outcome o = {.attempt = 1, .wall_us = 1, .end = WORK_DONE};
+    add_named("two", 1);
+    struct host *one = add_named("one", 1);
+    add_named("free", 1);
+    submit_with(20, "node=two");
+    uint64_t first = submit_with(20, "node=one");
+    tick();
+    assert_int_equal(count, 2);
+    submit_with(10, "node=one");
+    submit_with(11, "node=two");
+    s->slice_us = -1;
+    sched_turn(s);
+    assert_int_equal(sched_commit(s), 0);
+    assert_true(user(10)->passed && !user(11)->passed);
+    run_events.done(one, first, &o);
+    for (int i = 0; i < 4 && (i == 0 || evtimer_pending(s->tick, NULL)); i++)
+        tick();
+    assert_int_equal(begun_of(10, 0), 1);
+    for (int i = 0; i < 4; i++)
+        tick();
+    assert_false(evtimer_pending(s->tick, NULL));
+}
+
 /* --- streams ----------------------------------------------------------------------------------------------------- */
 
 static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
@@ -427,6 +464,7 @@ int main(void) {
                                        TEST(test_priority_orders_what_is_a_users),
                                        TEST(test_the_order_outlives_the_daemon),
                                        TEST(test_who_gets_a_job_waits_with_it),
+                                       TEST(test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again),
                                        TEST(test_a_stream_gives_slots_back_when_others_wait),
                                        TEST(test_streams_and_jobs_of_two_users_share),
                                        TEST(test_streams_leave_places_in_memory_to_others),
