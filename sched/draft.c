@@ -205,9 +205,10 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return rc;
     if (job_ended(r.job.state) || r.job.shelf == SHELF_ORPHAN)
         return -ESTALE;
-    rc = options_file_is(&r.job)                                ? options_file_may(s, r.job.group, w->uid)
-         : (w->uid == 0 && !r.job.draft) || w->uid == r.job.uid ? 0
-                                                                : -EACCES;
+    if (options_file_is(&r.job))
+        rc = options_file_may(s, r.job.group, w->uid);
+    else if (w->uid != r.job.uid && (w->uid != 0 || r.job.draft))
+        rc = -EACCES;
     if (rc < 0) /* whatever its mode says: it runs as its owner, who may have it open and read what root would write */
         return rc;
     if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {

@@ -4,12 +4,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "sched/sched_int.h"
 
-static bool is_trusted(uid_t by, uid_t writer) {
-    return by == 0 || by == geteuid() || by == writer;
+static bool is_trusted(const struct sched *s, uid_t by, uid_t writer) {
+    return user_is_trusted(s, by) || by == writer;
 }
 
 /* Who answers for what the group says: who has its .options, and who has the group. *by: the one of them who is not trusted. */
@@ -20,8 +19,8 @@ static int said_by_others(struct sched *s, const struct group *g, uid_t writer, 
     int rc = store_job_find(s->store, g->id, ".options", true, &file);
     if (rc < 0 && rc != -ENOENT)
         return rc;
-    *by = rc == 0 && !is_trusted(file.job.uid, writer) ? file.job.uid : g->uid;
-    return !is_trusted(*by, writer);
+    *by = rc == 0 && !is_trusted(s, file.job.uid, writer) ? file.job.uid : g->uid;
+    return !is_trusted(s, *by, writer);
 }
 
 /* Adds what one group says. 0, -EPERM with why, -errno. */

@@ -68,6 +68,7 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
         g.uid = w->uid;
         g.gid = w->gid;
         g.mode = w->mode & 07777;
+        g.request = w->request;
         *out = g;
         return sched_check(s, store_group_save(s->store, &g));
     }

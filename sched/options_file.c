@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "sched/sched_int.h"
 
@@ -18,7 +17,7 @@ int options_file_may(struct sched *s, uint64_t group, uid_t uid) {
     int rc = store_group_get(s->store, group, &g);
     if (rc < 0)
         return rc;
-    return uid == 0 || uid == geteuid() || (group && uid == g.uid) ? 0 : -EPERM;
+    return user_is_trusted(s, uid) || (group && uid == g.uid) ? 0 : -EPERM;
 }
 
 int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {

@@ -102,7 +102,6 @@ struct writer {
     pid_t pid;   /* 0 = unknown */
     mode_t mode; /* permission bits for a new file */
     uint64_t request; /* unique of the FUSE request, top bit cleared */
-    const char *node_users;  /* lines NAME=UID: --node-user; or NULL */
     bool again;  /* the request may have been handled before */
     uint64_t copies; /* the job whose file it is copying: the new one runs where that does; 0 = none */
     bool temporary; /* it makes a file as mkstemp does: O_EXCL, to read and write, 0600 */

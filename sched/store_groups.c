@@ -67,9 +67,11 @@ int store_group_find(struct store *st, uint64_t parent, const char *name, struct
 }
 
 int store_group_save(struct store *st, const struct group *g) {
-    sqlite3_stmt *q = store_sql(st, 68, "UPDATE groups SET parent=?2, name=?3, dotted=?4, hidden=?5, uid=?6, gid=?7, mode=?8 WHERE id=?1 AND id<>0");
-    if (q)
+    sqlite3_stmt *q = store_sql(st, 68, "UPDATE groups SET parent=?2, name=?3, dotted=?4, hidden=?5, uid=?6, gid=?7, mode=?8, request=?9 WHERE id=?1 AND id<>0");
+    if (q) {
         bind_group(q, g);
+        bind_int(q, 9, (int64_t)g->request);
+    }
     return store_run(st, q);
 }
 
