@@ -210,7 +210,7 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, NULL);
         return true;
     }
-    if (r->job.cpus > host_largest(s, l->place, u->uid)) {
+    if (r->job.cpus > host_largest(s, l->place, u->uid) || quota_why_never(s, &r->job, NULL, 0)) {
         int rc = put_aside(s, r);
         next_in(u, l, NULL);
         return rc == 0;

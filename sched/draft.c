@@ -309,7 +309,7 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
         rc = store_job_get(s->store, job, &r);
     if (rc < 0 || size == 0)
         return rc;
-    if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind) && (rc = quota_job(s, r.job.uid)) == 0)
+    if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind) && (rc = quota_job(s, r.job.uid, 1)) == 0)
         rc = stream_begin(s, &r, kind);
     if (rc == 0 && r.job.state == JOB_FAILED) /* as it was taken in: failures/ says why */
         return -EPERM;

@@ -181,7 +181,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     if (dotted && !g.dotted && (t.active || look_being_read(s, group)))
         return -EBUSY; /* jobs in it are queued already */
     bool opens = g.dotted && !dotted;
-    rc = opens ? quota_job(s, g.uid) : 0; /* a group is let go as a whole, or not */
+    rc = opens ? quota_job(s, g.uid, 1) : 0; /* a group is let go as a whole, or not */
     if (rc == 0)
         rc = replace_target(s, to_parent, to_name);
     if (rc < 0)

@@ -201,6 +201,8 @@ static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *b
 /* What a job asks for is left out, one after the other, until there is a host. */
 void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX], wants[32], has[32];
+    if (quota_why_never(s, j, buf, size))
+        return;
     place_text(s, j, place);
     struct place p = place_parse(place);
     const char *where = p.pickles || *p.pattern ? " that it may run on" : "";

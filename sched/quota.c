@@ -63,11 +63,11 @@ int quota_draft(struct sched *s, uid_t uid) {
     return u ? quota_bytes(s, uid, 1) : rc;
 }
 
-int quota_job(struct sched *s, uid_t uid) {
+int quota_job(struct sched *s, uid_t uid, int more) {
     struct user_counts c;
     int rc;
     struct user *u = limited(s, uid, &c, &rc);
-    return u && c.jobs >= u->quota.jobs ? refuse(u, c.jobs, "jobs that have not ended") : rc;
+    return u && c.jobs > u->quota.jobs - more ? refuse(u, c.jobs, "jobs that have not ended") : rc;
 }
 
 int quota_grows(struct sched *s, const struct job *j, uint64_t size) {
@@ -99,7 +99,7 @@ int quota_close(struct sched *s, struct job *j) {
     int rc = store_group_get(s->store, j->group, &g);
     if (rc < 0 || g.dotted)
         return rc;
-    rc = quota_job(s, j->uid);
+    rc = quota_job(s, j->uid, 1);
     if (rc < 0) {
         j->flushed = false;
         j->cut = true;
@@ -113,6 +113,14 @@ int quota_output(struct user *u, int64_t more) {
     int rc = u->quota.bytes == QUOTA_NONE ? 0 : quota_bytes(u->s, u->uid, more);
     u->live += rc == 0 ? more : 0;
     return rc;
+}
+
+bool quota_why_never(const struct sched *s, const struct job *j, char *buf, size_t size) {
+    int64_t slots = quota_of(s, j->uid).slots;
+    if (job_is_stream(j) || j->cpus <= slots)
+        return false;
+    snprintf(buf, size, "it asks for %u slots, and the quota of its user allows %" PRId64, j->cpus, slots);
+    return true;
 }
 
 bool quota_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {

@@ -251,7 +251,8 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
         return -ETXTBSY;
     if (r.job.draft && runs && (rc = may_go_into(s, &r, to_group)) < 0)
         return rc;
-    if (r.job.draft && runs && r.sealed && (rc = quota_job(s, r.job.uid)) < 0)
+    bool closed = r.sealed || r.job.flushed; /* flushed alone: also where it is open elsewhere, and counts as a job by now */
+    if (r.job.draft && runs && closed && (rc = quota_job(s, r.job.uid, r.sealed ? 1 : 0)) < 0)
         return rc;
     if (strcmp(to_name, ".options") == 0 && (rc = options_file_check(s, &r.job, to_group)) < 0)
         return rc;
@@ -342,7 +343,7 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         return -EISDIR;
     rc = r.job.attempt == 0 ? may_go_into(s, &r, to_group) : 0; /* its options are read anew */
     if (rc == 0)
-        rc = quota_job(s, r.job.uid);
+        rc = quota_job(s, r.job.uid, 1);
     if (rc == 0)
         rc = clear_name(s, to_group, to_name, no_replace, &r.job);
     if (rc == 0)

@@ -131,7 +131,7 @@ static int advance(struct stream *st) {
 }
 
 static int turn(struct stream *st, bool *ended) {
-    st->moved_turn = 0;
+    st->moved_turn = st->written_turn = 0;
     st->more = false;
     int rc = advance(st);
     if (rc == 0)
@@ -148,7 +148,7 @@ static int turn(struct stream *st, bool *ended) {
         return rc;
     stream_place(st);
     size_t gathered = stream_unwritten(st) + st->prints[0].size + st->prints[1].size;
-    if (gathered && !st->failed && (rc = quota_bytes(st->s, st->user->uid, (int64_t)gathered)) == -EDQUOT)
+    if ((gathered || st->written_turn) && !st->failed && (rc = quota_bytes(st->s, st->user->uid, (int64_t)gathered)) == -EDQUOT)
         st->failed = EDQUOT;
     else if (rc < 0)
         return rc;

@@ -88,7 +88,7 @@ static int write_down(struct stream *st) {
         return rc; /* what is on the way to the disk comes first */
     rc = st->wrote_down ? 0 : store_body_put_file(st->s->store, st->id, BODY_WAITING, 0, BODY_LOG);
     struct call *c = TAILQ_FIRST(&st->calls);
-    for (st->written_turn = 0; c && rc == 0 && st->written_turn < WRITTEN_TURN;)
+    for (size_t until = st->written_turn + WRITTEN_TURN; c && rc == 0 && st->written_turn < until;)
         if (c->state == CALL_ANSWERED)
             rc = write_row(st, &c);
         else

@@ -35,7 +35,7 @@ static void place_of(char place[PLACE_MAX], const struct job *j, const struct op
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
     char place[PLACE_MAX];
     place_of(place, &r->job, o);
-    return r->job.cpus <= host_largest(s, place, r->job.uid);
+    return !quota_why_never(s, &r->job, NULL, 0) && r->job.cpus <= host_largest(s, place, r->job.uid);
 }
 
 int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]) {
@@ -227,10 +227,8 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->cpus = options_cpus(o);
     j->queued = clock_wall_us();
     j->why[0] = 0;
-    if (rc == 0 && !job_is_stream(j) && j->cpus > quota_of(s, j->uid).slots) {
+    if (rc == 0 && quota_why_never(s, j, foreign, sizeof foreign)) {
         rc = -EINVAL;
-        snprintf(foreign, sizeof foreign, "it asks for %u slots, and the quota of its user allows %lld", j->cpus,
-                 (long long)quota_of(s, j->uid).slots);
         why = foreign;
     }
     if (job_is_stream(j))

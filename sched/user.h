@@ -60,13 +60,14 @@ bool user_has_room(const struct user *u, unsigned slots); /* his quota allows so
 /* quota.c. Each 0, -EDQUOT (he has too much already, or would have), or -errno. */
 struct quota quota_of(const struct sched *s, uid_t uid);
 int quota_draft(struct sched *s, uid_t uid); /* one more draft or directory */
-int quota_job(struct sched *s, uid_t uid);   /* one more job */
+int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: those that he has */
 int quota_bytes(struct sched *s, uid_t uid, int64_t more);
 /* The job's file is to have so many bytes; they are counted from then on where it stands in the spool. */
 int quota_grows(struct sched *s, const struct job *j, uint64_t size);
 int quota_copy(struct sched *s, uid_t uid, uint64_t job); /* the file of that job once more */
 int quota_close(struct sched *s, struct job *j); /* a draft is closed: else it stays one, with a reason */
 int quota_output(struct user *u, int64_t more);  /* of a run; 0: counted in live */
+bool quota_why_never(const struct sched *s, const struct job *j, char *buf, size_t size); /* it asks for more slots than he may have */
 bool quota_why_queued(struct sched *s, const struct job *j, char *buf,
                       size_t size); /* it waits for slots of its own user */
 #endif

@@ -83,6 +83,28 @@ def test_jobs_that_have_not_ended(limited, alice, mallory):
     assert "user %d is refused more: 3 jobs that have not ended" % mallory.uid in m.log()
 
 
+def test_a_name_that_runs_is_refused_to_what_is_still_open(limited, mallory):
+    """Closed once under the name of a draft, and open elsewhere, it would be queued without being asked."""
+    m = limited("jobs=2")
+    names = "abc"
+    for name in names:
+        p = mallory.sh("cd $M/jobs; exec 3> .%s; echo 'x = 1' >&3; true 4>&3; mv .%s %s" % (name, name, name), M=m.mnt)
+        assert p.stderr == "" if name != "c" else OVER in p.stderr
+    assert [m.state(name) for name in "ab"] == ["queued"] * 2 and (m.jobs / ".c").exists()
+
+
+def test_a_job_that_asks_for_more_than_a_new_quota_holds_up_nobody(limited, mallory):
+    m = limited("slots=2")
+    assert write(mallory, m, "large", "#ppfs: cpus=2") == "" and write(mallory, m, "small") == ""
+    m.unmount()
+    (m.work / "quota").write_text("* slots=1\n")
+    m.cpus = 2
+    m.start("--quota", m.work / "quota")
+    assert m.result("small") == b""
+    wait_until(lambda: m.state("large") == "waiting", "it to be put aside")
+    assert m.why("large") == "it asks for 2 slots, and the quota of its user allows 1"
+
+
 def test_a_group_is_let_go_as_a_whole(limited, mallory):
     m = limited("jobs=3")
     assert mallory.sh("mkdir $M/jobs/.g", M=m.mnt).stderr == ""
@@ -149,6 +171,14 @@ def test_answers_that_wait_for_an_older_one_count_as_what_they_are(limited, mall
     assert (m.state("s.jsonl"), m.result("s.jsonl").count(b"\n")) == ("done", 9001)
     assert mallory.sh("truncate -s 8M $M/jobs/.a", M=m.mnt).stderr == ""
     assert OVER in mallory.sh("truncate -s 12M $M/jobs/.a", M=m.mnt).stderr
+
+
+def test_answers_that_wait_are_refused_when_they_are_too_many(limited, mallory):
+    m = limited("bytes=4M", cpus=3)
+    mallory.sh("""(echo '{"call": "time.sleep", "args": [1000]}'
+                   yes '{"call": "operator.mul", "args": ["xxxxxxxxxx", 100]}' | head -n 9000) > $M/jobs/s.jsonl""", M=m.mnt)
+    wait_until(lambda: m.state("s.jsonl") == "failed", "the stream to fail")
+    assert "more bytes than the quota allows" in m.why("s.jsonl")
 
 
 def test_slots(limited, alice, mallory):
