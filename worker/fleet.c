@@ -14,7 +14,7 @@
 
 #include "worker/network.h"
 
-enum { FOUND_TRIES = 5, PROBE_MS = 100, PROBES = 10 };
+enum { FOUND_TRIES = 5 };
 
 void fleet_log(struct fleet *f, const char *format, ...) {
     char sentence[1024];
@@ -112,93 +112,6 @@ int fleet_undial(struct fleet *f, const char *address) {
 }
 
 /* --- members ----------------------------------------------------------------------------------------------------- */
-static struct member *named(const struct fleet *f, const char *name) {
-    for (struct member *m = f->members; m; m = m->next)
-        if (m->up && strcmp(far_name(m->far), name) == 0)
-            return m;
-    return NULL;
-}
-
-static bool same_host(const char *a, const char *b) {
-    const char *a_end = strrchr(a, ':'), *b_end = strrchr(b, ':');
-    return a_end && b_end && a_end - a == b_end - b && strncmp(a, b, (size_t)(a_end - a)) == 0;
-}
-
-static void on_probe(evutil_socket_t fd, short what, void *arg);
-
-/* Asks the one that has the name for a sign of life; on_probe goes on. */
-static bool probe(struct member *m, struct member *other) {
-    static const struct timeval pause = {.tv_usec = PROBE_MS * 1000};
-
-    if (!m->probe)
-        m->probe = event_new(m->fleet->base, -1, EV_PERSIST, on_probe, m);
-    if (!m->probe || event_add(m->probe, &pause))
-        return false;
-    m->heard = far_probe(other->far);
-    return true;
-}
-
-static void refuse(struct member *m, const char *why) {
-    fleet_log(m->fleet, "the node at %s is not taken in: %s", far_address(m->far), why);
-    m->leaving = true;
-    far_fail(m->far, why);
-}
-
-/* The one node that its key is for. It has that name also before another that calls itself so. */
-static bool own_name(struct member *m, const char *key, struct member *other, char name[FAR_NAME]) {
-    const char *said = far_about(m->far)->name;
-    char why[FAR_SENTENCE];
-
-    snprintf(name, FAR_NAME, "%s", key);
-    if (strcmp(said, key)) {
-        snprintf(why, sizeof(why), "its key is for the node %s, and it calls itself %s", key, said);
-        refuse(m, why);
-        return false;
-    }
-    if (!other)
-        return true;
-    if (!far_session(other->far)) /* it is going */
-        return false;
-    if (memcmp(session_key(far_session(other->far)), session_key(far_session(m->far)), TLS_KEY_ID)) {
-        far_fail(other->far, "a node with a key for that name has come");
-    } else if (!far_linked(other->far)) {
-        far_fail(other->far, "it was started again");
-    } else if (m->probes >= PROBES || !probe(m, other)) {
-        snprintf(why, sizeof(why), "nodes/%s is there already, with the same key, at %s", key, far_address(other->far));
-        refuse(m, why);
-    }
-    return false;
-}
-
-/* The name it says, with a number where another has it. False: whoever has it is dead, or may be: it will be called again. */
-static bool choose_name(struct member *m, char name[FAR_NAME]) {
-    struct fleet *f = m->fleet;
-    const char *said = far_about(m->far)->name;
-    struct member *other = named(f, said);
-
-    if (!far_session(m->far) || (m->probe && event_pending(m->probe, EV_TIMEOUT, NULL)))
-        return false;
-    const struct keyed *key = fleet_key_of(f, session_key(far_session(m->far)));
-    if (!key) {
-        refuse(m, "its key was revoked");
-        return false;
-    }
-    if (strcmp(key->name, FLEET_JOIN))
-        return own_name(m, key->name, other, name);
-    if (other && same_host(far_address(other->far), far_address(m->far))) {
-        if (!far_linked(other->far)) {
-            far_fail(other->far, "it was started again");
-            return false;
-        }
-        if (m->probes < PROBES && probe(m, other))
-            return false;
-    }
-    snprintf(name, FAR_NAME, "%s", said);
-    for (unsigned n = 2; strcmp(name, "local") == 0 || named(f, name) || fleet_key_named(f, name); n++)
-        snprintf(name, FAR_NAME, "%.50s-%u", said, n);
-    return true;
-}
-
 static const struct target *target_of(const struct fleet *f, const struct member *m) {
     for (const struct target *t = f->targets; t; t = t->next)
         if (t->there == m)
@@ -206,12 +119,12 @@ static const struct target *target_of(const struct fleet *f, const struct member
     return NULL;
 }
 
-static void member_up(struct member *m) {
+void fleet_member_up(struct member *m) {
     struct fleet *f = m->fleet;
     const struct target *t = target_of(f, m);
     char name[FAR_NAME];
 
-    if (!choose_name(m, name))
+    if (!fleet_choose_name(m, name))
         return;
     if (far_set_name(m->far, name, t ? t->address : NULL)) {
         far_fail(m->far, "there is no memory for it");
@@ -225,24 +138,6 @@ static void member_up(struct member *m) {
     }
     m->up = false;
     fleet_let_go(f, m->far);
-}
-
-static void on_probe(evutil_socket_t fd, short what, void *arg) {
-    struct member *m = arg, *other = named(m->fleet, far_about(m->far)->name);
-    bool linked = other && far_linked(other->far), lives = linked && session_bytes(far_session(other->far)) != m->heard;
-
-    (void)fd;
-    (void)what;
-    if (linked && !lives && ++m->probes < PROBES)
-        return;
-    event_del(m->probe);
-    if (linked && !lives) { /* its end is told, and then this one is up */
-        far_fail(other->far, "it was started again, and no longer answers");
-        return;
-    }
-    m->probes = PROBES;
-    if (!m->leaving)
-        member_up(m);
 }
 
 static void member_free(struct member *m) {
@@ -259,7 +154,7 @@ static void on_about(void *arg, struct far *far) {
 
     if (!m->up) {
         if (!m->leaving)
-            member_up(m);
+            fleet_member_up(m);
     } else {
         f->ev.changed(m->node, far);
     }
@@ -294,7 +189,7 @@ static void on_lost(void *arg, struct far *far, const char *why) {
     member_free(m);
     for (m = f->members; m; m = m->next) /* one of them may have waited for that name */
         if (!m->up && !m->leaving && far_about(m->far)->name[0])
-            member_up(m);
+            fleet_member_up(m);
 }
 
 static struct member *member_of(const struct fleet *f, const struct session *s) {

@@ -1,4 +1,4 @@
-/* What fleet.c and fleet_keys.c share. */
+/* What fleet.c, fleet_keys.c and fleet_names.c share. */
 #ifndef PPFS_FLEET_INTERNAL_H
 #define PPFS_FLEET_INTERNAL_H
 #include "net/complaints.h"
@@ -57,6 +57,12 @@ struct fleet {
 };
 
 void fleet_log(struct fleet *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+void fleet_member_up(struct member *m); /* it has said what it is, or a name has become free */
+
+/* fleet_names.c. The name it says, with a number where another has it. False: it was refused, or whoever has the name is dead or
+ * may be; then fleet_member_up is called again. */
+bool fleet_choose_name(struct member *m, char name[FAR_NAME]);
 
 /* fleet_keys.c */
 const struct keyed *fleet_key_of(const struct fleet *f, const uint8_t id[TLS_KEY_ID]); /* NULL: it was revoked */

@@ -6,7 +6,6 @@
 #include "worker/node.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -384,22 +383,6 @@ static int wait_able(struct node *n, char *why, size_t size) {
     return n->able ? 0 : -EIO;
 }
 
-/* In a directory that others write too, /tmp say, they may have put something else under its name. */
-static int write_pid(const char *path, char *why, size_t size) {
-    int fd = trusted_file(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC);
-    int err = fd < 0 ? fd : dprintf(fd, "%d\n", (int)getpid()) < 0 ? -EIO : 0;
-
-    if (fd >= 0)
-        close(fd);
-    if (err)
-        snprintf(why, size, "the process id cannot be written to %.800s: %s", path,
-                 err == -ELOOP    ? "it is a symbolic link"
-                 : err == -EINVAL ? "it is no regular file"
-                 : err == -EPERM  ? "that file belongs to somebody else or has a second name"
-                                  : strerror(-err));
-    return err;
-}
-
 static void on_net_log(void *arg, const char *sentence) {
     (void)arg;
     say("%s", sentence);
@@ -440,7 +423,7 @@ static int start(struct node *n, char *why, size_t size) {
     if (!err)
         err = dial_all(n);
     if (!err && a->pid_file)
-        err = write_pid(a->pid_file, why, size);
+        err = node_pid_file(a->pid_file, why, size);
     return err;
 }
 

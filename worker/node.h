@@ -29,6 +29,8 @@ struct node_args {
 /* Reads the command line; strings point into it. 0, or -EINVAL after a line on stderr. */
 int node_args_read(struct node_args *a, int argc, char **argv);
 void node_args_help(void);
+/* Writes our number into --pid-file. 0, or -errno and one sentence. */
+int node_pid_file(const char *path, char *why, size_t size);
 
 /* TLS with the key of the key file, and the name that it is for, where it is for one. 0, or -errno and one sentence. */
 int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why, size_t size);

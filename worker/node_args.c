@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 
 #include "net/discover.h"
 #include "net/peer.h"
+#include "net/trusted.h"
 #include "worker/cpus.h"
 #include "worker/node.h"
 
@@ -218,4 +220,20 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
     if (!a->key_file)
         default_key(a);
     return complete_uids(a);
+}
+
+/* In a directory that others write too, /tmp say, they may have put something else under its name. */
+int node_pid_file(const char *path, char *why, size_t size) {
+    int fd = trusted_file(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC);
+    int err = fd < 0 ? fd : dprintf(fd, "%d\n", (int)getpid()) < 0 ? -EIO : 0;
+
+    if (fd >= 0)
+        close(fd);
+    if (err)
+        snprintf(why, size, "the process id cannot be written to %.800s: %s", path,
+                 err == -ELOOP    ? "it is a symbolic link"
+                 : err == -EINVAL ? "it is no regular file"
+                 : err == -EPERM  ? "that file belongs to somebody else or has a second name"
+                                  : strerror(-err));
+    return err;
 }
