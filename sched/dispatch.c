@@ -216,6 +216,7 @@ static bool try_head(struct user *u, struct lane *l) {
         return rc == 0;
     }
     if (!user_has_room(u, r->job.cpus)) {
+        u->crowded = s->dispatches;
         l->over = true;
         return false;
     }

@@ -267,7 +267,20 @@ static void mark_wanting(struct sched *s) {
     }
 }
 
-/* A walk over all leases: the more there are, the less often. */
+/* Other work of its user could have the slot of that lease, which is busy. */
+static bool other_waits(const struct lease *l) {
+    struct stream *st;
+    if (l->user->backlog)
+        return true;
+    LIST_FOREACH(st, &l->user->streams, mates) {
+        l->user->s->steps++;
+        if (st != l->stream && wants(st))
+            return true;
+    }
+    return false;
+}
+
+/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots, on whatever host. */
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
     if (LIST_EMPTY(&s->leases))
@@ -288,7 +301,14 @@ void lease_reclaim(struct sched *s) {
         given += l->finishing;
         /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
         bool busy = l->count || (l->stream && l->stream->pending);
-        if (l->finishing || (busy && now - l->began < QUANTUM_US) || (host_free(h) && !h->reserved))
+        if (l->finishing || (busy && now - l->began < QUANTUM_US))
+            continue;
+        if (user_crowded(l->user) && (!busy || other_waits(l))) {
+            lease_finish(l);
+            given++;
+            continue;
+        }
+        if (host_free(h) && !h->reserved)
             continue;
         if (busy && next && !user_yields(l->user, next, given))
             continue;

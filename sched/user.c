@@ -144,6 +144,11 @@ bool user_has_room(const struct user *u, unsigned slots) {
     return (int64_t)u->slots + slots <= u->quota.slots;
 }
 
+bool user_crowded(const struct user *u) {
+    bool waits = u->backlog || u->placed || u->hungry;
+    return waits && (!user_has_room(u, 1) || u->crowded == u->s->dispatches);
+}
+
 /* After a change of what he has or waits for. */
 static void settle(struct user *u) {
     struct sched *s = u->s;

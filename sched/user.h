@@ -30,6 +30,7 @@ struct user {  /* of everyone who has had something here since the daemon began 
     bool hungry;                /* a stream of his could use a slot */
     bool passed;                /* nothing more of his can start in this dispatch */
     bool stream_turn;           /* his next slot is a stream's, among equals */
+    uint64_t crowded;           /* the dispatch in which a job of his asked for more slots than his quota had left */
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     unsigned in[USERS_HEAPS];   /* 1 + his place in that heap, 0: he is not in it */
     struct quota quota;
@@ -56,6 +57,7 @@ void user_unpass(struct user *u); /* at the end of a dispatch */
 /* It would be next's turn, were a slot of u's given back after so many others. True also where something else of u's waits. */
 bool user_yields(struct user *u, const struct user *next, unsigned given);
 bool user_has_room(const struct user *u, unsigned slots); /* his quota allows so many more */
+bool user_crowded(const struct user *u);                  /* something of his waits for slots that he has himself */
 
 /* quota.c. Each 0, -EDQUOT (he has too much already, or would have), or -errno. */
 struct quota quota_of(const struct sched *s, uid_t uid);

@@ -197,6 +197,24 @@ def test_slots(limited, alice, mallory):
     assert m.result("b") == b""
 
 
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_stream_that_is_idle_keeps_no_slot_from_a_job_of_its_user(limited, mallory, slots):
+    m = limited("slots=%d" % slots, cpus=3)
+    p = mallory.sh("""exec 3> $M/jobs/s.jsonl; echo '{"call": "abs", "args": [-1]}' >&3; read -r a < $M/results/s.jsonl; echo $a
+                      printf '#!/bin/sh\n#ppfs: cpus=%d\necho ran\n' > src; cp src $M/jobs/x
+                      timeout 20 cat $M/results/x; cat $M/info/s.jsonl/state""" % slots, M=m.mnt)
+    assert (p.stdout, p.stderr) == ("1\nran\nrunning\n", "")
+
+
+def test_a_stream_of_a_user_at_his_quota_gives_turns_to_his_other_work(limited, mallory):
+    m = limited("slots=1", cpus=2)
+    p = mallory.sh("""yes '{"call": "time.sleep", "args": [0.01]}' | head -n 3000 > $M/jobs/s.jsonl
+                      read -r a < $M/results/s.jsonl; echo $a; echo 'print("ran")' > src; cp src $M/jobs/x
+                      timeout 20 cat $M/results/x; echo '{"call": "abs", "args": [-1]}' > $M/jobs/t.jsonl
+                      timeout 20 cat $M/results/t.jsonl; cat $M/info/s.jsonl/state""", M=m.mnt)
+    assert (p.stdout, p.stderr) == ("null\nran\n1\nrunning\n", "")
+
+
 @pytest.mark.parametrize("text,says", [
     ("root jobs=3\nnobody-of-that-name jobs=1\n", "line 2: there is no user nobody-of-that-name"),
     ("* jobs=3 bites=4\n", "line 1: bites=4 is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
