@@ -7,7 +7,10 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-enum { TURN = 64, AGAIN_MS = 20 };
+/* TURN: messages that one turn of the loop hears, others wait for the loop, too. AHEAD, FDS_AHEAD: those that are read before
+ * their turn, and the descriptors in them. */
+enum { TURN = 16, AHEAD = 4096, FDS_AHEAD = 64, AGAIN_MS = 20 };
+static const struct timeval now = {0};
 
 struct parcel {
     TAILQ_ENTRY(parcel) next;
@@ -20,8 +23,10 @@ struct proxy_wire {
     int fd;
     struct proxy_wire_events ev;
     void *arg;
-    struct event *readable, *writable, *again; /* again: the kernel is short of what descriptors on their way need */
+    struct event *readable, *writable, *more; /* more: some of `in` is still to be told */
+    struct event *again;                      /* the kernel is short of what descriptors on their way need */
     struct parcels in, out;
+    unsigned ahead, fds_ahead; /* in `in` */
     bool ended, closed; /* the second has been told */
 };
 
@@ -31,6 +36,14 @@ static void parcel_free(struct parcel *p) {
             close(p->fds[i]);
     explicit_bzero(p, sizeof(*p)); /* there may be a key in it */
     free(p);
+}
+
+static unsigned parcel_fds(const struct parcel *p) {
+    unsigned count = 0;
+
+    while (count < PROXY_FDS && p->fds[count] >= 0)
+        count++;
+    return count;
 }
 
 static void empty(struct parcels *all) {
@@ -87,10 +100,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     while ((p = TAILQ_FIRST(&w->out))) {
-        unsigned count = 0;
-        while (count < PROXY_FDS && p->fds[count] >= 0)
-            count++;
-        int err = send_one(w, &p->m, p->fds, count);
+        int err = send_one(w, &p->m, p->fds, parcel_fds(p));
         if (for_later(err, &soon)) {
             wait_to_send(w, soon);
             return;
@@ -186,14 +196,20 @@ static bool receive_one(struct proxy_wire *w) {
         return false;
     }
     TAILQ_INSERT_TAIL(&w->in, p, next);
+    w->ahead++;
+    w->fds_ahead += parcel_fds(p);
     return true;
 }
 
 static void fill(struct proxy_wire *w) {
-    for (int i = 0; i < TURN && !w->ended && receive_one(w); i++)
+    for (int i = 0; i < TURN && w->ahead < AHEAD && w->fds_ahead < FDS_AHEAD && !w->ended && receive_one(w); i++)
         continue;
-    if (w->ended || !TAILQ_EMPTY(&w->in))
-        event_active(w->readable, EV_READ, 0);
+}
+
+/* In the next turn, not in this one: who writes without end would end it never. */
+static void go_on(struct proxy_wire *w) {
+    if (!w->closed && (w->ended || w->ahead))
+        event_add(w->more, &now);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
@@ -202,21 +218,29 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
 
     (void)fd;
     (void)what;
-    for (int i = 0; i < TURN && !w->ended && receive_one(w); i++)
-        continue;
-    while (!w->closed && (p = TAILQ_FIRST(&w->in))) {
+    if (w->closed)
+        return;
+    if (w->ahead < TURN)
+        fill(w);
+    for (int i = 0; i < TURN && (p = TAILQ_FIRST(&w->in)); i++) {
         TAILQ_REMOVE(&w->in, p, next);
+        w->ahead--;
+        w->fds_ahead -= parcel_fds(p);
         if (!w->ev.message(w->arg, &p->m, p->fds)) {
             w->ended = true;
             empty(&w->in);
+            w->ahead = w->fds_ahead = 0;
         }
         parcel_free(p);
     }
-    if (!w->ended || w->closed)
+    if (!w->ended || w->ahead) {
+        go_on(w);
         return;
+    }
     w->closed = true;
     event_del(w->readable);
     event_del(w->writable);
+    event_del(w->more);
     event_del(w->again);
     w->ev.closed(w->arg);
 }
@@ -225,6 +249,7 @@ const struct proxy_message *proxy_wire_find(struct proxy_wire *w, enum proxy_kin
     struct parcel *p;
 
     fill(w);
+    go_on(w);
     TAILQ_FOREACH(p, &w->in, next)
         if (p->m.kind == kind && p->m.link == link)
             return &p->m;
@@ -244,8 +269,9 @@ int proxy_wire_create(struct proxy_wire **out, struct event_base *base, int fd, 
     TAILQ_INIT(&w->out);
     w->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, w);
     w->writable = event_new(base, fd, EV_WRITE, on_writable, w);
+    w->more = evtimer_new(base, on_readable, w);
     w->again = evtimer_new(base, on_writable, w);
-    if (!w->readable || !w->writable || !w->again || event_add(w->readable, NULL)) {
+    if (!w->readable || !w->writable || !w->more || !w->again || event_add(w->readable, NULL)) {
         proxy_wire_destroy(w);
         return -ENOMEM;
     }
@@ -264,6 +290,8 @@ void proxy_wire_destroy(struct proxy_wire *w) {
         event_free(w->readable);
     if (w->writable)
         event_free(w->writable);
+    if (w->more)
+        event_free(w->more);
     if (w->again)
         event_free(w->again);
     close(w->fd);

@@ -209,6 +209,42 @@ def test_what_it_says_is_checked(new_mount, base, mode, said):
     assert m.pids()["daemon"] == daemon and nodes_of(m) == ["local"]
 
 
+FLOOD = """\
+    #!/usr/bin/python3
+    import array, itertools, socket, struct
+    s = socket.socket(fileno=3)
+    s.setblocking(True)
+    key = None
+    while not key:
+        m = s.recv(65536)
+        if struct.unpack_from("<I", m)[0] == 2:  # a key of a node
+            key = m[200:216]
+    for n in itertools.count(1):
+        ours, theirs = socket.socketpair()
+        m = bytearray(len(m))
+        struct.pack_into("<III", m, 0, 10, 1, n)  # somebody with that key has come to the first listener, and gone
+        struct.pack_into("<HH4B", m, 24, 2, n & 65535, 10, n >> 16 & 255, n >> 8 & 255, n & 255)
+        m[152:168] = key
+        s.sendmsg([m], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()] * 4))])
+        ours.close()
+        theirs.close()
+"""
+
+
+def test_what_it_says_without_end_stops_nobody(new_mount, base):
+    flood = base / "flood"
+    flood.write_text(textwrap.dedent(FLOOD))
+    flood.chmod(0o755)
+    m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(flood)}).start()
+    wait_until(lambda: "was not taken" in m.log(), "it to be heard")
+    pid = next(p for p, parent in parents().items() if parent == m.pids()["daemon"] and b"/flood" in open("/proc/%d/cmdline" % p, "rb").read())
+    for i in range(3):
+        m.put("x%d" % i, "#!/bin/sh\necho hello")
+        assert m.result("x%d" % i) == b"hello\n"
+    assert len(os.listdir("/proc/%d/fd" % m.pids()["daemon"])) < 1000 and alive(pid)
+    assert m.log().count("was not taken") < 1000  # each from another address
+
+
 def test_a_program_that_cannot_be_run_is_named(new_mount, base):
     m = new_mount(options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(base / "nothing")})
     p = m.run()
