@@ -100,6 +100,7 @@ struct user_counts {
     int64_t drafts; /* and directories */
     int64_t jobs;   /* not ended */
     int64_t bytes;  /* of what is in jobs/, results/, failures/ and info/, and 1 KiB for each job or directory */
+    int64_t kept;   /* bytes of functions and values */
 };
 /* Counts what each user has, a walk over all jobs, and keeps count from then on. 0 or -errno. Once, with no transaction open. */
 int store_count_users(struct store *st);
@@ -143,6 +144,7 @@ int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, str
 int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r, const struct buffer *answered);
 int store_stream_delete(struct store *st, uint64_t job);
 
+#define VALUES_KEEP (256 << 20) /* bytes of them that are kept, though no stream needs them */
 /* --- functions and values of streams, by their users and hashes ----------------------------------------------------- */
 int store_owner(struct store *st, uint64_t job, uid_t *uid); /* whose it is. 0 or -errno, -ENOENT */
 /* Named by that stream of that user: 1 it is there, 0 it is not. */

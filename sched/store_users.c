@@ -13,7 +13,10 @@
 #define LOG_END(row) row "start+CASE typeof(" row "data) WHEN 'integer' THEN " row "data ELSE length(" row "data) END"
 #define WAITS(id) "(" id "&7=5)" /* BODY_WAITING: its rows stand by their calls' numbers, so what they have is added up */
 #define MAKE "CREATE TEMP TRIGGER "
-#define KNOWN(uid) "INSERT OR IGNORE INTO counts VALUES(" uid ",0,0,0);"
+#define KNOWN(uid) "INSERT OR IGNORE INTO counts VALUES(" uid ",0,0,0,0);"
+#define VALUE_SIZE(row)                                                                                                \
+    "CASE typeof(" row "data) WHEN 'integer' THEN ifnull((SELECT size FROM main.bodies WHERE id=" row                    \
+    "data*8),0) ELSE length(" row "data) END"
 
 /* The outer statement's OR REPLACE would hold in a trigger as well: those of bodies only UPDATE. */
 static const char triggers[] =
@@ -41,7 +44,9 @@ static const char triggers[] =
     MAKE "groups_out AFTER DELETE ON main.groups BEGIN UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid; END;"
     MAKE "groups_of AFTER UPDATE OF uid ON main.groups WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
     "UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid;"
-    "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;";
+    "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;"
+    MAKE "values_in AFTER INSERT ON main.functions BEGIN " KNOWN("new.uid") "UPDATE counts SET kept=kept+" VALUE_SIZE("new.") " WHERE uid=new.uid; END;"
+    MAKE "values_out AFTER DELETE ON main.functions BEGIN UPDATE counts SET kept=kept-" VALUE_SIZE("old.") " WHERE uid=old.uid; END;";
 
 #define LOG_SIZE                                                                                                       \
     "CASE WHEN " WAITS("id") " THEN (SELECT cast(total(length(data)) AS INTEGER) FROM logs WHERE log=bodies.id)"          \
@@ -52,10 +57,11 @@ static const char measure[] = "UPDATE bodies SET size=" LOG_SIZE " WHERE file=-1
 
 /* Writes nothing to the disk. */
 static const char count[] =
-    "CREATE TEMP TABLE counts(uid INTEGER PRIMARY KEY, drafts INTEGER NOT NULL, jobs INTEGER NOT NULL, bytes INTEGER NOT NULL);"
-    "INSERT INTO counts SELECT uid, sum(drafts), sum(jobs), cast(sum(bytes) AS INTEGER) FROM ("
-    " SELECT uid, " DRAFT("") " AS drafts, " QUEUED("") " AS jobs, " EACH "+" BODIES_OF("jobs.id") " AS bytes FROM jobs"
-    " UNION ALL SELECT uid, 1, 0, " EACH " FROM groups WHERE id<>0) GROUP BY uid";
+    "CREATE TEMP TABLE counts(uid INTEGER PRIMARY KEY, drafts INTEGER NOT NULL, jobs INTEGER NOT NULL, bytes INTEGER NOT NULL, kept INTEGER NOT NULL);"
+    "INSERT INTO counts SELECT uid, sum(drafts), sum(jobs), cast(sum(bytes) AS INTEGER), sum(kept) FROM ("
+    " SELECT uid, " DRAFT("") " AS drafts, " QUEUED("") " AS jobs, " EACH "+" BODIES_OF("jobs.id") " AS bytes, 0 AS kept FROM jobs"
+    " UNION ALL SELECT uid, 1, 0, " EACH ", 0 FROM groups WHERE id<>0"
+    " UNION ALL SELECT uid, 0, 0, 0, " VALUE_SIZE("") " FROM functions) GROUP BY uid";
 
 int store_count_users(struct store *st) {
     int rc = sqlite3_exec(st->db, measure, NULL, NULL, NULL);
@@ -67,7 +73,7 @@ int store_count_users(struct store *st) {
 }
 
 int store_user_counts(struct store *st, uid_t uid, struct user_counts *out) {
-    sqlite3_stmt *q = store_sql(st, 108, "SELECT drafts, jobs, bytes FROM temp.counts WHERE uid=?1");
+    sqlite3_stmt *q = store_sql(st, 108, "SELECT drafts, jobs, bytes, kept FROM temp.counts WHERE uid=?1");
     *out = (struct user_counts){0};
     if (!q)
         return -EIO;
@@ -75,7 +81,8 @@ int store_user_counts(struct store *st, uid_t uid, struct user_counts *out) {
     int rc = store_step(st, q);
     if (rc <= 0)
         return rc;
-    *out = (struct user_counts){sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), sqlite3_column_int64(q, 2)};
+    *out = (struct user_counts){sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), sqlite3_column_int64(q, 2),
+                                sqlite3_column_int64(q, 3)};
     store_end(q);
     return 0;
 }

@@ -64,6 +64,7 @@ struct quota quota_of(const struct sched *s, uid_t uid);
 int quota_draft(struct sched *s, uid_t uid); /* one more draft or directory */
 int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: those that he has */
 int quota_bytes(struct sched *s, uid_t uid, int64_t more);
+int quota_values(struct sched *s, uid_t uid, int64_t more); /* bytes of functions and values; what is kept for all in any case is his too */
 /* The job's file is to have so many bytes; they are counted from then on where it stands in the spool. */
 int quota_grows(struct sched *s, const struct job *j, uint64_t size);
 int quota_copy(struct sched *s, uid_t uid, uint64_t job); /* the file of that job once more */

@@ -13,7 +13,6 @@
 #include "sched/values.h"
 
 #define HASH DIGEST_SIZE
-#define KEEP (256 << 20)      /* bytes of functions and values that are kept */
 #define LARGEST (64u << 20)   /* of one */
 
 static struct spool_name file_of(uint64_t id) {
@@ -26,7 +25,7 @@ static int evict(struct sched *s) {
     uint64_t bodies[FUNCTION_SLICE];
     int n, rc = 0;
     do {
-        n = store_functions_evict(s->store, KEEP, bodies);
+        n = store_functions_evict(s->store, VALUES_KEEP, bodies);
         for (int i = 0; i < n && rc == 0; i++)
             if (bodies[i])
                 rc = sched_drop_bodies(s, bodies[i], true);
@@ -131,6 +130,9 @@ int values_take(struct stream *st, const char *body, size_t size) {
         rc = store_function_named(s->store, uid, hash, st->id);
     if (rc != 0)
         return rc < 0 ? sched_check(s, rc) : 0;
+    rc = quota_values(s, uid, (int64_t)(size - HASH));
+    if (rc < 0)
+        return rc == -EDQUOT ? 0 : rc; /* its calls fail */
     if (size - HASH > INLINE_MAX)
         return store(st, body, size);
     rc = digest(body + HASH, size - HASH, found);

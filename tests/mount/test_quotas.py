@@ -1,10 +1,12 @@
 """What one user may take: of memory, of the disk, of the queue."""
 
 import os
+import subprocess
 
 import pytest
 
 from ppfsmount import sanitized, wait_until
+from streamframes import ERROR, MAGIC, RESULT, Named, frames, naming, sent
 
 
 def high_water(pid):
@@ -179,6 +181,25 @@ def test_answers_that_wait_are_refused_when_they_are_too_many(limited, mallory):
                    yes '{"call": "operator.mul", "args": ["xxxxxxxxxx", 100]}' | head -n 9000) > $M/jobs/s.jsonl""", M=m.mnt)
     wait_until(lambda: m.state("s.jsonl") == "failed", "the stream to fail")
     assert "more bytes than the quota allows" in m.why("s.jsonl")
+
+
+def test_values_of_streams(limited, mallory):
+    """They outlive their streams, as long as an older one has not ended; what that keeps is bounded too."""
+    m = limited("bytes=66M", cpus=1)
+    (m.work / "magic").write_bytes(MAGIC)
+    p = mallory.popen(["/bin/bash", "-c", "exec 3> %s/jobs/open; cat magic >&3; read" % m.mnt], stdin=subprocess.PIPE,
+                      cwd=m.work)
+    wait_until(lambda: (m.jobs / "open").exists() and m.state("open") == "running", "a stream that stays open")
+    kinds = []
+    for n in range(6):
+        digest, func = sent(b"%d" % n * (60 << 20))
+        (m.work / "stream").write_bytes(MAGIC + func + naming(1, len, Named(digest), lists=[digest]))
+        assert mallory.sh("cp %s $M/jobs/s" % (m.work / "stream"), M=m.mnt).stderr == ""
+        kinds += [kind for kind, _, _ in frames(m.result("s")) if kind in (RESULT, ERROR)]
+        assert mallory.sh("rm $M/results/s", M=m.mnt).stderr == ""
+    assert kinds == [RESULT] * 5 + [ERROR]
+    assert "bytes of functions and values are what the quota allows" in m.log()
+    p.communicate(b"\n")
 
 
 def test_slots(limited, alice, mallory):
