@@ -110,8 +110,9 @@ static void hear_shaken(struct proxy *p, const struct proxy_message *m, int fds[
             break;
     if (!s)
         return;
+    bool lost = fds[0] < 0; /* there was no room for it here */
     struct tls_conn *conn = m->err ? NULL : take_conn(p, m, fds);
-    int err = conn ? 0 : m->err < 0 && m->err > -4096 ? m->err : -EACCES;
+    int err = conn ? 0 : m->err < 0 && m->err > -4096 ? m->err : lost ? -EMFILE : -EACCES;
     LIST_REMOVE(s, next);
     s->p = NULL;
     s->done(s->arg, conn, err);

@@ -65,19 +65,20 @@ static void on_ended(void *arg, struct relay *r, int err) {
     leave_when_done();
 }
 
-/* Hands over a connection whose handshake is done, which it takes, with what else is in m. */
-static void hand_over(struct proxy_message *m, struct tls_conn *conn) {
+/* Hands over a connection whose handshake is done, which it takes, with what else is in m. 0 or -errno. */
+static int hand_over(struct proxy_message *m, struct tls_conn *conn) {
     struct line *line = calloc(1, sizeof(*line));
-    int ends[2];
+    int ends[2], err = 0;
 
     tls_conn_proof(conn, &m->proof);
     if (!line || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends)) {
+        err = line ? -errno : -ENOMEM;
         tls_conn_destroy(conn);
         free(line);
-        return;
+        return err;
     }
     line->number = m->link = ++me.last_line;
-    int err = relay_create(&line->relay, me.base, conn, ends[0], on_ended, line);
+    err = relay_create(&line->relay, me.base, conn, ends[0], on_ended, line);
     if (!err && (err = tell(m, &ends[1], 1)))
         relay_destroy(line->relay);
     close(ends[1]);
@@ -85,6 +86,7 @@ static void hand_over(struct proxy_message *m, struct tls_conn *conn) {
         free(line);
     else
         LIST_INSERT_HEAD(&me.lines, line, next);
+    return err;
 }
 
 /* --- tasks ------------------------------------------------------------------------------------------------------- */
@@ -100,7 +102,7 @@ static void on_known(void *arg, struct tls_conn *conn, const struct sockaddr_sto
     struct task *t = arg;
     struct proxy_message m = {.kind = PROXY_KNOWN, .id = t->id, .address = *from};
 
-    hand_over(&m, conn);
+    hand_over(&m, conn); /* who is let go comes again */
 }
 
 static void on_refused(void *arg, const struct sockaddr_storage *from, int err) {
@@ -114,8 +116,8 @@ static void on_handshake(void *arg, struct tls_conn *conn, int err) {
     struct proxy_message m = {.kind = PROXY_SHAKEN, .id = t->id, .err = err};
 
     if (conn)
-        hand_over(&m, conn);
-    else
+        m.err = hand_over(&m, conn);
+    if (m.err)
         tell(&m, NULL, 0);
     task_end(t);
 }

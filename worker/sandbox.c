@@ -68,7 +68,7 @@ int sandbox_abi(void) {
 /* --- files ---------------------------------------------------------------------------------------------------------- */
 /* Allows it at path, and below where that is a directory. What is not there needs no rule. */
 static int allow(int ruleset, const char *path, uint64_t access) {
-    struct path_rule rule = {.allowed = access, .parent = open(path, O_PATH | O_CLOEXEC)};
+    struct path_rule rule = {.allowed = access, .parent = access ? open(path, O_PATH | O_CLOEXEC) : -1};
 
     if (!access)
         return 0;

@@ -254,3 +254,31 @@ def test_a_program_that_cannot_be_run_is_named(new_mount, base):
 def test_by_hand_it_says_what_it_is_for():
     p = subprocess.run([NET], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * SLOW)
     assert (p.returncode, p.stdout) == (2, "") and p.stderr.startswith("ppfs-net: ppfs and ppfs-node start it")
+
+
+def test_a_dial_for_which_it_has_no_descriptors_is_made_again(new_mount, new_node, base):
+    """The handshake succeeds, and then there is no pair of sockets for the connection."""
+    wrapper, limit = base / "ppfs-net", base / "limit"
+    wrapper.write_text("#!/bin/sh\nulimit -n $(cat %s)\nexec %s\n" % (limit, NET))
+    wrapper.chmod(0o755)
+    limit.write_text("1000")
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(wrapper)}).start()
+    node = new_node("--name", "far", "--listen", "127.0.0.1:0", key=key_of(m))
+
+    def another(after):
+        def jailed():
+            now = net_of(m.pids()["daemon"])
+            return now if now != after and status(now).get("NoNewPrivs") == "1" else 0
+        return wait_until(jailed, "its network process")
+
+    first = another(0)
+    wait_until(lambda: len(sockets(first)) >= 2, "it to listen")
+    used = {int(fd) for fd in os.listdir("/proc/%d/fd" % first)}
+    limit.write_text(str(next(n for n in range(1000) if len(set(range(n)) - used) == 1)))  # one is free
+    kill(first)
+    second = another(first)
+    (m.mnt / "nodes" / node.address()).mkdir()
+    wait_until(lambda: "open files" in value(m, node.address(), "why"), "a reason")
+    limit.write_text("1000")
+    kill(second)
+    node.up(m, node.address())
