@@ -68,7 +68,7 @@ void lease_claim(struct stream *st) {
             struct call *c = call_at(st, sent_at(l, i)->call);
             if (!c || c->state != CALL_PENDING)
                 continue;
-            c->state = CALL_SENT;
+            stream_sent(st, c, true);
             c->lease = l->id;
             c->sent = sent_at(l, i)->number;
             st->pending--;

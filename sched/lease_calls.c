@@ -59,7 +59,7 @@ void lease_back(struct stream *st, uint64_t number) {
     struct call *c = lease_sent_call(st, number);
     if (!c)
         return;
-    c->state = CALL_PENDING;
+    stream_sent(st, c, false);
     stream_drop_answer(c);
     st->pending++;
     if (!st->next_send || number < st->next_send->number)
@@ -165,7 +165,7 @@ static bool send_one(struct lease *l, struct call *c) {
     count_by(l, 1);
     l->ahead_us += us;
     speed_tries(l->host, c->function);
-    c->state = CALL_SENT;
+    stream_sent(st, c, true);
     c->lease = l->id;
     c->sent = l->next_number++;
     st->leases.sent += speed_excess(l->host, c->function) == 0;
@@ -328,7 +328,7 @@ bool lease_at(const struct lease *l, uint32_t number) {
 static void not_ours(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     lease_pop(l);
-    c->state = CALL_PENDING; /* for stream_job, which takes it from there */
+    stream_sent(st, c, false); /* for stream_job, which takes it from there */
     st->pending++;
     sched_check(st->s, stream_job(st, c));
 }

@@ -22,6 +22,7 @@ static void leave(struct stream *st) {
             *at = st->next;
             st->s->stream_count--;
             st->user->active_streams--;
+            stream_left(st);
             LIST_REMOVE(st, mates);
             if (LIST_EMPTY(&st->user->streams)) {
                 LIST_REMOVE(st->user, streaming);
@@ -139,7 +140,8 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
         free(st);
         return rc;
     }
-    st->parsed = st->look.at = st->row.at;
+    st->parsed = st->look.at = st->begun = st->row.at;
+    st->newline = st->in_size;
     st->lines = st->row.line;
     st->next_call = st->row.call;
     st->end = st->row.at;

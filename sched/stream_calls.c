@@ -77,15 +77,24 @@ static int grow(struct stream *st) {
 void stream_hold(struct stream *st, struct call *c, size_t bytes) {
     c->held += bytes;
     st->held += bytes;
+    st->user->held += bytes;
 }
 
 static void let_go_of(struct stream *st, struct call *c) {
     if (c->state == CALL_ANSWERED)
         st->waiting -= c->held;
+    if (c->state == CALL_SENT)
+        st->user->sent -= c->held;
     st->held -= c->held;
+    st->user->held -= c->held;
     c->held = 0;
     free(c->memory);
     c->memory = c->bytes = NULL;
+}
+
+void stream_job_has(struct stream *st, struct call *c) {
+    let_go_of(st, c);
+    stream_hold(st, c, sizeof *c);
 }
 
 void stream_drop_answer(struct call *c) {

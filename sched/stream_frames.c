@@ -262,7 +262,9 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
             n = go_on(st, bytes, size, &at, st->parsed);
             continue;
         }
-        if (stream_full(st))
+        if (!st->parts.size)
+            st->begun = st->parsed + (int64_t)at - (int64_t)st->carry.size;
+        if (stream_full(st) || !stream_may_gather(st, st->parts.size))
             break;
         n = st->carry.size ? 0 : frame_decode((const uint8_t *)bytes + at, size - at, &f);
         if (n > 0) {

@@ -11,6 +11,7 @@
 #include "sched/call.h"
 #include "sched/lease.h"
 #include "sched/stream_look.h"
+#include "sched/stream_memory.h"
 
 #define STREAMS_ACTIVE 1024u   /* streams in memory that have something to do */
 #define STREAMS_IDLE 64u       /* others that stay there; those that had nothing to do for longest leave it */
@@ -82,6 +83,9 @@ struct stream {
     bool reading, dirty, skipping;
     char *read_buffer;       /* its input from read_at to read_end */
     int64_t read_at, read_end;
+    int64_t begun, newline; /* where what is being gathered begins; JSON: behind the last newline, as far as is known */
+    int64_t large_at;       /* user.large is it: begun of what it may gather */
+    size_t gathered;        /* its part of user.gathered */
     struct buffer parts;     /* frames: the body that is being put together ... */
     struct frame part;       /* ... the frame that it stands in ... */
     uint32_t left;           /* ... and how many of that frame's bytes are still to come */
@@ -97,7 +101,7 @@ static inline size_t stream_unwritten(const struct stream *st) { /* bytes of ans
 }
 static inline size_t stream_share(const struct stream *st) { /* bytes that it may hold */
     unsigned n = st->s->stream_count;
-    return n > STREAMS_ROOMY ? STREAM_HELD / n * STREAMS_ROOMY : STREAM_HELD;
+    return user_holds_much(st->user) ? STREAM_FLOOR : n > STREAMS_ROOMY ? STREAM_HELD / n * STREAMS_ROOMY : STREAM_HELD;
 }
 /* The parser stops here. */
 static inline bool stream_full(const struct stream *st) {
@@ -152,6 +156,7 @@ int stream_add(struct stream *st, uint64_t id, int64_t end, struct call **out);
 struct call *stream_call(const struct stream *st, uint64_t number);   /* NULL: answered, or not read yet */
 int stream_answered(struct stream *st, struct call *c);               /* its answer is in out, or (JSON) waits; c stays until the turn */
 void stream_hold(struct stream *st, struct call *c, size_t bytes);    /* so many bytes of it are in memory now */
+void stream_job_has(struct stream *st, struct call *c);               /* CALL_JOB: its bytes are not needed any more */
 void stream_drop_answer(struct call *c);                              /* the pieces of it that have come */
 void stream_remove(struct stream *st, struct call *c);                /* frees it */
 void stream_sweep(struct stream *st);                                 /* frames: what is answered leaves memory */

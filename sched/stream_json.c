@@ -57,7 +57,7 @@ static int take_carried(struct stream *st, int64_t end) {
     int rc = buffer_add(&st->carry, "", 1); /* strspn above wants an end */
     if (rc == 0)
         rc = take_line(st, st->carry.bytes, st->carry.size - 1, end);
-    st->carry.size = 0;
+    buffer_empty(&st->carry);
     return rc;
 }
 
@@ -65,11 +65,15 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
     size_t at = 0;
     int rc = 0;
     while (at < size && !stream_full(st) && rc == 0) {
-        const char *newline = memchr(bytes + at, '\n', size - at);
-        size_t n = newline ? (size_t)(newline - bytes) - at : size - at;
+        size_t most = size - at < STREAM_READ ? size - at : STREAM_READ;
+        const char *newline = memchr(bytes + at, '\n', most);
+        size_t n = newline ? (size_t)(newline - bytes) - at : most;
+        st->begun = st->parsed + (int64_t)at - (int64_t)st->carry.size;
+        if (!st->skipping && !stream_may_gather(st, st->carry.size))
+            break;
         st->skipping |= st->carry.size + n > SPEC_JSON_MAX;
         if (st->skipping)
-            st->carry.size = 0;
+            buffer_empty(&st->carry);
         else
             rc = buffer_add(&st->carry, bytes + at, n);
         at += n + (newline ? 1 : 0);

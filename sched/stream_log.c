@@ -72,6 +72,9 @@ static int append(struct stream *st, const char *bytes, size_t size, uint64_t of
     st->in_size += (int64_t)size;
     if (caught_up && !stream_full(st))
         rc = stream_feed(st, bytes, size);
+    const char *newline = st->codec == &codec_json ? memrchr(bytes, '\n', size) : NULL;
+    if (newline)
+        st->newline = st->in_size - (int64_t)size + (newline - bytes) + 1;
     if (rc == 0)
         rc = stream_look(st, bytes, size);
     stream_mark(st);

@@ -85,6 +85,8 @@ static void catch_up(struct stream *st) {
     l->part_id = st->part.id;
     if (st->in_frame && st->part.kind != FRAME_PART)
         l->parts = 0;
+    if (st->in_frame && st->part.kind != FRAME_PART)
+        l->ends = st->parsed + st->left;
     memcpy(l->head, st->carry.bytes ? st->carry.bytes : "", l->have);
     free(l->marks);
     free(l->buffer);
@@ -115,6 +117,8 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
         if (l->over)
             break;
         l->skip = f.size;
+        l->whole = l->ends;
+        l->ends = f.kind == FRAME_PART ? l->ends : l->at + f.size;
         l->parts = f.kind == FRAME_PART ? l->parts + f.size : 0;
         l->part_id = f.id;
         /* While this was being read the parser may have passed here, and come to later calls. One with a body, which it should

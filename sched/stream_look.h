@@ -12,6 +12,7 @@ struct look {
     uint64_t skip;      /* bytes of a body still to be passed over */
     unsigned char head[FRAME_HEADER];
     unsigned have;      /* bytes of head */
+    int64_t whole, ends; /* behind the last frame but PARTs that is whole for sure; whose header was met */
     uint64_t parts, part_id; /* bytes of the PARTs before, and whose they are */
     bool over, reading; /* over: something that is no frame was met */
     char *buffer;       /* for reading */

@@ -25,10 +25,20 @@ struct sending { /* that job's file on its way: a line, or what WORK_CALL says *
     uint64_t stream, number, job; /* job: the id that the call has for it, 0 = none yet */
     unsigned at;                  /* values, then the function: those that are in the body */
     size_t expected;              /* bytes that are being read */
+    struct user *user;
+    size_t counted; /* of body, in user.held */
     struct buffer body;
 };
 
+static void count(struct sending *p) {
+    p->user->held += p->body.size - p->counted;
+    p->counted = p->body.size;
+}
+
 static void free_sending(struct sending *p) {
+    p->body.size = 0;
+    count(p);
+    sched_tick(p->s);
     buffer_free(&p->body);
     free(p);
 }
@@ -76,6 +86,8 @@ static void body_written(void *arg, int rc) {
             s->error = rc;
     } else if (c && !s->stopping) {
         rc = sched_check(s, submit(st, c, &p->body, p->job));
+        if (c->state == CALL_JOB)
+            stream_job_has(st, c);
     }
     if (!c || rc < 0)
         spool_unlink(s->spool, spec_of(p->job));
@@ -147,6 +159,7 @@ static void was_appended(void *arg, int rc) {
     }
     if (rc >= 0 && (size_t)rc == p->expected) {
         rc = make_body(p, c);
+        count(p);
     } else {
         sched_log(s, "a function or value of a stream could not be read: %s", strerror(rc < 0 ? -rc : EIO));
         rc = -ENOENT;
@@ -159,7 +172,7 @@ int stream_job(struct stream *st, struct call *c) {
     struct sending *p = calloc(1, sizeof *p);
     if (!p)
         return sched_check(st->s, -ENOMEM);
-    *p = (struct sending){.s = st->s, .stream = st->id, .number = c->number};
+    *p = (struct sending){.s = st->s, .stream = st->id, .number = c->number, .user = st->user};
     c->state = CALL_JOB;
     c->ticks = 0;
     c->job = 0;
@@ -167,6 +180,7 @@ int stream_job(struct stream *st, struct call *c) {
     st->fresh_jobs += !c->told;
     st->parts_waiting = true;
     int rc = make_body(p, c);
+    count(p);
     return sched_check(st->s, rc == -EINPROGRESS ? 0 : send_body(st, c, p, rc));
 }
 

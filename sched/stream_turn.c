@@ -23,6 +23,7 @@ static bool has_nothing_to_do(const struct stream *st) {
 
 int stream_feed(struct stream *st, const char *bytes, size_t size) {
     int64_t n = st->codec->parse(st, bytes, size);
+    stream_gathered(st);
     if (n < 0)
         return (int)n;
     st->parsed += n;
@@ -82,6 +83,7 @@ static int parse_on(struct stream *st) {
     }
     if (rc == 0 && st->closed && !st->parsed_all && !st->writing && st->parsed == st->in_size && !stream_full(st)) {
         rc = st->codec->close(st);
+        stream_gathered(st);
         st->parsed_all = true;
         stream_mark(st);
     }
@@ -170,6 +172,7 @@ void stream_turn(struct sched *s) {
         bool ended = false;
         next = st->next;
         bool was_active = !st->idle;
+        stream_gives_back(st);
         if (!st->dirty && !st->failed && st->parsed == st->in_size && (st->parsed_all || !st->closed)) {
             stream_rest(st, has_nothing_to_do(st));
             continue;

@@ -41,6 +41,8 @@ struct user {  /* of everyone who has had something here since the daemon began 
     LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
     LIST_HEAD(, stream) streams;
     unsigned active_streams; /* of them: have something to do */
+    size_t held, sent, gathered; /* stream_memory.h: bytes of calls; that workers have; that are not whole */
+    const struct stream *large; /* may gather a call beyond what he may hold */
 };
 
 struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */

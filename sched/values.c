@@ -36,6 +36,7 @@ static int evict(struct sched *s) {
 struct storing {
     struct sched *s;
     uint64_t stream, id;
+    struct user *user;  /* user.held counts it */
     struct buffer body; /* the FUNC frame's */
 };
 
@@ -83,6 +84,7 @@ static void stored(void *arg, int rc) {
     }
     if (!kept && !s->stopping)
         spool_unlink(s->spool, file_of(p->id));
+    p->user->held -= p->body.size;
     buffer_free(&p->body);
     free(p);
 }
@@ -112,6 +114,8 @@ static int store(struct stream *st, const char *body, size_t size) {
     if (steal)
         st->parts = (struct buffer){0};
     st->storing = p;
+    p->user = st->user;
+    p->user->held += p->body.size;
     return 0;
 }
 

@@ -1,0 +1,85 @@
+/* What the streams of one user hold in memory. Workers' calls aside, which are bounded by the slots, that is USER_HELD, a little for
+ * each stream, and one call, however large and however many streams he writes to: the others wait, in the log.
+ *
+ * Only what is whole in the log is gathered beyond USER_HELD, so that one that its writer never ends holds nobody up. While it is
+ * gathered no other is; and none while more than half of USER_HELD waits for workers: that the last large one has gone to one. */
+#include "sched/stream_memory.h"
+
+#include "sched/stream_int.h"
+
+static size_t gathers(const struct stream *st) {
+    return st->codec == &codec_json ? st->carry.size : st->parts.size;
+}
+
+static bool has_large(const struct stream *st) {
+    return st->user->large == st && st->begun == st->large_at;
+}
+
+/* All of what begins at st->begun is in the log, or nothing more comes. */
+static bool is_whole(const struct stream *st) {
+    const struct look *l = &st->look;
+    if (st->closed && !st->writing)
+        return true;
+    if (st->codec == &codec_json)
+        return st->newline > st->begun || st->in_size - st->begun > SPEC_JSON_MAX;
+    return l->over || l->whole > st->begun || (l->ends > st->begun && l->ends <= st->in_size);
+}
+
+bool stream_may_gather(struct stream *st, size_t have) {
+    struct user *u = st->user;
+    if (have < STREAM_FLOOR || !user_holds_much(u) || has_large(st))
+        return true;
+    if (u->large || u->held - u->sent >= USER_HELD / 2 || !is_whole(st))
+        return false;
+    u->large = st;
+    st->large_at = st->begun;
+    return true;
+}
+
+void stream_gathered(struct stream *st) {
+    size_t now = gathers(st);
+    st->user->gathered += now - st->gathered;
+    st->gathered = now;
+}
+
+/* JSON: of what an earlier daemon took nobody knows where the newlines are. Where there was none after all, its line is read again
+ * when one comes. */
+static void go_back(struct stream *st) {
+    if (st->codec != &codec_json || st->closed || st->parsed < st->in_size || !has_large(st))
+        return;
+    st->newline = st->begun;
+    if (st->in_size - st->begun > SPEC_JSON_MAX)
+        return;
+    st->parsed = st->begun;
+    buffer_free(&st->carry);
+    stream_gathered(st);
+}
+
+void stream_gives_back(struct stream *st) {
+    struct user *u = st->user;
+    if (u->large != st)
+        return;
+    go_back(st);
+    if (gathers(st) && has_large(st))
+        return;
+    u->large = NULL;
+    sched_tick(st->s);
+}
+
+void stream_left(struct stream *st) {
+    struct user *u = st->user;
+    u->gathered -= st->gathered;
+    st->gathered = 0;
+    if (u->large == st)
+        u->large = NULL;
+}
+
+void stream_sent(struct stream *st, struct call *c, bool sent) {
+    if (sent == (c->state == CALL_SENT))
+        return;
+    c->state = sent ? CALL_SENT : CALL_PENDING;
+    struct user *u = st->user;
+    u->sent += sent ? c->held : -c->held;
+    if (c->held >= STREAM_FLOOR || u->held - u->sent >= USER_HELD / 4)
+        sched_tick(st->s); /* others may have waited for that */
+}

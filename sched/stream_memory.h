@@ -1,0 +1,23 @@
+/* What the streams of one user may hold in memory together, see stream_memory.c. */
+#ifndef PPFS_STREAM_MEMORY_H
+#define PPFS_STREAM_MEMORY_H
+#include "sched/user.h"
+
+struct stream;
+struct call;
+
+#define USER_HELD                                                                                                      \
+    ((size_t)128 << 20)             /* bytes of calls that no worker has: then each of his streams may have only ... */
+#define STREAM_FLOOR (256u * 1024u) /* ... so many, and one call at a time is put together beyond that */
+
+static inline bool user_holds_much(const struct user *u) {
+    return u->held - u->sent + u->gathered >= USER_HELD;
+}
+
+/* Asked between two pieces of a call that is not whole, of which so many bytes are in memory: false, the parser waits. */
+bool stream_may_gather(struct stream *st, size_t have);
+void stream_gathered(struct stream *st);   /* after the parser: counts what it has of a call that is not whole */
+void stream_left(struct stream *st);       /* it leaves memory */
+void stream_gives_back(struct stream *st); /* in each turn, the parser's read being over: what the others wait for */
+void stream_sent(struct stream *st, struct call *c, bool sent); /* a worker has it, or has it no more: sets its state */
+#endif

@@ -1,0 +1,114 @@
+"""However many streams a user writes large calls to, the daemon holds few of them; those that never end are in nobody's way."""
+import json
+import os
+import pickle
+import shutil
+import subprocess
+
+import pytest
+
+import streamframes
+from ppfsmount import sanitized, wait_until
+from streamframes import CALL, MAGIC, PART, STARTED, frame, frames, large_frame
+from test_quotas import high_water
+
+LARGE = 70 << 20
+HELD = 128 << 20  # USER_HELD of sched/stream_memory.h
+SLACK = 50 << 20
+STREAMS = 6
+WRITER = """
+import pickle, sys
+sys.path.insert(0, sys.argv[1])
+from streamframes import CALL, MAGIC, large_frame
+for n in range(%d):
+    body = bytes(4) + pickle.dumps((len, (bytes(%d + n),), {}), 4)
+    with open("%%s/s%%d" %% (sys.argv[2], n), "wb", buffering=0) as f:
+        f.write(MAGIC + large_frame(CALL, 1, body))
+""" % (STREAMS, LARGE)
+HALF = MAGIC + frame(PART, 1, bytes(256 << 10)) * (LARGE >> 18)
+
+
+@pytest.fixture
+def shared(new_user, new_mount):
+    mount = new_mount(cpus=0, options=["-o", "allow_other"])
+    mount.work.chmod(0o777)
+    return mount.start()
+
+
+def hold(mount, since, most):
+    assert sanitized() or high_water(mount.pids()["daemon"]) - since < most
+
+
+def begin(m, name, what):
+    fd = os.open(m.jobs / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    view = memoryview(what)
+    while view:
+        view = view[os.write(fd, view):]
+    return fd
+
+
+def results(m, name):
+    return [(i, body) for kind, i, body in frames((m.results / name).read_bytes()) if kind != STARTED]
+
+
+def results_of(value):
+    return pickle.dumps(value, 5)
+
+
+def whole_call(size):
+    return large_frame(CALL, 1, bytes(4) + pickle.dumps((len, (bytes(size),), {}), 4))
+
+
+def test_large_calls_in_many_streams_of_a_user(shared, alice, mallory):
+    m = shared
+    before = high_water(m.pids()["daemon"])
+    shutil.copy(streamframes.__file__, m.work)
+    p = mallory.popen(["/usr/bin/python3", "-c", WRITER, m.work, m.jobs], stderr=subprocess.PIPE)
+    assert p.communicate()[1] == b"" and p.returncode == 0
+    alices = alice.popen(["/bin/sh", "-c", 'echo \'{"call": "abs", "args": [-3]}\' > $M/jobs/a.jsonl && cat $M/results/a.jsonl'],
+                         env={"M": str(m.mnt)}, stdout=subprocess.PIPE)
+    wait_until(lambda: (m.info / "a.jsonl").is_dir(), "alice's stream")
+    hold(m, before, HELD + LARGE + SLACK)
+    m.kill_daemon()
+    wait_until(lambda: m.state("s%d" % (STREAMS - 1)) == "running", "the streams to be there again")
+    (m.node / "cpus").write_text("1\n")
+    assert alices.communicate()[0] == b"3\n"
+    for n in range(STREAMS):
+        (ident, body), = results(m, "s%d" % n)
+        assert ident == 1 and body == results_of(LARGE + n)
+
+
+def test_calls_that_never_end(queue):
+    m = queue
+    before = high_water(m.pids()["daemon"])
+    fds = [begin(m, "half%d" % n, HALF) for n in range(4)]
+    fds += [begin(m, "half%d.jsonl" % n, b'{"call": "len", "args": ["' + b"x" * (12 << 20)) for n in range(12)]
+    whole = begin(m, "whole", MAGIC + whole_call(LARGE))
+    hold(m, before, HELD + LARGE + SLACK)
+    (m.node / "cpus").write_text("2\n")
+    os.close(whole)
+    assert results(m, "whole") == [(1, results_of(LARGE))]
+    os.write(fds[0], frame(CALL, 1, b""))
+    for n, fd in enumerate(fds):
+        if n < 4:
+            (m.jobs / ("half%d" % n)).unlink()
+        os.close(fd)
+    for n in range(12):
+        assert b"error" in (m.results / ("half%d.jsonl" % n)).read_bytes()
+
+
+def test_lines_are_gathered_again_when_their_end_comes(queue):
+    """What an earlier daemon took of them is in the log, and nobody knows whether a newline is there."""
+    m, size, count = queue, 14 << 20, 16
+    before = high_water(m.pids()["daemon"])
+    fds = [begin(m, "s%d.jsonl" % n, b'{"call": "len", "args": ["' + b"x" * (size + n)) for n in range(count)]
+    hold(m, before, HELD + SLACK)
+    m.kill_daemon()
+    wait_until(lambda: m.state("s%d.jsonl" % (count - 1)) == "running", "the streams to be there again")
+    (m.node / "cpus").write_text("2\n")
+    for fd in fds:
+        os.write(fd, b'"]}\n')
+    for n, fd in reversed(list(enumerate(fds))):
+        with open(m.results / ("s%d.jsonl" % n)) as f:
+            assert json.loads(f.readline()) == size + n
+        os.close(fd)
