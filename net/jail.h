@@ -13,7 +13,8 @@ enum {
     JAIL_ALL = JAIL_USER | JAIL_CALLS
 };
 
-/* For the rest of this process's life; stderr becomes what stdin is. Afterwards it has the descriptors that it has, gets more only over its sockets, and
- * dies with the process that started it. Returns what is there; *err: the first -errno of what is not, of JAIL_ALL. */
+/* For the rest of this process's life; stderr becomes what stdin is. Afterwards it has the descriptors that it has,
+ * gets more only over its sockets, and dies with the process that started it. Returns what is there; *err: the first
+ * -errno of what is not, of JAIL_ALL. */
 uint32_t jail_enter(int *err);
 #endif
