@@ -130,7 +130,7 @@ void handshake_destroy(struct handshake *h) {
 const char *handshake_reason(int err) {
     switch (-err) {
     case EACCES:
-        return "has another key or none, or one that was revoked (join.key in the state directory of the ppfs is right)";
+        return "has another key or none, or one that was revoked (those that are right are in nodes/.keys of the ppfs)";
     case EPFNOSUPPORT:
         return "is of an older ppfs, whose nodes all had one key: install the same version on both, and give the node "
                "join.key from the state directory of the ppfs";

@@ -129,7 +129,7 @@ static void dial_next(struct peer_dial *d, int err) {
             return;
         d->handshake = NULL;
     }
-    char what[100];
+    char what[200];
     bool peer_did = err == -EACCES || err == -EPROTO || err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT ||
                     err == -EHOSTDOWN || err == -EOWNERDEAD;
     snprintf(what, sizeof(what), peer_did ? "%s" : "cannot be reached: %s", handshake_reason(err));

@@ -80,7 +80,8 @@ def test_a_revoked_key_costs_its_node_at_once_and_its_work_runs_elsewhere(ml, ne
     (keys(m) / "box").mkdir()  # another key, of the same name
     assert (keys(m) / "box" / "key").read_text() != stolen.read_text()
     again = new_node("--name", "box", key=stolen, join=listens(m))
-    wait_until(lambda: "revoked" in again.log(), "the stolen key to be refused")
+    wait_until(lambda: "(those that are right are in nodes/.keys of the ppfs); it goes on trying\n" in again.log(),
+               "the stolen key to be refused, in a whole sentence")
     new_node(key=take(m, "box", base / "new.key"), join=listens(m)).up(m, "box")
 
 
