@@ -82,7 +82,7 @@ def test_jobs_that_have_not_ended(limited, alice, mallory):
     wait_until(lambda: (m.mnt / "info/.wait").read_text(), "all to end")
     assert write(mallory, m, "d") == ""
     wait_until(lambda: m.state("d") == "done", "d to run")
-    assert "user %d is refused more: 3 jobs that have not ended" % mallory.uid in m.log()
+    assert "user %d is refused more: he has 3 jobs that have not ended, and would be over his quota" % mallory.uid in m.log()
 
 
 def test_a_name_that_runs_is_refused_to_what_is_still_open(limited, mallory):
