@@ -55,7 +55,7 @@ bool host_is(const struct host *h, const struct place *p) {
 }
 
 uid_t host_user(const struct host *h) {
-    char name[NODE_NAME_MAX + 1];
+    char name[256];
     unsigned uid;
     for (const char *at = h->s->c.node_users; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
         if (sscanf(at, "%255[^=\n]=%u", name, &uid) == 2 && (strcmp(name, h->name) == 0 || strcmp(name, h->alias) == 0))

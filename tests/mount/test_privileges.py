@@ -1,9 +1,10 @@
 """What the processes of root's mount may do."""
 import os
+import shutil
 
 import pytest
 
-from ppfsmount import text_of, wait_until
+from ppfsmount import PPFS, text_of, wait_until
 
 CAPS = {"DAC_READ_SEARCH": 2, "KILL": 5, "NET_BIND_SERVICE": 10, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
 DAEMON = ["KILL", "SYS_PTRACE", "SYS_RESOURCE", "NET_BIND_SERVICE"]
@@ -45,12 +46,10 @@ def test_jobs_of_root_are_roots(m):
     assert int(run(m).split()[1], 16) == capabilities("self", "CapEff")
 
 
-def test_a_state_directory_below_a_closed_one_of_another_user_is_reached(new_mount, alice):
-    closed = alice.home / "closed"
+def test_a_worker_below_a_closed_directory_of_another_user_is_reached(new_mount, alice):
     alice.sh("mkdir -m 700 closed")
-    (closed / "m").mkdir()
-    mount = new_mount(base=closed)
-    mount.start()
+    worker = shutil.copy(PPFS.parent / "ppfs-worker", alice.home / "closed")
+    mount = new_mount(env={"PPFS_WORKER": worker}).start()
     run(mount)
     has_only(mount.pids()["daemon"], DAEMON + ["DAC_READ_SEARCH"])
 
