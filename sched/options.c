@@ -258,8 +258,8 @@ static const struct {
     int (*set)(struct options *o, const char *value);
     bool binding; /* of what runs, where or how often, not of when it may be removed */
 } table[OPTIONS] = {
-    [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority},
-    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout},
+    [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority, false},
+    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout, false},
     [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries, true},
     [AFTER] = {"after", "job names with commas between them", set_after, true},
     [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus, true},
@@ -267,9 +267,9 @@ static const struct {
     [ENV] = {"env", "KEY:VALUE", set_env, true},
     [CWD] = {"cwd", "a directory that begins with /", set_cwd, true},
     [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node, true},
-    [HOLD] = {"hold", "0 or 1", set_hold},
+    [HOLD] = {"hold", "0 or 1", set_hold, false},
     [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", set_sandbox, true},
-    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts},
+    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, false},
 };
 
 /* How much of a word is shown: 60 bytes, and no part of a character. */

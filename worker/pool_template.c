@@ -138,7 +138,9 @@ static void forget_control(struct template *t) {
 
 /* " of user 1000", "" for our own. */
 static const char *whose(const struct template *t, char words[32]) {
-    snprintf(words, 32, t == t->pool->own ? "" : " of user %u", (unsigned)t->uid);
+    words[0] = 0;
+    if (t != t->pool->own)
+        snprintf(words, 32, " of user %u", (unsigned)t->uid);
     return words;
 }
 
