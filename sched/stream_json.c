@@ -96,7 +96,8 @@ static int keep(struct call *c, const char *text, size_t size) {
     memcpy(line, text, size);
     line[size] = '\n';
     buffer_free(&c->answer);
-    c->answer = (struct buffer){line, size + 1, size + 1};
+    c->answer.bytes = line;
+    c->answer.size = c->answer.cap = size + 1;
     return 0;
 }
 
