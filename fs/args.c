@@ -62,8 +62,7 @@ static int wrong(const char *format, const char *word) {
     return -EINVAL;
 }
 
-/* A user by name or number. */
-static bool user_id(const char *text, uid_t *out) {
+bool args_user(const char *text, uid_t *out) {
     const struct passwd *pw = getpwnam(text);
     char *end;
     unsigned long n = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : UINT32_MAX;
@@ -79,7 +78,7 @@ static int node_user(struct args *a, const char *value) {
     const char *equal = value ? strrchr(value, '=') : NULL;
     char *more = NULL;
     uid_t uid;
-    if (!equal || equal == value || equal - value > 255 || memchr(value, '\n', (size_t)(equal - value)) || !user_id(equal + 1, &uid))
+    if (!equal || equal == value || equal - value > 255 || memchr(value, '\n', (size_t)(equal - value)) || !args_user(equal + 1, &uid))
         return wrong("--node-user needs NAME=USER, the name of a node and a user of this machine, not '%s'", value ? value : "");
     if (asprintf(&more, "%s%.*s=%u\n", a->node_users ? a->node_users : "", (int)(equal - value), value, (unsigned)uid) < 0)
         return -ENOMEM;

@@ -2,6 +2,7 @@
 #ifndef PPFS_ARGS_H
 #define PPFS_ARGS_H
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct args {
     bool foreground, help, version;
@@ -22,4 +23,5 @@ struct args {
 int args_read(struct args *a, int argc, char **argv);
 void args_free(struct args *a);
 void args_help(void);
+bool args_user(const char *text, uid_t *out); /* a user by name or number; false: there is none */
 #endif

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "fs/args.h"
 #include "net/trusted.h"
 
 #define JOBS 1000000
@@ -60,18 +60,6 @@ static bool take(struct quota *q, char *word) {
     return false;
 }
 
-static bool user_number(const char *name, uid_t *uid) {
-    const struct passwd *p = getpwnam(name);
-    int64_t n;
-    if (p)
-        *uid = p->pw_uid;
-    else if (number(name, false, &n) && n < UINT32_MAX)
-        *uid = (uid_t)n;
-    else
-        return false;
-    return true;
-}
-
 /* What its words say, over what is in q; -EINVAL and *word is the one that is wrong. */
 static int take_words(struct quota *q, char *rest, char **word) {
     char *save;
@@ -89,7 +77,7 @@ static int take_line(struct quotas *out, char *line, bool others, char *why, siz
     if (!name)
         return 0;
     bool all = strcmp(name, "*") == 0;
-    if (!all && !user_number(name, &uid)) {
+    if (!all && !args_user(name, &uid)) {
         snprintf(why, why_size, "there is no user %.100s", name);
         return -EINVAL;
     }
@@ -147,9 +135,9 @@ int quota_read(struct quotas *out, const char *file, const char *dir, char *why,
             close(fd);
         return -err;
     }
-    if (!trusted_user(st.st_uid) || (st.st_mode & S_IWOTH)) {
+    if (!trusted_user(st.st_uid) || trusted_others_write(&st)) {
         snprintf(why, why_size,
-                 "--quota %.300s: it belongs to user %u and has mode %04o, so another user could say what he has", file,
+                 "--quota %.300s: it belongs to user %u and has mode %04o, so another user could say what he may have", file,
                  (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
         fclose(f);
         return -EPERM;

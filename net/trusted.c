@@ -56,7 +56,7 @@ static bool is_private_group(gid_t gid) {
            (!gr->gr_mem[0] || (strcmp(gr->gr_mem[0], name) == 0 && !gr->gr_mem[1]));
 }
 
-static bool others_write(const struct stat *st) {
+bool trusted_others_write(const struct stat *st) {
     return (st->st_mode & S_IWOTH) || ((st->st_mode & S_IWGRP) && st->st_gid && !is_private_group(st->st_gid));
 }
 
@@ -92,7 +92,7 @@ static int check_directory(const struct walk *w, bool last) {
         snprintf(w->why, w->why_size, "%.500s belongs to user %u", path_of(w->at, path), (unsigned)st.st_uid);
         return -EPERM;
     }
-    if (others_write(&st) && ((last && !w->may_be_sticky) || !(st.st_mode & S_ISVTX))) {
+    if (trusted_others_write(&st) && ((last && !w->may_be_sticky) || !(st.st_mode & S_ISVTX))) {
         snprintf(w->why, w->why_size, "others may write into %.500s (mode %04o)", path_of(w->at, path),
                  (unsigned)st.st_mode & 07777);
         return -EPERM;

@@ -4,7 +4,7 @@
 #define PPFS_TRUSTED_H
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 
 /* Opens the directory (O_RDONLY). Each one on the way, and itself, belongs to who is trusted and is written by nobody else, but for
  * those on the way that are sticky, as /tmp is; each symbolic link on the way was made by who is trusted. make: what is missing is
@@ -19,6 +19,7 @@ int trusted_file(int directory, const char *name, int flags);
 /* Whether each symbolic link on that way was made by who is trusted. 0, or -ELOOP and why. Other faults of it are not looked for. */
 int trusted_links(const char *path, char *why, size_t why_size);
 bool trusted_user(uid_t uid);
+bool trusted_others_write(const struct stat *st); /* by its mode */
 /* The directory for temporary files: $TMPDIR where that is an absolute path, else /tmp. */
 const char *trusted_temporary(void);
 /* Whether what root makes in it stays where it is: nobody else's directory leads to it, and it is sticky where others write. Of an

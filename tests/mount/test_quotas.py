@@ -250,3 +250,13 @@ def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
     assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s, %s\n" % (m.work / "quota", says))
     p = m.run("--quota", m.work / "none")
     assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s: No such file or directory\n" % (m.work / "none"))
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620])
+def test_a_file_that_others_write_is_refused(new_mount, mallory, mode):
+    m = new_mount()
+    (m.work / "quota").write_text("* jobs=3\n")
+    os.chown(m.work / "quota", 0, mallory.gid)
+    (m.work / "quota").chmod(mode)
+    p = m.run("--quota", m.work / "quota")
+    assert p.returncode == 1 and "it belongs to user 0 and has mode %04o, so another user could say" % mode in p.stderr
