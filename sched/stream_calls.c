@@ -83,8 +83,10 @@ void stream_hold(struct stream *st, struct call *c, size_t bytes) {
 static void let_go_of(struct stream *st, struct call *c) {
     if (c->state == CALL_ANSWERED)
         st->waiting -= c->held;
-    if (c->state == CALL_SENT)
+    if (c->state == CALL_SENT) {
         st->user->sent -= c->held;
+        st->sent -= c->held;
+    }
     st->held -= c->held;
     st->user->held -= c->held;
     c->held = 0;

@@ -85,7 +85,7 @@ struct stream {
     int64_t read_at, read_end;
     int64_t begun, newline; /* where what is being gathered begins; JSON: behind the last newline, as far as is known */
     int64_t large_at;       /* user.large is it: begun of what it may gather */
-    size_t gathered;        /* its part of user.gathered */
+    size_t gathered, sent;  /* its part of user.gathered, of user.sent */
     struct buffer parts;     /* frames: the body that is being put together ... */
     struct frame part;       /* ... the frame that it stands in ... */
     uint32_t left;           /* ... and how many of that frame's bytes are still to come */
@@ -103,9 +103,11 @@ static inline size_t stream_share(const struct stream *st) { /* bytes that it ma
     unsigned n = st->s->stream_count;
     return user_holds_much(st->user) ? STREAM_FLOOR : n > STREAMS_ROOMY ? STREAM_HELD / n * STREAMS_ROOMY : STREAM_HELD;
 }
-/* The parser stops here. */
+/* The parser stops here; not in the middle of a call that others of its user wait for. What workers have may wait for what comes. */
 static inline bool stream_full(const struct stream *st) {
-    return st->pending + st->fresh_jobs >= STREAM_PENDING || st->held >= stream_share(st) || st->storing;
+    bool many = st->pending + st->fresh_jobs >= STREAM_PENDING;
+    bool much = st->held >= STREAM_HELD || st->held - st->sent >= stream_share(st);
+    return st->storing || ((many || much) && !stream_has_large(st));
 }
 /* A call with a job of its own is answered, or STARTED is said of it. */
 static inline void stream_job_known(struct stream *st, const struct call *c) {

@@ -11,7 +11,7 @@ static size_t gathers(const struct stream *st) {
     return st->codec == &codec_json ? st->carry.size : st->parts.size;
 }
 
-static bool has_large(const struct stream *st) {
+bool stream_has_large(const struct stream *st) {
     return st->user->large == st && st->begun == st->large_at;
 }
 
@@ -27,7 +27,7 @@ static bool is_whole(const struct stream *st) {
 
 bool stream_may_gather(struct stream *st, size_t have) {
     struct user *u = st->user;
-    if (have < STREAM_FLOOR || !user_holds_much(u) || has_large(st))
+    if (have < STREAM_FLOOR || !user_holds_much(u) || stream_has_large(st))
         return true;
     if (u->large || u->held - u->sent >= USER_HELD / 2 || !is_whole(st))
         return false;
@@ -45,7 +45,7 @@ void stream_gathered(struct stream *st) {
 /* JSON: of what an earlier daemon took nobody knows where the newlines are. Where there was none after all, its line is read again
  * when one comes. */
 static void go_back(struct stream *st) {
-    if (st->codec != &codec_json || st->closed || st->parsed < st->in_size || !has_large(st))
+    if (st->codec != &codec_json || st->closed || st->parsed < st->in_size || !stream_has_large(st))
         return;
     st->newline = st->begun;
     if (st->in_size - st->begun > SPEC_JSON_MAX)
@@ -60,7 +60,7 @@ void stream_gives_back(struct stream *st) {
     if (u->large != st)
         return;
     go_back(st);
-    if (gathers(st) && has_large(st))
+    if (gathers(st) && stream_has_large(st))
         return;
     u->large = NULL;
     sched_tick(st->s);
@@ -80,6 +80,7 @@ void stream_sent(struct stream *st, struct call *c, bool sent) {
     c->state = sent ? CALL_SENT : CALL_PENDING;
     struct user *u = st->user;
     u->sent += sent ? c->held : -c->held;
+    st->sent += sent ? c->held : -c->held;
     if (c->held >= STREAM_FLOOR || u->held - u->sent >= USER_HELD / 4)
         sched_tick(st->s); /* others may have waited for that */
 }

@@ -112,3 +112,17 @@ def test_lines_are_gathered_again_when_their_end_comes(queue):
         with open(m.results / ("s%d.jsonl" % n)) as f:
             assert json.loads(f.readline()) == size + n
         os.close(fd)
+
+
+def test_a_call_that_waits_for_a_later_one_of_its_stream(m):
+    """The first has gone to a worker: it does not count, however much the others hold."""
+    (m.work / "meet.py").write_text("import os, time\ndef wait(path, pad):\n    while not os.path.exists(path):\n"
+                                    "        time.sleep(0.01)\ndef touch(path, pad):\n    open(path, 'w').close()\n")
+    path = b"V" + bytes(m.work / "met") + b"\n"
+    calls = [bytes(4) + b"cmeet\n" + name + b"\n(" + path + b"S'" + b"x" * (1 << 20) + b"'\nt}\x87." for name in (b"wait", b"touch")]
+    fds = [begin(m, "half%d" % n, HALF) for n in range(3)]
+    m.put("s", MAGIC + b"".join(large_frame(CALL, n, body) for n, body in enumerate(calls, 1)))
+    assert sorted(i for i, _ in results(m, "s")) == [1, 2]
+    for n, fd in enumerate(fds):
+        (m.jobs / ("half%d" % n)).unlink()
+        os.close(fd)
