@@ -162,7 +162,7 @@ static struct lane *best_lane(struct user *u) {
 /* --- what is first of them --------------------------------------------------------------------------------------- */
 
 /* A client that waits for a result while it is itself a job holds a slot and does nothing: its slot is lent out. Only
- * asked when somebody waits for a slot, once for each such client. Such clients are on this machine. */
+ * asked when somebody waits for a slot, of the machine or of his own, once for each such client. Such clients are on this machine. */
 static void lend_slots(struct sched *s) {
     for (struct parked *p = s->parked; p; p = p->next) {
         if (p->looked)
@@ -218,6 +218,9 @@ static bool try_head(struct user *u, struct lane *l) {
     if (!user_has_room(u, r->job.cpus)) {
         u->crowded = s->dispatches;
         l->over = true;
+        if (!u->wide)
+            sched_tick(s); /* he may have slots that can be lent */
+        user_wide(u);
         return false;
     }
     if (run_find(s, r->job.id)) { /* its last attempt is still being written down */
@@ -334,7 +337,7 @@ void dispatch_turn(struct sched *s) {
     for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++)
         h->reserved = false;
     s->spares = NULL;
-    if (!host_any_free(s))
+    if (!host_any_free(s) || s->users_starved)
         lend_slots(s);
     if (host_any_free(s))
         dispatch_users(s);

@@ -118,6 +118,7 @@ struct sched {
     bool users_unknown;               /* others may have ready jobs as well: dispatch.c looks */
     unsigned backlog,
         placed_backlog;      /* users of whom the database may have ready jobs: that run anywhere; that have a place */
+    unsigned users_starved;  /* users of whom something waits for slots that their quota would allow */
     bool telling;            /* a host is to be dialled, told or let go after this commit */
     bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
     struct run *starts, *ended;

@@ -152,7 +152,11 @@ bool user_crowded(const struct user *u) {
 /* After a change of what he has or waits for. */
 static void settle(struct user *u) {
     struct sched *s = u->s;
-    bool waits = u->backlog || u->placed || u->hungry;
+    bool waits = u->backlog || u->placed || u->hungry, starved;
+    u->wide = u->wide && waits;
+    starved = waits && (u->wide || !user_has_room(u, 1));
+    s->users_starved += (unsigned)(starved - u->starved);
+    u->starved = starved;
     if ((waits || u->slots) && !u->in[USERS_ACTIVE]) {
         double from = least(s);
         u->used_us = u->used_us > from ? u->used_us : from;
@@ -170,6 +174,7 @@ static void settle(struct user *u) {
 void user_holds(struct user *u, int slots) {
     charge(u, clock_us());
     u->slots += (unsigned)slots;
+    u->wide = u->wide && slots > 0; /* with fewer it is looked at again */
     if (u->in[USERS_READY])
         sift(u->s, u, USERS_READY);
     settle(u);
@@ -184,6 +189,11 @@ void user_backlog(struct user *u, bool plain, bool placed) {
     u->s->placed_backlog += (unsigned)(placed - u->placed);
     u->backlog = plain;
     u->placed = placed;
+    settle(u);
+}
+
+void user_wide(struct user *u) {
+    u->wide = true;
     settle(u);
 }
 

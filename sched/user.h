@@ -29,6 +29,8 @@ struct user {  /* of everyone who has had something here since the daemon began 
     bool backlog, placed;       /* the database may have ready jobs of his: that run anywhere; that have a place */
     bool hungry;                /* a stream of his could use a slot */
     bool passed;                /* nothing more of his can start in this dispatch */
+    bool wide;                  /* what is first of his wants more slots than his quota leaves him */
+    bool starved;               /* something of his waits for slots of his own: counted in sched.users_starved */
     bool stream_turn;           /* his next slot is a stream's, among equals */
     uint64_t crowded;           /* the dispatch in which a job of his asked for more slots than his quota had left */
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
@@ -52,6 +54,7 @@ bool user_is_trusted(const struct sched *s, uid_t uid); /* root, or who mounted 
 void user_holds(struct user *u, int slots);                 /* he has so many more, or fewer */
 void user_backlog(struct user *u, bool plain, bool placed); /* what backlog and placed are to be */
 void user_hungry(struct user *u, bool hungry);
+void user_wide(struct user *u); /* what is first of his wants more slots than his quota leaves */
 /* The one whose turn it is among those who wait and were not passed in this dispatch; NULL: nobody. */
 struct user *user_next(struct sched *s);
 void user_pass(struct user *u);

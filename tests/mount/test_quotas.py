@@ -236,6 +236,18 @@ def test_a_stream_of_a_user_at_his_quota_gives_turns_to_his_other_work(limited, 
     assert (p.stdout, p.stderr) == ("null\nran\n1\nrunning\n", "")
 
 
+@pytest.mark.parametrize("allowed,inner", [(1, 1), (2, 2)])
+def test_a_job_that_waits_for_another_has_no_slot_of_the_quota(limited, mallory, allowed, inner):
+    """Its own could not begin, and it would wait for ever, with all other slots free."""
+    m = limited("slots=%d" % allowed, cpus=4)
+    assert write(mallory, m, "outer", "until [ -e %s/go ]; do sleep 0.02; done; exec cat $PPFS/results/inner" % m.work) == ""
+    wait_until(lambda: m.state("outer") == "running", "outer to run")
+    assert write(mallory, m, "inner", "#ppfs: cpus=%d\necho in" % inner) == ""
+    wait_until(lambda: m.why("inner").endswith("the quota allows %d" % allowed), "inner to wait")
+    (m.work / "go").touch()
+    assert m.result("outer") == b"in\n"
+
+
 @pytest.mark.parametrize("text,says", [
     ("root jobs=3\nnobody-of-that-name jobs=1\n", "line 2: there is no user nobody-of-that-name"),
     ("* jobs=3 bites=4\n", "line 1: bites=4 is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
