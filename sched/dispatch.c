@@ -164,9 +164,7 @@ static struct lane *best_lane(struct user *u) {
 /* A client that waits for a result while it is itself a job holds a slot and does nothing: its slot is lent out. Only
  * asked when somebody waits for a slot, of the machine or of his own, once for each such client. Such clients are on this machine. */
 static void lend_slots(struct sched *s) {
-    for (struct parked *p = s->parked; p; p = p->next) {
-        if (p->looked)
-            continue;
+    for (struct parked *p = s->parked; p && !p->looked; p = p->next) { /* the newest are first */
         p->looked = true;
         p->job = pool_job_of(s->hosts->pool, p->pid);
         struct run *r = p->job ? run_find(s, p->job) : NULL;

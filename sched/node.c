@@ -316,9 +316,9 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits) {
         if (p->request == request) {
             struct run *r = p->job ? run_find(s, p->job) : NULL;
             *at = p->next;
-            bool waits_still = false; /* for another result */
-            for (struct parked *other = s->parked; other; other = other->next)
-                waits_still |= other->job == p->job;
+            bool waits_still = !p->job; /* for another result */
+            for (struct parked *other = s->parked; other && !waits_still; other = other->next)
+                waits_still = other->job == p->job;
             if (r && !waits_still)
                 run_lend(r, false);
             else if (!waits_still)

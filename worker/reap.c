@@ -27,9 +27,10 @@ enum { STUBBORN_NS = 50 * 1000000 };
 void (*reap_stubborn)(void);
 
 pid_t reap_parent(pid_t pid) {
-    char path[32], text[512];
+    char path[64], text[512];
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    /* That of the thread: for the other one the kernel adds up all threads of the process. */
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)pid, (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;
