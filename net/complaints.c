@@ -45,6 +45,5 @@ bool complaints_tell_of(struct complaints *c, const char *address, unsigned most
     const char *colon = memrchr(address, ':', word);
 
     snprintf(host, sizeof(host), "@%.*s", (int)(colon ? (size_t)(colon - address) : word), address);
-    return complaints_tell(c, host, most, sentence, size) &&
-           complaints_tell(c, "all addresses", COMPLAINTS_ADDRESS, sentence, size);
+    return complaints_tell(c, host, most, sentence, size);
 }

@@ -20,7 +20,6 @@ struct complaints { /* zeros: none yet */
 
 /* Whether the sentence is to be told. It is given the count of those of that source that were left out before it. */
 bool complaints_tell(struct complaints *c, const char *source, unsigned most, char *sentence, size_t size);
-/* The same of all at an address: HOST of the HOST:PORT that the text begins with; and COMPLAINTS_ADDRESS of all addresses, for who
- * has a network has many. */
+/* The same of all at an address: HOST of the HOST:PORT that the text begins with. */
 bool complaints_tell_of(struct complaints *c, const char *address, unsigned most, char *sentence, size_t size);
 #endif

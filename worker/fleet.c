@@ -244,12 +244,13 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     tell_other_way(f, t, m);
 }
 
-/* why: it begins with the address. */
+/* why: it begins with the address, of which who has a network has many. */
 static void not_taken(struct fleet *f, const char *why) {
     char sentence[1024];
 
     snprintf(sentence, sizeof(sentence), "a node that dialled us was not taken: %.900s", why);
-    if (complaints_tell_of(&f->complaints, why, COMPLAINTS_NODE, sentence, sizeof(sentence)))
+    if (complaints_tell_of(&f->complaints, why, COMPLAINTS_NODE, sentence, sizeof(sentence)) &&
+        complaints_tell(&f->complaints, "such", COMPLAINTS_ADDRESS, sentence, sizeof(sentence)))
         fleet_log(f, "%s", sentence);
 }
 

@@ -234,12 +234,13 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
         redial_later(j->redial);
 }
 
-/* why: it begins with the address. */
+/* why: it begins with the address, of which who has a network has many. */
 static void not_served(struct node *n, const char *why) {
     char sentence[1024];
 
     snprintf(sentence, sizeof(sentence), "a ppfs that dialled us was not served: %.900s", why);
-    if (complaints_tell_of(&n->complaints, why, COMPLAINTS_NODE, sentence, sizeof(sentence)))
+    if (complaints_tell_of(&n->complaints, why, COMPLAINTS_NODE, sentence, sizeof(sentence)) &&
+        complaints_tell(&n->complaints, "such", COMPLAINTS_ADDRESS, sentence, sizeof(sentence)))
         say("%s", sentence);
 }
 

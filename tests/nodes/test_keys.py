@@ -164,3 +164,35 @@ def test_a_stolen_key_runs_nothing_on_another_node(new_user, new_mount, new_node
         (thief.mnt / "nodes" / address).rmdir()
         thief.unmount()
     assert value(m, victim.address(), "state") == "up"
+
+
+@pytest.mark.parametrize("which", ["join", "victim"])
+def test_who_has_the_key_of_a_node_and_not_the_secret_is_obeyed_in_nothing(ml, new_mount, new_node, base, which):
+    """With a ppfs that takes the stolen key for its own, so that TLS is right and discovery too; only what it signs is not."""
+    if which == "victim":
+        (keys(ml) / which).mkdir()
+    stolen = take(ml, which, base / "stolen.key")
+    victim = new_node("--listen", "127.0.0.1:0", "--name", "victim", key=stolen)
+    (base / "second").mkdir()
+    thief = new_mount(base=base / "second", cpus=0, options=["--listen", "127.0.0.1:0"])
+    thief.start()
+    thief.unmount()
+    own = thief.statedir / "join.key"
+    words = dict(line.split(": ") for line in stolen.read_text().splitlines()[1:])
+    words.update(name="*", mount=dict(line.split(": ") for line in own.read_text().splitlines()[1:])["mount"])
+    own.write_text("ppfs node key 1\n" + "".join("%s: %s\n" % (w, words[w]) for w in ("name", "secret", "mount", "find")))
+    for path in thief.statedir.glob("*.db*"):
+        path.unlink()
+    thief.start()  # without its database it takes what join.key says
+    assert words["secret"] in (keys(thief) / "join" / "key").read_text()
+    address = victim.address()
+    (thief.mnt / "nodes" / address).mkdir()
+    joins = new_node("--name", "victim", key=stolen, join=listens(thief))
+    thief.put("x.sh", "#!/bin/sh\nid > %s/owned\n" % thief.work)
+    for node in victim, joins:
+        wait_until(lambda: "has not the secret of the mount that made our key" in node.log(), "the node to see who that is")
+    wait_until(lambda: value(thief, address, "why"), "the thief to be told")
+    assert value(thief, address, "state") == "down" and nodes_of(thief) == ["local", address]
+    assert not (thief.work / "owned").exists() and thief.state("x.sh") == "queued"
+    (ml.mnt / "nodes" / address).mkdir()
+    up(ml, address)  # and who has it is obeyed
