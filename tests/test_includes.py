@@ -74,3 +74,9 @@ def test_each_prepared_statement_has_a_number_of_its_own():
     numbers = [int(n) for n in re.findall(r"\bstore_sql\(\w+, (\d+)", text)]
     assert len(numbers) > 50 and len(numbers) == text.count("store_sql(") - len(re.findall(r"^sqlite3_stmt \*store_sql\(", text, re.M))
     assert sorted(numbers) == sorted(set(numbers))
+
+
+def test_the_archive_has_all_tests():
+    listed = (TOP / "Makefile.am").read_text().split()
+    tests = [str(p.relative_to(TOP)) for p in sorted((TOP / "tests").rglob("*.py"))]
+    assert [name for name in tests if name not in listed] == []

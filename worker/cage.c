@@ -2,7 +2,7 @@
  * cgroup with processes of its own may still have others in it.
  *
  *   where we are/          template, guards
- *     ppfs-PID/            PID: the template's
+ *     ppfs-NS-PID/         the template's: its pid namespace and its number there
  *       w-SERIAL/          a worker and what its jobs start
  */
 #include "worker/cage.h"
@@ -25,10 +25,10 @@
 
 enum { PATH = 512, FILE_PATH = PATH + 32, CLEAR_MS = 1000, SWEEP_MS = 10000, SWEEP_STEP_MS = 10, PASSES = 64 };
 
-#define OURS "ppfs-"
 #define WORKER "w-"
 
 static char here[PATH], top[PATH]; /* empty: none can be made */
+static char ours[32];              /* what names of templates' begin with: numbers of other pid namespaces say nothing here */
 static char mine[PATH];            /* of a worker ... */
 static pid_t me;                   /* ... which this is */
 
@@ -147,7 +147,7 @@ static void remove_dead(const char *dir, uint64_t pid) {
 }
 
 void cage_sweep(void) {
-    each_in(here, OURS, remove_dead);
+    each_in(here, ours, remove_dead);
 }
 
 void cage_kill(uint64_t serial) {
@@ -162,10 +162,21 @@ void cage_kill_all(void) {
 }
 
 /* --- coming and going -------------------------------------------------------------------------------------------- */
+static bool find_ours(void) {
+    struct stat ns;
+
+    if (stat("/proc/self/ns/pid", &ns) || !find_here(here)) {
+        here[0] = 0;
+        return false;
+    }
+    snprintf(ours, sizeof(ours), "ppfs-%llu-", (unsigned long long)ns.st_ino);
+    return true;
+}
+
 void cage_start(void) {
-    if (!find_here(here))
+    if (!find_ours())
         return;
-    if (!path_of(top, here, OURS, (uint64_t)getpid()) || mkdir(top, 0755))
+    if (!path_of(top, here, ours, (uint64_t)getpid()) || mkdir(top, 0755))
         top[0] = 0;
 }
 
@@ -185,7 +196,7 @@ void cage_end(void) {
 void cage_bury(pid_t pid) {
     char dir[PATH];
 
-    if (find_here(here) && path_of(dir, here, OURS, (uint64_t)pid)) {
+    if (find_ours() && path_of(dir, here, ours, (uint64_t)pid)) {
         each_in(dir, WORKER, kill_and_remove);
         rmdir(dir);
     }

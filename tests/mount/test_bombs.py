@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -120,9 +122,22 @@ def test_who_joins_a_neighbour_does_not_take_it_along(m):
 
 # --- with a cgroup for each worker ---------------------------------------------------------------------------------
 
+def removed(others):
+    try:
+        os.rmdir(others + "/w-7")
+        os.rmdir(others)
+    except OSError:
+        return False
+    return True
+
+
+def cgroup_name(pid):
+    return "ppfs-%d-%d" % (os.stat("/proc/self/ns/pid").st_ino, pid)
+
+
 def cgroups(m):
     """The directory with the cgroups of the workers, None where none can be made."""
-    name = "ppfs-%d" % m.pids()["template"]
+    name = cgroup_name(m.pids()["template"])
     for line in open("/proc/self/mountinfo"):
         if " - cgroup2 " in line:
             for top, _, _ in os.walk(line.split()[4]):
@@ -185,12 +200,26 @@ def test_a_worker_made_in_its_cgroup_is_a_process_like_any_other(caged):
             " os.getpid()])(*map(__import__, ['os', 'time', 'threading']))")
     caged.put("x", json.dumps({"call": "eval", "args": [look]}))
     cgroup, thread, process = json.loads(caged.result("x"))
-    assert "/ppfs-%d/w-" % caged.pids()["template"] in cgroup
+    assert "/%s/w-" % cgroup_name(caged.pids()["template"]) in cgroup
     assert thread == process
 
 
 def test_cgroups_that_a_dead_ppfs_left(caged):
-    left = os.path.join(os.path.dirname(cgroups(caged)), "ppfs-999999999")
+    where = os.path.dirname(cgroups(caged))
+    left = os.path.join(where, cgroup_name(999999999))
     os.makedirs(left + "/w-7")
-    os.kill(caged.pids()["template"], signal.SIGKILL)
-    wait_until(lambda: not os.path.exists(left), "another template to remove it")
+    # One of another pid namespace says nothing by its number: its ppfs may be alive.
+    others = os.path.join(where, "ppfs-7-999999999")
+    os.makedirs(others + "/w-7")
+    worker = subprocess.Popen(["sleep", "1000"])
+    try:
+        Path(others, "w-7/cgroup.procs").write_text(str(worker.pid))
+        os.kill(caged.pids()["template"], signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(left), "another template to remove it")
+        caged.put("y", "print(2)\n")
+        assert caged.result("y") == b"2\n"
+        assert worker.poll() is None
+    finally:
+        worker.kill()
+        worker.wait()
+        wait_until(lambda: removed(others), "its cgroup to be empty")
