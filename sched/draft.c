@@ -217,9 +217,8 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     }
     if (r.job.state == JOB_RUNNING || (!r.job.draft && job_is_stream(&r.job) && !truncate))
         return -ETXTBSY;
-    if (r.job.draft)
-        d = r;
-    else
+    d = r;
+    if (!r.job.draft)
         rc = store_job_find(s->store, r.job.group, r.job.name, true, &d);
     bool fresh = rc == -ENOENT;
     if (rc == 0 && w->uid != d.job.uid && !options_file_is(&d.job))
