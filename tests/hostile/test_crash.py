@@ -159,7 +159,7 @@ def test_kill_anything_at_any_time(new_mount):
         why = m.why(name)
         if kinds[name] != "fails" or "exit status 3" not in why:
             killed.append((name, kinds[name], why))
-    signalled = [k for k in killed if "SIGKILL" in k[2]]
+    signalled = [k for k in killed if "SIGKILL" in k[2] and not k[2].startswith("gave up")]  # those died with their template
     most = count["worker"] + count["guard"] + m.cpus * count["all"]
     assert len(signalled) <= most, "more failed than were killed: %s" % signalled
     for name, kind, why in killed:
