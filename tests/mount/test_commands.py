@@ -1,4 +1,4 @@
-"""INTERFACE.md 1: the command line, its errors, mounting, unmounting, and who may do so."""
+"""ppfs(1): the command line, its errors, mounting, unmounting, and who may do so."""
 import errno
 import os
 import pwd

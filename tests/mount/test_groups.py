@@ -1,4 +1,4 @@
-"""INTERFACE.md 2, jobs/: groups, their commit by rename, and .options."""
+"""ppfs(5), jobs/: groups, their commit by rename, and .options."""
 import errno
 import os
 import pickle

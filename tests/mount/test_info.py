@@ -1,4 +1,4 @@
-"""INTERFACE.md 2, info/NAME/: everything known about one job, one value a file."""
+"""ppfs(5), info/NAME/: everything known about one job, one value a file."""
 import errno
 import os
 import re

@@ -1,4 +1,4 @@
-"""INTERFACE.md 2, jobs/: what a job file may hold, and what a job is given to run in."""
+"""ppfs(5), jobs/: what a job file may hold, and what a job is given to run in."""
 import errno
 import json
 import math

@@ -1,4 +1,4 @@
-"""INTERFACE.md 2, jobs/: the life of a name: draft, queued, replaced, cancelled; and many writers."""
+"""ppfs(5), jobs/: the life of a name: draft, queued, replaced, cancelled; and many writers."""
 import errno
 import os
 import signal

@@ -1,4 +1,4 @@
-"""INTERFACE.md 2, nodes/local/: the slots of this machine, changed while jobs run."""
+"""ppfs(5), nodes/local/: the slots of this machine, changed while jobs run."""
 import errno
 import os
 import platform

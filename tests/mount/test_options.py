@@ -1,4 +1,4 @@
-"""INTERFACE.md 2, Options: what each does, and what happens to words that are not understood."""
+"""ppfs(5), Options: what each does, and what happens to words that are not understood."""
 import errno
 import os
 import pickle

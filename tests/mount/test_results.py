@@ -1,4 +1,4 @@
-"""INTERFACE.md 2, results/ and failures/: waiting, being interrupted, polling, reading."""
+"""ppfs(5), results/ and failures/: waiting, being interrupted, polling, reading."""
 import errno
 import hashlib
 import mmap
