@@ -139,7 +139,7 @@ def test_bytes(limited, alice, mallory):
         mallory.sh("head -c 1M /dev/zero > $M/jobs/.%s" % name, M=m.mnt)
     have = sum(p.stat().st_size for p in m.jobs.iterdir())
     assert 1 << 20 <= have <= 2 << 20
-    assert "not ended" not in m.log() and "bytes are what the quota allows" in m.log()
+    assert "not ended" not in m.log() and "bytes, and would be over his quota" in m.log()
     assert mallory.sh("rm $M/jobs/.*", M=m.mnt).stderr == ""
     assert write(mallory, m, "x", "head -c 3M /dev/zero") == ""
     wait_until(lambda: m.state("x") == "failed", "x to fail")
@@ -198,7 +198,7 @@ def test_values_of_streams(limited, mallory):
         kinds += [kind for kind, _, _ in frames(m.result("s")) if kind in (RESULT, ERROR)]
         assert mallory.sh("rm $M/results/s", M=m.mnt).stderr == ""
     assert kinds == [RESULT] * 5 + [ERROR]
-    assert "bytes of functions and values are what the quota allows" in m.log()
+    assert "bytes of functions and values, and would be over his quota" in m.log()
     p.communicate(b"\n")
 
 

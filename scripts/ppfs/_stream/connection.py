@@ -106,7 +106,7 @@ class Connection:
                         self._answered([future._id])
                         self._inbox.discard()
         finally:
-            if self.pending or self._inbox.unread():
+            if self.pending or self._inbox.unread() or self._outbox is None:
                 self.ring()
 
     def settle(self) -> None:
