@@ -41,7 +41,7 @@ static void sync_log(struct sched *s) {
 static bool is_crowded(struct sched *s, unsigned pages) {
     bool step = pages / LOG_STEP != s->log_pages / LOG_STEP;
     s->log_pages = pages;
-    return (step || store_full(s->store)) && !store_reserve(s->store);
+    return (step || !store_has_ballast(s->store)) && !store_reserve(s->store);
 }
 
 void checkpoint_turn(struct sched *s) {

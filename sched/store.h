@@ -25,6 +25,7 @@ bool store_changed(const struct store *st); /* a transaction is open */
 int store_commit(struct store *st);
 void store_rollback(struct store *st);
 bool store_full(struct store *st);          /* tries to take the ballast back, at most once a second */
+bool store_has_ballast(const struct store *st); /* false: the disk was full, and is not known to have room again */
 /* Gives pages that hold nothing back to the disk until that time (clock_us). true: there are more. Between transactions only, and
  * not for what the next jobs will need again. */
 bool store_shrink(struct store *st, int64_t until);

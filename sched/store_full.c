@@ -38,6 +38,10 @@ static bool has_free_pages(struct store *st) {
     return store_bytes_free(st) >= BALLAST;
 }
 
+bool store_has_ballast(const struct store *st) {
+    return !st->full;
+}
+
 bool store_full(struct store *st) {
     if (st->full && clock_us() - st->full_checked > 1000000) {
         st->full_checked = clock_us();

@@ -79,7 +79,7 @@ static void on_recalled(void *arg, uint64_t job, uint32_t number) {
 
 static void on_trouble(void *arg, const char *sentence) {
     (void)arg;
-    assert(!strpbrk(sentence, "\n\r\t"));
+    assert(strncmp(sentence, "node ", 5) == 0); /* what a node says in it is escaped where it is shown */
 }
 
 static const struct pool_events runner_events = {
