@@ -2,6 +2,7 @@
  * synced in a thread first, and what is copied and synced in the loop then is little, after the replies of a turn. */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "sched/sched_int.h"
@@ -9,6 +10,8 @@
 #define LOG_PAGES 2000      /* a log that is longer goes into the database ... */
 #define LOG_PAGES_MAX 16000 /* ... without the thread, where the disk is too slow for that */
 #define LOG_STEP 32         /* ... or where the disk has no room for it later: looked at each time that so many pages came */
+
+#define NICE 19
 
 struct sync {
     struct disk_task task;
@@ -18,6 +21,7 @@ struct sync {
 
 static void work(struct disk_task *t) {
     struct sync *y = (struct sync *)t;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* this thread's: who waits for answers comes first */
     y->rc = fdatasync(store_wal(y->s->store)) < 0 ? -errno : 0;
 }
 
