@@ -146,6 +146,7 @@ if __name__ == "__main__":
 '''
 
 
+@pytest.mark.limit(120)
 @pytest.mark.parametrize("kind", ["main", "other"])
 def test_each_call_has_its_function_as_it_is(run, m, kind):
     need_module("cloudpickle")
