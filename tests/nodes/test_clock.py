@@ -86,6 +86,7 @@ def test_nothing_notices_that_a_clock_jumps(cell, whose):
     m.pid_of("g")
     m.pid_of("limited")
     (node_dir(m, "far") / "cpus").write_text("3\n")
+    wait_until(lambda: "3 slots from now on" in node.log(), "the node to hear of it")
     m.put("calls.jsonl", '{"call": "select.select", "args": [[], [], [], 0.01]}\n' * 600)  # time.sleep fails under libfaketime
     before, log = told(m), node.log()
     for jump in JUMPS:
