@@ -278,7 +278,7 @@ static struct user *raised(struct sched *s) {
     return best;
 }
 
-/* What is first of the user's starts. False: there is nothing that can, for now. */
+/* Starts what is first of the user's. False: nothing of his can start in this dispatch. */
 static bool give_turn(struct user *u, bool *moved) {
     struct sched *s = u->s;
     struct lease_offer o;

@@ -140,6 +140,8 @@ sqlite3_stmt *store_sql(struct store *st, unsigned number, const char *text) {
 }
 
 void store_end(sqlite3_stmt *q) {
+    if (!q)
+        return;
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);
 }

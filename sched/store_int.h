@@ -17,6 +17,7 @@ struct store {
     int file;               /* the database's, for its room; SQLite's locks go when it is closed */
     int64_t reserved_bytes; /* room that was kept for it since the last checkpoint */
     unsigned log_pages;
+    int64_t page_size;      /* bytes */
     bool changed, full, unchecked;
     bool busy;            /* another program kept a statement from its work, and no commit has succeeded since */
     bool shrinks, shrinking; /* free pages can be given back; some were, and the file is still to be cut */

@@ -41,6 +41,7 @@ static int committed(void *arg, sqlite3 *db, const char *name, int pages) {
 
 /* In place of SQLite's own, which does it inside the commit that makes the log long. */
 void store_checkpoint_asked(struct store *st) {
+    st->page_size = store_pragma(st, "PRAGMA page_size");
     sqlite3_wal_hook(st->db, committed, st);
 }
 
@@ -48,8 +49,16 @@ unsigned store_log_pages(const struct store *st) {
     return st->log_pages;
 }
 
+/* Asked for every few commits, so prepared once. */
+static int64_t page_count(struct store *st) {
+    sqlite3_stmt *q = store_sql(st, 143, "PRAGMA page_count");
+    int64_t count = store_step(st, q) > 0 ? sqlite3_column_int64(q, 0) : 0;
+    store_end(q);
+    return count;
+}
+
 bool store_reserve(struct store *st) {
-    int64_t size = (int64_t)store_pragma(st, "PRAGMA page_count") * store_pragma(st, "PRAGMA page_size");
+    int64_t size = page_count(st) * st->page_size;
     struct stat file;
     struct statvfs disk;
     /* Not its size: pages that were free when the log was copied are holes in it. */
