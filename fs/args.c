@@ -78,9 +78,12 @@ static int node_user(struct args *a, const char *value) {
     const char *equal = value ? strrchr(value, '=') : NULL;
     char *more = NULL;
     uid_t uid;
-    if (!equal || equal == value || equal - value > 255 || memchr(value, '\n', (size_t)(equal - value)) || !args_user(equal + 1, &uid))
-        return wrong("--node-user needs NAME=USER, the name of a node and a user of this machine, not '%s'", value ? value : "");
-    if (asprintf(&more, "%s%.*s=%u\n", a->node_users ? a->node_users : "", (int)(equal - value), value, (unsigned)uid) < 0)
+    if (!equal || equal == value || equal - value > 255 || memchr(value, '\n', (size_t)(equal - value)) ||
+        !args_user(equal + 1, &uid))
+        return wrong("--node-user needs NAME=USER, the name of a node and a user of this machine, not '%s'",
+                     value ? value : "");
+    if (asprintf(&more, "%s%.*s=%u\n", a->node_users ? a->node_users : "", (int)(equal - value), value, (unsigned)uid) <
+        0)
         return -ENOMEM;
     free(a->node_users);
     a->node_users = more;
@@ -206,7 +209,9 @@ int args_read(struct args *a, int argc, char **argv) {
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
     };
-    static const char *const own[256] = {['s'] = "state", ['c'] = "cpus", ['p'] = "python", ['y'] = "sync", ['l'] = "listen", ['k'] = "key", ['i'] = "silence", ['q'] = "quota", ['u'] = "suid_jobs", ['n'] = "node_user"};
+    static const char *const own[256] = {
+        ['s'] = "state", ['c'] = "cpus",    ['p'] = "python", ['y'] = "sync",      ['l'] = "listen",
+        ['k'] = "key",   ['i'] = "silence", ['q'] = "quota",  ['u'] = "suid_jobs", ['n'] = "node_user"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};

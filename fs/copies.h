@@ -1,6 +1,6 @@
-/* Which job is being copied: a process that has info/NAME/spec open while it makes a job file submits the job NAME again, and the
- * copy runs in the directory of NAME, not in that of the process. This table is lost with the daemon; a copy that is made then
- * runs in the directory of the process. */
+/* Which job is being copied: a process that has info/NAME/spec open while it makes a job file submits the job NAME
+ * again, and the copy runs in the directory of NAME, not in that of the process. This table is lost with the daemon; a
+ * copy that is made then runs in the directory of the process. */
 #ifndef PPFS_FS_COPIES_H
 #define PPFS_FS_COPIES_H
 #include "fs/fs.h"

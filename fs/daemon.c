@@ -98,8 +98,9 @@ static void destroy(struct fs *fs) {
         event_base_free(fs->base);
 }
 
-/* Of the capabilities of root's mount the daemon keeps what it needs itself: to kill what jobs of other users have started, to
- * look where a writer stands (writer.c), to have more pipes and descriptors than a user, and to listen below port 1024. */
+/* Of the capabilities of root's mount the daemon keeps what it needs itself: to kill what jobs of other users have
+ * started, to look where a writer stands (writer.c), to have more pipes and descriptors than a user, and to listen
+ * below port 1024. */
 static void drop_privileges(const struct daemon_config *c) {
     static const int needed[] = {CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE};
     const char *paths[] = {c->fs->state_dir, c->worker_path, c->key, getenv("TMPDIR")};
@@ -113,7 +114,8 @@ int daemon_run(const struct daemon_config *c) {
     int status = DAEMON_CLEAN;
     drop_privileges(c);
     signal(SIGPIPE, SIG_IGN);
-    /* Buffers of a megabyte come and go; without these each has its pages taken from the kernel, cleared, and given back. */
+    /* Buffers of a megabyte come and go; without these each has its pages taken from the kernel, cleared, and given
+     * back. */
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
     /* What a dying template leaves behind comes to us, not to the keeper, which only looks when we are dead. */

@@ -1,5 +1,5 @@
-/* The daemon: serves the mount until it is told to stop, or the mount is gone. It is forked by the keeper, without exec,
- * as often as it dies; what its predecessor had open and under way it takes over (shared.h, loop.h). */
+/* The daemon: serves the mount until it is told to stop, or the mount is gone. It is forked by the keeper, without
+ * exec, as often as it dies; what its predecessor had open and under way it takes over (shared.h, loop.h). */
 #ifndef PPFS_DAEMON_H
 #define PPFS_DAEMON_H
 #include "fs/fs.h"

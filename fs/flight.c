@@ -54,8 +54,8 @@ bool flight_kept(const struct fs *fs) {
 
 /* These get no answer. */
 static bool answered(uint32_t opcode) {
-    return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT && opcode != FUSE_NOTIFY_REPLY &&
-           opcode != FUSE_INIT;
+    return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT &&
+           opcode != FUSE_NOTIFY_REPLY && opcode != FUSE_INIT;
 }
 
 void flight_note(struct fs *fs, const void *bytes, size_t size) {

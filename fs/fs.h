@@ -53,7 +53,7 @@ struct fs {
     const char *state_dir;
     uid_t uid; /* who mounted */
     gid_t gid;
-    bool everyone; /* mounted by root with allow_other: every user may submit, and jobs run as their writer */
+    bool everyone;          /* mounted by root with allow_other: every user may submit, and jobs run as their writer */
     int64_t started, began; /* when it was mounted: clock_wall_us and clock_us */
     struct request now;
     struct copied copies[COPIES]; /* a ring of the latest */

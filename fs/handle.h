@@ -3,15 +3,17 @@
 #define PPFS_HANDLE_H
 #include "fs/fs.h"
 
-/* Puts a handle into the table and its number into fi->fh. 0 or as handle_room. unique: of the request that opens it. */
+/* Puts a handle into the table and its number into fi->fh. 0 or as handle_room. unique: of the request that opens it.
+ * */
 int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
                 unsigned flags);
 /* Whether the one who asks may have one more: 0, -EMFILE: not of their share, -ENFILE: nobody. */
 int handle_room(const struct fs *fs, fuse_req_t req);
-/* Takes it out. Last writer of a draft: lets the draft go, or gives it up if a write to it or its close was refused. The last of all
- * of a forgotten job: drops its bytes. */
+/* Takes it out. Last writer of a draft: lets the draft go, or gives it up if a write to it or its close was refused.
+ * The last of all of a forgotten job: drops its bytes. */
 void handle_close(struct fs *fs, uint64_t fh);
-/* A write at off was refused: what its writer leaves behind is not what it meant, unless it is written again (mended). */
+/* A write at off was refused: what its writer leaves behind is not what it meant, unless it is written again (mended).
+ * */
 void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error);
 void handle_mended(struct handle *x, uint64_t off, uint64_t size);
 int handle_error(struct fs *fs, const struct handle *x); /* of that write, positive; 0: none, or it is no draft */

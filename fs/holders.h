@@ -2,7 +2,7 @@
 #ifndef PPFS_HOLDERS_H
 #define PPFS_HOLDERS_H
 
-/* Logs the processes (those that we may look at) that have a file of the mount open or are in one of its directories, a line
- * each. Looks at names alone, so it needs no answer of the mount. */
+/* Logs the processes (those that we may look at) that have a file of the mount open or are in one of its directories, a
+ * line each. Looks at names alone, so it needs no answer of the mount. */
 void holders_log(const char *mountpoint);
 #endif

@@ -76,8 +76,8 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     return 0;
 }
 
-/* rm -r takes the files of a directory before it removes it, which is what forgets the job: that they go is said of a job that
- * may be forgotten. */
+/* rm -r takes the files of a directory before it removes it, which is what forgets the job: that they go is said of a
+ * job that may be forgotten. */
 static int group_may_go(struct fs *fs, uint64_t group) {
     struct tally t;
     int rc = group ? sched_tally(fs->sched, group, &t) : -EPERM;
@@ -146,20 +146,14 @@ int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     if (rc)
         return rc;
     switch (ino_kind(ino)) {
-    case KIND_STATE:
-        fprintf(out, "%s\n", job_state_name(j.state));
-        break;
+    case KIND_STATE: fprintf(out, "%s\n", job_state_name(j.state)); break;
     case KIND_WHY:
         sched_why(fs->sched, &j, why, sizeof why);
         if (why[0])
             fprintf(out, "%s\n", why);
         break;
-    case KIND_EXIT:
-        print_exit(out, &j);
-        break;
-    case KIND_ATTEMPT:
-        fprintf(out, "%" PRIu32 "\n", j.attempt);
-        break;
+    case KIND_EXIT: print_exit(out, &j); break;
+    case KIND_ATTEMPT: fprintf(out, "%" PRIu32 "\n", j.attempt); break;
     case KIND_NODE_OF:
         snprintf(why, sizeof why, "%s", sched_node_of(fs->sched, &j));
         printable(why, sizeof why);
@@ -176,14 +170,9 @@ int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         fprintf(out, "user %.6f\nsystem %.6f\nmaxrss %" PRId64 " KiB\n", (double)j.user_us / 1e6,
                 (double)j.system_us / 1e6, j.maxrss_kib);
         break;
-    case KIND_PRIORITY:
-        fprintf(out, "%d\n", j.priority);
-        break;
-    case KIND_HOLD:
-        fprintf(out, "%d\n", j.state == JOB_HELD);
-        break;
-    default:
-        return -EINVAL;
+    case KIND_PRIORITY: fprintf(out, "%d\n", j.priority); break;
+    case KIND_HOLD: fprintf(out, "%d\n", j.state == JOB_HELD); break;
+    default: return -EINVAL;
     }
     return 0;
 }
@@ -208,8 +197,9 @@ static bool is_output(enum kind k) {
     return k == KIND_STDOUT || k == KIND_STDERR;
 }
 
-/* off: 1 where ino is of a job that took the name since it was looked up. What a job prints has its present size, and the open waits
- * for the first byte: so tail(1) takes the last lines that are there and follows, and does not read to the end first. */
+/* off: 1 where ino is of a job that took the name since it was looked up. What a job prints has its present size, and
+ * the open waits for the first byte: so tail(1) takes the last lines that are there and follows, and does not read to
+ * the end first. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
     (void)size;
@@ -266,8 +256,8 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     wait_until(fs, req, (struct wait_key){.id = id}, false, open_retry, ino_make(id, k), 0, id != ino_id(ino), fi);
 }
 
-/* The job that an open file reads. One that was written again before its reader had seen anything of it is read as the new one,
- * from here on. -ESTALE: it has gone. */
+/* The job that an open file reads. One that was written again before its reader had seen anything of it is read as the
+ * new one, from here on. -ESTALE: it has gone. */
 static int reads(struct fs *fs, fuse_ino_t ino, off_t off, const struct fuse_file_info *fi, struct job *j) {
     uint64_t id = handle_job(fs, ino, fi);
     int rc = sched_job(fs->sched, id, j);
@@ -309,7 +299,8 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
 void info_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     struct job j;
     const struct handle *x = handles_find(fs->handles, fi->fh);
-    if (x && (x->flags & HANDLE_LIVE) && !fi->lock_owner) { /* not read(2), but sendfile(2) or a mapping: they end at the present size */
+    /* not read(2), but sendfile(2) or a mapping: they end at the present size */
+    if (x && (x->flags & HANDLE_LIVE) && !fi->lock_owner) {
         reply_err(fs, req, -EINVAL);
         return;
     }

@@ -8,10 +8,10 @@
 int info_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
 int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 int info_text(struct fs *fs, fuse_ino_t ino, FILE *out);
-int info_set(struct fs *fs, fuse_ino_t ino, const char *value);  /* priority, hold */
-int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name); /* changes nothing, so that rm -r goes on */
+int info_set(struct fs *fs, fuse_ino_t ino, const char *value);         /* priority, hold */
+int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name);       /* changes nothing, so that rm -r goes on */
 int info_group_unlink(struct fs *fs, fuse_ino_t dir, const char *name); /* the same, .wait and .progress of a group */
-int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* forgets an empty group, or an ended job */
+int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name);        /* forgets an empty group, or an ended job */
 
 /* stdout, stderr, spec, wait and .wait: read waits for more while there may be more. */
 void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

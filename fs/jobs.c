@@ -21,12 +21,9 @@ bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g) {
     if (sched_tally(fs->sched, g->id, &t) != 0)
         return false;
     switch (side) {
-    case KIND_RESULTS:
-        return t.done > 0;
-    case KIND_FAILURES:
-        return t.failed > 0;
-    default:
-        return t.done + t.failed + t.cancelled + t.active > 0;
+    case KIND_RESULTS: return t.done > 0;
+    case KIND_FAILURES: return t.failed > 0;
+    default: return t.done + t.failed + t.cancelled + t.active > 0;
     }
 }
 
@@ -144,7 +141,8 @@ static void renamed(struct pending *p, int rc) {
     reply_err(p->fs, p->req, rc);
 }
 
-/* mv failures/x jobs/x. Whatever of it cannot be done is not told with EXDEV: mv would copy the text of the failure there. */
+/* mv failures/x jobs/x. Whatever of it cannot be done is not told with EXDEV: mv would copy the text of the failure
+ * there. */
 static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *name, const char *to_name,
                      unsigned flags) {
     struct fs *fs = p->fs;
@@ -219,7 +217,8 @@ int jobs_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const cha
     if (ino_kind(dir) != KIND_JOBS || sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ||
         !is_there_for(fs, req, &job))
         return -ENOENT;
-    *e = (struct fuse_entry_param){.ino = ino_make(job.id, KIND_JOB)}; /* none for the kernel to keep: it is so for one */
+    /* none for the kernel to keep: it is so for one */
+    *e = (struct fuse_entry_param){.ino = ino_make(job.id, KIND_JOB)};
     full_stat(fs, &job, e->ino, &e->attr);
     return 0;
 }
@@ -370,9 +369,10 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
 }
 
 static void created(struct pending *p, int rc) {
-    /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE. The name
-     * is kept longer: install(1) changes the mode by name when the job may have ended already, on a busy machine some seconds later,
-     * and the inode still takes that; who opens or looks at it then is told ESTALE, and the kernel asks for the name again. */
+    /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE.
+     * The name is kept longer: install(1) changes the mode by name when the job may have ended already, on a busy
+     * machine some seconds later, and the inode still takes that; who opens or looks at it then is told ESTALE, and the
+     * kernel asks for the name again. */
     struct fuse_entry_param e = {.attr_timeout = 1, .entry_timeout = 10};
     if (rc == 0) {
         e.ino = ino_make(p->job->id, KIND_JOB);
@@ -386,11 +386,11 @@ static void created(struct pending *p, int rc) {
     reply_create(p->fs, p->req, &e, &p->fi);
 }
 
-/* O_EXCL says: not when the name has had its job, so that a submission that is tried again runs once. Who makes a new file asks
- * for 0666 or 0777 and leaves the rest to the umask (a shell with set -C, open(x, "x")), or for a mode with which nobody can read
- * it yet (the package ppfs). Any other mode is that of a file that is elsewhere and is copied or unpacked: cp, mv, install and
- * tar say O_EXCL of every name that is not there, and mean no more than that; with them a name that has left jobs/ is simply
- * written again. */
+/* O_EXCL says: not when the name has had its job, so that a submission that is tried again runs once. Who makes a new
+ * file asks for 0666 or 0777 and leaves the rest to the umask (a shell with set -C, open(x, "x")), or for a mode with
+ * which nobody can read it yet (the package ppfs). Any other mode is that of a file that is elsewhere and is copied or
+ * unpacked: cp, mv, install and tar say O_EXCL of every name that is not there, and mean no more than that; with them a
+ * name that has left jobs/ is simply written again. */
 static bool brings_mode(mode_t mode) {
     return (mode & 0777) != 0666 && (mode & 0777) != 0777 && (mode & 0444);
 }

@@ -12,15 +12,16 @@ int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 
-/* Whether a group is listed on the side (KIND_JOBS ...). In results/ and failures/: when it has some. In info/: also when
- * it was removed from jobs/ and something of it is left. */
+/* Whether a group is listed on the side (KIND_JOBS ...). In results/ and failures/: when it has some. In info/: also
+ * when it was removed from jobs/ and something of it is left. */
 bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
 /* The group of that name below dir; in jobs/ not one that was removed there. 0 or -ENOENT. */
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);
 
 bool jobs_is_options(const struct job *j);
-/* Whether who asks may take its name away: 0 or -EPERM. The kernel has looked at the directory's mode, and at its sticky bit by what
- * it keeps of the name, which may be of an earlier job of another user; and who owns a .options file says more than that. */
+/* Whether who asks may take its name away: 0 or -EPERM. The kernel has looked at the directory's mode, and at its
+ * sticky bit by what it keeps of the name, which may be of an earlier job of another user; and who owns a .options file
+ * says more than that. */
 int jobs_may_remove(struct fs *fs, const struct job *j);
 
 /* FUSE operations on jobs/ alone; each answers the request. */

@@ -18,11 +18,11 @@
 #include "net/clock.h"
 #include "net/privileges.h"
 
-#define CRASHES_MAX 10    /* deaths of its own making, each within a second of its start: it will not live */
-#define STOP_SECONDS 30   /* a clean stop may take so long */
-#define LOOK_S 2          /* between two looks at the daemon; what follows is counted in looks, in which we ran ourselves */
-#define QUIET_LOOKS 5     /* its loop did not turn and used no processor: it is stopped, or waits for what never comes */
-#define BUSY_LOOKS 60     /* its loop did not turn, but computes */
+#define CRASHES_MAX 10  /* deaths of its own making, each within a second of its start: it will not live */
+#define STOP_SECONDS 30 /* a clean stop may take so long */
+#define LOOK_S 2      /* between two looks at the daemon; what follows is counted in looks, in which we ran ourselves */
+#define QUIET_LOOKS 5 /* its loop did not turn and used no processor: it is stopped, or waits for what never comes */
+#define BUSY_LOOKS 60 /* its loop did not turn, but computes */
 #define STRANGERS_MS 1000 /* what the daemon left may take so long to die; more of it dies while the next one runs */
 
 struct keeper {
@@ -34,10 +34,10 @@ struct keeper {
     bool stopping, ready;
     int stop_looks; /* since it was told to stop, or has begun to by itself */
     struct {
-        uint64_t turns;    /* of its loop, at the last look that saw it turn */
-        uint64_t cpu;      /* of its loop's thread, at the last look */
-        int quiet, looks;  /* looks since: without processor time, in a row; all */
-        char why[64];      /* it was killed, for it ... */
+        uint64_t turns;   /* of its loop, at the last look that saw it turn */
+        uint64_t cpu;     /* of its loop's thread, at the last look */
+        int quiet, looks; /* looks since: without processor time, in a row; all */
+        char why[64];     /* it was killed, for it ... */
     } watch;
 };
 
@@ -134,7 +134,8 @@ static bool thread_stat(pid_t pid, char *state, uint64_t *cpu) {
         fclose(f);
     text[n] = '\0';
     const char *after = strrchr(text, ')'); /* its name may hold anything */
-    bool ok = after && sscanf(after, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", state, &user, &system) == 3;
+    bool ok =
+        after && sscanf(after, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", state, &user, &system) == 3;
     *cpu = user + system;
     return ok;
 }
@@ -178,12 +179,14 @@ static void look(struct keeper *k) {
     k->watch.looks++;
     if (k->watch.quiet < QUIET_LOOKS && k->watch.looks < BUSY_LOOKS)
         return;
-    snprintf(k->watch.why, sizeof k->watch.why, state == 'T' ? "was stopped for %d seconds" : "did not turn its loop for %d seconds",
+    snprintf(k->watch.why, sizeof k->watch.why,
+             state == 'T' ? "was stopped for %d seconds" : "did not turn its loop for %d seconds",
              k->watch.looks * LOOK_S);
     kill(k->daemon, SIGKILL);
 }
 
-/* Waits for a signal and does what it says. 0 while the daemon lives or was started anew, else the end: exit status + 1. */
+/* Waits for a signal and does what it says. 0 while the daemon lives or was started anew, else the end: exit status +
+ * 1. */
 static int step(struct keeper *k) {
     int status, sig = sigtimedwait(&k->signals, NULL, &(struct timespec){.tv_sec = LOOK_S});
     if (sig < 0) {
@@ -219,8 +222,8 @@ static int step(struct keeper *k) {
 
 /* What the daemon keeps (daemon.c), and to unmount, and to find who has files of the mount open (holders.c). */
 static void drop_privileges(void) {
-    static const int needed[] = {CAP_KILL,          CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE,
-                                 CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
+    static const int needed[] = {
+        CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
     int rc = privileges_keep(needed, sizeof needed / sizeof *needed, NULL, 0);
     if (rc)
         log_line("the keeper keeps all its capabilities: %s", strerror(-rc));

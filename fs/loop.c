@@ -136,7 +136,8 @@ int loop_create(struct fs *fs, struct shared *shared, void (*on_ready)(void *arg
         return -errno;
     l->fuse = event_new(fs->base, fd, EV_READ | EV_PERSIST, on_fuse, fs);
     l->beat = event_new(fs->base, -1, EV_PERSIST, on_beat, NULL);
-    if (!l->fuse || event_add(l->fuse, NULL) < 0 || !l->beat || event_add(l->beat, &(struct timeval){.tv_sec = BEAT_S}) < 0)
+    if (!l->fuse || event_add(l->fuse, NULL) < 0 || !l->beat ||
+        event_add(l->beat, &(struct timeval){.tv_sec = BEAT_S}) < 0)
         return -ENOMEM;
     for (unsigned i = 0; i < 3; i++) {
         l->signals[i] = evsignal_new(fs->base, signals[i], on_signal, fs);

@@ -13,6 +13,7 @@ int loop_run(struct fs *fs);
 
 /* Handles the bytes of a request once more. */
 void loop_again(struct fs *fs, const void *bytes, size_t size);
-/* Hands the buffer over that the request being handled is in: it must live longer. Caller frees. NULL: was handed over. */
+/* Hands the buffer over that the request being handled is in: it must live longer. Caller frees. NULL: was handed over.
+ * */
 void *loop_keep(struct fs *fs);
 #endif

@@ -61,7 +61,8 @@ static bool is_hidden(const struct args *a, const char *mountpoint, const char *
     for (size_t i = 0; i < sizeof used / sizeof *used; i++) {
         if (!used[i].path || !(i ? below_leads_through : below)(used[i].path, mountpoint))
             continue;
-        snprintf(why, why_size, "cannot mount on %.300s: it would hide %s %.300s from ppfs itself (mount on another directory, or %s)",
+        snprintf(why, why_size,
+                 "cannot mount on %.300s: it would hide %s %.300s from ppfs itself (mount on another directory, or %s)",
                  mountpoint, used[i].what, used[i].path, used[i].option);
         return true;
     }

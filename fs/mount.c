@@ -119,7 +119,8 @@ int mount_point(const char *given, char **path, char *why, size_t why_size) {
         type_of(*path, type, sizeof type);
         if (strcmp(type, "fuse.ppfs") != 0)
             return 0;
-        snprintf(why, why_size, "cannot mount on %s: a ppfs is mounted there already (fusermount3 -u unmounts it)", *path);
+        snprintf(why, why_size, "cannot mount on %s: a ppfs is mounted there already (fusermount3 -u unmounts it)",
+                 *path);
         free(*path);
         *path = NULL;
         return -EBUSY;

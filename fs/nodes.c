@@ -63,30 +63,17 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         return rc;
     time_t seconds = n.seen / 1000000;
     switch (ino_kind(ino)) {
-    case KIND_NODE_CPUS:
-        fprintf(out, "%u\n", n.cpus);
-        break;
-    case KIND_NODE_STATE:
-        fprintf(out, "%s\n", node_state_name(n.state));
-        break;
-    case KIND_NODE_RUNNING:
-        fprintf(out, "%u\n", n.running);
-        break;
-    case KIND_NODE_DONE:
-        fprintf(out, "%" PRIu64 "\n", n.done);
-        break;
-    case KIND_NODE_FAILED:
-        fprintf(out, "%" PRIu64 "\n", n.failed);
-        break;
-    case KIND_NODE_SECONDS:
-        fprintf(out, "%.3f\n", n.seconds);
-        break;
+    case KIND_NODE_CPUS: fprintf(out, "%u\n", n.cpus); break;
+    case KIND_NODE_STATE: fprintf(out, "%s\n", node_state_name(n.state)); break;
+    case KIND_NODE_RUNNING: fprintf(out, "%u\n", n.running); break;
+    case KIND_NODE_DONE: fprintf(out, "%" PRIu64 "\n", n.done); break;
+    case KIND_NODE_FAILED: fprintf(out, "%" PRIu64 "\n", n.failed); break;
+    case KIND_NODE_SECONDS: fprintf(out, "%.3f\n", n.seconds); break;
     case KIND_NODE_PYTHON:
-        fprintf(out, "%s%s\n", n.python, n.pickles || !n.python[0] ? "" : " (another than here: scripts, JSON and source only, no pickles)");
+        fprintf(out, "%s%s\n", n.python,
+                n.pickles || !n.python[0] ? "" : " (another than here: scripts, JSON and source only, no pickles)");
         break;
-    case KIND_NODE_ADDRESS:
-        fprintf(out, "%s\n", n.address);
-        break;
+    case KIND_NODE_ADDRESS: fprintf(out, "%s\n", n.address); break;
     case KIND_NODE_WHY:
         if (*n.why)
             fprintf(out, "%s\n", n.why);
@@ -99,8 +86,7 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         strftime(seen, sizeof seen, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &t));
         fprintf(out, "%s.%06dZ\n", seen, (int)(n.seen % 1000000));
         break;
-    default:
-        return -EINVAL;
+    default: return -EINVAL;
     }
     return 0;
 }

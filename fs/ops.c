@@ -19,7 +19,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
     struct fs *fs = userdata;
     conn->want &=
         ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
-    conn->want |= conn->capable & FUSE_CAP_DONT_MASK; /* what mode a writer asks for tells a copy from a new file (jobs.c) */
+    /* what mode a writer asks for tells a copy from a new file (jobs.c) */
+    conn->want |= conn->capable & FUSE_CAP_DONT_MASK;
     conn->max_background = 65535; /* so that RELEASE is never held back */
     conn->congestion_threshold = 65535;
     conn->time_gran = 1000;
@@ -35,7 +36,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
         rc = tree_entry(fs, ino, &e);
     if (rc == -ENOENT || rc == -ESTALE)
         rc = jobs_lookup_renamed(fs, req, dir, name, &e);
-    if (rc == -ENOENT || rc == -ESTALE) /* in a directory that has gone: its name may have another by now, the kernel looks */
+    if (rc == -ENOENT ||
+        rc == -ESTALE) /* in a directory that has gone: its name may have another by now, the kernel looks */
         rc = tree_attr(fs, dir, &e.attr, &e.attr_timeout) == -ESTALE ? -ESTALE : -ENOENT;
     if (rc)
         reply_err(fs, req, rc);

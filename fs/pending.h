@@ -1,4 +1,5 @@
-/* A request that a sched_* call may finish later (-EINPROGRESS, then its done function): both ways lead to finish, once.
+/* A request that a sched_* call may finish later (-EINPROGRESS, then its done function): both ways lead to finish,
+ * once.
  *
  *     struct pending *p = pending_create(fs, req, ino, fi, finish);
  *     pending_result(p, sched_flush(fs->sched, job, pid, false, false, pending_done, p)); */

@@ -137,8 +137,8 @@ int quota_read(struct quotas *out, const char *file, const char *dir, char *why,
     }
     if (!trusted_user(st.st_uid) || trusted_others_write(&st)) {
         snprintf(why, why_size,
-                 "--quota %.300s: it belongs to user %u and has mode %04o, so another user could say what he may have", file,
-                 (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+                 "--quota %.300s: it belongs to user %u and has mode %04o, so another user could say what he may have",
+                 file, (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
         fclose(f);
         return -EPERM;
     }

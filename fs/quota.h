@@ -3,7 +3,8 @@
 #define PPFS_FS_QUOTA_H
 #include "sched/quota.h"
 
-/* file NULL: the defaults, by the size of the filesystem that dir is on. 0, or -errno and why, which names the line. quota_free. */
+/* file NULL: the defaults, by the size of the filesystem that dir is on. 0, or -errno and why, which names the line.
+ * quota_free. */
 int quota_read(struct quotas *out, const char *file, const char *dir, char *why, size_t why_size);
 void quota_free(struct quotas *q);
 #endif

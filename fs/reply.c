@@ -94,46 +94,24 @@ static bool only_looks(const struct request *q) {
     case FUSE_READ:
     case FUSE_READDIR:
     case FUSE_POLL:
-    case FUSE_STATFS:
-        return true;
-    default:
-        return false;
+    case FUSE_STATFS: return true;
+    default: return false;
     }
 }
 
 static void send_success(struct fs *fs, const struct reply *r) {
     int rc = 0;
     switch (r->type) {
-    case REPLY_ERR:
-        fuse_reply_err(r->req, -r->rc);
-        break;
-    case REPLY_ENTRY:
-        fuse_reply_entry(r->req, &r->open.entry);
-        break;
-    case REPLY_ATTR:
-        fuse_reply_attr(r->req, &r->attr.st, r->attr.timeout);
-        break;
-    case REPLY_WRITE:
-        fuse_reply_write(r->req, r->write.size);
-        break;
-    case REPLY_STATFS:
-        fuse_reply_statfs(r->req, &r->statfs);
-        break;
-    case REPLY_POLL:
-        fuse_reply_poll(r->req, r->events);
-        break;
-    case REPLY_DATA:
-        fuse_reply_buf(r->req, r->data.bytes, r->data.size);
-        break;
-    case REPLY_CLOSE:
-        fuse_reply_err(r->req, 0);
-        break;
-    case REPLY_OPEN:
-        rc = fuse_reply_open(r->req, &r->open.fi);
-        break;
-    case REPLY_CREATE:
-        rc = fuse_reply_create(r->req, &r->open.entry, &r->open.fi);
-        break;
+    case REPLY_ERR: fuse_reply_err(r->req, -r->rc); break;
+    case REPLY_ENTRY: fuse_reply_entry(r->req, &r->open.entry); break;
+    case REPLY_ATTR: fuse_reply_attr(r->req, &r->attr.st, r->attr.timeout); break;
+    case REPLY_WRITE: fuse_reply_write(r->req, r->write.size); break;
+    case REPLY_STATFS: fuse_reply_statfs(r->req, &r->statfs); break;
+    case REPLY_POLL: fuse_reply_poll(r->req, r->events); break;
+    case REPLY_DATA: fuse_reply_buf(r->req, r->data.bytes, r->data.size); break;
+    case REPLY_CLOSE: fuse_reply_err(r->req, 0); break;
+    case REPLY_OPEN: rc = fuse_reply_open(r->req, &r->open.fi); break;
+    case REPLY_CREATE: rc = fuse_reply_create(r->req, &r->open.entry, &r->open.fi); break;
     }
     if (r->type == REPLY_OPEN || r->type == REPLY_CREATE) {
         if (rc == -ENOENT)
@@ -180,7 +158,8 @@ void replies_send(struct fs *fs, int rc) {
 /* Sends r now or keeps a copy of it. */
 static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
     r->req = req;
-    if (fs->now.looking && sched_faults(fs->sched) != fs->now.faults) { /* whatever it says, it is not to be relied on */
+    /* whatever it says, it is not to be relied on */
+    if (fs->now.looking && sched_faults(fs->sched) != fs->now.faults) {
         refuse(fs, r, EIO);
         free(r->owned);
         return;

@@ -12,7 +12,7 @@ void replies_destroy(struct replies *r);  /* unsent ones stay unanswered; accept
 void replies_send(struct fs *fs, int rc); /* rc: what sched_commit said */
 bool replies_waiting(const struct fs *fs);
 
-void reply_err(struct fs *fs, fuse_req_t req, int rc); /* rc: 0 or -errno */
+void reply_err(struct fs *fs, fuse_req_t req, int rc);        /* rc: 0 or -errno */
 void reply_close(struct fs *fs, fuse_req_t req, uint64_t fh); /* of a writer that is being closed: 0 */
 void reply_entry(struct fs *fs, fuse_req_t req, const struct fuse_entry_param *e);
 void reply_attr(struct fs *fs, fuse_req_t req, const struct stat *st, double timeout);

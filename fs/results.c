@@ -42,7 +42,8 @@ static int job_error(const struct job *j) {
 int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j); /* forgotten too, for those who have it open */
-    if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE)) /* of such one nobody has a result open */
+    /* of such one nobody has a result open */
+    if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE))
         rc = sched_newest(fs->sched, ino_id(ino), &j);
     if (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE)
         rc = -ENOENT;
@@ -63,8 +64,8 @@ static bool grows(const struct job *j) {
     return job_is_stream(j) && !job_ended(j->state);
 }
 
-/* ino: of the job that has the name now. off: 1 when it is not the one that was looked up, because its name was written again. The
- * kernel would look it up anew when it is told ESTALE, but once only; it opens what the name means now. */
+/* ino: of the job that has the name now. off: 1 when it is not the one that was looked up, because its name was written
+ * again. The kernel would look it up anew when it is told ESTALE, but once only; it opens what the name means now. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
     (void)size;
@@ -108,7 +109,8 @@ void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fil
                fi);
 }
 
-static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                       struct fuse_file_info *fi) {
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
     uint64_t have = rc == 0 && job_is_stream(&j) ? body_size(fs, j.id, BODY_RESULT) : 0, at = (uint64_t)off;
@@ -134,7 +136,8 @@ void results_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, of
 
 bool results_ready(struct fs *fs, const struct handle *h) {
     struct job j;
-    return sched_job(fs->sched, h->job, &j) != 0 || job_ended(j.state) || (grows(&j) && h->seen < body_size(fs, j.id, BODY_RESULT));
+    return sched_job(fs->sched, h->job, &j) != 0 || job_ended(j.state) ||
+           (grows(&j) && h->seen < body_size(fs, j.id, BODY_RESULT));
 }
 
 int results_forget(struct fs *fs, const struct job *job) {

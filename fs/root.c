@@ -75,15 +75,9 @@ static int print_stats(struct fs *fs, FILE *out) {
 
 int root_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     switch (ino_kind(ino)) {
-    case KIND_README:
-        fputs(readme, out);
-        return 0;
-    case KIND_VERSION:
-        fputs("ppfs " PPFS_VERSION "\n", out);
-        return 0;
-    case KIND_STATS:
-        return print_stats(fs, out);
-    default:
-        return -EINVAL;
+    case KIND_README: fputs(readme, out); return 0;
+    case KIND_VERSION: fputs("ppfs " PPFS_VERSION "\n", out); return 0;
+    case KIND_STATS: return print_stats(fs, out);
+    default: return -EINVAL;
     }
 }

@@ -59,14 +59,16 @@ void handles_destroy(struct handles *h); /* the index alone; accepts NULL */
 
 /* Puts a handle in (or again: the one with this fh is replaced). NULL when all slots are taken. fh is not 0. */
 struct handle *handles_put(struct handles *h, uint64_t fh, uint64_t ino, uint64_t job, unsigned flags);
-/* Whether one more is in the share of that user: of the slots that others leave, all but a sixteenth, which is kept for the next. */
+/* Whether one more is in the share of that user: of the slots that others leave, all but a sixteenth, which is kept for
+ * the next. */
 bool handles_room(const struct handles *h, uint32_t uid);
 void handles_own(struct handles *h, struct handle *x, uint32_t uid); /* x is that user's */
 void handles_confirm(struct handles *h, uint64_t fh);
 struct handle *handles_find(struct handles *h, uint64_t fh); /* NULL: none */
 void handles_remove(struct handles *h, uint64_t fh);
 
-/* The handles of a job, newest first: for (x = handles_first(h, job); x; x = handles_next(h, x)). Removing x ends that. */
+/* The handles of a job, newest first: for (x = handles_first(h, job); x; x = handles_next(h, x)). Removing x ends that.
+ * */
 struct handle *handles_first(struct handles *h, uint64_t job);
 struct handle *handles_next(struct handles *h, const struct handle *x);
 unsigned handles_count(struct handles *h, uint64_t job, unsigned flags); /* those with all of these flags */

@@ -15,7 +15,8 @@ int text_make(struct fs *fs, fuse_ino_t ino, char **bytes, size_t *size);
 void text_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void text_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, const struct fuse_file_info *fi);
 void text_write(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size);
-/* Answers a READ of the open file fh with its part of bytes, which it owns from here on, and keeps them for further reads. */
+/* Answers a READ of the open file fh with its part of bytes, which it owns from here on, and keeps them for further
+ * reads. */
 void text_answer(struct fs *fs, fuse_req_t req, uint64_t fh, char *bytes, size_t total, size_t size, off_t off);
 /* Answers from what is kept. false: nothing is. */
 bool text_answer_kept(struct fs *fs, fuse_req_t req, uint64_t fh, size_t size, off_t off);

@@ -18,7 +18,8 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
     int (*list)(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
     int (*unlink)(struct fs *fs, fuse_ino_t dir, const char *name);
     int (*rmdir)(struct fs *fs, fuse_ino_t dir, const char *name);
-    int (*mkdir)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out); /* NULL: jobs_mkdir says what is so */
+    /* NULL: jobs_mkdir says what is so */
+    int (*mkdir)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
     unsigned shelves;
     enum kind leaf;
 

@@ -21,8 +21,8 @@ void waits_destroy(struct waits *w); /* parked requests stay unanswered; accepts
 void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks, wait_retry *retry, fuse_ino_t ino,
                 size_t size, off_t off, const struct fuse_file_info *fi);
 
-/* In a retry, before it returns false: from now on its request waits under this key, with this ino and off. Nothing where it was
- * not parked yet. */
+/* In a retry, before it returns false: from now on its request waits under this key, with this ino and off. Nothing
+ * where it was not parked yet. */
 void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off);
 
 bool waits_any(const struct fs *fs, struct wait_key key); /* something is parked under it */

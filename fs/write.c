@@ -33,7 +33,8 @@ void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *byte
         return;
     p->size = size;
     p->off = (uint64_t)off;
-    rc = (fs->now.again ? sched_write_again : sched_write)(fs->sched, x->job, bytes, size, (uint64_t)off, pending_done, p);
+    rc = (fs->now.again ? sched_write_again : sched_write)(fs->sched, x->job, bytes, size, (uint64_t)off, pending_done,
+                                                           p);
     if (rc == -EINPROGRESS)
         p->kept = loop_keep(fs);
     pending_result(p, rc);

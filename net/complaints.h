@@ -1,5 +1,5 @@
-/* How much a log has of one source, which may be hostile, and of which others' lines are not to be crowded out: so many sentences a
- * minute. What is left out is counted, and told with the next one. Not for threads. */
+/* How much a log has of one source, which may be hostile, and of which others' lines are not to be crowded out: so many
+ * sentences a minute. What is left out is counted, and told with the next one. Not for threads. */
 #ifndef PPFS_COMPLAINTS_H
 #define PPFS_COMPLAINTS_H
 #include <stdbool.h>
@@ -8,7 +8,8 @@
 
 #define COMPLAINTS_NODE 20u     /* sentences a minute about one node */
 #define COMPLAINTS_ADDRESS 300u /* about all at one address: a node may change its name */
-#define COMPLAINTS_SOURCES 256u /* beyond that the one is forgotten that was begun first; the first few are for addresses alone */
+/* beyond that the one is forgotten that was begun first; the first few are for addresses alone */
+#define COMPLAINTS_SOURCES 256u
 
 struct complaints { /* zeros: none yet */
     struct {

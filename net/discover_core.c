@@ -262,8 +262,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
 int discover_core_create(struct discover_core **out, struct event_base *base, const struct tls *tls,
-                         const struct discover_where *where, const int sockets[DISCOVER_SOCKETS], const uint8_t id[SESSION_ID],
-                         uint16_t port, const struct discover_core_events *ev, void *arg) {
+                         const struct discover_where *where, const int sockets[DISCOVER_SOCKETS],
+                         const uint8_t id[SESSION_ID], uint16_t port, const struct discover_core_events *ev,
+                         void *arg) {
     struct discover_core *d = calloc(1, sizeof(*d));
     bool whole = true;
 

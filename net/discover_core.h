@@ -20,7 +20,7 @@ struct discover_core_events {
 
 /* Takes the sockets, also on failure. tls must outlive it. 0 or -ENOMEM. */
 int discover_core_create(struct discover_core **out, struct event_base *base, const struct tls *tls,
-                         const struct discover_where *where, const int sockets[DISCOVER_SOCKETS], const uint8_t id[SESSION_ID],
-                         uint16_t port, const struct discover_core_events *ev, void *arg);
+                         const struct discover_where *where, const int sockets[DISCOVER_SOCKETS],
+                         const uint8_t id[SESSION_ID], uint16_t port, const struct discover_core_events *ev, void *arg);
 void discover_core_destroy(struct discover_core *d); /* accepts NULL */
 #endif

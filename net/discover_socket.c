@@ -125,7 +125,8 @@ static int interfaces(const struct discover_where *w, unsigned out[INTERFACES_MA
         return 0;
     for (struct ifaddrs *a = all; a && n < INTERFACES_MAX; a = a->ifa_next) {
         bool meant = a->ifa_addr && a->ifa_addr->sa_family == AF_PACKET && a->ifa_flags & IFF_UP &&
-                     a->ifa_flags & (IFF_MULTICAST | IFF_LOOPBACK) && (!w->interface[0] || !strcmp(w->interface, a->ifa_name));
+                     a->ifa_flags & (IFF_MULTICAST | IFF_LOOPBACK) &&
+                     (!w->interface[0] || !strcmp(w->interface, a->ifa_name));
         if (meant)
             out[n++] = (unsigned)((const struct sockaddr_ll *)(const void *)a->ifa_addr)->sll_ifindex;
     }

@@ -17,11 +17,12 @@
 #define FRAME_HEADER 16u
 #define FRAME_BODY_MAX (256u * 1024u) /* bytes; larger things are sent as several frames */
 
-/* A binary stream is a magic and frames; kinds 0-31 go in, 32-63 come out, 64-255 are skipped by who does not know them.
- * ppfs-stream(5) has each body byte by byte. */
+/* A binary stream is a magic and frames; kinds 0-31 go in, 32-63 come out, 64-255 are skipped by who does not know
+ * them. ppfs-stream(5) has each body byte by byte. */
 #define FRAME_MAGIC "\x89ppfs\r\n\x1a\x01\0\0\0\0\0\0\0"
 #define FRAME_MAGIC_SIZE 16u
-#define FRAME_PORTABLE_AT 9u /* of a magic that goes in, the byte that may be 1 as well: every Python understands its pickles */
+/* of a magic that goes in, the byte that may be 1 as well: every Python understands its pickles */
+#define FRAME_PORTABLE_AT 9u
 #define FRAME_WHOLE_MAX ((1u << 30) - 1) /* bytes of a body with the PART frames before it */
 enum stream_frame {
     FRAME_PART = 1,

@@ -89,7 +89,8 @@ int handshake_create(struct handshake **out, struct event_base *base, const stru
         return -ENOMEM;
     }
     *h = (struct handshake){.done = done, .arg = arg, .connected = !dialled};
-    int err = tls_proxy(tls) ? proxy_shake(&h->there, tls_proxy(tls), fd, dialled, on_shaken, h) : tls_conn_create(&h->conn, tls, fd);
+    int err = tls_proxy(tls) ? proxy_shake(&h->there, tls_proxy(tls), fd, dialled, on_shaken, h)
+                             : tls_conn_create(&h->conn, tls, fd);
     if (err)
         goto out;
     if (h->there) {
@@ -135,20 +136,15 @@ const char *handshake_reason(int err) {
         return "is of an older ppfs, whose nodes all had one key: install the same version on both, and give the node "
                "join.key from the state directory of the ppfs";
     case EPROTO:
-        return "does not speak TLS 1.3 as a ppfs of this version does with its nodes (a ppfs talks with nodes, a ppfs-node with "
+        return "does not speak TLS 1.3 as a ppfs of this version does with its nodes (a ppfs talks with nodes, a "
+               "ppfs-node with "
                "ppfs)";
     case EPIPE:
-    case ECONNRESET:
-        return "closed the connection before it had shown its key";
-    case ETIMEDOUT:
-        return "has not shown its key in 5 seconds (if it is a ppfs: it talks with nodes only)";
-    case EHOSTDOWN:
-        return "has not answered in 5 seconds";
-    case EOWNERDEAD:
-        return "was let go: the network process here died";
-    case EBUSY:
-        return "had to make way: too many connections that show no key";
-    default:
-        return strerror(-err);
+    case ECONNRESET: return "closed the connection before it had shown its key";
+    case ETIMEDOUT: return "has not shown its key in 5 seconds (if it is a ppfs: it talks with nodes only)";
+    case EHOSTDOWN: return "has not answered in 5 seconds";
+    case EOWNERDEAD: return "was let go: the network process here died";
+    case EBUSY: return "had to make way: too many connections that show no key";
+    default: return strerror(-err);
     }
 }

@@ -1,5 +1,5 @@
-/* The hub: greets those who come with a key, and brings link and session together. A ppfs signs its HELLO: a node obeys nobody
- * else, and not even who has the same key. A session goes on with its own key only, so no node gets another's.
+/* The hub: greets those who come with a key, and brings link and session together. A ppfs signs its HELLO: a node obeys
+ * nobody else, and not even who has the same key. A session goes on with its own key only, so no node gets another's.
  *
  * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about
  * which session they are in, or how far it is. So of several connections with one hub, a ppfs lets only one at a time
@@ -151,9 +151,10 @@ static void on_hello(struct greeting *g, const struct frame *f) {
     }
     memcpy(g->peer, f->body + HELLO_SIZE - SESSION_ID, SESSION_ID);
     if (!proves_itself(g, f)) {
-        greeting_fail(g, h->config.side == TLS_NODE ? "has not the secret of the mount that made our key: it may have stolen a "
-                                                      "node's key (if its mount got a new secret, give this node a new key)"
-                                                    : "does not greet as a ppfs-node does");
+        greeting_fail(g, h->config.side == TLS_NODE
+                             ? "has not the secret of the mount that made our key: it may have stolen a "
+                               "node's key (if its mount got a new secret, give this node a new key)"
+                             : "does not greet as a ppfs-node does");
         return;
     }
     if (h->config.side == TLS_PPFS && rival(g)) {

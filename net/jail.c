@@ -1,6 +1,7 @@
-/* Four walls, each of which would do alone: another user without capabilities, limits, Landlock, a filter of system calls.
- * The filter is a list of what is allowed. What nobody does by mistake (executing a program, looking into another process)
- * kills, everything else answers EPERM, so that a C library that tries another call than the one known here goes on. */
+/* Four walls, each of which would do alone: another user without capabilities, limits, Landlock, a filter of system
+ * calls. The filter is a list of what is allowed. What nobody does by mistake (executing a program, looking into
+ * another process) kills, everything else answers EPERM, so that a C library that tries another call than the one known
+ * here goes on. */
 #include "net/jail.h"
 
 #include <errno.h>
@@ -25,12 +26,12 @@
 #include "net/privileges.h"
 
 /* --- another user ------------------------------------------------------------------------------------------------ */
-/* 0 or -errno: then it is who it was. Without CAP_SETGID groups cannot be given up, and without CAP_SETUID it is no root. */
+/* 0 or -errno: then it is who it was. Without CAP_SETGID groups cannot be given up, and without CAP_SETUID it is no
+ * root. */
 static int become_nobody(void) {
     if (geteuid() != 0)
         return 0;
-    if (setgroups(0, NULL) || setresgid(JAIL_UID, JAIL_UID, JAIL_UID) ||
-        setresuid(JAIL_UID, JAIL_UID, JAIL_UID))
+    if (setgroups(0, NULL) || setresgid(JAIL_UID, JAIL_UID, JAIL_UID) || setresuid(JAIL_UID, JAIL_UID, JAIL_UID))
         return -errno;
     return 0;
 }
@@ -54,7 +55,8 @@ struct ruleset {
 static uint32_t enter_landlock(void) {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     uint64_t files = version >= 5 ? 0xffff : version >= 3 ? 0x7fff : version >= 2 ? 0x3fff : 0x1fff;
-    struct ruleset r = {.files = files, .net = version >= 4 ? 3 : 0 /* bind and connect of TCP */, .scoped = version >= 6 ? 3 : 0};
+    struct ruleset r = {
+        .files = files, .net = version >= 4 ? 3 : 0 /* bind and connect of TCP */, .scoped = version >= 6 ? 3 : 0};
 
     if (version < 1)
         return 0;
@@ -68,6 +70,7 @@ static uint32_t enter_landlock(void) {
 }
 
 /* --- system calls ------------------------------------------------------------------------------------------------ */
+/* clang-format off */
 static const int carried[] = {
     /* bytes over sockets that it has, and accept */
     SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg),
@@ -90,10 +93,13 @@ static const int deadly[] = {
     SCMP_SYS(kexec_load), SCMP_SYS(init_module), SCMP_SYS(finit_module), SCMP_SYS(mount), SCMP_SYS(setns), SCMP_SYS(unshare),
     SCMP_SYS(io_uring_setup), SCMP_SYS(userfaultfd), SCMP_SYS(perf_event_open), SCMP_SYS(keyctl), SCMP_SYS(add_key),
 };
+/* clang-format on */
 
 /* An argument of a call. */
-#define IS(number, value)       {.arg = number, .op = SCMP_CMP_EQ, .datum_a = value}
-#define IS_WITHOUT(number, bit) {.arg = number, .op = SCMP_CMP_MASKED_EQ, .datum_a = bit, .datum_b = 0}
+#define IS(number, value)                                                                                              \
+    { .arg = number, .op = SCMP_CMP_EQ, .datum_a = value }
+#define IS_WITHOUT(number, bit)                                                                                        \
+    { .arg = number, .op = SCMP_CMP_MASKED_EQ, .datum_a = bit, .datum_b = 0 }
 
 static int allow(scmp_filter_ctx f, int call, unsigned count, const struct scmp_arg_cmp *args) {
     int err = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, call, count, args);
@@ -105,8 +111,8 @@ static int allow_options(scmp_filter_ctx f) {
     static const struct {
         unsigned level, name;
     } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY},          {IPPROTO_TCP, TCP_NOTSENT_LOWAT},     {IPPROTO_TCP, TCP_RTO_MAX_MS},
-        {IPPROTO_IP, IP_MULTICAST_IF},       {IPPROTO_IP, IP_ADD_MEMBERSHIP},      {IPPROTO_IPV6, IPV6_MULTICAST_IF},
+        {IPPROTO_TCP, TCP_NODELAY},          {IPPROTO_TCP, TCP_NOTSENT_LOWAT}, {IPPROTO_TCP, TCP_RTO_MAX_MS},
+        {IPPROTO_IP, IP_MULTICAST_IF},       {IPPROTO_IP, IP_ADD_MEMBERSHIP},  {IPPROTO_IPV6, IPV6_MULTICAST_IF},
         {IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP},
     };
     int err = 0;
@@ -118,8 +124,8 @@ static int allow_options(scmp_filter_ctx f) {
     return err;
 }
 
-/* A socket whose dial failed would be connected again by sending so, which Landlock does not see. A pair of another type could
- * send to whoever listens under a path. */
+/* A socket whose dial failed would be connected again by sending so, which Landlock does not see. A pair of another
+ * type could send to whoever listens under a path. */
 static int allow_sending(scmp_filter_ctx f) {
     const struct scmp_arg_cmp to = IS_WITHOUT(3, MSG_FASTOPEN), message = IS_WITHOUT(2, MSG_FASTOPEN);
     const struct scmp_arg_cmp pair[] = {IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)};

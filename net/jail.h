@@ -1,4 +1,5 @@
-/* The jail of the network process: no privileges, no files, no programs, and of the system calls those that carry bytes. */
+/* The jail of the network process: no privileges, no files, no programs, and of the system calls those that carry
+ * bytes. */
 #ifndef PPFS_JAIL_H
 #define PPFS_JAIL_H
 #include <stdint.h>
@@ -6,10 +7,10 @@
 #define JAIL_UID 65534u /* nobody; its group has the same number */
 /* What of it is there. FILES and SCOPE (Landlock) need Linux 5.13 and 6.12; nothing else opens a file either. */
 enum {
-    JAIL_USER = 1,   /* not root any more; also where it was not root */
-    JAIL_CALLS = 2,  /* the filter of system calls */
+    JAIL_USER = 1,  /* not root any more; also where it was not root */
+    JAIL_CALLS = 2, /* the filter of system calls */
     JAIL_FILES = 4,
-    JAIL_SCOPE = 8,  /* no signals to others, no abstract sockets of theirs */
+    JAIL_SCOPE = 8, /* no signals to others, no abstract sockets of theirs */
     JAIL_ALL = JAIL_USER | JAIL_CALLS
 };
 

@@ -29,12 +29,12 @@ struct node_key {
     uint8_t secret[KEY_SECRET], mount[KEY_SECRET], find[TLS_PSK];
 };
 
-/* Makes a file with a new secret of a mount, or one of 32 random bytes in text: mode 0600, complete or not at all. 0, -EEXIST
- * where there is something of that name, or -errno. */
+/* Makes a file with a new secret of a mount, or one of 32 random bytes in text: mode 0600, complete or not at all. 0,
+ * -EEXIST where there is something of that name, or -errno. */
 int mount_key_make(const char *path);
 int key_make_random(const char *path);
-/* 0, or -errno and one sentence: not there, somebody else's, open to others, too long, no secret of a mount (-EINVAL), one of
- * before, which nodes had (-EPFNOSUPPORT). */
+/* 0, or -errno and one sentence: not there, somebody else's, open to others, too long, no secret of a mount (-EINVAL),
+ * one of before, which nodes had (-EPFNOSUPPORT). */
 int mount_key_read(struct mount_key **out, const char *path, char *why, size_t why_size);
 void mount_key_destroy(struct mount_key *m);              /* accepts NULL */
 const uint8_t *mount_key_find(const struct mount_key *m); /* TLS_PSK bytes, the key for discovery */
@@ -54,8 +54,8 @@ int node_key_tls(const uint8_t secret[KEY_SECRET],
                  struct tls_key *out); /* what TLS makes of its secret. 0 or -ENOTSUP */
 void key_wipe(void *bytes, size_t size);
 
-/* The mount's signature over a connection's binding and the id of its hub; and whether a signature is that of the mount that
- * made the key. 0 or -ENOTSUP. */
+/* The mount's signature over a connection's binding and the id of its hub; and whether a signature is that of the mount
+ * that made the key. 0 or -ENOTSUP. */
 int mount_key_sign(const struct mount_key *m, const uint8_t binding[TLS_BINDING], const uint8_t hub[16],
                    uint8_t signature[KEY_SIGNATURE]);
 bool node_key_verify(const struct node_key *k, const uint8_t binding[TLS_BINDING], const uint8_t hub[16],

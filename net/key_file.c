@@ -32,8 +32,8 @@ static int write_all(int fd, const char *text, size_t size) {
     return fsync(fd) ? -errno : 0;
 }
 
-/* Complete or not at all. replace: in place of what is there; else of two that start at once one makes the file, and the
- * other is told -EEXIST. */
+/* Complete or not at all. replace: in place of what is there; else of two that start at once one makes the file, and
+ * the other is told -EEXIST. */
 static int write_file(const char *path, const char *text, size_t size, bool replace) {
     char draft[PATH_MAX];
 

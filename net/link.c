@@ -2,13 +2,12 @@
  *
  * Out: what the socket does not take at once waits in an evbuffer, and EV_WRITE is armed only while it is not empty.
  * In: one growing buffer, never larger than one frame and what was read with it. A turn reads READ_TURN bytes at most,
- * so that a peer that sends without end leaves the others their turn.
- * An error while sending never calls back from inside link_send: it is remembered, and the read event made active.
- * link_destroy inside a callback: the reader that called it notices through *gone, which is on its stack.
- * TLS keeps bytes that it has read ahead, which the loop cannot see: whoever stops reading before -EAGAIN goes on at the
- * timer `again`, after what the others have for this turn (an event made active would come before the next look at them).
- * Its records are made from the head of the buffer, as many frames in one as fit, and wait in the connection until they
- * are sent, many with one write. */
+ * so that a peer that sends without end leaves the others their turn. An error while sending never calls back from
+ * inside link_send: it is remembered, and the read event made active. link_destroy inside a callback: the reader that
+ * called it notices through *gone, which is on its stack. TLS keeps bytes that it has read ahead, which the loop cannot
+ * see: whoever stops reading before -EAGAIN goes on at the timer `again`, after what the others have for this turn (an
+ * event made active would come before the next look at them). Its records are made from the head of the buffer, as many
+ * frames in one as fit, and wait in the connection until they are sent, many with one write. */
 #include "net/link.h"
 
 #include <assert.h>
@@ -183,7 +182,7 @@ static void link_read(struct link *l, size_t limit) {
     size_t total = 0;
 
     assert(!l->gone); /* a callback of this link may not read this link */
-    l->gone = &gone; /* cppcheck-suppress autoVariables ; taken back at the end */
+    l->gone = &gone;  /* cppcheck-suppress autoVariables ; taken back at the end */
     while (more && total < limit && l->broken != -1 && (!l->held || limit == SIZE_MAX)) {
         if (link_room(l)) {
             link_closed(l, ENOMEM);

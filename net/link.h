@@ -31,9 +31,9 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
  * needed, once, also when the link goes; perhaps before this returns. 0 or -errno: free_cb is not called. */
 int link_lend(struct link *l, const void *frames, size_t size,
               void (*free_cb)(const void *frames, size_t size, void *arg), void *arg);
-void link_cork(struct link *l);            /* gather frames ... */
-void link_uncork(struct link *l);          /* ... and write them in one go */
-size_t link_pending(const struct link *l); /* bytes queued and not yet taken by the socket */
+void link_cork(struct link *l);               /* gather frames ... */
+void link_uncork(struct link *l);             /* ... and write them in one go */
+size_t link_pending(const struct link *l);    /* bytes queued and not yet taken by the socket */
 uint64_t link_received(const struct link *l); /* bytes read since it was created, whole frames or not */
 
 /* Stops (true) or goes on (false) reading, so that a fast peer waits for us. */

@@ -36,7 +36,7 @@ bool outbox_next(struct outbox *o, size_t most, struct outbox_run *out);
 void outbox_advance(struct outbox *o, const struct outbox_run *run); /* they were sent; run is what outbox_next said */
 void outbox_keep(const struct outbox_run *run);
 void outbox_let_go(struct outbox_block *block); /* ends an outbox_keep */
-void outbox_rewind(struct outbox *o); /* everything that is not acknowledged is to be sent */
+void outbox_rewind(struct outbox *o);           /* everything that is not acknowledged is to be sent */
 /* The other side has the first number frames. 0, or -EPROTO when that was never sent or takes something back. */
 int outbox_ack(struct outbox *o, uint64_t number);
 #endif

@@ -30,10 +30,13 @@ int privileges_keep(const int *keep, size_t keep_count, const char *const *paths
         return -EPERM;
     for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
         if (!among(cap, keep, keep_count))
-            capng_update(CAPNG_DROP, cap == CAP_DAC_READ_SEARCH ? CAPNG_EFFECTIVE : CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE,
+            capng_update(CAPNG_DROP,
+                         cap == CAP_DAC_READ_SEARCH ? CAPNG_EFFECTIVE
+                                                    : CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE,
                          (unsigned)cap);
     int err = apply(CAPNG_SELECT_CAPS);
-    if (err || !capng_have_capability(CAPNG_PERMITTED, CAP_DAC_READ_SEARCH) || among(CAP_DAC_READ_SEARCH, keep, keep_count))
+    if (err || !capng_have_capability(CAPNG_PERMITTED, CAP_DAC_READ_SEARCH) ||
+        among(CAP_DAC_READ_SEARCH, keep, keep_count))
         return err;
     bool enough = reached(paths, path_count);
     capng_update(enough ? CAPNG_DROP : CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_DAC_READ_SEARCH);

@@ -21,8 +21,8 @@ enum {
     PAUSE_MAX_MS = 30000,
     LASTED_MS = 1000,
     BEAT_S = 5,
-    BEATS = 3,         /* unanswered: it hangs */
-    END_MS = 1000,     /* for its end */
+    BEATS = 3,     /* unanswered: it hangs */
+    END_MS = 1000, /* for its end */
     ENVIRONMENT = 5
 };
 
@@ -96,7 +96,8 @@ static void tell_all(struct proxy *p) {
 }
 
 /* --- its start --------------------------------------------------------------------------------------------------- */
-/* In the child of vfork: system calls only. A process group of its own: whatever a job does to ours does not meet it. */
+/* In the child of vfork: system calls only. A process group of its own: whatever a job does to ours does not meet it.
+ * */
 static void net_exec(const struct proxy *p, int control, char *const *environment) {
     char *argv[] = {"ppfs-net", NULL};
     sigset_t none;
@@ -123,12 +124,14 @@ static __attribute__((noinline)) pid_t net_fork(const struct proxy *p, int contr
 
 /* What the libraries need to be found, and nothing else of ours: there may be secrets. */
 static void choose_environment(char lines[ENVIRONMENT][1024], char *environment[ENVIRONMENT + 1]) {
-    static const char *const names[ENVIRONMENT] = {"LD_LIBRARY_PATH", "OPENSSL_CONF", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"};
+    static const char *const names[ENVIRONMENT] = {"LD_LIBRARY_PATH", "OPENSSL_CONF", "ASAN_OPTIONS", "UBSAN_OPTIONS",
+                                                   "LSAN_OPTIONS"};
     unsigned count = 0;
 
     for (unsigned i = 0; i < ENVIRONMENT; i++) {
         const char *value = getenv(names[i]);
-        if (value && (size_t)snprintf(lines[count], sizeof(lines[count]), "%s=%s", names[i], value) < sizeof(lines[count])) {
+        if (value &&
+            (size_t)snprintf(lines[count], sizeof(lines[count]), "%s=%s", names[i], value) < sizeof(lines[count])) {
             environment[count] = lines[count];
             count++;
         }
@@ -218,13 +221,17 @@ static void complain(struct proxy *p, pid_t pid, int status) {
     const char *hung = p->unanswered > BEATS ? "did not answer and " : "";
 
     if (WIFSIGNALED(status))
-        proxy_say(p, "the network process (pid %d) %swas killed by signal %d (SIG%s); it is started again, and connections come back",
-            (int)pid, hung, WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
+        proxy_say(p,
+                  "the network process (pid %d) %swas killed by signal %d (SIG%s); it is started again, and "
+                  "connections come back",
+                  (int)pid, hung, WTERMSIG(status),
+                  sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
     else if (WEXITSTATUS(status) == 127)
         proxy_say(p, "%s cannot be run (is ppfs installed completely?); it is tried again", p->program);
     else
-        proxy_say(p, "the network process (pid %d) ended with status %d; it is started again, and connections come back", (int)pid,
-            WEXITSTATUS(status));
+        proxy_say(p,
+                  "the network process (pid %d) ended with status %d; it is started again, and connections come back",
+                  (int)pid, WEXITSTATUS(status));
 }
 
 static void on_closed(void *arg) {
@@ -346,8 +353,8 @@ void proxy_shake_destroy(struct proxy_shake *s) {
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
-int proxy_create(struct proxy **out, struct event_base *base, struct tls *tls, const char *program, const struct proxy_events *ev,
-                 void *arg, char *why, size_t why_size) {
+int proxy_create(struct proxy **out, struct event_base *base, struct tls *tls, const char *program,
+                 const struct proxy_events *ev, void *arg, char *why, size_t why_size) {
     if (access(program, X_OK)) {
         int err = -errno;
         snprintf(why, why_size, "%.800s cannot be run: %s (is ppfs installed completely?)", program, strerror(-err));

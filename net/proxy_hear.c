@@ -1,8 +1,8 @@
 /* What the network process says.
  *
- * It reads what strangers send, so it may be somebody else's by now. What it says is only believed as far as it goes: that
- * somebody has a key that we have given it, and where he is. Numbers are looked up, addresses are printed by us, sentences are
- * ours. What it says too often is not heard. */
+ * It reads what strangers send, so it may be somebody else's by now. What it says is only believed as far as it goes:
+ * that somebody has a key that we have given it, and where he is. Numbers are looked up, addresses are printed by us,
+ * sentences are ours. What it says too often is not heard. */
 #include <errno.h>
 #include <string.h>
 
@@ -51,8 +51,8 @@ static void hear_ready(struct proxy *p, const struct proxy_message *m) {
         return;
     p->complained = true;
     proxy_say(p, "the network process has more privileges than it should: it %s here: %s",
-        m->flag & JAIL_USER ? "cannot filter its system calls" : "cannot become another user",
-        strerror(m->err < 0 && m->err > -4096 ? -m->err : EPERM));
+              m->flag & JAIL_USER ? "cannot filter its system calls" : "cannot become another user",
+              strerror(m->err < 0 && m->err > -4096 ? -m->err : EPERM));
 }
 
 static void hear_known(struct proxy *p, const struct proxy_message *m, int fds[PROXY_FDS]) {
@@ -81,7 +81,8 @@ static void hear_refused(struct proxy *p, const struct proxy_message *m) {
             return;
         }
     LIST_FOREACH(d, &p->discoveries, next)
-        if (d->id == m->id && d->ev.refused && m->err > 0 && m->err < DISCOVER_REASONS && refusals_tell(&d->refusals, &source)) {
+        if (d->id == m->id && d->ev.refused && m->err > 0 && m->err < DISCOVER_REASONS &&
+            refusals_tell(&d->refusals, &source)) {
             d->ev.refused(d->arg, &m->address, m->err);
             return;
         }
@@ -122,30 +123,17 @@ bool proxy_hear(void *arg, const struct proxy_message *m, int fds[PROXY_FDS]) {
     struct proxy *p = arg;
 
     switch (m->kind) {
-    case PROXY_READY:
-        hear_ready(p, m);
-        return true;
-    case PROXY_KNOWN:
-        hear_known(p, m, fds);
-        return true;
-    case PROXY_REFUSED:
-        hear_refused(p, m);
-        return true;
-    case PROXY_SHAKEN:
-        hear_shaken(p, m, fds);
-        return true;
+    case PROXY_READY: hear_ready(p, m); return true;
+    case PROXY_KNOWN: hear_known(p, m, fds); return true;
+    case PROXY_REFUSED: hear_refused(p, m); return true;
+    case PROXY_SHAKEN: hear_shaken(p, m, fds); return true;
     case PROXY_FATE:
         p->fates[p->fate].link = m->link;
         p->fates[p->fate].err = m->err <= 0 && m->err > -4096 ? -m->err : 0;
         p->fate = (p->fate + 1) % PROXY_FATES;
         return true;
-    case PROXY_FOUND:
-        hear_found(p, m);
-        return true;
-    case PROXY_PONG:
-        p->unanswered = 0;
-        return true;
-    default:
-        return false;
+    case PROXY_FOUND: hear_found(p, m); return true;
+    case PROXY_PONG: p->unanswered = 0; return true;
+    default: return false;
     }
 }

@@ -1,6 +1,7 @@
-/* ppfs-net, the network process of a ppfs or ppfs-node (proxy.h): it ends TLS, and gives whoever started it a bare socket for
- * each connection of somebody with a key. It is told over descriptor 3 what to do, first its keys; then it gives up all that it
- * could do but that (jail.h). When that descriptor ends it sends what it was given, for half a second, and ends. */
+/* ppfs-net, the network process of a ppfs or ppfs-node (proxy.h): it ends TLS, and gives whoever started it a bare
+ * socket for each connection of somebody with a key. It is told over descriptor 3 what to do, first its keys; then it
+ * gives up all that it could do but that (jail.h). When that descriptor ends it sends what it was given, for half a
+ * second, and ends. */
 #include "net/proxy_wire.h"
 
 #include <errno.h>
@@ -152,7 +153,8 @@ static int begin(struct task *t, const struct proxy_message *m, int fds[PROXY_FD
         return handshake_create(&t->handshake, me.base, me.tls, take(&fds[0]), m->flag, on_handshake, t);
     for (int i = 0; i < DISCOVER_SOCKETS; i++)
         sockets[i] = m->where.use[i / 2] ? take(&fds[at++]) : -1;
-    return discover_core_create(&t->discovery, me.base, me.tls, &m->where, sockets, m->hub, (uint16_t)m->port, &discovery, t);
+    return discover_core_create(&t->discovery, me.base, me.tls, &m->where, sockets, m->hub, (uint16_t)m->port,
+                                &discovery, t);
 }
 
 static void on_task(const struct proxy_message *m, int fds[PROXY_FDS]) {
@@ -183,14 +185,10 @@ static bool on_message(void *arg, const struct proxy_message *m, int fds[PROXY_F
         if (tls_add_key(me.tls, &m->key) == -ENOMEM)
             exit(1);
         return true;
-    case PROXY_NO_KEY:
-        tls_drop_key(me.tls, m->key.id);
-        return true;
+    case PROXY_NO_KEY: tls_drop_key(me.tls, m->key.id); return true;
     case PROXY_LISTEN:
     case PROXY_SHAKE:
-    case PROXY_DISCOVER:
-        on_task(m, fds);
-        return true;
+    case PROXY_DISCOVER: on_task(m, fds); return true;
     case PROXY_END:
         LIST_FOREACH(t, &me.tasks, next)
             if (t->id == m->id) {
@@ -198,11 +196,8 @@ static bool on_message(void *arg, const struct proxy_message *m, int fds[PROXY_F
                 break;
             }
         return true;
-    case PROXY_PING:
-        tell(&(struct proxy_message){.kind = PROXY_PONG}, NULL, 0);
-        return true;
-    default:
-        return false;
+    case PROXY_PING: tell(&(struct proxy_message){.kind = PROXY_PONG}, NULL, 0); return true;
+    default: return false;
     }
 }
 

@@ -7,8 +7,8 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-/* TURN: messages that one turn of the loop hears, others wait for the loop, too. AHEAD, FDS_AHEAD: those that are read before
- * their turn, and the descriptors in them. */
+/* TURN: messages that one turn of the loop hears, others wait for the loop, too. AHEAD, FDS_AHEAD: those that are read
+ * before their turn, and the descriptors in them. */
 enum { TURN = 16, AHEAD = 4096, FDS_AHEAD = 64, AGAIN_MS = 20 };
 static const struct timeval now = {0};
 
@@ -27,7 +27,7 @@ struct proxy_wire {
     struct event *again;                      /* the kernel is short of what descriptors on their way need */
     struct parcels in, out;
     unsigned ahead, fds_ahead; /* in `in` */
-    bool ended, closed; /* the second has been told */
+    bool ended, closed;        /* the second has been told */
 };
 
 static void parcel_free(struct parcel *p) {
@@ -68,7 +68,8 @@ static int send_one(const struct proxy_wire *w, const struct proxy_message *m, c
         msg.msg_control = &control;
         msg.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
         struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof(int))};
+        *c = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof(int))};
         memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
     }
     do
@@ -166,7 +167,8 @@ static void take_fds(struct msghdr *msg, int fds[PROXY_FDS]) {
     }
 }
 
-/* One message into the queue; descriptors for which this process has no room are missing in it. False: there is none. */
+/* One message into the queue; descriptors for which this process has no room are missing in it. False: there is none.
+ * */
 static bool receive_one(struct proxy_wire *w) {
     union {
         char bytes[CMSG_SPACE(PROXY_FDS * sizeof(int))];
@@ -257,7 +259,8 @@ const struct proxy_message *proxy_wire_find(struct proxy_wire *w, enum proxy_kin
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
-int proxy_wire_create(struct proxy_wire **out, struct event_base *base, int fd, const struct proxy_wire_events *ev, void *arg) {
+int proxy_wire_create(struct proxy_wire **out, struct event_base *base, int fd, const struct proxy_wire_events *ev,
+                      void *arg) {
     struct proxy_wire *w = calloc(1, sizeof(*w));
 
     if (!w) {

@@ -1,12 +1,12 @@
 /* Two ways, which do not wait for each other.
  *
- * Out, from the bare socket: read only while nothing waits to be sent, and at most what waits there may, so that what the
- * network does not take stays with the session, which knows what of it is urgent.
- * In, from TLS: many records go on with one write, for each write wakes the other process. What the bare socket does not take
- * waits in `in`, and nothing more is read from the network.
+ * Out, from the bare socket: read only while nothing waits to be sent, and at most what waits there may, so that what
+ * the network does not take stays with the session, which knows what of it is urgent. In, from TLS: many records go on
+ * with one write, for each write wakes the other process. What the bare socket does not take waits in `in`, and nothing
+ * more is read from the network.
  *
- * An end of the bare socket is our process letting go: what it had written is sent, for LINGER_MS at most. An end of the
- * network, or a fault of it, is told when all that had come before was handed on. */
+ * An end of the bare socket is our process letting go: what it had written is sent, for LINGER_MS at most. An end of
+ * the network, or a fault of it, is told when all that had come before was handed on. */
 #include "net/relay.h"
 
 #include <errno.h>
@@ -246,7 +246,8 @@ static void on_bare_writable(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
-int relay_create(struct relay **out, struct event_base *base, struct tls_conn *conn, int bare, relay_ended *ended, void *arg) {
+int relay_create(struct relay **out, struct event_base *base, struct tls_conn *conn, int bare, relay_ended *ended,
+                 void *arg) {
     struct relay *r = calloc(1, sizeof(*r));
     int fd = tls_conn_fd(conn);
 
@@ -273,7 +274,8 @@ int relay_create(struct relay **out, struct event_base *base, struct tls_conn *c
 }
 
 void relay_destroy(struct relay *r) {
-    struct event **events[] = {&r->net_readable, &r->net_writable, &r->bare_readable, &r->bare_writable, &r->again, &r->linger};
+    struct event **events[] = {&r->net_readable,  &r->net_writable, &r->bare_readable,
+                               &r->bare_writable, &r->again,        &r->linger};
     int saved = errno;
 
     if (!r)

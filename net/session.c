@@ -207,11 +207,11 @@ static void on_closed(void *arg, int err) {
     char what[100];
 
     snprintf(what, sizeof(what),
-             err == 0        ? "closed the connection"
-             : err == EPROTO ? "sent what is no frame"
-             : err == EBADMSG ? "is cut off: what came was changed on its way"
+             err == 0            ? "closed the connection"
+             : err == EPROTO     ? "sent what is no frame"
+             : err == EBADMSG    ? "is cut off: what came was changed on its way"
              : err == EOWNERDEAD ? "is cut off: the network process here died"
-                             : "is cut off: %s",
+                                 : "is cut off: %s",
              strerror(err));
     session_unlink(s, what);
 }
@@ -326,7 +326,8 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->stamp = 0;
     outbox_rewind(&s->out);
     s->unsent = s->out.bytes;
-    /* The round trip is known as soon as can be. Not as EV_TIMEOUT: that would put off the heartbeats by one each time. */
+    /* The round trip is known as soon as can be. Not as EV_TIMEOUT: that would put off the heartbeats by one each time.
+     * */
     event_active(s->beat, EV_READ, 0);
     return 0;
 }

@@ -15,8 +15,8 @@
 #include "net/key.h"
 
 #define SESSION_ID 16u
-#define SESSION_KIND_MAX 239u            /* the kinds above are the session's own */
-#define SESSION_PENDING_MAX (8u << 20)   /* bytes, and 512 KiB for each ms of round trip, up to 58 MiB: session_full */
+#define SESSION_KIND_MAX 239u          /* the kinds above are the session's own */
+#define SESSION_PENDING_MAX (8u << 20) /* bytes, and 512 KiB for each ms of round trip, up to 58 MiB: session_full */
 
 struct hub;
 struct session;
@@ -39,12 +39,12 @@ struct hub_events {
 };
 
 struct session_events {
-    void (*frame)(void *arg, const struct frame *f);  /* body valid during the call only; may destroy the session */
+    void (*frame)(void *arg, const struct frame *f); /* body valid during the call only; may destroy the session */
     /* Its link went, for why (dial again), or another came: the session goes on. */
     void (*linked)(void *arg, bool up, const char *why);
-    void (*room)(void *arg);                          /* it was full, and half of that has gone */
+    void (*room)(void *arg); /* it was full, and half of that has gone */
     void (*sent)(void *arg); /* the link was behind and has caught up with all there was (session_unsent); or NULL */
-    void (*lost)(void *arg, const char *why);         /* once; session_destroy it soon */
+    void (*lost)(void *arg, const char *why); /* once; session_destroy it soon */
 };
 
 int hub_create(struct hub **out, struct event_base *base, const struct hub_config *config, const struct hub_events *ev,
@@ -78,8 +78,9 @@ const uint8_t *session_peer(const struct session *s); /* hub_id of the other sid
 const uint8_t *session_key(const struct session *s);  /* TLS_KEY_ID bytes: the key that all its links had */
 unsigned session_rtt(const struct session *s);        /* microseconds, smoothed; 0 when not known yet */
 unsigned session_quiet(const struct session *s);      /* milliseconds since something was heard; steps of a heartbeat */
-/* Sends a heartbeat at once. Its answer has come (or anything else) when session_bytes is no longer what this returned. */
+/* Sends a heartbeat at once. Its answer has come (or anything else) when session_bytes is no longer what this returned.
+ * */
 uint64_t session_probe(struct session *s);
-uint64_t session_bytes(const struct session *s);      /* received over the link that it has; 0: it has none */
-bool session_silent(const struct session *s);         /* two heartbeats were not answered, or there is no link */
+uint64_t session_bytes(const struct session *s); /* received over the link that it has; 0: it has none */
+bool session_silent(const struct session *s);    /* two heartbeats were not answered, or there is no link */
 #endif

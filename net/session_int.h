@@ -26,8 +26,8 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
 /* Gives it a link whose greeting is over, in place of the one that it had; received: what the other side has of ours.
  * Takes the link. 0, or -EPROTO when that cannot be (the link is closed then and nothing else has changed). */
 int session_attach(struct session *s, struct link *link, const char *address, uint64_t received);
-void session_tell_linked(struct session *s);              /* linked(true) */
-void session_lose(struct session *s, const char *why);    /* lost(); s may be gone afterwards */
+void session_tell_linked(struct session *s);           /* linked(true) */
+void session_lose(struct session *s, const char *why); /* lost(); s may be gone afterwards */
 /* Stops reading, once more each time, and goes on when as many have let go: the other side waits, and is not missed
  * meanwhile. */
 void session_hold(struct session *s, bool hold);

@@ -1,6 +1,6 @@
-/* At most PEER_HANDSHAKES strangers are kept at a time. One more takes the place of another: the oldest of the source that has
- * most of them, so that who floods us competes with himself, and an honest peer, who is done in milliseconds, hardly ever
- * pays. A turn accepts ACCEPT_TURN at most; the rest waits in the backlog. */
+/* At most PEER_HANDSHAKES strangers are kept at a time. One more takes the place of another: the oldest of the source
+ * that has most of them, so that who floods us competes with himself, and an honest peer, who is done in milliseconds,
+ * hardly ever pays. A turn accepts ACCEPT_TURN at most; the rest waits in the backlog. */
 #include "net/strangers.h"
 
 #include <errno.h>

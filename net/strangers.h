@@ -12,7 +12,8 @@ struct strangers;
 struct strangers_events {
     /* Somebody with a key. Takes conn. It may destroy the strangers. */
     void (*known)(void *arg, struct tls_conn *conn, const struct sockaddr_storage *from);
-    /* Somebody was refused, with -errno of handshake_reason; at most one a source and minute. It may not destroy them. */
+    /* Somebody was refused, with -errno of handshake_reason; at most one a source and minute. It may not destroy them.
+     * */
     void (*refused)(void *arg, const struct sockaddr_storage *from, int err);
 };
 

@@ -1,10 +1,10 @@
 /* TLS 1.3 with external pre-shared keys (RFC 8446, 4.2.11) and an ephemeral Diffie-Hellman exchange, and nothing else:
  * one cipher suite, no certificate, no ticket, no early data.
  *
- * The node is the client, also where the ppfs has dialled: it names its key, and nobody can be led back to himself. An end is
- * known to have the key only when the session was "reused", which is what OpenSSL calls a pre-shared key that was
- * accepted; a server that comes with a certificate instead fails because there is no authority that could have signed
- * it.
+ * The node is the client, also where the ppfs has dialled: it names its key, and nobody can be led back to himself. An
+ * end is known to have the key only when the session was "reused", which is what OpenSSL calls a pre-shared key that
+ * was accepted; a server that comes with a certificate instead fails because there is no authority that could have
+ * signed it.
  *
  * The BIO is our own for three things: MSG_NOSIGNAL, the errno of what failed, and that records gather (wire) until
  * tls_flush sends them together; only those of the handshake leave at once. */
@@ -35,17 +35,17 @@ struct tls {
     enum tls_side side;
     struct tls_keys keys;
     SSL_CTX *context;
-    uint32_t renew; /* records after which a connection takes a new key */
+    uint32_t renew;      /* records after which a connection takes a new key */
     struct proxy *proxy; /* whose business all this is; NULL: ours */
 };
 
 struct tls_conn {
     int fd;
-    int err;  /* errno of the last read or write that failed for good, 0 */
-    bool eof; /* the socket has ended */
-    bool greeted, outdated; /* the second: the peer named the key that all nodes had before */
+    int err;                 /* errno of the last read or write that failed for good, 0 */
+    bool eof;                /* the socket has ended */
+    bool greeted, outdated;  /* the second: the peer named the key that all nodes had before */
     uint32_t renew, records; /* the second: written since it has its key */
-    uint8_t *wire; /* records that are to be sent: from wire_at to wire_end */
+    uint8_t *wire;           /* records that are to be sent: from wire_at to wire_end */
     size_t wire_at, wire_end, wire_cap;
     const struct tls_keys *keys; /* until the handshake is over */
     struct tls_proof proof;
@@ -335,7 +335,8 @@ void tls_conn_destroy(struct tls_conn *c) {
     errno = saved;
 }
 
-int tls_conn_bare(struct tls_conn **out, int fd, const struct tls_proof *proof, tls_fate *fate, void *arg, uint32_t number) {
+int tls_conn_bare(struct tls_conn **out, int fd, const struct tls_proof *proof, tls_fate *fate, void *arg,
+                  uint32_t number) {
     struct tls_conn *c = calloc(1, sizeof(*c));
 
     if (!c) {
@@ -373,12 +374,9 @@ static int handshake_error(void) {
     case SSL_R_EXCESSIVE_MESSAGE_SIZE: /* of a certificate */
     case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
     case SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER:
-    case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
-        return -EACCES;
-    case ERR_R_MALLOC_FAILURE:
-        return -ENOMEM;
-    default:
-        return -EPROTO;
+    case SSL_R_TLSV1_ALERT_DECRYPT_ERROR: return -EACCES;
+    case ERR_R_MALLOC_FAILURE: return -ENOMEM;
+    default: return -EPROTO;
     }
 }
 
@@ -386,14 +384,10 @@ static int handshake_error(void) {
 static int transfer_error(struct tls_conn *c, int result) {
     switch (SSL_get_error(c->ssl, result)) {
     case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-        return -EAGAIN;
-    case SSL_ERROR_ZERO_RETURN:
-        return 0;
-    case SSL_ERROR_SYSCALL:
-        return c->err ? -c->err : -EPIPE;
-    default:
-        return c->err ? -c->err : -EBADMSG;
+    case SSL_ERROR_WANT_WRITE: return -EAGAIN;
+    case SSL_ERROR_ZERO_RETURN: return 0;
+    case SSL_ERROR_SYSCALL: return c->err ? -c->err : -EPIPE;
+    default: return c->err ? -c->err : -EBADMSG;
     }
 }
 
@@ -439,7 +433,8 @@ ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     int put = SSL_write_ex(c->ssl, bytes, size < TLS_RECORD ? size : TLS_RECORD, &n);
     int err = put ? 0 : transfer_error(c, put);
     c->records += put;
-    if (err == -EAGAIN) /* wire has room: it waits for the rest of a message of the handshake, which no ppfs sends in pieces */
+    /* wire has room: it waits for the rest of a message of the handshake, which no ppfs sends in pieces */
+    if (err == -EAGAIN)
         return -EPROTO;
     return put ? (ssize_t)n : err ? err : -EPIPE;
 }

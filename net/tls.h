@@ -1,6 +1,6 @@
-/* TLS 1.3 with pre-shared keys (net/key.h makes them) and nothing else. A ppfs has a table of keys, one for each node or
- * for any number of them; a node has the one that it was given. Whoever dialled, the node is the client of TLS: it says which
- * key it has, and two of one kind have nothing to say to each other.
+/* TLS 1.3 with pre-shared keys (net/key.h makes them) and nothing else. A ppfs has a table of keys, one for each node
+ * or for any number of them; a node has the one that it was given. Whoever dialled, the node is the client of TLS: it
+ * says which key it has, and two of one kind have nothing to say to each other.
  *
  * Who has a key is known to be a node. That somebody is the ppfs is not: that he says in the greeting, with a signature
  * over the binding of this very connection (hub.c). */
@@ -15,7 +15,7 @@
 #define TLS_PSK 32u
 #define TLS_BINDING 32u
 #define TLS_MAC_SIZE 32u
-#define TLS_RECORD 16384u  /* bytes, the most that one record holds */
+#define TLS_RECORD 16384u /* bytes, the most that one record holds */
 
 struct tls;      /* the keys, and what connections are made from */
 struct tls_conn; /* one connection; owns its descriptor */
@@ -56,8 +56,8 @@ int tls_conn_fd(const struct tls_conn *c);
 void tls_conn_proof(const struct tls_conn *c, struct tls_proof *out); /* after the handshake */
 
 /* One step of the handshake: 0 done and the peer has the key; -EAGAIN with *want_write saying what to wait for; else
- * the connection is useless: -EACCES when the peer has another key or none, -EPFNOSUPPORT when its ppfs is of before there
- * was a key for each node, -EPROTO when it speaks no TLS 1.3, -EPIPE, -errno. */
+ * the connection is useless: -EACCES when the peer has another key or none, -EPFNOSUPPORT when its ppfs is of before
+ * there was a key for each node, -EPROTO when it speaks no TLS 1.3, -EPIPE, -errno. */
 int tls_handshake(struct tls_conn *c, bool *want_write);
 
 /* As read on a non-blocking socket: the bytes read; 0 end of file; -EAGAIN; -EBADMSG: what came was changed on its way;

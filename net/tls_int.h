@@ -22,10 +22,11 @@ void tls_keys_free(struct tls_keys *keys);
 struct proxy *tls_proxy(const struct tls *t);
 void tls_set_proxy(struct tls *t, struct proxy *p);
 
-/* A connection whose TLS is elsewhere: bare bytes over fd, which is taken, also on failure. Its end of file is for fate(arg,
- * number) to explain: 0 or an errno. 0 or -ENOMEM. */
+/* A connection whose TLS is elsewhere: bare bytes over fd, which is taken, also on failure. Its end of file is for
+ * fate(arg, number) to explain: 0 or an errno. 0 or -ENOMEM. */
 typedef int tls_fate(void *arg, uint32_t number);
-int tls_conn_bare(struct tls_conn **out, int fd, const struct tls_proof *proof, tls_fate *fate, void *arg, uint32_t number);
+int tls_conn_bare(struct tls_conn **out, int fd, const struct tls_proof *proof, tls_fate *fate, void *arg,
+                  uint32_t number);
 bool tls_conn_is_bare(const struct tls_conn *c);
 int tls_conn_fate(const struct tls_conn *c); /* 0 or an errno; 0 where its TLS is here */
 

@@ -24,7 +24,8 @@ struct walk {
     size_t why_size;
 };
 
-/* In a user namespace that has neither root nor a user nobody, as unshare -Ur makes it, what is root's shows as nobody's. */
+/* In a user namespace that has neither root nor a user nobody, as unshare -Ur makes it, what is root's shows as
+ * nobody's. */
 static bool root_shows_as_nobody(void) {
     unsigned first, count;
     bool known = false, has_nobody = false;

@@ -15,23 +15,23 @@ struct call {
     TAILQ_ENTRY(call) done;           /* frames: answered in this turn */
     LIST_ENTRY(call) numbered, named; /* by its number, by its id */
     enum call_state state;
-    uint64_t number;     /* in the input, from 0 on */
-    uint64_t id;         /* frames: the client's; JSON: its line */
-    int64_t begin, end;  /* offsets in the input: after the call before it, after it */
-    uint64_t before;     /* JSON: the line of the call before it */
+    uint64_t number;    /* in the input, from 0 on */
+    uint64_t id;        /* frames: the client's; JSON: its line */
+    int64_t begin, end; /* offsets in the input: after the call before it, after it */
+    uint64_t before;    /* JSON: the line of the call before it */
     enum call_format format;
-    char *bytes;      /* what the worker is sent: points into memory */
+    char *bytes; /* what the worker is sent: points into memory */
     char *memory;
     size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
-    char *options;    /* JSON object, NULL = none: then it can go by a lease */
-    unsigned ticks;   /* of CALL_JOB: of the timer, since it runs */
-    uint64_t job;     /* of CALL_JOB */
-    uint64_t lease;   /* of CALL_SENT, and its number there */
+    char *options;     /* JSON object, NULL = none: then it can go by a lease */
+    unsigned ticks;    /* of CALL_JOB: of the timer, since it runs */
+    uint64_t job;      /* of CALL_JOB */
+    uint64_t lease;    /* of CALL_SENT, and its number there */
     uint32_t sent;
-    bool indexed, told; /* told: STARTED was said */
-    bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
-    uint8_t deaths;   /* of nodes, while it ran there */
-    uint16_t function; /* speed.h */
+    bool indexed, told;   /* told: STARTED was said */
+    bool kept, released;  /* its job is held; it is not to be: its RELEASE was seen */
+    uint8_t deaths;       /* of nodes, while it ran there */
+    uint16_t function;    /* speed.h */
     struct buffer answer; /* JSON: pieces of a large one; one that waits for those before it */
     struct chunks frames; /* frames: pieces of a large one */
 };
@@ -40,13 +40,16 @@ struct call {
 static inline unsigned call_values(const struct call *c) { /* how many values it lists */
     return c->format == CALL_VALUES ? (uint8_t)c->bytes[1] : 0;
 }
-static inline size_t call_value_at(const struct call *c, unsigned i) { /* the hash of the i-th, behind the last: what follows */
-    return c->format == CALL_VALUES ? 4 + ((uint8_t)c->bytes[2] | (size_t)(uint8_t)c->bytes[3] << 8) + i * (size_t)32 : 0;
+/* the hash of the i-th, behind the last: what follows */
+static inline size_t call_value_at(const struct call *c, unsigned i) {
+    return c->format == CALL_VALUES ? 4 + ((uint8_t)c->bytes[2] | (size_t)(uint8_t)c->bytes[3] << 8) + i * (size_t)32
+                                    : 0;
 }
 static inline const uint8_t *call_value(const struct call *c, unsigned i) {
     return (const uint8_t *)c->bytes + call_value_at(c, i);
 }
-static inline const uint8_t *call_function(const struct call *c) { /* the hash of its function, NULL: that is in its pickle */
+/* the hash of its function, NULL: that is in its pickle */
+static inline const uint8_t *call_function(const struct call *c) {
     bool hash = c->format == CALL_HASH || (c->format == CALL_VALUES && c->bytes[0]);
     return hash ? call_value(c, call_values(c)) : NULL;
 }
@@ -65,12 +68,14 @@ struct codec {
     int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
     /* A piece of an answer, kept until the rest comes or stream_drop_answer. 0, -EFBIG or -ENOMEM. */
     int (*part)(struct stream *st, struct call *c, const void *bytes, size_t size);
-    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size); /* the rest */
+    /* the rest */
+    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
     int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
     int (*started)(struct stream *st, struct call *c);
     int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
     int (*advance)(struct stream *st, struct call *c); /* JSON: c is answered and the oldest: that goes out */
-    /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing is. */
+    /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing
+     * is. */
     int (*look)(struct stream *st, const char *bytes, size_t size);
 };
 extern const struct codec codec_json, codec_frames;

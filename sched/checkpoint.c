@@ -1,5 +1,6 @@
-/* When the database's log goes into the database. SQLite would do that inside a COMMIT and wait for the disk there; so the log is
- * synced in a thread first, and what is copied and synced in the loop then is little, after the replies of a turn. */
+/* When the database's log goes into the database. SQLite would do that inside a COMMIT and wait for the disk there; so
+ * the log is synced in a thread first, and what is copied and synced in the loop then is little, after the replies of a
+ * turn. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -9,7 +10,7 @@
 
 #define LOG_PAGES 2000      /* a log that is longer goes into the database ... */
 #define LOG_PAGES_MAX 16000 /* ... without the thread, where the disk is too slow for that */
-#define LOG_STEP 32         /* ... or where the disk has no room for it later: looked at each time that so many pages came */
+#define LOG_STEP 32 /* ... or where the disk has no room for it later: looked at each time that so many pages came */
 
 #define NICE 19
 
@@ -63,6 +64,7 @@ void checkpoint_turn(struct sched *s) {
         return;
     }
     s->log_synced = false;
-    s->log_tried = pages; /* where it cannot (no room, another program reads) it is tried again when as much has come as now */
+    /* where it cannot (no room, another program reads) it is tried again when as much has come as now */
+    s->log_tried = pages;
     store_checkpoint(s->store, crowded);
 }

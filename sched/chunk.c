@@ -1,4 +1,5 @@
-/* Some chunks that held a whole frame are kept for the next: the kernel would have to clear their pages anew each time. */
+/* Some chunks that held a whole frame are kept for the next: the kernel would have to clear their pages anew each time.
+ * */
 #include "sched/chunk.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* Large answers: frames as they will stand in a log, each in memory of its own, so that they are put together, handed on and
- * written without being copied. A zeroed struct is an empty list. */
+/* Large answers: frames as they will stand in a log, each in memory of its own, so that they are put together, handed
+ * on and written without being copied. A zeroed struct is an empty list. */
 #ifndef PPFS_CHUNK_H
 #define PPFS_CHUNK_H
 #include <stdint.h>
@@ -14,14 +14,15 @@ struct chunks {
     unsigned count; /* chunks */
 };
 
-/* Goes on with a body that stands in frames of FRAME_BODY_MAX bytes, the last one of what is left. The list has nothing else.
- * 0 or -ENOMEM: then a part of bytes may have been added. */
+/* Goes on with a body that stands in frames of FRAME_BODY_MAX bytes, the last one of what is left. The list has nothing
+ * else. 0 or -ENOMEM: then a part of bytes may have been added. */
 int chunks_add(struct chunks *c, const void *bytes, size_t size);
-size_t chunks_body(const struct chunks *c);                      /* bytes added so far */
-void chunks_finish(struct chunks *c, uint8_t kind, uint64_t id); /* that was all: a frame of this kind, PART before it */
+size_t chunks_body(const struct chunks *c); /* bytes added so far */
+/* that was all: a frame of this kind, PART before it */
+void chunks_finish(struct chunks *c, uint8_t kind, uint64_t id);
 
-int chunks_take(struct chunks *c, struct buffer *b);        /* what b has comes behind, b is empty then; 0 or -ENOMEM */
-void chunks_join(struct chunks *c, struct chunks *more);    /* likewise */
+int chunks_take(struct chunks *c, struct buffer *b);     /* what b has comes behind, b is empty then; 0 or -ENOMEM */
+void chunks_join(struct chunks *c, struct chunks *more); /* likewise */
 void chunks_free(struct chunks *c);
 
 struct iovec;

@@ -1,5 +1,5 @@
-/* Dispatch: free slots go to users in the order of their turns (user.h), of a user's to the job or stream of the highest priority,
- * among equals in turn. What it looks at is bounded, and cut by time. */
+/* Dispatch: free slots go to users in the order of their turns (user.h), of a user's to the job or stream of the
+ * highest priority, among equals in turn. What it looks at is bounded, and cut by time. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +12,8 @@
 #define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */
 #define WAITING_MAX 64 /* jobs of a user that it passes by: they wait for a faster host, or for one that is kept */
 
-/* Jobs wait in lanes, one for each user and place that they may run at (host.h); "" is the lane of those that run anywhere. A lane
- * whose hosts are busy holds up no other. */
+/* Jobs wait in lanes, one for each user and place that they may run at (host.h); "" is the lane of those that run
+ * anywhere. A lane whose hosts are busy holds up no other. */
 struct lane {
     char place[PLACE_MAX];
     struct job_row head;
@@ -162,7 +162,8 @@ static struct lane *best_lane(struct user *u) {
 /* --- what is first of them --------------------------------------------------------------------------------------- */
 
 /* A client that waits for a result while it is itself a job holds a slot and does nothing: its slot is lent out. Only
- * asked when somebody waits for a slot, of the machine or of his own, once for each such client. Such clients are on this machine. */
+ * asked when somebody waits for a slot, of the machine or of his own, once for each such client. Such clients are on
+ * this machine. */
 static void lend_slots(struct sched *s) {
     for (struct parked *p = s->parked; p && !p->looked; p = p->next) { /* the newest are first */
         p->looked = true;
@@ -299,8 +300,8 @@ static bool give_turn(struct user *u, bool *moved) {
     return l;
 }
 
-/* Where all that was met has to stay as it is, the next turn would meet the same: then it waits for a change. Cut before all users
- * had their turn, the next dispatch goes on with the others. */
+/* Where all that was met has to stay as it is, the next turn would meet the same: then it waits for a change. Cut
+ * before all users had their turn, the next dispatch goes on with the others. */
 static void dispatch_users(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
     bool moved = false, passed = false, cut = false, more = false, goes_on = !LIST_EMPTY(&s->met);

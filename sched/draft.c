@@ -8,7 +8,8 @@
 #include "net/clock.h"
 #include "sched/stream_int.h"
 
-#define REWRITE_MAX 4096u /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
+/* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
+#define REWRITE_MAX 4096u
 
 /* A write that the disk thread has; owns a copy of what fs wants to hear. */
 struct pending {
@@ -30,7 +31,9 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out) {
         *out = (struct body){.size = 0, .file = SPEC_FILE};
     else if (rc < 0)
         return rc;
-    int64_t size = out->file == BODY_LOG ? store_log_size(s->store, job, BODY_SPEC) : out->file ? spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file}) : -1;
+    int64_t size = out->file == BODY_LOG ? store_log_size(s->store, job, BODY_SPEC)
+                   : out->file           ? spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file})
+                                         : -1;
     if (size >= 0)
         out->size = size;
     return 0;
@@ -43,8 +46,8 @@ static int check_name(const char *name) {
     return n > JOB_NAME_MAX ? -ENAMETOOLONG : n == 0 || strchr(name, '/') ? -EINVAL : 0;
 }
 
-/* The directory of the job whose file is being copied, malloc'd; *out NULL: there is none. Another user's is not taken over: he has
- * chosen what a program that was read, and seemed harmless, finds there. */
+/* The directory of the job whose file is being copied, malloc'd; *out NULL: there is none. Another user's is not taken
+ * over: he has chosen what a program that was read, and seemed harmless, finds there. */
 static int copied_directory(struct sched *s, const struct writer *w, char **out) {
     struct job_row from;
     int rc = w->copies ? store_job_get(s->store, w->copies, &from) : -ENOENT;
@@ -87,7 +90,8 @@ int draft_may_begin(struct sched *s) {
     return s->stopping ? -ESHUTDOWN : s->damaged ? -EIO : store_full(s->store) ? -ENOSPC : 0;
 }
 
-int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w, struct job *out) {
+int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w,
+                       struct job *out) {
     struct job_row r;
     struct group g;
     int rc = draft_may_begin(s);
@@ -125,8 +129,8 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
     return rc;
 }
 
-/* Whatever an earlier close() said of the draft, it is being written again. changes: it has other bytes from here on; to open
- * and close what is not whole does not make it so. */
+/* Whatever an earlier close() said of the draft, it is being written again. changes: it has other bytes from here on;
+ * to open and close what is not whole does not make it so. */
 static int reopen(struct sched *s, struct job_row *r, bool changes) {
     if (ids_has(&s->submitting, r->job.id)) {
         ids_remove(&s->submitting, r->job.id);
@@ -193,10 +197,13 @@ static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *do
     struct pending *p = pending_create(s, to, true, done, arg);
     if (p)
         p->fresh = true;
-    return p ? pending_sent(p, spool_copy(s->spool, (struct spool_name){from, BODY_SPEC, b.file}, spec_name(to), pending_done, p)) : -ENOMEM;
+    return p ? pending_sent(p, spool_copy(s->spool, (struct spool_name){from, BODY_SPEC, b.file}, spec_name(to),
+                                          pending_done, p))
+             : -ENOMEM;
 }
 
-int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out, sched_done *done, void *arg) {
+int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out,
+                     sched_done *done, void *arg) {
     struct job_row r, d;
     int rc = draft_may_begin(s);
     if (rc == 0)
@@ -248,8 +255,10 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
 
-/* A draft that turns out to be a stream as its first bytes come: not one whose name is of a draft, for that is not to be queued yet. */
-static bool begins_stream(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, enum work_kind *kind) {
+/* A draft that turns out to be a stream as its first bytes come: not one whose name is of a draft, for that is not to
+ * be queued yet. */
+static bool begins_stream(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset,
+                          enum work_kind *kind) {
     struct group g;
     struct body b;
     return offset == 0 && !draft_stays(s, &r->job) && spec_is_stream(r->job.name, bytes, size, kind) &&
@@ -264,17 +273,20 @@ static int get_draft(struct sched *s, uint64_t job, struct job_row *r) {
 }
 
 /* The row's bytes become the beginning of a file of at least size bytes, with what is written now on top. */
-static int convert(struct sched *s, uint64_t job, size_t have, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+static int convert(struct sched *s, uint64_t job, size_t have, const void *bytes, size_t size, uint64_t offset,
+                   sched_done *done, void *arg) {
     struct pending *p = pending_create(s, job, true, done, arg);
     struct spool_name n = spec_name(job);
     if (!p)
         return -ENOMEM;
-    /* A file of this name can only be what an earlier daemon left half-way: cut it first. In order, in one thread; the last one answers. */
+    /* A file of this name can only be what an earlier daemon left half-way: cut it first. In order, in one thread; the
+     * last one answers. */
     int rc = spool_truncate(s->spool, n, 0, NULL, NULL);
     if (rc == -EINPROGRESS && have)
         rc = spool_pwrite(s->spool, n, s->scratch, have, 0, NULL, NULL);
     if (rc == -EINPROGRESS)
-        rc = bytes ? spool_pwrite(s->spool, n, bytes, size, offset, pending_done, p) : spool_truncate(s->spool, n, offset, pending_done, p);
+        rc = bytes ? spool_pwrite(s->spool, n, bytes, size, offset, pending_done, p)
+                   : spool_truncate(s->spool, n, offset, pending_done, p);
     return pending_sent(p, rc);
 }
 
@@ -299,7 +311,8 @@ static int check_options(struct sched *s, const struct job *j, const void *bytes
     return options_file_write(s, j, s->scratch, laid_over(s, (size_t)have, bytes, size, offset));
 }
 
-static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
+static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, bool again,
+                       sched_done *done, void *arg) {
     struct job_row r;
     struct body b = {0};
     enum work_kind kind;
@@ -327,7 +340,8 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
     rc = draft_spec(s, job, &b);
     if (rc == 0 && b.file) {
         struct pending *p = pending_create(s, job, false, done, arg);
-        return p ? pending_sent(p, spool_pwrite(s->spool, spec_name(job), bytes, size, offset, pending_done, p)) : -ENOMEM;
+        return p ? pending_sent(p, spool_pwrite(s->spool, spec_name(job), bytes, size, offset, pending_done, p))
+                 : -ENOMEM;
     }
     if (rc == -ENOENT && offset == 0 && size <= INLINE_MAX)
         return sched_check(s, store_body_put(s->store, job, BODY_SPEC, bytes, size));
@@ -340,11 +354,13 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
     return sched_check(s, store_body_put(s->store, job, BODY_SPEC, s->scratch, total));
 }
 
-int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done,
+                void *arg) {
     return write_draft(s, job, bytes, size, offset, false, done, arg);
 }
 
-int sched_write_again(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int sched_write_again(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done,
+                      void *arg) {
     return write_draft(s, job, bytes, size, offset, true, done, arg);
 }
 
@@ -396,8 +412,8 @@ int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg) {
     return s->c.sync_full ? after_commit(s, job, &(struct body){0}, done, arg) : 0;
 }
 
-/* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it after that
- * without a further byte, such as a shell whose cat was killed. */
+/* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it
+ * after that without a further byte, such as a shell whose cat was killed. */
 static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
     struct job *j = &r->job;
     int signal = writer_killed_by(pid), rc = 0, refused = 0;

@@ -67,7 +67,8 @@ static int said(struct sched *s, uint64_t group, struct options **out) {
     return 0;
 }
 
-/* Whether by its name it is a draft. why: a sentence that says so. Where that cannot be known this turn is not committed. */
+/* Whether by its name it is a draft. why: a sentence that says so. Where that cannot be known this turn is not
+ * committed. */
 static bool is_draft(struct sched *s, uint64_t group, const char *name, bool temporary, char *why, size_t size) {
     struct options *o;
     if (*name == '.') { /* rsync, GLib, Syncthing, .~lock.x# of LibreOffice, .#x of Emacs; .options */

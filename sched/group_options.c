@@ -1,6 +1,7 @@
-/* What the groups above a job say of it, and whom that binds. A .options file holds for everybody's jobs in its group as far as it
- * says what whoever owns the group may do to them anyway, who can remove them: their priority, their time, that they are held, which
- * names are drafts. What a job runs, where and how often is for its own user or root to say. */
+/* What the groups above a job say of it, and whom that binds. A .options file holds for everybody's jobs in its group
+ * as far as it says what whoever owns the group may do to them anyway, who can remove them: their priority, their time,
+ * that they are held, which names are drafts. What a job runs, where and how often is for its own user or root to say.
+ * */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@ static bool is_trusted(const struct sched *s, uid_t by, uid_t writer) {
     return user_is_trusted(s, by) || by == writer;
 }
 
-/* Who answers for what the group says: who has its .options, and who has the group. *by: the one of them who is not trusted. */
+/* Who answers for what the group says: who has its .options, and who has the group. *by: the one of them who is not
+ * trusted. */
 static int said_by_others(struct sched *s, const struct group *g, uid_t writer, uid_t *by) {
     struct job_row file;
     if (g->id == 0)
@@ -38,7 +40,8 @@ static int add_group(struct sched *s, const struct group *g, uid_t writer, struc
     if (rc > 0) {
         const struct job j = {.group = g->id, .name = ".options"};
         snprintf(why, size,
-                 "not run: jobs/%.120s says %s=, and user %u has written it or owns its group; what a job runs, and where, is for its own "
+                 "not run: jobs/%.120s says %s=, and user %u has written it or owns its group; what a job runs, and "
+                 "where, is for its own "
                  "user or root to say: put it into a group of your own",
                  sched_path(s, &j, path, sizeof path) == 0 ? path : ".options", option, (unsigned)by);
         rc = -EPERM;

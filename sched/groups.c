@@ -14,7 +14,8 @@ int sched_find_group(struct sched *s, uint64_t parent, const char *name, struct 
     return store_group_find(s->store, parent, name, out);
 }
 
-int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *), void *arg) {
+int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *),
+                      void *arg) {
     return store_group_list(s->store, parent, after, each, arg);
 }
 
@@ -123,7 +124,9 @@ int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
     if (any)
         return -ENOTEMPTY;
     if (!store_group_has_jobs(s->store, group))
-        return side == SHELF_JOBS || side == SHELF_GONE || g.hidden ? sched_check(s, store_group_delete(s->store, group)) : 0;
+        return side == SHELF_JOBS || side == SHELF_GONE || g.hidden
+                   ? sched_check(s, store_group_delete(s->store, group))
+                   : 0;
     if (side != SHELF_JOBS)
         return 0; /* other sides of it still have jobs: it goes when they are gone */
     g.hidden = true;

@@ -12,9 +12,9 @@
 #include "sched/sched_int.h"
 #include "worker/cpus.h"
 
-#define QUIET_MAX 64   /* seconds that a node is left alone after it was lost with work, at most */
+#define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
 #define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */
-#define LOAD_US 1000.0 /* a host with all slots taken counts as so much farther away than an idle one */
+#define LOAD_US 1000.0  /* a host with all slots taken counts as so much farther away than an idle one */
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
 
@@ -219,14 +219,16 @@ double host_way_us(const struct host *h) {
     return h->far ? (double)far_rtt_us(h->far) : 0;
 }
 
-/* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs. */
+/* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs.
+ * */
 double host_cost(const struct host *h, unsigned function) {
     return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + speed_excess(h, function);
 }
 
 static bool another_fits(struct sched *s, const struct demand *d, const struct host *but) {
     for (struct host *h = s->hosts; h; h = h->next)
-        if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place, d->uid) && !speed_doubts(h, d->function))
+        if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place, d->uid) &&
+            !speed_doubts(h, d->function))
             return true;
     return false;
 }
@@ -296,11 +298,17 @@ void host_python(void *arg) {
 }
 
 int host_create_local(struct sched *s) {
-    struct pool_config c = {.worker_path = s->c.worker_path, .python = s->c.python, .workers = s->c.cpus, .suid_jobs = s->c.suid_jobs};
+    struct pool_config c = {
+        .worker_path = s->c.worker_path, .python = s->c.python, .workers = s->c.cpus, .suid_jobs = s->c.suid_jobs};
     struct host *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
-    *h = (struct host){.s = s, .name = "local", .cpus = s->c.cpus, .memory = cpus_memory(), .wish = (int)s->c.cpus, .told = (int)s->c.cpus};
+    *h = (struct host){.s = s,
+                       .name = "local",
+                       .cpus = s->c.cpus,
+                       .memory = cpus_memory(),
+                       .wish = (int)s->c.cpus,
+                       .told = (int)s->c.cpus};
     int rc = host_enlist(s, h);
     if (rc < 0) {
         free(h);

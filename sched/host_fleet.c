@@ -1,7 +1,7 @@
-/* Nodes as hosts. A node that somebody dialled (mkdir nodes/HOST:PORT) is kept in the database and has a host for as long,
- * here or away; one that came by itself has a host until it says good-bye, and the last ones that were lost are shown as
- * down. rmdir makes a host leave: it takes nothing more, is shown no more, and goes when what it runs has ended and is
- * written down. */
+/* Nodes as hosts. A node that somebody dialled (mkdir nodes/HOST:PORT) is kept in the database and has a host for as
+ * long, here or away; one that came by itself has a host until it says good-bye, and the last ones that were lost are
+ * shown as down. rmdir makes a host leave: it takes nothing more, is shown no more, and goes when what it runs has
+ * ended and is written down. */
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -52,7 +52,9 @@ void host_vacant(struct host *h) {
 
 /* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
 static void refresh(struct host *h, bool fresh) {
-    bool other = fresh || h->uid != far_uid(h->far) || memcmp(&h->uids, far_uids(h->far), sizeof h->uids) != 0 || h->cpus < far_cpus(h->far) || h->memory != far_memory(h->far) || strcmp(h->python, far_python(h->far)) != 0;
+    bool other = fresh || h->uid != far_uid(h->far) || memcmp(&h->uids, far_uids(h->far), sizeof h->uids) != 0 ||
+                 h->cpus < far_cpus(h->far) || h->memory != far_memory(h->far) ||
+                 strcmp(h->python, far_python(h->far)) != 0;
     h->cpus = far_cpus(h->far);
     h->memory = far_memory(h->far);
     h->known = true;
@@ -179,7 +181,8 @@ static int dial_all(struct sched *s) {
     return rc;
 }
 
-/* A daemon after this one listens where this one did, so that nodes find it again: port 0 was only meant for the first. */
+/* A daemon after this one listens where this one did, so that nodes find it again: port 0 was only meant for the first.
+ * */
 static void listen_again(struct sched *s, char *listen, size_t size) {
     int64_t port;
     char *colon = strrchr(listen, ':');
@@ -214,12 +217,15 @@ static int make_key(struct sched *s, const char *path, bool *fresh, char *why, s
     if (rc < 0)
         snprintf(why, why_size, "cannot replace the key %s, which nodes know: %s", path, strerror(-rc));
     else
-        sched_log(s, "%s was known to every node, as in versions before; there is a new one, and nodes need %s/join.key", path, s->state_dir);
+        sched_log(s,
+                  "%s was known to every node, as in versions before; there is a new one, and nodes need %s/join.key",
+                  path, s->state_dir);
     return rc;
 }
 
 int fleet_make(struct sched *s, char *why, size_t why_size) {
-    static const struct fleet_events events = {.up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
+    static const struct fleet_events events = {
+        .up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
     bool fresh = true;
     char path[4096], id[4096], listen[512] = "";
     int rc = 0;
@@ -232,7 +238,11 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
         listen_again(s, listen, sizeof listen);
     }
     snprintf(id, sizeof id, "%s/id", s->state_dir);
-    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path, .id_file = id, .listen = *listen ? listen : NULL, .silence_ms = s->c.silence_ms, .runner = &run_events};
+    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path,
+                             .id_file = id,
+                             .listen = *listen ? listen : NULL,
+                             .silence_ms = s->c.silence_ms,
+                             .runner = &run_events};
     if (rc == 0)
         rc = fleet_create(&s->fleet, s->c.base, &c, &events, s, why, why_size);
     if (rc < 0)
@@ -244,7 +254,8 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
         snprintf(why, why_size, "cannot take up the keys of nodes in %s: %s", s->state_dir, strerror(-rc));
     if (rc < 0)
         return rc;
-    store_commit(s->store); /* a daemon that is killed before its first turn is followed by one that listens there too */
+    /* a daemon that is killed before its first turn is followed by one that listens there too */
+    store_commit(s->store);
     keys_committed(s);
     rc = dial_all(s);
     if (rc == 0)
@@ -273,7 +284,8 @@ int sched_add_node(struct sched *s, const char *address) {
     h->leaving = h->undial = false;
     h->dial = s->telling = true;
     host_changed(s);
-    return sched_check(s, store_node_put(s->store, address, h->state, h->wish)); /* not written: host_rolled_back lets it go */
+    /* not written: host_rolled_back lets it go */
+    return sched_check(s, store_node_put(s->store, address, h->state, h->wish));
 }
 
 static void leave(struct host *h) {

@@ -1,5 +1,5 @@
-/* A job that needs more slots than are free has a host kept for it; meanwhile what surely ends before the slots that it waits
- * for can be free may run there. */
+/* A job that needs more slots than are free has a host kept for it; meanwhile what surely ends before the slots that it
+ * waits for can be free may run there. */
 #include <string.h>
 
 #include "net/clock.h"
@@ -8,8 +8,9 @@
 #define SHARE 4         /* where nothing is known of a run, it goes on for that part of what it has run by now */
 #define LOOK_US 50000.0 /* between two looks at what may begin there, at least */
 
-/* The first of what holds slots there may end then, microseconds from now; 0: it is not for those that the job waits. What
- * began there meanwhile is not counted, nor are leases, which are given back: or those would follow one another for ever. */
+/* The first of what holds slots there may end then, microseconds from now; 0: it is not for those that the job waits.
+ * What began there meanwhile is not counted, nor are leases, which are given back: or those would follow one another
+ * for ever. */
 static double first_end(const struct host *h, unsigned cpus) {
     const struct run *r;
     double first = 0, most, least;
@@ -32,7 +33,8 @@ void host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
     for (struct host *h = s->hosts; h; h = h->next) {
         if (h->reserved && h->kept_for == job)
             return;
-        if (host_live(h) && !h->reserved && h->cpus + h->lent >= d->cpus && host_fits(h, d->place, d->uid) && (!best || host_free(h) > host_free(best)))
+        if (host_live(h) && !h->reserved && h->cpus + h->lent >= d->cpus && host_fits(h, d->place, d->uid) &&
+            (!best || host_free(h) > host_free(best)))
             best = h;
     }
     if (!best)

@@ -1,5 +1,5 @@
-/* The list of hosts in the order in which they came, and beside it all of them in the order of their ids: a look at one host
- * or at a page of them meets no others. */
+/* The list of hosts in the order in which they came, and beside it all of them in the order of their ids: a look at one
+ * host or at a page of them meets no others. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

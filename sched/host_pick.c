@@ -1,5 +1,6 @@
-/* The choice among hosts, many times in one dispatch: a heap by what begins and ends soonest, so that a slot costs the same however
- * many hosts there are. In a dispatch hosts only fill up: what stands in the heap is never more than what it is now. */
+/* The choice among hosts, many times in one dispatch: a heap by what begins and ends soonest, so that a slot costs the
+ * same however many hosts there are. In a dispatch hosts only fill up: what stands in the heap is never more than what
+ * it is now. */
 #include <stdlib.h>
 #include <string.h>
 

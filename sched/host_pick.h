@@ -16,6 +16,6 @@ struct picks {
         double cost;
         unsigned at; /* in the list */
         struct host *host;
-    } *items;
+    } * items;
 };
 #endif

@@ -1,5 +1,6 @@
 /* A text is copied once on its way to jansson, with what that cannot read put in other words. Whether it is JSON at all
- * is for jansson to say (and for the worker, of what is not looked at here): nothing is left out that would mend a text. */
+ * is for jansson to say (and for the worker, of what is not looked at here): nothing is left out that would mend a
+ * text. */
 #include "sched/json_text.h"
 
 #include <errno.h>
@@ -84,7 +85,8 @@ static int copy_string(struct scan *s) {
     return rc == 0 && s->at < s->end ? copy(s, 1) : rc;
 }
 
-/* at: an opening bracket. Past the closing one; of what is between, the ends of lines are kept, for the numbers of lines. */
+/* at: an opening bracket. Past the closing one; of what is between, the ends of lines are kept, for the numbers of
+ * lines. */
 static int skip_value(struct scan *s) {
     unsigned depth = 0;
     int rc = buffer_add(&s->out, s->at, 1);

@@ -1,5 +1,5 @@
-/* Keys of nodes, nodes/.keys. The database has them; memory has the same list, and after a commit the fleet has it too, and
- * join.key in the state directory is that of the key for any number of nodes, where there is one. */
+/* Keys of nodes, nodes/.keys. The database has them; memory has the same list, and after a commit the fleet has it too,
+ * and join.key in the state directory is that of the key for any number of nodes, where there is one. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

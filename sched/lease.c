@@ -1,5 +1,5 @@
-/* Leases: a slot that a stream has for a while, here or on a node. Who gets one, who gives it back; what is sent over it is
- * in lease_calls.c. */
+/* Leases: a slot that a stream has for a while, here or on a node. Who gets one, who gives it back; what is sent over
+ * it is in lease_calls.c. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,7 +127,8 @@ bool lease_wanted(struct sched *s) {
 /* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
 static struct host *host_for(struct sched *s, struct stream *st) {
     const struct call *c = lease_next(st);
-    struct demand d = {.place = st->place, .cpus = 1, .function = c ? c->function : 0, .uid = st->user->uid, .avoid = ""};
+    struct demand d = {
+        .place = st->place, .cpus = 1, .function = c ? c->function : 0, .uid = st->user->uid, .avoid = ""};
     struct host *h = host_pick(s, &d);
     return h && lease_waits(st, h, 0, d.function) ? NULL : h;
 }
@@ -280,7 +281,8 @@ static bool other_waits(const struct lease *l) {
     return false;
 }
 
-/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots, on whatever host. */
+/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots, on whatever
+ * host. */
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
     if (LIST_EMPTY(&s->leases))

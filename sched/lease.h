@@ -8,8 +8,9 @@
 struct call;
 struct stream;
 
-/* The lines of a stream's leases: those that may take a call now; that took one more if there were many; that leave what is
- * pending to faster ones. Who stands in none has enough, or takes nothing: it comes back when that changes, at the latest with the timer. */
+/* The lines of a stream's leases: those that may take a call now; that took one more if there were many; that leave
+ * what is pending to faster ones. Who stands in none has enough, or takes nothing: it comes back when that changes, at
+ * the latest with the timer. */
 enum lease_line { LEASE_NOWHERE, LEASE_OPEN, LEASE_TIGHT, LEASE_SLOW, LEASE_LINES };
 TAILQ_HEAD(lease_queue, lease);
 LIST_HEAD(lease_list, lease);
@@ -18,16 +19,17 @@ LIST_HEAD(lease_list, lease);
 struct lease_set { /* of a stream */
     struct lease_list all;
     struct lease_queue lines[LEASE_LINES];
-    unsigned count, idle;   /* idle: in LEASE_OPEN without a call */
-    uint64_t passed;        /* the dispatch in which there was no slot for it */
-    struct faster {         /* calls that those on faster hosts will have ended by a time: lease_waits */
+    unsigned count, idle; /* idle: in LEASE_OPEN without a call */
+    uint64_t passed;      /* the dispatch in which there was no slot for it */
+    struct faster {       /* calls that those on faster hosts will have ended by a time: lease_waits */
         unsigned epoch, function;
         uint32_t by, us;
         int64_t calls;
         uint64_t sent;
     } faster[LEASE_FASTER];
-    unsigned epoch, moves, looks; /* moves: calls and leases that came and went in this epoch; looks: walks over all in this turn */
-    uint64_t sent;          /* calls that went to leases on hosts that are not slow */
+    /* moves: calls and leases that came and went in this epoch; looks: walks over all in this turn */
+    unsigned epoch, moves, looks;
+    uint64_t sent; /* calls that went to leases on hosts that are not slow */
 };
 
 #define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
@@ -39,7 +41,7 @@ struct lease {
     LIST_ENTRY(lease) all, mates, busy, heard_of; /* of sched; of its stream; while count; while got */
     TAILQ_ENTRY(lease) place;
     enum lease_line line;
-    bool idle;                  /* counted in lease_set.idle */
+    bool idle; /* counted in lease_set.idle */
     uint64_t id;
     struct host *host;          /* stays as long as the lease */
     struct user *user;          /* whose slot it is */
@@ -47,24 +49,24 @@ struct lease {
     uint64_t away;              /* ... that stream left memory as a commit failed, and its calls go on; 0: not so */
     unsigned first, count, cap; /* of the ring */
     uint32_t next_number;
-    uint32_t asked;             /* the last recall was from that number on */
-    unsigned got;               /* answers of this turn; by function in got_of */
-    bool raised;                /* an error was among them */
+    uint32_t asked; /* the last recall was from that number on */
+    unsigned got;   /* answers of this turn; by function in got_of */
+    bool raised;    /* an error was among them */
     struct got {
         unsigned function, n;
     } got_of[LEASE_GOT];
-    double ahead_us;            /* what the calls in the ring take together, as far as can be told */
-    int64_t last, heard, began; /* when something came back last, and as measured so far; when it got its slot */
+    double ahead_us;                 /* what the calls in the ring take together, as far as can be told */
+    int64_t last, heard, began;      /* when something came back last, and as measured so far; when it got its slot */
     bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
-    bool killed;                /* whatever it still answers, it ends */
-    bool unwanted;              /* one of the ring is: it is to be killed if, or when, it is the one that runs */
+    bool killed;                     /* whatever it still answers, it ends */
+    bool unwanted;                   /* one of the ring is: it is to be killed if, or when, it is the one that runs */
     struct sent {
         uint64_t call;
         uint32_t number;
         uint16_t function;
-        bool unwanted;          /* it was cancelled */
-        double us;              /* its part of ahead_us */
-    } *ring;                    /* sent and not answered, oldest first; cap is a power of two */
+        bool unwanted; /* it was cancelled */
+        double us;     /* its part of ahead_us */
+    } * ring;          /* sent and not answered, oldest first; cap is a power of two */
 };
 
 void lease_set_init(struct lease_set *set);
@@ -77,14 +79,14 @@ bool lease_wanted(struct sched *s); /* a stream could use a slot; its user is hu
 bool lease_ready(struct user *u,
                  struct lease_offer *o); /* one of that user, and there is one that it may have: lease_grant */
 int lease_grant(struct sched *s, const struct lease_offer *offer);
-void lease_reclaim(struct sched *s);               /* somebody else waits for a slot: idle leases end */
+void lease_reclaim(struct sched *s);                      /* somebody else waits for a slot: idle leases end */
 bool lease_lend(struct sched *s, uint64_t id, bool lend); /* false: there is no such lease */
-void lease_send(struct sched *s);                  /* after a commit */
-void lease_drop(struct stream *st);                /* its workers are killed */
-void lease_away(struct stream *st);                /* it leaves memory as a commit has failed: what runs goes on, where it can */
-void lease_claim(struct stream *st);               /* it was read anew: calls that it has met and that go on are not sent again */
-void lease_drop_away(struct sched *s, uint64_t stream); /* calls of it that go on are killed */
-void lease_end(struct stream *st);                 /* nothing more to send: they may go */
+void lease_send(struct sched *s);                         /* after a commit */
+void lease_drop(struct stream *st);                       /* its workers are killed */
+void lease_away(struct stream *st);  /* it leaves memory as a commit has failed: what runs goes on, where it can */
+void lease_claim(struct stream *st); /* it was read anew: calls that it has met and that go on are not sent again */
+void lease_drop_away(struct sched *s, uint64_t stream);                      /* calls of it that go on are killed */
+void lease_end(struct stream *st);                                           /* nothing more to send: they may go */
 bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o); /* false: not a lease */
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size);
 void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);

@@ -1,5 +1,6 @@
-/* Leases whose stream left memory as a commit failed. What they run goes on, and what they answer is kept until the stream has
- * been read anew (stream_kept.c): the numbers of their calls mean the same calls then. They are sent nothing more. */
+/* Leases whose stream left memory as a commit failed. What they run goes on, and what they answer is kept until the
+ * stream has been read anew (stream_kept.c): the numbers of their calls mean the same calls then. They are sent nothing
+ * more. */
 #include "sched/lease_int.h"
 
 /* A part of a large answer has gone with the stream, and what nobody wants is to be killed: such calls run again. */
@@ -82,7 +83,8 @@ static struct call *claimed(struct lease *l, uint64_t number, struct stream **ou
     return runs_here(l, c) ? c : NULL;
 }
 
-static void keep(struct lease *l, struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
+static void keep(struct lease *l, struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes,
+                 size_t size) {
     const struct call *c = call_at(st, number);
     bool met = st && number < st->next_call;
     if ((!met || (c && c->state == CALL_PENDING)) && !stream_keep_away(l->host->s, l->away, number, kind, bytes, size))
@@ -93,7 +95,8 @@ void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, 
     struct stream *st;
     if (!l->count || sent_at(l, 0)->number != number)
         return;
-    if (kind != ANSWER_VALUE && kind != ANSWER_ERROR) { /* a large answer, or one that needs what only the stream can give */
+    /* a large answer, or one that needs what only the stream can give */
+    if (kind != ANSWER_VALUE && kind != ANSWER_ERROR) {
         give_up(l);
         return;
     }

@@ -1,6 +1,7 @@
-/* The calls of leases. A worker is sent calls ahead, as many as run in a few milliseconds by what they took so far (and, on a
- * node, while its answers are on the way), so that neither a wake-up nor a round trip stands between two calls. Long calls are
- * sent one at a time, and what was sent behind others is taken back where it could begin sooner. */
+/* The calls of leases. A worker is sent calls ahead, as many as run in a few milliseconds by what they took so far
+ * (and, on a node, while its answers are on the way), so that neither a wake-up nor a round trip stands between two
+ * calls. Long calls are sent one at a time, and what was sent behind others is taken back where it could begin sooner.
+ * */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ int64_t lease_long_us(const struct lease *l) {
     return LONG_US + 4 * (int64_t)host_way_us(l->host);
 }
 
-/* What a call of that function takes there; while that is not known, what calls of its stream take. 0: not known either. */
+/* What a call of that function takes there; while that is not known, what calls of its stream take. 0: not known
+ * either. */
 static double known_us(const struct lease *l, unsigned function) {
     double us = speed_us(l->host, function);
     return us > 0 ? us : speed_us(l->host, l->stream->function);
@@ -30,9 +32,10 @@ double lease_guess_us(const struct lease *l, unsigned function) {
     return us > 0 ? us : GUESS_US;
 }
 
-/* The line that a lease belongs in as regards the call c; LEASE_OPEN: c is sent to it now. What a node is sent ahead lasts while
- * its answers and the next calls are on the way. spare: more calls wait than the stream has leases. Then calls of unknown length
- * are sent ahead too, and a node gets up to two calls more, so that one runs while a large answer is on its way. */
+/* The line that a lease belongs in as regards the call c; LEASE_OPEN: c is sent to it now. What a node is sent ahead
+ * lasts while its answers and the next calls are on the way. spare: more calls wait than the stream has leases. Then
+ * calls of unknown length are sent ahead too, and a node gets up to two calls more, so that one runs while a large
+ * answer is on its way. */
 static enum lease_line judge(const struct lease *l, struct stream *st, const struct call *c, bool spare) {
     unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
     double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
@@ -107,8 +110,8 @@ void lease_take_back(struct lease *l, unsigned i) {
         drop_from(l, limit);
 }
 
-/* Cancelled calls that have not begun are recalled. What is left has begun, and the last of it runs: if that was cancelled it
- * costs its worker, when the answers of those before it are here, as they would be killed with it. */
+/* Cancelled calls that have not begun are recalled. What is left has begun, and the last of it runs: if that was
+ * cancelled it costs its worker, when the answers of those before it are here, as they would be killed with it. */
 static void stop_unwanted(struct lease *l) {
     unsigned i = 0;
     if (!l->unwanted || l->recalling)
@@ -156,12 +159,13 @@ static bool has_room(struct lease *l) {
 static bool send_one(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
-        return false; /* the lease has just died, too much is on its way, or there is no memory: the call stays pending */
+        return false; /* stays pending: the lease has just died, too much is on its way, or there is no memory */
     if (l->count == 0)
         l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
     double us = lease_guess_us(l, c->function);
     host_touch(l->host);
-    *sent_at(l, l->count) = (struct sent){.call = c->number, .number = l->next_number, .function = c->function, .us = us};
+    *sent_at(l, l->count) =
+        (struct sent){.call = c->number, .number = l->next_number, .function = c->function, .us = us};
     count_by(l, 1);
     l->ahead_us += us;
     speed_tries(l->host, c->function);
@@ -177,7 +181,8 @@ struct call *lease_next(struct stream *st) {
     while (st->next_send && st->next_send->state != CALL_PENDING)
         st->next_send = TAILQ_NEXT(st->next_send, order);
     bool waits = st->waiting > stream_share(st) && st->next_send != TAILQ_FIRST(&st->calls);
-    return waits ? NULL : st->next_send; /* waits: until some of the answers that wait for older ones are written down */
+    /* waits: until some of the answers that wait for older ones are written down */
+    return waits ? NULL : st->next_send;
 }
 
 /* Who left the calls to faster ones is asked again when there are more; with the timer all of them are. */
@@ -193,8 +198,8 @@ static void ask_slow(struct stream *st, const struct call *c) {
         lease_stand(l, LEASE_OPEN);
 }
 
-/* One call to each lease in turn, until they have enough: two workers share a short burst. The last ones wait for the lease
- * that is free first. */
+/* One call to each lease in turn, until they have enough: two workers share a short burst. The last ones wait for the
+ * lease that is free first. */
 static void fill(struct stream *st) {
     struct lease_set *set = &st->leases;
     struct lease_queue full = TAILQ_HEAD_INITIALIZER(full);
@@ -236,8 +241,8 @@ static void count_answer(struct lease *l, unsigned function) {
         }
 }
 
-/* What calls take, by the answers of a turn together: they come in batches. Each function is given its share by what it was
- * thought to take. */
+/* What calls take, by the answers of a turn together: they come in batches. Each function is given its share by what it
+ * was thought to take. */
 static void measure(struct lease *l) {
     double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, thought = 0;
     unsigned n = 0;
@@ -245,7 +250,8 @@ static void measure(struct lease *l) {
         thought += l->got_of[i].n * lease_guess_us(l, l->got_of[i].function);
         n += l->got_of[i].n;
     }
-    for (unsigned i = 0; i < LEASE_GOT && n == l->got && !l->raised; i++) /* else there were more functions than can be told apart */
+    /* else there were more functions than can be told apart */
+    for (unsigned i = 0; i < LEASE_GOT && n == l->got && !l->raised; i++)
         if (l->got_of[i].function != l->stream->function)
             speed_note(l->host, l->got_of[i].function, lease_guess_us(l, l->got_of[i].function) * took / thought,
                        l->got_of[i].n);
@@ -264,8 +270,8 @@ static void finish_drained(struct sched *s) {
     struct lease *l;
     s->drained = false;
     LIST_FOREACH(l, &s->leases, all)
-    if (!l->finishing && host_drains(l->host))
-        lease_finish(l);
+        if (!l->finishing && host_drains(l->host))
+            lease_finish(l);
 }
 
 void lease_send(struct sched *s) {
@@ -306,8 +312,8 @@ static bool is_last(enum pool_answer kind, size_t size) {
     return kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && size == 0);
 }
 
-/* Workers answer in the order in which they were asked; calls that were taken back leave gaps. Of one that was cancelled nobody
- * wants to hear anything, and the next one runs when its last answer comes. */
+/* Workers answer in the order in which they were asked; calls that were taken back leave gaps. Of one that was
+ * cancelled nobody wants to hear anything, and the next one runs when its last answer comes. */
 static struct call *answered_call(struct lease *l, uint32_t number, bool last) {
     if (l->count == 0 || sent_at(l, 0)->number != number)
         return NULL;
@@ -335,7 +341,8 @@ static void not_ours(struct lease *l, struct call *c) {
 
 static const char no_room[] = "its result is larger than 1 GiB, or than memory";
 
-/* A worker that sends more than it may, or no memory for it: the rest of that answer is not read, and other calls go elsewhere. */
+/* A worker that sends more than it may, or no memory for it: the rest of that answer is not read, and other calls go
+ * elsewhere. */
 static void too_large(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     lease_kill(l);
@@ -391,7 +398,8 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     count_answer(l, c->function);
     lease_pop(l);
     stop_unwanted(l);
-    h->done += kind == ANSWER_VALUE; /* not by host_count: a commit that fails does not make it run again (stream_kept.c) */
+    /* not by host_count: a commit that fails does not make it run again (stream_kept.c) */
+    h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
     l->raised |= kind == ANSWER_ERROR;
     note_end(l, c->function, kind == ANSWER_ERROR);
@@ -431,7 +439,8 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
     if (o->end == WORK_LOST)
         snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node");
     else
-        snprintf(why, sizeof why, "%.400s%s%s%s", *o->why ? o->why : "its worker ended", l->host->pool ? "" : " (on nodes/", l->host->pool ? "" : l->host->name, l->host->pool ? "" : ")");
+        snprintf(why, sizeof why, "%.400s%s%s%s", *o->why ? o->why : "its worker ended",
+                 l->host->pool ? "" : " (on nodes/", l->host->pool ? "" : l->host->name, l->host->pool ? "" : ")");
     if (o->end != WORK_LOST)
         note_end(l, c->function, true);
     lease_pop(l);

@@ -3,7 +3,7 @@
 #define PPFS_LEASE_INT_H
 #include "sched/stream_int.h"
 
-#define LONG_US 50000    /* a call that runs so long is said to have started, and nothing waits behind it */
+#define LONG_US 50000 /* a call that runs so long is said to have started, and nothing waits behind it */
 
 /* The i-th of those that were sent and are not answered. */
 static inline struct sent *sent_at(const struct lease *l, unsigned i) {
@@ -12,17 +12,18 @@ static inline struct sent *sent_at(const struct lease *l, unsigned i) {
 
 struct lease *lease_find(struct sched *s, uint64_t id); /* NULL: it has ended */
 void lease_finish(struct lease *l);                     /* no more calls: it ends when those that it has are answered */
-void lease_kill(struct lease *l);                       /* its worker; what had not begun goes to others when it has ended */
+void lease_kill(struct lease *l); /* its worker; what had not begun goes to others when it has ended */
 void lease_stand(struct lease *l, enum lease_line line); /* of its stream, which is there */
-void lease_reopen(struct lease *l);                     /* it may take a call again, perhaps */
-void lease_moved(struct stream *st);                    /* a lease or one of its calls came or went: lease_wait.c counts on */
-bool lease_at(const struct lease *l, uint32_t number);  /* the call of that number is the one that runs, for a stream that is there */
+void lease_reopen(struct lease *l);                      /* it may take a call again, perhaps */
+void lease_moved(struct stream *st); /* a lease or one of its calls came or went: lease_wait.c counts on */
+/* the call of that number is the one that runs, for a stream that is there */
+bool lease_at(const struct lease *l, uint32_t number);
 
-void lease_part(struct lease *l);                       /* from its stream, which is there */
+void lease_part(struct lease *l); /* from its stream, which is there */
 
 /* lease_away.c */
-void lease_lost(struct lease *l, uint64_t number);      /* it will not answer that call: another is to */
-void lease_not_away(struct lease *l);                   /* it answers nothing more; of one that is not away: nothing */
+void lease_lost(struct lease *l, uint64_t number); /* it will not answer that call: another is to */
+void lease_not_away(struct lease *l);              /* it answers nothing more; of one that is not away: nothing */
 void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
 void lease_away_output(struct lease *l, enum pool_stream which, const void *bytes, size_t size);
 
@@ -30,12 +31,13 @@ void lease_away_output(struct lease *l, enum pool_stream which, const void *byte
 void lease_back(struct stream *st, uint64_t number); /* a call that was sent waits again */
 uint64_t lease_pop(struct lease *l);                 /* its oldest call is answered, or lost: the number of that */
 struct call *lease_next(struct stream *st);          /* the call to be sent next, NULL: none now */
-void lease_take_back(struct lease *l, unsigned i); /* the calls from the i-th that it was sent on, as far as they have not begun */
+/* the calls from the i-th that it was sent on, as far as they have not begun */
+void lease_take_back(struct lease *l, unsigned i);
 /* Its worker has gone: what it ran fails or is charged a death, the rest goes to others. Its stream is there. */
 void lease_calls_lost(struct lease *l, const struct work_outcome *o);
 
-int64_t lease_long_us(const struct lease *l);                        /* a call that takes so much is long */
-double lease_guess_us(const struct lease *l, unsigned function);      /* what a call takes there; never 0 */
+int64_t lease_long_us(const struct lease *l);                     /* a call that takes so much is long */
+double lease_guess_us(const struct lease *l, unsigned function);  /* what a call takes there; never 0 */
 struct call *lease_sent_call(struct stream *st, uint64_t number); /* NULL: it is under way no longer */
 
 /* lease_timer.c */
@@ -43,7 +45,7 @@ void lease_timer_on(struct sched *s); /* lease_timer is due soon */
 
 /* lease_wait.c */
 bool lease_open(const struct lease *l); /* it may be sent calls */
-/* All that the stream has pending will have been ended by leases that it has on faster hosts before a call of that function,
- * behind what takes ahead_us, could end on h. An estimate, made anew now and then. */
+/* All that the stream has pending will have been ended by leases that it has on faster hosts before a call of that
+ * function, behind what takes ahead_us, could end on h. An estimate, made anew now and then. */
 bool lease_waits(struct stream *st, const struct host *h, double ahead_us, unsigned function);
 #endif

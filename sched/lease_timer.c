@@ -1,5 +1,5 @@
-/* Looking after the calls that leases have, every few milliseconds: long ones are said to have started, and nothing waits behind
- * them; what waits while a slot is free is taken back; leases that stood aside are asked again. */
+/* Looking after the calls that leases have, every few milliseconds: long ones are said to have started, and nothing
+ * waits behind them; what waits while a slot is free is taken back; leases that stood aside are asked again. */
 #include "net/clock.h"
 #include "sched/lease_int.h"
 
@@ -38,22 +38,26 @@ static bool sooner_on(const struct host *h, const struct lease *l) {
 static bool place_free(struct stream *st, const struct lease *most) {
     const struct lease *l;
     LIST_FOREACH(l, &st->leases.all, mates)
-    if (l->count == 0 && lease_open(l) && sooner_on(l->host, most))
-        return true;
-    struct demand d = {
-        .place = st->place, .cpus = 1, .function = sent_at(most, most->count - 1)->function, .uid = st->user->uid, .avoid = ""};
+        if (l->count == 0 && lease_open(l) && sooner_on(l->host, most))
+            return true;
+    struct demand d = {.place = st->place,
+                       .cpus = 1,
+                       .function = sent_at(most, most->count - 1)->function,
+                       .uid = st->user->uid,
+                       .avoid = ""};
     struct host *h = st->s->backlog ? NULL : host_choose(st->s, &d);
     return h && sooner_on(h, most);
 }
 
-/* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most. */
+/* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most.
+ * */
 static void share(struct stream *st) {
     struct lease *most = NULL, *l;
     if (st->pending)
         return;
     LIST_FOREACH(l, &st->leases.all, mates)
-    if (!most || waits_us(l) > waits_us(most))
-        most = l;
+        if (!most || waits_us(l) > waits_us(most))
+            most = l;
     if (!most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))
         return;
     if (place_free(st, most))

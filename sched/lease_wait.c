@@ -1,6 +1,6 @@
-/* Whether what a stream has pending had better wait for leases on faster hosts than go to a slow one. What the faster ones can
- * take is a sum over all leases of the stream. It is made once for hosts that are about as slow, and again when a quarter of the
- * leases have come, gone or had a call: so a call costs the same however many nodes there are. */
+/* Whether what a stream has pending had better wait for leases on faster hosts than go to a slow one. What the faster
+ * ones can take is a sum over all leases of the stream. It is made once for hosts that are about as slow, and again
+ * when a quarter of the leases have come, gone or had a call: so a call costs the same however many nodes there are. */
 #include "net/clock.h"
 #include "sched/lease_int.h"
 
@@ -21,7 +21,8 @@ bool lease_open(const struct lease *l) {
            host_live(l->host);
 }
 
-/* Calls that leases on hosts faster than h will have ended by then, microseconds from now; enough: more need not be found. */
+/* Calls that leases on hosts faster than h will have ended by then, microseconds from now; enough: more need not be
+ * found. */
 static int64_t count_faster(const struct stream *st, const struct host *h, unsigned function, double by,
                             int64_t enough) {
     const struct lease *l;

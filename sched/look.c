@@ -69,7 +69,8 @@ int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
     return rc;
 }
 
-int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *, const struct job *), void *arg) {
+int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after,
+               bool (*each)(void *, const struct job *), void *arg) {
     return store_job_list(s->store, group, shelves, after, each, arg);
 }
 
@@ -101,7 +102,10 @@ int sched_path(struct sched *s, const struct job *j, char *buf, size_t size) {
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
 
 static struct output *live(struct sched *s, uint64_t job, enum job_body body, struct run **run) {
-    static const enum pool_stream stream_of[] = {[BODY_RESULT] = POOL_RESULT, [BODY_STDOUT] = POOL_STDOUT, [BODY_STDERR] = POOL_STDERR, [BODY_TRACE] = POOL_TRACE};
+    static const enum pool_stream stream_of[] = {[BODY_RESULT] = POOL_RESULT,
+                                                 [BODY_STDOUT] = POOL_STDOUT,
+                                                 [BODY_STDERR] = POOL_STDERR,
+                                                 [BODY_TRACE] = POOL_TRACE};
     struct run *r = body == BODY_SPEC ? NULL : run_find(s, job);
     if (!r || r->state == RUN_ENDED || r->fate == FATE_DROPPED)
         return NULL;
@@ -119,7 +123,8 @@ int64_t sched_size(struct sched *s, uint64_t job, enum job_body body) {
     return rc == -ENOENT ? 0 : rc < 0 ? rc : b.file == BODY_LOG ? store_log_size(s->store, job, body) : b.size;
 }
 
-int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf, size_t size, uint64_t offset,
+                   sched_done *done, void *arg) {
     struct run *r = NULL;
     struct body b;
     struct output *out = live(s, job, body, &r);
@@ -170,7 +175,8 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     char path[4096];
     if (j->not_before > 0) {
         double left = (double)(j->not_before - sched_steady(s)) / 1e6;
-        snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why, left > 0 ? left : 0);
+        snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why,
+                 left > 0 ? left : 0);
     } else if (j->not_before == NOT_PLACED) {
         node_why_aside(s, j, buf, size);
     } else if (store_dep_first(s->store, j->id, &on, &count) == 0 && store_job_get(s->store, on, &other) == 0 &&
@@ -195,7 +201,8 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
     if (!st && job_is_stream(j)) {
         struct stream_row row; /* it has left memory */
         if (store_stream_get(s->store, j->id, &row, NULL) == 0)
-            snprintf(buf, size, "%llu calls are answered, 0 are under way; it is still open for writing", (unsigned long long)row.call);
+            snprintf(buf, size, "%llu calls are answered, 0 are under way; it is still open for writing",
+                     (unsigned long long)row.call);
     }
     if (!st)
         return;
@@ -209,7 +216,8 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
         node_why_queued(s, j, queued, sizeof queued);
         snprintf(silent, sizeof silent, "%.300s", queued + strlen("queued: "));
     }
-    snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s", (unsigned long long)(st->next_call - under_way), under_way,
+    snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s",
+             (unsigned long long)(st->next_call - under_way), under_way,
              st->closed ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
     if (*j->why) {
         size_t at = strlen(buf);
@@ -238,12 +246,16 @@ static void why_state(struct sched *s, const struct job *j, char *buf, size_t si
     switch (j->state) {
     case JOB_DRAFT: why_draft(s, j, buf, size); break;
     case JOB_HELD:
-        snprintf(buf, size, "held: echo 0 > info/%s/hold lets it go", sched_path(s, j, path, sizeof path) == 0 ? path : j->name);
+        snprintf(buf, size, "held: echo 0 > info/%s/hold lets it go",
+                 sched_path(s, j, path, sizeof path) == 0 ? path : j->name);
         break;
     case JOB_WAITING: why_waiting(s, j, buf, size); break;
     case JOB_QUEUED:
         if (job_is_stream(j) && streams_active(s) >= STREAMS_ACTIVE)
-            snprintf(buf, size, "queued: %u streams have calls under way, and no more are taken up; it begins when one of them has none", streams_active(s));
+            snprintf(buf, size,
+                     "queued: %u streams have calls under way, and no more are taken up; it begins when one of them "
+                     "has none",
+                     streams_active(s));
         else
             node_why_queued(s, j, buf, size);
         break;
@@ -266,8 +278,8 @@ static void why_directory(struct sched *s, const struct job *j, char *buf, size_
         return;
     if (writer_is_inside(s, cwd) && submit_options(s, &r, &o) == 0 && !options_cwd(o)) {
         size_t at = strlen(buf);
-        snprintf(buf + at, size - at, "%s%s in a directory of its own that %s, for its writer was inside the mount", at ? "; " : "", runs ? "it runs" : "it ran",
-                 runs ? "will be removed" : "was removed");
+        snprintf(buf + at, size - at, "%s%s in a directory of its own that %s, for its writer was inside the mount",
+                 at ? "; " : "", runs ? "it runs" : "it ran", runs ? "will be removed" : "was removed");
     }
     options_destroy(o);
     free(cwd);

@@ -1,5 +1,5 @@
-/* Moving a job from state to state, and out of the house.
- * sched_move is the only code that writes a state. It checks the table, keeps the tallies, sets the times and remembers who has to hear of it. */
+/* Moving a job from state to state, and out of the house. sched_move is the only code that writes a state. It checks
+ * the table, keeps the tallies, sets the times and remembers who has to hear of it. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -87,7 +87,10 @@ static void count(struct tally *t, const struct job *j, uint64_t n) {
     case JOB_HELD:
     case JOB_WAITING:
     case JOB_QUEUED: t->active += n; break;
-    case JOB_RUNNING: t->active += n; t->running += n; break;
+    case JOB_RUNNING:
+        t->active += n;
+        t->running += n;
+        break;
     case JOB_DONE: t->done += n; break;
     case JOB_FAILED: t->failed += n; break;
     case JOB_CANCELLED: t->cancelled += n; break;

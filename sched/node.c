@@ -28,9 +28,11 @@ bool node_why_silent(const struct host *h, char *buf, size_t size) {
     bool cut = h->far && !far_linked(h->far);
     buf[0] = 0;
     if (quiet >= 1000 || (quiet && !cut))
-        snprintf(buf, size, "nodes/%s has not been heard of for %.2g s; it is given up after %g s", h->name, quiet / 1e3, limit / 1e3);
+        snprintf(buf, size, "nodes/%s has not been heard of for %.2g s; it is given up after %g s", h->name,
+                 quiet / 1e3, limit / 1e3);
     else if (cut)
-        snprintf(buf, size, "nodes/%s has lost its connection; it is given up when it is not heard of for %g s", h->name, limit / 1e3);
+        snprintf(buf, size, "nodes/%s has lost its connection; it is given up when it is not heard of for %g s",
+                 h->name, limit / 1e3);
     return quiet || cut;
 }
 
@@ -41,22 +43,36 @@ static void why_of(const struct host *h, char *buf, size_t size) {
     else if (node_why_silent(h, buf, size))
         return;
     else if (h->crashes && pause > 0)
-        snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets nothing for another %.0f s", h->crashes, h->crashes == 1 ? "" : "s", (double)pause / 1e6);
+        snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets nothing for another %.0f s",
+                 h->crashes, h->crashes == 1 ? "" : "s", (double)pause / 1e6);
     else if (h->crashes)
-        snprintf(buf, size, "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one", h->crashes, h->crashes == 1 ? "" : "s");
+        snprintf(buf, size,
+                 "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one",
+                 h->crashes, h->crashes == 1 ? "" : "s");
     else if (h->s->hosts->next && speed_doubted(h))
-        snprintf(buf, size, "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a time, until one succeeds", speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
+        snprintf(buf, size,
+                 "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a "
+                 "time, until one succeeds",
+                 speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
     else if (h->known && h->uid && h->s->owner == 0)
-        snprintf(buf, size, "it runs as user %u, not as root: it gets jobs of user %u only", (unsigned)h->uid, (unsigned)h->only);
+        snprintf(buf, size, "it runs as user %u, not as root: it gets jobs of user %u only", (unsigned)h->uid,
+                 (unsigned)h->only);
     else if (h->known && !h->uid && h->s->owner == 0 && !host_takes(h, 0))
         snprintf(buf, size, "it runs nothing of root (ppfs-node --root-jobs)");
     else if (*h->python && !host_pickles(h))
-        snprintf(buf, size, "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles", h->python, h->s->hosts->python);
+        snprintf(buf, size,
+                 "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles",
+                 h->python, h->s->hosts->python);
 }
 
 /* The slots of leases that have no call under way are free for whoever wants them. */
 static void describe(const struct host *h, struct node *out) {
-    *out = (struct node){.state = state_of(h), .cpus = h->cpus, .running = h->used - h->idle, .done = h->done, .failed = h->failed, .seconds = (double)h->run_us / 1e6};
+    *out = (struct node){.state = state_of(h),
+                         .cpus = h->cpus,
+                         .running = h->used - h->idle,
+                         .done = h->done,
+                         .failed = h->failed,
+                         .seconds = (double)h->run_us / 1e6};
     out->seen = h->pool ? clock_wall_us() : h->far ? far_seen_us(h->far) : h->seen;
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
@@ -190,11 +206,13 @@ static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *b
         other = h;
     }
     if (other && other->uid)
-        snprintf(buf, size, "nodes/%s does not run as root and gets jobs of user %u only, and there is no other node for it (ppfs --node-user %s=%u)",
+        snprintf(buf, size,
+                 "nodes/%s does not run as root and gets jobs of user %u only, and there is no other node for it (ppfs "
+                 "--node-user %s=%u)",
                  other->name, (unsigned)other->only, other->name, (unsigned)uid);
     else if (other)
-        snprintf(buf, size, "nodes/%s runs nothing of user %u, and there is no other node for it (ppfs-node %s)", other->name, (unsigned)uid,
-                 uid ? "--uids" : "--root-jobs");
+        snprintf(buf, size, "nodes/%s runs nothing of user %u, and there is no other node for it (ppfs-node %s)",
+                 other->name, (unsigned)uid, uid ? "--uids" : "--root-jobs");
     return other;
 }
 
@@ -208,7 +226,8 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
     const char *where = p.pickles || *p.pattern ? " that it may run on" : "";
     unsigned most = host_largest(s, place, j->uid);
     if (most) {
-        snprintf(buf, size, "needs %u slots, and no node%s has more than %u", j->cpus, *place ? " that it may run on" : "", most);
+        snprintf(buf, size, "needs %u slots, and no node%s has more than %u", j->cpus,
+                 *place ? " that it may run on" : "", most);
         return;
     }
     if (is_barred(s, &p, j->uid, buf, size))
@@ -217,13 +236,15 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
     p.memory = 0;
     const struct host *h = roomiest(s, &p);
     if (h) {
-        snprintf(buf, size, "needs %s of memory, and no node%s has more than %s", size_text(memory, wants), where, size_text(h->memory, has));
+        snprintf(buf, size, "needs %s of memory, and no node%s has more than %s", size_text(memory, wants), where,
+                 size_text(h->memory, has));
         return;
     }
     p.pickles = false;
     h = roomiest(s, &p);
     if (h)
-        snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it", s->hosts->python, h->name, *h->python ? h->python : "none yet");
+        snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it",
+                 s->hosts->python, h->name, *h->python ? h->python : "none yet");
     else
         snprintf(buf, size, "no node has a name that its option node=%s asks for", p.pattern);
 }
@@ -231,11 +252,14 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
 static bool why_kept(struct sched *s, const struct job *j, const struct host *h, char *buf, size_t size) {
     struct job_row r;
     char path[4096];
-    if (store_job_get(s->store, h->kept_for, &r) < 0 || r.job.state != JOB_QUEUED || sched_path(s, &r.job, path, sizeof path) < 0)
+    if (store_job_get(s->store, h->kept_for, &r) < 0 || r.job.state != JOB_QUEUED ||
+        sched_path(s, &r.job, path, sizeof path) < 0)
         return false;
     if (r.job.uid != j->uid && !group_may_reach(s, r.job.group, j->uid, j->gid))
         strcpy(path, "another user's job");
-    snprintf(buf, size, "queued: nodes/%.100s keeps %u of its slots for %.200s, which is before it and needs %u; only jobs that surely end before that can start, by timeout= or run times, pass it",
+    snprintf(buf, size,
+             "queued: nodes/%.100s keeps %u of its slots for %.200s, which is before it and needs %u; only jobs that "
+             "surely end before that can start, by timeout= or run times, pass it",
              h->name, host_free(h), path, r.job.cpus);
     return true;
 }
@@ -274,9 +298,13 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     struct demand d = {place, j->cpus, speed_known(s, j), j->uid, ""};
     const struct host *slower = slots ? host_choose(s, &d) : NULL;
     if (slower && speed_waits(s, slower, d.function))
-        snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node", slower->name);
+        snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node",
+                 slower->name);
     else if (slots && host_is_short(s->hosts))
-        snprintf(buf, size, "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the log); waits for one of them", s->hosts->used);
+        snprintf(buf, size,
+                 "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the "
+                 "log); waits for one of them",
+                 s->hosts->used);
     else if (kept && why_kept(s, j, kept, buf, size))
         return;
     else if (slots)
@@ -288,13 +316,18 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     else if (drains)
         snprintf(buf, size, "queued: all nodes that it may run on drain");
     else if (foreign)
-        snprintf(buf, size, "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it", s->hosts->python,
-                 foreign->name, *foreign->python ? foreign->python : "none yet");
+        snprintf(buf, size,
+                 "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it",
+                 s->hosts->python, foreign->name, *foreign->python ? foreign->python : "none yet");
     else if (closed)
-        snprintf(buf, size, "queued: there is no slot for a job of user %u; nodes/%s runs none of his%s", (unsigned)j->uid, closed->name,
-                 closed->uid ? " (ppfs --node-user)" : j->uid ? " (ppfs-node --uids)" : " (ppfs-node --root-jobs)");
+        snprintf(buf, size, "queued: there is no slot for a job of user %u; nodes/%s runs none of his%s",
+                 (unsigned)j->uid, closed->name,
+                 closed->uid ? " (ppfs --node-user)"
+                 : j->uid    ? " (ppfs-node --uids)"
+                             : " (ppfs-node --root-jobs)");
     else
-        snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/%s/cpus makes two", empty ? empty->name : "local");
+        snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/%s/cpus makes two",
+                 empty ? empty->name : "local");
 }
 
 /* --- clients that are jobs --------------------------------------------------------------------------------------- */

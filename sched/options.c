@@ -1,4 +1,5 @@
-/* Options: one table of names and parsers; every source (words, JSON, the database) ends in the same parser of one value. */
+/* Options: one table of names and parsers; every source (words, JSON, the database) ends in the same parser of one
+ * value. */
 #include "sched/options_int.h"
 
 #include <ctype.h>
@@ -305,7 +306,8 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
 
 /* --- words ------------------------------------------------------------------------------------------------------- */
 
-/* The next word, unquoted into word (as large as the text). Returns where it ended, NULL when there is none or a quote is left open. */
+/* The next word, unquoted into word (as large as the text). Returns where it ended, NULL when there is none or a quote
+ * is left open. */
 static const char *next_word(const char *p, const char *end, char *word, bool *open_quote) {
     char quote = 0;
     size_t n = 0;

@@ -21,7 +21,8 @@ int options_add_words(struct options *o, const char *text, size_t len, char why[
 int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]);
 /* The words that say what is set, a line each; malloc'd, NULL without memory. */
 char *options_words(const struct options *o);
-/* Adds every key of the object, as json_text_read gives it, that is not in skip (NULL-terminated names). Same returns. */
+/* Adds every key of the object, as json_text_read gives it, that is not in skip (NULL-terminated names). Same returns.
+ * */
 int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]);
 /* What over sets replaces what o has. 0 or -ENOMEM. */
 int options_add(struct options *o, const struct options *over);
@@ -31,17 +32,17 @@ char *options_save(const struct options *o);
 int options_load(struct options *o, const char *saved);
 
 int options_priority(const struct options *o);
-int64_t options_timeout_us(const struct options *o);  /* 0 = none */
+int64_t options_timeout_us(const struct options *o); /* 0 = none */
 uint32_t options_retries(const struct options *o);
-uint32_t options_cpus(const struct options *o);       /* at least 1 */
-uint64_t options_memory(const struct options *o);     /* bytes, 0 = no limit */
+uint32_t options_cpus(const struct options *o);   /* at least 1 */
+uint64_t options_memory(const struct options *o); /* bytes, 0 = no limit */
 bool options_hold(const struct options *o);
-unsigned options_sandbox(const struct options *o);    /* enum of worker/sandbox.h, 0 = none */
+unsigned options_sandbox(const struct options *o);          /* enum of worker/sandbox.h, 0 = none */
 const char *options_sandbox_words(const struct options *o); /* as sandbox= says it */
-const char *options_cwd(const struct options *o);     /* NULL = none */
-const char *options_node(const struct options *o);    /* NULL = any */
-const char *const *options_env(const struct options *o);   /* NULL-terminated "K=V"; never NULL */
-const char *const *options_after(const struct options *o); /* NULL-terminated job names; never NULL */
+const char *options_cwd(const struct options *o);           /* NULL = none */
+const char *options_node(const struct options *o);          /* NULL = any */
+const char *const *options_env(const struct options *o);    /* NULL-terminated "K=V"; never NULL */
+const char *const *options_after(const struct options *o);  /* NULL-terminated job names; never NULL */
 /* The first option set that says what a job runs, where or how often: its name; NULL: none is. */
 const char *options_binding(const struct options *o);
 /* Of a .options file alone: patterns of names, NULL-terminated; NULL: it does not say. */

@@ -1,5 +1,5 @@
-/* A .options file: what later jobs of its group start from. It is checked as it is written, as far as what has come can be
- * judged, and taken when it is closed. What is refused is not kept: the file then shows again what is in force. */
+/* A .options file: what later jobs of its group start from. It is checked as it is written, as far as what has come can
+ * be judged, and taken when it is closed. What is refused is not kept: the file then shows again what is in force. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

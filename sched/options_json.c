@@ -138,31 +138,18 @@ static json_t *list_json(const struct options_list *l, char from, char to) {
 static json_t *value_json(const struct options *o, enum option i) {
     char time[32];
     switch (i) {
-    case PRIORITY:
-        return json_integer(o->priority);
-    case TIMEOUT:
-        snprintf(time, sizeof time, "%lldus", (long long)o->timeout_us);
-        return json_string(time);
-    case RETRIES:
-        return json_integer(o->retries);
-    case AFTER:
-        return list_json(&o->after, 0, 0);
-    case CPUS:
-        return json_integer(o->cpus);
-    case MEMORY:
-        return json_integer((json_int_t)o->memory);
-    case ENV:
-        return list_json(&o->env, '=', ':');
-    case SANDBOX:
-        return json_string(options_sandbox_words(o));
-    case CWD:
-        return json_text_make(o->cwd);
-    case NODE:
-        return json_text_make(o->node);
-    case DRAFTS:
-        return list_json(&o->drafts, 0, 0);
-    default:
-        return json_integer(o->hold);
+    case PRIORITY: return json_integer(o->priority);
+    case TIMEOUT: snprintf(time, sizeof time, "%lldus", (long long)o->timeout_us); return json_string(time);
+    case RETRIES: return json_integer(o->retries);
+    case AFTER: return list_json(&o->after, 0, 0);
+    case CPUS: return json_integer(o->cpus);
+    case MEMORY: return json_integer((json_int_t)o->memory);
+    case ENV: return list_json(&o->env, '=', ':');
+    case SANDBOX: return json_string(options_sandbox_words(o));
+    case CWD: return json_text_make(o->cwd);
+    case NODE: return json_text_make(o->node);
+    case DRAFTS: return list_json(&o->drafts, 0, 0);
+    default: return json_integer(o->hold);
     }
 }
 

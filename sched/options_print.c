@@ -21,36 +21,19 @@ static void print_option(FILE *f, const struct options *o, enum option i) {
     const char *name = options_name(i);
     bool seconds = o->timeout_us % 1000000 == 0;
     switch (i) {
-    case PRIORITY:
-        fprintf(f, "%s=%d\n", name, o->priority);
-        break;
+    case PRIORITY: fprintf(f, "%s=%d\n", name, o->priority); break;
     case TIMEOUT:
         fprintf(f, "%s=%lld%s\n", name, (long long)(seconds ? o->timeout_us / 1000000 : o->timeout_us),
                 seconds ? "s" : "us");
         break;
-    case RETRIES:
-        fprintf(f, "%s=%u\n", name, o->retries);
-        break;
-    case CPUS:
-        fprintf(f, "%s=%u\n", name, o->cpus);
-        break;
-    case MEMORY:
-        fprintf(f, "%s=%llu\n", name, (unsigned long long)o->memory);
-        break;
-    case HOLD:
-        fprintf(f, "%s=%d\n", name, o->hold);
-        break;
-    case SANDBOX:
-        fprintf(f, "%s=%s\n", name, options_sandbox_words(o));
-        break;
-    case CWD:
-        print_word(f, name, o->cwd);
-        break;
-    case NODE:
-        print_word(f, name, o->node);
-        break;
-    default:
-        break; /* lists */
+    case RETRIES: fprintf(f, "%s=%u\n", name, o->retries); break;
+    case CPUS: fprintf(f, "%s=%u\n", name, o->cpus); break;
+    case MEMORY: fprintf(f, "%s=%llu\n", name, (unsigned long long)o->memory); break;
+    case HOLD: fprintf(f, "%s=%d\n", name, o->hold); break;
+    case SANDBOX: fprintf(f, "%s=%s\n", name, options_sandbox_words(o)); break;
+    case CWD: print_word(f, name, o->cwd); break;
+    case NODE: print_word(f, name, o->node); break;
+    default: break; /* lists */
     }
 }
 

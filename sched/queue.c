@@ -1,5 +1,6 @@
-/* What is due in a turn: long work in slices, cut by time: no request waits behind a group of 100,000 jobs. Then dispatch.
- * Each slice leaves the database in a state from which the next one goes on, in this daemon or in the next. */
+/* What is due in a turn: long work in slices, cut by time: no request waits behind a group of 100,000 jobs. Then
+ * dispatch. Each slice leaves the database in a state from which the next one goes on, in this daemon or in the next.
+ * */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 
 /* --- slices ------------------------------------------------------------------------------------------------------ */
 
-/* Whether after= has a name, in whatever group: the one that the job had at its end may be no business of who waited for it. */
+/* Whether after= has a name, in whatever group: the one that the job had at its end may be no business of who waited
+ * for it. */
 static bool is_named(const struct options *o, const char *name) {
     for (const char *const *path = options_after(o); *path; path++) {
         const char *slash = strrchr(*path, '/');
@@ -66,7 +68,8 @@ static void settle_slice(struct sched *s) {
         sched_check(s, store_settle_done(s->store, on));
 }
 
-/* A group that was renamed from .G to G: its files were sealed one by one, now they are queued, the groups in it after it. */
+/* A group that was renamed from .G to G: its files were sealed one by one, now they are queued, the groups in it after
+ * it. */
 static void open_slice(struct sched *s) {
     uint64_t group, ids[ROWS];
     int rc = store_group_next_opening(s->store, 0, &group);

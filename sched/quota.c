@@ -1,5 +1,6 @@
-/* Quotas: what is over is refused with EDQUOT where somebody hears of it, before anything has changed, and the log says why. What
- * a user has is counted by the store (store_users.c), and by user.c what holds slots; nothing here walks over anything. */
+/* Quotas: what is over is refused with EDQUOT where somebody hears of it, before anything has changed, and the log says
+ * why. What a user has is counted by the store (store_users.c), and by user.c what holds slots; nothing here walks over
+ * anything. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

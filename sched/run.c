@@ -1,5 +1,5 @@
-/* Attempts under way. A run is made when a job is written as running, handed to the pool after that is committed, gathers
- * what the job writes, and goes when its end is committed. Its memory follows the database, never leads it. */
+/* Attempts under way. A run is made when a job is written as running, handed to the pool after that is committed,
+ * gathers what the job writes, and goes when its end is committed. Its memory follows the database, never leads it. */
 #include <assert.h>
 #include <errno.h>
 #include <search.h>
@@ -148,17 +148,21 @@ static int hand_over(struct sched *s, struct run *r) {
                          .kind = work_told(row.job.kind),
                          .name = name,
                          .node = r->host->name,
-                         .cwd = own ? own : writer_is_inside(s, cwd) ? "" : cwd,
+                         .cwd = own                        ? own
+                                : writer_is_inside(s, cwd) ? ""
+                                                           : cwd,
                          .cwd_required = own,
                          .uid = row.job.uid,
                          .gid = row.job.gid,
                          .memory = options_memory(o),
                          .sandbox = options_sandbox(o),
                          .env = options_env(o),
-                         .file = b.file ? spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path) : NULL,
+                         .file =
+                             b.file ? spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path) : NULL,
                          .payload = s->scratch,
                          .payload_size = (uint32_t)n};
-        rc = r->host->runner.ops ? arm_timeout(r, options_timeout_us(o)) : -EPIPE; /* it may have gone since it was chosen */
+        /* it may have gone since it was chosen */
+        rc = r->host->runner.ops ? arm_timeout(r, options_timeout_us(o)) : -EPIPE;
         if (rc == 0)
             rc = runner_start(r->host->runner, &w);
         r->begun = rc == 0;
@@ -184,7 +188,8 @@ void run_committed(struct sched *s) {
         int rc = hand_over(s, r);
         if (rc == 0)
             continue;
-        r->outcome = (struct work_outcome){.attempt = r->attempt, .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
+        r->outcome = (struct work_outcome){.attempt = r->attempt,
+                                           .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
         snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", strerror(-rc));
         run_finish(r);
         if (rc == -EAGAIN)
@@ -256,7 +261,8 @@ static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
     row->job.attempt -= !r->begun; /* nobody has seen that one */
     if (row->job.deaths >= DEATHS_MAX) {
         char why[JOB_WHY_MAX];
-        snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node%s%.400s", *r->outcome.why ? "; the last: " : "", r->outcome.why);
+        snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node%s%.400s",
+                 *r->outcome.why ? "; the last: " : "", r->outcome.why);
         return sched_fail(s, row, EIO, why, 0);
     }
     sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
@@ -377,8 +383,13 @@ static void on_trouble(void *arg, const char *sentence) {
     sched_log_about(h->s, h->name, h->far ? far_address(h->far) : NULL, "%s", sentence);
 }
 
-const struct pool_events run_events = {.output = run_output, .done = on_done, .answer = lease_answer, .trouble = on_trouble, .python = host_python,
-                                       .recalled = lease_recalled}; /* room(): the turn that follows every event sends more */
+const struct pool_events run_events = {.output = run_output,
+                                       .done = on_done,
+                                       .answer = lease_answer,
+                                       .trouble = on_trouble,
+                                       .python = host_python,
+                                       /* room(): the turn that follows every event sends more */
+                                       .recalled = lease_recalled};
 
 /* --- letting go -------------------------------------------------------------------------------------------------- */
 

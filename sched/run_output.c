@@ -1,5 +1,6 @@
-/* What attempts write: gathered in memory, from INLINE_MAX bytes on in a file of the spool; in the database with their end. What
- * a call of a stream prints goes to its stream at once. While the disk cannot follow, the runner stops reading. */
+/* What attempts write: gathered in memory, from INLINE_MAX bytes on in a file of the spool; in the database with their
+ * end. What a call of a stream prints goes to its stream at once. While the disk cannot follow, the runner stops
+ * reading. */
 #include <errno.h>
 #include <search.h>
 #include <stdlib.h>

@@ -142,7 +142,8 @@ static void take_back(struct sched *s) {
     s->settling = s->opening = s->placing = true;
     host_rolled_back(s);
     for (size_t i = 0; i < s->released.count; i++)
-        ids_add(&s->again, s->released.items[i]); /* another turn may be committed before the retry: that is not its end */
+        /* another turn may be committed before the retry: that is not its end */
+        ids_add(&s->again, s->released.items[i]);
     s->released.count = 0;
     s->unlink_count = 0;
     s->heir_count = 0; /* whose old jobs may still be there */
@@ -153,7 +154,9 @@ static void take_back(struct sched *s) {
 
 static void found_damaged(struct sched *s, const char *what) {
     s->damaged = true;
-    sched_log(s, "the database is damaged (%s): no new jobs are taken; save results/, then unmount and move %s/ppfs.db away", what, s->state_dir);
+    sched_log(
+        s, "the database is damaged (%s): no new jobs are taken; save results/, then unmount and move %s/ppfs.db away",
+        what, s->state_dir);
 }
 
 /* Once, not with each retry. */
@@ -379,8 +382,9 @@ static void free_run(void *node) {
     free(r);
 }
 
-/* What runs goes back to the queue; this is kept before a slow disk is waited for, or who stops waiting for us would leave it
- * running, and a death would be charged. all: also what has ended and whose output was on the way to the disk. */
+/* What runs goes back to the queue; this is kept before a slow disk is waited for, or who stops waiting for us would
+ * leave it running, and a death would be charged. all: also what has ended and whose output was on the way to the disk.
+ * */
 static void stop_running(struct sched *s, bool all) {
     if (!s->store)
         return;

@@ -61,7 +61,8 @@ static int read_json(const void *bytes, size_t size, enum work_kind *kind, struc
         return rc;
     bool call = json_object_get(j, "call"), run = json_object_get(j, "run");
     if (call == run)
-        rc = refuse(why, call ? "a JSON job has either \"call\" or \"run\", not both" : "a JSON job needs \"call\" or \"run\"");
+        rc = refuse(why, call ? "a JSON job has either \"call\" or \"run\", not both"
+                              : "a JSON job needs \"call\" or \"run\"");
     else
         rc = call ? check_call(j, why) : check_run(j, why);
     if (rc == 0)
@@ -196,7 +197,10 @@ bool spec_is_stream(const char *name, const void *bytes, size_t size, enum work_
 }
 
 static bool is_elf(const void *bytes, size_t size) {
-    return size >= 4 && memcmp(bytes, "\x7f" "ELF", 4) == 0;
+    return size >= 4 && memcmp(bytes,
+                               "\x7f"
+                               "ELF",
+                               4) == 0;
 }
 
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size) {
@@ -204,12 +208,14 @@ uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64
     enum work_kind kind;
     uint64_t most = SPEC_SOURCE_MAX +
                     1; /* source is text to its end, or none; more of it, or of JSON, is refused for its size alone */
-    if (head_size == 0 || spec_is_stream(name, head, head_size, &kind) || is_elf(head, head_size) || b[0] == PICKLE_PROTO)
+    if (head_size == 0 || spec_is_stream(name, head, head_size, &kind) || is_elf(head, head_size) ||
+        b[0] == PICKLE_PROTO)
         most = SPEC_HEAD;
     return size < most ? size : most;
 }
 
-int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o, char why[SPEC_WHY]) {
+int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o,
+              char why[SPEC_WHY]) {
     const unsigned char *b = bytes;
     const char *text = bytes;
     *kind = WORK_NONE;
@@ -242,7 +248,8 @@ int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *
         return rc < 0 ? rc : read_comments(text + mark, text + size, o, why);
     }
     if (!is_text(text, size))
-        return refuse(why, "the file is none of what a job may be: a pickle, a JSON object, a #! script, an ELF program or Python source in UTF-8");
+        return refuse(why, "the file is none of what a job may be: a pickle, a JSON object, a #! script, an ELF "
+                           "program or Python source in UTF-8");
     if (size > SPEC_SOURCE_MAX)
         return refuse_large(why);
     *kind = WORK_PYTHON;

@@ -1,5 +1,6 @@
-/* Measured run times. Estimates are wrong at times, so nothing depends on them but the order in which hosts are tried and
- * the number of calls that is sent ahead; and a difference counts only where runs of the function have been alike. */
+/* Measured run times. Estimates are wrong at times, so nothing depends on them but the order in which hosts are tried
+ * and the number of calls that is sent ahead; and a difference counts only where runs of the function have been alike.
+ * */
 #include "sched/speed.h"
 
 #include <math.h>
@@ -9,14 +10,14 @@
 #include "net/clock.h"
 #include "sched/sched_int.h"
 
-#define WAYS 16u             /* places where the number of a key may be */
-#define KEEP 0.8             /* of what was known, at each run */
-#define ALIKE 0.5            /* runs that differ by less of their mean are alike */
-#define SLOWER 1.25          /* less is no difference */
+#define WAYS 16u    /* places where the number of a key may be */
+#define KEEP 0.8    /* of what was known, at each run */
+#define ALIKE 0.5   /* runs that differ by less of their mean are alike */
+#define SLOWER 1.25 /* less is no difference */
 #define WEIGH_US 1000000
-#define DOUBT 3u             /* failures in a row, on a host where none has succeeded, from which on it is doubted ... */
-#define DOUBT_LATE 50u       /* ... and where some have */
-#define TRIES_MAX 4u         /* so often the pause doubles; then nothing is doubted that has worked nowhere */
+#define DOUBT 3u       /* failures in a row, on a host where none has succeeded, from which on it is doubted ... */
+#define DOUBT_LATE 50u /* ... and where some have */
+#define TRIES_MAX 4u   /* so often the pause doubles; then nothing is doubted that has worked nowhere */
 #define NAME_MAX_HASHED 256u /* bytes of a name that tell it from others */
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
@@ -172,7 +173,8 @@ bool speed_doubts(const struct host *h, unsigned function) {
 }
 
 bool speed_shuns(const struct host *h, unsigned function) {
-    return function && h->took[function].failed >= DOUBT && speed_doubts(h, function) && clock_us() < h->took[function].until;
+    return function && h->took[function].failed >= DOUBT && speed_doubts(h, function) &&
+           clock_us() < h->took[function].until;
 }
 
 void speed_tries(struct host *h, unsigned function) {

@@ -1,8 +1,8 @@
 /* How long functions run, on each host: what host_choose and the leases go by. A function is what can be told apart for
- * nothing: the SHA-256 that a stream sends it by, the name in a JSON call; calls that say neither are one function for each
- * stream, and the jobs of one directory that are of one kind are one, too. Numbers stand for functions: 1 to SPEED_MAX, 0
- * for none. The table is bounded: a number that was not used for long goes to another function, and then what is known of
- * it is forgotten. Only sched/ includes this. */
+ * nothing: the SHA-256 that a stream sends it by, the name in a JSON call; calls that say neither are one function for
+ * each stream, and the jobs of one directory that are of one kind are one, too. Numbers stand for functions: 1 to
+ * SPEED_MAX, 0 for none. The table is bounded: a number that was not used for long goes to another function, and then
+ * what is known of it is forgotten. Only sched/ includes this. */
 #ifndef PPFS_SPEED_H
 #define PPFS_SPEED_H
 #include <stdbool.h>
@@ -26,22 +26,22 @@ struct took {     /* microseconds of one function on one host, newer runs count 
 };
 
 struct speeds {
-    uint64_t keys[SPEED_MAX];     /* 0: unused */
-    uint32_t used[SPEED_MAX];     /* when it was asked for last, by clock */
-    uint32_t given[SPEED_MAX + 1]; /* by number: how often it was given to another function */
+    uint64_t keys[SPEED_MAX];       /* 0: unused */
+    uint32_t used[SPEED_MAX];       /* when it was asked for last, by clock */
+    uint32_t given[SPEED_MAX + 1];  /* by number: how often it was given to another function */
     uint32_t worked[SPEED_MAX + 1]; /* by number: host.serial where one has succeeded last, 0: nowhere ... */
     uint32_t failed[SPEED_MAX + 1]; /* ... where the first one has failed ... */
     bool elsewhere[SPEED_MAX + 1];  /* ... and whether one has on another host as well */
-    uint32_t serials;             /* of hosts */
-    float fastest[SPEED_MAX + 1]; /* by number: on the host that is sure to be fastest; 0: no host is sure */
+    uint32_t serials;               /* of hosts */
+    float fastest[SPEED_MAX + 1];   /* by number: on the host that is sure to be fastest; 0: no host is sure */
     uint32_t clock;
     bool changed;
-    int64_t weighed;              /* clock_us: when fastest and host.slower were made anew */
+    int64_t weighed; /* clock_us: when fastest and host.slower were made anew */
 };
 
 uint64_t speed_key(uint64_t a, uint64_t b); /* never 0 */
 uint64_t speed_key_text(const char *text, size_t size);
-unsigned speed_function(struct sched *s, uint64_t key); /* its number; a new one perhaps */
+unsigned speed_function(struct sched *s, uint64_t key);                       /* its number; a new one perhaps */
 void speed_note(struct host *h, unsigned function, double us, unsigned runs); /* so many took us each */
 /* What it takes there: as measured; else by other hosts, and how this one compares with them; 0: nobody knows. */
 double speed_us(const struct host *h, unsigned function);
@@ -50,21 +50,26 @@ double speed_excess(const struct host *h, unsigned function);
 bool speed_sure(const struct host *h, unsigned function); /* runs there are alike, and there were some */
 /* Runs there take so long, but for a few; false: they are not alike, or one that is under way there takes longer. */
 bool speed_span(const struct host *h, unsigned function, double *least, double *most);
-bool speed_faster(const struct host *h, const struct host *than, unsigned function); /* for sure, by a quarter and more */
-/* A run has ended there: as it should, or raised, or with a status that is not 0; not one that was lost or timed out. */
+/* for sure, by a quarter and more */
+bool speed_faster(const struct host *h, const struct host *than, unsigned function);
+/* A run has ended there: as it should, or raised, or with a status that is not 0; not one that was lost or timed out.
+ * */
 void speed_ended(struct host *h, unsigned function, bool failed);
-/* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. It gets one of them at a time,
- * after 1, 2, 4 ... 16 s, until one succeeds. */
+/* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. It gets one of them
+ * at a time, after 1, 2, 4 ... 16 s, until one succeeds. */
 bool speed_doubts(const struct host *h, unsigned function);
-bool speed_shuns(const struct host *h, unsigned function);  /* and it is not yet time for the next */
-void speed_tries(struct host *h, unsigned function);        /* it is given one */
-unsigned speed_doubted(const struct host *h);               /* functions that are doubted there; walks over all */
-void speed_weigh(struct sched *s); /* compares the hosts, at most once a second */
+bool speed_shuns(const struct host *h, unsigned function); /* and it is not yet time for the next */
+void speed_tries(struct host *h, unsigned function);       /* it is given one */
+unsigned speed_doubted(const struct host *h);              /* functions that are doubted there; walks over all */
+void speed_weigh(struct sched *s);                         /* compares the hosts, at most once a second */
 
-unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream); /* its function; stream: that it is a call of, 0 = none */
-unsigned speed_known(const struct sched *s, const struct job *j); /* for who only looks: 0 when the table does not have it */
-/* All that is queued will have ended on faster hosts, by what they run now, before one job of that function could end on h:
- * then h is not for it, though it is free. */
+/* its function; stream: that it is a call of, 0 = none */
+unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream);
+/* for who only looks: 0 when the table does not have it */
+unsigned speed_known(const struct sched *s, const struct job *j);
+/* All that is queued will have ended on faster hosts, by what they run now, before one job of that function could end
+ * on h: then h is not for it, though it is free. */
 bool speed_waits(struct sched *s, const struct host *h, unsigned function);
-bool speed_holds(struct sched *s, const struct host *h, unsigned function); /* the same, and sees to it that that is asked again */
+/* the same, and sees to it that that is asked again */
+bool speed_holds(struct sched *s, const struct host *h, unsigned function);
 #endif

@@ -158,8 +158,9 @@ static int64_t do_sync(struct task *t) {
     return rc;
 }
 
-/* Reads as much of it as spec_read needs. Not mapped: a page that cannot be had (an error of the disk; a hole, where there is
- * no room for it) would be a SIGBUS, at this start and at the next. Returns the bytes or -errno; *bytes is the caller's. */
+/* Reads as much of it as spec_read needs. Not mapped: a page that cannot be had (an error of the disk; a hole, where
+ * there is no room for it) would be a SIGBUS, at this start and at the next. Returns the bytes or -errno; *bytes is the
+ * caller's. */
 static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **bytes) {
     char head[SPEC_HEAD];
     int64_t n = read_all(fd, head, sizeof head, 0);
@@ -187,7 +188,9 @@ static int64_t do_write(struct task *t) {
     if (rc < 0 || (t->hashed && memcmp(hash, t->hash, sizeof hash) != 0))
         return rc < 0 ? rc : -EBADMSG;
     int fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
-    rc = fd < 0 ? fd : t->parts ? write_parts(fd, t->parts, t->count, t->offset) : write_all(fd, t->from, t->size, t->offset);
+    rc = fd < 0     ? fd
+         : t->parts ? write_parts(fd, t->parts, t->count, t->offset)
+                    : write_all(fd, t->from, t->size, t->offset);
     if (rc == 0 && t->sync && (fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
         rc = -errno;
     if (fd >= 0)
@@ -235,7 +238,8 @@ static void finished(struct disk_task *d) {
     free(t);
 }
 
-static struct task *task_create(struct spool *sp, enum what what, struct spool_name n, size_t extra, sched_done *done, void *arg) {
+static struct task *task_create(struct spool *sp, enum what what, struct spool_name n, size_t extra, sched_done *done,
+                                void *arg) {
     struct task *t = calloc(1, sizeof *t + extra);
     if (t) {
         t->disk.work = work;
@@ -249,7 +253,8 @@ static struct task *task_create(struct spool *sp, enum what what, struct spool_n
     return t;
 }
 
-int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
+                 sched_done *done, void *arg) {
     struct task *t = task_create(sp, PWRITE, n, size, done, arg);
     if (!t)
         return -ENOMEM;
@@ -262,7 +267,8 @@ int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_
     return -EINPROGRESS;
 }
 
-int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync, sched_done *done, void *arg) {
+int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync,
+                      sched_done *done, void *arg) {
     struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
     if (!t)
         return -ENOMEM;
@@ -274,7 +280,8 @@ int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, 
     return -EINPROGRESS;
 }
 
-int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset, bool sync, sched_done *done, void *arg) {
+int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset,
+                       bool sync, sched_done *done, void *arg) {
     struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
     if (!t)
         return -ENOMEM;
@@ -286,7 +293,8 @@ int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec
     return -EINPROGRESS;
 }
 
-int spool_put_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32], sched_done *done, void *arg) {
+int spool_put_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32],
+                     sched_done *done, void *arg) {
     struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
     if (!t)
         return -ENOMEM;
@@ -307,7 +315,8 @@ int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_d
     return -EINPROGRESS;
 }
 
-int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
+                   void *arg) {
     int fd = open_file(sp, n, O_RDONLY);
     if (fd < 0)
         return fd;
@@ -324,7 +333,8 @@ int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size
     return spool_load(sp, n, buf, size, offset, done, arg);
 }
 
-int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
+               void *arg) {
     struct task *t = task_create(sp, READ, n, 0, done, arg);
     if (!t)
         return -ENOMEM;
@@ -364,7 +374,8 @@ void spool_unlink(struct spool *sp, struct spool_name n) {
         disk_submit(sp->disk, &t->disk); /* else the sweep at the next start has it */
 }
 
-int spool_spec(struct spool *sp, struct spool_name n, const char *job_name, void (*done)(void *, struct spool_spec *), void *arg) {
+int spool_spec(struct spool *sp, struct spool_name n, const char *job_name, void (*done)(void *, struct spool_spec *),
+               void *arg) {
     struct task *t = task_create(sp, SPEC, n, 0, NULL, arg);
     if (!t || !(t->job_name = strdup(job_name)) || !(t->spec.options = options_create())) {
         if (t)
@@ -383,7 +394,8 @@ int spool_scan(struct spool *sp, struct spool_name *names, int max) {
         return 0;
     for (struct dirent *e; n < max && (e = readdir(sp->scan));) {
         int body, end = 0;
-        if (sscanf(e->d_name, "%" SCNu64 "-%d-%" SCNd64 "%n", &names[n].job, &body, &names[n].file, &end) == 3 && e->d_name[end] == 0 && body >= 0 && body < BODIES)
+        if (sscanf(e->d_name, "%" SCNu64 "-%d-%" SCNd64 "%n", &names[n].job, &body, &names[n].file, &end) == 3 &&
+            e->d_name[end] == 0 && body >= 0 && body < BODIES)
             names[n++].body = (enum job_body)body;
     }
     if (n == 0) {

@@ -34,7 +34,8 @@ int sched_cancel(struct sched *s, uint64_t job) {
     if (job_ended(r.job.state))
         return -ENOENT;
     if (r.job.draft) {
-        if (strcmp(r.job.name, ".options") == 0 && (rc = sched_check(s, store_group_set_options(s->store, r.job.group, ""))) < 0)
+        if (strcmp(r.job.name, ".options") == 0 &&
+            (rc = sched_check(s, store_group_set_options(s->store, r.job.group, ""))) < 0)
             return rc;
         return sched_remove(s, &r);
     }
@@ -172,8 +173,8 @@ static int clear_name(struct sched *s, uint64_t group, const char *name, bool no
     return 0;
 }
 
-/* What an atomic writer renames may have run and ended under its first name: then its result gets the second one. The kernel
- * asks for that only while it holds the first name for valid. */
+/* What an atomic writer renames may have run and ended under its first name: then its result gets the second one. The
+ * kernel asks for that only while it holds the first name for valid. */
 static int find_source(struct sched *s, uint64_t group, const char *name, bool ended_too, struct job_row *r) {
     int rc = store_job_find(s->store, group, name, true, r);
     if (rc == -ENOENT) {
@@ -251,7 +252,8 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
         return -ETXTBSY;
     if (r.job.draft && runs && (rc = may_go_into(s, &r, to_group)) < 0)
         return rc;
-    bool closed = r.sealed || r.job.flushed; /* flushed alone: also where it is open elsewhere, and counts as a job by now */
+    /* flushed alone: also where it is open elsewhere, and counts as a job by now */
+    bool closed = r.sealed || r.job.flushed;
     if (r.job.draft && runs && closed && (rc = quota_job(s, r.job.uid, r.sealed ? 1 : 0)) < 0)
         return rc;
     if (strcmp(to_name, ".options") == 0 && (rc = options_file_check(s, &r.job, to_group)) < 0)
@@ -314,7 +316,8 @@ static void forget_end(struct job *j) {
     j->queued = clock_wall_us();
 }
 
-/* Before its first attempt nothing of it is settled: its file may not have been understood, or whom it was to wait for. */
+/* Before its first attempt nothing of it is settled: its file may not have been understood, or whom it was to wait for.
+ * */
 static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
     r->job.draft = true;
     int rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);

@@ -12,9 +12,10 @@
 #include "net/clock.h"
 #include "sched/store_int.h"
 
-#define ID_BLOCK 1000     /* identifiers reserved with one write */
-#define BUSY_MS 100       /* that the loop waits for another program, again with each retry */
-#define CHECK_AT_OPEN (64 << 20) /* bytes: one that uses up to so many is checked before the mount is ready, others behind it */
+#define ID_BLOCK 1000 /* identifiers reserved with one write */
+#define BUSY_MS 100   /* that the loop waits for another program, again with each retry */
+/* bytes: one that uses up to so many is checked before the mount is ready, others behind it */
+#define CHECK_AT_OPEN (64 << 20)
 
 /* Each entry takes the schema from version i to i + 1. Entries are never changed, only added. */
 static const char *const migrations[] = {
@@ -76,8 +77,10 @@ static const char *const migrations[] = {
     "CREATE INDEX job_ready ON jobs(uid, priority DESC, turn, id) WHERE state=3 AND place='';"
     "CREATE INDEX job_placed ON jobs(uid, place, priority DESC, turn, id) WHERE state=3 AND place<>'';"
     "CREATE INDEX job_lanes ON jobs(uid, grp, priority, turn) WHERE state=3;",
-    /* functions and values are those of a user: of the stream that has named them last, or of the oldest that is not through */
-    "CREATE TABLE named(uid INTEGER NOT NULL, hash BLOB NOT NULL, used INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(uid, hash));"
+    /* functions and values are those of a user: of the stream that has named them last, or of the oldest that is not
+     * through */
+    "CREATE TABLE named(uid INTEGER NOT NULL, hash BLOB NOT NULL, used INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY "
+    "KEY(uid, hash));"
     "INSERT INTO named(uid, hash, used, data) SELECT coalesce((SELECT uid FROM jobs WHERE id=used),"
     " (SELECT uid FROM jobs WHERE id=(SELECT min(id) FROM streams)), 0), hash, used, data FROM functions;"
     "DROP TABLE functions;"
@@ -117,7 +120,9 @@ int store_errno(struct store *st, int rc) {
 }
 
 const char *store_error(const struct store *st) {
-    return st->gone ? "its file was moved or removed" : st->busy ? "another program has the database open: end that" : sqlite3_errmsg(st->db);
+    return st->gone   ? "its file was moved or removed"
+           : st->busy ? "another program has the database open: end that"
+                      : sqlite3_errmsg(st->db);
 }
 
 uint64_t store_faults(const struct store *st) {
@@ -133,7 +138,9 @@ bool store_damaged(const struct store *st) {
 }
 
 sqlite3_stmt *store_sql(struct store *st, unsigned number, const char *text) {
-    int rc = st->statements[number] ? SQLITE_OK : sqlite3_prepare_v3(st->db, text, -1, SQLITE_PREPARE_PERSISTENT, &st->statements[number], NULL);
+    int rc = st->statements[number]
+                 ? SQLITE_OK
+                 : sqlite3_prepare_v3(st->db, text, -1, SQLITE_PREPARE_PERSISTENT, &st->statements[number], NULL);
     if (rc != SQLITE_OK)
         store_errno(st, rc);
     return st->statements[number];
@@ -204,7 +211,8 @@ static bool is_gone(const struct store *st) {
     char path[4096];
     struct stat db, wal;
     snprintf(path, sizeof path, "%s/ppfs.db", st->dir);
-    return stat(path, &db) < 0 || db.st_dev != st->dev || db.st_ino != st->ino || (st->wal >= 0 && fstat(st->wal, &wal) == 0 && !wal.st_nlink);
+    return stat(path, &db) < 0 || db.st_dev != st->dev || db.st_ino != st->ino ||
+           (st->wal >= 0 && fstat(st->wal, &wal) == 0 && !wal.st_nlink);
 }
 
 int store_commit(struct store *st) {
@@ -275,7 +283,8 @@ void store_check(const char *dir, char *found, size_t size) {
     int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     sqlite3_progress_handler(db, 1, is_stopped, NULL);
     check_is(db);
-    if (rc != SQLITE_OK || sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &q, NULL) != SQLITE_OK || sqlite3_step(q) != SQLITE_ROW)
+    if (rc != SQLITE_OK || sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &q, NULL) != SQLITE_OK ||
+        sqlite3_step(q) != SQLITE_ROW)
         snprintf(found, size, "%s", sqlite3_errmsg(db));
     else if (strcmp((const char *)sqlite3_column_text(q, 0), "ok") != 0)
         snprintf(found, size, "%s", sqlite3_column_text(q, 0));
@@ -304,10 +313,12 @@ static int migrate(struct store *st, int version) {
 
 static int refuse(struct store *st, const char *path, const char *what, char *why, size_t why_size) {
     if ((sqlite3_errcode(st->db) & 0xff) == SQLITE_BUSY) {
-        snprintf(why, why_size, "%s is open in another program (%s): end that, and try again", path, sqlite3_errmsg(st->db));
+        snprintf(why, why_size, "%s is open in another program (%s): end that, and try again", path,
+                 sqlite3_errmsg(st->db));
         return -EBUSY;
     }
-    snprintf(why, why_size, "%s %s (%s): move it away, or name another directory with --state", path, what, sqlite3_errmsg(st->db));
+    snprintf(why, why_size, "%s %s (%s): move it away, or name another directory with --state", path, what,
+             sqlite3_errmsg(st->db));
     return -EIO;
 }
 
@@ -318,12 +329,15 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
     sqlite3_busy_timeout(st->db, 5000);
     /* No plan may hang on a value that is bound: such statements would be prepared anew for each. */
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL);
-    sqlite3_exec(st->db, "PRAGMA auto_vacuum=INCREMENTAL", NULL, NULL, NULL); /* only of one without tables: store_make_shrinkable */
-    if (sqlite3_exec(st->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK || sqlite3_exec(st->db, setup, NULL, NULL, NULL) != SQLITE_OK)
+    /* only of one without tables: store_make_shrinkable */
+    sqlite3_exec(st->db, "PRAGMA auto_vacuum=INCREMENTAL", NULL, NULL, NULL);
+    if (sqlite3_exec(st->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_exec(st->db, setup, NULL, NULL, NULL) != SQLITE_OK)
         return refuse(st, path, "cannot be used", why, why_size);
     int version = store_pragma(st, "PRAGMA user_version");
     if (version > SCHEMA_VERSION) {
-        snprintf(why, why_size, "%s was written by a newer ppfs (schema %d, this one knows %d): use that version", path, version, SCHEMA_VERSION);
+        snprintf(why, why_size, "%s was written by a newer ppfs (schema %d, this one knows %d): use that version", path,
+                 version, SCHEMA_VERSION);
         return -EPROTO;
     }
     if (version < 0 || (version < SCHEMA_VERSION && migrate(st, version) < 0))
@@ -332,7 +346,8 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
     if (!st->unchecked) {
         store_check(st->dir, found, sizeof found);
         if (*found) {
-            snprintf(why, why_size, "%s is damaged (%s): move it away, or name another directory with --state", path, found);
+            snprintf(why, why_size, "%s is damaged (%s): move it away, or name another directory with --state", path,
+                     found);
             return -EIO;
         }
     }
@@ -458,7 +473,8 @@ int store_meta_get_text(struct store *st, const char *key, char *out, size_t siz
 }
 
 int store_meta_set_text(struct store *st, const char *key, const char *value) {
-    sqlite3_stmt *q = store_sql(st, 4, "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2");
+    sqlite3_stmt *q =
+        store_sql(st, 4, "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2");
     if (q) {
         bind_text(q, 1, key);
         bind_text(q, 2, value); /* a number is stored as one: the column prefers them */

@@ -60,7 +60,9 @@ int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t
 }
 
 int store_body_copy(struct store *st, uint64_t from, uint64_t to) {
-    sqlite3_stmt *q = store_sql(st, 45, "INSERT OR REPLACE INTO bodies(id, size, file, data) SELECT ?2, size, file, data FROM bodies WHERE id=?1 AND file=0");
+    sqlite3_stmt *q = store_sql(st, 45,
+                                "INSERT OR REPLACE INTO bodies(id, size, file, data) SELECT ?2, size, file, data FROM "
+                                "bodies WHERE id=?1 AND file=0");
     if (q) {
         bind_int(q, 1, body_id(from, BODY_SPEC));
         bind_int(q, 2, body_id(to, BODY_SPEC));
@@ -68,7 +70,8 @@ int store_body_copy(struct store *st, uint64_t from, uint64_t to) {
     return store_run(st, q);
 }
 
-int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES], int64_t files[BODIES]) {
+int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES],
+                     int64_t files[BODIES]) {
     sqlite3_stmt *q = store_sql(st, 55, "SELECT id&7, file FROM bodies WHERE id BETWEEN ?1 AND ?2 AND file<>0");
     int n = 0, rc = 0;
     if (!q)
@@ -95,10 +98,11 @@ int store_bodies_delete(struct store *st, uint64_t job, enum job_body first) {
 
 /* Does on wait, through others, for job, or for the stream that job is a call of? A stream waits for its calls. */
 static int waits_for(struct store *st, uint64_t on, uint64_t job, uint64_t stream) {
-    sqlite3_stmt *q = store_sql(st, 46,
-                                "WITH RECURSIVE up(x) AS (SELECT ?1 UNION SELECT deps.dep FROM up CROSS JOIN deps ON deps.job=up.x"
-                                " UNION SELECT jobs.id FROM up CROSS JOIN jobs ON jobs.stream<>0 AND jobs.stream=up.x)"
-                                " SELECT 1 FROM up WHERE x IN (?2, ?3) LIMIT 1");
+    sqlite3_stmt *q =
+        store_sql(st, 46,
+                  "WITH RECURSIVE up(x) AS (SELECT ?1 UNION SELECT deps.dep FROM up CROSS JOIN deps ON deps.job=up.x"
+                  " UNION SELECT jobs.id FROM up CROSS JOIN jobs ON jobs.stream<>0 AND jobs.stream=up.x)"
+                  " SELECT 1 FROM up WHERE x IN (?2, ?3) LIMIT 1");
     if (!q)
         return -EIO;
     bind_int(q, 1, (int64_t)on);

@@ -31,7 +31,9 @@ static void bind_group(sqlite3_stmt *q, const struct group *g) {
 }
 
 int store_group_insert(struct store *st, const struct group *g) {
-    sqlite3_stmt *q = store_sql(st, 65, "INSERT INTO groups(id, parent, name, dotted, hidden, uid, gid, mode, created, request) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)");
+    sqlite3_stmt *q = store_sql(st, 65,
+                                "INSERT INTO groups(id, parent, name, dotted, hidden, uid, gid, mode, created, "
+                                "request) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)");
     if (q) {
         bind_group(q, g);
         bind_int(q, 9, g->created);
@@ -67,7 +69,9 @@ int store_group_find(struct store *st, uint64_t parent, const char *name, struct
 }
 
 int store_group_save(struct store *st, const struct group *g) {
-    sqlite3_stmt *q = store_sql(st, 68, "UPDATE groups SET parent=?2, name=?3, dotted=?4, hidden=?5, uid=?6, gid=?7, mode=?8, request=?9 WHERE id=?1 AND id<>0");
+    sqlite3_stmt *q = store_sql(st, 68,
+                                "UPDATE groups SET parent=?2, name=?3, dotted=?4, hidden=?5, uid=?6, gid=?7, mode=?8, "
+                                "request=?9 WHERE id=?1 AND id<>0");
     if (q) {
         bind_group(q, g);
         bind_int(q, 9, (int64_t)g->request);
@@ -82,7 +86,8 @@ int store_group_delete(struct store *st, uint64_t id) {
     return store_run(st, q);
 }
 
-int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *), void *arg) {
+int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *),
+                     void *arg) {
     sqlite3_stmt *q = store_sql(st, 70, "SELECT " COLUMNS " FROM groups WHERE parent=?1 AND id>?2 ORDER BY id");
     struct group g;
     int rc;
@@ -163,16 +168,20 @@ int store_group_open_below(struct store *st, uint64_t id) {
 }
 
 int store_group_close_below(struct store *st, uint64_t id) {
-    sqlite3_stmt *q = store_sql(st, 79, "WITH RECURSIVE below(id) AS (SELECT ?1 UNION SELECT groups.id FROM groups JOIN below ON groups.parent=below.id)"
-                                        " UPDATE groups SET dotted=1, opening=0 WHERE id IN (SELECT id FROM below)");
+    sqlite3_stmt *q = store_sql(st, 79,
+                                "WITH RECURSIVE below(id) AS (SELECT ?1 UNION SELECT groups.id FROM groups JOIN below "
+                                "ON groups.parent=below.id)"
+                                " UPDATE groups SET dotted=1, opening=0 WHERE id IN (SELECT id FROM below)");
     if (q)
         bind_int(q, 1, (int64_t)id);
     return store_run(st, q);
 }
 
 int store_group_levels(struct store *st, uint64_t id) {
-    sqlite3_stmt *q = store_sql(st, 119, "WITH RECURSIVE below(id, level) AS (SELECT ?1, 1 UNION SELECT groups.id, level+1 FROM groups JOIN below ON groups.parent=below.id)"
-                                         " SELECT max(level) FROM below");
+    sqlite3_stmt *q = store_sql(st, 119,
+                                "WITH RECURSIVE below(id, level) AS (SELECT ?1, 1 UNION SELECT groups.id, level+1 FROM "
+                                "groups JOIN below ON groups.parent=below.id)"
+                                " SELECT max(level) FROM below");
     int levels = 1;
     if (q)
         bind_int(q, 1, (int64_t)id);
@@ -184,7 +193,9 @@ int store_group_levels(struct store *st, uint64_t id) {
 }
 
 bool store_group_has_jobs(struct store *st, uint64_t id) {
-    sqlite3_stmt *q = store_sql(st, 76, "SELECT EXISTS(SELECT 1 FROM jobs WHERE grp=?1 AND shelf<4) OR EXISTS(SELECT 1 FROM groups WHERE parent=?1)");
+    sqlite3_stmt *q = store_sql(
+        st, 76,
+        "SELECT EXISTS(SELECT 1 FROM jobs WHERE grp=?1 AND shelf<4) OR EXISTS(SELECT 1 FROM groups WHERE parent=?1)");
     if (!q)
         return true;
     bind_int(q, 1, (int64_t)id);
@@ -236,8 +247,10 @@ int store_tally_add(struct store *st, uint64_t group, const struct tally *delta)
 }
 
 static int tally_write(struct store *st, uint64_t group, const struct tally *d) {
-    sqlite3_stmt *q = store_sql(st, 77, "UPDATE groups SET active=active+?2, running=running+?3, done=done+?4, failed=failed+?5,"
-                                        " cancelled=cancelled+?6 WHERE id=?1");
+    sqlite3_stmt *q =
+        store_sql(st, 77,
+                  "UPDATE groups SET active=active+?2, running=running+?3, done=done+?4, failed=failed+?5,"
+                  " cancelled=cancelled+?6 WHERE id=?1");
     if (q) {
         bind_int(q, 1, (int64_t)group);
         bind_int(q, 2, (int64_t)d->active);

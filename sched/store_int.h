@@ -17,14 +17,14 @@ struct store {
     int file;               /* the database's, for its room; SQLite's locks go when it is closed */
     int64_t reserved_bytes; /* room that was kept for it since the last checkpoint */
     unsigned log_pages;
-    int64_t page_size;      /* bytes */
+    int64_t page_size; /* bytes */
     bool changed, full, unchecked;
-    bool busy;            /* another program kept a statement from its work, and no commit has succeeded since */
+    bool busy;               /* another program kept a statement from its work, and no commit has succeeded since */
     bool shrinks, shrinking; /* free pages can be given back; some were, and the file is still to be cut */
-    bool no_room;         /* a statement of this transaction found the disk full */
-    uint64_t faults;      /* see store_faults */
+    bool no_room;            /* a statement of this transaction found the disk full */
+    uint64_t faults;         /* see store_faults */
     bool damaged;
-    dev_t dev;            /* of the file that is open ... */
+    dev_t dev; /* of the file that is open ... */
     ino_t ino;
     bool gone;            /* ... which the last commit did not find under its name */
     int64_t full_checked; /* monotonic us */
@@ -51,9 +51,9 @@ void store_end(sqlite3_stmt *q); /* resets and unbinds; accepts NULL */
 int store_run(struct store *st, sqlite3_stmt *q);
 int store_errno(struct store *st, int rc);
 int store_pragma(struct store *st, const char *pragma); /* its number, -1 after an error */
-int64_t store_bytes_free(struct store *st); /* of the file: that hold nothing */
+int64_t store_bytes_free(struct store *st);             /* of the file: that hold nothing */
 int64_t store_bytes_used(struct store *st);
-void store_make_shrinkable(struct store *st); /* when it is opened */
+void store_make_shrinkable(struct store *st);  /* when it is opened */
 void store_checkpoint_asked(struct store *st); /* when it is opened: no checkpoint comes by itself */
 int store_tally_flush(struct store *st);
 bool store_ballast_take(struct store *st); /* false: there is no room for it */

@@ -8,9 +8,11 @@
 
 #define PAGE 256 /* rows of a listing that one query reads */
 
-#define COLUMNS                                                                                                                                   \
-    "id, grp, name, side, state, shelf, flags, kind, uid, gid, mode, priority, cpus, turn, attempt, failures, deaths, exit_status, exit_signal,"  \
-    " error, created, queued, started, ended, user_us, system_us, maxrss, not_before, request, why, stream, call, place, node"
+#define COLUMNS                                                                                                        \
+    "id, grp, name, side, state, shelf, flags, kind, uid, gid, mode, priority, cpus, turn, attempt, failures, "        \
+    "deaths, exit_status, exit_signal,"                                                                                \
+    " error, created, queued, started, ended, user_us, system_us, maxrss, not_before, request, why, stream, call, "    \
+    "place, node"
 
 static void read_row(sqlite3_stmt *q, struct job_row *r) {
     struct job *j = &r->job;
@@ -71,8 +73,9 @@ static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
         bind_int(q, c++, j->draft);
     bind_int(q, c++, j->state);
     bind_int(q, c++, j->shelf);
-    bind_int(q, c++, (j->flushed ? FLAG_FLUSHED : 0) | (j->cut ? FLAG_CUT : 0) | (r->sealed ? FLAG_SEALED : 0) |
-                            (r->resolved ? FLAG_RESOLVED : 0) | (j->temporary ? FLAG_TEMPORARY : 0) | (r->copy ? FLAG_COPY : 0));
+    bind_int(q, c++,
+             (j->flushed ? FLAG_FLUSHED : 0) | (j->cut ? FLAG_CUT : 0) | (r->sealed ? FLAG_SEALED : 0) |
+                 (r->resolved ? FLAG_RESOLVED : 0) | (j->temporary ? FLAG_TEMPORARY : 0) | (r->copy ? FLAG_COPY : 0));
     bind_int(q, c++, j->kind);
     bind_int(q, c++, j->uid);
     bind_int(q, c++, j->gid);
@@ -103,8 +106,10 @@ static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
 }
 
 int store_job_insert(struct store *st, const struct job_row *r, const char *cwd) {
-    sqlite3_stmt *q = store_sql(st, 10, "INSERT INTO jobs(" COLUMNS ", cwd) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,"
-                                        "?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35)");
+    sqlite3_stmt *q = store_sql(st, 10,
+                                "INSERT INTO jobs(" COLUMNS
+                                ", cwd) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,"
+                                "?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34,?35)");
     if (q) {
         bind_row(q, r);
         bind_text(q, 35, cwd);
@@ -201,13 +206,16 @@ int store_job_set_options(struct store *st, uint64_t id, const char *options) {
 /* One page: from each wanted shelf its next rows, merged by id. An id never moves back, so no job is listed twice
  * although it may change shelves between two pages. */
 static sqlite3_stmt *page_query(struct store *st) {
+/* clang-format off */
 #define ONE(shelf, p)                                                                                                                 \
     "SELECT * FROM (SELECT id, name, state, shelf, side FROM jobs WHERE grp=?1 AND shelf=" #shelf " AND " #p " AND id>?2 ORDER BY id LIMIT ?3)"
     return store_sql(st, 26, ONE(0, ?4) " UNION ALL " ONE(1, ?5) " UNION ALL " ONE(2, ?6) " UNION ALL " ONE(3, ?7) " ORDER BY id LIMIT ?3");
 #undef ONE
+    /* clang-format on */
 }
 
-int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t after, bool (*each)(void *, const struct job *), void *arg) {
+int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t after,
+                   bool (*each)(void *, const struct job *), void *arg) {
     for (;;) {
         sqlite3_stmt *q = page_query(st);
         struct job j = {.group = group};
@@ -255,7 +263,8 @@ int store_ready_head(struct store *st, uid_t uid, const char *place, const struc
 #define HEAD "SELECT " COLUMNS " FROM jobs WHERE state=3 AND uid=?5 AND place"
 #define BEHIND " AND priority<=?2 AND (priority<?2 OR turn>?3 OR (turn=?3 AND id>?4))"
 #define ORDER " ORDER BY priority DESC, turn, id LIMIT 1"
-    sqlite3_stmt *q = !*place ? after ? store_sql(st, 110, HEAD "=''" BEHIND ORDER) : store_sql(st, 27, HEAD "=''" ORDER)
+    sqlite3_stmt *q = !*place
+                          ? after ? store_sql(st, 110, HEAD "=''" BEHIND ORDER) : store_sql(st, 27, HEAD "=''" ORDER)
                       : after ? store_sql(st, 111, HEAD "<>'' AND place=?1" BEHIND ORDER)
                               : store_sql(st, 112, HEAD "<>'' AND place=?1" ORDER);
 #undef HEAD
@@ -275,8 +284,9 @@ int store_ready_head(struct store *st, uid_t uid, const char *place, const struc
 }
 
 int store_ready_place(struct store *st, uid_t uid, char place[PLACE_MAX]) {
-    sqlite3_stmt *q = store_sql(st, 113, "SELECT place FROM jobs WHERE state=3 AND uid=?2 AND place<>'' AND place>?1 "
-                                         "ORDER BY place LIMIT 1");
+    sqlite3_stmt *q = store_sql(st, 113,
+                                "SELECT place FROM jobs WHERE state=3 AND uid=?2 AND place<>'' AND place>?1 "
+                                "ORDER BY place LIMIT 1");
     if (!q)
         return -EIO;
     bind_int(q, 2, uid);
@@ -289,10 +299,12 @@ int store_ready_place(struct store *st, uid_t uid, char place[PLACE_MAX]) {
     return 0;
 }
 
-/* Turn about among what is a user's: a lane is (group, priority). A job joins behind its own lane's last, but never before the
- * place that is served now; so lanes alternate however many jobs each has, and a lane that was idle has no credit. */
+/* Turn about among what is a user's: a lane is (group, priority). A job joins behind its own lane's last, but never
+ * before the place that is served now; so lanes alternate however many jobs each has, and a lane that was idle has no
+ * credit. */
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn) {
-    sqlite3_stmt *q = store_sql(st, 28,
+    sqlite3_stmt *q = store_sql(
+        st, 28,
         "SELECT max(ifnull((SELECT max(turn)+1 FROM jobs WHERE state=3 AND grp=?1 AND uid=?2 AND priority=?3), 0),"
         " ifnull(min(ifnull(a, b), ifnull(b, a)), 0)) FROM (SELECT"
         " (SELECT min(turn) FROM jobs WHERE state=3 AND uid=?2 AND place='' AND priority=?3) AS a,"
@@ -311,7 +323,8 @@ int store_ready_turn(struct store *st, const struct job *j, int64_t *turn) {
 }
 
 int64_t store_next_due(struct store *st) {
-    sqlite3_stmt *q = store_sql(st, 29, "SELECT min(not_before) FROM jobs WHERE state=2 AND not_before<>0 AND not_before>0");
+    sqlite3_stmt *q =
+        store_sql(st, 29, "SELECT min(not_before) FROM jobs WHERE state=2 AND not_before<>0 AND not_before>0");
     int64_t due = 0;
     if (q && store_step(st, q) > 0) {
         due = sqlite3_column_int64(q, 0);
@@ -321,7 +334,8 @@ int64_t store_next_due(struct store *st) {
 }
 
 int store_due_by(struct store *st, int64_t latest) {
-    sqlite3_stmt *q = store_sql(st, 39, "UPDATE jobs SET not_before=?1 WHERE state=2 AND not_before<>0 AND not_before>?1");
+    sqlite3_stmt *q =
+        store_sql(st, 39, "UPDATE jobs SET not_before=?1 WHERE state=2 AND not_before<>0 AND not_before>?1");
     if (q)
         bind_int(q, 1, latest);
     return store_run(st, q);
@@ -329,13 +343,16 @@ int store_due_by(struct store *st, int64_t latest) {
 
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max) {
     static const char *const sql[] = {
-        [SET_DUE] = "SELECT id FROM jobs WHERE state=2 AND not_before<>0 AND not_before>0 AND not_before<=?1 ORDER BY not_before LIMIT ?3",
-        [SET_UNPLACED] = "SELECT id FROM jobs WHERE state=2 AND not_before<>0 AND not_before=-1 AND id>?2 ORDER BY id LIMIT ?3",
+        [SET_DUE] = "SELECT id FROM jobs WHERE state=2 AND not_before<>0 AND not_before>0 AND not_before<=?1 ORDER BY "
+                    "not_before LIMIT ?3",
+        [SET_UNPLACED] =
+            "SELECT id FROM jobs WHERE state=2 AND not_before<>0 AND not_before=-1 AND id>?2 ORDER BY id LIMIT ?3",
         [SET_RUNNING] = "SELECT id FROM jobs WHERE state=4 AND id>?2 ORDER BY id LIMIT ?3",
         [SET_FLUSHED] = "SELECT id FROM jobs WHERE state=0 AND flags=1 AND id>?2 ORDER BY id LIMIT ?3",
         [SET_ORPHANS] = "SELECT id FROM jobs WHERE shelf=4 AND id>?2 ORDER BY id LIMIT ?3",
         [SET_PARTS] = "SELECT id FROM jobs WHERE stream<>0 AND stream=?1 AND id>?2 ORDER BY id LIMIT ?3",
-        [SET_SEALED] = "SELECT id FROM jobs WHERE grp=?1 AND shelf=0 AND id>?2 AND state=0 AND flags&4 AND name NOT LIKE '.%' ORDER BY id LIMIT ?3",
+        [SET_SEALED] = "SELECT id FROM jobs WHERE grp=?1 AND shelf=0 AND id>?2 AND state=0 AND flags&4 AND name NOT "
+                       "LIKE '.%' ORDER BY id LIMIT ?3",
     };
     sqlite3_stmt *q = store_sql(st, 30 + set, sql[set]); /* 30..36 */
     int n = 0;

@@ -5,7 +5,9 @@
 #include "sched/store_int.h"
 
 int store_node_put(struct store *st, const char *address, int state, int cpus) {
-    sqlite3_stmt *q = store_sql(st, 114, "INSERT INTO nodes(address, state, cpus) VALUES(?1, ?2, ?3) ON CONFLICT(address) DO UPDATE SET state=?2, cpus=?3");
+    sqlite3_stmt *q = store_sql(st, 114,
+                                "INSERT INTO nodes(address, state, cpus) VALUES(?1, ?2, ?3) ON CONFLICT(address) DO "
+                                "UPDATE SET state=?2, cpus=?3");
     if (q) {
         bind_text(q, 1, address);
         bind_int(q, 2, state);
@@ -36,7 +38,8 @@ int store_node_get(struct store *st, const char *address, int *state, int *cpus)
 }
 
 int store_node_next(struct store *st, char address[NODE_NAME_MAX + 1], int *state, int *cpus) {
-    sqlite3_stmt *q = store_sql(st, 116, "SELECT address, state, cpus FROM nodes WHERE address>?1 ORDER BY address LIMIT 1");
+    sqlite3_stmt *q =
+        store_sql(st, 116, "SELECT address, state, cpus FROM nodes WHERE address>?1 ORDER BY address LIMIT 1");
     if (!q)
         return -EIO;
     bind_text(q, 1, address);
@@ -67,7 +70,8 @@ int store_key_delete(struct store *st, const char *name) {
 }
 
 int store_key_next(struct store *st, char name[NODE_NAME_MAX + 1], uint8_t secret[32]) {
-    sqlite3_stmt *q = store_sql(st, 128, "SELECT name, secret FROM keys WHERE name>?1 AND length(secret)=32 ORDER BY name LIMIT 1");
+    sqlite3_stmt *q =
+        store_sql(st, 128, "SELECT name, secret FROM keys WHERE name>?1 AND length(secret)=32 ORDER BY name LIMIT 1");
     if (!q)
         return -EIO;
     bind_text(q, 1, name);

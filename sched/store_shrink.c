@@ -1,5 +1,5 @@
-/* The log goes into the database file, and that becomes smaller again: what removed jobs leave in it goes back to the disk, a few
- * pages at a time. */
+/* The log goes into the database file, and that becomes smaller again: what removed jobs leave in it goes back to the
+ * disk, a few pages at a time. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/statvfs.h>
@@ -7,13 +7,14 @@
 #include "net/clock.h"
 #include "sched/store_int.h"
 
-#define INCREMENTAL 2   /* what PRAGMA auto_vacuum says */
-#define SLACK 512       /* free pages that are not worth the work: ... */
-#define SLACK_LEFT 256  /* ... so many are left, for what comes next */
-#define UNRESERVED (512 << 10)    /* bytes that the log may add to the database with no room kept: half of the ballast */
-#define RESERVE (4 << 20)         /* bytes that are reserved for the database at a time */
+#define INCREMENTAL 2          /* what PRAGMA auto_vacuum says */
+#define SLACK 512              /* free pages that are not worth the work: ... */
+#define SLACK_LEFT 256         /* ... so many are left, for what comes next */
+#define UNRESERVED (512 << 10) /* bytes that the log may add to the database with no room kept: half of the ballast */
+#define RESERVE (4 << 20)      /* bytes that are reserved for the database at a time */
 #define RESERVE_LEAVES (16 << 20) /* where the disk has less room no more is reserved than the log will add */
-#define ANEW_MAX (64 << 20) /* bytes in use up to which a database that cannot shrink is written anew when it is opened */
+/* bytes in use up to which a database that cannot shrink is written anew when it is opened */
+#define ANEW_MAX (64 << 20)
 
 int store_pragma(struct store *st, const char *pragma) {
     sqlite3_stmt *q = NULL;
@@ -62,7 +63,8 @@ bool store_reserve(struct store *st) {
     struct stat file;
     struct statvfs disk;
     /* Not its size: pages that were free when the log was copied are holes in it. */
-    if (size <= st->reserved_bytes || (fstat(st->file, &file) == 0 && size <= (int64_t)file.st_blocks * 512 + (st->full ? 0 : UNRESERVED)))
+    if (size <= st->reserved_bytes ||
+        (fstat(st->file, &file) == 0 && size <= (int64_t)file.st_blocks * 512 + (st->full ? 0 : UNRESERVED)))
         return true;
     if (fstatvfs(st->file, &disk) == 0 && (int64_t)(disk.f_bavail * disk.f_frsize) > RESERVE_LEAVES)
         size += RESERVE;
@@ -86,8 +88,8 @@ static bool finish(struct store *st) {
     return false;
 }
 
-/* Those that were made before ppfs asked for it (auto_vacuum, set before the first table) are written anew, once. Where that fails
- * they stay as they are. */
+/* Those that were made before ppfs asked for it (auto_vacuum, set before the first table) are written anew, once. Where
+ * that fails they stay as they are. */
 void store_make_shrinkable(struct store *st) {
     if (store_pragma(st, "PRAGMA auto_vacuum") != INCREMENTAL && store_bytes_used(st) <= ANEW_MAX) {
         st->shrinking = sqlite3_exec(st->db, "VACUUM", NULL, NULL, NULL) == SQLITE_OK;
@@ -107,7 +109,8 @@ bool store_shrink(struct store *st, int64_t until) {
         int before = pages;
         int rc = sqlite3_exec(st->db, "PRAGMA incremental_vacuum(16)", NULL, NULL, NULL);
         pages = store_pragma(st, "PRAGMA freelist_count");
-        if (rc != SQLITE_OK || pages >= before) /* no room for the log, or another program reads: after the next change */
+        /* no room for the log, or another program reads: after the next change */
+        if (rc != SQLITE_OK || pages >= before)
             return finish(st);
     } while (pages > SLACK_LEFT && clock_us() < until);
     return true;

@@ -1,8 +1,10 @@
-/* Streams: their two logs, how far they are, the functions and values that their calls name. Statement numbers 80 to 99, 124, 125.
+/* Streams: their two logs, how far they are, the functions and values that their calls name. Statement numbers 80 to
+ * 99, 124, 125.
  *
- * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows, each with the offset at which it starts, one
- * for what a turn of the loop has gathered. The data of a row are its bytes; or an integer: so many bytes, which stand in
- * the log's spool file, at the offset that they have in the log (the file has holes where rows have the bytes). */
+ * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows, each with the offset at which it starts,
+ * one for what a turn of the loop has gathered. The data of a row are its bytes; or an integer: so many bytes, which
+ * stand in the log's spool file, at the offset that they have in the log (the file has holes where rows have the
+ * bytes). */
 #include <errno.h>
 #include <string.h>
 
@@ -13,8 +15,10 @@ static int64_t log_id(uint64_t job, enum job_body b) {
 }
 
 int64_t store_log_size(struct store *st, uint64_t job, enum job_body b) {
-    sqlite3_stmt *q = store_sql(st, 80, "SELECT start+CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END FROM logs WHERE log=?1"
-                                        " ORDER BY start DESC LIMIT 1");
+    sqlite3_stmt *q =
+        store_sql(st, 80,
+                  "SELECT start+CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END FROM logs WHERE log=?1"
+                  " ORDER BY start DESC LIMIT 1");
     if (!q)
         return -EIO;
     bind_int(q, 1, log_id(job, b));
@@ -39,9 +43,12 @@ int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t st
     return store_run(st, q);
 }
 
-int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, size_t *in_file) {
-    sqlite3_stmt *q = store_sql(st, 82, "SELECT start, data FROM logs WHERE log=?1 AND start>=ifnull((SELECT max(start) FROM logs WHERE log=?1 AND start<=?2), 0)"
-                                        " ORDER BY start");
+int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
+                       size_t *in_file) {
+    sqlite3_stmt *q = store_sql(st, 82,
+                                "SELECT start, data FROM logs WHERE log=?1 AND start>=ifnull((SELECT max(start) FROM "
+                                "logs WHERE log=?1 AND start<=?2), 0)"
+                                " ORDER BY start");
     size_t have = 0;
     int rc = 0;
     *in_file = 0;
@@ -68,10 +75,12 @@ int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *bu
     return rc < 0 ? rc : (int64_t)have;
 }
 
-int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t before, enum job_body to, int64_t *size, int max) {
+int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t before, enum job_body to, int64_t *size,
+                   int max) {
     int64_t rows[64], sizes[64];
     int n = 0, rc = 0;
-    sqlite3_stmt *q = store_sql(st, 124, "SELECT id, length(data) FROM logs WHERE log=?1 AND start<?2 ORDER BY start LIMIT ?3");
+    sqlite3_stmt *q =
+        store_sql(st, 124, "SELECT id, length(data) FROM logs WHERE log=?1 AND start<?2 ORDER BY start LIMIT ?3");
     if (!q)
         return -EIO;
     bind_int(q, 1, log_id(job, from));
@@ -136,7 +145,11 @@ int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, str
     int rc = store_step(st, q);
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
-    *out = (struct stream_row){.at = sqlite3_column_int64(q, 0), .call = (uint64_t)sqlite3_column_int64(q, 1), .line = (uint64_t)sqlite3_column_int64(q, 2), .deaths = (uint32_t)sqlite3_column_int64(q, 3), .suspect = (uint64_t)sqlite3_column_int64(q, 5)};
+    *out = (struct stream_row){.at = sqlite3_column_int64(q, 0),
+                               .call = (uint64_t)sqlite3_column_int64(q, 1),
+                               .line = (uint64_t)sqlite3_column_int64(q, 2),
+                               .deaths = (uint32_t)sqlite3_column_int64(q, 3),
+                               .suspect = (uint64_t)sqlite3_column_int64(q, 5)};
     if (answered)
         rc = buffer_add(answered, sqlite3_column_blob(q, 4), (size_t)sqlite3_column_bytes(q, 4));
     store_end(q);
@@ -144,8 +157,10 @@ int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, str
 }
 
 int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r, const struct buffer *answered) {
-    sqlite3_stmt *q = store_sql(st, 88, "INSERT INTO streams(id, at, call, line, deaths, answered, suspect) VALUES(?1,?2,?3,?4,?5,?6,?7)"
-                                        " ON CONFLICT(id) DO UPDATE SET at=?2, call=?3, line=?4, deaths=?5, answered=?6, suspect=?7");
+    sqlite3_stmt *q =
+        store_sql(st, 88,
+                  "INSERT INTO streams(id, at, call, line, deaths, answered, suspect) VALUES(?1,?2,?3,?4,?5,?6,?7)"
+                  " ON CONFLICT(id) DO UPDATE SET at=?2, call=?3, line=?4, deaths=?5, answered=?6, suspect=?7");
     if (q) {
         bind_int(q, 1, (int64_t)job);
         bind_int(q, 2, r->at);
@@ -170,7 +185,9 @@ int store_stream_delete(struct store *st, uint64_t job) {
 /* The data of a row are its bytes; or an integer: an id whose spec has them, as a file in spool/. used: the newest
  * stream that has named it; ids of streams only grow. */
 #define IN_FILE "typeof(data)='integer'"
-#define LENGTH "CASE WHEN " IN_FILE " THEN ifnull((SELECT size FROM bodies WHERE bodies.id=functions.data*8), 0) ELSE length(data) END"
+#define LENGTH                                                                                                         \
+    "CASE WHEN " IN_FILE                                                                                               \
+    " THEN ifnull((SELECT size FROM bodies WHERE bodies.id=functions.data*8), 0) ELSE length(data) END"
 _Static_assert(BODIES == 8 && BODY_SPEC == 0, "as LENGTH says");
 
 int store_owner(struct store *st, uint64_t job, uid_t *uid) {
@@ -201,7 +218,8 @@ int store_function_named(struct store *st, uid_t uid, const uint8_t hash[32], ui
     return rc < 0 ? rc : sqlite3_changes(st->db) > 0;
 }
 
-int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream, const void *bytes, size_t size, uint64_t body) {
+int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream, const void *bytes,
+                       size_t size, uint64_t body) {
     sqlite3_stmt *q = store_sql(st, 90, "INSERT INTO functions(uid, hash, used, data) VALUES(?1, ?2, ?3, ?4)");
     if (q) {
         bind_name(q, uid, hash);
@@ -215,8 +233,8 @@ int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint
     return store_run(st, q);
 }
 
-int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32], int (*take)(void *arg, const void *bytes, size_t size), void *arg,
-                       uint64_t *body) {
+int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32],
+                       int (*take)(void *arg, const void *bytes, size_t size), void *arg, uint64_t *body) {
     sqlite3_stmt *q = store_sql(st, 91, "SELECT data FROM functions WHERE uid=?1 AND hash=?2");
     *body = 0;
     if (!q)
@@ -233,8 +251,9 @@ int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32], int 
 }
 
 int store_functions_share(struct store *st, uint64_t stream, uid_t from, uid_t to) {
-    sqlite3_stmt *q = store_sql(st, 97, "INSERT OR IGNORE INTO functions(uid, hash, used, data)"
-                                        " SELECT ?3, hash, used, data FROM functions WHERE uid=?2 AND used>=?1");
+    sqlite3_stmt *q = store_sql(st, 97,
+                                "INSERT OR IGNORE INTO functions(uid, hash, used, data)"
+                                " SELECT ?3, hash, used, data FROM functions WHERE uid=?2 AND used>=?1");
     if (q) {
         bind_int(q, 1, (int64_t)stream);
         bind_int(q, 2, from);
@@ -254,12 +273,14 @@ static int64_t function_bytes(struct store *st) {
     return n;
 }
 
-/* The least recently named of those above keep bytes, but none that was named since the oldest stream began that has not
- * ended: its calls may still need it. */
+/* The least recently named of those above keep bytes, but none that was named since the oldest stream began that has
+ * not ended: its calls may still need it. */
 static int oldest(struct store *st, int64_t keep, int64_t rows[FUNCTION_SLICE], uint64_t bodies[FUNCTION_SLICE]) {
-    sqlite3_stmt *q = store_sql(st, 92, "SELECT row, body FROM (SELECT rowid AS row, used, CASE WHEN " IN_FILE " THEN data ELSE 0 END AS body,"
-                                        " sum(" LENGTH ") OVER (ORDER BY used DESC, rowid) AS total FROM functions)"
-                                        " WHERE total>?1 AND used<ifnull((SELECT min(id) FROM streams), ?2) ORDER BY total DESC LIMIT ?3");
+    sqlite3_stmt *q = store_sql(
+        st, 92,
+        "SELECT row, body FROM (SELECT rowid AS row, used, CASE WHEN " IN_FILE " THEN data ELSE 0 END AS body,"
+        " sum(" LENGTH ") OVER (ORDER BY used DESC, rowid) AS total FROM functions)"
+        " WHERE total>?1 AND used<ifnull((SELECT min(id) FROM streams), ?2) ORDER BY total DESC LIMIT ?3");
     int n = 0, rc = 0;
     if (!q)
         return -EIO;

@@ -1,5 +1,5 @@
-/* What each user has: kept in a table of this connection alone, by triggers, so that it is part of every transaction and of every
- * rollback; counted once when it is begun. Statement numbers 108, 109. */
+/* What each user has: kept in a table of this connection alone, by triggers, so that it is part of every transaction
+ * and of every rollback; counted once when it is begun. Statement numbers 108, 109. */
 #include <errno.h>
 
 #include "sched/store_int.h"
@@ -11,14 +11,16 @@
 #define BODIES_OF(job) "(SELECT total(size) FROM main.bodies WHERE id BETWEEN " job "*8 AND " job "*8+7)"
 #define EACH "1024" /* bytes that a job or directory counts for besides what is in it */
 #define LOG_END(row) row "start+CASE typeof(" row "data) WHEN 'integer' THEN " row "data ELSE length(" row "data) END"
-#define WAITS(id) "(" id "&7=5)" /* BODY_WAITING: its rows stand by their calls' numbers, so what they have is added up */
+/* BODY_WAITING: its rows stand by their calls' numbers, so what they have is added up */
+#define WAITS(id) "(" id "&7=5)"
 #define MAKE "CREATE TEMP TRIGGER "
 #define KNOWN(uid) "INSERT OR IGNORE INTO counts VALUES(" uid ",0,0,0,0);"
 #define VALUE_SIZE(row)                                                                                                \
-    "CASE typeof(" row "data) WHEN 'integer' THEN ifnull((SELECT size FROM main.bodies WHERE id=" row                    \
+    "CASE typeof(" row "data) WHEN 'integer' THEN ifnull((SELECT size FROM main.bodies WHERE id=" row                  \
     "data*8),0) ELSE length(" row "data) END"
 
 /* The outer statement's OR REPLACE would hold in a trigger as well: those of bodies only UPDATE. */
+/* clang-format off */
 static const char triggers[] =
     MAKE "jobs_in AFTER INSERT ON main.jobs BEGIN " KNOWN("new.uid")
     "UPDATE counts SET drafts=drafts+" DRAFT("new.") ", jobs=jobs+" QUEUED("new.") ", bytes=bytes+" EACH " WHERE uid=new.uid; END;"
@@ -26,7 +28,8 @@ static const char triggers[] =
     "UPDATE counts SET drafts=drafts-" DRAFT("old.") ", jobs=jobs-" QUEUED("old.") ", bytes=bytes-" EACH " WHERE uid=old.uid; END;"
     MAKE "jobs_to AFTER UPDATE OF state, shelf, flags ON main.jobs BEGIN "
     "UPDATE counts SET drafts=drafts+" DRAFT("new.") "-" DRAFT("old.") ", jobs=jobs+" QUEUED("new.") "-" QUEUED("old.") " WHERE uid=old.uid; END;"
-    /* a row changes hands as it is after the change: the trigger above, or none where nothing else changed, counted it for the old user */
+    /* a row changes hands as it is after the change: the trigger above, or none where nothing else changed, counted it
+     * for the old user */
     MAKE "jobs_of AFTER UPDATE OF uid ON main.jobs WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
     "UPDATE counts SET drafts=drafts-" DRAFT("new.") ", jobs=jobs-" QUEUED("new.") ", bytes=bytes-" EACH "-" BODIES_OF("old.id") " WHERE uid=old.uid;"
     "UPDATE counts SET drafts=drafts+" DRAFT("new.") ", jobs=jobs+" QUEUED("new.") ", bytes=bytes+" EACH "+" BODIES_OF("old.id") " WHERE uid=new.uid; END;"
@@ -47,25 +50,30 @@ static const char triggers[] =
     "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;"
     MAKE "values_in AFTER INSERT ON main.functions BEGIN " KNOWN("new.uid") "UPDATE counts SET kept=kept+" VALUE_SIZE("new.") " WHERE uid=new.uid; END;"
     MAKE "values_out AFTER DELETE ON main.functions BEGIN UPDATE counts SET kept=kept-" VALUE_SIZE("old.") " WHERE uid=old.uid; END;";
+/* clang-format on */
 
 #define LOG_SIZE                                                                                                       \
-    "CASE WHEN " WAITS("id") " THEN (SELECT cast(total(length(data)) AS INTEGER) FROM logs WHERE log=bodies.id)"          \
-    " ELSE ifnull((SELECT " LOG_END("") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0) END"
+    "CASE WHEN " WAITS("id") " THEN (SELECT cast(total(length(data)) AS INTEGER) FROM logs WHERE log=bodies.id)"       \
+                             " ELSE ifnull((SELECT " LOG_END(                                                          \
+                                 "") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0) END"
 _Static_assert(BODIES == 8 && BODY_WAITING == 5, "as WAITS says");
 /* Where it was not kept, for nobody else could write then. */
 static const char measure[] = "UPDATE bodies SET size=" LOG_SIZE " WHERE file=-1 AND size<>" LOG_SIZE;
 
 /* Writes nothing to the disk. */
+/* clang-format off */
 static const char count[] =
     "CREATE TEMP TABLE counts(uid INTEGER PRIMARY KEY, drafts INTEGER NOT NULL, jobs INTEGER NOT NULL, bytes INTEGER NOT NULL, kept INTEGER NOT NULL);"
     "INSERT INTO counts SELECT uid, sum(drafts), sum(jobs), cast(sum(bytes) AS INTEGER), sum(kept) FROM ("
     " SELECT uid, " DRAFT("") " AS drafts, " QUEUED("") " AS jobs, " EACH "+" BODIES_OF("jobs.id") " AS bytes, 0 AS kept FROM jobs"
     " UNION ALL SELECT uid, 1, 0, " EACH ", 0 FROM groups WHERE id<>0"
     " UNION ALL SELECT uid, 0, 0, 0, " VALUE_SIZE("") " FROM functions) GROUP BY uid";
+/* clang-format on */
 
 int store_count_users(struct store *st) {
     int rc = sqlite3_exec(st->db, measure, NULL, NULL, NULL);
-    if ((rc & 0xff) == SQLITE_OK || (rc & 0xff) == SQLITE_FULL) /* a full disk is no reason not to begin: there things are removed */
+    /* a full disk is no reason not to begin: there things are removed */
+    if ((rc & 0xff) == SQLITE_OK || (rc & 0xff) == SQLITE_FULL)
         rc = sqlite3_exec(st->db, count, NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(st->db, triggers, NULL, NULL, NULL);

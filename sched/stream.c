@@ -1,4 +1,5 @@
-/* The life of a stream: begun at its first write, in memory while it runs, read anew after a death or a failed commit. */
+/* The life of a stream: begun at its first write, in memory while it runs, read anew after a death or a failed commit.
+ * */
 #include "sched/stream_int.h"
 
 #include <errno.h>
@@ -41,7 +42,8 @@ void stream_free(struct stream *st) {
     if (st->reading || st->look.reading)
         return;
     stream_calls_free(st);
-    struct buffer *const buffers[] = {&st->answered, &st->tail, &st->carry, &st->out, &st->prints[0], &st->prints[1], &st->parts};
+    struct buffer *const buffers[] = {&st->answered,  &st->tail,      &st->carry, &st->out,
+                                      &st->prints[0], &st->prints[1], &st->parts};
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_free(buffers[i]);
     chunks_free(&st->large);
@@ -68,7 +70,8 @@ static void let_go(struct stream *st) {
     stream_free(st);
 }
 
-/* What it has is committed with this turn. It is read anew from there when it is written to, or has no writer any more. */
+/* What it has is committed with this turn. It is read anew from there when it is written to, or has no writer any more.
+ * */
 void stream_evict(struct sched *s) {
     while (s->idle_count > STREAMS_IDLE) {
         struct stream *st = TAILQ_FIRST(&s->idle);
@@ -246,7 +249,8 @@ int stream_let_go(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
 
 /* --- after a death, after a commit that failed ------------------------------------------------------------------- */
 
-/* Memory ran ahead of a database that did not follow: all streams are forgotten here and read anew from what was committed. */
+/* Memory ran ahead of a database that did not follow: all streams are forgotten here and read anew from what was
+ * committed. */
 void stream_rolled_back(struct sched *s) {
     while (s->streams) {
         stream_kept_gather(s->streams);

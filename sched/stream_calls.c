@@ -1,6 +1,6 @@
-/* The calls of a stream that are in memory: those that are not answered, and of JSON those whose answers wait for older ones.
- * However many were answered behind a slow one, only their numbers are kept, as runs: what is not in memory and below next_call
- * is answered. */
+/* The calls of a stream that are in memory: those that are not answered, and of JSON those whose answers wait for older
+ * ones. However many were answered behind a slow one, only their numbers are kept, as runs: what is not in memory and
+ * below next_call is answered. */
 #include "sched/stream_int.h"
 
 #include <errno.h>
@@ -25,8 +25,8 @@ struct call *stream_call(const struct stream *st, uint64_t number) {
     struct call *c = NULL;
     if (st->buckets)
         LIST_FOREACH(c, bucket_of(st, number), numbered)
-    if (c->number == number)
-        break;
+            if (c->number == number)
+                break;
     return c;
 }
 
@@ -34,8 +34,8 @@ struct call *stream_call_of(const struct stream *st, uint64_t id) {
     struct call *c = NULL;
     if (st->buckets)
         LIST_FOREACH(c, bucket_of_id(st, id), named)
-    if (c->id == id)
-        break;
+            if (c->id == id)
+                break;
     return c;
 }
 
@@ -176,10 +176,12 @@ void stream_calls_free(struct stream *st) {
     buffer_free(&st->before.runs);
 }
 
-/* --- the numbers of those that are answered ------------------------------------------------------------------------ */
+/* --- the numbers of those that are answered ------------------------------------------------------------------------
+ * */
 
-/* Runs from row.call on, by turns: so many that are not answered, so many that are, each 7 bits a byte, the lowest first and the
- * top bit where more follow. RUNS stands before them. An older ppfs kept a bit a call; its first bit was always 0. */
+/* Runs from row.call on, by turns: so many that are not answered, so many that are, each 7 bits a byte, the lowest
+ * first and the top bit where more follow. RUNS stands before them. An older ppfs kept a bit a call; its first bit was
+ * always 0. */
 enum { RUNS = 1 };
 
 static int put_number(struct buffer *b, uint64_t n) {

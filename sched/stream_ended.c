@@ -1,5 +1,5 @@
-/* What a job of its own has answered goes to the stream whose call it was. Bodies that are files come in pieces, through the
- * disk thread, a piece a turn: what a program prints may be a gigabyte, and nobody is to wait for that. */
+/* What a job of its own has answered goes to the stream whose call it was. Bodies that are files come in pieces,
+ * through the disk thread, a piece a turn: what a program prints may be a gigabyte, and nobody is to wait for that. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +69,8 @@ static int answer(struct stream *st, struct call *c, struct ending *e) {
         if (e->unreadable == EILSEQ)
             return st->codec->fail(st, c, ERROR_RAISED, "its stdout is not UTF-8 text");
         bool large = e->unreadable == EFBIG;
-        return st->codec->fail(st, c, ERROR_DIED, large ? "its result is larger than 1 GiB" : "its result could not be read");
+        return st->codec->fail(st, c, ERROR_DIED,
+                               large ? "its result is larger than 1 GiB" : "its result could not be read");
     }
     if (told_itself(j) && e->body.size >= 8)
         return st->codec->answer(st, c, ANSWER_ERROR, bytes, e->piece.size);

@@ -8,7 +8,7 @@
 #include "sched/values.h"
 
 #define HASH 32u
-#define STEAL_MIN (64u * 1024u)    /* bytes from which on a call keeps the memory that its frames were put together in */
+#define STEAL_MIN (64u * 1024u) /* bytes from which on a call keeps the memory that its frames were put together in */
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
 
@@ -229,7 +229,9 @@ static int64_t begin_frame(struct stream *st, const char *bytes, size_t size) {
     if (rc < 0 || st->carry.size < FRAME_HEADER)
         return rc < 0 ? rc : (int64_t)n;
     st->carry.size = 0;
-    const char *why = frame_header((const uint8_t *)st->carry.bytes, &f) < 0 ? "something that is no frame" : stream_refuses(st->parts.size, st->part.id, &f);
+    const char *why = frame_header((const uint8_t *)st->carry.bytes, &f) < 0
+                          ? "something that is no frame"
+                          : stream_refuses(st->parts.size, st->part.id, &f);
     if (why) {
         rc = broken(st, why);
         return rc < 0 ? rc : (int64_t)n;
@@ -288,4 +290,5 @@ static int finish(struct stream *st) {
     return stream_hold_over(st);
 }
 
-const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, NULL, stream_look_frames};
+const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, NULL,
+                                   stream_look_frames};

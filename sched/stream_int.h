@@ -13,12 +13,12 @@
 #include "sched/stream_look.h"
 #include "sched/stream_memory.h"
 
-#define STREAMS_ACTIVE 1024u   /* streams in memory that have something to do */
-#define STREAMS_IDLE 64u       /* others that stay there; those that had nothing to do for longest leave it */
-#define STREAMS_ROOMY 64u      /* when more than that are in memory, each has less of it */
-#define STREAM_PENDING 8192u   /* calls that wait for a worker, or whose jobs have just been queued */
+#define STREAMS_ACTIVE 1024u /* streams in memory that have something to do */
+#define STREAMS_IDLE 64u     /* others that stay there; those that had nothing to do for longest leave it */
+#define STREAMS_ROOMY 64u    /* when more than that are in memory, each has less of it */
+#define STREAM_PENDING 8192u /* calls that wait for a worker, or whose jobs have just been queued */
 #define STREAM_READ (256u * 1024u)
-#define STREAM_PARSED (4 << 20) /* bytes of its input that are taken in a turn */
+#define STREAM_PARSED (4 << 20)   /* bytes of its input that are taken in a turn */
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
 
@@ -30,7 +30,7 @@ struct stream {
     struct sched *s;
     struct user *user;
     LIST_ENTRY(stream) mates; /* of user.streams */
-    uint64_t id;             /* 0: let go, and freed when its reads have come back */
+    uint64_t id;              /* 0: let go, and freed when its reads have come back */
     int priority;
     const struct codec *codec;
     char place[PLACE_MAX];   /* where its calls may run (host.h) */
@@ -52,43 +52,43 @@ struct stream {
     struct call_queue done;  /* of them, frames: answered in this turn */
     struct call_list *by_number, *by_id; /* the same, buckets of each; frames: by_id those that are not answered */
     size_t buckets, count;
-    struct call *next_send;  /* no call before it is pending; NULL: none is */
-    struct before {          /* calls that were answered before it was read anew: from row.call on, as committed */
+    struct call *next_send; /* no call before it is pending; NULL: none is */
+    struct before {         /* calls that were answered before it was read anew: from row.call on, as committed */
         struct buffer runs;
-        size_t at;           /* of the run after this one: */
+        size_t at; /* of the run after this one: */
         uint64_t from, to;
     } before;
-    struct buffer answered;  /* for stream_put */
-    int64_t end;             /* offset after the newest call ... */
-    uint64_t end_line;       /* ... and its line */
+    struct buffer answered; /* for stream_put */
+    int64_t end;            /* offset after the newest call ... */
+    uint64_t end_line;      /* ... and its line */
     uint64_t pending, lines;
-    uint64_t fresh_jobs;     /* calls with a job of their own that STARTED was not yet said of */
-    uint64_t said;           /* JSON: the answers of all calls before it are in the out-log, or on the way there */
-    size_t waiting_calls;    /* answered, and in memory */
+    uint64_t fresh_jobs;  /* calls with a job of their own that STARTED was not yet said of */
+    uint64_t said;        /* JSON: the answers of all calls before it are in the out-log, or on the way there */
+    size_t waiting_calls; /* answered, and in memory */
     size_t written_turn, moved_turn; /* stream_wait.c: in this turn */
     bool more;                       /* ... and there is more of that for the next turn */
     bool wrote_down, writes_down;    /* there may be rows of answers that wait; more are to be made */
-    struct lease_set leases; /* lease.c */
-    size_t held, waiting;    /* bytes of its calls; those among them of answers that wait for older ones */
-    int failed;              /* errno: its input can no longer be read */
-    unsigned writing;        /* writes that the disk thread has */
-    bool holds;              /* calls with a job of their own were stopped, as they print faster than the disk takes it */
-    bool parts_waiting;      /* calls with a job of their own may have to be told STARTED */
+    struct lease_set leases;         /* lease.c */
+    size_t held, waiting;            /* bytes of its calls; those among them of answers that wait for older ones */
+    int failed;                      /* errno: its input can no longer be read */
+    unsigned writing;                /* writes that the disk thread has */
+    bool holds;         /* calls with a job of their own were stopped, as they print faster than the disk takes it */
+    bool parts_waiting; /* calls with a job of their own may have to be told STARTED */
     TAILQ_ENTRY(stream) rest; /* of sched.idle, while idle: all that was written is answered, and more may come */
     bool idle;
     struct kept_list kept, replay; /* stream_kept.c: not committed; to be said again */
     size_t kept_bytes;
-    bool closed;             /* no writer any more */
-    bool parsed_all;         /* closed and parsed to the end, or not understood from here on */
+    bool closed;     /* no writer any more */
+    bool parsed_all; /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
-    char *read_buffer;       /* its input from read_at to read_end */
+    char *read_buffer; /* its input from read_at to read_end */
     int64_t read_at, read_end;
     int64_t begun, newline; /* where what is being gathered begins; JSON: behind the last newline, as far as is known */
     int64_t large_at;       /* user.large is it: begun of what it may gather */
     size_t gathered, sent;  /* its part of user.gathered, of user.sent */
-    struct buffer parts;     /* frames: the body that is being put together ... */
-    struct frame part;       /* ... the frame that it stands in ... */
-    uint32_t left;           /* ... and how many of that frame's bytes are still to come */
+    struct buffer parts;    /* frames: the body that is being put together ... */
+    struct frame part;      /* ... the frame that it stands in ... */
+    uint32_t left;          /* ... and how many of that frame's bytes are still to come */
     bool in_frame;
     struct look look;
 };
@@ -103,7 +103,8 @@ static inline size_t stream_share(const struct stream *st) { /* bytes that it ma
     unsigned n = st->s->stream_count;
     return user_holds_much(st->user) ? STREAM_FLOOR : n > STREAMS_ROOMY ? STREAM_HELD / n * STREAMS_ROOMY : STREAM_HELD;
 }
-/* The parser stops here; not in the middle of a call that others of its user wait for. What workers have may wait for what comes. */
+/* The parser stops here; not in the middle of a call that others of its user wait for. What workers have may wait for
+ * what comes. */
 static inline bool stream_full(const struct stream *st) {
     bool many = st->pending + st->fresh_jobs >= STREAM_PENDING;
     bool much = st->held >= STREAM_HELD || st->held - st->sent >= stream_share(st);
@@ -129,13 +130,14 @@ static inline bool streams_room(const struct sched *s, const struct user *u) {
 
 /* stream.c */
 struct stream *stream_find(struct sched *s, uint64_t job);
-int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */
-int stream_start(struct sched *s, struct job_row *r, unsigned also_save);                 /* to running, into memory */
-int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
+int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind); /* at its first write */
+int stream_start(struct sched *s, struct job_row *r, unsigned also_save);  /* to running, into memory */
+int stream_opened(struct sched *s, const struct job_row *r);               /* one more writer; -ETXTBSY: too late */
 int stream_closed(struct sched *s, const struct job_row *r);
 int stream_let_go(struct sched *s, struct job_row *r, pid_t pid,
                   int64_t size); /* the process has closed it, or is killed */
-/* In memory, where it is running and left it with nothing to do; NULL in *out: it is not running, or is read anew later. */
+/* In memory, where it is running and left it with nothing to do; NULL in *out: it is not running, or is read anew
+ * later. */
 int stream_wake(struct sched *s, const struct job_row *r, struct stream **out);
 void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
 void stream_evict(struct sched *s);             /* of many that have not, some leave memory */
@@ -149,60 +151,72 @@ void stream_free_all(struct sched *s);
 /* stream_turn.c */
 void stream_turn(struct sched *s);
 void stream_mark(struct stream *st);
-int stream_feed(struct stream *st, const char *bytes, size_t size);   /* to the parser */
-void stream_suspect(struct stream *st, const struct call *c); /* it runs long: should ppfs die now, that is written down */
+int stream_feed(struct stream *st, const char *bytes, size_t size); /* to the parser */
+/* it runs long: should ppfs die now, that is written down */
+void stream_suspect(struct stream *st, const struct call *c);
 
 /* stream_calls.c */
-/* A new pending call behind the others; *out is NULL where it was answered before the stream was read anew. 0 or -ENOMEM */
+/* A new pending call behind the others; *out is NULL where it was answered before the stream was read anew. 0 or
+ * -ENOMEM */
 int stream_add(struct stream *st, uint64_t id, int64_t end, struct call **out);
-struct call *stream_call(const struct stream *st, uint64_t number);   /* NULL: answered, or not read yet */
-int stream_answered(struct stream *st, struct call *c);               /* its answer is in out, or (JSON) waits; c stays until the turn */
-void stream_hold(struct stream *st, struct call *c, size_t bytes);    /* so many bytes of it are in memory now */
-void stream_job_has(struct stream *st, struct call *c);               /* CALL_JOB: its bytes are not needed any more */
-void stream_drop_answer(struct call *c);                              /* the pieces of it that have come */
-void stream_remove(struct stream *st, struct call *c);                /* frees it */
-void stream_sweep(struct stream *st);                                 /* frames: what is answered leaves memory */
+struct call *stream_call(const struct stream *st, uint64_t number); /* NULL: answered, or not read yet */
+/* its answer is in out, or (JSON) waits; c stays until the turn */
+int stream_answered(struct stream *st, struct call *c);
+void stream_hold(struct stream *st, struct call *c, size_t bytes); /* so many bytes of it are in memory now */
+void stream_job_has(struct stream *st, struct call *c);            /* CALL_JOB: its bytes are not needed any more */
+void stream_drop_answer(struct call *c);                           /* the pieces of it that have come */
+void stream_remove(struct stream *st, struct call *c);             /* frees it */
+void stream_sweep(struct stream *st);                              /* frames: what is answered leaves memory */
 void stream_calls_free(struct stream *st);
-int stream_done_load(struct stream *st, struct buffer *answered);     /* takes what store_stream_get gave. 0 or -ENOMEM */
-bool stream_done_before(struct stream *st, uint64_t number);          /* asked for one number after the other */
-int stream_done(const struct stream *st, struct buffer *out);         /* for store_stream_put, row.call being set. 0 or -ENOMEM */
-void stream_place(struct stream *st);                                 /* sets how far row says that it is */
+int stream_done_load(struct stream *st, struct buffer *answered); /* takes what store_stream_get gave. 0 or -ENOMEM */
+bool stream_done_before(struct stream *st, uint64_t number);      /* asked for one number after the other */
+/* for store_stream_put, row.call being set. 0 or -ENOMEM */
+int stream_done(const struct stream *st, struct buffer *out);
+void stream_place(struct stream *st); /* sets how far row says that it is */
 
-/* stream_wait.c. What is answered goes out as far as nothing before it is not; of the rest some is written down. 0 or -errno */
+/* stream_wait.c. What is answered goes out as far as nothing before it is not; of the rest some is written down. 0 or
+ * -errno */
 int stream_advance_json(struct stream *st);
 
 /* stream_kept.c: answers that are not committed yet are not lost with a commit that fails */
 void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size);
 /* Of one that has not met that call yet, or is not in memory. False: there is no room, and nothing was kept. */
-bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes, size_t size);
-void stream_kept_gather(struct stream *st);    /* before it leaves memory, as a commit has failed */
-void stream_kept_leave(struct stream *st);     /* it leaves memory; what it has stays until the commit, or until it is read anew ... */
-void stream_kept_load(struct stream *st);      /* ... which this is */
-int stream_kept_replay(struct stream *st);     /* answers calls that the parser has read again. 0 or -errno */
+bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
+                      size_t size);
+void stream_kept_gather(struct stream *st); /* before it leaves memory, as a commit has failed */
+/* it leaves memory; what it has stays until the commit, or until it is read anew ... */
+void stream_kept_leave(struct stream *st);
+void stream_kept_load(struct stream *st);  /* ... which this is */
+int stream_kept_replay(struct stream *st); /* answers calls that the parser has read again. 0 or -errno */
 void stream_kept_committed(struct stream *st);
 void stream_kept_turned(struct sched *s, bool committed); /* of those that are not in memory */
-void stream_kept_end(struct sched *s, uint64_t stream); /* it ends with this turn's commit */
+void stream_kept_end(struct sched *s, uint64_t stream);   /* it ends with this turn's commit */
 void stream_kept_free(struct sched *s);
 
 /* stream_log.c; these answer -EINPROGRESS as sched_read does */
-int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg);
-int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg);
+int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again,
+                 sched_done *done, void *arg);
+int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
+                        sched_done *done, void *arg);
 int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done); /* arg: st */
 int stream_log_flush(struct stream *st); /* what this turn has gathered, as far as it has not to be written first */
-int stream_log_settle(struct stream *st); /* 1: all that was answered is in the log; 0: some is on the way there; -errno */
-int stream_put(struct stream *st);       /* how far it is, with what is in the log. 0 or -errno */
+/* 1: all that was answered is in the log; 0: some is on the way there; -errno */
+int stream_log_settle(struct stream *st);
+int stream_put(struct stream *st); /* how far it is, with what is in the log. 0 or -errno */
 
 /* stream_part.c: a job of its own for a call that has options, or is a program */
 int stream_job(struct stream *st, struct call *c);
 int stream_release(struct stream *st, uint64_t id); /* a call that is held, or will be, is not to be */
-int stream_hold_over(struct stream *st); /* nobody can let go any more of what is held: those calls fail */
+int stream_hold_over(struct stream *st);            /* nobody can let go any more of what is held: those calls fail */
 /* The call that the job answers, and its stream; NULL when nobody waits for that any more. */
 struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out);
 /* stream_ended.c: what such a job answered goes to the stream. 0, -errno, or 1: the stream removes it, later. */
 int stream_job_ended(struct sched *s, const struct job_row *r);
 /* What a call has printed. NULL: nobody wants it any more. */
-struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, enum pool_stream which, const void *bytes, size_t size);
+struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
+                                   enum pool_stream which, const void *bytes, size_t size);
 void run_output_resume(struct stream *st); /* run_output.c: after a flush, what holds goes on */
 bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
-int stream_json_text(struct stream *st, struct call *c, struct buffer *text); /* stream_json.c: a JSON text, as a line; takes it */
+/* stream_json.c: a JSON text, as a line; takes it */
+int stream_json_text(struct stream *st, struct call *c, struct buffer *text);
 #endif

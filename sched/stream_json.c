@@ -1,5 +1,5 @@
-/* JSON Lines: one {"call": ...} or {"run": ...} a line, one line of answer each, in the order of the lines. Answers that
- * come before their turn wait: stream_wait.c. */
+/* JSON Lines: one {"call": ...} or {"run": ...} a line, one line of answer each, in the order of the lines. Answers
+ * that come before their turn wait: stream_wait.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

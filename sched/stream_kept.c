@@ -1,14 +1,14 @@
-/* Answers that are not committed yet: after a commit that failed a stream is read anew, and what had been answered is not run
- * again, but answered from here. Each call has its number in the stream's input, and none is sent before that is committed, so
- * the number means the same call when it is read again. */
+/* Answers that are not committed yet: after a commit that failed a stream is read anew, and what had been answered is
+ * not run again, but answered from here. Each call has its number in the stream's input, and none is sent before that
+ * is committed, so the number means the same call when it is read again. */
 #include "sched/stream_int.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define KEPT_MAX (64u << 20)     /* bytes of one stream ... */
-#define KEPT_ONE_MAX (1u << 20)  /* ... and of an answer; calls with more than that run again */
+#define KEPT_MAX (64u << 20)    /* bytes of one stream ... */
+#define KEPT_ONE_MAX (1u << 20) /* ... and of an answer; calls with more than that run again */
 
 struct kept {
     TAILQ_ENTRY(kept) next;
@@ -22,12 +22,13 @@ struct kept_set { /* of a stream that is not in memory */
     LIST_ENTRY(kept_set) next;
     uint64_t stream;
     size_t bytes; /* of answers that came since then */
-    bool fresh; /* it left memory in this turn: what it has goes with this turn's commit */
+    bool fresh;   /* it left memory in this turn: what it has goes with this turn's commit */
     struct kept_list list;
 };
 
 /* False: there is no room; then that call runs again. */
-static bool add(struct kept_list *list, size_t *total, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
+static bool add(struct kept_list *list, size_t *total, uint64_t number, enum kept_kind kind, const void *bytes,
+                size_t size) {
     struct kept *k = size <= KEPT_ONE_MAX && *total + size <= KEPT_MAX ? malloc(sizeof *k + size) : NULL;
     if (!k)
         return false;
@@ -85,7 +86,8 @@ static struct kept_set *new_set(struct sched *s, uint64_t stream, bool fresh) {
     return set;
 }
 
-bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
+bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
+                      size_t size) {
     struct stream *st = stream_find(s, stream);
     struct kept_set *set = st ? NULL : set_of(s, stream);
     if (st) {
@@ -171,7 +173,8 @@ static int say(struct stream *st, struct call *c, const struct kept *k) {
     return rc < 0 ? rc : stream_answered(st, c);
 }
 
-/* Those that the parser has reached. What a call printed that was not answered and does not go on is left out: it runs again. */
+/* Those that the parser has reached. What a call printed that was not answered and does not go on is left out: it runs
+ * again. */
 int stream_kept_replay(struct stream *st) {
     int rc = 0;
     lease_claim(st);

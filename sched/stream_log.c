@@ -1,8 +1,8 @@
 /* The two logs of a stream: what was written to it, what it answered.
  *
  * Small pieces are rows of the database. A piece of more than INLINE_MAX bytes is written by the disk thread into the
- * log's file, at the offset that it has in the log, and then a row says that it is there. So what is committed is in the
- * file, and what a daemon that was killed left behind the last row is written over by the next.
+ * log's file, at the offset that it has in the log, and then a row says that it is there. So what is committed is in
+ * the file, and what a daemon that was killed left behind the last row is written over by the next.
  *
  * Answers that are on the way there (st->flight) go together with how far the stream was when they were sent off: both
  * are committed in the turn in which they arrive. What is answered meanwhile waits in st->large and st->out. */
@@ -18,7 +18,8 @@ static struct spool_name file_of(uint64_t job, enum job_body b) {
     return (struct spool_name){job, b, BODY_LOG};
 }
 
-int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset, sched_done *done, void *arg) {
+int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
+                        sched_done *done, void *arg) {
     size_t in_file;
     int64_t n = store_log_read(s->store, job, b, buf, size, offset, &in_file);
     return n != 0 || in_file == 0 ? n : spool_read(s->spool, file_of(job, b), buf, in_file, offset, done, arg);
@@ -37,12 +38,14 @@ int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset,
 
 static int flush_tail(struct stream *st) {
     int64_t start = st->in_size - (int64_t)st->tail.size;
-    int rc = st->tail.size ? store_log_append(st->s->store, st->id, BODY_SPEC, start, st->tail.bytes, st->tail.size) : 0;
+    int rc =
+        st->tail.size ? store_log_append(st->s->store, st->id, BODY_SPEC, start, st->tail.bytes, st->tail.size) : 0;
     buffer_empty(&st->tail);
     return rc;
 }
 
-/* 0: the bytes come next in a log that has so many; 1: they are in it, and were sent again by the kernel after a daemon died. */
+/* 0: the bytes come next in a log that has so many; 1: they are in it, and were sent again by the kernel after a daemon
+ * died. */
 static int check_place(int64_t have, size_t size, uint64_t offset, bool again) {
     if (again && offset + size <= (uint64_t)have)
         return 1;
@@ -82,7 +85,8 @@ static int append(struct stream *st, const char *bytes, size_t size, uint64_t of
 }
 
 /* Held, or queued behind others: it is not in memory. */
-static int append_queued(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, bool in_file) {
+static int append_queued(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset,
+                         bool again, bool in_file) {
     int64_t have = store_log_size(s->store, r->job.id, BODY_SPEC);
     if (have < 0 || job_ended(r->job.state))
         return have < 0 ? (int)have : -ESTALE;
@@ -114,7 +118,8 @@ static void written(void *arg, int rc) {
     if (rc == 0 && !st)
         rc = stream_wake(s, &r, &st);
     if (rc == 0)
-        rc = st ? append(st, w->bytes, w->size, w->offset, w->again, true) : append_queued(s, &r, w->bytes, w->size, w->offset, w->again, true);
+        rc = st ? append(st, w->bytes, w->size, w->offset, w->again, true)
+                : append_queued(s, &r, w->bytes, w->size, w->offset, w->again, true);
     if (rc == -ESTALE && r.job.state == JOB_CANCELLED) /* the file was there again for this */
         spool_unlink(s->spool, file_of(w->job, BODY_SPEC));
     if (w->done)
@@ -122,12 +127,14 @@ static void written(void *arg, int rc) {
     free(w);
 }
 
-static int write_file(struct sched *s, struct stream *st, uint64_t job, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
+static int write_file(struct sched *s, struct stream *st, uint64_t job, const void *bytes, size_t size, uint64_t offset,
+                      bool again, sched_done *done, void *arg) {
     struct writing *w = malloc(sizeof *w);
     if (!w)
         return -ENOMEM;
     *w = (struct writing){s, job, offset, bytes, size, again, done, arg};
-    int rc = spool_pwrite_kept(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, false, written, w); /* sched_flush syncs */
+    /* sched_flush syncs */
+    int rc = spool_pwrite_kept(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, false, written, w);
     if (rc != -EINPROGRESS)
         free(w);
     else if (st)
@@ -135,7 +142,8 @@ static int write_file(struct sched *s, struct stream *st, uint64_t job, const vo
     return rc;
 }
 
-int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again, sched_done *done, void *arg) {
+int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again,
+                 sched_done *done, void *arg) {
     struct stream *st;
     int rc = quota_bytes(s, r->job.uid, (int64_t)size);
     if (rc == 0)
@@ -143,9 +151,12 @@ int stream_write(struct sched *s, const struct job_row *r, const void *bytes, si
     if (rc < 0)
         return rc;
     if (st && st->writing && offset >= (uint64_t)st->in_size) /* those before it come first */
-        return offset < (uint64_t)st->in_size + SENT_AHEAD ? write_file(s, st, r->job.id, bytes, size, offset, again, done, arg) : -ESPIPE;
+        return offset < (uint64_t)st->in_size + SENT_AHEAD
+                   ? write_file(s, st, r->job.id, bytes, size, offset, again, done, arg)
+                   : -ESPIPE;
     if (size <= INLINE_MAX)
-        return st ? append(st, bytes, size, offset, again, false) : append_queued(s, r, bytes, size, offset, again, false);
+        return st ? append(st, bytes, size, offset, again, false)
+                  : append_queued(s, r, bytes, size, offset, again, false);
     int64_t have = st ? check_stream(st, size, offset, again) : store_log_size(s->store, r->job.id, BODY_SPEC);
     if (st && have != 0)
         return have < 0 ? (int)have : 0;
@@ -162,7 +173,7 @@ struct piece {
     struct chunks bytes;
     struct iovec *parts;
     int64_t start;
-    struct stream_row row; /* how far the stream is with them ... */
+    struct stream_row row;  /* how far the stream is with them ... */
     struct buffer answered; /* ... and which calls are answered */
 };
 
@@ -195,10 +206,16 @@ static int send_off(struct stream *st) {
     struct piece *p = rc == 0 ? malloc(sizeof *p) : NULL;
     if (!p)
         return -ENOMEM;
-    *p = (struct piece){.s = st->s, .job = st->id, .bytes = st->large, .parts = chunks_parts(&st->large), .start = st->out_size, .row = st->row};
+    *p = (struct piece){.s = st->s,
+                        .job = st->id,
+                        .bytes = st->large,
+                        .parts = chunks_parts(&st->large),
+                        .start = st->out_size,
+                        .row = st->row};
     rc = p->parts ? stream_done(st, &p->answered) : -ENOMEM;
     if (rc == 0)
-        rc = spool_pwrite_parts(st->s->spool, file_of(st->id, BODY_RESULT), p->parts, p->bytes.count, (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
+        rc = spool_pwrite_parts(st->s->spool, file_of(st->id, BODY_RESULT), p->parts, p->bytes.count,
+                                (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
     if (rc != -EINPROGRESS) {
         buffer_free(&p->answered);
         free(p->parts);
@@ -225,7 +242,8 @@ int stream_log_flush(struct stream *st) {
         rc = flush(st, i ? BODY_STDERR : BODY_STDOUT, &st->prints[i], &st->print_size[i]);
     if (rc < 0 || st->flight)
         return rc;
-    return st->large.first || st->out.size > INLINE_MAX ? send_off(st) : flush(st, BODY_RESULT, &st->out, &st->out_size);
+    return st->large.first || st->out.size > INLINE_MAX ? send_off(st)
+                                                        : flush(st, BODY_RESULT, &st->out, &st->out_size);
 }
 
 int stream_log_settle(struct stream *st) {

@@ -1,10 +1,10 @@
-/* CANCEL and RELEASE frames are looked for as soon as they are written, though the parser may stand far before them, with as many
- * calls as it may read (held ones among them).
+/* CANCEL and RELEASE frames are looked for as soon as they are written, though the parser may stand far before them,
+ * with as many calls as it may read (held ones among them).
  *
- * What the parser has not reached is walked from header to header. A CANCEL of a call that it has read is done at once, and it
- * is marked, with its place, for calls between there and here: so the answers are those that reading in order would give,
- * only sooner. What was marked is not written down: after a death it is looked for again.
- * There are marks of MARKS_MAX calls at most; the frames after them are seen when the parser comes to them. */
+ * What the parser has not reached is walked from header to header. A CANCEL of a call that it has read is done at once,
+ * and it is marked, with its place, for calls between there and here: so the answers are those that reading in order
+ * would give, only sooner. What was marked is not written down: after a death it is looked for again. There are marks
+ * of MARKS_MAX calls at most; the frames after them are seen when the parser comes to them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,8 +121,8 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
         l->ends = f.kind == FRAME_PART ? l->ends : l->at + f.size;
         l->parts = f.kind == FRAME_PART ? l->parts + f.size : 0;
         l->part_id = f.id;
-        /* While this was being read the parser may have passed here, and come to later calls. One with a body, which it should
-         * not have, may never be whole: that is the parser's to see. */
+        /* While this was being read the parser may have passed here, and come to later calls. One with a body, which it
+         * should not have, may never be whole: that is the parser's to see. */
         if ((f.kind != FRAME_CANCEL && f.kind != FRAME_RELEASE) || f.size || l->at <= st->parsed)
             continue;
         rc = f.kind == FRAME_CANCEL ? stream_cancel(st, f.id) : stream_release(st, f.id);

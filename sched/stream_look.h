@@ -8,26 +8,28 @@ struct stream;
 struct call;
 
 struct look {
-    int64_t at;         /* bytes of the input that were looked at, or that the parser has taken */
-    uint64_t skip;      /* bytes of a body still to be passed over */
+    int64_t at;    /* bytes of the input that were looked at, or that the parser has taken */
+    uint64_t skip; /* bytes of a body still to be passed over */
     unsigned char head[FRAME_HEADER];
-    unsigned have;      /* bytes of head */
-    int64_t whole, ends; /* behind the last frame but PARTs that is whole for sure; whose header was met */
+    unsigned have;           /* bytes of head */
+    int64_t whole, ends;     /* behind the last frame but PARTs that is whole for sure; whose header was met */
     uint64_t parts, part_id; /* bytes of the PARTs before, and whose they are */
-    bool over, reading; /* over: something that is no frame was met */
-    char *buffer;       /* for reading */
+    bool over, reading;      /* over: something that is no frame was met */
+    char *buffer;            /* for reading */
     struct mark {
         uint64_t id;
         int64_t cancel, release; /* behind its CANCEL, its RELEASE; 0: there was none; both: the place is free */
-    } *marks;           /* not read yet: a hash table */
+    } * marks;                   /* not read yet: a hash table */
     size_t count, cap;
 };
 
 int stream_look(struct stream *st, const char *bytes, size_t size); /* at what was just appended. 0 or -errno */
-int stream_look_on(struct stream *st); /* on in the input that an earlier daemon took, or that came as one file. 0 or -errno */
+/* on in the input that an earlier daemon took, or that came as one file. 0 or -errno */
+int stream_look_on(struct stream *st);
 int stream_look_frames(struct stream *st, const char *bytes, size_t size); /* codec.look */
 void stream_look_free(struct look *l);
-void stream_index(struct stream *st, struct call *c); /* it can be found by its id until it is answered; stream_calls.c */
+/* it can be found by its id until it is answered; stream_calls.c */
+void stream_index(struct stream *st, struct call *c);
 struct call *stream_call_of(const struct stream *st, uint64_t id);    /* NULL: not there, or answered */
 bool stream_cancelled(const struct stream *st, const struct call *c); /* its CANCEL was seen already, behind it */
 bool stream_released(const struct stream *st, const struct call *c);  /* so was its RELEASE */

@@ -1,8 +1,10 @@
-/* What the streams of one user hold in memory. Workers' calls aside, which are bounded by the slots, that is USER_HELD, a little for
- * each stream, and one call, however large and however many streams he writes to: the others wait, in the log.
+/* What the streams of one user hold in memory. Workers' calls aside, which are bounded by the slots, that is USER_HELD,
+ * a little for each stream, and one call, however large and however many streams he writes to: the others wait, in the
+ * log.
  *
- * Only what is whole in the log is gathered beyond USER_HELD, so that one that its writer never ends holds nobody up. While it is
- * gathered no other is; and none while more than half of USER_HELD waits for workers: that the last large one has gone to one. */
+ * Only what is whole in the log is gathered beyond USER_HELD, so that one that its writer never ends holds nobody up.
+ * While it is gathered no other is; and none while more than half of USER_HELD waits for workers: that the last large
+ * one has gone to one. */
 #include "sched/stream_memory.h"
 
 #include "sched/stream_int.h"
@@ -42,8 +44,8 @@ void stream_gathered(struct stream *st) {
     st->gathered = now;
 }
 
-/* JSON: of what an earlier daemon took nobody knows where the newlines are. Where there was none after all, its line is read again
- * when one comes. */
+/* JSON: of what an earlier daemon took nobody knows where the newlines are. Where there was none after all, its line is
+ * read again when one comes. */
 static void go_back(struct stream *st) {
     if (st->codec != &codec_json || st->closed || st->parsed < st->in_size || !stream_has_large(st))
         return;

@@ -108,7 +108,8 @@ static int add_u32(struct buffer *b, size_t n) {
 
 static void was_appended(void *arg, int rc);
 
-/* The body as far as it is at hand: 0 when it is whole, -EINPROGRESS: was_appended goes on. -EFBIG: no worker takes so much. */
+/* The body as far as it is at hand: 0 when it is whole, -EINPROGRESS: was_appended goes on. -EFBIG: no worker takes so
+ * much. */
 static int make_body(struct sending *p, struct call *c) {
     struct buffer *b = &p->body;
     unsigned values = call_values(c), pieces = values + (call_function(c) != NULL);
@@ -136,7 +137,9 @@ static int send_body(struct stream *st, struct call *c, struct sending *p, int r
     struct sched *s = st->s;
     if (rc == -ENOENT || rc == -EFBIG) {
         free_sending(p);
-        return st->codec->fail(st, c, ERROR_PICKLE, rc == -EFBIG ? "it and its values are larger than 2 GiB" : "its function, or a value that it lists, is not there");
+        return st->codec->fail(st, c, ERROR_PICKLE,
+                               rc == -EFBIG ? "it and its values are larger than 2 GiB"
+                                            : "its function, or a value that it lists, is not there");
     }
     if (rc == 0 && p->body.size <= INLINE_MAX)
         rc = submit(st, c, &p->body, 0);
@@ -202,7 +205,8 @@ int stream_hold_over(struct stream *st) {
     return rc;
 }
 
-/* STARTED, for those that have been running for two ticks of the timer. Returns whether there are more to look after. */
+/* STARTED, for those that have been running for two ticks of the timer. Returns whether there are more to look after.
+ * */
 bool stream_parts_tick(struct stream *st) {
     bool more = false;
     struct call *c;
@@ -223,7 +227,8 @@ bool stream_parts_tick(struct stream *st) {
     return more;
 }
 
-struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, enum pool_stream which, const void *bytes, size_t size) {
+struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
+                                   enum pool_stream which, const void *bytes, size_t size) {
     struct stream *st;
     struct call *c = stream_part_call(s, stream, number, job, &st);
     if (!c)

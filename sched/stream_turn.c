@@ -1,5 +1,5 @@
-/* What a turn does with a stream: the parser goes on as far as there is room, what is answered leaves memory, and what was
- * gathered is written to the logs, with how far the stream is. */
+/* What a turn does with a stream: the parser goes on as far as there is room, what is answered leaves memory, and what
+ * was gathered is written to the logs, with how far the stream is. */
 #include "sched/stream_int.h"
 
 #include <errno.h>
@@ -74,7 +74,8 @@ static int read_on(struct stream *st) {
 static int parse_on(struct stream *st) {
     int64_t until = st->parsed + STREAM_PARSED;
     int rc = 0;
-    while (rc == 0 && st->parsed < until && !st->reading && !st->failed && !st->parsed_all && st->parsed < st->in_size && !stream_full(st)) {
+    while (rc == 0 && st->parsed < until && !st->reading && !st->failed && !st->parsed_all &&
+           st->parsed < st->in_size && !stream_full(st)) {
         int64_t before = st->parsed;
         rc = read_on(st);
         if (st->parsed == before)
@@ -150,7 +151,8 @@ static int turn(struct stream *st, bool *ended) {
         return rc;
     stream_place(st);
     size_t gathered = stream_unwritten(st) + st->prints[0].size + st->prints[1].size;
-    if ((gathered || st->written_turn) && !st->failed && (rc = quota_bytes(st->s, st->user->uid, (int64_t)gathered)) == -EDQUOT)
+    if ((gathered || st->written_turn) && !st->failed &&
+        (rc = quota_bytes(st->s, st->user->uid, (int64_t)gathered)) == -EDQUOT)
         st->failed = EDQUOT;
     else if (rc < 0)
         return rc;
@@ -190,4 +192,3 @@ void stream_turn(struct sched *s) {
     }
     stream_evict(s);
 }
-

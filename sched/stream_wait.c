@@ -1,6 +1,6 @@
-/* JSON Lines are answered in the order of the lines. Answers that came before those of older calls wait in memory; when there are
- * many of them they go to a log of their own, a slice a turn, and are committed as answered. When all that is before them has
- * been answered its rows become rows of the answers' log, as they are. */
+/* JSON Lines are answered in the order of the lines. Answers that came before those of older calls wait in memory; when
+ * there are many of them they go to a log of their own, a slice a turn, and are committed as answered. When all that is
+ * before them has been answered its rows become rows of the answers' log, as they are. */
 #include "sched/stream_int.h"
 
 #include <errno.h>
@@ -97,9 +97,11 @@ static int write_down(struct stream *st) {
     return rc < 0 ? rc : put_row(st);
 }
 
-/* --- and on to the answers ----------------------------------------------------------------------------------------- */
+/* --- and on to the answers -----------------------------------------------------------------------------------------
+ * */
 
-/* All below that number is answered, and what of it is in memory has gone out. 1: it is in the answers' log, 0: not yet. */
+/* All below that number is answered, and what of it is in memory has gone out. 1: it is in the answers' log, 0: not
+ * yet. */
 static int move_up(struct stream *st, uint64_t below) {
     int rc = st->moved_turn < MOVED_TURN ? stream_log_settle(st) : 0;
     if (rc <= 0)

@@ -1,5 +1,5 @@
-/* Submitting: a draft whose last writer has closed becomes a job. It is read (here, or in the disk thread if it is large),
- * takes its name from the job that had it, and waits, or is queued, or fails with a sentence. */
+/* Submitting: a draft whose last writer has closed becomes a job. It is read (here, or in the disk thread if it is
+ * large), takes its name from the job that had it, and waits, or is queued, or fails with a sentence. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -49,8 +49,8 @@ int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]
 
 /* --- waiting for others ------------------------------------------------------------------------------------------ */
 
-/* The group that holds what the path names, and that name: relative to the job's group, or from the top if it begins with a slash.
- * What is in a directory that its user may not look into is not there. */
+/* The group that holds what the path names, and that name: relative to the job's group, or from the top if it begins
+ * with a slash. What is in a directory that its user may not look into is not there. */
 static int find_parent(struct sched *s, const struct job *j, const char *path, struct group *g,
                        char part[JOB_NAME_MAX + 1]) {
     int rc = store_group_get(s->store, *path == '/' ? 0 : j->group, g);
@@ -91,7 +91,8 @@ static int find_path(struct sched *s, const struct job *j, const char *path, str
 }
 
 /* Why it can never wait for that one, or 0: it can. */
-static int why_never(struct sched *s, const struct job_row *r, const char *name, int rc, const struct job_row *other, char *why, size_t size) {
+static int why_never(struct sched *s, const struct job_row *r, const char *name, int rc, const struct job_row *other,
+                     char *why, size_t size) {
     struct group g;
     if (rc == -ENOENT && find_group(s, &r->job, name, &g) == 0)
         return snprintf(why, size, "after=%s: that is a group, and after= names jobs", name);
@@ -103,7 +104,8 @@ static int why_never(struct sched *s, const struct job_row *r, const char *name,
     if (rc == 0 && other->job.id == r->stream)
         return snprintf(why, size, "after=%s: a call cannot wait for its own stream", name);
     if (rc == 0 && job_ended(other->job.state) && other->job.state != JOB_DONE)
-        return snprintf(why, size, "not started, because %s %s", name, other->job.state == JOB_FAILED ? "failed" : "was cancelled");
+        return snprintf(why, size, "not started, because %s %s", name,
+                        other->job.state == JOB_FAILED ? "failed" : "was cancelled");
     return 0;
 }
 
@@ -120,7 +122,8 @@ static int wait_for(struct sched *s, const struct job_row *r, const struct optio
         if (rc == 0)
             rc = store_dep_add(s->store, r->job.id, r->stream, other.job.id);
         if (rc == -ELOOP) {
-            snprintf(why, size, "after=%s: that job waits for this %s", *name, r->stream ? "call or its stream" : "one");
+            snprintf(why, size, "after=%s: that job waits for this %s", *name,
+                     r->stream ? "call or its stream" : "one");
             return -EINVAL;
         }
         if (sched_check(s, rc) < 0)
@@ -144,7 +147,8 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct user *u = user_of(s, r->job.uid);
     bool stream = job_is_stream(&r->job), alone = u && !dispatch_waits(s, u) && !s->stopping && !run_find(s, r->job.id);
     alone = alone && (stream || user_has_room(u, r->job.cpus));
-    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.uid, r->job.failures ? r->job.node : ""};
+    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.uid,
+                       r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
         h = NULL;
@@ -177,7 +181,8 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
     return submit_enqueue(s, r, also_save);
 }
 
-/* The job that has the name now goes: queued or running, it is dropped; ended, its result is, once nobody reads it any more. */
+/* The job that has the name now goes: queued or running, it is dropped; ended, its result is, once nobody reads it any
+ * more. */
 static int take_name(struct sched *s, const struct job *j) {
     struct job_row old;
     int rc = store_job_find(s->store, j->group, j->name, false, &old);
@@ -192,7 +197,8 @@ static int take_name(struct sched *s, const struct job *j) {
 }
 
 /* What the file turned out to be. rc, why: of spec_read. */
-static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind, const struct options *own, const char *why) {
+static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind, const struct options *own,
+                 const char *why) {
     struct options *o = options_create();
     char *saved = NULL, foreign[JOB_WHY_MAX];
     struct job *j = &r->job;
@@ -268,8 +274,8 @@ static int part_options(const struct call *c, struct options *o, char *why, size
     return rc;
 }
 
-int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number, enum work_kind stream, const struct buffer *body,
-                struct job_row *out) {
+int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number,
+                enum work_kind stream, const struct buffer *body, struct job_row *out) {
     char why[SPEC_WHY] = "", *cwd = NULL;
     struct options *own = options_create();
     struct job *j = &out->job;
@@ -289,10 +295,12 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
         rc = store_job_insert(s->store, out, cwd);
     free(cwd);
     if (rc == 0)
-        rc = id ? store_body_put_file(s->store, id, BODY_SPEC, (int64_t)body->size, SPEC_FILE) : store_body_put(s->store, j->id, BODY_SPEC, body->bytes, body->size);
+        rc = id ? store_body_put_file(s->store, id, BODY_SPEC, (int64_t)body->size, SPEC_FILE)
+                : store_body_put(s->store, j->id, BODY_SPEC, body->bytes, body->size);
     int read = 0;
     if (rc == 0)
-        read = stream == WORK_STREAM_JSON ? spec_read("", c->bytes, c->size, &j->kind, own, why) : part_options(c, own, why, sizeof why);
+        read = stream == WORK_STREAM_JSON ? spec_read("", c->bytes, c->size, &j->kind, own, why)
+                                          : part_options(c, own, why, sizeof why);
     if (read == 0 && stream == WORK_STREAM_JSON && options_hold(own)) {
         snprintf(why, sizeof why, "option hold=1 is not for a line of a stream: nothing could let it go");
         read = -EINVAL;

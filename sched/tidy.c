@@ -4,7 +4,7 @@
 
 #define QUIET_US 1000000 /* nothing has changed for so long */
 #define SLICE_US 2000
-#define PAUSE_US 10000   /* between two slices */
+#define PAUSE_US 10000 /* between two slices */
 
 static void in(struct sched *s, int64_t us) {
     struct timeval t = {us / 1000000, us % 1000000};

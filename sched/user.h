@@ -1,8 +1,8 @@
-/* Users: whose turn it is. Slots go to the user with the least virtual time among those who have something that waits; a user's
- * virtual time is the slot time that his runs and leases have had. Who comes (or comes back) with nothing under way begins at the
- * least virtual time of those who have: there is no credit for having been idle. All of it is in memory, and begins anew with
- * each daemon. A heap each for those who have something and for those who wait, so that a turn costs the logarithm of their number.
- * Only sched/ includes this. */
+/* Users: whose turn it is. Slots go to the user with the least virtual time among those who have something that waits;
+ * a user's virtual time is the slot time that his runs and leases have had. Who comes (or comes back) with nothing
+ * under way begins at the least virtual time of those who have: there is no credit for having been idle. All of it is
+ * in memory, and begins anew with each daemon. A heap each for those who have something and for those who wait, so that
+ * a turn costs the logarithm of their number. Only sched/ includes this. */
 #ifndef PPFS_USER_H
 #define PPFS_USER_H
 #include <sys/queue.h>
@@ -42,9 +42,9 @@ struct user {  /* of everyone who has had something here since the daemon began 
     LIST_ENTRY(user) met;       /* of sched.met, while lanes */
     LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
     LIST_HEAD(, stream) streams;
-    unsigned active_streams; /* of them: have something to do */
+    unsigned active_streams;     /* of them: have something to do */
     size_t held, sent, gathered; /* stream_memory.h: bytes of calls; that workers have; that are not whole */
-    const struct stream *large; /* may gather a call beyond what he may hold */
+    const struct stream *large;  /* may gather a call beyond what he may hold */
 };
 
 struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */
@@ -59,23 +59,26 @@ void user_wide(struct user *u); /* what is first of his wants more slots than hi
 struct user *user_next(struct sched *s);
 void user_pass(struct user *u);
 void user_unpass(struct user *u); /* at the end of a dispatch */
-/* It would be next's turn, were a slot of u's given back after so many others. True also where something else of u's waits. */
+/* It would be next's turn, were a slot of u's given back after so many others. True also where something else of u's
+ * waits. */
 bool user_yields(struct user *u, const struct user *next, unsigned given);
 bool user_has_room(const struct user *u, unsigned slots); /* his quota allows so many more */
 bool user_crowded(const struct user *u);                  /* something of his waits for slots that he has himself */
 
 /* quota.c. Each 0, -EDQUOT (he has too much already, or would have), or -errno. */
 struct quota quota_of(const struct sched *s, uid_t uid);
-int quota_draft(struct sched *s, uid_t uid); /* one more draft or directory */
+int quota_draft(struct sched *s, uid_t uid);         /* one more draft or directory */
 int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: those that he has */
 int quota_bytes(struct sched *s, uid_t uid, int64_t more);
-int quota_values(struct sched *s, uid_t uid, int64_t more); /* bytes of functions and values; what is kept for all in any case is his too */
+/* bytes of functions and values; what is kept for all in any case is his too */
+int quota_values(struct sched *s, uid_t uid, int64_t more);
 /* The job's file is to have so many bytes; they are counted from then on where it stands in the spool. */
 int quota_grows(struct sched *s, const struct job *j, uint64_t size);
 int quota_copy(struct sched *s, uid_t uid, uint64_t job); /* the file of that job once more */
-int quota_close(struct sched *s, struct job *j); /* a draft is closed: else it stays one, with a reason */
-int quota_output(struct user *u, int64_t more);  /* of a run; 0: counted in live */
-bool quota_why_never(const struct sched *s, const struct job *j, char *buf, size_t size); /* it asks for more slots than he may have */
+int quota_close(struct sched *s, struct job *j);          /* a draft is closed: else it stays one, with a reason */
+int quota_output(struct user *u, int64_t more);           /* of a run; 0: counted in live */
+/* it asks for more slots than he may have */
+bool quota_why_never(const struct sched *s, const struct job *j, char *buf, size_t size);
 bool quota_why_queued(struct sched *s, const struct job *j, char *buf,
                       size_t size); /* it waits for slots of its own user */
 #endif

@@ -1,8 +1,9 @@
 /* Functions and values of streams, see values.h.
  *
- * Up to INLINE_MAX bytes stand in their row. More are the spec of an id that has no job: a file, written and synced by the disk
- * thread before there is a row, so no row is without its bytes; a file without a row is swept at the next start. The parser
- * waits meanwhile: calls behind a FUNC are not looked at before its row is in the same commit as what says so. */
+ * Up to INLINE_MAX bytes stand in their row. More are the spec of an id that has no job: a file, written and synced by
+ * the disk thread before there is a row, so no row is without its bytes; a file without a row is swept at the next
+ * start. The parser waits meanwhile: calls behind a FUNC are not looked at before its row is in the same commit as what
+ * says so. */
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include "sched/values.h"
 
 #define HASH DIGEST_SIZE
-#define LARGEST (64u << 20)   /* of one */
+#define LARGEST (64u << 20) /* of one */
 
 static struct spool_name file_of(uint64_t id) {
     return (struct spool_name){id, BODY_SPEC, SPEC_FILE};
@@ -103,7 +104,9 @@ static int store(struct stream *st, const char *body, size_t size) {
         p->id = store_next_id(s->store);
         if (steal)
             p->body = st->parts;
-        rc = p->id ? spool_put_hashed(s->spool, file_of(p->id), p->body.bytes + HASH, size - HASH, hash_of(p), stored, p) : -EIO;
+        rc = p->id
+                 ? spool_put_hashed(s->spool, file_of(p->id), p->body.bytes + HASH, size - HASH, hash_of(p), stored, p)
+                 : -EIO;
     }
     if (rc != -EINPROGRESS) {
         if (p && !steal)
@@ -161,7 +164,7 @@ struct fetch { /* one that is being read, for those that wait for it */
     struct waiter {
         uint64_t lease;
         uint32_t number;
-    } *waiters;
+    } * waiters;
 };
 
 static int give(struct lease *l, const uint8_t hash[HASH], const void *bytes, size_t size) {
@@ -279,7 +282,8 @@ static int append(void *arg, const void *bytes, size_t size) {
     return 0;
 }
 
-int values_append(struct sched *s, uint64_t stream, const uint8_t hash[HASH], struct buffer *b, size_t *size, sched_done *done, void *arg) {
+int values_append(struct sched *s, uint64_t stream, const uint8_t hash[HASH], struct buffer *b, size_t *size,
+                  sched_done *done, void *arg) {
     struct body where;
     uint64_t id = 0;
     uid_t uid;

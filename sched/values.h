@@ -1,20 +1,24 @@
 /* Functions and values: what FUNC frames bring, and calls name by the SHA-256 of its pickle.
  *
- * A hash names what streams of the same user have brought: nobody learns from it what another has, nor whether he has it. It is
- * that of the content, which is checked when it comes. A worker is given only what the call that it runs names. */
+ * A hash names what streams of the same user have brought: nobody learns from it what another has, nor whether he has
+ * it. It is that of the content, which is checked when it comes. A worker is given only what the call that it runs
+ * names. */
 #ifndef PPFS_VALUES_H
 #define PPFS_VALUES_H
 #include "sched/stream_int.h"
 
 /* A FUNC frame: a hash, and what has it. A large one goes to a file first: until then the parser of its stream stops
- * (st->storing), and with the row that says so it goes on. One that is too large, or has another hash, is logged and left
- * out. 0 or -errno. */
+ * (st->storing), and with the row that says so it goes on. One that is too large, or has another hash, is logged and
+ * left out. 0 or -errno. */
 int values_take(struct stream *st, const char *body, size_t size);
 
-/* Answers ANSWER_NEED of that call of the lease's stream, which is there, now or when it has been read; with nothing where there is no such thing. */
+/* Answers ANSWER_NEED of that call of the lease's stream, which is there, now or when it has been read; with nothing
+ * where there is no such thing. */
 void values_give(struct lease *l, uint32_t number, const struct call *c, const uint8_t hash[32]);
 
-/* Adds its size (u32) and the bytes of what a call of that stream names. 0, -ENOENT, -errno: nothing was added; -EINPROGRESS: the bytes come later, then done is told
- * how many they are, or -errno; b may not be touched until then. *size: of the bytes. */
-int values_append(struct sched *s, uint64_t stream, const uint8_t hash[32], struct buffer *b, size_t *size, sched_done *done, void *arg);
+/* Adds its size (u32) and the bytes of what a call of that stream names. 0, -ENOENT, -errno: nothing was added;
+ * -EINPROGRESS: the bytes come later, then done is told how many they are, or -errno; b may not be touched until then.
+ * *size: of the bytes. */
+int values_append(struct sched *s, uint64_t stream, const uint8_t hash[32], struct buffer *b, size_t *size,
+                  sched_done *done, void *arg);
 #endif

@@ -25,8 +25,8 @@ bool writer_is_inside(const struct sched *s, const char *directory) {
     return strncmp(directory, s->mountpoint, m) == 0 && (directory[m] == '/' || directory[m] == 0);
 }
 
-/* Whose /proc/PID/cwd is tells the effective user and group, and root's where the program that runs has a set-user-ID or
- * set-group-ID bit: one look tells most that they are themselves. */
+/* Whose /proc/PID/cwd is tells the effective user and group, and root's where the program that runs has a set-user-ID
+ * or set-group-ID bit: one look tells most that they are themselves. */
 static bool is_plain(pid_t pid, uid_t uid, gid_t gid) {
     char path[64];
     struct stat st;
@@ -62,8 +62,8 @@ int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
     return 0;
 }
 
-/* A process that ends has given its memory back before its files, and its program with it: one look at that link, a tenth
- * of what /proc/PID/stat costs, is all that a close() by a living one is charged. */
+/* A process that ends has given its memory back before its files, and its program with it: one look at that link, a
+ * tenth of what /proc/PID/stat costs, is all that a close() by a living one is charged. */
 static bool is_ending(pid_t pid) {
     char path[64], program[8];
     snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
@@ -99,8 +99,9 @@ const char *writer_signal_name(int signal) {
     return name ? name : "?";
 }
 
-/* Who opened the file and is killed has not closed it, whatever was said by those that it lent it to: a shell's redirection of several
- * commands, of which some have ended. Whoever only has it from another and wrote nothing since takes nothing back. */
+/* Who opened the file and is killed has not closed it, whatever was said by those that it lent it to: a shell's
+ * redirection of several commands, of which some have ended. Whoever only has it from another and wrote nothing since
+ * takes nothing back. */
 bool writer_killed_open(const struct job *j, pid_t pid, bool opener) {
     return opener && j->flushed && !j->cut && !options_file_is(j) && writer_killed_by(pid);
 }

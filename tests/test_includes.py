@@ -71,7 +71,7 @@ def test_a_right_include_is_not(name, line):
 def test_each_prepared_statement_has_a_number_of_its_own():
     """Two that shared one would run as whichever came first; git merges them without a word."""
     text = "".join(f.read_text() for f in sorted((TOP / "sched").glob("store*.c")))
-    numbers = [int(n) for n in re.findall(r"\bstore_sql\(\w+, (\d+)", text)]
+    numbers = [int(n) for n in re.findall(r"\bstore_sql\(\s*\w+,\s*(\d+)", text)]
     assert len(numbers) > 50 and len(numbers) == text.count("store_sql(") - len(re.findall(r"^sqlite3_stmt \*store_sql\(", text, re.M))
     assert sorted(numbers) == sorted(set(numbers))
 

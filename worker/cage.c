@@ -1,5 +1,5 @@
-/* Nothing but the files that each cgroup has is used, no controller: those are there wherever a cgroup can be made, and a
- * cgroup with processes of its own may still have others in it.
+/* Nothing but the files that each cgroup has is used, no controller: those are there wherever a cgroup can be made, and
+ * a cgroup with processes of its own may still have others in it.
  *
  *   where we are/          template, guards
  *     ppfs-NS-PID/         the template's: its pid namespace and its number there
@@ -28,9 +28,9 @@ enum { PATH = 512, FILE_PATH = PATH + 32, CLEAR_MS = 1000, SWEEP_MS = 10000, SWE
 #define WORKER "w-"
 
 static char here[PATH], top[PATH]; /* empty: none can be made */
-static char ours[32];              /* what names of templates' begin with: numbers of other pid namespaces say nothing here */
-static char mine[PATH];            /* of a worker ... */
-static pid_t me;                   /* ... which this is */
+static char ours[32];   /* what names of templates' begin with: numbers of other pid namespaces say nothing here */
+static char mine[PATH]; /* of a worker ... */
+static pid_t me;        /* ... which this is */
 
 /* --- where we are ------------------------------------------------------------------------------------------------ */
 static bool find_here(char dir[PATH]) {
@@ -202,16 +202,17 @@ void cage_bury(pid_t pid) {
     }
 }
 
-/* The child begins in that cgroup: entering one later on makes the kernel wait until all processors have seen it, some 20 ms.
- * glibc has no call for it, so what its fork does beside is done here: the thread's number, and its list of robust mutexes. -1: it
- * cannot be done here. */
+/* The child begins in that cgroup: entering one later on makes the kernel wait until all processors have seen it, some
+ * 20 ms. glibc has no call for it, so what its fork does beside is done here: the thread's number, and its list of
+ * robust mutexes. -1: it cannot be done here. */
 static pid_t fork_into(const char *dir) {
     void *tid = NULL, *mutexes;
     size_t size;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     pid_t pid = -1;
 
-    if (fd >= 0 && prctl(PR_GET_TID_ADDRESS, &tid) == 0 && tid && syscall(SYS_get_robust_list, 0, &mutexes, &size) == 0) {
+    if (fd >= 0 && prctl(PR_GET_TID_ADDRESS, &tid) == 0 && tid &&
+        syscall(SYS_get_robust_list, 0, &mutexes, &size) == 0) {
         struct clone_args how = {.flags = CLONE_INTO_CGROUP | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID,
                                  .child_tid = (uintptr_t)tid,
                                  .exit_signal = SIGCHLD,

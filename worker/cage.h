@@ -1,5 +1,5 @@
-/* A cgroup (version 2) for each worker and all that its jobs start: so that processes which make others faster than they are
- * killed one after another can be killed at once. Where we may make none, these do nothing. */
+/* A cgroup (version 2) for each worker and all that its jobs start: so that processes which make others faster than
+ * they are killed one after another can be killed at once. Where we may make none, these do nothing. */
 #ifndef PPFS_CAGE_H
 #define PPFS_CAGE_H
 #include <stdint.h>

@@ -12,7 +12,7 @@
  * pool <-> worker, frames (net/frame.h) over a SOCK_STREAM pair; id is the job:
  *   START work                     do this (struct work)
  *   RESULT bytes, TRACE bytes      a piece of a call's value, of a traceback
- *   DONE outcome                   that was all of it, the job's process tree is dead (or has nothing left to do, isolate.c)
+ *   DONE outcome                   that was all of it, the job's process tree is dead, or has nothing left to do
  *   LAST outcome                   the same, and the worker leaves: it may not be used again
  * between the START and the DONE of a lease; the low 32 bits of the id are the number of a call, what is above is said:
  *   PIECE bytes                    the first part of the body of the CALL or FUNCTION that follows
@@ -60,27 +60,30 @@ static inline uint64_t lease_id(uint32_t number, uint32_t what) {
     return number | (uint64_t)what << 32;
 }
 
-/* A page that a worker shares with the pool. What stands in it was perhaps written by a job: the pool believes it only in
- * what concerns the lease of that worker.
+/* A page that a worker shares with the pool. What stands in it was perhaps written by a job: the pool believes it only
+ * in what concerns the lease of that worker.
  *
  * calls: where the two agree, without a system call, whether a call that was sent is run or taken back. The pool makes
  * it SENT before it sends the call; then the worker, about to begin, changes SENT to BEGUN, or the pool changes SENT to
- * TAKEN, each with one compare and exchange, so exactly one of them succeeds. Since calls begin in the order in
- * which they were sent, the pool goes from the last one down and is through at the first that has begun.
- * A place is used again for the number LEASE_WINDOW higher once the worker has gone past it (seen).
+ * TAKEN, each with one compare and exchange, so exactly one of them succeeds. Since calls begin in the order in which
+ * they were sent, the pool goes from the last one down and is through at the first that has begun. A place is used
+ * again for the number LEASE_WINDOW higher once the worker has gone past it (seen).
  *
- * reads: the pool counts up before it reads output in the middle of a call. The worker looks at it after each call: where
- * it has changed, or something is still in the pipes, the call has printed, and the worker waits for the ACK. So
+ * reads: the pool counts up before it reads output in the middle of a call. The worker looks at it after each call:
+ * where it has changed, or something is still in the pipes, the call has printed, and the worker waits for the ACK. So
  * whatever the pool reads is of the first call that is not yet answered. */
 enum { LEASE_WINDOW = 2048 };
 enum lease_call { LEASE_CALL_NONE, LEASE_CALL_SENT, LEASE_CALL_BEGUN, LEASE_CALL_TAKEN };
 struct lease_page {
     _Alignas(64) _Atomic uint32_t runs; /* the worker's: its guard could make it */
-    _Atomic uint32_t seen; /* the worker's: the number of the last call that it has begun or passed over */
+    _Atomic uint32_t seen;              /* the worker's: the number of the last call that it has begun or passed over */
     _Alignas(64) _Atomic uint32_t reads; /* the pool's */
     _Alignas(64) _Atomic uint8_t calls[LEASE_WINDOW];
 };
 
 /* Exit statuses by which a worker says what it can no longer say over its link. */
-enum { WORKER_EXIT_CUT = 250 /* the call closed the link */, WORKER_EXIT_NO_FORK = 251 /* the guard could not fork, and `runs` says so too */ };
+enum {
+    WORKER_EXIT_CUT = 250 /* the call closed the link */,
+    WORKER_EXIT_NO_FORK = 251 /* the guard could not fork, and `runs` says so too */
+};
 #endif

@@ -1,5 +1,5 @@
-/* Counts processors and memory as a container sees them: the affinity mask, what the machine has, cut by the tightest quota
- * or limit of any cgroup above us. */
+/* Counts processors and memory as a container sees them: the affinity mask, what the machine has, cut by the tightest
+ * quota or limit of any cgroup above us. */
 #include "worker/cpus.h"
 
 #include <inttypes.h>

@@ -1,10 +1,10 @@
 /* A node as a runner: what it was given is in a table by its ref, and what it says is checked against that table.
  *
- * Frames gather until flush(), or until the loop comes round. A payload in a file goes a few pieces a turn (far_payload.c);
- * START goes before it, so that the node knows where to put it.
+ * Frames gather until flush(), or until the loop comes round. A payload in a file goes a few pieces a turn
+ * (far_payload.c); START goes before it, so that the node knows where to put it.
  *
- * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that ends takes
- * everything with it: each work is LOST, then the owner hears lost() and destroys the far. */
+ * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that
+ * ends takes everything with it: each work is LOST, then the owner hears lost() and destroys the far. */
 #include "worker/far.h"
 
 #include <errno.h>
@@ -129,7 +129,8 @@ static void finish_all(struct far *f) {
         uint64_t job = e->job;
         if (e->refused)
             o.end = WORK_REFUSED;
-        snprintf(o.why, sizeof(o.why), "node %s was lost while it ran: %s", f->name, f->failed ? f->failed : far_no_memory);
+        snprintf(o.why, sizeof(o.why), "node %s was lost while it ran: %s", f->name,
+                 f->failed ? f->failed : far_no_memory);
         if (e->refused && e->why)
             snprintf(o.why, sizeof(o.why), "%s", e->why);
         entry_free(f, e);

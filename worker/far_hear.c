@@ -1,6 +1,6 @@
-/* What a node says, checked against what it was given: a frame for a work that it does not have, or that it cannot mean, ends
- * the session. What comes of a work that was killed, or whose payload could not be read, is nobody's business any more but
- * for its end. */
+/* What a node says, checked against what it was given: a frame for a work that it does not have, or that it cannot
+ * mean, ends the session. What comes of a work that was killed, or whose payload could not be read, is nobody's
+ * business any more but for its end. */
 #include <stdio.h>
 #include <string.h>
 
@@ -51,8 +51,7 @@ static bool hear_about_work(struct far *f, const struct frame *m) {
     case FAR_PART:
     case FAR_VALUE:
     case FAR_ERROR:
-    case FAR_NEED:
-        return hear_answer(f, e, m);
+    case FAR_NEED: return hear_answer(f, e, m);
     case FAR_RECALLED:
         if (!e->recalls || low < e->asked || low > e->sent + 1)
             return false; /* what it was not asked for may be running there, and would run twice */
@@ -66,8 +65,7 @@ static bool hear_about_work(struct far *f, const struct frame *m) {
         e->kept = low;
         far_soon(f);
         return true;
-    case FAR_DONE:
-        return hear_done(f, e, m);
+    case FAR_DONE: return hear_done(f, e, m);
     }
     return false;
 }

@@ -23,7 +23,7 @@ int far_set_name(struct far *f, const char *name, const char *dialled); /* 0 or 
 void far_begin(struct far *f, const struct pool_events *ev, void *arg);
 const struct far_about *far_about(const struct far *f);     /* as the node says */
 const struct session *far_session(const struct far *f);     /* NULL when it is lost */
-uint64_t far_probe(struct far *f); /* session_probe of its session, which it has */
+uint64_t far_probe(struct far *f);                          /* session_probe of its session, which it has */
 void far_hello(struct far *f, const void *id, size_t size); /* tells the node who we are */
 void far_leave(struct far *f);                              /* the node is told not to come back; lost() follows */
 void far_fail(struct far *f, const char *why); /* ends it; lost() follows from the loop, but the session ends at once */

@@ -35,9 +35,9 @@ struct far {
     char name[FAR_NAME], address[PEER_ADDRESS_MAX];
     char *dialled;
     struct entry *entries;
-    uint32_t count, used;      /* entries made, in use */
-    uint32_t files, sources;   /* of those in use: with a path, with a source */
-    uint32_t last, next_file;  /* where the last lookup ended; whose turn it is */
+    uint32_t count, used;     /* entries made, in use */
+    uint32_t files, sources;  /* of those in use: with a path, with a source */
+    uint32_t last, next_file; /* where the last lookup ended; whose turn it is */
     struct event *later, *flush;
     char *failed; /* why it ends; told by later */
 };
@@ -46,11 +46,11 @@ extern const char far_no_memory[];
 
 void entry_free(struct far *f, struct entry *e); /* its work has ended: the ref is free */
 void far_soon(struct far *f);                    /* payloads go on, in the next turn of the loop */
-bool far_busy(struct far *f); /* payloads wait, so that what is small gets through */
+bool far_busy(struct far *f);                    /* payloads wait, so that what is small gets through */
 uint32_t far_ref(const struct far *f, const struct entry *e);
 /* Sends a frame with this turn's others. Without memory the far ends: the work cannot go on without it. */
 void far_must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size);
-void far_feed(struct far *f);                          /* some pieces of the next file */
-void far_file_end(struct far *f, struct entry *e);     /* nothing more is read of its payload */
-void far_hear(void *arg, const struct frame *m); /* of the session; arg is the far */
+void far_feed(struct far *f);                      /* some pieces of the next file */
+void far_file_end(struct far *f, struct entry *e); /* nothing more is read of its payload */
+void far_hear(void *arg, const struct frame *m);   /* of the session; arg is the far */
 #endif

@@ -1,5 +1,6 @@
-/* ABOUT as bytes: u32 version 3, u32 cpus, u32 flags (1 draining), u64 memory, u32 uid, u32 count of ranges, of each u32 first and
- * last; then name and python, each with its final zero. Integers are little endian; every byte must be used. */
+/* ABOUT as bytes: u32 version 3, u32 cpus, u32 flags (1 draining), u64 memory, u32 uid, u32 count of ranges, of each
+ * u32 first and last; then name and python, each with its final zero. Integers are little endian; every byte must be
+ * used. */
 #include "worker/far_proto.h"
 
 #include <endian.h>
@@ -35,8 +36,12 @@ void far_name_from(const char *text, char name[FAR_NAME]) {
 }
 
 uint32_t far_about_encode(const struct far_about *a, uint8_t *buf) {
-    uint32_t head[7] = {htole32(ABOUT_VERSION), htole32(a->cpus), htole32(a->draining ? ABOUT_DRAINING : 0),
-                        htole32((uint32_t)a->memory), htole32((uint32_t)(a->memory >> 32)), htole32(a->uid),
+    uint32_t head[7] = {htole32(ABOUT_VERSION),
+                        htole32(a->cpus),
+                        htole32(a->draining ? ABOUT_DRAINING : 0),
+                        htole32((uint32_t)a->memory),
+                        htole32((uint32_t)(a->memory >> 32)),
+                        htole32(a->uid),
                         htole32(a->uids.count)};
     size_t name = strlen(a->name) + 1, python = strlen(a->python) + 1, at = sizeof(head);
 

@@ -1,8 +1,8 @@
 /* What a ppfs and a node say to each other over a session (net/session.h): ordered, each frame exactly once.
  *
- * Each work has a ref, a number below FAR_REFS that ppfs chooses; it is free again after its DONE. A frame's id is
- * ref << 32 | low. Frames for a ref that the node does not know are about work that has just ended: they are ignored. Anything
- * else that makes no sense ends the session. README.md has the bodies byte by byte. */
+ * Each work has a ref, a number below FAR_REFS that ppfs chooses; it is free again after its DONE. A frame's id is ref
+ * << 32 | low. Frames for a ref that the node does not know are about work that has just ended: they are ignored.
+ * Anything else that makes no sense ends the session. README.md has the bodies byte by byte. */
 #ifndef PPFS_FAR_PROTO_H
 #define PPFS_FAR_PROTO_H
 #include <stdbool.h>
@@ -76,7 +76,7 @@ struct far_about {
     uint32_t cpus;
     uint32_t uid;         /* that it runs as: 0 runs each work as its user, another all of them as itself */
     struct far_uids uids; /* none, where it is not 0: whoever ppfs says */
-    uint64_t memory; /* bytes that the machine has; 0: it does not know */
+    uint64_t memory;      /* bytes that the machine has; 0: it does not know */
     bool draining;
     char name[FAR_NAME]; /* of letters, digits, '.', '_' and '-', not beginning with '.' */
     char python[32];     /* "" while it is not known */

@@ -1,9 +1,11 @@
 /* The fleet: addresses that are dialled, and nodes that are there.
  *
- * A target is an address to keep a connection to: dialled (redial.h), greeted by the hub, and then carried by a member; when the
- * link of that member goes it is dialled again. One that discovery found is forgotten with its member: it is found again.
+ * A target is an address to keep a connection to: dialled (redial.h), greeted by the hub, and then carried by a member;
+ * when the link of that member goes it is dialled again. One that discovery found is forgotten with its member: it is
+ * found again.
  *
- * A member is a node: its far, and what the scheduler calls it. It is up() once it has said what it is and has a name. */
+ * A member is a node: its far, and what the scheduler calls it. It is up() once it has said what it is and has a name.
+ * */
 #include "worker/fleet_internal.h"
 
 #include <errno.h>
@@ -206,7 +208,8 @@ static void tell_other_way(struct fleet *f, const struct target *t, const struct
 
     if (!m->up || t->found || !f->ev.dialling || (dialled && strcmp(dialled, t->address) == 0))
         return;
-    snprintf(why, sizeof(why), "who answers at %s is nodes/%s already", t->address, dialled ? dialled : far_name(m->far));
+    snprintf(why, sizeof(why), "who answers at %s is nodes/%s already", t->address,
+             dialled ? dialled : far_name(m->far));
     f->ev.dialling(f->arg, t->address, why);
 }
 

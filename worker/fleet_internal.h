@@ -38,7 +38,7 @@ struct fleet {
     struct keyed {
         char name[KEY_NAME];
         uint8_t id[TLS_KEY_ID];
-    } *keys; /* that let a node in */
+    } * keys; /* that let a node in */
     size_t key_count;
     struct tls *tls;
     struct proxy *proxy;
@@ -60,8 +60,8 @@ void fleet_log(struct fleet *f, const char *format, ...) __attribute__((format(p
 
 void fleet_member_up(struct member *m); /* it has said what it is, or a name has become free */
 
-/* fleet_names.c. The name it says, with a number where another has it. False: it was refused, or whoever has the name is dead or
- * may be; then fleet_member_up is called again. */
+/* fleet_names.c. The name it says, with a number where another has it. False: it was refused, or whoever has the name
+ * is dead or may be; then fleet_member_up is called again. */
 bool fleet_choose_name(struct member *m, char name[FAR_NAME]);
 
 /* fleet_keys.c */

@@ -1,6 +1,6 @@
-/* Which node may have which name. One with a key of its own has the name of that key, before any other; of the rest who comes
- * first. A node that was started again comes with the name that its predecessor still has: that one is asked for a sign of
- * life, and has a second for it. */
+/* Which node may have which name. One with a key of its own has the name of that key, before any other; of the rest who
+ * comes first. A node that was started again comes with the name that its predecessor still has: that one is asked for
+ * a sign of life, and has a second for it. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* A Python of its own for one job: the program is executed anew, so that what Python and libc read at their start is what
- * the job's env= says. Costs a start of the interpreter, so it is for those jobs alone. */
+/* A Python of its own for one job: the program is executed anew, so that what Python and libc read at their start is
+ * what the job's env= says. Costs a start of the interpreter, so it is for those jobs alone. */
 #ifndef PPFS_FRESH_H
 #define PPFS_FRESH_H
 #include "worker/program.h"
@@ -13,8 +13,8 @@ struct fresh_files {  /* what the new process is given besides; -1: nothing */
     int report, data; /* isolate.c's; data: of a call */
     int link, page;   /* of a lease */
 };
-/* Runs it in its place and waits, as program_run does. script: the file of a WORK_PYTHON, or NULL. rest: bytes that came
- * over a lease's link with its START. */
+/* Runs it in its place and waits, as program_run does. script: the file of a WORK_PYTHON, or NULL. rest: bytes that
+ * came over a lease's link with its START. */
 void fresh_run(const struct work *w, const struct place *p, const char *script, const struct fresh_files *files,
                const void *rest, size_t rest_size, struct work_outcome *o);
 

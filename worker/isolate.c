@@ -97,8 +97,10 @@ static void tell_end(int status, int wake, struct report *report) {
         return; /* our exit wakes it */
 }
 
-/* Does what w says in this process, which is its own. wake: where a byte tells that the report is whole, -1: nowhere. */
-static _Noreturn void child_main(const struct work *w, const struct place *p, int data, int wake, struct report *report) {
+/* Does what w says in this process, which is its own. wake: where a byte tells that the report is whole, -1: nowhere.
+ * */
+static _Noreturn void child_main(const struct work *w, const struct place *p, int data, int wake,
+                                 struct report *report) {
     pid_t self = getpid();
     char why[sizeof(report->why)];
 
@@ -172,12 +174,12 @@ static void no_process(struct work_outcome *o) {
     snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(errno));
 }
 
-/* --- the spare --------------------------------------------------------------------------------------------------
- * A script needs a process of its own, and the copies of pages that a fork costs take longer than most scripts. So after
- * a script the worker forks the process of the next one while it has nothing to do; that rehearses (glue.py), which copies
- * the pages that every script touches, and waits for its work on a socket. */
+/* --- the spare -------------------------------------------------------------------------------------------------- A
+ * script needs a process of its own, and the copies of pages that a fork costs take longer than most scripts. So after
+ * a script the worker forks the process of the next one while it has nothing to do; that rehearses (glue.py), which
+ * copies the pages that every script touches, and waits for its work on a socket. */
 static struct {
-    pid_t pid; /* 0: there is none */
+    pid_t pid;     /* 0: there is none */
     int fd, pidfd; /* pidfd: -1 on a kernel without; then its end is waited for and not told before */
 } spare = {.fd = -1, .pidfd = -1};
 
@@ -404,7 +406,8 @@ void isolate_run(const struct work *w, const struct place *p, struct isolated *i
              iso->outcome.status);
 }
 
-/* --- a lease with a process of its own ----------------------------------------------------------------------------- */
+/* --- a lease with a process of its own -----------------------------------------------------------------------------
+ * */
 /* In a process of its own that has entered its place. */
 static _Noreturn void child_lease(const struct work *w, const struct place *p, const struct lease_line *line,
                                   struct report *report) {
@@ -448,7 +451,8 @@ void isolate_lease(const struct work *w, const struct place *p, const struct lea
     }
 }
 
-/* --- in a Python of its own ---------------------------------------------------------------------------------------- */
+/* --- in a Python of its own ----------------------------------------------------------------------------------------
+ * */
 void isolate_fresh(int argc, char **argv) {
     static struct fresh f;
     struct report *report = MAP_FAILED;

@@ -1,9 +1,10 @@
 /* A lease in its worker.
  *
- * Calls wait in a buffer of ours, as many as one recv has brought. A call costs an exchange in the page, the call itself,
- * a look whether it left something changed or printed, and the one write of its answer. All is compared whole when that
- * look saw something, when there is nothing to do for a while, CALLS_PER_TIDYING calls are over, or a call took so long
- * that it does not matter. A worker that cannot be put in order ends its lease: nothing that was sent ahead has begun. */
+ * Calls wait in a buffer of ours, as many as one recv has brought. A call costs an exchange in the page, the call
+ * itself, a look whether it left something changed or printed, and the one write of its answer. All is compared whole
+ * when that look saw something, when there is nothing to do for a while, CALLS_PER_TIDYING calls are over, or a call
+ * took so long that it does not matter. A worker that cannot be put in order ends its lease: nothing that was sent
+ * ahead has begun. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -26,7 +27,7 @@ enum { TIDYING_US = 200, SPIN_US = 50, IDLE_MS = 1, REST_US = 50000 };
 struct lease {
     struct lease_line line;
     const char *cwd;
-    uint8_t *in;            /* bytes at .. len have come and are not yet consumed */
+    uint8_t *in; /* bytes at .. len have come and are not yet consumed */
     size_t cap, at, len;
     uint8_t *whole; /* what PIECE frames have brought */
     size_t whole_size, whole_cap;
@@ -47,8 +48,8 @@ static ssize_t receive_some(struct lease *l, int flags) {
     return recv(l->line.link, l->in + l->len, l->cap - l->len, flags);
 }
 
-/* The buffer is empty. After a call the next one often follows the answer at once: a worker that is still awake saves both
- * sides the wake-up, and gives way to whoever else wants to run. Then there is time to tidy up. */
+/* The buffer is empty. After a call the next one often follows the answer at once: a worker that is still awake saves
+ * both sides the wake-up, and gives way to whoever else wants to run. Then there is time to tidy up. */
 static ssize_t await_some(struct lease *l) {
     int64_t before = clock_us();
     struct pollfd polled = {.fd = l->line.link, .events = POLLIN};
@@ -195,8 +196,8 @@ struct todo { /* the call that is about to run; its frame is the first in the bu
     size_t own;              /* of its frame */
     enum call_format format; /* of what stands behind skip bytes of its body */
     size_t skip;
-    bool values;             /* its pickle refers to values */
-    bool have;               /* all that it names is in this process; else answer says why not */
+    bool values; /* its pickle refers to values */
+    bool have;   /* all that it names is in this process; else answer says why not */
     struct python_answer answer;
 };
 
@@ -243,8 +244,8 @@ static bool ask(struct lease *l, struct todo *t, const struct named *kind, const
     return fits;
 }
 
-/* What the hash at that offset of the body names is in this process from here on, if there is such a thing. False when the
- * link has ended. */
+/* What the hash at that offset of the body names is in this process from here on, if there is such a thing. False when
+ * the link has ended. */
 static bool need(struct lease *l, struct todo *t, const struct named *kind, size_t offset) {
     uint8_t hash[FUNCTION_HASH];
     size_t size;
@@ -347,14 +348,9 @@ bool lease_run(const struct lease_line *line, const char *cwd) {
             going = keep_piece(&l, &f);
             cut(&l, 0, size);
             break;
-        case WORKER_CALL:
-            going = run_call(&l, &f, size);
-            break;
-        case WORKER_FINISH:
-            finished = true;
-            break;
-        default:
-            going = false;
+        case WORKER_CALL: going = run_call(&l, &f, size); break;
+        case WORKER_FINISH: finished = true; break;
+        default: going = false;
         }
     }
     free(l.in);

@@ -1,6 +1,6 @@
-/* The lines of limits.conf(5), as pam_limits(8) reads them: who, soft or hard, what, how much. A line that names the user
- * counts more than one of a group of his, and that more than one for all; among equals the last one. Numbers of logins and
- * the priority are none of a job's. */
+/* The lines of limits.conf(5), as pam_limits(8) reads them: who, soft or hard, what, how much. A line that names the
+ * user counts more than one of a group of his, and that more than one for all; among equals the last one. Numbers of
+ * logins and the priority are none of a job's. */
 #include "worker/limits.h"
 
 #include <errno.h>

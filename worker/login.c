@@ -107,7 +107,8 @@ static bool fill_groups(struct login *l, const struct passwd *pw) {
     return false;
 }
 
-/* A group that is known here opens what is here, a disk or a file of passwords, so it is for whom this machine has put into it. */
+/* A group that is known here opens what is here, a disk or a file of passwords, so it is for whom this machine has put
+ * into it. */
 static bool is_member(const struct login *l, const struct passwd *pw) {
     for (int i = 0; pw && i < l->group_count; i++)
         if (l->groups[i] == l->gid)
@@ -149,8 +150,8 @@ void login_close(struct login *l) {
     *l = (struct login){0};
 }
 
-/* A new session keyring: whoever holds ours can read what is in it, as whatever user. Ours to pay for, so that a user's quota
- * of keys ends no job. A kernel without keys, or a container that forbids them, has none to be read. */
+/* A new session keyring: whoever holds ours can read what is in it, as whatever user. Ours to pay for, so that a user's
+ * quota of keys ends no job. A kernel without keys, or a container that forbids them, has none to be read. */
 static int leave_keyring(void) {
     long err = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
 

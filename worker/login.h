@@ -14,20 +14,20 @@ struct login {
     uid_t uid;
     gid_t gid, *groups;
     int group_count;
-    /* All of the environment, NULL-terminated: PATH HOME USER LOGNAME SHELL, our LANG, and PPFS where a mount is here. No
-     * USER, LOGNAME and SHELL for a user whom this machine does not know. */
+    /* All of the environment, NULL-terminated: PATH HOME USER LOGNAME SHELL, our LANG, and PPFS where a mount is here.
+     * No USER, LOGNAME and SHELL for a user whom this machine does not know. */
     char **env;
     struct limits limits;
     mode_t umask;
 };
 
-/* Looks the user up, which may take long where a directory service is asked. 0, or -1 with a sentence in why and nothing
- * to close. */
+/* Looks the user up, which may take long where a directory service is asked. 0, or -1 with a sentence in why and
+ * nothing to close. */
 int login_open(struct login *l, uid_t uid, gid_t gid, char *why, size_t why_size);
 void login_close(struct login *l); /* of one that is all zeros, too */
 
-/* Takes on the user, for good: groups, limits, umask, a session keyring, no privilege to be had by executing, nothing of
- * ours that is better than what all have (nice value, real time). Makes system calls only, and raw ones, so it is safe after
- * vfork. 0 or -1 with errno. */
+/* Takes on the user, for good: groups, limits, umask, a session keyring, no privilege to be had by executing, nothing
+ * of ours that is better than what all have (nice value, real time). Makes system calls only, and raw ones, so it is
+ * safe after vfork. 0 or -1 with errno. */
 int login_become(const struct login *l);
 #endif

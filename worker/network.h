@@ -4,6 +4,6 @@
 #include "net/proxy.h"
 
 /* proxy_create with the ppfs-net of this installation, which no sweep of strangers kills (reap.h). */
-int network_create(struct proxy **out, struct event_base *base, struct tls *tls, void (*log)(void *arg, const char *sentence),
-                   void *arg, char *why, size_t why_size);
+int network_create(struct proxy **out, struct event_base *base, struct tls *tls,
+                   void (*log)(void *arg, const char *sentence), void *arg, char *why, size_t why_size);
 #endif

@@ -1,8 +1,9 @@
-/* The life of ppfs-node: it gets connections (those it dials, those that dial it), greets with them through one hub, and each
- * session that comes of it is a guest of serve.c, whose works its own pool of workers runs.
+/* The life of ppfs-node: it gets connections (those it dials, those that dial it), greets with them through one hub,
+ * and each session that comes of it is a guest of serve.c, whose works its own pool of workers runs.
  *
- * It leaves when it is told to (SIGTERM), when it had nothing to do for --idle-exit, or when it only joins and the last ppfs
- * has let it go. Leaving is always the same: give no more, wait until nothing runs, say goodbye, wait for it to be heard. */
+ * It leaves when it is told to (SIGTERM), when it had nothing to do for --idle-exit, or when it only joins and the last
+ * ppfs has let it go. Leaving is always the same: give no more, wait until nothing runs, say goodbye, wait for it to be
+ * heard. */
 #include "worker/node.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* ppfs-node: lends this machine's processors to ppfs's elsewhere. node_args.c reads the command line, node.c is the life of
- * the node. */
+/* ppfs-node: lends this machine's processors to ppfs's elsewhere. node_args.c reads the command line, node.c is the
+ * life of the node. */
 #ifndef PPFS_NODE_H
 #define PPFS_NODE_H
 #include <stdbool.h>
@@ -21,7 +21,7 @@ struct node_args {
     char name[FAR_NAME];
     unsigned cpus, idle_exit_s /* 0: never */, silence_ms;
     bool suid_jobs, root_jobs, named; /* the last: name was given */
-    struct far_uids uids; /* whose works it takes; none, where we are not root: all */
+    struct far_uids uids;             /* whose works it takes; none, where we are not root: all */
     bool help, version;
     char key_path[4096]; /* what key_file points to when it was not named */
 };
@@ -33,7 +33,9 @@ void node_args_help(void);
 int node_pid_file(const char *path, char *why, size_t size);
 
 /* TLS with the key of the key file, and the name that it is for, where it is for one. 0, or -errno and one sentence. */
-int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why, size_t size);
-/* Runs until a signal, idleness, or the last ppfs ends it. The exit status. Errors of the start are a line on stderr. */
+int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why,
+             size_t size);
+/* Runs until a signal, idleness, or the last ppfs ends it. The exit status. Errors of the start are a line on stderr.
+ * */
 int node_run(const struct node_args *a);
 #endif

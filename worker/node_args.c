@@ -124,9 +124,7 @@ static int one(struct node_args *a, int option, const char *value) {
         a->discover = true;
         a->where = value;
         return value && discover_check(value, why, sizeof(why)) ? wrong("--discover: %s", why) : 0;
-    case 'k':
-        a->key_file = value;
-        return 0;
+    case 'k': a->key_file = value; return 0;
     case 'c':
         return number(value, 1, FAR_CPUS_MAX, &a->cpus)
                    ? 0
@@ -137,9 +135,7 @@ static int one(struct node_args *a, int option, const char *value) {
         snprintf(a->name, sizeof(a->name), "%s", value);
         a->named = true;
         return 0;
-    case 'p':
-        a->python = value;
-        return 0;
+    case 'p': a->python = value; return 0;
     case 'i':
         return number(value, 1, IDLE_MAX, &a->idle_exit_s) ? 0 : wrong("--idle-exit needs seconds, not '%s'", value);
     case 's':
@@ -147,23 +143,12 @@ static int one(struct node_args *a, int option, const char *value) {
             return wrong("--silence needs seconds from 1 to 3600, not '%s'", value);
         a->silence_ms = seconds * 1000;
         return 0;
-    case 'f':
-        a->pid_file = value;
-        return 0;
-    case 'u':
-        a->suid_jobs = true;
-        return 0;
-    case 'r':
-        a->root_jobs = true;
-        return 0;
-    case 'U':
-        return read_uids(a, value);
-    case 'h':
-        a->help = true;
-        return 0;
-    case 'V':
-        a->version = true;
-        return 0;
+    case 'f': a->pid_file = value; return 0;
+    case 'u': a->suid_jobs = true; return 0;
+    case 'r': a->root_jobs = true; return 0;
+    case 'U': return read_uids(a, value);
+    case 'h': a->help = true; return 0;
+    case 'V': a->version = true; return 0;
     }
     return -EINVAL;
 }
@@ -181,22 +166,14 @@ static void default_key(struct node_args *a) {
 
 int node_args_read(struct node_args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"join", required_argument, NULL, 'j'},
-        {"listen", required_argument, NULL, 'l'},
-        {"discover", optional_argument, NULL, 'd'},
-        {"key", required_argument, NULL, 'k'},
-        {"cpus", required_argument, NULL, 'c'},
-        {"name", required_argument, NULL, 'n'},
-        {"python", required_argument, NULL, 'p'},
-        {"idle-exit", required_argument, NULL, 'i'},
-        {"silence", required_argument, NULL, 's'},
-        {"suid-jobs", no_argument, NULL, 'u'},
-        {"pid-file", required_argument, NULL, 'f'},
-        {"root-jobs", no_argument, NULL, 'r'},
-        {"uids", required_argument, NULL, 'U'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {NULL, 0, NULL, 0},
+        {"join", required_argument, NULL, 'j'},     {"listen", required_argument, NULL, 'l'},
+        {"discover", optional_argument, NULL, 'd'}, {"key", required_argument, NULL, 'k'},
+        {"cpus", required_argument, NULL, 'c'},     {"name", required_argument, NULL, 'n'},
+        {"python", required_argument, NULL, 'p'},   {"idle-exit", required_argument, NULL, 'i'},
+        {"silence", required_argument, NULL, 's'},  {"suid-jobs", no_argument, NULL, 'u'},
+        {"pid-file", required_argument, NULL, 'f'}, {"root-jobs", no_argument, NULL, 'r'},
+        {"uids", required_argument, NULL, 'U'},     {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
     };
     char host[256] = "node";
     int c, err = 0;

@@ -13,11 +13,12 @@
 #define PPFS_VERSION "0"
 #endif
 
-/* What waits to be sent comes and goes by the megabyte: memory that was given back each time would be cleared anew each time. */
+/* What waits to be sent comes and goes by the megabyte: memory that was given back each time would be cleared anew each
+ * time. */
 enum { KEEP = 16 * 1024 * 1024 };
 
-/* Of root's capabilities the node keeps what it needs itself: to kill what jobs of other users have started, to have more pipes
- * and descriptors than a user, and to listen below port 1024. */
+/* Of root's capabilities the node keeps what it needs itself: to kill what jobs of other users have started, to have
+ * more pipes and descriptors than a user, and to listen below port 1024. */
 static void drop_privileges(const struct node_args *a) {
     static const int needed[] = {CAP_KILL, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE};
     char worker[PATH_MAX];

@@ -1,13 +1,13 @@
-/* What the process of a worker was before its first call, and putting it back after each. The Python in it is order.py's;
- * the whole table is in worker/README.md. */
+/* What the process of a worker was before its first call, and putting it back after each. The Python in it is
+ * order.py's; the whole table is in worker/README.md. */
 #ifndef PPFS_ORDER_H
 #define PPFS_ORDER_H
 #include <stdbool.h>
 
 void order_note(int link); /* takes note; link: the worker's end of it */
 
-/* Whether all is as noted, by some 40 system calls. Needed where somebody may have called the kernel without the functions of
- * watch.h. */
+/* Whether all is as noted, by some 40 system calls. Needed where somebody may have called the kernel without the
+ * functions of watch.h. */
 bool order_same(void);
 bool order_rounding_same(void); /* the row of it that takes no system call */
 /* Puts back what differs. False: something cannot be, and the worker must leave. Where the link itself is another file

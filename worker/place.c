@@ -36,8 +36,8 @@ static int become_user(const struct place *p) {
     return p->other ? login_become(&p->user) : 0;
 }
 
-/* In the child of vfork, whose memory is ours: is the job's user, enters the directory of p and makes its name plain if that
- * is wanted, and if it stays short enough. */
+/* In the child of vfork, whose memory is ours: is the job's user, enters the directory of p and makes its name plain if
+ * that is wanted, and if it stays short enough. */
 static void try_cwd(struct place *p, bool plain) {
     char real[PATH_MAX];
 
@@ -48,7 +48,8 @@ static void try_cwd(struct place *p, bool plain) {
     _exit(0);
 }
 
-/* Whether the job's user may enter p->cwd: tried out in a process that is that user, as is what the directory is called. */
+/* Whether the job's user may enter p->cwd: tried out in a process that is that user, as is what the directory is
+ * called. */
 static __attribute__((noinline)) bool may_enter(struct place *p, bool plain) {
     int status;
     pid_t pid = vfork();
@@ -260,8 +261,8 @@ char **place_environ(const struct place *p) {
 }
 
 /* --- opening and closing ---------------------------------------------------------------------------------------- */
-/* Whether cwd is not as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a symbolic
- * link in it. */
+/* Whether cwd is not as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a
+ * symbolic link in it. */
 static bool is_crooked(const char *cwd) {
     size_t len = strlen(cwd);
 

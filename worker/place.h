@@ -14,9 +14,9 @@ struct place {
     bool other;          /* runs as another user than this process, who is: */
     struct login user;
     uint64_t memory;
-    unsigned sandbox;    /* enum of sandbox.h */
-    int sandbox_abi;     /* what this kernel has for it */
-    char **env; /* "K=V" pairs to add: of another user's login, PPFS_*, then the job's own; NULL-terminated */
+    unsigned sandbox; /* enum of sandbox.h */
+    int sandbox_abi;  /* what this kernel has for it */
+    char **env;       /* "K=V" pairs to add: of another user's login, PPFS_*, then the job's own; NULL-terminated */
 };
 
 /* Directories are made in one root, whose name the pool chose, and begin with the worker's serial number, so that
@@ -40,12 +40,12 @@ int place_script(struct place *p, const char *name, int fd, const void *bytes, s
 
 void place_drop_script(struct place *p); /* removes it; also what a place_script that failed has left */
 
-/* In the job's own process: signals and limits as a fresh process has them, own process group (another user's: own session), dies with its parent,
- * user, directory. Makes system calls only, so it is safe after vfork. 0 or the name of the step that failed, errno
- * set. */
+/* In the job's own process: signals and limits as a fresh process has them, own process group (another user's: own
+ * session), dies with its parent, user, directory. Makes system calls only, so it is safe after vfork. 0 or the name of
+ * the step that failed, errno set. */
 const char *place_enter(const struct place *p);
 
-/* The environment of a program: ours with p->env over it, of another user p->env alone. malloc'd array of borrowed strings,
- * NULL without memory. */
+/* The environment of a program: ours with p->env over it, of another user p->env alone. malloc'd array of borrowed
+ * strings, NULL without memory. */
 char **place_environ(const struct place *p);
 #endif

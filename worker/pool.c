@@ -1,9 +1,9 @@
 /* The pool: who does which work.
  *
- * Work goes to workers of its user: what one user's work leaves in a process, or in a pipe, meets nobody else's. It is sent
- * the moment a worker is asked for: the bytes wait in the socket while the template forks. Calls go to workers that have run
- * calls before (their modules are loaded), work that forks the interpreter to ones that have not (it is to find it as
- * python3 would). See pool_internal.h for the states. */
+ * Work goes to workers of its user: what one user's work leaves in a process, or in a pipe, meets nobody else's. It is
+ * sent the moment a worker is asked for: the bytes wait in the socket while the template forks. Calls go to workers
+ * that have run calls before (their modules are loaded), work that forks the interpreter to ones that have not (it is
+ * to find it as python3 would). See pool_internal.h for the states. */
 #include "worker/pool.h"
 
 #include <errno.h>
@@ -36,7 +36,8 @@ static struct slot *slot_idle(struct template *t, bool clean, bool prefer_tainte
     return found;
 }
 
-/* A slot with a worker of that template on its way. Idle ones suit nobody here: where they are too many, the oldest leaves. */
+/* A slot with a worker of that template on its way. Idle ones suit nobody here: where they are too many, the oldest
+ * leaves. */
 static int slot_new(struct template *t, struct slot **out) {
     struct pool *p = t->pool;
     struct slot *idle;

@@ -57,17 +57,17 @@ void pool_destroy(struct pool *p); /* kills everything below it, waits for it; a
 void pool_resize(struct pool *p, unsigned workers);
 
 /* Gives the work to an idle worker, forking one where there is none (up to the size). Copies what it needs. 0, or
- * -EAGAIN when all are busy or there are no descriptors for one more, -EMSGSIZE, -ENOMEM. Exactly one done() follows a 0, be it that nobody can do the work:
- * WORK_REFUSED, when no template will start (between two tries it waits). A job id must not be given again before its
- * done(). */
+ * -EAGAIN when all are busy or there are no descriptors for one more, -EMSGSIZE, -ENOMEM. Exactly one done() follows a
+ * 0, be it that nobody can do the work: WORK_REFUSED, when no template will start (between two tries it waits). A job
+ * id must not be given again before its done(). */
 int pool_start(struct pool *p, const struct work *w);
 
 /* A lease: pool_start with a WORK_STREAM_* kind takes a worker, which then runs calls, one after another in the order
  * sent, until pool_finish. Its done() follows that, or the worker's death. work.job names the lease. Bytes are copied;
  * they leave with pool_flush, at the latest when the loop comes round. Each of these: 0, -ENOENT: there is no such
- * lease, or it waits for a worker to be made, -ENOMEM: no memory, or more calls ahead than a worker takes (2048); in both cases
- * nothing was sent.
- * number: higher with each call, from 1. bytes: up to 1 GiB. -EINVAL where that is not so. */
+ * lease, or it waits for a worker to be made, -ENOMEM: no memory, or more calls ahead than a worker takes (2048); in
+ * both cases nothing was sent. number: higher with each call, from 1. bytes: up to 1 GiB. -EINVAL where that is not so.
+ * */
 int pool_call(struct pool *p, uint64_t lease, uint32_t number, enum call_format, const void *bytes, size_t size);
 /* The answer to ANSWER_NEED. size 0: there is none, that call fails. */
 int pool_function(struct pool *p, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size);
@@ -90,5 +90,5 @@ uint64_t pool_job_of(struct pool *p, pid_t pid);
 void pool_runner(struct pool *p, struct runner *out); /* valid as long as the pool is */
 
 const char *pool_python(const struct pool *p); /* "3.11.2", "" until the template has said so */
-pid_t pool_template(const struct pool *p);      /* of our own user; 0: none runs */
+pid_t pool_template(const struct pool *p);     /* of our own user; 0: none runs */
 #endif

@@ -1,10 +1,10 @@
 /* The structs of pool.c and pool_slot.c (slots and their work), pool_pipes.c (their output), pool_wait.c (what waits),
- * pool_template.c (a template process), pool_orders.c (what it is told) and pool_users.c (which templates there are); what
- * they call of each other is in pool_parts.h.
+ * pool_template.c (a template process), pool_orders.c (what it is told) and pool_users.c (which templates there are);
+ * what they call of each other is in pool_parts.h.
  *
- * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame
- * of its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree
- * is dead. Until then the slot stays BUSY. */
+ * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame of
+ * its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree is
+ * dead. Until then the slot stays BUSY. */
 #ifndef PPFS_POOL_INTERNAL_H
 #define PPFS_POOL_INTERNAL_H
 #include <sys/queue.h>
@@ -61,28 +61,29 @@ struct waiting { /* work that waits for a template, or until it has made the wor
 };
 STAILQ_HEAD(waiting_list, waiting);
 
-/* A template process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of each
- * user there is one at most that is not ending. */
+/* A template process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of
+ * each user there is one at most that is not ending. */
 struct template {
     TAILQ_ENTRY(template) next;
     struct pool *pool;
     uid_t uid;
-    int64_t used_us; /* when it last was given work, or work of it ended */
+    int64_t used_us;             /* when it last was given work, or work of it ended */
     struct waiting_list waiting; /* the oldest first */
 
     pid_t pid, last; /* pid: 0: none runs; last: that ran */
-    char *root;  /* directory for what jobs need for a while; the template empties and removes it */
-    int root_fd; /* by which it is locked */
-    int control; /* -1: none */
-    struct event *control_event, *retry, *watch /* whether it still does what it is told */, *writable /* takes orders again */;
-    uint64_t *kills;        /* serials of KILL orders that it did not take yet */
+    char *root;      /* directory for what jobs need for a while; the template empties and removes it */
+    int root_fd;     /* by which it is locked */
+    int control;     /* -1: none */
+    struct event *control_event, *retry, *watch /* whether it still does what it is told */,
+        *writable /* takes orders again */;
+    uint64_t *kills; /* serials of KILL orders that it did not take yet */
     size_t kill_count, kill_cap;
-    unsigned asked;     /* workers that it was asked for and has not told about */
-    int64_t heard_us;   /* when it last did what it was told, or had nothing to do */
-    char stuck[128];    /* why it was killed: it ... */
-    bool up;            /* HELLO has come */
-    int64_t ending_us;  /* when it was told to leave; 0: it was not */
-    unsigned failures;  /* starts in a row that did not come to HELLO, or did not last a second */
+    unsigned asked;    /* workers that it was asked for and has not told about */
+    int64_t heard_us;  /* when it last did what it was told, or had nothing to do */
+    char stuck[128];   /* why it was killed: it ... */
+    bool up;           /* HELLO has come */
+    int64_t ending_us; /* when it was told to leave; 0: it was not */
+    unsigned failures; /* starts in a row that did not come to HELLO, or did not last a second */
     int64_t started_us;
     char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
 };
@@ -107,8 +108,8 @@ struct pool {
     uint8_t *buffer; /* for reading pipes */
 
     TAILQ_HEAD(template_list, template) templates;
-    struct template *own; /* of the user that we run as: always there, the first of them */
-    int64_t keep_us;      /* that of another user goes when it had nothing to do for so long */
+    struct template *own;       /* of the user that we run as: always there, the first of them */
+    int64_t keep_us;            /* that of another user goes when it had nothing to do for so long */
     struct event *idle, *sweep; /* idle: looks for those */
     char version[32];
     pid_t *others; /* children of this process that are not the pool's, at pool_create */

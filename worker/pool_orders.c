@@ -1,5 +1,5 @@
-/* Orders to the template. Its socket holds some 160 of them: it is asked for a few workers at a time, and what it does not take
- * of the rest waits here. That it is behind is no fault; for how long is looked at in pool_template.c. */
+/* Orders to the template. Its socket holds some 160 of them: it is asked for a few workers at a time, and what it does
+ * not take of the rest waits here. That it is behind is no fault; for how long is looked at in pool_template.c. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

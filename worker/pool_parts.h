@@ -11,20 +11,21 @@ void users_close(struct pool *p); /* ends all of them and everything below, wait
 /* The one whose workers run that user's work; NULL: no memory, no directory for it (errno). It need not run. */
 struct template *users_template(struct pool *p, uid_t uid);
 bool users_busy(const struct template *t); /* it has work, or work waits for it */
-/* Idle workers go, of all users, and idle templates of other users: there are not enough processes, or descriptors. Whether
- * there were any such workers. */
+/* Idle workers go, of all users, and idle templates of other users: there are not enough processes, or descriptors.
+ * Whether there were any such workers. */
 bool users_make_room(struct pool *p);
 void users_sweep(struct pool *p); /* what a dead template has left is killed, now and in the next few milliseconds */
 
 /* --- pool_template.c: a template process --- */
 struct template *template_new(struct pool *p, uid_t uid); /* none runs yet. NULL with errno */
 void template_free(struct template *t); /* it does not run, and nothing is its any more; accepts NULL */
-int template_start(struct template *t);   /* 0 or -errno, and none runs then */
-bool template_usable(struct template *t); /* starts one where it may; false while it is paused after failures, or ends */
-void template_end(struct template *t);    /* tells one without work to leave; it is freed when it has */
-void template_close(struct template *t);  /* the same, and is heard no more */
-void template_bury(struct template *t);   /* waits for a process that leaves, or kills it */
-void template_watch(struct template *t);  /* it has something to do: looks now and then whether it does it */
+int template_start(struct template *t); /* 0 or -errno, and none runs then */
+/* starts one where it may; false while it is paused after failures, or ends */
+bool template_usable(struct template *t);
+void template_end(struct template *t);   /* tells one without work to leave; it is freed when it has */
+void template_close(struct template *t); /* the same, and is heard no more */
+void template_bury(struct template *t);  /* waits for a process that leaves, or kills it */
+void template_watch(struct template *t); /* it has something to do: looks now and then whether it does it */
 
 /* --- pool_orders.c: what it is told --- */
 /* Sends SPAWN; fds stay the caller's. 0, -EBUSY: enough is asked for already, wait_over comes, or -errno. */
@@ -34,8 +35,8 @@ void template_kill(struct template *t, uint64_t serial);
 void template_writable(evutil_socket_t fd, short what, void *arg); /* the event of its socket, for a template */
 
 /* --- pool_pipes.c: output --- */
-int pipe_open(struct pool *p); /* what all share. 0 or -ENOMEM */
-void pool_drain(struct slot *s); /* tells all output that is in the pipes */
+int pipe_open(struct pool *p);                                    /* what all share. 0 or -ENOMEM */
+void pool_drain(struct slot *s);                                  /* tells all output that is in the pipes */
 int pipe_listen(struct slot *s, enum pool_stream stream, int fd); /* fd is the slot's from now on. 0 or -errno */
 
 /* --- pool_wait.c: accepted work that no worker has --- */
@@ -52,7 +53,7 @@ void wait_drop(struct template *t); /* forgets what waits for it, untold */
 /* Whatever waits for it ends so: taken out of the list by wait_take_all, told by wait_end_all. */
 struct waiting *wait_take_all(struct template *t);
 void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcome *o);
-void wait_hold(struct pool *p, uint64_t job, bool hold);     /* from its beginning on */
+void wait_hold(struct pool *p, uint64_t job, bool hold);             /* from its beginning on */
 bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o); /* ends it so; false when it does not wait */
 
 /* --- pool_wait.c: leases, and the calls that wait in their workers --- */
@@ -79,7 +80,7 @@ void pool_on_exited(struct template *t, const struct control *c);
 void pool_on_template_gone(struct template *t, bool refused);
 
 /* --- pool.c, called by pool_wait.c --- */
-/* Gives the work to a worker. bytes: of work_encode, the caller's. 0; -EBUSY: it has to wait for a worker; -EAGAIN: there are not
- * enough descriptors for one; or -errno. */
+/* Gives the work to a worker. bytes: of work_encode, the caller's. 0; -EBUSY: it has to wait for a worker; -EAGAIN:
+ * there are not enough descriptors for one; or -errno. */
 int pool_give(struct template *t, const struct work *w, const void *bytes, uint32_t size);
 #endif

@@ -9,7 +9,11 @@
 #include "worker/pool_parts.h"
 
 enum { READ_TURN = 256 * 1024, DRAIN_MAX = 4 * 1024 * 1024 };
-enum { PIPE_MIN = 8 * 1024, PIPE_MAX = 1024 * 1024, PIPE_PARTS = 4 /* ours together have one of so many of the user's quota */ };
+enum {
+    PIPE_MIN = 8 * 1024,
+    PIPE_MAX = 1024 * 1024,
+    PIPE_PARTS = 4 /* ours together have one of so many of the user's quota */
+};
 
 /* Reads once from a worker's pipe. What it got, 0 at its end, -1 when it is empty. */
 static ssize_t slot_read(struct slot *s, enum pool_stream stream) {
@@ -84,7 +88,8 @@ int pipe_listen(struct slot *s, enum pool_stream stream, int fd) {
     fcntl(fd, F_SETPIPE_SZ, pipe_size(s->pool)); /* more than a user may have is refused: then what it has */
     if (fcntl(fd, F_SETFL, O_NONBLOCK))
         return -errno;
-    s->out[stream] = event_new(s->pool->base, fd, EV_READ | EV_PERSIST, stream == POOL_STDOUT ? on_stdout : on_stderr, s);
+    s->out[stream] =
+        event_new(s->pool->base, fd, EV_READ | EV_PERSIST, stream == POOL_STDOUT ? on_stdout : on_stderr, s);
     return s->out[stream] && event_add(s->out[stream], NULL) == 0 ? 0 : -ENOMEM;
 }
 

@@ -114,8 +114,8 @@ static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
                             : "no more processes can be made (see ulimit -u, and the pids limit of its cgroup)");
 }
 
-/* A worker that died between two calls took none along: those that it was sent run elsewhere. One that answered none may
- * never get that far. */
+/* A worker that died between two calls took none along: those that it was sent run elsewhere. One that answered none
+ * may never get that far. */
 static bool died_between_calls(const struct slot *s) {
     return s->lease && s->in_process && s->answered && atomic_load(&s->page->seen) <= s->answered;
 }
@@ -170,12 +170,8 @@ static void on_frame(void *arg, const struct frame *f) {
     if (s->state != SLOT_BUSY || f->id != s->job)
         goto broken;
     switch (f->kind) {
-    case WORKER_RESULT:
-        p->ev.output(p->arg, s->job, POOL_RESULT, f->body, f->size);
-        return;
-    case WORKER_TRACE:
-        p->ev.output(p->arg, s->job, POOL_TRACE, f->body, f->size);
-        return;
+    case WORKER_RESULT: p->ev.output(p->arg, s->job, POOL_RESULT, f->body, f->size); return;
+    case WORKER_TRACE: p->ev.output(p->arg, s->job, POOL_TRACE, f->body, f->size); return;
     case WORKER_DONE:
     case WORKER_LAST:
         if (work_outcome_decode(f->body, f->size, &o) || o.attempt != s->attempt)

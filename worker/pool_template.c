@@ -1,14 +1,14 @@
 /* A template process of the pool: starting it, hearing it, starting it again, ending it.
  *
- * It is given descriptors 0-2 and the control socket and nothing else; one for another user's work is given an environment
- * without anything of ours as well. As it is executed and not forked, it has addresses and secrets of its own. End of file on
- * that socket means that it is dead or dying; it is then killed and waited for, its workers die with it, and what they leave
- * behind comes to us as the nearest subreaper and is swept up.
+ * It is given descriptors 0-2 and the control socket and nothing else; one for another user's work is given an
+ * environment without anything of ours as well. As it is executed and not forked, it has addresses and secrets of its
+ * own. End of file on that socket means that it is dead or dying; it is then killed and waited for, its workers die
+ * with it, and what they leave behind comes to us as the nearest subreaper and is swept up.
  *
  * After a template that died before HELLO the next start waits, longer each time; work that comes meanwhile waits for
  * it (pool_wait.c), and is refused with the reason when that start fails too. So a broken Python fails jobs slowly, not
- * a whole queue at once. A template that dies later is started again at once, unless that happens many times in a
- * row; one of another user's when there is work for it. */
+ * a whole queue at once. A template that dies later is started again at once, unless that happens many times in a row;
+ * one of another user's when there is work for it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -43,7 +43,8 @@ enum {
     WORDS = 5,  /* environment of another user's */
 };
 
-/* For another user's: what its workers pass on to jobs, and no more. HOME is nobody's, so that no code of his is found there. */
+/* For another user's: what its workers pass on to jobs, and no more. HOME is nobody's, so that no code of his is found
+ * there. */
 static void bare_environment(char *env[WORDS]) {
     static const char *const kept[] = {"LANG=", "PPFS="};
     size_t count = 0;
@@ -209,8 +210,8 @@ static bool longer_than(int64_t since_us, int seconds) {
     return since_us && clock_us() - since_us >= seconds * INT64_C(1000000);
 }
 
-/* A template that does not come up, or does not do what it is told, is stuck (a job of our user can stop it): it goes. How
- * many orders it is behind says nothing, only for how long. */
+/* A template that does not come up, or does not do what it is told, is stuck (a job of our user can stop it): it goes.
+ * How many orders it is behind says nothing, only for how long. */
 static void on_watch(evutil_socket_t fd, short what, void *arg) {
     struct template *t = arg;
     int64_t kill_us = oldest_kill(t);
@@ -260,17 +261,10 @@ static void hear(struct template *t, struct control *c) {
                 p->ev.python(p->arg);
         }
         break;
-    case CONTROL_SPAWNED:
-        pool_on_spawned(t, c->serial, c->value);
-        break;
-    case CONTROL_EXITED:
-        pool_on_exited(t, c);
-        break;
-    case CONTROL_FAILED:
-        snprintf(t->trouble, sizeof(t->trouble), "%s", c->text);
-        break;
-    default:
-        pool_trouble(p, "the template of the workers said something unknown (%u)", (unsigned)c->kind);
+    case CONTROL_SPAWNED: pool_on_spawned(t, c->serial, c->value); break;
+    case CONTROL_EXITED: pool_on_exited(t, c); break;
+    case CONTROL_FAILED: snprintf(t->trouble, sizeof(t->trouble), "%s", c->text); break;
+    default: pool_trouble(p, "the template of the workers said something unknown (%u)", (unsigned)c->kind);
     }
 }
 
@@ -291,7 +285,8 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
     }
 }
 
-/* --- its start ------------------------------------------------------------------------------------------------------ */
+/* --- its start ------------------------------------------------------------------------------------------------------
+ * */
 void template_watch(struct template *t) {
     struct timeval then = {.tv_sec = WATCH_S};
 
@@ -337,8 +332,8 @@ int template_start(struct template *t) {
     return 0;
 }
 
-/* A name in $TMPDIR or /tmp that is ours from now on: as long as we live we lock it, and the template of another pool removes what
- * nobody locks. That may be quicker than we are here. */
+/* A name in $TMPDIR or /tmp that is ours from now on: as long as we live we lock it, and the template of another pool
+ * removes what nobody locks. That may be quicker than we are here. */
 static int choose_root(struct template *t) {
     struct stat st;
 

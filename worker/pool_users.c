@@ -1,10 +1,10 @@
-/* Which templates the pool has: one of our own user from the beginning, and one of each other user who has work, for what a
- * worker keeps of one user's work (memory, addresses, pipes) is not for the next. Those of others go when they had nothing to do
- * for a while, or when there are more than a few of them, the one that was used least recently first. So there are at most as
- * many as there are workers, and those few.
+/* Which templates the pool has: one of our own user from the beginning, and one of each other user who has work, for
+ * what a worker keeps of one user's work (memory, addresses, pipes) is not for the next. Those of others go when they
+ * had nothing to do for a while, or when there are more than a few of them, the one that was used least recently first.
+ * So there are at most as many as there are workers, and those few.
  *
- * What a dead template leaves behind comes to us, its subreaper: every child of this process but templates and those that it had
- * before pool_create. */
+ * What a dead template leaves behind comes to us, its subreaper: every child of this process but templates and those
+ * that it had before pool_create. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,7 +98,8 @@ uint64_t pool_job_of(struct pool *p, pid_t pid) {
     return 0;
 }
 
-/* --- those of other users ------------------------------------------------------------------------------------------ */
+/* --- those of other users ------------------------------------------------------------------------------------------
+ * */
 bool users_busy(const struct template *t) {
     const struct pool *p = t->pool;
 
@@ -191,7 +192,8 @@ bool users_make_room(struct pool *p) {
     return any;
 }
 
-/* --- the pool's beginning and end ---------------------------------------------------------------------------------- */
+/* --- the pool's beginning and end ----------------------------------------------------------------------------------
+ * */
 int users_open(struct pool *p) {
     p->sweep = evtimer_new(p->base, on_sweep, p);
     p->idle = evtimer_new(p->base, on_idle, p);

@@ -1,11 +1,12 @@
 /* What waits.
  *
- * Work that the pool has accepted and that no worker has: it waits for a template to start, or to make the workers that it
- * was asked for, or its end has been decided and is told from the loop, so that done() never comes from inside pool_start or pool_kill.
+ * Work that the pool has accepted and that no worker has: it waits for a template to start, or to make the workers that
+ * it was asked for, or its end has been decided and is told from the loop, so that done() never comes from inside
+ * pool_start or pool_kill.
  *
  * Calls of leases: they are sent ahead and wait in their worker. What is sent in one turn of the loop leaves with one
- * write, at pool_flush or at the latest when the loop comes round. control.h says how calls are taken back and how output
- * is told to be a call's. */
+ * write, at pool_flush or at the latest when the loop comes round. control.h says how calls are taken back and how
+ * output is told to be a call's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -139,7 +140,8 @@ void wait_over(struct template *t) {
                 err = wait_refuse_start(p, &work, err);
             free(hold);
         }
-        if (err) { /* the next SPAWNED or the next end of a job brings it here again; without memory it looks for itself */
+        if (err) {
+            /* the next SPAWNED or the next end of a job brings it here again; without memory it looks for itself */
             if (err != -EBUSY)
                 event_add(t->retry, &(struct timeval){.tv_usec = RETRY_US});
             return;

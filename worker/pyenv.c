@@ -135,8 +135,8 @@ static void add_own(size_t *count, const char *dir, const char *name, const char
         ++*count;
 }
 
-/* Under which names scripts find it: they are known from here on, for what a script names is looked at by nobody but its
- * user. */
+/* Under which names scripts find it: they are known from here on, for what a script names is looked at by nobody but
+ * its user. */
 static int accept_program(const char *program, char **out) {
     char real[PATH_MAX], dirs[2][PATH_MAX];
     const char *const places[] = {dirs[0], dirs[1], "/usr/bin", "/bin", "/usr/local/bin"};

@@ -11,7 +11,8 @@
 int pyenv_resolve(const char *path, char **program, char *why, size_t why_size);
 
 /* Whether a script whose first line is this one ("#!" included, no newline) may run in the workers' own Python: it says
- * `env python3`, or a usual name of the program that pyenv_resolve gave last: python, python3 or python3.11 beside it, beside
- * the file that it is, or where a system has its programs. No file is looked at. Flags other than -u and -B: no. May be called from any thread once pyenv_resolve has returned. */
+ * `env python3`, or a usual name of the program that pyenv_resolve gave last: python, python3 or python3.11 beside it,
+ * beside the file that it is, or where a system has its programs. No file is looked at. Flags other than -u and -B: no.
+ * May be called from any thread once pyenv_resolve has returned. */
 bool pyenv_is_own(const char *shebang_line);
 #endif

@@ -34,10 +34,10 @@ struct python_reply {
 void python_call(const struct work *w, const char *cwd, const char *const *env, struct python_reply *reply);
 void python_reply_clear(struct python_reply *reply);
 
-/* Puts the Python of a worker in order after python_call. False when the worker cannot go on (threads were left running,
- * output would not go, order.py says that something is not to be put back). */
+/* Puts the Python of a worker in order after python_call. False when the worker cannot go on (threads were left
+ * running, output would not go, order.py says that something is not to be put back). */
 bool python_restore(const char *cwd);
-bool python_threads(void); /* whether there are more than this one */
+bool python_threads(void);                       /* whether there are more than this one */
 void python_restore_signals(const int *changed); /* gives these, zero-terminated, the handlers that python3 has */
 
 /* --- leases: calls one after another, with little around them --- */
@@ -60,10 +60,11 @@ bool python_add_value(const uint8_t hash[32], const void *bytes, size_t size, st
 void python_drop_values(void);
 /* format: JSON, PICKLE or HASH; bytes: behind the hash. values: the pickle may refer to values. */
 void python_lease_call(enum call_format format, bool values, const void *bytes, size_t size, struct python_answer *a);
-void python_lease_refuse(const char *sentence, struct python_answer *a); /* the answer to a pickled call that cannot be one */
+/* the answer to a pickled call that cannot be one */
+void python_lease_refuse(const char *sentence, struct python_answer *a);
 void python_answer_clear(struct python_answer *a);
-/* Flushes what was printed. True when the calls since python_lease_mark changed something that python_restore puts back,
- * as far as that can be seen without a system call. */
+/* Flushes what was printed. True when the calls since python_lease_mark changed something that python_restore puts
+ * back, as far as that can be seen without a system call. */
 bool python_lease_smells(void);
 void python_lease_mark(void);
 void python_lease_rest(const char *cwd); /* between calls, some time went by: the user may have edited modules */
@@ -77,5 +78,5 @@ int python_script(const struct work *w, const char *file, const char *cwd, const
 int python_read_run(const struct work *w, char ***argv, void **input, size_t *input_size, char *why, size_t why_size);
 
 void python_rehearse(void); /* in a process that waits for its script: touches what every script touches */
-void python_flush(void); /* sys.stdout, sys.stderr, and stdio */
+void python_flush(void);    /* sys.stdout, sys.stderr, and stdio */
 #endif

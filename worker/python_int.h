@@ -7,7 +7,8 @@
 #include "worker/python.h"
 
 PyObject *glue_get(const char *name); /* what glue.py calls so; borrowed, NULL: nothing */
-/* Calls that function; args is used up, NULL: they could not be made. A new reference, or NULL with an exception set. */
+/* Calls that function; args is used up, NULL: they could not be made. A new reference, or NULL with an exception set.
+ * */
 PyObject *glue_call(const char *name, PyObject *args);
 /* python_order.c: whether a row of order.py differs; takes note of what rows do not hold, after all was put back; the
  * generators of random numbers, where a call has set them, get other numbers. */

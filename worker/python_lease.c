@@ -1,5 +1,5 @@
-/* The Python of a lease: a call goes through C from its pickle to the pickle of its value, and what one leaves behind is looked
- * at without a system call. What does not go straight is glue.py's. */
+/* The Python of a lease: a call goes through C from its pickle to the pickle of its value, and what one leaves behind
+ * is looked at without a system call. What does not go straight is glue.py's. */
 #include "worker/python_int.h"
 
 #include "net/frame.h"

@@ -1,5 +1,5 @@
-/* The quick look at the Python of a worker after each call of a lease: order.py's rows, names that stand in dictionaries,
- * and the generators of random numbers, without a call of Python where that is not needed. */
+/* The quick look at the Python of a worker after each call of a lease: order.py's rows, names that stand in
+ * dictionaries, and the generators of random numbers, without a call of Python where that is not needed. */
 #include "worker/python_int.h"
 
 enum { MT_WORDS = 624, MT_LOOKED_AT = 3 };
@@ -135,7 +135,8 @@ void python_order_mark(void) {
     at_mark.modules = modules;
     at_mark.rows = glue_get("_rows");
     at_mark.names = glue_get("_names");
-    Py_XSETREF(at_mark.classes, Py_NewRef(glue_get("_classes"))); /* a call that imports cloudpickle puts another there */
+    /* a call that imports cloudpickle puts another there */
+    Py_XSETREF(at_mark.classes, Py_NewRef(glue_get("_classes")));
     names_note();
     twister_note(&at_mark.own);
     twister_note(&at_mark.numpy);

@@ -3,9 +3,9 @@
  * our children, kill, wait, and list again until there are none. Children belong to the thread that made them, hence
  * the walk over all threads.
  *
- * Processes that make others faster than they are listed survive that, one generation after the other. So the process group
- * of each is killed too, which the kernel does at once: no fork of a member gets away. What is in many groups is left to
- * reap_stubborn. */
+ * Processes that make others faster than they are listed survive that, one generation after the other. So the process
+ * group of each is killed too, which the kernel does at once: no fork of a member gets away. What is in many groups is
+ * left to reap_stubborn. */
 #include "worker/reap.h"
 
 #include <assert.h>
@@ -71,8 +71,8 @@ struct round {
     pid_t group; /* looked at last */
 };
 
-/* Kills the process group of a stranger, but for one whose leader lives as somebody else's child: of a job that runs, and the
- * stranger has only joined it. */
+/* Kills the process group of a stranger, but for one whose leader lives as somebody else's child: of a job that runs,
+ * and the stranger has only joined it. */
 static void round_kill_group(struct round *r, pid_t pid) {
     pid_t group = getpgid(pid), self = getpid();
 

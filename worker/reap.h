@@ -6,8 +6,9 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* Sends SIGKILL to every child of this process that known(arg, pid) does not claim (NULL: all are strangers), and to its
- * process group. Does not wait. Returns how many it could signal: 0 when none is left, or when those left are not ours to kill. */
+/* Sends SIGKILL to every child of this process that known(arg, pid) does not claim (NULL: all are strangers), and to
+ * its process group. Does not wait. Returns how many it could signal: 0 when none is left, or when those left are not
+ * ours to kill. */
 unsigned reap_round(bool (*known)(void *arg, pid_t pid), void *arg);
 
 /* pid is a child of this process and no stranger (true), until it has ended (false): reap_round lets it be. Up to 4. */

@@ -1,6 +1,6 @@
-/* An address that is dialled until somebody with the key answers, with pauses that grow: 0.2 s, doubled up to 30 s, each by
- * chance up to half longer, so that a hundred nodes do not knock at the same moment. Who has a connection decides when to
- * dial again. */
+/* An address that is dialled until somebody with the key answers, with pauses that grow: 0.2 s, doubled up to 30 s,
+ * each by chance up to half longer, so that a hundred nodes do not knock at the same moment. Who has a connection
+ * decides when to dial again. */
 #ifndef PPFS_REDIAL_H
 #define PPFS_REDIAL_H
 #include "net/peer.h"
@@ -18,11 +18,11 @@ int redial_create(struct redial **out, struct event_base *base, const struct tls
                   const struct redial_events *ev, void *arg);
 void redial_destroy(struct redial *r); /* accepts NULL */
 const char *redial_address(const struct redial *r);
-void redial_now(struct redial *r);             /* at once, unless it is under way */
-void redial_later(struct redial *r);           /* after a pause, a longer one each time */
-void redial_calm(struct redial *r);            /* it is there: once that has lasted a second, pauses are short again */
-/* The link that it made has gone, and what it carried waits: at once; but after a pause, of a second at most, where it did
- * not last, else what breaks every connection would keep both ends busy with nothing else. */
+void redial_now(struct redial *r);   /* at once, unless it is under way */
+void redial_later(struct redial *r); /* after a pause, a longer one each time */
+void redial_calm(struct redial *r);  /* it is there: once that has lasted a second, pauses are short again */
+/* The link that it made has gone, and what it carried waits: at once; but after a pause, of a second at most, where it
+ * did not last, else what breaks every connection would keep both ends busy with nothing else. */
 void redial_again(struct redial *r);
 unsigned redial_tries(const struct redial *r); /* pauses since it was there */
 #endif

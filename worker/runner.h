@@ -1,8 +1,8 @@
-/* A runner: something that can run work. The pool of this machine is one (pool_runner), a node somewhere else is another
- * (far_runner); the scheduler knows no difference but their slots and how far away they are.
+/* A runner: something that can run work. The pool of this machine is one (pool_runner), a node somewhere else is
+ * another (far_runner); the scheduler knows no difference but their slots and how far away they are.
  *
- * Each call means what the pool_* of the same name says (pool.h), and its events are struct pool_events, with the arg that
- * was given when the runner was made. Distance makes these things different:
+ * Each call means what the pool_* of the same name says (pool.h), and its events are struct pool_events, with the arg
+ * that was given when the runner was made. Distance makes these things different:
  * - call, function: -ENOMEM also when too much is on its way already. The event room() says when to try again.
  * - recall: the first number that will surely not run where that is known at once. Else RUNNER_LATER, and the event
  *   recalled() says that number later, in order with the answers, about the calls that were sent before the recall. No

@@ -1,7 +1,7 @@
-/* Landlock keeps a process from files; it needs no privilege, and cannot be left. Before Linux 6.2 it does not know cutting
- * files short, so what a job is to leave alone could be emptied: ro is refused there. Of sockets it knows little, so a seccomp
- * filter refuses those. Being in a Landlock domain also keeps the job from tracing processes outside, and so from their
- * files, memory and sockets.
+/* Landlock keeps a process from files; it needs no privilege, and cannot be left. Before Linux 6.2 it does not know
+ * cutting files short, so what a job is to leave alone could be emptied: ro is refused there. Of sockets it knows
+ * little, so a seccomp filter refuses those. Being in a Landlock domain also keeps the job from tracing processes
+ * outside, and so from their files, memory and sockets.
  *
  * The numbers are the kernel's: the headers that we are built with may be older than the kernel that we run on. */
 #include "worker/sandbox.h"
@@ -65,7 +65,8 @@ int sandbox_abi(void) {
     return abi > 0 ? (int)abi : 0;
 }
 
-/* --- files ---------------------------------------------------------------------------------------------------------- */
+/* --- files ----------------------------------------------------------------------------------------------------------
+ * */
 /* Allows it at path, and below where that is a directory. What is not there needs no rule. */
 static int allow(int ruleset, const char *path, uint64_t access) {
     struct path_rule rule = {.allowed = access, .parent = access ? open(path, O_PATH | O_CLOEXEC) : -1};
@@ -121,7 +122,8 @@ static int enter_landlock(unsigned what, int abi) {
     return err;
 }
 
-/* --- system calls ---------------------------------------------------------------------------------------------------- */
+/* --- system calls ----------------------------------------------------------------------------------------------------
+ * */
 #ifdef OUR_ARCH
 struct filter {
     struct sock_filter code[32];
@@ -146,8 +148,8 @@ static void refuse_call(struct filter *f, uint32_t k, int error) {
     end(f, SECCOMP_RET_ERRNO | (uint32_t)error);
 }
 
-/* The loaded number being k: goes on if its first argument is local, and says that there is no such family else. Local ends
- * the filter. */
+/* The loaded number being k: goes on if its first argument is local, and says that there is no such family else. Local
+ * ends the filter. */
 static void refuse_far(struct filter *f, uint32_t k) {
     add(f, BPF_JMP | BPF_JEQ | BPF_K, k, 0, 4);
     load(f, offsetof(struct seccomp_data, args[0])); /* the half that counts: all these are little endian */
@@ -191,7 +193,8 @@ static bool has_filters(void) {
 #endif
 }
 
-/* --- both ------------------------------------------------------------------------------------------------------------ */
+/* --- both ------------------------------------------------------------------------------------------------------------
+ * */
 int sandbox_check(unsigned what, char *why, size_t why_size) {
     int abi = sandbox_abi();
     const char *option = !(what & SANDBOX_NET_OFF) ? "ro" : what & SANDBOX_RO ? "ro,net-off" : "net-off", *lacks = NULL;

@@ -1,8 +1,8 @@
 /* Guests: their sessions, what they say, and what the runner tells about their works.
  *
- * Nothing is freed while a frame or an event is being handled: a guest that ends is only marked; its works are killed and it
- * is freed by the timer `later`, which also tells left() and busy(). A work that runs when its guest goes is an orphan until
- * the runner says that it is dead. */
+ * Nothing is freed while a frame or an event is being handled: a guest that ends is only marked; its works are killed
+ * and it is freed by the timer `later`, which also tells left() and busy(). A work that runs when its guest goes is an
+ * orphan until the runner says that it is dead. */
 #include "worker/serve.h"
 
 #include <errno.h>
@@ -108,7 +108,8 @@ void guest_post(struct guest *g, enum far_frame kind, uint64_t id, const void *b
 
 static void send_about(struct guest *g) {
     struct serve *s = g->serve;
-    struct far_about about = {.cpus = s->cpus, .memory = s->memory, .uid = geteuid(), .uids = s->uids, .draining = s->draining};
+    struct far_about about = {
+        .cpus = s->cpus, .memory = s->memory, .uid = geteuid(), .uids = s->uids, .draining = s->draining};
     uint8_t bytes[FAR_ABOUT_MAX];
 
     strcpy(about.name, s->name);
@@ -187,27 +188,17 @@ static bool hear_work(struct task *t, const struct frame *m) {
 
     switch (m->kind) {
     case FAR_PAYLOAD:
-    case FAR_PAYLOAD_END:
-        return task_payload(t, m);
-    case FAR_PIECE:
-        return calls_piece(t, m);
+    case FAR_PAYLOAD_END: return task_payload(t, m);
+    case FAR_PIECE: return calls_piece(t, m);
     case FAR_CALL_JSON:
     case FAR_CALL_PICKLE:
     case FAR_CALL_HASH:
-    case FAR_CALL_VALUES:
-        return calls_hear(t, m);
-    case FAR_FUNCTION:
-        return calls_function(t, m);
-    case FAR_FINISH:
-        return calls_finish(t);
-    case FAR_RECALL:
-        return calls_recall(t, low);
-    case FAR_KILL:
-        task_kill(t);
-        return true;
-    case FAR_HOLD:
-        task_hold(t, low == 1);
-        return low <= 1;
+    case FAR_CALL_VALUES: return calls_hear(t, m);
+    case FAR_FUNCTION: return calls_function(t, m);
+    case FAR_FINISH: return calls_finish(t);
+    case FAR_RECALL: return calls_recall(t, low);
+    case FAR_KILL: task_kill(t); return true;
+    case FAR_HOLD: task_hold(t, low == 1); return low <= 1;
     }
     return false;
 }
@@ -222,8 +213,8 @@ static void leave(struct guest *g) {
     guest_post(g, FAR_GOODBYE, 1, NULL, 0); /* at which it ends the session */
 }
 
-/* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a while. One
- * that is still connected is not dead: that is a copy of its state directory, or a machine that was. */
+/* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a
+ * while. One that is still connected is not dead: that is a copy of its state directory, or a machine that was. */
 static bool hear_hello(struct guest *g, const struct frame *m) {
     if (g->id_size || m->size < FAR_ID_MIN || m->size > FAR_ID_MAX)
         return false;
@@ -367,7 +358,13 @@ int serve_create(struct serve **out, struct event_base *base, const struct serve
 
     if (!s)
         return -ENOMEM;
-    *s = (struct serve){.base = base, .ev = *ev, .arg = arg, .cpus = config->cpus, .memory = config->memory, .uids = config->uids, .began_us = clock_us()};
+    *s = (struct serve){.base = base,
+                        .ev = *ev,
+                        .arg = arg,
+                        .cpus = config->cpus,
+                        .memory = config->memory,
+                        .uids = config->uids,
+                        .began_us = clock_us()};
     s->waiting_end = &s->waiting;
     snprintf(s->name, sizeof(s->name), "%s", config->name);
     s->dir = strdup(config->dir);

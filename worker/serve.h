@@ -1,6 +1,6 @@
-/* The node's half: ppfs's come as guests, each with a session, and share one runner. What they start waits here until the
- * runner has a slot, first come, first served; what comes back is sent from each work in turn. A guest that is lost has
- * its works killed. What is said is in far_proto.h; README.md tells it in full. */
+/* The node's half: ppfs's come as guests, each with a session, and share one runner. What they start waits here until
+ * the runner has a slot, first come, first served; what comes back is sent from each work in turn. A guest that is lost
+ * has its works killed. What is said is in far_proto.h; README.md tells it in full. */
 #ifndef PPFS_SERVE_H
 #define PPFS_SERVE_H
 #include "net/session.h"
@@ -11,10 +11,10 @@ struct serve;
 struct guest;
 
 struct serve_config {
-    const char *name; /* of this node; far_name_valid */
-    const char *dir;  /* where payloads are kept while they are needed, in files without a name */
-    unsigned cpus;    /* slots, as the runner has them */
-    uint64_t memory;  /* of the machine, 0: not known */
+    const char *name;     /* of this node; far_name_valid */
+    const char *dir;      /* where payloads are kept while they are needed, in files without a name */
+    unsigned cpus;        /* slots, as the runner has them */
+    uint64_t memory;      /* of the machine, 0: not known */
     struct far_uids uids; /* users whose works it takes; none, where we are not root: all */
 };
 
@@ -45,8 +45,8 @@ void serve_resize(struct serve *s, unsigned cpus);
 void serve_drain(struct serve *s);   /* all are asked to give no more; what comes all the same is run */
 void serve_goodbye(struct serve *s); /* says that this node ends; left() follows as each has heard it */
 
-/* Answers of workers that have enough calls ahead are gathered for a moment, up to a millisecond. Who runs the loop may spare
- * this machine its wake-ups by sleeping for some of that (serve_gathers), and then sends them (serve_flush). */
+/* Answers of workers that have enough calls ahead are gathered for a moment, up to a millisecond. Who runs the loop may
+ * spare this machine its wake-ups by sleeping for some of that (serve_gathers), and then sends them (serve_flush). */
 bool serve_gathers(const struct serve *s);
 void serve_flush(struct serve *s);
 

@@ -1,11 +1,11 @@
 /* Calls of leases, and the functions and values that they name (here both are called functions: bytes with a hash).
  *
- * A call that the runner does not take yet (its worker has too many ahead, or is not there) is held, and those after it; they
- * are tried again when an answer comes, or some milliseconds later. A FINISH waits its turn among them.
+ * A call that the runner does not take yet (its worker has too many ahead, or is not there) is held, and those after
+ * it; they are tried again when an answer comes, or some milliseconds later. A FINISH waits its turn among them.
  *
- * A function is asked for once for each user, whoever of his tasks needs it: the first one asks, the others wait for the same
- * answer. When the one that has asked ends, another asks again. Functions are kept, the most recently used ones, until the guest
- * goes. */
+ * A function is asked for once for each user, whoever of his tasks needs it: the first one asks, the others wait for
+ * the same answer. When the one that has asked ends, another asks again. Functions are kept, the most recently used
+ * ones, until the guest goes. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,8 @@ enum { HASH = 32, FUNCTIONS_MAX = 64 * 1024 * 1024 };
 
 static const char no_memory[] = "there is no memory for what it sends";
 
-/* --- the body of a frame that came in pieces ----------------------------------------------------------------------- */
+/* --- the body of a frame that came in pieces -----------------------------------------------------------------------
+ * */
 bool calls_piece(struct task *t, const struct frame *m) {
     size_t want = t->piece_size + m->size;
 
@@ -74,8 +75,8 @@ static void hold(struct task *t, uint32_t number, enum call_format format, const
         serve_retry(t->guest->serve);
 }
 
-/* What the runner says to a call or a finish: whether it is to be tried again. -ENOENT of a running lease: it waits for a
- * worker to be there, or is about to end. */
+/* What the runner says to a call or a finish: whether it is to be tried again. -ENOENT of a running lease: it waits for
+ * a worker to be there, or is about to end. */
 static bool again(int err) {
     return err == -ENOMEM || err == -ENOENT || err == -EAGAIN;
 }

@@ -1,5 +1,5 @@
-/* What serve.c (guests and what they say), serve_task.c (works), serve_calls.c (calls and functions) and serve_out.c (what is
- * sent back) share. Nobody else includes it.
+/* What serve.c (guests and what they say), serve_task.c (works), serve_calls.c (calls and functions) and serve_out.c
+ * (what is sent back) share. Nobody else includes it.
  *
  * A task is one work of one guest:
  *   RECEIVING -> WAITING -> RUNNING -> ENDED      RECEIVING only with a payload file
@@ -144,7 +144,8 @@ void calls_end(struct task *t); /* the task ends: others must ask for the functi
 void functions_free(struct guest *g);
 
 /* --- serve_out.c --- */
-/* A frame of this task, after those that wait. Larger than FAR_CHUNK: in pieces of the kind first, the last of the kind. */
+/* A frame of this task, after those that wait. Larger than FAR_CHUNK: in pieces of the kind first, the last of the
+ * kind. */
 void out_send(struct task *t, enum far_frame first, enum far_frame kind, uint32_t low, const void *bytes, size_t size);
 void out_pump(struct guest *g); /* sends what waits, a frame of each task in turn, as far as the session takes it */
 void out_drop(struct task *t);

@@ -1,7 +1,7 @@
-/* What is sent back. A task's frames go in its order; where some wait, each task of the guest sends one in turn, so that a
- * large result holds up no small one. The session is given no more than UNSENT_MAX bytes that the network does not take, and
- * as much unacknowledged as session_full allows; the rest waits here, and a task of which much waits is not read any more
- * until that has gone. */
+/* What is sent back. A task's frames go in its order; where some wait, each task of the guest sends one in turn, so
+ * that a large result holds up no small one. The session is given no more than UNSENT_MAX bytes that the network does
+ * not take, and as much unacknowledged as session_full allows; the rest waits here, and a task of which much waits is
+ * not read any more until that has gone. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +10,7 @@
 enum { WAITS_HIGH = 1024 * 1024, WAITS_LOW = 256 * 1024, UNSENT_MAX = 256 * 1024 };
 
 static bool full(const struct guest *g) {
-    return g->session &&
-           (session_full(g->session) || session_unsent(g->session) >= UNSENT_MAX);
+    return g->session && (session_full(g->session) || session_unsent(g->session) >= UNSENT_MAX);
 }
 
 /* Reading stops while ppfs or we want it to. */

@@ -1,8 +1,8 @@
 /* Works of guests: from START to DONE.
  *
  * A payload file has no name in serve.dir; the workers open it through this process's /proc entry, so nothing is left
- * when the node is killed. The disk thread makes and writes it; ppfs is told how much is there (KEPT), and sends only so much
- * ahead of that. So a disk that hangs costs its own works the time, and nobody else.
+ * when the node is killed. The disk thread makes and writes it; ppfs is told how much is there (KEPT), and sends only
+ * so much ahead of that. So a disk that hangs costs its own works the time, and nobody else.
  *
  * Where this process is not root a job runs as our own user, whoever wrote it over there. */
 #include <errno.h>

@@ -1,5 +1,6 @@
-/* Two lists of pieces: `coming` is the loop's, `writing` the thread's while the sink is busy. Nothing else is shared, and the
- * sink lives until the thread has let go of it. Closing is the thread's as well: with it a large file is freed. */
+/* Two lists of pieces: `coming` is the loop's, `writing` the thread's while the sink is busy. Nothing else is shared,
+ * and the sink lives until the thread has let go of it. Closing is the thread's as well: with it a large file is freed.
+ * */
 #include "worker/sink.h"
 
 #include <errno.h>

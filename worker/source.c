@@ -1,5 +1,5 @@
-/* The thread has the source while it is busy: the loop then looks at nothing but `busy` and `closed`, which the thread does not
- * know. Closing is the thread's as well: it may be the last one of a large file that has lost its name. */
+/* The thread has the source while it is busy: the loop then looks at nothing but `busy` and `closed`, which the thread
+ * does not know. Closing is the thread's as well: it may be the last one of a large file that has lost its name. */
 #include "worker/source.h"
 
 #include <errno.h>

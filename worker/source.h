@@ -1,5 +1,5 @@
-/* A file that is read by the disk thread for who sends it from the loop: opening and reading it may take their time. At most
- * SOURCE_AHEAD bytes of it are in memory. */
+/* A file that is read by the disk thread for who sends it from the loop: opening and reading it may take their time. At
+ * most SOURCE_AHEAD bytes of it are in memory. */
 #ifndef PPFS_SOURCE_H
 #define PPFS_SOURCE_H
 #include <stddef.h>

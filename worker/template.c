@@ -50,7 +50,7 @@ static struct template {
     uid_t uid; /* whose work our workers do */
     struct guard *guards;
     size_t count, cap;
-    bool orphans; /* a stranger was seen at the last look */
+    bool orphans;  /* a stranger was seen at the last look */
     uint64_t mine; /* guard: its worker */
 }
 me;
@@ -380,7 +380,8 @@ int main(int argc, char **argv) {
     restore_umask();
     unsetenv("OLDPWD"); /* PWD and it are of whoever mounted; each job is given a PWD of its own */
     unsetenv("PWD");
-    /* What glibc comes to by itself after a large array: calls with arguments of a megabyte run twice as fast from the start. */
+    /* What glibc comes to by itself after a large array: calls with arguments of a megabyte run twice as fast from the
+     * start. */
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
     if (me.signals < 0 || chdir("/"))

@@ -46,9 +46,7 @@ static void watch_syscall(long number) {
 /* What libc has, and what stands here in its place. */
 enum { PASSED_ON_MAX = 64 };
 typedef void function(void);
-static struct {
-    function *libc, *watched;
-} passed_on[PASSED_ON_MAX];
+static struct { function *libc, *watched; } passed_on[PASSED_ON_MAX];
 static size_t passed_on_count;
 
 #define PASS_ON(type, name, params, args, noted)                                                                       \

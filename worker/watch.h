@@ -1,20 +1,21 @@
 /* Whether something in this process called one of libc's functions that change what a process is. This program defines
- * them itself, by the dynamic linker's rule that a program's own definition comes first (watch.list exports them), notes
- * the call and passes it on: so a look after each call costs no system call. ctypes and cffi find any function and call it
- * through libffi's ffi_call, which is defined here too; order.c then compares. */
+ * them itself, by the dynamic linker's rule that a program's own definition comes first (watch.list exports them),
+ * notes the call and passes it on: so a look after each call costs no system call. ctypes and cffi find any function
+ * and call it through libffi's ffi_call, which is defined here too; order.c then compares. */
 #ifndef PPFS_WATCH_H
 #define PPFS_WATCH_H
 #include <stdbool.h>
 
 /* touched: something was changed that order_restore looks at. beyond: something that nobody can put back. foreign: a
- * function was called that may have changed anything. All may be set without reason, by a process that shared our memory
- * until it executed a program, say. */
+ * function was called that may have changed anything. All may be set without reason, by a process that shared our
+ * memory until it executed a program, say. */
 struct watch {
     bool touched, beyond, foreign;
     int link; /* besides 0, 1 and 2, the descriptor that matters */
 };
 extern struct watch watch;
 
-/* Whether foreign tells of what the loaded library in that file calls by libffi: not where it has a libffi of its own inside. */
+/* Whether foreign tells of what the loaded library in that file calls by libffi: not where it has a libffi of its own
+ * inside. */
 bool watch_foreign(const char *file);
 #endif

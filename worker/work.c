@@ -113,8 +113,8 @@ bool work_isolated(const struct work *w) {
 }
 
 static void work_write(struct writer *out, const struct work *w) {
-    uint32_t flags = (w->cwd_required ? FLAG_CWD_REQUIRED : 0u) | (w->env ? FLAG_ENV : 0u) | (w->file ? FLAG_FILE : 0u) |
-                     (w->sandbox << FLAG_SANDBOX_AT & FLAG_SANDBOX);
+    uint32_t flags = (w->cwd_required ? FLAG_CWD_REQUIRED : 0u) | (w->env ? FLAG_ENV : 0u) |
+                     (w->file ? FLAG_FILE : 0u) | (w->sandbox << FLAG_SANDBOX_AT & FLAG_SANDBOX);
     uint32_t count = 0;
 
     put_u32(out, WORK_FORMAT);
@@ -193,10 +193,11 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     }
     if (flags & FLAG_FILE)
         w->file = get_string(&r);
-    bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE | FLAG_SANDBOX)) && kind > WORK_NONE &&
-                kind <= WORK_CALL && is_job_name(w->name) && !strchr(w->node, '/') && r.left <= WORK_INLINE_MAX &&
-                (!w->file || (w->file[0] == '/' && r.left == 0)) &&
-                w->uid != (uid_t)-1 && w->gid != (gid_t)-1; /* to setresuid they mean whoever one is: root */
+    bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE | FLAG_SANDBOX)) &&
+                kind > WORK_NONE && kind <= WORK_CALL && is_job_name(w->name) && !strchr(w->node, '/') &&
+                r.left <= WORK_INLINE_MAX && (!w->file || (w->file[0] == '/' && r.left == 0)) &&
+                /* to setresuid they mean whoever one is: root */
+                w->uid != (uid_t)-1 && w->gid != (gid_t)-1;
     for (uint32_t i = 0; sane && env && env[i]; i++)
         sane = strchr(env[i], '=') > env[i]; /* also false where there is none */
     if (!sane) {

@@ -17,9 +17,10 @@ enum work_kind {
     WORK_PROGRAM,       /* #! of anything else, ELF: exec, result is stdout */
     WORK_STREAM_JSON,   /* a lease (pool.h), no payload: calls follow, each a JSON object */
     WORK_STREAM_FRAMES, /* a lease, no payload: calls follow, each a pickle */
-    WORK_CALL,          /* a call of a stream: u32 count of values, each 32 bytes SHA-256, u32 size, a pickle; u32 size of a
-                         * pickled callable, that, a pickled (args, kwargs); size 0: a pickled (func, args, kwargs). Result is
-                         * a pickle, the trace the body of an ERROR frame */
+    /* a call of a stream: u32 count of values, each 32 bytes SHA-256, u32 size, a pickle; u32 size of a
+     * pickled callable, that, a pickled (args, kwargs); size 0: a pickled (func, args, kwargs). Result is
+     * a pickle, the trace the body of an ERROR frame */
+    WORK_CALL,
     /* Kinds of jobs that no runner is told of: the two above, where every Python understands the pickles. */
     WORK_STREAM_PORTABLE,
     WORK_CALL_PORTABLE,
@@ -35,16 +36,18 @@ enum call_format {
     CALL_JSON,   /* {"call": ...} */
     CALL_PICKLE, /* a pickled (func, args, kwargs) or callable */
     CALL_HASH,   /* 32 bytes SHA-256 of a pickled function, then a pickled (args, kwargs) */
-    CALL_VALUES, /* u8 what follows: 0 as CALL_PICKLE, 1 as CALL_HASH; u8 count of values, u16 0 (or the size of options, which
-                  * no lease is sent, then those), 32 bytes SHA-256 of each value; then what follows. The pickle may refer to
-                  * these values by their hashes, as its persistent ids: a stream's CALL frame (ppfs-stream(5)) */
+    /* u8 what follows: 0 as CALL_PICKLE, 1 as CALL_HASH; u8 count of values, u16 0 (or the size of options, which
+     * no lease is sent, then those), 32 bytes SHA-256 of each value; then what follows. The pickle may refer to
+     * these values by their hashes, as its persistent ids: a stream's CALL frame (ppfs-stream(5)) */
+    CALL_VALUES,
 };
 enum pool_answer {
     ANSWER_PART,  /* a piece of a large VALUE or ERROR, the rest follows */
     ANSWER_VALUE, /* JSON without a newline, or a pickle */
     ANSWER_ERROR, /* JSON: a sentence, newline, traceback; else the body of an ERROR frame of a stream */
-    ANSWER_NEED, /* a hash: the worker waits for that function or value (pool_function). No bytes: the call is not for a lease
-                   * (it has options, or is a program); that was its answer */
+    /* a hash: the worker waits for that function or value (pool_function). No bytes: the call is not for a lease
+     * (it has options, or is a program); that was its answer */
+    ANSWER_NEED,
 };
 
 #define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; more is named as a file */
@@ -68,8 +71,8 @@ struct work {
     uint32_t payload_size;
 };
 
-/* In-process (fast) or in a process of its own: a call, or a lease, runs in the worker itself unless it has memory, env, a
- * sandbox or another uid. */
+/* In-process (fast) or in a process of its own: a call, or a lease, runs in the worker itself unless it has memory,
+ * env, a sandbox or another uid. */
 bool work_isolated(const struct work *w);
 bool work_is_lease(const struct work *w); /* WORK_STREAM_* */
 

@@ -7,15 +7,15 @@
 #include "worker/place.h"
 #include "worker/python.h"
 
-/* Runs until its link ends. serial names it; uid: whose work it does, and nobody else's; fds: its descriptors as in SPAWN,
- * CLOEXEC. guard: its parent; it dies with it. */
+/* Runs until its link ends. serial names it; uid: whose work it does, and nobody else's; fds: its descriptors as in
+ * SPAWN, CLOEXEC. guard: its parent; it dies with it. */
 _Noreturn void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t guard);
 
 /* Takes note of what this process is, before its first call: worker_restore compares with that. link: its end of it. */
 void worker_note(int link);
 void worker_part(void); /* in a child that runs a job: closes the link, and the file of the page */
-/* Puts this process in order after calls in it, their directory being cwd; kills what they left. Where something cannot be
- * put back worker_spoiled is true from then on: no call may run here any more. */
+/* Puts this process in order after calls in it, their directory being cwd; kills what they left. Where something cannot
+ * be put back worker_spoiled is true from then on: no call may run here any more. */
 void worker_restore(const char *cwd);
 bool worker_spoiled(void);
 void worker_send(struct iovec *parts, size_t count); /* over the link, all of it; uses parts up */
@@ -25,17 +25,19 @@ void worker_send(struct iovec *parts, size_t count); /* over the link, all of it
 struct isolated {
     struct work_outcome outcome;
     pid_t left; /* it has told its end and is being taken down by the kernel; 0 = it is gone */
-    int data; /* memfd: the result, then the trace; -1 when there is neither */
+    int data;   /* memfd: the result, then the trace; -1 when there is neither */
     uint64_t result_size, trace_size;
 };
 
-/* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing. */
+/* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing.
+ * */
 void isolate_spare(int link);
 void isolate_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
-/* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. Returns when that process has ended, or (left) has told so. The caller closes iso->data. */
+/* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. Returns when that process
+ * has ended, or (left) has told so. The caller closes iso->data. */
 void isolate_run(const struct work *w, const struct place *p, struct isolated *iso);
 _Noreturn void isolate_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
-void isolate_bury(struct isolated *iso); /* once the end is told: no process is left after it */
+void isolate_bury(struct isolated *iso);             /* once the end is told: no process is left after it */
 
 /* --- leases --- */
 struct lease_line { /* how calls come and answers go */

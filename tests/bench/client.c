@@ -1,6 +1,6 @@
 /* The benchmark's client: plain system calls, so that what is measured is the filesystem.
  *
- *   client calls MOUNT COUNT FIRST     COUNT times: create, write and close jobs/bN, open and read results/bN, unlink it
+ *   client calls MOUNT COUNT FIRST     COUNT times: create, write, close jobs/bN; open, read, unlink results/bN
  *   client fill MOUNT COUNT GROUP      COUNT jobs into ten groups jobs/GROUP-K/, one after another
  *
  * Prints the microseconds that one job took, on average. Any error ends it with exit status 1. */
@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #define PATH_SIZE 4096
-#define GROUPS 10ul /* as many for few jobs as for many: groups take turns, so their number decides how far apart in the database they run */
+/* as many for few jobs as for many: groups take turns, so their number decides how far apart in the database they run
+ * */
+#define GROUPS 10ul
 
 static const char call[] = "{\"call\": \"math.sqrt\", \"args\": [2]}\n";
 

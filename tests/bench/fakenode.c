@@ -1,6 +1,7 @@
-/* fakenode ADDRESS KEY NODES SLOTS MS: NODES nodes in one process that join a ppfs and answer without working: every job and every
- * call takes MS milliseconds of a slot's time and returns 1 (a script prints it). On SIGTERM, and at the end of all sessions, it
- * prints how many calls there were and how busy the slots were from the first one to the last. */
+/* fakenode ADDRESS KEY NODES SLOTS MS: NODES nodes in one process that join a ppfs and answer without working: every
+ * job and every call takes MS milliseconds of a slot's time and returns 1 (a script prints it). On SIGTERM, and at the
+ * end of all sessions, it prints how many calls there were and how busy the slots were from the first one to the last.
+ * */
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
@@ -98,7 +99,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
         end_slot(s, WORK_DONE);
 }
 
-/* --- the runner ---------------------------------------------------------------------------------------------------- */
+/* --- the runner ----------------------------------------------------------------------------------------------------
+ * */
 static struct slot *slot_of(struct node *n, uint64_t job) {
     for (unsigned i = 0; i < slots_each; i++)
         if (n->slots[i].busy && n->slots[i].job == job)
@@ -222,7 +224,8 @@ static const struct runner_ops ops = {.start = start,
                                       .hold = hold_job,
                                       .resize = resize};
 
-/* --- sessions ------------------------------------------------------------------------------------------------------ */
+/* --- sessions ------------------------------------------------------------------------------------------------------
+ * */
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     struct node *n = arg;
 

@@ -1,5 +1,5 @@
-/* farload KEY local|far SLOTS CALLS [RESULT-BYTES]: how many no-op calls a second a runner does, with calls sent ahead to SLOTS
- * leases. local: a pool in this process. far: waits for a node; prints the address for its --join first. */
+/* farload KEY local|far SLOTS CALLS [RESULT-BYTES]: how many no-op calls a second a runner does, with calls sent ahead
+ * to SLOTS leases. local: a pool in this process. far: waits for a node; prints the address for its --join first. */
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -109,7 +109,8 @@ static void start(enum tls_side side, const char *key, const struct hub_events *
     mount_key_node(mount, KEY_ANY, secret, &node);
     struct hub_config config = {.side = side, .mount = mount, .node = &node};
     base = event_base_new();
-    if (!base || tls_create(&tls, side, node.find, why, sizeof(why)) || tls_add_key(tls, &join) || hub_create(&hub, base, &config, events, NULL))
+    if (!base || tls_create(&tls, side, node.find, why, sizeof(why)) || tls_add_key(tls, &join) ||
+        hub_create(&hub, base, &config, events, NULL))
         die(why);
 }
 

@@ -1,5 +1,5 @@
-/* In place of net/tls.c: connections that are not encrypted, so that a fuzzer says what somebody with the key could say. The
- * random bytes are the same in every run. */
+/* In place of net/tls.c: connections that are not encrypted, so that a fuzzer says what somebody with the key could
+ * say. The random bytes are the same in every run. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,12 @@
-/* What arrives after the handshake: links, greetings, sessions, and what far.c hears of a node or serve.c of a ppfs, against
- * somebody who has the key and any manners at all.
+/* What arrives after the handshake: links, greetings, sessions, and what far.c hears of a node or serve.c of a ppfs,
+ * against somebody who has the key and any manners at all.
  *
- * An input is a little program (see step): greet rightly or wrongly, say frames whole or in pieces, cut the link and come
- * again, while this side gives work and takes it back. Whatever is said, each work ends exactly once, nothing is told of a
- * work that has ended, and the answers of a lease come in order.
+ * An input is a little program (see step): greet rightly or wrongly, say frames whole or in pieces, cut the link and
+ * come again, while this side gives work and takes it back. Whatever is said, each work ends exactly once, nothing is
+ * told of a work that has ended, and the answers of a lease come in order.
  *
- * With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_session DIRECTORY. Without it (make check) it has a main of its
- * own: the samples below, then 20,000 programs made of them by a fixed chance; or the files named. */
+ * With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_session DIRECTORY. Without it (make check) it has a main
+ * of its own: the samples below, then 20,000 programs made of them by a fixed chance; or the files named. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +27,7 @@ enum { JOBS = 16, SLOTS = 4, STEPS = 200 };
 static struct event_base *base;
 static struct hub *hub;
 static struct disk *disk; /* of the far; it works at once (bare_disk.c) */
-static int theirs = -1; /* the other end of the newest link, -1: none */
+static int theirs = -1;   /* the other end of the newest link, -1: none */
 
 static void turn(void) {
     static uint8_t sink[64 * 1024];
@@ -39,7 +39,8 @@ static void turn(void) {
     }
 }
 
-/* --- as a ppfs: far.c hears a node ------------------------------------------------------------------------------------ */
+/* --- as a ppfs: far.c hears a node
+ * ------------------------------------------------------------------------------------ */
 static struct {
     bool given, lease;
     uint32_t sent, answered, recalls, asked;
@@ -115,8 +116,14 @@ static void take_back(unsigned job, uint32_t number) {
 static void act(uint8_t what, uint8_t which) {
     unsigned job = which % JOBS;
     static const uint8_t hash[32];
-    struct work w = {.job = job, .attempt = what, .kind = what & 8 ? WORK_STREAM_FRAMES : WORK_PICKLE, .name = "x", .node = "n",
-                     .cwd = "", .payload = "payload", .payload_size = what & 8 ? 0 : 7};
+    struct work w = {.job = job,
+                     .attempt = what,
+                     .kind = what & 8 ? WORK_STREAM_FRAMES : WORK_PICKLE,
+                     .name = "x",
+                     .node = "n",
+                     .cwd = "",
+                     .payload = "payload",
+                     .payload_size = what & 8 ? 0 : 7};
 
     if (!begun)
         return;
@@ -135,16 +142,15 @@ static void act(uint8_t what, uint8_t which) {
         break;
     case 2:
     case 3:
-        if (jobs[job].given && jobs[job].lease && !runner_call(runner, job, jobs[job].sent + 1, what % 8 == 3 ? CALL_VALUES : CALL_PICKLE, "call", 4))
+        if (jobs[job].given && jobs[job].lease &&
+            !runner_call(runner, job, jobs[job].sent + 1, what % 8 == 3 ? CALL_VALUES : CALL_PICKLE, "call", 4))
             jobs[job].sent++;
         break;
     case 4:
         if (jobs[job].given && jobs[job].lease && jobs[job].sent)
             take_back(job, 1 + what / 8 % jobs[job].sent);
         break;
-    case 5:
-        runner_kill(runner, job);
-        break;
+    case 5: runner_kill(runner, job); break;
     case 6:
         runner_function(runner, job, hash, "f", what & 8 ? 1 : 0);
         runner_finish(runner, job);
@@ -156,7 +162,8 @@ static void act(uint8_t what, uint8_t which) {
     }
 }
 
-/* --- as a node: serve.c hears a ppfs, and gives its work to a runner that does nothing by itself ---------------------------- */
+/* --- as a node: serve.c hears a ppfs, and gives its work to a runner that does nothing by itself
+ * ---------------------------- */
 static struct serve *serve;
 static struct {
     bool given, killed;
@@ -190,7 +197,8 @@ static int toy_start(void *self, const struct work *w) {
     return -EAGAIN;
 }
 
-static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size) {
+static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
+                    size_t size) {
     int i = task_at(lease);
 
     (void)self;
@@ -247,8 +255,14 @@ static void toy_resize(void *self, unsigned slots) {
     assert(slots <= FAR_CPUS_MAX);
 }
 
-static const struct runner_ops toy_ops = {.start = toy_start, .call = toy_call, .function = toy_function, .finish = toy_finish,
-                                          .recall = toy_recall, .flush = toy_flush, .kill = toy_kill, .hold = toy_hold,
+static const struct runner_ops toy_ops = {.start = toy_start,
+                                          .call = toy_call,
+                                          .function = toy_function,
+                                          .finish = toy_finish,
+                                          .recall = toy_recall,
+                                          .flush = toy_flush,
+                                          .kill = toy_kill,
+                                          .hold = toy_hold,
                                           .resize = toy_resize};
 
 /* What a runner would tell about one of its works, chosen by two bytes. */
@@ -266,7 +280,8 @@ static void toy_tell(uint8_t what, uint8_t which) {
         serve_runner_events.output(serve, tasks[i].id, what / 4 % 4, large, what & 128 ? sizeof(large) : 10);
     } else if (tasks[i].lease && tasks[i].calls) {
         enum pool_answer kind = what / 4 % 4;
-        serve_runner_events.answer(serve, tasks[i].id, tasks[i].calls, kind, large, kind == ANSWER_NEED ? 32 : what * 100u);
+        serve_runner_events.answer(serve, tasks[i].id, tasks[i].calls, kind, large,
+                                   kind == ANSWER_NEED ? 32 : what * 100u);
     }
 }
 
@@ -375,7 +390,13 @@ static void say_resume(uint8_t who, uint8_t fresh, uint64_t received) {
 
 /* A START that is as it should be. */
 static void say_start(uint8_t ref, uint8_t kind, uint8_t low) {
-    struct work w = {.job = ref, .attempt = 1, .kind = kind % (WORK_CALL + 1), .name = "x", .node = "n", .cwd = "/", .payload = "#!",
+    struct work w = {.job = ref,
+                     .attempt = 1,
+                     .kind = kind % (WORK_CALL + 1),
+                     .name = "x",
+                     .node = "n",
+                     .cwd = "/",
+                     .payload = "#!",
                      .payload_size = 2};
     void *bytes;
     uint32_t size;
@@ -432,18 +453,10 @@ static void step(struct input *in) {
         break;
     case 1:
     case 2:
-    case 3:
-        say_frame(in, false);
-        break;
-    case 4:
-        say_frame(in, true);
-        break;
-    case 5:
-        connect_again();
-        break;
-    case 6:
-        say_hello(byte(in));
-        break;
+    case 3: say_frame(in, false); break;
+    case 4: say_frame(in, true); break;
+    case 5: connect_again(); break;
+    case 6: say_hello(byte(in)); break;
     case 7:
         a = byte(in);
         b = byte(in);
@@ -493,7 +506,8 @@ static void step(struct input *in) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
-    static const struct serve_config config = {.name = "node", .dir = "/tmp", .cpus = SLOTS, .uids = {1, {{0, UINT32_MAX - 1}}}};
+    static const struct serve_config config = {
+        .name = "node", .dir = "/tmp", .cpus = SLOTS, .uids = {1, {{0, UINT32_MAX - 1}}}};
     static const struct serve_events events = {
         .linked = on_guest_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
     struct input in = {data, size};
@@ -536,22 +550,25 @@ static const struct {
     const char *bytes;
     size_t size;
 } samples[] = {
-#define S(text) {text, sizeof(text) - 1}
-    S("\0\6\7\7\0\0\0\12\4\0\14\0\1\14\0\2\1\41\0\0\3abc\13\0\0"),             /* a node: ABOUT, work, its DONE */
+#define S(text)                                                                                                        \
+    { text, sizeof(text) - 1 }
+    S("\0\6\7\7\0\0\0\12\4\0\14\0\1\14\0\2\1\41\0\0\3abc\13\0\0"),                  /* a node: ABOUT, work, its DONE */
     S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\4\1\1\43\0\1\1x\1\43\0\2\1y\13\0\10"), /* a lease: calls, answers */
     S("\0\10\12\4\0\14\10\1\14\2\1\1\45\0\1\40aaaaaaaabbbbbbbbccccccccdddddddd\14\6\1"), /* a function is asked for */
     S("\0\10\12\4\0\14\10\1\14\2\1\14\4\1\1\46\0\1\0\1\50\0\0\5hello\1\51\0\0\0"), /* RECALLED, TROUBLE, GOODBYE */
-    S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\14\1\1\46\0\1\0"),                    /* RECALLED, of more than was asked for */
-    S("\0\10\12\4\0\5\6\7\7\1\0\0\5\6\7\7\3\0\1"),                             /* comes again */
-    S("\1\10\11\0\1\11\1\2\14\1\0\14\0\0\14\201\1\14\0\1"),                     /* a ppfs: two works, output, their ends */
-    S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\12\0\0\0\14\0\0"),   /* a lease */
-    S("\1\10\11\0\7\1\7\0\1\45aaaaaaaabbbbbbbbccccccccddddddddargs\14\16\0\1\11\0\0\45aaaaaaaabbbbbbbbccccccccddddddddfunc"),
+    S("\0\10\12\4\0\14\10\1\14\2\1\14\2\1\14\14\1\1\46\0\1\0"), /* RECALLED, of more than was asked for */
+    S("\0\10\12\4\0\5\6\7\7\1\0\0\5\6\7\7\3\0\1"),              /* comes again */
+    S("\1\10\11\0\1\11\1\2\14\1\0\14\0\0\14\201\1\14\0\1"),     /* a ppfs: two works, output, their ends */
+    S("\1\10\11\0\6\1\5\0\1\4call\1\6\0\2\4call\14\6\0\14\2\0\1\12\0\0\0\14\0\0"), /* a lease */
+    S("\1\10\11\0\7\1\7\0\1\45aaaaaaaabbbbbbbbccccccccddddddddargs\14\16\0\1\11\0\0\45aaaaaaaabbbbbbbbccccccccddddddddf"
+      "unc"),
     S("\1\10\11\0\7\1\10\0\1\110\1\1\0\0aaaaaaaabbbbbbbbccccccccddddddddeeeeeeeeffffffffgggggggghhhhhhhhargs" /* with a value */
       "\14\16\0\1\11\0\0\46aaaaaaaabbbbbbbbccccccccddddddddvalue\14\16\0\1\11\0\0\40eeeeeeeeffffffffgggggggghhhhhhhh"),
-    S("\1\10\31\0\3\1\2\0\0\5bytes\4\2\0\0\100a\1\3\0\0\0\14\0\0"),              /* a payload in pieces */
-    S("\0\10\12\4\0\14\20\1\14\20\2\1\52\0\4\0\1\52\0\10\0\13\0\20\1\52\1\11\0"),            /* payload files, KEPT, an end */
-    S("\1\10\11\0\6\4\4\0\0\100a\1\5\0\1\4call\1\13\0\1\0\1\14\0\0\0\1\15\0\1\0\1\16\0\6\0\1\20\0\0\24aaaaaaaaaaaaaaaaaaaa"),
-    S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"),                     /* heartbeats and BYE */
+    S("\1\10\31\0\3\1\2\0\0\5bytes\4\2\0\0\100a\1\3\0\0\0\14\0\0"),               /* a payload in pieces */
+    S("\0\10\12\4\0\14\20\1\14\20\2\1\52\0\4\0\1\52\0\10\0\13\0\20\1\52\1\11\0"), /* payload files, KEPT, an end */
+    S("\1\10\11\0\6\4\4\0\0\100a\1\5\0\1\4call\1\13\0\1\0\1\14\0\0\0\1\15\0\1\0\1\16\0\6\0\1\20\0\0\24aaaaaaaaaaaaaaaaa"
+      "aaa"),
+    S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"), /* heartbeats and BYE */
 };
 
 static int run_file(const char *path) {

@@ -1,9 +1,10 @@
-/* What arrives before the handshake is done, from somebody without the key: bytes at a port that listens, bytes from a port
- * that was dialled, somebody in the middle who changes bytes of two that have different keys (neither may take the other in)
- * or of two that have the same one, and packets of discovery, which get no answer unless they are signed.
+/* What arrives before the handshake is done, from somebody without the key: bytes at a port that listens, bytes from a
+ * port that was dialled, somebody in the middle who changes bytes of two that have different keys (neither may take the
+ * other in) or of two that have the same one, and packets of discovery, which get no answer unless they are signed.
  *
- * The first byte of an input says which. With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_stranger DIRECTORY. Without
- * it (make check) it has a main of its own: some samples and 2,000 inputs by a fixed chance; or the files named. */
+ * The first byte of an input says which. With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_stranger
+ * DIRECTORY. Without it (make check) it has a main of its own: some samples and 2,000 inputs by a fixed chance; or the
+ * files named. */
 #include <arpa/inet.h>
 #include <assert.h>
 #include <fcntl.h>
@@ -103,8 +104,8 @@ static void alone(const struct tls *t, bool dialled, const uint8_t *data, size_t
     end_stop(&e);
 }
 
-/* Carries what from has sent to to, changed: three bytes of the input say where (and which way) and how. A change of 0 is an end
- * of the connection there. False: ended. */
+/* Carries what from has sent to to, changed: three bytes of the input say where (and which way) and how. A change of 0
+ * is an end of the connection there. False: ended. */
 static bool carry(struct end *from, struct end *to, bool up, const uint8_t *data, size_t size) {
     uint8_t bytes[16384];
     ssize_t n = recv(from->wire, bytes, sizeof(bytes), MSG_DONTWAIT);
@@ -201,20 +202,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned way = *data++ % WAYS;
     size--;
     switch (way) {
-    case TO_LISTENER:
-        alone(node, false, data, size);
-        break;
-    case TO_DIALLER:
-        alone(ppfs, true, data, size);
-        break;
-    case BETWEEN_STRANGERS:
-        between(stranger, data, size, false);
-        break;
-    case BETWEEN_FRIENDS:
-        between(ppfs, data, size, true);
-        break;
-    default:
-        packet(data, size, way == PACKET_SIGNED);
+    case TO_LISTENER: alone(node, false, data, size); break;
+    case TO_DIALLER: alone(ppfs, true, data, size); break;
+    case BETWEEN_STRANGERS: between(stranger, data, size, false); break;
+    case BETWEEN_FRIENDS: between(ppfs, data, size, true); break;
+    default: packet(data, size, way == PACKET_SIGNED);
     }
     return 0;
 }
@@ -224,18 +216,19 @@ static const struct {
     const char *bytes;
     size_t size;
 } samples[] = {
-#define S(text) {text, sizeof(text) - 1}
+#define S(text)                                                                                                        \
+    { text, sizeof(text) - 1 }
     S("\0GET / HTTP/1.0\r\n\r\n"),
-    S("\0\26\3\1\0\5\1\0\0\1\3"),     /* the beginning of a ClientHello */
-    S("\1\25\3\3\0\2\2\50"),          /* an alert */
-    S("\1\26\3\3\0\4\2\0\0\0"),       /* an empty ServerHello */
-    S("\2"),                          /* different keys, and nothing changed */
+    S("\0\26\3\1\0\5\1\0\0\1\3"), /* the beginning of a ClientHello */
+    S("\1\25\3\3\0\2\2\50"),      /* an alert */
+    S("\1\26\3\3\0\4\2\0\0\0"),   /* an empty ServerHello */
+    S("\2"),                      /* different keys, and nothing changed */
     S("\2\200\60\1\0\40\1"),
-    S("\3"),                          /* the same key: they take each other in */
-    S("\3\200\100\0"),                /* cut off in the ClientHello */
-    S("\3\0\100\0"),                  /* in the ServerHello */
+    S("\3"),           /* the same key: they take each other in */
+    S("\3\200\100\0"), /* cut off in the ClientHello */
+    S("\3\0\100\0"),   /* in the ServerHello */
     S("\4ppfsdisc\1\1\0\0\0\0\0\0"),
-    S("\5ppfsdisc\1\1\0\0\0\0\0\0"),  /* a QUERY: an answer */
+    S("\5ppfsdisc\1\1\0\0\0\0\0\0"), /* a QUERY: an answer */
     S("\5ppfsdisc\1\2\1\1\0\0\0\0"),
     S("\5ppfsdisc\2\3\0\0\0\0\0\0"),
 };

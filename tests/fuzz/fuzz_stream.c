@@ -1,12 +1,12 @@
-/* Streams against whatever somebody writes: the frame decoder, the parsers of both forms, the look ahead for CANCELs and
- * the logs, on a real scheduler and database in a temporary directory. No slot is free, so no call ever runs.
+/* Streams against whatever somebody writes: the frame decoder, the parsers of both forms, the look ahead for CANCELs
+ * and the logs, on a real scheduler and database in a temporary directory. No slot is free, so no call ever runs.
  *
  * An input is a little program that makes the bytes of a stream (see expand), so that large bodies and whole frames are
- * within reach of a mutation. It is written three times: in one piece, cut, and cut and then read anew from the logs, as
- * after a death. All three must have the same answers and the same number of calls left.
+ * within reach of a mutation. It is written three times: in one piece, cut, and cut and then read anew from the logs,
+ * as after a death. All three must have the same answers and the same number of calls left.
  *
- * With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_stream DIRECTORY. In make check tests/fuzz/replay.c runs the
- * saved samples through it. $PPFS_WORKER names the worker. */
+ * With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_stream DIRECTORY. In make check tests/fuzz/replay.c runs
+ * the saved samples through it. $PPFS_WORKER names the worker. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -42,12 +42,12 @@ static bool is_open(void *arg, uint64_t job, bool for_writing) {
     return for_writing && writer_is_open;
 }
 
-#define CHECK(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-            abort(); \
-        } \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);                              \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static void end(void) {
@@ -63,8 +63,14 @@ static void begin(void) {
     char why[512];
     strcpy(dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/ppfs-fuzz-XXXXXX" : "/tmp/ppfs-fuzz-XXXXXX");
     CHECK(getenv("PPFS_WORKER") && mkdtemp(dir) && chmod(dir, 0700) == 0 && (base = event_base_new()));
-    struct sched_config c = {.base = base, .state_dir = dir, .mountpoint = "/nowhere", .worker_path = getenv("PPFS_WORKER"), .cpus = 0,
-                             .changed = changed, .group_changed = changed, .log = on_log};
+    struct sched_config c = {.base = base,
+                             .state_dir = dir,
+                             .mountpoint = "/nowhere",
+                             .worker_path = getenv("PPFS_WORKER"),
+                             .cpus = 0,
+                             .changed = changed,
+                             .group_changed = changed,
+                             .log = on_log};
     if (sched_create(&s, &c, why, sizeof why) < 0) {
         fprintf(stderr, "%s\n", why);
         abort();
@@ -117,9 +123,9 @@ static void put_naming(struct text *t, uint8_t id, uint8_t fill, size_t size) {
 }
 
 /* 0 n bytes: those bytes. 1 n: n KiB of zeros. 2 kind id n m: a header of a body of n bytes and m KiB. 3 id n: a whole
- * CALL with n bytes of arguments. 4 kind id n times: so many (of 128 parts of a window) frames, ids counting up. 5 fill - n m:
- * a FUNC of n bytes and m KiB whose hash is right. 6 id fill n m: a CALL that lists it, twice; with an odd id it has options
- * and comes behind the FUNC. */
+ * CALL with n bytes of arguments. 4 kind id n times: so many (of 128 parts of a window) frames, ids counting up. 5 fill
+ * - n m: a FUNC of n bytes and m KiB whose hash is right. 6 id fill n m: a CALL that lists it, twice; with an odd id it
+ * has options and comes behind the FUNC. */
 static void expand(struct text *t, const uint8_t *p, size_t size) {
     uint8_t header[FRAME_HEADER];
     for (const uint8_t *last = p + size; last - p >= 5;) {
@@ -178,7 +184,8 @@ static void settle(uint64_t job) {
     struct stream *st;
     for (int i = 0; i < 3; i++) {
         turn();
-        while ((st = stream_find(s, job)) && (st->reading || st->look.reading || st->flight || st->storing || st->writing || st->out.size)) {
+        while ((st = stream_find(s, job)) &&
+               (st->reading || st->look.reading || st->flight || st->storing || st->writing || st->out.size)) {
             event_base_loop(base, EVLOOP_ONCE);
             turn();
         }
@@ -242,7 +249,8 @@ static void look_at(uint64_t job, bool json, struct outcome *o) {
 static bool same(const struct outcome *a, const struct outcome *b) {
     if (strcmp(a->why, b->why) == 0 && a->sum == b->sum && a->answers.size == b->answers.size)
         return true;
-    fprintf(stderr, "%zu bytes of answers, %s\n%zu bytes of answers, %s\n", a->answers.size, a->why, b->answers.size, b->why);
+    fprintf(stderr, "%zu bytes of answers, %s\n%zu bytes of answers, %s\n", a->answers.size, a->why, b->answers.size,
+            b->why);
     return false;
 }
 
@@ -260,7 +268,9 @@ static uint64_t write_stream(const struct text *t, bool json, unsigned cuts, str
     int rc = json ? 0 : write_piece(j.id, t->bytes, at, 0);
     for (unsigned x = cuts; rc == 0 && at < t->size;) {
         x = x * 1103515245u + 12345u;
-        size_t n = cuts == 0 ? t->size : x % 4 == 0 ? (x >> 8) % 200000u + 1 : (x >> 8) % (x % 4 * x % 4 * 300u + 20u) + 1;
+        size_t n = cuts == 0    ? t->size
+                   : x % 4 == 0 ? (x >> 8) % 200000u + 1
+                                : (x >> 8) % (x % 4 * x % 4 * 300u + 20u) + 1;
         n += t->size / 64; /* so that they do not become too many */
         n = n < t->size - at ? n : t->size - at;
         rc = write_piece(j.id, t->bytes + at, n, at);

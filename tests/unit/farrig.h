@@ -1,5 +1,5 @@
-/* What the tests of nodes share: a fleet and one or two nodes (hub, serve, a pool of real workers) in one process and one loop,
- * over real connections on loopback. $PPFS_WORKER, else ./ppfs-worker. Header only: each test is one file. */
+/* What the tests of nodes share: a fleet and one or two nodes (hub, serve, a pool of real workers) in one process and
+ * one loop, over real connections on loopback. $PPFS_WORKER, else ./ppfs-worker. Header only: each test is one file. */
 #ifndef PPFS_FARRIG_H
 #define PPFS_FARRIG_H
 #include "tests/unit/netrig.h"
@@ -250,7 +250,10 @@ static inline void make_node(struct node *n, const char *name, unsigned silence_
 
     n->name = name;
     n->cpus = n->cpus ? n->cpus : SLOTS;
-    struct serve_config serve = {.name = name, .dir = n->dir ? n->dir : dir, .cpus = n->cpus, .memory = MEMORY,
+    struct serve_config serve = {.name = name,
+                                 .dir = n->dir ? n->dir : dir,
+                                 .cpus = n->cpus,
+                                 .memory = MEMORY,
                                  .uids = {1, {{0, UINT32_MAX - 1}}}};
     struct pool_config pool = {.worker_path = worker ? worker : "./ppfs-worker", .workers = n->cpus};
     struct runner runner;
@@ -308,7 +311,8 @@ static inline void one_node(void) {
     wait_up(0);
 }
 
-/* --- work ---------------------------------------------------------------------------------------------------------- */
+/* --- work ----------------------------------------------------------------------------------------------------------
+ * */
 static inline struct work work_of(uint64_t id, enum work_kind kind, const char *text) {
     return (struct work){.job = id,
                          .kind = kind,

@@ -1,4 +1,5 @@
-/* What the tests of net/ share: a loop with a deadline, key files, peers on loopback. Header only: each test is one file. */
+/* What the tests of net/ share: a loop with a deadline, key files, peers on loopback. Header only: each test is one
+ * file. */
 #ifndef PPFS_NETRIG_H
 #define PPFS_NETRIG_H
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
-/* What the tests of the pool share: one with real workers ($PPFS_WORKER, else ./ppfs-worker), in one loop, and what its jobs gave.
- * Header only: each test is one file. */
+/* What the tests of the pool share: one with real workers ($PPFS_WORKER, else ./ppfs-worker), in one loop, and what its
+ * jobs gave. Header only: each test is one file. */
 #ifndef PPFS_POOLRIG_H
 #define PPFS_POOLRIG_H
 #include <dirent.h>

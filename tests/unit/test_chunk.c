@@ -61,7 +61,8 @@ static const uint8_t *check(const uint8_t *bytes, size_t left, uint8_t kind, uin
 }
 
 static void a_body_becomes_frames(void **state) {
-    static const size_t sizes[] = {1, 65536, FRAME_BODY_MAX - 1, FRAME_BODY_MAX, FRAME_BODY_MAX + 1, 2 * FRAME_BODY_MAX, 5000000};
+    static const size_t sizes[] = {
+        1, 65536, FRAME_BODY_MAX - 1, FRAME_BODY_MAX, FRAME_BODY_MAX + 1, 2 * FRAME_BODY_MAX, 5000000};
     static const size_t steps[] = {65536, FRAME_BODY_MAX, 100001};
     (void)state;
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)

@@ -62,7 +62,8 @@ static int places(void **state) {
     struct sockaddr_in at = {.sin_family = AF_INET};
     socklen_t size = sizeof(at);
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    if (rig_setup(state) || bind(fd, (struct sockaddr *)&at, sizeof(at)) || getsockname(fd, (struct sockaddr *)&at, &size))
+    if (rig_setup(state) || bind(fd, (struct sockaddr *)&at, sizeof(at)) ||
+        getsockname(fd, (struct sockaddr *)&at, &size))
         return -1;
     close(fd);
     port = ntohs(at.sin_port);
@@ -91,10 +92,33 @@ static bool has_ipv6(void) {
 
 static void places_are_checked(void **state) {
     (void)state;
-    const char *good[] = {"", "239.1.2.3", "%eth0", ":1", "239.1.2.3%eth0:65535", "[ff12::1]", "[ff12::1%eth0]:7", "[ff12::1]%eth0:7",
-                          "%eth0:7", "224.0.0.1:9"};
-    const char *bad[] = {"10.0.0.1", "[::1]", "[fe80::1]", "ff12::1", "239.1.2.3:", ":0", ":65536", ":x", ":1x", "%", "%:1", "[ff12::1",
-                         "[]", "239.1.2.3%aninterfacenamethatislong", "[ff12::1%a]%b", "name", "239.1.2.3 "};
+    const char *good[] = {"",
+                          "239.1.2.3",
+                          "%eth0",
+                          ":1",
+                          "239.1.2.3%eth0:65535",
+                          "[ff12::1]",
+                          "[ff12::1%eth0]:7",
+                          "[ff12::1]%eth0:7",
+                          "%eth0:7",
+                          "224.0.0.1:9"};
+    const char *bad[] = {"10.0.0.1",
+                         "[::1]",
+                         "[fe80::1]",
+                         "ff12::1",
+                         "239.1.2.3:",
+                         ":0",
+                         ":65536",
+                         ":x",
+                         ":1x",
+                         "%",
+                         "%:1",
+                         "[ff12::1",
+                         "[]",
+                         "239.1.2.3%aninterfacenamethatislong",
+                         "[ff12::1%a]%b",
+                         "name",
+                         "239.1.2.3 "};
     for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
         if (discover_check(good[i], why, sizeof(why)))
             fail_msg("%s", why);

@@ -1,5 +1,5 @@
-/* The disk thread, and the files that it reads and writes for the loop. A FIFO is the disk that lets one wait: its open()
- * returns when somebody opens the other end. */
+/* The disk thread, and the files that it reads and writes for the loop. A FIFO is the disk that lets one wait: its
+ * open() returns when somebody opens the other end. */
 #include "tests/unit/netrig.h"
 #include "worker/disk.h"
 #include "worker/sink.h"
@@ -29,7 +29,8 @@ static int setup(void **state) {
     return disk_create(&disk, base);
 }
 
-/* The thread ends, and with it what was closed while it was busy: no descriptor is left. (LeakSanitizer sees the memory.) */
+/* The thread ends, and with it what was closed while it was busy: no descriptor is left. (LeakSanitizer sees the
+ * memory.) */
 static int teardown(void **state) {
     (void)state;
     disk_destroy(disk);
@@ -64,7 +65,8 @@ static int let_on(void) {
     return fd;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------------------------
+ * */
 static bool has_news(void *arg) {
     const uint8_t *bytes;
     return source_peek(arg, &bytes) != -EAGAIN;
@@ -160,7 +162,8 @@ static void a_source_that_is_closed_while_it_is_read_tells_no_more(void **state)
     source_close(other);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------- */
+/* --- writing -------------------------------------------------------------------------------------------------------
+ * */
 static bool is_idle(void *arg) {
     return sink_idle(arg);
 }

@@ -328,14 +328,18 @@ static void with_value(uint64_t id, uint32_t number) {
 
     memset(bytes + 4, 'v', 32);
     memset(bytes + 36, 'f', 32);
-    memcpy(bytes + 68, "\x80\x03" "C ", 4);
+    memcpy(bytes + 68,
+           "\x80\x03"
+           "C ",
+           4);
     memset(bytes + 72, 'v', 32);
     memcpy(bytes + 104, "Q\x85}\x86.", 5);
     assert_int_equal(runner_call(fix.runner, id, number, CALL_VALUES, bytes, 109), 0);
 }
 
 static void values_cross_once(void **state) {
-    static const char callable[] = "\x80\x03" "cbuiltins\ncallable\n.";
+    static const char callable[] = "\x80\x03"
+                                   "cbuiltins\ncallable\n.";
 
     (void)state;
     one_node();

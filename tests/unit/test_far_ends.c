@@ -163,7 +163,8 @@ static int teardown_relay(void **state) {
     return teardown(state);
 }
 
-/* What a small one has before it on a network that takes eight megabytes a second is what is in the network, not what waits. */
+/* What a small one has before it on a network that takes eight megabytes a second is what is in the network, not what
+ * waits. */
 static void small_results_pass_large_ones(void **state) {
     struct ev_token_bucket_cfg *slow =
         ev_token_bucket_cfg_new(160 * 1024, 160 * 1024, 160 * 1024, 160 * 1024, &(struct timeval){.tv_usec = 20000});
@@ -390,8 +391,8 @@ static const struct nonsense {
     {false, FAR_ABOUT, 0, "", 0},
     {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1../x\0003.11", 30},
     {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1name\0003.11", 29}, /* not ended */
-    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\1\1\1\1", 16}, /* cut in its memory */
-    {false, FAR_ABOUT, 0, "\1\0\0\0\1\0\0\0\0\0\0\0name\0003.11", 22}, /* of version 1 */
+    {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\1\1\1\1", 16},                     /* cut in its memory */
+    {false, FAR_ABOUT, 0, "\1\0\0\0\1\0\0\0\0\0\0\0name\0003.11", 22},                 /* of version 1 */
     {false, FAR_ABOUT, 0, "\3\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1name\0003.11", 30},
     {false, FAR_ABOUT, 0, "\2\0\0\0\1\0\1\0\0\0\0\0\0\0\0\0\0\0\0\1name\0003.11", 30}, /* 65537 slots */
     {true, FAR_ABOUT, 0, "\2\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1other\0003.11", 31},

@@ -180,7 +180,9 @@ static void test_a_node_says_why(void **state) {
     (void)state;
     assert_string_equal(why("local"), "");
     assert_string_equal(why("big"), "");
-    assert_string_equal(why("old:1"), "its Python is 3.9.18, and here it is 3.11.2: it gets scripts, programs, JSON and source, but no pickles");
+    assert_string_equal(
+        why("old:1"),
+        "its Python is 3.9.18, and here it is 3.11.2: it gets scripts, programs, JSON and source, but no pickles");
     strcpy(old.python, ""); /* its workers have not said it yet */
     assert_string_equal(why("old:1"), "");
     big.crashes = 2;
@@ -300,10 +302,12 @@ static void test_the_function_not_used_for_longest_is_forgotten(void **state) {
     assert_true(speed_us(&local, speed_function(&s, 1ull << 32)) == 0);
 }
 
-/* --- what passes a job that needs more slots ----------------------------------------------------------------------- */
+/* --- what passes a job that needs more slots -----------------------------------------------------------------------
+ * */
 
 static struct run *under_way(struct run *r, unsigned function, int64_t ran_us) {
-    *r = (struct run){.s = &s, .host = &local, .cpus = 1, .function = function, .state = RUN_RUNNING, .began = clock_us() - ran_us};
+    *r = (struct run){
+        .s = &s, .host = &local, .cpus = 1, .function = function, .state = RUN_RUNNING, .began = clock_us() - ran_us};
     LIST_INSERT_HEAD(&local.under_way, r, mates);
     local.used++;
     return r;
@@ -397,12 +401,25 @@ static void a_node_takes_the_users_that_it_says_and_without_root_one(void **stat
 
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup(t, setup)
-    const struct CMUnitTest tests[] = {TEST(a_node_takes_the_users_that_it_says_and_without_root_one), TEST(test_places), TEST(test_who_fits), TEST(test_memory_is_a_part_of_the_place), TEST(test_the_least_crowded_is_chosen), TEST(test_who_takes_nothing),
-                                       TEST(test_a_large_job_keeps_one_host_for_itself), TEST(test_a_job_does_not_go_where_it_died),
-                                       TEST(test_a_node_that_dies_is_tried_again_carefully), TEST(test_a_lent_slot_is_one_more), TEST(test_a_node_says_why),
-                                       TEST(test_the_faster_host_is_chosen_while_it_is_free), TEST(test_runs_that_differ_say_nothing),
-                                       TEST(test_a_small_difference_is_none), TEST(test_a_host_is_as_slow_as_with_other_functions),
-                                       TEST(test_a_host_that_was_throttled_is_seen_to_be_fast_again), TEST(test_the_function_not_used_for_longest_is_forgotten),
-                                       TEST(test_what_surely_ends_before_passes), TEST(test_of_what_passes_a_run_of_unknown_length), TEST(test_one_host_is_kept_for_one_job)};
+    const struct CMUnitTest tests[] = {TEST(a_node_takes_the_users_that_it_says_and_without_root_one),
+                                       TEST(test_places),
+                                       TEST(test_who_fits),
+                                       TEST(test_memory_is_a_part_of_the_place),
+                                       TEST(test_the_least_crowded_is_chosen),
+                                       TEST(test_who_takes_nothing),
+                                       TEST(test_a_large_job_keeps_one_host_for_itself),
+                                       TEST(test_a_job_does_not_go_where_it_died),
+                                       TEST(test_a_node_that_dies_is_tried_again_carefully),
+                                       TEST(test_a_lent_slot_is_one_more),
+                                       TEST(test_a_node_says_why),
+                                       TEST(test_the_faster_host_is_chosen_while_it_is_free),
+                                       TEST(test_runs_that_differ_say_nothing),
+                                       TEST(test_a_small_difference_is_none),
+                                       TEST(test_a_host_is_as_slow_as_with_other_functions),
+                                       TEST(test_a_host_that_was_throttled_is_seen_to_be_fast_again),
+                                       TEST(test_the_function_not_used_for_longest_is_forgotten),
+                                       TEST(test_what_surely_ends_before_passes),
+                                       TEST(test_of_what_passes_a_run_of_unknown_length),
+                                       TEST(test_one_host_is_kept_for_one_job)};
     return cmocka_run_group_tests_name("host", tests, NULL, NULL);
 }

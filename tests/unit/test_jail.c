@@ -109,7 +109,8 @@ static int make_a_local_datagram_socket(void) {
 static int set_another_option(void) {
     int ends[2], on = 1;
 
-    return socketpair(AF_UNIX, PAIR, 0, ends) ? 251 : as_errno(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
+    return socketpair(AF_UNIX, PAIR, 0, ends) ? 251
+                                              : as_errno(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)));
 }
 
 static int signal_its_parent(void) {
@@ -130,10 +131,10 @@ static int raise_a_limit(void) {
 }
 
 static void what_it_may_not_answers_so(void **state) {
-    int (*const attempts[])(void) = {open_a_file,          open_the_root,     make_a_file,        look_at_a_file,
-                                     open_internet_socket, open_local_socket, connect_something,  set_another_option,
-                                     signal_its_parent,    map_code,          become_root,        raise_a_limit,
-                                     connect_by_sending,   connect_by_a_message, make_a_local_datagram_socket};
+    int (*const attempts[])(void) = {
+        open_a_file,       open_the_root,     make_a_file,        look_at_a_file,       open_internet_socket,
+        open_local_socket, connect_something, set_another_option, signal_its_parent,    map_code,
+        become_root,       raise_a_limit,     connect_by_sending, connect_by_a_message, make_a_local_datagram_socket};
 
     (void)state;
     if (!FILTERED)
@@ -184,7 +185,10 @@ static int is_nobody(void) {
         return 1;
     if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0)
         return 2;
-    return getrlimit(RLIMIT_FSIZE, &files) || getrlimit(RLIMIT_NPROC, &processes) || files.rlim_max || processes.rlim_max ? 3 : 0;
+    return getrlimit(RLIMIT_FSIZE, &files) || getrlimit(RLIMIT_NPROC, &processes) || files.rlim_max ||
+                   processes.rlim_max
+               ? 3
+               : 0;
 }
 
 static int is_nobody_filtered(void) {

@@ -192,7 +192,8 @@ static void json(uint32_t number, const char *text) {
     assert_int_equal(pool_call(fix.pool, LEASE, number, CALL_JSON, text, strlen(text)), 0);
 }
 
-/* --- pickles by hand, protocol 3: the callable exec, a string, a tuple of one, no keywords -------------------------- */
+/* --- pickles by hand, protocol 3: the callable exec, a string, a tuple of one, no keywords --------------------------
+ * */
 static size_t put_string(char *to, const char *text, size_t size) {
     uint32_t n = (uint32_t)size;
 
@@ -647,7 +648,8 @@ static void single_call_of_two_pickles(void **state) {
     assert_non_null(memmem(fix.calls[1].text, sizeof(fix.calls[1].text), "\nValueError: invalid literal", 28));
 }
 
-/* --- values: a pickle that names what was sent before ---------------------------------------------------------------- */
+/* --- values: a pickle that names what was sent before ----------------------------------------------------------------
+ * */
 static size_t put_hash(char *to, char hash) {
     memset(to, hash, 32);
     return 32;
@@ -655,7 +657,10 @@ static size_t put_hash(char *to, char hash) {
 
 /* (what that hash names,), {}: C and 32 bytes are a short bytes object, Q makes a persistent id of it. */
 static size_t pickle_reference(char *to, char hash) {
-    memcpy(to, "\x80\x03" "C\x20", 4);
+    memcpy(to,
+           "\x80\x03"
+           "C\x20",
+           4);
     put_hash(to + 4, hash);
     memcpy(to + 36, "Q\x85}\x86.", 5);
     return 41;
@@ -674,7 +679,8 @@ static void call_value(uint32_t number, char func, char value, char listed) {
 }
 
 static const char pickled_append[] = "\x80\x03"
-                                     "cbuiltins\neval\nX\x28\0\0\0" "lambda what: what.append(0) or len(what)\x85R.";
+                                     "cbuiltins\neval\nX\x28\0\0\0"
+                                     "lambda what: what.append(0) or len(what)\x85R.";
 static const char pickled_list[] = "\x80\x03]K\1a."; /* [1] */
 
 /* By the letter of the hash: l and a are functions, from p on they are lists, B to Z are texts of 5 MiB. */
@@ -728,7 +734,8 @@ static void values_are_asked_for_once(void **state) {
     memcpy(bytes, "\0\2\0\0", 4);
     size_t at = 4 + put_hash(bytes + 4, 'p');
     at += put_hash(bytes + at, 'r');
-    at += (size_t)sprintf(bytes + at, "\x80\x03" "cbuiltins\nmax\nC ");
+    at += (size_t)sprintf(bytes + at, "\x80\x03"
+                                      "cbuiltins\nmax\nC ");
     at += put_hash(bytes + at, 'p');
     at += (size_t)sprintf(bytes + at, "QC ");
     at += put_hash(bytes + at, 'r');
@@ -765,11 +772,17 @@ static void values_that_are_none(void **state) {
     bytes[0] = 2;
     assert_int_equal(pool_call(fix.pool, LEASE, 6, CALL_VALUES, bytes, 100), 0);
     memset(bytes, 'l', 32);
-    memcpy(bytes + 32, "\x80\x03" "C\3abcQ\x85}\x86.", 12);
+    memcpy(bytes + 32,
+           "\x80\x03"
+           "C\3abcQ\x85}\x86.",
+           12);
     assert_int_equal(pool_call(fix.pool, LEASE, 7, CALL_HASH, bytes, 44), 0); /* one that lists none */
     memcpy(bytes, "\1\0\0\0", 4);
     memset(bytes + 4, 'l', 32);
-    memcpy(bytes + 36, "\x80\x03" "C\3abcQ\x85}\x86.", 12);
+    memcpy(bytes + 36,
+           "\x80\x03"
+           "C\3abcQ\x85}\x86.",
+           12);
     assert_int_equal(pool_call(fix.pool, LEASE, 8, CALL_VALUES, bytes, 48), 0);
     call_value(9, 'l', 'x', 'x');
     finish_well();

@@ -21,7 +21,9 @@ static void test_words(void **state) {
     (void)state;
     struct options *o = options_create();
     assert_int_equal(options_cpus(o), 1);
-    assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' node=gpu* env=A:1 env=B:x=y:z env=A:2 sandbox=net-off,ro"), 0);
+    assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' "
+                              "node=gpu* env=A:1 env=B:x=y:z env=A:2 sandbox=net-off,ro"),
+                     0);
     assert_int_equal(options_priority(o), -5);
     assert_int_equal(options_timeout_us(o), 1500000);
     assert_int_equal(options_retries(o), 2);
@@ -41,9 +43,29 @@ static void test_words(void **state) {
 
 static void test_refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"colour=red", "priority", "priority=", "priority=1.5", "priority=99999999999999999999", "timeout=nan", "timeout=-1",
-                                      "timeout=5 parsecs", "timeout=0", "memory=1e400", "cpus=0", "retries=-1", "hold=2", "cwd=relative", "env=novalue",
-                                      "env=:x", "after=a,,b", "after=", "'cwd=/x", "node=", "sandbox=", "sandbox=rw", "sandbox=ro,"};
+    static const char *const bad[] = {"colour=red",
+                                      "priority",
+                                      "priority=",
+                                      "priority=1.5",
+                                      "priority=99999999999999999999",
+                                      "timeout=nan",
+                                      "timeout=-1",
+                                      "timeout=5 parsecs",
+                                      "timeout=0",
+                                      "memory=1e400",
+                                      "cpus=0",
+                                      "retries=-1",
+                                      "hold=2",
+                                      "cwd=relative",
+                                      "env=novalue",
+                                      "env=:x",
+                                      "after=a,,b",
+                                      "after=",
+                                      "'cwd=/x",
+                                      "node=",
+                                      "sandbox=",
+                                      "sandbox=rw",
+                                      "sandbox=ro,"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct options *o = options_create();
         why[0] = 0;
@@ -90,7 +112,9 @@ static void test_drafts(void **state) {
 static void test_json(void **state) {
     (void)state;
     static const char *const skip[] = {"call", NULL};
-    json_t *j = json_loads("{\"call\":\"x\",\"priority\":7,\"timeout\":\"2h\",\"env\":{\"A\":\"1\"},\"after\":[\"a\",\"b\"],\"hold\":true}", 0, NULL);
+    json_t *j = json_loads("{\"call\":\"x\",\"priority\":7,\"timeout\":\"2h\",\"env\":{\"A\":\"1\"},\"after\":[\"a\","
+                           "\"b\"],\"hold\":true}",
+                           0, NULL);
     struct options *o = options_create(), *copy = options_create(), *base = options_create();
     assert_int_equal(options_add_json(o, j, skip, why), 0);
     json_decref(j);
@@ -121,7 +145,9 @@ static void test_json(void **state) {
 static void test_bytes(void **state) {
     (void)state;
     struct options *o = options_create(), *sum = options_create(), *loaded = options_create();
-    assert_int_equal(words(o, "\xef\xbb\xbf" "after=\xff\xfe,b 'cwd=/caf\xe9 \1\xc3\xa9' env=K:\x80 env=\xc3:\1\1 node=\xe9*"), 0);
+    assert_int_equal(words(o, "\xef\xbb\xbf"
+                              "after=\xff\xfe,b 'cwd=/caf\xe9 \1\xc3\xa9' env=K:\x80 env=\xc3:\1\1 node=\xe9*"),
+                     0);
     assert_int_equal(options_add(sum, o), 0);
     char *saved = options_save(sum);
     assert_int_equal(options_load(loaded, saved), 0);
@@ -142,8 +168,8 @@ static void test_bytes(void **state) {
 /* What is in force, as somebody would write it; and texts that may go on. */
 static void test_written(void **state) {
     (void)state;
-    static const char text[] =
-        "timeout=90s\nmemory=524288000\nhold=1\nsandbox=ro,net-off\n'cwd=/a b'\nafter=a,G/b\nenv=A:1\n'env=B:it'\"'\"'s \"x\" '\n";
+    static const char text[] = "timeout=90s\nmemory=524288000\nhold=1\nsandbox=ro,net-off\n'cwd=/a "
+                               "b'\nafter=a,G/b\nenv=A:1\n'env=B:it'\"'\"'s \"x\" '\n";
     struct options *o = options_create(), *again = options_create();
     assert_int_equal(words(o, text), 0);
     char *out = options_words(o), *saved = options_save(o);

@@ -136,8 +136,16 @@ static void a_bad_key_file_is_refused_in_one_sentence(void **state) {
         {"", 0600, -EPFNOSUPPORT, -EINVAL, {"none that this ppfs made", "no key"}},
         {KEY_A "x", 0600, -EINVAL, -EINVAL, {"damaged", "must not leave"}},
         {"ppfs mount key 1\nsecret: 01\n", 0600, -EINVAL, -EINVAL, {"damaged", "must not leave"}},
-        {"ppfs node key 1\nname: ../n\nsecret: " HEX "mount: " HEX "find: " HEX, 0600, -EINVAL, -EINVAL, {"for nodes", "damaged"}},
-        {"ppfs node key 1\nname: \nsecret: " HEX "mount: " HEX "find: " HEX, 0600, -EINVAL, -EINVAL, {"for nodes", "damaged"}},
+        {"ppfs node key 1\nname: ../n\nsecret: " HEX "mount: " HEX "find: " HEX,
+         0600,
+         -EINVAL,
+         -EINVAL,
+         {"for nodes", "damaged"}},
+        {"ppfs node key 1\nname: \nsecret: " HEX "mount: " HEX "find: " HEX,
+         0600,
+         -EINVAL,
+         -EINVAL,
+         {"for nodes", "damaged"}},
         {"ppfs node key 1\nname: n\nsecret: " HEX "mount: " HEX, 0600, -EINVAL, -EINVAL, {"for nodes", "damaged"}},
     };
     struct mount_key *m;
@@ -511,8 +519,8 @@ static void names_are_looked_up_and_a_dial_can_be_dropped(void **state) {
 static void addresses_are_checked(void **state) {
     (void)state;
     const char *good[] = {"a:1", "node-1.example:65535", "[::1]:60000", "[fe80::1%eth0]:1", "10.0.0.1:1"};
-    const char *bad[] = {"", ":", "a", "a:", ":1", "a:b", "a:1x", "a:-1", "a:65536", "a:100000", "[::1]", "[::1:1", "::1:1", "a b:1",
-                         "a/b:1", "a\n:1", "[]:1", "[:1", "]:1", "a:1:2"};
+    const char *bad[] = {"",      ":",      "a",     "a:",    ":1",    "a:b",   "a:1x", "a:-1", "a:65536", "a:100000",
+                         "[::1]", "[::1:1", "::1:1", "a b:1", "a/b:1", "a\n:1", "[]:1", "[:1",  "]:1",     "a:1:2"};
     for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
         assert_int_equal(peer_check_address(good[i], true, why, sizeof(why)), 0);
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
@@ -777,7 +785,8 @@ static int show_old_key(SSL *ssl, const EVP_MD *md, const unsigned char **id, si
     *id = (const unsigned char *)"ppfs";
     *size = 4;
     *out = SSL_SESSION_new();
-    return SSL_SESSION_set1_master_key(*out, key, sizeof(key)) && SSL_SESSION_set_cipher(*out, SSL_CIPHER_find(ssl, suite)) &&
+    return SSL_SESSION_set1_master_key(*out, key, sizeof(key)) &&
+           SSL_SESSION_set_cipher(*out, SSL_CIPHER_find(ssl, suite)) &&
            SSL_SESSION_set_protocol_version(*out, TLS1_3_VERSION);
 }
 
@@ -906,7 +915,8 @@ static void without_descriptors_connections_wait_in_the_backlog(void **state) {
     unsigned before = open_descriptors();
     getrlimit(RLIMIT_NOFILE, &limit);
     none = limit;
-    for (int kept = 0; kept <= 3; kept += 3) { /* the lowest free one is one too many; then: those there are, are for workers */
+    /* the lowest free one is one too many; then: those there are, are for workers */
+    for (int kept = 0; kept <= 3; kept += 3) {
         none.rlim_cur = (rlim_t)(next + kept);
         setrlimit(RLIMIT_NOFILE, &none);
         for (int i = 0; i < 20; i++)

@@ -111,7 +111,8 @@ static void call_may_end_its_process(void **state) {
     (void)state;
     assert_end(run_exec("import os; os._exit(3)"), WORK_EXITED, 3, "the call ended its process with exit status 3");
     assert_end(run_exec("import os; os._exit(0)"), WORK_EXITED, 0, "exit status 0");
-    assert_end(run_exec("import os; os._exit(251)"), WORK_EXITED, 251, "exit status 251"); /* WORKER_EXIT_NO_FORK, but it ran */
+    /* WORKER_EXIT_NO_FORK, but it ran */
+    assert_end(run_exec("import os; os._exit(251)"), WORK_EXITED, 251, "exit status 251");
     assert_end(run_exec("import os; os.kill(os.getpid(), 11)"), WORK_SIGNALED, SIGSEGV,
                "killed by SIGSEGV (segmentation fault)");
     assert_end(run_exec("import os; os.abort()"), WORK_SIGNALED, SIGABRT, "SIGABRT");
@@ -811,7 +812,8 @@ int main(void) {
         cmocka_unit_test_teardown(without_descriptors_work_waits, teardown),
         cmocka_unit_test_teardown(what_waits_is_given_back_without_descriptors, teardown),
         cmocka_unit_test(without_processes_work_is_given_back),
-        cmocka_unit_test_teardown(jobs_have_the_limit_that_we_were_given, teardown), /* the last: the limit stays raised */
+        /* the last: the limit stays raised */
+        cmocka_unit_test_teardown(jobs_have_the_limit_that_we_were_given, teardown),
         cmocka_unit_test(shebangs_of_our_python),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -35,8 +35,14 @@ static bool nobody(void *arg, uint64_t job, bool for_writing) {
 }
 
 static void start(unsigned cpus) {
-    struct sched_config c = {.base = base, .state_dir = dir, .mountpoint = "/nowhere", .worker_path = getenv("PPFS_WORKER"), .cpus = cpus,
-                             .changed = changed, .group_changed = changed, .log = on_log};
+    struct sched_config c = {.base = base,
+                             .state_dir = dir,
+                             .mountpoint = "/nowhere",
+                             .worker_path = getenv("PPFS_WORKER"),
+                             .cpus = cpus,
+                             .changed = changed,
+                             .group_changed = changed,
+                             .log = on_log};
     if (sched_create(&s, &c, why, sizeof why) < 0)
         fail_msg("%s", why);
     assert_int_equal(sched_recover(s, nobody, NULL), 0);
@@ -112,7 +118,8 @@ static void expect(uint64_t id, enum job_body body, const char *text) {
 
 static void test_kinds(void **state) {
     (void)state;
-    uint64_t call = PUT("call", "{\"call\": \"math.sqrt\", \"args\": [4]}"), run = PUT("run", "{\"run\": [\"cat\"], \"stdin\": \"in\"}");
+    uint64_t call = PUT("call", "{\"call\": \"math.sqrt\", \"args\": [4]}"),
+             run = PUT("run", "{\"run\": [\"cat\"], \"stdin\": \"in\"}");
     uint64_t python = PUT("py", "print(6*7)\n"), shell = PUT("sh", "#!/bin/sh\necho $PPFS_JOB $PPFS_ATTEMPT\n");
     uint64_t bad = PUT("bad", "\xff\xff");
     expect(call, BODY_RESULT, "2.0\n");
@@ -126,8 +133,10 @@ static void test_kinds(void **state) {
 
 static void test_failures(void **state) {
     (void)state;
-    uint64_t raised = PUT("raised", "{\"call\": \"int\", \"args\": [\"x\"]}"), exited = PUT("exited", "#!/bin/sh\nexit 3\n");
-    uint64_t killed = PUT("killed", "#!/bin/sh\nkill -SEGV $$\n"), late = PUT("late", "#!/bin/sh\n#ppfs: timeout=200ms\nsleep 100\n");
+    uint64_t raised = PUT("raised", "{\"call\": \"int\", \"args\": [\"x\"]}"),
+             exited = PUT("exited", "#!/bin/sh\nexit 3\n");
+    uint64_t killed = PUT("killed", "#!/bin/sh\nkill -SEGV $$\n"),
+             late = PUT("late", "#!/bin/sh\n#ppfs: timeout=200ms\nsleep 100\n");
     struct job j = wait_end(raised);
     assert_int_equal(j.state, JOB_FAILED);
     assert_non_null(strstr(j.why, "ValueError"));

@@ -7,7 +7,8 @@
 #include "net/session_int.h"
 #include "tests/unit/netrig.h"
 
-/* --- the relay: what lies between ---------------------------------------------------------------------------------- */
+/* --- the relay: what lies between ----------------------------------------------------------------------------------
+ * */
 enum { PAIRS = 64 };
 struct relay {
     struct evconnlistener *listener;
@@ -45,7 +46,8 @@ static void relay_event(struct bufferevent *b, short what, void *arg) {
             if (relay.in[i] == b || relay.out[i] == b) {
                 struct bufferevent *other = relay.in[i] == b ? relay.out[i] : relay.in[i];
                 evbuffer_unfreeze(bufferevent_get_output(other), 1);
-                evbuffer_write(bufferevent_get_output(other), bufferevent_getfd(other)); /* what came just before the end */
+                /* what came just before the end */
+                evbuffer_write(bufferevent_get_output(other), bufferevent_getfd(other));
                 relay_close(&relay, i);
             }
 }
@@ -75,8 +77,8 @@ static void relay_start(const char *to) {
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     relay = (struct relay){.to = to};
     signal(SIGPIPE, SIG_IGN); /* the relay's own writes to what was cut; test_peer sees that ours raise none */
-    relay.listener = evconnlistener_new_bind(base, relay_accept, &relay, LEV_OPT_CLOSE_ON_FREE, 64, (struct sockaddr *)&at,
-                                             sizeof(at));
+    relay.listener = evconnlistener_new_bind(base, relay_accept, &relay, LEV_OPT_CLOSE_ON_FREE, 64,
+                                             (struct sockaddr *)&at, sizeof(at));
     assert_non_null(relay.listener);
     getsockname(evconnlistener_get_fd(relay.listener), (struct sockaddr *)&at, &size);
     snprintf(relay.address, sizeof(relay.address), "127.0.0.1:%d", ntohs(at.sin_port));
@@ -175,7 +177,8 @@ static void on_lost(void *arg, const char *sentence) {
     redial(x);
 }
 
-static const struct session_events session_events = {.frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
+static const struct session_events session_events = {
+    .frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
 
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     struct side *x = arg;
@@ -225,7 +228,8 @@ static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on
 static const struct peer_listener_events listener_events = {.accepted = on_accepted};
 
 static void side_start(struct side *x, enum tls_side part, unsigned silence_ms, unsigned lease_ms) {
-    struct hub_config config = {.side = part, .silence_ms = silence_ms, .lease_ms = lease_ms, .mount = mount_of(KEY_A), .node = node_of(KEY_A)};
+    struct hub_config config = {
+        .side = part, .silence_ms = silence_ms, .lease_ms = lease_ms, .mount = mount_of(KEY_A), .node = node_of(KEY_A)};
     *x = (struct side){.part = part, .tls = make_tls(part, KEY_A), .redial = evtimer_new(base, on_redial, x)};
     assert_int_equal(hub_create(&x->hub, base, &config, &hub_events, x), 0);
 }
@@ -248,8 +252,9 @@ static void rig_start(bool node_dials, unsigned silence_ms, unsigned lease_ms) {
     struct side *dials = node_dials ? &node : &ppfs, *listens = node_dials ? &ppfs : &node;
     side_start(&ppfs, TLS_PPFS, silence_ms, lease_ms);
     side_start(&node, TLS_NODE, silence_ms, lease_ms);
-    assert_int_equal(peer_listen(&listens->listener, base, listens->tls, "127.0.0.1:0", &listener_events, listens, why,
-                                 sizeof(why)), 0);
+    assert_int_equal(
+        peer_listen(&listens->listener, base, listens->tls, "127.0.0.1:0", &listener_events, listens, why, sizeof(why)),
+        0);
     relay_start(peer_listener_address(listens->listener));
     dials->dials = relay.address;
     redial(dials);
@@ -560,7 +565,8 @@ static void diallers_that_cross_agree(void **state) {
     (void)state;
     for (int round = 0; round < 20; round++) {
         rig_start(true, 300, 2000);
-        assert_int_equal(peer_listen(&node.listener, base, node.tls, "127.0.0.1:0", &listener_events, &node, why, sizeof(why)), 0);
+        assert_int_equal(
+            peer_listen(&node.listener, base, node.tls, "127.0.0.1:0", &listener_events, &node, why, sizeof(why)), 0);
         for (int i = 0; i < 6; i++) {
             extras[i].side = i % 2 ? &ppfs : &node;
             const char *to = peer_listener_address(i % 2 ? node.listener : ppfs.listener);
@@ -664,9 +670,11 @@ static void rude_start(int steps) {
     heard = rude_closed = 0;
     rude = NULL;
     side_start(&node, TLS_NODE, 0, 0);
-    assert_int_equal(peer_listen(&node.listener, base, node.tls, "127.0.0.1:0", &listener_events, &node, why, sizeof(why)), 0);
+    assert_int_equal(
+        peer_listen(&node.listener, base, node.tls, "127.0.0.1:0", &listener_events, &node, why, sizeof(why)), 0);
     rude_tls = make_tls(TLS_PPFS, KEY_A);
-    assert_int_equal(peer_dial(&rude_dial, base, rude_tls, peer_listener_address(node.listener), rude_dialled, &rude_dial), 0);
+    assert_int_equal(
+        peer_dial(&rude_dial, base, rude_tls, peer_listener_address(node.listener), rude_dialled, &rude_dial), 0);
     int one = 1;
     while (!rude)
         event_base_loop(base, EVLOOP_ONCE);
@@ -766,7 +774,8 @@ static void a_greeting_that_does_not_come_is_not_waited_for(void **state) {
     rude_stop();
 }
 
-/* Pings without end from one who never reads: the answers must not pile up here. (A sanitizer's malloc counts nothing.) */
+/* Pings without end from one who never reads: the answers must not pile up here. (A sanitizer's malloc counts nothing.)
+ * */
 static void who_reads_nothing_is_owed_nothing(void **state) {
     (void)state;
     uint64_t stamp = 1;
@@ -873,7 +882,8 @@ static void twins_start(struct side *x, enum tls_side theirs) {
     assert_int_equal(peer_listen(&x->listener, base, x->tls, "127.0.0.1:0", &listener_events, x, why, sizeof(why)), 0);
     rude_tls = make_tls(theirs, KEY_A);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(peer_dial(&dials[i], base, rude_tls, peer_listener_address(x->listener), twin_dialled, &dials[i]), 0);
+        assert_int_equal(
+            peer_dial(&dials[i], base, rude_tls, peer_listener_address(x->listener), twin_dialled, &dials[i]), 0);
     turn_until(both_twins, NULL);
     memset(id, 7, sizeof(id));
     for (int i = 0; i < 2; i++)

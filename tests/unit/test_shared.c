@@ -41,7 +41,8 @@ static void restart(struct table *t) {
     assert_int_equal(handles_attach(&t->h, t->m), 0);
 }
 
-/* One user's share is all but a sixteenth of what others leave; it comes back as theirs is closed, also in the next daemon. */
+/* One user's share is all but a sixteenth of what others leave; it comes back as theirs is closed, also in the next
+ * daemon. */
 static void test_shares(void **state) {
     struct table *t = *state;
     uint64_t fh = 1;
@@ -163,7 +164,8 @@ static void churn(struct shared *m) {
     }
 }
 
-/* kill -9 at 200 arbitrary moments: every handle that the next daemon sees is whole, found by both keys, and there once. */
+/* kill -9 at 200 arbitrary moments: every handle that the next daemon sees is whole, found by both keys, and there
+ * once. */
 static void test_killed_at_any_instruction(void **state) {
     struct table *t = *state;
     for (int round = 0; round < 200; round++) {

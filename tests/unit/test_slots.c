@@ -1,5 +1,5 @@
-/* Leases over hosts that are simulated here: what crosses on a long way, and how much is looked at for one call. The scheduler and
- * its database are real. Needs $PPFS_WORKER. */
+/* Leases over hosts that are simulated here: what crosses on a long way, and how much is looked at for one call. The
+ * scheduler and its database are real. Needs $PPFS_WORKER. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -199,7 +199,8 @@ static void work(struct fake *f, struct slot *sl) {
 
 static void tell(struct fake *f, const struct message *m) {
     static const char body[32] = "\x80\x04K\x01.";
-    struct work_outcome o = {.attempt = 1, .wall_us = JOB_US, .end = m->number ? WORK_SIGNALED : WORK_DONE, .status = m->number ? 9 : 0};
+    struct work_outcome o = {
+        .attempt = 1, .wall_us = JOB_US, .end = m->number ? WORK_SIGNALED : WORK_DONE, .status = m->number ? 9 : 0};
     if (m->word == ANSWER && m->kind <= ANSWER_ERROR)
         answered++;
     if (m->word == ANSWER)
@@ -579,7 +580,8 @@ static double one_by_one(uint64_t job) {
     return (double)(s->steps - before) / 100;
 }
 
-/* Two streams of one function, one after the other, on hosts of two speeds. Returns the steps for a call of the second. */
+/* Two streams of one function, one after the other, on hosts of two speeds. Returns the steps for a call of the second.
+ * */
 static double steps_a_call(unsigned hosts, double *single) {
     unsigned calls = hosts * 2 * 20;
     for (unsigned i = 0; i < hosts; i++)

@@ -29,15 +29,19 @@ static void test_kinds(void **state) {
     assert_int_equal(KIND("{\"call\": \"math.sqrt\", \"args\": [2]}"), WORK_JSON_CALL);
     assert_int_equal(KIND("{\"run\": [\"wc\"], \"stdin\": \"x\", \"priority\": 3}"), WORK_JSON_RUN);
     assert_int_equal(options_priority(o), 3);
-    assert_int_equal(KIND("#!/bin/sh\n#ppfs: priority=4\n# more\n#ppfs: cpus=2\ntrue\n#ppfs: priority=9\n"), WORK_PROGRAM);
+    assert_int_equal(KIND("#!/bin/sh\n#ppfs: priority=4\n# more\n#ppfs: cpus=2\ntrue\n#ppfs: priority=9\n"),
+                     WORK_PROGRAM);
     assert_int_equal(options_priority(o), 4);
     assert_int_equal(options_cpus(o), 2);
     assert_int_equal(KIND("#!/usr/bin/env python3\nprint(1)\n"), WORK_PYTHON);
-    assert_int_equal(KIND("\x7f" "ELF\x02\x01\x01"), WORK_PROGRAM);
+    assert_int_equal(KIND("\x7f"
+                          "ELF\x02\x01\x01"),
+                     WORK_PROGRAM);
     assert_int_equal(KIND("print('\xc3\xa4')\n"), WORK_PYTHON);
     assert_int_equal(KIND(FRAME_MAGIC), WORK_STREAM_FRAMES);
     enum work_kind kind;
-    assert_true(spec_is_stream("s.jsonl", FRAME_MAGIC, FRAME_MAGIC_SIZE, &kind)); /* written in one piece or in several */
+    /* written in one piece or in several */
+    assert_true(spec_is_stream("s.jsonl", FRAME_MAGIC, FRAME_MAGIC_SIZE, &kind));
     assert_int_equal(kind, WORK_STREAM_FRAMES);
     assert_true(spec_is_stream("s.jsonl", "{", 1, &kind));
     assert_int_equal(kind, WORK_STREAM_JSON);
@@ -50,8 +54,18 @@ static void test_kinds(void **state) {
 
 static void test_refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"{", "{}", "{\"call\": 1}", "{\"call\": \"a\", \"run\": [\"b\"]}", "{\"run\": []}", "{\"run\": [1]}", "{\"call\": \"a\", \"args\": 3}",
-                                      "{\"call\": \"a\", \"kwargs\": []}", "{\"run\": [\"a\"], \"stdin\": 4}", "{\"call\": \"a\", \"shoe\": 3}", "\x80\x09.", "#ppfs: shoe=3\n"};
+    static const char *const bad[] = {"{",
+                                      "{}",
+                                      "{\"call\": 1}",
+                                      "{\"call\": \"a\", \"run\": [\"b\"]}",
+                                      "{\"run\": []}",
+                                      "{\"run\": [1]}",
+                                      "{\"call\": \"a\", \"args\": 3}",
+                                      "{\"call\": \"a\", \"kwargs\": []}",
+                                      "{\"run\": [\"a\"], \"stdin\": 4}",
+                                      "{\"call\": \"a\", \"shoe\": 3}",
+                                      "\x80\x09.",
+                                      "#ppfs: shoe=3\n"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         why[0] = 0;
         assert_int_equal(kind_of(bad[i], strlen(bad[i])), -EINVAL);
@@ -104,15 +118,20 @@ static void test_lines(void **state) {
 /* The function is given what nobody here can read; the options are. */
 static void test_arguments(void **state) {
     (void)state;
-    static const char *const good[] = {"{\"call\": \"a\", \"args\": [18446744073709551616, 1e400, -0, NaN, \"\\udce9\\\\\", {\"a\": [\"]\", \"\\\"\"]}], \"cpus\": 2}",
-                                       "{\"call\":\"a\",\"kwargs\":{\"args\":{},\"x\":[[]]},\"cpus\":2}", "{\"call\": \"a\", \"nan\": \"null\", \"cpus\": 2.0}",
-                                       "{\"run\": [\"cat\", \"caf\\udce9\", \"\\ud83d\\ude00\"], \"cpus\": 2, \"stdin\": \"\\udcff\\u0001\"}"};
+    static const char *const good[] = {
+        "{\"call\": \"a\", \"args\": [18446744073709551616, 1e400, -0, NaN, \"\\udce9\\\\\", {\"a\": [\"]\", "
+        "\"\\\"\"]}], \"cpus\": 2}",
+        "{\"call\":\"a\",\"kwargs\":{\"args\":{},\"x\":[[]]},\"cpus\":2}",
+        "{\"call\": \"a\", \"nan\": \"null\", \"cpus\": 2.0}",
+        "{\"run\": [\"cat\", \"caf\\udce9\", \"\\ud83d\\ude00\"], \"cpus\": 2, \"stdin\": \"\\udcff\\u0001\"}"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         if (kind_of(good[i], strlen(good[i])) < 0)
             fail_msg("%s: %s", good[i], why);
         assert_int_equal(options_cpus(o), 2);
     }
-    assert_int_equal(KIND("{\"run\": [\"a\"], \"cwd\": \"/caf\\udce9\\u00e9\\u0001\", \"env\": {\"K\\udcff\": 18446744073709551616, \"F\": 0.1}, \"after\": [\"\\udc80x\", \"7\"]}"), WORK_JSON_RUN);
+    assert_int_equal(KIND("{\"run\": [\"a\"], \"cwd\": \"/caf\\udce9\\u00e9\\u0001\", \"env\": {\"K\\udcff\": "
+                          "18446744073709551616, \"F\": 0.1}, \"after\": [\"\\udc80x\", \"7\"]}"),
+                     WORK_JSON_RUN);
     assert_string_equal(options_cwd(o), "/caf\xe9\xc3\xa9\1");
     assert_string_equal(options_env(o)[0], "K\xff=18446744073709551616");
     assert_string_equal(options_env(o)[1], "F=0.1");
@@ -120,10 +139,19 @@ static void test_arguments(void **state) {
     assert_string_equal(options_after(o)[1], "7");
     static const struct {
         const char *text, *word;
-    } bad[] = {{"{\"call\": \"a\", \"args\": [1], \"args\": [2]}", "args"}, {"{\"call\": \"a\", \"after\": [\"b\", 1]}", "after"}, {"{\"call\": \"a\", \"args\": [}", "JSON"}, {"{\"call\": \"a\",\n\"args\": [1,\n2], ]}", "line 3"},
-               {"{\"call\": \"a\", \"priority\": 18446744073709551616}", "priority=18446744073709551616"}, {"{\"call\": \"a\", \"cwd\": \"\\udce9\"}", "cwd"},
-               {"{\"call\": \"a\", \"cwd\": \"/\\ud800\"}", "JSON"}, {"{\"call\": \"a\", \"cwd\": \"/\\u0000\"}", "cwd"}, {"{\"call\": \"a\", \"timeout\": 1e400}", "timeout=1e400"},
-               {"{\"call\": \"a\", \"cpus\": 01}", "JSON"}, {"{\"call\": \"a\", \"cpus\": [1]}", "cpus"}, {"{\"call\": \"a\", \"nan\": 3}", "nan"}, {"{\"call\": \"a\", \"env\": {\"A\": NaN}}", "JSON"}};
+    } bad[] = {{"{\"call\": \"a\", \"args\": [1], \"args\": [2]}", "args"},
+               {"{\"call\": \"a\", \"after\": [\"b\", 1]}", "after"},
+               {"{\"call\": \"a\", \"args\": [}", "JSON"},
+               {"{\"call\": \"a\",\n\"args\": [1,\n2], ]}", "line 3"},
+               {"{\"call\": \"a\", \"priority\": 18446744073709551616}", "priority=18446744073709551616"},
+               {"{\"call\": \"a\", \"cwd\": \"\\udce9\"}", "cwd"},
+               {"{\"call\": \"a\", \"cwd\": \"/\\ud800\"}", "JSON"},
+               {"{\"call\": \"a\", \"cwd\": \"/\\u0000\"}", "cwd"},
+               {"{\"call\": \"a\", \"timeout\": 1e400}", "timeout=1e400"},
+               {"{\"call\": \"a\", \"cpus\": 01}", "JSON"},
+               {"{\"call\": \"a\", \"cpus\": [1]}", "cpus"},
+               {"{\"call\": \"a\", \"nan\": 3}", "nan"},
+               {"{\"call\": \"a\", \"env\": {\"A\": NaN}}", "JSON"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         if (kind_of(bad[i].text, strlen(bad[i].text)) != -EINVAL || !strstr(why, bad[i].word))
             fail_msg("%s: %s", bad[i].text, why);
@@ -135,7 +163,11 @@ static void test_needs(void **state) {
     const uint64_t large = (uint64_t)1 << 40;
     (void)state;
     assert_int_equal(spec_needs("x", "\x80\x04K", 3, large), SPEC_HEAD);
-    assert_int_equal(spec_needs("x", "\x7f" "ELF", 4, large), SPEC_HEAD);
+    assert_int_equal(spec_needs("x",
+                                "\x7f"
+                                "ELF",
+                                4, large),
+                     SPEC_HEAD);
     assert_int_equal(spec_needs("x.jsonl", "{", 1, large), SPEC_HEAD);
     assert_int_equal(spec_needs("x", FRAME_MAGIC, FRAME_MAGIC_SIZE, large), SPEC_HEAD);
     assert_int_equal(spec_needs("x", "{\"call\"", 7, large), SPEC_JSON_MAX + 1);

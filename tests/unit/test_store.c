@@ -33,7 +33,9 @@ static int teardown(void **state) {
 }
 
 static uint64_t ready(uint64_t group, uid_t uid, int priority, const char *name) {
-    struct job_row r = {.job = {.id = store_next_id(st), .group = group, .state = JOB_QUEUED, .uid = uid, .priority = priority, .cpus = 1}};
+    struct job_row r = {
+        .job = {
+            .id = store_next_id(st), .group = group, .state = JOB_QUEUED, .uid = uid, .priority = priority, .cpus = 1}};
     strcpy(r.job.name, name);
     assert_int_equal(store_ready_turn(st, &r.job, &r.turn), 0);
     assert_int_equal(store_job_insert(st, &r, ""), 0);
@@ -81,7 +83,8 @@ static void set_place(uint64_t id, const char *place) {
 /* A lane for each place, each in its own order; the lane of those that run anywhere does not see the others. */
 static void test_places(void **state) {
     (void)state;
-    uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"), p3 = ready(0, 1, 0, "p3");
+    uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"),
+             p3 = ready(0, 1, 0, "p3");
     char place[PLACE_MAX] = "";
     struct job_row r;
     assert_int_equal(store_ready_place(st, 1, place), -ENOENT);
@@ -151,7 +154,8 @@ static void test_names_are_one(void **state) {
 
 static void test_tallies(void **state) {
     (void)state;
-    struct group g = {.id = store_next_id(st), .parent = 0, .name = "G"}, h = {.id = store_next_id(st), .parent = g.id, .name = "H"};
+    struct group g = {.id = store_next_id(st), .parent = 0, .name = "G"},
+                 h = {.id = store_next_id(st), .parent = g.id, .name = "H"};
     struct tally t;
     assert_int_equal(store_group_insert(st, &g), 0);
     assert_int_equal(store_group_insert(st, &h), 0);
@@ -293,7 +297,8 @@ static void test_functions(void **state) {
     assert_false(kept(48) || kept(47));
 }
 
-/* Two streams that have not ended have named it. When the older one did so last, and ends, the other may still need it. */
+/* Two streams that have not ended have named it. When the older one did so last, and ends, the other may still need it.
+ * */
 static void test_functions_of_two_streams(void **state) {
     (void)state;
     struct stream_row row = {0};
@@ -411,18 +416,10 @@ static void do_something(uint64_t ids[MADE]) {
         return;
     }
     switch (rand() % 9) {
-    case 0:
-        assert_int_equal(store_body_put(st, *id, b, bytes, (size_t)rand() % sizeof bytes), 0);
-        break;
-    case 1:
-        assert_int_equal(store_body_put_file(st, *id, b, rand() % 100000, 1), 0);
-        break;
-    case 2:
-        assert_int_equal(store_body_resize(st, *id, b, rand() % 100000), 0);
-        break;
-    case 3:
-        assert_int_equal(store_bodies_delete(st, *id, b), 0);
-        break;
+    case 0: assert_int_equal(store_body_put(st, *id, b, bytes, (size_t)rand() % sizeof bytes), 0); break;
+    case 1: assert_int_equal(store_body_put_file(st, *id, b, rand() % 100000, 1), 0); break;
+    case 2: assert_int_equal(store_body_resize(st, *id, b, rand() % 100000), 0); break;
+    case 3: assert_int_equal(store_bodies_delete(st, *id, b), 0); break;
     case 4:
         if (store_log_size(st, *id, BODY_RESULT) == 0)
             assert_int_equal(store_body_put_file(st, *id, BODY_RESULT, 0, BODY_LOG), 0);

@@ -1,5 +1,5 @@
-/* Turns between users: who gets the slots, by the order in which work is given to a host that is simulated here and ends a job when
- * it is told to. The scheduler and its database are real. Needs $PPFS_WORKER. */
+/* Turns between users: who gets the slots, by the order in which work is given to a host that is simulated here and
+ * ends a job when it is told to. The scheduler and its database are real. Needs $PPFS_WORKER. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -110,7 +110,7 @@ static void make_sched(void) {
     assert_int_equal(sched_create(&s, &c, why, sizeof why), 0);
     assert_int_equal(sched_recover(s, is_open, NULL), 0);
     assert_int_equal(sched_set_cpus(s, "local", 0), 0);
-    s->owner = 4; /* nobody below has that one */
+    s->owner = 4;              /* nobody below has that one */
     s->slice_us = 10 * SECOND; /* a busy machine cuts no dispatch */
 }
 
@@ -368,7 +368,8 @@ static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
     submit_many(11, 50);
     stream_find(s, job)->closed = false;
     struct lease *l;
-    LIST_FOREACH(l, &s->leases, all) l->began -= SECOND;
+    LIST_FOREACH(l, &s->leases, all)
+        l->began -= SECOND;
     for (int i = 0; i < 5; i++) {
         s->reclaim_at = 0;
         tick();
@@ -404,7 +405,8 @@ static void test_streams_and_jobs_of_two_users_share(void **state) {
 /* Leases are old enough, and what is to end does. */
 static void give_back(void) {
     struct lease *l;
-    LIST_FOREACH(l, &s->leases, all) l->began -= SECOND;
+    LIST_FOREACH(l, &s->leases, all)
+        l->began -= SECOND;
     s->reclaim_at = 0;
     tick();
     for (unsigned i = 0, n = count; i < n; i++)
