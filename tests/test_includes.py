@@ -1,12 +1,11 @@
-"""The house's arrows, read from its includes: fs -> sched -> worker -> net, and each library only in its room; and what else
-no compiler sees."""
-import pathlib
+"""The house's arrows, read from its includes: fs -> sched -> worker -> net, those between the sub-rooms of each (rooms.py), and each
+library only in its room; and what else no compiler sees."""
 import re
 
 import pytest
 
-TOP = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = ["fs", "sched", "worker", "net"]  # a room includes itself and what stands to its right
+from rooms import ROOMS, TOP, floor, goes_up, sources
+
 LIBRARIES = [  # (header, files that may include it)
     (r"Python\.h", r"worker/.*"),
     (r"sqlite3\.h", r"sched/store[^/]*\.c|sched/store_int\.h"),
@@ -20,14 +19,12 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTIL
 
 def wrong_includes(name, text):
     """What is wrong with the includes of the file called name (its path from the top), a sentence each."""
-    room = name.split("/")[0]
     wrong = []
     for quote, header in INCLUDE.findall(text):
-        target = header.split("/")[0]
-        if target in ROOMS and ROOMS.index(target) < ROOMS.index(room):
-            wrong.append(f"{name} includes {header}: no arrow runs from {room} to {target}")
-        if quote == '"' and target not in ROOMS:
-            wrong.append(f'{name} includes "{header}": headers of the house are named from the top, as "{room}/{header}"')
+        if floor(header) and goes_up(name, header):
+            wrong.append(f"{name} includes {header}: no arrow runs from {floor(name)} to {floor(header)}")
+        if quote == '"' and not floor(header):
+            wrong.append(f'{name} includes "{header}": headers of the house are named from the top, as "{floor(name)}/{header}"')
         for library, allowed in LIBRARIES:
             if re.fullmatch(library, header) and not re.fullmatch(allowed, name):
                 wrong.append(f"{name} includes {header}, which belongs in {allowed}")
@@ -36,9 +33,15 @@ def wrong_includes(name, text):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_room_keeps_to_its_arrows(room):
-    files = sorted((TOP / room).glob("*.[ch]"))
+    files = [name for name in sources("*.[ch]") if name.startswith(room + "/")]
     assert files, f"no sources in {room}/"
-    assert [w for f in files for w in wrong_includes(f"{room}/{f.name}", f.read_text())] == []
+    assert [name for name in files if floor(name) is None] == [], "in a folder that rooms.py does not know"
+    assert [w for name in files for w in wrong_includes(name, (TOP / name).read_text())] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_sub_room_has_sources(room):
+    assert {floor(name) for name in sources("*.c")} >= {f"{room}/{folder}" for folder in ROOMS[room]}
 
 
 @pytest.mark.parametrize("name, line", [

@@ -1,0 +1,33 @@
+"""The rooms of the house and their order, for test_includes.py and test_symbols.py. A room uses itself and those below it; so do the
+sub-rooms of one, its folders. What lies in a room itself, in none of its folders, is below all of them."""
+import pathlib
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+ROOMS = {  # both from the top to the bottom
+    "fs": [],
+    "sched": [],
+    "worker": [],
+    "net": [],
+}
+
+
+def floors():
+    """Every room and sub-room, from the top to the bottom: fs/process, ... fs, sched, ..."""
+    return [place for room, folders in ROOMS.items() for place in [*(f"{room}/{folder}" for folder in folders), room]]
+
+
+def sources(pattern):
+    """The files of all rooms whose names match, as paths from the top."""
+    return sorted(str(f.relative_to(TOP)) for room in ROOMS for f in (TOP / room).rglob(pattern))
+
+
+def floor(path):
+    """The sub-room that a path from the top is in, as floors() has it; None: in no room."""
+    place = str(pathlib.PurePosixPath(path).parent)
+    return place if place in floors() else None
+
+
+def goes_up(user, used):
+    """Whether a file (a path from the top) that uses another one breaks the order."""
+    order = floors()
+    return order.index(floor(used)) < order.index(floor(user))
