@@ -1,5 +1,7 @@
-/* The hub: greets those who come with a key, and brings link and session together. A ppfs signs its HELLO: a node obeys
- * nobody else, and not even who has the same key. A session goes on with its own key only, so no node gets another's.
+/* The hub: greets those who come with a key, and brings link and session together. A ppfs signs in its HELLO what the
+ * node has said in its own, with a nonce: a node obeys nobody else, not even who has the same key, and no greeting of
+ * before, whatever the network process says of the connection. A session goes on with its own key only, so no node gets
+ * another's.
  *
  * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about
  * which session they are in, or how far it is. So of several connections with one hub, a ppfs lets only one at a time
@@ -15,7 +17,9 @@
 #include "net/peer.h"
 #include "net/session_int.h"
 
-enum { GREETINGS_MAX = 256, SESSIONS_MAX = 4096, HELLO_SIZE = 32, SIGNED_SIZE = HELLO_SIZE + KEY_SIGNATURE };
+enum { GREETINGS_MAX = 256, SESSIONS_MAX = 4096 };
+/* Of a HELLO: what both begin with, and all of a node's and of a ppfs's. */
+enum { HELLO_SIZE = 32, ASKED_SIZE = HELLO_SIZE + KEY_NONCE, SIGNED_SIZE = HELLO_SIZE + KEY_SIGNATURE };
 static const char magic[8] = "ppfsnode";
 static const uint8_t none[SESSION_ID];
 
@@ -27,7 +31,8 @@ struct greeting {
     void *tag;
     char address[PEER_ADDRESS_MAX];
     struct tls_proof proof;
-    bool resumed; /* their HELLO has come and our RESUME is out; the next three are set */
+    uint8_t nonce[KEY_NONCE]; /* the node's */
+    bool resumed;             /* their HELLO has come and our RESUME is out; the next three are set */
     uint8_t peer[SESSION_ID];
     uint8_t said[SESSION_ID]; /* our session with the peer, none: zeros */
     uint8_t fresh[SESSION_ID];
@@ -122,13 +127,51 @@ static bool rival(const struct greeting *mine) {
     return false;
 }
 
-/* Only a ppfs proves more than that it has the key, and before we obey it in anything. */
-static bool proves_itself(const struct greeting *g, const struct frame *f) {
+/* What the ppfs of this greeting signs. */
+static struct key_greeting greeting_claim(const struct greeting *g) {
+    struct hub *h = g->hub;
+    struct key_greeting claim;
+    bool ppfs = h->config.side == TLS_PPFS;
+
+    memcpy(claim.binding, g->proof.binding, TLS_BINDING);
+    memcpy(claim.nonce, g->nonce, KEY_NONCE);
+    memcpy(claim.ppfs, ppfs ? h->id : g->peer, SESSION_ID);
+    memcpy(claim.node, ppfs ? g->peer : h->id, SESSION_ID);
+    return claim;
+}
+
+static int say_hello(struct greeting *g, const void *rest, uint32_t size) {
+    uint8_t hello[SIGNED_SIZE] = {0};
+    uint32_t version = htole32(SESSION_VERSION);
+
+    memcpy(hello, magic, sizeof(magic));
+    memcpy(hello + sizeof(magic), &version, sizeof(version));
+    memcpy(hello + HELLO_SIZE - SESSION_ID, g->hub->id, SESSION_ID);
+    memcpy(hello + HELLO_SIZE, rest, size);
+    return link_send(g->link, SESSION_HELLO, 0, hello, HELLO_SIZE + size);
+}
+
+/* To a node that has asked for it. */
+static int say_signed(struct greeting *g) {
+    struct key_greeting claim = greeting_claim(g);
+    uint8_t signature[KEY_SIGNATURE];
+    int err = mount_key_sign(g->hub->config.mount, &claim, signature);
+
+    return err ? err : say_hello(g, signature, sizeof(signature));
+}
+
+/* What the other side's HELLO says of it. Only a ppfs proves more than that it has the key, and before we obey it in
+ * anything. */
+static bool proves_itself(struct greeting *g, const struct frame *f) {
     const struct hub_config *c = &g->hub->config;
 
-    if (c->side == TLS_PPFS)
-        return f->size == HELLO_SIZE;
-    return f->size == SIGNED_SIZE && node_key_verify(c->node, g->proof.binding, g->peer, f->body + HELLO_SIZE);
+    memcpy(g->peer, f->body + HELLO_SIZE - SESSION_ID, SESSION_ID);
+    if (c->side == TLS_PPFS && f->size == ASKED_SIZE) {
+        memcpy(g->nonce, f->body + HELLO_SIZE, KEY_NONCE);
+        return true;
+    }
+    struct key_greeting claim = greeting_claim(g);
+    return c->side == TLS_NODE && f->size == SIGNED_SIZE && node_key_verify(c->node, &claim, f->body + HELLO_SIZE);
 }
 
 static void on_hello(struct greeting *g, const struct frame *f) {
@@ -146,10 +189,11 @@ static void on_hello(struct greeting *g, const struct frame *f) {
         snprintf(what, sizeof(what),
                  "speaks version %u of the protocol and we speak version %u: install the same ppfs on both",
                  le32toh(version), SESSION_VERSION);
+        if (h->config.side == TLS_PPFS)
+            say_hello(g, none, 0); /* so that it can say the same */
         greeting_fail(g, what);
         return;
     }
-    memcpy(g->peer, f->body + HELLO_SIZE - SESSION_ID, SESSION_ID);
     if (!proves_itself(g, f)) {
         greeting_fail(g, h->config.side == TLS_NODE
                              ? "has not the secret of the mount that made our key: it may have stolen a "
@@ -165,6 +209,10 @@ static void on_hello(struct greeting *g, const struct frame *f) {
     memcpy(g->said, s ? session_id(s) : none, SESSION_ID);
     if (h->config.side == TLS_PPFS && tls_random(g->fresh, SESSION_ID)) {
         greeting_fail(g, "cannot be greeted: no random bytes here");
+        return;
+    }
+    if (h->config.side == TLS_PPFS && say_signed(g)) {
+        greeting_fail(g, "cannot be greeted: out of memory");
         return;
     }
     memcpy(body, g->said, SESSION_ID);
@@ -279,8 +327,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag) {
     static const struct link_events events = {.frame = on_frame, .closed = on_closed};
     struct timeval limit = {PEER_HANDSHAKE_MS / 1000, PEER_HANDSHAKE_MS % 1000 * 1000};
-    uint8_t hello[SIGNED_SIZE] = {0};
-    uint32_t version = htole32(SESSION_VERSION);
     struct greeting *g = h->greeting_count < GREETINGS_MAX ? calloc(1, sizeof(*g)) : NULL;
 
     if (!g) {
@@ -299,14 +345,10 @@ int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *t
     }
     g->timer = evtimer_new(h->base, on_timer, g);
     err = g->timer && !event_add(g->timer, &limit) ? 0 : -ENOMEM;
-    memcpy(hello, magic, sizeof(magic));
-    memcpy(hello + sizeof(magic), &version, sizeof(version));
-    memcpy(hello + HELLO_SIZE - SESSION_ID, h->id, SESSION_ID);
-    bool ppfs = h->config.side == TLS_PPFS;
-    if (!err && ppfs)
-        err = mount_key_sign(h->config.mount, g->proof.binding, h->id, hello + HELLO_SIZE);
-    if (!err)
-        err = link_send(g->link, SESSION_HELLO, 0, hello, ppfs ? SIGNED_SIZE : HELLO_SIZE);
+    if (!err && h->config.side == TLS_NODE)
+        err = tls_random(g->nonce, KEY_NONCE);
+    if (!err && h->config.side == TLS_NODE)
+        err = say_hello(g, g->nonce, KEY_NONCE);
     if (!err)
         return 0;
 out:

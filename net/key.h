@@ -21,6 +21,7 @@
 #define KEY_ANY "*"  /* the name in a key for any number of nodes */
 #define KEY_SECRET 32u
 #define KEY_SIGNATURE 64u
+#define KEY_NONCE 32u
 #define KEY_TEXT 320u /* bytes of a file with the final zero */
 
 struct mount_key;
@@ -54,10 +55,13 @@ int node_key_tls(const uint8_t secret[KEY_SECRET],
                  struct tls_key *out); /* what TLS makes of its secret. 0 or -ENOTSUP */
 void key_wipe(void *bytes, size_t size);
 
-/* The mount's signature over a connection's binding and the id of its hub; and whether a signature is that of the mount
- * that made the key. 0 or -ENOTSUP. */
-int mount_key_sign(const struct mount_key *m, const uint8_t binding[TLS_BINDING], const uint8_t hub[16],
-                   uint8_t signature[KEY_SIGNATURE]);
-bool node_key_verify(const struct node_key *k, const uint8_t binding[TLS_BINDING], const uint8_t hub[16],
-                     const uint8_t signature[KEY_SIGNATURE]);
+/* What a mount signs for one greeting and no other: the binding is its connection's, the nonce of the node that asks,
+ * the last two are the ids of both hubs. */
+struct key_greeting {
+    uint8_t binding[TLS_BINDING], nonce[KEY_NONCE], ppfs[16], node[16];
+};
+int mount_key_sign(const struct mount_key *m, const struct key_greeting *g,
+                   uint8_t signature[KEY_SIGNATURE]); /* 0 or -ENOTSUP */
+/* Whether the mount that made the key has signed that. */
+bool node_key_verify(const struct node_key *k, const struct key_greeting *g, const uint8_t signature[KEY_SIGNATURE]);
 #endif

@@ -1,4 +1,4 @@
-/* Who the mount is: Ed25519 signatures over what only one connection has. */
+/* Who the mount is: Ed25519 signatures over what only one greeting has. */
 #include "net/key_int.h"
 
 #include <errno.h>
@@ -6,14 +6,14 @@
 #include <openssl/evp.h>
 #include <string.h>
 
-enum { HUB = 16, SIGNED = 16 + TLS_BINDING + HUB };
-static const char purpose[16] = "ppfs is mount 2";
+enum { PURPOSE = 16, SIGNED = PURPOSE + sizeof(struct key_greeting) };
+static const char purpose[PURPOSE] = "ppfs is mount 3";
+_Static_assert(sizeof(struct key_greeting) == TLS_BINDING + KEY_NONCE + 32, "it is signed as it is, without gaps");
 
 /* What is signed. */
-static void claim(const uint8_t binding[TLS_BINDING], const uint8_t hub[HUB], uint8_t out[SIGNED]) {
-    memcpy(out, purpose, sizeof(purpose));
-    memcpy(out + sizeof(purpose), binding, TLS_BINDING);
-    memcpy(out + sizeof(purpose) + TLS_BINDING, hub, HUB);
+static void claim(const struct key_greeting *g, uint8_t out[SIGNED]) {
+    memcpy(out, purpose, PURPOSE);
+    memcpy(out + PURPOSE, g, sizeof(*g));
 }
 
 int key_public(const uint8_t sign[KEY_SECRET], uint8_t mount[KEY_SECRET]) {
@@ -25,14 +25,13 @@ int key_public(const uint8_t sign[KEY_SECRET], uint8_t mount[KEY_SECRET]) {
     return err;
 }
 
-int mount_key_sign(const struct mount_key *m, const uint8_t binding[TLS_BINDING], const uint8_t hub[HUB],
-                   uint8_t signature[KEY_SIGNATURE]) {
+int mount_key_sign(const struct mount_key *m, const struct key_greeting *g, uint8_t signature[KEY_SIGNATURE]) {
     EVP_PKEY *pair = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, m->sign, KEY_SECRET);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t bytes[SIGNED];
     size_t size = KEY_SIGNATURE;
 
-    claim(binding, hub, bytes);
+    claim(g, bytes);
     int err = pair && ctx && EVP_DigestSignInit(ctx, NULL, NULL, NULL, pair) == 1 &&
                       EVP_DigestSign(ctx, signature, &size, bytes, sizeof(bytes)) == 1 && size == KEY_SIGNATURE
                   ? 0
@@ -42,13 +41,12 @@ int mount_key_sign(const struct mount_key *m, const uint8_t binding[TLS_BINDING]
     return err;
 }
 
-bool node_key_verify(const struct node_key *k, const uint8_t binding[TLS_BINDING], const uint8_t hub[HUB],
-                     const uint8_t signature[KEY_SIGNATURE]) {
+bool node_key_verify(const struct node_key *k, const struct key_greeting *g, const uint8_t signature[KEY_SIGNATURE]) {
     EVP_PKEY *mount = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, k->mount, KEY_SECRET);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     uint8_t bytes[SIGNED];
 
-    claim(binding, hub, bytes);
+    claim(g, bytes);
     bool right = mount && ctx && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, mount) == 1 &&
                  EVP_DigestVerify(ctx, signature, KEY_SIGNATURE, bytes, sizeof(bytes)) == 1;
     EVP_MD_CTX_free(ctx);

@@ -1,14 +1,16 @@
 /* What hub.c and session.c share: what is said between two hubs, and the parts of a session that the hub hands it.
  *
  *   kind         id                        body
- *   240 HELLO    0                         "ppfsnode", u32 version, u32 zero, hub id (16); from a ppfs: signature (64)
+ *   240 HELLO    0                         "ppfsnode", u32 version, u32 zero, hub id (16), then
+ *                                          from a node: nonce (32); from a ppfs: signature (64)
  *   241 RESUME   frames received           session id (16; zeros: none with you), from a ppfs: the id of a new one (16)
  *   242 PING     frames received           u64 stamp, the sender's own; zero: not to be measured
  *   243 PONG     frames received           the stamp of the PING
  *   244 ACK      frames received           -
  *   245 BYE      0                         -
  *
- * Both say HELLO, answer HELLO with RESUME, and begin when they have the other's RESUME: where both named the same
+ * The node says HELLO, the ppfs answers it with its own, which signs the nonce. Both answer HELLO with RESUME, and begin
+ * when they have the other's RESUME: where both named the same
  * session it goes on, and each sends again what the other has not received; else both forget what they had and begin
  * the new one. */
 #ifndef PPFS_SESSION_INT_H
@@ -16,7 +18,7 @@
 #include "net/link.h"
 #include "net/session.h"
 
-#define SESSION_VERSION 2u
+#define SESSION_VERSION 3u
 enum { SESSION_HELLO = 240, SESSION_RESUME, SESSION_PING, SESSION_PONG, SESSION_ACK, SESSION_BYE };
 enum { SESSION_SILENCE_MS = 5000, SESSION_BEAT_MS = 1000 };
 

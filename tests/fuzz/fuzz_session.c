@@ -372,11 +372,11 @@ static void say(uint8_t kind, uint64_t id, const void *body, uint32_t size) {
 }
 
 static void say_hello(uint8_t who) {
-    uint8_t body[96] = "ppfsnode\2";
+    uint8_t body[96] = "ppfsnode\3";
 
     memset(body + 16, who, 16);
-    body[32] = 1; /* a signature that bare_tls.c takes for one */
-    say(240, 0, body, as_node ? sizeof(body) : 32);
+    body[32] = 1; /* a signature that bare_tls.c takes for one; to a ppfs a nonce */
+    say(240, 0, body, as_node ? sizeof(body) : 64);
 }
 
 /* who: which session they claim to have; of ours the ids are runs of one odd number (bare_tls.c). */

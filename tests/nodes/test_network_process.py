@@ -245,6 +245,100 @@ def test_what_it_says_without_end_stops_nobody(new_mount, base):
     assert m.log().count("was not taken") < 1000  # each from another address
 
 
+MOUNT_SIDE = """\
+    #!/usr/bin/python3
+    # Whoever comes to the door beside it is a node with the mount's key, and its connection has the binding that we say.
+    import array, os, select, socket, struct, sys
+    s = socket.socket(fileno=3)
+    s.setblocking(True)
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(os.path.join(os.path.dirname(sys.argv[0]), "door"))
+    door.listen()
+    key = listener = None
+    said = 0
+    while True:
+        for ready in select.select([s, door] if key and listener else [s], [], [])[0]:
+            if ready is door:
+                node, said = door.accept()[0], said + 1
+                m = bytearray(size)
+                struct.pack_into("<III", m, 0, 10, listener, said)
+                struct.pack_into("<HH4B", m, 24, 2, said, 127, 0, 0, 1)
+                m[152:168], m[168:200] = key, b"b" * 32
+                s.sendmsg([m], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [node.fileno()]))])
+                node.close()
+                continue
+            m = s.recv(65536)
+            if not m:
+                sys.exit()
+            size, (kind, number) = len(m), struct.unpack_from("<II", m)
+            if kind == 2:
+                key = m[200:216]
+            elif kind == 4:
+                listener = number
+            elif kind == 8:
+                s.send(struct.pack("<I", 15) + bytes(size - 4))
+"""
+
+NODE_SIDE = """\
+    #!/usr/bin/python3
+    # Carries the first connection to the mount, and pretends that all later ones are to it, too, with what it has heard.
+    import array, os, select, socket, struct, sys
+    s = socket.socket(fileno=3)
+    s.setblocking(True)
+    key, heard, dials, other = None, b"", 0, {}
+    while True:
+        for ready in select.select([s, *other], [], [])[0]:
+            if ready is not s and ready in other:
+                data = ready.recv(65536)
+                if ready is mount:
+                    heard += data
+                if data:
+                    other[ready].sendall(data)
+                else:
+                    mount.close(), ours.close(), other.clear()
+                continue
+            m = s.recv(65536)
+            if not m:
+                sys.exit()
+            kind, number = struct.unpack_from("<II", m)
+            if kind == 2:
+                key = m[200:216]
+            elif kind == 8:
+                s.send(struct.pack("<I", 15) + bytes(len(m) - 4))
+            elif kind == 5:
+                dials += 1
+                ours, theirs = socket.socketpair()
+                if dials == 1:
+                    mount = socket.socket(socket.AF_UNIX)
+                    mount.connect(os.path.join(os.path.dirname(sys.argv[0]), "door"))
+                    other = {mount: ours, ours: mount}
+                else:
+                    ours.sendall(heard[:160])  # HELLO and RESUME
+                m = bytearray(len(m))
+                struct.pack_into("<III", m, 0, 12, number, dials)
+                m[152:168], m[168:200] = key, b"b" * 32
+                s.sendmsg([m], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
+                theirs.close()
+"""
+
+
+def test_a_greeting_of_before_is_worth_nothing(new_mount, new_node, base):
+    """A node's network process that is somebody else's has seen the mount greet, and says so again when the mount has gone."""
+    for name, text in (("mount_side", MOUNT_SIDE), ("node_side", NODE_SIDE)):
+        (base / name).write_text(textwrap.dedent(text))
+        (base / name).chmod(0o755)
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(base / "mount_side")}).start()
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        node = new_node("--name", "far", join="127.0.0.1:%d" % there.getsockname()[1], key=key_of(m),
+                        env={"PPFS_NET": str(base / "node_side")})
+        node.up(m)
+        m.put("x", "#!/bin/sh\necho hello")
+        assert m.result("x") == b"hello\n"
+        m.unmount()
+        wait_until(lambda: "has not the secret of the mount" in node.log(), "it to be refused")
+        assert node.log().count("has come") == 1
+
+
 def test_a_program_that_cannot_be_run_is_named(new_mount, base):
     m = new_mount(options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(base / "nothing")})
     p = m.run()

@@ -201,20 +201,21 @@ static void what_a_mount_gives_to_a_node_is_read_as_it_was(void **state) {
     assert_memory_not_equal(node_of(KEY_A)->secret, got.secret, KEY_SECRET);
 }
 
-/* Who has a node's key has neither the mount's secret nor its signature of another connection. */
-static void only_the_mount_signs_and_only_for_one_connection(void **state) {
+/* Who has a node's key has neither the mount's secret nor its signature of this greeting. */
+static void only_the_mount_signs_and_only_for_one_greeting(void **state) {
     (void)state;
-    uint8_t binding[TLS_BINDING] = {1}, hub[16] = {2}, signature[KEY_SIGNATURE], other[KEY_SIGNATURE];
-    assert_int_equal(mount_key_sign(mount_of(KEY_A), binding, hub, signature), 0);
-    assert_int_equal(mount_key_sign(mount_of(KEY_B), binding, hub, other), 0);
-    assert_true(node_key_verify(node_of(KEY_A), binding, hub, signature));
-    assert_false(node_key_verify(node_of(KEY_A), binding, hub, other));
-    assert_false(node_key_verify(node_of(KEY_B), binding, hub, signature));
-    hub[0]++;
-    assert_false(node_key_verify(node_of(KEY_A), binding, hub, signature));
-    hub[0]--;
-    binding[0]++;
-    assert_false(node_key_verify(node_of(KEY_A), binding, hub, signature));
+    struct key_greeting g = {.binding = {1}, .nonce = {2}, .ppfs = {3}, .node = {4}};
+    uint8_t signature[KEY_SIGNATURE], other[KEY_SIGNATURE];
+    assert_int_equal(mount_key_sign(mount_of(KEY_A), &g, signature), 0);
+    assert_int_equal(mount_key_sign(mount_of(KEY_B), &g, other), 0);
+    assert_true(node_key_verify(node_of(KEY_A), &g, signature));
+    assert_false(node_key_verify(node_of(KEY_A), &g, other));
+    assert_false(node_key_verify(node_of(KEY_B), &g, signature));
+    for (size_t i = 0; i < sizeof(g); i += 16) {
+        ((uint8_t *)&g)[i]++;
+        assert_false(node_key_verify(node_of(KEY_A), &g, signature));
+        ((uint8_t *)&g)[i]--;
+    }
 }
 
 static void a_signature_fits_its_bytes_and_key_only(void **state) {
@@ -944,7 +945,7 @@ int main(void) {
         cmocka_unit_test(a_mount_makes_its_secret_once_and_only_for_itself),
         cmocka_unit_test(a_bad_key_file_is_refused_in_one_sentence),
         cmocka_unit_test(what_a_mount_gives_to_a_node_is_read_as_it_was),
-        cmocka_unit_test(only_the_mount_signs_and_only_for_one_connection),
+        cmocka_unit_test(only_the_mount_signs_and_only_for_one_greeting),
         cmocka_unit_test(both_ends_learn_the_key_and_the_binding_of_a_connection),
         cmocka_unit_test(a_signature_fits_its_bytes_and_key_only),
         cmocka_unit_test(both_may_dial_and_frames_flow_both_ways),

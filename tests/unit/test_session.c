@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include "net/session_int.h"
+#include "net/tls_int.h"
 #include "tests/unit/netrig.h"
 
 /* --- the relay: what lies between ----------------------------------------------------------------------------------
@@ -634,13 +635,31 @@ static const struct link_events rude_events = {.frame = rude_frame, .closed = ru
 
 static struct tls_proof rude_proof;
 
-/* Greets as the hub with that id; as the mount of key, NULL: as a node. */
-static void greet_as(struct link *link, const struct tls_proof *proof, const uint8_t *id, const char *key) {
-    uint8_t hello[32 + KEY_SIGNATURE] = "ppfsnode\2";
+/* The HELLO of the hub with that id, as the mount of key, which was asked by a node's HELLO. */
+static void sign_hello(uint8_t hello[32 + KEY_SIGNATURE], const struct tls_proof *proof, const uint8_t *id,
+                       const char *key, const uint8_t *asked) {
+    struct key_greeting claim;
+    memset(hello, 0, 32);
+    memcpy(hello, "ppfsnode\3", 9);
     memcpy(hello + 16, id, SESSION_ID);
-    if (key)
-        assert_int_equal(mount_key_sign(mount_of(key), proof->binding, id, hello + 32), 0);
-    link_send(link, 240, 0, hello, key ? sizeof(hello) : 32);
+    memcpy(claim.binding, proof->binding, TLS_BINDING);
+    memcpy(claim.ppfs, id, SESSION_ID);
+    memcpy(claim.node, asked + 16, SESSION_ID);
+    memcpy(claim.nonce, asked + 32, KEY_NONCE);
+    assert_int_equal(mount_key_sign(mount_of(key), &claim, hello + 32), 0);
+}
+
+static void greet_as(struct link *link, const struct tls_proof *proof, const uint8_t *id, const char *key,
+                     const uint8_t *asked) {
+    uint8_t hello[32 + KEY_SIGNATURE];
+    sign_hello(hello, proof, id, key, asked);
+    link_send(link, 240, 0, hello, sizeof(hello));
+}
+
+static void greet_as_node(struct link *link, const uint8_t *id) {
+    uint8_t hello[32 + KEY_NONCE] = "ppfsnode\3";
+    memcpy(hello + 16, id, SESSION_ID);
+    link_send(link, 240, 0, hello, sizeof(hello));
 }
 
 static void rude_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
@@ -680,10 +699,10 @@ static void rude_start(int steps) {
         event_base_loop(base, EVLOOP_ONCE);
     turn_until(rude_heard, &one);
     assert_int_equal(heard_kind[0], 240);
-    assert_memory_equal(heard_body[0], "ppfsnode\2\0\0\0\0\0\0\0", 16);
+    assert_memory_equal(heard_body[0], "ppfsnode\3\0\0\0\0\0\0\0", 16);
     memset(body + 16, 7, 16);
     if (steps >= 1) {
-        greet_as(rude, &rude_proof, body + 16, KEY_A);
+        greet_as(rude, &rude_proof, body + 16, KEY_A, heard_body[0]);
         turn_until(rude_heard, &two);
         assert_int_equal(heard_kind[1], 241);
     }
@@ -712,15 +731,15 @@ static void bad_greetings_end_the_connection(void **state) {
         uint32_t size;
         const char *sentence;
     } cases[] = {
-        {0, 240, 0, "ppfsnode\3\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "version 3"},
+        {0, 240, 0, "ppfsnode\4\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "version 4 of the protocol and we speak version 3"},
         {0, 240, 0, "ppfsnods\1\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
-        {0, 240, 1, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
-        {0, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaa", 31, "does not greet"},
+        {0, 240, 1, "ppfsnode\3\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
+        {0, 240, 0, "ppfsnode\3\0\0\0\0\0\0\0aaaaaaaaaaaaaaa", 31, "does not greet"},
         {0, 240, 0, "", 0, "does not greet"},
         {0, 241, 0, "0123456789abcdef0123456789abcdef", 32, "does not greet"},
         {0, 1, 0, "x", 1, "does not greet"},
-        {0, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "has not the secret"},
-        {1, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
+        {0, 240, 0, "ppfsnode\3\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "has not the secret"},
+        {1, 240, 0, "ppfsnode\3\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
         {1, 241, 0, "0123456789abcdef0123456789abcde", 31, "does not greet"},
         {1, 241, 0, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 32, "offers no session"},
         {1, 242, 0, "01234567", 8, "does not greet"},
@@ -729,7 +748,7 @@ static void bad_greetings_end_the_connection(void **state) {
         {2, 244, 1, "", 0, "never sent"},
         {2, 242, 0, "0123456", 7, "no session has"},
         {2, 244, 0, "0", 1, "no session has"},
-        {2, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "no session has"},
+        {2, 240, 0, "ppfsnode\3\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "no session has"},
         {2, 246, 0, "", 0, "no session has"},
         {2, 255, 0, "", 0, "no session has"},
     };
@@ -756,13 +775,81 @@ static void who_has_a_nodes_key_cannot_be_its_ppfs(void **state) {
         other.binding[31] ^= i == 1;
         if (i == 2)
             memset(&other, 0, sizeof(other));
-        greet_as(rude, &other, id, i == 0 ? KEY_B : KEY_A);
+        greet_as(rude, &other, id, i == 0 ? KEY_B : KEY_A, heard_body[0]);
         turn_until(rude_over, NULL);
         assert_int_equal(node.failed, 1);
         assert_non_null(strstr(node.sentence, "has not the secret"));
         assert_int_equal(node.fresh, 0);
         rude_stop();
     }
+}
+
+/* A connection whose TLS is the network process's, which says of it what it likes: ours, the node's end. */
+static struct link *pretend(const struct tls_proof *proof) {
+    struct tls_conn *conn;
+    struct link *link;
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(tls_conn_bare(&conn, ends[0], proof, NULL, NULL, 0), 0);
+    heard = rude_closed = 0;
+    assert_int_equal(link_create(&link, base, ends[1], &rude_events, NULL), 0);
+    assert_int_equal(hub_greet(node.hub, conn, "pretended", &node), 0);
+    return link;
+}
+
+/* The network process of a node has seen all that the mount says, and decides what the node hears of a connection. */
+static void a_greeting_of_before_is_worth_nothing(void **state) {
+    (void)state;
+    static const uint8_t id[SESSION_ID] = {9};
+    struct tls_proof proof = {.binding = {1}};
+    uint8_t hello[32 + KEY_SIGNATURE], nonces[2][KEY_NONCE];
+    int one = 1, two = 2;
+    side_start(&node, TLS_NODE, 0, 0);
+    for (int i = 0; i < 2; i++) {
+        struct link *link = pretend(&proof);
+        turn_until(rude_heard, &one);
+        memcpy(nonces[i], heard_body[0] + 32, KEY_NONCE);
+        if (!i)
+            sign_hello(hello, &proof, id, KEY_A, heard_body[0]);
+        link_send(link, 240, 0, hello, sizeof(hello));
+        if (!i) {
+            turn_until(rude_heard, &two);
+            assert_int_equal(heard_kind[1], 241); /* it was what the node had asked for */
+        } else {
+            turn_until(rude_over, NULL);
+            assert_non_null(strstr(node.sentence, "has not the secret"));
+        }
+        assert_int_equal(node.failed, i);
+        link_destroy(link);
+        hub_forget(node.hub, &node);
+    }
+    assert_memory_not_equal(nonces[0], nonces[1], KEY_NONCE);
+    side_stop(&node);
+}
+
+/* A node of before says a shorter HELLO; it hears of which version this ppfs is, to say so itself. */
+static void a_node_of_before_is_told_the_version(void **state) {
+    (void)state;
+    int one = 1;
+    heard = rude_closed = 0;
+    rude = NULL;
+    side_start(&ppfs, TLS_PPFS, 0, 0);
+    assert_int_equal(
+        peer_listen(&ppfs.listener, base, ppfs.tls, "127.0.0.1:0", &listener_events, &ppfs, why, sizeof(why)), 0);
+    rude_tls = make_tls(TLS_NODE, KEY_A);
+    assert_int_equal(
+        peer_dial(&rude_dial, base, rude_tls, peer_listener_address(ppfs.listener), rude_dialled, &rude_dial), 0);
+    while (!rude)
+        event_base_loop(base, EVLOOP_ONCE);
+    link_send(rude, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32);
+    turn_until(rude_heard, &one);
+    assert_int_equal(heard_kind[0], 240);
+    assert_memory_equal(heard_body[0], "ppfsnode\3\0\0\0", 12);
+    turn_until(rude_over, NULL);
+    assert_non_null(strstr(ppfs.sentence, "version 2 of the protocol and we speak version 3"));
+    link_destroy(rude);
+    tls_destroy(rude_tls);
+    side_stop(&ppfs);
 }
 
 static void a_greeting_that_does_not_come_is_not_waited_for(void **state) {
@@ -803,7 +890,7 @@ static void who_reads_nothing_is_owed_nothing(void **state) {
 /* While somebody is greeted the session waits, and it goes on when nothing comes of that. */
 static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
     (void)state;
-    int two = 2;
+    int one = 1, two = 2;
     rig_start(false, 60000, 60000);
     turn_until(both_up, NULL);
     heard = rude_closed = 0;
@@ -811,7 +898,8 @@ static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
     assert_int_equal(peer_dial(&rude_dial, base, ppfs.tls, relay.address, rude_dialled, &rude_dial), 0);
     while (!rude)
         event_base_loop(base, EVLOOP_ONCE);
-    greet_as(rude, &rude_proof, hub_id(ppfs.hub), KEY_A);
+    turn_until(rude_heard, &one);
+    greet_as(rude, &rude_proof, hub_id(ppfs.hub), KEY_A, heard_body[0]);
     turn_until(rude_heard, &two);
     assert_int_equal(heard_kind[1], 241);
     uint64_t before = node.got;
@@ -830,11 +918,21 @@ static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
 /* Two connections of one hub that is being greeted: what both said must stay true. */
 static struct link *twins[2];
 static struct tls_proof twin_proofs[2];
-static int twins_up, twins_closed, twins_resumed; /* the last two: a bit each */
+static int twins_up, twins_closed, twins_resumed, twins_asked; /* the last three: a bit each */
+static const uint8_t twin_id[SESSION_ID] = {7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7};
 
+/* A ppfs answers the HELLO of each, when both have come: then both are greeted at once. */
 static void twin_frame(void *arg, const struct frame *f) {
+    static uint8_t asked[2][32 + KEY_NONCE];
+    int i = (int)(intptr_t)arg;
     if (f->kind == 241)
-        twins_resumed |= 1 << (int)(intptr_t)arg;
+        twins_resumed |= 1 << i;
+    if (f->kind != 240 || f->size != sizeof(asked[i]))
+        return;
+    memcpy(asked[i], f->body, f->size);
+    twins_asked |= 1 << i;
+    for (int k = 0; twins_asked == 3 && k < 2; k++)
+        greet_as(twins[k], &twin_proofs[k], twin_id, KEY_A, asked[k]);
 }
 
 static void twin_end(void *arg, int err) {
@@ -876,8 +974,7 @@ static bool second_closed(void *arg) {
 /* Two connections with x, both greeted; theirs is what they are. */
 static void twins_start(struct side *x, enum tls_side theirs) {
     static struct peer_dial *dials[2];
-    uint8_t id[SESSION_ID];
-    twins_up = twins_closed = twins_resumed = 0;
+    twins_up = twins_closed = twins_resumed = twins_asked = 0;
     side_start(x, theirs == TLS_PPFS ? TLS_NODE : TLS_PPFS, 0, 0);
     assert_int_equal(peer_listen(&x->listener, base, x->tls, "127.0.0.1:0", &listener_events, x, why, sizeof(why)), 0);
     rude_tls = make_tls(theirs, KEY_A);
@@ -885,9 +982,8 @@ static void twins_start(struct side *x, enum tls_side theirs) {
         assert_int_equal(
             peer_dial(&dials[i], base, rude_tls, peer_listener_address(x->listener), twin_dialled, &dials[i]), 0);
     turn_until(both_twins, NULL);
-    memset(id, 7, sizeof(id));
-    for (int i = 0; i < 2; i++)
-        greet_as(twins[i], &twin_proofs[i], id, theirs == TLS_PPFS ? KEY_A : NULL);
+    for (int i = 0; theirs == TLS_NODE && i < 2; i++)
+        greet_as_node(twins[i], twin_id);
 }
 
 static void twins_stop(struct side *x) {
@@ -954,6 +1050,8 @@ int main(void) {
         cmocka_unit_test(a_greeting_that_fails_is_waited_for_and_no_longer),
         cmocka_unit_test(bad_greetings_end_the_connection),
         cmocka_unit_test(who_has_a_nodes_key_cannot_be_its_ppfs),
+        cmocka_unit_test(a_greeting_of_before_is_worth_nothing),
+        cmocka_unit_test(a_node_of_before_is_told_the_version),
         cmocka_unit_test(a_greeting_that_does_not_come_is_not_waited_for),
         cmocka_unit_test(who_reads_nothing_is_owed_nothing),
         cmocka_unit_test(what_a_greeting_said_must_still_be_true),
