@@ -20,7 +20,7 @@ from typing import Any
 from ._stream.future import Future
 from .errors import (CallFailed, CallTimeout, DependencyFailed, JobCancelled, JobFailed, JobTimeout, MountGone, NoMount,
                      NotTrusted, RemoteTraceback, StillRunning, StreamError, WorkerDied)
-from .executor import Executor
+from .executor import Executor, ExecutorView
 from .files import result, result_async, submit_file, submit_file_async, wait, wait_async
 from .mount import end_private
 from .mount import find as find_mount
@@ -29,11 +29,9 @@ from .session import Session, attach, cancel, forget
 
 __version__ = "0.1.0"
 
-__all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "Future", "JobCancelled", "JobFailed",
-           "JobTimeout",
-           "MountGone", "NoMount", "NotTrusted", "RemoteTraceback", "Session", "StillRunning", "StreamError",
-           "WorkerDied", "attach", "cancel", "end_private",
-           "find_mount", "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait",
+__all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "ExecutorView", "Future", "JobCancelled",
+           "JobFailed", "JobTimeout", "MountGone", "NoMount", "NotTrusted", "RemoteTraceback", "Session",
+           "StillRunning", "StreamError", "WorkerDied", "attach", "cancel", "end_private", "find_mount", "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait",
            "wait_async"]
 
 

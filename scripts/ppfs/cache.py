@@ -5,6 +5,7 @@ unless nothing that the function reaches can have changed (reach.py); bytes that
 again. A function that changes from call to call goes along with each, so that not every state of it is kept until the
 stream ends.
 """
+import functools
 import sys
 import types
 import uuid
@@ -95,7 +96,7 @@ class FunctionCache:
         if keep:
             entry._parts, entry._reach, entry._path, entry._imports = parts, reach, path, count
             entry.along = before is not None and before._parts is not None and before._parts.mark == parts.mark
-            entry.refs = tuple(weakref.ref(root, lambda ref, forget=_forget: forget(entries, key, ref)) for root in roots)
+            entry.refs = tuple(weakref.ref(root, functools.partial(_forget, entries, key)) for root in roots)
             entries[key] = entry
             if len(entries) > MOST:
                 for oldest in list(entries)[:MOST // 2]:

@@ -10,7 +10,7 @@ import functools
 import pickle
 import threading
 import types
-from typing import Any, Callable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from .reach import BY_NAME, MAINS, WRAPPERS
 
@@ -23,7 +23,7 @@ REGISTER = "register()"  # in place of an attribute: a class that was registered
 _CODE = ("co_name", "co_code", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_varnames", "co_freevars",
          "co_cellvars", "co_names")
 _FLAGS = 0x0F | 0x20 | 0x80 | 0x100 | 0x200  # of a code that say what it does; not where it stands
-_PARTS = {**WRAPPERS, functools.cached_property: ("func",)}
+_PARTS: Dict[Any, Tuple[str, ...]] = {**WRAPPERS, functools.cached_property: ("func",)}
 _OPAQUE = (type(threading.Lock()), type(threading.RLock()), types.GetSetDescriptorType, types.MemberDescriptorType)
 _BODY = frozenset(("__module__", "__qualname__", "__dict__", "__weakref__", "__slots__", "__classcell__",
                    "__abstractmethods__", "_abc_impl", "__static_attributes__", "__firstlineno__",
@@ -115,7 +115,7 @@ def of_class(kind: type, body: types.CodeType, filename: str, what: Callable[[An
     """What has to be set when the body of the class has been executed."""
     stored = {one.argval for one in dis.get_instructions(body) if one.opname == "STORE_NAME"}
     if isinstance(kind, abc.ABCMeta):
-        for ref in abc._get_dump(kind)[0]:  # type: ignore[attr-defined]
+        for ref in abc._get_dump(kind)[0]:  # type: ignore[attr-defined] # not in typeshed
             if ref() is not None:
                 yield (REGISTER,), what(ref(), "%s, which is registered with %s," % (title_of(ref()), title_of(kind)))
     for name in sorted(stored - vars(kind).keys() - _BODY):

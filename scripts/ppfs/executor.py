@@ -1,4 +1,7 @@
 """ppfs.Executor: concurrent.futures.Executor over a stream on a mount."""
+from __future__ import annotations
+
+import functools
 import itertools
 import os
 import time
@@ -6,7 +9,8 @@ import weakref
 from collections import deque
 from concurrent.futures import Executor as BaseExecutor
 from pickle import dumps as _dumps
-from typing import Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence,
+                    Tuple, TypeVar)
 
 from . import mount as mounts
 from . import stream
@@ -19,6 +23,12 @@ from .errors import NoMount
 from .serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
 from .values import LARGE_VALUE, LARGEST_VALUE, refuse_too_large
 
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec  # of typing from Python 3.10 on
+
+    P = ParamSpec("P")
+
+T = TypeVar("T")
 _pack_header = stream._pack_header
 _CALL = stream.CALL
 NAME_MAX = 255  # bytes of a job's name
@@ -41,8 +51,9 @@ class _Submitter(BaseExecutor):
         self._cache = FunctionCache(core.serializer, lambda digest: stream.call_prefix(text, digest), core.initializer,
                                     core.initargs, core.init_key)
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Queues fn(*args, **kwargs). What cannot be pickled raises here and is named."""
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Queues fn(*args, **kwargs). PicklingError names what cannot be pickled; RuntimeError: the executor was shut down;
+        MountGone: the mount takes no calls."""
         channel = self._core.channel
         if channel is None or channel.closing or channel.forked:
             channel = self._core.open()
@@ -83,7 +94,7 @@ class _Submitter(BaseExecutor):
             channel.values.note((*args, *kwargs.values()))
         return self._send_call(channel, entry.sent, entry.prefix, blob, entry.along)
 
-    def _send_call(self, channel: Channel, sent: Sent, prefix: bytes, blob: bytes, along: bool = False) -> Future:
+    def _send_call(self, channel: Channel, sent: Sent, prefix: bytes, blob: bytes, along: bool = False) -> Future[Any]:
         """Sends a CALL of a function whose arguments are blob. along: the function is in it, unless the stream has it;
         so is one that is too large to be kept."""
         if sent.digest not in channel.announced:
@@ -159,8 +170,8 @@ class _Submitter(BaseExecutor):
             channel.announce(sent.digest, sent.blob)
         return _send(channel, stream.naming(prefix, plan.digests), plan.blob, False)
 
-    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
-            chunksize: int = 1, buffersize: Optional[int] = None, progress: bool = False) -> Iterator[Any]:
+    def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: Optional[float] = None,
+            chunksize: int = 1, buffersize: Optional[int] = None, progress: bool = False) -> Iterator[T]:
         """As concurrent.futures.Executor.map. chunksize: so many calls travel as one. buffersize: so many calls (or
         chunks) are submitted ahead of the result that is asked for; None: all at once. progress: show how far it has
         got."""
@@ -234,10 +245,11 @@ class _Submitter(BaseExecutor):
             futures.append(self._submit_sent(fn, entry.sent, (chunk,), tops=list(itertools.chain(*chunk))))
             sizes.append(len(chunk))
 
-    def options(self, **options: Any) -> "_Submitter":
+    def options(self, **options: Any) -> ExecutorView:
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
-        memory, cpus, node, hold, sandbox. They add to those of the view that this is called on."""
-        return _View(self, {**self._call_options, **options})
+        memory, cpus, node, hold, sandbox. They add to those of the view that this is called on. ValueError or TypeError name
+        the first that is no such option."""
+        return ExecutorView(self, {**self._call_options, **options})
 
 
 def _quiet(iterables: Iterable[Any]) -> bool:
@@ -261,7 +273,7 @@ def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Futur
     return future
 
 
-class _View(_Submitter):
+class ExecutorView(_Submitter):
     """An executor with options; it shares everything else with the executor that it is a view of."""
 
     def __init__(self, of: _Submitter, options: Mapping[str, Any]) -> None:
@@ -327,7 +339,7 @@ class Executor(_Submitter):
         core = Core(where, name, Serializer(serializer), initializer, tuple(initargs), trusted)
         self._set_up(core, options)
         if max_workers is not None:
-            core.set_limit(lambda: _above_slots(where, max_workers))
+            core.set_limit(functools.partial(_above_slots, where, max_workers))
         self._max_workers_given = max_workers
         self._finalizer = weakref.finalize(self, core.dropped)
         self._finalizer.atexit = False
@@ -400,4 +412,4 @@ def _result_of(future: Future[Any], end: Optional[float]) -> Any:
         del future
 
 
-__all__ = ["Executor", "Future"]
+__all__ = ["Executor", "ExecutorView", "Future"]

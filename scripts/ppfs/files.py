@@ -7,7 +7,7 @@ import pickle
 import select
 import time
 import uuid
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Literal, Optional, Tuple, Union, overload
 
 from . import mount as mounts
 from . import trust as trust_of
@@ -90,6 +90,16 @@ def _with_comment(script: bytes, options: Dict[str, Any]) -> bytes:
 def _option_texts(name: str, value: Any) -> Tuple[str, ...]:
     """What stands behind the = of one option; env is given once for each variable."""
     return (",".join(value),) if name == "after" and not isinstance(value, str) else tuple(texts(name, value))
+
+
+@overload
+def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None,
+           load: Literal[False] = False, trust: trust_of.TrustLike = None) -> bytes: ...
+
+
+@overload
+def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None,
+           load: bool, trust: trust_of.TrustLike = None) -> Any: ...
 
 
 def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Optional[float] = None,
@@ -231,6 +241,16 @@ async def submit_file_async(what: Content, name: Optional[str] = None, *, mount:
                             replace: bool = True, **options: Any) -> str:
     """submit_file() in a thread."""
     return await asyncio.to_thread(submit_file, what, name, mount=mount, replace=replace, **options)
+
+
+@overload
+async def result_async(name: str, *, mount: Optional[mounts.MountLike] = None, load: Literal[False] = False,
+                       trust: trust_of.TrustLike = None) -> bytes: ...
+
+
+@overload
+async def result_async(name: str, *, mount: Optional[mounts.MountLike] = None, load: bool,
+                       trust: trust_of.TrustLike = None) -> Any: ...
 
 
 async def result_async(name: str, *, mount: Optional[mounts.MountLike] = None, load: bool = False,

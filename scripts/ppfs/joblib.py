@@ -3,8 +3,9 @@ import functools
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from joblib import register_parallel_backend
-from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, SequentialBackend, ThreadingBackend
+from joblib import register_parallel_backend  # type: ignore[import] # joblib has no types
+from joblib._parallel_backends import (AutoBatchingMixin, ParallelBackendBase,  # type: ignore[import] # as above
+                                       SequentialBackend, ThreadingBackend)
 
 from . import mount as mounts
 from .executor import Executor
@@ -16,7 +17,7 @@ _IN_WORKER = ("[(lambda j: j.register_parallel_backend('ppfs', j._parallel_backe
               "(__import__('joblib')), batch()][1]")
 
 
-class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
+class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] # as above
     """Batches of calls, each one call of a ppfs.Executor. What a batch itself runs in parallel goes to threads of its
     worker, and what those run is sequential, so that no worker waits for another."""
 
@@ -75,7 +76,7 @@ class PpfsBackend(AutoBatchingMixin, ParallelBackendBase):
         """One batch."""
         large = [arg for _, args, kwargs in getattr(func, "items", ()) for arg in (*args, *kwargs.values())]
         future = self._ready()._submit_like(large, eval, _IN_WORKER, {"batch": func})
-        future.get = future.result  # type: ignore[attr-defined]
+        future.get = future.result  # type: ignore[attr-defined] # what joblib calls it
         if callback is not None:
             future.add_done_callback(functools.partial(_call_back, callback))
         return future

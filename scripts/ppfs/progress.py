@@ -1,9 +1,14 @@
 """How far a set of calls has got: tqdm's bar where it is installed, else one line on a terminal."""
+from __future__ import annotations
+
+import functools
 import sys
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any, Iterable, List, Optional, TextIO
+from typing import Any, Iterable, List, Optional, TextIO, TypeVar
+
+F = TypeVar("F", bound="Future[Any]")
 
 
 class Bar:
@@ -57,7 +62,7 @@ class Bar:
             self._bar, self._plain = None, False
 
 
-def watch(futures: Iterable["Future[Any]"], description: str = "", sizes: Optional[List[int]] = None) -> Bar:
+def watch(futures: Iterable[Future[Any]], description: str = "", sizes: Optional[List[int]] = None) -> Bar:
     """A bar that follows the futures by itself and closes at the last. sizes: how much each counts."""
     futures = list(futures)
     sizes = sizes if sizes is not None else [1] * len(futures)
@@ -65,7 +70,7 @@ def watch(futures: Iterable["Future[Any]"], description: str = "", sizes: Option
     left = [len(futures)]
     lock = threading.Lock()
 
-    def ended(size: int) -> None:
+    def ended(size: int, _: object) -> None:
         bar.update(size)
         with lock:
             left[0] -= 1
@@ -74,13 +79,13 @@ def watch(futures: Iterable["Future[Any]"], description: str = "", sizes: Option
             bar.close()
 
     for future, size in zip(futures, sizes):
-        future.add_done_callback(lambda _, size=size: ended(size))  # type: ignore[misc]
+        future.add_done_callback(functools.partial(ended, size))
     if not futures:
         bar.close()
     return bar
 
 
-def progress(futures: Iterable["Future[Any]"], description: str = "") -> List["Future[Any]"]:
+def progress(futures: Iterable[F], description: str = "") -> List[F]:
     """Waits for the futures and shows how far they have got. Gives them back, all done, in the order given."""
     from concurrent.futures import wait
 

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Opt
 
 PROTOCOL = 5
 MAINS = frozenset(("__main__", "__mp_main__"))  # the second is the first in a child that multiprocessing has spawned
-BY_NAME = (type, types.FunctionType, functools._lru_cache_wrapper)  # what plain pickle writes as a name
+BY_NAME: Tuple[Any, ...] = (type, types.FunctionType, functools._lru_cache_wrapper)  # what plain pickle writes as a name
 SHORT = 64 * 1024  # bytes of pickled data that are kept; of more, the SHA-256
 _dumps = pickle.dumps
 _MISSING = object()

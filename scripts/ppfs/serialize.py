@@ -158,7 +158,7 @@ def _file_mark(function: Any) -> bytes:
 def _is_installed(what: Any) -> bool:
     """Whether it is of a module that every Python has, or of an installed package."""
     module = sys.modules.get(getattr(what, "__module__", None) or "")
-    path = getattr(module, "__file__", None)
+    path: Optional[str] = getattr(module, "__file__", None)
     if module is None or path is None:
         return module is not None and module.__name__ in sys.builtin_module_names
     return os.path.abspath(path).startswith(_LASTING)
@@ -325,7 +325,7 @@ class Serializer:
         try:
             return self._by_value_dumps(what)
         finally:
-            self._by_value.unregister_pickle_by_value(main)  # type: ignore[union-attr]
+            getattr(self._by_value, "unregister_pickle_by_value")(main)
 
     # arguments
 
@@ -370,7 +370,7 @@ def pickler_of(module: types.ModuleType) -> Type[Any]:
     if module.__name__ != "cloudpickle":
         return base
 
-    class Pickler(base):  # type: ignore[misc]
+    class Pickler(base):  # type: ignore[misc] # whose class is known when it runs
         """Takes functions with a functools.lru_cache along as well: without what they have cached."""
 
         def reducer_override(self, what: Any) -> Any:
@@ -385,7 +385,7 @@ def _cached(what: Any) -> Tuple[Any, ...]:
     how = what.cache_parameters()
     state = {name: value for name, value in vars(what).items() if name != "cache_parameters"}
     return (functools._lru_cache_wrapper, (what.__wrapped__, how["maxsize"], how["typed"],
-                                           functools._CacheInfo), state)  # type: ignore[attr-defined]
+                                           functools._CacheInfo), state)
 
 
 class _NoMain(pickle.Pickler):

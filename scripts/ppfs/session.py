@@ -142,7 +142,8 @@ def attach(name: str, mount: Optional[mounts.MountLike] = None, *, trust: trust_
     whose results are loaded only when trust names him (his name or uid, or several of these)."""
     path, trusted = mounts.find(mount, start=False), trust_of.users(trust)
     try:
-        return in_thread("ppfs session " + name, lambda: Session(path, name, trusted))  # type: ignore[no-any-return]
+        session: Session = in_thread("ppfs session " + name, lambda: Session(path, name, trusted))
+        return session
     except FileNotFoundError:
         raise FileNotFoundError("there is no session %r on %s" % (name, path)) from None
 

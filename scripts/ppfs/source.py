@@ -232,12 +232,14 @@ def _heads(lines: Tuple[str, ...], code: types.CodeType) -> Iterator[str]:
 
 
 def _first_line(node: Any) -> int:
-    return min([node.lineno, *[one.lineno for one in getattr(node, "decorator_list", ())]])
+    lines: List[int] = [node.lineno, *[one.lineno for one in getattr(node, "decorator_list", ())]]
+    return min(lines)
 
 
 def _text(lines: Tuple[str, ...], node: Any, code: types.CodeType) -> Tuple[str, Tuple[str, ...]]:
     """The text of one candidate, as it stands in its file, within what gives it its closure."""
-    before, path = "", (code.co_name,)
+    before = ""
+    path: Tuple[str, ...] = (code.co_name,)
     if code.co_freevars:
         before, path = "def %s(%s):\n" % (_MAKER, ", ".join(code.co_freevars)), (_MAKER, code.co_name)
     if isinstance(node, ast.Lambda):

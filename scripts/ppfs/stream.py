@@ -226,7 +226,9 @@ class Decoder:
     @property
     def rest(self) -> int:
         """How many bytes wait for the rest of their frame."""
-        return self._rest.stop - self._rest.start
+        start: int = self._rest.start
+        stop: int = self._rest.stop
+        return stop - start
 
 
 def check_magic(data: Bytes) -> bool:

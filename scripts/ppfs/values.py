@@ -81,9 +81,12 @@ def _leaf_size(what: Any) -> int:
     kind = type(what)
     if kind is str or kind is bytes or kind is bytearray:
         return len(what)
+    size: int = 0
     if kind is array.array:
-        return len(what) * what.itemsize
-    return what.nbytes if kind.__module__ == "numpy" and kind.__name__ == "ndarray" else 0
+        size = len(what) * what.itemsize
+    elif kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+        size = what.nbytes
+    return size
 
 
 def refuse_too_large(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], size: int = 0) -> None:
@@ -137,7 +140,7 @@ def _sample(what: Any) -> Any:
 
 
 def _pickler(base: Type[Any]) -> Type[Any]:
-    class Naming(base):  # type: ignore[misc]
+    class Naming(base):  # type: ignore[misc] # whose class is known when it runs
         """Writes what it is told a name of as that name."""
 
         names: Dict[int, Any]

@@ -3,6 +3,7 @@ import argparse
 import os
 import re
 from pathlib import Path
+from typing import Callable, List, NoReturn, Optional, Sequence
 
 from .words import Trouble
 
@@ -10,12 +11,42 @@ STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") /
 LOGS = STATE / "slurm"
 
 
+class Options(argparse.Namespace):
+    """The command line, read. Each command has those that its --help shows; times are seconds."""
+
+    version: bool
+    command: str  # start, auto, stop, status; '' with --version alone
+    mount: Path
+    sbatch: List[str]  # words for sbatch
+    # start and auto
+    time: Optional[int]
+    cpus: Optional[int]
+    partition: Optional[str]
+    address: Optional[str]
+    key: Path
+    send_key: bool
+    program: Optional[str]
+    python: Optional[str]
+    logs: Path
+    idle_exit: int
+    nodes: int  # start
+    wait: bool  # start and stop
+    min: int  # auto
+    max: int
+    patience: int
+    every: int
+    now: bool  # stop
+
+
 class Parser(argparse.ArgumentParser):
-    def error(self, message):
+    """Says what is wrong as all of ppfs-slurm does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Trouble, with exit status 2."""
         raise Trouble("%s (ppfs-slurm --help shows the options)" % message, 2)
 
 
-def duration(text):
+def duration(text: str) -> int:
     """Seconds of 90, 30s, 5m, 2h or 1d."""
     found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
     if not found:
@@ -23,7 +54,7 @@ def duration(text):
     return int(found.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2)]
 
 
-def run_time(text):
+def run_time(text: str) -> int:
     """Seconds of 30m, 2h, 1d, or of Slurm's HH:MM:SS and D-HH:MM:SS. A bare number would be minutes there, seconds here."""
     found = re.fullmatch(r"(?:(\d{1,4})-)?(\d{1,4}):(\d\d):(\d\d)", text)
     if found:
@@ -36,23 +67,25 @@ def run_time(text):
     return value
 
 
-def number(least, most):
-    def read(text):
+def number(least: int, most: int) -> Callable[[str], int]:
+    """What reads a number from least to most."""
+    def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,6}", text) or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError("'%s' is no number from %d to %d" % (text, least, most))
         return int(text)
     return read
 
 
-def read_arguments(words):
-    """The options; those after -- are for sbatch."""
-    words, sbatch = (words[:words.index("--")], words[words.index("--") + 1:]) if "--" in words else (words, [])
+def read_arguments(words: Sequence[str]) -> Options:
+    """The options; those after -- are for sbatch. Trouble: they are not understood."""
+    end = words.index("--") if "--" in words else len(words)
+    words, sbatch = words[:end], list(words[end + 1:])
     lend = Parser(add_help=False)
     lend.add_argument("--time", type=run_time, metavar="T", help="how long Slurm lends each: 30m, 2h, 1d, HH:MM:SS (default: the partition's)")
     lend.add_argument("--cpus", type=number(1, 4096), metavar="N", help="slots of each (default: whole machines)")
     lend.add_argument("--partition", metavar="NAME", help="where to ask for them (default: Slurm's)")
     lend.add_argument("--address", metavar="HOST[:PORT]", help="where they find ppfs (default: what nodes/.listen says)")
-    lend.add_argument("--key", type=Path, metavar="FILE", help="the key that ppfs has for its nodes (default %s)" % (STATE / "join.key"))
+    lend.add_argument("--key", type=Path, default=STATE / "join.key", metavar="FILE", help="the key that ppfs has for its nodes (default %s)" % (STATE / "join.key"))
     lend.add_argument("--send-key", action="store_true", help="send the key with the job instead of its name (see ppfs-slurm(1))")
     lend.add_argument("--program", metavar="PATH", help="ppfs-node on the machines (default: the one here)")
     lend.add_argument("--python", metavar="PATH", help="interpreter or virtual environment whose packages jobs see")
@@ -76,7 +109,8 @@ def read_arguments(words):
     stop.add_argument("--wait", action="store_true", help="return when they have gone")
     for one in (start, auto, stop, commands.add_parser("status", help="what was asked for, and what has joined")):
         one.add_argument("mount", type=Path, metavar="MOUNT")
-    a = main.parse_args(words)
+    main.set_defaults(command="")
+    a = main.parse_args(words, Options())
     if a.version:
         return a
     if not a.command:
@@ -85,8 +119,8 @@ def read_arguments(words):
     return a
 
 
-def check(a, sbatch):
-    """What the options must be together."""
+def check(a: Options, sbatch: List[str]) -> None:
+    """Looks whether the options fit together, and completes them. Trouble: they do not."""
     lends = a.command in ("start", "auto")
     if sbatch and not lends:
         raise Trouble("%s takes no options for sbatch" % a.command, 2)
@@ -97,5 +131,3 @@ def check(a, sbatch):
             raise Trouble("--min %d is more than --max %d" % (a.min, a.max), 2)
         if a.idle_exit < 2 * a.every:
             raise Trouble("--idle-exit must be at least twice --every, or a machine could come and go between two looks", 2)
-    if lends and a.key is None:
-        a.key = STATE / "join.key"

@@ -1,10 +1,12 @@
 """auto: machines asked for and let go as work comes and goes."""
 import math
 import time
+from typing import Dict, Mapping, Optional, Sequence, Set, Tuple
 
+from .arguments import Options
 from .cluster import Lent, lent, let_go, submit
 from .lend import Lock, forget_lost, why_ended
-from .mounted import address_of, demand, key_of, need_mount, nodes_of
+from .mounted import Node, address_of, demand, key_of, need_mount, nodes_of
 from .words import Trouble, machines, say
 
 PATIENCE = 30            # seconds after which a machine that has started should have joined
@@ -15,23 +17,25 @@ GIVE_UP = 3600           # seconds after which a Slurm that does not answer is g
 class Auto:
     """Looks every few seconds, and compares how many machines are wanted with how many there are or will be."""
 
-    def __init__(self, a):
+    def __init__(self, a: Options) -> None:
         self.a = a
-        self.slots = a.cpus or 0       # of a machine; learnt from those that join
-        self.joined = {}               # number of a Slurm job: name of its node
-        self.known = {}                # by id: every job asked for or seen alive, until its end was noticed
-        self.dropped = set()           # ids that were told to leave
-        self.late = set()              # those that were said to be late
+        self.slots = a.cpus or 0  # of a machine; learnt from those that join
+        self.joined: Dict[str, str] = {}  # number of a Slurm job: name of its node
+        self.known: Dict[str, Lent] = {}  # by id: every job asked for or seen alive, until its end was noticed
+        self.dropped: Set[str] = set()  # ids that were told to leave
+        self.late: Set[str] = set()  # those that were said to be late
         self.strikes = 0
-        self.asked = False             # whether sbatch ever took one
-        self.short = self.spare = None  # since when there are too few, too many
+        self.asked = False  # whether sbatch ever took one
+        self.short: Optional[float] = None  # since when there are too few
+        self.spare: Optional[float] = None  # since when there are too many
 
-    def look(self):
+    def look(self) -> None:
+        """Asks for machines, or lets some go. Trouble: Slurm does not answer, or machines never join."""
         a, jobs, nodes = self.a, lent(self.a.mount), nodes_of(self.a.mount)
         self.notice(jobs, nodes)
         live = [job for job in jobs if job.live and job.id not in self.dropped]
-        theirs = {job.id: node for job in live for node in nodes if node.is_of(job)}
-        ours = {node.name for node in nodes if any(node.is_of(job) for job in jobs)}
+        theirs = {job.id: node for job in live for node in nodes if node.is_of(job.number)}
+        ours = {node.name for node in nodes if any(node.is_of(job.number) for job in jobs)}
         live = [job for job in live if job.id not in theirs or theirs[job.id].state != "drain"]
         others = sum(node.cpus for node in nodes if node.state == "up" and node.name not in ours)
         wanted = demand(a.mount, others + max(self.slots, 1) * a.max, self.slots) - others
@@ -45,10 +49,10 @@ class Auto:
         if self.spare is not None:
             self.release(live, theirs, len(live) - target, now - self.spare)
 
-    def notice(self, jobs, nodes):
+    def notice(self, jobs: Sequence[Lent], nodes: Sequence[Node]) -> None:
         """Who has joined, who has left, who is late, who failed."""
         for job in jobs:
-            node = next((n for n in nodes if n.is_of(job) and n.state != "down"), None)
+            node = next((n for n in nodes if n.is_of(job.number) and n.state != "down"), None)
             if node and job.number not in self.joined and node.cpus:
                 self.joined[job.number] = node.name
                 self.slots, self.strikes = node.cpus, 0
@@ -66,7 +70,8 @@ class Auto:
             self.ended(self.known[i])
         forget_lost(self.a.mount, jobs)
 
-    def ended(self, job):
+    def ended(self, job: Lent) -> None:
+        """Says how a job has ended. Trouble: too many in a row without having joined."""
         del self.known[job.id]
         name = self.joined.pop(job.number, None)
         if name:
@@ -79,7 +84,7 @@ class Auto:
         self.dropped.discard(job.id)
         self.late.discard(job.id)
 
-    def ask(self, count, have):
+    def ask(self, count: int, have: int) -> None:
         """Those that are always kept do not leave when they are idle."""
         kept = min(max(self.a.min - have, 0), count)
         for number_of_them, idle in ((kept, 0), (count - kept, self.a.idle_exit)):
@@ -92,9 +97,9 @@ class Auto:
                 say("asked Slurm for %s: job %s" % (machines(number_of_them), array))
         self.short = None
 
-    def release(self, live, nodes, count, since):
+    def release(self, live: Sequence[Lent], nodes: Mapping[str, Node], count: int, since: float) -> None:
         """Those that have not begun go first, then the least busy; those have had their time to be needed again."""
-        def order(job):
+        def order(job: Lent) -> Tuple[bool, int]:
             return (job.state == "RUNNING", nodes[job.id].running if job.id in nodes else 0)
         for job in sorted(live, key=order)[:count]:
             if since >= (self.a.idle_exit if job.state == "RUNNING" else self.a.patience):
@@ -105,14 +110,16 @@ class Auto:
                 say("told job %s to leave: it is not needed" % job.id)
 
 
-def auto(a):
+def auto(a: Options) -> None:
+    """Watches the mount until it is interrupted. Trouble: it cannot, or machines never join."""
     need_mount(a.mount)
     key_of(a)
     address_of(a)
     lock = Lock(a.mount)
     if not lock.take():
         raise Trouble("another ppfs-slurm auto, process %d, watches %s" % (lock.held_by(), a.mount))
-    one, looked, away = Auto(a), False, None
+    one, looked = Auto(a), False
+    away: Optional[float] = None  # since when Slurm does not answer
     try:
         while True:
             try:

@@ -7,6 +7,8 @@ A shell starts one ppfs-node and hands signals on to it.
   SIGTERM  of a plain scancel or a preemption: the same. Slurm has sent it to the jobs on the machine as well, so those that
            do not bear it have failed by then
 """
+from __future__ import annotations
+
 import base64
 import math
 import os
@@ -18,11 +20,13 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Dict, List, Optional, Sequence
 
+from .arguments import Options
 from .mounted import address_of, key_of
 from .words import Trouble
 
-LEAD = 120               # seconds before its time is up in which a machine takes no more
+LEAD = 120               # the most that lead() gives
 LIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED")
 BATCH = r"""#!/bin/sh
 # A machine that Slurm lends to the ppfs on @WHERE@.
@@ -66,10 +70,10 @@ done
 """
 
 
-def slurm(*words, **kw):
-    """What a command of Slurm prints."""
+def slurm(*words: str, stdin: Optional[str] = None) -> str:
+    """What a command of Slurm prints, which reads stdin (None: ours). Trouble: it failed, or gave no answer."""
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, **kw)
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, input=stdin)
     except FileNotFoundError:
         raise Trouble("%s is not in PATH; run ppfs-slurm where the commands of Slurm are" % words[0]) from None
     except subprocess.TimeoutExpired:
@@ -80,7 +84,7 @@ def slurm(*words, **kw):
     return done.stdout
 
 
-def job_name(mount):
+def job_name(mount: Path) -> str:
     """The name of all Slurm jobs that lend machines to this mount."""
     return "ppfs-" + sha256(("%s\0%s" % (socket.gethostname(), mount)).encode()).hexdigest()[:12]
 
@@ -88,11 +92,11 @@ def job_name(mount):
 class Lent:
     """One Slurm job of ours. id: what scancel takes (17 or 17_3); number: what $SLURM_JOB_ID is there once it runs."""
 
-    def __init__(self, line):
+    def __init__(self, line: str) -> None:
         self.id, self.number, self.state, self.where, self.time, self.reason = line.split("|", 5)
         self.live = self.state in LIVE
 
-    def seconds(self):
+    def seconds(self) -> int:
         """How long it has run."""
         days, _, clock = self.time.rpartition("-")
         seconds = 0
@@ -101,7 +105,7 @@ class Lent:
         return seconds + 86400 * int(days or 0)
 
 
-def lent(mount):
+def lent(mount: Path) -> List[Lent]:
     """All jobs of ours that Slurm remembers, the ended ones too."""
     lines = slurm("squeue", "--noheader", "--array", "--states=all", "--user=%d" % os.getuid(), "--name=" + job_name(mount),
                   "--sort=i", "--format=%i|%A|%T|%N|%M|%r")
@@ -111,9 +115,9 @@ def lent(mount):
 TOLD_AT_ONCE = 100       # jobs that one scancel is given
 
 
-def scancel(words, ids):
+def scancel(words: Sequence[str], ids: Sequence[str]) -> Dict[str, str]:
     """By id what scancel said of those for which it failed. It does not say which those were of many."""
-    failed = {}
+    failed: Dict[str, str] = {}
     for first in range(0, len(ids), TOLD_AT_ONCE):
         some = ids[first:first + TOLD_AT_ONCE]
         try:
@@ -127,7 +131,7 @@ def scancel(words, ids):
     return failed
 
 
-def let_go(jobs, how="USR2"):
+def let_go(jobs: Sequence[Lent], how: str = "USR2") -> Dict[str, str]:
     """Tells them to leave, twice does no harm; those that have not begun are cancelled, and first, or they would begin where others
     leave. Goes on after an error. By id what scancel said of those for which it failed: they may have begun or ended meanwhile, so
     who needs to know looks again."""
@@ -136,13 +140,13 @@ def let_go(jobs, how="USR2"):
             **scancel(["--batch", "--signal=" + how], [job.id for job in jobs if job.state == "RUNNING"])}
 
 
-def program_here():
+def program_here() -> str:
     """ppfs-node as it is found here: beside this program, or in PATH; else the machines look for it in their PATH."""
     beside = Path(os.path.realpath(sys.argv[0])).parent / "ppfs-node"
     return str(beside) if os.access(beside, os.X_OK) else shutil.which("ppfs-node") or "ppfs-node"
 
 
-def batch(a, idle_exit):
+def batch(a: Options, idle_exit: int) -> str:
     """The script of each job."""
     more = ["--idle-exit", str(idle_exit)] if idle_exit else []
     more += ["--python", a.python] if a.python else []
@@ -160,11 +164,12 @@ def batch(a, idle_exit):
     return re.sub("@([A-Z]+)@", lambda found: values[found.group(1)], BATCH)
 
 
-def lead(a):
+def lead(a: Options) -> int:
+    """Seconds before its time is up in which a machine takes no more."""
     return min(LEAD, a.time // 20) if a.time else LEAD
 
 
-def submit(a, count, idle_exit):
+def submit(a: Options, count: int, idle_exit: int) -> str:
     """Asks for count machines; the id of the job array. Ours come last, so that nobody breaks what stop and status need."""
     words = ["sbatch", "--nodes=1", "--ntasks=1", "--chdir=/", "--output=/dev/null", "--signal=B:USR1@%d" % lead(a),
              "--comment=ppfs %s:%s" % (socket.gethostname(), a.mount)]
@@ -172,4 +177,4 @@ def submit(a, count, idle_exit):
     words += ["--time=%d" % math.ceil(a.time / 60)] if a.time else []
     words += ["--partition=" + a.partition] if a.partition else []
     words += [*a.sbatch, "--parsable", "--job-name=" + job_name(a.mount), "--array=0-%d" % (count - 1)]
-    return slurm(*words, input=batch(a, idle_exit)).strip().split(";")[0]
+    return slurm(*words, stdin=batch(a, idle_exit)).strip().split(";")[0]

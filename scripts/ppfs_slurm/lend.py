@@ -4,26 +4,29 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
+from typing import Dict, Iterable, List, Sequence, Set
 
-from .arguments import LOGS
-from .cluster import job_name, lent, let_go, slurm, submit
-from .mounted import is_mounted, key_of, need_mount, nodes_of, number_of, text_of
+from .arguments import LOGS, Options
+from .cluster import Lent, job_name, lent, let_go, slurm, submit
+from .mounted import Node, is_mounted, key_of, need_mount, nodes_of, number_of, text_of
 from .words import Trouble, machines, say
 
 
-def start(a):
+def start(a: Options) -> None:
+    """Asks for machines; with --wait until all have joined. Trouble: it cannot, or one has ended before."""
     need_mount(a.mount)
     key_of(a)
     forget_lost(a.mount, lent(a.mount))
     array = submit(a, a.nodes, a.idle_exit)
     say("asked Slurm for %s: job %s" % (machines(a.nodes), array))
-    joined = {}
+    joined: Dict[str, Node] = {}
     while a.wait and len(joined) < a.nodes:
         here = nodes_of(a.mount)
         for job in lent(a.mount):
             if job.id.split("_")[0] != array:
                 continue
-            node = next((n for n in here if n.is_of(job) and n.state == "up"), None)
+            node = next((n for n in here if n.is_of(job.number) and n.state == "up"), None)
             if node and job.id not in joined:
                 joined[job.id] = node
                 say("%s has joined with %d slots" % (node.name, node.cpus))
@@ -32,7 +35,7 @@ def start(a):
         time.sleep(0.5)
 
 
-def why_ended(a, job):
+def why_ended(a: Options, job: Lent) -> str:
     """The last thing it said, but for that it leaves."""
     lines = text_of(a.logs / (job.number + ".log"), 1 << 16).splitlines()
     said = [line for line in lines if not re.search(r" leaves$| leaves when nothing runs", line)]
@@ -43,7 +46,7 @@ def why_ended(a, job):
 class Lock:
     """Held while an auto watches the mount; the file has its process id."""
 
-    def __init__(self, mount):
+    def __init__(self, mount: Path) -> None:
         LOGS.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = LOGS / (job_name(mount) + ".lock")
         about = LOGS.stat()
@@ -56,7 +59,7 @@ class Lock:
             raise Trouble("%s cannot be opened: %s" % (self.path, e.strerror)) from None
         self.file = os.fdopen(fd, "a+")
 
-    def take(self):
+    def take(self) -> bool:
         """Whether nobody else has it."""
         for _ in range(5):  # others hold it for a moment, to see whether they can
             try:
@@ -71,7 +74,7 @@ class Lock:
         self.file.flush()
         return True
 
-    def held_by(self):
+    def held_by(self) -> int:
         """The process that has it, 0 when nobody has."""
         try:
             fcntl.flock(self.file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -81,7 +84,7 @@ class Lock:
         return 0
 
 
-def end_auto(mount):
+def end_auto(mount: Path) -> None:
     """An auto would ask for new machines at once. It lets go of its lock when it has ended."""
     lock = Lock(mount)
     pid = lock.held_by()
@@ -94,10 +97,13 @@ def end_auto(mount):
 PATIENCE = 15            # seconds in which Slurm should have told a machine to leave
 
 
-def stop(a):
+def stop(a: Options) -> None:
+    """Tells all machines to leave, and waits as far as the options say. Trouble: one could not be told."""
     end_auto(a.mount)
     how = "HUP" if a.now else "USR2"
-    told, failed, looked = set(), {}, False
+    told: Set[str] = set()
+    failed: Dict[str, str] = {}
+    looked = False
     patience = time.monotonic() + PATIENCE
     while True:
         left = [job for job in lent(a.mount) if job.live or job.state == "COMPLETING"]
@@ -119,7 +125,8 @@ def stop(a):
     forget_lost(a.mount, lent(a.mount))
 
 
-def what_is_told(a, jobs):
+def what_is_told(a: Options, jobs: Sequence[Lent]) -> str:
+    """The sentence of stop, once these jobs were told."""
     running = sum(job.state == "RUNNING" for job in jobs)
     waiting = len(jobs) - running
     said = ["told %s to leave" % machines(running)] if running else []
@@ -128,24 +135,25 @@ def what_is_told(a, jobs):
     return ", ".join(said) + waits if said else "Slurm lends no machines to %s" % a.mount
 
 
-def forget_lost(mount, jobs):
+def forget_lost(mount: Path, jobs: Sequence[Lent]) -> None:
     """Removes from nodes/ the machines that did not say goodbye, once their Slurm jobs have ended."""
     for node in nodes_of(mount) if is_mounted(mount) else []:
-        if node.state == "down" and any(node.is_of(j) for j in jobs if not j.live and j.state != "COMPLETING"):
+        if node.state == "down" and any(node.is_of(j.number) for j in jobs if not j.live and j.state != "COMPLETING"):
             try:
                 node.path.rmdir()
             except OSError:
                 pass  # it has gone by itself
 
 
-def status(a):
+def status(a: Options) -> None:
+    """Prints a table of the machines, and a sentence."""
     jobs = [job for job in lent(a.mount) if job.live or job.state == "COMPLETING"]
     here = nodes_of(a.mount) if is_mounted(a.mount) else []
     row = "%-12s %-12s %-12s %-10s %-24s %-6s %5s %8s"
     if jobs:
         print(row % ("job", "in Slurm", "machine", "time", "node", "state", "cpus", "running"))
     for job in jobs:
-        node = next((n for n in here if n.is_of(job)), None)
+        node = next((n for n in here if n.is_of(job.number)), None)
         about = (node.name, node.state, node.cpus, node.running) if node else \
             ("not joined" if job.state == "RUNNING" else "(%s)" % job.reason, "", "", "")
         print((row % (job.id, job.state.lower(), job.where or "-", job.time, *about)).rstrip())

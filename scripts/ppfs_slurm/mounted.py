@@ -1,24 +1,31 @@
 """What the mount says: where it listens, who has joined, how much work waits."""
+from __future__ import annotations
+
 import os
 import re
+from pathlib import Path
+from typing import Iterator, List, Union
 
+from .arguments import Options
 from .words import Trouble
 
 MAGIC = b"ppfs node key 1\n"  # how a key for nodes begins
 LOOKS = 2000             # unfinished jobs that one look goes through
 
 
-def is_mounted(mount):
+def is_mounted(mount: Path) -> bool:
+    """Whether a ppfs is mounted there."""
     return os.path.exists(mount / "nodes" / ".listen")
 
 
-def need_mount(mount):
+def need_mount(mount: Path) -> None:
+    """Trouble: no ppfs is mounted there."""
     if not is_mounted(mount):
         raise Trouble("there is no ppfs mounted at %s; mount one with: ppfs --listen 0.0.0.0:60000 %s" % (mount, mount))
 
 
-def text_of(path, size=4096):
-    """What a small file says, '' when it is gone."""
+def text_of(path: Union[str, Path], size: int = 4096) -> str:
+    """The text of a small file, '' when it is gone."""
     try:
         with open(path, "rb", buffering=0) as f:
             return f.read(size).decode(errors="replace").strip()
@@ -26,13 +33,14 @@ def text_of(path, size=4096):
         return ""
 
 
-def number_of(path):
+def number_of(path: Union[str, Path]) -> int:
+    """The number in a small file, 0 when there is none."""
     text = text_of(path)
     return int(text) if text.isdigit() else 0
 
 
-def address_of(a):
-    """Where the machines find this ppfs."""
+def address_of(a: Options) -> str:
+    """Where the machines find this ppfs, as HOST:PORT. Trouble: it lets nobody join, or is not reached from outside."""
     listens = text_of(a.mount / "nodes" / ".listen")
     if not listens:
         raise Trouble("the ppfs at %s lets nobody join; unmount it and mount it again with: ppfs --listen 0.0.0.0:60000 %s"
@@ -46,8 +54,8 @@ def address_of(a):
     return listens
 
 
-def key_of(a):
-    """The bytes of the key, checked as far as they can be here."""
+def key_of(a: Options) -> bytes:
+    """The bytes of the key. Trouble: it cannot be read, or is no key for nodes."""
     try:
         key = a.key.read_bytes()
     except OSError as e:
@@ -61,22 +69,23 @@ def key_of(a):
 class Node:
     """One directory of nodes/."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.name
         self.state = text_of(path / "state")
         self.cpus = number_of(path / "cpus")
         self.running = number_of(path / "running")
 
-    def is_of(self, job):
-        """Whether this is the machine of that Slurm job: HOST-JOBID, or HOST-JOBID-2 where that was taken."""
-        return re.search(r"-%s(-\d+)?$" % re.escape(job.number), self.name) is not None
+    def is_of(self, number: str) -> bool:
+        """Whether this is the machine of the Slurm job of that number: HOST-JOBID, or HOST-JOBID-2 where that was taken."""
+        return re.search(r"-%s(-\d+)?$" % re.escape(number), self.name) is not None
 
 
-def nodes_of(mount):
+def nodes_of(mount: Path) -> List[Node]:
+    """All directories of nodes/."""
     return [Node(mount / "nodes" / name) for name in os.listdir(mount / "nodes") if not name.startswith(".")]
 
 
-def unfinished(jobs):
+def unfinished(jobs: Path) -> Iterator[str]:
     """The names of the unfinished jobs below jobs/, as far as a look goes."""
     left, stack = LOOKS, [""]
     while stack:
@@ -98,7 +107,7 @@ def unfinished(jobs):
             continue  # the group is gone, or not ours to read
 
 
-def slots_for(mount, name, largest):
+def slots_for(mount: Path, name: str, largest: int) -> int:
     """How many slots one unfinished job could use now. largest: the slots of a machine, 0 when that is not known."""
     info = mount / "info" / name
     state, why = text_of(info / "state"), ""
@@ -116,7 +125,7 @@ def slots_for(mount, name, largest):
     return max(1, int(found.group(1) or found.group(2))) if found else 1
 
 
-def demand(mount, enough, largest):
+def demand(mount: Path, enough: int, largest: int) -> int:
     """How many slots what is unfinished could use now; it is not counted further than enough."""
     progress = re.search(r"running (\d+) waiting (\d+)", text_of(mount / "info" / ".progress"))
     if not progress:

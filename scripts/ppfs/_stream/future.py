@@ -97,8 +97,9 @@ class Future(BaseFuture[T]):
             try:
                 raise self._exception
             finally:
-                self = None  # type: ignore[assignment]
-        return self._result  # type: ignore[no-any-return]
+                self = None  # type: ignore[assignment] # no circle with the traceback is left
+        result: T = self._result
+        return result
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
         """As concurrent.futures.Future.exception."""
@@ -179,7 +180,7 @@ class Future(BaseFuture[T]):
         if self._end(CANCELLED, states=states):
             self._connection.forget(self)
             if self._watched:
-                self._invoke_callbacks()  # type: ignore[attr-defined]
+                self._invoke_callbacks()  # type: ignore[attr-defined] # not in typeshed
         return self.cancelled()
 
     def release(self) -> None:
