@@ -56,7 +56,7 @@ static bool mapped(const struct sockaddr_storage *from) {
     return from->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&((const struct sockaddr_in6 *)from)->sin6_addr);
 }
 
-void address_text(const struct sockaddr_storage *from, char out[PEER_ADDRESS_MAX]) {
+void address_text(const struct sockaddr_storage *from, char out[ADDRESS_MAX]) {
     char host[256] = "?", port[8] = "?";
     bool v6 = from->ss_family == AF_INET6;
     socklen_t size = v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
@@ -64,9 +64,9 @@ void address_text(const struct sockaddr_storage *from, char out[PEER_ADDRESS_MAX
     getnameinfo((const struct sockaddr *)from, size, host, sizeof(host), port, sizeof(port),
                 NI_NUMERICHOST | NI_NUMERICSERV);
     if (mapped(from))
-        snprintf(out, PEER_ADDRESS_MAX, "%s:%s", host + strlen("::ffff:"), port);
+        snprintf(out, ADDRESS_MAX, "%s:%s", host + strlen("::ffff:"), port);
     else
-        snprintf(out, PEER_ADDRESS_MAX, v6 ? "[%s]:%s" : "%s:%s", host, port);
+        snprintf(out, ADDRESS_MAX, v6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
 struct source address_source(const struct sockaddr_storage *from) {

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "net/peer.h"
+#define ADDRESS_MAX 300u /* bytes with the final zero */
 
 struct address {
     char host[256], port[8];
@@ -15,7 +15,7 @@ struct address {
 /* Takes an address apart. 0, or -EINVAL and one sentence. dial: port 0 will not do. */
 int address_parse(struct address *out, const char *text, bool dial, char *why, size_t why_size);
 /* "1.2.3.4:5" or "[::1]:5"; an IPv4 address inside an IPv6 one is written as IPv4. */
-void address_text(const struct sockaddr_storage *from, char out[PEER_ADDRESS_MAX]);
+void address_text(const struct sockaddr_storage *from, char out[ADDRESS_MAX]);
 
 /* What counts as one source: an IPv4 address, or the first 64 bits of an IPv6 one, which one machine has all to
  * itself. */

@@ -19,7 +19,7 @@ struct discover {
 
 static void on_found(void *arg, const struct sockaddr_storage *at, const uint8_t id[SESSION_ID]) {
     struct discover *d = arg;
-    char address[PEER_ADDRESS_MAX];
+    char address[ADDRESS_MAX];
 
     address_text(at, address);
     if (d->ev.found)
@@ -28,7 +28,7 @@ static void on_found(void *arg, const struct sockaddr_storage *at, const uint8_t
 
 static void on_refused(void *arg, const struct sockaddr_storage *from, int reason) {
     struct discover *d = arg;
-    char address[PEER_ADDRESS_MAX], sentence[PEER_ADDRESS_MAX + 200];
+    char address[ADDRESS_MAX], sentence[ADDRESS_MAX + 200];
 
     if (!d->ev.refused)
         return;

@@ -9,11 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/peer.h"
-#include "net/proxy_int.h"
-
 struct handshake {
-    struct proxy_shake *there; /* it is done elsewhere; the rest but for done is not used then */
     struct tls_conn *conn;
     struct event *readable, *writable, *timer;
     bool connected; /* or connecting has failed, which the first step tells */
@@ -72,16 +68,9 @@ void handshake_tune(int fd) {
     setsockopt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, &rto_max_ms, sizeof(rto_max_ms)); /* Linux 6.15 */
 }
 
-/* It was done elsewhere. */
-static void on_shaken(void *arg, struct tls_conn *conn, int err) {
-    struct handshake *h = arg;
-
-    h->done(h->arg, conn, err);
-}
-
 int handshake_create(struct handshake **out, struct event_base *base, const struct tls *tls, int fd, bool dialled,
                      handshake_cb *done, void *arg) {
-    struct timeval limit = {PEER_HANDSHAKE_MS / 1000, PEER_HANDSHAKE_MS % 1000 * 1000};
+    struct timeval limit = {TLS_HANDSHAKE_MS / 1000, TLS_HANDSHAKE_MS % 1000 * 1000};
     struct handshake *h = calloc(1, sizeof(*h));
 
     if (!h) {
@@ -89,14 +78,9 @@ int handshake_create(struct handshake **out, struct event_base *base, const stru
         return -ENOMEM;
     }
     *h = (struct handshake){.done = done, .arg = arg, .connected = !dialled};
-    int err = tls_proxy(tls) ? proxy_shake(&h->there, tls_proxy(tls), fd, dialled, on_shaken, h)
-                             : tls_conn_create(&h->conn, tls, fd);
+    int err = tls_conn_create(&h->conn, tls, fd);
     if (err)
         goto out;
-    if (h->there) {
-        *out = h;
-        return 0;
-    }
     err = -ENOMEM;
     h->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_ready, h);
     h->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_ready, h);
@@ -123,7 +107,6 @@ void handshake_destroy(struct handshake *h) {
     if (h->timer)
         event_free(h->timer);
     tls_conn_destroy(h->conn);
-    proxy_shake_destroy(h->there);
     free(h);
     errno = saved;
 }

@@ -12,7 +12,7 @@
 
 struct handshake;
 
-/* conn (the callee takes it) with err 0, or NULL and -errno; after PEER_HANDSHAKE_MS -ETIMEDOUT, or -EHOSTDOWN where
+/* conn (the callee takes it) with err 0, or NULL and -errno; after TLS_HANDSHAKE_MS -ETIMEDOUT, or -EHOSTDOWN where
  * not even a connection has come about. Destroy the handshake soon; from inside is fine. */
 typedef void handshake_cb(void *arg, struct tls_conn *conn, int err);
 

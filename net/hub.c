@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/peer.h"
+#include "net/address.h"
 #include "net/session_int.h"
 
 enum { GREETINGS_MAX = 256, SESSIONS_MAX = 4096 };
@@ -29,7 +29,7 @@ struct greeting {
     struct link *link;
     struct event *timer;
     void *tag;
-    char address[PEER_ADDRESS_MAX];
+    char address[ADDRESS_MAX];
     struct tls_proof proof;
     uint8_t nonce[KEY_NONCE]; /* the node's */
     bool resumed;             /* their HELLO has come and our RESUME is out; the next three are set */
@@ -111,7 +111,7 @@ static void greeting_destroy(struct greeting *g) {
 static void greeting_fail(struct greeting *g, const char *what) {
     struct hub *h = g->hub;
     void *tag = g->tag;
-    char why[PEER_ADDRESS_MAX + 200];
+    char why[ADDRESS_MAX + 200];
 
     snprintf(why, sizeof(why), "%s %s", g->address, what);
     greeting_destroy(g);
@@ -326,7 +326,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag) {
     static const struct link_events events = {.frame = on_frame, .closed = on_closed};
-    struct timeval limit = {PEER_HANDSHAKE_MS / 1000, PEER_HANDSHAKE_MS % 1000 * 1000};
+    struct timeval limit = {TLS_HANDSHAKE_MS / 1000, TLS_HANDSHAKE_MS % 1000 * 1000};
     struct greeting *g = h->greeting_count < GREETINGS_MAX ? calloc(1, sizeof(*g)) : NULL;
 
     if (!g) {

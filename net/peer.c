@@ -17,14 +17,14 @@ enum { BACKLOG = 1024 };
 struct peer_listener {
     struct peer_listener_events ev;
     void *arg;
-    char address[PEER_ADDRESS_MAX];
+    char address[ADDRESS_MAX];
     struct strangers *here; /* one of the two */
     struct proxy_listener *there;
 };
 
 static void on_known(void *arg, struct tls_conn *conn, const struct sockaddr_storage *from) {
     struct peer_listener *l = arg;
-    char address[PEER_ADDRESS_MAX];
+    char address[ADDRESS_MAX];
 
     address_text(from, address);
     l->ev.accepted(l->arg, conn, address);
@@ -32,7 +32,7 @@ static void on_known(void *arg, struct tls_conn *conn, const struct sockaddr_sto
 
 static void on_refused(void *arg, const struct sockaddr_storage *from, int err) {
     struct peer_listener *l = arg;
-    char address[PEER_ADDRESS_MAX], sentence[PEER_ADDRESS_MAX + 200];
+    char address[ADDRESS_MAX], sentence[ADDRESS_MAX + 200];
 
     if (!l->ev.refused)
         return;

@@ -9,10 +9,6 @@
 
 #include "net/tls.h"
 
-#define PEER_ADDRESS_MAX 300u  /* bytes with the final zero */
-#define PEER_HANDSHAKES 64u    /* under way at once at a listener; one more costs the busiest source its oldest */
-#define PEER_HANDSHAKE_MS 5000 /* from connect or accept to the end of the handshake */
-
 struct peer_listener;
 struct peer_dial;
 

@@ -1,6 +1,6 @@
 /* The dialling end. A name is looked up in a thread of its own, because the system's resolver waits; the thread and the
  * dial share a lookup, which belongs to both and is freed by the later of them. Then each address in turn: connect,
- * handshake, PEER_HANDSHAKE_MS for both together. The last failure is the one that is told. */
+ * handshake, TLS_HANDSHAKE_MS for both together. The last failure is the one that is told. */
 #include "net/peer.h"
 
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include "net/address.h"
 #include "net/descriptors.h"
 #include "net/handshake.h"
+#include "net/proxy_int.h"
 
 struct lookup {
     atomic_int owners;
@@ -30,12 +31,13 @@ struct peer_dial {
     const struct tls *tls;
     peer_dial_cb *done;
     void *arg;
-    char address[PEER_ADDRESS_MAX];
+    char address[ADDRESS_MAX];
     struct event *start; /* the first step is made in the loop, so that done never comes from inside peer_dial */
     struct event *answered;
     struct lookup *lookup;
     const struct addrinfo *next; /* in lookup->found */
-    struct handshake *handshake;
+    struct handshake *here;      /* the handshake; of these two is one at most */
+    struct proxy_shake *there;
 };
 
 static void lookup_drop(struct lookup *k) {
@@ -83,7 +85,7 @@ static int lookup_start(struct lookup *k) {
 }
 
 static void dial_end(struct peer_dial *d, struct tls_conn *conn, const char *what) {
-    char why[PEER_ADDRESS_MAX + 200];
+    char why[ADDRESS_MAX + 200];
 
     snprintf(why, sizeof(why), "%s %s", d->address, what ? what : "");
     d->next = NULL;
@@ -92,15 +94,34 @@ static void dial_end(struct peer_dial *d, struct tls_conn *conn, const char *wha
 
 static void dial_next(struct peer_dial *d, int err);
 
+static void shake_end(struct peer_dial *d) {
+    handshake_destroy(d->here);
+    proxy_shake_destroy(d->there);
+    d->here = NULL;
+    d->there = NULL;
+}
+
 static void on_handshake(void *arg, struct tls_conn *conn, int err) {
     struct peer_dial *d = arg;
 
-    handshake_destroy(d->handshake);
-    d->handshake = NULL;
+    shake_end(d);
     if (conn)
         dial_end(d, conn, NULL);
     else
         dial_next(d, err);
+}
+
+/* Where TLS is, over a connecting socket, which is taken. 0 or -errno. */
+static int shake_begin(struct peer_dial *d, int fd) {
+    struct proxy *p = tls_proxy(d->tls);
+    int err = p ? proxy_shake(&d->there, p, fd, true, on_handshake, d)
+                : handshake_create(&d->here, d->base, d->tls, fd, true, on_handshake, d);
+
+    if (err) {
+        d->here = NULL;
+        d->there = NULL;
+    }
+    return err;
 }
 
 /* Tries the next address; without one it is over, and err is why. */
@@ -124,10 +145,9 @@ static void dial_next(struct peer_dial *d, int err) {
             close(fd);
             continue;
         }
-        err = handshake_create(&d->handshake, d->base, d->tls, fd, true, on_handshake, d);
+        err = shake_begin(d, fd);
         if (!err)
             return;
-        d->handshake = NULL;
     }
     char what[200];
     bool peer_did = err == -EACCES || err == -EPROTO || err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT ||
@@ -215,7 +235,7 @@ void peer_dial_destroy(struct peer_dial *d) {
 
     if (!d)
         return;
-    handshake_destroy(d->handshake);
+    shake_end(d);
     if (d->start)
         event_free(d->start);
     if (d->answered)

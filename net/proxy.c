@@ -64,19 +64,21 @@ static void tell_end(struct proxy *p, uint32_t id) {
     tell(p, &(struct proxy_message){.kind = PROXY_END, .id = id}, NULL, 0);
 }
 
-void proxy_key(struct proxy *p, const struct tls_key *key) {
+static void tell_key(struct proxy *p, const struct tls_key *key) {
     struct proxy_message m = {.kind = PROXY_KEY, .key = *key};
 
     tell(p, &m, NULL, 0);
     explicit_bzero(&m, sizeof(m));
 }
 
-void proxy_no_key(struct proxy *p, const uint8_t id[TLS_KEY_ID]) {
+static void tell_no_key(struct proxy *p, const uint8_t id[TLS_KEY_ID]) {
     struct proxy_message m = {.kind = PROXY_NO_KEY};
 
     memcpy(m.key.id, id, TLS_KEY_ID);
     tell(p, &m, NULL, 0);
 }
+
+static const struct tls_proxy_ops keys_told = {.key = tell_key, .no_key = tell_no_key};
 
 static void tell_all(struct proxy *p) {
     const struct tls_keys *keys = tls_keys(p->tls);
@@ -88,7 +90,7 @@ static void tell_all(struct proxy *p) {
     tell(p, &m, NULL, 0);
     explicit_bzero(&m, sizeof(m));
     for (size_t i = 0; i < keys->count; i++)
-        proxy_key(p, &keys->at[i]);
+        tell_key(p, &keys->at[i]);
     LIST_FOREACH(l, &p->listeners, next)
         tell_listener(l);
     LIST_FOREACH(d, &p->discoveries, next)
@@ -371,7 +373,7 @@ int proxy_create(struct proxy **out, struct event_base *base, struct tls *tls, c
     p->beat = event_new(base, -1, EV_PERSIST, on_beat, p);
     if (!p->program || !p->retry || !p->beat)
         goto out;
-    tls_set_proxy(tls, p);
+    tls_set_proxy(tls, p, &keys_told);
     *out = p;
     return 0;
 out:
@@ -402,7 +404,7 @@ void proxy_destroy(struct proxy *p) {
     if (p->pid)
         wait_end(p);
     if (p->tls && tls_proxy(p->tls) == p)
-        tls_set_proxy(p->tls, NULL);
+        tls_set_proxy(p->tls, NULL, NULL);
     if (p->retry)
         event_free(p->retry);
     if (p->beat)

@@ -23,8 +23,4 @@ int proxy_shake(struct proxy_shake **out, struct proxy *p, int fd, bool dialled,
 void proxy_listener_destroy(struct proxy_listener *l); /* these accept NULL */
 void proxy_discovery_destroy(struct proxy_discovery *d);
 void proxy_shake_destroy(struct proxy_shake *s);
-
-/* The keys of its tls have changed. */
-void proxy_key(struct proxy *p, const struct tls_key *key);
-void proxy_no_key(struct proxy *p, const uint8_t id[TLS_KEY_ID]);
 #endif

@@ -17,7 +17,7 @@
 
 #include "net/clock.h"
 #include "net/outbox.h"
-#include "net/peer.h"
+#include "net/address.h"
 #include "net/session_int.h"
 
 #define STAMP_NS UINT64_C(10000000000) /* a PONG that has not come by then never does */
@@ -42,7 +42,7 @@ struct session {
     size_t unacked;    /* bytes of them since we said so last */
 
     struct link *link; /* NULL: none now */
-    char address[PEER_ADDRESS_MAX];
+    char address[ADDRESS_MAX];
     struct event *beat;
     int64_t beat_ms, ticked, heard; /* milliseconds; the last heartbeat, and what was heard last */
     uint64_t heard_bytes;           /* link_received then */
@@ -57,7 +57,7 @@ static void drop_link(struct session *s) {
 
 /* Ends the link, and says why; the session goes on. */
 static void session_unlink(struct session *s, const char *what) {
-    char why[PEER_ADDRESS_MAX + 100];
+    char why[ADDRESS_MAX + 100];
 
     drop_link(s);
     snprintf(why, sizeof(why), "%s %s", s->address, what);

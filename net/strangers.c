@@ -1,4 +1,4 @@
-/* At most PEER_HANDSHAKES strangers are kept at a time. One more takes the place of another: the oldest of the source
+/* At most STRANGERS_MAX strangers are kept at a time. One more takes the place of another: the oldest of the source
  * that has most of them, so that who floods us competes with himself, and an honest peer, who is done in milliseconds,
  * hardly ever pays. A turn accepts ACCEPT_TURN at most; the rest waits in the backlog. */
 #include "net/strangers.h"
@@ -29,7 +29,7 @@ struct strangers {
     void *arg;
     int fd;
     struct event *readable, *again; /* again: after accept failed for want of descriptors */
-    struct stranger all[PEER_HANDSHAKES];
+    struct stranger all[STRANGERS_MAX];
     uint64_t numbers;
     struct refusals refusals;
 };
@@ -56,12 +56,12 @@ static struct stranger *make_place(struct strangers *l) {
     struct stranger *victim = NULL;
     unsigned most = 0;
 
-    for (size_t i = 0; i < PEER_HANDSHAKES; i++) {
+    for (size_t i = 0; i < STRANGERS_MAX; i++) {
         struct stranger *s = &l->all[i];
         unsigned count = 0;
         if (!s->h)
             return s;
-        for (size_t k = 0; k < PEER_HANDSHAKES; k++)
+        for (size_t k = 0; k < STRANGERS_MAX; k++)
             count += source_same(&l->all[k].source, &s->source);
         if (count > most || (count == most && s->number < victim->number)) {
             most = count;
@@ -149,7 +149,7 @@ void strangers_destroy(struct strangers *l) {
 
     if (!l)
         return;
-    for (size_t i = 0; i < PEER_HANDSHAKES; i++)
+    for (size_t i = 0; i < STRANGERS_MAX; i++)
         handshake_destroy(l->all[i].h);
     if (l->readable)
         event_free(l->readable);

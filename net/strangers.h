@@ -7,6 +7,8 @@
 
 #include "net/tls.h"
 
+#define STRANGERS_MAX 64u /* under way at once; one more costs the busiest source its oldest */
+
 struct strangers;
 
 struct strangers_events {

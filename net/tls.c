@@ -14,14 +14,13 @@
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/hmac.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include "net/proxy_int.h"
 
 enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
 enum { KEY_RECORDS = 1 << 24 }; /* written under one key: AES-GCM is good for 2^24.5 (RFC 8446, 5.5) */
@@ -37,6 +36,7 @@ struct tls {
     SSL_CTX *context;
     uint32_t renew;      /* records after which a connection takes a new key */
     struct proxy *proxy; /* whose business all this is; NULL: ours */
+    const struct tls_proxy_ops *proxy_ops;
 };
 
 struct tls_conn {
@@ -261,13 +261,13 @@ int tls_add_key(struct tls *t, const struct tls_key *key) {
         tls_drop_key(t, t->keys.at[0].id);
     int err = tls_keys_add(&t->keys, key);
     if (!err && t->proxy)
-        proxy_key(t->proxy, key);
+        t->proxy_ops->key(t->proxy, key);
     return err;
 }
 
 void tls_drop_key(struct tls *t, const uint8_t id[TLS_KEY_ID]) {
     if (t->proxy)
-        proxy_no_key(t->proxy, id);
+        t->proxy_ops->no_key(t->proxy, id);
     tls_keys_drop(&t->keys, id);
 }
 
@@ -275,8 +275,19 @@ struct proxy *tls_proxy(const struct tls *t) {
     return t->proxy;
 }
 
-void tls_set_proxy(struct tls *t, struct proxy *p) {
+void tls_set_proxy(struct tls *t, struct proxy *p, const struct tls_proxy_ops *ops) {
     t->proxy = p;
+    t->proxy_ops = ops;
+}
+
+int tls_sign(const struct tls *t, const void *bytes, size_t size, uint8_t mac[TLS_MAC_SIZE]) {
+    return HMAC(EVP_sha256(), t->keys.find, TLS_PSK, bytes, size, mac, NULL) ? 0 : -ENOTSUP;
+}
+
+bool tls_verify(const struct tls *t, const void *bytes, size_t size, const uint8_t mac[TLS_MAC_SIZE]) {
+    uint8_t right[TLS_MAC_SIZE];
+
+    return !tls_sign(t, bytes, size, right) && CRYPTO_memcmp(right, mac, TLS_MAC_SIZE) == 0;
 }
 
 enum tls_side tls_side(const struct tls *t) {

@@ -15,7 +15,8 @@
 #define TLS_PSK 32u
 #define TLS_BINDING 32u
 #define TLS_MAC_SIZE 32u
-#define TLS_RECORD 16384u /* bytes, the most that one record holds */
+#define TLS_RECORD 16384u     /* bytes, the most that one record holds */
+#define TLS_HANDSHAKE_MS 5000 /* from connect or accept to the end of the handshake */
 
 struct tls;      /* the keys, and what connections are made from */
 struct tls_conn; /* one connection; owns its descriptor */

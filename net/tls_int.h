@@ -18,9 +18,14 @@ void tls_keys_drop(struct tls_keys *keys, const uint8_t id[TLS_KEY_ID]);
 const struct tls_key *tls_keys_find(const struct tls_keys *keys, const uint8_t *id, size_t size); /* NULL: unknown */
 void tls_keys_free(struct tls_keys *keys);
 
-/* Who does all that is made of t, tls_conn_create apart (proxy.h); NULL: this process. */
+/* Who does all that is made of t, tls_conn_create apart (proxy.h); NULL: this process. He is told of changes of the
+ * keys. */
+struct tls_proxy_ops {
+    void (*key)(struct proxy *p, const struct tls_key *key);
+    void (*no_key)(struct proxy *p, const uint8_t id[TLS_KEY_ID]);
+};
 struct proxy *tls_proxy(const struct tls *t);
-void tls_set_proxy(struct tls *t, struct proxy *p);
+void tls_set_proxy(struct tls *t, struct proxy *p, const struct tls_proxy_ops *ops);
 
 /* A connection whose TLS is elsewhere: bare bytes over fd, which is taken, also on failure. Its end of file is for
  * fate(arg, number) to explain: 0 or an errno. 0 or -ENOMEM. */

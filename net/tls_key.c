@@ -1,10 +1,9 @@
-/* The table of keys, what is signed for discovery, and random bytes. */
+/* The table of keys, and random bytes. */
 #include "net/tls_int.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <openssl/crypto.h>
-#include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,16 +69,6 @@ void tls_keys_drop(struct tls_keys *keys, const uint8_t id[TLS_KEY_ID]) {
 void tls_keys_free(struct tls_keys *keys) {
     OPENSSL_clear_free(keys->at, keys->room * sizeof(*keys->at));
     OPENSSL_cleanse(keys, sizeof(*keys));
-}
-
-int tls_sign(const struct tls *t, const void *bytes, size_t size, uint8_t mac[TLS_MAC_SIZE]) {
-    return HMAC(EVP_sha256(), tls_keys(t)->find, TLS_PSK, bytes, size, mac, NULL) ? 0 : -ENOTSUP;
-}
-
-bool tls_verify(const struct tls *t, const void *bytes, size_t size, const uint8_t mac[TLS_MAC_SIZE]) {
-    uint8_t right[TLS_MAC_SIZE];
-
-    return !tls_sign(t, bytes, size, right) && CRYPTO_memcmp(right, mac, TLS_MAC_SIZE) == 0;
 }
 
 int tls_random(void *bytes, size_t size) {

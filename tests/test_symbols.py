@@ -23,7 +23,6 @@ KNOTS = [
     {"fs/" + name + ".c" for name in "info jobs keys list nodes results root text tree".split()},
     {"worker/" + name + ".c" for name in "pool pool_orders pool_pipes pool_slot pool_template pool_users pool_wait".split()},
     {"worker/" + name + ".c" for name in "serve serve_calls serve_out serve_task".split()},
-    {"net/" + name + ".c" for name in "proxy proxy_hear tls tls_key".split()},
 ]
 
 

@@ -4,6 +4,7 @@
 #define PPFS_FAR_PARTS_H
 #include <sys/types.h>
 
+#include "net/address.h"
 #include "net/peer.h"
 #include "worker/far_internal.h"
 #include "worker/source.h"
@@ -32,7 +33,7 @@ struct far {
     struct far_about about;
     bool known, begun; /* ABOUT has come; far_begin was called: from then on it may have work */
     bool corked, wants_room;
-    char name[FAR_NAME], address[PEER_ADDRESS_MAX];
+    char name[FAR_NAME], address[ADDRESS_MAX];
     char *dialled;
     struct entry *entries;
     uint32_t count, used;     /* entries made, in use */

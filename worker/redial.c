@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/address.h"
 #include "net/clock.h"
 
 enum { PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 30000, AGAIN_MAX_MS = 1000, LASTED_MS = 1000 };
@@ -18,7 +19,7 @@ struct redial {
     struct event *timer;
     unsigned tries;
     int64_t there_ms; /* since when it is there, CLOCK_MONOTONIC; 0: it is not */
-    char address[PEER_ADDRESS_MAX];
+    char address[ADDRESS_MAX];
 };
 
 /* It is there no more. Whether it was for long enough that the next try is the first again. */

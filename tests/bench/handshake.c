@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/address.h"
 #include "net/peer.h"
 #include "net/session.h"
 
@@ -16,7 +17,7 @@ static struct tls *tls;
 static struct hub *hub;
 static struct peer_dial *dial;
 static const char *address;
-static char text[PEER_ADDRESS_MAX], why[512];
+static char text[ADDRESS_MAX], why[512];
 static double began, *shaken, *greeted;
 static int count = 1000, done;
 

@@ -2,6 +2,7 @@
 #include <endian.h>
 #include <net/if.h>
 
+#include "net/address.h"
 #include "net/discover.h"
 #include "tests/unit/netrig.h"
 
@@ -12,7 +13,7 @@ struct side {
     struct discover *d;
     uint8_t id[SESSION_ID];
     int found, refused;
-    char address[PEER_ADDRESS_MAX], sentence[512];
+    char address[ADDRESS_MAX], sentence[512];
     uint8_t found_id[SESSION_ID];
     bool two_ids;
 };

@@ -4,6 +4,8 @@
 #include <openssl/x509.h>
 #include <sys/eventfd.h>
 
+#include "net/address.h"
+#include "net/strangers.h"
 #include "net/tls_int.h"
 #include "tests/unit/netrig.h"
 
@@ -14,7 +16,7 @@ struct end {
     struct peer_dial *dial;
     struct tls_conn *conn; /* what was accepted or dialled last */
     int accepted, refused, dialled, failed;
-    char address[PEER_ADDRESS_MAX], sentence[512];
+    char address[ADDRESS_MAX], sentence[512];
     struct link *link;
     uint64_t frames, bytes, sum;
     int closed;
@@ -899,7 +901,7 @@ static void a_thousand_strangers_at_once_cost_little_and_keep_nobody_out(void **
     }
     struct expected x = {&listener, 5};
     turn_until(accepted_all, &x);
-    assert_true(open_descriptors() <= before + STRANGERS + PEER_HANDSHAKES + 8);
+    assert_true(open_descriptors() <= before + STRANGERS + STRANGERS_MAX + 8);
     assert_int_equal(listener.refused, 1); /* one source, one minute, one line */
     for (int i = 0; i < STRANGERS; i++)
         close(fds[i]);
