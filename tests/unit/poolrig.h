@@ -2,7 +2,6 @@
  * jobs gave. Header only: each test is one file. */
 #ifndef PPFS_POOLRIG_H
 #define PPFS_POOLRIG_H
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,6 +22,7 @@
 #include <cmocka.h>
 
 #include "net/descriptors.h"
+#include "tests/unit/scratch.h"
 #include "worker/pool.h"
 #include "worker/pyenv.h"
 
@@ -118,30 +118,6 @@ static void pool_up(unsigned workers) {
     pool_with(&(struct pool_config){.worker_path = worker_path(), .workers = workers});
 }
 
-/* How many entries dir has. */
-static int entries(const char *dir) {
-    int count = -2; /* . and .. */
-    DIR *d = opendir(dir);
-
-    assert_non_null(d);
-    while (readdir(d))
-        count++;
-    closedir(d);
-    return count;
-}
-
-static char scratch[] = "/tmp/ppfs-test-XXXXXX"; /* $TMPDIR of all pools here */
-
-static int group_setup(void **state) {
-    (void)state;
-    return !mkdtemp(scratch) || chmod(scratch, 0711) || setenv("TMPDIR", scratch, 1);
-}
-
-static int group_teardown(void **state) {
-    (void)state;
-    return rmdir(scratch);
-}
-
 static int setup(void **state) {
     (void)state;
     pool_up(2);
@@ -152,10 +128,7 @@ static int teardown(void **state) {
     (void)state;
     pool_destroy(fix.pool);
     event_base_free(fix.base);
-    /* The pool made this process a subreaper: nothing that ran below it may be left. */
-    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-    assert_int_equal(errno, ECHILD);
-    assert_int_equal(entries(scratch), 0);
+    assert_nothing_left();
     return 0;
 }
 

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/scratch.h"
 #include "worker/pool.h"
 
 enum { CALLS = 4096, KEEP = 4096, PATIENCE_S = 60, LEASE = 77 };
@@ -122,18 +123,6 @@ static void loop_until(const bool *flag) {
     assert_true(*flag);
 }
 
-static char scratch[] = "/tmp/ppfs-test-XXXXXX"; /* $TMPDIR of all pools here */
-
-static int group_setup(void **state) {
-    (void)state;
-    return !mkdtemp(scratch) || chmod(scratch, 0711) || setenv("TMPDIR", scratch, 1);
-}
-
-static int group_teardown(void **state) {
-    (void)state;
-    return rmdir(scratch);
-}
-
 static int setup(void **state) {
     const char *path = getenv("PPFS_WORKER");
     struct pool_config config = {.worker_path = path ? path : "./ppfs-worker", .workers = 1};
@@ -153,8 +142,7 @@ static int teardown(void **state) {
     pool_destroy(fix.pool);
     event_base_free(fix.base);
     free(fix.calls);
-    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-    assert_int_equal(errno, ECHILD);
+    assert_nothing_left();
     return 0;
 }
 

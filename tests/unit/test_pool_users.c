@@ -1,5 +1,6 @@
 /* The pool with work of several users: each has workers and a template of his own. Needs root. */
 #include <linux/close_range.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -250,6 +251,8 @@ static void ask_worker(uid_t own, uid_t user, struct work_outcome *o) {
 
     assert_non_null(mkdtemp(root));
     assert_int_equal(chmod(root, 0711), 0);
+    int lock = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* else the worker of another run sweeps it away */
+    assert_int_equal(flock(lock, LOCK_EX), 0);
     assert_int_equal(ftruncate(page, sizeof(struct lease_page)), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, control), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, line), 0);
@@ -283,7 +286,8 @@ static void ask_worker(uid_t own, uid_t user, struct work_outcome *o) {
     close(line[1]);
     close(page);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
-    rmdir(root);
+    assert_int_equal(rmdir(root), -1); /* the template has removed it */
+    close(lock);
 }
 
 static void a_worker_refuses_other_users_work(void **state) {
@@ -292,6 +296,7 @@ static void a_worker_refuses_other_users_work(void **state) {
     struct work_outcome o;
 
     ask_worker(ALICE, ALICE, &o);
+    assert_string_equal(o.why, "");
     assert_int_equal(o.end, WORK_DONE);
     ask_worker(ALICE, MALLORY, &o);
     assert_int_equal(o.end, WORK_REFUSED);
