@@ -36,6 +36,10 @@ static void on_group_changed(void *arg, uint64_t group) {
         waits_wake(fs, key);
 }
 
+static void on_refused(void *arg, uint64_t job, uint64_t request, int rc) {
+    waits_refuse(arg, (struct wait_key){.id = job}, request, rc);
+}
+
 static void on_log(void *arg, const char *sentence) {
     (void)arg;
     log_line("%s", sentence);
@@ -59,6 +63,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .again = shared_init(c->shared, &size) != NULL,
                                  .changed = on_changed,
                                  .group_changed = on_group_changed,
+                                 .refused = on_refused,
                                  .log = on_log,
                                  .arg = fs};
     snprintf(why, why_size, "not enough memory");

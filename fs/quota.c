@@ -45,7 +45,8 @@ static bool take(struct quota *q, char *word) {
     const struct {
         const char *name;
         int64_t *to;
-    } all[] = {{"jobs", &q->jobs}, {"bytes", &q->bytes}, {"drafts", &q->drafts}, {"slots", &q->slots}};
+    } all[] = {
+        {"jobs", &q->jobs}, {"bytes", &q->bytes}, {"drafts", &q->drafts}, {"slots", &q->slots}, {"waits", &q->waits}};
     char *value = strchr(word, '=');
     if (!value)
         return false;
@@ -83,7 +84,7 @@ static int take_line(struct quotas *out, char *line, bool others, char *why, siz
     }
     struct quota q = out->others;
     if (take_words(&q, rest, &word) < 0) {
-        snprintf(why, why_size, "%.100s is none of jobs=N, bytes=SIZE, drafts=N, slots=N", word);
+        snprintf(why, why_size, "%.100s is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N", word);
         return -EINVAL;
     }
     if (all && others)
@@ -120,7 +121,8 @@ static int take_file(struct quotas *out, FILE *f, const char *file, bool others,
 
 int quota_read(struct quotas *out, const char *file, const char *dir, char *why, size_t why_size) {
     struct statvfs disk;
-    *out = (struct quotas){.others = {.jobs = JOBS, .bytes = QUOTA_NONE, .drafts = DRAFTS, .slots = QUOTA_NONE}};
+    *out = (struct quotas){
+        .others = {.jobs = JOBS, .bytes = QUOTA_NONE, .drafts = DRAFTS, .slots = QUOTA_NONE, .waits = QUOTA_NONE}};
     if (statvfs(dir, &disk) == 0)
         out->others.bytes = (int64_t)(disk.f_blocks / 2 * disk.f_frsize);
     if (!file)

@@ -15,7 +15,8 @@ struct waiter {
     fuse_req_t req;
     uint64_t unique;
     pid_t pid;
-    bool blocks, interrupted;
+    bool blocks;
+    int error; /* it waits no longer: what it is answered, 0: it does */
     wait_retry *retry;
     fuse_ino_t ino;
     size_t size;
@@ -91,7 +92,7 @@ void waits_destroy(struct waits *all) {
 static void on_interrupt(fuse_req_t req, void *arg) {
     (void)req;
     struct waiter *w = arg;
-    w->interrupted = true;
+    w->error = -EINTR;
     mark(w);
 }
 
@@ -118,7 +119,7 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
                          .fi = copy};
     put_in(w);
     if (blocks)
-        sched_blocked(fs->sched, w->pid, w->unique, true);
+        sched_blocked(fs->sched, w->pid, w->unique, key.id);
     fuse_req_interrupt_func(req, on_interrupt, w);
 }
 
@@ -131,6 +132,8 @@ void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off) {
     w->ino = ino;
     w->off = off;
     put_in(w);
+    if (w->blocks)
+        sched_waits_on(fs->sched, w->unique, key.id);
 }
 
 static bool try(struct fs *fs, struct waiter *w) {
@@ -156,9 +159,18 @@ void waits_wake(struct fs *fs, struct wait_key key) {
             mark(w);
 }
 
+void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc) {
+    for (struct waiter *w = *bucket(fs->waits, key); w; w = w->next)
+        if (w->unique == unique) {
+            w->error = w->error ? w->error : rc;
+            mark(w);
+            return;
+        }
+}
+
 static void finish(struct fs *fs, struct waiter *w) {
     if (w->blocks)
-        sched_blocked(fs->sched, w->pid, w->unique, false);
+        sched_unblocked(fs->sched, w->unique);
     take_out(w);
 }
 
@@ -172,8 +184,8 @@ void waits_turn(struct fs *fs) {
         struct waiter *w = list;
         unmark(w);
         fuse_req_interrupt_func(w->req, NULL, NULL); /* an answer may outlive w */
-        if (w->interrupted) {
-            reply_err(fs, w->req, -EINTR);
+        if (w->error) {
+            reply_err(fs, w->req, w->error);
             finish(fs, w);
         } else if (try(fs, w)) {
             finish(fs, w);

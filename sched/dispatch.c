@@ -11,6 +11,7 @@
 #define LANES_MAX 256  /* places of a user that one dispatch looks at */
 #define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */
 #define WAITING_MAX 64 /* jobs of a user that it passes by: they wait for a faster host, or for one that is kept */
+#define WANTED_MAX 16  /* jobs of a user that others wait for and that cannot start, in one dispatch */
 
 /* Jobs wait in lanes, one for each user and place that they may run at (host.h); "" is the lane of those that run
  * anywhere. A lane whose hosts are busy holds up no other. */
@@ -22,8 +23,9 @@ struct lane {
 struct lanes { /* of a user */
     struct lane *items;
     size_t count, cap;
-    int waiting;  /* jobs met that it passes by */
-    unsigned met; /* times that it was his turn */
+    int waiting;       /* jobs met that it passes by */
+    unsigned met;      /* times that it was his turn */
+    unsigned unwanted; /* jobs met that others wait for, and that cannot start now */
 };
 
 /* --- who waits --------------------------------------------------------------------------------------------------- */
@@ -31,6 +33,8 @@ struct lanes { /* of a user */
 void dispatch_mark(struct sched *s, const struct job_row *r) {
     struct user *u = user_of(s, r->job.uid);
     s->stirred = true;
+    if (u)
+        lend_queued(s, r->job.id, u);
     if (u)
         user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
     else
@@ -161,21 +165,6 @@ static struct lane *best_lane(struct user *u) {
 
 /* --- what is first of them --------------------------------------------------------------------------------------- */
 
-/* A client that waits for a result while it is itself a job holds a slot and does nothing: its slot is lent out. Only
- * asked when somebody waits for a slot, of the machine or of his own, once for each such client. Such clients are on
- * this machine. */
-static void lend_slots(struct sched *s) {
-    for (struct parked *p = s->parked; p && !p->looked; p = p->next) { /* the newest are first */
-        p->looked = true;
-        p->job = pool_job_of(s->hosts->pool, p->pid);
-        struct run *r = p->job ? run_find(s, p->job) : NULL;
-        if (r && r->state == RUN_RUNNING)
-            run_lend(r, true);
-        else if (!lease_lend(s, p->job, true))
-            p->job = 0;
-    }
-}
-
 /* Cannot run with the slots and nodes there are: aside, so that it holds up nobody, until that changes. */
 static int put_aside(struct sched *s, struct job_row *r) {
     r->job.not_before = NOT_PLACED;
@@ -251,6 +240,32 @@ static bool try_head(struct user *u, struct lane *l) {
     return false;
 }
 
+/* Of those that others wait for one starts: the last that was waited for, or the lenders would be more and more. False:
+ * none can, and it is for what is next in his lanes. */
+static bool start_wanted(struct user *u) {
+    struct want *w;
+    for (; u->lanes->unwanted < WANTED_MAX && (w = TAILQ_FIRST(&u->wanted)); u->lanes->unwanted++, u->s->steps++) {
+        struct lane alone = {.over = false};
+        uint64_t job = w->job;
+        if (store_job_get(u->s->store, job, &alone.head) < 0 || alone.head.job.state != JOB_QUEUED ||
+            alone.head.job.uid != u->uid) {
+            lend_unlist(w);
+            continue;
+        }
+        strcpy(alone.place, alone.head.place);
+        if (!try_head(u, &alone)) {
+            lend_pass(w);
+            continue;
+        }
+        lend_unlist(w);
+        for (struct lane *l = u->lanes->items; l < u->lanes->items + u->lanes->count; l++)
+            if (!l->over && l->head.job.id == job)
+                next_in(u, l, NULL);
+        return true;
+    }
+    return false;
+}
+
 /* --- turns ------------------------------------------------------------------------------------------------------- */
 
 static bool is_stream_first(const struct user *u, const struct lane *l, const struct lease_offer *o) {
@@ -285,6 +300,10 @@ static bool give_turn(struct user *u, bool *moved) {
     struct lease_offer o;
     if (open_lanes(u) < 0 || u->lanes->met++ == MET_MAX)
         return false;
+    if (lend_crowded(u) && start_wanted(u)) {
+        *moved = true;
+        return true;
+    }
     struct lane *l = best_lane(u);
     bool stream = lease_ready(u, &o);
     if (stream && is_stream_first(u, l, &o)) {
@@ -337,7 +356,7 @@ void dispatch_turn(struct sched *s) {
         h->reserved = false;
     s->spares = NULL;
     if (!host_any_free(s) || s->users_starved)
-        lend_slots(s);
+        lend_turn(s);
     if (host_any_free(s))
         dispatch_users(s);
     host_spare_wake(s);

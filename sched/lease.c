@@ -343,6 +343,7 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
         return l;
     l->lent = lend;
     l->host->lent += lend ? 1 : -1;
+    lend_count(l->user, lend);
     user_holds(l->user, lend ? -1 : 1);
     host_resize(l->host);
     if (lend && l->stream)

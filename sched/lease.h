@@ -58,6 +58,7 @@ struct lease {
     double ahead_us;                 /* what the calls in the ring take together, as far as can be told */
     int64_t last, heard, began;      /* when something came back last, and as measured so far; when it got its slot */
     bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
+    unsigned waits;                  /* requests of it for which its slot is lent */
     bool killed;                     /* whatever it still answers, it ends */
     bool unwanted;                   /* one of the ring is: it is to be killed if, or when, it is the one that runs */
     struct sent {

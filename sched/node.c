@@ -329,34 +329,3 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
         snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/%s/cpus makes two",
                  empty ? empty->name : "local");
 }
-
-/* --- clients that are jobs --------------------------------------------------------------------------------------- */
-
-void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits) {
-    if (waits) {
-        struct parked *p = calloc(1, sizeof *p);
-        if (!p)
-            return; /* its slot is then not lent out */
-        p->pid = pid;
-        p->request = request;
-        p->next = s->parked;
-        s->parked = p;
-        if (s->backlog || s->streams)
-            sched_tick(s);
-        return;
-    }
-    for (struct parked **at = &s->parked, *p; (p = *at); at = &p->next)
-        if (p->request == request) {
-            struct run *r = p->job ? run_find(s, p->job) : NULL;
-            *at = p->next;
-            bool waits_still = !p->job; /* for another result */
-            for (struct parked *other = s->parked; other && !waits_still; other = other->next)
-                waits_still = other->job == p->job;
-            if (r && !waits_still)
-                run_lend(r, false);
-            else if (!waits_still)
-                lease_lend(s, p->job, false);
-            free(p);
-            return;
-        }
-}

@@ -14,7 +14,7 @@
 struct quota quota_of(const struct sched *s, uid_t uid) {
     const struct quotas *all = s->c.quotas;
     if (!all || user_is_trusted(s, uid))
-        return (struct quota){QUOTA_NONE, QUOTA_NONE, QUOTA_NONE, QUOTA_NONE};
+        return (struct quota){QUOTA_NONE, QUOTA_NONE, QUOTA_NONE, QUOTA_NONE, QUOTA_NONE};
     for (size_t i = 0; i < all->count; i++)
         if (all->items[i].uid == uid)
             return all->items[i].quota;

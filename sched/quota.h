@@ -11,6 +11,7 @@ struct quota {
     int64_t bytes;  /* of drafts, jobs, results and output, and 1 KiB for each */
     int64_t drafts; /* files that are not queued, and directories */
     int64_t slots;  /* that run for him at once */
+    int64_t waits;  /* jobs and calls that wait for results of others and have lent their slots; else as lend.c says */
 };
 struct quotas {          /* of all users */
     struct quota others; /* of those who are not named */

@@ -45,6 +45,7 @@ void run_lend(struct run *r, bool lend) {
         return;
     r->lent = lend;
     r->host->lent += lend ? r->cpus : -r->cpus;
+    lend_count(r->user, lend);
     if (occupies(r))
         user_holds(r->user, lend ? -(int)r->cpus : (int)r->cpus);
     host_resize(r->host);
@@ -330,6 +331,11 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
         snprintf(j->why, sizeof j->why, "%s", *o->why ? o->why : "failed");
     else
         snprintf(j->why, sizeof j->why, "%.300s (on nodes/%s)", *o->why ? o->why : "failed", r->host->name);
+    if (r->refused)
+        strncat(j->why,
+                "; it was refused a result that it would wait for, for its user has as many jobs that wait for "
+                "others as he may",
+                sizeof j->why - strlen(j->why) - 1);
     return write_failure(s, r, row, EIO);
 }
 

@@ -348,6 +348,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
         return rc;
     s->c = *c;
     TAILQ_INIT(&s->idle);
+    lend_init(&s->lends);
     s->owner = geteuid();
     s->slice_us = SLICE_US;
     s->steady_us = clock_wall_us() - clock_us();
@@ -424,10 +425,7 @@ void sched_destroy(struct sched *s) {
         event_free(s->wake);
     if (s->tidy)
         event_free(s->tidy);
-    for (struct parked *p; (p = s->parked);) {
-        s->parked = p->next;
-        free(p);
-    }
+    lend_free(&s->lends);
     for (struct later *l; (l = s->laters);) {
         s->laters = l->next;
         free(l);

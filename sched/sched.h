@@ -37,6 +37,8 @@ struct sched_config {
     void (*changed)(void *arg, uint64_t job);
     /* After a commit in which something in this group (or below it) ended or was queued. */
     void (*group_changed)(void *arg, uint64_t group);
+    /* That request, which waits for that job's result, is not to wait: it fails with rc. */
+    void (*refused)(void *arg, uint64_t job, uint64_t request, int rc);
     void (*log)(void *arg, const char *sentence);
     void *arg;
 };
@@ -164,8 +166,10 @@ int sched_drop(struct sched *s, uint64_t job);
  * */
 int sched_set_priority(struct sched *s, uint64_t job, int priority);
 int sched_set_hold(struct sched *s, uint64_t job, bool hold);
-/* pid waits in open("results/..") (or no longer) */
-void sched_blocked(struct sched *s, pid_t pid, uint64_t request, bool waits);
+/* A request of pid waits for that job's result; from now on for another one's; no longer. */
+void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job);
+void sched_waits_on(struct sched *s, uint64_t request, uint64_t job);
+void sched_unblocked(struct sched *s, uint64_t request);
 
 int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out);
 /* rmdir in jobs/, results/, failures/; SHELF_GONE: info/ */

@@ -3,6 +3,7 @@
 #define PPFS_SCHED_INT_H
 #include "net/complaints.h"
 #include "sched/host_pick.h"
+#include "sched/lend.h"
 #include "sched/options.h"
 #include "sched/sched.h"
 #include "sched/spec.h"
@@ -58,6 +59,8 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     int error;              /* first errno of storing its output */
     int64_t live_bytes;     /* its part of user.live */
     bool held, lent, begun; /* begun: the runner took it */
+    bool refused;           /* it was to wait for a result, and may not: lend.c */
+    unsigned waits;         /* requests of it for which its slot is lent */
     bool noted;             /* how long it ran */
     struct event *timeout;
     struct work_outcome outcome;
@@ -80,13 +83,6 @@ struct heir {
     uid_t uid; /* of the old one, as its attributes that the kernel may still go by */
     gid_t gid;
     mode_t mode;
-};
-
-struct parked { /* a client that waits for a result; it may itself be a job */
-    struct parked *next;
-    pid_t pid;
-    uint64_t request, job; /* job whose slot was lent out, 0 = none */
-    bool looked;
 };
 
 struct sched {
@@ -157,7 +153,7 @@ struct sched {
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
     struct later *laters;
-    struct parked *parked;
+    struct lends lends;
     struct event *due, *tick, *retry, *lease_timer, *wake, *tidy;
     int64_t changed_at;            /* clock_us: the last commit of a change */
     bool log_syncing, log_synced;  /* checkpoint.c: the database's log is being synced; it was, and may be copied */

@@ -7,6 +7,7 @@
 #define PPFS_USER_H
 #include <sys/queue.h>
 
+#include "sched/lend.h"
 #include "sched/quota.h"
 #include "sched/store.h"
 
@@ -26,6 +27,8 @@ struct user {  /* of everyone who has had something here since the daemon began 
     double used_us;             /* virtual time, as of ... */
     int64_t at;                 /* ... then, clock_us */
     unsigned slots;             /* that his runs and leases have, but for those that are lent out */
+    unsigned lends;             /* runs and leases of his that have lent theirs */
+    struct want_queue wanted;   /* jobs of his that may be queued and that others wait for */
     bool backlog, placed;       /* the database may have ready jobs of his: that run anywhere; that have a place */
     bool hungry;                /* a stream of his could use a slot */
     bool passed;                /* nothing more of his can start in this dispatch */

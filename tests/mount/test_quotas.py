@@ -250,10 +250,10 @@ def test_a_job_that_waits_for_another_has_no_slot_of_the_quota(limited, mallory,
 
 @pytest.mark.parametrize("text,says", [
     ("root jobs=3\nnobody-of-that-name jobs=1\n", "line 2: there is no user nobody-of-that-name"),
-    ("* jobs=3 bites=4\n", "line 1: bites=4 is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
-    ("# x\n\n0 jobs=-3\n", "line 3: jobs=-3 is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
-    ("* bytes=99999999999G\n", "line 1: bytes=99999999999G is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
-    ("* jobs=4k\n", "line 1: jobs=4k is none of jobs=N, bytes=SIZE, drafts=N, slots=N"),
+    ("* jobs=3 bites=4\n", "line 1: bites=4 is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
+    ("# x\n\n0 jobs=-3\n", "line 3: jobs=-3 is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
+    ("* bytes=99999999999G\n", "line 1: bytes=99999999999G is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
+    ("* jobs=4k\n", "line 1: jobs=4k is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
 ])
 def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
     m = new_mount()

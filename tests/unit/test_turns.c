@@ -462,6 +462,32 @@ static void test_steps_grow_with_the_logarithm_of_the_users(void **state) {
     assert_true(thousand < one + 80);
 }
 
+/* As many threads of a job open results at once. */
+static void test_clients_that_begin_to_wait_are_looked_at_in_slices(void **state) {
+    (void)state;
+    uint64_t job = submit(10, 0);
+    tick();
+    s->slice_us = -1;
+    for (uint64_t request = 1; request <= 8000; request++)
+        sched_blocked(s, getpid(), request, job);
+    uint64_t before = s->steps;
+    sched_turn(s);
+    assert_int_equal(sched_commit(s), 0);
+    assert_in_range(s->steps - before, 1, 8);
+    assert_false(TAILQ_EMPTY(&s->lends.fresh));
+    assert_true(evtimer_pending(s->tick, NULL));
+    s->slice_us = 10 * SECOND;
+    before = s->steps;
+    for (int i = 0; i < 1000 && !TAILQ_EMPTY(&s->lends.fresh); i++)
+        tick();
+    assert_in_range(s->steps - before, 7990, 8100);
+    before = s->steps;
+    for (uint64_t request = 1; request <= 8000; request++)
+        sched_unblocked(s, request);
+    assert_int_equal(s->steps, before);
+    assert_null(s->lends.parked);
+}
+
 int main(void) {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_long_and_short_jobs_get_the_same_time),
@@ -475,6 +501,7 @@ int main(void) {
                                        TEST(test_a_stream_gives_slots_back_when_others_wait),
                                        TEST(test_streams_and_jobs_of_two_users_share),
                                        TEST(test_streams_leave_places_in_memory_to_others),
+                                       TEST(test_clients_that_begin_to_wait_are_looked_at_in_slices),
                                        TEST(test_steps_grow_with_the_logarithm_of_the_users)};
     return cmocka_run_group_tests_name("turns", tests, NULL, NULL);
 }

@@ -1,0 +1,214 @@
+/* See lend.h. Looked at only when somebody waits for a slot, each client once. Such clients are on this machine. */
+#include "sched/lend.h"
+
+#include <errno.h>
+#include <search.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/clock.h"
+#include "sched/lease_int.h"
+
+/* All users together may lend less than so many slots ... */
+#define LENT_MIN 512u
+#define LENT_SLOT 16u /* ... or so many for each that there is, whichever is more */
+
+static int compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+void lend_init(struct lends *l) {
+    TAILQ_INIT(&l->fresh);
+}
+
+void lend_free(struct lends *l) {
+    tdestroy(l->parked, free);
+    tdestroy(l->wants, free);
+}
+
+/* --- how many ---------------------------------------------------------------------------------------------------- */
+
+void lend_count(struct user *u, bool lends) {
+    u->lends += lends ? 1u : -1u;
+    u->s->lends.count += lends ? 1u : -1u;
+}
+
+/* Half of what others leave: whoever comes finds some, and all together never have all. */
+static int64_t most(const struct user *u) {
+    const struct sched *s = u->s;
+    unsigned slots = s->hosts->cpus, all = slots > LENT_MIN / LENT_SLOT ? slots * LENT_SLOT : LENT_MIN;
+    unsigned others = s->lends.count - u->lends;
+    int64_t share = others < all ? (all - others) / 2 : 0;
+    return share < u->quota.waits ? share : u->quota.waits;
+}
+
+bool lend_crowded(const struct user *u) {
+    return u->lends && u->lends >= most(u) / 2;
+}
+
+/* --- what is waited for ------------------------------------------------------------------------------------------ */
+
+void lend_unlist(struct want *w) {
+    if (w->listed)
+        TAILQ_REMOVE(&w->user->wanted, w, mates);
+    w->listed = false;
+}
+
+void lend_pass(struct want *w) {
+    TAILQ_REMOVE(&w->user->wanted, w, mates);
+    TAILQ_INSERT_TAIL(&w->user->wanted, w, mates);
+}
+
+static void list(struct want *w, struct user *u) {
+    lend_unlist(w);
+    w->user = u;
+    w->listed = true;
+    TAILQ_INSERT_HEAD(&u->wanted, w, mates);
+}
+
+void lend_queued(struct sched *s, uint64_t job, struct user *u) {
+    struct want **found = s->lends.wants ? tfind(&job, &s->lends.wants, compare) : NULL;
+    if (found && (!(*found)->listed || (*found)->user != u))
+        list(*found, u);
+}
+
+/* Without memory, or where it is gone, its job waits for its turn like others. */
+static void want(struct sched *s, struct parked *p) {
+    uid_t uid;
+    struct want **found = tfind(&p->on, &s->lends.wants, compare);
+    struct user *u = store_owner(s->store, p->on, &uid) == 0 ? user_of(s, uid) : NULL;
+    struct want *w = found ? *found : u ? calloc(1, sizeof *w) : NULL;
+    if (!w)
+        return;
+    if (!found) {
+        w->job = p->on;
+        if (!tsearch(&w->job, &s->lends.wants, compare)) {
+            free(w);
+            return;
+        }
+    }
+    w->waiters++;
+    p->want = w;
+    if (u)
+        list(w, u);
+}
+
+static void unwant(struct sched *s, struct parked *p) {
+    struct want *w = p->want;
+    p->want = NULL;
+    if (!w || --w->waiters)
+        return;
+    lend_unlist(w);
+    tdelete(&w->job, &s->lends.wants, compare);
+    free(w);
+}
+
+/* --- clients ----------------------------------------------------------------------------------------------------- */
+
+static struct parked *find(struct sched *s, uint64_t request) {
+    struct parked **found = tfind(&request, &s->lends.parked, compare);
+    return found ? *found : NULL;
+}
+
+static void refuse(struct sched *s, const struct parked *p, uint64_t job, const struct user *u) {
+    char who[32];
+    snprintf(who, sizeof who, "user %u", (unsigned)u->uid);
+    sched_log_about(s, who, NULL,
+                    "%u jobs of user %u wait for results of others, and he may have no more such jobs: one is refused "
+                    "the result that it would wait for (EDEADLK)",
+                    u->lends, (unsigned)u->uid);
+    struct run *r = run_find(s, job);
+    if (r)
+        r->refused = true;
+    s->c.refused(s->c.arg, p->on, p->request, -EDEADLK);
+}
+
+/* Its job lends its slot, if it has one that runs, and may. */
+static void look(struct sched *s, struct parked *p) {
+    uint64_t job = pool_job_of(s->hosts->pool, p->pid);
+    struct run *r = job ? run_find(s, job) : NULL;
+    struct lease *l = job && !r ? lease_find(s, job) : NULL;
+    struct user *u = r && r->state == RUN_RUNNING ? r->user : l ? l->user : NULL;
+    if (!u)
+        return;
+    if (!(r ? r->lent : l->lent) && u->lends >= most(u)) {
+        refuse(s, p, job, u);
+        return;
+    }
+    p->job = job;
+    if (r) {
+        p->attempt = r->attempt;
+        r->waits++;
+        run_lend(r, true);
+    } else {
+        l->waits++;
+        lease_lend(s, job, true);
+    }
+    want(s, p);
+}
+
+/* The newest first: what they wait for is what others wait for in the end. */
+void lend_turn(struct sched *s) {
+    int64_t until = clock_us() + s->slice_us;
+    struct parked *p;
+    while ((p = TAILQ_FIRST(&s->lends.fresh))) {
+        TAILQ_REMOVE(&s->lends.fresh, p, fresh);
+        p->looked = true;
+        s->steps++;
+        look(s, p);
+        if (clock_us() >= until)
+            break;
+    }
+    if (!TAILQ_EMPTY(&s->lends.fresh))
+        sched_tick(s);
+}
+
+/* The last request of that job that waited has its answer, or waits no longer. */
+static void take_back(struct sched *s, const struct parked *p) {
+    struct run *r = run_find(s, p->job);
+    struct lease *l = r ? NULL : lease_find(s, p->job);
+    if (r && r->attempt == p->attempt && --r->waits == 0)
+        run_lend(r, false);
+    else if (l && --l->waits == 0)
+        lease_lend(s, p->job, false);
+}
+
+void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job) {
+    struct parked *p = calloc(1, sizeof *p);
+    if (!p)
+        return; /* its slot is then not lent out */
+    *p = (struct parked){.request = request, .pid = pid, .on = job};
+    struct parked **at = tsearch(&p->request, &s->lends.parked, compare);
+    if (!at || *at != p) {
+        free(p);
+        return;
+    }
+    TAILQ_INSERT_HEAD(&s->lends.fresh, p, fresh);
+    if (s->backlog || s->placed_backlog || s->streams)
+        sched_tick(s);
+}
+
+void sched_waits_on(struct sched *s, uint64_t request, uint64_t job) {
+    struct parked *p = find(s, request);
+    if (!p || p->on == job)
+        return;
+    p->on = job;
+    if (p->want) {
+        unwant(s, p);
+        want(s, p);
+    }
+}
+
+void sched_unblocked(struct sched *s, uint64_t request) {
+    struct parked *p = find(s, request);
+    if (!p)
+        return;
+    if (!p->looked)
+        TAILQ_REMOVE(&s->lends.fresh, p, fresh);
+    unwant(s, p);
+    if (p->job)
+        take_back(s, p);
+    tdelete(&request, &s->lends.parked, compare);
+    free(p);
+}
