@@ -69,6 +69,11 @@ void address_text(const struct sockaddr_storage *from, char out[ADDRESS_MAX]) {
         snprintf(out, ADDRESS_MAX, v6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
+bool address_same_host(const char *a, const char *b) {
+    const char *a_end = strrchr(a, ':'), *b_end = strrchr(b, ':');
+    return a_end && b_end && a_end - a == b_end - b && strncmp(a, b, (size_t)(a_end - a)) == 0;
+}
+
 struct source address_source(const struct sockaddr_storage *from) {
     struct source s = {{0}};
 

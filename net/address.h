@@ -17,6 +17,8 @@ int address_parse(struct address *out, const char *text, bool dial, char *why, s
 /* "1.2.3.4:5" or "[::1]:5"; an IPv4 address inside an IPv6 one is written as IPv4. */
 void address_text(const struct sockaddr_storage *from, char out[ADDRESS_MAX]);
 
+bool address_same_host(const char *a, const char *b); /* all but the port of two such texts */
+
 /* What counts as one source: an IPv4 address, or the first 64 bits of an IPv6 one, which one machine has all to
  * itself. */
 struct source {

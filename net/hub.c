@@ -17,7 +17,7 @@
 #include "net/address.h"
 #include "net/session_int.h"
 
-enum { GREETINGS_MAX = 256, SESSIONS_MAX = 4096 };
+enum { GREETINGS_MAX = 512, SESSIONS_MAX = 8192 };
 /* Of a HELLO: what both begin with, and all of a node's and of a ppfs's. */
 enum { HELLO_SIZE = 32, ASKED_SIZE = HELLO_SIZE + KEY_NONCE, SIGNED_SIZE = HELLO_SIZE + KEY_SIGNATURE };
 static const char magic[8] = "ppfsnode";
@@ -46,8 +46,28 @@ struct hub {
     uint8_t id[SESSION_ID];
     struct session *sessions;
     struct greeting *greetings;
-    unsigned session_count, greeting_count;
 };
+
+/* --- shares ------------------------------------------------------------------------------------------------------ */
+/* What is there of one kind, greetings or sessions: in all, with one key, and of these from one host. */
+struct crowd {
+    unsigned all, key, host;
+};
+
+static void crowd_count(struct crowd *c, bool key, const char *a, const char *b) {
+    c->all++;
+    c->key += key;
+    c->host += key && address_same_host(a, b);
+}
+
+/* Whether there is a place for one more. Those with one key get as many as they leave free, and of these those from one
+ * host as many as they leave to the others: so whoever has another key, or comes from elsewhere, finds a place, however
+ * many keys were stolen. One key alone gets half of all, one host a third. */
+static bool crowd_admits(const struct crowd *c, unsigned most) {
+    unsigned left = most - c->all;
+
+    return c->key < left && c->host < left - c->key;
+}
 
 /* --- sessions ---------------------------------------------------------------------------------------------------- */
 /* Whoever has another key is another, whatever he calls himself. */
@@ -58,10 +78,17 @@ static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_
     return NULL;
 }
 
+static bool hub_has_room(const struct hub *h, const uint8_t key[TLS_KEY_ID], const char *address) {
+    struct crowd c = {0};
+
+    for (struct session *s = h->sessions; s; s = *session_next(s))
+        crowd_count(&c, !memcmp(session_key(s), key, TLS_KEY_ID), session_address(s), address);
+    return crowd_admits(&c, SESSIONS_MAX);
+}
+
 void hub_add(struct hub *h, struct session *s) {
     *session_next(s) = h->sessions;
     h->sessions = s;
-    h->session_count++;
 }
 
 void hub_remove(struct hub *h, struct session *s) {
@@ -70,7 +97,6 @@ void hub_remove(struct hub *h, struct session *s) {
     while (*at != s)
         at = session_next(*at);
     *at = *session_next(s);
-    h->session_count--;
 }
 
 struct event_base *hub_base(const struct hub *h) {
@@ -101,7 +127,6 @@ static void greeting_destroy(struct greeting *g) {
     while (*at != g)
         at = &(*at)->next;
     *at = g->next;
-    g->hub->greeting_count--;
     link_destroy(g->link);
     if (g->timer)
         event_free(g->timer);
@@ -252,8 +277,8 @@ static void greeting_begin(struct greeting *g, const uint8_t id[SESSION_ID]) {
     struct link *link = g->link;
     void *tag = g->tag;
 
-    if (h->session_count >= SESSIONS_MAX) {
-        greeting_fail(g, "is one too many");
+    if (!hub_has_room(h, g->proof.key, g->address)) {
+        greeting_fail(g, "is one too many: from its address, or with its key, there are as many as may be");
         return;
     }
     if (session_create(&s, h, g->peer, id, g->proof.key)) {
@@ -324,20 +349,29 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     greeting_fail(arg, "has not greeted in 5 seconds");
 }
 
+static bool may_greet(const struct hub *h, const struct tls_proof *proof, const char *address) {
+    struct crowd c = {0};
+
+    for (const struct greeting *g = h->greetings; g; g = g->next)
+        crowd_count(&c, !memcmp(g->proof.key, proof->key, TLS_KEY_ID), g->address, address);
+    return crowd_admits(&c, GREETINGS_MAX);
+}
+
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag) {
     static const struct link_events events = {.frame = on_frame, .closed = on_closed};
     struct timeval limit = {TLS_HANDSHAKE_MS / 1000, TLS_HANDSHAKE_MS % 1000 * 1000};
-    struct greeting *g = h->greeting_count < GREETINGS_MAX ? calloc(1, sizeof(*g)) : NULL;
+    struct tls_proof proof;
 
+    tls_conn_proof(conn, &proof);
+    bool room = may_greet(h, &proof, address);
+    struct greeting *g = room ? calloc(1, sizeof(*g)) : NULL;
     if (!g) {
         tls_conn_destroy(conn);
-        return h->greeting_count < GREETINGS_MAX ? -ENOMEM : -EBUSY;
+        return room ? -ENOMEM : -EBUSY;
     }
-    *g = (struct greeting){.hub = h, .next = h->greetings, .tag = tag};
+    *g = (struct greeting){.hub = h, .next = h->greetings, .tag = tag, .proof = proof};
     h->greetings = g;
-    h->greeting_count++;
     snprintf(g->address, sizeof(g->address), "%s", address);
-    tls_conn_proof(conn, &g->proof);
     int err = link_create_tls(&g->link, h->base, conn, &events, g);
     if (err) {
         g->link = NULL;

@@ -296,7 +296,8 @@ static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
 
     if (!err)
         return;
-    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, strerror(-err));
+    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address,
+             err == -EBUSY ? "as many of its address, or with its key, are being greeted as may be" : strerror(-err));
     not_taken(f, why);
 }
 

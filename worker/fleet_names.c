@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/address.h"
 #include "worker/fleet_internal.h"
 
 enum { PROBE_MS = 100, PROBES = 10 };
@@ -13,11 +14,6 @@ static struct member *named(const struct fleet *f, const char *name) {
         if (m->up && strcmp(far_name(m->far), name) == 0)
             return m;
     return NULL;
-}
-
-static bool same_host(const char *a, const char *b) {
-    const char *a_end = strrchr(a, ':'), *b_end = strrchr(b, ':');
-    return a_end && b_end && a_end - a == b_end - b && strncmp(a, b, (size_t)(a_end - a)) == 0;
 }
 
 static void on_probe(evutil_socket_t fd, short what, void *arg) {
@@ -96,7 +92,7 @@ bool fleet_choose_name(struct member *m, char name[FAR_NAME]) {
     }
     if (strcmp(key->name, FLEET_JOIN))
         return own_name(m, key->name, other, name);
-    if (other && same_host(far_address(other->far), far_address(m->far))) {
+    if (other && address_same_host(far_address(other->far), far_address(m->far))) {
         if (!far_linked(other->far)) {
             far_fail(other->far, "it was started again");
             return false;
