@@ -146,7 +146,7 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
                  bool no_replace, bool again, sched_done *done, void *arg);
 /* Whether that user may say, change or end what a group's .options says: 0, or -EPERM: neither its owner nor root. */
 int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid);
-/* NULL = as it is */
+/* NULL = as it is. -ETXTBSY: another user for what is no draft, or another group for what runs */
 int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode);
 
 /* --- steering -------------------------------------------------------------------------------------------------- */

@@ -107,14 +107,20 @@ int sched_set_hold(struct sched *s, uint64_t job, bool hold) {
     return submit_ready(s, &r, 0);
 }
 
+/* Who it belongs to is who it runs as: that changes while it is a draft, and has no options, place or process yet. */
+static int may_give(const struct job *j, bool user, bool group) {
+    return (user && !j->draft) || (group && j->state == JOB_RUNNING) ? -ETXTBSY : 0;
+}
+
 int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t *gid, const mode_t *mode) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
     if (rc < 0)
         return rc;
     bool moves = uid && *uid != r.job.uid;
-    if (moves && job_is_stream(&r.job)) /* its calls may name what is the old owner's */
-        rc = sched_check(s, store_functions_share(s->store, job, r.job.uid, *uid));
+    rc = may_give(&r.job, moves, gid && *gid != r.job.gid);
+    if (rc == 0 && moves && r.job.uid != 0) /* he has chosen what a program finds in his directory */
+        rc = sched_check(s, store_job_set_directory(s->store, job, ""));
     if (rc < 0)
         return rc;
     if (uid)
@@ -123,12 +129,8 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
         r.job.gid = *gid;
     if (mode)
         r.job.mode = *mode & 07777;
-    if (moves && r.job.state == JOB_QUEUED) {
-        rc = sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
-        dispatch_mark(s, &r);
-    }
     sched_note(s, job);
-    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, &r, moves ? SAVE_NAME | SAVE_QUEUE : 0));
+    return sched_check(s, store_job_save(s->store, &r, moves ? SAVE_NAME : 0));
 }
 
 /* --- rename ------------------------------------------------------------------------------------------------------ */
@@ -218,8 +220,10 @@ static int withdraw(struct sched *s, struct job_row *r) {
     if (r->job.state == JOB_RUNNING)
         return -ETXTBSY;
     r->job.draft = true;
-    r->resolved = false; /* whom it waits for is read anew */
+    r->resolved = false; /* whom it waits for is read anew, and so are its options */
     int rc = sched_check(s, store_deps_delete(s->store, r->job.id));
+    if (rc == 0)
+        rc = sched_check(s, store_job_set_options(s->store, r->job.id, ""));
     if (rc == 0)
         rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;
@@ -320,7 +324,9 @@ static void forget_end(struct job *j) {
  * */
 static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
     r->job.draft = true;
-    int rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
+    int rc = sched_check(s, store_job_set_options(s->store, r->job.id, ""));
+    if (rc == 0)
+        rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;
     return rc < 0 ? rc : renamed_draft(s, r, to);
 }

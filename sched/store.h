@@ -84,6 +84,7 @@ int store_job_delete(struct store *st, uint64_t id); /* its dependencies too; it
 /* Saved options and the writer's directory; malloc'd, NULL pointers are not wanted. */
 int store_job_texts(struct store *st, uint64_t id, char **options, char **cwd);
 int store_job_set_options(struct store *st, uint64_t id, const char *options);
+int store_job_set_directory(struct store *st, uint64_t id, const char *cwd);
 int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t after,
                    bool (*each)(void *, const struct job *), void *arg);
 
@@ -179,8 +180,6 @@ int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint
 /* take is given the bytes, and what it returns is returned; or *body is set to the id that has them. -ENOENT */
 int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32],
                        int (*take)(void *arg, const void *bytes, size_t size), void *arg, uint64_t *body);
-/* What that stream may have named is from's, and to's from here on. */
-int store_functions_share(struct store *st, uint64_t stream, uid_t from, uid_t to);
 /* Of more than about keep bytes those go that no unfinished stream can need. Returns how many went; their bodies (0:
  * none, or others have them too) are the caller's to drop. As many as FUNCTION_SLICE: there may be more. */
 #define FUNCTION_SLICE 64

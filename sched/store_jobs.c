@@ -201,6 +201,15 @@ int store_job_set_options(struct store *st, uint64_t id, const char *options) {
     return store_run(st, q);
 }
 
+int store_job_set_directory(struct store *st, uint64_t id, const char *cwd) {
+    sqlite3_stmt *q = store_sql(st, 97, "UPDATE jobs SET cwd=?2 WHERE id=?1");
+    if (q) {
+        bind_int(q, 1, (int64_t)id);
+        bind_text(q, 2, cwd);
+    }
+    return store_run(st, q);
+}
+
 /* --- listings ---------------------------------------------------------------------------------------------------- */
 
 /* One page: from each wanted shelf its next rows, merged by id. An id never moves back, so no job is listed twice

@@ -250,19 +250,6 @@ int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32],
     return rc;
 }
 
-int store_functions_share(struct store *st, uint64_t stream, uid_t from, uid_t to) {
-    sqlite3_stmt *q = store_sql(st, 97,
-                                "INSERT OR IGNORE INTO functions(uid, hash, used, data)"
-                                " SELECT ?3, hash, used, data FROM functions WHERE uid=?2 AND used>=?1");
-    if (q) {
-        bind_int(q, 1, (int64_t)stream);
-        bind_int(q, 2, from);
-        bind_int(q, 3, to);
-    }
-    st->function_bytes = INT64_MAX / 2; /* whatever it is now */
-    return store_run(st, q);
-}
-
 static int64_t function_bytes(struct store *st) {
     sqlite3_stmt *q = store_sql(st, 93, "SELECT ifnull(sum(" LENGTH "), 0) FROM functions");
     int rc = q ? store_step(st, q) : -EIO;
@@ -294,7 +281,7 @@ static int oldest(struct store *st, int64_t keep, int64_t rows[FUNCTION_SLICE], 
     return rc < 0 ? rc : n;
 }
 
-/* Sets *body to 0 where other rows have it too. */
+/* Sets *body to 0 where other rows have it too, as where an earlier version gave a stream away. */
 static int body_is_shared(struct store *st, uint64_t *body) {
     sqlite3_stmt *q = *body ? store_sql(st, 98, "SELECT 1 FROM functions WHERE " IN_FILE " AND data=?1") : NULL;
     if (!*body)

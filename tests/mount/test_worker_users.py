@@ -101,20 +101,3 @@ def test_a_hash_gives_nothing_of_another_users(one, alice, mallory, size, option
         assert his[1][0] == his[2][0] == ERROR
         assert answers(one, user, name + "2", MAGIC + func + func2 + named) == mine
     assert answers(one, alice, "a2", MAGIC + named) == mine
-
-
-def test_a_stream_that_is_given_away_keeps_its_values(one, alice):
-    """Root writes a stream and makes it alice's in the middle, as cp -p does."""
-    digest, func = sent(b"x" * 300_000)
-    small, func2 = sent(b"small")
-    fd = os.open(one.jobs / "s", os.O_WRONLY | os.O_CREAT)
-    os.write(fd, MAGIC + func + func2 + naming(1, len, Named(digest), lists=[digest]))
-    with open(one.results / "s", "rb") as f:
-        f.read(len(MAGIC) + 1)  # the first answer has come
-    os.fchown(fd, alice.uid, alice.gid)
-    os.write(fd, naming(2, len, Named(digest), lists=[digest]) + naming(3, len, Named(small), lists=[small]))
-    os.close(fd)
-    ended = {i: kind for kind, i, _ in frames(one.result("s")) if kind in (RESULT, ERROR)}
-    assert ended == {1: RESULT, 2: RESULT, 3: RESULT}
-    again = answers(one, None, "again", MAGIC + naming(1, len, Named(digest), lists=[digest]))
-    assert again[1][0] == RESULT  # and whose they were has them too

@@ -313,21 +313,6 @@ static void test_the_order_outlives_the_daemon(void **state) {
     assert_int_equal(begun_of(11, 0), 30);
 }
 
-static void test_who_gets_a_job_waits_with_it(void **state) {
-    (void)state;
-    const uid_t uid = 11;
-    add_host(1);
-    submit(10, 0);
-    tick();
-    submit_many(10, 3);
-    uint64_t given = submit(10, 0);
-    assert_int_equal(sched_set_owner(s, given, &uid, NULL, NULL), 0);
-    tick();
-    end(0, SECOND);
-    assert_int_equal(starts[1].job, given);
-    assert_int_equal(starts[1].uid, 11);
-}
-
 /* A slot comes free between the dispatch that found none for a user and the one that goes on with the others. */
 static void test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again(void **state) {
     (void)state;
@@ -496,7 +481,6 @@ int main(void) {
                                        TEST(test_slots_that_are_held_count),
                                        TEST(test_priority_orders_what_is_a_users),
                                        TEST(test_the_order_outlives_the_daemon),
-                                       TEST(test_who_gets_a_job_waits_with_it),
                                        TEST(test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again),
                                        TEST(test_a_stream_gives_slots_back_when_others_wait),
                                        TEST(test_streams_and_jobs_of_two_users_share),
