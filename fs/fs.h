@@ -9,7 +9,6 @@
 #include <event2/event.h>
 #include <fuse_lowlevel.h>
 
-#include "fs/shared.h"
 #include "sched/sched.h"
 
 /* The FUSE request that is being handled; not valid in what comes back later (done functions, retries). */
@@ -38,10 +37,15 @@ struct renaming {   /* renames.h */
     char name[JOB_NAME_MAX + 1];
 };
 
+struct kind_ops;
+struct handle;
+struct shared;
+
 struct fs {
     struct event_base *base;
     struct fuse_session *session;
     struct sched *sched;
+    const struct kind_ops *kinds; /* kinds.h */
     struct handles *handles;
     struct loop *loop;
     struct replies *replies;

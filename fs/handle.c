@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "fs/reply.h"
-
 int handle_room(const struct fs *fs, fuse_req_t req) {
     uint32_t uid = fuse_req_ctx(req)->uid;
     if (handles_room(fs->handles, uid))

@@ -2,6 +2,7 @@
 #ifndef PPFS_HANDLE_H
 #define PPFS_HANDLE_H
 #include "fs/fs.h"
+#include "fs/shared.h"
 
 /* Puts a handle into the table and its number into fi->fh. 0 or as handle_room. unique: of the request that opens it.
  * */

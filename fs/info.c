@@ -71,7 +71,7 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
         return 0;
     if (job_ended(j.state) && k == KIND_INFO_JOB)
         *timeout = cache_timeout(fs, j.id);
-    else if (job_ended(j.state) && !sched_ending(fs->sched, &j) && !tree_kind(ino)->set)
+    else if (job_ended(j.state) && !sched_ending(fs->sched, &j) && !tree_kind(fs, ino)->set)
         *timeout = 1; /* values that stay; who may see them is told by the directory */
     return 0;
 }

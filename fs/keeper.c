@@ -15,6 +15,7 @@
 #include "fs/holders.h"
 #include "fs/log.h"
 #include "fs/mount.h"
+#include "fs/shared.h"
 #include "net/clock.h"
 #include "net/privileges.h"
 

@@ -38,7 +38,7 @@ uint64_t list_after(off_t after) {
 }
 
 bool list_add(struct listing *l, const char *name, fuse_ino_t ino, off_t o) {
-    const struct kind_ops *k = tree_kind(ino);
+    const struct kind_ops *k = tree_kind(l->fs, ino);
     struct stat st = {.st_ino = ino, .st_mode = k->type};
     size_t n = fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used, name, &st, o);
     if (n > l->size - l->used)
@@ -59,14 +59,14 @@ static bool add_group(void *arg, const struct group *g) {
 static bool is_double(struct listing *l, const struct job *draft) {
     struct job current;
     return sched_find(l->fs->sched, ino_id(l->dir), draft->name, false, &current) == 0 &&
-           (tree_kind(l->dir)->shelves >> current.shelf & 1);
+           (tree_kind(l->fs, l->dir)->shelves >> current.shelf & 1);
 }
 
 static bool add_job(void *arg, const struct job *j) {
     struct listing *l = arg;
     if (j->draft && is_double(l, j))
         return true;
-    return list_add(l, j->name, ino_make(j->id, tree_kind(l->dir)->leaf), offset(OF_JOB, j->id));
+    return list_add(l, j->name, ino_make(j->id, tree_kind(l->fs, l->dir)->leaf), offset(OF_JOB, j->id));
 }
 
 int list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
@@ -74,7 +74,7 @@ int list_group(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
     if (of(after) <= OF_GROUP)
         rc = sched_list_groups(fs->sched, ino_id(dir), after_id(after, OF_GROUP), add_group, l);
     if (rc == 0 && !l->full)
-        rc = sched_list(fs->sched, ino_id(dir), tree_kind(dir)->shelves, after_id(after, OF_JOB), add_job, l);
+        rc = sched_list(fs->sched, ino_id(dir), tree_kind(fs, dir)->shelves, after_id(after, OF_JOB), add_job, l);
     return rc;
 }
 
@@ -101,14 +101,14 @@ static void list_fixed(struct fs *fs, fuse_ino_t dir, off_t after, struct listin
     if (after < 2 && !list_add(l, "..", parent_of(fs, dir), 2))
         return;
     for (unsigned k = after > 2 ? (unsigned)after - 1 : 1; k < KINDS; k++) {
-        const struct kind_ops *o = tree_kind(ino_make(0, k));
+        const struct kind_ops *o = tree_kind(fs, ino_make(0, k));
         if (o && o->name && o->parent == ino_kind(dir) && !list_add(l, o->name, ino_make(ino_id(dir), k), 2 + (off_t)k))
             return;
     }
 }
 
 void list_dir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, size_t size, off_t after) {
-    const struct kind_ops *d = tree_kind(dir);
+    const struct kind_ops *d = tree_kind(fs, dir);
     if (!d || !S_ISDIR(d->type)) {
         reply_err(fs, req, -ENOTDIR);
         return;

@@ -10,9 +10,11 @@
 #include "fs/args.h"
 #include "fs/below.h"
 #include "fs/keeper.h"
+#include "fs/kinds.h"
 #include "fs/log.h"
 #include "fs/mount.h"
 #include "fs/quota.h"
+#include "fs/shared.h"
 #include "fs/state.h"
 #include "fs/version.h"
 #include "net/clock.h"
@@ -99,6 +101,7 @@ static int run(const struct args *a) {
         snprintf(why, sizeof why, "%.800s cannot be run: %s (is ppfs installed completely?)", worker, strerror(errno));
         goto out;
     }
+    fs.kinds = kinds;
     fs.state_dir = state;
     fs.flying_table = shared_flying(shared);
     fs.no_resend = a->no_resend;

@@ -16,7 +16,7 @@ int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) 
     int rc = of_all ? 0 : sched_node(fs->sched, ino_id(ino), &n);
     if (rc)
         return rc;
-    mode_t mode = k == KIND_NODES || k == KIND_NODE ? 0755 : tree_kind(ino)->set ? 0644 : 0444;
+    mode_t mode = k == KIND_NODES || k == KIND_NODE ? 0755 : tree_kind(fs, ino)->set ? 0644 : 0444;
     tree_stat(st, mode, fs->uid, fs->gid, 0, fs->started);
     if (k == KIND_NODES)
         *timeout = 1;

@@ -61,7 +61,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(ino);
+    const struct kind_ops *k = tree_kind(fs, ino);
     int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
     int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
     if (ino_kind(ino) == KIND_JOB || ino_kind(ino) == KIND_JOBS)
@@ -81,7 +81,7 @@ static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(dir);
+    const struct kind_ops *k = tree_kind(fs, dir);
     struct fuse_entry_param e;
     fuse_ino_t ino;
     if (!k || !k->mkdir) {
@@ -104,13 +104,13 @@ static void removed(struct fs *fs, fuse_req_t req, int rc) {
 
 static void op_unlink(fuse_req_t req, fuse_ino_t dir, const char *name) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(dir);
+    const struct kind_ops *k = tree_kind(fs, dir);
     removed(fs, req, k && k->unlink ? k->unlink(fs, dir, name) : -EPERM);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(dir);
+    const struct kind_ops *k = tree_kind(fs, dir);
     removed(fs, req, k && k->rmdir ? k->rmdir(fs, dir, name) : -EPERM);
 }
 
@@ -135,7 +135,7 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(ino);
+    const struct kind_ops *k = tree_kind(fs, ino);
     if (ino_kind(ino) != KIND_JOB)
         renames_end(fs, fuse_req_ctx(req)->pid);
     if (k && k->open)
@@ -148,7 +148,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(ino);
+    const struct kind_ops *k = tree_kind(fs, ino);
     if (off < 0)
         reply_err(fs, req, -EINVAL);
     else if (k && k->read)
@@ -162,7 +162,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t off,
                      struct fuse_file_info *fi) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(ino);
+    const struct kind_ops *k = tree_kind(fs, ino);
     if (k && k->set)
         text_write(fs, req, ino, bytes, size);
     else
@@ -209,7 +209,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
 /* libfuse's poll handle lives no longer than the daemon; the kernel's number is kept with the open file instead. */
 static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph) {
     struct fs *fs = fs_of(req);
-    const struct kind_ops *k = tree_kind(ino);
+    const struct kind_ops *k = tree_kind(fs, ino);
     struct handle *x = handles_find(fs->handles, fi->fh);
     const struct fuse_poll_in *in = (const void *)((const char *)fs->now.bytes + sizeof(struct fuse_in_header));
     unsigned events = POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM;

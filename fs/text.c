@@ -37,7 +37,7 @@ int text_make(struct fs *fs, fuse_ino_t ino, char **bytes, size_t *size) {
     FILE *f = open_memstream(bytes, size);
     if (!f)
         return -ENOMEM;
-    int rc = tree_kind(ino)->text(fs, ino, f);
+    int rc = tree_kind(fs, ino)->text(fs, ino, f);
     if (ferror(f) && rc == 0)
         rc = -ENOMEM;
     if (fclose(f) != 0 && rc == 0)
@@ -64,7 +64,7 @@ static void keep(struct texts *t, uint64_t fh, char *bytes, size_t size) {
 
 void text_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     bool writes = (fi->flags & O_ACCMODE) != O_RDONLY;
-    if (writes && !tree_kind(ino)->set) {
+    if (writes && !tree_kind(fs, ino)->set) {
         reply_err(fs, req, -EACCES);
         return;
     }
@@ -123,7 +123,7 @@ void text_write(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *bytes
     if (size < sizeof value && !memchr(bytes, '\0', size)) {
         memcpy(value, bytes, size);
         value[size] = '\0';
-        rc = tree_kind(ino)->set(fs, ino, value);
+        rc = tree_kind(fs, ino)->set(fs, ino, value);
     }
     if (rc)
         reply_err(fs, req, rc);

@@ -1,4 +1,4 @@
-/* The tree: what kinds of inodes there are and what each can do, as one table. */
+/* The tree: what each kind of inode can do, by the table in kinds.c. */
 #ifndef PPFS_TREE_H
 #define PPFS_TREE_H
 #include <stdio.h>
@@ -34,7 +34,7 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
 };
 
 /* NULL: no such kind. */
-const struct kind_ops *tree_kind(fuse_ino_t ino);
+const struct kind_ops *tree_kind(const struct fs *fs, fuse_ino_t ino);
 /* The inode of a name in a directory, or -ENOENT, -ENOTDIR, -ENAMETOOLONG. */
 int tree_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
 /* -ESTALE: it is gone, or not what it was; the kernel then looks the name up again. */

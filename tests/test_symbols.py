@@ -20,7 +20,6 @@ KNOTS = [
         stream_json stream_kept stream_log stream_look stream_memory stream_part stream_turn stream_wait submit user values writer
         """.split()},
     {"sched/" + name + ".c" for name in "store store_full store_groups store_shrink".split()},
-    {"fs/" + name + ".c" for name in "info jobs keys list nodes results root text tree".split()},
     {"worker/" + name + ".c" for name in "pool pool_orders pool_pipes pool_slot pool_template pool_users pool_wait".split()},
     {"worker/" + name + ".c" for name in "serve serve_calls serve_out serve_task".split()},
 ]
