@@ -4,7 +4,7 @@ import pathlib
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # both from the top to the bottom
-    "fs": [],
+    "fs": ["process", "tree", "session", "handles"],
     "sched": [],
     "worker": [],
     "net": [],

@@ -45,13 +45,13 @@ def test_each_sub_room_has_sources(room):
 
 
 @pytest.mark.parametrize("name, line", [
-    ("sched/queue.c", '#include "fs/wait.h"'),
+    ("sched/queue.c", '#include "fs/session/wait.h"'),
     ("net/link.c", '#include "worker/work.h"'),
     ("worker/pool.c", '#  include <sched/job.h>'),
     ("sched/queue.c", "#include <sqlite3.h>"),
     ("sched/store.h", "#include <sqlite3.h>"),
     ("sched/queue.c", '#include "sched/store_int.h"'),
-    ("fs/main.c", "#include <Python.h>"),
+    ("fs/process/main.c", "#include <Python.h>"),
     ("worker/pool.c", "#include <openssl/ssl.h>"),
     ("sched/sched.c", "#include <fuse_lowlevel.h>"),
     ("worker/pool.c", '#include "../net/frame.h"'),
@@ -62,10 +62,10 @@ def test_a_wrong_include_is_found(name, line):
 
 
 @pytest.mark.parametrize("name, line", [
-    ("fs/main.c", '#include "net/frame.h"'),
+    ("fs/process/main.c", '#include "net/frame.h"'),
     ("sched/store_jobs.c", "#include <sqlite3.h>"),
     ("worker/python.c", "#include <Python.h>"),
-    ("fs/ops.c", "#include <fuse_lowlevel.h>"),
+    ("fs/tree/ops.c", "#include <fuse_lowlevel.h>"),
 ])
 def test_a_right_include_is_not(name, line):
     assert wrong_includes(name, line + "\n") == []

@@ -97,7 +97,7 @@ def graph():
 
 
 def test_the_graph_is_that_of_the_house(graph):
-    assert any("keeper_run" in names for names in graph["fs/main.c"].values())
+    assert any("keeper_run" in names for names in graph["fs/process/main.c"].values())
     assert {user.split("/")[0] for user in graph} == set(ROOMS)
 
 
@@ -110,7 +110,7 @@ def test_no_circle_is_new_and_those_that_are_gone_are_not_listed(graph):
 
 
 def test_a_call_that_goes_up_is_found():
-    table = [("net/link.c", "U", "sched_turn"), ("sched/sched.c", "T", "sched_turn"), ("fs/main.c", "U", "sched_turn")]
+    table = [("net/link.c", "U", "sched_turn"), ("sched/sched.c", "T", "sched_turn"), ("fs/process/main.c", "U", "sched_turn")]
     assert upward(calls(table)) == ["net/link.c uses sched_turn of sched/sched.c, which is above it"]
 
 

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "fs/shared.h"
+#include "fs/handles/shared.h"
 
 struct table {
     struct shared *m;

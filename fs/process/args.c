@@ -1,0 +1,259 @@
+#include "fs/process/args.h"
+
+#include <errno.h>
+#include <fuse_opt.h>
+#include <getopt.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "net/peer.h"
+#include "worker/cpus.h"
+
+#define CPUS_MAX 4096
+
+void args_help(void) {
+    puts("usage: ppfs [options] MOUNTPOINT\n"
+         "Mounts a directory that runs the job files written into it. Unmount it with fusermount3 -u MOUNTPOINT.\n"
+         "\n"
+         "  -f                  stay in the foreground, log to stderr\n"
+         "  -o OPT,...          FUSE mount options (allow_other, ...); the options below may stand here too\n"
+         "  --state DIR         queue and results (default $XDG_STATE_HOME/ppfs or ~/.local/state/ppfs)\n"
+         "  --cpus N            local slots (default: what affinity mask and cgroup quota allow; 0 = none)\n"
+         "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
+         "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
+         "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
+         "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
+         "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
+         "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
+         "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
+         "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
+         "  --help --version");
+}
+
+static int set_string(char **to, const char *value) {
+    free(*to);
+    *to = strdup(value);
+    return *to ? 0 : -ENOMEM;
+}
+
+/* The daemon has another directory than we. */
+static int set_path(char **to, const char *value) {
+    char *cwd = *value == '/' ? NULL : getcwd(NULL, 0), *path = NULL;
+    int rc = 0;
+    if (*value == '/' || !cwd)
+        return set_string(to, value);
+    if (asprintf(&path, "%s/%s", cwd, value) < 0)
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = set_string(to, path);
+    free(path);
+    free(cwd);
+    return rc;
+}
+
+static int wrong(const char *format, const char *word) {
+    fputs("ppfs: ", stderr);
+    fprintf(stderr, format, word);
+    fputs(" (ppfs --help shows the options)\n", stderr);
+    return -EINVAL;
+}
+
+bool args_user(const char *text, uid_t *out) {
+    const struct passwd *pw = getpwnam(text);
+    char *end;
+    unsigned long n = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : UINT32_MAX;
+    if (pw)
+        n = pw->pw_uid;
+    else if (n >= UINT32_MAX || *end)
+        return false;
+    *out = (uid_t)n;
+    return true;
+}
+
+static int node_user(struct args *a, const char *value) {
+    const char *equal = value ? strrchr(value, '=') : NULL;
+    char *more = NULL;
+    uid_t uid;
+    if (!equal || equal == value || equal - value > 255 || memchr(value, '\n', (size_t)(equal - value)) ||
+        !args_user(equal + 1, &uid))
+        return wrong("--node-user needs NAME=USER, the name of a node and a user of this machine, not '%s'",
+                     value ? value : "");
+    if (asprintf(&more, "%s%.*s=%u\n", a->node_users ? a->node_users : "", (int)(equal - value), value, (unsigned)uid) <
+        0)
+        return -ENOMEM;
+    free(a->node_users);
+    a->node_users = more;
+    return 0;
+}
+
+/* One of our own options; value is NULL when there is none. 1: it is not ours. */
+static int own_option(struct args *a, const char *name, const char *value) {
+    bool has = value && *value;
+    if (strcmp(name, "state") == 0)
+        return has ? set_string(&a->state, value) : wrong("%s needs a directory", "--state");
+    if (strcmp(name, "python") == 0)
+        return has ? set_string(&a->python, value) : wrong("%s needs a path", "--python");
+    if (strcmp(name, "key") == 0)
+        return has ? set_path(&a->key, value) : wrong("%s needs a file", "--key");
+    if (strcmp(name, "quota") == 0)
+        return has ? set_path(&a->quota, value) : wrong("%s needs a file", "--quota");
+    if (strcmp(name, "listen") == 0) {
+        char why[256];
+        if (!has || peer_check_address(value, false, why, sizeof why) < 0)
+            return wrong("--listen needs ADDR:PORT, not '%s'", value ? value : "");
+        return set_string(&a->listen, value);
+    }
+    if (strcmp(name, "node_user") == 0)
+        return node_user(a, value);
+    if (strcmp(name, "silence") == 0) {
+        char *end = NULL;
+        unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
+        if (!end || *end || n < 1 || n > 3600)
+            return wrong("--silence needs seconds from 1 to 3600, not '%s'", value ? value : "");
+        a->silence_ms = (unsigned)n * 1000;
+        return 0;
+    }
+    if (strcmp(name, "cpus") == 0) {
+        char *end = NULL;
+        unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
+        if (!end || *end || n > CPUS_MAX)
+            return wrong("--cpus needs a number from 0 to 4096, not '%s'", value ? value : "");
+        a->cpus = (unsigned)n;
+        return 0;
+    }
+    if (strcmp(name, "no_resend") == 0) {
+        a->no_resend = true;
+        return 0;
+    }
+    if (strcmp(name, "suid_jobs") == 0) {
+        a->suid_jobs = true;
+        return 0;
+    }
+    if (strcmp(name, "sync") == 0) {
+        if (!value || (strcmp(value, "full") != 0 && strcmp(value, "normal") != 0))
+            return wrong("--sync is full or normal, not '%s'", value ? value : "");
+        a->sync_full = strcmp(value, "full") == 0;
+        return 0;
+    }
+    return 1;
+}
+
+/* getopt's '?' and ':'. An unknown letter may stand among others: optopt is the one. */
+static int unknown(int c, const char *word) {
+    char letter[] = {'-', (char)optopt, '\0'};
+    bool is_long = word[0] == '-' && word[1] == '-';
+    return wrong(c == ':' ? "%s needs an argument" : "unknown option %s", is_long || !optopt ? word : letter);
+}
+
+/* What only means something to mount(8) and the start-up of a machine. */
+static bool for_fstab(const char *option) {
+    static const char *const names[] = {"auto", "noauto", "user", "nouser", "users", "_netdev", "nofail", "defaults"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(option, names[i]) == 0)
+            return true;
+    return strncmp(option, "x-", 2) == 0;
+}
+
+/* -o a,b=c: our options are taken out, the rest is for FUSE. A comma in a value is written "\,". */
+static int mount_options(struct args *a, const char *text) {
+    char *word = malloc(strlen(text) + 1);
+    int rc = word ? 0 : -ENOMEM;
+    while (rc == 0 && *text) {
+        size_t n = 0;
+        for (; *text && *text != ','; text++) {
+            if (*text == '\\' && text[1])
+                text++;
+            word[n++] = *text;
+        }
+        word[n] = '\0';
+        text += *text == ',';
+        if (!n || for_fstab(word))
+            continue;
+        char *value = strchr(word, '=');
+        if (value)
+            *value++ = '\0';
+        rc = own_option(a, word, value);
+        if (rc <= 0)
+            continue;
+        a->everyone |= strcmp(word, "allow_other") == 0;
+        if (value)
+            value[-1] = '=';
+        rc = fuse_opt_add_opt_escaped(&a->mount_options, word) < 0 ? -ENOMEM : 0;
+    }
+    free(word);
+    return rc;
+}
+
+static bool is_directory(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int args_read(struct args *a, int argc, char **argv) {
+    static const struct option longs[] = {
+        {"state", required_argument, NULL, 's'},
+        {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},
+        {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},
+        {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},
+        {"node-user", required_argument, NULL, 'n'},
+        {"quota", required_argument, NULL, 'q'},
+        {"suid-jobs", no_argument, NULL, 'u'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
+    };
+    static const char *const own[256] = {
+        ['s'] = "state", ['c'] = "cpus",    ['p'] = "python", ['y'] = "sync",      ['l'] = "listen",
+        ['k'] = "key",   ['i'] = "silence", ['q'] = "quota",  ['u'] = "suid_jobs", ['n'] = "node_user"};
+    bool has_options = false;
+    int c, rc = 0;
+    *a = (struct args){.cpus = cpus_available()};
+    opterr = 0;
+    while (rc == 0 && (c = getopt_long(argc, argv, ":fo:hV", longs, NULL)) != -1) {
+        if (c == 'f')
+            a->foreground = true;
+        else if (c == 'h')
+            a->help = true;
+        else if (c == 'V')
+            a->version = true;
+        else if (c == 'o') {
+            has_options = true;
+            rc = mount_options(a, optarg);
+        } else
+            rc = own[c] ? own_option(a, own[c], optarg) : unknown(c, argv[optind - 1]);
+    }
+    if (rc || a->help || a->version)
+        goto out;
+    int left = argc - optind;
+    /* mount(8) gives -o, and the source in fstab first. */
+    bool from_mount = has_options && left == 2 && (is_directory(argv[optind + 1]) || !is_directory(argv[optind]));
+    if (left < 1)
+        rc = wrong("%s", "which directory shall it be mounted on?");
+    else if (left > 1 && !from_mount)
+        rc = wrong("it is mounted on one directory, and '%s' is one argument too many", argv[argc - 1]);
+    else
+        rc = set_string(&a->mountpoint, argv[optind + left - 1]);
+out:
+    if (rc)
+        args_free(a);
+    return rc;
+}
+
+void args_free(struct args *a) {
+    free(a->state);
+    free(a->python);
+    free(a->key);
+    free(a->node_users);
+    free(a->listen);
+    free(a->quota);
+    free(a->mountpoint);
+    free(a->mount_options);
+    *a = (struct args){0};
+}

@@ -1,0 +1,141 @@
+#include "fs/process/daemon.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "fs/session/cache.h"
+#include "fs/handles/handle.h"
+#include "fs/log.h"
+#include "fs/session/loop.h"
+#include "fs/session/reply.h"
+#include "fs/tree/text.h"
+#include "fs/session/wait.h"
+#include "net/privileges.h"
+
+#define KEEP_BYTES (32 << 20) /* free memory that stays ours */
+
+static void on_changed(void *arg, uint64_t job) {
+    struct fs *fs = arg;
+    cache_forget(fs, job);
+    waits_wake(fs, (struct wait_key){.id = job});
+    handle_wake(fs, job);
+}
+
+/* All of them wait for the same: it is looked at once, not by each. */
+static void on_group_changed(void *arg, uint64_t group) {
+    struct fs *fs = arg;
+    struct wait_key key = {.id = group, .group = true};
+    struct tally t;
+    if (waits_any(fs, key) && (sched_tally(fs->sched, group, &t) != 0 || !t.active))
+        waits_wake(fs, key);
+}
+
+static void on_refused(void *arg, uint64_t job, uint64_t request, int rc) {
+    waits_refuse(arg, (struct wait_key){.id = job}, request, rc);
+}
+
+static void on_log(void *arg, const char *sentence) {
+    (void)arg;
+    log_line("%s", sentence);
+}
+
+static int create(const struct daemon_config *c, char *why, size_t why_size) {
+    struct fs *fs = c->fs;
+    size_t size;
+    struct sched_config sched = {.state_dir = fs->state_dir,
+                                 .mountpoint = c->mountpoint,
+                                 .worker_path = c->worker_path,
+                                 .python = c->python,
+                                 .key = c->key,
+                                 .listen = c->listen,
+                                 .silence_ms = c->silence_ms,
+                                 .suid_jobs = c->suid_jobs,
+                                 .node_users = c->node_users,
+                                 .quotas = c->quotas,
+                                 .cpus = c->cpus,
+                                 .sync_full = c->sync_full,
+                                 .again = shared_init(c->shared, &size) != NULL,
+                                 .changed = on_changed,
+                                 .group_changed = on_group_changed,
+                                 .refused = on_refused,
+                                 .log = on_log,
+                                 .arg = fs};
+    snprintf(why, why_size, "not enough memory");
+    fs->base = sched.base = event_base_new();
+    int rc = fs->base ? 0 : -ENOMEM;
+    if (rc == 0)
+        rc = replies_create(&fs->replies);
+    if (rc == 0)
+        rc = waits_create(&fs->waits);
+    if (rc == 0)
+        rc = texts_create(&fs->texts);
+    if (rc == 0)
+        rc = cache_create(&fs->cache);
+    if (rc == 0)
+        rc = handles_attach(&fs->handles, c->shared);
+    if (rc == 0)
+        rc = sched_create(&fs->sched, &sched, why, why_size);
+    if (rc == 0 && (rc = sched_recover(fs->sched, handle_is_open, fs)) != 0)
+        snprintf(why, why_size, "cannot take up the queue in %s: %s", fs->state_dir, strerror(-rc));
+    if (rc == 0 && (rc = loop_create(fs, c->shared, c->ready, c->arg)) != 0)
+        snprintf(why, why_size, "cannot serve the mount: %s", strerror(-rc));
+    return rc;
+}
+
+static void destroy(struct fs *fs) {
+    /* Whoever waits is answered before the workers are killed: a job that waits in here could not die otherwise. */
+    if (fs->waits)
+        waits_end(fs, -ESHUTDOWN);
+    sched_destroy(fs->sched);
+    loop_destroy(fs->loop);
+    handles_destroy(fs->handles);
+    cache_destroy(fs->cache);
+    texts_destroy(fs->texts);
+    waits_destroy(fs->waits);
+    replies_destroy(fs->replies);
+    if (fs->base)
+        event_base_free(fs->base);
+}
+
+/* Of the capabilities of root's mount the daemon keeps what it needs itself: to kill what jobs of other users have
+ * started, to look where a writer stands (writer.c), to have more pipes and descriptors than a user, and to listen
+ * below port 1024. */
+static void drop_privileges(const struct daemon_config *c) {
+    static const int needed[] = {CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE};
+    const char *paths[] = {c->fs->state_dir, c->worker_path, c->key, getenv("TMPDIR")};
+    int rc = privileges_keep(needed, sizeof needed / sizeof *needed, paths, sizeof paths / sizeof *paths);
+    if (rc)
+        log_line("the daemon keeps all its capabilities: %s", strerror(-rc));
+}
+
+int daemon_run(const struct daemon_config *c) {
+    char why[1024];
+    int status = DAEMON_CLEAN;
+    drop_privileges(c);
+    signal(SIGPIPE, SIG_IGN);
+    /* Buffers of a megabyte come and go; without these each has its pages taken from the kernel, cleared, and given
+     * back. */
+    mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
+    /* What a dying template leaves behind comes to us, not to the keeper, which only looks when we are dead. */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    setenv("PPFS", c->mountpoint, 1); /* what its jobs submit goes here; without memory they look in the mount table */
+    if (create(c, why, sizeof why) != 0) {
+        c->failed(c->arg, why);
+        status = DAEMON_NO_START;
+    } else {
+        int rc = loop_run(c->fs);
+        if (rc) {
+            log_line("the mount cannot be served any longer: %s", strerror(-rc));
+            status = DAEMON_FAILED;
+        }
+    }
+    destroy(c->fs);
+    return status;
+}

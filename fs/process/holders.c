@@ -1,0 +1,64 @@
+#include "fs/process/holders.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/log.h"
+
+#define HOLDERS_MAX 20 /* lines */
+
+/* Where the link in /proc points to, if that is in the mount. */
+static bool leads_in(const char *link, const char *mountpoint, char target[PATH_MAX]) {
+    size_t n = strlen(mountpoint);
+    ssize_t got = readlink(link, target, PATH_MAX - 1);
+    target[got > 0 ? got : 0] = '\0';
+    return strncmp(target, mountpoint, n) == 0 && (target[n] == '/' || target[n] == '\0');
+}
+
+static bool holds(int pid, const char *mountpoint, char target[PATH_MAX]) {
+    static const char *const places[] = {"cwd", "root", "exe"};
+    char path[64 + NAME_MAX];
+    bool found = false;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(path, sizeof path, "/proc/%d/%s", pid, places[i]);
+        if (leads_in(path, mountpoint, target))
+            return true;
+    }
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
+    DIR *fds = opendir(path);
+    for (struct dirent *e; fds && !found && (e = readdir(fds));) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%s", pid, e->d_name);
+        found = leads_in(path, mountpoint, target);
+    }
+    if (fds)
+        closedir(fds);
+    return found;
+}
+
+void holders_log(const char *mountpoint) {
+    char target[PATH_MAX], path[64], name[32];
+    int said = 0;
+    DIR *proc = opendir("/proc");
+    for (struct dirent *e; proc && said < HOLDERS_MAX && (e = readdir(proc));) {
+        int pid = atoi(e->d_name);
+        if (pid <= 0 || pid == getpid() || !holds(pid, mountpoint, target))
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/comm", pid);
+        FILE *f = fopen(path, "re");
+        if (!f || !fgets(name, sizeof name, f))
+            strcpy(name, "?");
+        if (f)
+            fclose(f);
+        name[strcspn(name, "\n")] = '\0';
+        log_line("unmounted while process %d (%s) still had %s", pid, name, target);
+        said++;
+    }
+    if (proc)
+        closedir(proc);
+}

@@ -1,0 +1,289 @@
+#include "fs/process/keeper.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/process/holders.h"
+#include "fs/log.h"
+#include "fs/process/mount.h"
+#include "fs/handles/shared.h"
+#include "net/clock.h"
+#include "net/privileges.h"
+
+#define CRASHES_MAX 10  /* deaths of its own making, each within a second of its start: it will not live */
+#define STOP_SECONDS 30 /* a clean stop may take so long */
+#define LOOK_S 2      /* between two looks at the daemon; what follows is counted in looks, in which we ran ourselves */
+#define QUIET_LOOKS 5 /* its loop did not turn and used no processor: it is stopped, or waits for what never comes */
+#define BUSY_LOOKS 60 /* its loop did not turn, but computes */
+#define STRANGERS_MS 1000 /* what the daemon left may take so long to die; more of it dies while the next one runs */
+
+struct keeper {
+    struct keeper_config *c;
+    sigset_t signals;
+    pid_t daemon;
+    int64_t started_ms;
+    int crashes;
+    bool stopping, ready;
+    int stop_looks; /* since it was told to stop, or has begun to by itself */
+    struct {
+        uint64_t turns;   /* of its loop, at the last look that saw it turn */
+        uint64_t cpu;     /* of its loop's thread, at the last look */
+        int quiet, looks; /* looks since: without processor time, in a row; all */
+        char why[64];     /* it was killed, for it ... */
+    } watch;
+};
+
+static void tell(struct keeper *k, const char *text) {
+    if (k->c->tell >= 0 && write(k->c->tell, text, strlen(text)) < 0)
+        log_line("%s", text); /* the command that asked is gone */
+}
+
+/* In the daemon. */
+static void on_ready(void *arg) {
+    struct keeper *k = arg;
+    if (k->c->tell >= 0) {
+        tell(k, "+");
+        close(k->c->tell);
+        k->c->tell = -1;
+    }
+}
+
+static void on_failed(void *arg, const char *sentence) {
+    struct keeper *k = arg;
+    log_line("%s", sentence);
+    tell(k, sentence);
+}
+
+static int start(struct keeper *k) {
+    k->started_ms = clock_ms();
+    memset(&k->watch, 0, sizeof k->watch);
+    atomic_store(shared_turns(k->c->daemon.shared), TURNS_NONE);
+    k->daemon = fork();
+    if (k->daemon < 0)
+        return -errno;
+    if (k->daemon > 0)
+        return 0;
+    sigprocmask(SIG_UNBLOCK, &k->signals, NULL);
+    exit(daemon_run(&k->c->daemon));
+}
+
+/* Kills whatever came to us from the dead daemon: its template, workers, and what those had started. */
+static void kill_strangers(void) {
+    char path[64];
+    int64_t until = clock_ms() + STRANGERS_MS;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    for (;;) {
+        int pid, alive = 0;
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        FILE *f = fopen(path, "re");
+        if (!f)
+            return;
+        while (fscanf(f, "%d", &pid) == 1) {
+            kill(pid, SIGKILL);
+            alive++;
+        }
+        fclose(f);
+        if (!alive || clock_ms() >= until)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* The daemon has ended with this wait status: true when it shall be started again. */
+static bool again(struct keeper *k, int status) {
+    if (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_CLEAN)
+        return false;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_NO_START && !k->ready)
+        return false;
+    if (k->stopping)
+        return false;
+    if (k->watch.why[0])
+        log_line("the daemon (pid %d) %s: killed; starting it again", (int)k->daemon, k->watch.why);
+    else if (WIFSIGNALED(status))
+        log_line("the daemon (pid %d) was killed by signal %d (SIG%s); starting it again", (int)k->daemon,
+                 WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
+    else
+        log_line("the daemon (pid %d) ended with status %d; starting it again", (int)k->daemon, WEXITSTATUS(status));
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    if (killed || clock_ms() - k->started_ms >= 1000)
+        k->crashes = 0;
+    else if (++k->crashes >= CRASHES_MAX) {
+        log_line("the daemon died %d times in a row right after its start: unmounting", CRASHES_MAX);
+        return false;
+    }
+    return true;
+}
+
+/* What /proc says of a thread. False: it has gone. */
+static bool thread_stat(pid_t pid, char *state, uint64_t *cpu) {
+    char path[64], text[1024];
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)pid, (int)pid);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f)
+        fclose(f);
+    text[n] = '\0';
+    const char *after = strrchr(text, ')'); /* its name may hold anything */
+    bool ok =
+        after && sscanf(after, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", state, &user, &system) == 3;
+    *cpu = user + system;
+    return ok;
+}
+
+/* A debugger may keep it as long as it likes. */
+static bool is_traced(pid_t pid) {
+    char path[64], line[256];
+    int tracer = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "TracerPid: %d", &tracer) != 1)
+        ;
+    if (f)
+        fclose(f);
+    return tracer;
+}
+
+/* Nobody who waits for a daemon that hangs can be killed, not even ls of the directory above it. */
+static void look(struct keeper *k) {
+    uint64_t cpu, turns = atomic_load(shared_turns(k->c->daemon.shared));
+    char state = '?';
+    if (k->stopping || turns == TURNS_OVER) {
+        if (++k->stop_looks != STOP_SECONDS / LOOK_S)
+            return;
+        log_line("the daemon did not stop within %d seconds: killing it", STOP_SECONDS);
+        k->stopping = true;
+        kill(k->daemon, SIGKILL);
+        return;
+    }
+    if (!thread_stat(k->daemon, &state, &cpu))
+        return;
+    bool computed = cpu != k->watch.cpu;
+    k->watch.cpu = cpu;
+    /* How long a start takes is the database's affair, as long as it is not stopped. */
+    if (turns != k->watch.turns || (turns == TURNS_NONE && state != 'T') || is_traced(k->daemon)) {
+        k->watch.turns = turns;
+        k->watch.quiet = k->watch.looks = 0;
+        return;
+    }
+    k->watch.quiet = computed ? 0 : k->watch.quiet + 1;
+    k->watch.looks++;
+    if (k->watch.quiet < QUIET_LOOKS && k->watch.looks < BUSY_LOOKS)
+        return;
+    snprintf(k->watch.why, sizeof k->watch.why,
+             state == 'T' ? "was stopped for %d seconds" : "did not turn its loop for %d seconds",
+             k->watch.looks * LOOK_S);
+    kill(k->daemon, SIGKILL);
+}
+
+/* Waits for a signal and does what it says. 0 while the daemon lives or was started anew, else the end: exit status +
+ * 1. */
+static int step(struct keeper *k) {
+    int status, sig = sigtimedwait(&k->signals, NULL, &(struct timespec){.tv_sec = LOOK_S});
+    if (sig < 0) {
+        if (errno == EAGAIN)
+            look(k);
+        return 0;
+    }
+    if (sig != SIGCHLD) {
+        k->stopping = true;
+        kill(k->daemon, SIGTERM);
+        return 0;
+    }
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (pid != k->daemon)
+            continue;
+        size_t n;
+        k->ready |= shared_init(k->c->daemon.shared, &n) != NULL;
+        if (k->ready && k->c->tell >= 0) {
+            close(k->c->tell);
+            k->c->tell = -1;
+        }
+        kill_strangers();
+        if (!again(k, status))
+            return (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_CLEAN) || k->stopping ? 1 : 2;
+        int rc = start(k);
+        if (rc) {
+            log_line("cannot start the daemon again: %s", strerror(-rc));
+            return 2;
+        }
+    }
+    return 0;
+}
+
+/* What the daemon keeps (daemon.c), and to unmount, and to find who has files of the mount open (holders.c). */
+static void drop_privileges(void) {
+    static const int needed[] = {
+        CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
+    int rc = privileges_keep(needed, sizeof needed / sizeof *needed, NULL, 0);
+    if (rc)
+        log_line("the keeper keeps all its capabilities: %s", strerror(-rc));
+}
+
+int keeper_run(struct keeper_config *c) {
+    struct keeper k = {.c = c};
+    struct fuse_session *session = c->daemon.fs->session;
+    char why[1024];
+    int ended = 0;
+    sigemptyset(&k.signals);
+    sigaddset(&k.signals, SIGTERM);
+    sigaddset(&k.signals, SIGINT);
+    sigaddset(&k.signals, SIGHUP);
+    sigaddset(&k.signals, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &k.signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    c->daemon.ready = on_ready;
+    c->daemon.failed = on_failed;
+    c->daemon.arg = &k;
+    if (mount_start(session, c->daemon.mountpoint, why, sizeof why) != 0) {
+        on_failed(&k, why);
+        return 1;
+    }
+    drop_privileges();
+    int rc = start(&k);
+    if (rc) {
+        snprintf(why, sizeof why, "cannot start the daemon: %s", strerror(-rc));
+        on_failed(&k, why);
+        ended = 2;
+    }
+    while (!ended)
+        ended = step(&k);
+    if (k.stopping)
+        holders_log(c->daemon.mountpoint);
+    fuse_session_unmount(session);
+    return ended - 1;
+}
+
+int keeper_wait_ready(int told, const char *state_dir) {
+    char text[1024];
+    size_t n = 0;
+    for (;;) {
+        ssize_t more = read(told, text + n, sizeof text - 1 - n);
+        if (more < 0 && errno == EINTR)
+            continue;
+        if (more <= 0)
+            break;
+        n += (size_t)more;
+        if (text[0] == '+')
+            return 0;
+        if (n == sizeof text - 1)
+            break;
+    }
+    text[n] = '\0';
+    if (n)
+        fprintf(stderr, "ppfs: %s\n", text);
+    else
+        fprintf(stderr, "ppfs: it died while it started; %s/ppfs.log may say why\n", state_dir);
+    return 1;
+}

@@ -1,0 +1,159 @@
+#include "fs/process/quota.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "fs/process/args.h"
+#include "net/trusted.h"
+
+#define JOBS 1000000
+#define DRAFTS 100000
+
+static const char units[] = "kMGTPE";
+
+/* Digits, for bytes with a unit of 1024 behind them; "none". */
+static bool number(const char *text, bool bytes, int64_t *out) {
+    char *end;
+    if (strcmp(text, "none") == 0) {
+        *out = QUOTA_NONE;
+        return true;
+    }
+    errno = 0;
+    unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : (errno = EINVAL, 0);
+    if (errno || n >= QUOTA_NONE)
+        return false;
+    const char *unit = bytes && *end ? strchr(units, *end == 'K' ? 'k' : *end) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (unit)
+        end++;
+    if (*end || n > (uint64_t)(QUOTA_NONE - 1) >> shift)
+        return false;
+    *out = (int64_t)(n << shift);
+    return true;
+}
+
+/* word is changed. */
+static bool take(struct quota *q, char *word) {
+    const struct {
+        const char *name;
+        int64_t *to;
+    } all[] = {
+        {"jobs", &q->jobs}, {"bytes", &q->bytes}, {"drafts", &q->drafts}, {"slots", &q->slots}, {"waits", &q->waits}};
+    char *value = strchr(word, '=');
+    if (!value)
+        return false;
+    *value++ = '\0';
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(word, all[i].name) == 0) {
+            bool good = number(value, i == 1, all[i].to);
+            value[-1] = '=';
+            return good;
+        }
+    value[-1] = '=';
+    return false;
+}
+
+/* What its words say, over what is in q; -EINVAL and *word is the one that is wrong. */
+static int take_words(struct quota *q, char *rest, char **word) {
+    char *save;
+    for (*word = strtok_r(rest, " \t\r\n", &save); *word; *word = strtok_r(NULL, " \t\r\n", &save))
+        if (!take(q, *word))
+            return -EINVAL;
+    return 0;
+}
+
+static int take_line(struct quotas *out, char *line, bool others, char *why, size_t why_size) {
+    char *rest, *word, *name;
+    uid_t uid = 0;
+    line[strcspn(line, "#")] = '\0';
+    name = strtok_r(line, " \t\r\n", &rest);
+    if (!name)
+        return 0;
+    bool all = strcmp(name, "*") == 0;
+    if (!all && !args_user(name, &uid)) {
+        snprintf(why, why_size, "there is no user %.100s", name);
+        return -EINVAL;
+    }
+    struct quota q = out->others;
+    if (take_words(&q, rest, &word) < 0) {
+        snprintf(why, why_size, "%.100s is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N", word);
+        return -EINVAL;
+    }
+    if (all && others)
+        out->others = q;
+    if (all || others)
+        return 0;
+    struct quota_of *grown = reallocarray(out->items, out->count + 1, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    out->items = grown;
+    out->items[out->count++] = (struct quota_of){uid, q};
+    return 0;
+}
+
+/* Those of * first: what a user's line does not say is as they say. */
+static int take_file(struct quotas *out, FILE *f, const char *file, bool others, char *why, size_t why_size) {
+    char *line = NULL, wrong[256] = "";
+    size_t cap = 0;
+    int rc = 0;
+    rewind(f);
+    for (unsigned n = 1; rc == 0 && getline(&line, &cap, f) >= 0; n++) {
+        rc = take_line(out, line, others, wrong, sizeof wrong);
+        if (rc < 0)
+            snprintf(why, why_size, "--quota %.300s, line %u: %s", file, n,
+                     rc == -ENOMEM ? "not enough memory" : wrong);
+    }
+    if (rc == 0 && ferror(f)) {
+        rc = -EIO;
+        snprintf(why, why_size, "--quota %.300s cannot be read", file);
+    }
+    free(line);
+    return rc;
+}
+
+int quota_read(struct quotas *out, const char *file, const char *dir, char *why, size_t why_size) {
+    struct statvfs disk;
+    *out = (struct quotas){
+        .others = {.jobs = JOBS, .bytes = QUOTA_NONE, .drafts = DRAFTS, .slots = QUOTA_NONE, .waits = QUOTA_NONE}};
+    if (statvfs(dir, &disk) == 0)
+        out->others.bytes = (int64_t)(disk.f_blocks / 2 * disk.f_frsize);
+    if (!file)
+        return 0;
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+    FILE *f = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
+    if (!f) {
+        int err = fd < 0 ? errno : EINVAL;
+        snprintf(why, why_size, "--quota %.300s: %s", file, fd < 0 ? strerror(err) : "it is no regular file");
+        if (fd >= 0)
+            close(fd);
+        return -err;
+    }
+    if (!trusted_user(st.st_uid) || trusted_others_write(&st)) {
+        snprintf(why, why_size,
+                 "--quota %.300s: it belongs to user %u and has mode %04o, so another user could say what he may have",
+                 file, (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+        fclose(f);
+        return -EPERM;
+    }
+    int rc = take_file(out, f, file, true, why, why_size);
+    if (rc == 0)
+        rc = take_file(out, f, file, false, why, why_size);
+    fclose(f);
+    if (rc < 0)
+        quota_free(out);
+    return rc;
+}
+
+void quota_free(struct quotas *q) {
+    free(q->items);
+    *q = (struct quotas){0};
+}

@@ -1,0 +1,52 @@
+#include "fs/session/cache.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define SLOTS 8192u
+#define SECONDS 1
+
+struct cache { /* by hash; a job whose slot is taken is not cached */
+    struct {
+        uint64_t job;
+        time_t until;
+    } slots[SLOTS];
+};
+
+int cache_create(struct cache **out) {
+    *out = calloc(1, sizeof **out);
+    return *out ? 0 : -ENOMEM;
+}
+
+void cache_destroy(struct cache *c) {
+    free(c);
+}
+
+static time_t seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return t.tv_sec;
+}
+
+double cache_timeout(struct fs *fs, uint64_t job) {
+    unsigned i = (unsigned)(job % SLOTS);
+    time_t now = seconds();
+    if (fs->cache->slots[i].job != job && fs->cache->slots[i].until >= now)
+        return 0;
+    fs->cache->slots[i].job = job;
+    fs->cache->slots[i].until = now + SECONDS + 1;
+    return SECONDS;
+}
+
+void cache_forget(struct fs *fs, uint64_t job) {
+    static const enum kind kinds[] = {KIND_RESULT, KIND_FAILURE, KIND_INFO_JOB};
+    unsigned i = (unsigned)(job % SLOTS);
+    if (fs->cache->slots[i].job != job)
+        return;
+    fs->cache->slots[i].job = 0;
+    fs->cache->slots[i].until = 0;
+    /* Attributes alone (offset -1): telling it to drop pages or names may wait for clients that wait for us. */
+    for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        fuse_lowlevel_notify_inval_inode(fs->session, ino_make(job, kinds[k]), -1, 0);
+}

@@ -1,0 +1,238 @@
+/* Replies: see reply.h. The queue is a list in order of arrival. */
+#include "fs/session/reply.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/handles/handle.h"
+#include "fs/session/loop.h"
+
+enum reply_type {
+    REPLY_ERR,
+    REPLY_ENTRY,
+    REPLY_ATTR,
+    REPLY_WRITE,
+    REPLY_STATFS,
+    REPLY_POLL,
+    REPLY_DATA,
+    REPLY_OPEN,
+    REPLY_CREATE,
+    REPLY_CLOSE
+};
+
+struct reply {
+    struct reply *next;
+    fuse_req_t req;
+    enum reply_type type;
+    union {
+        int rc;
+        struct {
+            size_t size;
+            uint64_t fh, off;
+        } write;
+        uint64_t closes; /* fh */
+        unsigned events;
+        struct statvfs statfs;
+        struct {
+            struct stat st;
+            double timeout;
+        } attr;
+        struct {
+            const void *bytes;
+            size_t size;
+        } data;
+        struct {
+            struct fuse_entry_param entry;
+            struct fuse_file_info fi;
+        } open;
+    };
+    void *owned;   /* freed with the reply: what data.bytes points to */
+    void *request; /* a copy of a request that only looked, NULL for others */
+    size_t request_size;
+};
+
+struct replies {
+    struct reply *first, **last;
+};
+
+int replies_create(struct replies **out) {
+    struct replies *r = calloc(1, sizeof *r);
+    if (!r)
+        return -ENOMEM;
+    r->last = &r->first;
+    *out = r;
+    return 0;
+}
+
+static void reply_free(struct reply *r) {
+    free(r->owned);
+    free(r->request);
+    free(r);
+}
+
+void replies_destroy(struct replies *r) {
+    if (!r)
+        return;
+    for (struct reply *x = r->first, *next; x; x = next) {
+        next = x->next;
+        reply_free(x);
+    }
+    free(r);
+}
+
+bool replies_waiting(const struct fs *fs) {
+    return fs->replies->first != NULL;
+}
+
+/* Whether doing the request once more, in another state of things, is harmless: it changed nothing. */
+static bool only_looks(const struct request *q) {
+    switch (((const struct fuse_in_header *)q->bytes)->opcode) {
+    case FUSE_LOOKUP:
+    case FUSE_GETATTR:
+    case FUSE_READ:
+    case FUSE_READDIR:
+    case FUSE_POLL:
+    case FUSE_STATFS: return true;
+    default: return false;
+    }
+}
+
+static void send_success(struct fs *fs, const struct reply *r) {
+    int rc = 0;
+    switch (r->type) {
+    case REPLY_ERR: fuse_reply_err(r->req, -r->rc); break;
+    case REPLY_ENTRY: fuse_reply_entry(r->req, &r->open.entry); break;
+    case REPLY_ATTR: fuse_reply_attr(r->req, &r->attr.st, r->attr.timeout); break;
+    case REPLY_WRITE: fuse_reply_write(r->req, r->write.size); break;
+    case REPLY_STATFS: fuse_reply_statfs(r->req, &r->statfs); break;
+    case REPLY_POLL: fuse_reply_poll(r->req, r->events); break;
+    case REPLY_DATA: fuse_reply_buf(r->req, r->data.bytes, r->data.size); break;
+    case REPLY_CLOSE: fuse_reply_err(r->req, 0); break;
+    case REPLY_OPEN: rc = fuse_reply_open(r->req, &r->open.fi); break;
+    case REPLY_CREATE: rc = fuse_reply_create(r->req, &r->open.entry, &r->open.fi); break;
+    }
+    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE) {
+        if (rc == -ENOENT)
+            handle_close(fs, r->open.fi.fh); /* interrupted: no RELEASE will come */
+        else
+            handles_confirm(fs->handles, r->open.fi.fh);
+    }
+}
+
+/* Says error instead, and the handle remembers what was refused. */
+static void refuse(struct fs *fs, struct reply *r, int error) {
+    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
+        handles_remove(fs->handles, r->open.fi.fh);
+    if (r->type == REPLY_WRITE)
+        handle_torn(fs, r->write.fh, r->write.off, error);
+    if (r->type == REPLY_CLOSE)
+        handle_unclosed(fs, r->closes, error);
+    fuse_reply_err(r->req, error);
+}
+
+static void send_failure(struct fs *fs, struct reply *r, int rc) {
+    if (r->request) {
+        fuse_reply_none(r->req); /* forgets it here alone; its copy gets the answer */
+        loop_again(fs, r->request, r->request_size);
+        return;
+    }
+    refuse(fs, r, -rc);
+}
+
+void replies_send(struct fs *fs, int rc) {
+    struct reply *r = fs->replies->first, *next;
+    fs->replies->first = NULL;
+    fs->replies->last = &fs->replies->first;
+    for (; r; r = next) {
+        next = r->next;
+        if (rc)
+            send_failure(fs, r, rc);
+        else
+            send_success(fs, r);
+        reply_free(r);
+    }
+}
+
+/* Sends r now or keeps a copy of it. */
+static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
+    r->req = req;
+    /* whatever it says, it is not to be relied on */
+    if (fs->now.looking && sched_faults(fs->sched) != fs->now.faults) {
+        refuse(fs, r, EIO);
+        free(r->owned);
+        return;
+    }
+    if (!sched_dirty(fs->sched)) {
+        send_success(fs, r);
+        free(r->owned);
+        return;
+    }
+    struct reply *kept = malloc(sizeof *kept);
+    if (!kept)
+        goto no_memory;
+    *kept = *r;
+    if (kept->type == REPLY_DATA && !kept->owned && kept->data.size) {
+        kept->owned = malloc(kept->data.size);
+        if (!kept->owned)
+            goto no_memory;
+        memcpy(kept->owned, r->data.bytes, r->data.size);
+        kept->data.bytes = kept->owned;
+    }
+    if (fs->now.bytes && only_looks(&fs->now) && (kept->request = malloc(fs->now.size))) {
+        memcpy(kept->request, fs->now.bytes, fs->now.size);
+        kept->request_size = fs->now.size;
+    }
+    *fs->replies->last = kept;
+    fs->replies->last = &kept->next;
+    return;
+no_memory:
+    free(kept);
+    refuse(fs, r, ENOMEM);
+    free(r->owned);
+}
+
+void reply_err(struct fs *fs, fuse_req_t req, int rc) {
+    answer(fs, req, &(struct reply){.type = REPLY_ERR, .rc = rc});
+}
+
+void reply_entry(struct fs *fs, fuse_req_t req, const struct fuse_entry_param *e) {
+    answer(fs, req, &(struct reply){.type = REPLY_ENTRY, .open.entry = *e});
+}
+
+void reply_attr(struct fs *fs, fuse_req_t req, const struct stat *st, double timeout) {
+    answer(fs, req, &(struct reply){.type = REPLY_ATTR, .attr = {*st, timeout}});
+}
+
+void reply_write(struct fs *fs, fuse_req_t req, size_t size, uint64_t fh, uint64_t off) {
+    answer(fs, req, &(struct reply){.type = REPLY_WRITE, .write = {size, fh, off}});
+}
+
+void reply_close(struct fs *fs, fuse_req_t req, uint64_t fh) {
+    answer(fs, req, &(struct reply){.type = REPLY_CLOSE, .closes = fh});
+}
+
+void reply_statfs(struct fs *fs, fuse_req_t req, const struct statvfs *st) {
+    answer(fs, req, &(struct reply){.type = REPLY_STATFS, .statfs = *st});
+}
+
+void reply_poll(struct fs *fs, fuse_req_t req, unsigned events) {
+    answer(fs, req, &(struct reply){.type = REPLY_POLL, .events = events});
+}
+
+void reply_bytes(struct fs *fs, fuse_req_t req, const void *bytes, size_t size) {
+    answer(fs, req, &(struct reply){.type = REPLY_DATA, .data = {bytes, size}});
+}
+
+void reply_buffer(struct fs *fs, fuse_req_t req, void *malloced, size_t size) {
+    answer(fs, req, &(struct reply){.type = REPLY_DATA, .data = {malloced, size}, .owned = malloced});
+}
+
+void reply_open(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi) {
+    answer(fs, req, &(struct reply){.type = REPLY_OPEN, .open.fi = *fi});
+}
+
+void reply_create(struct fs *fs, fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi) {
+    answer(fs, req, &(struct reply){.type = REPLY_CREATE, .open = {*e, *fi}});
+}

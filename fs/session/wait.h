@@ -1,0 +1,35 @@
+/* Requests that must wait. A parked request stands under a key (a job or a group) and is tried again after each commit
+ * that changed that; it is answered once: by its retry, by EINTR when its client gives up, or when we stop. */
+#ifndef PPFS_WAIT_H
+#define PPFS_WAIT_H
+#include "fs/fs.h"
+
+/* Answers the request and returns true, or returns false: not yet. */
+typedef bool wait_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                        struct fuse_file_info *fi);
+
+struct wait_key {
+    uint64_t id;
+    bool group;
+};
+
+int waits_create(struct waits **out);
+void waits_destroy(struct waits *w); /* parked requests stay unanswered; accepts NULL */
+
+/* Tries; parks when it is not yet. Only for the request that is being handled. blocks: its process runs nothing until
+ * then, and the scheduler may lend its slot out (fs/tree/results.c). */
+void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks, wait_retry *retry, fuse_ino_t ino,
+                size_t size, off_t off, const struct fuse_file_info *fi);
+
+/* In a retry, before it returns false: from now on its request waits under this key, with this ino and off. Nothing
+ * where it was not parked yet. */
+void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off);
+
+bool waits_any(const struct fs *fs, struct wait_key key); /* something is parked under it */
+/* Marks what is parked under the key; waits_turn tries the marked. */
+void waits_wake(struct fs *fs, struct wait_key key);
+void waits_turn(struct fs *fs);
+/* That request under that key is answered with rc, at the next waits_turn. */
+void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc);
+void waits_end(struct fs *fs, int rc); /* answers all with rc */
+#endif

@@ -1,0 +1,495 @@
+#include "fs/tree/jobs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/session/body.h"
+#include "fs/tree/copies.h"
+#include "fs/handles/handle.h"
+#include "fs/session/pending.h"
+#include "fs/tree/renames.h"
+#include "fs/session/reply.h"
+#include "fs/tree/tree.h"
+
+/* --- groups, on four sides ------------------------------------------------------------------------------------- */
+bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g) {
+    struct tally t;
+    if (side == KIND_JOBS || (side == KIND_INFO && !g->hidden))
+        return !g->hidden;
+    if (sched_tally(fs->sched, g->id, &t) != 0)
+        return false;
+    switch (side) {
+    case KIND_RESULTS: return t.done > 0;
+    case KIND_FAILURES: return t.failed > 0;
+    default: return t.done + t.failed + t.cancelled + t.active > 0;
+    }
+}
+
+/* More than is listed: `rm -r results/G` still finds the directory when the last file in it has gone. */
+static bool is_there(fuse_ino_t dir, const struct group *g) {
+    return ino_kind(dir) != KIND_JOBS || !g->hidden;
+}
+
+int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g) {
+    int rc = sched_find_group(fs->sched, ino_id(dir), name, g);
+    return rc == 0 && !is_there(dir, g) ? -ENOENT : rc;
+}
+
+int jobs_dir_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    if (!ino_id(ino)) { /* where everyone may submit, each removes only their own */
+        tree_stat(st, fs->everyone ? 01777 : 0755, fs->uid, fs->gid, 0, fs->started);
+        *timeout = 1;
+        return 0;
+    }
+    struct group g;
+    int rc = sched_group(fs->sched, ino_id(ino), &g);
+    if (rc)
+        return rc;
+    if (!is_there(ino, &g))
+        return -ENOENT;
+    tree_stat(st, g.mode & 07777, g.uid, g.gid, 0, g.created ? g.created : fs->started);
+    return 0;
+}
+
+int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
+    static const enum job_shelf side[KINDS] = {[KIND_JOBS] = SHELF_JOBS,
+                                               [KIND_RESULTS] = SHELF_RESULTS,
+                                               [KIND_FAILURES] = SHELF_FAILURES,
+                                               [KIND_INFO] = SHELF_GONE};
+    struct group g;
+    fuse_ino_t ino;
+    int rc = jobs_find_group(fs, dir, name, &g);
+    if (rc == -ENOENT && tree_lookup(fs, dir, name, &ino) == 0)
+        return -ENOTDIR;
+    return rc ? rc : sched_rmgroup(fs->sched, g.id, side[ino_kind(dir)]);
+}
+
+/* --- names ----------------------------------------------------------------------------------------------------- */
+/* What jobs/NAME is: the draft, else the current job while it has not ended. */
+static int find(struct fs *fs, fuse_ino_t dir, const char *name, struct job *job) {
+    int rc = sched_find(fs->sched, ino_id(dir), name, true, job);
+    if (rc == -ENOENT)
+        rc = sched_find(fs->sched, ino_id(dir), name, false, job);
+    return rc == 0 && job->shelf != SHELF_JOBS ? -ENOENT : rc;
+}
+
+int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    struct group g;
+    struct job job;
+    if (jobs_find_group(fs, dir, name, &g) == 0) {
+        *out = ino_make(g.id, KIND_JOBS);
+        return 0;
+    }
+    int rc = find(fs, dir, name, &job);
+    if (rc == 0)
+        *out = ino_make(job.id, KIND_JOB);
+    return rc;
+}
+
+bool jobs_is_options(const struct job *j) {
+    return j->draft && strcmp(j->name, ".options") == 0;
+}
+
+int jobs_may_remove(struct fs *fs, const struct job *j) {
+    struct group g;
+    uid_t uid = fs->now.uid;
+    if (jobs_is_options(j))
+        return sched_may_set_options(fs->sched, j->group, uid);
+    if (uid == 0 || uid == j->uid)
+        return 0;
+    if (j->group == 0)
+        return fs->everyone ? -EPERM : 0;
+    int rc = sched_group(fs->sched, j->group, &g);
+    return rc ? rc : (g.mode & S_ISVTX) && uid != g.uid ? -EPERM : 0;
+}
+
+int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
+    struct group g;
+    struct job job;
+    int rc = find(fs, dir, name, &job);
+    if (rc == -ENOENT && jobs_find_group(fs, dir, name, &g) == 0)
+        return -EISDIR;
+    if (rc == 0)
+        rc = jobs_may_remove(fs, &job);
+    return rc ? rc : sched_cancel(fs->sched, job.id);
+}
+
+/* Who has a directory may move what others have in it. What they have not finished he does not submit for them. */
+static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name) {
+    struct job job;
+    int rc = strcmp(to_name, ".options") ? 0 : sched_may_set_options(fs->sched, ino_id(to_dir), fs->now.uid);
+    if (rc)
+        return rc;
+    if (sched_find(fs->sched, ino_id(dir), name, true, &job) < 0)
+        return sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ? 0 : jobs_may_remove(fs, &job);
+    if (fs->now.uid != 0 && fs->now.uid != job.uid && !sched_name_is_draft(fs->sched, ino_id(to_dir), to_name))
+        return -EPERM;
+    return jobs_may_remove(fs, &job);
+}
+
+/* Of a group: that its name has no dot any more queues what is in it. */
+static int may_open(struct fs *fs, const struct group *g, const char *to_name) {
+    bool opens = g->dotted && to_name[0] != '.';
+    return opens && fs->now.uid != 0 && fs->now.uid != g->uid ? -EPERM : 0;
+}
+
+static void renamed(struct pending *p, int rc) {
+    if (rc)
+        renames_end(p->fs, fuse_req_ctx(p->req)->pid);
+    reply_err(p->fs, p->req, rc);
+}
+
+/* mv failures/x jobs/x. Whatever of it cannot be done is not told with EXDEV: mv would copy the text of the failure
+ * there. */
+static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *name, const char *to_name,
+                     unsigned flags) {
+    struct fs *fs = p->fs;
+    struct group g;
+    struct job job;
+    if ((flags & ~(unsigned)RENAME_NOREPLACE) || strlen(to_name) > JOB_NAME_MAX)
+        return flags & ~(unsigned)RENAME_NOREPLACE ? -EINVAL : -ENAMETOOLONG;
+    if ((fs->uid != 0 && uid != fs->uid) || sched_find_group(fs->sched, group, name, &g) == 0)
+        return -EPERM;
+    int rc = sched_find(fs->sched, group, name, false, &job);
+    if (rc == 0 && uid != 0 && uid != job.uid)
+        rc = -EPERM; /* it would run as its writer, who has not asked for it */
+    if (rc == 0)
+        rc = sched_run_again(fs->sched, job.id, ino_id(p->ino), to_name, flags & RENAME_NOREPLACE, pending_done, p);
+    return rc;
+}
+
+void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
+                 const char *to_name, unsigned flags) {
+    struct pending *p = pending_create(fs, req, to_dir, NULL, renamed);
+    struct group g;
+    fuse_ino_t ino;
+    int rc;
+    if (!p)
+        return;
+    renames_note(fs, fuse_req_ctx(req)->pid, ino_id(to_dir), to_name);
+    if (ino_kind(dir) == KIND_FAILURES && ino_kind(to_dir) == KIND_JOBS)
+        rc = run_again(p, fuse_req_ctx(req)->uid, ino_id(dir), name, to_name, flags);
+    else if (ino_kind(dir) != ino_kind(to_dir))
+        rc = -EXDEV;
+    else if (ino_kind(dir) != KIND_JOBS)
+        rc = -EPERM;
+    else if (flags & ~(unsigned)RENAME_NOREPLACE)
+        rc = -EINVAL;
+    else if (strlen(to_name) > JOB_NAME_MAX)
+        rc = -ENAMETOOLONG;
+    else if (jobs_find_group(fs, dir, name, &g) == 0)
+        rc = may_open(fs, &g, to_name) ? -EPERM
+             : (flags & RENAME_NOREPLACE) && tree_lookup(fs, to_dir, to_name, &ino) == 0
+                 ? -EEXIST
+                 : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name, pending_done, p);
+    else if ((rc = may_rename(fs, dir, name, to_dir, to_name)) == 0)
+        rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE,
+                          fs->now.again, pending_done, p);
+    if (rc == -ENOENT && fs->now.again && tree_lookup(fs, to_dir, to_name, &ino) == 0)
+        rc = 0; /* a daemon before us did it */
+    pending_result(p, rc);
+}
+
+/* --- attributes ------------------------------------------------------------------------------------------------ */
+/* The time is the one of creation: editors take a change of it for somebody else's work. */
+static void job_stat(struct fs *fs, const struct job *j, struct stat *st) {
+    tree_stat(st, j->mode & 0777, j->uid, j->gid, body_size(fs, j->id, BODY_SPEC), j->created);
+}
+
+/* For who has just given it that name, a job that ended since is there as if it had not. */
+static bool is_there_for(struct fs *fs, fuse_req_t req, const struct job *j) {
+    return (j->shelf == SHELF_RESULTS || j->shelf == SHELF_FAILURES) &&
+           renames_has(fs, fuse_req_ctx(req)->pid, j->group, j->name);
+}
+
+static void full_stat(struct fs *fs, const struct job *j, fuse_ino_t ino, struct stat *st) {
+    *st = (struct stat){0};
+    job_stat(fs, j, st);
+    st->st_ino = ino;
+    st->st_mode |= S_IFREG;
+    st->st_blocks = (st->st_size + 511) / 512;
+}
+
+int jobs_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_entry_param *e) {
+    struct job job;
+    if (ino_kind(dir) != KIND_JOBS || sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ||
+        !is_there_for(fs, req, &job))
+        return -ENOENT;
+    /* none for the kernel to keep: it is so for one */
+    *e = (struct fuse_entry_param){.ino = ino_make(job.id, KIND_JOB)};
+    full_stat(fs, &job, e->ino, &e->attr);
+    return 0;
+}
+
+int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    (void)timeout;
+    struct job job;
+    int rc = sched_newest(fs->sched, ino_id(ino), &job); /* of what took its name, for who opened that by O_PATH */
+    if (rc == 0 && job.shelf != SHELF_JOBS)
+        rc = -ENOENT;
+    if (rc == 0)
+        job_stat(fs, &job, st);
+    return rc;
+}
+
+/* Through an open file, or right after chmod or chown, an ended job has attributes too. */
+static void reply_job_attr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t id) {
+    struct job job;
+    struct stat st;
+    int rc = sched_job(fs->sched, id, &job);
+    if (rc) {
+        reply_err(fs, req, stale(rc));
+        return;
+    }
+    full_stat(fs, &job, ino, &st);
+    reply_attr(fs, req, &st, 0);
+}
+
+void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi) {
+    struct handle *x = fi && ino_kind(ino) == KIND_JOB ? handles_find(fs->handles, fi->fh) : NULL;
+    if (x) {
+        reply_job_attr(fs, req, ino, x->job);
+        return;
+    }
+    struct job job;
+    if (ino_kind(ino) == KIND_JOB && sched_job(fs->sched, ino_id(ino), &job) == 0 && is_there_for(fs, req, &job)) {
+        renames_looked(fs, fuse_req_ctx(req)->pid);
+        reply_job_attr(fs, req, ino, job.id);
+        return;
+    }
+    struct stat st;
+    double timeout;
+    int rc = tree_attr(fs, ino, &st, &timeout);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_attr(fs, req, &st, timeout);
+}
+
+static void size_set(struct pending *p, int rc) {
+    struct handle *x = p->fi.fh ? handles_find(p->fs->handles, p->fi.fh) : NULL;
+    if (rc) {
+        reply_err(p->fs, p->req, stale(rc));
+        return;
+    }
+    if (x)
+        handle_mended(x, p->size, UINT64_MAX);
+    if (!handles_count(p->fs->handles, p->job->id, HANDLE_WRITER))
+        sched_release(p->fs->sched, p->job->id); /* by its name alone: nobody will close it */
+    reply_job_attr(p->fs, p->req, p->ino, p->job->id);
+}
+
+/* Somebody but root and that user has it open: what he still writes would run as that user. */
+static bool others_write(struct fs *fs, uint64_t job, uid_t uid) {
+    const struct handle *x = handles_first(fs->handles, job);
+    while (x && (!(x->flags & HANDLE_WRITER) || x->uid == 0 || x->uid == uid))
+        x = handles_next(fs->handles, x);
+    return x;
+}
+
+/* By its name, whatever its mode says: what is left of it runs as its owner. Who has it open was asked then. */
+static int may_cut(struct fs *fs, const struct job *j) {
+    if (jobs_is_options(j))
+        return jobs_may_remove(fs, j);
+    return fs->now.uid != 0 && fs->now.uid != j->uid ? -EACCES : 0;
+}
+
+/* Whether the group is only lent to who gives it: its job would run with it. */
+static bool is_lent(fuse_req_t req, gid_t gid) {
+    const struct fuse_ctx *c = fuse_req_ctx(req);
+    gid_t own = c->gid;
+    return gid == c->gid && c->uid != 0 && (sched_own_group(c->pid, c->uid, &own) < 0 || own != gid);
+}
+
+void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
+                  const struct fuse_file_info *fi) {
+    const uid_t *uid = to_set & FUSE_SET_ATTR_UID ? &attr->st_uid : NULL;
+    const gid_t *gid = to_set & FUSE_SET_ATTR_GID ? &attr->st_gid : NULL;
+    const mode_t *mode = to_set & FUSE_SET_ATTR_MODE ? &attr->st_mode : NULL;
+    bool owner = uid || gid || mode;
+    if (ino_kind(ino) == KIND_JOBS) {
+        int rc = !owner ? 0 : ino_id(ino) ? sched_set_group_owner(fs->sched, ino_id(ino), uid, gid, mode) : -EPERM;
+        if (rc)
+            reply_err(fs, req, rc);
+        else
+            jobs_getattr(fs, req, ino, NULL);
+        return;
+    }
+    struct handle *x = fi ? handles_find(fs->handles, fi->fh) : NULL;
+    struct job job;
+    uint64_t id = x ? x->job : ino_id(ino);
+    int rc = sched_job(fs->sched, id, &job);
+    if (rc == 0 && uid && *uid != job.uid && others_write(fs, id, *uid))
+        rc = -ETXTBSY;
+    if (rc == 0 && gid && *gid != job.gid && is_lent(req, *gid))
+        rc = -EPERM;
+    if (rc == 0 && owner)
+        rc = sched_set_owner(fs->sched, id, uid, gid, mode);
+    if (rc || !(to_set & FUSE_SET_ATTR_SIZE)) {
+        if (rc)
+            reply_err(fs, req, stale(rc));
+        else
+            reply_job_attr(fs, req, ino, id);
+        return;
+    }
+    struct pending *p = pending_create(fs, req, ino, fi, size_set);
+    if (!p)
+        return;
+    if (!(p->job = malloc(sizeof *p->job))) {
+        pending_result(p, -ENOMEM);
+        return;
+    }
+    *p->job = job;
+    p->size = (size_t)attr->st_size;
+    /* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
+    rc = job_ended(job.state) ? -ESTALE : !job.draft ? -ETXTBSY : attr->st_size < 0 ? -EINVAL : 0;
+    if (rc == 0 && !x)
+        rc = may_cut(fs, &job);
+    pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));
+}
+
+/* --- making and opening ---------------------------------------------------------------------------------------- */
+/* Jobs run as their writer only where we are root; else as us, so nobody else may submit. */
+static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct writer *w) {
+    const struct fuse_ctx *c = fuse_req_ctx(req);
+    if (ino_kind(dir) != KIND_JOBS || (fs->uid != 0 && c->uid != fs->uid))
+        return -EPERM;
+    if (name && strlen(name) > JOB_NAME_MAX)
+        return -ENAMETOOLONG;
+    *w = (struct writer){.uid = c->uid,
+                         .gid = c->gid,
+                         .pid = c->pid,
+                         .mode = mode & ~c->umask & 0777, /* the kernel leaves it to us, see op_init */
+                         .request = fs->now.unique,
+                         .again = fs->now.again,
+                         .copies = copies_of(fs, c->pid)};
+    return fs->uid == 0 ? sched_own_group(c->pid, w->uid, &w->gid) : 0;
+}
+
+static void created(struct pending *p, int rc) {
+    /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE.
+     * The name is kept longer: install(1) changes the mode by name when the job may have ended already, on a busy
+     * machine some seconds later, and the inode still takes that; who opens or looks at it then is told ESTALE, and the
+     * kernel asks for the name again. */
+    struct fuse_entry_param e = {.attr_timeout = 1, .entry_timeout = 10};
+    if (rc == 0) {
+        e.ino = ino_make(p->job->id, KIND_JOB);
+        rc = handle_open(p->fs, p->req, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
+    }
+    if (rc) {
+        reply_err(p->fs, p->req, rc);
+        return;
+    }
+    full_stat(p->fs, p->job, e.ino, &e.attr);
+    reply_create(p->fs, p->req, &e, &p->fi);
+}
+
+/* O_EXCL says: not when the name has had its job, so that a submission that is tried again runs once. Who makes a new
+ * file asks for 0666 or 0777 and leaves the rest to the umask (a shell with set -C, open(x, "x")), or for a mode with
+ * which nobody can read it yet (the package ppfs). Any other mode is that of a file that is elsewhere and is copied or
+ * unpacked: cp, mv, install and tar say O_EXCL of every name that is not there, and mean no more than that; with them a
+ * name that has left jobs/ is simply written again. */
+static bool brings_mode(mode_t mode) {
+    return (mode & 0777) != 0666 && (mode & 0777) != 0777 && (mode & 0444);
+}
+
+void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
+                 struct fuse_file_info *fi) {
+    struct pending *p = pending_create(fs, req, dir, fi, created);
+    struct writer w;
+    if (!p)
+        return;
+    p->job = calloc(1, sizeof *p->job);
+    int rc = p->job ? writer_of(fs, req, dir, name, mode, &w) : -ENOMEM;
+    w.temporary = rc == 0 && (fi->flags & (O_EXCL | O_ACCMODE)) == (O_EXCL | O_RDWR) && (mode & 0777) == 0600;
+    if (rc == 0)
+        rc = handle_room(fs, req); /* before there is a draft that nobody could write */
+    if (rc == 0)
+        rc = sched_create_draft(fs->sched, ino_id(dir), name, fi->flags & O_EXCL, &w, p->job);
+    struct job there;
+    if (rc == -EEXIST && (fi->flags & O_EXCL) && brings_mode(mode) && find(fs, dir, name, &there) == -ENOENT)
+        rc = sched_create_draft(fs->sched, ino_id(dir), name, false, &w, p->job);
+    if (rc == 0 && brings_mode(mode)) /* install(1) looks at the name that it has written, and sets its mode */
+        renames_note(fs, fuse_req_ctx(req)->pid, ino_id(dir), name);
+    if (rc == 0 && (fi->flags & O_TRUNC) && body_size(fs, p->job->id, BODY_SPEC))
+        rc = sched_truncate(fs->sched, p->job->id, 0, pending_done, p);
+    pending_result(p, rc);
+}
+
+void jobs_mknod(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
+    struct writer w;
+    struct job job;
+    struct fuse_entry_param e;
+    int rc = S_ISREG(mode) ? writer_of(fs, req, dir, name, mode, &w) : -EPERM;
+    if (rc == 0)
+        rc = sched_create_draft(fs->sched, ino_id(dir), name, true, &w, &job);
+    if (rc == 0)
+        rc = tree_entry(fs, ino_make(job.id, KIND_JOB), &e);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_entry(fs, req, &e);
+}
+
+void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
+    struct writer w;
+    struct group g;
+    struct fuse_entry_param e;
+    int rc = writer_of(fs, req, dir, name, mode, &w);
+    if (rc == 0) {
+        w.mode = mode & ~fuse_req_ctx(req)->umask & 07777;
+        rc = sched_mkgroup(fs->sched, ino_id(dir), name, &w, &g);
+    }
+    if (rc == 0)
+        rc = tree_entry(fs, ino_make(g.id, KIND_JOBS), &e);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_entry(fs, req, &e);
+}
+
+/* The draft may be another job than the one that was opened: that one is still queued until the draft is let go. */
+static void opened(struct pending *p, int rc) {
+    if (rc == 0)
+        rc = handle_open(p->fs, p->req, &p->fi, p->unique, p->ino, p->job->id, HANDLE_WRITER);
+    if (rc)
+        reply_err(p->fs, p->req, stale(rc));
+    else
+        reply_open(p->fs, p->req, &p->fi);
+}
+
+void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    struct job job;
+    int rc = sched_job(fs->sched, ino_id(ino), &job);
+    bool reads = (fi->flags & O_ACCMODE) == O_RDONLY;
+    if (rc == 0 && job.shelf != SHELF_JOBS && !(reads && is_there_for(fs, req, &job)))
+        rc = -ENOENT;
+    if (rc) {
+        renames_end(fs, fuse_req_ctx(req)->pid); /* what is written there now is a new job */
+        reply_err(fs, req, stale(rc));
+        return;
+    }
+    if (reads) {
+        fi->fh = fs->now.unique;
+        fi->noflush = 1;
+        reply_open(fs, req, fi);
+        return;
+    }
+    struct writer w;
+    struct pending *p = pending_create(fs, req, ino, fi, opened);
+    if (!p)
+        return;
+    p->job = calloc(1, sizeof *p->job);
+    rc = p->job ? writer_of(fs, req, ino_make(0, KIND_JOBS), NULL, job.mode, &w) : -ENOMEM;
+    w.append = fi->flags & O_APPEND;
+    if (rc == 0)
+        rc = handle_room(fs, req);
+    pending_result(p, rc ? rc : sched_open_draft(fs->sched, job.id, fi->flags & O_TRUNC, &w, p->job, pending_done, p));
+}
+
+void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    struct handle *x = handles_find(fs->handles, fi->fh);
+    body_read(fs, req, &(struct body_part){.job = x ? x->job : ino_id(ino), .body = BODY_SPEC}, size, off);
+}

@@ -1,0 +1,61 @@
+#include "fs/tree/keys.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "fs/tree/list.h"
+#include "fs/tree/tree.h"
+
+/* They are of who mounted, and of nobody else. */
+int keys_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    enum kind k = ino_kind(ino);
+    int rc = k == KIND_KEYS ? 0 : sched_key(fs->sched, ino_id(ino), NULL);
+    if (rc)
+        return rc;
+    tree_stat(st, k == KIND_KEY_TEXT ? 0400 : 0700, fs->uid, fs->gid, 0, fs->started);
+    if (k == KIND_KEYS)
+        *timeout = 1;
+    return 0;
+}
+
+int keys_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    uint64_t id;
+    int rc = sched_find_key(fs->sched, name, &id);
+    (void)dir;
+    if (rc == 0)
+        *out = ino_make(id, KIND_KEY);
+    return rc;
+}
+
+static bool add(void *arg, const char *name, uint64_t id) {
+    return list_add(arg, name, ino_make(id, KIND_KEY), list_offset(id));
+}
+
+int keys_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
+    (void)dir;
+    sched_page_keys(fs->sched, list_after(after), add, l);
+    return 0;
+}
+
+int keys_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
+    char text[SCHED_KEY_TEXT];
+    int rc = sched_key(fs->sched, ino_id(ino), text);
+    if (rc == 0)
+        fputs(text, out);
+    explicit_bzero(text, sizeof text);
+    return rc;
+}
+
+int keys_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    int rc = sched_add_key(fs->sched, name);
+    (void)dir;
+    if (rc == -EEXIST && fs->now.again)
+        rc = 0;
+    *out = ino_make(sched_node_id(name), KIND_KEY);
+    return rc;
+}
+
+int keys_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
+    (void)dir;
+    return sched_remove_key(fs->sched, name);
+}

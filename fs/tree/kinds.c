@@ -1,0 +1,134 @@
+#include "fs/tree/kinds.h"
+
+#include "fs/tree/info.h"
+#include "fs/tree/jobs.h"
+#include "fs/tree/keys.h"
+#include "fs/tree/list.h"
+#include "fs/tree/nodes.h"
+#include "fs/tree/results.h"
+#include "fs/tree/root.h"
+
+#define ON(shelf) (1u << SHELF_##shelf)
+#define ROOT_FILE(n)                                                                                                   \
+    { .name = n, .parent = KIND_ROOT, .type = S_IFREG, .attr = root_attr, .text = root_text }
+#define NODE_FILE(n, ...)                                                                                              \
+    { .name = n, .parent = KIND_NODE, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
+#define NODES_FILE(n, ...)                                                                                             \
+    { .name = n, .parent = KIND_NODES, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
+#define INFO_FILE(n, ...)                                                                                              \
+    { .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .text = info_text, ##__VA_ARGS__ }
+#define INFO_LIVE(n, r)                                                                                                \
+    {                                                                                                                  \
+        .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .open = info_open, .read = r,          \
+        .ready = info_ready                                                                                            \
+    }
+
+const struct kind_ops kinds[KINDS] = {
+    [KIND_ROOT] = {.type = S_IFDIR, .attr = root_attr},
+    [KIND_README] = ROOT_FILE("README"),
+    [KIND_VERSION] = ROOT_FILE("version"),
+    [KIND_STATS] = ROOT_FILE("stats"),
+
+    [KIND_JOBS] = {.name = "jobs",
+                   .parent = KIND_ROOT,
+                   .type = S_IFDIR,
+                   .attr = jobs_dir_attr,
+                   .lookup = jobs_lookup,
+                   .list = list_group,
+                   .unlink = jobs_unlink,
+                   .rmdir = jobs_rmdir,
+                   .shelves = ON(JOBS),
+                   .leaf = KIND_JOB},
+    [KIND_RESULTS] = {.name = "results",
+                      .parent = KIND_ROOT,
+                      .type = S_IFDIR,
+                      .attr = jobs_dir_attr,
+                      .lookup = results_lookup,
+                      .list = list_group,
+                      .unlink = results_unlink,
+                      .rmdir = jobs_rmdir,
+                      .shelves = ON(RESULTS),
+                      .leaf = KIND_RESULT},
+    [KIND_FAILURES] = {.name = "failures",
+                       .parent = KIND_ROOT,
+                       .type = S_IFDIR,
+                       .attr = jobs_dir_attr,
+                       .lookup = failures_lookup,
+                       .list = list_group,
+                       .unlink = results_unlink,
+                       .rmdir = jobs_rmdir,
+                       .shelves = ON(FAILURES),
+                       .leaf = KIND_FAILURE},
+    [KIND_INFO] = {.name = "info",
+                   .parent = KIND_ROOT,
+                   .type = S_IFDIR,
+                   .attr = jobs_dir_attr,
+                   .lookup = info_lookup,
+                   .list = list_group,
+                   .unlink = info_group_unlink,
+                   .rmdir = info_rmdir,
+                   .shelves = ON(JOBS) | ON(RESULTS) | ON(FAILURES) | ON(GONE),
+                   .leaf = KIND_INFO_JOB},
+    [KIND_GROUP_WAIT] = {.name = ".wait",
+                         .parent = KIND_INFO,
+                         .type = S_IFREG,
+                         .attr = info_group_attr,
+                         .open = info_open,
+                         .read = info_group_wait},
+    [KIND_GROUP_PROGRESS] = {.name = ".progress",
+                             .parent = KIND_INFO,
+                             .type = S_IFREG,
+                             .attr = info_group_attr,
+                             .text = info_group_progress},
+
+    [KIND_NODES] = {.name = "nodes",
+                    .parent = KIND_ROOT,
+                    .type = S_IFDIR,
+                    .attr = nodes_attr,
+                    .lookup = nodes_lookup,
+                    .list = nodes_list,
+                    .mkdir = nodes_mkdir,
+                    .rmdir = nodes_rmdir},
+    [KIND_NODES_LISTEN] = NODES_FILE(".listen"),
+    [KIND_NODES_DISCOVER] = NODES_FILE(".discover", .set = nodes_set_discover),
+    [KIND_KEYS] = {.name = ".keys",
+                   .parent = KIND_NODES,
+                   .type = S_IFDIR,
+                   .attr = keys_attr,
+                   .lookup = keys_lookup,
+                   .list = keys_list,
+                   .mkdir = keys_mkdir,
+                   .rmdir = keys_rmdir},
+    [KIND_KEY] = {.type = S_IFDIR, .attr = keys_attr},
+    [KIND_KEY_TEXT] = {.name = "key", .parent = KIND_KEY, .type = S_IFREG, .attr = keys_attr, .text = keys_text},
+    [KIND_NODE] = {.type = S_IFDIR, .attr = nodes_attr},
+    [KIND_NODE_CPUS] = NODE_FILE("cpus", .set = nodes_set),
+    [KIND_NODE_STATE] = NODE_FILE("state", .set = nodes_set),
+    [KIND_NODE_RUNNING] = NODE_FILE("running"),
+    [KIND_NODE_DONE] = NODE_FILE("done"),
+    [KIND_NODE_FAILED] = NODE_FILE("failed"),
+    [KIND_NODE_SECONDS] = NODE_FILE("seconds"),
+    [KIND_NODE_PYTHON] = NODE_FILE("python"),
+    [KIND_NODE_ADDRESS] = NODE_FILE("address"),
+    [KIND_NODE_SEEN] = NODE_FILE("seen"),
+    [KIND_NODE_WHY] = NODE_FILE("why"),
+
+    [KIND_JOB] = {.type = S_IFREG, .attr = jobs_attr, .open = jobs_open, .read = jobs_read},
+    [KIND_RESULT] =
+        {.type = S_IFREG, .attr = results_attr, .open = results_open, .read = results_read, .ready = results_ready},
+    [KIND_FAILURE] = {.type = S_IFREG, .attr = failures_attr, .open = failures_open, .read = failures_read},
+    [KIND_INFO_JOB] = {.type = S_IFDIR, .attr = info_attr, .unlink = info_unlink},
+    [KIND_STATE] = INFO_FILE("state"),
+    [KIND_WHY] = INFO_FILE("why"),
+    [KIND_WAIT] = INFO_LIVE("wait", info_wait),
+    [KIND_STDOUT] = INFO_LIVE("stdout", info_read),
+    [KIND_STDERR] = INFO_LIVE("stderr", info_read),
+    [KIND_SPEC] = INFO_LIVE("spec", info_read),
+    [KIND_EXIT] = INFO_FILE("exit"),
+    [KIND_ATTEMPT] = INFO_FILE("attempt"),
+    [KIND_NODE_OF] = INFO_FILE("node"),
+    [KIND_TIMES] = INFO_FILE("times"),
+    [KIND_USAGE] = INFO_FILE("usage"),
+    [KIND_PRIORITY] = INFO_FILE("priority", .set = info_set),
+    [KIND_HOLD] = INFO_FILE("hold", .set = info_set),
+};

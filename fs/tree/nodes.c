@@ -1,0 +1,139 @@
+#include "fs/tree/nodes.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#include "fs/tree/list.h"
+#include "fs/tree/text.h"
+#include "fs/tree/tree.h"
+
+int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    enum kind k = ino_kind(ino);
+    struct node n;
+    bool of_all = k == KIND_NODES || k == KIND_NODES_LISTEN || k == KIND_NODES_DISCOVER;
+    int rc = of_all ? 0 : sched_node(fs->sched, ino_id(ino), &n);
+    if (rc)
+        return rc;
+    mode_t mode = k == KIND_NODES || k == KIND_NODE ? 0755 : tree_kind(fs, ino)->set ? 0644 : 0444;
+    tree_stat(st, mode, fs->uid, fs->gid, 0, fs->started);
+    if (k == KIND_NODES)
+        *timeout = 1;
+    return 0;
+}
+
+int nodes_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    (void)dir;
+    uint64_t id;
+    int rc = sched_find_node(fs->sched, name, &id);
+    if (rc == 0)
+        *out = ino_make(id, KIND_NODE);
+    return rc;
+}
+
+static bool add(void *arg, const char *name, uint64_t id) {
+    return list_add(arg, name, ino_make(id, KIND_NODE), list_offset(id));
+}
+
+int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
+    (void)dir;
+    sched_page_nodes(fs->sched, list_after(after), add, l);
+    return 0;
+}
+
+int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
+    struct node n;
+    struct tm t;
+    char seen[32];
+    if (ino_kind(ino) == KIND_NODES_LISTEN) {
+        char address[256];
+        sched_listens(fs->sched, address);
+        if (*address)
+            fprintf(out, "%s\n", address);
+        return 0;
+    }
+    if (ino_kind(ino) == KIND_NODES_DISCOVER) {
+        const char *where = sched_discovers(fs->sched);
+        fprintf(out, "%s\n", !where ? "0" : *where ? where : "1");
+        return 0;
+    }
+    int rc = sched_node(fs->sched, ino_id(ino), &n);
+    if (rc)
+        return rc;
+    time_t seconds = n.seen / 1000000;
+    switch (ino_kind(ino)) {
+    case KIND_NODE_CPUS: fprintf(out, "%u\n", n.cpus); break;
+    case KIND_NODE_STATE: fprintf(out, "%s\n", node_state_name(n.state)); break;
+    case KIND_NODE_RUNNING: fprintf(out, "%u\n", n.running); break;
+    case KIND_NODE_DONE: fprintf(out, "%" PRIu64 "\n", n.done); break;
+    case KIND_NODE_FAILED: fprintf(out, "%" PRIu64 "\n", n.failed); break;
+    case KIND_NODE_SECONDS: fprintf(out, "%.3f\n", n.seconds); break;
+    case KIND_NODE_PYTHON:
+        fprintf(out, "%s%s\n", n.python,
+                n.pickles || !n.python[0] ? "" : " (another than here: scripts, JSON and source only, no pickles)");
+        break;
+    case KIND_NODE_ADDRESS: fprintf(out, "%s\n", n.address); break;
+    case KIND_NODE_WHY:
+        if (*n.why)
+            fprintf(out, "%s\n", n.why);
+        break;
+    case KIND_NODE_SEEN:
+        if (!n.seen) { /* dialled, and not reached yet */
+            fputs("never\n", out);
+            break;
+        }
+        strftime(seen, sizeof seen, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &t));
+        fprintf(out, "%s.%06dZ\n", seen, (int)(n.seen % 1000000));
+        break;
+    default: return -EINVAL;
+    }
+    return 0;
+}
+
+int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
+    struct node n;
+    long cpus;
+    int rc = sched_node(fs->sched, ino_id(ino), &n);
+    if (rc)
+        return rc;
+    if (ino_kind(ino) == KIND_NODE_CPUS) {
+        rc = text_number(value, &cpus);
+        return rc ? rc : cpus < 0 || cpus > 4096 ? -EINVAL : sched_set_cpus(fs->sched, n.name, (unsigned)cpus);
+    }
+    size_t len = strcspn(value, " \t\r\n");
+    if (value[len + strspn(value + len, " \t\r\n")])
+        return -EINVAL;
+    for (enum node_state s = NODE_UP; s <= NODE_DRAIN; s++)
+        if (strlen(node_state_name(s)) == len && strncmp(node_state_name(s), value, len) == 0)
+            return sched_set_node_state(fs->sched, n.name, s);
+    return -EINVAL;
+}
+
+int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value) {
+    char where[256];
+    long on;
+    (void)ino;
+    if (text_number(value, &on) == 0)
+        return on != 0 && on != 1 ? -EINVAL : sched_set_discover(fs->sched, on ? "" : NULL);
+    size_t len = strcspn(value, " \t\r\n");
+    if (!len || len >= sizeof where || value[len + strspn(value + len, " \t\r\n")])
+        return -EINVAL;
+    memcpy(where, value, len);
+    where[len] = '\0';
+    return sched_set_discover(fs->sched, where);
+}
+
+int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    (void)dir;
+    int rc = sched_add_node(fs->sched, name);
+    if (rc == -EEXIST && fs->now.again)
+        rc = 0;
+    *out = ino_make(sched_node_id(name), KIND_NODE);
+    return rc;
+}
+
+int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
+    (void)dir;
+    return sched_remove_node(fs->sched, name);
+}

@@ -1,0 +1,71 @@
+#include "fs/tree/tree.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/tree/text.h"
+
+const struct kind_ops *tree_kind(const struct fs *fs, fuse_ino_t ino) {
+    enum kind k = ino_kind(ino);
+    return k < KINDS && fs->kinds[k].type ? &fs->kinds[k] : NULL;
+}
+
+int tree_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
+    const struct kind_ops *d = tree_kind(fs, dir);
+    if (!d || !S_ISDIR(d->type))
+        return -ENOTDIR;
+    if (strlen(name) > JOB_NAME_MAX)
+        return -ENAMETOOLONG;
+    for (unsigned k = 1; k < KINDS; k++) {
+        const struct kind_ops *o = &fs->kinds[k];
+        if (o->name && o->parent == ino_kind(dir) && strcmp(o->name, name) == 0) {
+            *out = ino_make(ino_id(dir), k);
+            return 0;
+        }
+    }
+    return d->lookup ? d->lookup(fs, dir, name, out) : -ENOENT;
+}
+
+int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
+    const struct kind_ops *k = tree_kind(fs, ino);
+    if (!k)
+        return -ESTALE;
+    memset(st, 0, sizeof *st);
+    *timeout = 0;
+    int rc = k->attr(fs, ino, st, timeout);
+    if (rc == 0 && k->text) {
+        char *bytes;
+        size_t size;
+        rc = text_make(fs, ino, &bytes, &size);
+        if (rc == 0) {
+            st->st_size = (off_t)size;
+            free(bytes);
+        }
+    }
+    st->st_ino = ino;
+    st->st_mode = (st->st_mode & 07777) | k->type;
+    st->st_blocks = (st->st_size + 511) / 512;
+    return stale(rc);
+}
+
+int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e) {
+    memset(e, 0, sizeof *e);
+    e->ino = ino;
+    /* A name in jobs/ may leave it at any time, and creating it anew with O_EXCL must then ask us. Elsewhere a name
+     * that has got another job is noticed: opening or looking at the old one answers ESTALE. What is moved from
+     * failures/ into jobs/ the kernel would take for the failure there as long. */
+    e->entry_timeout = ino_kind(ino) == KIND_JOB || ino_kind(ino) == KIND_FAILURE ? 0 : 1;
+    return tree_attr(fs, ino, &e->attr, &e->attr_timeout);
+}
+
+void tree_stat(struct stat *st, mode_t mode, uid_t uid, gid_t gid, uint64_t size, int64_t time) {
+    st->st_mode = mode;
+    st->st_nlink = 1;
+    st->st_uid = uid;
+    st->st_gid = gid;
+    st->st_size = (off_t)size;
+    st->st_mtim.tv_sec = time / 1000000;
+    st->st_mtim.tv_nsec = time % 1000000 * 1000;
+    st->st_atim = st->st_ctim = st->st_mtim;
+}
