@@ -14,6 +14,8 @@ struct call {
     TAILQ_ENTRY(call) order;          /* of its stream's */
     TAILQ_ENTRY(call) done;           /* frames: answered in this turn */
     LIST_ENTRY(call) numbered, named; /* by its number, by its id */
+    TAILQ_ENTRY(call) waits;          /* of user.bodies, while ... */
+    struct stream *body_of;           /* ... its file waits to be put together: its stream; else NULL */
     enum call_state state;
     uint64_t number;    /* in the input, from 0 on */
     uint64_t id;        /* frames: the client's; JSON: its line */

@@ -22,7 +22,7 @@ struct spool {
     DIR *scan;
 };
 
-enum what { PWRITE, TRUNCATE, READ, COPY, SYNC, UNLINK, SPEC };
+enum what { PWRITE, TRUNCATE, READ, COPY, COPY_PART, SYNC, UNLINK, SPEC };
 
 struct task {
     struct disk_task disk; /* first: the disk thread knows only this */
@@ -38,7 +38,7 @@ struct task {
     const void *from; /* of PWRITE */
     size_t size;
     const struct iovec *parts; /* of PWRITE, instead: count of them */
-    uint64_t offset;
+    uint64_t offset, to_at;    /* to_at: of COPY_PART */
     int64_t rc;
     char *job_name;
     struct spool_spec spec;
@@ -136,6 +136,24 @@ static int64_t do_copy(struct task *t) {
     return rc;
 }
 
+static int64_t do_copy_part(struct task *t) {
+    int from = open_file(t->sp, t->name, O_RDONLY), to = open_file(t->sp, t->to, O_WRONLY | O_CREAT);
+    int64_t rc = from < 0 ? from : to < 0 ? to : 0, have = 0;
+    off_t at = (off_t)t->offset, to_at = (off_t)t->to_at;
+    while (rc == 0 && (size_t)have < t->size) {
+        ssize_t n = copy_file_range(from, &at, to, &to_at, t->size - (size_t)have, 0);
+        if (n == 0)
+            break;
+        have += n > 0 ? n : 0;
+        rc = n < 0 && errno != EINTR ? -errno : 0;
+    }
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+    return rc < 0 ? rc : have;
+}
+
 static int64_t sync_file(struct spool *sp, struct spool_name n) {
     if (n.file == BODY_LOG && spool_size(sp, n) == -ENOENT)
         return 0; /* a log may have no large pieces */
@@ -213,6 +231,7 @@ static void work(struct disk_task *d) {
         t->rc = fd < 0 ? fd : read_all(fd, t->buf, t->size, t->offset);
         break;
     case COPY: t->rc = do_copy(t); break;
+    case COPY_PART: t->rc = do_copy_part(t); break;
     case SYNC: t->rc = do_sync(t); break;
     case UNLINK:
         file_name(t->name, name, sizeof name);
@@ -350,6 +369,19 @@ int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, s
     if (!t)
         return -ENOMEM;
     t->to = to;
+    disk_submit(sp->disk, &t->disk);
+    return -EINPROGRESS;
+}
+
+int spool_copy_part(struct spool *sp, struct spool_name from, uint64_t from_at, size_t size, struct spool_name to,
+                    uint64_t to_at, sched_done *done, void *arg) {
+    struct task *t = task_create(sp, COPY_PART, from, 0, done, arg);
+    if (!t)
+        return -ENOMEM;
+    t->offset = from_at;
+    t->size = size;
+    t->to = to;
+    t->to_at = to_at;
     disk_submit(sp->disk, &t->disk);
     return -EINPROGRESS;
 }

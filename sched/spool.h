@@ -48,6 +48,9 @@ int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size
 int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
                void *arg);
 int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, sched_done *done, void *arg);
+/* So many bytes of a file into another, which is made where there is none. done is told how many there were. */
+int spool_copy_part(struct spool *sp, struct spool_name from, uint64_t from_at, size_t size, struct spool_name to,
+                    uint64_t to_at, sched_done *done, void *arg);
 /* fdatasync of the files (count may be 0) and, when wal is set, of the database's log. */
 int spool_sync(struct spool *sp, const struct spool_name *names, size_t count, bool wal, sched_done *done, void *arg);
 void spool_unlink(struct spool *sp, struct spool_name n);

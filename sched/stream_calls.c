@@ -50,6 +50,12 @@ static void unindex(struct call *c) {
     c->indexed = false;
 }
 
+static void unqueue(struct call *c) {
+    if (c->body_of)
+        TAILQ_REMOVE(&c->body_of->user->bodies, c, waits);
+    c->body_of = NULL;
+}
+
 static int grow(struct stream *st) {
     size_t n = st->buckets ? st->buckets * 2 : BUCKETS_MIN;
     struct call_list *by_number = calloc(n, sizeof *by_number), *by_id = calloc(n, sizeof *by_id);
@@ -136,6 +142,7 @@ void stream_remove(struct stream *st, struct call *c) {
     st->waiting_calls -= c->state == CALL_ANSWERED;
     let_go_of(st, c);
     unindex(c);
+    unqueue(c);
     TAILQ_REMOVE(&st->calls, c, order);
     LIST_REMOVE(c, numbered);
     st->count--;
@@ -149,6 +156,7 @@ int stream_answered(struct stream *st, struct call *c) {
     stream_job_known(st, c);
     let_go_of(st, c);
     unindex(c);
+    unqueue(c);
     c->state = CALL_ANSWERED;
     st->waiting_calls++;
     stream_hold(st, c, sizeof *c + c->answer.cap);

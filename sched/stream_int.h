@@ -210,6 +210,11 @@ int stream_release(struct stream *st, uint64_t id); /* a call that is held, or w
 int stream_hold_over(struct stream *st);            /* nobody can let go any more of what is held: those calls fail */
 /* The call that the job answers, and its stream; NULL when nobody waits for that any more. */
 struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out);
+/* Its file is whole: body says its bytes; or is there, if job has it. 0 or -errno */
+int stream_part_submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t job);
+/* stream_body.c: puts the file of its job together, from now on or when others of its user are, and submits that. 0 or
+ * -errno */
+int stream_body(struct stream *st, struct call *c);
 /* stream_ended.c: what such a job answered goes to the stream. 0, -errno, or 1: the stream removes it, later. */
 int stream_job_ended(struct sched *s, const struct job_row *r);
 /* What a call has printed. NULL: nobody wants it any more. */

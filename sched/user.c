@@ -27,6 +27,7 @@ struct user *user_of(struct sched *s, uid_t uid) {
         return NULL;
     *u = (struct user){.uid = uid, .s = s, .quota = quota_of(s, uid)};
     TAILQ_INIT(&u->wanted);
+    TAILQ_INIT(&u->bodies);
     if (!tsearch(&u->uid, &s->users, compare)) {
         free(u);
         return NULL;

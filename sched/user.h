@@ -14,6 +14,7 @@
 struct sched;
 struct stream;
 struct lanes;
+struct call;
 
 enum { USERS_ACTIVE, USERS_READY, USERS_HEAPS };
 struct user_heap {
@@ -48,6 +49,8 @@ struct user {  /* of everyone who has had something here since the daemon began 
     unsigned active_streams;     /* of them: have something to do */
     size_t held, sent, gathered; /* stream_memory.h: bytes of calls; that workers have; that are not whole */
     const struct stream *large;  /* may gather a call beyond what he may hold */
+    TAILQ_HEAD(, call) bodies;   /* calls whose files wait until one of those that are being made is whole ... */
+    unsigned making;             /* ... which are so many */
 };
 
 struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */

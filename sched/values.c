@@ -4,7 +4,6 @@
  * the disk thread before there is a row, so no row is without its bytes; a file without a row is swept at the next
  * start. The parser waits meanwhile: calls behind a FUNC are not looked at before its row is in the same commit as what
  * says so. */
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -268,38 +267,28 @@ void values_give(struct lease *l, uint32_t number, const struct call *c, const u
 
 /* --- into the file of a job -------------------------------------------------------------------------------------- */
 
-static int append(void *arg, const void *bytes, size_t size) {
-    struct buffer *b = arg;
-    uint32_t size_le = htole32((uint32_t)size);
-    int rc = buffer_reserve(b, sizeof size_le + size);
-    if (rc < 0)
-        return rc;
-    buffer_add(b, &size_le, sizeof size_le);
-    if (bytes)
-        buffer_add(b, bytes, size);
-    else
-        b->size += size;
-    return 0;
+struct finding {
+    struct buffer *into;
+    size_t size;
+};
+
+static int found(void *arg, const void *bytes, size_t size) {
+    struct finding *f = arg;
+    f->size = size;
+    return f->into ? buffer_add(f->into, bytes, size) : 0;
 }
 
-int values_append(struct sched *s, uint64_t stream, const uint8_t hash[HASH], struct buffer *b, size_t *size,
-                  sched_done *done, void *arg) {
-    struct body where;
-    uint64_t id = 0;
-    uid_t uid;
-    size_t before = b->size;
-    int rc = store_owner(s->store, stream, &uid);
-    if (rc == 0)
-        rc = store_function_get(s->store, uid, hash, append, b, &id);
-    if (rc == 0 && id) {
+int values_find(struct sched *s, uid_t uid, const uint8_t hash[HASH], struct buffer *into, size_t *size,
+                struct spool_name *file) {
+    struct finding f = {into, 0};
+    struct body where = {0};
+    uint64_t id;
+    int rc = store_function_get(s->store, uid, hash, found, &f, &id);
+    if (rc == 0 && id)
         rc = store_body_get(s->store, id, BODY_SPEC, &where);
-        if (rc == 0)
-            rc = append(b, NULL, (size_t)where.size);
-        if (rc == 0)
-            rc = spool_load(s->spool, file_of(id), b->bytes + b->size - where.size, (size_t)where.size, 0, done, arg);
-    }
-    if (rc < 0 && rc != -EINPROGRESS)
-        b->size = before;
-    *size = b->size - before - (b->size > before ? sizeof(uint32_t) : 0);
-    return rc;
+    if (rc < 0)
+        return rc;
+    *file = file_of(id);
+    *size = id ? (size_t)where.size : f.size;
+    return id != 0;
 }

@@ -16,9 +16,8 @@ int values_take(struct stream *st, const char *body, size_t size);
  * where there is no such thing. */
 void values_give(struct lease *l, uint32_t number, const struct call *c, const uint8_t hash[32]);
 
-/* Adds its size (u32) and the bytes of what a call of that stream names. 0, -ENOENT, -errno: nothing was added;
- * -EINPROGRESS: the bytes come later, then done is told how many they are, or -errno; b may not be touched until then.
- * *size: of the bytes. */
-int values_append(struct sched *s, uint64_t stream, const uint8_t hash[32], struct buffer *b, size_t *size,
-                  sched_done *done, void *arg);
+/* What a user's stream names: 0, its bytes were added to into (NULL: only its size is asked for); 1, file has them;
+ * -ENOENT, -errno. */
+int values_find(struct sched *s, uid_t uid, const uint8_t hash[32], struct buffer *into, size_t *size,
+                struct spool_name *file);
 #endif
