@@ -6,11 +6,11 @@ import uuid
 from typing import Any, Callable, FrozenSet, Optional, Tuple
 
 from . import mount as mounts
+from ._pickle.serialize import Serializer, describe
 from ._stream.channel import Channel, Limit
 from ._stream.connection import open_connections
 from ._stream.threads import in_thread
 from .errors import MountGone, NotTrusted
-from .serialize import Serializer, describe
 
 _exiting = False
 

@@ -13,15 +13,17 @@ from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterab
                     Tuple, TypeVar)
 
 from . import mount as mounts
-from . import stream
 from . import trust as trust_of
+from ._pickle.functions import Entry, FunctionCache
+from ._pickle.serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
+from ._pickle.values import LARGE_VALUE, LARGEST_VALUE
+from ._stream import frames
 from ._stream.channel import Channel
 from ._stream.future import Future
-from .cache import Entry, FunctionCache
+from ._stream.size import refuse_too_large
 from .core import Core
 from .errors import NoMount
-from .serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
-from .values import LARGE_VALUE, LARGEST_VALUE, refuse_too_large
+from .progress import watch
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec  # of typing from Python 3.10 on
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 T = TypeVar("T")
-_pack_header = stream._pack_header
-_CALL = stream.CALL
+_pack_header = frames._pack_header
+_CALL = frames.CALL
 NAME_MAX = 255  # bytes of a job's name
 SHORT = 64 * 1024  # bytes of a body up to which it is copied into its frame
 _QUIET = frozenset((list, tuple, range, str, bytes, bytearray, set, frozenset, dict, itertools.repeat, itertools.count))
@@ -44,11 +46,11 @@ class _Submitter(BaseExecutor):
     _whole_prefix: bytes
 
     def _set_up(self, core: Core, options: Mapping[str, Any]) -> None:
-        text = stream.options_bytes(options)
+        text = frames.options_bytes(options)
         self._core = core
         self._call_options = dict(options)
-        self._whole_prefix = stream.call_prefix(text, None)
-        self._cache = FunctionCache(core.serializer, lambda digest: stream.call_prefix(text, digest), core.initializer,
+        self._whole_prefix = frames.call_prefix(text, None)
+        self._cache = FunctionCache(core.serializer, lambda digest: frames.call_prefix(text, digest), core.initializer,
                                     core.initargs, core.init_key)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -168,7 +170,7 @@ class _Submitter(BaseExecutor):
             channel.values.note(tops)
         if sent is not None:
             channel.announce(sent.digest, sent.blob)
-        return _send(channel, stream.naming(prefix, plan.digests), plan.blob, False)
+        return _send(channel, frames.naming(prefix, plan.digests), plan.blob, False)
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: Optional[float] = None,
             chunksize: int = 1, buffersize: Optional[int] = None, progress: bool = False) -> Iterator[T]:
@@ -194,7 +196,6 @@ class _Submitter(BaseExecutor):
         else:
             futures, sizes = self._submit_chunks(fn, zip(*iterables), chunksize, _quiet(iterables))
         if progress:
-            from .progress import watch
             watch(futures, sizes=sizes)
         results = _results(deque(futures), more, end)
         return results if chunksize == 1 else _chained(results)
@@ -263,7 +264,7 @@ def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Futur
     size = len(prefix) + len(blob)
     if size > SHORT:
         head, tail = packed(blob) if may_pack else (b"", b"")
-        channel.send(future, stream.frame_pieces(_CALL, future._id, [prefix + head, blob, tail]))
+        channel.send(future, frames.frame_pieces(_CALL, future._id, [prefix + head, blob, tail]))
         return future
     if may_pack and NAMES in blob:
         head, tail = packed(blob)
@@ -328,7 +329,7 @@ class Executor(_Submitter):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        stream.options_bytes(options)
+        frames.options_bytes(options)
         if name is not None:
             _check_name(name)
         where, trusted = mounts.find(mount, start=name is None, cpus=max_workers), trust_of.users(trust)

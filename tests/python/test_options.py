@@ -237,8 +237,8 @@ def test_serializer_source(m):
 def test_other_serializers_in_main(run):
     """Without cloudpickle and dill what __main__ has goes as its source."""
     assert run("""
-import ppfs, ppfs.serialize
-ppfs.serialize.module_of = lambda name: None
+import ppfs, ppfs._pickle.serialize
+ppfs._pickle.serialize.module_of = lambda name: None
 def double(x): return 2 * x
 with ppfs.Executor() as ex:
     print(ex.submit(double, 4).result(), list(ex.map(double, range(3), chunksize=2)))

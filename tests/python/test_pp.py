@@ -7,6 +7,7 @@ import pytest
 
 import ppfs
 import ppfs.pp as pp
+from ppfs.compat.pp import _address
 from test_executor import crowd, touch, until
 
 
@@ -210,7 +211,7 @@ def test_servers_that_are_not_there(m, monkeypatch, caplog):
     ("host", ("host", 60000)), ("host:5", ("host", 5)), ("::1", ("::1", 60000)), ("[::1]", ("::1", 60000)),
     ("[::1]:5", ("::1", 5)), ("*:5", ("*", 5))])
 def test_addresses(server, address):
-    assert pp._address(server) == address
+    assert _address(server) == address
 
 
 def test_destroy(m, monkeypatch):

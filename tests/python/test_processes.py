@@ -47,9 +47,9 @@ def test_in_children_of_multiprocessing(run, how):
     """What the main script has defined is in a module of another name there."""
     assert run("""
 import multiprocessing, sys
-import ppfs, ppfs.serialize
+import ppfs, ppfs._pickle.serialize
 if sys.argv[1] == "nothing":
-    ppfs.serialize.module_of = lambda name: None
+    ppfs._pickle.serialize.module_of = lambda name: None
 class Point:
     def __init__(self, x): self.x = x
     def __eq__(self, other): return type(other) is Point and other.x == self.x

@@ -4,7 +4,7 @@ import json
 import pytest
 
 import ppfs
-from ppfs import stream
+from ppfs._stream import frames as stream
 from ppfs.options import check
 
 BAD = [("priority", "high"), ("priority", 1000001), ("priority", 1.5), ("priority", True), ("priority", ""),

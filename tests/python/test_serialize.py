@@ -12,10 +12,10 @@ import weakref
 import pytest
 
 import conftest
-import ppfs.serialize
-from ppfs.cache import FunctionCache
-from ppfs.serialize import NAMES, PACKED, Serializer, describe, joined, packed
-from ppfs.stream import call_prefix
+import ppfs._pickle.serialize
+from ppfs._pickle.functions import FunctionCache
+from ppfs._pickle.serialize import NAMES, PACKED, Serializer, describe, joined, packed
+from ppfs._stream.frames import call_prefix
 from ppfsmount import need_module
 
 def worker(*steps):
@@ -87,7 +87,7 @@ def test_source():
 MAIN = """
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
-from ppfs.serialize import PACKED, Serializer
+from ppfs._pickle.serialize import PACKED, Serializer
 class Point:
     def __init__(self, x): self.x = x
 def f(p): return p.x
@@ -102,7 +102,7 @@ def test_main_goes_by_value():
 
 
 def test_without_cloudpickle_and_dill(monkeypatch):
-    monkeypatch.setattr(ppfs.serialize, "module_of", lambda name: None)
+    monkeypatch.setattr(ppfs._pickle.serialize, "module_of", lambda name: None)
     monkeypatch.setattr(double, "__module__", "__main__")
     serializer = Serializer()
     assert worker(ready(serializer, double, 4)) == [8], "sent as source"
@@ -209,7 +209,7 @@ def test_forgotten_functions_are_forgotten():
 
 
 def test_no_more_than_so_many_are_remembered(monkeypatch):
-    monkeypatch.setattr("ppfs.cache.MOST", 8)
+    monkeypatch.setattr("ppfs._pickle.functions.MOST", 8)
     c, kept = cache(), [(lambda i=i: i) for i in range(30)]
     for f in kept:
         assert c.find(f) is c.find(f)
@@ -268,7 +268,7 @@ def test_initializer_runs_once_in_a_worker():
 
 
 def test_other_python_versions_are_refused(monkeypatch):
-    monkeypatch.setattr(ppfs.serialize, "THIS_VERSION", (3, 99))
+    monkeypatch.setattr(ppfs._pickle.serialize, "THIS_VERSION", (3, 99))
     blob, args = ready(Serializer("cloudpickle"), lambda x: x, 1)
     with pytest.raises(AssertionError, match="sent by Python 3.99"):
         worker((blob, args))

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-import ppfs.serialize
-from ppfs.serialize import Serializer
+import ppfs._pickle.serialize
+from ppfs._pickle.serialize import Serializer
 from test_serialize import ready, worker
 
 PROGRAM = r'''
@@ -90,14 +90,14 @@ def program(tmp_path, monkeypatch):
 def test_the_right_text(program, monkeypatch, serializer, call):
     """Also without cloudpickle and dill, where __main__ goes as source."""
     if serializer is None:
-        monkeypatch.setattr(ppfs.serialize, "module_of", lambda name: None)
+        monkeypatch.setattr(ppfs._pickle.serialize, "module_of", lambda name: None)
         for what in vars(program).values():
             if getattr(what, "__module__", "") == "a_program":
                 what.__module__ = "__main__"
     func = eval(call, vars(program))
     made = Serializer(serializer)
     assert made.function(func).source is not None
-    monkeypatch.setattr(ppfs.serialize, "extra_path", lambda: ())
+    monkeypatch.setattr(ppfs._pickle.serialize, "extra_path", lambda: ())
     assert worker(ready(made, func, 4)) == [func(4)]
 
 
@@ -246,7 +246,7 @@ LATER = {
 def changing(tmp_path, monkeypatch):
     (tmp_path / "a_changing.py").write_text(CHANGES)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(ppfs.serialize, "extra_path", lambda: ())
+    monkeypatch.setattr(ppfs._pickle.serialize, "extra_path", lambda: ())
     yield importlib.import_module("a_changing")
     del sys.modules["a_changing"]
     linecache.clearcache()

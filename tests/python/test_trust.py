@@ -24,7 +24,7 @@ if sys.argv[1] == "session":
         ex.submit(give)
 else:
     with open(job, "wb") as file:
-        file.write(ppfs.serialize.Serializer("cloudpickle").call(give, (), {}))
+        file.write(ppfs._pickle.serialize.Serializer("cloudpickle").call(give, (), {}))
 print(ppfs.wait(sys.argv[3]))
 """
 

@@ -11,8 +11,8 @@ import weakref
 import pytest
 
 import ppfs
-from ppfs import stream
-from ppfs.serialize import Serializer
+from ppfs._stream import frames as stream
+from ppfs._pickle.serialize import Serializer
 from ppfsmount import need_module, wait_until
 
 numpy = need_module("numpy")
@@ -48,7 +48,7 @@ def values_sent(ex):
 def ex(request, m, monkeypatch):
     """An executor that remembers what it has sent in FUNC frames. packed: workers find modules where this process does."""
     if request.param == "plain":
-        monkeypatch.setattr("ppfs.serialize.extra_path", lambda: ())
+        monkeypatch.setattr("ppfs._pickle.serialize.extra_path", lambda: ())
     monkeypatch.setattr("ppfs._stream.channel.Channel.announce", announce)
     with ppfs.Executor(str(m.mnt)) as executor:
         executor.sent = []
@@ -259,8 +259,8 @@ def test_more_than_a_call_may_carry(ex):
 def test_the_size_that_is_looked_at_is_that_of_the_value(packed):
     """ppfs takes values up to a size: one more byte, and all calls that name it would fail."""
     for data in (bytes(SIZE), bytearray(SIZE), [1] * SIZE, numpy.zeros(SIZE)):
-        digest, size = ppfs.values._look(Serializer(), data, packed)
-        blob = ppfs.values._value(Serializer(), data, packed)
+        digest, size = ppfs._pickle.values._look(Serializer(), data, packed)
+        blob = ppfs._pickle.values._value(Serializer(), data, packed)
         assert digest == hashlib.sha256(blob).digest() and size == len(blob)
 
 

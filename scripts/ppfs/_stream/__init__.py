@@ -1,5 +1,7 @@
 """The client's side of a stream: futures in, frames out, answers back.
 
+frames.py       the bytes of a stream, as ppfs-stream(5) describes them
+size.py         calls that are too large for a stream
 outcome.py      what one answer means: a value or an exception
 future.py       the future of a call; it ends once
 outbox.py       bytes on their way to jobs/NAME; each is written once, in order

@@ -8,9 +8,10 @@ import os
 import threading
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
 
-from .. import stream, trust
+from .. import trust
+from .._pickle.values import Values
 from ..mount import make_new
-from ..values import Values
+from . import frames
 from .connection import Bell, Connection, again, close_quietly
 from .future import FINISHED, Future
 from .outbox import Outbox, Pieces
@@ -32,7 +33,7 @@ class Channel(Connection):
         self.keep, self.limit = keep, limit
         self.results_path = os.path.join(mount, "results", name)
         jobs, results = open_stream(os.path.join(mount, "jobs", name), self.results_path,
-                                    stream.MAGIC_PORTABLE if portable else stream.MAGIC,
+                                    frames.MAGIC_PORTABLE if portable else frames.MAGIC,
                                     trust.users() if trusted is None else trusted)
         self.ids = itertools.count(1)
         self.announced: Set[bytes] = set()  # the functions and values that this stream has
@@ -84,22 +85,22 @@ class Channel(Connection):
         """Sends a function or a value, once; the CALL that needs it follows."""
         with self.lock:
             if digest not in self.announced and self._outbox is not None and self.broken is None:
-                self._outbox.add(stream.frame_pieces(stream.FUNC, 0, [digest, blob]))
+                self._outbox.add(frames.frame_pieces(frames.FUNC, 0, [digest, blob]))
                 self.announced.add(digest)
 
     def forget(self, future: Future[Any]) -> None:
         """The future was cancelled: the call shall not run (any more)."""
-        self._tell(stream.CANCEL, future._id)
+        self._tell(frames.CANCEL, future._id)
 
     def release(self, future: Future[Any]) -> None:
         """The call is not held any more."""
-        self._tell(stream.RELEASE, future._id)
+        self._tell(frames.RELEASE, future._id)
 
     def _tell(self, kind: int, ident: int) -> None:
         """Sends a frame that has no answer, behind the call."""
-        frame = stream.frame(kind, ident)
+        frame = frames.frame(kind, ident)
         with self.lock:
-            if kind == stream.CANCEL:
+            if kind == frames.CANCEL:
                 self.pending.pop(ident, None)
                 if self._held.pop(ident, None) is not None:
                     self._out_bell.ring()

@@ -15,9 +15,9 @@ import threading
 from concurrent.futures import BrokenExecutor
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-from .. import stream
 from ..errors import JobCancelled, MountGone, StreamError
 from ..mount import is_mount
+from . import frames
 from .future import CANCELLED, FINISHED, PENDING, RUNNING, Future
 from .inbox import ALONE, Inbox
 from .outbox import Outbox
@@ -93,7 +93,7 @@ class Connection:
                     frame = self._inbox.only()
                 except (OSError, StreamError):
                     return
-                if frame is None or frame[0] != stream.RESULT or frame[1] != future._id:
+                if frame is None or frame[0] != frames.RESULT or frame[1] != future._id:
                     return
                 value, problem = outcome(frame[0], frame[2])
                 if problem is not None:
@@ -154,35 +154,35 @@ class Connection:
             self._bell.wait()
             return True
         self._inbox.read()
-        frames = self._inbox.frames()
-        if frames is not None:
-            self._deliver(frames)
-        return frames is not None
+        answers = self._inbox.frames()
+        if answers is not None:
+            self._deliver(answers)
+        return answers is not None
 
-    def _deliver(self, frames: Iterable[stream.Frame]) -> None:
-        """Ends the futures that the frames answer."""
+    def _deliver(self, answers: Iterable[frames.Frame]) -> None:
+        """Ends the futures of these frames. StreamError: one is of a kind that is no answer."""
         ended: List[_Ended] = []
-        for kind, ident, body in frames:
+        for kind, ident, body in answers:
             future = self.pending.get(ident)
-            if kind == stream.RESULT or kind == stream.ERROR:
+            if kind == frames.RESULT or kind == frames.ERROR:
                 if future is None:
                     self._answered([ident])
                     continue
                 value, problem = outcome(kind, body)
-                if isinstance(problem, BrokenExecutor) and kind == stream.ERROR:
+                if isinstance(problem, BrokenExecutor) and kind == frames.ERROR:
                     self.broken = problem
                 ended.append((future, FINISHED, value, problem))
-            elif kind == stream.CANCELLED:
+            elif kind == frames.CANCELLED:
                 self._answered([ident])
                 if future is not None:
                     ended.append((future, CANCELLED, None, None))
-            elif kind == stream.STARTED:
+            elif kind == frames.STARTED:
                 if future is not None:
                     future._end(RUNNING, states=(PENDING,))
-            elif kind != stream.OUTPUT:
+            elif kind != frames.OUTPUT:
                 raise StreamError("a frame of the unknown kind %d" % kind)
             elif future is not None:
-                future._printed = [*(future._printed or ()), stream.read_output(body)]
+                future._printed = [*(future._printed or ()), frames.read_output(body)]
         self._finish(ended)
 
     def _finish(self, ended: List[_Ended]) -> None:

@@ -9,17 +9,36 @@ from concurrent.futures import CancelledError
 from concurrent.futures import Future as BaseFuture
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import _base
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, List, Optional, Protocol, Tuple, TypeVar
 
-from .. import stream
+from . import frames
 from .threads import Event
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 PENDING, RUNNING, FINISHED = _base.PENDING, _base.RUNNING, _base.FINISHED
 CANCELLED = _base.CANCELLED_AND_NOTIFIED
 T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """What a future asks of the connection that brings its answer (connection.py)."""
+
+    name: str
+    lock: threading.RLock  # of the state of futures that nobody waits for
+
+    def read_alone(self, future: "Future[Any]") -> None:
+        """Reads the answer in the thread that waits for it, if that is possible."""
+
+    def settle(self) -> None:
+        """Answers must come without that."""
+
+    def check_waiter(self) -> None:
+        """RuntimeError: this thread must not wait."""
+
+    def forget(self, future: "Future[Any]") -> None:
+        """The future was cancelled."""
+
+    def release(self, future: "Future[Any]") -> None:
+        """The call is not held any more."""
 
 
 class _Waiter(Event):
@@ -46,7 +65,7 @@ class Future(BaseFuture[T]):
     _until = 0  # bytes that the stream has taken when it has the call
     _born: Any = None  # the lock of the connection when _cond was made: after a fork there is another
 
-    def __init__(self, connection: "Connection", ident: int) -> None:
+    def __init__(self, connection: Owner, ident: int) -> None:
         self._connection = connection
         self._id = ident
 
@@ -58,17 +77,17 @@ class Future(BaseFuture[T]):
     @property
     def stdout(self) -> str:
         """What the call has printed (that is known of so far)."""
-        return self._text(stream.STDOUT)
+        return self._text(frames.STDOUT)
 
     @property
     def stderr(self) -> str:
         """What the call has written to its standard error."""
-        return self._text(stream.STDERR)
+        return self._text(frames.STDERR)
 
     @property
     def printed(self) -> str:
         """Both, in the order in which they came."""
-        return self._text(stream.STDOUT, stream.STDERR)
+        return self._text(frames.STDOUT, frames.STDERR)
 
     def _text(self, *which: int) -> str:
         return b"".join(data for kind, data in self._printed or () if kind in which).decode("utf-8", "replace")

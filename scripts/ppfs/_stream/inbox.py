@@ -7,7 +7,7 @@ else to the reader thread, which nothing interrupts.
 import os
 from typing import List, Optional
 
-from .. import stream
+from .frames import BUFFER, Decoder, Frame
 
 ALONE = 16 * 1024  # bytes that a thread reads for itself: the kernel pins the pages that it could fill
 
@@ -17,7 +17,7 @@ class Inbox:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._decoder = stream.Decoder()
+        self._decoder = Decoder()
         self._brought: List[int] = []  # what the last read() has brought, unless it was taken
 
     def begun(self) -> bool:
@@ -28,17 +28,17 @@ class Inbox:
         """Whether there is something that another thread has read and not taken."""
         return bool(self._brought)
 
-    def read(self, most: int = stream.BUFFER) -> None:
+    def read(self, most: int = BUFFER) -> None:
         """One read(), unless there is something unread."""
         if not self._brought:
             self._brought.extend(map(os.readv, (self.fd,), ([self._decoder.room()[:most]],)))
 
-    def frames(self) -> Optional[List[stream.Frame]]:
+    def frames(self) -> Optional[List[Frame]]:
         """Takes what was read, as frames whose bodies are good until the next read(). None: that was the end."""
         n = self._brought.pop()
         return self._decoder.take(n) if n else None
 
-    def only(self) -> Optional[stream.Frame]:
+    def only(self) -> Optional[Frame]:
         """The frame that was read, when it is one frame and nothing else; it is not taken."""
         return self._decoder.only(self._brought[0]) if self._brought else None
 

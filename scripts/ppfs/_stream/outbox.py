@@ -7,11 +7,11 @@ import os
 from itertools import chain
 from typing import Dict, List, Tuple
 
-from .. import stream
+from . import frames
 
 BATCH = 1 << 20  # bytes that one write takes, more or less
 FEW = 64  # pieces that go out as they are; more are small, and joined before
-Pieces = List[stream.Bytes]
+Pieces = List[frames.Bytes]
 
 
 class Outbox:

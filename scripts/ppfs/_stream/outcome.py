@@ -6,19 +6,19 @@ from concurrent.futures import BrokenExecutor
 from pickle import loads as _loads
 from typing import Any, Optional, Tuple
 
-from .. import stream
+from .._pickle.remote import INITIALIZER_FAILED
+from .._pickle.serialize import load_exception
 from ..errors import CallFailed, CallTimeout, DependencyFailed, RemoteTraceback, WorkerDied
-from ..remote import INITIALIZER_FAILED
-from ..serialize import load_exception
+from . import frames
 
-_KINDS = {stream.DIED: WorkerDied, stream.TIMED_OUT: CallTimeout, stream.NOT_STARTED: DependencyFailed,
-          stream.BAD_OPTIONS: ValueError}
+_KINDS = {frames.DIED: WorkerDied, frames.TIMED_OUT: CallTimeout, frames.NOT_STARTED: DependencyFailed,
+          frames.BAD_OPTIONS: ValueError}
 
 
-def outcome(kind: int, body: stream.Bytes) -> Tuple[Any, Optional[BaseException]]:
+def outcome(kind: int, body: frames.Bytes) -> Tuple[Any, Optional[BaseException]]:
     """(value, None) or (None, exception) for a RESULT or an ERROR. StreamError: it is no such frame."""
-    if kind != stream.RESULT:
-        failure = stream.read_error(body)
+    if kind != frames.RESULT:
+        failure = frames.read_error(body)
         try:
             return None, _error_of(failure)
         except BaseException:
@@ -31,11 +31,11 @@ def outcome(kind: int, body: stream.Bytes) -> Tuple[Any, Optional[BaseException]
         return None, problem
 
 
-def _error_of(failure: stream.Failure) -> BaseException:
+def _error_of(failure: frames.Failure) -> BaseException:
     """The exception of a call that failed: its own where it came along, with the worker's traceback as its cause.
     BrokenExecutor: the initializer failed, so no other call will do better."""
     error = None
-    if failure.what in (stream.RAISED, stream.UNUSABLE):
+    if failure.what in (frames.RAISED, frames.UNUSABLE):
         error = load_exception(failure.exception)
         if type(error) is RuntimeError and error.args[:1] == (INITIALIZER_FAILED,):
             return _with_trace(BrokenExecutor("the initializer of the executor failed in a worker"), str(error.args[1]))

@@ -17,26 +17,30 @@ import sys
 import threading
 import types
 import weakref
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Set, Tuple, Type
 
-from .serialize import PROTOCOL, Serializer, describe, pickler_of
-from .stream import TOTAL_MAX
-
-if TYPE_CHECKING:
-    from ._stream.channel import Channel
+from .remote import PACKED
+from .serialize import PROTOCOL, Serializer, pickler_of
 
 LARGE_VALUE = 64 * 1024  # bytes from which on an argument may go by its hash
 LARGEST_VALUE = 64 << 20  # and up to which; ppfs takes no larger ones
 MOST = 255  # values that a call can list
 REMEMBERED = 64  # objects
-FEW = 8  # items of a container that are looked at one by one before anything is pickled
 MANY = 10_000  # items of a container: walking through it by itself costs more than is won
 _FIXED = frozenset((int, float, complex, bool, str, bytes, type(None), type, types.FunctionType,
                     types.BuiltinFunctionType, types.ModuleType))
-_TINY = frozenset((int, float, complex, bool, type(None)))
 _SIZED = frozenset((str, bytes, bytearray, array.array, list, tuple, dict, set, frozenset))
 _BYTES = struct.Struct("<3sQ")  # how a pickle of a bytes object begins
 _CONTAINERS = frozenset((list, tuple, dict, set, frozenset))
+
+
+class Taker(Protocol):
+    """What takes values, each before the first call that needs it: a stream (channel.py)."""
+
+    announced: Set[bytes]  # the digests that it has
+
+    def announce(self, digest: bytes, blob: bytes) -> None:
+        """Takes a value, unless it has it."""
 
 
 class Plan(NamedTuple):
@@ -65,47 +69,6 @@ def _may_be_large(what: Any) -> bool:
     except Exception:
         return True
     return size > LARGE_VALUE if isinstance(size, int) else True
-
-
-def least_size(what: Any) -> int:
-    """Bytes that its pickle has at least, as far as a short look tells."""
-    kind = type(what)
-    if kind is list or kind is tuple or kind is dict:
-        if len(what) > FEW:
-            return 0
-        return sum(map(_leaf_size, what.values() if kind is dict else what))
-    return _leaf_size(what)
-
-
-def _leaf_size(what: Any) -> int:
-    kind = type(what)
-    if kind is str or kind is bytes or kind is bytearray:
-        return len(what)
-    size: int = 0
-    if kind is array.array:
-        size = len(what) * what.itemsize
-    elif kind.__module__ == "numpy" and kind.__name__ == "ndarray":
-        size = what.nbytes
-    return size
-
-
-def refuse_too_large(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], size: int = 0) -> None:
-    """Raises ValueError, and names what is to blame, when a call of func is known to be larger than a stream can carry.
-    size: of its pickle, where there is one."""
-    least = 0
-    for what in args:
-        if type(what) not in _TINY:
-            least += least_size(what)
-    for what in kwargs.values():
-        if type(what) not in _TINY:
-            least += least_size(what)
-    if least <= TOTAL_MAX and size <= TOTAL_MAX:
-        return
-    given = [*(("argument %d" % (i + 1), what) for i, what in enumerate(args)), *kwargs.items()]
-    name, largest = max(given, key=lambda pair: least_size(pair[1]), default=("", None))
-    raise ValueError("a call of %s cannot be sent: its arguments take at least %d bytes (the largest is %s, a %s), and "
-                     "one call may carry %d; split it, or give the name of a file"
-                     % (describe(func), max(least, size), name, type(largest).__name__, TOTAL_MAX))
 
 
 class _Seen:
@@ -235,7 +198,7 @@ class Values:
             while len(self.seen) > REMEMBERED:
                 del self.seen[next(iter(self.seen))]
 
-    def plan(self, channel: "Channel", serializer: Serializer, what: Any, tops: Sequence[Any],
+    def plan(self, channel: Taker, serializer: Serializer, what: Any, tops: Sequence[Any],
              packed: bool) -> Optional[Plan]:
         """The call as a pickle that refers to those of its arguments (tops) that this stream has seen before; these are
         sent. packed: it travels as a bytes object (see remote.py). None: nothing of it goes by its hash."""
@@ -264,7 +227,7 @@ class Values:
         return Plan(_dumps(_PLAIN, packed_call(rest, places), names), list(chosen.values()))
 
     @staticmethod
-    def _name(channel: "Channel", serializer: Serializer, seen: _Seen, what: Any, packed: bool) -> Optional[bytes]:
+    def _name(channel: Taker, serializer: Serializer, seen: _Seen, what: Any, packed: bool) -> Optional[bytes]:
         """The hash by which it goes this time, and what has that has been sent; None: it goes whole."""
         if seen.rest:
             seen.rest -= 1
@@ -313,8 +276,7 @@ class Values:
 
 def packed_call(blob: bytes, values: List[Any]) -> Tuple[Tuple[Any, ...], Dict[str, bool]]:
     """What packed() of serialize.py has as bytes, with values behind the blob."""
-    from .remote import PACKED
     return (blob, *values), {PACKED: True}
 
 
-__all__ = ["LARGE_VALUE", "Plan", "Values", "refuse_too_large"]
+__all__ = ["LARGE_VALUE", "Plan", "Values"]

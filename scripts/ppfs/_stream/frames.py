@@ -10,8 +10,8 @@ import json
 import struct
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from .errors import StreamError
-from .options import check
+from ..errors import StreamError
+from ..options import check
 
 MAGIC = b"\x89ppfs\r\n\x1a" + b"\x01" + bytes(7)
 MAGIC_PORTABLE = MAGIC[:9] + b"\x01" + bytes(6)  # of a stream whose pickles every Python understands
@@ -99,12 +99,6 @@ def naming(prefix: bytes, digests: Sequence[bytes]) -> bytes:
     return b"".join((prefix[:1], bytes((len(digests),)), prefix[2:at], *digests, prefix[at:]))
 
 
-def error_body(failure: Failure) -> bytes:
-    """The body of an ERROR frame (what ppfs writes; here for tests and tools)."""
-    text = failure.sentence + "\n" + failure.traceback
-    return _ERROR_HEAD.pack(failure.what, len(failure.exception)) + failure.exception + text.encode()
-
-
 def read_error(body: Bytes) -> Failure:
     """Reads the body of an ERROR frame."""
     if len(body) < _ERROR_HEAD.size:
@@ -146,7 +140,7 @@ def split(view: memoryview, end: int) -> Tuple[List[Frame], int]:
 class Decoder:
     """Takes the bytes of a stream in any pieces, gives the frames: kinds that it does not know are left out.
 
-    Bytes are read to where room() says, and become frames by take(); feed() does both with a copy.
+    Bytes are read to where room() says, and become frames by take().
     """
 
     KNOWN = frozenset((FUNC, CALL, CANCEL, RELEASE, RESULT, ERROR, OUTPUT, CANCELLED, STARTED))
@@ -210,18 +204,6 @@ class Decoder:
         if kind < SKIP_FROM and kind != PART:
             raise StreamError("a frame of the unknown kind %d" % kind)
         return None
-
-    def feed(self, data: Bytes) -> List[Tuple[int, int, bytes]]:
-        """The frames that are whole with these bytes."""
-        whole: List[Tuple[int, int, bytes]] = []
-        left = memoryview(data)
-        while left:
-            room = self.room()
-            n = min(len(room), len(left))
-            room[:n] = left[:n]
-            left = left[n:]
-            whole += [(kind, ident, bytes(body)) for kind, ident, body in self.take(n)]
-        return whole
 
     @property
     def rest(self) -> int:

@@ -30,6 +30,7 @@ LARGE = 32 * 1024
 NAMES = b"\x93"  # in every pickle that names a class or a function
 _MAINS = b"\x08__main__", b"\x0b__mp_main__"  # as protocols from 4 on write a name: its length, then itself
 _dumps = pickle.dumps
+_OURS = __name__.partition(".")[0]  # this package
 _mp_main = threading.Lock()  # while cloudpickle or dill are told something about that module
 
 
@@ -129,7 +130,7 @@ def _spec_of(module: Any) -> Any:
 
 def _is_users(module: types.ModuleType) -> bool:
     path = getattr(module, "__file__", None)
-    return (isinstance(path, str) and module.__name__ not in MAINS and module.__name__.partition(".")[0] != __package__
+    return (isinstance(path, str) and module.__name__ not in MAINS and module.__name__.partition(".")[0] != _OURS
             and not os.path.abspath(path).startswith(_LASTING))
 
 
