@@ -240,6 +240,8 @@ int args_read(struct args *a, int argc, char **argv) {
         rc = wrong("it is mounted on one directory, and '%s' is one argument too many", argv[argc - 1]);
     else
         rc = set_string(&a->mountpoint, argv[optind + left - 1]);
+    if (rc == 0 && a->quota && (!a->everyone || geteuid() != 0))
+        rc = wrong("%s would bind nobody: other users submit only where root mounts with -o allow_other", "--quota");
 out:
     if (rc)
         args_free(a);

@@ -118,7 +118,7 @@ static int run(const struct args *a) {
                                                            .silence_ms = a->silence_ms,
                                                            .suid_jobs = a->suid_jobs,
                                                            .node_users = a->node_users,
-                                                           .quotas = a->everyone ? &quotas : NULL,
+                                                           .quotas = fs.everyone ? &quotas : NULL,
                                                            .cpus = a->cpus,
                                                            .sync_full = a->sync_full},
                                                 .tell = tell});

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from ppfsmount import sanitized, wait_until
+from ppfsmount import PPFS, sanitized, wait_until
 from streamframes import ERROR, MAGIC, RESULT, Named, frames, naming, sent
 
 
@@ -256,7 +256,7 @@ def test_a_job_that_waits_for_another_has_no_slot_of_the_quota(limited, mallory,
     ("* jobs=4k\n", "line 1: jobs=4k is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
 ])
 def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
-    m = new_mount()
+    m = new_mount(options=["-o", "allow_other"])
     (m.work / "quota").write_text(text)
     p = m.run("--quota", m.work / "quota")
     assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s, %s\n" % (m.work / "quota", says))
@@ -266,9 +266,22 @@ def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
 
 @pytest.mark.parametrize("mode", [0o602, 0o620])
 def test_a_file_that_others_write_is_refused(new_mount, mallory, mode):
-    m = new_mount()
+    m = new_mount(options=["-o", "allow_other"])
     (m.work / "quota").write_text("* jobs=3\n")
     os.chown(m.work / "quota", 0, mallory.gid)
     (m.work / "quota").chmod(mode)
     p = m.run("--quota", m.work / "quota")
     assert p.returncode == 1 and "it belongs to user 0 and has mode %04o, so another user could say" % mode in p.stderr
+
+
+def test_a_quota_that_binds_nobody_is_refused(new_mount, mallory):
+    """Only with root's allow_other are there other users who submit; whoever relies on it is not to be left without."""
+    says = ("ppfs: --quota would bind nobody: other users submit only where root mounts with -o allow_other "
+            "(ppfs --help shows the options)\n")
+    m = new_mount()
+    (m.work / "quota").write_text("* jobs=3\n")
+    for options in ["--quota", m.work / "quota"], ["-o", "quota=%s" % (m.work / "quota")]:
+        p = m.run(*options)
+        assert (p.returncode, p.stderr) == (2, says)
+    p = mallory.sh("mkdir mnt; echo '* jobs=3' > quota; %s -o allow_other --quota quota --state $PWD/state mnt" % PPFS)
+    assert (p.returncode, p.stderr) == (2, says)
