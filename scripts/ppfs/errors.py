@@ -61,7 +61,7 @@ class StillRunning(RuntimeError):
 
 
 class NoMount(RuntimeError):
-    """There is no ppfs to submit to, and none could be started."""
+    """There is no ppfs to submit to, and none could be started; or there are several, and none was named."""
 
 
 class NotTrusted(PermissionError):

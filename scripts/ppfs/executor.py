@@ -289,7 +289,8 @@ class ExecutorView(_Submitter):
 class Executor(_Submitter):
     """concurrent.futures.Executor whose calls are kept by a ppfs.
 
-    mount        where a ppfs is mounted; by default $PPFS, the mount table, else a private one for this process
+    mount        where a ppfs is mounted; by default $PPFS, your own one of the mount table, root's, else a private one for
+                 this process. NoMount where several could be meant
     name         a session: its results stay until ppfs.forget(name), and ppfs.attach(name) collects them from anywhere.
                  Leaving the program then waits for nothing
     serializer   "cloudpickle" (default where installed), "dill", "pickle" or "source": functions travel as their text,

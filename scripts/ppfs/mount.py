@@ -1,5 +1,5 @@
-"""Which ppfs to use: the one that was named, $PPFS, one of the mount table that root or this user has mounted, else a
-private one that ends with this process.
+"""Which ppfs to use: the one that was named, $PPFS, the one of the mount table that this user has mounted, the one that
+root has, else a private one that ends with this process.
 
 A private mount belongs to a small shell that waits for the end of a pipe which this process holds. However this
 process ends, kill -9 included, the shell unmounts and takes the directory away.
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, List, Optional, Union
+from typing import IO, Dict, List, Optional, Tuple, Union
 
 from . import trust
 from .errors import NoMount
@@ -62,20 +62,39 @@ def make_new(path: str) -> int:
 def mounted() -> List[str]:
     """The mountpoints of the mount table that are root's or this user's and that he may submit to, the newest last;
     private ones are left out, and those of other users, who would get what is submitted and make up what comes back."""
-    found = []
+    return [path for path, _ in _mounted()]
+
+
+def _mounted() -> List[Tuple[str, int]]:
+    """mounted(), with who has mounted each. A ppfs that is seen in several places is there once."""
+    found: Dict[int, Tuple[str, int]] = {}
     try:
         table = trust.mounts()
     except OSError:
         return []
     for _, escaped, kind, owner in table:
-        if kind != _TYPE or owner not in trust.users():
+        if kind != _TYPE or owner is None or owner not in trust.users():
             continue
         path = _unescape(escaped)
         if os.path.basename(os.path.dirname(path)).startswith(_PRIVATE):
             continue
         if is_mount(path) and os.access(os.path.join(path, "jobs"), os.W_OK):
-            found.append(path)
-    return found
+            try:
+                device = os.stat(path).st_dev
+            except OSError:
+                continue
+            found[device] = path, owner
+    return list(found.values())
+
+
+def _choice() -> Optional[str]:
+    """The one of the mount table: this user's own, else root's; None: there is none. NoMount: there are several."""
+    found = _mounted()
+    own = [path for path, owner in found if owner == os.geteuid()]
+    paths = own or [path for path, _ in found]
+    if len(paths) > 1:
+        raise NoMount("several ppfs are mounted, %s: name one, or set $PPFS" % " and ".join(sorted(paths)))
+    return paths[0] if paths else None
 
 
 def _unescape(path: str) -> str:
@@ -86,7 +105,8 @@ def _unescape(path: str) -> str:
 
 
 def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optional[int] = None) -> str:
-    """The mountpoint to use, as an absolute path. start: start a private one, with cpus slots at least, when there is none."""
+    """The mountpoint to use, as an absolute path: mount, $PPFS, this user's own of the mount table, root's. start: start a
+    private one, with cpus slots at least, when there is none. NoMount: there is none, or several could be meant."""
     named = os.fspath(mount) if mount is not None else os.environ.get("PPFS")
     if named:
         path = os.path.abspath(named)
@@ -99,9 +119,9 @@ def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optiona
             if cpus is not None:
                 _private.grow(cpus)
             return _private.path
-    found = mounted()
-    if found:
-        return found[-1]
+    found = _choice()
+    if found is not None:
+        return found
     if not start:
         raise NoMount("no ppfs is mounted; name one, set $PPFS, or mount one with: ppfs DIRECTORY")
     return private(cpus).path

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import conftest
 import ppfs
-from ppfsmount import mount_line, wait_until
+from ppfsmount import PYTHON, mount_line, need_programs, wait_until
 
 
 @pytest.fixture
@@ -166,6 +167,39 @@ def test_found_in_the_mount_table(new_mount, monkeypatch):
     base.start()
     monkeypatch.delenv("PPFS", raising=False)
     assert str(base.mnt) in ppfs.mount.mounted()
+
+
+ALONE = r"""
+for m in $(sed -n 's/.* \([^ ]*\) [^ ]* - fuse\.ppfs .*/\1/p' /proc/self/mountinfo); do
+    [ $m = $A ] || [ $m = $B ] || umount -l $m
+done
+find() { $PYTHON -c 'import ppfs; print(ppfs.find_mount())' 2>&1 | tail -n 1; }
+find
+PPFS=$B find
+umount -l $B
+find
+mkdir $W/same
+mount --bind $A $W/same
+find
+"""
+
+
+def test_which_of_several(new_mount):
+    """None is taken by chance; a ppfs that is seen twice is one."""
+    need_programs("unshare")
+    one, two = new_mount(cpus=1).start(), new_mount(cpus=1)
+    two.mnt, two.statedir = two.base / "second", two.base / "second-state"
+    two.mnt.mkdir()
+    two.start()
+    env = {**os.environ, "A": str(one.mnt), "B": str(two.mnt), "W": str(one.work), "PYTHON": PYTHON,
+           "PYTHONPATH": str(Path(ppfs.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+    env.pop("PPFS", None)
+    p = subprocess.run(["unshare", "-m", "sh", "-c", ALONE], env=env, capture_output=True, text=True, timeout=60)
+    if "unshare:" in p.stderr or "mount:" in p.stderr:
+        pytest.skip("no mounts can be made here: " + p.stderr)
+    both = " and ".join(sorted((env["A"], env["B"])))
+    assert p.stdout.splitlines() == ["ppfs.errors.NoMount: several ppfs are mounted, %s: name one, or set $PPFS" % both, env["B"],
+                                     env["A"], env["W"] + "/same"], p.stdout + p.stderr
 
 
 PRIVATE = """

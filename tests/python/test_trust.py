@@ -149,6 +149,8 @@ def run(uid, *argv, **env):
                        env={"PATH": os.environ["PATH"], "HOME": home, "PYTHONPATH": scripts, "PYTHONDONTWRITEBYTECODE": "1", **env})
     print(p.stdout + p.stderr.strip().rpartition("\n")[2])
 mnt = home + "/mnt"
+roots = os.path.dirname(home) + "/roots"
+os.mkdir(roots)
 try:
     run(mallory, ppfs_program, "-o", "allow_other", "--state", home + "/state", mnt)
     table = "import ppfs, sys; from ppfs import mount; print(sys.argv[1] in mount.mounted())"
@@ -162,8 +164,11 @@ try:
     run(alice, python, "-c", load % "mount=None", PPFS=mnt)
     run(alice, python, "-c", load % "trust=int(sys.argv[1])", mallory, PPFS=mnt)
     run(mallory, python, "-c", load % "mount=sys.argv[1]", mnt)
+    run("0", ppfs_program, "-o", "allow_other", "--state", roots + "-state", roots)
+    run(mallory, python, "-c", "import ppfs, sys; print(ppfs.find_mount() == sys.argv[1])", mnt)
 finally:
     run(mallory, "fusermount3", "-u", mnt)
+    run("0", "fusermount3", "-u", roots)
 """
 
 
@@ -179,8 +184,8 @@ def test_a_mount_of_another(base, fuse, alice, mallory):
     if "mknod" in p.stderr or "mount:" in p.stderr:
         pytest.skip("no device nodes or mounts can be made here: " + p.stderr)
     lines = [line for line in p.stdout.split("\n") if line]
-    assert len(lines) == 8 and p.stderr == "", p.stdout + p.stderr
+    assert len(lines) == 9 and p.stderr == "", p.stdout + p.stderr
     assert lines[:3] == ["True", "False", "False"], lines
     for line in lines[3:6]:
         assert "NotTrusted" in line and "is on a mount of %s" % mallory.name in line
-    assert lines[6:] == ["256", "256"]
+    assert lines[6:] == ["256", "256", "True"], "her own ppfs comes before root's, though that is newer"
