@@ -16,7 +16,7 @@
 
 #include "worker/network.h"
 
-enum { FOUND_TRIES = 5 };
+enum { FOUND_TRIES = 5, FOUND_MAX = 1024 /* addresses that discovery has named and that are nobody yet */ };
 
 void fleet_log(struct fleet *f, const char *format, ...) {
     char sentence[1024];
@@ -79,7 +79,7 @@ static struct target *target_new(struct fleet *f, const char *address, bool foun
     if (!t)
         return NULL;
     *t = (struct target){.next = f->targets, .fleet = f, .found = found};
-    if (redial_create(&t->redial, f->base, f->tls, address, &events, t)) {
+    if (redial_create(&t->redial, f->base, f->tls, &f->dials, address, found, &events, t)) {
         free(t);
         return NULL;
     }
@@ -99,6 +99,7 @@ int fleet_dial(struct fleet *f, const char *address) {
         return -EINVAL;
     if (t) {
         t->found = false;
+        redial_named(t->redial);
         return 0;
     }
     return target_new(f, address, false) ? 0 : -ENOMEM;
@@ -315,11 +316,21 @@ static bool is_known(const struct fleet *f, const uint8_t id[SESSION_ID]) {
     return false;
 }
 
+/* One that is dropped is found again. */
+static bool finds_too_much(const struct fleet *f) {
+    unsigned count = 0;
+
+    for (const struct target *t = f->targets; t; t = t->next)
+        count += t->found && !t->there;
+    return count >= FOUND_MAX;
+}
+
 static void on_found(void *arg, const char *address, const uint8_t id[SESSION_ID]) {
     struct fleet *f = arg;
     char why[256];
 
-    if (!is_known(f, id) && !target_at(f, address) && peer_check_address(address, true, why, sizeof(why)) == 0)
+    if (!is_known(f, id) && !target_at(f, address) && !finds_too_much(f) &&
+        peer_check_address(address, true, why, sizeof(why)) == 0)
         target_new(f, address, true);
 }
 
@@ -365,6 +376,7 @@ int fleet_create(struct fleet **out, struct event_base *base, const struct fleet
     if (!f)
         return err;
     *f = (struct fleet){.base = base, .ev = *ev, .runner = config->runner, .arg = arg};
+    dials_init(&f->dials);
     err = mount_key_read(&f->key, config->key_file, why, why_size);
     hub.mount = f->key;
     if (!err)

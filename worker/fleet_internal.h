@@ -47,6 +47,7 @@ struct fleet {
     struct peer_listener *listener;
     struct discover *discover;
     char where[DISCOVER_WHERE_MAX]; /* it looks, when there is one */
+    struct dials dials;
     struct target *targets;
     struct member *members;
     uint8_t strangers[STRANGERS][SESSION_ID]; /* those let go last: discovery does not bring them back */

@@ -52,6 +52,7 @@ struct node {
     struct serve *serve;
     struct pool *pool;
     struct join joins[NODE_JOINS];
+    struct dials dials;
     struct event *signals[SIGNALS], *idle, *end;
     unsigned cpus; /* slots */
     bool leaving, parting, stopped;
@@ -209,10 +210,11 @@ static int dial_all(struct node *n) {
     static const struct redial_events events = {.connected = on_connected, .failed = on_dial_failed};
     int err = 0;
 
+    dials_init(&n->dials);
     for (unsigned i = 0; i < n->args->join_count && !err; i++) {
         struct join *j = &n->joins[i];
         j->node = n;
-        err = redial_create(&j->redial, n->base, n->tls, n->args->joins[i], &events, j);
+        err = redial_create(&j->redial, n->base, n->tls, &n->dials, n->args->joins[i], false, &events, j);
         if (!err)
             redial_now(j->redial);
     }

@@ -33,6 +33,7 @@ struct node {
     struct tls *tls;
     struct hub *hub;
     struct serve *serve;
+    struct dials dials;
     struct redial *redial;
     struct slot *slots;
 };
@@ -298,6 +299,7 @@ static void make_node(struct node *n, unsigned index, const char *address, const
         fprintf(stderr, "fakenode: %s\n", why);
         exit(1);
     }
+    dials_init(&n->dials);
     n->slots = calloc(slots_each, sizeof(*n->slots));
     for (unsigned i = 0; i < slots_each; i++) {
         n->slots[i] = (struct slot){.node = n, .timer = NULL};
@@ -305,7 +307,7 @@ static void make_node(struct node *n, unsigned index, const char *address, const
         n->slots[i].timer = evtimer_new(base, on_timer, &n->slots[i]);
     }
     if (hub_create(&n->hub, base, &hub, &hub_events, n) || serve_create(&n->serve, base, &config, &serve_events, n) ||
-        redial_create(&n->redial, base, n->tls, address, &redial_events, n))
+        redial_create(&n->redial, base, n->tls, &n->dials, address, false, &redial_events, n))
         exit(1);
     serve_set_runner(n->serve, (struct runner){.ops = &ops, .self = n});
     serve_set_python(n->serve, PPFS_PYTHON_VERSION ".0");

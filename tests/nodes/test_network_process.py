@@ -339,6 +339,56 @@ def test_a_greeting_of_before_is_worth_nothing(new_mount, new_node, base):
         assert node.log().count("has come") == 1
 
 
+FINDS = """\
+    #!/usr/bin/python3
+    # Finds five thousand nodes; what is dialled it leaves unanswered, and counts.
+    import os, socket, struct, sys
+    s = socket.socket(fileno=3)
+    s.setblocking(True)
+    here = os.path.dirname(sys.argv[0])
+    port = int(open(here + "/port").read())
+    dials = []
+    while True:
+        m = s.recv(65536)
+        if not m:
+            sys.exit()
+        kind, number = struct.unpack_from("<II", m)
+        if kind == 8:
+            s.send(struct.pack("<I", 15) + bytes(len(m) - 4))
+        elif kind == 5:
+            dials.append(number)
+            with open(here + "/dials", "w") as f:
+                f.write(str(len(dials)))
+        elif kind == 6 and os.fork() == 0:
+            for n in range(5000):
+                m = bytearray(len(m))
+                struct.pack_into("<II", m, 0, 14, number)
+                struct.pack_into("<HHBBBB", m, 24, 2, socket.htons(port), 127, 1 + n // 200, 1 + n % 200, 1)
+                struct.pack_into("<I", m, len(m) - 16, n)
+                s.send(m)
+            open(here + "/said", "w").close()
+            os._exit(0)
+"""
+
+
+def test_finds_without_end_are_not_dialled_all_at_once(new_mount, base):
+    """Who has a key of a node can forge what discovery hears; nodes that were named have their turn before."""
+    (base / "finds").write_text(textwrap.dedent(FINDS))
+    (base / "finds").chmod(0o755)
+    with socket.create_server(("0.0.0.0", 0)) as there:
+        port = there.getsockname()[1]
+        (base / "port").write_text(str(port))
+        m = new_mount(cpus=1, env={"PPFS_NET": str(base / "finds")}).start()
+        (m.mnt / "nodes" / ".discover").write_text("239.255.77.70%lo:60071\n")
+        wait_until(lambda: (base / "said").exists(), "the finds")
+        wait_until(lambda: text_of(base / "dials") == "128", "some of them to be dialled")
+        for n in range(3):
+            (m.mnt / "nodes" / ("127.0.0.%d:%d" % (n + 1, port))).mkdir()
+        wait_until(lambda: text_of(base / "dials") == "131", "those that were named to be dialled")
+        m.put("x", "#!/bin/sh\necho hello")
+        assert m.result("x") == b"hello\n" and text_of(base / "dials") == "131"
+
+
 def test_a_program_that_cannot_be_run_is_named(new_mount, base):
     m = new_mount(options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(base / "nothing")})
     p = m.run()

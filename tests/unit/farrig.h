@@ -35,6 +35,7 @@ struct node {
     struct hub *hub;
     struct serve *serve;
     struct pool *pool;
+    struct dials dials;
     struct redial *redial;
     bool left, for_good, busy;
     unsigned links, guests;
@@ -263,8 +264,10 @@ static inline void make_node(struct node *n, const char *name, unsigned silence_
     assert_int_equal(pool_create(&n->pool, base, &pool, &serve_runner_events, n->serve), 0);
     pool_runner(n->pool, &runner);
     serve_set_runner(n->serve, runner);
-    assert_int_equal(
-        redial_create(&n->redial, base, n->tls, fix.via ? fix.via : fleet_address(fix.fleet), &redial_events, n), 0);
+    dials_init(&n->dials);
+    assert_int_equal(redial_create(&n->redial, base, n->tls, &n->dials, fix.via ? fix.via : fleet_address(fix.fleet),
+                                   false, &redial_events, n),
+                     0);
     redial_now(n->redial);
 }
 

@@ -276,8 +276,8 @@ static void a_successor_ends_what_its_predecessor_runs(void **state) {
     cut();
     redial_destroy(fix.node[0].redial);
     static const struct redial_events redial_events = {.connected = node_connected, .failed = node_dial_failed};
-    assert_int_equal(redial_create(&fix.node[0].redial, base, fix.node[0].tls, fleet_address(fleets[1]), &redial_events,
-                                   &fix.node[0]),
+    assert_int_equal(redial_create(&fix.node[0].redial, base, fix.node[0].tls, &fix.node[0].dials,
+                                   fleet_address(fleets[1]), false, &redial_events, &fix.node[0]),
                      0);
     redial_now(fix.node[0].redial);
     turn_until(flag, &fix.node[0].left);
