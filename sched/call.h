@@ -10,6 +10,18 @@
 
 enum call_state { CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
 
+struct pieces {           /* of a large answer */
+    struct buffer answer; /* JSON; also one that waits for those before it */
+    struct chunks frames; /* frames */
+};
+static inline bool pieces_any(const struct pieces *p) {
+    return p->answer.size || p->frames.first;
+}
+static inline void pieces_free(struct pieces *p) {
+    buffer_free(&p->answer);
+    chunks_free(&p->frames);
+}
+
 struct call {
     TAILQ_ENTRY(call) order;          /* of its stream's */
     TAILQ_ENTRY(call) done;           /* frames: answered in this turn */
@@ -30,12 +42,11 @@ struct call {
     uint64_t job;      /* of CALL_JOB */
     uint64_t lease;    /* of CALL_SENT, and its number there */
     uint32_t sent;
-    bool indexed, told;   /* told: STARTED was said */
-    bool kept, released;  /* its job is held; it is not to be: its RELEASE was seen */
-    uint8_t deaths;       /* of nodes, while it ran there */
-    uint16_t function;    /* speed.h */
-    struct buffer answer; /* JSON: pieces of a large one; one that waits for those before it */
-    struct chunks frames; /* frames: pieces of a large one */
+    bool indexed, told;  /* told: STARTED was said */
+    bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
+    uint8_t deaths;      /* of nodes, while it ran there */
+    uint16_t function;   /* speed.h */
+    struct pieces pieces;
 };
 
 /* What a call of frames names. Its bytes are as enum call_format says, with CALL_VALUES the whole CALL frame. */
@@ -68,14 +79,16 @@ struct codec {
     /* Takes bytes that begin at st->parsed; returns how many it consumed (all, unless there is no room) or -errno. */
     int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
     int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
-    /* A piece of an answer, kept until the rest comes or stream_drop_answer. 0, -EFBIG or -ENOMEM. */
-    int (*part)(struct stream *st, struct call *c, const void *bytes, size_t size);
+    /* A piece of an answer, gathered until the rest comes. 0, -EFBIG or -ENOMEM. */
+    int (*part)(struct pieces *to, const void *bytes, size_t size);
     /* the rest */
     int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
     int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
     int (*started)(struct stream *st, struct call *c);
     int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
     int (*advance)(struct stream *st, struct call *c); /* JSON: c is answered and the oldest: that goes out */
+    /* KEPT_WHOLE of stream_kept.c: its answer, as it goes out, is in p or in bytes. 0; -ENOMEM: p stays as it was. */
+    int (*again)(struct stream *st, struct call *c, struct pieces *p, const void *bytes, size_t size);
     /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing
      * is. */
     int (*look)(struct stream *st, const char *bytes, size_t size);

@@ -1,5 +1,5 @@
-/* Some chunks that held a whole frame are kept for the next: the kernel would have to clear their pages anew each time.
- * */
+/* The bytes of a chunk may be in several lists; the last one frees them. Some that held a whole frame are kept for the
+ * next: the kernel would have to clear their pages anew each time. */
 #include "sched/chunk.h"
 
 #include <errno.h>
@@ -12,45 +12,35 @@
 #define WHOLE (FRAME_HEADER + FRAME_BODY_MAX)
 #define SPARES 16u /* 4 MiB */
 
-struct chunk {
-    struct chunk *next;
+struct block {
+    struct block *spare; /* the next one, while it is one */
+    unsigned lists;      /* that have it */
     struct buffer b;
 };
 
-static struct chunk *spares; /* of the loop, as all of this */
+struct chunk {
+    struct chunk *next;
+    struct block *block;
+};
+
+static struct block *spares; /* of the loop, as all of this */
 static unsigned spare_count;
 
 static void append(struct chunks *c, struct chunk *new) {
     new->next = NULL;
+    new->block->lists++;
     if (c->last)
         c->last->next = new;
     else
         c->first = new;
     c->last = new;
-    c->size += new->b.size;
+    c->size += new->block->b.size;
     c->count++;
 }
 
-/* A chunk with room for a frame, its header counted as written. */
-static struct chunk *chunk_create(void) {
-    struct chunk *new = spares;
-    if (new) {
-        spares = new->next;
-        spare_count--;
-    } else {
-        new = calloc(1, sizeof *new);
-        if (!new || buffer_reserve(&new->b, WHOLE) < 0) {
-            free(new);
-            return NULL;
-        }
-    }
-    new->b.size = FRAME_HEADER;
-    return new;
-}
-
-static void chunk_free(struct chunk *old) {
+static void block_free(struct block *old) {
     if (old->b.cap == WHOLE && spare_count < SPARES) {
-        old->next = spares;
+        old->spare = spares;
         spares = old;
         spare_count++;
         return;
@@ -59,16 +49,51 @@ static void chunk_free(struct chunk *old) {
     free(old);
 }
 
+/* With room for a frame, its header counted as written. */
+static struct block *block_create(void) {
+    struct block *new = spares;
+    if (new) {
+        spares = new->spare;
+        spare_count--;
+    } else {
+        new = calloc(1, sizeof *new);
+        if (!new || buffer_reserve(&new->b, WHOLE) < 0) {
+            free(new);
+            return NULL;
+        }
+    }
+    new->lists = 0;
+    new->b.size = FRAME_HEADER;
+    return new;
+}
+
+static struct chunk *chunk_create(void) {
+    struct chunk *new = malloc(sizeof *new);
+    struct block *block = new ? block_create() : NULL;
+    if (!block) {
+        free(new);
+        return NULL;
+    }
+    new->block = block;
+    return new;
+}
+
+static void chunk_free(struct chunk *old) {
+    if (--old->block->lists == 0)
+        block_free(old->block);
+    free(old);
+}
+
 int chunks_add(struct chunks *c, const void *bytes, size_t size) {
     const char *p = bytes;
     while (size) {
-        if (!c->last || c->last->b.size == WHOLE) {
+        if (!c->last || c->last->block->b.size == WHOLE) {
             struct chunk *new = chunk_create();
             if (!new)
                 return -ENOMEM;
             append(c, new);
         }
-        struct buffer *b = &c->last->b;
+        struct buffer *b = &c->last->block->b;
         size_t n = size < WHOLE - b->size ? size : WHOLE - b->size;
         memcpy(b->bytes + b->size, p, n);
         b->size += n;
@@ -85,17 +110,55 @@ size_t chunks_body(const struct chunks *c) {
 
 void chunks_finish(struct chunks *c, uint8_t kind, uint64_t id) {
     for (struct chunk *at = c->first; at; at = at->next)
-        frame_encode((uint8_t *)at->b.bytes, at->next ? FRAME_PART : kind, id, (uint32_t)(at->b.size - FRAME_HEADER));
+        frame_encode((uint8_t *)at->block->b.bytes, at->next ? FRAME_PART : kind, id,
+                     (uint32_t)(at->block->b.size - FRAME_HEADER));
 }
 
 int chunks_take(struct chunks *c, struct buffer *b) {
-    struct chunk *new = b->size ? calloc(1, sizeof *new) : NULL;
-    if (!new)
-        return b->size ? -ENOMEM : 0;
-    new->b = *b;
+    if (!b->size)
+        return 0;
+    struct chunk *new = malloc(sizeof *new);
+    struct block *block = calloc(1, sizeof *block);
+    if (!new || !block) {
+        free(new);
+        free(block);
+        return -ENOMEM;
+    }
+    block->b = *b;
     *b = (struct buffer){0};
+    new->block = block;
     append(c, new);
     return 0;
+}
+
+int chunks_share(const struct chunks *c, struct chunks *also) {
+    for (const struct chunk *at = c->first; at; at = at->next) {
+        struct chunk *new = malloc(sizeof *new);
+        if (!new) {
+            chunks_free(also);
+            return -ENOMEM;
+        }
+        new->block = at->block;
+        append(also, new);
+    }
+    return 0;
+}
+
+int chunks_give(struct chunks *c, struct buffer *b) {
+    struct block *only = c->count == 1 && c->first->block->lists == 1 ? c->first->block : NULL;
+    int rc = 0;
+    if (only && !b->size) {
+        buffer_free(b);
+        *b = only->b;
+        only->b = (struct buffer){0};
+    } else {
+        rc = buffer_reserve(b, c->size);
+        for (const struct chunk *at = c->first; at && rc == 0; at = at->next)
+            rc = buffer_add(b, at->block->b.bytes, at->block->b.size);
+    }
+    if (rc == 0)
+        chunks_free(c);
+    return rc;
 }
 
 void chunks_join(struct chunks *c, struct chunks *more) {
@@ -123,6 +186,6 @@ struct iovec *chunks_parts(const struct chunks *c) {
     struct iovec *parts = reallocarray(NULL, c->count, sizeof *parts);
     unsigned i = 0;
     for (struct chunk *at = c->first; at && parts; at = at->next)
-        parts[i++] = (struct iovec){at->b.bytes, at->b.size};
+        parts[i++] = (struct iovec){at->block->b.bytes, at->block->b.size};
     return parts;
 }

@@ -44,6 +44,7 @@ static void lease_free(struct lease *l) {
     if (l->count)
         LIST_REMOVE(l, busy);
     LIST_REMOVE(l, all);
+    pieces_free(&l->pieces);
     free(l->ring);
     free(l);
 }
@@ -385,7 +386,7 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
         lease_calls_lost(l, o);
         lease_part(l);
     }
-    lease_not_away(l);
+    lease_away_ended(l, o);
     h->idle -= l->count == 0;
     s->calls_sent -= l->count;
     s->lease_count--;

@@ -3,6 +3,7 @@
 #define PPFS_LEASE_H
 #include <sys/queue.h>
 
+#include "sched/call.h"
 #include "sched/sched_int.h"
 
 struct call;
@@ -47,6 +48,8 @@ struct lease {
     struct user *user;          /* whose slot it is */
     struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back; or ... */
     uint64_t away;              /* ... that stream left memory as a commit failed, and its calls go on; 0: not so */
+    const struct codec *codec;  /* while away: its stream's ... */
+    struct pieces pieces;       /* ... and what the one that runs has answered, while that was not met again */
     unsigned first, count, cap; /* of the ring */
     uint32_t next_number;
     uint32_t asked; /* the last recall was from that number on */

@@ -1,20 +1,31 @@
 /* Leases whose stream left memory as a commit failed. What they run goes on, and what they answer is kept until the
  * stream has been read anew (stream_kept.c): the numbers of their calls mean the same calls then. They are sent nothing
  * more. */
+#include <string.h>
+
 #include "sched/lease_int.h"
 
-/* A part of a large answer has gone with the stream, and what nobody wants is to be killed: such calls run again. */
-static bool can_go_on(const struct lease *l) {
-    const struct call *c = l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
-    return c && !l->killed && !l->unwanted && !c->answer.size && !c->frames.first;
+/* The call that it runs; NULL: none, or nobody wants it, and it is to be killed. */
+static struct call *goes_on(const struct lease *l) {
+    struct call *c = l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
+    return c && !l->killed && !l->unwanted ? c : NULL;
+}
+
+static void move_pieces(struct pieces *to, struct pieces *from) {
+    pieces_free(to);
+    *to = *from;
+    *from = (struct pieces){0};
 }
 
 void lease_away(struct stream *st) {
     struct lease *l, *next;
     for (l = LIST_FIRST(&st->leases.all); l; l = next) {
         next = LIST_NEXT(l, mates);
-        if (!can_go_on(l))
+        struct call *c = goes_on(l);
+        if (!c)
             continue; /* lease_drop */
+        move_pieces(&l->pieces, &c->pieces);
+        l->codec = st->codec;
         lease_finish(l);
         lease_part(l);
         l->away = st->id;
@@ -73,6 +84,8 @@ void lease_claim(struct stream *st) {
             c->lease = l->id;
             c->sent = sent_at(l, i)->number;
             st->pending--;
+            if (i == 0)
+                move_pieces(&c->pieces, &l->pieces);
         }
 }
 
@@ -86,33 +99,62 @@ static struct call *claimed(struct lease *l, uint64_t number, struct stream **ou
 static void keep(struct lease *l, struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes,
                  size_t size) {
     const struct call *c = call_at(st, number);
-    bool met = st && number < st->next_call;
-    if ((!met || (c && c->state == CALL_PENDING)) && !stream_keep_away(l->host->s, l->away, number, kind, bytes, size))
-        give_up(l); /* it runs again */
+    bool met = st && number < st->next_call, ends = kind >= KEPT_VALUE;
+    if (met && !(c && c->state == CALL_PENDING)) {
+        pieces_free(&l->pieces); /* nobody wants it any more */
+        return;
+    }
+    if (!stream_keep_away(l->host->s, l->away, number, kind, bytes, size, ends ? &l->pieces : NULL))
+        give_up(l); /* there is no memory: it runs again */
+}
+
+/* The call that it runs has ended without an answer. */
+static void fail(struct lease *l, struct stream *st, struct call *c, const char *why) {
+    pieces_free(&l->pieces);
+    l->host->failed++;
+    if (c)
+        stream_drop_answer(c);
+    if (c)
+        sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, why));
+    else
+        keep(l, st, sent_at(l, 0)->call, KEPT_FAILED, why, strlen(why) + 1);
+}
+
+void lease_away_ended(struct lease *l, const struct work_outcome *o) {
+    struct stream *st;
+    char why[LEASE_WHY];
+    if (l->away && l->count && !l->killed && o->end != WORK_DONE && o->end != WORK_LOST && !o->unbegun) {
+        struct call *c = claimed(l, sent_at(l, 0)->call, &st);
+        lease_died_why(l, o, why);
+        fail(l, st, c, why);
+    }
+    lease_not_away(l);
 }
 
 void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
     struct stream *st;
     if (!l->count || sent_at(l, 0)->number != number)
         return;
-    /* a large answer, or one that needs what only the stream can give */
-    if (kind != ANSWER_VALUE && kind != ANSWER_ERROR) {
+    if (kind == ANSWER_NEED) { /* it has not begun, and only the stream can give that */
         give_up(l);
         return;
     }
     uint64_t of = sent_at(l, 0)->call;
     enum kept_kind as = kind == ANSWER_VALUE ? KEPT_VALUE : KEPT_ERROR;
     struct call *c = claimed(l, of, &st);
+    if (kind == ANSWER_PART) {
+        if (l->codec->part(c ? &c->pieces : &l->pieces, bytes, size) == 0)
+            return;
+        fail(l, st, c, stream_no_room);
+        give_up(l);
+        return;
+    }
     l->host->done += kind == ANSWER_VALUE;
     l->host->failed += kind == ANSWER_ERROR;
-    if (!c) {
+    if (!c)
         keep(l, st, of, as, bytes, size);
-    } else {
-        int rc = st->codec->answer(st, c, kind, bytes, size);
-        if (rc == 0 && st->codec != &codec_json)
-            stream_keep(st, of, as, bytes, size);
-        sched_check(st->s, rc);
-    }
+    else
+        sched_check(st->s, stream_answer(st, c, kind, bytes, size));
     if (l->away)
         lease_pop(l);
 }
@@ -124,6 +166,6 @@ void lease_away_output(struct lease *l, enum pool_stream which, const void *byte
     struct call *c = l->count ? claimed(l, of, &st) : NULL;
     if (!c && l->count)
         keep(l, st, of, as, bytes, size);
-    else if (c && sched_check(st->s, st->codec->output(st, c, which, bytes, size)) == 0)
-        stream_keep(st, of, as, bytes, size);
+    else if (c)
+        sched_check(st->s, st->codec->output(st, c, which, bytes, size));
 }

@@ -282,7 +282,7 @@ void lease_send(struct sched *s) {
     if (s->drained)
         finish_drained(s);
     for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
-        if (st->pending && st->leases.count && stream_unwritten(st) < STREAM_BEHIND)
+        if (st->pending && st->leases.count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
             fill(st);
         if (st->parts_waiting || (st->pending && st->leases.count))
             lease_timer_on(s);
@@ -339,8 +339,6 @@ static void not_ours(struct lease *l, struct call *c) {
     sched_check(st->s, stream_job(st, c));
 }
 
-static const char no_room[] = "its result is larger than 1 GiB, or than memory";
-
 /* A worker that sends more than it may, or no memory for it: the rest of that answer is not read, and other calls go
  * elsewhere. */
 static void too_large(struct lease *l, struct call *c) {
@@ -348,7 +346,7 @@ static void too_large(struct lease *l, struct call *c) {
     lease_kill(l);
     stream_drop_answer(c);
     host_count(l->host, 0, 1, 0);
-    sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, no_room));
+    sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, stream_no_room));
 }
 
 /* What it was sent ahead of a function that is doubted there goes elsewhere. */
@@ -388,7 +386,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         return;
     }
     if (kind == ANSWER_PART) {
-        if (st->codec->part(st, c, bytes, size) < 0)
+        if (st->codec->part(&c->pieces, bytes, size) < 0)
             too_large(l, c);
         return;
     }
@@ -403,16 +401,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     h->failed += kind == ANSWER_ERROR;
     l->raised |= kind == ANSWER_ERROR;
     note_end(l, c->function, kind == ANSWER_ERROR);
-    bool whole = !c->answer.size && !c->frames.first && st->codec != &codec_json;
-    uint64_t of = c->number;
-    int rc = st->codec->answer(st, c, kind, bytes, size);
-    if (rc == -ENOMEM || rc == -EFBIG) {
-        stream_drop_answer(c);
-        rc = st->codec->fail(st, c, ERROR_DIED, no_room);
-    } else if (rc == 0 && whole) {
-        stream_keep(st, of, kind == ANSWER_VALUE ? KEPT_VALUE : KEPT_ERROR, bytes, size);
-    }
-    sched_check(s, rc);
+    sched_check(s, stream_answer(st, c, kind, bytes, size));
 }
 
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
@@ -422,25 +411,27 @@ void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const vo
     if (!l || !l->stream || l->count == 0 || which > POOL_STDERR)
         return;
     struct call *c = lease_sent_call(l->stream, sent_at(l, 0)->call);
-    if (!c)
-        return;
-    if (sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size)) == 0)
-        stream_keep(l->stream, sent_at(l, 0)->call, which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT, bytes, size);
+    if (c)
+        sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size));
+}
+
+void lease_died_why(const struct lease *l, const struct work_outcome *o, char why[LEASE_WHY]) {
+    snprintf(why, LEASE_WHY, "%.400s%s%s%s", *o->why ? o->why : "its worker ended", l->host->pool ? "" : " (on nodes/",
+             l->host->pool ? "" : l->host->name, l->host->pool ? "" : ")");
 }
 
 /* What was running when its worker went: it fails, or, where that was nobody's fault, is charged a death. */
 static void end_running(struct lease *l, const struct work_outcome *o) {
     struct stream *st = l->stream;
     struct call *c = lease_sent_call(st, sent_at(l, 0)->call);
-    char why[600];
+    char why[LEASE_WHY];
     l->host->lost_work |= o->end == WORK_LOST;
     if (!c || (o->end == WORK_LOST && ++c->deaths < DEATHS_MAX))
         return;
     if (o->end == WORK_LOST)
         snprintf(why, sizeof why, "gave up: it was running at three deaths of ppfs or its node");
     else
-        snprintf(why, sizeof why, "%.400s%s%s%s", *o->why ? o->why : "its worker ended",
-                 l->host->pool ? "" : " (on nodes/", l->host->pool ? "" : l->host->name, l->host->pool ? "" : ")");
+        lease_died_why(l, o, why);
     if (o->end != WORK_LOST)
         note_end(l, c->function, true);
     lease_pop(l);

@@ -22,12 +22,15 @@ bool lease_at(const struct lease *l, uint32_t number);
 void lease_part(struct lease *l); /* from its stream, which is there */
 
 /* lease_away.c */
-void lease_lost(struct lease *l, uint64_t number); /* it will not answer that call: another is to */
-void lease_not_away(struct lease *l);              /* it answers nothing more; of one that is not away: nothing */
+void lease_away_ended(struct lease *l, const struct work_outcome *o); /* its worker has gone; also of one not away */
+void lease_lost(struct lease *l, uint64_t number);                    /* it will not answer that call: another is to */
+void lease_not_away(struct lease *l); /* it answers nothing more; of one that is not away: nothing */
 void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
 void lease_away_output(struct lease *l, enum pool_stream which, const void *bytes, size_t size);
 
 /* lease_calls.c */
+#define LEASE_WHY 600
+void lease_died_why(const struct lease *l, const struct work_outcome *o, char why[LEASE_WHY]);
 void lease_back(struct stream *st, uint64_t number); /* a call that was sent waits again */
 uint64_t lease_pop(struct lease *l);                 /* its oldest call is answered, or lost: the number of that */
 struct call *lease_next(struct stream *st);          /* the call to be sent next, NULL: none now */

@@ -106,8 +106,7 @@ void stream_job_has(struct stream *st, struct call *c) {
 }
 
 void stream_drop_answer(struct call *c) {
-    buffer_free(&c->answer);
-    chunks_free(&c->frames);
+    pieces_free(&c->pieces);
 }
 
 /* --- coming and going -------------------------------------------------------------------------------------------- */
@@ -159,7 +158,7 @@ int stream_answered(struct stream *st, struct call *c) {
     unqueue(c);
     c->state = CALL_ANSWERED;
     st->waiting_calls++;
-    stream_hold(st, c, sizeof *c + c->answer.cap);
+    stream_hold(st, c, sizeof *c + c->pieces.answer.cap);
     st->waiting += c->held;
     if (st->codec != &codec_json)
         TAILQ_INSERT_TAIL(&st->done, c, done);
@@ -167,6 +166,16 @@ int stream_answered(struct stream *st, struct call *c) {
         st->row.suspect = st->row.deaths = 0;
     stream_mark(st);
     return store_touch(st->s->store);
+}
+
+const char stream_no_room[] = "its result is larger than 1 GiB, or than memory";
+
+int stream_answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+    int rc = st->codec->answer(st, c, kind, bytes, size);
+    if (rc != -ENOMEM && rc != -EFBIG)
+        return rc;
+    stream_drop_answer(c); /* or it would run again, and be as large again */
+    return st->codec->fail(st, c, ERROR_DIED, stream_no_room);
 }
 
 void stream_sweep(struct stream *st) {

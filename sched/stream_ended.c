@@ -76,12 +76,13 @@ static int answer(struct stream *st, struct call *c, struct ending *e) {
         return st->codec->answer(st, c, ANSWER_ERROR, bytes, e->piece.size);
     if (j->state != JOB_DONE)
         return st->codec->fail(st, c, error_of(j), j->why);
-    int rc = is_program(j) ? stream_json_text(st, c, &e->text.text)
-                           : st->codec->answer(st, c, ANSWER_VALUE, bytes, e->piece.size);
-    if (rc != -ENOMEM && rc != -EFBIG)
+    if (!is_program(j))
+        return stream_answer(st, c, ANSWER_VALUE, bytes, e->piece.size);
+    int rc = stream_json_text(st, c, &e->text.text);
+    if (rc != -ENOMEM)
         return rc;
-    stream_drop_answer(c); /* or it would run again, and be as large again */
-    return st->codec->fail(st, c, ERROR_DIED, "its result is larger than 1 GiB, or than memory");
+    stream_drop_answer(c);
+    return st->codec->fail(st, c, ERROR_DIED, stream_no_room);
 }
 
 /* The piece goes on. */
@@ -95,7 +96,7 @@ static int take(struct ending *e, struct stream *st, struct call *c) {
     if (program)
         rc = json_string_add(&e->text, p->bytes, p->size);
     else if (e->off < e->body.size)
-        rc = st->codec->part(st, c, p->bytes, p->size);
+        rc = st->codec->part(&c->pieces, p->bytes, p->size);
     if (rc == 0 && e->text.text.size > FRAME_WHOLE_MAX)
         rc = -EFBIG;
     if (rc == 0 && program && e->off == e->body.size)

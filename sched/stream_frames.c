@@ -30,11 +30,47 @@ static int put(struct stream *st, uint8_t kind, uint64_t id, const void *bytes, 
     return rc;
 }
 
+/* What stands in out from there on. */
+static void keep(struct stream *st, const struct call *c, enum kept_kind kind, size_t from) {
+    stream_keep(st, c->number, kind, st->out.bytes + from, st->out.size - from, NULL);
+}
+
+static int put_answer(struct stream *st, struct call *c, uint8_t kind, const void *bytes, size_t size) {
+    size_t from = st->out.size;
+    int rc = put(st, kind, c->id, bytes, size);
+    if (rc < 0)
+        return rc;
+    keep(st, c, KEPT_WHOLE, from);
+    return stream_answered(st, c);
+}
+
+/* Takes the frames over. 0; -ENOMEM: they stay. */
+static int put_large(struct stream *st, struct call *c, struct chunks *frames) {
+    struct pieces also = {0};
+    int rc = chunks_take(&st->large, &st->out);
+    if (rc == 0)
+        rc = chunks_share(frames, &also.frames);
+    if (rc < 0)
+        return rc;
+    stream_keep(st, c->number, KEPT_WHOLE, NULL, 0, &also);
+    chunks_join(&st->large, frames);
+    return stream_answered(st, c);
+}
+
+static int again(struct stream *st, struct call *c, struct pieces *p, const void *bytes, size_t size) {
+    if (p->frames.first)
+        return put_large(st, c, &p->frames);
+    size_t from = st->out.size;
+    int rc = buffer_add(&st->out, bytes, size);
+    if (rc < 0)
+        return rc;
+    keep(st, c, KEPT_WHOLE, from);
+    return stream_answered(st, c);
+}
+
 static int fail(struct stream *st, struct call *c, enum stream_error error, const char *why) {
-    if (error == 0) {
-        int rc = put(st, FRAME_CANCELLED, c->id, NULL, 0);
-        return rc < 0 ? rc : stream_answered(st, c);
-    }
+    if (error == 0)
+        return put_answer(st, c, FRAME_CANCELLED, NULL, 0);
     struct buffer b = {0};
     const uint8_t head[8] = {(uint8_t)error};
     int rc = buffer_add(&b, head, sizeof head);
@@ -43,27 +79,26 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     if (rc == 0)
         rc = buffer_add(&b, "\n", 1);
     if (rc == 0)
-        rc = put(st, FRAME_ERROR, c->id, b.bytes, b.size);
+        rc = put_answer(st, c, FRAME_ERROR, b.bytes, b.size);
     buffer_free(&b);
-    return rc < 0 ? rc : stream_answered(st, c);
+    return rc;
 }
 
-static int part(struct stream *st, struct call *c, const void *bytes, size_t size) {
-    (void)st;
-    return chunks_body(&c->frames) + size > FRAME_WHOLE_MAX ? -EFBIG : chunks_add(&c->frames, bytes, size);
+static int part(struct pieces *to, const void *bytes, size_t size) {
+    return chunks_body(&to->frames) + size > FRAME_WHOLE_MAX ? -EFBIG : chunks_add(&to->frames, bytes, size);
 }
 
 /* One that came in pieces goes to the log as it was put together. */
 static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
     uint8_t frame = kind == ANSWER_VALUE ? FRAME_RESULT : FRAME_ERROR;
-    int rc = c->frames.first ? chunks_add(&c->frames, bytes, size) : put(st, frame, c->id, bytes, size);
-    if (rc == 0 && c->frames.first)
-        rc = chunks_take(&st->large, &st->out);
+    struct chunks *frames = &c->pieces.frames;
+    if (!frames->first)
+        return put_answer(st, c, frame, bytes, size);
+    int rc = part(&c->pieces, bytes, size);
     if (rc < 0)
         return rc;
-    chunks_finish(&c->frames, frame, c->id);
-    chunks_join(&st->large, &c->frames);
-    return stream_answered(st, c);
+    chunks_finish(frames, frame, c->id);
+    return put_large(st, c, frames);
 }
 
 static int started(struct stream *st, struct call *c) {
@@ -75,15 +110,20 @@ static int started(struct stream *st, struct call *c) {
 static int output(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size) {
     const char *p = bytes;
     char piece[4097];
-    int rc = 0;
+    size_t from = st->out.size;
     stream_mark(st);
+    int rc = store_touch(st->s->store); /* first: where it fails nothing was printed */
     for (size_t n; size && rc == 0; p += n, size -= n) {
         n = size < sizeof piece - 1 ? size : sizeof piece - 1;
         piece[0] = which == POOL_STDERR ? 2 : 1;
         memcpy(piece + 1, p, n);
         rc = put(st, FRAME_OUTPUT, c->id, piece, n + 1);
     }
-    return rc < 0 ? rc : store_touch(st->s->store);
+    if (rc < 0)
+        st->out.size = from;
+    else
+        keep(st, c, KEPT_PRINTED, from);
+    return rc;
 }
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
@@ -160,7 +200,7 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
         return fail(st, c, ERROR_REFUSED, "a CALL frame that is cut off or of an unknown format");
     if (rc == 0)
         c->function = (uint16_t)speed_function(st->s, function_key(st, c));
-    if (rc == 0 && c->options)
+    if (rc == 0 && c->options && !stream_kept_ended(st, c->number))
         rc = stream_job(st, c);
     if (rc == 0 && c->state != CALL_ANSWERED && stream_cancelled(st, c))
         rc = cancel(st, c);
@@ -290,5 +330,5 @@ static int finish(struct stream *st) {
     return stream_hold_over(st);
 }
 
-const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, NULL,
+const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, NULL, again,
                                    stream_look_frames};

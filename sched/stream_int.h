@@ -22,7 +22,18 @@
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
 
-enum kept_kind { KEPT_STDOUT, KEPT_STDERR, KEPT_VALUE, KEPT_ERROR, KEPT_LINE /* JSON: as it goes out */ };
+#define KEPT_MAX (64u << 20) /* ... and bytes of answers that are said and not committed, likewise */
+
+enum kept_kind {
+    KEPT_NOTHING,
+    KEPT_STDOUT,
+    KEPT_STDERR,
+    KEPT_PRINTED, /* both, as they go out */
+    KEPT_VALUE,   /* from here on: the end of a call */
+    KEPT_ERROR,
+    KEPT_WHOLE, /* its answer as it goes out */
+    KEPT_FAILED /* the sentence why it died, with its zero */
+};
 TAILQ_HEAD(kept_list, kept);
 
 struct stream {
@@ -76,10 +87,12 @@ struct stream {
     bool parts_waiting; /* calls with a job of their own may have to be told STARTED */
     TAILQ_ENTRY(stream) rest; /* of sched.idle, while idle: all that was written is answered, and more may come */
     bool idle;
-    struct kept_list kept, replay; /* stream_kept.c: not committed; to be said again */
-    size_t kept_bytes;
-    bool closed;     /* no writer any more */
-    bool parsed_all; /* closed and parsed to the end, or not understood from here on */
+    /* stream_kept.c: on the way to the log; JSON: printed in this turn; to be said again */
+    struct kept_list kept, printed, replay;
+    size_t kept_bytes;      /* of kept */
+    uint64_t stage, logged; /* of what is kept from now on; those below are in the log with this turn */
+    bool closed;            /* no writer any more */
+    bool parsed_all;        /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
     char *read_buffer; /* its input from read_at to read_end */
     int64_t read_at, read_end;
@@ -162,6 +175,9 @@ int stream_add(struct stream *st, uint64_t id, int64_t end, struct call **out);
 struct call *stream_call(const struct stream *st, uint64_t number); /* NULL: answered, or not read yet */
 /* its answer is in out, or (JSON) waits; c stays until the turn */
 int stream_answered(struct stream *st, struct call *c);
+/* Its answer, or the rest of one; what is too large, or finds no memory, fails. 0 or -errno */
+int stream_answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
+extern const char stream_no_room[];                                /* why it failed */
 void stream_hold(struct stream *st, struct call *c, size_t bytes); /* so many bytes of it are in memory now */
 void stream_job_has(struct stream *st, struct call *c);            /* CALL_JOB: its bytes are not needed any more */
 void stream_drop_answer(struct call *c);                           /* the pieces of it that have come */
@@ -178,12 +194,16 @@ void stream_place(struct stream *st); /* sets how far row says that it is */
  * -errno */
 int stream_advance_json(struct stream *st);
 
-/* stream_kept.c: answers that are not committed yet are not lost with a commit that fails */
-void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size);
-/* Of one that has not met that call yet, or is not in memory. False: there is no room, and nothing was kept. */
+/* stream_kept.c: answers that are not committed yet are not lost with a commit that fails. p: pieces that come before
+ * bytes, or NULL; they are taken. */
+void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
+                 struct pieces *p);
+/* Of one that has not met that call yet, or is not in memory. False: there is no memory, and nothing was kept. */
 bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
-                      size_t size);
-void stream_kept_gather(struct stream *st); /* before it leaves memory, as a commit has failed */
+                      size_t size, struct pieces *p);
+void stream_kept_logged(struct stream *st, uint64_t stage);       /* up to that stage it is in the log with this turn */
+bool stream_kept_ended(const struct stream *st, uint64_t number); /* that call is going to be answered from here */
+void stream_kept_gather(struct stream *st);                       /* before it leaves memory, as a commit has failed */
 /* it leaves memory; what it has stays until the commit, or until it is read anew ... */
 void stream_kept_leave(struct stream *st);
 void stream_kept_load(struct stream *st);  /* ... which this is */

@@ -95,9 +95,9 @@ static int keep(struct call *c, const char *text, size_t size) {
         return -ENOMEM;
     memcpy(line, text, size);
     line[size] = '\n';
-    buffer_free(&c->answer);
-    c->answer.bytes = line;
-    c->answer.size = c->answer.cap = size + 1;
+    buffer_free(&c->pieces.answer);
+    c->pieces.answer.bytes = line;
+    c->pieces.answer.size = c->pieces.answer.cap = size + 1;
     return 0;
 }
 
@@ -112,9 +112,8 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     return rc < 0 ? rc : stream_answered(st, c);
 }
 
-static int part(struct stream *st, struct call *c, const void *bytes, size_t size) {
-    (void)st;
-    return c->answer.size + size > FRAME_WHOLE_MAX ? -EFBIG : buffer_add(&c->answer, bytes, size);
+static int part(struct pieces *to, const void *bytes, size_t size) {
+    return to->answer.size + size > FRAME_WHOLE_MAX ? -EFBIG : buffer_add(&to->answer, bytes, size);
 }
 
 /* A value is a line as it is; of an error the first line is the sentence, the rest its traceback. */
@@ -134,7 +133,7 @@ static int answer_whole(struct stream *st, struct call *c, enum pool_answer kind
 }
 
 static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
-    struct buffer *text = &c->answer;
+    struct buffer *text = &c->pieces.answer;
     if (!text->size)
         return answer_whole(st, c, kind, bytes, size);
     int rc = buffer_add(text, bytes, size);
@@ -145,18 +144,18 @@ static int answer(struct stream *st, struct call *c, enum pool_answer kind, cons
             rc = buffer_add(text, "\n", 1);
         return rc < 0 ? rc : stream_answered(st, c);
     }
-    struct buffer whole = c->answer;
-    c->answer = (struct buffer){0};
+    struct buffer whole = c->pieces.answer;
+    c->pieces.answer = (struct buffer){0};
     rc = answer_whole(st, c, kind, whole.bytes, whole.size);
     buffer_free(&whole);
     return rc;
 }
 
 int stream_json_text(struct stream *st, struct call *c, struct buffer *text) {
-    buffer_free(&c->answer);
-    c->answer = *text;
+    buffer_free(&c->pieces.answer);
+    c->pieces.answer = *text;
     *text = (struct buffer){0};
-    int rc = buffer_add(&c->answer, "\n", 1);
+    int rc = buffer_add(&c->pieces.answer, "\n", 1);
     return rc < 0 ? rc : stream_answered(st, c);
 }
 
@@ -168,17 +167,46 @@ static int started(struct stream *st, struct call *c) {
 
 /* What calls print is in info/NAME/stdout and stderr, all together. */
 static int output(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size) {
-    (void)c;
     stream_mark(st);
-    int rc = buffer_add(&st->prints[which == POOL_STDERR], bytes, size);
-    return rc < 0 ? rc : store_touch(st->s->store);
+    int rc = store_touch(st->s->store);
+    if (rc == 0)
+        rc = buffer_add(&st->prints[which == POOL_STDERR], bytes, size);
+    if (rc == 0)
+        stream_keep(st, c->number, which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT, bytes, size, NULL);
+    return rc;
 }
 
 static int advance(struct stream *st, struct call *c) {
-    if (c->answer.size <= INLINE_MAX)
-        return buffer_add(&st->out, c->answer.bytes, c->answer.size);
+    struct buffer *line = &c->pieces.answer;
+    struct chunks one = {0};
+    struct pieces also = {0};
+    if (line->size <= INLINE_MAX) {
+        stream_keep(st, c->number, KEPT_WHOLE, line->bytes, line->size, NULL);
+        return buffer_add(&st->out, line->bytes, line->size);
+    }
     int rc = chunks_take(&st->large, &st->out); /* what is before it */
-    return rc < 0 ? rc : chunks_take(&st->large, &c->answer);
+    if (rc == 0)
+        rc = chunks_take(&one, line);
+    if (rc == 0)
+        rc = chunks_share(&one, &also.frames);
+    if (rc < 0) { /* kept as one that waits (stream_kept_gather) */
+        chunks_give(&one, line);
+        return rc;
+    }
+    stream_keep(st, c->number, KEPT_WHOLE, NULL, 0, &also);
+    chunks_join(&st->large, &one);
+    return 0;
 }
 
-const struct codec codec_json = {WORK_STREAM_JSON, parse, finish, part, answer, fail, started, output, advance, NULL};
+static int again(struct stream *st, struct call *c, struct pieces *p, const void *bytes, size_t size) {
+    int rc = p->frames.first ? chunks_give(&p->frames, &p->answer) : buffer_add(&p->answer, bytes, size);
+    if (rc < 0)
+        return rc;
+    pieces_free(&c->pieces);
+    c->pieces.answer = p->answer;
+    p->answer = (struct buffer){0};
+    return stream_answered(st, c);
+}
+
+const struct codec codec_json = {WORK_STREAM_JSON, parse,  finish,  part,  answer, fail,
+                                 started,          output, advance, again, NULL};

@@ -7,13 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEPT_MAX (64u << 20)    /* bytes of one stream ... */
-#define KEPT_ONE_MAX (1u << 20) /* ... and of an answer; calls with more than that run again */
-
 struct kept {
     TAILQ_ENTRY(kept) next;
     uint64_t number;
     enum kept_kind kind;
+    uint64_t stage;       /* as long as it is on the way to the log */
+    struct pieces pieces; /* before bytes */
     size_t size;
     char bytes[];
 };
@@ -21,43 +20,69 @@ struct kept {
 struct kept_set { /* of a stream that is not in memory */
     LIST_ENTRY(kept_set) next;
     uint64_t stream;
-    size_t bytes; /* of answers that came since then */
-    bool fresh;   /* it left memory in this turn: what it has goes with this turn's commit */
+    bool fresh; /* it left memory in this turn: what it has goes with this turn's commit */
     struct kept_list list;
 };
 
-/* False: there is no room; then that call runs again. */
-static bool add(struct kept_list *list, size_t *total, uint64_t number, enum kept_kind kind, const void *bytes,
-                size_t size) {
-    struct kept *k = size <= KEPT_ONE_MAX && *total + size <= KEPT_MAX ? malloc(sizeof *k + size) : NULL;
-    if (!k)
-        return false;
-    k->number = number;
-    k->kind = kind;
-    k->size = size;
-    if (size)
-        memcpy(k->bytes, bytes, size);
-    *total += size;
-    TAILQ_INSERT_TAIL(list, k, next);
-    return true;
+static size_t bytes_of(const struct kept *k) {
+    return k->size + k->pieces.answer.size + k->pieces.frames.size;
 }
 
-void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size) {
-    add(&st->kept, &st->kept_bytes, number, kind, bytes, size);
+/* NULL without memory: then that call runs again after a commit that fails. */
+static struct kept *add(struct kept_list *list, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
+                        struct pieces *p) {
+    struct kept *k = malloc(sizeof *k + size);
+    if (!k) {
+        if (p)
+            pieces_free(p);
+        return NULL;
+    }
+    *k = (struct kept){.number = number, .kind = kind, .size = size};
+    if (p) {
+        k->pieces = *p;
+        *p = (struct pieces){0};
+    }
+    if (size)
+        memcpy(k->bytes, bytes, size);
+    TAILQ_INSERT_TAIL(list, k, next);
+    return k;
+}
+
+static void free_kept(struct kept *k) {
+    pieces_free(&k->pieces);
+    free(k);
 }
 
 static void empty(struct kept_list *list) {
     for (struct kept *k; (k = TAILQ_FIRST(list));) {
         TAILQ_REMOVE(list, k, next);
-        free(k);
+        free_kept(k);
     }
 }
 
+/* What JSON calls print is in the log with its turn, whatever else is on the way. */
+void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
+                 struct pieces *p) {
+    bool printed = kind <= KEPT_STDERR;
+    struct kept *k = add(printed ? &st->printed : &st->kept, number, kind, bytes, size, p);
+    if (!k || printed)
+        return;
+    k->stage = st->stage;
+    st->kept_bytes += bytes_of(k);
+}
+
+void stream_kept_logged(struct stream *st, uint64_t stage) {
+    st->logged = stage + 1;
+}
+
 void stream_kept_committed(struct stream *st) {
-    if (st->flight || st->large.first || st->out.size)
-        return; /* they are on the way */
-    empty(&st->kept);
-    st->kept_bytes = 0;
+    struct kept *k;
+    empty(&st->printed);
+    while ((k = TAILQ_FIRST(&st->kept)) && k->stage < st->logged) {
+        TAILQ_REMOVE(&st->kept, k, next);
+        st->kept_bytes -= bytes_of(k);
+        free_kept(k);
+    }
 }
 
 /* --- while it is not in memory ----------------------------------------------------------------------------------- */
@@ -87,33 +112,38 @@ static struct kept_set *new_set(struct sched *s, uint64_t stream, bool fresh) {
 }
 
 bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
-                      size_t size) {
+                      size_t size, struct pieces *p) {
     struct stream *st = stream_find(s, stream);
     struct kept_set *set = st ? NULL : set_of(s, stream);
     if (st) {
         stream_mark(st);
-        return add(&st->replay, &st->kept_bytes, number, kind, bytes, size);
+        return add(&st->replay, number, kind, bytes, size, p);
     }
     if (!set)
         set = new_set(s, stream, false);
-    return set && add(&set->list, &set->bytes, number, kind, bytes, size);
+    return set && add(&set->list, number, kind, bytes, size, p);
 }
 
 void stream_kept_leave(struct stream *st) {
     struct sched *s = st->s;
-    TAILQ_CONCAT(&st->kept, &st->replay, next);
-    if (TAILQ_EMPTY(&st->kept))
+    struct kept_list all = TAILQ_HEAD_INITIALIZER(all);
+    TAILQ_CONCAT(&all, &st->printed, next);
+    TAILQ_CONCAT(&all, &st->kept, next);
+    TAILQ_CONCAT(&all, &st->replay, next);
+    st->kept_bytes = 0;
+    if (TAILQ_EMPTY(&all))
         return;
     struct kept_set *set = new_set(s, st->id, true);
     if (set)
-        TAILQ_CONCAT(&set->list, &st->kept, next);
+        TAILQ_CONCAT(&set->list, &all, next);
     else
-        empty(&st->kept);
+        empty(&all);
 }
 
 void stream_kept_load(struct stream *st) {
     struct kept_set *set = set_of(st->s, st->id);
     TAILQ_INIT(&st->kept);
+    TAILQ_INIT(&st->printed);
     TAILQ_INIT(&st->replay);
     if (!set)
         return;
@@ -147,11 +177,11 @@ void stream_kept_free(struct sched *s) {
 
 /* JSON: lines that wait for older ones. */
 void stream_kept_gather(struct stream *st) {
-    const struct call *c;
+    struct call *c;
     if (st->codec == &codec_json)
         TAILQ_FOREACH(c, &st->calls, order)
-            if (c->state == CALL_ANSWERED && c->answer.size)
-                stream_keep(st, c->number, KEPT_LINE, c->answer.bytes, c->answer.size);
+            if (c->state == CALL_ANSWERED && c->pieces.answer.size)
+                stream_keep(st, c->number, KEPT_WHOLE, NULL, 0, &c->pieces);
 }
 
 static bool ends_in(const struct kept *k, uint64_t number) {
@@ -161,16 +191,41 @@ static bool ends_in(const struct kept *k, uint64_t number) {
     return false;
 }
 
-static int say(struct stream *st, struct call *c, const struct kept *k) {
+bool stream_kept_ended(const struct stream *st, uint64_t number) {
+    return ends_in(TAILQ_FIRST(&st->replay), number);
+}
+
+/* Where the rest finds no memory the pieces are lost, and the call runs again. */
+static int answer(struct stream *st, struct call *c, struct kept *k) {
+    enum pool_answer kind = k->kind == KEPT_VALUE ? ANSWER_VALUE : ANSWER_ERROR;
+    if (pieces_any(&k->pieces))
+        k->kind = KEPT_NOTHING;
+    stream_drop_answer(c);
+    c->pieces = k->pieces;
+    k->pieces = (struct pieces){0};
+    return stream_answer(st, c, kind, k->bytes, k->size);
+}
+
+static int print(struct stream *st, const struct kept *k) {
+    int rc = store_touch(st->s->store);
+    if (rc == 0)
+        rc = buffer_add(&st->out, k->bytes, k->size);
+    if (rc == 0)
+        stream_keep(st, k->number, k->kind, k->bytes, k->size, NULL);
+    stream_mark(st);
+    return rc;
+}
+
+static int say(struct stream *st, struct call *c, struct kept *k) {
     switch (k->kind) {
     case KEPT_STDOUT: return st->codec->output(st, c, POOL_STDOUT, k->bytes, k->size);
     case KEPT_STDERR: return st->codec->output(st, c, POOL_STDERR, k->bytes, k->size);
-    case KEPT_VALUE: return st->codec->answer(st, c, ANSWER_VALUE, k->bytes, k->size);
-    case KEPT_ERROR: return st->codec->answer(st, c, ANSWER_ERROR, k->bytes, k->size);
-    default: break;
+    case KEPT_PRINTED: return print(st, k);
+    case KEPT_WHOLE: return st->codec->again(st, c, &k->pieces, k->bytes, k->size);
+    case KEPT_FAILED: return st->codec->fail(st, c, ERROR_DIED, k->bytes);
+    case KEPT_NOTHING: return 0;
+    default: return answer(st, c, k);
     }
-    int rc = buffer_add(&c->answer, k->bytes, k->size);
-    return rc < 0 ? rc : stream_answered(st, c);
 }
 
 /* Those that the parser has reached. What a call printed that was not answered and does not go on is left out: it runs
@@ -183,15 +238,12 @@ int stream_kept_replay(struct stream *st) {
         if (k->number >= st->next_call)
             continue;
         struct call *c = stream_call(st, k->number);
-        bool goes_on = c && c->state == CALL_SENT && k->kind <= KEPT_STDERR; /* nothing else was sent before this */
+        bool goes_on = c && c->state == CALL_SENT && k->kind < KEPT_VALUE; /* nothing else was sent before this */
         bool wanted = goes_on || (c && c->state == CALL_PENDING && ends_in(k, k->number));
+        if (wanted && (rc = say(st, c, k)) < 0)
+            break; /* it is said again, when it was read anew once more */
         TAILQ_REMOVE(&st->replay, k, next);
-        if (wanted) {
-            rc = say(st, c, k);
-            if (k->kind != KEPT_LINE)
-                stream_keep(st, k->number, k->kind, k->bytes, k->size);
-        }
-        free(k);
+        free_kept(k);
     }
     return rc;
 }

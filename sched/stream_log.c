@@ -173,6 +173,7 @@ struct piece {
     struct chunks bytes;
     struct iovec *parts;
     int64_t start;
+    uint64_t stage;         /* of what is kept of them: stream_kept.c */
     struct stream_row row;  /* how far the stream is with them ... */
     struct buffer answered; /* ... and which calls are answered */
 };
@@ -192,6 +193,7 @@ static void piece_written(void *arg, int rc) {
         if (rc == 0)
             rc = sched_check(s, store_stream_put(s->store, p->job, &p->row, &p->answered));
         st->out_size += (int64_t)p->bytes.size;
+        stream_kept_logged(st, p->stage);
         sched_note(s, p->job);
         stream_mark(st);
     }
@@ -211,6 +213,7 @@ static int send_off(struct stream *st) {
                         .bytes = st->large,
                         .parts = chunks_parts(&st->large),
                         .start = st->out_size,
+                        .stage = st->stage,
                         .row = st->row};
     rc = p->parts ? stream_done(st, &p->answered) : -ENOMEM;
     if (rc == 0)
@@ -224,6 +227,7 @@ static int send_off(struct stream *st) {
     }
     st->large = (struct chunks){0};
     st->flight = p;
+    st->stage++;
     return 0;
 }
 
@@ -236,20 +240,27 @@ static int flush(struct stream *st, enum job_body b, struct buffer *what, int64_
     return rc;
 }
 
+/* Nothing of it is on the way, and no more than a row. */
+static int flush_out(struct stream *st) {
+    int rc = flush(st, BODY_RESULT, &st->out, &st->out_size);
+    if (rc == 0)
+        stream_kept_logged(st, st->stage++);
+    return rc;
+}
+
 int stream_log_flush(struct stream *st) {
     int rc = flush_tail(st);
     for (int i = 0; i < 2 && rc == 0; i++)
         rc = flush(st, i ? BODY_STDERR : BODY_STDOUT, &st->prints[i], &st->print_size[i]);
     if (rc < 0 || st->flight)
         return rc;
-    return st->large.first || st->out.size > INLINE_MAX ? send_off(st)
-                                                        : flush(st, BODY_RESULT, &st->out, &st->out_size);
+    return st->large.first || st->out.size > INLINE_MAX ? send_off(st) : flush_out(st);
 }
 
 int stream_log_settle(struct stream *st) {
     if (st->flight || st->large.first || st->out.size > INLINE_MAX)
         return 0;
-    int rc = flush(st, BODY_RESULT, &st->out, &st->out_size);
+    int rc = flush_out(st);
     return rc < 0 ? rc : 1;
 }
 

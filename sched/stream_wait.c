@@ -26,16 +26,16 @@ static int append(struct stream *st, uint64_t number, unsigned piece, const char
 }
 
 static bool is_large(const struct call *c) {
-    return c->answer.size > INLINE_MAX - ROW;
+    return c->pieces.answer.size > INLINE_MAX - ROW;
 }
 
 /* In rows of its own. */
 static int write_large(struct stream *st, const struct call *c) {
     int rc = 0;
     unsigned piece = 0;
-    for (size_t at = 0, n; at < c->answer.size && rc == 0; at += n) {
-        n = c->answer.size - at < INLINE_MAX ? c->answer.size - at : INLINE_MAX;
-        rc = append(st, c->number, piece++, c->answer.bytes + at, n);
+    for (size_t at = 0, n; at < c->pieces.answer.size && rc == 0; at += n) {
+        n = c->pieces.answer.size - at < INLINE_MAX ? c->pieces.answer.size - at : INLINE_MAX;
+        rc = append(st, c->number, piece++, c->pieces.answer.bytes + at, n);
     }
     return rc;
 }
@@ -43,8 +43,8 @@ static int write_large(struct stream *st, const struct call *c) {
 /* It is in a row: it leaves memory. Returns the call behind it. */
 static struct call *let_go(struct stream *st, struct call *c) {
     struct call *next = TAILQ_NEXT(c, order);
-    st->written_turn += c->answer.size;
-    stream_keep(st, c->number, KEPT_LINE, c->answer.bytes, c->answer.size); /* until that is committed */
+    st->written_turn += c->pieces.answer.size;
+    stream_keep(st, c->number, KEPT_WHOLE, NULL, 0, &c->pieces); /* until that is committed */
     stream_remove(st, c);
     return next;
 }
@@ -60,7 +60,7 @@ static int write_row(struct stream *st, struct call **at) {
     else
         for (; rc == 0 && c && c->state == CALL_ANSWERED && c->number == expected && !is_large(c) && row.size < ROW;
              expected++) {
-            rc = buffer_add(&row, c->answer.bytes, c->answer.size);
+            rc = buffer_add(&row, c->pieces.answer.bytes, c->pieces.answer.size);
             c = let_go(st, c);
         }
     if (rc == 0 && row.size)
@@ -134,11 +134,12 @@ int stream_advance_json(struct stream *st) {
         }
         if (!c || c->state != CALL_ANSWERED)
             break;
-        stream_keep(st, c->number, KEPT_LINE, c->answer.bytes, c->answer.size);
         rc = st->codec->advance(st, c);
+        if (rc < 0)
+            break;
         st->said = c->number + 1;
         stream_remove(st, c);
-        rc = rc < 0 ? rc : 1;
+        rc = 1;
     }
     return rc < 0 ? rc : write_down(st);
 }

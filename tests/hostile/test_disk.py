@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import subprocess
+import time
 
 import pytest
 from ppfsmount import PENDING, text_of, umount2, wait_until
@@ -406,6 +407,39 @@ def test_calls_that_run_while_nothing_can_be_kept_run_once(small, full):
     assert (m.results / "x.jsonl").read_text() == "null\n" * 6
     assert sorted(text_of(ran).split()) == [str(i) for i in range(6)]
     assert sorted((m.info / "x.jsonl" / "stdout").read_text().split("\n")) == [""] + ["says %d" % i for i in range(6)]
+
+
+def remount(m, size):
+    p = subprocess.run(["mount", "-o", "remount,size=" + size, str(m.statedir)], capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("form, size, n", [("frames", 2 << 20, 40), ("lines", 2 << 20, 40), ("frames", 40 << 20, 3)])
+def test_answers_however_large_that_cannot_be_kept_are_not_computed_again(small, form, size, n):
+    """While the disk is full commits fail again and again; more than 64 MiB of answers wait for room."""
+    m = small.start()
+    (m.node / "cpus").write_text("2")
+    ran = m.work / "ran"
+    what = ["[open(%r, 'a').write('%d\\n'), print('says'), chr(48 + %d) * %d][2]" % (str(ran), i, i, size) for i in range(n)]
+    name = {"frames": "s", "lines": "s.jsonl"}[form]
+    if form == "lines":
+        m.put(name, "".join(json.dumps({"call": "eval", "args": [w]}) + "\n" for w in what))
+    else:
+        m.put(name, MAGIC + b"".join(call_of(i, (eval, (w,), {})) for i, w in enumerate(what)))
+    wait_until(lambda: os.statvfs(m.statedir).f_bavail == 0 and text_of(ran), "the disk to be full")
+    before = None
+    while before != (before := text_of(ran)):
+        time.sleep(2.5)  # a commit is tried again each second
+    remount(m, "400m")
+    data = (m.results / name).read_bytes()
+    if form == "lines":
+        assert [(line[1], len(line)) for line in data.split(b"\n")[:-1]] == [(48 + i, size + 2) for i in range(n)]
+    else:
+        found = answers_of(data)
+        assert {i: (kind, body[-9:-6], len(body) > size) for i, (kind, body) in found.items()} == \
+            {i: (33, bytes([48 + i]) * 3, True) for i in range(n)}
+    assert sorted(map(int, text_of(ran).split())) == list(range(n))
 
 
 def try_rename(old, new):

@@ -111,10 +111,47 @@ static void lists_and_buffers_keep_their_order(void **state) {
     chunks_free(&none);
 }
 
+static void bytes_stay_while_a_list_has_them(void **state) {
+    struct chunks c = {0}, also = {0}, none = {0};
+    struct buffer b = {0};
+    (void)state;
+    add(&c, 0, 600000);
+    chunks_finish(&c, FRAME_RESULT, 7);
+    assert_int_equal(chunks_share(&c, &also), 0);
+    assert_int_equal(also.size, c.size);
+    assert_int_equal(also.count, 3);
+    chunks_free(&c);
+    add(&c, 1, 600000); /* not into memory that the other list has */
+    chunks_free(&c);
+    uint8_t *bytes = flat(&also);
+    assert_ptr_equal(check(bytes, also.size, FRAME_RESULT, 7, 600000), bytes + also.size);
+    free(bytes);
+    chunks_free(&also);
+    assert_int_equal(chunks_share(&none, &also), 0);
+    assert_true(!also.first);
+    assert_int_equal(buffer_add(&b, "a line", 6), 0);
+    const char *was = b.bytes;
+    assert_int_equal(chunks_take(&c, &b), 0);
+    assert_int_equal(chunks_share(&c, &also), 0);
+    assert_int_equal(chunks_give(&c, &b), 0); /* the other has it still */
+    assert_true(b.bytes != was && b.size == 6 && !c.first);
+    buffer_free(&b);
+    assert_int_equal(chunks_give(&also, &b), 0);
+    assert_true(b.bytes == was && b.size == 6 && !also.first);
+    assert_memory_equal(b.bytes, "a line", 6);
+    assert_int_equal(buffer_add(&b, " and", 4), 0);
+    assert_int_equal(chunks_take(&c, &b), 0);
+    assert_int_equal(buffer_add(&b, ":", 1), 0);
+    assert_int_equal(chunks_give(&c, &b), 0);
+    assert_memory_equal(b.bytes, ":a line and", 11);
+    buffer_free(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_body_becomes_frames),
         cmocka_unit_test(lists_and_buffers_keep_their_order),
+        cmocka_unit_test(bytes_stay_while_a_list_has_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
