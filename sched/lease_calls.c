@@ -181,7 +181,8 @@ struct call *lease_next(struct stream *st) {
     while (st->next_send && st->next_send->state != CALL_PENDING)
         st->next_send = TAILQ_NEXT(st->next_send, order);
     bool waits = st->waiting > stream_share(st) && st->next_send != TAILQ_FIRST(&st->calls);
-    /* waits: until some of the answers that wait for older ones are written down */
+    waits |= user_is_behind(st->user);
+    /* waits: until some of the answers, or of those that wait for older ones, are written down */
     return waits ? NULL : st->next_send;
 }
 

@@ -98,10 +98,10 @@ struct stream {
     int64_t read_at, read_end;
     int64_t begun, newline; /* where what is being gathered begins; JSON: behind the last newline, as far as is known */
     int64_t large_at;       /* user.large is it: begun of what it may gather */
-    size_t gathered, sent;  /* its part of user.gathered, of user.sent */
-    struct buffer parts;    /* frames: the body that is being put together ... */
-    struct frame part;      /* ... the frame that it stands in ... */
-    uint32_t left;          /* ... and how many of that frame's bytes are still to come */
+    size_t gathered, sent, counted; /* its part of user.gathered, of user.sent, of user.unwritten */
+    struct buffer parts;            /* frames: the body that is being put together ... */
+    struct frame part;              /* ... the frame that it stands in ... */
+    uint32_t left;                  /* ... and how many of that frame's bytes are still to come */
     bool in_frame;
     struct look look;
 };

@@ -169,6 +169,7 @@ int stream_write(struct sched *s, const struct job_row *r, const void *bytes, si
 
 struct piece {
     struct sched *s;
+    struct user *user; /* user.flying counts it */
     uint64_t job;
     struct chunks bytes;
     struct iovec *parts;
@@ -197,6 +198,7 @@ static void piece_written(void *arg, int rc) {
         sched_note(s, p->job);
         stream_mark(st);
     }
+    p->user->flying -= p->bytes.size;
     chunks_free(&p->bytes);
     buffer_free(&p->answered);
     free(p->parts);
@@ -209,6 +211,7 @@ static int send_off(struct stream *st) {
     if (!p)
         return -ENOMEM;
     *p = (struct piece){.s = st->s,
+                        .user = st->user,
                         .job = st->id,
                         .bytes = st->large,
                         .parts = chunks_parts(&st->large),
@@ -225,6 +228,7 @@ static int send_off(struct stream *st) {
         free(p);
         return rc;
     }
+    p->user->flying += p->bytes.size;
     st->large = (struct chunks){0};
     st->flight = p;
     st->stage++;

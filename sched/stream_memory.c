@@ -4,7 +4,10 @@
  *
  * Only what is whole in the log is gathered beyond USER_HELD, so that one that its writer never ends holds nobody up.
  * While it is gathered no other is; and none while more than half of USER_HELD waits for workers: that the last large
- * one has gone to one. */
+ * one has gone to one.
+ *
+ * Of answers that the disk is slower to take than workers are to give, all his streams have USER_BEHIND, and what is
+ * under way: until then no call of his is sent. */
 #include "sched/stream_memory.h"
 
 #include "sched/stream_int.h"
@@ -71,9 +74,16 @@ void stream_gives_back(struct stream *st) {
 void stream_left(struct stream *st) {
     struct user *u = st->user;
     u->gathered -= st->gathered;
-    st->gathered = 0;
+    u->unwritten -= st->counted;
+    st->gathered = st->counted = 0;
     if (u->large == st)
         u->large = NULL;
+}
+
+void stream_answers(struct stream *st) {
+    size_t now = stream_unwritten(st);
+    st->user->unwritten += now - st->counted;
+    st->counted = now;
 }
 
 void stream_sent(struct stream *st, struct call *c, bool sent) {

@@ -10,8 +10,14 @@ struct call;
     ((size_t)128 << 20)             /* bytes of calls that no worker has: then each of his streams may have only ... */
 #define STREAM_FLOOR (256u * 1024u) /* ... so many, and one call at a time is put together beyond that */
 
+#define USER_BEHIND ((size_t)64 << 20) /* bytes of answers on the way to the disk at which none of his calls is sent */
+
 static inline bool user_holds_much(const struct user *u) {
     return u->held - u->sent + u->gathered >= USER_HELD;
+}
+
+static inline bool user_is_behind(const struct user *u) {
+    return u->unwritten + u->flying >= USER_BEHIND;
 }
 
 bool stream_has_large(const struct stream *st); /* what it gathers now may go beyond that */
@@ -21,5 +27,6 @@ bool stream_may_gather(struct stream *st, size_t have);
 void stream_gathered(struct stream *st);   /* after the parser: counts what it has of a call that is not whole */
 void stream_left(struct stream *st);       /* it leaves memory */
 void stream_gives_back(struct stream *st); /* in each turn, the parser's read being over: what the others wait for */
+void stream_answers(struct stream *st);    /* counts its answers that no write to the disk has yet */
 void stream_sent(struct stream *st, struct call *c, bool sent); /* a worker has it, or has it no more: sets its state */
 #endif

@@ -157,6 +157,7 @@ static int turn(struct stream *st, bool *ended) {
     else if (rc < 0)
         return rc;
     rc = stream_log_flush(st);
+    stream_answers(st);
     run_output_resume(st);
     if (rc == 0 && !st->flight) { /* else what it says is not in the log yet */
         *ended = st->failed || (st->parsed_all && stream_all_said(st));
@@ -175,6 +176,7 @@ void stream_turn(struct sched *s) {
         next = st->next;
         bool was_active = !st->idle;
         stream_gives_back(st);
+        stream_answers(st);
         if (!st->dirty && !st->failed && st->parsed == st->in_size && (st->parsed_all || !st->closed)) {
             stream_rest(st, has_nothing_to_do(st));
             continue;

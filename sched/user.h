@@ -48,6 +48,7 @@ struct user {  /* of everyone who has had something here since the daemon began 
     LIST_HEAD(, stream) streams;
     unsigned active_streams;     /* of them: have something to do */
     size_t held, sent, gathered; /* stream_memory.h: bytes of calls; that workers have; that are not whole */
+    size_t unwritten, flying;    /* bytes of answers: for the disk thread; that it has */
     const struct stream *large;  /* may gather a call beyond what he may hold */
     TAILQ_HEAD(, call) bodies;   /* calls whose files wait until one of those that are being made is whole ... */
     unsigned making;             /* ... which are so many */

@@ -1,4 +1,6 @@
 """However many streams a user writes large calls to, the daemon holds few of them; those that never end are in nobody's way."""
+import contextlib
+import ctypes
 import json
 import os
 import pickle
@@ -16,6 +18,7 @@ LARGE = 70 << 20
 HELD = 128 << 20  # USER_HELD of sched/stream_memory.h
 SLACK = 50 << 20
 STREAMS = 6
+SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000  # ptrace(2), waitpid(2)
 WRITER = """
 import pickle, sys
 sys.path.insert(0, sys.argv[1])
@@ -126,3 +129,35 @@ def test_a_call_that_waits_for_a_later_one_of_its_stream(m):
     for n, fd in enumerate(fds):
         (m.jobs / ("half%d" % n)).unlink()
         os.close(fd)
+
+
+@contextlib.contextmanager
+def without_its_disk(pid):
+    """All threads but the loop's are stopped, as a disk does that takes nothing."""
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    tids = [int(t) for t in os.listdir("/proc/%d/task" % pid) if int(t) != pid]
+    assert tids and not any(ptrace(SEIZE, t, None, None) or ptrace(INTERRUPT, t, None, None) for t in tids)
+    try:
+        for t in tids:
+            assert os.waitpid(t, WALL)[0] == t
+        yield
+    finally:
+        for t in tids:
+            ptrace(DETACH, t, None, None)
+
+
+def test_answers_that_the_disk_does_not_take(new_mount, alice, mallory):
+    m, size, count = new_mount(cpus=2, options=["-o", "allow_other"]), 12 << 20, 30
+    m.start()
+    before = high_water(m.pids()["daemon"])
+    (m.work / "s").write_bytes(MAGIC + streamframes.call(1, bytes, size))
+    with without_its_disk(m.pids()["daemon"]):
+        assert mallory.sh("for n in {1..%d}; do cat %s > $M/jobs/s$n; done" % (count, m.work / "s"), M=m.mnt).stderr == ""
+        wait_until(lambda: high_water(m.pids()["daemon"]) - before > 40 << 20, "his answers to come")
+        p = alice.sh("""exec 3> $M/jobs/a.jsonl 4< <(exec cat $M/results/a.jsonl 2>&-)
+                        for n in {1..200}; do echo '{"call": "abs", "args": [-3]}' >&3; read -r x <&4; echo $x; done""", M=m.mnt)
+        assert (p.stdout, p.stderr) == ("3\n" * 200, "")
+        assert sanitized() or high_water(m.pids()["daemon"]) - before < (64 << 20) + 4 * size + SLACK
+    for n in range(1, count + 1):
+        assert results(m, "s%d" % n) == [(1, results_of(bytes(size)))]
