@@ -4,6 +4,7 @@
 #define PPFS_HOST_H
 #include <sys/queue.h>
 
+#include "sched/sched.h"
 #include "sched/speed.h"
 #include "sched/store.h"
 #include "worker/far_proto.h"

@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <stdio.h>
 
+#include "sched/group.h"
 #include "sched/job.h"
 #include "sched/quota.h"
 
@@ -61,20 +62,6 @@ void sched_answered(struct sched *s); /* after the replies to what was committed
 unsigned sched_running(const struct sched *s);
 
 /* --- looking up ------------------------------------------------------------------------------------------------ */
-struct group {
-    uint64_t id, parent; /* 0 = the top */
-    char name[JOB_NAME_MAX + 1];
-    bool dotted; /* it or a group above it begins with '.': nothing in it is queued */
-    bool hidden; /* removed from jobs/, kept for its results */
-    uid_t uid;
-    gid_t gid;
-    mode_t mode;
-    int64_t created;
-    uint64_t request; /* unique of its MKDIR */
-};
-struct tally { /* of a group and all below it */
-    uint64_t active /* held..running */, running, done, failed, cancelled;
-};
 int sched_job(struct sched *s, uint64_t id, struct job *out); /* -ENOENT */
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out);
 /* The job of that id; where its name was written again of late, the one that has the name now, as far as whoever might

@@ -5,12 +5,12 @@
 #include "worker/disk.h"
 #include "sched/job.h"
 #include "sched/options.h"
-#include "sched/sched.h"
 #include "sched/spec.h"
 
 #define SPOOL_PATH 4096
 
 struct spool;
+typedef void sched_done(void *arg, int rc); /* sched.h */
 
 struct spool_name {
     uint64_t job;

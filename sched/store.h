@@ -11,8 +11,8 @@
 #include <stddef.h>
 
 #include "sched/buffer.h"
+#include "sched/group.h"
 #include "sched/job.h"
-#include "sched/sched.h"
 
 struct store;
 #define PLACE_MAX (JOB_NAME_MAX + 24)
