@@ -4,8 +4,8 @@
 #include <sys/queue.h>
 
 #include "net/frame.h"
-#include "sched/buffer.h"
-#include "sched/chunk.h"
+#include "sched/bytes/buffer.h"
+#include "sched/bytes/chunk.h"
 #include "worker/pool.h"
 
 enum call_state { CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };

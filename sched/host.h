@@ -6,7 +6,7 @@
 
 #include "sched/sched.h"
 #include "sched/speed.h"
-#include "sched/store.h"
+#include "sched/db/store.h"
 #include "worker/far_proto.h"
 #include "worker/fleet.h"
 

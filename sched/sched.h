@@ -12,8 +12,8 @@
 #include <event2/event.h>
 #include <stdio.h>
 
-#include "sched/group.h"
-#include "sched/job.h"
+#include "sched/job/group.h"
+#include "sched/job/job.h"
 #include "sched/quota.h"
 
 struct sched;

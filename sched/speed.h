@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "sched/job.h"
+#include "sched/job/job.h"
 
 #define SPEED_MAX 256u /* functions that are known at once */
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/json_string.h"
+#include "sched/job/json_string.h"
 #include "sched/stream_int.h"
 
 #define PIECE (256u * 1024u)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/json_text.h"
+#include "sched/job/json_text.h"
 #include "sched/stream_int.h"
 
 static size_t skip(const char *text, size_t size, size_t at, const char *what) {

@@ -2,7 +2,7 @@
 #ifndef PPFS_STREAM_LOOK_H
 #define PPFS_STREAM_LOOK_H
 #include "net/frame.h"
-#include "sched/store.h"
+#include "sched/db/store.h"
 
 struct stream;
 struct call;

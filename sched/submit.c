@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/json_text.h"
+#include "sched/job/json_text.h"
 #include "sched/stream_int.h"
 
 /* --- options ----------------------------------------------------------------------------------------------------- */

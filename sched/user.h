@@ -9,7 +9,7 @@
 
 #include "sched/lend.h"
 #include "sched/quota.h"
-#include "sched/store.h"
+#include "sched/db/store.h"
 
 struct sched;
 struct stream;

@@ -1,19 +1,19 @@
 """The rooms of the house and their order, for test_includes.py and test_symbols.py. A room uses itself and those below it; so do the
-sub-rooms of one, its folders. What lies in a room itself, in none of its folders, is below all of them."""
+sub-rooms of one, its folders and "", what lies in the room itself."""
 import pathlib
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # both from the top to the bottom
-    "fs": ["process", "tree", "session", "handles"],
-    "sched": [],
-    "worker": [],
-    "net": [],
+    "fs": ["process", "tree", "session", "handles", ""],
+    "sched": ["", "db", "job", "bytes"],
+    "worker": [""],
+    "net": [""],
 }
 
 
 def floors():
     """Every room and sub-room, from the top to the bottom: fs/process, ... fs, sched, ..."""
-    return [place for room, folders in ROOMS.items() for place in [*(f"{room}/{folder}" for folder in folders), room]]
+    return [f"{room}/{folder}".rstrip("/") for room, folders in ROOMS.items() for folder in folders]
 
 
 def sources(pattern):

@@ -16,10 +16,10 @@ CIRCLE = 3  # so many objects at most may call each other in a circle
 KNOTS = [
     {"sched/" + name + ".c" for name in """
         dispatch draft draft_name group_options groups host host_fleet host_keep host_pick keys lease lease_away lease_calls lease_timer
-        lease_wait look move node options_file queue quota run run_output sched speed steer stream stream_calls stream_ended stream_frames
-        stream_json stream_kept stream_log stream_look stream_memory stream_part stream_turn stream_wait submit user values writer
+        lease_wait lend look move node options_file queue quota run run_output sched speed steer stream stream_calls stream_ended stream_frames
+        stream_body stream_json stream_kept stream_log stream_look stream_memory stream_part stream_turn stream_wait submit user values writer
         """.split()},
-    {"sched/" + name + ".c" for name in "store store_full store_groups store_shrink".split()},
+    {"sched/db/" + name + ".c" for name in "store store_full store_groups store_shrink".split()},
     {"worker/" + name + ".c" for name in "pool pool_orders pool_pipes pool_slot pool_template pool_users pool_wait".split()},
     {"worker/" + name + ".c" for name in "serve serve_calls serve_out serve_task".split()},
 ]

@@ -1,6 +1,6 @@
 """The options of a call or a job, checked before they are sent.
 
-ppfs checks them too (sched/options.c): what is refused here gets the sentence that a job file would get, and
+ppfs checks them too (sched/job/options.c): what is refused here gets the sentence that a job file would get, and
 tests/python/test_refused.py holds the two against each other. A value of a wrong type is a TypeError, anything else a
 ValueError.
 """
@@ -37,7 +37,7 @@ def _pair(text: str) -> bool:
     return re.match("[^:=]+:", text) is not None
 
 
-# What is expected, and whether a value is that: the table of sched/options.c.
+# What is expected, and whether a value is that: the table of sched/job/options.c.
 _TABLE: Dict[str, Tuple[str, Callable[[str], bool]]] = {
     "priority": ("a whole number from -1000000 to 1000000", _whole(-1000000, 1000000)),
     "timeout": ("a time such as 90, 30s, 5m or 2h", _measure(_TIMES, 10 * 365 * 86400 * _SECOND)),

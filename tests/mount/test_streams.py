@@ -14,7 +14,7 @@ import pytest
 from ppfsmount import sanitized, wait_until
 from streamframes import CALL, CANCEL, CANCELLED, ERROR, FUNC, MAGIC, OUTPUT, PART, RESULT, STARTED, call, frame, frames
 
-WINDOW = 8192  # STREAM_WINDOW in sched/store.h
+WINDOW = 8192  # STREAM_WINDOW in sched/db/store.h
 
 
 def lines(*objects):

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "net/frame.h"
-#include "sched/chunk.h"
+#include "sched/bytes/chunk.h"
 
 static char byte_at(size_t i) {
     return (char)(i * 7 + i / 251);

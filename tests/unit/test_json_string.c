@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "sched/json_string.h"
+#include "sched/job/json_string.h"
 
 static int in_pieces(const char *bytes, size_t size, size_t piece, struct json_string *s) {
     int rc = 0;

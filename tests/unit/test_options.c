@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/options.h"
+#include "sched/job/options.h"
 #include "worker/sandbox.h"
 
 static char why[OPTIONS_WHY];

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "net/frame.h"
-#include "sched/spec.h"
+#include "sched/job/spec.h"
 
 static char why[SPEC_WHY];
 static struct options *o;

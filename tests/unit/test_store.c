@@ -12,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sched/store.h"
+#include "sched/db/store.h"
+#include "sched/sched.h"
 
 static char dir[64], why[512];
 static struct store *st;

@@ -1,7 +1,7 @@
 /* A group: a directory of jobs, and the count of what is in it. Copies of rows, as a struct job is. */
 #ifndef PPFS_GROUP_H
 #define PPFS_GROUP_H
-#include "sched/job.h"
+#include "sched/job/job.h"
 
 struct group {
     uint64_t id, parent; /* 0 = the top */

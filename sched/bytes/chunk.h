@@ -4,7 +4,7 @@
 #define PPFS_CHUNK_H
 #include <stdint.h>
 
-#include "sched/buffer.h"
+#include "sched/bytes/buffer.h"
 
 struct chunk;
 

@@ -1,4 +1,4 @@
-#include "sched/json_string.h"
+#include "sched/job/json_string.h"
 
 #include <errno.h>
 #include <stdbool.h>

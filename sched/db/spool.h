@@ -3,9 +3,9 @@
 #ifndef PPFS_SPOOL_H
 #define PPFS_SPOOL_H
 #include "worker/disk.h"
-#include "sched/job.h"
-#include "sched/options.h"
-#include "sched/spec.h"
+#include "sched/job/job.h"
+#include "sched/job/options.h"
+#include "sched/job/spec.h"
 
 #define SPOOL_PATH 4096
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/json_text.h"
-#include "sched/options_int.h"
+#include "sched/job/json_text.h"
+#include "sched/job/options_int.h"
 
 /* --- read -------------------------------------------------------------------------------------------------------- */
 

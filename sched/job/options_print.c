@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/options_int.h"
+#include "sched/job/options_int.h"
 
 /* NAME=VALUE as options_add_words reads it. */
 static void print_word(FILE *f, const char *name, const char *value) {

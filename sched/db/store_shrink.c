@@ -5,7 +5,7 @@
 #include <sys/statvfs.h>
 
 #include "net/clock.h"
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 #define INCREMENTAL 2          /* what PRAGMA auto_vacuum says */
 #define SLACK 512              /* free pages that are not worth the work: ... */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 #define PAGE 256 /* rows of a listing that one query reads */
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 #define ID_BLOCK 1000 /* identifiers reserved with one write */
 #define BUSY_MS 100   /* that the loop waits for another program, again with each retry */

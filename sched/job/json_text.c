@@ -1,7 +1,7 @@
 /* A text is copied once on its way to jansson, with what that cannot read put in other words. Whether it is JSON at all
  * is for jansson to say (and for the worker, of what is not looked at here): nothing is left out that would mend a
  * text. */
-#include "sched/json_text.h"
+#include "sched/job/json_text.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "net/printable.h"
-#include "sched/buffer.h"
+#include "sched/bytes/buffer.h"
 
 #define ESCAPED "\\u0001" /* stands before a byte, and before a U+0001 that was there */
 

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 static int64_t log_id(uint64_t job, enum job_body b) {
     return (int64_t)(job * BODIES + b);

@@ -4,7 +4,7 @@
 #define PPFS_JSON_STRING_H
 #include <stddef.h>
 
-#include "sched/buffer.h"
+#include "sched/bytes/buffer.h"
 
 struct json_string {    /* a zeroed struct is one that has not begun */
     struct buffer text; /* the caller's, once it has ended */

@@ -10,9 +10,9 @@
 #define PPFS_STORE_H
 #include <stddef.h>
 
-#include "sched/buffer.h"
-#include "sched/group.h"
-#include "sched/job.h"
+#include "sched/bytes/buffer.h"
+#include "sched/job/group.h"
+#include "sched/job/job.h"
 
 struct store;
 #define PLACE_MAX (JOB_NAME_MAX + 24)

@@ -2,7 +2,7 @@
  * and of every rollback; counted once when it is begun. Statement numbers 108, 109. */
 #include <errno.h>
 
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 #define OF_JOB(id) "(SELECT uid FROM main.jobs WHERE id=" id ">>3)"
 #define DRAFT(row) "(" row "state=0 AND " row "shelf=0)"

@@ -1,6 +1,6 @@
 /* The states of a job as a table: its name, its shelf, and what may follow. Only sched_move changes a state, and it
  * asks here. */
-#include "sched/job.h"
+#include "sched/job/job.h"
 
 #include <assert.h>
 #include <stddef.h>

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 #define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
 

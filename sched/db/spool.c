@@ -1,6 +1,6 @@
 /* Spool files: each call makes a task for the disk thread; the task opens the file by its name, so nothing is kept open
  * between calls and a file that was removed meanwhile is simply not there. */
-#include "sched/spool.h"
+#include "sched/db/spool.h"
 
 #include <dirent.h>
 #include <errno.h>

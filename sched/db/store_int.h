@@ -4,7 +4,7 @@
 #include <sqlite3.h>
 #include <sys/stat.h>
 
-#include "sched/store.h"
+#include "sched/db/store.h"
 
 /* Every statement has a number; its text stands in the file that uses it (store_jobs_sql and so on). */
 #define STORE_STATEMENTS 144

@@ -1,5 +1,5 @@
 /* Telling kinds of job files apart. Pure functions of the bytes: the disk thread calls them too. */
-#include "sched/spec.h"
+#include "sched/job/spec.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "net/frame.h"
 #include "net/printable.h"
-#include "sched/json_text.h"
+#include "sched/job/json_text.h"
 #include "worker/pyenv.h"
 
 #define PICKLE_PROTO 0x80

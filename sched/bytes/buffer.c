@@ -1,4 +1,4 @@
-#include "sched/buffer.h"
+#include "sched/bytes/buffer.h"
 
 #include <errno.h>
 #include <stdint.h>

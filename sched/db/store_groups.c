@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 #define COLUMNS "id, ifnull(parent, 0), name, dotted, hidden, uid, gid, mode, created, request"
 

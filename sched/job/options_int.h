@@ -1,7 +1,7 @@
 /* Inside the options: what a struct options has. Only options.c, options_json.c and options_print.c include this. */
 #ifndef PPFS_OPTIONS_INT_H
 #define PPFS_OPTIONS_INT_H
-#include "sched/options.h"
+#include "sched/job/options.h"
 
 struct options_list {
     char **items; /* NULL-terminated, NULL while empty */

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "sched/store_int.h"
+#include "sched/db/store_int.h"
 
 int store_node_put(struct store *st, const char *address, int state, int cpus) {
     sqlite3_stmt *q = store_sql(st, 114,

@@ -1,6 +1,6 @@
 /* The bytes of a chunk may be in several lists; the last one frees them. Some that held a whole frame are kept for the
  * next: the kernel would have to clear their pages anew each time. */
-#include "sched/chunk.h"
+#include "sched/bytes/chunk.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Options: one table of names and parsers; every source (words, JSON, the database) ends in the same parser of one
  * value. */
-#include "sched/options_int.h"
+#include "sched/job/options_int.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "net/printable.h"
-#include "sched/job.h"
-#include "sched/json_text.h"
+#include "sched/job/job.h"
+#include "sched/job/json_text.h"
 #include "worker/sandbox.h"
 
 #define LIST_MAX 1024u          /* entries of after= and env= */

@@ -1,7 +1,7 @@
 /* What a job file is, told by its content alone; nothing in here runs or unpickles anything. */
 #ifndef PPFS_SPEC_H
 #define PPFS_SPEC_H
-#include "sched/options.h"
+#include "sched/job/options.h"
 #include "worker/work.h"
 
 #define SPEC_JSON_MAX (16u << 20)     /* bytes of a JSON job file; larger data belongs in a file or a pickle */
