@@ -145,6 +145,12 @@ void host_short(struct host *h) {
     host_wake_in(h->s, SHORT_US);
 }
 
+/* A node that gives back again and again what it has not begun is not asked all the time. */
+void host_gave_back(struct host *h, const struct work_outcome *o) {
+    if (o->unbegun && (o->no_room || !h->pool))
+        host_short(h);
+}
+
 bool host_is_short(const struct host *h) {
     return h->short_used < h->cpus + h->lent && clock_us() < h->short_until;
 }

@@ -115,9 +115,11 @@ struct demand {
 };
 /* The host where it soonest begins and ends among those with as many free slots; NULL: none has. */
 struct host *host_choose(struct sched *s, const struct demand *d);
-void host_worked(struct host *h);  /* it has finished something */
-void host_short(struct host *h);   /* its runner says -EAGAIN: more than it has now cannot run there for a moment */
-void host_crashed(struct host *h); /* it was lost; if that cost work, it is left alone for a while */
+void host_worked(struct host *h); /* it has finished something */
+void host_short(struct host *h);  /* its runner says -EAGAIN: more than it has now cannot run there for a moment */
+/* How work of it ended; the same follows where that says that there was no room for it. */
+void host_gave_back(struct host *h, const struct work_outcome *o);
+void host_crashed(struct host *h);            /* it was lost; if that cost work, it is left alone for a while */
 double host_way_us(const struct host *h);     /* round trip of its link */
 bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
 unsigned host_free_now(const struct host *h); /* slots that are nobody's reservation */

@@ -391,8 +391,7 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
     s->calls_sent -= l->count;
     s->lease_count--;
     lease_free(l);
-    if (o->unbegun)
-        host_short(h);
+    host_gave_back(h, o);
     host_vacant(h);
     sched_tick(s);
     return true;

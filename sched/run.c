@@ -373,13 +373,12 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
         r->begun = false;
     if (o->end != WORK_LOST)
         host_worked(h);
-    else
+    else if (!o->unbegun)
         h->lost_work = true; /* before gone() */
     if (r->timeout)
         evtimer_del(r->timeout);
     set_state(r, RUN_ENDING);
-    if (o->unbegun)
-        host_short(h);
+    host_gave_back(h, o);
     if (!run_output_sync(r))
         run_finish(r);
 }

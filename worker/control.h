@@ -76,6 +76,7 @@ enum { LEASE_WINDOW = 2048 };
 enum lease_call { LEASE_CALL_NONE, LEASE_CALL_SENT, LEASE_CALL_BEGUN, LEASE_CALL_TAKEN };
 struct lease_page {
     _Alignas(64) _Atomic uint32_t runs; /* the worker's: its guard could make it */
+    _Atomic uint64_t took;              /* the worker's: the id of the last START that it has taken */
     _Atomic uint32_t seen;              /* the worker's: the number of the last call that it has begun or passed over */
     _Alignas(64) _Atomic uint32_t reads; /* the pool's */
     _Alignas(64) _Atomic uint8_t calls[LEASE_WINDOW];

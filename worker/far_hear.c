@@ -28,6 +28,7 @@ static bool hear_done(struct far *f, struct entry *e, const struct frame *m) {
         return false;
     if (e->refused) {
         o.end = WORK_REFUSED;
+        o.unbegun = o.no_room = false;
         snprintf(o.why, sizeof(o.why), "%s", e->why ? e->why : far_no_memory);
     }
     entry_free(f, e);

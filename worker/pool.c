@@ -79,8 +79,10 @@ int pool_give(struct template *t, const struct work *w, const void *bytes, uint3
 
     do {
         err = slot_for(t, w, &s);
-        if (!err)
+        if (!err) {
+            atomic_store(&s->page->took, 0); /* it may be that job's second attempt */
             err = link_send(s->link, WORKER_START, w->job, bytes, size);
+        }
         if (err == -EPIPE) /* that worker has just died: its slot goes, the next try finds another */
             slot_close(s);
     } while (err == -EPIPE);

@@ -103,7 +103,7 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
 
 /* Where processes are short the work waits, as it does for any other want. */
 static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
-    o->unbegun = err == EAGAIN || err == ENOMEM;
+    o->unbegun = o->no_room = err == EAGAIN || err == ENOMEM;
     o->end = o->unbegun ? WORK_LOST : WORK_REFUSED;
     snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(err));
     if (!o->unbegun)
@@ -112,6 +112,11 @@ static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
     slots_tell_short(p, err == ENOMEM
                             ? "there is no memory for another process"
                             : "no more processes can be made (see ulimit -u, and the pids limit of its cgroup)");
+}
+
+/* The work in this slot, or a call of it that has no answer yet. */
+static bool has_begun(const struct slot *s) {
+    return atomic_load(&s->page->took) == s->job && (!s->lease || atomic_load(&s->page->seen) > s->answered);
 }
 
 /* A worker that died between two calls took none along: those that it was sent run elsewhere. One that answered none
@@ -174,7 +179,7 @@ static void on_frame(void *arg, const struct frame *f) {
     case WORKER_TRACE: p->ev.output(p->arg, s->job, POOL_TRACE, f->body, f->size); return;
     case WORKER_DONE:
     case WORKER_LAST:
-        if (work_outcome_decode(f->body, f->size, &o) || o.attempt != s->attempt)
+        if (work_outcome_decode(f->body, f->size, &o) || o.attempt != s->attempt || o.end == WORK_LOST)
             goto broken;
         slot_finish(s, &o, f->kind == WORKER_LAST);
         return;
@@ -260,6 +265,7 @@ void pool_on_template_gone(struct template *t, bool refused) {
         }
         struct work_outcome o = {.end = refused && !p->give_back ? WORK_REFUSED : WORK_LOST,
                                  .wall_us = clock_us() - s->started_us};
+        o.unbegun = o.end == WORK_LOST && !has_begun(s);
         snprintf(o.why, sizeof(o.why), "%s", t->trouble);
         if (s->killed)
             slot_finish_dead(s, SIGKILL, &o);

@@ -135,7 +135,8 @@ void wait_over(struct template *t) {
             err = pool_give(t, &work, w->bytes, w->size);
             if (err == -EAGAIN) /* whoever gave it may have another place for it, or take workers from others */
                 err = wait_refuse(p, w->job,
-                                  &(struct work_outcome){.attempt = work.attempt, .end = WORK_LOST, .unbegun = true});
+                                  &(struct work_outcome){
+                                      .attempt = work.attempt, .end = WORK_LOST, .unbegun = true, .no_room = true});
             else if (err && err != -EBUSY && err != -ENOMEM)
                 err = wait_refuse_start(p, &work, err);
             free(hold);

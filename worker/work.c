@@ -211,12 +211,19 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     return 0;
 }
 
+/* What travels in the place of the status of lost work. */
+enum { LOST_UNBEGUN = 1, LOST_NO_ROOM = 2 };
+
+static uint32_t lost_words(const struct work_outcome *o) {
+    return (o->unbegun ? LOST_UNBEGUN : 0) | (o->no_room ? LOST_NO_ROOM : 0);
+}
+
 void work_outcome_encode(const struct work_outcome *o, uint8_t *buf, uint32_t *size) {
     struct writer wr = {.at = buf};
 
     put_u32(&wr, o->attempt);
     put_u32(&wr, (uint32_t)o->end);
-    put_u32(&wr, (uint32_t)o->status);
+    put_u32(&wr, o->end == WORK_LOST ? lost_words(o) : (uint32_t)o->status);
     put_u64(&wr, (uint64_t)o->user_us);
     put_u64(&wr, (uint64_t)o->system_us);
     put_u64(&wr, (uint64_t)o->wall_us);
@@ -240,6 +247,11 @@ int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o) 
     if (r.bad || r.left || end > WORK_LOST || strlen(why) >= sizeof(o->why))
         return -EPROTO;
     o->end = (enum work_end)end;
+    if (o->end == WORK_LOST) {
+        o->unbegun = o->status & LOST_UNBEGUN;
+        o->no_room = o->unbegun && (o->status & LOST_NO_ROOM);
+        o->status = 0;
+    }
     memcpy(o->why, why, strlen(why) + 1);
     return 0;
 }

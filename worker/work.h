@@ -93,7 +93,8 @@ enum work_end {
 };
 
 struct work_outcome {
-    bool unbegun; /* LOST: it had not begun, so nobody died of it. Told by a pool, not over the network */
+    bool unbegun; /* LOST: it had not begun, so nobody died of it */
+    bool no_room; /* unbegun: there is no process or descriptor for one more now */
     uint32_t attempt;
     enum work_end end;
     int status; /* exit status or signal number */

@@ -419,6 +419,8 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
         int64_t took = frame_decode(me.buffer, have, &f);
         if (took == 0)
             continue;
+        if (took > 0)
+            atomic_store(&me.page->took, f.id);
         if (took < 0 || f.kind != WORKER_START || work_decode(f.body, f.size, &w, &hold))
             break;
         /* The pool sends one piece of work and waits for its end, so nothing follows it but what belongs to it. */

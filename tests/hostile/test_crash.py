@@ -159,9 +159,15 @@ def test_kill_anything_at_any_time(new_mount):
         why = m.why(name)
         if kinds[name] != "fails" or "exit status 3" not in why:
             killed.append((name, kinds[name], why))
-    signalled = [k for k in killed if "SIGKILL" in k[2] and not k[2].startswith("gave up")]  # those died with their template
+    gave_up = [k for k in killed if k[2].startswith("gave up")]  # each after three deaths of what was above it
+    most = m.cpus * sum(count[what] for what in ("template", "daemon", "keeper", "all", "unmount")) // 3
+    assert len(gave_up) <= most, "more gave up than were running at three deaths: %s" % gave_up
+    signalled = [k for k in killed if "SIGKILL" in k[2] and k not in gave_up]
     most = count["worker"] + count["guard"] + m.cpus * count["all"]
     assert len(signalled) <= most, "more failed than were killed: %s" % signalled
+    for name, kind, why in gave_up:
+        begun = len(started[name]["starts"]) if name in started else 0
+        assert begun or "the template" not in why, "%s (%s) gave up, but never began: %s" % (name, kind, why)
     for name, kind, why in killed:
         assert re.search("SIGKILL|die|death", why), "%s (%s) failed although nothing hit it: %s" % (name, kind, why)
 

@@ -23,6 +23,28 @@ static void a_node_that_dies_loses_its_work(void **state) {
     }
 }
 
+static bool has_two(void *arg) {
+    return serve_works(((struct node *)arg)->serve) == 2;
+}
+
+/* Nobody can have died of what no worker of the node has taken, and the node says so. */
+static void a_node_tells_what_had_not_begun(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_PYTHON, sleeper);
+    turn_until(has_output, &fix.jobs[1]);
+    kill(pool_template(fix.node[0].pool), SIGSTOP);
+    begin(2, WORK_PYTHON, sleeper);
+    turn_until(has_two, &fix.node[0]);
+    for (int i = 0; i < 5; i++) /* and its pool has it */
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    kill(pool_template(fix.node[0].pool), SIGKILL);
+    assert_end(ended(1), WORK_LOST, "the template of the workers");
+    assert_end(ended(2), WORK_LOST, "the template of the workers");
+    assert_false(fix.jobs[1].outcome.unbegun);
+    assert_true(fix.jobs[2].outcome.unbegun && !fix.jobs[2].outcome.no_room);
+}
+
 static bool is_idle(void *arg) {
     struct node *n = arg;
     return n->left && serve_works(n->serve) == 0;
@@ -571,6 +593,7 @@ static void two_nodes_of_one_name(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         FAR_TEST(a_node_that_dies_loses_its_work),
+        FAR_TEST(a_node_tells_what_had_not_begun),
         FAR_TEST(a_ppfs_that_dies_has_its_work_killed),
         FAR_TEST(a_node_is_let_go),
         FAR_TEST(a_node_says_goodbye),

@@ -546,11 +546,20 @@ static void death_of_the_template_loses_the_lease(void **state) {
     (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
-    json(2, "{\"call\": \"time.sleep\", \"args\": [60]}");
-    loop_until(&fix.calls[1].answered);
+    json(2, "{\"call\": \"eval\", \"args\": [\"print('x', flush=True) or __import__('time').sleep(60)\"]}");
+    while (!fix.calls[2].printed)
+        event_base_loop(fix.base, EVLOOP_ONCE);
     kill(pool_template(fix.pool), SIGKILL);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_LOST);
+    assert_false(fix.outcome.unbegun);
+    begin(lease_work(WORK_STREAM_JSON));
+    json(1, "{\"call\": \"len\", \"args\": [[1]]}");
+    loop_until(&fix.calls[1].answered);
+    kill(pool_template(fix.pool), SIGKILL); /* between two calls: none has begun */
+    loop_until(&fix.done);
+    assert_int_equal(fix.outcome.end, WORK_LOST);
+    assert_true(fix.outcome.unbegun);
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
     finish_well();

@@ -508,10 +508,36 @@ static void template_death_loses_work_and_is_mended(void **state) {
     kill(pool_template(fix.pool), SIGKILL);
     loop_until(&j->done);
     assert_end(j, WORK_LOST, 0, "the template of the workers");
+    assert_false(j->outcome.unbegun);
     assert_int_equal(fix.troubles, 1);
     assert_end(run(text(WORK_JSON_CALL, "{\"call\": \"abs\", \"args\": [1]}")), WORK_DONE, 0, "");
     loop_for_ms(100);
     assert_int_equal(system("pgrep -x -f 'sleep 95' >/dev/null"), 256);
+}
+
+/* Nobody can have died of work that no worker has taken: neither of one that is still to be made, nor of one that was
+ * stopped before. */
+static void what_dies_unbegun_says_so(void **state) {
+    (void)state;
+    struct work w = text(WORK_JSON_CALL, "{\"call\": \"os.getpid\"}");
+    int worker;
+    struct job *j = run(w);
+    assert_int_equal(sscanf(RESULT(j), "%d", &worker), 1);
+    assert_int_equal(kill(worker, SIGSTOP), 0);
+    j = begin(w);
+    kill(pool_template(fix.pool), SIGKILL);
+    loop_until(&j->done);
+    assert_end(j, WORK_LOST, 0, "the template of the workers");
+    assert_true(j->outcome.unbegun && !j->outcome.no_room);
+    assert_end(run(w), WORK_DONE, 0, "");
+    kill(pool_template(fix.pool), SIGSTOP);
+    struct job *both[2] = {begin(w), begin(w)}; /* one of them has the idle worker */
+    loop_until(&both[0]->done);
+    kill(pool_template(fix.pool), SIGKILL);
+    loop_until(&both[1]->done);
+    assert_end(both[0], WORK_DONE, 0, "");
+    assert_end(both[1], WORK_LOST, 0, "the template of the workers");
+    assert_true(both[1]->outcome.unbegun && !both[1]->outcome.no_room);
 }
 
 static void template_that_cannot_start_refuses_work(void **state) {
@@ -811,6 +837,7 @@ int main(void) {
         POOL_TEST(jobs_run_side_by_side),
         POOL_TEST(whole_trees_are_killed),
         POOL_TEST(template_death_loses_work_and_is_mended),
+        POOL_TEST(what_dies_unbegun_says_so),
         cmocka_unit_test_teardown(template_that_cannot_start_refuses_work, teardown),
         POOL_TEST(no_descriptor_is_left),
         cmocka_unit_test_teardown(any_number_of_starts_and_kills_at_once, teardown),

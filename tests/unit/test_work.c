@@ -236,6 +236,14 @@ static void outcome_round_trip(void **state) {
         assert_int_equal(work_outcome_decode(bytes, len, &got), -EPROTO);
     bytes[size] = 0;
     assert_int_equal(work_outcome_decode(bytes, size + 1, &got), -EPROTO);
+    for (int bits = 0; bits < 3; bits++) {
+        struct work_outcome lost = {.end = WORK_LOST, .unbegun = bits > 0, .no_room = bits > 1};
+        uint8_t some[1024];
+        uint32_t length;
+        work_outcome_encode(&lost, some, &length);
+        assert_int_equal(work_outcome_decode(some, length, &got), 0);
+        assert_true(got.end == WORK_LOST && got.status == 0 && got.unbegun == (bits > 0) && got.no_room == (bits > 1));
+    }
     bytes[4] = WORK_LOST + 1;
     assert_int_equal(work_outcome_decode(bytes, size, &got), -EPROTO);
     srandom(3);
