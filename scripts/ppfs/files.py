@@ -192,7 +192,7 @@ def _wait_group(path: str, timeout: Optional[float]) -> str:
             return file.read().strip()
     end = time.monotonic() + timeout
     progress = os.path.join(os.path.dirname(path), ".progress")
-    pause = 0.005
+    pause = 0.005  # seconds; grows, for poll(2) knows nothing of groups and a read of .wait cannot be given up
     while True:
         with open(progress, encoding="utf-8") as file:
             line = file.read().strip()

@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -220,14 +221,61 @@ def test_a_result_that_another_thread_waits_for(fake):
             assert other == [i] and (not i % 2 or called.wait(20))
 
 
+def wakes(threads=2):
+    """How often each thread of the package has been given a processor and has left it."""
+    counts = {}
+    for thread in threading.enumerate():
+        if thread.name.startswith("ppfs"):
+            with open("/proc/self/task/%d/status" % thread.native_id) as file:
+                counts[thread.native_id] = sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+    assert len(counts) == threads, "the reader, the writer, and those of the test"
+    return counts
+
+
+def asleep(threads=2):
+    """Waits for a while in which no thread of the package has run, so none looks again and again; wakes() then."""
+    deadline = time.monotonic() + 20
+    while True:
+        before = wakes(threads)
+        time.sleep(0.2)
+        after = wakes(threads)
+        if after == before:
+            return after
+        assert time.monotonic() < deadline, "%s became %s" % (before, after)
+
+
 def test_idle_executors_cost_nothing(fake):
     with ppfs.Executor() as ex:
         ex.submit(abs, 1).result()
-        time.sleep(0.3)
-        before = time.process_time()
-        time.sleep(0.3)
-        assert time.process_time() - before < 0.02
+        asleep()
         assert ex.submit(abs, -7).result() == 7
+
+
+def test_who_waits_alone_wakes_nobody_else(fake):
+    """A call at a time is written by the thread that submits it and read by the one that waits for it."""
+    with ppfs.Executor() as ex:
+        ex.submit(abs, 1).result()
+        before = asleep()
+        for i in range(200):
+            assert ex.submit(abs, -i).result() == i
+        assert wakes() == before
+
+
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_waiting_threads_sleep(fake, tmp_path, timeout):
+    """While a call runs, the threads of the package and the one that waits for its result all sleep."""
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)
+    with ppfs.Executor() as ex:
+        ex.submit(abs, 1).result()
+        results = []
+        future = ex.submit(Path.read_text, Path(gate))
+        waiter = threading.Thread(target=lambda: results.append(future.result(timeout)), name="ppfs waiter of the test")
+        waiter.start()
+        asleep(3)
+        Path(gate).write_text("open")
+        waiter.join()
+        assert results == ["open"]
 
 
 def test_no_thread_and_no_descriptor_is_left(fake):

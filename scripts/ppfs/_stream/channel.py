@@ -211,8 +211,8 @@ class Channel(Connection):
             raise
 
     def _close(self, why: str) -> None:
-        self.closing = self.closing or why
         with self.lock:
+            self.closing = self.closing or why
             self._out_bell.ring()
 
     def _shut_writer(self) -> None:
