@@ -9,9 +9,6 @@
 
 #include "net/session.h"
 
-#define DISCOVER_GROUP4 "239.255.77.70"   /* RFC 2365: local scope */
-#define DISCOVER_GROUP6 "ff12::7070:6673" /* link-local, not assigned */
-#define DISCOVER_PORT 60070
 #define DISCOVER_WHERE_MAX 128u /* bytes of a "where" with the final zero */
 
 struct discover;

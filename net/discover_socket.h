@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#define DISCOVER_GROUP4 "239.255.77.70"   /* RFC 2365: local scope */
+#define DISCOVER_GROUP6 "ff12::7070:6673" /* link-local, not assigned */
+#define DISCOVER_PORT 60070
+
 struct discover_where {
     bool use[2]; /* IPv4, IPv6 */
     struct sockaddr_storage group[2];

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "net/discover.h"
+#include "net/discover_socket.h"
 #include "net/handshake.h"
 #include "net/key.h"
 

@@ -4,6 +4,7 @@
 
 #include "net/address.h"
 #include "net/discover.h"
+#include "net/discover_socket.h"
 #include "tests/unit/netrig.h"
 
 enum { PACKET = 104, SIGNED = 72 };
