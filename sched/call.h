@@ -3,7 +3,7 @@
 #define PPFS_CALL_H
 #include <sys/queue.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "sched/bytes/buffer.h"
 #include "sched/bytes/chunk.h"
 #include "worker/pool.h"

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "net/discover.h"
-#include "net/peer.h"
-#include "net/key.h"
+#include "net/peer/discover.h"
+#include "net/peer/peer.h"
+#include "net/tls/key.h"
 #include "sched/sched_int.h"
 
 #define LOST_MAX 32u /* lost nodes that are still shown */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/key.h"
+#include "net/tls/key.h"
 #include "sched/sched_int.h"
 #include "worker/far_proto.h"
 

@@ -1,7 +1,7 @@
 /* Looking ahead of a stream's parser, and its calls by their ids. See stream_look.c. */
 #ifndef PPFS_STREAM_LOOK_H
 #define PPFS_STREAM_LOOK_H
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "sched/db/store.h"
 
 struct stream;

@@ -7,7 +7,7 @@ ROOMS = {  # both from the top to the bottom
     "fs": ["process", "tree", "session", "handles", ""],
     "sched": ["", "db", "job", "bytes"],
     "worker": [""],
-    "net": [""],
+    "net": ["program", "peer", "proxy", "strangers", "session", "tls", ""],
 }
 
 

@@ -10,8 +10,9 @@ LIBRARIES = [  # (header, files that may include it)
     (r"Python\.h", r"worker/.*"),
     (r"sqlite3\.h", r"sched/db/store[^/]*\.c|sched/db/store_int\.h"),
     (r"sched/db/store_int\.h", r"sched/db/store[^/]*\.c"),  # what the files of the store share, sqlite3.h with it
-    (r"openssl/.*", r"net/.*"),
-    (r"cap-ng\.h|seccomp\.h", r"net/.*"),
+    (r"openssl/.*", r"net/tls/.*|net/digest\.c"),
+    (r"cap-ng\.h", r"net/privileges\.c"),
+    (r"seccomp\.h", r"net/strangers/jail\.c"),
     (r"fuse_lowlevel\.h|fuse3/.*|fuse\.h", r"fs/.*"),
 ]
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -46,7 +47,7 @@ def test_each_sub_room_has_sources(room):
 
 @pytest.mark.parametrize("name, line", [
     ("sched/queue.c", '#include "fs/session/wait.h"'),
-    ("net/link.c", '#include "worker/work.h"'),
+    ("net/session/link.c", '#include "worker/work.h"'),
     ("worker/pool.c", '#  include <sched/job/job.h>'),
     ("sched/queue.c", "#include <sqlite3.h>"),
     ("sched/db/store.h", "#include <sqlite3.h>"),
@@ -54,7 +55,7 @@ def test_each_sub_room_has_sources(room):
     ("fs/process/main.c", "#include <Python.h>"),
     ("worker/pool.c", "#include <openssl/ssl.h>"),
     ("sched/sched.c", "#include <fuse_lowlevel.h>"),
-    ("worker/pool.c", '#include "../net/frame.h"'),
+    ("worker/pool.c", '#include "../net/session/frame.h"'),
     ("worker/pool.c", '#include "pool.h"'),
 ])
 def test_a_wrong_include_is_found(name, line):
@@ -62,7 +63,7 @@ def test_a_wrong_include_is_found(name, line):
 
 
 @pytest.mark.parametrize("name, line", [
-    ("fs/process/main.c", '#include "net/frame.h"'),
+    ("fs/process/main.c", '#include "net/session/frame.h"'),
     ("sched/db/store_jobs.c", "#include <sqlite3.h>"),
     ("worker/python.c", "#include <Python.h>"),
     ("fs/tree/ops.c", "#include <fuse_lowlevel.h>"),

@@ -110,8 +110,8 @@ def test_no_circle_is_new_and_those_that_are_gone_are_not_listed(graph):
 
 
 def test_a_call_that_goes_up_is_found():
-    table = [("net/link.c", "U", "sched_turn"), ("sched/sched.c", "T", "sched_turn"), ("fs/process/main.c", "U", "sched_turn")]
-    assert upward(calls(table)) == ["net/link.c uses sched_turn of sched/sched.c, which is above it"]
+    table = [("net/session/link.c", "U", "sched_turn"), ("sched/sched.c", "T", "sched_turn"), ("fs/process/main.c", "U", "sched_turn")]
+    assert upward(calls(table)) == ["net/session/link.c uses sched_turn of sched/sched.c, which is above it"]
 
 
 def ring(*names):

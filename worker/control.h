@@ -9,7 +9,7 @@
  *   SPAWNED serial value           value: pid of the worker's guard, or -errno
  *   EXITED serial value + usage    the worker and all that it left behind are dead; value is its wait status
  *   FAILED text                    one sentence: why the template gives up
- * pool <-> worker, frames (net/frame.h) over a SOCK_STREAM pair; id is the job:
+ * pool <-> worker, frames (net/session/frame.h) over a SOCK_STREAM pair; id is the job:
  *   START work                     do this (struct work)
  *   RESULT bytes, TRACE bytes      a piece of a call's value, of a traceback
  *   DONE outcome                   that was all of it, the job's process tree is dead, or has nothing left to do

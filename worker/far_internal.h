@@ -1,7 +1,7 @@
 /* A far, for the fleet that makes it. Nobody else includes this. */
 #ifndef PPFS_FAR_INTERNAL_H
 #define PPFS_FAR_INTERNAL_H
-#include "net/session.h"
+#include "net/session/session.h"
 #include "worker/disk.h"
 #include "worker/far.h"
 #include "worker/far_proto.h"

@@ -5,7 +5,7 @@
 #include <sys/types.h>
 
 #include "net/address.h"
-#include "net/peer.h"
+#include "net/peer/peer.h"
 #include "worker/far_internal.h"
 #include "worker/source.h"
 

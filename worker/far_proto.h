@@ -1,4 +1,4 @@
-/* What a ppfs and a node say to each other over a session (net/session.h): ordered, each frame exactly once.
+/* What a ppfs and a node say to each other over a session (net/session/session.h): ordered, each frame exactly once.
  *
  * Each work has a ref, a number below FAR_REFS that ppfs chooses; it is free again after its DONE. A frame's id is ref
  * << 32 | low. Frames for a ref that the node does not know are about work that has just ended: they are ignored.

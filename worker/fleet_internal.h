@@ -2,7 +2,7 @@
 #ifndef PPFS_FLEET_INTERNAL_H
 #define PPFS_FLEET_INTERNAL_H
 #include "net/complaints.h"
-#include "net/discover.h"
+#include "net/peer/discover.h"
 #include "worker/far_internal.h"
 #include "worker/fleet.h"
 #include "worker/redial.h"

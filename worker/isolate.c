@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "worker/fresh.h"
 #include "worker/program.h"
 #include "worker/reap.h"

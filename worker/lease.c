@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "worker/watch.h"
 #include "worker/worker.h"
 

@@ -18,8 +18,8 @@
 
 #include "net/complaints.h"
 #include "net/descriptors.h"
-#include "net/discover.h"
-#include "net/peer.h"
+#include "net/peer/discover.h"
+#include "net/peer/peer.h"
 #include "net/printable.h"
 #include "net/trusted.h"
 #include "worker/cpus.h"

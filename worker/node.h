@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "net/key.h"
+#include "net/tls/key.h"
 #include "worker/far_proto.h"
 
 enum { NODE_JOINS = 64 };

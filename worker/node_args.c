@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "net/discover.h"
-#include "net/peer.h"
+#include "net/peer/discover.h"
+#include "net/peer/peer.h"
 #include "net/trusted.h"
 #include "worker/cpus.h"
 #include "worker/node.h"

@@ -9,7 +9,7 @@
 #define PPFS_POOL_INTERNAL_H
 #include <sys/queue.h>
 
-#include "net/link.h"
+#include "net/session/link.h"
 #include "worker/control.h"
 #include "worker/pool.h"
 

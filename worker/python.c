@@ -3,7 +3,7 @@
  * sentence like any other. */
 #include "worker/python_int.h"
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "worker/glue.h"
 
 static PyObject *glue; /* the dictionary of glue.py; borrowed functions of it live as long */

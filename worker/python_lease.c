@@ -2,7 +2,7 @@
  * is looked at without a system call. What does not go straight is glue.py's. */
 #include "worker/python_int.h"
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "worker/order.h"
 #include "worker/watch.h"
 

@@ -5,7 +5,7 @@
 #define PPFS_REDIAL_H
 #include <sys/queue.h>
 
-#include "net/peer.h"
+#include "net/peer/peer.h"
 
 struct redial;
 

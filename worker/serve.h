@@ -3,7 +3,7 @@
  * has its works killed. What is said is in far_proto.h; README.md tells it in full. */
 #ifndef PPFS_SERVE_H
 #define PPFS_SERVE_H
-#include "net/session.h"
+#include "net/session/session.h"
 #include "worker/far_proto.h"
 #include "worker/pool.h"
 

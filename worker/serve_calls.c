@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "worker/serve_internal.h"
 
 enum { HASH = 32, FUNCTIONS_MAX = 64 * 1024 * 1024 };

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 
 enum { WORK_FORMAT = 1, ENV_MAX = 4096 };
 enum { FLAG_CWD_REQUIRED = 1, FLAG_ENV = 2, FLAG_FILE = 4, FLAG_SANDBOX_AT = 3, FLAG_SANDBOX = 3 << FLAG_SANDBOX_AT };

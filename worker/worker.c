@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "worker/cage.h"
 #include "worker/control.h"
 #include "worker/order.h"

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "net/peer.h"
+#include "net/peer/peer.h"
 #include "worker/cpus.h"
 
 #define CPUS_MAX 4096

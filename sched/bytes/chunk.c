@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 
 #define WHOLE (FRAME_HEADER + FRAME_BODY_MAX)
 #define SPARES 16u /* 4 MiB */

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "net/printable.h"
 #include "sched/job/json_text.h"
 #include "worker/pyenv.h"

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "net/address.h"
-#include "net/peer.h"
-#include "net/session.h"
+#include "net/peer/peer.h"
+#include "net/session/session.h"
 
 static struct event_base *base;
 static struct tls *tls;

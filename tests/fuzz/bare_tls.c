@@ -1,4 +1,4 @@
-/* In place of net/tls.c: connections that are not encrypted, so that a fuzzer says what somebody with the key could
+/* In place of net/tls/tls.c: connections that are not encrypted, so that a fuzzer says what somebody with the key could
  * say. The random bytes are the same in every run. */
 #include <errno.h>
 #include <stdlib.h>
@@ -6,8 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/key.h"
-#include "net/tls_int.h"
+#include "net/tls/key.h"
+#include "net/tls/tls_int.h"
 
 struct tls_conn {
     int fd;
@@ -56,7 +56,7 @@ void tls_conn_proof(const struct tls_conn *c, struct tls_proof *out) {
     memset(out, 0, sizeof(*out));
 }
 
-/* In place of net/key_sign.c: whoever greets is the mount. */
+/* In place of net/tls/key_sign.c: whoever greets is the mount. */
 int mount_key_sign(const struct mount_key *m, const struct key_greeting *g, uint8_t signature[KEY_SIGNATURE]) {
     (void)m;
     (void)g;

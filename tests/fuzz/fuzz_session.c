@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/peer.h"
-#include "net/session.h"
+#include "net/peer/peer.h"
+#include "net/session/session.h"
 #include "worker/far_internal.h"
 #include "worker/serve.h"
 

@@ -17,10 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "net/discover.h"
-#include "net/discover_socket.h"
-#include "net/handshake.h"
-#include "net/key.h"
+#include "net/peer/discover.h"
+#include "net/strangers/discover_socket.h"
+#include "net/strangers/handshake.h"
+#include "net/tls/key.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -23,9 +23,9 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "net/key.h"
-#include "net/link.h"
-#include "net/peer.h"
+#include "net/tls/key.h"
+#include "net/session/link.h"
+#include "net/peer/peer.h"
 
 enum { DEADLINE_S = 60 }; /* ends a hang; nothing is expected to take that long */
 

@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 #include <cmocka.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "sched/bytes/chunk.h"
 
 static char byte_at(size_t i) {

@@ -3,8 +3,8 @@
 #include <net/if.h>
 
 #include "net/address.h"
-#include "net/discover.h"
-#include "net/discover_socket.h"
+#include "net/peer/discover.h"
+#include "net/strangers/discover_socket.h"
 #include "tests/unit/netrig.h"
 
 enum { PACKET = 104, SIGNED = 72 };

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "net/link.h"
+#include "net/session/link.h"
 
 static void header_round_trip(void **state) {
     (void)state;

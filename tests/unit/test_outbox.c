@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "net/outbox.h"
+#include "net/session/outbox.h"
 
 /* A peer may acknowledge what a link still has to encrypt: it says so of frames that it cannot have. */
 static void what_is_kept_outlives_its_acknowledgement(void **state) {

@@ -5,8 +5,8 @@
 #include <sys/eventfd.h>
 
 #include "net/address.h"
-#include "net/strangers.h"
-#include "net/tls_int.h"
+#include "net/strangers/strangers.h"
+#include "net/tls/tls_int.h"
 #include "tests/unit/netrig.h"
 
 /* --- both ends --------------------------------------------------------------------------------------------------- */

@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "tests/unit/poolrig.h"
 #include "worker/control.h"
 #include "worker/reap.h"

@@ -4,8 +4,8 @@
 #include <event2/listener.h>
 #include <malloc.h>
 
-#include "net/session_int.h"
-#include "net/tls_int.h"
+#include "net/session/session_int.h"
+#include "net/tls/tls_int.h"
 #include "tests/unit/netrig.h"
 
 /* --- the relay: what lies between ----------------------------------------------------------------------------------

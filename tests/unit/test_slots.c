@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "sched/lease_int.h"
 
 #define WRITE 32768u /* bytes of one write */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "sched/job/spec.h"
 
 static char why[SPEC_WHY];

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "net/frame.h"
+#include "net/session/frame.h"
 #include "worker/cpus.h"
 #include "worker/reap.h"
 #include "worker/work.h"

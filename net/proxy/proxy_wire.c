@@ -1,0 +1,303 @@
+#include "net/proxy/proxy_wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+/* TURN: messages that one turn of the loop hears, others wait for the loop, too. AHEAD, FDS_AHEAD: those that are read
+ * before their turn, and the descriptors in them. */
+enum { TURN = 16, AHEAD = 4096, FDS_AHEAD = 64, AGAIN_MS = 20 };
+static const struct timeval now = {0};
+
+struct parcel {
+    TAILQ_ENTRY(parcel) next;
+    struct proxy_message m;
+    int fds[PROXY_FDS];
+};
+TAILQ_HEAD(parcels, parcel);
+
+struct proxy_wire {
+    int fd;
+    struct proxy_wire_events ev;
+    void *arg;
+    struct event *readable, *writable, *more; /* more: some of `in` is still to be told */
+    struct event *again;                      /* the kernel is short of what descriptors on their way need */
+    struct parcels in, out;
+    unsigned ahead, fds_ahead; /* in `in` */
+    bool ended, closed;        /* the second has been told */
+};
+
+static void parcel_free(struct parcel *p) {
+    for (unsigned i = 0; i < PROXY_FDS; i++)
+        if (p->fds[i] >= 0)
+            close(p->fds[i]);
+    explicit_bzero(p, sizeof(*p)); /* there may be a key in it */
+    free(p);
+}
+
+static unsigned parcel_fds(const struct parcel *p) {
+    unsigned count = 0;
+
+    while (count < PROXY_FDS && p->fds[count] >= 0)
+        count++;
+    return count;
+}
+
+static void empty(struct parcels *all) {
+    for (struct parcel *p; (p = TAILQ_FIRST(all));) {
+        TAILQ_REMOVE(all, p, next);
+        parcel_free(p);
+    }
+}
+
+/* --- out --------------------------------------------------------------------------------------------------------- */
+static int send_one(const struct proxy_wire *w, const struct proxy_message *m, const int *fds, unsigned fd_count) {
+    union {
+        char bytes[CMSG_SPACE(PROXY_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec part = {(void *)m, sizeof(*m)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t n;
+
+    if (fd_count) {
+        memset(&control, 0, sizeof(control));
+        msg.msg_control = &control;
+        msg.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        *c = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof(int))};
+        memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
+    }
+    do
+        n = sendmsg(w->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+/* Whether it may go later: as soon as there is room, or (true in *soon) when what the kernel lacks has come back. */
+static bool for_later(int err, bool *soon) {
+    *soon = err == -ETOOMANYREFS || err == -ENOBUFS || err == -ENOMEM;
+    return *soon || err == -EAGAIN;
+}
+
+static void wait_to_send(struct proxy_wire *w, bool soon) {
+    static const struct timeval pause = {0, AGAIN_MS * 1000};
+
+    if (soon)
+        event_add(w->again, &pause);
+    else
+        event_add(w->writable, NULL);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg) {
+    struct proxy_wire *w = arg;
+    struct parcel *p;
+    bool soon;
+
+    (void)fd;
+    (void)what;
+    while ((p = TAILQ_FIRST(&w->out))) {
+        int err = send_one(w, &p->m, p->fds, parcel_fds(p));
+        if (for_later(err, &soon)) {
+            wait_to_send(w, soon);
+            return;
+        }
+        TAILQ_REMOVE(&w->out, p, next); /* another error is told by reading */
+        parcel_free(p);
+    }
+}
+
+static struct parcel *parcel_of(const struct proxy_message *m) {
+    struct parcel *p = malloc(sizeof(*p));
+
+    if (!p)
+        return NULL;
+    p->m = *m;
+    for (unsigned i = 0; i < PROXY_FDS; i++)
+        p->fds[i] = -1;
+    return p;
+}
+
+int proxy_wire_send(struct proxy_wire *w, const struct proxy_message *m, const int *fds, unsigned fd_count) {
+    bool soon = false;
+    int err = w->ended ? -EPIPE : TAILQ_EMPTY(&w->out) ? send_one(w, m, fds, fd_count) : -EAGAIN;
+
+    if (!for_later(err, &soon))
+        return err;
+    struct parcel *p = parcel_of(m);
+    if (!p)
+        return -ENOMEM;
+    for (unsigned i = 0; i < fd_count; i++) {
+        p->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+        if (p->fds[i] < 0) {
+            err = -errno;
+            parcel_free(p);
+            return err;
+        }
+    }
+    if (TAILQ_EMPTY(&w->out))
+        wait_to_send(w, soon);
+    TAILQ_INSERT_TAIL(&w->out, p, next);
+    return 0;
+}
+
+bool proxy_wire_ended(const struct proxy_wire *w) {
+    return w->ended;
+}
+
+/* --- in ---------------------------------------------------------------------------------------------------------- */
+/* The descriptors that came along; too many are closed. */
+static void take_fds(struct msghdr *msg, int fds[PROXY_FDS]) {
+    unsigned have = 0;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+            if (have < PROXY_FDS)
+                fds[have++] = fd;
+            else
+                close(fd);
+        }
+    }
+}
+
+/* One message into the queue; descriptors for which this process has no room are missing in it. False: there is none.
+ * */
+static bool receive_one(struct proxy_wire *w) {
+    union {
+        char bytes[CMSG_SPACE(PROXY_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct parcel *p = calloc(1, sizeof(*p));
+    if (!p)
+        return false; /* the socket stays readable */
+    struct iovec part = {&p->m, sizeof(p->m)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    ssize_t n;
+
+    for (unsigned i = 0; i < PROXY_FDS; i++)
+        p->fds[i] = -1;
+    do
+        n = recvmsg(w->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) {
+        parcel_free(p);
+        return false;
+    }
+    if (n >= 0)
+        take_fds(&msg, p->fds);
+    if (n != (ssize_t)sizeof(p->m) || msg.msg_flags & MSG_TRUNC) { /* its end, or not of ours */
+        w->ended = true;
+        parcel_free(p);
+        return false;
+    }
+    TAILQ_INSERT_TAIL(&w->in, p, next);
+    w->ahead++;
+    w->fds_ahead += parcel_fds(p);
+    return true;
+}
+
+static void fill(struct proxy_wire *w) {
+    for (int i = 0; i < TURN && w->ahead < AHEAD && w->fds_ahead < FDS_AHEAD && !w->ended && receive_one(w); i++)
+        continue;
+}
+
+/* In the next turn, not in this one: who writes without end would end it never. */
+static void go_on(struct proxy_wire *w) {
+    if (!w->closed && (w->ended || w->ahead))
+        event_add(w->more, &now);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg) {
+    struct proxy_wire *w = arg;
+    struct parcel *p;
+
+    (void)fd;
+    (void)what;
+    if (w->closed)
+        return;
+    if (w->ahead < TURN)
+        fill(w);
+    for (int i = 0; i < TURN && (p = TAILQ_FIRST(&w->in)); i++) {
+        TAILQ_REMOVE(&w->in, p, next);
+        w->ahead--;
+        w->fds_ahead -= parcel_fds(p);
+        if (!w->ev.message(w->arg, &p->m, p->fds)) {
+            w->ended = true;
+            empty(&w->in);
+            w->ahead = w->fds_ahead = 0;
+        }
+        parcel_free(p);
+    }
+    if (!w->ended || w->ahead) {
+        go_on(w);
+        return;
+    }
+    w->closed = true;
+    event_del(w->readable);
+    event_del(w->writable);
+    event_del(w->more);
+    event_del(w->again);
+    w->ev.closed(w->arg);
+}
+
+const struct proxy_message *proxy_wire_find(struct proxy_wire *w, enum proxy_kind kind, uint32_t link) {
+    struct parcel *p;
+
+    fill(w);
+    go_on(w);
+    TAILQ_FOREACH(p, &w->in, next)
+        if (p->m.kind == kind && p->m.link == link)
+            return &p->m;
+    return NULL;
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+int proxy_wire_create(struct proxy_wire **out, struct event_base *base, int fd, const struct proxy_wire_events *ev,
+                      void *arg) {
+    struct proxy_wire *w = calloc(1, sizeof(*w));
+
+    if (!w) {
+        close(fd);
+        return -ENOMEM;
+    }
+    *w = (struct proxy_wire){.fd = fd, .ev = *ev, .arg = arg};
+    TAILQ_INIT(&w->in);
+    TAILQ_INIT(&w->out);
+    w->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, w);
+    w->writable = event_new(base, fd, EV_WRITE, on_writable, w);
+    w->more = evtimer_new(base, on_readable, w);
+    w->again = evtimer_new(base, on_writable, w);
+    if (!w->readable || !w->writable || !w->more || !w->again || event_add(w->readable, NULL)) {
+        proxy_wire_destroy(w);
+        return -ENOMEM;
+    }
+    *out = w;
+    return 0;
+}
+
+void proxy_wire_destroy(struct proxy_wire *w) {
+    int saved = errno;
+
+    if (!w)
+        return;
+    empty(&w->in);
+    empty(&w->out);
+    if (w->readable)
+        event_free(w->readable);
+    if (w->writable)
+        event_free(w->writable);
+    if (w->more)
+        event_free(w->more);
+    if (w->again)
+        event_free(w->again);
+    close(w->fd);
+    free(w);
+    errno = saved;
+}

@@ -1,0 +1,432 @@
+/* The hub: greets those who come with a key, and brings link and session together. A ppfs signs in its HELLO what the
+ * node has said in its own, with a nonce: a node obeys nobody else, not even who has the same key, and no greeting of
+ * before, whatever the network process says of the connection. A session goes on with its own key only, so no node gets
+ * another's.
+ *
+ * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about
+ * which session they are in, or how far it is. So of several connections with one hub, a ppfs lets only one at a time
+ * get that far, and a greeting whose RESUME no longer tells the truth is ended. And the session is not read by the link
+ * that it still has until the greeting is over: what comes there, and was not counted in RESUME, is sent again. */
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/address.h"
+#include "net/session/session_int.h"
+
+enum { GREETINGS_MAX = 512, SESSIONS_MAX = 8192 };
+/* Of a HELLO: what both begin with, and all of a node's and of a ppfs's. */
+enum { HELLO_SIZE = 32, ASKED_SIZE = HELLO_SIZE + KEY_NONCE, SIGNED_SIZE = HELLO_SIZE + KEY_SIGNATURE };
+static const char magic[8] = "ppfsnode";
+static const uint8_t none[SESSION_ID];
+
+struct greeting {
+    struct hub *hub;
+    struct greeting *next;
+    struct link *link;
+    struct event *timer;
+    void *tag;
+    char address[ADDRESS_MAX];
+    struct tls_proof proof;
+    uint8_t nonce[KEY_NONCE]; /* the node's */
+    bool resumed;             /* their HELLO has come and our RESUME is out; the next three are set */
+    uint8_t peer[SESSION_ID];
+    uint8_t said[SESSION_ID]; /* our session with the peer, none: zeros */
+    uint8_t fresh[SESSION_ID];
+};
+
+struct hub {
+    struct event_base *base;
+    struct hub_config config;
+    struct hub_events ev;
+    void *arg;
+    uint8_t id[SESSION_ID];
+    struct session *sessions;
+    struct greeting *greetings;
+};
+
+/* --- shares ------------------------------------------------------------------------------------------------------ */
+/* What is there of one kind, greetings or sessions: in all, with one key, and of these from one host. */
+struct crowd {
+    unsigned all, key, host;
+};
+
+static void crowd_count(struct crowd *c, bool key, const char *a, const char *b) {
+    c->all++;
+    c->key += key;
+    c->host += key && address_same_host(a, b);
+}
+
+/* Whether there is a place for one more. Those with one key get as many as they leave free, and of these those from one
+ * host as many as they leave to the others: so whoever has another key, or comes from elsewhere, finds a place, however
+ * many keys were stolen. One key alone gets half of all, one host a third. */
+static bool crowd_admits(const struct crowd *c, unsigned most) {
+    unsigned left = most - c->all;
+
+    return c->key < left && c->host < left - c->key;
+}
+
+/* --- sessions ---------------------------------------------------------------------------------------------------- */
+/* Whoever has another key is another, whatever he calls himself. */
+static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t key[TLS_KEY_ID]) {
+    for (struct session *s = h->sessions; s; s = *session_next(s))
+        if (!memcmp(session_peer(s), peer, SESSION_ID) && !memcmp(session_key(s), key, TLS_KEY_ID))
+            return s;
+    return NULL;
+}
+
+static bool hub_has_room(const struct hub *h, const uint8_t key[TLS_KEY_ID], const char *address) {
+    struct crowd c = {0};
+
+    for (struct session *s = h->sessions; s; s = *session_next(s))
+        crowd_count(&c, !memcmp(session_key(s), key, TLS_KEY_ID), session_address(s), address);
+    return crowd_admits(&c, SESSIONS_MAX);
+}
+
+void hub_add(struct hub *h, struct session *s) {
+    *session_next(s) = h->sessions;
+    h->sessions = s;
+}
+
+void hub_remove(struct hub *h, struct session *s) {
+    struct session **at = &h->sessions;
+
+    while (*at != s)
+        at = session_next(*at);
+    *at = *session_next(s);
+}
+
+struct event_base *hub_base(const struct hub *h) {
+    return h->base;
+}
+
+const struct hub_config *hub_config(const struct hub *h) {
+    return &h->config;
+}
+
+const uint8_t *hub_id(const struct hub *h) {
+    return h->id;
+}
+
+/* --- greetings --------------------------------------------------------------------------------------------------- */
+/* The session that our RESUME named, if we still have it. */
+static struct session *greeting_session(const struct greeting *g) {
+    struct session *s = g->resumed ? hub_find(g->hub, g->peer, g->proof.key) : NULL;
+    return s && !memcmp(session_id(s), g->said, SESSION_ID) ? s : NULL;
+}
+
+static void greeting_destroy(struct greeting *g) {
+    struct greeting **at = &g->hub->greetings;
+    struct session *s = greeting_session(g);
+
+    if (s)
+        session_hold(s, false);
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+    link_destroy(g->link);
+    if (g->timer)
+        event_free(g->timer);
+    free(g);
+}
+
+static void greeting_fail(struct greeting *g, const char *what) {
+    struct hub *h = g->hub;
+    void *tag = g->tag;
+    char why[ADDRESS_MAX + 200];
+
+    snprintf(why, sizeof(why), "%s %s", g->address, what);
+    greeting_destroy(g);
+    h->ev.failed(h->arg, tag, why);
+}
+
+/* Another greeting with the same hub that has got as far as RESUME. */
+static bool rival(const struct greeting *mine) {
+    for (const struct greeting *g = mine->hub->greetings; g; g = g->next)
+        if (g != mine && g->resumed && !memcmp(g->peer, mine->peer, SESSION_ID) &&
+            !memcmp(g->proof.key, mine->proof.key, TLS_KEY_ID))
+            return true;
+    return false;
+}
+
+/* What the ppfs of this greeting signs. */
+static struct key_greeting greeting_claim(const struct greeting *g) {
+    struct hub *h = g->hub;
+    struct key_greeting claim;
+    bool ppfs = h->config.side == TLS_PPFS;
+
+    memcpy(claim.binding, g->proof.binding, TLS_BINDING);
+    memcpy(claim.nonce, g->nonce, KEY_NONCE);
+    memcpy(claim.ppfs, ppfs ? h->id : g->peer, SESSION_ID);
+    memcpy(claim.node, ppfs ? g->peer : h->id, SESSION_ID);
+    return claim;
+}
+
+static int say_hello(struct greeting *g, const void *rest, uint32_t size) {
+    uint8_t hello[SIGNED_SIZE] = {0};
+    uint32_t version = htole32(SESSION_VERSION);
+
+    memcpy(hello, magic, sizeof(magic));
+    memcpy(hello + sizeof(magic), &version, sizeof(version));
+    memcpy(hello + HELLO_SIZE - SESSION_ID, g->hub->id, SESSION_ID);
+    memcpy(hello + HELLO_SIZE, rest, size);
+    return link_send(g->link, SESSION_HELLO, 0, hello, HELLO_SIZE + size);
+}
+
+/* To a node that has asked for it. */
+static int say_signed(struct greeting *g) {
+    struct key_greeting claim = greeting_claim(g);
+    uint8_t signature[KEY_SIGNATURE];
+    int err = mount_key_sign(g->hub->config.mount, &claim, signature);
+
+    return err ? err : say_hello(g, signature, sizeof(signature));
+}
+
+/* What the other side's HELLO says of it. Only a ppfs proves more than that it has the key, and before we obey it in
+ * anything. */
+static bool proves_itself(struct greeting *g, const struct frame *f) {
+    const struct hub_config *c = &g->hub->config;
+
+    memcpy(g->peer, f->body + HELLO_SIZE - SESSION_ID, SESSION_ID);
+    if (c->side == TLS_PPFS && f->size == ASKED_SIZE) {
+        memcpy(g->nonce, f->body + HELLO_SIZE, KEY_NONCE);
+        return true;
+    }
+    struct key_greeting claim = greeting_claim(g);
+    return c->side == TLS_NODE && f->size == SIGNED_SIZE && node_key_verify(c->node, &claim, f->body + HELLO_SIZE);
+}
+
+static void on_hello(struct greeting *g, const struct frame *f) {
+    struct hub *h = g->hub;
+    char what[120];
+    uint32_t version;
+    uint8_t body[2 * SESSION_ID];
+
+    if (f->id || f->size < HELLO_SIZE || memcmp(f->body, magic, sizeof(magic))) {
+        greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
+        return;
+    }
+    memcpy(&version, f->body + sizeof(magic), sizeof(version));
+    if (le32toh(version) != SESSION_VERSION) {
+        snprintf(what, sizeof(what),
+                 "speaks version %u of the protocol and we speak version %u: install the same ppfs on both",
+                 le32toh(version), SESSION_VERSION);
+        if (h->config.side == TLS_PPFS)
+            say_hello(g, none, 0); /* so that it can say the same */
+        greeting_fail(g, what);
+        return;
+    }
+    if (!proves_itself(g, f)) {
+        greeting_fail(g, h->config.side == TLS_NODE
+                             ? "has not the secret of the mount that made our key: it may have stolen a "
+                               "node's key (if its mount got a new secret, give this node a new key)"
+                             : "does not greet as a ppfs-node does");
+        return;
+    }
+    if (h->config.side == TLS_PPFS && rival(g)) {
+        greeting_fail(g, "is being greeted already");
+        return;
+    }
+    struct session *s = hub_find(h, g->peer, g->proof.key);
+    memcpy(g->said, s ? session_id(s) : none, SESSION_ID);
+    if (h->config.side == TLS_PPFS && tls_random(g->fresh, SESSION_ID)) {
+        greeting_fail(g, "cannot be greeted: no random bytes here");
+        return;
+    }
+    if (h->config.side == TLS_PPFS && say_signed(g)) {
+        greeting_fail(g, "cannot be greeted: out of memory");
+        return;
+    }
+    memcpy(body, g->said, SESSION_ID);
+    memcpy(body + SESSION_ID, g->fresh, SESSION_ID);
+    g->resumed = true;
+    if (s)
+        session_hold(s, true);
+    link_send(g->link, SESSION_RESUME, s ? session_received(s) : 0, body, sizeof(body));
+}
+
+/* Both go on with the session they had. */
+static void greeting_resume(struct greeting *g, struct session *s, uint64_t received) {
+    struct hub *h = g->hub;
+    struct link *link = g->link;
+    void *tag = g->tag;
+    uint8_t peer[SESSION_ID], key[TLS_KEY_ID];
+
+    memcpy(peer, g->peer, SESSION_ID);
+    memcpy(key, g->proof.key, TLS_KEY_ID);
+    g->link = NULL;
+    if (session_attach(s, link, g->address, received)) {
+        greeting_fail(g, "remembers another past of the session");
+        return;
+    }
+    greeting_destroy(g);
+    session_tell_linked(s);
+    if (hub_find(h, peer, key) == s)
+        h->ev.greeted(h->arg, tag, s, false);
+    else
+        h->ev.failed(h->arg, tag, "the session was let go");
+}
+
+/* Both begin anew, with the id that the ppfs has chosen. */
+static void greeting_begin(struct greeting *g, const uint8_t id[SESSION_ID]) {
+    struct hub *h = g->hub;
+    struct session *s;
+    struct link *link = g->link;
+    void *tag = g->tag;
+
+    if (!hub_has_room(h, g->proof.key, g->address)) {
+        greeting_fail(g, "is one too many: from its address, or with its key, there are as many as may be");
+        return;
+    }
+    if (session_create(&s, h, g->peer, id, g->proof.key)) {
+        greeting_fail(g, "cannot be taken in: out of memory");
+        return;
+    }
+    g->link = NULL;
+    session_attach(s, link, g->address, 0);
+    greeting_destroy(g);
+    h->ev.greeted(h->arg, tag, s, true);
+}
+
+static void on_resume(struct greeting *g, const struct frame *f) {
+    struct hub *h = g->hub;
+    bool ppfs = h->config.side == TLS_PPFS;
+    struct session *s = hub_find(h, g->peer, g->proof.key);
+
+    if (f->size != 2 * SESSION_ID) {
+        greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
+        return;
+    }
+    if (memcmp(s ? session_id(s) : none, g->said, SESSION_ID)) {
+        greeting_fail(g, "was greeted on another connection meanwhile");
+        return;
+    }
+    if (s && !memcmp(f->body, g->said, SESSION_ID)) {
+        greeting_resume(g, s, f->id);
+        return;
+    }
+    uint8_t id[SESSION_ID];
+    memcpy(id, ppfs ? g->fresh : f->body + SESSION_ID, SESSION_ID);
+    if (!memcmp(id, none, SESSION_ID)) {
+        greeting_fail(g, "offers no session");
+        return;
+    }
+    if (s) { /* lost() may do anything, also destroy this greeting: look for it again */
+        uint8_t peer[SESSION_ID], key[TLS_KEY_ID];
+        memcpy(peer, g->peer, SESSION_ID);
+        memcpy(key, g->proof.key, TLS_KEY_ID);
+        session_lose(s, "the other side no longer knows it");
+        struct greeting *still = h->greetings;
+        while (still && still != g)
+            still = still->next;
+        if (!still || hub_find(h, peer, key))
+            return;
+    }
+    greeting_begin(g, id);
+}
+
+static void on_frame(void *arg, const struct frame *f) {
+    struct greeting *g = arg;
+
+    if (f->kind == SESSION_HELLO && !g->resumed)
+        on_hello(g, f);
+    else if (f->kind == SESSION_RESUME && g->resumed)
+        on_resume(g, f);
+    else
+        greeting_fail(g, "does not greet as a ppfs or ppfs-node does");
+}
+
+static void on_closed(void *arg, int err) {
+    greeting_fail(arg, err == EPROTO ? "sent what is no frame" : "closed the connection while being greeted");
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    greeting_fail(arg, "has not greeted in 5 seconds");
+}
+
+static bool may_greet(const struct hub *h, const struct tls_proof *proof, const char *address) {
+    struct crowd c = {0};
+
+    for (const struct greeting *g = h->greetings; g; g = g->next)
+        crowd_count(&c, !memcmp(g->proof.key, proof->key, TLS_KEY_ID), g->address, address);
+    return crowd_admits(&c, GREETINGS_MAX);
+}
+
+int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag) {
+    static const struct link_events events = {.frame = on_frame, .closed = on_closed};
+    struct timeval limit = {TLS_HANDSHAKE_MS / 1000, TLS_HANDSHAKE_MS % 1000 * 1000};
+    struct tls_proof proof;
+
+    tls_conn_proof(conn, &proof);
+    bool room = may_greet(h, &proof, address);
+    struct greeting *g = room ? calloc(1, sizeof(*g)) : NULL;
+    if (!g) {
+        tls_conn_destroy(conn);
+        return room ? -ENOMEM : -EBUSY;
+    }
+    *g = (struct greeting){.hub = h, .next = h->greetings, .tag = tag, .proof = proof};
+    h->greetings = g;
+    snprintf(g->address, sizeof(g->address), "%s", address);
+    int err = link_create_tls(&g->link, h->base, conn, &events, g);
+    if (err) {
+        g->link = NULL;
+        goto out;
+    }
+    g->timer = evtimer_new(h->base, on_timer, g);
+    err = g->timer && !event_add(g->timer, &limit) ? 0 : -ENOMEM;
+    if (!err && h->config.side == TLS_NODE)
+        err = tls_random(g->nonce, KEY_NONCE);
+    if (!err && h->config.side == TLS_NODE)
+        err = say_hello(g, g->nonce, KEY_NONCE);
+    if (!err)
+        return 0;
+out:
+    greeting_destroy(g);
+    return err;
+}
+
+void hub_forget(struct hub *h, void *tag) {
+    for (struct greeting *g = h->greetings, *next; g; g = next) {
+        next = g->next;
+        if (g->tag == tag)
+            greeting_destroy(g);
+    }
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+int hub_create(struct hub **out, struct event_base *base, const struct hub_config *config, const struct hub_events *ev,
+               void *arg) {
+    struct hub *h = calloc(1, sizeof(*h));
+
+    if (!h)
+        return -ENOMEM;
+    *h = (struct hub){.base = base, .config = *config, .ev = *ev, .arg = arg};
+    if (!h->config.silence_ms)
+        h->config.silence_ms = SESSION_SILENCE_MS;
+    if (h->config.lease_ms < h->config.silence_ms)
+        h->config.lease_ms = h->config.silence_ms;
+    int err = tls_random(h->id, SESSION_ID);
+    if (err) {
+        free(h);
+        return err;
+    }
+    *out = h;
+    return 0;
+}
+
+void hub_destroy(struct hub *h) {
+    int saved = errno;
+
+    if (!h)
+        return;
+    assert(!h->sessions);
+    while (h->greetings)
+        greeting_destroy(h->greetings);
+    free(h);
+    errno = saved;
+}

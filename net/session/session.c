@@ -1,0 +1,408 @@
+/* A session: an outbox, a count of what came, and the link it has at the moment.
+ *
+ * Frames carry no numbers on the wire: TCP and TLS keep them in order, so both sides count, and the counts are compared
+ * whenever a link begins. A frame leaves the outbox when the other side has said that it received it; it says so with
+ * every heartbeat and every ACK_EVERY bytes. The outbox feeds the link WINDOW bytes at a time, so that nothing is held
+ * twice.
+ *
+ * Time is CLOCK_MONOTONIC, looked at once a heartbeat. What counts as silence is time in which this process was
+ * looking: when a heartbeat is late because we were stopped, or our loop was, the other side is not blamed for it.
+ *
+ * Every callback may destroy the session, so a call of one is the last thing that a function does with it. */
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/clock.h"
+#include "net/session/outbox.h"
+#include "net/address.h"
+#include "net/session/session_int.h"
+
+#define STAMP_NS UINT64_C(10000000000) /* a PONG that has not come by then never does */
+
+enum { BYTES_A_MS = 512 * 1024, WAY_MS_MAX = 100 };
+enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
+
+struct session {
+    struct hub *hub;
+    struct session *next;
+    uint8_t peer[SESSION_ID], id[SESSION_ID], key[TLS_KEY_ID];
+    struct session_events ev;
+    void *arg;
+
+    struct outbox out;
+    size_t unsent; /* bytes in it that no link was given yet */
+    bool full;     /* pending was at its cap and room() is due */
+    unsigned corked;
+    unsigned holds; /* reading waits while there are any */
+    bool lost;
+    uint64_t received; /* frames since it began */
+    size_t unacked;    /* bytes of them since we said so last */
+
+    struct link *link; /* NULL: none now */
+    char address[ADDRESS_MAX];
+    struct event *beat;
+    int64_t beat_ms, ticked, heard; /* milliseconds; the last heartbeat, and what was heard last */
+    uint64_t heard_bytes;           /* link_received then */
+    uint64_t stamp;                 /* nanoseconds, of the PING whose PONG is measured; 0: none under way */
+    uint64_t rtt;                   /* nanoseconds, smoothed */
+};
+
+static void drop_link(struct session *s) {
+    link_destroy(s->link);
+    s->link = NULL;
+}
+
+/* Ends the link, and says why; the session goes on. */
+static void session_unlink(struct session *s, const char *what) {
+    char why[ADDRESS_MAX + 100];
+
+    drop_link(s);
+    snprintf(why, sizeof(why), "%s %s", s->address, what);
+    if (s->ev.linked)
+        s->ev.linked(s->arg, false, why);
+}
+
+/* --- out --------------------------------------------------------------------------------------------------------- */
+static void let_go(const void *bytes, size_t size, void *block) {
+    (void)bytes;
+    (void)size;
+    outbox_let_go(block);
+}
+
+/* The next frames, up to WINDOW bytes of them. Large ones stay in the outbox until the link has encrypted them. */
+static int session_feed(struct session *s) {
+    struct outbox_run run;
+
+    for (size_t fed = 0; fed < WINDOW && outbox_next(&s->out, WINDOW - fed, &run); fed += run.size) {
+        outbox_keep(&run);
+        int err = link_lend(s->link, run.bytes, run.size, let_go, run.block);
+        if (err) {
+            outbox_let_go(run.block);
+            return err;
+        }
+        outbox_advance(&s->out, &run);
+        s->unsent -= run.size;
+    }
+    return 0;
+}
+
+static void session_pump(struct session *s) {
+    int err = 0;
+
+    while (!err && s->link && !s->corked && s->unsent && link_pending(s->link) < WINDOW) {
+        link_cork(s->link);
+        err = session_feed(s);
+        link_uncork(s->link);
+    } /* a broken link will be told by closed(); when there was no memory the next heartbeat tries again */
+}
+
+/* A frame of the session itself. A peer that reads nothing is owed no answers: they would only pile up here. */
+static void session_say(struct session *s, uint8_t kind, uint64_t stamp) {
+    uint64_t body = htole64(stamp);
+
+    if (!s->link || link_pending(s->link) > ANSWER_MAX)
+        return;
+    if (!link_send(s->link, kind, s->received, &body, kind == SESSION_ACK ? 0 : sizeof(body)))
+        s->unacked = 0;
+}
+
+/* Bytes that may be unacknowledged: what a fast network holds while they and their acknowledgement are on the way. */
+static size_t session_cap(const struct session *s) {
+    uint64_t way_ms = s->rtt / 1000000u;
+    return SESSION_PENDING_MAX + (size_t)(way_ms < WAY_MS_MAX ? way_ms : WAY_MS_MAX) * BYTES_A_MS;
+}
+
+bool session_full(struct session *s) {
+    s->full |= s->out.bytes >= session_cap(s);
+    return s->full;
+}
+
+/* The other side has the first number frames. */
+static void session_acked(struct session *s, uint64_t number) {
+    if (outbox_ack(&s->out, number)) {
+        session_unlink(s, "acknowledged what was never sent");
+        return;
+    }
+    if (s->full && s->out.bytes < session_cap(s) / 2) {
+        s->full = false;
+        if (s->ev.room)
+            s->ev.room(s->arg);
+    }
+}
+
+int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body, uint32_t size) {
+    if (s->lost)
+        return -EPIPE;
+    if (kind > SESSION_KIND_MAX || size > FRAME_BODY_MAX)
+        return -EINVAL;
+    int err = outbox_add(&s->out, kind, id, body, size);
+    if (err)
+        return err;
+    s->unsent += FRAME_HEADER + (size_t)size;
+    session_full(s);
+    session_pump(s);
+    return 0;
+}
+
+void session_cork(struct session *s) {
+    s->corked++;
+}
+
+void session_uncork(struct session *s) {
+    if (s->corked && --s->corked == 0)
+        session_pump(s);
+}
+
+size_t session_pending(const struct session *s) {
+    return s->out.bytes;
+}
+
+size_t session_unsent(const struct session *s) {
+    return s->unsent;
+}
+
+/* --- in ---------------------------------------------------------------------------------------------------------- */
+static void session_pong(struct session *s, uint64_t stamp) {
+    if (stamp && stamp == s->stamp) {
+        uint64_t took = clock_ns() - stamp;
+        s->rtt = s->rtt ? s->rtt - s->rtt / 8 + took / 8 : took;
+        s->stamp = 0;
+    }
+}
+
+static void on_frame(void *arg, const struct frame *f) {
+    struct session *s = arg;
+    uint64_t stamp = 0;
+
+    if (f->kind <= SESSION_KIND_MAX) {
+        s->received++;
+        s->unacked += FRAME_HEADER + (size_t)f->size;
+        if (s->unacked >= ACK_EVERY)
+            session_say(s, SESSION_ACK, 0);
+        s->ev.frame(s->arg, f);
+        return;
+    }
+    if (f->size == sizeof(stamp))
+        memcpy(&stamp, f->body, sizeof(stamp));
+    if (f->kind == SESSION_PING && f->size == sizeof(stamp)) {
+        session_say(s, SESSION_PONG, le64toh(stamp));
+        session_acked(s, f->id);
+    } else if (f->kind == SESSION_PONG && f->size == sizeof(stamp)) {
+        session_pong(s, le64toh(stamp));
+        session_acked(s, f->id);
+    } else if (f->kind == SESSION_ACK && !f->size) {
+        session_acked(s, f->id);
+    } else if (f->kind == SESSION_BYE) {
+        session_lose(s, "the other side has ended it");
+    } else {
+        session_unlink(s, "sent a frame that no session has");
+    }
+}
+
+static void on_closed(void *arg, int err) {
+    struct session *s = arg;
+    char what[100];
+
+    snprintf(what, sizeof(what),
+             err == 0            ? "closed the connection"
+             : err == EPROTO     ? "sent what is no frame"
+             : err == EBADMSG    ? "is cut off: what came was changed on its way"
+             : err == EOWNERDEAD ? "is cut off: the network process here died"
+                                 : "is cut off: %s",
+             strerror(err));
+    session_unlink(s, what);
+}
+
+static void on_drained(void *arg) {
+    struct session *s = arg;
+
+    session_pump(s);
+    if (!s->unsent && s->ev.sent)
+        s->ev.sent(s->arg);
+}
+
+static const struct link_events link_events = {.frame = on_frame, .closed = on_closed, .drained = on_drained};
+
+/* --- time -------------------------------------------------------------------------------------------------------- */
+static void on_beat(evutil_socket_t fd, short what, void *arg) {
+    struct session *s = arg;
+    const struct hub_config *config = hub_config(s->hub);
+    int64_t now = clock_ms(), late = now - s->ticked - s->beat_ms;
+
+    (void)fd;
+    (void)what;
+    if (late > s->beat_ms)
+        s->heard = s->heard + late < now ? s->heard + late : now; /* a link may have come since */
+    s->ticked = now;
+    if (s->link && (s->holds || link_received(s->link) != s->heard_bytes)) {
+        s->heard_bytes = link_received(s->link);
+        s->heard = now;
+    }
+    int64_t quiet = now - s->heard;
+    if (quiet > config->lease_ms) {
+        char why[64];
+        snprintf(why, sizeof(why), "nothing was heard of it for %.3g s", (double)config->lease_ms / 1e3);
+        session_lose(s, why);
+    } else if (s->link && quiet > config->silence_ms) {
+        session_unlink(s, "has fallen silent");
+    } else if (s->link) {
+        uint64_t stamp = s->stamp && clock_ns() - s->stamp < STAMP_NS ? 0 : clock_ns();
+        if (stamp)
+            s->stamp = stamp;
+        session_say(s, SESSION_PING, stamp);
+        session_pump(s);
+    }
+}
+
+unsigned session_quiet(const struct session *s) {
+    if (s->link && link_received(s->link) != s->heard_bytes)
+        return 0;
+    return (unsigned)(clock_ms() - s->heard);
+}
+
+uint64_t session_bytes(const struct session *s) {
+    return s->link ? link_received(s->link) : 0;
+}
+
+uint64_t session_probe(struct session *s) {
+    uint64_t bytes = session_bytes(s);
+
+    session_say(s, SESSION_PING, 0);
+    return bytes;
+}
+
+bool session_silent(const struct session *s) {
+    return !s->link || session_quiet(s) > 2 * s->beat_ms;
+}
+
+unsigned session_rtt(const struct session *s) {
+    return s->rtt ? (unsigned)(s->rtt / 1000u) + 1 : 0;
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID],
+                   const uint8_t key[TLS_KEY_ID]) {
+    struct session *s = calloc(1, sizeof(*s));
+    int64_t beat_ms = hub_config(h)->silence_ms / 5;
+
+    if (!s)
+        return -ENOMEM;
+    *s = (struct session){.hub = h};
+    s->beat_ms = beat_ms > SESSION_BEAT_MS ? SESSION_BEAT_MS : beat_ms < 1 ? 1 : beat_ms;
+    struct timeval beat = {s->beat_ms / 1000, s->beat_ms % 1000 * 1000};
+    s->beat = event_new(hub_base(h), -1, EV_PERSIST, on_beat, s);
+    if (!s->beat || event_add(s->beat, &beat)) {
+        if (s->beat)
+            event_free(s->beat);
+        free(s);
+        return -ENOMEM;
+    }
+    memcpy(s->peer, peer, SESSION_ID);
+    memcpy(s->id, id, SESSION_ID);
+    memcpy(s->key, key, TLS_KEY_ID);
+    s->ticked = s->heard = clock_ms();
+    hub_add(h, s);
+    *out = s;
+    return 0;
+}
+
+int session_attach(struct session *s, struct link *link, const char *address, uint64_t received) {
+    if (outbox_ack(&s->out, received)) {
+        link_destroy(link);
+        return -EPROTO;
+    }
+    drop_link(s);
+    s->link = link;
+    snprintf(s->address, sizeof(s->address), "%s", address);
+    link_watch(link, &link_events, s);
+    if (s->holds)
+        link_hold(link, true);
+    s->heard = clock_ms();
+    s->heard_bytes = link_received(link);
+    s->unacked = 0; /* the greeting has told how much we have */
+    s->stamp = 0;
+    outbox_rewind(&s->out);
+    s->unsent = s->out.bytes;
+    /* The round trip is known as soon as can be. Not as EV_TIMEOUT: that would put off the heartbeats by one each time.
+     * */
+    event_active(s->beat, EV_READ, 0);
+    return 0;
+}
+
+void session_tell_linked(struct session *s) {
+    session_pump(s);
+    if (s->ev.linked)
+        s->ev.linked(s->arg, true, NULL);
+}
+
+void session_lose(struct session *s, const char *why) {
+    s->lost = true;
+    drop_link(s);
+    hub_remove(s->hub, s);
+    event_del(s->beat);
+    outbox_clear(&s->out);
+    s->unsent = 0;
+    if (s->ev.lost)
+        s->ev.lost(s->arg, why);
+}
+
+void session_watch(struct session *s, const struct session_events *ev, void *arg) {
+    s->ev = *ev;
+    s->arg = arg;
+}
+
+void session_destroy(struct session *s) {
+    int saved = errno;
+
+    if (!s)
+        return;
+    if (s->link)
+        link_send(s->link, SESSION_BYE, 0, NULL, 0);
+    if (!s->lost)
+        hub_remove(s->hub, s);
+    drop_link(s);
+    event_free(s->beat);
+    outbox_clear(&s->out);
+    free(s);
+    errno = saved;
+}
+
+void session_hold(struct session *s, bool hold) {
+    if (hold)
+        s->holds++;
+    else if (s->holds)
+        s->holds--;
+    if (s->link)
+        link_hold(s->link, s->holds > 0);
+}
+
+bool session_linked(const struct session *s) {
+    return s->link;
+}
+
+const char *session_address(const struct session *s) {
+    return s->address;
+}
+
+const uint8_t *session_peer(const struct session *s) {
+    return s->peer;
+}
+
+const uint8_t *session_key(const struct session *s) {
+    return s->key;
+}
+
+const uint8_t *session_id(const struct session *s) {
+    return s->id;
+}
+
+uint64_t session_received(const struct session *s) {
+    return s->received;
+}
+
+struct session **session_next(struct session *s) {
+    return &s->next;
+}

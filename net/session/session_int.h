@@ -1,0 +1,45 @@
+/* What hub.c and session.c share: what is said between two hubs, and the parts of a session that the hub hands it.
+ *
+ *   kind         id                        body
+ *   240 HELLO    0                         "ppfsnode", u32 version, u32 zero, hub id (16), then
+ *                                          from a node: nonce (32); from a ppfs: signature (64)
+ *   241 RESUME   frames received           session id (16; zeros: none with you), from a ppfs: the id of a new one (16)
+ *   242 PING     frames received           u64 stamp, the sender's own; zero: not to be measured
+ *   243 PONG     frames received           the stamp of the PING
+ *   244 ACK      frames received           -
+ *   245 BYE      0                         -
+ *
+ * The node says HELLO, the ppfs answers it with its own, which signs the nonce. Both answer HELLO with RESUME, and begin
+ * when they have the other's RESUME: where both named the same
+ * session it goes on, and each sends again what the other has not received; else both forget what they had and begin
+ * the new one. */
+#ifndef PPFS_SESSION_INT_H
+#define PPFS_SESSION_INT_H
+#include "net/session/link.h"
+#include "net/session/session.h"
+
+#define SESSION_VERSION 3u
+enum { SESSION_HELLO = 240, SESSION_RESUME, SESSION_PING, SESSION_PONG, SESSION_ACK, SESSION_BYE };
+enum { SESSION_SILENCE_MS = 5000, SESSION_BEAT_MS = 1000 };
+
+/* A session without a link, with who has that key. 0 or -ENOMEM. */
+int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID],
+                   const uint8_t key[TLS_KEY_ID]);
+/* Gives it a link whose greeting is over, in place of the one that it had; received: what the other side has of ours.
+ * Takes the link. 0, or -EPROTO when that cannot be (the link is closed then and nothing else has changed). */
+int session_attach(struct session *s, struct link *link, const char *address, uint64_t received);
+void session_tell_linked(struct session *s);           /* linked(true) */
+void session_lose(struct session *s, const char *why); /* lost(); s may be gone afterwards */
+/* Stops reading, once more each time, and goes on when as many have let go: the other side waits, and is not missed
+ * meanwhile. */
+void session_hold(struct session *s, bool hold);
+const uint8_t *session_id(const struct session *s);
+uint64_t session_received(const struct session *s); /* frames */
+
+struct event_base *hub_base(const struct hub *h);
+const struct hub_config *hub_config(const struct hub *h); /* silence_ms and lease_ms are set */
+/* The list of a hub's sessions: what session.c calls when one begins and ends. */
+void hub_add(struct hub *h, struct session *s);
+void hub_remove(struct hub *h, struct session *s);
+struct session **session_next(struct session *s);
+#endif
