@@ -7,21 +7,13 @@
 
 #include "sched/sched_int.h"
 
-bool options_file_is(const struct job *j) {
-    return j->draft && strcmp(j->name, ".options") == 0;
-}
-
 /* What it says holds for everybody's jobs in the group (their environment, too): only who owns the group may say it. */
-int options_file_may(struct sched *s, uint64_t group, uid_t uid) {
+int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
     struct group g;
     int rc = store_group_get(s->store, group, &g);
     if (rc < 0)
         return rc;
     return user_is_trusted(s, uid) || (group && uid == g.uid) ? 0 : -EPERM;
-}
-
-int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
-    return options_file_may(s, group, uid);
 }
 
 static int refused(struct sched *s, const struct job *j, int rc, const char *why) {
@@ -34,7 +26,7 @@ static int refused(struct sched *s, const struct job *j, int rc, const char *why
 
 int options_file_write(struct sched *s, const struct job *j, const char *text, size_t size) {
     char why[OPTIONS_WHY];
-    int rc = options_file_may(s, j->group, j->uid);
+    int rc = sched_may_set_options(s, j->group, j->uid);
     if (rc < 0 || size > INLINE_MAX)
         return rc < 0 ? rc : -EFBIG;
     return refused(s, j, options_check_words(text, size, why), why);
@@ -64,7 +56,7 @@ static int parse(struct sched *s, const struct job *j, struct options **o) {
 
 int options_file_check(struct sched *s, const struct job *j, uint64_t group) {
     struct options *o = NULL;
-    int rc = options_file_may(s, group, j->uid);
+    int rc = sched_may_set_options(s, group, j->uid);
     if (rc == 0)
         rc = j->draft && !j->cut ? parse(s, j, &o) : -EINVAL;
     options_destroy(o);
@@ -74,7 +66,7 @@ int options_file_check(struct sched *s, const struct job *j, uint64_t group) {
 int options_file_take(struct sched *s, const struct job *j) {
     struct options *o = NULL;
     char *saved = NULL;
-    int rc = options_file_may(s, j->group, j->uid);
+    int rc = sched_may_set_options(s, j->group, j->uid);
     if (rc == 0)
         rc = parse(s, j, &o);
     if (rc == 0 && !(saved = options_save(o)))

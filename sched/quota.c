@@ -104,7 +104,7 @@ int quota_copy(struct sched *s, uid_t uid, uint64_t job) {
 
 int quota_close(struct sched *s, struct job *j) {
     struct group g;
-    if (!s->c.quotas || options_file_is(j) || draft_stays(s, j))
+    if (!s->c.quotas || job_is_options(j) || draft_stays(s, j))
         return 0;
     int rc = store_group_get(s->store, j->group, &g);
     if (rc < 0 || g.dotted)

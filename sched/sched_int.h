@@ -246,8 +246,6 @@ bool draft_stays(struct sched *s, const struct job *j);
 bool draft_why(struct sched *s, const struct job *j, char *why, size_t size);
 
 /* options_file.c */
-bool options_file_is(const struct job *j);
-int options_file_may(struct sched *s, uint64_t group, uid_t uid); /* 0 or -EPERM */
 int options_file_write(struct sched *s, const struct job *j, const char *text,
                        size_t size); /* it is to have that text: 0, -EINVAL, -EFBIG */
 int options_file_check(struct sched *s, const struct job *j,

@@ -207,7 +207,7 @@ static int renamed_draft(struct sched *s, struct job_row *r, const struct group 
     if (stays && submit_stop(s, r->job.id))
         r->sealed = true; /* it was closed, and waits for another name */
     int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE));
-    if (rc == 0 && options_file_is(&r->job))
+    if (rc == 0 && job_is_options(&r->job))
         return sched_check(s, options_file_take(s, &r->job));
     if (rc < 0 || stays || !r->sealed)
         return rc;
@@ -265,7 +265,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     rc = clear_name(s, to_group, to_name, no_replace, &r.job);
     if (rc < 0)
         return rc;
-    if (options_file_is(&r.job) && (rc = sched_check(s, store_group_set_options(s->store, group, ""))) < 0)
+    if (job_is_options(&r.job) && (rc = sched_check(s, store_group_set_options(s->store, group, ""))) < 0)
         return rc; /* what it said is in force no more */
     struct tally leaves = {0}, comes = {0};
     if (!r.job.draft && group != to_group) {

@@ -103,5 +103,5 @@ const char *writer_signal_name(int signal) {
  * redirection of several commands, of which some have ended. Whoever only has it from another and wrote nothing since
  * takes nothing back. */
 bool writer_killed_open(const struct job *j, pid_t pid, bool opener) {
-    return opener && j->flushed && !j->cut && !options_file_is(j) && writer_killed_by(pid);
+    return opener && j->flushed && !j->cut && !job_is_options(j) && writer_killed_by(pid);
 }

@@ -21,7 +21,7 @@ int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64
         handles_own(fs->handles, x, fuse_req_ctx(req)->uid);
         x->opener = (uint32_t)fuse_req_ctx(req)->pid & INT32_MAX;
     }
-    return x ? 0 : rc ? rc : -ENFILE;
+    return rc == 0 && !x ? -ENFILE : rc;
 }
 
 void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error) {

@@ -125,9 +125,11 @@ int mount_point(const char *given, char **path, char *why, size_t why_size) {
         *path = NULL;
         return -EBUSY;
     }
-    const char *todo = rc == -ENOENT     ? " (make it first: mkdir)"
-                       : rc == -ENOTCONN ? " (a mount that crashed; fusermount3 -u it)"
-                                         : "";
+    const char *todo = "";
+    if (rc == -ENOENT)
+        todo = " (make it first: mkdir)";
+    else if (rc == -ENOTCONN)
+        todo = " (a mount that crashed; fusermount3 -u it)";
     snprintf(why, why_size, "cannot mount on %s: %s%s", given, strerror(-rc), todo);
     free(*path);
     *path = NULL;

@@ -23,13 +23,18 @@ static int default_path(char *buf, size_t size) {
         n = snprintf(buf, size, "%s/ppfs", state);
     else if (home && home[0] == '/')
         n = snprintf(buf, size, "%s/.local/state/ppfs", home);
-    return n < 0 ? -ENOENT : (size_t)n >= size ? -ENAMETOOLONG : 0;
+    if (n < 0)
+        return -ENOENT;
+    return (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
 int state_path(const char *given, char **path, char *why, size_t why_size) {
     char buf[PATH_MAX];
-    int rc = given ? ((size_t)snprintf(buf, sizeof buf, "%s", given) >= sizeof buf ? -ENAMETOOLONG : 0)
-                   : default_path(buf, sizeof buf);
+    int rc = 0;
+    if (!given)
+        rc = default_path(buf, sizeof buf);
+    else if ((size_t)snprintf(buf, sizeof buf, "%s", given) >= sizeof buf)
+        rc = -ENAMETOOLONG;
     if (rc) {
         snprintf(why, why_size, "cannot tell where to keep the queue: name a directory with --state DIR");
         return rc;

@@ -21,7 +21,11 @@
 #include "net/printable.h"
 
 static enum job_body body_of(enum kind k) {
-    return k == KIND_STDOUT ? BODY_STDOUT : k == KIND_STDERR ? BODY_STDERR : BODY_SPEC;
+    switch (k) {
+    case KIND_STDOUT: return BODY_STDOUT;
+    case KIND_STDERR: return BODY_STDERR;
+    default: return BODY_SPEC;
+    }
 }
 
 static bool has_body(enum kind k) {
@@ -81,16 +85,16 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
 static int group_may_go(struct fs *fs, uint64_t group) {
     struct tally t;
     int rc = group ? sched_tally(fs->sched, group, &t) : -EPERM;
-    return rc ? rc : t.active ? -EBUSY : 0;
+    return rc == 0 && t.active ? -EBUSY : rc;
 }
 
 int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct job job;
     (void)name;
     int rc = sched_job(fs->sched, ino_id(dir), &job);
-    if (rc == 0 && jobs_is_options(&job))
+    if (rc == 0 && job_is_options(&job))
         return group_may_go(fs, job.group);
-    return rc ? rc : job_ended(job.state) ? 0 : -EBUSY;
+    return rc == 0 && !job_ended(job.state) ? -EBUSY : rc;
 }
 
 int info_group_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
@@ -107,11 +111,11 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     if (rc)
         return rc == -ENOENT ? -ENOTDIR : rc;
     rc = jobs_may_remove(fs, &job);
-    if (rc == 0 && jobs_is_options(&job)) /* with all else that is forgotten of its group */
+    if (rc == 0 && job_is_options(&job)) /* with all else that is forgotten of its group */
         rc = group_may_go(fs, job.group);
     if (rc)
         return rc;
-    if (jobs_is_options(&job))
+    if (job_is_options(&job))
         return sched_cancel(fs->sched, job.id);
     return job_ended(job.state) ? results_forget(fs, &job) : -EBUSY;
 }
@@ -282,8 +286,8 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
         reply_err(fs, req, rc);
         return true;
     }
-    uint64_t have = body_size(fs, j.id, body), at = (uint64_t)off;
-    if (at >= have && is_live(fs, ino_kind(ino), &j)) {
+    uint64_t have = body_size(fs, j.id, body), at = (uint64_t)off, left = at < have ? have - at : 0;
+    if (!left && is_live(fs, ino_kind(ino), &j)) {
         if (!(fi->flags & O_NONBLOCK))
             return false;
         reply_err(fs, req, -EAGAIN);
@@ -291,7 +295,7 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     }
     struct handle *x = handles_find(fs->handles, fi->fh);
     if (x)
-        x->seen = at >= have ? at : at + (size < have - at ? size : have - at);
+        x->seen = at + (size < left ? size : left);
     body_read(fs, req, &(struct body_part){.job = j.id, .body = body}, size, off);
     return true;
 }
@@ -365,11 +369,13 @@ static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size
             return false;
         rc = -EAGAIN;
     }
-    int n = rc ? 0
-               : asprintf(&text, "done %" PRIu64 " failed %" PRIu64 "%s\n", t.done, t.failed,
-                          cancelled_text(&t, cancelled));
-    if (rc || n < 0)
-        reply_err(fs, req, rc ? stale(rc) : -ENOMEM);
+    int n = 0;
+    if (rc == 0)
+        n = asprintf(&text, "done %" PRIu64 " failed %" PRIu64 "%s\n", t.done, t.failed, cancelled_text(&t, cancelled));
+    if (n < 0)
+        rc = -ENOMEM;
+    if (rc)
+        reply_err(fs, req, stale(rc));
     else
         text_answer(fs, req, fi->fh, text, (size_t)n, size, off);
     return true;

@@ -88,21 +88,17 @@ int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out
     return rc;
 }
 
-bool jobs_is_options(const struct job *j) {
-    return j->draft && strcmp(j->name, ".options") == 0;
-}
-
 int jobs_may_remove(struct fs *fs, const struct job *j) {
     struct group g;
     uid_t uid = fs->now.uid;
-    if (jobs_is_options(j))
+    if (job_is_options(j))
         return sched_may_set_options(fs->sched, j->group, uid);
     if (uid == 0 || uid == j->uid)
         return 0;
     if (j->group == 0)
         return fs->everyone ? -EPERM : 0;
     int rc = sched_group(fs->sched, j->group, &g);
-    return rc ? rc : (g.mode & S_ISVTX) && uid != g.uid ? -EPERM : 0;
+    return rc == 0 && (g.mode & S_ISVTX) && uid != g.uid ? -EPERM : rc;
 }
 
 int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
@@ -160,6 +156,15 @@ static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *n
     return rc;
 }
 
+static int rename_group(struct pending *p, const struct group *g, const char *to_name, unsigned flags) {
+    fuse_ino_t ino;
+    if (may_open(p->fs, g, to_name))
+        return -EPERM;
+    if ((flags & RENAME_NOREPLACE) && tree_lookup(p->fs, p->ino, to_name, &ino) == 0)
+        return -EEXIST;
+    return sched_rename_group(p->fs->sched, g->id, ino_id(p->ino), to_name, pending_done, p);
+}
+
 void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
                  const char *to_name, unsigned flags) {
     struct pending *p = pending_create(fs, req, to_dir, NULL, renamed);
@@ -180,10 +185,7 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     else if (strlen(to_name) > JOB_NAME_MAX)
         rc = -ENAMETOOLONG;
     else if (jobs_find_group(fs, dir, name, &g) == 0)
-        rc = may_open(fs, &g, to_name) ? -EPERM
-             : (flags & RENAME_NOREPLACE) && tree_lookup(fs, to_dir, to_name, &ino) == 0
-                 ? -EEXIST
-                 : sched_rename_group(fs->sched, g.id, ino_id(to_dir), to_name, pending_done, p);
+        rc = rename_group(p, &g, to_name, flags);
     else if ((rc = may_rename(fs, dir, name, to_dir, to_name)) == 0)
         rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE,
                           fs->now.again, pending_done, p);
@@ -291,7 +293,7 @@ static bool others_write(struct fs *fs, uint64_t job, uid_t uid) {
 
 /* By its name, whatever its mode says: what is left of it runs as its owner. Who has it open was asked then. */
 static int may_cut(struct fs *fs, const struct job *j) {
-    if (jobs_is_options(j))
+    if (job_is_options(j))
         return jobs_may_remove(fs, j);
     return fs->now.uid != 0 && fs->now.uid != j->uid ? -EACCES : 0;
 }

@@ -18,7 +18,6 @@ bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
 /* The group of that name below dir; in jobs/ not one that was removed there. 0 or -ENOENT. */
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);
 
-bool jobs_is_options(const struct job *j);
 /* Whether who asks may take its name away: 0 or -EPERM. The kernel has looked at the directory's mode, and at its
  * sticky bit by what it keeps of the name, which may be of an earlier job of another user; and who owns a .options file
  * says more than that. */

@@ -16,7 +16,9 @@ int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) 
     int rc = of_all ? 0 : sched_node(fs->sched, ino_id(ino), &n);
     if (rc)
         return rc;
-    mode_t mode = k == KIND_NODES || k == KIND_NODE ? 0755 : tree_kind(fs, ino)->set ? 0644 : 0444;
+    mode_t mode = tree_kind(fs, ino)->set ? 0644 : 0444;
+    if (k == KIND_NODES || k == KIND_NODE)
+        mode = 0755;
     tree_stat(st, mode, fs->uid, fs->gid, 0, fs->started);
     if (k == KIND_NODES)
         *timeout = 1;
@@ -55,7 +57,10 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     }
     if (ino_kind(ino) == KIND_NODES_DISCOVER) {
         const char *where = sched_discovers(fs->sched);
-        fprintf(out, "%s\n", !where ? "0" : *where ? where : "1");
+        if (where && *where)
+            fprintf(out, "%s\n", where);
+        else
+            fprintf(out, "%d\n", where != NULL);
         return 0;
     }
     int rc = sched_node(fs->sched, ino_id(ino), &n);
@@ -99,7 +104,9 @@ int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
         return rc;
     if (ino_kind(ino) == KIND_NODE_CPUS) {
         rc = text_number(value, &cpus);
-        return rc ? rc : cpus < 0 || cpus > 4096 ? -EINVAL : sched_set_cpus(fs->sched, n.name, (unsigned)cpus);
+        if (rc == 0 && (cpus < 0 || cpus > 4096))
+            rc = -EINVAL;
+        return rc ? rc : sched_set_cpus(fs->sched, n.name, (unsigned)cpus);
     }
     size_t len = strcspn(value, " \t\r\n");
     if (value[len + strspn(value + len, " \t\r\n")])

@@ -36,7 +36,11 @@ int results_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *
 }
 
 static int job_error(const struct job *j) {
-    return j->state == JOB_DONE ? 0 : j->error > 0 ? -j->error : j->state == JOB_CANCELLED ? -ECANCELED : -EIO;
+    if (j->state == JOB_DONE)
+        return 0;
+    if (j->error > 0)
+        return -j->error;
+    return j->state == JOB_CANCELLED ? -ECANCELED : -EIO;
 }
 
 int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
@@ -83,8 +87,9 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
         rc = job_error(&j);
     bool pending = rc == 0 && !job_ended(j.state);
     bool live = pending && grows(&j);
+    unsigned flags = pending && !live ? HANDLE_NONBLOCK : 0;
     if (rc == 0)
-        rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : pending ? HANDLE_NONBLOCK : 0);
+        rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : flags);
     if (rc) {
         reply_err(fs, req, rc);
         return true;

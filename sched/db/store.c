@@ -120,9 +120,9 @@ int store_errno(struct store *st, int rc) {
 }
 
 const char *store_error(const struct store *st) {
-    return st->gone   ? "its file was moved or removed"
-           : st->busy ? "another program has the database open: end that"
-                      : sqlite3_errmsg(st->db);
+    if (st->gone)
+        return "its file was moved or removed";
+    return st->busy ? "another program has the database open: end that" : sqlite3_errmsg(st->db);
 }
 
 uint64_t store_faults(const struct store *st) {

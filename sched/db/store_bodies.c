@@ -8,18 +8,25 @@ static int64_t body_id(uint64_t job, enum job_body b) {
     return (int64_t)(job * BODIES + b);
 }
 
-int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body *out) {
-    sqlite3_stmt *q = store_sql(st, 40, "SELECT size, file FROM bodies WHERE id=?1");
+int store_ints(struct store *st, sqlite3_stmt *q, int64_t key, int64_t *out, int n) {
     if (!q)
         return -EIO;
-    bind_int(q, 1, body_id(job, b));
+    bind_int(q, 1, key);
     int rc = store_step(st, q);
     if (rc <= 0)
         return rc < 0 ? rc : -ENOENT;
-    out->size = sqlite3_column_int64(q, 0);
-    out->file = sqlite3_column_int64(q, 1);
+    for (int i = 0; i < n; i++)
+        out[i] = sqlite3_column_int64(q, i);
     store_end(q);
     return 0;
+}
+
+int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body *out) {
+    int64_t row[2];
+    int rc = store_ints(st, store_sql(st, 40, "SELECT size, file FROM bodies WHERE id=?1"), body_id(job, b), row, 2);
+    if (rc == 0)
+        *out = (struct body){.size = row[0], .file = row[1]};
+    return rc;
 }
 
 int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset) {
@@ -32,7 +39,8 @@ int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *b
         return rc < 0 ? rc : -ENOENT;
     const char *data = sqlite3_column_blob(q, 0);
     uint64_t have = data ? (uint64_t)sqlite3_column_bytes(q, 0) : 0;
-    size_t n = offset >= have ? 0 : have - offset < size ? (size_t)(have - offset) : size;
+    uint64_t left = offset < have ? have - offset : 0;
+    size_t n = left < size ? (size_t)left : size;
     if (n)
         memcpy(buf, data + offset, n);
     store_end(q);
@@ -151,16 +159,13 @@ bool store_dep_any(struct store *st, uint64_t on) {
 }
 
 int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *count) {
+    int64_t row[2];
     sqlite3_stmt *q = store_sql(st, 49, "SELECT min(dep), count(*) FROM deps WHERE job=?1");
-    if (!q)
-        return -EIO;
-    bind_int(q, 1, (int64_t)job);
-    int rc = store_step(st, q);
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENOENT;
-    *on = (uint64_t)sqlite3_column_int64(q, 0);
-    *count = (uint64_t)sqlite3_column_int64(q, 1);
-    store_end(q);
+    int rc = store_ints(st, q, (int64_t)job, row, 2);
+    if (rc < 0)
+        return rc;
+    *on = (uint64_t)row[0];
+    *count = (uint64_t)row[1];
     return *count ? 0 : -ENOENT;
 }
 

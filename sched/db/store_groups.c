@@ -149,15 +149,12 @@ int store_group_set_opening(struct store *st, uint64_t id, bool opening) {
 }
 
 int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id) {
+    int64_t next;
     sqlite3_stmt *q = store_sql(st, 74, "SELECT id FROM groups WHERE opening=1 AND id>?1 ORDER BY id LIMIT 1");
-    if (q)
-        bind_int(q, 1, (int64_t)after);
-    int rc = q ? store_step(st, q) : -EIO;
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENOENT;
-    *id = (uint64_t)sqlite3_column_int64(q, 0);
-    store_end(q);
-    return 0;
+    int rc = store_ints(st, q, (int64_t)after, &next, 1);
+    if (rc == 0)
+        *id = (uint64_t)next;
+    return rc;
 }
 
 int store_group_open_below(struct store *st, uint64_t id) {
@@ -299,21 +296,14 @@ int store_tally_touch(struct store *st, uint64_t group) {
 }
 
 int store_tally_get(struct store *st, uint64_t group, struct tally *out) {
+    int64_t n[5];
     int rc = st->tally_count ? store_tally_flush(st) : 0;
     sqlite3_stmt *q = store_sql(st, 78, "SELECT active, running, done, failed, cancelled FROM groups WHERE id=?1");
-    if (rc < 0 || !q)
-        return rc < 0 ? rc : -EIO;
-    bind_int(q, 1, (int64_t)group);
-    rc = store_step(st, q);
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENOENT;
-    out->active = (uint64_t)sqlite3_column_int64(q, 0);
-    out->running = (uint64_t)sqlite3_column_int64(q, 1);
-    out->done = (uint64_t)sqlite3_column_int64(q, 2);
-    out->failed = (uint64_t)sqlite3_column_int64(q, 3);
-    out->cancelled = (uint64_t)sqlite3_column_int64(q, 4);
-    store_end(q);
-    return 0;
+    if (rc == 0)
+        rc = store_ints(st, q, (int64_t)group, n, 5);
+    if (rc == 0)
+        *out = (struct tally){(uint64_t)n[0], (uint64_t)n[1], (uint64_t)n[2], (uint64_t)n[3], (uint64_t)n[4]};
+    return rc;
 }
 
 size_t store_tally_touched(const struct store *st, const uint64_t **groups) {

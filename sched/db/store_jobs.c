@@ -256,26 +256,24 @@ int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t 
 /* --- the queue --------------------------------------------------------------------------------------------------- */
 
 int store_ready_user(struct store *st, int64_t after, uid_t *uid) {
+    int64_t next;
     sqlite3_stmt *q = store_sql(st, 22, "SELECT uid FROM jobs WHERE state=3 AND uid>?1 ORDER BY uid LIMIT 1");
-    if (!q)
-        return -EIO;
-    bind_int(q, 1, after);
-    int rc = store_step(st, q);
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENOENT;
-    *uid = (uid_t)sqlite3_column_int64(q, 0);
-    store_end(q);
-    return 0;
+    int rc = store_ints(st, q, after, &next, 1);
+    if (rc == 0)
+        *uid = (uid_t)next;
+    return rc;
 }
 
 int store_ready_head(struct store *st, uid_t uid, const char *place, const struct job_row *after, struct job_row *out) {
 #define HEAD "SELECT " COLUMNS " FROM jobs WHERE state=3 AND uid=?5 AND place"
 #define BEHIND " AND priority<=?2 AND (priority<?2 OR turn>?3 OR (turn=?3 AND id>?4))"
 #define ORDER " ORDER BY priority DESC, turn, id LIMIT 1"
-    sqlite3_stmt *q = !*place
-                          ? after ? store_sql(st, 110, HEAD "=''" BEHIND ORDER) : store_sql(st, 27, HEAD "=''" ORDER)
-                      : after ? store_sql(st, 111, HEAD "<>'' AND place=?1" BEHIND ORDER)
-                              : store_sql(st, 112, HEAD "<>'' AND place=?1" ORDER);
+    sqlite3_stmt *q;
+    if (*place)
+        q = after ? store_sql(st, 111, HEAD "<>'' AND place=?1" BEHIND ORDER)
+                  : store_sql(st, 112, HEAD "<>'' AND place=?1" ORDER);
+    else
+        q = after ? store_sql(st, 110, HEAD "=''" BEHIND ORDER) : store_sql(st, 27, HEAD "=''" ORDER);
 #undef HEAD
 #undef BEHIND
 #undef ORDER

@@ -191,16 +191,11 @@ int store_stream_delete(struct store *st, uint64_t job) {
 _Static_assert(BODIES == 8 && BODY_SPEC == 0, "as LENGTH says");
 
 int store_owner(struct store *st, uint64_t job, uid_t *uid) {
-    sqlite3_stmt *q = store_sql(st, 96, "SELECT uid FROM jobs WHERE id=?1");
-    if (!q)
-        return -EIO;
-    bind_int(q, 1, (int64_t)job);
-    int rc = store_step(st, q);
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENOENT;
-    *uid = (uid_t)sqlite3_column_int64(q, 0);
-    store_end(q);
-    return 0;
+    int64_t owner;
+    int rc = store_ints(st, store_sql(st, 96, "SELECT uid FROM jobs WHERE id=?1"), (int64_t)job, &owner, 1);
+    if (rc == 0)
+        *uid = (uid_t)owner;
+    return rc;
 }
 
 static void bind_name(sqlite3_stmt *q, uid_t uid, const uint8_t hash[32]) {

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stddef.h>
+#include <string.h>
 
 #define TO(s) (1u << JOB_##s)
 
@@ -45,6 +46,10 @@ enum job_shelf job_shelf_of(enum job_state s) {
 
 bool job_is_stream(const struct job *j) {
     return j->kind == WORK_STREAM_JSON || work_told(j->kind) == WORK_STREAM_FRAMES;
+}
+
+bool job_is_options(const struct job *j) {
+    return j->draft && strcmp(j->name, ".options") == 0;
 }
 
 enum job_body job_result_body(enum work_kind kind) {

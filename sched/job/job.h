@@ -83,6 +83,7 @@ bool job_may_become(enum job_state from, enum job_state to); /* the table */
 enum job_shelf job_shelf_of(enum job_state s);
 /* A job of many calls, whose result is read while it grows. */
 bool job_is_stream(const struct job *j);
+bool job_is_options(const struct job *j); /* a .options file */
 /* What results/NAME holds: a script's stdout, a call's value. */
 enum job_body job_result_body(enum work_kind kind);
 #endif
