@@ -118,6 +118,12 @@ void far_must_post(struct far *f, enum far_frame kind, uint64_t id, const void *
         far_fail(f, far_no_memory);
 }
 
+void far_refuse(struct far *f, const char *why) {
+    far_must_post(f, FAR_REFUSED, 0, why, (uint32_t)strnlen(why, FAR_SENTENCE - 1));
+    do_flush(f);
+    far_fail(f, why);
+}
+
 /* --- the end ----------------------------------------------------------------------------------------------------- */
 /* Every work that it had is lost; then it is the owner's to destroy. */
 static void finish_all(struct far *f) {
@@ -386,6 +392,7 @@ void far_begin(struct far *f, const struct pool_events *ev, void *arg) {
     f->ev = *ev;
     f->arg = arg;
     f->begun = true;
+    far_must_post(f, FAR_WELCOME, 0, f->name, (uint32_t)strlen(f->name));
 }
 
 uint64_t far_probe(struct far *f) {

@@ -27,4 +27,5 @@ uint64_t far_probe(struct far *f);                          /* session_probe of 
 void far_hello(struct far *f, const void *id, size_t size); /* tells the node who we are */
 void far_leave(struct far *f);                              /* the node is told not to come back; lost() follows */
 void far_fail(struct far *f, const char *why); /* ends it; lost() follows from the loop, but the session ends at once */
+void far_refuse(struct far *f, const char *why); /* the same, and the node is told why */
 #endif

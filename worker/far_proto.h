@@ -36,10 +36,12 @@ enum far_frame {
     FAR_FINISH,
     FAR_RECALL, /* low: the number from which calls are taken back */
     FAR_KILL,
-    FAR_HOLD,   /* low: 1 hold, 0 go on */
-    FAR_RESIZE, /* low: slots; no ref */
-    FAR_LEAVE,  /* no ref: do not come back */
-    FAR_HELLO,  /* no ref; 16 to FAR_ID_MAX bytes: who that ppfs is, also after it was started again */
+    FAR_HOLD,    /* low: 1 hold, 0 go on */
+    FAR_RESIZE,  /* low: slots; no ref */
+    FAR_LEAVE,   /* no ref: do not come back */
+    FAR_HELLO,   /* no ref; 16 to FAR_ID_MAX bytes: who that ppfs is, also after it was started again */
+    FAR_REFUSED, /* no ref; a sentence: it is not taken in now; the session ends */
+    FAR_WELCOME, /* no ref; the name that it has in nodes/ */
     /* node to ppfs */
     FAR_ABOUT = 32, /* no ref; struct far_about: the first frame, and again when it changes */
     FAR_OUTPUT,     /* low: enum pool_stream */

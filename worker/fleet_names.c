@@ -46,10 +46,31 @@ static bool probe(struct member *m, struct member *other) {
     return true;
 }
 
+/* It comes again and again: that is told once a minute, and where somebody has named its address also there. */
 static void refuse(struct member *m, const char *why) {
-    fleet_log(m->fleet, "the node at %s is not taken in: %s", far_address(m->far), why);
+    struct fleet *f = m->fleet;
+    const char *address = far_address(m->far), *port = strrchr(address, ':');
+    char sentence[FAR_SENTENCE], source[ADDRESS_MAX + FAR_SENTENCE];
+
+    snprintf(source, sizeof(source), "@%.*s %s", port ? (int)(port - address) : 0, address, why);
+    snprintf(sentence, sizeof(sentence), "the node at %.200s is not taken in: %.600s", address, why);
+    if (complaints_tell(&f->complaints, source, 1, sentence, sizeof(sentence)) &&
+        complaints_tell_of(&f->complaints, address, COMPLAINTS_NODE, sentence, sizeof(sentence)))
+        fleet_log(f, "%s", sentence);
+    for (struct target *t = f->targets; t; t = t->next)
+        if (t->there == m) {
+            redial_refused(t->redial);
+            if (f->ev.dialling && !t->found)
+                f->ev.dialling(f->arg, t->address, why);
+        }
     m->leaving = true;
-    far_fail(m->far, why);
+    far_refuse(m->far, why);
+}
+
+/* Nobody is put to the test, or let go, for what somebody says who has another key. */
+static bool same_key(const struct member *a, const struct member *b) {
+    return far_session(a->far) && far_session(b->far) &&
+           !memcmp(session_key(far_session(a->far)), session_key(far_session(b->far)), TLS_KEY_ID);
 }
 
 /* The one node that its key is for. It has that name also before another that calls itself so. */
@@ -67,7 +88,7 @@ static bool own_name(struct member *m, const char *key, struct member *other, ch
         return true;
     if (!far_session(other->far)) /* it is going */
         return false;
-    if (memcmp(session_key(far_session(other->far)), session_key(far_session(m->far)), TLS_KEY_ID)) {
+    if (!same_key(m, other)) {
         far_fail(other->far, "a node with a key for that name has come");
     } else if (!far_linked(other->far)) {
         far_fail(other->far, "it was started again");
@@ -92,7 +113,7 @@ bool fleet_choose_name(struct member *m, char name[FAR_NAME]) {
     }
     if (strcmp(key->name, FLEET_JOIN))
         return own_name(m, key->name, other, name);
-    if (other && address_same_host(far_address(other->far), far_address(m->far))) {
+    if (other && same_key(m, other) && address_same_host(far_address(other->far), far_address(m->far))) {
         if (!far_linked(other->far)) {
             far_fail(other->far, "it was started again");
             return false;

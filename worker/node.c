@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,14 +19,10 @@
 #include "net/descriptors.h"
 #include "net/peer/discover.h"
 #include "net/peer/peer.h"
-#include "net/printable.h"
 #include "net/trusted.h"
 #include "worker/cpus.h"
-#include "worker/pyenv.h"
 #include "worker/network.h"
 #include "worker/redial.h"
-#include "worker/serve.h"
-#include "worker/where.h"
 
 enum { NODE_FDS = 64 /* of its own */, SLOT_FDS = 4 /* of a worker, and the file of what it runs */ };
 enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4, GATHER_NS = 100000 };
@@ -35,8 +30,9 @@ enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4, GATHER_NS = 1
 struct join { /* an address that is kept dialled */
     struct node *node;
     struct redial *redial; /* NULL: that ppfs has let us go */
-    bool greeting, told;   /* told: that it cannot be reached was logged */
-    uint64_t guest;        /* 0: nobody is there */
+    bool greeting, told;   /* told: that it cannot be reached was logged, or (refused) that it does not want us */
+    bool refused;
+    uint64_t guest; /* 0: nobody is there */
 };
 
 struct node {
@@ -61,20 +57,6 @@ struct node {
     char trouble[1024];
     struct complaints complaints;
 };
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *format, ...) {
-    char line[2048];
-    va_list args;
-
-    int n = snprintf(line, sizeof(line), "ppfs-node: ");
-    va_start(args, format);
-    vsnprintf(line + n, sizeof(line) - (size_t)n - 1, format, args);
-    va_end(args);
-    printable(line + n, sizeof(line) - (size_t)n - 1);
-    strcat(line, "\n");
-    fputs(line, stderr);
-}
 
 /* --- leaving ----------------------------------------------------------------------------------------------------- */
 static void stop(struct node *n) {
@@ -111,7 +93,7 @@ static void leave(struct node *n, const char *why) {
         return;
     }
     n->leaving = true;
-    say("%s; it takes no more and leaves when nothing runs (%u works under way)", why, serve_works(n->serve));
+    node_say("%s; it takes no more and leaves when nothing runs (%u works under way)", why, serve_works(n->serve));
     serve_drain(n->serve);
     leave_on(n);
 }
@@ -148,7 +130,7 @@ static void on_leave_signal(evutil_socket_t fd, short what, void *arg) {
 static void on_hangup(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
-    say("its terminal has gone; it leaves at once");
+    node_say("its terminal has gone; it leaves at once");
     stop(arg);
 }
 
@@ -190,7 +172,7 @@ static void on_connected(void *arg, struct tls_conn *conn) {
 /* Once, until it was there again: it is tried for ever. */
 static void tell_failure(struct join *j, const char *why) {
     if (!j->told)
-        say("%s; it goes on trying", why);
+        node_say("%s; it goes on trying", why);
     j->told = true;
 }
 
@@ -229,7 +211,8 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
 
     if (!j)
         return;
-    j->greeting = j->told = false;
+    j->greeting = false;
+    j->told = j->told && fresh;
     j->guest = guest;
     if (guest)
         redial_calm(j->redial);
@@ -244,7 +227,7 @@ static void not_served(struct node *n, const char *why) {
     snprintf(sentence, sizeof(sentence), "a ppfs that dialled us was not served: %.900s", why);
     if (complaints_tell_of(&n->complaints, why, COMPLAINTS_NODE, sentence, sizeof(sentence)) &&
         complaints_tell(&n->complaints, "such", COMPLAINTS_ADDRESS, sentence, sizeof(sentence)))
-        say("%s", sentence);
+        node_say("%s", sentence);
 }
 
 static void on_greet_failed(void *arg, void *tag, const char *why) {
@@ -256,6 +239,33 @@ static void on_greet_failed(void *arg, void *tag, const char *why) {
     }
     j->greeting = false;
     redial_later(j->redial);
+    tell_failure(j, why);
+}
+
+static struct join *join_of(struct node *n, uint64_t guest) {
+    for (unsigned i = 0; i < n->args->join_count; i++)
+        if (n->joins[i].guest == guest && n->joins[i].redial)
+            return &n->joins[i];
+    return NULL;
+}
+
+static void on_taken(void *arg, uint64_t guest) {
+    struct join *j = join_of(arg, guest);
+
+    if (j)
+        j->told = j->refused = false;
+}
+
+static void on_refused(void *arg, uint64_t guest, const char *why) {
+    struct join *j = join_of(arg, guest);
+
+    if (!j) {
+        not_served(arg, why);
+        return;
+    }
+    redial_refused(j->redial);
+    j->told = j->told && j->refused;
+    j->refused = true;
     tell_failure(j, why);
 }
 
@@ -306,7 +316,7 @@ static void on_unable(void *arg) {
 
     if (!n->able)
         return;
-    say("its workers cannot be started any more; it leaves at once");
+    node_say("its workers cannot be started any more; it leaves at once");
     n->status = 1;
     stop(n);
 }
@@ -315,7 +325,7 @@ static void on_log(void *arg, const char *sentence) {
     struct node *n = arg;
 
     if (n->able)
-        say("%s", sentence);
+        node_say("%s", sentence);
     else /* there are no guests yet: it is the pool's */
         snprintf(n->trouble, sizeof(n->trouble), "%s", sentence);
 }
@@ -353,33 +363,6 @@ static int open_doors(struct node *n, char *why, size_t size) {
     return err;
 }
 
-static int make_pool(struct node *n, char *why, size_t size) {
-    const struct node_args *a = n->args;
-    char worker[PATH_MAX], *program = NULL;
-    struct pool_config config = {.worker_path = worker,
-                                 .python = a->python,
-                                 .workers = n->cpus,
-                                 .suid_jobs = a->suid_jobs,
-                                 .check_groups = true,
-                                 .give_back = true};
-    struct runner runner;
-
-    where_worker(worker);
-    int err = pyenv_resolve(a->python, &program, why, size);
-    free(program);
-    if (!err && access(worker, X_OK)) {
-        err = -errno;
-        snprintf(why, size, "%.800s cannot be run: %s (is ppfs installed completely?)", worker, strerror(-err));
-    }
-    if (!err && (err = pool_create(&n->pool, n->base, &config, &serve_runner_events, n->serve)))
-        snprintf(why, size, "the workers cannot be started: %s", strerror(-err));
-    if (err)
-        return err;
-    pool_runner(n->pool, &runner);
-    serve_set_runner(n->serve, runner);
-    return 0;
-}
-
 /* Waits for the workers' Python. A node that offered to work without would fail every job that it is given. */
 static int wait_able(struct node *n, char *why, size_t size) {
     while (!n->able && !n->trouble[0] && !n->stopped)
@@ -390,13 +373,19 @@ static int wait_able(struct node *n, char *why, size_t size) {
 
 static void on_net_log(void *arg, const char *sentence) {
     (void)arg;
-    say("%s", sentence);
+    node_say("%s", sentence);
 }
 
 static int start(struct node *n, char *why, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
-    static const struct serve_events serve_events = {
-        .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_unable, .log = on_log};
+    static const struct serve_events serve_events = {.linked = on_linked,
+                                                     .taken = on_taken,
+                                                     .refused = on_refused,
+                                                     .left = on_left,
+                                                     .busy = on_busy,
+                                                     .python = on_python,
+                                                     .unable = on_unable,
+                                                     .log = on_log};
     const struct node_args *a = n->args;
     struct serve_config serve = {
         .name = n->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory(), .uids = a->uids};
@@ -420,7 +409,7 @@ static int start(struct node *n, char *why, size_t size) {
     if (!err)
         err = serve_create(&n->serve, n->base, &serve, &serve_events, n);
     if (!err)
-        err = make_pool(n, why, size);
+        err = node_pool(a, n->cpus, n->base, n->serve, &n->pool, why, size);
     if (!err)
         err = wait_able(n, why, size);
     if (!err)
@@ -474,7 +463,8 @@ static unsigned slots(unsigned wanted) {
         return wanted;
     if (!most)
         most = 1;
-    say("%u slots instead of %u, for there are only %u descriptors (ulimit -Hn)", most, wanted, descriptors_limit());
+    node_say("%u slots instead of %u, for there are only %u descriptors (ulimit -Hn)", most, wanted,
+             descriptors_limit());
     return most;
 }
 
@@ -487,16 +477,16 @@ int node_run(const struct node_args *a) {
     n->cpus = slots(a->cpus);
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a dying template leaves is ours to kill */
     if (start(n, why, sizeof(why))) {
-        say("%s", why);
+        node_say("%s", why);
         end(n);
         return 1;
     }
-    say("%s is ready with %u slots%s%s", n->name, n->cpus, n->listener ? ", listening at " : "",
-        n->listener ? peer_listener_address(n->listener) : "");
+    node_say("%s is ready with %u slots%s%s", n->name, n->cpus, n->listener ? ", listening at " : "",
+             n->listener ? peer_listener_address(n->listener) : "");
     rest(n, true);
     while (!n->stopped)
         turn(n);
-    say("%s leaves", n->name);
+    node_say("%s leaves", n->name);
     if (a->pid_file)
         unlink(a->pid_file);
     end(n);

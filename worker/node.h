@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 #include "net/tls/key.h"
-#include "worker/far_proto.h"
+#include "worker/serve.h"
 
 enum { NODE_JOINS = 64 };
 
@@ -29,12 +29,17 @@ struct node_args {
 /* Reads the command line; strings point into it. 0, or -EINVAL after a line on stderr. */
 int node_args_read(struct node_args *a, int argc, char **argv);
 void node_args_help(void);
+/* A line on stderr, for the log. */
+void node_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Writes our number into --pid-file. 0, or -errno and one sentence. */
 int node_pid_file(const char *path, char *why, size_t size);
 
 /* TLS with the key of the key file, and the name that it is for, where it is for one. 0, or -errno and one sentence. */
 int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why,
              size_t size);
+/* The pool of its workers, which serve is given. The same. */
+int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct serve *serve, struct pool **out,
+              char *why, size_t size);
 /* Runs until a signal, idleness, or the last ppfs ends it. The exit status. Errors of the start are a line on stderr.
  * */
 int node_run(const struct node_args *a);

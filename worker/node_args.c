@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include "net/peer/discover.h"
 #include "net/peer/peer.h"
+#include "net/printable.h"
 #include "net/trusted.h"
 #include "worker/cpus.h"
 #include "worker/node.h"
@@ -37,6 +39,19 @@ void node_args_help(void) {
          "\n"
          "SIGTERM: take no more, leave when what runs has ended; a second one: leave at once. SIGUSR1: print "
          "statistics.");
+}
+
+void node_say(const char *format, ...) {
+    char line[2048];
+    va_list args;
+
+    int n = snprintf(line, sizeof(line), "ppfs-node: ");
+    va_start(args, format);
+    vsnprintf(line + n, sizeof(line) - (size_t)n - 1, format, args);
+    va_end(args);
+    printable(line + n, sizeof(line) - (size_t)n - 1);
+    strcat(line, "\n");
+    fputs(line, stderr);
 }
 
 static int wrong(const char *format, const char *word) {

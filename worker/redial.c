@@ -162,6 +162,10 @@ void redial_calm(struct redial *r) {
     stop_waiting(r);
 }
 
+void redial_refused(struct redial *r) {
+    r->there_ms = 0;
+}
+
 unsigned redial_tries(const struct redial *r) {
     return r->tries;
 }

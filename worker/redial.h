@@ -32,10 +32,11 @@ int redial_create(struct redial **out, struct event_base *base, const struct tls
                   const char *address, bool found, const struct redial_events *ev, void *arg);
 void redial_destroy(struct redial *r); /* accepts NULL */
 const char *redial_address(const struct redial *r);
-void redial_named(struct redial *r); /* it was found, and somebody has named it since */
-void redial_now(struct redial *r);   /* at once, or when others make room for it; unless it is under way */
-void redial_later(struct redial *r); /* after a pause, a longer one each time */
-void redial_calm(struct redial *r);  /* it is there: once that has lasted a second, pauses are short again */
+void redial_named(struct redial *r);   /* it was found, and somebody has named it since */
+void redial_now(struct redial *r);     /* at once, or when others make room for it; unless it is under way */
+void redial_later(struct redial *r);   /* after a pause, a longer one each time */
+void redial_calm(struct redial *r);    /* it is there: once that has lasted a second, pauses are short again */
+void redial_refused(struct redial *r); /* who is there does not want us now: the pauses go on growing */
 /* The link that it made has gone, and what it carried waits: at once; but after a pause, of a second at most, where it
  * did not last, else what breaks every connection would keep both ends busy with nothing else. */
 void redial_again(struct redial *r);

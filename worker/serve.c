@@ -127,7 +127,9 @@ static void guest_end(struct guest *g, const char *why) {
     if (g->ending)
         return;
     g->ending = true;
-    serve_log(g->serve, "ppfs at %s has gone: %s", session_address(g->session), why);
+    if (!g->refused)
+        serve_log(g->serve, "ppfs at %s has gone%s: %s", session_address(g->session),
+                  g->taken ? "" : " before it had taken this node in", why);
     session_destroy(g->session);
     g->session = NULL;
     serve_soon(g->serve);
@@ -181,75 +183,7 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
     }
 }
 
-/* --- what a guest says ------------------------------------------------------------------------------------------- */
-/* About a work that is there. False: it makes no sense. */
-static bool hear_work(struct task *t, const struct frame *m) {
-    uint32_t low = (uint32_t)m->id;
-
-    switch (m->kind) {
-    case FAR_PAYLOAD:
-    case FAR_PAYLOAD_END: return task_payload(t, m);
-    case FAR_PIECE: return calls_piece(t, m);
-    case FAR_CALL_JSON:
-    case FAR_CALL_PICKLE:
-    case FAR_CALL_HASH:
-    case FAR_CALL_VALUES: return calls_hear(t, m);
-    case FAR_FUNCTION: return calls_function(t, m);
-    case FAR_FINISH: return calls_finish(t);
-    case FAR_RECALL: return calls_recall(t, low);
-    case FAR_KILL: task_kill(t); return true;
-    case FAR_HOLD: task_hold(t, low == 1); return low <= 1;
-    }
-    return false;
-}
-
-static void leave(struct guest *g) {
-    if (g->leaving)
-        return;
-    g->leaving = true;
-    for (uint32_t i = 0; i < g->task_room; i++)
-        if (g->tasks[i])
-            task_kill(g->tasks[i]);
-    guest_post(g, FAR_GOODBYE, 1, NULL, 0); /* at which it ends the session */
-}
-
-/* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a
- * while. One that is still connected is not dead: that is a copy of its state directory, or a machine that was. */
-static bool hear_hello(struct guest *g, const struct frame *m) {
-    if (g->id_size || m->size < FAR_ID_MIN || m->size > FAR_ID_MAX)
-        return false;
-    for (struct guest *other = g->serve->guests; other; other = other->next)
-        if (other != g && !other->ending && !session_linked(other->session) && other->id_size == m->size &&
-            memcmp(other->id, m->body, m->size) == 0)
-            guest_end(other, "it was started again");
-    memcpy(g->id, m->body, m->size);
-    g->id_size = m->size;
-    return true;
-}
-
-static void on_frame(void *arg, const struct frame *m) {
-    struct guest *g = arg;
-    struct task *t;
-
-    if (g->ending)
-        return;
-    bool sane = true;
-    if (m->kind == FAR_START)
-        sane = g->leaving || task_begin(g, m);
-    else if (m->kind == FAR_RESIZE && m->id <= FAR_CPUS_MAX)
-        serve_resize(g->serve, (unsigned)m->id);
-    else if (m->kind == FAR_LEAVE)
-        leave(g);
-    else if (m->kind == FAR_HELLO)
-        sane = hear_hello(g, m);
-    else if (m->kind > FAR_START && m->kind <= FAR_HOLD && (t = task_of_ref(g, (uint32_t)(m->id >> 32))))
-        sane = hear_work(t, m);
-    else
-        sane = m->kind > FAR_START && m->kind <= FAR_HOLD; /* of one that has just ended */
-    if (!sane)
-        guest_break(g, "it said something that makes no sense; is it of another version of ppfs?");
-}
-
+/* --- what its session tells --------------------------------------------------------------------------------------- */
 static void on_linked(void *arg, bool up, const char *why) {
     struct guest *g = arg;
 
@@ -415,7 +349,7 @@ void serve_set_runner(struct serve *s, struct runner runner) {
 
 uint64_t serve_guest(struct serve *s, struct session *session) {
     static const struct session_events events = {
-        .frame = on_frame, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
+        .frame = guest_hear, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
     struct guest *g = calloc(1, sizeof(*g));
 
     if (!g) {
@@ -426,7 +360,6 @@ uint64_t serve_guest(struct serve *s, struct session *session) {
     g->ring_end = &g->ring;
     s->guests = g;
     session_watch(session, &events, g);
-    serve_log(s, "ppfs at %s has come", session_address(session));
     send_about(g);
     return g->number;
 }
@@ -472,26 +405,4 @@ unsigned serve_guests(const struct serve *s) {
     for (const struct guest *g = s->guests; g; g = g->next)
         n += !g->ending;
     return n;
-}
-
-char *serve_statistics(const struct serve *s) {
-    char *text = NULL;
-    size_t size;
-    FILE *f = open_memstream(&text, &size);
-
-    if (!f)
-        return NULL;
-    fprintf(f, "%s: %u slots, %u works under way, up %lld s%s\n", s->name, s->cpus, s->works,
-            (long long)(clock_us() - s->began_us) / 1000000, s->draining ? ", draining" : "");
-    fprintf(f, "in all: %llu works begun, %llu done, %llu failed; %llu calls\n", (unsigned long long)s->started,
-            (unsigned long long)s->done, (unsigned long long)s->failed, (unsigned long long)s->calls);
-    for (const struct guest *g = s->guests; g; g = g->next)
-        if (g->session)
-            fprintf(f,
-                    "ppfs at %s (%s, %u us away): %llu works begun, %llu done, %llu failed; %llu calls; %zu bytes on "
-                    "the way\n",
-                    session_address(g->session), session_linked(g->session) ? "linked" : "no link",
-                    session_rtt(g->session), (unsigned long long)g->started, (unsigned long long)g->done,
-                    (unsigned long long)g->failed, (unsigned long long)g->calls, session_pending(g->session));
-    return fclose(f) == 0 ? text : NULL;
 }

@@ -20,10 +20,12 @@ struct serve_config {
 
 /* Called from the loop, never from inside a serve_* call. */
 struct serve_events {
-    void (*linked)(void *arg, uint64_t guest, bool up);     /* its link went, or is back */
-    void (*left)(void *arg, uint64_t guest, bool for_good); /* it has ended; for_good: it does not want us back */
-    void (*busy)(void *arg, bool busy);                     /* there are works now, there are none any more */
-    void (*python)(void *arg);                              /* as pool_events has it, and the next */
+    void (*linked)(void *arg, uint64_t guest, bool up);          /* its link went, or is back */
+    void (*taken)(void *arg, uint64_t guest);                    /* it has taken us in; may be NULL, and the next */
+    void (*refused)(void *arg, uint64_t guest, const char *why); /* it has not: "ADDR:PORT ..."; left() follows */
+    void (*left)(void *arg, uint64_t guest, bool for_good);      /* it has ended; for_good: it does not want us back */
+    void (*busy)(void *arg, bool busy);                          /* there are works now, there are none any more */
+    void (*python)(void *arg);                                   /* as pool_events has it, and the next */
     void (*unable)(void *arg);
     void (*log)(void *arg, const char *sentence);
 };

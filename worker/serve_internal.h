@@ -71,6 +71,7 @@ struct guest {
     struct session *session;
     uint64_t number;
     bool corked, leaving, ending;
+    bool taken, refused; /* it has said that it takes us in, or not */
     struct guest *next_corked;
     struct task **tasks; /* by ref */
     uint32_t task_room;
@@ -117,6 +118,9 @@ void guest_post(struct guest *g, enum far_frame kind, uint64_t id, const void *b
 /* What is posted for this task now may wait for a moment: its worker has enough calls ahead not to miss the answer, and
  * a few more answers will go with it. */
 bool serve_patient(const struct task *t);
+
+/* --- serve_hear.c --- */
+void guest_hear(void *arg, const struct frame *m); /* of its session; arg is the guest */
 
 /* --- serve_task.c --- */
 struct task *task_of_ref(const struct guest *g, uint32_t ref); /* NULL: unknown */

@@ -568,7 +568,8 @@ static const struct {
     S("\0\10\12\4\0\14\20\1\14\20\2\1\52\0\4\0\1\52\0\10\0\13\0\20\1\52\1\11\0"), /* payload files, KEPT, an end */
     S("\1\10\11\0\6\4\4\0\0\100a\1\5\0\1\4call\1\13\0\1\0\1\14\0\0\0\1\15\0\1\0\1\16\0\6\0\1\20\0\0\24aaaaaaaaaaaaaaaaa"
       "aaa"),
-    S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"), /* heartbeats and BYE */
+    S("\1\10\1\22\0\0\3far\1\21\0\0\3why\5\6\7\7\0\10\0\1\21\0\0\4not!"), /* WELCOME; REFUSED after it, and before */
+    S("\1\10\1\362\0\0\10stampstp\1\364\0\0\0\1\365\0\0\0"),              /* heartbeats and BYE */
 };
 
 static int run_file(const char *path) {

@@ -1,11 +1,13 @@
 """nodes/.keys: a key for each node, and one for any number of them; what one who has stolen one cannot do."""
 import os
+import signal
 import stat
 import subprocess
 
 import pytest
 from noderig import NODE, key_of, listens, node_dir, nodes_of, up, value
 from ppfsmount import SLOW, alive, wait_until
+from relay import Relay
 
 
 def keys(m):
@@ -117,6 +119,39 @@ def test_a_key_is_for_the_node_of_its_name(ml, new_node, base):
     twin = new_node(key=key, join=listens(m))
     wait_until(lambda: "nodes/a is there already" in m.log(), "the second with one key to be refused")
     assert sorted(nodes_of(m)) == ["a", "a-2", "local"] and alive(twin.pid) and alive(own.pid)
+
+
+def test_a_second_node_with_one_key_is_told_once(ml, new_node, base):
+    """It knocks again and again, less and less often; what for is one sentence at both ends."""
+    (keys(ml) / "a").mkdir()
+    key = take(ml, "a", base / "a.key")
+    own = new_node(key=key, join=listens(ml))
+    own.up(ml, "a")
+    with Relay(listens(ml)) as relay:
+        twin = new_node(key=key, join=relay.address)
+        wait_until(lambda: relay.count()[1] >= 4, "the twin to try some times")
+        said = " does not take this node in: nodes/a is there already, with the same key, at 127.0.0.1:"
+        assert twin.log().count(said) == 1 and "has come" not in twin.log() and "has gone" not in twin.log()
+        assert ml.log().count("is not taken in: nodes/a is there already") == 1
+        own.kill9()
+        wait_until(lambda: "has come: there it is nodes/a\n" in twin.log(), "the twin to be taken in its place")
+
+
+def test_who_has_the_key_for_any_node_disturbs_none_with_its_own(ml, new_node, base):
+    """From the same host, and with its name, while it does not answer."""
+    (keys(ml) / "a").mkdir()
+    own = new_node("--silence", "60", key=take(ml, "a", base / "a.key"), join=listens(ml))
+    own.up(ml, "a")
+    ml.put("g", ml.gate("g"))
+    ml.pid_of("g")
+    own.signal(signal.SIGSTOP)
+    squatter = new_node("--name", "a", join=ml)
+    squatter.up(ml, "a-2")
+    wait_until(lambda: "has come: there it is nodes/a-2\n" in squatter.log(), "it to be told its name")
+    own.signal(signal.SIGCONT)
+    ml.open_gate("g")
+    assert ml.result("g") == b"through g\n" and ml.get("g", "node") == "a"
+    assert "has gone" not in own.log() and "no longer answers" not in ml.log()
 
 
 def test_a_node_that_ppfs_dials_may_have_any_of_its_keys(m, new_node, base):
