@@ -95,6 +95,7 @@ static int start(const char *program, bool own_locale, bool warm, char *why, siz
         snprintf(why, why_size, "Python %s does not start: %s", program, status.err_msg ? status.err_msg : "it exits");
         return -1;
     }
+    python_patch_watch();
     PyObject *code = Py_CompileString(glue_source, "<ppfs>", Py_file_input);
     glue = PyDict_New();
     PyObject *done = NULL;
@@ -189,9 +190,11 @@ void python_call(const struct work *w, const char *cwd, const char *const *env, 
     int end;
 
     *reply = (struct python_reply){.end = WORK_RAISED};
-    if (payload && pairs && cwd_name && name && node && attempt)
+    if (payload && pairs && cwd_name && name && node && attempt) {
+        python_patch_begin();
         tuple = glue_call("run_call",
                           Py_BuildValue("iOOOOOO", (int)w->kind, payload, name, attempt, node, cwd_name, pairs));
+    }
     if (tuple && PyArg_ParseTuple(tuple, "iO!OO", &end, &PyBytes_Type, &why, &result, &trace)) {
         reply->end = (enum work_end)end;
         snprintf(reply->why, sizeof(reply->why), "%s", PyBytes_AS_STRING(why));
@@ -238,6 +241,7 @@ bool python_restore(const char *cwd) {
 
     Py_XDECREF(result);
     PyErr_Clear();
+    leave = python_patch_left() || leave;
     python_order_reseed();
     python_order_mark();
     fflush(NULL);

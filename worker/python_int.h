@@ -16,5 +16,11 @@ bool python_order_differs(void);
 bool python_order_touched(void); /* whether one of its dictionaries was changed */
 void python_order_mark(void);
 void python_order_reseed(void);
+bool python_order_knows(PyObject *names); /* whether it is one of its dictionaries */
+/* python_patch.c: attributes that a call sets on modules. */
+void python_patch_watch(void);              /* once, when Python has begun */
+void python_patch_begin(void);              /* a call begins */
+bool python_patch_any(void);                /* something was set since */
+bool python_patch_left(void);               /* and is not as it was; the call has ended */
 PyObject *glue_env(const char *const *env); /* a list of b"K=V", None for NULL; NULL with an exception set */
 #endif

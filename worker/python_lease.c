@@ -275,6 +275,7 @@ static void call(enum call_format format, bool values, const void *bytes, size_t
         Py_XDECREF(glue_call("rebase", PyTuple_New(0)));
         PyErr_Clear();
     }
+    python_patch_begin();
     value = PyObject_Vectorcall(lease.apply, (PyObject *[]){func, args, kwargs}, 3, NULL);
     if (!value) {
         answer_error(a, json, STAGE_CALL, NULL);

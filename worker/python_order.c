@@ -184,6 +184,13 @@ bool python_threads(void) {
     return first && PyThreadState_Next(first);
 }
 
+bool python_order_knows(PyObject *names) {
+    for (Py_ssize_t i = 0; at_mark.names && i < PyList_GET_SIZE(at_mark.names); i++)
+        if (names_of(i, 0) == names)
+            return true;
+    return false;
+}
+
 bool python_order_touched(void) {
     return names_changed();
 }
@@ -198,5 +205,5 @@ bool python_order_differs(void) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(at_mark.rows); i++)
         if (!row_same(PyList_GET_ITEM(at_mark.rows, i)))
             return true;
-    return python_threads() || twister_changed(&at_mark.own) || twister_changed(&at_mark.numpy);
+    return python_patch_any() || python_threads() || twister_changed(&at_mark.own) || twister_changed(&at_mark.numpy);
 }

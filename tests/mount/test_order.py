@@ -102,6 +102,12 @@ ROWS = [
      "len(__import__('threading').enumerate())"),
     ("child", "import os, time; os.fork() or (time.sleep(99), os._exit(0))",
      "len(open('/proc/thread-self/children').read())"),
+    ("a module's name replaced", "import textwrap; textwrap.dedent = len", "__import__('textwrap').dedent.__name__"),
+    ("a module's name gone", "import textwrap; delattr(textwrap, 'indent')", "hasattr(__import__('textwrap'), 'indent')"),
+    ("a module's name too many", "import types, textwrap; types.ModuleType.__setattr__(textwrap, 'extra', 1)",
+     "hasattr(__import__('textwrap'), 'extra')"),
+    ("many names of modules", "import textwrap\nfor i in range(1, 99): setattr(textwrap, 'n%d' % i, i)",
+     "[n for n in dir(__import__('textwrap')) if n[0] == 'n']"),
     ("rounding", "import ctypes; ctypes.CDLL('libm.so.6').fesetround(0x400 if __import__('platform').machine() == 'x86_64' "
      "else 0x800000)", "__import__('ctypes').CDLL('libm.so.6').fegetround()"),
 ]
@@ -336,6 +342,25 @@ def test_module_that_registers_for_classes_of_others(m1):
 def test_what_an_import_sets_lasts_as_long_as_the_module(m1):
     (m1.work / "sets.py").write_text("import sys\nsys.setrecursionlimit(4321)\ndef f(): return sys.getrecursionlimit()\n")
     assert in_a_stream(m1, *[{"call": "sets.f"}] * 3) == [4321] * 3
+
+
+def test_what_a_package_sets_on_itself_is_its_own(m1):
+    """So is what a module has given back, what it looks up late, and what an import binds: no worker leaves for that."""
+    package = m1.work / "packed"
+    package.mkdir()
+    (package / "state.py").write_text("count = 0\n")
+    (package / "late.py").write_text("def __getattr__(name):\n    if name == 'slow': return 5\n    raise AttributeError(name)\n")
+    (package / "__init__.py").write_text(
+        "import os\nfrom unittest import mock\nfrom packed import state, late\n"
+        "def count():\n    state.count += 1\n    return [state.count, os.getpid()]\n"
+        "def patch():\n    with mock.patch('textwrap.dedent', len): import textwrap; assert textwrap.dedent([1]) == 1\n"
+        "    return os.getpid()\n")
+    late = call("eval", "setattr(__import__('packed.late').late, 'slow', 5) or __import__('os').getpid()")
+    bind = call("eval", "__import__('xml.dom.minidom') and __import__('os').getpid()")
+    one, other, three, four, five = in_a_stream(m1, {"call": "packed.count"}, {"call": "packed.patch"}, late, bind,
+                                                {"call": "packed.count"})
+    assert [one[0], five[0]] == [1, 2]
+    assert {one[1], other, three, four, five[1]} == {one[1]}
 
 
 def test_descriptors_that_calls_leave_open(m1):
