@@ -17,6 +17,7 @@
 struct sync {
     struct disk_task task;
     struct sched *s;
+    uint64_t log; /* store_log_id */
     int rc;
 };
 
@@ -29,7 +30,7 @@ static void work(struct disk_task *t) {
 static void done(struct disk_task *t) {
     struct sync *y = (struct sync *)t;
     y->s->log_syncing = false;
-    y->s->log_synced = y->rc == 0;
+    y->s->log_synced = y->rc == 0 ? y->log : 0;
     free(y);
 }
 
@@ -39,8 +40,13 @@ static void sync_log(struct sched *s) {
         return;
     y->task = (struct disk_task){.work = work, .done = done};
     y->s = s;
+    y->log = store_log_id(s->store);
     s->log_syncing = true;
-    disk_submit(s->checker, &y->task);
+    disk_submit(s->syncer, &y->task);
+}
+
+static bool is_synced(const struct sched *s) {
+    return s->log_synced && s->log_synced == store_log_id(s->store);
 }
 
 static bool is_crowded(struct sched *s, unsigned pages) {
@@ -58,12 +64,12 @@ void checkpoint_turn(struct sched *s) {
     bool crowded = is_crowded(s, pages), now = crowded || pages >= s->log_tried + LOG_PAGES_MAX;
     if (!now && pages < s->log_tried + LOG_PAGES)
         return;
-    if (!now && !s->log_synced) {
+    if (!now && !is_synced(s)) {
         if (!s->log_syncing)
             sync_log(s);
         return;
     }
-    s->log_synced = false;
+    s->log_synced = 0;
     /* where it cannot (no room, another program reads) it is tried again when as much has come as now */
     s->log_tried = pages;
     store_checkpoint(s->store, crowded);

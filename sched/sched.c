@@ -320,6 +320,8 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     }
     rc = disk_create(&s->disk, s->c.base);
     if (rc == 0)
+        rc = disk_create(&s->syncer, s->c.base);
+    if (rc == 0 && store_unchecked(s->store))
         rc = disk_create(&s->checker, s->c.base);
     if (rc == 0)
         rc = spool_create(&s->spool, s->state_dir, s->disk, store_wal(s->store));
@@ -403,6 +405,7 @@ void sched_destroy(struct sched *s) {
     host_destroy_all(s); /* first: nothing is to end by itself from here on */
     stop_running(s, false);
     disk_destroy(s->disk);
+    disk_destroy(s->syncer);
     disk_destroy(s->checker);
     stop_running(s, true);
     stream_free_all(s);

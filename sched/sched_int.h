@@ -89,7 +89,9 @@ struct sched {
     struct sched_config c;
     char *state_dir, *mountpoint;
     struct store *store;
-    struct disk *disk, *checker; /* the second only for the check of a large database, which may take a minute */
+    /* in threads of their own: syncer, the database's log as it grows (checkpoint.c); checker, NULL where there is none,
+     * the check of a large database, which may take minutes */
+    struct disk *disk, *syncer, *checker;
     struct spool *spool;
     struct host *hosts;        /* local first */
     struct host **hosts_by_id; /* host_list.c */
@@ -156,7 +158,8 @@ struct sched {
     struct lends lends;
     struct event *due, *tick, *retry, *lease_timer, *wake, *tidy;
     int64_t changed_at;            /* clock_us: the last commit of a change */
-    bool log_syncing, log_synced;  /* checkpoint.c: the database's log is being synced; it was, and may be copied */
+    bool log_syncing;              /* checkpoint.c: the database's log is being synced ... */
+    uint64_t log_synced;           /* ... of this one what it had was, and may be copied: store_log_id, 0 = none */
     unsigned log_pages, log_tried; /* its pages after the last turn; when it was last to be copied */
     int64_t wake_at;               /* clock_us, where wake is pending */
     int64_t due_at;                /* of the due timer, 0 = none */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "net/clock.h"
 #include "sched/db/store_int.h"
@@ -44,6 +45,12 @@ static int committed(void *arg, sqlite3 *db, const char *name, int pages) {
 void store_checkpoint_asked(struct store *st) {
     st->page_size = store_pragma(st, "PRAGMA page_size");
     sqlite3_wal_hook(st->db, committed, st);
+}
+
+/* The salt in its header, which SQLite makes anew with each beginning. */
+uint64_t store_log_id(const struct store *st) {
+    uint64_t salt;
+    return pread(st->wal, &salt, sizeof salt, 16) == sizeof salt ? salt : 0;
 }
 
 unsigned store_log_pages(const struct store *st) {

@@ -387,6 +387,25 @@ static void test_a_checkpoint_is_asked_for(void **state) {
     assert_in_range(store_log_pages(st), 1, 10);
 }
 
+/* What was synced of a log says nothing of the one that has begun in its place. */
+static void test_a_log_is_told_from_the_one_before(void **state) {
+    (void)state;
+    uint64_t seen[4];
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < 3; j++) {
+            assert_int_equal(store_meta_set(st, "x", 10 * i + j), 0);
+            assert_int_equal(store_commit(st), 0);
+            if (j)
+                assert_true(store_log_id(st) == seen[i]);
+            assert_true((seen[i] = store_log_id(st)) != 0);
+        }
+        for (int j = 0; j < i; j++)
+            assert_true(seen[i] != seen[j]);
+        store_checkpoint(st, i % 2);
+    }
+    assert_true(store_log_id(st) == 0); /* it was emptied */
+}
+
 /* --- what each user has ------------------------------------------------------------------------------------------ */
 
 #define USERS 3
@@ -499,6 +518,7 @@ int main(void) {
                                        TEST(test_damaged),
                                        TEST(test_a_check_is_stopped),
                                        TEST(test_a_checkpoint_is_asked_for),
+                                       TEST(test_a_log_is_told_from_the_one_before),
                                        TEST(test_counts_are_as_counted_anew)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
