@@ -206,6 +206,7 @@ static bool try_head(struct user *u, struct lane *l) {
     if (!user_has_room(u, r->job.cpus)) {
         u->crowded = s->dispatches;
         l->over = true;
+        u->keeps = (int64_t)(u->slots - u->leased) + r->job.cpus <= u->quota.slots;
         if (!u->wide)
             sched_tick(s); /* he may have slots that can be lent */
         user_wide(u);
@@ -231,7 +232,8 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, r);
         return true;
     }
-    host_reserve(s, &d, r->job.id);
+    const struct host *kept = host_reserve(s, &d, r->job.id);
+    u->keeps |= kept && kept->used - kept->leases + r->job.cpus <= kept->cpus + kept->lent;
     if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .uid = u->uid, .avoid = ""}) ||
         (s->spares && ++u->lanes->waiting < WAITING_MAX))
         next_in(u, l, r);
@@ -304,6 +306,10 @@ static bool give_turn(struct user *u, bool *moved) {
         *moved = true;
         return true;
     }
+    if (u->lanes->met == 1) {
+        u->stream_turn &= !u->keeps;
+        u->keeps = false;
+    }
     struct lane *l = best_lane(u);
     bool stream = lease_ready(u, &o);
     if (stream && is_stream_first(u, l, &o)) {
@@ -316,7 +322,7 @@ static bool give_turn(struct user *u, bool *moved) {
     u->stream_turn = true;
     if (l)
         *moved |= try_head(u, l);
-    return l;
+    return l && !(u->keeps && u->crowded == s->dispatches); /* else a lease would take what comes free of his quota */
 }
 
 /* Where all that was met has to stay as it is, the next turn would meet the same: then it waits for a change. Cut

@@ -141,7 +141,7 @@ void host_changed(struct sched *s); /* jobs that fitted nowhere are judged again
 
 /* host_keep.c. The host that is nearest to having so many slots is kept for that job: smaller ones behind it must not
  * pass for ever. */
-void host_reserve(struct sched *s, const struct demand *d, uint64_t job);
+struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job);
 /* A host that is kept, where the job surely ends before that can be free for which it is kept; timeout_us: 0 = none.
  * NULL: there is none. */
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us);

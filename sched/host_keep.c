@@ -28,17 +28,17 @@ static double first_end(const struct host *h, unsigned cpus) {
     return held + cpus > h->cpus ? first : 0;
 }
 
-void host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
+struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
     struct host *best = NULL;
     for (struct host *h = s->hosts; h; h = h->next) {
         if (h->reserved && h->kept_for == job)
-            return;
+            return h;
         if (host_live(h) && !h->reserved && h->cpus + h->lent >= d->cpus && host_fits(h, d->place, d->uid) &&
             (!best || host_free(h) > host_free(best)))
             best = h;
     }
     if (!best)
-        return;
+        return NULL;
     best->reserved = true;
     best->kept_for = job;
     best->spare_us = host_free(best) && !best->crashes && !host_is_short(best) ? first_end(best, d->cpus) : 0;
@@ -46,6 +46,7 @@ void host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
         best->next_spare = s->spares;
         s->spares = best;
     }
+    return best;
 }
 
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us) {

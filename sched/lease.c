@@ -191,6 +191,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     lease_stand(l, LEASE_OPEN);
     s->lease_count++;
     h->used++;
+    st->user->leased++;
     user_holds(st->user, 1);
     h->leases++;
     h->idle++;
@@ -272,7 +273,7 @@ static void mark_wanting(struct sched *s) {
 /* Other work of its user could have the slot of that lease, which is busy. */
 static bool other_waits(const struct lease *l) {
     struct stream *st;
-    if (l->user->backlog)
+    if (l->user->backlog || l->user->placed)
         return true;
     LIST_FOREACH(st, &l->user->streams, mates) {
         l->user->s->steps++;
@@ -345,6 +346,7 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
     l->lent = lend;
     l->host->lent += lend ? 1 : -1;
     lend_count(l->user, lend);
+    l->user->leased += lend ? -1u : 1u;
     user_holds(l->user, lend ? -1 : 1);
     host_resize(l->host);
     if (lend && l->stream)
@@ -379,6 +381,7 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
     struct host *h = l->host;
     lease_lend(s, id, false);
     h->used--;
+    l->user->leased--;
     user_holds(l->user, -1);
     h->leases--;
     host_room(s);

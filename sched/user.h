@@ -28,6 +28,7 @@ struct user {  /* of everyone who has had something here since the daemon began 
     double used_us;             /* virtual time, as of ... */
     int64_t at;                 /* ... then, clock_us */
     unsigned slots;             /* that his runs and leases have, but for those that are lent out */
+    unsigned leased;            /* of them: that leases have */
     unsigned lends;             /* runs and leases of his that have lent theirs */
     struct want_queue wanted;   /* jobs of his that may be queued and that others wait for */
     bool backlog, placed;       /* the database may have ready jobs of his: that run anywhere; that have a place */
@@ -36,6 +37,7 @@ struct user {  /* of everyone who has had something here since the daemon began 
     bool wide;                  /* what is first of his wants more slots than his quota leaves him */
     bool starved;               /* something of his waits for slots of his own: counted in sched.users_starved */
     bool stream_turn;           /* his next slot is a stream's, among equals */
+    bool keeps;                 /* a job of his waits for slots that leases have: it is tried before streams get more */
     uint64_t crowded;           /* the dispatch in which a job of his asked for more slots than his quota had left */
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     unsigned in[USERS_HEAPS];   /* 1 + his place in that heap, 0: he is not in it */

@@ -285,3 +285,14 @@ def test_a_quota_that_binds_nobody_is_refused(new_mount, mallory):
         assert (p.returncode, p.stderr) == (2, says)
     p = mallory.sh("mkdir mnt; echo '* jobs=3' > quota; %s -o allow_other --quota quota --state $PWD/state mnt" % PPFS)
     assert (p.returncode, p.stderr) == (2, says)
+
+
+@pytest.mark.parametrize("quota,cpus,options", [
+    ("slots=2", 3, "cpus=2"), ("slots=2", 3, "cpus=2 memory=256M"), ("slots=9", 2, "cpus=2"), ("slots=9", 2, "cpus=2 memory=256M"),
+    ("slots=4", 5, "cpus=4"), ("slots=9", 4, "cpus=4")])
+def test_a_job_of_several_slots_beside_a_stream_of_its_user_that_is_never_idle(limited, mallory, quota, cpus, options):
+    m = limited(quota, cpus=cpus)
+    p = mallory.sh("""yes '{"call": "time.sleep", "args": [0.005]}' | head -n 20000 > $M/jobs/s.jsonl
+                      read -r a < $M/results/s.jsonl; printf '#!/bin/sh\\n#ppfs: %s\\necho ran\\n' > src; cp src $M/jobs/x
+                      timeout 20 cat $M/results/x; cat $M/info/s.jsonl/state; rm $M/jobs/s.jsonl""" % options, M=m.mnt)
+    assert (p.stdout, p.stderr) == ("ran\nrunning\n", "")
