@@ -31,8 +31,8 @@ __version__ = "0.1.0"
 
 __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "ExecutorView", "Future", "JobCancelled",
            "JobFailed", "JobTimeout", "MountGone", "NoMount", "NotTrusted", "RemoteTraceback", "Session",
-           "StillRunning", "StreamError", "WorkerDied", "attach", "cancel", "end_private", "find_mount", "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait",
-           "wait_async"]
+           "StillRunning", "StreamError", "WorkerDied", "attach", "cancel", "end_private", "find_mount",
+           "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait", "wait_async"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,8 +39,14 @@ class Core:
                 self.serializer._value(arg, "argument %d of the initializer %s (initargs[%d]), %s,"
                                        % (i + 1, title, i, describe(arg)))
 
+    def ready(self) -> Channel:
+        """The stream, opened now if need be. RuntimeError: after shutdown; MountGone: the mount takes no calls; and what
+        open_stream() raises."""
+        channel = self.channel
+        return self.open() if channel is None or channel.closing or channel.forked else channel
+
     def open(self) -> Channel:
-        """The stream, opened now if need be; says why there is none."""
+        """ready() of a stream that is known not to be."""
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
             if self.name is not None and self.channel is not None:

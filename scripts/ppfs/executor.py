@@ -9,13 +9,14 @@ import weakref
 from collections import deque
 from concurrent.futures import Executor as BaseExecutor
 from pickle import dumps as _dumps
-from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional, Sequence,
-                    Tuple, TypeVar)
+from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional,
+                    Sequence, Tuple, TypeVar)
 
 from . import mount as mounts
 from . import trust as trust_of
 from ._pickle.functions import Entry, FunctionCache
-from ._pickle.serialize import NAMES, PROTOCOL, Sent, Serializer, joined, packed
+from ._pickle.reach import PROTOCOL
+from ._pickle.serialize import NAMES, Sent, Serializer, joined, packed
 from ._pickle.values import LARGE_VALUE, LARGEST_VALUE
 from ._stream import frames
 from ._stream.channel import Channel
@@ -54,11 +55,9 @@ class _Submitter(BaseExecutor):
                                     core.initargs, core.init_key)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Queues fn(*args, **kwargs). PicklingError names what cannot be pickled; RuntimeError: the executor was shut down;
-        MountGone: the mount takes no calls."""
-        channel = self._core.channel
-        if channel is None or channel.closing or channel.forked:
-            channel = self._core.open()
+        """Queues fn(*args, **kwargs). PicklingError names what cannot be pickled; RuntimeError: the executor was shut
+        down; MountGone: the mount takes no calls."""
+        channel = self._core.ready()
         entry = self._find(fn)
         if entry is None:
             sent = self._core.serializer.apply()
@@ -92,8 +91,7 @@ class _Submitter(BaseExecutor):
         if by_value:
             blob = self._core.serializer.arguments(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
-            refuse_too_large(fn, args, kwargs, len(blob))
-            channel.values.note((*args, *kwargs.values()))
+            _note_large(channel, fn, args, kwargs, (*args, *kwargs.values()), len(blob))
         return self._send_call(channel, entry.sent, entry.prefix, blob, entry.along)
 
     def _send_call(self, channel: Channel, sent: Sent, prefix: bytes, blob: bytes, along: bool = False) -> Future[Any]:
@@ -117,17 +115,14 @@ class _Submitter(BaseExecutor):
         refuse_too_large(fn, args, kwargs)
         blob = self._core.serializer.call(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
-            refuse_too_large(fn, args, kwargs, len(blob))
-            channel.values.note(tops)
+            _note_large(channel, fn, args, kwargs, tops, len(blob))
         return _send(channel, self._whole_prefix, blob, False)
 
     def _submit_sent(self, fn: Callable[..., Any], sent: Sent, args: Tuple[Any, ...],
                      kwargs: Optional[Dict[str, Any]] = None, tops: Optional[Sequence[Any]] = None) -> Future[Any]:
         """Queues a call of a function that was made ready by the caller (ppfs.pp does that). tops: what counts as its
         arguments, where these are not the real ones."""
-        channel = self._core.channel
-        if channel is None or channel.closing or channel.forked:
-            channel = self._core.open()
+        channel = self._core.ready()
         kwargs, prefix = kwargs or {}, self._cache.adopt(sent).prefix
         if tops is None:
             tops = (*args, *kwargs.values())
@@ -138,16 +133,13 @@ class _Submitter(BaseExecutor):
         refuse_too_large(fn, args, kwargs)
         blob = self._core.serializer.arguments(fn, args, kwargs)
         if len(blob) > LARGE_VALUE:
-            refuse_too_large(fn, args, kwargs, len(blob))
-            channel.values.note(tops)
+            _note_large(channel, fn, args, kwargs, tops, len(blob))
         return self._send_call(channel, sent, prefix, blob)
 
     def _submit_with(self, fn: Callable[..., Any], modules: Tuple[str, ...], friends: Tuple[Tuple[str, Any], ...],
                      args: Tuple[Any, ...]) -> Future[Any]:
         """submit() with modules and friends bound among the globals of fn."""
-        channel = self._core.channel
-        if channel is None or channel.closing or channel.forked:
-            channel = self._core.open()
+        channel = self._core.ready()
         return self._submit_found(channel, self._cache.find_with(fn, modules, friends), fn, args, {})
 
     def _submit_like(self, tops: Sequence[Any], fn: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -176,7 +168,8 @@ class _Submitter(BaseExecutor):
             chunksize: int = 1, buffersize: Optional[int] = None, progress: bool = False) -> Iterator[T]:
         """As concurrent.futures.Executor.map. chunksize: so many calls travel as one. buffersize: so many calls (or
         chunks) are submitted ahead of the result that is asked for; None: all at once. progress: show how far it has
-        got."""
+        got. Raises what submit() raises; the iterator what Future.result() raises, and TimeoutError when the next result
+        has not come within timeout seconds of this call."""
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):
@@ -221,14 +214,13 @@ class _Submitter(BaseExecutor):
         futures: List[Future[Any]] = []
         entry: Optional[Entry] = None
         for args in calls:
-            channel = self._core.channel
-            if entry is None or channel is None or channel.closing or channel.forked:
+            if entry is None:
                 futures.append(self.submit(fn, *args))
                 entry = self._find(fn)
                 if entry is None:
                     futures += [self.submit(fn, *args) for args in calls]
                 continue
-            futures.append(self._submit_found(channel, entry, fn, args, {}))
+            futures.append(self._submit_found(self._core.ready(), entry, fn, args, {}))
         return futures
 
     def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
@@ -256,6 +248,14 @@ class _Submitter(BaseExecutor):
 def _quiet(iterables: Iterable[Any]) -> bool:
     """Whether nothing that could change a function runs while their items are fetched."""
     return all(type(each) in _QUIET or type(each).__module__ == "numpy" for each in iterables)
+
+
+def _note_large(channel: Channel, fn: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
+                tops: Sequence[Any], size: int) -> None:
+    """Remembers the large ones of the arguments (tops) of a call that goes whole, as a pickle of that size. ValueError:
+    it is too large for a stream."""
+    refuse_too_large(fn, args, kwargs, size)
+    channel.values.note(tops)
 
 
 def _send(channel: Channel, prefix: bytes, blob: bytes, may_pack: bool) -> Future[Any]:
@@ -317,6 +317,9 @@ class Executor(_Submitter):
     When the mount takes no more calls, those that it has not accepted raise MountGone, a BrokenExecutor, and so does
     submit(); those that it has accepted are answered. A Ctrl-C ends what waits and nothing else: an executor that it came
     into can be used and shut down.
+
+    NoMount: no ppfs is mounted, or it cannot be told which is meant. FileExistsError: there is a session of that name.
+    TypeError, ValueError: an argument or option is not what it should be.
     """
 
     def __init__(self, mount: Optional[mounts.MountLike] = None, *, name: Optional[str] = None,

@@ -59,14 +59,10 @@ def make_new(path: str) -> int:
     return fd
 
 
-def mounted() -> List[str]:
-    """The mountpoints of the mount table that are root's or this user's and that he may submit to, the newest last;
-    private ones are left out, and those of other users, who would get what is submitted and make up what comes back."""
-    return [path for path, _ in _mounted()]
-
-
-def _mounted() -> List[Tuple[str, int]]:
-    """mounted(), with who has mounted each. A ppfs that is seen in several places is there once."""
+def mounted() -> List[Tuple[str, int]]:
+    """The mountpoints of the mount table that are root's or this user's and that he may submit to, each with the uid of who
+    has mounted it, the newest last. A ppfs that is seen in several places is there once. Private ones are left out, and those
+    of other users, who would get what is submitted and make up what comes back."""
     found: Dict[int, Tuple[str, int]] = {}
     try:
         table = trust.mounts()
@@ -89,7 +85,7 @@ def _mounted() -> List[Tuple[str, int]]:
 
 def _choice() -> Optional[str]:
     """The one of the mount table: this user's own, else root's; None: there is none. NoMount: there are several."""
-    found = _mounted()
+    found = mounted()
     own = [path for path, owner in found if owner == os.geteuid()]
     paths = own or [path for path, _ in found]
     if len(paths) > 1:
@@ -137,13 +133,17 @@ def private_slots(mount: str) -> Optional[int]:
     return _private.cpus if _private is not None and _private.path == mount else None
 
 
+def nodes(mount: str) -> List[str]:
+    """The names of the machines that run jobs. OSError: the mount has gone."""
+    return [name for name in os.listdir(os.path.join(mount, "nodes")) if not name.startswith(".")]
+
+
 def slots(mount: str) -> int:
     """How many calls the nodes of a mount run at a time."""
     total = 0
-    nodes = os.path.join(mount, "nodes")
-    for node in os.listdir(nodes):
+    for node in nodes(mount):
         try:
-            with open(os.path.join(nodes, node, "cpus"), encoding="ascii") as file:
+            with open(os.path.join(mount, "nodes", node, "cpus"), encoding="ascii") as file:
                 total += int(file.read())
         except (OSError, ValueError):
             continue

@@ -131,7 +131,7 @@ class Session(Connection):
 
     def release(self, future: Future[Any]) -> None:
         """Only the program that submitted it can let a call go."""
-        raise RuntimeError("a call that is held is let go where it was submitted, not through ppfs.attach")
+        raise RuntimeError("a call that is held is released where it was submitted, not through ppfs.attach")
 
     def __repr__(self) -> str:
         return "<Session %s: %d ended%s>" % (self.name, len(self), "" if self.done() else " so far")

@@ -166,7 +166,7 @@ def test_found_in_the_mount_table(new_mount, monkeypatch):
     base.mnt.mkdir()
     base.start()
     monkeypatch.delenv("PPFS", raising=False)
-    assert str(base.mnt) in ppfs.mount.mounted()
+    assert str(base.mnt) in dict(ppfs.mount.mounted())
 
 
 ALONE = r"""
@@ -211,7 +211,7 @@ child = os.fork()
 if child == 0:
     os._exit(0 if ppfs.mount.is_mount(path) else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert path not in ppfs.mount.mounted() and os.path.ismount(path)
+assert path not in dict(ppfs.mount.mounted()) and os.path.ismount(path)
 if len(sys.argv) > 1:
     os.kill(os.getpid(), int(sys.argv[1]))
 """

@@ -153,7 +153,7 @@ roots = os.path.dirname(home) + "/roots"
 os.mkdir(roots)
 try:
     run(mallory, ppfs_program, "-o", "allow_other", "--state", home + "/state", mnt)
-    table = "import ppfs, sys; from ppfs import mount; print(sys.argv[1] in mount.mounted())"
+    table = "import ppfs, sys; from ppfs import mount; print(sys.argv[1] in dict(mount.mounted()))"
     run(mallory, python, "-c", table, mnt)
     run(alice, python, "-c", table, mnt)
     run("0", python, "-c", table, mnt)

@@ -12,9 +12,8 @@ import threading
 import types
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
-from .reach import BY_NAME, MAINS, WRAPPERS
+from .reach import BY_NAME, MAINS, PROTOCOL, WRAPPERS
 
-PROTOCOL = 5
 What = Tuple[Any, ...]
 Change = Tuple[Tuple[str, ...], What]  # where from the class on, and how what stands there goes
 GONE = ("gone", None)

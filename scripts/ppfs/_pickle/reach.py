@@ -17,7 +17,7 @@ import types
 import weakref
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional, Tuple
 
-PROTOCOL = 5
+PROTOCOL = 5  # of all pickles: every Python that this package runs with reads it
 MAINS = frozenset(("__main__", "__mp_main__"))  # the second is the first in a child that multiprocessing has spawned
 BY_NAME: Tuple[Any, ...] = (type, types.FunctionType, functools._lru_cache_wrapper)  # what plain pickle writes as a name
 SHORT = 64 * 1024  # bytes of pickled data that are kept; of more, the SHA-256
@@ -31,7 +31,6 @@ _FIXED_NAMES = frozenset((("re", "Pattern"), ("decimal", "Decimal"), ("datetime"
                           ("typing", "_SpecialForm")))  # types whose objects cannot change, or go by name
 WRAPPERS = {staticmethod: ("__func__",), classmethod: ("__func__",), property: ("fget", "fset", "fdel")}
 _DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
-_ATTRIBUTES = ("__name__", "__qualname__", "__module__", "__doc__")
 
 # What a function may do to change what it refers to, as seen in its code.
 _WRITES = frozenset(("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR"))
@@ -400,4 +399,4 @@ def uses(code: types.CodeType) -> Tuple[FrozenSet[str], bool]:
     return found
 
 
-__all__ = ["BY_NAME", "MAINS", "WRAPPERS", "Names", "Reach", "uses"]
+__all__ = ["BY_NAME", "MAINS", "PROTOCOL", "WRAPPERS", "Names", "Reach", "uses"]

@@ -20,11 +20,10 @@ import threading
 import types
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
-from .reach import BY_NAME, MAINS, Names
+from .reach import BY_NAME, MAINS, PROTOCOL, Names
 from .remote import PACKED, THIS_VERSION, Remote, Source
 from .source import source_of
 
-PROTOCOL = 5
 SERIALIZERS = ("cloudpickle", "dill", "pickle", "source")
 LARGE = 32 * 1024
 NAMES = b"\x93"  # in every pickle that names a class or a function

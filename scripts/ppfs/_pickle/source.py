@@ -18,10 +18,9 @@ import types
 from typing import Any, Callable, Container, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .changed import Plain, What, is_of, of_class, of_function, parts_of, same_code, title_of
-from .reach import MAINS, uses
+from .reach import MAINS, PROTOCOL, uses
 from .remote import Source
 
-PROTOCOL = 5
 TRIES = 1000  # texts that are compiled in search of one
 _FUTURE_ANNOTATIONS = getattr(importlib.import_module("__future__"), "annotations").compiler_flag
 _NODES = ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom

@@ -19,8 +19,9 @@ import types
 import weakref
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Set, Tuple, Type
 
+from .reach import PROTOCOL
 from .remote import PACKED
-from .serialize import PROTOCOL, Serializer, pickler_of
+from .serialize import Serializer, pickler_of
 
 LARGE_VALUE = 64 * 1024  # bytes from which on an argument may go by its hash
 LARGEST_VALUE = 64 << 20  # and up to which; ppfs takes no larger ones
@@ -84,8 +85,8 @@ class _Seen:
         except TypeError:
             self.sample = _sample(what)
         self.digests: Dict[bool, bytes] = {}  # of the last time that it was pickled: packed, and not
-        self.changes = 0  # times that it was another one then
-        self.rest = 0  # times that it is not looked at
+        self.changes = 0  # times that it had changed then
+        self.rest = 0  # calls from now on in which it is not looked at
 
     def is_of(self, what: Any) -> bool:
         """Whether it is that object. Where no reference can tell, a look at some of it is enough: to be wrong costs
@@ -104,7 +105,7 @@ def _sample(what: Any) -> Any:
 
 def _pickler(base: Type[Any]) -> Type[Any]:
     class Naming(base):  # type: ignore[misc] # whose class is known when it runs
-        """Writes what it is told a name of as that name."""
+        """Writes the name of an object that has one, which refers to its value."""
 
         names: Dict[int, Any]
 
@@ -228,7 +229,7 @@ class Values:
 
     @staticmethod
     def _name(channel: Taker, serializer: Serializer, seen: _Seen, what: Any, packed: bool) -> Optional[bytes]:
-        """The hash by which it goes this time, and what has that has been sent; None: it goes whole."""
+        """The hash of an argument whose value the stream has by now; None: the argument goes whole this time."""
         if seen.rest:
             seen.rest -= 1
             return None
@@ -253,7 +254,7 @@ class Values:
         return digest
 
     def _rest(self, serializer: Serializer, what: Any, names: Dict[int, Any]) -> Optional[bytes]:
-        """The pickle with names in the place of values; None when there is none."""
+        """The pickle of a call with names where values were; None: it cannot be pickled so."""
         try:
             blob = _dumps(_PLAIN, what, names)
             if not serializer.mentions_values(blob):

@@ -44,7 +44,7 @@ class Channel(Connection):
         self._out_bell = Bell()
         self._writing = False  # the writer thread writes, without the lock
         self._sent: Set[int] = set()  # calls that count for the limit
-        self._held: Dict[int, Pieces] = {}  # those above it
+        self._waiting: Dict[int, Pieces] = {}  # those above it, which are not sent yet
         self._writer = threading.Thread(target=self._write_loop, name="ppfs writer of " + name, daemon=True)
         super().__init__(mount, name, results, Outbox(jobs))
 
@@ -61,9 +61,9 @@ class Channel(Connection):
                     future._until = self._outbox.end()
                     self.pending[future._id] = future
                 else:
-                    self._held[future._id] = pieces
+                    self._waiting[future._id] = pieces
                     self.pending[future._id] = future
-                    self._let_go()
+                    self._send_waiting()
                 if len(self.pending) == 1 and not self._writing:
                     try:
                         self._outbox.flush()
@@ -102,28 +102,28 @@ class Channel(Connection):
         with self.lock:
             if kind == frames.CANCEL:
                 self.pending.pop(ident, None)
-                if self._held.pop(ident, None) is not None:
+                if self._waiting.pop(ident, None) is not None:
                     self._out_bell.ring()
                     return
-            if ident in self._held:
-                self._held[ident] = [*self._held[ident], frame]
+            if ident in self._waiting:
+                self._waiting[ident] = [*self._waiting[ident], frame]
             elif self._outbox is not None and self.broken is None:
                 self._outbox.add([frame])
                 self._out_bell.ring()
 
     # --- the limit ---------------------------------------------------------------------------------------------------
 
-    def _let_go(self) -> None:
+    def _send_waiting(self) -> None:
         """Sends what the limit allows, with the lock held. Whoever adds calls rings."""
-        if not self._held or self._outbox is None:
+        if not self._waiting or self._outbox is None:
             return
         limit = self.limit() if self.limit is not None else None
-        while self._held:
-            ident = next(iter(self._held))
+        while self._waiting:
+            ident = next(iter(self._waiting))
             if limit is not None and len(self._sent) >= limit and ident not in self._sent:
                 return
             self._sent.add(ident)  # a Ctrl-C may come here, and it goes the next time
-            self._outbox.take(self._held, ident)
+            self._outbox.take(self._waiting, ident)
             if ident in self.pending:
                 self.pending[ident]._until = self._outbox.end()
 
@@ -132,7 +132,7 @@ class Channel(Connection):
         if self.limit is not None:
             with self.lock:
                 self._sent.difference_update(idents)
-                self._let_go()
+                self._send_waiting()
                 self._out_bell.ring()
 
     def set_limit(self, limit: Limit) -> None:
@@ -141,7 +141,7 @@ class Channel(Connection):
             if self.limit is None:
                 self._sent = set(self.pending)
             self.limit = limit
-            self._let_go()
+            self._send_waiting()
             self._out_bell.ring()
 
     # --- the writer thread -------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class Channel(Connection):
                 return
             self._outbox.settle()
             written = self._outbox.written
-            left = [one for ident, one in self.pending.items() if ident in self._held or one._until > written]
+            left = [one for ident, one in self.pending.items() if ident in self._waiting or one._until > written]
             self.broken = self.broken or problem
             self.closing = self.closing or "after shutdown"
             close_quietly(self._shut_writer)
@@ -180,7 +180,7 @@ class Channel(Connection):
             outbox = self._outbox
             if outbox is None:
                 return False
-            if not outbox.settle() and self.closing and not self._held:
+            if not outbox.settle() and self.closing and not self._waiting:
                 self._shut_writer()
                 return False
             batch = outbox.batch()
@@ -218,7 +218,7 @@ class Channel(Connection):
     def _shut_writer(self) -> None:
         outbox, self._outbox = self._outbox, None
         self.written.set()
-        self._held.clear()
+        self._waiting.clear()
         self._room.set()
         self._out_bell.ring()
         if outbox is not None and not self._writing:

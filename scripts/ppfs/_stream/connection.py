@@ -2,9 +2,9 @@
 
 One lock covers the look whether calls are taken, the insertion of a call, its writing and the closing of the file. The
 reader thread reads and ends futures, the writer thread of channel.py writes what has gathered; each sleeps until its bell
-rings. They are two, and read() waits in the kernel instead of poll(): ppfs lends out the slot of a call only while that waits
-in a read(), so a call that waits for other calls in one epoll_wait() could wait for ever; and poll() and a wake-up through
-an eventfd cost some 50 us a call.
+rings. They are two, and read() waits in the kernel instead of poll(): ppfs lends out the slot of a call only while
+that waits in a read(), so a call that waited for other calls in epoll_wait() could wait for ever; and poll() with a
+wake-up through an eventfd costs some 50 us a call.
 
 While nothing else is under way both stay asleep: the thread that submits a call writes it, and the thread that waits for
 its result reads it. Whoever reads so holds a lock of his own (_alone), which he cannot leave locked; the reader thread
@@ -77,8 +77,8 @@ class Connection:
     # --- for futures -------------------------------------------------------------------------------------------------
 
     def read_alone(self, future: Future[Any]) -> None:
-        """Reads the answer to the only call under way in the thread that waits for it, if that is how it stands. What
-        else comes is left to the reader thread, as is all of it when a Ctrl-C comes."""
+        """Reads the answer in the thread that waits for it, when its call is the only one under way. Whatever else comes is
+        left to the reader thread, and so is the answer when a Ctrl-C comes."""
         if self._reading or future._watched or len(self.pending) != 1:
             return
         mine = threading.Lock()

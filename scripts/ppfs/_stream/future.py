@@ -110,7 +110,10 @@ class Future(BaseFuture[T]):
         return self._cond
 
     def result(self, timeout: Optional[float] = None) -> T:
-        """As concurrent.futures.Future.result."""
+        """As concurrent.futures.Future.result: what the call returned, or raises what it raised, with the worker's
+        traceback as the cause. WorkerDied, CallTimeout, DependencyFailed, CallFailed: why it has not ended by itself;
+        MountGone: the mount went away; BrokenExecutor: the initializer failed; CancelledError; TimeoutError: not within
+        timeout seconds. RuntimeError in a callback, which would wait for itself."""
         self._wait(timeout)
         if self._exception is not None:
             try:
@@ -203,8 +206,8 @@ class Future(BaseFuture[T]):
         return self.cancelled()
 
     def release(self) -> None:
-        """Lets a call go that was submitted with the option hold=1; one that nobody lets go before its executor is shut
-        down fails. Of any other call it means nothing."""
+        """Releases a call that was submitted with the option hold=1; one that is not released before its executor is shut
+        down fails. Without effect on any other call."""
         if self._state is PENDING:
             self._connection.release(self)
 

@@ -32,10 +32,10 @@ class Outbox:
         self._left[0].extend(pieces)
         self.size += len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
 
-    def take(self, held: Dict[int, Pieces], ident: int) -> None:
-        """Moves what is held of that number to what is to be written next, in one call of C."""
-        size = sum(map(len, held[ident]))
-        self._left[0].extend(chain.from_iterable(map(held.pop, (ident,))))
+    def take(self, waiting: Dict[int, Pieces], ident: int) -> None:
+        """Moves the pieces of that number to what is to be written next, in one call of C."""
+        size = sum(map(len, waiting[ident]))
+        self._left[0].extend(chain.from_iterable(map(waiting.pop, (ident,))))
         self.size += size
 
     def end(self) -> int:

@@ -17,7 +17,7 @@ class Event:
         self._waiters: List[Any] = []  # locks, each is released to wake its thread
 
     def is_set(self) -> bool:
-        """Whether nobody waits (any more)."""
+        """Whether set() was called, and clear() not since."""
         return self._set
 
     def set(self) -> None:

@@ -160,7 +160,7 @@ class Server:
         self.logger = logging.getLogger("pp")
         self.secret = secret if secret is not None else self.default_secret
         self.socket_timeout = socket_timeout
-        self._restart, self._proto = restart, proto
+        self._proto = proto
         self._exiting = False
         self._lock = threading.Lock()
         self._callbacks = ThreadPoolExecutor(CALLBACKS, "ppfs.pp callback")
@@ -289,7 +289,7 @@ class Server:
     def _names(self) -> List[str]:
         """The names of the nodes."""
         try:
-            return [name for name in os.listdir(os.path.join(self.mount, "nodes")) if not name.startswith(".")]
+            return mounts.nodes(self.mount)
         except OSError:
             return []
 
@@ -324,7 +324,7 @@ class Server:
     def _nodes(self) -> Dict[str, Tuple[int, int, float]]:
         """{node: (slots, jobs ended, seconds of run time)}."""
         try:
-            names = [name for name in os.listdir(os.path.join(self.mount, "nodes")) if not name.startswith(".")]
+            names = mounts.nodes(self.mount)
         except OSError as error:
             raise MountGone("the ppfs mount at %s has gone: %s" % (self.mount, error.strerror), error) from error
         nodes = {}
