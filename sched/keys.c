@@ -12,36 +12,59 @@
 #define KEYS_MAX 4096u
 
 struct keys {
-    struct fleet_key *items;
+    struct fleet_key *items; /* by host_id of their names */
     size_t count, room;
     bool changed; /* the fleet does not know it yet */
 };
 
-static int add(struct keys *k, const struct fleet_key *key) {
-    if (k->count == k->room) {
-        size_t room = k->room ? 2 * k->room : 8;
-        struct fleet_key *grown = reallocarray(k->items, room, sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        k->items = grown;
-        k->room = room;
+/* The first whose id is not below. */
+static size_t place_of(const struct keys *k, uint64_t id) {
+    size_t low = 0, high = k->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (host_id(k->items[middle].name) < id)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    k->items[k->count++] = *key;
+    return low;
+}
+
+/* By hand: what realloc leaves behind would still hold secrets. */
+static int grow(struct keys *k) {
+    size_t room = k->room ? 2 * k->room : 8;
+    struct fleet_key *grown = calloc(room, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    if (k->count)
+        memcpy(grown, k->items, k->count * sizeof *grown);
+    if (k->items)
+        key_wipe(k->items, k->room * sizeof *k->items);
+    free(k->items);
+    k->items = grown;
+    k->room = room;
     return 0;
 }
 
-static struct fleet_key *named(const struct keys *k, const char *name) {
-    for (size_t i = 0; i < k->count; i++)
-        if (strcmp(k->items[i].name, name) == 0)
-            return &k->items[i];
-    return NULL;
+static int add(struct keys *k, const struct fleet_key *key) {
+    size_t at = place_of(k, host_id(key->name));
+    int rc = k->count == k->room ? grow(k) : 0;
+    if (rc < 0)
+        return rc;
+    memmove(k->items + at + 1, k->items + at, (k->count - at) * sizeof *k->items);
+    k->items[at] = *key;
+    k->count++;
+    return 0;
 }
 
 static struct fleet_key *by_id(const struct keys *k, uint64_t id) {
-    for (size_t i = 0; i < k->count; i++)
-        if (host_id(k->items[i].name) == id)
-            return &k->items[i];
-    return NULL;
+    size_t at = place_of(k, id);
+    return at < k->count && host_id(k->items[at].name) == id ? &k->items[at] : NULL;
+}
+
+static struct fleet_key *named(const struct keys *k, const char *name) {
+    struct fleet_key *key = by_id(k, host_id(name));
+    return key && strcmp(key->name, name) == 0 ? key : NULL;
 }
 
 static void forget(struct keys *k) {
@@ -163,7 +186,8 @@ int sched_remove_key(struct sched *s, const char *name) {
     int rc = sched_check(s, store_key_delete(s->store, name));
     if (rc < 0)
         return rc;
-    *key = k->items[--k->count];
+    k->count--;
+    memmove(key, key + 1, (size_t)(k->items + k->count - key) * sizeof *key);
     key_wipe(&k->items[k->count], sizeof *key);
     k->changed = true;
     return 0;
@@ -185,15 +209,8 @@ int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]) {
 
 void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),
                      void *arg) {
-    for (const struct fleet_key *next;;) {
-        next = NULL;
-        for (size_t i = 0; i < s->keys->count; i++) {
-            const struct fleet_key *key = &s->keys->items[i];
-            if (host_id(key->name) > after && (!next || host_id(key->name) < host_id(next->name)))
-                next = key;
-        }
-        if (!next || !each(arg, next->name, host_id(next->name)))
+    const struct keys *k = s->keys;
+    for (size_t i = after == UINT64_MAX ? k->count : place_of(k, after + 1); i < k->count; i++)
+        if (!each(arg, k->items[i].name, host_id(k->items[i].name)))
             return;
-        after = host_id(next->name);
-    }
 }

@@ -72,28 +72,36 @@ static bool number(const char *text, unsigned long least, unsigned long most, un
     return true;
 }
 
-/* "1000", "1000-1999" or a user's name. */
-static bool add_uids(struct far_uids *to, const char *word) {
-    const struct passwd *pw = getpwnam(word);
-    unsigned long first, last;
-    char *end;
-
+static int add_range(struct far_uids *to, unsigned long first, unsigned long last) {
     if (to->count == FAR_UIDS)
-        return false;
-    if (pw) {
-        first = last = pw->pw_uid;
-    } else {
-        if (*word < '0' || *word > '9')
-            return false;
-        first = last = strtoul(word, &end, 10);
-        if (*end == '-' && end[1] >= '0' && end[1] <= '9')
-            last = strtoul(end + 1, &end, 10);
-        if (*end || first > last || last >= UINT32_MAX)
-            return false;
-    }
+        return wrong("--uids has more than 32 users and ranges%s", "");
     to->at[to->count].first = (uint32_t)first;
     to->at[to->count++].last = (uint32_t)last;
-    return true;
+    return 0;
+}
+
+/* "1000", "1000-1999" or a user's name. */
+static int add_uids(struct far_uids *to, const char *word) {
+    const struct passwd *pw = *word ? getpwnam(word) : NULL;
+    char *end = NULL;
+
+    if (pw)
+        return add_range(to, pw->pw_uid, pw->pw_uid);
+    if (!*word)
+        return wrong("--uids needs users with commas between: numbers, ranges such as 1000-1999, names; one is empty%s",
+                     "");
+    if (*word < '0' || *word > '9')
+        return wrong("--uids: this machine knows no user '%s'", word);
+    unsigned long first = strtoul(word, &end, 10), last = first;
+    if (*end == '-' && end[1] >= '0' && end[1] <= '9')
+        last = strtoul(end + 1, &end, 10);
+    if (*end)
+        return wrong("--uids: '%s' is no number, no range such as 1000-1999, and no user of this machine", word);
+    if (first > last)
+        return wrong("--uids: the range '%s' ends before it begins", word);
+    if (last >= UINT32_MAX)
+        return wrong("--uids: '%s' goes beyond 4294967294, the last number that a user can have", word);
+    return add_range(to, first, last);
 }
 
 static int read_uids(struct node_args *a, const char *list) {
@@ -101,8 +109,7 @@ static int read_uids(struct node_args *a, const char *list) {
     int err = copy ? 0 : -ENOMEM;
 
     while (!err && (word = strsep(&left, ",")))
-        if (!add_uids(&a->uids, word))
-            err = wrong("--uids needs up to 32 users: numbers, ranges such as 1000-1999, names; not '%s'", word);
+        err = add_uids(&a->uids, word);
     free(copy);
     return err;
 }
@@ -114,10 +121,8 @@ static int complete_uids(struct node_args *a) {
     if (geteuid() != 0 && !a->uids.count)
         return 0;
     if (!a->uids.count)
-        add_uids(&a->uids, "1-4294967294");
-    if (a->root_jobs && !far_uids_have(&a->uids, 0) && !add_uids(&a->uids, "0"))
-        return wrong("%s", "--uids names too many users");
-    return 0;
+        add_range(&a->uids, 1, UINT32_MAX - 1);
+    return a->root_jobs && !far_uids_have(&a->uids, 0) ? add_range(&a->uids, 0, 0) : 0;
 }
 
 static int one(struct node_args *a, int option, const char *value) {

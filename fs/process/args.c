@@ -12,6 +12,7 @@
 
 #include "net/peer/peer.h"
 #include "worker/cpus.h"
+#include "worker/far_proto.h"
 
 #define CPUS_MAX 4096
 
@@ -75,13 +76,18 @@ bool args_user(const char *text, uid_t *out) {
 }
 
 static int node_user(struct args *a, const char *value) {
-    const char *equal = value ? strrchr(value, '=') : NULL;
-    char *more = NULL;
+    const char *equal = value ? strchr(value, '=') : NULL;
+    char *more = NULL, name[256], why[256];
     uid_t uid;
     if (!equal || equal == value || equal - value > 255 || memchr(value, '\n', (size_t)(equal - value)) ||
         !args_user(equal + 1, &uid))
         return wrong("--node-user needs NAME=USER, the name of a node and a user of this machine, not '%s'",
                      value ? value : "");
+    snprintf(name, sizeof(name), "%.*s", (int)(equal - value), value);
+    if (!far_name_valid(name) && peer_check_address(name, true, why, sizeof(why)))
+        return wrong("--node-user %s: that is the name of no node, which has letters, digits, '.', '_' and '-', nor "
+                     "its HOST:PORT",
+                     value);
     if (asprintf(&more, "%s%.*s=%u\n", a->node_users ? a->node_users : "", (int)(equal - value), value, (unsigned)uid) <
         0)
         return -ENOMEM;

@@ -96,15 +96,16 @@ def test_a_node_of_a_users_gets_jobs_of_who_is_named_for_it(root_mount, node_of,
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--uids", "nobody-such"], "--uids needs"), (["--uids", "9-1"], "--uids needs"), (["--uids", ""], "--uids needs"),
-    (["--uids", "0-5"], "--root-jobs"), (["--uids", "1-4294967295"], "--uids needs"),
+    (["--uids", "nobody-such"], "--uids: this machine knows no user 'nobody-such'"), (["--uids", "9-1"], "'9-1' ends before it begins"),
+    (["--uids", ""], "one is empty"), (["--uids", "1,,2"], "one is empty"), (["--uids", "1x"], "'1x' is no number"), (["--uids", "1-"], "'1-' is no number"),
+    (["--uids", "0-5"], "--root-jobs"), (["--uids", "1-4294967295"], "beyond 4294967294"), (["--uids", "1," * 32 + "1"], "more than 32"),
 ])
 def test_users_that_are_none(base, words, said):
     p = subprocess.run([NODE, "--join", "127.0.0.1:9", *words], capture_output=True, text=True)
     assert p.returncode == 2 and p.stderr.count("\n") == 1 and said in p.stderr
 
 
-@pytest.mark.parametrize("value", ["n", "n=", "=0", "n=nobody-such", "n=-1", "n=1x"])
+@pytest.mark.parametrize("value", ["n", "n=", "=0", "n=nobody-such", "n=-1", "n=1x", "a=b=0", "a b=0", "*=0", ".a=0", "a:=0"])
 def test_a_node_user_that_is_none(new_mount, value):
     p = new_mount().run("--node-user", value)
     assert p.returncode == 2 and p.stderr.count("\n") == 1 and "--node-user" in p.stderr
