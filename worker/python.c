@@ -254,6 +254,8 @@ int python_script(const struct work *w, const char *file, const char *cwd, const
     PyObject *args = Py_BuildValue("NNNNNNN", source, PyUnicode_DecodeFSDefault(file ? file : ""),
                                    PyUnicode_DecodeFSDefault(w->name), PyUnicode_FromFormat("%u", (unsigned)w->attempt),
                                    PyUnicode_DecodeFSDefault(w->node), PyUnicode_DecodeFSDefault(cwd), glue_env(env));
+
+    python_patch_unwatch();
     PyObject *result = glue_call("run_script", args);
     PyObject *words;
     int status = 1;

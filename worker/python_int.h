@@ -19,6 +19,7 @@ void python_order_reseed(void);
 bool python_order_knows(PyObject *names); /* whether it is one of its dictionaries */
 /* python_patch.c: attributes that a call sets on modules. */
 void python_patch_watch(void);              /* once, when Python has begun */
+void python_patch_unwatch(void); /* for a script: all is as python3 has it */
 void python_patch_begin(void);              /* a call begins */
 bool python_patch_any(void);                /* something was set since */
 bool python_patch_left(void);               /* and is not as it was; the call has ended */

@@ -79,16 +79,24 @@ static int set_attribute(PyObject *module, PyObject *name, PyObject *value) {
     return PyObject_GenericSetAttr(module, name, value);
 }
 
-void python_patch_watch(void) {
+static void set_slot(setattrofunc slot) {
     static const char *const wrappers[] = {"__setattr__", "__delattr__"};
 
     for (size_t i = 0; i < sizeof(wrappers) / sizeof(wrappers[0]); i++) {
         PyObject *wrapper = PyDict_GetItemString(PyModule_Type.tp_dict, wrappers[i]);
         if (wrapper && Py_IS_TYPE(wrapper, &PyWrapperDescr_Type)) /* it passes on to the slot that it was made for */
-            ((PyWrapperDescrObject *)wrapper)->d_wrapped = (void *)set_attribute;
+            ((PyWrapperDescrObject *)wrapper)->d_wrapped = (void *)slot;
     }
-    PyModule_Type.tp_setattro = set_attribute;
+    PyModule_Type.tp_setattro = slot;
     PyType_Modified(&PyModule_Type);
+}
+
+void python_patch_watch(void) {
+    set_slot(set_attribute);
+}
+
+void python_patch_unwatch(void) {
+    set_slot(PyObject_GenericSetAttr);
 }
 
 void python_patch_begin(void) {
