@@ -198,7 +198,7 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, NULL);
         return true;
     }
-    if (r->job.cpus > host_largest(s, l->place, u->uid) || quota_why_never(s, &r->job, NULL, 0)) {
+    if (!host_could(s, l->place, u->uid, r->job.cpus) || quota_why_never(s, &r->job, NULL, 0)) {
         int rc = put_aside(s, r);
         next_in(u, l, NULL);
         return rc == 0;
@@ -358,9 +358,7 @@ void dispatch_turn(struct sched *s) {
     if (!somebody_waits(s))
         return;
     s->dispatches++;
-    for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++)
-        h->reserved = false;
-    s->spares = NULL;
+    host_unreserve_all(s);
     if (!host_any_free(s) || s->users_starved)
         lend_turn(s);
     if (host_any_free(s))
@@ -370,26 +368,36 @@ void dispatch_turn(struct sched *s) {
         lease_reclaim(s);
 }
 
-static bool wants(const struct host *h, const struct user *u, const char *place) {
-    if (strcmp(place, PLACE_STREAM) ==
-        0) /* takes no slot, but is begun in a dispatch, which there is when one is free */
-        return streams_room(h->s, u);
-    return host_fits(h, place, u->uid);
-}
+struct waiting_place {
+    const struct user *user;
+    char place[PLACE_MAX];
+};
 
 /* Of those whose turns come soon. */
-void dispatch_mark_wanted(struct sched *s) {
+void dispatch_look(struct sched *s) {
     const struct user_heap *ready = &s->user_heaps[USERS_READY];
-    unsigned places = 0;
-    for (struct host *h = s->hosts; h; h = h->next) {
-        const struct user *only = s->backlog && h->known && h->uid ? user_of(s, h->only) : NULL;
-        h->wanted = only ? only->backlog : s->backlog;
-    }
-    for (unsigned i = 0; !s->backlog && i < ready->count && places < LANES_MAX; i++) {
+    s->waiting_count = 0;
+    if (!s->waiting_places)
+        s->waiting_places = calloc(LANES_MAX, sizeof *s->waiting_places);
+    for (unsigned i = 0; s->waiting_places && !s->backlog && i < ready->count && s->waiting_count < LANES_MAX; i++) {
         char place[PLACE_MAX] = "";
         const struct user *u = ready->items[i];
-        for (; u->placed && places < LANES_MAX && store_ready_place(s->store, u->uid, place) == 0; places++)
-            for (struct host *h = s->hosts; h; h = h->next)
-                h->wanted |= wants(h, u, place);
+        while (u->placed && s->waiting_count < LANES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
+            struct waiting_place *w = &s->waiting_places[s->waiting_count++];
+            w->user = u;
+            strcpy(w->place, place);
+        }
     }
+}
+
+/* A stream that waits takes no slot, but is begun in a dispatch, which there is when one is free. */
+bool dispatch_wants(const struct host *h) {
+    struct sched *s = h->s;
+    const struct user *only = s->backlog && h->known && h->uid ? user_of(s, h->only) : NULL;
+    if (s->backlog)
+        return only ? only->backlog : true;
+    for (const struct waiting_place *w = s->waiting_places; w && w < s->waiting_places + s->waiting_count; w++)
+        if (strcmp(w->place, PLACE_STREAM) == 0 ? streams_room(s, w->user) : host_fits(h, w->place, w->user->uid))
+            return true;
+    return false;
 }

@@ -93,9 +93,9 @@ bool host_live(const struct host *h) {
 /* --- nodes that die ---------------------------------------------------------------------------------------------- */
 
 void host_worked(struct host *h) {
-    host_room(h->s);
     h->crashes = 0;
     h->lost_work = false;
+    host_room(h);
 }
 
 void host_wake_in(struct sched *s, int64_t us) {
@@ -107,24 +107,38 @@ void host_wake_in(struct sched *s, int64_t us) {
     evtimer_add(s->wake, &in);
 }
 
-/* Looks again when the first of them may have work. */
-static void wake_later(struct sched *s) {
+/* Those that have rested may have work, and are looked at again when the next one may. */
+static void wake_rested(struct sched *s) {
     int64_t first = 0, now = clock_us();
-    for (struct host *h = s->hosts; h; h = h->next) {
-        const int64_t until[] = {h->quiet_until, h->short_until};
-        for (int i = 0; i < 2; i++)
-            if (until[i] > now && (!first || until[i] < first))
-                first = until[i];
+    for (struct host *h = LIST_FIRST(&s->resting), *next; h; h = next, s->steps++) {
+        int64_t until = h->quiet_until > now ? h->quiet_until : 0;
+        next = LIST_NEXT(h, resting);
+        if (h->short_until > now && (!until || h->short_until < until))
+            until = h->short_until;
+        first = until && (!first || until < first) ? until : first;
+        if (until)
+            continue;
+        LIST_REMOVE(h, resting);
+        h->is_resting = false;
+        host_room(h);
     }
     if (first)
         host_wake_in(s, first - now);
 }
 
+static void rest(struct host *h) {
+    if (!h->is_resting)
+        LIST_INSERT_HEAD(&h->s->resting, h, resting);
+    h->is_resting = true;
+    wake_rested(h->s);
+}
+
 void host_wake(evutil_socket_t fd, short what, void *arg) {
+    struct sched *s = arg;
     (void)fd;
     (void)what;
-    host_room(arg);
-    wake_later(arg); /* the turn that follows every event gives out work */
+    s->stirred = true;
+    wake_rested(s); /* the turn that follows every event gives out work */
 }
 
 void host_crashed(struct host *h) {
@@ -134,7 +148,7 @@ void host_crashed(struct host *h) {
     h->crashes++;
     h->lost_work = false;
     h->quiet_until = clock_us() + pause * 1000000;
-    wake_later(h->s);
+    rest(h);
 }
 
 /* --- free slots and the choice ----------------------------------------------------------------------------------- */
@@ -142,7 +156,7 @@ void host_crashed(struct host *h) {
 void host_short(struct host *h) {
     h->short_until = clock_us() + SHORT_US;
     h->short_used = h->used;
-    host_wake_in(h->s, SHORT_US);
+    rest(h);
 }
 
 /* A node that gives back again and again what it has not begun is not asked all the time. */
@@ -169,23 +183,35 @@ unsigned host_free_now(const struct host *h) {
 }
 
 bool host_any_free(struct sched *s) {
-    bool kept = false; /* for a job that needs more slots */
-    struct host *from = s->free_at && s->free_in == s->dispatches ? s->free_at : s->hosts;
-    for (struct host *h = from; h && !s->full; h = h->next, s->steps++) {
-        if (host_free_now(h)) {
-            s->free_at = h; /* those before it stay full in this dispatch */
-            s->free_in = s->dispatches;
+    for (struct host *h = TAILQ_FIRST(&s->roomy), *next; h; h = next, s->steps++) {
+        next = TAILQ_NEXT(h, room);
+        if (host_free_now(h))
             return true;
-        }
-        kept |= host_free(h) > 0;
+        if (host_free(h)) /* it is kept for a job that needs more */
+            continue;
+        TAILQ_REMOVE(&s->roomy, h, room);
+        h->is_roomy = false;
     }
-    s->full = !kept && from == s->hosts;
     return false;
 }
 
-void host_room(struct sched *s) {
-    s->stirred = true;
-    s->full = false;
+void host_room(struct host *h) {
+    h->s->stirred = true;
+    if (!h->is_roomy)
+        TAILQ_INSERT_TAIL(&h->s->roomy, h, room);
+    h->is_roomy = true;
+}
+
+void host_unlist(struct host *h) {
+    host_untouch(h);
+    if (h->is_fresh)
+        LIST_REMOVE(h, fresh);
+    if (h->is_roomy)
+        TAILQ_REMOVE(&h->s->roomy, h, room);
+    if (h->is_resting)
+        LIST_REMOVE(h, resting);
+    if (h->reserved)
+        LIST_REMOVE(h, kept);
 }
 
 void host_count(struct host *h, unsigned done, unsigned failed, int64_t us) {
@@ -253,7 +279,9 @@ bool host_shuns(struct host *h, const struct demand *d) {
 struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *best = NULL;
     double least = 0;
-    for (struct host *h = s->hosts; h && !s->full; h = h->next, s->steps++) {
+    struct host *h;
+    TAILQ_FOREACH(h, &s->roomy, room) {
+        s->steps++;
         if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid))
             continue;
         if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d, h))
@@ -261,7 +289,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
         if (host_shuns(h, d))
             continue;
         double c = host_cost(h, d->function);
-        if (!best || c < least) {
+        if (!best || c < least || (c == least && h->order < best->order)) {
             best = h;
             least = c;
         }
@@ -279,8 +307,15 @@ unsigned host_largest(struct sched *s, const char *place, uid_t uid) {
     return most;
 }
 
+bool host_could(struct sched *s, const char *place, uid_t uid, unsigned cpus) {
+    for (struct host *h = s->hosts; h; h = h->next, s->steps++)
+        if (!h->leaving && (h->cpus ? h->cpus : 1) >= cpus && host_fits(h, place, uid))
+            return true;
+    return false;
+}
+
 void host_resize(struct host *h) {
-    host_room(h->s);
+    host_room(h);
     h->told = h->wish;
     if (h->pool)
         pool_resize(h->pool, h->cpus + h->lent);
@@ -288,11 +323,11 @@ void host_resize(struct host *h) {
         runner_resize(h->runner, (unsigned)h->wish);
 }
 
-void host_changed(struct sched *s) {
-    s->placing = true;
-    s->placed = 0;
-    host_room(s);
-    sched_tick(s);
+void host_changed(struct host *h) {
+    h->s->placing = true;
+    h->s->placed = 0;
+    host_room(h);
+    sched_tick(h->s);
 }
 
 /* --- this machine ------------------------------------------------------------------------------------------------ */
@@ -300,7 +335,7 @@ void host_changed(struct sched *s) {
 void host_python(void *arg) {
     struct host *h = arg;
     snprintf(h->python, sizeof h->python, "%s", pool_python(h->pool));
-    host_changed(h->s);
+    host_changed(h);
 }
 
 int host_create_local(struct sched *s) {

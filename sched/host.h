@@ -42,12 +42,18 @@ struct host {
     LIST_ENTRY(host) fresh;
     uint64_t fresh_done, fresh_failed;
     int64_t fresh_us;
+    uint64_t order;           /* in which it came */
+    TAILQ_ENTRY(host) room;   /* of sched.roomy, while is_roomy: it may have a free slot; whoever has one is in there */
+    LIST_ENTRY(host) resting; /* of sched.resting, while is_resting: until quiet_until or short_until */
+    bool is_roomy, is_resting;
     bool reserved;     /* of this dispatch: kept for a job that needs more slots than are free ... */
     uint64_t kept_for; /* ... this one ... */
     double spare_us;   /* ... and what ends within so many microseconds does not hold that up; 0: nothing may begin */
+    LIST_ENTRY(host) kept;      /* of sched.kept_hosts, while reserved */
     struct host *next_spare;    /* of sched.spares */
     LIST_HEAD(, run) under_way; /* of runs: those that have slots, and those whose end is not committed */
-    bool wanted;                /* a job that it could run waits; dispatch_mark_wanted */
+    uint64_t weighed;           /* the lease_reclaim in which wanted and wanting were found */
+    bool wanted;                /* a job that it could run waits: dispatch_wants */
     uint64_t done, failed;      /* attempts since this daemon began */
     unsigned crashes;           /* times in a row that it was lost with work and finished none in between ... */
     bool lost_work;             /* ... the one that is under way counts */
@@ -128,16 +134,20 @@ double host_cost(const struct host *h, unsigned function);
 /* speed_doubts, and another host can do it: one at a time */
 bool host_doubts(const struct host *h, const struct demand *d);
 bool host_shuns(struct host *h, const struct demand *d); /* and the next is not due yet; then it wakes */
-void host_room(struct sched *s);                         /* one has come free, or may have */
-void host_touch(struct host *h);                         /* it was told something that lease_send flushes */
+void host_room(struct host *h);                          /* one of its slots has come free, or may have */
+void host_unlist(struct host *h);                        /* it goes: from all that it stands in here */
+void host_unreserve_all(struct sched *s);
+void host_touch(struct host *h); /* it was told something that lease_send flushes */
 void host_untouch(struct host *h);
 /* An end of this turn: it counts when it is committed, and is said again when that failed. */
 void host_count(struct host *h, unsigned done, unsigned failed, int64_t us);
 void host_counted(struct sched *s, bool committed);
 /* Slots of the largest host that fits, there or away; 0: none does. */
 unsigned host_largest(struct sched *s, const char *place, uid_t uid);
-void host_resize(struct host *h);   /* tells the runner how many slots it is to have, the lent ones too */
-void host_changed(struct sched *s); /* jobs that fitted nowhere are judged again, and others may start */
+/* Whether one that fits has so many, there or away. */
+bool host_could(struct sched *s, const char *place, uid_t uid, unsigned cpus);
+void host_resize(struct host *h);  /* tells the runner how many slots it is to have, the lent ones too */
+void host_changed(struct host *h); /* jobs that fitted nowhere are judged again, and others may start */
 
 /* host_keep.c. The host that is nearest to having so many slots is kept for that job: smaller ones behind it must not
  * pass for ever. */

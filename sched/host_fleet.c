@@ -32,9 +32,7 @@ static struct host *enlist(struct sched *s, const char *name, bool dialled) {
 
 static void discard(struct host *h) {
     host_delist(h);
-    host_untouch(h);
-    if (h->is_fresh)
-        LIST_REMOVE(h, fresh);
+    host_unlist(h);
     free(h);
 }
 
@@ -64,8 +62,8 @@ static void refresh(struct host *h, bool fresh) {
     snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
     snprintf(h->address, sizeof h->address, "%s", far_address(h->far));
     if (other)
-        host_changed(h->s);
-    host_room(h->s); /* it may be linked again, or drain */
+        host_changed(h);
+    host_room(h); /* it may be linked again, or drain */
     h->s->drained = true;
     sched_tick(h->s);
 }
@@ -283,7 +281,7 @@ int sched_add_node(struct sched *s, const char *address) {
     h->dialled = true;
     h->leaving = h->undial = false;
     h->dial = s->telling = true;
-    host_changed(s);
+    host_changed(h);
     /* not written: host_rolled_back lets it go */
     return sched_check(s, store_node_put(s->store, address, h->state, h->wish));
 }
@@ -329,11 +327,11 @@ void host_committed(struct sched *s) {
 void host_rolled_back(struct sched *s) {
     struct host *local = s->hosts;
     int64_t value;
-    host_room(s);
     s->drained = true;
     for (struct host *h = s->hosts; h; h = h->next) { /* of those that came by themselves the database has nothing */
         if (h->undial)
             h->leaving = h->undial = false;
+        host_room(h);
         h->wish = h->dialled ? h->wish : h->told;
     }
     if (store_meta_get(s->store, "cpus", &value) == 0) {

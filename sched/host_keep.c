@@ -31,6 +31,7 @@ static double first_end(const struct host *h, unsigned cpus) {
 struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
     struct host *best = NULL;
     for (struct host *h = s->hosts; h; h = h->next) {
+        s->steps++;
         if (h->reserved && h->kept_for == job)
             return h;
         if (host_live(h) && !h->reserved && h->cpus + h->lent >= d->cpus && host_fits(h, d->place, d->uid) &&
@@ -40,6 +41,11 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
     if (!best)
         return NULL;
     best->reserved = true;
+    LIST_INSERT_HEAD(&s->kept_hosts, best, kept);
+    if (best->is_roomy) { /* whoever looks for a free slot meets the others first */
+        TAILQ_REMOVE(&s->roomy, best, room);
+        TAILQ_INSERT_TAIL(&s->roomy, best, room);
+    }
     best->kept_for = job;
     best->spare_us = host_free(best) && !best->crashes && !host_is_short(best) ? first_end(best, d->cpus) : 0;
     if (best->spare_us > 0) {
@@ -47,6 +53,14 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
         s->spares = best;
     }
     return best;
+}
+
+void host_unreserve_all(struct sched *s) {
+    for (struct host *h; (h = LIST_FIRST(&s->kept_hosts)); s->steps++) {
+        LIST_REMOVE(h, kept);
+        h->reserved = false;
+    }
+    s->spares = NULL;
 }
 
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us) {

@@ -41,6 +41,8 @@ int host_enlist(struct sched *s, struct host *h) {
     grown[at] = h;
     s->hosts_by_id = grown;
     s->host_count++;
+    h->order = s->host_orders++;
+    host_room(h);
     while (*last)
         last = &(*last)->next;
     *last = h;

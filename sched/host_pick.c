@@ -23,8 +23,10 @@ static void sift(struct picks *p, unsigned i) {
 
 static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
     unsigned n = 0;
-    for (struct host *h = s->hosts; h; h = h->next, n++)
-        s->steps++;
+    struct host *h;
+    TAILQ_FOREACH(h, &s->roomy, room)
+        n++;
+    s->steps += n;
     if (n > p->cap) {
         struct candidate *grown = reallocarray(p->items, n, sizeof *grown);
         if (!grown)
@@ -36,10 +38,10 @@ static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
     p->function = d->function;
     p->uid = d->uid;
     strcpy(p->place, d->place);
-    p->count = n = 0;
-    for (struct host *h = s->hosts; h; h = h->next, n++)
+    p->count = 0;
+    TAILQ_FOREACH(h, &s->roomy, room)
         if (host_free_now(h) && host_fits(h, d->place, d->uid))
-            p->items[p->count++] = (struct candidate){host_cost(h, d->function), n, h};
+            p->items[p->count++] = (struct candidate){host_cost(h, d->function), h->order, h};
     for (unsigned i = p->count / 2; i-- > 0;)
         sift(p, i);
     return true;

@@ -52,7 +52,7 @@ static void lease_free(struct lease *l) {
 /* --- lines ------------------------------------------------------------------------------------------------------- */
 
 void lease_set_init(struct lease_set *set) {
-    LIST_INIT(&set->all);
+    TAILQ_INIT(&set->all);
     for (int i = 0; i < LEASE_LINES; i++)
         TAILQ_INIT(&set->lines[i]);
 }
@@ -77,8 +77,13 @@ void lease_reopen(struct lease *l) {
         lease_stand(l, LEASE_OPEN);
 }
 
+/* Leases that are met in sums over all, for each call or lease that comes or goes; and sums that may be made at once. */
+#define CREDIT 2u
+#define CREDIT_MAX 2u
+
 void lease_moved(struct stream *st) {
     struct lease_set *set = &st->leases;
+    set->credit += set->credit < set->count * CREDIT_MAX ? CREDIT : 0;
     if (++set->moves > set->count / 4) {
         set->moves = 0;
         set->epoch++;
@@ -88,7 +93,7 @@ void lease_moved(struct stream *st) {
 /* Its stream wants nothing more of it. */
 void lease_part(struct lease *l) {
     lease_stand(l, LEASE_NOWHERE);
-    LIST_REMOVE(l, mates);
+    TAILQ_REMOVE(&l->stream->leases.all, l, mates);
     l->stream->leases.count--;
     lease_moved(l->stream);
     l->stream = NULL;
@@ -185,7 +190,11 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     }
     s->lease_table[at] = l;
     LIST_INSERT_HEAD(&s->leases, l, all);
-    LIST_INSERT_HEAD(&st->leases.all, l, mates);
+    const struct call *c = lease_next(st);
+    if (c && speed_excess(h, c->function) > 0)
+        TAILQ_INSERT_TAIL(&st->leases.all, l, mates);
+    else
+        TAILQ_INSERT_HEAD(&st->leases.all, l, mates);
     st->leases.count++;
     lease_moved(st);
     lease_stand(l, LEASE_OPEN);
@@ -241,33 +250,40 @@ void lease_finish(struct lease *l) {
 #define PLACES_MAX                                                                                                     \
     16 /* places of streams that are told apart; what wants a slot at others waits for leases to end by themselves */
 
-/* Who could use which host: the stream, where it is one. */
-static void mark_wanting(struct sched *s) {
-    const char *places[PLACES_MAX];
+struct wanting { /* streams that could use a slot, by their places */
     struct stream *of[PLACES_MAX];
-    bool several[PLACES_MAX] = {false};
-    unsigned n = 0;
+    bool several[PLACES_MAX];
+    unsigned count;
+};
+
+static void find_wanting(struct sched *s, struct wanting *w) {
+    *w = (struct wanting){.count = 0};
     for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
         unsigned i = 0;
         if (!wants(st))
             continue;
-        while (i < n && (of[i]->user != st->user || strcmp(places[i], st->place) != 0))
+        while (i < w->count && (w->of[i]->user != st->user || strcmp(w->of[i]->place, st->place) != 0))
             i++;
         if (i == PLACES_MAX)
             continue;
-        several[i] |= i < n;
-        n += i == n;
-        places[i] = st->place;
-        of[i] = st;
+        w->several[i] |= i < w->count;
+        w->count += i == w->count;
+        w->of[i] = st;
     }
-    for (struct host *h = s->hosts; h; h = h->next, s->steps++) {
-        h->wanting = NULL;
-        for (unsigned i = 0; i < n && h->leases && !h->wanted; i++)
-            if (host_fits(h, places[i], of[i]->user->uid)) {
-                h->wanted = several[i] || h->wanting;
-                h->wanting = of[i];
-            }
-    }
+}
+
+/* Who could use that host, once in a reclaim: the stream, where it is one. */
+static void weigh_host(struct host *h, const struct wanting *w) {
+    if (h->weighed == h->s->reclaims)
+        return;
+    h->weighed = h->s->reclaims;
+    h->wanting = NULL;
+    h->wanted = dispatch_wants(h);
+    for (unsigned i = 0; i < w->count && !h->wanted; i++)
+        if (host_fits(h, w->of[i]->place, w->of[i]->user->uid)) {
+            h->wanted = w->several[i] || h->wanting;
+            h->wanting = w->of[i];
+        }
 }
 
 /* Other work of its user could have the slot of that lease, which is busy. */
@@ -294,13 +310,15 @@ void lease_reclaim(struct sched *s) {
         return;
     }
     s->reclaim_at = now + s->lease_count;
-    dispatch_mark_wanted(s);
-    mark_wanting(s);
+    struct wanting waiting;
+    s->reclaims++;
+    dispatch_look(s);
+    find_wanting(s, &waiting);
     const struct user *next = user_next(s);
     unsigned given = 0;
     struct lease *l;
     LIST_FOREACH(l, &s->leases, all) {
-        const struct host *h = l->host;
+        struct host *h = l->host;
         s->steps++;
         given += l->finishing;
         /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
@@ -316,6 +334,7 @@ void lease_reclaim(struct sched *s) {
             continue;
         if (busy && next && !user_yields(l->user, next, given))
             continue;
+        weigh_host(h, &waiting);
         if (h->wanted || (h->wanting && h->wanting != l->stream)) {
             lease_finish(l);
             given++;
@@ -324,7 +343,7 @@ void lease_reclaim(struct sched *s) {
 }
 
 void lease_end(struct stream *st) {
-    for (struct lease *l; (l = LIST_FIRST(&st->leases.all));) {
+    for (struct lease *l; (l = TAILQ_FIRST(&st->leases.all));) {
         lease_finish(l);
         lease_part(l);
     }
@@ -357,7 +376,7 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
 }
 
 void lease_drop(struct stream *st) {
-    for (struct lease *l; (l = LIST_FIRST(&st->leases.all));) {
+    for (struct lease *l; (l = TAILQ_FIRST(&st->leases.all));) {
         lease_part(l);
         lease_kill(l);
     }
@@ -384,7 +403,7 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
     l->user->leased--;
     user_holds(l->user, -1);
     h->leases--;
-    host_room(s);
+    host_room(h);
     if (l->stream) {
         lease_calls_lost(l, o);
         lease_part(l);

@@ -10,26 +10,27 @@ struct call;
 struct stream;
 
 /* The lines of a stream's leases: those that may take a call now; that took one more if there were many; that leave
- * what is pending to faster ones. Who stands in none has enough, or takes nothing: it comes back when that changes, at
- * the latest with the timer. */
-enum lease_line { LEASE_NOWHERE, LEASE_OPEN, LEASE_TIGHT, LEASE_SLOW, LEASE_LINES };
+ * what is pending to faster ones; that have enough, or take nothing now: they come back when that changes, at the
+ * latest with the timer. Who stands in none is to end. */
+enum lease_line { LEASE_NOWHERE, LEASE_OPEN, LEASE_TIGHT, LEASE_SLOW, LEASE_FULL, LEASE_LINES };
 TAILQ_HEAD(lease_queue, lease);
-LIST_HEAD(lease_list, lease);
-#define LEASE_FASTER 16u /* answers that lease_waits keeps */
+#define LEASE_FASTER 8u  /* answers that lease_waits keeps: for hosts that are about as slow ... */
+#define FASTER_TIMES 32u /* ... by so many times, each a quarter of an octave later */
 
-struct lease_set { /* of a stream */
-    struct lease_list all;
+struct lease_set {          /* of a stream */
+    struct lease_queue all; /* those on hosts that were not slow when it got them first */
     struct lease_queue lines[LEASE_LINES];
     unsigned count, idle; /* idle: in LEASE_OPEN without a call */
     uint64_t passed;      /* the dispatch in which there was no slot for it */
     struct faster {       /* calls that those on faster hosts will have ended by a time: lease_waits */
         unsigned epoch, function;
-        uint32_t by, us;
-        int64_t calls;
+        uint32_t us;
+        int64_t calls[FASTER_TIMES];
         uint64_t sent;
     } faster[LEASE_FASTER];
-    /* moves: calls and leases that came and went in this epoch; looks: walks over all in this turn */
-    unsigned epoch, moves, looks;
+    struct lease *most; /* lease_timer.c, while it looks: the one whose last call waits longest for the others */
+    /* moves: calls and leases that came and went in this epoch; credit: leases that sums over all may meet */
+    unsigned epoch, moves, credit;
     uint64_t sent; /* calls that went to leases on hosts that are not slow */
 };
 
@@ -39,7 +40,8 @@ struct lease_set { /* of a stream */
 #define LEASE_GOT 4            /* functions whose answers of one turn are told apart */
 
 struct lease {
-    LIST_ENTRY(lease) all, mates, busy, heard_of; /* of sched; of its stream; while count; while got */
+    LIST_ENTRY(lease) all, busy, heard_of; /* of sched; while count; while got */
+    TAILQ_ENTRY(lease) mates;              /* of its stream */
     TAILQ_ENTRY(lease) place;
     enum lease_line line;
     bool idle; /* counted in lease_set.idle */

@@ -19,8 +19,8 @@ static void move_pieces(struct pieces *to, struct pieces *from) {
 
 void lease_away(struct stream *st) {
     struct lease *l, *next;
-    for (l = LIST_FIRST(&st->leases.all); l; l = next) {
-        next = LIST_NEXT(l, mates);
+    for (l = TAILQ_FIRST(&st->leases.all); l; l = next) {
+        next = TAILQ_NEXT(l, mates);
         struct call *c = goes_on(l);
         if (!c)
             continue; /* lease_drop */

@@ -43,10 +43,10 @@ static enum lease_line judge(const struct lease *l, struct stream *st, const str
     st->s->steps++;
     struct demand d = {st->place, 1, c->function, st->user->uid, ""};
     if (host_doubts(l->host, &d) && (l->count || host_shuns(l->host, &d)))
-        return LEASE_NOWHERE;
+        return LEASE_FULL;
     if (!lease_open(l) ||
         (l->count && (l->count >= most || us >= (double)lease_long_us(l) || l->ahead_us + us > room + more)))
-        return LEASE_NOWHERE;
+        return LEASE_FULL;
     if (l->count && !spare && (known == 0 || l->ahead_us + us > room))
         return LEASE_TIGHT;
     return lease_waits(st, l->host, l->ahead_us, c->function) ? LEASE_SLOW : LEASE_OPEN;
@@ -207,7 +207,6 @@ static void fill(struct stream *st) {
     struct lease *l;
     struct call *c = lease_next(st);
     bool left = false;
-    set->looks = 0;
     if (c && st->pending > set->idle)
         ask_slow(st, c);
     while (st->pending > set->count && (l = TAILQ_FIRST(&set->lines[LEASE_TIGHT])))

@@ -1,4 +1,4 @@
-/* What lease.c and lease_calls.c share. Only they include this. */
+/* What the rooms of leases share. Only they, lend.c and tests include this. */
 #ifndef PPFS_LEASE_INT_H
 #define PPFS_LEASE_INT_H
 #include "sched/stream_int.h"

@@ -4,6 +4,7 @@
 #include "sched/lease_int.h"
 
 #define TIMER_US 25000
+#define LOOKS 32u        /* leases of each line of a stream that are looked at each time */
 #define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
 
 void lease_timer_on(struct sched *s) {
@@ -35,11 +36,17 @@ static bool sooner_on(const struct host *h, const struct lease *l) {
     return host_way_us(h) + speed_us(h, function) < host_way_us(l->host) + l->ahead_us;
 }
 
+/* Idle leases stand first. */
 static bool place_free(struct stream *st, const struct lease *most) {
     const struct lease *l;
-    LIST_FOREACH(l, &st->leases.all, mates)
-        if (l->count == 0 && lease_open(l) && sooner_on(l->host, most))
+    unsigned looks = 0;
+    TAILQ_FOREACH(l, &st->leases.lines[LEASE_OPEN], place) {
+        st->s->steps++;
+        if (!l->idle || looks++ == LOOKS)
+            break;
+        if (lease_open(l) && sooner_on(l->host, most))
             return true;
+    }
     struct demand d = {.place = st->place,
                        .cpus = 1,
                        .function = sent_at(most, most->count - 1)->function,
@@ -52,24 +59,21 @@ static bool place_free(struct stream *st, const struct lease *most) {
 /* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most.
  * */
 static void share(struct stream *st) {
-    struct lease *most = NULL, *l;
-    if (st->pending)
-        return;
-    LIST_FOREACH(l, &st->leases.all, mates)
-        if (!most || waits_us(l) > waits_us(most))
-            most = l;
-    if (!most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))
+    struct lease *most = st->leases.most;
+    if (st->pending || !most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))
         return;
     if (place_free(st, most))
         lease_take_back(most, (most->count + 1) / 2);
 }
 
-static void reopen_all(struct stream *st) {
-    struct lease *l;
-    LIST_FOREACH(l, &st->leases.all, mates) {
-        st->s->steps++;
-        if (l->line != LEASE_OPEN)
-            lease_reopen(l);
+/* Of those that stood aside longest some are asked again, whatever has changed for them. */
+static void reopen(struct stream *st) {
+    for (enum lease_line line = LEASE_TIGHT; line < LEASE_LINES; line++) {
+        struct lease *l;
+        for (unsigned n = 0; n < LOOKS && (l = TAILQ_FIRST(&st->leases.lines[line])); n++) {
+            st->s->steps++;
+            lease_stand(l, LEASE_OPEN);
+        }
     }
 }
 
@@ -83,8 +87,10 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         st->leases.epoch++;
         if (stream_parts_tick(st))
             lease_timer_on(s);
+        st->leases.most = NULL;
+        st->leases.credit += st->leases.credit < st->leases.count ? LOOKS + st->leases.count / 16 : 0;
         if (st->pending)
-            reopen_all(st);
+            reopen(st);
     }
     LIST_FOREACH(l, &s->busy, busy) {
         s->steps++;
@@ -93,6 +99,8 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         lease_timer_on(s);
         weigh(l, now);
         struct stream *st = l->stream;
+        if (!st->leases.most || waits_us(l) > waits_us(st->leases.most))
+            st->leases.most = l;
         struct call *c = lease_sent_call(st, sent_at(l, 0)->call);
         if (c && now - l->last > TIMER_US)
             stream_suspect(st, c);

@@ -1,19 +1,28 @@
 /* Whether what a stream has pending had better wait for leases on faster hosts than go to a slow one. What the faster
- * ones can take is a sum over all leases of the stream. It is made once for hosts that are about as slow, and again
- * when a quarter of the leases have come, gone or had a call: so a call costs the same however many nodes there are. */
+ * ones can take is a sum over all leases of the stream. It is made once for hosts that are about as slow, by whatever
+ * time it is to be, and again when a quarter of the leases have come, gone or had a call, as often as two leases a call
+ * and two its answer allow: so a call costs the same however many nodes there are. */
 #include "net/clock.h"
 #include "sched/lease_int.h"
 
-#define FEW 16u   /* leases whose sum is made each time */
-#define LOOKS 16u /* sums over more of them that one turn makes; estimates are worth no more */
+#define FEW 16u /* leases that are asked each time; of more only where that says nothing */
 
-/* Alike for numbers of which one is at most an eighth more than the other, or nearly. */
+/* A quarter of an octave: alike for numbers of which one is at most a quarter more than the other, or nearly. */
 static uint32_t about(double us) {
     union {
         float f;
         uint32_t bits;
     } u = {.f = (float)us};
-    return u.bits >> 20;
+    return u.bits >> 21;
+}
+
+/* In the middle of those that are about that. */
+static double middle(uint32_t about_us) {
+    union {
+        uint32_t bits;
+        float f;
+    } u = {.bits = about_us << 21 | 1u << 20};
+    return u.f;
 }
 
 bool lease_open(const struct lease *l) {
@@ -22,20 +31,40 @@ bool lease_open(const struct lease *l) {
 }
 
 /* Calls that leases on hosts faster than h will have ended by then, microseconds from now; enough: more need not be
- * found. */
-static int64_t count_faster(const struct stream *st, const struct host *h, unsigned function, double by,
-                            int64_t enough) {
+ * found; of so many leases at most. */
+static int64_t count_faster(const struct stream *st, const struct host *h, unsigned function, double by, int64_t enough,
+                            unsigned leases) {
     const struct lease *l;
     int64_t calls = 0;
-    LIST_FOREACH(l, &st->leases.all, mates) {
+    TAILQ_FOREACH(l, &st->leases.all, mates) {
         double there = speed_us(l->host, function), left = by - l->ahead_us - host_way_us(l->host);
         st->s->steps++;
         if (left >= there && speed_faster(l->host, h, function) && lease_open(l))
             calls += (int64_t)(left / there);
-        if (calls >= enough)
+        if (calls >= enough || --leases == 0)
             break;
     }
     return calls;
+}
+
+/* The same of all leases, for every time at once, from that of one call on. */
+static void count_all(const struct stream *st, const struct host *h, struct faster *f) {
+    const struct lease *l;
+    double by[FASTER_TIMES];
+    for (unsigned i = 0; i < FASTER_TIMES; i++)
+        by[i] = middle(f->us + i);
+    TAILQ_FOREACH(l, &st->leases.all, mates) {
+        double there = speed_us(l->host, f->function), behind = l->ahead_us + host_way_us(l->host);
+        st->s->steps++;
+        if (!speed_faster(l->host, h, f->function) || !lease_open(l))
+            continue;
+        for (unsigned i = FASTER_TIMES; i-- > 0 && by[i] - behind >= there;)
+            f->calls[i] += (int64_t)((by[i] - behind) / there);
+    }
+}
+
+static int64_t calls_left(const struct faster *f, uint32_t at, uint64_t sent) {
+    return f->calls[at < FASTER_TIMES ? at : FASTER_TIMES - 1] - (int64_t)(sent - f->sent);
 }
 
 bool lease_waits(struct stream *st, const struct host *h, double ahead_us, unsigned function) {
@@ -45,14 +74,18 @@ bool lease_waits(struct stream *st, const struct host *h, double ahead_us, unsig
         return false;
     double us = speed_us(h, function), by = ahead_us + us + host_way_us(h);
     if (set->count <= FEW)
-        return count_faster(st, h, function, by, pending) >= pending;
-    uint32_t about_by = about(by), about_us = about(us);
-    struct faster *f = &set->faster[(function + about_by * 7 + about_us * 3) % LEASE_FASTER];
-    if (f->epoch != set->epoch || f->function != function || f->by != about_by || f->us != about_us) {
-        if (set->looks++ >= LOOKS)
-            return false;
-        *f = (struct faster){set->epoch, function, about_by, about_us, count_faster(st, h, function, by, INT64_MAX),
-                             set->sent};
+        return count_faster(st, h, function, by, pending, FEW) >= pending;
+    uint32_t about_us = about(us), at = about(by) - about_us;
+    struct faster *f = &set->faster[(function + about_us * 3) % LEASE_FASTER];
+    bool counted = f->function == function && f->us == about_us;
+    if (!counted || f->epoch != set->epoch) {
+        if (pending <= FEW && count_faster(st, h, function, by, pending, FEW) >= pending)
+            return true;
+        if (set->credit < set->count) /* a sum of before is worth more than none */
+            return counted && calls_left(f, at, set->sent) >= pending;
+        set->credit -= set->count;
+        *f = (struct faster){.epoch = set->epoch, .function = function, .us = about_us, .sent = set->sent};
+        count_all(st, h, f);
     }
-    return f->calls - (int64_t)(set->sent - f->sent) >= pending;
+    return calls_left(f, at, set->sent) >= pending;
 }

@@ -208,7 +208,7 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
         return;
     unsigned long long under_way = st->count - st->waiting_calls;
     const struct lease *l;
-    LIST_FOREACH(l, &st->leases.all, mates)
+    TAILQ_FOREACH(l, &st->leases.all, mates)
         if (l->count && node_why_silent(l->host, silent, sizeof silent))
             break;
     if (st->pending && !st->leases.count) { /* nobody has taken any of it yet */

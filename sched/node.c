@@ -153,7 +153,7 @@ int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {
         return rc;
     }
     h->tell = s->telling = true;
-    host_changed(s);
+    host_changed(h);
     return 0;
 }
 
@@ -166,7 +166,7 @@ int sched_set_node_state(struct sched *s, const char *node, enum node_state stat
     int rc = save(s, h);
     if (rc < 0)
         h->state = before;
-    host_room(s);
+    host_room(h);
     s->drained = true;
     sched_tick(s);
     return rc;

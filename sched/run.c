@@ -35,7 +35,7 @@ static void set_state(struct run *r, enum run_state state) {
         r->host->used -= r->cpus;
         if (!r->lent)
             user_holds(r->user, -(int)r->cpus);
-        host_room(r->s);
+        host_room(r->host);
         run_lend(r, false);
     }
 }

@@ -351,6 +351,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->c = *c;
     TAILQ_INIT(&s->idle);
     lend_init(&s->lends);
+    TAILQ_INIT(&s->roomy);
     s->owner = geteuid();
     s->slice_us = SLICE_US;
     s->steady_us = clock_wall_us() - clock_us();
@@ -429,6 +430,7 @@ void sched_destroy(struct sched *s) {
     if (s->tidy)
         event_free(s->tidy);
     lend_free(&s->lends);
+    free(s->waiting_places);
     for (struct later *l; (l = s->laters);) {
         s->laters = l->next;
         free(l);

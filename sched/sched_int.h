@@ -131,15 +131,18 @@ struct sched {
     unsigned away;                    /* leases whose stream left memory as a commit failed: lease_away.c */
     unsigned lease_count, calls_sent; /* calls_sent: over all of them, and not answered */
     int64_t reclaim_at;               /* clock_us: not before */
-    uint64_t dispatches, free_in;     /* free_in: that in which hosts before free_at have no free slot */
-    struct host *free_at;
+    uint64_t dispatches, reclaims;
+    struct waiting_place *waiting_places; /* dispatch.c, of this lease_reclaim */
+    unsigned waiting_count;
+    TAILQ_HEAD(, host) roomy; /* those with a free slot, and some that had one */
+    LIST_HEAD(, host) resting, kept_hosts;
+    uint64_t host_orders; /* hosts that ever were */
     struct picks picks[PICKS];
     struct host *spares; /* of this dispatch: kept hosts with free slots where something may begin */
     unsigned pick_next;
     uint64_t steps;             /* leases, hosts and streams that were met in walks over them: a test reads it */
     LIST_HEAD(, host) touched;  /* were told something since the last commit: to be flushed */
     LIST_HEAD(, host) fresh;    /* host_count */
-    bool full;                  /* no host had a free slot, and none came free since: host_room */
     bool drained;               /* a host may have begun to drain */
     struct stream *streams;     /* those in memory; stream.c */
     struct fetch *fetches;      /* functions and values that are being read; values.c */
@@ -286,7 +289,9 @@ void queue_due(struct sched *s); /* sets the timer for the next retry */
 /* dispatch.c */
 void dispatch_turn(struct sched *s);
 void dispatch_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
-void dispatch_mark_wanted(struct sched *s); /* tells each host whether a job that it could run waits */
+/* Whether a job waits that the host could run; by what waited when dispatch_look was called. */
+void dispatch_look(struct sched *s);
+bool dispatch_wants(const struct host *h);
 /* Somebody waits for a slot, other than streams of that user. */
 bool dispatch_waits(const struct sched *s, const struct user *but);
 

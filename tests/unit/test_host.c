@@ -19,6 +19,7 @@ static int setup(void **state) {
     (void)state;
     free(s.hosts_by_id); /* of the test before */
     s = (struct sched){0};
+    TAILQ_INIT(&s.roomy);
     local = (struct host){.s = &s, .name = "local", .cpus = 2, .python = "3.11.2", .runner.ops = &ops};
     old = (struct host){.s = &s, .name = "old:1", .alias = "gpu3", .cpus = 2, .python = "3.9.18", .runner.ops = &ops};
     big = (struct host){.s = &s, .name = "big", .cpus = 8, .python = "3.11.9", .runner.ops = &ops};
@@ -318,7 +319,7 @@ static struct host *spare(unsigned function, int64_t timeout_us) {
 }
 
 static void keep_anew(void) {
-    local.reserved = false;
+    host_unreserve_all(&s);
     s.spares = NULL;
     host_reserve(&s, &(struct demand){.place = "-local", .cpus = 2}, 7);
     assert_int_equal(local.kept_for, 7);

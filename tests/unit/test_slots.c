@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/clock.h"
 #include "net/session/frame.h"
 #include "sched/lease_int.h"
 
@@ -236,8 +237,12 @@ static void turn(void) {
     event_del(s->lease_timer); /* comes after so many turns, not after so much time: steps are counted */
     if (now % 64 == 0)
         lease_timer(-1, 0, s);
+    s->reclaim_at = now % 16 ? clock_us() + 1000000 : 0;
     event_base_loop(base, EVLOOP_NONBLOCK);
     sched_turn(s);
+    struct lease *l; /* its calls have taken what its host is to take, or the steps would depend on the clock */
+    LIST_FOREACH(l, &s->heard, heard_of)
+        l->heard = l->last + (int64_t)((struct fake *)l->host)->us * l->got;
 }
 
 static void tick(void) {
@@ -319,7 +324,7 @@ static struct fake *add_host(unsigned cpus, double us) {
     static unsigned count;
     snprintf(f->h.name, sizeof f->h.name, "fake%u", count++);
     assert_int_equal(host_enlist(s, &f->h), 0);
-    host_changed(s);
+    host_changed(&f->h);
     return f;
 }
 
@@ -515,7 +520,7 @@ static void test_a_bit_a_call(void **state) {
     assert_int_equal(sched_commit(s), 0);
     stream_rolled_back(s);
     f->h.cpus = 1;
-    host_changed(s);
+    host_changed(&f->h);
     assert_int_equal(stream_recover(s, false), 0);
     for (int i = 0; i < 40; i++)
         tick();
@@ -621,10 +626,9 @@ static void test_steps_on_a_thousand_hosts(void **state) {
     printf(
         "# %.1f steps for a call on 10 hosts, %.1f on 1000; %.1f and %.1f for one alone; the longest turn took %llu\n",
         few, many, few_single, single, (unsigned long long)most);
-    /* One walk over all leases or hosts for each call would be a thousand and more. */
-    assert_true(many < few * 5);
-    assert_true(single < 500);
-    assert_true(most < 100000);
+    assert_true(many < few * 1.25);
+    assert_true(single < few_single * 1.25);
+    assert_true(most < 30000); /* with two thousand leases, that come and go */
 }
 
 static uint64_t page[32];

@@ -141,7 +141,7 @@ static struct host *add_named(const char *name, unsigned cpus) {
     fake->h = (struct host){.s = s, .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, fake}};
     strcpy(fake->h.name, name);
     assert_int_equal(host_enlist(s, &fake->h), 0);
-    host_changed(s);
+    host_changed(&fake->h);
     return &fake->h;
 }
 
