@@ -10,6 +10,8 @@
 
 #define LOG_PAGES 2000      /* a log that is longer goes into the database ... */
 #define LOG_PAGES_MAX 16000 /* ... without the thread, where the disk is too slow for that */
+/* ... or before it is longer than it can be on a full disk */
+#define LOG_PAGES_FULL (STORE_LOG_KEPT / 2 / 4096)
 #define LOG_STEP 32 /* ... or where the disk has no room for it later: looked at each time that so many pages came */
 
 #define NICE 19
@@ -52,6 +54,8 @@ static bool is_synced(const struct sched *s) {
 static bool is_crowded(struct sched *s, unsigned pages) {
     bool step = pages / LOG_STEP != s->log_pages / LOG_STEP;
     s->log_pages = pages;
+    if (!store_has_ballast(s->store) && pages >= s->log_tried + LOG_PAGES_FULL)
+        return true;
     return (step || !store_has_ballast(s->store)) && !store_reserve(s->store);
 }
 

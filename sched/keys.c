@@ -15,6 +15,7 @@ struct keys {
     struct fleet_key *items; /* by host_id of their names */
     size_t count, room;
     bool changed; /* the fleet does not know it yet */
+    bool said;    /* ... and the log has why */
 };
 
 /* The first whose id is not below. */
@@ -110,9 +111,9 @@ void keys_committed(struct sched *s) {
     int rc = fleet_set_keys(s->fleet, s->keys->items, s->keys->count);
     if (rc == 0)
         rc = fleet_key_write(s->fleet, named(s->keys, FLEET_JOIN), path);
-    if (rc < 0)
+    if (rc < 0 && !s->keys->said)
         sched_log(s, "the keys of nodes are not as nodes/.keys says, which is tried again: %s", strerror(-rc));
-    s->keys->changed = rc < 0;
+    s->keys->changed = s->keys->said = rc < 0;
 }
 
 void keys_rolled_back(struct sched *s) {

@@ -178,7 +178,7 @@ static void kept(struct sched *s) {
 
 int sched_commit(struct sched *s) {
     int rc = s->error;
-    bool changed = store_changed(s->store);
+    bool changed = store_changed(s->store), had = store_has_ballast(s->store);
     if (rc == 0 && store_faults(s->store) != s->faults)
         rc = store_fault(s->store);
     if (rc < 0)
@@ -187,6 +187,7 @@ int sched_commit(struct sched *s) {
         rc = store_commit(s->store);
     s->error = 0;
     s->faults = store_faults(s->store);
+    s->made_room = rc < 0 && had && !store_has_ballast(s->store);
     if (rc < 0) {
         complain(s, rc);
         take_back(s);
@@ -211,6 +212,10 @@ int sched_commit(struct sched *s) {
     answer_laters(s, 0);
     tell(s, changed);
     return 0;
+}
+
+bool sched_made_room(const struct sched *s) {
+    return s->made_room;
 }
 
 void sched_answered(struct sched *s) {

@@ -56,8 +56,10 @@ int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool fo
 bool sched_dirty(const struct sched *s);
 /* Grows when the database could not be read or written: what was found since it was last looked at may be wrong. */
 uint64_t sched_faults(const struct sched *s);
-void sched_turn(struct sched *s);     /* due work and dispatch decisions, before each commit */
-int sched_commit(struct sched *s);    /* 0 (also when nothing was to do) or -errno: rolled back */
+void sched_turn(struct sched *s);  /* due work and dispatch decisions, before each commit */
+int sched_commit(struct sched *s); /* 0 (also when nothing was to do) or -errno: rolled back */
+/* The last commit found the disk full, and what was kept for that has been given up: what removes may be done again. */
+bool sched_made_room(const struct sched *s);
 void sched_answered(struct sched *s); /* after the replies to what was committed: work that nobody waits for */
 unsigned sched_running(const struct sched *s);
 

@@ -161,6 +161,7 @@ struct sched {
     struct lends lends;
     struct event *due, *tick, *retry, *lease_timer, *wake, *tidy;
     int64_t changed_at;            /* clock_us: the last commit of a change */
+    bool made_room;                /* see sched_made_room */
     bool log_syncing;              /* checkpoint.c: the database's log is being synced ... */
     uint64_t log_synced;           /* ... of this one what it had was, and may be copied: store_log_id, 0 = none */
     unsigned log_pages, log_tried; /* its pages after the last turn; when it was last to be copied */

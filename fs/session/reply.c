@@ -49,7 +49,8 @@ struct reply {
         } open;
     };
     void *owned;   /* freed with the reply: what data.bytes points to */
-    void *request; /* a copy of a request that only looked, NULL for others */
+    void *request; /* a copy of a request that only looked, or removes; NULL for others */
+    bool removes;
     size_t request_size;
 };
 
@@ -99,6 +100,12 @@ static bool only_looks(const struct request *q) {
     }
 }
 
+/* What makes room is not refused for want of it while there is some left for that. */
+static bool removes(const struct request *q) {
+    uint32_t opcode = ((const struct fuse_in_header *)q->bytes)->opcode;
+    return opcode == FUSE_UNLINK || opcode == FUSE_RMDIR;
+}
+
 static void send_success(struct fs *fs, const struct reply *r) {
     int rc = 0;
     switch (r->type) {
@@ -133,7 +140,7 @@ static void refuse(struct fs *fs, struct reply *r, int error) {
 }
 
 static void send_failure(struct fs *fs, struct reply *r, int rc) {
-    if (r->request) {
+    if (r->request && (!r->removes || sched_made_room(fs->sched))) {
         fuse_reply_none(r->req); /* forgets it here alone; its copy gets the answer */
         loop_again(fs, r->request, r->request_size);
         return;
@@ -180,7 +187,8 @@ static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
         memcpy(kept->owned, r->data.bytes, r->data.size);
         kept->data.bytes = kept->owned;
     }
-    if (fs->now.bytes && only_looks(&fs->now) && (kept->request = malloc(fs->now.size))) {
+    kept->removes = fs->now.bytes && removes(&fs->now);
+    if (fs->now.bytes && (kept->removes || only_looks(&fs->now)) && (kept->request = malloc(fs->now.size))) {
         memcpy(kept->request, fs->now.bytes, fs->now.size);
         kept->request_size = fs->now.size;
     }

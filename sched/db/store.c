@@ -248,55 +248,6 @@ int store_wal(const struct store *st) {
 
 /* --- opening ----------------------------------------------------------------------------------------------------- */
 
-/* The check that runs: one step of SQLite, which may take minutes. */
-static struct {
-    pthread_mutex_t lock;
-    sqlite3 *db; /* NULL: none runs */
-    atomic_bool stop;
-} checking = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static int is_stopped(void *arg) {
-    (void)arg;
-    return atomic_load(&checking.stop);
-}
-
-static void check_is(sqlite3 *db) {
-    pthread_mutex_lock(&checking.lock);
-    checking.db = db;
-    pthread_mutex_unlock(&checking.lock);
-}
-
-/* Before its step has begun the progress handler sees it, after that the interrupt is looked at for each page. */
-void store_check_stop(void) {
-    pthread_mutex_lock(&checking.lock);
-    atomic_store(&checking.stop, true);
-    if (checking.db)
-        sqlite3_interrupt(checking.db);
-    pthread_mutex_unlock(&checking.lock);
-}
-
-void store_check(const char *dir, char *found, size_t size) {
-    char path[4096];
-    sqlite3 *db = NULL;
-    sqlite3_stmt *q = NULL;
-    snprintf(path, sizeof path, "%s/ppfs.db", dir);
-    int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
-    sqlite3_progress_handler(db, 1, is_stopped, NULL);
-    check_is(db);
-    if (rc != SQLITE_OK || sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &q, NULL) != SQLITE_OK ||
-        sqlite3_step(q) != SQLITE_ROW)
-        snprintf(found, size, "%s", sqlite3_errmsg(db));
-    else if (strcmp((const char *)sqlite3_column_text(q, 0), "ok") != 0)
-        snprintf(found, size, "%s", sqlite3_column_text(q, 0));
-    else
-        found[0] = 0;
-    check_is(NULL);
-    if (is_stopped(NULL))
-        found[0] = 0; /* whatever it says was said before it was through */
-    sqlite3_finalize(q);
-    sqlite3_close(db);
-}
-
 /* All or nothing: a migration that is cut off leaves the old version. */
 static int migrate(struct store *st, int version) {
     char pragma[64];
@@ -312,10 +263,15 @@ static int migrate(struct store *st, int version) {
 }
 
 static int refuse(struct store *st, const char *path, const char *what, char *why, size_t why_size) {
-    if ((sqlite3_errcode(st->db) & 0xff) == SQLITE_BUSY) {
+    int code = sqlite3_errcode(st->db);
+    if ((code & 0xff) == SQLITE_BUSY) {
         snprintf(why, why_size, "%s is open in another program (%s): end that, and try again", path,
                  sqlite3_errmsg(st->db));
         return -EBUSY;
+    }
+    if (store_finds_no_room(st, error_number(st, code))) {
+        snprintf(why, why_size, "%s %s, for its disk is full: make room there, and try again", path, what);
+        return -ENOSPC;
     }
     snprintf(why, why_size, "%s %s (%s): move it away, or name another directory with --state", path, what,
              sqlite3_errmsg(st->db));
@@ -356,6 +312,14 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
     return 0;
 }
 
+static int begin(struct store *st, const char *path, char *why, size_t why_size) {
+    if (sqlite3_open_v2(path, &st->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
+                        NULL) != SQLITE_OK)
+        return refuse(st, path, "cannot be opened", why, why_size);
+    return prepare(st, path, why, why_size);
+}
+
 /* Another program that has it open is met here, not by the first job. */
 static int take_alone(struct store *st, const char *path, char *why, size_t why_size) {
     store_checked(st);
@@ -374,7 +338,7 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         return -ENOMEM;
     }
     st->wal = st->file = -1;
-    atomic_store(&checking.stop, false);
+    store_check_allow();
     int rc = -EIO;
     if (snprintf(path, sizeof path, "%s/ppfs.db", dir) >= (int)sizeof path - 8) {
         snprintf(why, why_size, "%s: the path is too long", dir);
@@ -387,13 +351,13 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         fstat(st->file, &file);
     st->dev = file.st_dev;
     st->ino = file.st_ino;
-    if (sqlite3_open_v2(path, &st->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-                        NULL) != SQLITE_OK) {
-        rc = refuse(st, path, "cannot be opened", why, why_size);
-        goto out;
+    rc = begin(st, path, why, why_size);
+    if (rc == -ENOSPC && store_ballast_drop(st)) { /* SQLite makes two files */
+        sqlite3_close(st->db);
+        st->db = NULL;
+        why[0] = 0;
+        rc = begin(st, path, why, why_size);
     }
-    rc = prepare(st, path, why, why_size);
     if (rc < 0)
         goto out;
     rc = store_meta_get(st, "next_id", &next);
@@ -418,6 +382,7 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         snprintf(why, why_size, "%s cannot be opened: %s", path, strerror(-rc));
         goto out;
     }
+    store_log_keep(st);
     *out = st;
     return 0;
 out:
@@ -433,6 +398,7 @@ void store_close(struct store *st) {
     for (unsigned i = 0; i < STORE_STATEMENTS; i++)
         sqlite3_finalize(st->statements[i]);
     sqlite3_close(st->db);
+    store_ballast_leave(st); /* of what the log had */
     if (st->wal >= 0)
         close(st->wal);
     if (st->file >= 0)

@@ -31,6 +31,7 @@ bool store_has_ballast(const struct store *st); /* false: the disk was full, and
  * only, and not for what the next jobs will need again. */
 bool store_shrink(struct store *st, int64_t until);
 int store_wal(const struct store *st); /* descriptor of the write-ahead log, for fdatasync; owned by the store */
+#define STORE_LOG_KEPT (512 << 10)     /* bytes that the log of a full disk keeps for itself */
 unsigned store_log_pages(const struct store *st); /* in the log when the last transaction was committed */
 uint64_t store_log_id(const struct store *st);    /* another one when the log has begun anew; 0: there is none */
 /* Keeps room on the disk for what the log will add to the database. false: there is none, or little. */

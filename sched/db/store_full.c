@@ -1,6 +1,9 @@
-/* A full disk: a file of 1 MiB that is given up, so that deletes and the results of running jobs still get through. */
+/* A full disk: a file of 1 MiB that is given up, so that deletes and the results of running jobs still get through.
+ * Half of that goes to the log at once, so that others who fill the disk do not get it: deletes write there alone. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "net/clock.h"
@@ -8,15 +11,17 @@
 
 #define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
 
+#define LITTLE (64 << 10) /* bytes: less than SQLite needs to begin */
+
 static void ballast_path(const struct store *st, char *buf, size_t size) {
     snprintf(buf, size, "%s/ballast", st->dir);
 }
 
-bool store_ballast_take(struct store *st) {
+static bool take(const struct store *st, off_t size) {
     char path[4096];
     ballast_path(st, path, sizeof path);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool ok = fd >= 0 && posix_fallocate(fd, 0, BALLAST) == 0;
+    bool ok = fd >= 0 && posix_fallocate(fd, 0, size) == 0;
     if (fd >= 0)
         close(fd);
     if (!ok)
@@ -24,10 +29,37 @@ bool store_ballast_take(struct store *st) {
     return ok;
 }
 
-void store_ballast_give(struct store *st) {
+bool store_ballast_take(struct store *st) {
+    return take(st, BALLAST);
+}
+
+void store_ballast_leave(struct store *st) {
+    for (off_t size = BALLAST; st->full && size >= LITTLE; size /= 2)
+        if (take(st, size))
+            return;
+}
+
+bool store_ballast_drop(struct store *st) {
     char path[4096];
     ballast_path(st, path, sizeof path);
-    unlink(path);
+    return unlink(path) == 0;
+}
+
+/* SQLite does not always say what made it fail. */
+bool store_finds_no_room(const struct store *st, int rc) {
+    struct statvfs disk;
+    return rc == -ENOSPC || rc == -EDQUOT ||
+           (rc == -EIO && fstatvfs(st->file, &disk) == 0 && disk.f_bavail * disk.f_frsize < LITTLE);
+}
+
+void store_log_keep(struct store *st) {
+    for (off_t size = STORE_LOG_KEPT; st->full && size >= LITTLE; size /= 2)
+        if (fallocate(st->wal, FALLOC_FL_KEEP_SIZE, 0, size) == 0)
+            return;
+}
+
+void store_ballast_give(struct store *st) {
+    store_ballast_drop(st);
     st->full = true;
     st->full_checked = clock_us();
     store_checkpoint(st, true); /* up to the size of the log becomes room */

@@ -58,8 +58,14 @@ int64_t store_bytes_used(struct store *st);
 void store_make_shrinkable(struct store *st);  /* when it is opened */
 void store_checkpoint_asked(struct store *st); /* when it is opened: no checkpoint comes by itself */
 int store_tally_flush(struct store *st);
-bool store_ballast_take(struct store *st); /* false: there is no room for it */
-void store_ballast_give(struct store *st);
+bool store_ballast_take(struct store *st);  /* false: there is no room for it */
+void store_ballast_leave(struct store *st); /* where the disk is full: what there is of it, for the next start */
+bool store_ballast_drop(struct store *st);  /* false: there was none */
+void store_ballast_give(struct store *st);  /* while the store is open: what the log had becomes room too */
+bool store_finds_no_room(const struct store *st, int rc); /* rc: -errno of what has failed */
+void store_log_keep(
+    struct store *st);        /* where the disk is full: the log has room for what is removed, whoever writes */
+void store_check_allow(void); /* store_check runs again, after store_check_stop */
 
 static inline void bind_text(sqlite3_stmt *q, int i, const char *text) {
     sqlite3_bind_text(q, i, text, -1, SQLITE_STATIC);

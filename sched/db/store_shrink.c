@@ -82,9 +82,20 @@ bool store_reserve(struct store *st) {
     return true;
 }
 
+/* On a full disk others would have what is cut off before the log had it back. */
+static bool is_to_be_cut(const struct store *st) {
+    struct stat log;
+    return !st->full || fstat(st->wal, &log) < 0 || log.st_size > STORE_LOG_KEPT;
+}
+
 void store_checkpoint(struct store *st, bool cut) {
+    bool cuts = cut && is_to_be_cut(st);
+    int mode = cuts ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
     st->reserved_bytes = 0; /* SQLite cuts the file behind its last page */
-    sqlite3_wal_checkpoint_v2(st->db, NULL, cut ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (sqlite3_wal_checkpoint_v2(st->db, NULL, mode, NULL, NULL) == SQLITE_OK && cuts) {
+        st->log_pages = 0;
+        store_log_keep(st);
+    }
 }
 
 /* The file is cut when the log goes into it. */

@@ -79,19 +79,14 @@ def has_them(m, names):
         assert name in (m.jobs / name).read_text()
 
 
-def remove(path, how=os.unlink):
-    """rm on a full disk may be refused once, until the ballast is given up."""
-    def removed():
-        try:
-            how(path)
-        except FileNotFoundError:
-            raise
-        except OSError as e:
-            assert e.errno in FULL
-            return False
-        return True
-
-    wait_until(removed, "rm %s to find room" % path)
+def ended(m, count, size):
+    """The names of jobs that have ended, whose results have that size."""
+    names = ["e%d" % i for i in range(count)]
+    for name in names:
+        m.put(name, "#!/bin/sh\nhead -c %d /dev/zero\n" % size)
+    for name in names:
+        assert len(m.result(name)) == size
+    return names
 
 
 @pytest.mark.limit(120)
@@ -110,8 +105,8 @@ def test_jobs_fill_the_disk(small, size):
     # cancelling makes room
     cancelled, kept = names[:len(names) // 2], names[len(names) // 2:]
     for name in cancelled:
-        remove(m.jobs / name)
-        remove(m.info / name, os.rmdir)  # a cancelled job keeps what it was until it is forgotten
+        os.unlink(m.jobs / name)
+        os.rmdir(m.info / name)  # a cancelled job keeps what it was until it is forgotten
     wait_until(lambda: try_put(m, "again", "#!/bin/sh\necho again\n#" + "x" * size + "\n"), "room for another job")
     (m.node / "cpus").write_text("2")
     assert m.result("again") == b"again\n"
@@ -194,7 +189,7 @@ def test_full_from_outside(small):
     names, _ = fill(m, "x", 1000)
     has_them(m, ["before", "other", *names])
     assert (m.jobs / "before").read_text() == "#!/bin/sh\necho before\n"
-    remove(m.jobs / "other")
+    os.unlink(m.jobs / "other")
     assert "other" not in os.listdir(m.jobs)
     balloon.burst()
     wait_until(lambda: try_put(m, "after", "#!/bin/sh\necho after\n"), "room again")
@@ -202,6 +197,67 @@ def test_full_from_outside(small):
     assert m.result("before") == b"before\n" and m.result("after") == b"after\n"
     for name in names:
         assert m.result(name) == name.encode() + b"\n"
+
+
+@pytest.mark.parametrize("leave", [0, 20_000, 80_000, 150_000])
+@pytest.mark.parametrize("size", [10, 60_000])
+def test_rm_is_never_refused(small, leave, size):
+    """Nor when what the ballast left is taken as well."""
+    m = small
+    m.cpus = 2
+    m.start()
+    names = ended(m, 30, size)
+    balloon = Balloon(m)
+    balloon.inflate(leave)
+    for name in names[:10]:
+        os.unlink(m.results / name)
+    balloon.inflate()
+    for name in names[10:]:
+        os.unlink(m.results / name)
+        balloon.inflate()
+    assert os.listdir(m.results) == []
+    balloon.burst()
+    wait_until(lambda: try_works(m), "room again")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_starts_on_a_full_disk(small, killed):
+    """And what is there is read and removed."""
+    m = small
+    m.cpus = 2
+    m.start()
+    names = ended(m, 20, 10_000)
+    balloon = Balloon(m)
+    for part in names[:10], names[10:]:
+        if killed:
+            m.kill_all()
+        else:
+            m.unmount()
+        balloon.inflate()
+        m.start()
+        for name in part:
+            assert (m.results / name).stat().st_size == 10_000
+            os.unlink(m.results / name)
+    assert os.listdir(m.results) == []
+    m.unmount()
+    balloon.burst()
+    m.start().works()
+
+
+def test_no_room_to_start(small):
+    """It says so, and nothing of moving the database away."""
+    m = small.start()
+    m.put("x", "#!/bin/sh\necho x\n")
+    m.unmount()
+    os.unlink(m.statedir / "ballast")
+    balloon = Balloon(m)
+    balloon.inflate()
+    p = m.run()
+    assert (p.returncode, p.stderr) == (1, "ppfs: %s cannot be used, for its disk is full: make room there, and try again\n"
+                                        % (m.statedir / "ppfs.db"))
+    balloon.burst()
+    m.start()
+    assert m.state("x") == "queued"
 
 
 @pytest.mark.limit(120)
@@ -258,13 +314,13 @@ def test_output_larger_than_the_disk(small):
     wait_until(lambda: m.state("x") == "failed" or stuck(m), "the disk to be full")
     if m.state("x") != "failed":
         try:
-            remove(m.jobs / "x")
+            os.unlink(m.jobs / "x")
         except FileNotFoundError:
             pass  # it failed meanwhile
         assert m.wait("x") in ("cancelled", "failed")
     else:
         assert "room" in m.why("x") or "space" in m.why("x"), m.why("x")
-    remove(m.info / "x", os.rmdir)
+    os.rmdir(m.info / "x")
     wait_until(lambda: try_put(m, "y", "#!/bin/sh\necho y\n"), "room for a job after the large one")
     assert m.result("y") == b"y\n"
     wait_until(lambda: try_works(m), "everything to work again")
