@@ -96,6 +96,7 @@ class Core:
             raise MountGone("the ppfs at %s takes no calls: %s" % (self.mount, error), error) from error
 
     def shutdown(self, wait: bool, cancel_futures: bool) -> None:
+        """No more calls; wait: until each has its answer. cancel_futures: those that are not known to run do not run."""
         self.shut = True
         channel = self.channel
         if channel is None or channel.forked:

@@ -27,6 +27,7 @@ def submit_file(what: Content, name: Optional[str] = None, *, mount: Optional[mo
     what: a path (the file is copied), bytes (the content), a dict (one JSON object), or a tuple (func, args, kwargs),
     pickled. name: by default the name of the file, else a new one. replace=False: FileExistsError when the name is
     taken. options go into the JSON object or into a script's comment; a pickle takes none but those of its group.
+    NoMount: there is no ppfs. TypeError, ValueError: what, or an option, is not what it should be.
     """
     content, given = _content(what, options)
     name = name or given or "py-%s" % uuid.uuid4().hex[:12]

@@ -151,7 +151,8 @@ def slots(mount: str) -> int:
 
 
 def program() -> str:
-    """The ppfs to start: $PPFS_PROGRAM, the one of the source tree that this package is in, the one in PATH."""
+    """The ppfs to start: $PPFS_PROGRAM, the one of the source tree that this package is in, the one in PATH.
+    NoMount: there is none."""
     given = os.environ.get("PPFS_PROGRAM")
     if given:
         return given
@@ -165,7 +166,7 @@ def program() -> str:
 
 
 def private(cpus: Optional[int] = None) -> "PrivateMount":
-    """The private mount of this process, started when there is none."""
+    """The private mount of this process, started when there is none. NoMount: it cannot be."""
     global _private
     with _lock:
         if _private is None or not _private.alive():
