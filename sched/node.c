@@ -54,6 +54,12 @@ static void why_of(const struct host *h, char *buf, size_t size) {
                  "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a "
                  "time, until one succeeds",
                  speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
+    else if (h->known && h->uid && h->uids.count && !far_uids_have(&h->uids, h->only))
+        snprintf(
+            buf, size,
+            "it runs as user %u, not as root, and takes no jobs of user %u, which it would get (ppfs-node --uids), "
+            "or it has begun with those of another ppfs's: it does one user's until it is started again",
+            (unsigned)h->uid, (unsigned)h->only);
     else if (h->known && h->uid && h->s->owner == 0)
         snprintf(buf, size, "it runs as user %u, not as root: it gets jobs of user %u only", (unsigned)h->uid,
                  (unsigned)h->only);

@@ -117,7 +117,7 @@ static void send_about(struct guest *g) {
     guest_post(g, FAR_ABOUT, 0, bytes, far_about_encode(&about, bytes));
 }
 
-static void tell_all(struct serve *s) {
+void serve_tell_all(struct serve *s) {
     for (struct guest *g = s->guests; g; g = g->next)
         send_about(g);
 }
@@ -373,7 +373,7 @@ uint64_t serve_guest_of(const struct serve *s, const struct session *session) {
 
 void serve_set_python(struct serve *s, const char *version) {
     snprintf(s->python, sizeof(s->python), "%s", version);
-    tell_all(s);
+    serve_tell_all(s);
 }
 
 void serve_resize(struct serve *s, unsigned cpus) {
@@ -382,12 +382,12 @@ void serve_resize(struct serve *s, unsigned cpus) {
     s->cpus = cpus;
     runner_resize(s->runner, cpus);
     serve_soon(s);
-    tell_all(s);
+    serve_tell_all(s);
 }
 
 void serve_drain(struct serve *s) {
     s->draining = true;
-    tell_all(s);
+    serve_tell_all(s);
 }
 
 void serve_goodbye(struct serve *s) {

@@ -93,6 +93,7 @@ struct serve {
     unsigned cpus, works;
     uint64_t memory;
     struct far_uids uids;
+    bool bound; /* not root: uids is the user whose work came first */
     bool draining, told_busy;
     struct guest *guests, *corked;
     struct task **tasks; /* by index */
@@ -109,6 +110,7 @@ struct serve {
 /* --- serve.c --- */
 void serve_log(struct serve *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void serve_soon(struct serve *s);                   /* `later`, in the next turn of the loop */
+void serve_tell_all(struct serve *s);               /* ABOUT */
 void serve_retry(struct serve *s);                  /* held calls are tried again in a moment */
 void guest_break(struct guest *g, const char *why); /* ends it: it makes no sense, or there is no memory for it */
 /* Sends one frame with this turn's others, and those of the next few hundred microseconds if each of them may wait (see

@@ -254,9 +254,24 @@ static void on_progress(void *arg) {
         wait_or_give(t);
 }
 
+/* Where all works run as our own user, those of two users, of two ppfs say, could read one another's: the first who
+ * gives work is the one. All are told. */
+static void take_only(struct serve *s, uid_t user) {
+    s->bound = true;
+    s->uids = (struct far_uids){.count = 1};
+    s->uids.at[0].first = s->uids.at[0].last = user;
+    serve_tell_all(s);
+}
+
 /* ppfs was told whom we take; one that gives others all the same is told so, and that costs nothing but the way. */
-static bool is_taken(const struct serve *s, uid_t user) {
-    return far_uids_have(&s->uids, user) || (geteuid() != 0 && !s->uids.count);
+static bool is_taken(struct serve *s, uid_t user) {
+    bool ours = geteuid() != 0;
+
+    if (!far_uids_have(&s->uids, user) && (!ours || s->uids.count))
+        return false;
+    if (ours && !s->bound)
+        take_only(s, user);
+    return true;
 }
 
 bool task_begin(struct guest *g, const struct frame *m) {
@@ -285,6 +300,10 @@ bool task_begin(struct guest *g, const struct frame *m) {
     memcpy(t->start, m->body, m->size);
     if (!is_taken(g->serve, t->user)) {
         task_give_up(t, WORK_LOST, "node %s runs nothing of user %u", g->serve->name, (unsigned)t->user);
+        return true;
+    }
+    if (g->serve->works > FAR_REFS) { /* of all ppfs together */
+        task_give_up(t, WORK_LOST, "node %s has %d works already", g->serve->name, FAR_REFS);
         return true;
     }
     if (!low) {

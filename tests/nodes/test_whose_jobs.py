@@ -95,6 +95,38 @@ def test_a_node_of_a_users_gets_jobs_of_who_is_named_for_it(root_mount, node_of,
     why_of(m, mallory, "his", "--node-user")
 
 
+def test_a_node_of_a_users_for_two_mounts_has_jobs_of_one_user(new_user, new_mount, base, alice, mallory):
+    """Each ppfs gives it those of one user; that they are the same user the node sees to."""
+    (base / "second").mkdir()
+    (base / "mount.key").write_text("ppfs mount key 1\nsecret: %s\n" % os.urandom(32).hex())
+    (base / "mount.key").chmod(0o600)
+    mounts = []
+    for at, user in (base, alice), (base / "second", mallory):
+        m = new_mount(base=at, cpus=0, options=["-o", "allow_other", "--listen", "127.0.0.1:0", "--key", base / "mount.key",
+                                                "--node-user", "far=%s" % user.name])
+        m.work.chmod(0o777)
+        mounts.append(m.start())
+    key = mallory.home / "key"
+    key.write_text(key_of(mounts[0]).read_text())
+    key.chmod(0o600)
+    os.chown(key, mallory.uid, mallory.gid)
+    joins = [w for m in mounts for w in ("--join", listens(m))]
+    node = mallory.popen([NODE, *joins, "--key", key, "--name", "far", "--cpus", "1"])
+    try:
+        for m in mounts:
+            up(m, "far")
+        p = alice.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/hers && cat $M/results/hers", M=mounts[0].mnt)
+        assert p.stdout == "%d\n" % mallory.uid, p.stderr
+        wait_until(lambda: "one user's" in value(mounts[1], "far", "why"), "the other ppfs to be told")
+        mallory.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/his", M=mounts[1].mnt)
+        why_of(mounts[1], mallory, "his", "nodes/far runs none of his")
+        p = alice.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/more && cat $M/results/more", M=mounts[0].mnt)
+        assert p.stdout == "%d\n" % mallory.uid and mounts[1].state("his") == "queued"
+    finally:
+        node.terminate()
+        node.wait()
+
+
 @pytest.mark.parametrize("words, said", [
     (["--uids", "nobody-such"], "--uids: this machine knows no user 'nobody-such'"), (["--uids", "9-1"], "'9-1' ends before it begins"),
     (["--uids", ""], "one is empty"), (["--uids", "1,,2"], "one is empty"), (["--uids", "1x"], "'1x' is no number"), (["--uids", "1-"], "'1-' is no number"),
