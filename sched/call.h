@@ -6,7 +6,7 @@
 #include "net/session/frame.h"
 #include "sched/bytes/buffer.h"
 #include "sched/bytes/chunk.h"
-#include "worker/pool.h"
+#include "worker/pool/pool.h"
 
 enum call_state { CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it */, CALL_ANSWERED };
 

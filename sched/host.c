@@ -10,7 +10,7 @@
 
 #include "net/clock.h"
 #include "sched/sched_int.h"
-#include "worker/cpus.h"
+#include "worker/runner/cpus.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
 #define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */

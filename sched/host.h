@@ -7,8 +7,8 @@
 #include "sched/sched.h"
 #include "sched/speed.h"
 #include "sched/db/store.h"
-#include "worker/far_proto.h"
-#include "worker/fleet.h"
+#include "worker/runner/far_proto.h"
+#include "worker/remote/fleet.h"
 
 struct sched;
 

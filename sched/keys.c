@@ -7,7 +7,7 @@
 
 #include "net/tls/key.h"
 #include "sched/sched_int.h"
-#include "worker/far_proto.h"
+#include "worker/runner/far_proto.h"
 
 #define KEYS_MAX 4096u
 

@@ -10,7 +10,7 @@
 #include "sched/db/spool.h"
 #include "sched/db/store.h"
 #include "sched/user.h"
-#include "worker/disk.h"
+#include "worker/runner/disk.h"
 
 #define INLINE_MAX (64u * 1024u) /* bytes of a body that stands in its row */
 #define DEATHS_MAX 3             /* running at so many deaths of ppfs or its node: failed */

@@ -6,7 +6,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # both from the top to the bottom
     "fs": ["process", "tree", "session", "handles", ""],
     "sched": ["", "db", "job", "bytes"],
-    "worker": [""],
+    "worker": ["node", "remote", "pool", "forkserver", "runner"],
     "net": ["program", "peer", "proxy", "strangers", "session", "tls", ""],
 }
 

@@ -7,7 +7,7 @@ import pytest
 from rooms import ROOMS, TOP, floor, goes_up, sources
 
 LIBRARIES = [  # (header, files that may include it)
-    (r"Python\.h", r"worker/.*"),
+    (r"Python\.h", r"worker/forkserver/python.*"),
     (r"sqlite3\.h", r"sched/db/store[^/]*\.c|sched/db/store_int\.h"),
     (r"sched/db/store_int\.h", r"sched/db/store[^/]*\.c"),  # what the files of the store share, sqlite3.h with it
     (r"openssl/.*", r"net/tls/.*|net/digest\.c"),
@@ -47,16 +47,16 @@ def test_each_sub_room_has_sources(room):
 
 @pytest.mark.parametrize("name, line", [
     ("sched/queue.c", '#include "fs/session/wait.h"'),
-    ("net/session/link.c", '#include "worker/work.h"'),
-    ("worker/pool.c", '#  include <sched/job/job.h>'),
+    ("net/session/link.c", '#include "worker/runner/work.h"'),
+    ("worker/pool/pool.c", '#  include <sched/job/job.h>'),
     ("sched/queue.c", "#include <sqlite3.h>"),
     ("sched/db/store.h", "#include <sqlite3.h>"),
     ("sched/queue.c", '#include "sched/db/store_int.h"'),
     ("fs/process/main.c", "#include <Python.h>"),
-    ("worker/pool.c", "#include <openssl/ssl.h>"),
+    ("worker/pool/pool.c", "#include <openssl/ssl.h>"),
     ("sched/sched.c", "#include <fuse_lowlevel.h>"),
-    ("worker/pool.c", '#include "../net/session/frame.h"'),
-    ("worker/pool.c", '#include "pool.h"'),
+    ("worker/pool/pool.c", '#include "../net/session/frame.h"'),
+    ("worker/pool/pool.c", '#include "pool.h"'),
 ])
 def test_a_wrong_include_is_found(name, line):
     assert wrong_includes(name, f"#include <stdio.h>\n{line}\nint x;\n")
@@ -65,7 +65,7 @@ def test_a_wrong_include_is_found(name, line):
 @pytest.mark.parametrize("name, line", [
     ("fs/process/main.c", '#include "net/session/frame.h"'),
     ("sched/db/store_jobs.c", "#include <sqlite3.h>"),
-    ("worker/python.c", "#include <Python.h>"),
+    ("worker/forkserver/python.c", "#include <Python.h>"),
     ("fs/tree/ops.c", "#include <fuse_lowlevel.h>"),
 ])
 def test_a_right_include_is_not(name, line):

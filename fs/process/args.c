@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "net/peer/peer.h"
-#include "worker/cpus.h"
-#include "worker/far_proto.h"
+#include "worker/runner/cpus.h"
+#include "worker/runner/far_proto.h"
 
 #define CPUS_MAX 4096
 

@@ -20,8 +20,8 @@
 #include "net/clock.h"
 #include "net/descriptors.h"
 #include "net/trusted.h"
-#include "worker/pyenv.h"
-#include "worker/where.h"
+#include "worker/runner/pyenv.h"
+#include "worker/runner/where.h"
 
 /* In the background from here on: the child goes on and reports on *tell; the parent's exit status is *status. */
 static bool go_background(const char *state_dir, int *tell, int *status) {

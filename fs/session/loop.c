@@ -16,7 +16,7 @@
 #include "fs/session/reply.h"
 #include "fs/session/wait.h"
 #include "net/clock.h"
-#include "worker/cpus.h"
+#include "worker/runner/cpus.h"
 
 #define REQUESTS_A_TURN 64
 #define SPIN_NS 60000

@@ -2,7 +2,7 @@
  * counts; others are swept at start. All file work happens in the disk thread. */
 #ifndef PPFS_SPOOL_H
 #define PPFS_SPOOL_H
-#include "worker/disk.h"
+#include "worker/runner/disk.h"
 #include "sched/job/job.h"
 #include "sched/job/options.h"
 #include "sched/job/spec.h"

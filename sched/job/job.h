@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "worker/work.h"
+#include "worker/runner/work.h"
 
 #define JOB_NAME_MAX 255u /* bytes, as every filesystem */
 #define JOB_WHY_MAX 512u

@@ -12,7 +12,7 @@
 #include "net/printable.h"
 #include "sched/job/job.h"
 #include "sched/job/json_text.h"
-#include "worker/sandbox.h"
+#include "worker/forkserver/sandbox.h"
 
 #define LIST_MAX 1024u          /* entries of after= and env= */
 #define PATTERNS_MAX 64u        /* of drafts=: every name is held against them */

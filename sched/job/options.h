@@ -37,7 +37,7 @@ uint32_t options_retries(const struct options *o);
 uint32_t options_cpus(const struct options *o);   /* at least 1 */
 uint64_t options_memory(const struct options *o); /* bytes, 0 = no limit */
 bool options_hold(const struct options *o);
-unsigned options_sandbox(const struct options *o);          /* enum of worker/sandbox.h, 0 = none */
+unsigned options_sandbox(const struct options *o);          /* enum of worker/forkserver/sandbox.h, 0 = none */
 const char *options_sandbox_words(const struct options *o); /* as sandbox= says it */
 const char *options_cwd(const struct options *o);           /* NULL = none */
 const char *options_node(const struct options *o);          /* NULL = any */

@@ -15,7 +15,7 @@ struct options {
     uint32_t retries, cpus;
     uint64_t memory;
     bool hold;
-    unsigned sandbox; /* enum of worker/sandbox.h */
+    unsigned sandbox; /* enum of worker/forkserver/sandbox.h */
     char *cwd, *node;
     struct options_list env, after, drafts;
 };

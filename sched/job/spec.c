@@ -9,7 +9,7 @@
 #include "net/session/frame.h"
 #include "net/printable.h"
 #include "sched/job/json_text.h"
-#include "worker/pyenv.h"
+#include "worker/runner/pyenv.h"
 
 #define PICKLE_PROTO 0x80
 #define LINE_MAX_ 4096u /* bytes of a #! or #ppfs: line */

@@ -2,7 +2,7 @@
 #ifndef PPFS_SPEC_H
 #define PPFS_SPEC_H
 #include "sched/job/options.h"
-#include "worker/work.h"
+#include "worker/runner/work.h"
 
 #define SPEC_JSON_MAX (16u << 20)     /* bytes of a JSON job file; larger data belongs in a file or a pickle */
 #define SPEC_SOURCE_MAX SPEC_JSON_MAX /* bytes of Python source, which is read whole */

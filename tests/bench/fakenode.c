@@ -9,8 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "worker/redial.h"
-#include "worker/serve.h"
+#include "worker/runner/redial.h"
+#include "worker/node/serve.h"
 
 struct fake_call {
     struct fake_call *next;

@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "worker/fleet.h"
-#include "worker/where.h"
+#include "worker/remote/fleet.h"
+#include "worker/runner/where.h"
 
 enum { AHEAD = 2000 };
 

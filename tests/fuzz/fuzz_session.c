@@ -17,8 +17,8 @@
 
 #include "net/peer/peer.h"
 #include "net/session/session.h"
-#include "worker/far_internal.h"
-#include "worker/serve.h"
+#include "worker/remote/far_internal.h"
+#include "worker/node/serve.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -3,10 +3,10 @@
 #ifndef PPFS_FARRIG_H
 #define PPFS_FARRIG_H
 #include "tests/unit/netrig.h"
-#include "worker/far_proto.h"
-#include "worker/fleet.h"
-#include "worker/redial.h"
-#include "worker/serve.h"
+#include "worker/runner/far_proto.h"
+#include "worker/remote/fleet.h"
+#include "worker/runner/redial.h"
+#include "worker/node/serve.h"
 
 #define MEMORY (5ull << 32 | 7) /* of each node, it says */
 enum { JOBS = 64, CALLS = 3000, KEEP = 512, SLOTS = 2 };

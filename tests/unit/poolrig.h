@@ -23,8 +23,8 @@
 
 #include "net/descriptors.h"
 #include "tests/unit/scratch.h"
-#include "worker/pool.h"
-#include "worker/pyenv.h"
+#include "worker/pool/pool.h"
+#include "worker/runner/pyenv.h"
 
 enum { JOBS = 64, KEEP = 1 << 16, PATIENCE_S = 60 };
 

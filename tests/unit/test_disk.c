@@ -1,9 +1,9 @@
 /* The disk thread, and the files that it reads and writes for the loop. A FIFO is the disk that lets one wait: its
  * open() returns when somebody opens the other end. */
 #include "tests/unit/netrig.h"
-#include "worker/disk.h"
-#include "worker/sink.h"
-#include "worker/source.h"
+#include "worker/runner/disk.h"
+#include "worker/runner/sink.h"
+#include "worker/runner/source.h"
 
 enum { LARGE = 3 * SOURCE_AHEAD + 12345 };
 

@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/scratch.h"
-#include "worker/pool.h"
+#include "worker/pool/pool.h"
 
 enum { CALLS = 4096, KEEP = 4096, PATIENCE_S = 60, LEASE = 77 };
 

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "worker/limits.h"
+#include "worker/forkserver/limits.h"
 
 static char dir[] = "/tmp/ppfs-limits-XXXXXX", sub[64];
 static const gid_t groups[] = {5000, 0}; /* root's group has a name everywhere */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "sched/job/options.h"
-#include "worker/sandbox.h"
+#include "worker/forkserver/sandbox.h"
 
 static char why[OPTIONS_WHY];
 

@@ -6,8 +6,8 @@
 
 #include "net/session/frame.h"
 #include "tests/unit/poolrig.h"
-#include "worker/control.h"
-#include "worker/reap.h"
+#include "worker/runner/control.h"
+#include "worker/runner/reap.h"
 
 enum { ALICE = 60001, MALLORY, CROWD = 61000, MANY = 20, FEW = 8 + 1 /* idle ones, and our own */ };
 

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "worker/sandbox.h"
+#include "worker/forkserver/sandbox.h"
 
 static char own[] = "/var/tmp/ppfs-sandbox-XXXXXX", outside[64]; /* not below /tmp, which is open to it */
 

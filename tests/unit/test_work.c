@@ -16,9 +16,9 @@
 #include <cmocka.h>
 
 #include "net/session/frame.h"
-#include "worker/cpus.h"
-#include "worker/reap.h"
-#include "worker/work.h"
+#include "worker/runner/cpus.h"
+#include "worker/runner/reap.h"
+#include "worker/runner/work.h"
 
 static const char *const env[] = {"PPFS_INDEX=3", "A=", "B=x=y", NULL};
 

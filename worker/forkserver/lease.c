@@ -1,0 +1,359 @@
+/* A lease in its worker.
+ *
+ * Calls wait in a buffer of ours, as many as one recv has brought. A call costs an exchange in the page, the call
+ * itself, a look whether it left something changed or printed, and the one write of its answer. All is compared whole
+ * when that look saw something, when there is nothing to do for a while, CALLS_PER_TIDYING calls are over, or a call
+ * took so long that it does not matter. A worker that cannot be put in order ends its lease: nothing that was sent
+ * ahead has begun. */
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "net/clock.h"
+#include "net/session/frame.h"
+#include "worker/forkserver/watch.h"
+#include "worker/forkserver/worker.h"
+
+enum { READ_MIN = 64 * 1024, KEEP_MAX = 1024 * 1024, CALLS_PER_TIDYING = 64 };
+enum { TIDYING_US = 200, SPIN_US = 50, IDLE_MS = 1, REST_US = 50000 };
+
+struct lease {
+    struct lease_line line;
+    const char *cwd;
+    uint8_t *in; /* bytes at .. len have come and are not yet consumed */
+    size_t cap, at, len;
+    uint8_t *whole; /* what PIECE frames have brought */
+    size_t whole_size, whole_cap;
+    uint32_t reads;  /* of the page, at the end of the last call */
+    unsigned untidy; /* calls since worker_restore */
+};
+
+static void tidy(struct lease *l) {
+    worker_restore(l->cwd);
+    if (chdir(l->cwd)) /* it is gone: the next call is where it was left */
+        errno = 0;
+    watch.touched = false;
+    python_lease_mark();
+    l->untidy = 0;
+}
+
+static ssize_t receive_some(struct lease *l, int flags) {
+    return recv(l->line.link, l->in + l->len, l->cap - l->len, flags);
+}
+
+/* The buffer is empty. After a call the next one often follows the answer at once: a worker that is still awake saves
+ * both sides the wake-up, and gives way to whoever else wants to run. Then there is time to tidy up. */
+static ssize_t await_some(struct lease *l) {
+    int64_t before = clock_us();
+    struct pollfd polled = {.fd = l->line.link, .events = POLLIN};
+    ssize_t n = -1;
+
+    errno = EAGAIN; /* which is what brought us here */
+    while (l->untidy && n < 0 && errno == EAGAIN && clock_us() - before < SPIN_US) {
+        sched_yield();
+        n = receive_some(l, MSG_DONTWAIT);
+    }
+    if (n >= 0 || errno != EAGAIN)
+        return n;
+    if (l->untidy && poll(&polled, 1, IDLE_MS) == 0)
+        tidy(l);
+    n = receive_some(l, 0);
+    if (clock_us() - before > REST_US)
+        python_lease_rest(l->cwd);
+    return n;
+}
+
+/* A large value has been through an empty buffer: its memory is not kept. */
+static void shrink(struct lease *l) {
+    uint8_t *less = l->cap > KEEP_MAX ? realloc(l->in, READ_MIN) : NULL;
+
+    if (less) {
+        l->in = less;
+        l->cap = READ_MIN;
+    }
+}
+
+/* Reads once. False when the link has ended, or its bytes find no memory. */
+static bool receive(struct lease *l) {
+    if (l->at == l->len) {
+        l->at = l->len = 0;
+        shrink(l);
+    }
+    if (l->cap - l->len < READ_MIN && l->at >= READ_MIN) {
+        memmove(l->in, l->in + l->at, l->len - l->at);
+        l->len -= l->at;
+        l->at = 0;
+    }
+    if (l->cap - l->len < READ_MIN) {
+        uint8_t *bigger = realloc(l->in, 2 * l->cap + READ_MIN);
+        if (!bigger)
+            return false;
+        l->in = bigger;
+        l->cap = 2 * l->cap + READ_MIN;
+    }
+    ssize_t n = receive_some(l, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        n = await_some(l);
+    if (n < 0 && errno == EINTR)
+        return true;
+    l->len += n > 0 ? (size_t)n : 0;
+    return n > 0;
+}
+
+/* The frame that stands skip bytes behind the first one not consumed. Its size, 0 when the link has ended. Moves the
+ * buffer: what pointed into it is void. */
+static size_t look(struct lease *l, size_t skip, struct frame *f) {
+    for (;;) {
+        int64_t took = frame_decode(l->in + l->at + skip, l->len - l->at - skip, f);
+        if (took > 0)
+            return (size_t)took;
+        if (took < 0 || !receive(l))
+            return 0;
+    }
+}
+
+/* Cuts bytes out of what has come. */
+static void cut(struct lease *l, size_t skip, size_t size) {
+    uint8_t *from = l->in + l->at + skip;
+
+    if (skip) {
+        memmove(from, from + size, (size_t)(l->in + l->len - from) - size);
+        l->len -= size;
+    } else {
+        l->at += size;
+    }
+}
+
+static bool keep_piece(struct lease *l, const struct frame *f) {
+    if (l->whole_size + f->size > l->whole_cap) {
+        size_t cap = 2 * l->whole_cap + f->size;
+        uint8_t *bigger = realloc(l->whole, cap);
+        if (!bigger)
+            return false;
+        l->whole = bigger;
+        l->whole_cap = cap;
+    }
+    memcpy(l->whole + l->whole_size, f->body, f->size);
+    l->whole_size += f->size;
+    return true;
+}
+
+static void drop_pieces(struct lease *l) {
+    l->whole_size = 0;
+    if (l->whole_cap > KEEP_MAX) {
+        free(l->whole);
+        l->whole = NULL;
+        l->whole_cap = 0;
+    }
+}
+
+/* --- answers */
+static bool in_pipe(int fd) {
+    int count = 0;
+    return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
+}
+
+static void answer(uint32_t number, uint32_t what, const void *bytes, size_t size) {
+    uint8_t header[FRAME_HEADER];
+    const uint8_t *at = bytes;
+
+    for (;; at += FRAME_BODY_MAX, size -= FRAME_BODY_MAX) {
+        bool last = size <= FRAME_BODY_MAX;
+        uint32_t n = last ? (uint32_t)size : FRAME_BODY_MAX;
+        frame_encode(header, WORKER_ANSWER, lease_id(number, last ? what : ANSWER_PART), n);
+        struct iovec parts[2] = {{header, FRAME_HEADER}, {(void *)at, n}};
+        worker_send(parts, n ? 2 : 1);
+        if (last)
+            return;
+    }
+}
+
+/* What comes out of the pipes is told to be of the first call that is not answered, so the next one begins when it was
+ * read. False when the link has ended. */
+static bool await_ack(struct lease *l) {
+    struct frame f;
+    size_t skip = 0, size;
+
+    while ((size = look(l, skip, &f)) && f.kind != WORKER_ACK)
+        skip += size;
+    if (!size)
+        return false;
+    cut(l, skip, size);
+    l->reads = atomic_load(&l->line.page->reads);
+    return true;
+}
+
+/* --- what a call names */
+struct todo { /* the call that is about to run; its frame is the first in the buffer */
+    uint32_t number;
+    size_t own;              /* of its frame */
+    enum call_format format; /* of what stands behind skip bytes of its body */
+    size_t skip;
+    bool values; /* its pickle refers to values */
+    bool have;   /* all that it names is in this process; else answer says why not */
+    struct python_answer answer;
+};
+
+struct named { /* a kind of what calls name */
+    bool (*find)(const uint8_t hash[32]);
+    bool (*add)(const uint8_t hash[32], const void *bytes, size_t size, struct python_answer *a);
+};
+static const struct named function = {python_find_function, python_add_function};
+static const struct named value = {python_find_value, python_add_value};
+
+/* The body of the call; void once the buffer has moved. */
+static const uint8_t *body_of(const struct lease *l, const struct todo *t, size_t *size) {
+    *size = l->whole_size ? l->whole_size : t->own - FRAME_HEADER;
+    return l->whole_size ? l->whole : l->in + l->at + FRAME_HEADER;
+}
+
+/* Asks for it and waits. False when the link has ended. */
+static bool ask(struct lease *l, struct todo *t, const struct named *kind, const uint8_t hash[FUNCTION_HASH]) {
+    struct frame f;
+    size_t first = t->own, skip = t->own, size, whole = 0;
+
+    answer(t->number, ANSWER_NEED, hash, FUNCTION_HASH);
+    while ((size = look(l, skip, &f)) && f.kind != WORKER_FUNCTION) {
+        skip += size;
+        if (f.kind != WORKER_PIECE)
+            first = skip; /* pieces stand directly before what they are pieces of */
+    }
+    if (!size)
+        return false;
+    size_t end = skip + size;
+    uint8_t *bytes = malloc(end - first);
+    if (!bytes)
+        return false;
+    for (size_t at = first; at < end; at += size) {
+        size = look(l, at, &f);
+        memcpy(bytes + whole, f.body, f.size);
+        whole += f.size;
+    }
+    cut(l, first, end - first);
+    bool fits = whole >= FUNCTION_HASH && memcmp(bytes, hash, FUNCTION_HASH) == 0;
+    if (fits)
+        t->have = kind->add(hash, bytes + FUNCTION_HASH, whole - FUNCTION_HASH, &t->answer);
+    free(bytes);
+    return fits;
+}
+
+/* What the hash at that offset of the body names is in this process from here on, if there is such a thing. False when
+ * the link has ended. */
+static bool need(struct lease *l, struct todo *t, const struct named *kind, size_t offset) {
+    uint8_t hash[FUNCTION_HASH];
+    size_t size;
+
+    memcpy(hash, body_of(l, t, &size) + offset, sizeof(hash));
+    return kind->find(hash) || ask(l, t, kind, hash);
+}
+
+/* All that the call names, before anything of it is unpickled. False when the link has ended. */
+static bool provide(struct lease *l, struct todo *t) {
+    size_t size, count = 0;
+    const uint8_t *bytes = body_of(l, t, &size);
+    bool sane = true;
+
+    if (t->format == CALL_VALUES) {
+        sane = size >= 4 && bytes[0] <= 1 && !bytes[2] && !bytes[3] && size - 4 >= bytes[1] * (size_t)FUNCTION_HASH;
+        t->values = true;
+        t->format = sane && bytes[0] ? CALL_HASH : CALL_PICKLE;
+        count = sane ? bytes[1] : 0;
+        t->skip = 4 + count * FUNCTION_HASH;
+    }
+    if (t->format == CALL_HASH)
+        sane = sane && size - t->skip >= FUNCTION_HASH;
+    if (!sane) {
+        python_lease_refuse("the bytes of the call are cut off", &t->answer);
+        t->have = false;
+    }
+    for (size_t i = 0; t->have && i < count; i++)
+        if (!need(l, t, &value, 4 + i * FUNCTION_HASH))
+            return false;
+    if (!t->have || t->format != CALL_HASH)
+        return true;
+    t->skip += FUNCTION_HASH;
+    return need(l, t, &function, t->skip - FUNCTION_HASH);
+}
+
+/* --- calls */
+/* In order before the next one. Whether it left children costs a system call, all else none (watch.h). */
+static void after_call(struct lease *l, int64_t started) {
+    bool smells = python_lease_smells() || in_pipe(2); /* perhaps a warning, which is shown once */
+
+    if (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD)
+        smells = true;
+    l->untidy++;
+    if (smells || l->untidy >= CALLS_PER_TIDYING || clock_us() - started > TIDYING_US)
+        tidy(l);
+}
+
+/* Runs the call in the frame f, own bytes large and first in the buffer, and answers it. False when the link has
+ * ended. */
+static bool run_call(struct lease *l, const struct frame *f, size_t own) {
+    struct lease_page *page = l->line.page;
+    uint32_t number = (uint32_t)f->id, what = (uint32_t)(f->id >> 32);
+    struct todo t = {.number = number, .own = own, .format = (enum call_format)what, .have = true};
+    uint8_t sent = LEASE_CALL_SENT;
+    size_t size;
+
+    bool ours = atomic_compare_exchange_strong(&page->calls[number % LEASE_WINDOW], &sent, LEASE_CALL_BEGUN);
+    atomic_store(&page->seen, number);
+    if (what > CALL_VALUES || (l->whole_size && !keep_piece(l, f)))
+        return false;
+    if (!ours) {
+        cut(l, 0, own);
+        drop_pieces(l);
+        return true;
+    }
+    int64_t started = clock_us();
+    if (!provide(l, &t))
+        return false;
+    const uint8_t *bytes = body_of(l, &t, &size);
+    if (t.have)
+        python_lease_call(t.format, t.values, bytes + t.skip, size - t.skip, &t.answer);
+    if (t.values)
+        python_drop_values();
+    cut(l, 0, own);
+    drop_pieces(l);
+    after_call(l, started);
+    /* A worker that leaves may have lost its pipes: all in them is this call's. */
+    bool printed = atomic_load(&page->reads) != l->reads || in_pipe(1) || in_pipe(2) || worker_spoiled();
+    answer(number, t.answer.kind | (printed ? ANSWER_PRINTED : 0u), t.answer.bytes, t.answer.size);
+    python_answer_clear(&t.answer);
+    return !printed || await_ack(l);
+}
+
+bool lease_run(const struct lease_line *line, const char *cwd) {
+    struct lease l = {.line = *line, .cwd = cwd, .cap = line->rest_size + READ_MIN, .len = line->rest_size};
+    struct frame f;
+    size_t size;
+    bool going = true, finished = false;
+
+    l.in = malloc(l.cap);
+    if (!l.in)
+        return false;
+    memcpy(l.in, line->rest, line->rest_size);
+    l.reads = atomic_load(&line->page->reads);
+    watch.touched = false;
+    while (going && !finished && !worker_spoiled() && (size = look(&l, 0, &f))) {
+        switch (f.kind) {
+        case WORKER_PIECE:
+            going = keep_piece(&l, &f);
+            cut(&l, 0, size);
+            break;
+        case WORKER_CALL: going = run_call(&l, &f, size); break;
+        case WORKER_FINISH: finished = true; break;
+        default: going = false;
+        }
+    }
+    free(l.in);
+    free(l.whole);
+    return finished || (going && worker_spoiled());
+}

@@ -1,0 +1,441 @@
+/* Directories, users and environments of jobs. What runs as root here for another user's job is written with that in
+ * mind: the job's directory is probed as that user, files are made with descriptors, and a directory is removed without
+ * ever following a link. System calls are made raw where glibc would send signals to other threads. */
+#include "worker/forkserver/place.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "worker/forkserver/sandbox.h"
+
+enum { ROOT_MAX = PATH_MAX - 64, ROOT_CHANCE = 6 /* characters that mkdtemp chose */ };
+
+static struct {
+    char root[ROOT_MAX];
+    uint64_t serial;
+    char tool
+        [PATH_MAX]; /* where this worker keeps the programs of its own user's jobs, one at a time; "" not yet made */
+} me;
+
+/* Takes on the job's user. 0 or -1 with errno. */
+static int become_user(const struct place *p) {
+    return p->other ? login_become(&p->user) : 0;
+}
+
+/* In the child of vfork, whose memory is ours: is the job's user, enters the directory of p and makes its name plain if
+ * that is wanted, and if it stays short enough. */
+static void try_cwd(struct place *p, bool plain) {
+    char real[PATH_MAX];
+
+    if (become_user(p) || chdir(p->cwd))
+        _exit(1);
+    if (plain && syscall(SYS_getcwd, real, sizeof(real)) > 0 && real[0] == '/')
+        strcpy(p->cwd, real);
+    _exit(0);
+}
+
+/* Whether the job's user may enter p->cwd: tried out in a process that is that user, as is what the directory is
+ * called. */
+static __attribute__((noinline)) bool may_enter(struct place *p, bool plain) {
+    int status;
+    pid_t pid = vfork();
+
+    if (pid == 0)
+        try_cwd(p, plain);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    return pid > 0 && status == 0;
+}
+
+/* Whatever cleans /tmp may have removed the root. Made again, but never taken over from somebody who was faster. */
+static int ensure_root(void) {
+    struct stat st;
+
+    if (mkdir(me.root, 0711) == 0)
+        return 0;
+    if (errno != EEXIST || lstat(me.root, &st))
+        return -1;
+    if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022))
+        return 0;
+    errno = EEXIST;
+    return -1;
+}
+
+/* A fresh directory of the job's user. 0 or -1 with errno. */
+static int make_directory(const struct place *p, char path[PATH_MAX]) {
+    char *made = NULL;
+
+    for (int again = 0; again < 2 && !made; again++) {
+        snprintf(path, PATH_MAX, "%s/%" PRIu64 "-XXXXXX", me.root, me.serial);
+        made = mkdtemp(path);
+        if (!made && (errno != ENOENT || ensure_root()))
+            break;
+    }
+    if (!made) {
+        path[0] = 0;
+        return -1;
+    }
+    if (p->other && lchown(path, p->user.uid, p->user.gid)) {
+        int saved = errno;
+        rmdir(path);
+        path[0] = 0;
+        errno = saved;
+        return -1;
+    }
+    return 0;
+}
+
+enum { REMOVE_DEPTH = 200 }; /* one descriptor each; a tree deeper than this is left where it is */
+
+static void remove_tree(int parent, const char *name, int depth);
+
+static void empty_tree(int parent, const char *name, int depth) {
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            remove_tree(fd, e->d_name, depth + 1);
+    if (dir)
+        closedir(dir);
+    else if (fd >= 0)
+        close(fd);
+}
+
+static void remove_tree(int parent, const char *name, int depth) {
+    if (unlinkat(parent, name, 0) == 0 || depth > REMOVE_DEPTH)
+        return;
+    empty_tree(parent, name, depth);
+    unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+void place_root(const char *root) {
+    snprintf(me.root, sizeof(me.root), "%s", root);
+}
+
+void place_clear_root(bool itself) {
+    if (ensure_root())
+        return;
+    if (itself)
+        remove_tree(AT_FDCWD, me.root, 0);
+    else /* it stays the one that the pool has locked */
+        empty_tree(AT_FDCWD, me.root, 0);
+}
+
+/* Removes, or only finds, what is named after a worker. Returns whether there was something. */
+static bool look_for(uint64_t serial, bool and_remove) {
+    char prefix[32];
+    bool found = false;
+    DIR *dir = opendir(me.root);
+    size_t len = (size_t)snprintf(prefix, sizeof(prefix), "%" PRIu64 "-", serial);
+
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (strncmp(e->d_name, prefix, len) != 0)
+            continue;
+        found = true;
+        if (and_remove)
+            remove_tree(dirfd(dir), e->d_name, 0);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+bool place_left_by(uint64_t serial) {
+    return look_for(serial, false);
+}
+
+void place_clear(uint64_t serial) {
+    look_for(serial, true);
+}
+
+void place_sweep(void) {
+    const char *base = strrchr(me.root, '/') + 1;
+    size_t len = strlen(base);
+    char parent[ROOT_MAX];
+    struct stat st;
+
+    snprintf(parent, sizeof(parent), "%.*s", (int)(base - me.root), me.root);
+    DIR *dir = opendir(parent);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (strlen(e->d_name) != len || strncmp(e->d_name, base, len - ROOT_CHANCE) != 0 ||
+            strcmp(e->d_name, base) == 0)
+            continue;
+        int fd = openat(dirfd(dir), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            remove_tree(dirfd(dir), e->d_name, 0);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+void place_begin_worker(uint64_t serial) {
+    me.serial = serial;
+}
+
+/* --- environment ------------------------------------------------------------------------------------------------ */
+static size_t count_of(const char *const *list) {
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    return n;
+}
+
+static bool add_pair(char **env, size_t *at, const char *key, const char *value) {
+    if (asprintf(&env[*at], "%s=%s", key, value) < 0) {
+        env[*at] = NULL;
+        return false;
+    }
+    (*at)++;
+    return true;
+}
+
+/* p->env, each pair malloc'd. */
+static int fill_env(struct place *p, const struct work *w) {
+    size_t extra = count_of(w->env), login = count_of((const char *const *)p->user.env), at = 0;
+    char attempt[16];
+    bool fine = true;
+
+    p->env = calloc(login + extra + 5, sizeof(*p->env));
+    if (!p->env)
+        return -1;
+    snprintf(attempt, sizeof(attempt), "%u", (unsigned)w->attempt);
+    for (size_t i = 0; fine && i < login; i++)
+        fine = (p->env[at++] = strdup(p->user.env[i]));
+    fine = fine && add_pair(p->env, &at, "PPFS_JOB", w->name) && add_pair(p->env, &at, "PPFS_ATTEMPT", attempt) &&
+           add_pair(p->env, &at, "PPFS_NODE", w->node) && add_pair(p->env, &at, "PWD", p->cwd);
+    for (size_t i = 0; fine && i < extra; i++)
+        fine = (p->env[at++] = strdup(w->env[i]));
+    return fine ? 0 : -1;
+}
+
+static void free_env(struct place *p) {
+    for (size_t i = 0; p->env && p->env[i]; i++)
+        free(p->env[i]);
+    free(p->env);
+    p->env = NULL;
+}
+
+/* Where in env (count long) the key of pair is, or count. */
+static size_t find_key(char **env, size_t count, const char *pair) {
+    size_t len = strcspn(pair, "=") + 1;
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(env[i], pair, len) == 0)
+            return i;
+    return count;
+}
+
+char **place_environ(const struct place *p) {
+    char *none[] = {NULL}, **base = p->other ? none : environ;
+    size_t count = count_of((const char *const *)base);
+    char **env = malloc((count + count_of((const char *const *)p->env) + 1) * sizeof(*env));
+
+    if (!env)
+        return NULL;
+    if (count)
+        memcpy(env, base, count * sizeof(*env));
+    for (size_t i = 0; p->env && p->env[i]; i++) {
+        size_t at = find_key(env, count, p->env[i]);
+        env[at] = p->env[i];
+        count += at == count;
+    }
+    env[count] = NULL;
+    return env;
+}
+
+/* --- opening and closing ---------------------------------------------------------------------------------------- */
+/* Whether cwd is not as $PWD may name it: shells and make believe one without ".", ".." and double slashes, and a
+ * symbolic link in it. */
+static bool is_crooked(const char *cwd) {
+    size_t len = strlen(cwd);
+
+    return strstr(cwd, "//") || strstr(cwd, "/./") || strstr(cwd, "/../") || (len > 1 && cwd[len - 1] == '/') ||
+           (len > 1 && strcmp(cwd + len - 2, "/.") == 0) || (len > 2 && strcmp(cwd + len - 3, "/..") == 0);
+}
+
+/* Enters p->cwd and makes it plain, where that is ours to do. */
+static bool enter_own(struct place *p) {
+    char real[PATH_MAX];
+
+    if (chdir(p->cwd))
+        return false;
+    if (is_crooked(p->cwd) && getcwd(real, sizeof(real)))
+        strcpy(p->cwd, real);
+    return true;
+}
+
+static int fill_cwd(struct place *p, const struct work *w, char *why, size_t size) {
+    if (w->cwd[0] == '/' && strlen(w->cwd) < PATH_MAX) {
+        strcpy(p->cwd, w->cwd);
+        if (p->other ? may_enter(p, is_crooked(p->cwd)) : enter_own(p))
+            return 0;
+    }
+    if (w->cwd_required) {
+        snprintf(why, size, "cwd: there is no directory %.300s here that the job may enter", w->cwd);
+        return -1;
+    }
+    if (make_directory(p, p->cwd) || (!p->other && chdir(p->cwd))) {
+        snprintf(why, size, "no directory could be made for the job in %.300s: %s", me.root, strerror(errno));
+        return -1;
+    }
+    p->cwd_is_ours = true;
+    return 0;
+}
+
+int place_open(struct place *p, const struct work *w, char *why, size_t why_size) {
+    *p = (struct place){.memory = w->memory, .sandbox = w->sandbox, .other = w->uid != geteuid()};
+
+    if (p->sandbox && sandbox_check(p->sandbox, why, why_size))
+        return -1;
+    p->sandbox_abi = p->sandbox ? sandbox_abi() : 0;
+    if (p->other && login_open(&p->user, w->uid, w->gid, why, why_size))
+        goto fail;
+    if (fill_cwd(p, w, why, why_size))
+        goto fail;
+    if (work_isolated(w) && fill_env(p, w)) {
+        snprintf(why, why_size, "no memory for the environment of the job");
+        goto fail;
+    }
+    return 0;
+fail:
+    place_close(p);
+    return -1;
+}
+
+void place_drop_script(struct place *p) {
+    if (p->tool[0])
+        remove_tree(AT_FDCWD, p->tool, 0);
+    else if (p->script)
+        unlink(p->script);
+    p->tool[0] = 0;
+    free(p->script);
+    p->script = NULL;
+}
+
+void place_close(struct place *p) {
+    int saved = errno;
+
+    if (p->cwd_is_ours)
+        remove_tree(AT_FDCWD, p->cwd, 0);
+    place_drop_script(p);
+    p->cwd_is_ours = false;
+    login_close(&p->user);
+    free_env(p);
+    errno = saved;
+}
+
+/* --- the program of a job --------------------------------------------------------------------------------------- */
+static int write_all(int fd, const uint8_t *bytes, size_t size) {
+    while (size) {
+        ssize_t n = write(fd, bytes, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        bytes += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static int copy_all(int to, int from, off_t at) {
+    ssize_t n;
+
+    while ((n = sendfile(to, from, &at, 1 << 30)) != 0)
+        if (n < 0 && errno != EINTR)
+            return -1;
+    return 0;
+}
+
+/* A byte order mark before its #!: the kernel knows none, and would run it by /bin/sh or not at all. */
+static size_t mark_of(int fd, const void *bytes, size_t size) {
+    char head[3];
+
+    if (fd >= 0)
+        size = pread(fd, head, sizeof(head), 0) == sizeof(head) ? sizeof(head) : 0;
+    return size >= 3 && memcmp(fd >= 0 ? head : bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
+/* Opens the directory that is to hold the program; *path is its name. A descriptor, or -1 with errno. */
+static int open_tool(struct place *p, const char **path) {
+    if (p->other) {
+        *path = p->tool;
+        return make_directory(p, p->tool) ? -1 : open(p->tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    int fd = me.tool[0] ? open(me.tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    *path = me.tool;
+    if (fd < 0 && make_directory(p, me.tool) == 0)
+        fd = open(me.tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd;
+}
+
+int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char *why,
+                 size_t why_size) {
+    const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name, *path;
+    int file = -1, err = -1, dir = open_tool(p, &path);
+    size_t mark = mark_of(fd, bytes, size);
+
+    if (dir < 0 || asprintf(&p->script, "%s/%s", path, base) < 0)
+        goto out;
+    file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
+    if (file < 0 && errno == EEXIST) { /* left by a job of the same user, the only one who can write here */
+        remove_tree(dir, base, 0);
+        file = openat(dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
+    }
+    if (file < 0 ||
+        (fd >= 0 ? copy_all(file, fd, (off_t)mark) : write_all(file, (const uint8_t *)bytes + mark, size - mark)) ||
+        fchmod(file, 0700) || (p->other && fchown(file, p->user.uid, p->user.gid)))
+        goto out;
+    err = 0;
+out:
+    if (err)
+        snprintf(why, why_size, "the program could not be written to %.200s: %s", me.root, strerror(errno));
+    if (file >= 0)
+        close(file);
+    if (dir >= 0)
+        close(dir);
+    return err;
+}
+
+const char *place_enter(const struct place *p) {
+    struct rlimit limit = {.rlim_cur = p->memory, .rlim_max = p->memory};
+    sigset_t none;
+
+    sigemptyset(&none);
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (p->other) /* so that no process of another user can join its process group */
+        setsid();
+    else
+        setpgid(0, 0);
+    if (become_user(p))
+        return "take on the job's user";
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL)) /* after the change of user, which clears it */
+        return "be bound to its worker";
+    if (chdir(p->cwd))
+        return "enter its directory";
+    if (p->memory && setrlimit(RLIMIT_AS, &limit))
+        return "limit its memory";
+    if (p->sandbox && sandbox_enter(p->sandbox, p->sandbox_abi))
+        return errno == EISDIR ? "keep to its own directory, for that is all there is (name another one with cwd=)"
+                               : "be put into its sandbox";
+    return NULL;
+}

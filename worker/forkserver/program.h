@@ -1,0 +1,29 @@
+/* Programs: what a job says in {"run": [...]}, a #! script of another interpreter, an ELF file. */
+#ifndef PPFS_PROGRAM_H
+#define PPFS_PROGRAM_H
+#include <sys/resource.h>
+
+#include "worker/forkserver/place.h"
+#include "worker/runner/work.h"
+
+struct program {
+    char **argv;      /* as the program sees it */
+    const char *path; /* what is executed; NULL: argv[0], looked for in PATH */
+    int input;        /* becomes its stdin, -1: ours */
+    const int *keep;  /* descriptors that it inherits besides; -1 among them: nothing */
+    size_t keep_count;
+};
+
+/* Runs it in its place, stdout and stderr being ours, and waits for it (not for what it leaves behind). Fills in end,
+ * status, why, the usage. By vfork: the cost does not depend on how large this process is. */
+void program_run(const struct program *prog, const struct place *p, struct work_outcome *o);
+
+/* Writes all of it. False with errno. */
+bool program_write(int fd, const void *bytes, size_t size);
+
+/* A descriptor from which size bytes can be read, or -1 with errno. */
+int program_input(const void *bytes, size_t size);
+
+/* A wait status and usage as an outcome, for every kind of job that has a process of its own. */
+void program_outcome(int status, const struct rusage *usage, struct work_outcome *o);
+#endif

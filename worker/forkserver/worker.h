@@ -1,0 +1,56 @@
+/* A worker: one process, forked from the template, that does one piece of work after the other. */
+#ifndef PPFS_WORKER_H
+#define PPFS_WORKER_H
+#include <sys/uio.h>
+
+#include "worker/runner/control.h"
+#include "worker/forkserver/place.h"
+#include "worker/forkserver/python.h"
+
+/* Runs until its link ends. serial names it; uid: whose work it does, and nobody else's; fds: its descriptors as in
+ * SPAWN, CLOEXEC. guard: its parent; it dies with it. */
+_Noreturn void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t guard);
+
+/* Takes note of what this process is, before its first call: worker_restore compares with that. link: its end of it. */
+void worker_note(int link);
+void worker_part(void); /* in a child that runs a job: closes the link, and the file of the page */
+/* Puts this process in order after calls in it, their directory being cwd; kills what they left. Where something cannot
+ * be put back worker_spoiled is true from then on: no call may run here any more. */
+void worker_restore(const char *cwd);
+bool worker_spoiled(void);
+void worker_send(struct iovec *parts, size_t count); /* over the link, all of it; uses parts up */
+
+/* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link,
+ * see isolate_run. */
+struct isolated {
+    struct work_outcome outcome;
+    pid_t left; /* it has told its end and is being taken down by the kernel; 0 = it is gone */
+    int data;   /* memfd: the result, then the trace; -1 when there is neither */
+    uint64_t result_size, trace_size;
+};
+
+/* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing.
+ * */
+void isolate_spare(int link);
+void isolate_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
+/* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. Returns when that process
+ * has ended, or (left) has told so. The caller closes iso->data. */
+void isolate_run(const struct work *w, const struct place *p, struct isolated *iso);
+_Noreturn void isolate_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
+void isolate_bury(struct isolated *iso);             /* once the end is told: no process is left after it */
+
+/* --- leases --- */
+struct lease_line { /* how calls come and answers go */
+    int link;
+    int page_file; /* of page */
+    struct lease_page *page;
+    const void *rest; /* bytes of the link that came with the START */
+    size_t rest_size;
+};
+/* Runs the calls of a lease in this process, after python_begin_lease in cwd, until there are no more or the process is
+ * spoiled. False when the link has ended. */
+bool lease_run(const struct lease_line *line, const char *cwd);
+/* The same in a child that has taken on the place of w. Returns when that process has ended; the worker is to leave
+ * then, for calls may be left in the link. */
+void isolate_lease(const struct work *w, const struct place *p, const struct lease_line *line, struct work_outcome *o);
+#endif

@@ -1,0 +1,121 @@
+/* The structs of pool.c and pool_slot.c (slots and their work), pool_pipes.c (their output), pool_wait.c (what waits),
+ * pool_template.c (a template process), pool_orders.c (what it is told) and pool_users.c (which templates there are);
+ * what they call of each other is in pool_parts.h.
+ *
+ * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame of
+ * its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree is
+ * dead. Until then the slot stays BUSY. */
+#ifndef PPFS_POOL_INTERNAL_H
+#define PPFS_POOL_INTERNAL_H
+#include <sys/queue.h>
+
+#include "net/session/link.h"
+#include "worker/runner/control.h"
+#include "worker/pool/pool.h"
+
+enum slot_state { SLOT_EMPTY, SLOT_IDLE, SLOT_BUSY };
+
+struct slot {
+    struct pool *pool;
+    enum slot_state state;
+    struct template *template; /* whose worker it is; valid unless EMPTY, as all below */
+    uint64_t serial;
+    pid_t guard; /* 0 until SPAWNED has come */
+    struct link *link;
+    struct lease_page *page;
+    struct slot *next_corked; /* where corked */
+    bool corked;
+    struct event *out[2]; /* POOL_STDOUT, POOL_STDERR */
+    int out_fd[2];
+    bool tainted; /* ran a call in process: what must start clean goes elsewhere */
+    bool held;
+    int64_t user_us, system_us; /* of the jobs that it has ended */
+    int64_t idle_us;            /* since when it is IDLE */
+
+    uint64_t job; /* valid while BUSY, as all below */
+    uint32_t attempt;
+    bool killed; /* by pool_kill: its frames no longer count */
+    int64_t killed_us;
+    bool in_process; /* the job runs in the worker itself */
+    int64_t started_us;
+
+    bool lease;              /* the job is one; the rest is valid then */
+    uint32_t sent, answered; /* the highest numbers of its calls */
+    bool finished;           /* FINISH was sent */
+    enum pool_stream fresh; /* output that was read, but is not yet told: answers that were sent before it come first */
+    size_t fresh_size;      /* in pool.buffer; 0: none */
+};
+
+struct refusal { /* work that was accepted but cannot be given to anyone: its done() comes from the loop */
+    struct refusal *next;
+    uint64_t job;
+    struct work_outcome outcome;
+};
+
+struct waiting { /* work that waits for a template, or until it has made the workers that it was asked for */
+    STAILQ_ENTRY(waiting) next;
+    uint64_t job;
+    bool hold;   /* pool_hold was asked for */
+    void *bytes; /* of work_encode */
+    uint32_t size;
+};
+STAILQ_HEAD(waiting_list, waiting);
+
+/* A template process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of
+ * each user there is one at most that is not ending. */
+struct template {
+    TAILQ_ENTRY(template) next;
+    struct pool *pool;
+    uid_t uid;
+    int64_t used_us;             /* when it last was given work, or work of it ended */
+    struct waiting_list waiting; /* the oldest first */
+
+    pid_t pid, last; /* pid: 0: none runs; last: that ran */
+    char *root;      /* directory for what jobs need for a while; the template empties and removes it */
+    int root_fd;     /* by which it is locked */
+    int control;     /* -1: none */
+    struct event *control_event, *retry, *watch /* whether it still does what it is told */,
+        *writable /* takes orders again */;
+    uint64_t *kills; /* serials of KILL orders that it did not take yet */
+    size_t kill_count, kill_cap;
+    unsigned asked;    /* workers that it was asked for and has not told about */
+    int64_t heard_us;  /* when it last did what it was told, or had nothing to do */
+    char stuck[128];   /* why it was killed: it ... */
+    bool up;           /* HELLO has come */
+    int64_t ending_us; /* when it was told to leave; 0: it was not */
+    unsigned failures; /* starts in a row that did not come to HELLO, or did not last a second */
+    int64_t started_us;
+    char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
+};
+
+struct pool {
+    struct event_base *base;
+    struct pool_events ev;
+    void *arg;
+    char *worker_path, *program;
+    unsigned size;       /* how many may work at once */
+    int64_t short_us;    /* when it was last said that descriptors are short; 0: never */
+    unsigned pipe_share; /* bytes that all pipes may hold, 0: any */
+    bool give_back, suid_jobs, check_groups;
+    struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
+    size_t slot_count;
+    uint64_t next_serial;
+    unsigned waiting_count; /* of all templates */
+    struct refusal *refusals, **refusals_end;
+    struct event *refuse;
+    struct slot *corked; /* slots whose frames wait for pool_flush */
+    struct event *flush;
+    uint8_t *buffer; /* for reading pipes */
+
+    TAILQ_HEAD(template_list, template) templates;
+    struct template *own;       /* of the user that we run as: always there, the first of them */
+    int64_t keep_us;            /* that of another user goes when it had nothing to do for so long */
+    struct event *idle, *sweep; /* idle: looks for those */
+    char version[32];
+    pid_t *others; /* children of this process that are not the pool's, at pool_create */
+    size_t other_count;
+    int64_t sweep_until_us;
+    unsigned sweep_quiet;
+};
+
+#endif

@@ -1,0 +1,109 @@
+/* Orders to the template. Its socket holds some 160 of them: it is asked for a few workers at a time, and what it does
+ * not take of the rest waits here. That it is behind is no fault; for how long is looked at in pool_template.c. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "net/clock.h"
+#include "worker/pool/pool_parts.h"
+
+enum { ASKED_MAX = 64 /* workers: the rest of its socket is for kills */ };
+
+/* 0, -EAGAIN: its socket is full, or -errno. */
+static int send_order(struct template *t, const struct control *c, const int *fds) {
+    char room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct iovec part = {(void *)c, sizeof(*c)};
+    struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (fds) {
+        msg.msg_control = room;
+        msg.msg_controllen = sizeof(room);
+        struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(SPAWN_FDS * sizeof(int));
+        memcpy(CMSG_DATA(head), fds, SPAWN_FDS * sizeof(int));
+    }
+    while (sendmsg(t->control, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+bool template_busy(const struct template *t) {
+    return t->asked >= ASKED_MAX || t->kill_count;
+}
+
+/* It has begun to be behind, or to have something to do: its time counts from now. */
+static void count_from_now(struct template *t) {
+    if (!t->asked && !t->kill_count)
+        t->heard_us = clock_us();
+    template_watch(t);
+}
+
+int template_spawn(struct template *t, uint64_t serial, const int fds[SPAWN_FDS]) {
+    struct control c = {.kind = CONTROL_SPAWN, .serial = serial};
+
+    if (t->control < 0)
+        return -EPIPE;
+    int err = send_order(t, &c, fds);
+    if (err == -EAGAIN) {
+        event_add(t->writable, NULL);
+        return -EBUSY;
+    }
+    if (err == -EPIPE || err == -ECONNRESET)
+        err = 0; /* it has just died: what is asked of it ends as all that it had does */
+    if (err)
+        return err;
+    count_from_now(t);
+    t->asked++;
+    return 0;
+}
+
+static int kill_order(struct template *t, uint64_t serial) {
+    struct control c = {.kind = CONTROL_KILL, .serial = serial};
+
+    return send_order(t, &c, NULL) == -EAGAIN ? -EAGAIN : 0; /* it has died: so has whom it was to kill */
+}
+
+void template_writable(evutil_socket_t fd, short what, void *arg) {
+    struct template *t = arg;
+    size_t sent = 0;
+
+    (void)fd;
+    (void)what;
+    while (sent < t->kill_count && kill_order(t, t->kills[sent]) == 0)
+        sent++;
+    if (sent)
+        t->heard_us = clock_us();
+    t->kill_count -= sent;
+    memmove(t->kills, t->kills + sent, t->kill_count * sizeof(*t->kills));
+    if (t->kill_count)
+        event_add(t->writable, NULL);
+    else if (!STAILQ_EMPTY(&t->waiting))
+        wait_soon(t->pool);
+}
+
+void template_kill(struct template *t, uint64_t serial) {
+    if (t->control < 0)
+        return;
+    count_from_now(t);
+    if (!t->kill_count && kill_order(t, serial) == 0)
+        return;
+    if (t->kill_count == t->kill_cap) {
+        size_t cap = t->kill_cap ? 2 * t->kill_cap : 64;
+        uint64_t *bigger = realloc(t->kills, cap * sizeof(*bigger));
+        if (!bigger) { /* a worker that must die and cannot be told so: all of them do */
+            snprintf(t->stuck, sizeof(t->stuck), "could not be told what to kill: no memory");
+            kill(t->pid, SIGKILL);
+            return;
+        }
+        t->kills = bigger;
+        t->kill_cap = cap;
+    }
+    t->kills[t->kill_count++] = serial;
+    event_add(t->writable, NULL);
+}

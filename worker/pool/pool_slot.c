@@ -1,0 +1,350 @@
+/* A slot: one worker, its link, and the work that it has. Opening it, what comes over the link, how its work ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "net/clock.h"
+#include "net/descriptors.h"
+#include "worker/pool/pool_parts.h"
+#include "worker/runner/reap.h"
+
+enum { TELL_SHORT_US = 600 * 1000000 };
+enum { SLOT_FDS = 8 /* of a worker that is being made: its link, two pipes, their other ends, its page */ };
+
+/* --- slots ------------------------------------------------------------------------------------------------------- */
+void slot_close(struct slot *s) {
+    ahead_close(s);
+    link_destroy(s->link);
+    for (int i = 0; i < 2; i++) {
+        if (s->out[i])
+            event_free(s->out[i]);
+        if (s->out_fd[i] >= 0)
+            close(s->out_fd[i]);
+    }
+    *s = (struct slot){.pool = s->pool, .out_fd = {-1, -1}};
+}
+
+void slot_hold(struct slot *s, bool hold) {
+    if (s->held == hold)
+        return;
+    s->held = hold;
+    link_hold(s->link, hold);
+    for (int i = 0; i < 2; i++)
+        if (hold)
+            event_del(s->out[i]);
+        else
+            event_add(s->out[i], NULL);
+}
+
+unsigned slots_count(const struct pool *p, bool busy_only) {
+    unsigned count = 0;
+
+    for (size_t i = 0; i < p->slot_count; i++)
+        count += p->slots[i]->state == SLOT_BUSY || (!busy_only && p->slots[i]->state == SLOT_IDLE);
+    return count;
+}
+
+static struct slot *slot_by_serial(struct template *t, uint64_t serial) {
+    struct pool *p = t->pool;
+
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state != SLOT_EMPTY && p->slots[i]->template == t && p->slots[i]->serial == serial)
+            return p->slots[i];
+    return NULL;
+}
+
+struct slot *pool_slot(struct pool *p, uint64_t job) {
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->job == job)
+            return p->slots[i];
+    return NULL;
+}
+
+void slots_tell_short(struct pool *p, const char *what) {
+    if (p->short_us && clock_us() - p->short_us < TELL_SHORT_US)
+        return;
+    p->short_us = clock_us();
+    pool_trouble(p, "no more than %u workers, for %s: what is more waits", slots_count(p, false), what);
+}
+
+/* The job in this slot has ended. The slot is free before done() is called, which may give new work. */
+static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
+    struct pool *p = s->pool;
+    uint64_t job = s->job;
+
+    pool_drain(s);
+    o->attempt = s->attempt;
+    s->user_us += o->user_us;
+    s->system_us += o->system_us;
+    if (s->lease && !s->in_process) {
+        /* Its calls had the link: it goes before anybody else's work is sent there. */
+        template_kill(s->template, s->serial);
+        last = true;
+    }
+    s->lease = false;
+    s->idle_us = s->template->used_us = clock_us();
+    if (last || slots_count(p, false) > p->size) {
+        slot_close(s);
+    } else {
+        slot_hold(s, false);
+        s->state = SLOT_IDLE;
+        s->tainted = s->tainted || s->in_process;
+    }
+    if (p->waiting_count)
+        wait_soon(p);
+    p->ev.done(p->arg, job, o);
+}
+
+/* Where processes are short the work waits, as it does for any other want. */
+static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
+    o->unbegun = o->no_room = err == EAGAIN || err == ENOMEM;
+    o->end = o->unbegun ? WORK_LOST : WORK_REFUSED;
+    snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(err));
+    if (!o->unbegun)
+        return;
+    users_make_room(p);
+    slots_tell_short(p, err == ENOMEM
+                            ? "there is no memory for another process"
+                            : "no more processes can be made (see ulimit -u, and the pids limit of its cgroup)");
+}
+
+/* The work in this slot, or a call of it that has no answer yet. */
+static bool has_begun(const struct slot *s) {
+    return atomic_load(&s->page->took) == s->job && (!s->lease || atomic_load(&s->page->seen) > s->answered);
+}
+
+/* A worker that died between two calls took none along: those that it was sent run elsewhere. One that answered none
+ * may never get that far. */
+static bool died_between_calls(const struct slot *s) {
+    return s->lease && s->in_process && s->answered && atomic_load(&s->page->seen) <= s->answered;
+}
+
+/* The job's end when its worker cannot tell it. */
+static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o) {
+    char words[128];
+
+    o->wall_us = clock_us() - s->started_us;
+    reap_status_words(status, words, sizeof(words));
+    if (s->killed) {
+        *o = (struct work_outcome){.end = WORK_SIGNALED,
+                                   .status = SIGKILL,
+                                   .why = "killed",
+                                   .wall_us = o->wall_us,
+                                   .user_us = o->user_us,
+                                   .system_us = o->system_us,
+                                   .maxrss_kib = o->maxrss_kib};
+    } else if (died_between_calls(s)) {
+        o->end = WORK_DONE;
+    } else if (WIFSIGNALED(status)) {
+        o->end = WORK_SIGNALED;
+        o->status = WTERMSIG(status);
+        snprintf(o->why, sizeof(o->why), "%s%s", s->in_process ? "" : "its worker was ", words);
+    } else if (WEXITSTATUS(status) == WORKER_EXIT_NO_FORK && !atomic_load(&s->page->runs)) {
+        end_unbegun(s->pool, o, EAGAIN);
+    } else {
+        o->end = WORK_EXITED;
+        o->status = WEXITSTATUS(status);
+        if (o->status == WORKER_EXIT_CUT)
+            snprintf(o->why, sizeof(o->why), "the job closed the connection of its worker, so its result is lost");
+        else
+            snprintf(o->why, sizeof(o->why), "the %s ended its process with %s", s->in_process ? "call" : "worker",
+                     words);
+    }
+    slot_finish(s, o, true);
+}
+
+/* --- what comes over a link -------------------------------------------------------------------------------------- */
+static void on_frame(void *arg, const struct frame *f) {
+    struct slot *s = arg;
+    struct pool *p = s->pool;
+    struct work_outcome o;
+
+    if (s->killed)
+        return; /* its end has been decided; EXITED follows */
+    if (s->state == SLOT_BUSY && s->lease && f->kind == WORKER_ANSWER) {
+        if (!ahead_told(s, f))
+            goto broken;
+        return;
+    }
+    if (s->state != SLOT_BUSY || f->id != s->job)
+        goto broken;
+    switch (f->kind) {
+    case WORKER_RESULT: p->ev.output(p->arg, s->job, POOL_RESULT, f->body, f->size); return;
+    case WORKER_TRACE: p->ev.output(p->arg, s->job, POOL_TRACE, f->body, f->size); return;
+    case WORKER_DONE:
+    case WORKER_LAST:
+        if (work_outcome_decode(f->body, f->size, &o) || o.attempt != s->attempt || o.end == WORK_LOST)
+            goto broken;
+        slot_finish(s, &o, f->kind == WORKER_LAST);
+        return;
+    }
+broken: /* a call can reach the link of its worker, so this may be its doing: the end of that worker, no more */
+    template_kill(s->template, s->serial);
+    if (s->state == SLOT_IDLE)
+        slot_close(s);
+}
+
+static void on_link_closed(void *arg, int err) {
+    struct slot *s = arg;
+
+    if (s->state == SLOT_IDLE)
+        slot_close(s);
+    else if (err && err != ECONNRESET &&
+             err != EPIPE) /* nonsense; at an end of file EXITED follows, or the job goes on without its link */
+        template_kill(s->template, s->serial);
+}
+
+/* --- what the template says -------------------------------------------------------------------------------------- */
+void pool_on_spawned(struct template *t, uint64_t serial, int value) {
+    struct pool *p = t->pool;
+    struct slot *s = slot_by_serial(t, serial);
+    struct work_outcome o = {.end = WORK_REFUSED};
+
+    if (value < 0)
+        end_unbegun(p, &o, -value);
+    if (t->asked)
+        t->asked--;
+    if (p->waiting_count)
+        wait_soon(p);
+    if (!s)
+        return;
+    if (value > 0) {
+        s->guard = value;
+        return;
+    }
+    if (s->state == SLOT_BUSY)
+        slot_finish(s, &o, true);
+    else
+        slot_close(s);
+}
+
+void pool_on_exited(struct template *t, const struct control *c) {
+    struct slot *s = slot_by_serial(t, c->serial);
+
+    if (s && s->state == SLOT_BUSY && !s->killed)
+        link_drain(s->link); /* perhaps its last words were an outcome */
+    s = slot_by_serial(t, c->serial);
+    if (!s)
+        return;
+    if (s->state != SLOT_BUSY) {
+        slot_close(s);
+        return;
+    }
+    struct work_outcome o = {.maxrss_kib = c->maxrss_kib};
+    if (c->user_us > s->user_us)
+        o.user_us = c->user_us - s->user_us;
+    if (c->system_us > s->system_us)
+        o.system_us = c->system_us - s->system_us;
+    slot_finish_dead(s, c->value, &o);
+}
+
+void pool_on_template_gone(struct template *t, bool refused) {
+    struct pool *p = t->pool;
+    uint64_t before = p->next_serial; /* done() may ask for new workers, of the next process */
+    struct work_outcome none = {.end = p->give_back ? WORK_LOST : WORK_REFUSED};
+    struct waiting *waiting = refused ? wait_take_all(t) : NULL;
+
+    for (size_t i = 0; i < p->slot_count; i++) {
+        struct slot *s = p->slots[i];
+        uint64_t serial = s->serial;
+        if (s->state == SLOT_EMPTY || s->template != t || serial >= before)
+            continue;
+        if (s->state == SLOT_BUSY && !s->killed)
+            link_drain(s->link);
+        if (s->state == SLOT_EMPTY || s->serial != serial)
+            continue;
+        if (s->state == SLOT_IDLE) {
+            slot_close(s);
+            continue;
+        }
+        struct work_outcome o = {.end = refused && !p->give_back ? WORK_REFUSED : WORK_LOST,
+                                 .wall_us = clock_us() - s->started_us};
+        o.unbegun = o.end == WORK_LOST && !has_begun(s);
+        snprintf(o.why, sizeof(o.why), "%s", t->trouble);
+        if (s->killed)
+            slot_finish_dead(s, SIGKILL, &o);
+        else
+            slot_finish(s, &o, true);
+    }
+    snprintf(none.why, sizeof(none.why), "%s", t->trouble);
+    wait_end_all(p, waiting, &none);
+}
+
+/* --- giving work ------------------------------------------------------------------------------------------------- */
+struct slot *slot_empty(struct pool *p) {
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state == SLOT_EMPTY)
+            return p->slots[i];
+    struct slot **bigger = realloc(p->slots, (p->slot_count + 1) * sizeof(struct slot *));
+    if (!bigger)
+        return NULL;
+    p->slots = bigger;
+    struct slot *s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    *s = (struct slot){.pool = p, .out_fd = {-1, -1}};
+    return p->slots[p->slot_count++] = s;
+}
+
+int slot_open(struct slot *s, struct template *t) {
+    static const struct link_events link_events = {.frame = on_frame, .closed = on_link_closed};
+    struct pool *p = s->pool;
+    int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, page = -1, err = 0;
+
+    if (template_busy(t))
+        err = -EBUSY;
+    else if (!descriptors_spare(SLOT_FDS, DESCRIPTORS_FOR_FILES))
+        err = -EMFILE;
+    else
+        err = ahead_open(s, &page);
+    if (!err && (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends[0]) || pipe2(ends[1], O_CLOEXEC) ||
+                 pipe2(ends[2], O_CLOEXEC)))
+        err = -errno;
+    int theirs[4] = {ends[0][1], ends[1][1], ends[2][1], page};
+    if (!err) {
+        s->template = t;
+        s->idle_us = clock_us();
+        s->serial = p->next_serial++;
+        err = template_spawn(t, s->serial, theirs);
+    }
+    if (!err) {
+        err = link_create(&s->link, p->base, ends[0][0], &link_events, s);
+        ends[0][0] = -1; /* the link's, or closed by it */
+    }
+    if (!err) {
+        err = pipe_listen(s, POOL_STDOUT, ends[1][0]);
+        ends[1][0] = -1;
+    }
+    if (!err) {
+        err = pipe_listen(s, POOL_STDERR, ends[2][0]);
+        ends[2][0] = -1;
+    }
+    for (int i = 0; i < 3; i++)
+        for (int side = 0; side < 2; side++)
+            if (ends[i][side] >= 0)
+                close(ends[i][side]);
+    if (page >= 0)
+        close(page);
+    if (err)
+        slot_close(s);
+    else
+        s->state = SLOT_IDLE;
+    return err;
+}
+
+struct slot *slot_oldest_idle(const struct pool *p) {
+    struct slot *found = NULL;
+
+    for (size_t i = 0; i < p->slot_count; i++) {
+        struct slot *s = p->slots[i];
+        if (s->state == SLOT_IDLE && (!found || s->idle_us < found->idle_us))
+            found = s;
+    }
+    return found;
+}

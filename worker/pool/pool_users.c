@@ -1,0 +1,238 @@
+/* Which templates the pool has: one of our own user from the beginning, and one of each other user who has work, for
+ * what a worker keeps of one user's work (memory, addresses, pipes) is not for the next. Those of others go when they
+ * had nothing to do for a while, or when there are more than a few of them, the one that was used least recently first.
+ * So there are at most as many as there are workers, and those few.
+ *
+ * What a dead template leaves behind comes to us, its subreaper: every child of this process but templates and those
+ * that it had before pool_create. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "net/clock.h"
+#include "worker/runner/cage.h"
+#include "worker/pool/pool_parts.h"
+#include "worker/runner/reap.h"
+
+enum {
+    IDLE_MAX = 8,           /* templates of other users that have nothing to do */
+    LOOK_MAX_US = 10000000, /* how often they are looked at */
+    CLOSE_MS = 3000,
+    SWEEP_MS = 5000,
+    SWEEP_EVERY_US = 2000,
+    SWEEP_QUIET = 3, /* rounds without a stranger after which there are none */
+    GENERATIONS = 256,
+};
+
+void pool_trouble(struct pool *p, const char *format, ...) {
+    char sentence[CONTROL_TEXT + 256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    if (p->ev.trouble)
+        p->ev.trouble(p->arg, sentence);
+}
+
+/* --- strangers --------------------------------------------------------------------------------------------------- */
+static bool is_ours(void *arg, pid_t pid) {
+    const struct pool *p = arg;
+    const struct template *t;
+
+    TAILQ_FOREACH(t, &p->templates, next)
+        if (pid == t->pid)
+            return true;
+    for (size_t i = 0; i < p->other_count; i++)
+        if (p->others[i] == pid)
+            return true;
+    return false;
+}
+
+static bool note_other(void *arg, pid_t pid) {
+    struct pool *p = arg;
+    pid_t *bigger = realloc(p->others, (p->other_count + 1) * sizeof(*bigger));
+
+    if (bigger) {
+        p->others = bigger;
+        p->others[p->other_count++] = pid;
+    }
+    return true;
+}
+
+/* Waits for a stranger that the round before has killed; other children are left to whoever made them. */
+static bool bury_or_know(void *arg, pid_t pid) {
+    return is_ours(arg, pid) || waitpid(pid, NULL, WNOHANG) == pid;
+}
+
+/* One round; again soon, until a few in a row found nobody: what a dying process leaves may come a moment later. */
+static void on_sweep(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    struct timeval soon = {.tv_usec = SWEEP_EVERY_US};
+
+    (void)fd;
+    (void)what;
+    p->sweep_quiet = reap_round(bury_or_know, p) ? 0 : p->sweep_quiet + 1;
+    if (p->sweep_quiet < SWEEP_QUIET && clock_us() < p->sweep_until_us)
+        event_add(p->sweep, &soon);
+}
+
+void users_sweep(struct pool *p) {
+    p->sweep_until_us = clock_us() + SWEEP_MS * INT64_C(1000);
+    p->sweep_quiet = 0;
+    on_sweep(-1, 0, p);
+}
+
+uint64_t pool_job_of(struct pool *p, pid_t pid) {
+    for (int generation = 0; pid > 1 && generation < GENERATIONS; generation++) {
+        for (size_t i = 0; i < p->slot_count; i++)
+            if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->guard == pid)
+                return p->slots[i]->job;
+        pid = reap_parent(pid);
+    }
+    return 0;
+}
+
+/* --- those of other users ------------------------------------------------------------------------------------------
+ * */
+bool users_busy(const struct template *t) {
+    const struct pool *p = t->pool;
+
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->template == t)
+            return true;
+    return !STAILQ_EMPTY(&t->waiting);
+}
+
+static bool is_idle(const struct template *t) {
+    return t != t->pool->own && !t->ending_us && !users_busy(t);
+}
+
+/* Its idle workers leave, and it after them. */
+static void end(struct template *t) {
+    struct pool *p = t->pool;
+
+    for (size_t i = 0; i < p->slot_count; i++)
+        if (p->slots[i]->state == SLOT_IDLE && p->slots[i]->template == t)
+            slot_close(p->slots[i]);
+    template_end(t);
+}
+
+static void keep_few(struct pool *p, unsigned most) {
+    for (;;) {
+        struct template *t, *oldest = NULL;
+        unsigned count = 0;
+        TAILQ_FOREACH(t, &p->templates, next)
+            if (t->pid && is_idle(t)) {
+                count++;
+                if (!oldest || t->used_us < oldest->used_us)
+                    oldest = t;
+            }
+        if (count <= most)
+            return;
+        end(oldest);
+    }
+}
+
+/* Now and then, while there are any. One without a process stays for the pause after a start that failed. */
+static void look_again(struct pool *p) {
+    int64_t us = p->keep_us / 4 < LOOK_MAX_US ? p->keep_us / 4 : LOOK_MAX_US;
+    struct timeval then = {.tv_sec = us / 1000000, .tv_usec = us % 1000000};
+
+    if (TAILQ_NEXT(p->own, next) && !event_pending(p->idle, EV_TIMEOUT, NULL))
+        event_add(p->idle, &then);
+}
+
+static void on_idle(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    struct template *t, *next;
+
+    (void)fd;
+    (void)what;
+    for (t = TAILQ_FIRST(&p->templates); t; t = next) {
+        next = TAILQ_NEXT(t, next);
+        if (!is_idle(t) || (t->pid ? clock_us() - t->used_us < p->keep_us : event_pending(t->retry, EV_TIMEOUT, NULL)))
+            continue;
+        if (t->pid)
+            end(t);
+        else
+            template_free(t);
+    }
+    keep_few(p, IDLE_MAX);
+    look_again(p);
+}
+
+struct template *users_template(struct pool *p, uid_t uid) {
+    struct template *t;
+
+    if (uid == p->own->uid)
+        return p->own;
+    TAILQ_FOREACH(t, &p->templates, next)
+        if (t->uid == uid && !t->ending_us)
+            return t;
+    keep_few(p, IDLE_MAX - 1);
+    t = template_new(p, uid);
+    if (t)
+        look_again(p);
+    return t;
+}
+
+bool users_make_room(struct pool *p) {
+    struct slot *idle;
+    bool any = false;
+
+    for (; (idle = slot_oldest_idle(p)); any = true)
+        slot_close(idle);
+    keep_few(p, 0);
+    return any;
+}
+
+/* --- the pool's beginning and end ----------------------------------------------------------------------------------
+ * */
+int users_open(struct pool *p) {
+    p->sweep = evtimer_new(p->base, on_sweep, p);
+    p->idle = evtimer_new(p->base, on_idle, p);
+    if (!p->sweep || !p->idle)
+        return -ENOMEM;
+    p->own = template_new(p, geteuid());
+    if (!p->own)
+        return -errno;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    reap_round(note_other, p);
+    return template_start(p->own);
+}
+
+void users_close(struct pool *p) {
+    struct timespec pause = {.tv_nsec = 1000000};
+    int64_t until = clock_us() + CLOSE_MS * INT64_C(1000);
+    struct template *t;
+
+    TAILQ_FOREACH(t, &p->templates, next)
+        template_close(t);
+    TAILQ_FOREACH(t, &p->templates, next)
+        while (t->pid && clock_us() < until) {
+            if (waitpid(t->pid, NULL, WNOHANG) == t->pid)
+                t->pid = 0;
+            else
+                nanosleep(&pause, NULL);
+        }
+    TAILQ_FOREACH(t, &p->templates, next)
+        template_bury(t);
+    while (p->own && clock_us() < until && reap_round(bury_or_know, p))
+        nanosleep(&pause, NULL);
+    TAILQ_FOREACH(t, &p->templates, next)
+        if (t->last)
+            cage_bury(t->last);
+    while ((t = TAILQ_FIRST(&p->templates)))
+        template_free(t);
+    if (p->sweep)
+        event_free(p->sweep);
+    if (p->idle)
+        event_free(p->idle);
+    free(p->others);
+}
