@@ -13,13 +13,23 @@ enum call_state { CALL_PENDING, CALL_SENT, CALL_JOB /* a job of its own runs it 
 struct pieces {           /* of a large answer */
     struct buffer answer; /* JSON; also one that waits for those before it */
     struct chunks frames; /* frames */
+    size_t *account;      /* counts answer: */
+    size_t counted;
 };
 static inline bool pieces_any(const struct pieces *p) {
     return p->answer.size || p->frames.first;
 }
+static inline void pieces_count(struct pieces *p, size_t *account) {
+    p->account = account;
+    *account += p->answer.cap - p->counted;
+    p->counted = p->answer.cap;
+}
 static inline void pieces_free(struct pieces *p) {
     buffer_free(&p->answer);
     chunks_free(&p->frames);
+    if (p->account)
+        *p->account -= p->counted;
+    p->counted = 0;
 }
 
 struct call {
@@ -80,7 +90,7 @@ struct codec {
     int64_t (*parse)(struct stream *st, const char *bytes, size_t size);
     int (*close)(struct stream *st); /* the input has ended: what is left over is dealt with */
     /* A piece of an answer, gathered until the rest comes. 0, -EFBIG or -ENOMEM. */
-    int (*part)(struct pieces *to, const void *bytes, size_t size);
+    int (*part)(struct pieces *to, const void *bytes, size_t size, size_t *account);
     /* the rest */
     int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
     int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */

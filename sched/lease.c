@@ -44,6 +44,7 @@ static void lease_free(struct lease *l) {
     if (l->count)
         LIST_REMOVE(l, busy);
     LIST_REMOVE(l, all);
+    answers_drop(l);
     pieces_free(&l->pieces);
     free(l->ring);
     free(l);
@@ -350,6 +351,7 @@ void lease_end(struct stream *st) {
 }
 
 void lease_kill(struct lease *l) {
+    answers_let(l);
     if (!l->killed)
         runner_kill(l->host->runner, l->id);
     l->killed = true;

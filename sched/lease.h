@@ -65,7 +65,10 @@ struct lease {
     bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
     unsigned waits;                  /* requests of it for which its slot is lent */
     bool killed;                     /* whatever it still answers, it ends */
-    bool unwanted;                   /* one of the ring is: it is to be killed if, or when, it is the one that runs */
+    bool held;                       /* nothing of it is read: in user.waiting */
+    int64_t told;                    /* clock_us: it, being user.favourite, has told something */
+    TAILQ_ENTRY(lease) unread;
+    bool unwanted; /* one of the ring is: it is to be killed if, or when, it is the one that runs */
     struct sent {
         uint64_t call;
         uint32_t number;

@@ -104,7 +104,7 @@ static void keep(struct lease *l, struct stream *st, uint64_t number, enum kept_
         pieces_free(&l->pieces); /* nobody wants it any more */
         return;
     }
-    if (!stream_keep_away(l->host->s, l->away, number, kind, bytes, size, ends ? &l->pieces : NULL))
+    if (!stream_keep_away(l->user, l->away, number, kind, bytes, size, ends ? &l->pieces : NULL))
         give_up(l); /* there is no memory: it runs again */
 }
 
@@ -143,7 +143,7 @@ void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, 
     enum kept_kind as = kind == ANSWER_VALUE ? KEPT_VALUE : KEPT_ERROR;
     struct call *c = claimed(l, of, &st);
     if (kind == ANSWER_PART) {
-        if (l->codec->part(c ? &c->pieces : &l->pieces, bytes, size) == 0)
+        if (l->codec->part(c ? &c->pieces : &l->pieces, bytes, size, &l->user->answers) == 0)
             return;
         fail(l, st, c, stream_no_room);
         give_up(l);

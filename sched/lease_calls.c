@@ -80,6 +80,8 @@ static void count_by(struct lease *l, int by) {
         LIST_INSERT_HEAD(&h->s->busy, l, busy);
     h->idle += (unsigned)(was_busy - (l->count > 0));
     h->s->calls_sent += (unsigned)by;
+    if (!l->count)
+        answers_let(l); /* nothing more comes */
     if (l->stream)
         lease_moved(l->stream);
 }
@@ -363,17 +365,12 @@ static void note_end(struct lease *l, unsigned function, bool failed) {
             lease_take_back(other, 1);
 }
 
-void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
-    struct host *h = arg;
+static void hear(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+    struct host *h = l->host;
     struct sched *s = h->s;
-    struct lease *l = lease_find(s, id);
-    if (l && l->away) {
-        lease_away_answer(l, number, kind, bytes, size);
-        return;
-    }
-    struct call *c = l && l->stream ? answered_call(l, number, is_last(kind, size)) : NULL;
+    struct call *c = l->stream ? answered_call(l, number, is_last(kind, size)) : NULL;
     if (!c) { /* dropped, or from before a recall */
-        if (l && l->stream)
+        if (l->stream)
             stop_unwanted(l);
         return;
     }
@@ -386,7 +383,7 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
         return;
     }
     if (kind == ANSWER_PART) {
-        if (st->codec->part(&c->pieces, bytes, size) < 0)
+        if (st->codec->part(&c->pieces, bytes, size, &l->user->answers) < 0)
             too_large(l, c);
         return;
     }
@@ -404,15 +401,28 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     sched_check(s, stream_answer(st, c, kind, bytes, size));
 }
 
+void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+    const struct host *h = arg;
+    struct lease *l = lease_find(h->s, id);
+    if (!l)
+        return;
+    if (l->away)
+        lease_away_answer(l, number, kind, bytes, size);
+    else
+        hear(l, number, kind, bytes, size);
+    answers_heard(l, is_last(kind, size));
+}
+
 void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
     struct lease *l = lease_find(s, id);
-    if (l && l->away && which <= POOL_STDERR)
-        lease_away_output(l, which, bytes, size);
-    if (!l || !l->stream || l->count == 0 || which > POOL_STDERR)
+    if (!l || which > POOL_STDERR)
         return;
-    struct call *c = lease_sent_call(l->stream, sent_at(l, 0)->call);
-    if (c)
+    struct call *c = l->stream && l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
+    if (l->away)
+        lease_away_output(l, which, bytes, size);
+    else if (c)
         sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size));
+    answers_heard(l, false);
 }
 
 void lease_died_why(const struct lease *l, const struct work_outcome *o, char why[LEASE_WHY]) {

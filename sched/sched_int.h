@@ -110,6 +110,7 @@ struct sched {
     void *users; /* tsearch tree of struct user */
     struct user_heap user_heaps[USERS_HEAPS];
     double user_time_us;              /* the virtual time at which a user begins */
+    LIST_HEAD(, user) holding;        /* some of whose answers are not read: answers.h */
     LIST_HEAD(, user) met, streaming; /* of this dispatch; with streams in memory */
     bool stirred;       /* slots came free or work came, since the last dispatch that began with all users */
     struct keys *keys;  /* keys.c */

@@ -47,6 +47,7 @@ void stream_free(struct stream *st) {
     for (unsigned i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_free(buffers[i]);
     chunks_free(&st->large);
+    answers_count(st);
     stream_look_free(&st->look);
     free(st->read_buffer);
     free(st);
@@ -204,6 +205,7 @@ void stream_free_all(struct sched *s) {
     }
     lease_free_all(s);
     stream_kept_free(s);
+    answers_free(s);
 }
 
 /* After a commit that failed all are read anew, a second later. */

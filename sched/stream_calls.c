@@ -157,6 +157,7 @@ int stream_answered(struct stream *st, struct call *c) {
     unindex(c);
     unqueue(c);
     c->state = CALL_ANSWERED;
+    pieces_count(&c->pieces, &st->user->answers);
     st->waiting_calls++;
     stream_hold(st, c, sizeof *c + c->pieces.answer.cap);
     st->waiting += c->held;

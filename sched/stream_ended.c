@@ -12,7 +12,9 @@
 enum { STDOUT /* of a program that failed */, VALUE, TEXTS };
 
 struct ending {
+    TAILQ_ENTRY(ending) waits; /* of user.endings */
     struct sched *s;
+    struct user *user;
     struct job_row row;
     int at;     /* which of these */
     bool found; /* its body was looked up: */
@@ -24,6 +26,8 @@ struct ending {
 };
 
 static void free_ending(struct ending *e) {
+    if (e->user->ending == e)
+        e->user->ending = NULL;
     buffer_free(&e->piece);
     buffer_free(&e->text.text);
     free(e);
@@ -96,7 +100,7 @@ static int take(struct ending *e, struct stream *st, struct call *c) {
     if (program)
         rc = json_string_add(&e->text, p->bytes, p->size);
     else if (e->off < e->body.size)
-        rc = st->codec->part(&c->pieces, p->bytes, p->size);
+        rc = st->codec->part(&c->pieces, p->bytes, p->size, &st->user->answers);
     if (rc == 0 && e->text.text.size > FRAME_WHOLE_MAX)
         rc = -EFBIG;
     if (rc == 0 && program && e->off == e->body.size)
@@ -126,6 +130,7 @@ static int find_body(struct ending *e, enum job_body b) {
 }
 
 static void was_loaded(void *arg, int rc);
+static void go_on(struct ending *e, struct stream *st, struct call *c, int rc);
 
 /* Goes on: 0 when all is there, -EINPROGRESS: was_loaded goes on, -errno. */
 static int gather(struct ending *e, struct stream *st, struct call *c) {
@@ -137,6 +142,11 @@ static int gather(struct ending *e, struct stream *st, struct call *c) {
         if (!e->found && (rc = find_body(e, b)) < 0)
             return rc;
         while (e->off < e->body.size && !e->unreadable) {
+            if (e->body.file && answers_much(e->user) && e->user->ending != e) {
+                TAILQ_INSERT_TAIL(&e->user->endings, e, waits);
+                answers_wait(e->user);
+                return -EINPROGRESS; /* stream_endings goes on */
+            }
             int64_t left = e->body.size - e->off;
             size_t n = left < (int64_t)PIECE ? (size_t)left : PIECE;
             e->piece.size = 0;
@@ -161,11 +171,16 @@ static int gather(struct ending *e, struct stream *st, struct call *c) {
 static void was_loaded(void *arg, int rc) {
     struct ending *e = arg;
     struct sched *s = e->s;
-    struct stream *st;
+    struct stream *st = NULL;
     struct call *c = s->stopping ? NULL : stream_part_call(s, e->row.stream, e->row.call, e->row.job.id, &st);
     if (rc < 0 || (size_t)rc != e->piece.size)
         e->unreadable = EIO;
     rc = c && !e->unreadable ? take(e, st, c) : 0;
+    go_on(e, st, c, rc);
+}
+
+static void go_on(struct ending *e, struct stream *st, struct call *c, int rc) {
+    struct sched *s = e->s;
     if (c && rc == 0)
         rc = gather(e, st, c);
     if (rc == -EINPROGRESS)
@@ -187,6 +202,7 @@ int stream_job_ended(struct sched *s, const struct job_row *r) {
     if (!e)
         return sched_check(s, -ENOMEM);
     e->s = s;
+    e->user = st->user;
     e->row = *r;
     int rc = gather(e, st, c);
     if (rc == -EINPROGRESS)
@@ -195,4 +211,25 @@ int stream_job_ended(struct sched *s, const struct job_row *r) {
         rc = answer(st, c, e);
     free_ending(e);
     return sched_check(s, rc);
+}
+
+void stream_endings(struct user *u, bool all) {
+    struct ending *e = TAILQ_FIRST(&u->endings), *last = TAILQ_LAST(&u->endings, endings), *next;
+    for (bool more = e && (all || !u->ending); more; e = next) {
+        struct stream *st;
+        next = TAILQ_NEXT(e, waits);
+        more = all && e != last; /* who comes to wait again comes behind it */
+        TAILQ_REMOVE(&u->endings, e, waits);
+        if (!all)
+            u->ending = e;
+        struct call *c = stream_part_call(u->s, e->row.stream, e->row.call, e->row.job.id, &st);
+        go_on(e, st, c, 0);
+    }
+}
+
+void stream_endings_free(struct user *u) {
+    for (struct ending *e; (e = TAILQ_FIRST(&u->endings));) {
+        TAILQ_REMOVE(&u->endings, e, waits);
+        free_ending(e);
+    }
 }

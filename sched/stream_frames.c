@@ -47,7 +47,7 @@ static int put_answer(struct stream *st, struct call *c, uint8_t kind, const voi
 /* Takes the frames over. 0; -ENOMEM: they stay. */
 static int put_large(struct stream *st, struct call *c, struct chunks *frames) {
     struct pieces also = {0};
-    int rc = chunks_take(&st->large, &st->out);
+    int rc = chunks_take(&st->large, &st->out, &st->user->answers);
     if (rc == 0)
         rc = chunks_share(frames, &also.frames);
     if (rc < 0)
@@ -84,8 +84,8 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     return rc;
 }
 
-static int part(struct pieces *to, const void *bytes, size_t size) {
-    return chunks_body(&to->frames) + size > FRAME_WHOLE_MAX ? -EFBIG : chunks_add(&to->frames, bytes, size);
+static int part(struct pieces *to, const void *bytes, size_t size, size_t *account) {
+    return chunks_body(&to->frames) + size > FRAME_WHOLE_MAX ? -EFBIG : chunks_add(&to->frames, bytes, size, account);
 }
 
 /* One that came in pieces goes to the log as it was put together. */
@@ -94,7 +94,7 @@ static int answer(struct stream *st, struct call *c, enum pool_answer kind, cons
     struct chunks *frames = &c->pieces.frames;
     if (!frames->first)
         return put_answer(st, c, frame, bytes, size);
-    int rc = part(&c->pieces, bytes, size);
+    int rc = part(&c->pieces, bytes, size, &st->user->answers);
     if (rc < 0)
         return rc;
     chunks_finish(frames, frame, c->id);

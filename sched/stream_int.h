@@ -9,6 +9,7 @@
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
 #include "sched/call.h"
+#include "sched/answers.h"
 #include "sched/lease.h"
 #include "sched/stream_look.h"
 #include "sched/stream_memory.h"
@@ -99,6 +100,7 @@ struct stream {
     int64_t begun, newline; /* where what is being gathered begins; JSON: behind the last newline, as far as is known */
     int64_t large_at;       /* user.large is it: begun of what it may gather */
     size_t gathered, sent, counted; /* its part of user.gathered, of user.sent, of user.unwritten */
+    size_t small;                   /* its part of user.answers that is in out and prints */
     struct buffer parts;            /* frames: the body that is being put together ... */
     struct frame part;              /* ... the frame that it stands in ... */
     uint32_t left;                  /* ... and how many of that frame's bytes are still to come */
@@ -114,7 +116,9 @@ static inline size_t stream_unwritten(const struct stream *st) { /* bytes of ans
 }
 static inline size_t stream_share(const struct stream *st) { /* bytes that it may hold */
     unsigned n = st->s->stream_count;
-    return user_holds_much(st->user) ? STREAM_FLOOR : n > STREAMS_ROOMY ? STREAM_HELD / n * STREAMS_ROOMY : STREAM_HELD;
+    return user_holds_much(st->user) || answers_much(st->user) ? STREAM_FLOOR
+           : n > STREAMS_ROOMY                                 ? STREAM_HELD / n * STREAMS_ROOMY
+                                                               : STREAM_HELD;
 }
 /* The parser stops here; not in the middle of a call that others of its user wait for. What workers have may wait for
  * what comes. */
@@ -199,7 +203,7 @@ int stream_advance_json(struct stream *st);
 void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
                  struct pieces *p);
 /* Of one that has not met that call yet, or is not in memory. False: there is no memory, and nothing was kept. */
-bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
+bool stream_keep_away(struct user *u, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
                       size_t size, struct pieces *p);
 void stream_kept_logged(struct stream *st, uint64_t stage);       /* up to that stage it is in the log with this turn */
 bool stream_kept_ended(const struct stream *st, uint64_t number); /* that call is going to be answered from here */
@@ -237,6 +241,8 @@ int stream_part_submit(struct stream *st, struct call *c, const struct buffer *b
 int stream_body(struct stream *st, struct call *c);
 /* stream_ended.c: what such a job answered goes to the stream. 0, -errno, or 1: the stream removes it, later. */
 int stream_job_ended(struct sched *s, const struct job_row *r);
+void stream_endings(struct user *u, bool all); /* of those that wait for memory one goes on, or all do */
+void stream_endings_free(struct user *u);
 /* What a call has printed. NULL: nobody wants it any more. */
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
                                    enum pool_stream which, const void *bytes, size_t size);

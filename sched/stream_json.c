@@ -112,8 +112,12 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     return rc < 0 ? rc : stream_answered(st, c);
 }
 
-static int part(struct pieces *to, const void *bytes, size_t size) {
-    return to->answer.size + size > FRAME_WHOLE_MAX ? -EFBIG : buffer_add(&to->answer, bytes, size);
+static int part(struct pieces *to, const void *bytes, size_t size, size_t *account) {
+    if (to->answer.size + size > FRAME_WHOLE_MAX)
+        return -EFBIG;
+    int rc = buffer_add(&to->answer, bytes, size);
+    pieces_count(to, account);
+    return rc;
 }
 
 /* A value is a line as it is; of an error the first line is the sentence, the rest its traceback. */
@@ -184,15 +188,16 @@ static int advance(struct stream *st, struct call *c) {
         stream_keep(st, c->number, KEPT_WHOLE, line->bytes, line->size, NULL);
         return buffer_add(&st->out, line->bytes, line->size);
     }
-    int rc = chunks_take(&st->large, &st->out); /* what is before it */
+    int rc = chunks_take(&st->large, &st->out, &st->user->answers); /* what is before it */
     if (rc == 0)
-        rc = chunks_take(&one, line);
+        rc = chunks_take(&one, line, &st->user->answers);
     if (rc == 0)
         rc = chunks_share(&one, &also.frames);
-    if (rc < 0) { /* kept as one that waits (stream_kept_gather) */
+    if (rc < 0) /* kept as one that waits (stream_kept_gather) */
         chunks_give(&one, line);
+    pieces_count(&c->pieces, &st->user->answers);
+    if (rc < 0)
         return rc;
-    }
     stream_keep(st, c->number, KEPT_WHOLE, NULL, 0, &also);
     chunks_join(&st->large, &one);
     return 0;

@@ -9,6 +9,7 @@
 
 struct kept {
     TAILQ_ENTRY(kept) next;
+    size_t *account; /* counts size */
     uint64_t number;
     enum kept_kind kind;
     uint64_t stage;       /* as long as it is on the way to the log */
@@ -29,15 +30,16 @@ static size_t bytes_of(const struct kept *k) {
 }
 
 /* NULL without memory: then that call runs again after a commit that fails. */
-static struct kept *add(struct kept_list *list, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
-                        struct pieces *p) {
+static struct kept *add(struct user *u, struct kept_list *list, uint64_t number, enum kept_kind kind, const void *bytes,
+                        size_t size, struct pieces *p) {
     struct kept *k = malloc(sizeof *k + size);
     if (!k) {
         if (p)
             pieces_free(p);
         return NULL;
     }
-    *k = (struct kept){.number = number, .kind = kind, .size = size};
+    *k = (struct kept){.account = &u->answers, .number = number, .kind = kind, .size = size};
+    u->answers += size;
     if (p) {
         k->pieces = *p;
         *p = (struct pieces){0};
@@ -50,6 +52,7 @@ static struct kept *add(struct kept_list *list, uint64_t number, enum kept_kind 
 
 static void free_kept(struct kept *k) {
     pieces_free(&k->pieces);
+    *k->account -= k->size;
     free(k);
 }
 
@@ -64,7 +67,7 @@ static void empty(struct kept_list *list) {
 void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
                  struct pieces *p) {
     bool printed = kind <= KEPT_STDERR;
-    struct kept *k = add(printed ? &st->printed : &st->kept, number, kind, bytes, size, p);
+    struct kept *k = add(st->user, printed ? &st->printed : &st->kept, number, kind, bytes, size, p);
     if (!k || printed)
         return;
     k->stage = st->stage;
@@ -111,17 +114,18 @@ static struct kept_set *new_set(struct sched *s, uint64_t stream, bool fresh) {
     return set;
 }
 
-bool stream_keep_away(struct sched *s, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
+bool stream_keep_away(struct user *u, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
                       size_t size, struct pieces *p) {
+    struct sched *s = u->s;
     struct stream *st = stream_find(s, stream);
     struct kept_set *set = st ? NULL : set_of(s, stream);
     if (st) {
         stream_mark(st);
-        return add(&st->replay, number, kind, bytes, size, p);
+        return add(u, &st->replay, number, kind, bytes, size, p);
     }
     if (!set)
         set = new_set(s, stream, false);
-    return set && add(&set->list, number, kind, bytes, size, p);
+    return set && add(u, &set->list, number, kind, bytes, size, p);
 }
 
 void stream_kept_leave(struct stream *st) {

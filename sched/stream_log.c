@@ -206,7 +206,7 @@ static void piece_written(void *arg, int rc) {
 }
 
 static int send_off(struct stream *st) {
-    int rc = chunks_take(&st->large, &st->out);
+    int rc = chunks_take(&st->large, &st->out, &st->user->answers);
     struct piece *p = rc == 0 ? malloc(sizeof *p) : NULL;
     if (!p)
         return -ENOMEM;

@@ -158,6 +158,7 @@ static int turn(struct stream *st, bool *ended) {
         return rc;
     rc = stream_log_flush(st);
     stream_answers(st);
+    answers_count(st);
     run_output_resume(st);
     if (rc == 0 && !st->flight) { /* else what it says is not in the log yet */
         *ended = st->failed || (st->parsed_all && stream_all_said(st));
@@ -171,6 +172,7 @@ static int turn(struct stream *st, bool *ended) {
 }
 
 void stream_turn(struct sched *s) {
+    answers_turn(s);
     for (struct stream *st = s->streams, *next; st; st = next) {
         bool ended = false;
         next = st->next;

@@ -28,6 +28,8 @@ struct user *user_of(struct sched *s, uid_t uid) {
     *u = (struct user){.uid = uid, .s = s, .quota = quota_of(s, uid)};
     TAILQ_INIT(&u->wanted);
     TAILQ_INIT(&u->bodies);
+    TAILQ_INIT(&u->waiting);
+    TAILQ_INIT(&u->endings);
     if (!tsearch(&u->uid, &s->users, compare)) {
         free(u);
         return NULL;

@@ -48,12 +48,19 @@ struct user {  /* of everyone who has had something here since the daemon began 
     LIST_ENTRY(user) met;       /* of sched.met, while lanes */
     LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
     LIST_HEAD(, stream) streams;
-    unsigned active_streams;     /* of them: have something to do */
-    size_t held, sent, gathered; /* stream_memory.h: bytes of calls; that workers have; that are not whole */
-    size_t unwritten, flying;    /* bytes of answers: for the disk thread; that it has */
-    const struct stream *large;  /* may gather a call beyond what he may hold */
-    TAILQ_HEAD(, call) bodies;   /* calls whose files wait until one of those that are being made is whole ... */
-    unsigned making;             /* ... which are so many */
+    unsigned active_streams;             /* of them: have something to do */
+    size_t held, sent, gathered;         /* stream_memory.h: bytes of calls; that workers have; that are not whole */
+    size_t answers;                      /* answers.h: bytes that they take */
+    uint64_t favourite;                  /* lease that is read on all the same; 0: none */
+    struct ending *ending;               /* the same of stream_ended.c; NULL: none */
+    TAILQ_HEAD(, lease) waiting;         /* leases that are not read ... */
+    TAILQ_HEAD(endings, ending) endings; /* ... and jobs whose answers are not */
+    bool holds;                          /* he is in sched.holding */
+    LIST_ENTRY(user) holding;
+    size_t unwritten, flying;   /* bytes of answers: for the disk thread; that it has */
+    const struct stream *large; /* may gather a call beyond what he may hold */
+    TAILQ_HEAD(, call) bodies;  /* calls whose files wait until one of those that are being made is whole ... */
+    unsigned making;            /* ... which are so many */
 };
 
 struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */

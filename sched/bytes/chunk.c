@@ -15,6 +15,7 @@
 struct block {
     struct block *spare; /* the next one, while it is one */
     unsigned lists;      /* that have it */
+    size_t *account;     /* counts b.cap */
     struct buffer b;
 };
 
@@ -38,7 +39,20 @@ static void append(struct chunks *c, struct chunk *new) {
     c->count++;
 }
 
+static void block_count(struct block *new, size_t *account) {
+    new->account = account;
+    if (account)
+        *account += new->b.cap;
+}
+
+static void block_uncount(struct block *old) {
+    if (old->account)
+        *old->account -= old->b.cap;
+    old->account = NULL;
+}
+
 static void block_free(struct block *old) {
+    block_uncount(old);
     if (old->b.cap == WHOLE && spare_count < SPARES) {
         old->spare = spares;
         spares = old;
@@ -67,13 +81,14 @@ static struct block *block_create(void) {
     return new;
 }
 
-static struct chunk *chunk_create(void) {
+static struct chunk *chunk_create(size_t *account) {
     struct chunk *new = malloc(sizeof *new);
     struct block *block = new ? block_create() : NULL;
     if (!block) {
         free(new);
         return NULL;
     }
+    block_count(block, account);
     new->block = block;
     return new;
 }
@@ -84,11 +99,11 @@ static void chunk_free(struct chunk *old) {
     free(old);
 }
 
-int chunks_add(struct chunks *c, const void *bytes, size_t size) {
+int chunks_add(struct chunks *c, const void *bytes, size_t size, size_t *account) {
     const char *p = bytes;
     while (size) {
         if (!c->last || c->last->block->b.size == WHOLE) {
-            struct chunk *new = chunk_create();
+            struct chunk *new = chunk_create(account);
             if (!new)
                 return -ENOMEM;
             append(c, new);
@@ -114,7 +129,7 @@ void chunks_finish(struct chunks *c, uint8_t kind, uint64_t id) {
                      (uint32_t)(at->block->b.size - FRAME_HEADER));
 }
 
-int chunks_take(struct chunks *c, struct buffer *b) {
+int chunks_take(struct chunks *c, struct buffer *b, size_t *account) {
     if (!b->size)
         return 0;
     struct chunk *new = malloc(sizeof *new);
@@ -125,6 +140,7 @@ int chunks_take(struct chunks *c, struct buffer *b) {
         return -ENOMEM;
     }
     block->b = *b;
+    block_count(block, account);
     *b = (struct buffer){0};
     new->block = block;
     append(c, new);
@@ -148,6 +164,7 @@ int chunks_give(struct chunks *c, struct buffer *b) {
     struct block *only = c->count == 1 && c->first->block->lists == 1 ? c->first->block : NULL;
     int rc = 0;
     if (only && !b->size) {
+        block_uncount(only);
         buffer_free(b);
         *b = only->b;
         only->b = (struct buffer){0};

@@ -44,6 +44,12 @@ PENDING = ("queued", "waiting")  # a job that cannot run for want of a slot at a
 REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error: |[Aa]ssertion .*failed|stack smashing|double free")
 
 
+def high_water(pid):
+    """Bytes of memory that a process has had at most."""
+    with open("/proc/%d/status" % pid) as f:
+        return next(int(line.split()[1]) << 10 for line in f if line.startswith("VmHWM"))
+
+
 def sanitized():
     """Whether the daemon under test was built with a sanitizer."""
     try:

@@ -5,13 +5,8 @@ import subprocess
 
 import pytest
 
-from ppfsmount import PPFS, sanitized, wait_until
+from ppfsmount import PPFS, high_water, sanitized, wait_until
 from streamframes import ERROR, MAGIC, RESULT, Named, frames, naming, sent
-
-
-def high_water(pid):
-    with open("/proc/%d/status" % pid) as f:
-        return next(int(line.split()[1]) << 10 for line in f if line.startswith("VmHWM"))
 
 
 @pytest.mark.parametrize("head,says", [

@@ -5,14 +5,14 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import subprocess
 
 import pytest
 
 import streamframes
-from ppfsmount import sanitized, wait_until
+from ppfsmount import high_water, sanitized, wait_until
 from streamframes import CALL, MAGIC, PART, STARTED, frame, frames, large_frame
-from test_quotas import high_water
 
 LARGE = 70 << 20
 HELD = 128 << 20  # USER_HELD of sched/stream_memory.h
@@ -161,3 +161,56 @@ def test_answers_that_the_disk_does_not_take(new_mount, alice, mallory):
         assert sanitized() or high_water(m.pids()["daemon"]) - before < (64 << 20) + 4 * size + SLACK
     for n in range(1, count + 1):
         assert results(m, "s%d" % n) == [(1, results_of(bytes(size)))]
+
+
+ANSWERS = 128 << 20  # USER_ANSWERS of sched/answers.h
+SLOTS = 8
+
+
+def large_answers(kind, size, go, begun):
+    """A stream of SLOTS calls that answer, or print, so many bytes each, all at once."""
+    what = "(lambda os, time, sys: [open(%r, 'a').write('x'), [time.sleep(.01) for _ in iter(lambda: os.path.exists(%r), True)], %s][2])" \
+           "(*map(__import__, ('os', 'time', 'sys')))" % (begun, go, "sys.stdout.write('x' * %d)" % size if kind == "prints" else "'x' * %d" % size)
+    if kind == "lines":
+        return (json.dumps({"call": "eval", "args": [what]}) + "\n").encode() * SLOTS
+    options = b'{"priority": -1}' if kind == "options" else b""
+    body = bytes(2) + len(options).to_bytes(2, "little") + options + pickle.dumps((eval, (what,), {}), 4)
+    return MAGIC + b"".join(frame(CALL, n, body) for n in range(1, SLOTS + 1))
+
+
+def sizes(path):
+    """Of the lines, or by (kind, id) of the frames, without having them all in memory."""
+    found = {}
+    with open(path, "rb") as f:
+        if path.suffix == ".jsonl":
+            return [len(line) for line in f]
+        assert f.read(16) == MAGIC
+        while header := f.read(16):
+            size, kind, ident = struct.unpack("<IB3xQ", header)
+            kind = 33 if kind == PART else kind
+            found[kind, ident] = found.get((kind, ident), 0) + len(f.read(size))
+    return found
+
+
+@pytest.mark.limit(180)
+@pytest.mark.parametrize("kind, size", [("frames", 70 << 20), ("lines", 40 << 20), ("options", 70 << 20), ("prints", 50 << 20)])
+def test_large_answers_of_many_slots_of_a_user(new_mount, alice, mallory, kind, size):
+    m = new_mount(cpus=SLOTS + 1, options=["-o", "allow_other"])
+    m.work.chmod(0o777)
+    m.start()
+    begun, go, name = m.work / "begun", m.work / "go", "s.jsonl" if kind == "lines" else "s"
+    (m.work / "s").write_bytes(large_answers(kind, size, str(go), str(begun)))
+    assert mallory.sh("cat $W/s > $M/jobs/%s" % name, M=m.mnt, W=m.work).stderr == ""
+    wait_until(lambda: begun.exists() and len(begun.read_text()) == SLOTS, "all of them to run")
+    before = high_water(m.pids()["daemon"])
+    go.touch()
+    wait_until(lambda: high_water(m.pids()["daemon"]) - before > size, "answers to come")
+    p = alice.sh("echo '{\"call\": \"abs\", \"args\": [-3]}' > $M/jobs/a.jsonl && cat $M/results/a.jsonl", M=m.mnt)
+    assert (p.stdout, p.stderr) == ("3\n", "")
+    found = sizes(m.results / name)
+    if kind == "lines":
+        assert found == [size + 3] * SLOTS
+    else:
+        out = {i: n for (k, i), n in found.items() if k == (35 if kind == "prints" else 33)}
+        assert out.keys() == set(range(1, SLOTS + 1)) and all(size <= n < size + (1 << 20) for n in out.values())
+    hold(m, before, ANSWERS + 2 * size + SLACK)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from noderig import key_of, listens, node_dir, up, value
-from ppfsmount import SLOW, need_module, wait_until
+from ppfsmount import SLOW, high_water, need_module, sanitized, wait_until
 from relay import Relay
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -44,10 +44,14 @@ def functions():
         while not os.path.exists(path):
             time.sleep(0.02)
         return os.environ["PPFS_NODE"]
-    return slow_name, gate, mark_and_gate, name_and_gate
+
+    def late_answer(mark, path, size):
+        mark_and_gate(mark, path)
+        return "x" * size
+    return slow_name, gate, mark_and_gate, name_and_gate, late_answer
 
 
-slow_name, gate, mark_and_gate, name_and_gate = functions()
+slow_name, gate, mark_and_gate, name_and_gate, late_answer = functions()
 
 
 def lines(n, call="abs"):
@@ -208,3 +212,17 @@ def test_a_node_without_what_functions_are_sent_with(ml, new_node, module):
                 call().result()
     with ppfs.Executor(str(ml.mnt), serializer="source") as ex:
         assert ex.submit(lambda x: x + offset, 1).result() == 2
+
+
+def test_large_answers_of_all_slots_of_a_node(ml, new_node):
+    """The node is told to wait with them: the daemon holds some 192 MiB and two of them."""
+    slots, size, go = 8, 70 << 20, ml.work / "go"
+    new_node("--name", "far", join=ml, cpus=slots).up(ml)
+    with ppfs.Executor(str(ml.mnt), max_workers=slots) as ex:
+        (ml.work / "marks").mkdir()
+        held = [ex.submit(late_answer, str(ml.work / "marks" / str(i)), str(go), size) for i in range(slots)]
+        wait_until(lambda: len(os.listdir(ml.work / "marks")) == slots, "all of them to run")
+        before = high_water(ml.pids()["daemon"])
+        go.touch()
+        assert [len(f.result()) for f in held] == [size] * slots
+        assert sanitized() or high_water(ml.pids()["daemon"]) - before < (128 << 20) + 2 * size + (60 << 20)

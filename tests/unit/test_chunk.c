@@ -11,6 +11,8 @@
 #include "net/session/frame.h"
 #include "sched/bytes/chunk.h"
 
+static size_t counted;
+
 static char byte_at(size_t i) {
     return (char)(i * 7 + i / 251);
 }
@@ -20,7 +22,7 @@ static void add(struct chunks *c, size_t from, size_t size) {
     assert_non_null(bytes);
     for (size_t i = 0; i < size; i++)
         bytes[i] = byte_at(from + i);
-    assert_int_equal(chunks_add(c, bytes, size), 0);
+    assert_int_equal(chunks_add(c, bytes, size, &counted), 0);
     free(bytes);
 }
 
@@ -84,10 +86,10 @@ static void lists_and_buffers_keep_their_order(void **state) {
     struct chunks all = {0}, one = {0}, two = {0}, none = {0};
     struct buffer b = {0};
     (void)state;
-    assert_int_equal(chunks_take(&all, &b), 0); /* of nothing: nothing */
+    assert_int_equal(chunks_take(&all, &b, &counted), 0); /* of nothing: nothing */
     assert_int_equal(all.count, 0);
     assert_int_equal(buffer_add(&b, "before", 6), 0);
-    assert_int_equal(chunks_take(&all, &b), 0);
+    assert_int_equal(chunks_take(&all, &b, &counted), 0);
     assert_true(!b.bytes && !b.size);
     add(&one, 0, 300000);
     chunks_finish(&one, FRAME_RESULT, 1);
@@ -95,7 +97,7 @@ static void lists_and_buffers_keep_their_order(void **state) {
     chunks_join(&all, &none);
     assert_true(!one.first && !one.size);
     assert_int_equal(buffer_add(&b, "between", 7), 0);
-    assert_int_equal(chunks_take(&all, &b), 0);
+    assert_int_equal(chunks_take(&all, &b, &counted), 0);
     add(&two, 0, 70000);
     chunks_finish(&two, FRAME_ERROR, 2);
     chunks_join(&all, &two);
@@ -119,6 +121,7 @@ static void bytes_stay_while_a_list_has_them(void **state) {
     chunks_finish(&c, FRAME_RESULT, 7);
     assert_int_equal(chunks_share(&c, &also), 0);
     assert_int_equal(also.size, c.size);
+    assert_in_range(counted, c.size, 3 * (FRAME_HEADER + FRAME_BODY_MAX)); /* once */
     assert_int_equal(also.count, 3);
     chunks_free(&c);
     add(&c, 1, 600000); /* not into memory that the other list has */
@@ -131,7 +134,7 @@ static void bytes_stay_while_a_list_has_them(void **state) {
     assert_true(!also.first);
     assert_int_equal(buffer_add(&b, "a line", 6), 0);
     const char *was = b.bytes;
-    assert_int_equal(chunks_take(&c, &b), 0);
+    assert_int_equal(chunks_take(&c, &b, &counted), 0);
     assert_int_equal(chunks_share(&c, &also), 0);
     assert_int_equal(chunks_give(&c, &b), 0); /* the other has it still */
     assert_true(b.bytes != was && b.size == 6 && !c.first);
@@ -140,11 +143,12 @@ static void bytes_stay_while_a_list_has_them(void **state) {
     assert_true(b.bytes == was && b.size == 6 && !also.first);
     assert_memory_equal(b.bytes, "a line", 6);
     assert_int_equal(buffer_add(&b, " and", 4), 0);
-    assert_int_equal(chunks_take(&c, &b), 0);
+    assert_int_equal(chunks_take(&c, &b, &counted), 0);
     assert_int_equal(buffer_add(&b, ":", 1), 0);
     assert_int_equal(chunks_give(&c, &b), 0);
     assert_memory_equal(b.bytes, ":a line and", 11);
     buffer_free(&b);
+    assert_int_equal(counted, 0);
 }
 
 int main(void) {

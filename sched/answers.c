@@ -1,0 +1,140 @@
+/* What the answers of one user take in memory: pieces of large ones, those that wait for older ones or for the disk, those
+ * that are kept until they are committed, and what calls have printed. That is USER_ANSWERS and one large one, however
+ * many slots he has: from there on each of his leases that tells something is not read any more, so that its worker
+ * waits in its pipe, or its node is told to wait.
+ *
+ * What has come whole leaves memory by itself, with the disk. What has not does so when its rest comes: so one lease at
+ * a time, the favourite, is read on until a call has ended, as long as the disk keeps up (user_is_behind) and commits
+ * succeed. A favourite
+ * that is not in the middle of an answer and tells nothing gives way to the next: its call may run for long, or wait for
+ * what another has to tell. */
+#include "sched/answers.h"
+
+#include "net/clock.h"
+#include "sched/lease_int.h"
+
+#define LOW (USER_ANSWERS / 4 * 3) /* below that all are read again */
+#define SILENT_US 50000            /* a favourite that told nothing for so long gives way */
+
+void answers_count(struct stream *st) {
+    size_t now = st->out.size + st->prints[0].size + st->prints[1].size;
+    st->user->answers += now - st->small;
+    st->small = now;
+}
+
+void answers_wait(struct user *u) {
+    if (!u->holds)
+        LIST_INSERT_HEAD(&u->s->holding, u, holding);
+    u->holds = true;
+    lease_timer_on(u->s);
+}
+
+static bool in_answer(const struct lease *l) {
+    struct stream *st = l->stream ? l->stream : stream_find(l->host->s, l->away);
+    const struct call *c = st && l->count ? lease_sent_call(st, sent_at(l, 0)->call) : NULL;
+    return pieces_any(&l->pieces) || (c && pieces_any(&c->pieces));
+}
+
+static void tell(const struct lease *l, bool hold) {
+    if (l->host->runner.ops)
+        runner_hold(l->host->runner, l->id, hold);
+}
+
+/* Those in the middle of an answer have the next turns. */
+static void hold(struct lease *l) {
+    struct user *u = l->user;
+    l->held = true;
+    if (in_answer(l))
+        TAILQ_INSERT_HEAD(&u->waiting, l, unread);
+    else
+        TAILQ_INSERT_TAIL(&u->waiting, l, unread);
+    answers_wait(u);
+    tell(l, true);
+}
+
+void answers_drop(struct lease *l) {
+    if (l->held)
+        TAILQ_REMOVE(&l->user->waiting, l, unread);
+    l->held = false;
+    if (l->user->favourite == l->id)
+        l->user->favourite = 0;
+}
+
+static void read_on(struct lease *l) {
+    TAILQ_REMOVE(&l->user->waiting, l, unread);
+    l->held = false;
+    tell(l, false);
+    lease_reopen(l);
+}
+
+void answers_let(struct lease *l) {
+    if (l->held)
+        read_on(l);
+}
+
+void answers_heard(struct lease *l, bool ended) {
+    struct user *u = l->user;
+    bool favourite = u->favourite == l->id;
+    struct stream *st = l->stream ? l->stream : l->away ? stream_find(u->s, l->away) : NULL;
+    if (st)
+        answers_count(st);
+    if (favourite && !ended) {
+        l->told = clock_us();
+        return;
+    }
+    if (favourite)
+        u->favourite = 0;
+    if (answers_much(u) && l->count && !l->held && !l->killed)
+        hold(l);
+}
+
+/* One lease, and one job whose answer is read back. */
+static void one(struct user *u) {
+    struct lease *l = lease_find(u->s, u->favourite);
+    int64_t now = clock_us();
+    if (user_is_behind(u) || u->s->unkept) {
+        if (l && !l->held)
+            hold(l);
+        return;
+    }
+    if (l && now - l->told > SILENT_US && !in_answer(l)) {
+        if (!l->held)
+            hold(l);
+        l = NULL;
+    }
+    if (!l && (l = TAILQ_FIRST(&u->waiting)))
+        l->told = now;
+    u->favourite = l ? l->id : 0;
+    if (l)
+        answers_let(l);
+    stream_endings(u, false);
+}
+
+static void all(struct user *u) {
+    u->favourite = 0;
+    for (struct lease *l; (l = TAILQ_FIRST(&u->waiting));)
+        read_on(l);
+    stream_endings(u, true);
+    if (!TAILQ_EMPTY(&u->endings))
+        return;
+    u->holds = false;
+    LIST_REMOVE(u, holding);
+}
+
+void answers_turn(struct sched *s) {
+    for (struct user *u = LIST_FIRST(&s->holding), *next; u; u = next) {
+        next = LIST_NEXT(u, holding);
+        if (u->answers < LOW)
+            all(u);
+        else
+            one(u);
+    }
+    if (!LIST_EMPTY(&s->holding))
+        lease_timer_on(s);
+}
+
+void answers_free(struct sched *s) {
+    struct user *u;
+    LIST_FOREACH(u, &s->holding, holding)
+        stream_endings_free(u);
+}
