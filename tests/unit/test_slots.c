@@ -1,20 +1,8 @@
 /* Leases over hosts that are simulated here: what crosses on a long way, and how much is looked at for one call. The
  * scheduler and its database are real. Needs $PPFS_WORKER. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "net/clock.h"
 #include "net/session/frame.h"
-#include "sched/lease_int.h"
+#include "tests/unit/schedrig.h"
 
 #define WRITE 32768u /* bytes of one write */
 
@@ -53,12 +41,8 @@ struct fake {
     double us; /* what a call takes there */
 };
 
-static char dir[64], why[512];
-static struct event_base *base;
-static struct sched *s;
 static unsigned now, delay; /* ticks */
-static bool open_for_writing;
-static const char *script; /* of every call, a letter an answer: v e n p; . takes a tick */
+static const char *script;  /* of every call, a letter an answer: v e n p; . takes a tick */
 static uint64_t answered;
 
 /* --- messages ---------------------------------------------------------------------------------------------------- */
@@ -124,17 +108,8 @@ static void to_kill(void *self, uint64_t job) {
     struct fake *f = self;
     say(&f->there, (struct message){.word = KILL, .lease = job});
 }
-static void to_hold(void *self, uint64_t job, bool hold) {
-    (void)self, (void)job, (void)hold;
-}
-static void to_resize(void *self, unsigned slots) {
-    (void)self, (void)slots;
-}
-static void no_flush(void *self) {
-    (void)self;
-}
-static const struct runner_ops ops = {to_start, to_call, to_function, to_finish, to_recall,
-                                      no_flush, to_kill, to_hold,     to_resize};
+static const struct runner_ops ops = {to_start,     to_call, to_function, to_finish,    to_recall,
+                                      ignore_flush, to_kill, ignore_hold, ignore_resize};
 
 /* --- the workers ------------------------------------------------------------------------------------------------- */
 
@@ -238,8 +213,7 @@ static void turn(void) {
     if (now % 64 == 0)
         lease_timer(-1, 0, s);
     s->reclaim_at = now % 16 ? clock_us() + 1000000 : 0;
-    event_base_loop(base, EVLOOP_NONBLOCK);
-    sched_turn(s);
+    rig_turn();
     struct lease *l; /* its calls have taken what its host is to take, or the steps would depend on the clock */
     LIST_FOREACH(l, &s->heard, heard_of)
         l->heard = l->last + (int64_t)((struct fake *)l->host)->us * l->got;
@@ -272,68 +246,33 @@ static void still(struct fake *f) {
 
 /* --- the rig ----------------------------------------------------------------------------------------------------- */
 
-static void on_change(void *arg, uint64_t job) {
-    (void)arg, (void)job;
-}
-static void on_log(void *arg, const char *sentence) {
-    (void)arg;
-    fprintf(stderr, "# %s\n", sentence);
-}
-static bool is_open(void *arg, uint64_t job, bool for_writing) {
-    (void)arg, (void)job, (void)for_writing;
-    return open_for_writing;
-}
-
 static int setup(void **state) {
     (void)state;
-    struct sched_config c = {.base = NULL,
-                             .mountpoint = "/nowhere",
-                             .worker_path = getenv("PPFS_WORKER"),
-                             .cpus = 1,
-                             .changed = on_change,
-                             .group_changed = on_change,
-                             .log = on_log};
-    strcpy(dir, "/tmp/ppfs-slots-XXXXXX");
-    if (!c.worker_path || !mkdtemp(dir) || chmod(dir, 0700) < 0)
-        return -1;
-    c.base = base = event_base_new();
-    c.state_dir = dir;
     now = delay = 0;
     open_for_writing = true;
     script = "v";
-    if (sched_create(&s, &c, why, sizeof why) < 0)
-        return -1;
-    return sched_recover(s, is_open, NULL) < 0 || sched_set_cpus(s, "local", 0) < 0 ? -1 : 0;
+    return rig_setup();
 }
 
 static int teardown(void **state) {
     (void)state;
-    char command[128];
     each_fake(still);
-    sched_destroy(s);
-    event_base_free(base);
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
+    return rig_teardown();
 }
 
 static struct fake *add_host(unsigned cpus, double us) {
     struct fake *f = calloc(1, sizeof *f);
     assert_non_null(f);
-    f->us = us;
-    f->h = (struct host){.s = s, .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, f}};
     static unsigned count;
-    snprintf(f->h.name, sizeof f->h.name, "fake%u", count++);
-    assert_int_equal(host_enlist(s, &f->h), 0);
-    host_changed(&f->h);
+    char name[32];
+    snprintf(name, sizeof name, "fake%u", count++);
+    f->us = us;
+    rig_add(&f->h, cpus, &ops, name);
     return f;
 }
 
 static uint64_t begin(const char *name, const void *bytes, size_t size) {
-    struct writer w = {.uid = getuid(), .gid = getgid(), .pid = getpid(), .mode = 0644, .request = 2};
-    struct job j;
-    assert_int_equal(sched_create_draft(s, 0, name, true, &w, &j), 0);
-    assert_int_equal(sched_write(s, j.id, bytes, size, 0, NULL, NULL), 0);
-    return j.id;
+    return rig_write(getuid(), getgid(), name, bytes, size);
 }
 
 static void append(uint64_t job, uint8_t kind, uint64_t id, const void *body, size_t size) {

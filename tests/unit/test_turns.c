@@ -1,18 +1,6 @@
 /* Turns between users: who gets the slots, by the order in which work is given to a host that is simulated here and
  * ends a job when it is told to. The scheduler and its database are real. Needs $PPFS_WORKER. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "sched/lease_int.h"
+#include "tests/unit/schedrig.h"
 
 #define STARTS 4096
 #define SECOND 1000000
@@ -21,9 +9,6 @@ struct fake {
     struct host h; /* first: the scheduler frees it */
 };
 
-static char dir[64], why[512];
-static struct event_base *base;
-static struct sched *s;
 static struct fake *fake;
 static struct begun {
     uint64_t job;
@@ -31,7 +16,6 @@ static struct begun {
     bool ended, finished; /* finished: a lease that is to end */
 } starts[STARTS];
 static unsigned count;
-static bool open_for_writing;
 
 static int to_start(void *self, const struct work *w) {
     (void)self;
@@ -61,33 +45,11 @@ static uint32_t to_recall(void *self, uint64_t lease, uint32_t number) {
 static void to_kill(void *self, uint64_t job) {
     (void)self, (void)job;
 }
-static void to_hold(void *self, uint64_t job, bool hold) {
-    (void)self, (void)job, (void)hold;
-}
-static void to_resize(void *self, unsigned slots) {
-    (void)self, (void)slots;
-}
-static void no_flush(void *self) {
-    (void)self;
-}
-static const struct runner_ops ops = {to_start, to_call, to_function, to_finish, to_recall,
-                                      no_flush, to_kill, to_hold,     to_resize};
-
-static void on_change(void *arg, uint64_t job) {
-    (void)arg, (void)job;
-}
-static void on_log(void *arg, const char *sentence) {
-    (void)arg;
-    fprintf(stderr, "# %s\n", sentence);
-}
-static bool is_open(void *arg, uint64_t job, bool for_writing) {
-    (void)arg, (void)job, (void)for_writing;
-    return open_for_writing;
-}
+static const struct runner_ops ops = {to_start,     to_call, to_function, to_finish,    to_recall,
+                                      ignore_flush, to_kill, ignore_hold, ignore_resize};
 
 static void tick(void) {
-    event_base_loop(base, EVLOOP_NONBLOCK);
-    sched_turn(s);
+    rig_turn();
     assert_int_equal(sched_commit(s), 0);
 }
 
@@ -98,50 +60,30 @@ static void tick_until(unsigned started) {
     assert_int_equal(count, started);
 }
 
-static void make_sched(void) {
-    struct sched_config c = {.base = base,
-                             .state_dir = dir,
-                             .mountpoint = "/nowhere",
-                             .worker_path = getenv("PPFS_WORKER"),
-                             .cpus = 1,
-                             .changed = on_change,
-                             .group_changed = on_change,
-                             .log = on_log};
-    assert_int_equal(sched_create(&s, &c, why, sizeof why), 0);
-    assert_int_equal(sched_recover(s, is_open, NULL), 0);
-    assert_int_equal(sched_set_cpus(s, "local", 0), 0);
+static void calm(void) {
     s->owner = 4;              /* nobody below has that one */
     s->slice_us = 10 * SECOND; /* a busy machine cuts no dispatch */
 }
 
 static int setup(void **state) {
     (void)state;
-    strcpy(dir, "/tmp/ppfs-turns-XXXXXX");
-    if (!getenv("PPFS_WORKER") || !mkdtemp(dir) || chmod(dir, 0700) < 0)
-        return -1;
-    base = event_base_new();
     count = 0;
     open_for_writing = false;
-    make_sched();
+    if (rig_setup() < 0)
+        return -1;
+    calm();
     return 0;
 }
 
 static int teardown(void **state) {
     (void)state;
-    char command[128];
-    sched_destroy(s);
-    event_base_free(base);
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
+    return rig_teardown();
 }
 
 static struct host *add_named(const char *name, unsigned cpus) {
     fake = calloc(1, sizeof *fake);
     assert_non_null(fake);
-    fake->h = (struct host){.s = s, .cpus = cpus, .wish = -1, .told = -1, .python = "3.11.2", .runner = {&ops, fake}};
-    strcpy(fake->h.name, name);
-    assert_int_equal(host_enlist(s, &fake->h), 0);
-    host_changed(&fake->h);
+    rig_add(&fake->h, cpus, &ops, name);
     return &fake->h;
 }
 
@@ -150,11 +92,7 @@ static void add_host(unsigned cpus) {
 }
 
 static uint64_t write_file(uid_t uid, const char *name, const char *text) {
-    struct writer w = {.uid = uid, .gid = 1, .pid = getpid(), .mode = 0644, .request = 2};
-    struct job j;
-    assert_int_equal(sched_create_draft(s, 0, name, true, &w, &j), 0);
-    assert_int_equal(sched_write(s, j.id, text, strlen(text), 0, NULL, NULL), 0);
-    return j.id;
+    return rig_write(uid, 1, name, text, strlen(text));
 }
 
 static uint64_t submit_with(uid_t uid, const char *options) {
@@ -303,7 +241,8 @@ static void test_the_order_outlives_the_daemon(void **state) {
     submit_many(11, 30);
     tick();
     sched_destroy(s);
-    make_sched();
+    assert_int_equal(rig_begin(), 0);
+    calm();
     add_host(1);
     for (int i = 0; i < 3; i++)
         tick();
