@@ -88,9 +88,8 @@ int pool_give(struct template *t, const struct work *w, const void *bytes, uint3
     } while (err == -EPIPE);
     if (err)
         return err;
-    s->state = SLOT_BUSY;
+    slot_begin(s, w->job);
     t->used_us = clock_us();
-    s->job = w->job;
     s->attempt = w->attempt;
     s->killed = false;
     s->in_process = !work_isolated(w);
@@ -125,7 +124,7 @@ int pool_start(struct pool *p, const struct work *w) {
     if (err)
         return err;
     /* What came before goes before. */
-    err = template_usable(t) && STAILQ_EMPTY(&t->waiting) ? pool_give(t, w, bytes, size) : -EBUSY;
+    err = template_usable(t) && TAILQ_EMPTY(&t->waiting) ? pool_give(t, w, bytes, size) : -EBUSY;
     if (err == -EBUSY) {
         err = wait_add(t, w->job, bytes, size);
         if (!err)

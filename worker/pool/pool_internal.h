@@ -14,13 +14,15 @@
 #include "worker/pool/pool.h"
 
 enum slot_state { SLOT_EMPTY, SLOT_IDLE, SLOT_BUSY };
+enum { JOB_PLACES = 1024 }; /* jobs are found by a table of lists: theirs is the number modulo that */
 
 struct slot {
     struct pool *pool;
+    size_t index; /* in pool.slots */
     enum slot_state state;
     struct template *template; /* whose worker it is; valid unless EMPTY, as all below */
-    uint64_t serial;
-    pid_t guard; /* 0 until SPAWNED has come */
+    uint64_t serial;           /* its lowest SERIAL_BITS are the slot's index */
+    pid_t guard;               /* 0 until SPAWNED has come */
     struct link *link;
     struct lease_page *page;
     struct slot *next_corked; /* where corked */
@@ -33,6 +35,7 @@ struct slot {
     int64_t idle_us;            /* since when it is IDLE */
 
     uint64_t job; /* valid while BUSY, as all below */
+    LIST_ENTRY(slot) same_place;
     uint32_t attempt;
     bool killed; /* by pool_kill: its frames no longer count */
     int64_t killed_us;
@@ -46,20 +49,8 @@ struct slot {
     size_t fresh_size;      /* in pool.buffer; 0: none */
 };
 
-struct refusal { /* work that was accepted but cannot be given to anyone: its done() comes from the loop */
-    struct refusal *next;
-    uint64_t job;
-    struct work_outcome outcome;
-};
-
-struct waiting { /* work that waits for a template, or until it has made the workers that it was asked for */
-    STAILQ_ENTRY(waiting) next;
-    uint64_t job;
-    bool hold;   /* pool_hold was asked for */
-    void *bytes; /* of work_encode */
-    uint32_t size;
-};
-STAILQ_HEAD(waiting_list, waiting);
+struct waiting; /* pool_wait.c */
+TAILQ_HEAD(waiting_list, waiting);
 
 /* A template process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of
  * each user there is one at most that is not ending. */
@@ -99,6 +90,9 @@ struct pool {
     bool give_back, suid_jobs, check_groups;
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
     size_t slot_count;
+    unsigned live, busy; /* of them */
+    LIST_HEAD(, slot) jobs[JOB_PLACES];
+    LIST_HEAD(, waiting) waits[JOB_PLACES];
     uint64_t next_serial;
     unsigned waiting_count; /* of all templates */
     struct refusal *refusals, **refusals_end;

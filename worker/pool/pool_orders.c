@@ -83,7 +83,7 @@ void template_writable(evutil_socket_t fd, short what, void *arg) {
     memmove(t->kills, t->kills + sent, t->kill_count * sizeof(*t->kills));
     if (t->kill_count)
         event_add(t->writable, NULL);
-    else if (!STAILQ_EMPTY(&t->waiting))
+    else if (!TAILQ_EMPTY(&t->waiting))
         wait_soon(t->pool);
 }
 

@@ -70,6 +70,7 @@ struct slot *slot_empty(struct pool *p); /* NULL without memory */
 /* Asks t for a worker in an empty slot. 0 or -errno, the slot being empty then. */
 int slot_open(struct slot *s, struct template *t);
 void slot_close(struct slot *s);
+void slot_begin(struct slot *s, uint64_t job); /* an IDLE one is BUSY with it */
 void slot_hold(struct slot *s, bool hold);
 struct slot *slot_oldest_idle(const struct pool *p); /* idle for the longest; NULL: none is */
 /* Now and then: more workers cannot be had, for what. */

@@ -14,10 +14,20 @@
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/reap.h"
 
+enum { SERIAL_BITS = 20, SLOTS_MAX = 1 << SERIAL_BITS };
 enum { TELL_SHORT_US = 600 * 1000000 };
 enum { SLOT_FDS = 8 /* of a worker that is being made: its link, two pipes, their other ends, its page */ };
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
+/* It has no job any more; IDLE if it had one. */
+static void slot_rest(struct slot *s) {
+    if (s->state != SLOT_BUSY)
+        return;
+    LIST_REMOVE(s, same_place);
+    s->pool->busy--;
+    s->state = SLOT_IDLE;
+}
+
 void slot_close(struct slot *s) {
     ahead_close(s);
     link_destroy(s->link);
@@ -27,7 +37,16 @@ void slot_close(struct slot *s) {
         if (s->out_fd[i] >= 0)
             close(s->out_fd[i]);
     }
-    *s = (struct slot){.pool = s->pool, .out_fd = {-1, -1}};
+    slot_rest(s);
+    s->pool->live -= s->state != SLOT_EMPTY;
+    *s = (struct slot){.pool = s->pool, .index = s->index, .out_fd = {-1, -1}};
+}
+
+void slot_begin(struct slot *s, uint64_t job) {
+    s->state = SLOT_BUSY;
+    s->job = job;
+    s->pool->busy++;
+    LIST_INSERT_HEAD(&s->pool->jobs[job % JOB_PLACES], s, same_place);
 }
 
 void slot_hold(struct slot *s, bool hold) {
@@ -43,26 +62,22 @@ void slot_hold(struct slot *s, bool hold) {
 }
 
 unsigned slots_count(const struct pool *p, bool busy_only) {
-    unsigned count = 0;
-
-    for (size_t i = 0; i < p->slot_count; i++)
-        count += p->slots[i]->state == SLOT_BUSY || (!busy_only && p->slots[i]->state == SLOT_IDLE);
-    return count;
+    return busy_only ? p->busy : p->live;
 }
 
 static struct slot *slot_by_serial(struct template *t, uint64_t serial) {
-    struct pool *p = t->pool;
+    size_t index = serial & (SLOTS_MAX - 1);
+    struct slot *s = index < t->pool->slot_count ? t->pool->slots[index] : NULL;
 
-    for (size_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i]->state != SLOT_EMPTY && p->slots[i]->template == t && p->slots[i]->serial == serial)
-            return p->slots[i];
-    return NULL;
+    return s && s->state != SLOT_EMPTY && s->template == t && s->serial == serial ? s : NULL;
 }
 
 struct slot *pool_slot(struct pool *p, uint64_t job) {
-    for (size_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->job == job)
-            return p->slots[i];
+    struct slot *s;
+
+    LIST_FOREACH(s, &p->jobs[job % JOB_PLACES], same_place)
+        if (s->job == job)
+            return s;
     return NULL;
 }
 
@@ -93,7 +108,7 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
         slot_close(s);
     } else {
         slot_hold(s, false);
-        s->state = SLOT_IDLE;
+        slot_rest(s);
         s->tainted = s->tainted || s->in_process;
     }
     if (p->waiting_count)
@@ -246,7 +261,7 @@ void pool_on_exited(struct template *t, const struct control *c) {
 
 void pool_on_template_gone(struct template *t, bool refused) {
     struct pool *p = t->pool;
-    uint64_t before = p->next_serial; /* done() may ask for new workers, of the next process */
+    uint64_t before = p->next_serial << SERIAL_BITS; /* done() may ask for new workers, of the next process */
     struct work_outcome none = {.end = p->give_back ? WORK_LOST : WORK_REFUSED};
     struct waiting *waiting = refused ? wait_take_all(t) : NULL;
 
@@ -281,14 +296,15 @@ struct slot *slot_empty(struct pool *p) {
     for (size_t i = 0; i < p->slot_count; i++)
         if (p->slots[i]->state == SLOT_EMPTY)
             return p->slots[i];
-    struct slot **bigger = realloc(p->slots, (p->slot_count + 1) * sizeof(struct slot *));
+    struct slot **bigger =
+        p->slot_count < SLOTS_MAX ? realloc(p->slots, (p->slot_count + 1) * sizeof(struct slot *)) : NULL;
     if (!bigger)
         return NULL;
     p->slots = bigger;
     struct slot *s = calloc(1, sizeof(*s));
     if (!s)
         return NULL;
-    *s = (struct slot){.pool = p, .out_fd = {-1, -1}};
+    *s = (struct slot){.pool = p, .index = p->slot_count, .out_fd = {-1, -1}};
     return p->slots[p->slot_count++] = s;
 }
 
@@ -310,7 +326,7 @@ int slot_open(struct slot *s, struct template *t) {
     if (!err) {
         s->template = t;
         s->idle_us = clock_us();
-        s->serial = p->next_serial++;
+        s->serial = p->next_serial++ << SERIAL_BITS | s->index;
         err = template_spawn(t, s->serial, theirs);
     }
     if (!err) {
@@ -331,11 +347,13 @@ int slot_open(struct slot *s, struct template *t) {
                 close(ends[i][side]);
     if (page >= 0)
         close(page);
-    if (err)
+    if (err) {
         slot_close(s);
-    else
-        s->state = SLOT_IDLE;
-    return err;
+        return err;
+    }
+    s->state = SLOT_IDLE;
+    p->live++;
+    return 0;
 }
 
 struct slot *slot_oldest_idle(const struct pool *p) {

@@ -187,7 +187,7 @@ static void template_gone(struct template *t) {
     pool_on_template_gone(t, refused);
     if (refused && t == p->own && p->ev.unable)
         p->ev.unable(p->arg);
-    if (t == p->own || !STAILQ_EMPTY(&t->waiting))
+    if (t == p->own || !TAILQ_EMPTY(&t->waiting))
         template_usable(t);
     if (p->waiting_count)
         wait_soon(p);
@@ -362,7 +362,7 @@ struct template *template_new(struct pool *p, uid_t uid) {
     if (!t)
         return NULL;
     *t = (struct template){.pool = p, .uid = uid, .control = -1, .root_fd = -1, .used_us = clock_us()};
-    STAILQ_INIT(&t->waiting);
+    TAILQ_INIT(&t->waiting);
     t->retry = evtimer_new(p->base, on_retry, t);
     t->watch = evtimer_new(p->base, on_watch, t);
     int err = t->retry && t->watch ? choose_root(t) : -ENOMEM;

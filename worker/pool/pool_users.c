@@ -106,7 +106,7 @@ bool users_busy(const struct template *t) {
     for (size_t i = 0; i < p->slot_count; i++)
         if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->template == t)
             return true;
-    return !STAILQ_EMPTY(&t->waiting);
+    return !TAILQ_EMPTY(&t->waiting);
 }
 
 static bool is_idle(const struct template *t) {

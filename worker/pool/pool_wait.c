@@ -20,6 +20,22 @@
 
 enum { RETRY_US = 100000 };
 
+struct waiting { /* work that waits for a template, or until it has made the workers that it was asked for */
+    TAILQ_ENTRY(waiting) next;
+    LIST_ENTRY(waiting) same_place;
+    struct template *template;
+    uint64_t job;
+    bool hold;   /* pool_hold was asked for */
+    void *bytes; /* of work_encode */
+    uint32_t size;
+};
+
+struct refusal { /* work that was accepted but cannot be given to anyone: its done() comes from the loop */
+    struct refusal *next;
+    uint64_t job;
+    struct work_outcome outcome;
+};
+
 static void on_refuse(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
     struct refusal *list = p->refusals;
@@ -68,14 +84,18 @@ int wait_add(struct template *t, uint64_t job, void *bytes, uint32_t size) {
 
     if (!w)
         return -ENOMEM;
-    *w = (struct waiting){.job = job, .bytes = bytes, .size = size};
-    STAILQ_INSERT_TAIL(&t->waiting, w, next);
+    *w = (struct waiting){.template = t, .job = job, .bytes = bytes, .size = size};
+    TAILQ_INSERT_TAIL(&t->waiting, w, next);
+    LIST_INSERT_HEAD(&t->pool->waits[job % JOB_PLACES], w, same_place);
     t->pool->waiting_count++;
     return 0;
 }
 
-static void wait_remove(struct template *t, struct waiting *w) {
-    STAILQ_REMOVE(&t->waiting, w, waiting, next);
+static void wait_remove(struct waiting *w) {
+    struct template *t = w->template;
+
+    TAILQ_REMOVE(&t->waiting, w, next);
+    LIST_REMOVE(w, same_place);
     t->pool->waiting_count--;
     free(w->bytes);
     free(w);
@@ -92,34 +112,30 @@ static uint32_t attempt_of(const struct waiting *w) {
     return work.attempt;
 }
 
-/* t: the template that it waits for. */
-static struct waiting *wait_find(struct pool *p, uint64_t job, struct template **t) {
+static struct waiting *wait_find(struct pool *p, uint64_t job) {
     struct waiting *w;
 
-    TAILQ_FOREACH(*t, &p->templates, next)
-        STAILQ_FOREACH(w, &(*t)->waiting, next)
-            if (w->job == job)
-                return w;
+    LIST_FOREACH(w, &p->waits[job % JOB_PLACES], same_place)
+        if (w->job == job)
+            return w;
     return NULL;
 }
 
 void wait_hold(struct pool *p, uint64_t job, bool hold) {
-    struct template *t;
-    struct waiting *w = wait_find(p, job, &t);
+    struct waiting *w = wait_find(p, job);
 
     if (w)
         w->hold = hold;
 }
 
 bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o) {
-    struct template *t;
-    struct waiting *w = wait_find(p, job, &t);
+    struct waiting *w = wait_find(p, job);
 
     if (!w)
         return false;
     o->attempt = attempt_of(w);
     if (wait_refuse(p, job, o) == 0) /* without memory it goes on waiting */
-        wait_remove(t, w);
+        wait_remove(w);
     return true;
 }
 
@@ -127,7 +143,7 @@ void wait_over(struct template *t) {
     struct pool *p = t->pool;
     struct waiting *w;
 
-    while ((w = STAILQ_FIRST(&t->waiting)) && template_usable(t)) {
+    while ((w = TAILQ_FIRST(&t->waiting)) && template_usable(t)) {
         struct work work;
         void *hold;
         int err = work_decode(w->bytes, w->size, &work, &hold);
@@ -149,31 +165,33 @@ void wait_over(struct template *t) {
         }
         bool held = w->hold;
         uint64_t job = w->job;
-        wait_remove(t, w);
+        wait_remove(w);
         if (held)
             pool_hold(p, job, true);
     }
 }
 
 struct waiting *wait_take_all(struct template *t) {
-    struct waiting *list = STAILQ_FIRST(&t->waiting), *w;
+    struct waiting *list = TAILQ_FIRST(&t->waiting), *w;
 
-    STAILQ_FOREACH(w, &t->waiting, next)
+    TAILQ_FOREACH(w, &t->waiting, next) {
+        LIST_REMOVE(w, same_place);
         t->pool->waiting_count--;
-    STAILQ_INIT(&t->waiting);
+    }
+    TAILQ_INIT(&t->waiting);
     return list;
 }
 
 void wait_drop(struct template *t) {
-    while (!STAILQ_EMPTY(&t->waiting))
-        wait_remove(t, STAILQ_FIRST(&t->waiting));
+    while (!TAILQ_EMPTY(&t->waiting))
+        wait_remove(TAILQ_FIRST(&t->waiting));
 }
 
 void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcome *o) {
     for (struct waiting *w = list; (w = list);) {
         struct work_outcome mine = *o;
         mine.attempt = attempt_of(w);
-        list = STAILQ_NEXT(w, next);
+        list = TAILQ_NEXT(w, next);
         p->ev.done(p->arg, w->job, &mine);
         free(w->bytes);
         free(w);
