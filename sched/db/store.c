@@ -351,6 +351,8 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         fstat(st->file, &file);
     st->dev = file.st_dev;
     st->ino = file.st_ino;
+    if (store_finds_no_room(st, -EIO)) /* before SQLite maps a file that has less than its size */
+        store_ballast_drop(st);
     rc = begin(st, path, why, why_size);
     if (rc == -ENOSPC && store_ballast_drop(st)) { /* SQLite makes two files */
         sqlite3_close(st->db);
