@@ -170,7 +170,7 @@ static void went_on(void *arg, int rc) {
     struct user *u = m->user;
     struct stream *st;
     struct call *c = s->stopping ? NULL : stream_part_call(s, m->stream, m->number, m->job, &st);
-    uid_t uid;
+    uid_t uid = (uid_t)-1;
     if (c && (rc = count(m, rc)) < 0)
         sched_log(s, "the file of a call could not be put together: %s", strerror(-rc));
     if (c && rc == 0)
