@@ -255,14 +255,19 @@ static int64_t function_bytes(struct store *st) {
     return n;
 }
 
-/* The least recently named of those above keep bytes, but none that was named since the oldest stream began that has
- * not ended: its calls may still need it. */
+/* Of more than keep bytes those go of which their user has most: mine counts what he has named since, so whoever has
+ * less than others loses nothing to them, and of one user's the least recently named go. But none that was named since
+ * the oldest of his streams began that has not ended: its calls may still need it. */
 static int oldest(struct store *st, int64_t keep, int64_t rows[FUNCTION_SLICE], uint64_t bodies[FUNCTION_SLICE]) {
     sqlite3_stmt *q = store_sql(
         st, 92,
-        "SELECT row, body FROM (SELECT rowid AS row, used, CASE WHEN " IN_FILE " THEN data ELSE 0 END AS body,"
-        " sum(" LENGTH ") OVER (ORDER BY used DESC, rowid) AS total FROM functions)"
-        " WHERE total>?1 AND used<ifnull((SELECT min(id) FROM streams), ?2) ORDER BY total DESC LIMIT ?3");
+        "SELECT row, body FROM (SELECT *, sum(size) OVER (ORDER BY mine, used DESC, row) AS total FROM"
+        " (SELECT *, sum(size) OVER (PARTITION BY uid ORDER BY used DESC, row) AS mine FROM"
+        " (SELECT rowid AS row, uid, used, CASE WHEN " IN_FILE " THEN data ELSE 0 END AS body, " LENGTH " AS size"
+        " FROM functions)))"
+        " LEFT JOIN (SELECT jobs.uid AS of, min(streams.id) AS first FROM streams JOIN jobs USING(id) GROUP BY "
+        "jobs.uid)"
+        " ON of=uid WHERE total>?1 AND used<ifnull(first, ?2) ORDER BY total DESC LIMIT ?3");
     int n = 0, rc = 0;
     if (!q)
         return -EIO;

@@ -5,6 +5,7 @@ import operator
 import os
 import pickle
 import sqlite3
+import subprocess
 
 import pytest
 from ppfsmount import sanitized, wait_until
@@ -187,3 +188,29 @@ def test_the_oldest_go(m):
     m.put("s", MAGIC + b"".join(naming(i + 1, len, Named(d), lists=[d]) for i, d in enumerate(kept)))
     out = ended(m)
     assert refusal(out[1]) and refusal(out[2]) and pickle.loads(out[6][1]) == size == pickle.loads(out[5][1])
+
+
+def send(user, m, what, size=60 << 20):
+    """A stream of the user's that brings a value and ends; returns the value's hash."""
+    digest, func = sent(what * size)
+    (m.work / "stream").write_bytes(MAGIC + func + naming(1, len, Named(digest), lists=[digest]))
+    assert user.sh("cp %s $M/jobs/s" % (m.work / "stream"), M=m.mnt).stderr == ""
+    assert values(m) == {1: size}
+    os.unlink(m.results / "s")
+    return digest
+
+
+@pytest.mark.limit(200)
+def test_what_one_user_has_takes_no_values_of_another(shared, alice, mallory):
+    """Of more than 256 MiB mallory's go, for he has most, however new; root's open stream, the oldest, keeps only root's."""
+    m = shared
+    with open(m.jobs / "open", "wb", buffering=0) as f:
+        f.write(MAGIC)
+        hers = send(alice, m, b"a", 40 << 20)
+        his = [send(mallory, m, b"%d" % n) for n in range(4)]
+        wait_until(lambda: len(files(m)) <= 4, "the oldest of mallory's to go")
+        for user, name, known in (alice, "t", [hers]), (mallory, "u", his):
+            (m.work / "stream").write_bytes(MAGIC + b"".join(naming(i, len, Named(h), lists=[h]) for i, h in enumerate(known)))
+            assert user.sh("cp %s $M/jobs/%s" % (m.work / "stream", name), M=m.mnt).stderr == ""
+        assert values(m, "t") == {0: 40 << 20}
+        assert refusal(ended(m, "u")[0]) and values(m, "u")[3] == 60 << 20
