@@ -23,13 +23,21 @@ struct ending {
     int unreadable;          /* errno */
     struct buffer piece;     /* the last one of VALUE stays here */
     struct json_string text; /* of a program that succeeded, instead */
+    size_t counted;          /* bytes of text that user.answers has */
 };
+
+static void count_text(struct ending *e) {
+    size_t now = e->text.text.cap;
+    e->user->answers += now - e->counted;
+    e->counted = now;
+}
 
 static void free_ending(struct ending *e) {
     if (e->user->ending == e)
         e->user->ending = NULL;
     buffer_free(&e->piece);
     buffer_free(&e->text.text);
+    count_text(e);
     free(e);
 }
 
@@ -105,6 +113,7 @@ static int take(struct ending *e, struct stream *st, struct call *c) {
         rc = -EFBIG;
     if (rc == 0 && program && e->off == e->body.size)
         rc = json_string_end(&e->text);
+    count_text(e);
     if (rc == -EILSEQ || rc == -EFBIG) {
         e->unreadable = -rc;
         e->off = e->body.size;

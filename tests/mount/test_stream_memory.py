@@ -173,6 +173,9 @@ def large_answers(kind, size, go, begun):
            "(*map(__import__, ('os', 'time', 'sys')))" % (begun, go, "sys.stdout.write('x' * %d)" % size if kind == "prints" else "'x' * %d" % size)
     if kind == "lines":
         return (json.dumps({"call": "eval", "args": [what]}) + "\n").encode() * SLOTS
+    if kind == "programs":
+        script = "printf x >> %s; until [ -e %s ]; do sleep .01; done; head -c %d /dev/zero | tr '\\0' x" % (begun, go, size)
+        return (json.dumps({"run": ["sh", "-c", script]}) + "\n").encode() * SLOTS
     options = b'{"priority": -1}' if kind == "options" else b""
     body = bytes(2) + len(options).to_bytes(2, "little") + options + pickle.dumps((eval, (what,), {}), 4)
     return MAGIC + b"".join(frame(CALL, n, body) for n in range(1, SLOTS + 1))
@@ -193,12 +196,13 @@ def sizes(path):
 
 
 @pytest.mark.limit(180)
-@pytest.mark.parametrize("kind, size", [("frames", 70 << 20), ("lines", 40 << 20), ("options", 70 << 20), ("prints", 50 << 20)])
+@pytest.mark.parametrize("kind, size", [("frames", 70 << 20), ("lines", 40 << 20), ("options", 70 << 20), ("prints", 50 << 20),
+                                        ("programs", 70 << 20)])
 def test_large_answers_of_many_slots_of_a_user(new_mount, alice, mallory, kind, size):
     m = new_mount(cpus=SLOTS + 1, options=["-o", "allow_other"])
     m.work.chmod(0o777)
     m.start()
-    begun, go, name = m.work / "begun", m.work / "go", "s.jsonl" if kind == "lines" else "s"
+    begun, go, name = m.work / "begun", m.work / "go", "s.jsonl" if kind in ("lines", "programs") else "s"
     (m.work / "s").write_bytes(large_answers(kind, size, str(go), str(begun)))
     assert mallory.sh("cat $W/s > $M/jobs/%s" % name, M=m.mnt, W=m.work).stderr == ""
     wait_until(lambda: begun.exists() and len(begun.read_text()) == SLOTS, "all of them to run")
@@ -208,7 +212,7 @@ def test_large_answers_of_many_slots_of_a_user(new_mount, alice, mallory, kind, 
     p = alice.sh("echo '{\"call\": \"abs\", \"args\": [-3]}' > $M/jobs/a.jsonl && cat $M/results/a.jsonl", M=m.mnt)
     assert (p.stdout, p.stderr) == ("3\n", "")
     found = sizes(m.results / name)
-    if kind == "lines":
+    if name == "s.jsonl":
         assert found == [size + 3] * SLOTS
     else:
         out = {i: n for (k, i), n in found.items() if k == (35 if kind == "prints" else 33)}
