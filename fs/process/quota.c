@@ -40,38 +40,48 @@ static bool number(const char *text, bool bytes, int64_t *out) {
     return true;
 }
 
-/* word is changed. */
-static bool take(struct quota *q, char *word) {
-    const struct {
-        const char *name;
-        int64_t *to;
-    } all[] = {
-        {"jobs", &q->jobs}, {"bytes", &q->bytes}, {"drafts", &q->drafts}, {"slots", &q->slots}, {"waits", &q->waits}};
-    char *value = strchr(word, '=');
-    if (!value)
-        return false;
-    *value++ = '\0';
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (strcmp(word, all[i].name) == 0) {
-            bool good = number(value, i == 1, all[i].to);
-            value[-1] = '=';
-            return good;
-        }
-    value[-1] = '=';
-    return false;
+#define WORDS 5
+
+static const char *const names[WORDS] = {"jobs", "bytes", "drafts", "slots", "waits"};
+
+/* Where what a word limits stands in names, its value in *value; WORDS: nowhere. */
+static size_t name_of(const char *word, const char **value) {
+    size_t size = strcspn(word, "="), i = 0;
+    while (i < WORDS && (strlen(names[i]) != size || memcmp(names[i], word, size) != 0))
+        i++;
+    *value = word + size + 1;
+    return word[size] ? i : WORDS;
 }
 
-/* What its words say, over what is in q; -EINVAL and *word is the one that is wrong. */
-static int take_words(struct quota *q, char *rest, char **word) {
+/* What its words say, over what is in q; -EINVAL and a sentence in why. */
+static int take_words(struct quota *q, char *rest, char *why, size_t why_size) {
+    int64_t *to[WORDS] = {&q->jobs, &q->bytes, &q->drafts, &q->slots, &q->waits};
+    bool seen[WORDS] = {false};
+    const char *value;
     char *save;
-    for (*word = strtok_r(rest, " \t\r\n", &save); *word; *word = strtok_r(NULL, " \t\r\n", &save))
-        if (!take(q, *word))
+    for (char *word = strtok_r(rest, " \t\r\n", &save); word; word = strtok_r(NULL, " \t\r\n", &save)) {
+        size_t i = name_of(word, &value);
+        if (i == WORDS || !number(value, i == 1, to[i])) {
+            snprintf(why, why_size, "%.100s is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N", word);
             return -EINVAL;
+        }
+        if (seen[i]) {
+            snprintf(why, why_size, "%s= stands twice", names[i]);
+            return -EINVAL;
+        }
+        seen[i] = true;
+    }
     return 0;
 }
 
-static int take_line(struct quotas *out, char *line, bool others, char *why, size_t why_size) {
-    char *rest, *word, *name;
+static int second_line(const char *name, char *why, size_t why_size) {
+    snprintf(why, why_size, "%.100s has a line already", name);
+    return -EINVAL;
+}
+
+/* Of *, when others are asked for: *others says whether it had a line; else of a user. */
+static int take_line(struct quotas *out, char *line, bool *others, char *why, size_t why_size) {
+    char *rest, *name;
     uid_t uid = 0;
     line[strcspn(line, "#")] = '\0';
     name = strtok_r(line, " \t\r\n", &rest);
@@ -83,14 +93,20 @@ static int take_line(struct quotas *out, char *line, bool others, char *why, siz
         return -EINVAL;
     }
     struct quota q = out->others;
-    if (take_words(&q, rest, &word) < 0) {
-        snprintf(why, why_size, "%.100s is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N", word);
-        return -EINVAL;
-    }
-    if (all && others)
+    int rc = take_words(&q, rest, why, why_size);
+    if (rc < 0)
+        return rc;
+    if (all && others) {
+        if (*others)
+            return second_line(name, why, why_size);
         out->others = q;
+        *others = true;
+    }
     if (all || others)
         return 0;
+    for (size_t i = 0; i < out->count; i++)
+        if (out->items[i].uid == uid)
+            return second_line(name, why, why_size);
     struct quota_of *grown = reallocarray(out->items, out->count + 1, sizeof *grown);
     if (!grown)
         return -ENOMEM;
@@ -100,7 +116,7 @@ static int take_line(struct quotas *out, char *line, bool others, char *why, siz
 }
 
 /* Those of * first: what a user's line does not say is as they say. */
-static int take_file(struct quotas *out, FILE *f, const char *file, bool others, char *why, size_t why_size) {
+static int take_file(struct quotas *out, FILE *f, const char *file, bool *others, char *why, size_t why_size) {
     char *line = NULL, wrong[256] = "";
     size_t cap = 0;
     int rc = 0;
@@ -144,9 +160,10 @@ int quota_read(struct quotas *out, const char *file, const char *dir, char *why,
         fclose(f);
         return -EPERM;
     }
-    int rc = take_file(out, f, file, true, why, why_size);
+    bool others = false;
+    int rc = take_file(out, f, file, &others, why, why_size);
     if (rc == 0)
-        rc = take_file(out, f, file, false, why, why_size);
+        rc = take_file(out, f, file, NULL, why, why_size);
     fclose(f);
     if (rc < 0)
         quota_free(out);

@@ -249,6 +249,9 @@ def test_a_job_that_waits_for_another_has_no_slot_of_the_quota(limited, mallory,
     ("# x\n\n0 jobs=-3\n", "line 3: jobs=-3 is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
     ("* bytes=99999999999G\n", "line 1: bytes=99999999999G is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
     ("* jobs=4k\n", "line 1: jobs=4k is none of jobs=N, bytes=SIZE, drafts=N, slots=N, waits=N"),
+    ("* jobs=4 bytes=1G jobs=none\n", "line 1: jobs= stands twice"),
+    ("nobody waits=1\n* jobs=4\n65534 waits=9\n", "line 3: 65534 has a line already"),
+    ("* waits=1\n\n* jobs=4\n", "line 3: * has a line already"),
 ])
 def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
     m = new_mount(options=["-o", "allow_other"])
