@@ -134,7 +134,7 @@ def test_a_second_node_with_one_key_is_told_once(ml, new_node, base):
         assert twin.log().count(said) == 1 and "has come" not in twin.log() and "has gone" not in twin.log()
         assert ml.log().count("is not taken in: nodes/a is there already") == 1
         own.kill9()
-        wait_until(lambda: "has come: there it is nodes/a\n" in twin.log(), "the twin to be taken in its place")
+        wait_until(lambda: "has come: there this node is called a\n" in twin.log(), "the twin to be taken in its place")
 
 
 def test_who_has_the_key_for_any_node_disturbs_none_with_its_own(ml, new_node, base):
@@ -147,7 +147,7 @@ def test_who_has_the_key_for_any_node_disturbs_none_with_its_own(ml, new_node, b
     own.signal(signal.SIGSTOP)
     squatter = new_node("--name", "a", join=ml)
     squatter.up(ml, "a-2")
-    wait_until(lambda: "has come: there it is nodes/a-2\n" in squatter.log(), "it to be told its name")
+    wait_until(lambda: "has come: there this node is called a-2\n" in squatter.log(), "it to be told its name")
     own.signal(signal.SIGCONT)
     ml.open_gate("g")
     assert ml.result("g") == b"through g\n" and ml.get("g", "node") == "a"

@@ -60,7 +60,7 @@ static bool hear_welcome(struct guest *g, const struct frame *m) {
     if (!far_name_valid(name))
         return false;
     g->taken = true;
-    serve_log(s, "ppfs at %s has come: there it is nodes/%s", session_address(g->session), name);
+    serve_log(s, "ppfs at %s has come: there this node is called %s", session_address(g->session), name);
     if (s->ev.taken)
         s->ev.taken(s->arg, g->number);
     return true;
