@@ -74,6 +74,26 @@ bool address_same_host(const char *a, const char *b) {
     return a_end && b_end && a_end - a == b_end - b && strncmp(a, b, (size_t)(a_end - a)) == 0;
 }
 
+/* Of "[V6%SCOPE]:PORT". */
+static bool text_in6(const char *text, struct in6_addr *out) {
+    char host[INET6_ADDRSTRLEN];
+    size_t size = text[0] == '[' ? strcspn(text + 1, "%]") : 0;
+
+    if (!size || size >= sizeof(host))
+        return false;
+    memcpy(host, text + 1, size);
+    host[size] = 0;
+    return inet_pton(AF_INET6, host, out) == 1;
+}
+
+bool address_same_source(const char *a, const char *b) {
+    struct in6_addr in6[2];
+    const size_t network = sizeof(in6[0]) / 2;
+
+    return address_same_host(a, b) ||
+           (text_in6(a, &in6[0]) && text_in6(b, &in6[1]) && !memcmp(&in6[0], &in6[1], network));
+}
+
 struct source address_source(const struct sockaddr_storage *from) {
     struct source s = {{0}};
 

@@ -24,6 +24,7 @@ bool address_same_host(const char *a, const char *b); /* all but the port of two
 struct source {
     uint8_t bytes[16];
 };
+bool address_same_source(const char *a, const char *b); /* of two such texts */
 struct source address_source(const struct sockaddr_storage *from);
 bool source_same(const struct source *a, const struct source *b);
 

@@ -49,7 +49,8 @@ struct hub {
 };
 
 /* --- shares ------------------------------------------------------------------------------------------------------ */
-/* What is there of one kind, greetings or sessions: in all, with one key, and of these from one host. */
+/* What is there of one kind, greetings or sessions: in all, with one key, and of these from one host (one source, as
+ * address.h has it). */
 struct crowd {
     unsigned all, key, host;
 };
@@ -57,7 +58,7 @@ struct crowd {
 static void crowd_count(struct crowd *c, bool key, const char *a, const char *b) {
     c->all++;
     c->key += key;
-    c->host += key && address_same_host(a, b);
+    c->host += key && address_same_source(a, b);
 }
 
 /* Whether there is a place for one more. Those with one key get as many as they leave free, and of these those from one

@@ -95,6 +95,22 @@ static void a_key_and_an_address_have_a_share_of_greetings(void **state) {
     stop();
 }
 
+/* One machine may have all addresses of a /64. */
+static void addresses_of_one_network_are_one_host(void **state) {
+    (void)state;
+    char host[64];
+    unsigned count = 0;
+    start();
+    for (unsigned i = 0; i < GREETINGS; i++) {
+        snprintf(host, sizeof(host), i % 2 ? "[2001:db8::%x]" : "[2001:db8:0:0:%x::1]", i + 1);
+        count += greet_all(1, host);
+    }
+    assert_in_range(count, GREETINGS / 4, GREETINGS / 2 - 64);
+    assert_in_range(greet_all(1, "[2001:db8:0:1::1]"), 8, GREETINGS);
+    assert_in_range(greet_all(1, "192.0.2.1"), 8, GREETINGS);
+    stop();
+}
+
 static bool one_more(void *arg) {
     return begun + failed > *(unsigned *)arg;
 }
@@ -134,6 +150,7 @@ static void a_key_and_an_address_have_a_share_of_sessions(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_and_an_address_have_a_share_of_greetings),
+        cmocka_unit_test(addresses_of_one_network_are_one_host),
         cmocka_unit_test(a_key_and_an_address_have_a_share_of_sessions),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
