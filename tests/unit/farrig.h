@@ -255,7 +255,7 @@ static inline void make_node(struct node *n, const char *name, unsigned silence_
                                  .dir = n->dir ? n->dir : dir,
                                  .cpus = n->cpus,
                                  .memory = MEMORY,
-                                 .uids = {1, {{0, UINT32_MAX - 1}}}};
+                                 .uids = {1, {{0, UINT32_MAX - 2}}}};
     struct pool_config pool = {.worker_path = worker ? worker : "./ppfs-worker", .workers = n->cpus};
     struct runner runner;
     n->tls = make_tls(TLS_NODE, KEY_A);

@@ -45,6 +45,16 @@ static void a_node_tells_what_had_not_begun(void **state) {
     assert_true(fix.jobs[2].outcome.unbegun && !fix.jobs[2].outcome.no_room);
 }
 
+static void a_node_gives_back_what_it_does_not_take(void **state) {
+    struct work w = work_of(1, WORK_PYTHON, sleeper);
+    (void)state;
+    one_node();
+    w.uid = UINT32_MAX - 1;
+    assert_int_equal(runner_start(fix.runner, &w), 0);
+    assert_end(ended(1), WORK_LOST, "runs nothing of user");
+    assert_true(fix.jobs[1].outcome.unbegun && !fix.jobs[1].outcome.no_room);
+}
+
 static bool is_idle(void *arg) {
     struct node *n = arg;
     return n->left && serve_works(n->serve) == 0;
@@ -594,6 +604,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         FAR_TEST(a_node_that_dies_loses_its_work),
         FAR_TEST(a_node_tells_what_had_not_begun),
+        FAR_TEST(a_node_gives_back_what_it_does_not_take),
         FAR_TEST(a_ppfs_that_dies_has_its_work_killed),
         FAR_TEST(a_node_is_let_go),
         FAR_TEST(a_node_says_goodbye),

@@ -274,6 +274,14 @@ static bool is_taken(struct serve *s, uid_t user) {
     return true;
 }
 
+/* Nobody has begun it: it is charged no death. */
+static void give_back(struct task *t, bool no_room, const char *why) {
+    struct work_outcome o = {.attempt = t->attempt, .end = WORK_LOST, .unbegun = true, .no_room = no_room};
+
+    snprintf(o.why, sizeof(o.why), "node %s %s", t->guest->serve->name, why);
+    task_end(t, &o);
+}
+
 bool task_begin(struct guest *g, const struct frame *m) {
     uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
     struct work w;
@@ -298,12 +306,14 @@ bool task_begin(struct guest *g, const struct frame *m) {
         return true;
     }
     memcpy(t->start, m->body, m->size);
-    if (!is_taken(g->serve, t->user)) {
-        task_give_up(t, WORK_LOST, "node %s runs nothing of user %u", g->serve->name, (unsigned)t->user);
-        return true;
-    }
-    if (g->serve->works > FAR_REFS) { /* of all ppfs together */
-        task_give_up(t, WORK_LOST, "node %s has %d works already", g->serve->name, FAR_REFS);
+    char why[64] = "";
+    bool no_room = g->serve->works > FAR_REFS; /* of all ppfs together */
+    if (no_room)
+        snprintf(why, sizeof(why), "has %d works already", FAR_REFS);
+    else if (!is_taken(g->serve, t->user))
+        snprintf(why, sizeof(why), "runs nothing of user %u", (unsigned)t->user);
+    if (*why) {
+        give_back(t, no_room, why);
         return true;
     }
     if (!low) {
