@@ -54,6 +54,7 @@ struct call {
     uint32_t sent;
     bool indexed, told;  /* told: STARTED was said */
     bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
+    bool ends;           /* stream_kept.c: how it has ended is kept */
     uint8_t deaths;      /* of nodes, while it ran there */
     uint16_t function;   /* speed.h */
     struct pieces pieces;

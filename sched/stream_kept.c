@@ -9,7 +9,7 @@
 
 struct kept {
     TAILQ_ENTRY(kept) next;
-    size_t *account; /* counts size */
+    size_t *account; /* counts it and size */
     uint64_t number;
     enum kept_kind kind;
     uint64_t stage;       /* as long as it is on the way to the log */
@@ -39,7 +39,7 @@ static struct kept *add(struct user *u, struct kept_list *list, uint64_t number,
         return NULL;
     }
     *k = (struct kept){.account = &u->answers, .number = number, .kind = kind, .size = size};
-    u->answers += size;
+    u->answers += sizeof *k + size;
     if (p) {
         k->pieces = *p;
         *p = (struct pieces){0};
@@ -52,7 +52,7 @@ static struct kept *add(struct user *u, struct kept_list *list, uint64_t number,
 
 static void free_kept(struct kept *k) {
     pieces_free(&k->pieces);
-    *k->account -= k->size;
+    *k->account -= sizeof *k + k->size;
     free(k);
 }
 
@@ -188,15 +188,22 @@ void stream_kept_gather(struct stream *st) {
                 stream_keep(st, c->number, KEPT_WHOLE, NULL, 0, &c->pieces);
 }
 
-static bool ends_in(const struct kept *k, uint64_t number) {
-    for (; k; k = TAILQ_NEXT(k, next))
+bool stream_kept_ended(const struct stream *st, uint64_t number) {
+    const struct kept *k;
+    TAILQ_FOREACH(k, &st->replay, next)
         if (k->number == number && k->kind >= KEPT_VALUE)
             return true;
     return false;
 }
 
-bool stream_kept_ended(const struct stream *st, uint64_t number) {
-    return ends_in(TAILQ_FIRST(&st->replay), number);
+/* Once for all: a call may have printed a hundred thousand pieces before its end. */
+static void find_ends(struct stream *st) {
+    const struct kept *k;
+    TAILQ_FOREACH(k, &st->replay, next) {
+        struct call *c = k->kind >= KEPT_VALUE ? stream_call(st, k->number) : NULL;
+        if (c)
+            c->ends = true;
+    }
 }
 
 /* Where the rest finds no memory the pieces are lost, and the call runs again. */
@@ -237,13 +244,14 @@ static int say(struct stream *st, struct call *c, struct kept *k) {
 int stream_kept_replay(struct stream *st) {
     int rc = 0;
     lease_claim(st);
+    find_ends(st);
     for (struct kept *k = TAILQ_FIRST(&st->replay), *next; k && rc == 0; k = next) {
         next = TAILQ_NEXT(k, next);
         if (k->number >= st->next_call)
             continue;
         struct call *c = stream_call(st, k->number);
         bool goes_on = c && c->state == CALL_SENT && k->kind < KEPT_VALUE; /* nothing else was sent before this */
-        bool wanted = goes_on || (c && c->state == CALL_PENDING && ends_in(k, k->number));
+        bool wanted = goes_on || (c && c->state == CALL_PENDING && c->ends);
         if (wanted && (rc = say(st, c, k)) < 0)
             break; /* it is said again, when it was read anew once more */
         TAILQ_REMOVE(&st->replay, k, next);

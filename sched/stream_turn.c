@@ -103,6 +103,7 @@ static int finished(struct stream *st) {
         return rc < 0 ? rc : sched_move(s, &r, JOB_DONE, 0);
     }
     lease_drop(st);
+    lease_drop_away(s, st->id); /* else what they answer would be kept for ever */
     if (st->failed == EDQUOT)
         strcpy(why, "with further answers its user would have had more bytes than the quota allows; those that are "
                     "here are kept");
