@@ -62,12 +62,19 @@ int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
     return 0;
 }
 
-/* A process that ends has given its memory back before its files, and its program with it: one look at that link, a
- * tenth of what /proc/PID/stat costs, is all that a close() by a living one is charged. */
+/* A process that ends has given its memory back before its files: one look at that, a tenth of what /proc/PID/stat
+ * costs, is all that a close() by a living one is charged. Nothing else may be asked of one that lives: exec closes files
+ * while it holds what the links in /proc/PID and its stat wait for, and it waits for us. */
 static bool is_ending(pid_t pid) {
-    char path[64], program[8];
-    snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
-    return readlink(path, program, sizeof program) < 0;
+    char path[64];
+    long pages = 1;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%ld", &pages) != 1)
+        pages = 1;
+    if (f)
+        fclose(f);
+    return !f || pages == 0;
 }
 
 /* PF_EXITING in its flags and a signal in its exit code (proc(5), /proc/PID/stat fields 9 and 52). */
