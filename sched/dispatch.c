@@ -393,7 +393,7 @@ void dispatch_look(struct sched *s) {
 /* A stream that waits takes no slot, but is begun in a dispatch, which there is when one is free. */
 bool dispatch_wants(const struct host *h) {
     struct sched *s = h->s;
-    const struct user *only = s->backlog && h->known && h->uid ? user_of(s, h->only) : NULL;
+    const struct user *only = s->backlog && h->known && h->single ? user_of(s, h->only) : NULL;
     if (s->backlog)
         return only ? only->backlog : true;
     for (const struct waiting_place *w = s->waiting_places; w && w < s->waiting_places + s->waiting_count; w++)

@@ -54,19 +54,25 @@ bool host_is(const struct host *h, const struct place *p) {
     return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
 }
 
-uid_t host_user(const struct host *h) {
+void host_set_user(struct host *h) {
     char name[256];
     unsigned uid;
+
+    h->single = h->uid != 0;
+    h->only = h->s->owner;
     for (const char *at = h->s->c.node_users; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
-        if (sscanf(at, "%255[^=\n]=%u", name, &uid) == 2 && (strcmp(name, h->name) == 0 || strcmp(name, h->alias) == 0))
-            return uid;
-    return h->s->owner;
+        if (sscanf(at, "%255[^=\n]=%u", name, &uid) == 2 &&
+            (strcmp(name, h->name) == 0 || strcmp(name, h->alias) == 0)) {
+            h->single = true;
+            h->only = uid;
+            return;
+        }
 }
 
 bool host_takes(const struct host *h, uid_t uid) {
     if (!h->known)
         return true;
-    if (h->uid && uid != h->only) /* without privileges it runs all it gets as one user */
+    if (h->single && uid != h->only) /* without privileges it runs all it gets as one user */
         return false;
     return far_uids_have(&h->uids, uid) || (h->uid && !h->uids.count);
 }

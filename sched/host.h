@@ -69,8 +69,9 @@ struct host {
     unsigned compared;               /* ... and the functions that count */
     bool known;                      /* a node that has said for whom it runs: */
     uid_t uid;                       /* it runs as that user, ... */
-    uid_t only;           /* ... where that is not root, for that one of here alone: --node-user, or who mounted ... */
-    struct far_uids uids; /* ... for these (far_proto.h) */
+    bool single; /* it gets jobs of one user: it does not run as root, or --node-user says so, whatever it says ... */
+    uid_t only;  /* ... this one: whom --node-user names, or who mounted ... */
+    struct far_uids uids;      /* ... for these (far_proto.h) */
     char python[64], why[256]; /* why: it is away */
 };
 
@@ -109,7 +110,7 @@ unsigned host_free(const struct host *h); /* slots, 0 when it takes no work */
 /* a job of that user with that place may run there */
 bool host_fits(const struct host *h, const char *place, uid_t uid);
 bool host_takes(const struct host *h, uid_t uid); /* that user's jobs, wherever they may run */
-uid_t host_user(const struct host *h);            /* what h->only is to be */
+void host_set_user(struct host *h);               /* single and only: h->uid has changed, or h is new */
 bool host_is(const struct host *h, const struct place *p);
 bool host_pickles(const struct host *h); /* its Python understands what the one of this machine pickles */
 struct demand {

@@ -57,7 +57,7 @@ static void refresh(struct host *h, bool fresh) {
     h->memory = far_memory(h->far);
     h->known = true;
     h->uid = far_uid(h->far);
-    h->only = host_user(h);
+    host_set_user(h);
     h->uids = *far_uids(h->far);
     snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
     snprintf(h->address, sizeof h->address, "%s", far_address(h->far));

@@ -63,6 +63,9 @@ static void why_of(const struct host *h, char *buf, size_t size) {
     else if (h->known && h->uid && h->s->owner == 0)
         snprintf(buf, size, "it runs as user %u, not as root: it gets jobs of user %u only", (unsigned)h->uid,
                  (unsigned)h->only);
+    else if (h->known && h->single && !h->uid)
+        snprintf(buf, size, "it gets jobs of user %u only (ppfs --node-user), though it says that it runs as root",
+                 (unsigned)h->only);
     else if (h->known && !h->uid && h->s->owner == 0 && !host_takes(h, 0))
         snprintf(buf, size, "it runs nothing of root (ppfs-node --root-jobs)");
     else if (*h->python && !host_pickles(h))
@@ -211,9 +214,9 @@ static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *b
             return false;
         other = h;
     }
-    if (other && other->uid)
+    if (other && other->single)
         snprintf(buf, size,
-                 "nodes/%s does not run as root and gets jobs of user %u only, and there is no other node for it (ppfs "
+                 "nodes/%s gets jobs of user %u only, and there is no other node for it (ppfs "
                  "--node-user %s=%u)",
                  other->name, (unsigned)other->only, other->name, (unsigned)uid);
     else if (other)
@@ -328,9 +331,9 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     else if (closed)
         snprintf(buf, size, "queued: there is no slot for a job of user %u; nodes/%s runs none of his%s",
                  (unsigned)j->uid, closed->name,
-                 closed->uid ? " (ppfs --node-user)"
-                 : j->uid    ? " (ppfs-node --uids)"
-                             : " (ppfs-node --root-jobs)");
+                 closed->single ? " (ppfs --node-user)"
+                 : j->uid       ? " (ppfs-node --uids)"
+                                : " (ppfs-node --root-jobs)");
     else
         snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/%s/cpus makes two",
                  empty ? empty->name : "local");

@@ -95,6 +95,21 @@ def test_a_node_of_a_users_gets_jobs_of_who_is_named_for_it(root_mount, node_of,
     why_of(m, mallory, "his", "--node-user")
 
 
+def test_a_node_that_is_named_for_a_user_gets_his_jobs_whatever_it_says(root_mount, new_node, alice, mallory):
+    """It says that it runs as root; that cannot be known here."""
+    m = root_mount("--node-user", "hers=%s" % alice.name)
+    new_node("--name", "hers", join=m).up(m)
+    assert "user %d only" % alice.uid in value(m, "hers", "why")
+    p = alice.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/hers && cat $M/results/hers", M=m.mnt)
+    assert p.stdout == "%d\n" % alice.uid, p.stderr
+    mallory.sh("printf '#!/bin/sh\\nid -u\\n' > $M/jobs/his", M=m.mnt)
+    why_of(m, mallory, "his", "nodes/hers runs none of his (ppfs --node-user)")
+    mallory.sh("printf '#!/bin/sh\\n#ppfs: node=hers\\nid -u\\n' > $M/jobs/his2", M=m.mnt)
+    why_of(m, mallory, "his2", "nodes/hers gets jobs of user %d only" % alice.uid)
+    m.put("roots.sh", "#!/bin/sh\nid -u\n")
+    assert "--node-user" in m.why("roots.sh")
+
+
 def test_a_node_of_a_users_for_two_mounts_has_jobs_of_one_user(new_user, new_mount, base, alice, mallory):
     """Each ppfs gives it those of one user; that they are the same user the node sees to."""
     (base / "second").mkdir()

@@ -389,15 +389,22 @@ static void a_node_takes_the_users_that_it_says_and_without_root_one(void **stat
     assert_false(host_takes(&h, 0) || host_takes(&h, 6) || host_takes(&h, 2000));
     h.uids.count = 0;
     h.uid = 4711;
-    h.only = host_user(&h);
+    host_set_user(&h);
     assert_true(host_takes(&h, 0)); /* who mounted */
     assert_false(host_takes(&h, 4711) || host_takes(&h, 1000));
     strcpy(h.alias, "far");
-    h.only = host_user(&h);
+    host_set_user(&h);
     assert_true(host_takes(&h, 1000));
     assert_false(host_takes(&h, 0) || host_takes(&h, 4711));
     strcpy(h.alias, "farther");
-    assert_int_equal(host_user(&h), 0);
+    host_set_user(&h);
+    assert_int_equal(h.only, 0);
+    strcpy(h.alias, "far");
+    h.uid = 0; /* so it says */
+    h.uids = (struct far_uids){1, {{1, 1999}}};
+    host_set_user(&h);
+    assert_true(host_takes(&h, 1000));
+    assert_false(host_takes(&h, 0) || host_takes(&h, 1001));
 }
 
 int main(void) {
