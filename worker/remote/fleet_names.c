@@ -2,6 +2,7 @@
  * comes first. A node that was started again comes with the name that its predecessor still has: that one is asked for
  * a sign of life, and has a second for it. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "net/address.h"
@@ -99,6 +100,42 @@ static bool own_name(struct member *m, const char *key, struct member *other, ch
     return false;
 }
 
+/* The number behind "BASE-" in a name; 0: it has none, or is not of that kind. */
+static size_t numbered(const char *name, const char *base) {
+    size_t size = strlen(base);
+    char *end;
+
+    if (strncmp(name, base, size) || name[size] != '-' || name[size + 1] < '1' || name[size + 1] > '9')
+        return 0;
+    size_t n = strtoul(name + size + 1, &end, 10);
+    return *end ? 0 : n;
+}
+
+/* BASE-N with the smallest N from 2 that nobody has. Of so many names as there are members and keys not all numbers up
+ * to that can be taken; one look at each, as thousands may call themselves the same. False: no memory. */
+static bool next_name(const struct fleet *f, const char *said, char name[FAR_NAME]) {
+    size_t most = 2 + f->key_count, n = 2;
+    char base[51];
+
+    snprintf(base, sizeof(base), "%.50s", said);
+    for (const struct member *m = f->members; m; m = m->next)
+        most++;
+    bool *taken = calloc(most + 1, sizeof(*taken));
+    if (!taken)
+        return false;
+    for (const struct member *m = f->members; m; m = m->next)
+        if (m->up && (n = numbered(far_name(m->far), base)) <= most)
+            taken[n] = true;
+    for (size_t i = 0; i < f->key_count; i++)
+        if ((n = numbered(f->keys[i].name, base)) <= most)
+            taken[n] = true;
+    for (n = 2; taken[n];)
+        n++;
+    free(taken);
+    snprintf(name, FAR_NAME, "%s-%zu", base, n);
+    return true;
+}
+
 bool fleet_choose_name(struct member *m, char name[FAR_NAME]) {
     struct fleet *f = m->fleet;
     const char *said = far_about(m->far)->name;
@@ -122,7 +159,10 @@ bool fleet_choose_name(struct member *m, char name[FAR_NAME]) {
             return false;
     }
     snprintf(name, FAR_NAME, "%s", said);
-    for (unsigned n = 2; strcmp(name, "local") == 0 || named(f, name) || fleet_key_named(f, name); n++)
-        snprintf(name, FAR_NAME, "%.50s-%u", said, n);
-    return true;
+    if (strcmp(name, "local") && !other && !fleet_key_named(f, name))
+        return true;
+    if (next_name(f, said, name))
+        return true;
+    far_fail(m->far, "there is no memory for it");
+    return false;
 }
