@@ -14,7 +14,7 @@
 struct discover;
 
 struct discover_events {
-    /* A ppfs hears of a node: what to dial, and the hub_id it goes by (it may be found at several addresses). Comes
+    /* A ppfs hears of a node: what to dial, and the hub_shown it goes by (it may be found at several addresses). Comes
      * again with each answer. It must not destroy the discover. */
     void (*found)(void *arg, const char *address, const uint8_t id[SESSION_ID]);
     /* A sentence for the log about a packet that was refused; at most one a source and minute. */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "net/address.h"
+#include "net/digest.h"
 #include "net/session/session_int.h"
 
 enum { GREETINGS_MAX = 512, SESSIONS_MAX = 8192 };
@@ -43,7 +44,7 @@ struct hub {
     struct hub_config config;
     struct hub_events ev;
     void *arg;
-    uint8_t id[SESSION_ID];
+    uint8_t id[SESSION_ID], shown[SESSION_ID];
     struct session *sessions;
     struct greeting *greetings;
 };
@@ -110,6 +111,19 @@ const struct hub_config *hub_config(const struct hub *h) {
 
 const uint8_t *hub_id(const struct hub *h) {
     return h->id;
+}
+
+const uint8_t *hub_shown(const struct hub *h) {
+    return h->shown;
+}
+
+int hub_id_shown(const uint8_t id[SESSION_ID], uint8_t shown[SESSION_ID]) {
+    uint8_t hash[DIGEST_SIZE];
+    int err = digest(id, SESSION_ID, hash);
+
+    if (!err)
+        memcpy(shown, hash, SESSION_ID);
+    return err;
 }
 
 /* --- greetings --------------------------------------------------------------------------------------------------- */
@@ -412,6 +426,8 @@ int hub_create(struct hub **out, struct event_base *base, const struct hub_confi
     if (h->config.lease_ms < h->config.silence_ms)
         h->config.lease_ms = h->config.silence_ms;
     int err = tls_random(h->id, SESSION_ID);
+    if (!err)
+        err = hub_id_shown(h->id, h->shown);
     if (err) {
         free(h);
         return err;

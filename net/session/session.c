@@ -28,7 +28,7 @@ enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 struct session {
     struct hub *hub;
     struct session *next;
-    uint8_t peer[SESSION_ID], id[SESSION_ID], key[TLS_KEY_ID];
+    uint8_t peer[SESSION_ID], shown[SESSION_ID], id[SESSION_ID], key[TLS_KEY_ID];
     struct session_events ev;
     void *arg;
 
@@ -294,7 +294,7 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     s->beat_ms = beat_ms > SESSION_BEAT_MS ? SESSION_BEAT_MS : beat_ms < 1 ? 1 : beat_ms;
     struct timeval beat = {s->beat_ms / 1000, s->beat_ms % 1000 * 1000};
     s->beat = event_new(hub_base(h), -1, EV_PERSIST, on_beat, s);
-    if (!s->beat || event_add(s->beat, &beat)) {
+    if (!s->beat || hub_id_shown(peer, s->shown) || event_add(s->beat, &beat)) {
         if (s->beat)
             event_free(s->beat);
         free(s);
@@ -389,6 +389,10 @@ const char *session_address(const struct session *s) {
 
 const uint8_t *session_peer(const struct session *s) {
     return s->peer;
+}
+
+const uint8_t *session_peer_shown(const struct session *s) {
+    return s->shown;
 }
 
 const uint8_t *session_key(const struct session *s) {

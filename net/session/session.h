@@ -52,6 +52,9 @@ int hub_create(struct hub **out, struct event_base *base, const struct hub_confi
 /* Accepts NULL; not from inside a callback. Its sessions must have been destroyed; open greetings end silently. */
 void hub_destroy(struct hub *h);
 const uint8_t *hub_id(const struct hub *h); /* SESSION_ID bytes, random, what other hubs know this process by */
+/* SESSION_ID bytes made of it, by which discovery tells hubs apart. Whoever has the key for any node hears them, and
+ * cannot greet as that hub with them. */
+const uint8_t *hub_shown(const struct hub *h);
 
 /* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0, or -errno: -EBUSY when as many of that
  * key, or of that key and host, are being greeted as may be. */
@@ -74,11 +77,12 @@ bool session_full(struct session *s);            /* much is pending: who sends s
 size_t session_unsent(const struct session *s);
 
 bool session_linked(const struct session *s);
-const char *session_address(const struct session *s); /* of its newest link */
-const uint8_t *session_peer(const struct session *s); /* hub_id of the other side */
-const uint8_t *session_key(const struct session *s);  /* TLS_KEY_ID bytes: the key that all its links had */
-unsigned session_rtt(const struct session *s);        /* microseconds, smoothed; 0 when not known yet */
-unsigned session_quiet(const struct session *s);      /* milliseconds since something was heard; steps of a heartbeat */
+const char *session_address(const struct session *s);       /* of its newest link */
+const uint8_t *session_peer(const struct session *s);       /* hub_id of the other side */
+const uint8_t *session_peer_shown(const struct session *s); /* hub_shown of it */
+const uint8_t *session_key(const struct session *s);        /* TLS_KEY_ID bytes: the key that all its links had */
+unsigned session_rtt(const struct session *s);              /* microseconds, smoothed; 0 when not known yet */
+unsigned session_quiet(const struct session *s); /* milliseconds since something was heard; steps of a heartbeat */
 /* Sends a heartbeat at once. Its answer has come (or anything else) when session_bytes is no longer what this returned.
  * */
 uint64_t session_probe(struct session *s);

@@ -36,6 +36,8 @@ void session_hold(struct session *s, bool hold);
 const uint8_t *session_id(const struct session *s);
 uint64_t session_received(const struct session *s); /* frames */
 
+/* hub_shown of who has that hub_id. 0 or -ENOTSUP. */
+int hub_id_shown(const uint8_t id[SESSION_ID], uint8_t shown[SESSION_ID]);
 struct event_base *hub_base(const struct hub *h);
 const struct hub_config *hub_config(const struct hub *h); /* silence_ms and lease_ms are set */
 /* The list of a hub's sessions: what session.c calls when one begins and ends. */

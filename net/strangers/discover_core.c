@@ -5,7 +5,7 @@
  *         16  u64 milliseconds since the epoch
  *         24  nonce, 16 bytes
  *         40  of an ANSWER: the nonce of the QUERY that it answers; else zeros
- *         56  the hub id of who sends it, 16 bytes
+ *         56  hub_shown of who sends it, 16 bytes
  *         72  HMAC-SHA256 of all before, under the key for discovery
  *
  * all integers little endian. A ppfs sends QUERY to the group; a node sends HERE to the group when it has come, and an

@@ -1,6 +1,8 @@
 """What a node that says what it likes can do to the ppfs and to other nodes with the same key."""
+import socket
+
 import pytest
-from noderig import value
+from noderig import make_key, value
 from ppfsmount import sanitized, wait_until
 from rogue import WELCOME, Rogue, network_process
 
@@ -44,3 +46,43 @@ def test_names_with_numbers(come):
     assert come("local") == ["local-2"]
     assert [come(name)[0] for name in ("a-2", "a", "a", "a-02", "a-2", "a-2", long, long)] == [
         "a-2", "a", "a-3", "a-02", "a-2-2", "a-2-3", long, "n" * 50 + "-2"]
+
+
+NODE_SIDE = """\
+    #!/usr/bin/python3
+    # Writes down what discovery is to show of the node, and how the node greets whom it dials.
+    import array, os, socket, struct, sys
+    s = socket.socket(fileno=3)
+    s.setblocking(True)
+    here = os.path.dirname(sys.argv[0])
+    while True:
+        m = s.recv(65536)
+        if not m:
+            sys.exit()
+        kind, number = struct.unpack_from("<II", m)
+        if kind == 2:
+            key = m[200:216]
+        elif kind == 6:
+            open(here + "/shown", "wb").write(m)
+        elif kind == 8:
+            s.send(struct.pack("<I", 15) + bytes(len(m) - 4))
+        elif kind == 5:
+            ours, theirs = socket.socketpair()
+            m = bytearray(len(m))
+            struct.pack_into("<III", m, 0, 12, number, number)
+            m[152:168], m[168:200] = key, b"b" * 32
+            s.sendmsg([m], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
+            theirs.close()
+            hello = ours.recv(80, socket.MSG_WAITALL)
+            open(here + "/said", "wb").write(hello[32:48])
+            ours.close()
+"""
+
+
+def test_discovery_does_not_show_how_a_node_greets(new_node, base):
+    """Who has the same key and greets so ends the node's session."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        new_node("--discover=239.255.77.70%lo:60079", "--join", "127.0.0.1:%d" % there.getsockname()[1], key=make_key(base / "key"),
+                 env=network_process(base, NODE_SIDE))
+        wait_until(lambda: (base / "said").exists() and len((base / "said").read_bytes()) == 16, "it to greet")
+        assert len((base / "shown").read_bytes()) > 216 and (base / "said").read_bytes() not in (base / "shown").read_bytes()

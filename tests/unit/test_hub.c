@@ -9,7 +9,7 @@ enum { GREETINGS = 512, SESSIONS = 8192 };
 static struct hub *hub;
 static struct session *sessions[SESSIONS];
 static int greeted[GREETINGS]; /* their ends of connections */
-static unsigned begun, failed, greetings;
+static unsigned begun, failed, greetings, lost;
 
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct session_events events = {0};
@@ -18,6 +18,12 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     assert_true(fresh);
     session_watch(s, &events, NULL);
     sessions[begun++] = s;
+}
+
+static void on_lost(void *arg, const char *sentence) {
+    (void)arg;
+    (void)sentence;
+    lost++;
 }
 
 static void on_failed(void *arg, void *tag, const char *sentence) {
@@ -34,7 +40,7 @@ static void start(void) {
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    begun = failed = greetings = 0;
+    begun = failed = greetings = lost = 0;
     assert_int_equal(hub_create(&hub, base, &config, &events, NULL), 0);
 }
 
@@ -115,24 +121,31 @@ static bool one_more(void *arg) {
     return begun + failed > *(unsigned *)arg;
 }
 
+/* A node with that id, which has no session yet. Its end of the connection. */
+static int begin(unsigned key, const char *address, const uint8_t id[SESSION_ID]) {
+    uint8_t bytes[FRAME_HEADER + 64 + FRAME_HEADER + 32] = {0};
+    unsigned before = begun + failed;
+    int theirs;
+    assert_int_equal(come(key, address, &theirs), 0);
+    frame_encode(bytes, 240, 0, 64);
+    memcpy(bytes + FRAME_HEADER, "ppfsnode\3", 9);
+    memcpy(bytes + FRAME_HEADER + 16, id, SESSION_ID);
+    frame_encode(bytes + FRAME_HEADER + 64, 241, 0, 32);
+    assert_int_equal(write(theirs, bytes, sizeof(bytes)), sizeof(bytes));
+    turn_until(one_more, &before);
+    return theirs;
+}
+
 /* As many as get a session; they need not stay. */
 static unsigned begin_all(unsigned key, const char *host, unsigned most) {
     static uint32_t hubs;
-    uint8_t bytes[FRAME_HEADER + 64 + FRAME_HEADER + 32] = {0};
     char address[64];
     unsigned count = 0, before_failed = failed;
-    int theirs;
     for (; count < most && failed == before_failed; count += failed == before_failed) {
-        unsigned before = begun + failed;
+        uint8_t id[SESSION_ID] = {0};
+        memcpy(id, &(uint32_t){++hubs}, 4);
         snprintf(address, sizeof(address), "%s:%u", host, 1000 + count);
-        assert_int_equal(come(key, address, &theirs), 0);
-        frame_encode(bytes, 240, 0, 64);
-        memcpy(bytes + FRAME_HEADER, "ppfsnode\3", 9);
-        memcpy(bytes + FRAME_HEADER + 16, &(uint32_t){++hubs}, 4);
-        frame_encode(bytes + FRAME_HEADER + 64, 241, 0, 32);
-        assert_int_equal(write(theirs, bytes, sizeof(bytes)), sizeof(bytes));
-        turn_until(one_more, &before);
-        close(theirs);
+        close(begin(key, address, id));
     }
     return count;
 }
@@ -147,11 +160,28 @@ static void a_key_and_an_address_have_a_share_of_sessions(void **state) {
     stop();
 }
 
+/* Who greets with the id of another, and has the same key, ends the other's session; so nobody else may know it. */
+static void what_discovery_shows_of_a_node_ends_no_session_of_it(void **state) {
+    (void)state;
+    static const struct session_events events = {.lost = on_lost};
+    uint8_t id[SESSION_ID] = {1};
+    start();
+    greeted[greetings++] = begin(1, "192.0.2.1:1", id);
+    session_watch(sessions[0], &events, NULL);
+    assert_memory_equal(session_peer(sessions[0]), id, SESSION_ID);
+    greeted[greetings++] = begin(1, "192.0.2.2:1", session_peer_shown(sessions[0]));
+    assert_int_equal(begun, 2);
+    assert_int_equal(lost, 0);
+    assert_memory_not_equal(hub_shown(hub), hub_id(hub), SESSION_ID);
+    stop();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_and_an_address_have_a_share_of_greetings),
         cmocka_unit_test(addresses_of_one_network_are_one_host),
         cmocka_unit_test(a_key_and_an_address_have_a_share_of_sessions),
+        cmocka_unit_test(what_discovery_shows_of_a_node_ends_no_session_of_it),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

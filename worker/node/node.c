@@ -357,8 +357,8 @@ static int open_doors(struct node *n, char *why, size_t size) {
         err = peer_listen(&n->listener, n->base, n->tls, "0.0.0.0:0", &listener, n, why, size);
     if (!err && a->discover) {
         const char *port = strrchr(peer_listener_address(n->listener), ':') + 1;
-        err = discover_create(&n->discover, n->base, n->tls, a->where, hub_id(n->hub), (uint16_t)atoi(port), &discover,
-                              n, why, size);
+        err = discover_create(&n->discover, n->base, n->tls, a->where, hub_shown(n->hub), (uint16_t)atoi(port),
+                              &discover, n, why, size);
     }
     return err;
 }

@@ -285,7 +285,7 @@ void fleet_let_go(struct fleet *f, struct far *far) {
             target_free(t);
     }
     if (far_session(far))
-        memcpy(f->strangers[f->stranger++ % STRANGERS], session_peer(far_session(far)), SESSION_ID);
+        memcpy(f->strangers[f->stranger++ % STRANGERS], session_peer_shown(far_session(far)), SESSION_ID);
     far_leave(far);
 }
 
@@ -308,7 +308,7 @@ static void on_refused(void *arg, const char *sentence) {
 
 static bool is_known(const struct fleet *f, const uint8_t id[SESSION_ID]) {
     for (const struct member *m = f->members; m; m = m->next)
-        if (far_session(m->far) && memcmp(session_peer(far_session(m->far)), id, SESSION_ID) == 0)
+        if (far_session(m->far) && memcmp(session_peer_shown(far_session(m->far)), id, SESSION_ID) == 0)
             return true;
     for (unsigned i = 0; i < STRANGERS; i++)
         if (i < f->stranger && memcmp(f->strangers[i], id, SESSION_ID) == 0)
@@ -342,7 +342,7 @@ int fleet_discover(struct fleet *f, const char *where) {
     if (where) {
         int err = strlen(where) < sizeof(f->where) ? 0 : -EINVAL;
         if (!err)
-            err = discover_create(&d, f->base, f->tls, where, hub_id(f->hub), 0, &events, f, why, sizeof(why));
+            err = discover_create(&d, f->base, f->tls, where, hub_shown(f->hub), 0, &events, f, why, sizeof(why));
         if (err) {
             if (err != -EINVAL)
                 fleet_log(f, "%s", why);
