@@ -58,6 +58,7 @@ struct call {
     uint8_t deaths;      /* of nodes, while it ran there */
     uint16_t function;   /* speed.h */
     struct pieces pieces;
+    size_t down; /* JSON: bytes of its answer that are in rows, and not in memory alone */
 };
 
 /* What a call of frames names. Its bytes are as enum call_format says, with CALL_VALUES the whole CALL frame. */

@@ -104,7 +104,7 @@ static int sizes(struct sched *s, struct stream *st) {
     st->print_size[0] = store_log_size(s->store, st->id, BODY_STDOUT);
     st->print_size[1] = store_log_size(s->store, st->id, BODY_STDERR);
     int64_t waiting = store_log_size(s->store, st->id, BODY_WAITING);
-    st->wrote_down = waiting > 0;
+    stream_wait_load(st, waiting);
     const int64_t all[] = {st->in_size, st->out_size, st->print_size[0], st->print_size[1], waiting};
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i] < 0)

@@ -129,15 +129,18 @@ int stream_add(struct stream *st, uint64_t id, int64_t end, struct call **out) {
         stream_hold(st, c, sizeof *c);
         *out = c;
     }
+    int rc = *out ? stream_wait_added(st, number) : 0;
     st->next_call++;
     st->end = end;
     st->end_line = st->lines;
-    return 0;
+    return rc;
 }
 
 void stream_remove(struct stream *st, struct call *c) {
     if (st->next_send == c)
         st->next_send = TAILQ_NEXT(c, order);
+    if (st->partial == c)
+        st->partial = NULL;
     st->waiting_calls -= c->state == CALL_ANSWERED;
     let_go_of(st, c);
     unindex(c);

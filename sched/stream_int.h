@@ -79,6 +79,9 @@ struct stream {
     size_t waiting_calls; /* answered, and in memory */
     size_t written_turn, moved_turn; /* stream_wait.c: in this turn */
     bool more;                       /* ... and there is more of that for the next turn */
+    struct call *partial;            /* it is written down over several turns: only one is, at any time */
+    uint64_t stale;                  /* 1 + the number of one that was when it was read anew; 0: none */
+    uint64_t rows_below;             /* of calls with a number below it there may have been rows then */
     bool wrote_down, writes_down;    /* there may be rows of answers that wait; more are to be made */
     struct lease_set leases;         /* lease.c */
     size_t held, waiting;            /* bytes of its calls; those among them of answers that wait for older ones */
@@ -197,6 +200,8 @@ void stream_place(struct stream *st); /* sets how far row says that it is */
 /* stream_wait.c. What is answered goes out as far as nothing before it is not; of the rest some is written down. 0 or
  * -errno */
 int stream_advance_json(struct stream *st);
+void stream_wait_load(struct stream *st, int64_t end); /* end: size of the log of what waits */
+int stream_wait_added(struct stream *st, uint64_t number);
 
 /* stream_kept.c: answers that are not committed yet are not lost with a commit that fails. p: pieces that come before
  * bytes, or NULL; they are taken. */

@@ -164,6 +164,8 @@ int store_trash_slice(struct store *st, int max); /* 1: there may be more */
  * many. */
 int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t before, enum job_body to, int64_t *size,
                    int max);
+/* Deletes rows, max of them, of those that start from there on, before that. Returns how many. */
+int store_log_cut(struct store *st, uint64_t job, enum job_body b, int64_t from, int64_t before, int max);
 /* answered: which calls from that one on are, as stream_calls.c keeps it; NULL: not wanted. It is given back empty, or
  * the caller's. */
 int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, struct buffer *answered);

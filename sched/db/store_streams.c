@@ -103,6 +103,20 @@ int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t b
     return rc < 0 ? rc : n;
 }
 
+int store_log_cut(struct store *st, uint64_t job, enum job_body b, int64_t from, int64_t before, int max) {
+    sqlite3_stmt *q = store_sql(st, 129,
+                                "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE log=?1 AND start>=?2 AND "
+                                "start<?3 LIMIT ?4)");
+    if (q) {
+        bind_int(q, 1, log_id(job, b));
+        bind_int(q, 2, from);
+        bind_int(q, 3, before);
+        bind_int(q, 4, max);
+    }
+    int rc = store_run(st, q);
+    return rc < 0 ? rc : sqlite3_changes(st->db);
+}
+
 /* --- throwing logs away ------------------------------------------------------------------------------------------ */
 
 /* A log may have a million rows: they go a slice a turn. */

@@ -39,6 +39,8 @@ static const char triggers[] =
     MAKE "bodies_to AFTER UPDATE OF size ON main.bodies BEGIN UPDATE counts SET bytes=bytes+new.size-old.size WHERE uid=" OF_JOB("new.id") "; END;"
     MAKE "logs_in AFTER INSERT ON main.logs BEGIN "
     "UPDATE bodies SET size=CASE WHEN " WAITS("id") " THEN size+length(new.data) ELSE " LOG_END("new.") " END WHERE id=new.log AND file=-1; END;"
+    MAKE "logs_out AFTER DELETE ON main.logs WHEN " WAITS("old.log") " BEGIN "
+    "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=-1; END;"
     /* an answer that waited goes out */
     MAKE "logs_to AFTER UPDATE OF log ON main.logs BEGIN "
     "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=-1 AND " WAITS("id") ";"

@@ -25,6 +25,12 @@ def note(log, n, size):
     os.write(f, b'%d\\n' % n)
     os.close(f)
     return str(n) + 'x' * size
+def once(mark, size):
+    try:
+        open(mark, 'x').close()
+    except FileExistsError:
+        return 'again'
+    return 'x' * size
 """
 
 
@@ -99,6 +105,20 @@ def test_large_lines_that_wait(w):
     w.go.touch()
     out = [json.loads(line) for line in (w.results / "s.jsonl").read_bytes().splitlines()]
     assert out == ["waited"] + [str(n) + "x" * size for n, size in enumerate(sizes)]
+
+
+def test_a_large_line_of_which_a_part_was_written_down(w):
+    """It is written down over many turns. Over a kill -9 in between it runs again, and nothing of its first answer is left."""
+    size, count = 24 << 20, 4
+    marks = [w.work / ("mark%d" % n) for n in range(count)]
+    w.put("s.jsonl", lines(json_call("window.wait", str(w.go)), *[json_call("window.once", str(mark), size) for mark in marks]))
+    log = database_of(w.statedir).with_name(database_of(w.statedir).name + "-wal")
+    wait_until(lambda: log.stat().st_size > 3 << 20, "some of an answer on the disk")
+    w.kill_daemon()
+    wait_until(lambda: w.why("s.jsonl").startswith("%d calls are answered" % count), "all lines but the first to be answered")
+    w.go.touch()
+    first, *out = [json.loads(line) for line in (w.results / "s.jsonl").read_bytes().splitlines()]
+    assert first == "waited" and len(out) == count and "again" in out and set(out) <= {"again", "x" * size}
 
 
 def test_every_second_line_waits(w):
