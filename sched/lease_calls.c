@@ -160,7 +160,8 @@ static bool has_room(struct lease *l) {
 
 static bool send_one(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
-    if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size) < 0)
+    if (!has_room(l) ||
+        runner_call_loan(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->loan) < 0)
         return false; /* stays pending: the lease has just died, too much is on its way, or there is no memory */
     if (l->count == 0)
         l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */

@@ -80,6 +80,8 @@ static int grow(struct stream *st) {
 
 /* --- what they hold ---------------------------------------------------------------------------------------------- */
 
+#define LEND_MIN (64u * 1024u) /* bytes from which on a loan is less than a copy */
+
 void stream_hold(struct stream *st, struct call *c, size_t bytes) {
     c->held += bytes;
     st->held += bytes;
@@ -97,7 +99,19 @@ static void let_go_of(struct stream *st, struct call *c) {
     st->user->held -= c->held;
     c->held = 0;
     free(c->memory);
+    loan_let_go(c->loan);
+    c->loan = NULL;
     c->memory = c->bytes = NULL;
+}
+
+int stream_lend(struct call *c) {
+    if (c->size < LEND_MIN)
+        return 0;
+    c->loan = loan_new(c->memory);
+    if (!c->loan)
+        return -ENOMEM;
+    c->memory = NULL;
+    return 0;
 }
 
 void stream_job_has(struct stream *st, struct call *c) {

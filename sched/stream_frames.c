@@ -158,7 +158,7 @@ static int set_call(struct stream *st, struct call *c, const char *body, size_t 
         c->bytes = c->memory + skip;
         stream_hold(st, c, st->parts.cap);
         st->parts = (struct buffer){0};
-        return 0;
+        return stream_lend(c);
     }
     c->bytes = c->memory = malloc(c->size ? c->size : 1);
     if (!c->bytes)

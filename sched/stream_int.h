@@ -186,10 +186,11 @@ int stream_answered(struct stream *st, struct call *c);
 int stream_answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
 extern const char stream_no_room[];                                /* why it failed */
 void stream_hold(struct stream *st, struct call *c, size_t bytes); /* so many bytes of it are in memory now */
-void stream_job_has(struct stream *st, struct call *c);            /* CALL_JOB: its bytes are not needed any more */
-void stream_drop_answer(struct call *c);                           /* the pieces of it that have come */
-void stream_remove(struct stream *st, struct call *c);             /* frees it */
-void stream_sweep(struct stream *st);                              /* frames: what is answered leaves memory */
+int stream_lend(struct call *c); /* many bytes of it can be sent without being copied from now on; 0 or -ENOMEM */
+void stream_job_has(struct stream *st, struct call *c); /* CALL_JOB: its bytes are not needed any more */
+void stream_drop_answer(struct call *c);                /* the pieces of it that have come */
+void stream_remove(struct stream *st, struct call *c);  /* frees it */
+void stream_sweep(struct stream *st);                   /* frames: what is answered leaves memory */
 void stream_calls_free(struct stream *st);
 int stream_done_load(struct stream *st, struct buffer *answered); /* takes what store_stream_get gave. 0 or -ENOMEM */
 bool stream_done_before(struct stream *st, uint64_t number);      /* asked for one number after the other */

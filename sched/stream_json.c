@@ -50,7 +50,7 @@ static int take_line(struct stream *st, const char *line, size_t size, int64_t e
     c->size = size;
     c->function = (uint16_t)speed_function(st->s, function_key(st, line, size));
     stream_hold(st, c, size);
-    return 0;
+    return stream_lend(c);
 }
 
 static int take_carried(struct stream *st, int64_t end) {

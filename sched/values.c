@@ -166,9 +166,9 @@ struct fetch { /* one that is being read, for those that wait for it */
     } * waiters;
 };
 
-static int give(struct lease *l, const uint8_t hash[HASH], const void *bytes, size_t size) {
+static int give(struct lease *l, const uint8_t hash[HASH], const void *bytes, size_t size, struct loan *loan) {
     host_touch(l->host);
-    return runner_function(l->host->runner, l->id, hash, bytes, size);
+    return runner_function_loan(l->host->runner, l->id, hash, bytes, size, loan);
 }
 
 static void fetched(void *arg, int rc) {
@@ -177,14 +177,18 @@ static void fetched(void *arg, int rc) {
     while (*at != f)
         at = &(*at)->next;
     *at = f->next;
+    struct loan *loan = whole ? loan_new(f->bytes.bytes) : NULL; /* NULL without memory: each has a copy */
     if (!whole)
         sched_log(f->s, "a function or value of a stream could not be read: %s", strerror(rc < 0 ? -rc : EIO));
     for (size_t i = 0; i < f->count && !f->s->stopping; i++) {
         struct lease *l = lease_find(f->s, f->waiters[i].lease);
         if (l && lease_at(l, f->waiters[i].number)) /* else it was killed meanwhile */
-            give(l, f->hash, f->bytes.bytes, whole ? f->bytes.size : 0);
+            give(l, f->hash, f->bytes.bytes, whole ? f->bytes.size : 0, loan);
     }
-    buffer_free(&f->bytes);
+    if (loan)
+        loan_let_go(loan);
+    else
+        buffer_free(&f->bytes);
     free(f->waiters);
     free(f);
 }
@@ -248,7 +252,7 @@ struct giving {
 
 static int give_row(void *arg, const void *bytes, size_t size) {
     const struct giving *g = arg;
-    return give(g->lease, g->hash, bytes, size);
+    return give(g->lease, g->hash, bytes, size, NULL);
 }
 
 void values_give(struct lease *l, uint32_t number, const struct call *c, const uint8_t hash[HASH]) {
@@ -262,7 +266,7 @@ void values_give(struct lease *l, uint32_t number, const struct call *c, const u
     if (rc == 0 && id)
         rc = fetch(l, number, hash, id);
     if (rc < 0)
-        give(l, hash, NULL, 0);
+        give(l, hash, NULL, 0, NULL);
 }
 
 /* --- into the file of a job -------------------------------------------------------------------------------------- */

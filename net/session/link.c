@@ -2,7 +2,8 @@
  *
  * Out: what the socket does not take at once waits in an evbuffer, and EV_WRITE is armed only while it is not empty.
  * In: one growing buffer, never larger than one frame and what was read with it. A turn reads READ_TURN bytes at most,
- * so that a peer that sends without end leaves the others their turn. An error while sending never calls back from
+ * so that a peer that sends without end leaves the others their turn, and writes no more than WRITE_TURN and one write:
+ * a peer that reads while we write would take all that waits. An error while sending never calls back from
  * inside link_send: it is remembered, and the read event made active. link_destroy inside a callback: the reader that
  * called it notices through *gone, which is on its stack. TLS keeps bytes that it has read ahead, which the loop cannot
  * see: whoever stops reading before -EAGAIN goes on at the timer `again`, after what the others have for this turn (an
@@ -20,9 +21,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "net/session/loan.h"
 #include "net/tls/tls_int.h"
 
 enum { READ_MIN = 16 * 1024, READ_TURN = 256 * 1024, READ_CAP = FRAME_HEADER + FRAME_BODY_MAX };
+enum { WRITE_TURN = 1024 * 1024, WRITE_PARTS = 16 };
 enum { SMALL = 4 * 1024 }; /* bytes up to which copying is cheaper than keeping track of them */
 
 struct link {
@@ -58,9 +61,9 @@ static void link_broke(struct link *l, int err) {
 
 /* One write of what waits first. 0 or -errno. */
 static int link_write_bare(struct link *l) {
-    struct evbuffer_iovec parts[16];
-    int n = evbuffer_peek(l->out, -1, NULL, parts, 16);
-    struct msghdr msg = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)(n > 16 ? 16 : n)};
+    struct evbuffer_iovec parts[WRITE_PARTS];
+    int n = evbuffer_peek(l->out, WRITE_TURN, NULL, parts, WRITE_PARTS);
+    struct msghdr msg = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)(n > WRITE_PARTS ? WRITE_PARTS : n)};
     ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     if (sent < 0)
@@ -101,9 +104,15 @@ static int link_write_tls(struct link *l) {
     return tls_flush(l->tls);
 }
 
-/* Writes what waits. After it, the write event is armed exactly when something still waits. */
+/* Writes what waits, as much as a turn may. After it, the write event is armed exactly when something still waits. */
 static void link_flush(struct link *l) {
+    size_t most = link_pending(l);
+
     while (!l->broken && link_pending(l)) {
+        if (most >= link_pending(l) + WRITE_TURN) {
+            event_add(l->writable, NULL);
+            return;
+        }
         int err = l->tls ? link_write_tls(l) : link_write_bare(l);
         if (err == -EAGAIN) {
             event_add(l->writable, NULL);
@@ -336,6 +345,37 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
         evbuffer_add(l->out, (const uint8_t *)body + tail, size - tail);
     link_queued(l, first && l->tls); /* a bare socket was tried above */
     return 0;
+}
+
+static void let_go(const void *bytes, size_t size, void *arg) {
+    (void)bytes;
+    (void)size;
+    loan_let_go(arg);
+}
+
+int link_send_loan(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size, struct loan *loan) {
+    uint8_t header[FRAME_HEADER];
+    bool first = !link_pending(l);
+
+    if (!loan || size <= SMALL)
+        return link_send(l, kind, id, body, size);
+    if (l->broken)
+        return -EPIPE;
+    struct evbuffer *frame = evbuffer_new(); /* both of it or nothing */
+    if (!frame)
+        return -ENOMEM;
+    frame_encode(header, kind, id, size);
+    int err = evbuffer_add(frame, header, FRAME_HEADER) ? -ENOMEM : 0;
+    if (!err && evbuffer_add_reference(frame, body, size, let_go, loan))
+        err = -ENOMEM;
+    else if (!err)
+        loan_hold(loan);
+    if (!err && evbuffer_add_buffer(l->out, frame))
+        err = -ENOMEM;
+    evbuffer_free(frame);
+    if (!err)
+        link_queued(l, first);
+    return err;
 }
 
 int link_lend(struct link *l, const void *frames, size_t size,

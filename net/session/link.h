@@ -1,5 +1,6 @@
 /* A link: frames over a connected stream socket, bare or with TLS, inside a libevent loop, never blocking.
- * Sending tries the socket at once (no extra turn of the loop) and queues only what it does not take. */
+ * Sending tries the socket at once (no extra turn of the loop) and queues only what it does not take. Of what is queued
+ * a turn writes some MiB at most. */
 #ifndef PPFS_LINK_H
 #define PPFS_LINK_H
 #include <event2/event.h>
@@ -8,6 +9,7 @@
 #include "net/session/frame.h"
 
 struct link;
+struct loan;
 struct tls_conn;
 
 struct link_events {
@@ -27,6 +29,8 @@ void link_destroy(struct link *l); /* accepts NULL; may be called from within a 
 
 /* Queues one frame; body is copied. 0 or -errno (-EPIPE when closed). Failure of the peer comes later as closed(). */
 int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size);
+/* The same, of a body that lies in that memory, which is held until the socket has it: a large one is not copied. */
+int link_send_loan(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size, struct loan *loan);
 /* Queues whole frames, encoded, that stay where they are until free_cb is called with them: when they are no longer
  * needed, once, also when the link goes; perhaps before this returns. 0 or -errno: free_cb is not called. */
 int link_lend(struct link *l, const void *frames, size_t size,

@@ -129,7 +129,9 @@ static int start(void *self, const struct work *w) {
     return -11;
 }
 
-static int call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size) {
+static int call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+                struct loan *loan) {
+    (void)loan;
     struct slot *s = slot_of(self, lease);
     struct fake_call *c = s ? malloc(sizeof(*c)) : NULL;
 
@@ -144,8 +146,9 @@ static int call(void *self, uint64_t lease, uint32_t number, enum call_format fo
     return 0;
 }
 
-static int function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
-    (void)self, (void)lease, (void)hash, (void)bytes, (void)size;
+static int function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
+                    struct loan *loan) {
+    (void)self, (void)lease, (void)hash, (void)bytes, (void)size, (void)loan;
     return 0;
 }
 

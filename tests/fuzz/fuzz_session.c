@@ -198,9 +198,10 @@ static int toy_start(void *self, const struct work *w) {
 }
 
 static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
-                    size_t size) {
+                    size_t size, struct loan *loan) {
     int i = task_at(lease);
 
+    (void)loan;
     (void)self;
     (void)bytes;
     assert(i >= 0 && tasks[i].lease && format <= CALL_VALUES && size <= FRAME_WHOLE_MAX);
@@ -212,8 +213,10 @@ static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_forma
     return 0;
 }
 
-static int toy_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
+static int toy_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
+                        struct loan *loan) {
     (void)self;
+    (void)loan;
     (void)hash;
     (void)bytes;
     (void)size;

@@ -1,5 +1,6 @@
 /* A node as a runner: what it is given and what comes back. */
 #include "tests/unit/farrig.h"
+#include "worker/remote/far_internal.h"
 
 /* --- tests -------------------------------------------------------------------------------------------------------- */
 static void a_node_tells_about_itself(void **state) {
@@ -395,6 +396,75 @@ static void too_much_on_the_way_is_refused_until_there_is_room(void **state) {
     free(text);
 }
 
+/* Of a large call no more goes into a turn than of a payload; what is said of that work meanwhile comes after it, what
+ * is said of another before its end; and room is told where too much waits. */
+static void a_large_call_goes_piece_by_piece(void **state) {
+    enum { SIZE = 32 << 20, A_TURN = 1 << 20 };
+    char *memory = malloc(SIZE + 64);
+    struct loan *loan = loan_new(memory);
+    const struct session *session;
+
+    (void)state;
+    assert_non_null(memory);
+    assert_non_null(loan);
+    one_node();
+    session = far_session(fix.far[0]);
+    fix.function = pickled_len;
+    fix.function_size = sizeof(pickled_len) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    begin(2, WORK_STREAM_FRAMES, "");
+    memset(memory, 'h', 32);
+    size_t size = 32 + pickle_args(memory + 32, SIZE);
+    assert_int_equal(runner_call_loan(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(loan->holders, 2);
+    runner_flush(fix.runner);
+    assert_in_range(session_pending(session), 0, A_TURN);
+    assert_int_equal(runner_call(fix.runner, 1, 2, CALL_JSON, "{}", 2), -ENOMEM);
+    assert_int_equal(runner_recall(fix.runner, 1, 2), 2); /* it was not sent */
+    hashed(2, 3, 'h', 4);
+    assert_int_equal(runner_finish(fix.runner, 1), 0);
+    for (size_t before = session_pending(session); !fix.calls[1].answered;) {
+        event_base_loop(base, EVLOOP_ONCE);
+        size_t now = session_pending(session);
+        assert_in_range(now > before ? now - before : 0, 0, A_TURN);
+        before = now;
+    }
+    assert_true(fix.room);
+    assert_int_equal(loan->holders, 1);
+    assert_memory_equal(fix.calls[1].text + fix.calls[1].size - 6, "J\x00\x00\x00\x02.", 6);
+    assert_end(ended(1), WORK_DONE, NULL);
+    finish_lease(2);
+    assert_memory_equal(fix.calls[3].text, "\x80\x05K\x04.", 5);
+    loan_let_go(loan);
+}
+
+static void a_large_call_ends_with_its_work(void **state) {
+    enum { SIZE = 32 << 20 };
+    char *memory = malloc(SIZE + 64);
+    struct loan *loan = loan_new(memory);
+
+    (void)state;
+    assert_non_null(memory);
+    assert_non_null(loan);
+    one_node();
+    fix.function = pickled_len;
+    fix.function_size = sizeof(pickled_len) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    memset(memory, 'h', 32);
+    size_t size = 32 + pickle_args(memory + 32, SIZE);
+    assert_int_equal(runner_call_loan(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
+    runner_flush(fix.runner);
+    runner_kill(fix.runner, 1);
+    assert_int_equal(loan->holders, 1);
+    assert_end(ended(1), WORK_SIGNALED, NULL);
+    fix.jobs[1].done = false;
+    begin(1, WORK_STREAM_FRAMES, ""); /* with the ref of the other one */
+    hashed(1, 2, 'h', 4);
+    finish_lease(1);
+    assert_memory_equal(fix.calls[2].text, "\x80\x05K\x04.", 5);
+    loan_let_go(loan);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         FAR_TEST(a_node_tells_about_itself),
@@ -415,6 +485,8 @@ int main(void) {
         FAR_TEST(functions_cross_once),
         FAR_TEST(values_cross_once),
         FAR_TEST(a_function_is_asked_for_again),
+        FAR_TEST(a_large_call_goes_piece_by_piece),
+        FAR_TEST(a_large_call_ends_with_its_work),
         FAR_TEST(too_much_on_the_way_is_refused_until_there_is_room),
     };
 

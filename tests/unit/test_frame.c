@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "net/session/link.h"
+#include "net/session/loan.h"
 
 static void header_round_trip(void **state) {
     (void)state;
@@ -165,6 +166,44 @@ static void links_carry_frames_of_every_size(void **state) {
     event_base_free(base);
 }
 
+/* However fast the peer reads, and however large what waits is: others have their turn, and nothing is copied. */
+static void a_turn_writes_some_of_what_is_lent(void **state) {
+    enum { SIZE = 64 << 20, A_TURN = 4 << 20, ROOM = 16 << 20 };
+    struct event_base *base = event_base_new();
+    struct end a = {0}, b = {0};
+    int ends[2], room = ROOM;
+    size_t before;
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    if (setsockopt(ends[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room))) /* without privilege: what there is */
+        setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+    link_up(base, &a, ends[0]);
+    link_up(base, &b, ends[1]);
+    uint8_t *memory = calloc(1, SIZE);
+    struct loan *loan = loan_new(memory);
+    assert_non_null(memory);
+    assert_non_null(loan);
+    link_cork(a.link);
+    for (size_t at = 0; at < SIZE; at += FRAME_BODY_MAX)
+        assert_int_equal(link_send_loan(a.link, 9, at, memory + at, FRAME_BODY_MAX, loan), 0);
+    assert_int_equal(loan->holders, 1 + SIZE / FRAME_BODY_MAX);
+    before = link_pending(a.link);
+    link_uncork(a.link);
+    while (before) {
+        assert_in_range(before - link_pending(a.link), 0, A_TURN);
+        before = link_pending(a.link);
+        event_base_loop(base, EVLOOP_ONCE);
+    }
+    while (b.frames < SIZE / FRAME_BODY_MAX)
+        event_base_loop(base, EVLOOP_ONCE);
+    assert_int_equal(loan->holders, 1);
+    loan_let_go(loan);
+    link_destroy(a.link);
+    link_destroy(b.link);
+    event_base_free(base);
+}
+
 static void frames_come_out_however_they_are_cut(void **state) {
     (void)state;
     struct event_base *base = event_base_new();
@@ -265,6 +304,7 @@ int main(void) {
         cmocka_unit_test(what_a_peer_sent_before_it_went_is_told),
         cmocka_unit_test(a_broken_peer_ends_the_link),
         cmocka_unit_test(a_link_may_be_destroyed_by_its_frame),
+        cmocka_unit_test(a_turn_writes_some_of_what_is_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

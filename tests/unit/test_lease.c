@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "net/session/frame.h"
 #include <cmocka.h>
 
 #include "tests/unit/scratch.h"
@@ -259,6 +260,37 @@ static void json_calls_ahead(void **state) {
     assert_int_equal(fix.calls[1004].kind, ANSWER_ERROR);
     assert_non_null(strstr(fix.calls[1004].text, "not valid JSON"));
     assert_string_equal(fix.calls[1005].text, "\"s\"");
+}
+
+/* A large call is not copied: its memory is held until the worker has it, also when that dies. */
+static void large_calls_are_lent(void **state) {
+    enum { SIZE = 32 << 20 };
+    char *memory = malloc(SIZE + 64);
+    struct loan *loan = loan_new(memory);
+
+    (void)state;
+    assert_non_null(memory);
+    assert_non_null(loan);
+    begin(lease_work(WORK_STREAM_FRAMES));
+    fix.function = pickled_len;
+    fix.function_size = sizeof(pickled_len) - 1;
+    memset(memory, 'h', 32);
+    char *text = malloc(SIZE);
+    assert_non_null(text);
+    memset(text, 'x', SIZE);
+    size_t size = 32 + pickle_args(memory + 32, text, SIZE);
+    free(text);
+    assert_int_equal(pool_call_loan(fix.pool, LEASE, 1, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(loan->holders, 1 + size / FRAME_BODY_MAX); /* what is over is small */
+    while (!fix.calls[1].answered)
+        event_base_loop(fix.base, EVLOOP_ONCE);
+    assert_int_equal(loan->holders, 1);
+    assert_memory_equal(fix.calls[1].text + fix.calls[1].kept - 6, "J\x00\x00\x00\x02.", 6);
+    assert_int_equal(pool_call_loan(fix.pool, LEASE, 2, CALL_HASH, memory, size, loan), 0);
+    pool_kill(fix.pool, LEASE);
+    loop_until(&fix.done);
+    assert_int_equal(loan->holders, 1);
+    loan_let_go(loan);
 }
 
 static void pickled_calls(void **state) {
@@ -879,6 +911,7 @@ int main(void) {
 #define LEASE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         LEASE_TEST(json_calls_ahead),
+        LEASE_TEST(large_calls_are_lent),
         LEASE_TEST(pickled_calls),
         LEASE_TEST(functions_are_asked_for_once),
         LEASE_TEST(large_arguments_and_results),

@@ -81,14 +81,17 @@ static int to_start(void *self, const struct work *w) {
     say(&f->there, (struct message){.word = START, .lease = w->job});
     return 0;
 }
-static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
-                   size_t size) {
+static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+                   struct loan *loan) {
+    (void)loan;
     struct fake *f = self;
     (void)format, (void)bytes, (void)size;
     say(&f->there, (struct message){.word = CALL, .lease = lease, .number = number});
     return 0;
 }
-static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
+static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
+                       struct loan *loan) {
+    (void)loan;
     struct fake *f = self;
     (void)hash, (void)bytes, (void)size;
     say(&f->there, (struct message){.word = FUNCTION, .lease = lease});

@@ -23,12 +23,15 @@ static int to_start(void *self, const struct work *w) {
     starts[count++] = (struct begun){.job = w->job, .uid = w->uid};
     return 0;
 }
-static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
-                   size_t size) {
+static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+                   struct loan *loan) {
+    (void)loan;
     (void)self, (void)lease, (void)number, (void)format, (void)bytes, (void)size;
     return 0;
 }
-static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
+static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
+                       struct loan *loan) {
+    (void)loan;
     (void)self, (void)lease, (void)hash, (void)bytes, (void)size;
     return 0;
 }

@@ -42,16 +42,19 @@ bool calls_piece(struct task *t, const struct frame *m) {
     return true;
 }
 
-/* The whole body of m, with the pieces before it: in m itself, or in *hold, which is to be freed. */
-static bool whole(struct task *t, const struct frame *m, const uint8_t **bytes, size_t *size, uint8_t **hold) {
-    *hold = NULL;
+/* The whole body of m, with the pieces before it: in m itself, or in *loan, which is to be let go. */
+static bool whole(struct task *t, const struct frame *m, const uint8_t **bytes, size_t *size, struct loan **loan) {
+    *loan = NULL;
     *bytes = m->body;
     *size = m->size;
     if (!t->piece_size)
         return true;
     if (!calls_piece(t, m))
         return false;
-    *bytes = *hold = t->pieces;
+    *loan = loan_new(t->pieces);
+    if (!*loan)
+        return false;
+    *bytes = t->pieces;
     *size = t->piece_size;
     t->pieces = NULL;
     t->piece_size = t->piece_room = 0;
@@ -59,20 +62,28 @@ static bool whole(struct task *t, const struct frame *m, const uint8_t **bytes, 
 }
 
 /* --- calls ------------------------------------------------------------------------------------------------------- */
-static void hold(struct task *t, uint32_t number, enum call_format format, const void *bytes, size_t size) {
-    struct held *h = malloc(sizeof(*h) + size);
+static void hold(struct task *t, uint32_t number, enum call_format format, const void *bytes, size_t size,
+                 struct loan *loan) {
+    struct held *h = malloc(sizeof(*h) + (loan ? 0 : size));
 
     if (!h) {
         guest_break(t->guest, no_memory);
         return;
     }
-    *h = (struct held){.number = number, .format = format, .size = size};
-    if (size)
-        memcpy(h->bytes, bytes, size);
+    *h = (struct held){.number = number, .format = format, .size = size, .bytes = bytes};
+    if (loan)
+        h->loan = loan_hold(loan);
+    else
+        h->bytes = size ? memcpy(h + 1, bytes, size) : NULL;
     *t->held_end = h;
     t->held_end = &h->next;
     if (t->state == TASK_RUNNING)
         serve_retry(t->guest->serve);
+}
+
+static void held_free(struct held *h) {
+    loan_let_go(h->loan);
+    free(h);
 }
 
 /* What the runner says to a call or a finish: whether it is to be tried again. -ENOENT of a running lease: it waits for
@@ -85,20 +96,20 @@ bool calls_hear(struct task *t, const struct frame *m) {
     enum call_format format = (enum call_format)(m->kind - FAR_CALL_JSON);
     struct serve *s = t->guest->serve;
     const uint8_t *bytes;
-    uint8_t *mine;
+    struct loan *loan;
     size_t size;
     int err = -EAGAIN;
 
-    if (!t->lease || (uint32_t)m->id <= t->sent || !whole(t, m, &bytes, &size, &mine))
+    if (!t->lease || (uint32_t)m->id <= t->sent || !whole(t, m, &bytes, &size, &loan))
         return false;
     t->guest->calls++;
     s->calls++;
     t->sent = (uint32_t)m->id;
     if (t->state == TASK_RUNNING && !t->held)
-        err = runner_call(s->runner, t->id, (uint32_t)m->id, format, bytes, size);
+        err = runner_call_loan(s->runner, t->id, (uint32_t)m->id, format, bytes, size, loan);
     if (again(err) && t->state != TASK_ENDED)
-        hold(t, (uint32_t)m->id, format, bytes, size);
-    free(mine);
+        hold(t, (uint32_t)m->id, format, bytes, size, loan);
+    loan_let_go(loan);
     return err != -EINVAL;
 }
 
@@ -113,7 +124,7 @@ bool calls_finish(struct task *t) {
     }
     int err = t->state == TASK_RUNNING && !t->held ? runner_finish(s->runner, t->id) : -EAGAIN;
     if (t->state != TASK_ENDED && (err == -EAGAIN || err == -ENOMEM))
-        hold(t, 0, CALL_JSON, NULL, 0);
+        hold(t, 0, CALL_JSON, NULL, 0, NULL);
     return true;
 }
 
@@ -122,14 +133,14 @@ void calls_send_held(struct task *t) {
 
     while (t->held && t->state == TASK_RUNNING) {
         struct held *h = t->held;
-        int err = h->number ? runner_call(s->runner, t->id, h->number, h->format, h->bytes, h->size)
+        int err = h->number ? runner_call_loan(s->runner, t->id, h->number, h->format, h->bytes, h->size, h->loan)
                             : runner_finish(s->runner, t->id);
         if (err == -ENOMEM || (h->number && again(err)))
             break;
         t->held = h->next;
         if (!t->held)
             t->held_end = &t->held;
-        free(h);
+        held_free(h);
     }
 }
 
@@ -142,7 +153,7 @@ bool calls_recall(struct task *t, uint32_t number) {
     for (struct held **at = &t->held, *h; (h = *at);) {
         if (h->number >= number) {
             *at = h->next;
-            free(h);
+            held_free(h);
         } else {
             at = &h->next;
         }
@@ -199,10 +210,10 @@ void functions_free(struct guest *g) {
 bool calls_function(struct task *t, const struct frame *m) {
     struct guest *g = t->guest;
     const uint8_t *bytes;
-    uint8_t *mine;
+    struct loan *loan;
     size_t size;
 
-    if (!t->lease || !whole(t, m, &bytes, &size, &mine))
+    if (!t->lease || !whole(t, m, &bytes, &size, &loan))
         return false;
     bool sane = size >= HASH;
     if (sane && size > HASH)
@@ -213,9 +224,9 @@ bool calls_function(struct task *t, const struct frame *m) {
             continue;
         other->wants = other->asked = false;
         if (other->state == TASK_RUNNING)
-            runner_function(g->serve->runner, other->id, bytes, bytes + HASH, size - HASH);
+            runner_function_loan(g->serve->runner, other->id, bytes, bytes + HASH, size - HASH, loan);
     }
-    free(mine);
+    loan_let_go(loan);
     return sane;
 }
 
@@ -258,7 +269,7 @@ void calls_end(struct task *t) {
     while (t->held) {
         struct held *h = t->held;
         t->held = h->next;
-        free(h);
+        held_free(h);
     }
     t->held_end = &t->held;
     free(t->pieces);

@@ -6,6 +6,7 @@
  * RUNNING: the runner has it. ENDED: its DONE waits to be sent; then it is freed. */
 #ifndef PPFS_SERVE_INTERNAL_H
 #define PPFS_SERVE_INTERNAL_H
+#include "net/session/loan.h"
 #include "worker/runner/far_proto.h"
 #include "worker/runner/disk.h"
 #include "worker/node/serve.h"
@@ -25,7 +26,8 @@ struct held { /* a call, or a FINISH (number 0), that the runner does not take y
     uint32_t number;
     enum call_format format;
     size_t size;
-    uint8_t bytes[];
+    const uint8_t *bytes;
+    struct loan *loan; /* has them, NULL: they are behind this */
 };
 
 struct task {

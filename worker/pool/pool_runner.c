@@ -5,12 +5,14 @@ static int start(void *self, const struct work *w) {
     return pool_start(self, w);
 }
 
-static int call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size) {
-    return pool_call(self, lease, number, format, bytes, size);
+static int call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+                struct loan *loan) {
+    return pool_call_loan(self, lease, number, format, bytes, size, loan);
 }
 
-static int function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size) {
-    return pool_function(self, lease, hash, bytes, size);
+static int function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
+                    struct loan *loan) {
+    return pool_function_loan(self, lease, hash, bytes, size, loan);
 }
 
 static int finish(void *self, uint64_t lease) {

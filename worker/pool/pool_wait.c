@@ -268,7 +268,7 @@ static struct slot *lease_slot(struct pool *p, uint64_t lease) {
 
 /* Sends head and then bytes as the body of one frame, after PIECE frames if it does not fit. */
 static int send_whole(struct slot *s, uint8_t kind, uint64_t id, const void *head, size_t head_size, const void *bytes,
-                      size_t size) {
+                      size_t size, struct loan *loan) {
     const uint8_t *at = bytes;
     bool begun = head_size > 0;
     int err = 0;
@@ -277,11 +277,11 @@ static int send_whole(struct slot *s, uint8_t kind, uint64_t id, const void *hea
     if (head_size)
         err = link_send(s->link, WORKER_PIECE, id, head, (uint32_t)head_size);
     for (; !err && size > FRAME_BODY_MAX; at += FRAME_BODY_MAX, size -= FRAME_BODY_MAX) {
-        err = link_send(s->link, WORKER_PIECE, id, at, FRAME_BODY_MAX);
+        err = link_send_loan(s->link, WORKER_PIECE, id, at, FRAME_BODY_MAX, loan);
         begun = true;
     }
     if (!err)
-        err = link_send(s->link, kind, id, at, (uint32_t)size);
+        err = link_send_loan(s->link, kind, id, at, (uint32_t)size, loan);
     if (err == -EPIPE)
         return -ENOENT; /* its worker has died: done() follows */
     if (err && begun)
@@ -289,8 +289,8 @@ static int send_whole(struct slot *s, uint8_t kind, uint64_t id, const void *hea
     return err;
 }
 
-int pool_call(struct pool *p, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
-              size_t size) {
+int pool_call_loan(struct pool *p, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
+                   size_t size, struct loan *loan) {
     struct slot *s = lease_slot(p, lease);
 
     if (!s)
@@ -300,18 +300,28 @@ int pool_call(struct pool *p, uint64_t lease, uint32_t number, enum call_format 
     if (number - atomic_load(&s->page->seen) >= LEASE_WINDOW)
         return -ENOMEM;
     atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
-    int err = send_whole(s, WORKER_CALL, lease_id(number, format), NULL, 0, bytes, size);
+    int err = send_whole(s, WORKER_CALL, lease_id(number, format), NULL, 0, bytes, size, loan);
     if (!err)
         s->sent = number;
     return err;
 }
 
-int pool_function(struct pool *p, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size) {
+int pool_call(struct pool *p, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
+              size_t size) {
+    return pool_call_loan(p, lease, number, format, bytes, size, NULL);
+}
+
+int pool_function_loan(struct pool *p, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes,
+                       size_t size, struct loan *loan) {
     struct slot *s = pool_slot(p, lease);
 
     if (!s || !s->lease || s->killed)
         return -ENOENT;
-    return send_whole(s, WORKER_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size);
+    return send_whole(s, WORKER_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, loan);
+}
+
+int pool_function(struct pool *p, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size) {
+    return pool_function_loan(p, lease, hash, bytes, size, NULL);
 }
 
 int pool_finish(struct pool *p, uint64_t lease) {

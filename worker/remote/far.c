@@ -1,7 +1,8 @@
 /* A node as a runner: what it was given is in a table by its ref, and what it says is checked against that table.
  *
  * Frames gather until flush(), or until the loop comes round. A payload in a file goes a few pieces a turn
- * (far_payload.c); START goes before it, so that the node knows where to put it.
+ * (far_payload.c), and so does a large call or function (far_large.c); START goes before it, so that the node knows
+ * where to put it.
  *
  * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that
  * ends takes everything with it: each work is LOST, then the owner hears lost() and destroys the far. */
@@ -54,6 +55,7 @@ static struct entry *entry_new(struct far *f) {
 
 void entry_free(struct far *f, struct entry *e) {
     far_file_end(f, e);
+    far_send_none(f, e);
     free(e->why);
     *e = (struct entry){0};
     f->used--;
@@ -90,7 +92,7 @@ static void do_flush(void *self) {
     if (f->corked && f->session)
         session_uncork(f->session);
     f->corked = false;
-    if (f->files && f->session && !far_busy(f)) /* if the network took all of it at once nobody will say so */
+    if (far_waits(f) && f->session && !far_busy(f)) /* if the network took all of it at once nobody will say so */
         far_soon(f);
 }
 
@@ -101,7 +103,7 @@ static void on_flush(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* 0 or -ENOMEM, -EPIPE: nothing was sent. */
-static int post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
+int far_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
     if (!f->session)
         return -EPIPE;
     if (!f->corked) {
@@ -114,7 +116,7 @@ static int post(struct far *f, enum far_frame kind, uint64_t id, const void *bod
 
 /* The same, where the work cannot go on without it. */
 void far_must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size) {
-    if (post(f, kind, id, body, size) == -ENOMEM)
+    if (far_post(f, kind, id, body, size) == -ENOMEM)
         far_fail(f, far_no_memory);
 }
 
@@ -145,15 +147,28 @@ static void finish_all(struct far *f) {
     f->owner.lost(f->owner_arg, f, f->failed ? f->failed : far_no_memory);
 }
 
+static void tell_room(struct far *f) {
+    bool wanted = f->wants_room;
+
+    f->wants_room = false;
+    if (wanted && f->ev.room)
+        f->ev.room(f->arg);
+}
+
 static void on_later(evutil_socket_t fd, short what, void *arg) {
     struct far *f = arg;
 
     (void)fd;
     (void)what;
-    if (!f->session)
+    if (!f->session) {
         finish_all(f);
-    else
-        far_feed(f);
+        return;
+    }
+    far_feed(f);
+    if (f->large_gone && f->session && !full(f)) {
+        f->large_gone = false;
+        tell_room(f);
+    }
 }
 
 /* --- the runner -------------------------------------------------------------------------------------------------- */
@@ -171,7 +186,7 @@ static int start(void *self, const struct work *w) {
     if (err)
         goto out;
     struct entry *e = entry_new(f);
-    err = e ? post(f, FAR_START, far_id(far_ref(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
+    err = e ? far_post(f, FAR_START, far_id(far_ref(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
     if (err)
         goto out;
     *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .path = path};
@@ -193,26 +208,8 @@ static struct entry *lease(struct far *f, uint64_t id) {
     return e && e->lease && !e->killed && !e->finished ? e : NULL;
 }
 
-/* Head and bytes as the body of one frame, after PIECE frames if it does not fit. */
-static int post_whole(struct far *f, enum far_frame kind, uint64_t id, const void *head, uint32_t head_size,
-                      const void *bytes, size_t size) {
-    const uint8_t *at = bytes;
-    uint64_t ref = id & ~(uint64_t)UINT32_MAX;
-    bool begun = head_size > 0;
-    int err = begun ? post(f, FAR_PIECE, ref, head, head_size) : 0;
-
-    for (; !err && size > FRAME_BODY_MAX; at += FAR_CHUNK, size -= FAR_CHUNK) {
-        err = post(f, FAR_PIECE, ref, at, FAR_CHUNK);
-        begun = true;
-    }
-    if (!err)
-        err = post(f, kind, id, at, (uint32_t)size);
-    if (err && begun)
-        far_fail(f, far_no_memory); /* pieces without an end: the node would take the next for it */
-    return err == -EPIPE ? -ENOENT : err;
-}
-
-static int call(void *self, uint64_t id, uint32_t number, enum call_format format, const void *bytes, size_t size) {
+static int call(void *self, uint64_t id, uint32_t number, enum call_format format, const void *bytes, size_t size,
+                struct loan *loan) {
     struct far *f = self;
     struct entry *e = lease(f, id);
 
@@ -220,23 +217,25 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
         return -ENOENT;
     if (number <= e->sent || size > FRAME_WHOLE_MAX || format > CALL_VALUES)
         return -EINVAL;
-    if (full(f)) {
+    if (full(f) || far_has_enough(e)) {
         f->wants_room = true;
         return -ENOMEM;
     }
-    int err = post_whole(f, FAR_CALL_JSON + format, far_id(far_ref(f, e), number), NULL, 0, bytes, size);
+    int err = far_send(f, e, FAR_CALL_JSON + format, number, NULL, 0, bytes, size, loan);
     if (!err)
         e->sent = number;
-    return err;
+    return err == -EPIPE ? -ENOENT : err;
 }
 
-static int function(void *self, uint64_t id, const uint8_t hash[32], const void *bytes, size_t size) {
+static int function(void *self, uint64_t id, const uint8_t hash[32], const void *bytes, size_t size,
+                    struct loan *loan) {
     struct far *f = self;
     struct entry *e = find(f, id);
 
-    if (!e || !e->lease || !f->session)
+    if (!e || !e->lease || e->killed || !f->session)
         return -ENOENT;
-    return post_whole(f, FAR_FUNCTION, far_id(far_ref(f, e), 0), hash, 32, bytes, size);
+    int err = far_send(f, e, FAR_FUNCTION, 0, hash, 32, bytes, size, loan);
+    return err == -EPIPE ? -ENOENT : err;
 }
 
 static int finish(void *self, uint64_t id) {
@@ -245,7 +244,7 @@ static int finish(void *self, uint64_t id) {
 
     if (!e)
         return -ENOENT;
-    int err = post(f, FAR_FINISH, far_id(far_ref(f, e), 0), NULL, 0);
+    int err = far_send(f, e, FAR_FINISH, 0, NULL, 0, NULL, 0, NULL);
     e->finished = !err;
     return err == -EPIPE ? -ENOENT : err;
 }
@@ -256,7 +255,8 @@ static uint32_t recall(void *self, uint64_t id, uint32_t number) {
 
     if (!e || !e->lease || number > e->sent)
         return number;
-    far_must_post(f, FAR_RECALL, far_id(far_ref(f, e), number), NULL, 0);
+    if (far_send(f, e, FAR_RECALL, number, NULL, 0, NULL, 0, NULL) == -ENOMEM)
+        far_fail(f, far_no_memory);
     if (!e->recalls++ || number < e->asked)
         e->asked = number;
     return RUNNER_LATER;
@@ -270,6 +270,7 @@ static void kill_job(void *self, uint64_t job) {
         return;
     e->killed = true;
     far_file_end(f, e);
+    far_send_none(f, e);
     far_must_post(f, FAR_KILL, far_id(far_ref(f, e), 0), NULL, 0);
 }
 
@@ -304,7 +305,7 @@ static void on_linked(void *arg, bool up, const char *why) {
     struct far *f = arg;
 
     (void)why;
-    if (up && f->files)
+    if (up && far_waits(f))
         far_soon(f);
     snprintf(f->address, sizeof(f->address), "%s", session_address(f->session));
     if (f->known)
@@ -313,19 +314,16 @@ static void on_linked(void *arg, bool up, const char *why) {
 
 static void on_room(void *arg) {
     struct far *f = arg;
-    bool wanted = f->wants_room;
 
-    f->wants_room = false;
-    if (f->files)
+    if (far_waits(f))
         far_soon(f);
-    if (wanted && f->ev.room)
-        f->ev.room(f->arg);
+    tell_room(f);
 }
 
 static void on_sent(void *arg) {
     struct far *f = arg;
 
-    if (f->files)
+    if (far_waits(f))
         far_soon(f);
 }
 
@@ -345,6 +343,7 @@ int far_create(struct far **out, struct event_base *base, struct disk *disk, str
         return -ENOMEM;
     }
     *f = (struct far){.base = base, .disk = disk, .session = s, .owner = *owner, .owner_arg = arg};
+    TAILQ_INIT(&f->large);
     f->later = evtimer_new(base, on_later, f);
     f->flush = evtimer_new(base, on_flush, f);
     if (!f->later || !f->flush) {

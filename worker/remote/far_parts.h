@@ -2,12 +2,16 @@
  * includes it. */
 #ifndef PPFS_FAR_PARTS_H
 #define PPFS_FAR_PARTS_H
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "net/address.h"
+#include "net/session/loan.h"
 #include "net/peer/peer.h"
 #include "worker/remote/far_internal.h"
 #include "worker/runner/source.h"
+
+struct sending; /* far_large.c */
 
 struct entry { /* one work; its index is its ref */
     bool used, lease, finished, killed;
@@ -20,6 +24,7 @@ struct entry { /* one work; its index is its ref */
     struct source *source;   /* it is being read */
     uint32_t pieces, kept;   /* of it, sent and in the node's file */
     char *why;
+    struct sending *sending; /* frames of it that wait for a large one to be sent, that one first; NULL: none */
 };
 
 struct far {
@@ -33,6 +38,7 @@ struct far {
     struct far_about about;
     bool known, begun; /* ABOUT has come; far_begin was called: from then on it may have work */
     bool corked, wants_room;
+    bool large_gone; /* since room() was last looked at */
     char name[FAR_NAME], address[ADDRESS_MAX];
     char *dialled;
     struct entry *entries;
@@ -40,7 +46,8 @@ struct far {
     uint32_t files, sources;  /* of those in use: with a path, with a source */
     uint32_t last, next_file; /* where the last lookup ended; whose turn it is */
     struct event *later, *flush;
-    char *failed; /* why it ends; told by later */
+    TAILQ_HEAD(, sending) large; /* of those in use; whose turn it is first */
+    char *failed;                /* why it ends; told by later */
 };
 
 extern const char far_no_memory[];
@@ -49,6 +56,15 @@ void entry_free(struct far *f, struct entry *e); /* its work has ended: the ref 
 void far_soon(struct far *f);                    /* payloads go on, in the next turn of the loop */
 bool far_busy(struct far *f);                    /* payloads wait, so that what is small gets through */
 uint32_t far_ref(const struct far *f, const struct entry *e);
+bool far_waits(const struct far *f); /* there are payloads, or large frames, that are not sent yet */
+/* Sends head and then bytes as the body of one frame of its ref, after PIECE frames if it does not fit, now or after
+ * those that wait. The memory is held meanwhile; NULL: what waits is copied. 0, -ENOMEM or -EPIPE: nothing was sent. */
+int far_send(struct far *f, struct entry *e, enum far_frame kind, uint32_t number, const void *head, uint32_t head_size,
+             const void *bytes, size_t size, struct loan *loan);
+bool far_has_enough(const struct entry *e);         /* so much of it waits that no more calls are taken for now */
+void far_send_some(struct far *f);                  /* some pieces of the next large frame */
+void far_send_none(struct far *f, struct entry *e); /* nothing that waits of it is sent any more */
+int far_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size);
 /* Sends a frame with this turn's others. Without memory the far ends: the work cannot go on without it. */
 void far_must_post(struct far *f, enum far_frame kind, uint64_t id, const void *body, uint32_t size);
 void far_feed(struct far *f);                      /* some pieces of the next file */

@@ -86,9 +86,11 @@ static struct entry *next_piece(struct far *f) {
 void far_feed(struct far *f) {
     read_more(f);
     struct entry *e = next_piece(f);
-    if (!e)
-        return; /* until on_ready or KEPT */
-    send_pieces(f, e);
-    if (f->session && f->files && !far_busy(f)) /* else flush(), room() or sent() */
+    if (e)
+        send_pieces(f, e);
+    if (f->session && !far_busy(f))
+        far_send_some(f);
+    bool more = (e && f->files) || !TAILQ_EMPTY(&f->large); /* without e: on_ready or KEPT */
+    if (f->session && more && !far_busy(f))                 /* else flush(), room() or sent() */
         far_soon(f);
 }

@@ -10,14 +10,17 @@
  * - a runner that is lost tells done(WORK_LOST) for each work it had, and then takes no more (start: -EPIPE). */
 #ifndef PPFS_RUNNER_H
 #define PPFS_RUNNER_H
+#include "net/session/loan.h"
 #include "worker/runner/work.h"
 
 #define RUNNER_LATER UINT32_MAX
 
 struct runner_ops {
     int (*start)(void *self, const struct work *w);
-    int (*call)(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size);
-    int (*function)(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size);
+    int (*call)(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+                struct loan *loan);
+    int (*function)(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
+                    struct loan *loan);
     int (*finish)(void *self, uint64_t lease);
     uint32_t (*recall)(void *self, uint64_t lease, uint32_t number);
     void (*flush)(void *self);
@@ -37,12 +40,23 @@ static inline int runner_start(struct runner r, const struct work *w) {
 
 static inline int runner_call(struct runner r, uint64_t lease, uint32_t number, enum call_format format,
                               const void *bytes, size_t size) {
-    return r.ops->call(r.self, lease, number, format, bytes, size);
+    return r.ops->call(r.self, lease, number, format, bytes, size, NULL);
+}
+
+/* The bytes lie in that memory, and the runner may hold it instead of copying them; NULL: they are copied. */
+static inline int runner_call_loan(struct runner r, uint64_t lease, uint32_t number, enum call_format format,
+                                   const void *bytes, size_t size, struct loan *loan) {
+    return r.ops->call(r.self, lease, number, format, bytes, size, loan);
 }
 
 static inline int runner_function(struct runner r, uint64_t lease, const uint8_t hash[32], const void *bytes,
                                   size_t size) {
-    return r.ops->function(r.self, lease, hash, bytes, size);
+    return r.ops->function(r.self, lease, hash, bytes, size, NULL);
+}
+
+static inline int runner_function_loan(struct runner r, uint64_t lease, const uint8_t hash[32], const void *bytes,
+                                       size_t size, struct loan *loan) {
+    return r.ops->function(r.self, lease, hash, bytes, size, loan);
 }
 
 static inline int runner_finish(struct runner r, uint64_t lease) {
