@@ -2,16 +2,21 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fs/log.h"
 
 #define HOLDERS_MAX 20 /* lines */
+#define LOOK_MS 2000   /* that looking may take */
 
 /* Where the link in /proc points to, if that is in the mount. */
 static bool leads_in(const char *link, const char *mountpoint, char target[PATH_MAX]) {
@@ -41,7 +46,7 @@ static bool holds(int pid, const char *mountpoint, char target[PATH_MAX]) {
     return found;
 }
 
-void holders_log(const char *mountpoint) {
+static void log_all(const char *mountpoint) {
     char target[PATH_MAX], path[64], name[32];
     int said = 0;
     DIR *proc = opendir("/proc");
@@ -61,4 +66,23 @@ void holders_log(const char *mountpoint) {
     }
     if (proc)
         closedir(proc);
+}
+
+/* By a process of its own, which is ended when that takes too long: what is in /proc of a process that is in the middle of
+ * exec answers only after the filesystems have on which that closes files, ours among them. */
+void holders_log(const char *mountpoint) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        log_all(mountpoint);
+        _exit(0);
+    }
+    int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
+    if (fd >= 0) {
+        poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, LOOK_MS);
+        close(fd);
+    }
+    if (pid > 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
 }
