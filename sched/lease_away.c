@@ -17,8 +17,30 @@ static void move_pieces(struct pieces *to, struct pieces *from) {
     *from = (struct pieces){0};
 }
 
+static struct call *call_at(struct stream *st, uint64_t number) {
+    return st ? stream_call(st, number) : NULL;
+}
+
+static bool runs_here(const struct lease *l, const struct call *c) {
+    return c && c->state == CALL_SENT && c->lease == l->id;
+}
+
+/* Of one that was away before, and whose call was met again: the call goes with the stream, what has come of its answer
+ * does not. */
+static void stay_away(struct stream *st) {
+    struct lease *l;
+    if (!st->s->away)
+        return;
+    LIST_FOREACH(l, &st->s->leases, all) {
+        struct call *c = l->away == st->id && l->count ? call_at(st, sent_at(l, 0)->call) : NULL;
+        if (runs_here(l, c))
+            move_pieces(&l->pieces, &c->pieces);
+    }
+}
+
 void lease_away(struct stream *st) {
     struct lease *l, *next;
+    stay_away(st);
     for (l = TAILQ_FIRST(&st->leases.all); l; l = next) {
         next = TAILQ_NEXT(l, mates);
         struct call *c = goes_on(l);
@@ -31,14 +53,6 @@ void lease_away(struct stream *st) {
         l->away = st->id;
         st->s->away++;
     }
-}
-
-static struct call *call_at(struct stream *st, uint64_t number) {
-    return st ? stream_call(st, number) : NULL;
-}
-
-static bool runs_here(const struct lease *l, const struct call *c) {
-    return c && c->state == CALL_SENT && c->lease == l->id;
 }
 
 void lease_lost(struct lease *l, uint64_t number) {
