@@ -56,6 +56,7 @@ struct call {
     bool indexed, told;  /* told: STARTED was said */
     bool kept, released; /* its job is held; it is not to be: its RELEASE was seen */
     bool ends;           /* stream_kept.c: how it has ended is kept */
+    bool goes_on;        /* its job is from before the stream was read anew */
     uint8_t deaths;      /* of nodes, while it ran there */
     uint16_t function;   /* speed.h */
     struct pieces pieces;

@@ -96,7 +96,23 @@ unsigned run_output_live(const struct job_row *row) {
     return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << POOL_STDOUT) : all;
 }
 
+/* Its stream is read anew: what it prints is kept, and while that is much it waits. */
+static void keep(struct run *r, enum pool_stream which, const void *bytes, size_t size) {
+    enum kept_kind kind = which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT;
+    r->away += size;
+    if (!stream_keep_away(r->user, r->stream, r->call, kind, bytes, size, NULL))
+        r->error = ENOMEM;
+    if (!r->held && r->away > WRITING_HIGH) {
+        r->held = true;
+        runner_hold(r->host->runner, r->id, true);
+    }
+}
+
 static void to_stream(struct run *r, enum pool_stream which, const void *bytes, size_t size) {
+    if (stream_part_away(r->s, r->stream, r->call, r->id)) {
+        keep(r, which, bytes, size);
+        return;
+    }
     struct stream *st = stream_part_printed(r->s, r->stream, r->call, r->id, which, bytes, size);
     if (st && !r->held && stream_unwritten(st) > WRITING_HIGH) {
         r->held = st->holds = true;
@@ -109,7 +125,10 @@ static void resume(const void *node, VISIT visit, void *arg) {
     const struct stream *st = arg;
     if ((visit != postorder && visit != leaf) || r->stream != st->id || !r->held || r->writing >= WRITING_LOW)
         return;
+    if (stream_part_waits(st, r->call))
+        return;
     r->held = false;
+    r->away = 0;
     if (r->host->runner.ops)
         runner_hold(r->host->runner, r->id, false);
 }
@@ -117,7 +136,7 @@ static void resume(const void *node, VISIT visit, void *arg) {
 void run_output_resume(struct stream *st) {
     if (!st->holds || stream_unwritten(st) > WRITING_LOW)
         return;
-    st->holds = false;
+    st->holds = st->unmet.at < st->unmet.count;
     twalk_r(st->s->runs, resume, st);
 }
 

@@ -58,6 +58,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     unsigned tasks;         /* disk tasks that point here */
     int error;              /* first errno of storing its output */
     int64_t live_bytes;     /* its part of user.live */
+    size_t away;            /* bytes that it printed while its stream did not have its call */
     bool held, lent, begun; /* begun: the runner took it */
     bool refused;           /* it was to wait for a result, and may not: lend.c */
     unsigned waits;         /* requests of it for which its slot is lent */
@@ -150,6 +151,7 @@ struct sched {
     LIST_HEAD(, kept_set) kept; /* stream_kept.c */
     bool stream_waits;          /* one is queued until fewer have something to do */
     unsigned stream_count, idle_count;
+    uint64_t stream_loads;     /* times that one came into memory */
     TAILQ_HEAD(, stream) idle; /* of them: have nothing to do; the longest first */
     struct heir heirs[HEIRS];  /* the newest at heir_count - 1 */
     uint64_t heir_count;

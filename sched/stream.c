@@ -49,6 +49,7 @@ void stream_free(struct stream *st) {
     chunks_free(&st->large);
     answers_count(st);
     stream_look_free(&st->look);
+    free(st->unmet.parts);
     free(st->read_buffer);
     free(st);
 }
@@ -85,7 +86,6 @@ static int64_t input_size(struct sched *s, const struct stream *st) {
     return st->input.file == BODY_LOG ? store_log_size(s->store, st->id, BODY_SPEC) : st->input.size;
 }
 
-/* Jobs of its own that calls had: they are made again as the calls are met again. */
 int stream_drop_parts(struct sched *s, uint64_t job) {
     uint64_t ids[64];
     int rc = 0;
@@ -132,7 +132,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     if (rc == 0)
         rc = store_stream_get(s->store, st->id, &st->row, &answered);
     if (rc == 0)
-        rc = stream_drop_parts(s, st->id);
+        rc = stream_parts_load(st);
     if (rc == 0)
         rc = sizes(s, st);
     if (rc == 0)
@@ -140,6 +140,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     buffer_free(&answered);
     if (rc < 0) {
         buffer_free(&st->before.runs);
+        free(st->unmet.parts);
         free(st->read_buffer);
         free(st);
         return rc;
@@ -155,6 +156,8 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->function = speed_function(s, stream_key(st));
     st->closed = !s->is_open || !s->is_open(s->is_open_arg, st->id, true);
     stream_kept_load(st);
+    st->holds = st->unmet.count > 0;
+    st->loaded = ++s->stream_loads;
     st->next = s->streams;
     s->streams = st;
     s->stream_count++;

@@ -16,8 +16,9 @@ struct ending {
     struct sched *s;
     struct user *user;
     struct job_row row;
-    int at;     /* which of these */
-    bool found; /* its body was looked up: */
+    uint64_t loaded; /* of the stream whose call it goes to: one that is read anew begins anew */
+    int at;          /* which of these */
+    bool found;      /* its body was looked up: */
     struct body body;
     int64_t off;             /* so much of it has gone on */
     int unreadable;          /* errno */
@@ -176,15 +177,23 @@ static int gather(struct ending *e, struct stream *st, struct call *c) {
     return 0;
 }
 
+static struct call *call_of(const struct ending *e, struct stream **st) {
+    struct call *c = stream_part_call(e->s, e->row.stream, e->row.call, e->row.job.id, st);
+    return c && (*st)->loaded == e->loaded ? c : NULL;
+}
+
 /* What it answers is in the log with this turn: then the job goes. */
 static void was_loaded(void *arg, int rc) {
     struct ending *e = arg;
     struct sched *s = e->s;
     struct stream *st = NULL;
-    struct call *c = s->stopping ? NULL : stream_part_call(s, e->row.stream, e->row.call, e->row.job.id, &st);
-    if (rc < 0 || (size_t)rc != e->piece.size)
+    struct call *c = s->stopping ? NULL : call_of(e, &st);
+    bool whole = rc >= 0 && (size_t)rc == e->piece.size;
+    if (!whole && e->at == VALUE)
         e->unreadable = EIO;
-    rc = c && !e->unreadable ? take(e, st, c) : 0;
+    else if (!whole) /* of what a program that failed has printed not all found room */
+        e->off = e->body.size;
+    rc = c && whole ? take(e, st, c) : 0;
     go_on(e, st, c, rc);
 }
 
@@ -207,9 +216,10 @@ int stream_job_ended(struct sched *s, const struct job_row *r) {
     struct call *c = stream_part_call(s, r->stream, r->call, r->job.id, &st);
     struct ending *e = c ? calloc(1, sizeof *e) : NULL;
     if (!c)
-        return 0;
+        return stream_part_away(s, r->stream, r->call, r->job.id);
     if (!e)
         return sched_check(s, -ENOMEM);
+    e->loaded = st->loaded;
     e->s = s;
     e->user = st->user;
     e->row = *r;
@@ -231,7 +241,7 @@ void stream_endings(struct user *u, bool all) {
         TAILQ_REMOVE(&u->endings, e, waits);
         if (!all)
             u->ending = e;
-        struct call *c = stream_part_call(u->s, e->row.stream, e->row.call, e->row.job.id, &st);
+        struct call *c = call_of(e, &st);
         go_on(e, st, c, 0);
     }
 }

@@ -200,7 +200,7 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
         return fail(st, c, ERROR_REFUSED, "a CALL frame that is cut off or of an unknown format");
     if (rc == 0)
         c->function = (uint16_t)speed_function(st->s, function_key(st, c));
-    if (rc == 0 && c->options && !stream_kept_ended(st, c->number))
+    if (rc == 0 && c->options && !stream_kept_ended(st, c->number) && !stream_part_waits(st, c->number))
         rc = stream_job(st, c);
     if (rc == 0 && c->state != CALL_ANSWERED && stream_cancelled(st, c))
         rc = cancel(st, c);

@@ -37,6 +37,13 @@ enum kept_kind {
 };
 TAILQ_HEAD(kept_list, kept);
 
+struct unmet { /* jobs of calls that the parser has not met again, by the numbers of these */
+    struct unmet_part {
+        uint64_t number, job;
+    } * parts;
+    size_t count, at; /* those before at were met */
+};
+
 struct stream {
     struct stream *next;
     struct sched *s;
@@ -94,6 +101,8 @@ struct stream {
     /* stream_kept.c: on the way to the log; JSON: printed in this turn; to be said again */
     struct kept_list kept, printed, replay;
     size_t kept_bytes;      /* of kept */
+    struct unmet unmet;     /* stream_part.c */
+    uint64_t loaded;        /* which of all times that one came into memory this was */
     uint64_t stage, logged; /* of what is kept from now on; those below are in the log with this turn */
     bool closed;            /* no writer any more */
     bool parsed_all;        /* closed and parsed to the end, or not understood from here on */
@@ -123,12 +132,12 @@ static inline size_t stream_share(const struct stream *st) { /* bytes that it ma
            : n > STREAMS_ROOMY                                 ? STREAM_HELD / n * STREAMS_ROOMY
                                                                : STREAM_HELD;
 }
-/* The parser stops here; not in the middle of a call that others of its user wait for. What workers have may wait for
- * what comes. */
+/* The parser stops here; not in the middle of a call that others of its user wait for, nor before a call whose job goes
+ * on, for it was there before. What workers have may wait for what comes. */
 static inline bool stream_full(const struct stream *st) {
     bool many = st->pending + st->fresh_jobs >= STREAM_PENDING;
     bool much = st->held >= STREAM_HELD || st->held - st->sent >= stream_share(st);
-    return st->storing || ((many || much) && !stream_has_large(st));
+    return st->storing || ((many || much) && !stream_has_large(st) && st->unmet.at == st->unmet.count);
 }
 /* A call with a job of its own is answered, or STARTED is said of it. */
 static inline void stream_job_known(struct stream *st, const struct call *c) {
@@ -245,7 +254,16 @@ int stream_part_submit(struct stream *st, struct call *c, const struct buffer *b
 /* stream_body.c: puts the file of its job together, from now on or when others of its user are, and submits that. 0 or
  * -errno */
 int stream_body(struct stream *st, struct call *c);
-/* stream_ended.c: what such a job answered goes to the stream. 0, -errno, or 1: the stream removes it, later. */
+/* After a commit that failed jobs that are in the database go on. As the stream is read anew they wait for their calls:
+ * 0 or -errno */
+int stream_parts_load(struct stream *st);
+bool stream_part_waits(const struct stream *st, uint64_t number); /* that call has one, and is to stay pending */
+/* ... and no call has it yet: its stream is not in memory, or has not met that call. */
+bool stream_part_away(struct sched *s, uint64_t stream, uint64_t number, uint64_t job);
+int stream_parts_claim(struct stream *st);  /* calls that the parser has met have their jobs. 0 or -errno */
+int stream_parts_answer(struct stream *st); /* ... and those that have ended meanwhile answer them. 0 or -errno */
+/* stream_ended.c: what such a job answered goes to the stream. 0, -errno, or 1: the stream removes it, later, also
+ * where it has yet to meet the call. */
 int stream_job_ended(struct sched *s, const struct job_row *r);
 void stream_endings(struct user *u, bool all); /* of those that wait for memory one goes on, or all do */
 void stream_endings_free(struct user *u);

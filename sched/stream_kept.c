@@ -242,20 +242,21 @@ static int say(struct stream *st, struct call *c, struct kept *k) {
 /* Those that the parser has reached. What a call printed that was not answered and does not go on is left out: it runs
  * again. */
 int stream_kept_replay(struct stream *st) {
-    int rc = 0;
     lease_claim(st);
     find_ends(st);
+    int rc = stream_parts_claim(st);
     for (struct kept *k = TAILQ_FIRST(&st->replay), *next; k && rc == 0; k = next) {
         next = TAILQ_NEXT(k, next);
         if (k->number >= st->next_call)
             continue;
         struct call *c = stream_call(st, k->number);
-        bool goes_on = c && c->state == CALL_SENT && k->kind < KEPT_VALUE; /* nothing else was sent before this */
+        bool ran = c && (c->state == CALL_SENT || (c->state == CALL_JOB && c->goes_on)); /* nothing else was sent yet */
+        bool goes_on = ran && k->kind < KEPT_VALUE;
         bool wanted = goes_on || (c && c->state == CALL_PENDING && c->ends);
         if (wanted && (rc = say(st, c, k)) < 0)
             break; /* it is said again, when it was read anew once more */
         TAILQ_REMOVE(&st->replay, k, next);
         free_kept(k);
     }
-    return rc;
+    return rc < 0 ? rc : stream_parts_answer(st);
 }

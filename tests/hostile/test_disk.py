@@ -493,6 +493,65 @@ def test_calls_that_run_while_nothing_can_be_kept_run_once(small, full):
     assert sorted((m.info / "x.jsonl" / "stdout").read_text().split("\n")) == [""] + ["says %d" % i for i in range(6)]
 
 
+JOBS = {  # a form of calls that have jobs of their own: (the name of the stream, the text of a Python call as one of it)
+    "lines": ("s.jsonl", lambda i, text: json.dumps({"call": "eval", "args": [text], "cpus": 1, "timeout": "100s"}).encode() + b"\n"),
+    "programs": ("s.jsonl", lambda i, text: json.dumps({"run": ["/usr/bin/python3", "-c", "import sys; sys.stdout.write(" + text.replace("print(", "print(file=sys.stderr, ") + ")"]}).encode() + b"\n"),
+    "frames": ("s", lambda i, text: frame_of(3, i, options_of({"cpus": 1, "retries": 1}) + pickled(eval, text))),
+}
+
+
+def options_of(options):
+    text = json.dumps(options).encode()
+    return bytes([0, 0, len(text) & 255, len(text) >> 8]) + text
+
+
+def pickled(function, *args):
+    import pickle
+    return pickle.dumps((function, args, {}))
+
+
+def strings_of(m, name):
+    """{number of a call: the string that it answered}"""
+    import pickle
+    data = (m.results / name).read_bytes()
+    if name.endswith(".jsonl"):
+        return dict(enumerate(map(json.loads, data.split(b"\n")[:-1])))
+    return {i: pickle.loads(body) if kind == 33 else (kind, body) for i, (kind, body) in answers_of(data).items()}
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("full", ["all the time", "for a moment"])
+@pytest.mark.parametrize("form", JOBS)
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_jobs_of_calls_that_run_while_nothing_can_be_kept_run_once(small, form, full, size):
+    """Calls with options, and programs: what they answer and print meanwhile is there when there is room again, once."""
+    m = small.start()
+    (m.node / "cpus").write_text("2")
+    name, call = JOBS[form]
+    numbers, n = itertools.count(), 6 if size < 1000 or full != "all the time" else 2
+    balloon, ran, ended, go = Balloon(m), m.work / "ran", m.work / "ended", m.work / "go"
+    what = ("[open(%r, 'a').write('%%d\\n'), print(*['says %%d']), [__import__('time').sleep(.02) for _ in iter(lambda: __import__('os').path.exists(%r), True)],"
+            " open(%r, 'a').write('x\\n'), chr(48 + %%d) * %d][4]" % (str(ran), str(go), str(ended), size))
+    m.put(name, (MAGIC if name == "s" else b"") + b"".join(call(i, what % (i, i, i)) for i in range(n)))
+    wait_until(lambda: len(text_of(ran).split()) == 2, "two calls to run")
+    balloon.inflate()
+    wait_until(lambda: refused(m.jobs / (".draft%d" % next(numbers)), "x" * 50000), "a commit to fail")
+    if full == "for a moment":
+        balloon.burst()
+        wait_until(lambda: not refused(m.jobs / ".draft0", "small"), "room again")
+        wait_until(lambda: "%d are under way" % n in m.why(name), "the stream to be read anew")
+    go.touch()
+    if full == "all the time":
+        wait_until(lambda: len(text_of(ended).split()) >= 2, "what runs to end")
+        time.sleep(2.5)  # a commit is tried again each second
+        balloon.burst()
+    assert strings_of(m, name) == {i: chr(48 + i) * size for i in range(n)}
+    assert sorted(text_of(ran).split()) == [str(i) for i in range(n)]
+    if name != "s":
+        said = (m.info / name / ("stderr" if form == "programs" else "stdout")).read_text()
+        assert sorted(said.split("\n")) == [""] + ["says %d" % i for i in range(n)]
+
+
 def remount(m, size):
     p = subprocess.run(["mount", "-o", "remount,size=" + size, str(m.statedir)], capture_output=True, text=True)
     assert p.returncode == 0, p.stderr
