@@ -144,6 +144,6 @@ def test_writer_of_a_stream_is_killed(m):
 @pytest.mark.limit(40)
 def test_a_writer_that_becomes_another_program(m):
     """The kernel closes the file in the middle of exec, when what /proc says of the process waits for the end of that."""
-    text = "import os; os.write(os.open(%r, os.O_WRONLY | os.O_CREAT), b'echo hi\\n'); os.execv('/bin/true', ['true'])" % str(m.jobs / "x.sh")
+    text = "import os; os.write(os.open(%r, os.O_WRONLY | os.O_CREAT), b'#!/bin/sh\\necho hi\\n'); os.execv('/bin/true', ['true'])" % str(m.jobs / "x.sh")
     subprocess.run(["/usr/bin/python3", "-c", text], check=True, timeout=30)
     assert (m.results / "x.sh").read_text() == "hi\n"

@@ -81,12 +81,18 @@ static int set_attribute(PyObject *module, PyObject *name, PyObject *value) {
 
 static void set_slot(setattrofunc slot) {
     static const char *const wrappers[] = {"__setattr__", "__delattr__"};
+#if PY_VERSION_HEX >= 0x030c0000 /* the type itself has none: each interpreter has its own */
+    PyObject *names = PyType_GetDict(&PyModule_Type);
+#else
+    PyObject *names = Py_NewRef(PyModule_Type.tp_dict);
+#endif
 
     for (size_t i = 0; i < sizeof(wrappers) / sizeof(wrappers[0]); i++) {
-        PyObject *wrapper = PyDict_GetItemString(PyModule_Type.tp_dict, wrappers[i]);
+        PyObject *wrapper = PyDict_GetItemString(names, wrappers[i]);
         if (wrapper && Py_IS_TYPE(wrapper, &PyWrapperDescr_Type)) /* it passes on to the slot that it was made for */
             ((PyWrapperDescrObject *)wrapper)->d_wrapped = (void *)slot;
     }
+    Py_DECREF(names);
     PyModule_Type.tp_setattro = slot;
     PyType_Modified(&PyModule_Type);
 }
