@@ -1,13 +1,12 @@
-/* What the answers of one user take in memory: pieces of large ones, those that wait for older ones or for the disk, those
- * that are kept until they are committed, and what calls have printed. That is USER_ANSWERS and one large one, however
- * many slots he has: from there on each of his leases that tells something is not read any more, so that its worker
- * waits in its pipe, or its node is told to wait.
+/* What the answers of one user take in memory: pieces of large ones, those that wait for older ones or for the disk,
+ * those that are kept until they are committed, and what calls have printed. That is USER_ANSWERS and one large one,
+ * however many slots he has: from there on each of his leases that tells something is not read any more, so that its
+ * worker waits in its pipe, or its node is told to wait.
  *
  * What has come whole leaves memory by itself, with the disk. What has not does so when its rest comes: so one lease at
  * a time, the favourite, is read on until a call has ended, as long as the disk keeps up (user_is_behind) and commits
- * succeed. A favourite
- * that is not in the middle of an answer and tells nothing gives way to the next: its call may run for long, or wait for
- * what another has to tell. */
+ * succeed. A favourite that is not in the middle of an answer and tells nothing gives way to the next: its call may run
+ * for long, or wait for what another has to tell. */
 #include "sched/answers.h"
 
 #include "net/clock.h"

@@ -1,5 +1,5 @@
-/* Drafts: a job file while it is being written (closed: draft_close.c). Small ones stand in their row; a draft that grows over the limit, or is
- * written in many pieces, moves to a spool file, once, through the disk thread. */
+/* Drafts: a job file while it is being written (closed: draft_close.c). Small ones stand in their row; a draft that
+ * grows over the limit, or is written in many pieces, moves to a spool file, once, through the disk thread. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

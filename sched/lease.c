@@ -78,7 +78,7 @@ void lease_reopen(struct lease *l) {
         lease_stand(l, LEASE_OPEN);
 }
 
-/* Leases that are met in sums over all, for each call or lease that comes or goes; and sums that may be made at once. */
+/* Leases that are met in sums over all, for each call or lease that comes or goes; and sums that may be made now. */
 #define CREDIT 2u
 #define CREDIT_MAX 2u
 

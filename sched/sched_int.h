@@ -90,8 +90,8 @@ struct sched {
     struct sched_config c;
     char *state_dir, *mountpoint;
     struct store *store;
-    /* in threads of their own: syncer, the database's log as it grows (checkpoint.c); checker, NULL where there is none,
-     * the check of a large database, which may take minutes */
+    /* in threads of their own: syncer, the database's log as it grows (checkpoint.c); checker, NULL where there is
+     * none, the check of a large database, which may take minutes */
     struct disk *disk, *syncer, *checker;
     struct spool *spool;
     struct host *hosts;        /* local first */

@@ -2,9 +2,9 @@
  * stream has its answer. Bytes over INLINE_MAX, both ways, are the disk thread's (stream_body.c, stream_ended.c):
  * meanwhile the call is CALL_JOB, and the job is not there yet, or is there still.
  *
- * After a commit that failed the rows of such jobs are as they were committed, and what they say goes on: a run is given
- * to a worker only when its row is. What a job prints meanwhile is kept (stream_kept.c), and one that ends stays, until
- * the parser has met its call again. */
+ * After a commit that failed the rows of such jobs are as they were committed, and what they say goes on: a run is
+ * given to a worker only when its row is. What a job prints meanwhile is kept (stream_kept.c), and one that ends stays,
+ * until the parser has met its call again. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -63,8 +63,8 @@ int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
 }
 
 /* A process that ends has given its memory back before its files: one look at that, a tenth of what /proc/PID/stat
- * costs, is all that a close() by a living one is charged. Nothing else may be asked of one that lives: exec closes files
- * while it holds what the links in /proc/PID and its stat wait for, and it waits for us. */
+ * costs, is all that a close() by a living one is charged. Nothing else may be asked of one that lives: exec closes
+ * files while it holds what the links in /proc/PID and its stat wait for, and it waits for us. */
 static bool is_ending(pid_t pid) {
     char path[64];
     long pages = 1;

@@ -68,8 +68,8 @@ static void log_all(const char *mountpoint) {
         closedir(proc);
 }
 
-/* By a process of its own, which is ended when that takes too long: what is in /proc of a process that is in the middle of
- * exec answers only after the filesystems have on which that closes files, ours among them. */
+/* By a process of its own, which is ended when that takes too long: /proc says nothing of a process in the middle of
+ * exec before the filesystems have answered on which that closes files, and ours is one of them. */
 void holders_log(const char *mountpoint) {
     pid_t pid = fork();
     if (pid == 0) {

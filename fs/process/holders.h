@@ -3,6 +3,6 @@
 #define PPFS_HOLDERS_H
 
 /* Logs the processes (those that we may look at) that have a file of the mount open or are in one of its directories, a
- * line each. Looks at names alone, so it needs no answer of the mount. */
+ * line each. Takes two seconds at most. */
 void holders_log(const char *mountpoint);
 #endif

@@ -2,8 +2,8 @@
  *
  * Each request is answered by exactly one reply_* call. Nothing uncommitted: it is sent at once. Else it waits for
  * replies_send, which sends it, or, when the commit failed, an errno instead; a handle that the request had put in the
- * table is then taken out again. A request that only looked is not failed but looked at again (loop_again); so is, once,
- * one that removes and found the disk full (sched_made_room). */
+ * table is then taken out again. A request that only looked is not failed but looked at again (loop_again); so is,
+ * once, one that removes and found the disk full (sched_made_room). */
 #ifndef PPFS_REPLY_H
 #define PPFS_REPLY_H
 #include "fs/fs.h"

@@ -56,8 +56,8 @@ const uint8_t *hub_id(const struct hub *h); /* SESSION_ID bytes, random, what ot
  * cannot greet as that hub with them. */
 const uint8_t *hub_shown(const struct hub *h);
 
-/* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0, or -errno: -EBUSY when as many of that
- * key, or of that key and host, are being greeted as may be. */
+/* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0, or -errno: -EBUSY when as many of
+ * that key, or of that key and host, are being greeted as may be. */
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag);
 void hub_forget(struct hub *h, void *tag); /* closes what is still being greeted with this tag, silently */
 

@@ -1,6 +1,6 @@
-/* TLS 1.3 with pre-shared keys (net/tls/key.h makes them) and nothing else. A ppfs has a table of keys, one for each node
- * or for any number of them; a node has the one that it was given. Whoever dialled, the node is the client of TLS: it
- * says which key it has, and two of one kind have nothing to say to each other.
+/* TLS 1.3 with pre-shared keys (net/tls/key.h makes them) and nothing else. A ppfs has a table of keys, one for each
+ * node or for any number of them; a node has the one that it was given. Whoever dialled, the node is the client of TLS:
+ * it says which key it has, and two of one kind have nothing to say to each other.
  *
  * Who has a key is known to be a node. That somebody is the ppfs is not: that he says in the greeting, with a signature
  * over the binding of this very connection (hub.c). */

@@ -50,7 +50,7 @@ void store_end(sqlite3_stmt *q); /* resets and unbinds; accepts NULL */
 /* Begins, steps a statement without rows to its end, resets it. */
 int store_run(struct store *st, sqlite3_stmt *q);
 int store_errno(struct store *st, int rc);
-/* The n integers of the one row that it finds for key, its only parameter. 0 or -errno, -ENOENT; q may be NULL: -EIO. */
+/* The n integers of the one row that it finds for key, its only parameter. 0 or -errno, -ENOENT; q NULL: -EIO. */
 int store_ints(struct store *st, sqlite3_stmt *q, int64_t key, int64_t *out, int n);
 int store_pragma(struct store *st, const char *pragma); /* its number, -1 after an error */
 int64_t store_bytes_free(struct store *st);             /* of the file: that hold nothing */

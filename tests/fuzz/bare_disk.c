@@ -1,5 +1,5 @@
-/* In place of worker/runner/disk.c: a disk without a thread. What it is given is done at once, and told from the loop, in
- * order: so every run of a fuzzer's input is like the other. */
+/* In place of worker/runner/disk.c: a disk without a thread. What it is given is done at once, and told from the loop,
+ * in order: so every run of a fuzzer's input is like the other. */
 #include "worker/runner/disk.h"
 
 #include <stdlib.h>

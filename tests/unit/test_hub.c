@@ -1,5 +1,5 @@
-/* How many a hub greets and has at once: who has stolen a key of a node, or some, takes no place from those with others.
- * The connections are bare, as the network process hands them over. */
+/* How many a hub greets and has at once: who has stolen a key of a node, or some, takes no place from those with
+ * others. The connections are bare, as the network process hands them over. */
 #include "net/session/session.h"
 #include "net/tls/tls_int.h"
 #include "tests/unit/netrig.h"

@@ -69,7 +69,8 @@ int pool_start(struct pool *p, const struct work *w);
  * both cases nothing was sent. number: higher with each call, from 1. bytes: up to 1 GiB. -EINVAL where that is not so.
  * */
 int pool_call(struct pool *p, uint64_t lease, uint32_t number, enum call_format, const void *bytes, size_t size);
-/* The same, of bytes that lie in that memory, which is held instead until the worker has them; NULL: they are copied. */
+/* The same, of bytes that lie in that memory, which is held instead until the worker has them; NULL: they are copied.
+ * */
 int pool_call_loan(struct pool *p, uint64_t lease, uint32_t number, enum call_format, const void *bytes, size_t size,
                    struct loan *loan);
 /* The answer to ANSWER_NEED. size 0: there is none, that call fails. */
