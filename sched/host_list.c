@@ -4,14 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/hash.h"
 #include "sched/sched_int.h"
 
-/* FNV-1a, the upper 56 bits; never 0. */
+/* 56 bits; never 0. */
 uint64_t host_id(const char *name) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-    return h >> 8 ? h >> 8 : 1;
+    uint64_t h = hash_bytes(name, strlen(name)) >> 8;
+    return h ? h : 1;
 }
 
 /* Where the first one stands whose id is not below this one. */

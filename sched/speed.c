@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/hash.h"
 #include "sched/sched_int.h"
 
 #define WAYS 16u    /* places where the number of a key may be */
@@ -23,17 +24,14 @@
 /* --- functions --------------------------------------------------------------------------------------------------- */
 
 uint64_t speed_key(uint64_t a, uint64_t b) {
-    uint64_t x = (a ^ b * 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
+    uint64_t x = (a ^ hash_number(b)) * 0xd6e8feb86659fd93u;
     x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
     x ^= x >> 32;
     return x ? x : 1;
 }
 
 uint64_t speed_key_text(const char *text, size_t size) {
-    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
-    for (size_t i = 0; i < size && i < NAME_MAX_HASHED; i++)
-        h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
-    return speed_key(h, size);
+    return speed_key(hash_bytes(text, size < NAME_MAX_HASHED ? size : NAME_MAX_HASHED), size);
 }
 
 static unsigned first_way(uint64_t key) {

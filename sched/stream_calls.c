@@ -7,18 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS_MIN 64u
+#include "net/hash.h"
 
-static uint64_t mix(uint64_t id) {
-    return id * 0x9e3779b97f4a7c15u;
-}
+#define BUCKETS_MIN 64u
 
 static struct call_list *bucket_of(const struct stream *st, uint64_t number) {
     return &st->by_number[number & (st->buckets - 1)];
 }
 
 static struct call_list *bucket_of_id(const struct stream *st, uint64_t id) {
-    return &st->by_id[mix(id) >> 32 & (st->buckets - 1)];
+    return &st->by_id[hash_number(id) >> 32 & (st->buckets - 1)];
 }
 
 struct call *stream_call(const struct stream *st, uint64_t number) {

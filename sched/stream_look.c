@@ -9,14 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/hash.h"
 #include "sched/stream_int.h"
 
 #define MARKS_MAX 65536u
 #define LOOK_READ (64u * 1024u)
-
-static uint64_t mix(uint64_t id) {
-    return id * 0x9e3779b97f4a7c15u;
-}
 
 /* --- marks ------------------------------------------------------------------------------------------------------- */
 
@@ -25,7 +22,7 @@ static bool is_taken(const struct mark *m) {
 }
 
 static struct mark *place_of(const struct look *l, uint64_t id) {
-    size_t at = mix(id) >> 20 & (l->cap - 1);
+    size_t at = hash_number(id) >> 20 & (l->cap - 1);
     while (is_taken(&l->marks[at]) && l->marks[at].id != id)
         at = (at + 1) & (l->cap - 1);
     return &l->marks[at];

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "net/hash.h"
+
 struct shared {
     _Atomic uint64_t turns;
     _Atomic uint32_t init_size; /* written after the bytes */
@@ -59,7 +61,7 @@ struct flying *shared_flying(struct shared *m) {
 }
 
 static uint32_t bucket(uint64_t key) {
-    return (uint32_t)((key * 0x9e3779b97f4a7c15u) >> 48); /* SHARED_SLOTS is 1 << 16 */
+    return (uint32_t)(hash_number(key) >> 48); /* SHARED_SLOTS is 1 << 16 */
 }
 
 static void chain_add(uint32_t *heads, uint32_t *next, uint64_t key, uint32_t slot) {

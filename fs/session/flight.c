@@ -9,6 +9,7 @@
 
 #include "fs/handles/handle.h"
 #include "fs/log.h"
+#include "net/hash.h"
 
 #define RESEND_MINOR 40 /* of protocol 7: FUSE_NOTIFY_RESEND */
 #define PROBES 64u      /* places that a request may stand in */
@@ -17,7 +18,7 @@ _Static_assert(SHARED_FLYING_BYTES >= sizeof(struct fuse_in_header) + sizeof(str
                "a RENAME of two long names fits");
 
 static struct flying *place(struct flying *table, uint64_t unique, unsigned i) {
-    return &table[((unique * 0x9e3779b97f4a7c15u >> 40) + i) % SHARED_FLYING];
+    return &table[((hash_number(unique) >> 40) + i) % SHARED_FLYING];
 }
 
 /* Every answer goes through here; notifications have unique 0. Taken out first: what is answered twice could close what

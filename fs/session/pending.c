@@ -27,7 +27,6 @@ void pending_done(void *arg, int rc) {
     p->finish(p, rc);
     free(p->kept);
     free(p->job);
-    free(p->attr);
     free(p);
 }
 

@@ -15,10 +15,8 @@ struct pending {
     uint64_t unique;
     size_t size;
     uint64_t off;
-    void *kept;        /* the request's bytes, when they had to live on; freed with p */
-    struct job *job;   /* room for a result; freed with p */
-    struct stat *attr; /* SETATTR: what is still to be set; freed with p */
-    int to_set;
+    void *kept;                                /* the request's bytes, when they had to live on; freed with p */
+    struct job *job;                           /* room for a result; freed with p */
     void (*finish)(struct pending *p, int rc); /* answers the request */
 };
 

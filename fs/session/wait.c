@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "fs/session/reply.h"
+#include "net/hash.h"
 
 #define BUCKETS 4096u
 
@@ -36,7 +37,7 @@ int waits_create(struct waits **out) {
 }
 
 static struct waiter **bucket(struct waits *all, struct wait_key key) {
-    return &all->buckets[(key.id * 2 + key.group) * 0x9e3779b97f4a7c15u >> 52];
+    return &all->buckets[hash_number(key.id * 2 + key.group) >> 52];
 }
 
 static void mark(struct waiter *w) {

@@ -132,25 +132,25 @@ static int interfaces(const struct discover_where *w, unsigned out[INTERFACES_MA
     return n;
 }
 
-int discover_join(const struct discover_where *w, int i, int fd) {
+void discover_join(const struct discover_where *w, int i, int fd) {
     unsigned index[INTERFACES_MAX];
-    int n = interfaces(w, index), joined = 0;
+    int n = interfaces(w, index);
 
     for (int k = 0; k < n; k++) {
         struct ip_mreqn v4 = {.imr_multiaddr = ((const struct sockaddr_in *)&w->group[0])->sin_addr,
                               .imr_ifindex = (int)index[k]};
         struct ipv6_mreq v6 = {.ipv6mr_multiaddr = ((const struct sockaddr_in6 *)&w->group[1])->sin6_addr,
                                .ipv6mr_interface = index[k]};
-        int failed = i ? setsockopt(fd, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &v6, sizeof(v6))
-                       : setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &v4, sizeof(v4));
-        joined += !failed || errno == EADDRINUSE;
+        if (i)
+            setsockopt(fd, IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &v6, sizeof(v6));
+        else
+            setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &v4, sizeof(v4));
     }
-    return joined;
 }
 
-int discover_send(const struct discover_where *w, int i, int fd, const void *bytes, size_t size) {
+void discover_send(const struct discover_where *w, int i, int fd, const void *bytes, size_t size) {
     unsigned index[INTERFACES_MAX];
-    int n = interfaces(w, index), sent = 0;
+    int n = interfaces(w, index);
 
     for (int k = 0; k < n; k++) {
         struct ip_mreqn v4 = {.imr_ifindex = (int)index[k]};
@@ -160,7 +160,6 @@ int discover_send(const struct discover_where *w, int i, int fd, const void *byt
         const struct sockaddr *to = (const struct sockaddr *)&w->group[i];
         socklen_t to_size = i ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
         if (!failed)
-            sent += sendto(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL, to, to_size) == (ssize_t)size;
+            sendto(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL, to, to_size);
     }
-    return sent;
 }

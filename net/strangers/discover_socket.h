@@ -24,8 +24,8 @@ int discover_parse(struct discover_where *out, const char *where, char *why, siz
 int discover_hear(const struct discover_where *w, int i);
 /* A socket to send with, and to hear answers on. The descriptor or -errno. */
 int discover_talk(int i);
-/* Joins the group on every interface that is there now; again and again does no harm. The number of interfaces. */
-int discover_join(const struct discover_where *w, int i, int fd);
-/* Sends to the group on every interface. The number of interfaces that took it. */
-int discover_send(const struct discover_where *w, int i, int fd, const void *bytes, size_t size);
+/* Joins the group on every interface that is there now; again and again does no harm. */
+void discover_join(const struct discover_where *w, int i, int fd);
+/* Sends to the group on every interface, where that can be. */
+void discover_send(const struct discover_where *w, int i, int fd, const void *bytes, size_t size);
 #endif

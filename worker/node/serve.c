@@ -260,13 +260,6 @@ static void on_trouble(void *arg, const char *sentence) {
         guest_post(g, FAR_TROUBLE, 0, sentence, (uint32_t)strnlen(sentence, FAR_SENTENCE - 1));
 }
 
-static void on_recalled(void *arg, uint64_t lease, uint32_t number) {
-    struct task *t = wanted(arg, lease);
-
-    if (t)
-        out_send(t, FAR_RECALLED, FAR_RECALLED, number, NULL, 0);
-}
-
 static void on_python(void *arg) {
     struct serve *s = arg;
     s->ev.python(s->arg);
@@ -282,8 +275,7 @@ const struct pool_events serve_runner_events = {.output = on_output,
                                                 .answer = on_answer,
                                                 .trouble = on_trouble,
                                                 .python = on_python,
-                                                .unable = on_unable,
-                                                .recalled = on_recalled};
+                                                .unable = on_unable};
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
 int serve_create(struct serve **out, struct event_base *base, const struct serve_config *config,
