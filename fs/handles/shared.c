@@ -11,6 +11,7 @@
 
 struct shared {
     _Atomic uint64_t turns;
+    atomic_bool trace;
     _Atomic uint32_t init_size; /* written after the bytes */
     char init[SHARED_INIT_MAX];
     struct handle slots[SHARED_SLOTS];
@@ -41,6 +42,10 @@ void shared_destroy(struct shared *m) {
 
 _Atomic uint64_t *shared_turns(struct shared *m) {
     return &m->turns;
+}
+
+atomic_bool *shared_trace(struct shared *m) {
+    return &m->trace;
 }
 
 int shared_save_init(struct shared *m, const void *bytes, size_t size) {

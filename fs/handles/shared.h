@@ -46,6 +46,8 @@ struct shared *shared_create(void); /* NULL: no memory */
 enum { TURNS_NONE = 0 /* it starts */ };
 #define TURNS_OVER UINT64_MAX /* it ends */
 _Atomic uint64_t *shared_turns(struct shared *m);
+/* Whether transitions are written to the log (net/states.h): the keeper turns it, each daemon reads it. */
+atomic_bool *shared_trace(struct shared *m);
 void shared_destroy(struct shared *m);
 
 /* The bytes of the first FUSE request. save: 0 or -E2BIG. init: NULL while none are saved. */

@@ -32,6 +32,7 @@ void args_help(void) {
          "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
          "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
+         "  --trace             log each transition of a job, host, lease, ...; SIGUSR2 turns it on and off\n"
          "  --help --version");
 }
 
@@ -135,6 +136,10 @@ static int own_option(struct args *a, const char *name, const char *value) {
         a->no_resend = true;
         return 0;
     }
+    if (strcmp(name, "trace") == 0) {
+        a->trace = true;
+        return 0;
+    }
     if (strcmp(name, "suid_jobs") == 0) {
         a->suid_jobs = true;
         return 0;
@@ -201,23 +206,17 @@ static bool is_directory(const char *path) {
 
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"state", required_argument, NULL, 's'},
-        {"cpus", required_argument, NULL, 'c'},
-        {"python", required_argument, NULL, 'p'},
-        {"sync", required_argument, NULL, 'y'},
-        {"listen", required_argument, NULL, 'l'},
-        {"key", required_argument, NULL, 'k'},
-        {"silence", required_argument, NULL, 'i'},
-        {"node-user", required_argument, NULL, 'n'},
-        {"quota", required_argument, NULL, 'q'},
-        {"suid-jobs", no_argument, NULL, 'u'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {NULL, 0, NULL, 0},
+        {"state", required_argument, NULL, 's'},   {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},  {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},  {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'}, {"node-user", required_argument, NULL, 'n'},
+        {"quota", required_argument, NULL, 'q'},   {"suid-jobs", no_argument, NULL, 'u'},
+        {"trace", no_argument, NULL, 't'},         {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {
-        ['s'] = "state", ['c'] = "cpus",    ['p'] = "python", ['y'] = "sync",      ['l'] = "listen",
-        ['k'] = "key",   ['i'] = "silence", ['q'] = "quota",  ['u'] = "suid_jobs", ['n'] = "node_user"};
+        ['s'] = "state",   ['c'] = "cpus",  ['p'] = "python",    ['y'] = "sync",      ['l'] = "listen", ['k'] = "key",
+        ['i'] = "silence", ['q'] = "quota", ['u'] = "suid_jobs", ['n'] = "node_user", ['t'] = "trace"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};

@@ -10,6 +10,7 @@ struct args {
     bool sync_full;
     bool no_resend;
     bool suid_jobs;
+    bool trace; /* of transitions, in the log */
     unsigned cpus, silence_ms; /* silence_ms 0: the default */
     char *state, *python;      /* NULL: the default */
     char *key, *listen;        /* NULL: the default, none */

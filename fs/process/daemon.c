@@ -17,6 +17,7 @@
 #include "fs/tree/text.h"
 #include "fs/session/wait.h"
 #include "net/privileges.h"
+#include "net/states.h"
 
 #define KEEP_BYTES (32 << 20) /* free memory that stays ours */
 
@@ -42,6 +43,10 @@ static void on_refused(void *arg, uint64_t job, uint64_t request, int rc) {
 
 static void on_log(void *arg, const char *sentence) {
     (void)arg;
+    log_line("%s", sentence);
+}
+
+static void on_trace(const char *sentence) {
     log_line("%s", sentence);
 }
 
@@ -118,6 +123,7 @@ int daemon_run(const struct daemon_config *c) {
     char why[1024];
     int status = DAEMON_CLEAN;
     drop_privileges(c);
+    states_trace(shared_trace(c->shared), on_trace);
     signal(SIGPIPE, SIG_IGN);
     /* Buffers of a megabyte come and go; without these each has its pages taken from the kernel, cleared, and given
      * back. */

@@ -63,6 +63,11 @@ static void on_failed(void *arg, const char *sentence) {
     tell(k, sentence);
 }
 
+/* Who signals all processes of that name means the keeper, which turns the switch. */
+static void on_trace(int signal) {
+    (void)signal;
+}
+
 static int start(struct keeper *k) {
     k->started_ms = clock_ms();
     memset(&k->watch, 0, sizeof k->watch);
@@ -72,6 +77,7 @@ static int start(struct keeper *k) {
         return -errno;
     if (k->daemon > 0)
         return 0;
+    signal(SIGUSR2, on_trace);
     sigprocmask(SIG_UNBLOCK, &k->signals, NULL);
     exit(daemon_run(&k->c->daemon));
 }
@@ -195,6 +201,12 @@ static int step(struct keeper *k) {
             look(k);
         return 0;
     }
+    if (sig == SIGUSR2) {
+        atomic_bool *trace = shared_trace(k->c->daemon.shared);
+        atomic_store(trace, !atomic_load(trace));
+        log_line("transitions are traced%s", atomic_load(trace) ? "" : " no longer");
+        return 0;
+    }
     if (sig != SIGCHLD) {
         k->stopping = true;
         kill(k->daemon, SIGTERM);
@@ -239,6 +251,7 @@ int keeper_run(struct keeper_config *c) {
     sigaddset(&k.signals, SIGTERM);
     sigaddset(&k.signals, SIGINT);
     sigaddset(&k.signals, SIGHUP);
+    sigaddset(&k.signals, SIGUSR2);
     sigaddset(&k.signals, SIGCHLD);
     sigprocmask(SIG_BLOCK, &k.signals, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -108,6 +108,7 @@ static int run(const struct args *a) {
     if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(directory, state) != 0))
         goto out;
     state_lock_sign(lock, directory, mountpoint);
+    atomic_store(shared_trace(shared), a->trace);
     status = keeper_run(&(struct keeper_config){.daemon = {.fs = &fs,
                                                            .shared = shared,
                                                            .mountpoint = mountpoint,

@@ -8,40 +8,35 @@
 
 #define TO(s) (1u << JOB_##s)
 
-static const struct {
-    const char *name;
-    enum job_shelf shelf;
-    unsigned next; /* bit mask of states */
-} states[JOB_STATES] = {
-    [JOB_DRAFT] = {"draft", SHELF_JOBS, TO(HELD) | TO(WAITING) | TO(QUEUED) | TO(RUNNING) | TO(FAILED)},
-    [JOB_HELD] = {"held", SHELF_JOBS, TO(DRAFT) | TO(WAITING) | TO(QUEUED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
-    [JOB_WAITING] = {"waiting", SHELF_JOBS,
-                     TO(DRAFT) | TO(HELD) | TO(QUEUED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
-    [JOB_QUEUED] = {"queued", SHELF_JOBS,
-                    TO(DRAFT) | TO(HELD) | TO(WAITING) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
-    [JOB_RUNNING] = {"running", SHELF_JOBS, TO(WAITING) | TO(QUEUED) | TO(DONE) | TO(FAILED) | TO(CANCELLED)},
-    [JOB_DONE] = {"done", SHELF_RESULTS, 0},
-    [JOB_FAILED] = {"failed", SHELF_FAILURES, TO(DRAFT) | TO(HELD)}, /* sched_run_again */
-    [JOB_CANCELLED] = {"cancelled", SHELF_GONE, 0},
+static const struct state table[JOB_STATES] = {
+    [JOB_DRAFT] = {"draft", TO(HELD) | TO(WAITING) | TO(QUEUED) | TO(RUNNING) | TO(FAILED)},
+    [JOB_HELD] = {"held", TO(DRAFT) | TO(WAITING) | TO(QUEUED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
+    [JOB_WAITING] = {"waiting", TO(DRAFT) | TO(HELD) | TO(QUEUED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
+    [JOB_QUEUED] = {"queued", TO(DRAFT) | TO(HELD) | TO(WAITING) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
+    [JOB_RUNNING] = {"running", TO(WAITING) | TO(QUEUED) | TO(DONE) | TO(FAILED) | TO(CANCELLED)},
+    [JOB_DONE] = {"done", 0},
+    [JOB_FAILED] = {"failed", TO(DRAFT) | TO(HELD)}, /* sched_run_again */
+    [JOB_CANCELLED] = {"cancelled", 0},
+};
+const struct states job_states = {"job", table, JOB_STATES};
+
+static const enum job_shelf shelves[JOB_STATES] = {
+    [JOB_DRAFT] = SHELF_JOBS,   [JOB_HELD] = SHELF_JOBS,    [JOB_WAITING] = SHELF_JOBS,    [JOB_QUEUED] = SHELF_JOBS,
+    [JOB_RUNNING] = SHELF_JOBS, [JOB_DONE] = SHELF_RESULTS, [JOB_FAILED] = SHELF_FAILURES, [JOB_CANCELLED] = SHELF_GONE,
 };
 
 const char *job_state_name(enum job_state s) {
     assert(s < JOB_STATES);
-    return states[s].name;
+    return table[s].name;
 }
 
 bool job_ended(enum job_state s) {
     return s >= JOB_DONE;
 }
 
-bool job_may_become(enum job_state from, enum job_state to) {
-    assert(from < JOB_STATES && to < JOB_STATES);
-    return states[from].next & (1u << to);
-}
-
 enum job_shelf job_shelf_of(enum job_state s) {
     assert(s < JOB_STATES);
-    return states[s].shelf;
+    return shelves[s];
 }
 
 bool job_is_stream(const struct job *j) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "net/states.h"
 #include "worker/runner/work.h"
 
 #define JOB_NAME_MAX 255u /* bytes, as every filesystem */
@@ -79,7 +80,7 @@ struct job {
 const char *job_state_name(enum job_state s);
 bool job_ended(enum job_state s);
 bool name_is_random(const char *name); /* NAME.XXXXXX, sedXXXXXX: what mkstemp makes (draft_name.c) */
-bool job_may_become(enum job_state from, enum job_state to); /* the table */
+extern const struct states job_states;
 enum job_shelf job_shelf_of(enum job_state s);
 /* A job of many calls, whose result is read while it grows. */
 bool job_is_stream(const struct job *j);

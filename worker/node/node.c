@@ -19,13 +19,14 @@
 #include "net/descriptors.h"
 #include "net/peer/discover.h"
 #include "net/peer/peer.h"
+#include "net/states.h"
 #include "net/trusted.h"
 #include "worker/runner/cpus.h"
 #include "worker/runner/network.h"
 #include "worker/runner/redial.h"
 
 enum { NODE_FDS = 64 /* of its own */, SLOT_FDS = 4 /* of a worker, and the file of what it runs */ };
-enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 4, GATHER_NS = 100000 };
+enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 5, GATHER_NS = 100000 };
 
 struct join { /* an address that is kept dialled */
     struct node *node;
@@ -50,7 +51,8 @@ struct node {
     struct join joins[NODE_JOINS];
     struct dials dials;
     struct event *signals[SIGNALS], *idle, *end;
-    unsigned cpus; /* slots */
+    atomic_bool trace; /* transitions are written (net/states.h) */
+    unsigned cpus;     /* slots */
     bool leaving, parting, stopped;
     int status; /* what the program ends with */
     bool able;  /* its workers' Python has come up: only then it offers to work */
@@ -145,9 +147,25 @@ static void on_statistics(evutil_socket_t fd, short what, void *arg) {
     free(text);
 }
 
+static void on_trace(evutil_socket_t fd, short what, void *arg) {
+    struct node *n = arg;
+
+    (void)fd;
+    (void)what;
+    atomic_store(&n->trace, !atomic_load(&n->trace));
+    node_say("transitions are traced%s", atomic_load(&n->trace) ? "" : " no longer");
+}
+
+static void write_trace(const char *sentence) {
+    node_say("%s", sentence);
+}
+
 static int watch_signals(struct node *n) {
-    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    static const event_callback_fn calls[SIGNALS] = {on_leave_signal, on_leave_signal, on_hangup, on_statistics};
+    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    static const event_callback_fn calls[SIGNALS] = {on_leave_signal, on_leave_signal, on_hangup, on_statistics,
+                                                     on_trace};
+
+    states_trace(&n->trace, write_trace);
 
     signal(SIGPIPE, SIG_IGN);
     for (int i = 0; i < SIGNALS; i++) {

@@ -38,7 +38,7 @@ void node_args_help(void) {
          "  --help --version\n"
          "\n"
          "SIGTERM: take no more, leave when what runs has ended; a second one: leave at once. SIGUSR1: print "
-         "statistics.");
+         "statistics. SIGUSR2: write transitions of its sessions and work, or stop that.");
 }
 
 void node_say(const char *format, ...) {
