@@ -286,9 +286,10 @@ def test_sentences_for_what_cannot_be(ml, lend, new_mount, cluster, base):
 
 
 def test_help_and_version(base):
-    env = {**clean_env(base), "PATH": "%s:/usr/bin:/bin" % BUILD}
+    env = {**clean_env(base), "PATH": "/usr/bin:/bin"}  # where no ppfs is installed
     for words in (["--help"], ["start", "--help"], ["auto", "--help"]):
         p = subprocess.run([PROGRAM, *words], env=env, stdout=subprocess.PIPE, text=True, timeout=50)
         assert p.returncode == 0 and "usage: ppfs-slurm" in p.stdout
     p = subprocess.run([PROGRAM, "--version"], env=env, stdout=subprocess.PIPE, text=True, timeout=50)
-    assert re.fullmatch(r"ppfs-slurm \d+\.\d+\.\d+\n", p.stdout)
+    ppfs = subprocess.run([BUILD / "ppfs", "--version"], env=env, stdout=subprocess.PIPE, text=True, timeout=50)
+    assert p.stdout == ppfs.stdout.replace("ppfs", "ppfs-slurm", 1)
