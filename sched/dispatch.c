@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #define LANES_MAX 256  /* places of a user that one dispatch looks at */
 #define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */

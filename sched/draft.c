@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
 #define REWRITE_MAX 4096u

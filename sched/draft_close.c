@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 static int after_commit(struct sched *s, uint64_t job, const struct body *b, sched_done *done, void *arg) {
     struct later *l = calloc(1, sizeof *l);

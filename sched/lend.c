@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "net/clock.h"
-#include "sched/lease_int.h"
+#include "sched/leases/lease_int.h"
 
 /* All users together may lend less than so many slots ... */
 #define LENT_MIN 512u

@@ -6,7 +6,7 @@
 
 #include "net/clock.h"
 #include "net/printable.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
     struct job_row r;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 int ids_add(struct ids *l, uint64_t id) {
     if (ids_has(l, id))

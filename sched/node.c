@@ -6,7 +6,7 @@
 
 #include "net/clock.h"
 #include "net/printable.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #define CPUS_MAX 4096u
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #define ROWS 8 /* of long work that are done between two looks at the clock */
 

@@ -10,7 +10,7 @@
 
 #include "net/clock.h"
 #include "sched/run_int.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;

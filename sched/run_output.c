@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "sched/run_int.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
 #define WRITING_LOW (1u << 20)  /* ... and goes on */

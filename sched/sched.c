@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #define RETRY_SECONDS 1 /* after a commit that failed */
 #define SLICE_US 5000   /* nobody in the mount notices a wait as short as this */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 /* Nobody goes on with what a cancelled stream has not done, and it may be large. */
 static int free_input(struct sched *s, uint64_t job) {

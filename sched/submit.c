@@ -8,7 +8,7 @@
 
 #include "net/clock.h"
 #include "sched/job/json_text.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 /* --- options ----------------------------------------------------------------------------------------------------- */
 

@@ -1,19 +1,20 @@
 """The rooms of the house and their order, for test_includes.py and test_symbols.py. A room uses itself and those below it; so do the
-sub-rooms of one, its folders and "", what lies in the room itself."""
+sub-rooms of one, its folders and "", what lies in the room itself. A tuple: sub-rooms that still use each other."""
 import pathlib
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # both from the top to the bottom
     "fs": ["process", "tree", "session", "handles", ""],
-    "sched": ["", "db", "job", "bytes"],
+    "sched": [("", "leases", "streams"), "db", "job", "bytes"],
     "worker": ["node", "remote", "pool", "forkserver", "runner"],
     "net": ["program", "peer", "proxy", "strangers", "session", "tls", ""],
 }
 
 
 def floors():
-    """Every room and sub-room, from the top to the bottom: fs/process, ... fs, sched, ..."""
-    return [f"{room}/{folder}".rstrip("/") for room, folders in ROOMS.items() for folder in folders]
+    """{room or sub-room: its place in the order}, from the top to the bottom: fs/process, ... fs, sched, ..."""
+    stairs = [(room, folders if isinstance(folders, tuple) else (folders,)) for room, all_of in ROOMS.items() for folders in all_of]
+    return {f"{room}/{folder}".rstrip("/"): place for place, (room, folders) in enumerate(stairs) for folder in folders}
 
 
 def sources(pattern):
@@ -30,4 +31,4 @@ def floor(path):
 def goes_up(user, used):
     """Whether a file (a path from the top) that uses another one breaks the order."""
     order = floors()
-    return order.index(floor(used)) < order.index(floor(user))
+    return order[floor(used)] < order[floor(user)]

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "net/digest.h"
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #define BYTES_MAX (1u << 20)
 

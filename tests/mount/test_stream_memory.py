@@ -15,7 +15,7 @@ from ppfsmount import high_water, sanitized, wait_until
 from streamframes import CALL, MAGIC, PART, STARTED, frame, frames, large_frame
 
 LARGE = 70 << 20
-HELD = 128 << 20  # USER_HELD of sched/stream_memory.h
+HELD = 128 << 20  # USER_HELD of sched/streams/stream_memory.h
 SLACK = 50 << 20
 STREAMS = 6
 SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000  # ptrace(2), waitpid(2)
@@ -163,7 +163,7 @@ def test_answers_that_the_disk_does_not_take(new_mount, alice, mallory):
         assert results(m, "s%d" % n) == [(1, results_of(bytes(size)))]
 
 
-ANSWERS = 128 << 20  # USER_ANSWERS of sched/answers.h
+ANSWERS = 128 << 20  # USER_ANSWERS of sched/streams/answers.h
 SLOTS = 8
 
 

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sched/lease_int.h"
+#include "sched/leases/lease_int.h"
 
 static char dir[64], why[512];
 static struct event_base *base;

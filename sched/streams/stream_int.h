@@ -8,11 +8,11 @@
  * STREAM_PENDING that no worker has yet, or STREAM_HELD bytes of all; what is behind them waits in the in-log. */
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
-#include "sched/call.h"
-#include "sched/answers.h"
-#include "sched/lease.h"
-#include "sched/stream_look.h"
-#include "sched/stream_memory.h"
+#include "sched/streams/call.h"
+#include "sched/streams/answers.h"
+#include "sched/leases/lease.h"
+#include "sched/streams/stream_look.h"
+#include "sched/streams/stream_memory.h"
 
 #define STREAMS_ACTIVE 1024u /* streams in memory that have something to do */
 #define STREAMS_IDLE 64u     /* others that stay there; those that had nothing to do for longest leave it */

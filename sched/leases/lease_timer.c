@@ -1,7 +1,7 @@
 /* Looking after the calls that leases have, every few milliseconds: long ones are said to have started, and nothing
  * waits behind them; what waits while a slot is free is taken back; leases that stood aside are asked again. */
 #include "net/clock.h"
-#include "sched/lease_int.h"
+#include "sched/leases/lease_int.h"
 
 #define TIMER_US 25000
 #define LOOKS 32u        /* leases of each line of a stream that are looked at each time */

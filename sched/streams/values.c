@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "net/digest.h"
-#include "sched/lease_int.h"
-#include "sched/values.h"
+#include "sched/leases/lease_int.h"
+#include "sched/streams/values.h"
 
 #define HASH DIGEST_SIZE
 #define LARGEST (64u << 20) /* of one */

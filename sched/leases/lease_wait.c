@@ -3,7 +3,7 @@
  * time it is to be, and again when a quarter of the leases have come, gone or had a call, as often as two leases a call
  * and two its answer allow: so a call costs the same however many nodes there are. */
 #include "net/clock.h"
-#include "sched/lease_int.h"
+#include "sched/leases/lease_int.h"
 
 #define FEW 16u /* leases that are asked each time; of more only where that says nothing */
 

@@ -1,6 +1,6 @@
 /* The life of a stream: begun at its first write, in memory while it runs, read anew after a death or a failed commit.
  * */
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #include <errno.h>
 #include <stdio.h>

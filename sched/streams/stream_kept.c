@@ -1,7 +1,7 @@
 /* Answers that are not committed yet: after a commit that failed a stream is read anew, and what had been answered is
  * not run again, but answered from here. Each call has its number in the stream's input, and none is sent before that
  * is committed, so the number means the same call when it is read again. */
-#include "sched/stream_int.h"
+#include "sched/streams/stream_int.h"
 
 #include <errno.h>
 #include <stdlib.h>

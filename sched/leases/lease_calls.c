@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/lease_int.h"
-#include "sched/values.h"
+#include "sched/leases/lease_int.h"
+#include "sched/streams/values.h"
 
 #define AHEAD_US 4000.0 /* run time that is sent ahead */
 #define GUESS_US                                                                                                       \

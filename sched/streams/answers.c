@@ -7,10 +7,10 @@
  * a time, the favourite, is read on until a call has ended, as long as the disk keeps up (user_is_behind) and commits
  * succeed. A favourite that is not in the middle of an answer and tells nothing gives way to the next: its call may run
  * for long, or wait for what another has to tell. */
-#include "sched/answers.h"
+#include "sched/streams/answers.h"
 
 #include "net/clock.h"
-#include "sched/lease_int.h"
+#include "sched/leases/lease_int.h"
 
 #define LOW (USER_ANSWERS / 4 * 3) /* below that all are read again */
 #define SILENT_US 50000            /* a favourite that told nothing for so long gives way */

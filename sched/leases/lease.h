@@ -3,7 +3,7 @@
 #define PPFS_LEASE_H
 #include <sys/queue.h>
 
-#include "sched/call.h"
+#include "sched/streams/call.h"
 #include "sched/sched_int.h"
 
 struct call;

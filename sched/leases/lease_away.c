@@ -3,7 +3,7 @@
  * more. */
 #include <string.h>
 
-#include "sched/lease_int.h"
+#include "sched/leases/lease_int.h"
 
 /* The call that it runs; NULL: none, or nobody wants it, and it is to be killed. */
 static struct call *goes_on(const struct lease *l) {
