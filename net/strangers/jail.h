@@ -4,7 +4,9 @@
 #define PPFS_JAIL_H
 #include <stdint.h>
 
-#define JAIL_UID 65534u /* nobody; its group has the same number */
+/* Its group has the same number. Not 65534, nobody, as whom others run what they do not trust: that could stop and limit
+ * this process. Neither distributions nor systemd give this one to anybody. */
+#define JAIL_UID 65533u
 /* What of it is there. FILES and SCOPE (Landlock) need Linux 5.13 and 6.12; nothing else opens a file either. */
 enum {
     JAIL_USER = 1,  /* not root any more; also where it was not root */

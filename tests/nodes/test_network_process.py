@@ -61,8 +61,35 @@ def test_it_has_no_privileges(pair):
     m, node = pair
     for pid in (net_of(m.pids()["daemon"]), net_of(node.pid)):
         s = has_no_privileges(pid)
-        assert s["Uid"].split() == s["Gid"].split() == ["65534"] * 4
+        assert s["Uid"].split() == s["Gid"].split() == ["65533"] * 4
         assert s["Groups"].split() == [] and s["CapBnd"] == "0" * 16
+
+
+# As 65534, what else runs so; one limit of descriptors that is too small, and no node could join again.
+AS_NOBODY = """
+    import errno, os, resource, sys
+    pid = int(sys.argv[1])
+    attempts = {
+        "signal": lambda: os.kill(pid, 0), "descriptors": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 3)),
+        "nice": lambda: os.setpriority(os.PRIO_PROCESS, pid, 19), "processors": lambda: os.sched_setaffinity(pid, {0}),
+        "idle": lambda: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)),
+    }
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            print(name, "done")
+        except OSError as e:
+            assert e.errno == errno.EPERM or e.errno == errno.EACCES, e
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_nobody_else_limits_or_signals_it(ml):
+    pid = wait_until(lambda: net_of(ml.pids()["daemon"]), "the network process")
+    wait_until(lambda: status(pid).get("NoNewPrivs") == "1", "its jail")
+    p = subprocess.run(["/usr/bin/python3", "-c", textwrap.dedent(AS_NOBODY), str(pid)], user=65534, group=65534,
+                       extra_groups=[], capture_output=True, text=True, cwd="/")
+    assert (p.stdout, p.stderr, p.returncode) == ("", "", 0)
 
 
 def test_one_of_an_ordinary_user_has_none_either(ml, alice):
