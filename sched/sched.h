@@ -14,7 +14,7 @@
 
 #include "sched/job/group.h"
 #include "sched/job/job.h"
-#include "sched/quota.h"
+#include "sched/users/quota.h"
 
 struct sched;
 typedef void sched_done(void *arg, int rc);

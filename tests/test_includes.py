@@ -46,12 +46,12 @@ def test_each_sub_room_has_sources(room):
 
 
 @pytest.mark.parametrize("name, line", [
-    ("sched/queue.c", '#include "fs/session/wait.h"'),
+    ("sched/dispatch/queue.c", '#include "fs/session/wait.h"'),
     ("net/session/link.c", '#include "worker/runner/work.h"'),
     ("worker/pool/pool.c", '#  include <sched/job/job.h>'),
-    ("sched/queue.c", "#include <sqlite3.h>"),
+    ("sched/dispatch/queue.c", "#include <sqlite3.h>"),
     ("sched/db/store.h", "#include <sqlite3.h>"),
-    ("sched/queue.c", '#include "sched/db/store_int.h"'),
+    ("sched/dispatch/queue.c", '#include "sched/db/store_int.h"'),
     ("fs/process/main.c", "#include <Python.h>"),
     ("worker/pool/pool.c", "#include <openssl/ssl.h>"),
     ("sched/sched.c", "#include <fuse_lowlevel.h>"),

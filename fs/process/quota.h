@@ -1,7 +1,7 @@
 /* --quota FILE, see ppfs(1). */
 #ifndef PPFS_FS_QUOTA_H
 #define PPFS_FS_QUOTA_H
-#include "sched/quota.h"
+#include "sched/users/quota.h"
 
 /* file NULL: the defaults, by the size of the filesystem that dir is on. 0, or -errno and why, which names the line.
  * quota_free. */

@@ -1,7 +1,7 @@
 /* What the answers of one user take in memory, and who is read on, see answers.c. */
 #ifndef PPFS_ANSWERS_H
 #define PPFS_ANSWERS_H
-#include "sched/user.h"
+#include "sched/users/user.h"
 
 struct lease;
 struct stream;

@@ -58,7 +58,7 @@ struct call {
     bool ends;           /* stream_kept.c: how it has ended is kept */
     bool goes_on;        /* its job is from before the stream was read anew */
     uint8_t deaths;      /* of nodes, while it ran there */
-    uint16_t function;   /* speed.h */
+    uint16_t function;   /* estimate.h */
     struct pieces pieces;
     size_t down; /* JSON: bytes of its answer that are in rows, and not in memory alone */
 };

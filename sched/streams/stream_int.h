@@ -65,7 +65,7 @@ struct stream {
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
     struct stream_row row;   /* as it will be committed */
-    unsigned function;       /* speed.h: any of its calls */
+    unsigned function;       /* estimate.h: any of its calls */
     uint64_t next_call;      /* number that the next call gets; those before it that are not in memory are answered */
     struct call_queue calls; /* in memory, by their numbers */
     struct call_queue done;  /* of them, frames: answered in this turn */

@@ -1,7 +1,7 @@
 /* What the streams of one user may hold in memory together, see stream_memory.c. */
 #ifndef PPFS_STREAM_MEMORY_H
 #define PPFS_STREAM_MEMORY_H
-#include "sched/user.h"
+#include "sched/users/user.h"
 
 struct stream;
 struct call;

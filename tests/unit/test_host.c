@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 static struct sched s;
 static struct host local, old, big;

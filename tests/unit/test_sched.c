@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 #define PATIENCE_US 30000000
 

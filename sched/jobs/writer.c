@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 void writer_directory(pid_t pid, char *buf, size_t size) {
     char path[64];

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 static bool less(const struct candidate *a, const struct candidate *b) {
     return a->cost != b->cost ? a->cost < b->cost : a->at < b->at;

@@ -7,8 +7,8 @@
 #define PPFS_USER_H
 #include <sys/queue.h>
 
-#include "sched/lend.h"
-#include "sched/quota.h"
+#include "sched/runs/lend.h"
+#include "sched/users/quota.h"
 #include "sched/db/store.h"
 
 struct sched;

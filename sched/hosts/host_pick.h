@@ -1,7 +1,7 @@
 /* The choice among hosts in one dispatch. See host_pick.c. Only sched/ includes this. */
 #ifndef PPFS_HOST_PICK_H
 #define PPFS_HOST_PICK_H
-#include "sched/host.h"
+#include "sched/hosts/host.h"
 
 /* host_pick.c: the same as host_choose, in a dispatch, where it is asked many times. */
 struct host *host_pick(struct sched *s, const struct demand *d);

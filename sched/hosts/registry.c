@@ -12,7 +12,7 @@
 #include "net/peer/discover.h"
 #include "net/peer/peer.h"
 #include "net/tls/key.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 #define LOST_MAX 32u /* lost nodes that are still shown */
 

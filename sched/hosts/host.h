@@ -5,7 +5,7 @@
 #include <sys/queue.h>
 
 #include "sched/sched.h"
-#include "sched/speed.h"
+#include "sched/hosts/estimate.h"
 #include "sched/db/store.h"
 #include "worker/runner/far_proto.h"
 #include "worker/remote/fleet.h"
@@ -62,7 +62,7 @@ struct host {
     int64_t short_until; /* clock_us: until then there is no room on it for more than ... */
     unsigned short_used; /* ... so many slots, whatever it has */
     int64_t run_us, seen;
-    struct took took[SPEED_MAX + 1]; /* by function: speed.h */
+    struct took took[SPEED_MAX + 1]; /* by function: estimate.h */
     uint32_t serial;                 /* tells hosts apart in struct speeds; 0: not given yet */
     double slower;                   /* times as long as on the fastest host, of what both ran; below 1: not known */
     double log_slower;               /* while that is made anew ... */
@@ -116,7 +116,7 @@ bool host_pickles(const struct host *h); /* its Python understands what the one 
 struct demand {
     const char *place;
     unsigned cpus;
-    unsigned function; /* speed.h; 0: nothing is known of it */
+    unsigned function; /* estimate.h; 0: nothing is known of it */
     uid_t uid;         /* whose job */
     const char *avoid; /* that job has died or failed there: not this host, unless there is no other; "" = none */
 };
@@ -150,7 +150,7 @@ bool host_could(struct sched *s, const char *place, uid_t uid, unsigned cpus);
 void host_resize(struct host *h);  /* tells the runner how many slots it is to have, the lent ones too */
 void host_changed(struct host *h); /* jobs that fitted nowhere are judged again, and others may start */
 
-/* host_keep.c. The host that is nearest to having so many slots is kept for that job: smaller ones behind it must not
+/* host_reserve.c. The host that is nearest to having so many slots is kept for that job: smaller ones behind it must not
  * pass for ever. */
 struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job);
 /* A host that is kept, where the job surely ends before that can be free for which it is kept; timeout_us: 0 = none.
@@ -158,7 +158,7 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us);
 void host_spare_wake(struct sched *s); /* later more may begin there */
 
-/* host_fleet.c: the nodes */
+/* registry.c: the nodes */
 /* the key, the fleet, the nodes of the database. 0 or -errno */
 int fleet_make(struct sched *s, char *why, size_t why_size);
 /* keys.c. fresh: no node can have got a key of this mount yet, unless of another state directory. 0 or -errno. */

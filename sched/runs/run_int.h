@@ -1,7 +1,7 @@
 /* Inside the attempts: what run.c and run_output.c share. */
 #ifndef PPFS_RUN_INT_H
 #define PPFS_RUN_INT_H
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 /* run.c */
 struct run *run_of(struct host *h, uint64_t job); /* the run that a host speaks of, NULL: it is not its any more */

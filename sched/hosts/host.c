@@ -1,5 +1,5 @@
 /* Hosts: which of them takes a job. There are few, so they are a list that is walked. */
-#include "sched/host.h"
+#include "sched/hosts/host.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 #include "worker/runner/cpus.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */

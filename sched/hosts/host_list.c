@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/hash.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 /* 56 bits; never 0. */
 uint64_t host_id(const char *name) {

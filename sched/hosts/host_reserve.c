@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 #define SHARE 4         /* where nothing is known of a run, it goes on for that part of what it has run by now */
 #define LOOK_US 50000.0 /* between two looks at what may begin there, at least */

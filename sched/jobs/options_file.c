@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 /* What it says holds for everybody's jobs in the group (their environment, too): only who owns the group may say it. */
 int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {

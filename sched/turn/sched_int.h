@@ -2,14 +2,14 @@
 #ifndef PPFS_SCHED_INT_H
 #define PPFS_SCHED_INT_H
 #include "net/complaints.h"
-#include "sched/host_pick.h"
-#include "sched/lend.h"
+#include "sched/hosts/host_pick.h"
+#include "sched/runs/lend.h"
 #include "sched/job/options.h"
 #include "sched/sched.h"
 #include "sched/job/spec.h"
 #include "sched/db/spool.h"
 #include "sched/db/store.h"
-#include "sched/user.h"
+#include "sched/users/user.h"
 #include "worker/runner/disk.h"
 
 #define INLINE_MAX (64u * 1024u) /* bytes of a body that stands in its row */
@@ -47,7 +47,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     uint64_t stream, call; /* whose call it runs, 0 = none's */
     unsigned live;         /* 1 << enum pool_stream: what goes to that stream at once */
     uint32_t attempt, cpus;
-    unsigned function;     /* speed.h */
+    unsigned function;     /* estimate.h */
     int64_t began;         /* clock_us: given to the runner */
     LIST_ENTRY(run) mates; /* of host.under_way */
     bool filled;           /* began on a host that is kept for another job */
@@ -193,7 +193,7 @@ int64_t sched_steady(const struct sched *s);
 #define RETRY_PAUSE_MAX 60         /* seconds between attempts, at most */
 void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */
 
-/* move.c: the one way to another state */
+/* transition.c: the one way to another state */
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
 int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save);
 int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and its bodies go away */
@@ -205,7 +205,7 @@ void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
 uint64_t sched_heir(const struct sched *s, uint64_t job, struct heir *was);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
-/* look.c: drafts in there that are on their way into the queue */
+/* query.c: drafts in there that are on their way into the queue */
 uint64_t look_being_read(struct sched *s, uint64_t group);
 
 /* tidy.c */

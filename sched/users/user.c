@@ -1,6 +1,6 @@
 /* See user.h. Virtual times only grow, so what stands in a heap is never more than what it is by now: the first one is
  * made exact until it stays the first, each user at most once in REFRESH_US. */
-#include "sched/user.h"
+#include "sched/users/user.h"
 
 #include <errno.h>
 #include <search.h>

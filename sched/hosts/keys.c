@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "net/tls/key.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 #include "worker/runner/far_proto.h"
 
 #define KEYS_MAX 4096u

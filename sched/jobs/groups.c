@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 int sched_group(struct sched *s, uint64_t id, struct group *out) {
     return store_group_get(s->store, id, out);

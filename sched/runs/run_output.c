@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/run_int.h"
+#include "sched/runs/run_int.h"
 #include "sched/streams/stream_int.h"
 
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */

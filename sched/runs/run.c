@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/run_int.h"
+#include "sched/runs/run_int.h"
 #include "sched/streams/stream_int.h"
 
 static int compare(const void *a, const void *b) {

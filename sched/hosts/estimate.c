@@ -1,7 +1,7 @@
 /* Measured run times. Estimates are wrong at times, so nothing depends on them but the order in which hosts are tried
  * and the number of calls that is sent ahead; and a difference counts only where runs of the function have been alike.
  * */
-#include "sched/speed.h"
+#include "sched/hosts/estimate.h"
 
 #include <math.h>
 #include <search.h>
@@ -9,7 +9,7 @@
 
 #include "net/clock.h"
 #include "net/hash.h"
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 #define WAYS 16u    /* places where the number of a key may be */
 #define KEEP 0.8    /* of what was known, at each run */

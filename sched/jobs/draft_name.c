@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/sched_int.h"
+#include "sched/turn/sched_int.h"
 
 /* By these alone: nobody gives them to what is meant. */
 static const char *const patterns[] = {
