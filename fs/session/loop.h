@@ -1,4 +1,4 @@
-/* The turn: gather what is ready, commit, answer (README.md). */
+/* The turn: gather what is ready, commit, answer (fs/README.md). */
 #ifndef PPFS_LOOP_H
 #define PPFS_LOOP_H
 #include "fs/fs.h"

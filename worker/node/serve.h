@@ -1,6 +1,6 @@
 /* The node's half: ppfs's come as guests, each with a session, and share one runner. What they start waits here until
  * the runner has a slot, first come, first served; what comes back is sent from each work in turn. A guest that is lost
- * has its works killed. What is said is in far_proto.h; README.md tells it in full. */
+ * has its works killed. What is said is in far_proto.h; worker/README.md tells it in full. */
 #ifndef PPFS_SERVE_H
 #define PPFS_SERVE_H
 #include "net/session/session.h"

@@ -2,7 +2,7 @@
  *
  * Each work has a ref, a number below FAR_REFS that ppfs chooses; it is free again after its DONE. A frame's id is ref
  * << 32 | low. Frames for a ref that the node does not know are about work that has just ended: they are ignored.
- * Anything else that makes no sense ends the session. README.md has the bodies byte by byte. */
+ * Anything else that makes no sense ends the session. worker/README.md has the bodies byte by byte. */
 #ifndef PPFS_FAR_PROTO_H
 #define PPFS_FAR_PROTO_H
 #include <stdbool.h>
