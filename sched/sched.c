@@ -341,7 +341,7 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     if (rc == 0)
         rc = host_create_local(s);
     if (rc == 0)
-        return fleet_make(s, why, why_size);
+        return registry_make(s, why, why_size);
     if (rc < 0)
         snprintf(why, why_size, "the scheduler cannot start in %s: %s", s->state_dir, strerror(-rc));
     return rc;

@@ -24,8 +24,8 @@ KNOTS = [
         """.split()},
     {"sched/db/" + name + ".c" for name in "store store_bodies store_full store_groups store_shrink".split()},
     {"worker/pool/" + name + ".c" for name in "pool pool_orders pool_pipes pool_slot pool_template pool_users pool_wait".split()},
-    {"worker/remote/" + name + ".c" for name in "far far_hear far_large far_payload".split()},
-    {"worker/node/" + name + ".c" for name in "serve serve_calls serve_hear serve_out serve_task".split()},
+    {"worker/remote/" + name + ".c" for name in "remote remote_hear remote_send remote_payload".split()},
+    {"worker/node/" + name + ".c" for name in "agent agent_calls agent_hear agent_out agent_task".split()},
 ]
 
 

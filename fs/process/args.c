@@ -12,7 +12,7 @@
 
 #include "net/peer/peer.h"
 #include "worker/runner/cpus.h"
-#include "worker/runner/far_proto.h"
+#include "worker/runner/messages.h"
 
 #define CPUS_MAX 4096
 
@@ -85,7 +85,7 @@ static int node_user(struct args *a, const char *value) {
         return wrong("--node-user needs NAME=USER, the name of a node and a user of this machine, not '%s'",
                      value ? value : "");
     snprintf(name, sizeof(name), "%.*s", (int)(equal - value), value);
-    if (!far_name_valid(name) && peer_check_address(name, true, why, sizeof(why)))
+    if (!node_name_valid(name) && peer_check_address(name, true, why, sizeof(why)))
         return wrong("--node-user %s: that is the name of no node, which has letters, digits, '.', '_' and '-', nor "
                      "its HOST:PORT",
                      value);

@@ -74,7 +74,7 @@ bool host_takes(const struct host *h, uid_t uid) {
         return true;
     if (h->single && uid != h->only) /* without privileges it runs all it gets as one user */
         return false;
-    return far_uids_have(&h->uids, uid) || (h->uid && !h->uids.count);
+    return node_uids_have(&h->uids, uid) || (h->uid && !h->uids.count);
 }
 
 bool host_fits(const struct host *h, const char *place, uid_t uid) {
@@ -89,11 +89,11 @@ bool host_fits(const struct host *h, const char *place, uid_t uid) {
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 
 bool host_drains(const struct host *h) {
-    return h->state != NODE_UP || h->leaving || (h->far && far_draining(h->far));
+    return h->state != NODE_UP || h->leaving || (h->remote && remote_draining(h->remote));
 }
 
 bool host_live(const struct host *h) {
-    return h->runner.ops && !host_drains(h) && (!h->far || far_linked(h->far));
+    return h->runner.ops && !host_drains(h) && (!h->remote || remote_linked(h->remote));
 }
 
 /* --- nodes that die ---------------------------------------------------------------------------------------------- */
@@ -254,7 +254,7 @@ void host_untouch(struct host *h) {
 }
 
 double host_way_us(const struct host *h) {
-    return h->far ? (double)far_rtt_us(h->far) : 0;
+    return h->remote ? (double)remote_rtt_us(h->remote) : 0;
 }
 
 /* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs.
@@ -325,7 +325,7 @@ void host_resize(struct host *h) {
     h->told = h->wish;
     if (h->pool)
         pool_resize(h->pool, h->cpus + h->lent);
-    else if (h->far && h->wish >= 0)
+    else if (h->remote && h->wish >= 0)
         runner_resize(h->runner, (unsigned)h->wish);
 }
 
@@ -368,12 +368,12 @@ int host_create_local(struct sched *s) {
 }
 
 void host_destroy_all(struct sched *s) {
-    fleet_destroy(s->fleet);
-    s->fleet = NULL;
+    registry_destroy(s->registry);
+    s->registry = NULL;
     for (struct host *h = s->hosts; h; h = h->next) {
         pool_destroy(h->pool);
         h->pool = NULL;
-        h->far = NULL;
+        h->remote = NULL;
         h->runner = (struct runner){0};
     }
 }

@@ -7,8 +7,8 @@
 #include "sched/sched.h"
 #include "sched/hosts/estimate.h"
 #include "sched/db/store.h"
-#include "worker/runner/far_proto.h"
-#include "worker/remote/fleet.h"
+#include "worker/runner/messages.h"
+#include "worker/remote/registry.h"
 
 struct sched;
 
@@ -21,7 +21,7 @@ struct host {
     char address[NODE_NAME_MAX + 1]; /* where it is, or was last; "": as it is called */
     struct runner runner;            /* ops NULL: it is away */
     struct pool *pool;               /* local, else NULL */
-    struct far *far;                 /* a node that is here, else NULL */
+    struct remote *remote;           /* a node that is here, else NULL */
     bool dialled;                    /* mkdir made it: it has a row, and stays while it is away */
     bool leaving, let_go;            /* rmdir: finishes what it runs, then goes; it was told to */
     /* what nodes/ was asked for in this turn, to be done when that is committed: it is to be dialled,
@@ -71,7 +71,7 @@ struct host {
     uid_t uid;                       /* it runs as that user, ... */
     bool single; /* it gets jobs of one user: it does not run as root, or --node-user says so, whatever it says ... */
     uid_t only;  /* ... this one: whom --node-user names, or who mounted ... */
-    struct far_uids uids;      /* ... for these (far_proto.h) */
+    struct node_uids uids;     /* ... for these (messages.h) */
     char python[64], why[256]; /* why: it is away */
 };
 
@@ -159,8 +159,8 @@ struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout
 void host_spare_wake(struct sched *s); /* later more may begin there */
 
 /* registry.c: the nodes */
-/* the key, the fleet, the nodes of the database. 0 or -errno */
-int fleet_make(struct sched *s, char *why, size_t why_size);
+/* the key, the registry, the nodes of the database. 0 or -errno */
+int registry_make(struct sched *s, char *why, size_t why_size);
 /* keys.c. fresh: no node can have got a key of this mount yet, unless of another state directory. 0 or -errno. */
 int keys_make(struct sched *s, bool fresh);
 void keys_free(struct sched *s);

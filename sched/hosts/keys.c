@@ -1,4 +1,4 @@
-/* Keys of nodes, nodes/.keys. The database has them; memory has the same list, and after a commit the fleet has it too,
+/* Keys of nodes, nodes/.keys. The database has them; memory has the same list, and after a commit the registry has it too,
  * and join.key in the state directory is that of the key for any number of nodes, where there is one. */
 #include <errno.h>
 #include <stdio.h>
@@ -7,14 +7,14 @@
 
 #include "net/tls/key.h"
 #include "sched/turn/sched_int.h"
-#include "worker/runner/far_proto.h"
+#include "worker/runner/messages.h"
 
 #define KEYS_MAX 4096u
 
 struct keys {
-    struct fleet_key *items; /* by host_id of their names */
+    struct registry_key *items; /* by host_id of their names */
     size_t count, room;
-    bool changed; /* the fleet does not know it yet */
+    bool changed; /* the registry does not know it yet */
     bool said;    /* ... and the log has why */
 };
 
@@ -34,7 +34,7 @@ static size_t place_of(const struct keys *k, uint64_t id) {
 /* By hand: what realloc leaves behind would still hold secrets. */
 static int grow(struct keys *k) {
     size_t room = k->room ? 2 * k->room : 8;
-    struct fleet_key *grown = calloc(room, sizeof *grown);
+    struct registry_key *grown = calloc(room, sizeof *grown);
     if (!grown)
         return -ENOMEM;
     if (k->count)
@@ -47,7 +47,7 @@ static int grow(struct keys *k) {
     return 0;
 }
 
-static int add(struct keys *k, const struct fleet_key *key) {
+static int add(struct keys *k, const struct registry_key *key) {
     size_t at = place_of(k, host_id(key->name));
     int rc = k->count == k->room ? grow(k) : 0;
     if (rc < 0)
@@ -58,13 +58,13 @@ static int add(struct keys *k, const struct fleet_key *key) {
     return 0;
 }
 
-static struct fleet_key *by_id(const struct keys *k, uint64_t id) {
+static struct registry_key *by_id(const struct keys *k, uint64_t id) {
     size_t at = place_of(k, id);
     return at < k->count && host_id(k->items[at].name) == id ? &k->items[at] : NULL;
 }
 
-static struct fleet_key *named(const struct keys *k, const char *name) {
-    struct fleet_key *key = by_id(k, host_id(name));
+static struct registry_key *named(const struct keys *k, const char *name) {
+    struct registry_key *key = by_id(k, host_id(name));
     return key && strcmp(key->name, name) == 0 ? key : NULL;
 }
 
@@ -79,7 +79,7 @@ static void forget(struct keys *k) {
 static int load(struct sched *s) {
     struct keys *old = s->keys, k = {.changed = old->changed};
     char name[NODE_NAME_MAX + 1] = "";
-    struct fleet_key key = {0};
+    struct registry_key key = {0};
     int rc;
     while ((rc = store_key_next(s->store, name, key.secret)) == 0) {
         memset(key.name, 0, sizeof key.name);
@@ -108,31 +108,31 @@ void keys_committed(struct sched *s) {
     if (!s->keys || !s->keys->changed)
         return;
     join_path(s, path);
-    int rc = fleet_set_keys(s->fleet, s->keys->items, s->keys->count);
+    int rc = registry_set_keys(s->registry, s->keys->items, s->keys->count);
     if (rc == 0)
-        rc = fleet_key_write(s->fleet, named(s->keys, FLEET_JOIN), path);
+        rc = registry_key_write(s->registry, named(s->keys, REGISTRY_JOIN), path);
     if (rc < 0 && !s->keys->said)
         sched_log(s, "the keys of nodes are not as nodes/.keys says, which is tried again: %s", strerror(-rc));
     s->keys->changed = s->keys->said = rc < 0;
 }
 
 void keys_rolled_back(struct sched *s) {
-    if (s->keys && s->fleet)
+    if (s->keys && s->registry)
         load(s);
 }
 
 /* The first start: where the database was lost, the key that was not revoked is in its file. */
 static int make_first(struct sched *s, bool fresh) {
     char path[4096];
-    struct fleet_key join;
+    struct registry_key join;
     bool found;
     int64_t made;
     if (store_meta_get(s->store, "keys", &made) == 0)
         return 0;
     join_path(s, path);
-    int rc = fleet_first_key(s->fleet, path, &join, &found);
-    if (rc == 0 && (found || fresh) && !named(s->keys, FLEET_JOIN))
-        rc = store_key_put(s->store, FLEET_JOIN, join.secret);
+    int rc = registry_first_key(s->registry, path, &join, &found);
+    if (rc == 0 && (found || fresh) && !named(s->keys, REGISTRY_JOIN))
+        rc = store_key_put(s->store, REGISTRY_JOIN, join.secret);
     if (rc == 0)
         rc = store_meta_set(s->store, "keys", 1);
     key_wipe(&join, sizeof join);
@@ -143,7 +143,7 @@ int keys_make(struct sched *s, bool fresh) {
     s->keys = calloc(1, sizeof *s->keys);
     int rc = s->keys ? load(s) : -ENOMEM;
     if (rc == 0)
-        s->keys->changed = true; /* the fleet has none yet */
+        s->keys->changed = true; /* the registry has none yet */
     if (rc == 0)
         rc = make_first(s, fresh);
     return rc;
@@ -158,10 +158,10 @@ void keys_free(struct sched *s) {
 }
 
 int sched_add_key(struct sched *s, const char *name) {
-    struct fleet_key key = {0};
+    struct registry_key key = {0};
     if (strlen(name) >= sizeof key.name)
         return -ENAMETOOLONG;
-    if (!far_name_valid(name) || strcmp(name, "local") == 0)
+    if (!node_name_valid(name) || strcmp(name, "local") == 0)
         return -EINVAL;
     if (by_id(s->keys, host_id(name)))
         return -EEXIST;
@@ -181,7 +181,7 @@ int sched_add_key(struct sched *s, const char *name) {
 
 int sched_remove_key(struct sched *s, const char *name) {
     struct keys *k = s->keys;
-    struct fleet_key *key = named(k, name);
+    struct registry_key *key = named(k, name);
     if (!key)
         return -ENOENT;
     int rc = sched_check(s, store_key_delete(s->store, name));
@@ -200,11 +200,11 @@ int sched_find_key(struct sched *s, const char *name, uint64_t *id) {
 }
 
 int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]) {
-    const struct fleet_key *key = by_id(s->keys, id);
+    const struct registry_key *key = by_id(s->keys, id);
     if (!key)
         return -ENOENT;
     if (text)
-        fleet_key_text(s->fleet, key, text);
+        registry_key_text(s->registry, key, text);
     return 0;
 }
 

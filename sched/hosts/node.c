@@ -18,14 +18,14 @@ const char *node_state_name(enum node_state s) {
 /* --- looking ----------------------------------------------------------------------------------------------------- */
 
 static enum node_state state_of(const struct host *h) {
-    if (!h->runner.ops || (h->far && !far_linked(h->far)))
+    if (!h->runner.ops || (h->remote && !remote_linked(h->remote)))
         return NODE_DOWN;
     return host_drains(h) ? NODE_DRAIN : NODE_UP;
 }
 
 bool node_why_silent(const struct host *h, char *buf, size_t size) {
-    unsigned quiet = h->far ? far_quiet_ms(h->far) : 0, limit = h->s->c.silence_ms ? h->s->c.silence_ms : 5000;
-    bool cut = h->far && !far_linked(h->far);
+    unsigned quiet = h->remote ? remote_quiet_ms(h->remote) : 0, limit = h->s->c.silence_ms ? h->s->c.silence_ms : 5000;
+    bool cut = h->remote && !remote_linked(h->remote);
     buf[0] = 0;
     if (quiet >= 1000 || (quiet && !cut))
         snprintf(buf, size, "nodes/%s has not been heard of for %.2g s; it is given up after %g s", h->name,
@@ -54,7 +54,7 @@ static void why_of(const struct host *h, char *buf, size_t size) {
                  "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a "
                  "time, until one succeeds",
                  speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
-    else if (h->known && h->uid && h->uids.count && !far_uids_have(&h->uids, h->only))
+    else if (h->known && h->uid && h->uids.count && !node_uids_have(&h->uids, h->only))
         snprintf(
             buf, size,
             "it runs as user %u, not as root, and takes no jobs of user %u, which it would get (ppfs-node --uids), "
@@ -82,7 +82,7 @@ static void describe(const struct host *h, struct node *out) {
                          .done = h->done,
                          .failed = h->failed,
                          .seconds = (double)h->run_us / 1e6};
-    out->seen = h->pool ? clock_wall_us() : h->far ? far_seen_us(h->far) : h->seen;
+    out->seen = h->pool ? clock_wall_us() : h->remote ? remote_seen_us(h->remote) : h->seen;
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);

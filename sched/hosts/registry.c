@@ -39,28 +39,28 @@ static void discard(struct host *h) {
 void host_vacant(struct host *h) {
     if (!h->leaving || h->undial || h->runs || h->leases || h->let_go)
         return;
-    h->let_go = h->far;
-    if (h->far)
-        fleet_let_go(h->s->fleet, h->far); /* gone() follows */
+    h->let_go = h->remote;
+    if (h->remote)
+        registry_let_go(h->s->registry, h->remote); /* gone() follows */
     else
         discard(h);
 }
 
-/* --- what the fleet tells ---------------------------------------------------------------------------------------- */
+/* --- what the registry tells ---------------------------------------------------------------------------------------- */
 
 /* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
 static void refresh(struct host *h, bool fresh) {
-    bool other = fresh || h->uid != far_uid(h->far) || memcmp(&h->uids, far_uids(h->far), sizeof h->uids) != 0 ||
-                 h->cpus < far_cpus(h->far) || h->memory != far_memory(h->far) ||
-                 strcmp(h->python, far_python(h->far)) != 0;
-    h->cpus = far_cpus(h->far);
-    h->memory = far_memory(h->far);
+    bool other = fresh || h->uid != remote_uid(h->remote) ||
+                 memcmp(&h->uids, remote_uids(h->remote), sizeof h->uids) != 0 || h->cpus < remote_cpus(h->remote) ||
+                 h->memory != remote_memory(h->remote) || strcmp(h->python, remote_python(h->remote)) != 0;
+    h->cpus = remote_cpus(h->remote);
+    h->memory = remote_memory(h->remote);
     h->known = true;
-    h->uid = far_uid(h->far);
+    h->uid = remote_uid(h->remote);
     host_set_user(h);
-    h->uids = *far_uids(h->far);
-    snprintf(h->python, sizeof h->python, "%s", far_python(h->far));
-    snprintf(h->address, sizeof h->address, "%s", far_address(h->far));
+    h->uids = *remote_uids(h->remote);
+    snprintf(h->python, sizeof h->python, "%s", remote_python(h->remote));
+    snprintf(h->address, sizeof h->address, "%s", remote_address(h->remote));
     if (other)
         host_changed(h);
     host_room(h); /* it may be linked again, or drain */
@@ -68,45 +68,46 @@ static void refresh(struct host *h, bool fresh) {
     sched_tick(h->s);
 }
 
-static struct host *host_of(struct sched *s, const struct far *far) {
-    const char *dialled = far_dialled(far), *name = far_name(far);
+static struct host *host_of(struct sched *s, const struct remote *remote) {
+    const char *dialled = remote_dialled(remote), *name = remote_name(remote);
     struct host *h = dialled ? host_find_any(s, dialled) : NULL;
-    if (h && h->dialled && !h->far)
+    if (h && h->dialled && !h->remote)
         return h;
     h = host_find_any(s, name);
     if (!h)
         return enlist(s, name, false);
-    return h->pool || h->far || h->dialled ? NULL : h;
+    return h->pool || h->remote || h->dialled ? NULL : h;
 }
 
 /* The name that it gives itself, where its directory has another. */
-static const char *alias_of(const struct host *h, const struct far *far) {
-    return strcmp(h->name, far_name(far)) ? far_name(far) : "";
+static const char *alias_of(const struct host *h, const struct remote *remote) {
+    return strcmp(h->name, remote_name(remote)) ? remote_name(remote) : "";
 }
 
-static void *on_up(void *arg, struct far *far) {
+static void *on_up(void *arg, struct remote *remote) {
     struct sched *s = arg;
-    struct host *h = host_of(s, far);
+    struct host *h = host_of(s, remote);
     if (!h) {
-        sched_log_about(s, far_name(far), far_address(far),
-                        "a node that calls itself %s is not taken in: there is another of that name", far_name(far));
+        sched_log_about(s, remote_name(remote), remote_address(remote),
+                        "a node that calls itself %s is not taken in: there is another of that name",
+                        remote_name(remote));
         return NULL;
     }
-    bool known = h->cpus && !h->leaving && *h->python && strcmp(h->alias, alias_of(h, far)) == 0;
-    h->far = far;
+    bool known = h->cpus && !h->leaving && *h->python && strcmp(h->alias, alias_of(h, remote)) == 0;
+    h->remote = remote;
     h->leaving = h->let_go = false;
     h->why[0] = 0;
-    snprintf(h->alias, sizeof h->alias, "%s", alias_of(h, far));
-    far_runner(far, &h->runner);
+    snprintf(h->alias, sizeof h->alias, "%s", alias_of(h, remote));
+    remote_runner(remote, &h->runner);
     h->tell = s->telling = true;
     refresh(h, !known);
-    sched_log_about(s, h->name, far_address(far), "nodes/%s is up: %s, %u slots, Python %s", h->name, far_address(far),
-                    h->cpus, *h->python ? h->python : "not yet known");
+    sched_log_about(s, h->name, remote_address(remote), "nodes/%s is up: %s, %u slots, Python %s", h->name,
+                    remote_address(remote), h->cpus, *h->python ? h->python : "not yet known");
     return h;
 }
 
-static void on_changed(void *node, struct far *far) {
-    (void)far;
+static void on_changed(void *node, struct remote *remote) {
+    (void)remote;
     refresh(node, false);
 }
 
@@ -115,7 +116,7 @@ static void forget_lost(struct sched *s) {
     struct host *oldest = NULL;
     unsigned n = 0;
     for (struct host *h = s->hosts; h; h = h->next) {
-        if (h->pool || h->far || h->dialled || h->leaving)
+        if (h->pool || h->remote || h->dialled || h->leaving)
             continue;
         n++;
         if (!oldest || h->seen < oldest->seen)
@@ -128,18 +129,18 @@ static void forget_lost(struct sched *s) {
 }
 
 /* Its work was told to be lost before; what is still to be written of that keeps the host. */
-static void on_gone(void *node, struct far *far, const char *why) {
+static void on_gone(void *node, struct remote *remote, const char *why) {
     struct host *h = node;
     struct sched *s = h->s;
-    bool said_so = far_draining(far) || h->let_go;
-    h->seen = far_seen_us(far);
-    h->far = NULL;
+    bool said_so = remote_draining(remote) || h->let_go;
+    h->seen = remote_seen_us(remote);
+    h->remote = NULL;
     h->runner = (struct runner){0};
     h->let_go = false;
     h->leaving |= !h->dialled && said_so;
     host_crashed(h);
     snprintf(h->why, sizeof h->why, "%s", why);
-    sched_log_about(s, h->name, far_address(far), "nodes/%s is gone: %s", h->name, why);
+    sched_log_about(s, h->name, remote_address(remote), "nodes/%s is gone: %s", h->name, why);
     sched_tick(s);
     host_vacant(h);
     forget_lost(s);
@@ -158,7 +159,7 @@ static void on_log(void *arg, const char *sentence) {
     sched_log(arg, "%s", sentence);
 }
 
-/* --- the fleet --------------------------------------------------------------------------------------------------- */
+/* --- the registry --------------------------------------------------------------------------------------------------- */
 
 static int dial_all(struct sched *s) {
     char address[NODE_NAME_MAX + 1] = "";
@@ -173,7 +174,7 @@ static int dial_all(struct sched *s) {
         h->leaving = false;
         h->state = state == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
         h->wish = cpus;
-        rc = fleet_dial(s->fleet, address);
+        rc = registry_dial(s->registry, address);
         rc = rc == -EEXIST ? 0 : rc;
     }
     return rc;
@@ -192,10 +193,10 @@ static void listen_again(struct sched *s, char *listen, size_t size) {
 static void discover_again(struct sched *s) {
     char text[DISCOVER_WHERE_MAX];
     bool on = store_meta_get_text(s->store, "discover", text, sizeof text) == 0 && strcmp(text, "0") != 0;
-    const char *now = fleet_discovers(s->fleet), *where = !on ? NULL : strcmp(text, "1") == 0 ? "" : text;
+    const char *now = registry_discovers(s->registry), *where = !on ? NULL : strcmp(text, "1") == 0 ? "" : text;
     if (now == where || (now && where && strcmp(now, where) == 0))
         return;
-    if (fleet_discover(s->fleet, where) < 0)
+    if (registry_discover(s->registry, where) < 0)
         sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
 }
 
@@ -221,8 +222,8 @@ static int make_key(struct sched *s, const char *path, bool *fresh, char *why, s
     return rc;
 }
 
-int fleet_make(struct sched *s, char *why, size_t why_size) {
-    static const struct fleet_events events = {
+int registry_make(struct sched *s, char *why, size_t why_size) {
+    static const struct registry_events events = {
         .up = on_up, .changed = on_changed, .gone = on_gone, .dialling = on_dialling, .log = on_log};
     bool fresh = true;
     char path[4096], id[4096], listen[512] = "";
@@ -236,16 +237,16 @@ int fleet_make(struct sched *s, char *why, size_t why_size) {
         listen_again(s, listen, sizeof listen);
     }
     snprintf(id, sizeof id, "%s/id", s->state_dir);
-    struct fleet_config c = {.key_file = s->c.key ? s->c.key : path,
-                             .id_file = id,
-                             .listen = *listen ? listen : NULL,
-                             .silence_ms = s->c.silence_ms,
-                             .runner = &run_events};
+    struct registry_config c = {.key_file = s->c.key ? s->c.key : path,
+                                .id_file = id,
+                                .listen = *listen ? listen : NULL,
+                                .silence_ms = s->c.silence_ms,
+                                .runner = &run_events};
     if (rc == 0)
-        rc = fleet_create(&s->fleet, s->c.base, &c, &events, s, why, why_size);
+        rc = registry_create(&s->registry, s->c.base, &c, &events, s, why, why_size);
     if (rc < 0)
         return rc;
-    const char *colon = strrchr(fleet_address(s->fleet), ':');
+    const char *colon = strrchr(registry_address(s->registry), ':');
     if (colon)
         store_meta_set(s->store, "listen_port", atoi(colon + 1));
     if ((rc = keys_make(s, fresh)) < 0)
@@ -287,7 +288,7 @@ int sched_add_node(struct sched *s, const char *address) {
 }
 
 static void leave(struct host *h) {
-    fleet_undial(h->s->fleet, h->name);
+    registry_undial(h->s->registry, h->name);
     h->dialled = h->dial = h->undial = false;
     h->leaving = h->s->drained = true;
     host_vacant(h);
@@ -313,7 +314,7 @@ void host_committed(struct sched *s) {
     s->telling = false;
     for (struct host *h = s->hosts, *next; h; h = next) {
         next = h->next;
-        int rc = h->dial ? fleet_dial(s->fleet, h->name) : 0;
+        int rc = h->dial ? registry_dial(s->registry, h->name) : 0;
         h->dial = rc < 0 && rc != -EEXIST;
         s->telling |= h->dial;
         if (h->tell)
@@ -340,7 +341,7 @@ void host_rolled_back(struct sched *s) {
     }
     if (store_meta_get(s->store, "node_state", &value) == 0)
         local->state = value == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
-    if (!s->fleet)
+    if (!s->registry)
         return;
     for (struct host *h = s->hosts, *next; h; h = next) {
         int state, cpus;
@@ -354,7 +355,7 @@ void host_rolled_back(struct sched *s) {
 }
 
 void sched_listens(struct sched *s, char buf[256]) {
-    const char *at = fleet_address(s->fleet), *port = strrchr(at, ':');
+    const char *at = registry_address(s->registry), *port = strrchr(at, ':');
     char host[HOST_NAME_MAX + 1] = "";
     snprintf(buf, 256, "%s", at);
     if (strncmp(at, "0.0.0.0:", 8) != 0 && strncmp(at, "[::]:", 5) != 0)
@@ -365,10 +366,10 @@ void sched_listens(struct sched *s, char buf[256]) {
 }
 
 const char *sched_discovers(struct sched *s) {
-    return fleet_discovers(s->fleet);
+    return registry_discovers(s->registry);
 }
 
 int sched_set_discover(struct sched *s, const char *where) {
-    int rc = fleet_discover(s->fleet, where);
+    int rc = registry_discover(s->registry, where);
     return rc < 0 ? rc : sched_check(s, store_meta_set_text(s->store, "discover", !where ? "0" : *where ? where : "1"));
 }

@@ -37,9 +37,9 @@ double lease_guess_us(const struct lease *l, unsigned function) {
  * calls of unknown length are sent ahead too, and a node gets up to two calls more, so that one runs while a large
  * answer is on its way. */
 static enum lease_line judge(const struct lease *l, struct stream *st, const struct call *c, bool spare) {
-    unsigned most = l->host->far ? LEASE_AHEAD_FAR : LEASE_AHEAD;
+    unsigned most = l->host->remote ? LEASE_AHEAD_FAR : LEASE_AHEAD;
     double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
-    double room = AHEAD_US + 2 * host_way_us(l->host), more = l->host->far ? 2 * us : 0;
+    double room = AHEAD_US + 2 * host_way_us(l->host), more = l->host->remote ? 2 * us : 0;
     st->s->steps++;
     struct demand d = {st->place, 1, c->function, st->user->uid, ""};
     if (host_doubts(l->host, &d) && (l->count || host_shuns(l->host, &d)))

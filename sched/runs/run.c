@@ -385,7 +385,7 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
 
 static void on_trouble(void *arg, const char *sentence) {
     const struct host *h = arg;
-    sched_log_about(h->s, h->name, h->far ? far_address(h->far) : NULL, "%s", sentence);
+    sched_log_about(h->s, h->name, h->remote ? remote_address(h->remote) : NULL, "%s", sentence);
 }
 
 const struct pool_events run_events = {.output = run_output,

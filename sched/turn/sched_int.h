@@ -97,7 +97,7 @@ struct sched {
     struct host *hosts;        /* local first */
     struct host **hosts_by_id; /* host_list.c */
     size_t host_count;
-    struct fleet *fleet;
+    struct registry *registry;
     struct complaints complaints; /* about nodes and users */
     struct speeds speeds;
 

@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "worker/runner/redial.h"
-#include "worker/node/serve.h"
+#include "worker/node/agent.h"
 
 struct fake_call {
     struct fake_call *next;
@@ -32,7 +32,7 @@ struct node {
     struct node_key key;
     struct tls *tls;
     struct hub *hub;
-    struct serve *serve;
+    struct agent *agent;
     struct dials dials;
     struct redial *redial;
     struct slot *slots;
@@ -67,7 +67,7 @@ static void end_slot(struct slot *s, enum work_end end) {
     }
     s->calls_end = &s->calls;
     s->busy = false;
-    serve_runner_events.done(s->node->serve, s->job, &o);
+    agent_runner_events.done(s->node->agent, s->job, &o);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
@@ -80,7 +80,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     last = now();
     if (!s->lease) {
         bool pickled = s->kind == WORK_PICKLE || s->kind == WORK_CALL, json = s->kind == WORK_JSON_CALL;
-        serve_runner_events.output(s->node->serve, s->job, pickled || json ? POOL_RESULT : POOL_STDOUT,
+        agent_runner_events.output(s->node->agent, s->job, pickled || json ? POOL_RESULT : POOL_STDOUT,
                                    pickled ? pickle : "1\n", pickled ? 5 : 2);
         end_slot(s, WORK_DONE);
         return;
@@ -95,7 +95,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     free(c);
     if (s->calls)
         work_on(s);
-    serve_runner_events.answer(s->node->serve, job, number, ANSWER_VALUE, json ? "1" : pickle, json ? 1 : 5);
+    agent_runner_events.answer(s->node->agent, job, number, ANSWER_VALUE, json ? "1" : pickle, json ? 1 : 5);
     if (!s->calls && s->finishing)
         end_slot(s, WORK_DONE);
 }
@@ -235,7 +235,7 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
 
     (void)tag;
     if (fresh)
-        serve_guest(n->serve, s);
+        agent_guest(n->agent, s);
 }
 
 /* A hundred at once are more than a ppfs greets at a time: those it sends away come again. */
@@ -288,11 +288,11 @@ static void on_term(evutil_socket_t fd, short what, void *arg) {
 
 static void make_node(struct node *n, unsigned index, const char *address, const char *key) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
-    static const struct serve_events serve_events = {
+    static const struct agent_events agent_events = {
         .linked = on_linked, .left = on_left, .busy = on_busy, .python = on_python, .unable = on_python, .log = on_log};
     static const struct redial_events redial_events = {.connected = on_connected, .failed = on_dial_failed};
     char name[64], why[512];
-    struct serve_config config = {.name = name, .dir = "/tmp", .cpus = slots_each, .uids = {1, {{0, UINT32_MAX - 1}}}};
+    struct agent_config config = {.name = name, .dir = "/tmp", .cpus = slots_each, .uids = {1, {{0, UINT32_MAX - 1}}}};
     struct hub_config hub = {.side = TLS_NODE, .node = &n->key};
     struct tls_key shown;
 
@@ -309,11 +309,11 @@ static void make_node(struct node *n, unsigned index, const char *address, const
         n->slots[i].calls_end = &n->slots[i].calls;
         n->slots[i].timer = evtimer_new(base, on_timer, &n->slots[i]);
     }
-    if (hub_create(&n->hub, base, &hub, &hub_events, n) || serve_create(&n->serve, base, &config, &serve_events, n) ||
+    if (hub_create(&n->hub, base, &hub, &hub_events, n) || agent_create(&n->agent, base, &config, &agent_events, n) ||
         redial_create(&n->redial, base, n->tls, &n->dials, address, false, &redial_events, n))
         exit(1);
-    serve_set_runner(n->serve, (struct runner){.ops = &ops, .self = n});
-    serve_set_python(n->serve, PPFS_PYTHON_VERSION ".0");
+    agent_set_runner(n->agent, (struct runner){.ops = &ops, .self = n});
+    agent_set_python(n->agent, PPFS_PYTHON_VERSION ".0");
     redial_now(n->redial);
 }
 

@@ -115,7 +115,7 @@ static void start(enum tls_side side, const char *key, const struct hub_events *
         die(why);
 }
 
-static void serve(const char *key, int out) {
+static void agent(const char *key, int out) {
     static const struct hub_events events = {.greeted = on_guest, .failed = on_ignored};
     static const struct peer_listener_events listens = {.accepted = on_accepted};
     struct peer_listener *l;
@@ -148,7 +148,7 @@ int main(int argc, char **argv) {
         die("cannot make a key in /tmp");
     pid_t pid = fork();
     if (pid == 0)
-        serve(key, pipes[1]);
+        agent(key, pipes[1]);
     close(pipes[1]);
     if (pid < 0 || read(pipes[0], text, sizeof(text) - 1) <= 0)
         die("the other process did not start");

@@ -1,4 +1,4 @@
-/* What arrives after the handshake: links, greetings, sessions, and what far.c hears of a node or serve.c of a ppfs,
+/* What arrives after the handshake: links, greetings, sessions, and what remote.c hears of a node or agent.c of a ppfs,
  * against somebody who has the key and any manners at all.
  *
  * An input is a little program (see step): greet rightly or wrongly, say frames whole or in pieces, cut the link and
@@ -17,8 +17,8 @@
 
 #include "net/peer/peer.h"
 #include "net/session/session.h"
-#include "worker/remote/far_internal.h"
-#include "worker/node/serve.h"
+#include "worker/remote/remote_internal.h"
+#include "worker/node/agent.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,7 +26,7 @@ enum { JOBS = 16, SLOTS = 4, STEPS = 200 };
 
 static struct event_base *base;
 static struct hub *hub;
-static struct disk *disk; /* of the far; it works at once (bare_disk.c) */
+static struct disk *disk; /* of the remote; it works at once (bare_disk.c) */
 static int theirs = -1;   /* the other end of the newest link, -1: none */
 
 static void turn(void) {
@@ -39,13 +39,13 @@ static void turn(void) {
     }
 }
 
-/* --- as a ppfs: far.c hears a node
+/* --- as a ppfs: remote.c hears a node
  * ------------------------------------------------------------------------------------ */
 static struct {
     bool given, lease;
     uint32_t sent, answered, recalls, asked;
 } jobs[JOBS];
-static struct far *far;
+static struct remote *remote;
 static bool begun;
 static struct runner runner;
 
@@ -86,24 +86,24 @@ static void on_trouble(void *arg, const char *sentence) {
 static const struct pool_events runner_events = {
     .output = on_output, .done = on_done, .answer = on_answer, .recalled = on_recalled, .trouble = on_trouble};
 
-static void on_about(void *arg, struct far *f) {
+static void on_about(void *arg, struct remote *f) {
     (void)arg;
-    assert(far_name_valid(far_about(f)->name));
+    assert(node_name_valid(remote_about(f)->name));
     if (begun)
         return;
     begun = true;
-    assert(!far_set_name(f, far_about(f)->name, NULL));
-    far_begin(f, &runner_events, NULL);
-    far_runner(f, &runner);
+    assert(!remote_set_name(f, remote_about(f)->name, NULL));
+    remote_begin(f, &runner_events, NULL);
+    remote_runner(f, &runner);
 }
 
-static void on_far_lost(void *arg, struct far *f, const char *why) {
+static void on_remote_lost(void *arg, struct remote *f, const char *why) {
     (void)arg;
-    assert(f == far && *why);
+    assert(f == remote && *why);
     for (int i = 0; i < JOBS; i++)
         assert(!jobs[i].given);
-    far_destroy(f);
-    far = NULL;
+    remote_destroy(f);
+    remote = NULL;
     begun = false;
 }
 
@@ -162,9 +162,9 @@ static void act(uint8_t what, uint8_t which) {
     }
 }
 
-/* --- as a node: serve.c hears a ppfs, and gives its work to a runner that does nothing by itself
+/* --- as a node: agent.c hears a ppfs, and gives its work to a runner that does nothing by itself
  * ---------------------------- */
-static struct serve *serve;
+static struct agent *agent;
 static struct {
     bool given, killed;
     uint64_t id;
@@ -255,7 +255,7 @@ static void toy_hold(void *self, uint64_t job, bool hold) {
 
 static void toy_resize(void *self, unsigned slots) {
     (void)self;
-    assert(slots <= FAR_CPUS_MAX);
+    assert(slots <= NODE_CPUS_MAX);
 }
 
 static const struct runner_ops toy_ops = {.start = toy_start,
@@ -278,12 +278,12 @@ static void toy_tell(uint8_t what, uint8_t which) {
         return;
     if (tasks[i].killed || what % 4 == 0) {
         tasks[i].given = false;
-        serve_runner_events.done(serve, tasks[i].id, &o);
+        agent_runner_events.done(agent, tasks[i].id, &o);
     } else if (what % 4 == 1) {
-        serve_runner_events.output(serve, tasks[i].id, what / 4 % 4, large, what & 128 ? sizeof(large) : 10);
+        agent_runner_events.output(agent, tasks[i].id, what / 4 % 4, large, what & 128 ? sizeof(large) : 10);
     } else if (tasks[i].lease && tasks[i].calls) {
         enum pool_answer kind = what / 4 % 4;
-        serve_runner_events.answer(serve, tasks[i].id, tasks[i].calls, kind, large,
+        agent_runner_events.answer(agent, tasks[i].id, tasks[i].calls, kind, large,
                                    kind == ANSWER_NEED ? 32 : what * 100u);
     }
 }
@@ -318,18 +318,18 @@ static void on_log(void *arg, const char *sentence) {
 static bool as_node;
 
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
-    static const struct far_owner owner = {.about = on_about, .lost = on_far_lost};
+    static const struct remote_owner owner = {.about = on_about, .lost = on_remote_lost};
 
     (void)arg;
     (void)tag;
     if (!fresh)
         return;
     if (as_node)
-        assert(serve_guest(serve, s));
-    else if (far)
+        assert(agent_guest(agent, s));
+    else if (remote)
         session_destroy(s); /* the fuzzer plays one node only, but may come again as another */
     else
-        assert(!far_create(&far, base, disk, s, &owner, NULL));
+        assert(!remote_create(&remote, base, disk, s, &owner, NULL));
 }
 
 static void on_failed(void *arg, void *tag, const char *why) {
@@ -407,16 +407,16 @@ static void say_start(uint8_t ref, uint8_t kind, uint8_t low) {
     if (low & 1 || work_is_lease(&w))
         w.payload_size = 0;
     if (!work_encode(&w, &bytes, &size)) {
-        say(FAR_START, far_id(ref, low & 1), bytes, size);
+        say(MESSAGE_START, message_id(ref, low & 1), bytes, size);
         free(bytes);
     }
 }
 
 static void say_about(uint8_t cpus, uint8_t draining) {
-    struct far_about about = {.cpus = cpus, .draining = draining & 1, .name = "far", .python = "3.11.2"};
-    uint8_t bytes[FAR_ABOUT_MAX];
+    struct node_about about = {.cpus = cpus, .draining = draining & 1, .name = "far", .python = "3.11.2"};
+    uint8_t bytes[NODE_ABOUT_MAX];
 
-    say(FAR_ABOUT, 0, bytes, far_about_encode(&about, bytes));
+    say(MESSAGE_ABOUT, 0, bytes, node_about_encode(&about, bytes));
 }
 
 static void say_frame(struct input *in, bool large) {
@@ -425,11 +425,11 @@ static void say_frame(struct input *in, bool large) {
 
     if (large) {
         memset(filled, byte(in), sizeof(filled));
-        say(kind, far_id(ref, low), filled, size * 1024u);
+        say(kind, message_id(ref, low), filled, size * 1024u);
         return;
     }
     size = size < in->left ? size : (uint8_t)in->left;
-    say(kind, far_id(ref, low), in->at, size);
+    say(kind, message_id(ref, low), in->at, size);
     in->at += size;
     in->left -= size;
 }
@@ -440,7 +440,7 @@ static void say_done(uint8_t ref, uint8_t end) {
     uint32_t size;
 
     work_outcome_encode(&o, bytes, &size);
-    say(FAR_DONE, far_id(ref, 0), bytes, size);
+    say(MESSAGE_DONE, message_id(ref, 0), bytes, size);
 }
 
 static void step(struct input *in) {
@@ -495,13 +495,13 @@ static void step(struct input *in) {
     case 15:
         a = byte(in);
         if (as_node && a % 4 == 0)
-            serve_drain(serve);
+            agent_drain(agent);
         else if (as_node && a % 4 == 1)
-            serve_resize(serve, a / 4);
+            agent_resize(agent, a / 4);
         else if (as_node && a % 4 == 2)
-            serve_goodbye(serve);
-        else if (!as_node && far && begun && a % 8 == 0)
-            far_leave(far);
+            agent_goodbye(agent);
+        else if (!as_node && remote && begun && a % 8 == 0)
+            remote_leave(remote);
         break;
     }
     turn();
@@ -509,9 +509,9 @@ static void step(struct input *in) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
-    static const struct serve_config config = {
+    static const struct agent_config config = {
         .name = "node", .dir = "/tmp", .cpus = SLOTS, .uids = {1, {{0, UINT32_MAX - 1}}}};
-    static const struct serve_events events = {
+    static const struct agent_events events = {
         .linked = on_guest_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
     struct input in = {data, size};
 
@@ -523,8 +523,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct hub_config hub_config = {.side = as_node ? TLS_NODE : TLS_PPFS};
     assert(base && !hub_create(&hub, base, &hub_config, &hub_events, NULL));
     if (as_node) {
-        assert(!serve_create(&serve, base, &config, &events, NULL));
-        serve_set_runner(serve, (struct runner){&toy_ops, NULL});
+        assert(!agent_create(&agent, base, &config, &events, NULL));
+        agent_set_runner(agent, (struct runner){&toy_ops, NULL});
     } else {
         assert(!disk_create(&disk, base));
     }
@@ -532,17 +532,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (int i = 0; i < STEPS && in.left; i++)
         step(&in);
     turn();
-    far_destroy(far);
+    remote_destroy(remote);
     disk_destroy(disk);
-    serve_destroy(serve);
+    agent_destroy(agent);
     hub_destroy(hub);
     if (theirs >= 0)
         close(theirs);
     theirs = -1;
-    far = NULL;
+    remote = NULL;
     disk = NULL;
     begun = false;
-    serve = NULL;
+    agent = NULL;
     for (int i = 0; i < 3; i++)
         event_base_loop(base, EVLOOP_NONBLOCK);
     return 0;

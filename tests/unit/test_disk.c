@@ -2,10 +2,10 @@
  * open() returns when somebody opens the other end. */
 #include "tests/unit/netrig.h"
 #include "worker/runner/disk.h"
-#include "worker/runner/sink.h"
-#include "worker/runner/source.h"
+#include "worker/runner/file_writer.h"
+#include "worker/runner/file_reader.h"
 
-enum { LARGE = 3 * SOURCE_AHEAD + 12345 };
+enum { LARGE = 3 * FILE_READER_AHEAD + 12345 };
 
 static struct disk *disk;
 static unsigned told, open_before;
@@ -69,25 +69,25 @@ static int let_on(void) {
  * */
 static bool has_news(void *arg) {
     const uint8_t *bytes;
-    return source_peek(arg, &bytes) != -EAGAIN;
+    return file_reader_peek(arg, &bytes) != -EAGAIN;
 }
 
 /* Reads all of s, step bytes at a time. Its size; how it ended is in *end. */
-static size_t read_all(struct source *s, size_t step, ssize_t *end) {
+static size_t read_all(struct file_reader *s, size_t step, ssize_t *end) {
     const uint8_t *bytes;
     size_t size = 0;
 
     for (;;) {
         turn_until(has_news, s);
-        *end = source_peek(s, &bytes);
+        *end = file_reader_peek(s, &bytes);
         if (*end <= 0)
             return size;
         size_t n = (size_t)*end < step ? (size_t)*end : step;
-        assert_in_range(*end, 1, SOURCE_AHEAD);
+        assert_in_range(*end, 1, FILE_READER_AHEAD);
         for (size_t i = 0; i < n; i++)
             if (bytes[i] != byte_at(size + i))
                 fail_msg("byte %zu", size + i);
-        source_took(s, n);
+        file_reader_took(s, n);
         size += n;
     }
 }
@@ -96,7 +96,7 @@ static void a_file_is_read_in_pieces(void **state) {
     static const size_t steps[] = {65536, 1000, LARGE};
     const char *path = in_dir("large");
     FILE *f = fopen(path, "we");
-    struct source *s;
+    struct file_reader *s;
     ssize_t end;
 
     (void)state;
@@ -104,40 +104,40 @@ static void a_file_is_read_in_pieces(void **state) {
         putc(byte_at(i), f);
     fclose(f);
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(source_open(&s, disk, path, on_told, NULL), 0);
+        assert_int_equal(file_reader_open(&s, disk, path, on_told, NULL), 0);
         assert_int_equal(read_all(s, steps[i], &end), LARGE);
         assert_int_equal(end, 0);
-        source_close(s);
+        file_reader_close(s);
     }
     assert_in_range(told, 3 * 4, 3 * 5);
 }
 
 static void what_cannot_be_read_says_why(void **state) {
-    struct source *s;
+    struct file_reader *s;
     ssize_t end;
 
     (void)state;
-    assert_int_equal(source_open(&s, disk, in_dir("nothing"), on_told, NULL), 0);
+    assert_int_equal(file_reader_open(&s, disk, in_dir("nothing"), on_told, NULL), 0);
     assert_int_equal(read_all(s, 1, &end), 0);
     assert_int_equal(end, -ENOENT);
-    source_close(s);
-    assert_int_equal(source_open(&s, disk, dir, on_told, NULL), 0);
+    file_reader_close(s);
+    assert_int_equal(file_reader_open(&s, disk, dir, on_told, NULL), 0);
     assert_int_equal(read_all(s, 1, &end), 0);
     assert_int_equal(end, -EISDIR);
-    source_close(s);
-    source_close(NULL);
+    file_reader_close(s);
+    file_reader_close(NULL);
 }
 
 static void the_loop_does_not_wait_for_an_open(void **state) {
     const uint8_t *bytes;
-    struct source *s;
+    struct file_reader *s;
     ssize_t end;
 
     (void)state;
-    assert_int_equal(source_open(&s, disk, hanging(), on_told, NULL), 0);
+    assert_int_equal(file_reader_open(&s, disk, hanging(), on_told, NULL), 0);
     for (int i = 0; i < 10; i++)
         event_base_loop(base, EVLOOP_NONBLOCK);
-    assert_int_equal(source_peek(s, &bytes), -EAGAIN);
+    assert_int_equal(file_reader_peek(s, &bytes), -EAGAIN);
     assert_int_equal(told, 0);
     int fd = let_on();
     for (size_t i = 0; i < 1000; i++)
@@ -145,121 +145,121 @@ static void the_loop_does_not_wait_for_an_open(void **state) {
     close(fd);
     assert_int_equal(read_all(s, 300, &end), 1000);
     assert_int_equal(end, 0);
-    source_close(s);
+    file_reader_close(s);
 }
 
 static void a_source_that_is_closed_while_it_is_read_tells_no_more(void **state) {
-    struct source *s, *other;
+    struct file_reader *s, *other;
     ssize_t end;
 
     (void)state;
-    assert_int_equal(source_open(&s, disk, hanging(), on_told, NULL), 0);
-    source_close(s);
-    assert_int_equal(source_open(&other, disk, in_dir("nothing"), on_told, NULL), 0);
+    assert_int_equal(file_reader_open(&s, disk, hanging(), on_told, NULL), 0);
+    file_reader_close(s);
+    assert_int_equal(file_reader_open(&other, disk, in_dir("nothing"), on_told, NULL), 0);
     close(let_on());
     assert_int_equal(read_all(other, 1, &end), 0);
     assert_int_equal(told, 1); /* of the other */
-    source_close(other);
+    file_reader_close(other);
 }
 
 /* --- writing -------------------------------------------------------------------------------------------------------
  * */
 static bool is_idle(void *arg) {
-    return sink_idle(arg);
+    return file_writer_idle(arg);
 }
 
-static void add(struct sink *s, size_t from, size_t size) {
+static void add(struct file_writer *s, size_t from, size_t size) {
     static uint8_t bytes[LARGE];
 
     for (size_t i = 0; i < size; i++)
         bytes[i] = byte_at(from + i);
-    assert_int_equal(sink_add(s, bytes, size), 0);
+    assert_int_equal(file_writer_add(s, bytes, size), 0);
 }
 
-static void check(const struct sink *s, size_t size) {
+static void check(const struct file_writer *s, size_t size) {
     static uint8_t bytes[2 * LARGE];
 
-    assert_int_equal(sink_error(s), 0);
-    assert_int_equal(pread(sink_fd(s), bytes, sizeof(bytes), 0), size);
+    assert_int_equal(file_writer_error(s), 0);
+    assert_int_equal(pread(file_writer_fd(s), bytes, sizeof(bytes), 0), size);
     for (size_t i = 0; i < size; i++)
         if (bytes[i] != byte_at(i))
             fail_msg("byte %zu", i);
 }
 
 static void pieces_are_kept_in_order_while_the_loop_goes_on(void **state) {
-    struct source *before;
-    struct sink *s;
+    struct file_reader *before;
+    struct file_writer *s;
     size_t size = 0;
 
     (void)state;
-    assert_int_equal(source_open(&before, disk, hanging(), on_told, NULL), 0); /* the thread hangs in it */
-    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    assert_int_equal(file_reader_open(&before, disk, hanging(), on_told, NULL), 0); /* the thread hangs in it */
+    assert_int_equal(file_writer_open(&s, disk, dir, on_told, NULL), 0);
     for (size_t i = 1; i <= 100; i++) {
         add(s, size, i * 10);
         size += i * 10;
         event_base_loop(base, EVLOOP_NONBLOCK);
     }
-    assert_int_equal(sink_kept(s), 0);
-    assert_false(sink_idle(s));
+    assert_int_equal(file_writer_kept(s), 0);
+    assert_false(file_writer_idle(s));
     close(let_on());
     turn_until(is_idle, s);
-    assert_int_equal(sink_kept(s), 100);
+    assert_int_equal(file_writer_kept(s), 100);
     check(s, size);
     add(s, size, LARGE);
     turn_until(is_idle, s);
-    assert_int_equal(sink_kept(s), 101);
+    assert_int_equal(file_writer_kept(s), 101);
     check(s, size + LARGE);
-    sink_close(s);
-    source_close(before);
+    file_writer_close(s);
+    file_reader_close(before);
 }
 
 static void an_empty_file_is_made_as_well(void **state) {
-    struct sink *s;
+    struct file_writer *s;
 
     (void)state;
-    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    assert_int_equal(file_writer_open(&s, disk, dir, on_told, NULL), 0);
     turn_until(is_idle, s);
     check(s, 0);
-    sink_close(s);
+    file_writer_close(s);
 }
 
 static void what_cannot_be_kept_says_why(void **state) {
     struct rlimit little = {.rlim_cur = 100000}, usual;
-    struct sink *s;
+    struct file_writer *s;
 
     (void)state;
-    assert_int_equal(sink_open(&s, disk, "/nonexistent", on_told, NULL), 0);
+    assert_int_equal(file_writer_open(&s, disk, "/nonexistent", on_told, NULL), 0);
     add(s, 0, 10);
     turn_until(is_idle, s);
-    assert_int_equal(sink_error(s), -ENOENT);
-    assert_int_equal(sink_kept(s), 0);
-    sink_close(s);
+    assert_int_equal(file_writer_error(s), -ENOENT);
+    assert_int_equal(file_writer_kept(s), 0);
+    file_writer_close(s);
     getrlimit(RLIMIT_FSIZE, &usual);
     little.rlim_max = usual.rlim_max;
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &little);
-    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    assert_int_equal(file_writer_open(&s, disk, dir, on_told, NULL), 0);
     add(s, 0, 60000);
     add(s, 60000, 60000);
     add(s, 120000, 10);
     turn_until(is_idle, s);
     setrlimit(RLIMIT_FSIZE, &usual);
-    assert_int_equal(sink_error(s), -EFBIG);
-    assert_int_equal(sink_kept(s), 1);
-    sink_close(s);
-    sink_close(NULL);
+    assert_int_equal(file_writer_error(s), -EFBIG);
+    assert_int_equal(file_writer_kept(s), 1);
+    file_writer_close(s);
+    file_writer_close(NULL);
 }
 
 static void a_sink_that_is_closed_while_it_is_written_tells_no_more(void **state) {
-    struct source *before;
-    struct sink *s;
+    struct file_reader *before;
+    struct file_writer *s;
 
     (void)state;
-    assert_int_equal(source_open(&before, disk, hanging(), on_told, NULL), 0);
-    assert_int_equal(sink_open(&s, disk, dir, on_told, NULL), 0);
+    assert_int_equal(file_reader_open(&before, disk, hanging(), on_told, NULL), 0);
+    assert_int_equal(file_writer_open(&s, disk, dir, on_told, NULL), 0);
     add(s, 0, LARGE);
-    sink_close(s);
-    source_close(before);
+    file_writer_close(s);
+    file_reader_close(before);
     close(let_on());
     disk_destroy(disk); /* which works off all of it */
     disk = NULL;

@@ -384,7 +384,7 @@ static void a_node_takes_the_users_that_it_says_and_without_root_one(void **stat
     assert_true(host_takes(&h, 0)); /* it has not said anything yet */
     h.known = true;
     assert_false(host_takes(&h, 1000));
-    h.uids = (struct far_uids){2, {{1, 5}, {1000, 1999}}};
+    h.uids = (struct node_uids){2, {{1, 5}, {1000, 1999}}};
     assert_true(host_takes(&h, 5) && host_takes(&h, 1000) && host_takes(&h, 1999));
     assert_false(host_takes(&h, 0) || host_takes(&h, 6) || host_takes(&h, 2000));
     h.uids.count = 0;
@@ -401,7 +401,7 @@ static void a_node_takes_the_users_that_it_says_and_without_root_one(void **stat
     assert_int_equal(h.only, 0);
     strcpy(h.alias, "far");
     h.uid = 0; /* so it says */
-    h.uids = (struct far_uids){1, {{1, 1999}}};
+    h.uids = (struct node_uids){1, {{1, 1999}}};
     host_set_user(&h);
     assert_true(host_takes(&h, 1000));
     assert_false(host_takes(&h, 0) || host_takes(&h, 1001));

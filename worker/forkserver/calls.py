@@ -1,4 +1,4 @@
-# The calls of a worker, as jobs and of leases: loaded, made, their values and errors dumped. It is one text with glue.py.
+# The calls of a worker, as jobs and of leases: loaded, made, their values and errors dumped. It is one text with bootstrap.py.
 
 
 def unpickle(payload):

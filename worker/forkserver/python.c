@@ -1,12 +1,12 @@
 /* The embedding: an interpreter that is python3 but for its start (no argv, no signal handlers), and the calls into
- * glue.py. An exception that escapes glue.py is a fault of ours or of a job that tore the interpreter; it becomes a
+ * bootstrap.py. An exception that escapes bootstrap.py is a fault of ours or of a job that tore the interpreter; it becomes a
  * sentence like any other. */
 #include "worker/forkserver/python_int.h"
 
 #include "net/session/frame.h"
-#include "worker/forkserver/glue.h"
+#include "worker/forkserver/bootstrap.h"
 
-static PyObject *glue; /* the dictionary of glue.py; borrowed functions of it live as long */
+static PyObject *bootstrap; /* the dictionary of bootstrap.py; borrowed functions of it live as long */
 
 /* The pending exception as one sentence; clears it. */
 static void take_error(char *why, size_t size) {
@@ -28,8 +28,8 @@ static void take_error(char *why, size_t size) {
     Py_XDECREF(trace);
 }
 
-PyObject *glue_call(const char *name, PyObject *args) {
-    PyObject *func = args ? PyDict_GetItemString(glue, name) : NULL;
+PyObject *bootstrap_call(const char *name, PyObject *args) {
+    PyObject *func = args ? PyDict_GetItemString(bootstrap, name) : NULL;
     PyObject *result = func ? PyObject_CallObject(func, args) : NULL;
 
     Py_XDECREF(args);
@@ -38,13 +38,13 @@ PyObject *glue_call(const char *name, PyObject *args) {
     return result;
 }
 
-PyObject *glue_get(const char *name) {
-    return PyDict_GetItemString(glue, name);
+PyObject *bootstrap_get(const char *name) {
+    return PyDict_GetItemString(bootstrap, name);
 }
 
-/* For glue functions without a result worth having; an exception in one is shown on stderr. True when it went well. */
-static bool glue_do(const char *name) {
-    PyObject *result = glue_call(name, PyTuple_New(0));
+/* For bootstrap functions without a result worth having; an exception in one is shown on stderr. True when it went well. */
+static bool bootstrap_do(const char *name) {
+    PyObject *result = bootstrap_call(name, PyTuple_New(0));
 
     if (!result) {
         PyErr_WriteUnraisable(NULL);
@@ -96,13 +96,13 @@ static int start(const char *program, bool own_locale, bool warm, char *why, siz
         return -1;
     }
     python_patch_watch();
-    PyObject *code = Py_CompileString(glue_source, "<ppfs>", Py_file_input);
-    glue = PyDict_New();
+    PyObject *code = Py_CompileString(bootstrap_source, "<ppfs>", Py_file_input);
+    bootstrap = PyDict_New();
     PyObject *done = NULL;
-    if (code && glue && PyDict_SetItemString(glue, "__builtins__", PyEval_GetBuiltins()) == 0 &&
-        PyDict_SetItemString(glue, "WARM", warm ? Py_True : Py_False) == 0 &&
-        PyRun_String("__name__ = '_ppfs'", Py_file_input, glue, glue))
-        done = PyEval_EvalCode(code, glue, glue);
+    if (code && bootstrap && PyDict_SetItemString(bootstrap, "__builtins__", PyEval_GetBuiltins()) == 0 &&
+        PyDict_SetItemString(bootstrap, "WARM", warm ? Py_True : Py_False) == 0 &&
+        PyRun_String("__name__ = '_ppfs'", Py_file_input, bootstrap, bootstrap))
+        done = PyEval_EvalCode(code, bootstrap, bootstrap);
     Py_XDECREF(code);
     if (!done) {
         char words[256];
@@ -111,7 +111,7 @@ static int start(const char *program, bool own_locale, bool warm, char *why, siz
         return -1;
     }
     Py_DECREF(done);
-    return glue_do("settle") ? 0 : -1;
+    return bootstrap_do("settle") ? 0 : -1;
 }
 
 int python_start(const char *program, char *why, size_t why_size) {
@@ -139,20 +139,20 @@ void python_after_fork(void) {
 
 void python_forked(void) {
     PyOS_AfterFork_Child();
-    glue_do("after_fork");
+    bootstrap_do("after_fork");
 }
 
 void python_begin_worker(void) {
-    glue_do("begin_worker");
+    bootstrap_do("begin_worker");
     python_order_mark();
 }
 
 void python_rehearse(void) {
-    glue_do("rehearse");
+    bootstrap_do("rehearse");
 }
 
 void python_flush(void) {
-    glue_do("flush");
+    bootstrap_do("flush");
     fflush(NULL);
 }
 
@@ -163,7 +163,7 @@ static PyObject *payload_object(const struct work *w, bool copy) {
     return PyBytes_FromStringAndSize(w->payload, (Py_ssize_t)w->payload_size);
 }
 
-PyObject *glue_env(const char *const *env) {
+PyObject *bootstrap_env(const char *const *env) {
     PyObject *list = env ? PyList_New(0) : Py_NewRef(Py_None);
 
     for (size_t i = 0; env && list && env[i]; i++) {
@@ -183,7 +183,7 @@ static void reply_bytes(PyObject *o, const void **bytes, size_t *size) {
 }
 
 void python_call(const struct work *w, const char *cwd, const char *const *env, struct python_reply *reply) {
-    PyObject *payload = payload_object(w, false), *pairs = glue_env(env), *why, *result, *trace;
+    PyObject *payload = payload_object(w, false), *pairs = bootstrap_env(env), *why, *result, *trace;
     PyObject *cwd_name = PyUnicode_DecodeFSDefault(cwd), *name = PyUnicode_DecodeFSDefault(w->name);
     PyObject *node = PyUnicode_DecodeFSDefault(w->node), *attempt = PyUnicode_FromFormat("%u", (unsigned)w->attempt);
     PyObject *tuple = NULL;
@@ -192,8 +192,8 @@ void python_call(const struct work *w, const char *cwd, const char *const *env, 
     *reply = (struct python_reply){.end = WORK_RAISED};
     if (payload && pairs && cwd_name && name && node && attempt) {
         python_patch_begin();
-        tuple = glue_call("run_call",
-                          Py_BuildValue("iOOOOOO", (int)w->kind, payload, name, attempt, node, cwd_name, pairs));
+        tuple = bootstrap_call("run_call",
+                               Py_BuildValue("iOOOOOO", (int)w->kind, payload, name, attempt, node, cwd_name, pairs));
     }
     if (tuple && PyArg_ParseTuple(tuple, "iO!OO", &end, &PyBytes_Type, &why, &result, &trace)) {
         reply->end = (enum work_end)end;
@@ -229,14 +229,14 @@ void python_restore_signals(const int *changed) {
             Py_CLEAR(numbers);
         Py_XDECREF(number);
     }
-    result = glue_call("restore_signals", numbers ? Py_BuildValue("(N)", numbers) : NULL);
+    result = bootstrap_call("restore_signals", numbers ? Py_BuildValue("(N)", numbers) : NULL);
     Py_XDECREF(result);
     PyErr_Clear();
 }
 
 bool python_restore(const char *cwd) {
     PyObject *result =
-        glue_call("restore", Py_BuildValue("(Ni)", PyUnicode_DecodeFSDefault(cwd), (int)python_order_touched()));
+        bootstrap_call("restore", Py_BuildValue("(Ni)", PyUnicode_DecodeFSDefault(cwd), (int)python_order_touched()));
     bool leave = !result || result == Py_True;
 
     Py_XDECREF(result);
@@ -251,12 +251,13 @@ bool python_restore(const char *cwd) {
 int python_script(const struct work *w, const char *file, const char *cwd, const char *const *env, char *why,
                   size_t why_size) {
     PyObject *source = w->payload_size ? payload_object(w, true) : Py_NewRef(Py_None);
-    PyObject *args = Py_BuildValue("NNNNNNN", source, PyUnicode_DecodeFSDefault(file ? file : ""),
-                                   PyUnicode_DecodeFSDefault(w->name), PyUnicode_FromFormat("%u", (unsigned)w->attempt),
-                                   PyUnicode_DecodeFSDefault(w->node), PyUnicode_DecodeFSDefault(cwd), glue_env(env));
+    PyObject *args =
+        Py_BuildValue("NNNNNNN", source, PyUnicode_DecodeFSDefault(file ? file : ""),
+                      PyUnicode_DecodeFSDefault(w->name), PyUnicode_FromFormat("%u", (unsigned)w->attempt),
+                      PyUnicode_DecodeFSDefault(w->node), PyUnicode_DecodeFSDefault(cwd), bootstrap_env(env));
 
     python_patch_unwatch();
-    PyObject *result = glue_call("run_script", args);
+    PyObject *result = bootstrap_call("run_script", args);
     PyObject *words;
     int status = 1;
 
@@ -293,7 +294,7 @@ static char **words_of(PyObject *list) {
 
 int python_read_run(const struct work *w, char ***argv, void **input, size_t *input_size, char *why, size_t why_size) {
     PyObject *payload = payload_object(w, true);
-    PyObject *result = glue_call("read_run", payload ? Py_BuildValue("(N)", payload) : NULL), *list, *given;
+    PyObject *result = bootstrap_call("read_run", payload ? Py_BuildValue("(N)", payload) : NULL), *list, *given;
     int err = -1;
 
     *argv = NULL;

@@ -6,7 +6,7 @@
 
 #include "worker/runner/work.h"
 
-/* Initialises the interpreter, loads glue.py and warms its imports. program: what pyenv_resolve gave. 0 or -1 with
+/* Initialises the interpreter, loads bootstrap.py and warms its imports. program: what pyenv_resolve gave. 0 or -1 with
  * why. */
 int python_start(const char *program, char *why, size_t why_size);
 /* The same for one job, with the locale of the environment, or UTF-8 as in all others. */

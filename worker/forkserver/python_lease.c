@@ -1,12 +1,12 @@
 /* The Python of a lease: a call goes through C from its pickle to the pickle of its value, and what one leaves behind
- * is looked at without a system call. What does not go straight is glue.py's. */
+ * is looked at without a system call. What does not go straight is bootstrap.py's. */
 #include "worker/forkserver/python_int.h"
 
 #include "net/session/frame.h"
 #include "worker/forkserver/order.h"
 #include "worker/forkserver/watch.h"
 
-enum stage { STAGE_LOAD, STAGE_CALL, STAGE_DUMP }; /* as in glue.py */
+enum stage { STAGE_LOAD, STAGE_CALL, STAGE_DUMP }; /* as in bootstrap.py */
 enum { COPY_MAX = 16 * 1024, ENVIRON_KEPT = 256 };
 
 /* What a call needs, looked up once; all of it lives as long as the process. */
@@ -32,10 +32,10 @@ static size_t environ_length(void) {
 
 void python_begin_lease(const struct work *w, const char *cwd, const char *const *env) {
     PyObject *pickle = PyImport_ImportModule("pickle");
-    PyObject *result = glue_call("begin_lease", Py_BuildValue("NNNNN", PyUnicode_DecodeFSDefault(w->name),
-                                                              PyUnicode_FromFormat("%u", (unsigned)w->attempt),
-                                                              PyUnicode_DecodeFSDefault(w->node),
-                                                              PyUnicode_DecodeFSDefault(cwd), glue_env(env)));
+    PyObject *result = bootstrap_call("begin_lease", Py_BuildValue("NNNNN", PyUnicode_DecodeFSDefault(w->name),
+                                                                   PyUnicode_FromFormat("%u", (unsigned)w->attempt),
+                                                                   PyUnicode_DecodeFSDefault(w->node),
+                                                                   PyUnicode_DecodeFSDefault(cwd), bootstrap_env(env)));
 
     if (!result)
         PyErr_WriteUnraisable(NULL);
@@ -47,7 +47,7 @@ void python_begin_lease(const struct work *w, const char *cwd, const char *const
     if (!lease.five) {
         lease.five = PyLong_FromLong(5);
         lease.flush = PyUnicode_InternFromString("flush");
-        lease.apply = glue_get("lease_apply");
+        lease.apply = bootstrap_get("lease_apply");
     }
     PyErr_Clear();
     python_lease_mark();
@@ -71,8 +71,8 @@ static bool unseen(const char *name) {
 }
 
 void python_lease_mark(void) {
-    lease.out = glue_get("_stdout"); /* others, where a call closed them */
-    lease.err = glue_get("_stderr");
+    lease.out = bootstrap_get("_stdout"); /* others, where a call closed them */
+    lease.err = bootstrap_get("_stderr");
     lease.round_libc = unseen("_ctypes") || unseen("_cffi_backend");
     lease.environ_at = environ;
     lease.environ_count = environ_length();
@@ -109,7 +109,7 @@ bool python_lease_smells(void) {
 }
 
 void python_lease_rest(const char *cwd) {
-    PyObject *result = glue_call("forget_changed_modules", Py_BuildValue("(N)", PyUnicode_DecodeFSDefault(cwd)));
+    PyObject *result = bootstrap_call("forget_changed_modules", Py_BuildValue("(N)", PyUnicode_DecodeFSDefault(cwd)));
 
     if (!result)
         PyErr_WriteUnraisable(NULL);
@@ -142,10 +142,10 @@ static void answer_error(struct python_answer *a, bool json, enum stage stage, P
     if (trace)
         PyException_SetTraceback(error, trace);
     if (getpid() != lease.self) /* a process that the call has forked came back through here */
-        Py_XDECREF(glue_call("leave_like_python", Py_BuildValue("(O)", error ? error : Py_None)));
+        Py_XDECREF(bootstrap_call("leave_like_python", Py_BuildValue("(O)", error ? error : Py_None)));
     if (!set_answer(a, ANSWER_ERROR,
-                    glue_call("lease_error", Py_BuildValue("iiOO", (int)json, (int)stage, error ? error : Py_None,
-                                                           value ? value : Py_None)))) {
+                    bootstrap_call("lease_error", Py_BuildValue("iiOO", (int)json, (int)stage, error ? error : Py_None,
+                                                                value ? value : Py_None)))) {
         static const char text[] = "\1\0\0\0\0\0\0\0the call failed, and why cannot be told\n";
         PyErr_Clear();
         *a = (struct python_answer){.kind = ANSWER_ERROR, .bytes = text + (json ? 8 : 0)};
@@ -157,14 +157,14 @@ static void answer_error(struct python_answer *a, bool json, enum stage stage, P
 }
 
 static void answer_refusal(struct python_answer *a, bool json, const char *sentence) {
-    if (!set_answer(a, ANSWER_ERROR, glue_call("lease_refuse", Py_BuildValue("is", (int)json, sentence))))
+    if (!set_answer(a, ANSWER_ERROR, bootstrap_call("lease_refuse", Py_BuildValue("is", (int)json, sentence))))
         answer_error(a, json, STAGE_LOAD, NULL);
 }
 
 bool python_find_function(const uint8_t hash[32]) {
     if (lease.func && memcmp(lease.hash, hash, sizeof(lease.hash)) == 0)
         return true;
-    PyObject *func = glue_call("find_function", Py_BuildValue("(y#)", hash, (Py_ssize_t)sizeof(lease.hash)));
+    PyObject *func = bootstrap_call("find_function", Py_BuildValue("(y#)", hash, (Py_ssize_t)sizeof(lease.hash)));
     if (!func || func == Py_None) {
         PyErr_Clear();
         Py_XDECREF(func);
@@ -180,7 +180,8 @@ bool python_add_function(const uint8_t hash[32], const void *bytes, size_t size,
         answer_refusal(a, false, "the function of the call is not known: its FUNC frame must come before the call");
         return false;
     }
-    PyObject *func = glue_call("add_function", Py_BuildValue("(y#N)", hash, (Py_ssize_t)32, bytes_object(bytes, size)));
+    PyObject *func =
+        bootstrap_call("add_function", Py_BuildValue("(y#N)", hash, (Py_ssize_t)32, bytes_object(bytes, size)));
     if (!func) {
         answer_error(a, false, STAGE_LOAD, NULL);
         return false;
@@ -191,7 +192,7 @@ bool python_add_function(const uint8_t hash[32], const void *bytes, size_t size,
 }
 
 bool python_find_value(const uint8_t hash[32]) {
-    PyObject *found = glue_call("find_value", Py_BuildValue("(y#)", hash, (Py_ssize_t)sizeof(lease.hash)));
+    PyObject *found = bootstrap_call("find_value", Py_BuildValue("(y#)", hash, (Py_ssize_t)sizeof(lease.hash)));
     bool there = found == Py_True;
 
     PyErr_Clear();
@@ -204,7 +205,8 @@ bool python_add_value(const uint8_t hash[32], const void *bytes, size_t size, st
         answer_refusal(a, false, "a value of the call is not known: its FUNC frame must come before the call");
         return false;
     }
-    PyObject *done = glue_call("add_value", Py_BuildValue("(y#y#)", hash, (Py_ssize_t)32, bytes, (Py_ssize_t)size));
+    PyObject *done =
+        bootstrap_call("add_value", Py_BuildValue("(y#y#)", hash, (Py_ssize_t)32, bytes, (Py_ssize_t)size));
     if (!done)
         answer_error(a, false, STAGE_LOAD, NULL);
     Py_XDECREF(done);
@@ -212,7 +214,7 @@ bool python_add_value(const uint8_t hash[32], const void *bytes, size_t size, st
 }
 
 void python_drop_values(void) {
-    Py_XDECREF(glue_call("drop_values", PyTuple_New(0)));
+    Py_XDECREF(bootstrap_call("drop_values", PyTuple_New(0)));
     PyErr_Clear();
 }
 
@@ -237,9 +239,9 @@ static PyObject *load_call(enum call_format format, bool values, PyObject *paylo
     PyObject *what = NULL;
 
     if (format == CALL_JSON) {
-        what = glue_call("lease_json", PyTuple_Pack(1, payload));
+        what = bootstrap_call("lease_json", PyTuple_Pack(1, payload));
     } else if (values) {
-        what = glue_call("lease_load_values", PyTuple_Pack(2, payload, hash ? lease.func : Py_None));
+        what = bootstrap_call("lease_load_values", PyTuple_Pack(2, payload, hash ? lease.func : Py_None));
     } else {
         what = PyObject_CallOneArg(lease.loads, payload);
         if (what && plain(what, hash ? 0 : 1, args, kwargs)) {
@@ -250,7 +252,7 @@ static PyObject *load_call(enum call_format format, bool values, PyObject *paylo
         if (what || PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) {
             PyErr_Clear();
             Py_XDECREF(what);
-            what = glue_call("lease_load", PyTuple_Pack(2, payload, hash ? lease.func : Py_None));
+            what = bootstrap_call("lease_load", PyTuple_Pack(2, payload, hash ? lease.func : Py_None));
         }
     }
     if (what && what != Py_None && !PyArg_ParseTuple(what, "OOO", func, args, kwargs))
@@ -272,7 +274,7 @@ static void call(enum call_format format, bool values, const void *bytes, size_t
         goto out;
     }
     if (PyDict_GET_SIZE(PyImport_GetModuleDict()) != lease.modules) {
-        Py_XDECREF(glue_call("rebase", PyTuple_New(0)));
+        Py_XDECREF(bootstrap_call("rebase", PyTuple_New(0)));
         PyErr_Clear();
     }
     python_patch_begin();
@@ -282,18 +284,18 @@ static void call(enum call_format format, bool values, const void *bytes, size_t
         goto out;
     }
     if (json) {
-        data = glue_call("json_text", PyTuple_Pack(1, value));
+        data = bootstrap_call("json_text", PyTuple_Pack(1, value));
     } else {
         data = PyObject_CallFunctionObjArgs(lease.dumps, value, lease.five, NULL);
         if (!data) {
             PyErr_Clear();
-            data = glue_call("lease_dump", PyTuple_Pack(1, value));
+            data = bootstrap_call("lease_dump", PyTuple_Pack(1, value));
         }
     }
     if (!data)
         answer_error(a, json, STAGE_DUMP, value);
     else if (getpid() != lease.self)
-        Py_XDECREF(glue_call("leave_like_python", Py_BuildValue("(O)", Py_None)));
+        Py_XDECREF(bootstrap_call("leave_like_python", Py_BuildValue("(O)", Py_None)));
     else if (!set_answer(a, ANSWER_VALUE, Py_NewRef(data)))
         answer_refusal(a, json, "the result is larger than 1 GiB");
 out:

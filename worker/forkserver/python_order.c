@@ -50,7 +50,7 @@ static void twister_note(struct twister *t) {
 
 /* Where the state of the module random's generator is: behind the head of its object, as getstate() confirms. */
 static void find_own(struct twister *t) {
-    PyObject *module = glue_get("_random"), *object, *state = NULL;
+    PyObject *module = bootstrap_get("_random"), *object, *state = NULL;
     struct {
         PyObject head;
         int position;
@@ -73,7 +73,7 @@ static void find_own(struct twister *t) {
 }
 
 static void find_numpy(struct twister *t) {
-    PyObject *address = glue_call("numpy_generator", PyTuple_New(0));
+    PyObject *address = bootstrap_call("numpy_generator", PyTuple_New(0));
     const uint32_t *words = address ? PyLong_AsVoidPtr(address) : NULL;
 
     PyErr_Clear();
@@ -133,10 +133,10 @@ void python_order_mark(void) {
     if (modules != at_mark.modules)
         find_numpy(&at_mark.numpy);
     at_mark.modules = modules;
-    at_mark.rows = glue_get("_rows");
-    at_mark.names = glue_get("_names");
+    at_mark.rows = bootstrap_get("_rows");
+    at_mark.names = bootstrap_get("_names");
     /* a call that imports cloudpickle puts another there */
-    Py_XSETREF(at_mark.classes, Py_NewRef(glue_get("_classes")));
+    Py_XSETREF(at_mark.classes, Py_NewRef(bootstrap_get("_classes")));
     names_note();
     twister_note(&at_mark.own);
     twister_note(&at_mark.numpy);
@@ -144,7 +144,7 @@ void python_order_mark(void) {
 
 static void reseed(const struct twister *t) {
     if (twister_changed(t))
-        Py_XDECREF(glue_call("reseed", Py_BuildValue("(i)", t == &at_mark.numpy)));
+        Py_XDECREF(bootstrap_call("reseed", Py_BuildValue("(i)", t == &at_mark.numpy)));
     PyErr_Clear();
 }
 
@@ -197,7 +197,7 @@ bool python_order_touched(void) {
 
 bool python_order_differs(void) {
     if (PyDict_GET_SIZE(at_mark.classes)) {
-        Py_XDECREF(glue_call("put_classes", PyTuple_New(0)));
+        Py_XDECREF(bootstrap_call("put_classes", PyTuple_New(0)));
         PyErr_Clear();
     }
     if (names_changed())

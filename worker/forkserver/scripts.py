@@ -1,4 +1,4 @@
-# Python scripts, each in a process of its own, as python3 would run them. It is one text with glue.py.
+# Python scripts, each in a process of its own, as python3 would run them. It is one text with bootstrap.py.
 def exit_status(error):
     """What python3 makes of a SystemExit: (status, what it prints)."""
     code = error.code

@@ -27,7 +27,7 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
-#include "worker/runner/cage.h"
+#include "worker/runner/cgroup.h"
 #include "worker/runner/control.h"
 #include "worker/forkserver/fresh.h"
 #include "worker/runner/reap.h"
@@ -84,7 +84,7 @@ static _Noreturn void die_like(int status) {
 }
 
 static void kill_mine(void) {
-    cage_kill(me.mine);
+    cgroup_kill(me.mine);
 }
 
 static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t template) {
@@ -101,7 +101,7 @@ static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_
     setpgid(0, 0);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    pid_t self = getpid(), pid = cage_fork(serial);
+    pid_t self = getpid(), pid = cgroup_fork(serial);
     if (pid == 0) {
         python_forked();
         worker_main(serial, me.uid, fds, self);
@@ -251,7 +251,7 @@ static void do_beside(void (*what)(uint64_t), uint64_t serial) {
 static void sweep(uint64_t serial) {
     (void)serial;
     place_sweep();
-    cage_sweep();
+    cgroup_sweep();
 }
 
 /* A worker that was killed could not remove its job's directories. They may hold any number of files, so a process
@@ -282,20 +282,20 @@ static void look_after_children(void) {
         struct guard g = me.guards[i];
         if (g.pid || (me.orphans && clock_ms() - g.died_ms <= TREE_MS)) {
             if (!g.pid && g.serial && clock_ms() - g.died_ms > STUBBORN_MS)
-                cage_kill(g.serial);
+                cgroup_kill(g.serial);
             i++;
             continue;
         }
         me.guards[i] = me.guards[--me.count];
         if (g.serial) {
-            cage_remove(g.serial);
+            cgroup_remove(g.serial);
             say_exited(&g);
             clear_up_after(g.serial);
         }
     }
 }
 
-static void serve(void) {
+static void agent(void) {
     struct pollfd polled[2] = {{.fd = CONTROL_FD, .events = POLLIN}, {.fd = me.signals, .events = POLLIN}};
 
     for (;;) {
@@ -391,19 +391,19 @@ int main(int argc, char **argv) {
     place_clear_root(false); /* of what a template before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);
-    cage_start();
+    cgroup_start();
     snprintf(hello.text, sizeof(hello.text), "%s", python_version());
     tell(&hello);
     prctl(PR_SET_PDEATHSIG, 0);
     prctl(PR_SET_NAME, "ppfs-template");
     do_beside(sweep, 0);
-    serve();
+    agent();
     for (size_t i = 0; i < me.count; i++)
         if (me.guards[i].pid)
             kill(me.guards[i].pid, SIGKILL);
-    reap_stubborn = cage_kill_all;
+    reap_stubborn = cgroup_kill_all;
     reap_all(TREE_MS / 10);
-    cage_end();
+    cgroup_end();
     place_clear_root(true);
     return 0;
 }

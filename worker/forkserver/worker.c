@@ -23,7 +23,7 @@
 
 #include "net/clock.h"
 #include "net/session/frame.h"
-#include "worker/runner/cage.h"
+#include "worker/runner/cgroup.h"
 #include "worker/runner/control.h"
 #include "worker/forkserver/order.h"
 #include "worker/forkserver/program.h"
@@ -404,7 +404,7 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
     take_descriptors(fds);
     worker_note(me.link);
     place_begin_worker(serial);
-    reap_stubborn = cage_clear;
+    reap_stubborn = cgroup_clear;
     python_begin_worker();
     while (!me.leave) {
         struct frame f;

@@ -1,5 +1,5 @@
 /* The life of ppfs-node: it gets connections (those it dials, those that dial it), greets with them through one hub,
- * and each session that comes of it is a guest of serve.c, whose works its own pool of workers runs.
+ * and each session that comes of it is a guest of agent.c, whose works its own pool of workers runs.
  *
  * It leaves when it is told to (SIGTERM), when it had nothing to do for --idle-exit, or when it only joins and the last
  * ppfs has let it go. Leaving is always the same: give no more, wait until nothing runs, say goodbye, wait for it to be
@@ -40,13 +40,13 @@ struct node {
     const struct node_args *args;
     struct event_base *base;
     struct node_key key;
-    char name[FAR_NAME];
+    char name[NODE_NAME];
     struct tls *tls;
     struct proxy *proxy;
     struct hub *hub;
     struct peer_listener *listener;
     struct discover *discover;
-    struct serve *serve;
+    struct agent *agent;
     struct pool *pool;
     struct join joins[NODE_JOINS];
     struct dials dials;
@@ -70,13 +70,13 @@ static void stop(struct node *n) {
 static void leave_on(struct node *n) {
     static const struct timeval patience = {.tv_sec = GOODBYE_S};
 
-    if (!n->leaving || serve_works(n->serve))
+    if (!n->leaving || agent_works(n->agent))
         return;
-    if (!serve_guests(n->serve)) {
+    if (!agent_guests(n->agent)) {
         stop(n);
     } else if (!n->parting) {
         n->parting = true;
-        serve_goodbye(n->serve);
+        agent_goodbye(n->agent);
         event_add(n->end, &patience);
     }
 }
@@ -95,8 +95,8 @@ static void leave(struct node *n, const char *why) {
         return;
     }
     n->leaving = true;
-    node_say("%s; it takes no more and leaves when nothing runs (%u works under way)", why, serve_works(n->serve));
-    serve_drain(n->serve);
+    node_say("%s; it takes no more and leaves when nothing runs (%u works under way)", why, agent_works(n->agent));
+    agent_drain(n->agent);
     leave_on(n);
 }
 
@@ -138,7 +138,7 @@ static void on_hangup(evutil_socket_t fd, short what, void *arg) {
 
 static void on_statistics(evutil_socket_t fd, short what, void *arg) {
     struct node *n = arg;
-    char *text = serve_statistics(n->serve);
+    char *text = agent_statistics(n->agent);
 
     (void)fd;
     (void)what;
@@ -225,7 +225,7 @@ static int dial_all(struct node *n) {
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     struct node *n = arg;
     struct join *j = tag;
-    uint64_t guest = fresh ? serve_guest(n->serve, s) : serve_guest_of(n->serve, s);
+    uint64_t guest = fresh ? agent_guest(n->agent, s) : agent_guest_of(n->agent, s);
 
     if (!j)
         return;
@@ -325,7 +325,7 @@ static void on_busy(void *arg, bool busy) {
 static void on_python(void *arg) {
     struct node *n = arg;
     n->able = true;
-    serve_set_python(n->serve, pool_python(n->pool));
+    agent_set_python(n->agent, pool_python(n->pool));
 }
 
 /* Whatever it would be given from now on would only be lost here. */
@@ -396,7 +396,7 @@ static void on_net_log(void *arg, const char *sentence) {
 
 static int start(struct node *n, char *why, size_t size) {
     static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_greet_failed};
-    static const struct serve_events serve_events = {.linked = on_linked,
+    static const struct agent_events agent_events = {.linked = on_linked,
                                                      .taken = on_taken,
                                                      .refused = on_refused,
                                                      .left = on_left,
@@ -405,7 +405,7 @@ static int start(struct node *n, char *why, size_t size) {
                                                      .unable = on_unable,
                                                      .log = on_log};
     const struct node_args *a = n->args;
-    struct serve_config serve = {
+    struct agent_config agent = {
         .name = n->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory(), .uids = a->uids};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms, .node = &n->key};
 
@@ -425,9 +425,9 @@ static int start(struct node *n, char *why, size_t size) {
     if (!err)
         err = hub_create(&n->hub, n->base, &hub, &hub_events, n);
     if (!err)
-        err = serve_create(&n->serve, n->base, &serve, &serve_events, n);
+        err = agent_create(&n->agent, n->base, &agent, &agent_events, n);
     if (!err)
-        err = node_pool(a, n->cpus, n->base, n->serve, &n->pool, why, size);
+        err = node_pool(a, n->cpus, n->base, n->agent, &n->pool, why, size);
     if (!err)
         err = wait_able(n, why, size);
     if (!err)
@@ -445,7 +445,7 @@ static void end(struct node *n) {
             join_end(&n->joins[i]);
     discover_destroy(n->discover);
     peer_listener_destroy(n->listener);
-    serve_destroy(n->serve);
+    agent_destroy(n->agent);
     pool_destroy(n->pool);
     hub_destroy(n->hub);
     proxy_destroy(n->proxy);
@@ -466,10 +466,10 @@ static void turn(struct node *n) {
     static const struct timespec moment = {.tv_nsec = GATHER_NS};
 
     event_base_loop(n->base, EVLOOP_ONCE);
-    while (!n->stopped && serve_gathers(n->serve)) {
+    while (!n->stopped && agent_gathers(n->agent)) {
         nanosleep(&moment, NULL);
         event_base_loop(n->base, EVLOOP_NONBLOCK);
-        serve_flush(n->serve);
+        agent_flush(n->agent);
     }
 }
 

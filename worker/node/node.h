@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 #include "net/tls/key.h"
-#include "worker/node/serve.h"
+#include "worker/node/agent.h"
 
 enum { NODE_JOINS = 64 };
 
@@ -18,10 +18,10 @@ struct node_args {
     const char *where; /* group, interface and port for it; NULL: the usual ones */
     const char *key_file;
     const char *python, *pid_file;
-    char name[FAR_NAME];
+    char name[NODE_NAME];
     unsigned cpus, idle_exit_s /* 0: never */, silence_ms;
     bool suid_jobs, root_jobs, named; /* the last: name was given */
-    struct far_uids uids;             /* whose works it takes; none, where we are not root: all */
+    struct node_uids uids;            /* whose works it takes; none, where we are not root: all */
     bool help, version;
     char key_path[4096]; /* what key_file points to when it was not named */
 };
@@ -35,10 +35,10 @@ void node_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int node_pid_file(const char *path, char *why, size_t size);
 
 /* TLS with the key of the key file, and the name that it is for, where it is for one. 0, or -errno and one sentence. */
-int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why,
+int node_tls(const struct node_args *a, struct node_key *key, char name[NODE_NAME], struct tls **out, char *why,
              size_t size);
 /* The pool of its workers, which serve is given. The same. */
-int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct serve *serve, struct pool **out,
+int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct agent *agent, struct pool **out,
               char *why, size_t size);
 /* Runs until a signal, idleness, or the last ppfs ends it. The exit status. Errors of the start are a line on stderr.
  * */

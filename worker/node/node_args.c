@@ -72,8 +72,8 @@ static bool number(const char *text, unsigned long least, unsigned long most, un
     return true;
 }
 
-static int add_range(struct far_uids *to, unsigned long first, unsigned long last) {
-    if (to->count == FAR_UIDS)
+static int add_range(struct node_uids *to, unsigned long first, unsigned long last) {
+    if (to->count == NODE_UIDS)
         return wrong("--uids has more than 32 users and ranges%s", "");
     to->at[to->count].first = (uint32_t)first;
     to->at[to->count++].last = (uint32_t)last;
@@ -81,7 +81,7 @@ static int add_range(struct far_uids *to, unsigned long first, unsigned long las
 }
 
 /* "1000", "1000-1999" or a user's name. */
-static int add_uids(struct far_uids *to, const char *word) {
+static int add_uids(struct node_uids *to, const char *word) {
     const struct passwd *pw = *word ? getpwnam(word) : NULL;
     char *end = NULL;
 
@@ -116,13 +116,13 @@ static int read_uids(struct node_args *a, const char *list) {
 
 /* Root's works are taken only where that was said by itself. */
 static int complete_uids(struct node_args *a) {
-    if (far_uids_have(&a->uids, 0) && !a->root_jobs)
+    if (node_uids_have(&a->uids, 0) && !a->root_jobs)
         return wrong("%s", "--uids names root: give --root-jobs if root's jobs shall run here");
     if (geteuid() != 0 && !a->uids.count)
         return 0;
     if (!a->uids.count)
         add_range(&a->uids, 1, UINT32_MAX - 1);
-    return a->root_jobs && !far_uids_have(&a->uids, 0) ? add_range(&a->uids, 0, 0) : 0;
+    return a->root_jobs && !node_uids_have(&a->uids, 0) ? add_range(&a->uids, 0, 0) : 0;
 }
 
 static int one(struct node_args *a, int option, const char *value) {
@@ -146,11 +146,11 @@ static int one(struct node_args *a, int option, const char *value) {
         return value && discover_check(value, why, sizeof(why)) ? wrong("--discover: %s", why) : 0;
     case 'k': a->key_file = value; return 0;
     case 'c':
-        return number(value, 1, FAR_CPUS_MAX, &a->cpus)
+        return number(value, 1, NODE_CPUS_MAX, &a->cpus)
                    ? 0
                    : wrong("--cpus needs a number from 1 to 4096, not '%s'", value);
     case 'n':
-        if (!far_name_valid(value))
+        if (!node_name_valid(value))
             return wrong("--name needs up to 63 letters, digits, '.', '_' and '-', not '%s'", value);
         snprintf(a->name, sizeof(a->name), "%s", value);
         a->named = true;
@@ -200,7 +200,7 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
 
     *a = (struct node_args){.cpus = cpus_available()};
     gethostname(host, sizeof(host) - 1);
-    far_name_from(host, a->name);
+    node_name_from(host, a->name);
     opterr = 0;
     while (!err && (c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         if (c == ':' || c == '?')

@@ -10,7 +10,7 @@
 #include "worker/runner/pyenv.h"
 #include "worker/runner/where.h"
 
-int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct serve *serve, struct pool **out,
+int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct agent *agent, struct pool **out,
               char *why, size_t size) {
     char worker[PATH_MAX], *program = NULL;
     struct pool_config config = {.worker_path = worker,
@@ -28,11 +28,11 @@ int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base,
         err = -errno;
         snprintf(why, size, "%.800s cannot be run: %s (is ppfs installed completely?)", worker, strerror(-err));
     }
-    if (!err && (err = pool_create(out, base, &config, &serve_runner_events, serve)))
+    if (!err && (err = pool_create(out, base, &config, &agent_runner_events, agent)))
         snprintf(why, size, "the workers cannot be started: %s", strerror(-err));
     if (err)
         return err;
     pool_runner(*out, &runner);
-    serve_set_runner(serve, runner);
+    agent_set_runner(agent, runner);
     return 0;
 }

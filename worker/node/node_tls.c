@@ -5,7 +5,7 @@
 
 #include "worker/node/node.h"
 
-int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME], struct tls **out, char *why,
+int node_tls(const struct node_args *a, struct node_key *key, char name[NODE_NAME], struct tls **out, char *why,
              size_t size) {
     struct tls_key shown;
     int err = node_key_read(key, a->key_file, why, size);
@@ -13,7 +13,7 @@ int node_tls(const struct node_args *a, struct node_key *key, char name[FAR_NAME
 
     if (err)
         return err;
-    snprintf(name, FAR_NAME, "%s", own && !a->named ? key->name : a->name);
+    snprintf(name, NODE_NAME, "%s", own && !a->named ? key->name : a->name);
     if (own && strcmp(name, key->name)) {
         snprintf(why, size, "the key %.300s is for the node %s, and --name says %s (leave --name out)", a->key_file,
                  key->name, name);

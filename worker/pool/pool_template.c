@@ -25,7 +25,7 @@
 #include "net/clock.h"
 #include "net/descriptors.h"
 #include "net/trusted.h"
-#include "worker/runner/cage.h"
+#include "worker/runner/cgroup.h"
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/reap.h"
 
@@ -103,7 +103,7 @@ static int bury(struct template *t) {
     kill(t->pid, SIGKILL);
     while (waitpid(t->pid, &status, 0) < 0 && errno == EINTR)
         ;
-    cage_bury(t->pid);
+    cgroup_bury(t->pid);
     t->pid = 0;
     return status;
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "worker/runner/cage.h"
+#include "worker/runner/cgroup.h"
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/reap.h"
 
@@ -227,7 +227,7 @@ void users_close(struct pool *p) {
         nanosleep(&pause, NULL);
     TAILQ_FOREACH(t, &p->templates, next)
         if (t->last)
-            cage_bury(t->last);
+            cgroup_bury(t->last);
     while ((t = TAILQ_FIRST(&p->templates)))
         template_free(t);
     if (p->sweep)

@@ -1,5 +1,5 @@
 /* A runner: something that can run work. The pool of this machine is one (pool_runner), a node somewhere else is
- * another (far_runner); the scheduler knows no difference but their slots and how far away they are.
+ * another (remote_runner); the scheduler knows no difference but their slots and how far away they are.
  *
  * Each call means what the pool_* of the same name says (pool.h), and its events are struct pool_events, with the arg
  * that was given when the runner was made. Distance makes these things different:

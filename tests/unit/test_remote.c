@@ -1,0 +1,494 @@
+/* A node as a runner: what it is given and what comes back. */
+#include "tests/unit/noderig.h"
+#include "worker/remote/remote_internal.h"
+
+/* --- tests -------------------------------------------------------------------------------------------------------- */
+static void a_node_tells_about_itself(void **state) {
+    (void)state;
+    one_node();
+    assert_string_equal(remote_name(fix.remote[0]), "n1");
+    assert_int_equal(remote_cpus(fix.remote[0]), SLOTS);
+    assert_int_equal(remote_memory(fix.remote[0]), MEMORY);
+    assert_int_equal(strncmp(remote_python(fix.remote[0]), "3.", 2), 0);
+    assert_true(remote_linked(fix.remote[0]));
+    assert_false(remote_draining(fix.remote[0]));
+    assert_null(remote_dialled(fix.remote[0]));
+    assert_int_equal(strncmp(remote_address(fix.remote[0]), "127.0.0.1:", 10), 0);
+    agent_drain(fix.node[0].agent);
+    unsigned before = fix.changes;
+    while (fix.changes == before)
+        event_base_loop(base, EVLOOP_ONCE);
+    assert_true(remote_draining(fix.remote[0]));
+}
+
+static void scripts_run_there(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_PYTHON,
+          "import os, sys\nprint(6 * 7, os.environ['PPFS_ATTEMPT'], os.environ['PPFS_NODE'])\nprint('e', "
+          "file=sys.stderr)\n");
+    assert_end(ended(1), WORK_DONE, NULL);
+    assert_string_equal(fix.jobs[1].text[POOL_STDOUT], "42 3 n1\n");
+    assert_string_equal(fix.jobs[1].text[POOL_STDERR], "e\n");
+    begin(1, WORK_PYTHON, "raise SystemExit(7)");
+    fix.jobs[1] = (struct job){0};
+    assert_end(ended(1), WORK_EXITED, NULL);
+    assert_int_equal(fix.jobs[1].outcome.status, 7);
+    begin(2, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
+    assert_end(ended(2), WORK_DONE, NULL);
+    assert_string_equal(fix.jobs[2].text[POOL_RESULT], "4.0\n");
+    begin(3, WORK_PROGRAM, "#!/bin/sh\nkill -9 $$\n");
+    assert_end(ended(3), WORK_SIGNALED, NULL);
+}
+
+static void more_than_slots_wait_there(void **state) {
+    (void)state;
+    one_node();
+    for (uint64_t i = 1; i < JOBS; i++)
+        begin(i, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
+    for (uint64_t i = 1; i < JOBS; i++)
+        assert_end(ended(i), WORK_DONE, NULL);
+    turn_until(flag, &(bool){true});
+    while (fix.node[0].busy)
+        event_base_loop(base, EVLOOP_ONCE);
+}
+
+static char *write_file(const char *name, const char *head, size_t size) {
+    static char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(head, f);
+    for (size_t i = strlen(head); i < size; i++)
+        fputc(i % 80 ? '#' : '\n', f);
+    fclose(f);
+    return path;
+}
+
+static void large_payloads_come_in_pieces(void **state) {
+    (void)state;
+    one_node();
+    begin_file(1, WORK_PYTHON, write_file("big", "import sys\nprint(42)\n#", 20 << 20));
+    begin_file(2, WORK_PROGRAM, write_file("sh", "#!/bin/sh\nwc -c <$0\nexit\n", 3 << 20));
+    begin_file(3, WORK_PYTHON, write_file("empty", "", 0));
+    begin(4, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
+    assert_end(ended(4), WORK_DONE, NULL);
+    assert_false(fix.jobs[1].done); /* the small one did not wait for all of the large one */
+    assert_end(ended(1), WORK_DONE, NULL);
+    assert_string_equal(fix.jobs[1].text[POOL_STDOUT], "42\n");
+    assert_end(ended(2), WORK_DONE, NULL);
+    assert_int_equal(atoi(fix.jobs[2].text[POOL_STDOUT]), 3 << 20);
+    assert_end(ended(3), WORK_DONE, NULL);
+}
+
+static void a_payload_that_cannot_be_read_is_refused(void **state) {
+    (void)state;
+    one_node();
+    begin_file(1, WORK_PYTHON, "/nonexistent/payload");
+    assert_end(ended(1), WORK_REFUSED, "could not be read");
+    begin_file(2, WORK_PYTHON, "/"); /* opens, but reading it fails */
+    assert_end(ended(2), WORK_REFUSED, "could not be read");
+}
+
+static void a_node_without_room_gives_the_work_back(void **state) {
+    (void)state;
+    fix.node[0].dir = "/nonexistent";
+    one_node();
+    begin_file(1, WORK_PYTHON, write_file("big", "print(1)\n#", 1 << 20));
+    assert_end(ended(1), WORK_LOST, "node n1 cannot keep its bytes in /nonexistent: No such file");
+    begin(2, WORK_PYTHON, "print(1)");
+    assert_end(ended(2), WORK_DONE, NULL);
+}
+
+static void a_disk_that_fills_up_gives_the_work_back(void **state) {
+    struct rlimit before, little = {.rlim_cur = 1 << 20};
+
+    (void)state;
+    one_node();
+    char *file = write_file("big", "print(1)\n#", 4 << 20);
+    getrlimit(RLIMIT_FSIZE, &before);
+    little.rlim_max = before.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &little); /* write() fails in the middle of the payload */
+    begin_file(1, WORK_PYTHON, file);
+    struct job *j = ended(1);
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_end(j, WORK_LOST, "cannot keep its bytes");
+    begin(2, WORK_PYTHON, "print(1)");
+    assert_end(ended(2), WORK_DONE, NULL);
+}
+
+static void large_results_come_whole(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_PYTHON, "import sys\nfor i in range(300): sys.stdout.write(chr(65 + i % 26) * 100000)\n");
+    begin(2, WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"a\", 9000000]}");
+    assert_end(ended(1), WORK_DONE, NULL);
+    assert_int_equal(fix.jobs[1].size[POOL_STDOUT], 30000000);
+    uint32_t sum = 0;
+    for (int i = 0; i < 300; i++)
+        sum += (uint32_t)(65 + i % 26) * 100000;
+    assert_int_equal(fix.jobs[1].sum, sum);
+    assert_end(ended(2), WORK_DONE, NULL);
+    assert_int_equal(fix.jobs[2].size[POOL_RESULT], 9000003);
+}
+
+static void a_hold_stops_the_output(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_PROGRAM, "#!/bin/sh\nexec yes\n");
+    turn_until(has_output, &fix.jobs[1]);
+    runner_hold(fix.runner, 1, true);
+    size_t before;
+    double quiet = now_s(); /* what is on the way still comes */
+    for (before = 0; now_s() - quiet < 1;) {
+        if (before != fix.jobs[1].size[POOL_STDOUT])
+            quiet = now_s();
+        before = fix.jobs[1].size[POOL_STDOUT];
+        struct timeval pause = {.tv_usec = 50000};
+        event_base_loopexit(base, &pause);
+        event_base_dispatch(base);
+    }
+    runner_hold(fix.runner, 1, false);
+    while (fix.jobs[1].size[POOL_STDOUT] == before)
+        event_base_loop(base, EVLOOP_ONCE);
+    runner_kill(fix.runner, 1);
+    assert_end(ended(1), WORK_SIGNALED, "killed");
+}
+
+static void an_endless_output_holds_up_nobody(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_PROGRAM, "#!/bin/sh\nexec cat /dev/zero\n");
+    while (fix.jobs[1].size[POOL_STDOUT] < 50 << 20) /* as much as the session takes is on the way */
+        event_base_loop(base, EVLOOP_ONCE);
+    for (uint64_t i = 2; i < 12; i++) {
+        begin(i, WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"a\", 1000]}");
+        assert_end(ended(i), WORK_DONE, NULL);
+        assert_int_equal(fix.jobs[i].size[POOL_RESULT], 1003);
+    }
+    assert_false(fix.jobs[1].done);
+    runner_kill(fix.runner, 1);
+    assert_end(ended(1), WORK_SIGNALED, "killed");
+}
+
+static void kill_ends_what_runs_and_what_waits(void **state) {
+    (void)state;
+    one_node();
+    for (uint64_t i = 1; i <= SLOTS; i++)
+        begin(i, WORK_PYTHON, sleeper);
+    begin(3, WORK_PYTHON, "print(1)");
+    begin_file(4, WORK_PYTHON, write_file("big", "print(1)\n#", 64 << 20));
+    turn_until(has_output, &fix.jobs[1]);
+    runner_kill(fix.runner, 3);
+    runner_kill(fix.runner, 4);
+    assert_end(ended(3), WORK_SIGNALED, "killed");
+    assert_end(ended(4), WORK_SIGNALED, "killed");
+    runner_kill(fix.runner, 1);
+    runner_kill(fix.runner, 1);
+    runner_kill(fix.runner, 60); /* nobody */
+    assert_end(ended(1), WORK_SIGNALED, "killed");
+    assert_int_equal(kill(atoi(fix.jobs[1].text[POOL_STDOUT]), 0), -1);
+    begin(5, WORK_PYTHON, "print(1)");
+    assert_end(ended(5), WORK_DONE, NULL);
+}
+
+static void slots_change(void **state) {
+    (void)state;
+    one_node();
+    runner_resize(fix.runner, 1);
+    while (remote_cpus(fix.remote[0]) != 1)
+        event_base_loop(base, EVLOOP_ONCE);
+    begin(1, WORK_PYTHON, sleeper);
+    begin(2, WORK_PYTHON, "print(2)");
+    turn_until(has_output, &fix.jobs[1]);
+    runner_resize(fix.runner, 2);
+    assert_end(ended(2), WORK_DONE, NULL);
+    assert_false(fix.jobs[1].done);
+}
+
+/* --- leases ------------------------------------------------------------------------------------------------------- */
+static void finish_lease(uint64_t id) {
+    assert_int_equal(runner_finish(fix.runner, id), 0);
+    assert_end(ended(id), WORK_DONE, NULL);
+}
+
+static bool some_answers(void *arg) {
+    return fix.answers >= *(uint32_t *)arg;
+}
+
+static void calls_travel_ahead(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_STREAM_JSON, "");
+    for (uint32_t i = 1; i <= 2500; i++) /* more than a worker takes */
+        json(i, "{\"call\": \"operator.add\", \"args\": [%u, 1]}", i);
+    runner_flush(fix.runner);
+    assert_int_equal(runner_call(fix.runner, 1, 2500, CALL_JSON, "", 0), -EINVAL);
+    assert_int_equal(runner_call(fix.runner, 2, 1, CALL_JSON, "", 0), -ENOENT);
+    finish_lease(1);
+    assert_int_equal(runner_call(fix.runner, 1, 2501, CALL_JSON, "", 0), -ENOENT);
+    assert_int_equal(fix.answers, 2500);
+    for (uint32_t i = 1; i <= 2500; i++)
+        assert_int_equal(atoi(fix.calls[i].text), i + 1);
+}
+
+static void a_lease_can_wait_for_its_slot(void **state) {
+    (void)state;
+    one_node();
+    begin(2, WORK_PYTHON, sleeper);
+    begin(3, WORK_PYTHON, sleeper);
+    begin(1, WORK_STREAM_JSON, "");
+    for (uint32_t i = 1; i <= 10; i++)
+        json(i, "{\"call\": \"operator.add\", \"args\": [%u, 1]}", i);
+    assert_int_equal(runner_recall(fix.runner, 1, 8), RUNNER_LATER);
+    begin(4, WORK_STREAM_JSON, "");
+    finish_lease(4); /* never had one */
+    assert_int_equal(runner_finish(fix.runner, 1), 0);
+    runner_kill(fix.runner, 2);
+    assert_end(ended(1), WORK_DONE, NULL);
+    assert_int_equal(fix.recalled, 8);
+    assert_int_equal(fix.answers, 7);
+}
+
+static void calls_are_taken_back(void **state) {
+    (void)state;
+    one_node();
+    begin(1, WORK_STREAM_JSON, "");
+    json(1, "{\"call\": \"math.sqrt\", \"args\": [%u]}", 4);
+    uint32_t want = 1;
+    turn_until(some_answers, &want);
+    json(2, "{\"call\": \"time.sleep\", \"args\": [%u]}", 1);
+    for (uint32_t i = 3; i <= 40; i++)
+        json(i, "{\"call\": \"math.sqrt\", \"args\": [%u]}", i);
+    assert_int_equal(runner_recall(fix.runner, 1, 41), 41); /* known here */
+    assert_int_equal(runner_recall(fix.runner, 1, 20), RUNNER_LATER);
+    json(41, "{\"call\": \"math.sqrt\", \"args\": [%u]}", 41 * 41); /* sent after it */
+    while (!fix.recalls)
+        event_base_loop(base, EVLOOP_ONCE);
+    assert_in_range(fix.recalled, 20, 41);
+    finish_lease(1);
+    for (uint32_t i = 1; i <= 41; i++)
+        assert_int_equal(fix.calls[i].answered, i < fix.recalled || i == 41);
+    assert_true(fix.recalled < 41); /* the second call sleeps: it cannot have been too late for all */
+}
+
+/* (text,), {} */
+static size_t pickle_args(char *to, size_t size) {
+    uint32_t n = (uint32_t)size;
+
+    memcpy(to, "\x80\x03X", 3);
+    memcpy(to + 3, &n, 4);
+    memset(to + 7, 'x', size);
+    memcpy(to + 7 + size, "\x85}\x86.", 4);
+    return size + 11;
+}
+
+static void hashed(uint64_t id, uint32_t number, char hash, size_t size) {
+    char *bytes = malloc(size + 64);
+
+    assert_non_null(bytes);
+    memset(bytes, hash, 32);
+    assert_int_equal(runner_call(fix.runner, id, number, CALL_HASH, bytes, 32 + pickle_args(bytes + 32, size)), 0);
+    free(bytes);
+}
+
+static const char pickled_len[] = "\x80\x03"
+                                  "cbuiltins\nlen\n.";
+
+static void functions_cross_once(void **state) {
+    (void)state;
+    one_node();
+    fix.function = pickled_len;
+    fix.function_size = sizeof(pickled_len) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    begin(2, WORK_STREAM_FRAMES, "");
+    hashed(1, 1, 'a', 3);
+    hashed(2, 2, 'a', 4);
+    finish_lease(1);
+    finish_lease(2);
+    assert_memory_equal(fix.calls[1].text, "\x80\x05K\x03.", 5);
+    assert_memory_equal(fix.calls[2].text, "\x80\x05K\x04.", 5);
+    assert_int_equal(fix.needs, 1); /* though two workers needed it */
+    fix.jobs[1].done = false;
+    begin(1, WORK_STREAM_FRAMES, "");
+    hashed(1, 3, 'a', 5 << 20); /* a large argument */
+    fix.function_size = 0;
+    hashed(1, 4, 'b', 3);
+    finish_lease(1);
+    assert_int_equal(fix.needs, 2);
+    assert_int_equal(fix.calls[3].size, 17); /* with a frame around it */
+    assert_memory_equal(fix.calls[3].text + 11, "J\x00\x00\x50\x00.", 6);
+    assert_int_equal(fix.calls[4].kind, ANSWER_ERROR);
+}
+
+/* A call with a value, both by their hashes: callable(callable). */
+static void with_value(uint64_t id, uint32_t number) {
+    char bytes[128] = {1, 1, 0, 0};
+
+    memset(bytes + 4, 'v', 32);
+    memset(bytes + 36, 'f', 32);
+    memcpy(bytes + 68,
+           "\x80\x03"
+           "C ",
+           4);
+    memset(bytes + 72, 'v', 32);
+    memcpy(bytes + 104, "Q\x85}\x86.", 5);
+    assert_int_equal(runner_call(fix.runner, id, number, CALL_VALUES, bytes, 109), 0);
+}
+
+static void values_cross_once(void **state) {
+    static const char callable[] = "\x80\x03"
+                                   "cbuiltins\ncallable\n.";
+
+    (void)state;
+    one_node();
+    fix.function = callable;
+    fix.function_size = sizeof(callable) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    begin(2, WORK_STREAM_FRAMES, "");
+    for (uint32_t i = 1; i <= 20; i++)
+        with_value(i % 2 + 1, i);
+    finish_lease(1);
+    finish_lease(2);
+    for (uint32_t i = 1; i <= 20; i++)
+        assert_memory_equal(fix.calls[i].text, "\x80\x05\x88.", 4);
+    assert_int_equal(fix.needs, 2); /* of two workers, for a function and a value */
+}
+
+/* The first lease asks for the function and dies before it comes: the second one asks again. */
+static void a_function_is_asked_for_again(void **state) {
+    (void)state;
+    one_node();
+    fix.function = pickled_len;
+    fix.function_size = sizeof(pickled_len) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    begin(2, WORK_STREAM_FRAMES, "");
+    hashed(1, 1, 'a', 3);
+    hashed(2, 2, 'a', 4);
+    runner_kill(fix.runner, 1);
+    finish_lease(2);
+    assert_end(ended(1), WORK_SIGNALED, NULL);
+    assert_memory_equal(fix.calls[2].text, "\x80\x05K\x04.", 5);
+}
+
+static void too_much_on_the_way_is_refused_until_there_is_room(void **state) {
+    size_t size = 1 << 20;
+    char *text = malloc(size);
+    uint32_t n = 1;
+
+    (void)state;
+    one_node();
+    assert_non_null(text);
+    memset(text, ' ', size);
+    memcpy(text, "{\"call\": \"math.sqrt\", \"args\": [4]}", 34);
+    begin(1, WORK_STREAM_JSON, "");
+    int err;
+    while (!(err = runner_call(fix.runner, 1, n, CALL_JSON, text, size)))
+        n++;
+    assert_int_equal(err, -ENOMEM);
+    assert_in_range(n, 5, 20);
+    turn_until(flag, &fix.room);
+    assert_int_equal(runner_call(fix.runner, 1, n, CALL_JSON, text, size), 0);
+    finish_lease(1);
+    assert_int_equal(fix.answers, n);
+    free(text);
+}
+
+/* Of a large call no more goes into a turn than of a payload; what is said of that work meanwhile comes after it, what
+ * is said of another before its end; and room is told where too much waits. */
+static void a_large_call_goes_piece_by_piece(void **state) {
+    enum { SIZE = 32 << 20, A_TURN = 1 << 20 };
+    char *memory = malloc(SIZE + 64);
+    struct loan *loan = loan_new(memory);
+    const struct session *session;
+
+    (void)state;
+    assert_non_null(memory);
+    assert_non_null(loan);
+    one_node();
+    session = remote_session(fix.remote[0]);
+    fix.function = pickled_len;
+    fix.function_size = sizeof(pickled_len) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    begin(2, WORK_STREAM_FRAMES, "");
+    memset(memory, 'h', 32);
+    size_t size = 32 + pickle_args(memory + 32, SIZE);
+    assert_int_equal(runner_call_loan(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(loan->holders, 2);
+    runner_flush(fix.runner);
+    assert_in_range(session_pending(session), 0, A_TURN);
+    assert_int_equal(runner_call(fix.runner, 1, 2, CALL_JSON, "{}", 2), -ENOMEM);
+    assert_int_equal(runner_recall(fix.runner, 1, 2), 2); /* it was not sent */
+    hashed(2, 3, 'h', 4);
+    assert_int_equal(runner_finish(fix.runner, 1), 0);
+    for (size_t before = session_pending(session); !fix.calls[1].answered;) {
+        event_base_loop(base, EVLOOP_ONCE);
+        size_t now = session_pending(session);
+        assert_in_range(now > before ? now - before : 0, 0, A_TURN);
+        before = now;
+    }
+    assert_true(fix.room);
+    assert_int_equal(loan->holders, 1);
+    assert_memory_equal(fix.calls[1].text + fix.calls[1].size - 6, "J\x00\x00\x00\x02.", 6);
+    assert_end(ended(1), WORK_DONE, NULL);
+    finish_lease(2);
+    assert_memory_equal(fix.calls[3].text, "\x80\x05K\x04.", 5);
+    loan_let_go(loan);
+}
+
+static void a_large_call_ends_with_its_work(void **state) {
+    enum { SIZE = 32 << 20 };
+    char *memory = malloc(SIZE + 64);
+    struct loan *loan = loan_new(memory);
+
+    (void)state;
+    assert_non_null(memory);
+    assert_non_null(loan);
+    one_node();
+    fix.function = pickled_len;
+    fix.function_size = sizeof(pickled_len) - 1;
+    begin(1, WORK_STREAM_FRAMES, "");
+    memset(memory, 'h', 32);
+    size_t size = 32 + pickle_args(memory + 32, SIZE);
+    assert_int_equal(runner_call_loan(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
+    runner_flush(fix.runner);
+    runner_kill(fix.runner, 1);
+    assert_int_equal(loan->holders, 1);
+    assert_end(ended(1), WORK_SIGNALED, NULL);
+    fix.jobs[1].done = false;
+    begin(1, WORK_STREAM_FRAMES, ""); /* with the ref of the other one */
+    hashed(1, 2, 'h', 4);
+    finish_lease(1);
+    assert_memory_equal(fix.calls[2].text, "\x80\x05K\x04.", 5);
+    loan_let_go(loan);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        REMOTE_TEST(a_node_tells_about_itself),
+        REMOTE_TEST(scripts_run_there),
+        REMOTE_TEST(more_than_slots_wait_there),
+        REMOTE_TEST(large_payloads_come_in_pieces),
+        REMOTE_TEST(a_payload_that_cannot_be_read_is_refused),
+        REMOTE_TEST(a_node_without_room_gives_the_work_back),
+        REMOTE_TEST(a_disk_that_fills_up_gives_the_work_back),
+        REMOTE_TEST(large_results_come_whole),
+        REMOTE_TEST(a_hold_stops_the_output),
+        REMOTE_TEST(an_endless_output_holds_up_nobody),
+        REMOTE_TEST(kill_ends_what_runs_and_what_waits),
+        REMOTE_TEST(slots_change),
+        REMOTE_TEST(calls_travel_ahead),
+        REMOTE_TEST(a_lease_can_wait_for_its_slot),
+        REMOTE_TEST(calls_are_taken_back),
+        REMOTE_TEST(functions_cross_once),
+        REMOTE_TEST(values_cross_once),
+        REMOTE_TEST(a_function_is_asked_for_again),
+        REMOTE_TEST(a_large_call_goes_piece_by_piece),
+        REMOTE_TEST(a_large_call_ends_with_its_work),
+        REMOTE_TEST(too_much_on_the_way_is_refused_until_there_is_room),
+    };
+
+    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+}

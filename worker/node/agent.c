@@ -1,0 +1,400 @@
+/* Guests: their sessions, what they say, and what the runner tells about their works.
+ *
+ * Nothing is freed while a frame or an event is being handled: a guest that ends is only marked; its works are killed
+ * and it is freed by the timer `later`, which also tells left() and busy(). A work that runs when its guest goes is an
+ * orphan until the runner says that it is dead. */
+#include "worker/node/agent.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/clock.h"
+#include "worker/node/agent_internal.h"
+
+enum { RETRY_US = 5000, GATHER_US = 200, AHEAD_ENOUGH = 32 };
+
+void agent_log(struct agent *s, const char *format, ...) {
+    char sentence[MESSAGE_SENTENCE];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof(sentence), format, args);
+    va_end(args);
+    s->ev.log(s->arg, sentence);
+}
+
+void agent_soon(struct agent *s) {
+    static const struct timeval now = {0};
+    if (!evtimer_pending(s->later, NULL))
+        evtimer_add(s->later, &now);
+}
+
+void agent_retry(struct agent *s) {
+    static const struct timeval pause = {.tv_usec = RETRY_US};
+    if (!evtimer_pending(s->retry, NULL))
+        evtimer_add(s->retry, &pause);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg) {
+    struct agent *s = arg;
+
+    (void)fd;
+    (void)what;
+    for (uint32_t i = 0; i < s->task_count; i++) {
+        struct task *t = s->tasks[i];
+        if (!t || !t->guest || !t->held || t->state != TASK_RUNNING)
+            continue;
+        calls_send_held(t);
+        if (t->held)
+            agent_retry(s);
+    }
+    task_run_waiting(s);
+}
+
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+void agent_flush(struct agent *s) {
+    event_del(s->flush);
+    s->hasty = false;
+    for (struct guest *g; (g = s->corked);) {
+        s->corked = g->next_corked;
+        g->corked = false;
+        if (g->session)
+            session_uncork(g->session);
+        out_pump(g); /* if the network took all of it at once nobody will say so */
+    }
+}
+
+static void on_flush(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    agent_flush(arg);
+}
+
+bool agent_gathers(const struct agent *s) {
+    return s->corked && !s->hasty;
+}
+
+bool agent_patient(const struct task *t) {
+    return t && t->lease && t->sent - t->answered >= AHEAD_ENOUGH;
+}
+
+void guest_post(struct guest *g, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
+    static const struct timeval moment = {.tv_usec = GATHER_US};
+    struct agent *s = g->agent;
+    bool answer = kind == MESSAGE_VALUE || kind == MESSAGE_ERROR;
+
+    if (!g->session)
+        return;
+    if (!g->corked) {
+        session_cork(g->session);
+        g->corked = true;
+        g->next_corked = s->corked;
+        s->corked = g;
+    }
+    if (!s->hasty && answer && agent_patient(task_of_ref(g, (uint32_t)(id >> 32)))) {
+        if (!evtimer_pending(s->flush, NULL))
+            event_add(s->flush, &moment);
+    } else if (!s->hasty) {
+        s->hasty = true;
+        event_active(s->flush, EV_TIMEOUT, 0);
+    }
+    if (session_send(g->session, (uint8_t)kind, id, body, size) == -ENOMEM)
+        guest_break(g, "there is no memory for what is to be sent to it");
+}
+
+static void send_about(struct guest *g) {
+    struct agent *s = g->agent;
+    struct node_about about = {
+        .cpus = s->cpus, .memory = s->memory, .uid = geteuid(), .uids = s->uids, .draining = s->draining};
+    uint8_t bytes[NODE_ABOUT_MAX];
+
+    strcpy(about.name, s->name);
+    strcpy(about.python, s->python);
+    guest_post(g, MESSAGE_ABOUT, 0, bytes, node_about_encode(&about, bytes));
+}
+
+void agent_tell_all(struct agent *s) {
+    for (struct guest *g = s->guests; g; g = g->next)
+        send_about(g);
+}
+
+/* --- the end of a guest ------------------------------------------------------------------------------------------ */
+static void guest_end(struct guest *g, const char *why) {
+    if (g->ending)
+        return;
+    g->ending = true;
+    if (!g->refused)
+        agent_log(g->agent, "ppfs at %s has gone%s: %s", session_address(g->session),
+                  g->taken ? "" : " before it had taken this node in", why);
+    session_destroy(g->session);
+    g->session = NULL;
+    agent_soon(g->agent);
+}
+
+void guest_break(struct guest *g, const char *why) {
+    guest_end(g, why);
+}
+
+static void guest_free(struct guest *g) {
+    struct agent *s = g->agent;
+
+    for (uint32_t i = 0; i < g->task_room; i++)
+        if (g->tasks[i])
+            task_orphan(g->tasks[i]);
+    for (struct guest **at = &s->guests; *at; at = &(*at)->next)
+        if (*at == g) {
+            *at = g->next;
+            break;
+        }
+    for (struct guest **at = &s->corked; *at; at = &(*at)->next_corked)
+        if (*at == g) {
+            *at = g->next_corked;
+            break;
+        }
+    session_destroy(g->session);
+    functions_free(g);
+    free(g->tasks);
+    free(g);
+}
+
+static void on_later(evutil_socket_t fd, short what, void *arg) {
+    struct agent *s = arg;
+
+    (void)fd;
+    (void)what;
+    for (struct guest *g = s->guests, *next; g; g = next) {
+        uint64_t number = g->number;
+        bool leaving = g->leaving;
+        next = g->next;
+        if (!g->ending)
+            continue;
+        guest_free(g);
+        s->ev.left(s->arg, number, leaving);
+        next = s->guests; /* left() may have changed the list */
+    }
+    task_run_waiting(s);
+    if (s->told_busy != (s->works > 0)) {
+        s->told_busy = s->works > 0;
+        s->ev.busy(s->arg, s->told_busy);
+    }
+}
+
+/* --- what its session tells --------------------------------------------------------------------------------------- */
+static void on_linked(void *arg, bool up, const char *why) {
+    struct guest *g = arg;
+
+    agent_log(g->agent, "the link with ppfs at %s is %s%s%s", session_address(g->session), up ? "up again" : "down",
+              why && *why ? ": " : "", why ? why : "");
+    if (up)
+        out_pump(g);
+    g->agent->ev.linked(g->agent->arg, g->number, up);
+}
+
+static void on_room(void *arg) {
+    out_pump(arg);
+}
+
+static void on_sent(void *arg) {
+    out_pump(arg);
+}
+
+static void on_lost(void *arg, const char *why) {
+    guest_end(arg, why);
+}
+
+/* --- what the runner tells --------------------------------------------------------------------------------------- */
+/* The task, when somebody still wants to hear of it. */
+static struct task *wanted(struct agent *s, uint64_t id) {
+    struct task *t = task_of_id(s, id);
+    return t && t->guest && t->state == TASK_RUNNING ? t : NULL;
+}
+
+static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+    struct task *t = wanted(arg, job);
+
+    if (t)
+        out_send(t, MESSAGE_OUTPUT, MESSAGE_OUTPUT, (uint32_t)stream, bytes, size);
+}
+
+static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes,
+                      size_t size) {
+    struct task *t = wanted(arg, lease);
+
+    if (!t)
+        return;
+    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR)
+        t->answered = number;
+    if (kind == ANSWER_NEED && size)
+        calls_need(t, number, bytes);
+    else
+        out_send(t, MESSAGE_PART, MESSAGE_PART + kind, number, bytes, size);
+    if (t->held)
+        calls_send_held(t);
+}
+
+static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
+    struct agent *s = arg;
+    struct task *t = task_of_id(s, job);
+
+    if (!t)
+        return;
+    if (t->guest) {
+        struct work_outcome said = *o;
+        said.attempt = t->attempt;
+        task_end(t, &said);
+    } else {
+        orphan_free(s, t);
+    }
+    task_run_waiting(s);
+}
+
+static void on_trouble(void *arg, const char *sentence) {
+    struct agent *s = arg;
+
+    agent_log(s, "%s", sentence);
+    for (struct guest *g = s->guests; g; g = g->next)
+        guest_post(g, MESSAGE_TROUBLE, 0, sentence, (uint32_t)strnlen(sentence, MESSAGE_SENTENCE - 1));
+}
+
+static void on_python(void *arg) {
+    struct agent *s = arg;
+    s->ev.python(s->arg);
+}
+
+static void on_unable(void *arg) {
+    struct agent *s = arg;
+    s->ev.unable(s->arg);
+}
+
+const struct pool_events agent_runner_events = {.output = on_output,
+                                                .done = on_done,
+                                                .answer = on_answer,
+                                                .trouble = on_trouble,
+                                                .python = on_python,
+                                                .unable = on_unable};
+
+/* --- its life ---------------------------------------------------------------------------------------------------- */
+int agent_create(struct agent **out, struct event_base *base, const struct agent_config *config,
+                 const struct agent_events *ev, void *arg) {
+    struct agent *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return -ENOMEM;
+    *s = (struct agent){.base = base,
+                        .ev = *ev,
+                        .arg = arg,
+                        .cpus = config->cpus,
+                        .memory = config->memory,
+                        .uids = config->uids,
+                        .began_us = clock_us()};
+    s->waiting_end = &s->waiting;
+    snprintf(s->name, sizeof(s->name), "%s", config->name);
+    s->dir = strdup(config->dir);
+    s->later = evtimer_new(base, on_later, s);
+    s->flush = evtimer_new(base, on_flush, s);
+    s->retry = evtimer_new(base, on_retry, s);
+    int err = s->dir && s->later && s->flush && s->retry ? disk_create(&s->disk, base) : -ENOMEM;
+    if (err) {
+        agent_destroy(s);
+        return err;
+    }
+    *out = s;
+    return 0;
+}
+
+void agent_destroy(struct agent *s) {
+    int saved = errno;
+
+    if (!s)
+        return;
+    for (struct guest *g = s->guests; g; g = g->next)
+        for (uint32_t i = 0; i < g->task_room; i++)
+            if (g->tasks[i]) {
+                g->tasks[i]->state = TASK_ENDED; /* nobody is asked to kill it: the runner ends with us */
+                task_free(g->tasks[i]);
+            }
+    while (s->guests)
+        guest_free(s->guests);
+    for (uint32_t i = 0; i < s->task_count; i++) /* orphans */
+        if (s->tasks[i])
+            orphan_free(s, s->tasks[i]);
+    free(s->tasks);
+    disk_destroy(s->disk);
+    if (s->later)
+        event_free(s->later);
+    if (s->flush)
+        event_free(s->flush);
+    if (s->retry)
+        event_free(s->retry);
+    free(s->dir);
+    free(s);
+    errno = saved;
+}
+
+void agent_set_runner(struct agent *s, struct runner runner) {
+    s->runner = runner;
+}
+
+uint64_t agent_guest(struct agent *s, struct session *session) {
+    static const struct session_events events = {
+        .frame = guest_hear, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
+    struct guest *g = calloc(1, sizeof(*g));
+
+    if (!g) {
+        session_destroy(session);
+        return 0;
+    }
+    *g = (struct guest){.next = s->guests, .agent = s, .session = session, .number = ++s->last_guest};
+    g->ring_end = &g->ring;
+    s->guests = g;
+    session_watch(session, &events, g);
+    send_about(g);
+    return g->number;
+}
+
+uint64_t agent_guest_of(const struct agent *s, const struct session *session) {
+    for (const struct guest *g = s->guests; g; g = g->next)
+        if (g->session == session)
+            return g->number;
+    return 0;
+}
+
+void agent_set_python(struct agent *s, const char *version) {
+    snprintf(s->python, sizeof(s->python), "%s", version);
+    agent_tell_all(s);
+}
+
+void agent_resize(struct agent *s, unsigned cpus) {
+    if (cpus != s->cpus)
+        agent_log(s, "%u slots from now on", cpus);
+    s->cpus = cpus;
+    runner_resize(s->runner, cpus);
+    agent_soon(s);
+    agent_tell_all(s);
+}
+
+void agent_drain(struct agent *s) {
+    s->draining = true;
+    agent_tell_all(s);
+}
+
+void agent_goodbye(struct agent *s) {
+    for (struct guest *g = s->guests; g; g = g->next)
+        guest_post(g, MESSAGE_GOODBYE, 0, NULL, 0);
+}
+
+unsigned agent_works(const struct agent *s) {
+    return s->works;
+}
+
+unsigned agent_guests(const struct agent *s) {
+    unsigned n = 0;
+
+    for (const struct guest *g = s->guests; g; g = g->next)
+        n += !g->ending;
+    return n;
+}

@@ -1,0 +1,170 @@
+/* Which node may have which name. One with a key of its own has the name of that key, before any other; of the rest who
+ * comes first. A node that was started again comes with the name that its predecessor still has: that one is asked for
+ * a sign of life, and has a second for it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/address.h"
+#include "worker/remote/registry_internal.h"
+
+enum { PROBE_MS = 100, PROBES = 10 };
+
+static struct member *named(const struct registry *f, const char *name) {
+    for (struct member *m = f->members; m; m = m->next)
+        if (m->up && strcmp(remote_name(m->remote), name) == 0)
+            return m;
+    return NULL;
+}
+
+static void on_probe(evutil_socket_t fd, short what, void *arg) {
+    struct member *m = arg, *other = named(m->registry, remote_about(m->remote)->name);
+    bool linked = other && remote_linked(other->remote),
+         lives = linked && session_bytes(remote_session(other->remote)) != m->heard;
+
+    (void)fd;
+    (void)what;
+    if (linked && !lives && ++m->probes < PROBES)
+        return;
+    event_del(m->probe);
+    if (linked && !lives) { /* its end is told, and then this one is up */
+        remote_fail(other->remote, "it was started again, and no longer answers");
+        return;
+    }
+    m->probes = PROBES;
+    if (!m->leaving)
+        registry_member_up(m);
+}
+
+/* Asks the one that has the name for a sign of life; on_probe goes on. */
+static bool probe(struct member *m, struct member *other) {
+    static const struct timeval pause = {.tv_usec = PROBE_MS * 1000};
+
+    if (!m->probe)
+        m->probe = event_new(m->registry->base, -1, EV_PERSIST, on_probe, m);
+    if (!m->probe || event_add(m->probe, &pause))
+        return false;
+    m->heard = remote_probe(other->remote);
+    return true;
+}
+
+/* It comes again and again: that is told once a minute, and where somebody has named its address also there. */
+static void refuse(struct member *m, const char *why) {
+    struct registry *f = m->registry;
+    const char *address = remote_address(m->remote), *port = strrchr(address, ':');
+    char sentence[MESSAGE_SENTENCE], source[ADDRESS_MAX + MESSAGE_SENTENCE];
+
+    snprintf(source, sizeof(source), "@%.*s %s", port ? (int)(port - address) : 0, address, why);
+    snprintf(sentence, sizeof(sentence), "the node at %.200s is not taken in: %.600s", address, why);
+    if (complaints_tell(&f->complaints, source, 1, sentence, sizeof(sentence)) &&
+        complaints_tell_of(&f->complaints, address, COMPLAINTS_NODE, sentence, sizeof(sentence)))
+        registry_log(f, "%s", sentence);
+    for (struct target *t = f->targets; t; t = t->next)
+        if (t->there == m) {
+            redial_refused(t->redial);
+            if (f->ev.dialling && !t->found)
+                f->ev.dialling(f->arg, t->address, why);
+        }
+    m->leaving = true;
+    remote_refuse(m->remote, why);
+}
+
+/* Nobody is put to the test, or let go, for what somebody says who has another key. */
+static bool same_key(const struct member *a, const struct member *b) {
+    return remote_session(a->remote) && remote_session(b->remote) &&
+           !memcmp(session_key(remote_session(a->remote)), session_key(remote_session(b->remote)), TLS_KEY_ID);
+}
+
+/* The one node that its key is for. It has that name also before another that calls itself so. */
+static bool own_name(struct member *m, const char *key, struct member *other, char name[NODE_NAME]) {
+    const char *said = remote_about(m->remote)->name;
+    char why[MESSAGE_SENTENCE];
+
+    snprintf(name, NODE_NAME, "%s", key);
+    if (strcmp(said, key)) {
+        snprintf(why, sizeof(why), "its key is for the node %s, and it calls itself %s", key, said);
+        refuse(m, why);
+        return false;
+    }
+    if (!other)
+        return true;
+    if (!remote_session(other->remote)) /* it is going */
+        return false;
+    if (!same_key(m, other)) {
+        remote_fail(other->remote, "a node with a key for that name has come");
+    } else if (!remote_linked(other->remote)) {
+        remote_fail(other->remote, "it was started again");
+    } else if (m->probes >= PROBES || !probe(m, other)) {
+        snprintf(why, sizeof(why), "nodes/%s is there already, with the same key, at %s", key,
+                 remote_address(other->remote));
+        refuse(m, why);
+    }
+    return false;
+}
+
+/* The number behind "BASE-" in a name; 0: it has none, or is not of that kind. */
+static size_t numbered(const char *name, const char *base) {
+    size_t size = strlen(base);
+    char *end;
+
+    if (strncmp(name, base, size) || name[size] != '-' || name[size + 1] < '1' || name[size + 1] > '9')
+        return 0;
+    size_t n = strtoul(name + size + 1, &end, 10);
+    return *end ? 0 : n;
+}
+
+/* BASE-N with the smallest N from 2 that nobody has. Of so many names as there are members and keys not all numbers up
+ * to that can be taken; one look at each, as thousands may call themselves the same. False: no memory. */
+static bool next_name(const struct registry *f, const char *said, char name[NODE_NAME]) {
+    size_t most = 2 + f->key_count, n = 2;
+    char base[51];
+
+    snprintf(base, sizeof(base), "%.50s", said);
+    for (const struct member *m = f->members; m; m = m->next)
+        most++;
+    bool *taken = calloc(most + 1, sizeof(*taken));
+    if (!taken)
+        return false;
+    for (const struct member *m = f->members; m; m = m->next)
+        if (m->up && (n = numbered(remote_name(m->remote), base)) <= most)
+            taken[n] = true;
+    for (size_t i = 0; i < f->key_count; i++)
+        if ((n = numbered(f->keys[i].name, base)) <= most)
+            taken[n] = true;
+    for (n = 2; taken[n];)
+        n++;
+    free(taken);
+    snprintf(name, NODE_NAME, "%s-%zu", base, n);
+    return true;
+}
+
+bool registry_choose_name(struct member *m, char name[NODE_NAME]) {
+    struct registry *f = m->registry;
+    const char *said = remote_about(m->remote)->name;
+    struct member *other = named(f, said);
+
+    if (!remote_session(m->remote) || (m->probe && event_pending(m->probe, EV_TIMEOUT, NULL)))
+        return false;
+    const struct keyed *key = registry_key_of(f, session_key(remote_session(m->remote)));
+    if (!key) {
+        refuse(m, "its key was revoked");
+        return false;
+    }
+    if (strcmp(key->name, REGISTRY_JOIN))
+        return own_name(m, key->name, other, name);
+    if (other && same_key(m, other) && address_same_host(remote_address(other->remote), remote_address(m->remote))) {
+        if (!remote_linked(other->remote)) {
+            remote_fail(other->remote, "it was started again");
+            return false;
+        }
+        if (m->probes < PROBES && probe(m, other))
+            return false;
+    }
+    snprintf(name, NODE_NAME, "%s", said);
+    if (strcmp(name, "local") && !other && !registry_key_named(f, name))
+        return true;
+    if (next_name(f, said, name))
+        return true;
+    remote_fail(m->remote, "there is no memory for it");
+    return false;
+}

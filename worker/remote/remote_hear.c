@@ -1,0 +1,111 @@
+/* What a node says, checked against what it was given: a frame for a work that it does not have, or that it cannot
+ * mean, ends the session. What comes of a work that was killed, or whose payload could not be read, is nobody's
+ * business any more but for its end. */
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/remote/remote_parts.h"
+
+static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m) {
+    enum pool_answer kind = (enum pool_answer)(m->kind - MESSAGE_PART);
+    uint32_t number = (uint32_t)m->id;
+
+    if (!e->lease || number <= e->answered || number > e->sent || (kind == ANSWER_NEED && m->size && m->size != 32))
+        return false;
+    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !m->size))
+        e->answered = number;
+    if (!e->killed)
+        f->ev.answer(f->arg, e->job, number, kind, m->body, m->size);
+    return true;
+}
+
+static bool hear_done(struct remote *f, struct entry *e, const struct frame *m) {
+    struct work_outcome o;
+    uint64_t job = e->job;
+
+    if (work_outcome_decode(m->body, m->size, &o) || o.attempt != e->attempt || o.user_us < 0 || o.system_us < 0 ||
+        o.wall_us < 0 || o.maxrss_kib < 0)
+        return false;
+    if (e->refused) {
+        o.end = WORK_REFUSED;
+        o.unbegun = o.no_room = false;
+        snprintf(o.why, sizeof(o.why), "%s", e->why ? e->why : remote_no_memory);
+    }
+    entry_free(f, e);
+    f->ev.done(f->arg, job, &o);
+    return true;
+}
+
+static bool hear_about_work(struct remote *f, const struct frame *m) {
+    uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
+    struct entry *e = ref < f->count && f->entries[ref].used ? &f->entries[ref] : NULL;
+
+    if (!e)
+        return false;
+    switch (m->kind) {
+    case MESSAGE_OUTPUT:
+        if (low > POOL_TRACE)
+            return false;
+        if (!e->killed && !e->refused)
+            f->ev.output(f->arg, e->job, (enum pool_stream)low, m->body, m->size);
+        return true;
+    case MESSAGE_PART:
+    case MESSAGE_VALUE:
+    case MESSAGE_ERROR:
+    case MESSAGE_NEED: return hear_answer(f, e, m);
+    case MESSAGE_RECALLED:
+        if (!e->recalls || low < e->asked || low > e->sent + 1)
+            return false; /* what it was not asked for may be running there, and would run twice */
+        e->recalls--;
+        if (f->ev.recalled && !e->killed)
+            f->ev.recalled(f->arg, e->job, low);
+        return true;
+    case MESSAGE_KEPT:
+        if (low - e->kept > e->pieces - e->kept)
+            return false;
+        e->kept = low;
+        remote_soon(f);
+        return true;
+    case MESSAGE_DONE: return hear_done(f, e, m);
+    }
+    return false;
+}
+
+static bool hear_about(struct remote *f, const struct frame *m) {
+    struct node_about about;
+
+    if (node_about_decode(m->body, m->size, &about) || (f->known && strcmp(about.name, f->about.name) != 0))
+        return false;
+    f->about = about;
+    f->known = true;
+    f->owner.about(f->owner_arg, f);
+    return true;
+}
+
+static bool hear_trouble(struct remote *f, const struct frame *m) {
+    char sentence[MESSAGE_SENTENCE + NODE_NAME + 16];
+
+    if (m->size >= MESSAGE_SENTENCE || memchr(m->body, 0, m->size))
+        return false;
+    snprintf(sentence, sizeof(sentence), "node %s: %.*s", f->name, (int)m->size, (const char *)m->body);
+    if (f->begun && f->ev.trouble)
+        f->ev.trouble(f->arg, sentence);
+    return true;
+}
+
+void remote_hear(void *arg, const struct frame *m) {
+    struct remote *f = arg;
+    bool sane = false;
+
+    if (m->kind == MESSAGE_ABOUT)
+        sane = hear_about(f, m);
+    else if (m->kind == MESSAGE_GOODBYE) {
+        remote_fail(f, (uint32_t)m->id ? "it was let go" : "it has left");
+        return;
+    } else if (m->kind == MESSAGE_TROUBLE && f->known)
+        sane = hear_trouble(f, m);
+    else if (f->begun)
+        sane = hear_about_work(f, m);
+    if (!sane)
+        remote_fail(f, "it said something that makes no sense; is it of another version of ppfs?");
+}

@@ -1,0 +1,165 @@
+/* Calls and functions that do not fit into one frame, on their way to a node: a few pieces of one work's a turn, of one
+ * work after the other, while the session takes them. What else is said of that work waits behind, in order; what is
+ * said of others does not. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/session/session.h"
+#include "worker/remote/remote_parts.h"
+
+enum { PIECES_A_TURN = 4, HEAD_MAX = 32 };
+
+struct large { /* a frame that waits */
+    STAILQ_ENTRY(large) next;
+    enum message_kind kind;
+    uint32_t number, head_size; /* head_size: 0 once it is sent */
+    uint8_t head[HEAD_MAX];
+    const uint8_t *at; /* what is left of its body */
+    size_t left;
+    struct loan *loan; /* has it */
+};
+
+struct sending { /* of one work */
+    TAILQ_ENTRY(sending) turn;
+    uint32_t ref;
+    size_t size; /* bytes of bodies that it was given */
+    STAILQ_HEAD(, large) frames;
+};
+
+bool remote_waits(const struct remote *f) {
+    return f->files || !TAILQ_EMPTY(&f->large);
+}
+
+bool remote_has_enough(const struct entry *e) {
+    return e->sending && e->sending->size >= SESSION_PENDING_MAX;
+}
+
+static void large_free(struct large *g) {
+    if (!g)
+        return;
+    loan_let_go(g->loan);
+    free(g);
+}
+
+void remote_send_none(struct remote *f, struct entry *e) {
+    struct sending *s = e->sending;
+    struct large *g;
+
+    if (!s)
+        return;
+    while ((g = STAILQ_FIRST(&s->frames))) {
+        STAILQ_REMOVE_HEAD(&s->frames, next);
+        large_free(g);
+    }
+    TAILQ_REMOVE(&f->large, s, turn);
+    free(s);
+    e->sending = NULL;
+    f->large_gone = true;
+    if (f->session)
+        remote_soon(f);
+}
+
+static struct sending *sending_of(struct remote *f, struct entry *e) {
+    if (!e->sending && (e->sending = malloc(sizeof(*e->sending)))) {
+        e->sending->ref = remote_ref(f, e);
+        e->sending->size = 0;
+        STAILQ_INIT(&e->sending->frames);
+        TAILQ_INSERT_TAIL(&f->large, e->sending, turn);
+    }
+    return e->sending;
+}
+
+/* Bytes are in memory that it holds. 0 or -ENOMEM. */
+static int large_take(struct large *g, const void *bytes, size_t size, struct loan *loan) {
+    g->at = bytes;
+    g->left = size;
+    if (!size)
+        return 0;
+    if (loan) {
+        g->loan = loan_hold(loan);
+        return 0;
+    }
+    uint8_t *mine = malloc(size);
+    g->loan = mine ? loan_new(mine) : NULL;
+    if (!g->loan) {
+        free(mine);
+        return -ENOMEM;
+    }
+    g->at = memcpy(mine, bytes, size);
+    return 0;
+}
+
+static int wait_for_turn(struct remote *f, struct entry *e, const struct large *frame, const void *bytes, size_t size,
+                         struct loan *loan) {
+    struct large *g = malloc(sizeof(*g));
+
+    if (!g)
+        return -ENOMEM;
+    *g = *frame;
+    if (large_take(g, bytes, size, loan) || !sending_of(f, e)) {
+        large_free(g);
+        return -ENOMEM;
+    }
+    e->sending->size += size;
+    STAILQ_INSERT_TAIL(&e->sending->frames, g, next);
+    remote_soon(f);
+    return 0;
+}
+
+int remote_send(struct remote *f, struct entry *e, enum message_kind kind, uint32_t number, const void *head,
+                uint32_t head_size, const void *bytes, size_t size, struct loan *loan) {
+    struct large frame = {.kind = kind, .number = number, .head_size = head_size};
+    uint8_t whole[HEAD_MAX + MESSAGE_CHUNK];
+
+    if (!f->session)
+        return -EPIPE;
+    if (e->sending || head_size + size > sizeof(whole)) {
+        if (head_size)
+            memcpy(frame.head, head, head_size);
+        return wait_for_turn(f, e, &frame, bytes, size, loan);
+    }
+    if (!head_size)
+        return remote_post(f, kind, message_id(remote_ref(f, e), number), bytes, (uint32_t)size);
+    memcpy(whole, head, head_size);
+    if (size)
+        memcpy(whole + head_size, bytes, size);
+    return remote_post(f, kind, message_id(remote_ref(f, e), number), whole, head_size + (uint32_t)size);
+}
+
+/* The next piece of it; true: that was the last. */
+static bool send_piece(struct remote *f, uint32_t ref, struct large *g) {
+    if (g->head_size) {
+        remote_must_post(f, MESSAGE_PIECE, message_id(ref, 0), g->head, g->head_size);
+        g->head_size = 0;
+        return false;
+    }
+    if (g->left <= MESSAGE_CHUNK) {
+        remote_must_post(f, g->kind, message_id(ref, g->number), g->at, (uint32_t)g->left);
+        return true;
+    }
+    remote_must_post(f, MESSAGE_PIECE, message_id(ref, 0), g->at, MESSAGE_CHUNK);
+    g->at += MESSAGE_CHUNK;
+    g->left -= MESSAGE_CHUNK;
+    return false;
+}
+
+void remote_send_some(struct remote *f) {
+    struct sending *s = TAILQ_FIRST(&f->large);
+
+    for (int i = 0; s && f->session && i < PIECES_A_TURN; i++) {
+        struct large *g = STAILQ_FIRST(&s->frames);
+        if (!send_piece(f, s->ref, g))
+            continue;
+        STAILQ_REMOVE_HEAD(&s->frames, next);
+        large_free(g);
+        if (STAILQ_EMPTY(&s->frames)) {
+            remote_send_none(f, &f->entries[s->ref]);
+            return;
+        }
+    }
+    if (s) { /* the next one's turn */
+        TAILQ_REMOVE(&f->large, s, turn);
+        TAILQ_INSERT_TAIL(&f->large, s, turn);
+    }
+}

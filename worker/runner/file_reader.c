@@ -1,0 +1,112 @@
+/* The thread has the reader while it is busy: the loop then looks at nothing but `busy` and `closed`, which the thread
+ * does not know. Closing is the thread's as well: it may be the last one of a large file that has lost its name. */
+#include "worker/runner/file_reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct file_reader {
+    struct disk_task task; /* first: a task is its reader */
+    struct disk *disk;
+    void (*ready)(void *arg);
+    void *arg;
+    bool busy, closed;
+    char *path;
+    int fd, err;
+    bool end; /* no more comes after what is there */
+    size_t at, size;
+    uint8_t bytes[FILE_READER_AHEAD];
+};
+
+static void shut(struct disk_task *t) {
+    struct file_reader *s = (struct file_reader *)t;
+
+    if (s->fd >= 0)
+        close(s->fd);
+}
+
+static void gone(struct disk_task *t) {
+    struct file_reader *s = (struct file_reader *)t;
+
+    free(s->path);
+    free(s);
+}
+
+static void submit(struct file_reader *s, void (*work)(struct disk_task *t), void (*done)(struct disk_task *t)) {
+    s->busy = true;
+    s->task = (struct disk_task){.work = work, .done = done};
+    disk_submit(s->disk, &s->task);
+}
+
+static void read_on(struct disk_task *t) {
+    struct file_reader *s = (struct file_reader *)t;
+
+    if (s->fd < 0 && (s->fd = open(s->path, O_RDONLY | O_CLOEXEC)) < 0)
+        s->err = errno;
+    s->at = s->size = 0;
+    while (!s->err && !s->end && s->size < FILE_READER_AHEAD) {
+        ssize_t n = read(s->fd, s->bytes + s->size, FILE_READER_AHEAD - s->size);
+        if (n > 0)
+            s->size += (size_t)n;
+        else if (n == 0)
+            s->end = true;
+        else if (errno != EINTR)
+            s->err = errno;
+    }
+}
+
+static void was_read(struct disk_task *t) {
+    struct file_reader *s = (struct file_reader *)t;
+
+    s->busy = false;
+    if (s->closed)
+        submit(s, shut, gone);
+    else
+        s->ready(s->arg);
+}
+
+int file_reader_open(struct file_reader **out, struct disk *disk, const char *path, void (*ready)(void *arg),
+                     void *arg) {
+    struct file_reader *s = malloc(sizeof(*s));
+
+    if (!s)
+        return -ENOMEM;
+    memset(s, 0, offsetof(struct file_reader, bytes));
+    s->disk = disk;
+    s->ready = ready;
+    s->arg = arg;
+    s->fd = -1;
+    s->path = strdup(path);
+    if (!s->path) {
+        free(s);
+        return -ENOMEM;
+    }
+    submit(s, read_on, was_read);
+    *out = s;
+    return 0;
+}
+
+ssize_t file_reader_peek(const struct file_reader *s, const uint8_t **bytes) {
+    if (s->busy)
+        return -EAGAIN;
+    *bytes = s->bytes + s->at;
+    return s->at < s->size ? (ssize_t)(s->size - s->at) : -s->err;
+}
+
+void file_reader_took(struct file_reader *s, size_t size) {
+    s->at += size;
+    if (s->at == s->size && !s->end && !s->err)
+        submit(s, read_on, was_read);
+}
+
+void file_reader_close(struct file_reader *s) {
+    if (!s)
+        return;
+    s->closed = true;
+    if (!s->busy)
+        submit(s, shut, gone);
+}

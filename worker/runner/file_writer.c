@@ -1,0 +1,170 @@
+/* Two lists of pieces: `coming` is the loop's, `writing` the thread's while the writer is busy. Nothing else is shared,
+ * and the writer lives until the thread has let go of it. Closing is the thread's as well: with it a large file is freed.
+ * */
+#include "worker/runner/file_writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct piece {
+    struct piece *next;
+    size_t size;
+    uint8_t bytes[];
+};
+
+struct file_writer {
+    struct disk_task task; /* first: a task is its writer */
+    struct disk *disk;
+    void (*progress)(void *arg);
+    void *arg;
+    bool busy, closed;
+    struct piece *coming, **coming_end;
+    uint32_t kept;
+    struct piece *writing; /* from here on the thread's while it is busy */
+    uint32_t written;      /* of them */
+    int fd, err;
+    char name[]; /* what mkostemp takes, "" once it is made */
+};
+
+static void shut(struct disk_task *t) {
+    struct file_writer *s = (struct file_writer *)t;
+
+    if (s->fd >= 0)
+        close(s->fd);
+}
+
+static void gone(struct disk_task *t) {
+    free(t);
+}
+
+static void make(struct file_writer *s) {
+    s->fd = mkostemp(s->name, O_CLOEXEC);
+    if (s->fd < 0)
+        s->err = errno;
+    else
+        unlink(s->name);
+    s->name[0] = 0;
+}
+
+static void write_piece(struct file_writer *s, const struct piece *p) {
+    for (size_t at = 0; at < p->size && !s->err;) {
+        ssize_t n = write(s->fd, p->bytes + at, p->size - at);
+        if (n >= 0)
+            at += (size_t)n;
+        else if (errno != EINTR)
+            s->err = errno;
+    }
+}
+
+static void write_on(struct disk_task *t) {
+    struct file_writer *s = (struct file_writer *)t;
+
+    if (s->name[0])
+        make(s);
+    for (struct piece *p = s->writing; p && !s->err; p = p->next) {
+        write_piece(s, p);
+        s->written += !s->err;
+    }
+}
+
+static void drop(struct piece *p) {
+    for (struct piece *next; p; p = next) {
+        next = p->next;
+        free(p);
+    }
+}
+
+static void submit(struct file_writer *s, void (*work)(struct disk_task *t), void (*done)(struct disk_task *t)) {
+    s->busy = true;
+    s->task = (struct disk_task){.work = work, .done = done};
+    disk_submit(s->disk, &s->task);
+}
+
+static void leave(struct file_writer *s) {
+    drop(s->coming);
+    s->coming = NULL;
+    submit(s, shut, gone);
+}
+
+static void was_written(struct disk_task *t);
+
+static void write_coming(struct file_writer *s) {
+    s->writing = s->coming;
+    s->coming = NULL;
+    s->coming_end = &s->coming;
+    submit(s, write_on, was_written);
+}
+
+static void was_written(struct disk_task *t) {
+    struct file_writer *s = (struct file_writer *)t;
+
+    s->busy = false;
+    s->kept += s->written;
+    s->written = 0;
+    drop(s->writing);
+    s->writing = NULL;
+    if (s->closed) {
+        leave(s);
+        return;
+    }
+    if (s->coming && !s->err)
+        write_coming(s);
+    s->progress(s->arg);
+}
+
+int file_writer_open(struct file_writer **out, struct disk *disk, const char *dir, void (*progress)(void *arg),
+                     void *arg) {
+    static const char form[] = "/ppfs-payload-XXXXXX";
+    struct file_writer *s = malloc(sizeof(*s) + strlen(dir) + sizeof(form));
+
+    if (!s)
+        return -ENOMEM;
+    *s = (struct file_writer){.disk = disk, .progress = progress, .arg = arg, .fd = -1};
+    sprintf(s->name, "%s%s", dir, form);
+    write_coming(s);
+    *out = s;
+    return 0;
+}
+
+int file_writer_add(struct file_writer *s, const void *bytes, size_t size) {
+    struct piece *p = malloc(sizeof(*p) + size);
+
+    if (!p)
+        return -ENOMEM;
+    *p = (struct piece){.size = size};
+    if (size)
+        memcpy(p->bytes, bytes, size);
+    *s->coming_end = p;
+    s->coming_end = &p->next;
+    if (!s->busy && !s->err)
+        write_coming(s);
+    return 0;
+}
+
+uint32_t file_writer_kept(const struct file_writer *s) {
+    return s->kept;
+}
+
+bool file_writer_idle(const struct file_writer *s) {
+    return !s->busy;
+}
+
+int file_writer_error(const struct file_writer *s) {
+    return s->busy ? 0 : -s->err;
+}
+
+int file_writer_fd(const struct file_writer *s) {
+    return s->fd;
+}
+
+void file_writer_close(struct file_writer *s) {
+    if (!s)
+        return;
+    s->closed = true;
+    if (!s->busy)
+        leave(s);
+}
