@@ -2,18 +2,18 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/log.h"
+#include "net/clock.h"
 
 #define HOLDERS_MAX 20 /* lines */
 #define LOOK_MS 2000   /* that looking may take */
@@ -76,13 +76,9 @@ void holders_log(const char *mountpoint) {
         log_all(mountpoint);
         _exit(0);
     }
-    int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
-    if (fd >= 0) {
-        poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, LOOK_MS);
-        close(fd);
-    }
-    if (pid > 0) {
-        kill(pid, SIGKILL);
+    int64_t until = clock_ms() + LOOK_MS;
+    while (pid > 0 && clock_ms() < until && waitpid(pid, NULL, WNOHANG) == 0)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    if (pid > 0 && kill(pid, SIGKILL) == 0)
         waitpid(pid, NULL, 0);
-    }
 }

@@ -3,13 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/pidfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,12 +64,15 @@ int state_open(const char *dir, char **path, char *why, size_t why_size) {
 }
 
 /* A zombie that nobody has waited for yet does not. */
-static bool lives(pid_t pid) {
-    struct pollfd p = {.fd = pidfd_open(pid, 0), .events = POLLIN};
-    bool ended = p.fd < 0 || poll(&p, 1, 0) > 0;
-    if (p.fd >= 0)
-        close(p.fd);
-    return !ended;
+static bool lives(const char *pid) {
+    char path[64], state = 'Z';
+    snprintf(path, sizeof path, "/proc/%s/stat", pid);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+        state = 'Z';
+    if (f)
+        fclose(f);
+    return state != 'Z' && state != 'X';
 }
 
 /* Reads the one line of that file; "" when there is none. */
@@ -103,7 +104,7 @@ int state_lock(int directory, const char *path, char *why, size_t why_size) {
         pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
         read_line(directory, "mounted", mounted, sizeof mounted);
         there = mounted[0] && mount_is_there(mounted);
-        bool alive = pid[0] && lives(atoi(pid));
+        bool alive = pid[0] && lives(pid);
         if (!pid[0] || (alive && (there || !mounted[0])) || waited >= (alive ? LEAVING_WAIT_MS : DEAD_WAIT_MS))
             break;
         nanosleep(&(struct timespec){.tv_nsec = LOCK_STEP_MS * 1000000L}, NULL);

@@ -1,10 +1,10 @@
-/* Replies: see reply.h. The queue is a list in order of arrival. */
 #include "fs/session/reply.h"
 
 #include <errno.h>
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "fs/handles/handle.h"
 #include "fs/session/loop.h"
@@ -23,7 +23,7 @@ enum reply_type {
 };
 
 struct reply {
-    struct reply *next;
+    STAILQ_ENTRY(reply) next;
     fuse_req_t req;
     enum reply_type type;
     union {
@@ -55,14 +55,14 @@ struct reply {
 };
 
 struct replies {
-    struct reply *first, **last;
+    STAILQ_HEAD(queue, reply) queue; /* in order of arrival */
 };
 
 int replies_create(struct replies **out) {
     struct replies *r = calloc(1, sizeof *r);
     if (!r)
         return -ENOMEM;
-    r->last = &r->first;
+    STAILQ_INIT(&r->queue);
     *out = r;
     return 0;
 }
@@ -76,15 +76,15 @@ static void reply_free(struct reply *r) {
 void replies_destroy(struct replies *r) {
     if (!r)
         return;
-    for (struct reply *x = r->first, *next; x; x = next) {
-        next = x->next;
+    for (struct reply *x; (x = STAILQ_FIRST(&r->queue));) {
+        STAILQ_REMOVE_HEAD(&r->queue, next);
         reply_free(x);
     }
     free(r);
 }
 
 bool replies_waiting(const struct fs *fs) {
-    return fs->replies->first != NULL;
+    return !STAILQ_EMPTY(&fs->replies->queue);
 }
 
 /* Whether doing the request once more, in another state of things, is harmless: it changed nothing. */
@@ -149,11 +149,10 @@ static void send_failure(struct fs *fs, struct reply *r, int rc) {
 }
 
 void replies_send(struct fs *fs, int rc) {
-    struct reply *r = fs->replies->first, *next;
-    fs->replies->first = NULL;
-    fs->replies->last = &fs->replies->first;
-    for (; r; r = next) {
-        next = r->next;
+    struct queue all = STAILQ_HEAD_INITIALIZER(all);
+    STAILQ_CONCAT(&all, &fs->replies->queue);
+    for (struct reply *r; (r = STAILQ_FIRST(&all));) {
+        STAILQ_REMOVE_HEAD(&all, next);
         if (rc)
             send_failure(fs, r, rc);
         else
@@ -192,8 +191,7 @@ static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
         memcpy(kept->request, fs->now.bytes, fs->now.size);
         kept->request_size = fs->now.size;
     }
-    *fs->replies->last = kept;
-    fs->replies->last = &kept->next;
+    STAILQ_INSERT_TAIL(&fs->replies->queue, kept, next);
     return;
 no_memory:
     free(kept);

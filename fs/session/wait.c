@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "fs/session/reply.h"
 #include "net/hash.h"
@@ -9,15 +10,16 @@
 #define BUCKETS 4096u
 
 struct waiter {
-    struct waiter *next, **at;         /* in its bucket */
-    struct waiter *due_next, **due_at; /* among the marked; due_at NULL: not marked */
+    LIST_ENTRY(waiter) in_bucket;
+    TAILQ_ENTRY(waiter) due;
+    bool marked; /* it is among the due */
     struct waits *waits;
     struct wait_key key;
     fuse_req_t req;
     uint64_t unique;
     pid_t pid;
     bool blocks;
-    int error; /* it waits no longer: what it is answered, 0: it does */
+    int error; /* it waits no longer: its answer unless the next try has one, 0: it does */
     wait_retry *retry;
     fuse_ino_t ino;
     size_t size;
@@ -26,57 +28,33 @@ struct waiter {
 };
 
 struct waits {
-    struct waiter *buckets[BUCKETS];
-    struct waiter *due;
+    LIST_HEAD(bucket, waiter) buckets[BUCKETS];
+    TAILQ_HEAD(due, waiter) due;
     struct waiter *tried; /* whose retry is under way, NULL: none's */
 };
 
 int waits_create(struct waits **out) {
     *out = calloc(1, sizeof **out);
-    return *out ? 0 : -ENOMEM;
+    if (!*out)
+        return -ENOMEM;
+    TAILQ_INIT(&(*out)->due);
+    return 0;
 }
 
-static struct waiter **bucket(struct waits *all, struct wait_key key) {
+static struct bucket *bucket(struct waits *all, struct wait_key key) {
     return &all->buckets[hash_number(key.id * 2 + key.group) >> 52];
 }
 
 static void mark(struct waiter *w) {
-    if (w->due_at)
-        return;
-    w->due_next = w->waits->due;
-    if (w->due_next)
-        w->due_next->due_at = &w->due_next;
-    w->due_at = &w->waits->due;
-    w->waits->due = w;
-}
-
-static void unmark(struct waiter *w) {
-    if (!w->due_at)
-        return;
-    *w->due_at = w->due_next;
-    if (w->due_next)
-        w->due_next->due_at = w->due_at;
-    w->due_at = NULL;
-}
-
-static void put_in(struct waiter *w) {
-    struct waiter **head = bucket(w->waits, w->key);
-    w->next = *head;
-    if (w->next)
-        w->next->at = &w->next;
-    w->at = head;
-    *head = w;
-}
-
-static void leave_bucket(struct waiter *w) {
-    *w->at = w->next;
-    if (w->next)
-        w->next->at = w->at;
+    if (!w->marked)
+        TAILQ_INSERT_TAIL(&w->waits->due, w, due);
+    w->marked = true;
 }
 
 static void take_out(struct waiter *w) {
-    unmark(w);
-    leave_bucket(w);
+    if (w->marked)
+        TAILQ_REMOVE(&w->waits->due, w, due);
+    LIST_REMOVE(w, in_bucket);
     free(w);
 }
 
@@ -84,8 +62,8 @@ void waits_destroy(struct waits *all) {
     if (!all)
         return;
     for (unsigned i = 0; i < BUCKETS; i++)
-        while (all->buckets[i])
-            take_out(all->buckets[i]);
+        while (!LIST_EMPTY(&all->buckets[i]))
+            take_out(LIST_FIRST(&all->buckets[i]));
     free(all);
 }
 
@@ -118,7 +96,7 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
                          .size = size,
                          .off = off,
                          .fi = copy};
-    put_in(w);
+    LIST_INSERT_HEAD(bucket(fs->waits, key), w, in_bucket);
     if (blocks)
         sched_blocked(fs->sched, w->pid, w->unique, key.id);
     fuse_req_interrupt_func(req, on_interrupt, w);
@@ -128,11 +106,11 @@ void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off) {
     struct waiter *w = fs->waits->tried;
     if (!w)
         return;
-    leave_bucket(w);
+    LIST_REMOVE(w, in_bucket);
     w->key = key;
     w->ino = ino;
     w->off = off;
-    put_in(w);
+    LIST_INSERT_HEAD(bucket(fs->waits, key), w, in_bucket);
     if (w->blocks)
         sched_waits_on(fs->sched, w->unique, key.id);
 }
@@ -148,20 +126,23 @@ static bool try(struct fs *fs, struct waiter *w) {
 }
 
 bool waits_any(const struct fs *fs, struct wait_key key) {
-    const struct waiter *w = *bucket(fs->waits, key);
-    while (w && (w->key.id != key.id || w->key.group != key.group))
-        w = w->next;
-    return w;
+    const struct waiter *w;
+    LIST_FOREACH(w, bucket(fs->waits, key), in_bucket)
+        if (w->key.id == key.id && w->key.group == key.group)
+            return true;
+    return false;
 }
 
 void waits_wake(struct fs *fs, struct wait_key key) {
-    for (struct waiter *w = *bucket(fs->waits, key); w; w = w->next)
+    struct waiter *w;
+    LIST_FOREACH(w, bucket(fs->waits, key), in_bucket)
         if (w->key.id == key.id && w->key.group == key.group)
             mark(w);
 }
 
 void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc) {
-    for (struct waiter *w = *bucket(fs->waits, key); w; w = w->next)
+    struct waiter *w;
+    LIST_FOREACH(w, bucket(fs->waits, key), in_bucket)
         if (w->unique == unique) {
             w->error = w->error ? w->error : rc;
             mark(w);
@@ -177,29 +158,26 @@ static void finish(struct fs *fs, struct waiter *w) {
 
 void waits_turn(struct fs *fs) {
     /* What is marked on the way (a retry may be interrupted at once) comes with the next turn. */
-    struct waiter *list = fs->waits->due;
-    fs->waits->due = NULL;
-    if (list)
-        list->due_at = &list;
-    while (list) {
-        struct waiter *w = list;
-        unmark(w);
+    struct due list = TAILQ_HEAD_INITIALIZER(list);
+    TAILQ_CONCAT(&list, &fs->waits->due, due);
+    for (struct waiter *w; (w = TAILQ_FIRST(&list));) {
+        TAILQ_REMOVE(&list, w, due);
+        w->marked = false;
         fuse_req_interrupt_func(w->req, NULL, NULL); /* an answer may outlive w */
-        if (w->error) {
+        bool answered = try(fs, w);                  /* nothing is refused that is there by now */
+        if (!answered && w->error)
             reply_err(fs, w->req, w->error);
+        if (answered || w->error)
             finish(fs, w);
-        } else if (try(fs, w)) {
-            finish(fs, w);
-        } else {
+        else
             fuse_req_interrupt_func(w->req, on_interrupt, w);
-        }
     }
 }
 
 void waits_end(struct fs *fs, int rc) {
     for (unsigned i = 0; i < BUCKETS; i++)
-        while (fs->waits->buckets[i]) {
-            struct waiter *w = fs->waits->buckets[i];
+        while (!LIST_EMPTY(&fs->waits->buckets[i])) {
+            struct waiter *w = LIST_FIRST(&fs->waits->buckets[i]);
             fuse_req_interrupt_func(w->req, NULL, NULL);
             fuse_reply_err(w->req, -rc);
             take_out(w);

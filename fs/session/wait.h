@@ -29,7 +29,7 @@ bool waits_any(const struct fs *fs, struct wait_key key); /* something is parked
 /* Marks what is parked under the key; waits_turn tries the marked. */
 void waits_wake(struct fs *fs, struct wait_key key);
 void waits_turn(struct fs *fs);
-/* That request under that key is answered with rc, at the next waits_turn. */
+/* That request under that key is answered at the next waits_turn: with rc, if it would have to wait on. */
 void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc);
 void waits_end(struct fs *fs, int rc); /* answers all with rc */
 #endif

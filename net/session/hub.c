@@ -26,7 +26,7 @@ static const uint8_t none[SESSION_ID];
 
 struct greeting {
     struct hub *hub;
-    struct greeting *next;
+    LIST_ENTRY(greeting) next;
     struct link *link;
     struct event *timer;
     void *tag;
@@ -45,8 +45,8 @@ struct hub {
     struct hub_events ev;
     void *arg;
     uint8_t id[SESSION_ID], shown[SESSION_ID];
-    struct session *sessions;
-    struct greeting *greetings;
+    struct session_list sessions;
+    LIST_HEAD(, greeting) greetings;
 };
 
 /* --- shares ------------------------------------------------------------------------------------------------------ */
@@ -74,7 +74,7 @@ static bool crowd_admits(const struct crowd *c, unsigned most) {
 /* --- sessions ---------------------------------------------------------------------------------------------------- */
 /* Whoever has another key is another, whatever he calls himself. */
 static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t key[TLS_KEY_ID]) {
-    for (struct session *s = h->sessions; s; s = *session_next(s))
+    for (struct session *s = LIST_FIRST(&h->sessions); s; s = session_next(s))
         if (!memcmp(session_peer(s), peer, SESSION_ID) && !memcmp(session_key(s), key, TLS_KEY_ID))
             return s;
     return NULL;
@@ -83,22 +83,13 @@ static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_
 static bool hub_has_room(const struct hub *h, const uint8_t key[TLS_KEY_ID], const char *address) {
     struct crowd c = {0};
 
-    for (struct session *s = h->sessions; s; s = *session_next(s))
+    for (struct session *s = LIST_FIRST(&h->sessions); s; s = session_next(s))
         crowd_count(&c, !memcmp(session_key(s), key, TLS_KEY_ID), session_address(s), address);
     return crowd_admits(&c, SESSIONS_MAX);
 }
 
-void hub_add(struct hub *h, struct session *s) {
-    *session_next(s) = h->sessions;
-    h->sessions = s;
-}
-
-void hub_remove(struct hub *h, struct session *s) {
-    struct session **at = &h->sessions;
-
-    while (*at != s)
-        at = session_next(*at);
-    *at = *session_next(s);
+struct session_list *hub_sessions(struct hub *h) {
+    return &h->sessions;
 }
 
 struct event_base *hub_base(const struct hub *h) {
@@ -134,14 +125,11 @@ static struct session *greeting_session(const struct greeting *g) {
 }
 
 static void greeting_destroy(struct greeting *g) {
-    struct greeting **at = &g->hub->greetings;
     struct session *s = greeting_session(g);
 
     if (s)
         session_hold(s, false);
-    while (*at != g)
-        at = &(*at)->next;
-    *at = g->next;
+    LIST_REMOVE(g, next);
     link_destroy(g->link);
     if (g->timer)
         event_free(g->timer);
@@ -160,7 +148,9 @@ static void greeting_fail(struct greeting *g, const char *what) {
 
 /* Another greeting with the same hub that has got as far as RESUME. */
 static bool rival(const struct greeting *mine) {
-    for (const struct greeting *g = mine->hub->greetings; g; g = g->next)
+    const struct greeting *g;
+
+    LIST_FOREACH(g, &mine->hub->greetings, next)
         if (g != mine && g->resumed && !memcmp(g->peer, mine->peer, SESSION_ID) &&
             !memcmp(g->proof.key, mine->proof.key, TLS_KEY_ID))
             return true;
@@ -334,9 +324,9 @@ static void on_resume(struct greeting *g, const struct frame *f) {
         memcpy(peer, g->peer, SESSION_ID);
         memcpy(key, g->proof.key, TLS_KEY_ID);
         session_lose(s, "the other side no longer knows it");
-        struct greeting *still = h->greetings;
+        struct greeting *still = LIST_FIRST(&h->greetings);
         while (still && still != g)
-            still = still->next;
+            still = LIST_NEXT(still, next);
         if (!still || hub_find(h, peer, key))
             return;
     }
@@ -366,8 +356,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 
 static bool may_greet(const struct hub *h, const struct tls_proof *proof, const char *address) {
     struct crowd c = {0};
+    const struct greeting *g;
 
-    for (const struct greeting *g = h->greetings; g; g = g->next)
+    LIST_FOREACH(g, &h->greetings, next)
         crowd_count(&c, !memcmp(g->proof.key, proof->key, TLS_KEY_ID), g->address, address);
     return crowd_admits(&c, GREETINGS_MAX);
 }
@@ -384,8 +375,8 @@ int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *t
         tls_conn_destroy(conn);
         return room ? -ENOMEM : -EBUSY;
     }
-    *g = (struct greeting){.hub = h, .next = h->greetings, .tag = tag, .proof = proof};
-    h->greetings = g;
+    *g = (struct greeting){.hub = h, .tag = tag, .proof = proof};
+    LIST_INSERT_HEAD(&h->greetings, g, next);
     snprintf(g->address, sizeof(g->address), "%s", address);
     int err = link_create_tls(&g->link, h->base, conn, &events, g);
     if (err) {
@@ -406,8 +397,8 @@ out:
 }
 
 void hub_forget(struct hub *h, void *tag) {
-    for (struct greeting *g = h->greetings, *next; g; g = next) {
-        next = g->next;
+    for (struct greeting *g = LIST_FIRST(&h->greetings), *next; g; g = next) {
+        next = LIST_NEXT(g, next);
         if (g->tag == tag)
             greeting_destroy(g);
     }
@@ -441,9 +432,9 @@ void hub_destroy(struct hub *h) {
 
     if (!h)
         return;
-    assert(!h->sessions);
-    while (h->greetings)
-        greeting_destroy(h->greetings);
+    assert(LIST_EMPTY(&h->sessions));
+    while (!LIST_EMPTY(&h->greetings))
+        greeting_destroy(LIST_FIRST(&h->greetings));
     free(h);
     errno = saved;
 }

@@ -27,7 +27,7 @@ enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 
 struct session {
     struct hub *hub;
-    struct session *next;
+    LIST_ENTRY(session) next; /* in hub_sessions */
     uint8_t peer[SESSION_ID], shown[SESSION_ID], id[SESSION_ID], key[TLS_KEY_ID];
     struct session_events ev;
     void *arg;
@@ -304,7 +304,7 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     memcpy(s->id, id, SESSION_ID);
     memcpy(s->key, key, TLS_KEY_ID);
     s->ticked = s->heard = clock_ms();
-    hub_add(h, s);
+    LIST_INSERT_HEAD(hub_sessions(h), s, next);
     *out = s;
     return 0;
 }
@@ -341,7 +341,7 @@ void session_tell_linked(struct session *s) {
 void session_lose(struct session *s, const char *why) {
     s->lost = true;
     drop_link(s);
-    hub_remove(s->hub, s);
+    LIST_REMOVE(s, next);
     event_del(s->beat);
     outbox_clear(&s->out);
     s->unsent = 0;
@@ -362,7 +362,7 @@ void session_destroy(struct session *s) {
     if (s->link)
         link_send(s->link, SESSION_BYE, 0, NULL, 0);
     if (!s->lost)
-        hub_remove(s->hub, s);
+        LIST_REMOVE(s, next);
     drop_link(s);
     event_free(s->beat);
     outbox_clear(&s->out);
@@ -407,6 +407,6 @@ uint64_t session_received(const struct session *s) {
     return s->received;
 }
 
-struct session **session_next(struct session *s) {
-    return &s->next;
+struct session *session_next(const struct session *s) {
+    return LIST_NEXT(s, next);
 }

@@ -15,6 +15,8 @@
  * the new one. */
 #ifndef PPFS_SESSION_INT_H
 #define PPFS_SESSION_INT_H
+#include <sys/queue.h>
+
 #include "net/session/link.h"
 #include "net/session/session.h"
 
@@ -40,8 +42,8 @@ uint64_t session_received(const struct session *s); /* frames */
 int hub_id_shown(const uint8_t id[SESSION_ID], uint8_t shown[SESSION_ID]);
 struct event_base *hub_base(const struct hub *h);
 const struct hub_config *hub_config(const struct hub *h); /* silence_ms and lease_ms are set */
-/* The list of a hub's sessions: what session.c calls when one begins and ends. */
-void hub_add(struct hub *h, struct session *s);
-void hub_remove(struct hub *h, struct session *s);
-struct session **session_next(struct session *s);
+/* Those that are not lost: a session is in there from session_create on. */
+LIST_HEAD(session_list, session);
+struct session_list *hub_sessions(struct hub *h);
+struct session *session_next(const struct session *s);
 #endif

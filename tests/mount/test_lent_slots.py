@@ -1,7 +1,7 @@
 """A job that waits for others lends its slot out, however many it waits for; how many of a user's do so is bounded."""
 import pytest
 
-from ppfsmount import wait_until
+from ppfsmount import in_fuse, text_of, wait_until
 
 REFUSED = "Resource deadlock avoided"
 
@@ -57,6 +57,23 @@ def test_a_chain_within_the_bound_ends_and_a_longer_one_is_refused(eight, mallor
                                          "as many jobs that wait for others as he may")
     assert "8 jobs of user %d wait for results of others, and he may have no more such jobs" % mallory.uid in m.log()
     m.work.joinpath("go").touch()
+
+
+def test_who_would_be_refused_a_result_that_is_there_by_now_gets_it(new_mount, mallory):
+    """The end of x, one turn of the loop, makes y queued, so that a slot is waited for and w is looked at, and is what w waits for."""
+    m = new_mount(options=["-o", "allow_other"])
+    m.work.chmod(0o777)
+    m.work.joinpath("quota").write_text("%s waits=0\n" % mallory.name)
+    m.start("--quota", m.work / "quota")
+    m.put("x", m.gate("x"))
+    m.pid_of("x")
+    sh(mallory, m, "printf '#!/bin/sh\necho $$ > %s/w\nexec cat %s\n' > $M/jobs/w" % (m.work, m.results / "x"))
+    w = int(wait_until(lambda: text_of(m.work / "w").strip(), "w to run"))
+    wait_until(lambda: in_fuse(w), "w to wait for x")
+    m.put("y", "#!/bin/sh\n#ppfs: after=x\ntrue\n")
+    (m.node / "cpus").write_text("1")
+    m.open_gate("x")
+    assert m.result("w") == b"through x\n"
 
 
 def test_many_that_wait_for_what_is_queued_behind_them(eight, mallory, alice):

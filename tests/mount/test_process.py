@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from ppfsmount import BUILD, PPFS, mount_line, wait_until
+from ppfsmount import BUILD, PPFS, mount_line, wait_until, without_call
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
@@ -193,8 +193,11 @@ def test_a_daemon_that_hangs_is_unmounted(new_mount):
 
 # --- its end ---------------------------------------------------------------------------------------------------------
 
-def test_unmounting_by_signal_names_who_had_files_open(new_mount):
-    m = new_mount().start()
+@pytest.mark.parametrize("call", [None, 434], ids=["", "without pidfd_open"])
+def test_unmounting_by_signal_names_who_had_files_open(new_mount, call):
+    if call and os.geteuid() != 0:
+        pytest.skip("fusermount3 has no privileges under a filter of an ordinary user")
+    m = new_mount().start(preexec_fn=call and without_call(call))
     m.put("g", m.gate("g"))
     pid = m.pid_of("g")
     reader = m.reader(m.results / "g")

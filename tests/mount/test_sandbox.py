@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ppfsmount import PYTHON, kill, need_landlock
+from ppfsmount import PYTHON, kill, need_landlock, without_call
 
 # Tries things; {what: "done" or the error}.
 TRYING = r'''
@@ -374,23 +374,10 @@ def test_a_directory_that_is_all_is_refused(m):
     assert m.result("z") == b""
 
 
-def without_landlock():
-    """Makes Landlock as if the kernel had none, for this process and its children."""
-    import ctypes
-    import struct
-    libc = ctypes.CDLL(None, use_errno=True)
-    code = b"".join(struct.pack("HBBI", *one) for one in (
-        (0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x00050000 | errno.ENOSYS), (0x06, 0, 0, 0x7fff0000)))
-    room = ctypes.create_string_buffer(code)
-    program = struct.pack("HxxxxxxP", 4, ctypes.addressof(room))
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.create_string_buffer(program)) == 0
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="fusermount3 has no privileges under a filter of an ordinary user")
 def test_a_kernel_that_cannot_refuses(new_mount):
     m = new_mount()
-    m.start(preexec_fn=without_landlock)
+    m.start(preexec_fn=without_call(444))  # landlock_create_ruleset
     for name, content in {"script": "#ppfs: sandbox=ro\nprint(1)\n", "sh": "#!/bin/sh\n#ppfs: sandbox=net-off\necho 1\n",
                           "call": {"call": "abs", "args": [1], "sandbox": "ro"},
                           "run": {"run": ["true"], "sandbox": "ro,net-off"}}.items():
