@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 from between import SEARCH, Catcher, answers, done, put, secret
-from ppfsmount import wait_until
+from ppfsmount import alive, wait_until
 from streamframes import ERROR, MAGIC, RESULT, Named, frames, naming, sent
 
 @pytest.fixture
@@ -101,3 +101,39 @@ def test_a_hash_gives_nothing_of_another_users(one, alice, mallory, size, option
         assert his[1][0] == his[2][0] == ERROR
         assert answers(one, user, name + "2", MAGIC + func + func2 + named) == mine
     assert answers(one, alice, "a2", MAGIC + named) == mine
+
+
+# A script's process tells the worker its end before it leaves, so that nobody waits for that: one byte, and a flag in a
+# page that they share. This one tells it while its child goes on.
+TELLS_EARLY = """
+import ctypes, os, stat, time
+if os.fork() == 0:
+    os.setsid()
+    with open("%s", "w") as f:
+        f.write(str(os.getpid()))
+    time.sleep(300)
+    os._exit(0)
+while not os.path.exists("%s"):
+    time.sleep(0.01)
+for line in open("/proc/self/maps"):
+    if "rw-s" in line and "/dev/zero" in line:
+        ctypes.c_uint32.from_address(int(line.split("-")[0], 16) + 4).value = 1
+for fd in map(int, os.listdir("/proc/self/fd")):
+    try:
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            print("told", flush=True)
+            os.write(fd, b"x")
+    except OSError:
+        pass
+time.sleep(300)
+"""
+
+
+def test_a_script_that_tells_its_end_early_leaves_nothing(one, mallory):
+    done(one, mallory, "before.py", "print('a process for the next is made')")
+    child = mallory.home / "child"
+    put(one, mallory, "early.py", TELLS_EARLY % (child, child))
+    assert one.result("early.py") == b"told\n"
+    pid = int(wait_until(child.read_text, "its child"))
+    wait_until(lambda: not alive(pid), "what it has started to end", 20)
+    done(one, mallory, "after.py", "print('the worker goes on')")

@@ -328,14 +328,15 @@ static bool await_end(pid_t pid, const struct report *shared, struct isolated *i
     return true;
 }
 
-void isolate_bury(struct isolated *iso) {
+bool isolate_bury(struct isolated *iso, unsigned max_ms) {
     struct rusage usage;
 
     if (iso->left <= 0)
-        return;
+        return true;
     kill(iso->left, SIGKILL); /* it said that it was leaving */
     reap_until(iso->left, &usage);
     iso->left = 0;
+    return reap_all(max_ms); /* and that it was alone */
 }
 
 /* Runs w in a Python of its own: what it has told is in *told. line: of a lease. */

@@ -255,7 +255,8 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         close(iso.data);
     }
     send_done(w->job, o, NULL, 0, NULL, 0);
-    isolate_bury(&iso);
+    if (!isolate_bury(&iso, TREE_MS))
+        me.leave = true;
 }
 
 /* rest: what has come over the link after the START. */

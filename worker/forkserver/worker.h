@@ -37,7 +37,8 @@ void isolate_drop_spare(void); /* before anything but a script: what is below a 
  * has ended, or (left) has told so. The caller closes iso->data. */
 void isolate_run(const struct work *w, const struct place *p, struct isolated *iso);
 _Noreturn void isolate_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
-void isolate_bury(struct isolated *iso);             /* once the end is told: no process is left after it */
+/* Once the end is told: kills what is left of it, max_ms at most. False: something is. */
+bool isolate_bury(struct isolated *iso, unsigned max_ms);
 
 /* --- leases --- */
 struct lease_line { /* how calls come and answers go */
