@@ -179,14 +179,11 @@ static void kept(struct sched *s) {
 int sched_commit(struct sched *s) {
     int rc = s->error;
     bool changed = store_changed(s->store), had = store_has_ballast(s->store);
-    if (rc == 0 && store_faults(s->store) != s->faults)
-        rc = store_fault(s->store);
     if (rc < 0)
         store_rollback(s->store);
     else
         rc = store_commit(s->store);
     s->error = 0;
-    s->faults = store_faults(s->store);
     s->made_room = rc < 0 && had && !store_has_ballast(s->store);
     if (rc < 0) {
         complain(s, rc);
@@ -279,7 +276,7 @@ int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool fo
         rc = sched_check(s, store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000)));
     queue_due(s);
     sched_tick(s);
-    return rc < 0 ? rc : store_faults(s->store) ? store_fault(s->store) : 0;
+    return rc < 0 || !store_faults(s->store) ? rc : store_failed(s->store);
 }
 
 /* --- a check of a large database, while it is in use ------------------------------------------------------------- */

@@ -2,8 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,99 +89,6 @@ static const char *const migrations[] = {
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 
-static int error_number(struct store *st, int rc) {
-    switch (rc & 0xff) {
-    case SQLITE_OK:
-    case SQLITE_DONE:
-    case SQLITE_ROW: return 0;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED: return -EBUSY;
-    case SQLITE_CONSTRAINT: return -EEXIST;
-    case SQLITE_FULL: return -ENOSPC;
-    case SQLITE_NOMEM: return -ENOMEM;
-    case SQLITE_TOOBIG: return -EFBIG;
-    case SQLITE_IOERR: {
-        int err = st->db ? sqlite3_system_errno(st->db) : 0;
-        return err == ENOSPC || err == EDQUOT ? -err : -EIO;
-    }
-    default: return -EIO;
-    }
-}
-
-int store_errno(struct store *st, int rc) {
-    int err = error_number(st, rc);
-    st->no_room |= err == -ENOSPC || err == -EDQUOT;
-    st->faults += err == -EIO || err == -ENOMEM || err == -EBUSY;
-    st->busy |= err == -EBUSY;
-    st->damaged |= (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
-    return err;
-}
-
-const char *store_error(const struct store *st) {
-    if (st->gone)
-        return "its file was moved or removed";
-    return st->busy ? "another program has the database open: end that" : sqlite3_errmsg(st->db);
-}
-
-uint64_t store_faults(const struct store *st) {
-    return st->faults;
-}
-
-int store_fault(const struct store *st) {
-    return st->busy ? -EBUSY : -EIO;
-}
-
-bool store_damaged(const struct store *st) {
-    return st->damaged;
-}
-
-sqlite3_stmt *store_sql(struct store *st, unsigned number, const char *text) {
-    int rc = st->statements[number]
-                 ? SQLITE_OK
-                 : sqlite3_prepare_v3(st->db, text, -1, SQLITE_PREPARE_PERSISTENT, &st->statements[number], NULL);
-    if (rc != SQLITE_OK)
-        store_errno(st, rc);
-    return st->statements[number];
-}
-
-void store_end(sqlite3_stmt *q) {
-    if (!q)
-        return;
-    sqlite3_reset(q);
-    sqlite3_clear_bindings(q);
-}
-
-int store_step(struct store *st, sqlite3_stmt *q) {
-    int rc = q ? sqlite3_step(q) : SQLITE_ERROR;
-    if (rc == SQLITE_ROW)
-        return 1;
-    int err = store_errno(st, rc);
-    store_end(q);
-    return err;
-}
-
-/* A failed statement may have ended the transaction by itself (a full disk does); then nothing of the turn is left. */
-int store_begin(struct store *st) {
-    if (st->changed)
-        return sqlite3_get_autocommit(st->db) ? -EIO : 0;
-    int rc = store_step(st, store_sql(st, 0, "BEGIN IMMEDIATE"));
-    st->changed = rc == 0;
-    st->touched_count = 0; /* those of the last transaction, kept until now for store_tally_touched */
-    return rc;
-}
-
-int store_run(struct store *st, sqlite3_stmt *q) {
-    int rc = q ? store_begin(st) : -EIO;
-    if (rc < 0) {
-        store_end(q);
-        return rc;
-    }
-    rc = store_step(st, q);
-    if (rc > 0)
-        store_end(q);
-    return rc < 0 ? rc : 0;
-}
-
 int store_touch(struct store *st) {
     return store_begin(st);
 }
@@ -194,16 +99,21 @@ bool store_changed(const struct store *st) {
 
 /* --- transactions ------------------------------------------------------------------------------------------------ */
 
+static void ended(struct store *st) {
+    st->changed = false;
+    st->error = 0;
+}
+
 void store_rollback(struct store *st) {
     if (!sqlite3_get_autocommit(st->db))
-        store_step(st, store_sql(st, 1, "ROLLBACK"));
+        store_step(st, store_query(st, SQL_ROLLBACK));
     if (st->no_room)
         store_ballast_give(st);
     st->no_room = false;
-    st->changed = false;
     st->tally_count = 0;
     st->touched_count = 0;
     st->reserved = st->next_id; /* the reservation may have been rolled back with the rest */
+    ended(st);
 }
 
 /* What is written to a file that has no name any more, or another directory's, is lost at the end. */
@@ -216,18 +126,16 @@ static bool is_gone(const struct store *st) {
 }
 
 int store_commit(struct store *st) {
-    if (!st->changed)
-        return 0;
-    int rc = sqlite3_get_autocommit(st->db) ? -ENOSPC : store_tally_flush(st);
-    st->gone = is_gone(st);
-    if (rc == 0 && st->gone)
-        rc = -EIO;
-    if (rc == 0)
-        rc = store_step(st, store_sql(st, 2, "COMMIT"));
+    int rc = st->error;
+    if (rc == 0 && st->changed)
+        rc = store_tally_flush(st);
+    if (rc == 0 && st->changed && is_gone(st))
+        rc = store_failed_by(st, -EIO, "its file was moved or removed");
+    if (rc == 0 && st->changed)
+        rc = store_step(st, store_query(st, SQL_COMMIT));
     if (rc < 0)
         store_rollback(st);
-    st->changed = false;
-    st->busy &= rc < 0;
+    ended(st);
     return rc;
 }
 
@@ -269,7 +177,7 @@ static int refuse(struct store *st, const char *path, const char *what, char *wh
                  sqlite3_errmsg(st->db));
         return -EBUSY;
     }
-    if (store_finds_no_room(st, error_number(st, code))) {
+    if (store_finds_no_room(st, store_errno_of(st, code))) {
         snprintf(why, why_size, "%s %s, for its disk is full: make room there, and try again", path, what);
         return -ENOSPC;
     }
@@ -358,6 +266,7 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         sqlite3_close(st->db);
         st->db = NULL;
         why[0] = 0;
+        st->error = 0;
         rc = begin(st, path, why, why_size);
     }
     if (rc < 0)
@@ -397,7 +306,7 @@ void store_close(struct store *st) {
         return;
     if (st->changed)
         store_rollback(st);
-    for (unsigned i = 0; i < STORE_STATEMENTS; i++)
+    for (unsigned i = 0; i < SQL_STATEMENTS; i++)
         sqlite3_finalize(st->statements[i]);
     sqlite3_close(st->db);
     store_ballast_leave(st); /* of what the log had */
@@ -427,27 +336,18 @@ int store_meta_set(struct store *st, const char *key, int64_t value) {
 }
 
 int store_meta_get_text(struct store *st, const char *key, char *out, size_t size) {
-    sqlite3_stmt *q = store_sql(st, 3, "SELECT value FROM meta WHERE key=?1");
-    if (!q)
-        return -EIO;
-    bind_text(q, 1, key);
-    int rc = store_step(st, q);
-    if (rc <= 0)
-        return rc < 0 ? rc : -ENOENT;
-    const char *value = (const char *)sqlite3_column_text(q, 0);
-    snprintf(out, size, "%s", value ? value : "");
+    sqlite3_stmt *q;
+    int rc = store_row(st, &q, SQL_META_GET, TEXT(key));
+    if (rc < 0)
+        return rc;
+    store_copy(q, 0, out, size);
     store_end(q);
     return 0;
 }
 
+/* A number is stored as one: the column prefers them. */
 int store_meta_set_text(struct store *st, const char *key, const char *value) {
-    sqlite3_stmt *q =
-        store_sql(st, 4, "INSERT INTO meta(key, value) VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value=?2");
-    if (q) {
-        bind_text(q, 1, key);
-        bind_text(q, 2, value); /* a number is stored as one: the column prefers them */
-    }
-    return store_run(st, q);
+    return store_run(st, SQL_META_SET, TEXT(key), TEXT(value));
 }
 
 uint64_t store_next_id(struct store *st) {

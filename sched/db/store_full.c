@@ -11,8 +11,6 @@
 
 #define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
 
-#define LITTLE (64 << 10) /* bytes: less than SQLite needs to begin */
-
 static void ballast_path(const struct store *st, char *buf, size_t size) {
     snprintf(buf, size, "%s/ballast", st->dir);
 }
@@ -50,12 +48,6 @@ bool store_finds_no_room(const struct store *st, int rc) {
     struct statvfs disk;
     return rc == -ENOSPC || rc == -EDQUOT ||
            (rc == -EIO && fstatvfs(st->file, &disk) == 0 && disk.f_bavail * disk.f_frsize < LITTLE);
-}
-
-void store_log_keep(struct store *st) {
-    for (off_t size = STORE_LOG_KEPT; st->full && size >= LITTLE; size /= 2)
-        if (fallocate(st->wal, FALLOC_FL_KEEP_SIZE, 0, size) == 0)
-            return;
 }
 
 void store_ballast_give(struct store *st) {

@@ -1,75 +1,75 @@
 /* What each user has: kept in a table of this connection alone, by triggers, so that it is part of every transaction
- * and of every rollback; counted once when it is begun. Statement numbers 108, 109. */
+ * and of every rollback; counted once when it is begun. */
+#include "sched/db/store_users.h"
+
 #include <errno.h>
 
 #include "sched/db/store_int.h"
 
-#define OF_JOB(id) "(SELECT uid FROM main.jobs WHERE id=" id ">>3)"
-#define DRAFT(row) "(" row "state=0 AND " row "shelf=0)"
+#define OF_JOB(id) "(SELECT uid FROM main.jobs WHERE id=" JOB_OF(id) ")"
+#define IS_DRAFT(row) "(" row "state=" DRAFT " AND " row "shelf=" IN_JOBS ")"
 /* Not yet ended, and what was closed and is on its way there; calls of streams are their streams'. */
-#define QUEUED(row) "(" row "shelf<>5 AND (" row "state BETWEEN 1 AND 4 OR (" row "state=0 AND " row "flags&5=1)))"
-#define BODIES_OF(job) "(SELECT total(size) FROM main.bodies WHERE id BETWEEN " job "*8 AND " job "*8+7)"
+#define IS_UNENDED(row)                                                                                                \
+    "(" row "shelf<>" PART " AND (" row "state BETWEEN " HELD " AND " RUNNING " OR (" row "state=" DRAFT " AND " row   \
+    "flags&" FLUSHED_OR_SEALED "=" FLUSHED ")))"
+#define BODIES_OF(job)                                                                                                 \
+    "(SELECT total(size) FROM main.bodies WHERE id BETWEEN " job "*" BODIES_OF_JOB " AND " job "*" BODIES_OF_JOB "+7)"
 #define EACH "1024" /* bytes that a job or directory counts for besides what is in it */
-#define LOG_END(row) row "start+CASE typeof(" row "data) WHEN 'integer' THEN " row "data ELSE length(" row "data) END"
-/* BODY_WAITING: its rows stand by their calls' numbers, so what they have is added up */
-#define WAITS(id) "(" id "&7=5)"
+/* its rows stand by their calls' numbers, so what they have is added up */
+#define WAITS(id) "(" BODY_OF(id) "=" WAITING_BODY ")"
 #define MAKE "CREATE TEMP TRIGGER "
 #define KNOWN(uid) "INSERT OR IGNORE INTO counts VALUES(" uid ",0,0,0,0);"
-#define VALUE_SIZE(row)                                                                                                \
-    "CASE typeof(" row "data) WHEN 'integer' THEN ifnull((SELECT size FROM main.bodies WHERE id=" row                  \
-    "data*8),0) ELSE length(" row "data) END"
 
 /* The outer statement's OR REPLACE would hold in a trigger as well: those of bodies only UPDATE. */
 /* clang-format off */
 static const char triggers[] =
     MAKE "jobs_in AFTER INSERT ON main.jobs BEGIN " KNOWN("new.uid")
-    "UPDATE counts SET drafts=drafts+" DRAFT("new.") ", jobs=jobs+" QUEUED("new.") ", bytes=bytes+" EACH " WHERE uid=new.uid; END;"
+    "UPDATE counts SET drafts=drafts+" IS_DRAFT("new.") ", jobs=jobs+" IS_UNENDED("new.") ", bytes=bytes+" EACH " WHERE uid=new.uid; END;"
     MAKE "jobs_out AFTER DELETE ON main.jobs BEGIN "
-    "UPDATE counts SET drafts=drafts-" DRAFT("old.") ", jobs=jobs-" QUEUED("old.") ", bytes=bytes-" EACH " WHERE uid=old.uid; END;"
+    "UPDATE counts SET drafts=drafts-" IS_DRAFT("old.") ", jobs=jobs-" IS_UNENDED("old.") ", bytes=bytes-" EACH " WHERE uid=old.uid; END;"
     MAKE "jobs_to AFTER UPDATE OF state, shelf, flags ON main.jobs BEGIN "
-    "UPDATE counts SET drafts=drafts+" DRAFT("new.") "-" DRAFT("old.") ", jobs=jobs+" QUEUED("new.") "-" QUEUED("old.") " WHERE uid=old.uid; END;"
+    "UPDATE counts SET drafts=drafts+" IS_DRAFT("new.") "-" IS_DRAFT("old.") ", jobs=jobs+" IS_UNENDED("new.") "-" IS_UNENDED("old.") " WHERE uid=old.uid; END;"
     /* a row changes hands as it is after the change: the trigger above, or none where nothing else changed, counted it
      * for the old user */
     MAKE "jobs_of AFTER UPDATE OF uid ON main.jobs WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
-    "UPDATE counts SET drafts=drafts-" DRAFT("new.") ", jobs=jobs-" QUEUED("new.") ", bytes=bytes-" EACH "-" BODIES_OF("old.id") " WHERE uid=old.uid;"
-    "UPDATE counts SET drafts=drafts+" DRAFT("new.") ", jobs=jobs+" QUEUED("new.") ", bytes=bytes+" EACH "+" BODIES_OF("old.id") " WHERE uid=new.uid; END;"
+    "UPDATE counts SET drafts=drafts-" IS_DRAFT("new.") ", jobs=jobs-" IS_UNENDED("new.") ", bytes=bytes-" EACH "-" BODIES_OF("old.id") " WHERE uid=old.uid;"
+    "UPDATE counts SET drafts=drafts+" IS_DRAFT("new.") ", jobs=jobs+" IS_UNENDED("new.") ", bytes=bytes+" EACH "+" BODIES_OF("old.id") " WHERE uid=new.uid; END;"
     MAKE "bodies_in BEFORE INSERT ON main.bodies BEGIN "
     "UPDATE counts SET bytes=bytes+new.size-ifnull((SELECT size FROM main.bodies WHERE id=new.id),0) WHERE uid=" OF_JOB("new.id") "; END;"
     MAKE "bodies_out AFTER DELETE ON main.bodies BEGIN UPDATE counts SET bytes=bytes-old.size WHERE uid=" OF_JOB("old.id") "; END;"
     MAKE "bodies_to AFTER UPDATE OF size ON main.bodies BEGIN UPDATE counts SET bytes=bytes+new.size-old.size WHERE uid=" OF_JOB("new.id") "; END;"
     MAKE "logs_in AFTER INSERT ON main.logs BEGIN "
-    "UPDATE bodies SET size=CASE WHEN " WAITS("id") " THEN size+length(new.data) ELSE " LOG_END("new.") " END WHERE id=new.log AND file=-1; END;"
+    "UPDATE bodies SET size=CASE WHEN " WAITS("id") " THEN size+length(new.data) ELSE " LOG_END("new.") " END WHERE id=new.log AND file=" IN_LOG "; END;"
     MAKE "logs_out AFTER DELETE ON main.logs WHEN " WAITS("old.log") " BEGIN "
-    "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=-1; END;"
+    "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=" IN_LOG "; END;"
     /* an answer that waited goes out */
     MAKE "logs_to AFTER UPDATE OF log ON main.logs BEGIN "
-    "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=-1 AND " WAITS("id") ";"
-    "UPDATE bodies SET size=" LOG_END("new.") " WHERE id=new.log AND file=-1; END;"
+    "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=" IN_LOG " AND " WAITS("id") ";"
+    "UPDATE bodies SET size=" LOG_END("new.") " WHERE id=new.log AND file=" IN_LOG "; END;"
     MAKE "groups_in AFTER INSERT ON main.groups BEGIN " KNOWN("new.uid") "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;"
     MAKE "groups_out AFTER DELETE ON main.groups BEGIN UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid; END;"
     MAKE "groups_of AFTER UPDATE OF uid ON main.groups WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
     "UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid;"
     "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;"
-    MAKE "values_in AFTER INSERT ON main.functions BEGIN " KNOWN("new.uid") "UPDATE counts SET kept=kept+" VALUE_SIZE("new.") " WHERE uid=new.uid; END;"
-    MAKE "values_out AFTER DELETE ON main.functions BEGIN UPDATE counts SET kept=kept-" VALUE_SIZE("old.") " WHERE uid=old.uid; END;";
+    MAKE "values_in AFTER INSERT ON main.functions BEGIN " KNOWN("new.uid") "UPDATE counts SET kept=kept+" FUNCTION_SIZE("new.") " WHERE uid=new.uid; END;"
+    MAKE "values_out AFTER DELETE ON main.functions BEGIN UPDATE counts SET kept=kept-" FUNCTION_SIZE("old.") " WHERE uid=old.uid; END;";
 /* clang-format on */
 
 #define LOG_SIZE                                                                                                       \
     "CASE WHEN " WAITS("id") " THEN (SELECT cast(total(length(data)) AS INTEGER) FROM logs WHERE log=bodies.id)"       \
                              " ELSE ifnull((SELECT " LOG_END(                                                          \
                                  "") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0) END"
-_Static_assert(BODIES == 8 && BODY_WAITING == 5, "as WAITS says");
 /* Where it was not kept, for nobody else could write then. */
-static const char measure[] = "UPDATE bodies SET size=" LOG_SIZE " WHERE file=-1 AND size<>" LOG_SIZE;
+static const char measure[] = "UPDATE bodies SET size=" LOG_SIZE " WHERE file=" IN_LOG " AND size<>" LOG_SIZE;
 
 /* Writes nothing to the disk. */
 /* clang-format off */
 static const char count[] =
     "CREATE TEMP TABLE counts(uid INTEGER PRIMARY KEY, drafts INTEGER NOT NULL, jobs INTEGER NOT NULL, bytes INTEGER NOT NULL, kept INTEGER NOT NULL);"
     "INSERT INTO counts SELECT uid, sum(drafts), sum(jobs), cast(sum(bytes) AS INTEGER), sum(kept) FROM ("
-    " SELECT uid, " DRAFT("") " AS drafts, " QUEUED("") " AS jobs, " EACH "+" BODIES_OF("jobs.id") " AS bytes, 0 AS kept FROM jobs"
+    " SELECT uid, " IS_DRAFT("") " AS drafts, " IS_UNENDED("") " AS jobs, " EACH "+" BODIES_OF("jobs.id") " AS bytes, 0 AS kept FROM jobs"
     " UNION ALL SELECT uid, 1, 0, " EACH ", 0 FROM groups WHERE id<>0"
-    " UNION ALL SELECT uid, 0, 0, 0, " VALUE_SIZE("") " FROM functions) GROUP BY uid";
+    " UNION ALL SELECT uid, 0, 0, 0, " FUNCTION_SIZE("functions.") " FROM functions) GROUP BY uid";
 /* clang-format on */
 
 int store_count_users(struct store *st) {
@@ -83,25 +83,8 @@ int store_count_users(struct store *st) {
 }
 
 int store_user_counts(struct store *st, uid_t uid, struct user_counts *out) {
-    sqlite3_stmt *q = store_sql(st, 108, "SELECT drafts, jobs, bytes, kept FROM temp.counts WHERE uid=?1");
-    *out = (struct user_counts){0};
-    if (!q)
-        return -EIO;
-    bind_int(q, 1, uid);
-    int rc = store_step(st, q);
-    if (rc <= 0)
-        return rc;
-    *out = (struct user_counts){sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), sqlite3_column_int64(q, 2),
-                                sqlite3_column_int64(q, 3)};
-    store_end(q);
-    return 0;
-}
-
-int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size) {
-    sqlite3_stmt *q = store_sql(st, 109, "UPDATE bodies SET size=?2 WHERE id=?1 AND file>0");
-    if (q) {
-        bind_int(q, 1, (int64_t)(job * BODIES + b));
-        bind_int(q, 2, size);
-    }
-    return store_run(st, q);
+    int64_t n[4] = {0};
+    int rc = store_integers(st, n, 4, SQL_USER_COUNTS, INTEGER(uid));
+    *out = (struct user_counts){.drafts = n[0], .jobs = n[1], .bytes = n[2], .kept = n[3]};
+    return rc == -ENOENT ? 0 : rc;
 }

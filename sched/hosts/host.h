@@ -6,7 +6,7 @@
 
 #include "sched/sched.h"
 #include "sched/hosts/estimate.h"
-#include "sched/db/store.h"
+#include "sched/db/store_jobs.h"
 #include "worker/runner/messages.h"
 #include "worker/remote/registry.h"
 

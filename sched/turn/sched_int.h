@@ -9,6 +9,14 @@
 #include "sched/job/spec.h"
 #include "sched/db/spool.h"
 #include "sched/db/store.h"
+#include "sched/db/store_bodies.h"
+#include "sched/db/store_deps.h"
+#include "sched/db/store_functions.h"
+#include "sched/db/store_groups.h"
+#include "sched/db/store_jobs.h"
+#include "sched/db/store_nodes.h"
+#include "sched/db/store_streams.h"
+#include "sched/db/store_users.h"
 #include "sched/users/user.h"
 #include "worker/runner/disk.h"
 
@@ -105,7 +113,6 @@ struct sched {
     int64_t steady_us; /* see sched_steady */
 
     int error;       /* a statement failed: this turn cannot be committed */
-    uint64_t faults; /* of the store, before this turn */
     uint64_t unkept; /* turns that could not be committed since one last was */
     bool stopping, damaged;
     void *users; /* tsearch tree of struct user */

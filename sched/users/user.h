@@ -9,7 +9,7 @@
 
 #include "sched/runs/lend.h"
 #include "sched/users/quota.h"
-#include "sched/db/store.h"
+#include "sched/db/store_jobs.h"
 
 struct sched;
 struct stream;

@@ -13,6 +13,14 @@
 #include <unistd.h>
 
 #include "sched/db/store.h"
+#include "sched/db/store_bodies.h"
+#include "sched/db/store_deps.h"
+#include "sched/db/store_functions.h"
+#include "sched/db/store_groups.h"
+#include "sched/db/store_jobs.h"
+#include "sched/db/store_nodes.h"
+#include "sched/db/store_streams.h"
+#include "sched/db/store_users.h"
 #include "sched/sched.h"
 
 static char dir[64], why[512];
@@ -151,6 +159,64 @@ static void test_names_are_one(void **state) {
     assert_int_equal(store_job_insert(st, &r, ""), -EEXIST);
     r.job.draft = false;
     assert_int_equal(store_job_insert(st, &r, ""), 0);
+}
+
+/* What failed first is what the commit refuses for, whoever looked; the next transaction knows nothing of it. */
+static void test_a_transaction_in_which_something_failed_is_not_committed(void **state) {
+    (void)state;
+    struct job_row r = {.job = {.id = 7, .name = "x"}}, got;
+    assert_int_equal(store_job_insert(st, &r, ""), 0);
+    assert_int_equal(store_failed(st), 0);
+    assert_int_equal(store_job_insert(st, &r, ""), -EEXIST);
+    store_fail(st, -ENOMEM);
+    assert_int_equal(store_failed(st), -EEXIST);
+    assert_int_equal(store_commit(st), -EEXIST);
+    assert_non_null(strstr(store_error(st), "UNIQUE"));
+    assert_int_equal(store_failed(st), 0);
+    assert_int_equal(store_job_get(st, 7, &got), -ENOENT);
+    assert_int_equal(store_job_insert(st, &r, ""), 0);
+    assert_int_equal(store_commit(st), 0);
+    assert_int_equal(store_fail(st, -EIO), -EIO); /* where nothing has changed, too */
+    assert_int_equal(store_commit(st), -EIO);
+    assert_int_equal(store_job_get(st, 7, &got), 0);
+}
+
+/* Each form of save writes its columns, and no other. */
+static void test_a_row_is_saved(void **state) {
+    (void)state;
+    struct job_row got, r = {.job = {.id = 7,
+                                     .group = 1,
+                                     .name = "a",
+                                     .state = JOB_WAITING,
+                                     .cpus = 3,
+                                     .created = 11,
+                                     .flushed = true,
+                                     .maxrss_kib = 12,
+                                     .why = "because",
+                                     .node = "n"},
+                             .turn = 5,
+                             .place = "p",
+                             .stream = 8,
+                             .call = 9,
+                             .copy = true};
+    assert_int_equal(store_job_insert(st, &r, "/"), 0);
+    assert_int_equal(store_job_get(st, 7, &got), 0);
+    assert_memory_equal(&r, &got, sizeof r);
+    struct job_row before = r;
+    r = (struct job_row){.job = {.id = 7, .name = "b", .state = JOB_DONE, .shelf = SHELF_RESULTS, .node = "m"}};
+    assert_int_equal(store_job_save(st, &r, 0), 0);
+    assert_int_equal(store_job_get(st, 7, &got), 0);
+    assert_string_equal(got.job.node, "m");
+    assert_int_equal(got.job.cpus, 0);
+    assert_string_equal(got.job.name, "a");
+    assert_int_equal(got.job.state, JOB_WAITING);
+    assert_int_equal(got.job.shelf, SHELF_JOBS);
+    assert_int_equal(store_job_save(st, &r, SAVE_NAME | SAVE_SHELF | SAVE_QUEUE), 0);
+    assert_int_equal(store_job_get(st, 7, &got), 0);
+    r.job.created = before.job.created;
+    r.stream = before.stream;
+    r.call = before.call;
+    assert_memory_equal(&r, &got, sizeof r);
 }
 
 static void test_tallies(void **state) {
@@ -491,6 +557,11 @@ static void test_counts_are_as_counted_anew(void **state) {
             store_rollback(st);
         else
             assert_int_equal(store_commit(st), 0);
+        uint8_t hash[32] = {(uint8_t)round};
+        g.id = store_next_id(st); /* of a function, with no job */
+        assert_int_equal(store_body_put_file(st, g.id, BODY_SPEC, 1000 + round, 1), 0);
+        assert_int_equal(store_function_put(st, (uid_t)(round % USERS), hash, 0, NULL, 0, g.id), 0);
+        assert_int_equal(store_commit(st), 0);
         for (uid_t uid = 0; uid < USERS; uid++)
             assert_int_equal(store_user_counts(st, uid, &kept[uid]), 0);
         store_close(st);
@@ -501,6 +572,7 @@ static void test_counts_are_as_counted_anew(void **state) {
             assert_int_equal(kept[uid].drafts, counted.drafts);
             assert_int_equal(kept[uid].jobs, counted.jobs);
             assert_int_equal(kept[uid].bytes, counted.bytes);
+            assert_int_equal(kept[uid].kept, counted.kept);
             assert_true(counted.bytes > 0 && counted.jobs > 0 && counted.drafts > 0);
         }
     }
@@ -513,6 +585,8 @@ int main(void) {
                                        TEST(test_nodes),
                                        TEST(test_rollback_and_reopen),
                                        TEST(test_names_are_one),
+                                       TEST(test_a_transaction_in_which_something_failed_is_not_committed),
+                                       TEST(test_a_row_is_saved),
                                        TEST(test_tallies),
                                        TEST(test_dependencies),
                                        TEST(test_bodies),

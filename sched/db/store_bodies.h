@@ -1,0 +1,25 @@
+/* The store's bodies: what a job file says, what it answered. */
+#ifndef PPFS_STORE_BODIES_H
+#define PPFS_STORE_BODIES_H
+#include <stddef.h>
+
+#include "sched/job/job.h"
+
+struct store;
+
+struct body {
+    int64_t size; /* bytes; of a file: as last known */
+    int64_t file; /* 0: the bytes are in the row; else the number in the name of its file in spool/ */
+};
+int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body *out);
+/* Copies at most size bytes from offset of an inline body. Returns the bytes copied or -errno. */
+int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset);
+int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *bytes, size_t size);
+int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file);
+int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size); /* of one that is a file */
+/* The bodies from first on that are files; returns how many. */
+int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES],
+                     int64_t files[BODIES]);
+int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /* all from first on */
+int store_body_copy(struct store *st, uint64_t from, uint64_t to);            /* an inline spec */
+#endif

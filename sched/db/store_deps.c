@@ -1,0 +1,67 @@
+/* Who waits for whom, and whose end they are still to be told. */
+#include "sched/db/store_deps.h"
+
+#include <errno.h>
+
+#include "sched/db/store_sql.h"
+
+int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on) {
+    if (store_dep_any(st, job) || (stream && store_dep_any(st, stream))) { /* else nobody waits for it */
+        int64_t circle;
+        int rc =
+            store_integers(st, &circle, 1, SQL_DEP_CIRCLE, INTEGER(on), INTEGER(job), INTEGER(stream ? stream : job));
+        if (rc != -ENOENT)
+            return rc < 0 ? rc : -ELOOP;
+    }
+    return store_run(st, SQL_DEP_ADD, INTEGER(job), INTEGER(on));
+}
+
+int store_deps_delete(struct store *st, uint64_t job) {
+    return store_run(st, SQL_DEPS_DELETE, INTEGER(job));
+}
+
+int store_dep_move(struct store *st, uint64_t from, uint64_t to) {
+    int rc = store_run(st, SQL_DEP_MOVE, INTEGER(from), INTEGER(to));
+    return rc < 0 ? rc : store_run(st, SQL_DEP_DELETE_ON, INTEGER(from));
+}
+
+bool store_dep_any(struct store *st, uint64_t on) {
+    int64_t any;
+    return store_integers(st, &any, 1, SQL_DEP_ANY, INTEGER(on)) == 0;
+}
+
+int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *count) {
+    int64_t row[2];
+    int rc = store_integers(st, row, 2, SQL_DEP_FIRST, INTEGER(job));
+    if (rc < 0)
+        return rc;
+    *on = (uint64_t)row[0];
+    *count = (uint64_t)row[1];
+    return *count ? 0 : -ENOENT;
+}
+
+int store_settle_add(struct store *st, uint64_t on, bool succeeded, const char *name) {
+    return store_run(st, SQL_SETTLE_ADD, INTEGER(on), INTEGER(succeeded), TEXT(name));
+}
+
+int store_settle_next(struct store *st, uint64_t *on, bool *succeeded, char name[JOB_NAME_MAX + 1]) {
+    sqlite3_stmt *q;
+    int rc = store_row(st, &q, SQL_SETTLE_NEXT);
+    if (rc < 0)
+        return rc;
+    *on = (uint64_t)sqlite3_column_int64(q, 0);
+    *succeeded = sqlite3_column_int(q, 1);
+    store_copy(q, 2, name, JOB_NAME_MAX + 1);
+    store_end(q);
+    return 0;
+}
+
+int store_settle_jobs(struct store *st, uint64_t on, uint64_t *ids, int max) {
+    int n = store_column(st, ids, max, SQL_SETTLE_JOBS, INTEGER(on), INTEGER(max));
+    int rc = n > 0 ? store_run(st, SQL_SETTLE_TAKE, INTEGER(on), INTEGER(ids[n - 1])) : 0;
+    return rc < 0 ? rc : n;
+}
+
+int store_settle_done(struct store *st, uint64_t on) {
+    return store_run(st, SQL_SETTLE_DONE, INTEGER(on));
+}

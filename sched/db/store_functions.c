@@ -1,0 +1,74 @@
+/* The functions and values that calls of streams name. What the data of a row are: FUNCTION_SIZE in store_text.h. used:
+ * the newest stream that has named it; ids of streams only grow. */
+#include <errno.h>
+
+#include "sched/db/store_functions.h"
+#include "sched/db/store_int.h"
+
+#define HASH(hash) BLOB(hash, 32)
+
+int store_function_named(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream) {
+    int rc = store_run(st, SQL_FUNCTION_NAMED, INTEGER(uid), HASH(hash), INTEGER(stream));
+    return rc < 0 ? rc : store_changes(st) > 0;
+}
+
+int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream, const void *bytes,
+                       size_t size, uint64_t body) {
+    st->function_bytes += (int64_t)size; /* an upper bound, made exact when it matters */
+    return store_run(st, SQL_FUNCTION_PUT, INTEGER(uid), HASH(hash), INTEGER(stream),
+                     bytes ? BLOB(bytes, size) : INTEGER(body));
+}
+
+int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32],
+                       int (*take)(void *arg, const void *bytes, size_t size), void *arg, uint64_t *body) {
+    sqlite3_stmt *q;
+    int rc = store_row(st, &q, SQL_FUNCTION_GET, INTEGER(uid), HASH(hash));
+    *body = 0;
+    if (rc < 0)
+        return rc;
+    if (sqlite3_column_type(q, 0) == SQLITE_INTEGER)
+        *body = (uint64_t)sqlite3_column_int64(q, 0);
+    rc = *body ? 0 : take(arg, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0));
+    store_end(q);
+    return rc;
+}
+
+/* Of more than keep bytes those go of which their user has most, and of one user's the least recently named. But none that was named since
+ * the oldest of his streams began that has not ended: its calls may still need it. */
+static int oldest(struct store *st, int64_t keep, int64_t rows[FUNCTION_SLICE], uint64_t bodies[FUNCTION_SLICE]) {
+    sqlite3_stmt *q = store_query(st, SQL_FUNCTION_OLDEST, INTEGER(keep), INTEGER(INT64_MAX), INTEGER(FUNCTION_SLICE));
+    int n = 0, rc;
+    while ((rc = store_step(st, q)) > 0) {
+        rows[n] = sqlite3_column_int64(q, 0);
+        bodies[n++] = (uint64_t)sqlite3_column_int64(q, 1);
+    }
+    return rc < 0 ? rc : n;
+}
+
+/* Sets *body to 0 where other rows have it too, as where an earlier version gave a stream away. */
+static int keep_shared(struct store *st, uint64_t *body) {
+    int64_t shared;
+    int rc = *body ? store_integers(st, &shared, 1, SQL_FUNCTION_SHARES, INTEGER(*body)) : -ENOENT;
+    if (rc == 0)
+        *body = 0;
+    return rc == -ENOENT ? 0 : rc;
+}
+
+int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTION_SLICE]) {
+    int64_t rows[FUNCTION_SLICE], left;
+    int64_t less = keep - keep / 4;
+    if (st->function_bytes <= keep)
+        return 0;
+    int n = oldest(st, less, rows, bodies), rc = n < 0 ? n : 0;
+    for (int i = 0; i < n && rc == 0; i++) {
+        rc = store_run(st, SQL_FUNCTION_DELETE, INTEGER(rows[i]));
+        if (rc == 0)
+            rc = keep_shared(st, &bodies[i]);
+    }
+    if (rc == 0 && n < FUNCTION_SLICE)
+        rc = store_integers(st, &left, 1, SQL_FUNCTION_BYTES);
+    /* When more than that is needed, so that nothing could go, the next look comes after a quarter more. */
+    if (rc == 0 && n < FUNCTION_SLICE)
+        st->function_bytes = left > less ? less : left;
+    return rc < 0 ? rc : n;
+}

@@ -1,0 +1,36 @@
+/* The store's groups, and the tallies of what is in them. */
+#ifndef PPFS_STORE_GROUPS_H
+#define PPFS_STORE_GROUPS_H
+#include <stddef.h>
+
+#include "sched/job/group.h"
+
+struct store;
+#define GROUP_LEVELS 64 /* of groups; a path longer than this fits no PATH_MAX with names worth having */
+
+int store_group_insert(struct store *st, const struct group *g);
+int store_group_get(struct store *st, uint64_t id, struct group *out);
+int store_group_find(struct store *st, uint64_t parent, const char *name, struct group *out);
+int store_group_save(struct store *st, const struct group *g); /* parent, name, dotted, hidden, owner, mode */
+int store_group_delete(struct store *st, uint64_t id);
+int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *),
+                     void *arg);
+int store_group_options(struct store *st, uint64_t id, char **options); /* malloc'd */
+bool store_groups_say(struct store *st,
+                      const char *text); /* whether any group's options have it; true where that is not known */
+int store_group_set_options(struct store *st, uint64_t id, const char *options);
+int store_group_set_opening(struct store *st, uint64_t id, bool opening);
+int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /* -ENOENT */
+int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
+/* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
+int store_group_open_below(struct store *st, uint64_t id);
+/* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
+int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */
+int store_tally_get(struct store *st, uint64_t group, struct tally *out);
+/* it and all above it count as touched, though no number changes */
+int store_tally_touch(struct store *st, uint64_t group);
+/* The group before this change and all above it, of which the tally changed since the last commit. */
+size_t store_tally_touched(const struct store *st, const uint64_t **groups);
+int store_group_levels(struct store *st, uint64_t id);    /* of groups: 1 when there is none in it */
+bool store_group_has_jobs(struct store *st, uint64_t id); /* a job of any kind, or a subgroup */
+#endif

@@ -1,0 +1,35 @@
+/* The store's streams: their logs, and how far each is. */
+#ifndef PPFS_STORE_STREAMS_H
+#define PPFS_STORE_STREAMS_H
+#include "sched/bytes/buffer.h"
+#include "sched/job/job.h"
+
+struct store;
+
+struct stream_row {      /* how far a stream is, as committed with the answers that say so */
+    int64_t at;          /* offset of the first call that is not answered ... */
+    uint64_t call, line; /* ... its number, and the lines before it */
+    uint64_t suspect;    /* 1 + the number of a call that has been running for a while, 0 = none ... */
+    uint32_t deaths;     /* ... and at how many deaths of ppfs it was */
+};
+int64_t store_log_size(struct store *st, uint64_t job, enum job_body b);
+/* bytes NULL: size bytes that stand in its spool file at the offset start. */
+int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size);
+/* Returns the bytes copied or -errno. 0 with *in_file > 0: so many of the bytes wanted stand in the spool file at
+ * offset. */
+int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
+                       size_t *in_file);
+int store_log_drop(struct store *st, uint64_t job, enum job_body b);
+int store_trash_slice(struct store *st, int max); /* 1: there may be more */
+/* The first rows, max of them, of those that start before that go behind the size bytes of another log. Returns how
+ * many. */
+int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t before, enum job_body to, int64_t *size,
+                   int max);
+/* Deletes rows, max of them, of those that start from there on, before that. Returns how many. */
+int store_log_cut(struct store *st, uint64_t job, enum job_body b, int64_t from, int64_t before, int max);
+/* answered: which calls from that one on are, as stream_calls.c keeps it; NULL: not wanted. It is given back empty, or
+ * the caller's. */
+int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, struct buffer *answered);
+int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r, const struct buffer *answered);
+int store_stream_delete(struct store *st, uint64_t job);
+#endif
