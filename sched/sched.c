@@ -14,50 +14,7 @@
 #include "net/clock.h"
 #include "sched/streams/stream_int.h"
 
-#define RETRY_SECONDS 1 /* after a commit that failed */
-#define SLICE_US 5000   /* nobody in the mount notices a wait as short as this */
-
-void sched_log(struct sched *s, const char *format, ...) {
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    s->c.log(s->c.arg, line);
-}
-
-void sched_log_about(struct sched *s, const char *who, const char *address, const char *format, ...) {
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    if (complaints_tell(&s->complaints, who, COMPLAINTS_NODE, line, sizeof line) &&
-        (!address || complaints_tell_of(&s->complaints, address, COMPLAINTS_ADDRESS, line, sizeof line)))
-        s->c.log(s->c.arg, line);
-}
-
-void sched_log_user(struct sched *s, uint64_t job, const char *format, ...) {
-    char line[1024], who[32];
-    uid_t uid = 0;
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    store_owner(s->store, job, &uid);
-    snprintf(who, sizeof who, "user %u", (unsigned)uid);
-    sched_log_about(s, who, NULL, "%s", line);
-}
-
-void sched_tick(struct sched *s) {
-    static const struct timeval at_once = {0, 0};
-    if (!evtimer_pending(s->tick, NULL))
-        evtimer_add(s->tick, &at_once);
-}
-
-int64_t sched_steady(const struct sched *s) {
-    return clock_us() + s->steady_us;
-}
+#define SLICE_US 5000 /* nobody in the mount notices a wait as short as this */
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
@@ -73,7 +30,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     s->users_unknown = s->settling = s->opening = s->deps = true;
     run_retry_ends(s);
     stream_recover(s, false);
-    queue_due(s);
+    sched_set_due(s);
     struct ids again = s->again;
     s->again = (struct ids){0}; /* what fails again comes with the next retry, not with this one */
     for (size_t i = 0; i < again.count; i++)
@@ -117,21 +74,6 @@ static void tell(struct sched *s, bool committed) {
     size_t n = committed ? store_tally_touched(s->store, &groups) : 0;
     for (size_t i = 0; i < n; i++)
         s->c.group_changed(s->c.arg, groups[i]);
-}
-
-static void answer_laters(struct sched *s, int rc) {
-    for (struct later *l; (l = s->laters);) {
-        s->laters = l->next;
-        int sent = rc < 0 ? rc : spool_sync(s->spool, &l->name, l->has_file, true, l->done, l->arg);
-        if (sent != -EINPROGRESS && l->done)
-            l->done(l->arg, sent);
-        free(l);
-    }
-}
-
-void sched_retry(struct sched *s) {
-    static const struct timeval soon = {RETRY_SECONDS, 0};
-    evtimer_add(s->retry, &soon);
 }
 
 static void take_back(struct sched *s) {
@@ -188,7 +130,7 @@ int sched_commit(struct sched *s) {
     if (rc < 0) {
         complain(s, rc);
         take_back(s);
-        answer_laters(s, rc);
+        sched_answer_laters(s, rc);
         return rc;
     }
     if (changed) {
@@ -206,7 +148,7 @@ int sched_commit(struct sched *s) {
     host_committed(s);
     run_committed(s);
     lease_send(s);
-    answer_laters(s, 0);
+    sched_answer_laters(s, 0);
     tell(s, changed);
     return 0;
 }
@@ -234,7 +176,7 @@ static int recover_running(struct sched *s) {
                 continue;
             }
             sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
-            dispatch_mark(s, &r);
+            backlog_mark(s, &r);
             sched_move(s, &r, JOB_QUEUED, 0);
         }
     return s->error;
@@ -274,7 +216,7 @@ int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool fo
         rc = recover_orphans(s, open, arg);
     if (rc == 0) /* the clock may have been set back since these pauses began */
         rc = sched_check(s, store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000)));
-    queue_due(s);
+    sched_set_due(s);
     sched_tick(s);
     return rc < 0 || !store_faults(s->store) ? rc : store_failed(s->store);
 }

@@ -15,12 +15,11 @@ CIRCLE = 3  # so many objects at most may call each other in a circle
 # Larger circles that are there. A list may lose objects and no list may be added: who unties one takes it out.
 KNOTS = [
     {"sched/" + name + ".c" for name in """
-        dispatch/dispatch dispatch/queue hosts/estimate hosts/host hosts/host_list hosts/host_pick hosts/host_reserve hosts/keys hosts/node
-        hosts/registry inspect/query jobs/control jobs/draft jobs/draft_close jobs/draft_name jobs/group_options jobs/groups
-        jobs/options_file jobs/submit jobs/transition leases/lease leases/lease_away leases/lease_calls leases/lease_timer leases/lease_wait
-        runs/lend runs/run runs/run_output sched streams/answers streams/stream streams/stream_body streams/stream_calls
-        streams/stream_ended streams/stream_frames streams/stream_json streams/stream_kept streams/stream_log streams/stream_look
-        streams/stream_memory streams/stream_part streams/stream_turn streams/stream_wait streams/values users/quota users/user
+        hosts/estimate hosts/host hosts/host_list hosts/host_pick hosts/keys hosts/registry jobs/backlog jobs/control jobs/options_file
+        jobs/submit jobs/transition leases/lease leases/lease_away leases/lease_calls leases/lease_timer leases/lease_wait runs/run
+        runs/run_output streams/answers streams/stream streams/stream_body streams/stream_calls streams/stream_ended streams/stream_frames
+        streams/stream_json streams/stream_kept streams/stream_log streams/stream_look streams/stream_memory streams/stream_part
+        streams/stream_turn streams/stream_wait streams/values
         """.split()},
     {"worker/pool/" + name + ".c" for name in "pool pool_orders pool_pipes pool_slot pool_template pool_users pool_wait".split()},
     {"worker/remote/" + name + ".c" for name in "remote remote_hear remote_send remote_payload".split()},

@@ -30,17 +30,6 @@ struct lanes { /* of a user */
 
 /* --- who waits --------------------------------------------------------------------------------------------------- */
 
-void dispatch_mark(struct sched *s, const struct job_row *r) {
-    struct user *u = user_of(s, r->job.uid);
-    s->stirred = true;
-    if (u)
-        lend_queued(s, r->job.id, u);
-    if (u)
-        user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
-    else
-        s->users_unknown = true;
-}
-
 /* At a start, and when memory ran ahead of the database: a user too many costs a look. */
 static void find_users(struct sched *s) {
     uid_t uid;
@@ -57,12 +46,6 @@ static void find_users(struct sched *s) {
 static bool somebody_waits(struct sched *s) {
     bool wanted = lease_wanted(s);
     return s->backlog || s->placed_backlog || wanted;
-}
-
-bool dispatch_waits(const struct sched *s, const struct user *but) {
-    const struct user_heap *ready = &s->user_heaps[USERS_READY];
-    return s->backlog || s->placed_backlog || s->users_unknown || ready->count > 1 ||
-           (ready->count == 1 && ready->items[0] != but);
 }
 
 /* --- a user's lanes ---------------------------------------------------------------------------------------------- */
@@ -251,15 +234,15 @@ static bool start_wanted(struct user *u) {
         uint64_t job = w->job;
         if (store_job_get(u->s->store, job, &alone.head) < 0 || alone.head.job.state != JOB_QUEUED ||
             alone.head.job.uid != u->uid) {
-            lend_unlist(w);
+            wanted_unlist(w);
             continue;
         }
         strcpy(alone.place, alone.head.place);
         if (!try_head(u, &alone)) {
-            lend_pass(w);
+            wanted_pass(w);
             continue;
         }
-        lend_unlist(w);
+        wanted_unlist(w);
         for (struct lane *l = u->lanes->items; l < u->lanes->items + u->lanes->count; l++)
             if (!l->over && l->head.job.id == job)
                 next_in(u, l, NULL);
@@ -366,38 +349,4 @@ void dispatch_turn(struct sched *s) {
     host_spare_wake(s);
     if (!s->error && somebody_waits(s))
         lease_reclaim(s);
-}
-
-struct waiting_place {
-    const struct user *user;
-    char place[PLACE_MAX];
-};
-
-/* Of those whose turns come soon. */
-void dispatch_look(struct sched *s) {
-    const struct user_heap *ready = &s->user_heaps[USERS_READY];
-    s->waiting_count = 0;
-    if (!s->waiting_places)
-        s->waiting_places = calloc(LANES_MAX, sizeof *s->waiting_places);
-    for (unsigned i = 0; s->waiting_places && !s->backlog && i < ready->count && s->waiting_count < LANES_MAX; i++) {
-        char place[PLACE_MAX] = "";
-        const struct user *u = ready->items[i];
-        while (u->placed && s->waiting_count < LANES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
-            struct waiting_place *w = &s->waiting_places[s->waiting_count++];
-            w->user = u;
-            strcpy(w->place, place);
-        }
-    }
-}
-
-/* A stream that waits takes no slot, but is begun in a dispatch, which there is when one is free. */
-bool dispatch_wants(const struct host *h) {
-    struct sched *s = h->s;
-    const struct user *only = s->backlog && h->known && h->single ? user_of(s, h->only) : NULL;
-    if (s->backlog)
-        return only ? only->backlog : true;
-    for (const struct waiting_place *w = s->waiting_places; w && w < s->waiting_places + s->waiting_count; w++)
-        if (strcmp(w->place, PLACE_STREAM) == 0 ? streams_room(s, w->user) : host_fits(h, w->place, w->user->uid))
-            return true;
-    return false;
 }

@@ -145,7 +145,7 @@ static void retries_slice(struct sched *s, int64_t until) {
         return;
     if (s->due_at > sched_steady(s)) {
         if (!evtimer_pending(s->due, NULL)) /* libevent counts from when its callbacks began: it came a little early */
-            queue_due(s);
+            sched_set_due(s);
         return;
     }
     do {
@@ -157,17 +157,7 @@ static void retries_slice(struct sched *s, int64_t until) {
         }
     } while (n == ROWS && !s->error && clock_us() < until);
     s->due_at = 0;
-    queue_due(s);
-}
-
-void queue_due(struct sched *s) {
-    int64_t due = store_next_due(s->store), now = sched_steady(s);
-    s->due_at = due;
-    if (!due)
-        return;
-    int64_t wait = due > now ? due - now : 0;
-    struct timeval t = {wait / 1000000, wait % 1000000};
-    evtimer_add(s->due, &t);
+    sched_set_due(s);
 }
 
 /* More of one kind of long work, until the time of this turn is over; a little of it in any case. */

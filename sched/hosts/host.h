@@ -53,7 +53,7 @@ struct host {
     struct host *next_spare;    /* of sched.spares */
     LIST_HEAD(, run) under_way; /* of runs: those that have slots, and those whose end is not committed */
     uint64_t weighed;           /* the lease_reclaim in which wanted and wanting were found */
-    bool wanted;                /* a job that it could run waits: dispatch_wants */
+    bool wanted;                /* a job that it could run waits: backlog_wants */
     uint64_t done, failed;      /* attempts since this daemon began */
     unsigned crashes;           /* times in a row that it was lost with work and finished none in between ... */
     bool lost_work;             /* ... the one that is under way counts */

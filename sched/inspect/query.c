@@ -42,61 +42,9 @@ int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, st
     return rc;
 }
 
-static bool is_in(struct sched *s, uint64_t id, uint64_t top) {
-    struct group g;
-    for (int depth = 0; id != top && id && depth <= GROUP_LEVELS; depth++)
-        id = store_group_get(s->store, id, &g) == 0 ? g.parent : 0;
-    return id == top;
-}
-
-uint64_t look_being_read(struct sched *s, uint64_t group) {
-    uint64_t n = 0;
-    for (size_t i = 0; i < s->submitting.count; i++) {
-        struct job_row r;
-        n += store_job_get(s->store, s->submitting.items[i], &r) == 0 && is_in(s, r.job.group, group);
-    }
-    return n;
-}
-
-/* What is on its way into the queue counts as there: a large file that is being read, a group that is opening. */
-int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
-    int rc = store_tally_get(s->store, group, out);
-    if (rc == 0)
-        out->active += look_being_read(s, group);
-    for (uint64_t id = 0; rc == 0 && store_group_next_opening(s->store, id, &id) == 0;)
-        if (is_in(s, id, group))
-            out->active++;
-    return rc;
-}
-
 int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after,
                bool (*each)(void *, const struct job *), void *arg) {
     return store_job_list(s->store, group, shelves, after, each, arg);
-}
-
-int sched_path(struct sched *s, const struct job *j, char *buf, size_t size) {
-    uint64_t id = j->group;
-    size_t at = size, n = strlen(j->name);
-    if (n + 1 > size)
-        return -ENAMETOOLONG;
-    buf[--at] = 0;
-    at -= n;
-    memcpy(buf + at, j->name, n);
-    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
-        struct group g;
-        int rc = store_group_get(s->store, id, &g);
-        if (rc < 0)
-            return rc;
-        n = strlen(g.name);
-        if (n + 1 > at)
-            return -ENAMETOOLONG;
-        buf[--at] = '/';
-        at -= n;
-        memcpy(buf + at, g.name, n);
-        id = g.parent;
-    }
-    memmove(buf, buf + at, size - at);
-    return 0;
 }
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */

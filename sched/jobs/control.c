@@ -46,36 +46,6 @@ int sched_cancel(struct sched *s, uint64_t job) {
     return rc == 0 && job_is_stream(&r.job) ? free_input(s, job) : rc;
 }
 
-int sched_forget(struct sched *s, uint64_t job, bool held_open) {
-    struct job_row r;
-    int rc = store_job_get(s->store, job, &r);
-    if (rc < 0)
-        return rc;
-    if (!job_ended(r.job.state))
-        return -EBUSY;
-    if (!held_open || r.job.shelf == SHELF_ORPHAN)
-        return sched_remove(s, &r);
-    struct tally delta = {0};
-    if (r.job.state == JOB_DONE)
-        delta.done--;
-    else if (r.job.state == JOB_FAILED)
-        delta.failed--;
-    else
-        delta.cancelled--;
-    r.job.shelf = SHELF_ORPHAN;
-    rc = sched_check(s, store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF));
-    sched_note(s, job);
-    return rc < 0 ? rc : sched_check(s, store_tally_add(s->store, r.job.group, &delta));
-}
-
-int sched_drop(struct sched *s, uint64_t job) {
-    struct job_row r;
-    int rc = store_job_get(s->store, job, &r);
-    if (rc < 0 || r.job.shelf != SHELF_ORPHAN)
-        return rc == -ENOENT ? 0 : rc;
-    return sched_remove(s, &r);
-}
-
 int sched_set_priority(struct sched *s, uint64_t job, int priority) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
@@ -204,7 +174,7 @@ static int renamed_draft(struct sched *s, struct job_row *r, const struct group 
     if (!name_is_random(r->job.name))
         r->job.temporary = false;
     bool stays = draft_stays(s, &r->job) || to->dotted;
-    if (stays && submit_stop(s, r->job.id))
+    if (stays && reading_stop(s, r->job.id))
         r->sealed = true; /* it was closed, and waits for another name */
     int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE));
     if (rc == 0 && job_is_options(&r->job))
@@ -297,7 +267,7 @@ int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_
                  bool no_replace, bool again, sched_done *done, void *arg) {
     uint64_t job = 0;
     int rc = rename_job(s, group, name, to_group, to_name, no_replace, again, &job);
-    return rc < 0 || !job ? rc : draft_renamed(s, job, done, arg);
+    return rc < 0 || !job ? rc : sched_renamed(s, job, done, arg);
 }
 
 /* --- once more --------------------------------------------------------------------------------------------------- */
@@ -335,7 +305,7 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
                     sched_done *done, void *arg) {
     struct job_row r;
     struct group to;
-    int rc = draft_may_begin(s);
+    int rc = sched_may_begin(s);
     if (rc == 0)
         rc = store_job_get(s->store, job, &r);
     if (rc == 0)
@@ -370,5 +340,5 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         if (rc == 0)
             rc = sched_check(s, submit_ready(s, &r, SAVE_NAME));
     }
-    return rc < 0 ? rc : draft_renamed(s, job, done, arg);
+    return rc < 0 ? rc : sched_renamed(s, job, done, arg);
 }

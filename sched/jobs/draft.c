@@ -25,20 +25,6 @@ static struct spool_name spec_name(uint64_t job) {
     return (struct spool_name){job, BODY_SPEC, SPEC_FILE};
 }
 
-int draft_spec(struct sched *s, uint64_t job, struct body *out) {
-    int rc = store_body_get(s->store, job, BODY_SPEC, out);
-    if (ids_has(&s->converting, job))
-        *out = (struct body){.size = 0, .file = SPEC_FILE};
-    else if (rc < 0)
-        return rc;
-    int64_t size = out->file == BODY_LOG ? store_log_size(s->store, job, BODY_SPEC)
-                   : out->file           ? spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file})
-                                         : -1;
-    if (size >= 0)
-        out->size = size;
-    return 0;
-}
-
 /* --- making and opening ------------------------------------------------------------------------------------------ */
 
 static int check_name(const char *name) {
@@ -86,15 +72,11 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
     return rc;
 }
 
-int draft_may_begin(struct sched *s) {
-    return s->stopping ? -ESHUTDOWN : s->damaged ? -EIO : store_full(s->store) ? -ENOSPC : 0;
-}
-
 int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool exclusive, const struct writer *w,
                        struct job *out) {
     struct job_row r;
     struct group g;
-    int rc = draft_may_begin(s);
+    int rc = sched_may_begin(s);
     if (rc == 0)
         rc = check_name(name);
     if (rc == 0)
@@ -202,10 +184,16 @@ static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *do
              : -ENOMEM;
 }
 
+static int may_copy(struct sched *s, uid_t uid, uint64_t job) {
+    struct body b;
+    int rc = s->c.quotas ? draft_spec(s, job, &b) : -ENOENT;
+    return rc == -ENOENT ? 0 : rc < 0 ? rc : quota_bytes(s, uid, b.size);
+}
+
 int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out,
                      sched_done *done, void *arg) {
     struct job_row r, d;
-    int rc = draft_may_begin(s);
+    int rc = sched_may_begin(s);
     if (rc == 0)
         rc = store_job_get(s->store, job, &r);
     if (rc < 0)
@@ -235,7 +223,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         if (!truncate) /* what others wrote does not run as root, who adds to it */
             as.uid = r.job.uid, as.gid = r.job.gid, as.copies = w->uid == r.job.uid ? w->copies : job;
         as.mode = r.job.mode;
-        rc = truncate ? 0 : quota_copy(s, as.uid, job);
+        rc = truncate ? 0 : may_copy(s, as.uid, job);
         if (rc == 0)
             rc = insert_draft(s, r.job.group, r.job.name, &as, &d);
         d.copy = !truncate;
@@ -316,7 +304,7 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
     struct job_row r;
     struct body b = {0};
     enum work_kind kind;
-    int rc = draft_may_begin(s);
+    int rc = sched_may_begin(s);
     if (rc == 0)
         rc = store_job_get(s->store, job, &r);
     if (rc < 0 || size == 0)

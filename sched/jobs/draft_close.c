@@ -6,22 +6,22 @@
 
 #include "sched/streams/stream_int.h"
 
-static int after_commit(struct sched *s, uint64_t job, const struct body *b, sched_done *done, void *arg) {
-    struct later *l = calloc(1, sizeof *l);
-    if (!l)
-        return sched_check(s, -ENOMEM); /* what it was to follow is not kept either */
-    l->name = (struct spool_name){job, BODY_SPEC, b->file};
-    l->has_file = b->file;
-    l->done = done;
-    l->arg = arg;
-    l->next = s->laters;
-    s->laters = l;
-    sched_tick(s);
-    return -EINPROGRESS;
-}
-
-int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg) {
-    return s->c.sync_full ? after_commit(s, job, &(struct body){0}, done, arg) : 0;
+/* Whether the quota of its user allows one more job: else it stays a draft, with a reason. */
+static int may_close(struct sched *s, struct job *j) {
+    struct group g;
+    if (!s->c.quotas || job_is_options(j) || draft_stays(s, j))
+        return 0;
+    int rc = store_group_get(s->store, j->group, &g);
+    if (rc < 0 || g.dotted)
+        return rc;
+    rc = quota_job(s, j->uid, 1);
+    if (rc < 0) {
+        j->flushed = false;
+        j->cut = true;
+        strcpy(j->why, "stays a draft: its user has as many jobs that have not ended as the quota allows; write it "
+                       "again later, or remove it");
+    }
+    return rc;
 }
 
 /* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it
@@ -42,7 +42,7 @@ static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t si
         if (rc == 0)
             refused = group_options_close(s, j);
         if (rc == 0 && refused == 0)
-            refused = quota_close(s, j);
+            refused = may_close(s, j);
     }
     int saved = sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
     return rc < 0 ? rc : saved < 0 ? saved : refused;
@@ -68,7 +68,7 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync
     if (rc < 0)
         return rc;
     if (sync || (s->c.sync_full && b.size > 0))
-        return after_commit(s, job, &b, done, arg);
+        return sched_synced(s, job, &b, done, arg);
     return 0;
 }
 

@@ -45,6 +45,63 @@ bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
     return group == 0;
 }
 
+static bool is_below(struct sched *s, uint64_t id, uint64_t top) {
+    struct group g;
+    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
+        if (id == top)
+            return true;
+        if (store_group_get(s->store, id, &g) < 0)
+            return false;
+        id = g.parent;
+    }
+    return id == top;
+}
+
+uint64_t group_being_read(struct sched *s, uint64_t group) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < s->submitting.count; i++) {
+        struct job_row r;
+        n += store_job_get(s->store, s->submitting.items[i], &r) == 0 && is_below(s, r.job.group, group);
+    }
+    return n;
+}
+
+/* What is on its way into the queue counts as there: a large file that is being read, a group that is opening. */
+int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
+    int rc = store_tally_get(s->store, group, out);
+    if (rc == 0)
+        out->active += group_being_read(s, group);
+    for (uint64_t id = 0; rc == 0 && store_group_next_opening(s->store, id, &id) == 0;)
+        if (is_below(s, id, group))
+            out->active++;
+    return rc;
+}
+
+int sched_path(struct sched *s, const struct job *j, char *buf, size_t size) {
+    uint64_t id = j->group;
+    size_t at = size, n = strlen(j->name);
+    if (n + 1 > size)
+        return -ENAMETOOLONG;
+    buf[--at] = 0;
+    at -= n;
+    memcpy(buf + at, j->name, n);
+    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
+        struct group g;
+        int rc = store_group_get(s->store, id, &g);
+        if (rc < 0)
+            return rc;
+        n = strlen(g.name);
+        if (n + 1 > at)
+            return -ENAMETOOLONG;
+        buf[--at] = '/';
+        at -= n;
+        memcpy(buf + at, g.name, n);
+        id = g.parent;
+    }
+    memmove(buf, buf + at, size - at);
+    return 0;
+}
+
 static bool name_taken(struct sched *s, uint64_t parent, const char *name) {
     struct job_row r;
     bool current = store_job_find(s->store, parent, name, false, &r) == 0 && r.job.state != JOB_CANCELLED;
@@ -58,7 +115,7 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
     if (rc == 0 && (n == 0 || n > JOB_NAME_MAX))
         rc = n ? -ENAMETOOLONG : -EINVAL;
     if (rc == 0)
-        rc = draft_may_begin(s);
+        rc = sched_may_begin(s);
     if (rc < 0)
         return rc;
     rc = store_group_find(s->store, parent, name, &g);
@@ -133,18 +190,6 @@ int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
     return sched_check(s, store_group_save(s->store, &g));
 }
 
-static bool is_below(struct sched *s, uint64_t id, uint64_t top) {
-    struct group g;
-    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
-        if (id == top)
-            return true;
-        if (store_group_get(s->store, id, &g) < 0)
-            return false;
-        id = g.parent;
-    }
-    return id == top;
-}
-
 /* The counts of all that is in it leave the groups above, or come to them. */
 static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, bool leaves) {
     uint64_t sign = leaves ? (uint64_t)-1 : 1;
@@ -181,7 +226,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
         return 0;
     bool dotted = up.dotted || to_name[0] == '.';
-    if (dotted && !g.dotted && (t.active || look_being_read(s, group)))
+    if (dotted && !g.dotted && (t.active || group_being_read(s, group)))
         return -EBUSY; /* jobs in it are queued already */
     bool opens = g.dotted && !dotted;
     rc = opens ? quota_job(s, g.uid, 1) : 0; /* a group is let go as a whole, or not */
@@ -204,7 +249,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         s->opening = true;
         sched_tick(s);
     }
-    return rc < 0 ? rc : draft_renamed(s, group, done, arg);
+    return rc < 0 ? rc : sched_renamed(s, group, done, arg);
 }
 
 int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, const gid_t *gid, const mode_t *mode) {

@@ -96,8 +96,9 @@ static int in_force(struct sched *s, uint64_t group, char **text) {
 
 int options_file_settle(struct sched *s, struct job_row *r) {
     char *text = NULL;
-    bool taken = r->job.flushed &&
-                 sched_size(s, r->job.id, BODY_SPEC) > 0; /* an empty one may have been about to get its text */
+    struct body b = {0};
+    /* an empty one may have been about to get its text */
+    bool taken = r->job.flushed && draft_spec(s, r->job.id, &b) == 0 && b.size > 0;
     int rc = 0;
     if (!taken)
         rc = r->job.cut ? -EINVAL : options_file_take(s, &r->job);

@@ -145,7 +145,7 @@ static int still_waits(struct sched *s, uint64_t job) {
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct user *u = user_of(s, r->job.uid);
-    bool stream = job_is_stream(&r->job), alone = u && !dispatch_waits(s, u) && !s->stopping && !run_find(s, r->job.id);
+    bool stream = job_is_stream(&r->job), alone = u && !backlog_waits(s, u) && !s->stopping && !run_find(s, r->job.id);
     alone = alone && (stream || user_has_room(u, r->job.cpus));
     struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.uid,
                        r->job.failures ? r->job.node : ""};
@@ -155,7 +155,7 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     if (h || (alone && stream && streams_room(s, u)))
         return run_start(s, r, h, also_save);
     int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
-    dispatch_mark(s, r);
+    backlog_mark(s, r);
     return rc < 0 ? rc : sched_move(s, r, JOB_QUEUED, also_save);
 }
 
@@ -342,18 +342,6 @@ static void spool_was_read(void *arg, struct spool_spec *spec) {
         sched_check(s, store_tally_touch(s->store, r.job.group));
     }
     free(p);
-}
-
-/* Should this turn not be committed, it is read again. */
-bool submit_stop(struct sched *s, uint64_t job) {
-    struct job_row r;
-    bool was = ids_has(&s->submitting, job);
-    ids_remove(&s->submitting, job);
-    if (was)
-        ids_add(&s->released, job);
-    if (was && store_job_get(s->store, job, &r) == 0) /* it counted as active, for those who wait for none to be */
-        sched_check(s, store_tally_touch(s->store, r.job.group));
-    return was;
 }
 
 int submit_job(struct sched *s, struct job_row *r) {

@@ -7,80 +7,6 @@
 #include "net/clock.h"
 #include "sched/streams/stream_int.h"
 
-int ids_add(struct ids *l, uint64_t id) {
-    if (ids_has(l, id))
-        return 0;
-    if (l->count == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 32;
-        uint64_t *grown = reallocarray(l->items, cap, sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        l->items = grown;
-        l->cap = cap;
-    }
-    l->items[l->count++] = id;
-    return 0;
-}
-
-bool ids_has(const struct ids *l, uint64_t id) {
-    for (size_t i = l->count; i > 0; i--)
-        if (l->items[i - 1] == id)
-            return true;
-    return false;
-}
-
-void ids_remove(struct ids *l, uint64_t id) {
-    for (size_t i = 0; i < l->count; i++)
-        if (l->items[i] == id) {
-            l->items[i] = l->items[--l->count];
-            return;
-        }
-}
-
-int sched_check(struct sched *s, int rc) {
-    if (rc < 0 && rc != -ENOENT && !s->error) {
-        s->error = rc;
-        if (!s->unkept)
-            sched_log(s, "the database refused a change: %s", store_error(s->store));
-    }
-    return rc;
-}
-
-void sched_note(struct sched *s, uint64_t job) {
-    ids_add(&s->changed, job); /* without memory a waiter is woken later, by the next change */
-}
-
-void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir) {
-    if (!old->draft)
-        s->heirs[s->heir_count++ % HEIRS] = (struct heir){old->id, heir, old->uid, old->gid, old->mode};
-}
-
-/* A name may have been written again more than once: each time stands behind the one before it. */
-uint64_t sched_heir(const struct sched *s, uint64_t job, struct heir *was) {
-    uint64_t heir = job;
-    for (uint64_t n = s->heir_count > HEIRS ? s->heir_count - HEIRS : 0; n < s->heir_count; n++) {
-        const struct heir *h = &s->heirs[n % HEIRS];
-        if (h->of != heir)
-            continue;
-        if (heir == job)
-            *was = *h;
-        heir = h->job;
-    }
-    return heir == job ? 0 : heir;
-}
-
-void sched_note_unlink(struct sched *s, struct spool_name n) {
-    if (s->unlink_count == s->unlink_cap) {
-        size_t cap = s->unlink_cap ? s->unlink_cap * 2 : 16;
-        struct spool_name *grown = reallocarray(s->unlinks, cap, sizeof *grown);
-        if (!grown)
-            return; /* the sweep at the next start has it */
-        s->unlinks = grown;
-        s->unlink_cap = cap;
-    }
-    s->unlinks[s->unlink_count++] = n;
-}
-
 static void count(struct tally *t, const struct job *j, uint64_t n) {
     switch (j->shelf >= SHELF_ORPHAN ? JOB_DRAFT : j->state) {
     case JOB_HELD:
@@ -153,25 +79,23 @@ int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, u
     return sched_move(s, r, JOB_FAILED, also_save);
 }
 
-int sched_drop_bodies(struct sched *s, uint64_t job, bool spec) {
-    enum job_body first = spec ? BODY_SPEC : BODY_RESULT, bodies[BODIES];
-    int64_t files[BODIES];
-    int n = store_body_files(s->store, job, first, bodies, files);
-    for (int i = 0; i < n; i++) {
-        sched_note_unlink(s, (struct spool_name){job, bodies[i], files[i]});
-        if (files[i] != BODY_LOG)
-            continue;
-        sched_check(s, store_log_drop(s->store, job, bodies[i]));
-        s->trash = true;
-    }
-    return sched_check(s, n < 0 ? n : store_bodies_delete(s->store, job, first));
+/* Should this turn not be committed, it is read again. */
+bool reading_stop(struct sched *s, uint64_t job) {
+    struct job_row r;
+    bool was = ids_has(&s->submitting, job);
+    ids_remove(&s->submitting, job);
+    if (was)
+        ids_add(&s->released, job);
+    if (was && store_job_get(s->store, job, &r) == 0) /* it counted as active, for those who wait for none to be */
+        sched_check(s, store_tally_touch(s->store, r.job.group));
+    return was;
 }
 
 int sched_remove(struct sched *s, struct job_row *r) {
     struct tally delta = {0};
     count(&delta, &r->job, (uint64_t)-1);
     run_drop(s, r->job.id);
-    submit_stop(s, r->job.id);
+    reading_stop(s, r->job.id);
     int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
     if (rc == 0 && job_is_stream(&r->job))
         rc = end_stream(s, r->job.id);
@@ -183,4 +107,34 @@ int sched_remove(struct sched *s, struct job_row *r) {
         rc = sched_check(s, store_tally_add(s->store, r->job.group, &delta));
     sched_note(s, r->job.id);
     return rc;
+}
+
+int sched_forget(struct sched *s, uint64_t job, bool held_open) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0)
+        return rc;
+    if (!job_ended(r.job.state))
+        return -EBUSY;
+    if (!held_open || r.job.shelf == SHELF_ORPHAN)
+        return sched_remove(s, &r);
+    struct tally delta = {0};
+    if (r.job.state == JOB_DONE)
+        delta.done--;
+    else if (r.job.state == JOB_FAILED)
+        delta.failed--;
+    else
+        delta.cancelled--;
+    r.job.shelf = SHELF_ORPHAN;
+    rc = sched_check(s, store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF));
+    sched_note(s, job);
+    return rc < 0 ? rc : sched_check(s, store_tally_add(s->store, r.job.group, &delta));
+}
+
+int sched_drop(struct sched *s, uint64_t job) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc < 0 || r.job.shelf != SHELF_ORPHAN)
+        return rc == -ENOENT ? 0 : rc;
+    return sched_remove(s, &r);
 }

@@ -279,7 +279,7 @@ static void weigh_host(struct host *h, const struct wanting *w) {
         return;
     h->weighed = h->s->reclaims;
     h->wanting = NULL;
-    h->wanted = dispatch_wants(h);
+    h->wanted = backlog_wants(h);
     for (unsigned i = 0; i < w->count && !h->wanted; i++)
         if (host_fits(h, w->of[i]->place, w->of[i]->user->uid)) {
             h->wanted = w->several[i] || h->wanting;
@@ -313,7 +313,7 @@ void lease_reclaim(struct sched *s) {
     s->reclaim_at = now + s->lease_count;
     struct wanting waiting;
     s->reclaims++;
-    dispatch_look(s);
+    backlog_look(s);
     find_wanting(s, &waiting);
     const struct user *next = user_next(s);
     unsigned given = 0;

@@ -9,10 +9,6 @@
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
 
-/* All users together may lend less than so many slots ... */
-#define LENT_MIN 512u
-#define LENT_SLOT 16u /* ... or so many for each that there is, whichever is more */
-
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y;
@@ -25,83 +21,6 @@ void lend_init(struct lends *l) {
 void lend_free(struct lends *l) {
     tdestroy(l->parked, free);
     tdestroy(l->wants, free);
-}
-
-/* --- how many ---------------------------------------------------------------------------------------------------- */
-
-void lend_count(struct user *u, bool lends) {
-    u->lends += lends ? 1u : -1u;
-    u->s->lends.count += lends ? 1u : -1u;
-}
-
-/* Half of what others leave: whoever comes finds some, and all together never have all. */
-static int64_t most(const struct user *u) {
-    const struct sched *s = u->s;
-    unsigned slots = s->hosts->cpus, all = slots > LENT_MIN / LENT_SLOT ? slots * LENT_SLOT : LENT_MIN;
-    unsigned others = s->lends.count - u->lends;
-    int64_t share = others < all ? (all - others) / 2 : 0;
-    return share < u->quota.waits ? share : u->quota.waits;
-}
-
-bool lend_crowded(const struct user *u) {
-    return u->lends && u->lends >= most(u) / 2;
-}
-
-/* --- what is waited for ------------------------------------------------------------------------------------------ */
-
-void lend_unlist(struct want *w) {
-    if (w->listed)
-        TAILQ_REMOVE(&w->user->wanted, w, mates);
-    w->listed = false;
-}
-
-void lend_pass(struct want *w) {
-    TAILQ_REMOVE(&w->user->wanted, w, mates);
-    TAILQ_INSERT_TAIL(&w->user->wanted, w, mates);
-}
-
-static void list(struct want *w, struct user *u) {
-    lend_unlist(w);
-    w->user = u;
-    w->listed = true;
-    TAILQ_INSERT_HEAD(&u->wanted, w, mates);
-}
-
-void lend_queued(struct sched *s, uint64_t job, struct user *u) {
-    struct want **found = s->lends.wants ? tfind(&job, &s->lends.wants, compare) : NULL;
-    if (found && (!(*found)->listed || (*found)->user != u))
-        list(*found, u);
-}
-
-/* Without memory, or where it is gone, its job waits for its turn like others. */
-static void want(struct sched *s, struct parked *p) {
-    uid_t uid;
-    struct want **found = tfind(&p->on, &s->lends.wants, compare);
-    struct user *u = store_owner(s->store, p->on, &uid) == 0 ? user_of(s, uid) : NULL;
-    struct want *w = found ? *found : u ? calloc(1, sizeof *w) : NULL;
-    if (!w)
-        return;
-    if (!found) {
-        w->job = p->on;
-        if (!tsearch(&w->job, &s->lends.wants, compare)) {
-            free(w);
-            return;
-        }
-    }
-    w->waiters++;
-    p->want = w;
-    if (u)
-        list(w, u);
-}
-
-static void unwant(struct sched *s, struct parked *p) {
-    struct want *w = p->want;
-    p->want = NULL;
-    if (!w || --w->waiters)
-        return;
-    lend_unlist(w);
-    tdelete(&w->job, &s->lends.wants, compare);
-    free(w);
 }
 
 /* --- clients ----------------------------------------------------------------------------------------------------- */
@@ -132,7 +51,7 @@ static void look(struct sched *s, struct parked *p) {
     struct user *u = r && r->state == RUN_RUNNING ? r->user : l ? l->user : NULL;
     if (!u)
         return;
-    if (!(r ? r->lent : l->lent) && u->lends >= most(u)) {
+    if (!(r ? r->lent : l->lent) && u->lends >= lend_most(u)) {
         refuse(s, p, job, u);
         return;
     }
@@ -145,7 +64,7 @@ static void look(struct sched *s, struct parked *p) {
         l->waits++;
         lease_lend(s, job, true);
     }
-    want(s, p);
+    p->want = wanted_add(s, p->on);
 }
 
 /* The newest first: what they wait for is what others wait for in the end. */
@@ -195,8 +114,8 @@ void sched_waits_on(struct sched *s, uint64_t request, uint64_t job) {
         return;
     p->on = job;
     if (p->want) {
-        unwant(s, p);
-        want(s, p);
+        wanted_drop(s, p->want);
+        p->want = wanted_add(s, job);
     }
 }
 
@@ -206,7 +125,7 @@ void sched_unblocked(struct sched *s, uint64_t request) {
         return;
     if (!p->looked)
         TAILQ_REMOVE(&s->lends.fresh, p, fresh);
-    unwant(s, p);
+    wanted_drop(s, p->want);
     if (p->job)
         take_back(s, p);
     tdelete(&request, &s->lends.parked, compare);

@@ -8,6 +8,8 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "sched/users/wanted.h"
+
 struct sched;
 struct user;
 
@@ -22,15 +24,6 @@ struct parked {                /* a request that waits for a result */
     TAILQ_ENTRY(parked) fresh; /* ... lends.fresh */
 };
 
-struct want {     /* a job that others wait for */
-    uint64_t job; /* first: key of the tree */
-    unsigned waiters;
-    struct user *user;       /* whose it is; while it is listed ... */
-    bool listed;             /* ... it may be queued, and stands in ... */
-    TAILQ_ENTRY(want) mates; /* ... user.wanted, the newest first */
-};
-TAILQ_HEAD(want_queue, want);
-
 struct lends {
     void *parked, *wants; /* tsearch trees */
     TAILQ_HEAD(, parked) fresh;
@@ -41,11 +34,4 @@ void lend_init(struct lends *l);
 void lend_free(struct lends *l);
 /* Of the clients that began to wait those that are jobs lend their slots, as many as a slice has time for. */
 void lend_turn(struct sched *s);
-void lend_count(struct user *u, bool lends); /* one more of his lends its slot, or no more */
-/* So many of his lend their slots that what they wait for goes first. */
-bool lend_crowded(const struct user *u);
-/* That job is queued; listed again where another waits for it. */
-void lend_queued(struct sched *s, uint64_t job, struct user *u);
-void lend_unlist(struct want *w);
-void lend_pass(struct want *w); /* it cannot start now: behind the others */
 #endif

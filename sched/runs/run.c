@@ -239,7 +239,7 @@ static int try_again(struct sched *s, struct job_row *row) {
     int64_t pause = n < 6 ? 1 << n : RETRY_PAUSE_MAX;
     row->job.not_before = sched_steady(s) + pause * 1000000;
     int rc = sched_move(s, row, JOB_WAITING, 0);
-    queue_due(s);
+    sched_set_due(s);
     return rc;
 }
 
@@ -267,7 +267,7 @@ static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
         return sched_fail(s, row, EIO, why, 0);
     }
     sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
-    dispatch_mark(s, row);
+    backlog_mark(s, row);
     return sched_move(s, row, JOB_QUEUED, 0);
 }
 

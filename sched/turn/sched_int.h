@@ -197,8 +197,15 @@ void sched_tick(struct sched *s); /* another turn at once */
  * by it, so that nobody waits for a day because the clock was set back. The next daemon's may be another, see
  * sched_recover. */
 int64_t sched_steady(const struct sched *s);
-#define RETRY_PAUSE_MAX 60         /* seconds between attempts, at most */
-void sched_retry(struct sched *s); /* what could not be done now is tried again a second later */
+#define RETRY_PAUSE_MAX 60            /* seconds between attempts, at most */
+int sched_may_begin(struct sched *s); /* 0 or -errno: nothing new is taken now */
+/* Once this turn is committed, and the disk has that body, done is called. -EINPROGRESS or -errno */
+int sched_synced(struct sched *s, uint64_t job, const struct body *b, sched_done *done, void *arg);
+/* A change of names was made: with --sync full done is called when it is on the disk (-EINPROGRESS), else 0. */
+int sched_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg);
+void sched_answer_laters(struct sched *s, int rc); /* of both, with the commit's rc */
+void sched_set_due(struct sched *s);               /* the timer, for the next retry of a job */
+void sched_retry(struct sched *s);                 /* what could not be done now is tried again a second later */
 
 /* transition.c: the one way to another state */
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
@@ -213,7 +220,7 @@ uint64_t sched_heir(const struct sched *s, uint64_t job, struct heir *was);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
 /* query.c: drafts in there that are on their way into the queue */
-uint64_t look_being_read(struct sched *s, uint64_t group);
+uint64_t group_being_read(struct sched *s, uint64_t group);
 
 /* tidy.c */
 void tidy_later(struct sched *s); /* something has changed: a second of quiet from here on */
@@ -224,7 +231,8 @@ void checkpoint_turn(struct sched *s);
 
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);
-bool submit_stop(struct sched *s, uint64_t job); /* a draft that is being read stays one; false: it is not being read */
+bool reading_stop(struct sched *s,
+                  uint64_t job); /* a draft that is being read stays one; false: it is not being read */
 /* waits for others, for a node, or is queued */
 int submit_ready(struct sched *s, struct job_row *r, unsigned also_save);
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
@@ -242,11 +250,7 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
 
 /* draft.c */
 #define SPEC_FILE 1                                              /* number of a spec's spool file */
-int draft_may_begin(struct sched *s);                            /* 0 or -errno: nothing new is taken now */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
-
-/* A change of names was made: with --sync full done is called when it is on the disk (-EINPROGRESS), else 0. */
-int draft_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg);
 
 /* writer.c */
 /* The directory that the writer is in; "" when it cannot be told. */
@@ -295,16 +299,17 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
 
 /* queue.c */
 void queue_turn(struct sched *s);
-void queue_due(struct sched *s); /* sets the timer for the next retry */
 
 /* dispatch.c */
 void dispatch_turn(struct sched *s);
-void dispatch_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
-/* Whether a job waits that the host could run; by what waited when dispatch_look was called. */
-void dispatch_look(struct sched *s);
-bool dispatch_wants(const struct host *h);
+
+/* backlog.c */
+void backlog_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
 /* Somebody waits for a slot, other than streams of that user. */
-bool dispatch_waits(const struct sched *s, const struct user *but);
+bool backlog_waits(const struct sched *s, const struct user *but);
+/* Whether a job waits that the host could run; by what waited when backlog_look was called. */
+void backlog_look(struct sched *s);
+bool backlog_wants(const struct host *h);
 
 /* run.c */
 struct run *run_find(struct sched *s, uint64_t job);

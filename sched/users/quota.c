@@ -96,29 +96,6 @@ int quota_grows(struct sched *s, const struct job *j, uint64_t size) {
     return rc;
 }
 
-int quota_copy(struct sched *s, uid_t uid, uint64_t job) {
-    struct body b;
-    int rc = s->c.quotas ? draft_spec(s, job, &b) : -ENOENT;
-    return rc == -ENOENT ? 0 : rc < 0 ? rc : quota_bytes(s, uid, b.size);
-}
-
-int quota_close(struct sched *s, struct job *j) {
-    struct group g;
-    if (!s->c.quotas || job_is_options(j) || draft_stays(s, j))
-        return 0;
-    int rc = store_group_get(s->store, j->group, &g);
-    if (rc < 0 || g.dotted)
-        return rc;
-    rc = quota_job(s, j->uid, 1);
-    if (rc < 0) {
-        j->flushed = false;
-        j->cut = true;
-        strcpy(j->why, "stays a draft: its user has as many jobs that have not ended as the quota allows; write it "
-                       "again later, or remove it");
-    }
-    return rc;
-}
-
 int quota_output(struct user *u, int64_t more) {
     int rc = u->quota.bytes == QUOTA_NONE ? 0 : quota_bytes(u->s, u->uid, more);
     u->live += rc == 0 ? more : 0;

@@ -7,7 +7,7 @@
 #define PPFS_USER_H
 #include <sys/queue.h>
 
-#include "sched/runs/lend.h"
+#include "sched/users/wanted.h"
 #include "sched/users/quota.h"
 #include "sched/db/store_jobs.h"
 
@@ -90,9 +90,7 @@ int quota_bytes(struct sched *s, uid_t uid, int64_t more);
 int quota_values(struct sched *s, uid_t uid, int64_t more);
 /* The job's file is to have so many bytes; they are counted from then on where it stands in the spool. */
 int quota_grows(struct sched *s, const struct job *j, uint64_t size);
-int quota_copy(struct sched *s, uid_t uid, uint64_t job); /* the file of that job once more */
-int quota_close(struct sched *s, struct job *j);          /* a draft is closed: else it stays one, with a reason */
-int quota_output(struct user *u, int64_t more);           /* of a run; 0: counted in live */
+int quota_output(struct user *u, int64_t more); /* of a run; 0: counted in live */
 /* it asks for more slots than he may have */
 bool quota_why_never(const struct sched *s, const struct job *j, char *buf, size_t size);
 bool quota_why_queued(struct sched *s, const struct job *j, char *buf,

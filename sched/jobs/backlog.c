@@ -1,0 +1,58 @@
+/* Jobs that wait for a slot: of which users, and where they may run. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/streams/stream_int.h"
+
+#define PLACES_MAX 256 /* of those whose turns come soon */
+
+void backlog_mark(struct sched *s, const struct job_row *r) {
+    struct user *u = user_of(s, r->job.uid);
+    s->stirred = true;
+    if (u)
+        wanted_queued(s, r->job.id, u);
+    if (u)
+        user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
+    else
+        s->users_unknown = true;
+}
+
+bool backlog_waits(const struct sched *s, const struct user *but) {
+    const struct user_heap *ready = &s->user_heaps[USERS_READY];
+    return s->backlog || s->placed_backlog || s->users_unknown || ready->count > 1 ||
+           (ready->count == 1 && ready->items[0] != but);
+}
+
+struct waiting_place {
+    const struct user *user;
+    char place[PLACE_MAX];
+};
+
+/* Of those whose turns come soon. */
+void backlog_look(struct sched *s) {
+    const struct user_heap *ready = &s->user_heaps[USERS_READY];
+    s->waiting_count = 0;
+    if (!s->waiting_places)
+        s->waiting_places = calloc(PLACES_MAX, sizeof *s->waiting_places);
+    for (unsigned i = 0; s->waiting_places && !s->backlog && i < ready->count && s->waiting_count < PLACES_MAX; i++) {
+        char place[PLACE_MAX] = "";
+        const struct user *u = ready->items[i];
+        while (u->placed && s->waiting_count < PLACES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
+            struct waiting_place *w = &s->waiting_places[s->waiting_count++];
+            w->user = u;
+            strcpy(w->place, place);
+        }
+    }
+}
+
+/* A stream that waits takes no slot, but is begun in a dispatch, which there is when one is free. */
+bool backlog_wants(const struct host *h) {
+    struct sched *s = h->s;
+    const struct user *only = s->backlog && h->known && h->single ? user_of(s, h->only) : NULL;
+    if (s->backlog)
+        return only ? only->backlog : true;
+    for (const struct waiting_place *w = s->waiting_places; w && w < s->waiting_places + s->waiting_count; w++)
+        if (strcmp(w->place, PLACE_STREAM) == 0 ? streams_room(s, w->user) : host_fits(h, w->place, w->user->uid))
+            return true;
+    return false;
+}

@@ -1,0 +1,90 @@
+/* See wanted.h. */
+#include "sched/users/wanted.h"
+
+#include <search.h>
+#include <stdlib.h>
+
+#include "sched/turn/sched_int.h"
+
+/* All users together may lend less than so many slots ... */
+#define LENT_MIN 512u
+#define LENT_SLOT 16u /* ... or so many for each that there is, whichever is more */
+
+static int compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* --- how many ---------------------------------------------------------------------------------------------------- */
+
+void lend_count(struct user *u, bool lends) {
+    u->lends += lends ? 1u : -1u;
+    u->s->lends.count += lends ? 1u : -1u;
+}
+
+/* Half of what others leave: whoever comes finds some, and all together never have all. */
+int64_t lend_most(const struct user *u) {
+    const struct sched *s = u->s;
+    unsigned slots = s->hosts->cpus, all = slots > LENT_MIN / LENT_SLOT ? slots * LENT_SLOT : LENT_MIN;
+    unsigned others = s->lends.count - u->lends;
+    int64_t share = others < all ? (all - others) / 2 : 0;
+    return share < u->quota.waits ? share : u->quota.waits;
+}
+
+bool lend_crowded(const struct user *u) {
+    return u->lends && u->lends >= lend_most(u) / 2;
+}
+
+/* --- what is waited for ------------------------------------------------------------------------------------------ */
+
+void wanted_unlist(struct want *w) {
+    if (w->listed)
+        TAILQ_REMOVE(&w->user->wanted, w, mates);
+    w->listed = false;
+}
+
+void wanted_pass(struct want *w) {
+    TAILQ_REMOVE(&w->user->wanted, w, mates);
+    TAILQ_INSERT_TAIL(&w->user->wanted, w, mates);
+}
+
+static void list(struct want *w, struct user *u) {
+    wanted_unlist(w);
+    w->user = u;
+    w->listed = true;
+    TAILQ_INSERT_HEAD(&u->wanted, w, mates);
+}
+
+void wanted_queued(struct sched *s, uint64_t job, struct user *u) {
+    struct want **found = s->lends.wants ? tfind(&job, &s->lends.wants, compare) : NULL;
+    if (found && (!(*found)->listed || (*found)->user != u))
+        list(*found, u);
+}
+
+struct want *wanted_add(struct sched *s, uint64_t job) {
+    uid_t uid;
+    struct want **found = tfind(&job, &s->lends.wants, compare);
+    struct user *u = store_owner(s->store, job, &uid) == 0 ? user_of(s, uid) : NULL;
+    struct want *w = found ? *found : u ? calloc(1, sizeof *w) : NULL;
+    if (!w)
+        return NULL;
+    if (!found) {
+        w->job = job;
+        if (!tsearch(&w->job, &s->lends.wants, compare)) {
+            free(w);
+            return NULL;
+        }
+    }
+    w->waiters++;
+    if (u)
+        list(w, u);
+    return w;
+}
+
+void wanted_drop(struct sched *s, struct want *w) {
+    if (!w || --w->waiters)
+        return;
+    wanted_unlist(w);
+    tdelete(&w->job, &s->lends.wants, compare);
+    free(w);
+}
