@@ -296,6 +296,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     TAILQ_INIT(&s->idle);
     lend_init(&s->lends);
     TAILQ_INIT(&s->roomy);
+    TAILQ_INIT(&s->lost);
     s->owner = geteuid();
     s->slice_us = SLICE_US;
     s->steady_us = clock_wall_us() - clock_us();

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +46,8 @@ struct hub {
     struct hub_events ev;
     void *arg;
     uint8_t id[SESSION_ID], shown[SESSION_ID];
-    struct session_list sessions;
+    LIST_HEAD(, hub_entry) sessions;
+    void *by_whom; /* the same as a tree, tsearch(3): whose id it is is for the peer to choose, so no hash */
     LIST_HEAD(, greeting) greetings;
 };
 
@@ -73,23 +75,44 @@ static bool crowd_admits(const struct crowd *c, unsigned most) {
 
 /* --- sessions ---------------------------------------------------------------------------------------------------- */
 /* Whoever has another key is another, whatever he calls himself. */
+static int compare(const void *a, const void *b) {
+    const struct hub_entry *x = a, *y = b;
+    int order = memcmp(x->peer, y->peer, SESSION_ID);
+
+    return order ? order : memcmp(x->key, y->key, TLS_KEY_ID);
+}
+
 static struct session *hub_find(const struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t key[TLS_KEY_ID]) {
-    for (struct session *s = LIST_FIRST(&h->sessions); s; s = session_next(s))
-        if (!memcmp(session_peer(s), peer, SESSION_ID) && !memcmp(session_key(s), key, TLS_KEY_ID))
-            return s;
-    return NULL;
+    struct hub_entry wanted;
+
+    memcpy(wanted.peer, peer, SESSION_ID);
+    memcpy(wanted.key, key, TLS_KEY_ID);
+    struct hub_entry **found = tfind(&wanted, &h->by_whom, compare);
+    return found ? (*found)->session : NULL;
 }
 
 static bool hub_has_room(const struct hub *h, const uint8_t key[TLS_KEY_ID], const char *address) {
     struct crowd c = {0};
+    const struct hub_entry *e;
 
-    for (struct session *s = LIST_FIRST(&h->sessions); s; s = session_next(s))
-        crowd_count(&c, !memcmp(session_key(s), key, TLS_KEY_ID), session_address(s), address);
+    LIST_FOREACH(e, &h->sessions, next) {
+        crowd_count(&c, !memcmp(e->key, key, TLS_KEY_ID), session_address(e->session), address);
+    }
     return crowd_admits(&c, SESSIONS_MAX);
 }
 
-struct session_list *hub_sessions(struct hub *h) {
-    return &h->sessions;
+int hub_add(struct hub *h, struct hub_entry *e) {
+    struct hub_entry **at = tsearch(e, &h->by_whom, compare);
+
+    if (!at || *at != e)
+        return at ? -EEXIST : -ENOMEM;
+    LIST_INSERT_HEAD(&h->sessions, e, next);
+    return 0;
+}
+
+void hub_remove(struct hub *h, struct hub_entry *e) {
+    LIST_REMOVE(e, next);
+    tdelete(e, &h->by_whom, compare);
 }
 
 struct event_base *hub_base(const struct hub *h) {

@@ -27,8 +27,8 @@ enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 
 struct session {
     struct hub *hub;
-    LIST_ENTRY(session) next; /* in hub_sessions */
-    uint8_t peer[SESSION_ID], shown[SESSION_ID], id[SESSION_ID], key[TLS_KEY_ID];
+    struct hub_entry entry; /* whose it is */
+    uint8_t shown[SESSION_ID], id[SESSION_ID];
     struct session_events ev;
     void *arg;
 
@@ -294,17 +294,17 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     s->beat_ms = beat_ms > SESSION_BEAT_MS ? SESSION_BEAT_MS : beat_ms < 1 ? 1 : beat_ms;
     struct timeval beat = {s->beat_ms / 1000, s->beat_ms % 1000 * 1000};
     s->beat = event_new(hub_base(h), -1, EV_PERSIST, on_beat, s);
-    if (!s->beat || hub_id_shown(peer, s->shown) || event_add(s->beat, &beat)) {
+    s->entry.session = s;
+    memcpy(s->entry.peer, peer, SESSION_ID);
+    memcpy(s->entry.key, key, TLS_KEY_ID);
+    memcpy(s->id, id, SESSION_ID);
+    s->ticked = s->heard = clock_ms();
+    if (!s->beat || hub_id_shown(peer, s->shown) || event_add(s->beat, &beat) || hub_add(h, &s->entry)) {
         if (s->beat)
             event_free(s->beat);
         free(s);
         return -ENOMEM;
     }
-    memcpy(s->peer, peer, SESSION_ID);
-    memcpy(s->id, id, SESSION_ID);
-    memcpy(s->key, key, TLS_KEY_ID);
-    s->ticked = s->heard = clock_ms();
-    LIST_INSERT_HEAD(hub_sessions(h), s, next);
     *out = s;
     return 0;
 }
@@ -341,7 +341,7 @@ void session_tell_linked(struct session *s) {
 void session_lose(struct session *s, const char *why) {
     s->lost = true;
     drop_link(s);
-    LIST_REMOVE(s, next);
+    hub_remove(s->hub, &s->entry);
     event_del(s->beat);
     outbox_clear(&s->out);
     s->unsent = 0;
@@ -362,7 +362,7 @@ void session_destroy(struct session *s) {
     if (s->link)
         link_send(s->link, SESSION_BYE, 0, NULL, 0);
     if (!s->lost)
-        LIST_REMOVE(s, next);
+        hub_remove(s->hub, &s->entry);
     drop_link(s);
     event_free(s->beat);
     outbox_clear(&s->out);
@@ -388,7 +388,7 @@ const char *session_address(const struct session *s) {
 }
 
 const uint8_t *session_peer(const struct session *s) {
-    return s->peer;
+    return s->entry.peer;
 }
 
 const uint8_t *session_peer_shown(const struct session *s) {
@@ -396,7 +396,7 @@ const uint8_t *session_peer_shown(const struct session *s) {
 }
 
 const uint8_t *session_key(const struct session *s) {
-    return s->key;
+    return s->entry.key;
 }
 
 const uint8_t *session_id(const struct session *s) {
@@ -405,8 +405,4 @@ const uint8_t *session_id(const struct session *s) {
 
 uint64_t session_received(const struct session *s) {
     return s->received;
-}
-
-struct session *session_next(const struct session *s) {
-    return LIST_NEXT(s, next);
 }

@@ -42,8 +42,12 @@ uint64_t session_received(const struct session *s); /* frames */
 int hub_id_shown(const uint8_t id[SESSION_ID], uint8_t shown[SESSION_ID]);
 struct event_base *hub_base(const struct hub *h);
 const struct hub_config *hub_config(const struct hub *h); /* silence_ms and lease_ms are set */
-/* Those that are not lost: a session is in there from session_create on. */
-LIST_HEAD(session_list, session);
-struct session_list *hub_sessions(struct hub *h);
-struct session *session_next(const struct session *s);
+/* The sessions of a hub: what session.c calls when one begins and ends. */
+struct hub_entry {
+    LIST_ENTRY(hub_entry) next;
+    uint8_t peer[SESSION_ID], key[TLS_KEY_ID];
+    struct session *session;
+};
+int hub_add(struct hub *h, struct hub_entry *e); /* 0, -ENOMEM, -EEXIST: there is one with that peer and key */
+void hub_remove(struct hub *h, struct hub_entry *e);
 #endif

@@ -46,6 +46,8 @@ struct host {
     TAILQ_ENTRY(host) room;   /* of sched.roomy, while is_roomy: it may have a free slot; whoever has one is in there */
     LIST_ENTRY(host) resting; /* of sched.resting, while is_resting: until quiet_until or short_until */
     bool is_roomy, is_resting;
+    TAILQ_ENTRY(host) lost; /* of sched.lost, while is_lost: it came by itself, is away and shown as such */
+    bool is_lost;
     bool reserved;     /* of this dispatch: kept for a job that needs more slots than are free ... */
     uint64_t kept_for; /* ... this one ... */
     double spare_us;   /* ... and what ends within so many microseconds does not hold that up; 0: nothing may begin */

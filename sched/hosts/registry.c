@@ -30,7 +30,17 @@ static struct host *enlist(struct sched *s, const char *name, bool dialled) {
     return NULL;
 }
 
+/* No longer one of the lost nodes that are shown. */
+static void unlose(struct host *h) {
+    if (!h->is_lost)
+        return;
+    TAILQ_REMOVE(&h->s->lost, h, lost);
+    h->is_lost = false;
+    h->s->lost_count--;
+}
+
 static void discard(struct host *h) {
+    unlose(h);
     host_delist(h);
     host_unlist(h);
     free(h);
@@ -84,6 +94,13 @@ static const char *alias_of(const struct host *h, const struct remote *remote) {
     return strcmp(h->name, remote_name(remote)) ? remote_name(remote) : "";
 }
 
+/* Whom the lines about a node are counted with: all at its address, unless it is one of those that somebody has named,
+ * or given a key; these are so many, and are heard of whatever all the others do. */
+static const char *counted_at(const struct host *h, const struct remote *remote) {
+    uint64_t id;
+    return h->dialled || sched_find_key(h->s, h->name, &id) == 0 ? NULL : remote_address(remote);
+}
+
 static void *on_up(void *arg, struct remote *remote) {
     struct sched *s = arg;
     struct host *h = host_of(s, remote);
@@ -94,6 +111,7 @@ static void *on_up(void *arg, struct remote *remote) {
         return NULL;
     }
     bool known = h->cpus && !h->leaving && *h->python && strcmp(h->alias, alias_of(h, remote)) == 0;
+    unlose(h);
     h->remote = remote;
     h->leaving = h->let_go = false;
     h->why[0] = 0;
@@ -101,7 +119,7 @@ static void *on_up(void *arg, struct remote *remote) {
     remote_runner(remote, &h->runner);
     h->tell = s->telling = true;
     refresh(h, !known);
-    sched_log_about(s, h->name, remote_address(remote), "nodes/%s is up: %s, %u slots, Python %s", h->name,
+    sched_log_about(s, h->name, counted_at(h, remote), "nodes/%s is up: %s, %u slots, Python %s", h->name,
                     remote_address(remote), h->cpus, *h->python ? h->python : "not yet known");
     return h;
 }
@@ -111,21 +129,18 @@ static void on_changed(void *node, struct remote *remote) {
     refresh(node, false);
 }
 
-/* Of the nodes that came by themselves and were lost the oldest is forgotten when there are too many. */
-static void forget_lost(struct sched *s) {
-    struct host *oldest = NULL;
-    unsigned n = 0;
-    for (struct host *h = s->hosts; h; h = h->next) {
-        if (h->pool || h->remote || h->dialled || h->leaving)
-            continue;
-        n++;
-        if (!oldest || h->seen < oldest->seen)
-            oldest = h;
-    }
-    if (n > LOST_MAX) {
-        oldest->leaving = true;
-        host_vacant(oldest);
-    }
+/* Of the nodes that came by themselves and were lost the oldest is forgotten when there are too many. Thousands may go
+ * at once: no look at all of them for each. */
+static void forget_lost(struct host *h) {
+    struct sched *s = h->s;
+    TAILQ_INSERT_TAIL(&s->lost, h, lost);
+    h->is_lost = true;
+    if (++s->lost_count <= LOST_MAX)
+        return;
+    struct host *oldest = TAILQ_FIRST(&s->lost);
+    unlose(oldest);
+    oldest->leaving |= !oldest->dialled;
+    host_vacant(oldest);
 }
 
 /* Its work was told to be lost before; what is still to be written of that keeps the host. */
@@ -140,10 +155,12 @@ static void on_gone(void *node, struct remote *remote, const char *why) {
     h->leaving |= !h->dialled && said_so;
     host_crashed(h);
     snprintf(h->why, sizeof h->why, "%s", why);
-    sched_log_about(s, h->name, remote_address(remote), "nodes/%s is gone: %s", h->name, why);
+    sched_log_about(s, h->name, counted_at(h, remote), "nodes/%s is gone: %s", h->name, why);
     sched_tick(s);
-    host_vacant(h);
-    forget_lost(s);
+    if (!h->dialled && !h->leaving)
+        forget_lost(h);
+    else
+        host_vacant(h);
 }
 
 static void on_dialling(void *arg, const char *address, const char *why) {
@@ -152,7 +169,7 @@ static void on_dialling(void *arg, const char *address, const char *why) {
     if (!h || strcmp(h->why, why) == 0)
         return;
     snprintf(h->why, sizeof h->why, "%s", why);
-    sched_log_about(s, address, address, "nodes/%s is not there: %s", address, h->why);
+    sched_log_about(s, address, NULL, "nodes/%s is not there: %s", address, h->why);
 }
 
 static void on_log(void *arg, const char *sentence) {

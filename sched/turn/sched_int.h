@@ -144,6 +144,8 @@ struct sched {
     struct waiting_place *waiting_places; /* dispatch.c, of this lease_reclaim */
     unsigned waiting_count;
     TAILQ_HEAD(, host) roomy; /* those with a free slot, and some that had one */
+    TAILQ_HEAD(, host) lost;  /* nodes that are away and shown as such, the oldest first ... */
+    unsigned lost_count;      /* ... so many */
     LIST_HEAD(, host) resting, kept_hosts;
     uint64_t host_orders; /* hosts that ever were */
     struct picks picks[PICKS];

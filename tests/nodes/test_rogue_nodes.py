@@ -2,7 +2,7 @@
 import socket
 
 import pytest
-from noderig import make_key, value
+from noderig import make_key, nodes_of, value
 from ppfsmount import sanitized, wait_until
 from rogue import WELCOME, Rogue, network_process
 
@@ -39,6 +39,10 @@ def test_thousands_of_one_name_are_numbered_and_cost_no_more_than_others(rm, com
     for rogue in come.there:
         rogue.socket.close()
     assert rm.result("s.sh") == b"hello\n"
+
+
+def up_nodes(m):
+    return [name for name in nodes_of(m)[1:] if value(m, name, "state") == "up"]
 
 
 def test_names_with_numbers(come):
@@ -86,3 +90,21 @@ def test_discovery_does_not_show_how_a_node_greets(new_node, base):
                  env=network_process(base, NODE_SIDE))
         wait_until(lambda: (base / "said").exists() and len((base / "said").read_bytes()) == 16, "it to greet")
         assert len((base / "shown").read_bytes()) > 216 and (base / "said").read_bytes() not in (base / "shown").read_bytes()
+
+
+def test_thousands_that_leave_at_once_are_soon_forgotten_and_crowd_no_log(rm, come, base):
+    """With a look at all of them for each one that goes the mount stands still for seconds."""
+    count = 200 if sanitized() else 1000
+    come(*["x%d" % n for n in range(count)])
+    for rogue in come.there:
+        rogue.send(245, b"")  # BYE: lost, not gone for good
+    wait_until(lambda: not up_nodes(rm), "all of them to be lost")
+    wait_until(lambda: len(nodes_of(rm)) == 33, "but 32 of them to be forgotten")
+    there = nodes_of(rm)
+    back = Rogue(base, "10.9.9.9")
+    back.about(there[1])
+    assert back.hear(WELCOME).decode() == there[1]
+    assert value(rm, there[1], "state") == "up" and nodes_of(rm) == there
+    lines = rm.log().splitlines()
+    assert sum(" is up: " in line or " is gone: " in line for line in lines) <= 600
+    assert sanitized() or sum("(no more of nodes for a minute)" in line for line in lines) == 1

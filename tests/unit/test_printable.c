@@ -73,7 +73,7 @@ static void test_so_many_a_minute(void **state) {
     assert_true(tells("quiet", 20, sentence));
     assert_string_equal(sentence, "sentence");
     for (unsigned i = 0; i < COMPLAINTS_SOURCES; i++) /* a minute later */
-        c.of[i].since -= c.of[i].since ? 61000 : 0;
+        c.of[i].minute.since -= c.of[i].minute.since ? 61000 : 0;
     assert_true(tells("noisy", 20, sentence));
     assert_string_equal(sentence, "sentence (30 more of noisy were left out)");
     assert_true(tells("noisy", 20, sentence));
@@ -87,8 +87,29 @@ static void test_so_many_a_minute(void **state) {
     assert_int_equal(told, COMPLAINTS_ADDRESS);
 }
 
+static void test_so_many_a_minute_of_all(void **state) {
+    char sentence[200], name[32], address[32];
+    unsigned told = 0;
+    (void)state;
+    memset(&c, 0, sizeof c);
+    for (int i = 0; i < 4000; i++) { /* each with a name and an address of its own */
+        snprintf(name, sizeof name, "x%d", i);
+        snprintf(address, sizeof address, "10.0.%d.%d:4711", i / 250, i % 250);
+        bool tell = tells(name, COMPLAINTS_NODE, sentence) &&
+                    complaints_tell_of(&c, address, COMPLAINTS_ADDRESS, sentence, sizeof sentence);
+        if (tell && ++told == COMPLAINTS_ALL)
+            assert_string_equal(sentence, "sentence (no more of nodes for a minute)");
+    }
+    assert_int_equal(told, COMPLAINTS_ALL);
+    assert_true(tells("user 1000", COMPLAINTS_NODE, sentence)); /* who is no node is heard all the same */
+    c.all.since -= 61000;
+    assert_true(complaints_tell_of(&c, "10.1.0.1:1", COMPLAINTS_ADDRESS, strcpy(sentence, "s"), sizeof sentence));
+    assert_string_equal(sentence, "s (3400 more of all nodes were left out)");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_escaped), cmocka_unit_test(test_it_fits),
-                                       cmocka_unit_test(test_so_many_a_minute)};
+                                       cmocka_unit_test(test_so_many_a_minute),
+                                       cmocka_unit_test(test_so_many_a_minute_of_all)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -126,8 +126,14 @@ void registry_member_up(struct member *m) {
     struct registry *f = m->registry;
     const struct target *t = target_of(f, m);
     char name[NODE_NAME];
+    bool chosen = registry_choose_name(m, name);
 
-    if (!registry_choose_name(m, name))
+    if (m->waits)
+        TAILQ_REMOVE(&f->waiting, m, queued);
+    m->waits = !chosen && !m->leaving;
+    if (m->waits)
+        TAILQ_INSERT_TAIL(&f->waiting, m, queued);
+    if (!chosen)
         return;
     if (remote_set_name(m->remote, name, t ? t->address : NULL)) {
         remote_fail(m->remote, "there is no memory for it");
@@ -172,11 +178,9 @@ static void on_lost(void *arg, struct remote *remote, const char *why) {
     struct member *m = arg;
     struct registry *f = m->registry;
 
-    for (struct member **at = &f->members; *at; at = &(*at)->next)
-        if (*at == m) {
-            *at = m->next;
-            break;
-        }
+    LIST_REMOVE(m, next);
+    if (m->waits)
+        TAILQ_REMOVE(&f->waiting, m, queued);
     for (struct target *t = f->targets, *next; t; t = next) {
         next = t->next;
         if (t->there != m)
@@ -190,16 +194,23 @@ static void on_lost(void *arg, struct remote *remote, const char *why) {
     if (m->up)
         f->ev.gone(m->node, remote, why);
     member_free(m);
-    for (m = f->members; m; m = m->next) /* one of them may have waited for that name */
-        if (!m->up && !m->leaving && remote_about(m->remote)->name[0])
-            registry_member_up(m);
+    unsigned count = 0;
+    TAILQ_FOREACH(m, &f->waiting, queued) {
+        count++;
+    }
+    while (count-- &&
+           (m = TAILQ_FIRST(&f->waiting))) /* it may have waited for that name; if for another it goes last */
+        registry_member_up(m);
 }
 
 static struct member *member_of(const struct registry *f, const struct session *s) {
-    for (struct member *m = f->members; m; m = m->next)
+    struct member *m;
+
+    LIST_FOREACH(m, &f->members, next) {
         if (remote_session(m->remote) == s)
-            return m;
-    return NULL;
+            break;
+    }
+    return m;
 }
 
 /* Somebody dialled an address, and who answers there is here by another way: that says where. */
@@ -225,12 +236,12 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     if (fresh && !m) {
         session_destroy(s);
     } else if (fresh) {
-        *m = (struct member){.next = f->members, .registry = f};
+        *m = (struct member){.registry = f};
         if (remote_create(&m->remote, f->base, f->disk, s, &owner, m)) {
             free(m);
             m = NULL;
         } else {
-            f->members = m;
+            LIST_INSERT_HEAD(&f->members, m, next);
             if (f->id_size)
                 remote_hello(m->remote, f->id, f->id_size);
         }
@@ -272,10 +283,12 @@ static void on_failed(void *arg, void *tag, const char *why) {
 }
 
 void registry_let_go(struct registry *f, struct remote *remote) {
-    struct member *m = f->members;
+    struct member *m;
 
-    while (m && m->remote != remote)
-        m = m->next;
+    LIST_FOREACH(m, &f->members, next) {
+        if (m->remote == remote)
+            break;
+    }
     if (!m || m->leaving)
         return;
     m->leaving = true;
@@ -307,9 +320,12 @@ static void on_refused(void *arg, const char *sentence) {
 }
 
 static bool is_known(const struct registry *f, const uint8_t id[SESSION_ID]) {
-    for (const struct member *m = f->members; m; m = m->next)
+    const struct member *m;
+
+    LIST_FOREACH(m, &f->members, next) {
         if (remote_session(m->remote) && memcmp(session_peer_shown(remote_session(m->remote)), id, SESSION_ID) == 0)
             return true;
+    }
     for (unsigned i = 0; i < STRANGERS; i++)
         if (i < f->stranger && memcmp(f->strangers[i], id, SESSION_ID) == 0)
             return true;
@@ -376,6 +392,7 @@ int registry_create(struct registry **out, struct event_base *base, const struct
     if (!f)
         return err;
     *f = (struct registry){.base = base, .ev = *ev, .runner = config->runner, .arg = arg};
+    TAILQ_INIT(&f->waiting);
     dials_init(&f->dials);
     err = mount_key_read(&f->key, config->key_file, why, why_size);
     hub.mount = f->key;
@@ -407,9 +424,8 @@ void registry_destroy(struct registry *f) {
     peer_listener_destroy(f->listener);
     while (f->targets)
         target_free(f->targets);
-    while (f->members) {
-        struct member *m = f->members;
-        f->members = m->next;
+    for (struct member *m; (m = LIST_FIRST(&f->members));) {
+        LIST_REMOVE(m, next);
         member_free(m);
     }
     hub_destroy(f->hub);

@@ -19,11 +19,12 @@ struct target {
 };
 
 struct member {
-    struct member *next;
+    LIST_ENTRY(member) next;
+    TAILQ_ENTRY(member) queued; /* in waiting */
     struct registry *registry;
     struct remote *remote;
     void *node;
-    bool up, leaving;
+    bool up, leaving, waits;
     struct event *probe; /* another one from there has its name, and was asked whether it still lives ... */
     uint64_t heard;      /* ... when so many bytes had come from it ... */
     unsigned probes;     /* ... and this often it was looked at since; PROBES and more: it does */
@@ -49,7 +50,8 @@ struct registry {
     char where[DISCOVER_WHERE_MAX]; /* it looks, when there is one */
     struct dials dials;
     struct target *targets;
-    struct member *members;
+    LIST_HEAD(, member) members;
+    TAILQ_HEAD(, member) waiting;             /* it has said what it is, and has no name yet */
     uint8_t strangers[STRANGERS][SESSION_ID]; /* those let go last: discovery does not bring them back */
     unsigned stranger;
     char id[PPFS_ID_MAX]; /* who we are */

@@ -62,9 +62,11 @@ int registry_set_keys(struct registry *f, const struct registry_key *keys, size_
         f->keys = table;
         f->key_count = count;
         table = NULL;
-        for (struct member *m = f->members; m; m = m->next)
+        struct member *m;
+        LIST_FOREACH(m, &f->members, next) {
             if (remote_session(m->remote) && !registry_key_of(f, session_key(remote_session(m->remote))))
                 remote_fail(m->remote, "its key was revoked");
+        }
     }
     if (all)
         key_wipe(all, (count + 1) * sizeof(*all));

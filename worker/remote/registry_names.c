@@ -11,10 +11,13 @@
 enum { PROBE_MS = 100, PROBES = 10 };
 
 static struct member *named(const struct registry *f, const char *name) {
-    for (struct member *m = f->members; m; m = m->next)
+    struct member *m;
+
+    LIST_FOREACH(m, &f->members, next) {
         if (m->up && strcmp(remote_name(m->remote), name) == 0)
-            return m;
-    return NULL;
+            break;
+    }
+    return m;
 }
 
 static void on_probe(evutil_socket_t fd, short what, void *arg) {
@@ -118,16 +121,19 @@ static size_t numbered(const char *name, const char *base) {
 static bool next_name(const struct registry *f, const char *said, char name[NODE_NAME]) {
     size_t most = 2 + f->key_count, n = 2;
     char base[51];
+    const struct member *m;
 
     snprintf(base, sizeof(base), "%.50s", said);
-    for (const struct member *m = f->members; m; m = m->next)
+    LIST_FOREACH(m, &f->members, next) {
         most++;
+    }
     bool *taken = calloc(most + 1, sizeof(*taken));
     if (!taken)
         return false;
-    for (const struct member *m = f->members; m; m = m->next)
+    LIST_FOREACH(m, &f->members, next) {
         if (m->up && (n = numbered(remote_name(m->remote), base)) <= most)
             taken[n] = true;
+    }
     for (size_t i = 0; i < f->key_count; i++)
         if ((n = numbered(f->keys[i].name, base)) <= most)
             taken[n] = true;
