@@ -324,7 +324,7 @@ void host_resize(struct host *h) {
     host_room(h);
     h->told = h->wish;
     if (h->pool)
-        pool_resize(h->pool, h->cpus + h->lent);
+        runner_resize(h->runner, h->cpus + h->lent);
     else if (h->remote && h->wish >= 0)
         runner_resize(h->runner, (unsigned)h->wish);
 }

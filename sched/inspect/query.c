@@ -50,10 +50,10 @@ int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
 
 static struct output *live(struct sched *s, uint64_t job, enum job_body body, struct run **run) {
-    static const enum pool_stream stream_of[] = {[BODY_RESULT] = POOL_RESULT,
-                                                 [BODY_STDOUT] = POOL_STDOUT,
-                                                 [BODY_STDERR] = POOL_STDERR,
-                                                 [BODY_TRACE] = POOL_TRACE};
+    static const enum output_kind stream_of[] = {[BODY_RESULT] = OUTPUT_RESULT,
+                                                 [BODY_STDOUT] = OUTPUT_STDOUT,
+                                                 [BODY_STDERR] = OUTPUT_STDERR,
+                                                 [BODY_TRACE] = OUTPUT_TRACE};
     struct run *r = body == BODY_SPEC ? NULL : run_find(s, job);
     if (!r || r->state == RUN_ENDED || r->fate == FATE_DROPPED)
         return NULL;

@@ -97,8 +97,8 @@ void lease_claim(struct stream *st); /* it was read anew: calls that it has met 
 void lease_drop_away(struct sched *s, uint64_t stream);                      /* calls of it that go on are killed */
 void lease_end(struct stream *st);                                           /* nothing more to send: they may go */
 bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o); /* false: not a lease */
-void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size);
-void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
+void lease_output(struct sched *s, uint64_t id, enum output_kind which, const void *bytes, size_t size);
+void lease_answer(void *arg, uint64_t id, uint32_t number, enum answer_kind kind, const void *bytes, size_t size);
 void lease_recalled(void *arg, uint64_t id, uint32_t number);
 void lease_cancel(struct stream *st, struct call *c);
 void lease_timer(evutil_socket_t fd, short what, void *arg);

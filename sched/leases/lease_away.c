@@ -145,7 +145,7 @@ void lease_away_ended(struct lease *l, const struct work_outcome *o) {
     lease_not_away(l);
 }
 
-void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+void lease_away_answer(struct lease *l, uint32_t number, enum answer_kind kind, const void *bytes, size_t size) {
     struct stream *st;
     if (!l->count || sent_at(l, 0)->number != number)
         return;
@@ -173,10 +173,10 @@ void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, 
         lease_pop(l);
 }
 
-void lease_away_output(struct lease *l, enum pool_stream which, const void *bytes, size_t size) {
+void lease_away_output(struct lease *l, enum output_kind which, const void *bytes, size_t size) {
     struct stream *st;
     uint64_t of = l->count ? sent_at(l, 0)->call : 0;
-    enum kept_kind as = which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT;
+    enum kept_kind as = which == OUTPUT_STDERR ? KEPT_STDERR : KEPT_STDOUT;
     struct call *c = l->count ? claimed(l, of, &st) : NULL;
     if (!c && l->count)
         keep(l, st, of, as, bytes, size);

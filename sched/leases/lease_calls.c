@@ -160,8 +160,7 @@ static bool has_room(struct lease *l) {
 
 static bool send_one(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
-    if (!has_room(l) ||
-        runner_call_loan(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->loan) < 0)
+    if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->loan) < 0)
         return false; /* stays pending: the lease has just died, too much is on its way, or there is no memory */
     if (l->count == 0)
         l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
@@ -311,7 +310,7 @@ uint64_t lease_pop(struct lease *l) {
 }
 
 /* The worker says nothing more of that call: it is at the next. */
-static bool is_last(enum pool_answer kind, size_t size) {
+static bool is_last(enum answer_kind kind, size_t size) {
     return kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && size == 0);
 }
 
@@ -366,7 +365,7 @@ static void note_end(struct lease *l, unsigned function, bool failed) {
             lease_take_back(other, 1);
 }
 
-static void hear(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const void *bytes, size_t size) {
     struct host *h = l->host;
     struct sched *s = h->s;
     struct call *c = l->stream ? answered_call(l, number, is_last(kind, size)) : NULL;
@@ -402,7 +401,7 @@ static void hear(struct lease *l, uint32_t number, enum pool_answer kind, const 
     sched_check(s, stream_answer(st, c, kind, bytes, size));
 }
 
-void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+void lease_answer(void *arg, uint64_t id, uint32_t number, enum answer_kind kind, const void *bytes, size_t size) {
     const struct host *h = arg;
     struct lease *l = lease_find(h->s, id);
     if (!l)
@@ -414,9 +413,9 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum pool_answer kind
     answers_heard(l, is_last(kind, size));
 }
 
-void lease_output(struct sched *s, uint64_t id, enum pool_stream which, const void *bytes, size_t size) {
+void lease_output(struct sched *s, uint64_t id, enum output_kind which, const void *bytes, size_t size) {
     struct lease *l = lease_find(s, id);
-    if (!l || which > POOL_STDERR)
+    if (!l || which > OUTPUT_STDERR)
         return;
     struct call *c = l->stream && l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
     if (l->away)

@@ -25,8 +25,8 @@ void lease_part(struct lease *l); /* from its stream, which is there */
 void lease_away_ended(struct lease *l, const struct work_outcome *o); /* its worker has gone; also of one not away */
 void lease_lost(struct lease *l, uint64_t number);                    /* it will not answer that call: another is to */
 void lease_not_away(struct lease *l); /* it answers nothing more; of one that is not away: nothing */
-void lease_away_answer(struct lease *l, uint32_t number, enum pool_answer kind, const void *bytes, size_t size);
-void lease_away_output(struct lease *l, enum pool_stream which, const void *bytes, size_t size);
+void lease_away_answer(struct lease *l, uint32_t number, enum answer_kind kind, const void *bytes, size_t size);
+void lease_away_output(struct lease *l, enum output_kind which, const void *bytes, size_t size);
 
 /* lease_calls.c */
 #define LEASE_WHY 600

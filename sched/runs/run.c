@@ -388,13 +388,13 @@ static void on_trouble(void *arg, const char *sentence) {
     sched_log_about(h->s, h->name, h->remote ? remote_address(h->remote) : NULL, "%s", sentence);
 }
 
-const struct pool_events run_events = {.output = run_output,
-                                       .done = on_done,
-                                       .answer = lease_answer,
-                                       .trouble = on_trouble,
-                                       .python = host_python,
-                                       /* room(): the turn that follows every event sends more */
-                                       .recalled = lease_recalled};
+const struct runner_events run_events = {.output = run_output,
+                                         .done = on_done,
+                                         .answer = lease_answer,
+                                         .trouble = on_trouble,
+                                         .python = host_python,
+                                         /* room(): the turn that follows every event sends more */
+                                         .recalled = lease_recalled};
 
 /* --- letting go -------------------------------------------------------------------------------------------------- */
 

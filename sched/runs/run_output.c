@@ -12,12 +12,14 @@
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
 #define WRITING_LOW (1u << 20)  /* ... and goes on */
 
-static const enum job_body body_of[] = {
-    [POOL_STDOUT] = BODY_STDOUT, [POOL_STDERR] = BODY_STDERR, [POOL_RESULT] = BODY_RESULT, [POOL_TRACE] = BODY_TRACE};
+static const enum job_body body_of[] = {[OUTPUT_STDOUT] = BODY_STDOUT,
+                                        [OUTPUT_STDERR] = BODY_STDERR,
+                                        [OUTPUT_RESULT] = BODY_RESULT,
+                                        [OUTPUT_TRACE] = BODY_TRACE};
 
 struct written {
     struct run *run;
-    enum pool_stream stream;
+    enum output_kind stream;
     size_t size;
 };
 
@@ -40,11 +42,11 @@ static void was_written(void *arg, int rc) {
         run_finish(r);
 }
 
-static struct spool_name output_name(const struct run *r, enum pool_stream stream) {
+static struct spool_name output_name(const struct run *r, enum output_kind stream) {
     return (struct spool_name){r->id, body_of[stream], r->attempt};
 }
 
-static int to_disk(struct run *r, enum pool_stream stream, const void *bytes, size_t size, int64_t offset) {
+static int to_disk(struct run *r, enum output_kind stream, const void *bytes, size_t size, int64_t offset) {
     struct written *c = malloc(sizeof *c);
     if (!c)
         return -ENOMEM;
@@ -75,7 +77,7 @@ static int to_memory(struct output *out, const void *bytes, size_t size) {
     return 0;
 }
 
-static int spill(struct run *r, enum pool_stream stream) {
+static int spill(struct run *r, enum output_kind stream) {
     struct output *out = &r->out[stream];
     /* A stop counts no attempt, so the file may have what the same attempt wrote before it. In order, in one thread. */
     int rc = spool_truncate(r->s->spool, output_name(r, stream), 0, NULL, NULL) == -EINPROGRESS ? 0 : -ENOMEM;
@@ -92,13 +94,13 @@ static int spill(struct run *r, enum pool_stream stream) {
 
 /* Which of stdout and stderr: not what is its result. */
 unsigned run_output_live(const struct job_row *row) {
-    unsigned all = 1u << POOL_STDOUT | 1u << POOL_STDERR;
-    return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << POOL_STDOUT) : all;
+    unsigned all = 1u << OUTPUT_STDOUT | 1u << OUTPUT_STDERR;
+    return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << OUTPUT_STDOUT) : all;
 }
 
 /* Its stream is read anew: what it prints is kept, and while that is much it waits. */
-static void keep(struct run *r, enum pool_stream which, const void *bytes, size_t size) {
-    enum kept_kind kind = which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT;
+static void keep(struct run *r, enum output_kind which, const void *bytes, size_t size) {
+    enum kept_kind kind = which == OUTPUT_STDERR ? KEPT_STDERR : KEPT_STDOUT;
     r->away += size;
     if (!stream_keep_away(r->user, r->stream, r->call, kind, bytes, size, NULL))
         r->error = ENOMEM;
@@ -108,7 +110,7 @@ static void keep(struct run *r, enum pool_stream which, const void *bytes, size_
     }
 }
 
-static void to_stream(struct run *r, enum pool_stream which, const void *bytes, size_t size) {
+static void to_stream(struct run *r, enum output_kind which, const void *bytes, size_t size) {
     if (stream_part_away(r->s, r->stream, r->call, r->id)) {
         keep(r, which, bytes, size);
         return;
@@ -140,7 +142,7 @@ void run_output_resume(struct stream *st) {
     twalk_r(st->s->runs, resume, st);
 }
 
-void run_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+void run_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     struct host *h = arg;
     if (job & LEASE_BIT) {
         lease_output(h->s, job, stream, bytes, size);
@@ -175,7 +177,7 @@ void run_output(void *arg, uint64_t job, enum pool_stream stream, const void *by
 
 int run_output_store(struct sched *s, struct run *r) {
     int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
-    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE && rc == 0; i++) {
+    for (enum output_kind i = OUTPUT_STDOUT; i <= OUTPUT_TRACE && rc == 0; i++) {
         struct output *out = &r->out[i];
         if (out->spooled)
             rc = store_body_put_file(s->store, r->id, body_of[i], out->size, r->attempt);
@@ -186,7 +188,7 @@ int run_output_store(struct sched *s, struct run *r) {
 }
 
 void run_output_drop(struct run *r) {
-    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
+    for (enum output_kind i = OUTPUT_STDOUT; i <= OUTPUT_TRACE; i++)
         if (r->out[i].spooled)
             sched_note_unlink(r->s, output_name(r, i));
 }
@@ -203,7 +205,7 @@ static void output_synced(void *arg, int rc) {
 bool run_output_sync(struct run *r) {
     struct spool_name names[4];
     size_t n = 0;
-    for (enum pool_stream i = POOL_STDOUT; i <= POOL_TRACE; i++)
+    for (enum output_kind i = OUTPUT_STDOUT; i <= OUTPUT_TRACE; i++)
         if (r->out[i].spooled && r->fate != FATE_DROPPED)
             names[n++] = output_name(r, i);
     if (n == 0 || spool_sync(r->s->spool, names, n, false, output_synced, r) != -EINPROGRESS)

@@ -96,10 +96,10 @@ struct codec {
     /* A piece of an answer, gathered until the rest comes. 0, -EFBIG or -ENOMEM. */
     int (*part)(struct pieces *to, const void *bytes, size_t size, size_t *account);
     /* the rest */
-    int (*answer)(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
+    int (*answer)(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size);
     int (*fail)(struct stream *st, struct call *c, enum stream_error error, const char *why); /* 0: cancelled */
     int (*started)(struct stream *st, struct call *c);
-    int (*output)(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size);
+    int (*output)(struct stream *st, struct call *c, enum output_kind which, const void *bytes, size_t size);
     int (*advance)(struct stream *st, struct call *c); /* JSON: c is answered and the oldest: that goes out */
     /* KEPT_WHOLE of stream_kept.c: its answer, as it goes out, is in p or in bytes. 0; -ENOMEM: p stays as it was. */
     int (*again)(struct stream *st, struct call *c, struct pieces *p, const void *bytes, size_t size);

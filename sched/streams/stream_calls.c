@@ -186,7 +186,7 @@ int stream_answered(struct stream *st, struct call *c) {
 
 const char stream_no_room[] = "its result is larger than 1 GiB, or than memory";
 
-int stream_answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+int stream_answer(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size) {
     int rc = st->codec->answer(st, c, kind, bytes, size);
     if (rc != -ENOMEM && rc != -EFBIG)
         return rc;

@@ -105,7 +105,7 @@ static int take(struct ending *e, struct stream *st, struct call *c) {
     int rc = 0;
     e->off += (int64_t)p->size;
     if (e->at == STDOUT)
-        return st->codec->output(st, c, POOL_STDOUT, p->bytes, p->size);
+        return st->codec->output(st, c, OUTPUT_STDOUT, p->bytes, p->size);
     if (program)
         rc = json_string_add(&e->text, p->bytes, p->size);
     else if (e->off < e->body.size)

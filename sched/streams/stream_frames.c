@@ -89,7 +89,7 @@ static int part(struct pieces *to, const void *bytes, size_t size, size_t *accou
 }
 
 /* One that came in pieces goes to the log as it was put together. */
-static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+static int answer(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size) {
     uint8_t frame = kind == ANSWER_VALUE ? FRAME_RESULT : FRAME_ERROR;
     struct chunks *frames = &c->pieces.frames;
     if (!frames->first)
@@ -107,7 +107,7 @@ static int started(struct stream *st, struct call *c) {
     return rc < 0 ? rc : store_touch(st->s->store);
 }
 
-static int output(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size) {
+static int output(struct stream *st, struct call *c, enum output_kind which, const void *bytes, size_t size) {
     const char *p = bytes;
     char piece[4097];
     size_t from = st->out.size;
@@ -115,7 +115,7 @@ static int output(struct stream *st, struct call *c, enum pool_stream which, con
     int rc = store_touch(st->s->store); /* first: where it fails nothing was printed */
     for (size_t n; size && rc == 0; p += n, size -= n) {
         n = size < sizeof piece - 1 ? size : sizeof piece - 1;
-        piece[0] = which == POOL_STDERR ? 2 : 1;
+        piece[0] = which == OUTPUT_STDERR ? 2 : 1;
         memcpy(piece + 1, p, n);
         rc = put(st, FRAME_OUTPUT, c->id, piece, n + 1);
     }

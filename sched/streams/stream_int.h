@@ -192,7 +192,7 @@ struct call *stream_call(const struct stream *st, uint64_t number); /* NULL: ans
 /* its answer is in out, or (JSON) waits; c stays until the turn */
 int stream_answered(struct stream *st, struct call *c);
 /* Its answer, or the rest of one; what is too large, or finds no memory, fails. 0 or -errno */
-int stream_answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size);
+int stream_answer(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size);
 extern const char stream_no_room[];                                /* why it failed */
 void stream_hold(struct stream *st, struct call *c, size_t bytes); /* so many bytes of it are in memory now */
 int stream_lend(struct call *c); /* many bytes of it can be sent without being copied from now on; 0 or -ENOMEM */
@@ -269,7 +269,7 @@ void stream_endings(struct user *u, bool all); /* of those that wait for memory 
 void stream_endings_free(struct user *u);
 /* What a call has printed. NULL: nobody wants it any more. */
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
-                                   enum pool_stream which, const void *bytes, size_t size);
+                                   enum output_kind which, const void *bytes, size_t size);
 void run_output_resume(struct stream *st); /* run_output.c: after a flush, what holds goes on */
 bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
 /* stream_json.c: a JSON text, as a line; takes it */

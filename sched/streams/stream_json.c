@@ -121,7 +121,7 @@ static int part(struct pieces *to, const void *bytes, size_t size, size_t *accou
 }
 
 /* A value is a line as it is; of an error the first line is the sentence, the rest its traceback. */
-static int answer_whole(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+static int answer_whole(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size) {
     const char *text = bytes;
     while (size && text[size - 1] == '\n')
         size--;
@@ -136,7 +136,7 @@ static int answer_whole(struct stream *st, struct call *c, enum pool_answer kind
     return rc;
 }
 
-static int answer(struct stream *st, struct call *c, enum pool_answer kind, const void *bytes, size_t size) {
+static int answer(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size) {
     struct buffer *text = &c->pieces.answer;
     if (!text->size)
         return answer_whole(st, c, kind, bytes, size);
@@ -170,13 +170,13 @@ static int started(struct stream *st, struct call *c) {
 }
 
 /* What calls print is in info/NAME/stdout and stderr, all together. */
-static int output(struct stream *st, struct call *c, enum pool_stream which, const void *bytes, size_t size) {
+static int output(struct stream *st, struct call *c, enum output_kind which, const void *bytes, size_t size) {
     stream_mark(st);
     int rc = store_touch(st->s->store);
     if (rc == 0)
-        rc = buffer_add(&st->prints[which == POOL_STDERR], bytes, size);
+        rc = buffer_add(&st->prints[which == OUTPUT_STDERR], bytes, size);
     if (rc == 0)
-        stream_keep(st, c->number, which == POOL_STDERR ? KEPT_STDERR : KEPT_STDOUT, bytes, size, NULL);
+        stream_keep(st, c->number, which == OUTPUT_STDERR ? KEPT_STDERR : KEPT_STDOUT, bytes, size, NULL);
     return rc;
 }
 

@@ -208,7 +208,7 @@ static void find_ends(struct stream *st) {
 
 /* Where the rest finds no memory the pieces are lost, and the call runs again. */
 static int answer(struct stream *st, struct call *c, struct kept *k) {
-    enum pool_answer kind = k->kind == KEPT_VALUE ? ANSWER_VALUE : ANSWER_ERROR;
+    enum answer_kind kind = k->kind == KEPT_VALUE ? ANSWER_VALUE : ANSWER_ERROR;
     if (pieces_any(&k->pieces))
         k->kind = KEPT_NOTHING;
     stream_drop_answer(c);
@@ -229,8 +229,8 @@ static int print(struct stream *st, const struct kept *k) {
 
 static int say(struct stream *st, struct call *c, struct kept *k) {
     switch (k->kind) {
-    case KEPT_STDOUT: return st->codec->output(st, c, POOL_STDOUT, k->bytes, k->size);
-    case KEPT_STDERR: return st->codec->output(st, c, POOL_STDERR, k->bytes, k->size);
+    case KEPT_STDOUT: return st->codec->output(st, c, OUTPUT_STDOUT, k->bytes, k->size);
+    case KEPT_STDERR: return st->codec->output(st, c, OUTPUT_STDERR, k->bytes, k->size);
     case KEPT_PRINTED: return print(st, k);
     case KEPT_WHOLE: return st->codec->again(st, c, &k->pieces, k->bytes, k->size);
     case KEPT_FAILED: return st->codec->fail(st, c, ERROR_DIED, k->bytes);

@@ -105,7 +105,7 @@ bool stream_parts_tick(struct stream *st) {
 }
 
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
-                                   enum pool_stream which, const void *bytes, size_t size) {
+                                   enum output_kind which, const void *bytes, size_t size) {
     struct stream *st;
     struct call *c = stream_part_call(s, stream, number, job, &st);
     if (!c)

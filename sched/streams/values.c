@@ -168,7 +168,7 @@ struct fetch { /* one that is being read, for those that wait for it */
 
 static int give(struct lease *l, const uint8_t hash[HASH], const void *bytes, size_t size, struct loan *loan) {
     host_touch(l->host);
-    return runner_function_loan(l->host->runner, l->id, hash, bytes, size, loan);
+    return runner_function(l->host->runner, l->id, hash, bytes, size, loan);
 }
 
 static void fetched(void *arg, int rc) {

@@ -53,7 +53,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     struct host *host; /* where it is; it stays as long as the run */
     struct user *user;
     uint64_t stream, call; /* whose call it runs, 0 = none's */
-    unsigned live;         /* 1 << enum pool_stream: what goes to that stream at once */
+    unsigned live;         /* 1 << enum output_kind: what goes to that stream at once */
     uint32_t attempt, cpus;
     unsigned function;     /* estimate.h */
     int64_t began;         /* clock_us: given to the runner */
@@ -61,7 +61,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     bool filled;           /* began on a host that is kept for another job */
     enum run_state state;
     enum run_fate fate;
-    struct output out[4];   /* by enum pool_stream */
+    struct output out[4];   /* by enum output_kind */
     size_t writing;         /* bytes on the way to the disk */
     unsigned tasks;         /* disk tasks that point here */
     int error;              /* first errno of storing its output */
@@ -322,6 +322,6 @@ void run_retry_ends(struct sched *s); /* after a commit that failed: the ends th
 void run_stop_all(struct sched *s, bool all);
 void run_drop(struct sched *s, uint64_t job);   /* nobody wants its end */
 void run_cancel(struct sched *s, uint64_t job); /* it is killed, and its end is kept */
-extern const struct pool_events run_events;     /* of every runner; their arg is its host */
+extern const struct runner_events run_events;   /* of every runner; their arg is its host */
 void run_lend(struct run *r, bool lend);
 #endif

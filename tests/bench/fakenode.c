@@ -80,7 +80,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     last = now();
     if (!s->lease) {
         bool pickled = s->kind == WORK_PICKLE || s->kind == WORK_CALL, json = s->kind == WORK_JSON_CALL;
-        agent_runner_events.output(s->node->agent, s->job, pickled || json ? POOL_RESULT : POOL_STDOUT,
+        agent_runner_events.output(s->node->agent, s->job, pickled || json ? OUTPUT_RESULT : OUTPUT_STDOUT,
                                    pickled ? pickle : "1\n", pickled ? 5 : 2);
         end_slot(s, WORK_DONE);
         return;

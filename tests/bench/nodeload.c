@@ -24,9 +24,9 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     (void)arg, (void)job;
-    if (stream != POOL_RESULT)
+    if (stream != OUTPUT_RESULT)
         fwrite(bytes, 1, size, stderr);
 }
 
@@ -36,7 +36,7 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
     exit(1);
 }
 
-static void on_answer(void *arg, uint64_t lease, uint32_t n, enum pool_answer kind, const void *bytes, size_t size) {
+static void on_answer(void *arg, uint64_t lease, uint32_t n, enum answer_kind kind, const void *bytes, size_t size) {
     (void)arg, (void)n, (void)bytes;
     bytes_back += size;
     if (kind == ANSWER_PART)
@@ -62,12 +62,12 @@ static void on_room(void *arg) {
     (void)arg;
 }
 
-static const struct pool_events events = {.output = on_output,
-                                          .done = on_done,
-                                          .answer = on_answer,
-                                          .trouble = on_trouble,
-                                          .recalled = on_recalled,
-                                          .room = on_room};
+static const struct runner_events events = {.output = on_output,
+                                            .done = on_done,
+                                            .answer = on_answer,
+                                            .trouble = on_trouble,
+                                            .recalled = on_recalled,
+                                            .room = on_room};
 
 static void *on_up(void *arg, struct remote *remote) {
     (void)arg;
@@ -142,7 +142,7 @@ int main(int argc, char **argv) {
     while (!finished) {
         for (unsigned i = 0; i < slots; i++)
             while (sent < total && on_the_way[i] < (size ? 4 : AHEAD) &&
-                   runner_call(runner, i, number[i] + 1, CALL_JSON, text, strlen(text)) == 0) {
+                   runner_call(runner, i, number[i] + 1, CALL_JSON, text, strlen(text), NULL) == 0) {
                 number[i]++;
                 on_the_way[i]++;
                 sent++;

@@ -49,10 +49,10 @@ static struct remote *remote;
 static bool begun;
 static struct runner runner;
 
-static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     (void)arg;
     (void)bytes;
-    assert(job < JOBS && jobs[job].given && stream <= POOL_TRACE && size <= FRAME_BODY_MAX);
+    assert(job < JOBS && jobs[job].given && stream <= OUTPUT_TRACE && size <= FRAME_BODY_MAX);
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
@@ -62,7 +62,7 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
     jobs[job].given = false;
 }
 
-static void on_answer(void *arg, uint64_t job, uint32_t number, enum pool_answer kind, const void *bytes, size_t size) {
+static void on_answer(void *arg, uint64_t job, uint32_t number, enum answer_kind kind, const void *bytes, size_t size) {
     (void)arg;
     (void)bytes;
     assert(job < JOBS && jobs[job].given && jobs[job].lease);
@@ -83,7 +83,7 @@ static void on_trouble(void *arg, const char *sentence) {
     assert(strncmp(sentence, "node ", 5) == 0); /* what a node says in it is escaped where it is shown */
 }
 
-static const struct pool_events runner_events = {
+static const struct runner_events runner_events = {
     .output = on_output, .done = on_done, .answer = on_answer, .recalled = on_recalled, .trouble = on_trouble};
 
 static void on_about(void *arg, struct remote *f) {
@@ -143,7 +143,7 @@ static void act(uint8_t what, uint8_t which) {
     case 2:
     case 3:
         if (jobs[job].given && jobs[job].lease &&
-            !runner_call(runner, job, jobs[job].sent + 1, what % 8 == 3 ? CALL_VALUES : CALL_PICKLE, "call", 4))
+            !runner_call(runner, job, jobs[job].sent + 1, what % 8 == 3 ? CALL_VALUES : CALL_PICKLE, "call", 4, NULL))
             jobs[job].sent++;
         break;
     case 4:
@@ -152,7 +152,7 @@ static void act(uint8_t what, uint8_t which) {
         break;
     case 5: runner_kill(runner, job); break;
     case 6:
-        runner_function(runner, job, hash, "f", what & 8 ? 1 : 0);
+        runner_function(runner, job, hash, "f", what & 8 ? 1 : 0, NULL);
         runner_finish(runner, job);
         break;
     case 7:
@@ -282,7 +282,7 @@ static void toy_tell(uint8_t what, uint8_t which) {
     } else if (what % 4 == 1) {
         agent_runner_events.output(agent, tasks[i].id, what / 4 % 4, large, what & 128 ? sizeof(large) : 10);
     } else if (tasks[i].lease && tasks[i].calls) {
-        enum pool_answer kind = what / 4 % 4;
+        enum answer_kind kind = what / 4 % 4;
         agent_runner_events.answer(agent, tasks[i].id, tasks[i].calls, kind, large,
                                    kind == ANSWER_NEED ? 32 : what * 100u);
     }

@@ -22,7 +22,7 @@ struct job {
 
 struct call {
     bool answered;
-    enum pool_answer kind;
+    enum answer_kind kind;
     size_t size;
     char text[KEEP];
 };
@@ -60,7 +60,7 @@ static struct fixture {
 } fix;
 
 /* --- the registry's side --------------------------------------------------------------------------------------------- */
-static inline void on_output(void *arg, uint64_t id, enum pool_stream stream, const void *bytes, size_t size) {
+static inline void on_output(void *arg, uint64_t id, enum output_kind stream, const void *bytes, size_t size) {
     struct job *j = &fix.jobs[id];
 
     (void)arg;
@@ -82,7 +82,7 @@ static inline void on_done(void *arg, uint64_t id, const struct work_outcome *o)
     fix.jobs[id].order = fix.done_count++;
 }
 
-static inline void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes,
+static inline void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_kind kind, const void *bytes,
                              size_t size) {
     struct call *c = &fix.calls[number];
 
@@ -91,7 +91,7 @@ static inline void on_answer(void *arg, uint64_t lease, uint32_t number, enum po
     assert_false(c->answered || fix.jobs[lease].done);
     if (kind == ANSWER_NEED && size) {
         fix.needs++;
-        runner_function(fix.runner, lease, bytes, fix.function, fix.function_size);
+        runner_function(fix.runner, lease, bytes, fix.function, fix.function_size, NULL);
         return;
     }
     for (size_t i = 0; i < size && c->size + i < KEEP - 1; i++)
@@ -122,12 +122,12 @@ static inline void on_trouble(void *arg, const char *sentence) {
     snprintf(fix.trouble, sizeof(fix.trouble), "%s", sentence);
 }
 
-static const struct pool_events runner_events = {.output = on_output,
-                                                 .done = on_done,
-                                                 .answer = on_answer,
-                                                 .trouble = on_trouble,
-                                                 .recalled = on_recalled,
-                                                 .room = on_room};
+static const struct runner_events runner_events = {.output = on_output,
+                                                   .done = on_done,
+                                                   .answer = on_answer,
+                                                   .trouble = on_trouble,
+                                                   .recalled = on_recalled,
+                                                   .room = on_room};
 
 static inline void *on_up(void *arg, struct remote *remote) {
     (void)arg;
@@ -356,7 +356,7 @@ static inline void assert_end(const struct job *j, enum work_end end, const char
 }
 
 static inline bool has_output(void *arg) {
-    return ((struct job *)arg)->size[POOL_STDOUT] > 0;
+    return ((struct job *)arg)->size[OUTPUT_STDOUT] > 0;
 }
 
 static inline bool flag(void *arg) {
@@ -373,7 +373,7 @@ static inline void json(uint32_t number, const char *format, unsigned a) {
     char text[256];
 
     snprintf(text, sizeof(text), format, a);
-    assert_int_equal(runner_call(fix.runner, 1, number, CALL_JSON, text, strlen(text)), 0);
+    assert_int_equal(runner_call(fix.runner, 1, number, CALL_JSON, text, strlen(text), NULL), 0);
 }
 
 #define REMOTE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

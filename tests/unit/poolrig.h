@@ -38,6 +38,7 @@ struct job {
 static struct fixture {
     struct event_base *base;
     struct pool *pool;
+    struct runner runner; /* it */
     struct job jobs[JOBS];
     uint64_t last; /* job id given last */
     unsigned troubles;
@@ -45,7 +46,7 @@ static struct fixture {
     bool gave_up;
 } fix;
 
-static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     struct job *j = &fix.jobs[job % JOBS];
     size_t have = j->size[stream] < KEEP - 1 ? (size_t)j->size[stream] : KEEP - 1;
     size_t take = size < KEEP - 1 - have ? size : KEEP - 1 - have;
@@ -106,12 +107,13 @@ static const char *worker_path(void) {
 }
 
 static void pool_with(const struct pool_config *config) {
-    struct pool_events events = {.output = on_output, .done = on_done, .trouble = on_trouble};
+    struct runner_events events = {.output = on_output, .done = on_done, .trouble = on_trouble};
 
     unsetenv("VIRTUAL_ENV");
     memset(&fix, 0, sizeof(fix));
     fix.base = event_base_new();
     assert_int_equal(pool_create(&fix.pool, fix.base, config, &events, NULL), 0);
+    pool_runner(fix.pool, &fix.runner);
 }
 
 static void pool_up(unsigned workers) {
@@ -148,7 +150,7 @@ static struct job *begin(struct work w) {
     w.job = ++fix.last;
     struct job *j = &fix.jobs[w.job % JOBS];
     memset(j, 0, sizeof(*j));
-    assert_int_equal(pool_start(fix.pool, &w), 0);
+    assert_int_equal(runner_start(fix.runner, &w), 0);
     assert_false(j->done);
     return j;
 }
@@ -163,10 +165,10 @@ static struct work text(enum work_kind kind, const char *s) {
     return base_work(kind, s, strlen(s));
 }
 
-#define OUT(j) ((j)->bytes[POOL_STDOUT])
-#define ERR(j) ((j)->bytes[POOL_STDERR])
-#define RESULT(j) ((j)->bytes[POOL_RESULT])
-#define TRACE(j) ((j)->bytes[POOL_TRACE])
+#define OUT(j) ((j)->bytes[OUTPUT_STDOUT])
+#define ERR(j) ((j)->bytes[OUTPUT_STDERR])
+#define RESULT(j) ((j)->bytes[OUTPUT_RESULT])
+#define TRACE(j) ((j)->bytes[OUTPUT_TRACE])
 
 static void assert_end(const struct job *j, enum work_end end, int status, const char *why) {
     if (j->outcome.end != end || (why && !strstr(j->outcome.why, why)))

@@ -23,7 +23,7 @@ enum { CALLS = 4096, KEEP = 4096, PATIENCE_S = 60, LEASE = 77 };
 
 struct call {
     bool answered;
-    enum pool_answer kind;
+    enum answer_kind kind;
     size_t size, kept, printed; /* kept: of text; printed: of output */
     char text[KEEP + 1], output[2][256];
 };
@@ -31,8 +31,9 @@ struct call {
 static struct fixture {
     struct event_base *base;
     struct pool *pool;
-    struct call *calls; /* by number */
-    uint32_t first;     /* the first that is not answered: output is its */
+    struct runner runner; /* it */
+    struct call *calls;   /* by number */
+    uint32_t first;       /* the first that is not answered: output is its */
     uint32_t answers, needs;
     bool done, gave_up;
     const char *function;
@@ -42,22 +43,22 @@ static struct fixture {
     struct work_outcome outcome;
 } fix;
 
-static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     (void)arg;
     assert_int_equal(job, LEASE);
     struct call *c = &fix.calls[fix.first];
-    if (stream == POOL_RESULT || stream == POOL_TRACE) { /* of a single call */
+    if (stream == OUTPUT_RESULT || stream == OUTPUT_TRACE) { /* of a single call */
         assert_true(size < sizeof(c->text));
         memcpy(c->text, bytes, size);
         return;
     }
-    assert_in_range(stream, POOL_STDOUT, POOL_STDERR);
+    assert_in_range(stream, OUTPUT_STDOUT, OUTPUT_STDERR);
     size_t room = sizeof(c->output[0]) - 1 - strlen(c->output[stream]);
     strncat(c->output[stream], bytes, size < room ? size : room);
     c->printed += size;
 }
 
-static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes,
+static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_kind kind, const void *bytes,
                       size_t size) {
     struct call *c = &fix.calls[number];
 
@@ -72,7 +73,7 @@ static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answ
             return;
         }
         fix.needs++;
-        pool_function(fix.pool, lease, bytes, fix.function, fix.function_size);
+        runner_function(fix.runner, lease, bytes, fix.function, fix.function_size, NULL);
         return;
     }
     size_t take = size < KEEP - c->kept ? size : KEEP - c->kept;
@@ -127,7 +128,7 @@ static void loop_until(const bool *flag) {
 static int setup(void **state) {
     const char *path = getenv("PPFS_WORKER");
     struct pool_config config = {.worker_path = path ? path : "./ppfs-worker", .workers = 1};
-    struct pool_events events = {.output = on_output, .done = on_done, .answer = on_answer, .trouble = on_trouble};
+    struct runner_events events = {.output = on_output, .done = on_done, .answer = on_answer, .trouble = on_trouble};
 
     (void)state;
     unsetenv("VIRTUAL_ENV");
@@ -135,7 +136,10 @@ static int setup(void **state) {
     fix.first = 1;
     fix.calls = calloc(CALLS, sizeof(*fix.calls));
     fix.base = event_base_new();
-    return !fix.calls || pool_create(&fix.pool, fix.base, &config, &events, NULL);
+    if (!fix.calls || pool_create(&fix.pool, fix.base, &config, &events, NULL))
+        return -1;
+    pool_runner(fix.pool, &fix.runner);
+    return 0;
 }
 
 static int teardown(void **state) {
@@ -162,11 +166,11 @@ static void begin(struct work w) {
     fix.done = false;
     fix.first = 1;
     memset(fix.calls, 0, CALLS * sizeof(*fix.calls));
-    assert_int_equal(pool_start(fix.pool, &w), 0);
+    assert_int_equal(runner_start(fix.runner, &w), 0);
 }
 
 static void finish(void) {
-    assert_int_equal(pool_finish(fix.pool, LEASE), 0);
+    assert_int_equal(runner_finish(fix.runner, LEASE), 0);
     loop_until(&fix.done);
 }
 
@@ -178,7 +182,7 @@ static void finish_well(void) {
 }
 
 static void json(uint32_t number, const char *text) {
-    assert_int_equal(pool_call(fix.pool, LEASE, number, CALL_JSON, text, strlen(text)), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, number, CALL_JSON, text, strlen(text), NULL), 0);
 }
 
 /* --- pickles by hand, protocol 3: the callable exec, a string, a tuple of one, no keywords --------------------------
@@ -212,7 +216,7 @@ static void pickled(uint32_t number, const char *name, const char *text) {
 
     at += put_string(bytes + at, text, strlen(text));
     memcpy(bytes + at, "\x85}\x87.", 4);
-    assert_int_equal(pool_call(fix.pool, LEASE, number, CALL_PICKLE, bytes, at + 4), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, number, CALL_PICKLE, bytes, at + 4, NULL), 0);
 }
 
 static void hashed(uint32_t number, char hash, const char *text, size_t size) {
@@ -220,7 +224,8 @@ static void hashed(uint32_t number, char hash, const char *text, size_t size) {
 
     assert_non_null(bytes);
     memset(bytes, hash, 32);
-    assert_int_equal(pool_call(fix.pool, LEASE, number, CALL_HASH, bytes, 32 + pickle_args(bytes + 32, text, size)), 0);
+    assert_int_equal(
+        runner_call(fix.runner, LEASE, number, CALL_HASH, bytes, 32 + pickle_args(bytes + 32, text, size), NULL), 0);
     free(bytes);
 }
 
@@ -280,14 +285,14 @@ static void large_calls_are_lent(void **state) {
     memset(text, 'x', SIZE);
     size_t size = 32 + pickle_args(memory + 32, text, SIZE);
     free(text);
-    assert_int_equal(pool_call_loan(fix.pool, LEASE, 1, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, 1, CALL_HASH, memory, size, loan), 0);
     assert_int_equal(loan->holders, 1 + size / FRAME_BODY_MAX); /* what is over is small */
     while (!fix.calls[1].answered)
         event_base_loop(fix.base, EVLOOP_ONCE);
     assert_int_equal(loan->holders, 1);
     assert_memory_equal(fix.calls[1].text + fix.calls[1].kept - 6, "J\x00\x00\x00\x02.", 6);
-    assert_int_equal(pool_call_loan(fix.pool, LEASE, 2, CALL_HASH, memory, size, loan), 0);
-    pool_kill(fix.pool, LEASE);
+    assert_int_equal(runner_call(fix.runner, LEASE, 2, CALL_HASH, memory, size, loan), 0);
+    runner_kill(fix.runner, LEASE);
     loop_until(&fix.done);
     assert_int_equal(loan->holders, 1);
     loan_let_go(loan);
@@ -299,10 +304,10 @@ static void pickled_calls(void **state) {
     pickled(1, "len", "abc");
     pickled(2, "eval", "1/0");
     pickled(3, "eval", "(x for x in ())");
-    assert_int_equal(pool_call(fix.pool, LEASE, 4, CALL_PICKLE,
-                               "\x80\x03"
-                               "cno_such\nthing\n.",
-                               19),
+    assert_int_equal(runner_call(fix.runner, LEASE, 4, CALL_PICKLE,
+                                 "\x80\x03"
+                                 "cno_such\nthing\n.",
+                                 19, NULL),
                      0);
     pickled(5, "eval", "__import__('sys').exit(3)");
     finish_well();
@@ -392,7 +397,7 @@ static void crash_in_the_middle(void **state) {
     assert_int_equal(fix.outcome.end, WORK_SIGNALED);
     assert_int_equal(fix.outcome.status, SIGABRT);
     assert_int_equal(fix.first, 3);
-    assert_int_equal(pool_call(fix.pool, LEASE, 5, CALL_JSON, "{}", 2), -ENOENT);
+    assert_int_equal(runner_call(fix.runner, LEASE, 5, CALL_JSON, "{}", 2, NULL), -ENOENT);
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"os._exit\", \"args\": [4]}");
     loop_until(&fix.done);
@@ -407,7 +412,7 @@ static void killed_lease(void **state) {
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
     json(2, "{\"call\": \"time.sleep\", \"args\": [60]}");
     loop_until(&fix.calls[1].answered);
-    pool_kill(fix.pool, LEASE);
+    runner_kill(fix.runner, LEASE);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_SIGNALED);
     assert_int_equal(fix.first, 2);
@@ -422,12 +427,12 @@ static void recall_while_one_sleeps(void **state) {
         json(i, "{\"call\": \"len\", \"args\": [[]]}");
     loop_until(&fix.calls[1].answered);
     loop_for_ms(50, NULL);
-    assert_int_equal(pool_recall(fix.pool, LEASE, 8), 8);
-    assert_int_equal(pool_recall(fix.pool, LEASE, 1), 3); /* 2 runs */
+    assert_int_equal(runner_recall(fix.runner, LEASE, 8), 8);
+    assert_int_equal(runner_recall(fix.runner, LEASE, 1), 3); /* 2 runs */
     json(11, "{\"call\": \"len\", \"args\": [[1, 2]]}");
     json(12, "{\"call\": \"len\", \"args\": [[1, 2]]}");
-    assert_int_equal(pool_recall(fix.pool, LEASE, 12), 12);
-    assert_int_equal(pool_recall(fix.pool, LEASE, 13), 13);
+    assert_int_equal(runner_recall(fix.runner, LEASE, 12), 12);
+    assert_int_equal(runner_recall(fix.runner, LEASE, 13), 13);
     json(13, "{\"call\": \"len\", \"args\": [[1, 2, 3]]}");
     finish_well();
     assert_int_equal(fix.answers, 4);
@@ -445,12 +450,13 @@ static void recall_at_any_moment(void **state) {
     begin(lease_work(WORK_STREAM_JSON));
     while (sent + 40 < CALLS) {
         for (int i = 0; i < 40; i++)
-            while (pool_call(fix.pool, LEASE, sent + 1, CALL_JSON, text, sizeof(text) - 1) ? true : (sent++, false))
+            while (runner_call(fix.runner, LEASE, sent + 1, CALL_JSON, text, sizeof(text) - 1, NULL) ? true
+                                                                                                     : (sent++, false))
                 event_base_loop(fix.base, EVLOOP_ONCE); /* too many ahead */
-        pool_flush(fix.pool);
+        runner_flush(fix.runner);
         for (volatile uint32_t spin = 0; spin < sent * 97 % 200000; spin++)
             ;
-        for (uint32_t i = pool_recall(fix.pool, LEASE, sent - 35); i <= sent; i++)
+        for (uint32_t i = runner_recall(fix.runner, LEASE, sent - 35); i <= sent; i++)
             back[i] = true;
         event_base_loop(fix.base, EVLOOP_NONBLOCK);
     }
@@ -606,11 +612,11 @@ static void lease_waits_for_a_template(void **state) {
     loop_for_ms(100, &never);
     assert_int_equal(pool_template(fix.pool), 0);
     begin(lease_work(WORK_STREAM_JSON));
-    assert_int_equal(pool_call(fix.pool, LEASE, 1, CALL_JSON, "{}", 2), -ENOENT);
+    assert_int_equal(runner_call(fix.runner, LEASE, 1, CALL_JSON, "{}", 2, NULL), -ENOENT);
     finish_well();
     begin(lease_work(WORK_STREAM_JSON));
-    assert_int_equal(pool_recall(fix.pool, LEASE, 1), 1);
-    while (pool_call(fix.pool, LEASE, 1, CALL_JSON, "{}", 2) == -ENOENT)
+    assert_int_equal(runner_recall(fix.runner, LEASE, 1), 1);
+    while (runner_call(fix.runner, LEASE, 1, CALL_JSON, "{}", 2, NULL) == -ENOENT)
         event_base_loop(fix.base, EVLOOP_ONCE);
     finish_well();
     assert_int_equal(fix.calls[1].kind, ANSWER_ERROR);
@@ -621,12 +627,12 @@ static void held_lease_says_nothing(void **state) {
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"print\", \"args\": [\"one\"]}");
     loop_until(&fix.calls[1].answered);
-    pool_hold(fix.pool, LEASE, true);
+    runner_hold(fix.runner, LEASE, true);
     for (uint32_t i = 2; i <= 9; i++)
         json(i, "{\"call\": \"print\", \"args\": [\"more\"]}");
     loop_for_ms(100, NULL);
     assert_int_equal(fix.first, 2);
-    pool_hold(fix.pool, LEASE, false);
+    runner_hold(fix.runner, LEASE, false);
     finish_well();
     for (uint32_t i = 2; i <= 9; i++)
         assert_string_equal(fix.calls[i].output[0], "more\n");
@@ -704,7 +710,7 @@ static void call_value(uint32_t number, char func, char value, char listed) {
         at += put_hash(bytes + at, listed);
     at += put_hash(bytes + at, func);
     at += pickle_reference(bytes + at, value);
-    assert_int_equal(pool_call(fix.pool, LEASE, number, CALL_VALUES, bytes, at), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, number, CALL_VALUES, bytes, at, NULL), 0);
 }
 
 static const char pickled_append[] = "\x80\x03"
@@ -719,21 +725,21 @@ static void on_need(const uint8_t *hash, uint64_t lease) {
 
     fix.needs++;
     if (*hash == 'l') {
-        pool_function(fix.pool, lease, hash, pickled_len, sizeof(pickled_len) - 1);
+        runner_function(fix.runner, lease, hash, pickled_len, sizeof(pickled_len) - 1, NULL);
     } else if (*hash == 'a') {
-        pool_function(fix.pool, lease, hash, pickled_append, sizeof(pickled_append) - 1);
+        runner_function(fix.runner, lease, hash, pickled_append, sizeof(pickled_append) - 1, NULL);
     } else if (*hash >= 'p') {
-        pool_function(fix.pool, lease, hash, pickled_list, sizeof(pickled_list) - 1);
+        runner_function(fix.runner, lease, hash, pickled_list, sizeof(pickled_list) - 1, NULL);
     } else if (*hash > 'A') {
         assert_non_null(text = malloc(size));
         memset(text, 'x', size);
         memcpy(text, "\x80\x03", 2);
         at += put_string(text + at, text + 7, size - 8);
         text[at++] = '.';
-        pool_function(fix.pool, lease, hash, text, at);
+        runner_function(fix.runner, lease, hash, text, at, NULL);
         free(text);
     } else {
-        pool_function(fix.pool, lease, hash, NULL, 0);
+        runner_function(fix.runner, lease, hash, NULL, 0, NULL);
     }
 }
 
@@ -769,7 +775,7 @@ static void values_are_asked_for_once(void **state) {
     at += (size_t)sprintf(bytes + at, "QC ");
     at += put_hash(bytes + at, 'r');
     memcpy(bytes + at, "Q\x86}\x87.", 5);
-    assert_int_equal(pool_call(fix.pool, LEASE, 2, CALL_VALUES, bytes, at + 5), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, 2, CALL_VALUES, bytes, at + 5, NULL), 0);
     finish_well();
     assert_int_equal(fix.needs, 5);
     assert_memory_equal(fix.calls[1].text, "\x80\x05K\2.", 5);
@@ -797,22 +803,22 @@ static void values_that_are_none(void **state) {
     call_value(2, 'l', 'A', 'A'); /* nobody has it */
     call_value(3, 'l', 'x', 'y'); /* it lists another */
     call_value(4, 'l', 'x', 0);
-    assert_int_equal(pool_call(fix.pool, LEASE, 5, CALL_VALUES, bytes, 35), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, 5, CALL_VALUES, bytes, 35, NULL), 0);
     bytes[0] = 2;
-    assert_int_equal(pool_call(fix.pool, LEASE, 6, CALL_VALUES, bytes, 100), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, 6, CALL_VALUES, bytes, 100, NULL), 0);
     memset(bytes, 'l', 32);
     memcpy(bytes + 32,
            "\x80\x03"
            "C\3abcQ\x85}\x86.",
            12);
-    assert_int_equal(pool_call(fix.pool, LEASE, 7, CALL_HASH, bytes, 44), 0); /* one that lists none */
+    assert_int_equal(runner_call(fix.runner, LEASE, 7, CALL_HASH, bytes, 44, NULL), 0); /* one that lists none */
     memcpy(bytes, "\1\0\0\0", 4);
     memset(bytes + 4, 'l', 32);
     memcpy(bytes + 36,
            "\x80\x03"
            "C\3abcQ\x85}\x86.",
            12);
-    assert_int_equal(pool_call(fix.pool, LEASE, 8, CALL_VALUES, bytes, 48), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, 8, CALL_VALUES, bytes, 48, NULL), 0);
     call_value(9, 'l', 'x', 'x');
     finish_well();
     expect_refusal(2, "a value of the call is not known");
@@ -864,8 +870,8 @@ static void waiting_for_a_value(void **state) {
     call_value(1, 'l', 'x', 'x');
     call_value(2, 'l', 'x', 'x');
     loop_until(&fix.withheld);
-    assert_int_equal(pool_recall(fix.pool, LEASE, 1), 2);
-    pool_kill(fix.pool, LEASE);
+    assert_int_equal(runner_recall(fix.runner, LEASE, 1), 2);
+    runner_kill(fix.runner, LEASE);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_SIGNALED);
     assert_int_equal(fix.first, 1);

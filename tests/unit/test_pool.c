@@ -75,7 +75,7 @@ static void pickle_returns_a_pickle(void **state) {
     (void)state;
     struct job *j = run(base_work(WORK_PICKLE, pickle, sizeof(pickle) - 1));
     assert_end(j, WORK_DONE, 0, "");
-    assert_int_equal(j->size[POOL_RESULT], 5);
+    assert_int_equal(j->size[OUTPUT_RESULT], 5);
     assert_memory_equal(RESULT(j), "\x80\x04K\x05.", 5);
     j = run_exec("print('hello')");
     assert_end(j, WORK_DONE, 0, "");
@@ -127,7 +127,7 @@ static void call_may_end_its_process(void **state) {
 
 static void call_leaves_its_worker_in_order(void **state) {
     (void)state;
-    pool_resize(fix.pool, 1);
+    runner_resize(fix.runner, 1);
     struct job *j = run_exec("import os, sys, signal\nos.chdir('/tmp'); os.environ['X'] = '1'; del os.environ['PATH']\n"
                              "sys.argv.append('x'); sys.path.insert(0, '/x'); sys.stdout = None; os.umask(0)\n"
                              "signal.signal(15, lambda *a: 0); signal.alarm(1); os.set_blocking(2, False)\n"
@@ -144,7 +144,7 @@ static void call_leaves_its_worker_in_order(void **state) {
 
 static void threads_and_children_left_behind_are_gone(void **state) {
     (void)state;
-    pool_resize(fix.pool, 1);
+    runner_resize(fix.runner, 1);
     struct job *j =
         run_exec("import threading, time, os; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n"
                  "print(os.getpid())");
@@ -168,7 +168,7 @@ static void edited_module_is_imported_anew(void **state) {
     char dir[] = "/tmp/ppfs-file-XXXXXX", path[64], command[96];
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/edited.py", dir);
-    pool_resize(fix.pool, 1);
+    runner_resize(fix.runner, 1);
     for (int i = 1; i <= 2; i++) {
         FILE *f = fopen(path, "w");
         fprintf(f, "def f():\n    return %d%s\n", i, i == 1 ? "" : " + 0");
@@ -215,11 +215,11 @@ static void large_results_come_in_pieces(void **state) {
     struct work w = text(WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"x\", 100000000]}");
     struct job *j = run(w);
     assert_end(j, WORK_DONE, 0, "");
-    assert_int_equal(j->size[POOL_RESULT], 100000003);
+    assert_int_equal(j->size[OUTPUT_RESULT], 100000003);
     w.env = env;
     j = run(w);
     assert_end(j, WORK_DONE, 0, "");
-    assert_int_equal(j->size[POOL_RESULT], 100000003);
+    assert_int_equal(j->size[OUTPUT_RESULT], 100000003);
 }
 
 /* --- scripts ------------------------------------------------------------------------------------------------------ */
@@ -277,7 +277,7 @@ static void script_ends_like_python3(void **state) {
 
 static void scripts_differ_in_chance_and_share_nothing(void **state) {
     (void)state;
-    pool_resize(fix.pool, 1);
+    runner_resize(fix.runner, 1);
     const char *source = "import random, sys, math\nprint(random.random(), hasattr(math, 'mark'), 'x' in "
                          "globals())\nmath.mark = x = 1\n";
     struct job *j = run(text(WORK_PYTHON, source));
@@ -295,28 +295,28 @@ static void output_is_live_and_complete(void **state) {
     (void)state;
     struct job *j =
         begin(text(WORK_PYTHON, "import sys, time\nprint('one')\nprint('two', file=sys.stderr)\ntime.sleep(30)"));
-    for (int i = 0; i < 300 && !(j->size[POOL_STDOUT] && j->size[POOL_STDERR]); i++)
+    for (int i = 0; i < 300 && !(j->size[OUTPUT_STDOUT] && j->size[OUTPUT_STDERR]); i++)
         loop_for_ms(10);
     assert_string_equal(OUT(j), "one\n");
     assert_string_equal(ERR(j), "two\n");
-    pool_kill(fix.pool, fix.last);
+    runner_kill(fix.runner, fix.last);
     loop_until(&j->done);
     assert_end(j, WORK_SIGNALED, SIGKILL, "killed");
     j = run(text(WORK_JSON_RUN, "{\"run\": [\"head\", \"-c\", \"1000000000\", \"/dev/zero\"]}"));
     assert_end(j, WORK_DONE, 0, "");
-    assert_int_equal(j->size[POOL_STDOUT], 1000000000);
+    assert_int_equal(j->size[OUTPUT_STDOUT], 1000000000);
 }
 
 static void held_output_waits(void **state) {
     (void)state;
     struct job *j = begin(text(WORK_JSON_RUN, "{\"run\": [\"head\", \"-c\", \"20000000\", \"/dev/zero\"]}"));
-    pool_hold(fix.pool, fix.last, true);
+    runner_hold(fix.runner, fix.last, true);
     loop_for_ms(200);
     assert_false(j->done);
-    assert_int_equal(j->size[POOL_STDOUT], 0);
-    pool_hold(fix.pool, fix.last, false);
+    assert_int_equal(j->size[OUTPUT_STDOUT], 0);
+    runner_hold(fix.runner, fix.last, false);
     loop_until(&j->done);
-    assert_int_equal(j->size[POOL_STDOUT], 20000000);
+    assert_int_equal(j->size[OUTPUT_STDOUT], 20000000);
 }
 
 /* --- programs ----------------------------------------------------------------------------------------------------- */
@@ -420,7 +420,7 @@ static void directories_of_killed_jobs_are_removed(void **state) {
     assert_int_equal(entries(OUT(j)), 3);
     assert_int_equal(entries(tool), 1);
     *strrchr(tool, '/') = 0; /* the root of the pool's directories */
-    pool_kill(fix.pool, fix.last);
+    runner_kill(fix.runner, fix.last);
     loop_until(&j->done);
     for (int i = 0; i < 500 && entries(tool); i++)
         loop_for_ms(10);
@@ -469,19 +469,19 @@ static void jobs_run_side_by_side(void **state) {
     b = begin(text(WORK_JSON_RUN, "{\"run\": [\"sleep\", \"30\"]}"));
     struct work w = text(WORK_JSON_CALL, "{\"call\": \"abs\", \"args\": [1]}");
     w.job = 99;
-    assert_int_equal(pool_start(fix.pool, &w), -EAGAIN);
-    pool_kill(fix.pool, 12345);
-    pool_kill(fix.pool, first);
+    assert_int_equal(runner_start(fix.runner, &w), -EAGAIN);
+    runner_kill(fix.runner, 12345);
+    runner_kill(fix.runner, first);
     loop_until(&a->done);
     assert_end(a, WORK_SIGNALED, SIGKILL, "killed");
     assert_false(b->done);
-    pool_resize(fix.pool, 1);
-    assert_int_equal(pool_start(fix.pool, &w), -EAGAIN);
-    pool_kill(fix.pool, first + 1);
+    runner_resize(fix.runner, 1);
+    assert_int_equal(runner_start(fix.runner, &w), -EAGAIN);
+    runner_kill(fix.runner, first + 1);
     loop_until(&b->done);
     assert_end(run(w), WORK_DONE, 0, "");
     w.payload_size = WORK_INLINE_MAX + 1;
-    assert_int_equal(pool_start(fix.pool, &w), -EMSGSIZE);
+    assert_int_equal(runner_start(fix.runner, &w), -EMSGSIZE);
 }
 
 static void whole_trees_are_killed(void **state) {
@@ -494,7 +494,7 @@ static void whole_trees_are_killed(void **state) {
     assert_int_equal(pool_job_of(fix.pool, getpid()), 0);
     assert_int_equal(pool_job_of(fix.pool, pool_template(fix.pool)), 0);
     loop_for_ms(50);
-    pool_kill(fix.pool, fix.last);
+    runner_kill(fix.runner, fix.last);
     loop_until(&j->done);
     assert_end(j, WORK_SIGNALED, SIGKILL, "killed");
     assert_int_equal(system("pgrep -x -f 'sleep 96' >/dev/null"), 256);
@@ -503,7 +503,7 @@ static void whole_trees_are_killed(void **state) {
 static void template_death_loses_work_and_is_mended(void **state) {
     (void)state;
     struct job *j = begin(text(WORK_PROGRAM, "#!/bin/sh\nsetsid sleep 95 &\necho; sleep 95"));
-    while (!j->size[POOL_STDOUT])
+    while (!j->size[OUTPUT_STDOUT])
         loop_for_ms(5);
     kill(pool_template(fix.pool), SIGKILL);
     loop_until(&j->done);
@@ -548,15 +548,16 @@ static void template_that_cannot_start_refuses_work(void **state) {
     fchmod(fd, 0755);
     close(fd);
     struct pool_config config = {.worker_path = path, .workers = 1};
-    struct pool_events events = {.output = on_output, .done = on_done, .trouble = on_trouble};
+    struct runner_events events = {.output = on_output, .done = on_done, .trouble = on_trouble};
     memset(&fix, 0, sizeof(fix));
     fix.base = event_base_new();
     assert_int_equal(pool_create(&fix.pool, fix.base, &config, &events, NULL), 0);
+    pool_runner(fix.pool, &fix.runner);
     assert_end(run(text(WORK_JSON_CALL, "{}")), WORK_REFUSED, 0, "does not start (exit status 3)");
     assert_end(run(text(WORK_JSON_CALL, "{}")), WORK_REFUSED, 0, "does not start (exit status 3)");
     assert_int_equal(fix.troubles, 2); /* the second one waited for the second start */
     struct job *j = begin(text(WORK_JSON_CALL, "{}"));
-    pool_kill(fix.pool, fix.last);
+    runner_kill(fix.runner, fix.last);
     assert_false(j->done);
     loop_until(&j->done);
     assert_end(j, WORK_SIGNALED, SIGKILL, "killed");
@@ -598,7 +599,7 @@ static struct burst {
     char why[512];
 } burst;
 
-static void on_burst_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+static void on_burst_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     (void)arg;
     (void)job;
     (void)stream;
@@ -618,12 +619,13 @@ static void on_burst_done(void *arg, uint64_t job, const struct work_outcome *o)
 
 static void burst_up(unsigned workers) {
     struct pool_config config = {.worker_path = worker_path(), .workers = workers};
-    struct pool_events events = {.output = on_burst_output, .done = on_burst_done, .trouble = on_trouble};
+    struct runner_events events = {.output = on_burst_output, .done = on_burst_done, .trouble = on_trouble};
 
     memset(&fix, 0, sizeof(fix));
     memset(&burst, 0, sizeof(burst));
     fix.base = event_base_new();
     assert_int_equal(pool_create(&fix.pool, fix.base, &config, &events, NULL), 0);
+    pool_runner(fix.pool, &fix.runner);
     while (!pool_python(fix.pool)[0])
         event_base_loop(fix.base, EVLOOP_ONCE);
 }
@@ -631,7 +633,7 @@ static void burst_up(unsigned workers) {
 static int start_numbered(uint64_t job, const char *call) {
     struct work w = text(WORK_JSON_CALL, call);
     w.job = job;
-    return pool_start(fix.pool, &w);
+    return runner_start(fix.runner, &w);
 }
 
 /* What all pipes that we have open may hold. */
@@ -676,7 +678,7 @@ static void any_number_of_starts_and_kills_at_once(void **state) {
     loop_for_ms(300);
     kill(pool_template(fix.pool), SIGSTOP);
     for (uint64_t job = 1; job <= BURST; job++)
-        pool_kill(fix.pool, job);
+        runner_kill(fix.runner, job);
     loop_for_ms(20);
     kill(pool_template(fix.pool), SIGCONT);
     loop_until(&burst.all);

@@ -192,7 +192,7 @@ static void users_come_and_go_at_random(void **state) {
                     begin(as(users[i], nrand48(seed) % 2 ? "#!/bin/sh\nid -u\n" : "#!/bin/sh\nid -u; sleep 0.03\n"));
                 begun++;
                 if (nrand48(seed) % 6 == 0)
-                    pool_kill(fix.pool, fix.last);
+                    runner_kill(fix.runner, fix.last);
                 if (nrand48(seed) % 12 == 0)
                     kill(pool_template(fix.pool), SIGKILL);
             }

@@ -28,15 +28,15 @@ static void scripts_run_there(void **state) {
           "import os, sys\nprint(6 * 7, os.environ['PPFS_ATTEMPT'], os.environ['PPFS_NODE'])\nprint('e', "
           "file=sys.stderr)\n");
     assert_end(ended(1), WORK_DONE, NULL);
-    assert_string_equal(fix.jobs[1].text[POOL_STDOUT], "42 3 n1\n");
-    assert_string_equal(fix.jobs[1].text[POOL_STDERR], "e\n");
+    assert_string_equal(fix.jobs[1].text[OUTPUT_STDOUT], "42 3 n1\n");
+    assert_string_equal(fix.jobs[1].text[OUTPUT_STDERR], "e\n");
     begin(1, WORK_PYTHON, "raise SystemExit(7)");
     fix.jobs[1] = (struct job){0};
     assert_end(ended(1), WORK_EXITED, NULL);
     assert_int_equal(fix.jobs[1].outcome.status, 7);
     begin(2, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
     assert_end(ended(2), WORK_DONE, NULL);
-    assert_string_equal(fix.jobs[2].text[POOL_RESULT], "4.0\n");
+    assert_string_equal(fix.jobs[2].text[OUTPUT_RESULT], "4.0\n");
     begin(3, WORK_PROGRAM, "#!/bin/sh\nkill -9 $$\n");
     assert_end(ended(3), WORK_SIGNALED, NULL);
 }
@@ -76,9 +76,9 @@ static void large_payloads_come_in_pieces(void **state) {
     assert_end(ended(4), WORK_DONE, NULL);
     assert_false(fix.jobs[1].done); /* the small one did not wait for all of the large one */
     assert_end(ended(1), WORK_DONE, NULL);
-    assert_string_equal(fix.jobs[1].text[POOL_STDOUT], "42\n");
+    assert_string_equal(fix.jobs[1].text[OUTPUT_STDOUT], "42\n");
     assert_end(ended(2), WORK_DONE, NULL);
-    assert_int_equal(atoi(fix.jobs[2].text[POOL_STDOUT]), 3 << 20);
+    assert_int_equal(atoi(fix.jobs[2].text[OUTPUT_STDOUT]), 3 << 20);
     assert_end(ended(3), WORK_DONE, NULL);
 }
 
@@ -125,13 +125,13 @@ static void large_results_come_whole(void **state) {
     begin(1, WORK_PYTHON, "import sys\nfor i in range(300): sys.stdout.write(chr(65 + i % 26) * 100000)\n");
     begin(2, WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"a\", 9000000]}");
     assert_end(ended(1), WORK_DONE, NULL);
-    assert_int_equal(fix.jobs[1].size[POOL_STDOUT], 30000000);
+    assert_int_equal(fix.jobs[1].size[OUTPUT_STDOUT], 30000000);
     uint32_t sum = 0;
     for (int i = 0; i < 300; i++)
         sum += (uint32_t)(65 + i % 26) * 100000;
     assert_int_equal(fix.jobs[1].sum, sum);
     assert_end(ended(2), WORK_DONE, NULL);
-    assert_int_equal(fix.jobs[2].size[POOL_RESULT], 9000003);
+    assert_int_equal(fix.jobs[2].size[OUTPUT_RESULT], 9000003);
 }
 
 static void a_hold_stops_the_output(void **state) {
@@ -143,15 +143,15 @@ static void a_hold_stops_the_output(void **state) {
     size_t before;
     double quiet = now_s(); /* what is on the way still comes */
     for (before = 0; now_s() - quiet < 1;) {
-        if (before != fix.jobs[1].size[POOL_STDOUT])
+        if (before != fix.jobs[1].size[OUTPUT_STDOUT])
             quiet = now_s();
-        before = fix.jobs[1].size[POOL_STDOUT];
+        before = fix.jobs[1].size[OUTPUT_STDOUT];
         struct timeval pause = {.tv_usec = 50000};
         event_base_loopexit(base, &pause);
         event_base_dispatch(base);
     }
     runner_hold(fix.runner, 1, false);
-    while (fix.jobs[1].size[POOL_STDOUT] == before)
+    while (fix.jobs[1].size[OUTPUT_STDOUT] == before)
         event_base_loop(base, EVLOOP_ONCE);
     runner_kill(fix.runner, 1);
     assert_end(ended(1), WORK_SIGNALED, "killed");
@@ -161,12 +161,12 @@ static void an_endless_output_holds_up_nobody(void **state) {
     (void)state;
     one_node();
     begin(1, WORK_PROGRAM, "#!/bin/sh\nexec cat /dev/zero\n");
-    while (fix.jobs[1].size[POOL_STDOUT] < 50 << 20) /* as much as the session takes is on the way */
+    while (fix.jobs[1].size[OUTPUT_STDOUT] < 50 << 20) /* as much as the session takes is on the way */
         event_base_loop(base, EVLOOP_ONCE);
     for (uint64_t i = 2; i < 12; i++) {
         begin(i, WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"a\", 1000]}");
         assert_end(ended(i), WORK_DONE, NULL);
-        assert_int_equal(fix.jobs[i].size[POOL_RESULT], 1003);
+        assert_int_equal(fix.jobs[i].size[OUTPUT_RESULT], 1003);
     }
     assert_false(fix.jobs[1].done);
     runner_kill(fix.runner, 1);
@@ -189,7 +189,7 @@ static void kill_ends_what_runs_and_what_waits(void **state) {
     runner_kill(fix.runner, 1);
     runner_kill(fix.runner, 60); /* nobody */
     assert_end(ended(1), WORK_SIGNALED, "killed");
-    assert_int_equal(kill(atoi(fix.jobs[1].text[POOL_STDOUT]), 0), -1);
+    assert_int_equal(kill(atoi(fix.jobs[1].text[OUTPUT_STDOUT]), 0), -1);
     begin(5, WORK_PYTHON, "print(1)");
     assert_end(ended(5), WORK_DONE, NULL);
 }
@@ -225,10 +225,10 @@ static void calls_travel_ahead(void **state) {
     for (uint32_t i = 1; i <= 2500; i++) /* more than a worker takes */
         json(i, "{\"call\": \"operator.add\", \"args\": [%u, 1]}", i);
     runner_flush(fix.runner);
-    assert_int_equal(runner_call(fix.runner, 1, 2500, CALL_JSON, "", 0), -EINVAL);
-    assert_int_equal(runner_call(fix.runner, 2, 1, CALL_JSON, "", 0), -ENOENT);
+    assert_int_equal(runner_call(fix.runner, 1, 2500, CALL_JSON, "", 0, NULL), -EINVAL);
+    assert_int_equal(runner_call(fix.runner, 2, 1, CALL_JSON, "", 0, NULL), -ENOENT);
     finish_lease(1);
-    assert_int_equal(runner_call(fix.runner, 1, 2501, CALL_JSON, "", 0), -ENOENT);
+    assert_int_equal(runner_call(fix.runner, 1, 2501, CALL_JSON, "", 0, NULL), -ENOENT);
     assert_int_equal(fix.answers, 2500);
     for (uint32_t i = 1; i <= 2500; i++)
         assert_int_equal(atoi(fix.calls[i].text), i + 1);
@@ -290,7 +290,8 @@ static void hashed(uint64_t id, uint32_t number, char hash, size_t size) {
 
     assert_non_null(bytes);
     memset(bytes, hash, 32);
-    assert_int_equal(runner_call(fix.runner, id, number, CALL_HASH, bytes, 32 + pickle_args(bytes + 32, size)), 0);
+    assert_int_equal(runner_call(fix.runner, id, number, CALL_HASH, bytes, 32 + pickle_args(bytes + 32, size), NULL),
+                     0);
     free(bytes);
 }
 
@@ -335,7 +336,7 @@ static void with_value(uint64_t id, uint32_t number) {
            4);
     memset(bytes + 72, 'v', 32);
     memcpy(bytes + 104, "Q\x85}\x86.", 5);
-    assert_int_equal(runner_call(fix.runner, id, number, CALL_VALUES, bytes, 109), 0);
+    assert_int_equal(runner_call(fix.runner, id, number, CALL_VALUES, bytes, 109, NULL), 0);
 }
 
 static void values_cross_once(void **state) {
@@ -385,12 +386,12 @@ static void too_much_on_the_way_is_refused_until_there_is_room(void **state) {
     memcpy(text, "{\"call\": \"math.sqrt\", \"args\": [4]}", 34);
     begin(1, WORK_STREAM_JSON, "");
     int err;
-    while (!(err = runner_call(fix.runner, 1, n, CALL_JSON, text, size)))
+    while (!(err = runner_call(fix.runner, 1, n, CALL_JSON, text, size, NULL)))
         n++;
     assert_int_equal(err, -ENOMEM);
     assert_in_range(n, 5, 20);
     turn_until(flag, &fix.room);
-    assert_int_equal(runner_call(fix.runner, 1, n, CALL_JSON, text, size), 0);
+    assert_int_equal(runner_call(fix.runner, 1, n, CALL_JSON, text, size, NULL), 0);
     finish_lease(1);
     assert_int_equal(fix.answers, n);
     free(text);
@@ -415,11 +416,11 @@ static void a_large_call_goes_piece_by_piece(void **state) {
     begin(2, WORK_STREAM_FRAMES, "");
     memset(memory, 'h', 32);
     size_t size = 32 + pickle_args(memory + 32, SIZE);
-    assert_int_equal(runner_call_loan(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(runner_call(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
     assert_int_equal(loan->holders, 2);
     runner_flush(fix.runner);
     assert_in_range(session_pending(session), 0, A_TURN);
-    assert_int_equal(runner_call(fix.runner, 1, 2, CALL_JSON, "{}", 2), -ENOMEM);
+    assert_int_equal(runner_call(fix.runner, 1, 2, CALL_JSON, "{}", 2, NULL), -ENOMEM);
     assert_int_equal(runner_recall(fix.runner, 1, 2), 2); /* it was not sent */
     hashed(2, 3, 'h', 4);
     assert_int_equal(runner_finish(fix.runner, 1), 0);
@@ -452,7 +453,7 @@ static void a_large_call_ends_with_its_work(void **state) {
     begin(1, WORK_STREAM_FRAMES, "");
     memset(memory, 'h', 32);
     size_t size = 32 + pickle_args(memory + 32, SIZE);
-    assert_int_equal(runner_call_loan(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(runner_call(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
     runner_flush(fix.runner);
     runner_kill(fix.runner, 1);
     assert_int_equal(loan->holders, 1);

@@ -71,7 +71,7 @@ static void a_ppfs_that_dies_has_its_work_killed(void **state) {
     fix.registry = NULL;
     turn_until(is_idle, &fix.node[0]);
     assert_false(fix.node[0].for_good);
-    assert_int_equal(kill(atoi(fix.jobs[1].text[POOL_STDOUT]), 0), -1);
+    assert_int_equal(kill(atoi(fix.jobs[1].text[OUTPUT_STDOUT]), 0), -1);
 }
 
 static void a_node_is_let_go(void **state) {
@@ -206,13 +206,13 @@ static void small_results_pass_large_ones(void **state) {
         if (relay.ends[i][0])
             bufferevent_set_rate_limit(relay.ends[i][0], slow); /* what the node sends */
     begin(1, WORK_PROGRAM, "#!/bin/sh\nexec cat /dev/zero\n");
-    while (fix.jobs[1].size[POOL_STDOUT] < 16 << 20) /* as much as there can be waits */
+    while (fix.jobs[1].size[OUTPUT_STDOUT] < 16 << 20) /* as much as there can be waits */
         event_base_loop(base, EVLOOP_ONCE);
     for (uint64_t i = 2; i < 6; i++) {
-        size_t before = fix.jobs[1].size[POOL_STDOUT];
+        size_t before = fix.jobs[1].size[OUTPUT_STDOUT];
         begin(i, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
         assert_end(ended(i), WORK_DONE, NULL);
-        assert_in_range(fix.jobs[1].size[POOL_STDOUT] - before, 0, 5 << 19);
+        assert_in_range(fix.jobs[1].size[OUTPUT_STDOUT] - before, 0, 5 << 19);
     }
     runner_kill(fix.runner, 1);
     assert_end(ended(1), WORK_SIGNALED, "killed");
@@ -250,7 +250,7 @@ static void cuts_lose_and_double_nothing(void **state) {
         assert_int_equal(atoi(fix.calls[i].text), i + 1);
     assert_end(&fix.jobs[1], WORK_DONE, NULL);
     assert_end(&fix.jobs[2], WORK_DONE, NULL);
-    assert_int_equal(fix.jobs[2].size[POOL_STDOUT], 20000000);
+    assert_int_equal(fix.jobs[2].size[OUTPUT_STDOUT], 20000000);
     uint32_t sum = 0;
     for (int i = 0; i < 200; i++)
         sum += (uint32_t)(65 + i % 26) * 100000;
@@ -272,7 +272,7 @@ static void silence_loses_the_work_and_kills_it(void **state) {
     muffle();
     turn_until(both_have_lost, NULL);
     assert_end(&fix.jobs[1], WORK_LOST, "node n1 was lost");
-    assert_int_equal(kill(atoi(fix.jobs[1].text[POOL_STDOUT]), 0), -1);
+    assert_int_equal(kill(atoi(fix.jobs[1].text[OUTPUT_STDOUT]), 0), -1);
     fix.up = 0;
     fix.remote[0] = NULL;
     relay.closed = false;
@@ -314,7 +314,7 @@ static void a_successor_ends_what_its_predecessor_runs(void **state) {
     redial_now(fix.node[0].redial);
     turn_until(flag, &fix.node[0].left);
     assert_non_null(strstr(fix.node_log, "it was started again"));
-    while (kill(atoi(fix.jobs[1].text[POOL_STDOUT]), 0) == 0)
+    while (kill(atoi(fix.jobs[1].text[OUTPUT_STDOUT]), 0) == 0)
         event_base_loop(base, EVLOOP_ONCE);
     wait_up(1);
     remote_runner(fix.remote[1], &fix.runner);

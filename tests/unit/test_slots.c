@@ -14,7 +14,7 @@ struct message {
     enum word word;
     uint64_t lease;
     uint32_t number;
-    enum pool_answer kind;
+    enum answer_kind kind;
     size_t size;
     unsigned due;
 };

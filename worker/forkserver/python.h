@@ -45,7 +45,7 @@ void python_begin_lease(const struct work *w, const char *cwd,
                         const char *const *env); /* cwd, env as for python_call */
 
 struct python_answer {
-    enum pool_answer kind; /* VALUE, ERROR, or NEED without bytes: not for a lease */
+    enum answer_kind kind; /* VALUE, ERROR, or NEED without bytes: not for a lease */
     const void *bytes;     /* valid until python_answer_clear */
     size_t size;
     void *owner;

@@ -124,7 +124,7 @@ static PyObject *bytes_object(const uint8_t *bytes, size_t size) {
 }
 
 /* Takes owner over. What is not bytes, or more than a stream can hold, is left out. */
-static bool set_answer(struct python_answer *a, enum pool_answer kind, PyObject *owner) {
+static bool set_answer(struct python_answer *a, enum answer_kind kind, PyObject *owner) {
     if (!owner || !PyBytes_Check(owner) || PyBytes_GET_SIZE(owner) > FRAME_WHOLE_MAX) {
         Py_XDECREF(owner);
         return false;

@@ -213,14 +213,14 @@ static struct task *wanted(struct agent *s, uint64_t id) {
     return t && t->guest && t->state == TASK_RUNNING ? t : NULL;
 }
 
-static void on_output(void *arg, uint64_t job, enum pool_stream stream, const void *bytes, size_t size) {
+static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     struct task *t = wanted(arg, job);
 
     if (t)
         out_send(t, MESSAGE_OUTPUT, MESSAGE_OUTPUT, (uint32_t)stream, bytes, size);
 }
 
-static void on_answer(void *arg, uint64_t lease, uint32_t number, enum pool_answer kind, const void *bytes,
+static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_kind kind, const void *bytes,
                       size_t size) {
     struct task *t = wanted(arg, lease);
 
@@ -270,12 +270,12 @@ static void on_unable(void *arg) {
     s->ev.unable(s->arg);
 }
 
-const struct pool_events agent_runner_events = {.output = on_output,
-                                                .done = on_done,
-                                                .answer = on_answer,
-                                                .trouble = on_trouble,
-                                                .python = on_python,
-                                                .unable = on_unable};
+const struct runner_events agent_runner_events = {.output = on_output,
+                                                  .done = on_done,
+                                                  .answer = on_answer,
+                                                  .trouble = on_trouble,
+                                                  .python = on_python,
+                                                  .unable = on_unable};
 
 /* --- its life ---------------------------------------------------------------------------------------------------- */
 int agent_create(struct agent **out, struct event_base *base, const struct agent_config *config,

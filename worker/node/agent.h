@@ -25,7 +25,7 @@ struct agent_events {
     void (*refused)(void *arg, uint64_t guest, const char *why); /* it has not: "ADDR:PORT ..."; left() follows */
     void (*left)(void *arg, uint64_t guest, bool for_good);      /* it has ended; for_good: it does not want us back */
     void (*busy)(void *arg, bool busy);                          /* there are works now, there are none any more */
-    void (*python)(void *arg);                                   /* as pool_events has it, and the next */
+    void (*python)(void *arg);                                   /* as runner_events has it, and the next */
     void (*unable)(void *arg);
     void (*log)(void *arg, const char *sentence);
 };
@@ -35,7 +35,7 @@ int agent_create(struct agent **out, struct event_base *base, const struct agent
 void agent_destroy(struct agent *s); /* ends all sessions; the runner is not touched; accepts NULL */
 
 /* Events for the runner, with the serve as their arg. It is set once, before the first guest. */
-extern const struct pool_events agent_runner_events;
+extern const struct runner_events agent_runner_events;
 void agent_set_runner(struct agent *s, struct runner runner);
 
 /* A fresh session. Takes it, also on failure. A number for the guest, 0 without memory. */

@@ -106,7 +106,7 @@ bool calls_hear(struct task *t, const struct frame *m) {
     s->calls++;
     t->sent = (uint32_t)m->id;
     if (t->state == TASK_RUNNING && !t->held)
-        err = runner_call_loan(s->runner, t->id, (uint32_t)m->id, format, bytes, size, loan);
+        err = runner_call(s->runner, t->id, (uint32_t)m->id, format, bytes, size, loan);
     if (again(err) && t->state != TASK_ENDED)
         hold(t, (uint32_t)m->id, format, bytes, size, loan);
     loan_let_go(loan);
@@ -133,7 +133,7 @@ void calls_send_held(struct task *t) {
 
     while (t->held && t->state == TASK_RUNNING) {
         struct held *h = t->held;
-        int err = h->number ? runner_call_loan(s->runner, t->id, h->number, h->format, h->bytes, h->size, h->loan)
+        int err = h->number ? runner_call(s->runner, t->id, h->number, h->format, h->bytes, h->size, h->loan)
                             : runner_finish(s->runner, t->id);
         if (err == -ENOMEM || (h->number && again(err)))
             break;
@@ -224,7 +224,7 @@ bool calls_function(struct task *t, const struct frame *m) {
             continue;
         other->wants = other->asked = false;
         if (other->state == TASK_RUNNING)
-            runner_function_loan(g->agent->runner, other->id, bytes, bytes + HASH, size - HASH, loan);
+            runner_function(g->agent->runner, other->id, bytes, bytes + HASH, size - HASH, loan);
     }
     loan_let_go(loan);
     return sane;
@@ -250,7 +250,7 @@ void calls_need(struct task *t, uint32_t number, const uint8_t hash[HASH]) {
     struct function *f = cached(t->guest, t->user, hash);
 
     if (f) {
-        runner_function(t->guest->agent->runner, t->id, hash, f->bytes, f->size);
+        runner_function(t->guest->agent->runner, t->id, hash, f->bytes, f->size, NULL);
         return;
     }
     t->wants = true;

@@ -18,7 +18,7 @@
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/pyenv.h"
 
-enum { KEEP_MS = 300000 /* a template of another user's that has nothing to do */ };
+enum { KEEP_MS = 300000 /* a template of another user's that has nothing to do */, RETRY_US = 100000 };
 
 /* An idle slot of that template that suits, NULL when there is none. clean: it must not have run a call in process. */
 static struct slot *slot_idle(struct template *t, bool clean, bool prefer_tainted) {
@@ -60,10 +60,9 @@ static int slot_new(struct template *t, struct slot **out) {
     return -EAGAIN;
 }
 
-/* The slot that is to do w, with a worker in it or on its way. */
-static int slot_for(struct template *t, const struct work *w, struct slot **out) {
-    bool program = w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
-    bool clean = work_isolated(w) && !program;
+/* The slot that is to do it, with a worker in it or on its way. */
+static int slot_for(struct template *t, const struct order *o, struct slot **out) {
+    bool clean = o->isolated && !o->program;
 
     *out = slot_idle(t, clean, !clean);
     if (*out)
@@ -73,31 +72,66 @@ static int slot_for(struct template *t, const struct work *w, struct slot **out)
     return slot_new(t, out);
 }
 
-int pool_give(struct template *t, const struct work *w, const void *bytes, uint32_t size) {
+/* 0; -EBUSY: it has to wait for a worker; -EAGAIN: there are not enough descriptors for one; or -errno. */
+static int give(struct template *t, const struct order *o) {
     struct slot *s;
     int err;
 
     do {
-        err = slot_for(t, w, &s);
+        err = slot_for(t, o, &s);
         if (!err) {
             atomic_store(&s->page->took, 0); /* it may be that job's second attempt */
-            err = link_send(s->link, WORKER_START, w->job, bytes, size);
+            err = link_send(s->link, WORKER_START, o->job, o->bytes, o->size);
         }
         if (err == -EPIPE) /* that worker has just died: its slot goes, the next try finds another */
             slot_close(s);
     } while (err == -EPIPE);
     if (err)
         return err;
-    slot_begin(s, w->job);
     t->used_us = clock_us();
-    s->attempt = w->attempt;
-    s->killed = false;
-    s->in_process = !work_isolated(w);
-    s->started_us = t->used_us;
-    s->lease = work_is_lease(w);
-    if (s->lease)
-        ahead_begin(s);
+    slot_begin(s, o);
     return 0;
+}
+
+/* Gives what waits for that template, as far as it can be given. */
+static void give_waiting(struct template *t) {
+    struct pool *p = t->pool;
+    struct waiting *w;
+
+    while ((w = TAILQ_FIRST(&t->waiting)) && template_usable(t)) {
+        const struct order *o = &w->order;
+        int err = give(t, o);
+        if (err == -EAGAIN) /* whoever gave it may have another place for it, or take workers from others */
+            err = wait_refuse(
+                p, o->job,
+                &(struct work_outcome){.attempt = o->attempt, .end = WORK_LOST, .unbegun = true, .no_room = true});
+        else if (err && err != -EBUSY && err != -ENOMEM)
+            err = wait_refuse_start(p, o->job, o->attempt, err);
+        if (err) {
+            /* the next SPAWNED or the next end of a job brings it here again; without memory it looks for itself */
+            if (err != -EBUSY)
+                event_add(t->retry, &(struct timeval){.tv_usec = RETRY_US});
+            return;
+        }
+        struct slot *s = w->hold ? pool_slot(p, o->job) : NULL;
+        if (s)
+            slot_hold(s, true);
+        wait_remove(w);
+    }
+}
+
+static void on_soon(evutil_socket_t fd, short what, void *arg) {
+    struct pool *p = arg;
+    struct template *t;
+
+    (void)fd;
+    (void)what;
+    if (p->wants_room)
+        users_make_room(p);
+    p->wants_room = false;
+    wait_tell_refused(p);
+    TAILQ_FOREACH(t, &p->templates, next)
+        give_waiting(t);
 }
 
 /* Only root can be somebody else: nothing of the work is sent anywhere then. */
@@ -108,10 +142,10 @@ static int refuse_user(struct pool *p, const struct work *w) {
     return wait_refuse(p, w->job, &o);
 }
 
-int pool_start(struct pool *p, const struct work *w) {
+static int start(void *self, const struct work *w) {
+    struct pool *p = self;
     void *bytes;
     uint32_t size;
-    int err;
 
     if (slots_count(p, true) + p->waiting_count >= p->size)
         return -EAGAIN;
@@ -119,24 +153,29 @@ int pool_start(struct pool *p, const struct work *w) {
         return refuse_user(p, w);
     struct template *t = users_template(p, w->uid);
     if (!t)
-        return errno == ENOMEM ? -ENOMEM : wait_refuse_start(p, w, -errno);
-    err = work_encode(w, &bytes, &size);
+        return errno == ENOMEM ? -ENOMEM : wait_refuse_start(p, w->job, w->attempt, -errno);
+    int err = work_encode(w, &bytes, &size);
     if (err)
         return err;
+    struct order o = {.job = w->job, .attempt = w->attempt, .bytes = bytes, .size = size};
+    o.lease = work_is_lease(w);
+    o.isolated = work_isolated(w);
+    o.program = w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
     /* What came before goes before. */
-    err = template_usable(t) && TAILQ_EMPTY(&t->waiting) ? pool_give(t, w, bytes, size) : -EBUSY;
+    err = template_usable(t) && TAILQ_EMPTY(&t->waiting) ? give(t, &o) : -EBUSY;
     if (err == -EBUSY) {
-        err = wait_add(t, w->job, bytes, size);
+        err = wait_add(t, &o);
         if (!err)
             return 0;
     } else if (err && err != -ENOMEM && err != -EAGAIN) {
-        err = wait_refuse_start(p, w, err);
+        err = wait_refuse_start(p, w->job, w->attempt, err);
     }
     free(bytes);
     return err;
 }
 
-void pool_kill(struct pool *p, uint64_t job) {
+static void kill_job(void *self, uint64_t job) {
+    struct pool *p = self;
     struct slot *s = pool_slot(p, job);
     struct work_outcome o = {.end = WORK_SIGNALED, .status = SIGKILL, .why = "killed"};
 
@@ -147,23 +186,39 @@ void pool_kill(struct pool *p, uint64_t job) {
     template_kill(s->template, s->serial);
 }
 
-void pool_hold(struct pool *p, uint64_t job, bool hold) {
-    struct slot *s = pool_slot(p, job);
+static void hold_job(void *self, uint64_t job, bool hold) {
+    struct slot *s = pool_slot(self, job);
 
     if (s)
         slot_hold(s, hold);
     else
-        wait_hold(p, job, hold);
+        wait_hold(self, job, hold);
 }
 
-/* --- the pool ---------------------------------------------------------------------------------------------------- */
-void pool_resize(struct pool *p, unsigned workers) {
+static void resize(void *self, unsigned workers) {
+    struct pool *p = self;
+
     p->size = workers;
     for (size_t i = 0; i < p->slot_count && slots_count(p, false) > p->size; i++)
         if (p->slots[i]->state == SLOT_IDLE)
             slot_close(p->slots[i]);
 }
 
+void pool_runner(struct pool *p, struct runner *out) {
+    static const struct runner_ops ops = {.start = start,
+                                          .call = pool_call,
+                                          .function = pool_function,
+                                          .finish = pool_finish,
+                                          .recall = pool_recall,
+                                          .flush = pool_flush,
+                                          .kill = kill_job,
+                                          .hold = hold_job,
+                                          .resize = resize};
+
+    *out = (struct runner){.ops = &ops, .self = p};
+}
+
+/* --- the pool ---------------------------------------------------------------------------------------------------- */
 const char *pool_python(const struct pool *p) {
     return p->version;
 }
@@ -173,7 +228,7 @@ pid_t pool_template(const struct pool *p) {
 }
 
 int pool_create(struct pool **out, struct event_base *base, const struct pool_config *config,
-                const struct pool_events *ev, void *arg) {
+                const struct runner_events *ev, void *arg) {
     struct pool *p = calloc(1, sizeof(*p));
     char why[512];
     int err = -ENOMEM;
@@ -185,13 +240,15 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
     p->suid_jobs = config->suid_jobs;
     p->check_groups = config->check_groups;
     TAILQ_INIT(&p->templates);
+    p->refusals_end = &p->refusals;
     p->keep_us = (config->keep_ms ? config->keep_ms : KEEP_MS) * INT64_C(1000);
     p->worker_path = strdup(config->worker_path);
     if (!p->worker_path || pipe_open(p))
         goto out;
     err = access(p->worker_path, X_OK) ? -errno : pyenv_resolve(config->python, &p->program, why, sizeof(why));
+    p->soon = evtimer_new(base, on_soon, p);
     if (!err)
-        err = wait_open(p);
+        err = p->soon ? ahead_create(p) : -ENOMEM;
     if (!err)
         err = users_open(p);
     if (!err)
@@ -214,6 +271,10 @@ void pool_destroy(struct pool *p) {
     free(p->slots);
     users_close(p);
     wait_close(p);
+    if (p->soon)
+        event_free(p->soon);
+    if (p->flush)
+        event_free(p->flush);
     free(p->buffer);
     free(p->program);
     free(p->worker_path);

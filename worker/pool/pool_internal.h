@@ -1,6 +1,5 @@
-/* The structs of pool.c and pool_slot.c (slots and their work), pool_pipes.c (their output), pool_wait.c (what waits),
- * pool_template.c (a template process), pool_orders.c (what it is told) and pool_users.c (which templates there are);
- * what they call of each other is in pool_parts.h.
+/* The structs of the pool. What its files call of each other is in pool_parts.h, in their order from the top to the
+ * bottom.
  *
  * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame of
  * its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree is
@@ -27,7 +26,7 @@ struct slot {
     struct lease_page *page;
     struct slot *next_corked; /* where corked */
     bool corked;
-    struct event *out[2]; /* POOL_STDOUT, POOL_STDERR */
+    struct event *out[2]; /* OUTPUT_STDOUT, OUTPUT_STDERR */
     int out_fd[2];
     bool tainted; /* ran a call in process: what must start clean goes elsewhere */
     bool held;
@@ -45,11 +44,24 @@ struct slot {
     bool lease;              /* the job is one; the rest is valid then */
     uint32_t sent, answered; /* the highest numbers of its calls */
     bool finished;           /* FINISH was sent */
-    enum pool_stream fresh; /* output that was read, but is not yet told: answers that were sent before it come first */
+    enum output_kind fresh; /* output that was read, but is not yet told: answers that were sent before it come first */
     size_t fresh_size;      /* in pool.buffer; 0: none */
 };
 
-struct waiting; /* pool_wait.c */
+struct order { /* work as a worker is told it, and what its slot needs to know */
+    uint64_t job;
+    uint32_t attempt, size;
+    void *bytes; /* of work_encode */
+    bool lease, isolated, program;
+};
+
+struct waiting { /* work that waits for a template, or until it has made the workers that it was asked for */
+    TAILQ_ENTRY(waiting) next;
+    LIST_ENTRY(waiting) same_place;
+    struct template *template;
+    struct order order;
+    bool hold; /* of its output, from its beginning on */
+};
 TAILQ_HEAD(waiting_list, waiting);
 
 /* A template process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of
@@ -81,7 +93,7 @@ struct template {
 
 struct pool {
     struct event_base *base;
-    struct pool_events ev;
+    struct runner_events ev;
     void *arg;
     char *worker_path, *program;
     unsigned size;       /* how many may work at once */
@@ -96,7 +108,8 @@ struct pool {
     uint64_t next_serial;
     unsigned waiting_count; /* of all templates */
     struct refusal *refusals, **refusals_end;
-    struct event *refuse;
+    struct event *soon;  /* tells what is refused, and gives what waits */
+    bool wants_room;     /* before that: idle workers and templates are to go */
     struct slot *corked; /* slots whose frames wait for pool_flush */
     struct event *flush;
     uint8_t *buffer; /* for reading pipes */

@@ -10,7 +10,7 @@
 #include "net/clock.h"
 #include "worker/pool/pool_parts.h"
 
-enum { ASKED_MAX = 64 /* workers: the rest of its socket is for kills */ };
+enum { ASKED_MAX = 64 /* workers: the rest of its socket is for kills */, WATCH_S = 5 };
 
 /* 0, -EAGAIN: its socket is full, or -errno. */
 static int send_order(struct template *t, const struct control *c, const int *fds) {
@@ -35,6 +35,13 @@ static int send_order(struct template *t, const struct control *c, const int *fd
 
 bool template_busy(const struct template *t) {
     return t->asked >= ASKED_MAX || t->kill_count;
+}
+
+void template_watch(struct template *t) {
+    struct timeval then = {.tv_sec = WATCH_S};
+
+    if (!event_pending(t->watch, EV_TIMEOUT, NULL))
+        event_add(t->watch, &then);
 }
 
 /* It has begun to be behind, or to have something to do: its time counts from now. */

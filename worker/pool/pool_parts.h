@@ -1,9 +1,7 @@
-/* What the files of the pool call of each other. Nobody else includes it. */
+/* What the files of the pool call of each other; pool.c is above them. Nobody else includes it. */
 #ifndef PPFS_POOL_PARTS_H
 #define PPFS_POOL_PARTS_H
 #include "worker/pool/pool_internal.h"
-
-void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- pool_users.c: which templates there are --- */
 int users_open(struct pool *p);   /* starts the own one; 0 or -errno, nothing to close then but by users_close */
@@ -25,43 +23,6 @@ bool template_usable(struct template *t);
 void template_end(struct template *t);   /* tells one without work to leave; it is freed when it has */
 void template_close(struct template *t); /* the same, and is heard no more */
 void template_bury(struct template *t);  /* waits for a process that leaves, or kills it */
-void template_watch(struct template *t); /* it has something to do: looks now and then whether it does it */
-
-/* --- pool_orders.c: what it is told --- */
-/* Sends SPAWN; fds stay the caller's. 0, -EBUSY: enough is asked for already, wait_over comes, or -errno. */
-int template_spawn(struct template *t, uint64_t serial, const int fds[SPAWN_FDS]);
-bool template_busy(const struct template *t); /* enough is asked for already */
-void template_kill(struct template *t, uint64_t serial);
-void template_writable(evutil_socket_t fd, short what, void *arg); /* the event of its socket, for a template */
-
-/* --- pool_pipes.c: output --- */
-int pipe_open(struct pool *p);                                    /* what all share. 0 or -ENOMEM */
-void pool_drain(struct slot *s);                                  /* tells all output that is in the pipes */
-int pipe_listen(struct slot *s, enum pool_stream stream, int fd); /* fd is the slot's from now on. 0 or -errno */
-
-/* --- pool_wait.c: accepted work that no worker has --- */
-int wait_open(struct pool *p); /* 0 or -ENOMEM */
-void wait_close(struct pool *p);
-/* done() follows from the loop, with this end and why. 0 or -ENOMEM. */
-int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o);
-int wait_refuse_start(struct pool *p, const struct work *w, int err); /* the same: no worker, for err */
-/* Keeps bytes of work_encode (then its own) until pool_give takes it. 0 or -ENOMEM. */
-int wait_add(struct template *t, uint64_t job, void *bytes, uint32_t size);
-void wait_over(struct template *t); /* gives what waits for it, as far as it can be given */
-void wait_soon(struct pool *p);     /* the same, of all, from the loop */
-void wait_drop(struct template *t); /* forgets what waits for it, untold */
-/* Whatever waits for it ends so: taken out of the list by wait_take_all, told by wait_end_all. */
-struct waiting *wait_take_all(struct template *t);
-void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcome *o);
-void wait_hold(struct pool *p, uint64_t job, bool hold);             /* from its beginning on */
-bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o); /* ends it so; false when it does not wait */
-
-/* --- pool_wait.c: leases, and the calls that wait in their workers --- */
-int ahead_open(struct slot *s, int *fd); /* the worker's page; the caller closes *fd. 0 or -errno */
-void ahead_close(struct slot *s);
-void ahead_begin(struct slot *s);                       /* the slot's job, just given to it, is a lease */
-bool ahead_told(struct slot *s, const struct frame *f); /* takes an ANSWER; false: it makes no sense */
-void ahead_output(struct slot *s);                      /* tells what is fresh */
 
 /* --- pool_slot.c: a slot --- */
 struct slot *pool_slot(struct pool *p, uint64_t job); /* the busy one that has it, or NULL */
@@ -70,7 +31,7 @@ struct slot *slot_empty(struct pool *p); /* NULL without memory */
 /* Asks t for a worker in an empty slot. 0 or -errno, the slot being empty then. */
 int slot_open(struct slot *s, struct template *t);
 void slot_close(struct slot *s);
-void slot_begin(struct slot *s, uint64_t job); /* an IDLE one is BUSY with it */
+void slot_begin(struct slot *s, const struct order *o); /* an IDLE one is BUSY with it */
 void slot_hold(struct slot *s, bool hold);
 struct slot *slot_oldest_idle(const struct pool *p); /* idle for the longest; NULL: none is */
 /* Now and then: more workers cannot be had, for what. */
@@ -80,8 +41,50 @@ void pool_on_exited(struct template *t, const struct control *c);
 /* Every slot of it ends; work that waits for it too: LOST, or REFUSED. */
 void pool_on_template_gone(struct template *t, bool refused);
 
-/* --- pool.c, called by pool_wait.c --- */
-/* Gives the work to a worker. bytes: of work_encode, the caller's. 0; -EBUSY: it has to wait for a worker; -EAGAIN:
- * there are not enough descriptors for one; or -errno. */
-int pool_give(struct template *t, const struct work *w, const void *bytes, uint32_t size);
+/* --- pool_lease.c: leases, and the calls that wait in their workers --- */
+int ahead_create(struct pool *p);        /* what all share. 0 or -ENOMEM */
+int ahead_open(struct slot *s, int *fd); /* the worker's page; the caller closes *fd. 0 or -errno */
+void ahead_close(struct slot *s);
+void ahead_begin(struct slot *s);                       /* the slot's job, just given to it, is a lease */
+bool ahead_told(struct slot *s, const struct frame *f); /* takes an ANSWER; false: it makes no sense */
+/* As runner_ops has them. */
+int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+              struct loan *loan);
+int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size,
+                  struct loan *loan);
+int pool_finish(void *self, uint64_t lease);
+uint32_t pool_recall(void *self, uint64_t lease, uint32_t number);
+void pool_flush(void *self);
+
+/* --- pool_pipes.c: output --- */
+int pipe_open(struct pool *p);                                    /* what all share. 0 or -ENOMEM */
+void pool_drain(struct slot *s);                                  /* tells all output that is in the pipes */
+void ahead_output(struct slot *s);                                /* tells what is fresh */
+int pipe_listen(struct slot *s, enum output_kind stream, int fd); /* fd is the slot's from now on. 0 or -errno */
+
+/* --- pool_orders.c: what it is told --- */
+/* Sends SPAWN; fds stay the caller's. 0, -EBUSY: enough is asked for already, `soon` comes, or -errno. */
+int template_spawn(struct template *t, uint64_t serial, const int fds[SPAWN_FDS]);
+bool template_busy(const struct template *t); /* enough is asked for already */
+void template_watch(struct template *t);      /* it has something to do: looks now and then whether it does it */
+void template_kill(struct template *t, uint64_t serial);
+void template_writable(evutil_socket_t fd, short what, void *arg); /* the event of its socket, for a template */
+
+/* --- pool_wait.c: accepted work that no worker has --- */
+void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void wait_close(struct pool *p);
+/* done() follows from the loop, with this end and why. 0 or -ENOMEM. */
+int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o);
+int wait_refuse_start(struct pool *p, uint64_t job, uint32_t attempt, int err); /* the same: no worker, for err */
+void wait_tell_refused(struct pool *p);
+int wait_add(struct template *t, const struct order *o); /* its bytes are the list's then. 0 or -ENOMEM */
+void wait_remove(struct waiting *w);
+/* What waits is given, as far as it can be, and refusals are told, from the loop. */
+void wait_soon(struct pool *p);
+void wait_drop(struct template *t); /* forgets what waits for it, untold */
+/* Whatever waits for it ends so: taken out of the list by wait_take_all, told by wait_end_all. */
+struct waiting *wait_take_all(struct template *t);
+void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcome *o);
+void wait_hold(struct pool *p, uint64_t job, bool hold);             /* from its beginning on */
+bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o); /* ends it so; false when it does not wait */
 #endif

@@ -16,7 +16,7 @@ enum {
 };
 
 /* Reads once from a worker's pipe. What it got, 0 at its end, -1 when it is empty. */
-static ssize_t slot_read(struct slot *s, enum pool_stream stream) {
+static ssize_t slot_read(struct slot *s, enum output_kind stream) {
     ssize_t n = read(s->out_fd[stream], s->pool->buffer, READ_TURN);
 
     if (n > 0 && s->state == SLOT_BUSY) {
@@ -26,7 +26,15 @@ static ssize_t slot_read(struct slot *s, enum pool_stream stream) {
     return n;
 }
 
-static void on_stream(struct slot *s, enum pool_stream stream) {
+void ahead_output(struct slot *s) {
+    size_t size = s->fresh_size;
+
+    s->fresh_size = 0;
+    if (size)
+        s->pool->ev.output(s->pool->arg, s->job, s->fresh, s->pool->buffer, size);
+}
+
+static void on_stream(struct slot *s, enum output_kind stream) {
     if (s->lease)
         atomic_fetch_add(&s->page->reads, 1);
     ssize_t n = slot_read(s, stream);
@@ -43,21 +51,21 @@ static void on_stream(struct slot *s, enum pool_stream stream) {
 static void on_stdout(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
-    on_stream(arg, POOL_STDOUT);
+    on_stream(arg, OUTPUT_STDOUT);
 }
 
 static void on_stderr(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
-    on_stream(arg, POOL_STDERR);
+    on_stream(arg, OUTPUT_STDERR);
 }
 
 /* All that the job's dead processes have left in the pipes; bounded, as a pipe is. */
 void pool_drain(struct slot *s) {
     ahead_output(s);
-    for (int stream = POOL_STDOUT; stream <= POOL_STDERR; stream++)
+    for (int stream = OUTPUT_STDOUT; stream <= OUTPUT_STDERR; stream++)
         for (ssize_t n = 1, total = 0; n > 0 && total < DRAIN_MAX; total += n) {
-            n = slot_read(s, (enum pool_stream)stream);
+            n = slot_read(s, (enum output_kind)stream);
             ahead_output(s);
         }
 }
@@ -83,13 +91,13 @@ static int pipe_size(const struct pool *p) {
     return (int)size;
 }
 
-int pipe_listen(struct slot *s, enum pool_stream stream, int fd) {
+int pipe_listen(struct slot *s, enum output_kind stream, int fd) {
     s->out_fd[stream] = fd;
     fcntl(fd, F_SETPIPE_SZ, pipe_size(s->pool)); /* more than a user may have is refused: then what it has */
     if (fcntl(fd, F_SETFL, O_NONBLOCK))
         return -errno;
     s->out[stream] =
-        event_new(s->pool->base, fd, EV_READ | EV_PERSIST, stream == POOL_STDOUT ? on_stdout : on_stderr, s);
+        event_new(s->pool->base, fd, EV_READ | EV_PERSIST, stream == OUTPUT_STDOUT ? on_stdout : on_stderr, s);
     return s->out[stream] && event_add(s->out[stream], NULL) == 0 ? 0 : -ENOMEM;
 }
 

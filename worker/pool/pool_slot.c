@@ -42,11 +42,18 @@ void slot_close(struct slot *s) {
     *s = (struct slot){.pool = s->pool, .index = s->index, .out_fd = {-1, -1}};
 }
 
-void slot_begin(struct slot *s, uint64_t job) {
+void slot_begin(struct slot *s, const struct order *o) {
     s->state = SLOT_BUSY;
-    s->job = job;
+    s->job = o->job;
+    s->attempt = o->attempt;
+    s->killed = false;
+    s->in_process = !o->isolated;
+    s->started_us = clock_us();
+    s->lease = o->lease;
     s->pool->busy++;
-    LIST_INSERT_HEAD(&s->pool->jobs[job % JOB_PLACES], s, same_place);
+    LIST_INSERT_HEAD(&s->pool->jobs[o->job % JOB_PLACES], s, same_place);
+    if (s->lease)
+        ahead_begin(s);
 }
 
 void slot_hold(struct slot *s, bool hold) {
@@ -123,7 +130,8 @@ static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
     snprintf(o->why, sizeof(o->why), "no process could be made for the job: %s", strerror(err));
     if (!o->unbegun)
         return;
-    users_make_room(p);
+    p->wants_room = true;
+    wait_soon(p);
     slots_tell_short(p, err == ENOMEM
                             ? "there is no memory for another process"
                             : "no more processes can be made (see ulimit -u, and the pids limit of its cgroup)");
@@ -190,8 +198,8 @@ static void on_frame(void *arg, const struct frame *f) {
     if (s->state != SLOT_BUSY || f->id != s->job)
         goto broken;
     switch (f->kind) {
-    case WORKER_RESULT: p->ev.output(p->arg, s->job, POOL_RESULT, f->body, f->size); return;
-    case WORKER_TRACE: p->ev.output(p->arg, s->job, POOL_TRACE, f->body, f->size); return;
+    case WORKER_RESULT: p->ev.output(p->arg, s->job, OUTPUT_RESULT, f->body, f->size); return;
+    case WORKER_TRACE: p->ev.output(p->arg, s->job, OUTPUT_TRACE, f->body, f->size); return;
     case WORKER_DONE:
     case WORKER_LAST:
         if (work_outcome_decode(f->body, f->size, &o) || o.attempt != s->attempt || o.end == WORK_LOST)
@@ -334,11 +342,11 @@ int slot_open(struct slot *s, struct template *t) {
         ends[0][0] = -1; /* the link's, or closed by it */
     }
     if (!err) {
-        err = pipe_listen(s, POOL_STDOUT, ends[1][0]);
+        err = pipe_listen(s, OUTPUT_STDOUT, ends[1][0]);
         ends[1][0] = -1;
     }
     if (!err) {
-        err = pipe_listen(s, POOL_STDERR, ends[2][0]);
+        err = pipe_listen(s, OUTPUT_STDERR, ends[2][0]);
         ends[2][0] = -1;
     }
     for (int i = 0; i < 3; i++)

@@ -37,10 +37,9 @@ enum {
     START_S = 60, /* for Python to come up */
     KILL_S = 20,  /* for a kill to be carried out; the template itself gives up waiting after 10 */
     SPAWN_S = 60, /* for the next of the workers that it was asked for */
-    WATCH_S = 5,
-    END_S = 20, /* for leaving; it gives up waiting for its workers earlier */
-    FDS = 5,    /* its start: a socket, /dev/null, its directory, one to read with */
-    WORDS = 5,  /* environment of another user's */
+    END_S = 20,   /* for leaving; it gives up waiting for its workers earlier */
+    FDS = 5,      /* its start: a socket, /dev/null, its directory, one to read with */
+    WORDS = 5,    /* environment of another user's */
 };
 
 /* For another user's: what its workers pass on to jobs, and no more. HOME is nobody's, so that no code of his is found
@@ -215,7 +214,6 @@ static bool longer_than(int64_t since_us, int seconds) {
 static void on_watch(evutil_socket_t fd, short what, void *arg) {
     struct template *t = arg;
     int64_t kill_us = oldest_kill(t);
-    struct timeval again = {.tv_sec = WATCH_S};
 
     (void)fd;
     (void)what;
@@ -232,7 +230,7 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
         snprintf(t->stuck, sizeof(t->stuck), "took no orders for %d seconds", KILL_S);
     else if (!longer_than(t->ending_us, END_S)) {
         if (!t->up || kill_us || t->asked || t->kill_count || t->ending_us)
-            event_add(t->watch, &again);
+            template_watch(t);
         return;
     }
     kill(t->pid, SIGKILL);
@@ -242,7 +240,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     if (template_usable(arg))
-        wait_over(arg);
+        wait_soon(((struct template *)arg)->pool);
 }
 
 /* --- its words --------------------------------------------------------------------------------------------------- */
@@ -287,13 +285,6 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
 
 /* --- its start ------------------------------------------------------------------------------------------------------
  * */
-void template_watch(struct template *t) {
-    struct timeval then = {.tv_sec = WATCH_S};
-
-    if (!event_pending(t->watch, EV_TIMEOUT, NULL))
-        event_add(t->watch, &then);
-}
-
 int template_start(struct template *t) {
     struct event_base *base = t->pool->base;
     int ends[2], err = 0;

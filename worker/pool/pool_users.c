@@ -6,7 +6,6 @@
  * What a dead template leaves behind comes to us, its subreaper: every child of this process but templates and those
  * that it had before pool_create. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -28,17 +27,6 @@ enum {
     SWEEP_QUIET = 3, /* rounds without a stranger after which there are none */
     GENERATIONS = 256,
 };
-
-void pool_trouble(struct pool *p, const char *format, ...) {
-    char sentence[CONTROL_TEXT + 256];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    if (p->ev.trouble)
-        p->ev.trouble(p->arg, sentence);
-}
 
 /* --- strangers --------------------------------------------------------------------------------------------------- */
 static bool is_ours(void *arg, pid_t pid) {

@@ -11,9 +11,9 @@ struct registry_config {
     /* keeps who this ppfs is; made at the first start. With it nodes know at once that a ppfs was started again, and
      * end what they run for its predecessor. May be NULL */
     const char *id_file;
-    const char *listen;               /* "ADDR:PORT" for nodes that dial in, NULL: none may */
-    unsigned silence_ms;              /* a node of which nothing is heard so long is lost; 0: 5000 */
-    const struct pool_events *runner; /* events of all nodes' runners; their arg is what up() returned */
+    const char *listen;                 /* "ADDR:PORT" for nodes that dial in, NULL: none may */
+    unsigned silence_ms;                /* a node of which nothing is heard so long is lost; 0: 5000 */
+    const struct runner_events *runner; /* events of all nodes' runners; their arg is what up() returned */
 };
 
 /* Called from the loop, never from inside a registry_* call (dialling apart). arg is registry_create's. */

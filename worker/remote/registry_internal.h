@@ -33,7 +33,7 @@ struct member {
 struct registry {
     struct event_base *base;
     struct registry_events ev;
-    const struct pool_events *runner;
+    const struct runner_events *runner;
     void *arg;
     struct mount_key *key;
     struct keyed {

@@ -387,7 +387,7 @@ int remote_set_name(struct remote *f, const char *name, const char *dialled) {
     return 0;
 }
 
-void remote_begin(struct remote *f, const struct pool_events *ev, void *arg) {
+void remote_begin(struct remote *f, const struct runner_events *ev, void *arg) {
     f->ev = *ev;
     f->arg = arg;
     f->begun = true;

@@ -7,7 +7,7 @@
 #include "worker/remote/remote_parts.h"
 
 static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m) {
-    enum pool_answer kind = (enum pool_answer)(m->kind - MESSAGE_PART);
+    enum answer_kind kind = (enum answer_kind)(m->kind - MESSAGE_PART);
     uint32_t number = (uint32_t)m->id;
 
     if (!e->lease || number <= e->answered || number > e->sent || (kind == ANSWER_NEED && m->size && m->size != 32))
@@ -44,10 +44,10 @@ static bool hear_about_work(struct remote *f, const struct frame *m) {
         return false;
     switch (m->kind) {
     case MESSAGE_OUTPUT:
-        if (low > POOL_TRACE)
+        if (low > OUTPUT_TRACE)
             return false;
         if (!e->killed && !e->refused)
-            f->ev.output(f->arg, e->job, (enum pool_stream)low, m->body, m->size);
+            f->ev.output(f->arg, e->job, (enum output_kind)low, m->body, m->size);
         return true;
     case MESSAGE_PART:
     case MESSAGE_VALUE:

@@ -33,7 +33,7 @@ struct remote {
     struct session *session; /* NULL: it is lost */
     struct remote_owner owner;
     void *owner_arg;
-    struct pool_events ev;
+    struct runner_events ev;
     void *arg;
     struct node_about about;
     bool known, begun; /* ABOUT has come; remote_begin was called: from then on it may have work */

@@ -20,7 +20,7 @@
  *   FUNCTION hash + bytes          the answer to ANSWER_NEED, a function or a value; no bytes: there is none
  *   FINISH                         no more calls
  *   ACK                            what the call has printed was read
- *   ANSWER bytes                   above: enum pool_answer, ANSWER_PRINTED */
+ *   ANSWER bytes                   above: enum answer_kind, ANSWER_PRINTED */
 #ifndef PPFS_CONTROL_H
 #define PPFS_CONTROL_H
 #include <stdatomic.h>

@@ -45,8 +45,8 @@ enum message_kind {
     MESSAGE_WELCOME, /* no ref; the name that it has in nodes/ */
     /* node to ppfs */
     MESSAGE_ABOUT = 32, /* no ref; struct node_about: the first frame, and again when it changes */
-    MESSAGE_OUTPUT,     /* low: enum pool_stream */
-    MESSAGE_PART,       /* low: number of the call; the four in the order of enum pool_answer */
+    MESSAGE_OUTPUT,     /* low: enum output_kind */
+    MESSAGE_PART,       /* low: number of the call; the four in the order of enum answer_kind */
     MESSAGE_VALUE,
     MESSAGE_ERROR,
     MESSAGE_NEED,

@@ -1,8 +1,5 @@
-/* A runner: something that can run work. The pool of this machine is one (pool_runner), a node somewhere else is
- * another (remote_runner); the scheduler knows no difference but their slots and how far away they are.
- *
- * Each call means what the pool_* of the same name says (pool.h), and its events are struct pool_events, with the arg
- * that was given when the runner was made. Distance makes these things different:
+/* A runner: what can run work. The pool of this machine is one (pool.h), a node somewhere else is another (remote.h);
+ * the scheduler knows no difference but their slots and how far away they are. Distance makes these things different:
  * - call, function: -ENOMEM also when too much is on its way already. The event room() says when to try again.
  * - recall: the first number that will surely not run where that is known at once. Else RUNNER_LATER, and the event
  *   recalled() says that number later, in order with the answers, about the calls that were sent before the recall. No
@@ -15,7 +12,23 @@
 
 #define RUNNER_LATER UINT32_MAX
 
-struct runner_ops {
+enum output_kind { OUTPUT_STDOUT, OUTPUT_STDERR, OUTPUT_RESULT, OUTPUT_TRACE }; /* a call's value, and a traceback */
+
+/* Called from the loop, never from inside a call of the runner; they may make any of those. */
+struct runner_events {
+    void (*output)(void *arg, uint64_t job, enum output_kind, const void *bytes, size_t size);
+    void (*done)(void *arg, uint64_t job, const struct work_outcome *); /* after all output of that job */
+    /* size bytes, valid during the call only; a lease's answers come in the order of its calls. */
+    void (*answer)(void *arg, uint64_t lease, uint32_t number, enum answer_kind, const void *bytes, size_t size);
+    /* All that follow may be NULL. */
+    void (*trouble)(void *arg, const char *sentence); /* for the log: the template died, would not start, ... */
+    void (*recalled)(void *arg, uint64_t lease, uint32_t number); /* of a node, as the next */
+    void (*room)(void *arg);
+    void (*python)(void *arg); /* of a pool, as the next: pool_python has changed */
+    void (*unable)(void *arg); /* the template ended without having come up: perhaps it never will */
+};
+
+struct runner_ops { /* see the functions below */
     int (*start)(void *self, const struct work *w);
     int (*call)(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
                 struct loan *loan);
@@ -34,51 +47,58 @@ struct runner {
     void *self;
 };
 
+/* Gives the work to a slot. Copies what it needs. 0, or -EAGAIN when all are busy or there are no descriptors for one
+ * more, -EMSGSIZE, -ENOMEM. Exactly one done() follows a 0, be it that nobody can do the work: WORK_REFUSED. A job id
+ * must not be given again before its done(). */
 static inline int runner_start(struct runner r, const struct work *w) {
     return r.ops->start(r.self, w);
 }
 
+/* A lease: start with a WORK_STREAM_* kind takes a slot, which then runs calls, one after another in the order sent,
+ * until finish. Its done() follows that, or the worker's death. work.job names the lease. What is sent leaves with
+ * flush, at the latest when the loop comes round. Each of these: 0, -ENOENT: there is no such lease, or it waits for a
+ * worker to be made, -ENOMEM: no memory, or more calls ahead than a worker takes (2048); in both cases nothing was
+ * sent. number: higher with each call, from 1. bytes: up to 1 GiB; -EINVAL where that is not so. They are copied, or,
+ * where they lie in the memory of a loan, that is held until they are out. */
 static inline int runner_call(struct runner r, uint64_t lease, uint32_t number, enum call_format format,
-                              const void *bytes, size_t size) {
-    return r.ops->call(r.self, lease, number, format, bytes, size, NULL);
-}
-
-/* The bytes lie in that memory, and the runner may hold it instead of copying them; NULL: they are copied. */
-static inline int runner_call_loan(struct runner r, uint64_t lease, uint32_t number, enum call_format format,
-                                   const void *bytes, size_t size, struct loan *loan) {
+                              const void *bytes, size_t size, struct loan *loan) {
     return r.ops->call(r.self, lease, number, format, bytes, size, loan);
 }
 
+/* The answer to ANSWER_NEED. size 0: there is none, that call fails. */
 static inline int runner_function(struct runner r, uint64_t lease, const uint8_t hash[32], const void *bytes,
-                                  size_t size) {
-    return r.ops->function(r.self, lease, hash, bytes, size, NULL);
-}
-
-static inline int runner_function_loan(struct runner r, uint64_t lease, const uint8_t hash[32], const void *bytes,
-                                       size_t size, struct loan *loan) {
+                                  size_t size, struct loan *loan) {
     return r.ops->function(r.self, lease, hash, bytes, size, loan);
 }
 
+/* No more calls: when all are answered, done(WORK_DONE) follows. */
 static inline int runner_finish(struct runner r, uint64_t lease) {
     return r.ops->finish(r.self, lease);
 }
 
+/* Takes back the calls from number on that have not begun. Returns the first number that will surely not run: no answer
+ * comes for it and those above that were sent up to now. Or RUNNER_LATER. */
 static inline uint32_t runner_recall(struct runner r, uint64_t lease, uint32_t number) {
     return r.ops->recall(r.self, lease, number);
 }
 
+/* Sends what was gathered, one write a worker. */
 static inline void runner_flush(struct runner r) {
     r.ops->flush(r.self);
 }
 
+/* Kills the job's whole process tree at once; its done() follows (WORK_SIGNALED, SIGKILL). Unknown job: nothing. */
 static inline void runner_kill(struct runner r, uint64_t job) {
     r.ops->kill(r.self, job);
 }
 
+/* Stops (true) or goes on (false) reading the job's output, for when the disk cannot follow; the job then waits. What
+ * is in the pipes when it dies comes all the same. Its done() ends the hold. */
 static inline void runner_hold(struct runner r, uint64_t job, bool hold) {
     r.ops->hold(r.self, job, hold);
 }
 
+/* How many works may run at once. More: forked when needed. Fewer: idle ones leave, busy ones when they have done. */
 static inline void runner_resize(struct runner r, unsigned slots) {
     r.ops->resize(r.self, slots);
 }

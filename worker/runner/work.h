@@ -41,7 +41,7 @@ enum call_format {
      * these values by their hashes, as its persistent ids: a stream's CALL frame (ppfs-stream(5)) */
     CALL_VALUES,
 };
-enum pool_answer {
+enum answer_kind {
     ANSWER_PART,  /* a piece of a large VALUE or ERROR, the rest follows */
     ANSWER_VALUE, /* JSON without a newline, or a pickle */
     ANSWER_ERROR, /* JSON: a sentence, newline, traceback; else the body of an ERROR frame of a stream */

@@ -1,0 +1,177 @@
+/* Calls of leases: they are sent ahead and wait in their worker. What is sent in one turn of the loop leaves with one
+ * write, at pool_flush or at the latest when the loop comes round. control.h says how calls are taken back and how
+ * output is told to be a call's. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "worker/pool/pool_parts.h"
+
+int ahead_open(struct slot *s, int *fd) {
+    *fd = memfd_create("ppfs-lease", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    /* Sealed: a job that finds it must not make it shrink below us. */
+    if (*fd < 0 || ftruncate(*fd, sizeof(*s->page)) ||
+        fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+        return -errno;
+    void *page = mmap(NULL, sizeof(*s->page), PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    if (page == MAP_FAILED)
+        return -errno;
+    s->page = page;
+    return 0;
+}
+
+void ahead_close(struct slot *s) {
+    if (s->corked)
+        for (struct slot **at = &s->pool->corked; *at; at = &(*at)->next_corked)
+            if (*at == s) {
+                *at = s->next_corked;
+                break;
+            }
+    if (s->page)
+        munmap(s->page, sizeof(*s->page));
+}
+
+void ahead_begin(struct slot *s) {
+    s->sent = s->answered = 0;
+    s->finished = false;
+    atomic_store(&s->page->seen, 0); /* its worker is idle, or does not run yet */
+}
+
+void pool_flush(void *self) {
+    struct pool *p = self;
+    struct slot *s;
+
+    event_del(p->flush);
+    while ((s = p->corked)) {
+        p->corked = s->next_corked;
+        s->corked = false;
+        link_uncork(s->link);
+    }
+}
+
+static void on_flush(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    pool_flush(arg);
+}
+
+/* Its frames gather from here to pool_flush. */
+static void cork(struct slot *s) {
+    struct pool *p = s->pool;
+
+    if (s->corked)
+        return;
+    if (!p->corked)
+        event_active(p->flush, EV_TIMEOUT, 0);
+    link_cork(s->link);
+    s->corked = true;
+    s->next_corked = p->corked;
+    p->corked = s;
+}
+
+/* The slot of a lease that still takes calls. */
+static struct slot *lease_slot(struct pool *p, uint64_t lease) {
+    struct slot *s = pool_slot(p, lease);
+    return s && s->lease && !s->killed && !s->finished ? s : NULL;
+}
+
+/* Sends head and then bytes as the body of one frame, after PIECE frames if it does not fit. */
+static int send_whole(struct slot *s, uint8_t kind, uint64_t id, const void *head, size_t head_size, const void *bytes,
+                      size_t size, struct loan *loan) {
+    const uint8_t *at = bytes;
+    bool begun = head_size > 0;
+    int err = 0;
+
+    cork(s);
+    if (head_size)
+        err = link_send(s->link, WORKER_PIECE, id, head, (uint32_t)head_size);
+    for (; !err && size > FRAME_BODY_MAX; at += FRAME_BODY_MAX, size -= FRAME_BODY_MAX) {
+        err = link_send_loan(s->link, WORKER_PIECE, id, at, FRAME_BODY_MAX, loan);
+        begun = true;
+    }
+    if (!err)
+        err = link_send_loan(s->link, kind, id, at, (uint32_t)size, loan);
+    if (err == -EPIPE)
+        return -ENOENT; /* its worker has died: done() follows */
+    if (err && begun)
+        template_kill(s->template, s->serial); /* pieces without an end: that worker would take the next for it */
+    return err;
+}
+
+int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+              struct loan *loan) {
+    struct slot *s = lease_slot(self, lease);
+
+    if (!s)
+        return -ENOENT;
+    if (number <= s->sent || size > FRAME_WHOLE_MAX)
+        return -EINVAL;
+    if (number - atomic_load(&s->page->seen) >= LEASE_WINDOW)
+        return -ENOMEM;
+    atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
+    int err = send_whole(s, WORKER_CALL, lease_id(number, format), NULL, 0, bytes, size, loan);
+    if (!err)
+        s->sent = number;
+    return err;
+}
+
+int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size,
+                  struct loan *loan) {
+    struct slot *s = pool_slot(self, lease);
+
+    if (!s || !s->lease || s->killed)
+        return -ENOENT;
+    return send_whole(s, WORKER_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, loan);
+}
+
+int pool_finish(void *self, uint64_t lease) {
+    struct slot *s = lease_slot(self, lease);
+    struct work_outcome o = {.end = WORK_DONE};
+
+    if (!s)
+        return wait_end(self, lease, &o) ? 0 : -ENOENT;
+    cork(s);
+    int err = link_send(s->link, WORKER_FINISH, 0, NULL, 0);
+    s->finished = !err;
+    return err == -EPIPE ? -ENOENT : err;
+}
+
+uint32_t pool_recall(void *self, uint64_t lease, uint32_t number) {
+    struct slot *s = pool_slot(self, lease);
+    uint32_t first, seen;
+
+    if (!s || !s->lease)
+        return number;
+    seen = atomic_load(&s->page->seen); /* at that and below, places may hold a later number's state */
+    for (first = s->sent + 1; first > number && first - 1 > seen; first--) {
+        uint8_t sent = LEASE_CALL_SENT;
+        _Atomic uint8_t *call = &s->page->calls[(first - 1) % LEASE_WINDOW];
+        if (!atomic_compare_exchange_strong(call, &sent, LEASE_CALL_TAKEN) && sent != LEASE_CALL_TAKEN)
+            break; /* it has begun; TAKEN means that it was taken back before */
+    }
+    return first > number ? first : number;
+}
+
+bool ahead_told(struct slot *s, const struct frame *f) {
+    struct pool *p = s->pool;
+    uint32_t number = (uint32_t)f->id, what = (uint32_t)(f->id >> 32);
+    enum answer_kind answer = (enum answer_kind)(what & ~(uint32_t)ANSWER_PRINTED);
+
+    if (number <= s->answered || number > s->sent || answer > ANSWER_NEED || !p->ev.answer ||
+        (answer == ANSWER_NEED && f->size && f->size != FUNCTION_HASH))
+        return false;
+    if (what & ANSWER_PRINTED) {
+        pool_drain(s);
+        link_send(s->link, WORKER_ACK, number, NULL, 0);
+    }
+    if (answer == ANSWER_VALUE || answer == ANSWER_ERROR || (answer == ANSWER_NEED && !f->size))
+        s->answered = number;
+    p->ev.answer(p->arg, s->job, number, answer, f->body, f->size);
+    return true;
+}
+
+int ahead_create(struct pool *p) {
+    p->flush = evtimer_new(p->base, on_flush, p);
+    return p->flush ? 0 : -ENOMEM;
+}
