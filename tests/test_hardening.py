@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 BUILD = pathlib.Path(os.environ.get("PPFS_BUILD") or pathlib.Path(__file__).resolve().parent.parent / "build")
-PROGRAMS = ["ppfs", "ppfs-net", "ppfs-node", "ppfs-worker"]
+PROGRAMS = ["ppfs", "ppfs-net", "ppfs-node", "ppfs-run", "ppfs-worker"]
 
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="what the compiler offers differs on other processors"),

@@ -1,0 +1,220 @@
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scripts/ppfs_run/run.h"
+
+#define HELP                                                                                                           \
+    "usage: ppfs-run [options] [--] COMMAND [ARGUMENT]...\n"                                                           \
+    "       ppfs-run [options] -c RECIPE                      a line for sh; SHELL=ppfs-run of make\n"                 \
+    "       ppfs-run [options] -g GROUP [--] COMMAND [ARGUMENT or {}]... ::: ITEM...\n"                                \
+    "       ppfs-run [options] -g GROUP --lines FILE | --array FIRST-LAST [--] COMMAND [ARGUMENT or {}]...\n"          \
+    "       ppfs-run --wait NAME | --failed GROUP | --retry GROUP | --cancel NAME\n"                                   \
+    "Runs a command as a job of a ppfs, shows what it prints while it prints it, and ends as it ended.\n"              \
+    "\n"                                                                                                               \
+    "  -d, --detach          print the name of the job and return\n"                                                   \
+    "  -n, --no-stdin        leave standard input alone (else the job gets it where it is a file or a pipe)\n"         \
+    "  -o, --option OPT,...  options of the job, such as cpus=2,timeout=5m (ppfs(5))\n"                                \
+    "  -m, --mount DIR       the ppfs to use (default: $PPFS, yours, root's)\n"                                        \
+    "  -g, --group GROUP     a job for each item, in a group of that name\n"                                           \
+    "      --lines FILE      the items are its lines; - is standard input\n"                                           \
+    "      --array FIRST-LAST  the items are these numbers\n"                                                          \
+    "      --progress        show how far the group is\n"                                                              \
+    "      --wait NAME       wait for a job or a group that there is, and end as it ended\n"                           \
+    "      --failed GROUP    print the names of those that failed, a line each\n"                                      \
+    "      --retry GROUP     run those that failed once more\n"                                                        \
+    "      --cancel NAME     cancel a job, or all of a group\n"                                                        \
+    "      --help --version\n"
+
+enum { OPT_LINES = 256, OPT_ARRAY, OPT_PROGRESS, OPT_WAIT, OPT_FAILED, OPT_RETRY, OPT_CANCEL, OPT_HELP, OPT_VERSION };
+enum { ARRAY_MAX = 10000000 };
+
+/* Both are of a group. */
+struct sources {
+    const char *lines, *array;
+    char *recipe;
+};
+
+void args_help(void) {
+    fputs(HELP, stdout);
+}
+
+static int wrong(const char *format, const char *word) {
+    fputs("ppfs-run: ", stderr);
+    fprintf(stderr, format, word);
+    fputs(" (ppfs-run --help shows the options)\n", stderr);
+    return RUN_CANNOT;
+}
+
+/* "cpus=2,after=a,b" becomes "cpus=2 after=a,b": a comma before a word that has a sign begins the next. */
+static int add_options(struct run_args *a, const char *text) {
+    size_t had = a->options ? strlen(a->options) : 0, size = strlen(text);
+    for (const char *c = text; *c; c++)
+        if (isspace((unsigned char)*c))
+            return wrong("-o %s: a value with a blank cannot be given", text);
+    char *grown = realloc(a->options, had + size + 2);
+    if (!grown)
+        return run_cannot("not enough memory");
+    a->options = grown;
+    if (had)
+        grown[had++] = ' ';
+    memcpy(grown + had, text, size + 1);
+    for (char *comma = grown + had; (comma = strchr(comma, ',')); comma++) {
+        size_t word = strcspn(comma + 1, ",=");
+        if (comma[1 + word] == '=' && strspn(comma + 1, "abcdefghijklmnopqrstuvwxyz") == word)
+            *comma = ' ';
+    }
+    return 0;
+}
+
+static bool is_number(const char *text, const char *end) {
+    return end > text && end - text < 10 && strspn(text, "0123456789") >= (size_t)(end - text);
+}
+
+/* The numbers from first to last, a line each. */
+static int make_array(struct run_args *a, const char *text) {
+    const char *dash = strchr(text, '-');
+    size_t size;
+    if (!dash || !is_number(text, dash) || !is_number(dash + 1, dash + 1 + strlen(dash + 1)) ||
+        atol(dash + 1) < atol(text) || atol(dash + 1) - atol(text) >= ARRAY_MAX)
+        return wrong("--array needs FIRST-LAST, such as 1-100, not '%s'", text);
+    FILE *f = open_memstream(&a->lines, &size);
+    for (long i = atol(text); f && i <= atol(dash + 1); i++)
+        fprintf(f, "%ld\n", i);
+    return f && fclose(f) == 0 ? 0 : run_cannot("not enough memory");
+}
+
+static int read_lines(struct run_args *a, const char *file) {
+    FILE *f = strcmp(file, "-") == 0 ? stdin : fopen(file, "re");
+    size_t size = 0;
+    if (!f)
+        return run_cannot("cannot read %s: %s", file, strerror(errno));
+    ssize_t n = getdelim(&a->lines, &size, '\0', f);
+    bool nul = n > 0 && a->lines[n - 1] == '\0' && !feof(f), failed = ferror(f);
+    if (f != stdin)
+        fclose(f);
+    if (failed)
+        return run_cannot("cannot read %s: %s", file, strerror(errno));
+    if (nul)
+        return run_cannot("%s has a zero byte, and no argument of a command may have one", file);
+    if (n <= 0) {
+        free(a->lines);
+        a->lines = strdup("");
+    }
+    return a->lines ? 0 : run_cannot("not enough memory");
+}
+
+/* Cuts lines into items; an empty one is an item too. */
+static int cut_lines(struct run_args *a) {
+    size_t count = 0, at = 0;
+    for (const char *c = a->lines; *c; c = strchrnul(c, '\n'), c += *c != '\0')
+        count++;
+    a->items = calloc(count + 1, sizeof *a->items);
+    if (!a->items)
+        return run_cannot("not enough memory");
+    for (char *line = a->lines; *line && at < count; at++) {
+        char *end = strchrnul(line, '\n');
+        a->items[at] = line;
+        line = *end ? end + 1 : end;
+        *end = '\0';
+    }
+    return 0;
+}
+
+/* What stands behind the options. */
+static int read_command(struct run_args *a, char **words, const struct sources *from) {
+    static char *shell[] = {"/bin/sh", "-c", NULL, NULL};
+    if (from->recipe) {
+        if (*words)
+            return wrong("'%s' stands behind -c and its line", *words);
+        shell[2] = from->recipe;
+        words = shell;
+    }
+    a->command = words;
+    if (a->name && !from->lines && !from->array) {
+        for (; *words && strcmp(*words, ":::") != 0; words++)
+            ;
+        if (!*words)
+            return wrong("-g %s needs items: ::: a b c, --lines FILE or --array FIRST-LAST", a->name);
+        *words = NULL;
+        a->items = words + 1;
+    }
+    if (!*a->command)
+        return wrong("%s", "there is no command");
+    int rc = from->lines ? read_lines(a, from->lines) : from->array ? make_array(a, from->array) : 0;
+    return rc ? rc : a->lines ? cut_lines(a) : 0;
+}
+
+static int set_action(struct run_args *a, enum run_do what, const char *name) {
+    if (a->what != RUN_COMMAND)
+        return wrong("%s", "of --wait, --failed, --retry and --cancel one is possible");
+    a->what = what;
+    a->name = name;
+    return 0;
+}
+
+static bool is_name(const char *name) {
+    return *name && *name != '/' && *name != '.' && !strstr(name, "/.") && name[strlen(name) - 1] != '/';
+}
+
+int args_read(struct run_args *a, int argc, char **argv) {
+    static const struct option longs[] = {{"detach", no_argument, NULL, 'd'},
+                                          {"no-stdin", no_argument, NULL, 'n'},
+                                          {"option", required_argument, NULL, 'o'},
+                                          {"mount", required_argument, NULL, 'm'},
+                                          {"group", required_argument, NULL, 'g'},
+                                          {"lines", required_argument, NULL, OPT_LINES},
+                                          {"array", required_argument, NULL, OPT_ARRAY},
+                                          {"progress", no_argument, NULL, OPT_PROGRESS},
+                                          {"wait", required_argument, NULL, OPT_WAIT},
+                                          {"failed", required_argument, NULL, OPT_FAILED},
+                                          {"retry", required_argument, NULL, OPT_RETRY},
+                                          {"cancel", required_argument, NULL, OPT_CANCEL},
+                                          {"help", no_argument, NULL, OPT_HELP},
+                                          {"version", no_argument, NULL, OPT_VERSION},
+                                          {NULL, 0, NULL, 0}};
+    struct sources from = {0};
+    int rc = 0;
+    *a = (struct run_args){0};
+    for (int c; rc == 0 && (c = getopt_long(argc, argv, "+dno:m:g:c:", longs, NULL)) != -1;) {
+        switch (c) {
+        case 'd': a->detach = true; break;
+        case 'n': a->no_stdin = true; break;
+        case 'o': rc = add_options(a, optarg); break;
+        case 'm': a->mount = optarg; break;
+        case 'g': a->name = optarg; break;
+        case 'c': from.recipe = optarg; break;
+        case OPT_LINES: from.lines = optarg; break;
+        case OPT_ARRAY: from.array = optarg; break;
+        case OPT_PROGRESS: a->progress = true; break;
+        case OPT_HELP: a->what = RUN_HELP; return 0;
+        case OPT_VERSION: a->what = RUN_VERSION; return 0;
+        case OPT_WAIT: rc = set_action(a, RUN_WAIT, optarg); break;
+        case OPT_FAILED: rc = set_action(a, RUN_FAILED, optarg); break;
+        case OPT_RETRY: rc = set_action(a, RUN_RETRY, optarg); break;
+        case OPT_CANCEL: rc = set_action(a, RUN_CANCEL, optarg); break;
+        default: return RUN_CANNOT; /* getopt has said why */
+        }
+    }
+    if (rc)
+        return rc;
+    if (a->name && !is_name(a->name))
+        return wrong("'%s' is the name of no job and no group", a->name);
+    if (!a->name && (from.lines || from.array || a->progress))
+        return wrong("%s", "--lines, --array and --progress are for a group: -g GROUP");
+    if (from.lines && from.array)
+        return wrong("%s", "of --lines and --array one is possible");
+    if (a->what != RUN_COMMAND)
+        return argv[optind] ? wrong("'%s' stands behind the name", argv[optind]) : 0;
+    return read_command(a, argv + optind, &from);
+}
+
+void args_free(struct run_args *a) {
+    free(a->options);
+    if (a->lines)
+        free(a->items);
+    free(a->lines);
+}

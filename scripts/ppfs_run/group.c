@@ -1,0 +1,237 @@
+/* A group is a directory in jobs/: filled under a name that does not run, and renamed, so that all of it is queued or
+ * nothing. Its jobs have the numbers of their items. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "scripts/ppfs_run/run.h"
+
+enum { FAILED_MAX = 101 }; /* as parallel(1): so many failed; this: more than 100 */
+
+static bool path_of(char path[PATH_MAX], const char *mount, const char *folder, const char *name) {
+    return (size_t)snprintf(path, PATH_MAX, "%s/%s/%s", mount, folder, name) < PATH_MAX;
+}
+
+static int show_progress(const char *mount, const char *name) {
+    char path[PATH_MAX], line[512] = "";
+    FILE *f = path_of(path, mount, "info", name) && strlen(path) + 11 < sizeof path
+                  ? fopen(strcat(path, "/.progress"), "re")
+                  : NULL;
+    if (!f)
+        return -1;
+    if (fgets(line, sizeof line, f))
+        fprintf(stderr, isatty(STDERR_FILENO) ? "\r\033[K%.*s" : "%.*s\n", (int)strcspn(line, "\n"), line);
+    fclose(f);
+    return 0;
+}
+
+struct beat {
+    const char *mount, *name;
+};
+
+static void on_beat(void *arg) {
+    const struct beat *b = arg;
+    show_progress(b->mount, b->name);
+}
+
+/* All that is below a directory, a name relative to it each. Returns how many act refused, or -errno. */
+static int each(const char *root, int (*act)(void *arg, const char *path, const char *below), void *arg) {
+    char *roots[] = {(char *)root, NULL};
+    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    int refused = 0, rc = tree ? 0 : -errno;
+    for (FTSENT *e; tree && rc == 0 && (e = fts_read(tree));) {
+        if (e->fts_info == FTS_ERR || e->fts_info == FTS_DNR)
+            rc = -e->fts_errno;
+        else if (e->fts_info == FTS_NS && e->fts_level == 0)
+            rc = -ENOENT;
+        else if ((e->fts_info == FTS_F || e->fts_info == FTS_NS) && e->fts_name[0] != '.')
+            refused += act(arg, e->fts_path, e->fts_path + strlen(root) + (e->fts_level > 0)) != 0;
+    }
+    if (tree)
+        fts_close(tree);
+    return rc < 0 ? rc : refused;
+}
+
+static int remove_draft(const char *path) {
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_name[0] != '.')
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    return rmdir(path);
+}
+
+/* Fills the draft. 0 or -errno. */
+static int fill(const char *draft, const struct run_args *a, int digits) {
+    char path[PATH_MAX];
+    char *head = script_head(a->options);
+    int rc = head ? 0 : -ENOMEM;
+    for (size_t i = 0; rc == 0 && a->items[i]; i++) {
+        if ((size_t)snprintf(path, sizeof path, "%s/%0*zu", draft, digits, i + 1) >= sizeof path)
+            rc = -ENAMETOOLONG;
+        else
+            rc = script_write(path, head, a->command, a->items[i], i + 1, -1);
+        if (rc == 0 && follow_caught())
+            rc = -EINTR;
+    }
+    free(head);
+    return rc;
+}
+
+/* The parents of a name with slashes. */
+static void make_parents(char *path, size_t from) {
+    for (char *slash = path + from; (slash = strchr(slash, '/')); slash++) {
+        *slash = '\0';
+        mkdir(path, 0777);
+        *slash = '/';
+    }
+}
+
+static int submit(const char *mount, const struct run_args *a, int digits) {
+    char path[PATH_MAX], draft[PATH_MAX];
+    const char *base = strrchr(a->name, '/');
+    int rc = 0;
+    base = base ? base + 1 : a->name;
+    if (!path_of(path, mount, "jobs", a->name) ||
+        (size_t)snprintf(draft, sizeof draft, "%.*s.%s.%ld", (int)(strlen(path) - strlen(base)), path, base,
+                         (long)getpid()) >= sizeof draft)
+        return -ENAMETOOLONG;
+    make_parents(path, strlen(mount) + strlen("/jobs/"));
+    if (mkdir(draft, 0777) < 0)
+        return -errno;
+    if (access(path, F_OK) == 0)
+        rc = -EEXIST; /* rename would take an empty directory's place */
+    if (rc == 0)
+        rc = fill(draft, a, digits);
+    if (rc == 0 && rename(draft, path) < 0)
+        rc = errno == ENOTEMPTY || errno == EEXIST ? -EEXIST : -errno;
+    if (rc < 0)
+        remove_draft(draft);
+    return rc;
+}
+
+static void cancel(const char *mount, const char *name, int number) {
+    group_cancel(mount, name);
+    group_wait(mount, name);
+    follow_die(number);
+}
+
+int group_run(const char *mount, const struct run_args *a) {
+    struct beat beat = {mount, a->name};
+    char name[PATH_MAX];
+    size_t count = 0;
+    while (a->items[count])
+        count++;
+    int digits = snprintf(NULL, 0, "%zu", count), rc = 0, failed = 0;
+    if (!count)
+        return run_cannot("there are no items for %s", a->name);
+    follow_signals();
+    rc = submit(mount, a, digits);
+    if (rc == -EINTR)
+        follow_die(follow_caught());
+    if (rc < 0)
+        return run_cannot("group %s was not taken: %s%s", a->name, strerror(-rc),
+                          rc == -EEXIST ? " (rm -r of it in info/ forgets one that has ended)" : "");
+    if (a->detach)
+        return puts(a->name) < 0 || fflush(stdout) ? run_cannot("cannot print the name: %s", strerror(errno)) : 0;
+    for (size_t i = 1; i <= count && rc == 0; i++) {
+        snprintf(name, sizeof name, "%s/%0*zu", a->name, digits, i);
+        rc = follow(mount, name, a->progress ? on_beat : NULL, &beat);
+        if (rc == 0)
+            failed += follow_status(mount, name) != 0;
+    }
+    if (rc > 0)
+        cancel(mount, a->name, rc);
+    if (a->progress && show_progress(mount, a->name) == 0 && isatty(STDERR_FILENO))
+        fputc('\n', stderr);
+    if (rc < 0)
+        return run_cannot("cannot show what %s prints: %s (all goes on)", name, strerror(-rc));
+    return failed < FAILED_MAX ? failed : FAILED_MAX;
+}
+
+int group_wait(const char *mount, const char *name) {
+    char path[PATH_MAX], line[256] = "";
+    unsigned long done = 0, failed = 0, cancelled = 0;
+    if (!path_of(path, mount, "info", name) || strlen(path) + 7 >= sizeof path)
+        return run_cannot("%s: %s", name, strerror(ENAMETOOLONG));
+    FILE *f = fopen(strcat(path, "/.wait"), "re");
+    if (!f && (errno == ENOENT || errno == ENOTDIR))
+        return follow_status(mount, name);
+    if (!f || !fgets(line, sizeof line, f) ||
+        sscanf(line, "done %lu failed %lu cancelled %lu", &done, &failed, &cancelled) < 2) {
+        int error = errno;
+        if (f)
+            fclose(f);
+        return run_cannot("cannot wait for %s: %s", name, strerror(error));
+    }
+    fclose(f);
+    failed += cancelled;
+    return failed < FAILED_MAX ? (int)failed : FAILED_MAX;
+}
+
+static int print_name(void *arg, const char *path, const char *below) {
+    (void)arg, (void)path;
+    return puts(below) < 0;
+}
+
+static int gone_or(const char *name, const char *what, int rc) {
+    return rc == -ENOENT ? 0 : run_cannot("cannot %s %s: %s", what, name, strerror(-rc));
+}
+
+/* Whether there is such a group or job. */
+static bool exists(const char *mount, const char *name) {
+    char path[PATH_MAX];
+    if (path_of(path, mount, "info", name) && access(path, F_OK) == 0)
+        return true;
+    run_cannot("there is no job and no group %s", name);
+    return false;
+}
+
+int group_failed(const char *mount, const char *name) {
+    char root[PATH_MAX];
+    if (!exists(mount, name) || !path_of(root, mount, "failures", name))
+        return RUN_CANNOT;
+    int rc = each(root, print_name, NULL);
+    return rc < 0 ? gone_or(name, "list", rc) : 0;
+}
+
+static int move_back(void *arg, const char *path, const char *below) {
+    char to[PATH_MAX];
+    const char *jobs = arg;
+    if ((size_t)snprintf(to, sizeof to, "%s%s%s", jobs, *below ? "/" : "", below) < sizeof to && rename(path, to) == 0)
+        return 0;
+    run_cannot("%s was not run again: %s", path, strerror(errno));
+    return -1;
+}
+
+int group_retry(const char *mount, const char *name) {
+    char root[PATH_MAX], jobs[PATH_MAX];
+    if (!exists(mount, name) || !path_of(root, mount, "failures", name) || !path_of(jobs, mount, "jobs", name))
+        return RUN_CANNOT;
+    int rc = each(root, move_back, jobs);
+    return rc < 0 ? gone_or(name, "run again", rc) : rc ? RUN_CANNOT : 0;
+}
+
+static int remove_one(void *arg, const char *path, const char *below) {
+    (void)arg, (void)below;
+    if (unlink(path) == 0 || errno == ENOENT) /* it has ended by now */
+        return 0;
+    run_cannot("%s was not cancelled: %s", path, strerror(errno));
+    return -1;
+}
+
+int group_cancel(const char *mount, const char *name) {
+    char root[PATH_MAX];
+    if (!exists(mount, name) || !path_of(root, mount, "jobs", name))
+        return RUN_CANNOT;
+    int rc = each(root, remove_one, NULL);
+    return rc < 0 ? gone_or(name, "cancel", rc) : rc ? RUN_CANNOT : 0;
+}

@@ -1,0 +1,281 @@
+"""ppfs-run(1): a command as a job, and many of them; each line of its page."""
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from ppfsmount import BUILD, need_programs, wait_until
+
+RUN = BUILD / "ppfs-run"
+CANNOT = 125
+
+
+def argv(m, *words):
+    return [str(RUN), "-m", str(m.mnt), *map(str, words)]
+
+
+def run(m, *words, stdin=subprocess.DEVNULL, **kw):
+    """How it ended, with bytes of what it printed. stdin: bytes, or what Popen takes."""
+    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    kw.setdefault("cwd", m.work)
+    return subprocess.run(argv(m, *words), capture_output=True, timeout=60, **given, **kw)
+
+
+def started(m, *words, **kw):
+    return subprocess.Popen(argv(m, *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=m.work, **kw)
+
+
+def says(p, status, out=b"", err=b""):
+    assert (p.returncode, p.stdout, p.stderr) == (status, out, err)
+
+
+def is_forgotten(m):
+    left = [name for shelf in (m.jobs, m.info, m.results, m.failures) for name in os.listdir(shelf)]
+    assert sorted(left) == [".progress", ".wait"]
+
+
+def test_the_examples_of_the_page(m):
+    page = (Path(__file__).parents[2] / "man/ppfs-run.1").read_text()
+    example = page.split(".Sh EXAMPLES\n.Bd -literal -offset indent\n$ ")[1].split("\n.Ed")[0].replace("\\e", "\\")
+    env = {**os.environ, "PPFS": str(m.mnt), "PATH": "%s:%s" % (BUILD, os.environ["PATH"])}
+    for line, *shown in (one.split("\n") for one in example.split("\n$ ")):
+        p = subprocess.run(line, shell=True, cwd=m.work, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        assert (p.returncode, p.stdout, p.stderr) == (0, "".join(s + "\n" for s in shown), ""), line
+
+
+# --- one command ---------------------------------------------------------------------------------------------------
+
+def test_output_and_status(m):
+    says(run(m, "sh", "-c", "echo out; echo err >&2; exit 7"), 7, b"out\n", b"err\n")
+    says(run(m, "--", "true"), 0)
+    says(run(m, "false"), 1)
+    is_forgotten(m)
+
+
+def test_what_is_printed_is_shown_at_once(m):
+    p = started(m, "sh", "-c", "echo first; until [ -e go ]; do sleep 0.01; done; echo second")
+    assert p.stdout.readline() == b"first\n"
+    (m.work / "go").touch()
+    assert p.communicate(timeout=60) == (b"second\n", b"") and p.returncode == 0
+
+
+def test_words_are_bytes_and_nothing_quotes_them_again(m):
+    words = [b"a b", b"", b"it's", b"$HOME `id` \\ \" * ?", b"two\nlines", b"\xff\xfe", "ü".encode(), b"-n", b"--", b"{}"]
+    p = subprocess.run([*map(os.fsencode, argv(m)), b"printf", b"[%s]", *words], stdin=subprocess.DEVNULL, capture_output=True,
+                       cwd=m.work, timeout=60)
+    says(p, 0, b"".join(b"[%s]" % w for w in words))
+
+
+def test_directory_umask_and_environment(m):
+    env = {**os.environ, "MINE": "a 'b'\n$c", "UTF": "ü"}
+    p = run(m, "sh", "-c", 'pwd; umask; printf "%s|%s" "$MINE" "$UTF"', env=env, preexec_fn=lambda: os.umask(0o027))
+    says(p, 0, b"%s\n0027\na 'b'\n$c|\xc3\xbc" % os.fsencode(m.work))
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 20_000_000])
+def test_standard_input_of_any_size(m, size):
+    data = (os.urandom(1000) * (size // 1000 + 1))[:size]
+    says(run(m, "cat", stdin=data), 0, data)
+    (m.work / "data").write_bytes(data)
+    with open(m.work / "data", "rb") as f:
+        f.seek(size // 2)
+        says(run(m, "cat", stdin=f), 0, data[size // 2:])
+
+
+def test_standard_input_is_left_alone_where_that_is_asked(m):
+    r, w = os.pipe()  # never ends
+    says(run(m, "-n", "cat", stdin=r), 0)
+    os.write(w, b"x")
+    assert os.read(r, 1) == b"x"
+    os.close(r)
+    os.close(w)
+
+
+def test_options(m):
+    m.work.joinpath("there").mkdir()
+    options = ["-o", "cwd=%s/there,env=A:1,env=B:2,retries=0" % m.work, "-o", "priority=3"]
+    p = run(m, *options, "sh", "-c", "pwd; echo $A$B; cat $PPFS/info/$PPFS_JOB/priority", env={**os.environ, "A": "not this"})
+    assert (p.returncode, p.stdout) == (0, b"%s/there\n12\n3\n" % os.fsencode(m.work)), p
+    for words, sentence in ((["-o", "nosuch=1"], b"option nosuch is not known"), (["-o", "cwd=a b"], b"a value with a blank")):
+        p = run(m, *words, "true")
+        assert p.returncode == CANNOT and sentence in p.stderr and p.stderr.count(b"\n") == 1
+    name = run(m, "-d", "true").stdout.decode().strip()
+    says(run(m, "-o", "after=%s,%s" % (name, name), "echo", "behind"), 0, b"behind\n")
+
+
+def test_what_is_not_there_or_cannot_be_run(m):
+    says(run(m, "no-such-program"), 127, b"", b"ppfs-run: no-such-program: not found\n")
+    (m.work / "text").write_text("x")
+    assert run(m, "./text").returncode in (126, 127)
+
+
+def test_ends_by_signal_and_time(m):
+    p = run(m, "sh", "-c", "kill -9 $$")
+    assert (p.returncode, p.stdout) == (128 + 9, b"") and b"SIGKILL" in p.stderr
+    p = run(m, "-o", "timeout=1", "sleep", "60")
+    assert p.returncode == 124 and b"timed out" in p.stderr
+    is_forgotten(m)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cancels_the_job(m, number):
+    p = started(m, "sh", "-c", "echo $$; exec sleep 600")
+    pid = int(p.stdout.readline())
+    p.send_signal(number)
+    assert p.wait(60) == -number
+    assert not os.path.exists("/proc/%d" % pid)
+    assert p.communicate() == (b"", b"")
+    is_forgotten(m)
+
+
+def test_a_reader_that_ends_cancels_the_job(m):
+    p = started(m, "yes")
+    p.stdout.readline()
+    p.stdout.close()
+    assert p.wait(60) == -signal.SIGPIPE
+    is_forgotten(m)
+
+
+def test_a_signal_while_it_reads_its_input_leaves_nothing(m):
+    r, w = os.pipe()
+    os.write(w, b"some")
+    p = subprocess.Popen(argv(m, "cat"), stdin=r, cwd=m.work)
+    wait_until(lambda: os.listdir(m.jobs), "the file to be begun")
+    p.send_signal(signal.SIGINT)
+    assert p.wait(60) == -signal.SIGINT
+    assert os.listdir(m.jobs) == []
+    os.close(r)
+    os.close(w)
+
+
+def test_what_others_cancel_is_said(m):
+    p = started(m, "sh", "-c", "echo up; exec sleep 600")
+    p.stdout.readline()
+    (m.jobs / os.listdir(m.jobs)[0]).unlink()
+    _, err = p.communicate(timeout=60)
+    assert p.returncode in (CANNOT, 128 + 9) and b"cancelled" in err
+
+
+def test_detached_waited_for_and_cancelled(m):
+    p = run(m, "-d", "sh", "-c", "until [ -e go ]; do sleep 0.01; done; exit 4")
+    name = p.stdout.decode().strip()
+    assert p.returncode == 0 and m.state(name) in ("queued", "running")
+    waiter = started(m, "--wait", name)
+    (m.work / "go").touch()
+    assert waiter.communicate(timeout=60) == (b"", b"") and waiter.returncode == 4
+    name = run(m, "-d", "sleep", "600").stdout.decode().strip()
+    says(run(m, "--cancel", name), 0)
+    assert m.wait(name) == "cancelled"
+    assert run(m, "--wait", name).returncode != 0
+
+
+def test_it_goes_on_over_the_death_of_the_daemon(m):
+    p = started(m, "sh", "-c", "echo one; until [ -e go ]; do sleep 0.01; done; echo two")
+    assert p.stdout.readline() == b"one\n"
+    m.kill_daemon()
+    (m.work / "go").touch()
+    out, err = p.communicate(timeout=60)
+    assert (p.returncode, err) == (0, b"") and out.endswith(b"two\n")
+
+
+def test_what_cannot_be(m, new_mount):
+    away = {k: v for k, v in os.environ.items() if k != "PPFS"}
+    p = subprocess.run([RUN, "-m", m.work, "true"], capture_output=True, env=away, timeout=60)
+    assert p.returncode == CANNOT and b"there is no ppfs mounted on %s" % os.fsencode(m.work) in p.stderr
+    p = subprocess.run([RUN, "true"], capture_output=True, env={**away, "PPFS": "/nowhere"}, timeout=60)
+    assert p.returncode == CANNOT and b"named by $PPFS" in p.stderr
+    for words in ([], ["-x", "true"], ["-g", "g", "true"], ["--lines", "x", "true"], ["--wait", ".x"], ["--wait", "a", "--retry", "b"],
+                  ["--array", "5-1", "-g", "g", "true"], ["-g", "../x", "true", ":::", "a"], ["--wait"]):
+        p = run(m, *words)
+        assert p.returncode == CANNOT and p.stderr.count(b"\n") == 1 and not p.stdout, words
+    for what in ("--wait", "--failed", "--retry", "--cancel"):
+        p = run(m, what, "nosuch")
+        assert p.returncode == CANNOT and p.stderr.startswith(b"ppfs-run: ") and p.stderr.count(b"\n") == 1, what
+    is_forgotten(m)
+
+
+def test_the_mount_is_found(m):
+    env = {**os.environ, "PPFS": str(m.mnt)}
+    says(subprocess.run([RUN, "echo", "x"], stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=60), 0, b"x\n")
+    for flag in ("--help", "--version"):
+        p = subprocess.run([RUN, flag], capture_output=True, text=True, timeout=60)
+        assert p.returncode == 0 and "ppfs-run" in p.stdout and not p.stderr
+
+
+def test_as_the_shell_of_make(m):
+    need_programs("make")
+    (m.work / "Makefile").write_text("SHELL = %s\nall: a b c\n\techo all > all\na b c:\n\techo $@ $$PPFS_NODE > $@\nbad:\n\tfalse\n" % RUN)
+    env = {**os.environ, "PPFS": str(m.mnt)}
+    p = subprocess.run(["make", "-j8", "-s"], cwd=m.work, env=env, capture_output=True, text=True, timeout=100)
+    assert p.returncode == 0, p.stderr
+    assert (m.work / "b").read_text() == "b local\n" and (m.work / "all").read_text() == "all\n"
+    assert subprocess.run(["make", "-s", "bad"], cwd=m.work, env=env, capture_output=True, timeout=100).returncode == 2
+    is_forgotten(m)
+
+
+# --- groups --------------------------------------------------------------------------------------------------------
+
+def test_a_group_of_items(m):
+    p = run(m, "-g", "G", "echo", "<{}>", ":::", "a b", "", "c'd")
+    says(p, 0, b"<a b>\n<>\n<c'd>\n")
+    assert sorted(os.listdir(m.results / "G")) == ["1", "2", "3"]
+    assert run(m, "-g", "H", "echo", "first", ":::", "x", "y").stdout == b"first x\nfirst y\n"
+    p = run(m, "-g", "G", "true", ":::", "x")
+    assert p.returncode == CANNOT and b"File exists" in p.stderr
+    assert not [name for name in os.listdir(m.jobs) if name.startswith(".")]
+
+
+def test_lines_and_numbers(m):
+    (m.work / "items").write_bytes(b"one\ntwo words\n\nlast")
+    says(run(m, "-g", "L", "--lines", "items", "printf", "[%s %s]", "{}", "{}"), 0, b"[one one][two words two words][ ][last last]")
+    says(run(m, "-g", "S", "--lines", "-", "echo", stdin=b"1\n2\n"), 0, b"1\n2\n")
+    says(run(m, "-g", "A", "--array", "8-12", "sh", "-c", "echo {} $PPFS_INDEX"), 0, b"8 1\n9 2\n10 3\n11 4\n12 5\n")
+    assert sorted(os.listdir(m.results / "A")) == ["1", "2", "3", "4", "5"]
+    (m.work / "zero").write_bytes(b"a\0b\n")
+    p = run(m, "-g", "Z", "--lines", "zero", "echo")
+    assert p.returncode == CANNOT and b"zero byte" in p.stderr
+    p = run(m, "-g", "Z", "--lines", "/dev/null", "echo")
+    assert p.returncode == CANNOT and b"no items" in p.stderr
+
+
+def test_failures_of_a_group(m):
+    p = run(m, "-g", "G", "sh", "-c", "test -e ok || test {} = b", ":::", "a", "b", "c")
+    assert (p.returncode, p.stderr) == (2, b"")
+    says(run(m, "--failed", "G"), 0, b"1\n3\n")
+    says(run(m, "--wait", "G"), 2)
+    (m.work / "ok").touch()
+    says(run(m, "--retry", "G"), 0)
+    says(run(m, "--wait", "G"), 0)
+    says(run(m, "--failed", "G"), 0)
+    says(run(m, "--retry", "G"), 0)
+
+
+def test_a_group_inside_another_with_options_and_progress(m):
+    p = run(m, "-g", "out/in", "-o", "retries=0,priority=2", "--progress", "echo", ":::", "1", "2")
+    assert (p.returncode, p.stdout) == (0, b"1\n2\n") and b"done 2 failed 0" in p.stderr
+    assert os.listdir(m.jobs) == ["out"] and sorted(os.listdir(m.results / "out/in")) == ["1", "2"]
+
+
+def test_detached_group_cancelled(m):
+    says(run(m, "-d", "-g", "G", "sleep", ":::", "600", "601", "602", "603"), 0, b"G\n")
+    says(run(m, "--cancel", "G"), 0)
+    says(run(m, "--wait", "G"), 4)
+    assert run(m, "--failed", "G").stdout == b""
+
+
+def test_a_signal_cancels_the_group(m):
+    p = started(m, "-g", "G", "sh", "-c", "echo up; sleep {}", ":::", "600", "601", "602")
+    assert p.stdout.readline() == b"up\n"
+    p.send_signal(signal.SIGINT)
+    assert p.wait(60) == -signal.SIGINT
+    assert (m.info / "G/.wait").read_text() == "done 0 failed 0 cancelled 3\n"
+
+
+def test_all_of_a_group_or_nothing(m):
+    p = subprocess.Popen(argv(m, "-g", "G", "--array", "1-100000", "true"), cwd=m.work, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE)
+    wait_until(lambda: os.listdir(m.jobs), "the group to be begun")
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(100) == -signal.SIGTERM and p.stdout.read() == b""
+    is_forgotten(m)
