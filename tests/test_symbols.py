@@ -21,8 +21,6 @@ KNOTS = [
         streams/stream_json streams/stream_kept streams/stream_log streams/stream_look streams/stream_memory streams/stream_part
         streams/stream_turn streams/stream_wait streams/values
         """.split()},
-    {"worker/remote/" + name + ".c" for name in "remote remote_hear remote_send remote_payload".split()},
-    {"worker/node/" + name + ".c" for name in "agent agent_calls agent_hear agent_out agent_task".split()},
 ]
 
 

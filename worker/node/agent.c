@@ -6,38 +6,13 @@
 #include "worker/node/agent.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "net/clock.h"
-#include "worker/node/agent_internal.h"
-
-enum { RETRY_US = 5000, GATHER_US = 200, AHEAD_ENOUGH = 32 };
-
-void agent_log(struct agent *s, const char *format, ...) {
-    char sentence[MESSAGE_SENTENCE];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(sentence, sizeof(sentence), format, args);
-    va_end(args);
-    s->ev.log(s->arg, sentence);
-}
-
-void agent_soon(struct agent *s) {
-    static const struct timeval now = {0};
-    if (!evtimer_pending(s->later, NULL))
-        evtimer_add(s->later, &now);
-}
-
-void agent_retry(struct agent *s) {
-    static const struct timeval pause = {.tv_usec = RETRY_US};
-    if (!evtimer_pending(s->retry, NULL))
-        evtimer_add(s->retry, &pause);
-}
+#include "worker/node/agent_parts.h"
 
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct agent *s = arg;
@@ -78,67 +53,7 @@ bool agent_gathers(const struct agent *s) {
     return s->corked && !s->hasty;
 }
 
-bool agent_patient(const struct task *t) {
-    return t && t->lease && t->sent - t->answered >= AHEAD_ENOUGH;
-}
-
-void guest_post(struct guest *g, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
-    static const struct timeval moment = {.tv_usec = GATHER_US};
-    struct agent *s = g->agent;
-    bool answer = kind == MESSAGE_VALUE || kind == MESSAGE_ERROR;
-
-    if (!g->session)
-        return;
-    if (!g->corked) {
-        session_cork(g->session);
-        g->corked = true;
-        g->next_corked = s->corked;
-        s->corked = g;
-    }
-    if (!s->hasty && answer && agent_patient(task_of_ref(g, (uint32_t)(id >> 32)))) {
-        if (!evtimer_pending(s->flush, NULL))
-            event_add(s->flush, &moment);
-    } else if (!s->hasty) {
-        s->hasty = true;
-        event_active(s->flush, EV_TIMEOUT, 0);
-    }
-    if (session_send(g->session, (uint8_t)kind, id, body, size) == -ENOMEM)
-        guest_break(g, "there is no memory for what is to be sent to it");
-}
-
-static void send_about(struct guest *g) {
-    struct agent *s = g->agent;
-    struct node_about about = {
-        .cpus = s->cpus, .memory = s->memory, .uid = geteuid(), .uids = s->uids, .draining = s->draining};
-    uint8_t bytes[NODE_ABOUT_MAX];
-
-    strcpy(about.name, s->name);
-    strcpy(about.python, s->python);
-    guest_post(g, MESSAGE_ABOUT, 0, bytes, node_about_encode(&about, bytes));
-}
-
-void agent_tell_all(struct agent *s) {
-    for (struct guest *g = s->guests; g; g = g->next)
-        send_about(g);
-}
-
 /* --- the end of a guest ------------------------------------------------------------------------------------------ */
-static void guest_end(struct guest *g, const char *why) {
-    if (g->ending)
-        return;
-    g->ending = true;
-    if (!g->refused)
-        agent_log(g->agent, "ppfs at %s has gone%s: %s", session_address(g->session),
-                  g->taken ? "" : " before it had taken this node in", why);
-    session_destroy(g->session);
-    g->session = NULL;
-    agent_soon(g->agent);
-}
-
-void guest_break(struct guest *g, const char *why) {
-    guest_end(g, why);
-}
-
 static void guest_free(struct guest *g) {
     struct agent *s = g->agent;
 
@@ -203,7 +118,7 @@ static void on_sent(void *arg) {
 }
 
 static void on_lost(void *arg, const char *why) {
-    guest_end(arg, why);
+    guest_break(arg, why);
 }
 
 /* --- what the runner tells --------------------------------------------------------------------------------------- */
@@ -352,7 +267,7 @@ uint64_t agent_guest(struct agent *s, struct session *session) {
     g->ring_end = &g->ring;
     s->guests = g;
     session_watch(session, &events, g);
-    send_about(g);
+    guest_about(g);
     return g->number;
 }
 

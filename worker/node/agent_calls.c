@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "net/session/frame.h"
-#include "worker/node/agent_internal.h"
+#include "worker/node/agent_parts.h"
 
 enum { HASH = 32, FUNCTIONS_MAX = 64 * 1024 * 1024 };
 

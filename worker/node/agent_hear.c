@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "net/address.h"
-#include "worker/node/agent_internal.h"
+#include "worker/node/agent_parts.h"
 
 /* About a work that is there. False: it makes no sense. */
 static bool hear_work(struct task *t, const struct frame *m) {

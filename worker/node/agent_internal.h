@@ -1,5 +1,4 @@
-/* What agent.c (guests and what they say), agent_task.c (works), agent_calls.c (calls and functions) and agent_out.c
- * (what is sent back) share. Nobody else includes it.
+/* The structs of the node agent; what its files call of each other is in agent_parts.h.
  *
  * A task is one work of one guest:
  *   RECEIVING -> WAITING -> RUNNING -> ENDED      RECEIVING only with a payload file
@@ -108,54 +107,4 @@ struct agent {
     int64_t began_us;
     uint64_t started, done, failed, calls; /* of all guests, those that have left too */
 };
-
-/* --- agent.c --- */
-void agent_log(struct agent *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void agent_soon(struct agent *s);                   /* `later`, in the next turn of the loop */
-void agent_tell_all(struct agent *s);               /* ABOUT */
-void agent_retry(struct agent *s);                  /* held calls are tried again in a moment */
-void guest_break(struct guest *g, const char *why); /* ends it: it makes no sense, or there is no memory for it */
-/* Sends one frame with this turn's others, and those of the next few hundred microseconds if each of them may wait (see
- * agent_patient). Without memory the guest ends. */
-void guest_post(struct guest *g, enum message_kind kind, uint64_t id, const void *body, uint32_t size);
-
-/* What is posted for this task now may wait for a moment: its worker has enough calls ahead not to miss the answer, and
- * a few more answers will go with it. */
-bool agent_patient(const struct task *t);
-
-/* --- agent_hear.c --- */
-void guest_hear(void *arg, const struct frame *m); /* of its session; arg is the guest */
-
-/* --- agent_task.c --- */
-struct task *task_of_ref(const struct guest *g, uint32_t ref); /* NULL: unknown */
-struct task *task_of_id(const struct agent *s, uint64_t id);
-bool task_begin(struct guest *g, const struct frame *m);  /* START; false: it makes no sense */
-bool task_payload(struct task *t, const struct frame *m); /* PAYLOAD, PAYLOAD_END */
-void task_kill(struct task *t);
-void task_hold(struct task *t, bool hold);
-void task_end(struct task *t, const struct work_outcome *o); /* it has ended; DONE is sent in its turn */
-void task_give_up(struct task *t, enum work_end end, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void task_free(struct task *t);
-void task_orphan(struct task *t); /* its guest has gone: killed, or freed at once */
-void orphan_free(struct agent *s, struct task *t);
-void task_run_waiting(struct agent *s); /* starts what waits, as far as there are slots */
-
-/* --- agent_calls.c --- */
-bool calls_piece(struct task *t, const struct frame *m);
-bool calls_hear(struct task *t, const struct frame *m); /* CALL_*; false: it makes no sense */
-bool calls_function(struct task *t, const struct frame *m);
-bool calls_finish(struct task *t);
-bool calls_recall(struct task *t, uint32_t number);
-void calls_send_held(struct task *t); /* to the runner, as far as it takes them */
-void calls_need(struct task *t, uint32_t number, const uint8_t hash[32]);
-void calls_end(struct task *t); /* the task ends: others must ask for the function that it asked for */
-void functions_free(struct guest *g);
-
-/* --- agent_out.c --- */
-/* A frame of this task, after those that wait. Larger than MESSAGE_CHUNK: in pieces of the kind first, the last of the
- * kind. */
-void out_send(struct task *t, enum message_kind first, enum message_kind kind, uint32_t low, const void *bytes,
-              size_t size);
-void out_pump(struct guest *g); /* sends what waits, a frame of each task in turn, as far as the session takes it */
-void out_drop(struct task *t);
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/node/agent_internal.h"
+#include "worker/node/agent_parts.h"
 
 enum { WAITS_HIGH = 1024 * 1024, WAITS_LOW = 256 * 1024, UNSENT_MAX = 256 * 1024 };
 

@@ -12,15 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/node/agent_internal.h"
+#include "worker/node/agent_parts.h"
 
 static const char no_memory[] = "there is no memory for its work";
 
 /* --- the tables -------------------------------------------------------------------------------------------------- */
-struct task *task_of_ref(const struct guest *g, uint32_t ref) {
-    return ref < g->task_room ? g->tasks[ref] : NULL;
-}
-
 struct task *task_of_id(const struct agent *s, uint64_t id) {
     uint32_t index = (uint32_t)id;
     struct task *t = index < s->task_count ? s->tasks[index] : NULL;

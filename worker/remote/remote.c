@@ -16,10 +16,6 @@
 #include "net/clock.h"
 #include "worker/remote/remote_parts.h"
 
-enum { UNSENT_MAX = 256 * 1024 };
-
-const char remote_no_memory[] = "this machine has no memory for what is sent to it";
-
 /* --- the table --------------------------------------------------------------------------------------------------- */
 static struct entry *find(struct remote *f, uint64_t job) {
     for (uint32_t i = 0; i < f->count; i++) {
@@ -30,10 +26,6 @@ static struct entry *find(struct remote *f, uint64_t job) {
         }
     }
     return NULL;
-}
-
-uint32_t remote_ref(const struct remote *f, const struct entry *e) {
-    return (uint32_t)(e - f->entries);
 }
 
 /* An unused one; NULL without memory. */
@@ -61,69 +53,16 @@ void entry_free(struct remote *f, struct entry *e) {
     f->used--;
 }
 
-/* --- sending ----------------------------------------------------------------------------------------------------- */
-void remote_soon(struct remote *f) {
-    static const struct timeval now = {0};
-    event_add(f->later, &now);
-}
-
-static bool full(struct remote *f) {
-    return session_full(f->session);
-}
-
-/* Payloads wait, so that what is small gets through. */
-bool remote_busy(struct remote *f) {
-    return full(f) || session_unsent(f->session) >= UNSENT_MAX;
-}
-
-void remote_fail(struct remote *f, const char *why) {
-    if (f->failed)
-        return;
-    f->failed = strdup(why);
-    session_destroy(f->session);
-    f->session = NULL;
-    remote_soon(f);
-}
-
-static void do_flush(void *self) {
-    struct remote *f = self;
-
-    event_del(f->flush);
-    if (f->corked && f->session)
-        session_uncork(f->session);
-    f->corked = false;
-    if (remote_waits(f) && f->session && !remote_busy(f)) /* if the network took all of it at once nobody will say so */
-        remote_soon(f);
+void remote_refuse(struct remote *f, const char *why) {
+    remote_must_post(f, MESSAGE_REFUSED, 0, why, (uint32_t)strnlen(why, MESSAGE_SENTENCE - 1));
+    remote_flush(f);
+    remote_fail(f, why);
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
-    do_flush(arg);
-}
-
-/* 0 or -ENOMEM, -EPIPE: nothing was sent. */
-int remote_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
-    if (!f->session)
-        return -EPIPE;
-    if (!f->corked) {
-        session_cork(f->session);
-        f->corked = true;
-        event_active(f->flush, EV_TIMEOUT, 0);
-    }
-    return session_send(f->session, (uint8_t)kind, id, body, size);
-}
-
-/* The same, where the work cannot go on without it. */
-void remote_must_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
-    if (remote_post(f, kind, id, body, size) == -ENOMEM)
-        remote_fail(f, remote_no_memory);
-}
-
-void remote_refuse(struct remote *f, const char *why) {
-    remote_must_post(f, MESSAGE_REFUSED, 0, why, (uint32_t)strnlen(why, MESSAGE_SENTENCE - 1));
-    do_flush(f);
-    remote_fail(f, why);
+    remote_flush(arg);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -165,7 +104,7 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
         return;
     }
     remote_feed(f);
-    if (f->large_gone && f->session && !full(f)) {
+    if (f->large_gone && f->session && !remote_full(f)) {
         f->large_gone = false;
         tell_room(f);
     }
@@ -217,7 +156,7 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
         return -ENOENT;
     if (number <= e->sent || size > FRAME_WHOLE_MAX || format > CALL_VALUES)
         return -EINVAL;
-    if (full(f) || remote_has_enough(e)) {
+    if (remote_full(f) || remote_has_enough(e)) {
         f->wants_room = true;
         return -ENOMEM;
     }
@@ -292,7 +231,7 @@ void remote_runner(struct remote *f, struct runner *out) {
                                           .function = function,
                                           .finish = finish,
                                           .recall = recall,
-                                          .flush = do_flush,
+                                          .flush = remote_flush,
                                           .kill = kill_job,
                                           .hold = hold_job,
                                           .resize = resize};

@@ -1,5 +1,4 @@
-/* What remote.c (what it was given, and sending it), remote_payload.c and remote_hear.c (what the node says) share. Nobody else
- * includes it. */
+/* What the files of a remote share. Nobody else includes it. */
 #ifndef PPFS_REMOTE_PARTS_H
 #define PPFS_REMOTE_PARTS_H
 #include <sys/queue.h>
@@ -53,6 +52,8 @@ struct remote {
 extern const char remote_no_memory[];
 
 void entry_free(struct remote *f, struct entry *e); /* its work has ended: the ref is free */
+void remote_flush(void *self);                      /* sends what was gathered */
+bool remote_full(struct remote *f);                 /* so much waits for the session that no more calls are taken */
 void remote_soon(struct remote *f);                 /* payloads go on, in the next turn of the loop */
 bool remote_busy(struct remote *f);                 /* payloads wait, so that what is small gets through */
 uint32_t remote_ref(const struct remote *f, const struct entry *e);

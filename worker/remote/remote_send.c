@@ -1,6 +1,8 @@
-/* Calls and functions that do not fit into one frame, on their way to a node: a few pieces of one work's a turn, of one
- * work after the other, while the session takes them. What else is said of that work waits behind, in order; what is
- * said of others does not. */
+/* Sending to a node. Frames gather until flush, or until the loop comes round.
+ *
+ * Calls and functions that do not fit into one frame go a few pieces of one work's a turn, of one work after the other,
+ * while the session takes them. What else is said of that work waits behind, in order; what is said of others does not.
+ * */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +10,9 @@
 #include "net/session/session.h"
 #include "worker/remote/remote_parts.h"
 
-enum { PIECES_A_TURN = 4, HEAD_MAX = 32 };
+enum { PIECES_A_TURN = 4, HEAD_MAX = 32, UNSENT_MAX = 256 * 1024 };
+
+const char remote_no_memory[] = "this machine has no memory for what is sent to it";
 
 struct large { /* a frame that waits */
     STAILQ_ENTRY(large) next;
@@ -27,6 +31,63 @@ struct sending { /* of one work */
     STAILQ_HEAD(, large) frames;
 };
 
+uint32_t remote_ref(const struct remote *f, const struct entry *e) {
+    return (uint32_t)(e - f->entries);
+}
+
+void remote_soon(struct remote *f) {
+    static const struct timeval now = {0};
+    event_add(f->later, &now);
+}
+
+bool remote_full(struct remote *f) {
+    return session_full(f->session);
+}
+
+/* Payloads wait, so that what is small gets through. */
+bool remote_busy(struct remote *f) {
+    return remote_full(f) || session_unsent(f->session) >= UNSENT_MAX;
+}
+
+void remote_fail(struct remote *f, const char *why) {
+    if (f->failed)
+        return;
+    f->failed = strdup(why);
+    session_destroy(f->session);
+    f->session = NULL;
+    remote_soon(f);
+}
+
+void remote_flush(void *self) {
+    struct remote *f = self;
+
+    event_del(f->flush);
+    if (f->corked && f->session)
+        session_uncork(f->session);
+    f->corked = false;
+    if (remote_waits(f) && f->session && !remote_busy(f)) /* if the network took all of it at once nobody will say so */
+        remote_soon(f);
+}
+
+/* 0 or -ENOMEM, -EPIPE: nothing was sent. */
+int remote_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
+    if (!f->session)
+        return -EPIPE;
+    if (!f->corked) {
+        session_cork(f->session);
+        f->corked = true;
+        event_active(f->flush, EV_TIMEOUT, 0);
+    }
+    return session_send(f->session, (uint8_t)kind, id, body, size);
+}
+
+/* The same, where the work cannot go on without it. */
+void remote_must_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
+    if (remote_post(f, kind, id, body, size) == -ENOMEM)
+        remote_fail(f, remote_no_memory);
+}
+
+/* --- large ones ------------------------------------------------------------------------------------------------- */
 bool remote_waits(const struct remote *f) {
     return f->files || !TAILQ_EMPTY(&f->large);
 }
