@@ -54,19 +54,36 @@ bool host_is(const struct host *h, const struct place *p) {
     return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
 }
 
+/* NAME-2 and so on is what a second one that calls itself NAME becomes, and NAME-2-2 one that calls itself NAME-2; of a
+ * long name that has the beginning. */
+static bool is_numbered(const char *name, const char *base) {
+    size_t size = strlen(base) < NODE_NAME_BASE ? strlen(base) : NODE_NAME_BASE;
+    if (strncmp(name, base, size) != 0)
+        return false;
+    const char *number = name + size;
+    for (name = number; *name == '-' && name[1] >= '0' && name[1] <= '9';)
+        name += 1 + strspn(name + 1, "0123456789");
+    return !*name && name > number;
+}
+
 void host_set_user(struct host *h) {
     char name[256];
     unsigned uid;
 
     h->single = h->uid != 0;
     h->only = h->s->owner;
-    for (const char *at = h->s->c.node_users; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
-        if (sscanf(at, "%255[^=\n]=%u", name, &uid) == 2 &&
-            (strcmp(name, h->name) == 0 || strcmp(name, h->alias) == 0)) {
-            h->single = true;
-            h->only = uid;
+    bool bound = false;
+    for (const char *at = h->s->c.node_users; at && *at; at += strcspn(at, "\n"), at += *at == '\n') {
+        if (sscanf(at, "%255[^=\n]=%u", name, &uid) != 2)
+            continue;
+        bool its = strcmp(name, h->name) == 0 || strcmp(name, h->alias) == 0;
+        if (!its && (bound || (!is_numbered(h->name, name) && !is_numbered(h->alias, name))))
+            continue;
+        bound = h->single = true;
+        h->only = uid;
+        if (its)
             return;
-        }
+    }
 }
 
 bool host_takes(const struct host *h, uid_t uid) {

@@ -110,6 +110,15 @@ def test_a_node_that_is_named_for_a_user_gets_his_jobs_whatever_it_says(root_mou
     assert "--node-user" in m.why("roots.sh")
 
 
+def test_what_binds_a_name_binds_the_second_of_that_name(root_mount, new_node, alice, mallory):
+    long = "n" * 60
+    m = root_mount("--node-user", "hers=%s" % alice.name, "--node-user", "hers-3=%s" % mallory.name, "--node-user", "%s=%s" % (long, alice.name))
+    for said, name, user in (("hers", "hers", alice), ("hers", "hers-2", alice), ("hers-2", "hers-2-2", alice), ("hers-3", "hers-3", mallory), ("hers-4x", "hers-4x", None),
+                             (long, long, alice), (long, "n" * 50 + "-2", alice)):
+        new_node("--name", said, join=m).up(m, name)
+        assert ("user %d only" % user.uid in value(m, name, "why")) if user else value(m, name, "why") == "", name
+
+
 def test_a_node_of_a_users_for_two_mounts_has_jobs_of_one_user(new_user, new_mount, base, alice, mallory):
     """Each ppfs gives it those of one user; that they are the same user the node sees to."""
     (base / "second").mkdir()

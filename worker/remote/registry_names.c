@@ -120,10 +120,10 @@ static size_t numbered(const char *name, const char *base) {
  * to that can be taken; one look at each, as thousands may call themselves the same. False: no memory. */
 static bool next_name(const struct registry *f, const char *said, char name[NODE_NAME]) {
     size_t most = 2 + f->key_count, n = 2;
-    char base[51];
+    char base[NODE_NAME_BASE + 1];
     const struct member *m;
 
-    snprintf(base, sizeof(base), "%.50s", said);
+    snprintf(base, sizeof(base), "%.*s", (int)NODE_NAME_BASE, said);
     LIST_FOREACH(m, &f->members, next) {
         most++;
     }

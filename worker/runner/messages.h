@@ -16,6 +16,7 @@ enum {
     PAYLOAD_AHEAD = 128,  /* PAYLOAD frames with bytes of one work that may be on the way to the node's disk: 8 MiB */
     NODE_CPUS_MAX = 4096, /* slots of a node */
     NODE_NAME = 64,       /* a node's name, with the final zero */
+    NODE_NAME_BASE = 50,  /* so much of it is before the number that one gets whose name another has: NAME-2 */
     NODE_ABOUT_MAX = 512, /* bytes of an ABOUT */
     NODE_UIDS = 32,       /* ranges of users in it */
     MESSAGE_SENTENCE = 1024,
