@@ -19,7 +19,7 @@ struct request {
     uint64_t unique; /* its top bit cleared, so the same when it is sent again to the next daemon */
     bool again;      /* it is sent again: a daemon before us may have done it */
     uint64_t faults; /* sched_faults when its handling, or a retry of it, began; outside of that it says nothing */
-    bool looking;    /* it is being handled, or retried */
+    bool handling;   /* it is being handled, or retried */
     uid_t uid;       /* who asks */
 };
 
@@ -34,7 +34,7 @@ struct renaming {   /* renames.h */
     uint64_t group;
     int64_t until; /* clock_ms */
     pid_t pid;
-    bool looked;
+    bool found;
     char name[JOB_NAME_MAX + 1];
 };
 
@@ -53,7 +53,7 @@ struct fs {
     struct waits *waits;
     struct texts *texts;
     struct cache *cache;
-    struct flying *flying_table, *flying; /* flight.h; flying is NULL where requests need not be kept */
+    struct journal_entry *journal_table, *journal; /* journal.h; journal is NULL where requests need not be kept */
     bool no_resend;
     const char *state_dir;
     uid_t uid; /* who mounted */

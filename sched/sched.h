@@ -21,7 +21,7 @@ typedef void sched_done(void *arg, int rc);
 
 struct sched_config {
     struct event_base *base;
-    const char *state_dir;       /* exists, ours, locked by the keeper */
+    const char *state_dir;       /* exists, ours, locked by the supervisor */
     const char *mountpoint;      /* absolute; writers whose directory is below it get a fresh one to run in */
     const char *worker_path;     /* the ppfs-worker binary */
     const char *python;          /* as given to --python, or NULL */
@@ -129,7 +129,7 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync
 /* The last writer is gone: an undotted draft with bytes is queued (or fails, or stays a draft if its writer was
  * killed). The kernel tells nobody an error of this: what cannot be committed is tried again until it can. */
 void sched_release(struct sched *s, uint64_t job);
-void sched_give_up(struct sched *s, uint64_t job, int error); /* its writer closed it torn (errno): it stays a draft */
+void sched_give_up(struct sched *s, uint64_t job, int error); /* a write to it failed (errno): it stays a draft */
 /* With --sync full a rename survives power loss when done, as what was written does. done: see above. */
 int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name,
                  bool no_replace, bool again, sched_done *done, void *arg);

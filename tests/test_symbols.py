@@ -96,7 +96,7 @@ def graph():
 
 
 def test_the_graph_is_that_of_the_house(graph):
-    assert any("keeper_run" in names for names in graph["fs/process/main.c"].values())
+    assert any("supervisor_run" in names for names in graph["fs/process/main.c"].values())
     assert {user.split("/")[0] for user in graph} == set(ROOMS)
 
 

@@ -37,11 +37,9 @@ LEFT = {
     "cage": "worker tests",
     "far": "fs sched worker tests",
     "fleet": "sched worker tests",
-    "flight": "fs",
     "glue": "worker",
     "heir": "sched worker",
     "isolate": "worker",
-    "keeper": "fs sched tests",
     "lane": "sched tests",
     "lease of a session": "net tests",
     "loan": "sched worker net tests",
@@ -53,8 +51,7 @@ LEFT = {
     "source": "worker net tests",
     "speed": "sched tests",
     "steer": "sched tests",
-    "stranger": "fs net tests",
-    "torn": "fs sched",
+    "stranger": "net tests",
     "values": "sched tests",
 }
 

@@ -24,27 +24,27 @@ int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64
     return rc == 0 && !x ? -ENFILE : rc;
 }
 
-void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error) {
+void handle_write_failed(struct fs *fs, uint64_t fh, uint64_t off, int error) {
     struct handle *x = fh ? handles_find(fs->handles, fh) : NULL;
-    if (!x || (x->error && x->torn <= off))
+    if (!x || (x->error && x->failed_at <= off))
         return;
-    x->torn = off;
+    x->failed_at = off;
     x->error = (uint32_t)error;
 }
 
-#define ITS_CLOSE UINT64_MAX /* torn: no write was refused, but the close */
+#define ITS_CLOSE UINT64_MAX /* failed_at: no write was refused, but the close */
 
-void handle_unclosed(struct fs *fs, uint64_t fh, int error) {
-    handle_torn(fs, fh, ITS_CLOSE, error);
+void handle_close_failed(struct fs *fs, uint64_t fh, int error) {
+    handle_write_failed(fs, fh, ITS_CLOSE, error);
 }
 
-void handle_closed(struct handle *x) {
-    if (x->torn == ITS_CLOSE)
+void handle_close_repeated(struct handle *x) {
+    if (x->failed_at == ITS_CLOSE)
         x->error = 0;
 }
 
-void handle_mended(struct handle *x, uint64_t off, uint64_t size) {
-    if (x->error && off <= x->torn && x->torn - off < size)
+void handle_write_repeated(struct handle *x, uint64_t off, uint64_t size) {
+    if (x->error && off <= x->failed_at && x->failed_at - off < size)
         x->error = 0;
 }
 

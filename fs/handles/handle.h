@@ -15,12 +15,12 @@ int handle_room(const struct fs *fs, fuse_req_t req);
 void handle_close(struct fs *fs, uint64_t fh);
 /* A write at off was refused: what its writer leaves behind is not what it meant, unless it is written again (mended).
  * */
-void handle_torn(struct fs *fs, uint64_t fh, uint64_t off, int error);
-void handle_mended(struct handle *x, uint64_t off, uint64_t size);
+void handle_write_failed(struct fs *fs, uint64_t fh, uint64_t off, int error);
+void handle_write_repeated(struct handle *x, uint64_t off, uint64_t size);
 int handle_error(struct fs *fs, const struct handle *x); /* of that write, positive; 0: none, or it is no draft */
 /* Its close was refused: nothing is queued when it goes, unless it is closed once more (closed). */
-void handle_unclosed(struct fs *fs, uint64_t fh, int error);
-void handle_closed(struct handle *x);
+void handle_close_failed(struct fs *fs, uint64_t fh, int error);
+void handle_close_repeated(struct handle *x);
 /* The writer that fi stands for, -EBADF when it is none. writes: it just wrote, so it is one: a daemon that died in the
  * instant of its opening may have left it out of the table, and it is put in then. */
 int handle_writer(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, bool writes, struct handle **out);

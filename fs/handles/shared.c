@@ -15,7 +15,7 @@ struct shared {
     _Atomic uint32_t init_size; /* written after the bytes */
     char init[SHARED_INIT_MAX];
     struct handle slots[SHARED_SLOTS];
-    struct flying flying[SHARED_FLYING];
+    struct journal_entry journal[JOURNAL_ENTRIES];
 };
 
 struct handles {
@@ -61,8 +61,8 @@ const void *shared_init(const struct shared *m, size_t *size) {
     return *size ? m->init : NULL;
 }
 
-struct flying *shared_flying(struct shared *m) {
-    return m->flying;
+struct journal_entry *shared_journal(struct shared *m) {
+    return m->journal;
 }
 
 static uint32_t bucket(uint64_t key) {

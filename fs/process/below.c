@@ -79,7 +79,7 @@ static bool climb(struct way *w, const struct stat *point) {
     }
 }
 
-static bool look(const char *path, const char *mountpoint, bool on_the_way) {
+static bool hides(const char *path, const char *mountpoint, bool on_the_way) {
     struct way w = {.at = open("/", O_PATH | O_CLOEXEC)};
     struct stat point, here;
     char *cwd = *path == '/' ? NULL : getcwd(NULL, 0);
@@ -98,9 +98,9 @@ static bool look(const char *path, const char *mountpoint, bool on_the_way) {
 }
 
 bool below(const char *path, const char *mountpoint) {
-    return look(path, mountpoint, false);
+    return hides(path, mountpoint, false);
 }
 
 bool below_leads_through(const char *path, const char *mountpoint) {
-    return look(path, mountpoint, true);
+    return hides(path, mountpoint, true);
 }

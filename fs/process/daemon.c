@@ -129,7 +129,7 @@ int daemon_run(const struct daemon_config *c) {
      * back. */
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
-    /* What a dying template leaves behind comes to us, not to the keeper, which only looks when we are dead. */
+    /* What a dying template leaves behind comes to us, not to the supervisor, which only looks when we are dead. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setenv("PPFS", c->mountpoint, 1); /* what its jobs submit goes here; without memory they look in the mount table */
     if (create(c, why, sizeof why) != 0) {

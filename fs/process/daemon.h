@@ -1,4 +1,4 @@
-/* The daemon: serves the mount until it is told to stop, or the mount is gone. It is forked by the keeper, without
+/* The daemon: serves the mount until it is told to stop, or the mount is gone. It is forked by the supervisor, without
  * exec, as often as it dies; what its predecessor had open and under way it takes over (shared.h, loop.h). */
 #ifndef PPFS_DAEMON_H
 #define PPFS_DAEMON_H

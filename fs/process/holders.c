@@ -16,7 +16,7 @@
 #include "net/clock.h"
 
 #define HOLDERS_MAX 20 /* lines */
-#define LOOK_MS 2000   /* that looking may take */
+#define SEARCH_MS 2000 /* that the search may take */
 
 /* Where the link in /proc points to, if that is in the mount. */
 static bool leads_in(const char *link, const char *mountpoint, char target[PATH_MAX]) {
@@ -76,7 +76,7 @@ void holders_log(const char *mountpoint) {
         log_all(mountpoint);
         _exit(0);
     }
-    int64_t until = clock_ms() + LOOK_MS;
+    int64_t until = clock_ms() + SEARCH_MS;
     while (pid > 0 && clock_ms() < until && waitpid(pid, NULL, WNOHANG) == 0)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     if (pid > 0 && kill(pid, SIGKILL) == 0)

@@ -1,4 +1,4 @@
-/* ppfs: reads its options, checks what can be checked before there is a mount, then becomes the keeper. */
+/* ppfs: reads its options, checks what can be checked before there is a mount, then becomes the supervisor. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -9,7 +9,7 @@
 
 #include "fs/process/args.h"
 #include "fs/process/below.h"
-#include "fs/process/keeper.h"
+#include "fs/process/supervisor.h"
 #include "fs/tree/kinds.h"
 #include "fs/log.h"
 #include "fs/process/mount.h"
@@ -34,7 +34,7 @@ static bool go_background(const char *state_dir, int *tell, int *status) {
     }
     if (pid > 0) {
         close(ends[1]);
-        *status = keeper_wait_ready(ends[0], state_dir);
+        *status = supervisor_wait_ready(ends[0], state_dir);
         return false;
     }
     close(ends[0]);
@@ -103,26 +103,26 @@ static int run(const struct args *a) {
     }
     fs.kinds = kinds;
     fs.state_dir = state;
-    fs.flying_table = shared_flying(shared);
+    fs.journal_table = shared_journal(shared);
     fs.no_resend = a->no_resend;
     if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(directory, state) != 0))
         goto out;
     state_lock_sign(lock, directory, mountpoint);
     atomic_store(shared_trace(shared), a->trace);
-    status = keeper_run(&(struct keeper_config){.daemon = {.fs = &fs,
-                                                           .shared = shared,
-                                                           .mountpoint = mountpoint,
-                                                           .worker_path = worker,
-                                                           .python = program,
-                                                           .key = a->key,
-                                                           .listen = a->listen,
-                                                           .silence_ms = a->silence_ms,
-                                                           .suid_jobs = a->suid_jobs,
-                                                           .node_users = a->node_users,
-                                                           .quotas = fs.everyone ? &quotas : NULL,
-                                                           .cpus = a->cpus,
-                                                           .sync_full = a->sync_full},
-                                                .tell = tell});
+    status = supervisor_run(&(struct supervisor_config){.daemon = {.fs = &fs,
+                                                                   .shared = shared,
+                                                                   .mountpoint = mountpoint,
+                                                                   .worker_path = worker,
+                                                                   .python = program,
+                                                                   .key = a->key,
+                                                                   .listen = a->listen,
+                                                                   .silence_ms = a->silence_ms,
+                                                                   .suid_jobs = a->suid_jobs,
+                                                                   .node_users = a->node_users,
+                                                                   .quotas = fs.everyone ? &quotas : NULL,
+                                                                   .cpus = a->cpus,
+                                                                   .sync_full = a->sync_full},
+                                                        .tell = tell});
 out:
     if (why[0])
         fprintf(stderr, "ppfs: %s\n", why);

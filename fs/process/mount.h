@@ -1,4 +1,4 @@
-/* The mount: a FUSE session that is made and mounted by the keeper and served by its children. */
+/* The mount: a FUSE session that is made and mounted by the supervisor and served by its children. */
 #ifndef PPFS_MOUNT_H
 #define PPFS_MOUNT_H
 #include "fs/fs.h"

@@ -85,8 +85,8 @@ static void read_line(int directory, const char *name, char *line, size_t size) 
     line[strcspn(line, "\n")] = '\0';
 }
 
-#define DEAD_WAIT_MS 5000     /* its keeper was killed; what was killed with it may still be waiting for a disk */
-#define LEAVING_WAIT_MS 35000 /* it was unmounted: its keeper kills what has not ended by then */
+#define DEAD_WAIT_MS 5000     /* its supervisor was killed; what was killed with it may still be waiting for a disk */
+#define LEAVING_WAIT_MS 35000 /* it was unmounted: its supervisor kills what has not ended by then */
 #define LOCK_STEP_MS 20
 
 int state_lock(int directory, const char *path, char *why, size_t why_size) {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fs/session/flight.h"
+#include "fs/session/journal.h"
 #include "fs/handles/handle.h"
 #include "fs/log.h"
 #include "fs/session/reply.h"
@@ -20,7 +20,7 @@
 
 #define REQUESTS_A_TURN 64
 #define SPIN_NS 60000
-#define BEAT_S 2 /* an idle loop turns that often, so that the keeper sees it */
+#define BEAT_S 2 /* an idle loop turns that often, so that the supervisor sees it */
 #define UNIQUE_RESENT ((uint64_t)1 << 63)
 #ifndef FUSE_NOTIFY_RESEND /* linux/fuse.h before 6.9 */
 #define FUSE_NOTIFY_RESEND 7
@@ -47,7 +47,7 @@ static void handle_request(struct fs *fs, struct fuse_buf *buf, bool again) {
                                .unique = head->unique & ~UNIQUE_RESENT,
                                .again = again,
                                .faults = sched_faults(fs->sched),
-                               .looking = true,
+                               .handling = true,
                                .uid = head->uid};
     bool init = head->opcode == FUSE_INIT;
     int saved = init ? shared_save_init(fs->loop->shared, buf->mem, buf->size) : 0;
@@ -91,7 +91,7 @@ static void on_fuse(evutil_socket_t fd, short what, void *arg) {
             l->stop = true;
             break;
         }
-        flight_note(fs, l->buf.mem, l->buf.size);
+        journal_note(fs, l->buf.mem, l->buf.size);
         handle_request(fs, &l->buf, false);
     }
 }
@@ -114,8 +114,8 @@ static void take_over(struct fs *fs) {
         return;
     fuse_session_process_buf(fs->session, &(struct fuse_buf){.mem = (void *)init, .size = size});
     struct fuse_out_header resend = {.len = sizeof resend, .error = FUSE_NOTIFY_RESEND};
-    if (flight_kept(fs))
-        flight_again(fs, handle_left);
+    if (journal_kept(fs))
+        journal_replay(fs, handle_left);
     else if (write(fuse_session_fd(fs->session), &resend, sizeof resend) < 0)
         log_line("the kernel did not send unanswered requests again: %s", strerror(errno));
     handle_wake_all(fs);

@@ -88,7 +88,7 @@ bool replies_waiting(const struct fs *fs) {
 }
 
 /* Whether doing the request once more, in another state of things, is harmless: it changed nothing. */
-static bool only_looks(const struct request *q) {
+static bool only_reads(const struct request *q) {
     switch (((const struct fuse_in_header *)q->bytes)->opcode) {
     case FUSE_LOOKUP:
     case FUSE_GETATTR:
@@ -133,9 +133,9 @@ static void refuse(struct fs *fs, struct reply *r, int error) {
     if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
         handles_remove(fs->handles, r->open.fi.fh);
     if (r->type == REPLY_WRITE)
-        handle_torn(fs, r->write.fh, r->write.off, error);
+        handle_write_failed(fs, r->write.fh, r->write.off, error);
     if (r->type == REPLY_CLOSE)
-        handle_unclosed(fs, r->closes, error);
+        handle_close_failed(fs, r->closes, error);
     fuse_reply_err(r->req, error);
 }
 
@@ -165,7 +165,7 @@ void replies_send(struct fs *fs, int rc) {
 static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
     r->req = req;
     /* whatever it says, it is not to be relied on */
-    if (fs->now.looking && sched_faults(fs->sched) != fs->now.faults) {
+    if (fs->now.handling && sched_faults(fs->sched) != fs->now.faults) {
         refuse(fs, r, EIO);
         free(r->owned);
         return;
@@ -187,7 +187,7 @@ static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
         kept->data.bytes = kept->owned;
     }
     kept->removes = fs->now.bytes && removes(&fs->now);
-    if (fs->now.bytes && (kept->removes || only_looks(&fs->now)) && (kept->request = malloc(fs->now.size))) {
+    if (fs->now.bytes && (kept->removes || only_reads(&fs->now)) && (kept->request = malloc(fs->now.size))) {
         memcpy(kept->request, fs->now.bytes, fs->now.size);
         kept->request_size = fs->now.size;
     }

@@ -17,7 +17,7 @@ void reply_err(struct fs *fs, fuse_req_t req, int rc);        /* rc: 0 or -errno
 void reply_close(struct fs *fs, fuse_req_t req, uint64_t fh); /* of a writer that is being closed: 0 */
 void reply_entry(struct fs *fs, fuse_req_t req, const struct fuse_entry_param *e);
 void reply_attr(struct fs *fs, fuse_req_t req, const struct stat *st, double timeout);
-/* fh: the handle of a writer, which is told (handle_torn) when the write at off is not committed; 0 = none. */
+/* fh: the handle of a writer, which is told (handle_write_failed) when the write at off is not committed; 0 = none. */
 void reply_write(struct fs *fs, fuse_req_t req, size_t size, uint64_t fh, uint64_t off);
 void reply_statfs(struct fs *fs, fuse_req_t req, const struct statvfs *st);
 void reply_poll(struct fs *fs, fuse_req_t req, unsigned events);

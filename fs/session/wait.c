@@ -118,10 +118,10 @@ void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off) {
 static bool try(struct fs *fs, struct waiter *w) {
     fs->waits->tried = w;
     fs->now.faults = sched_faults(fs->sched);
-    fs->now.looking = true;
+    fs->now.handling = true;
     bool answered = w->retry(fs, w->req, w->ino, w->size, w->off, &w->fi);
     fs->waits->tried = NULL;
-    fs->now.looking = false;
+    fs->now.handling = false;
     return answered;
 }
 

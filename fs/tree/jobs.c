@@ -257,7 +257,7 @@ void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fu
     }
     struct job job;
     if (ino_kind(ino) == KIND_JOB && sched_job(fs->sched, ino_id(ino), &job) == 0 && is_there_for(fs, req, &job)) {
-        renames_looked(fs, fuse_req_ctx(req)->pid);
+        renames_found(fs, fuse_req_ctx(req)->pid);
         reply_job_attr(fs, req, ino, job.id);
         return;
     }
@@ -277,7 +277,7 @@ static void size_set(struct pending *p, int rc) {
         return;
     }
     if (x)
-        handle_mended(x, p->size, UINT64_MAX);
+        handle_write_repeated(x, p->size, UINT64_MAX);
     if (!handles_count(p->fs->handles, p->job->id, HANDLE_WRITER))
         sched_release(p->fs->sched, p->job->id); /* by its name alone: nobody will close it */
     reply_job_attr(p->fs, p->req, p->ino, p->job->id);

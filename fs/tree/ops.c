@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <string.h>
 
-#include "fs/session/flight.h"
+#include "fs/session/journal.h"
 #include "fs/handles/handle.h"
 #include "fs/tree/jobs.h"
 #include "fs/tree/list.h"
@@ -24,7 +24,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
     conn->max_background = 65535; /* so that RELEASE is never held back */
     conn->congestion_threshold = 65535;
     conn->time_gran = 1000;
-    flight_begin(fs, conn->proto_minor, fs->no_resend);
+    journal_begin(fs, conn->proto_minor, fs->no_resend);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {

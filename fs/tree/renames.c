@@ -5,8 +5,8 @@
 
 #include "net/clock.h"
 
-#define FIRST_LOOK_MS 10000 /* on a busy machine mv comes back to it late */
-#define MORE_LOOKS_MS 1000
+#define FIRST_LOOKUP_MS 10000 /* on a busy machine mv comes back to it late */
+#define MORE_LOOKUPS_MS 1000
 
 static struct renaming *find(struct fs *fs, pid_t pid) {
     for (unsigned i = 0; pid > 0 && i < RENAMES; i++)
@@ -21,7 +21,7 @@ void renames_note(struct fs *fs, pid_t pid, uint64_t group, const char *name) {
         return;
     if (!r)
         r = &fs->renames[fs->renames_next++ % RENAMES];
-    *r = (struct renaming){.pid = pid, .group = group, .until = clock_ms() + FIRST_LOOK_MS};
+    *r = (struct renaming){.pid = pid, .group = group, .until = clock_ms() + FIRST_LOOKUP_MS};
     strcpy(r->name, name);
 }
 
@@ -36,10 +36,10 @@ bool renames_has(struct fs *fs, pid_t pid, uint64_t group, const char *name) {
     return r && r->group == group && strcmp(r->name, name) == 0 && clock_ms() < r->until;
 }
 
-void renames_looked(struct fs *fs, pid_t pid) {
+void renames_found(struct fs *fs, pid_t pid) {
     struct renaming *r = find(fs, pid);
-    if (r && !r->looked)
-        r->until = clock_ms() + MORE_LOOKS_MS;
+    if (r && !r->found)
+        r->until = clock_ms() + MORE_LOOKUPS_MS;
     if (r)
-        r->looked = true;
+        r->found = true;
 }

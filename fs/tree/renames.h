@@ -9,5 +9,5 @@
 void renames_note(struct fs *fs, pid_t pid, uint64_t group, const char *name);
 void renames_end(struct fs *fs, pid_t pid);
 bool renames_has(struct fs *fs, pid_t pid, uint64_t group, const char *name);
-void renames_looked(struct fs *fs, pid_t pid);
+void renames_found(struct fs *fs, pid_t pid);
 #endif

@@ -11,11 +11,11 @@
 static void written(struct pending *p, int rc) {
     struct handle *x = handles_find(p->fs->handles, p->fi.fh);
     if (rc < 0) {
-        handle_torn(p->fs, p->fi.fh, p->off, -rc);
+        handle_write_failed(p->fs, p->fi.fh, p->off, -rc);
         reply_err(p->fs, p->req, stale(rc));
     } else {
         if (x)
-            handle_mended(x, p->off, p->size);
+            handle_write_repeated(x, p->off, p->size);
         reply_write(p->fs, p->req, p->size, p->fi.fh, p->off);
     }
 }
@@ -42,7 +42,7 @@ void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *byte
 
 static void flushed(struct pending *p, int rc) {
     if (rc < 0 && rc != -EINVAL && rc != -EPERM) /* it was closed, and what comes of it is settled as it is released */
-        handle_unclosed(p->fs, p->fi.fh, -rc);
+        handle_close_failed(p->fs, p->fi.fh, -rc);
     if (rc == 0)
         reply_close(p->fs, p->req, p->fi.fh);
     else
@@ -53,7 +53,7 @@ void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const
     struct handle *x = NULL;
     int error = 0;
     if (handle_writer(fs, ino, fi, false, &x) == 0) {
-        handle_closed(x); /* a close that was refused is tried once more; a write has to be made good */
+        handle_close_repeated(x); /* a close that was refused is tried once more; a write has to be made good */
         error = handle_error(fs, x);
     }
     if (!x || error) {

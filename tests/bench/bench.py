@@ -94,11 +94,11 @@ class Ppfs(Mount):
         wait_until(lambda: subprocess.run(["flock", "-n", self.state / "lock", "true"]).returncode == 0, "ppfs to end", 300)
 
     def daemon(self):
-        keeper = int((self.state / "lock").read_text().split()[0])
-        for child in pathlib.Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
+        supervisor = int((self.state / "lock").read_text().split()[0])
+        for child in pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
             if pathlib.Path(f"/proc/{child}/comm").read_text().startswith("ppfs"):
                 return int(child)
-        sys.exit("bench: the keeper has no daemon")
+        sys.exit("bench: the supervisor has no daemon")
 
     def rss_mib(self):
         for line in pathlib.Path(f"/proc/{self.daemon()}/status").read_text().splitlines():

@@ -106,8 +106,8 @@ class Site(bench.Ppfs):
         return seconds, cpu
 
     def cpu(self):
-        keeper = int((self.state / "lock").read_text().split()[0])
-        return sum(times(pid) for pid in trees([keeper, *self.others]))
+        supervisor = int((self.state / "lock").read_text().split()[0])
+        return sum(times(pid) for pid in trees([supervisor, *self.others]))
 
 
 def trees(roots):

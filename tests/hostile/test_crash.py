@@ -26,7 +26,7 @@ ROUNDS = int(os.environ.get("PPFS_ROUNDS", 200))
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
 HERE = Path(__file__).resolve().parent
 SLACK = 20_000_000  # nanoseconds: a worker that was forked while the victims were looked up
-VICTIMS = ("worker", "worker", "worker", "guard", "template", "template", "daemon", "daemon", "daemon", "keeper", "all")
+VICTIMS = ("worker", "worker", "worker", "guard", "template", "template", "daemon", "daemon", "daemon", "supervisor", "all")
 
 
 def remount(m):
@@ -65,9 +65,9 @@ class Killer:
             # who takes its place is started when what it leaves is dead
             return self.shoot(what, pids[what], with_them=(pids["template"], *workers),
                               until=lambda: m.pids()[what] not in (0, pids[what]))
-        if what == "keeper":
+        if what == "supervisor":
             # alone it disturbs nobody; the daemon goes on, until it is unmounted or dies too
-            if not self.shoot(what, pids["keeper"]):
+            if not self.shoot(what, pids["supervisor"]):
                 return False
             time.sleep(self.rng.random() * 0.05)
             if self.rng.random() < 0.5:
@@ -80,12 +80,12 @@ class Killer:
                 self.kills.append((before, time.time_ns(), "unmount"))
             remount(m)
             return True
-        everything = [p for p in (pids["keeper"], pids["daemon"], pids["template"], *pids["guards"],
+        everything = [p for p in (pids["supervisor"], pids["daemon"], pids["template"], *pids["guards"],
                                   *pids["workers"]) if p]
         self.rng.shuffle(everything)
         if not self.shoot(what, *everything):
             return False
-        while left := m.marked():  # the keeper may have started another daemon before its turn came
+        while left := m.marked():  # the supervisor may have started another daemon before its turn came
             self.shoot(what, *left)
         remount(m)
         return True
@@ -160,7 +160,7 @@ def test_kill_anything_at_any_time(new_mount):
         if kinds[name] != "fails" or "exit status 3" not in why:
             killed.append((name, kinds[name], why))
     gave_up = [k for k in killed if k[2].startswith("gave up")]  # each after three deaths of what was above it
-    most = m.cpus * sum(count[what] for what in ("template", "daemon", "keeper", "all", "unmount")) // 3
+    most = m.cpus * sum(count[what] for what in ("template", "daemon", "supervisor", "all", "unmount")) // 3
     assert len(gave_up) <= most, "more gave up than were running at three deaths: %s" % gave_up
     signalled = [k for k in killed if "SIGKILL" in k[2] and k not in gave_up]
     most = count["worker"] + count["guard"] + m.cpus * count["all"]
@@ -360,7 +360,7 @@ def test_acknowledged_but_not_yet_released(m):
     for i in range(6):
         pids = m.pids()
         m.put("x%d" % i, "#!/bin/sh\necho %d\n" % i)
-        for pid in (pids["keeper"], pids["daemon"], pids["template"]):  # looked up before: no moment is lost
+        for pid in (pids["supervisor"], pids["daemon"], pids["template"]):  # looked up before: no moment is lost
             kill(pid)
         remount(m)
         assert m.result("x%d" % i) == b"%d\n" % i

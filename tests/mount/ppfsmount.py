@@ -223,7 +223,7 @@ class Mount:
         self.env[MARK] = self.mark
         self.env.update(env or {})
         self.may_restart = False  # a test that kills the daemon says so (kill_daemon does)
-        self.keeper = self.first_daemon = 0
+        self.supervisor = self.first_daemon = 0
         for d in (self.mnt, self.work):
             d.mkdir(exist_ok=True)
 
@@ -251,9 +251,9 @@ class Mount:
         if self not in LIVE:
             LIVE.append(self)
         assert mount_line(self.mnt), "ppfs returned 0 but %s is not mounted" % self.mnt
-        self.keeper = 0
+        self.supervisor = 0
         self.first_daemon = wait_until(lambda: self.pids()["daemon"], "the daemon's process")
-        self.keeper = self.pids()["keeper"]
+        self.supervisor = self.pids()["supervisor"]
         return self
 
     def unmount(self):
@@ -339,32 +339,32 @@ class Mount:
         return found
 
     def pids(self):
-        """{"keeper", "daemon", "template": pid or 0, "guards", "workers": [pid]} as they are at this moment."""
+        """{"supervisor", "daemon", "template": pid or 0, "guards", "workers": [pid]} as they are at this moment."""
         table = parents()
         ours = set(self.marked())
         mains = [pid for pid in ours if exe_of(pid) == str(PPFS)]
-        if self.keeper:
-            keeper = self.keeper if self.keeper in mains else 0
+        if self.supervisor:
+            supervisor = self.supervisor if self.supervisor in mains else 0
         else:
-            keeper = next((p for p in mains if table.get(p) not in mains and any(table.get(c) == p for c in mains)), 0)
-        daemons = [p for p in mains if p != keeper and (not keeper or table.get(p) == keeper)]
+            supervisor = next((p for p in mains if table.get(p) not in mains and any(table.get(c) == p for c in mains)), 0)
+        daemons = [p for p in mains if p != supervisor and (not supervisor or table.get(p) == supervisor)]
         daemon = min(daemons, default=0, key=lambda p: table.get(p) in daemons)  # not a child about to exec
         template = next((p for p in ours if table.get(p) == daemon and exe_of(p) == str(WORKER)), 0) if daemon else 0
         guards = sorted(p for p in ours if template and table.get(p) == template)
         workers = sorted(p for p in ours if table.get(p) in guards and exe_of(p) == str(WORKER))
-        return {"keeper": keeper, "daemon": daemon, "template": template, "guards": guards, "workers": workers}
+        return {"supervisor": supervisor, "daemon": daemon, "template": template, "guards": guards, "workers": workers}
 
     def kill_daemon(self):
-        """kill -9 of the daemon; returns when the keeper has another one."""
+        """kill -9 of the daemon; returns when the supervisor has another one."""
         self.may_restart = True
         old = wait_until(lambda: self.pids()["daemon"], "a daemon to kill")
         kill(old)
         return wait_until(lambda: self.pids()["daemon"] not in (0, old) and self.pids()["daemon"], "another daemon")
 
     def kill_all(self):
-        """kill -9 of everything, the keeper first so that it starts nothing again; the mountpoint is stale then."""
+        """kill -9 of everything, the supervisor first so that it starts nothing again; the mountpoint is stale then."""
         self.may_restart = True
-        for pid in (self.pids()["keeper"], self.pids()["daemon"], self.pids()["template"]):
+        for pid in (self.pids()["supervisor"], self.pids()["daemon"], self.pids()["template"]):
             if pid:
                 kill(pid)
         self.gone()

@@ -88,7 +88,7 @@ def test_malicious_pickle_that_runs_a_command(m):
     ends(m, "x", "callable")
     m.put("y", pickle.dumps(Evil(eval, "open(%r, 'w').write(str(__import__('os').getpid()))" % str(m.work / "pid"))))
     ends(m, "y")
-    assert int((m.work / "pid").read_text()) not in (m.keeper, m.first_daemon, m.pids()["template"])
+    assert int((m.work / "pid").read_text()) not in (m.supervisor, m.first_daemon, m.pids()["template"])
 
 
 @pytest.mark.parametrize("data, word", [

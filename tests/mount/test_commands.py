@@ -282,7 +282,7 @@ def test_foreground(new_mount, sig):
         wait_until(lambda: mount_line(m.mnt) or p.poll() is not None, "the mount")
         assert p.poll() is None, text_of(m.base / "stderr")
         m.started()
-        assert m.pids()["keeper"] == p.pid
+        assert m.pids()["supervisor"] == p.pid
         m.put("x", "print(3)\n")
         assert m.result("x") == b"3\n"
         m.put("held", "#ppfs: hold=1\nprint(4)\n")
@@ -298,9 +298,9 @@ def test_foreground(new_mount, sig):
     assert m.state("held") == "held" and m.result("x") == b"3\n"
 
 
-def test_signal_to_the_background_keeper_unmounts(m):
+def test_signal_to_the_background_supervisor_unmounts(m):
     m.may_restart = True
-    kill(m.keeper, signal.SIGTERM)
+    kill(m.supervisor, signal.SIGTERM)
     m.gone()
     assert not mount_line(m.mnt)
 
@@ -365,7 +365,7 @@ def test_stale_mountpoint_is_cleaned_up(m):
     m.put("x", m.gate("x"))
     m.pid_of("x")
     m.may_restart = True
-    kill(m.keeper)
+    kill(m.supervisor)
     kill(m.pids()["daemon"])
     m.gone()
     with pytest.raises(OSError) as e:
@@ -377,11 +377,11 @@ def test_stale_mountpoint_is_cleaned_up(m):
     assert m.result("x") == b"through x\n" and m.result("done") == b"before\n"
 
 
-def test_keeper_dead_mount_goes_on(m, base):
+def test_supervisor_dead_mount_goes_on(m, base):
     m.put("x", m.gate("x"))
     m.pid_of("x")
-    kill(m.keeper)
-    wait_until(lambda: not alive(m.keeper), "the keeper to die")
+    kill(m.supervisor)
+    wait_until(lambda: not alive(m.supervisor), "the supervisor to die")
     m.put("y", "print('y')\n")
     assert m.result("y") == b"y\n"
     m.open_gate("x")
@@ -453,7 +453,7 @@ def test_ordinary_user_mounts(new_mount, user):
         p = as_user(m, user, "echo 'print(6*7)' > $M/jobs/z; cat $M/results/z")
         assert (p.stdout, p.stderr) == ("42\n", "")
         # a stale mountpoint is cleaned up without root
-        kill(m.keeper)
+        kill(m.supervisor)
         kill(m.pids()["daemon"])
         m.gone()
         p = m.run(preexec_fn=become(user))

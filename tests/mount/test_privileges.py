@@ -8,7 +8,7 @@ from ppfsmount import PPFS, text_of, wait_until
 
 CAPS = {"DAC_READ_SEARCH": 2, "KILL": 5, "NET_BIND_SERVICE": 10, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
 DAEMON = ["KILL", "SYS_PTRACE", "SYS_RESOURCE", "NET_BIND_SERVICE"]
-KEEPER = DAEMON + ["DAC_READ_SEARCH", "SYS_ADMIN"]
+SUPERVISOR = DAEMON + ["DAC_READ_SEARCH", "SYS_ADMIN"]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to give up")
 
@@ -32,12 +32,12 @@ def run(mount):
     return mount.result("x")
 
 
-def test_daemon_and_keeper_have_the_capabilities_that_they_need(m):
+def test_daemon_and_supervisor_have_the_capabilities_that_they_need(m):
     run(m)
     pids = m.pids()
     for task in os.listdir("/proc/%d/task" % pids["daemon"]):
         has_only("%d/task/%s" % (pids["daemon"], task), DAEMON)
-    has_only(pids["keeper"], KEEPER)
+    has_only(pids["supervisor"], SUPERVISOR)
     m.kill_daemon()
     has_only(wait_until(lambda: m.pids()["daemon"], "a daemon"), DAEMON)
 

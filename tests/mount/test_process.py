@@ -26,7 +26,7 @@ def test_started_with_closed_descriptors(new_mount, closed):
     argv = [*m.argv()[:-1], str(other)]
     p = subprocess.run(argv, env=m.env, capture_output=True, text=True, preexec_fn=lambda: os.close(0), timeout=50)
     assert (p.returncode, p.stdout) == (1, "")
-    assert "in use by ppfs (pid %d)" % m.keeper in p.stderr
+    assert "in use by ppfs (pid %d)" % m.supervisor in p.stderr
     standard = [os.readlink("/proc/%d/fd/%d" % (m.first_daemon, fd)) for fd in range(3)]
     assert standard == ["/dev/null", "/dev/null", str(m.statedir / "ppfs.log")]
 
@@ -129,7 +129,7 @@ def test_mounting_over_a_mounted_ppfs(new_mount):
     assert p.returncode == 1 and p.stderr == ("ppfs: cannot mount on %s: a ppfs is mounted there already "
                                               "(fusermount3 -u unmounts it)\n" % m.mnt)
     p = subprocess.run([*m.argv()[:-1], str(other)], env=m.env, capture_output=True, text=True, timeout=50)
-    assert p.returncode == 1 and "in use by ppfs (pid %d), mounted on %s" % (m.keeper, m.mnt) in p.stderr
+    assert p.returncode == 1 and "in use by ppfs (pid %d), mounted on %s" % (m.supervisor, m.mnt) in p.stderr
     m.works()
 
 
@@ -143,7 +143,7 @@ def test_mounting_waits_for_one_that_is_on_its_way_out(new_mount):
     os.kill(m.first_daemon, signal.SIGCONT)
     assert (p.wait(timeout=50), p.stderr.read()) == (0, b"")
     p.stderr.close()
-    m.keeper = 0
+    m.supervisor = 0
     m.started().works()
 
 
@@ -184,7 +184,7 @@ def test_a_daemon_that_hangs_is_unmounted(new_mount):
     reader.kill()
     subprocess.run(["fusermount3", "-u", "-z", m.mnt], check=True, timeout=5)
     assert not mount_line(m.mnt)
-    os.kill(m.first_daemon, signal.SIGCONT)  # or the keeper kills it, and the next one finds no mount
+    os.kill(m.first_daemon, signal.SIGCONT)  # or the supervisor kills it, and the next one finds no mount
     m.gone()
     assert reader.wait() == -signal.SIGKILL
     reader.stdout.close()
@@ -203,7 +203,7 @@ def test_unmounting_by_signal_names_who_had_files_open(new_mount, call):
     reader = m.reader(m.results / "g")
     sleeper = m.popen("sh", "-c", "cd %s && exec sleep 1000" % m.jobs)
     wait_until(lambda: os.readlink("/proc/%d/cwd" % sleeper.pid) == str(m.jobs), "the shell to go there")
-    os.kill(m.keeper, signal.SIGTERM)
+    os.kill(m.supervisor, signal.SIGTERM)
     m.gone()
     assert not mount_line(m.mnt) and reader.wait() == 1 and pid
     assert "unmounted while process %d (sleep) still had %s" % (sleeper.pid, m.jobs) in m.log()

@@ -319,7 +319,7 @@ def test_unmounted_under_way(m):
     running = ex.submit(until, str(m.work / "never"))
     waiting = [ex.submit(abs, -i) for i in range(10)]
     wait_until(running.running, "the call to run")
-    kill(m.pids()["keeper"], signal.SIGTERM)
+    kill(m.pids()["supervisor"], signal.SIGTERM)
     with pytest.raises(concurrent.futures.BrokenExecutor):
         running.result(40)
     for f in waiting:

@@ -195,7 +195,7 @@ static void test_killed_at_any_instruction(void **state) {
 static void test_requests_are_aligned(void **state) {
     struct table *t = *state;
     for (unsigned i = 0; i < 3; i++)
-        assert_int_equal((uintptr_t)shared_flying(t->m)[i].bytes % _Alignof(uint64_t), 0);
+        assert_int_equal((uintptr_t)shared_journal(t->m)[i].bytes % _Alignof(uint64_t), 0);
 }
 
 int main(void) {

@@ -3,15 +3,15 @@
  * killed daemon leaves behind, the next one handles once more from the copy. A request too large for that (a write, as
  * a rule) is answered EIO. One that a daemon dies over in the instant of reading or answering it stays unanswered until
  * it is interrupted. */
-#ifndef PPFS_FLIGHT_H
-#define PPFS_FLIGHT_H
+#ifndef PPFS_JOURNAL_H
+#define PPFS_JOURNAL_H
 #include "fs/fs.h"
 
 /* From the INIT handler. minor: of the kernel's FUSE protocol. Notes requests from here on where the kernel needs that,
  * or asked says so (the option no_resend). */
-void flight_begin(struct fs *fs, unsigned minor, bool asked);
-bool flight_kept(const struct fs *fs);
-void flight_note(struct fs *fs, const void *bytes, size_t size); /* a request that was read */
+void journal_begin(struct fs *fs, unsigned minor, bool asked);
+bool journal_kept(const struct fs *fs);
+void journal_note(struct fs *fs, const void *bytes, size_t size); /* a request that was read */
 /* Handles again what the daemon before us left, oldest first. */
-void flight_again(struct fs *fs, void (*handle)(struct fs *fs, const void *bytes, size_t size));
+void journal_replay(struct fs *fs, void (*handle)(struct fs *fs, const void *bytes, size_t size));
 #endif

@@ -1,4 +1,4 @@
-#include "fs/session/flight.h"
+#include "fs/session/journal.h"
 
 #include <errno.h>
 #include <linux/fuse.h>
@@ -14,11 +14,11 @@
 #define RESEND_MINOR 40 /* of protocol 7: FUSE_NOTIFY_RESEND */
 #define PROBES 64u      /* places that a request may stand in */
 
-_Static_assert(SHARED_FLYING_BYTES >= sizeof(struct fuse_in_header) + sizeof(struct fuse_rename2_in) + 2 * 256,
+_Static_assert(JOURNAL_BYTES >= sizeof(struct fuse_in_header) + sizeof(struct fuse_rename2_in) + 2 * 256,
                "a RENAME of two long names fits");
 
-static struct flying *place(struct flying *table, uint64_t unique, unsigned i) {
-    return &table[((hash_number(unique) >> 40) + i) % SHARED_FLYING];
+static struct journal_entry *place(struct journal_entry *table, uint64_t unique, unsigned i) {
+    return &table[((hash_number(unique) >> 40) + i) % JOURNAL_ENTRIES];
 }
 
 /* Every answer goes through here; notifications have unique 0. Taken out first: what is answered twice could close what
@@ -27,7 +27,7 @@ static ssize_t answer(int fd, struct iovec *parts, int count, void *arg) {
     struct fs *fs = arg;
     const struct fuse_out_header *head = parts[0].iov_base;
     for (unsigned i = 0; head->unique && i < PROBES; i++) {
-        struct flying *f = place(fs->flying, head->unique, i);
+        struct journal_entry *f = place(fs->journal, head->unique, i);
         if (atomic_load(&f->unique) == head->unique) {
             atomic_store(&f->unique, 0);
             break;
@@ -41,16 +41,16 @@ static ssize_t receive(int fd, void *buf, size_t size, void *arg) {
     return read(fd, buf, size);
 }
 
-void flight_begin(struct fs *fs, unsigned minor, bool asked) {
+void journal_begin(struct fs *fs, unsigned minor, bool asked) {
     static const struct fuse_custom_io through_us = {.writev = answer, .read = receive};
-    if (fs->flying || (minor >= RESEND_MINOR && !asked))
+    if (fs->journal || (minor >= RESEND_MINOR && !asked))
         return;
     if (fuse_session_custom_io(fs->session, &through_us, fuse_session_fd(fs->session)) == 0)
-        fs->flying = fs->flying_table;
+        fs->journal = fs->journal_table;
 }
 
-bool flight_kept(const struct fs *fs) {
-    return fs->flying;
+bool journal_kept(const struct fs *fs) {
+    return fs->journal;
 }
 
 /* These get no answer. */
@@ -59,12 +59,12 @@ static bool answered(uint32_t opcode) {
            opcode != FUSE_NOTIFY_REPLY && opcode != FUSE_INIT;
 }
 
-void flight_note(struct fs *fs, const void *bytes, size_t size) {
+void journal_note(struct fs *fs, const void *bytes, size_t size) {
     const struct fuse_in_header *head = bytes;
-    if (!fs->flying || !answered(head->opcode))
+    if (!fs->journal || !answered(head->opcode))
         return;
     for (unsigned i = 0; i < PROBES; i++) {
-        struct flying *f = place(fs->flying, head->unique, i);
+        struct journal_entry *f = place(fs->journal, head->unique, i);
         if (atomic_load(&f->unique))
             continue;
         f->size = (uint32_t)size;
@@ -75,35 +75,35 @@ void flight_note(struct fs *fs, const void *bytes, size_t size) {
 }
 
 static int by_age(const void *a, const void *b) {
-    const struct flying *x = *(struct flying *const *)a, *y = *(struct flying *const *)b;
+    const struct journal_entry *x = *(struct journal_entry *const *)a, *y = *(struct journal_entry *const *)b;
     return x->unique < y->unique ? -1 : x->unique > y->unique;
 }
 
 /* What its writer is told EIO about makes the file another than it meant. */
-static void refuse(struct fs *fs, struct flying *f) {
+static void refuse(struct fs *fs, struct journal_entry *f) {
     const struct fuse_in_header *head = (const void *)f->bytes;
     const struct fuse_write_in *w = (const void *)(f->bytes + sizeof *head);
     struct fuse_out_header out = {.len = sizeof out, .error = -EIO, .unique = f->unique};
     if (head->opcode == FUSE_WRITE)
-        handle_torn(fs, w->fh, w->offset, EIO);
+        handle_write_failed(fs, w->fh, w->offset, EIO);
     if (write(fuse_session_fd(fs->session), &out, sizeof out) < 0 && errno != ENOENT)
         log_line("a request under way could not be answered: %s", strerror(errno));
     atomic_store(&f->unique, 0);
 }
 
-void flight_again(struct fs *fs, void (*handle)(struct fs *fs, const void *bytes, size_t size)) {
-    struct flying **left = malloc(SHARED_FLYING * sizeof(struct flying *));
+void journal_replay(struct fs *fs, void (*handle)(struct fs *fs, const void *bytes, size_t size)) {
+    struct journal_entry **left = malloc(JOURNAL_ENTRIES * sizeof(struct journal_entry *));
     size_t n = 0;
     if (!left) {
         log_line("no memory to take up what was under way: clients that wait hang until they are interrupted");
         return;
     }
-    for (uint32_t i = 0; i < SHARED_FLYING; i++)
-        if (atomic_load(&fs->flying_table[i].unique))
-            left[n++] = &fs->flying_table[i];
+    for (uint32_t i = 0; i < JOURNAL_ENTRIES; i++)
+        if (atomic_load(&fs->journal_table[i].unique))
+            left[n++] = &fs->journal_table[i];
     qsort(left, n, sizeof *left, by_age);
     for (size_t i = 0; i < n; i++) {
-        _Alignas(uint64_t) char copy[SHARED_FLYING_BYTES];
+        _Alignas(uint64_t) char copy[JOURNAL_BYTES];
         if (left[i]->size > sizeof copy) {
             refuse(fs, left[i]);
             continue;

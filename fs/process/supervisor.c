@@ -1,4 +1,4 @@
-#include "fs/process/keeper.h"
+#include "fs/process/supervisor.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -21,71 +21,71 @@
 
 #define CRASHES_MAX 10  /* deaths of its own making, each within a second of its start: it will not live */
 #define STOP_SECONDS 30 /* a clean stop may take so long */
-#define LOOK_S 2      /* between two looks at the daemon; what follows is counted in looks, in which we ran ourselves */
-#define QUIET_LOOKS 5 /* its loop did not turn and used no processor: it is stopped, or waits for what never comes */
-#define BUSY_LOOKS 60 /* its loop did not turn, but computes */
-#define STRANGERS_MS 1000 /* what the daemon left may take so long to die; more of it dies while the next one runs */
+#define CHECK_S 2 /* between two checks of the daemon; what follows is counted in checks, in which we ran ourselves */
+#define QUIET_CHECKS 5  /* its loop did not turn and used no processor: it is stopped, or waits for what never comes */
+#define BUSY_CHECKS 60  /* its loop did not turn, but computes */
+#define ORPHANS_MS 1000 /* what the daemon left may take so long to die; more of it dies while the next one runs */
 
-struct keeper {
-    struct keeper_config *c;
+struct supervisor {
+    struct supervisor_config *c;
     sigset_t signals;
     pid_t daemon;
     int64_t started_ms;
     int crashes;
     bool stopping, ready;
-    int stop_looks; /* since it was told to stop, or has begun to by itself */
+    int stop_checks; /* since it was told to stop, or has begun to by itself */
     struct {
-        uint64_t turns;   /* of its loop, at the last look that saw it turn */
-        uint64_t cpu;     /* of its loop's thread, at the last look */
-        int quiet, looks; /* looks since: without processor time, in a row; all */
-        char why[64];     /* it was killed, for it ... */
+        uint64_t turns;    /* of its loop, at the last check that saw it turn */
+        uint64_t cpu;      /* of its loop's thread, at the last check */
+        int quiet, checks; /* checks since: without processor time, in a row; all */
+        char why[64];      /* it was killed, for it ... */
     } watch;
 };
 
-static void tell(struct keeper *k, const char *text) {
-    if (k->c->tell >= 0 && write(k->c->tell, text, strlen(text)) < 0)
+static void tell(struct supervisor *s, const char *text) {
+    if (s->c->tell >= 0 && write(s->c->tell, text, strlen(text)) < 0)
         log_line("%s", text); /* the command that asked is gone */
 }
 
 /* In the daemon. */
 static void on_ready(void *arg) {
-    struct keeper *k = arg;
-    if (k->c->tell >= 0) {
-        tell(k, "+");
-        close(k->c->tell);
-        k->c->tell = -1;
+    struct supervisor *s = arg;
+    if (s->c->tell >= 0) {
+        tell(s, "+");
+        close(s->c->tell);
+        s->c->tell = -1;
     }
 }
 
 static void on_failed(void *arg, const char *sentence) {
-    struct keeper *k = arg;
+    struct supervisor *s = arg;
     log_line("%s", sentence);
-    tell(k, sentence);
+    tell(s, sentence);
 }
 
-/* Who signals all processes of that name means the keeper, which turns the switch. */
+/* Who signals all processes of that name means the supervisor, which turns the switch. */
 static void on_trace(int signal) {
     (void)signal;
 }
 
-static int start(struct keeper *k) {
-    k->started_ms = clock_ms();
-    memset(&k->watch, 0, sizeof k->watch);
-    atomic_store(shared_turns(k->c->daemon.shared), TURNS_NONE);
-    k->daemon = fork();
-    if (k->daemon < 0)
+static int start(struct supervisor *s) {
+    s->started_ms = clock_ms();
+    memset(&s->watch, 0, sizeof s->watch);
+    atomic_store(shared_turns(s->c->daemon.shared), TURNS_NONE);
+    s->daemon = fork();
+    if (s->daemon < 0)
         return -errno;
-    if (k->daemon > 0)
+    if (s->daemon > 0)
         return 0;
     signal(SIGUSR2, on_trace);
-    sigprocmask(SIG_UNBLOCK, &k->signals, NULL);
-    exit(daemon_run(&k->c->daemon));
+    sigprocmask(SIG_UNBLOCK, &s->signals, NULL);
+    exit(daemon_run(&s->c->daemon));
 }
 
 /* Kills whatever came to us from the dead daemon: its template, workers, and what those had started. */
-static void kill_strangers(void) {
+static void kill_orphans(void) {
     char path[64];
-    int64_t until = clock_ms() + STRANGERS_MS;
+    int64_t until = clock_ms() + ORPHANS_MS;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     for (;;) {
         int pid, alive = 0;
@@ -106,24 +106,24 @@ static void kill_strangers(void) {
 }
 
 /* The daemon has ended with this wait status: true when it shall be started again. */
-static bool again(struct keeper *k, int status) {
+static bool again(struct supervisor *s, int status) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_CLEAN)
         return false;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_NO_START && !k->ready)
+    if (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_NO_START && !s->ready)
         return false;
-    if (k->stopping)
+    if (s->stopping)
         return false;
-    if (k->watch.why[0])
-        log_line("the daemon (pid %d) %s: killed; starting it again", (int)k->daemon, k->watch.why);
+    if (s->watch.why[0])
+        log_line("the daemon (pid %d) %s: killed; starting it again", (int)s->daemon, s->watch.why);
     else if (WIFSIGNALED(status))
-        log_line("the daemon (pid %d) was killed by signal %d (SIG%s); starting it again", (int)k->daemon,
+        log_line("the daemon (pid %d) was killed by signal %d (SIG%s); starting it again", (int)s->daemon,
                  WTERMSIG(status), sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "?");
     else
-        log_line("the daemon (pid %d) ended with status %d; starting it again", (int)k->daemon, WEXITSTATUS(status));
+        log_line("the daemon (pid %d) ended with status %d; starting it again", (int)s->daemon, WEXITSTATUS(status));
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    if (killed || clock_ms() - k->started_ms >= 1000)
-        k->crashes = 0;
-    else if (++k->crashes >= CRASHES_MAX) {
+    if (killed || clock_ms() - s->started_ms >= 1000)
+        s->crashes = 0;
+    else if (++s->crashes >= CRASHES_MAX) {
         log_line("the daemon died %d times in a row right after its start: unmounting", CRASHES_MAX);
         return false;
     }
@@ -161,70 +161,70 @@ static bool is_traced(pid_t pid) {
 }
 
 /* Nobody who waits for a daemon that hangs can be killed, not even ls of the directory above it. */
-static void look(struct keeper *k) {
-    uint64_t cpu, turns = atomic_load(shared_turns(k->c->daemon.shared));
+static void check(struct supervisor *s) {
+    uint64_t cpu, turns = atomic_load(shared_turns(s->c->daemon.shared));
     char state = '?';
-    if (k->stopping || turns == TURNS_OVER) {
-        if (++k->stop_looks != STOP_SECONDS / LOOK_S)
+    if (s->stopping || turns == TURNS_OVER) {
+        if (++s->stop_checks != STOP_SECONDS / CHECK_S)
             return;
         log_line("the daemon did not stop within %d seconds: killing it", STOP_SECONDS);
-        k->stopping = true;
-        kill(k->daemon, SIGKILL);
+        s->stopping = true;
+        kill(s->daemon, SIGKILL);
         return;
     }
-    if (!thread_stat(k->daemon, &state, &cpu))
+    if (!thread_stat(s->daemon, &state, &cpu))
         return;
-    bool computed = cpu != k->watch.cpu;
-    k->watch.cpu = cpu;
+    bool computed = cpu != s->watch.cpu;
+    s->watch.cpu = cpu;
     /* How long a start takes is the database's affair, as long as it is not stopped. */
-    if (turns != k->watch.turns || (turns == TURNS_NONE && state != 'T') || is_traced(k->daemon)) {
-        k->watch.turns = turns;
-        k->watch.quiet = k->watch.looks = 0;
+    if (turns != s->watch.turns || (turns == TURNS_NONE && state != 'T') || is_traced(s->daemon)) {
+        s->watch.turns = turns;
+        s->watch.quiet = s->watch.checks = 0;
         return;
     }
-    k->watch.quiet = computed ? 0 : k->watch.quiet + 1;
-    k->watch.looks++;
-    if (k->watch.quiet < QUIET_LOOKS && k->watch.looks < BUSY_LOOKS)
+    s->watch.quiet = computed ? 0 : s->watch.quiet + 1;
+    s->watch.checks++;
+    if (s->watch.quiet < QUIET_CHECKS && s->watch.checks < BUSY_CHECKS)
         return;
-    snprintf(k->watch.why, sizeof k->watch.why,
+    snprintf(s->watch.why, sizeof s->watch.why,
              state == 'T' ? "was stopped for %d seconds" : "did not turn its loop for %d seconds",
-             k->watch.looks * LOOK_S);
-    kill(k->daemon, SIGKILL);
+             s->watch.checks * CHECK_S);
+    kill(s->daemon, SIGKILL);
 }
 
 /* Waits for a signal and does what it says. 0 while the daemon lives or was started anew, else the end: exit status +
  * 1. */
-static int step(struct keeper *k) {
-    int status, sig = sigtimedwait(&k->signals, NULL, &(struct timespec){.tv_sec = LOOK_S});
+static int step(struct supervisor *s) {
+    int status, sig = sigtimedwait(&s->signals, NULL, &(struct timespec){.tv_sec = CHECK_S});
     if (sig < 0) {
         if (errno == EAGAIN)
-            look(k);
+            check(s);
         return 0;
     }
     if (sig == SIGUSR2) {
-        atomic_bool *trace = shared_trace(k->c->daemon.shared);
+        atomic_bool *trace = shared_trace(s->c->daemon.shared);
         atomic_store(trace, !atomic_load(trace));
         log_line("transitions are traced%s", atomic_load(trace) ? "" : " no longer");
         return 0;
     }
     if (sig != SIGCHLD) {
-        k->stopping = true;
-        kill(k->daemon, SIGTERM);
+        s->stopping = true;
+        kill(s->daemon, SIGTERM);
         return 0;
     }
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        if (pid != k->daemon)
+        if (pid != s->daemon)
             continue;
         size_t n;
-        k->ready |= shared_init(k->c->daemon.shared, &n) != NULL;
-        if (k->ready && k->c->tell >= 0) {
-            close(k->c->tell);
-            k->c->tell = -1;
+        s->ready |= shared_init(s->c->daemon.shared, &n) != NULL;
+        if (s->ready && s->c->tell >= 0) {
+            close(s->c->tell);
+            s->c->tell = -1;
         }
-        kill_strangers();
-        if (!again(k, status))
-            return (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_CLEAN) || k->stopping ? 1 : 2;
-        int rc = start(k);
+        kill_orphans();
+        if (!again(s, status))
+            return (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_CLEAN) || s->stopping ? 1 : 2;
+        int rc = start(s);
         if (rc) {
             log_line("cannot start the daemon again: %s", strerror(-rc));
             return 2;
@@ -239,46 +239,46 @@ static void drop_privileges(void) {
         CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
     int rc = privileges_keep(needed, sizeof needed / sizeof *needed, NULL, 0);
     if (rc)
-        log_line("the keeper keeps all its capabilities: %s", strerror(-rc));
+        log_line("the supervisor keeps all its capabilities: %s", strerror(-rc));
 }
 
-int keeper_run(struct keeper_config *c) {
-    struct keeper k = {.c = c};
+int supervisor_run(struct supervisor_config *c) {
+    struct supervisor s = {.c = c};
     struct fuse_session *session = c->daemon.fs->session;
     char why[1024];
     int ended = 0;
-    sigemptyset(&k.signals);
-    sigaddset(&k.signals, SIGTERM);
-    sigaddset(&k.signals, SIGINT);
-    sigaddset(&k.signals, SIGHUP);
-    sigaddset(&k.signals, SIGUSR2);
-    sigaddset(&k.signals, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &k.signals, NULL);
+    sigemptyset(&s.signals);
+    sigaddset(&s.signals, SIGTERM);
+    sigaddset(&s.signals, SIGINT);
+    sigaddset(&s.signals, SIGHUP);
+    sigaddset(&s.signals, SIGUSR2);
+    sigaddset(&s.signals, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &s.signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     c->daemon.ready = on_ready;
     c->daemon.failed = on_failed;
-    c->daemon.arg = &k;
+    c->daemon.arg = &s;
     if (mount_start(session, c->daemon.mountpoint, why, sizeof why) != 0) {
-        on_failed(&k, why);
+        on_failed(&s, why);
         return 1;
     }
     drop_privileges();
-    int rc = start(&k);
+    int rc = start(&s);
     if (rc) {
         snprintf(why, sizeof why, "cannot start the daemon: %s", strerror(-rc));
-        on_failed(&k, why);
+        on_failed(&s, why);
         ended = 2;
     }
     while (!ended)
-        ended = step(&k);
-    if (k.stopping)
+        ended = step(&s);
+    if (s.stopping)
         holders_log(c->daemon.mountpoint);
     fuse_session_unmount(session);
     return ended - 1;
 }
 
-int keeper_wait_ready(int told, const char *state_dir) {
+int supervisor_wait_ready(int told, const char *state_dir) {
     char text[1024];
     size_t n = 0;
     for (;;) {
