@@ -86,7 +86,7 @@ static bool text_in6(const char *text, struct in6_addr *out) {
     return inet_pton(AF_INET6, host, out) == 1;
 }
 
-bool address_same_source(const char *a, const char *b) {
+bool address_same_origin(const char *a, const char *b) {
     struct in6_addr in6[2];
     const size_t network = sizeof(in6[0]) / 2;
 
@@ -94,8 +94,8 @@ bool address_same_source(const char *a, const char *b) {
            (text_in6(a, &in6[0]) && text_in6(b, &in6[1]) && !memcmp(&in6[0], &in6[1], network));
 }
 
-struct source address_source(const struct sockaddr_storage *from) {
-    struct source s = {{0}};
+struct origin address_origin(const struct sockaddr_storage *from) {
+    struct origin s = {{0}};
 
     if (from->ss_family == AF_INET6)
         memcpy(s.bytes, &((const struct sockaddr_in6 *)from)->sin6_addr, mapped(from) ? 16 : 8);
@@ -106,17 +106,17 @@ struct source address_source(const struct sockaddr_storage *from) {
     return s;
 }
 
-bool source_same(const struct source *a, const struct source *b) {
+bool origin_same(const struct origin *a, const struct origin *b) {
     return !memcmp(a->bytes, b->bytes, sizeof(a->bytes));
 }
 
-bool refusals_tell(struct refusals *r, const struct source *who) {
+bool refusals_tell(struct refusals *r, const struct origin *who) {
     int64_t now = clock_ms() / 1000;
     int free_one = -1;
 
     for (int i = 0; i < REFUSALS; i++) {
         bool old = r->told[i].until <= now;
-        if (!old && source_same(&r->told[i].who, who))
+        if (!old && origin_same(&r->told[i].who, who))
             return false;
         if (old)
             free_one = i;

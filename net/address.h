@@ -21,20 +21,20 @@ bool address_same_host(const char *a, const char *b); /* all but the port of two
 
 /* What counts as one source: an IPv4 address, or the first 64 bits of an IPv6 one, which one machine has all to
  * itself. */
-struct source {
+struct origin {
     uint8_t bytes[16];
 };
-bool address_same_source(const char *a, const char *b); /* of two such texts */
-struct source address_source(const struct sockaddr_storage *from);
-bool source_same(const struct source *a, const struct source *b);
+bool address_same_origin(const char *a, const char *b); /* of two such texts */
+struct origin address_origin(const struct sockaddr_storage *from);
+bool origin_same(const struct origin *a, const struct origin *b);
 
 /* Who was complained about: once a source and minute, and no more than REFUSALS sources a minute. */
 #define REFUSALS 64
 struct refusals {
     struct {
-        struct source who;
+        struct origin who;
         int64_t until; /* seconds of CLOCK_MONOTONIC */
     } told[REFUSALS];
 };
-bool refusals_tell(struct refusals *r, const struct source *who); /* whether this one is to be told */
+bool refusals_tell(struct refusals *r, const struct origin *who); /* whether this one is to be told */
 #endif

@@ -7,7 +7,7 @@ ROOMS = {  # both from the top to the bottom
     "fs": ["process", "tree", "session", "handles", ""],
     "sched": [("", "leases", "streams", "dispatch", "inspect", "runs", "jobs", "hosts", "users", "turn"), "db", "job", "bytes"],
     "worker": ["node", "remote", "pool", "forkserver", "runner"],
-    "net": ["program", "peer", "proxy", "strangers", "session", "tls", ""],
+    "net": ["program", "peer", "proxy", "untrusted", "session", "tls", ""],
 }
 
 

@@ -12,7 +12,7 @@ LIBRARIES = [  # (header, files that may include it)
     (r"sched/db/store_(int|sql)\.h", r"sched/db/store[^/]*\.c|sched/db/store_int\.h"),  # what the files of the store share, sqlite3.h with it
     (r"openssl/.*", r"net/tls/.*|net/digest\.c"),
     (r"cap-ng\.h", r"net/privileges\.c"),
-    (r"seccomp\.h", r"net/strangers/jail\.c"),
+    (r"seccomp\.h", r"net/untrusted/jail\.c"),
     (r"fuse_lowlevel\.h|fuse3/.*|fuse\.h", r"fs/.*"),
 ]
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)

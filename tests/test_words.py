@@ -41,17 +41,15 @@ LEFT = {
     "heir": "sched worker",
     "isolate": "worker",
     "lane": "sched tests",
-    "lease of a session": "net tests",
     "loan": "sched worker net tests",
     "look": "sched worker tests",
     "move": "sched",
-    "outbox": "net tests",
+    "outbox": "tests",
     "place": "sched worker tests",
     "sink": "worker tests",
     "source": "worker net tests",
     "speed": "sched tests",
     "steer": "sched tests",
-    "stranger": "net tests",
     "values": "sched tests",
 }
 

@@ -1,4 +1,4 @@
-/* The listening end: the socket, and sentences about who comes (strangers.c). */
+/* The listening end: the socket, and sentences about who comes (acceptor.c). */
 #include "net/peer/peer.h"
 
 #include <errno.h>
@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "net/address.h"
-#include "net/strangers/handshake.h"
+#include "net/untrusted/handshake.h"
 #include "net/proxy/proxy_int.h"
-#include "net/strangers/strangers.h"
+#include "net/untrusted/acceptor.h"
 
 enum { BACKLOG = 1024 };
 
@@ -18,7 +18,7 @@ struct peer_listener {
     struct peer_listener_events ev;
     void *arg;
     char address[ADDRESS_MAX];
-    struct strangers *here; /* one of the two */
+    struct acceptor *here; /* one of the two */
     struct proxy_listener *there;
 };
 
@@ -74,7 +74,7 @@ static int open_listening(const char *address, char *why, size_t why_size) {
 
 int peer_listen(struct peer_listener **out, struct event_base *base, const struct tls *tls, const char *address,
                 const struct peer_listener_events *ev, void *arg, char *why, size_t why_size) {
-    static const struct strangers_events events = {.known = on_known, .refused = on_refused};
+    static const struct acceptor_events events = {.known = on_known, .refused = on_refused};
     struct sockaddr_storage bound = {0};
     socklen_t size = sizeof(bound);
     int fd = open_listening(address, why, why_size);
@@ -91,7 +91,7 @@ int peer_listen(struct peer_listener **out, struct event_base *base, const struc
     getsockname(fd, (struct sockaddr *)&bound, &size);
     address_text(&bound, l->address);
     err = tls_proxy(tls) ? proxy_listen(&l->there, tls_proxy(tls), fd, &events, l)
-                         : strangers_create(&l->here, base, tls, fd, &events, l);
+                         : acceptor_create(&l->here, base, tls, fd, &events, l);
     if (err)
         goto out;
     *out = l;
@@ -109,7 +109,7 @@ const char *peer_listener_address(const struct peer_listener *l) {
 void peer_listener_destroy(struct peer_listener *l) {
     if (!l)
         return;
-    strangers_destroy(l->here);
+    acceptor_destroy(l->here);
     proxy_listener_destroy(l->there);
     free(l);
 }

@@ -1,5 +1,5 @@
-/* Peers: connections from and to those who have the key. Nothing that a stranger sends is looked at by anybody but the
- * TLS library, and a stranger costs a descriptor for five seconds at most.
+/* Peers: connections from and to those who have the key. Nothing that comes before a key was shown is read by anybody
+ * but the TLS library, and who shows none costs a descriptor for five seconds at most.
  *
  * Addresses are "HOST:PORT" or "[V6]:PORT". All of it happens in the loop; a name is looked up in a thread of its
  * own. */

@@ -15,7 +15,7 @@
 
 #include "net/address.h"
 #include "net/descriptors.h"
-#include "net/strangers/handshake.h"
+#include "net/untrusted/handshake.h"
 #include "net/proxy/proxy_int.h"
 
 struct lookup {

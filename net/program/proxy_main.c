@@ -14,11 +14,11 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-#include "net/strangers/discover_core.h"
-#include "net/strangers/handshake.h"
+#include "net/untrusted/discover_core.h"
+#include "net/untrusted/handshake.h"
 #include "net/program/relay.h"
-#include "net/strangers/jail.h"
-#include "net/strangers/strangers.h"
+#include "net/untrusted/jail.h"
+#include "net/untrusted/acceptor.h"
 
 enum { CONTROL_FD = 3, LINGER_MS = 500, WAIT_MS = 10000 };
 
@@ -26,7 +26,7 @@ enum { CONTROL_FD = 3, LINGER_MS = 500, WAIT_MS = 10000 };
 struct task {
     LIST_ENTRY(task) next;
     uint32_t id;
-    struct strangers *strangers; /* one of these */
+    struct acceptor *acceptor; /* one of these */
     struct handshake *handshake;
     struct discover_core *discovery;
 };
@@ -92,7 +92,7 @@ static int hand_over(struct proxy_message *m, struct tls_conn *conn) {
 
 /* --- tasks ------------------------------------------------------------------------------------------------------- */
 static void task_end(struct task *t) {
-    strangers_destroy(t->strangers);
+    acceptor_destroy(t->acceptor);
     handshake_destroy(t->handshake);
     discover_core_destroy(t->discovery);
     LIST_REMOVE(t, next);
@@ -140,7 +140,7 @@ static int take(int *fd) {
 }
 
 static int begin(struct task *t, const struct proxy_message *m, int fds[PROXY_FDS]) {
-    static const struct strangers_events strangers = {.known = on_known, .refused = on_refused};
+    static const struct acceptor_events events = {.known = on_known, .refused = on_refused};
     static const struct discover_core_events discovery = {.found = on_found, .refused = on_refused};
     int sockets[DISCOVER_SOCKETS];
     unsigned at = 0;
@@ -148,7 +148,7 @@ static int begin(struct task *t, const struct proxy_message *m, int fds[PROXY_FD
     if (fds[0] < 0)
         return -EMFILE; /* there was no room for it */
     if (m->kind == PROXY_LISTEN)
-        return strangers_create(&t->strangers, me.base, me.tls, take(&fds[0]), &strangers, t);
+        return acceptor_create(&t->acceptor, me.base, me.tls, take(&fds[0]), &events, t);
     if (m->kind == PROXY_SHAKE)
         return handshake_create(&t->handshake, me.base, me.tls, take(&fds[0]), m->flag, on_handshake, t);
     for (int i = 0; i < DISCOVER_SOCKETS; i++)

@@ -268,7 +268,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* --- what is asked of it ----------------------------------------------------------------------------------------- */
-int proxy_listen(struct proxy_listener **out, struct proxy *p, int fd, const struct strangers_events *ev, void *arg) {
+int proxy_listen(struct proxy_listener **out, struct proxy *p, int fd, const struct acceptor_events *ev, void *arg) {
     struct proxy_listener *l = calloc(1, sizeof(*l));
     int err = !l ? -ENOMEM : p->wire || pauses(p) ? 0 : start(p);
 

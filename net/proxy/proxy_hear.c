@@ -1,6 +1,6 @@
 /* What the network process says.
  *
- * It reads what strangers send, so it may be somebody else's by now. What it says is only believed as far as it goes:
+ * It reads what peers without a key send, so it may be somebody else's by now. What it says is only believed as far as it goes:
  * that somebody has a key that we have given it, and where he is. Numbers are looked up, addresses are printed by us,
  * sentences are ours. What it says too often is not heard. */
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include "net/clock.h"
 #include "net/descriptors.h"
 #include "net/proxy/proxy_parts.h"
-#include "net/strangers/jail.h"
+#include "net/untrusted/jail.h"
 
 enum { FOUND_A_MINUTE = 4096 };
 
@@ -69,7 +69,7 @@ static void hear_known(struct proxy *p, const struct proxy_message *m, int fds[P
 }
 
 static void hear_refused(struct proxy *p, const struct proxy_message *m) {
-    struct source source = address_source(&m->address);
+    struct origin source = address_origin(&m->address);
     struct proxy_listener *l;
     struct proxy_discovery *d;
 

@@ -2,10 +2,10 @@
  * call. */
 #ifndef PPFS_PROXY_INT_H
 #define PPFS_PROXY_INT_H
-#include "net/strangers/discover_core.h"
-#include "net/strangers/handshake.h"
+#include "net/untrusted/discover_core.h"
+#include "net/untrusted/handshake.h"
 #include "net/proxy/proxy.h"
-#include "net/strangers/strangers.h"
+#include "net/untrusted/acceptor.h"
 #include "net/tls/tls_int.h"
 
 struct proxy_listener;
@@ -13,7 +13,7 @@ struct proxy_shake;
 struct proxy_discovery;
 
 /* These take the descriptors, also on failure, and keep them: the next process is given them again. 0 or -errno. */
-int proxy_listen(struct proxy_listener **out, struct proxy *p, int fd, const struct strangers_events *ev, void *arg);
+int proxy_listen(struct proxy_listener **out, struct proxy *p, int fd, const struct acceptor_events *ev, void *arg);
 int proxy_discover(struct proxy_discovery **out, struct proxy *p, const struct discover_where *where,
                    const int sockets[DISCOVER_SOCKETS], const uint8_t id[SESSION_ID], uint16_t port,
                    const struct discover_core_events *ev, void *arg);

@@ -14,7 +14,7 @@ struct proxy_listener {
     struct proxy *p;
     uint32_t id;
     int fd;
-    struct strangers_events ev;
+    struct acceptor_events ev;
     void *arg;
     struct refusals refusals;
 };

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-#include "net/strangers/discover_socket.h"
+#include "net/untrusted/discover_socket.h"
 #include "net/session/session.h"
 
 #define PROXY_FDS 4u

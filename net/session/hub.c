@@ -61,7 +61,7 @@ struct crowd {
 static void crowd_count(struct crowd *c, bool key, const char *a, const char *b) {
     c->all++;
     c->key += key;
-    c->host += key && address_same_source(a, b);
+    c->host += key && address_same_origin(a, b);
 }
 
 /* Whether there is a place for one more. Those with one key get as many as they leave free, and of these those from one
@@ -437,8 +437,8 @@ int hub_create(struct hub **out, struct event_base *base, const struct hub_confi
     *h = (struct hub){.base = base, .config = *config, .ev = *ev, .arg = arg};
     if (!h->config.silence_ms)
         h->config.silence_ms = SESSION_SILENCE_MS;
-    if (h->config.lease_ms < h->config.silence_ms)
-        h->config.lease_ms = h->config.silence_ms;
+    if (h->config.timeout_ms < h->config.silence_ms)
+        h->config.timeout_ms = h->config.silence_ms;
     int err = tls_random(h->id, SESSION_ID);
     if (!err)
         err = hub_id_shown(h->id, h->shown);

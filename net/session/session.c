@@ -1,8 +1,8 @@
-/* A session: an outbox, a count of what came, and the link it has at the moment.
+/* A session: a send queue, a count of what came, and the link it has at the moment.
  *
  * Frames carry no numbers on the wire: TCP and TLS keep them in order, so both sides count, and the counts are compared
- * whenever a link begins. A frame leaves the outbox when the other side has said that it received it; it says so with
- * every heartbeat and every ACK_EVERY bytes. The outbox feeds the link WINDOW bytes at a time, so that nothing is held
+ * whenever a link begins. A frame leaves the send queue when the other side has said that it received it; it says so with
+ * every heartbeat and every ACK_EVERY bytes. The send queue feeds the link WINDOW bytes at a time, so that nothing is held
  * twice.
  *
  * Time is CLOCK_MONOTONIC, looked at once a heartbeat. What counts as silence is time in which this process was
@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "net/session/outbox.h"
+#include "net/session/send_queue.h"
 #include "net/address.h"
 #include "net/session/session_int.h"
 
@@ -32,7 +32,7 @@ struct session {
     struct session_events ev;
     void *arg;
 
-    struct outbox out;
+    struct send_queue out;
     size_t unsent; /* bytes in it that no link was given yet */
     bool full;     /* pending was at its cap and room() is due */
     unsigned corked;
@@ -69,21 +69,21 @@ static void session_unlink(struct session *s, const char *what) {
 static void let_go(const void *bytes, size_t size, void *block) {
     (void)bytes;
     (void)size;
-    outbox_let_go(block);
+    send_queue_release(block);
 }
 
-/* The next frames, up to WINDOW bytes of them. Large ones stay in the outbox until the link has encrypted them. */
+/* The next frames, up to WINDOW bytes of them. Large ones stay in the send queue until the link has encrypted them. */
 static int session_feed(struct session *s) {
-    struct outbox_run run;
+    struct send_queue_run run;
 
-    for (size_t fed = 0; fed < WINDOW && outbox_next(&s->out, WINDOW - fed, &run); fed += run.size) {
-        outbox_keep(&run);
+    for (size_t fed = 0; fed < WINDOW && send_queue_next(&s->out, WINDOW - fed, &run); fed += run.size) {
+        send_queue_keep(&run);
         int err = link_lend(s->link, run.bytes, run.size, let_go, run.block);
         if (err) {
-            outbox_let_go(run.block);
+            send_queue_release(run.block);
             return err;
         }
-        outbox_advance(&s->out, &run);
+        send_queue_advance(&s->out, &run);
         s->unsent -= run.size;
     }
     return 0;
@@ -122,7 +122,7 @@ bool session_full(struct session *s) {
 
 /* The other side has the first number frames. */
 static void session_acked(struct session *s, uint64_t number) {
-    if (outbox_ack(&s->out, number)) {
+    if (send_queue_ack(&s->out, number)) {
         session_unlink(s, "acknowledged what was never sent");
         return;
     }
@@ -138,7 +138,7 @@ int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body,
         return -EPIPE;
     if (kind > SESSION_KIND_MAX || size > FRAME_BODY_MAX)
         return -EINVAL;
-    int err = outbox_add(&s->out, kind, id, body, size);
+    int err = send_queue_add(&s->out, kind, id, body, size);
     if (err)
         return err;
     s->unsent += FRAME_HEADER + (size_t)size;
@@ -242,9 +242,9 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
         s->heard = now;
     }
     int64_t quiet = now - s->heard;
-    if (quiet > config->lease_ms) {
+    if (quiet > config->timeout_ms) {
         char why[64];
-        snprintf(why, sizeof(why), "nothing was heard of it for %.3g s", (double)config->lease_ms / 1e3);
+        snprintf(why, sizeof(why), "nothing was heard of it for %.3g s", (double)config->timeout_ms / 1e3);
         session_lose(s, why);
     } else if (s->link && quiet > config->silence_ms) {
         session_unlink(s, "has fallen silent");
@@ -310,7 +310,7 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
 }
 
 int session_attach(struct session *s, struct link *link, const char *address, uint64_t received) {
-    if (outbox_ack(&s->out, received)) {
+    if (send_queue_ack(&s->out, received)) {
         link_destroy(link);
         return -EPROTO;
     }
@@ -324,7 +324,7 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->heard_bytes = link_received(link);
     s->unacked = 0; /* the greeting has told how much we have */
     s->stamp = 0;
-    outbox_rewind(&s->out);
+    send_queue_rewind(&s->out);
     s->unsent = s->out.bytes;
     /* The round trip is known as soon as can be. Not as EV_TIMEOUT: that would put off the heartbeats by one each time.
      * */
@@ -343,7 +343,7 @@ void session_lose(struct session *s, const char *why) {
     drop_link(s);
     hub_remove(s->hub, &s->entry);
     event_del(s->beat);
-    outbox_clear(&s->out);
+    send_queue_clear(&s->out);
     s->unsent = 0;
     if (s->ev.lost)
         s->ev.lost(s->arg, why);
@@ -365,7 +365,7 @@ void session_destroy(struct session *s) {
         hub_remove(s->hub, &s->entry);
     drop_link(s);
     event_free(s->beat);
-    outbox_clear(&s->out);
+    send_queue_clear(&s->out);
     free(s);
     errno = saved;
 }

@@ -5,7 +5,7 @@
  * whoever dials and however often: a newer link takes the place of an older one. Frames are kept until the other side
  * has them.
  *
- * A link on which nothing came for silence_ms is closed. A session that heard nothing for lease_ms, or whose other side
+ * A link on which nothing came for silence_ms is closed. A session that heard nothing for timeout_ms, or whose other side
  * no longer knows it, is lost: it never comes back, and nothing that was sent in it can arrive later in another one. */
 #ifndef PPFS_SESSION_H
 #define PPFS_SESSION_H
@@ -24,7 +24,7 @@ struct session;
 struct hub_config {
     enum tls_side side;
     unsigned silence_ms; /* 0: 5000 */
-    unsigned lease_ms;   /* 0: as silence_ms; at least that */
+    unsigned timeout_ms; /* 0: as silence_ms; at least that */
     /* What a ppfs signs with, and what a node knows its ppfs by; both outlive the hub. */
     const struct mount_key *mount;
     const struct node_key *node;

@@ -41,7 +41,7 @@ uint64_t session_received(const struct session *s); /* frames */
 /* hub_shown of who has that hub_id. 0 or -ENOTSUP. */
 int hub_id_shown(const uint8_t id[SESSION_ID], uint8_t shown[SESSION_ID]);
 struct event_base *hub_base(const struct hub *h);
-const struct hub_config *hub_config(const struct hub *h); /* silence_ms and lease_ms are set */
+const struct hub_config *hub_config(const struct hub *h); /* silence_ms and timeout_ms are set */
 /* The sessions of a hub: what session.c calls when one begins and ends. */
 struct hub_entry {
     LIST_ENTRY(hub_entry) next;

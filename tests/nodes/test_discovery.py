@@ -24,14 +24,14 @@ def discover(m, where):
 
 def test_a_node_is_found_used_and_let_go(new_mount, new_node, place, base):
     m = new_mount(cpus=0).start()
-    stranger_key = make_key(base / "other.key")
-    stranger = new_node("--discover=" + place, "--name", "stranger", key=stranger_key)
+    other_key = make_key(base / "other.key")
+    outsider = new_node("--discover=" + place, "--name", "stranger", key=other_key)
     discover(m, place)
     assert (m.mnt / "nodes" / ".discover").read_text() == place + "\n"
     node = new_node("--discover=" + place, "--name", "found", key=m.statedir / "join.key").up(m)
     m.put("who.sh", "#!/bin/sh\necho $PPFS_NODE\n")
     assert m.result("who.sh") == b"found\n"
-    wait_until(lambda: "another key" in stranger.log(), "the stranger to refuse a query")
+    wait_until(lambda: "another key" in outsider.log(), "the stranger to refuse a query")
     assert nodes_of(m).count("stranger") == 0
     node.kill9()
     wait_until(lambda: value(m, "found", "state") in ("", "down"), "the node to be missed")

@@ -305,11 +305,11 @@ def test_a_node_with_another_key_learns_nothing(ml, new_node, base):
     wrong = base / "wrong"
     wrong.write_text(re.sub("secret: ..", "secret: 00", key_of(ml).read_text()))
     wrong.chmod(0o600)
-    stranger = new_node("--name", "stranger", key=wrong, join=listens(ml))
+    outsider = new_node("--name", "stranger", key=wrong, join=listens(ml))
     friend = new_node("--name", "friend", join=ml)
     friend.up(ml)
     wait_until(lambda: "key" in ml.log(), "the refusal to be logged")
-    assert nodes_of(ml) == ["local", "friend"] and alive(stranger.pid)
+    assert nodes_of(ml) == ["local", "friend"] and alive(outsider.pid)
 
 
 @pytest.mark.parametrize("make, word", [
@@ -411,9 +411,9 @@ def test_a_node_that_cannot_be_reached_says_why(m, new_node, base):
     other_key = base / "other-key"
     other_key.write_text(re.sub("secret: ..", "secret: 00", key_of(m).read_text()))
     other_key.chmod(0o600)
-    stranger = new_node("--listen", "127.0.0.1:0", key=other_key)
-    (nodes / stranger.address()).mkdir()
-    says(m, stranger.address(), "key")
+    outsider = new_node("--listen", "127.0.0.1:0", key=other_key)
+    (nodes / outsider.address()).mkdir()
+    says(m, outsider.address(), "key")
     node = new_node("--listen", "127.0.0.1:0", key=key_of(m))
     (nodes / node.address()).mkdir()
     up(m, node.address())

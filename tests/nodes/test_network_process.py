@@ -108,7 +108,7 @@ def test_one_of_an_ordinary_user_has_none_either(ml, alice):
     wait_until(lambda: not alive(pid), "it to end with its node")
 
 
-def test_a_strangers_connection_is_never_the_daemons(ml):
+def test_a_connection_without_a_key_is_never_the_daemons(ml):
     """Its bytes can only be read by who has the socket."""
     host, port = listens(ml).rsplit(":", 1)
     daemon = ml.pids()["daemon"]

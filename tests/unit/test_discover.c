@@ -4,7 +4,7 @@
 
 #include "net/address.h"
 #include "net/peer/discover.h"
-#include "net/strangers/discover_socket.h"
+#include "net/untrusted/discover_socket.h"
 #include "tests/unit/netrig.h"
 
 enum { PACKET = 104, SIGNED = 72 };
@@ -237,7 +237,7 @@ static void after_a_right_one(struct side *node, int stranger) {
     close(fd);
 }
 
-static void strangers_and_echoes_get_no_answer(void **state) {
+static void who_has_no_key_and_echoes_get_no_answer(void **state) {
     (void)state;
     struct side node;
     struct tls *other = make_tls(TLS_PPFS, KEY_B);
@@ -342,7 +342,7 @@ int main(void) {
         cmocka_unit_test(a_node_is_found_by_ipv4),
         cmocka_unit_test(a_node_is_found_by_ipv6),
         cmocka_unit_test(another_key_gets_no_answer),
-        cmocka_unit_test(strangers_and_echoes_get_no_answer),
+        cmocka_unit_test(who_has_no_key_and_echoes_get_no_answer),
         cmocka_unit_test(many_are_heard),
         cmocka_unit_test(a_clock_that_is_off_gets_no_answer),
         cmocka_unit_test(an_answer_to_nobodys_question_is_not_believed),

@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-#include "net/strangers/jail.h"
+#include "net/untrusted/jail.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FILTERED false /* with sanitizers there is no filter */

@@ -5,7 +5,7 @@
 #include <sys/eventfd.h>
 
 #include "net/address.h"
-#include "net/strangers/strangers.h"
+#include "net/untrusted/acceptor.h"
 #include "net/tls/tls_int.h"
 #include "tests/unit/netrig.h"
 
@@ -572,7 +572,7 @@ static void the_same_part_is_refused(void **state) {
 }
 
 /* A stranger who sends bytes and closes. */
-static void send_as_stranger(struct end *listener, const void *bytes, size_t size) {
+static void send_without_key(struct end *listener, const void *bytes, size_t size) {
     int fd = connect_to(peer_listener_address(listener->listener));
     assert_int_equal(send(fd, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
     shutdown(fd, SHUT_WR);
@@ -586,13 +586,13 @@ static void plain_clients_are_refused(void **state) {
     struct end listener;
     uint8_t frame[FRAME_HEADER];
     listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
-    send_as_stranger(&listener, "GET / HTTP/1.0\r\n\r\n", 18);
+    send_without_key(&listener, "GET / HTTP/1.0\r\n\r\n", 18);
     assert_non_null(strstr(listener.sentence, "TLS 1.3"));
     listen_again(&listener, TLS_NODE, KEY_A);
     frame_encode(frame, 240, 0, 0);
-    send_as_stranger(&listener, frame, sizeof(frame));
+    send_without_key(&listener, frame, sizeof(frame));
     listen_again(&listener, TLS_NODE, KEY_A);
-    send_as_stranger(&listener, "", 0);
+    send_without_key(&listener, "", 0);
     end_free(&listener);
 }
 
@@ -625,14 +625,14 @@ static void replayed_and_truncated_handshakes_are_refused(void **state) {
     struct end listener;
     listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
     for (size_t cut = 0; cut <= size; cut += 1 + size / 40) { /* the last is nearly whole */
-        send_as_stranger(&listener, hello, cut);
+        send_without_key(&listener, hello, cut);
         listen_again(&listener, TLS_PPFS, KEY_A);
     }
-    send_as_stranger(&listener, hello, size);
+    send_without_key(&listener, hello, size);
     for (size_t at = 0; at < size; at += 7) { /* and each with one byte changed */
         listen_again(&listener, TLS_PPFS, KEY_A);
         hello[at] ^= 0x41;
-        send_as_stranger(&listener, hello, size);
+        send_without_key(&listener, hello, size);
         hello[at] ^= 0x41;
     }
     end_free(&listener);
@@ -878,7 +878,7 @@ static bool accepted_all(void *arg) {
     return (uint64_t)x->end->accepted >= x->frames;
 }
 
-static void a_thousand_strangers_at_once_cost_little_and_keep_nobody_out(void **state) {
+static void a_thousand_without_a_key_at_once_cost_little_and_keep_nobody_out(void **state) {
     (void)state;
     enum { STRANGERS = 1000 };
     struct rlimit limit;
@@ -901,7 +901,7 @@ static void a_thousand_strangers_at_once_cost_little_and_keep_nobody_out(void **
     }
     struct expected x = {&listener, 5};
     turn_until(accepted_all, &x);
-    assert_true(open_descriptors() <= before + STRANGERS + STRANGERS_MAX + 8);
+    assert_true(open_descriptors() <= before + STRANGERS + CANDIDATES_MAX + 8);
     assert_int_equal(listener.refused, 1); /* one source, one minute, one line */
     for (int i = 0; i < STRANGERS; i++)
         close(fds[i]);
@@ -966,7 +966,7 @@ int main(void) {
         cmocka_unit_test(a_client_without_a_key_is_refused),
         cmocka_unit_test(a_silent_peer_is_closed_and_disturbs_nobody),
         cmocka_unit_test(who_does_not_answer_is_told_from_who_is_silent),
-        cmocka_unit_test(a_thousand_strangers_at_once_cost_little_and_keep_nobody_out),
+        cmocka_unit_test(a_thousand_without_a_key_at_once_cost_little_and_keep_nobody_out),
         cmocka_unit_test(without_descriptors_connections_wait_in_the_backlog),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);

@@ -228,9 +228,12 @@ static void on_redial(evutil_socket_t fd, short what, void *arg) {
 static const struct hub_events hub_events = {.greeted = on_greeted, .failed = on_failed};
 static const struct peer_listener_events listener_events = {.accepted = on_accepted};
 
-static void side_start(struct side *x, enum tls_side part, unsigned silence_ms, unsigned lease_ms) {
-    struct hub_config config = {
-        .side = part, .silence_ms = silence_ms, .lease_ms = lease_ms, .mount = mount_of(KEY_A), .node = node_of(KEY_A)};
+static void side_start(struct side *x, enum tls_side part, unsigned silence_ms, unsigned timeout_ms) {
+    struct hub_config config = {.side = part,
+                                .silence_ms = silence_ms,
+                                .timeout_ms = timeout_ms,
+                                .mount = mount_of(KEY_A),
+                                .node = node_of(KEY_A)};
     *x = (struct side){.part = part, .tls = make_tls(part, KEY_A), .redial = evtimer_new(base, on_redial, x)};
     assert_int_equal(hub_create(&x->hub, base, &config, &hub_events, x), 0);
 }
@@ -249,10 +252,10 @@ static void side_stop(struct side *x) {
 static struct side ppfs, node;
 
 /* ppfs dials, through the relay; or the node does. */
-static void rig_start(bool node_dials, unsigned silence_ms, unsigned lease_ms) {
+static void rig_start(bool node_dials, unsigned silence_ms, unsigned timeout_ms) {
     struct side *dials = node_dials ? &node : &ppfs, *listens = node_dials ? &ppfs : &node;
-    side_start(&ppfs, TLS_PPFS, silence_ms, lease_ms);
-    side_start(&node, TLS_NODE, silence_ms, lease_ms);
+    side_start(&ppfs, TLS_PPFS, silence_ms, timeout_ms);
+    side_start(&node, TLS_NODE, silence_ms, timeout_ms);
     assert_int_equal(
         peer_listen(&listens->listener, base, listens->tls, "127.0.0.1:0", &listener_events, listens, why, sizeof(why)),
         0);

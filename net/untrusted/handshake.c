@@ -1,5 +1,5 @@
 /* A handshake: steps of tls_handshake, each when the socket is ready for it, until it is done or its time is up. */
-#include "net/strangers/handshake.h"
+#include "net/untrusted/handshake.h"
 
 #include <errno.h>
 #include <netinet/in.h>

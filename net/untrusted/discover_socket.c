@@ -1,6 +1,6 @@
 /* Multicast sockets. Interfaces come and go, so they are looked up anew each time. The loopback interface counts too:
  * on a machine without a network its own nodes are still found. What is sent goes no further than the next router. */
-#include "net/strangers/discover_socket.h"
+#include "net/untrusted/discover_socket.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
  * port that was dialled, somebody in the middle who changes bytes of two that have different keys (neither may take the
  * other in) or of two that have the same one, and packets of discovery, which get no answer unless they are signed.
  *
- * The first byte of an input says which. With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_stranger
+ * The first byte of an input says which. With libFuzzer (configure --enable-fuzzing): tests/fuzz/fuzz_untrusted
  * DIRECTORY. Without it (make check) it has a main of its own: some samples and 2,000 inputs by a fixed chance; or the
  * files named. */
 #include <arpa/inet.h>
@@ -18,13 +18,13 @@
 #include <unistd.h>
 
 #include "net/peer/discover.h"
-#include "net/strangers/discover_socket.h"
-#include "net/strangers/handshake.h"
+#include "net/untrusted/discover_socket.h"
+#include "net/untrusted/handshake.h"
 #include "net/tls/key.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { TO_LISTENER, TO_DIALLER, BETWEEN_STRANGERS, BETWEEN_FRIENDS, PACKET_UNSIGNED, PACKET_SIGNED, WAYS };
+enum { TO_LISTENER, TO_DIALLER, BETWEEN_UNTRUSTED, BETWEEN_FRIENDS, PACKET_UNSIGNED, PACKET_SIGNED, WAYS };
 enum { PACKET = 104, SIGNED = 72 };
 
 static struct event_base *base;
@@ -205,7 +205,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     switch (way) {
     case TO_LISTENER: alone(node, false, data, size); break;
     case TO_DIALLER: alone(ppfs, true, data, size); break;
-    case BETWEEN_STRANGERS: between(stranger, data, size, false); break;
+    case BETWEEN_UNTRUSTED: between(stranger, data, size, false); break;
     case BETWEEN_FRIENDS: between(ppfs, data, size, true); break;
     default: packet(data, size, way == PACKET_SIGNED);
     }

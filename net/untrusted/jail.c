@@ -2,7 +2,7 @@
  * calls. The filter is a list of what is allowed. What nobody does by mistake (executing a program, looking into
  * another process) kills, everything else answers EPERM, so that a C library that tries another call than the one known
  * here goes on. */
-#include "net/strangers/jail.h"
+#include "net/untrusted/jail.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "net/strangers/handshake.h"
+#include "net/untrusted/handshake.h"
 #include "net/privileges.h"
 
 /* --- another user ------------------------------------------------------------------------------------------------ */

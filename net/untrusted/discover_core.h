@@ -3,7 +3,7 @@
 #define PPFS_DISCOVER_CORE_H
 #include <event2/event.h>
 
-#include "net/strangers/discover_socket.h"
+#include "net/untrusted/discover_socket.h"
 #include "net/session/session.h"
 
 #define DISCOVER_SOCKETS 4 /* of IPv4 to hear and to talk, of IPv6 the same; -1: not this family */

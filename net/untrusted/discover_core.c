@@ -12,8 +12,12 @@
  * ANSWER to who asked. A packet is looked at only when its signature is right; it counts only when its time is within
  * WINDOW_MS of ours and its nonce is new. The same packet comes once by each interface, so a nonce seen twice is
  * nothing to report. Nonces are kept for two windows, which is a table for more than a thousand machines; when it is
- * full, which only who has the key can bring about, nothing more is heard. */
-#include "net/strangers/discover_core.h"
+ * full, which only who has the key can bring about, nothing more is heard.
+ *
+ * Who has no key gets no answer, and neither does a copy of a query; but who shows such a copy within WINDOW_MS to a
+ * node that has not seen it gets a signed answer from that node: he learns that it is there, and nothing else. Who has a
+ * key may forge packets: they lead to a handshake or a greeting that fails. */
+#include "net/untrusted/discover_core.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -24,7 +28,7 @@
 
 #include "net/address.h"
 #include "net/clock.h"
-#include "net/strangers/discover_socket.h"
+#include "net/untrusted/discover_socket.h"
 
 enum {
     PACKET = 104,
@@ -93,7 +97,7 @@ static int encode(const struct discover_core *d, const struct packet *p, uint8_t
 }
 
 static void refuse(struct discover_core *d, const struct sockaddr_storage *from, int reason) {
-    struct source who = address_source(from);
+    struct origin who = address_origin(from);
 
     if (d->ev.refused && refusals_tell(&d->refusals, &who))
         d->ev.refused(d->arg, from, reason);
