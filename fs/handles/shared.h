@@ -1,6 +1,6 @@
-/* What outlives a daemon: memory that the supervisor maps before it forks, so that the next daemon knows what the kernel
- * believes is open. It can be cut off by kill -9 between any two instructions and is right all the same: a slot counts
- * from the single store that writes its fh, which comes last on the way in and first on the way out.
+/* What outlives a daemon: memory that the supervisor maps before it forks, so that the next daemon knows what the
+ * kernel believes is open. It can be cut off by kill -9 between any two instructions and is right all the same: a slot
+ * counts from the single store that writes its fh, which comes last on the way in and first on the way out.
  *
  * A handle is unconfirmed until the kernel has taken the reply that opened it. The next daemon drops unconfirmed
  * ones: the kernel then sends the request again, or nobody has it open. Not for use by two processes at once. */

@@ -1,6 +1,7 @@
-/* The supervisor: mounts, keeps the descriptor of the mount open, and keeps a daemon serving it: one that dies is started
- * again, and no client notices. SIGTERM, SIGINT and SIGHUP stop the daemon cleanly, then unmount; SIGUSR2 turns the
- * trace of transitions on and off. Killed itself, it leaves a daemon that carries on. It does little, so that there is little that can fail. */
+/* The supervisor: mounts, keeps the descriptor of the mount open, and keeps a daemon serving it: one that dies is
+ * started again, and no client notices. SIGTERM, SIGINT and SIGHUP stop the daemon cleanly, then unmount; SIGUSR2 turns
+ * the trace of transitions on and off. Killed itself, it leaves a daemon that carries on. It does little, so that there
+ * is little that can fail. */
 #ifndef PPFS_SUPERVISOR_H
 #define PPFS_SUPERVISOR_H
 #include "fs/process/daemon.h"

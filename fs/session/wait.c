@@ -6,13 +6,24 @@
 
 #include "fs/session/reply.h"
 #include "net/hash.h"
+#include "net/states.h"
 
 #define BUCKETS 4096u
+
+enum wait_state { HANDLED, PARKED, DUE, ANSWERED, REFUSED };
+static const struct states wait_states = {
+    "request",
+    (const struct state[]){[HANDLED] = {"handled", 1 << PARKED},
+                           [PARKED] = {"parked", 1 << DUE | 1 << ANSWERED | 1 << REFUSED},
+                           [DUE] = {"due", 1 << PARKED | 1 << REFUSED},
+                           [ANSWERED] = {"answered", 0},
+                           [REFUSED] = {"refused", 0}},
+    5};
 
 struct waiter {
     LIST_ENTRY(waiter) in_bucket;
     TAILQ_ENTRY(waiter) due;
-    bool marked; /* it is among the due */
+    enum wait_state state;
     struct waits *waits;
     struct wait_key key;
     fuse_req_t req;
@@ -45,16 +56,23 @@ static struct bucket *bucket(struct waits *all, struct wait_key key) {
     return &all->buckets[hash_number(key.id * 2 + key.group) >> 52];
 }
 
-static void mark(struct waiter *w) {
-    if (!w->marked)
-        TAILQ_INSERT_TAIL(&w->waits->due, w, due);
-    w->marked = true;
+static void become(struct waiter *w, enum wait_state to) {
+    states_changed(&wait_states, w->unique, NULL, w->state, to);
+    w->state = to;
 }
 
-static void take_out(struct waiter *w) {
-    if (w->marked)
+static void mark(struct waiter *w) {
+    if (w->state != PARKED)
+        return;
+    TAILQ_INSERT_TAIL(&w->waits->due, w, due);
+    become(w, DUE);
+}
+
+static void take_out(struct waiter *w, enum wait_state end) {
+    if (w->state == DUE)
         TAILQ_REMOVE(&w->waits->due, w, due);
     LIST_REMOVE(w, in_bucket);
+    become(w, end);
     free(w);
 }
 
@@ -63,7 +81,7 @@ void waits_destroy(struct waits *all) {
         return;
     for (unsigned i = 0; i < BUCKETS; i++)
         while (!LIST_EMPTY(&all->buckets[i]))
-            take_out(LIST_FIRST(&all->buckets[i]));
+            take_out(LIST_FIRST(&all->buckets[i]), REFUSED);
     free(all);
 }
 
@@ -97,6 +115,7 @@ void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks,
                          .off = off,
                          .fi = copy};
     LIST_INSERT_HEAD(bucket(fs->waits, key), w, in_bucket);
+    become(w, PARKED);
     if (blocks)
         sched_blocked(fs->sched, w->pid, w->unique, key.id);
     fuse_req_interrupt_func(req, on_interrupt, w);
@@ -150,10 +169,10 @@ void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc) {
         }
 }
 
-static void finish(struct fs *fs, struct waiter *w) {
+static void finish(struct fs *fs, struct waiter *w, enum wait_state end) {
     if (w->blocks)
         sched_unblocked(fs->sched, w->unique);
-    take_out(w);
+    take_out(w, end);
 }
 
 void waits_turn(struct fs *fs) {
@@ -162,13 +181,13 @@ void waits_turn(struct fs *fs) {
     TAILQ_CONCAT(&list, &fs->waits->due, due);
     for (struct waiter *w; (w = TAILQ_FIRST(&list));) {
         TAILQ_REMOVE(&list, w, due);
-        w->marked = false;
+        become(w, PARKED);
         fuse_req_interrupt_func(w->req, NULL, NULL); /* an answer may outlive w */
         bool answered = try(fs, w);                  /* nothing is refused that is there by now */
         if (!answered && w->error)
             reply_err(fs, w->req, w->error);
         if (answered || w->error)
-            finish(fs, w);
+            finish(fs, w, answered ? ANSWERED : REFUSED);
         else
             fuse_req_interrupt_func(w->req, on_interrupt, w);
     }
@@ -180,6 +199,6 @@ void waits_end(struct fs *fs, int rc) {
             struct waiter *w = LIST_FIRST(&fs->waits->buckets[i]);
             fuse_req_interrupt_func(w->req, NULL, NULL);
             fuse_reply_err(w->req, -rc);
-            take_out(w);
+            take_out(w, REFUSED);
         }
 }

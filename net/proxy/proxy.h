@@ -4,10 +4,10 @@
  *
  * It has the keys of nodes (never the mount's secret: it cannot sign a greeting, but this process signs for each
  * connection that it says there is), the plain bytes of connections while they pass, and the sockets. Who takes it over
- * can listen to and change what goes between this ppfs and its nodes, be this ppfs to them as long as he has it, pretend
- * to be a node, end connections, send UDP by the sockets of discovery, and name addresses to which a ppfs that discovers
- * connects him. On a node he can order work as a ppfs that greets it while he is there. He has no file and no process of
- * this machine, and greetings of before are of no use to him.
+ * can listen to and change what goes between this ppfs and its nodes, be this ppfs to them as long as he has it,
+ * pretend to be a node, end connections, send UDP by the sockets of discovery, and name addresses to which a ppfs that
+ * discovers connects him. On a node he can order work as a ppfs that greets it while he is there. He has no file and no
+ * process of this machine, and greetings of before are of no use to him.
  *
  * It is started when it is first needed. When it dies, or does not answer, it is started again: the connections over it
  * have ended as if the network had, and listeners and discovery go on. It dies with this process. */

@@ -1,8 +1,8 @@
 /* What the network process says.
  *
- * It reads what peers without a key send, so it may be somebody else's by now. What it says is only believed as far as it goes:
- * that somebody has a key that we have given it, and where he is. Numbers are looked up, addresses are printed by us,
- * sentences are ours. What it says too often is not heard. */
+ * It reads what peers without a key send, so it may be somebody else's by now. What it says is only believed as far as
+ * it goes: that somebody has a key that we have given it, and where he is. Numbers are looked up, addresses are printed
+ * by us, sentences are ours. What it says too often is not heard. */
 #include <errno.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* A send queue: frames as bytes in a chain of blocks. A frame lies in one block whole. A mark that stands at the end of a
- * block with another behind it means the beginning of that one; only the last block may have both its marks at its end,
- * and then it is used again from the beginning.
+/* A send queue: frames as bytes in a chain of blocks. A frame lies in one block whole. A mark that stands at the end of
+ * a block with another behind it means the beginning of that one; only the last block may have both its marks at its
+ * end, and then it is used again from the beginning.
  *
  * A block is counted: it is held by the chain and by each run of it that somebody keeps. Its bytes are not written over
  * as long as somebody else has it. */

@@ -1,9 +1,9 @@
 /* A session: a send queue, a count of what came, and the link it has at the moment.
  *
  * Frames carry no numbers on the wire: TCP and TLS keep them in order, so both sides count, and the counts are compared
- * whenever a link begins. A frame leaves the send queue when the other side has said that it received it; it says so with
- * every heartbeat and every ACK_EVERY bytes. The send queue feeds the link WINDOW bytes at a time, so that nothing is held
- * twice.
+ * whenever a link begins. A frame leaves the send queue when the other side has said that it received it; it says so
+ * with every heartbeat and every ACK_EVERY bytes. The send queue feeds the link WINDOW bytes at a time, so that nothing
+ * is held twice.
  *
  * Time is CLOCK_MONOTONIC, looked at once a heartbeat. What counts as silence is time in which this process was
  * looking: when a heartbeat is late because we were stopped, or our loop was, the other side is not blamed for it.
@@ -19,13 +19,23 @@
 #include "net/session/send_queue.h"
 #include "net/address.h"
 #include "net/session/session_int.h"
+#include "net/states.h"
 
 #define STAMP_NS UINT64_C(10000000000) /* a PONG that has not come by then never does */
 
 enum { BYTES_A_MS = 512 * 1024, WAY_MS_MAX = 100 };
 enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
 
+enum session_state { UNLINKED, LINKED, LOST };
+static const struct states session_states = {
+    "session",
+    (const struct state[]){[UNLINKED] = {"unlinked", 1 << LINKED | 1 << LOST},
+                           [LINKED] = {"linked", 1 << UNLINKED | 1 << LINKED /* by a newer link */ | 1 << LOST},
+                           [LOST] = {"lost", 0}},
+    3};
+
 struct session {
+    enum session_state state;
     struct hub *hub;
     struct hub_entry entry; /* whose it is */
     uint8_t shown[SESSION_ID], id[SESSION_ID];
@@ -36,8 +46,7 @@ struct session {
     size_t unsent; /* bytes in it that no link was given yet */
     bool full;     /* pending was at its cap and room() is due */
     unsigned corked;
-    unsigned holds; /* reading waits while there are any */
-    bool lost;
+    unsigned holds;    /* reading waits while there are any */
     uint64_t received; /* frames since it began */
     size_t unacked;    /* bytes of them since we said so last */
 
@@ -50,7 +59,13 @@ struct session {
     uint64_t rtt;                   /* nanoseconds, smoothed */
 };
 
-static void drop_link(struct session *s) {
+/* Without a link, which session_attach then gives it. In the trace both ends have the same number for it. */
+static void become(struct session *s, enum session_state to) {
+    uint32_t number;
+
+    memcpy(&number, s->id, sizeof(number));
+    states_changed(&session_states, number, s->address, s->state, to);
+    s->state = to;
     link_destroy(s->link);
     s->link = NULL;
 }
@@ -59,7 +74,7 @@ static void drop_link(struct session *s) {
 static void session_unlink(struct session *s, const char *what) {
     char why[ADDRESS_MAX + 100];
 
-    drop_link(s);
+    become(s, UNLINKED);
     snprintf(why, sizeof(why), "%s %s", s->address, what);
     if (s->ev.linked)
         s->ev.linked(s->arg, false, why);
@@ -134,7 +149,7 @@ static void session_acked(struct session *s, uint64_t number) {
 }
 
 int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body, uint32_t size) {
-    if (s->lost)
+    if (s->state == LOST)
         return -EPIPE;
     if (kind > SESSION_KIND_MAX || size > FRAME_BODY_MAX)
         return -EINVAL;
@@ -314,9 +329,9 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
         link_destroy(link);
         return -EPROTO;
     }
-    drop_link(s);
-    s->link = link;
     snprintf(s->address, sizeof(s->address), "%s", address);
+    become(s, LINKED);
+    s->link = link;
     link_watch(link, &link_events, s);
     if (s->holds)
         link_hold(link, true);
@@ -339,8 +354,7 @@ void session_tell_linked(struct session *s) {
 }
 
 void session_lose(struct session *s, const char *why) {
-    s->lost = true;
-    drop_link(s);
+    become(s, LOST);
     hub_remove(s->hub, &s->entry);
     event_del(s->beat);
     send_queue_clear(&s->out);
@@ -361,9 +375,10 @@ void session_destroy(struct session *s) {
         return;
     if (s->link)
         link_send(s->link, SESSION_BYE, 0, NULL, 0);
-    if (!s->lost)
+    if (s->state != LOST) {
+        become(s, LOST);
         hub_remove(s->hub, &s->entry);
-    drop_link(s);
+    }
     event_free(s->beat);
     send_queue_clear(&s->out);
     free(s);

@@ -5,8 +5,9 @@
  * whoever dials and however often: a newer link takes the place of an older one. Frames are kept until the other side
  * has them.
  *
- * A link on which nothing came for silence_ms is closed. A session that heard nothing for timeout_ms, or whose other side
- * no longer knows it, is lost: it never comes back, and nothing that was sent in it can arrive later in another one. */
+ * A link on which nothing came for silence_ms is closed. A session that heard nothing for timeout_ms, or whose other
+ * side no longer knows it, is lost: it never comes back, and nothing that was sent in it can arrive later in another
+ * one. */
 #ifndef PPFS_SESSION_H
 #define PPFS_SESSION_H
 #include <event2/event.h>

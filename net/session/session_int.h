@@ -9,10 +9,9 @@
  *   244 ACK      frames received           -
  *   245 BYE      0                         -
  *
- * The node says HELLO, the ppfs answers it with its own, which signs the nonce. Both answer HELLO with RESUME, and begin
- * when they have the other's RESUME: where both named the same
- * session it goes on, and each sends again what the other has not received; else both forget what they had and begin
- * the new one. */
+ * The node says HELLO, the ppfs answers it with its own, which signs the nonce. Both answer HELLO with RESUME, and
+ * begin when they have the other's RESUME: where both named the same session it goes on, and each sends again what the
+ * other has not received; else both forget what they had and begin the new one. */
 #ifndef PPFS_SESSION_INT_H
 #define PPFS_SESSION_INT_H
 #include <sys/queue.h>

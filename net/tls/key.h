@@ -10,9 +10,9 @@
  *
  * Who has it can be that node for that mount. He can not be the mount, which signs its greeting.
  *
- * HKDF-SHA256 with the salt "ppfs key 2" derives from the secret of a mount an Ed25519 key pair ("mount signs"), the key
- * for discovery ("discovery"), and the secret of the key for any number of nodes ("any node"); from the secret of a node
- * the pre-shared key of TLS ("connection") and the 16 bytes that name it in the ClientHello ("identity"): they say
+ * HKDF-SHA256 with the salt "ppfs key 2" derives from the secret of a mount an Ed25519 key pair ("mount signs"), the
+ * key for discovery ("discovery"), and the secret of the key for any number of nodes ("any node"); from the secret of a
+ * node the pre-shared key of TLS ("connection") and the 16 bytes that name it in the ClientHello ("identity"): they say
  * nothing, but are the same each time. */
 #ifndef PPFS_KEY_H
 #define PPFS_KEY_H

@@ -15,8 +15,8 @@
  * full, which only who has the key can bring about, nothing more is heard.
  *
  * Who has no key gets no answer, and neither does a copy of a query; but who shows such a copy within WINDOW_MS to a
- * node that has not seen it gets a signed answer from that node: he learns that it is there, and nothing else. Who has a
- * key may forge packets: they lead to a handshake or a greeting that fails. */
+ * node that has not seen it gets a signed answer from that node: he learns that it is there, and nothing else. Who has
+ * a key may forge packets: they lead to a handshake or a greeting that fails. */
 #include "net/untrusted/discover_core.h"
 
 #include <endian.h>

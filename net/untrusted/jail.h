@@ -4,8 +4,8 @@
 #define PPFS_JAIL_H
 #include <stdint.h>
 
-/* Its group has the same number. Not 65534, nobody, as whom others run what they do not trust: that could stop and limit
- * this process. Neither distributions nor systemd give this one to anybody. */
+/* Its group has the same number. Not 65534, nobody, as whom others run what they do not trust: that could stop and
+ * limit this process. Neither distributions nor systemd give this one to anybody. */
 #define JAIL_UID 65533u
 /* What of it is there. FILES and SCOPE (Landlock) need Linux 5.13 and 6.12; nothing else opens a file either. */
 enum {

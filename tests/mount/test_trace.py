@@ -27,6 +27,17 @@ def test_from_the_start(new_mount):
     assert transitions(m, "bad") == ["draft", "running", "failed"]
 
 
+def test_of_a_request_that_waits(new_mount):
+    m = new_mount(options=["--trace"]).start()
+    m.put("g", m.gate("g"))
+    reader = m.reader(m.results / "g")
+    m.open_gate("g")
+    assert reader.communicate()[0] == b"through g\n"
+    said = [line.split(": ", 3)[2:] for line in m.log().splitlines() if "trace: request " in line]
+    steps = [step for request, step in said if request == said[0][0]]
+    assert steps[0] == "handled -> parked" and steps[-1] == "parked -> answered", steps
+
+
 def test_turned_on_and_off_while_it_runs(m):
     m.put("silent", "1")
     m.result("silent")

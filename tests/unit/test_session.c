@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include "net/session/session_int.h"
+#include "net/states.h"
 #include "net/tls/tls_int.h"
 #include "tests/unit/netrig.h"
 
@@ -393,8 +394,19 @@ static void what_is_changed_on_its_way_costs_the_link_alone(void **state) {
     rig_stop();
 }
 
-static void a_session_that_hears_nothing_for_the_lease_is_lost(void **state) {
+static unsigned began, unlinked, lost; /* transitions in the trace */
+
+static void on_trace(const char *sentence) {
+    assert_non_null(strstr(sentence, "trace: session "));
+    began += strstr(sentence, ": unlinked -> linked") != NULL;
+    unlinked += strstr(sentence, ": linked -> unlinked") != NULL;
+    lost += strstr(sentence, " -> lost") != NULL;
+}
+
+static void a_session_that_hears_nothing_until_the_time_out_is_lost(void **state) {
     (void)state;
+    static const atomic_bool traced = true;
+    states_trace(&traced, on_trace);
     rig_start(false, 300, 300);
     turn_until(both_up, NULL);
     send_numbered(&ppfs, 10);
@@ -402,6 +414,8 @@ static void a_session_that_hears_nothing_for_the_lease_is_lost(void **state) {
     evconnlistener_disable(relay.listener);
     turn_until(ppfs_lost, NULL);
     turn_until(node_lost, NULL);
+    states_trace(NULL, NULL);
+    assert_true(began >= 2 && lost == 2 && unlinked <= began);
     assert_non_null(strstr(ppfs.sentence, "0.3 s"));
     evconnlistener_enable(relay.listener);
     turn_until(both_anew, NULL); /* and nothing of the old one comes in the new one */
@@ -1041,7 +1055,7 @@ int main(void) {
         cmocka_unit_test(frames_arrive_once_and_in_order_over_many_cuts),
         cmocka_unit_test(a_silent_link_is_closed_and_the_session_goes_on),
         cmocka_unit_test(what_is_changed_on_its_way_costs_the_link_alone),
-        cmocka_unit_test(a_session_that_hears_nothing_for_the_lease_is_lost),
+        cmocka_unit_test(a_session_that_hears_nothing_until_the_time_out_is_lost),
         cmocka_unit_test(who_lost_it_makes_the_other_lose_it),
         cmocka_unit_test(a_goodbye_is_heard_at_once),
         cmocka_unit_test(a_process_that_begins_again_is_another),
