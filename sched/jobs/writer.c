@@ -1,5 +1,6 @@
 /* Who writes a job file: what /proc says of that process while it waits for our answer. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,15 +67,13 @@ int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
  * costs, is all that a close() by a living one is charged. Nothing else may be asked of one that lives: exec closes
  * files while it holds what the links in /proc/PID and its stat wait for, and it waits for us. */
 static bool is_ending(pid_t pid) {
-    char path[64];
-    long pages = 1;
+    char path[64], first_digit_of_pages = '1';
     snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (f && fscanf(f, "%ld", &pages) != 1)
-        pages = 1;
-    if (f)
-        fclose(f);
-    return !f || pages == 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, &first_digit_of_pages, 1) : 0;
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 || (n == 1 && first_digit_of_pages == '0');
 }
 
 /* PF_EXITING in its flags and a signal in its exit code (proc(5), /proc/PID/stat fields 9 and 52). */
