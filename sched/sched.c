@@ -107,8 +107,9 @@ static void complain(struct sched *s, int rc) {
         found_damaged(s, store_error(s->store));
     if (!s->unkept++)
         sched_log(s,
-                  rc == -EIO || rc == -EBUSY ? "nothing of this turn was kept: %s (%s); it is tried again every second"
-                                             : "nothing of this turn was kept: %s",
+                  rc == -EIO || rc == -EBUSY || rc == -EEXIST
+                      ? "nothing of this turn was kept: %s (%s); it is tried again every second"
+                      : "nothing of this turn was kept: %s",
                   strerror(-rc), store_error(s->store));
 }
 
@@ -119,13 +120,8 @@ static void kept(struct sched *s) {
 }
 
 int sched_commit(struct sched *s) {
-    int rc = s->error;
     bool changed = store_changed(s->store), had = store_has_ballast(s->store);
-    if (rc < 0)
-        store_rollback(s->store);
-    else
-        rc = store_commit(s->store);
-    s->error = 0;
+    int rc = store_commit(s->store);
     s->made_room = rc < 0 && had && !store_has_ballast(s->store);
     if (rc < 0) {
         complain(s, rc);
@@ -175,11 +171,11 @@ static int recover_running(struct sched *s) {
                 sched_fail(s, &r, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
                 continue;
             }
-            sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
+            store_ready_turn(s->store, &r.job, &r.turn);
             backlog_mark(s, &r);
             sched_move(s, &r, JOB_QUEUED, 0);
         }
-    return s->error;
+    return store_failed(s->store);
 }
 
 static int recover_drafts(struct sched *s, bool (*open)(void *, uint64_t, bool), void *arg) {
@@ -190,7 +186,7 @@ static int recover_drafts(struct sched *s, bool (*open)(void *, uint64_t, bool),
             if (!open(arg, ids[i], true))
                 sched_release(s, ids[i]);
         }
-    return s->error;
+    return store_failed(s->store);
 }
 
 static int recover_orphans(struct sched *s, bool (*open)(void *, uint64_t, bool), void *arg) {
@@ -201,7 +197,7 @@ static int recover_orphans(struct sched *s, bool (*open)(void *, uint64_t, bool)
             if (!open(arg, ids[i], false))
                 sched_drop(s, ids[i]);
         }
-    return s->error;
+    return store_failed(s->store);
 }
 
 int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool for_writing), void *arg) {
@@ -215,7 +211,7 @@ int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool fo
     if (rc == 0)
         rc = recover_orphans(s, open, arg);
     if (rc == 0) /* the clock may have been set back since these pauses began */
-        rc = sched_check(s, store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000)));
+        rc = store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000));
     sched_set_due(s);
     sched_tick(s);
     return rc < 0 || !store_faults(s->store) ? rc : store_failed(s->store);
@@ -313,6 +309,8 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     store_meta_set(s->store, "cpus", s->hosts->cpus);
     store_meta_set(s->store, "node_state", s->hosts->state);
     s->first_id = store_next_id(s->store);
+    if (store_failed(s->store) && !store_faults(s->store))
+        store_rollback(s->store); /* a full disk is no reason not to begin */
     s->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
     s->users_unknown = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash =
         true; /* until a look says otherwise */
@@ -338,8 +336,6 @@ static void stop_running(struct sched *s, bool all) {
     if (!s->store)
         return;
     run_stop_all(s, all);
-    if (s->error)
-        store_rollback(s->store);
     store_commit(s->store);
 }
 

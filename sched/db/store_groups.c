@@ -128,7 +128,7 @@ static int touch(struct store *st, uint64_t group, const struct tally *d) {
         size_t cap = st->touched_cap ? st->touched_cap * 2 : 64;
         uint64_t *grown = reallocarray(st->touched, cap, sizeof *grown);
         if (!grown)
-            return -ENOMEM;
+            return store_fail(st, -ENOMEM);
         st->touched = grown;
         st->touched_cap = cap;
     }

@@ -315,7 +315,7 @@ static void dispatch_users(struct sched *s) {
     bool moved = false, passed = false, cut = false, more = false, goes_on = !LIST_EMPTY(&s->met);
     if (!goes_on)
         s->stirred = false;
-    while ((host_any_free(s) || s->spares) && !s->error) {
+    while ((host_any_free(s) || s->spares) && !store_failed(s->store)) {
         struct user *u = raised(s);
         if (!u && !(u = user_next(s)))
             break;
@@ -334,7 +334,7 @@ static void dispatch_users(struct sched *s) {
 }
 
 void dispatch_turn(struct sched *s) {
-    if (s->stopping || s->error)
+    if (s->stopping || store_failed(s->store))
         return;
     speed_weigh(s);
     find_users(s);
@@ -347,6 +347,6 @@ void dispatch_turn(struct sched *s) {
     if (host_any_free(s))
         dispatch_users(s);
     host_spare_wake(s);
-    if (!s->error && somebody_waits(s))
+    if (!store_failed(s->store) && somebody_waits(s))
         lease_reclaim(s);
 }

@@ -49,7 +49,7 @@ static int settle_one(struct sched *s, uint64_t id, bool succeeded, const char *
     if (placeable)
         return submit_enqueue(s, &r, 0);
     r.job.not_before = NOT_PLACED;
-    return sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
+    return store_job_save(s->store, &r, SAVE_QUEUE);
 }
 
 static void settle_slice(struct sched *s) {
@@ -65,7 +65,7 @@ static void settle_slice(struct sched *s) {
     for (int i = 0; i < n; i++)
         sched_check(s, settle_one(s, ids[i], succeeded, name));
     if (n < ROWS)
-        sched_check(s, store_settle_done(s->store, on));
+        store_settle_done(s->store, on);
 }
 
 /* A group that was renamed from .G to G: its files were sealed one by one, now they are queued, the groups in it after
@@ -80,7 +80,7 @@ static void open_slice(struct sched *s) {
     for (int i = 0; i < n; i++) {
         struct job_row r;
         s->opened = ids[i];
-        int rc = sched_check(s, store_job_get(s->store, ids[i], &r));
+        int rc = store_job_get(s->store, ids[i], &r);
         if (rc == 0 && !draft_stays(s, &r.job))
             rc = submit_job(s, &r);
         if (rc == -ENOMEM)
@@ -88,10 +88,10 @@ static void open_slice(struct sched *s) {
         else if (rc < 0)
             sched_log_user(s, r.job.id, "%s could not be queued: %s", r.job.name, strerror(-rc));
     }
-    if (n < ROWS && !s->error) {
-        sched_check(s, store_group_open_below(s->store, group));
-        sched_check(s, store_group_set_opening(s->store, group, false));
-        sched_check(s, store_tally_touch(s->store, group));
+    if (n < ROWS && !store_failed(s->store)) {
+        store_group_open_below(s->store, group);
+        store_group_set_opening(s->store, group, false);
+        store_tally_touch(s->store, group);
         s->opened = 0;
     }
 }
@@ -119,7 +119,7 @@ static void place_slice(struct sched *s) {
         struct job_row r;
         struct options *o = NULL;
         s->placed = ids[i];
-        int rc = sched_check(s, store_job_get(s->store, ids[i], &r));
+        int rc = store_job_get(s->store, ids[i], &r);
         if (rc == 0)
             rc = submit_options(s, &r, &o);
         if (rc < 0) {
@@ -155,7 +155,7 @@ static void retries_slice(struct sched *s, int64_t until) {
             if (store_job_get(s->store, ids[i], &r) == 0)
                 submit_enqueue(s, &r, 0);
         }
-    } while (n == ROWS && !s->error && clock_us() < until);
+    } while (n == ROWS && !store_failed(s->store) && clock_us() < until);
     s->due_at = 0;
     sched_set_due(s);
 }
@@ -163,9 +163,9 @@ static void retries_slice(struct sched *s, int64_t until) {
 /* More of one kind of long work, until the time of this turn is over; a little of it in any case. */
 static void work_off(struct sched *s, const bool *more, void (*slice)(struct sched *s), int64_t until) {
     do
-        if (*more && !s->error)
+        if (*more && !store_failed(s->store))
             slice(s);
-    while (*more && !s->error && clock_us() < until);
+    while (*more && !store_failed(s->store) && clock_us() < until);
 }
 
 void queue_turn(struct sched *s) {

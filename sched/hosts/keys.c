@@ -173,7 +173,7 @@ int sched_add_key(struct sched *s, const char *name) {
         rc = add(s->keys, &key);
     if (rc == 0) {
         s->keys->changed = true;
-        rc = sched_check(s, store_key_put(s->store, name, key.secret));
+        rc = store_key_put(s->store, name, key.secret);
     }
     key_wipe(&key, sizeof key);
     return rc;
@@ -184,7 +184,7 @@ int sched_remove_key(struct sched *s, const char *name) {
     struct registry_key *key = named(k, name);
     if (!key)
         return -ENOENT;
-    int rc = sched_check(s, store_key_delete(s->store, name));
+    int rc = store_key_delete(s->store, name);
     if (rc < 0)
         return rc;
     k->count--;

@@ -143,7 +143,7 @@ static int save(struct sched *s, const struct host *h) {
         int rc = store_meta_set(s->store, "cpus", h->cpus);
         return sched_check(s, rc < 0 ? rc : store_meta_set(s->store, "node_state", h->state));
     }
-    return h->dialled ? sched_check(s, store_node_put(s->store, h->name, h->state, h->wish)) : 0;
+    return h->dialled ? store_node_put(s->store, h->name, h->state, h->wish) : 0;
 }
 
 int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {

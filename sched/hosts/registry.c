@@ -301,7 +301,7 @@ int sched_add_node(struct sched *s, const char *address) {
     h->dial = s->telling = true;
     host_changed(h);
     /* not written: host_rolled_back lets it go */
-    return sched_check(s, store_node_put(s->store, address, h->state, h->wish));
+    return store_node_put(s->store, address, h->state, h->wish);
 }
 
 static void leave(struct host *h) {
@@ -315,7 +315,7 @@ int sched_remove_node(struct sched *s, const char *name) {
     struct host *h = host_find(s, name);
     if (!h || h->pool)
         return h ? -EBUSY : -ENOENT;
-    int rc = h->dialled ? sched_check(s, store_node_delete(s->store, name)) : 0;
+    int rc = h->dialled ? store_node_delete(s->store, name) : 0;
     if (rc < 0)
         return rc;
     h->leaving = h->undial = s->telling = s->drained = true;
@@ -388,5 +388,5 @@ const char *sched_discovers(struct sched *s) {
 
 int sched_set_discover(struct sched *s, const char *where) {
     int rc = registry_discover(s->registry, where);
-    return rc < 0 ? rc : sched_check(s, store_meta_set_text(s->store, "discover", !where ? "0" : *where ? where : "1"));
+    return rc < 0 ? rc : store_meta_set_text(s->store, "discover", !where ? "0" : *where ? where : "1");
 }

@@ -25,7 +25,7 @@ int sched_drop_bodies(struct sched *s, uint64_t job, bool spec) {
         sched_note_unlink(s, (struct spool_name){job, bodies[i], files[i]});
         if (files[i] != BODY_LOG)
             continue;
-        sched_check(s, store_log_drop(s->store, job, bodies[i]));
+        store_log_drop(s->store, job, bodies[i]);
         s->trash = true;
     }
     return sched_check(s, n < 0 ? n : store_bodies_delete(s->store, job, first));

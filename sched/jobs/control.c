@@ -17,13 +17,13 @@ static int free_input(struct sched *s, uint64_t job) {
         sched_note_unlink(s, (struct spool_name){job, BODY_SPEC, b.file});
     if (b.file == BODY_LOG) {
         s->trash = true;
-        rc = sched_check(s, store_log_drop(s->store, job, BODY_SPEC));
+        rc = store_log_drop(s->store, job, BODY_SPEC);
         if (rc == 0)
-            rc = sched_check(s, store_log_drop(s->store, job, BODY_WAITING));
+            rc = store_log_drop(s->store, job, BODY_WAITING);
         if (rc == 0)
-            rc = sched_check(s, store_bodies_delete(s->store, job, BODY_WAITING));
+            rc = store_bodies_delete(s->store, job, BODY_WAITING);
     }
-    return rc < 0 ? rc : sched_check(s, store_body_put(s->store, job, BODY_SPEC, "", 0));
+    return rc < 0 ? rc : store_body_put(s->store, job, BODY_SPEC, "", 0);
 }
 
 int sched_cancel(struct sched *s, uint64_t job) {
@@ -34,8 +34,7 @@ int sched_cancel(struct sched *s, uint64_t job) {
     if (job_ended(r.job.state))
         return -ENOENT;
     if (r.job.draft) {
-        if (strcmp(r.job.name, ".options") == 0 &&
-            (rc = sched_check(s, store_group_set_options(s->store, r.job.group, ""))) < 0)
+        if (strcmp(r.job.name, ".options") == 0 && (rc = store_group_set_options(s->store, r.job.group, "")) < 0)
             return rc;
         return sched_remove(s, &r);
     }
@@ -60,9 +59,9 @@ int sched_set_priority(struct sched *s, uint64_t job, int priority) {
     if (st)
         st->priority = priority;
     if (r.job.state == JOB_QUEUED)
-        rc = sched_check(s, store_ready_turn(s->store, &r.job, &r.turn));
+        rc = store_ready_turn(s->store, &r.job, &r.turn);
     sched_note(s, job);
-    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, &r, SAVE_QUEUE));
+    return rc < 0 ? rc : store_job_save(s->store, &r, SAVE_QUEUE);
 }
 
 int sched_set_hold(struct sched *s, uint64_t job, bool hold) {
@@ -90,7 +89,7 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
     bool moves = uid && *uid != r.job.uid;
     rc = may_give(&r.job, moves, gid && *gid != r.job.gid);
     if (rc == 0 && moves && r.job.uid != 0) /* he has chosen what a program finds in his directory */
-        rc = sched_check(s, store_job_set_directory(s->store, job, ""));
+        rc = store_job_set_directory(s->store, job, "");
     if (rc < 0)
         return rc;
     if (uid)
@@ -100,7 +99,7 @@ int sched_set_owner(struct sched *s, uint64_t job, const uid_t *uid, const gid_t
     if (mode)
         r.job.mode = *mode & 07777;
     sched_note(s, job);
-    return sched_check(s, store_job_save(s->store, &r, moves ? SAVE_NAME : 0));
+    return store_job_save(s->store, &r, moves ? SAVE_NAME : 0);
 }
 
 /* --- rename ------------------------------------------------------------------------------------------------------ */
@@ -165,7 +164,7 @@ static int may_go_into(struct sched *s, struct job_row *r, uint64_t group) {
         return rc;
     snprintf(r->job.why, sizeof r->job.why, "stays a draft where it is: %.480s", why);
     sched_note(s, r->job.id);
-    return sched_check(s, store_job_save(s->store, r, 0)) < 0 ? -EIO : -EPERM;
+    return store_job_save(s->store, r, 0) < 0 ? -EIO : -EPERM;
 }
 
 /* A draft that gets a name (and a group) that runs is submitted; if it is still open, its release will do that. */
@@ -176,7 +175,7 @@ static int renamed_draft(struct sched *s, struct job_row *r, const struct group 
     bool stays = draft_stays(s, &r->job) || to->dotted;
     if (stays && reading_stop(s, r->job.id))
         r->sealed = true; /* it was closed, and waits for another name */
-    int rc = sched_check(s, store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE));
+    int rc = store_job_save(s->store, r, SAVE_NAME | SAVE_QUEUE);
     if (rc == 0 && job_is_options(&r->job))
         return sched_check(s, options_file_take(s, &r->job));
     if (rc < 0 || stays || !r->sealed)
@@ -191,13 +190,13 @@ static int withdraw(struct sched *s, struct job_row *r) {
         return -ETXTBSY;
     r->job.draft = true;
     r->resolved = false; /* whom it waits for is read anew, and so are its options */
-    int rc = sched_check(s, store_deps_delete(s->store, r->job.id));
+    int rc = store_deps_delete(s->store, r->job.id);
     if (rc == 0)
-        rc = sched_check(s, store_job_set_options(s->store, r->job.id, ""));
+        rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
         rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;
-    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+    return rc < 0 ? rc : store_job_save(s->store, r, SAVE_QUEUE);
 }
 
 static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name,
@@ -235,7 +234,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     rc = clear_name(s, to_group, to_name, no_replace, &r.job);
     if (rc < 0)
         return rc;
-    if (job_is_options(&r.job) && (rc = sched_check(s, store_group_set_options(s->store, group, ""))) < 0)
+    if (job_is_options(&r.job) && (rc = store_group_set_options(s->store, group, "")) < 0)
         return rc; /* what it said is in force no more */
     struct tally leaves = {0}, comes = {0};
     if (!r.job.draft && group != to_group) {
@@ -245,9 +244,9 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
             leaves.running--;
             comes.running++;
         }
-        rc = sched_check(s, store_tally_add(s->store, group, &leaves));
+        rc = store_tally_add(s->store, group, &leaves);
         if (rc == 0)
-            rc = sched_check(s, store_tally_add(s->store, to_group, &comes));
+            rc = store_tally_add(s->store, to_group, &comes);
         if (rc < 0)
             return rc;
     }
@@ -260,7 +259,7 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
         return renamed_draft(s, &r, &to);
     if (!runs)
         return withdraw(s, &r);
-    return sched_check(s, store_job_save(s->store, &r, SAVE_NAME));
+    return store_job_save(s->store, &r, SAVE_NAME);
 }
 
 int sched_rename(struct sched *s, uint64_t group, const char *name, uint64_t to_group, const char *to_name,
@@ -276,8 +275,8 @@ static int move_failure(struct sched *s, const struct job_row *r, uint64_t to_gr
     struct tally leaves = {.failed = (uint64_t)-1}, comes = {.failed = 1};
     if (r->job.group == to_group)
         return 0;
-    int rc = sched_check(s, store_tally_add(s->store, r->job.group, &leaves));
-    return rc < 0 ? rc : sched_check(s, store_tally_add(s->store, to_group, &comes));
+    int rc = store_tally_add(s->store, r->job.group, &leaves);
+    return rc < 0 ? rc : store_tally_add(s->store, to_group, &comes);
 }
 
 /* What only says how it ended. That it ran, and how often, stays. */
@@ -294,7 +293,7 @@ static void forget_end(struct job *j) {
  * */
 static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
     r->job.draft = true;
-    int rc = sched_check(s, store_job_set_options(s->store, r->job.id, ""));
+    int rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
         rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;

@@ -67,7 +67,7 @@ static int insert_draft(struct sched *s, uint64_t group, const char *name, const
     if (!copied)
         writer_directory(w->pid, cwd, sizeof cwd);
     sched_note(s, r->job.id);
-    rc = sched_check(s, store_job_insert(s->store, r, copied ? copied : cwd));
+    rc = store_job_insert(s->store, r, copied ? copied : cwd);
     free(copied);
     return rc;
 }
@@ -103,7 +103,7 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
         rc = insert_draft(s, group, name, w, &r);
         if (rc == 0 && g.hidden) {
             g.hidden = false;
-            rc = sched_check(s, store_group_save(s->store, &g));
+            rc = store_group_save(s->store, &g);
         }
     }
     if (rc == 0)
@@ -116,7 +116,7 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
 static int reopen(struct sched *s, struct job_row *r, bool changes) {
     if (ids_has(&s->submitting, r->job.id)) {
         ids_remove(&s->submitting, r->job.id);
-        sched_check(s, store_tally_touch(s->store, r->job.group));
+        store_tally_touch(s->store, r->job.group);
     }
     if (!r->job.flushed && !((r->job.cut || r->copy) && changes) && !r->sealed)
         return 0;
@@ -126,7 +126,7 @@ static int reopen(struct sched *s, struct job_row *r, bool changes) {
         r->job.cut = false;
         r->job.why[0] = 0;
     }
-    return sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+    return store_job_save(s->store, r, SAVE_QUEUE);
 }
 
 static void pending_done(void *arg, int rc) {
@@ -141,7 +141,7 @@ static void pending_done(void *arg, int rc) {
         else if (rc < 0 && p->fresh) /* else an empty draft would stand before the job that was to be copied */
             sched_remove(s, &r);
         else if (rc == 0)
-            rc = sched_check(s, store_body_put_file(s->store, p->job, BODY_SPEC, spool_size(s->spool, n), SPEC_FILE));
+            rc = store_body_put_file(s->store, p->job, BODY_SPEC, spool_size(s->spool, n), SPEC_FILE);
     }
     sched_note(s, p->job);
     p->done(p->arg, rc);
@@ -175,7 +175,7 @@ static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *do
     if (rc == -ENOENT)
         return 0;
     if (rc < 0 || !b.file)
-        return rc < 0 ? rc : sched_check(s, store_body_copy(s->store, from, to));
+        return rc < 0 ? rc : store_body_copy(s->store, from, to);
     struct pending *p = pending_create(s, to, true, done, arg);
     if (p)
         p->fresh = true;
@@ -228,7 +228,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
             rc = insert_draft(s, r.job.group, r.job.name, &as, &d);
         d.copy = !truncate;
         if (rc == 0 && d.copy)
-            rc = sched_check(s, store_job_save(s->store, &d, SAVE_QUEUE));
+            rc = store_job_save(s->store, &d, SAVE_QUEUE);
     }
     if (rc == 0)
         rc = reopen(s, &d, truncate);
@@ -332,14 +332,14 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
                  : -ENOMEM;
     }
     if (rc == -ENOENT && offset == 0 && size <= INLINE_MAX)
-        return sched_check(s, store_body_put(s->store, job, BODY_SPEC, bytes, size));
+        return store_body_put(s->store, job, BODY_SPEC, bytes, size);
     int64_t have = read_row(s, job);
     if (have < 0)
         return (int)have;
     if (offset + size > (options ? INLINE_MAX : REWRITE_MAX))
         return convert(s, job, (size_t)have, bytes, size, offset, done, arg);
     size_t total = laid_over(s, (size_t)have, bytes, size, offset);
-    return sched_check(s, store_body_put(s->store, job, BODY_SPEC, s->scratch, total));
+    return store_body_put(s->store, job, BODY_SPEC, s->scratch, total);
 }
 
 int sched_write(struct sched *s, uint64_t job, const void *bytes, size_t size, uint64_t offset, sched_done *done,
@@ -377,5 +377,5 @@ int sched_truncate(struct sched *s, uint64_t job, uint64_t size, sched_done *don
         return convert(s, job, (size_t)have, NULL, 0, size, done, arg);
     if (size > (uint64_t)have)
         memset(s->scratch + have, 0, size - (uint64_t)have);
-    return sched_check(s, store_body_put(s->store, job, BODY_SPEC, s->scratch, size));
+    return store_body_put(s->store, job, BODY_SPEC, s->scratch, size);
 }

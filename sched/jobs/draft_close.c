@@ -44,7 +44,7 @@ static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t si
         if (rc == 0 && refused == 0)
             refused = may_close(s, j);
     }
-    int saved = sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+    int saved = store_job_save(s->store, r, SAVE_QUEUE);
     return rc < 0 ? rc : saved < 0 ? saved : refused;
 }
 
@@ -100,7 +100,7 @@ static int release(struct sched *s, uint64_t job) {
 void sched_release(struct sched *s, uint64_t job) {
     ids_add(&s->released, job); /* to be done again should this turn not be committed */
     int rc = release(s, job);
-    if (rc < 0 && rc != -ENOENT && !s->error) {
+    if (rc < 0 && rc != -ENOENT && !store_failed(s->store)) {
         ids_add(&s->again, job);
         sched_retry(s);
     }

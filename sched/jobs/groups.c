@@ -128,7 +128,7 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
         g.mode = w->mode & 07777;
         g.request = w->request;
         *out = g;
-        return sched_check(s, store_group_save(s->store, &g));
+        return store_group_save(s->store, &g);
     }
     if (rc == 0 && w->again && g.request == w->request) {
         *out = g;
@@ -150,7 +150,7 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
                        .created = clock_wall_us(),
                        .request = w->request};
     strcpy(g.name, name);
-    rc = g.id ? sched_check(s, store_group_insert(s->store, &g)) : sched_check(s, -EIO);
+    rc = g.id ? store_group_insert(s->store, &g) : sched_check(s, -EIO);
     if (rc == 0)
         *out = g;
     return rc;
@@ -181,20 +181,18 @@ int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
     if (any)
         return -ENOTEMPTY;
     if (!store_group_has_jobs(s->store, group))
-        return side == SHELF_JOBS || side == SHELF_GONE || g.hidden
-                   ? sched_check(s, store_group_delete(s->store, group))
-                   : 0;
+        return side == SHELF_JOBS || side == SHELF_GONE || g.hidden ? store_group_delete(s->store, group) : 0;
     if (side != SHELF_JOBS)
         return 0; /* other sides of it still have jobs: it goes when they are gone */
     g.hidden = true;
-    return sched_check(s, store_group_save(s->store, &g));
+    return store_group_save(s->store, &g);
 }
 
 /* The counts of all that is in it leave the groups above, or come to them. */
 static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, bool leaves) {
     uint64_t sign = leaves ? (uint64_t)-1 : 1;
     struct tally d = {t->active * sign, t->running * sign, t->done * sign, t->failed * sign, t->cancelled * sign};
-    return sched_check(s, store_tally_add(s->store, parent, &d));
+    return store_tally_add(s->store, parent, &d);
 }
 
 static int replace_target(struct sched *s, uint64_t to_parent, const char *to_name) {
@@ -204,7 +202,7 @@ static int replace_target(struct sched *s, uint64_t to_parent, const char *to_na
         return name_taken(s, to_parent, to_name) ? -ENOTDIR : 0;
     if (rc < 0)
         return rc;
-    return store_group_has_jobs(s->store, g.id) ? -ENOTEMPTY : sched_check(s, store_group_delete(s->store, g.id));
+    return store_group_has_jobs(s->store, g.id) ? -ENOTEMPTY : store_group_delete(s->store, g.id);
 }
 
 int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, sched_done *done,
@@ -239,13 +237,13 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     strcpy(g.name, to_name);
     g.dotted = dotted;
     if (rc == 0)
-        rc = sched_check(s, store_group_save(s->store, &g));
+        rc = store_group_save(s->store, &g);
     if (rc == 0)
         rc = move_tally(s, to_parent, &t, false);
     if (rc == 0 && dotted)
-        rc = sched_check(s, store_group_close_below(s->store, group));
+        rc = store_group_close_below(s->store, group);
     if (rc == 0 && opens) { /* from this commit on all of it will be queued, a slice a turn (queue.c) */
-        rc = sched_check(s, store_group_set_opening(s->store, group, true));
+        rc = store_group_set_opening(s->store, group, true);
         s->opening = true;
         sched_tick(s);
     }
@@ -263,5 +261,5 @@ int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, con
         g.gid = *gid;
     if (mode)
         g.mode = *mode & 07777;
-    return sched_check(s, store_group_save(s->store, &g));
+    return store_group_save(s->store, &g);
 }

@@ -74,7 +74,7 @@ int options_file_take(struct sched *s, const struct job *j) {
     if (rc == 0 && options_drafts(o))
         s->drafts_said = true; /* also where this turn is not committed: then it is looked up in vain */
     if (rc == 0)
-        rc = sched_check(s, store_group_set_options(s->store, j->group, saved));
+        rc = store_group_set_options(s->store, j->group, saved);
     options_destroy(o);
     free(saved);
     return rc;

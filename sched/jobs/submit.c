@@ -154,7 +154,7 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
         h = NULL;
     if (h || (alone && stream && streams_room(s, u)))
         return run_start(s, r, h, also_save);
-    int rc = sched_check(s, store_ready_turn(s->store, &r->job, &r->turn));
+    int rc = store_ready_turn(s->store, &r->job, &r->turn);
     backlog_mark(s, r);
     return rc < 0 ? rc : sched_move(s, r, JOB_QUEUED, also_save);
 }
@@ -175,7 +175,7 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
         return rc;
     if (rc > 0 || !placeable) {
         r->job.not_before = rc > 0 ? 0 : NOT_PLACED;
-        return r->job.state == JOB_WAITING ? sched_check(s, store_job_save(s->store, r, also_save | SAVE_QUEUE))
+        return r->job.state == JOB_WAITING ? store_job_save(s->store, r, also_save | SAVE_QUEUE)
                                            : sched_move(s, r, JOB_WAITING, also_save);
     }
     return submit_enqueue(s, r, also_save);
@@ -192,7 +192,7 @@ static int take_name(struct sched *s, const struct job *j) {
     if (job_ended(old.job.state) && s->is_open && s->is_open(s->is_open_arg, old.job.id, false))
         return sched_forget(s, old.job.id, true);
     if (!job_ended(old.job.state) && s->deps) /* who waits for that name waits for the new job */
-        rc = sched_check(s, store_dep_move(s->store, old.job.id, j->id));
+        rc = store_dep_move(s->store, old.job.id, j->id);
     return rc < 0 ? rc : sched_remove(s, &old);
 }
 
@@ -323,7 +323,7 @@ struct reading {
 /* The turn that gave it a name that runs may not have been committed. */
 static bool may_run(struct sched *s, const struct job *j) {
     struct group g;
-    return !draft_stays(s, j) && sched_check(s, store_group_get(s->store, j->group, &g)) == 0 && !g.dotted;
+    return !draft_stays(s, j) && store_group_get(s->store, j->group, &g) == 0 && !g.dotted;
 }
 
 static void spool_was_read(void *arg, struct spool_spec *spec) {
@@ -334,12 +334,13 @@ static void spool_was_read(void *arg, struct spool_spec *spec) {
     ids_remove(&s->submitting, p->job);
     if (wanted)
         ids_add(&s->released, p->job); /* comes again should this turn not be committed */
-    if (wanted && sched_check(s, store_job_get(s->store, p->job, &r)) == 0 && r.job.draft && may_run(s, &r.job)) {
+    int rc = wanted ? store_job_get(s->store, p->job, &r) : -ENOENT;
+    if (rc == 0 && r.job.draft && may_run(s, &r.job)) {
         if (spec->rc < 0 && spec->rc != -EINVAL)
             snprintf(spec->why, sizeof spec->why, "its file could not be read: %s", strerror(-spec->rc));
         admit(s, &r, spec->rc, spec->kind, spec->options, spec->why);
-    } else if (wanted && !s->error) {
-        sched_check(s, store_tally_touch(s->store, r.job.group));
+    } else if (rc == 0) {
+        store_tally_touch(s->store, r.job.group);
     }
     free(p);
 }
@@ -360,7 +361,7 @@ int submit_job(struct sched *s, struct job_row *r) {
         *p = (struct reading){s, r->job.id};
         r->sealed = false; /* killed here: a draft that is flushed and not sealed is submitted at the next start */
         r->job.flushed = true;
-        sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+        store_job_save(s->store, r, SAVE_QUEUE);
         rc = spool_spec(s->spool, (struct spool_name){r->job.id, BODY_SPEC, b.file}, r->job.name, spool_was_read, p);
         if (rc != -EINPROGRESS) {
             ids_remove(&s->submitting, r->job.id);

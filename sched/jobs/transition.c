@@ -28,14 +28,14 @@ static int settle(struct sched *s, const struct job *j, bool succeeded) {
     if (!s->deps || !store_dep_any(s->store, j->id))
         return 0;
     s->settling = true;
-    return sched_check(s, store_settle_add(s->store, j->id, succeeded, j->name));
+    return store_settle_add(s->store, j->id, succeeded, j->name);
 }
 
 /* In memory or not, its calls run no longer. */
 static int end_stream(struct sched *s, uint64_t job) {
     int rc = sched_check(s, stream_drop_parts(s, job));
     stream_kept_end(s, job);
-    return rc < 0 ? rc : sched_check(s, store_stream_delete(s->store, job));
+    return rc < 0 ? rc : store_stream_delete(s->store, job);
 }
 
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save) {
@@ -57,9 +57,9 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
     j->flushed = false; /* only says something of a draft */
     r->sealed = false;
     count(&delta, j, 1);
-    int rc = sched_check(s, store_job_save(s->store, r, also_save | SAVE_QUEUE));
+    int rc = store_job_save(s->store, r, also_save | SAVE_QUEUE);
     if (rc == 0)
-        rc = sched_check(s, store_tally_add(s->store, j->group, &delta));
+        rc = store_tally_add(s->store, j->group, &delta);
     sched_note(s, j->id);
     if (rc < 0 || !job_ended(to))
         return rc;
@@ -87,7 +87,7 @@ bool reading_stop(struct sched *s, uint64_t job) {
     if (was)
         ids_add(&s->released, job);
     if (was && store_job_get(s->store, job, &r) == 0) /* it counted as active, for those who wait for none to be */
-        sched_check(s, store_tally_touch(s->store, r.job.group));
+        store_tally_touch(s->store, r.job.group);
     return was;
 }
 
@@ -102,9 +102,9 @@ int sched_remove(struct sched *s, struct job_row *r) {
     if (rc == 0)
         rc = sched_drop_bodies(s, r->job.id, true);
     if (rc == 0)
-        rc = sched_check(s, store_job_delete(s->store, r->job.id));
+        rc = store_job_delete(s->store, r->job.id);
     if (rc == 0)
-        rc = sched_check(s, store_tally_add(s->store, r->job.group, &delta));
+        rc = store_tally_add(s->store, r->job.group, &delta);
     sched_note(s, r->job.id);
     return rc;
 }
@@ -126,9 +126,9 @@ int sched_forget(struct sched *s, uint64_t job, bool held_open) {
     else
         delta.cancelled--;
     r.job.shelf = SHELF_ORPHAN;
-    rc = sched_check(s, store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF));
+    rc = store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF);
     sched_note(s, job);
-    return rc < 0 ? rc : sched_check(s, store_tally_add(s->store, r.job.group, &delta));
+    return rc < 0 ? rc : store_tally_add(s->store, r.job.group, &delta);
 }
 
 int sched_drop(struct sched *s, uint64_t job) {

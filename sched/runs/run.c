@@ -266,7 +266,7 @@ static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
                  *r->outcome.why ? "; the last: " : "", r->outcome.why);
         return sched_fail(s, row, EIO, why, 0);
     }
-    sched_check(s, store_ready_turn(s->store, &row->job, &row->turn));
+    store_ready_turn(s->store, &row->job, &row->turn);
     backlog_mark(s, row);
     return sched_move(s, row, JOB_QUEUED, 0);
 }
@@ -290,7 +290,7 @@ static int write_cancelled(struct sched *s, struct run *r, struct job_row *row) 
         snprintf(j->why, sizeof j->why, "cancelled: it was removed from jobs/ and killed by SIG%s", signal);
     int rc = run_output_store(s, r);
     sched_note(s, j->id);
-    return rc < 0 ? rc : sched_check(s, store_job_save(s->store, row, 0));
+    return rc < 0 ? rc : store_job_save(s->store, row, 0);
 }
 
 static int write_end(struct sched *s, struct run *r, struct job_row *row) {
@@ -450,7 +450,7 @@ void run_stop_all(struct sched *s, bool all) {
             if (store_job_get(s->store, ids[i], &row) < 0)
                 continue;
             row.job.attempt--; /* this one does not count */
-            sched_check(s, store_ready_turn(s->store, &row.job, &row.turn));
+            store_ready_turn(s->store, &row.job, &row.turn);
             sched_move(s, &row, JOB_QUEUED, 0);
         }
 }

@@ -190,7 +190,7 @@ int stream_start(struct sched *s, struct job_row *r, unsigned also_save) {
 
 /* The first write to a draft shows that it is a stream: from now on its name is its own, and its input is a log. */
 int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind) {
-    int rc = sched_check(s, store_body_put_file(s->store, r->job.id, BODY_SPEC, 0, BODY_LOG));
+    int rc = store_body_put_file(s->store, r->job.id, BODY_SPEC, 0, BODY_LOG);
     return rc < 0 ? rc : submit_stream(s, r, kind);
 }
 
@@ -249,7 +249,7 @@ int stream_let_go(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
              "its writer was killed by SIG%s after %lld bytes: what it had written whole is run",
              writer_signal_name(signal), (long long)size);
     sched_note(s, r->job.id);
-    return sched_check(s, store_job_save(s->store, r, 0));
+    return store_job_save(s->store, r, 0);
 }
 
 /* --- after a death, after a commit that failed ------------------------------------------------------------------- */

@@ -93,7 +93,7 @@ static int append_queued(struct sched *s, const struct job_row *r, const void *b
     int rc = check_place(have, size, offset, again);
     if (rc != 0)
         return rc < 0 ? rc : 0;
-    return sched_check(s, store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size));
+    return store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size);
 }
 
 struct writing { /* a write that the disk thread has */
@@ -185,14 +185,12 @@ static void piece_written(void *arg, int rc) {
     struct stream *st = stream_find(s, p->job);
     if (st && st->flight == p) { /* else it was cancelled, or is read anew */
         st->flight = NULL;
-        if (rc < 0)
+        if (sched_check(s, rc) < 0)
             sched_log(s, "answers of a stream could not be written: %s", strerror(-rc));
-        if (rc < 0 && !s->error)
-            s->error = rc;
         if (rc == 0)
-            rc = sched_check(s, store_log_append(s->store, p->job, BODY_RESULT, p->start, NULL, p->bytes.size));
+            rc = store_log_append(s->store, p->job, BODY_RESULT, p->start, NULL, p->bytes.size);
         if (rc == 0)
-            rc = sched_check(s, store_stream_put(s->store, p->job, &p->row, &p->answered));
+            rc = store_stream_put(s->store, p->job, &p->row, &p->answered);
         st->out_size += (int64_t)p->bytes.size;
         stream_kept_logged(st, p->stage);
         sched_note(s, p->job);

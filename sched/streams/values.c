@@ -75,8 +75,7 @@ static void stored(void *arg, int rc) {
             wrong_hash(s, p->stream);
         } else if (rc < 0) {
             sched_log(s, "a function or value of a stream could not be written to the disk: %s", strerror(-rc));
-            if (!s->error)
-                s->error = rc;
+            sched_check(s, rc);
         } else {
             rc = sched_check(s, put_row(p));
             kept = rc == 0;

@@ -112,7 +112,6 @@ struct sched {
     void *runs;        /* tsearch tree of struct run */
     int64_t steady_us; /* see sched_steady */
 
-    int error;       /* a statement failed: this turn cannot be committed */
     uint64_t unkept; /* turns that could not be committed since one last was */
     bool stopping, damaged;
     void *users; /* tsearch tree of struct user */
@@ -214,7 +213,8 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
 int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save);
 int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and its bodies go away */
 int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
-int sched_check(struct sched *s, int rc); /* notes an error of the store for this turn; returns rc */
+/* An error that the store does not know of by itself: this turn is not committed for it; but -ENOENT. Returns rc. */
+int sched_check(struct sched *s, int rc);
 void sched_note(struct sched *s, uint64_t job);
 void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
 /* Who has its name by now, 0 = nobody that is known. *was: what the old one was, where there is somebody. */

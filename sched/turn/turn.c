@@ -77,12 +77,7 @@ void ids_remove(struct ids *l, uint64_t id) {
 }
 
 int sched_check(struct sched *s, int rc) {
-    if (rc < 0 && rc != -ENOENT && !s->error) {
-        s->error = rc;
-        if (!s->unkept)
-            sched_log(s, "the database refused a change: %s", store_error(s->store));
-    }
-    return rc;
+    return rc < 0 && rc != -ENOENT ? store_fail(s->store, rc) : rc;
 }
 
 void sched_note(struct sched *s, uint64_t job) {

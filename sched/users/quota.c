@@ -32,7 +32,7 @@ static struct user *limited(struct sched *s, uid_t uid, struct user_counts *c, i
     *rc = s->c.quotas && !u ? -ENOMEM : 0;
     if (!u || !is_limited(u))
         return NULL;
-    *rc = sched_check(s, store_user_counts(s->store, uid, c));
+    *rc = store_user_counts(s->store, uid, c);
     return *rc < 0 ? NULL : u;
 }
 
@@ -92,7 +92,7 @@ int quota_grows(struct sched *s, const struct job *j, uint64_t size) {
         return -EFBIG;
     rc = (int64_t)size > b.size ? quota_bytes(s, j->uid, (int64_t)size - b.size) : 0;
     if (rc == 0 && b.file > 0 && (int64_t)size > b.size) /* what is on its way there counts from here on */
-        rc = sched_check(s, store_body_resize(s->store, j->id, BODY_SPEC, (int64_t)size));
+        rc = store_body_resize(s->store, j->id, BODY_SPEC, (int64_t)size);
     return rc;
 }
 

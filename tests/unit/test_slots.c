@@ -232,7 +232,7 @@ static bool tick_in_vain(void) {
     turn();
     if (!sched_dirty(s)) /* false: nothing is to be kept */
         return sched_commit(s) < 0;
-    s->error = -ENOSPC;
+    sched_check(s, -ENOSPC);
     assert_int_equal(sched_commit(s), -ENOSPC);
     event_active(s->retry, EV_TIMEOUT, 0);
     return true;
