@@ -191,6 +191,8 @@ void sched_log(struct sched *s, const char *format, ...) __attribute__((format(p
  * here. */
 void sched_log_about(struct sched *s, const char *who, const char *address, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same, of a user: one who has many uids is not told more of than a network of nodes. */
+void sched_log_uid(struct sched *s, uid_t uid, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The same, of the user whose job or stream it is. */
 void sched_log_user(struct sched *s, uint64_t job, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void sched_tick(struct sched *s); /* another turn at once */

@@ -32,16 +32,27 @@ void sched_log_about(struct sched *s, const char *who, const char *address, cons
         s->c.log(s->c.arg, line);
 }
 
-void sched_log_user(struct sched *s, uint64_t job, const char *format, ...) {
+void sched_log_uid(struct sched *s, uid_t uid, const char *format, ...) {
     char line[1024], who[32];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    snprintf(who, sizeof who, "user %u", (unsigned)uid);
+    if (complaints_tell(&s->complaints, who, COMPLAINTS_NODE, line, sizeof line) &&
+        complaints_tell(&s->complaints, "@all users", COMPLAINTS_ADDRESS, line, sizeof line))
+        s->c.log(s->c.arg, line);
+}
+
+void sched_log_user(struct sched *s, uint64_t job, const char *format, ...) {
+    char line[1024];
     uid_t uid = 0;
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     store_owner(s->store, job, &uid);
-    snprintf(who, sizeof who, "user %u", (unsigned)uid);
-    sched_log_about(s, who, NULL, "%s", line);
+    sched_log_uid(s, uid, "%s", line);
 }
 
 /* --- what changes in a turn -------------------------------------------------------------------------------------- */

@@ -40,8 +40,8 @@ static struct user *limited(struct sched *s, uid_t uid, struct user_counts *c, i
 static int refuse(struct user *u, int64_t has, const char *what) {
     int64_t now = clock_us();
     if (!u->told_at || now - u->told_at > TOLD_US)
-        sched_log(u->s, "user %ju is refused more: he has %" PRId64 " %s, and would be over his quota",
-                  (uintmax_t)u->uid, has, what);
+        sched_log_uid(u->s, u->uid, "user %ju is refused more: he has %" PRId64 " %s, and would be over his quota",
+                      (uintmax_t)u->uid, has, what);
     u->told_at = !u->told_at || now - u->told_at > TOLD_US ? now : u->told_at;
     return -EDQUOT;
 }

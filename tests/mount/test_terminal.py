@@ -1,9 +1,11 @@
 """What users write does not act on the log, nor on the terminal of who reads a reason: it is shown escaped."""
 import os
 import re
+import subprocess
+import textwrap
 
 import pytest
-from ppfsmount import wait_until
+from ppfsmount import PYTHON, SLOW, wait_until
 
 FORGED = "x\n2026-01-01T00:00:00Z ppfs[1]: all is well"
 NASTY = ["\x1b]0;owned\x07\x1b[2J", "a\nb\rc\td", "\u202egnp.exe", "\x9b31m", "\u2028", os.fsdecode(b"\xff\xfe")]
@@ -80,3 +82,26 @@ def test_how_much_the_log_has_of_one(shared, alice, who):
     else:
         alice.sh("mkdir $M/jobs/G; for i in $(seq 30); do echo bad$i=1 > $M/jobs/G/.options; done 2> /dev/null", M=m.mnt)
     assert m.log().count("is not there" if who == "node" else "is not known") == 20
+
+
+MANY = """
+    import os, sys
+    jobs = sys.argv[1]
+    for uid in range(200000, 200060):  # as who has subordinate ones can be
+        os.seteuid(uid)
+        os.mkdir("%s/G%d" % (jobs, uid))
+        for n in range(20):
+            try:
+                with open("%s/G%d/.options" % (jobs, uid), "w") as f:
+                    f.write("bad=1")
+            except OSError:
+                pass
+        os.seteuid(0)
+"""
+
+
+def test_how_much_the_log_has_of_all_users(shared):
+    m = shared
+    p = subprocess.run([PYTHON, "-c", textwrap.dedent(MANY), m.mnt / "jobs"], cwd="/", timeout=50 * SLOW)
+    assert p.returncode == 0
+    assert 300 <= m.log().count("is not known") <= 600  # a minute may have passed meanwhile
