@@ -41,6 +41,7 @@ if [ -z "$key" ]; then
     sent=$(mktemp) && key=$sent && base64 -d >"$key" <<'END' || fail "the key cannot be kept on $(uname -n)"
 @KEYTEXT@
 END
+    exec 9<"$key" && rm -f "$key" && key=/proc/self/fd/9 # nothing of it is left there, however this ends
 fi
 [ -r "$key" ] || fail "$(uname -n) has no key $key; copy it there, or start with --send-key"
 command -v "$program" >/dev/null || fail "$(uname -n) has no $program; install ppfs there, or name it with --program"
@@ -61,6 +62,7 @@ trap leave_soon USR1
 trap 'left=1; [ -z "$node" ] || kill -HUP "$node"' HUP TERM
 "$program" --join @ADDRESS@ --key "$key" --name "$host-$SLURM_JOB_ID" ${SLURM_CPUS_ON_NODE:+--cpus "$SLURM_CPUS_ON_NODE"} @MORE@ &
 node=$!
+exec 9<&-
 [ -z "$left" ] || kill -TERM "$node"
 while :; do
     wait "$node"

@@ -1,4 +1,5 @@
 """ppfs-slurm against a real Slurm: machines join, are asked for and let go as work comes and goes."""
+import os
 import re
 import signal
 import socket
@@ -212,6 +213,13 @@ def test_start_wait_says_why_a_machine_did_not_join(ml, lend):
     assert p.returncode == 1 and p.stderr.count("\n") == 1 and "no Python at /nonexistent" in p.stderr
 
 
+def fds_of(pid):
+    try:
+        return ["/proc/%d/fd/%s" % (pid, n) for n in os.listdir("/proc/%d/fd" % pid)]
+    except OSError:
+        return []
+
+
 def test_a_key_can_be_sent_with_the_job(ml, lend):
     key = ml.base / "key"
     key.write_bytes((ml.statedir / "join.key").read_bytes())
@@ -222,10 +230,12 @@ def test_a_key_can_be_sent_with_the_job(ml, lend):
     wait_until(lend.names, "it to join")
     node, = [pid for pid in lend.cluster.marked() if exe_of(pid) == str(BUILD / "ppfs-node")]
     words = text_of("/proc/%d/cmdline" % node).split("\0")
-    sent = Path(words[words.index("--key") + 1])
+    sent = Path("/proc/%d/fd" % node) / Path(words[words.index("--key") + 1]).name
     assert sent.read_bytes() == (ml.statedir / "join.key").read_bytes() and sent.stat().st_mode & 0o777 == 0o600
+    assert os.readlink(sent).endswith(" (deleted)")  # kill -9 leaves nothing
+    holders = [pid for pid in lend.cluster.marked() for fd in fds_of(pid) if os.path.exists(fd) and os.path.samefile(fd, sent)]
+    assert holders == [node]
     lend("stop", "--wait")
-    assert not sent.exists()
 
 
 def test_a_machine_with_another_key_does_not_join_and_status_says_so(ml, lend):
