@@ -15,6 +15,8 @@
 
 #include "net/digest.h"
 
+#define COPY_MAX (1u << 30) /* bytes that are asked of the kernel at once */
+
 struct spool {
     char *dir;
     int dir_fd, wal;
@@ -22,30 +24,28 @@ struct spool {
     DIR *scan;
 };
 
-enum what { PWRITE, TRUNCATE, READ, COPY, COPY_PART, SYNC, UNLINK, SPEC };
-
 struct task {
     struct disk_task disk; /* first: the disk thread knows only this */
     struct spool *sp;
-    enum what what;
+    int64_t (*work)(struct task *); /* in the disk thread; what it returns is told */
     struct spool_name name, to;
-    struct spool_name *names;
+    struct spool_name *names; /* owned; to be synced, count of them */
     size_t count;
-    bool sync_wal, sync; /* sync: of PWRITE */
-    bool hashed;         /* of PWRITE: only if the bytes have this hash */
-    uint8_t hash[DIGEST_SIZE];
-    void *buf;
-    const void *from; /* of PWRITE */
+    bool wal;
+    void *buf;        /* to read into */
+    const void *from; /* to write */
+    void *copy;       /* owned: from is this */
     size_t size;
-    const struct iovec *parts; /* of PWRITE, instead: count of them */
-    uint64_t offset, to_at;    /* to_at: of COPY_PART */
+    const struct iovec *parts; /* to write, instead: count of them */
+    uint64_t offset, to_at;
+    bool sync;
+    uint8_t hash[DIGEST_SIZE]; /* what is written is checked against this first */
     int64_t rc;
-    char *job_name;
+    char *job_name; /* owned */
     struct spool_spec spec;
     sched_done *done;
     void (*spec_done)(void *arg, struct spool_spec *);
     void *arg;
-    unsigned char bytes[]; /* of PWRITE, when it has a copy */
 };
 
 static void file_name(struct spool_name n, char *buf, size_t size) {
@@ -67,6 +67,11 @@ static int open_file(const struct spool *sp, struct spool_name n, int flags) {
     if (fd >= 0)
         return fd;
     return errno == ENOENT ? -EIO : -errno; /* a row names it, or the directory has gone: no caller's name is wrong */
+}
+
+static void close_file(int fd) {
+    if (fd >= 0)
+        close(fd);
 }
 
 int64_t spool_size(const struct spool *sp, struct spool_name n) {
@@ -116,42 +121,54 @@ static int64_t read_all(int fd, char *p, size_t size, uint64_t offset) {
     return (int64_t)have;
 }
 
-static int64_t copy_all(int from, int to) {
-    for (;;) {
-        ssize_t n = copy_file_range(from, NULL, to, NULL, 1 << 30, 0);
-        if (n == 0)
-            return 0;
-        if (n < 0 && errno != EINTR)
-            return -errno;
-    }
+static bool cannot_copy(int err) {
+    return err == EXDEV || err == ENOSYS || err == EINVAL || err == EOPNOTSUPP;
 }
 
-static int64_t do_copy(struct task *t) {
-    int from = open_file(t->sp, t->name, O_RDONLY), to = open_file(t->sp, t->to, O_WRONLY | O_CREAT | O_TRUNC);
-    int64_t rc = from < 0 ? from : to < 0 ? to : copy_all(from, to);
-    if (from >= 0)
-        close(from);
-    if (to >= 0)
-        close(to);
+/* Where the kernel or the filesystem does not copy by itself. Returns the bytes, 0 at the end. */
+static int64_t copy_piece(int from, int to, size_t size, uint64_t from_at, uint64_t to_at) {
+    char bytes[16384];
+    int64_t n = read_all(from, bytes, size < sizeof bytes ? size : sizeof bytes, from_at);
+    int64_t rc = n > 0 ? write_all(to, (unsigned char *)bytes, (size_t)n, to_at) : n;
+    return rc < 0 ? rc : n;
+}
+
+/* Up to size bytes. Returns how many there were. */
+static int64_t copy_range(int from, int to, uint64_t size, uint64_t from_at, uint64_t to_at) {
+    bool by_hand = false;
+    uint64_t have = 0;
+    while (have < size) {
+        off_t in = (off_t)(from_at + have), out = (off_t)(to_at + have);
+        size_t piece = size - have < COPY_MAX ? (size_t)(size - have) : COPY_MAX;
+        int64_t n = by_hand ? copy_piece(from, to, piece, (uint64_t)in, (uint64_t)out)
+                            : copy_file_range(from, &in, to, &out, piece, 0);
+        if (n == 0)
+            break;
+        if (n > 0)
+            have += (uint64_t)n;
+        else if (!by_hand && cannot_copy(errno))
+            by_hand = true;
+        else if (by_hand || errno != EINTR)
+            return by_hand ? n : -errno;
+    }
+    return (int64_t)have;
+}
+
+static int64_t copy(struct task *t, int flags, uint64_t size) {
+    int from = open_file(t->sp, t->name, O_RDONLY), to = open_file(t->sp, t->to, O_WRONLY | O_CREAT | flags);
+    int64_t rc = from < 0 ? from : to < 0 ? to : copy_range(from, to, size, t->offset, t->to_at);
+    close_file(from);
+    close_file(to);
     return rc;
 }
 
+static int64_t do_copy(struct task *t) {
+    int64_t rc = copy(t, O_TRUNC, INT64_MAX);
+    return rc < 0 ? rc : 0;
+}
+
 static int64_t do_copy_part(struct task *t) {
-    int from = open_file(t->sp, t->name, O_RDONLY), to = open_file(t->sp, t->to, O_WRONLY | O_CREAT);
-    int64_t rc = from < 0 ? from : to < 0 ? to : 0, have = 0;
-    off_t at = (off_t)t->offset, to_at = (off_t)t->to_at;
-    while (rc == 0 && (size_t)have < t->size) {
-        ssize_t n = copy_file_range(from, &at, to, &to_at, t->size - (size_t)have, 0);
-        if (n == 0)
-            break;
-        have += n > 0 ? n : 0;
-        rc = n < 0 && errno != EINTR ? -errno : 0;
-    }
-    if (from >= 0)
-        close(from);
-    if (to >= 0)
-        close(to);
-    return rc < 0 ? rc : have;
+    return copy(t, 0, t->size);
 }
 
 static int64_t sync_file(struct spool *sp, struct spool_name n) {
@@ -171,7 +188,7 @@ static int64_t do_sync(struct task *t) {
         rc = sync_file(t->sp, t->names[i]);
     if (rc == 0 && t->count && fsync(t->sp->dir_fd) < 0)
         rc = -errno;
-    if (rc == 0 && t->sync_wal && fdatasync(t->sp->wal) < 0)
+    if (rc == 0 && t->wal && fdatasync(t->sp->wal) < 0)
         rc = -errno;
     return rc;
 }
@@ -187,7 +204,7 @@ static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **byt
     return n < 0 ? n : *bytes ? read_all(fd, *bytes, want, 0) : -ENOMEM;
 }
 
-static void do_spec(struct task *t) {
+static int64_t do_spec(struct task *t) {
     struct stat st;
     char *bytes = NULL;
     int fd = open_file(t->sp, t->name, O_RDONLY);
@@ -196,54 +213,61 @@ static void do_spec(struct task *t) {
         n = read_spec(t, fd, (uint64_t)st.st_size, &bytes);
     t->spec.rc = n < 0 ? (int)n : spec_read(t->job_name, bytes, (size_t)n, &t->spec.kind, t->spec.options, t->spec.why);
     free(bytes);
-    if (fd >= 0)
-        close(fd);
+    close_file(fd);
+    return t->spec.rc;
 }
 
 static int64_t do_write(struct task *t) {
-    uint8_t hash[DIGEST_SIZE];
-    int64_t rc = t->hashed ? digest(t->from, t->size, hash) : 0;
-    if (rc < 0 || (t->hashed && memcmp(hash, t->hash, sizeof hash) != 0))
-        return rc < 0 ? rc : -EBADMSG;
     int fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
-    rc = fd < 0     ? fd
-         : t->parts ? write_parts(fd, t->parts, t->count, t->offset)
-                    : write_all(fd, t->from, t->size, t->offset);
+    int64_t rc = fd;
+    if (fd >= 0)
+        rc = t->parts ? write_parts(fd, t->parts, t->count, t->offset) : write_all(fd, t->from, t->size, t->offset);
     if (rc == 0 && t->sync && (fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
         rc = -errno;
-    if (fd >= 0)
-        close(fd);
+    close_file(fd);
     return rc;
+}
+
+static int64_t do_write_hashed(struct task *t) {
+    uint8_t hash[DIGEST_SIZE];
+    int rc = digest(t->from, t->size, hash);
+    return rc < 0 ? rc : memcmp(hash, t->hash, sizeof hash) != 0 ? -EBADMSG : do_write(t);
+}
+
+static int64_t do_truncate(struct task *t) {
+    int fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
+    int64_t rc = fd < 0 ? fd : ftruncate(fd, (off_t)t->offset) < 0 ? -errno : 0;
+    close_file(fd);
+    return rc;
+}
+
+static int64_t do_read(struct task *t) {
+    int fd = open_file(t->sp, t->name, O_RDONLY);
+    int64_t rc = fd < 0 ? fd : read_all(fd, t->buf, t->size, t->offset);
+    close_file(fd);
+    return rc;
+}
+
+static int64_t do_unlink(struct task *t) {
+    char name[96];
+    file_name(t->name, name, sizeof name);
+    return unlinkat(t->sp->dir_fd, name, 0) < 0 ? -errno : 0;
 }
 
 static void work(struct disk_task *d) {
     struct task *t = (struct task *)d;
-    char name[96];
-    int fd = -1;
-    switch (t->what) {
-    case PWRITE: t->rc = do_write(t); break;
-    case TRUNCATE:
-        fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
-        t->rc = fd < 0 ? fd : ftruncate(fd, (off_t)t->offset) < 0 ? -errno : 0;
-        break;
-    case READ:
-        fd = open_file(t->sp, t->name, O_RDONLY);
-        t->rc = fd < 0 ? fd : read_all(fd, t->buf, t->size, t->offset);
-        break;
-    case COPY: t->rc = do_copy(t); break;
-    case COPY_PART: t->rc = do_copy_part(t); break;
-    case SYNC: t->rc = do_sync(t); break;
-    case UNLINK:
-        file_name(t->name, name, sizeof name);
-        unlinkat(t->sp->dir_fd, name, 0);
-        break;
-    case SPEC: do_spec(t); break;
-    }
-    if (fd >= 0)
-        close(fd);
+    t->rc = t->work(t);
 }
 
 /* --- in the loop ------------------------------------------------------------------------------------------------- */
+
+/* What a task owns. */
+static void release(struct task *t) {
+    options_destroy(t->spec.options);
+    free(t->names);
+    free(t->copy);
+    free(t->job_name);
+}
 
 static void finished(struct disk_task *d) {
     struct task *t = (struct task *)d;
@@ -251,87 +275,62 @@ static void finished(struct disk_task *d) {
         t->spec_done(t->arg, &t->spec);
     else if (t->done)
         t->done(t->arg, (int)t->rc);
-    options_destroy(t->spec.options);
-    free(t->names);
-    free(t->job_name);
+    release(t);
     free(t);
 }
 
-static struct task *task_create(struct spool *sp, enum what what, struct spool_name n, size_t extra, sched_done *done,
-                                void *arg) {
-    struct task *t = calloc(1, sizeof *t + extra);
-    if (t) {
-        t->disk.work = work;
-        t->disk.done = finished;
-        t->sp = sp;
-        t->what = what;
-        t->name = n;
-        t->done = done;
-        t->arg = arg;
+static int submit(struct spool *sp, struct task t) {
+    struct task *kept = malloc(sizeof *kept);
+    if (!kept) {
+        release(&t);
+        return -ENOMEM;
     }
-    return t;
-}
-
-int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
-                 sched_done *done, void *arg) {
-    struct task *t = task_create(sp, PWRITE, n, size, done, arg);
-    if (!t)
-        return -ENOMEM;
-    if (size)
-        memcpy(t->bytes, bytes, size);
-    t->from = t->bytes;
-    t->size = size;
-    t->offset = offset;
-    disk_submit(sp->disk, &t->disk);
+    *kept = t;
+    kept->sp = sp;
+    kept->disk = (struct disk_task){.work = work, .done = finished};
+    disk_submit(sp->disk, &kept->disk);
     return -EINPROGRESS;
 }
 
-int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync,
-                      sched_done *done, void *arg) {
-    struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
-    if (!t)
-        return -ENOMEM;
-    t->sync = sync;
-    t->from = bytes;
-    t->size = size;
-    t->offset = offset;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
-}
-
-int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset,
-                       bool sync, sched_done *done, void *arg) {
-    struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
-    if (!t)
-        return -ENOMEM;
-    t->sync = sync;
-    t->parts = parts;
-    t->count = count;
-    t->offset = offset;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
-}
-
-int spool_put_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32],
+int spool_write_copy(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
                      sched_done *done, void *arg) {
-    struct task *t = task_create(sp, PWRITE, n, 0, done, arg);
-    if (!t)
+    struct task t = {.work = do_write, .name = n, .size = size, .offset = offset, .done = done, .arg = arg};
+    t.from = t.copy = malloc(size + 1);
+    if (!t.copy)
         return -ENOMEM;
-    t->sync = t->hashed = true;
-    memcpy(t->hash, hash, sizeof t->hash);
-    t->from = bytes;
-    t->size = size;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
+    memcpy(t.copy, bytes, size);
+    return submit(sp, t);
+}
+
+int spool_write(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
+                sched_done *done, void *arg) {
+    return submit(
+        sp, (struct task){
+                .work = do_write, .name = n, .from = bytes, .size = size, .offset = offset, .done = done, .arg = arg});
+}
+
+int spool_write_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset,
+                      bool sync, sched_done *done, void *arg) {
+    return submit(sp, (struct task){.work = do_write,
+                                    .name = n,
+                                    .parts = parts,
+                                    .count = count,
+                                    .offset = offset,
+                                    .sync = sync,
+                                    .done = done,
+                                    .arg = arg});
+}
+
+int spool_write_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32],
+                       sched_done *done, void *arg) {
+    struct task t = {
+        .work = do_write_hashed, .name = n, .from = bytes, .size = size, .sync = true, .done = done, .arg = arg};
+    memcpy(t.hash, hash, sizeof t.hash);
+    return submit(sp, t);
 }
 
 int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg) {
-    struct task *t = task_create(sp, TRUNCATE, n, 0, done, arg);
-    if (!t)
-        return -ENOMEM;
-    t->offset = size;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
+    return submit(sp, (struct task){.work = do_truncate, .name = n, .offset = size, .done = done, .arg = arg});
 }
 
 int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
@@ -354,70 +353,49 @@ int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size
 
 int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
                void *arg) {
-    struct task *t = task_create(sp, READ, n, 0, done, arg);
-    if (!t)
-        return -ENOMEM;
-    t->buf = buf;
-    t->size = size;
-    t->offset = offset;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
+    return submit(
+        sp, (struct task){
+                .work = do_read, .name = n, .buf = buf, .size = size, .offset = offset, .done = done, .arg = arg});
 }
 
 int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, sched_done *done, void *arg) {
-    struct task *t = task_create(sp, COPY, from, 0, done, arg);
-    if (!t)
-        return -ENOMEM;
-    t->to = to;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
+    return submit(sp, (struct task){.work = do_copy, .name = from, .to = to, .done = done, .arg = arg});
 }
 
 int spool_copy_part(struct spool *sp, struct spool_name from, uint64_t from_at, size_t size, struct spool_name to,
                     uint64_t to_at, sched_done *done, void *arg) {
-    struct task *t = task_create(sp, COPY_PART, from, 0, done, arg);
-    if (!t)
-        return -ENOMEM;
-    t->offset = from_at;
-    t->size = size;
-    t->to = to;
-    t->to_at = to_at;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
+    return submit(sp, (struct task){.work = do_copy_part,
+                                    .name = from,
+                                    .offset = from_at,
+                                    .size = size,
+                                    .to = to,
+                                    .to_at = to_at,
+                                    .done = done,
+                                    .arg = arg});
 }
 
 int spool_sync(struct spool *sp, const struct spool_name *names, size_t count, bool wal, sched_done *done, void *arg) {
-    struct task *t = task_create(sp, SYNC, (struct spool_name){0}, 0, done, arg);
-    if (!t || (count && !(t->names = reallocarray(NULL, count, sizeof *names)))) {
-        free(t);
+    struct task t = {.work = do_sync, .count = count, .wal = wal, .done = done, .arg = arg};
+    if (count && !(t.names = reallocarray(NULL, count, sizeof *names)))
         return -ENOMEM;
-    }
     if (count)
-        memcpy(t->names, names, count * sizeof *names);
-    t->count = count;
-    t->sync_wal = wal;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
+        memcpy(t.names, names, count * sizeof *names);
+    return submit(sp, t);
 }
 
 void spool_unlink(struct spool *sp, struct spool_name n) {
-    struct task *t = task_create(sp, UNLINK, n, 0, NULL, NULL);
-    if (t)
-        disk_submit(sp->disk, &t->disk); /* else the sweep at the next start has it */
+    submit(sp, (struct task){.work = do_unlink, .name = n}); /* without memory the sweep at the next start has it */
 }
 
 int spool_spec(struct spool *sp, struct spool_name n, const char *job_name, void (*done)(void *, struct spool_spec *),
                void *arg) {
-    struct task *t = task_create(sp, SPEC, n, 0, NULL, arg);
-    if (!t || !(t->job_name = strdup(job_name)) || !(t->spec.options = options_create())) {
-        if (t)
-            free(t->job_name);
-        free(t);
-        return -ENOMEM;
-    }
-    t->spec_done = done;
-    disk_submit(sp->disk, &t->disk);
-    return -EINPROGRESS;
+    struct task t = {.work = do_spec, .name = n, .spec_done = done, .arg = arg};
+    t.job_name = strdup(job_name);
+    t.spec.options = options_create();
+    if (t.job_name && t.spec.options)
+        return submit(sp, t);
+    release(&t);
+    return -ENOMEM;
 }
 
 int spool_scan(struct spool *sp, struct spool_name *names, int max) {

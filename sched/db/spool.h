@@ -25,26 +25,24 @@ void spool_destroy(struct spool *sp);
 const char *spool_path(const struct spool *sp, struct spool_name n, char *buf);
 int64_t spool_size(const struct spool *sp, struct spool_name n); /* bytes or -errno */
 
-/* Each of these copies its bytes and calls done(arg, rc) from the loop: rc 0 or -errno (spool_read: bytes). They are
- * done in order. */
-int spool_pwrite(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
-                 sched_done *done, void *arg);
-/* As spool_pwrite, but bytes must stay until then. sync: they survive power loss. */
-int spool_pwrite_kept(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset, bool sync,
-                      sched_done *done, void *arg);
-struct iovec; /* these, and what they name, must stay */
-int spool_pwrite_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset,
-                       bool sync, sched_done *done, void *arg);
-/* Writes a file whole and to the disk, as spool_pwrite_kept with sync, if hash is the SHA-256 of bytes: else -EBADMSG.
- * */
-int spool_put_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32],
-                     sched_done *done, void *arg);
+/* Each of these calls done(arg, rc) from the loop, with 0 or -errno, and returns -EINPROGRESS, or -ENOMEM: then it does nothing. They are done in
+ * order. Bytes that are written must stay until then. */
+int spool_write(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
+                sched_done *done, void *arg);
+int spool_write_copy(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
+                     sched_done *done, void *arg); /* of a copy of the bytes */
+struct iovec;                                      /* these must stay, too. sync: the bytes survive power loss. */
+int spool_write_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset,
+                      bool sync, sched_done *done, void *arg);
+/* Writes a file whole, so that it survives power loss, if hash is the SHA-256 of bytes: else -EBADMSG. */
+int spool_write_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32],
+                       sched_done *done, void *arg);
 int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg);
 /* What the page cache has is read at once: returns the bytes (0 at the end) or -errno; else -EINPROGRESS, and buf must
  * stay. */
 int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
                    void *arg);
-/* in any case there */
+/* Always by the disk thread; done is told the bytes. */
 int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
                void *arg);
 int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, sched_done *done, void *arg);

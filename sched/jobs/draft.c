@@ -271,9 +271,9 @@ static int convert(struct sched *s, uint64_t job, size_t have, const void *bytes
      * last one answers. */
     int rc = spool_truncate(s->spool, n, 0, NULL, NULL);
     if (rc == -EINPROGRESS && have)
-        rc = spool_pwrite(s->spool, n, s->scratch, have, 0, NULL, NULL);
+        rc = spool_write_copy(s->spool, n, s->scratch, have, 0, NULL, NULL);
     if (rc == -EINPROGRESS)
-        rc = bytes ? spool_pwrite(s->spool, n, bytes, size, offset, pending_done, p)
+        rc = bytes ? spool_write(s->spool, n, bytes, size, offset, pending_done, p)
                    : spool_truncate(s->spool, n, offset, pending_done, p);
     return pending_sent(p, rc);
 }
@@ -328,7 +328,7 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
     rc = draft_spec(s, job, &b);
     if (rc == 0 && b.file) {
         struct pending *p = pending_create(s, job, false, done, arg);
-        return p ? pending_sent(p, spool_pwrite(s->spool, spec_name(job), bytes, size, offset, pending_done, p))
+        return p ? pending_sent(p, spool_write(s->spool, spec_name(job), bytes, size, offset, pending_done, p))
                  : -ENOMEM;
     }
     if (rc == -ENOENT && offset == 0 && size <= INLINE_MAX)

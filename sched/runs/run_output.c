@@ -51,7 +51,7 @@ static int to_disk(struct run *r, enum output_kind stream, const void *bytes, si
     if (!c)
         return -ENOMEM;
     *c = (struct written){r, stream, size};
-    int rc = spool_pwrite(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, was_written, c);
+    int rc = spool_write_copy(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, was_written, c);
     if (rc != -EINPROGRESS) {
         free(c);
         return rc;

@@ -134,7 +134,7 @@ static int write_file(struct sched *s, struct stream *st, uint64_t job, const vo
         return -ENOMEM;
     *w = (struct writing){s, job, offset, bytes, size, again, done, arg};
     /* sched_flush syncs */
-    int rc = spool_pwrite_kept(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, false, written, w);
+    int rc = spool_write(s->spool, file_of(job, BODY_SPEC), bytes, size, offset, written, w);
     if (rc != -EINPROGRESS)
         free(w);
     else if (st)
@@ -218,8 +218,8 @@ static int send_off(struct stream *st) {
                         .row = st->row};
     rc = p->parts ? stream_done(st, &p->answered) : -ENOMEM;
     if (rc == 0)
-        rc = spool_pwrite_parts(st->s->spool, file_of(st->id, BODY_RESULT), p->parts, p->bytes.count,
-                                (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
+        rc = spool_write_parts(st->s->spool, file_of(st->id, BODY_RESULT), p->parts, p->bytes.count, (uint64_t)p->start,
+                               st->s->c.sync_full, piece_written, p);
     if (rc != -EINPROGRESS) {
         buffer_free(&p->answered);
         free(p->parts);

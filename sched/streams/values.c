@@ -102,9 +102,9 @@ static int store(struct stream *st, const char *body, size_t size) {
         p->id = store_next_id(s->store);
         if (steal)
             p->body = st->parts;
-        rc = p->id
-                 ? spool_put_hashed(s->spool, file_of(p->id), p->body.bytes + HASH, size - HASH, hash_of(p), stored, p)
-                 : -EIO;
+        rc = p->id ? spool_write_hashed(s->spool, file_of(p->id), p->body.bytes + HASH, size - HASH, hash_of(p), stored,
+                                        p)
+                   : -EIO;
     }
     if (rc != -EINPROGRESS) {
         if (p && !steal)
