@@ -12,7 +12,7 @@
 
 #include "net/peer/peer.h"
 #include "worker/runner/cpus.h"
-#include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 
 #define CPUS_MAX 4096
 

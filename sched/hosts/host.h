@@ -7,7 +7,7 @@
 #include "sched/sched.h"
 #include "sched/hosts/estimate.h"
 #include "sched/db/store_jobs.h"
-#include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 #include "worker/remote/registry.h"
 
 struct sched;
@@ -73,7 +73,7 @@ struct host {
     uid_t uid;                       /* it runs as that user, ... */
     bool single; /* it gets jobs of one user: it does not run as root, or --node-user says so, whatever it says ... */
     uid_t only;  /* ... this one: whom --node-user names, or who mounted ... */
-    struct node_uids uids;     /* ... for these (messages.h) */
+    struct node_uids uids;     /* ... for these (node_about.h) */
     char python[64], why[256]; /* why: it is away */
 };
 

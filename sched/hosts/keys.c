@@ -7,7 +7,7 @@
 
 #include "net/tls/key.h"
 #include "sched/turn/sched_int.h"
-#include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 
 #define KEYS_MAX 4096u
 

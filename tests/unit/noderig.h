@@ -4,6 +4,7 @@
 #define PPFS_NODERIG_H
 #include "tests/unit/netrig.h"
 #include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 #include "worker/remote/registry.h"
 #include "worker/runner/redial.h"
 #include "worker/node/agent.h"

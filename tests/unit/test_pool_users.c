@@ -7,6 +7,7 @@
 #include "net/session/frame.h"
 #include "tests/unit/poolrig.h"
 #include "worker/runner/control.h"
+#include "worker/runner/messages.h"
 #include "worker/runner/reap.h"
 
 enum { ALICE = 60001, MALLORY, CROWD = 61000, MANY = 20, FEW = 8 + 1 /* idle ones, and our own */ };
@@ -273,13 +274,13 @@ static void ask_worker(uid_t own, uid_t user, struct work_outcome *o) {
     assert_int_equal(sendmsg(control[0], &msg, 0), sizeof(c));
     w.job = 7;
     assert_int_equal(work_encode(&w, &bytes, &size), 0);
-    frame_encode(head, WORKER_START, 7, size);
+    frame_encode(head, MESSAGE_START, message_id(7, 0), size);
     assert_int_equal(send(line[0], head, sizeof(head), 0), sizeof(head));
     assert_int_equal(send(line[0], bytes, size, 0), size);
     free(bytes);
     ssize_t n = recv(line[0], answer, sizeof(answer), 0);
     assert_true(n > 0 && frame_decode(answer, (size_t)n, &f) > 0);
-    assert_int_equal(f.kind, user == own ? WORKER_DONE : WORKER_LAST);
+    assert_int_equal(f.kind, user == own ? MESSAGE_DONE : MESSAGE_LAST);
     assert_int_equal(work_outcome_decode(f.body, f.size, o), 0);
     close(control[0]);
     close(line[0]);

@@ -20,6 +20,7 @@
 #include "net/session/frame.h"
 #include "worker/forkserver/watch.h"
 #include "worker/forkserver/worker.h"
+#include "worker/runner/messages.h"
 
 enum { READ_MIN = 64 * 1024, KEEP_MAX = 1024 * 1024, CALLS_PER_TIDYING = 64 };
 enum { TIDYING_US = 200, SPIN_US = 50, IDLE_MS = 1, REST_US = 50000 };
@@ -160,19 +161,19 @@ static bool in_pipe(int fd) {
     return ioctl(fd, FIONREAD, &count) == 0 && count > 0;
 }
 
-static void answer(uint32_t number, uint32_t what, const void *bytes, size_t size) {
-    uint8_t header[FRAME_HEADER];
+/* Answers the call of that id. printed: it is said, before the last frame, that something is in the pipes. */
+static void answer(uint64_t id, enum answer_kind kind, bool printed, const void *bytes, size_t size) {
+    uint8_t note[FRAME_HEADER], header[FRAME_HEADER];
     const uint8_t *at = bytes;
 
-    for (;; at += FRAME_BODY_MAX, size -= FRAME_BODY_MAX) {
-        bool last = size <= FRAME_BODY_MAX;
-        uint32_t n = last ? (uint32_t)size : FRAME_BODY_MAX;
-        frame_encode(header, WORKER_ANSWER, lease_id(number, last ? what : ANSWER_PART), n);
-        struct iovec parts[2] = {{header, FRAME_HEADER}, {(void *)at, n}};
-        worker_send(parts, n ? 2 : 1);
-        if (last)
-            return;
+    for (; size > FRAME_BODY_MAX; at += FRAME_BODY_MAX, size -= FRAME_BODY_MAX) {
+        frame_encode(header, MESSAGE_PART, id, FRAME_BODY_MAX);
+        worker_send((struct iovec[]){{header, FRAME_HEADER}, {(void *)at, FRAME_BODY_MAX}}, 2);
     }
+    frame_encode(note, MESSAGE_PRINTED, id, 0);
+    frame_encode(header, (uint8_t)(MESSAGE_PART + kind), id, (uint32_t)size);
+    struct iovec parts[3] = {{note, FRAME_HEADER}, {header, FRAME_HEADER}, {(void *)at, size}};
+    worker_send(parts + !printed, 1u + printed + (size > 0));
 }
 
 /* What comes out of the pipes is told to be of the first call that is not answered, so the next one begins when it was
@@ -181,7 +182,7 @@ static bool await_ack(struct lease *l) {
     struct frame f;
     size_t skip = 0, size;
 
-    while ((size = look(l, skip, &f)) && f.kind != WORKER_ACK)
+    while ((size = look(l, skip, &f)) && f.kind != MESSAGE_ACK)
         skip += size;
     if (!size)
         return false;
@@ -191,9 +192,9 @@ static bool await_ack(struct lease *l) {
 }
 
 /* --- what a call names */
-struct todo { /* the call that is about to run; its frame is the first in the buffer */
-    uint32_t number;
-    size_t own;              /* of its frame */
+struct todo {                /* the call that is about to run; its frame is the first in the buffer */
+    uint64_t id;             /* of it, as the next */
+    size_t own;              /* bytes */
     enum call_format format; /* of what stands behind skip bytes of its body */
     size_t skip;
     bool values; /* its pickle refers to values */
@@ -219,10 +220,10 @@ static bool ask(struct lease *l, struct todo *t, const struct named *kind, const
     struct frame f;
     size_t first = t->own, skip = t->own, size, whole = 0;
 
-    answer(t->number, ANSWER_NEED, hash, FUNCTION_HASH);
-    while ((size = look(l, skip, &f)) && f.kind != WORKER_FUNCTION) {
+    answer(t->id, ANSWER_NEED, false, hash, FUNCTION_HASH);
+    while ((size = look(l, skip, &f)) && f.kind != MESSAGE_FUNCTION) {
         skip += size;
-        if (f.kind != WORKER_PIECE)
+        if (f.kind != MESSAGE_PIECE)
             first = skip; /* pieces stand directly before what they are pieces of */
     }
     if (!size)
@@ -298,14 +299,14 @@ static void after_call(struct lease *l, int64_t started) {
  * ended. */
 static bool run_call(struct lease *l, const struct frame *f, size_t own) {
     struct lease_page *page = l->line.page;
-    uint32_t number = (uint32_t)f->id, what = (uint32_t)(f->id >> 32);
-    struct todo t = {.number = number, .own = own, .format = (enum call_format)what, .have = true};
+    uint32_t number = (uint32_t)f->id;
+    struct todo t = {.id = f->id, .own = own, .format = (enum call_format)(f->kind - MESSAGE_CALL_JSON), .have = true};
     uint8_t sent = LEASE_CALL_SENT;
     size_t size;
 
     bool ours = atomic_compare_exchange_strong(&page->calls[number % LEASE_WINDOW], &sent, LEASE_CALL_BEGUN);
     atomic_store(&page->seen, number);
-    if (what > CALL_VALUES || (l->whole_size && !keep_piece(l, f)))
+    if (l->whole_size && !keep_piece(l, f))
         return false;
     if (!ours) {
         cut(l, 0, own);
@@ -325,7 +326,7 @@ static bool run_call(struct lease *l, const struct frame *f, size_t own) {
     after_call(l, started);
     /* A worker that leaves may have lost its pipes: all in them is this call's. */
     bool printed = atomic_load(&page->reads) != l->reads || in_pipe(1) || in_pipe(2) || worker_spoiled();
-    answer(number, t.answer.kind | (printed ? ANSWER_PRINTED : 0u), t.answer.bytes, t.answer.size);
+    answer(t.id, t.answer.kind, printed, t.answer.bytes, t.answer.size);
     python_answer_clear(&t.answer);
     return !printed || await_ack(l);
 }
@@ -344,12 +345,15 @@ bool lease_run(const struct lease_line *line, const char *cwd) {
     watch.touched = false;
     while (going && !finished && !worker_spoiled() && (size = look(&l, 0, &f))) {
         switch (f.kind) {
-        case WORKER_PIECE:
+        case MESSAGE_PIECE:
             going = keep_piece(&l, &f);
             cut(&l, 0, size);
             break;
-        case WORKER_CALL: going = run_call(&l, &f, size); break;
-        case WORKER_FINISH: finished = true; break;
+        case MESSAGE_CALL_JSON:
+        case MESSAGE_CALL_PICKLE:
+        case MESSAGE_CALL_HASH:
+        case MESSAGE_CALL_VALUES: going = run_call(&l, &f, size); break;
+        case MESSAGE_FINISH: finished = true; break;
         default: going = false;
         }
     }

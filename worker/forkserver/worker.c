@@ -25,9 +25,11 @@
 #include "net/session/frame.h"
 #include "worker/runner/cgroup.h"
 #include "worker/runner/control.h"
+#include "worker/runner/messages.h"
 #include "worker/forkserver/order.h"
 #include "worker/forkserver/program.h"
 #include "worker/runner/reap.h"
+#include "worker/runner/runner.h"
 #include "worker/forkserver/watch.h"
 
 enum { BUFFER = FRAME_HEADER + FRAME_BODY_MAX, LINK_FD = 200, TREE_MS = 10000 };
@@ -68,19 +70,19 @@ void worker_send(struct iovec *parts, size_t count) {
     }
 }
 
-/* Sends bytes as frames of kind, all but the last piece, which is left in part for the write that ends the job. */
-static size_t send_all_but_last(uint8_t kind, uint64_t job, const uint8_t *bytes, size_t size,
+/* Sends bytes as frames, all but the last piece, which is left in part for the write that ends the job. */
+static size_t send_all_but_last(enum output_kind kind, uint64_t job, const uint8_t *bytes, size_t size,
                                 uint8_t header[FRAME_HEADER], struct iovec part[2]) {
     if (!size)
         return 0;
     while (size > FRAME_BODY_MAX) {
-        frame_encode(header, kind, job, FRAME_BODY_MAX);
+        frame_encode(header, MESSAGE_OUTPUT, message_id((uint32_t)job, kind), FRAME_BODY_MAX);
         struct iovec full[2] = {{header, FRAME_HEADER}, {(void *)bytes, FRAME_BODY_MAX}};
         worker_send(full, 2);
         bytes += FRAME_BODY_MAX;
         size -= FRAME_BODY_MAX;
     }
-    frame_encode(header, kind, job, (uint32_t)size);
+    frame_encode(header, MESSAGE_OUTPUT, message_id((uint32_t)job, kind), (uint32_t)size);
     part[0] = (struct iovec){header, FRAME_HEADER};
     part[1] = (struct iovec){(void *)bytes, size};
     return 2;
@@ -93,24 +95,24 @@ static void send_done(uint64_t job, const struct work_outcome *o, const void *re
     size_t count = 0;
     uint32_t size;
 
-    count += send_all_but_last(WORKER_RESULT, job, result, result_size, headers[0], parts + count);
-    count += send_all_but_last(WORKER_TRACE, job, trace, trace_size, headers[1], parts + count);
+    count += send_all_but_last(OUTPUT_RESULT, job, result, result_size, headers[0], parts + count);
+    count += send_all_but_last(OUTPUT_TRACE, job, trace, trace_size, headers[1], parts + count);
     work_outcome_encode(o, body, &size);
-    frame_encode(headers[2], me.leave ? WORKER_LAST : WORKER_DONE, job, size);
+    frame_encode(headers[2], me.leave ? MESSAGE_LAST : MESSAGE_DONE, message_id((uint32_t)job, 0), size);
     parts[count++] = (struct iovec){headers[2], FRAME_HEADER};
     parts[count++] = (struct iovec){body, size};
     worker_send(parts, count);
 }
 
 /* The result and trace of an isolated call, out of its memfd piece by piece: it may be larger than our memory. */
-static void send_data(uint8_t kind, uint64_t job, int fd, uint64_t at, uint64_t size) {
+static void send_data(enum output_kind kind, uint64_t job, int fd, uint64_t at, uint64_t size) {
     uint8_t header[FRAME_HEADER];
 
     while (size) {
         ssize_t n = pread(fd, me.chunk, size < FRAME_BODY_MAX ? (size_t)size : FRAME_BODY_MAX, (off_t)at);
         if (n <= 0)
             leave(WORKER_EXIT_CUT); /* it shrank under us: only a process that should be dead could do that */
-        frame_encode(header, kind, job, (uint32_t)n);
+        frame_encode(header, MESSAGE_OUTPUT, message_id((uint32_t)job, kind), (uint32_t)n);
         struct iovec parts[2] = {{header, FRAME_HEADER}, {me.chunk, (size_t)n}};
         worker_send(parts, 2);
         at += (uint64_t)n;
@@ -250,8 +252,8 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     o->wall_us = clock_us() - started;
     place_close(&p);
     if (iso.data >= 0) {
-        send_data(WORKER_RESULT, w->job, iso.data, 0, iso.result_size);
-        send_data(WORKER_TRACE, w->job, iso.data, iso.result_size, iso.trace_size);
+        send_data(OUTPUT_RESULT, w->job, iso.data, 0, iso.result_size);
+        send_data(OUTPUT_TRACE, w->job, iso.data, iso.result_size, iso.trace_size);
         close(iso.data);
     }
     send_done(w->job, o, NULL, 0, NULL, 0);
@@ -420,13 +422,12 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
         int64_t took = frame_decode(me.buffer, have, &f);
         if (took == 0)
             continue;
-        if (took > 0)
-            atomic_store(&me.page->took, f.id);
-        if (took < 0 || f.kind != WORKER_START || work_decode(f.body, f.size, &w, &hold))
+        if (took < 0 || f.kind != MESSAGE_START || work_decode(f.body, f.size, &w, &hold))
             break;
+        atomic_store(&me.page->took, w.job);
         /* The pool sends one piece of work and waits for its end, so nothing follows it but what belongs to it. */
         size_t rest = have - (size_t)took;
-        if (w.job != f.id || (rest && !work_is_lease(&w)))
+        if (f.id != message_id((uint32_t)w.job, 0) || (rest && !work_is_lease(&w)))
             break;
         if (w.uid != uid)
             refuse_user(&w);

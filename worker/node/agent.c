@@ -141,7 +141,7 @@ static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_ki
 
     if (!t)
         return;
-    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR)
+    if (answer_ends(kind, size))
         t->answered = number;
     if (kind == ANSWER_NEED && size)
         calls_need(t, number, bytes);

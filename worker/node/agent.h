@@ -1,10 +1,10 @@
 /* The node's half: ppfs's come as guests, each with a session, and share one runner. What they start waits here until
  * the runner has a slot, first come, first served; what comes back is sent from each work in turn. A guest that is lost
- * has its works killed. What is said is in messages.h; worker/README.md tells it in full. */
+ * has its works killed. What is said is in messages.h. */
 #ifndef PPFS_AGENT_H
 #define PPFS_AGENT_H
 #include "net/session/session.h"
-#include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 #include "worker/pool/pool.h"
 
 struct agent;

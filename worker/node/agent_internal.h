@@ -7,6 +7,7 @@
 #define PPFS_AGENT_INTERNAL_H
 #include "net/session/loan.h"
 #include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 #include "worker/runner/disk.h"
 #include "worker/node/agent.h"
 #include "worker/runner/file_writer.h"

@@ -81,7 +81,7 @@ static int give(struct template *t, const struct order *o) {
         err = slot_for(t, o, &s);
         if (!err) {
             atomic_store(&s->page->took, 0); /* it may be that job's second attempt */
-            err = link_send(s->link, WORKER_START, o->job, o->bytes, o->size);
+            err = link_send(s->link, MESSAGE_START, message_id((uint32_t)o->job, 0), o->bytes, o->size);
         }
         if (err == -EPIPE) /* that worker has just died: its slot goes, the next try finds another */
             slot_close(s);

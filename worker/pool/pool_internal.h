@@ -10,6 +10,7 @@
 
 #include "net/session/link.h"
 #include "worker/runner/control.h"
+#include "worker/runner/messages.h"
 #include "worker/pool/pool.h"
 
 enum slot_state { SLOT_EMPTY, SLOT_IDLE, SLOT_BUSY };

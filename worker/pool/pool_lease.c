@@ -77,21 +77,22 @@ static struct slot *lease_slot(struct pool *p, uint64_t lease) {
 }
 
 /* Sends head and then bytes as the body of one frame, after PIECE frames if it does not fit. */
-static int send_whole(struct slot *s, uint8_t kind, uint64_t id, const void *head, size_t head_size, const void *bytes,
-                      size_t size, struct loan *loan) {
+static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, const void *head, size_t head_size,
+                      const void *bytes, size_t size, struct loan *loan) {
     const uint8_t *at = bytes;
+    uint64_t id = message_id((uint32_t)s->job, low);
     bool begun = head_size > 0;
     int err = 0;
 
     cork(s);
     if (head_size)
-        err = link_send(s->link, WORKER_PIECE, id, head, (uint32_t)head_size);
+        err = link_send(s->link, MESSAGE_PIECE, id, head, (uint32_t)head_size);
     for (; !err && size > FRAME_BODY_MAX; at += FRAME_BODY_MAX, size -= FRAME_BODY_MAX) {
-        err = link_send_loan(s->link, WORKER_PIECE, id, at, FRAME_BODY_MAX, loan);
+        err = link_send_loan(s->link, MESSAGE_PIECE, id, at, FRAME_BODY_MAX, loan);
         begun = true;
     }
     if (!err)
-        err = link_send_loan(s->link, kind, id, at, (uint32_t)size, loan);
+        err = link_send_loan(s->link, (uint8_t)kind, id, at, (uint32_t)size, loan);
     if (err == -EPIPE)
         return -ENOENT; /* its worker has died: done() follows */
     if (err && begun)
@@ -105,12 +106,12 @@ int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format form
 
     if (!s)
         return -ENOENT;
-    if (number <= s->sent || size > FRAME_WHOLE_MAX)
+    if (number <= s->sent || size > FRAME_WHOLE_MAX || format > CALL_VALUES)
         return -EINVAL;
     if (number - atomic_load(&s->page->seen) >= LEASE_WINDOW)
         return -ENOMEM;
     atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
-    int err = send_whole(s, WORKER_CALL, lease_id(number, format), NULL, 0, bytes, size, loan);
+    int err = send_whole(s, MESSAGE_CALL_JSON + format, number, NULL, 0, bytes, size, loan);
     if (!err)
         s->sent = number;
     return err;
@@ -122,7 +123,7 @@ int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH],
 
     if (!s || !s->lease || s->killed)
         return -ENOENT;
-    return send_whole(s, WORKER_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, loan);
+    return send_whole(s, MESSAGE_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, loan);
 }
 
 int pool_finish(void *self, uint64_t lease) {
@@ -132,7 +133,7 @@ int pool_finish(void *self, uint64_t lease) {
     if (!s)
         return wait_end(self, lease, &o) ? 0 : -ENOENT;
     cork(s);
-    int err = link_send(s->link, WORKER_FINISH, 0, NULL, 0);
+    int err = link_send(s->link, MESSAGE_FINISH, message_id((uint32_t)s->job, 0), NULL, 0);
     s->finished = !err;
     return err == -EPIPE ? -ENOENT : err;
 }
@@ -155,17 +156,20 @@ uint32_t pool_recall(void *self, uint64_t lease, uint32_t number) {
 
 bool ahead_told(struct slot *s, const struct frame *f) {
     struct pool *p = s->pool;
-    uint32_t number = (uint32_t)f->id, what = (uint32_t)(f->id >> 32);
-    enum answer_kind answer = (enum answer_kind)(what & ~(uint32_t)ANSWER_PRINTED);
+    uint32_t number = (uint32_t)f->id;
+    enum answer_kind answer = (enum answer_kind)(f->kind - MESSAGE_PART);
 
-    if (number <= s->answered || number > s->sent || answer > ANSWER_NEED || !p->ev.answer ||
+    if (number <= s->answered || number > s->sent || !p->ev.answer)
+        return false;
+    if (f->kind == MESSAGE_PRINTED) {
+        pool_drain(s);
+        link_send(s->link, MESSAGE_ACK, f->id, NULL, 0);
+        return true;
+    }
+    if (f->kind < MESSAGE_PART || answer > ANSWER_NEED ||
         (answer == ANSWER_NEED && f->size && f->size != FUNCTION_HASH))
         return false;
-    if (what & ANSWER_PRINTED) {
-        pool_drain(s);
-        link_send(s->link, WORKER_ACK, number, NULL, 0);
-    }
-    if (answer == ANSWER_VALUE || answer == ANSWER_ERROR || (answer == ANSWER_NEED && !f->size))
+    if (answer_ends(answer, f->size))
         s->answered = number;
     p->ev.answer(p->arg, s->job, number, answer, f->body, f->size);
     return true;

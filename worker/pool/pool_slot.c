@@ -187,25 +187,27 @@ static void on_frame(void *arg, const struct frame *f) {
     struct slot *s = arg;
     struct pool *p = s->pool;
     struct work_outcome o;
+    uint32_t low = (uint32_t)f->id;
 
     if (s->killed)
         return; /* its end has been decided; EXITED follows */
-    if (s->state == SLOT_BUSY && s->lease && f->kind == WORKER_ANSWER) {
-        if (!ahead_told(s, f))
-            goto broken;
-        return;
-    }
-    if (s->state != SLOT_BUSY || f->id != s->job)
+    if (s->state != SLOT_BUSY || message_ref(f->id) != (uint32_t)s->job)
         goto broken;
     switch (f->kind) {
-    case WORKER_RESULT: p->ev.output(p->arg, s->job, OUTPUT_RESULT, f->body, f->size); return;
-    case WORKER_TRACE: p->ev.output(p->arg, s->job, OUTPUT_TRACE, f->body, f->size); return;
-    case WORKER_DONE:
-    case WORKER_LAST:
+    case MESSAGE_OUTPUT:
+        if (low != OUTPUT_RESULT && low != OUTPUT_TRACE)
+            goto broken;
+        p->ev.output(p->arg, s->job, (enum output_kind)low, f->body, f->size);
+        return;
+    case MESSAGE_DONE:
+    case MESSAGE_LAST:
         if (work_outcome_decode(f->body, f->size, &o) || o.attempt != s->attempt || o.end == WORK_LOST)
             goto broken;
-        slot_finish(s, &o, f->kind == WORKER_LAST);
+        slot_finish(s, &o, f->kind == MESSAGE_LAST);
         return;
+    default:
+        if (s->lease && ahead_told(s, f))
+            return;
     }
 broken: /* a call can reach the link of its worker, so this may be its doing: the end of that worker, no more */
     template_kill(s->template, s->serial);

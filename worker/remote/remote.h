@@ -23,7 +23,7 @@ unsigned remote_cpus(const struct remote *f);       /* slots; runner_resize chan
 uint64_t remote_memory(const struct remote *f);     /* bytes that its machine has, 0: not known */
 const char *remote_python(const struct remote *f);  /* "3.11.2", "" until its workers have said so */
 uid_t remote_uid(const struct remote *f);           /* that it runs as */
-const struct node_uids *remote_uids(const struct remote *f); /* whom it takes: messages.h */
+const struct node_uids *remote_uids(const struct remote *f); /* whom it takes: node_about.h */
 bool remote_draining(const struct remote *f);                /* it wants to leave: give it no more, end its leases */
 bool remote_linked(const struct remote *f);                  /* the network is there */
 /* milliseconds since it was last heard of, 0 as long as it answers heartbeats */

@@ -10,9 +10,10 @@ static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m
     enum answer_kind kind = (enum answer_kind)(m->kind - MESSAGE_PART);
     uint32_t number = (uint32_t)m->id;
 
-    if (!e->lease || number <= e->answered || number > e->sent || (kind == ANSWER_NEED && m->size && m->size != 32))
+    if (!e->lease || number <= e->answered || number > e->sent ||
+        (kind == ANSWER_NEED && m->size && m->size != FUNCTION_HASH))
         return false;
-    if (kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !m->size))
+    if (answer_ends(kind, m->size))
         e->answered = number;
     if (!e->killed)
         f->ev.answer(f->arg, e->job, number, kind, m->body, m->size);

@@ -5,6 +5,7 @@
 #include "worker/runner/disk.h"
 #include "worker/remote/remote.h"
 #include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 
 /* Called from the loop, never from inside a remote_* call or one of its runner's. */
 struct remote_owner {

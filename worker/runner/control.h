@@ -1,5 +1,5 @@
-/* What the pool, its template and its workers say to each other. All of them are of one build and on one machine, so
- * the template's messages are plain structs; a worker's frames have the portable bodies of work.h.
+/* What the pool and its template say to each other, and the page that the pool shares with each worker; messages.h has
+ * what it says to those. All are of one build and on one machine, so these messages are plain structs.
  *
  * pool <-> template, one message a packet over a SOCK_SEQPACKET pair (the template's end is CONTROL_FD):
  *   SPAWN serial + 4 descriptors   fork a worker; the descriptors are its end of the link, its stdout, its stderr and
@@ -8,19 +8,7 @@
  *   HELLO text                     Python is up, this is its version (first message of a template that works)
  *   SPAWNED serial value           value: pid of the worker's guard, or -errno
  *   EXITED serial value + usage    the worker and all that it left behind are dead; value is its wait status
- *   FAILED text                    one sentence: why the template gives up
- * pool <-> worker, frames (net/session/frame.h) over a SOCK_STREAM pair; id is the job:
- *   START work                     do this (struct work)
- *   RESULT bytes, TRACE bytes      a piece of a call's value, of a traceback
- *   DONE outcome                   that was all of it, the job's process tree is dead, or has nothing left to do
- *   LAST outcome                   the same, and the worker leaves: it may not be used again
- * between the START and the DONE of a lease; the low 32 bits of the id are the number of a call, what is above is said:
- *   PIECE bytes                    the first part of the body of the CALL or FUNCTION that follows
- *   CALL bytes                     above: enum call_format
- *   FUNCTION hash + bytes          the answer to ANSWER_NEED, a function or a value; no bytes: there is none
- *   FINISH                         no more calls
- *   ACK                            what the call has printed was read
- *   ANSWER bytes                   above: enum answer_kind, ANSWER_PRINTED */
+ *   FAILED text                    one sentence: why the template gives up */
 #ifndef PPFS_CONTROL_H
 #define PPFS_CONTROL_H
 #include <stdatomic.h>
@@ -40,25 +28,6 @@ struct control {
     int64_t user_us, system_us, maxrss_kib; /* EXITED: of the worker's whole life and of what it left behind */
     char text[CONTROL_TEXT];
 };
-
-enum worker_frame {
-    WORKER_START = 1,
-    WORKER_RESULT,
-    WORKER_TRACE,
-    WORKER_DONE,
-    WORKER_LAST,
-    WORKER_PIECE,
-    WORKER_CALL,
-    WORKER_FUNCTION,
-    WORKER_FINISH,
-    WORKER_ACK,
-    WORKER_ANSWER,
-};
-enum { ANSWER_PRINTED = 0x80, FUNCTION_HASH = 32 }; /* PRINTED: read my output, then send ACK; I wait for it */
-
-static inline uint64_t lease_id(uint32_t number, uint32_t what) {
-    return number | (uint64_t)what << 32;
-}
 
 /* A page that a worker shares with the pool. What stands in it was perhaps written by a job: the pool believes it only
  * in what concerns the lease of that worker.

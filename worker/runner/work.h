@@ -50,6 +50,11 @@ enum answer_kind {
     ANSWER_NEED,
 };
 
+/* Whether no more comes for that call. */
+static inline bool answer_ends(enum answer_kind kind, size_t size) {
+    return kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !size);
+}
+
 #define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; more is named as a file */
 #define WORK_META_MAX (64u * 1024u)   /* bytes of everything but the payload */
 

@@ -1,7 +1,7 @@
 /* ABOUT as bytes: u32 version 3, u32 cpus, u32 flags (1 draining), u64 memory, u32 uid, u32 count of ranges, of each
  * u32 first and last; then name and python, each with its final zero. Integers are little endian; every byte must be
  * used. */
-#include "worker/runner/messages.h"
+#include "worker/runner/node_about.h"
 
 #include <endian.h>
 #include <errno.h>
