@@ -1,11 +1,15 @@
 """One call does not spoil the next: whatever it changes in its worker, the next call finds a worker as before, in the same
 stream, in another, and as a job. One entry of ROWS for each row of the table in worker/README.md."""
+import hashlib
 import json
 import os
+import pickle
+import struct
 import subprocess
 
 import pytest
 
+import streamframes as frames
 from ppfsmount import PYTHON, sanitized, wait_until
 
 # what is changed, how a call does that, how another one looks at it
@@ -342,6 +346,33 @@ def test_module_that_registers_for_classes_of_others(m1):
 def test_what_an_import_sets_lasts_as_long_as_the_module(m1):
     (m1.work / "sets.py").write_text("import sys\nsys.setrecursionlimit(4321)\ndef f(): return sys.getrecursionlimit()\n")
     assert in_a_stream(m1, *[{"call": "sets.f"}] * 3) == [4321] * 3
+
+
+class Patches:
+    """Whoever unpickles it gets 7, and has textwrap.dedent replaced."""
+
+    def __reduce__(self):
+        return eval, ("setattr(__import__('textwrap'), 'dedent', len) or 7", {})
+
+
+class PatchingFunction(Patches):
+    def __reduce__(self):
+        return eval, ("setattr(__import__('textwrap'), 'dedent', len) or abs", {})
+
+
+@pytest.mark.parametrize("how", ["argument", "function"])
+def test_what_is_set_while_a_call_is_unpickled(m1, how):
+    look = frames.call(2, eval, "__import__('textwrap').dedent.__name__")
+    if how == "argument":
+        spoil = frames.call(1, abs, Patches())
+    else:
+        blob = pickle.dumps(PatchingFunction())
+        digest = hashlib.sha256(blob).digest()
+        spoil = frames.frame(frames.FUNC, 0, digest + blob) + frames.frame(
+            frames.CALL, 1, struct.pack("<BBH", 1, 0, 0) + digest + pickle.dumps(((-7,), {})))
+    m1.put("s", frames.MAGIC + spoil + look)
+    answers = {i: pickle.loads(body) for kind, i, body in frames.frames((m1.results / "s").read_bytes()) if kind == frames.RESULT}
+    assert answers == {1: 7, 2: "dedent"}
 
 
 def test_what_a_package_sets_on_itself_is_its_own(m1):

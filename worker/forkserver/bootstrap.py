@@ -1,6 +1,6 @@
 """The Python half of a worker: what python.c calls. It is compiled into ppfs-worker and runs once in the template, so
 everything imported here is warm in every job. This file, calls.py, scripts.py and order.py are one text, in that order.
-Names with a capital E_ are enum work_end."""
+WORK_, STAGE_ and ERROR_ are the enums of C: python.c sets them."""
 import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, sys, threading, traceback, types
 import _thread
 import importlib.util, operator, time  # noqa
@@ -11,8 +11,6 @@ if WARM:  # noqa
     import itertools, math, operator, pathlib, random, re, shutil, string, struct, subprocess, tempfile, textwrap  # noqa
     import typing, warnings  # noqa
 
-E_DONE, E_RAISED, E_EXITED, E_SIGNALED, E_REFUSED = range(5)
-KIND_JSON_CALL, KIND_CALL = 2, 8  # enum work_kind
 WHY_MAX, TRACE_MAX = 480, 1 << 20
 HERE = "<ppfs>"
 
@@ -66,7 +64,7 @@ def trace_of(error):
 
 
 def raised(error, before=""):
-    return E_RAISED, sentence(before + summary(error)), None, trace_of(error)
+    return WORK_RAISED, sentence(before + summary(error)), None, trace_of(error)
 
 
 # --- what a job may have changed in a worker that goes on ------------------------------------------------------------

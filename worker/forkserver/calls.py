@@ -263,17 +263,17 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
     set_job(name, attempt, node, cwd, env)
     forget_changed_modules(cwd)
     context = contextvars.Context()  # decimal's and others' settings are the call's alone
-    is_pickle = kind != KIND_JSON_CALL
+    is_pickle = kind != WORK_JSON_CALL
     load = load_pickle if is_pickle else load_json
 
     def failed(stage, error, before="", value=None):
         if os.getpid() != pid:
             leave_like_python(error)
         end, why, _, trace = raised(error, before)
-        return end, why, None, lease_error(False, stage, error, value) if kind == KIND_CALL else trace
+        return end, why, None, lease_error(False, stage, error, value) if kind == WORK_CALL else trace
 
     try:
-        if kind == KIND_CALL:
+        if kind == WORK_CALL:
             payload, given = split_values(payload)
             func, args, kwargs = load_call(payload, given)
             given = None  # the values are the call's alone
@@ -282,7 +282,7 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
         if len(sys.modules) != len(_seen_modules):
             rebase()
     except Refused as error:
-        return E_REFUSED, sentence(str(error)), None, lease_refuse(False, str(error)) if kind == KIND_CALL else None
+        return WORK_REFUSED, sentence(str(error)), None, lease_refuse(False, str(error)) if kind == WORK_CALL else None
     except BaseException as error:
         return failed(STAGE_LOAD, error, before_load(error) if is_pickle else "")
     try:
@@ -293,8 +293,8 @@ def run_call(kind, payload, name, attempt, node, cwd, env):
         leave_like_python(None)
     try:
         if not is_pickle:
-            return E_DONE, b"", context.run(dump_json, value), None
-        return E_DONE, b"", context.run(dump_pickle, value, payload[5 if kind == KIND_CALL else 1]), None
+            return WORK_DONE, b"", context.run(dump_json, value), None
+        return WORK_DONE, b"", context.run(dump_pickle, value, payload[5 if kind == WORK_CALL else 1]), None
     except BaseException as error:
         return failed(STAGE_DUMP, error, before_dump(value, is_pickle), value)
 
@@ -323,8 +323,6 @@ def read_run(payload):
 # --- leases --------------------------------------------------------------------------------------------------------
 # python.c has the usual way of a call through here: load, call, dump. What is unusual comes to these functions.
 CACHE_MAX = 64 << 20  # bytes of pickled functions, and of values
-STAGE_LOAD, STAGE_CALL, STAGE_DUMP = range(3)  # as in python.c
-WHAT_RAISED, WHAT_PICKLE = 1, 2  # enum stream_error
 SHARED = {b"B": 4, b"\x8e": 8, b"X": 4, b"\x8d": 8}  # how pickles of large bytes and text begin: bytes of their size
 _functions = {}  # hash, or the pickle itself -> (function, size of its pickle); what was used last stands last
 _functions_size = 0
@@ -463,9 +461,9 @@ def lease_error(is_json, stage, error, value):
         trace += f"(it ran on nodes/{_node})\n".encode()
     if is_json:
         return words + trace
-    what, data = WHAT_PICKLE, b""
+    what, data = ERROR_PICKLE, b""
     if stage == STAGE_CALL:
-        what = WHAT_RAISED
+        what = ERROR_RAISED
         try:
             data = dump_pickle(error, 5)
         except BaseException:

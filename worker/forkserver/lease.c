@@ -314,6 +314,7 @@ static bool run_call(struct lease *l, const struct frame *f, size_t own) {
         return true;
     }
     int64_t started = clock_us();
+    python_patch_begin();
     if (!provide(l, &t))
         return false;
     const uint8_t *bytes = body_of(l, &t, &size);

@@ -85,6 +85,27 @@ const char *python_program(void) {
     return own_program;
 }
 
+/* The numbers that bootstrap.py shares with C. */
+static bool set_constants(PyObject *names) {
+#define CONSTANT(name)                                                                                                 \
+    { #name, name }
+    static const struct {
+        const char *name;
+        long value;
+    } constants[] = {CONSTANT(WORK_DONE),    CONSTANT(WORK_RAISED), CONSTANT(WORK_REFUSED), CONSTANT(WORK_JSON_CALL),
+                     CONSTANT(WORK_CALL),    CONSTANT(STAGE_LOAD),  CONSTANT(STAGE_CALL),   CONSTANT(STAGE_DUMP),
+                     CONSTANT(ERROR_RAISED), CONSTANT(ERROR_PICKLE)};
+#undef CONSTANT
+    bool fine = true;
+
+    for (size_t i = 0; fine && i < sizeof(constants) / sizeof(constants[0]); i++) {
+        PyObject *value = PyLong_FromLong(constants[i].value);
+        fine = value && PyDict_SetItemString(names, constants[i].name, value) == 0;
+        Py_XDECREF(value);
+    }
+    return fine;
+}
+
 static int start(const char *program, bool own_locale, bool warm, char *why, size_t why_size) {
     /* As python3 does; before it starts, so that signal.getsignal says so too. */
     signal(SIGPIPE, SIG_IGN);
@@ -100,7 +121,7 @@ static int start(const char *program, bool own_locale, bool warm, char *why, siz
     bootstrap = PyDict_New();
     PyObject *done = NULL;
     if (code && bootstrap && PyDict_SetItemString(bootstrap, "__builtins__", PyEval_GetBuiltins()) == 0 &&
-        PyDict_SetItemString(bootstrap, "WARM", warm ? Py_True : Py_False) == 0 &&
+        PyDict_SetItemString(bootstrap, "WARM", warm ? Py_True : Py_False) == 0 && set_constants(bootstrap) &&
         PyRun_String("__name__ = '_ppfs'", Py_file_input, bootstrap, bootstrap))
         done = PyEval_EvalCode(code, bootstrap, bootstrap);
     Py_XDECREF(code);

@@ -79,4 +79,6 @@ int python_read_run(const struct work *w, char ***argv, void **input, size_t *in
 
 void python_rehearse(void); /* in a process that waits for its script: touches what every script touches */
 void python_flush(void);    /* sys.stdout, sys.stderr, and stdio */
+/* A call begins, before anything of it is unpickled: what is set on modules of others from here on is its doing. */
+void python_patch_begin(void);
 #endif

@@ -6,6 +6,8 @@
 
 #include "worker/forkserver/python.h"
 
+enum stage { STAGE_LOAD, STAGE_CALL, STAGE_DUMP }; /* of a call, where it failed */
+
 PyObject *bootstrap_get(const char *name); /* what bootstrap.py calls so; borrowed, NULL: nothing */
 /* Calls that function; args is used up, NULL: they could not be made. A new reference, or NULL with an exception set.
  * */
@@ -20,7 +22,6 @@ bool python_order_knows(PyObject *names); /* whether it is one of its dictionari
 /* python_patch.c: attributes that a call sets on modules. */
 void python_patch_watch(void);                   /* once, when Python has begun */
 void python_patch_unwatch(void);                 /* for a script: all is as python3 has it */
-void python_patch_begin(void);                   /* a call begins */
 bool python_patch_any(void);                     /* something was set since */
 bool python_patch_left(void);                    /* and is not as it was; the call has ended */
 PyObject *bootstrap_env(const char *const *env); /* a list of b"K=V", None for NULL; NULL with an exception set */

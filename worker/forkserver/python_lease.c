@@ -6,7 +6,6 @@
 #include "worker/forkserver/order.h"
 #include "worker/forkserver/watch.h"
 
-enum stage { STAGE_LOAD, STAGE_CALL, STAGE_DUMP }; /* as in bootstrap.py */
 enum { COPY_MAX = 16 * 1024, ENVIRON_KEPT = 256 };
 
 /* What a call needs, looked up once; all of it lives as long as the process. */
@@ -277,7 +276,6 @@ static void call(enum call_format format, bool values, const void *bytes, size_t
         Py_XDECREF(bootstrap_call("rebase", PyTuple_New(0)));
         PyErr_Clear();
     }
-    python_patch_begin();
     value = PyObject_Vectorcall(lease.apply, (PyObject *[]){func, args, kwargs}, 3, NULL);
     if (!value) {
         answer_error(a, json, STAGE_CALL, NULL);

@@ -159,7 +159,7 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
         return;
     if (t->guest) {
         struct work_outcome said = *o;
-        said.attempt = t->attempt;
+        said.attempt = t->work.attempt;
         task_end(t, &said);
     } else {
         orphan_free(s, t);

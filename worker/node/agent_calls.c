@@ -119,7 +119,7 @@ bool calls_finish(struct task *t) {
     if (!t->lease)
         return false;
     if (t->state == TASK_WAITING && !t->held) {
-        task_end(t, &(struct work_outcome){.attempt = t->attempt, .end = WORK_DONE});
+        task_end(t, &(struct work_outcome){.attempt = t->work.attempt, .end = WORK_DONE});
         return true;
     }
     int err = t->state == TASK_RUNNING && !t->held ? runner_finish(s->runner, t->id) : -EAGAIN;
@@ -217,10 +217,10 @@ bool calls_function(struct task *t, const struct frame *m) {
         return false;
     bool sane = size >= HASH;
     if (sane && size > HASH)
-        keep(g, t->user, bytes, size - HASH);
+        keep(g, t->work.uid, bytes, size - HASH);
     for (uint32_t i = 0; sane && i < g->task_room; i++) {
         struct task *other = g->tasks[i];
-        if (!other || !other->wants || other->user != t->user || memcmp(other->want, bytes, HASH) != 0)
+        if (!other || !other->wants || other->work.uid != t->work.uid || memcmp(other->want, bytes, HASH) != 0)
             continue;
         other->wants = other->asked = false;
         if (other->state == TASK_RUNNING)
@@ -234,7 +234,7 @@ bool calls_function(struct task *t, const struct frame *m) {
 static struct task *who_wants(struct guest *g, const struct task *t, bool asked) {
     for (uint32_t i = 0; i < g->task_room; i++) {
         struct task *other = g->tasks[i];
-        if (other && other != t && other->wants && other->asked == asked && other->user == t->user &&
+        if (other && other != t && other->wants && other->asked == asked && other->work.uid == t->work.uid &&
             memcmp(other->want, t->want, HASH) == 0)
             return other;
     }
@@ -247,7 +247,7 @@ static void ask(struct task *t) {
 }
 
 void calls_need(struct task *t, uint32_t number, const uint8_t hash[HASH]) {
-    struct function *f = cached(t->guest, t->user, hash);
+    struct function *f = cached(t->guest, t->work.uid, hash);
 
     if (f) {
         runner_function(t->guest->agent->runner, t->id, hash, f->bytes, f->size, NULL);

@@ -33,17 +33,16 @@ struct held { /* a call, or a FINISH (number 0), that the runner does not take y
 struct task {
     uint64_t id;         /* what the runner knows it by: serial << 32 | index in serve.tasks */
     struct guest *guest; /* NULL: it has gone, and the task is being killed */
-    uint32_t ref, attempt;
+    uint32_t ref;
+    struct work work; /* of that ppfs: what it names is of its user there */
     enum task_state state;
     struct task *next_waiting;
 
-    void *start; /* bytes of work_encode, until the runner has it */
-    uint32_t start_size;
+    void *start, *start_env;     /* what its work points into, until the runner has it; NULL then */
     struct file_writer *payload; /* the file of its payload, NULL: none */
     uint32_t came;               /* pieces of it */
     bool whole;                  /* all of it has */
 
-    uid_t user; /* of that ppfs: what it names is that user's */
     bool lease;
     uint32_t sent, answered; /* the highest numbers of its calls */
     uint8_t *pieces;         /* of the CALL or FUNCTION that is coming */

@@ -76,6 +76,13 @@ static void wait_no_more(struct task *t) {
             }
 }
 
+/* The runner has it, or nobody will. */
+static void start_free(struct task *t) {
+    free(t->start);
+    free(t->start_env);
+    t->start = t->start_env = NULL;
+}
+
 void task_free(struct task *t) {
     struct guest *g = t->guest;
     struct agent *s = g->agent;
@@ -87,7 +94,7 @@ void task_free(struct task *t) {
     s->tasks[(uint32_t)t->id] = NULL;
     s->works--;
     file_writer_close(t->payload);
-    free(t->start);
+    start_free(t);
     free(t);
     agent_soon(s);
 }
@@ -117,7 +124,7 @@ void task_end(struct task *t, const struct work_outcome *o) {
 }
 
 void task_give_up(struct task *t, enum work_end end, const char *format, ...) {
-    struct work_outcome o = {.attempt = t->attempt, .end = end, .status = end == WORK_SIGNALED ? 9 : 0};
+    struct work_outcome o = {.attempt = t->work.attempt, .end = end, .status = end == WORK_SIGNALED ? 9 : 0};
     va_list args;
 
     va_start(args, format);
@@ -168,14 +175,8 @@ void task_hold(struct task *t, bool hold) {
 static bool give(struct task *t) {
     struct agent *s = t->guest->agent;
     char path[64];
-    struct work w;
-    void *hold;
-    int err = work_decode(t->start, t->start_size, &w, &hold);
+    struct work w = t->work;
 
-    if (err) { /* it was decoded once: no memory */
-        task_give_up(t, WORK_LOST, "node %s has no memory for it", s->name);
-        return true;
-    }
     w.job = t->id;
     if (geteuid() != 0) {
         w.uid = geteuid();
@@ -185,8 +186,7 @@ static bool give(struct task *t) {
         snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), file_writer_fd(t->payload));
         w.file = path;
     }
-    err = runner_start(s->runner, &w);
-    free(hold);
+    int err = runner_start(s->runner, &w);
     if (err == -EAGAIN)
         return false;
     if (err) {
@@ -194,8 +194,7 @@ static bool give(struct task *t) {
         return true;
     }
     t->state = TASK_RUNNING;
-    free(t->start);
-    t->start = NULL;
+    start_free(t);
     if (t->held_there)
         runner_hold(s->runner, t->id, true);
     calls_send_held(t);
@@ -272,7 +271,7 @@ static bool is_taken(struct agent *s, uid_t user) {
 
 /* Nobody has begun it: it is charged no death. */
 static void give_back(struct task *t, bool no_room, const char *why) {
-    struct work_outcome o = {.attempt = t->attempt, .end = WORK_LOST, .unbegun = true, .no_room = no_room};
+    struct work_outcome o = {.attempt = t->work.attempt, .end = WORK_LOST, .unbegun = true, .no_room = no_room};
 
     snprintf(o.why, sizeof(o.why), "node %s %s", t->guest->agent->name, why);
     task_end(t, &o);
@@ -280,34 +279,32 @@ static void give_back(struct task *t, bool no_room, const char *why) {
 
 bool task_begin(struct guest *g, const struct frame *m) {
     uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
+    void *start, *env = NULL;
     struct work w;
-    void *hold;
 
     if (ref >= MESSAGE_REFS || low > 1 || task_of_ref(g, ref))
         return false;
-    int err = work_decode(m->body, m->size, &w, &hold);
-    free(hold);
-    if (err == -EPROTO || (!err && (w.file != NULL) != (low == 1)))
-        return false;
-    struct task *t = err ? NULL : task_new(g, ref);
-    if (t) {
-        t->attempt = w.attempt;
-        t->user = w.uid;
-        t->lease = work_is_lease(&w);
-        t->start_size = m->size;
-        t->start = malloc(m->size);
+    start = malloc(m->size + 1u);
+    int err = start ? work_decode(memcpy(start, m->body, m->size), m->size, &w, &env) : -ENOMEM;
+    bool sane = err != -EPROTO && (err || (w.file != NULL) == (low == 1));
+    struct task *t = !err && sane ? task_new(g, ref) : NULL;
+    if (!t) {
+        free(start);
+        free(env);
+        if (sane)
+            guest_break(g, no_memory);
+        return sane;
     }
-    if (!t || !t->start) {
-        guest_break(g, no_memory);
-        return true;
-    }
-    memcpy(t->start, m->body, m->size);
+    t->start = start;
+    t->start_env = env;
+    t->work = w;
+    t->lease = work_is_lease(&w);
     char why[64] = "";
     bool no_room = g->agent->works > MESSAGE_REFS; /* of all ppfs together */
     if (no_room)
         snprintf(why, sizeof(why), "has %d works already", MESSAGE_REFS);
-    else if (!is_taken(g->agent, t->user))
-        snprintf(why, sizeof(why), "runs nothing of user %u", (unsigned)t->user);
+    else if (!is_taken(g->agent, t->work.uid))
+        snprintf(why, sizeof(why), "runs nothing of user %u", (unsigned)t->work.uid);
     if (*why) {
         give_back(t, no_room, why);
         return true;

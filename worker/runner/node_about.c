@@ -3,11 +3,12 @@
  * used. */
 #include "worker/runner/node_about.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
-enum { ABOUT_VERSION = 3, ABOUT_DRAINING = 1, ABOUT_HEAD = 28 };
+#include "net/wire.h"
+
+enum { ABOUT_VERSION = 3, ABOUT_DRAINING = 1 };
 
 static bool name_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
@@ -36,64 +37,44 @@ void node_name_from(const char *text, char name[NODE_NAME]) {
 }
 
 uint32_t node_about_encode(const struct node_about *a, uint8_t *buf) {
-    uint32_t head[7] = {htole32(ABOUT_VERSION),
-                        htole32(a->cpus),
-                        htole32(a->draining ? ABOUT_DRAINING : 0),
-                        htole32((uint32_t)a->memory),
-                        htole32((uint32_t)(a->memory >> 32)),
-                        htole32(a->uid),
-                        htole32(a->uids.count)};
-    size_t name = strlen(a->name) + 1, python = strlen(a->python) + 1, at = sizeof(head);
+    struct wire_out w = {.at = buf};
 
-    memcpy(buf, head, sizeof(head));
-    for (uint32_t i = 0; i < a->uids.count; i++, at += 8) {
-        uint32_t range[2] = {htole32(a->uids.at[i].first), htole32(a->uids.at[i].last)};
-        memcpy(buf + at, range, sizeof(range));
+    wire_put_u32(&w, ABOUT_VERSION);
+    wire_put_u32(&w, a->cpus);
+    wire_put_u32(&w, a->draining ? ABOUT_DRAINING : 0);
+    wire_put_u64(&w, a->memory);
+    wire_put_u32(&w, a->uid);
+    wire_put_u32(&w, a->uids.count);
+    for (uint32_t i = 0; i < a->uids.count; i++) {
+        wire_put_u32(&w, a->uids.at[i].first);
+        wire_put_u32(&w, a->uids.at[i].last);
     }
-    memcpy(buf + at, a->name, name);
-    memcpy(buf + at + name, a->python, python);
-    return (uint32_t)(at + name + python);
-}
-
-/* The text at the head of what is left goes to out. False when it does not fit or does not end. */
-static bool take_text(const char **at, size_t *left, char *out, size_t room) {
-    size_t n = strnlen(*at, *left);
-
-    if (n == *left || n >= room)
-        return false;
-    memcpy(out, *at, n + 1);
-    *at += n + 1;
-    *left -= n + 1;
-    return true;
+    wire_put(&w, a->name, strlen(a->name) + 1);
+    wire_put(&w, a->python, strlen(a->python) + 1);
+    return (uint32_t)w.size;
 }
 
 int node_about_decode(const void *bytes, size_t size, struct node_about *out) {
-    uint32_t head[7];
-    const char *at = bytes;
+    struct wire_in r = {.at = bytes, .left = size};
 
     *out = (struct node_about){0};
-    if (size < ABOUT_HEAD || size > NODE_ABOUT_MAX)
-        return -EPROTO;
-    memcpy(head, at, sizeof(head));
-    at += sizeof(head);
-    size -= sizeof(head);
-    out->cpus = le32toh(head[1]);
-    out->memory = le32toh(head[3]) | (uint64_t)le32toh(head[4]) << 32;
-    out->uid = le32toh(head[5]);
-    out->uids.count = le32toh(head[6]);
-    if (out->uids.count > NODE_UIDS || size < out->uids.count * 8)
-        return -EPROTO;
-    for (uint32_t i = 0; i < out->uids.count; i++, at += 8, size -= 8) {
-        uint32_t range[2];
-        memcpy(range, at, sizeof(range));
-        out->uids.at[i].first = le32toh(range[0]);
-        out->uids.at[i].last = le32toh(range[1]);
-    }
-    uint32_t flags = le32toh(head[2]);
+    uint32_t version = wire_get_u32(&r);
+    out->cpus = wire_get_u32(&r);
+    uint32_t flags = wire_get_u32(&r);
     out->draining = flags & ABOUT_DRAINING;
-    if (le32toh(head[0]) != ABOUT_VERSION || out->cpus > NODE_CPUS_MAX || (flags & ~(uint32_t)ABOUT_DRAINING) ||
-        !take_text(&at, &size, out->name, sizeof(out->name)) ||
-        !take_text(&at, &size, out->python, sizeof(out->python)) || size || !node_name_valid(out->name))
+    out->memory = wire_get_u64(&r);
+    out->uid = wire_get_u32(&r);
+    out->uids.count = wire_get_u32(&r);
+    if (version != ABOUT_VERSION || out->uids.count > NODE_UIDS)
+        return -EPROTO;
+    for (uint32_t i = 0; i < out->uids.count; i++) {
+        out->uids.at[i].first = wire_get_u32(&r);
+        out->uids.at[i].last = wire_get_u32(&r);
+    }
+    wire_get_text(&r, out->name, sizeof(out->name));
+    wire_get_text(&r, out->python, sizeof(out->python));
+    if (r.bad || r.left || out->cpus > NODE_CPUS_MAX || (flags & ~(uint32_t)ABOUT_DRAINING) ||
+        !node_name_valid(out->name))
         return -EPROTO;
     for (const char *c = out->python; *c; c++) /* it is shown to people */
         if (!name_char(*c) && *c != '+')

@@ -1,9 +1,7 @@
-/* Work and outcomes as bytes. Integers are little endian; a string is a u32 length that counts its final zero byte,
- * then those bytes with no other zero among them. Decoding checks each length against what is left and demands that
- * every byte be used, so what comes out of it needs no further check but of its meaning. */
+/* Work and outcomes as bytes (net/wire.h). Decoding checks each length against what is left and demands that every byte
+ * be used, so what comes out of it needs no further check but of its meaning. */
 #include "worker/runner/work.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -11,83 +9,12 @@
 #include <unistd.h>
 
 #include "net/session/frame.h"
+#include "net/wire.h"
 
 enum { WORK_FORMAT = 1, ENV_MAX = 4096 };
 enum { FLAG_CWD_REQUIRED = 1, FLAG_ENV = 2, FLAG_FILE = 4, FLAG_SANDBOX_AT = 3, FLAG_SANDBOX = 3 << FLAG_SANDBOX_AT };
 
 _Static_assert(WORK_INLINE_MAX + WORK_META_MAX <= FRAME_BODY_MAX, "work fits one frame");
-
-struct writer {
-    uint8_t *at; /* NULL: only counting */
-    size_t size;
-};
-
-static void put_bytes(struct writer *w, const void *bytes, size_t size) {
-    if (w->at && size)
-        memcpy(w->at + w->size, bytes, size);
-    w->size += size;
-}
-
-static void put_u32(struct writer *w, uint32_t v) {
-    v = htole32(v);
-    put_bytes(w, &v, sizeof(v));
-}
-
-static void put_u64(struct writer *w, uint64_t v) {
-    v = htole64(v);
-    put_bytes(w, &v, sizeof(v));
-}
-
-static void put_string(struct writer *w, const char *s) {
-    size_t size = strlen(s ? s : "") + 1;
-    put_u32(w, size > UINT32_MAX ? UINT32_MAX : (uint32_t)size);
-    put_bytes(w, s ? s : "", size);
-}
-
-struct reader {
-    const uint8_t *at;
-    size_t left;
-    bool bad;
-};
-
-static const void *get_bytes(struct reader *r, size_t size) {
-    const uint8_t *at = r->at;
-
-    if (r->bad || size > r->left) {
-        r->bad = true;
-        return NULL;
-    }
-    r->at += size;
-    r->left -= size;
-    return at;
-}
-
-static uint32_t get_u32(struct reader *r) {
-    uint32_t v = 0;
-    const void *p = get_bytes(r, sizeof(v));
-    if (p)
-        memcpy(&v, p, sizeof(v));
-    return le32toh(v);
-}
-
-static uint64_t get_u64(struct reader *r) {
-    uint64_t v = 0;
-    const void *p = get_bytes(r, sizeof(v));
-    if (p)
-        memcpy(&v, p, sizeof(v));
-    return le64toh(v);
-}
-
-static const char *get_string(struct reader *r) {
-    uint32_t size = get_u32(r);
-    const char *s = get_bytes(r, size);
-
-    if (!s || size == 0 || memchr(s, 0, size) != s + size - 1) {
-        r->bad = true;
-        return "";
-    }
-    return s;
-}
 
 /* A job's path below jobs/: files and directories are made of it. */
 static bool is_job_name(const char *name) {
@@ -112,35 +39,35 @@ bool work_isolated(const struct work *w) {
     return own || w->memory || w->sandbox || (w->env && w->env[0]) || w->uid != geteuid();
 }
 
-static void work_write(struct writer *out, const struct work *w) {
+static void work_write(struct wire_out *out, const struct work *w) {
     uint32_t flags = (w->cwd_required ? FLAG_CWD_REQUIRED : 0u) | (w->env ? FLAG_ENV : 0u) |
                      (w->file ? FLAG_FILE : 0u) | (w->sandbox << FLAG_SANDBOX_AT & FLAG_SANDBOX);
     uint32_t count = 0;
 
-    put_u32(out, WORK_FORMAT);
-    put_u32(out, (uint32_t)w->kind);
-    put_u32(out, flags);
-    put_u32(out, w->attempt);
-    put_u64(out, w->job);
-    put_u32(out, w->uid);
-    put_u32(out, w->gid);
-    put_u64(out, w->memory);
-    put_string(out, w->name);
-    put_string(out, w->node);
-    put_string(out, w->cwd);
+    wire_put_u32(out, WORK_FORMAT);
+    wire_put_u32(out, (uint32_t)w->kind);
+    wire_put_u32(out, flags);
+    wire_put_u32(out, w->attempt);
+    wire_put_u64(out, w->job);
+    wire_put_u32(out, w->uid);
+    wire_put_u32(out, w->gid);
+    wire_put_u64(out, w->memory);
+    wire_put_string(out, w->name);
+    wire_put_string(out, w->node);
+    wire_put_string(out, w->cwd);
     if (w->env) {
         while (w->env[count])
             count++;
-        put_u32(out, count);
+        wire_put_u32(out, count);
         for (uint32_t i = 0; i < count; i++)
-            put_string(out, w->env[i]);
+            wire_put_string(out, w->env[i]);
     }
     if (w->file)
-        put_string(out, w->file);
+        wire_put_string(out, w->file);
 }
 
 int work_encode(const struct work *w, void **out, uint32_t *size) {
-    struct writer wr = {0};
+    struct wire_out wr = {0};
     uint32_t payload = w->file ? 0 : w->payload_size;
 
     work_write(&wr, w);
@@ -155,44 +82,44 @@ int work_encode(const struct work *w, void **out, uint32_t *size) {
         return -ENOMEM;
     wr.size = 0;
     work_write(&wr, w);
-    put_bytes(&wr, w->payload, payload);
+    wire_put(&wr, w->payload, payload);
     *out = wr.at;
     *size = (uint32_t)wr.size;
     return 0;
 }
 
 int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
-    struct reader r = {.at = bytes, .left = size};
+    struct wire_in r = {.at = bytes, .left = size};
     const char **env = NULL;
 
     *w = (struct work){0};
     *hold = NULL;
-    if (get_u32(&r) != WORK_FORMAT)
+    if (wire_get_u32(&r) != WORK_FORMAT)
         return -EPROTO;
-    uint32_t kind = get_u32(&r), flags = get_u32(&r);
+    uint32_t kind = wire_get_u32(&r), flags = wire_get_u32(&r);
     w->kind = (enum work_kind)kind;
-    w->attempt = get_u32(&r);
-    w->job = get_u64(&r);
-    w->uid = get_u32(&r);
-    w->gid = get_u32(&r);
-    w->memory = get_u64(&r);
-    w->name = get_string(&r);
-    w->node = get_string(&r);
-    w->cwd = get_string(&r);
+    w->attempt = wire_get_u32(&r);
+    w->job = wire_get_u64(&r);
+    w->uid = wire_get_u32(&r);
+    w->gid = wire_get_u32(&r);
+    w->memory = wire_get_u64(&r);
+    w->name = wire_get_string(&r);
+    w->node = wire_get_string(&r);
+    w->cwd = wire_get_string(&r);
     w->cwd_required = flags & FLAG_CWD_REQUIRED;
     w->sandbox = (flags & FLAG_SANDBOX) >> FLAG_SANDBOX_AT;
     if (flags & FLAG_ENV) {
-        uint32_t count = get_u32(&r);
+        uint32_t count = wire_get_u32(&r);
         if (r.bad || count > ENV_MAX || count > r.left / 5)
             return -EPROTO;
         env = calloc(count + 1u, sizeof(*env));
         if (!env)
             return -ENOMEM;
         for (uint32_t i = 0; i < count; i++)
-            env[i] = get_string(&r);
+            env[i] = wire_get_string(&r);
     }
     if (flags & FLAG_FILE)
-        w->file = get_string(&r);
+        w->file = wire_get_string(&r);
     bool sane = !r.bad && !(flags & ~(uint32_t)(FLAG_CWD_REQUIRED | FLAG_ENV | FLAG_FILE | FLAG_SANDBOX)) &&
                 kind > WORK_NONE && kind <= WORK_CALL && is_job_name(w->name) && !strchr(w->node, '/') &&
                 r.left <= WORK_INLINE_MAX && (!w->file || (w->file[0] == '/' && r.left == 0)) &&
@@ -219,31 +146,31 @@ static uint32_t lost_words(const struct work_outcome *o) {
 }
 
 void work_outcome_encode(const struct work_outcome *o, uint8_t *buf, uint32_t *size) {
-    struct writer wr = {.at = buf};
+    struct wire_out wr = {.at = buf};
 
-    put_u32(&wr, o->attempt);
-    put_u32(&wr, (uint32_t)o->end);
-    put_u32(&wr, o->end == WORK_LOST ? lost_words(o) : (uint32_t)o->status);
-    put_u64(&wr, (uint64_t)o->user_us);
-    put_u64(&wr, (uint64_t)o->system_us);
-    put_u64(&wr, (uint64_t)o->wall_us);
-    put_u64(&wr, (uint64_t)o->maxrss_kib);
-    put_string(&wr, o->why);
+    wire_put_u32(&wr, o->attempt);
+    wire_put_u32(&wr, (uint32_t)o->end);
+    wire_put_u32(&wr, o->end == WORK_LOST ? lost_words(o) : (uint32_t)o->status);
+    wire_put_u64(&wr, (uint64_t)o->user_us);
+    wire_put_u64(&wr, (uint64_t)o->system_us);
+    wire_put_u64(&wr, (uint64_t)o->wall_us);
+    wire_put_u64(&wr, (uint64_t)o->maxrss_kib);
+    wire_put_string(&wr, o->why);
     *size = (uint32_t)wr.size;
 }
 
 int work_outcome_decode(const void *bytes, size_t size, struct work_outcome *o) {
-    struct reader r = {.at = bytes, .left = size};
+    struct wire_in r = {.at = bytes, .left = size};
 
     *o = (struct work_outcome){0};
-    o->attempt = get_u32(&r);
-    uint32_t end = get_u32(&r);
-    o->status = (int)get_u32(&r);
-    o->user_us = (int64_t)get_u64(&r);
-    o->system_us = (int64_t)get_u64(&r);
-    o->wall_us = (int64_t)get_u64(&r);
-    o->maxrss_kib = (int64_t)get_u64(&r);
-    const char *why = get_string(&r);
+    o->attempt = wire_get_u32(&r);
+    uint32_t end = wire_get_u32(&r);
+    o->status = (int)wire_get_u32(&r);
+    o->user_us = (int64_t)wire_get_u64(&r);
+    o->system_us = (int64_t)wire_get_u64(&r);
+    o->wall_us = (int64_t)wire_get_u64(&r);
+    o->maxrss_kib = (int64_t)wire_get_u64(&r);
+    const char *why = wire_get_string(&r);
     if (r.bad || r.left || end > WORK_LOST || strlen(why) >= sizeof(o->why))
         return -EPROTO;
     o->end = (enum work_end)end;
