@@ -12,6 +12,7 @@
 #include "fs/session/cache.h"
 #include "fs/tree/copies.h"
 #include "fs/handles/handle.h"
+#include "fs/tree/attr.h"
 #include "fs/tree/jobs.h"
 #include "fs/session/reply.h"
 #include "fs/tree/results.h"
@@ -110,7 +111,7 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     rc = results_find(fs, ino_id(dir), name, true, &job);
     if (rc)
         return rc == -ENOENT ? -ENOTDIR : rc;
-    rc = jobs_may_remove(fs, &job);
+    rc = attr_may_remove(fs, &job);
     if (rc == 0 && job_is_options(&job)) /* with all else that is forgotten of its group */
         rc = group_may_go(fs, job.group);
     if (rc)

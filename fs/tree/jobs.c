@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fs/session/body.h"
+#include "fs/tree/attr.h"
 #include "fs/tree/copies.h"
 #include "fs/handles/handle.h"
 #include "fs/session/pending.h"
@@ -88,19 +89,6 @@ int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out
     return rc;
 }
 
-int jobs_may_remove(struct fs *fs, const struct job *j) {
-    struct group g;
-    uid_t uid = fs->now.uid;
-    if (job_is_options(j))
-        return sched_may_set_options(fs->sched, j->group, uid);
-    if (uid == 0 || uid == j->uid)
-        return 0;
-    if (j->group == 0)
-        return fs->everyone ? -EPERM : 0;
-    int rc = sched_group(fs->sched, j->group, &g);
-    return rc == 0 && (g.mode & S_ISVTX) && uid != g.uid ? -EPERM : rc;
-}
-
 int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct group g;
     struct job job;
@@ -108,7 +96,7 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     if (rc == -ENOENT && jobs_find_group(fs, dir, name, &g) == 0)
         return -EISDIR;
     if (rc == 0)
-        rc = jobs_may_remove(fs, &job);
+        rc = attr_may_remove(fs, &job);
     return rc ? rc : sched_cancel(fs->sched, job.id);
 }
 
@@ -119,10 +107,10 @@ static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_
     if (rc)
         return rc;
     if (sched_find(fs->sched, ino_id(dir), name, true, &job) < 0)
-        return sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ? 0 : jobs_may_remove(fs, &job);
+        return sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ? 0 : attr_may_remove(fs, &job);
     if (fs->now.uid != 0 && fs->now.uid != job.uid && !sched_name_is_draft(fs->sched, ino_id(to_dir), to_name))
         return -EPERM;
-    return jobs_may_remove(fs, &job);
+    return attr_may_remove(fs, &job);
 }
 
 /* Of a group: that its name has no dot any more queues what is in it. */
@@ -194,164 +182,6 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     pending_result(p, rc);
 }
 
-/* --- attributes ------------------------------------------------------------------------------------------------ */
-/* The time is the one of creation: editors take a change of it for somebody else's work. */
-static void job_stat(struct fs *fs, const struct job *j, struct stat *st) {
-    tree_stat(st, j->mode & 0777, j->uid, j->gid, body_size(fs, j->id, BODY_SPEC), j->created);
-}
-
-/* For who has just given it that name, a job that ended since is there as if it had not. */
-static bool is_there_for(struct fs *fs, fuse_req_t req, const struct job *j) {
-    return (j->shelf == SHELF_RESULTS || j->shelf == SHELF_FAILURES) &&
-           renames_has(fs, fuse_req_ctx(req)->pid, j->group, j->name);
-}
-
-static void full_stat(struct fs *fs, const struct job *j, fuse_ino_t ino, struct stat *st) {
-    *st = (struct stat){0};
-    job_stat(fs, j, st);
-    st->st_ino = ino;
-    st->st_mode |= S_IFREG;
-    st->st_blocks = (st->st_size + 511) / 512;
-}
-
-int jobs_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_entry_param *e) {
-    struct job job;
-    if (ino_kind(dir) != KIND_JOBS || sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ||
-        !is_there_for(fs, req, &job))
-        return -ENOENT;
-    /* none for the kernel to keep: it is so for one */
-    *e = (struct fuse_entry_param){.ino = ino_make(job.id, KIND_JOB)};
-    full_stat(fs, &job, e->ino, &e->attr);
-    return 0;
-}
-
-int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
-    (void)timeout;
-    struct job job;
-    int rc = sched_newest(fs->sched, ino_id(ino), &job); /* of what took its name, for who opened that by O_PATH */
-    if (rc == 0 && job.shelf != SHELF_JOBS)
-        rc = -ENOENT;
-    if (rc == 0)
-        job_stat(fs, &job, st);
-    return rc;
-}
-
-/* Through an open file, or right after chmod or chown, an ended job has attributes too. */
-static void reply_job_attr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t id) {
-    struct job job;
-    struct stat st;
-    int rc = sched_job(fs->sched, id, &job);
-    if (rc) {
-        reply_err(fs, req, stale(rc));
-        return;
-    }
-    full_stat(fs, &job, ino, &st);
-    reply_attr(fs, req, &st, 0);
-}
-
-void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi) {
-    struct handle *x = fi && ino_kind(ino) == KIND_JOB ? handles_find(fs->handles, fi->fh) : NULL;
-    if (x) {
-        reply_job_attr(fs, req, ino, x->job);
-        return;
-    }
-    struct job job;
-    if (ino_kind(ino) == KIND_JOB && sched_job(fs->sched, ino_id(ino), &job) == 0 && is_there_for(fs, req, &job)) {
-        renames_found(fs, fuse_req_ctx(req)->pid);
-        reply_job_attr(fs, req, ino, job.id);
-        return;
-    }
-    struct stat st;
-    double timeout;
-    int rc = tree_attr(fs, ino, &st, &timeout);
-    if (rc)
-        reply_err(fs, req, rc);
-    else
-        reply_attr(fs, req, &st, timeout);
-}
-
-static void size_set(struct pending *p, int rc) {
-    struct handle *x = p->fi.fh ? handles_find(p->fs->handles, p->fi.fh) : NULL;
-    if (rc) {
-        reply_err(p->fs, p->req, stale(rc));
-        return;
-    }
-    if (x)
-        handle_write_repeated(x, p->size, UINT64_MAX);
-    if (!handles_count(p->fs->handles, p->job->id, HANDLE_WRITER))
-        sched_release(p->fs->sched, p->job->id); /* by its name alone: nobody will close it */
-    reply_job_attr(p->fs, p->req, p->ino, p->job->id);
-}
-
-/* Somebody but root and that user has it open: what he still writes would run as that user. */
-static bool others_write(struct fs *fs, uint64_t job, uid_t uid) {
-    const struct handle *x = handles_first(fs->handles, job);
-    while (x && (!(x->flags & HANDLE_WRITER) || x->uid == 0 || x->uid == uid))
-        x = handles_next(fs->handles, x);
-    return x;
-}
-
-/* By its name, whatever its mode says: what is left of it runs as its owner. Who has it open was asked then. */
-static int may_cut(struct fs *fs, const struct job *j) {
-    if (job_is_options(j))
-        return jobs_may_remove(fs, j);
-    return fs->now.uid != 0 && fs->now.uid != j->uid ? -EACCES : 0;
-}
-
-/* Whether the group is only lent to who gives it: its job would run with it. */
-static bool is_lent(fuse_req_t req, gid_t gid) {
-    const struct fuse_ctx *c = fuse_req_ctx(req);
-    gid_t own = c->gid;
-    return gid == c->gid && c->uid != 0 && (sched_own_group(c->pid, c->uid, &own) < 0 || own != gid);
-}
-
-void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
-                  const struct fuse_file_info *fi) {
-    const uid_t *uid = to_set & FUSE_SET_ATTR_UID ? &attr->st_uid : NULL;
-    const gid_t *gid = to_set & FUSE_SET_ATTR_GID ? &attr->st_gid : NULL;
-    const mode_t *mode = to_set & FUSE_SET_ATTR_MODE ? &attr->st_mode : NULL;
-    bool owner = uid || gid || mode;
-    if (ino_kind(ino) == KIND_JOBS) {
-        int rc = !owner ? 0 : ino_id(ino) ? sched_set_group_owner(fs->sched, ino_id(ino), uid, gid, mode) : -EPERM;
-        if (rc)
-            reply_err(fs, req, rc);
-        else
-            jobs_getattr(fs, req, ino, NULL);
-        return;
-    }
-    struct handle *x = fi ? handles_find(fs->handles, fi->fh) : NULL;
-    struct job job;
-    uint64_t id = x ? x->job : ino_id(ino);
-    int rc = sched_job(fs->sched, id, &job);
-    if (rc == 0 && uid && *uid != job.uid && others_write(fs, id, *uid))
-        rc = -ETXTBSY;
-    if (rc == 0 && gid && *gid != job.gid && is_lent(req, *gid))
-        rc = -EPERM;
-    if (rc == 0 && owner)
-        rc = sched_set_owner(fs->sched, id, uid, gid, mode);
-    if (rc || !(to_set & FUSE_SET_ATTR_SIZE)) {
-        if (rc)
-            reply_err(fs, req, stale(rc));
-        else
-            reply_job_attr(fs, req, ino, id);
-        return;
-    }
-    struct pending *p = pending_create(fs, req, ino, fi, size_set);
-    if (!p)
-        return;
-    if (!(p->job = malloc(sizeof *p->job))) {
-        pending_result(p, -ENOMEM);
-        return;
-    }
-    *p->job = job;
-    p->size = (size_t)attr->st_size;
-    /* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
-    rc = job_ended(job.state) ? -ESTALE : !job.draft ? -ETXTBSY : attr->st_size < 0 ? -EINVAL : 0;
-    if (rc == 0 && !x)
-        rc = may_cut(fs, &job);
-    pending_result(p, rc ? rc : sched_truncate(fs->sched, id, (uint64_t)attr->st_size, pending_done, p));
-}
-
 /* --- making and opening ---------------------------------------------------------------------------------------- */
 /* Jobs run as their writer only where we are root; else as us, so nobody else may submit. */
 static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct writer *w) {
@@ -384,7 +214,7 @@ static void created(struct pending *p, int rc) {
         reply_err(p->fs, p->req, rc);
         return;
     }
-    full_stat(p->fs, p->job, e.ino, &e.attr);
+    attr_stat(p->fs, p->job, e.ino, &e.attr);
     reply_create(p->fs, p->req, &e, &p->fi);
 }
 
@@ -466,7 +296,7 @@ void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     struct job job;
     int rc = sched_job(fs->sched, ino_id(ino), &job);
     bool reads = (fi->flags & O_ACCMODE) == O_RDONLY;
-    if (rc == 0 && job.shelf != SHELF_JOBS && !(reads && is_there_for(fs, req, &job)))
+    if (rc == 0 && job.shelf != SHELF_JOBS && !(reads && attr_is_there_for(fs, req, &job)))
         rc = -ENOENT;
     if (rc) {
         renames_end(fs, fuse_req_ctx(req)->pid); /* what is written there now is a new job */

@@ -8,7 +8,6 @@ int jobs_dir_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeou
 int jobs_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
 int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name);
 int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* of a group, on any of the four sides */
-int jobs_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 
@@ -18,11 +17,6 @@ bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
 /* The group of that name below dir; in jobs/ not one that was removed there. 0 or -ENOENT. */
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);
 
-/* Whether who asks may take its name away: 0 or -EPERM. The kernel has looked at the directory's mode, and at its
- * sticky bit by what it keeps of the name, which may be of an earlier job of another user; and who owns a .options file
- * says more than that. */
-int jobs_may_remove(struct fs *fs, const struct job *j);
-
 /* FUSE operations on jobs/ alone; each answers the request. */
 void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
                  struct fuse_file_info *fi);
@@ -30,10 +24,4 @@ void jobs_mknod(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name,
 void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode);
 void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,
                  const char *to_name, unsigned flags);
-/* Of a job that has ended, for who has renamed it to that name (renames.h): 0 or -ENOENT. */
-int jobs_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_entry_param *e);
-/* Of a job file or a group. fi may be NULL. */
-void jobs_getattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi);
-void jobs_setattr(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
-                  const struct fuse_file_info *fi);
 #endif

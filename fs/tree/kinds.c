@@ -1,6 +1,7 @@
 #include "fs/tree/kinds.h"
 
 #include "fs/tree/info.h"
+#include "fs/tree/attr.h"
 #include "fs/tree/jobs.h"
 #include "fs/tree/keys.h"
 #include "fs/tree/list.h"
@@ -113,7 +114,7 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_NODE_SEEN] = NODE_FILE("seen"),
     [KIND_NODE_WHY] = NODE_FILE("why"),
 
-    [KIND_JOB] = {.type = S_IFREG, .attr = jobs_attr, .open = jobs_open, .read = jobs_read},
+    [KIND_JOB] = {.type = S_IFREG, .attr = attr_job, .open = jobs_open, .read = jobs_read},
     [KIND_RESULT] =
         {.type = S_IFREG, .attr = results_attr, .open = results_open, .read = results_read, .ready = results_ready},
     [KIND_FAILURE] = {.type = S_IFREG, .attr = failures_attr, .open = failures_open, .read = failures_read},

@@ -7,6 +7,7 @@
 
 #include "fs/session/journal.h"
 #include "fs/handles/handle.h"
+#include "fs/tree/attr.h"
 #include "fs/tree/jobs.h"
 #include "fs/tree/list.h"
 #include "fs/tree/renames.h"
@@ -35,7 +36,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
     if (rc == 0)
         rc = tree_entry(fs, ino, &e);
     if (rc == -ENOENT || rc == -ESTALE)
-        rc = jobs_lookup_renamed(fs, req, dir, name, &e);
+        rc = attr_lookup_renamed(fs, req, dir, name, &e);
     if (rc == -ENOENT ||
         rc == -ESTALE) /* in a directory that has gone: its name may have another by now, the kernel looks */
         rc = tree_attr(fs, dir, &e.attr, &e.attr_timeout) == -ESTALE ? -ESTALE : -ENOENT;
@@ -56,7 +57,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
-    jobs_getattr(fs_of(req), req, ino, fi);
+    attr_get(fs_of(req), req, ino, fi);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi) {
@@ -65,13 +66,13 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
     int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
     if (ino_kind(ino) == KIND_JOB || ino_kind(ino) == KIND_JOBS)
-        jobs_setattr(fs, req, ino, attr, to_set, fi);
+        attr_set(fs, req, ino, attr, to_set, fi);
     else if (!k || (to_set & (owner | times)) || ((to_set & FUSE_SET_ATTR_SIZE) && !k->set))
         reply_err(fs, req, k ? -EPERM : -ESTALE);
     else if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size)
         reply_err(fs, req, -EINVAL);
     else
-        jobs_getattr(fs, req, ino, fi); /* a value is cut before it is written */
+        attr_get(fs, req, ino, fi); /* a value is cut before it is written */
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t rdev) {

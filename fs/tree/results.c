@@ -8,6 +8,7 @@
 #include "fs/session/body.h"
 #include "fs/session/cache.h"
 #include "fs/handles/handle.h"
+#include "fs/tree/attr.h"
 #include "fs/tree/jobs.h"
 #include "fs/session/reply.h"
 #include "fs/tree/tree.h"
@@ -158,7 +159,7 @@ int results_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     if (rc == 0 && ino_kind(dir) == KIND_FAILURES && job.shelf != SHELF_FAILURES)
         rc = -ENOENT;
     if (rc == 0)
-        rc = jobs_may_remove(fs, &job);
+        rc = attr_may_remove(fs, &job);
     return rc ? rc : results_forget(fs, &job);
 }
 
