@@ -4,6 +4,7 @@
 #include <fuse_opt.h>
 #include <getopt.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,9 +98,32 @@ static int node_user(struct args *a, const char *value) {
     return 0;
 }
 
+static int set_number(unsigned *to, const char *value, unsigned long least, unsigned long most, const char *sentence) {
+    char *end = NULL;
+    unsigned long n = value && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
+    if (!end || *end || n < least || n > most)
+        return wrong(sentence, value ? value : "");
+    *to = (unsigned)n;
+    return 0;
+}
+
+static bool set_flag(struct args *a, const char *name) {
+    static const struct {
+        const char *name;
+        size_t at;
+    } flags[] = {{"no_resend", offsetof(struct args, no_resend)},
+                 {"suid_jobs", offsetof(struct args, suid_jobs)},
+                 {"trace", offsetof(struct args, trace)}};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (strcmp(name, flags[i].name) == 0)
+            return *(bool *)((char *)a + flags[i].at) = true;
+    return false;
+}
+
 /* One of our own options; value is NULL when there is none. 1: it is not ours. */
 static int own_option(struct args *a, const char *name, const char *value) {
     bool has = value && *value;
+    char why[256];
     if (strcmp(name, "state") == 0)
         return has ? set_string(&a->state, value) : wrong("%s needs a directory", "--state");
     if (strcmp(name, "python") == 0)
@@ -108,49 +132,23 @@ static int own_option(struct args *a, const char *name, const char *value) {
         return has ? set_path(&a->key, value) : wrong("%s needs a file", "--key");
     if (strcmp(name, "quota") == 0)
         return has ? set_path(&a->quota, value) : wrong("%s needs a file", "--quota");
-    if (strcmp(name, "listen") == 0) {
-        char why[256];
-        if (!has || peer_check_address(value, false, why, sizeof why) < 0)
-            return wrong("--listen needs ADDR:PORT, not '%s'", value ? value : "");
+    if (strcmp(name, "listen") == 0 && has && peer_check_address(value, false, why, sizeof why) == 0)
         return set_string(&a->listen, value);
-    }
+    if (strcmp(name, "listen") == 0)
+        return wrong("--listen needs ADDR:PORT, not '%s'", value ? value : "");
     if (strcmp(name, "node_user") == 0)
         return node_user(a, value);
-    if (strcmp(name, "silence") == 0) {
-        char *end = NULL;
-        unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
-        if (!end || *end || n < 1 || n > 3600)
-            return wrong("--silence needs seconds from 1 to 3600, not '%s'", value ? value : "");
-        a->silence_ms = (unsigned)n * 1000;
-        return 0;
-    }
-    if (strcmp(name, "cpus") == 0) {
-        char *end = NULL;
-        unsigned long n = has && *value >= '0' && *value <= '9' ? strtoul(value, &end, 10) : 0;
-        if (!end || *end || n > CPUS_MAX)
-            return wrong("--cpus needs a number from 0 to 4096, not '%s'", value ? value : "");
-        a->cpus = (unsigned)n;
-        return 0;
-    }
-    if (strcmp(name, "no_resend") == 0) {
-        a->no_resend = true;
-        return 0;
-    }
-    if (strcmp(name, "trace") == 0) {
-        a->trace = true;
-        return 0;
-    }
-    if (strcmp(name, "suid_jobs") == 0) {
-        a->suid_jobs = true;
-        return 0;
-    }
+    if (strcmp(name, "silence") == 0)
+        return set_number(&a->silence_s, value, 1, 3600, "--silence needs seconds from 1 to 3600, not '%s'");
+    if (strcmp(name, "cpus") == 0)
+        return set_number(&a->cpus, value, 0, CPUS_MAX, "--cpus needs a number from 0 to 4096, not '%s'");
     if (strcmp(name, "sync") == 0) {
-        if (!value || (strcmp(value, "full") != 0 && strcmp(value, "normal") != 0))
+        a->sync_full = value && strcmp(value, "full") == 0;
+        if (!a->sync_full && (!value || strcmp(value, "normal") != 0))
             return wrong("--sync is full or normal, not '%s'", value ? value : "");
-        a->sync_full = strcmp(value, "full") == 0;
         return 0;
     }
-    return 1;
+    return set_flag(a, name) ? 0 : 1;
 }
 
 /* getopt's '?' and ':'. An unknown letter may stand among others: optopt is the one. */
@@ -169,34 +167,32 @@ static bool for_fstab(const char *option) {
     return strncmp(option, "x-", 2) == 0;
 }
 
-/* -o a,b=c: our options are taken out, the rest is for FUSE. A comma in a value is written "\,". */
+/* One of the options of -o: 0 when it is taken, 1 when it is for FUSE. */
+static int listed_option(void *data, const char *option, int key, struct fuse_args *rest) {
+    struct args *a = data;
+    (void)key, (void)rest;
+    if (!*option || for_fstab(option))
+        return 0;
+    char *name = strdup(option), *equal = name ? strchr(name, '=') : NULL;
+    if (equal)
+        *equal = '\0';
+    int rc = name ? own_option(a, name, equal ? equal + 1 : NULL) : -ENOMEM;
+    a->everyone |= rc > 0 && strcmp(option, "allow_other") == 0;
+    free(name);
+    return rc < 0 ? -1 : rc;
+}
+
+/* -o a,b=c: our options are taken out, the rest is for FUSE. (libfuse's parser is for such lists alone: of long options
+ * with a value behind a blank it would read --stated as --state d.) */
 static int mount_options(struct args *a, const char *text) {
-    char *word = malloc(strlen(text) + 1);
-    int rc = word ? 0 : -ENOMEM;
-    while (rc == 0 && *text) {
-        size_t n = 0;
-        for (; *text && *text != ','; text++) {
-            if (*text == '\\' && text[1])
-                text++;
-            word[n++] = *text;
-        }
-        word[n] = '\0';
-        text += *text == ',';
-        if (!n || for_fstab(word))
-            continue;
-        char *value = strchr(word, '=');
-        if (value)
-            *value++ = '\0';
-        rc = own_option(a, word, value);
-        if (rc <= 0)
-            continue;
-        a->everyone |= strcmp(word, "allow_other") == 0;
-        if (value)
-            value[-1] = '=';
-        rc = fuse_opt_add_opt_escaped(&a->mount_options, word) < 0 ? -ENOMEM : 0;
-    }
-    free(word);
-    return rc;
+    struct fuse_args list = FUSE_ARGS_INIT(0, NULL);
+    int rc = fuse_opt_add_arg(&list, "ppfs") | fuse_opt_add_arg(&list, "-o") | fuse_opt_add_arg(&list, text);
+    if (rc == 0)
+        rc = fuse_opt_parse(&list, a, NULL, listed_option);
+    if (rc == 0 && list.argc > 2)
+        rc = fuse_opt_add_opt(&a->mount_options, list.argv[2]);
+    fuse_opt_free_args(&list);
+    return rc ? -EINVAL : 0;
 }
 
 static bool is_directory(const char *path) {

@@ -10,14 +10,14 @@ struct args {
     bool sync_full;
     bool no_resend;
     bool suid_jobs;
-    bool trace; /* of transitions, in the log */
-    unsigned cpus, silence_ms; /* silence_ms 0: the default */
-    char *state, *python;      /* NULL: the default */
-    char *key, *listen;        /* NULL: the default, none */
-    char *node_users;          /* lines NAME=UID; NULL: none */
-    char *quota;               /* NULL: the defaults */
-    char *mountpoint;          /* as given */
-    char *mount_options;       /* for FUSE, "a,b=c"; NULL: none */
+    bool trace;               /* of transitions, in the log */
+    unsigned cpus, silence_s; /* silence_s 0: the default */
+    char *state, *python;     /* NULL: the default */
+    char *key, *listen;       /* NULL: the default, none */
+    char *node_users;         /* lines NAME=UID; NULL: none */
+    char *quota;              /* NULL: the defaults */
+    char *mountpoint;         /* as given */
+    char *mount_options;      /* for FUSE, "a,b=c"; NULL: none */
 };
 
 /* 0, or -EINVAL after one line on stderr. The strings are the caller's: args_free. */

@@ -116,7 +116,7 @@ static int run(const struct args *a) {
                                                                    .python = program,
                                                                    .key = a->key,
                                                                    .listen = a->listen,
-                                                                   .silence_ms = a->silence_ms,
+                                                                   .silence_ms = a->silence_s * 1000,
                                                                    .suid_jobs = a->suid_jobs,
                                                                    .node_users = a->node_users,
                                                                    .quotas = fs.everyone ? &quotas : NULL,
