@@ -160,7 +160,11 @@ static bool is_traced(pid_t pid) {
     return tracer;
 }
 
-/* Nobody who waits for a daemon that hangs can be killed, not even ls of the directory above it. */
+/* Nobody who waits for a daemon that hangs can be killed, not even ls of the directory above it. Its loop counts its
+ * turns in the shared memory, an idle one turns every 2 seconds, and it is checked as often. Killed is one whose loop
+ * has not turned for QUIET_CHECKS in a row and used no processor (stopped, deadlocked, a disk that does not answer), or
+ * for BUSY_CHECKS whatever it computes; never one that is traced, and one that starts only where it is stopped. Checks
+ * are counted, not seconds, so that a supervisor that was stopped as well, or a machine that slept, kills nobody. */
 static void check(struct supervisor *s) {
     uint64_t cpu, turns = atomic_load(shared_turns(s->c->daemon.shared));
     char state = '?';
