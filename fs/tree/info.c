@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "fs/session/body.h"
 #include "fs/session/cache.h"
@@ -123,13 +122,10 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
 
 /* --- values ---------------------------------------------------------------------------------------------------- */
 static void print_time(FILE *out, const char *name, int64_t us) {
-    time_t seconds = us / 1000000;
-    struct tm t;
-    char text[32];
     if (!us)
         return;
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &t));
-    fprintf(out, "%s %s.%06dZ\n", name, text, (int)(us % 1000000));
+    fprintf(out, "%s ", name);
+    text_time(out, us);
 }
 
 static void print_exit(FILE *out, const struct job *j) {

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 #include "fs/tree/list.h"
 #include "fs/tree/text.h"
@@ -46,8 +45,6 @@ int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
 
 int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct node n;
-    struct tm t;
-    char seen[32];
     if (ino_kind(ino) == KIND_NODES_LISTEN) {
         char address[256];
         sched_listens(fs->sched, address);
@@ -66,7 +63,6 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     int rc = sched_node(fs->sched, ino_id(ino), &n);
     if (rc)
         return rc;
-    time_t seconds = n.seen / 1000000;
     switch (ino_kind(ino)) {
     case KIND_NODE_CPUS: fprintf(out, "%u\n", n.cpus); break;
     case KIND_NODE_STATE: fprintf(out, "%s\n", node_state_name(n.state)); break;
@@ -84,12 +80,10 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
             fprintf(out, "%s\n", n.why);
         break;
     case KIND_NODE_SEEN:
-        if (!n.seen) { /* dialled, and not reached yet */
+        if (n.seen)
+            text_time(out, n.seen);
+        else /* dialled, and not reached yet */
             fputs("never\n", out);
-            break;
-        }
-        strftime(seen, sizeof seen, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &t));
-        fprintf(out, "%s.%06dZ\n", seen, (int)(n.seen % 1000000));
         break;
     default: return -EINVAL;
     }

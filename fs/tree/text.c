@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fs/session/reply.h"
 #include "fs/tree/tree.h"
@@ -129,6 +130,14 @@ void text_write(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *bytes
         reply_err(fs, req, rc);
     else
         reply_write(fs, req, size, 0, 0);
+}
+
+void text_time(FILE *out, int64_t us) {
+    time_t seconds = us / 1000000;
+    struct tm t;
+    char text[32];
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &t));
+    fprintf(out, "%s.%06dZ\n", text, (int)(us % 1000000));
 }
 
 int text_number(const char *value, long *out) {

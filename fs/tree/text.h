@@ -3,6 +3,8 @@
  * ones are made again). */
 #ifndef PPFS_TEXT_H
 #define PPFS_TEXT_H
+#include <stdio.h>
+
 #include "fs/fs.h"
 
 int texts_create(struct texts **out);
@@ -21,6 +23,7 @@ void text_answer(struct fs *fs, fuse_req_t req, uint64_t fh, char *bytes, size_t
 /* Answers from what is kept. false: nothing is. */
 bool text_answer_kept(struct fs *fs, fuse_req_t req, uint64_t fh, size_t size, off_t off);
 
+void text_time(FILE *out, int64_t us); /* a line: RFC 3339, in UTC */
 /* A whole number with nothing but white space around it. 0 or -EINVAL. */
 int text_number(const char *value, long *out);
 #endif

@@ -39,12 +39,6 @@ static void on_refused(void *arg, const struct sockaddr_storage *from, int reaso
     d->ev.refused(d->arg, sentence);
 }
 
-static void close_all(const int sockets[DISCOVER_SOCKETS]) {
-    for (int i = 0; i < DISCOVER_SOCKETS; i++)
-        if (sockets[i] >= 0)
-            close(sockets[i]);
-}
-
 /* The sockets of the families that are meant, and that this machine has: one at least. 0 or -errno. */
 static int open_sockets(const struct discover_where *where, int sockets[DISCOVER_SOCKETS]) {
     int err = -EAFNOSUPPORT;
@@ -91,7 +85,7 @@ int discover_create(struct discover **out, struct event_base *base, const struct
     }
     struct discover *d = calloc(1, sizeof(*d));
     if (!d) {
-        close_all(sockets);
+        discover_close(sockets);
         err = -ENOMEM;
         goto out;
     }

@@ -300,9 +300,7 @@ int proxy_discover(struct proxy_discovery **out, struct proxy *p, const struct d
     int err = !d ? -ENOMEM : p->wire || pauses(p) ? 0 : start(p);
 
     if (err) {
-        for (int i = 0; i < DISCOVER_SOCKETS; i++)
-            if (sockets[i] >= 0)
-                close(sockets[i]);
+        discover_close(sockets);
         free(d);
         return err;
     }
@@ -320,9 +318,7 @@ void proxy_discovery_destroy(struct proxy_discovery *d) {
         return;
     tell_end(d->p, d->id);
     LIST_REMOVE(d, next);
-    for (int i = 0; i < DISCOVER_SOCKETS; i++)
-        if (d->sockets[i] >= 0)
-            close(d->sockets[i]);
+    discover_close(d->sockets);
     free(d);
 }
 

@@ -402,10 +402,6 @@ const char *session_address(const struct session *s) {
     return s->address;
 }
 
-const uint8_t *session_peer(const struct session *s) {
-    return s->entry.peer;
-}
-
 const uint8_t *session_peer_shown(const struct session *s) {
     return s->shown;
 }

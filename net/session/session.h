@@ -79,8 +79,7 @@ size_t session_unsent(const struct session *s);
 
 bool session_linked(const struct session *s);
 const char *session_address(const struct session *s);       /* of its newest link */
-const uint8_t *session_peer(const struct session *s);       /* hub_id of the other side */
-const uint8_t *session_peer_shown(const struct session *s); /* hub_shown of it */
+const uint8_t *session_peer_shown(const struct session *s); /* hub_shown of the other side */
 const uint8_t *session_key(const struct session *s);        /* TLS_KEY_ID bytes: the key that all its links had */
 unsigned session_rtt(const struct session *s);              /* microseconds, smoothed; 0 when not known yet */
 unsigned session_quiet(const struct session *s); /* milliseconds since something was heard; steps of a heartbeat */

@@ -13,7 +13,8 @@
 
 static const char salt[] = "ppfs key 2";
 
-int key_derive(const uint8_t secret[KEY_SECRET], const char *purpose, void *out, size_t size) {
+/* HKDF-SHA256 (RFC 5869) of a secret, with the purpose as info. 0 or -ENOTSUP. */
+static int derive(const uint8_t secret[KEY_SECRET], const char *purpose, void *out, size_t size) {
     EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
     EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
     OSSL_PARAM params[] = {
@@ -31,10 +32,10 @@ int key_derive(const uint8_t secret[KEY_SECRET], const char *purpose, void *out,
 }
 
 int mount_key_complete(struct mount_key *m) {
-    int err = key_derive(m->secret, "mount signs", m->sign, KEY_SECRET);
+    int err = derive(m->secret, "mount signs", m->sign, KEY_SECRET);
 
     if (!err)
-        err = key_derive(m->secret, "discovery", m->find, TLS_PSK);
+        err = derive(m->secret, "discovery", m->find, TLS_PSK);
     return err ? err : key_public(m->sign, m->mount);
 }
 
@@ -52,7 +53,7 @@ const uint8_t *mount_key_find(const struct mount_key *m) {
 }
 
 int mount_key_join(const struct mount_key *m, uint8_t secret[KEY_SECRET]) {
-    return key_derive(m->secret, "any node", secret, KEY_SECRET);
+    return derive(m->secret, "any node", secret, KEY_SECRET);
 }
 
 void mount_key_node(const struct mount_key *m, const char *name, const uint8_t secret[KEY_SECRET],
@@ -65,8 +66,8 @@ void mount_key_node(const struct mount_key *m, const char *name, const uint8_t s
 }
 
 int node_key_tls(const uint8_t secret[KEY_SECRET], struct tls_key *out) {
-    int err = key_derive(secret, "identity", out->id, TLS_KEY_ID);
-    return err ? err : key_derive(secret, "connection", out->psk, TLS_PSK);
+    int err = derive(secret, "identity", out->id, TLS_KEY_ID);
+    return err ? err : derive(secret, "connection", out->psk, TLS_PSK);
 }
 
 void key_wipe(void *bytes, size_t size) {

@@ -9,8 +9,6 @@ struct mount_key {
     uint8_t find[TLS_PSK];
 };
 
-/* HKDF-SHA256 (RFC 5869) of a secret, with the purpose as info. 0 or -ENOTSUP. */
-int key_derive(const uint8_t secret[KEY_SECRET], const char *purpose, void *out, size_t size);
 /* All of a mount's from its secret. 0 or -ENOTSUP. */
 int mount_key_complete(struct mount_key *m);
 int key_public(const uint8_t sign[KEY_SECRET], uint8_t mount[KEY_SECRET]); /* of an Ed25519 pair. 0 or -ENOTSUP */

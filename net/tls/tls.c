@@ -23,7 +23,9 @@
 #include <unistd.h>
 
 enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
-enum { KEY_RECORDS = 1 << 24 }; /* written under one key: AES-GCM is good for 2^24.5 (RFC 8446, 5.5) */
+#ifndef KEY_RECORDS
+#define KEY_RECORDS (1 << 24) /* written under one key: AES-GCM is good for 2^24.5 (RFC 8446, 5.5) */
+#endif
 enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
 
 static const unsigned char cipher_suite[2] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
@@ -34,18 +36,17 @@ struct tls {
     enum tls_side side;
     struct tls_keys keys;
     SSL_CTX *context;
-    uint32_t renew;      /* records after which a connection takes a new key */
     struct proxy *proxy; /* whose business all this is; NULL: ours */
     const struct tls_proxy_ops *proxy_ops;
 };
 
 struct tls_conn {
     int fd;
-    int err;                 /* errno of the last read or write that failed for good, 0 */
-    bool eof;                /* the socket has ended */
-    bool greeted, outdated;  /* the second: the peer named the key that all nodes had before */
-    uint32_t renew, records; /* the second: written since it has its key */
-    uint8_t *wire;           /* records that are to be sent: from wire_at to wire_end */
+    int err;                /* errno of the last read or write that failed for good, 0 */
+    bool eof;               /* the socket has ended */
+    bool greeted, outdated; /* the second: the peer named the key that all nodes had before */
+    uint32_t records;       /* written since it has its key */
+    uint8_t *wire;          /* records that are to be sent: from wire_at to wire_end */
     size_t wire_at, wire_end, wire_cap;
     const struct tls_keys *keys; /* until the handshake is over */
     struct tls_proof proof;
@@ -233,7 +234,6 @@ int tls_create(struct tls **out, enum tls_side side, const uint8_t find[TLS_PSK]
         return -ENOMEM;
     }
     t->side = side;
-    t->renew = KEY_RECORDS;
     memcpy(t->keys.find, find, TLS_PSK);
     t->context = make_context(side == TLS_NODE ? TLS_client_method() : TLS_server_method());
     if (!t->context) {
@@ -298,10 +298,6 @@ const struct tls_keys *tls_keys(const struct tls *t) {
     return &t->keys;
 }
 
-void tls_renew_after(struct tls *t, uint32_t records) {
-    t->renew = records;
-}
-
 /* --- connections ------------------------------------------------------------------------------------------------- */
 int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
     struct tls_conn *c = calloc(1, sizeof(*c));
@@ -310,7 +306,6 @@ int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
         return -ENOMEM;
     }
     c->fd = fd;
-    c->renew = t->renew;
     c->keys = &t->keys;
     if (t->side == TLS_NODE && t->keys.count)
         memcpy(c->proof.key, t->keys.at[0].id, TLS_KEY_ID);
@@ -436,7 +431,7 @@ ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     if (tls_unsent(c) >= WIRE_FULL)
         return -EAGAIN;
     ERR_clear_error();
-    if (c->records == c->renew) { /* told in what is written next; the other side need not do the same */
+    if (c->records == KEY_RECORDS) { /* told in what is written next; the other side need not do the same */
         if (!SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED))
             return -EPIPE;
         c->records = 0;

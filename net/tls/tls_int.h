@@ -34,7 +34,4 @@ int tls_conn_bare(struct tls_conn **out, int fd, const struct tls_proof *proof, 
                   uint32_t number);
 bool tls_conn_is_bare(const struct tls_conn *c);
 int tls_conn_fate(const struct tls_conn *c); /* 0 or an errno; 0 where its TLS is here */
-
-/* For tests: connections made from now on take a new key after so many records. */
-void tls_renew_after(struct tls *t, uint32_t records);
 #endif

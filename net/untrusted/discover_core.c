@@ -273,9 +273,7 @@ int discover_core_create(struct discover_core **out, struct event_base *base, co
     bool whole = true;
 
     if (!d) {
-        for (int i = 0; i < DISCOVER_SOCKETS; i++)
-            if (sockets[i] >= 0)
-                close(sockets[i]);
+        discover_close(sockets);
         return -ENOMEM;
     }
     d->tls = tls; /* one by one: it is too large for a copy on the stack */

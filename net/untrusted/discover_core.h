@@ -6,8 +6,6 @@
 #include "net/untrusted/discover_socket.h"
 #include "net/session/session.h"
 
-#define DISCOVER_SOCKETS 4 /* of IPv4 to hear and to talk, of IPv6 the same; -1: not this family */
-
 enum { DISCOVER_FOREIGN = 1 /* signed with another key */, DISCOVER_CLOCK /* its clock is off */, DISCOVER_REASONS };
 
 struct discover_core;

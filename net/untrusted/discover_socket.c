@@ -114,6 +114,12 @@ int discover_talk(int i) {
     return open_socket(i);
 }
 
+void discover_close(const int sockets[DISCOVER_SOCKETS]) {
+    for (int i = 0; i < DISCOVER_SOCKETS; i++)
+        if (sockets[i] >= 0)
+            close(sockets[i]);
+}
+
 /* The indices of the interfaces that w means. Each has an entry of the link layer, whatever addresses it has. */
 static int interfaces(const struct discover_where *w, unsigned out[INTERFACES_MAX]) {
     struct ifaddrs *all = NULL;

@@ -10,6 +10,7 @@
 #define DISCOVER_GROUP4 "239.255.77.70"   /* RFC 2365: local scope */
 #define DISCOVER_GROUP6 "ff12::7070:6673" /* link-local, not assigned */
 #define DISCOVER_PORT 60070
+#define DISCOVER_SOCKETS 4 /* of IPv4 to hear and to talk, of IPv6 the same; -1: not this family */
 
 struct discover_where {
     bool use[2]; /* IPv4, IPv6 */
@@ -24,6 +25,7 @@ int discover_parse(struct discover_where *out, const char *where, char *why, siz
 int discover_hear(const struct discover_where *w, int i);
 /* A socket to send with, and to hear answers on. The descriptor or -errno. */
 int discover_talk(int i);
+void discover_close(const int sockets[DISCOVER_SOCKETS]);
 /* Joins the group on every interface that is there now; again and again does no harm. */
 void discover_join(const struct discover_where *w, int i, int fd);
 /* Sends to the group on every interface, where that can be. */

@@ -46,7 +46,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* Turns the loop until done(arg); fails the test after DEADLINE_S, naming what was awaited. */
-static void turn_until_(bool (*done)(void *arg), void *arg, const char *name) {
+static __attribute__((unused)) void turn_until_(bool (*done)(void *arg), void *arg, const char *name) {
     double limit = now_s() + DEADLINE_S;
     struct event *tick = event_new(base, -1, EV_PERSIST, on_tick, NULL);
     struct timeval often = {0, 20 * 1000};

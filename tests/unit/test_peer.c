@@ -375,52 +375,6 @@ static void both_ends_learn_the_key_and_the_binding_of_a_connection(void **state
     assert_memory_not_equal(seen[0][0].binding, seen[1][0].binding, TLS_BINDING);
 }
 
-static struct tls_conn *conn_over(struct tls *t, int fd) {
-    struct tls_conn *c;
-    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-    assert_int_equal(tls_conn_create(&c, t, fd), 0);
-    return c;
-}
-
-static void a_connection_takes_new_keys_in_time(void **state) {
-    (void)state;
-    enum { RECORDS = 3000 };
-    struct tls *t[2] = {make_tls(TLS_PPFS, KEY_A), make_tls(TLS_NODE, KEY_A)};
-    struct tls_conn *c[2];
-    int ends[2], done = 0;
-    static uint8_t sent[TLS_RECORD], got[TLS_RECORD];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    tls_renew_after(t[0], 1);
-    tls_renew_after(t[1], 7);
-    for (int i = 0; i < 2; i++)
-        c[i] = conn_over(t[i], ends[i]);
-    for (int turn = 0; turn < 100 && done != 3; turn++) {
-        bool want_write;
-        int err = tls_handshake(c[turn % 2], &want_write);
-        assert_true(err == 0 || err == -EAGAIN);
-        done |= err ? 0 : 1 << turn % 2;
-    }
-    assert_int_equal(done, 3);
-    for (int i = 0; i < RECORDS; i++) {
-        size_t size = i % 50 ? (size_t)i % 100 + 1 : TLS_RECORD, have = 0;
-        memset(sent, i, size);
-        assert_int_equal(tls_write(c[i % 2], sent, size), size);
-        if (i % 2 == 0) /* a record costs 22 bytes, that of a KeyUpdate takes 27 */
-            assert_int_equal(tls_unsent(c[0]), size + 22 + (i ? 27 : 0));
-        assert_int_equal(tls_flush(c[i % 2]), 0);
-        while (have < size) {
-            ssize_t n = tls_read(c[!(i % 2)], got + have, size - have);
-            assert_true(n > 0);
-            have += (size_t)n;
-        }
-        assert_memory_equal(sent, got, size);
-    }
-    for (int i = 0; i < 2; i++) {
-        tls_conn_destroy(c[i]);
-        tls_destroy(t[i]);
-    }
-}
-
 static void a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead(void **state) {
     (void)state;
     struct end listener, dialler;
@@ -951,7 +905,6 @@ int main(void) {
         cmocka_unit_test(both_ends_learn_the_key_and_the_binding_of_a_connection),
         cmocka_unit_test(a_signature_fits_its_bytes_and_key_only),
         cmocka_unit_test(both_may_dial_and_frames_flow_both_ways),
-        cmocka_unit_test(a_connection_takes_new_keys_in_time),
         cmocka_unit_test(a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead),
         cmocka_unit_test(who_sends_without_end_leaves_the_others_their_turn),
         cmocka_unit_test(names_are_looked_up_and_a_dial_can_be_dropped),

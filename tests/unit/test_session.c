@@ -315,8 +315,8 @@ static void a_session_begins_whoever_dials(void **state) {
         rig_start(i, 0, 0);
         turn_until(both_up, NULL);
         assert_int_equal(ppfs.fresh + node.fresh, 2);
-        assert_memory_equal(session_peer(ppfs.session), hub_id(node.hub), SESSION_ID);
-        assert_memory_equal(session_peer(node.session), hub_id(ppfs.hub), SESSION_ID);
+        assert_memory_equal(session_peer_shown(ppfs.session), hub_shown(node.hub), SESSION_ID);
+        assert_memory_equal(session_peer_shown(node.session), hub_shown(ppfs.hub), SESSION_ID);
         send_numbered(&ppfs, 3000);
         send_numbered(&node, 3000);
         turn_until(all_there, NULL);
@@ -462,7 +462,7 @@ static void a_process_that_begins_again_is_another(void **state) {
     turn_until(both_up, NULL);
     struct session *before = ppfs.session;
     uint8_t peer[SESSION_ID];
-    memcpy(peer, session_peer(before), SESSION_ID);
+    memcpy(peer, session_peer_shown(before), SESSION_ID);
     /* The node dies without a word: nothing of it gets through any more. */
     relay_freeze(false);
     const char *address = node.dials;
@@ -473,7 +473,7 @@ static void a_process_that_begins_again_is_another(void **state) {
     node.dials = address;
     redial(&node);
     turn_until(both_anew, NULL);
-    assert_memory_not_equal(session_peer(ppfs.session), peer, SESSION_ID);
+    assert_memory_not_equal(session_peer_shown(ppfs.session), peer, SESSION_ID);
     send_numbered(&ppfs, 10);
     turn_until(all_there, NULL);
     assert_false(ppfs.wrong || node.wrong);
