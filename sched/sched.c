@@ -282,6 +282,23 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     return rc;
 }
 
+/* All that goes up between the rooms. */
+static const struct sched_ops ops = {
+    .job = {[OPS_JOB] = {.start = run_start, .drop = run_drop, .cancel = run_cancel},
+            [OPS_CALL] = {.start = run_start, .drop = run_drop, .cancel = run_cancel, .ended = stream_job_ended},
+            [OPS_STREAM] = {.start = stream_start, .drop = stream_drop, .cancel = stream_drop, .ended = stream_ended}},
+    .stream = {.has_room = streams_room,
+               .begin = stream_begin,
+               .opened = stream_opened,
+               .write = stream_write,
+               .flushed = stream_let_go,
+               .closed = stream_closed,
+               .set_priority = stream_set_priority},
+    .work = {[OPS_RUN] = {run_output, run_done}, [OPS_LEASE] = {lease_output, lease_done}},
+    .answer = lease_answer,
+    .recalled = lease_recalled,
+    .printed = stream_printed};
+
 int sched_create(struct sched **out, const struct sched_config *c, char *why, size_t why_size) {
     struct sched *s = calloc(1, sizeof *s);
     int rc = -ENOMEM;
@@ -289,6 +306,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (!s)
         return rc;
     s->c = *c;
+    s->ops = &ops;
     TAILQ_INIT(&s->idle);
     lend_init(&s->lends);
     TAILQ_INIT(&s->roomy);

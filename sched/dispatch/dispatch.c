@@ -176,7 +176,7 @@ static bool try_head(struct user *u, struct lane *l) {
         bool room = streams_room(s, u);
         l->over = !room;
         s->stream_waits |= !room;
-        if (!room || run_start(s, r, NULL, 0) < 0)
+        if (!room || job_start(s, r, NULL, 0) < 0)
             return false;
         next_in(u, l, NULL);
         return true;

@@ -10,7 +10,6 @@
 
 #include "net/clock.h"
 #include "sched/turn/sched_int.h"
-#include "worker/runner/cpus.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
 #define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */
@@ -353,36 +352,7 @@ void host_changed(struct host *h) {
     sched_tick(h->s);
 }
 
-/* --- this machine ------------------------------------------------------------------------------------------------ */
-
-void host_python(void *arg) {
-    struct host *h = arg;
-    snprintf(h->python, sizeof h->python, "%s", pool_python(h->pool));
-    host_changed(h);
-}
-
-int host_create_local(struct sched *s) {
-    struct pool_config c = {
-        .worker_path = s->c.worker_path, .python = s->c.python, .workers = s->c.cpus, .suid_jobs = s->c.suid_jobs};
-    struct host *h = calloc(1, sizeof *h);
-    if (!h)
-        return -ENOMEM;
-    *h = (struct host){.s = s,
-                       .name = "local",
-                       .cpus = s->c.cpus,
-                       .memory = cpus_memory(),
-                       .wish = (int)s->c.cpus,
-                       .told = (int)s->c.cpus};
-    int rc = host_enlist(s, h);
-    if (rc < 0) {
-        free(h);
-        return rc;
-    }
-    rc = pool_create(&h->pool, s->c.base, &c, &run_events, h);
-    if (rc == 0)
-        pool_runner(h->pool, &h->runner);
-    return rc;
-}
+/* --- all of them -------------------------------------------------------------------------------------------------- */
 
 void host_destroy_all(struct sched *s) {
     registry_destroy(s->registry);

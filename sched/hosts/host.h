@@ -100,7 +100,7 @@ struct host *host_by_id(struct sched *s, uint64_t id);         /* the same */
 struct host *host_behind(struct sched *s, uint64_t id);        /* the next in the order of ids, NULL: none */
 
 int host_create_local(struct sched *s);                    /* and its pool. 0 or -errno */
-void host_python(void *host);                              /* the event of that pool */
+extern const struct runner_events host_events;             /* of every runner; their arg is its host */
 void host_wake_in(struct sched *s, int64_t us);            /* at the latest then the queue is looked at again */
 void host_wake(evutil_socket_t fd, short what, void *arg); /* of sched.wake */
 void host_destroy_all(struct sched *s);                    /* kills what runs; no event comes any more */

@@ -6,7 +6,7 @@
 
 #include "net/clock.h"
 #include "net/printable.h"
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 #define CPUS_MAX 4096u
 

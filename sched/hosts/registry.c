@@ -258,7 +258,7 @@ int registry_make(struct sched *s, char *why, size_t why_size) {
                                 .id_file = id,
                                 .listen = *listen ? listen : NULL,
                                 .silence_ms = s->c.silence_ms,
-                                .runner = &run_events};
+                                .runner = &host_events};
     if (rc == 0)
         rc = registry_create(&s->registry, s->c.base, &c, &events, s, why, why_size);
     if (rc < 0)

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 #define PLACES_MAX 256 /* of those whose turns come soon */
 
@@ -52,7 +52,8 @@ bool backlog_wants(const struct host *h) {
     if (s->backlog)
         return only ? only->backlog : true;
     for (const struct waiting_place *w = s->waiting_places; w && w < s->waiting_places + s->waiting_count; w++)
-        if (strcmp(w->place, PLACE_STREAM) == 0 ? streams_room(s, w->user) : host_fits(h, w->place, w->user->uid))
+        if (strcmp(w->place, PLACE_STREAM) == 0 ? s->ops->stream.has_room(s, w->user)
+                                                : host_fits(h, w->place, w->user->uid))
             return true;
     return false;
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 /* Nobody goes on with what a cancelled stream has not done, and it may be large. */
 static int free_input(struct sched *s, uint64_t job) {
@@ -38,7 +38,7 @@ int sched_cancel(struct sched *s, uint64_t job) {
             return rc;
         return sched_remove(s, &r);
     }
-    run_cancel(s, job);
+    job_cancel(s, &r);
     r.job.error = ECANCELED;
     strcpy(r.job.why, "cancelled: it was removed from jobs/");
     rc = sched_move(s, &r, JOB_CANCELLED, 0);
@@ -55,9 +55,8 @@ int sched_set_priority(struct sched *s, uint64_t job, int priority) {
     if (r.job.draft || (r.job.state == JOB_RUNNING && !job_is_stream(&r.job)))
         return -EBUSY;
     r.job.priority = priority;
-    struct stream *st = stream_find(s, job);
-    if (st)
-        st->priority = priority;
+    if (job_is_stream(&r.job))
+        s->ops->stream.set_priority(s, job, priority);
     if (r.job.state == JOB_QUEUED)
         rc = store_ready_turn(s->store, &r.job, &r.turn);
     sched_note(s, job);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
 #define REWRITE_MAX 4096u
@@ -208,7 +208,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return rc;
     if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {
         *out = r.job; /* one more that writes at its end */
-        return stream_opened(s, &r);
+        return s->ops->stream.opened(s, &r);
     }
     if (r.job.state == JOB_RUNNING || (!r.job.draft && job_is_stream(&r.job) && !truncate))
         return -ETXTBSY;
@@ -310,11 +310,11 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
     if (rc < 0 || size == 0)
         return rc;
     if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind) && (rc = quota_job(s, r.job.uid, 1)) == 0)
-        rc = stream_begin(s, &r, kind);
+        rc = s->ops->stream.begin(s, &r, kind);
     if (rc == 0 && r.job.state == JOB_FAILED) /* as it was taken in: failures/ says why */
         return -EPERM;
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
-        return stream_write(s, &r, bytes, size, offset, again, done, arg);
+        return s->ops->stream.write(s, &r, bytes, size, offset, again, done, arg);
     bool options = rc == 0 && job_is_options(&r.job);
     if (options)
         rc = check_options(s, &r.job, bytes, size, offset);

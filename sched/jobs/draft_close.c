@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 /* Whether the quota of its user allows one more job: else it stays a draft, with a reason. */
 static int may_close(struct sched *s, struct job *j) {
@@ -64,7 +64,7 @@ int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync
         (b.size > 0 || job_is_options(&r.job)))
         rc = close_draft(s, &r, pid, b.size);
     else if (!r.job.draft && job_is_stream(&r.job) && b.size > 0)
-        rc = stream_let_go(s, &r, pid, b.size);
+        rc = s->ops->stream.flushed(s, &r, pid, b.size);
     if (rc < 0)
         return rc;
     if (sync || (s->c.sync_full && b.size > 0))
@@ -78,7 +78,7 @@ static int release(struct sched *s, uint64_t job) {
     struct group g = {0};
     int rc = store_job_get(s->store, job, &r);
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
-        return stream_closed(s, &r);
+        return s->ops->stream.closed(s, &r);
     if (rc < 0 || !r.job.draft || s->damaged || ids_has(&s->submitting, job))
         return rc;
     if (r.copy) /* the job that was opened stays what it is, and where it is in the queue */

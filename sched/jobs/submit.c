@@ -8,7 +8,8 @@
 
 #include "net/clock.h"
 #include "sched/job/json_text.h"
-#include "sched/streams/stream_int.h"
+#include "sched/bytes/buffer.h"
+#include "sched/turn/sched_int.h"
 
 /* --- options ----------------------------------------------------------------------------------------------------- */
 
@@ -145,16 +146,17 @@ static int still_waits(struct sched *s, uint64_t job) {
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct user *u = user_of(s, r->job.uid);
-    bool stream = job_is_stream(&r->job), alone = u && !backlog_waits(s, u) && !s->stopping && !run_find(s, r->job.id);
+    bool stream = job_is_stream(&r->job), alone = u && !backlog_waits(s, u) && !s->stopping;
     alone = alone && (stream || user_has_room(u, r->job.cpus));
     struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.uid,
                        r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
     if (h && speed_holds(s, h, d.function))
         h = NULL;
-    if (h || (alone && stream && streams_room(s, u)))
-        return run_start(s, r, h, also_save);
-    int rc = store_ready_turn(s->store, &r->job, &r->turn);
+    int rc = h || (alone && stream && s->ops->stream.has_room(s, u)) ? job_start(s, r, h, also_save) : -EBUSY;
+    if (rc != -EBUSY) /* else its last attempt is still being written down, too */
+        return rc;
+    rc = store_ready_turn(s->store, &r->job, &r->turn);
     backlog_mark(s, r);
     return rc < 0 ? rc : sched_move(s, r, JOB_QUEUED, also_save);
 }
@@ -260,7 +262,7 @@ int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind) {
 
 /* --- a call of a stream that needs a job of its own -------------------------------------------------------------- */
 
-static int part_options(const struct call *c, struct options *o, char *why, size_t size) {
+static int call_options(const struct call_text *c, struct options *o, char *why, size_t size) {
     json_t *j;
     char at[SPEC_WHY];
     int rc = json_text_read(c->options, strlen(c->options), NULL, NULL, &j, at, sizeof at);
@@ -274,22 +276,22 @@ static int part_options(const struct call *c, struct options *o, char *why, size
     return rc;
 }
 
-int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number,
-                enum work_kind stream, const struct buffer *body, struct job_row *out) {
+int submit_call(struct sched *s, const struct job_row *owner, const struct call_text *c, const struct buffer *body,
+                struct job_row *out) {
     char why[SPEC_WHY] = "", *cwd = NULL;
     struct options *own = options_create();
     struct job *j = &out->job;
     uint64_t id = j->id;
     *out = *owner;
     j->id = id ? id : store_next_id(s->store);
-    snprintf(j->name, sizeof j->name, "%.230s:%llu", owner->job.name, (unsigned long long)number + 1);
+    snprintf(j->name, sizeof j->name, "%.230s:%llu", owner->job.name, (unsigned long long)c->number + 1);
     j->state = JOB_DRAFT;
     j->shelf = SHELF_PART;
     j->kind = owner->job.kind == WORK_STREAM_PORTABLE ? WORK_CALL_PORTABLE : WORK_CALL; /* JSON: spec_read says */
     j->attempt = j->failures = j->deaths = 0;
     j->node[0] = 0;
     out->stream = owner->job.id;
-    out->call = number;
+    out->call = c->number;
     int rc = own && j->id ? store_job_texts(s->store, owner->job.id, NULL, &cwd) : -ENOMEM;
     if (rc == 0)
         rc = store_job_insert(s->store, out, cwd);
@@ -299,9 +301,8 @@ int submit_part(struct sched *s, const struct job_row *owner, const struct call 
                 : store_body_put(s->store, j->id, BODY_SPEC, body->bytes, body->size);
     int read = 0;
     if (rc == 0)
-        read = stream == WORK_STREAM_JSON ? spec_read("", c->bytes, c->size, &j->kind, own, why)
-                                          : part_options(c, own, why, sizeof why);
-    if (read == 0 && stream == WORK_STREAM_JSON && options_hold(own)) {
+        read = c->line ? spec_read("", c->line, c->size, &j->kind, own, why) : call_options(c, own, why, sizeof why);
+    if (read == 0 && c->line && options_hold(own)) {
         snprintf(why, sizeof why, "option hold=1 is not for a line of a stream: nothing could let it go");
         read = -EINVAL;
     }

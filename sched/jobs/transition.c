@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 static void count(struct tally *t, const struct job *j, uint64_t n) {
     switch (j->shelf >= SHELF_ORPHAN ? JOB_DRAFT : j->state) {
@@ -31,11 +31,16 @@ static int settle(struct sched *s, const struct job *j, bool succeeded) {
     return store_settle_add(s->store, j->id, succeeded, j->name);
 }
 
-/* In memory or not, its calls run no longer. */
-static int end_stream(struct sched *s, uint64_t job) {
-    int rc = sched_check(s, stream_drop_parts(s, job));
-    stream_kept_end(s, job);
-    return rc < 0 ? rc : store_stream_delete(s->store, job);
+static const struct job_ops *ops_of(const struct sched *s, const struct job_row *r) {
+    return &s->ops->job[r->stream ? OPS_CALL : job_is_stream(&r->job) ? OPS_STREAM : OPS_JOB];
+}
+
+int job_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save) {
+    return ops_of(s, r)->start(s, r, h, also_save);
+}
+
+void job_cancel(struct sched *s, const struct job_row *r) {
+    ops_of(s, r)->cancel(s, r->job.id);
 }
 
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save) {
@@ -63,12 +68,11 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
     sched_note(s, j->id);
     if (rc < 0 || !job_ended(to))
         return rc;
-    if (r->stream) { /* it ended for the stream's sake alone */
-        rc = stream_job_ended(s, r);
-        return rc < 0 ? rc : rc > 0 ? 0 : sched_remove(s, r);
-    }
-    if (job_is_stream(j) && (rc = end_stream(s, j->id)) < 0)
-        return rc;
+    const struct job_ops *ops = ops_of(s, r);
+    if (ops->ended && (rc = ops->ended(s, r)) != 0)
+        return rc < 0 ? rc : 0;
+    if (r->stream) /* it ended for the stream's sake alone */
+        return sched_remove(s, r);
     return settle(s, j, to == JOB_DONE);
 }
 
@@ -94,11 +98,11 @@ bool reading_stop(struct sched *s, uint64_t job) {
 int sched_remove(struct sched *s, struct job_row *r) {
     struct tally delta = {0};
     count(&delta, &r->job, (uint64_t)-1);
-    run_drop(s, r->job.id);
+    ops_of(s, r)->drop(s, r->job.id);
     reading_stop(s, r->job.id);
     int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
-    if (rc == 0 && job_is_stream(&r->job))
-        rc = end_stream(s, r->job.id);
+    if (rc == 0 && job_is_stream(&r->job) && !r->stream)
+        rc = s->ops->job[OPS_STREAM].ended(s, r);
     if (rc == 0)
         rc = sched_drop_bodies(s, r->job.id, true);
     if (rc == 0)

@@ -393,13 +393,11 @@ void lease_free_all(struct sched *s) {
 }
 
 /* The worker has gone. What it had not begun goes to another. */
-bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
+void lease_done(struct host *h, uint64_t id, const struct work_outcome *o) {
+    struct sched *s = h->s;
     struct lease *l = lease_find(s, id);
-    if (!(id & LEASE_BIT))
-        return false;
-    if (!l)
-        return true;
-    struct host *h = l->host;
+    if (!l || l->host != h)
+        return;
     lease_lend(s, id, false);
     h->used--;
     l->user->leased--;
@@ -418,5 +416,4 @@ bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o) {
     host_gave_back(h, o);
     host_vacant(h);
     sched_tick(s);
-    return true;
 }

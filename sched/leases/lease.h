@@ -34,10 +34,9 @@ struct lease_set {          /* of a stream */
     uint64_t sent; /* calls that went to leases on hosts that are not slow */
 };
 
-#define LEASE_BIT (1ull << 63) /* ids that the pool is told and that are no jobs */
-#define LEASE_AHEAD 128u       /* calls that a worker here is sent ahead, at most ... */
-#define LEASE_AHEAD_FAR 4096u  /* ... and one on a node */
-#define LEASE_GOT 4            /* functions whose answers of one turn are told apart */
+#define LEASE_AHEAD 128u      /* calls that a worker here is sent ahead, at most ... */
+#define LEASE_AHEAD_FAR 4096u /* ... and one on a node */
+#define LEASE_GOT 4           /* functions whose answers of one turn are told apart */
 
 struct lease {
     LIST_ENTRY(lease) all, busy, heard_of; /* of sched; while count; while got */
@@ -94,10 +93,11 @@ void lease_send(struct sched *s);                         /* after a commit */
 void lease_drop(struct stream *st);                       /* its workers are killed */
 void lease_away(struct stream *st);  /* it leaves memory as a commit has failed: what runs goes on, where it can */
 void lease_claim(struct stream *st); /* it was read anew: calls that it has met and that go on are not sent again */
-void lease_drop_away(struct sched *s, uint64_t stream);                      /* calls of it that go on are killed */
-void lease_end(struct stream *st);                                           /* nothing more to send: they may go */
-bool lease_done(struct sched *s, uint64_t id, const struct work_outcome *o); /* false: not a lease */
-void lease_output(struct sched *s, uint64_t id, enum output_kind which, const void *bytes, size_t size);
+void lease_drop_away(struct sched *s, uint64_t stream); /* calls of it that go on are killed */
+void lease_end(struct stream *st);                      /* nothing more to send: they may go */
+/* work_ops of leases */
+void lease_done(struct host *h, uint64_t id, const struct work_outcome *o);
+void lease_output(struct host *h, uint64_t id, enum output_kind which, const void *bytes, size_t size);
 void lease_answer(void *arg, uint64_t id, uint32_t number, enum answer_kind kind, const void *bytes, size_t size);
 void lease_recalled(void *arg, uint64_t id, uint32_t number);
 void lease_cancel(struct stream *st, struct call *c);

@@ -413,15 +413,15 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum answer_kind kind
     answers_heard(l, is_last(kind, size));
 }
 
-void lease_output(struct sched *s, uint64_t id, enum output_kind which, const void *bytes, size_t size) {
-    struct lease *l = lease_find(s, id);
+void lease_output(struct host *h, uint64_t id, enum output_kind which, const void *bytes, size_t size) {
+    struct lease *l = lease_find(h->s, id);
     if (!l || which > OUTPUT_STDERR)
         return;
     struct call *c = l->stream && l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
     if (l->away)
         lease_away_output(l, which, bytes, size);
     else if (c)
-        sched_check(s, l->stream->codec->output(l->stream, c, which, bytes, size));
+        sched_check(h->s, l->stream->codec->output(l->stream, c, which, bytes, size));
     answers_heard(l, false);
 }
 

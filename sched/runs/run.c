@@ -10,7 +10,7 @@
 
 #include "net/clock.h"
 #include "sched/runs/run_int.h"
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -71,8 +71,8 @@ static void run_free_now(struct run *r) {
 
 int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned also_save) {
     struct job *j = &row->job;
-    if (job_is_stream(j))
-        return stream_start(s, row, also_save);
+    if (run_find(s, j->id))
+        return -EBUSY;
     struct run *r = calloc(1, sizeof *r);
     struct user *u = user_of(s, j->uid);
     if (!r || !u) {
@@ -361,10 +361,7 @@ void run_finish(struct run *r) {
     sched_tick(s); /* a commit is due, whoever called */
 }
 
-static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
-    struct host *h = arg;
-    if (lease_done(h->s, job, o))
-        return;
+void run_done(struct host *h, uint64_t job, const struct work_outcome *o) {
     struct run *r = run_of(h, job);
     if (!r || r->state != RUN_RUNNING)
         return;
@@ -383,19 +380,6 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
         run_finish(r);
 }
 
-static void on_trouble(void *arg, const char *sentence) {
-    const struct host *h = arg;
-    sched_log_about(h->s, h->name, h->remote ? remote_address(h->remote) : NULL, "%s", sentence);
-}
-
-const struct runner_events run_events = {.output = run_output,
-                                         .done = on_done,
-                                         .answer = lease_answer,
-                                         .trouble = on_trouble,
-                                         .python = host_python,
-                                         /* room(): the turn that follows every event sends more */
-                                         .recalled = lease_recalled};
-
 /* --- letting go -------------------------------------------------------------------------------------------------- */
 
 void run_cancel(struct sched *s, uint64_t job) {
@@ -412,7 +396,6 @@ bool sched_ending(struct sched *s, const struct job *j) {
 }
 
 void run_drop(struct sched *s, uint64_t job) {
-    stream_drop(s, job);
     struct run *r = run_find(s, job);
     if (!r)
         return;

@@ -7,10 +7,7 @@
 #include <string.h>
 
 #include "sched/runs/run_int.h"
-#include "sched/streams/stream_int.h"
-
-#define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the pool stops reading ... */
-#define WRITING_LOW (1u << 20)  /* ... and goes on */
+#include "sched/turn/sched_int.h"
 
 static const enum job_body body_of[] = {[OUTPUT_STDOUT] = BODY_STDOUT,
                                         [OUTPUT_STDERR] = BODY_STDERR,
@@ -98,61 +95,12 @@ unsigned run_output_live(const struct job_row *row) {
     return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << OUTPUT_STDOUT) : all;
 }
 
-/* Its stream is read anew: what it prints is kept, and while that is much it waits. */
-static void keep(struct run *r, enum output_kind which, const void *bytes, size_t size) {
-    enum kept_kind kind = which == OUTPUT_STDERR ? KEPT_STDERR : KEPT_STDOUT;
-    r->away += size;
-    if (!stream_keep_away(r->user, r->stream, r->call, kind, bytes, size, NULL))
-        r->error = ENOMEM;
-    if (!r->held && r->away > WRITING_HIGH) {
-        r->held = true;
-        runner_hold(r->host->runner, r->id, true);
-    }
-}
-
-static void to_stream(struct run *r, enum output_kind which, const void *bytes, size_t size) {
-    if (stream_part_away(r->s, r->stream, r->call, r->id)) {
-        keep(r, which, bytes, size);
-        return;
-    }
-    struct stream *st = stream_part_printed(r->s, r->stream, r->call, r->id, which, bytes, size);
-    if (st && !r->held && stream_unwritten(st) > WRITING_HIGH) {
-        r->held = st->holds = true;
-        runner_hold(r->host->runner, r->id, true);
-    }
-}
-
-static void resume(const void *node, VISIT visit, void *arg) {
-    struct run *r = *(struct run *const *)node;
-    const struct stream *st = arg;
-    if ((visit != postorder && visit != leaf) || r->stream != st->id || !r->held || r->writing >= WRITING_LOW)
-        return;
-    if (stream_part_waits(st, r->call))
-        return;
-    r->held = false;
-    r->away = 0;
-    if (r->host->runner.ops)
-        runner_hold(r->host->runner, r->id, false);
-}
-
-void run_output_resume(struct stream *st) {
-    if (!st->holds || stream_unwritten(st) > WRITING_LOW)
-        return;
-    st->holds = st->unmet.at < st->unmet.count;
-    twalk_r(st->s->runs, resume, st);
-}
-
-void run_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
-    struct host *h = arg;
-    if (job & LEASE_BIT) {
-        lease_output(h->s, job, stream, bytes, size);
-        return;
-    }
+void run_output(struct host *h, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     struct run *r = run_of(h, job);
     if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
         return;
     if (r->live & 1u << stream) {
-        to_stream(r, stream, bytes, size);
+        r->s->ops->printed(r, stream, bytes, size);
         return;
     }
     struct output *out = &r->out[stream];

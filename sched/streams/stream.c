@@ -171,7 +171,8 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
 }
 
 /* To running: with rows of its own, from its beginning. A job that was running before keeps what it has. */
-int stream_start(struct sched *s, struct job_row *r, unsigned also_save) {
+int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save) {
+    (void)h;
     struct stream *st;
     struct stream_row row = {0};
     int rc = store_stream_get(s->store, r->job.id, &row, NULL);
@@ -192,6 +193,19 @@ int stream_start(struct sched *s, struct job_row *r, unsigned also_save) {
 int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind) {
     int rc = store_body_put_file(s->store, r->job.id, BODY_SPEC, 0, BODY_LOG);
     return rc < 0 ? rc : submit_stream(s, r, kind);
+}
+
+/* In memory or not, its calls run no longer. */
+int stream_ended(struct sched *s, const struct job_row *r) {
+    int rc = sched_check(s, stream_drop_parts(s, r->job.id));
+    stream_kept_end(s, r->job.id);
+    return rc < 0 ? rc : store_stream_delete(s->store, r->job.id);
+}
+
+void stream_set_priority(struct sched *s, uint64_t job, int priority) {
+    struct stream *st = stream_find(s, job);
+    if (st)
+        st->priority = priority;
 }
 
 void stream_drop(struct sched *s, uint64_t job) {

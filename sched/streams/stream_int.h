@@ -159,9 +159,9 @@ static inline bool streams_room(const struct sched *s, const struct user *u) {
 
 /* stream.c */
 struct stream *stream_find(struct sched *s, uint64_t job);
-int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind); /* at its first write */
-int stream_start(struct sched *s, struct job_row *r, unsigned also_save);  /* to running, into memory */
-int stream_opened(struct sched *s, const struct job_row *r);               /* one more writer; -ETXTBSY: too late */
+int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */
+int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save); /* to running, into memory */
+int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
 int stream_closed(struct sched *s, const struct job_row *r);
 int stream_let_go(struct sched *s, struct job_row *r, pid_t pid,
                   int64_t size); /* the process has closed it, or is killed */
@@ -170,7 +170,10 @@ int stream_let_go(struct sched *s, struct job_row *r, pid_t pid,
 int stream_wake(struct sched *s, const struct job_row *r, struct stream **out);
 void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
 void stream_evict(struct sched *s);             /* of many that have not, some leave memory */
+/* job_ops and stream_ops of streams */
 void stream_drop(struct sched *s, uint64_t job);
+int stream_ended(struct sched *s, const struct job_row *r);
+void stream_set_priority(struct sched *s, uint64_t job, int priority);
 void stream_free(struct stream *st);
 int stream_drop_parts(struct sched *s, uint64_t job); /* the jobs of its own that its calls had */
 void stream_rolled_back(struct sched *s);
@@ -270,8 +273,10 @@ void stream_endings_free(struct user *u);
 /* What a call has printed. NULL: nobody wants it any more. */
 struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
                                    enum output_kind which, const void *bytes, size_t size);
-void run_output_resume(struct stream *st); /* run_output.c: after a flush, what holds goes on */
-bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
+/* stream_prints.c */
+void stream_printed(struct run *r, enum output_kind which, const void *bytes, size_t size);
+void stream_prints_resume(struct stream *st); /* after a flush, what holds goes on */
+bool stream_parts_tick(struct stream *st);    /* called every 25 ms or so; false: no need to */
 /* stream_json.c: a JSON text, as a line; takes it */
 int stream_json_text(struct stream *st, struct call *c, struct buffer *text);
 #endif

@@ -41,9 +41,12 @@ static int has_job(struct stream *st, struct call *c, const struct job_row *r) {
 int stream_part_submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t job) {
     struct sched *s = st->s;
     struct job_row owner, r = {.job.id = job};
+    struct call_text text = {.number = c->number, .line = c->bytes, .size = c->size};
+    if (st->codec->kind != WORK_STREAM_JSON)
+        text = (struct call_text){.number = c->number, .options = c->options};
     int rc = store_job_get(s->store, st->id, &owner);
     if (rc == 0)
-        rc = submit_part(s, &owner, c, c->number, st->codec->kind, body, &r);
+        rc = submit_call(s, &owner, &text, body, &r);
     if (rc < 0)
         return rc;
     rc = has_job(st, c, &r);

@@ -160,7 +160,7 @@ static int turn(struct stream *st, bool *ended) {
     rc = stream_log_flush(st);
     stream_answers(st);
     answers_count(st);
-    run_output_resume(st);
+    stream_prints_resume(st);
     if (rc == 0 && !st->flight) { /* else what it says is not in the log yet */
         *ended = st->failed || (st->parsed_all && stream_all_said(st));
         rc = *ended ? finished(st) : stream_put(st);

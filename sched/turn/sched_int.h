@@ -3,9 +3,10 @@
 #define PPFS_SCHED_INT_H
 #include "net/complaints.h"
 #include "sched/hosts/host_pick.h"
-#include "sched/runs/lend.h"
+#include "sched/dispatch/lend.h"
 #include "sched/job/options.h"
 #include "sched/sched.h"
+#include "sched/turn/ops.h"
 #include "sched/job/spec.h"
 #include "sched/db/spool.h"
 #include "sched/db/store.h"
@@ -96,6 +97,7 @@ struct heir {
 
 struct sched {
     struct sched_config c;
+    const struct sched_ops *ops;
     char *state_dir, *mountpoint;
     struct store *store;
     /* in threads of their own: syncer, the database's log as it grows (checkpoint.c); checker, NULL where there is
@@ -213,6 +215,9 @@ void sched_retry(struct sched *s);                 /* what could not be done now
 /* transition.c: the one way to another state */
 int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
 int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save);
+/* By the kind of job, see ops.h. */
+int job_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save);
+void job_cancel(struct sched *s, const struct job_row *r);
 int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and its bodies go away */
 int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
 /* An error that the store does not know of by itself: this turn is not committed for it; but -ENOENT. Returns rc. */
@@ -245,12 +250,17 @@ int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
 /* a draft that is a stream, at its first write */
 int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind);
-struct call;
 struct buffer;
-/* A job of its own for a call of a stream. *out is that job; it may have failed already. body: what its file says; with
- * out->job.id given, it is in the spool file of that job already. */
-int submit_part(struct sched *s, const struct job_row *owner, const struct call *c, uint64_t number,
-                enum work_kind stream, const struct buffer *body, struct job_row *out);
+struct call_text {
+    uint64_t number;
+    const char *line; /* JSON: has its options among others ... */
+    size_t size;
+    const char *options; /* ... frames: a JSON object; NULL where there is a line */
+};
+/* A call job. *out is that job; it may have failed already. body: what its file says; with out->job.id given, it is in
+ * the spool file of that job already. */
+int submit_call(struct sched *s, const struct job_row *owner, const struct call_text *c, const struct buffer *body,
+                struct job_row *out);
 
 /* draft.c */
 #define SPEC_FILE 1                                              /* number of a spec's spool file */
@@ -322,8 +332,9 @@ void run_committed(struct sched *s);
 void run_rolled_back(struct sched *s);
 void run_retry_ends(struct sched *s); /* after a commit that failed: the ends that have to be written again */
 void run_stop_all(struct sched *s, bool all);
-void run_drop(struct sched *s, uint64_t job);   /* nobody wants its end */
-void run_cancel(struct sched *s, uint64_t job); /* it is killed, and its end is kept */
-extern const struct runner_events run_events;   /* of every runner; their arg is its host */
+void run_drop(struct sched *s, uint64_t job);
+void run_cancel(struct sched *s, uint64_t job);
+void run_output(struct host *h, uint64_t job, enum output_kind stream, const void *bytes, size_t size);
+void run_done(struct host *h, uint64_t job, const struct work_outcome *o);
 void run_lend(struct run *r, bool lend);
 #endif

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "net/clock.h"
-#include "sched/streams/stream_int.h"
+#include "sched/turn/sched_int.h"
 
 #define REFRESH_US 20000 /* as old as what is known of slots that go on being used may be */
 #define START_US                                                                                                       \

@@ -183,11 +183,11 @@ static void tell(struct fake *f, const struct message *m) {
     if (m->word == ANSWER && m->kind <= ANSWER_ERROR)
         answered++;
     if (m->word == ANSWER)
-        run_events.answer(&f->h, m->lease, m->number, m->kind, body, m->size);
+        host_events.answer(&f->h, m->lease, m->number, m->kind, body, m->size);
     else if (m->word == RECALLED)
-        run_events.recalled(&f->h, m->lease, m->number);
+        host_events.recalled(&f->h, m->lease, m->number);
     else
-        run_events.done(&f->h, m->lease, &o);
+        host_events.done(&f->h, m->lease, &o);
 }
 
 static void each_fake(void (*what)(struct fake *f)) {

@@ -141,7 +141,7 @@ static void end(unsigned i, int64_t us) {
     assert_true(i < count && !starts[i].ended);
     starts[i].ended = true;
     user(starts[i].uid)->at -= us;
-    run_events.done(&fake->h, starts[i].job, &o);
+    host_events.done(&fake->h, starts[i].job, &o);
     tick();
 }
 
@@ -272,7 +272,7 @@ static void test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again(void *
     sched_turn(s);
     assert_int_equal(sched_commit(s), 0);
     assert_true(user(10)->passed && !user(11)->passed);
-    run_events.done(one, first, &o);
+    host_events.done(one, first, &o);
     for (int i = 0; i < 4 && (i == 0 || evtimer_pending(s->tick, NULL)); i++)
         tick();
     assert_int_equal(begun_of(10, 0), 1);

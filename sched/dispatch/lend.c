@@ -1,5 +1,5 @@
 /* See lend.h. Looked at only when somebody waits for a slot, each client once. Such clients are on this machine. */
-#include "sched/runs/lend.h"
+#include "sched/dispatch/lend.h"
 
 #include <errno.h>
 #include <search.h>
