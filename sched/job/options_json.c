@@ -149,8 +149,10 @@ static json_t *value_json(const struct options *o, enum option i) {
     case CWD: return json_text_make(o->cwd);
     case NODE: return json_text_make(o->node);
     case DRAFTS: return list_json(&o->drafts, 0, 0);
-    default: return json_integer(o->hold);
+    case HOLD: return json_integer(o->hold);
+    case OPTIONS: break;
     }
+    return NULL;
 }
 
 static json_t *to_json(const struct options *o) {
