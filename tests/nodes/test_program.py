@@ -136,6 +136,18 @@ def test_sighup_leaves_at_once(pair):
     assert node.wait() == 0 and not alive(pid)
 
 
+def test_sigusr2_traces_its_work_and_workers(pair):
+    m, node = pair
+    node.signal(signal.SIGUSR2)
+    wait_until(lambda: "transitions are traced" in node.log(), "the trace to be on")
+    m.put("traced", {"call": "math.sqrt", "args": [4]})
+    m.result("traced")
+    wait_until(lambda: "running -> ended" in node.log(), "the end of the work to be told")
+    log = node.log()
+    assert "traced: receiving -> running" in log
+    assert ": idle -> busy" in log and ": busy -> idle" in log
+
+
 def test_sigusr1_prints_statistics(pair):
     m, node = pair
     for i in range(3):

@@ -206,7 +206,7 @@ int agent_create(struct agent **out, struct event_base *base, const struct agent
                         .memory = config->memory,
                         .uids = config->uids,
                         .began_us = clock_us()};
-    s->waiting_end = &s->waiting;
+    TAILQ_INIT(&s->waiting);
     snprintf(s->name, sizeof(s->name), "%s", config->name);
     s->dir = strdup(config->dir);
     s->later = evtimer_new(base, on_later, s);
@@ -228,10 +228,8 @@ void agent_destroy(struct agent *s) {
         return;
     for (struct guest *g = s->guests; g; g = g->next)
         for (uint32_t i = 0; i < g->task_room; i++)
-            if (g->tasks[i]) {
-                g->tasks[i]->state = TASK_ENDED; /* nobody is asked to kill it: the runner ends with us */
+            if (g->tasks[i]) /* nobody is asked to kill it: the runner ends with us */
                 task_free(g->tasks[i]);
-            }
     while (s->guests)
         guest_free(s->guests);
     for (uint32_t i = 0; i < s->task_count; i++) /* orphans */

@@ -5,6 +5,8 @@
  * RUNNING: the runner has it. ENDED: its DONE waits to be sent; then it is freed. */
 #ifndef PPFS_AGENT_INTERNAL_H
 #define PPFS_AGENT_INTERNAL_H
+#include <sys/queue.h>
+
 #include "net/session/loan.h"
 #include "worker/runner/messages.h"
 #include "worker/runner/node_about.h"
@@ -36,7 +38,7 @@ struct task {
     uint32_t ref;
     struct work work; /* of that ppfs: what it names is of its user there */
     enum task_state state;
-    struct task *next_waiting;
+    TAILQ_ENTRY(task) next_waiting; /* where WAITING */
 
     void *start, *start_env;     /* what its work points into, until the runner has it; NULL then */
     struct file_writer *payload; /* the file of its payload, NULL: none */
@@ -99,7 +101,7 @@ struct agent {
     struct guest *guests, *corked;
     struct task **tasks; /* by index */
     uint32_t task_count, serial;
-    struct task *waiting, **waiting_end;
+    TAILQ_HEAD(, task) waiting;
     struct event *later; /* what must not be told from inside a call: left() and busy() */
     struct event *flush, *retry;
     bool hasty; /* what was posted in this turn is not to wait for more */

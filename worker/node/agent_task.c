@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/states.h"
 #include "worker/node/agent_parts.h"
 
 static const char no_memory[] = "there is no memory for its work";
@@ -63,17 +64,24 @@ static struct task *task_new(struct guest *g, uint32_t ref) {
     return t;
 }
 
-static void wait_no_more(struct task *t) {
+static const struct state table[] = {
+    [TASK_RECEIVING] = {"receiving", 1u << TASK_WAITING | 1u << TASK_RUNNING | 1u << TASK_ENDED},
+    [TASK_WAITING] = {"waiting", 1u << TASK_RUNNING | 1u << TASK_ENDED},
+    [TASK_RUNNING] = {"running", 1u << TASK_ENDED},
+    [TASK_ENDED] = {"ended", 0},
+};
+static const struct states task_states = {"work", table, TASK_ENDED + 1};
+
+/* Those that wait are in a list, in the order in which they came there. */
+static void become(struct task *t, enum task_state to) {
     struct agent *s = t->guest->agent;
 
+    states_changed(&task_states, t->id >> 32, t->work.name, t->state, to);
     if (t->state == TASK_WAITING)
-        for (struct task **at = &s->waiting; *at; at = &(*at)->next_waiting)
-            if (*at == t) {
-                *at = t->next_waiting;
-                if (!*at)
-                    s->waiting_end = at;
-                return;
-            }
+        TAILQ_REMOVE(&s->waiting, t, next_waiting);
+    t->state = to;
+    if (to == TASK_WAITING)
+        TAILQ_INSERT_TAIL(&s->waiting, t, next_waiting);
 }
 
 /* The runner has it, or nobody will. */
@@ -81,6 +89,7 @@ static void start_free(struct task *t) {
     free(t->start);
     free(t->start_env);
     t->start = t->start_env = NULL;
+    t->work.name = NULL;
 }
 
 void task_free(struct task *t) {
@@ -89,7 +98,8 @@ void task_free(struct task *t) {
 
     calls_end(t);
     out_drop(t);
-    wait_no_more(t);
+    if (t->state == TASK_WAITING)
+        TAILQ_REMOVE(&s->waiting, t, next_waiting);
     g->tasks[t->ref] = NULL;
     s->tasks[(uint32_t)t->id] = NULL;
     s->works--;
@@ -107,8 +117,7 @@ void task_end(struct task *t, const struct work_outcome *o) {
     uint32_t size;
 
     calls_end(t);
-    wait_no_more(t);
-    t->state = TASK_ENDED;
+    become(t, TASK_ENDED);
     file_writer_close(t->payload);
     t->payload = NULL;
     if (!t->lease) {
@@ -193,7 +202,7 @@ static bool give(struct task *t) {
         task_give_up(t, WORK_LOST, "node %s could not start it: %s", s->name, strerror(-err));
         return true;
     }
-    t->state = TASK_RUNNING;
+    become(t, TASK_RUNNING);
     start_free(t);
     if (t->held_there)
         runner_hold(s->runner, t->id, true);
@@ -204,34 +213,19 @@ static bool give(struct task *t) {
 static void wait_or_give(struct task *t) {
     struct agent *s = t->guest->agent;
 
-    if (!s->waiting && give(t))
+    if (TAILQ_EMPTY(&s->waiting) && give(t))
         return;
-    t->state = TASK_WAITING;
-    t->next_waiting = NULL;
-    *s->waiting_end = t;
-    s->waiting_end = &t->next_waiting;
+    become(t, TASK_WAITING);
     agent_retry(s);
 }
 
 void task_run_waiting(struct agent *s) {
     struct task *t;
 
-    while ((t = s->waiting)) {
-        struct task *next = t->next_waiting;
-        t->state = TASK_RECEIVING; /* it stands in no list while it is given */
-        s->waiting = next;
-        if (!next)
-            s->waiting_end = &s->waiting;
-        if (give(t))
-            continue;
-        t->state = TASK_WAITING;
-        t->next_waiting = s->waiting;
-        s->waiting = t;
-        if (!t->next_waiting)
-            s->waiting_end = &t->next_waiting;
-        agent_retry(s); /* perhaps descriptors are short, not slots: then no end of a work may bring us here */
-        return;
-    }
+    while ((t = TAILQ_FIRST(&s->waiting)) && give(t))
+        ;
+    if (t) /* perhaps descriptors are short, not slots: then no end of a work may bring us here */
+        agent_retry(s);
 }
 
 /* The disk has taken some of its payload, or cannot. */
@@ -313,7 +307,6 @@ bool task_begin(struct guest *g, const struct frame *m) {
         wait_or_give(t);
         return true;
     }
-    t->state = TASK_RECEIVING;
     if (file_writer_open(&t->payload, g->agent->disk, g->agent->dir, on_progress, t))
         guest_break(g, no_memory);
     return true;

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "net/complaints.h"
-#include "net/descriptors.h"
 #include "net/peer/discover.h"
 #include "net/peer/peer.h"
 #include "net/states.h"
@@ -25,7 +24,6 @@
 #include "worker/runner/network.h"
 #include "worker/runner/redial.h"
 
-enum { NODE_FDS = 64 /* of its own */, SLOT_FDS = 4 /* of a worker, and the file of what it runs */ };
 enum { GOODBYE_S = 2 /* for a goodbye to be heard */, SIGNALS = 5, GATHER_NS = 100000 };
 
 struct join { /* an address that is kept dialled */
@@ -166,7 +164,6 @@ static int watch_signals(struct node *n) {
                                                      on_trace};
 
     states_trace(&n->trace, write_trace);
-
     signal(SIGPIPE, SIG_IGN);
     for (int i = 0; i < SIGNALS; i++) {
         n->signals[i] = evsignal_new(n->base, numbers[i], calls[i], n);
@@ -473,26 +470,13 @@ static void turn(struct node *n) {
     }
 }
 
-/* What a ppfs sends here is for a slot: there are no more of them than there are descriptors for. */
-static unsigned slots(unsigned wanted) {
-    unsigned most = descriptors_limit() > NODE_FDS ? (descriptors_limit() - NODE_FDS) / SLOT_FDS : 0;
-
-    if (wanted <= most)
-        return wanted;
-    if (!most)
-        most = 1;
-    node_say("%u slots instead of %u, for there are only %u descriptors (ulimit -Hn)", most, wanted,
-             descriptors_limit());
-    return most;
-}
-
 int node_run(const struct node_args *a) {
     static struct node node; /* large, and there is one */
     struct node *n = &node;
     char why[1024];
 
     n->args = a;
-    n->cpus = slots(a->cpus);
+    n->cpus = node_slots(a->cpus);
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a dying template leaves is ours to kill */
     if (start(n, why, sizeof(why))) {
         node_say("%s", why);

@@ -37,6 +37,8 @@ int node_pid_file(const char *path, char *why, size_t size);
 /* TLS with the key of the key file, and the name that it is for, where it is for one. 0, or -errno and one sentence. */
 int node_tls(const struct node_args *a, struct node_key *key, char name[NODE_NAME], struct tls **out, char *why,
              size_t size);
+/* So many slots as there are descriptors for: what a ppfs sends here is for one of them. */
+unsigned node_slots(unsigned wanted);
 /* The pool of its workers, which serve is given. The same. */
 int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct agent *agent, struct pool **out,
               char *why, size_t size);

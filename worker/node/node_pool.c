@@ -6,9 +6,24 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/descriptors.h"
 #include "worker/node/node.h"
 #include "worker/runner/pyenv.h"
 #include "worker/runner/where.h"
+
+enum { NODE_FDS = 64 /* of its own */, SLOT_FDS = 4 /* of a worker, and the file of what it runs */ };
+
+unsigned node_slots(unsigned wanted) {
+    unsigned most = descriptors_limit() > NODE_FDS ? (descriptors_limit() - NODE_FDS) / SLOT_FDS : 0;
+
+    if (wanted <= most)
+        return wanted;
+    if (!most)
+        most = 1;
+    node_say("%u slots instead of %u, for there are only %u descriptors (ulimit -Hn)", most, wanted,
+             descriptors_limit());
+    return most;
+}
 
 int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct agent *agent, struct pool **out,
               char *why, size_t size) {

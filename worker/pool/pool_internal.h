@@ -29,22 +29,17 @@ struct slot {
     bool corked;
     struct event *out[2]; /* OUTPUT_STDOUT, OUTPUT_STDERR */
     int out_fd[2];
-    bool tainted; /* ran a call in process: what must start clean goes elsewhere */
-    bool held;
+    bool held, tainted;         /* tainted: ran a call in process; what must start clean goes elsewhere */
     int64_t user_us, system_us; /* of the jobs that it has ended */
     int64_t idle_us;            /* since when it is IDLE */
-
-    uint64_t job; /* valid while BUSY, as all below */
+    uint64_t job;               /* valid while BUSY, as all below */
     LIST_ENTRY(slot) same_place;
     uint32_t attempt;
-    bool killed; /* by pool_kill: its frames no longer count */
-    int64_t killed_us;
     bool in_process; /* the job runs in the worker itself */
-    int64_t started_us;
-
-    bool lease;              /* the job is one; the rest is valid then */
+    bool killed;     /* by runner_kill: its frames no longer count */
+    int64_t killed_us, started_us;
+    bool lease, finished;    /* the job is one; FINISH was sent; the rest is valid then */
     uint32_t sent, answered; /* the highest numbers of its calls */
-    bool finished;           /* FINISH was sent */
     enum output_kind fresh; /* output that was read, but is not yet told: answers that were sent before it come first */
     size_t fresh_size;      /* in pool.buffer; 0: none */
 };
@@ -73,22 +68,19 @@ struct template {
     uid_t uid;
     int64_t used_us;             /* when it last was given work, or work of it ended */
     struct waiting_list waiting; /* the oldest first */
-
-    pid_t pid, last; /* pid: 0: none runs; last: that ran */
-    char *root;      /* directory for what jobs need for a while; the template empties and removes it */
-    int root_fd;     /* by which it is locked */
-    int control;     /* -1: none */
-    struct event *control_event, *retry, *watch /* whether it still does what it is told */,
-        *writable /* takes orders again */;
-    uint64_t *kills; /* serials of KILL orders that it did not take yet */
+    pid_t pid, last;             /* pid: 0: none runs; last: that ran */
+    char *root;                  /* directory for what jobs need for a while; the template empties and removes it */
+    int root_fd;                 /* by which it is locked */
+    int control;                 /* -1: none */
+    struct event *control_event, *retry, *watch, *writable; /* watch: whether it still does what it is told */
+    uint64_t *kills;                                        /* serials of KILL orders that it did not take yet */
     size_t kill_count, kill_cap;
-    unsigned asked;    /* workers that it was asked for and has not told about */
-    int64_t heard_us;  /* when it last did what it was told, or had nothing to do */
-    char stuck[128];   /* why it was killed: it ... */
-    bool up;           /* HELLO has come */
-    int64_t ending_us; /* when it was told to leave; 0: it was not */
-    unsigned failures; /* starts in a row that did not come to HELLO, or did not last a second */
-    int64_t started_us;
+    unsigned asked;                  /* workers that it was asked for and has not told about */
+    int64_t heard_us;                /* when it last did what it was told, or had nothing to do */
+    char stuck[128];                 /* why it was killed: it ... */
+    bool up;                         /* HELLO has come */
+    unsigned failures;               /* starts in a row that did not come to HELLO, or did not last a second */
+    int64_t started_us, ending_us;   /* ending: when it was told to leave; 0: it was not */
     char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
 };
 
@@ -114,7 +106,6 @@ struct pool {
     struct slot *corked; /* slots whose frames wait for pool_flush */
     struct event *flush;
     uint8_t *buffer; /* for reading pipes */
-
     TAILQ_HEAD(template_list, template) templates;
     struct template *own;       /* of the user that we run as: always there, the first of them */
     int64_t keep_us;            /* that of another user goes when it had nothing to do for so long */
@@ -125,5 +116,4 @@ struct pool {
     int64_t sweep_until_us;
     unsigned sweep_quiet;
 };
-
 #endif

@@ -11,12 +11,25 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "net/states.h"
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/reap.h"
 
 enum { SERIAL_BITS = 20, SLOTS_MAX = 1 << SERIAL_BITS };
 enum { TELL_SHORT_US = 600 * 1000000 };
 enum { SLOT_FDS = 8 /* of a worker that is being made: its link, two pipes, their other ends, its page */ };
+
+static const struct state slot_table[] = {
+    [SLOT_EMPTY] = {"empty", 1u << SLOT_IDLE},
+    [SLOT_IDLE] = {"idle", 1u << SLOT_BUSY | 1u << SLOT_EMPTY},
+    [SLOT_BUSY] = {"busy", 1u << SLOT_IDLE},
+};
+static const struct states slot_states = {"worker", slot_table, SLOT_BUSY + 1};
+
+static void become(struct slot *s, enum slot_state to) {
+    states_changed(&slot_states, s->serial >> SERIAL_BITS, NULL, s->state, to);
+    s->state = to;
+}
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 /* It has no job any more; IDLE if it had one. */
@@ -25,7 +38,7 @@ static void slot_rest(struct slot *s) {
         return;
     LIST_REMOVE(s, same_place);
     s->pool->busy--;
-    s->state = SLOT_IDLE;
+    become(s, SLOT_IDLE);
 }
 
 void slot_close(struct slot *s) {
@@ -38,12 +51,15 @@ void slot_close(struct slot *s) {
             close(s->out_fd[i]);
     }
     slot_rest(s);
-    s->pool->live -= s->state != SLOT_EMPTY;
+    if (s->state != SLOT_EMPTY) {
+        become(s, SLOT_EMPTY);
+        s->pool->live--;
+    }
     *s = (struct slot){.pool = s->pool, .index = s->index, .out_fd = {-1, -1}};
 }
 
 void slot_begin(struct slot *s, const struct order *o) {
-    s->state = SLOT_BUSY;
+    become(s, SLOT_BUSY);
     s->job = o->job;
     s->attempt = o->attempt;
     s->killed = false;
@@ -361,7 +377,7 @@ int slot_open(struct slot *s, struct template *t) {
         slot_close(s);
         return err;
     }
-    s->state = SLOT_IDLE;
+    become(s, SLOT_IDLE);
     p->live++;
     return 0;
 }
