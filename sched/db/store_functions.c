@@ -2,9 +2,11 @@
  * the newest stream that has named it; ids of streams only grow. */
 #include <errno.h>
 
+#include "net/clock.h"
 #include "sched/db/store_functions.h"
 #include "sched/db/store_int.h"
 
+#define PAUSE 20 /* times as long as the walk took */
 #define HASH(hash) BLOB(hash, 32)
 
 int store_function_named(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream) {
@@ -54,10 +56,10 @@ static int keep_shared(struct store *st, uint64_t *body) {
     return rc == -ENOENT ? 0 : rc;
 }
 
-int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTION_SLICE]) {
+int store_functions_evict(struct store *st, int64_t keep, bool again, uint64_t bodies[FUNCTION_SLICE]) {
     int64_t rows[FUNCTION_SLICE], left;
-    int64_t less = keep - keep / 4;
-    if (st->function_bytes <= keep)
+    int64_t less = keep - keep / 4, begun = clock_us();
+    if (st->function_bytes <= keep && !(again && st->stream_ended && begun >= st->function_pause))
         return 0;
     int n = oldest(st, less, rows, bodies), rc = n < 0 ? n : 0;
     for (int i = 0; i < n && rc == 0; i++) {
@@ -68,7 +70,10 @@ int store_functions_evict(struct store *st, int64_t keep, uint64_t bodies[FUNCTI
     if (rc == 0 && n < FUNCTION_SLICE)
         rc = store_integers(st, &left, 1, SQL_FUNCTION_BYTES);
     /* When more than that is needed, so that nothing could go, the next look comes after a quarter more. */
-    if (rc == 0 && n < FUNCTION_SLICE)
+    if (rc == 0 && n < FUNCTION_SLICE) {
         st->function_bytes = left > less ? less : left;
+        st->function_pause = clock_us() + PAUSE * (clock_us() - begun);
+        st->stream_ended = false;
+    }
     return rc < 0 ? rc : n;
 }

@@ -29,6 +29,9 @@ struct store {
     int64_t full_checked; /* monotonic us */
     uint64_t next_id, reserved;
     int64_t function_bytes; /* put since it was last looked how many there are, and those: at most so many */
+    int64_t
+        function_pause; /* clock_us: until then they are not looked at for the sake of a stream that has ended ... */
+    bool stream_ended;  /* ... since they were looked at */
     sqlite3_stmt *statements[SQL_STATEMENTS];
     struct {
         uint64_t group;

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "sched/db/store_sql.h"
+#include "sched/db/store_int.h"
 
 #define ROWS_MAX 64
 
@@ -112,5 +112,6 @@ int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r,
 }
 
 int store_stream_delete(struct store *st, uint64_t job) {
+    st->stream_ended = true;
     return store_run(st, SQL_STREAM_DELETE, INTEGER(job));
 }

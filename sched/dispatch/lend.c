@@ -33,10 +33,11 @@ static struct parked *find(struct sched *s, uint64_t request) {
 static void refuse(struct sched *s, const struct parked *p, uint64_t job, const struct user *u) {
     char who[32];
     snprintf(who, sizeof who, "user %u", (unsigned)u->uid);
-    sched_log_about(s, who, NULL,
-                    "%u jobs of user %u wait for results of others, and he may have no more such jobs: one is refused "
-                    "the result that it would wait for (EDEADLK)",
-                    u->lends, (unsigned)u->uid);
+    sched_log_about(
+        s, who, NULL,
+        "%u job%s of user %u wait%s for results of others, and he may have no more such jobs: one is refused "
+        "the result that it would wait for (EDEADLK)",
+        u->lends, u->lends == 1 ? "" : "s", (unsigned)u->uid, u->lends == 1 ? "s" : "");
     struct run *r = run_find(s, job);
     if (r)
         r->refused = true;

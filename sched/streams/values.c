@@ -21,11 +21,11 @@ static struct spool_name file_of(uint64_t id) {
 
 /* --- coming in --------------------------------------------------------------------------------------------------- */
 
-static int evict(struct sched *s) {
+static int evict(struct sched *s, bool again) {
     uint64_t bodies[FUNCTION_SLICE];
     int n, rc = 0;
     do {
-        n = store_functions_evict(s->store, VALUES_KEEP, bodies);
+        n = store_functions_evict(s->store, VALUES_KEEP, again, bodies);
         for (int i = 0; i < n && rc == 0; i++)
             if (bodies[i])
                 rc = sched_drop_bodies(s, bodies[i], true);
@@ -60,7 +60,7 @@ static int put_row(struct storing *p) {
     rc = store_body_put_file(s->store, p->id, BODY_SPEC, (int64_t)(p->body.size - HASH), SPEC_FILE);
     if (rc == 0)
         rc = store_function_put(s->store, uid, hash_of(p), p->stream, NULL, p->body.size - HASH, p->id);
-    return rc < 0 ? rc : evict(s);
+    return rc < 0 ? rc : evict(s, false);
 }
 
 static void stored(void *arg, int rc) {
@@ -135,7 +135,10 @@ int values_take(struct stream *st, const char *body, size_t size) {
         rc = store_function_named(s->store, uid, hash, st->id);
     if (rc != 0)
         return rc < 0 ? sched_check(s, rc) : 0;
-    rc = quota_values(s, uid, (int64_t)(size - HASH));
+    if (!quota_has_room(s, uid, (int64_t)(size - HASH)))
+        rc = evict(s, true);
+    if (rc == 0)
+        rc = quota_values(s, uid, (int64_t)(size - HASH));
     if (rc < 0)
         return rc == -EDQUOT ? 0 : rc; /* its calls fail */
     if (size - HASH > INLINE_MAX)
@@ -147,7 +150,7 @@ int values_take(struct stream *st, const char *body, size_t size) {
     }
     if (rc == 0)
         rc = store_function_put(s->store, uid, hash, st->id, body + HASH, size - HASH, 0);
-    return sched_check(s, rc < 0 ? rc : evict(s));
+    return sched_check(s, rc < 0 ? rc : evict(s, false));
 }
 
 /* --- going out --------------------------------------------------------------------------------------------------- */

@@ -55,13 +55,22 @@ int quota_bytes(struct sched *s, uid_t uid, int64_t more) {
     return refuse(u, c.bytes + u->live, "bytes");
 }
 
+static bool has_room(const struct user *u, const struct user_counts *c, int64_t more) {
+    return !u || u->quota.bytes == QUOTA_NONE || c->kept + more - VALUES_KEEP <= u->quota.bytes;
+}
+
+bool quota_has_room(struct sched *s, uid_t uid, int64_t more) {
+    struct user_counts c;
+    int rc;
+    struct user *u = limited(s, uid, &c, &rc);
+    return has_room(u, &c, more);
+}
+
 int quota_values(struct sched *s, uid_t uid, int64_t more) {
     struct user_counts c;
     int rc;
     struct user *u = limited(s, uid, &c, &rc);
-    if (!u || u->quota.bytes == QUOTA_NONE || c.kept + more - VALUES_KEEP <= u->quota.bytes)
-        return rc;
-    return refuse(u, c.kept, "bytes of functions and values");
+    return has_room(u, &c, more) ? rc : refuse(u, c.kept, "bytes of functions and values");
 }
 
 int quota_draft(struct sched *s, uid_t uid) {

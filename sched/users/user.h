@@ -88,6 +88,7 @@ int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: th
 int quota_bytes(struct sched *s, uid_t uid, int64_t more);
 /* bytes of functions and values; what is kept for all in any case is his too */
 int quota_values(struct sched *s, uid_t uid, int64_t more);
+bool quota_has_room(struct sched *s, uid_t uid, int64_t more); /* for them, before anything is evicted */
 /* The job's file is to have so many bytes; they are counted from then on where it stands in the spool. */
 int quota_grows(struct sched *s, const struct job *j, uint64_t size);
 int quota_output(struct user *u, int64_t more); /* of a run; 0: counted in live */

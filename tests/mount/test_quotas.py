@@ -185,16 +185,20 @@ def test_values_of_streams(limited, mallory):
     p = mallory.popen(["/bin/bash", "-c", "exec 3> %s/jobs/open; cat magic >&3; read" % m.mnt], stdin=subprocess.PIPE,
                       cwd=m.work)
     wait_until(lambda: (m.jobs / "open").exists() and m.state("open") == "running", "a stream that stays open")
-    kinds = []
-    for n in range(6):
+
+    def kind_of_answer(n):
         digest, func = sent(b"%d" % n * (60 << 20))
         (m.work / "stream").write_bytes(MAGIC + func + naming(1, len, Named(digest), lists=[digest]))
         assert mallory.sh("cp %s $M/jobs/s" % (m.work / "stream"), M=m.mnt).stderr == ""
-        kinds += [kind for kind, _, _ in frames(m.result("s")) if kind in (RESULT, ERROR)]
+        kind, = (kind for kind, _, _ in frames(m.result("s")) if kind in (RESULT, ERROR))
         assert mallory.sh("rm $M/results/s", M=m.mnt).stderr == ""
-    assert kinds == [RESULT] * 5 + [ERROR]
+        return kind
+
+    assert [kind_of_answer(n) for n in range(6)] == [RESULT] * 5 + [ERROR]
     assert "bytes of functions and values, and would be over his quota" in m.log()
     p.communicate(b"\n")
+    wait_until(lambda: m.state("open") == "done", "the stream to end")
+    assert kind_of_answer(7) == RESULT, "what it kept is thrown away first"
 
 
 def test_slots(limited, alice, mallory):

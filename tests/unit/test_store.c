@@ -320,7 +320,7 @@ static void name_function(uint8_t name, uint64_t stream, int64_t keep) {
         assert_int_equal(store_body_put_file(st, body, BODY_SPEC, sizeof bytes, 1), 0);
     if (!known)
         assert_int_equal(store_function_put(st, OWNER, hash, stream, body ? NULL : bytes, sizeof bytes, body), 0);
-    assert_in_range(n = store_functions_evict(st, keep, bodies), 0, FUNCTION_SLICE - 1);
+    assert_in_range(n = store_functions_evict(st, keep, false, bodies), 0, FUNCTION_SLICE - 1);
     for (int i = 0; i < n; i++) {
         dropped += bodies[i];
         if (bodies[i])
@@ -398,10 +398,10 @@ static void test_functions_of_two_users(void **state) {
     assert_int_equal(store_function_get(st, OTHER, hash, have, &size, &body), 0);
     assert_int_equal(body, 1003);
     assert_int_equal(store_function_named(st, OTHER, hash, 9), 1);
-    assert_int_equal(store_functions_evict(st, 150, bodies), 1); /* the owner's, who has named it longer ago */
+    assert_int_equal(store_functions_evict(st, 150, false, bodies), 1); /* the owner's, who has named it longer ago */
     assert_int_equal(bodies[0], 0);
     assert_false(kept(3));
-    assert_int_equal(store_functions_evict(st, 0, bodies), 1);
+    assert_int_equal(store_functions_evict(st, 0, false, bodies), 1);
     assert_int_equal(bodies[0], 1003);
 }
 
