@@ -27,7 +27,7 @@ void store_rollback(struct store *st);
 int store_failed(const struct store *st);
 int store_fail(struct store *st, int err);       /* this transaction is not to be committed, for err; returns err */
 const char *store_error(const struct store *st); /* what there is to say of it, also after the rollback */
-bool store_full(struct store *st);               /* tries to take the ballast back, at most once a second */
+bool store_full(struct store *st);               /* tries to take the ballast back */
 bool store_has_ballast(const struct store *st);  /* false: the disk was full, and is not known to have room again */
 /* Gives pages that hold nothing back to the disk until that time (clock_us). true: there are more. Between transactions
  * only, and not for what the next jobs will need again. */

@@ -10,6 +10,7 @@
 #include "sched/db/store_int.h"
 
 #define BALLAST (1 << 20) /* bytes: what deleting a few hundred jobs writes to the log */
+#define ROOMY (2 * BALLAST)
 
 static void ballast_path(const struct store *st, char *buf, size_t size) {
     snprintf(buf, size, "%s/ballast", st->dir);
@@ -43,17 +44,21 @@ bool store_ballast_drop(struct store *st) {
     return unlink(path) == 0;
 }
 
+static bool has_room(const struct store *st, uint64_t size) {
+    struct statvfs disk;
+    return fstatvfs(st->file, &disk) < 0 || disk.f_bavail * disk.f_frsize >= size;
+}
+
 /* SQLite does not always say what made it fail. */
 bool store_finds_no_room(const struct store *st, int rc) {
-    struct statvfs disk;
-    return rc == -ENOSPC || rc == -EDQUOT ||
-           (rc == -EIO && fstatvfs(st->file, &disk) == 0 && disk.f_bavail * disk.f_frsize < LITTLE);
+    return rc == -ENOSPC || rc == -EDQUOT || (rc == -EIO && !has_room(st, LITTLE));
 }
 
 void store_ballast_give(struct store *st) {
     store_ballast_drop(st);
     st->full = true;
     st->full_checked = clock_us();
+    st->roomy = false;
     store_checkpoint(st, true); /* up to the size of the log becomes room */
 }
 
@@ -66,8 +71,13 @@ bool store_has_ballast(const struct store *st) {
     return !st->full;
 }
 
+/* At once when the disk has room again; where that helps nothing, as with a quota, it is tried a second later. */
 bool store_full(struct store *st) {
-    if (st->full && clock_us() - st->full_checked > 1000000) {
+    if (!st->full)
+        return false;
+    bool was_roomy = st->roomy;
+    st->roomy = has_room(st, ROOMY);
+    if ((st->roomy && !was_roomy) || clock_us() - st->full_checked > 1000000) {
         st->full_checked = clock_us();
         st->full = !store_ballast_take(st) && !has_free_pages(st);
     }

@@ -26,7 +26,8 @@ struct store {
     bool damaged;
     dev_t dev; /* of the file that is open */
     ino_t ino;
-    int64_t full_checked; /* monotonic us */
+    int64_t full_checked; /* clock_us: the ballast was last tried for */
+    bool roomy;           /* the disk had room for it when store_full was last asked */
     uint64_t next_id, reserved;
     int64_t function_bytes; /* put since it was last looked how many there are, and those: at most so many */
     int64_t
