@@ -12,24 +12,24 @@
 #include "fs/inode.h"
 #include "sched/sched.h"
 
-/* The FUSE request that is being handled; not valid in what comes back later (done functions, retries). */
+/* The FUSE request that is being handled. Done functions and retries run later and must not use it. */
 struct request {
     const void *bytes;
     size_t size;
     uint64_t unique; /* its top bit cleared, so the same when it is sent again to the next daemon */
-    bool again;      /* it is sent again: a daemon before us may have done it */
-    uint64_t faults; /* sched_faults when its handling, or a retry of it, began; outside of that it says nothing */
+    bool again;      /* sent again: an earlier daemon may have done it */
+    uint64_t faults; /* sched_faults when its handling or retry began; valid only during that */
     bool handling;   /* it is being handled, or retried */
     uid_t uid;       /* who asks */
 };
 
-#define COPIES 64u /* specs that are open at a time, of which is known by whom */
+#define COPIES 64u /* copying processes that are remembered */
 struct copied {    /* copies.h */
     uint64_t fh, job;
     pid_t pid;
 };
 
-#define RENAMES 64u /* processes of which is known what they have just renamed */
+#define RENAMES 64u /* renaming processes that are remembered */
 struct renaming {   /* renames.h */
     uint64_t group;
     int64_t until; /* clock_ms */
@@ -53,7 +53,7 @@ struct fs {
     struct waits *waits;
     struct texts *texts;
     struct cache *cache;
-    struct journal_entry *journal_table, *journal; /* journal.h; journal is NULL where requests need not be kept */
+    struct journal_entry *journal_table, *journal; /* journal.h; journal is NULL if this kernel needs none */
     bool no_resend;
     const char *state_dir;
     uid_t uid; /* who mounted */
@@ -67,9 +67,9 @@ struct fs {
     unsigned renames_next;
 };
 
-/* An inode whose job has left its directory, or was forgotten, answers ESTALE to OPEN and GETATTR; the kernel then looks
- * the name up again, once. That is why names may be cached for a second, except in jobs/ (O_EXCL must ask us every
- * time). The old inode of a name in info/, results/ or failures/ that was written again stands for the new job
+/* An inode whose job has left its directory, or was forgotten, answers ESTALE to OPEN and GETATTR; the kernel then
+ * looks the name up again, once. That is why names may be cached for a second, except in jobs/ (O_EXCL must ask us
+ * every time). The old inode of a name in info/, results/ or failures/ that was written again stands for the new job
  * (sched_newest, of the last 1024): with ESTALE alone the name could be written once more before the kernel is back. A
  * file that is opened so is read past the page cache, which may have the old job's bytes. */
 static inline int stale(int rc) {

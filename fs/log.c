@@ -18,10 +18,10 @@
 
 #define LOG "ppfs.log"
 
-static char path[PATH_MAX]; /* of the state directory; "": stderr is somebody else's */
-static int first = -1;      /* that directory as it was first; it may have been moved since */
+static char path[PATH_MAX]; /* of the state directory; "": stderr is not our log */
+static int first = -1;      /* that directory when it was opened; its path may be another now */
 
-/* Makes stderr the log in that directory, where it is not already. */
+/* Makes stderr the log in that directory, unless it is so already. */
 static int reopen_in(int dir) {
     struct stat named, open_one;
     bool there = fstatat(dir, LOG, &named, AT_SYMLINK_NOFOLLOW) == 0;

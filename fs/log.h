@@ -3,8 +3,8 @@
 #ifndef PPFS_LOG_H
 #define PPFS_LOG_H
 
-/* From now on stderr is ppfs.log in the directory of that path, with time and process; where that is not to be trusted,
- * or has gone, in the one that the descriptor is, which it keeps. 0 or -errno. */
+/* From now on stderr is ppfs.log in the directory of that path, with time and process. If the path is gone or not to be
+ * trusted, the log is in the directory of the descriptor, which the log owns. 0 or -errno. */
 int log_to_file(int directory, const char *path);
 void log_line(const char *format, ...) __attribute__((format(printf, 1, 2))); /* one sentence; net/printable.h */
 #endif

@@ -32,7 +32,7 @@ void handle_write_failed(struct fs *fs, uint64_t fh, uint64_t off, int error) {
     x->error = (uint32_t)error;
 }
 
-#define ITS_CLOSE UINT64_MAX /* failed_at: no write was refused, but the close */
+#define ITS_CLOSE UINT64_MAX /* failed_at: the close was refused, not a write */
 
 void handle_close_failed(struct fs *fs, uint64_t fh, int error) {
     handle_write_failed(fs, fh, ITS_CLOSE, error);
@@ -89,7 +89,7 @@ uint64_t handle_job(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *
     return x ? x->job : ino_id(ino);
 }
 
-/* libfuse's own call wants a struct that only lives as long as one daemon; the kernel's handle outlives it. */
+/* libfuse's own call wants a struct that dies with the daemon; the kernel's handle does not. */
 static void wake(void *arg, struct handle *x) {
     struct fs *fs = arg;
     if (!x->poll)

@@ -1,4 +1,4 @@
-/* Open handles: what opening and closing one means to the scheduler. The table itself is shared.h's. */
+/* Open handles: the scheduler's part in opening and closing one. The table itself is in shared.h. */
 #ifndef PPFS_HANDLE_H
 #define PPFS_HANDLE_H
 #include "fs/fs.h"
@@ -8,24 +8,23 @@
  * */
 int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
                 unsigned flags);
-/* Whether the one who asks may have one more: 0, -EMFILE: not of their share, -ENFILE: nobody. */
+/* Whether the caller may open one more: 0; -EMFILE: their share is used up; -ENFILE: the table is full. */
 int handle_room(const struct fs *fs, fuse_req_t req);
-/* Takes it out. Last writer of a draft: lets the draft go, or gives it up if a write to it or its close was refused.
- * The last of all of a forgotten job: drops its bytes. */
+/* Removes it. With the last writer of a draft the draft is released, or given up if a write or its close was refused.
+ * With the last handle of a forgotten job its bytes are dropped. */
 void handle_close(struct fs *fs, uint64_t fh);
-/* A write at off was refused: what its writer leaves behind is not what it meant, unless it is written again (mended).
- * */
+/* A write at off was refused, so the draft is incomplete until these bytes are written again (mended). */
 void handle_write_failed(struct fs *fs, uint64_t fh, uint64_t off, int error);
 void handle_write_repeated(struct handle *x, uint64_t off, uint64_t size);
-int handle_error(struct fs *fs, const struct handle *x); /* of that write, positive; 0: none, or it is no draft */
-/* Its close was refused: nothing is queued when it goes, unless it is closed once more (closed). */
+int handle_error(struct fs *fs, const struct handle *x); /* errno of that write; 0: none, or it is no draft */
+/* Its close was refused: it is not queued at its release, unless it is closed once more (closed). */
 void handle_close_failed(struct fs *fs, uint64_t fh, int error);
 void handle_close_repeated(struct handle *x);
-/* The writer that fi stands for, -EBADF when it is none. writes: it just wrote, so it is one: a daemon that died in the
- * instant of its opening may have left it out of the table, and it is put in then. */
+/* The writer behind fi, or -EBADF. writes: it has just written, so it is a writer: if a daemon died in the instant of
+ * its open, the handle is missing in the table and is put in now. */
 int handle_writer(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, bool writes, struct handle **out);
 
-/* The job that an open file reads, whichever the kernel looked up. */
+/* The job that an open file reads, which may differ from the one that the kernel looked up. */
 uint64_t handle_job(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi);
 
 /* Wakes poll() on the handles of a job, on all there are. The kernel then asks again. */

@@ -23,7 +23,7 @@ struct handles {
     uint32_t free_count;
     struct user {
         uint32_t uid, count;
-    } * users; /* those that have some open */
+    } * users; /* users with open handles */
     size_t user_count, user_cap;
     uint32_t free[SHARED_SLOTS];
     uint32_t by_fh[SHARED_SLOTS], fh_next[SHARED_SLOTS];
@@ -99,7 +99,7 @@ static void count_in(struct handles *h, struct handle *x) {
     if (!u && h->user_count == h->user_cap) {
         size_t cap = h->user_cap ? h->user_cap * 2 : 8;
         struct user *grown = reallocarray(h->users, cap, sizeof *grown);
-        x->owned = grown != NULL; /* without memory it is of no share */
+        x->owned = grown != NULL; /* without memory it counts for no user */
         if (!grown)
             return;
         h->users = grown;

@@ -43,7 +43,7 @@ static int set_string(char **to, const char *value) {
     return *to ? 0 : -ENOMEM;
 }
 
-/* The daemon has another directory than we. */
+/* Made absolute, because the daemon has another working directory. */
 static int set_path(char **to, const char *value) {
     char *cwd = *value == '/' ? NULL : getcwd(NULL, 0), *path = NULL;
     int rc = 0;
@@ -120,7 +120,7 @@ static bool set_flag(struct args *a, const char *name) {
     return false;
 }
 
-/* One of our own options; value is NULL when there is none. 1: it is not ours. */
+/* One of our own options; value is NULL if it has none. 1: not one of ours. */
 static int own_option(struct args *a, const char *name, const char *value) {
     bool has = value && *value;
     char why[256];
@@ -151,14 +151,14 @@ static int own_option(struct args *a, const char *name, const char *value) {
     return set_flag(a, name) ? 0 : 1;
 }
 
-/* getopt's '?' and ':'. An unknown letter may stand among others: optopt is the one. */
+/* getopt's '?' and ':'. optopt is the unknown letter, which may be one of several in a word. */
 static int unknown(int c, const char *word) {
     char letter[] = {'-', (char)optopt, '\0'};
     bool is_long = word[0] == '-' && word[1] == '-';
     return wrong(c == ':' ? "%s needs an argument" : "unknown option %s", is_long || !optopt ? word : letter);
 }
 
-/* What only means something to mount(8) and the start-up of a machine. */
+/* Options for mount(8) and the start-up of a machine, without effect here. */
 static bool for_fstab(const char *option) {
     static const char *const names[] = {"auto", "noauto", "user", "nouser", "users", "_netdev", "nofail", "defaults"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

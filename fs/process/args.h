@@ -10,7 +10,7 @@ struct args {
     bool sync_full;
     bool no_resend;
     bool suid_jobs;
-    bool trace;               /* of transitions, in the log */
+    bool trace;               /* log each transition */
     unsigned cpus, silence_s; /* silence_s 0: the default */
     char *state, *python;     /* NULL: the default */
     char *key, *listen;       /* NULL: the default, none */
@@ -20,7 +20,7 @@ struct args {
     char *mount_options;      /* for FUSE, "a,b=c"; NULL: none */
 };
 
-/* 0, or -EINVAL after one line on stderr. The strings are the caller's: args_free. */
+/* 0, or -EINVAL after one line on stderr. The caller owns the strings: args_free. */
 int args_read(struct args *a, int argc, char **argv);
 void args_free(struct args *a);
 void args_help(void);

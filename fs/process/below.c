@@ -11,19 +11,19 @@
 
 #define LINKS_MAX 40 /* as many as the kernel follows */
 
-/* A way that is walked: where it has come to, and what is left of it. */
+/* A path that is resolved step by step: the directory reached, and the rest. */
 struct way {
     int at;
     char left[2 * PATH_MAX];
     int links;
-    unsigned deep; /* directories below that, which are still to be made */
+    unsigned deep; /* missing directories below that */
 };
 
 static bool is_same(const struct stat *a, const struct stat *b) {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* What the link says stands before the rest of the way. */
+/* Puts the link's target before the rest of the path. */
 static bool follow(struct way *w, const char *name) {
     char target[2 * PATH_MAX];
     ssize_t n = readlinkat(w->at, name, target, PATH_MAX);
@@ -38,7 +38,7 @@ static bool follow(struct way *w, const char *name) {
     return w->at >= 0;
 }
 
-/* Takes the next component. False: there is none, or it cannot be entered. */
+/* Takes the next component. False: none is left, or it cannot be entered. */
 static bool step(struct way *w) {
     struct stat st = {0};
     char name[NAME_MAX + 2];
@@ -62,7 +62,7 @@ static bool step(struct way *w) {
     return true;
 }
 
-/* Whether the directory that it has come to is the one, or is below it. */
+/* Whether the directory reached is the given one, or below it. */
 static bool climb(struct way *w, const struct stat *point) {
     struct stat here, before = {0};
     for (;;) {

@@ -19,7 +19,7 @@
 #include "net/privileges.h"
 #include "net/states.h"
 
-#define KEEP_BYTES (32 << 20) /* free memory that stays ours */
+#define KEEP_BYTES (32 << 20) /* free memory that is not returned to the kernel */
 
 static void on_changed(void *arg, uint64_t job) {
     struct fs *fs = arg;
@@ -28,7 +28,7 @@ static void on_changed(void *arg, uint64_t job) {
     handle_wake(fs, job);
 }
 
-/* All of them wait for the same: it is looked at once, not by each. */
+/* All requests parked under a group wait for the same event, so one look decides for all. */
 static void on_group_changed(void *arg, uint64_t group) {
     struct fs *fs = arg;
     struct wait_key key = {.id = group, .group = true};
@@ -94,7 +94,8 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
 }
 
 static void destroy(struct fs *fs) {
-    /* Whoever waits is answered before the workers are killed: a job that waits in here could not die otherwise. */
+    /* Parked requests are answered before the workers are killed: a job that waits in the mount could not die
+     * otherwise. */
     if (fs->waits)
         waits_end(fs, -ESHUTDOWN);
     sched_destroy(fs->sched);
@@ -108,9 +109,8 @@ static void destroy(struct fs *fs) {
         event_base_free(fs->base);
 }
 
-/* Of the capabilities of root's mount the daemon keeps what it needs itself: to kill what jobs of other users have
- * started, to look where a writer stands (writer.c), to have more pipes and descriptors than a user, and to listen
- * below port 1024. */
+/* On root's mount the daemon keeps four capabilities: to kill processes of other users' jobs, to read a writer's
+ * directory (writer.c), to have more pipes and descriptors than a user, and to listen below port 1024. */
 static void drop_privileges(const struct daemon_config *c) {
     static const int needed[] = {CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE};
     const char *paths[] = {c->fs->state_dir, c->worker_path, c->key, getenv("TMPDIR")};
@@ -125,13 +125,13 @@ int daemon_run(const struct daemon_config *c) {
     drop_privileges(c);
     states_trace(shared_trace(c->shared), on_trace);
     signal(SIGPIPE, SIG_IGN);
-    /* Buffers of a megabyte come and go; without these each has its pages taken from the kernel, cleared, and given
-     * back. */
+    /* Without these settings the pages of each megabyte buffer come from the kernel, cleared, and go back to it. */
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
-    /* What a dying template leaves behind comes to us, not to the supervisor, which only looks when we are dead. */
+    /* Orphans of a dying fork server become the daemon's children, not the supervisor's, which reaps only after a
+     * daemon's death. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    setenv("PPFS", c->mountpoint, 1); /* what its jobs submit goes here; without memory they look in the mount table */
+    setenv("PPFS", c->mountpoint, 1); /* jobs submit to this mount by it; without it they look in the mount table */
     if (create(c, why, sizeof why) != 0) {
         c->failed(c->arg, why);
         status = DAEMON_NO_START;

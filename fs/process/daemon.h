@@ -1,5 +1,5 @@
-/* The daemon: serves the mount until it is told to stop, or the mount is gone. It is forked by the supervisor, without
- * exec, as often as it dies; what its predecessor had open and under way it takes over (shared.h, loop.h). */
+/* The daemon: serves the mount until it is told to stop or the mount is gone. The supervisor forks it, without exec, as
+ * often as it dies; a new one takes over the open handles and unanswered requests of the last (shared.h, loop.h). */
 #ifndef PPFS_DAEMON_H
 #define PPFS_DAEMON_H
 #include "fs/fs.h"
@@ -7,12 +7,12 @@
 enum { DAEMON_CLEAN = 0, DAEMON_FAILED = 1, DAEMON_NO_START = 3 }; /* exit statuses */
 
 struct daemon_config {
-    struct fs *fs; /* what the session's requests are given to; session and the options in it are set */
+    struct fs *fs; /* the userdata of the session; session and the options in it are set */
     struct shared *shared;
     const char *mountpoint; /* absolute */
     const char *worker_path, *python;
     const char *key, *listen; /* NULL: the default, none */
-    const char *node_users;   /* as sched_config has them */
+    const char *node_users;   /* as in sched_config */
     unsigned cpus, silence_ms;
     const struct quotas *quotas; /* NULL: nobody else writes here */
     bool sync_full, suid_jobs;

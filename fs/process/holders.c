@@ -16,9 +16,9 @@
 #include "net/clock.h"
 
 #define HOLDERS_MAX 20 /* lines */
-#define SEARCH_MS 2000 /* that the search may take */
+#define SEARCH_MS 2000 /* limit of the search */
 
-/* Where the link in /proc points to, if that is in the mount. */
+/* Whether the link in /proc points into the mount. */
 static bool leads_in(const char *link, const char *mountpoint, char target[PATH_MAX]) {
     size_t n = strlen(mountpoint);
     ssize_t got = readlink(link, target, PATH_MAX - 1);

@@ -23,7 +23,7 @@
 #include "worker/runner/pyenv.h"
 #include "worker/runner/where.h"
 
-/* In the background from here on: the child goes on and reports on *tell; the parent's exit status is *status. */
+/* Goes into the background: the child goes on and reports on *tell; the parent exits with *status. */
 static bool go_background(const char *state_dir, int *tell, int *status) {
     int ends[2];
     *status = 1;
@@ -48,7 +48,7 @@ static bool go_background(const char *state_dir, int *tell, int *status) {
     return chdir("/") == 0;
 }
 
-/* Whatever the daemon or its workers look up in the mount they wait for themselves for. */
+/* A path that the daemon or its workers would look up in the mount: they would wait for themselves. */
 static bool is_hidden(const struct args *a, const char *mountpoint, const char *state, const char *python,
                       const char *worker, char *why, size_t why_size) {
     const struct {

@@ -19,7 +19,7 @@
 #include "fs/tree/ops.h"
 #include "net/trusted.h"
 
-static char said[512]; /* the first line of what libfuse says, piece by piece: part of our one line */
+static char said[512]; /* the first line of libfuse's message, which becomes part of our one line */
 
 static void keep_words(enum fuse_log_level level, const char *format, va_list args) {
     (void)level;
@@ -59,7 +59,7 @@ int mount_session(struct fuse_session **out, const char *options, struct fs *fs,
     return bad ? -ENOMEM : -EINVAL;
 }
 
-/* As an ordinary user only fusermount3 can unmount. */
+/* An ordinary user can unmount by fusermount3 only. */
 static void detach(const char *path) {
     int status;
     if (umount2(path, MNT_DETACH) == 0)
@@ -80,7 +80,7 @@ static bool is_stale(const char *path) {
     return statfs(path, &fs) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
-/* The type of what is mounted there last; "" when nothing is. */
+/* The type of the topmost mount there; "": none. */
 static void type_of(const char *path, char *type, size_t size) {
     FILE *f = setmntent("/proc/self/mounts", "re");
     type[0] = '\0';
@@ -137,7 +137,7 @@ int mount_point(const char *given, char **path, char *why, size_t why_size) {
 }
 
 int mount_start(struct fuse_session *session, const char *path, char *why, size_t why_size) {
-    /* fusermount3 says on stderr why it refuses: that too becomes part of our line. */
+    /* fusermount3 writes its reason to stderr, and that, too, becomes part of our line. */
     int stderr_was = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), heard = memfd_create("fusermount3", MFD_CLOEXEC);
     if (heard >= 0 && stderr_was >= 0)
         dup2(heard, STDERR_FILENO);

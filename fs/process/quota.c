@@ -19,7 +19,7 @@
 
 static const char units[] = "kMGTPE";
 
-/* Digits, for bytes with a unit of 1024 behind them; "none". */
+/* Digits, followed by a unit of 1024 for bytes; or "none". */
 static bool number(const char *text, bool bytes, int64_t *out) {
     char *end;
     if (strcmp(text, "none") == 0) {
@@ -44,7 +44,7 @@ static bool number(const char *text, bool bytes, int64_t *out) {
 
 static const char *const names[WORDS] = {"jobs", "bytes", "drafts", "slots", "waits"};
 
-/* Where what a word limits stands in names, its value in *value; WORDS: nowhere. */
+/* The index in names of the quota that a word sets, and its value in *value; WORDS: no such quota. */
 static size_t name_of(const char *word, const char **value) {
     size_t size = strcspn(word, "="), i = 0;
     while (i < WORDS && (strlen(names[i]) != size || memcmp(names[i], word, size) != 0))
@@ -53,7 +53,7 @@ static size_t name_of(const char *word, const char **value) {
     return word[size] ? i : WORDS;
 }
 
-/* What its words say, over what is in q; -EINVAL and a sentence in why. */
+/* Sets the quotas of a line in q. 0, or -EINVAL and a sentence in why. */
 static int take_words(struct quota *q, char *rest, char *why, size_t why_size) {
     int64_t *to[WORDS] = {&q->jobs, &q->bytes, &q->drafts, &q->slots, &q->waits};
     bool seen[WORDS] = {false};
@@ -79,7 +79,7 @@ static int second_line(const char *name, char *why, size_t why_size) {
     return -EINVAL;
 }
 
-/* Of *, when others are asked for: *others says whether it had a line; else of a user. */
+/* Takes the line of * if others is given, and sets *others; else that of a user. */
 static int take_line(struct quotas *out, char *line, bool *others, char *why, size_t why_size) {
     char *rest, *name;
     uid_t uid = 0;
@@ -115,7 +115,7 @@ static int take_line(struct quotas *out, char *line, bool *others, char *why, si
     return 0;
 }
 
-/* Those of * first: what a user's line does not say is as they say. */
+/* The line of * first: a user's line takes missing quotas from it. */
 static int take_file(struct quotas *out, FILE *f, const char *file, bool *others, char *why, size_t why_size) {
     char *line = NULL, wrong[256] = "";
     size_t cap = 0;

@@ -63,7 +63,7 @@ int state_open(const char *dir, char **path, char *why, size_t why_size) {
     return rc;
 }
 
-/* A zombie that nobody has waited for yet does not. */
+/* A zombie does not. */
 static bool lives(const char *pid) {
     char path[64], state = 'Z';
     snprintf(path, sizeof path, "/proc/%s/stat", pid);
@@ -75,7 +75,7 @@ static bool lives(const char *pid) {
     return state != 'Z' && state != 'X';
 }
 
-/* Reads the one line of that file; "" when there is none. */
+/* Reads the single line of that file; "": there is none. */
 static void read_line(int directory, const char *name, char *line, size_t size) {
     int fd = trusted_file(directory, name, O_RDONLY);
     ssize_t n = fd >= 0 ? read(fd, line, size - 1) : 0;
@@ -85,8 +85,10 @@ static void read_line(int directory, const char *name, char *line, size_t size) 
     line[strcspn(line, "\n")] = '\0';
 }
 
-#define DEAD_WAIT_MS 5000     /* its supervisor was killed; what was killed with it may still be waiting for a disk */
-#define LEAVING_WAIT_MS 35000 /* it was unmounted: its supervisor kills what has not ended by then */
+/* its supervisor was killed; its other processes may still wait for a disk */
+#define DEAD_WAIT_MS 5000
+/* it was unmounted; its supervisor kills the others by then */
+#define LEAVING_WAIT_MS 35000
 #define LOCK_STEP_MS 20
 
 int state_lock(int directory, const char *path, char *why, size_t why_size) {
@@ -126,11 +128,11 @@ int state_lock(int directory, const char *path, char *why, size_t why_size) {
 void state_lock_sign(int lock, int directory, const char *mountpoint) {
     char pid[32];
     int fd = trusted_file(directory, "mounted", O_WRONLY | O_CREAT | O_TRUNC);
-    if (fd >= 0) { /* without it a second one is refused at once */
+    if (fd >= 0) { /* without it a second ppfs is refused at once */
         dprintf(fd, "%s\n", mountpoint);
         close(fd);
     }
     int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
     if (ftruncate(lock, 0) < 0 || pwrite(lock, pid, (size_t)n, 0) < 0)
-        return; /* the message names no pid then; the lock holds all the same */
+        return; /* the message then names no pid; the lock is valid all the same */
 }

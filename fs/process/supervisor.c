@@ -19,12 +19,13 @@
 #include "net/clock.h"
 #include "net/privileges.h"
 
-#define CRASHES_MAX 10  /* deaths of its own making, each within a second of its start: it will not live */
-#define STOP_SECONDS 30 /* a clean stop may take so long */
-#define CHECK_S 2 /* between two checks of the daemon; what follows is counted in checks, in which we ran ourselves */
-#define QUIET_CHECKS 5  /* its loop did not turn and used no processor: it is stopped, or waits for what never comes */
-#define BUSY_CHECKS 60  /* its loop did not turn, but computes */
-#define ORPHANS_MS 1000 /* what the daemon left may take so long to die; more of it dies while the next one runs */
+#define CRASHES_MAX 10  /* deaths within a second of the start, in a row: given up */
+#define STOP_SECONDS 30 /* limit of a clean stop */
+#define CHECK_S                                                                                                        \
+    2 /* between two checks of the daemon; the limits below count checks, so only time in which the supervisor runs */
+#define QUIET_CHECKS 5  /* without a turn and without processor time: it is stopped or blocked */
+#define BUSY_CHECKS 60  /* without a turn, but with processor time */
+#define ORPHANS_MS 1000 /* limit for the death of the daemon's orphans; the others die while the next daemon runs */
 
 struct supervisor {
     struct supervisor_config *c;
@@ -33,18 +34,18 @@ struct supervisor {
     int64_t started_ms;
     int crashes;
     bool stopping, ready;
-    int stop_checks; /* since it was told to stop, or has begun to by itself */
+    int stop_checks; /* since it began to stop */
     struct {
-        uint64_t turns;    /* of its loop, at the last check that saw it turn */
+        uint64_t turns;    /* of its loop, at the last check with a new one */
         uint64_t cpu;      /* of its loop's thread, at the last check */
-        int quiet, checks; /* checks since: without processor time, in a row; all */
-        char why[64];      /* it was killed, for it ... */
+        int quiet, checks; /* checks since then: in a row without processor time; all */
+        char why[64];      /* the reason why it was killed: it ... */
     } watch;
 };
 
 static void tell(struct supervisor *s, const char *text) {
     if (s->c->tell >= 0 && write(s->c->tell, text, strlen(text)) < 0)
-        log_line("%s", text); /* the command that asked is gone */
+        log_line("%s", text); /* the command that mounted is gone */
 }
 
 /* In the daemon. */
@@ -63,7 +64,7 @@ static void on_failed(void *arg, const char *sentence) {
     tell(s, sentence);
 }
 
-/* Who signals all processes of that name means the supervisor, which turns the switch. */
+/* killall signals the daemon as well, so only the supervisor turns the switch. */
 static void on_trace(int signal) {
     (void)signal;
 }
@@ -82,7 +83,7 @@ static int start(struct supervisor *s) {
     exit(daemon_run(&s->c->daemon));
 }
 
-/* Kills whatever came to us from the dead daemon: its template, workers, and what those had started. */
+/* Kills the orphans of the dead daemon: its fork servers, workers and their processes. */
 static void kill_orphans(void) {
     char path[64];
     int64_t until = clock_ms() + ORPHANS_MS;
@@ -105,7 +106,7 @@ static void kill_orphans(void) {
     }
 }
 
-/* The daemon has ended with this wait status: true when it shall be started again. */
+/* The daemon has ended with this wait status. True: it is started again. */
 static bool again(struct supervisor *s, int status) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == DAEMON_CLEAN)
         return false;
@@ -130,7 +131,7 @@ static bool again(struct supervisor *s, int status) {
     return true;
 }
 
-/* What /proc says of a thread. False: it has gone. */
+/* Reads the stat of a thread from /proc. False: the thread has gone. */
 static bool thread_stat(pid_t pid, char *state, uint64_t *cpu) {
     char path[64], text[1024];
     unsigned long user = 0, system = 0;
@@ -140,14 +141,14 @@ static bool thread_stat(pid_t pid, char *state, uint64_t *cpu) {
     if (f)
         fclose(f);
     text[n] = '\0';
-    const char *after = strrchr(text, ')'); /* its name may hold anything */
+    const char *after = strrchr(text, ')'); /* its name may contain any character */
     bool ok =
         after && sscanf(after, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", state, &user, &system) == 3;
     *cpu = user + system;
     return ok;
 }
 
-/* A debugger may keep it as long as it likes. */
+/* A daemon under a debugger may stand still. */
 static bool is_traced(pid_t pid) {
     char path[64], line[256];
     int tracer = 0;
@@ -180,7 +181,7 @@ static void check(struct supervisor *s) {
         return;
     bool computed = cpu != s->watch.cpu;
     s->watch.cpu = cpu;
-    /* How long a start takes is the database's affair, as long as it is not stopped. */
+    /* A start takes as long as the database needs, unless the daemon is stopped. */
     if (turns != s->watch.turns || (turns == TURNS_NONE && state != 'T') || is_traced(s->daemon)) {
         s->watch.turns = turns;
         s->watch.quiet = s->watch.checks = 0;
@@ -196,8 +197,7 @@ static void check(struct supervisor *s) {
     kill(s->daemon, SIGKILL);
 }
 
-/* Waits for a signal and does what it says. 0 while the daemon lives or was started anew, else the end: exit status +
- * 1. */
+/* Waits for a signal and handles it. 0 while a daemon runs; at the end the exit status + 1. */
 static int step(struct supervisor *s) {
     int status, sig = sigtimedwait(&s->signals, NULL, &(struct timespec){.tv_sec = CHECK_S});
     if (sig < 0) {
@@ -237,7 +237,7 @@ static int step(struct supervisor *s) {
     return 0;
 }
 
-/* What the daemon keeps (daemon.c), and to unmount, and to find who has files of the mount open (holders.c). */
+/* The daemon's capabilities (daemon.c), and two more: to unmount, and to find open files of the mount (holders.c). */
 static void drop_privileges(void) {
     static const int needed[] = {
         CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_NET_BIND_SERVICE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};

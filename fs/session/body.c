@@ -11,7 +11,7 @@ struct reading {
     fuse_req_t req;
     uint64_t job;
     enum job_body body;
-    uint64_t off; /* in the body, of the byte that goes to buf[got] */
+    uint64_t off; /* offset in the body of buf[got] */
     char *buf;
     size_t got, want;
 };
@@ -33,7 +33,7 @@ static void finish(struct reading *r, int64_t rc) {
 
 static void read_on(void *arg, int rc);
 
-/* A short read means the end of the file to the kernel: reads until there are enough bytes, or no more. */
+/* Reads until there are enough bytes or no more, for the kernel takes a short read for the end of the file. */
 static void read_more(struct reading *r) {
     int64_t n = 0;
     while (r->got < r->want) {

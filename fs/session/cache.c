@@ -7,7 +7,7 @@
 #define SLOTS 8192u
 #define SECONDS 1
 
-struct cache { /* by hash; a job whose slot is taken is not cached */
+struct cache { /* by hash; a job whose slot is in use is not cached */
     struct {
         uint64_t job;
         time_t until;
@@ -46,7 +46,7 @@ void cache_forget(struct fs *fs, uint64_t job) {
         return;
     fs->cache->slots[i].job = 0;
     fs->cache->slots[i].until = 0;
-    /* Attributes alone (offset -1): telling it to drop pages or names may wait for clients that wait for us. */
+    /* Attributes only (offset -1): dropping pages or names could block on clients that wait for the daemon. */
     for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
         fuse_lowlevel_notify_inval_inode(fs->session, ino_make(job, kinds[k]), -1, 0);
 }

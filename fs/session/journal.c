@@ -12,7 +12,7 @@
 #include "net/hash.h"
 
 #define RESEND_MINOR 40 /* of protocol 7: FUSE_NOTIFY_RESEND */
-#define PROBES 64u      /* places that a request may stand in */
+#define PROBES 64u      /* slots to try for a request */
 
 _Static_assert(JOURNAL_BYTES >= sizeof(struct fuse_in_header) + sizeof(struct fuse_rename2_in) + 2 * 256,
                "a RENAME of two long names fits");
@@ -21,8 +21,8 @@ static struct journal_entry *place(struct journal_entry *table, uint64_t unique,
     return &table[((hash_number(unique) >> 40) + i) % JOURNAL_ENTRIES];
 }
 
-/* Every answer goes through here; notifications have unique 0. Taken out first: what is answered twice could close what
- * the kernel has just opened. */
+/* Every answer passes here; notifications have unique 0. The entry is removed before the write, because a second answer
+ * could close a file that the kernel has just opened. */
 static ssize_t answer(int fd, struct iovec *parts, int count, void *arg) {
     struct fs *fs = arg;
     const struct fuse_out_header *head = parts[0].iov_base;
@@ -53,7 +53,7 @@ bool journal_kept(const struct fs *fs) {
     return fs->journal;
 }
 
-/* These get no answer. */
+/* Opcodes without an answer. */
 static bool answered(uint32_t opcode) {
     return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT &&
            opcode != FUSE_NOTIFY_REPLY && opcode != FUSE_INIT;
@@ -69,7 +69,7 @@ void journal_note(struct fs *fs, const void *bytes, size_t size) {
             continue;
         f->size = (uint32_t)size;
         memcpy(f->bytes, bytes, size < sizeof f->bytes ? size : sizeof f->bytes);
-        atomic_store(&f->unique, head->unique); /* last: from here on it counts */
+        atomic_store(&f->unique, head->unique); /* last: from this store on the entry is valid */
         return;
     }
 }
@@ -79,7 +79,7 @@ static int by_age(const void *a, const void *b) {
     return x->unique < y->unique ? -1 : x->unique > y->unique;
 }
 
-/* What its writer is told EIO about makes the file another than it meant. */
+/* A WRITE that fails with EIO leaves the file incomplete. */
 static void refuse(struct fs *fs, struct journal_entry *f) {
     const struct fuse_in_header *head = (const void *)f->bytes;
     const struct fuse_write_in *w = (const void *)(f->bytes + sizeof *head);
@@ -108,7 +108,7 @@ void journal_replay(struct fs *fs, void (*handle)(struct fs *fs, const void *byt
             refuse(fs, left[i]);
             continue;
         }
-        memcpy(copy, left[i]->bytes, left[i]->size); /* its place is free once it is answered */
+        memcpy(copy, left[i]->bytes, left[i]->size); /* its slot is freed by the answer */
         handle(fs, copy, left[i]->size);
     }
     free(left);

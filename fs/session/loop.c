@@ -20,7 +20,7 @@
 
 #define REQUESTS_A_TURN 64
 #define SPIN_NS 60000
-#define BEAT_S 2 /* an idle loop turns that often, so that the supervisor sees it */
+#define BEAT_S 2 /* interval of an idle loop's turns, which the supervisor counts */
 #define UNIQUE_RESENT ((uint64_t)1 << 63)
 #ifndef FUSE_NOTIFY_RESEND /* linux/fuse.h before 6.9 */
 #define FUSE_NOTIFY_RESEND 7
@@ -106,7 +106,7 @@ static void on_signal(evutil_socket_t fd, short what, void *arg) {
     fs->loop->stop = true;
 }
 
-/* What the daemon before us had promised to answer, we answer. */
+/* Answers the requests that the last daemon left unanswered. */
 static void take_over(struct fs *fs) {
     size_t size;
     const void *init = shared_init(fs->loop->shared, &size);
@@ -162,8 +162,8 @@ void loop_destroy(struct loop *l) {
     free(l);
 }
 
-/* Commits what has gathered and answers it. Answers may change things again (a handle that nobody wanted is closed):
- * once more then, but not for ever while the disk is full. */
+/* Commits the changes of this turn and sends the answers. An answer may cause a change (an unwanted handle is closed),
+ * which needs another commit; the number of rounds is limited for when the disk is full. */
 static void turn(struct fs *fs) {
     for (int i = 0; i < 4; i++) {
         sched_turn(fs->sched);
@@ -175,19 +175,19 @@ static void turn(struct fs *fs) {
     sched_answered(fs->sched);
 }
 
-/* Waking an idle processor costs more than a request: look again for a moment before sleeping, unless a job could use
- * the processor meanwhile. */
+/* Polls for a moment before sleeping, because waking an idle processor costs more than a request; not if a job could
+ * use the processor meanwhile. */
 static void gather(struct fs *fs, int64_t spin_until) {
     struct loop *l = fs->loop;
     uint64_t before = l->requests;
     bool looked = false;
     while (!l->stop && sched_running(fs->sched) < l->processors && clock_ns() < spin_until) {
-        event_base_loop(fs->base, EVLOOP_ONCE | EVLOOP_NONBLOCK); /* without ONCE: until nothing is ready any more */
+        event_base_loop(fs->base, EVLOOP_ONCE | EVLOOP_NONBLOCK); /* without ONCE: until no event is ready */
         if (l->requests != before || sched_dirty(fs->sched))
             return;
         looked = true;
     }
-    /* What came meanwhile without changing the database (a job's output, a timer) has its turn before we sleep. */
+    /* Events that changed nothing in the database (output, timers) get their turn before the sleep. */
     if (!l->stop && !looked)
         event_base_loop(fs->base, EVLOOP_ONCE);
 }

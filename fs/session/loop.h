@@ -3,8 +3,8 @@
 #define PPFS_LOOP_H
 #include "fs/fs.h"
 
-/* Watches the FUSE descriptor and signals. When a daemon was here before us: takes over from it (the saved INIT, the
- * requests it left unanswered, sleepers in poll). on_ready is called when INIT has been answered. 0 or -errno. */
+/* Watches the FUSE descriptor and signals. Takes over from an earlier daemon (saved INIT, unanswered requests,
+ * pollers). on_ready is called when INIT has been answered. 0 or -errno. */
 int loop_create(struct fs *fs, struct shared *shared, void (*on_ready)(void *arg), void *arg);
 void loop_destroy(struct loop *l); /* accepts NULL */
 
@@ -13,7 +13,6 @@ int loop_run(struct fs *fs);
 
 /* Handles the bytes of a request once more. */
 void loop_again(struct fs *fs, const void *bytes, size_t size);
-/* Hands the buffer over that the request being handled is in: it must live longer. Caller frees. NULL: was handed over.
- * */
+/* Gives the caller the buffer of the current request, to be freed by the caller. NULL: given before. */
 void *loop_keep(struct fs *fs);
 #endif

@@ -15,7 +15,7 @@ struct pending {
     uint64_t unique;
     size_t size;
     uint64_t off;
-    void *kept;                                /* the request's bytes, when they had to live on; freed with p */
+    void *kept;                                /* the request's buffer, if it is still needed; freed with p */
     struct job *job;                           /* room for a result; freed with p */
     void (*finish)(struct pending *p, int rc); /* answers the request */
 };

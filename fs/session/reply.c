@@ -49,7 +49,7 @@ struct reply {
         } open;
     };
     void *owned;   /* freed with the reply: what data.bytes points to */
-    void *request; /* a copy of a request that only looked, or removes; NULL for others */
+    void *request; /* copy of a request that only reads, or that removes; else NULL */
     bool removes;
     size_t request_size;
 };
@@ -87,7 +87,7 @@ bool replies_waiting(const struct fs *fs) {
     return !STAILQ_EMPTY(&fs->replies->queue);
 }
 
-/* Whether doing the request once more, in another state of things, is harmless: it changed nothing. */
+/* Whether the request changes nothing, so that it may be handled again later. */
 static bool only_reads(const struct request *q) {
     switch (((const struct fuse_in_header *)q->bytes)->opcode) {
     case FUSE_LOOKUP:
@@ -100,7 +100,7 @@ static bool only_reads(const struct request *q) {
     }
 }
 
-/* What makes room is not refused for want of it while there is some left for that. */
+/* A request that frees space is not refused for lack of space while the reserve for that lasts. */
 static bool removes(const struct request *q) {
     uint32_t opcode = ((const struct fuse_in_header *)q->bytes)->opcode;
     return opcode == FUSE_UNLINK || opcode == FUSE_RMDIR;
@@ -128,7 +128,7 @@ static void send_success(struct fs *fs, const struct reply *r) {
     }
 }
 
-/* Says error instead, and the handle remembers what was refused. */
+/* Answers with error instead, and notes the refused write in the handle. */
 static void refuse(struct fs *fs, struct reply *r, int error) {
     if (r->type == REPLY_OPEN || r->type == REPLY_CREATE)
         handles_remove(fs->handles, r->open.fi.fh);
@@ -141,7 +141,7 @@ static void refuse(struct fs *fs, struct reply *r, int error) {
 
 static void send_failure(struct fs *fs, struct reply *r, int rc) {
     if (r->request && (!r->removes || sched_made_room(fs->sched))) {
-        fuse_reply_none(r->req); /* forgets it here alone; its copy gets the answer */
+        fuse_reply_none(r->req); /* frees libfuse's request; the copy gets the answer */
         loop_again(fs, r->request, r->request_size);
         return;
     }
@@ -164,7 +164,7 @@ void replies_send(struct fs *fs, int rc) {
 /* Sends r now or keeps a copy of it. */
 static void answer(struct fs *fs, fuse_req_t req, struct reply *r) {
     r->req = req;
-    /* whatever it says, it is not to be relied on */
+    /* the database could not be read: the answer may be wrong */
     if (fs->now.handling && sched_faults(fs->sched) != fs->now.faults) {
         refuse(fs, r, EIO);
         free(r->owned);

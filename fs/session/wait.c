@@ -30,7 +30,7 @@ struct waiter {
     uint64_t unique;
     pid_t pid;
     bool blocks;
-    int error; /* it waits no longer: its answer unless the next try has one, 0: it does */
+    int error; /* nonzero: the answer if the next try has none */
     wait_retry *retry;
     fuse_ino_t ino;
     size_t size;
@@ -41,7 +41,7 @@ struct waiter {
 struct waits {
     LIST_HEAD(bucket, waiter) buckets[BUCKETS];
     TAILQ_HEAD(due, waiter) due;
-    struct waiter *tried; /* whose retry is under way, NULL: none's */
+    struct waiter *tried; /* the waiter that is being retried; NULL: none */
 };
 
 int waits_create(struct waits **out) {
@@ -176,7 +176,7 @@ static void finish(struct fs *fs, struct waiter *w, enum wait_state end) {
 }
 
 void waits_turn(struct fs *fs) {
-    /* What is marked on the way (a retry may be interrupted at once) comes with the next turn. */
+    /* Waiters marked during this loop (by an interrupt in a retry, say) are tried in the next turn. */
     struct due list = TAILQ_HEAD_INITIALIZER(list);
     TAILQ_CONCAT(&list, &fs->waits->due, due);
     for (struct waiter *w; (w = TAILQ_FIRST(&list));) {

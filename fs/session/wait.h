@@ -26,20 +26,20 @@ struct wait_key {
 int waits_create(struct waits **out);
 void waits_destroy(struct waits *w); /* parked requests stay unanswered; accepts NULL */
 
-/* Tries; parks when it is not yet. Only for the request that is being handled. blocks: its process runs nothing until
- * then, and the scheduler may lend its slot out (fs/tree/results.c). */
+/* Tries, and parks the request if retry returns false. Only for the request that is being handled. blocks: its process
+ * is blocked until the answer, so the scheduler may lend its slot (fs/tree/results.c). */
 void wait_until(struct fs *fs, fuse_req_t req, struct wait_key key, bool blocks, wait_retry *retry, fuse_ino_t ino,
                 size_t size, off_t off, const struct fuse_file_info *fi);
 
-/* In a retry, before it returns false: from now on its request waits under this key, with this ino and off. Nothing
- * where it was not parked yet. */
+/* Called by a retry before it returns false: its request waits under this key from now on, with this ino and off. No
+ * effect if it is not parked yet. */
 void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off);
 
-bool waits_any(const struct fs *fs, struct wait_key key); /* something is parked under it */
-/* Marks what is parked under the key; waits_turn tries the marked. */
+bool waits_any(const struct fs *fs, struct wait_key key); /* a request is parked under it */
+/* Marks the requests under the key; waits_turn tries them. */
 void waits_wake(struct fs *fs, struct wait_key key);
 void waits_turn(struct fs *fs);
-/* That request under that key is answered at the next waits_turn: with rc, if it would have to wait on. */
+/* At the next waits_turn that request under that key is answered, with rc if its retry has no answer. */
 void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc);
 void waits_end(struct fs *fs, int rc); /* answers all with rc */
 #endif

@@ -32,7 +32,7 @@ static bool has_body(enum kind k) {
     return k == KIND_STDOUT || k == KIND_STDERR || k == KIND_SPEC;
 }
 
-/* Whether it may still grow, so that its readers are shown the present end as a pause. */
+/* Whether the file may still grow, so that its readers wait at the present end. */
 static bool is_live(struct fs *fs, enum kind k, const struct job *j) {
     return k != KIND_SPEC && (!job_ended(j->state) || sched_ending(fs->sched, j));
 }
@@ -60,7 +60,8 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     enum kind k = ino_kind(ino);
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
-    if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && !has_body(k))) /* those live on for who has them open */
+    if (rc == -ENOENT ||
+        (rc == 0 && j.shelf == SHELF_ORPHAN && !has_body(k))) /* these stay for readers that have them open */
         rc = find(fs, ino, &j);
     if (rc)
         return rc;
@@ -76,12 +77,12 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     if (job_ended(j.state) && k == KIND_INFO_JOB)
         *timeout = cache_timeout(fs, j.id);
     else if (job_ended(j.state) && !sched_ending(fs->sched, &j) && !tree_kind(fs, ino)->set)
-        *timeout = 1; /* values that stay; who may see them is told by the directory */
+        *timeout = 1; /* the values stay; the directory's mode says who may see them */
     return 0;
 }
 
-/* rm -r takes the files of a directory before it removes it, which is what forgets the job: that they go is said of a
- * job that may be forgotten. */
+/* rm -r removes the files of a directory before the directory, and only the latter forgets the job. So removing a file
+ * succeeds, and changes nothing, if the job may be forgotten. */
 static int group_may_go(struct fs *fs, uint64_t group) {
     struct tally t;
     int rc = group ? sched_tally(fs->sched, group, &t) : -EPERM;
@@ -111,7 +112,7 @@ int info_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     if (rc)
         return rc == -ENOENT ? -ENOTDIR : rc;
     rc = attr_may_remove(fs, &job);
-    if (rc == 0 && job_is_options(&job)) /* with all else that is forgotten of its group */
+    if (rc == 0 && job_is_options(&job)) /* with the other ended jobs of its group */
         rc = group_may_go(fs, job.group);
     if (rc)
         return rc;
@@ -132,7 +133,7 @@ static void print_exit(FILE *out, const struct job *j) {
     if (!job_ended(j->state) || !j->started)
         return;
     if (j->state == JOB_CANCELLED && !j->exit_signal && !j->exit_status)
-        return; /* it was not asked any more */
+        return; /* its exit status was never collected */
     const char *name = j->exit_signal ? sigabbrev_np(j->exit_signal) : NULL;
     if (name)
         fprintf(out, "SIG%s\n", name);
@@ -198,9 +199,8 @@ static bool is_output(enum kind k) {
     return k == KIND_STDOUT || k == KIND_STDERR;
 }
 
-/* off: 1 where ino is of a job that took the name since it was looked up. What a job prints has its present size, and
- * the open waits for the first byte: so tail(1) takes the last lines that are there and follows, and does not read to
- * the end first. */
+/* off: 1 if ino is that of a job that took the name after the look-up. Output has its present size, and the open waits
+ * for its first byte, so that tail(1) shows the last lines and follows instead of reading to the end first. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
     (void)size;
@@ -223,7 +223,7 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     if (k == KIND_SPEC)
         copies_opened(fs, fuse_req_ctx(req)->pid, fi->fh, j.id);
     fi->nonseekable = live && !is_output(k);
-    fi->direct_io = live || other; /* what the kernel keeps of the inode is of the job that was looked up */
+    fi->direct_io = live || other; /* the kernel's pages of the inode are those of the job that was looked up */
     fi->keep_cache = !fi->direct_io && job_ended(j.state);
     reply_open(fs, req, fi);
     return true;
@@ -257,8 +257,8 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     wait_until(fs, req, (struct wait_key){.id = id}, false, open_retry, ino_make(id, k), 0, id != ino_id(ino), fi);
 }
 
-/* The job that an open file reads. One that was written again before its reader had seen anything of it is read as the
- * new one, from here on. -ESTALE: it has gone. */
+/* The job that an open file reads: if its name was written again before the reader has read a byte, the new job from
+ * here on. -ESTALE: it has gone. */
 static int reads(struct fs *fs, fuse_ino_t ino, off_t off, const struct fuse_file_info *fi, struct job *j) {
     uint64_t id = handle_job(fs, ino, fi);
     int rc = sched_job(fs->sched, id, j);
@@ -300,7 +300,7 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
 void info_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
     struct job j;
     const struct handle *x = handles_find(fs->handles, fi->fh);
-    /* not read(2), but sendfile(2) or a mapping: they end at the present size */
+    /* sendfile(2) and mappings end at the present size, unlike read(2) */
     if (x && (x->flags & HANDLE_LIVE) && !fi->lock_owner) {
         reply_err(fs, req, -EINVAL);
         return;
@@ -348,7 +348,7 @@ int info_group_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *time
     return rc;
 }
 
-/* Stands at the end, and only where there is some: what reads the rest finds it where it was. */
+/* At the end, and only if some were cancelled, so that programs find the other numbers in their places. */
 static const char *cancelled_text(const struct tally *t, char buf[48]) {
     buf[0] = 0;
     if (t->cancelled)

@@ -1,4 +1,4 @@
-/* info/: everything known about a job, one value a file. See struct kind_ops. */
+/* info/: everything known about a job, one value in each file. See struct kind_ops. */
 #ifndef PPFS_INFO_H
 #define PPFS_INFO_H
 #include <stdio.h>

@@ -28,7 +28,8 @@ bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g) {
     }
 }
 
-/* More than is listed: `rm -r results/G` still finds the directory when the last file in it has gone. */
+/* An empty group is not listed but still found, so that `rm -r results/G` can remove the directory after its last
+ * file. */
 static bool is_there(fuse_ino_t dir, const struct group *g) {
     return ino_kind(dir) != KIND_JOBS || !g->hidden;
 }
@@ -39,7 +40,7 @@ int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct grou
 }
 
 int jobs_dir_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
-    if (!ino_id(ino)) { /* where everyone may submit, each removes only their own */
+    if (!ino_id(ino)) { /* where everyone may submit, each user removes only their own */
         tree_stat(st, fs->everyone ? 01777 : 0755, fs->uid, fs->gid, 0, fs->started);
         *timeout = 1;
         return 0;
@@ -100,7 +101,7 @@ int jobs_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     return rc ? rc : sched_cancel(fs->sched, job.id);
 }
 
-/* Who has a directory may move what others have in it. What they have not finished he does not submit for them. */
+/* The owner of a directory may move the drafts of others in it, but not submit them. */
 static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t to_dir, const char *to_name) {
     struct job job;
     int rc = strcmp(to_name, ".options") ? 0 : sched_may_set_options(fs->sched, ino_id(to_dir), fs->now.uid);
@@ -113,7 +114,7 @@ static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_
     return attr_may_remove(fs, &job);
 }
 
-/* Of a group: that its name has no dot any more queues what is in it. */
+/* Renaming a group from .G to G queues the drafts in it. */
 static int may_open(struct fs *fs, const struct group *g, const char *to_name) {
     bool opens = g->dotted && to_name[0] != '.';
     return opens && fs->now.uid != 0 && fs->now.uid != g->uid ? -EPERM : 0;
@@ -125,8 +126,7 @@ static void renamed(struct pending *p, int rc) {
     reply_err(p->fs, p->req, rc);
 }
 
-/* mv failures/x jobs/x. Whatever of it cannot be done is not told with EXDEV: mv would copy the text of the failure
- * there. */
+/* mv failures/x jobs/x. It never fails with EXDEV, because mv would then copy the text of the failure. */
 static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *name, const char *to_name,
                      unsigned flags) {
     struct fs *fs = p->fs;
@@ -138,7 +138,7 @@ static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *n
         return -EPERM;
     int rc = sched_find(fs->sched, group, name, false, &job);
     if (rc == 0 && uid != 0 && uid != job.uid)
-        rc = -EPERM; /* it would run as its writer, who has not asked for it */
+        rc = -EPERM; /* it would run as its writer, who did not ask for that */
     if (rc == 0)
         rc = sched_run_again(fs->sched, job.id, ino_id(p->ino), to_name, flags & RENAME_NOREPLACE, pending_done, p);
     return rc;
@@ -178,12 +178,12 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
         rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE,
                           fs->now.again, pending_done, p);
     if (rc == -ENOENT && fs->now.again && tree_lookup(fs, to_dir, to_name, &ino) == 0)
-        rc = 0; /* a daemon before us did it */
+        rc = 0; /* an earlier daemon did it */
     pending_result(p, rc);
 }
 
 /* --- making and opening ---------------------------------------------------------------------------------------- */
-/* Jobs run as their writer only where we are root; else as us, so nobody else may submit. */
+/* Jobs run as their writer only if the daemon is root; otherwise only the daemon's own user may submit. */
 static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct writer *w) {
     const struct fuse_ctx *c = fuse_req_ctx(req);
     if (ino_kind(dir) != KIND_JOBS || (fs->uid != 0 && c->uid != fs->uid))
@@ -201,10 +201,10 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
 }
 
 static void created(struct pending *p, int rc) {
-    /* Until its writer closes it, nothing changes it but what the kernel sees; that saves a GETATTR before the WRITE.
-     * The name is kept longer: install(1) changes the mode by name when the job may have ended already, on a busy
-     * machine some seconds later, and the inode still takes that; who opens or looks at it then is told ESTALE, and the
-     * kernel asks for the name again. */
+    /* Until its writer closes the draft, every change of it goes through the kernel, so its attributes may be cached,
+     * which saves a GETATTR before the WRITE. Its name is cached longer: install(1) sets the mode by name, on a busy
+     * machine seconds after the job has ended, and the old inode accepts that. An open or stat of the old inode fails
+     * with ESTALE, and the kernel asks for the name again. */
     struct fuse_entry_param e = {.attr_timeout = 1, .entry_timeout = 10};
     if (rc == 0) {
         e.ino = ino_make(p->job->id, KIND_JOB);
@@ -218,11 +218,10 @@ static void created(struct pending *p, int rc) {
     reply_create(p->fs, p->req, &e, &p->fi);
 }
 
-/* O_EXCL says: not when the name has had its job, so that a submission that is tried again runs once. Who makes a new
- * file asks for 0666 or 0777 and leaves the rest to the umask (a shell with set -C, open(x, "x")), or for a mode with
- * which nobody can read it yet (the package ppfs). Any other mode is that of a file that is elsewhere and is copied or
- * unpacked: cp, mv, install and tar say O_EXCL of every name that is not there, and mean no more than that; with them a
- * name that has left jobs/ is simply written again. */
+/* With O_EXCL a name that has had its job is refused, so that a repeated submission runs once. This is meant for
+ * programs that make a new file: they ask for mode 0666 or 0777 (a shell with set -C, open(x, "x")), or for a mode that
+ * nobody can read yet (the package ppfs). Any other mode is taken as that of a copied or unpacked file: cp, mv, install
+ * and tar use O_EXCL for every name that does not exist, so for them a name that has left jobs/ is written again. */
 static bool brings_mode(mode_t mode) {
     return (mode & 0777) != 0666 && (mode & 0777) != 0777 && (mode & 0444);
 }
@@ -237,13 +236,13 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     int rc = p->job ? writer_of(fs, req, dir, name, mode, &w) : -ENOMEM;
     w.temporary = rc == 0 && (fi->flags & (O_EXCL | O_ACCMODE)) == (O_EXCL | O_RDWR) && (mode & 0777) == 0600;
     if (rc == 0)
-        rc = handle_room(fs, req); /* before there is a draft that nobody could write */
+        rc = handle_room(fs, req); /* before a draft is made that could not be written */
     if (rc == 0)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, fi->flags & O_EXCL, &w, p->job);
     struct job there;
     if (rc == -EEXIST && (fi->flags & O_EXCL) && brings_mode(mode) && find(fs, dir, name, &there) == -ENOENT)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, false, &w, p->job);
-    if (rc == 0 && brings_mode(mode)) /* install(1) looks at the name that it has written, and sets its mode */
+    if (rc == 0 && brings_mode(mode)) /* install(1) then looks the name up and sets its mode */
         renames_note(fs, fuse_req_ctx(req)->pid, ino_id(dir), name);
     if (rc == 0 && (fi->flags & O_TRUNC) && body_size(fs, p->job->id, BODY_SPEC))
         rc = sched_truncate(fs->sched, p->job->id, 0, pending_done, p);
@@ -282,7 +281,7 @@ void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name,
         reply_entry(fs, req, &e);
 }
 
-/* The draft may be another job than the one that was opened: that one is still queued until the draft is let go. */
+/* The draft may be another job than the opened one, which stays queued until the draft is released. */
 static void opened(struct pending *p, int rc) {
     if (rc == 0)
         rc = handle_open(p->fs, p->req, &p->fi, p->unique, p->ino, p->job->id, HANDLE_WRITER);
@@ -299,7 +298,7 @@ void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     if (rc == 0 && job.shelf != SHELF_JOBS && !(reads && attr_is_there_for(fs, req, &job)))
         rc = -ENOENT;
     if (rc) {
-        renames_end(fs, fuse_req_ctx(req)->pid); /* what is written there now is a new job */
+        renames_end(fs, fuse_req_ctx(req)->pid); /* the bytes written there now are a new job's */
         reply_err(fs, req, stale(rc));
         return;
     }

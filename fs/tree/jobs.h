@@ -11,10 +11,10 @@ int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name); /* of a group, 
 void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 
-/* Whether a group is listed on the side (KIND_JOBS ...). In results/ and failures/: when it has some. In info/: also
- * when it was removed from jobs/ and something of it is left. */
+/* Whether a group is listed on the side (KIND_JOBS ...): in results/ and failures/ if it has any there, in info/ also
+ * after its removal from jobs/ while jobs of it are left. */
 bool jobs_group_shows(struct fs *fs, enum kind side, const struct group *g);
-/* The group of that name below dir; in jobs/ not one that was removed there. 0 or -ENOENT. */
+/* The group of that name below dir, in jobs/ unless it was removed there. 0 or -ENOENT. */
 int jobs_find_group(struct fs *fs, fuse_ino_t dir, const char *name, struct group *g);
 
 /* FUSE operations on jobs/ alone; each answers the request. */

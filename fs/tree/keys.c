@@ -6,7 +6,7 @@
 #include "fs/tree/list.h"
 #include "fs/tree/tree.h"
 
-/* They are of who mounted, and of nobody else. */
+/* Keys belong to the user who mounted; no other user can read them. */
 int keys_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     enum kind k = ino_kind(ino);
     int rc = k == KIND_KEYS ? 0 : sched_key(fs->sched, ino_id(ino), NULL);

@@ -1,5 +1,4 @@
-/* The table of kinds: which there are, and which functions are theirs. main hands it to the tree, which knows none by
- * name. */
+/* The table of all kinds and their functions. main passes it to the tree, which names no kind itself. */
 #ifndef PPFS_KINDS_H
 #define PPFS_KINDS_H
 #include "fs/tree/tree.h"

@@ -6,7 +6,7 @@
 #include "fs/tree/jobs.h"
 #include "fs/session/reply.h"
 
-enum { OF_FIXED, OF_GROUP, OF_JOB }; /* what an offset counts, in its bits from 60 */
+enum { OF_FIXED, OF_GROUP, OF_JOB }; /* the type of an offset, in its bits from 60 */
 
 struct listing {
     struct fs *fs;
@@ -55,7 +55,7 @@ static bool add_group(void *arg, const struct group *g) {
     return list_add(l, g->name, ino_make(g->id, ino_kind(l->dir)), offset(OF_GROUP, g->id));
 }
 
-/* A name whose draft stands beside its current job is listed once, as the current job. */
+/* A name with both a draft and a current job is listed once, as the current job. */
 static bool is_double(struct listing *l, const struct job *draft) {
     struct job current;
     return sched_find(l->fs->sched, ino_id(l->dir), draft->name, false, &current) == 0 &&

@@ -1,4 +1,4 @@
-/* nodes/: the machines that run jobs, one value a file. See struct kind_ops. */
+/* nodes/: the machines that run jobs, one value in each file. See struct kind_ops. */
 #ifndef PPFS_NODES_H
 #define PPFS_NODES_H
 #include <stdio.h>
@@ -14,5 +14,5 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out);
 int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value); /* cpus; state: up or drain */
 int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value);
 int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out); /* HOST:PORT: dials it */
-int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name);                  /* it may finish what it runs */
+int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name);                  /* it may finish its jobs first */
 #endif

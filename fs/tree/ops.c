@@ -20,7 +20,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn) {
     struct fs *fs = userdata;
     conn->want &=
         ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
-    /* what mode a writer asks for tells a copy from a new file (jobs.c) */
+    /* the mode that a writer asks for tells a copy from a new file (jobs.c) */
     conn->want |= conn->capable & FUSE_CAP_DONT_MASK;
     conn->max_background = 65535; /* so that RELEASE is never held back */
     conn->congestion_threshold = 65535;
@@ -38,7 +38,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
     if (rc == -ENOENT || rc == -ESTALE)
         rc = attr_lookup_renamed(fs, req, dir, name, &e);
     if (rc == -ENOENT ||
-        rc == -ESTALE) /* in a directory that has gone: its name may have another by now, the kernel looks */
+        rc == -ESTALE) /* its directory has gone and may have been made again: the kernel looks it up */
         rc = tree_attr(fs, dir, &e.attr, &e.attr_timeout) == -ESTALE ? -ESTALE : -ENOENT;
     if (rc)
         reply_err(fs, req, rc);
@@ -48,7 +48,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
     (void)ino, (void)count;
-    fuse_reply_none(req); /* inode numbers are computed: nothing is kept for one */
+    fuse_reply_none(req); /* inode numbers are computed, so there is nothing to free */
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *list) {
@@ -72,7 +72,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     else if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size)
         reply_err(fs, req, -EINVAL);
     else
-        attr_get(fs, req, ino, fi); /* a value is cut before it is written */
+        attr_get(fs, req, ino, fi); /* a value is truncated before it is written */
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t rdev) {
@@ -98,7 +98,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
         reply_entry(fs, req, &e);
 }
 
-/* What is gone when the request comes again, a daemon before us has removed. */
+/* A repeated request whose file is gone has succeeded: an earlier daemon removed it. */
 static void removed(struct fs *fs, fuse_req_t req, int rc) {
     reply_err(fs, req, rc == -ENOENT && fs->now.again ? 0 : rc);
 }
@@ -207,7 +207,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
     reply_statfs(fs, req, &st);
 }
 
-/* libfuse's poll handle lives no longer than the daemon; the kernel's number is kept with the open file instead. */
+/* libfuse's poll handle dies with the daemon, so the kernel's number is stored in the shared handle. */
 static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph) {
     struct fs *fs = fs_of(req);
     const struct kind_ops *k = tree_kind(fs, ino);

@@ -1,11 +1,11 @@
-/* Who has renamed what, or made it as a copy. */
+
 #include "fs/tree/renames.h"
 
 #include <string.h>
 
 #include "net/clock.h"
 
-#define FIRST_LOOKUP_MS 10000 /* on a busy machine mv comes back to it late */
+#define FIRST_LOOKUP_MS 10000 /* a busy machine delays mv's second look */
 #define MORE_LOOKUPS_MS 1000
 
 static struct renaming *find(struct fs *fs, pid_t pid) {

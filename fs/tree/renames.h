@@ -1,7 +1,7 @@
-/* What a process has renamed, or made as a copy, it finds under that name though the job has ended meanwhile: mv,
- * install and editors look at the name that they have just given, and take ENOENT for a loss. Only that process
- * (thread), and for its first look, with what follows within a second; not when it has asked for anything else since:
- * then it wants to know what became of the job. Lost with the daemon. */
+/* A process finds the job that it has just renamed or made as a copy under its name in jobs/, even if the job has ended
+ * since: mv, install and editors look the name up once more and take ENOENT for a loss. This holds for that process
+ * (thread) alone, for its first look-up and one second after it, and not after it has asked for anything else, for then
+ * it wants to know whether the job has ended. Lost with the daemon. */
 #ifndef PPFS_FS_RENAMES_H
 #define PPFS_FS_RENAMES_H
 #include "fs/fs.h"

@@ -46,8 +46,8 @@ static int job_error(const struct job *j) {
 
 int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     struct job j;
-    int rc = sched_job(fs->sched, ino_id(ino), &j); /* forgotten too, for those who have it open */
-    /* of such one nobody has a result open */
+    int rc = sched_job(fs->sched, ino_id(ino), &j); /* a forgotten job is found for its open readers */
+    /* such a job has no reader of its result */
     if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE))
         rc = sched_newest(fs->sched, ino_id(ino), &j);
     if (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE)
@@ -69,8 +69,8 @@ static bool grows(const struct job *j) {
     return job_is_stream(j) && !job_ended(j->state);
 }
 
-/* ino: of the job that has the name now. off: 1 when it is not the one that was looked up, because its name was written
- * again. The kernel would look it up anew when it is told ESTALE, but once only; it opens what the name means now. */
+/* ino: the job that has the name now; off: 1 if that is not the one looked up. After ESTALE the kernel looks a name up
+ * again only once, so a name that was written again is opened here as its new job. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
     (void)size;
@@ -97,7 +97,7 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     }
     fi->noflush = 1;
     fi->nonseekable = live;
-    fi->direct_io = pending || other; /* what the kernel keeps of the inode is of the job that was looked up */
+    fi->direct_io = pending || other; /* the kernel's pages of the inode are those of the job that was looked up */
     fi->keep_cache = !fi->direct_io;
     reply_open(fs, req, fi);
     return true;
@@ -108,7 +108,7 @@ void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fil
         reply_err(fs, req, -EACCES);
         return;
     }
-    fi->fh = fs->now.unique; /* for handle_open, whenever that will be */
+    fi->fh = fs->now.unique; /* for handle_open, which may come much later */
     struct job j;
     uint64_t id = sched_newest(fs->sched, ino_id(ino), &j) == 0 ? j.id : ino_id(ino);
     wait_until(fs, req, (struct wait_key){.id = id}, true, open_retry, ino_make(id, KIND_RESULT), 0, id != ino_id(ino),
@@ -120,7 +120,7 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
     uint64_t have = rc == 0 && job_is_stream(&j) ? body_size(fs, j.id, BODY_RESULT) : 0, at = (uint64_t)off;
-    bool more = at < have; /* of a stream that was cancelled too: what it had answered */
+    bool more = at < have; /* also for a cancelled stream: its answers until then */
     if (rc == 0 && !more)
         rc = job_ended(j.state) ? job_error(&j) : -EAGAIN;
     if (rc == -EAGAIN && grows(&j) && !(fi->flags & O_NONBLOCK))
@@ -164,7 +164,7 @@ int results_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
 }
 
 /* --- failures/ ------------------------------------------------------------------------------------------------- */
-struct failure { /* a failures/ file: why, then the traceback or the end of stderr */
+struct failure { /* a failures/ file: the reason, then the traceback or the end of stderr */
     char why[JOB_WHY_MAX + 512];
     struct body_part part;
     uint64_t size;

@@ -15,9 +15,9 @@ int failures_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t 
 int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void failures_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
-/* The current job of that name, else its draft, if that will run under it (drafts_too: any): what may have a result one
- * day. 0 or -errno. */
+/* The current job of that name, else its draft if that will run under this name (drafts_too: any draft). 0 or
+ * -errno. */
 int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job);
-/* Forgets an ended job; whoever has it open keeps its bytes. */
+/* Forgets an ended job; open readers can read on. */
 int results_forget(struct fs *fs, const struct job *job);
 #endif

@@ -72,7 +72,7 @@ void text_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     char *bytes = NULL;
     size_t size;
     int rc = ino_kind(ino) < KIND_JOB || writes ? 0 : text_make(fs, ino, &bytes, &size);
-    if (rc) { /* it was written again, or has gone: the kernel looks the name up */
+    if (rc) { /* gone or written again: the kernel looks the name up again */
         reply_err(fs, req, stale(rc));
         return;
     }
@@ -110,7 +110,7 @@ void text_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
     char *bytes;
     size_t total;
     int rc = text_make(fs, ino, &bytes, &total);
-    if (rc == -ENOENT && text_answer_kept(fs, req, fi->fh, size, off)) /* it has gone since it was opened */
+    if (rc == -ENOENT && text_answer_kept(fs, req, fi->fh, size, off)) /* gone since the open */
         return;
     if (rc)
         reply_err(fs, req, stale(rc));

@@ -1,6 +1,6 @@
-/* Small generated files: one value, or a few lines. They are made when they are read, at offset 0; what is read further
- * on in the same open file is what was made then, so no reader sees two moments mixed (the last few are kept; older
- * ones are made again). */
+/* Small generated files: one value, or a few lines. The text is made by the read at offset 0, and later reads of the
+ * same open file continue that text, so no reader sees two states mixed (only the latest texts are stored; older ones
+ * are made again). */
 #ifndef PPFS_TEXT_H
 #define PPFS_TEXT_H
 #include <stdio.h>
@@ -17,10 +17,9 @@ int text_make(struct fs *fs, fuse_ino_t ino, char **bytes, size_t *size);
 void text_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void text_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, const struct fuse_file_info *fi);
 void text_write(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size);
-/* Answers a READ of the open file fh with its part of bytes, which it owns from here on, and keeps them for further
- * reads. */
+/* Answers a READ of the open file fh from bytes, takes ownership of them and stores them for further reads. */
 void text_answer(struct fs *fs, fuse_req_t req, uint64_t fh, char *bytes, size_t total, size_t size, off_t off);
-/* Answers from what is kept. false: nothing is. */
+/* Answers from the stored text. false: there is none. */
 bool text_answer_kept(struct fs *fs, fuse_req_t req, uint64_t fh, size_t size, off_t off);
 
 void text_time(FILE *out, int64_t us); /* a line: RFC 3339, in UTC */

@@ -52,9 +52,9 @@ int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
 int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e) {
     memset(e, 0, sizeof *e);
     e->ino = ino;
-    /* A name in jobs/ may leave it at any time, and creating it anew with O_EXCL must then ask us. Elsewhere a name
-     * that has got another job is noticed: opening or looking at the old one answers ESTALE. What is moved from
-     * failures/ into jobs/ the kernel would take for the failure there as long. */
+    /* Names in jobs/ are not cached: a name may leave jobs/ at any time, and O_EXCL must then reach the daemon.
+     * Elsewhere a cached name that has got another job does no harm, because the old inode answers ESTALE. Names in
+     * failures/ are not cached either, or the kernel would take a failure moved into jobs/ for the old file. */
     e->entry_timeout = ino_kind(ino) == KIND_JOB || ino_kind(ino) == KIND_FAILURE ? 0 : 1;
     return tree_attr(fs, ino, &e->attr, &e->attr_timeout);
 }

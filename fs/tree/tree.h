@@ -13,21 +13,21 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
     mode_t type; /* S_IFDIR or S_IFREG */
     int (*attr)(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 
-    /* Directories: names that are not fixed; shelves and leaf: which jobs are listed, and as what. */
+    /* Directories: look-up of names that are not fixed. shelves, leaf: the jobs listed there, and their kind. */
     int (*lookup)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
     int (*list)(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l);
     int (*unlink)(struct fs *fs, fuse_ino_t dir, const char *name);
     int (*rmdir)(struct fs *fs, fuse_ino_t dir, const char *name);
-    /* NULL: jobs_mkdir says what is so */
+    /* NULL: the error of jobs_mkdir */
     int (*mkdir)(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
     unsigned shelves;
     enum kind leaf;
 
-    /* Small generated files (text.h): the whole content; what writing a value does. */
+    /* Small generated files (text.h): text makes the content, set takes a written value. */
     int (*text)(struct fs *fs, fuse_ino_t ino, FILE *out);
     int (*set)(struct fs *fs, fuse_ino_t ino, const char *value);
 
-    /* Other files. open and read answer the request. ready: what poll() says. */
+    /* Other files. open and read answer the request. ready: whether poll() reports POLLIN. */
     void (*open)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
     void (*read)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
     bool (*ready)(struct fs *fs, const struct handle *h);
@@ -37,7 +37,7 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
 const struct kind_ops *tree_kind(const struct fs *fs, fuse_ino_t ino);
 /* The inode of a name in a directory, or -ENOENT, -ENOTDIR, -ENAMETOOLONG. */
 int tree_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out);
-/* -ESTALE: it is gone, or not what it was; the kernel then looks the name up again. */
+/* -ESTALE: gone, or replaced by another job; the kernel then looks the name up again. */
 int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 /* attr and timeouts for a reply. */
 int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e);

@@ -41,7 +41,7 @@ void write_bytes(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const char *byte
 }
 
 static void flushed(struct pending *p, int rc) {
-    if (rc < 0 && rc != -EINVAL && rc != -EPERM) /* it was closed, and what comes of it is settled as it is released */
+    if (rc < 0 && rc != -EINVAL && rc != -EPERM) /* the close stands; its RELEASE decides what becomes of the draft */
         handle_close_failed(p->fs, p->fi.fh, -rc);
     if (rc == 0)
         reply_close(p->fs, p->req, p->fi.fh);
@@ -53,7 +53,7 @@ void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const
     struct handle *x = NULL;
     int error = 0;
     if (handle_writer(fs, ino, fi, false, &x) == 0) {
-        handle_close_repeated(x); /* a close that was refused is tried once more; a write has to be made good */
+        handle_close_repeated(x); /* a refused close may be repeated; a refused write must be repeated by the writer */
         error = handle_error(fs, x);
     }
     if (!x || error) {
