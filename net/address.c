@@ -1,4 +1,4 @@
-/* Addresses: text to parts, socket addresses to text, and whom to complain about. Pure but for the clock. */
+/* Addresses: text to parts, socket addresses to text, and the sources of refusals. Pure except for the clock. */
 #include "net/address.h"
 
 #include <arpa/inet.h>

@@ -12,15 +12,14 @@ struct address {
     char host[256], port[8];
 };
 
-/* Takes an address apart. 0, or -EINVAL and one sentence. dial: port 0 will not do. */
+/* Parses an address. 0, or -EINVAL and one sentence. dial: port 0 is refused. */
 int address_parse(struct address *out, const char *text, bool dial, char *why, size_t why_size);
 /* "1.2.3.4:5" or "[::1]:5"; an IPv4 address inside an IPv6 one is written as IPv4. */
 void address_text(const struct sockaddr_storage *from, char out[ADDRESS_MAX]);
 
-bool address_same_host(const char *a, const char *b); /* all but the port of two such texts */
+bool address_same_host(const char *a, const char *b); /* compares two such texts without their ports */
 
-/* What counts as one source: an IPv4 address, or the first 64 bits of an IPv6 one, which one machine has all to
- * itself. */
+/* A source of connections: an IPv4 address, or the first 64 bits of an IPv6 address, which belong to one machine. */
 struct origin {
     uint8_t bytes[16];
 };
@@ -28,7 +27,7 @@ bool address_same_origin(const char *a, const char *b); /* of two such texts */
 struct origin address_origin(const struct sockaddr_storage *from);
 bool origin_same(const struct origin *a, const struct origin *b);
 
-/* Who was complained about: once a source and minute, and no more than REFUSALS sources a minute. */
+/* Sources in the log: each once a minute, and at most REFUSALS sources a minute. */
 #define REFUSALS 64
 struct refusals {
     struct {
@@ -36,5 +35,5 @@ struct refusals {
         int64_t until; /* seconds of CLOCK_MONOTONIC */
     } told[REFUSALS];
 };
-bool refusals_tell(struct refusals *r, const struct origin *who); /* whether this one is to be told */
+bool refusals_tell(struct refusals *r, const struct origin *who); /* whether this refusal is to be logged */
 #endif

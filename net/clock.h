@@ -1,5 +1,5 @@
-/* The clocks: one that nobody sets, for how long things take, and the one on the wall, which may jump, for what people
- * read and for what two machines compare. */
+/* The clocks: a monotonic one for durations, and the wall clock, which may jump, for people and for comparing two
+ * machines. */
 #ifndef PPFS_CLOCK_H
 #define PPFS_CLOCK_H
 #include <stdint.h>

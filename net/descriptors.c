@@ -14,7 +14,7 @@ static bool raised;
 void descriptors_standard(void) {
     int fd;
 
-    do /* each takes the lowest number that is free */
+    do /* each open takes the lowest free number */
         fd = open("/dev/null", O_RDWR);
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)

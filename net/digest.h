@@ -6,6 +6,6 @@
 
 #define DIGEST_SIZE 32u
 
-/* 0, or -ENOTSUP where OpenSSL cannot do it. */
+/* 0, or -ENOTSUP if OpenSSL cannot do it. */
 int digest(const void *bytes, size_t size, uint8_t out[DIGEST_SIZE]);
 #endif

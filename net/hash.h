@@ -1,10 +1,10 @@
-/* Hashes for tables in memory and for ids made of names; none of them withstands who chooses what is hashed. */
+/* Hashes for tables in memory and for ids made of names; not safe against an attacker who chooses the input. */
 #ifndef PPFS_HASH_H
 #define PPFS_HASH_H
 #include <stddef.h>
 #include <stdint.h>
 
-/* Of a number; its upper bits are the good ones (Fibonacci hashing). */
+/* Hash of a number; use its upper bits (Fibonacci hashing). */
 static inline uint64_t hash_number(uint64_t n) {
     return n * 0x9e3779b97f4a7c15u;
 }

@@ -9,7 +9,7 @@ enum { ESCAPE = 4 }; /* bytes of \xHH */
 size_t utf8_length(const char *text, size_t size) {
     const unsigned char *p = (const unsigned char *)text;
     static const unsigned char least[] = {0, 0, 0x80, 0xa0,
-                                          0x90}; /* of the second byte after 0xe0, 0xf0: shorter forms exist below */
+                                          0x90}; /* of the second byte after 0xe0, 0xf0: below, a shorter form exists */
     size_t n = 2;
     if (size == 0)
         return 0;
@@ -74,6 +74,6 @@ void printable(char *text, size_t size) {
         memmove(text + at + ESCAPE, text + at + 1, rest);
         memcpy(text + at, (char[]){'\\', 'x', hex[c >> 4], hex[c & 0xf]}, ESCAPE);
         at += ESCAPE;
-        text[at + rest] = '\0'; /* the bytes of a character that are left begin none, and come next */
+        text[at + rest] = '\0'; /* the rest of a cut character is escaped next */
     }
 }

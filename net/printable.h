@@ -12,6 +12,6 @@
 /* Changes the text in place; size: of its buffer, where it is cut. */
 void printable(char *text, size_t size);
 
-/* Bytes of the UTF-8 character that the text begins with; 0: it begins with none. */
+/* Length of the UTF-8 character at the beginning of the text; 0: none. */
 size_t utf8_length(const char *text, size_t size);
 #endif

@@ -14,7 +14,7 @@
 
 enum { LINKS_MAX = 40, NOBODY = 65534 };
 
-/* A way that is walked: the directory where it has come to, and what is left of it. */
+/* A path that is resolved step by step: the directory reached, and the rest. */
 struct walk {
     int at;
     unsigned links;
@@ -24,8 +24,7 @@ struct walk {
     size_t why_size;
 };
 
-/* In a user namespace that has neither root nor a user nobody, as unshare -Ur makes it, what is root's shows as
- * nobody's. */
+/* In a user namespace with neither root nor a user nobody, as unshare -Ur makes it, root's files show as nobody's. */
 static bool root_shows_as_nobody(void) {
     unsigned first, count;
     bool known = false, has_nobody = false;
@@ -44,7 +43,7 @@ bool trusted_user(uid_t uid) {
     return uid == geteuid() || uid == 0 || (uid == NOBODY && root_shows_as_nobody());
 }
 
-/* A group that was made along with our user, for him alone. */
+/* Whether the group is the private group of our user. */
 static bool is_private_group(gid_t gid) {
     const struct passwd *pw = getpwuid(geteuid());
     char name[LOGIN_NAME_MAX];
@@ -61,7 +60,7 @@ bool trusted_others_write(const struct stat *st) {
     return (st->st_mode & S_IWOTH) || ((st->st_mode & S_IWGRP) && st->st_gid && !is_private_group(st->st_gid));
 }
 
-/* The path of an open directory, for a sentence. */
+/* The path of an open directory, for messages. */
 static const char *path_of(int directory, char path[PATH_MAX]) {
     char link[64];
 
@@ -101,7 +100,7 @@ static int check_directory(const struct walk *w, bool last) {
     return 0;
 }
 
-/* What the link says stands before the rest of the way. */
+/* Puts the link's target before the rest of the path. */
 static int follow(struct walk *w, const char *name) {
     char target[2 * PATH_MAX];
     ssize_t n = readlinkat(w->at, name, target, PATH_MAX);

@@ -1,4 +1,4 @@
-/* What is derived from secrets. */
+/* Keys derived from secrets. */
 #include "net/tls/key_int.h"
 
 #include <errno.h>

@@ -35,29 +35,29 @@ struct node_key {
     uint8_t secret[KEY_SECRET], mount[KEY_SECRET], find[TLS_PSK];
 };
 
-/* Makes a file with a new secret of a mount, or one of 32 random bytes in text: mode 0600, complete or not at all. 0,
- * -EEXIST where there is something of that name, or -errno. */
+/* Makes a file with a new secret of a mount, or with 32 random bytes as text: mode 0600, complete or not at all. 0,
+ * -EEXIST, or -errno. */
 int mount_key_make(const char *path);
 int key_make_random(const char *path);
-/* 0, or -errno and one sentence: not there, somebody else's, open to others, too long, no secret of a mount (-EINVAL),
- * one of before, which nodes had (-EPFNOSUPPORT). */
+/* 0, or -errno and one sentence: missing, another user's, readable by others, too long, no secret of a mount (-EINVAL),
+ * one of an old version, which nodes had (-EPFNOSUPPORT). */
 int mount_key_read(struct mount_key **out, const char *path, char *why, size_t why_size);
 void mount_key_destroy(struct mount_key *m);              /* accepts NULL */
 const uint8_t *mount_key_find(const struct mount_key *m); /* TLS_PSK bytes, the key for discovery */
-/* The secret of the first key for any number of nodes: the same wherever the mount's secret is used. 0 or -ENOTSUP. */
+/* The secret of the first key for any number of nodes, the same for all mounts with this secret. 0 or -ENOTSUP. */
 int mount_key_join(const struct mount_key *m, uint8_t secret[KEY_SECRET]);
-/* The key that a node called name gets. */
+/* Makes the key of the node called name. */
 void mount_key_node(const struct mount_key *m, const char *name, const uint8_t secret[KEY_SECRET],
                     struct node_key *out);
 
-/* The file of a key, in buf of KEY_TEXT bytes; its length. */
+/* Writes the text of a key file into buf of KEY_TEXT bytes; returns its length. */
 size_t node_key_text(const struct node_key *k, char *buf);
-/* Writes that file, mode 0600, in place of what is there. 0 or -errno. */
+/* Writes that file, mode 0600, replacing an old one. 0 or -errno. */
 int node_key_write(const struct node_key *k, const char *path);
-/* 0, or -errno and one sentence, as mount_key_read. */
+/* 0, or -errno and one sentence, as with mount_key_read. */
 int node_key_read(struct node_key *out, const char *path, char *why, size_t why_size);
 int node_key_tls(const uint8_t secret[KEY_SECRET],
-                 struct tls_key *out); /* what TLS makes of its secret. 0 or -ENOTSUP */
+                 struct tls_key *out); /* the key of TLS from its secret. 0 or -ENOTSUP */
 void key_wipe(void *bytes, size_t size);
 
 /* What a mount signs for one greeting and no other: the binding is its connection's, the nonce of the node that asks,
@@ -67,6 +67,6 @@ struct key_greeting {
 };
 int mount_key_sign(const struct mount_key *m, const struct key_greeting *g,
                    uint8_t signature[KEY_SIGNATURE]); /* 0 or -ENOTSUP */
-/* Whether the mount that made the key has signed that. */
+/* Whether the mount of this key has signed that. */
 bool node_key_verify(const struct node_key *k, const struct key_greeting *g, const uint8_t signature[KEY_SIGNATURE]);
 #endif

@@ -32,8 +32,8 @@ static int write_all(int fd, const char *text, size_t size) {
     return fsync(fd) ? -errno : 0;
 }
 
-/* Complete or not at all. replace: in place of what is there; else of two that start at once one makes the file, and
- * the other is told -EEXIST. */
+/* Writes the file completely or not at all. replace: an old one is replaced; else of two concurrent writers one gets
+ * -EEXIST. */
 static int write_file(const char *path, const char *text, size_t size, bool replace) {
     char draft[PATH_MAX];
 
@@ -108,7 +108,7 @@ static int wrong(int err, char *why, size_t why_size, const char *format, ...) {
     return err;
 }
 
-/* A link is followed only where it belongs to whom the key may belong to: a secret that Kubernetes mounts is one. */
+/* A symbolic link is followed only if it belongs to a possible owner of the key; Kubernetes mounts secrets as links. */
 static int check(const char *path, const struct stat *st, const char *what, char *why, size_t why_size) {
     if (!trusted_user(st->st_uid))
         return wrong(-EPERM, why, why_size,
@@ -156,7 +156,7 @@ out:
     return err;
 }
 
-/* "LABEL: DIGITS\n" at *at, which it goes behind. */
+/* Reads "LABEL: DIGITS\n" at *at, and moves *at behind it. */
 static bool take_hex(const char **at, const char *label, uint8_t *out, size_t size) {
     size_t n = strlen(label);
     unsigned byte;

@@ -1,4 +1,4 @@
-/* Who the mount is: Ed25519 signatures over what only one greeting has. */
+/* Authenticates the mount: Ed25519 signatures over values that only one handshake has. */
 #include "net/tls/key_int.h"
 
 #include <errno.h>

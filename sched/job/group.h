@@ -1,4 +1,4 @@
-/* A group: a directory of jobs, and the count of what is in it. Copies of rows, as a struct job is. */
+/* A group: a directory of jobs, and counts of its jobs. Copies of rows, as a struct job is. */
 #ifndef PPFS_GROUP_H
 #define PPFS_GROUP_H
 #include "sched/job/job.h"
@@ -6,7 +6,7 @@
 struct group {
     uint64_t id, parent; /* 0 = the top */
     char name[JOB_NAME_MAX + 1];
-    bool dotted; /* it or a group above it begins with '.': nothing in it is queued */
+    bool dotted; /* its name or that of a group above begins with '.': its jobs stay drafts */
     bool hidden; /* removed from jobs/, kept for its results */
     uid_t uid;
     gid_t gid;

@@ -24,18 +24,18 @@ enum job_state {
     JOB_STATES
 };
 
-/* In which listing a job stands. Stored beside the state, derived from it by the table in job.c. */
+/* The directory that lists a job. Stored beside the state, derived from it by the table in job.c. */
 enum job_shelf {
     SHELF_JOBS,
     SHELF_RESULTS,
     SHELF_FAILURES,
     SHELF_GONE,
     SHELF_ORPHAN,
-    SHELF_PART /* of a stream: listed nowhere */,
+    SHELF_PART /* a call job: listed nowhere */,
     SHELVES
 };
 
-/* The byte strings a job has. On disk: never renumbered. */
+/* The byte strings of a job. The numbers are on disk: never change them. */
 enum job_body {
     BODY_SPEC,
     BODY_RESULT,
@@ -45,7 +45,7 @@ enum job_body {
     BODY_WAITING /* stream_wait.c */,
     BODIES = 8
 };
-/* file number of a body that is a stream's log, to which bytes are only ever added (store_streams.c) */
+/* file number of a body that is a stream's log, which is append-only (store_streams.c) */
 #define BODY_LOG (-1)
 
 struct job {
@@ -54,17 +54,17 @@ struct job {
     char name[JOB_NAME_MAX + 1];
     enum job_state state;
     enum job_shelf shelf;
-    bool draft;          /* the draft side of its name */
-    bool flushed;        /* a close() of its writer was answered 0 and nothing was written since */
-    bool cut;            /* its writer was killed half-way, or a write was refused: stays a draft */
-    bool temporary;      /* made as mkstemp makes a file; name_is_random then says what it is */
+    bool draft;          /* it is the draft under its name */
+    bool flushed;        /* its writer's close() has returned 0, and nothing was written since */
+    bool cut;            /* its writer was killed or a write was refused: it stays a draft */
+    bool temporary;      /* made as by mkstemp; then name_is_random decides */
     enum work_kind kind; /* WORK_NONE while a draft */
     uid_t uid;
     gid_t gid;
     mode_t mode; /* permission bits as the writer gave them */
     int priority;
     uint32_t cpus;
-    uint32_t attempt;  /* the one it is at, from 1; 0 = never ran */
+    uint32_t attempt;  /* the current or last one, from 1; 0 = never ran */
     uint32_t failures; /* attempts that failed, for retries */
     uint32_t deaths;   /* times ppfs or its node died under it */
     int exit_status, exit_signal;
@@ -72,8 +72,8 @@ struct job {
     int64_t created, queued, started, ended; /* microseconds since the epoch, 0 = not yet */
     int64_t user_us, system_us, maxrss_kib;
     int64_t not_before;           /* a retry's time, or 0 */
-    uint64_t request;             /* unique of the CREATE that made it (so that it is recognised when sent again) */
-    char why[JOB_WHY_MAX];        /* as stored; sched_why gives the one to show */
+    uint64_t request;             /* unique of its CREATE, to recognise a repeated one */
+    char why[JOB_WHY_MAX];        /* as stored; sched_why makes the one to show */
     char node[NODE_NAME_MAX + 1]; /* where its last attempt ran; "" = nowhere yet */
 };
 

@@ -16,7 +16,7 @@ static bool is_plain(char c) {
     return (unsigned char)c >= 0x20 && (unsigned char)c < 0x80 && c != '"' && c != '\\';
 }
 
-/* A character of one byte that cannot stand in a string as it is. Returns the bytes written. */
+/* Escapes a one-byte character that a JSON string cannot contain as it is. Returns the bytes written. */
 static size_t escape(char *to, char c) {
     static const char named[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt", hex[] = "0123456789ABCDEF";
     const char *at = c ? strchr(named, c) : NULL;
@@ -36,7 +36,7 @@ static int add(struct json_string *s, const char *bytes, size_t size) {
         size_t n = ascii ? is_plain(bytes[at]) : utf8_length(bytes + at, size - at);
         if (n == 0 && ascii) {
             to += escape(to, bytes[at++]);
-        } else if (n == 0) { /* no character, or the piece ends in it */
+        } else if (n == 0) { /* no character, or the chunk ends in it */
             if (size - at >= sizeof s->cut)
                 return -EILSEQ;
             memcpy(s->cut, bytes + at, s->cut_size = size - at);
@@ -52,7 +52,7 @@ static int add(struct json_string *s, const char *bytes, size_t size) {
 
 int json_string_add(struct json_string *s, const char *bytes, size_t size) {
     int rc = begin(s);
-    while (rc == 0 && s->cut_size && size) { /* with as much of the next piece as makes it whole */
+    while (rc == 0 && s->cut_size && size) { /* with the bytes of the next chunk that complete it */
         char whole[sizeof s->cut];
         size_t n = s->cut_size;
         if (n == sizeof whole)

@@ -1,14 +1,14 @@
-/* The JSON string that says what a program printed, made of pieces as they come: with jansson 100 MiB took a minute and
- * three copies. */
+/* The output of a program as a JSON string, built chunk by chunk: with jansson 100 MiB took a minute and three
+ * copies. */
 #ifndef PPFS_JSON_STRING_H
 #define PPFS_JSON_STRING_H
 #include <stddef.h>
 
 #include "sched/bytes/buffer.h"
 
-struct json_string {    /* a zeroed struct is one that has not begun */
-    struct buffer text; /* the caller's, once it has ended */
-    char cut[4];        /* a character that the last piece ended in */
+struct json_string {    /* a zeroed struct is an empty string */
+    struct buffer text; /* owned by the caller after json_string_end */
+    char cut[4];        /* the incomplete character at the end of the last chunk */
     size_t cut_size;
 };
 

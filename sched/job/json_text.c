@@ -1,6 +1,5 @@
-/* A text is copied once on its way to jansson, with what that cannot read put in other words. Whether it is JSON at all
- * is for jansson to say (and for the worker, of what is not looked at here): nothing is left out that would mend a
- * text. */
+/* A text is copied once for jansson, with the parts that jansson cannot read written in another way. jansson decides
+ * whether it is JSON (and the worker for skipped values): the copy never turns invalid JSON into valid JSON. */
 #include "sched/job/json_text.h"
 
 #include <errno.h>
@@ -13,12 +12,12 @@
 #include "net/printable.h"
 #include "sched/bytes/buffer.h"
 
-#define ESCAPED "\\u0001" /* stands before a byte, and before a U+0001 that was there */
+#define ESCAPED "\\u0001" /* before a single byte, and before an original U+0001 */
 
 struct scan {
     const char *at, *end;
     const char *const *own, *const *opaque;
-    const char *key; /* of the outermost object, as it is written */
+    const char *key; /* the current key of the outermost object, as written */
     size_t key_size;
     unsigned depth;
     bool key_next;
@@ -38,7 +37,7 @@ static bool is_one_of(const char *const *names, const char *name, size_t size) {
     return false;
 }
 
-/* The four digits of a \u escape that stands at p, else -1. */
+/* The value of the \u escape at p, else -1. */
 static int escape_at(const char *p, const char *end) {
     int n = 0;
     if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
@@ -85,8 +84,7 @@ static int copy_string(struct scan *s) {
     return rc == 0 && s->at < s->end ? copy(s, 1) : rc;
 }
 
-/* at: an opening bracket. Past the closing one; of what is between, the ends of lines are kept, for the numbers of
- * lines. */
+/* at: an opening bracket. Skips to after the closing one, copying only newlines, so that line numbers stay right. */
 static int skip_value(struct scan *s) {
     unsigned depth = 0;
     int rc = buffer_add(&s->out, s->at, 1);
@@ -115,7 +113,7 @@ static size_t digits(const char *p, const char *end) {
     return n;
 }
 
-/* Bytes of the number that stands at p, as the grammar of JSON has it; 0: of none. */
+/* Length of the JSON number at p; 0: none. */
 static size_t number_at(const char *start, const char *end) {
     const char *p = start + (*start == '-');
     size_t n = digits(p, end);
@@ -148,7 +146,7 @@ static int copy_number(struct scan *s) {
 
 /* One value's beginning or end, key or sign. */
 static int step(struct scan *s) {
-    static const char *const maps[] = {"env", NULL}; /* whose values may be numbers; names of jobs may not */
+    static const char *const maps[] = {"env", NULL}; /* their values may be numbers; job names may not */
     char c = *s->at;
     bool own = s->depth && is_one_of(s->own, s->key, s->key_size);
     int rc;

@@ -10,20 +10,19 @@
 #include <jansson.h>
 #include <stddef.h>
 
-/* The value of a text; keys that come twice are refused. own: names of keys of the outermost object (NULL-terminated,
- * NULL: none) whose numbers stay numbers; of these opaque (the same) are not looked at where they have an array or
- * object: that is empty in what is returned. 0, -ENOMEM, or -EINVAL with why = what is wrong where. */
+/* Parses a text; repeated keys are refused. own: keys of the outermost object (NULL-terminated, NULL: none) whose
+ * numbers stay numbers. opaque: those of them whose arrays and objects are skipped, and empty in the result. 0,
+ * -ENOMEM, or -EINVAL with why = the error and its place. */
 int json_text_read(const char *bytes, size_t size, const char *const *own, const char *const *opaque, json_t **out,
                    char *why, size_t why_size);
 
-/* The bytes that a string of such a value stands for: malloc'd, with a NUL behind them. NULL without memory. */
+/* The bytes of a string in such a value: malloc'd, NUL-terminated. NULL without memory. */
 char *json_text_bytes(const char *string);
-/* A string that stands for bytes without a NUL. NULL without memory. */
+/* Bytes without a NUL as such a string. NULL without memory. */
 json_t *json_text_make(const char *bytes);
-/* A string for people: what is no UTF-8 is replaced by U+FFFD. NULL without memory. */
+/* Bytes as a string for people: bytes that are not UTF-8 become U+FFFD. NULL without memory. */
 json_t *json_text_shown(const char *bytes, size_t size);
 
-/* Bytes of the byte order mark that a text begins with, 0 or 3: what editors of Windows put before UTF-8, and no part
- * of it. */
+/* Length of the byte order mark at the beginning of a text, 0 or 3; Windows editors write it before UTF-8. */
 size_t json_text_mark(const void *text, size_t size);
 #endif

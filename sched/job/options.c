@@ -15,7 +15,7 @@
 #include "worker/forkserver/sandbox.h"
 
 #define LIST_MAX 1024u          /* entries of after= and env= */
-#define PATTERNS_MAX 64u        /* of drafts=: every name is held against them */
+#define PATTERNS_MAX 64u        /* of drafts=: every name is matched against all */
 #define VALUE_MAX (64u * 1024u) /* bytes of one value */
 
 static const char *const empty[] = {NULL};
@@ -63,7 +63,7 @@ static int parse_whole(const char *v, long long min, long long max, long long *o
     errno = 0;
     long long n = strtoll(v, &end, 10);
     if (end > v && isdigit((unsigned char)end[-1]) && strncmp(end, ".0", 2) == 0)
-        end += 2; /* how some languages write a whole number */
+        end += 2; /* some languages write whole numbers so */
     if (end == v || *end || errno || n < min || n > max)
         return -EINVAL;
     *out = n;
@@ -168,7 +168,7 @@ static int set_hold(struct options *o, const char *v) {
     return parse_bool(v, &o->hold);
 }
 
-/* In any order; "none" takes back what the group says. */
+/* In any order; "none" cancels the group's option. */
 static int set_sandbox(struct options *o, const char *v) {
     static const struct {
         const char *name;
@@ -191,7 +191,7 @@ const char *options_sandbox_words(const struct options *o) {
     return words[o->sandbox];
 }
 
-/* With commas between them. */
+/* Words with commas between them. */
 static int set_list(struct options_list *l, const char *v) {
     struct options_list fresh = {0};
     for (const char *p = v;; p++) {
@@ -214,7 +214,7 @@ static int set_after(struct options *o, const char *v) {
     return set_list(&o->after, v);
 }
 
-/* No more and no longer ones than every name of the group can be held against. */
+/* Limits number and length of patterns, because every name in the group is matched against all. */
 int options_check_drafts(const struct options_list *l) {
     for (size_t i = 0; i < l->count; i++)
         if (strlen(l->items[i]) > JOB_NAME_MAX || strchr(l->items[i], '/'))
@@ -257,7 +257,7 @@ static int set_env(struct options *o, const char *v) {
 static const struct {
     const char *name, *expected;
     int (*set)(struct options *o, const char *value);
-    bool binding; /* of what runs, where or how often, not of when it may be removed */
+    bool binding; /* it determines what a job runs, where or how often (options_binding) */
 } table[OPTIONS] = {
     [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority, false},
     [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout, false},
@@ -273,7 +273,7 @@ static const struct {
     [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, false},
 };
 
-/* How much of a word is shown: 60 bytes, and no part of a character. */
+/* Bytes of a word to show: at most 60, ending at a whole character. */
 int options_shown(const char *word) {
     size_t n = 0, c;
     while (word[n] && (c = utf8_length(word + n, strlen(word + n)), n + (c ? c : 1) <= 60))
@@ -306,8 +306,7 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
 
 /* --- words ------------------------------------------------------------------------------------------------------- */
 
-/* The next word, unquoted into word (as large as the text). Returns where it ended, NULL when there is none or a quote
- * is left open. */
+/* Unquotes the next word into word (as large as the text). Returns its end; NULL: there is none, or a quote is open. */
 static const char *next_word(const char *p, const char *end, char *word, bool *open_quote) {
     char quote = 0;
     size_t n = 0;
@@ -326,7 +325,7 @@ static const char *next_word(const char *p, const char *end, char *word, bool *o
     return p;
 }
 
-/* Whether a name that begins so, or is that, is known. */
+/* Whether a known option begins so, or (whole) is called so. */
 static bool is_name(const char *name, size_t size, bool whole) {
     for (unsigned i = 0; i < OPTIONS; i++)
         if (strncmp(table[i].name, name, size) == 0 && (!whole || strlen(table[i].name) == size))
@@ -334,7 +333,7 @@ static bool is_name(const char *name, size_t size, bool whole) {
     return false;
 }
 
-/* cut: the text may go on, so its last word is only refused if nothing could make it right. */
+/* cut: the text may go on, so its last word is refused only if no continuation is valid. */
 static int add_words(struct options *o, const char *text, size_t len, bool cut, char why[OPTIONS_WHY]) {
     if (memchr(text, 0, len)) {
         snprintf(why, OPTIONS_WHY, "the options have a NUL byte in them");

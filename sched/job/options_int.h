@@ -1,4 +1,4 @@
-/* Inside the options: what a struct options has. Only options.c, options_json.c and options_print.c include this. */
+/* Inside the options: struct options. Only options.c, options_json.c and options_print.c include this. */
 #ifndef PPFS_OPTIONS_INT_H
 #define PPFS_OPTIONS_INT_H
 #include "sched/job/options.h"
@@ -28,5 +28,5 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
 int options_list_add(struct options_list *l, const char *item, size_t len); /* 0, -ENOMEM, -EINVAL: it has too many */
 int options_check_drafts(const struct options_list *l);                     /* 0 or -EINVAL */
 void options_list_clear(struct options_list *l);
-int options_shown(const char *word); /* how many of its bytes a sentence shows: 60, and no part of a character */
+int options_shown(const char *word); /* bytes of it that a message shows: at most 60, whole characters */
 #endif

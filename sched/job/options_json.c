@@ -1,4 +1,4 @@
-/* Options as JSON: keys of a job, and a line of the database. What they may be is said in options.c. */
+/* Options as JSON: keys of a job, and a line in the database. options.c parses the values. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 /* --- read -------------------------------------------------------------------------------------------------------- */
 
-/* A scalar as the text that a word would have. 0, -ENOMEM, or -EINVAL: it is none. */
+/* A scalar as the text of a word. 0, -ENOMEM, or -EINVAL: it is no scalar. */
 static int scalar_text(const json_t *v, char **text) {
     if (json_is_string(v) && strlen(json_string_value(v)) != json_string_length(v))
         return -EINVAL;
@@ -100,7 +100,7 @@ static int add_key(struct options *o, const char *name, json_t *v, char why[OPTI
     for (unsigned i = 0; i < OPTIONS; i++)
         if (strcmp(options_name(i), name) == 0)
             return set_scalar(o, name, NULL, v, why);
-    return options_set_value(o, name, strlen(name), "", why); /* says that the name is not known */
+    return options_set_value(o, name, strlen(name), "", why); /* gives the error of an unknown name */
 }
 
 int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]) {
@@ -170,7 +170,7 @@ int options_add(struct options *o, const struct options *over) {
     json_t *j = to_json(over);
     int rc = j ? options_add_json(o, j, NULL, why) : -ENOMEM;
     json_decref(j);
-    return rc == -EINVAL ? -ENOMEM : rc; /* what was once valid only fails for want of memory */
+    return rc == -EINVAL ? -ENOMEM : rc; /* valid options fail only without memory */
 }
 
 char *options_save(const struct options *o) {

@@ -1,4 +1,4 @@
-/* Options as somebody would write them into a .options file. */
+/* Options as the words of a .options file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

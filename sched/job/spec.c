@@ -1,4 +1,4 @@
-/* Telling kinds of job files apart. Pure functions of the bytes: the disk thread calls them too. */
+/* The kinds of job files. Pure functions of the bytes: the disk thread calls them, too. */
 #include "sched/job/spec.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 #define PICKLE_PROTO 0x80
 #define LINE_MAX_ 4096u /* bytes of a #! or #ppfs: line */
 
-/* Keys of a JSON job that are not options; those that only the function is given. */
+/* Keys of a JSON job that are not options, and those whose values only the function gets. */
 static const char *const call_keys[] = {"call", "args", "kwargs", "nan", NULL};
 static const char *const run_keys[] = {"run", "stdin", NULL};
 static const char *const all_keys[] = {"call", "args", "kwargs", "nan", "run", "stdin", NULL};
@@ -72,7 +72,7 @@ static int read_json(const void *bytes, size_t size, enum work_kind *kind, struc
     return rc;
 }
 
-/* Python would take an array of JSON for an expression, and be done. 0, -ENOMEM, -EINVAL. */
+/* Refuses a JSON array, which Python would run as an expression without effect. 0, -ENOMEM, -EINVAL. */
 static int refuse_array(const char *bytes, size_t size, char why[SPEC_WHY]) {
     char at[SPEC_WHY];
     json_t *j;
@@ -148,7 +148,7 @@ static bool is_text(const char *p, size_t size) {
     return n;
 }
 
-/* Where the text begins that says what the file is: behind a byte order mark and what is blank. */
+/* The beginning of the text, after a byte order mark and blanks. */
 static size_t text_at(const char *p, size_t size) {
     size_t at = json_text_mark(p, size);
     while (at < size && strchr(" \t\r\n", p[at]) && p[at])
@@ -165,7 +165,7 @@ static int refuse_large(char why[SPEC_WHY]) {
         why, "Python source may have 16 MiB at most: put what it works on into a file that it reads, or send a pickle");
 }
 
-/* first: it stands where a #! line has to. */
+/* first: it is at offset 0, as a #! line must be. */
 static int read_shebang(const char *p, size_t size, bool first, enum work_kind *kind, char why[SPEC_WHY]) {
     char line[LINE_MAX_];
     const char *newline = memchr(p, '\n', size);
@@ -206,8 +206,8 @@ static bool is_elf(const void *bytes, size_t size) {
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size) {
     const unsigned char *b = head;
     enum work_kind kind;
-    uint64_t most = SPEC_SOURCE_MAX +
-                    1; /* source is text to its end, or none; more of it, or of JSON, is refused for its size alone */
+    uint64_t most =
+        SPEC_SOURCE_MAX + 1; /* source must be text to its end; larger source or JSON is refused by its size */
     if (head_size == 0 || spec_is_stream(name, head, head_size, &kind) || is_elf(head, head_size) ||
         b[0] == PICKLE_PROTO)
         most = SPEC_HEAD;

@@ -1,4 +1,4 @@
-/* What a job file is, told by its content alone; nothing in here runs or unpickles anything. */
+/* The kind of a job file, by its content alone; runs and unpickles nothing. */
 #ifndef PPFS_SPEC_H
 #define PPFS_SPEC_H
 #include "sched/job/options.h"
@@ -8,20 +8,19 @@
 #define SPEC_SOURCE_MAX SPEC_JSON_MAX /* bytes of Python source, which is read whole */
 #define SPEC_WHY 400u
 
-#define SPEC_HEAD 64u /* bytes of its beginning that spec_is_stream and spec_needs look at, at most */
+#define SPEC_HEAD 64u /* bytes at its beginning that spec_is_stream and spec_needs read */
 
-/* Whether a file of that name that begins so is a stream, and of which kind (else WORK_NONE). Its magic says more than
- * its name. */
+/* The kind of stream of a file with that name and beginning, else WORK_NONE. Its magic goes before its name. */
 bool spec_is_stream(const char *name, const void *bytes, size_t size, enum work_kind *kind);
 
-/* How many bytes of a file of size spec_read has to be given, so that it says what it would of all of them. */
+/* Number of bytes at the beginning of a file that spec_read needs to judge the whole file. */
 uint64_t spec_needs(const char *name, const void *head, size_t head_size, uint64_t size);
-/* Pure; may run in any thread. On 0 *kind says what it is and o has the options it carries.
- * -EINVAL: the job must fail, why says so in one sentence. -ENOMEM. */
+/* Pure; may run in any thread. 0: *kind is the kind, o has the file's options. -EINVAL: the job must fail, for the
+ * reason in why. -ENOMEM. */
 int spec_read(const char *name, const void *bytes, size_t size, enum work_kind *kind, struct options *o,
               char why[SPEC_WHY]);
 
-/* A sentence on what looks like options among a script's first comment lines and is none, as far as they are in these
- * bytes: those of sbatch, and misspelt marks. NULL: there is nothing of the kind. */
+/* A sentence about comment lines at a script's beginning that look like options but are none: those of sbatch, and
+ * misspelt marks. NULL: there are none in these bytes. */
 const char *spec_ignored(const char *text, size_t size);
 #endif
