@@ -182,8 +182,8 @@ static int listed_option(void *data, const char *option, int key, struct fuse_ar
     return rc < 0 ? -1 : rc;
 }
 
-/* -o a,b=c: our options are taken out, the rest is for FUSE. (libfuse's parser is for such lists alone: of long options
- * with a value behind a blank it would read --stated as --state d.) */
+/* -o a,b=c: takes our own options out; the rest goes to FUSE. (libfuse's parser is used for such lists only: with long
+ * options it would read --stated as --state d.) */
 static int mount_options(struct args *a, const char *text) {
     struct fuse_args list = FUSE_ARGS_INIT(0, NULL);
     int rc = fuse_opt_add_arg(&list, "ppfs") | fuse_opt_add_arg(&list, "-o") | fuse_opt_add_arg(&list, text);

@@ -161,11 +161,12 @@ static bool is_traced(pid_t pid) {
     return tracer;
 }
 
-/* Nobody who waits for a daemon that hangs can be killed, not even ls of the directory above it. Its loop counts its
- * turns in the shared memory, an idle one turns every 2 seconds, and it is checked as often. Killed is one whose loop
- * has not turned for QUIET_CHECKS in a row and used no processor (stopped, deadlocked, a disk that does not answer), or
- * for BUSY_CHECKS whatever it computes; never one that is traced, and one that starts only where it is stopped. Checks
- * are counted, not seconds, so that a supervisor that was stopped as well, or a machine that slept, kills nobody. */
+/* Kills a daemon that hangs, because the processes that wait for it cannot be killed, not even an ls of the directory
+ * above the mount. The daemon's loop counts its turns in shared memory; an idle one turns every 2 seconds and is
+ * checked as often. It is killed after QUIET_CHECKS in a row without a turn and without processor time (stopped,
+ * deadlocked, a disk that does not answer), or after BUSY_CHECKS without a turn; never under a debugger, and during its
+ * start only if it is stopped. Checks are counted, not seconds, so a supervisor that was stopped as well, or a machine
+ * that slept, kills no daemon. */
 static void check(struct supervisor *s) {
     uint64_t cpu, turns = atomic_load(shared_turns(s->c->daemon.shared));
     char state = '?';

@@ -1,15 +1,14 @@
-/* Requests that must wait. A parked request stands under a key (a job or a group) and is tried again after each commit
- * that changed that; it is answered once: by its retry, by EINTR when its client gives up, or when we stop. When the
- * daemon is killed it is not answered; the kernel sends it again to the next one.
+/* Parked requests. Each has a key (a job or a group) and is tried again after each commit that changed it. It is
+ * answered once: by its retry, by EINTR when its client gives up, or when the daemon stops. If the daemon is killed,
+ * the kernel sends the request again to the next one.
  *
- *   waits                              for                                   under
- *   open results/NAME                  the job to end                        job
- *   read info/NAME/stdout, stderr      more output, or the end               job
- *   read info/NAME/wait                the job to end                        job
- *   read info/.wait, info/G/.wait      nothing unfinished in there           group
+ * waits                              for                                   under   open results/NAME
+ * the job to end                        job   read info/NAME/stdout, stderr      more output, or the end
+ * job   read info/NAME/wait                the job to end                        job   read info/.wait, info/G/.wait
+ * nothing unfinished in there           group
  *
- * While an open of results/NAME is parked the scheduler knows (sched_blocked): if a job waits so, its slot is lent out,
- * or, where too many of its user's are, it is refused (waits_refuse). */
+ * The scheduler is told of a parked open of results/NAME (sched_blocked): a job that waits so lends its slot, or is
+ * refused if too many of its user's jobs do (waits_refuse). */
 #ifndef PPFS_WAIT_H
 #define PPFS_WAIT_H
 #include "fs/fs.h"

@@ -23,7 +23,7 @@ int attr_may_remove(struct fs *fs, const struct job *j) {
     return rc == 0 && (g.mode & S_ISVTX) && uid != g.uid ? -EPERM : rc;
 }
 
-/* The time is the one of creation: editors take a change of it for somebody else's work. */
+/* The time is that of creation: editors take a changed time for another writer's work. */
 static void job_stat(struct fs *fs, const struct job *j, struct stat *st) {
     tree_stat(st, j->mode & 0777, j->uid, j->gid, body_size(fs, j->id, BODY_SPEC), j->created);
 }
@@ -46,7 +46,7 @@ int attr_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const cha
     if (ino_kind(dir) != KIND_JOBS || sched_find(fs->sched, ino_id(dir), name, false, &job) < 0 ||
         !attr_is_there_for(fs, req, &job))
         return -ENOENT;
-    /* none for the kernel to keep: it is so for one */
+    /* not to be cached by the kernel, for it holds for one process */
     *e = (struct fuse_entry_param){.ino = ino_make(job.id, KIND_JOB)};
     attr_stat(fs, &job, e->ino, &e->attr);
     return 0;
@@ -55,7 +55,8 @@ int attr_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const cha
 int attr_job(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     (void)timeout;
     struct job job;
-    int rc = sched_newest(fs->sched, ino_id(ino), &job); /* of what took its name, for who opened that by O_PATH */
+    int rc = sched_newest(fs->sched, ino_id(ino),
+                          &job); /* of the job that took its name, for a process that opened that by O_PATH */
     if (rc == 0 && job.shelf != SHELF_JOBS)
         rc = -ENOENT;
     if (rc == 0)
@@ -114,11 +115,11 @@ static void size_set(struct pending *p, int rc) {
     if (x)
         handle_write_repeated(x, p->size, UINT64_MAX);
     if (!handles_count(p->fs->handles, p->job->id, HANDLE_WRITER))
-        sched_release(p->fs->sched, p->job->id); /* by its name alone: nobody will close it */
+        sched_release(p->fs->sched, p->job->id); /* truncated by name: there is no close */
     reply_job(p->fs, p->req, p->ino, p->job->id);
 }
 
-/* Somebody but root and that user has it open: what he still writes would run as that user. */
+/* Whether a user other than root and uid has it open for writing: those bytes would run as uid. */
 static bool others_write(struct fs *fs, uint64_t job, uid_t uid) {
     const struct handle *x = handles_first(fs->handles, job);
     while (x && (!(x->flags & HANDLE_WRITER) || x->uid == 0 || x->uid == uid))
@@ -126,14 +127,15 @@ static bool others_write(struct fs *fs, uint64_t job, uid_t uid) {
     return x;
 }
 
-/* By its name, whatever its mode says: what is left of it runs as its owner. Who has it open was asked then. */
+/* Truncating by name needs the owner, whatever the mode, because the rest runs as its owner. For an open file this was
+ * checked at the open. */
 static int may_cut(struct fs *fs, const struct job *j) {
     if (job_is_options(j))
         return attr_may_remove(fs, j);
     return fs->now.uid != 0 && fs->now.uid != j->uid ? -EACCES : 0;
 }
 
-/* Whether the group is only lent to who gives it: its job would run with it. */
+/* Whether the caller has the group only from a set-group-ID bit: the job would run with it. */
 static bool is_lent(fuse_req_t req, gid_t gid) {
     const struct fuse_ctx *c = fuse_req_ctx(req);
     gid_t own = c->gid;
@@ -151,7 +153,7 @@ static void set_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struc
         attr_get(fs, req, ino, NULL);
 }
 
-/* What is queued or runs is cut by opening it with O_TRUNC, which makes a draft to close; not by its name. */
+/* A queued or running job is truncated only by an open with O_TRUNC, which makes a draft. */
 static int may_set_size(struct fs *fs, const struct job *j, const struct handle *x, off_t size) {
     if (job_ended(j->state))
         return -ESTALE;

@@ -8,12 +8,12 @@ void attr_stat(struct fs *fs, const struct job *j, fuse_ino_t ino, struct stat *
 /* For who has just given it that name, a job that ended since is there as if it had not (renames.h). */
 bool attr_is_there_for(struct fs *fs, fuse_req_t req, const struct job *j);
 
-/* Whether who asks may take its name away: 0 or -EPERM. The kernel has looked at the directory's mode, and at its
- * sticky bit by what it keeps of the name, which may be of an earlier job of another user; and who owns a .options file
- * says more than that. */
+/* Whether the caller may remove or rename the job: 0 or -EPERM. The kernel has checked the directory's mode, but the
+ * sticky bit only against its cached owner, who may be that of an earlier job; and .options files have rules of their
+ * own. */
 int attr_may_remove(struct fs *fs, const struct job *j);
 
-/* Of a job that has ended, for who has renamed it to that name (renames.h): 0 or -ENOENT. */
+/* The entry of an ended job for the process that has renamed it so (renames.h): 0 or -ENOENT. */
 int attr_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_entry_param *e);
 /* Of a job file or a group, which answer the request. fi may be NULL. */
 void attr_get(struct fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi);
