@@ -39,7 +39,8 @@ enum {
     QUERIES = 8,
     TURN = 64,
     REPORTED = 64,
-    REPORT_MS = 500
+    REPORT_MS = 500,
+    OTHERS = 8 /* addresses of one node that are told later than the first */
 };
 enum { QUERY = 1, ANSWER, HERE };
 enum { PAUSE_MIN_MS = 1000, PAUSE_MAX_MS = 10000, NODE_PAUSE_MS = 10000, HASTE_MS = 100 };
@@ -67,10 +68,13 @@ struct discover_core {
         uint8_t nonce[SESSION_ID];
         int64_t until_ms;
     } seen[NONCES];
-    struct {
+    struct report {
         uint8_t id[SESSION_ID];
         int64_t until_ms;
-    } reported[REPORTED]; /* found lately; a ring */
+        struct sockaddr_storage first, others[OTHERS]; /* where it is; the others are told when its time is over */
+        unsigned count;                                /* of others */
+    } reported[REPORTED];                              /* found lately; a ring */
+    struct event *late;                                /* some have others */
     unsigned report, round;
     struct refusals refusals;
 };
@@ -213,18 +217,47 @@ static bool is_ours(const struct discover_core *d, const uint8_t nonce[SESSION_I
     return false;
 }
 
-/* Whether this is the first of a node's answers, which come by several ways. Should it be the one way that does not
- * lead to the node, another round begins with the other. */
-static bool is_first(struct discover_core *d, const uint8_t id[SESSION_ID]) {
-    int64_t now = clock_ms();
+static void tell_others(struct discover_core *d, struct report *r) {
+    for (unsigned i = 0; i < r->count; i++)
+        d->ev.found(d->arg, &r->others[i], r->id);
+    r->count = 0;
+}
 
+static void on_late(evutil_socket_t fd, short what, void *arg) {
+    struct discover_core *d = arg;
+
+    (void)fd;
+    (void)what;
     for (int i = 0; i < REPORTED; i++)
-        if (d->reported[i].until_ms > now && !memcmp(d->reported[i].id, id, SESSION_ID))
-            return false;
-    unsigned at = d->report++ % REPORTED;
-    memcpy(d->reported[at].id, id, SESSION_ID);
-    d->reported[at].until_ms = now + REPORT_MS;
-    return true;
+        tell_others(d, &d->reported[i]);
+}
+
+/* A node answers by several ways, and the first of its answers is told at once. The others may be the ones that lead to
+ * it, as who has a key can answer in its name: they are told a little later, when who was reached the first way is
+ * known to be there. */
+static void report(struct discover_core *d, const struct sockaddr_storage *at, const uint8_t id[SESSION_ID]) {
+    static const struct timeval pause = {.tv_usec = REPORT_MS * 1000};
+    int64_t now = clock_ms();
+    struct report *r;
+
+    for (int i = 0; i < REPORTED; i++) {
+        r = &d->reported[i];
+        if (r->until_ms <= now || memcmp(r->id, id, SESSION_ID))
+            continue;
+        bool told = !memcmp(&r->first, at, sizeof(*at));
+        for (unsigned k = 0; k < r->count; k++)
+            told |= !memcmp(&r->others[k], at, sizeof(*at));
+        if (!told && r->count < OTHERS)
+            r->others[r->count++] = *at;
+        if (!event_pending(d->late, EV_TIMEOUT, NULL))
+            event_add(d->late, &pause);
+        return;
+    }
+    r = &d->reported[d->report++ % REPORTED];
+    tell_others(d, r);
+    *r = (struct report){.until_ms = now + REPORT_MS, .first = *at};
+    memcpy(r->id, id, SESSION_ID);
+    d->ev.found(d->arg, at, id);
 }
 
 static void on_packet(struct discover_core *d, int i, const struct packet *p, const struct sockaddr_storage *from) {
@@ -237,13 +270,13 @@ static void on_packet(struct discover_core *d, int i, const struct packet *p, co
         d->pause_ms = PAUSE_MIN_MS;
         wait_ms(d, since > HASTE_MS ? 0 : HASTE_MS - since);
     }
-    if (ppfs && p->kind == ANSWER && p->port && is_ours(d, p->answers) && is_first(d, p->id)) {
+    if (ppfs && p->kind == ANSWER && p->port && is_ours(d, p->answers)) {
         struct sockaddr_storage at = *from;
         if (i)
             ((struct sockaddr_in6 *)&at)->sin6_port = htobe16(p->port);
         else
             ((struct sockaddr_in *)&at)->sin_port = htobe16(p->port);
-        d->ev.found(d->arg, &at, p->id);
+        report(d, &at, p->id);
     }
 }
 
@@ -293,7 +326,8 @@ int discover_core_create(struct discover_core **out, struct event_base *base, co
         whole &= d->heard[i] && d->answered[i] && !event_add(d->heard[i], NULL) && !event_add(d->answered[i], NULL);
     }
     d->timer = evtimer_new(base, on_timer, d);
-    if (!whole || !d->timer) {
+    d->late = evtimer_new(base, on_late, d);
+    if (!whole || !d->timer || !d->late) {
         discover_core_destroy(d);
         return -ENOMEM;
     }
@@ -319,6 +353,8 @@ void discover_core_destroy(struct discover_core *d) {
     }
     if (d->timer)
         event_free(d->timer);
+    if (d->late)
+        event_free(d->late);
     free(d);
     errno = saved;
 }

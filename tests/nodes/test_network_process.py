@@ -416,6 +416,60 @@ def test_finds_without_end_are_not_dialled_all_at_once(new_mount, base):
         assert m.result("x") == b"hello\n" and text_of(base / "dials") == "131"
 
 
+DEAD = """\
+    #!/usr/bin/python3
+    # Finds a thousand nodes that are not there, and when each was dialled once another one.
+    import os, socket, struct, sys
+    s = socket.socket(fileno=3)
+    s.setblocking(True)
+    here = os.path.dirname(sys.argv[0])
+    port = int(open(here + "/port").read())
+    discovery, dials, answered = 0, 0, False
+    def find(n):
+        m = bytearray(size)
+        struct.pack_into("<II", m, 0, 14, discovery)
+        struct.pack_into("<HHBBBB", m, 24, 2, socket.htons(port), 127, 1 + n // 200, 1 + n % 200, 1)
+        struct.pack_into("<I", m, size - 16, n)
+        s.send(m)
+    while True:
+        m, fds, flags, _ = socket.recv_fds(s, 65536, 4)
+        if not m:
+            sys.exit()
+        size, (kind, number) = len(m), struct.unpack_from("<II", m)
+        if kind == 8:
+            s.send(struct.pack("<I", 15) + bytes(size - 4))
+        elif kind == 5:
+            dials += 1
+            try:
+                last = socket.socket(fileno=os.dup(fds[0])).getpeername()[0]
+            except OSError:
+                last = ""
+            if last == "127.100.1.1":
+                open(here + "/said", "w").close()
+            else:
+                s.send(struct.pack("<IIIIi", 12, number, 0, 0, -111) + bytes(size - 20))
+            if dials == 1024:
+                find(99 * 200)
+        elif kind == 6:
+            discovery = number
+            for n in range(1024):
+                find(n)
+        for fd in fds:
+            os.close(fd)
+"""
+
+
+def test_dead_addresses_that_were_found_give_way(new_mount, base):
+    """Who has a key of a node can name as many as are kept, again and again."""
+    (base / "finds").write_text(textwrap.dedent(DEAD))
+    (base / "finds").chmod(0o755)
+    with socket.create_server(("0.0.0.0", 0), backlog=4096) as there:
+        (base / "port").write_text(str(there.getsockname()[1]))
+        m = new_mount(cpus=1, env={"PPFS_NET": str(base / "finds")}).start()
+        (m.mnt / "nodes" / ".discover").write_text("239.255.77.70%lo:60071\n")
+        wait_until(lambda: (base / "said").exists(), "one more to be dialled")
+
+
 def test_a_program_that_cannot_be_run_is_named(new_mount, base):
     m = new_mount(options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(base / "nothing")})
     p = m.run()

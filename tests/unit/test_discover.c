@@ -275,6 +275,47 @@ static void who_has_no_key_and_echoes_get_no_answer(void **state) {
     tls_destroy(other);
 }
 
+static bool was_found_twice(void *arg) {
+    return ((struct side *)arg)->found > 1;
+}
+
+/* Who has the key for any node answers before it, in its name. */
+static void a_forged_answer_hides_no_node(void **state) {
+    (void)state;
+    struct side ppfs;
+    struct discover_where where;
+    uint8_t query[PACKET + 1], forged[PACKET], right[PACKET];
+    struct sockaddr_in from;
+    socklen_t size = sizeof(from);
+    assert_int_equal(discover_parse(&where, place4, why, sizeof(why)), 0);
+    int hear = discover_hear(&where, 0), fd = sender();
+    discover_join(&where, 0, hear);
+    start(&ppfs, TLS_PPFS, KEY_A, place4);
+    turn_until(has_answer, &hear);
+    assert_int_equal(recvfrom(hear, query, sizeof(query), 0, (struct sockaddr *)&from, &size), PACKET);
+    make_packet(ppfs.tls, forged, 2, 0);
+    memcpy(forged + 40, query + 24, SESSION_ID);
+    memset(forged + 56, 7, SESSION_ID); /* whose name */
+    memcpy(right, forged, PACKET);
+    right[11] = 0x20; /* another port */
+    tls_random(right + 24, SESSION_ID);
+    for (int i = 0; i < 4; i++) {
+        uint8_t *bytes = i % 2 ? right : forged;
+        bytes[24] ^= (uint8_t)i;
+        assert_int_equal(tls_sign(ppfs.tls, bytes, SIGNED, bytes + SIGNED), 0);
+        assert_int_equal(sendto(fd, bytes, PACKET, 0, (struct sockaddr *)&from, size), PACKET);
+    }
+    turn_until(was_found, &ppfs);
+    assert_string_equal(strrchr(ppfs.address, ':'), ":1");
+    turn_until(was_found_twice, &ppfs);
+    assert_string_equal(strrchr(ppfs.address, ':'), ":8193");
+    assert_int_equal(ppfs.found, 2);
+    assert_false(ppfs.two_ids);
+    close(fd);
+    close(hear);
+    stop(&ppfs);
+}
+
 /* As much as some hundred machines say in a minute. */
 static void many_are_heard(void **state) {
     (void)state;
@@ -346,6 +387,7 @@ int main(void) {
         cmocka_unit_test(many_are_heard),
         cmocka_unit_test(a_clock_that_is_off_gets_no_answer),
         cmocka_unit_test(an_answer_to_nobodys_question_is_not_believed),
+        cmocka_unit_test(a_forged_answer_hides_no_node),
     };
     return cmocka_run_group_tests(tests, places, rig_teardown);
 }

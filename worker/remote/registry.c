@@ -332,21 +332,30 @@ static bool is_known(const struct registry *f, const uint8_t id[SESSION_ID]) {
     return false;
 }
 
-/* One that is dropped is found again. */
-static bool finds_too_much(const struct registry *f) {
+/* Room for one more address that only discovery has named: where there is none, the oldest at which a dial has failed
+ * gives way, for who has a key can name dead ones without end. What is dropped is found again. */
+static bool has_room_for_found(struct registry *f) {
+    struct target *oldest = NULL;
     unsigned count = 0;
 
-    for (const struct target *t = f->targets; t; t = t->next)
-        count += t->found && !t->there;
-    return count >= FOUND_MAX;
+    for (struct target *t = f->targets; t; t = t->next) {
+        if (!t->found || t->there)
+            continue;
+        count++;
+        if (!t->greeting && redial_tries(t->redial))
+            oldest = t; /* the list begins with the newest */
+    }
+    if (count >= FOUND_MAX && oldest)
+        target_free(oldest);
+    return count < FOUND_MAX || oldest;
 }
 
 static void on_found(void *arg, const char *address, const uint8_t id[SESSION_ID]) {
     struct registry *f = arg;
     char why[256];
 
-    if (!is_known(f, id) && !target_at(f, address) && !finds_too_much(f) &&
-        peer_check_address(address, true, why, sizeof(why)) == 0)
+    if (!is_known(f, id) && !target_at(f, address) && peer_check_address(address, true, why, sizeof(why)) == 0 &&
+        has_room_for_found(f))
         target_new(f, address, true);
 }
 
