@@ -19,12 +19,27 @@ int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*e
     return store_group_list(s->store, parent, after, each, arg);
 }
 
-static int depth_of(struct sched *s, uint64_t id) {
+struct walk { /* from a group to those above it, without the topmost */
+    uint64_t next;
     struct group g;
-    int depth = 0;
-    for (; id && depth <= GROUP_LEVELS && store_group_get(s->store, id, &g) == 0; depth++)
-        id = g.parent;
-    return depth;
+    int depth, rc;
+};
+
+/* The next is in w->g. false: there is none, or *w says in rc why it cannot be had. */
+static bool walk_up(struct sched *s, struct walk *w) {
+    if (w->next == 0 || w->rc < 0)
+        return false;
+    w->rc = w->depth > GROUP_LEVELS ? -ELOOP : store_group_get(s->store, w->next, &w->g);
+    w->next = w->g.parent;
+    w->depth += w->rc == 0;
+    return w->rc == 0;
+}
+
+static int depth_of(struct sched *s, uint64_t id) {
+    struct walk w = {.next = id};
+    while (walk_up(s, &w))
+        ;
+    return w.depth;
 }
 
 bool group_may_search(const struct group *g, uid_t uid, gid_t gid) {
@@ -38,23 +53,18 @@ bool group_may_search(const struct group *g, uid_t uid, gid_t gid) {
 }
 
 bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
-    struct group g;
-    for (int depth = 0; group && depth <= GROUP_LEVELS; depth++, group = g.parent)
-        if (store_group_get(s->store, group, &g) < 0 || !group_may_search(&g, uid, gid))
+    struct walk w = {.next = group};
+    while (walk_up(s, &w))
+        if (!group_may_search(&w.g, uid, gid))
             return false;
-    return group == 0;
+    return w.rc == 0;
 }
 
 static bool is_below(struct sched *s, uint64_t id, uint64_t top) {
-    struct group g;
-    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
-        if (id == top)
-            return true;
-        if (store_group_get(s->store, id, &g) < 0)
-            return false;
-        id = g.parent;
-    }
-    return id == top;
+    struct walk w = {.next = id};
+    while (w.next != top && walk_up(s, &w))
+        ;
+    return w.rc == 0 && w.next == top;
 }
 
 uint64_t group_being_read(struct sched *s, uint64_t group) {
@@ -78,26 +88,23 @@ int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
 }
 
 int sched_path(struct sched *s, const struct job *j, char *buf, size_t size) {
-    uint64_t id = j->group;
+    struct walk w = {.next = j->group};
     size_t at = size, n = strlen(j->name);
     if (n + 1 > size)
         return -ENAMETOOLONG;
     buf[--at] = 0;
     at -= n;
     memcpy(buf + at, j->name, n);
-    for (int depth = 0; id && depth <= GROUP_LEVELS; depth++) {
-        struct group g;
-        int rc = store_group_get(s->store, id, &g);
-        if (rc < 0)
-            return rc;
-        n = strlen(g.name);
+    while (walk_up(s, &w)) {
+        n = strlen(w.g.name);
         if (n + 1 > at)
             return -ENAMETOOLONG;
         buf[--at] = '/';
         at -= n;
-        memcpy(buf + at, g.name, n);
-        id = g.parent;
+        memcpy(buf + at, w.g.name, n);
     }
+    if (w.rc < 0)
+        return w.rc;
     memmove(buf, buf + at, size - at);
     return 0;
 }
