@@ -10,7 +10,7 @@ OVER = set("""
     tests/hostile/test_disk.py tests/mount/ppfsmount.py tests/mount/test_commands.py tests/mount/test_results.py
     tests/mount/test_streams.py tests/python/test_executor.py tests/unit/netrig.h tests/unit/noderig.h tests/unit/poolrig.h
     tests/unit/test_lease.c tests/unit/test_peer.c tests/unit/test_pool.c tests/unit/test_remote_ends.c tests/unit/test_session.c
-    tests/unit/test_slots.c tests/unit/test_store.c worker/node/node.c worker/pool/pool_internal.h
+    tests/unit/test_slots.c worker/node/node.c worker/pool/pool_internal.h
     """.split())
 
 
