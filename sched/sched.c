@@ -1,4 +1,5 @@
 /* The scheduler as a whole: made, recovered, committed, ended. */
+#include "sched/hosts/registry.h"
 #include "sched/sched.h"
 
 #include <assert.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "sched/dispatch/dispatch.h"
 #include "sched/streams/stream_int.h"
 
 #define SLICE_US 5000 /* nobody in the mount notices a wait as short as this */
@@ -27,12 +29,12 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     (void)fd;
     (void)what;
-    s->users_unknown = s->settling = s->opening = s->deps = true;
+    s->users->unknown = s->settling = s->opening = s->deps = true;
     run_retry_ends(s);
     stream_recover(s, false);
     sched_set_due(s);
-    struct ids again = s->again;
-    s->again = (struct ids){0}; /* what fails again comes with the next retry, not with this one */
+    struct ids again = s->jobs->again;
+    s->jobs->again = (struct ids){0}; /* what fails again comes with the next retry, not with this one */
     for (size_t i = 0; i < again.count; i++)
         if (!s->is_open || !s->is_open(s->is_open_arg, again.items[i], true))
             sched_release(s, again.items[i]);
@@ -46,7 +48,7 @@ bool sched_dirty(const struct sched *s) {
 }
 
 unsigned sched_running(const struct sched *s) {
-    return s->hosts->runs; /* on this machine */
+    return s->hosts->all->runs; /* on this machine */
 }
 
 uint64_t sched_faults(const struct sched *s) {
@@ -83,14 +85,14 @@ static void take_back(struct sched *s) {
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
     s->settling = s->opening = s->placing = true;
     host_rolled_back(s);
-    for (size_t i = 0; i < s->released.count; i++)
+    for (size_t i = 0; i < s->jobs->released.count; i++)
         /* another turn may be committed before the retry: that is not its end */
-        ids_add(&s->again, s->released.items[i]);
-    s->released.count = 0;
+        ids_add(&s->jobs->again, s->jobs->released.items[i]);
+    s->jobs->released.count = 0;
     s->unlink_count = 0;
-    s->heir_count = 0; /* whose old jobs may still be there */
+    s->jobs->heir_count = 0; /* whose old jobs may still be there */
     s->changed.count = 0;
-    s->users_unknown = true;
+    s->users->unknown = true;
     sched_retry(s);
 }
 
@@ -130,7 +132,7 @@ int sched_commit(struct sched *s) {
         return rc;
     }
     if (changed) {
-        s->released.count = 0;
+        s->jobs->released.count = 0;
         kept(s);
         tidy_later(s);
     }
@@ -270,8 +272,8 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     s->retry = evtimer_new(s->c.base, on_retry, s);
     s->lease_timer = evtimer_new(s->c.base, lease_timer, s);
     s->tidy = evtimer_new(s->c.base, tidy_timer, s);
-    s->wake = evtimer_new(s->c.base, host_wake, s);
-    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->wake || !s->tidy))
+    s->hosts->wake = evtimer_new(s->c.base, host_wake, s);
+    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->hosts->wake || !s->tidy))
         rc = -ENOMEM;
     if (rc == 0)
         rc = host_create_local(s);
@@ -299,18 +301,34 @@ static const struct sched_ops ops = {
     .recalled = lease_recalled,
     .printed = stream_printed};
 
+/* One piece of memory; s comes first. */
+struct rooms {
+    struct sched s;
+    struct hosts hosts;
+    struct users users;
+    struct jobs jobs;
+    struct runs runs;
+    struct lends lends;
+};
+
 int sched_create(struct sched **out, const struct sched_config *c, char *why, size_t why_size) {
-    struct sched *s = calloc(1, sizeof *s);
+    struct rooms *rooms = calloc(1, sizeof *rooms);
+    struct sched *s = &rooms->s;
     int rc = -ENOMEM;
     snprintf(why, why_size, "out of memory");
-    if (!s)
+    if (!rooms)
         return rc;
     s->c = *c;
+    s->hosts = &rooms->hosts;
+    s->users = &rooms->users;
+    s->jobs = &rooms->jobs;
+    s->runs = &rooms->runs;
+    s->lends = &rooms->lends;
     s->ops = &ops;
     TAILQ_INIT(&s->idle);
-    lend_init(&s->lends);
-    TAILQ_INIT(&s->roomy);
-    TAILQ_INIT(&s->lost);
+    lend_init(s->lends);
+    TAILQ_INIT(&s->hosts->roomy);
+    TAILQ_INIT(&s->hosts->lost);
     s->owner = geteuid();
     s->slice_us = SLICE_US;
     s->steady_us = clock_wall_us() - clock_us();
@@ -324,13 +342,13 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     }
     if (c->again)
         host_rolled_back(s);
-    store_meta_set(s->store, "cpus", s->hosts->cpus);
-    store_meta_set(s->store, "node_state", s->hosts->state);
+    store_meta_set(s->store, "cpus", s->hosts->all->cpus);
+    store_meta_set(s->store, "node_state", s->hosts->all->state);
     s->first_id = store_next_id(s->store);
     if (store_failed(s->store) && !store_faults(s->store))
         store_rollback(s->store); /* a full disk is no reason not to begin */
-    s->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
-    s->users_unknown = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash =
+    s->jobs->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
+    s->users->unknown = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash =
         true; /* until a look says otherwise */
     check_later(s);
     tidy_later(s);
@@ -371,7 +389,7 @@ void sched_destroy(struct sched *s) {
     stream_free_all(s);
     host_picks_free(s);
     users_free(s);
-    tdestroy(s->runs, free_run);
+    tdestroy(s->runs->tree, free_run);
     host_free_all(s);
     keys_free(s);
     spool_destroy(s->spool);
@@ -384,22 +402,22 @@ void sched_destroy(struct sched *s) {
         event_free(s->retry);
     if (s->lease_timer)
         event_free(s->lease_timer);
-    if (s->wake)
-        event_free(s->wake);
+    if (s->hosts->wake)
+        event_free(s->hosts->wake);
     if (s->tidy)
         event_free(s->tidy);
-    lend_free(&s->lends);
-    free(s->waiting_places);
+    lend_free(s->lends);
+    free(s->jobs->waiting_places);
     for (struct later *l; (l = s->laters);) {
         s->laters = l->next;
         free(l);
     }
-    free(s->kills.items);
+    free(s->runs->kills.items);
     free(s->changed.items);
-    free(s->released.items);
-    free(s->again.items);
-    free(s->submitting.items);
-    free(s->converting.items);
+    free(s->jobs->released.items);
+    free(s->jobs->again.items);
+    free(s->jobs->submitting.items);
+    free(s->jobs->converting.items);
     free(s->unlinks);
     free(s->state_dir);
     free(s->mountpoint);

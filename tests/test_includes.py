@@ -15,7 +15,6 @@ LIBRARIES = [  # (header, files that may include it)
     (r"seccomp\.h", r"net/untrusted/jail\.c"),
     (r"fuse_lowlevel\.h|fuse3/.*|fuse\.h", r"fs/.*"),
 ]
-OPEN = ["sched/sched.h", "sched/turn/sched_int.h"]  # headers that all of a room still open, and that open all of it
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 
@@ -23,7 +22,7 @@ def wrong_includes(name, text):
     """What is wrong with the includes of the file called name (its path from the top), a sentence each."""
     wrong = []
     for quote, header in INCLUDE.findall(text):
-        if floor(header) and goes_up(name, header) and header not in OPEN and name not in OPEN:
+        if floor(header) and goes_up(name, header):
             wrong.append(f"{name} includes {header}: no arrow runs from {floor(name)} to {floor(header)}")
         if quote == '"' and not floor(header):
             wrong.append(f'{name} includes "{header}": headers of the house are named from the top, as "{floor(name)}/{header}"')

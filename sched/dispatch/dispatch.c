@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "sched/dispatch/dispatch.h"
+#include "sched/dispatch/lend.h"
 #include "sched/streams/stream_int.h"
 
 #define LANES_MAX 256  /* places of a user that one dispatch looks at */
@@ -34,18 +36,18 @@ struct lanes { /* of a user */
 static void find_users(struct sched *s) {
     uid_t uid;
     int rc = 0;
-    for (int64_t after = -1; s->users_unknown && (rc = store_ready_user(s->store, after, &uid)) == 0; after = uid) {
+    for (int64_t after = -1; s->users->unknown && (rc = store_ready_user(s->store, after, &uid)) == 0; after = uid) {
         struct user *u = user_of(s, uid);
         if (!u)
             return;
         user_backlog(u, true, true);
     }
-    s->users_unknown = sched_check(s, rc) < 0 && rc != -ENOENT;
+    s->users->unknown = sched_check(s, rc) < 0 && rc != -ENOENT;
 }
 
 static bool somebody_waits(struct sched *s) {
     bool wanted = lease_wanted(s);
-    return s->backlog || s->placed_backlog || wanted;
+    return s->users->backlog || s->users->placed_backlog || wanted;
 }
 
 /* --- a user's lanes ---------------------------------------------------------------------------------------------- */
@@ -110,14 +112,14 @@ static int open_lanes(struct user *u) {
     u->lanes = calloc(1, sizeof *u->lanes);
     if (!u->lanes)
         return sched_check(s, -ENOMEM);
-    LIST_INSERT_HEAD(&s->met, u, met);
+    LIST_INSERT_HEAD(&s->users->met, u, met);
     int rc = u->backlog ? add_lane(u, "") : 0;
     return rc == 0 && u->placed ? add_places(u) : rc;
 }
 
 /* keep: those who were passed stay so, and the next dispatch goes on behind them. */
 static void close_lanes(struct sched *s, bool keep) {
-    for (struct user *u = LIST_FIRST(&s->met), *next; u; u = next) {
+    for (struct user *u = LIST_FIRST(&s->users->met), *next; u; u = next) {
         next = LIST_NEXT(u, met);
         if (u->lanes)
             free(u->lanes->items);
@@ -157,13 +159,13 @@ static int put_aside(struct sched *s, struct job_row *r) {
 /* It starts on a host that is kept for another job, if it surely ends before that one could begin. */
 static bool fill(struct sched *s, struct job_row *r, const struct demand *d) {
     struct options *o = NULL;
-    if (!s->spares || submit_options(s, r, &o) < 0)
+    if (!s->hosts->spares || submit_options(s, r, &o) < 0)
         return false;
     struct host *h = host_spare(s, d, options_timeout_us(o));
     options_destroy(o);
     if (!h || speed_holds(s, h, d->function) || run_start(s, r, h, 0) < 0)
         return false;
-    run_find(s, r->job.id)->filled = true;
+    run_find(s, r->job.id)->use.filled = true;
     return true;
 }
 
@@ -218,7 +220,7 @@ static bool try_head(struct user *u, struct lane *l) {
     const struct host *kept = host_reserve(s, &d, r->job.id);
     u->keeps |= kept && kept->used - kept->leases + r->job.cpus <= kept->cpus + kept->lent;
     if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .uid = u->uid, .avoid = ""}) ||
-        (s->spares && ++u->lanes->waiting < WAITING_MAX))
+        (s->hosts->spares && ++u->lanes->waiting < WAITING_MAX))
         next_in(u, l, r);
     else
         l->over = true;
@@ -262,7 +264,7 @@ static struct user *raised(struct sched *s) {
     const uid_t trusted[] = {0, s->owner};
     struct user *best = NULL;
     int most = 0;
-    for (unsigned i = 0; i < 2 && s->user_heaps[USERS_READY].count > 1; i++) {
+    for (unsigned i = 0; i < 2 && s->users->heaps[USERS_READY].count > 1; i++) {
         struct user *u = user_of(s, trusted[i]);
         struct lease_offer o;
         if (!u || !u->in[USERS_READY] || open_lanes(u) < 0)
@@ -285,7 +287,7 @@ static bool give_turn(struct user *u, bool *moved) {
     struct lease_offer o;
     if (open_lanes(u) < 0 || u->lanes->met++ == MET_MAX)
         return false;
-    if (lend_crowded(u) && start_wanted(u)) {
+    if (lend_crowded(u, s->hosts->all->cpus) && start_wanted(u)) {
         *moved = true;
         return true;
     }
@@ -312,10 +314,10 @@ static bool give_turn(struct user *u, bool *moved) {
  * before all users had their turn, the next dispatch goes on with the others. */
 static void dispatch_users(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
-    bool moved = false, passed = false, cut = false, more = false, goes_on = !LIST_EMPTY(&s->met);
+    bool moved = false, passed = false, cut = false, more = false, goes_on = !LIST_EMPTY(&s->users->met);
     if (!goes_on)
         s->stirred = false;
-    while ((host_any_free(s) || s->spares) && !store_failed(s->store)) {
+    while ((host_any_free(s) || s->hosts->spares) && !store_failed(s->store)) {
         struct user *u = raised(s);
         if (!u && !(u = user_next(s)))
             break;
@@ -342,7 +344,7 @@ void dispatch_turn(struct sched *s) {
         return;
     s->dispatches++;
     host_unreserve_all(s);
-    if (!host_any_free(s) || s->users_starved)
+    if (!host_any_free(s) || s->users->starved)
         lend_turn(s);
     if (host_any_free(s))
         dispatch_users(s);

@@ -20,13 +20,12 @@ void lend_init(struct lends *l) {
 
 void lend_free(struct lends *l) {
     tdestroy(l->parked, free);
-    tdestroy(l->wants, free);
 }
 
 /* --- clients ----------------------------------------------------------------------------------------------------- */
 
 static struct parked *find(struct sched *s, uint64_t request) {
-    struct parked **found = tfind(&request, &s->lends.parked, compare);
+    struct parked **found = tfind(&request, &s->lends->parked, compare);
     return found ? *found : NULL;
 }
 
@@ -46,13 +45,13 @@ static void refuse(struct sched *s, const struct parked *p, uint64_t job, const 
 
 /* Its job lends its slot, if it has one that runs, and may. */
 static void look(struct sched *s, struct parked *p) {
-    uint64_t job = pool_job_of(s->hosts->pool, p->pid);
+    uint64_t job = pool_job_of(s->hosts->all->pool, p->pid);
     struct run *r = job ? run_find(s, job) : NULL;
     struct lease *l = job && !r ? lease_find(s, job) : NULL;
     struct user *u = r && r->state == RUN_RUNNING ? r->user : l ? l->user : NULL;
     if (!u)
         return;
-    if (!(r ? r->lent : l->lent) && u->lends >= lend_most(u)) {
+    if (!(r ? r->use.lent : l->lent) && u->lends >= lend_most(u, s->hosts->all->cpus)) {
         refuse(s, p, job, u);
         return;
     }
@@ -72,15 +71,15 @@ static void look(struct sched *s, struct parked *p) {
 void lend_turn(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
     struct parked *p;
-    while ((p = TAILQ_FIRST(&s->lends.fresh))) {
-        TAILQ_REMOVE(&s->lends.fresh, p, fresh);
+    while ((p = TAILQ_FIRST(&s->lends->fresh))) {
+        TAILQ_REMOVE(&s->lends->fresh, p, fresh);
         p->looked = true;
         s->steps++;
         look(s, p);
         if (clock_us() >= until)
             break;
     }
-    if (!TAILQ_EMPTY(&s->lends.fresh))
+    if (!TAILQ_EMPTY(&s->lends->fresh))
         sched_tick(s);
 }
 
@@ -99,13 +98,13 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job) {
     if (!p)
         return; /* its slot is then not lent out */
     *p = (struct parked){.request = request, .pid = pid, .on = job};
-    struct parked **at = tsearch(&p->request, &s->lends.parked, compare);
+    struct parked **at = tsearch(&p->request, &s->lends->parked, compare);
     if (!at || *at != p) {
         free(p);
         return;
     }
-    TAILQ_INSERT_HEAD(&s->lends.fresh, p, fresh);
-    if (s->backlog || s->placed_backlog || s->streams)
+    TAILQ_INSERT_HEAD(&s->lends->fresh, p, fresh);
+    if (s->users->backlog || s->users->placed_backlog || s->streams)
         sched_tick(s);
 }
 
@@ -125,10 +124,10 @@ void sched_unblocked(struct sched *s, uint64_t request) {
     if (!p)
         return;
     if (!p->looked)
-        TAILQ_REMOVE(&s->lends.fresh, p, fresh);
+        TAILQ_REMOVE(&s->lends->fresh, p, fresh);
     wanted_drop(s, p->want);
     if (p->job)
         take_back(s, p);
-    tdelete(&request, &s->lends.parked, compare);
+    tdelete(&request, &s->lends->parked, compare);
     free(p);
 }

@@ -25,13 +25,16 @@ struct parked {                /* a request that waits for a result */
 };
 
 struct lends {
-    void *parked, *wants; /* tsearch trees */
+    void *parked; /* tsearch tree */
     TAILQ_HEAD(, parked) fresh;
-    unsigned count; /* runs and leases that have lent their slots, of all users */
 };
 
 void lend_init(struct lends *l);
 void lend_free(struct lends *l);
+/* A request of pid waits for that job's result; from now on for another one's; no longer. */
+void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job);
+void sched_waits_on(struct sched *s, uint64_t request, uint64_t job);
+void sched_unblocked(struct sched *s, uint64_t request);
 /* Of the clients that began to wait those that are jobs lend their slots, as many as a slice has time for. */
 void lend_turn(struct sched *s);
 #endif

@@ -9,7 +9,7 @@
 
 #include "net/clock.h"
 #include "net/hash.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 
 #define WAYS 16u    /* places where the number of a key may be */
 #define KEEP 0.8    /* of what was known, at each run */
@@ -39,7 +39,7 @@ static unsigned first_way(uint64_t key) {
 }
 
 unsigned speed_function(struct sched *s, uint64_t key) {
-    struct speeds *t = &s->speeds;
+    struct speeds *t = &s->hosts->speeds;
     unsigned first = first_way(key), at = first;
     for (unsigned i = first; i < first + WAYS; i++) {
         if (t->keys[i] == key) {
@@ -62,7 +62,7 @@ unsigned speed_function(struct sched *s, uint64_t key) {
 
 static struct took took(const struct host *h, unsigned function) {
     struct took t = h->took[function];
-    return t.of == h->s->speeds.given[function] ? t : (struct took){0};
+    return t.of == h->s->hosts->speeds.given[function] ? t : (struct took){0};
 }
 
 static bool alike(struct took t) {
@@ -71,7 +71,7 @@ static bool alike(struct took t) {
 
 void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
     struct took t = took(h, function);
-    float *fastest = &h->s->speeds.fastest[function];
+    float *fastest = &h->s->hosts->speeds.fastest[function];
     double keep = 1;
     if (function == 0 || runs == 0)
         return;
@@ -80,14 +80,14 @@ void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
     us = us < 0.01 ? 0.01 : us;
     if (t.us == 0) {
         t.us = t.spread = (float)us;
-        t.of = h->s->speeds.given[function];
+        t.of = h->s->hosts->speeds.given[function];
     }
     t.spread = (float)(t.spread * keep + fabs(us - t.us) * (1 - keep));
     t.us = (float)(t.us * keep + us * (1 - keep));
     h->took[function] = t;
     if (alike(t) && (*fastest == 0 || t.us < *fastest))
         *fastest = t.us;
-    h->s->speeds.changed = true;
+    h->s->hosts->speeds.changed = true;
 }
 
 bool speed_sure(const struct host *h, unsigned function) {
@@ -96,7 +96,7 @@ bool speed_sure(const struct host *h, unsigned function) {
 
 bool speed_span(const struct host *h, unsigned function, double *least, double *most) {
     struct took t = took(h, function);
-    const struct run *r;
+    const struct slot_use *r;
     int64_t now = clock_us();
     *least = t.us - 2 * t.spread;
     *most = t.us + 2 * t.spread;
@@ -112,7 +112,7 @@ bool speed_faster(const struct host *h, const struct host *than, unsigned functi
 }
 
 static double by_others(const struct host *h, unsigned function) {
-    return h->s->speeds.fastest[function] * (h->slower > 1 ? h->slower : 1);
+    return h->s->hosts->speeds.fastest[function] * (h->slower > 1 ? h->slower : 1);
 }
 
 double speed_us(const struct host *h, unsigned function) {
@@ -122,7 +122,7 @@ double speed_us(const struct host *h, unsigned function) {
 
 double speed_excess(const struct host *h, unsigned function) {
     struct took t = took(h, function);
-    double fastest = h->s->speeds.fastest[function];
+    double fastest = h->s->hosts->speeds.fastest[function];
     double us = t.us == 0 ? by_others(h, function) : alike(t) ? t.us : 0;
     return fastest > 0 && us > fastest * SLOWER ? us - fastest : 0;
 }
@@ -131,18 +131,18 @@ double speed_excess(const struct host *h, unsigned function) {
 
 static uint32_t serial(struct host *h) {
     if (!h->serial)
-        h->serial = ++h->s->speeds.serials;
+        h->serial = ++h->s->hosts->speeds.serials;
     return h->serial;
 }
 
 static struct took *ended(struct host *h, unsigned function) {
-    if (h->took[function].of != h->s->speeds.given[function])
-        h->took[function] = (struct took){.of = h->s->speeds.given[function]};
+    if (h->took[function].of != h->s->hosts->speeds.given[function])
+        h->took[function] = (struct took){.of = h->s->hosts->speeds.given[function]};
     return &h->took[function];
 }
 
 void speed_ended(struct host *h, unsigned function, bool failed) {
-    struct speeds *all = &h->s->speeds;
+    struct speeds *all = &h->s->hosts->speeds;
     if (function == 0)
         return;
     struct took *t = ended(h, function);
@@ -161,7 +161,7 @@ void speed_ended(struct host *h, unsigned function, bool failed) {
 }
 
 bool speed_doubts(const struct host *h, unsigned function) {
-    const struct speeds *all = &h->s->speeds;
+    const struct speeds *all = &h->s->hosts->speeds;
     struct took t = took(h, function);
     if (t.failed < (t.worked ? DOUBT_LATE : DOUBT))
         return false;
@@ -196,13 +196,13 @@ unsigned speed_doubted(const struct host *h) {
 static void compare(struct sched *s, unsigned function) {
     float fastest = 0;
     unsigned sure = 0;
-    for (struct host *h = s->hosts; h; h = h->next)
+    for (struct host *h = s->hosts->all; h; h = h->next)
         if (speed_sure(h, function)) {
             sure++;
             fastest = fastest == 0 || h->took[function].us < fastest ? h->took[function].us : fastest;
         }
-    s->speeds.fastest[function] = fastest;
-    for (struct host *h = s->hosts; h && sure > 1; h = h->next)
+    s->hosts->speeds.fastest[function] = fastest;
+    for (struct host *h = s->hosts->all; h && sure > 1; h = h->next)
         if (speed_sure(h, function)) {
             h->log_slower += log((double)h->took[function].us / fastest);
             h->compared++;
@@ -210,17 +210,17 @@ static void compare(struct sched *s, unsigned function) {
 }
 
 void speed_weigh(struct sched *s) {
-    int64_t now = s->speeds.changed && s->hosts->next ? clock_us() : 0;
-    if (!now || now - s->speeds.weighed < WEIGH_US)
+    int64_t now = s->hosts->speeds.changed && s->hosts->all->next ? clock_us() : 0;
+    if (!now || now - s->hosts->speeds.weighed < WEIGH_US)
         return;
-    s->speeds.changed = false;
-    s->speeds.weighed = now;
-    for (struct host *h = s->hosts; h; h = h->next)
+    s->hosts->speeds.changed = false;
+    s->hosts->speeds.weighed = now;
+    for (struct host *h = s->hosts->all; h; h = h->next)
         h->log_slower = h->compared = 0;
     for (unsigned i = 0; i < SPEED_MAX; i++)
-        if (s->speeds.keys[i])
+        if (s->hosts->speeds.keys[i])
             compare(s, i + 1);
-    for (struct host *h = s->hosts; h; h = h->next)
+    for (struct host *h = s->hosts->all; h; h = h->next)
         h->slower = h->compared ? exp(h->log_slower / h->compared) : 1;
 }
 
@@ -237,31 +237,25 @@ unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream) {
 unsigned speed_known(const struct sched *s, const struct job *j) {
     uint64_t key = job_key(j, 0);
     for (unsigned i = first_way(key); i < first_way(key) + WAYS; i++)
-        if (s->speeds.keys[i] == key)
+        if (s->hosts->speeds.keys[i] == key)
             return i + 1;
     return 0;
 }
 
-struct room { /* how many jobs hosts that are faster than one will have ended by a time */
-    const struct host *than;
-    unsigned function;
-    double limit; /* microseconds from now */
-    int64_t now;
-    uint64_t jobs;
-};
-
-/* A run that takes longer than it should says nothing of when its slots will be free. */
-static void add_room(const void *node, VISIT visit, void *arg) {
-    const struct run *r = *(struct run *const *)node;
-    struct room *room = arg;
-    if ((visit != postorder && visit != leaf) || r->state > RUN_RUNNING || r->function != room->function)
-        return;
-    double us = took(r->host, r->function).us, ran = r->began ? (double)(room->now - r->began) : 0;
-    if (!host_live(r->host) || !speed_faster(r->host, room->than, r->function) || ran > us * (1 + ALIKE))
-        return;
-    double left = room->limit - host_way_us(r->host) - (us > ran ? us - ran : 0);
-    if (left >= us)
-        room->jobs += (uint64_t)(left / us);
+/* How many jobs of that function one host will have ended until then, microseconds from now, beside those that it runs. One that takes
+ * longer than it should says nothing of when its slots will be free. */
+static uint64_t jobs_until(const struct host *h, unsigned function, double limit, int64_t now) {
+    const struct slot_use *r;
+    uint64_t jobs = 0;
+    double us = took(h, function).us;
+    LIST_FOREACH(r, &h->under_way, mates) {
+        double ran = r->began ? (double)(now - r->began) : 0;
+        if (r->over || r->function != function || ran > us * (1 + ALIKE))
+            continue;
+        double left = limit - host_way_us(h) - (us > ran ? us - ran : 0);
+        jobs += left >= us ? (uint64_t)(left / us) : 0;
+    }
+    return jobs;
 }
 
 bool speed_waits(struct sched *s, const struct host *h, unsigned function) {
@@ -269,9 +263,13 @@ bool speed_waits(struct sched *s, const struct host *h, unsigned function) {
     if (speed_excess(h, function) == 0 || store_tally_get(s->store, 0, &all) < 0)
         return false;
     double us = speed_us(h, function);
-    struct room room = {.than = h, .function = function, .limit = us + host_way_us(h), .now = clock_us()};
-    twalk_r(s->runs, add_room, &room);
-    return room.jobs >= (all.active > all.running ? all.active - all.running : 1);
+    double limit = us + host_way_us(h);
+    int64_t now = clock_us();
+    uint64_t jobs = 0;
+    for (const struct host *other = s->hosts->all; other; other = other->next)
+        if (host_live(other) && speed_faster(other, h, function))
+            jobs += jobs_until(other, function, limit, now);
+    return jobs >= (all.active > all.running ? all.active - all.running : 1);
 }
 
 bool speed_holds(struct sched *s, const struct host *h, unsigned function) {

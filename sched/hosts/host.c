@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
 #define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */
@@ -42,7 +42,7 @@ static size_t minor_version(const char *python) {
 }
 
 bool host_pickles(const struct host *h) {
-    const char *ours = h->s->hosts->python;
+    const char *ours = h->s->hosts->all->python;
     size_t n = minor_version(ours);
     return h->pool || (n && n == minor_version(h->python) && strncmp(ours, h->python, n) == 0);
 }
@@ -123,16 +123,16 @@ void host_worked(struct host *h) {
 void host_wake_in(struct sched *s, int64_t us) {
     struct timeval in = {us / 1000000, us % 1000000};
     int64_t at = clock_us() + us;
-    if (evtimer_pending(s->wake, NULL) && at >= s->wake_at)
+    if (evtimer_pending(s->hosts->wake, NULL) && at >= s->hosts->wake_at)
         return;
-    s->wake_at = at;
-    evtimer_add(s->wake, &in);
+    s->hosts->wake_at = at;
+    evtimer_add(s->hosts->wake, &in);
 }
 
 /* Those that have rested may have work, and are looked at again when the next one may. */
 static void wake_rested(struct sched *s) {
     int64_t first = 0, now = clock_us();
-    for (struct host *h = LIST_FIRST(&s->resting), *next; h; h = next, s->steps++) {
+    for (struct host *h = LIST_FIRST(&s->hosts->resting), *next; h; h = next, s->steps++) {
         int64_t until = h->quiet_until > now ? h->quiet_until : 0;
         next = LIST_NEXT(h, resting);
         if (h->short_until > now && (!until || h->short_until < until))
@@ -150,7 +150,7 @@ static void wake_rested(struct sched *s) {
 
 static void rest(struct host *h) {
     if (!h->is_resting)
-        LIST_INSERT_HEAD(&h->s->resting, h, resting);
+        LIST_INSERT_HEAD(&h->s->hosts->resting, h, resting);
     h->is_resting = true;
     wake_rested(h->s);
 }
@@ -205,13 +205,13 @@ unsigned host_free_now(const struct host *h) {
 }
 
 bool host_any_free(struct sched *s) {
-    for (struct host *h = TAILQ_FIRST(&s->roomy), *next; h; h = next, s->steps++) {
+    for (struct host *h = TAILQ_FIRST(&s->hosts->roomy), *next; h; h = next, s->steps++) {
         next = TAILQ_NEXT(h, room);
         if (host_free_now(h))
             return true;
         if (host_free(h)) /* it is kept for a job that needs more */
             continue;
-        TAILQ_REMOVE(&s->roomy, h, room);
+        TAILQ_REMOVE(&s->hosts->roomy, h, room);
         h->is_roomy = false;
     }
     return false;
@@ -220,7 +220,7 @@ bool host_any_free(struct sched *s) {
 void host_room(struct host *h) {
     h->s->stirred = true;
     if (!h->is_roomy)
-        TAILQ_INSERT_TAIL(&h->s->roomy, h, room);
+        TAILQ_INSERT_TAIL(&h->s->hosts->roomy, h, room);
     h->is_roomy = true;
 }
 
@@ -229,7 +229,7 @@ void host_unlist(struct host *h) {
     if (h->is_fresh)
         LIST_REMOVE(h, fresh);
     if (h->is_roomy)
-        TAILQ_REMOVE(&h->s->roomy, h, room);
+        TAILQ_REMOVE(&h->s->hosts->roomy, h, room);
     if (h->is_resting)
         LIST_REMOVE(h, resting);
     if (h->reserved)
@@ -238,7 +238,7 @@ void host_unlist(struct host *h) {
 
 void host_count(struct host *h, unsigned done, unsigned failed, int64_t us) {
     if (!h->is_fresh)
-        LIST_INSERT_HEAD(&h->s->fresh, h, fresh);
+        LIST_INSERT_HEAD(&h->s->hosts->fresh, h, fresh);
     h->is_fresh = true;
     h->fresh_done += done;
     h->fresh_failed += failed;
@@ -246,7 +246,7 @@ void host_count(struct host *h, unsigned done, unsigned failed, int64_t us) {
 }
 
 void host_counted(struct sched *s, bool committed) {
-    for (struct host *h; (h = LIST_FIRST(&s->fresh));) {
+    for (struct host *h; (h = LIST_FIRST(&s->hosts->fresh));) {
         LIST_REMOVE(h, fresh);
         h->is_fresh = false;
         h->done += committed ? h->fresh_done : 0;
@@ -259,7 +259,7 @@ void host_counted(struct sched *s, bool committed) {
 
 void host_touch(struct host *h) {
     if (!h->is_touched)
-        LIST_INSERT_HEAD(&h->s->touched, h, touch);
+        LIST_INSERT_HEAD(&h->s->hosts->touched, h, touch);
     h->is_touched = true;
 }
 
@@ -280,7 +280,7 @@ double host_cost(const struct host *h, unsigned function) {
 }
 
 static bool another_fits(struct sched *s, const struct demand *d, const struct host *but) {
-    for (struct host *h = s->hosts; h; h = h->next)
+    for (struct host *h = s->hosts->all; h; h = h->next)
         if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place, d->uid) &&
             !speed_doubts(h, d->function))
             return true;
@@ -302,7 +302,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *best = NULL;
     double least = 0;
     struct host *h;
-    TAILQ_FOREACH(h, &s->roomy, room) {
+    TAILQ_FOREACH(h, &s->hosts->roomy, room) {
         s->steps++;
         if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid))
             continue;
@@ -321,7 +321,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
 
 unsigned host_largest(struct sched *s, const char *place, uid_t uid) {
     unsigned most = 0;
-    for (struct host *h = s->hosts; h; h = h->next) {
+    for (struct host *h = s->hosts->all; h; h = h->next) {
         unsigned cpus = h->cpus ? h->cpus : 1; /* without any slot: queued until there is one */
         if (!h->leaving && cpus > most && host_fits(h, place, uid))
             most = cpus;
@@ -330,7 +330,7 @@ unsigned host_largest(struct sched *s, const char *place, uid_t uid) {
 }
 
 bool host_could(struct sched *s, const char *place, uid_t uid, unsigned cpus) {
-    for (struct host *h = s->hosts; h; h = h->next, s->steps++)
+    for (struct host *h = s->hosts->all; h; h = h->next, s->steps++)
         if (!h->leaving && (h->cpus ? h->cpus : 1) >= cpus && host_fits(h, place, uid))
             return true;
     return false;
@@ -355,9 +355,9 @@ void host_changed(struct host *h) {
 /* --- all of them -------------------------------------------------------------------------------------------------- */
 
 void host_destroy_all(struct sched *s) {
-    registry_destroy(s->registry);
-    s->registry = NULL;
-    for (struct host *h = s->hosts; h; h = h->next) {
+    registry_destroy(s->hosts->registry);
+    s->hosts->registry = NULL;
+    for (struct host *h = s->hosts->all; h; h = h->next) {
         pool_destroy(h->pool);
         h->pool = NULL;
         h->remote = NULL;
@@ -366,9 +366,9 @@ void host_destroy_all(struct sched *s) {
 }
 
 void host_free_all(struct sched *s) {
-    for (struct host *h; (h = s->hosts);) {
-        s->hosts = h->next;
+    for (struct host *h; (h = s->hosts->all);) {
+        s->hosts->all = h->next;
         free(h);
     }
-    free(s->hosts_by_id);
+    free(s->hosts->by_id);
 }

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 #include "worker/runner/cpus.h"
 
 static const struct work_ops *ops_of(const struct host *h, uint64_t id) {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/hash.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 
 /* 56 bits; never 0. */
 uint64_t host_id(const char *name) {
@@ -15,11 +15,11 @@ uint64_t host_id(const char *name) {
 
 /* Where the first one stands whose id is not below this one. */
 static size_t place_of(struct sched *s, uint64_t id) {
-    size_t from = 0, to = s->host_count;
+    size_t from = 0, to = s->hosts->count;
     while (from < to) {
         size_t middle = from + (to - from) / 2;
         s->steps++;
-        if (s->hosts_by_id[middle]->id < id)
+        if (s->hosts->by_id[middle]->id < id)
             from = middle + 1;
         else
             to = middle;
@@ -28,19 +28,19 @@ static size_t place_of(struct sched *s, uint64_t id) {
 }
 
 int host_enlist(struct sched *s, struct host *h) {
-    struct host **last = &s->hosts;
+    struct host **last = &s->hosts->all;
     h->id = host_id(h->name);
     size_t at = place_of(s, h->id);
-    if (at < s->host_count && s->hosts_by_id[at]->id == h->id)
+    if (at < s->hosts->count && s->hosts->by_id[at]->id == h->id)
         return -EEXIST;
-    struct host **grown = reallocarray(s->hosts_by_id, s->host_count + 1, sizeof *grown);
+    struct host **grown = reallocarray(s->hosts->by_id, s->hosts->count + 1, sizeof *grown);
     if (!grown)
         return -ENOMEM;
-    memmove(grown + at + 1, grown + at, (s->host_count - at) * sizeof *grown);
+    memmove(grown + at + 1, grown + at, (s->hosts->count - at) * sizeof *grown);
     grown[at] = h;
-    s->hosts_by_id = grown;
-    s->host_count++;
-    h->order = s->host_orders++;
+    s->hosts->by_id = grown;
+    s->hosts->count++;
+    h->order = s->hosts->orders++;
     host_room(h);
     while (*last)
         last = &(*last)->next;
@@ -50,24 +50,24 @@ int host_enlist(struct sched *s, struct host *h) {
 
 void host_delist(struct host *h) {
     struct sched *s = h->s;
-    struct host **at = &s->hosts;
+    struct host **at = &s->hosts->all;
     size_t i = place_of(s, h->id);
     while (*at != h)
         at = &(*at)->next;
     *at = h->next;
-    s->host_count--;
-    memmove(s->hosts_by_id + i, s->hosts_by_id + i + 1, (s->host_count - i) * sizeof *s->hosts_by_id);
+    s->hosts->count--;
+    memmove(s->hosts->by_id + i, s->hosts->by_id + i + 1, (s->hosts->count - i) * sizeof *s->hosts->by_id);
 }
 
 struct host *host_by_id(struct sched *s, uint64_t id) {
     size_t i = place_of(s, id);
-    struct host *h = i < s->host_count ? s->hosts_by_id[i] : NULL;
+    struct host *h = i < s->hosts->count ? s->hosts->by_id[i] : NULL;
     return h && h->id == id ? h : NULL;
 }
 
 struct host *host_behind(struct sched *s, uint64_t id) {
     size_t i = place_of(s, id + 1);
-    return i < s->host_count ? s->hosts_by_id[i] : NULL;
+    return i < s->hosts->count ? s->hosts->by_id[i] : NULL;
 }
 
 struct host *host_find_any(struct sched *s, const char *name) {

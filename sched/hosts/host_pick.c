@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 
 static bool less(const struct candidate *a, const struct candidate *b) {
     return a->cost != b->cost ? a->cost < b->cost : a->at < b->at;
@@ -24,7 +24,7 @@ static void sift(struct picks *p, unsigned i) {
 static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
     unsigned n = 0;
     struct host *h;
-    TAILQ_FOREACH(h, &s->roomy, room)
+    TAILQ_FOREACH(h, &s->hosts->roomy, room)
         n++;
     s->steps += n;
     if (n > p->cap) {
@@ -39,7 +39,7 @@ static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
     p->uid = d->uid;
     strcpy(p->place, d->place);
     p->count = 0;
-    TAILQ_FOREACH(h, &s->roomy, room)
+    TAILQ_FOREACH(h, &s->hosts->roomy, room)
         if (host_free_now(h) && host_fits(h, d->place, d->uid))
             p->items[p->count++] = (struct candidate){host_cost(h, d->function), h->order, h};
     for (unsigned i = p->count / 2; i-- > 0;)
@@ -49,10 +49,10 @@ static bool gather(struct sched *s, struct picks *p, const struct demand *d) {
 
 static struct picks *picks_for(struct sched *s, const struct demand *d) {
     for (unsigned i = 0; i < PICKS; i++)
-        if (s->picks[i].dispatch == s->dispatches && s->picks[i].function == d->function && s->picks[i].uid == d->uid &&
-            strcmp(s->picks[i].place, d->place) == 0)
-            return &s->picks[i];
-    struct picks *p = &s->picks[s->pick_next++ % PICKS];
+        if (s->hosts->picks[i].dispatch == s->dispatches && s->hosts->picks[i].function == d->function &&
+            s->hosts->picks[i].uid == d->uid && strcmp(s->hosts->picks[i].place, d->place) == 0)
+            return &s->hosts->picks[i];
+    struct picks *p = &s->hosts->picks[s->hosts->pick_next++ % PICKS];
     p->dispatch = 0;
     return gather(s, p, d) ? p : NULL;
 }
@@ -79,5 +79,5 @@ struct host *host_pick(struct sched *s, const struct demand *d) {
 
 void host_picks_free(struct sched *s) {
     for (unsigned i = 0; i < PICKS; i++)
-        free(s->picks[i].items);
+        free(s->hosts->picks[i].items);
 }

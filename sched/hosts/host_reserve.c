@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 
 #define SHARE 4         /* where nothing is known of a run, it goes on for that part of what it has run by now */
 #define LOOK_US 50000.0 /* between two looks at what may begin there, at least */
@@ -12,12 +12,12 @@
  * What began there meanwhile is not counted, nor are leases, which are given back: or those would follow one another
  * for ever. */
 static double first_end(const struct host *h, unsigned cpus) {
-    const struct run *r;
+    const struct slot_use *r;
     double first = 0, most, least;
     unsigned held = 0;
     int64_t now = clock_us();
     LIST_FOREACH(r, &h->under_way, mates) {
-        if (r->state > RUN_RUNNING || r->filled || r->lent)
+        if (r->over || r->filled || r->lent)
             continue;
         double ran = r->began ? (double)(now - r->began) : 0;
         bool known = speed_span(h, r->function, &least, &most) && least > ran;
@@ -30,7 +30,7 @@ static double first_end(const struct host *h, unsigned cpus) {
 
 struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
     struct host *best = NULL;
-    for (struct host *h = s->hosts; h; h = h->next) {
+    for (struct host *h = s->hosts->all; h; h = h->next) {
         s->steps++;
         if (h->reserved && h->kept_for == job)
             return h;
@@ -41,30 +41,30 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
     if (!best)
         return NULL;
     best->reserved = true;
-    LIST_INSERT_HEAD(&s->kept_hosts, best, kept);
+    LIST_INSERT_HEAD(&s->hosts->kept, best, kept);
     if (best->is_roomy) { /* whoever looks for a free slot meets the others first */
-        TAILQ_REMOVE(&s->roomy, best, room);
-        TAILQ_INSERT_TAIL(&s->roomy, best, room);
+        TAILQ_REMOVE(&s->hosts->roomy, best, room);
+        TAILQ_INSERT_TAIL(&s->hosts->roomy, best, room);
     }
     best->kept_for = job;
     best->spare_us = host_free(best) && !best->crashes && !host_is_short(best) ? first_end(best, d->cpus) : 0;
     if (best->spare_us > 0) {
-        best->next_spare = s->spares;
-        s->spares = best;
+        best->next_spare = s->hosts->spares;
+        s->hosts->spares = best;
     }
     return best;
 }
 
 void host_unreserve_all(struct sched *s) {
-    for (struct host *h; (h = LIST_FIRST(&s->kept_hosts)); s->steps++) {
+    for (struct host *h; (h = LIST_FIRST(&s->hosts->kept)); s->steps++) {
         LIST_REMOVE(h, kept);
         h->reserved = false;
     }
-    s->spares = NULL;
+    s->hosts->spares = NULL;
 }
 
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us) {
-    for (struct host *h = s->spares; h; h = h->next_spare) {
+    for (struct host *h = s->hosts->spares; h; h = h->next_spare) {
         double least, most;
         bool known = host_free(h) >= d->cpus && speed_span(h, d->function, &least, &most);
         if (!known || (timeout_us && most > (double)timeout_us))
@@ -79,7 +79,7 @@ struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout
 }
 
 void host_spare_wake(struct sched *s) {
-    for (struct host *h = s->spares; h; h = h->next_spare)
+    for (struct host *h = s->hosts->spares; h; h = h->next_spare)
         if (host_free(h))
             host_wake_in(s, (int64_t)(h->spare_us > LOOK_US ? h->spare_us : LOOK_US));
 }

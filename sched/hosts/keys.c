@@ -6,7 +6,8 @@
 #include <string.h>
 
 #include "net/tls/key.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/registry.h"
+#include "sched/hosts/hosts.h"
 #include "worker/runner/node_about.h"
 
 #define KEYS_MAX 4096u
@@ -77,7 +78,7 @@ static void forget(struct keys *k) {
 
 /* What the database has; where it cannot be read the list stays as it is. */
 static int load(struct sched *s) {
-    struct keys *old = s->keys, k = {.changed = old->changed};
+    struct keys *old = s->hosts->keys, k = {.changed = old->changed};
     char name[NODE_NAME_MAX + 1] = "";
     struct registry_key key = {0};
     int rc;
@@ -105,19 +106,19 @@ static void join_path(const struct sched *s, char path[4096]) {
 /* What cannot be done now is tried again at the next commit. */
 void keys_committed(struct sched *s) {
     char path[4096];
-    if (!s->keys || !s->keys->changed)
+    if (!s->hosts->keys || !s->hosts->keys->changed)
         return;
     join_path(s, path);
-    int rc = registry_set_keys(s->registry, s->keys->items, s->keys->count);
+    int rc = registry_set_keys(s->hosts->registry, s->hosts->keys->items, s->hosts->keys->count);
     if (rc == 0)
-        rc = registry_key_write(s->registry, named(s->keys, REGISTRY_JOIN), path);
-    if (rc < 0 && !s->keys->said)
+        rc = registry_key_write(s->hosts->registry, named(s->hosts->keys, REGISTRY_JOIN), path);
+    if (rc < 0 && !s->hosts->keys->said)
         sched_log(s, "the keys of nodes are not as nodes/.keys says, which is tried again: %s", strerror(-rc));
-    s->keys->changed = s->keys->said = rc < 0;
+    s->hosts->keys->changed = s->hosts->keys->said = rc < 0;
 }
 
 void keys_rolled_back(struct sched *s) {
-    if (s->keys && s->registry)
+    if (s->hosts->keys && s->hosts->registry)
         load(s);
 }
 
@@ -130,8 +131,8 @@ static int make_first(struct sched *s, bool fresh) {
     if (store_meta_get(s->store, "keys", &made) == 0)
         return 0;
     join_path(s, path);
-    int rc = registry_first_key(s->registry, path, &join, &found);
-    if (rc == 0 && (found || fresh) && !named(s->keys, REGISTRY_JOIN))
+    int rc = registry_first_key(s->hosts->registry, path, &join, &found);
+    if (rc == 0 && (found || fresh) && !named(s->hosts->keys, REGISTRY_JOIN))
         rc = store_key_put(s->store, REGISTRY_JOIN, join.secret);
     if (rc == 0)
         rc = store_meta_set(s->store, "keys", 1);
@@ -140,21 +141,21 @@ static int make_first(struct sched *s, bool fresh) {
 }
 
 int keys_make(struct sched *s, bool fresh) {
-    s->keys = calloc(1, sizeof *s->keys);
-    int rc = s->keys ? load(s) : -ENOMEM;
+    s->hosts->keys = calloc(1, sizeof *s->hosts->keys);
+    int rc = s->hosts->keys ? load(s) : -ENOMEM;
     if (rc == 0)
-        s->keys->changed = true; /* the registry has none yet */
+        s->hosts->keys->changed = true; /* the registry has none yet */
     if (rc == 0)
         rc = make_first(s, fresh);
     return rc;
 }
 
 void keys_free(struct sched *s) {
-    if (!s->keys)
+    if (!s->hosts->keys)
         return;
-    forget(s->keys);
-    free(s->keys);
-    s->keys = NULL;
+    forget(s->hosts->keys);
+    free(s->hosts->keys);
+    s->hosts->keys = NULL;
 }
 
 int sched_add_key(struct sched *s, const char *name) {
@@ -163,16 +164,16 @@ int sched_add_key(struct sched *s, const char *name) {
         return -ENAMETOOLONG;
     if (!node_name_valid(name) || strcmp(name, "local") == 0)
         return -EINVAL;
-    if (by_id(s->keys, host_id(name)))
+    if (by_id(s->hosts->keys, host_id(name)))
         return -EEXIST;
-    if (s->keys->count >= KEYS_MAX)
+    if (s->hosts->keys->count >= KEYS_MAX)
         return -ENOSPC;
     strcpy(key.name, name);
     int rc = tls_random(key.secret, sizeof key.secret);
     if (rc == 0)
-        rc = add(s->keys, &key);
+        rc = add(s->hosts->keys, &key);
     if (rc == 0) {
-        s->keys->changed = true;
+        s->hosts->keys->changed = true;
         rc = store_key_put(s->store, name, key.secret);
     }
     key_wipe(&key, sizeof key);
@@ -180,7 +181,7 @@ int sched_add_key(struct sched *s, const char *name) {
 }
 
 int sched_remove_key(struct sched *s, const char *name) {
-    struct keys *k = s->keys;
+    struct keys *k = s->hosts->keys;
     struct registry_key *key = named(k, name);
     if (!key)
         return -ENOENT;
@@ -196,21 +197,21 @@ int sched_remove_key(struct sched *s, const char *name) {
 
 int sched_find_key(struct sched *s, const char *name, uint64_t *id) {
     *id = host_id(name);
-    return named(s->keys, name) ? 0 : -ENOENT;
+    return named(s->hosts->keys, name) ? 0 : -ENOENT;
 }
 
 int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]) {
-    const struct registry_key *key = by_id(s->keys, id);
+    const struct registry_key *key = by_id(s->hosts->keys, id);
     if (!key)
         return -ENOENT;
     if (text)
-        registry_key_text(s->registry, key, text);
+        registry_key_text(s->hosts->registry, key, text);
     return 0;
 }
 
 void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),
                      void *arg) {
-    const struct keys *k = s->keys;
+    const struct keys *k = s->hosts->keys;
     for (size_t i = after == UINT64_MAX ? k->count : place_of(k, after + 1); i < k->count; i++)
         if (!each(arg, k->items[i].name, host_id(k->items[i].name)))
             return;

@@ -6,7 +6,7 @@
 
 #include "net/clock.h"
 #include "net/printable.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 
 #define CPUS_MAX 4096u
 
@@ -49,7 +49,7 @@ static void why_of(const struct host *h, char *buf, size_t size) {
         snprintf(buf, size,
                  "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one",
                  h->crashes, h->crashes == 1 ? "" : "s");
-    else if (h->s->hosts->next && speed_doubted(h))
+    else if (h->s->hosts->all->next && speed_doubted(h))
         snprintf(buf, size,
                  "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a "
                  "time, until one succeeds",
@@ -71,7 +71,7 @@ static void why_of(const struct host *h, char *buf, size_t size) {
     else if (*h->python && !host_pickles(h))
         snprintf(buf, size,
                  "its Python is %s, and here it is %s: it gets scripts, programs, JSON and source, but no pickles",
-                 h->python, h->s->hosts->python);
+                 h->python, h->s->hosts->all->python);
 }
 
 /* The slots of leases that have no call under way are free for whoever wants them. */
@@ -121,7 +121,7 @@ void sched_page_nodes(struct sched *s, uint64_t after, bool (*each)(void *, cons
 
 int sched_list_nodes(struct sched *s, bool (*each)(void *, const struct node *), void *arg) {
     bool go_on = true;
-    for (struct host *h = s->hosts; h && go_on; h = h->next, s->steps++) {
+    for (struct host *h = s->hosts->all; h && go_on; h = h->next, s->steps++) {
         struct node n;
         if (h->leaving)
             continue;
@@ -129,11 +129,6 @@ int sched_list_nodes(struct sched *s, bool (*each)(void *, const struct node *),
         go_on = each(arg, &n);
     }
     return 0;
-}
-
-const char *sched_node_of(struct sched *s, const struct job *j) {
-    (void)s;
-    return *j->node ? j->node : j->attempt ? "local" : "";
 }
 
 /* --- setting ----------------------------------------------------------------------------------------------------- */
@@ -161,7 +156,7 @@ int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {
         h->wish = wish;
         return rc;
     }
-    h->tell = s->telling = true;
+    h->tell = s->hosts->telling = true;
     host_changed(h);
     return 0;
 }
@@ -176,7 +171,7 @@ int sched_set_node_state(struct sched *s, const char *node, enum node_state stat
     if (rc < 0)
         h->state = before;
     host_room(h);
-    s->drained = true;
+    s->hosts->drained = true;
     sched_tick(s);
     return rc;
 }

@@ -12,7 +12,8 @@
 #include "net/peer/discover.h"
 #include "net/peer/peer.h"
 #include "net/tls/key.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/registry.h"
+#include "sched/hosts/hosts.h"
 
 #define LOST_MAX 32u /* lost nodes that are still shown */
 
@@ -34,9 +35,9 @@ static struct host *enlist(struct sched *s, const char *name, bool dialled) {
 static void unlose(struct host *h) {
     if (!h->is_lost)
         return;
-    TAILQ_REMOVE(&h->s->lost, h, lost);
+    TAILQ_REMOVE(&h->s->hosts->lost, h, lost);
     h->is_lost = false;
-    h->s->lost_count--;
+    h->s->hosts->lost_count--;
 }
 
 static void discard(struct host *h) {
@@ -51,7 +52,7 @@ void host_vacant(struct host *h) {
         return;
     h->let_go = h->remote;
     if (h->remote)
-        registry_let_go(h->s->registry, h->remote); /* gone() follows */
+        registry_let_go(h->s->hosts->registry, h->remote); /* gone() follows */
     else
         discard(h);
 }
@@ -74,7 +75,7 @@ static void refresh(struct host *h, bool fresh) {
     if (other)
         host_changed(h);
     host_room(h); /* it may be linked again, or drain */
-    h->s->drained = true;
+    h->s->hosts->drained = true;
     sched_tick(h->s);
 }
 
@@ -117,7 +118,7 @@ static void *on_up(void *arg, struct remote *remote) {
     h->why[0] = 0;
     snprintf(h->alias, sizeof h->alias, "%s", alias_of(h, remote));
     remote_runner(remote, &h->runner);
-    h->tell = s->telling = true;
+    h->tell = s->hosts->telling = true;
     refresh(h, !known);
     sched_log_about(s, h->name, counted_at(h, remote), "nodes/%s is up: %s, %u slots, Python %s", h->name,
                     remote_address(remote), h->cpus, *h->python ? h->python : "not yet known");
@@ -133,11 +134,11 @@ static void on_changed(void *node, struct remote *remote) {
  * at once: no look at all of them for each. */
 static void forget_lost(struct host *h) {
     struct sched *s = h->s;
-    TAILQ_INSERT_TAIL(&s->lost, h, lost);
+    TAILQ_INSERT_TAIL(&s->hosts->lost, h, lost);
     h->is_lost = true;
-    if (++s->lost_count <= LOST_MAX)
+    if (++s->hosts->lost_count <= LOST_MAX)
         return;
-    struct host *oldest = TAILQ_FIRST(&s->lost);
+    struct host *oldest = TAILQ_FIRST(&s->hosts->lost);
     unlose(oldest);
     oldest->leaving |= !oldest->dialled;
     host_vacant(oldest);
@@ -191,7 +192,7 @@ static int dial_all(struct sched *s) {
         h->leaving = false;
         h->state = state == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
         h->wish = cpus;
-        rc = registry_dial(s->registry, address);
+        rc = registry_dial(s->hosts->registry, address);
         rc = rc == -EEXIST ? 0 : rc;
     }
     return rc;
@@ -210,10 +211,10 @@ static void listen_again(struct sched *s, char *listen, size_t size) {
 static void discover_again(struct sched *s) {
     char text[DISCOVER_WHERE_MAX];
     bool on = store_meta_get_text(s->store, "discover", text, sizeof text) == 0 && strcmp(text, "0") != 0;
-    const char *now = registry_discovers(s->registry), *where = !on ? NULL : strcmp(text, "1") == 0 ? "" : text;
+    const char *now = registry_discovers(s->hosts->registry), *where = !on ? NULL : strcmp(text, "1") == 0 ? "" : text;
     if (now == where || (now && where && strcmp(now, where) == 0))
         return;
-    if (registry_discover(s->registry, where) < 0)
+    if (registry_discover(s->hosts->registry, where) < 0)
         sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
 }
 
@@ -260,10 +261,10 @@ int registry_make(struct sched *s, char *why, size_t why_size) {
                                 .silence_ms = s->c.silence_ms,
                                 .runner = &host_events};
     if (rc == 0)
-        rc = registry_create(&s->registry, s->c.base, &c, &events, s, why, why_size);
+        rc = registry_create(&s->hosts->registry, s->c.base, &c, &events, s, why, why_size);
     if (rc < 0)
         return rc;
-    const char *colon = strrchr(registry_address(s->registry), ':');
+    const char *colon = strrchr(registry_address(s->hosts->registry), ':');
     if (colon)
         store_meta_set(s->store, "listen_port", atoi(colon + 1));
     if ((rc = keys_make(s, fresh)) < 0)
@@ -298,16 +299,16 @@ int sched_add_node(struct sched *s, const char *address) {
         return -ENOMEM;
     h->dialled = true;
     h->leaving = h->undial = false;
-    h->dial = s->telling = true;
+    h->dial = s->hosts->telling = true;
     host_changed(h);
     /* not written: host_rolled_back lets it go */
     return store_node_put(s->store, address, h->state, h->wish);
 }
 
 static void leave(struct host *h) {
-    registry_undial(h->s->registry, h->name);
+    registry_undial(h->s->hosts->registry, h->name);
     h->dialled = h->dial = h->undial = false;
-    h->leaving = h->s->drained = true;
+    h->leaving = h->s->hosts->drained = true;
     host_vacant(h);
 }
 
@@ -318,7 +319,7 @@ int sched_remove_node(struct sched *s, const char *name) {
     int rc = h->dialled ? store_node_delete(s->store, name) : 0;
     if (rc < 0)
         return rc;
-    h->leaving = h->undial = s->telling = s->drained = true;
+    h->leaving = h->undial = s->hosts->telling = s->hosts->drained = true;
     sched_tick(s);
     return 0;
 }
@@ -326,14 +327,14 @@ int sched_remove_node(struct sched *s, const char *name) {
 /* What cannot be done for want of memory is tried again at the next commit. */
 void host_committed(struct sched *s) {
     keys_committed(s);
-    if (!s->telling)
+    if (!s->hosts->telling)
         return;
-    s->telling = false;
-    for (struct host *h = s->hosts, *next; h; h = next) {
+    s->hosts->telling = false;
+    for (struct host *h = s->hosts->all, *next; h; h = next) {
         next = h->next;
-        int rc = h->dial ? registry_dial(s->registry, h->name) : 0;
+        int rc = h->dial ? registry_dial(s->hosts->registry, h->name) : 0;
         h->dial = rc < 0 && rc != -EEXIST;
-        s->telling |= h->dial;
+        s->hosts->telling |= h->dial;
         if (h->tell)
             host_resize(h);
         h->tell = false;
@@ -343,10 +344,11 @@ void host_committed(struct sched *s) {
 }
 
 void host_rolled_back(struct sched *s) {
-    struct host *local = s->hosts;
+    struct host *local = s->hosts->all;
     int64_t value;
-    s->drained = true;
-    for (struct host *h = s->hosts; h; h = h->next) { /* of those that came by themselves the database has nothing */
+    s->hosts->drained = true;
+    for (struct host *h = s->hosts->all; h;
+         h = h->next) { /* of those that came by themselves the database has nothing */
         if (h->undial)
             h->leaving = h->undial = false;
         host_room(h);
@@ -358,9 +360,9 @@ void host_rolled_back(struct sched *s) {
     }
     if (store_meta_get(s->store, "node_state", &value) == 0)
         local->state = value == NODE_DRAIN ? NODE_DRAIN : NODE_UP;
-    if (!s->registry)
+    if (!s->hosts->registry)
         return;
-    for (struct host *h = s->hosts, *next; h; h = next) {
+    for (struct host *h = s->hosts->all, *next; h; h = next) {
         int state, cpus;
         next = h->next;
         if (h->dialled && store_node_get(s->store, h->name, &state, &cpus) == -ENOENT)
@@ -372,7 +374,7 @@ void host_rolled_back(struct sched *s) {
 }
 
 void sched_listens(struct sched *s, char buf[256]) {
-    const char *at = registry_address(s->registry), *port = strrchr(at, ':');
+    const char *at = registry_address(s->hosts->registry), *port = strrchr(at, ':');
     char host[HOST_NAME_MAX + 1] = "";
     snprintf(buf, 256, "%s", at);
     if (strncmp(at, "0.0.0.0:", 8) != 0 && strncmp(at, "[::]:", 5) != 0)
@@ -383,10 +385,10 @@ void sched_listens(struct sched *s, char buf[256]) {
 }
 
 const char *sched_discovers(struct sched *s) {
-    return registry_discovers(s->registry);
+    return registry_discovers(s->hosts->registry);
 }
 
 int sched_set_discover(struct sched *s, const char *where) {
-    int rc = registry_discover(s->registry, where);
+    int rc = registry_discover(s->hosts->registry, where);
     return rc < 0 ? rc : store_meta_set_text(s->store, "discover", !where ? "0" : *where ? where : "1");
 }

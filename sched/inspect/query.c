@@ -6,6 +6,8 @@
 
 #include "net/clock.h"
 #include "net/printable.h"
+#include "sched/inspect/query.h"
+#include "sched/inspect/why_host.h"
 #include "sched/streams/stream_int.h"
 
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
@@ -45,6 +47,11 @@ int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, st
 int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after,
                bool (*each)(void *, const struct job *), void *arg) {
     return store_job_list(s->store, group, shelves, after, each, arg);
+}
+
+bool sched_ending(struct sched *s, const struct job *j) {
+    const struct run *r = j->state == JOB_CANCELLED ? run_find(s, j->id) : NULL;
+    return r && r->state != RUN_ENDED && r->fate != FATE_DROPPED;
 }
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
@@ -126,7 +133,7 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
         snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why,
                  left > 0 ? left : 0);
     } else if (j->not_before == NOT_PLACED) {
-        node_why_aside(s, j, buf, size);
+        why_aside(s, j, buf, size);
     } else if (store_dep_first(s->store, j->id, &on, &count) == 0 && store_job_get(s->store, on, &other) == 0 &&
                sched_path(s, &other.job, path, sizeof path) == 0) {
         if (!group_may_reach(s, other.job.group, j->uid, j->gid)) /* it was moved there since */
@@ -161,7 +168,7 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
             break;
     if (st->pending && !st->leases.count) { /* nobody has taken any of it yet */
         char queued[512];
-        node_why_queued(s, j, queued, sizeof queued);
+        why_queued(s, j, queued, sizeof queued);
         snprintf(silent, sizeof silent, "%.300s", queued + strlen("queued: "));
     }
     snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s",
@@ -205,7 +212,7 @@ static void why_state(struct sched *s, const struct job *j, char *buf, size_t si
                      "has none",
                      streams_active(s));
         else
-            node_why_queued(s, j, buf, size);
+            why_queued(s, j, buf, size);
         break;
     case JOB_DONE: /* of a stream: that its writer was killed */
     case JOB_FAILED:
@@ -240,4 +247,9 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     why_directory(s, j, buf, size);
     why_ignored(s, j, buf, size);
     printable(buf, size);
+}
+
+const char *sched_node_of(struct sched *s, const struct job *j) {
+    (void)s;
+    return *j->node ? j->node : j->attempt ? "local" : "";
 }

@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/inspect/query.h"
+#include "sched/inspect/why_host.h"
+#include "sched/streams/stream_int.h"
 
 static void place_text(struct sched *s, const struct job *j, char place[PLACE_MAX]) {
     struct job_row r = {.job = *j};
@@ -19,7 +21,7 @@ static const char *size_text(uint64_t bytes, char buf[32]) {
 /* Of those that are p the one with the most memory. */
 static const struct host *roomiest(struct sched *s, const struct place *p) {
     const struct host *best = NULL;
-    for (const struct host *h = s->hosts; h; h = h->next)
+    for (const struct host *h = s->hosts->all; h; h = h->next)
         if (!h->leaving && host_is(h, p) && (!best || h->memory > best->memory))
             best = h;
     return best;
@@ -28,7 +30,7 @@ static const struct host *roomiest(struct sched *s, const struct place *p) {
 /* There is a node that it could run on, but for its user. */
 static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *buf, size_t size) {
     const struct host *other = NULL;
-    for (const struct host *h = s->hosts; h; h = h->next) {
+    for (const struct host *h = s->hosts->all; h; h = h->next) {
         if (h->leaving || !host_is(h, p))
             continue;
         if (host_takes(h, uid))
@@ -47,7 +49,7 @@ static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *b
 }
 
 /* What a job asks for is left out, one after the other, until there is a host. */
-void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
+void why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX], wants[32], has[32];
     if (quota_why_never(s, j, buf, size))
         return;
@@ -74,7 +76,7 @@ void node_why_aside(struct sched *s, const struct job *j, char *buf, size_t size
     h = roomiest(s, &p);
     if (h)
         snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it",
-                 s->hosts->python, h->name, *h->python ? h->python : "none yet");
+                 s->hosts->all->python, h->name, *h->python ? h->python : "none yet");
     else
         snprintf(buf, size, "no node has a name that its option node=%s asks for", p.pattern);
 }
@@ -94,7 +96,7 @@ static bool why_kept(struct sched *s, const struct job *j, const struct host *h,
     return true;
 }
 
-void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
+void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX];
     const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
     const struct host *kept = NULL;                                  /* has room, for another job */
@@ -107,7 +109,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     place_text(s, j, place);
     struct place any_python = place_parse(place);
     any_python.pickles = false;
-    for (const struct host *h = s->hosts; h; h = h->next) {
+    for (const struct host *h = s->hosts->all; h; h = h->next) {
         if (!host_fits(h, place, j->uid)) {
             barred = !host_takes(h, j->uid);
             foreign = h->cpus && host_live(h) && !barred && host_is(h, &any_python) ? h : foreign;
@@ -130,11 +132,11 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     if (slower && speed_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node",
                  slower->name);
-    else if (slots && host_is_short(s->hosts))
+    else if (slots && host_is_short(s->hosts->all))
         snprintf(buf, size,
                  "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the "
                  "log); waits for one of them",
-                 s->hosts->used);
+                 s->hosts->all->used);
     else if (kept && why_kept(s, j, kept, buf, size))
         return;
     else if (slots)
@@ -148,7 +150,7 @@ void node_why_queued(struct sched *s, const struct job *j, char *buf, size_t siz
     else if (foreign)
         snprintf(buf, size,
                  "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it",
-                 s->hosts->python, foreign->name, *foreign->python ? foreign->python : "none yet");
+                 s->hosts->all->python, foreign->name, *foreign->python ? foreign->python : "none yet");
     else if (closed)
         snprintf(buf, size, "queued: there is no slot for a job of user %u; nodes/%s runs none of his%s",
                  (unsigned)j->uid, closed->name,

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 #define PLACES_MAX 256 /* of those whose turns come soon */
 
@@ -14,12 +14,12 @@ void backlog_mark(struct sched *s, const struct job_row *r) {
     if (u)
         user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
     else
-        s->users_unknown = true;
+        s->users->unknown = true;
 }
 
 bool backlog_waits(const struct sched *s, const struct user *but) {
-    const struct user_heap *ready = &s->user_heaps[USERS_READY];
-    return s->backlog || s->placed_backlog || s->users_unknown || ready->count > 1 ||
+    const struct user_heap *ready = &s->users->heaps[USERS_READY];
+    return s->users->backlog || s->users->placed_backlog || s->users->unknown || ready->count > 1 ||
            (ready->count == 1 && ready->items[0] != but);
 }
 
@@ -30,15 +30,17 @@ struct waiting_place {
 
 /* Of those whose turns come soon. */
 void backlog_look(struct sched *s) {
-    const struct user_heap *ready = &s->user_heaps[USERS_READY];
-    s->waiting_count = 0;
-    if (!s->waiting_places)
-        s->waiting_places = calloc(PLACES_MAX, sizeof *s->waiting_places);
-    for (unsigned i = 0; s->waiting_places && !s->backlog && i < ready->count && s->waiting_count < PLACES_MAX; i++) {
+    const struct user_heap *ready = &s->users->heaps[USERS_READY];
+    s->jobs->waiting_count = 0;
+    if (!s->jobs->waiting_places)
+        s->jobs->waiting_places = calloc(PLACES_MAX, sizeof *s->jobs->waiting_places);
+    for (unsigned i = 0;
+         s->jobs->waiting_places && !s->users->backlog && i < ready->count && s->jobs->waiting_count < PLACES_MAX;
+         i++) {
         char place[PLACE_MAX] = "";
         const struct user *u = ready->items[i];
-        while (u->placed && s->waiting_count < PLACES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
-            struct waiting_place *w = &s->waiting_places[s->waiting_count++];
+        while (u->placed && s->jobs->waiting_count < PLACES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
+            struct waiting_place *w = &s->jobs->waiting_places[s->jobs->waiting_count++];
             w->user = u;
             strcpy(w->place, place);
         }
@@ -48,10 +50,11 @@ void backlog_look(struct sched *s) {
 /* A stream that waits takes no slot, but is begun in a dispatch, which there is when one is free. */
 bool backlog_wants(const struct host *h) {
     struct sched *s = h->s;
-    const struct user *only = s->backlog && h->known && h->single ? user_of(s, h->only) : NULL;
-    if (s->backlog)
+    const struct user *only = s->users->backlog && h->known && h->single ? user_of(s, h->only) : NULL;
+    if (s->users->backlog)
         return only ? only->backlog : true;
-    for (const struct waiting_place *w = s->waiting_places; w && w < s->waiting_places + s->waiting_count; w++)
+    for (const struct waiting_place *w = s->jobs->waiting_places;
+         w && w < s->jobs->waiting_places + s->jobs->waiting_count; w++)
         if (strcmp(w->place, PLACE_STREAM) == 0 ? s->ops->stream.has_room(s, w->user)
                                                 : host_fits(h, w->place, w->user->uid))
             return true;

@@ -1,11 +1,11 @@
 /* The bytes of jobs: where a file stands while it is written, and all of them as they go. */
 #include <errno.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 int draft_spec(struct sched *s, uint64_t job, struct body *out) {
     int rc = store_body_get(s->store, job, BODY_SPEC, out);
-    if (ids_has(&s->converting, job))
+    if (ids_has(&s->jobs->converting, job))
         *out = (struct body){.size = 0, .file = SPEC_FILE};
     else if (rc < 0)
         return rc;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 /* Nobody goes on with what a cancelled stream has not done, and it may be large. */
 static int free_input(struct sched *s, uint64_t job) {
@@ -179,7 +179,7 @@ static int renamed_draft(struct sched *s, struct job_row *r, const struct group 
         return sched_check(s, options_file_take(s, &r->job));
     if (rc < 0 || stays || !r->sealed)
         return rc;
-    ids_add(&s->released, r->job.id);
+    ids_add(&s->jobs->released, r->job.id);
     return sched_check(s, submit_job(s, r));
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 /* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
 #define REWRITE_MAX 4096u
@@ -114,8 +114,8 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
 /* Whatever an earlier close() said of the draft, it is being written again. changes: it has other bytes from here on;
  * to open and close what is not whole does not make it so. */
 static int reopen(struct sched *s, struct job_row *r, bool changes) {
-    if (ids_has(&s->submitting, r->job.id)) {
-        ids_remove(&s->submitting, r->job.id);
+    if (ids_has(&s->jobs->submitting, r->job.id)) {
+        ids_remove(&s->jobs->submitting, r->job.id);
         store_tally_touch(s->store, r->job.group);
     }
     if (!r->job.flushed && !((r->job.cut || r->copy) && changes) && !r->sealed)
@@ -134,7 +134,7 @@ static void pending_done(void *arg, int rc) {
     struct sched *s = p->s;
     struct job_row r;
     if (p->convert) {
-        ids_remove(&s->converting, p->job);
+        ids_remove(&s->jobs->converting, p->job);
         struct spool_name n = spec_name(p->job);
         if (store_job_get(s->store, p->job, &r) < 0) /* it was removed meanwhile */
             spool_unlink(s->spool, n);
@@ -150,7 +150,7 @@ static void pending_done(void *arg, int rc) {
 
 static struct pending *pending_create(struct sched *s, uint64_t job, bool convert, sched_done *done, void *arg) {
     struct pending *p = malloc(sizeof *p);
-    if (!p || (convert && ids_add(&s->converting, job) < 0)) {
+    if (!p || (convert && ids_add(&s->jobs->converting, job) < 0)) {
         free(p);
         return NULL;
     }
@@ -162,7 +162,7 @@ static struct pending *pending_create(struct sched *s, uint64_t job, bool conver
 static int pending_sent(struct pending *p, int rc) {
     if (rc != -EINPROGRESS) {
         if (p->convert)
-            ids_remove(&p->s->converting, p->job);
+            ids_remove(&p->s->jobs->converting, p->job);
         free(p);
     }
     return rc;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 /* Whether the quota of its user allows one more job: else it stays a draft, with a reason. */
 static int may_close(struct sched *s, struct job *j) {
@@ -79,7 +79,7 @@ static int release(struct sched *s, uint64_t job) {
     int rc = store_job_get(s->store, job, &r);
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return s->ops->stream.closed(s, &r);
-    if (rc < 0 || !r.job.draft || s->damaged || ids_has(&s->submitting, job))
+    if (rc < 0 || !r.job.draft || s->damaged || ids_has(&s->jobs->submitting, job))
         return rc;
     if (r.copy) /* the job that was opened stays what it is, and where it is in the queue */
         return sched_remove(s, &r);
@@ -98,10 +98,10 @@ static int release(struct sched *s, uint64_t job) {
 }
 
 void sched_release(struct sched *s, uint64_t job) {
-    ids_add(&s->released, job); /* to be done again should this turn not be committed */
+    ids_add(&s->jobs->released, job); /* to be done again should this turn not be committed */
     int rc = release(s, job);
     if (rc < 0 && rc != -ENOENT && !store_failed(s->store)) {
-        ids_add(&s->again, job);
+        ids_add(&s->jobs->again, job);
         sched_retry(s);
     }
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 /* By these alone: nobody gives them to what is meant. */
 static const char *const patterns[] = {
@@ -45,7 +45,7 @@ bool name_is_random(const char *name) {
 static int said(struct sched *s, uint64_t group, struct options **out) {
     struct group g = {.parent = group};
     *out = NULL;
-    for (int depth = 0; s->drafts_said && depth <= GROUP_LEVELS; depth++) {
+    for (int depth = 0; s->jobs->drafts_said && depth <= GROUP_LEVELS; depth++) {
         char *saved = NULL;
         uint64_t id = g.parent;
         int rc = store_group_options(s->store, id, &saved);

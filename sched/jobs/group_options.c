@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 static bool is_trusted(const struct sched *s, uid_t by, uid_t writer) {
     return user_is_trusted(s, by) || by == writer;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 int sched_group(struct sched *s, uint64_t id, struct group *out) {
     return store_group_get(s->store, id, out);
@@ -69,9 +69,9 @@ static bool is_below(struct sched *s, uint64_t id, uint64_t top) {
 
 uint64_t group_being_read(struct sched *s, uint64_t group) {
     uint64_t n = 0;
-    for (size_t i = 0; i < s->submitting.count; i++) {
+    for (size_t i = 0; i < s->jobs->submitting.count; i++) {
         struct job_row r;
-        n += store_job_get(s->store, s->submitting.items[i], &r) == 0 && is_below(s, r.job.group, group);
+        n += store_job_get(s->store, s->jobs->submitting.items[i], &r) == 0 && is_below(s, r.job.group, group);
     }
     return n;
 }

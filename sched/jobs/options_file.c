@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 /* What it says holds for everybody's jobs in the group (their environment, too): only who owns the group may say it. */
 int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
@@ -72,7 +72,7 @@ int options_file_take(struct sched *s, const struct job *j) {
     if (rc == 0 && !(saved = options_save(o)))
         rc = -ENOMEM;
     if (rc == 0 && options_drafts(o))
-        s->drafts_said = true; /* also where this turn is not committed: then it is looked up in vain */
+        s->jobs->drafts_said = true; /* also where this turn is not committed: then it is looked up in vain */
     if (rc == 0)
         rc = store_group_set_options(s->store, j->group, saved);
     options_destroy(o);

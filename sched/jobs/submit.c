@@ -9,7 +9,7 @@
 #include "net/clock.h"
 #include "sched/job/json_text.h"
 #include "sched/bytes/buffer.h"
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 /* --- options ----------------------------------------------------------------------------------------------------- */
 
@@ -331,10 +331,10 @@ static void spool_was_read(void *arg, struct spool_spec *spec) {
     struct reading *p = arg;
     struct sched *s = p->s;
     struct job_row r;
-    bool wanted = ids_has(&s->submitting, p->job); /* else it was opened for writing again, or removed */
-    ids_remove(&s->submitting, p->job);
+    bool wanted = ids_has(&s->jobs->submitting, p->job); /* else it was opened for writing again, or removed */
+    ids_remove(&s->jobs->submitting, p->job);
     if (wanted)
-        ids_add(&s->released, p->job); /* comes again should this turn not be committed */
+        ids_add(&s->jobs->released, p->job); /* comes again should this turn not be committed */
     int rc = wanted ? store_job_get(s->store, p->job, &r) : -ENOENT;
     if (rc == 0 && r.job.draft && may_run(s, &r.job)) {
         if (spec->rc < 0 && spec->rc != -EINVAL)
@@ -355,7 +355,7 @@ int submit_job(struct sched *s, struct job_row *r) {
         return rc;
     if (b.file) {
         struct reading *p = malloc(sizeof *p);
-        if (!p || ids_add(&s->submitting, r->job.id) < 0) {
+        if (!p || ids_add(&s->jobs->submitting, r->job.id) < 0) {
             free(p);
             return -ENOMEM;
         }
@@ -365,7 +365,7 @@ int submit_job(struct sched *s, struct job_row *r) {
         store_job_save(s->store, r, SAVE_QUEUE);
         rc = spool_spec(s->spool, (struct spool_name){r->job.id, BODY_SPEC, b.file}, r->job.name, spool_was_read, p);
         if (rc != -EINPROGRESS) {
-            ids_remove(&s->submitting, r->job.id);
+            ids_remove(&s->jobs->submitting, r->job.id);
             free(p);
         }
         return rc == -EINPROGRESS ? 0 : rc;

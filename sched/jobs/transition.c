@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 static void count(struct tally *t, const struct job *j, uint64_t n) {
     switch (j->shelf >= SHELF_ORPHAN ? JOB_DRAFT : j->state) {
@@ -86,10 +86,10 @@ int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, u
 /* Should this turn not be committed, it is read again. */
 bool reading_stop(struct sched *s, uint64_t job) {
     struct job_row r;
-    bool was = ids_has(&s->submitting, job);
-    ids_remove(&s->submitting, job);
+    bool was = ids_has(&s->jobs->submitting, job);
+    ids_remove(&s->jobs->submitting, job);
     if (was)
-        ids_add(&s->released, job);
+        ids_add(&s->jobs->released, job);
     if (was && store_job_get(s->store, job, &r) == 0) /* it counted as active, for those who wait for none to be */
         store_tally_touch(s->store, r.job.group);
     return was;

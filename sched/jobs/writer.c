@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/jobs/job_files.h"
 
 void writer_directory(pid_t pid, char *buf, size_t size) {
     char path[64];

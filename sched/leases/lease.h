@@ -4,7 +4,7 @@
 #include <sys/queue.h>
 
 #include "sched/streams/call.h"
-#include "sched/turn/sched_int.h"
+#include "sched/runs/run.h"
 
 struct call;
 struct stream;

@@ -270,7 +270,7 @@ static void measure(struct lease *l) {
 
 static void finish_drained(struct sched *s) {
     struct lease *l;
-    s->drained = false;
+    s->hosts->drained = false;
     LIST_FOREACH(l, &s->leases, all)
         if (!l->finishing && host_drains(l->host))
             lease_finish(l);
@@ -281,7 +281,7 @@ void lease_send(struct sched *s) {
     struct host *h;
     while ((l = LIST_FIRST(&s->heard)))
         measure(l);
-    if (s->drained)
+    if (s->hosts->drained)
         finish_drained(s);
     for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
         if (st->pending && st->leases.count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
@@ -291,7 +291,7 @@ void lease_send(struct sched *s) {
     }
     if (s->calls_sent)
         lease_timer_on(s);
-    while ((h = LIST_FIRST(&s->touched))) {
+    while ((h = LIST_FIRST(&s->hosts->touched))) {
         host_untouch(h);
         if (h->runner.ops)
             runner_flush(h->runner);

@@ -52,7 +52,7 @@ static bool place_free(struct stream *st, const struct lease *most) {
                        .function = sent_at(most, most->count - 1)->function,
                        .uid = st->user->uid,
                        .avoid = ""};
-    struct host *h = st->s->backlog ? NULL : host_choose(st->s, &d);
+    struct host *h = st->s->users->backlog ? NULL : host_choose(st->s, &d);
     return h && sooner_on(h, most);
 }
 

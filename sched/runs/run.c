@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/runs/run_int.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/registry.h"
+#include "sched/runs/run.h"
 
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -18,7 +18,7 @@ static int compare(const void *a, const void *b) {
 }
 
 struct run *run_find(struct sched *s, uint64_t job) {
-    struct run **found = tfind(&job, &s->runs, compare);
+    struct run **found = tfind(&job, &s->runs->tree, compare);
     return found ? *found : NULL;
 }
 
@@ -31,23 +31,24 @@ static bool occupies(const struct run *r) {
 static void set_state(struct run *r, enum run_state state) {
     bool before = occupies(r);
     r->state = state;
+    r->use.over = !occupies(r);
     if (before && !occupies(r)) {
-        r->host->used -= r->cpus;
-        if (!r->lent)
-            user_holds(r->user, -(int)r->cpus);
+        r->host->used -= r->use.cpus;
+        if (!r->use.lent)
+            user_holds(r->user, -(int)r->use.cpus);
         host_room(r->host);
         run_lend(r, false);
     }
 }
 
 void run_lend(struct run *r, bool lend) {
-    if (r->lent == lend)
+    if (r->use.lent == lend)
         return;
-    r->lent = lend;
-    r->host->lent += lend ? r->cpus : -r->cpus;
+    r->use.lent = lend;
+    r->host->lent += lend ? r->use.cpus : -r->use.cpus;
     lend_count(r->user, lend);
     if (occupies(r))
-        user_holds(r->user, lend ? -(int)r->cpus : (int)r->cpus);
+        user_holds(r->user, lend ? -(int)r->use.cpus : (int)r->use.cpus);
     host_resize(r->host);
 }
 
@@ -56,9 +57,9 @@ static void run_free_now(struct run *r) {
     struct host *h = r->host;
     set_state(r, RUN_ENDED);
     r->user->live -= r->live_bytes;
-    tdelete(&r->id, &s->runs, compare);
+    tdelete(&r->id, &s->runs->tree, compare);
     h->runs--;
-    LIST_REMOVE(r, mates);
+    LIST_REMOVE(&r->use, mates);
     if (r->timeout)
         event_free(r->timeout);
     for (int i = 0; i < 4; i++)
@@ -87,22 +88,21 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
                       .live = run_output_live(row),
                       .host = h,
                       .attempt = ++j->attempt,
-                      .cpus = j->cpus,
-                      .function = speed_of_job(s, j, row->stream),
+                      .use = {.cpus = j->cpus, .function = speed_of_job(s, j, row->stream)},
                       .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
-    if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs, compare)) {
+    if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs->tree, compare)) {
         free(r);
         return sched_check(s, -ENOMEM);
     }
-    speed_tries(h, r->function);
+    speed_tries(h, r->use.function);
     h->runs++;
-    LIST_INSERT_HEAD(&h->under_way, r, mates);
-    h->used += r->cpus;
-    user_holds(u, (int)r->cpus);
-    r->next = s->starts;
-    s->starts = r;
+    LIST_INSERT_HEAD(&h->under_way, &r->use, mates);
+    h->used += r->use.cpus;
+    user_holds(u, (int)r->use.cpus);
+    r->next = s->runs->starts;
+    s->runs->starts = r;
     return 0;
 }
 
@@ -167,7 +167,7 @@ static int hand_over(struct sched *s, struct run *r) {
         if (rc == 0)
             rc = runner_start(r->host->runner, &w);
         r->begun = rc == 0;
-        r->began = clock_us();
+        r->use.began = clock_us();
     }
     free(cwd);
     options_destroy(o);
@@ -175,12 +175,12 @@ static int hand_over(struct sched *s, struct run *r) {
 }
 
 void run_committed(struct sched *s) {
-    for (struct run *r; (r = s->ended);) {
-        s->ended = r->next;
+    for (struct run *r; (r = s->runs->ended);) {
+        s->runs->ended = r->next;
         run_free_now(r);
     }
-    for (struct run *r; (r = s->starts);) {
-        s->starts = r->next;
+    for (struct run *r; (r = s->runs->starts);) {
+        s->runs->starts = r->next;
         r->state = RUN_RUNNING;
         if (r->fate == FATE_DROPPED) { /* started and cancelled in one turn */
             run_free_now(r);
@@ -196,12 +196,12 @@ void run_committed(struct sched *s) {
         if (rc == -EAGAIN)
             host_short(r->host);
     }
-    for (size_t i = 0; i < s->kills.count; i++) {
-        struct run *r = run_find(s, s->kills.items[i]);
+    for (size_t i = 0; i < s->runs->kills.count; i++) {
+        struct run *r = run_find(s, s->runs->kills.items[i]);
         if (r && r->host->runner.ops)
             runner_kill(r->host->runner, r->id);
     }
-    s->kills.count = 0;
+    s->runs->kills.count = 0;
 }
 
 static void wanted_again(const void *node, VISIT visit, void *arg) {
@@ -213,14 +213,14 @@ static void wanted_again(const void *node, VISIT visit, void *arg) {
 
 /* Of those that an earlier turn dropped, finish() finds that their row says so. */
 void run_rolled_back(struct sched *s) {
-    twalk_r(s->runs, wanted_again, NULL);
-    s->kills.count = 0;
-    for (struct run *r; (r = s->starts);) {
-        s->starts = r->next;
+    twalk_r(s->runs->tree, wanted_again, NULL);
+    s->runs->kills.count = 0;
+    for (struct run *r; (r = s->runs->starts);) {
+        s->runs->starts = r->next;
         run_free_now(r);
     }
-    for (struct run *r; (r = s->ended);) { /* written again at the retry */
-        s->ended = r->next;
+    for (struct run *r; (r = s->runs->ended);) { /* written again at the retry */
+        s->runs->ended = r->next;
         r->state = RUN_ENDING;
     }
 }
@@ -298,9 +298,9 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     const struct work_outcome *o = &r->outcome;
     note_usage(r, j);
     if (o->end == WORK_DONE && !r->noted)
-        speed_note(r->host, r->function, (double)o->wall_us, 1);
+        speed_note(r->host, r->use.function, (double)o->wall_us, 1);
     if (!r->noted && o->end != WORK_LOST && r->fate == FATE_NONE)
-        speed_ended(r->host, r->function, o->end != WORK_DONE);
+        speed_ended(r->host, r->use.function, o->end != WORK_DONE);
     r->noted = true; /* also when this has to be written again */
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
@@ -356,8 +356,8 @@ void run_finish(struct run *r) {
     else
         run_output_drop(r);
     r->state = RUN_ENDED;
-    r->next = s->ended;
-    s->ended = r;
+    r->next = s->runs->ended;
+    s->runs->ended = r;
     sched_tick(s); /* a commit is due, whoever called */
 }
 
@@ -387,12 +387,7 @@ void run_cancel(struct sched *s, uint64_t job) {
     if (!r || r->state == RUN_STARTING)
         run_drop(s, job);
     else if (r->state == RUN_RUNNING)
-        ids_add(&s->kills, job);
-}
-
-bool sched_ending(struct sched *s, const struct job *j) {
-    const struct run *r = j->state == JOB_CANCELLED ? run_find(s, j->id) : NULL;
-    return r && r->state != RUN_ENDED && r->fate != FATE_DROPPED;
+        ids_add(&s->runs->kills, job);
 }
 
 void run_drop(struct sched *s, uint64_t job) {
@@ -401,7 +396,7 @@ void run_drop(struct sched *s, uint64_t job) {
         return;
     r->fate = FATE_DROPPED;
     if (r->state == RUN_RUNNING)
-        ids_add(&s->kills, job);
+        ids_add(&s->runs->kills, job);
 }
 
 static void see(const void *node, VISIT visit, void *found) {
@@ -413,7 +408,7 @@ static void see(const void *node, VISIT visit, void *found) {
 void run_retry_ends(struct sched *s) {
     for (struct run *r;; run_finish(r)) {
         r = NULL;
-        twalk_r(s->runs, see, &r);
+        twalk_r(s->runs->tree, see, &r);
         if (!r)
             return;
     }

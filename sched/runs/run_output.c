@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/runs/run_int.h"
-#include "sched/turn/sched_int.h"
+#include "sched/runs/run.h"
 
 static const enum job_body body_of[] = {[OUTPUT_STDOUT] = BODY_STDOUT,
                                         [OUTPUT_STDERR] = BODY_STDERR,

@@ -11,6 +11,7 @@
 #include "sched/streams/call.h"
 #include "sched/streams/answers.h"
 #include "sched/leases/lease.h"
+#include "sched/runs/run.h"
 #include "sched/streams/stream_look.h"
 #include "sched/streams/stream_memory.h"
 

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <search.h>
 
-#include "sched/runs/run_int.h"
+#include "sched/runs/run.h"
 #include "sched/streams/stream_int.h"
 
 /* Its stream is read anew: what it prints is kept, and while that is much it waits. */
@@ -46,5 +46,5 @@ void stream_prints_resume(struct stream *st) {
     if (!st->holds || stream_unwritten(st) > WRITING_LOW)
         return;
     st->holds = st->unmet.at < st->unmet.count;
-    twalk_r(st->s->runs, resume, st);
+    twalk_r(st->s->runs->tree, resume, st);
 }

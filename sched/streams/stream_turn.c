@@ -191,7 +191,7 @@ void stream_turn(struct sched *s) {
         else
             stream_rest(st, has_nothing_to_do(st));
         if (s->stream_waits && was_active && (ended || st->idle)) {
-            s->users_unknown = true; /* for its place in memory */
+            s->users->unknown = true; /* for its place in memory */
             s->stream_waits = false;
         }
     }

@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/turn/turn.h"
 
 #define LOG_PAGES 2000      /* a log that is longer goes into the database ... */
 #define LOG_PAGES_MAX 16000 /* ... without the thread, where the disk is too slow for that */

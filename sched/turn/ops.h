@@ -2,7 +2,7 @@
 #ifndef PPFS_OPS_H
 #define PPFS_OPS_H
 #include "sched/db/store.h"
-#include "sched/sched.h"
+#include "sched/turn/config.h"
 #include "worker/runner/runner.h"
 
 struct host;

@@ -1,6 +1,6 @@
 /* What is done while nobody wants anything: the database file becomes smaller, a little at a time. */
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/turn/turn.h"
 
 #define QUIET_US 1000000 /* nothing has changed for so long */
 #define SLICE_US 2000

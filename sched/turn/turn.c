@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/turn/turn.h"
 
 #define RETRY_SECONDS 1 /* after a commit that failed */
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/users/user.h"
 
 #define TOLD_US INT64_C(60000000) /* between two lines of the log on one user */
 

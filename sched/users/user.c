@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
 
 #define REFRESH_US 20000 /* as old as what is known of slots that go on being used may be */
 #define START_US                                                                                                       \
@@ -19,7 +18,7 @@ static int compare(const void *a, const void *b) {
 }
 
 struct user *user_of(struct sched *s, uid_t uid) {
-    struct user **found = tfind(&uid, &s->users, compare);
+    struct user **found = tfind(&uid, &s->users->tree, compare);
     if (found)
         return *found;
     struct user *u = calloc(1, sizeof *u);
@@ -30,7 +29,7 @@ struct user *user_of(struct sched *s, uid_t uid) {
     TAILQ_INIT(&u->bodies);
     TAILQ_INIT(&u->waiting);
     TAILQ_INIT(&u->endings);
-    if (!tsearch(&u->uid, &s->users, compare)) {
+    if (!tsearch(&u->uid, &s->users->tree, compare)) {
         free(u);
         return NULL;
     }
@@ -38,10 +37,11 @@ struct user *user_of(struct sched *s, uid_t uid) {
 }
 
 void users_free(struct sched *s) {
-    tdestroy(s->users, free);
-    s->users = NULL;
+    tdestroy(s->users->tree, free);
+    tdestroy(s->users->wants, free);
+    s->users->tree = NULL;
     for (int i = 0; i < USERS_HEAPS; i++)
-        free(s->user_heaps[i].items);
+        free(s->users->heaps[i].items);
 }
 
 bool user_is_trusted(const struct sched *s, uid_t uid) {
@@ -66,7 +66,7 @@ static void put(struct user_heap *h, unsigned at, struct user *u, int which) {
 
 /* To where he belongs, from where he stands. */
 static void sift(struct sched *s, struct user *u, int which) {
-    struct user_heap *h = &s->user_heaps[which];
+    struct user_heap *h = &s->users->heaps[which];
     unsigned at = u->in[which] - 1;
     for (; at && less(u, h->items[(at - 1) / 2], which); at = (at - 1) / 2, s->steps++)
         put(h, at, h->items[(at - 1) / 2], which);
@@ -80,14 +80,14 @@ static void sift(struct sched *s, struct user *u, int which) {
 }
 
 static void enter(struct sched *s, struct user *u, int which) {
-    struct user_heap *h = &s->user_heaps[which];
+    struct user_heap *h = &s->users->heaps[which];
     if (u->in[which])
         return;
     if (h->count == h->cap) {
         unsigned cap = h->cap ? h->cap * 2 : 4;
         struct user **grown = reallocarray(h->items, cap, sizeof(struct user *));
         if (!grown) {
-            s->users_unknown = true; /* he is found later */
+            s->users->unknown = true; /* he is found later */
             sched_check(s, -ENOMEM);
             return;
         }
@@ -99,7 +99,7 @@ static void enter(struct sched *s, struct user *u, int which) {
 }
 
 static void leave(struct sched *s, struct user *u, int which) {
-    struct user_heap *h = &s->user_heaps[which];
+    struct user_heap *h = &s->users->heaps[which];
     if (!u->in[which])
         return;
     struct user *last = h->items[--h->count];
@@ -129,7 +129,7 @@ static bool refresh(struct user *u, int64_t now) {
 }
 
 static struct user *first(struct sched *s, int which) {
-    struct user_heap *h = &s->user_heaps[which];
+    struct user_heap *h = &s->users->heaps[which];
     int64_t now = clock_us();
     while (h->count && refresh(h->items[0], now))
         s->steps++;
@@ -139,9 +139,9 @@ static struct user *first(struct sched *s, int which) {
 /* The least of those who have something, and never less than it was. */
 static double least(struct sched *s) {
     const struct user *u = first(s, USERS_ACTIVE);
-    if (u && u->used_us > s->user_time_us)
-        s->user_time_us = u->used_us;
-    return s->user_time_us;
+    if (u && u->used_us > s->users->time_us)
+        s->users->time_us = u->used_us;
+    return s->users->time_us;
 }
 
 bool user_has_room(const struct user *u, unsigned slots) {
@@ -159,7 +159,7 @@ static void settle(struct user *u) {
     bool waits = u->backlog || u->placed || u->hungry, starved;
     u->wide = u->wide && waits;
     starved = waits && (u->wide || !user_has_room(u, 1));
-    s->users_starved += (unsigned)(starved - u->starved);
+    s->users->starved += (unsigned)(starved - u->starved);
     u->starved = starved;
     if ((waits || u->slots) && !u->in[USERS_ACTIVE]) {
         double from = least(s);
@@ -189,8 +189,8 @@ void user_holds(struct user *u, int slots) {
 void user_backlog(struct user *u, bool plain, bool placed) {
     if (u->backlog == plain && u->placed == placed)
         return;
-    u->s->backlog += (unsigned)(plain - u->backlog);
-    u->s->placed_backlog += (unsigned)(placed - u->placed);
+    u->s->users->backlog += (unsigned)(plain - u->backlog);
+    u->s->users->placed_backlog += (unsigned)(placed - u->placed);
     u->backlog = plain;
     u->placed = placed;
     settle(u);

@@ -9,7 +9,7 @@
 
 #include "sched/users/wanted.h"
 #include "sched/users/quota.h"
-#include "sched/db/store_jobs.h"
+#include "sched/turn/turn.h"
 
 struct sched;
 struct stream;
@@ -61,6 +61,19 @@ struct user {  /* of everyone who has had something here since the daemon began 
     const struct stream *large; /* may gather a call beyond what he may hold */
     TAILQ_HEAD(, call) bodies;  /* calls whose files wait until one of those that are being made is whole ... */
     unsigned making;            /* ... which are so many */
+};
+
+struct users {
+    void *tree; /* tsearch tree of struct user */
+    struct user_heap heaps[USERS_HEAPS];
+    double time_us;          /* the virtual time at which a user begins */
+    LIST_HEAD(, user) met;   /* of this dispatch */
+    bool unknown;            /* others may have ready jobs as well: dispatch.c looks */
+    unsigned backlog;        /* those of whom the database may have ready jobs that run anywhere; ... */
+    unsigned placed_backlog; /* ... that have a place */
+    unsigned starved;        /* those of whom something waits for slots that their quota would allow */
+    void *wants;             /* tsearch tree of struct want */
+    unsigned lent;           /* runs and leases that have lent their slots */
 };
 
 struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */

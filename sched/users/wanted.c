@@ -4,7 +4,7 @@
 #include <search.h>
 #include <stdlib.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/users/user.h"
 
 /* All users together may lend less than so many slots ... */
 #define LENT_MIN 512u
@@ -19,20 +19,20 @@ static int compare(const void *a, const void *b) {
 
 void lend_count(struct user *u, bool lends) {
     u->lends += lends ? 1u : -1u;
-    u->s->lends.count += lends ? 1u : -1u;
+    u->s->users->lent += lends ? 1u : -1u;
 }
 
 /* Half of what others leave: whoever comes finds some, and all together never have all. */
-int64_t lend_most(const struct user *u) {
+int64_t lend_most(const struct user *u, unsigned slots) {
     const struct sched *s = u->s;
-    unsigned slots = s->hosts->cpus, all = slots > LENT_MIN / LENT_SLOT ? slots * LENT_SLOT : LENT_MIN;
-    unsigned others = s->lends.count - u->lends;
+    unsigned all = slots > LENT_MIN / LENT_SLOT ? slots * LENT_SLOT : LENT_MIN;
+    unsigned others = s->users->lent - u->lends;
     int64_t share = others < all ? (all - others) / 2 : 0;
     return share < u->quota.waits ? share : u->quota.waits;
 }
 
-bool lend_crowded(const struct user *u) {
-    return u->lends && u->lends >= lend_most(u) / 2;
+bool lend_crowded(const struct user *u, unsigned slots) {
+    return u->lends && u->lends >= lend_most(u, slots) / 2;
 }
 
 /* --- what is waited for ------------------------------------------------------------------------------------------ */
@@ -56,21 +56,21 @@ static void list(struct want *w, struct user *u) {
 }
 
 void wanted_queued(struct sched *s, uint64_t job, struct user *u) {
-    struct want **found = s->lends.wants ? tfind(&job, &s->lends.wants, compare) : NULL;
+    struct want **found = s->users->wants ? tfind(&job, &s->users->wants, compare) : NULL;
     if (found && (!(*found)->listed || (*found)->user != u))
         list(*found, u);
 }
 
 struct want *wanted_add(struct sched *s, uint64_t job) {
     uid_t uid;
-    struct want **found = tfind(&job, &s->lends.wants, compare);
+    struct want **found = tfind(&job, &s->users->wants, compare);
     struct user *u = store_owner(s->store, job, &uid) == 0 ? user_of(s, uid) : NULL;
     struct want *w = found ? *found : u ? calloc(1, sizeof *w) : NULL;
     if (!w)
         return NULL;
     if (!found) {
         w->job = job;
-        if (!tsearch(&w->job, &s->lends.wants, compare)) {
+        if (!tsearch(&w->job, &s->users->wants, compare)) {
             free(w);
             return NULL;
         }
@@ -85,6 +85,6 @@ void wanted_drop(struct sched *s, struct want *w) {
     if (!w || --w->waiters)
         return;
     wanted_unlist(w);
-    tdelete(&w->job, &s->lends.wants, compare);
+    tdelete(&w->job, &s->users->wants, compare);
     free(w);
 }

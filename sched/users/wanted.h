@@ -17,10 +17,10 @@ struct want {     /* a job that others wait for */
 };
 TAILQ_HEAD(want_queue, want);
 
-void lend_count(struct user *u, bool lends); /* one more of his lends its slot, or no more */
-int64_t lend_most(const struct user *u);     /* so many of his may */
+void lend_count(struct user *u, bool lends);             /* one more of his lends its slot, or no more */
+int64_t lend_most(const struct user *u, unsigned slots); /* so many of his may, where this machine has so many slots */
 /* So many of his lend their slots that what they wait for goes first. */
-bool lend_crowded(const struct user *u);
+bool lend_crowded(const struct user *u, unsigned slots);
 
 /* One more waits for that job; listed first among those of its user. NULL: it is gone, or there is no memory, and it waits for its turn
  * like others. */

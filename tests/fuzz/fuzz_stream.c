@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "net/digest.h"
+#include "sched/sched.h"
 #include "sched/streams/stream_int.h"
 
 #define BYTES_MAX (1u << 20)
@@ -259,7 +260,7 @@ static uint64_t write_stream(const struct text *t, bool json, unsigned cuts, str
     char name[32];
     struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0644, .request = ++serial};
     struct job j;
-    s->users_unknown = false; /* so that it comes into memory at once, though no slot is free */
+    s->users->unknown = false; /* so that it comes into memory at once, though no slot is free */
     user_backlog(user_of(s, w.uid), false, false);
     snprintf(name, sizeof name, json ? "%u.jsonl" : "%u", serial);
     CHECK(sched_create_draft(s, 0, name, false, &w, &j) == 0);

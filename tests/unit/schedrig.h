@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sched/sched.h"
 #include "sched/leases/lease_int.h"
 
 static char dir[64], why[512];

@@ -9,17 +9,21 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/turn/sched_int.h"
+#include "sched/hosts/hosts.h"
 
 static struct sched s;
+static struct hosts hosts;
+static struct users users;
 static struct host local, old, big;
 static const struct runner_ops ops; /* they are there, and nobody calls them */
 
 static int setup(void **state) {
     (void)state;
-    free(s.hosts_by_id); /* of the test before */
-    s = (struct sched){0};
-    TAILQ_INIT(&s.roomy);
+    free(hosts.by_id); /* of the test before */
+    hosts = (struct hosts){0};
+    users = (struct users){0};
+    s = (struct sched){.hosts = &hosts, .users = &users};
+    TAILQ_INIT(&hosts.roomy);
     local = (struct host){.s = &s, .name = "local", .cpus = 2, .python = "3.11.2", .runner.ops = &ops};
     old = (struct host){.s = &s, .name = "old:1", .alias = "gpu3", .cpus = 2, .python = "3.9.18", .runner.ops = &ops};
     big = (struct host){.s = &s, .name = "big", .cpus = 8, .python = "3.11.9", .runner.ops = &ops};
@@ -306,9 +310,8 @@ static void test_the_function_not_used_for_longest_is_forgotten(void **state) {
 /* --- what passes a job that needs more slots -----------------------------------------------------------------------
  * */
 
-static struct run *under_way(struct run *r, unsigned function, int64_t ran_us) {
-    *r = (struct run){
-        .s = &s, .host = &local, .cpus = 1, .function = function, .state = RUN_RUNNING, .began = clock_us() - ran_us};
+static struct slot_use *under_way(struct slot_use *r, unsigned function, int64_t ran_us) {
+    *r = (struct slot_use){.cpus = 1, .function = function, .began = clock_us() - ran_us};
     LIST_INSERT_HEAD(&local.under_way, r, mates);
     local.used++;
     return r;
@@ -320,14 +323,14 @@ static struct host *spare(unsigned function, int64_t timeout_us) {
 
 static void keep_anew(void) {
     host_unreserve_all(&s);
-    s.spares = NULL;
+    hosts.spares = NULL;
     host_reserve(&s, &(struct demand){.place = "-local", .cpus = 2}, 7);
     assert_int_equal(local.kept_for, 7);
 }
 
 static void test_what_surely_ends_before_passes(void **state) {
     (void)state;
-    struct run old_one, other;
+    struct slot_use old_one, other;
     unsigned slow = speed_function(&s, 1), quick = speed_function(&s, 2), unknown = speed_function(&s, 3);
     runs(&local, slow, 100e6, 30);
     runs(&local, quick, 1e6, 30);
@@ -350,7 +353,7 @@ static void test_what_surely_ends_before_passes(void **state) {
 
 static void test_of_what_passes_a_run_of_unknown_length(void **state) {
     (void)state;
-    struct run one;
+    struct slot_use one;
     unsigned quick = speed_function(&s, 2), unknown = speed_function(&s, 3);
     runs(&local, quick, 1e6, 30);
     under_way(&one, unknown, 8e6); /* taken to go on for two more */

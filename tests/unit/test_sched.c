@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sched/turn/sched_int.h"
+#include "sched/sched.h"
+#include "sched/turn/turn.h"
 
 #define PATIENCE_US 30000000
 

@@ -191,7 +191,7 @@ static void tell(struct fake *f, const struct message *m) {
 }
 
 static void each_fake(void (*what)(struct fake *f)) {
-    for (struct host *h = s->hosts, *next; h; h = next) {
+    for (struct host *h = s->hosts->all, *next; h; h = next) {
         next = h->next;
         if (!h->pool)
             what((struct fake *)h);
@@ -586,7 +586,7 @@ static bool on_page(void *arg, const char *name, uint64_t id) {
 /* As `ls -l nodes` does: page after page of names, then a look at each. Returns the steps for a node. */
 static double steps_a_look(unsigned hosts) {
     unsigned listed = 0;
-    while (s->host_count < hosts)
+    while (s->hosts->count < hosts)
         add_host(1, 100);
     uint64_t before = s->steps, after = 0, id;
     struct node n;

@@ -1,0 +1,30 @@
+/* Control of jobs, and their groups: a part of sched.h. */
+#ifndef PPFS_SCHED_CONTROL_H
+#define PPFS_SCHED_CONTROL_H
+#include "sched/jobs/files.h"
+
+/* mv failures/x jobs/x: a failed job is queued again, with its options, directory and environment as they were, and its
+ * attempts counted on; one that never ran is submitted again. -ENOENT: it did not fail. -EPERM: a stream. done: as of
+ * sched_rename. */
+int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char *to_name, bool no_replace,
+                    sched_done *done, void *arg);
+int sched_cancel(struct sched *s, uint64_t job); /* rm jobs/x; a draft just goes away. -ENOENT once ended */
+/* rm results/x: forgets an ended job. held_open: somebody still reads it; sched_drop when the last one has closed.
+ * -EBUSY while unended */
+int sched_forget(struct sched *s, uint64_t job, bool held_open);
+int sched_drop(struct sched *s, uint64_t job);
+/* -EINVAL out of range, -ENOENT ended; -EBUSY: nothing would come of it, as it runs (and is no stream) or is a draft.
+ * */
+int sched_set_priority(struct sched *s, uint64_t job, int priority);
+int sched_set_hold(struct sched *s, uint64_t job, bool hold);
+int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out);
+/* rmdir in jobs/, results/, failures/; SHELF_GONE: info/ */
+int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side);
+int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, sched_done *done,
+                       void *arg); /* as sched_rename */
+int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, const gid_t *gid, const mode_t *mode);
+/* "G/x", the job's path below jobs/. 0 or -ENAMETOOLONG. */
+int sched_path(struct sched *s, const struct job *j, char *buf, size_t size);
+bool sched_name_is_draft(struct sched *s, uint64_t group, const char *name); /* in that group: draft_name.c */
+int sched_tally(struct sched *s, uint64_t group, struct tally *out);
+#endif

@@ -1,0 +1,57 @@
+/* What surrounds a job's file: its writer, its name, its groups and their .options. Only sched/ includes this. */
+#ifndef PPFS_SCHED_JOB_FILES_INT_H
+#define PPFS_SCHED_JOB_FILES_INT_H
+#include "sched/jobs/jobs.h"
+
+/* writer.c */
+/* The directory that the writer is in; "" when it cannot be told. */
+void writer_directory(pid_t pid, char *buf, size_t size);
+/* of our own mount: a job would keep that busy, and runs elsewhere */
+bool writer_is_inside(const struct sched *s, const char *directory);
+int writer_killed_by(pid_t pid); /* the signal that is killing the process right now, 0: none is */
+const char *writer_signal_name(int signal);
+bool writer_killed_open(const struct job *j, pid_t pid, bool opener); /* what was closed is open again: see there */
+
+/* draft_name.c: whether a job stays a draft until it is renamed, for its name is one of what is not finished: .x, x~,
+ * x.tmp, or what drafts= says; and a sentence that says so. */
+bool draft_stays(struct sched *s, const struct job *j);
+bool draft_why(struct sched *s, const struct job *j, char *why, size_t size);
+
+/* options_file.c */
+int options_file_write(struct sched *s, const struct job *j, const char *text,
+                       size_t size); /* it is to have that text: 0, -EINVAL, -EFBIG */
+int options_file_check(struct sched *s, const struct job *j,
+                       uint64_t group); /* whether it may become that group's: 0 or what take says */
+int options_file_take(struct sched *s,
+                      const struct job *j); /* it was closed: in force from here on. -EPERM, -EINVAL, -EFBIG */
+/* Its last writer has gone. What was not taken goes: it has the words that are in force again, or is removed where none
+ * are. */
+int options_file_settle(struct sched *s, struct job_row *r);
+
+/* group_options.c: adds what the groups above a job of that user say, the outermost first. -EPERM with why: they say
+ * what only a job's own user, or root, may say of it; o then has some of it. */
+int group_options(struct sched *s, uint64_t group, uid_t writer, struct options *o, char *why, size_t size);
+int group_options_check(struct sched *s, uint64_t group, uid_t writer, char *why,
+                        size_t size); /* whether they would: 0, -EPERM */
+/* Of a draft that is closed. -EPERM: it will fail as it is queued, for its group would bind it; this way its writer
+ * hears of it. */
+int group_options_close(struct sched *s, const struct job *j);
+
+/* groups.c: whether that user may look up names in a group, by the modes of its directories, as the kernel goes by them
+ * where names are looked up in the mount. Of his groups only the main one is known here; what depends on another is no.
+ * */
+bool group_may_search(const struct group *g, uid_t uid, gid_t gid);
+bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid); /* from jobs/ down to it */
+
+/* drafts in there that are on their way into the queue */
+uint64_t group_being_read(struct sched *s, uint64_t group);
+
+/* backlog.c */
+void backlog_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
+/* Somebody waits for a slot, other than streams of that user. */
+bool backlog_waits(const struct sched *s, const struct user *but);
+/* Whether a job waits that the host could run; by what waited when backlog_look was called. */
+void backlog_look(struct sched *s);
+bool backlog_wants(const struct host *h);
+
+#endif

@@ -1,0 +1,67 @@
+/* Inside the jobs: what their files and the rooms above them share. Only sched/ includes this. */
+#ifndef PPFS_SCHED_JOBS_H
+#define PPFS_SCHED_JOBS_H
+#include "sched/hosts/hosts.h"
+#include "sched/jobs/control.h"
+
+/* Of a name that was written again: the new job. Some of late, for those who wait for the old one, or have just looked
+ * it up. */
+#define HEIRS 1024u
+struct heir {
+    uint64_t of, job;
+    uid_t uid; /* of the old one, as its attributes that the kernel may still go by */
+    gid_t gid;
+    mode_t mode;
+};
+
+struct jobs {
+    struct ids submitting, converting; /* drafts that are read; that go to the spool */
+    struct ids released, again;        /* of this turn; of turns that were not committed, for the retry */
+    struct heir heirs[HEIRS];          /* the newest at heir_count - 1 */
+    uint64_t heir_count;
+    bool drafts_said;                     /* a .options file may say drafts= */
+    struct waiting_place *waiting_places; /* backlog.c, of this lease_reclaim */
+    unsigned waiting_count;
+};
+
+/* transition.c: the one way to another state */
+int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
+int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save);
+/* By the kind of job, see ops.h. */
+int job_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save);
+void job_cancel(struct sched *s, const struct job_row *r);
+int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and its bodies go away */
+int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
+void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
+/* Who has its name by now, 0 = nobody that is known. *was: what the old one was, where there is somebody. */
+uint64_t sched_heir(const struct sched *s, uint64_t job, struct heir *was);
+
+/* submit.c */
+int submit_job(struct sched *s, struct job_row *r);
+bool reading_stop(struct sched *s,
+                  uint64_t job); /* a draft that is being read stays one; false: it is not being read */
+/* waits for others, for a node, or is queued */
+int submit_ready(struct sched *s, struct job_row *r, unsigned also_save);
+int submit_options(struct sched *s, const struct job_row *r, struct options **out);
+bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);
+int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]); /* where its calls or it may run */
+int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
+/* a draft that is a stream, at its first write */
+int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind);
+struct buffer;
+struct call_text {
+    uint64_t number;
+    const char *line; /* JSON: has its options among others ... */
+    size_t size;
+    const char *options; /* ... frames: a JSON object; NULL where there is a line */
+};
+/* A call job. *out is that job; it may have failed already. body: what its file says; with out->job.id given, it is in
+ * the spool file of that job already. */
+int submit_call(struct sched *s, const struct job_row *owner, const struct call_text *c, const struct buffer *body,
+                struct job_row *out);
+
+/* draft.c */
+#define SPEC_FILE 1                                              /* number of a spec's spool file */
+int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
+
+#endif

@@ -1,0 +1,78 @@
+/* Attempts under way, and what they write. Only sched/ includes this. */
+#ifndef PPFS_RUN_H
+#define PPFS_RUN_H
+#include "sched/jobs/job_files.h"
+
+enum run_state {
+    RUN_STARTING, /* written as running, not yet committed */
+    RUN_RUNNING,  /* the pool has it */
+    RUN_ENDING,   /* it has ended; its output may still be on the way to the disk */
+    RUN_ENDED,    /* its end is written, not yet committed */
+};
+enum run_fate { FATE_NONE, FATE_TIMEOUT, FATE_DROPPED /* cancelled, replaced or forgotten: nobody wants its end */ };
+
+struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a spool file */
+    char *bytes;
+    size_t cap;
+    int64_t size;
+    int64_t written; /* of a spooled one: how much of it the file has */
+    bool spooled;
+};
+
+struct run { /* an attempt under way: the only thing in memory that grows with work, and it is bounded by the slots */
+    uint64_t id; /* first: key of the tree */
+    struct sched *s;
+    struct host *host; /* where it is; it stays as long as the run */
+    struct user *user;
+    uint64_t stream, call; /* whose call it runs, 0 = none's */
+    unsigned live;         /* 1 << enum output_kind: what goes to that stream at once */
+    uint32_t attempt;
+    struct slot_use use;
+    enum run_state state;
+    enum run_fate fate;
+    struct output out[4]; /* by enum output_kind */
+    size_t writing;       /* bytes on the way to the disk */
+    unsigned tasks;       /* disk tasks that point here */
+    int error;            /* first errno of storing its output */
+    int64_t live_bytes;   /* its part of user.live */
+    size_t away;          /* bytes that it printed while its stream did not have its call */
+    bool held, begun;     /* begun: the runner took it */
+    bool refused;         /* it was to wait for a result, and may not: lend.c */
+    unsigned waits;       /* requests of it for which its slot is lent */
+    bool noted;           /* how long it ran */
+    struct event *timeout;
+    struct work_outcome outcome;
+    struct run *next; /* in the list of this turn that it stands in */
+};
+
+struct runs {
+    void *tree;                 /* tsearch tree of struct run */
+    struct run *starts, *ended; /* of this turn */
+    struct ids kills;
+};
+
+/* run.c */
+struct run *run_find(struct sched *s, uint64_t job);
+int run_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save);
+void run_committed(struct sched *s);
+void run_rolled_back(struct sched *s);
+void run_retry_ends(struct sched *s); /* after a commit that failed: the ends that have to be written again */
+void run_stop_all(struct sched *s, bool all);
+void run_drop(struct sched *s, uint64_t job);
+void run_cancel(struct sched *s, uint64_t job);
+void run_output(struct host *h, uint64_t job, enum output_kind stream, const void *bytes, size_t size);
+void run_done(struct host *h, uint64_t job, const struct work_outcome *o);
+void run_lend(struct run *r, bool lend);
+#define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the runner stops reading ... */
+#define WRITING_LOW (1u << 20)  /* ... and goes on */
+
+/* run.c */
+struct run *run_of(struct host *h, uint64_t job); /* the run that a host speaks of, NULL: it is not its any more */
+void run_finish(struct run *r); /* its end is written, unless disk tasks still point at it: they call again */
+
+/* run_output.c */
+unsigned run_output_live(const struct job_row *row); /* 1 << enum output_kind, of what goes to its stream at once */
+bool run_output_sync(struct run *r); /* true: its large output is being synced, run_finish comes later */
+int run_output_store(struct sched *s, struct run *r); /* writes down what it wrote. 0 or -errno */
+void run_output_drop(struct run *r);
+#endif

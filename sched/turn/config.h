@@ -1,0 +1,36 @@
+/* What the scheduler is given, and tells. */
+#ifndef PPFS_SCHED_CONFIG_H
+#define PPFS_SCHED_CONFIG_H
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct quotas;
+struct sched;
+typedef void sched_done(void *arg, int rc);
+
+struct sched_config {
+    struct event_base *base;
+    const char *state_dir;       /* exists, ours, locked by the supervisor */
+    const char *mountpoint;      /* absolute; writers whose directory is below it get a fresh one to run in */
+    const char *worker_path;     /* the ppfs-worker binary */
+    const char *python;          /* as given to --python, or NULL */
+    unsigned cpus;               /* local slots */
+    const char *key;             /* file of the shared key, NULL: key in state_dir, made if it is not there */
+    const char *listen;          /* ADDR:PORT for nodes that dial in, or NULL */
+    unsigned silence_ms;         /* after which a node is cut off; 0: 5000 */
+    bool sync_full;              /* --sync full */
+    const struct quotas *quotas; /* NULL: nobody else writes here, and nothing is counted */
+    bool suid_jobs;              /* --suid-jobs */
+    const char *node_users;      /* lines NAME=UID: --node-user; or NULL */
+    bool again;                  /* a daemon ran on this mount before: what was set in nodes/ holds */
+    /* After a commit, for each job that changed (state, output, disappeared), at most once a turn. */
+    void (*changed)(void *arg, uint64_t job);
+    /* After a commit in which something in this group (or below it) ended or was queued. */
+    void (*group_changed)(void *arg, uint64_t group);
+    /* That request, which waits for that job's result, is not to wait: it fails with rc. */
+    void (*refused)(void *arg, uint64_t job, uint64_t request, int rc);
+    void (*log)(void *arg, const char *sentence);
+    void *arg;
+};
+#endif

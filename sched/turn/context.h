@@ -1,0 +1,87 @@
+/* The scheduler's state: what all rooms share, and where each has its own. Only sched/ includes this. */
+#ifndef PPFS_CONTEXT_H
+#define PPFS_CONTEXT_H
+#include <sys/queue.h>
+
+#include "net/complaints.h"
+#include "sched/db/spool.h"
+#include "sched/db/store.h"
+#include "sched/turn/config.h"
+#include "worker/runner/disk.h"
+
+#define INLINE_MAX (64u * 1024u) /* bytes of a body that stands in its row */
+
+struct ids { /* a growing set of ids; small, so searched from end to end */
+    uint64_t *items;
+    size_t count, cap;
+};
+
+struct later { /* a call to be answered after the commit, once the disk has it */
+    struct later *next;
+    struct spool_name name;
+    bool has_file;
+    sched_done *done;
+    void *arg;
+};
+
+struct sched {
+    struct sched_config c;
+    const struct sched_ops *ops;
+    struct hosts *hosts;
+    struct users *users;
+    struct jobs *jobs;
+    struct runs *runs;
+    struct lends *lends;
+    char *state_dir, *mountpoint;
+    struct store *store;
+    /* in threads of their own: syncer, the database's log as it grows (checkpoint.c); checker, NULL where there is
+     * none, the check of a large database, which may take minutes */
+    struct disk *disk, *syncer, *checker;
+    struct spool *spool;
+    struct complaints complaints; /* about nodes and users */
+    int64_t steady_us;            /* see sched_steady */
+
+    uint64_t unkept; /* turns that could not be committed since one last was */
+    bool stopping, damaged;
+    LIST_HEAD(, user) holding, streaming; /* users some of whose answers are not read; with streams in memory */
+    bool stirred; /* slots came free or work came, since the last dispatch that began with all users */
+    uid_t owner;  /* who mounted */
+    bool settling, opening, placing, sweeping, deps; /* slices of queue.c that may have work */
+    struct ids changed;                              /* jobs, in this turn */
+    struct spool_name *unlinks;
+    size_t unlink_count, unlink_cap;
+    LIST_HEAD(, lease) leases, busy, heard; /* lease.c: all; those with calls; those with answers of this turn */
+    struct lease **lease_table;
+    size_t lease_table_size, lease_at;
+    unsigned away;                    /* leases whose stream left memory as a commit failed: lease_away.c */
+    unsigned lease_count, calls_sent; /* calls_sent: over all of them, and not answered */
+    int64_t reclaim_at;               /* clock_us: not before */
+    uint64_t dispatches, reclaims;
+    uint64_t steps;             /* leases, hosts and streams that were met in walks over them: a test reads it */
+    struct stream *streams;     /* those in memory; stream.c */
+    struct fetch *fetches;      /* functions and values that are being read; values.c */
+    LIST_HEAD(, kept_set) kept; /* stream_kept.c */
+    bool stream_waits;          /* one is queued until fewer have something to do */
+    unsigned stream_count, idle_count;
+    uint64_t stream_loads;     /* times that one came into memory */
+    TAILQ_HEAD(, stream) idle; /* of them: have nothing to do; the longest first */
+    uint64_t last_lease;
+    bool trash;                                                 /* logs to be deleted */
+    bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
+    void *is_open_arg;
+    struct later *laters;
+    struct event *due, *tick, *retry, *lease_timer, *tidy;
+    int64_t changed_at;            /* clock_us: the last commit of a change */
+    bool made_room;                /* see sched_made_room */
+    bool log_syncing;              /* checkpoint.c: the database's log is being synced ... */
+    uint64_t log_synced;           /* ... of this one what it had was, and may be copied: store_log_id, 0 = none */
+    unsigned log_pages, log_tried; /* its pages after the last turn; when it was last to be copied */
+    int64_t due_at;                /* of the due timer, 0 = none */
+    uint64_t first_id;             /* ids below were handed out by earlier daemons */
+    /* that a turn gives to long work, and as much to dispatch: queue.c looks at the clock between them */
+    int64_t slice_us;
+    uint64_t placed; /* of the jobs that fit no node: those up to this id were judged again */
+    uint64_t opened; /* in the group that is being opened: jobs up to this id are done */
+    char scratch[INLINE_MAX + 1];
+};
+#endif
