@@ -419,6 +419,10 @@ out:
     return err;
 }
 
+const char *hub_greet_error(int err) {
+    return err == -EBUSY ? "as many of its address, or with its key, are being greeted as may be" : strerror(-err);
+}
+
 void hub_forget(struct hub *h, void *tag) {
     for (struct greeting *g = LIST_FIRST(&h->greetings), *next; g; g = next) {
         next = LIST_NEXT(g, next);

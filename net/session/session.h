@@ -60,6 +60,7 @@ const uint8_t *hub_shown(const struct hub *h);
 /* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0, or -errno: -EBUSY when as many of
  * that key, or of that key and host, are being greeted as may be. */
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag);
+const char *hub_greet_error(int err);      /* what such an error means, for a sentence */
 void hub_forget(struct hub *h, void *tag); /* closes what is still being greeted with this tag, silently */
 
 void session_watch(struct session *s, const struct session_events *ev, void *arg);

@@ -4,7 +4,7 @@ import socket
 import pytest
 from noderig import make_key, nodes_of, value
 from ppfsmount import sanitized, wait_until
-from rogue import WELCOME, Rogue, network_process
+from rogue import MOUNT_SIDE, WELCOME, Rogue, network_process
 
 
 @pytest.fixture
@@ -108,3 +108,34 @@ def test_thousands_that_leave_at_once_are_soon_forgotten_and_crowd_no_log(rm, co
     lines = rm.log().splitlines()
     assert sum(" is up: " in line or " is gone: " in line for line in lines) <= 600
     assert sanitized() or sum("(no more of nodes for a minute)" in line for line in lines) == 1
+
+
+ANSWERS = """
+            elif kind == 5:
+                ours, theirs = socket.socketpair()
+                m = bytearray(size)
+                struct.pack_into("<III", m, 0, 12, number, 100000 + number)
+                m[152:168], m[168:200] = key, b"b" * 32
+                s.sendmsg([m], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs.fileno()]))])
+                theirs.close()
+                dialled = ours
+"""
+
+
+def test_who_is_dialled_and_finds_no_place_is_told_of(new_mount, base):
+    """As many as may be with one key say nothing, for the five seconds that they have."""
+    rm = new_mount(cpus=0, options=["--listen", "127.0.0.1:0"], env=network_process(base, MOUNT_SIDE.rstrip() + ANSWERS)).start()
+    wait_until(lambda: (base / "door").exists(), "the door to be there")
+    silent = []
+
+    def come():
+        for n in range(300):
+            silent.append(socket.socket(socket.AF_UNIX))
+            silent[-1].connect(str(base / "door"))
+            silent[-1].sendall(socket.inet_aton("10.0.%d.%d" % divmod(n, 250)))
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        come()
+        name = "127.0.0.1:%d" % there.getsockname()[1]
+        (rm.mnt / "nodes" / name).mkdir()
+        wait_until(lambda: "was reached and cannot be greeted now: as many" in value(rm, name, "why") or come(), "the reason to be given")
+    assert "cannot be greeted now" in rm.log()

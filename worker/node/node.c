@@ -174,21 +174,22 @@ static int watch_signals(struct node *n) {
 }
 
 /* --- dialling ---------------------------------------------------------------------------------------------------- */
-static void on_connected(void *arg, struct tls_conn *conn) {
-    struct join *j = arg;
-
-    j->greeting = true;
-    if (hub_greet(j->node->hub, conn, redial_address(j->redial), j)) {
-        j->greeting = false;
-        redial_later(j->redial);
-    }
-}
-
 /* Once, until it was there again: it is tried for ever. */
 static void tell_failure(struct join *j, const char *why) {
     if (!j->told)
         node_say("%s; it goes on trying", why);
     j->told = true;
+}
+
+static void on_connected(void *arg, struct tls_conn *conn) {
+    struct join *j = arg;
+    int err = hub_greet(j->node->hub, conn, redial_address(j->redial), j);
+
+    j->greeting = !err;
+    if (err) {
+        redial_later(j->redial);
+        tell_failure(j, hub_greet_error(err));
+    }
 }
 
 static void on_dial_failed(void *arg, const char *why) {
@@ -352,8 +353,7 @@ static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
 
     if (!err)
         return;
-    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address,
-             err == -EBUSY ? "as many of its address, or with its key, are being greeted as may be" : strerror(-err));
+    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, hub_greet_error(err));
     not_served(n, why);
 }
 

@@ -64,12 +64,15 @@ static void target_failed(void *arg, const char *why) {
 
 static void on_connected(void *arg, struct tls_conn *conn) {
     struct target *t = arg;
+    char why[MESSAGE_SENTENCE];
+    int err = hub_greet(t->registry->hub, conn, t->address, t);
 
-    t->greeting = true;
-    if (hub_greet(t->registry->hub, conn, t->address, t)) {
-        t->greeting = false;
-        redial_later(t->redial);
-    }
+    t->greeting = !err;
+    if (!err)
+        return;
+    redial_later(t->redial);
+    snprintf(why, sizeof(why), "%.200s was reached and cannot be greeted now: %s", t->address, hub_greet_error(err));
+    target_failed(t, why);
 }
 
 static struct target *target_new(struct registry *f, const char *address, bool found) {
@@ -310,8 +313,7 @@ static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
 
     if (!err)
         return;
-    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address,
-             err == -EBUSY ? "as many of its address, or with its key, are being greeted as may be" : strerror(-err));
+    snprintf(why, sizeof(why), "%.200s cannot be greeted: %s", address, hub_greet_error(err));
     not_taken(f, why);
 }
 
