@@ -321,6 +321,5 @@ void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
 }
 
 void jobs_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    struct handle *x = handles_find(fs->handles, fi->fh);
-    body_read(fs, req, &(struct body_part){.job = x ? x->job : ino_id(ino), .body = BODY_SPEC}, size, off);
+    body_read(fs, req, &(struct body_part){.job = handle_job(fs, ino, fi), .body = BODY_SPEC}, size, off);
 }

@@ -46,16 +46,6 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
         reply_entry(fs, req, &e);
 }
 
-static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count) {
-    (void)ino, (void)count;
-    fuse_reply_none(req); /* inode numbers are computed, so there is nothing to free */
-}
-
-static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *list) {
-    (void)count, (void)list;
-    fuse_reply_none(req);
-}
-
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     attr_get(fs_of(req), req, ino, fi);
 }
@@ -190,11 +180,6 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, s
     list_dir(fs_of(req), req, ino, size, off);
 }
 
-static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi) {
-    (void)ino, (void)datasync, (void)fi;
-    reply_err(fs_of(req), req, 0);
-}
-
 static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
     (void)ino;
     struct fs *fs = fs_of(req);
@@ -224,11 +209,10 @@ static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, s
     reply_poll(fs, req, events);
 }
 
+/* Without .forget: nothing is kept for an inode. Without .fsyncdir: the kernel takes that for success. */
 const struct fuse_lowlevel_ops ops_table = {
     .init = op_init,
     .lookup = op_lookup,
-    .forget = op_forget,
-    .forget_multi = op_forget_multi,
     .getattr = op_getattr,
     .setattr = op_setattr,
     .mknod = op_mknod,
@@ -246,7 +230,6 @@ const struct fuse_lowlevel_ops ops_table = {
     .release = op_release,
     .fsync = op_fsync,
     .readdir = op_readdir,
-    .fsyncdir = op_fsyncdir,
     .statfs = op_statfs,
     .poll = op_poll,
 };

@@ -202,8 +202,7 @@ static bool on_message(void *arg, const struct proxy_message *m, int fds[PROXY_F
 }
 
 static void on_linger(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     (void)arg;
     _exit(0);
 }

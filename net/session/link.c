@@ -127,8 +127,7 @@ static void link_flush(struct link *l) {
 static void on_writable(evutil_socket_t fd, short what, void *arg) {
     struct link *l = arg;
 
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     link_flush(l);
     if (l->ev.drained && !l->broken && !link_pending(l))
         l->ev.drained(l->arg);
@@ -228,8 +227,7 @@ static void link_read(struct link *l, size_t limit) {
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     link_read(arg, READ_TURN);
 }
 
@@ -348,8 +346,7 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
 }
 
 static void let_go(const void *bytes, size_t size, void *arg) {
-    (void)bytes;
-    (void)size;
+    (void)bytes, (void)size;
     loan_let_go(arg);
 }
 

@@ -81,9 +81,8 @@ static void session_unlink(struct session *s, const char *what) {
 }
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
-static void let_go(const void *bytes, size_t size, void *block) {
-    (void)bytes;
-    (void)size;
+static void release(const void *bytes, size_t size, void *block) {
+    (void)bytes, (void)size;
     send_queue_release(block);
 }
 
@@ -93,7 +92,7 @@ static int session_feed(struct session *s) {
 
     for (size_t fed = 0; fed < WINDOW && send_queue_next(&s->out, WINDOW - fed, &run); fed += run.size) {
         send_queue_keep(&run);
-        int err = link_lend(s->link, run.bytes, run.size, let_go, run.block);
+        int err = link_lend(s->link, run.bytes, run.size, release, run.block);
         if (err) {
             send_queue_release(run.block);
             return err;
@@ -247,8 +246,7 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     const struct hub_config *config = hub_config(s->hub);
     int64_t now = clock_ms(), late = now - s->ticked - s->beat_ms;
 
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     if (late > s->beat_ms)
         s->heard = s->heard + late < now ? s->heard + late : now; /* a link may have come since */
     s->ticked = now;

@@ -121,8 +121,7 @@ static void on_connection(evutil_socket_t listening, short what, void *arg) {
 static void on_again(evutil_socket_t fd, short what, void *arg) {
     struct acceptor *l = arg;
 
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     event_add(l->readable, NULL);
 }
 

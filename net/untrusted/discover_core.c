@@ -190,8 +190,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     struct discover_core *d = arg;
     uint16_t chance = 0;
 
-    (void)fd;
-    (void)what;
+    (void)fd, (void)what;
     for (int i = 0; i < 2; i++)
         if (d->hear[i] >= 0)
             discover_join(&d->where, i, d->hear[i]);
