@@ -8,14 +8,17 @@ from ppfsmount import wait_until
 
 HELLO, RESUME = 240, 241
 ABOUT, WELCOME = 32, 18
+BEGIN = """\
+#!/usr/bin/python3
+import array, itertools, os, random, select, socket, struct, sys
+here = os.path.dirname(sys.argv[0])
+s = socket.socket(fileno=3)
+s.setblocking(True)
+"""
 MOUNT_SIDE = """\
-    #!/usr/bin/python3
     # Whoever comes to the door beside it, and says from what address, is a node with the key for any node.
-    import array, os, select, socket, struct, sys
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
     door = socket.socket(socket.AF_UNIX)
-    door.bind(os.path.join(os.path.dirname(sys.argv[0]), "door"))
+    door.bind(here + "/door")
     door.listen(4096)
     key = listener = None
     said = 0
@@ -43,10 +46,10 @@ MOUNT_SIDE = """\
 """
 
 
-def network_process(base, text=MOUNT_SIDE):
-    """The environment of a ppfs or ppfs-node that has it."""
-    path = base / "rogue-net"
-    path.write_text(textwrap.dedent(text))
+def network_process(base, text=MOUNT_SIDE, name="rogue-net"):
+    """The environment of a ppfs or ppfs-node that has it: a script, and what all of them begin with."""
+    path = base / name
+    path.write_text(BEGIN + textwrap.dedent(text))
     path.chmod(0o755)
     return {"PPFS_NET": str(path)}
 

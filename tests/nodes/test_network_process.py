@@ -9,6 +9,7 @@ import textwrap
 import pytest
 from noderig import NODE, key_of, listens, nodes_of, up, value
 from ppfsmount import SLOW, alive, exe_of, kill, parents, sanitized, text_of, wait_until
+from rogue import network_process
 
 NET = os.path.realpath(os.environ.get("PPFS_NET", NODE.parent / "ppfs-net"))
 
@@ -190,10 +191,6 @@ def test_jobs_do_not_see_it_as_theirs(pair):
 
 
 LIAR = """\
-    #!/usr/bin/python3
-    import array, os, random, socket, struct, sys
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
     size = len(s.recv(65536))
     chance = random.Random(os.getpid())
     def say(kind, fds=(), **at):
@@ -207,7 +204,7 @@ LIAR = """\
     null = os.open("/dev/null", os.O_RDONLY)
     for i in range(3000):
         say(chance.randrange(9, 16), chance.choice([(), (null,), (other[0].fileno(),), (null,) * 4]))
-    mode = open(os.path.join(os.path.dirname(sys.argv[0]), "mode")).read()
+    mode = open(here + "/mode").read()
     if mode == "short":
         s.send(b"x")
     elif mode == "unknown":
@@ -222,11 +219,8 @@ LIAR = """\
 @pytest.mark.parametrize("mode, said", [("short", "it is started again"), ("unknown", "it is started again"), ("quiet", "")])
 def test_what_it_says_is_checked(new_mount, base, mode, said):
     """A network process that belongs to somebody else by now."""
-    liar = base / "liar"
-    liar.write_text(textwrap.dedent(LIAR))
-    liar.chmod(0o755)
     (base / "mode").write_text(mode)
-    m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(liar)}).start()
+    m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"], env=network_process(base, LIAR)).start()
     daemon = m.pids()["daemon"]
     if said:
         wait_until(lambda: said in m.log(), "the complaint")
@@ -237,10 +231,6 @@ def test_what_it_says_is_checked(new_mount, base, mode, said):
 
 
 FLOOD = """\
-    #!/usr/bin/python3
-    import array, itertools, socket, struct
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
     key = None
     while not key:
         m = s.recv(65536)
@@ -259,12 +249,9 @@ FLOOD = """\
 
 
 def test_what_it_says_without_end_stops_nobody(new_mount, base):
-    flood = base / "flood"
-    flood.write_text(textwrap.dedent(FLOOD))
-    flood.chmod(0o755)
-    m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(flood)}).start()
+    m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"], env=network_process(base, FLOOD)).start()
     wait_until(lambda: "was not taken" in m.log(), "it to be heard")
-    pid = next(p for p, parent in parents().items() if parent == m.pids()["daemon"] and b"/flood" in open("/proc/%d/cmdline" % p, "rb").read())
+    pid = next(p for p, parent in parents().items() if parent == m.pids()["daemon"] and b"/rogue-net" in open("/proc/%d/cmdline" % p, "rb").read())
     for i in range(3):
         m.put("x%d" % i, "#!/bin/sh\necho hello")
         assert m.result("x%d" % i) == b"hello\n"
@@ -272,46 +259,8 @@ def test_what_it_says_without_end_stops_nobody(new_mount, base):
     assert m.log().count("was not taken") < 1000  # each from another address
 
 
-MOUNT_SIDE = """\
-    #!/usr/bin/python3
-    # Whoever comes to the door beside it is a node with the mount's key, and its connection has the binding that we say.
-    import array, os, select, socket, struct, sys
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
-    door = socket.socket(socket.AF_UNIX)
-    door.bind(os.path.join(os.path.dirname(sys.argv[0]), "door"))
-    door.listen()
-    key = listener = None
-    said = 0
-    while True:
-        for ready in select.select([s, door] if key and listener else [s], [], [])[0]:
-            if ready is door:
-                node, said = door.accept()[0], said + 1
-                m = bytearray(size)
-                struct.pack_into("<III", m, 0, 10, listener, said)
-                struct.pack_into("<HH4B", m, 24, 2, said, 127, 0, 0, 1)
-                m[152:168], m[168:200] = key, b"b" * 32
-                s.sendmsg([m], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [node.fileno()]))])
-                node.close()
-                continue
-            m = s.recv(65536)
-            if not m:
-                sys.exit()
-            size, (kind, number) = len(m), struct.unpack_from("<II", m)
-            if kind == 2:
-                key = m[200:216]
-            elif kind == 4:
-                listener = number
-            elif kind == 8:
-                s.send(struct.pack("<I", 15) + bytes(size - 4))
-"""
-
 NODE_SIDE = """\
-    #!/usr/bin/python3
     # Carries the first connection to the mount, and pretends that all later ones are to it, too, with what it has heard.
-    import array, os, select, socket, struct, sys
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
     key, heard, dials, other = None, b"", 0, {}
     while True:
         for ready in select.select([s, *other], [], [])[0]:
@@ -337,7 +286,8 @@ NODE_SIDE = """\
                 ours, theirs = socket.socketpair()
                 if dials == 1:
                     mount = socket.socket(socket.AF_UNIX)
-                    mount.connect(os.path.join(os.path.dirname(sys.argv[0]), "door"))
+                    mount.connect(here + "/door")
+                    mount.sendall(socket.inet_aton("127.0.0.1"))
                     other = {mount: ours, ours: mount}
                 else:
                     ours.sendall(heard[:160])  # HELLO and RESUME
@@ -351,13 +301,10 @@ NODE_SIDE = """\
 
 def test_a_greeting_of_before_is_worth_nothing(new_mount, new_node, base):
     """A node's network process that is somebody else's has seen the mount greet, and says so again when the mount has gone."""
-    for name, text in (("mount_side", MOUNT_SIDE), ("node_side", NODE_SIDE)):
-        (base / name).write_text(textwrap.dedent(text))
-        (base / name).chmod(0o755)
-    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0"], env={"PPFS_NET": str(base / "mount_side")}).start()
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0"], env=network_process(base)).start()
     with socket.create_server(("127.0.0.1", 0)) as there:
         node = new_node("--name", "far", join="127.0.0.1:%d" % there.getsockname()[1], key=key_of(m),
-                        env={"PPFS_NET": str(base / "node_side")})
+                        env=network_process(base, NODE_SIDE, "node-net"))
         node.up(m)
         m.put("x", "#!/bin/sh\necho hello")
         assert m.result("x") == b"hello\n"
@@ -367,12 +314,7 @@ def test_a_greeting_of_before_is_worth_nothing(new_mount, new_node, base):
 
 
 FINDS = """\
-    #!/usr/bin/python3
     # Finds five thousand nodes; what is dialled it leaves unanswered, and counts.
-    import os, socket, struct, sys
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
-    here = os.path.dirname(sys.argv[0])
     port = int(open(here + "/port").read())
     dials = []
     while True:
@@ -400,12 +342,10 @@ FINDS = """\
 
 def test_finds_without_end_are_not_dialled_all_at_once(new_mount, base):
     """Who has a key of a node can forge what discovery hears; nodes that were named have their turn before."""
-    (base / "finds").write_text(textwrap.dedent(FINDS))
-    (base / "finds").chmod(0o755)
     with socket.create_server(("0.0.0.0", 0)) as there:
         port = there.getsockname()[1]
         (base / "port").write_text(str(port))
-        m = new_mount(cpus=1, env={"PPFS_NET": str(base / "finds")}).start()
+        m = new_mount(cpus=1, env=network_process(base, FINDS)).start()
         (m.mnt / "nodes" / ".discover").write_text("239.255.77.70%lo:60071\n")
         wait_until(lambda: (base / "said").exists(), "the finds")
         wait_until(lambda: text_of(base / "dials") == "128", "some of them to be dialled")
@@ -417,12 +357,7 @@ def test_finds_without_end_are_not_dialled_all_at_once(new_mount, base):
 
 
 DEAD = """\
-    #!/usr/bin/python3
     # Finds a thousand nodes that are not there, and when each was dialled once another one.
-    import os, socket, struct, sys
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
-    here = os.path.dirname(sys.argv[0])
     port = int(open(here + "/port").read())
     discovery, dials, answered = 0, 0, False
     def find(n):
@@ -461,11 +396,9 @@ DEAD = """\
 
 def test_dead_addresses_that_were_found_give_way(new_mount, base):
     """Who has a key of a node can name as many as are kept, again and again."""
-    (base / "finds").write_text(textwrap.dedent(DEAD))
-    (base / "finds").chmod(0o755)
     with socket.create_server(("0.0.0.0", 0), backlog=4096) as there:
         (base / "port").write_text(str(there.getsockname()[1]))
-        m = new_mount(cpus=1, env={"PPFS_NET": str(base / "finds")}).start()
+        m = new_mount(cpus=1, env=network_process(base, DEAD)).start()
         (m.mnt / "nodes" / ".discover").write_text("239.255.77.70%lo:60071\n")
         wait_until(lambda: (base / "said").exists(), "one more to be dialled")
 

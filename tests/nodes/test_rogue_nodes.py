@@ -53,12 +53,7 @@ def test_names_with_numbers(come):
 
 
 NODE_SIDE = """\
-    #!/usr/bin/python3
     # Writes down what discovery is to show of the node, and how the node greets whom it dials.
-    import array, os, socket, struct, sys
-    s = socket.socket(fileno=3)
-    s.setblocking(True)
-    here = os.path.dirname(sys.argv[0])
     while True:
         m = s.recv(65536)
         if not m:
