@@ -50,7 +50,7 @@ int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *bu
 
 int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t before, enum job_body to, int64_t *size,
                    int max) {
-    int64_t rows[ROWS_MAX], sizes[ROWS_MAX];
+    int64_t rows[ROWS_MAX], sizes[ROWS_MAX] = {0};
     int n = 0, rc;
     sqlite3_stmt *q = store_query(st, SQL_LOG_ROWS, INTEGER(body_id(job, from)), INTEGER(before),
                                   INTEGER(max < ROWS_MAX ? max : ROWS_MAX));
