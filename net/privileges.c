@@ -15,7 +15,9 @@ static bool among(int cap, const int *caps, size_t count) {
 
 static int apply(capng_select_t which) {
     errno = 0;
-    return capng_apply(which) == 0 ? 0 : errno ? -errno : -EPERM;
+    if (capng_apply(which) == 0)
+        return 0;
+    return errno ? -errno : -EPERM;
 }
 
 static bool reached(const char *const *paths, size_t count) {

@@ -175,8 +175,10 @@ static void net_over(struct relay *r, ssize_t last) {
 /* Our process takes no more: it has let go, and what it had written before is sent first. */
 static void bare_over(struct relay *r, int err) {
     event_del(r->net_readable);
-    if (err == -ENOMEM || r->err || r->net_ended)
-        r->ended(r->arg, r, r->err ? r->err : err == -ENOMEM ? ENOMEM : 0);
+    if (err == -ENOMEM && !r->err)
+        r->err = ENOMEM;
+    if (r->err || r->net_ended)
+        r->ended(r->arg, r, r->err);
     else if (!r->letting)
         event_active(r->bare_readable, EV_READ, 0);
 }

@@ -266,9 +266,14 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* --- what is asked of it ----------------------------------------------------------------------------------------- */
+/* Starts the process if there is none; not in the pause after its death, which ends by itself. */
+static int begin(struct proxy *p) {
+    return p->wire || pauses(p) ? 0 : start(p);
+}
+
 int proxy_listen(struct proxy_listener **out, struct proxy *p, int fd, const struct acceptor_events *ev, void *arg) {
     struct proxy_listener *l = calloc(1, sizeof(*l));
-    int err = !l ? -ENOMEM : p->wire || pauses(p) ? 0 : start(p);
+    int err = l ? begin(p) : -ENOMEM;
 
     if (err) {
         close(fd);
@@ -295,7 +300,7 @@ int proxy_discover(struct proxy_discovery **out, struct proxy *p, const struct d
                    const int sockets[DISCOVER_SOCKETS], const uint8_t id[SESSION_ID], uint16_t port,
                    const struct discover_core_events *ev, void *arg) {
     struct proxy_discovery *d = calloc(1, sizeof(*d));
-    int err = !d ? -ENOMEM : p->wire || pauses(p) ? 0 : start(p);
+    int err = d ? begin(p) : -ENOMEM;
 
     if (err) {
         discover_close(sockets);
@@ -322,7 +327,9 @@ void proxy_discovery_destroy(struct proxy_discovery *d) {
 
 int proxy_shake(struct proxy_shake **out, struct proxy *p, int fd, bool dialled, handshake_cb *done, void *arg) {
     struct proxy_shake *s = calloc(1, sizeof(*s));
-    int err = !s ? -ENOMEM : p->wire ? 0 : pauses(p) ? -EOWNERDEAD : start(p);
+    int err = s ? begin(p) : -ENOMEM;
+    if (!err && !p->wire)
+        err = -EOWNERDEAD; /* until it is started again */
 
     if (!err) {
         *s = (struct proxy_shake){.p = p, .id = ++p->last_id, .done = done, .arg = arg};

@@ -113,10 +113,12 @@ static void hear_shaken(struct proxy *p, const struct proxy_message *m, int fds[
         return;
     bool lost = fds[0] < 0; /* there was no room for it here */
     struct tls_conn *conn = m->err ? NULL : take_conn(p, m, fds);
-    int err = conn ? 0 : m->err < 0 && m->err > -4096 ? m->err : lost ? -EMFILE : -EACCES;
+    int err = lost ? -EMFILE : -EACCES;
+    if (m->err < 0 && m->err > -4096)
+        err = m->err;
     LIST_REMOVE(s, next);
     s->p = NULL;
-    s->done(s->arg, conn, err);
+    s->done(s->arg, conn, conn ? 0 : err);
 }
 
 bool proxy_hear(void *arg, const struct proxy_message *m, int fds[PROXY_FDS]) {

@@ -123,7 +123,9 @@ static struct parcel *parcel_of(const struct proxy_message *m) {
 
 int proxy_wire_send(struct proxy_wire *w, const struct proxy_message *m, const int *fds, unsigned fd_count) {
     bool soon = false;
-    int err = w->ended ? -EPIPE : TAILQ_EMPTY(&w->out) ? send_one(w, m, fds, fd_count) : -EAGAIN;
+    if (w->ended)
+        return -EPIPE;
+    int err = TAILQ_EMPTY(&w->out) ? send_one(w, m, fds, fd_count) : -EAGAIN;
 
     if (!for_later(err, &soon))
         return err;

@@ -205,8 +205,10 @@ static void link_read(struct link *l, size_t limit) {
             more = false;
             if (l->broken > 0 || fate) /* told now that what the peer had still sent is read */
                 link_closed(l, fate ? fate : l->broken);
+            else if (n == 0)
+                link_closed(l, l->in_len ? ECONNRESET : 0);
             else if (n != -EAGAIN)
-                link_closed(l, n < 0 ? (int)-n : l->in_len ? ECONNRESET : 0);
+                link_closed(l, (int)-n);
             break;
         }
         l->in_len += (size_t)n;

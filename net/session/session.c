@@ -220,14 +220,14 @@ static void on_closed(void *arg, int err) {
     struct session *s = arg;
     char what[100];
 
-    snprintf(what, sizeof(what),
-             err == 0            ? "closed the connection"
-             : err == EPROTO     ? "sent what is no frame"
-             : err == EBADMSG    ? "is cut off: what came was changed on its way"
-             : err == EOWNERDEAD ? "is cut off: the network process here died"
-                                 : "is cut off: %s",
-             strerror(err));
-    session_unlink(s, what);
+    snprintf(what, sizeof(what), "is cut off: %s", strerror(err));
+    switch (err) {
+    case 0: session_unlink(s, "closed the connection"); break;
+    case EPROTO: session_unlink(s, "sent what is no frame"); break;
+    case EBADMSG: session_unlink(s, "is cut off: what came was changed on its way"); break;
+    case EOWNERDEAD: session_unlink(s, "is cut off: the network process here died"); break;
+    default: session_unlink(s, what);
+    }
 }
 
 static void on_drained(void *arg) {

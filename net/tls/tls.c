@@ -442,5 +442,7 @@ ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     /* wire has room: it waits for the rest of a message of the handshake, which no ppfs sends in pieces */
     if (err == -EAGAIN)
         return -EPROTO;
-    return put ? (ssize_t)n : err ? err : -EPIPE;
+    if (put)
+        return (ssize_t)n;
+    return err ? err : -EPIPE;
 }

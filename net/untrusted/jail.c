@@ -54,13 +54,17 @@ struct ruleset {
 /* A set of rules without a rule: nothing of what it handles is allowed. Versions of Landlock handle more and more. */
 static uint32_t enter_landlock(void) {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    uint64_t files = version >= 5 ? 0xffff : version >= 3 ? 0x7fff : version >= 2 ? 0x3fff : 0x1fff;
-    struct ruleset r = {
-        .files = files, .net = version >= 4 ? 3 : 0 /* bind and connect of TCP */, .scoped = version >= 6 ? 3 : 0};
+    static const uint64_t files[] = {0, 0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff, 0xffff}; /* by version */
+    struct ruleset r = {.net = version >= 4 ? 3 : 0 /* bind and connect of TCP */, .scoped = version >= 6 ? 3 : 0};
+    size_t size = sizeof(r.files);
 
     if (version < 1)
         return 0;
-    size_t size = version >= 6 ? sizeof(r) : version >= 4 ? 2 * sizeof(uint64_t) : sizeof(uint64_t);
+    r.files = files[version < 6 ? version : 6];
+    if (version >= 4)
+        size += sizeof(r.net);
+    if (version >= 6)
+        size += sizeof(r.scoped);
     long fd = syscall(SYS_landlock_create_ruleset, &r, size, 0);
     if (fd < 0)
         return 0;

@@ -192,7 +192,9 @@ bool spec_is_stream(const char *name, const void *bytes, size_t size, enum work_
     size_t n = strlen(name);
     bool portable, frames = frame_magic(bytes, size, &portable);
     bool json = !frames && n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
-    *kind = portable ? WORK_STREAM_PORTABLE : frames ? WORK_STREAM_FRAMES : json ? WORK_STREAM_JSON : WORK_NONE;
+    *kind = json ? WORK_STREAM_JSON : WORK_NONE;
+    if (frames)
+        *kind = portable ? WORK_STREAM_PORTABLE : WORK_STREAM_FRAMES;
     return frames || json;
 }
 

@@ -176,5 +176,7 @@ uint64_t cpus_memory(void) {
     if (f)
         fclose(f);
     total = kib * 1024;
-    return total && total < limit ? total : limit == UINT64_MAX ? 0 : limit;
+    if (limit == UINT64_MAX)
+        return total;
+    return total && total < limit ? total : limit;
 }
