@@ -31,7 +31,7 @@ struct lends {
 
 void lend_init(struct lends *l);
 void lend_free(struct lends *l);
-/* A request of pid waits for that job's result; from now on for another one's; no longer. */
+/* A request of pid waits for that job's result; it waits for another job's from now on; it waits no longer. */
 void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job);
 void sched_waits_on(struct sched *s, uint64_t request, uint64_t job);
 void sched_unblocked(struct sched *s, uint64_t request);

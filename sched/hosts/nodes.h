@@ -14,27 +14,26 @@ struct node {
     char python[64];
     char address[128];
     int64_t seen; /* microseconds since the epoch */
-    /* one sentence: why it is away, is given less than it could, or gets no pickles; "" when all is well */
+    /* one sentence: why it is away, gets less work than it could, or no pickles; "": all is well */
     char why[400];
     bool pickles; /* its Python understands what this machine's pickles */
 };
 int sched_node(struct sched *s, uint64_t id, struct node *out);       /* -ENOENT */
 int sched_find_node(struct sched *s, const char *name, uint64_t *id); /* -ENOENT */
 int sched_list_nodes(struct sched *s, bool (*each)(void *arg, const struct node *), void *arg);
-/* Their names in the order of their ids, from the one behind after on: 0 for the first. Meets no others. */
+/* Their names in order of their ids, beginning after that id; 0: from the first. */
 void sched_page_nodes(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),
                       void *arg);
 uint64_t sched_node_id(const char *name);                             /* 56 bits, not 0 */
 int sched_set_cpus(struct sched *s, const char *node, unsigned cpus); /* -EINVAL over 4096 */
 int sched_set_node_state(struct sched *s, const char *node, enum node_state state);
 const char *node_state_name(enum node_state s);
-/* Dials HOST:PORT, now and at every start, until it is removed. -EEXIST, -EINVAL: that is no HOST:PORT, -ENAMETOOLONG.
- * */
+/* Dials HOST:PORT, now and at every start, until it is removed. -EEXIST, -EINVAL: no HOST:PORT, -ENAMETOOLONG. */
 int sched_add_node(struct sched *s, const char *address);
-/* It finishes what it runs and is let go; it is shown no more. -EBUSY: it is this machine. */
+/* Removes it from the list at once, and disconnects it after its work has ended. -EBUSY: this machine. */
 int sched_remove_node(struct sched *s, const char *name);
-/* Keys of nodes: "join" for any number of them, each other for the node of that name. A new one is random. -EEXIST,
- * -EINVAL: no name of a node, -ENOSPC. Removing one revokes it: who is here with it is lost. */
+/* Keys of nodes: "join" for any number of nodes, any other for the node of that name. A new key is random. -EEXIST,
+ * -EINVAL: no name of a node, -ENOSPC. Removing a key revokes it: nodes that joined with it are lost. */
 int sched_add_key(struct sched *s, const char *name);
 int sched_remove_key(struct sched *s, const char *name);
 int sched_find_key(struct sched *s, const char *name, uint64_t *id);
@@ -43,10 +42,10 @@ int sched_find_key(struct sched *s, const char *name, uint64_t *id);
 int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]);
 void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),
                      void *arg);
-/* "HOST:PORT" that nodes may join, "" = none may; with this machine's name where it listens at all its addresses. */
+/* "HOST:PORT" that nodes may join, with this machine's name if it listens at all addresses; "": none. */
 void sched_listens(struct sched *s, char buf[256]);
-/* Where nodes are looked for: NULL nowhere, "" in the local networks, or GROUP%INTERFACE:PORT. set: 0, -EINVAL, -errno.
- * */
+/* Where discovery looks for nodes: NULL nowhere, "" in the local networks, or GROUP%INTERFACE:PORT. set: 0, -EINVAL,
+ * -errno. */
 const char *sched_discovers(struct sched *s);
 int sched_set_discover(struct sched *s, const char *where);
 #endif

@@ -7,9 +7,9 @@
 
 int sched_job(struct sched *s, uint64_t id, struct job *out); /* -ENOENT */
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out);
-/* The job of that id; where its name was written again of late, the one that has the name now, as far as whoever might
- * read the old one may read that. -ENOENT: gone, and no such one is known. One that was forgotten while it is read, and
- * whose name is free, is found (SHELF_ORPHAN). */
+/* The job of that id; if its name was written again lately, its successor, provided that whoever could read the old job
+ * may read the new one. -ENOENT: gone without a known successor. A job that was forgotten while it is read, and whose
+ * name is free, is found (SHELF_ORPHAN). */
 int sched_newest(struct sched *s, uint64_t id, struct job *out);
 int sched_group(struct sched *s, uint64_t id, struct group *out); /* id 0 works */
 int sched_find_group(struct sched *s, uint64_t parent, const char *name, struct group *out);
@@ -19,16 +19,16 @@ int sched_list(struct sched *s, uint64_t group, unsigned shelves, uint64_t after
                bool (*each)(void *arg, const struct job *), void *arg);
 int sched_list_groups(struct sched *s, uint64_t parent, uint64_t after, bool (*each)(void *arg, const struct group *),
                       void *arg);
-/* One sentence: why it waits (place in the queue, dependency, slots, hold, next attempt in ...), or why it failed. ""
- * when there is none. */
+/* One sentence: why it waits (position in the queue, dependency, slots, hold, next attempt in ...), or why it failed.
+ * "": there is none. */
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size);
 
-/* Bytes of a job's body so far (live while it runs) and their number. sched_read returns the bytes copied, 0 at
- * (present) end, -errno, or -EINPROGRESS (disk: done(arg, bytes or -errno) comes later; buf must stay). */
+/* The present number of bytes in a job's body, and reading them. sched_read returns the number of bytes copied, 0 at
+ * the present end, -errno, or -EINPROGRESS (disk: done(arg, bytes or -errno) follows; buf must stay valid). */
 int64_t sched_size(struct sched *s, uint64_t job, enum job_body body);
 int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf, size_t size, uint64_t offset,
                    sched_done *done, void *arg);
-/* It is cancelled, and what it was running has not ended yet: its output, exit and usage are still to come. */
+/* It is cancelled, but its processes have not ended yet: output, exit status and usage follow. */
 bool sched_ending(struct sched *s, const struct job *j);
 const char *sched_node_of(struct sched *s, const struct job *j);
 #endif

@@ -18,7 +18,7 @@ static const char *size_text(uint64_t bytes, char buf[32]) {
     return buf;
 }
 
-/* Of those that are p the one with the most memory. */
+/* The host with the most memory among those that match p. */
 static const struct host *roomiest(struct sched *s, const struct place *p) {
     const struct host *best = NULL;
     for (const struct host *h = s->hosts->all; h; h = h->next)
@@ -27,7 +27,7 @@ static const struct host *roomiest(struct sched *s, const struct place *p) {
     return best;
 }
 
-/* There is a node that it could run on, but for its user. */
+/* Whether a node could run it except for its user. */
 static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *buf, size_t size) {
     const struct host *other = NULL;
     for (const struct host *h = s->hosts->all; h; h = h->next) {
@@ -48,7 +48,7 @@ static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *b
     return other;
 }
 
-/* What a job asks for is left out, one after the other, until there is a host. */
+/* Leaves out the job's requirements one after another until a host fits. */
 void why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX], wants[32], has[32];
     if (quota_why_never(s, j, buf, size))
@@ -99,8 +99,8 @@ static bool why_kept(struct sched *s, const struct job *j, const struct host *h,
 void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[PLACE_MAX];
     const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
-    const struct host *kept = NULL;                                  /* has room, for another job */
-    const struct host *empty = NULL;                                 /* the first that would do but for its cpus of 0 */
+    const struct host *kept = NULL;                                  /* has room, but is reserved for another job */
+    const struct host *empty = NULL;                                 /* the first that fits except for its cpus of 0 */
     const struct host *closed = NULL;                                /* does not take its user */
     unsigned slots = 0, fitting = 0;
     bool barred;

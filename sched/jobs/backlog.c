@@ -1,10 +1,10 @@
-/* Jobs that wait for a slot: of which users, and where they may run. */
+/* Jobs that wait for a slot: their users and their constraints. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "sched/jobs/job_files.h"
 
-#define PLACES_MAX 256 /* of those whose turns come soon */
+#define PLACES_MAX 256 /* users looked at, those who are served next first */
 
 void backlog_mark(struct sched *s, const struct job_row *r) {
     struct user *u = user_of(s, r->job.uid);
@@ -28,7 +28,7 @@ struct waiting_place {
     char place[PLACE_MAX];
 };
 
-/* Of those whose turns come soon. */
+/* For the users who are served next. */
 void backlog_look(struct sched *s) {
     const struct user_heap *ready = &s->users->heaps[USERS_READY];
     s->jobs->waiting_count = 0;
@@ -47,7 +47,7 @@ void backlog_look(struct sched *s) {
     }
 }
 
-/* A stream that waits takes no slot, but is begun in a dispatch, which there is when one is free. */
+/* A waiting stream takes no slot, but it is begun by a dispatch, and a dispatch needs a free slot. */
 bool backlog_wants(const struct host *h) {
     struct sched *s = h->s;
     const struct user *only = s->users->backlog && h->known && h->single ? user_of(s, h->only) : NULL;

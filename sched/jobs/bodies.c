@@ -1,4 +1,4 @@
-/* The bytes of jobs: where a file stands while it is written, and all of them as they go. */
+/* The bytes of jobs: where a file is stored while it is written, and removing all bodies of a job. */
 #include <errno.h>
 
 #include "sched/jobs/job_files.h"

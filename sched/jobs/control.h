@@ -3,18 +3,17 @@
 #define PPFS_SCHED_CONTROL_H
 #include "sched/jobs/files.h"
 
-/* mv failures/x jobs/x: a failed job is queued again, with its options, directory and environment as they were, and its
- * attempts counted on; one that never ran is submitted again. -ENOENT: it did not fail. -EPERM: a stream. done: as of
+/* mv failures/x jobs/x: queues a failed job again with its old options, directory and environment, counting its
+ * attempts on; submits it again if it never ran. -ENOENT: it did not fail. -EPERM: a stream. done: as with
  * sched_rename. */
 int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char *to_name, bool no_replace,
                     sched_done *done, void *arg);
 int sched_cancel(struct sched *s, uint64_t job); /* rm jobs/x; a draft just goes away. -ENOENT once ended */
-/* rm results/x: forgets an ended job. held_open: somebody still reads it; sched_drop when the last one has closed.
- * -EBUSY while unended */
+/* rm results/x: forgets an ended job. held_open: it has a reader; call sched_drop after the last close. -EBUSY: not
+ * ended */
 int sched_forget(struct sched *s, uint64_t job, bool held_open);
 int sched_drop(struct sched *s, uint64_t job);
-/* -EINVAL out of range, -ENOENT ended; -EBUSY: nothing would come of it, as it runs (and is no stream) or is a draft.
- * */
+/* -EINVAL out of range, -ENOENT ended, -EBUSY: a draft, or a running job that is no stream. */
 int sched_set_priority(struct sched *s, uint64_t job, int priority);
 int sched_set_hold(struct sched *s, uint64_t job, bool hold);
 int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out);

@@ -1,5 +1,5 @@
-/* Drafts: a job file while it is being written (closed: draft_close.c). Small ones stand in their row; a draft that
- * grows over the limit, or is written in many pieces, moves to a spool file, once, through the disk thread. */
+/* Drafts: job files that are being written (closing: draft_close.c). A small draft is stored in its row; one that
+ * exceeds the limit, or is written in many pieces, is moved once to a spool file by the disk thread. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,15 +8,15 @@
 #include "net/clock.h"
 #include "sched/jobs/job_files.h"
 
-/* bytes of a row that one more write may rewrite; more goes to a file, where a write costs what it writes */
+/* bytes of a row that a further write may rewrite; a larger draft moves to a file, where a write costs its own size */
 #define REWRITE_MAX 4096u
 
-/* A write that the disk thread has; owns a copy of what fs wants to hear. */
+/* A write in the disk thread, with fs's done function. */
 struct pending {
     struct sched *s;
     uint64_t job;
-    bool convert; /* the row is to say that the bytes are in a file now */
-    bool fresh;   /* a draft that was made for this alone */
+    bool convert; /* the row is to be marked: its bytes are in a file now */
+    bool fresh;   /* the draft was made for this write */
     sched_done *done;
     void *arg;
 };
@@ -32,8 +32,8 @@ static int check_name(const char *name) {
     return n > JOB_NAME_MAX ? -ENAMETOOLONG : n == 0 || strchr(name, '/') ? -EINVAL : 0;
 }
 
-/* The directory of the job whose file is being copied, malloc'd; *out NULL: there is none. Another user's is not taken
- * over: he has chosen what a program that was read, and seemed harmless, finds there. */
+/* The directory of the job whose file is being copied, malloc'd; *out NULL: none. Another user's directory is not used:
+ * its owner chose the files that the copied program would find there. */
 static int copied_directory(struct sched *s, const struct writer *w, char **out) {
     struct job_row from;
     int rc = w->copies ? store_job_get(s->store, w->copies, &from) : -ENOENT;
@@ -86,10 +86,10 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
     if (store_group_find(s->store, group, name, &(struct group){0}) == 0)
         return -EISDIR;
     if (strcmp(name, ".options") == 0 && (rc = sched_may_set_options(s, group, w->uid)) < 0)
-        return rc; /* not at the write: what is open meanwhile would keep its owner from writing one */
+        return rc; /* refused here and not at the write, because the open draft would keep the owner from writing one */
     rc = store_job_find(s->store, group, name, false, &r);
     if (rc == 0 && w->uid != 0 && r.job.uid != w->uid)
-        return -EACCES; /* another user's job or result has the name, and would be lost */
+        return -EACCES; /* another user's job or result has the name and would be lost */
     if (rc == 0 && r.job.state == JOB_RUNNING)
         return exclusive ? -EEXIST : -ETXTBSY;
     if (rc == 0 && exclusive && r.job.state != JOB_CANCELLED)
@@ -98,7 +98,7 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
     if (rc == 0 && exclusive && r.job.request != w->request)
         return -EEXIST;
     if (rc == 0 && r.job.uid != w->uid)
-        return -EACCES; /* root as well: it would run as that user, who may have it open */
+        return -EACCES; /* root, too: it would run as that user, who may have it open */
     if (rc == -ENOENT) {
         rc = insert_draft(s, group, name, w, &r);
         if (rc == 0 && g.hidden) {
@@ -111,8 +111,8 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
     return rc;
 }
 
-/* Whatever an earlier close() said of the draft, it is being written again. changes: it has other bytes from here on;
- * to open and close what is not whole does not make it so. */
+/* The draft is being written again, so an earlier close() no longer counts. changes: its bytes change; an incomplete
+ * draft does not become complete by an open and a close. */
 static int reopen(struct sched *s, struct job_row *r, bool changes) {
     if (ids_has(&s->jobs->submitting, r->job.id)) {
         ids_remove(&s->jobs->submitting, r->job.id);
@@ -136,9 +136,9 @@ static void pending_done(void *arg, int rc) {
     if (p->convert) {
         ids_remove(&s->jobs->converting, p->job);
         struct spool_name n = spec_name(p->job);
-        if (store_job_get(s->store, p->job, &r) < 0) /* it was removed meanwhile */
+        if (store_job_get(s->store, p->job, &r) < 0) /* removed meanwhile */
             spool_unlink(s->spool, n);
-        else if (rc < 0 && p->fresh) /* else an empty draft would stand before the job that was to be copied */
+        else if (rc < 0 && p->fresh) /* else an empty draft would hide the job that was to be copied */
             sched_remove(s, &r);
         else if (rc == 0)
             rc = store_body_put_file(s->store, p->job, BODY_SPEC, spool_size(s->spool, n), SPEC_FILE);
@@ -158,7 +158,7 @@ static struct pending *pending_create(struct sched *s, uint64_t job, bool conver
     return p;
 }
 
-/* What a submitted call returned: the pending answer is dropped when the call could not even be queued. */
+/* The result of handing a task to the disk thread: on failure the pending answer is dropped. */
 static int pending_sent(struct pending *p, int rc) {
     if (rc != -EINPROGRESS) {
         if (p->convert)
@@ -168,7 +168,7 @@ static int pending_sent(struct pending *p, int rc) {
     return rc;
 }
 
-/* The new draft begins as a copy of the job that it is to replace. */
+/* The new draft begins as a copy of the job that it replaces. */
 static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *done, void *arg) {
     struct body b;
     int rc = draft_spec(s, from, &b);
@@ -204,10 +204,10 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         rc = sched_may_set_options(s, r.job.group, w->uid);
     else if (w->uid != r.job.uid && (w->uid != 0 || r.job.draft))
         rc = -EACCES;
-    if (rc < 0) /* whatever its mode says: it runs as its owner, who may have it open and read what root would write */
+    if (rc < 0) /* whatever its mode: it runs as its owner, who may have it open and could read root's bytes */
         return rc;
     if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {
-        *out = r.job; /* one more that writes at its end */
+        *out = r.job; /* one more writer, which appends */
         return s->ops->stream.opened(s, &r);
     }
     if (r.job.state == JOB_RUNNING || (!r.job.draft && job_is_stream(&r.job) && !truncate))
@@ -220,7 +220,7 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         return -EACCES;
     if (fresh) {
         struct writer as = *w;
-        if (!truncate) /* what others wrote does not run as root, who adds to it */
+        if (!truncate) /* bytes of another user must not run as root, who appends to them */
             as.uid = r.job.uid, as.gid = r.job.gid, as.copies = w->uid == r.job.uid ? w->copies : job;
         as.mode = r.job.mode;
         rc = truncate ? 0 : may_copy(s, as.uid, job);
@@ -238,13 +238,12 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
     if (truncate)
         return sched_drop_bodies(s, d.job.id, true);
     rc = fresh ? copy_spec(s, r.job.id, d.job.id, done, arg) : 0;
-    return rc == -EINPROGRESS ? rc : sched_check(s, rc); /* an empty draft would stand before the job */
+    return rc == -EINPROGRESS ? rc : sched_check(s, rc); /* an empty draft would hide the job */
 }
 
 /* --- bytes ------------------------------------------------------------------------------------------------------- */
 
-/* A draft that turns out to be a stream as its first bytes come: not one whose name is of a draft, for that is not to
- * be queued yet. */
+/* Whether the first bytes make the draft a stream: not under a draft's name, which is not to be queued yet. */
 static bool begins_stream(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset,
                           enum work_kind *kind) {
     struct group g;
@@ -256,19 +255,19 @@ static bool begins_stream(struct sched *s, const struct job_row *r, const void *
 static int get_draft(struct sched *s, uint64_t job, struct job_row *r) {
     int rc = store_job_get(s->store, job, r);
     if (rc == 0 && !r->job.draft)
-        rc = r->job.state == JOB_RUNNING ? -ETXTBSY : -ESTALE; /* submitted by another path meanwhile */
+        rc = r->job.state == JOB_RUNNING ? -ETXTBSY : -ESTALE; /* submitted in another way meanwhile */
     return rc == 0 ? reopen(s, r, true) : rc;
 }
 
-/* The row's bytes become the beginning of a file of at least size bytes, with what is written now on top. */
+/* Moves the row's bytes to a file of at least size bytes, and adds the bytes of this write. */
 static int convert(struct sched *s, uint64_t job, size_t have, const void *bytes, size_t size, uint64_t offset,
                    sched_done *done, void *arg) {
     struct pending *p = pending_create(s, job, true, done, arg);
     struct spool_name n = spec_name(job);
     if (!p)
         return -ENOMEM;
-    /* A file of this name can only be what an earlier daemon left half-way: cut it first. In order, in one thread; the
-     * last one answers. */
+    /* An existing file of this name was left by an earlier daemon, so it is truncated first. The tasks run in order in
+     * one thread; the last one answers. */
     int rc = spool_truncate(s->spool, n, 0, NULL, NULL);
     if (rc == -EINPROGRESS && have)
         rc = spool_write_copy(s->spool, n, s->scratch, have, 0, NULL, NULL);
@@ -283,7 +282,7 @@ static int64_t read_row(struct sched *s, uint64_t job) {
     return n == -ENOENT ? 0 : n;
 }
 
-/* What the row's bytes and those of a write are together, in scratch. Returns how many. */
+/* Combines the row's bytes and those of a write in scratch. Returns their number. */
 static size_t laid_over(struct sched *s, size_t have, const void *bytes, size_t size, uint64_t offset) {
     if (offset > have)
         memset(s->scratch + have, 0, offset - have);
@@ -291,7 +290,7 @@ static size_t laid_over(struct sched *s, size_t have, const void *bytes, size_t 
     return offset + size > have ? offset + size : have;
 }
 
-/* Of a .options file: bytes that it cannot have are refused here, where every program looks. */
+/* Invalid bytes of a .options file are refused at the write, where every program checks for errors. */
 static int check_options(struct sched *s, const struct job *j, const void *bytes, size_t size, uint64_t offset) {
     int64_t have = read_row(s, j->id);
     if (have < 0 || offset + size > INLINE_MAX)
@@ -311,7 +310,7 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
         return rc;
     if (r.job.draft && begins_stream(s, &r, bytes, size, offset, &kind) && (rc = quota_job(s, r.job.uid, 1)) == 0)
         rc = s->ops->stream.begin(s, &r, kind);
-    if (rc == 0 && r.job.state == JOB_FAILED) /* as it was taken in: failures/ says why */
+    if (rc == 0 && r.job.state == JOB_FAILED) /* failed when it was submitted: failures/ has the reason */
         return -EPERM;
     if (rc == 0 && !r.job.draft && job_is_stream(&r.job))
         return s->ops->stream.write(s, &r, bytes, size, offset, again, done, arg);

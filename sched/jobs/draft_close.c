@@ -1,4 +1,4 @@
-/* A draft is flushed, synced and closed: what it is from then on. */
+/* Flush, sync and close of a draft, and what becomes of it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "sched/jobs/job_files.h"
 
-/* Whether the quota of its user allows one more job: else it stays a draft, with a reason. */
+/* Whether its user's quota allows one more job; otherwise it stays a draft, with a reason. */
 static int may_close(struct sched *s, struct job *j) {
     struct group g;
     if (!s->c.quotas || job_is_options(j) || draft_stays(s, j))
@@ -24,8 +24,8 @@ static int may_close(struct sched *s, struct job *j) {
     return rc;
 }
 
-/* A process has closed it, or ends. One that a signal kills has not said that it is done: neither has who closes it
- * after that without a further byte, such as a shell whose cat was killed. */
+/* A process has closed it, or ends. A process killed by a signal has not finished the draft, and a later close without
+ * a further byte does not finish it either: a shell closes so after its cat was killed. */
 static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
     struct job *j = &r->job;
     int signal = writer_killed_by(pid), rc = 0, refused = 0;
@@ -81,7 +81,7 @@ static int release(struct sched *s, uint64_t job) {
         return s->ops->stream.closed(s, &r);
     if (rc < 0 || !r.job.draft || s->damaged || ids_has(&s->jobs->submitting, job))
         return rc;
-    if (r.copy) /* the job that was opened stays what it is, and where it is in the queue */
+    if (r.copy) /* the opened job stays as it is, and in its place in the queue */
         return sched_remove(s, &r);
     if (job_is_options(&r.job) && (rc = options_file_settle(s, &r)) < 0)
         return rc;
@@ -98,7 +98,7 @@ static int release(struct sched *s, uint64_t job) {
 }
 
 void sched_release(struct sched *s, uint64_t job) {
-    ids_add(&s->jobs->released, job); /* to be done again should this turn not be committed */
+    ids_add(&s->jobs->released, job); /* repeated if this turn is not committed */
     int rc = release(s, job);
     if (rc < 0 && rc != -ENOENT && !store_failed(s->store)) {
         ids_add(&s->jobs->again, job);

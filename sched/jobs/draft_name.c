@@ -1,4 +1,4 @@
-/* The names of what is not finished: those that programs give to it, and those that a .options file says. */
+/* Names of drafts: those that programs give to unfinished files, and those in a .options file. */
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,13 +6,13 @@
 
 #include "sched/jobs/job_files.h"
 
-/* By these alone: nobody gives them to what is meant. */
+/* Draft names in any case: nobody uses them for finished files. */
 static const char *const patterns[] = {
-    "?*~",           /* the old file: Emacs, vim, nano */
-    "#*#",           /* Emacs saves by itself */
-    "4913",          /* vim asks whether it may make files here */
-    "*.swp",         /* vim, of a name that begins with a dot already */
-    "*___jb_tmp___", /* JetBrains: the new one */
+    "?*~",           /* old versions: Emacs, vim, nano */
+    "#*#",           /* Emacs's automatic saves */
+    "4913",          /* vim's test whether it may make files here */
+    "*.swp",         /* vim, for a name that begins with a dot */
+    "*___jb_tmp___", /* JetBrains: the new version */
     "*___jb_old___", /* and the old one */
     "*.tmp",
     "*.part",       /* Firefox, curl, KDE */
@@ -20,16 +20,16 @@ static const char *const patterns[] = {
     NULL,
 };
 
-/* These only of a file that was made as mkstemp makes it: a job might be called report.backup. */
+/* Draft names only if the file was made as by mkstemp, because a job might be called report.backup. */
 #define RANDOM6 "[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]"
 static const char *const random_patterns[] = {
     "sed" RANDOM6, /* sed -i */
-    "tmp" RANDOM6, /* Emacs, where it is to be careful */
+    "tmp" RANDOM6, /* Emacs, for a careful save */
     "?*." RANDOM6, /* QSaveFile */
     NULL,
 };
 
-/* The first that the name matches, or NULL. */
+/* The first pattern that the name matches, or NULL. */
 static const char *matching(const char *name, const char *const *list) {
     for (; *list; list++)
         if (fnmatch(*list, name, 0) == 0)
@@ -41,7 +41,7 @@ bool name_is_random(const char *name) {
     return matching(name, random_patterns);
 }
 
-/* The innermost group's options that say drafts=: *out is the caller's, NULL where none does. */
+/* The options of the innermost group with drafts=; the caller owns *out. NULL: none. */
 static int said(struct sched *s, uint64_t group, struct options **out) {
     struct group g = {.parent = group};
     *out = NULL;
@@ -67,7 +67,7 @@ static int said(struct sched *s, uint64_t group, struct options **out) {
     return 0;
 }
 
-/* Whether by its name it is a draft. why: a sentence that says so. Where that cannot be known this turn is not
+/* Whether its name makes it a draft. why: gets a sentence that says so. If that cannot be read, this turn is not
  * committed. */
 static bool is_draft(struct sched *s, uint64_t group, const char *name, bool temporary, char *why, size_t size) {
     struct options *o;

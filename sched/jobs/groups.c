@@ -1,4 +1,4 @@
-/* Groups: directories below jobs/, at the same path below results/, failures/ and info/. */
+/* Groups: directories below jobs/, with the same path below results/, failures/ and info/. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +49,7 @@ bool group_may_search(const struct group *g, uid_t uid, gid_t gid) {
         return g->mode & 0100;
     if (gid == g->gid)
         return g->mode & 0010;
-    return (g->mode & 0011) == 0011; /* he may be of its group, which may be shut out alone */
+    return (g->mode & 0011) == 0011; /* the user may be in its group, which alone may be excluded */
 }
 
 bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
@@ -76,7 +76,7 @@ uint64_t group_being_read(struct sched *s, uint64_t group) {
     return n;
 }
 
-/* What is on its way into the queue counts as there: a large file that is being read, a group that is opening. */
+/* Jobs on their way into the queue are counted: a large file that is being read, a group that is opening. */
 int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
     int rc = store_tally_get(s->store, group, out);
     if (rc == 0)
@@ -127,8 +127,8 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
         return rc;
     rc = store_group_find(s->store, parent, name, &g);
     if (rc == 0 && g.hidden && w->uid != 0 && w->uid != g.uid)
-        return -EACCES;        /* another user's results have the name */
-    if (rc == 0 && g.hidden) { /* its results were still there */
+        return -EACCES;        /* another user's results have this name */
+    if (rc == 0 && g.hidden) { /* it was removed, but its results were still there */
         g.hidden = false;
         g.uid = w->uid;
         g.gid = w->gid;
@@ -190,12 +190,12 @@ int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
     if (!store_group_has_jobs(s->store, group))
         return side == SHELF_JOBS || side == SHELF_GONE || g.hidden ? store_group_delete(s->store, group) : 0;
     if (side != SHELF_JOBS)
-        return 0; /* other sides of it still have jobs: it goes when they are gone */
+        return 0; /* it still has jobs on other sides, and is removed with the last */
     g.hidden = true;
     return store_group_save(s->store, &g);
 }
 
-/* The counts of all that is in it leave the groups above, or come to them. */
+/* Subtracts the group's counts from those of the groups above, or adds them. */
 static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, bool leaves) {
     uint64_t sign = leaves ? (uint64_t)-1 : 1;
     struct tally d = {t->active * sign, t->running * sign, t->done * sign, t->failed * sign, t->cancelled * sign};
@@ -232,9 +232,9 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         return 0;
     bool dotted = up.dotted || to_name[0] == '.';
     if (dotted && !g.dotted && (t.active || group_being_read(s, group)))
-        return -EBUSY; /* jobs in it are queued already */
+        return -EBUSY; /* some of its jobs are queued already */
     bool opens = g.dotted && !dotted;
-    rc = opens ? quota_job(s, g.uid, 1) : 0; /* a group is let go as a whole, or not */
+    rc = opens ? quota_job(s, g.uid, 1) : 0; /* a group is submitted as a whole, or not */
     if (rc == 0)
         rc = replace_target(s, to_parent, to_name);
     if (rc < 0)
@@ -249,7 +249,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         rc = move_tally(s, to_parent, &t, false);
     if (rc == 0 && dotted)
         rc = store_group_close_below(s->store, group);
-    if (rc == 0 && opens) { /* from this commit on all of it will be queued, a slice a turn (queue.c) */
+    if (rc == 0 && opens) { /* from this commit on its drafts are queued, a slice in each turn (queue.c) */
         rc = store_group_set_opening(s->store, group, true);
         s->opening = true;
         sched_tick(s);

@@ -1,5 +1,6 @@
-/* A .options file: what later jobs of its group start from. It is checked as it is written, as far as what has come can
- * be judged, and taken when it is closed. What is refused is not kept: the file then shows again what is in force. */
+/* A .options file: the options that later jobs of its group begin with. It is checked as it is written, as far as
+ * possible, and takes effect when it is closed. Refused text is dropped, and the file shows the options in force
+ * again. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 
 #include "sched/jobs/job_files.h"
 
-/* What it says holds for everybody's jobs in the group (their environment, too): only who owns the group may say it. */
+/* Its options apply to the jobs of all users in the group, so only the group's owner and root may write it. */
 int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {
     struct group g;
     int rc = store_group_get(s->store, group, &g);
@@ -32,7 +33,7 @@ int options_file_write(struct sched *s, const struct job *j, const char *text, s
     return refused(s, j, options_check_words(text, size, why), why);
 }
 
-/* Its text as the options that it says; *o is the caller's. */
+/* Parses its text; the caller owns *o. */
 static int parse(struct sched *s, const struct job *j, struct options **o) {
     struct body b = {0};
     char why[OPTIONS_WHY];
@@ -72,7 +73,7 @@ int options_file_take(struct sched *s, const struct job *j) {
     if (rc == 0 && !(saved = options_save(o)))
         rc = -ENOMEM;
     if (rc == 0 && options_drafts(o))
-        s->jobs->drafts_said = true; /* also where this turn is not committed: then it is looked up in vain */
+        s->jobs->drafts_said = true; /* stays set if this turn is not committed; the look-up then finds none */
     if (rc == 0)
         rc = store_group_set_options(s->store, j->group, saved);
     options_destroy(o);
@@ -80,7 +81,7 @@ int options_file_take(struct sched *s, const struct job *j) {
     return rc;
 }
 
-/* What is in force, as words; *text is the caller's. */
+/* The options in force, as words; the caller owns *text. */
 static int in_force(struct sched *s, uint64_t group, char **text) {
     char *saved = NULL;
     struct options *o = options_create();
@@ -97,7 +98,7 @@ static int in_force(struct sched *s, uint64_t group, char **text) {
 int options_file_settle(struct sched *s, struct job_row *r) {
     char *text = NULL;
     struct body b = {0};
-    /* an empty one may have been about to get its text */
+    /* an empty file may have been about to get its text */
     bool taken = r->job.flushed && draft_spec(s, r->job.id, &b) == 0 && b.size > 0;
     int rc = 0;
     if (!taken)

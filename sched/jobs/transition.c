@@ -1,5 +1,5 @@
-/* Moving a job from state to state, and out of the house. sched_move is the only code that writes a state. It checks
- * the table, keeps the tallies, sets the times and remembers who has to hear of it. */
+/* Transitions of jobs, and their removal. sched_move is the only function that writes a state. It checks the table,
+ * updates the counts, sets the times and notes the change for those who wait. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,7 @@ static void count(struct tally *t, const struct job *j, uint64_t n) {
     }
 }
 
-/* Those that wait for it hear how it ended, some hundred of them a turn (queue.c). */
+/* Jobs that wait for it are settled, some hundred in each turn (queue.c). */
 static int settle(struct sched *s, const struct job *j, bool succeeded) {
     if (!s->deps || !store_dep_any(s->store, j->id))
         return 0;
@@ -59,7 +59,7 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
         j->ended = clock_wall_us();
     if (to != JOB_WAITING)
         j->not_before = 0;
-    j->flushed = false; /* only says something of a draft */
+    j->flushed = false; /* has a meaning for drafts only */
     r->sealed = false;
     count(&delta, j, 1);
     int rc = store_job_save(s->store, r, also_save | SAVE_QUEUE);
@@ -71,7 +71,7 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
     const struct job_ops *ops = ops_of(s, r);
     if (ops->ended && (rc = ops->ended(s, r)) != 0)
         return rc < 0 ? rc : 0;
-    if (r->stream) /* it ended for the stream's sake alone */
+    if (r->stream) /* it is a call job: its end concerns its stream only */
         return sched_remove(s, r);
     return settle(s, j, to == JOB_DONE);
 }
@@ -83,14 +83,14 @@ int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, u
     return sched_move(s, r, JOB_FAILED, also_save);
 }
 
-/* Should this turn not be committed, it is read again. */
+/* If this turn is not committed, it is read again. */
 bool reading_stop(struct sched *s, uint64_t job) {
     struct job_row r;
     bool was = ids_has(&s->jobs->submitting, job);
     ids_remove(&s->jobs->submitting, job);
     if (was)
         ids_add(&s->jobs->released, job);
-    if (was && store_job_get(s->store, job, &r) == 0) /* it counted as active, for those who wait for none to be */
+    if (was && store_job_get(s->store, job, &r) == 0) /* it counted as unfinished for readers of .wait */
         store_tally_touch(s->store, r.job.group);
     return was;
 }

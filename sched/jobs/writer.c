@@ -1,4 +1,4 @@
-/* Who writes a job file: what /proc says of that process while it waits for our answer. */
+/* The writer of a job file: reads its /proc while the process waits for our answer. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,8 +26,8 @@ bool writer_is_inside(const struct sched *s, const char *directory) {
     return strncmp(directory, s->mountpoint, m) == 0 && (directory[m] == '/' || directory[m] == 0);
 }
 
-/* Whose /proc/PID/cwd is tells the effective user and group, and root's where the program that runs has a set-user-ID
- * or set-group-ID bit: one look tells most that they are themselves. */
+/* Whether a process has no borrowed user or group: the owner of /proc/PID/cwd is its effective user and group, but root
+ * for a program with a set-user-ID or set-group-ID bit. */
 static bool is_plain(pid_t pid, uid_t uid, gid_t gid) {
     char path[64];
     struct stat st;
@@ -55,7 +55,7 @@ int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
         return 0;
     if (!real_ids(pid, &real_uid, &real_gid))
         return -EPERM;
-    if (real_uid == 0) /* who serves files for others */
+    if (real_uid == 0) /* a file server may act for other users */
         return 0;
     if (real_uid != uid)
         return -EPERM;
@@ -63,9 +63,9 @@ int sched_own_group(pid_t pid, uid_t uid, gid_t *gid) {
     return 0;
 }
 
-/* A process that ends has given its memory back before its files: one look at that, a tenth of what /proc/PID/stat
- * costs, is all that a close() by a living one is charged. Nothing else may be asked of one that lives: exec closes
- * files while it holds what the links in /proc/PID and its stat wait for, and it waits for us. */
+/* A process that ends frees its memory before its files. Reading that costs a tenth of /proc/PID/stat, and is the only
+ * question to a living process: exec closes files while it holds a lock that the links in /proc/PID and its stat need,
+ * and that exec waits for our answer. */
 static bool is_ending(pid_t pid) {
     char path[64], first_digit_of_pages = '1';
     snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
@@ -89,7 +89,7 @@ int writer_killed_by(pid_t pid) {
     if (f)
         fclose(f);
     text[n] = 0;
-    char *p = strrchr(text, ')'); /* the name may have anything in it */
+    char *p = strrchr(text, ')'); /* the name may contain any character */
     for (char *save, *word = p ? strtok_r(p + 1, " \n", &save) : NULL; word; word = strtok_r(NULL, " \n", &save)) {
         field++;
         if (field == 9)
@@ -105,9 +105,9 @@ const char *writer_signal_name(int signal) {
     return name ? name : "?";
 }
 
-/* Who opened the file and is killed has not closed it, whatever was said by those that it lent it to: a shell's
- * redirection of several commands, of which some have ended. Whoever only has it from another and wrote nothing since
- * takes nothing back. */
+/* A killed process that opened the file has not finished it, even if other processes with this open file have closed
+ * it: a shell's redirection of several commands, say. A killed process that only inherited the open file, and wrote
+ * nothing since, changes nothing. */
 bool writer_killed_open(const struct job *j, pid_t pid, bool opener) {
     return opener && j->flushed && !j->cut && !job_is_options(j) && writer_killed_by(pid);
 }

@@ -67,12 +67,12 @@ void run_lend(struct run *r, bool lend);
 #define WRITING_LOW (1u << 20)  /* ... and goes on */
 
 /* run.c */
-struct run *run_of(struct host *h, uint64_t job); /* the run that a host speaks of, NULL: it is not its any more */
-void run_finish(struct run *r); /* its end is written, unless disk tasks still point at it: they call again */
+struct run *run_of(struct host *h, uint64_t job); /* the run with that id on that host; NULL: not on it any more */
+void run_finish(struct run *r); /* writes its end; if disk tasks still point at it, the last one calls again */
 
 /* run_output.c */
 unsigned run_output_live(const struct job_row *row); /* 1 << enum output_kind, of what goes to its stream at once */
-bool run_output_sync(struct run *r); /* true: its large output is being synced, run_finish comes later */
-int run_output_store(struct sched *s, struct run *r); /* writes down what it wrote. 0 or -errno */
+bool run_output_sync(struct run *r); /* true: its large output is being synced, and run_finish follows */
+int run_output_store(struct sched *s, struct run *r); /* stores its output. 0 or -errno */
 void run_output_drop(struct run *r);
 #endif

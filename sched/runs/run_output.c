@@ -1,6 +1,5 @@
-/* What attempts write: gathered in memory, from INLINE_MAX bytes on in a file of the spool; in the database with their
- * end. What a call of a stream prints goes to its stream at once. While the disk cannot follow, the runner stops
- * reading. */
+/* Output of runs: gathered in memory, beyond INLINE_MAX bytes in a spool file, and stored in the database at the end.
+ * Output of a call job goes to its stream at once. While the disk is behind, the runner stops reading. */
 #include <errno.h>
 #include <search.h>
 #include <stdlib.h>
@@ -26,7 +25,7 @@ static void was_written(void *arg, int rc) {
     r->tasks--;
     if (rc < 0 && !r->error)
         r->error = -rc;
-    if (!r->error) /* in order, so what is behind a gap is never told */
+    if (!r->error) /* in order, so bytes after a gap are never shown */
         r->out[c->stream].written += (int64_t)c->size;
     if (r->held && r->writing < WRITING_LOW && r->host->runner.ops) {
         r->held = false;
@@ -75,7 +74,8 @@ static int to_memory(struct output *out, const void *bytes, size_t size) {
 
 static int spill(struct run *r, enum output_kind stream) {
     struct output *out = &r->out[stream];
-    /* A stop counts no attempt, so the file may have what the same attempt wrote before it. In order, in one thread. */
+    /* A stop does not count as an attempt, so the file may have output of the same attempt. The tasks run in order in
+     * one thread. */
     int rc = spool_truncate(r->s->spool, output_name(r, stream), 0, NULL, NULL) == -EINPROGRESS ? 0 : -ENOMEM;
     if (rc == 0 && out->size)
         rc = to_disk(r, stream, out->bytes, (size_t)out->size, 0);
@@ -88,7 +88,7 @@ static int spill(struct run *r, enum output_kind stream) {
 
 /* --- live, to a stream ------------------------------------------------------------------------------------------- */
 
-/* Which of stdout and stderr: not what is its result. */
+/* Which of stdout and stderr are sent live: not the one that is the result. */
 unsigned run_output_live(const struct job_row *row) {
     unsigned all = 1u << OUTPUT_STDOUT | 1u << OUTPUT_STDERR;
     return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << OUTPUT_STDOUT) : all;
@@ -140,7 +140,7 @@ void run_output_drop(struct run *r) {
             sched_note_unlink(r->s, output_name(r, i));
 }
 
-/* Large output is on the disk before the row that names it is committed; then the end is written. */
+/* Large output is on the disk before the row that names it is committed; then the end is stored. */
 static void output_synced(void *arg, int rc) {
     struct run *r = arg;
     r->tasks--;

@@ -1,6 +1,6 @@
-/* When the database's log goes into the database. SQLite would do that inside a COMMIT and wait for the disk there; so
- * the log is synced in a thread first, and what is copied and synced in the loop then is little, after the replies of a
- * turn. */
+/* Checkpoints: the database's log is copied into the database. SQLite would do that inside a COMMIT and wait for the
+ * disk there. Therefore a thread syncs the log first, and little is left to copy and sync in the loop, after the
+ * replies of a turn. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -8,11 +8,11 @@
 
 #include "sched/turn/turn.h"
 
-#define LOG_PAGES 2000      /* a log that is longer goes into the database ... */
-#define LOG_PAGES_MAX 16000 /* ... without the thread, where the disk is too slow for that */
+#define LOG_PAGES 2000      /* a longer log is copied into the database ... */
+#define LOG_PAGES_MAX 16000 /* ... without the thread, if the disk is too slow for it */
 /* ... or before it is longer than it can be on a full disk */
 #define LOG_PAGES_FULL (STORE_LOG_KEPT / 2 / 4096)
-#define LOG_STEP 32 /* ... or where the disk has no room for it later: looked at each time that so many pages came */
+#define LOG_STEP 32 /* ... or if the disk may have no room for it later: checked after so many pages */
 
 #define NICE 19
 
@@ -25,7 +25,7 @@ struct sync {
 
 static void work(struct disk_task *t) {
     struct sync *y = (struct sync *)t;
-    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* this thread's: who waits for answers comes first */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* for this thread: clients that wait for answers go first */
     y->rc = fdatasync(store_wal(y->s->store)) < 0 ? -errno : 0;
 }
 
@@ -74,7 +74,7 @@ void checkpoint_turn(struct sched *s) {
         return;
     }
     s->log_synced = 0;
-    /* where it cannot (no room, another program reads) it is tried again when as much has come as now */
+    /* if it fails (no room, another reader) it is tried again when the log has doubled */
     s->log_tried = pages;
     store_checkpoint(s->store, crowded);
 }

@@ -11,8 +11,8 @@ typedef void sched_done(void *arg, int rc);
 
 struct sched_config {
     struct event_base *base;
-    const char *state_dir;       /* exists, ours, locked by the supervisor */
-    const char *mountpoint;      /* absolute; writers whose directory is below it get a fresh one to run in */
+    const char *state_dir;       /* existing, ours, locked by the supervisor */
+    const char *mountpoint;      /* absolute; jobs of writers whose directory is below it run in a fresh one */
     const char *worker_path;     /* the ppfs-worker binary */
     const char *python;          /* as given to --python, or NULL */
     unsigned cpus;               /* local slots */
@@ -26,9 +26,9 @@ struct sched_config {
     bool again;                  /* a daemon ran on this mount before: what was set in nodes/ holds */
     /* After a commit, for each job that changed (state, output, disappeared), at most once a turn. */
     void (*changed)(void *arg, uint64_t job);
-    /* After a commit in which something in this group (or below it) ended or was queued. */
+    /* After a commit in which a job in this group (or below it) ended or was queued. */
     void (*group_changed)(void *arg, uint64_t group);
-    /* That request, which waits for that job's result, is not to wait: it fails with rc. */
+    /* The parked request for that job's result is refused: it fails with rc. */
     void (*refused)(void *arg, uint64_t job, uint64_t request, int rc);
     void (*log)(void *arg, const char *sentence);
     void *arg;

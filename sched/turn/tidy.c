@@ -1,8 +1,8 @@
-/* What is done while nobody wants anything: the database file becomes smaller, a little at a time. */
+/* While nothing changes, the database file is made smaller, a little at a time. */
 #include "net/clock.h"
 #include "sched/turn/turn.h"
 
-#define QUIET_US 1000000 /* nothing has changed for so long */
+#define QUIET_US 1000000 /* time without a change */
 #define SLICE_US 2000
 #define PAUSE_US 10000 /* between two slices */
 

@@ -1,6 +1,5 @@
-/* Quotas: what is over is refused with EDQUOT where somebody hears of it, before anything has changed, and the log says
- * why. What a user has is counted by the store (store_users.c), and by user.c what holds slots; nothing here walks over
- * anything. */
+/* Quotas: a request beyond one is refused with EDQUOT before anything has changed, and the log gives the reason. The
+ * store counts what a user has (store_users.c), user.c counts slots; there is no walk here. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +8,7 @@
 #include "net/clock.h"
 #include "sched/users/user.h"
 
-#define TOLD_US INT64_C(60000000) /* between two lines of the log on one user */
+#define TOLD_US INT64_C(60000000) /* between two lines of the log about one user */
 
 struct quota quota_of(const struct sched *s, uid_t uid) {
     const struct quotas *all = s->c.quotas;
@@ -26,7 +25,7 @@ static bool is_limited(const struct user *u) {
     return q->jobs != QUOTA_NONE || q->bytes != QUOTA_NONE || q->drafts != QUOTA_NONE;
 }
 
-/* NULL and *rc 0: no quota holds for him. */
+/* NULL and *rc 0: the user has no quota. */
 static struct user *limited(struct sched *s, uid_t uid, struct user_counts *c, int *rc) {
     struct user *u = s->c.quotas ? user_of(s, uid) : NULL;
     *rc = s->c.quotas && !u ? -ENOMEM : 0;
@@ -36,7 +35,7 @@ static struct user *limited(struct sched *s, uid_t uid, struct user_counts *c, i
     return *rc < 0 ? NULL : u;
 }
 
-/* The disk's EDQUOT is an error of the store, this one is not. */
+/* Returns EDQUOT as a refusal; EDQUOT of the disk is an error of the store. */
 static int refuse(struct user *u, int64_t has, const char *what) {
     int64_t now = clock_us();
     if (!u->told_at || now - u->told_at > TOLD_US)
@@ -100,7 +99,7 @@ int quota_grows(struct sched *s, const struct job *j, uint64_t size) {
     if (size > INT64_MAX)
         return -EFBIG;
     rc = (int64_t)size > b.size ? quota_bytes(s, j->uid, (int64_t)size - b.size) : 0;
-    if (rc == 0 && b.file > 0 && (int64_t)size > b.size) /* what is on its way there counts from here on */
+    if (rc == 0 && b.file > 0 && (int64_t)size > b.size) /* bytes on their way to the file count from here on */
         rc = store_body_resize(s->store, j->id, BODY_SPEC, (int64_t)size);
     return rc;
 }

@@ -1,4 +1,4 @@
-/* What a user may have at once. Neither root nor who mounted has a quota. */
+/* The quotas of a user. Root and the user who mounted have none. */
 #ifndef PPFS_QUOTA_H
 #define PPFS_QUOTA_H
 #include <stddef.h>
@@ -7,14 +7,14 @@
 
 #define QUOTA_NONE INT64_MAX
 struct quota {
-    int64_t jobs;   /* that have not ended */
+    int64_t jobs;   /* jobs that have not ended */
     int64_t bytes;  /* of drafts, jobs, results and output, and 1 KiB for each */
     int64_t drafts; /* files that are not queued, and directories */
-    int64_t slots;  /* that run for him at once */
-    int64_t waits;  /* jobs and calls that wait for results of others and have lent their slots; else as lend.c says */
+    int64_t slots;  /* slots in use */
+    int64_t waits;  /* jobs and calls that wait for results of others and lend their slots; by default as in wanted.c */
 };
 struct quotas {          /* of all users */
-    struct quota others; /* of those who are not named */
+    struct quota others; /* of users who are not named */
     struct quota_of {
         uid_t uid;
         struct quota quota;

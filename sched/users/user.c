@@ -1,5 +1,5 @@
-/* See user.h. Virtual times only grow, so what stands in a heap is never more than what it is by now: the first one is
- * made exact until it stays the first, each user at most once in REFRESH_US. */
+/* See user.h. Virtual times only grow, so a heap's values are lower bounds: the first user is refreshed until he stays
+ * the first, each user at most once in REFRESH_US. */
 #include "sched/users/user.h"
 
 #include <errno.h>
@@ -8,9 +8,8 @@
 
 #include "net/clock.h"
 
-#define REFRESH_US 20000 /* as old as what is known of slots that go on being used may be */
-#define START_US                                                                                                       \
-    1e6 /* what a slot is thought to be used for when it is given: slots that are free at once are shared */
+#define REFRESH_US 20000 /* maximal age of the count of slots in use */
+#define START_US 1e6     /* assumed use of a slot when it is given, so that slots that are free at once are shared */
 
 static int compare(const void *a, const void *b) {
     uid_t x = *(const uid_t *)a, y = *(const uid_t *)b;
@@ -64,7 +63,7 @@ static void put(struct user_heap *h, unsigned at, struct user *u, int which) {
     u->in[which] = at + 1;
 }
 
-/* To where he belongs, from where he stands. */
+/* Moves the user to his place in the heap. */
 static void sift(struct sched *s, struct user *u, int which) {
     struct user_heap *h = &s->users->heaps[which];
     unsigned at = u->in[which] - 1;
@@ -120,7 +119,7 @@ static void charge(struct user *u, int64_t now) {
             sift(u->s, u, i);
 }
 
-/* True: it was not known how much he has had. */
+/* True: his time was out of date. */
 static bool refresh(struct user *u, int64_t now) {
     bool stale = u->slots && now - u->at >= REFRESH_US;
     if (stale)
@@ -136,7 +135,7 @@ static struct user *first(struct sched *s, int which) {
     return h->count ? h->items[0] : NULL;
 }
 
-/* The least of those who have something, and never less than it was. */
+/* The least virtual time of the active users; never decreases. */
 static double least(struct sched *s) {
     const struct user *u = first(s, USERS_ACTIVE);
     if (u && u->used_us > s->users->time_us)
@@ -153,7 +152,7 @@ bool user_crowded(const struct user *u) {
     return waits && (!user_has_room(u, 1) || u->crowded == u->s->dispatches);
 }
 
-/* After a change of what he has or waits for. */
+/* Called after a change of his slots or waiting jobs. */
 static void settle(struct user *u) {
     struct sched *s = u->s;
     bool waits = u->backlog || u->placed || u->hungry, starved;
@@ -178,7 +177,7 @@ static void settle(struct user *u) {
 void user_holds(struct user *u, int slots) {
     charge(u, clock_us());
     u->slots += (unsigned)slots;
-    u->wide = u->wide && slots > 0; /* with fewer it is looked at again */
+    u->wide = u->wide && slots > 0; /* with fewer slots it is tried again */
     if (u->in[USERS_READY])
         sift(u->s, u, USERS_READY);
     settle(u);

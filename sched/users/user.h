@@ -22,45 +22,45 @@ struct user_heap {
     unsigned count, cap;
 };
 
-struct user {  /* of everyone who has had something here since the daemon began */
+struct user {  /* every user who has had a job or slot since the daemon began */
     uid_t uid; /* first: key of the tree */
     struct sched *s;
     double used_us;             /* virtual time, as of ... */
     int64_t at;                 /* ... then, clock_us */
-    unsigned slots;             /* that his runs and leases have, but for those that are lent out */
-    unsigned leased;            /* of them: that leases have */
-    unsigned lends;             /* runs and leases of his that have lent theirs */
-    struct want_queue wanted;   /* jobs of his that may be queued and that others wait for */
+    unsigned slots;             /* of his runs and leases, without lent ones */
+    unsigned leased;            /* of them: slots of leases */
+    unsigned lends;             /* his runs and leases that have lent their slots */
+    struct want_queue wanted;   /* his jobs that others wait for and that may be queued */
     bool backlog, placed;       /* the database may have ready jobs of his: that run anywhere; that have a place */
     bool hungry;                /* a stream of his could use a slot */
-    bool passed;                /* nothing more of his can start in this dispatch */
-    bool wide;                  /* what is first of his wants more slots than his quota leaves him */
-    bool starved;               /* something of his waits for slots of his own: counted in sched.users_starved */
-    bool stream_turn;           /* his next slot is a stream's, among equals */
-    bool keeps;                 /* a job of his waits for slots that leases have: it is tried before streams get more */
-    uint64_t crowded;           /* the dispatch in which a job of his asked for more slots than his quota had left */
+    bool passed;                /* none of his jobs can start in this dispatch any more */
+    bool wide;                  /* his first job needs more slots than his quota leaves */
+    bool starved;               /* a job of his waits for slots of his own: counted in sched.users_starved */
+    bool stream_turn;           /* at equal priority his next slot is a stream's */
+    bool keeps;                 /* a job of his waits for slots of leases, so it is tried before streams get more */
+    uint64_t crowded;           /* the dispatch in which a job of his asked for more slots than his quota left */
     char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
     unsigned in[USERS_HEAPS];   /* 1 + his place in that heap, 0: he is not in it */
     struct quota quota;
     int64_t live;               /* bytes of output that are not in the database yet */
-    int64_t told_at;            /* clock_us: the log said that he is refused something; 0: never */
+    int64_t told_at;            /* clock_us of the last log line about a refusal; 0: never */
     struct lanes *lanes;        /* of this dispatch: dispatch.c */
     LIST_ENTRY(user) met;       /* of sched.met, while lanes */
     LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
     LIST_HEAD(, stream) streams;
-    unsigned active_streams;             /* of them: have something to do */
+    unsigned active_streams;             /* of them: not idle */
     size_t held, sent, gathered;         /* stream_memory.h: bytes of calls; that workers have; that are not whole */
     size_t answers;                      /* answers.h: bytes that they take */
-    uint64_t favourite;                  /* lease that is read on all the same; 0: none */
-    struct ending *ending;               /* the same of stream_ended.c; NULL: none */
+    uint64_t favourite;                  /* the lease that is still read; 0: none */
+    struct ending *ending;               /* the same for an ending job (stream_ended.c); NULL: none */
     TAILQ_HEAD(, lease) waiting;         /* leases that are not read ... */
     TAILQ_HEAD(endings, ending) endings; /* ... and jobs whose answers are not */
     bool holds;                          /* he is in sched.holding */
     LIST_ENTRY(user) holding;
-    size_t unwritten, flying;   /* bytes of answers: for the disk thread; that it has */
-    const struct stream *large; /* may gather a call beyond what he may hold */
-    TAILQ_HEAD(, call) bodies;  /* calls whose files wait until one of those that are being made is whole ... */
-    unsigned making;            /* ... which are so many */
+    size_t unwritten, flying;   /* bytes of answers: waiting for the disk thread; in it */
+    const struct stream *large; /* may read a call beyond his limit */
+    TAILQ_HEAD(, call) bodies;  /* calls whose files wait for the files being made ... */
+    unsigned making;            /* ... number of these */
 };
 
 struct users {
@@ -76,37 +76,36 @@ struct users {
     unsigned lent;           /* runs and leases that have lent their slots */
 };
 
-struct user *user_of(struct sched *s, uid_t uid); /* made where there is none; NULL: no memory */
+struct user *user_of(struct sched *s, uid_t uid); /* made if there is none; NULL: no memory */
 void users_free(struct sched *s);
-bool user_is_trusted(const struct sched *s, uid_t uid); /* root, or who mounted */
+bool user_is_trusted(const struct sched *s, uid_t uid); /* root, or the user who mounted */
 
-void user_holds(struct user *u, int slots);                 /* he has so many more, or fewer */
-void user_backlog(struct user *u, bool plain, bool placed); /* what backlog and placed are to be */
+void user_holds(struct user *u, int slots);                 /* adds to his slots, or subtracts */
+void user_backlog(struct user *u, bool plain, bool placed); /* sets backlog and placed */
 void user_hungry(struct user *u, bool hungry);
-void user_wide(struct user *u); /* what is first of his wants more slots than his quota leaves */
-/* The one whose turn it is among those who wait and were not passed in this dispatch; NULL: nobody. */
+void user_wide(struct user *u); /* his first job needs more slots than his quota leaves */
+/* The next user among those who wait and were not passed in this dispatch; NULL: none. */
 struct user *user_next(struct sched *s);
 void user_pass(struct user *u);
 void user_unpass(struct user *u); /* at the end of a dispatch */
-/* It would be next's turn, were a slot of u's given back after so many others. True also where something else of u's
- * waits. */
+/* Whether next would be served if u gave a slot back after so many others. Also true if another job of u's waits. */
 bool user_yields(struct user *u, const struct user *next, unsigned given);
-bool user_has_room(const struct user *u, unsigned slots); /* his quota allows so many more */
-bool user_crowded(const struct user *u);                  /* something of his waits for slots that he has himself */
+bool user_has_room(const struct user *u, unsigned slots); /* whether his quota allows so many more */
+bool user_crowded(const struct user *u);                  /* whether a job of his waits for slots that he has himself */
 
-/* quota.c. Each 0, -EDQUOT (he has too much already, or would have), or -errno. */
+/* quota.c. Each returns 0, -EDQUOT (beyond the quota), or -errno. */
 struct quota quota_of(const struct sched *s, uid_t uid);
 int quota_draft(struct sched *s, uid_t uid);         /* one more draft or directory */
-int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: those that he has */
+int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: his present ones */
 int quota_bytes(struct sched *s, uid_t uid, int64_t more);
-/* bytes of functions and values; what is kept for all in any case is his too */
+/* bytes of functions and values, with the reserve that every user has */
 int quota_values(struct sched *s, uid_t uid, int64_t more);
 bool quota_has_room(struct sched *s, uid_t uid, int64_t more); /* for them, before anything is evicted */
-/* The job's file is to have so many bytes; they are counted from then on where it stands in the spool. */
+/* The job's file is to have so many bytes; if it is in the spool they count from then on. */
 int quota_grows(struct sched *s, const struct job *j, uint64_t size);
 int quota_output(struct user *u, int64_t more); /* of a run; 0: counted in live */
-/* it asks for more slots than he may have */
+/* whether it asks for more slots than its user may have */
 bool quota_why_never(const struct sched *s, const struct job *j, char *buf, size_t size);
 bool quota_why_queued(struct sched *s, const struct job *j, char *buf,
-                      size_t size); /* it waits for slots of its own user */
+                      size_t size); /* whether it waits for slots of its own user */
 #endif

@@ -22,7 +22,7 @@ void lend_count(struct user *u, bool lends) {
     u->s->users->lent += lends ? 1u : -1u;
 }
 
-/* Half of what others leave: whoever comes finds some, and all together never have all. */
+/* Half of what others leave, so that a new user finds some, and all together never use all. */
 int64_t lend_most(const struct user *u, unsigned slots) {
     const struct sched *s = u->s;
     unsigned all = slots > LENT_MIN / LENT_SLOT ? slots * LENT_SLOT : LENT_MIN;
