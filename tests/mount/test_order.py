@@ -1,5 +1,5 @@
 """One call does not spoil the next: whatever it changes in its worker, the next call finds a worker as before, in the same
-stream, in another, and as a job. One entry of ROWS for each row of the table in worker/README.md."""
+stream, in another, and as a job. One entry of ROWS for each row of the table in worker/forkserver/README.md."""
 import hashlib
 import json
 import os

@@ -4,7 +4,12 @@
  * itself, a look whether it left something changed or printed, and the one write of its answer. All is compared whole
  * when that look saw something, when there is nothing to do for a while, CALLS_PER_TIDYING calls are over, or a call
  * took so long that it does not matter. A worker that cannot be put in order ends its lease: nothing that was sent
- * ahead has begun. */
+ * ahead has begun.
+ *
+ * Functions stay in the worker, from one lease to the next, up to 64 MiB of pickles; what was used least recently goes
+ * first. A function that is new makes it look whether files of the user's modules have changed. Values likewise, as
+ * pickles, for they can be changed: each call has objects of its own, but bytes and text are shared. All that a call
+ * names is there before anything of it is unpickled, and stays until it has ended. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>

@@ -1,4 +1,18 @@
-/* What a process of another user begins with: as at his login, and with nothing of ours. */
+/* What a process of another user begins with: as at his login, and with nothing of ours.
+ *
+ *   groups          getgrouplist; on a node the job's own has to be among them
+ *   environment     nothing, then PATH of login.defs, HOME, USER, LOGNAME, SHELL; LANG and PPFS of the daemon
+ *   limits          those that ppfs was started with, then limits.conf and limits.d as pam_limits reads them; the soft
+ *                   limit of core files is 0 unless they say otherwise
+ *   umask           login.defs, else 022
+ *   keyring         a new session keyring (none where the kernel or the container has no keys)
+ *   privileges      no inheritable capabilities; no new ones by executing, without --suid-jobs
+ *   nice value, scheduler, I/O class: negative ones and real time become the usual ones
+ *   session, terminal, process group: of its own
+ *   OOM score       500 as for every worker; only higher from there
+ *
+ * PAM is not linked: its sessions would have to be closed again by a process of root's for each job. So pam_env,
+ * pam_systemd and a home directory made at login are not done, and the cgroup is one below that of ppfs. */
 #ifndef PPFS_LOGIN_H
 #define PPFS_LOGIN_H
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /* What the process of a worker was before its first call, and putting it back after each. The Python in it is
- * order.py's; the whole table is in worker/README.md. */
+ * order.py's; the whole table is in README.md. */
 #ifndef PPFS_ORDER_H
 #define PPFS_ORDER_H
 #include <stdbool.h>

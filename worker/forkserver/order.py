@@ -1,4 +1,4 @@
-# What the Python of a worker was before its first call, and putting it back: the rows of the table in worker/README.md that are
+# What the Python of a worker was before its first call, and putting it back: the rows of the table in worker/forkserver/README.md that are
 # Python's. It is one text with bootstrap.py. A row is [get, base, put, fixed]: python_order.c calls get (or looks at it, where it
 # is a list) after each call of a lease and compares, unless a fifth part is false: changes show elsewhere; put(base) is called
 # where that differs. What a module sets while it is imported to unpickle a call

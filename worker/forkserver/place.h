@@ -1,4 +1,5 @@
-/* Where and as whom a job runs: its directory, its user, its environment, its limits. */
+/* Where and as whom a job runs: its directory, its user, its environment, its limits. What a job names (a directory, a
+ * program, the interpreter of its #! line) is looked at as its user, in the process that was going to be the job. */
 #ifndef PPFS_PLACE_H
 #define PPFS_PLACE_H
 #include <limits.h>

@@ -1,4 +1,12 @@
-/* What a job keeps itself out of: the option sandbox=. */
+/* What a job keeps itself out of: the option sandbox=. It is the last step of place_enter, so whatever has a process of
+ * its own can be put into one, and a call or a lease gets such a process. Each machine refuses what its kernel cannot
+ * do.
+ *
+ *   ro       Landlock from version 3 (O_RDONLY | O_TRUNC and truncate get past 1 and 2). It does not see chmod, chown,
+ *            utimes and setxattr, and a filter could not tell whose file it is.
+ *   net-off  a filter: sockets of AF_UNIX alone, no io_uring, no foreign system call table; and Landlock: no tracing of
+ *            processes outside, TCP from 4, abstract names from 6. Pathname sockets of other programs stay reachable.
+ *            A network namespace would need privilege, or a user namespace, which many systems forbid. */
 #ifndef PPFS_SANDBOX_H
 #define PPFS_SANDBOX_H
 #include <stddef.h>
