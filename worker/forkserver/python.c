@@ -1,5 +1,5 @@
 /* The embedding: an interpreter that is python3 but for its start (no argv, no signal handlers), and the calls into
- * bootstrap.py. An exception that escapes bootstrap.py is a fault of ours or of a job that tore the interpreter; it becomes a
+ * bootstrap.py. An exception that escapes it is a fault of ours or of a job that tore the interpreter; it becomes a
  * sentence like any other. */
 #include "worker/forkserver/python_int.h"
 
@@ -42,7 +42,7 @@ PyObject *bootstrap_get(const char *name) {
     return PyDict_GetItemString(bootstrap, name);
 }
 
-/* For bootstrap functions without a result worth having; an exception in one is shown on stderr. True when it went well. */
+/* For functions of bootstrap.py without a result worth having; an exception in one is shown on stderr. True when it went well. */
 static bool bootstrap_do(const char *name) {
     PyObject *result = bootstrap_call(name, PyTuple_New(0));
 

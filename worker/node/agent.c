@@ -21,10 +21,10 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)what;
     for (uint32_t i = 0; i < s->task_count; i++) {
         struct task *t = s->tasks[i];
-        if (!t || !t->guest || !t->held || t->state != TASK_RUNNING)
+        if (!t || !t->guest || TAILQ_EMPTY(&t->held) || t->state != TASK_RUNNING)
             continue;
         calls_send_held(t);
-        if (t->held)
+        if (!TAILQ_EMPTY(&t->held))
             agent_retry(s);
     }
     task_run_waiting(s);
@@ -34,8 +34,8 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
 void agent_flush(struct agent *s) {
     event_del(s->flush);
     s->hasty = false;
-    for (struct guest *g; (g = s->corked);) {
-        s->corked = g->next_corked;
+    for (struct guest *g; (g = LIST_FIRST(&s->corked));) {
+        LIST_REMOVE(g, next_corked);
         g->corked = false;
         if (g->session)
             session_uncork(g->session);
@@ -50,26 +50,17 @@ static void on_flush(evutil_socket_t fd, short what, void *arg) {
 }
 
 bool agent_gathers(const struct agent *s) {
-    return s->corked && !s->hasty;
+    return !LIST_EMPTY(&s->corked) && !s->hasty;
 }
 
 /* --- the end of a guest ------------------------------------------------------------------------------------------ */
 static void guest_free(struct guest *g) {
-    struct agent *s = g->agent;
-
     for (uint32_t i = 0; i < g->task_room; i++)
         if (g->tasks[i])
             task_orphan(g->tasks[i]);
-    for (struct guest **at = &s->guests; *at; at = &(*at)->next)
-        if (*at == g) {
-            *at = g->next;
-            break;
-        }
-    for (struct guest **at = &s->corked; *at; at = &(*at)->next_corked)
-        if (*at == g) {
-            *at = g->next_corked;
-            break;
-        }
+    LIST_REMOVE(g, next);
+    if (g->corked)
+        LIST_REMOVE(g, next_corked);
     session_destroy(g->session);
     functions_free(g);
     free(g->tasks);
@@ -81,15 +72,15 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
 
     (void)fd;
     (void)what;
-    for (struct guest *g = s->guests, *next; g; g = next) {
+    for (struct guest *g = LIST_FIRST(&s->guests), *next; g; g = next) {
         uint64_t number = g->number;
         bool leaving = g->leaving;
-        next = g->next;
+        next = LIST_NEXT(g, next);
         if (!g->ending)
             continue;
         guest_free(g);
         s->ev.left(s->arg, number, leaving);
-        next = s->guests; /* left() may have changed the list */
+        next = LIST_FIRST(&s->guests); /* left() may have changed the list */
     }
     task_run_waiting(s);
     if (s->told_busy != (s->works > 0)) {
@@ -147,7 +138,7 @@ static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_ki
         calls_need(t, number, bytes);
     else
         out_send(t, MESSAGE_PART, MESSAGE_PART + kind, number, bytes, size);
-    if (t->held)
+    if (!TAILQ_EMPTY(&t->held))
         calls_send_held(t);
 }
 
@@ -168,10 +159,11 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
 }
 
 static void on_trouble(void *arg, const char *sentence) {
+    struct guest *g;
     struct agent *s = arg;
 
     agent_log(s, "%s", sentence);
-    for (struct guest *g = s->guests; g; g = g->next)
+    LIST_FOREACH(g, &s->guests, next)
         guest_post(g, MESSAGE_TROUBLE, 0, sentence, (uint32_t)strnlen(sentence, MESSAGE_SENTENCE - 1));
 }
 
@@ -222,16 +214,17 @@ int agent_create(struct agent **out, struct event_base *base, const struct agent
 }
 
 void agent_destroy(struct agent *s) {
+    struct guest *g;
     int saved = errno;
 
     if (!s)
         return;
-    for (struct guest *g = s->guests; g; g = g->next)
+    LIST_FOREACH(g, &s->guests, next)
         for (uint32_t i = 0; i < g->task_room; i++)
             if (g->tasks[i]) /* nobody is asked to kill it: the runner ends with us */
                 task_free(g->tasks[i]);
-    while (s->guests)
-        guest_free(s->guests);
+    while (!LIST_EMPTY(&s->guests))
+        guest_free(LIST_FIRST(&s->guests));
     for (uint32_t i = 0; i < s->task_count; i++) /* orphans */
         if (s->tasks[i])
             orphan_free(s, s->tasks[i]);
@@ -261,16 +254,19 @@ uint64_t agent_guest(struct agent *s, struct session *session) {
         session_destroy(session);
         return 0;
     }
-    *g = (struct guest){.next = s->guests, .agent = s, .session = session, .number = ++s->last_guest};
-    g->ring_end = &g->ring;
-    s->guests = g;
+    *g = (struct guest){.agent = s, .session = session, .number = ++s->last_guest};
+    TAILQ_INIT(&g->ring);
+    TAILQ_INIT(&g->functions);
+    LIST_INSERT_HEAD(&s->guests, g, next);
     session_watch(session, &events, g);
     guest_about(g);
     return g->number;
 }
 
 uint64_t agent_guest_of(const struct agent *s, const struct session *session) {
-    for (const struct guest *g = s->guests; g; g = g->next)
+    const struct guest *g;
+
+    LIST_FOREACH(g, &s->guests, next)
         if (g->session == session)
             return g->number;
     return 0;
@@ -296,7 +292,9 @@ void agent_drain(struct agent *s) {
 }
 
 void agent_goodbye(struct agent *s) {
-    for (struct guest *g = s->guests; g; g = g->next)
+    struct guest *g;
+
+    LIST_FOREACH(g, &s->guests, next)
         guest_post(g, MESSAGE_GOODBYE, 0, NULL, 0);
 }
 
@@ -305,9 +303,10 @@ unsigned agent_works(const struct agent *s) {
 }
 
 unsigned agent_guests(const struct agent *s) {
+    const struct guest *g;
     unsigned n = 0;
 
-    for (const struct guest *g = s->guests; g; g = g->next)
+    LIST_FOREACH(g, &s->guests, next)
         n += !g->ending;
     return n;
 }

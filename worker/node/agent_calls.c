@@ -75,8 +75,7 @@ static void hold(struct task *t, uint32_t number, enum call_format format, const
         h->loan = loan_hold(loan);
     else
         h->bytes = size ? memcpy(h + 1, bytes, size) : NULL;
-    *t->held_end = h;
-    t->held_end = &h->next;
+    TAILQ_INSERT_TAIL(&t->held, h, next);
     if (t->state == TASK_RUNNING)
         agent_retry(t->guest->agent);
 }
@@ -105,7 +104,7 @@ bool calls_hear(struct task *t, const struct frame *m) {
     t->guest->calls++;
     s->calls++;
     t->sent = (uint32_t)m->id;
-    if (t->state == TASK_RUNNING && !t->held)
+    if (t->state == TASK_RUNNING && TAILQ_EMPTY(&t->held))
         err = runner_call(s->runner, t->id, (uint32_t)m->id, format, bytes, size, loan);
     if (again(err) && t->state != TASK_ENDED)
         hold(t, (uint32_t)m->id, format, bytes, size, loan);
@@ -118,11 +117,11 @@ bool calls_finish(struct task *t) {
 
     if (!t->lease)
         return false;
-    if (t->state == TASK_WAITING && !t->held) {
+    if (t->state == TASK_WAITING && TAILQ_EMPTY(&t->held)) {
         task_end(t, &(struct work_outcome){.attempt = t->work.attempt, .end = WORK_DONE});
         return true;
     }
-    int err = t->state == TASK_RUNNING && !t->held ? runner_finish(s->runner, t->id) : -EAGAIN;
+    int err = t->state == TASK_RUNNING && TAILQ_EMPTY(&t->held) ? runner_finish(s->runner, t->id) : -EAGAIN;
     if (t->state != TASK_ENDED && (err == -EAGAIN || err == -ENOMEM))
         hold(t, 0, CALL_JSON, NULL, 0, NULL);
     return true;
@@ -131,15 +130,14 @@ bool calls_finish(struct task *t) {
 void calls_send_held(struct task *t) {
     struct agent *s = t->guest->agent;
 
-    while (t->held && t->state == TASK_RUNNING) {
-        struct held *h = t->held;
+    struct held *h;
+
+    while ((h = TAILQ_FIRST(&t->held)) && t->state == TASK_RUNNING) {
         int err = h->number ? runner_call(s->runner, t->id, h->number, h->format, h->bytes, h->size, h->loan)
                             : runner_finish(s->runner, t->id);
         if (err == -ENOMEM || (h->number && again(err)))
             break;
-        t->held = h->next;
-        if (!t->held)
-            t->held_end = &t->held;
+        TAILQ_REMOVE(&t->held, h, next);
         held_free(h);
     }
 }
@@ -147,17 +145,16 @@ void calls_send_held(struct task *t) {
 /* Held calls from number on are dropped, a FINISH stays; the rest is the runner's. */
 bool calls_recall(struct task *t, uint32_t number) {
     uint32_t limit = number;
+    struct held *h, *next;
 
     if (!t->lease || !number)
         return false;
-    for (struct held **at = &t->held, *h; (h = *at);) {
-        if (h->number >= number) {
-            *at = h->next;
-            held_free(h);
-        } else {
-            at = &h->next;
-        }
-        t->held_end = at;
+    for (h = TAILQ_FIRST(&t->held); h; h = next) {
+        next = TAILQ_NEXT(h, next);
+        if (h->number < number)
+            continue;
+        TAILQ_REMOVE(&t->held, h, next);
+        held_free(h);
     }
     if (t->state == TASK_RUNNING)
         limit = runner_recall(t->guest->agent->runner, t->id, number);
@@ -170,13 +167,23 @@ bool calls_recall(struct task *t, uint32_t number) {
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
 static struct function *cached(struct guest *g, uid_t user, const uint8_t hash[HASH]) {
-    for (struct function **at = &g->functions, *f; (f = *at); at = &f->next)
+    struct function *f;
+
+    TAILQ_FOREACH(f, &g->functions, next)
         if (f->user == user && memcmp(f->hash, hash, HASH) == 0) {
-            *at = f->next;
-            f->next = g->functions;
-            return g->functions = f;
+            TAILQ_REMOVE(&g->functions, f, next);
+            TAILQ_INSERT_HEAD(&g->functions, f, next);
+            return f;
         }
     return NULL;
+}
+
+static void drop_last(struct guest *g) {
+    struct function *f = TAILQ_LAST(&g->functions, function_list);
+
+    TAILQ_REMOVE(&g->functions, f, next);
+    g->function_bytes -= f->size;
+    free(f);
 }
 
 static void keep(struct guest *g, uid_t user, const uint8_t *hash, size_t size) {
@@ -184,27 +191,18 @@ static void keep(struct guest *g, uid_t user, const uint8_t *hash, size_t size) 
 
     if (!f)
         return; /* it is asked for again */
-    *f = (struct function){.next = g->functions, .user = user, .size = size};
+    *f = (struct function){.user = user, .size = size};
     memcpy(f->hash, hash, HASH);
     memcpy(f->bytes, hash + HASH, size);
-    g->functions = f;
+    TAILQ_INSERT_HEAD(&g->functions, f, next);
     g->function_bytes += size;
-    while (g->function_bytes > FUNCTIONS_MAX) {
-        struct function **at = &g->functions;
-        while ((*at)->next)
-            at = &(*at)->next;
-        g->function_bytes -= (*at)->size;
-        free(*at);
-        *at = NULL;
-    }
+    while (g->function_bytes > FUNCTIONS_MAX)
+        drop_last(g);
 }
 
 void functions_free(struct guest *g) {
-    while (g->functions) {
-        struct function *f = g->functions;
-        g->functions = f->next;
-        free(f);
-    }
+    while (!TAILQ_EMPTY(&g->functions))
+        drop_last(g);
 }
 
 bool calls_function(struct task *t, const struct frame *m) {
@@ -263,15 +261,15 @@ void calls_need(struct task *t, uint32_t number, const uint8_t hash[HASH]) {
 void calls_end(struct task *t) {
     struct task *other = t->wants && t->asked && t->guest ? who_wants(t->guest, t, false) : NULL;
 
+    struct held *h;
+
     t->wants = t->asked = false;
     if (other)
         ask(other);
-    while (t->held) {
-        struct held *h = t->held;
-        t->held = h->next;
+    while ((h = TAILQ_FIRST(&t->held))) {
+        TAILQ_REMOVE(&t->held, h, next);
         held_free(h);
     }
-    t->held_end = &t->held;
     free(t->pieces);
     t->pieces = NULL;
     t->piece_size = t->piece_room = 0;

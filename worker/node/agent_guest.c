@@ -47,8 +47,7 @@ void guest_post(struct guest *g, enum message_kind kind, uint64_t id, const void
     if (!g->corked) {
         session_cork(g->session);
         g->corked = true;
-        g->next_corked = s->corked;
-        s->corked = g;
+        LIST_INSERT_HEAD(&s->corked, g, next_corked);
     }
     if (!s->hasty && answer && is_patient(task_of_ref(g, (uint32_t)(id >> 32)))) {
         if (!evtimer_pending(s->flush, NULL))
@@ -73,7 +72,9 @@ void guest_about(struct guest *g) {
 }
 
 void agent_tell_all(struct agent *s) {
-    for (struct guest *g = s->guests; g; g = g->next)
+    struct guest *g;
+
+    LIST_FOREACH(g, &s->guests, next)
         guest_about(g);
 }
 

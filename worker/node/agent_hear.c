@@ -39,9 +39,11 @@ static void leave(struct guest *g) {
 /* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a
  * while. One that is still connected is not dead: that is a copy of its state directory, or a machine that was. */
 static bool hear_hello(struct guest *g, const struct frame *m) {
+    struct guest *other;
+
     if (g->id_size || m->size < PPFS_ID_MIN || m->size > PPFS_ID_MAX)
         return false;
-    for (struct guest *other = g->agent->guests; other; other = other->next)
+    LIST_FOREACH(other, &g->agent->guests, next)
         if (other != g && !other->ending && !session_linked(other->session) && other->id_size == m->size &&
             memcmp(other->id, m->body, m->size) == 0)
             guest_break(other, "it was started again");

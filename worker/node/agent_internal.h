@@ -17,14 +17,14 @@
 enum task_state { TASK_RECEIVING, TASK_WAITING, TASK_RUNNING, TASK_ENDED };
 
 struct out { /* a frame that waits to be sent */
-    struct out *next;
+    STAILQ_ENTRY(out) next;
     uint8_t kind;
     uint32_t low, size;
     uint8_t bytes[];
 };
 
 struct held { /* a call, or a FINISH (number 0), that the runner does not take yet */
-    struct held *next;
+    TAILQ_ENTRY(held) next;
     uint32_t number;
     enum call_format format;
     size_t size;
@@ -49,37 +49,36 @@ struct task {
     uint32_t sent, answered; /* the highest numbers of its calls */
     uint8_t *pieces;         /* of the CALL or FUNCTION that is coming */
     size_t piece_size, piece_room;
-    struct held *held, **held_end;
+    TAILQ_HEAD(held_list, held) held;
     bool wants, asked; /* its worker waits for a function; it is the one that has asked for it */
     uint32_t want_number;
     uint8_t want[32];
 
-    struct out *out, **out_end;
+    STAILQ_HEAD(, out) out;
     size_t out_bytes;
-    struct task *next_ring; /* where in_ring */
-    bool in_ring, pausing /* by us */, held_there /* by ppfs */;
+    TAILQ_ENTRY(task) next_ring; /* where something is in out */
+    bool pausing /* by us */, held_there /* by ppfs */;
 };
 
 struct function {
-    struct function *next; /* used less recently */
-    uid_t user;            /* nobody else is given it */
+    TAILQ_ENTRY(function) next; /* used less recently */
+    uid_t user;                 /* nobody else is given it */
     uint8_t hash[32];
     size_t size;
     uint8_t bytes[];
 };
 
 struct guest {
-    struct guest *next;
+    LIST_ENTRY(guest) next, next_corked;
     struct agent *agent;
     struct session *session;
     uint64_t number;
     bool corked, leaving, ending;
     bool taken, refused; /* it has said that it takes us in, or not */
-    struct guest *next_corked;
     struct task **tasks; /* by ref */
     uint32_t task_room;
-    struct task *ring, **ring_end; /* tasks with frames that wait; the first one is next */
-    struct function *functions;    /* the most recently used first */
+    TAILQ_HEAD(, task) ring;                       /* tasks with frames that wait; the first one is next */
+    TAILQ_HEAD(function_list, function) functions; /* the most recently used first */
     size_t function_bytes;
     uint64_t started, done, failed, calls;
     uint8_t id[PPFS_ID_MAX]; /* which ppfs it is */
@@ -98,7 +97,7 @@ struct agent {
     struct node_uids uids;
     bool bound; /* not root: uids is the user whose work came first */
     bool draining, told_busy;
-    struct guest *guests, *corked;
+    LIST_HEAD(, guest) guests, corked;
     struct task **tasks; /* by index */
     uint32_t task_count, serial;
     TAILQ_HEAD(, task) waiting;

@@ -35,15 +35,10 @@ static void enqueue(struct task *t, enum message_kind kind, uint32_t low, const 
     *o = (struct out){.kind = (uint8_t)kind, .low = low, .size = (uint32_t)size};
     if (size)
         memcpy(o->bytes, bytes, size);
-    *t->out_end = o;
-    t->out_end = &o->next;
+    if (STAILQ_EMPTY(&t->out))
+        TAILQ_INSERT_TAIL(&g->ring, t, next_ring);
+    STAILQ_INSERT_TAIL(&t->out, o, next);
     t->out_bytes += sizeof(*o) + size;
-    if (!t->in_ring) {
-        t->in_ring = true;
-        t->next_ring = NULL;
-        *g->ring_end = t;
-        g->ring_end = &t->next_ring;
-    }
     if (t->out_bytes > WAITS_HIGH)
         set_pausing(t, true);
 }
@@ -51,7 +46,7 @@ static void enqueue(struct task *t, enum message_kind kind, uint32_t low, const 
 static void send_piece(struct task *t, enum message_kind kind, uint32_t low, const void *bytes, size_t size) {
     struct guest *g = t->guest;
 
-    if (g->ring || full(g))
+    if (!TAILQ_EMPTY(&g->ring) || full(g))
         enqueue(t, kind, low, bytes, size);
     else
         guest_post(g, kind, message_id(t->ref, low), bytes, (uint32_t)size);
@@ -68,32 +63,17 @@ void out_send(struct task *t, enum message_kind first, enum message_kind kind, u
     send_piece(t, kind, low, at, size);
 }
 
-/* Takes the first task out of the ring. */
-static struct task *turn(struct guest *g) {
-    struct task *t = g->ring;
-
-    g->ring = t->next_ring;
-    if (!g->ring)
-        g->ring_end = &g->ring;
-    t->in_ring = false;
-    return t;
-}
-
 void out_pump(struct guest *g) {
-    while (g->ring && g->session && !full(g)) {
-        struct task *t = turn(g);
-        struct out *o = t->out;
+    struct task *t;
+
+    while ((t = TAILQ_FIRST(&g->ring)) && g->session && !full(g)) {
+        struct out *o = STAILQ_FIRST(&t->out);
         bool last = o->kind == MESSAGE_DONE;
-        t->out = o->next;
+        TAILQ_REMOVE(&g->ring, t, next_ring);
+        STAILQ_REMOVE_HEAD(&t->out, next);
         t->out_bytes -= sizeof(*o) + o->size;
-        if (!t->out) {
-            t->out_end = &t->out;
-        } else {
-            t->in_ring = true;
-            t->next_ring = NULL;
-            *g->ring_end = t;
-            g->ring_end = &t->next_ring;
-        }
+        if (!STAILQ_EMPTY(&t->out))
+            TAILQ_INSERT_TAIL(&g->ring, t, next_ring);
         guest_post(g, (enum message_kind)o->kind, message_id(t->ref, o->low), o->bytes, o->size);
         free(o);
         if (last)
@@ -104,22 +84,13 @@ void out_pump(struct guest *g) {
 }
 
 void out_drop(struct task *t) {
-    struct guest *g = t->guest;
+    struct out *o;
 
-    if (t->in_ring)
-        for (struct task **at = &g->ring; *at; at = &(*at)->next_ring)
-            if (*at == t) {
-                *at = t->next_ring;
-                if (!*at)
-                    g->ring_end = at;
-                break;
-            }
-    t->in_ring = false;
-    while (t->out) {
-        struct out *o = t->out;
-        t->out = o->next;
+    if (!STAILQ_EMPTY(&t->out))
+        TAILQ_REMOVE(&t->guest->ring, t, next_ring);
+    while ((o = STAILQ_FIRST(&t->out))) {
+        STAILQ_REMOVE_HEAD(&t->out, next);
         free(o);
     }
-    t->out_end = &t->out;
     t->out_bytes = 0;
 }

@@ -54,8 +54,8 @@ static struct task *task_new(struct guest *g, uint32_t ref) {
     if (!t)
         return NULL;
     *t = (struct task){.id = (uint64_t)++s->serial << 32 | index, .guest = g, .ref = ref};
-    t->held_end = &t->held;
-    t->out_end = &t->out;
+    TAILQ_INIT(&t->held);
+    STAILQ_INIT(&t->out);
     s->tasks[index] = g->tasks[ref] = t;
     s->works++;
     g->started++;
@@ -128,7 +128,7 @@ void task_end(struct task *t, const struct work_outcome *o) {
     }
     work_outcome_encode(o, bytes, &size);
     out_send(t, MESSAGE_DONE, MESSAGE_DONE, 0, bytes, size);
-    if (!t->out) /* else when that was sent, or with its guest */
+    if (STAILQ_EMPTY(&t->out)) /* else when that was sent, or with its guest */
         task_free(t);
 }
 

@@ -31,7 +31,7 @@ void registry_log(struct registry *f, const char *format, ...) {
 
 /* --- targets ----------------------------------------------------------------------------------------------------- */
 static struct target *target_at(struct registry *f, const char *address) {
-    for (struct target *t = f->targets; t; t = t->next)
+    for (struct target *t = LIST_FIRST(&f->targets); t; t = LIST_NEXT(t, next))
         if (strcmp(t->address, address) == 0)
             return t;
     return NULL;
@@ -40,11 +40,7 @@ static struct target *target_at(struct registry *f, const char *address) {
 static void target_free(struct target *t) {
     struct registry *f = t->registry;
 
-    for (struct target **at = &f->targets; *at; at = &(*at)->next)
-        if (*at == t) {
-            *at = t->next;
-            break;
-        }
+    LIST_REMOVE(t, next);
     if (t->greeting)
         hub_forget(f->hub, t);
     redial_destroy(t->redial);
@@ -81,13 +77,13 @@ static struct target *target_new(struct registry *f, const char *address, bool f
 
     if (!t)
         return NULL;
-    *t = (struct target){.next = f->targets, .registry = f, .found = found};
+    *t = (struct target){.registry = f, .found = found};
     if (redial_create(&t->redial, f->base, f->tls, &f->dials, address, found, &events, t)) {
         free(t);
         return NULL;
     }
     t->address = redial_address(t->redial);
-    f->targets = t;
+    LIST_INSERT_HEAD(&f->targets, t, next);
     redial_now(t->redial);
     return t;
 }
@@ -119,7 +115,7 @@ int registry_undial(struct registry *f, const char *address) {
 
 /* --- members ----------------------------------------------------------------------------------------------------- */
 static const struct target *target_of(const struct registry *f, const struct member *m) {
-    for (const struct target *t = f->targets; t; t = t->next)
+    for (const struct target *t = LIST_FIRST(&f->targets); t; t = LIST_NEXT(t, next))
         if (t->there == m)
             return t;
     return NULL;
@@ -172,7 +168,7 @@ static void on_about(void *arg, struct remote *remote) {
     }
     if (linked)
         return;
-    for (struct target *t = f->targets; t; t = t->next)
+    for (struct target *t = LIST_FIRST(&f->targets); t; t = LIST_NEXT(t, next))
         if (t->there == m && !t->greeting)
             redial_again(t->redial);
 }
@@ -184,8 +180,8 @@ static void on_lost(void *arg, struct remote *remote, const char *why) {
     LIST_REMOVE(m, next);
     if (m->waits)
         TAILQ_REMOVE(&f->waiting, m, queued);
-    for (struct target *t = f->targets, *next; t; t = next) {
-        next = t->next;
+    for (struct target *t = LIST_FIRST(&f->targets), *next; t; t = next) {
+        next = LIST_NEXT(t, next);
         if (t->there != m)
             continue;
         t->there = NULL;
@@ -295,8 +291,8 @@ void registry_let_go(struct registry *f, struct remote *remote) {
     if (!m || m->leaving)
         return;
     m->leaving = true;
-    for (struct target *t = f->targets, *next; t; t = next) {
-        next = t->next;
+    for (struct target *t = LIST_FIRST(&f->targets), *next; t; t = next) {
+        next = LIST_NEXT(t, next);
         if (t->there == m)
             target_free(t);
     }
@@ -340,7 +336,7 @@ static bool has_room_for_found(struct registry *f) {
     struct target *oldest = NULL;
     unsigned count = 0;
 
-    for (struct target *t = f->targets; t; t = t->next) {
+    for (struct target *t = LIST_FIRST(&f->targets); t; t = LIST_NEXT(t, next)) {
         if (!t->found || t->there)
             continue;
         count++;
@@ -433,8 +429,8 @@ void registry_destroy(struct registry *f) {
         return;
     discover_destroy(f->discover);
     peer_listener_destroy(f->listener);
-    while (f->targets)
-        target_free(f->targets);
+    while (!LIST_EMPTY(&f->targets))
+        target_free(LIST_FIRST(&f->targets));
     for (struct member *m; (m = LIST_FIRST(&f->members));) {
         LIST_REMOVE(m, next);
         member_free(m);

@@ -10,7 +10,7 @@
 enum { STRANGERS = 64 };
 
 struct target {
-    struct target *next;
+    LIST_ENTRY(target) next;
     struct registry *registry;
     struct redial *redial;
     const char *address;
@@ -49,7 +49,7 @@ struct registry {
     struct discover *discover;
     char where[DISCOVER_WHERE_MAX]; /* it looks, when there is one */
     struct dials dials;
-    struct target *targets;
+    LIST_HEAD(, target) targets;
     LIST_HEAD(, member) members;
     TAILQ_HEAD(, member) waiting;             /* it has said what it is, and has no name yet */
     uint8_t strangers[STRANGERS][SESSION_ID]; /* those let go last: discovery does not bring them back */

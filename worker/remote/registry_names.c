@@ -62,7 +62,7 @@ static void refuse(struct member *m, const char *why) {
     if (complaints_tell(&f->complaints, source, 1, sentence, sizeof(sentence)) &&
         complaints_tell_of(&f->complaints, address, COMPLAINTS_NODE, sentence, sizeof(sentence)))
         registry_log(f, "%s", sentence);
-    for (struct target *t = f->targets; t; t = t->next)
+    for (struct target *t = LIST_FIRST(&f->targets); t; t = LIST_NEXT(t, next))
         if (t->there == m) {
             redial_refused(t->redial);
             if (f->ev.dialling && !t->found)
