@@ -240,7 +240,7 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
     p->suid_jobs = config->suid_jobs;
     p->check_groups = config->check_groups;
     TAILQ_INIT(&p->templates);
-    p->refusals_end = &p->refusals;
+    STAILQ_INIT(&p->refusals);
     p->keep_us = (config->keep_ms ? config->keep_ms : KEEP_MS) * INT64_C(1000);
     p->worker_path = strdup(config->worker_path);
     if (!p->worker_path || pipe_open(p))

@@ -25,7 +25,7 @@ struct slot {
     pid_t guard;               /* 0 until SPAWNED has come */
     struct link *link;
     struct lease_page *page;
-    struct slot *next_corked; /* where corked */
+    LIST_ENTRY(slot) next_corked; /* where corked */
     bool corked;
     struct event *out[2]; /* OUTPUT_STDOUT, OUTPUT_STDERR */
     int out_fd[2];
@@ -99,11 +99,11 @@ struct pool {
     LIST_HEAD(, slot) jobs[JOB_PLACES];
     LIST_HEAD(, waiting) waits[JOB_PLACES];
     uint64_t next_serial;
-    unsigned waiting_count; /* of all templates */
-    struct refusal *refusals, **refusals_end;
-    struct event *soon;  /* tells what is refused, and gives what waits */
-    bool wants_room;     /* before that: idle workers and templates are to go */
-    struct slot *corked; /* slots whose frames wait for pool_flush */
+    unsigned waiting_count;                  /* of all templates */
+    STAILQ_HEAD(refusals, refusal) refusals; /* whose end is to be told */
+    struct event *soon;                      /* tells what is refused, and gives what waits */
+    bool wants_room;                         /* before that: idle workers and templates are to go */
+    LIST_HEAD(, slot) corked;                /* slots whose frames wait for pool_flush */
     struct event *flush;
     uint8_t *buffer; /* for reading pipes */
     TAILQ_HEAD(template_list, template) templates;

@@ -23,11 +23,7 @@ int ahead_open(struct slot *s, int *fd) {
 
 void ahead_close(struct slot *s) {
     if (s->corked)
-        for (struct slot **at = &s->pool->corked; *at; at = &(*at)->next_corked)
-            if (*at == s) {
-                *at = s->next_corked;
-                break;
-            }
+        LIST_REMOVE(s, next_corked);
     if (s->page)
         munmap(s->page, sizeof(*s->page));
 }
@@ -43,8 +39,8 @@ void pool_flush(void *self) {
     struct slot *s;
 
     event_del(p->flush);
-    while ((s = p->corked)) {
-        p->corked = s->next_corked;
+    while ((s = LIST_FIRST(&p->corked))) {
+        LIST_REMOVE(s, next_corked);
         s->corked = false;
         link_uncork(s->link);
     }
@@ -62,12 +58,11 @@ static void cork(struct slot *s) {
 
     if (s->corked)
         return;
-    if (!p->corked)
+    if (LIST_EMPTY(&p->corked))
         event_active(p->flush, EV_TIMEOUT, 0);
     link_cork(s->link);
     s->corked = true;
-    s->next_corked = p->corked;
-    p->corked = s;
+    LIST_INSERT_HEAD(&p->corked, s, next_corked);
 }
 
 /* The slot of a lease that still takes calls. */

@@ -10,7 +10,7 @@
 #include "worker/pool/pool_parts.h"
 
 struct refusal { /* work that was accepted but cannot be given to anyone: its done() comes from the loop */
-    struct refusal *next;
+    STAILQ_ENTRY(refusal) next;
     uint64_t job;
     struct work_outcome outcome;
 };
@@ -27,13 +27,12 @@ void pool_trouble(struct pool *p, const char *format, ...) {
 }
 
 void wait_tell_refused(struct pool *p) {
-    struct refusal *list = p->refusals;
+    struct refusals now = STAILQ_HEAD_INITIALIZER(now);
+    struct refusal *r;
 
-    p->refusals = NULL;
-    p->refusals_end = &p->refusals;
-    while (list) {
-        struct refusal *r = list;
-        list = r->next;
+    STAILQ_CONCAT(&now, &p->refusals);
+    while ((r = STAILQ_FIRST(&now))) {
+        STAILQ_REMOVE_HEAD(&now, next);
         p->ev.done(p->arg, r->job, &r->outcome);
         free(r);
     }
@@ -50,8 +49,7 @@ int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o) {
         return -ENOMEM;
     r->job = job;
     r->outcome = *o;
-    *p->refusals_end = r;
-    p->refusals_end = &r->next;
+    STAILQ_INSERT_TAIL(&p->refusals, r, next);
     wait_soon(p);
     return 0;
 }
@@ -140,9 +138,10 @@ void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcom
 }
 
 void wait_close(struct pool *p) {
-    while (p->refusals) {
-        struct refusal *r = p->refusals;
-        p->refusals = r->next;
+    struct refusal *r;
+
+    while ((r = STAILQ_FIRST(&p->refusals))) {
+        STAILQ_REMOVE_HEAD(&p->refusals, next);
         free(r);
     }
 }
