@@ -105,7 +105,7 @@ bool host_fits(const struct host *h, const char *place, uid_t uid) {
 /* --- slots ------------------------------------------------------------------------------------------------------- */
 
 bool host_drains(const struct host *h) {
-    return h->state != NODE_UP || h->leaving || (h->remote && remote_draining(h->remote));
+    return h->state != NODE_UP || h->leaving || (h->remote && remote_about(h->remote)->draining);
 }
 
 bool host_live(const struct host *h) {

@@ -61,16 +61,16 @@ void host_vacant(struct host *h) {
 
 /* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
 static void refresh(struct host *h, bool fresh) {
-    bool other = fresh || h->uid != remote_uid(h->remote) ||
-                 memcmp(&h->uids, remote_uids(h->remote), sizeof h->uids) != 0 || h->cpus < remote_cpus(h->remote) ||
-                 h->memory != remote_memory(h->remote) || strcmp(h->python, remote_python(h->remote)) != 0;
-    h->cpus = remote_cpus(h->remote);
-    h->memory = remote_memory(h->remote);
+    const struct node_about *a = remote_about(h->remote);
+    bool other = fresh || h->uid != a->uid || memcmp(&h->uids, &a->uids, sizeof h->uids) != 0 || h->cpus < a->cpus ||
+                 h->memory != a->memory || strcmp(h->python, a->python) != 0;
+    h->cpus = a->cpus;
+    h->memory = a->memory;
     h->known = true;
-    h->uid = remote_uid(h->remote);
+    h->uid = a->uid;
     host_set_user(h);
-    h->uids = *remote_uids(h->remote);
-    snprintf(h->python, sizeof h->python, "%s", remote_python(h->remote));
+    h->uids = a->uids;
+    snprintf(h->python, sizeof h->python, "%s", a->python);
     snprintf(h->address, sizeof h->address, "%s", remote_address(h->remote));
     if (other)
         host_changed(h);
@@ -148,7 +148,7 @@ static void forget_lost(struct host *h) {
 static void on_gone(void *node, struct remote *remote, const char *why) {
     struct host *h = node;
     struct sched *s = h->s;
-    bool said_so = remote_draining(remote) || h->let_go;
+    bool said_so = remote_about(remote)->draining || h->let_go;
     h->seen = remote_seen_us(remote);
     h->remote = NULL;
     h->runner = (struct runner){0};

@@ -283,7 +283,7 @@ static inline void end_node(struct node *n) {
 
 static inline bool is_up(void *arg) {
     unsigned i = *(unsigned *)arg;
-    return fix.remote[i] && remote_python(fix.remote[i])[0];
+    return fix.remote[i] && remote_about(fix.remote[i])->python[0];
 }
 
 static inline void wait_up(unsigned i) {

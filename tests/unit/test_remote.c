@@ -7,18 +7,18 @@ static void a_node_tells_about_itself(void **state) {
     (void)state;
     one_node();
     assert_string_equal(remote_name(fix.remote[0]), "n1");
-    assert_int_equal(remote_cpus(fix.remote[0]), SLOTS);
-    assert_int_equal(remote_memory(fix.remote[0]), MEMORY);
-    assert_int_equal(strncmp(remote_python(fix.remote[0]), "3.", 2), 0);
+    assert_int_equal(remote_about(fix.remote[0])->cpus, SLOTS);
+    assert_int_equal(remote_about(fix.remote[0])->memory, MEMORY);
+    assert_int_equal(strncmp(remote_about(fix.remote[0])->python, "3.", 2), 0);
     assert_true(remote_linked(fix.remote[0]));
-    assert_false(remote_draining(fix.remote[0]));
+    assert_false(remote_about(fix.remote[0])->draining);
     assert_null(remote_dialled(fix.remote[0]));
     assert_int_equal(strncmp(remote_address(fix.remote[0]), "127.0.0.1:", 10), 0);
     agent_drain(fix.node[0].agent);
     unsigned before = fix.changes;
     while (fix.changes == before)
         event_base_loop(base, EVLOOP_ONCE);
-    assert_true(remote_draining(fix.remote[0]));
+    assert_true(remote_about(fix.remote[0])->draining);
 }
 
 static void scripts_run_there(void **state) {
@@ -198,7 +198,7 @@ static void slots_change(void **state) {
     (void)state;
     one_node();
     runner_resize(fix.runner, 1);
-    while (remote_cpus(fix.remote[0]) != 1)
+    while (remote_about(fix.remote[0])->cpus != 1)
         event_base_loop(base, EVLOOP_ONCE);
     begin(1, WORK_PYTHON, sleeper);
     begin(2, WORK_PYTHON, "print(2)");

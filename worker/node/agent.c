@@ -104,10 +104,6 @@ static void on_room(void *arg) {
     out_pump(arg);
 }
 
-static void on_sent(void *arg) {
-    out_pump(arg);
-}
-
 static void on_lost(void *arg, const char *why) {
     guest_break(arg, why);
 }
@@ -247,7 +243,7 @@ void agent_set_runner(struct agent *s, struct runner runner) {
 
 uint64_t agent_guest(struct agent *s, struct session *session) {
     static const struct session_events events = {
-        .frame = guest_hear, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
+        .frame = guest_hear, .linked = on_linked, .room = on_room, .sent = on_room, .lost = on_lost};
     struct guest *g = calloc(1, sizeof(*g));
 
     if (!g) {

@@ -368,30 +368,6 @@ const char *remote_dialled(const struct remote *f) {
     return f->dialled;
 }
 
-unsigned remote_cpus(const struct remote *f) {
-    return f->about.cpus;
-}
-
-uint64_t remote_memory(const struct remote *f) {
-    return f->about.memory;
-}
-
-const char *remote_python(const struct remote *f) {
-    return f->about.python;
-}
-
-uid_t remote_uid(const struct remote *f) {
-    return f->about.uid;
-}
-
-const struct node_uids *remote_uids(const struct remote *f) {
-    return &f->about.uids;
-}
-
-bool remote_draining(const struct remote *f) {
-    return f->about.draining;
-}
-
 bool remote_linked(const struct remote *f) {
     return f->session && session_linked(f->session);
 }

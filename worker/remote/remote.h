@@ -7,25 +7,22 @@
 #ifndef PPFS_REMOTE_H
 #define PPFS_REMOTE_H
 #include "worker/pool/pool.h"
+#include "worker/runner/node_about.h"
 
 struct remote;
-struct node_uids;
 
-/* Its calls: see runner.h. start never says -EAGAIN: more than remote_cpus wait on the node until a slot is free. A
+/* Its calls: see runner.h. start never says -EAGAIN: more than it has slots wait on the node until a slot is free. A
  * payload in a file is read in pieces while it is sent, so the file must stay until done(). */
 void remote_runner(struct remote *f, struct runner *out);
 
 const char *remote_name(const struct remote *f); /* a file name, like no other of the registry, never "local"; stays */
-const char *
-remote_address(const struct remote *f); /* "ADDR:PORT" of its end of the link, of the last one when it has none */
+/* "ADDR:PORT" of its end of the link, of the last one when it has none */
+const char *remote_address(const struct remote *f);
 const char *remote_dialled(const struct remote *f); /* as given to registry_dial; NULL: it came to us */
-unsigned remote_cpus(const struct remote *f);       /* slots; runner_resize changes them, and changed() tells */
-uint64_t remote_memory(const struct remote *f);     /* bytes that its machine has, 0: not known */
-const char *remote_python(const struct remote *f);  /* "3.11.2", "" until its workers have said so */
-uid_t remote_uid(const struct remote *f);           /* that it runs as */
-const struct node_uids *remote_uids(const struct remote *f); /* whom it takes: node_about.h */
-bool remote_draining(const struct remote *f);                /* it wants to leave: give it no more, end its leases */
-bool remote_linked(const struct remote *f);                  /* the network is there */
+/* As the node says: its slots are what runner_resize changes; draining: give it no more, end its leases. changed() tells
+ * that something in it is new. */
+const struct node_about *remote_about(const struct remote *f);
+bool remote_linked(const struct remote *f); /* the network is there */
 /* milliseconds since it was last heard of, 0 as long as it answers heartbeats */
 unsigned remote_quiet_ms(const struct remote *f);
 int64_t remote_rtt_us(const struct remote *f);  /* round trip of its link, smoothed; 0: not measured yet */

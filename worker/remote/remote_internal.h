@@ -22,7 +22,6 @@ void remote_destroy(struct remote *f); /* tells no events; accepts NULL; not fro
 /* Before its runner is used: its name, the address it was dialled at (may be NULL); then who hears the runner. */
 int remote_set_name(struct remote *f, const char *name, const char *dialled); /* 0 or -ENOMEM */
 void remote_begin(struct remote *f, const struct runner_events *ev, void *arg);
-const struct node_about *remote_about(const struct remote *f);    /* as the node says */
 const struct session *remote_session(const struct remote *f);     /* NULL when it is lost */
 uint64_t remote_probe(struct remote *f);                          /* session_probe of its session, which it has */
 void remote_hello(struct remote *f, const void *id, size_t size); /* tells the node who we are */
