@@ -204,34 +204,25 @@ static void reply_bytes(PyObject *o, const void **bytes, size_t *size) {
 }
 
 void python_call(const struct work *w, const char *cwd, const char *const *env, struct python_reply *reply) {
-    PyObject *payload = payload_object(w, false), *pairs = bootstrap_env(env), *why, *result, *trace;
-    PyObject *cwd_name = PyUnicode_DecodeFSDefault(cwd), *name = PyUnicode_DecodeFSDefault(w->name);
-    PyObject *node = PyUnicode_DecodeFSDefault(w->node), *attempt = PyUnicode_FromFormat("%u", (unsigned)w->attempt);
-    PyObject *tuple = NULL;
+    PyObject *why, *result, *trace;
     int end;
 
     *reply = (struct python_reply){.end = WORK_RAISED};
-    if (payload && pairs && cwd_name && name && node && attempt) {
-        python_patch_begin();
-        tuple = bootstrap_call("run_call",
-                               Py_BuildValue("iOOOOOO", (int)w->kind, payload, name, attempt, node, cwd_name, pairs));
-    }
+    python_patch_begin();
+    PyObject *tuple = bootstrap_call(
+        "run_call", Py_BuildValue("iNNNNNN", (int)w->kind, payload_object(w, false), PyUnicode_DecodeFSDefault(w->name),
+                                  PyUnicode_FromFormat("%u", (unsigned)w->attempt), PyUnicode_DecodeFSDefault(w->node),
+                                  PyUnicode_DecodeFSDefault(cwd), bootstrap_env(env)));
     if (tuple && PyArg_ParseTuple(tuple, "iO!OO", &end, &PyBytes_Type, &why, &result, &trace)) {
         reply->end = (enum work_end)end;
         snprintf(reply->why, sizeof(reply->why), "%s", PyBytes_AS_STRING(why));
         reply_bytes(result, &reply->result, &reply->result_size);
         reply_bytes(trace, &reply->trace, &reply->trace_size);
-        reply->owner = Py_NewRef(tuple);
+        reply->owner = tuple;
     } else {
         take_error(reply->why, sizeof(reply->why));
+        Py_XDECREF(tuple);
     }
-    Py_XDECREF(tuple);
-    Py_XDECREF(payload);
-    Py_XDECREF(pairs);
-    Py_XDECREF(cwd_name);
-    Py_XDECREF(name);
-    Py_XDECREF(node);
-    Py_XDECREF(attempt);
 }
 
 void python_reply_clear(struct python_reply *reply) {

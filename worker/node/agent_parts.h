@@ -17,7 +17,6 @@ bool task_payload(struct task *t, const struct frame *m); /* PAYLOAD, PAYLOAD_EN
 void task_kill(struct task *t);
 void task_hold(struct task *t, bool hold);
 void task_end(struct task *t, const struct work_outcome *o); /* it has ended; DONE is sent in its turn */
-void task_give_up(struct task *t, enum work_end end, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void task_free(struct task *t);
 void task_orphan(struct task *t); /* its guest has gone: killed, or freed at once */
 void orphan_free(struct agent *s, struct task *t);

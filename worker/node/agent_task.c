@@ -132,7 +132,7 @@ void task_end(struct task *t, const struct work_outcome *o) {
         task_free(t);
 }
 
-void task_give_up(struct task *t, enum work_end end, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static void give_up(struct task *t, enum work_end end, const char *format, ...) {
     struct work_outcome o = {.attempt = t->work.attempt, .end = end, .status = end == WORK_SIGNALED ? 9 : 0};
     va_list args;
 
@@ -168,7 +168,7 @@ void task_kill(struct task *t) {
     if (t->state == TASK_RUNNING)
         runner_kill(t->guest->agent->runner, t->id);
     else if (t->state != TASK_ENDED)
-        task_give_up(t, WORK_SIGNALED, "killed");
+        give_up(t, WORK_SIGNALED, "killed");
 }
 
 void task_hold(struct task *t, bool hold) {
@@ -199,7 +199,7 @@ static bool give(struct task *t) {
     if (err == -EAGAIN)
         return false;
     if (err) {
-        task_give_up(t, WORK_LOST, "node %s could not start it: %s", s->name, strerror(-err));
+        give_up(t, WORK_LOST, "node %s could not start it: %s", s->name, strerror(-err));
         return true;
     }
     become(t, TASK_RUNNING);
@@ -235,7 +235,7 @@ static void on_progress(void *arg) {
     int err = file_writer_error(t->payload);
 
     if (err) {
-        task_give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", s->name, s->dir, strerror(-err));
+        give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", s->name, s->dir, strerror(-err));
         return;
     }
     guest_post(t->guest, MESSAGE_KEPT, message_id(t->ref, file_writer_kept(t->payload)), NULL, 0);

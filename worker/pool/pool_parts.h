@@ -59,7 +59,6 @@ void pool_flush(void *self);
 /* --- pool_pipes.c: output --- */
 int pipe_open(struct pool *p);                                    /* what all share. 0 or -ENOMEM */
 void pool_drain(struct slot *s);                                  /* tells all output that is in the pipes */
-void ahead_output(struct slot *s);                                /* tells what is fresh */
 int pipe_listen(struct slot *s, enum output_kind stream, int fd); /* fd is the slot's from now on. 0 or -errno */
 
 /* --- pool_orders.c: what it is told --- */

@@ -26,7 +26,8 @@ static ssize_t slot_read(struct slot *s, enum output_kind stream) {
     return n;
 }
 
-void ahead_output(struct slot *s) {
+/* Tells what is fresh. */
+static void tell_fresh(struct slot *s) {
     size_t size = s->fresh_size;
 
     s->fresh_size = 0;
@@ -41,7 +42,7 @@ static void on_stream(struct slot *s, enum output_kind stream) {
     int err = errno;
     if (s->lease && s->fresh_size && !s->killed)
         link_drain(s->link); /* answers of calls before the one that printed this; on_frame tells it where it belongs */
-    ahead_output(s);
+    tell_fresh(s);
     errno = err;
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         if (s->out[stream])
@@ -62,11 +63,11 @@ static void on_stderr(evutil_socket_t fd, short what, void *arg) {
 
 /* All that the job's dead processes have left in the pipes; bounded, as a pipe is. */
 void pool_drain(struct slot *s) {
-    ahead_output(s);
+    tell_fresh(s);
     for (int stream = OUTPUT_STDOUT; stream <= OUTPUT_STDERR; stream++)
         for (ssize_t n = 1, total = 0; n > 0 && total < DRAIN_MAX; total += n) {
             n = slot_read(s, (enum output_kind)stream);
-            ahead_output(s);
+            tell_fresh(s);
         }
 }
 
