@@ -176,8 +176,8 @@ static void no_process(struct work_outcome *o) {
 
 /* --- the spare -------------------------------------------------------------------------------------------------- A
  * script needs a process of its own, and the copies of pages that a fork costs take longer than most scripts. So after
- * a script the worker forks the process of the next one while it has nothing to do; that rehearses (bootstrap.py), which
- * copies the pages that every script touches, and waits for its work on a socket. */
+ * a script the worker forks the process of the next one while it has nothing to do; that rehearses (bootstrap.py),
+ * which copies the pages that every script touches, and waits for its work on a socket. */
 static struct {
     pid_t pid;     /* 0: there is none */
     int fd, pidfd; /* pidfd: -1 on a kernel without; then its end is waited for and not told before */

@@ -42,7 +42,8 @@ PyObject *bootstrap_get(const char *name) {
     return PyDict_GetItemString(bootstrap, name);
 }
 
-/* For functions of bootstrap.py without a result worth having; an exception in one is shown on stderr. True when it went well. */
+/* For functions of bootstrap.py without a result worth having; an exception in one is shown on stderr. True when it
+ * went well. */
 static bool bootstrap_do(const char *name) {
     PyObject *result = bootstrap_call(name, PyTuple_New(0));
 

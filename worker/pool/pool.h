@@ -4,7 +4,8 @@
  *   pool --(control socketpair)--> template --fork--> guard --fork--> worker
  *   pool <--(one socketpair and two output pipes)--> each worker
  *
- * Each user's work has workers, pipes and a template of its own; where we are not root only our own user's work is done.
+ * Each user's work has workers, pipes and a template of its own; where we are not root only our own user's work is
+ * done.
  *
  * stdout and stderr of a worker are pipes whose read ends the pool holds, so output is live and nothing in the worker
  * pumps. When done arrives the pipes are drained first: output() calls for a job all come before its done().

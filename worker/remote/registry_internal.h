@@ -63,8 +63,8 @@ void registry_log(struct registry *f, const char *format, ...) __attribute__((fo
 
 void registry_member_up(struct member *m); /* it has said what it is, or a name has become free */
 
-/* registry_names.c. The name it says, with a number where another has it. False: it was refused, or whoever has the name
- * is dead or may be; then registry_member_up is called again. */
+/* registry_names.c. The name it says, with a number where another has it. False: it was refused, or whoever has the
+ * name is dead or may be; then registry_member_up is called again. */
 bool registry_choose_name(struct member *m, char name[NODE_NAME]);
 
 /* registry_keys.c */

@@ -2,8 +2,8 @@
  * destroys it; what is said to the node is in messages.h.
  *
  * While the network is cut the node stays, until its lease is over: work goes on there, and what is asked of it is sent
- * when it is back (remote_linked says how it is). When it is lost each work it had gets done(WORK_LOST), then the registry
- * says gone(). */
+ * when it is back (remote_linked says how it is). When it is lost each work it had gets done(WORK_LOST), then the
+ * registry says gone(). */
 #ifndef PPFS_REMOTE_H
 #define PPFS_REMOTE_H
 #include "worker/pool/pool.h"
@@ -19,8 +19,8 @@ const char *remote_name(const struct remote *f); /* a file name, like no other o
 /* "ADDR:PORT" of its end of the link, of the last one when it has none */
 const char *remote_address(const struct remote *f);
 const char *remote_dialled(const struct remote *f); /* as given to registry_dial; NULL: it came to us */
-/* As the node says: its slots are what runner_resize changes; draining: give it no more, end its leases. changed() tells
- * that something in it is new. */
+/* As the node says: its slots are what runner_resize changes; draining: give it no more, end its leases. changed()
+ * tells that something in it is new. */
 const struct node_about *remote_about(const struct remote *f);
 bool remote_linked(const struct remote *f); /* the network is there */
 /* milliseconds since it was last heard of, 0 as long as it answers heartbeats */

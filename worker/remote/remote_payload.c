@@ -1,6 +1,6 @@
 /* Payload files on their way to a node: the disk thread reads them, SOURCES at a time, and they are sent a few pieces a
- * turn, of one file after the other, while the session takes them and no more than PAYLOAD_AHEAD pieces of each wait for
- * the node's disk. */
+ * turn, of one file after the other, while the session takes them and no more than PAYLOAD_AHEAD pieces of each wait
+ * for the node's disk. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

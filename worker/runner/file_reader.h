@@ -15,8 +15,8 @@ struct file_reader;
 /* Begins to read. ready comes from the loop whenever file_reader_peek has something new to say. 0 or -ENOMEM. */
 int file_reader_open(struct file_reader **out, struct disk *disk, const char *path, void (*ready)(void *arg),
                      void *arg);
-/* The bytes that are there, valid until file_reader_took or file_reader_close; 0: its end; -EAGAIN: ready follows; -errno: it
- * cannot be opened or read (any further). */
+/* The bytes that are there, valid until file_reader_took or file_reader_close; 0: its end; -EAGAIN: ready follows;
+ * -errno: it cannot be opened or read (any further). */
 ssize_t file_reader_peek(const struct file_reader *s, const uint8_t **bytes);
 void file_reader_took(struct file_reader *s, size_t size); /* so many of them; after the last one it reads on */
 void file_reader_close(

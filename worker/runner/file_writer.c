@@ -1,6 +1,6 @@
 /* Two lists of pieces: `coming` is the loop's, `writing` the thread's while the writer is busy. Nothing else is shared,
- * and the writer lives until the thread has let go of it. Closing is the thread's as well: with it a large file is freed.
- * */
+ * and the writer lives until the thread has let go of it. Closing is the thread's as well: with it a large file is
+ * freed. */
 #include "worker/runner/file_writer.h"
 
 #include <errno.h>

@@ -24,12 +24,12 @@ enum {
 };
 
 enum message_kind {
-    /* To a worker and to a node. PAYLOAD and RECALL to FINISH are a node's alone, ACK is a worker's. */
+    /* To a worker and to a node. PAYLOAD and RECALL to WELCOME are a node's alone, ACK is a worker's. */
     MESSAGE_START = 1,   /* work_encode; low 1: the payload follows, and the name of its file is "/" */
     MESSAGE_PAYLOAD,     /* a piece of at most MESSAGE_CHUNK */
     MESSAGE_PAYLOAD_END, /* the last one */
-    MESSAGE_PIECE,     /* low as there: the first part of the body of the CALL_* or FUNCTION of that ref that follows */
-    MESSAGE_CALL_JSON, /* low: its number; the four in the order of enum call_format */
+    MESSAGE_PIECE,       /* the first part of the body of that ref's CALL_* or FUNCTION that follows; low is ignored */
+    MESSAGE_CALL_JSON,   /* low: its number; the four in the order of enum call_format */
     MESSAGE_CALL_PICKLE,
     MESSAGE_CALL_HASH,
     MESSAGE_CALL_VALUES,
