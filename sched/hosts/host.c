@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/states.h"
 #include "sched/hosts/hosts.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
@@ -110,6 +111,28 @@ bool host_drains(const struct host *h) {
 
 bool host_live(const struct host *h) {
     return h->runner.ops && !host_drains(h) && (!h->remote || remote_linked(h->remote));
+}
+
+/* --- states: what follows from the above, for the trace ---------------------------------------------------------- */
+
+enum { STATE_AWAY, STATE_UP, STATE_DRAINS, STATE_LEAVES, STATES };
+#define TO(s) (1u << STATE_##s)
+static const struct state table[STATES] = {
+    [STATE_AWAY] = {"away", TO(UP) | TO(DRAINS) | TO(LEAVES)},
+    [STATE_UP] = {"up", TO(AWAY) | TO(DRAINS) | TO(LEAVES)},
+    [STATE_DRAINS] = {"drains", TO(AWAY) | TO(UP) | TO(LEAVES)},
+    [STATE_LEAVES] = {"leaves", TO(AWAY) | TO(UP) | TO(DRAINS)}, /* where it comes back before it has gone */
+};
+static const struct states host_states = {"host", table, STATES};
+
+void host_trace(struct host *h) {
+    unsigned state = h->leaving ? STATE_LEAVES : !h->runner.ops ? STATE_AWAY : STATE_UP;
+    if (state == STATE_UP && host_drains(h))
+        state = STATE_DRAINS;
+    if (state == h->state_told)
+        return;
+    states_changed(&host_states, h->order, h->name, h->state_told, state);
+    h->state_told = state;
 }
 
 /* --- nodes that die ---------------------------------------------------------------------------------------------- */

@@ -68,5 +68,6 @@ int host_create_local(struct sched *s) {
     rc = pool_create(&h->pool, s->c.base, &c, &host_events, h);
     if (rc == 0)
         pool_runner(h->pool, &h->runner);
+    host_trace(h);
     return rc;
 }

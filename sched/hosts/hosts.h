@@ -55,6 +55,7 @@ void host_wake_in(struct sched *s, int64_t us);            /* at the latest then
 void host_wake(evutil_socket_t fd, short what, void *arg); /* of sched.wake */
 void host_destroy_all(struct sched *s);                    /* kills what runs; no event comes any more */
 void host_free_all(struct sched *s);
+void host_trace(struct host *h);          /* its state may be another: a line of the trace */
 bool host_live(const struct host *h);     /* takes work */
 bool host_drains(const struct host *h);   /* it is to have nothing to do soon */
 bool host_is_short(const struct host *h); /* that is so now */

@@ -171,6 +171,7 @@ int sched_set_node_state(struct sched *s, const char *node, enum node_state stat
     if (rc < 0)
         h->state = before;
     host_room(h);
+    host_trace(h);
     s->hosts->drained = true;
     sched_tick(s);
     return rc;

@@ -75,6 +75,7 @@ static void refresh(struct host *h, bool fresh) {
     if (other)
         host_changed(h);
     host_room(h); /* it may be linked again, or drain */
+    host_trace(h);
     h->s->hosts->drained = true;
     sched_tick(h->s);
 }
@@ -141,6 +142,7 @@ static void forget_lost(struct host *h) {
     struct host *oldest = TAILQ_FIRST(&s->hosts->lost);
     unlose(oldest);
     oldest->leaving |= !oldest->dialled;
+    host_trace(oldest);
     host_vacant(oldest);
 }
 
@@ -154,6 +156,7 @@ static void on_gone(void *node, struct remote *remote, const char *why) {
     h->runner = (struct runner){0};
     h->let_go = false;
     h->leaving |= !h->dialled && said_so;
+    host_trace(h);
     host_crashed(h);
     snprintf(h->why, sizeof h->why, "%s", why);
     sched_log_about(s, h->name, counted_at(h, remote), "nodes/%s is gone: %s", h->name, why);
@@ -300,6 +303,7 @@ int sched_add_node(struct sched *s, const char *address) {
     h->dialled = true;
     h->leaving = h->undial = false;
     h->dial = s->hosts->telling = true;
+    host_trace(h);
     host_changed(h);
     /* not written: host_rolled_back lets it go */
     return store_node_put(s->store, address, h->state, h->wish);
@@ -309,6 +313,7 @@ static void leave(struct host *h) {
     registry_undial(h->s->hosts->registry, h->name);
     h->dialled = h->dial = h->undial = false;
     h->leaving = h->s->hosts->drained = true;
+    host_trace(h);
     host_vacant(h);
 }
 
@@ -320,6 +325,7 @@ int sched_remove_node(struct sched *s, const char *name) {
     if (rc < 0)
         return rc;
     h->leaving = h->undial = s->hosts->telling = s->hosts->drained = true;
+    host_trace(h);
     sched_tick(s);
     return 0;
 }
@@ -351,6 +357,7 @@ void host_rolled_back(struct sched *s) {
          h = h->next) { /* of those that came by themselves the database has nothing */
         if (h->undial)
             h->leaving = h->undial = false;
+        host_trace(h);
         host_room(h);
         h->wish = h->dialled ? h->wish : h->told;
     }
