@@ -17,6 +17,8 @@
 #define LIST_MAX 1024u          /* entries of after= and env= */
 #define PATTERNS_MAX 64u        /* of drafts=: every name is matched against all */
 #define VALUE_MAX (64u * 1024u) /* bytes of one value */
+/* of all entries of a list: each look at a job reads them again, in the loop */
+#define LIST_KIB 256u
 
 static const char *const empty[] = {NULL};
 
@@ -28,8 +30,8 @@ void options_list_clear(struct options_list *l) {
 }
 
 int options_list_add(struct options_list *l, const char *item, size_t len) {
-    if (l->count >= LIST_MAX)
-        return -EINVAL;
+    if (l->count >= LIST_MAX || len > LIST_KIB * 1024 - l->bytes)
+        return -E2BIG;
     char **grown = reallocarray(l->items, l->count + 2, sizeof *grown);
     if (!grown)
         return -ENOMEM;
@@ -38,6 +40,7 @@ int options_list_add(struct options_list *l, const char *item, size_t len) {
     if (!grown[l->count])
         return -ENOMEM;
     grown[++l->count] = NULL;
+    l->bytes += len;
     return 0;
 }
 
@@ -225,8 +228,8 @@ int options_check_drafts(const struct options_list *l) {
 static int set_drafts(struct options *o, const char *v) {
     struct options_list fresh = {0};
     int rc = *v ? set_list(&fresh, v) : 0;
-    if (rc == 0)
-        rc = options_check_drafts(&fresh);
+    if (rc == 0 || rc == -E2BIG)
+        rc = rc == 0 ? options_check_drafts(&fresh) : -EINVAL;
     if (rc < 0) {
         options_list_clear(&fresh);
         return rc;
@@ -243,9 +246,12 @@ static int set_env(struct options *o, const char *v) {
         return -EINVAL;
     for (size_t i = 0; i < o->env.count; i++)
         if (strncmp(o->env.items[i], v, key) == 0 && o->env.items[i][key] == '=') {
-            int rc = set_string(&o->env.items[i], v);
-            if (rc == 0)
+            size_t others = o->env.bytes - strlen(o->env.items[i]), len = strlen(v);
+            int rc = len > LIST_KIB * 1024 - others ? -E2BIG : set_string(&o->env.items[i], v);
+            if (rc == 0) {
                 o->env.items[i][key] = '=';
+                o->env.bytes = others + len;
+            }
             return rc;
         }
     int rc = options_list_add(&o->env, v, strlen(v));
@@ -285,6 +291,13 @@ const char *options_name(enum option i) {
     return table[i].name;
 }
 
+int options_too_much(enum option i, char why[OPTIONS_WHY]) {
+    snprintf(why, OPTIONS_WHY,
+             "option %s= has more than %u entries, or they are more than %u KiB, with those of its groups",
+             table[i].name, LIST_MAX, LIST_KIB);
+    return -EINVAL;
+}
+
 int options_set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]) {
     for (unsigned i = 0; i < OPTIONS; i++) {
         if (strlen(table[i].name) != name_len || memcmp(table[i].name, name, name_len) != 0)
@@ -295,6 +308,8 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
         else if (rc == -EINVAL)
             snprintf(why, OPTIONS_WHY, "option %s=%.*s is not understood: %s is expected", table[i].name,
                      options_shown(value), value, table[i].expected);
+        else if (rc == -E2BIG)
+            rc = options_too_much((enum option)i, why);
         return rc;
     }
     if (name_len)

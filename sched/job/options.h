@@ -24,11 +24,12 @@ char *options_words(const struct options *o);
 /* Adds every key of the object, as json_text_read gives it, that is not in skip (NULL-terminated names). Same returns.
  * */
 int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]);
-/* Options set in over replace those of o. 0 or -ENOMEM. */
-int options_add(struct options *o, const struct options *over);
+/* Options set in over replace those of o. 0, -ENOMEM, or -EINVAL with why: they are too many together. */
+int options_add(struct options *o, const struct options *over, char why[OPTIONS_WHY]);
 
 /* One line of JSON for the database, and back. save: malloc'd, NULL without memory, "" when nothing is set. */
 char *options_save(const struct options *o);
+/* Over what o has. 0, -ENOMEM, -EINVAL: it is none, or together with that too much. */
 int options_load(struct options *o, const char *saved);
 
 int options_priority(const struct options *o);

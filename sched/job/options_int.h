@@ -5,7 +5,7 @@
 
 struct options_list {
     char **items; /* NULL-terminated, NULL while empty */
-    size_t count;
+    size_t count, bytes;
 };
 
 struct options {
@@ -25,8 +25,10 @@ enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, H
 const char *options_name(enum option i);
 /* One option from its text. 0, -ENOMEM, or -EINVAL with why. */
 int options_set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]);
-int options_list_add(struct options_list *l, const char *item, size_t len); /* 0, -ENOMEM, -EINVAL: it has too many */
-int options_check_drafts(const struct options_list *l);                     /* 0 or -EINVAL */
+/* 0, -ENOMEM, -E2BIG: it has too many, or too much. */
+int options_list_add(struct options_list *l, const char *item, size_t len);
+int options_too_much(enum option i, char why[OPTIONS_WHY]); /* says so of one of the lists; -EINVAL */
+int options_check_drafts(const struct options_list *l);     /* 0 or -EINVAL */
 void options_list_clear(struct options_list *l);
 int options_shown(const char *word); /* bytes of it that a message shows: at most 60, whole characters */
 #endif

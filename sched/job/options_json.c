@@ -64,6 +64,8 @@ static int set_names(struct options *o, enum option which, const json_t *array, 
         rc = options_check_drafts(&fresh);
     if (rc < 0) {
         options_list_clear(&fresh);
+        if (rc == -E2BIG)
+            return options_too_much(which, why);
         if (rc == -EINVAL)
             snprintf(why, OPTIONS_WHY, "option %s is not understood: %s are expected", options_name(which),
                      which == AFTER ? "job names" : "patterns of names");
@@ -165,12 +167,11 @@ static json_t *to_json(const struct options *o) {
     return j;
 }
 
-int options_add(struct options *o, const struct options *over) {
-    char why[OPTIONS_WHY];
+int options_add(struct options *o, const struct options *over, char why[OPTIONS_WHY]) {
     json_t *j = to_json(over);
     int rc = j ? options_add_json(o, j, NULL, why) : -ENOMEM;
     json_decref(j);
-    return rc == -EINVAL ? -ENOMEM : rc; /* valid options fail only without memory */
+    return rc;
 }
 
 char *options_save(const struct options *o) {

@@ -46,8 +46,11 @@ static int add_group(struct sched *s, const struct group *g, uid_t writer, struc
                  sched_path(s, &j, path, sizeof path) == 0 ? path : ".options", option, (unsigned)by);
         rc = -EPERM;
     }
-    if (rc == 0)
-        rc = options_load(o, saved);
+    if (rc == 0 && (rc = options_load(o, saved)) == -EINVAL) {
+        snprintf(why, size,
+                 "not run: the groups that it is in say more env= than a job may have, 1024 or 256 KiB of them");
+        rc = -EPERM;
+    }
 out:
     options_destroy(said);
     free(saved);

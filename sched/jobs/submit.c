@@ -218,8 +218,11 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
         rc = -EINVAL;
         why = "drafts= is of names: it belongs into a .options file";
     }
-    if (err == 0 && rc == 0)
-        err = options_add(o, own);
+    if (err == 0 && rc == 0 && (err = options_add(o, own, foreign)) == -EINVAL) {
+        rc = err;
+        why = foreign;
+        err = 0;
+    }
     if (err == 0 && !(saved = options_save(o)))
         err = -ENOMEM;
     if (err == 0)

@@ -124,7 +124,7 @@ static void test_json(void **state) {
     assert_string_equal(saved, again);
     assert_int_equal(options_timeout_us(copy), 7200000000);
     assert_int_equal(words(base, "priority=1 retries=4"), 0);
-    assert_int_equal(options_add(base, o), 0);
+    assert_int_equal(options_add(base, o, why), 0);
     assert_int_equal(options_priority(base), 7);
     assert_int_equal(options_retries(base), 4);
     j = json_loads("{\"priority\":[1]}", 0, NULL);
@@ -148,7 +148,7 @@ static void test_bytes(void **state) {
     assert_int_equal(words(o, "\xef\xbb\xbf"
                               "after=\xff\xfe,b 'cwd=/caf\xe9 \1\xc3\xa9' env=K:\x80 env=\xc3:\1\1 node=\xe9*"),
                      0);
-    assert_int_equal(options_add(sum, o), 0);
+    assert_int_equal(options_add(sum, o, why), 0);
     char *saved = options_save(sum);
     assert_int_equal(options_load(loaded, saved), 0);
     assert_string_equal(options_after(loaded)[0], "\xff\xfe");
