@@ -279,15 +279,23 @@ static void finished(struct disk_task *d) {
     free(t);
 }
 
-static int submit(struct spool *sp, struct task t) {
+/* NULL without memory: then what t owns is released. */
+static struct task *keep(struct spool *sp, struct task t) {
     struct task *kept = malloc(sizeof *kept);
     if (!kept) {
         release(&t);
-        return -ENOMEM;
+        return NULL;
     }
     *kept = t;
     kept->sp = sp;
     kept->disk = (struct disk_task){.work = work, .done = finished};
+    return kept;
+}
+
+static int submit(struct spool *sp, struct task t) {
+    struct task *kept = keep(sp, t);
+    if (!kept)
+        return -ENOMEM;
     disk_submit(sp->disk, &kept->disk);
     return -EINPROGRESS;
 }
@@ -387,15 +395,20 @@ void spool_unlink(struct spool *sp, struct spool_name n) {
     submit(sp, (struct task){.work = do_unlink, .name = n}); /* without memory the sweep at the next start has it */
 }
 
-int spool_spec(struct spool *sp, struct spool_name n, const char *job_name, void (*done)(void *, struct spool_spec *),
-               void *arg) {
+int spool_spec(struct spool *sp, struct spool_name n, uid_t owner, const char *job_name,
+               void (*done)(void *, struct spool_spec *), void *arg) {
     struct task t = {.work = do_spec, .name = n, .spec_done = done, .arg = arg};
     t.job_name = strdup(job_name);
     t.spec.options = options_create();
+    struct task *kept = NULL;
     if (t.job_name && t.spec.options)
-        return submit(sp, t);
-    release(&t);
-    return -ENOMEM;
+        kept = keep(sp, t);
+    else
+        release(&t);
+    if (!kept)
+        return -ENOMEM;
+    disk_submit_long(sp->disk, &kept->disk, owner);
+    return -EINPROGRESS;
 }
 
 int spool_scan(struct spool *sp, struct spool_name *names, int max) {

@@ -60,7 +60,8 @@ struct spool_spec {
     struct options *options; /* the callee's, until it takes it by setting NULL */
     char why[SPEC_WHY];
 };
-int spool_spec(struct spool *sp, struct spool_name n, const char *job_name,
+/* owner: users take turns, and all other work of the thread goes first. */
+int spool_spec(struct spool *sp, struct spool_name n, uid_t owner, const char *job_name,
                void (*done)(void *arg, struct spool_spec *), void *arg);
 
 /* Up to 64 more names found in the folder; 0 when all were told. For the sweep at start. */

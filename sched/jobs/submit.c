@@ -366,7 +366,8 @@ int submit_job(struct sched *s, struct job_row *r) {
         r->sealed = false; /* killed here: a draft that is flushed and not sealed is submitted at the next start */
         r->job.flushed = true;
         store_job_save(s->store, r, SAVE_QUEUE);
-        rc = spool_spec(s->spool, (struct spool_name){r->job.id, BODY_SPEC, b.file}, r->job.name, spool_was_read, p);
+        rc = spool_spec(s->spool, (struct spool_name){r->job.id, BODY_SPEC, b.file}, r->job.uid, r->job.name,
+                        spool_was_read, p);
         if (rc != -EINPROGRESS) {
             ids_remove(&s->jobs->submitting, r->job.id);
             free(p);

@@ -41,6 +41,11 @@ void disk_submit(struct disk *d, struct disk_task *t) {
     event_active(d->event, EV_TIMEOUT, 0);
 }
 
+void disk_submit_long(struct disk *d, struct disk_task *t, uint32_t owner) {
+    (void)owner;
+    disk_submit(d, t);
+}
+
 void disk_destroy(struct disk *d) {
     if (!d)
         return;

@@ -267,6 +267,59 @@ static void a_sink_that_is_closed_while_it_is_written_tells_no_more(void **state
 }
 
 #define DISK_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+/* --- turns ---------------------------------------------------------------------------------------------------------
+ * */
+static struct {
+    struct disk_task task;
+    char name;
+} tasks[6];
+static const char *fifo;
+static char order[8];
+
+static void wait_for_it(struct disk_task *t) {
+    (void)t;
+    close(open(fifo, O_RDONLY | O_CLOEXEC));
+}
+
+static void note(struct disk_task *t) {
+    for (size_t i = 0; i < sizeof(tasks) / sizeof(*tasks); i++)
+        if (t == &tasks[i].task)
+            strncat(order, &tasks[i].name, 1);
+}
+
+static void count(struct disk_task *t) {
+    on_told(t);
+}
+
+static bool all_told(void *arg) {
+    (void)arg;
+    return told == sizeof(tasks) / sizeof(*tasks);
+}
+
+/* What takes long goes last, and whoever has much of it does not hold up others. */
+static void owners_take_turns(void **state) {
+    static const struct {
+        char name;
+        uint32_t owner;
+    } longer[] = {{'a', 1000}, {'b', 1000}, {'c', 1000}, {'d', 1001}};
+    (void)state;
+    fifo = hanging();
+    order[0] = 0;
+    tasks[0].task = (struct disk_task){.work = wait_for_it, .done = count};
+    disk_submit(disk, &tasks[0].task);
+    for (size_t i = 0; i < 4; i++) {
+        tasks[i + 1].task = (struct disk_task){.work = note, .done = count};
+        tasks[i + 1].name = longer[i].name;
+        disk_submit_long(disk, &tasks[i + 1].task, longer[i].owner);
+    }
+    tasks[5].task = (struct disk_task){.work = note, .done = count};
+    tasks[5].name = 'x';
+    disk_submit(disk, &tasks[5].task);
+    close(let_on());
+    turn_until(all_told, NULL);
+    assert_string_equal(order, "xadbc");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         DISK_TEST(a_file_is_read_in_pieces),
@@ -277,6 +330,7 @@ int main(void) {
         DISK_TEST(an_empty_file_is_made_as_well),
         DISK_TEST(what_cannot_be_kept_says_why),
         DISK_TEST(a_sink_that_is_closed_while_it_is_written_tells_no_more),
+        DISK_TEST(owners_take_turns),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

@@ -1,4 +1,4 @@
-/* One thread, one list each way, one eventfd back. */
+/* One thread, a list each way, one more for what takes long, one eventfd back. */
 #include "worker/runner/disk.h"
 
 #include <errno.h>
@@ -10,6 +10,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { OWNERS = 64 }; /* those of one remainder share a turn */
+
 struct list {
     struct disk_task *first, **last;
 };
@@ -18,7 +20,8 @@ struct disk {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t work;
-    struct list todo, finished;
+    struct list todo, longer, finished;
+    uint64_t turn, served[OWNERS]; /* the last turn of each */
     bool stop;
     int wake;
     struct event *event;
@@ -37,26 +40,42 @@ static struct disk_task *take_all(struct list *l) {
     return t;
 }
 
+static struct disk_task *take(struct list *l, struct disk_task **at) {
+    struct disk_task *t = *at;
+    *at = t->next;
+    if (!*at)
+        l->last = at;
+    return t;
+}
+
+/* The first one of whoever had his turn longest ago; NULL: there is none. */
+static struct disk_task *take_longer(struct disk *d) {
+    struct disk_task **best = &d->longer.first;
+    for (struct disk_task **at = best; *at; at = &(*at)->next)
+        if (d->served[(*at)->owner % OWNERS] < d->served[(*best)->owner % OWNERS])
+            best = at;
+    if (!*best)
+        return NULL;
+    d->served[(*best)->owner % OWNERS] = ++d->turn;
+    return take(&d->longer, best);
+}
+
 static void *run(void *arg) {
     struct disk *d = arg;
     pthread_mutex_lock(&d->lock);
     for (;;) {
-        while (!d->todo.first && !d->stop)
+        while (!d->todo.first && !d->longer.first && !d->stop)
             pthread_cond_wait(&d->work, &d->lock);
-        if (!d->todo.first)
+        struct disk_task *t = d->todo.first ? take(&d->todo, &d->todo.first) : take_longer(d);
+        if (!t)
             break;
-        struct disk_task *t = take_all(&d->todo);
-        while (t) {
-            struct disk_task *next = t->next;
-            pthread_mutex_unlock(&d->lock);
-            t->work(t);
-            pthread_mutex_lock(&d->lock);
-            bool first = !d->finished.first;
-            append(&d->finished, t);
-            if (first)
-                eventfd_write(d->wake, 1);
-            t = next;
-        }
+        pthread_mutex_unlock(&d->lock);
+        t->work(t);
+        pthread_mutex_lock(&d->lock);
+        bool first = !d->finished.first;
+        append(&d->finished, t);
+        if (first)
+            eventfd_write(d->wake, 1);
     }
     pthread_mutex_unlock(&d->lock);
     return NULL;
@@ -86,6 +105,7 @@ int disk_create(struct disk **out, struct event_base *base) {
     if (!d)
         return -ENOMEM;
     take_all(&d->todo);
+    take_all(&d->longer);
     take_all(&d->finished);
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->work, NULL);
@@ -107,11 +127,20 @@ int disk_create(struct disk **out, struct event_base *base) {
     return 0;
 }
 
-void disk_submit(struct disk *d, struct disk_task *t) {
+static void submit(struct disk *d, struct list *l, struct disk_task *t) {
     pthread_mutex_lock(&d->lock);
-    append(&d->todo, t);
+    append(l, t);
     pthread_cond_signal(&d->work);
     pthread_mutex_unlock(&d->lock);
+}
+
+void disk_submit(struct disk *d, struct disk_task *t) {
+    submit(d, &d->todo, t);
+}
+
+void disk_submit_long(struct disk *d, struct disk_task *t, uint32_t owner) {
+    t->owner = owner;
+    submit(d, &d->longer, t);
 }
 
 void disk_destroy(struct disk *d) {
@@ -123,7 +152,8 @@ void disk_destroy(struct disk *d) {
     pthread_mutex_unlock(&d->lock);
     pthread_join(d->thread, NULL);
     collect(d);
-    for (struct disk_task *t, *next; (t = take_all(&d->todo));) /* what those have asked for */
+    for (struct disk_task *t, *next;
+         (t = take_all(d->todo.first ? &d->todo : &d->longer));) /* what those have asked for */
         for (; t; t = next) {
             next = t->next;
             t->work(t);

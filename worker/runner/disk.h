@@ -3,6 +3,7 @@
 #ifndef PPFS_DISK_H
 #define PPFS_DISK_H
 #include <event2/event.h>
+#include <stdint.h>
 
 struct disk;
 
@@ -10,9 +11,13 @@ struct disk_task {
     void (*work)(struct disk_task *t); /* in the disk thread */
     void (*done)(struct disk_task *t); /* in the loop; frees the task */
     struct disk_task *next;
+    uint32_t owner; /* of disk_submit_long */
 };
 
 int disk_create(struct disk **out, struct event_base *base);
 void disk_destroy(struct disk *d); /* works off everything first; accepts NULL */
 void disk_submit(struct disk *d, struct disk_task *t);
+/* What takes long because somebody wants it so, such as to read a text of many MiB: when nothing else is left to do, and
+ * owners take turns. So what is submitted later may be done before it. */
+void disk_submit_long(struct disk *d, struct disk_task *t, uint32_t owner);
 #endif
