@@ -90,7 +90,8 @@ static void take_back(struct sched *s) {
         ids_add(&s->jobs->again, s->jobs->released.items[i]);
     s->jobs->released.count = 0;
     s->unlink_count = 0;
-    s->jobs->heir_count = 0; /* whose old jobs may still be there */
+    atomic_store(&s->jobs->successors->count,
+                 atomic_load(&s->jobs->successors->committed)); /* whose old jobs are still there */
     s->changed.count = 0;
     s->users->unknown = true;
     sched_retry(s);
@@ -131,6 +132,7 @@ int sched_commit(struct sched *s) {
         sched_answer_laters(s, rc);
         return rc;
     }
+    atomic_store(&s->jobs->successors->committed, atomic_load(&s->jobs->successors->count));
     if (changed) {
         s->jobs->released.count = 0;
         kept(s);
@@ -324,6 +326,8 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->jobs = &rooms->jobs;
     s->runs = &rooms->runs;
     s->lends = &rooms->lends;
+    s->jobs->successors = c->successors ? c->successors : &rooms->jobs.own_successors;
+    atomic_store(&s->jobs->successors->count, atomic_load(&s->jobs->successors->committed));
     s->ops = &ops;
     TAILQ_INIT(&s->idle);
     lend_init(s->lends);

@@ -36,7 +36,7 @@ REPLACED = [
 LEFT = {
     "cage": "tests",
     "far": "worker tests",
-    "heir": "sched worker",
+    "heir": "worker",
     "isolate": "worker",
     "lane": "sched tests",
     "loan": "sched worker net tests",

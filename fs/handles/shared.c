@@ -12,6 +12,7 @@
 struct shared {
     _Atomic uint64_t turns;
     atomic_bool trace;
+    struct successors successors;
     _Atomic uint32_t init_size; /* written after the bytes */
     char init[SHARED_INIT_MAX];
     struct handle slots[SHARED_SLOTS];
@@ -46,6 +47,10 @@ _Atomic uint64_t *shared_turns(struct shared *m) {
 
 atomic_bool *shared_trace(struct shared *m) {
     return &m->trace;
+}
+
+struct successors *shared_successors(struct shared *m) {
+    return &m->successors;
 }
 
 int shared_save_init(struct shared *m, const void *bytes, size_t size) {

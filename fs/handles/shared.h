@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sched/jobs/successors.h"
+
 #define SHARED_SLOTS 65536u
 #define SHARED_INIT_MAX 1024u
 #define JOURNAL_ENTRIES 16384u /* see journal.h; never touched if the kernel needs no journal */
@@ -48,6 +50,7 @@ enum { TURNS_NONE = 0 /* it starts */ };
 _Atomic uint64_t *shared_turns(struct shared *m);
 /* Whether transitions are written to the log (net/states.h): the supervisor turns it, each daemon reads it. */
 atomic_bool *shared_trace(struct shared *m);
+struct successors *shared_successors(struct shared *m); /* sched_config.successors */
 void shared_destroy(struct shared *m);
 
 /* The bytes of the first FUSE request. save: 0 or -E2BIG. init: NULL while none are saved. */

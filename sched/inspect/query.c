@@ -19,17 +19,17 @@ int sched_job(struct sched *s, uint64_t id, struct job *out) {
 }
 
 /* Whether all who may read the old one may read the new one: of the old one the kernel has found that they may. */
-static bool shows_as_much(const struct heir *was, const struct job *j) {
+static bool shows_as_much(const struct successor *was, const struct job *j) {
     return j->uid == was->uid && (was->mode & 0444 & ~j->mode) == 0 && (j->gid == was->gid || !(was->mode & 0040));
 }
 
 int sched_newest(struct sched *s, uint64_t id, struct job *out) {
-    struct heir was;
+    struct successor was;
     struct job j;
     int rc = sched_job(s, id, out);
-    uint64_t heir = rc == -ENOENT || (rc == 0 && out->shelf == SHELF_ORPHAN) ? sched_heir(s, id, &was) : 0;
-    int found = heir ? sched_job(s, heir, &j) : rc;
-    if (!heir || (found == 0 && !shows_as_much(&was, &j)))
+    uint64_t successor = rc == -ENOENT || (rc == 0 && out->shelf == SHELF_ORPHAN) ? sched_successor(s, id, &was) : 0;
+    int found = successor ? sched_job(s, successor, &j) : rc;
+    if (!successor || (found == 0 && !shows_as_much(&was, &j)))
         return rc; /* the kernel looks the name up again, and at whom it lets read */
     if (found == 0)
         *out = j;

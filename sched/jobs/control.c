@@ -120,7 +120,7 @@ static int may_clear(struct sched *s, uint64_t group, const char *name, bool dra
 static int clear(struct sched *s, struct job_row *old, const struct job *by) {
     if (by->draft && job_ended(old->job.state))
         return 0;
-    sched_note_heir(s, &old->job, by->id);
+    sched_note_successor(s, &old->job, by->id);
     if (job_ended(old->job.state))
         return sched_forget(s, old->job.id, s->is_open && s->is_open(s->is_open_arg, old->job.id, false));
     return sched_remove(s, old);

@@ -3,24 +3,14 @@
 #define PPFS_SCHED_JOBS_H
 #include "sched/hosts/hosts.h"
 #include "sched/jobs/control.h"
-
-/* Of a name that was written again: the new job. Some of late, for those who wait for the old one, or have just looked
- * it up. */
-#define HEIRS 1024u
-struct heir {
-    uint64_t of, job;
-    uid_t uid; /* of the old one, as its attributes that the kernel may still go by */
-    gid_t gid;
-    mode_t mode;
-};
+#include "sched/jobs/successors.h"
 
 struct jobs {
-    struct ids submitting, converting; /* drafts that are read; that go to the spool */
-    struct ids released, again;        /* of this turn; of turns that were not committed, for the retry */
-    struct heir heirs[HEIRS];          /* the newest at heir_count - 1 */
-    uint64_t heir_count;
-    bool drafts_said;                     /* a .options file may say drafts= */
-    struct waiting_place *waiting_places; /* backlog.c, of this lease_reclaim */
+    struct ids submitting, converting;             /* drafts that are read; that go to the spool */
+    struct ids released, again;                    /* of this turn; of turns that were not committed, for the retry */
+    struct successors *successors, own_successors; /* the own ones where sched_config has none */
+    bool drafts_said;                              /* a .options file may say drafts= */
+    struct waiting_place *waiting_places;          /* backlog.c, of this lease_reclaim */
     unsigned waiting_count;
 };
 
@@ -32,9 +22,9 @@ int job_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_
 void job_cancel(struct sched *s, const struct job_row *r);
 int sched_remove(struct sched *s, struct job_row *r); /* the job, its run and its bodies go away */
 int sched_drop_bodies(struct sched *s, uint64_t job, bool spec);
-void sched_note_heir(struct sched *s, const struct job *old, uint64_t heir);
+void sched_note_successor(struct sched *s, const struct job *old, uint64_t successor);
 /* Who has its name by now, 0 = nobody that is known. *was: what the old one was, where there is somebody. */
-uint64_t sched_heir(const struct sched *s, uint64_t job, struct heir *was);
+uint64_t sched_successor(const struct sched *s, uint64_t job, struct successor *was);
 
 /* submit.c */
 int submit_job(struct sched *s, struct job_row *r);

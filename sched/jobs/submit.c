@@ -190,7 +190,7 @@ static int take_name(struct sched *s, const struct job *j) {
     int rc = store_job_find(s->store, j->group, j->name, false, &old);
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
-    sched_note_heir(s, &old.job, j->id);
+    sched_note_successor(s, &old.job, j->id);
     if (job_ended(old.job.state) && s->is_open && s->is_open(s->is_open_arg, old.job.id, false))
         return sched_forget(s, old.job.id, true);
     if (!job_ended(old.job.state) && s->deps) /* who waits for that name waits for the new job */

@@ -105,3 +105,20 @@ def test_the_values_of_a_name_whose_old_result_is_still_read(m):
         assert m.state("x") == "held" and m.get("x", "exit") == "" and "hold" in m.get("x", "spec")
         assert f.read() == b"old\n"
     os.unlink(m.jobs / "x")
+
+
+@pytest.mark.parametrize("value", ["state", "why", "priority", "hold", "times", "attempt", "node"])
+def test_a_value_of_a_name_that_was_written_again_is_read_over_the_death_of_the_daemon(m, value):
+    """The kernel opens the old one, which it has just looked up; the daemon gives the new one, and the next one goes on."""
+    m.put("x", "print('old')\n")
+    m.result("x")
+    path = m.info / "x" / value
+    path.read_text()
+    m.put("x", "#ppfs: hold=1\nprint('new')\n")
+    fd = os.open(path, os.O_RDONLY)
+    m.kill_daemon()
+    try:
+        assert os.read(fd, 4096).decode() == path.read_text()
+    finally:
+        os.close(fd)
+    assert m.state("x") == "held"
