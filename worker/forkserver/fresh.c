@@ -20,7 +20,7 @@ static const char *const at_start[] = {"PYTHON*",   "LANG",     "LC_*", "LOCPATH
                                        "OPENSSL_*", "MALLOC_*", "HOME", "GLIBC_TUNABLES", "GCONV_PATH"};
 static const char *const of_locale[] = {"LANG", "LC_*", "LOCPATH", "PYTHONUTF8", "PYTHONCOERCECLOCALE"};
 
-/* Whether pair ("K=V") sets one of count names; a name that ends in a star stands for all that begin so. */
+/* Whether pair ("K=V") sets one of count names; a star at the end of a name matches any rest. */
 static bool names(const char *pair, const char *const *list, size_t count) {
     size_t key = strcspn(pair, "=");
 
@@ -52,7 +52,7 @@ static int keep_request(const struct work *w, const char *script, const void *re
     uint32_t size;
     int fd = -1;
 
-    bare.file = NULL; /* its user may be unable to open it; the bytes stand beside */
+    bare.file = NULL; /* its user may be unable to open it, so its bytes go along */
     bare.payload = NULL;
     bare.payload_size = 0;
     errno = -work_encode(&bare, &bytes, &size);

@@ -1,6 +1,6 @@
-/* The lines of limits.conf(5), as pam_limits(8) reads them: who, soft or hard, what, how much. A line that names the
- * user counts more than one of a group of his, and that more than one for all; among equals the last one. Numbers of
- * logins and the priority are none of a job's. */
+/* The lines of limits.conf(5), read as by pam_limits(8): domain, soft or hard, item, value. A line for the user goes
+ * before one for his group, and that before one for all; among equals the last counts. Limits on logins and priority do
+ * not apply to jobs. */
 #include "worker/forkserver/limits.h"
 
 #include <errno.h>
@@ -52,7 +52,7 @@ static bool range_of(const char *text, unsigned long *low, unsigned long *high) 
     return !*second || (end > second && !*end);
 }
 
-/* How a line for that domain concerns him, 0: not at all. */
+/* The rank of a line with that domain for the user; 0: it does not apply. */
 static unsigned concerns(const struct who *w, const char *domain) {
     unsigned long low, high;
 
@@ -103,7 +103,7 @@ static void say(struct limits *l, unsigned by, const char *type, int resource, r
     }
 }
 
-/* False: this user has no limits but those that are there already. */
+/* False: the user keeps the present limits. */
 static bool take_line(struct limits *l, const struct who *w, char *line) {
     char domain[128], type[8], item[16], amount[32];
     rlim_t value;

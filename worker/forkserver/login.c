@@ -1,5 +1,5 @@
-/* Another user's environment is made from nothing: what the daemon was started with (keys, tokens, agents) is nobody
- * else's. Where login.defs(5) says what PATH a login has, that is what it is. */
+/* Another user's environment is made from nothing, because the daemon's own may have keys, tokens and agents. PATH is
+ * that of login.defs(5). */
 #include "worker/forkserver/login.h"
 
 #include <errno.h>
@@ -39,7 +39,7 @@ static char *pair_of(const char *key, const char *value) {
     return asprintf(&pair, "%s=%s", key, value) < 0 ? NULL : pair;
 }
 
-/* What login.defs says last of key, "" for nothing. */
+/* The last value of key in login.defs; "": none. */
 static void look_up(const char *key, char *value, size_t size) {
     char line[4096], word[32], rest[sizeof(line)];
     FILE *f = fopen(LOGIN_DEFS, "re");
@@ -71,7 +71,7 @@ static mode_t umask_of_login(void) {
     return value[0] && !*end && mask <= 0777 ? (mode_t)mask : 022;
 }
 
-/* Takes pair, which may be NULL: then there was no memory. */
+/* Takes pair, which is NULL without memory. */
 static bool add(struct login *l, size_t *at, char *pair) {
     l->env[*at] = pair;
     *at += pair != NULL;
@@ -107,8 +107,8 @@ static bool fill_groups(struct login *l, const struct passwd *pw) {
     return false;
 }
 
-/* A group that is known here opens what is here, a disk or a file of passwords, so it is for whom this machine has put
- * into it. */
+/* Whether this machine has put the user into the group: a local group gives access to local files, such as a disk or
+ * passwords. */
 static bool is_member(const struct login *l, const struct passwd *pw) {
     for (int i = 0; pw && i < l->group_count; i++)
         if (l->groups[i] == l->gid)
@@ -150,8 +150,9 @@ void login_close(struct login *l) {
     *l = (struct login){0};
 }
 
-/* A new session keyring: whoever holds ours can read what is in it, as whatever user. Ours to pay for, so that a user's
- * quota of keys ends no job. A kernel without keys, or a container that forbids them, has none to be read. */
+/* Takes a new session keyring, because any holder of ours, as any user, can read its keys. It counts in our quota, so
+ * that a user's quota of keys stops no job. Without keys in the kernel, or in a container that forbids them, nothing is
+ * readable. */
 static int leave_keyring(void) {
     long err = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
 
@@ -169,7 +170,7 @@ static int drop_inheritable(void) {
     return (int)syscall(SYS_capset, &header, sets);
 }
 
-/* What makes us faster than others, an administrator has given to us; what makes us slower, to all that we run. */
+/* Drops priority that an administrator gave the daemon alone; lower priority applies to jobs as well. */
 static int drop_haste(void) {
     struct sched_param usual = {0};
     long policy = syscall(SYS_sched_getscheduler, 0), io = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0);
@@ -186,7 +187,7 @@ static int drop_haste(void) {
     return 0;
 }
 
-/* Core files only for whom limits.conf grants them, or who asks. */
+/* Core files only if limits.conf or the job sets that limit. */
 static int drop_core(void) {
     struct rlimit core;
 

@@ -19,29 +19,28 @@
 #include <stddef.h>
 #include "worker/forkserver/limits.h"
 
-/* Said once, in the template: programs may change users by their set-user-ID bits in jobs of others, as sudo does. */
+/* Called once, in the fork server: set-user-ID bits take effect in jobs of other users, for sudo, say. */
 void login_allow_suid(void);
-/* The same, of users that another machine names: their groups are those that this machine says they are in. */
+/* Called once, in the fork server of a node: users get only groups in which this machine has them. */
 void login_check_groups(void);
 
 struct login {
     uid_t uid;
     gid_t gid, *groups;
     int group_count;
-    /* All of the environment, NULL-terminated: PATH HOME USER LOGNAME SHELL, our LANG, and PPFS where a mount is here.
-     * No USER, LOGNAME and SHELL for a user whom this machine does not know. */
+    /* The whole environment, NULL-terminated: PATH HOME USER LOGNAME SHELL, our LANG, and PPFS if a mount is here.
+     * Without USER, LOGNAME and SHELL for a user unknown to this machine. */
     char **env;
     struct limits limits;
     mode_t umask;
 };
 
-/* Looks the user up, which may take long where a directory service is asked. 0, or -1 with a sentence in why and
- * nothing to close. */
+/* Looks the user up, which may take long with a directory service. 0, or -1 with a sentence in why and nothing to
+ * close. */
 int login_open(struct login *l, uid_t uid, gid_t gid, char *why, size_t why_size);
-void login_close(struct login *l); /* of one that is all zeros, too */
+void login_close(struct login *l); /* also accepts an all-zero one */
 
-/* Takes on the user, for good: groups, limits, umask, a session keyring, no privilege to be had by executing, nothing
- * of ours that is better than what all have (nice value, real time). Makes system calls only, and raw ones, so it is
- * safe after vfork. 0 or -1 with errno. */
+/* Becomes the user for good: groups, limits, umask, session keyring, no new privileges, no raised priority (nice value,
+ * real time). Makes raw system calls only, so it is safe after vfork. 0 or -1 with errno. */
 int login_become(const struct login *l);
 #endif

@@ -1,5 +1,5 @@
-/* Starting programs. The child of vfork borrows our memory until it executes, so it makes system calls only, and
- * what it found wrong is in our own variables when vfork returns here. */
+/* Starting programs. The child of vfork shares our memory until it executes, so it makes system calls only, and its
+ * errors are in our variables when vfork returns. */
 #include "worker/forkserver/program.h"
 
 #include <errno.h>
@@ -20,10 +20,11 @@ struct launch {
     const struct place *place;
     char **candidates; /* paths to try in turn, one malloc'd block */
     char **env;
-    /* What failed, set by the child; volatile, for the compiler sees that whoever writes them never returns. */
+    /* The failed step, set by the child; volatile, because the compiler sees that the writing function never
+     * returns. */
     const char *volatile step;
     volatile int err;
-    const char *volatile interpreter; /* that the file's #! line names, in head; NULL: none */
+    const char *volatile interpreter; /* named by the file's #! line, in head; NULL: none */
     volatile bool interpreter_there;
     char head[256];
 };
@@ -59,7 +60,8 @@ static char **candidates_of(const struct program *prog, char **env) {
     return list;
 }
 
-/* In the child, which is the job's user by then: why the file could not be executed. What is no file is not opened. */
+/* In the child, which is the job's user by then: finds out why the file could not be executed. Opens regular files
+ * only. */
 static void look_at_program(struct launch *l, const char *path) {
     struct stat st;
     ssize_t n = -1;

@@ -1,4 +1,4 @@
-/* Programs: what a job says in {"run": [...]}, a #! script of another interpreter, an ELF file. */
+/* Programs: a job's {"run": [...]}, a #! script of another interpreter, an ELF file. */
 #ifndef PPFS_PROGRAM_H
 #define PPFS_PROGRAM_H
 #include <sys/resource.h>
@@ -8,14 +8,14 @@
 
 struct program {
     char **argv;      /* as the program sees it */
-    const char *path; /* what is executed; NULL: argv[0], looked for in PATH */
+    const char *path; /* the file to execute; NULL: argv[0], looked for in PATH */
     int input;        /* becomes its stdin, -1: ours */
-    const int *keep;  /* descriptors that it inherits besides; -1 among them: nothing */
+    const int *keep;  /* further descriptors that it inherits; -1: none */
     size_t keep_count;
 };
 
-/* Runs it in its place, stdout and stderr being ours, and waits for it (not for what it leaves behind). Fills in end,
- * status, why, the usage. By vfork: the cost does not depend on how large this process is. */
+/* Runs it in its job environment with our stdout and stderr, and waits for it (not for its orphans). Fills in end,
+ * status, why and usage. Uses vfork: the cost does not depend on the size of this process. */
 void program_run(const struct program *prog, const struct place *p, struct work_outcome *o);
 
 /* Writes all of it. False with errno. */

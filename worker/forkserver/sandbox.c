@@ -34,7 +34,7 @@
 #define OUR_ARCH AUDIT_ARCH_AARCH64
 #elif defined(__riscv) && __riscv_xlen == 64
 #define OUR_ARCH AUDIT_ARCH_RISCV64
-#endif /* elsewhere socketcall makes sockets of all kinds, which no filter can tell apart, or nobody has tried it */
+#endif /* elsewhere socketcall makes sockets of all kinds, which a filter cannot tell apart, or it is untested */
 
 enum { RULESET_VERSION = 1, RULE_PATH = 1 };
 enum { ABI_REFER = 2, ABI_TRUNCATE = 3, ABI_NET = 4, ABI_IOCTL = 5, ABI_SCOPE = 6 };
@@ -67,7 +67,7 @@ int sandbox_abi(void) {
 
 /* --- files ----------------------------------------------------------------------------------------------------------
  * */
-/* Allows it at path, and below where that is a directory. What is not there needs no rule. */
+/* Allows access at path, and below it if it is a directory. A missing path needs no rule. */
 static int allow(int ruleset, const char *path, uint64_t access) {
     struct path_rule rule = {.allowed = access, .parent = access ? open(path, O_PATH | O_CLOEXEC) : -1};
 
@@ -86,7 +86,7 @@ static int allow_writing(int ruleset, int abi) {
     static const char *const places[] = {".", "/tmp", "/dev/shm"};
     static const char *const devices[] = {"/dev/null",   "/dev/zero",    "/dev/full",
                                           "/dev/random", "/dev/urandom", "/dev/tty"};
-    /* No device nodes, for root's jobs: through one all of a disk could be written. */
+    /* No device nodes: through one, a job of root's could write a whole disk. */
     const uint64_t all = WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_OTHER | REFER | TRUNCATE;
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
@@ -109,7 +109,7 @@ static int enter_landlock(unsigned what, int abi) {
         r.net = NET_TCP;
     if (what & SANDBOX_NET_OFF && abi >= ABI_SCOPE)
         r.scoped = SCOPE_ABSTRACT;
-    if (!r.files && !r.net) /* no domain without a rule: one that keeps from nothing much */
+    if (!r.files && !r.net) /* a domain without a rule would restrict almost nothing */
         r.files = abi >= ABI_REFER ? REFER : MAKE_BLOCK;
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &r, sizeof(r), 0);
     if (ruleset < 0)
@@ -142,17 +142,16 @@ static void end(struct filter *f, uint32_t how) {
     add(f, BPF_RET | BPF_K, how, 0, 0);
 }
 
-/* The loaded number being k: that error. */
+/* If the loaded number is k: fail with that error. */
 static void refuse_call(struct filter *f, uint32_t k, int error) {
     add(f, BPF_JMP | BPF_JEQ | BPF_K, k, 0, 1);
     end(f, SECCOMP_RET_ERRNO | (uint32_t)error);
 }
 
-/* The loaded number being k: goes on if its first argument is local, and says that there is no such family else. Local
- * ends the filter. */
+/* If the loaded number is k: allow a local first argument, else fail as for an unknown family. */
 static void refuse_far(struct filter *f, uint32_t k) {
     add(f, BPF_JMP | BPF_JEQ | BPF_K, k, 0, 4);
-    load(f, offsetof(struct seccomp_data, args[0])); /* the half that counts: all these are little endian */
+    load(f, offsetof(struct seccomp_data, args[0])); /* the lower half: all these processors are little endian */
     add(f, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
     end(f, SECCOMP_RET_ALLOW);
     end(f, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
@@ -163,13 +162,13 @@ static int enter_filter(void) {
 
     load(&f, offsetof(struct seccomp_data, arch));
     add(&f, BPF_JMP | BPF_JEQ | BPF_K, OUR_ARCH, 1, 0);
-    end(&f, SECCOMP_RET_KILL_PROCESS); /* its calls have other numbers */
+    end(&f, SECCOMP_RET_KILL_PROCESS); /* calls of another processor have other numbers */
     load(&f, offsetof(struct seccomp_data, nr));
 #ifdef __x86_64__
     add(&f, BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1); /* x32 */
     end(&f, SECCOMP_RET_ERRNO | ENOSYS);
 #endif
-    refuse_call(&f, SYS_io_uring_setup, EPERM); /* it makes sockets without a system call for each */
+    refuse_call(&f, SYS_io_uring_setup, EPERM); /* io_uring makes sockets without a system call for each */
     refuse_far(&f, SYS_socket);
     refuse_far(&f, SYS_socketpair);
     end(&f, SECCOMP_RET_ALLOW);
@@ -219,7 +218,7 @@ int sandbox_enter(unsigned what, int abi) {
     if (what & SANDBOX_RO && (stat(".", &own) || stat("/", &all)))
         return -1;
     if (what & SANDBOX_RO && own.st_dev == all.st_dev && own.st_ino == all.st_ino) {
-        errno = EISDIR; /* all would be its own */
+        errno = EISDIR; /* every file would be below its own directory */
         return -1;
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || enter_landlock(what, abi))

@@ -12,18 +12,18 @@
 #include <stddef.h>
 
 enum {
-    /* files: writes only below its own directory, /tmp and /dev/shm, and a few devices that keep nothing */
+    /* files: writes only below its own directory, /tmp and /dev/shm, and to a few devices without content */
     SANDBOX_RO = 1,
     SANDBOX_NET_OFF = 2, /* sockets: local ones only */
 };
 
-/* Which Landlock this kernel has, from 1; 0: none. */
+/* The Landlock version of this kernel, from 1; 0: none. */
 int sandbox_abi(void);
-/* Whether this kernel can keep a job in it. 0, or -1 with a sentence in why. */
+/* Whether this kernel can make that sandbox. 0, or -1 with a sentence in why. */
 int sandbox_check(unsigned what, char *why, size_t why_size);
 
-/* Keeps this process and all that it starts in it, for good, with what Landlock has from version abi on. The current
- * directory is the job's own; one that is all there is cannot be: EISDIR. System calls only, so it is safe after vfork.
- * 0 or -1 with errno. */
+/* Puts this process and its later children into the sandbox for good, with Landlock version abi. The current directory
+ * is the job's own; the root directory cannot be (EISDIR). System calls only, so it is safe after vfork. 0 or -1 with
+ * errno. */
 int sandbox_enter(unsigned what, int abi);
 #endif

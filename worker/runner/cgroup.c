@@ -28,7 +28,7 @@ enum { PATH = 512, FILE_PATH = PATH + 32, CLEAR_MS = 1000, SWEEP_MS = 10000, SWE
 #define WORKER "w-"
 
 static char here[PATH], top[PATH]; /* empty: none can be made */
-static char ours[32];   /* what names of templates' begin with: numbers of other pid namespaces say nothing here */
+static char ours[32];   /* prefix of our fork servers' names: pids of other namespaces have no meaning here */
 static char mine[PATH]; /* of a worker ... */
 static pid_t me;        /* ... which this is */
 
@@ -89,7 +89,7 @@ static bool populated(const char *dir) {
     return strstr(text, "populated 1");
 }
 
-/* Calls what for each cgroup in dir whose name begins so. */
+/* Calls what for each cgroup in dir whose name has the prefix. */
 static void each_in(const char *dir, const char *prefix, void (*what)(const char *path, uint64_t number)) {
     DIR *d = *dir ? opendir(dir) : NULL;
 
@@ -106,7 +106,7 @@ static void each_in(const char *dir, const char *prefix, void (*what)(const char
 }
 
 /* --- killing ----------------------------------------------------------------------------------------------------- */
-/* Before Linux 5.14: nobody in there makes another while it is frozen. */
+/* Before Linux 5.14: a frozen cgroup gets no new processes. */
 static void kill_frozen(const char *dir) {
     put(dir, "cgroup.freeze", "1");
     for (int pass = 0; pass < PASSES && populated(dir); pass++) {
@@ -202,9 +202,9 @@ void cgroup_bury(pid_t pid) {
     }
 }
 
-/* The child begins in that cgroup: entering one later on makes the kernel wait until all processors have seen it, some
- * 20 ms. glibc has no call for it, so what its fork does beside is done here: the thread's number, and its list of
- * robust mutexes. -1: it cannot be done here. */
+/* Forks the child into that cgroup, because entering it later takes some 20 ms, until all processors have noticed.
+ * glibc has no call for this, so its fork's other work is done here: the thread's number and its list of robust
+ * mutexes. -1: not possible here. */
 static pid_t fork_into(const char *dir) {
     void *tid = NULL, *mutexes;
     size_t size;

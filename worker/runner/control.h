@@ -25,7 +25,7 @@ struct control {
     uint32_t kind;
     int32_t value;
     uint64_t serial;                        /* names a worker, never used twice */
-    int64_t user_us, system_us, maxrss_kib; /* EXITED: of the worker's whole life and of what it left behind */
+    int64_t user_us, system_us, maxrss_kib; /* EXITED: of the worker's whole life and of its orphans */
     char text[CONTROL_TEXT];
 };
 

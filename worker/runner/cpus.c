@@ -47,7 +47,7 @@ static int read_numbers(const char *dir, const char *name, long long out[2]) {
 
 struct controller {
     const char *name;
-    uint64_t (*limit)(const char *dir, bool v2); /* of one cgroup directory, UINT64_MAX for none */
+    uint64_t (*limit)(const char *dir, bool v2); /* limit of one cgroup directory; UINT64_MAX: none */
 };
 
 /* Whole processors, rounded up. */

@@ -1,5 +1,5 @@
-/* The thread has the reader while it is busy: the loop then looks at nothing but `busy` and `closed`, which the thread
- * does not know. Closing is the thread's as well: it may be the last one of a large file that has lost its name. */
+/* While the reader is busy it belongs to the thread: the loop then uses only `busy` and `closed`, which the thread does
+ * not touch. The thread also closes the file, because the last close of a large unlinked file may take long. */
 #include "worker/runner/file_reader.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@ struct file_reader {
     bool busy, closed;
     char *path;
     int fd, err;
-    bool end; /* no more comes after what is there */
+    bool end; /* the rest is in memory */
     size_t at, size;
     uint8_t bytes[FILE_READER_AHEAD];
 };

@@ -1,6 +1,6 @@
-/* Two lists of pieces: `coming` is the loop's, `writing` the thread's while the writer is busy. Nothing else is shared,
- * and the writer lives until the thread has let go of it. Closing is the thread's as well: with it a large file is
- * freed. */
+/* Two lists of chunks: `coming` belongs to the loop, `writing` to the thread while the writer is busy. Nothing else is
+ * shared, and the writer is freed after the thread's last use. The thread also closes the file, because that frees a
+ * large file's blocks. */
 #include "worker/runner/file_writer.h"
 
 #include <errno.h>
@@ -24,10 +24,10 @@ struct file_writer {
     bool busy, closed;
     struct piece *coming, **coming_end;
     uint32_t kept;
-    struct piece *writing; /* from here on the thread's while it is busy */
+    struct piece *writing; /* from here on owned by the thread while it is busy */
     uint32_t written;      /* of them */
     int fd, err;
-    char name[]; /* what mkostemp takes, "" once it is made */
+    char name[]; /* template for mkostemp; "" once it is made */
 };
 
 static void shut(struct disk_task *t) {

@@ -43,7 +43,7 @@ enum message_kind {
     MESSAGE_HELLO, /* no ref; PPFS_ID_MIN to _MAX bytes: which ppfs it is, the same after it was started again; what its
                          predecessor had is ended */
     MESSAGE_REFUSED, /* no ref; a sentence: it is not taken in now; the session ends. The node tries again */
-    MESSAGE_WELCOME, /* no ref; the name that it has in nodes/ */
+    MESSAGE_WELCOME, /* no ref; its name in nodes/ */
     MESSAGE_ACK,     /* low: what that call has printed was read */
     /* From a worker and from a node. LAST and PRINTED are a worker's, ABOUT, RECALLED and TROUBLE to KEPT a node's. */
     MESSAGE_ABOUT = 32, /* no ref; node_about_encode: the first frame, and again when something in it changes */
@@ -55,7 +55,7 @@ enum message_kind {
     MESSAGE_RECALLED, /* low: the first number that will surely not run */
     MESSAGE_DONE,     /* work_outcome_encode: the last frame of its ref */
     MESSAGE_TROUBLE,  /* no ref; a sentence for the log */
-    MESSAGE_GOODBYE,  /* no ref: it ends, and has nothing any more; low 1: and it was told to (LEAVE) */
+    MESSAGE_GOODBYE,  /* no ref: it ends and has no work any more; low 1: after LEAVE */
     MESSAGE_KEPT,     /* low: so many PAYLOAD frames with bytes are in the file, modulo 2^32 */
     MESSAGE_LAST,     /* as DONE, and this worker leaves: it may not be used again */
     MESSAGE_PRINTED,  /* low: number of the call whose answer follows: read my output, then send ACK; I wait for it */

@@ -8,12 +8,12 @@
 enum {
     NODE_CPUS_MAX = 4096, /* slots of a node */
     NODE_NAME = 64,       /* a node's name, with the final zero */
-    NODE_NAME_BASE = 50,  /* so much of it is before the number that one gets whose name another has: NAME-2 */
+    NODE_NAME_BASE = 50,  /* its part before the number of a second node with this name: NAME-2 */
     NODE_ABOUT_MAX = 512, /* bytes of an ABOUT */
     NODE_UIDS = 32,       /* ranges of users in it */
 };
 
-/* Users of the ppfs whose work a node takes. */
+/* Users of the ppfs whose work a node accepts. */
 struct node_uids {
     uint32_t count;
     struct {
@@ -29,9 +29,9 @@ static inline bool node_uids_have(const struct node_uids *u, uint32_t uid) {
 
 struct node_about {
     uint32_t cpus;
-    uint32_t uid;          /* that it runs as: 0 runs each work as its user, another all of them as itself */
-    struct node_uids uids; /* none, where it is not 0: whoever ppfs says */
-    uint64_t memory;       /* bytes that the machine has; 0: it does not know */
+    uint32_t uid; /* the user that it runs as: root runs each work as its user, another user all of it as himself */
+    struct node_uids uids; /* accepted users; none, with a uid that is not 0: one that ppfs chooses */
+    uint64_t memory;       /* bytes of memory in the machine; 0: not known */
     bool draining;
     char name[NODE_NAME]; /* of letters, digits, '.', '_' and '-', not beginning with '.' */
     char python[32];      /* "" while it is not known */
@@ -40,6 +40,6 @@ struct node_about {
 uint32_t node_about_encode(const struct node_about *a, uint8_t *buf);
 int node_about_decode(const void *bytes, size_t size, struct node_about *out); /* 0 or -EPROTO */
 bool node_name_valid(const char *name);
-/* Makes a valid name of any text: what may not stand in one becomes '-'. */
+/* Makes a valid name of any text: other characters become '-'. */
 void node_name_from(const char *text, char name[NODE_NAME]);
 #endif

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* By the content of the job file; on the wire, so never renumbered. */
+/* The kind of a job file, by its content. The numbers are on the wire: never change them. */
 enum work_kind {
     WORK_NONE,
     WORK_PICKLE,        /* a pickled (func, args, kwargs) or callable: result is a pickle */
@@ -26,12 +26,12 @@ enum work_kind {
     WORK_CALL_PORTABLE,
 };
 
-/* What a runner is told for a job of that kind. */
+/* The kind that a runner is told for a job of that kind. */
 static inline enum work_kind work_told(enum work_kind kind) {
     return kind == WORK_STREAM_PORTABLE ? WORK_STREAM_FRAMES : kind == WORK_CALL_PORTABLE ? WORK_CALL : kind;
 }
 
-/* A call of a lease, and what comes back for it; on the wire. */
+/* Formats of calls of a lease, and kinds of answers; on the wire. */
 enum call_format {
     CALL_JSON,   /* {"call": ...} */
     CALL_PICKLE, /* a pickled (func, args, kwargs) or callable */
@@ -42,7 +42,7 @@ enum call_format {
     CALL_VALUES,
 };
 enum answer_kind {
-    ANSWER_PART,  /* a piece of a large VALUE or ERROR, the rest follows */
+    ANSWER_PART,  /* a chunk of a large VALUE or ERROR; the rest follows */
     ANSWER_VALUE, /* JSON without a newline, or a pickle */
     ANSWER_ERROR, /* JSON: a sentence, newline, traceback; else the body of an ERROR frame of a stream */
     /* a hash: the worker waits for that function or value (pool_function). No bytes: the call is not for a lease
@@ -55,7 +55,7 @@ static inline bool answer_ends(enum answer_kind kind, size_t size) {
     return kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !size);
 }
 
-#define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; more is named as a file */
+#define WORK_INLINE_MAX (64u * 1024u) /* bytes of payload sent in the frame; a larger payload is a file */
 #define WORK_META_MAX (64u * 1024u)   /* bytes of everything but the payload */
 
 struct work {
@@ -66,7 +66,7 @@ struct work {
     const char *node;  /* PPFS_NODE */
     const char *cwd;   /* directory to run in; "" or absent on this machine: a fresh one, removed afterwards */
     bool cwd_required; /* cwd came from the option cwd=: absent means the attempt fails */
-    uid_t uid;         /* runs as this user (differs from our own only when we are root) */
+    uid_t uid;         /* runs as this user (another than our own only if we are root) */
     gid_t gid;
     uint64_t memory;        /* bytes of address space it may use, 0 = no limit */
     uint32_t sandbox;       /* enum of sandbox.h, 0 = none */
@@ -76,14 +76,14 @@ struct work {
     uint32_t payload_size;
 };
 
-/* In-process (fast) or in a process of its own: a call, or a lease, runs in the worker itself unless it has memory,
- * env, a sandbox or another uid. */
+/* Whether it needs a process of its own: calls and leases run in the worker itself unless they have memory, env, a
+ * sandbox or another uid. */
 bool work_isolated(const struct work *w);
 bool work_is_lease(const struct work *w); /* WORK_STREAM_* */
 
 /* Serialises into a malloc'd buffer (*out, caller frees) that fits one frame. 0, -EMSGSIZE, -ENOMEM. */
 int work_encode(const struct work *w, void **out, uint32_t *size);
-/* Decodes; every pointer in *w points into bytes (which the caller keeps) or into the malloc'd *hold. 0 or -EPROTO,
+/* Decodes; every pointer in *w points into bytes, owned by the caller, or into the malloc'd *hold. 0 or -EPROTO,
  * -ENOMEM. */
 int work_decode(const void *bytes, size_t size, struct work *w, void **hold);
 
@@ -94,12 +94,12 @@ enum work_end {
     WORK_EXITED,   /* exit status other than 0 */
     WORK_SIGNALED, /* killed by a signal (its process, or the worker under it) */
     WORK_REFUSED,  /* could not be started: no such directory, interpreter, call ... */
-    WORK_LOST,     /* the template or node under it died: nobody's fault, may run again */
+    WORK_LOST,     /* its fork server or node died: not its fault, it may run again */
 };
 
 struct work_outcome {
-    bool unbegun; /* LOST: it had not begun, so nobody died of it */
-    bool no_room; /* unbegun: there is no process or descriptor for one more now */
+    bool unbegun; /* LOST: it had not begun, so no death counts */
+    bool no_room; /* unbegun: no process or descriptor is free now */
     uint32_t attempt;
     enum work_end end;
     int status; /* exit status or signal number */
