@@ -106,6 +106,7 @@ struct codec {
     /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing
      * is. */
     int (*look)(struct stream *st, const char *bytes, size_t size);
+    int (*urgent)(struct stream *st, const struct frame *f); /* does what a CANCEL or RELEASE says. 0 or -errno */
 };
 extern const struct codec codec_json, codec_frames;
 #endif

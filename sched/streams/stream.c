@@ -7,13 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct stream *stream_find(struct sched *s, uint64_t job) {
-    struct stream *st = s->streams;
-    while (st && st->id != job)
-        st = st->next;
-    return st;
-}
-
 /* --- into memory and out of it ----------------------------------------------------------------------------------- */
 
 static void leave(struct stream *st) {
@@ -33,14 +26,7 @@ static void leave(struct stream *st) {
         }
 }
 
-/* A read of its input that the disk thread has points at it: then it is freed when that comes back. */
-void stream_free(struct stream *st) {
-    leave(st);
-    if (st->id)
-        stream_kept_leave(st);
-    st->id = 0;
-    if (st->reading || st->look.reading)
-        return;
+static void destroy(struct stream *st) {
     stream_calls_free(st);
     struct buffer *const buffers[] = {&st->answered,  &st->tail,      &st->carry, &st->out,
                                       &st->prints[0], &st->prints[1], &st->parts};
@@ -54,17 +40,26 @@ void stream_free(struct stream *st) {
     free(st);
 }
 
-void stream_rest(struct stream *st, bool idle) {
+/* A read of its input that the disk thread has points at it: it is destroyed in a turn after that came back. */
+void stream_free(struct stream *st) {
     struct sched *s = st->s;
-    if (st->idle == idle)
-        return;
-    st->idle = idle;
-    s->idle_count += idle ? 1 : -1;
-    st->user->active_streams += idle ? -1u : 1u;
-    if (idle)
-        TAILQ_INSERT_TAIL(&s->idle, st, rest);
-    else
-        TAILQ_REMOVE(&s->idle, st, rest);
+    leave(st);
+    stream_kept_leave(st);
+    st->id = 0;
+    st->next = s->left_streams;
+    s->left_streams = st;
+    stream_destroy_left(s);
+}
+
+void stream_destroy_left(struct sched *s) {
+    for (struct stream **at = &s->left_streams, *st; (st = *at);) {
+        if (st->reading || st->look.reading) {
+            at = &st->next;
+            continue;
+        }
+        *at = st->next;
+        destroy(st);
+    }
 }
 
 static void let_go(struct stream *st) {
@@ -216,10 +211,11 @@ void stream_drop(struct sched *s, uint64_t job) {
 }
 
 void stream_free_all(struct sched *s) {
-    while (s->streams) {
-        s->streams->reading = s->streams->look.reading = false; /* the disk thread has ended */
+    while (s->streams)
         stream_free(s->streams);
-    }
+    for (struct stream *st = s->left_streams; st; st = st->next) /* the disk thread has ended */
+        st->reading = st->look.reading = false;
+    stream_destroy_left(s);
     lease_free_all(s);
     stream_kept_free(s);
     answers_free(s);

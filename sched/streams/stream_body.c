@@ -120,6 +120,21 @@ static void free_making(struct making *m) {
     free(m);
 }
 
+static int submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t job) {
+    struct sched *s = st->s;
+    struct job_row owner, r = {.job.id = job};
+    struct call_text text = {.number = c->number, .line = c->bytes, .size = c->size};
+    if (!stream_is_json(st))
+        text = (struct call_text){.number = c->number, .options = c->options};
+    int rc = store_job_get(s->store, st->id, &owner);
+    if (rc == 0)
+        rc = submit_call(s, &owner, &text, body, &r);
+    if (rc < 0)
+        return rc;
+    rc = stream_part_has(st, c, &r);
+    return rc == 0 && job_ended(r.job.state) ? stream_job_ended(s, &r) : rc;
+}
+
 /* It has no job: the call fails, or the turn does. */
 static int refuse(struct stream *st, struct call *c, int rc) {
     switch (rc) {
@@ -179,7 +194,7 @@ static void went_on(void *arg, int rc) {
         return;
     bool whole = c && rc == 0;
     if (whole) {
-        rc = stream_part_submit(st, c, &(struct buffer){.size = m->size}, m->job);
+        rc = submit(st, c, &(struct buffer){.size = m->size}, m->job);
         if (c->state == CALL_JOB)
             stream_job_has(st, c);
     } else if (c) {
@@ -231,12 +246,12 @@ static int make_at_once(struct stream *st, struct call *c, uid_t uid, size_t siz
     struct making m = {.s = st->s, .size = size};
     int rc = gather(&m, c, uid);
     if (rc == 0)
-        rc = stream_part_submit(st, c, &m.out, 0);
+        rc = submit(st, c, &m.out, 0);
     buffer_free(&m.out);
     return rc;
 }
 
-int stream_body(struct stream *st, struct call *c) {
+static int make(struct stream *st, struct call *c) {
     struct sched *s = st->s;
     size_t size = 0;
     uid_t uid;
@@ -253,4 +268,9 @@ int stream_body(struct stream *st, struct call *c) {
     TAILQ_INSERT_TAIL(&st->user->bodies, c, waits);
     start_next(st->user);
     return 0;
+}
+
+int stream_job(struct stream *st, struct call *c) {
+    stream_part_is(st, c);
+    return sched_check(st->s, make(st, c));
 }

@@ -207,7 +207,7 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
     return rc;
 }
 
-int stream_cancel(struct stream *st, uint64_t id) {
+static int cancel_all(struct stream *st, uint64_t id) {
     struct call *c;
     int rc = 0;
     while (rc == 0 && (c = stream_call_of(st, id))) /* an id that was used twice means all of them */
@@ -215,29 +215,21 @@ int stream_cancel(struct stream *st, uint64_t id) {
     return rc;
 }
 
+static int urgent(struct stream *st, const struct frame *f) {
+    return f->kind == FRAME_CANCEL ? cancel_all(st, f->id) : stream_release(st, f->id);
+}
+
 static int take_whole(struct stream *st, const struct frame *f, const char *body, size_t size, int64_t end) {
     switch (f->kind) {
     case FRAME_FUNC: return values_take(st, body, size);
     case FRAME_CALL: return take_call(st, f->id, body, size, end);
-    case FRAME_CANCEL: return stream_cancel(st, f->id);
-    case FRAME_RELEASE: return stream_release(st, f->id);
+    case FRAME_CANCEL:
+    case FRAME_RELEASE: return urgent(st, f);
     default: return 0; /* one that may be skipped */
     }
 }
 
 /* --- frames out of bytes ----------------------------------------------------------------------------------------- */
-
-const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame *f) {
-    if (parts && f->id != part_id)
-        return "PART frames of one body with another frame between them";
-    if (parts + f->size > FRAME_WHOLE_MAX)
-        return "a body of more than 1 GiB";
-    if (f->kind == FRAME_FUNC && parts + f->size <= HASH)
-        return "a FUNC frame without a function";
-    if (f->kind < FRAME_SKIPPABLE && (f->kind < FRAME_PART || f->kind > FRAME_RELEASE))
-        return "a frame of an unknown kind";
-    return NULL;
-}
 
 /* The frame st->part is whole; its bytes, and those of the PARTs before it, are in parts. */
 static int end_frame(struct stream *st, int64_t end) {
@@ -330,5 +322,14 @@ static int finish(struct stream *st) {
     return stream_hold_over(st);
 }
 
-const struct codec codec_frames = {WORK_STREAM_FRAMES, parse, finish, part, answer, fail, started, output, NULL, again,
-                                   stream_look_frames};
+const struct codec codec_frames = {.kind = WORK_STREAM_FRAMES,
+                                   .parse = parse,
+                                   .close = finish,
+                                   .part = part,
+                                   .answer = answer,
+                                   .fail = fail,
+                                   .started = started,
+                                   .output = output,
+                                   .again = again,
+                                   .look = stream_look_frames,
+                                   .urgent = urgent};

@@ -121,6 +121,9 @@ struct stream {
     struct look look;
 };
 
+static inline bool stream_is_json(const struct stream *st) { /* its answers have the order of its calls */
+    return st->codec->kind == WORK_STREAM_JSON;
+}
 static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
     return speed_key(st->id, 0);
 }
@@ -159,7 +162,6 @@ static inline bool streams_room(const struct sched *s, const struct user *u) {
 }
 
 /* stream.c */
-struct stream *stream_find(struct sched *s, uint64_t job);
 int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */
 int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save); /* to running, into memory */
 int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
@@ -169,24 +171,28 @@ int stream_let_go(struct sched *s, struct job_row *r, pid_t pid,
 /* In memory, where it is running and left it with nothing to do; NULL in *out: it is not running, or is read anew
  * later. */
 int stream_wake(struct sched *s, const struct job_row *r, struct stream **out);
-void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
-void stream_evict(struct sched *s);             /* of many that have not, some leave memory */
+void stream_evict(struct sched *s); /* of many that have not, some leave memory */
 /* job_ops and stream_ops of streams */
 void stream_drop(struct sched *s, uint64_t job);
 int stream_ended(struct sched *s, const struct job_row *r);
 void stream_set_priority(struct sched *s, uint64_t job, int priority);
-void stream_free(struct stream *st);
+void stream_free(struct stream *st); /* it leaves memory; what it is made of goes when its reads have come back */
+void stream_destroy_left(struct sched *s);
 int stream_drop_parts(struct sched *s, uint64_t job); /* the jobs of its own that its calls had */
 void stream_rolled_back(struct sched *s);
 int stream_recover(struct sched *s, bool death); /* death: a daemon died over them, not only a commit */
 void stream_free_all(struct sched *s);
 
-/* stream_turn.c */
-void stream_turn(struct sched *s);
-void stream_mark(struct stream *st);
-int stream_feed(struct stream *st, const char *bytes, size_t size); /* to the parser */
+/* stream_list.c */
+struct stream *stream_find(struct sched *s, uint64_t job);
+void stream_mark(struct stream *st);            /* this turn has something to do for it */
+void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
 /* it runs long: should ppfs die now, that is written down */
 void stream_suspect(struct stream *st, const struct call *c);
+
+/* stream_turn.c */
+void stream_turn(struct sched *s);
+int stream_feed(struct stream *st, const char *bytes, size_t size); /* to the parser */
 
 /* stream_calls.c */
 /* A new pending call behind the others; *out is NULL where it was answered before the stream was read anew. 0 or
@@ -236,48 +242,54 @@ void stream_kept_turned(struct sched *s, bool committed); /* of those that are n
 void stream_kept_end(struct sched *s, uint64_t stream);   /* it ends with this turn's commit */
 void stream_kept_free(struct sched *s);
 
-/* stream_log.c; these answer -EINPROGRESS as sched_read does */
+/* stream_write.c, stream_log.c; these answer -EINPROGRESS as sched_read does */
 int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again,
                  sched_done *done, void *arg);
 int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
                         sched_done *done, void *arg);
 int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done); /* arg: st */
+int stream_log_tail(struct stream *st); /* the input of this turn. 0 or -errno */
+static inline struct spool_name stream_log_file(uint64_t job, enum job_body b) {
+    return (struct spool_name){job, b, BODY_LOG};
+}
 int stream_log_flush(struct stream *st); /* what this turn has gathered, as far as it has not to be written first */
 /* 1: all that was answered is in the log; 0: some is on the way there; -errno */
 int stream_log_settle(struct stream *st);
 int stream_put(struct stream *st); /* how far it is, with what is in the log. 0 or -errno */
 
-/* stream_part.c: a job of its own for a call that has options, or is a program */
-int stream_job(struct stream *st, struct call *c);
+/* stream_part.c: calls whose jobs run them, those that have options or are programs */
 int stream_release(struct stream *st, uint64_t id); /* a call that is held, or will be, is not to be */
 int stream_hold_over(struct stream *st);            /* nobody can let go any more of what is held: those calls fail */
 /* The call that the job answers, and its stream; NULL when nobody waits for that any more. */
 struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out);
-/* Its file is whole: body says its bytes; or is there, if job has it. 0 or -errno */
-int stream_part_submit(struct stream *st, struct call *c, const struct buffer *body, uint64_t job);
-/* stream_body.c: puts the file of its job together, from now on or when others of its user are, and submits that. 0 or
- * -errno */
-int stream_body(struct stream *st, struct call *c);
-/* After a commit that failed jobs that are in the database go on. As the stream is read anew they wait for their calls:
- * 0 or -errno */
-int stream_parts_load(struct stream *st);
+void stream_part_is(struct stream *st, struct call *c); /* it goes into the queue, or is there */
+int stream_part_has(struct stream *st, struct call *c, const struct job_row *r); /* its job is that one. 0 or -errno */
+int stream_part_compare(const void *a, const void *b);                           /* two struct unmet_part */
 bool stream_part_waits(const struct stream *st, uint64_t number); /* that call has one, and is to stay pending */
 /* ... and no call has it yet: its stream is not in memory, or has not met that call. */
 bool stream_part_away(struct sched *s, uint64_t stream, uint64_t number, uint64_t job);
+/* What a call has printed. NULL: nobody wants it any more. */
+struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
+                                   enum output_kind which, const void *bytes, size_t size);
+bool stream_parts_tick(struct stream *st); /* called every 25 ms or so; false: no need to */
+
+/* stream_body.c: a job of its own for that call, at once or when the file of it has been made. 0 or -errno */
+int stream_job(struct stream *st, struct call *c);
+
+/* stream_resume.c. After a commit that failed jobs that are in the database go on. As the stream is read anew they wait
+ * for their calls: 0 or -errno */
+int stream_parts_load(struct stream *st);
 int stream_parts_claim(struct stream *st);  /* calls that the parser has met have their jobs. 0 or -errno */
 int stream_parts_answer(struct stream *st); /* ... and those that have ended meanwhile answer them. 0 or -errno */
+
 /* stream_ended.c: what such a job answered goes to the stream. 0, -errno, or 1: the stream removes it, later, also
  * where it has yet to meet the call. */
 int stream_job_ended(struct sched *s, const struct job_row *r);
 void stream_endings(struct user *u, bool all); /* of those that wait for memory one goes on, or all do */
 void stream_endings_free(struct user *u);
-/* What a call has printed. NULL: nobody wants it any more. */
-struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t number, uint64_t job,
-                                   enum output_kind which, const void *bytes, size_t size);
 /* stream_prints.c */
 void stream_printed(struct run *r, enum output_kind which, const void *bytes, size_t size);
 void stream_prints_resume(struct stream *st); /* after a flush, what holds goes on */
-bool stream_parts_tick(struct stream *st);    /* called every 25 ms or so; false: no need to */
 /* stream_json.c: a JSON text, as a line; takes it */
 int stream_json_text(struct stream *st, struct call *c, struct buffer *text);
 #endif

@@ -38,7 +38,9 @@ static int take_line(struct stream *st, const char *line, size_t size, int64_t e
     bool skipped = st->skipping;
     int rc = stream_add(st, st->lines, end, &c);
     st->skipping = false;
-    if (!c)
+    if (c)
+        rc = stream_wait_added(st, c->number);
+    if (!c || rc < 0)
         return rc;
     c->format = CALL_JSON;
     if (skipped)
@@ -213,5 +215,13 @@ static int again(struct stream *st, struct call *c, struct pieces *p, const void
     return stream_answered(st, c);
 }
 
-const struct codec codec_json = {WORK_STREAM_JSON, parse,  finish,  part,  answer, fail,
-                                 started,          output, advance, again, NULL};
+const struct codec codec_json = {.kind = WORK_STREAM_JSON,
+                                 .parse = parse,
+                                 .close = finish,
+                                 .part = part,
+                                 .answer = answer,
+                                 .fail = fail,
+                                 .started = started,
+                                 .output = output,
+                                 .advance = advance,
+                                 .again = again};

@@ -182,7 +182,7 @@ void stream_kept_free(struct sched *s) {
 /* JSON: lines that wait for older ones. */
 void stream_kept_gather(struct stream *st) {
     struct call *c;
-    if (st->codec == &codec_json)
+    if (stream_is_json(st))
         TAILQ_FOREACH(c, &st->calls, order)
             if (c->state == CALL_ANSWERED && c->pieces.answer.size)
                 stream_keep(st, c->number, KEPT_WHOLE, NULL, 0, &c->pieces);
@@ -242,9 +242,8 @@ static int say(struct stream *st, struct call *c, struct kept *k) {
 /* Those that the parser has reached. What a call printed that was not answered and does not go on is left out: it runs
  * again. */
 int stream_kept_replay(struct stream *st) {
-    lease_claim(st);
+    int rc = 0;
     find_ends(st);
-    int rc = stream_parts_claim(st);
     for (struct kept *k = TAILQ_FIRST(&st->replay), *next; k && rc == 0; k = next) {
         next = TAILQ_NEXT(k, next);
         if (k->number >= st->next_call)
@@ -258,5 +257,5 @@ int stream_kept_replay(struct stream *st) {
         TAILQ_REMOVE(&st->replay, k, next);
         free_kept(k);
     }
-    return rc < 0 ? rc : stream_parts_answer(st);
+    return rc;
 }

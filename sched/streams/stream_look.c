@@ -14,6 +14,19 @@
 
 #define MARKS_MAX 65536u
 #define LOOK_READ (64u * 1024u)
+#define HASH 32u
+
+const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame *f) {
+    if (parts && f->id != part_id)
+        return "PART frames of one body with another frame between them";
+    if (parts + f->size > FRAME_WHOLE_MAX)
+        return "a body of more than 1 GiB";
+    if (f->kind == FRAME_FUNC && parts + f->size <= HASH)
+        return "a FUNC frame without a function";
+    if (f->kind < FRAME_SKIPPABLE && (f->kind < FRAME_PART || f->kind > FRAME_RELEASE))
+        return "a frame of an unknown kind";
+    return NULL;
+}
 
 /* --- marks ------------------------------------------------------------------------------------------------------- */
 
@@ -122,7 +135,7 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
          * should not have, may never be whole: that is the parser's to see. */
         if ((f.kind != FRAME_CANCEL && f.kind != FRAME_RELEASE) || f.size || l->at <= st->parsed)
             continue;
-        rc = f.kind == FRAME_CANCEL ? stream_cancel(st, f.id) : stream_release(st, f.id);
+        rc = st->codec->urgent(st, &f);
         if (rc == 0)
             rc = mark(l, &f, l->at);
     }
@@ -144,7 +157,7 @@ static void was_read(void *arg, int rc) {
     struct stream *st = arg;
     st->look.reading = false;
     if (st->id == 0) {
-        stream_free(st);
+        sched_tick(st->s); /* stream_destroy_left */
         return;
     }
     if (rc > 0 && !st->s->stopping)

@@ -33,7 +33,6 @@ void stream_index(struct stream *st, struct call *c);
 struct call *stream_call_of(const struct stream *st, uint64_t id);    /* NULL: not there, or answered */
 bool stream_cancelled(const struct stream *st, const struct call *c); /* its CANCEL was seen already, behind it */
 bool stream_released(const struct stream *st, const struct call *c);  /* so was its RELEASE */
-int stream_cancel(struct stream *st, uint64_t id); /* stream_frames.c: what was read and is not answered. 0 or -errno */
-/* stream_frames.c. NULL, or why a stream cannot be understood from this frame on. parts, part_id: as in struct look. */
+/* NULL, or why a stream cannot be understood from this frame on. parts, part_id: as in struct look. */
 const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame *f);
 #endif

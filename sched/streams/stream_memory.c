@@ -13,7 +13,7 @@
 #include "sched/streams/stream_int.h"
 
 static size_t gathers(const struct stream *st) {
-    return st->codec == &codec_json ? st->carry.size : st->parts.size;
+    return stream_is_json(st) ? st->carry.size : st->parts.size;
 }
 
 bool stream_has_large(const struct stream *st) {
@@ -25,7 +25,7 @@ static bool is_whole(const struct stream *st) {
     const struct look *l = &st->look;
     if (st->closed && !st->writing)
         return true;
-    if (st->codec == &codec_json)
+    if (stream_is_json(st))
         return st->newline > st->begun || st->in_size - st->begun > SPEC_JSON_MAX;
     return l->over || l->whole > st->begun || (l->ends > st->begun && l->ends <= st->in_size);
 }
@@ -50,7 +50,7 @@ void stream_gathered(struct stream *st) {
 /* JSON: of what an earlier daemon took nobody knows where the newlines are. Where there was none after all, its line is
  * read again when one comes. */
 static void go_back(struct stream *st) {
-    if (st->codec != &codec_json || st->closed || st->parsed < st->in_size || !stream_has_large(st))
+    if (!stream_is_json(st) || st->closed || st->parsed < st->in_size || !stream_has_large(st))
         return;
     st->newline = st->begun;
     if (st->in_size - st->begun > SPEC_JSON_MAX)

@@ -7,12 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void stream_mark(struct stream *st) {
-    st->dirty = true;
-    stream_rest(st, false);
-    sched_tick(st->s);
-}
-
 /* All that was written is answered, in the log, and more may come. */
 static bool has_nothing_to_do(const struct stream *st) {
     bool waits = st->reading || st->look.reading || st->writing || st->flight || st->storing || st->failed || st->holds;
@@ -39,7 +33,7 @@ static void was_read(void *arg, int rc) {
     struct stream *st = arg;
     st->reading = false;
     if (st->id == 0) {
-        stream_free(st);
+        sched_tick(st->s); /* stream_destroy_left */
         return;
     }
     if (rc > 0 && !st->s->stopping) {
@@ -112,13 +106,6 @@ static int finished(struct stream *st) {
     return rc < 0 ? rc : sched_fail(s, &r, EIO, why, 0);
 }
 
-void stream_suspect(struct stream *st, const struct call *c) {
-    if (st->row.suspect || store_touch(st->s->store) < 0)
-        return;
-    st->row.suspect = c->number + 1;
-    stream_mark(st);
-}
-
 /* A call at which ppfs has died three times is not tried again. */
 static int give_up(struct stream *st) {
     if (st->row.deaths < DEATHS_MAX || !st->row.suspect)
@@ -129,9 +116,18 @@ static int give_up(struct stream *st) {
     return st->codec->fail(st, c, ERROR_DIED, "gave up: it was running at three deaths of ppfs or its node");
 }
 
+/* What went on while it was read anew. */
+static int resume(struct stream *st) {
+    lease_claim(st);
+    int rc = stream_parts_claim(st);
+    if (rc == 0)
+        rc = stream_kept_replay(st);
+    return rc < 0 ? rc : stream_parts_answer(st);
+}
+
 static int advance(struct stream *st) {
     stream_sweep(st);
-    return st->codec == &codec_json ? stream_advance_json(st) : 0;
+    return stream_is_json(st) ? stream_advance_json(st) : 0;
 }
 
 static int turn(struct stream *st, bool *ended) {
@@ -143,7 +139,7 @@ static int turn(struct stream *st, bool *ended) {
     if (rc == 0)
         rc = stream_look_on(st);
     if (rc == 0)
-        rc = stream_kept_replay(st);
+        rc = resume(st);
     if (rc == 0)
         rc = give_up(st);
     if (rc == 0 && st->dirty)
@@ -174,6 +170,7 @@ static int turn(struct stream *st, bool *ended) {
 
 void stream_turn(struct sched *s) {
     answers_turn(s);
+    stream_destroy_left(s);
     for (struct stream *st = s->streams, *next; st; st = next) {
         bool ended = false;
         next = st->next;

@@ -57,11 +57,12 @@ struct sched {
     unsigned lease_count, calls_sent; /* calls_sent: over all of them, and not answered */
     int64_t reclaim_at;               /* clock_us: not before */
     uint64_t dispatches, reclaims;
-    uint64_t steps;             /* leases, hosts and streams that were met in walks over them: a test reads it */
-    struct stream *streams;     /* those in memory; stream.c */
-    struct fetch *fetches;      /* functions and values that are being read; values.c */
-    LIST_HEAD(, kept_set) kept; /* stream_kept.c */
-    bool stream_waits;          /* one is queued until fewer have something to do */
+    uint64_t steps;              /* leases, hosts and streams that were met in walks over them: a test reads it */
+    struct stream *streams;      /* those in memory; stream.c */
+    struct stream *left_streams; /* those that the disk thread still reads for */
+    struct fetch *fetches;       /* functions and values that are being read; values.c */
+    LIST_HEAD(, kept_set) kept;  /* stream_kept.c */
+    bool stream_waits;           /* one is queued until fewer have something to do */
     unsigned stream_count, idle_count;
     uint64_t stream_loads;     /* times that one came into memory */
     TAILQ_HEAD(, stream) idle; /* of them: have nothing to do; the longest first */
