@@ -17,14 +17,6 @@ static void move_pieces(struct pieces *to, struct pieces *from) {
     *from = (struct pieces){0};
 }
 
-static struct call *call_at(struct stream *st, uint64_t number) {
-    return st ? stream_call(st, number) : NULL;
-}
-
-static bool runs_here(const struct lease *l, const struct call *c) {
-    return c && c->state == CALL_SENT && c->lease == l->id;
-}
-
 /* Of one that was away before, and whose call was met again: the call goes with the stream, what has come of its answer
  * does not. */
 static void stay_away(struct stream *st) {
@@ -32,8 +24,8 @@ static void stay_away(struct stream *st) {
     if (!st->s->away)
         return;
     LIST_FOREACH(l, &st->s->leases, all) {
-        struct call *c = l->away == st->id && l->count ? call_at(st, sent_at(l, 0)->call) : NULL;
-        if (runs_here(l, c))
+        struct call *c = l->away == st->id && l->count ? lease_call_at(st, sent_at(l, 0)->call) : NULL;
+        if (lease_runs(l, c))
             move_pieces(&l->pieces, &c->pieces);
     }
 }
@@ -53,12 +45,6 @@ void lease_away(struct stream *st) {
         l->away = st->id;
         st->s->away++;
     }
-}
-
-void lease_lost(struct lease *l, uint64_t number) {
-    struct stream *st = l->stream ? l->stream : l->away ? stream_find(l->host->s, l->away) : NULL;
-    if (st && (l->stream || runs_here(l, call_at(st, number))))
-        lease_back(st, number);
 }
 
 void lease_not_away(struct lease *l) {
@@ -91,7 +77,7 @@ void lease_claim(struct stream *st) {
         return;
     LIST_FOREACH(l, &st->s->leases, all)
         for (unsigned i = 0; l->away == st->id && i < l->count; i++) {
-            struct call *c = call_at(st, sent_at(l, i)->call);
+            struct call *c = lease_call_at(st, sent_at(l, i)->call);
             if (!c || c->state != CALL_PENDING)
                 continue;
             stream_sent(st, c, true);
@@ -106,13 +92,13 @@ void lease_claim(struct stream *st) {
 /* True: its stream is in memory and has met it: *out. Else it is kept, or nobody wants it any more. */
 static struct call *claimed(struct lease *l, uint64_t number, struct stream **out) {
     *out = stream_find(l->host->s, l->away);
-    struct call *c = call_at(*out, number);
-    return runs_here(l, c) ? c : NULL;
+    struct call *c = lease_call_at(*out, number);
+    return lease_runs(l, c) ? c : NULL;
 }
 
 static void keep(struct lease *l, struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes,
                  size_t size) {
-    const struct call *c = call_at(st, number);
+    const struct call *c = lease_call_at(st, number);
     bool met = st && number < st->next_call, ends = kind >= KEPT_VALUE;
     if (met && !(c && c->state == CALL_PENDING)) {
         pieces_free(&l->pieces); /* nobody wants it any more */

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "sched/leases/answers.h"
 #include "sched/leases/lease_int.h"
-#include "sched/streams/values.h"
 
 #define AHEAD_US 4000.0 /* run time that is sent ahead */
 #define GUESS_US                                                                                                       \
@@ -52,115 +52,12 @@ static enum lease_line judge(const struct lease *l, struct stream *st, const str
     return lease_waits(st, l->host, l->ahead_us, c->function) ? LEASE_SLOW : LEASE_OPEN;
 }
 
-/* The call of that number if it is still under way in a worker; one that was cancelled has perhaps left memory. */
-struct call *lease_sent_call(struct stream *st, uint64_t number) {
-    struct call *c = stream_call(st, number);
-    return c && c->state == CALL_SENT ? c : NULL;
-}
-
-void lease_back(struct stream *st, uint64_t number) {
-    struct call *c = lease_sent_call(st, number);
-    if (!c)
-        return;
-    stream_sent(st, c, false);
-    stream_drop_answer(c);
-    st->pending++;
-    if (!st->next_send || number < st->next_send->number)
-        st->next_send = c;
-}
-
-/* It has one call more, or fewer. */
-static void count_by(struct lease *l, int by) {
-    struct host *h = l->host;
-    bool was_busy = l->count;
-    l->count += (unsigned)by;
-    if (was_busy && !l->count)
-        LIST_REMOVE(l, busy);
-    else if (!was_busy)
-        LIST_INSERT_HEAD(&h->s->busy, l, busy);
-    h->idle += (unsigned)(was_busy - (l->count > 0));
-    h->s->calls_sent += (unsigned)by;
-    if (!l->count)
-        answers_let(l); /* nothing more comes */
-    if (l->stream)
-        lease_moved(l->stream);
-}
-
-static void lighten(struct lease *l, const struct sent *sent) {
-    l->ahead_us = l->count ? l->ahead_us - sent->us : 0;
-}
-
-static void drop_from(struct lease *l, uint32_t limit) {
-    while (l->count && sent_at(l, l->count - 1)->number >= limit) {
-        count_by(l, -1);
-        lighten(l, sent_at(l, l->count));
-        lease_lost(l, sent_at(l, l->count)->call);
-    }
-    lease_reopen(l);
-}
-
-/* The calls from the i-th that it was sent on, as far as they have not begun. A node says later which: until then it is
- * sent nothing. */
-void lease_take_back(struct lease *l, unsigned i) {
-    if (i >= l->count || l->recalling)
-        return;
-    l->asked = sent_at(l, i)->number;
-    uint32_t limit = runner_recall(l->host->runner, l->id, l->asked);
-    host_touch(l->host);
-    l->recalling = limit == RUNNER_LATER;
-    if (!l->recalling)
-        drop_from(l, limit);
-}
-
-/* Cancelled calls that have not begun are recalled. What is left has begun, and the last of it runs: if that was
- * cancelled it costs its worker, when the answers of those before it are here, as they would be killed with it. */
-static void stop_unwanted(struct lease *l) {
-    unsigned i = 0;
-    if (!l->unwanted || l->recalling)
-        return;
-    while (i < l->count && !sent_at(l, i)->unwanted)
-        i++;
-    if (i < l->count && l->asked > sent_at(l, i)->number) /* the last recall did not reach it */
-        lease_take_back(l, i);
-    if (l->recalling)
-        return;
-    l->unwanted = l->count && sent_at(l, l->count - 1)->unwanted;
-    if (l->unwanted && l->count == 1)
-        lease_kill(l);
-}
-
-void lease_recalled(void *arg, uint64_t id, uint32_t limit) {
-    const struct host *h = arg;
-    struct lease *l = lease_find(h->s, id);
-    if (!l || !l->recalling)
-        return;
-    l->recalling = false;
-    drop_from(l, limit);
-    stop_unwanted(l);
-    sched_tick(h->s);
-}
-
 /* --- sending ----------------------------------------------------------------------------------------------------- */
-
-static bool has_room(struct lease *l) {
-    if (l->count < l->cap)
-        return true;
-    unsigned cap = l->cap ? l->cap * 2 : 16;
-    struct sent *ring = reallocarray(NULL, cap, sizeof *ring);
-    if (!ring)
-        return false;
-    for (unsigned i = 0; i < l->count; i++)
-        ring[i] = *sent_at(l, i);
-    free(l->ring);
-    l->ring = ring;
-    l->first = 0;
-    l->cap = cap;
-    return true;
-}
 
 static bool send_one(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
-    if (!has_room(l) || runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->loan) < 0)
+    if (!lease_has_room(l) ||
+        runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->loan) < 0)
         return false; /* stays pending: the lease has just died, too much is on its way, or there is no memory */
     if (l->count == 0)
         l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
@@ -168,7 +65,7 @@ static bool send_one(struct lease *l, struct call *c) {
     host_touch(l->host);
     *sent_at(l, l->count) =
         (struct sent){.call = c->number, .number = l->next_number, .function = c->function, .us = us};
-    count_by(l, 1);
+    lease_count_by(l, 1);
     l->ahead_us += us;
     speed_tries(l->host, c->function);
     stream_sent(st, c, true);
@@ -177,15 +74,6 @@ static bool send_one(struct lease *l, struct call *c) {
     st->leases.sent += speed_excess(l->host, c->function) == 0;
     st->pending--;
     return true;
-}
-
-struct call *lease_next(struct stream *st) {
-    while (st->next_send && st->next_send->state != CALL_PENDING)
-        st->next_send = TAILQ_NEXT(st->next_send, order);
-    bool waits = st->waiting > stream_share(st) && st->next_send != TAILQ_FIRST(&st->calls);
-    waits |= user_is_behind(st->user);
-    /* waits: until some of the answers, or of those that wait for older ones, are written down */
-    return waits ? NULL : st->next_send;
 }
 
 /* Who left the calls to faster ones is asked again when there are more; with the timer all of them are. */
@@ -287,10 +175,10 @@ void lease_send(struct sched *s) {
         if (st->pending && st->leases.count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
             fill(st);
         if (st->parts_waiting || (st->pending && st->leases.count))
-            lease_timer_on(s);
+            streams_timer_on(s);
     }
     if (s->calls_sent)
-        lease_timer_on(s);
+        streams_timer_on(s);
     while ((h = LIST_FIRST(&s->hosts->touched))) {
         host_untouch(h);
         if (h->runner.ops)
@@ -299,15 +187,6 @@ void lease_send(struct sched *s) {
 }
 
 /* --- coming back ------------------------------------------------------------------------------------------------- */
-
-uint64_t lease_pop(struct lease *l) {
-    const struct sent *sent = sent_at(l, 0);
-    l->first = (l->first + 1) & (l->cap - 1);
-    count_by(l, -1);
-    lighten(l, sent);
-    lease_reopen(l);
-    return sent->call;
-}
 
 /* The worker says nothing more of that call: it is at the next. */
 static bool is_last(enum answer_kind kind, size_t size) {
@@ -326,10 +205,6 @@ static struct call *answered_call(struct lease *l, uint32_t number, bool last) {
             l->last = clock_us();
     }
     return c;
-}
-
-bool lease_at(const struct lease *l, uint32_t number) {
-    return l->stream && l->count && sent_at(l, 0)->number == number;
 }
 
 /* It has options, or is a program: not for a lease. */
@@ -371,13 +246,13 @@ static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const 
     struct call *c = l->stream ? answered_call(l, number, is_last(kind, size)) : NULL;
     if (!c) { /* dropped, or from before a recall */
         if (l->stream)
-            stop_unwanted(l);
+            lease_stop_unwanted(l);
         return;
     }
     struct stream *st = l->stream;
     if (kind == ANSWER_NEED) {
         if (size)
-            values_give(l, number, c, bytes);
+            lease_give(l, number, c, bytes);
         else
             not_ours(l, c);
         return;
@@ -392,7 +267,7 @@ static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const 
         host_worked(h);
     count_answer(l, c->function);
     lease_pop(l);
-    stop_unwanted(l);
+    lease_stop_unwanted(l);
     /* not by host_count: a commit that fails does not make it run again (stream_kept.c) */
     h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
@@ -423,11 +298,6 @@ void lease_output(struct host *h, uint64_t id, enum output_kind which, const voi
     else if (c)
         sched_check(h->s, l->stream->codec->output(l->stream, c, which, bytes, size));
     answers_heard(l, false);
-}
-
-void lease_died_why(const struct lease *l, const struct work_outcome *o, char why[LEASE_WHY]) {
-    snprintf(why, LEASE_WHY, "%.400s%s%s%s", *o->why ? o->why : "its worker ended", l->host->pool ? "" : " (on nodes/",
-             l->host->pool ? "" : l->host->name, l->host->pool ? "" : ")");
 }
 
 /* What was running when its worker went: it fails, or, where that was nobody's fault, is charged a death. */
@@ -479,5 +349,5 @@ void lease_cancel(struct stream *st, struct call *c) {
         return;
     sent_at(l, low)->unwanted = l->unwanted = true;
     lease_take_back(l, low); /* not while another recall is under way */
-    stop_unwanted(l);
+    lease_stop_unwanted(l);
 }

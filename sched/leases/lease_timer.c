@@ -3,15 +3,8 @@
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
 
-#define TIMER_US 25000
 #define LOOKS 32u        /* leases of each line of a stream that are looked at each time */
 #define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
-
-void lease_timer_on(struct sched *s) {
-    static const struct timeval t = {0, TIMER_US};
-    if (!evtimer_pending(s->lease_timer, NULL))
-        evtimer_add(s->lease_timer, &t);
-}
 
 /* More is known of its calls than when they were sent; the first one runs since l->last. */
 static void weigh(struct lease *l, int64_t now) {
@@ -86,7 +79,7 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     for (struct stream *st = s->streams; st; st = st->next) {
         st->leases.epoch++;
         if (stream_parts_tick(st))
-            lease_timer_on(s);
+            streams_timer_on(s);
         st->leases.most = NULL;
         st->leases.credit += st->leases.credit < st->leases.count ? LOOKS + st->leases.count / 16 : 0;
         if (st->pending)
@@ -96,13 +89,13 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         s->steps++;
         if (!l->stream)
             continue;
-        lease_timer_on(s);
+        streams_timer_on(s);
         weigh(l, now);
         struct stream *st = l->stream;
         if (!st->leases.most || waits_us(l) > waits_us(st->leases.most))
             st->leases.most = l;
         struct call *c = lease_sent_call(st, sent_at(l, 0)->call);
-        if (c && now - l->last > TIMER_US)
+        if (c && now - l->last > STREAMS_TIMER_US)
             stream_suspect(st, c);
         if (now - l->last < LONG_US || !c)
             continue;

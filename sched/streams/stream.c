@@ -118,6 +118,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->s = s;
     st->user = u;
     st->id = r->job.id;
+    st->cancel_sent = lease_cancel;
     lease_set_init(&st->leases);
     st->priority = r->job.priority;
     st->codec = r->job.kind == WORK_STREAM_JSON ? &codec_json : &codec_frames;
@@ -218,7 +219,7 @@ void stream_free_all(struct sched *s) {
     stream_destroy_left(s);
     lease_free_all(s);
     stream_kept_free(s);
-    answers_free(s);
+    stream_endings_free(s);
 }
 
 /* After a commit that failed all are read anew, a second later. */

@@ -246,9 +246,15 @@ void stream_endings(struct user *u, bool all) {
     }
 }
 
-void stream_endings_free(struct user *u) {
+static void free_endings(struct user *u) {
     for (struct ending *e; (e = TAILQ_FIRST(&u->endings));) {
         TAILQ_REMOVE(&u->endings, e, waits);
         free_ending(e);
     }
+}
+
+void stream_endings_free(struct sched *s) {
+    struct user *u;
+    LIST_FOREACH(u, &s->holding, holding)
+        free_endings(u);
 }

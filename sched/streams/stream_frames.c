@@ -172,7 +172,7 @@ static int cancel(struct stream *st, struct call *c) {
     struct job_row r;
     int rc = 0;
     if (c->state == CALL_SENT)
-        lease_cancel(st, c);
+        st->cancel_sent(st, c);
     if (c->state == CALL_JOB && store_job_get(st->s->store, c->job, &r) == 0)
         rc = sched_remove(st->s, &r);
     return rc < 0 ? rc : fail(st, c, 0, NULL);

@@ -9,7 +9,6 @@
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
 #include "sched/streams/call.h"
-#include "sched/streams/answers.h"
 #include "sched/leases/lease.h"
 #include "sched/runs/run.h"
 #include "sched/streams/stream_look.h"
@@ -53,11 +52,12 @@ struct stream {
     uint64_t id;              /* 0: let go, and freed when its reads have come back */
     int priority;
     const struct codec *codec;
-    char place[PLACE_MAX];   /* where its calls may run (host.h) */
-    struct body input;       /* where its input is; a log while it is being written */
-    int64_t in_size;         /* bytes accepted, those of this turn (tail) among them */
-    int64_t parsed;          /* bytes that the parser has taken */
-    struct buffer tail;      /* input of this turn, not yet in the log */
+    void (*cancel_sent)(struct stream *st, struct call *c); /* a worker has it, which is to stop */
+    char place[PLACE_MAX];                                  /* where its calls may run (host.h) */
+    struct body input;                                      /* where its input is; a log while it is being written */
+    int64_t in_size;                                        /* bytes accepted, those of this turn (tail) among them */
+    int64_t parsed;                                         /* bytes that the parser has taken */
+    struct buffer tail;                                     /* input of this turn, not yet in the log */
     struct buffer carry;     /* JSON: a line that is not complete yet; frames: a header */
     struct chunks large;     /* answers, not yet in the log, with large ones among them; ... */
     struct buffer out;       /* ... small ones that come after those */
@@ -184,6 +184,8 @@ int stream_recover(struct sched *s, bool death); /* death: a daemon died over th
 void stream_free_all(struct sched *s);
 
 /* stream_list.c */
+#define STREAMS_TIMER_US 25000
+void streams_timer_on(struct sched *s); /* lease_timer is due so soon, if it was not */
 struct stream *stream_find(struct sched *s, uint64_t job);
 void stream_mark(struct stream *st);            /* this turn has something to do for it */
 void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
@@ -286,7 +288,7 @@ int stream_parts_answer(struct stream *st); /* ... and those that have ended mea
  * where it has yet to meet the call. */
 int stream_job_ended(struct sched *s, const struct job_row *r);
 void stream_endings(struct user *u, bool all); /* of those that wait for memory one goes on, or all do */
-void stream_endings_free(struct user *u);
+void stream_endings_free(struct sched *s);
 /* stream_prints.c */
 void stream_printed(struct run *r, enum output_kind which, const void *bytes, size_t size);
 void stream_prints_resume(struct stream *st); /* after a flush, what holds goes on */

@@ -33,3 +33,9 @@ void stream_suspect(struct stream *st, const struct call *c) {
     st->row.suspect = c->number + 1;
     stream_mark(st);
 }
+
+void streams_timer_on(struct sched *s) {
+    static const struct timeval t = {0, STREAMS_TIMER_US};
+    if (!evtimer_pending(s->lease_timer, NULL))
+        evtimer_add(s->lease_timer, &t);
+}

@@ -92,7 +92,7 @@ static int send_off(struct stream *st) {
     rc = p->parts ? stream_done(st, &p->answered) : -ENOMEM;
     if (rc == 0)
         rc = spool_write_parts(st->s->spool, stream_log_file(st->id, BODY_RESULT), p->parts, p->bytes.count,
-                                (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
+                               (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
     if (rc != -EINPROGRESS) {
         buffer_free(&p->answered);
         free(p->parts);

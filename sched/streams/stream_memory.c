@@ -96,3 +96,18 @@ void stream_sent(struct stream *st, struct call *c, bool sent) {
     if (c->held >= STREAM_FLOOR || u->held - u->sent >= USER_HELD / 4)
         sched_tick(st->s); /* others may have waited for that */
 }
+
+/* --- answers ------------------------------------------------------------------------------------------------------- */
+
+void answers_count(struct stream *st) {
+    size_t now = st->out.size + st->prints[0].size + st->prints[1].size;
+    st->user->answers += now - st->small;
+    st->small = now;
+}
+
+void answers_wait(struct user *u) {
+    if (!u->holds)
+        LIST_INSERT_HEAD(&u->s->holding, u, holding);
+    u->holds = true;
+    streams_timer_on(u->s);
+}

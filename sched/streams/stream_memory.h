@@ -28,5 +28,13 @@ void stream_gathered(struct stream *st);   /* after the parser: counts what it h
 void stream_left(struct stream *st);       /* it leaves memory */
 void stream_gives_back(struct stream *st); /* in each turn, the parser's read being over: what the others wait for */
 void stream_answers(struct stream *st);    /* counts its answers that no write to the disk has yet */
+#define USER_ANSWERS ((size_t)128 << 20)   /* bytes of answers from which on his leases are read one at a time */
+
+static inline bool answers_much(const struct user *u) {
+    return u->answers >= USER_ANSWERS;
+}
+
+void answers_count(struct stream *st); /* what its small answers, and what it printed, take by now */
+void answers_wait(struct user *u);     /* something of his waits: answers_turn looks after him */
 void stream_sent(struct stream *st, struct call *c, bool sent); /* a worker has it, or has it no more: sets its state */
 #endif

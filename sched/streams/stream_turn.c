@@ -1,5 +1,6 @@
 /* What a turn does with a stream: the parser goes on as far as there is room, what is answered leaves memory, and what
  * was gathered is written to the logs, with how far the stream is. */
+#include "sched/leases/answers.h"
 #include "sched/streams/stream_int.h"
 
 #include <errno.h>

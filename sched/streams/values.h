@@ -12,9 +12,10 @@
  * left out. 0 or -errno. */
 int values_take(struct stream *st, const char *body, size_t size);
 
-/* Answers ANSWER_NEED of that call of the lease's stream, which is there, now or when it has been read; with nothing
- * where there is no such thing. */
-void values_give(struct lease *l, uint32_t number, const struct call *c, const uint8_t hash[32]);
+/* The file of a large one: the spec of an id that has no job. */
+static inline struct spool_name values_file(uint64_t id) {
+    return (struct spool_name){id, BODY_SPEC, SPEC_FILE};
+}
 
 /* What a user's stream names: 0, its bytes were added to into (NULL: only its size is asked for); 1, file has them;
  * -ENOENT, -errno. */

@@ -7,7 +7,7 @@
  * a time, the favourite, is read on until a call has ended, as long as the disk keeps up (user_is_behind) and commits
  * succeed. A favourite that is not in the middle of an answer and tells nothing gives way to the next: its call may run
  * for long, or wait for what another has to tell. */
-#include "sched/streams/answers.h"
+#include "sched/leases/answers.h"
 
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
@@ -15,60 +15,16 @@
 #define LOW (USER_ANSWERS / 4 * 3) /* below that all are read again */
 #define SILENT_US 50000            /* a favourite that told nothing for so long gives way */
 
-void answers_count(struct stream *st) {
-    size_t now = st->out.size + st->prints[0].size + st->prints[1].size;
-    st->user->answers += now - st->small;
-    st->small = now;
-}
-
-void answers_wait(struct user *u) {
-    if (!u->holds)
-        LIST_INSERT_HEAD(&u->s->holding, u, holding);
-    u->holds = true;
-    lease_timer_on(u->s);
-}
-
 static bool in_answer(const struct lease *l) {
     struct stream *st = l->stream ? l->stream : stream_find(l->host->s, l->away);
     const struct call *c = st && l->count ? lease_sent_call(st, sent_at(l, 0)->call) : NULL;
     return pieces_any(&l->pieces) || (c && pieces_any(&c->pieces));
 }
 
-static void tell(const struct lease *l, bool hold) {
-    if (l->host->runner.ops)
-        runner_hold(l->host->runner, l->id, hold);
-}
-
 /* Those in the middle of an answer have the next turns. */
 static void hold(struct lease *l) {
-    struct user *u = l->user;
-    l->held = true;
-    if (in_answer(l))
-        TAILQ_INSERT_HEAD(&u->waiting, l, unread);
-    else
-        TAILQ_INSERT_TAIL(&u->waiting, l, unread);
-    answers_wait(u);
-    tell(l, true);
-}
-
-void answers_drop(struct lease *l) {
-    if (l->held)
-        TAILQ_REMOVE(&l->user->waiting, l, unread);
-    l->held = false;
-    if (l->user->favourite == l->id)
-        l->user->favourite = 0;
-}
-
-static void read_on(struct lease *l) {
-    TAILQ_REMOVE(&l->user->waiting, l, unread);
-    l->held = false;
-    tell(l, false);
-    lease_reopen(l);
-}
-
-void answers_let(struct lease *l) {
-    if (l->held)
-        read_on(l);
+    lease_hold(l, in_answer(l));
+    answers_wait(l->user);
 }
 
 void answers_heard(struct lease *l, bool ended) {
@@ -105,14 +61,14 @@ static void one(struct user *u) {
         l->told = now;
     u->favourite = l ? l->id : 0;
     if (l)
-        answers_let(l);
+        lease_read(l);
     stream_endings(u, false);
 }
 
 static void all(struct user *u) {
     u->favourite = 0;
     for (struct lease *l; (l = TAILQ_FIRST(&u->waiting));)
-        read_on(l);
+        lease_read(l);
     stream_endings(u, true);
     if (!TAILQ_EMPTY(&u->endings))
         return;
@@ -129,11 +85,5 @@ void answers_turn(struct sched *s) {
             one(u);
     }
     if (!LIST_EMPTY(&s->holding))
-        lease_timer_on(s);
-}
-
-void answers_free(struct sched *s) {
-    struct user *u;
-    LIST_FOREACH(u, &s->holding, holding)
-        stream_endings_free(u);
+        streams_timer_on(s);
 }

@@ -1,0 +1,168 @@
+/* How leases end: taken back for others who wait, finished or killed by their stream, gone with their worker. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/clock.h"
+#include "sched/leases/lease_int.h"
+
+#define QUANTUM_US 20000 /* a lease that others wait for is given back after so long */
+#define PLACES_MAX                                                                                                     \
+    16 /* places of streams that are told apart; what wants a slot at others waits for leases to end by themselves */
+
+struct wanting { /* streams that could use a slot, by their places */
+    struct stream *of[PLACES_MAX];
+    bool several[PLACES_MAX];
+    unsigned count;
+};
+
+static void find_wanting(struct sched *s, struct wanting *w) {
+    *w = (struct wanting){.count = 0};
+    for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
+        unsigned i = 0;
+        if (!lease_wants(st))
+            continue;
+        while (i < w->count && (w->of[i]->user != st->user || strcmp(w->of[i]->place, st->place) != 0))
+            i++;
+        if (i == PLACES_MAX)
+            continue;
+        w->several[i] |= i < w->count;
+        w->count += i == w->count;
+        w->of[i] = st;
+    }
+}
+
+/* Who could use that host, once in a reclaim: the stream, where it is one. */
+static void weigh_host(struct host *h, const struct wanting *w) {
+    if (h->weighed == h->s->reclaims)
+        return;
+    h->weighed = h->s->reclaims;
+    h->wanting = NULL;
+    h->wanted = backlog_wants(h);
+    for (unsigned i = 0; i < w->count && !h->wanted; i++)
+        if (host_fits(h, w->of[i]->place, w->of[i]->user->uid)) {
+            h->wanted = w->several[i] || h->wanting;
+            h->wanting = w->of[i];
+        }
+}
+
+/* Other work of its user could have the slot of that lease, which is busy. */
+static bool other_waits(const struct lease *l) {
+    struct stream *st;
+    if (l->user->backlog || l->user->placed)
+        return true;
+    LIST_FOREACH(st, &l->user->streams, mates) {
+        l->user->s->steps++;
+        if (st != l->stream && lease_wants(st))
+            return true;
+    }
+    return false;
+}
+
+/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots, on whatever
+ * host. */
+void lease_reclaim(struct sched *s) {
+    int64_t now = clock_us();
+    if (LIST_EMPTY(&s->leases))
+        return;
+    if (now < s->reclaim_at) {
+        host_wake_in(s, s->reclaim_at - now);
+        return;
+    }
+    s->reclaim_at = now + s->lease_count;
+    struct wanting waiting;
+    s->reclaims++;
+    backlog_look(s);
+    find_wanting(s, &waiting);
+    const struct user *next = user_next(s);
+    unsigned given = 0;
+    struct lease *l;
+    LIST_FOREACH(l, &s->leases, all) {
+        struct host *h = l->host;
+        s->steps++;
+        given += l->finishing;
+        /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
+        bool busy = l->count || (l->stream && l->stream->pending);
+        if (l->finishing || (busy && now - l->began < QUANTUM_US))
+            continue;
+        if (user_crowded(l->user) && (!busy || other_waits(l))) {
+            lease_finish(l);
+            given++;
+            continue;
+        }
+        if (host_free(h) && !h->reserved)
+            continue;
+        if (busy && next && !user_yields(l->user, next, given))
+            continue;
+        weigh_host(h, &waiting);
+        if (h->wanted || (h->wanting && h->wanting != l->stream)) {
+            lease_finish(l);
+            given++;
+        }
+    }
+}
+
+void lease_end(struct stream *st) {
+    for (struct lease *l; (l = TAILQ_FIRST(&st->leases.all));) {
+        lease_finish(l);
+        lease_part(l);
+    }
+}
+
+/* A call of it waits for a result of another job: its slot is lent out, and what was sent behind it is taken back. */
+bool lease_lend(struct sched *s, uint64_t id, bool lend) {
+    struct lease *l = lease_find(s, id);
+    if (!l || l->lent == lend)
+        return l;
+    l->lent = lend;
+    l->host->lent += lend ? 1 : -1;
+    lend_count(l->user, lend);
+    l->user->leased += lend ? -1u : 1u;
+    user_holds(l->user, lend ? -1 : 1);
+    host_resize(l->host);
+    if (lend && l->stream)
+        lease_take_back(l, 1);
+    else
+        lease_reopen(l);
+    return true;
+}
+
+void lease_drop(struct stream *st) {
+    for (struct lease *l; (l = TAILQ_FIRST(&st->leases.all));) {
+        lease_part(l);
+        lease_kill(l);
+    }
+}
+
+void lease_free_all(struct sched *s) {
+    for (struct lease *l; (l = LIST_FIRST(&s->leases));)
+        lease_free(l);
+    free(s->lease_table);
+    s->lease_table = NULL;
+    s->lease_table_size = 0;
+}
+
+/* The worker has gone. What it had not begun goes to another. */
+void lease_done(struct host *h, uint64_t id, const struct work_outcome *o) {
+    struct sched *s = h->s;
+    struct lease *l = lease_find(s, id);
+    if (!l || l->host != h)
+        return;
+    lease_lend(s, id, false);
+    h->used--;
+    l->user->leased--;
+    user_holds(l->user, -1);
+    h->leases--;
+    host_room(h);
+    if (l->stream) {
+        lease_calls_lost(l, o);
+        lease_part(l);
+    }
+    lease_away_ended(l, o);
+    h->idle -= l->count == 0;
+    s->calls_sent -= l->count;
+    s->lease_count--;
+    lease_free(l);
+    host_gave_back(h, o);
+    host_vacant(h);
+    sched_tick(s);
+}

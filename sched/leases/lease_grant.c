@@ -1,0 +1,125 @@
+/* Which stream of a user gets a lease next, and on which host. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "sched/leases/lease_int.h"
+
+/* More calls wait than there are leases of the stream that have nothing to do. */
+bool lease_wants(struct stream *st) {
+    return st->pending > st->leases.idle && lease_next(st);
+}
+
+static bool user_wants(struct user *u) {
+    struct stream *st;
+    LIST_FOREACH(st, &u->streams, mates) {
+        if (lease_wants(st))
+            return true;
+        u->s->steps++;
+    }
+    return false;
+}
+
+bool lease_wanted(struct sched *s) {
+    struct user *u;
+    bool wanted = false;
+    LIST_FOREACH(u, &s->streaming, streaming) {
+        bool hungry = user_wants(u);
+        user_hungry(u, hungry);
+        wanted |= hungry;
+    }
+    return wanted;
+}
+
+/* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
+static struct host *host_for(struct sched *s, struct stream *st) {
+    const struct call *c = lease_next(st);
+    struct demand d = {
+        .place = st->place, .cpus = 1, .function = c ? c->function : 0, .uid = st->user->uid, .avoid = ""};
+    struct host *h = host_pick(s, &d);
+    return h && lease_waits(st, h, 0, d.function) ? NULL : h;
+}
+
+/* Of those of his that want a slot the stream of the highest priority, among equals the one with the fewest leases. */
+static struct stream *neediest(struct user *u) {
+    struct sched *s = u->s;
+    struct stream *best = NULL, *st;
+    LIST_FOREACH(st, &u->streams, mates) {
+        s->steps++;
+        bool first = !best || st->priority > best->priority ||
+                     (st->priority == best->priority && st->leases.count < best->leases.count);
+        if (first && st->leases.passed != s->dispatches && lease_wants(st))
+            best = st;
+    }
+    return best;
+}
+
+/* Slots only become fewer in one dispatch: for whom there was none, there is none later in it. */
+bool lease_ready(struct user *u, struct lease_offer *o) {
+    struct sched *s = u->s;
+    while ((o->stream = neediest(u))) {
+        o->host = host_for(s, o->stream);
+        o->priority = o->stream->priority;
+        if (o->host)
+            return true;
+        o->stream->leases.passed = s->dispatches;
+    }
+    return false;
+}
+
+static int begin(struct sched *s, struct stream *st, struct host *h, struct work *w) {
+    struct lease *l;
+    int rc = lease_new(st, h, &l);
+    if (rc < 0)
+        return rc;
+    w->job = l->id;
+    rc = runner_start(h->runner, w);
+    if (rc < 0) {
+        if (rc == -EAGAIN)
+            host_short(h);
+        lease_free(l);
+        return rc;
+    }
+    const struct call *c = lease_next(st);
+    if (c && speed_excess(h, c->function) > 0)
+        TAILQ_INSERT_TAIL(&st->leases.all, l, mates);
+    else
+        TAILQ_INSERT_HEAD(&st->leases.all, l, mates);
+    st->leases.count++;
+    lease_moved(st);
+    lease_stand(l, LEASE_OPEN);
+    s->lease_count++;
+    h->used++;
+    st->user->leased++;
+    user_holds(st->user, 1);
+    h->leases++;
+    h->idle++;
+    return 0;
+}
+
+int lease_grant(struct sched *s, const struct lease_offer *offer) {
+    struct stream *st = offer->stream;
+    struct host *h = offer->host;
+    struct job_row r;
+    struct options *o = NULL;
+    char name[4096], *cwd = NULL;
+    int rc = store_job_get(s->store, st->id, &r);
+    if (rc == 0)
+        rc = store_job_texts(s->store, st->id, NULL, &cwd);
+    if (rc == 0)
+        rc = submit_options(s, &r, &o);
+    if (rc == 0)
+        rc = sched_path(s, &r.job, name, sizeof name);
+    if (rc == 0) {
+        const char *own = options_cwd(o);
+        struct work w = {.attempt = 1, .kind = st->codec->kind, .name = name, .node = h->name, .cwd = own ? own : cwd};
+        w.cwd_required = own;
+        w.uid = r.job.uid;
+        w.gid = r.job.gid;
+        w.env = options_env(o);
+        w.sandbox = options_sandbox(o);
+        rc = begin(s, st, h, &w);
+    }
+    options_destroy(o);
+    free(cwd);
+    return rc;
+}
