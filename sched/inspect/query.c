@@ -173,7 +173,7 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
     }
     snprintf(buf, size, "%llu calls are answered, %llu are under way%s%s%s",
              (unsigned long long)(st->next_call - under_way), under_way,
-             st->closed ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
+             stream_is_closed(st) ? "" : "; it is still open for writing", *silent ? "; " : "", silent);
     if (*j->why) {
         size_t at = strlen(buf);
         snprintf(buf + at, size - at, "; %s", j->why);

@@ -39,7 +39,7 @@ void answers_heard(struct lease *l, bool ended) {
     }
     if (favourite)
         u->favourite = 0;
-    if (answers_much(u) && l->count && !l->held && !l->killed)
+    if (answers_much(u) && l->count && !l->held && l->state != LEASE_KILLED)
         hold(l);
 }
 

@@ -9,6 +9,20 @@
 #include "sched/hosts/registry.h"
 #include "sched/leases/lease_int.h"
 
+static const struct state table[] = {
+    [LEASE_LIVE] = {"live", 1 << LEASE_FINISHING | 1 << LEASE_KILLED | 1 << LEASE_ENDED},
+    [LEASE_FINISHING] = {"finishing", 1 << LEASE_AWAY | 1 << LEASE_KILLED | 1 << LEASE_ENDED},
+    [LEASE_AWAY] = {"away", 1 << LEASE_FINISHING | 1 << LEASE_ENDED},
+    [LEASE_KILLED] = {"killed", 1 << LEASE_ENDED},
+    [LEASE_ENDED] = {"ended", 0},
+};
+static const struct states lease_states = {"lease", table, LEASE_STATES};
+
+void lease_becomes(struct lease *l, enum lease_state to) {
+    states_changed(&lease_states, l->id & ~LEASE_BIT, l->host->name, l->state, to);
+    l->state = to;
+}
+
 /* A lease's id says where it stands in the table, so that an answer finds it at once however many there are. */
 #define TABLE_BITS 16
 #define TABLE_MAX (1u << TABLE_BITS)
@@ -61,6 +75,7 @@ int lease_new(struct stream *st, struct host *h, struct lease **out) {
 }
 
 void lease_free(struct lease *l) {
+    lease_becomes(l, LEASE_ENDED);
     l->host->s->lease_table[l->id & (TABLE_MAX - 1)] = NULL;
     if (l->count)
         LIST_REMOVE(l, busy);
@@ -98,7 +113,7 @@ void lease_stand(struct lease *l, enum lease_line line) {
 }
 
 void lease_reopen(struct lease *l) {
-    if (l->stream && !l->finishing && !l->killed)
+    if (l->stream && l->state == LEASE_LIVE)
         lease_stand(l, LEASE_OPEN);
 }
 
@@ -151,11 +166,11 @@ struct call *lease_next(struct stream *st) {
 /* --- what its runner is told ------------------------------------------------------------------------------------- */
 
 void lease_finish(struct lease *l) {
-    if (!l->finishing) {
+    if (l->state == LEASE_LIVE) {
         runner_finish(l->host->runner, l->id);
         host_touch(l->host);
+        lease_becomes(l, LEASE_FINISHING);
     }
-    l->finishing = true;
     if (l->stream)
         lease_stand(l, LEASE_NOWHERE);
 }
@@ -185,9 +200,10 @@ void lease_read(struct lease *l) {
 
 void lease_kill(struct lease *l) {
     lease_read(l);
-    if (!l->killed)
+    if (l->state != LEASE_KILLED) {
         runner_kill(l->host->runner, l->id);
-    l->killed = true;
+        lease_becomes(l, LEASE_KILLED);
+    }
     if (l->stream)
         lease_stand(l, LEASE_NOWHERE);
 }

@@ -3,6 +3,7 @@
 #define PPFS_LEASE_H
 #include <sys/queue.h>
 
+#include "net/states.h"
 #include "sched/streams/call.h"
 #include "sched/runs/run.h"
 
@@ -34,6 +35,16 @@ struct lease_set {          /* of a stream */
     uint64_t sent; /* calls that went to leases on hosts that are not slow */
 };
 
+/* lease.c says what may follow what. */
+enum lease_state {
+    LEASE_LIVE,
+    LEASE_FINISHING, /* it gets no more calls, and ends when those that it has are answered */
+    LEASE_AWAY,      /* so does this one, while its stream is read anew after a commit that failed */
+    LEASE_KILLED,    /* whatever it still answers, it ends */
+    LEASE_ENDED,
+    LEASE_STATES
+};
+
 #define LEASE_AHEAD 128u      /* calls that a worker here is sent ahead, at most ... */
 #define LEASE_AHEAD_FAR 4096u /* ... and one on a node */
 #define LEASE_GOT 4           /* functions whose answers of one turn are told apart */
@@ -42,6 +53,7 @@ struct lease {
     LIST_ENTRY(lease) all, busy, heard_of; /* of sched; while count; while got */
     TAILQ_ENTRY(lease) mates;              /* of its stream */
     TAILQ_ENTRY(lease) place;
+    enum lease_state state;
     enum lease_line line;
     bool idle; /* counted in lease_set.idle */
     uint64_t id;
@@ -59,13 +71,12 @@ struct lease {
     struct got {
         unsigned function, n;
     } got_of[LEASE_GOT];
-    double ahead_us;                 /* what the calls in the ring take together, as far as can be told */
-    int64_t last, heard, began;      /* when something came back last, and as measured so far; when it got its slot */
-    bool finishing, lent, recalling; /* recalling: the node is still to say what it has begun */
-    unsigned waits;                  /* requests of it for which its slot is lent */
-    bool killed;                     /* whatever it still answers, it ends */
-    bool held;                       /* nothing of it is read: in user.waiting */
-    int64_t told;                    /* clock_us: it, being user.favourite, has told something */
+    double ahead_us;            /* what the calls in the ring take together, as far as can be told */
+    int64_t last, heard, began; /* when something came back last, and as measured so far; when it got its slot */
+    bool lent, recalling;       /* recalling: the node is still to say what it has begun */
+    unsigned waits;             /* requests of it for which its slot is lent */
+    bool held;                  /* nothing of it is read: in user.waiting */
+    int64_t told;               /* clock_us: it, being user.favourite, has told something */
     TAILQ_ENTRY(lease) unread;
     bool unwanted; /* one of the ring is: it is to be killed if, or when, it is the one that runs */
     struct sent {

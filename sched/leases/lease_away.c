@@ -8,7 +8,7 @@
 /* The call that it runs; NULL: none, or nobody wants it, and it is to be killed. */
 static struct call *goes_on(const struct lease *l) {
     struct call *c = l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
-    return c && !l->killed && !l->unwanted ? c : NULL;
+    return c && l->state != LEASE_KILLED && !l->unwanted ? c : NULL;
 }
 
 static void move_pieces(struct pieces *to, struct pieces *from) {
@@ -42,6 +42,7 @@ void lease_away(struct stream *st) {
         l->codec = st->codec;
         lease_finish(l);
         lease_part(l);
+        lease_becomes(l, LEASE_AWAY);
         l->away = st->id;
         st->s->away++;
     }
@@ -52,6 +53,7 @@ void lease_not_away(struct lease *l) {
         return;
     for (unsigned i = 0; i < l->count; i++)
         lease_lost(l, sent_at(l, i)->call);
+    lease_becomes(l, LEASE_FINISHING);
     l->away = 0;
     l->host->s->away--;
     sched_tick(l->host->s);
@@ -123,7 +125,7 @@ static void fail(struct lease *l, struct stream *st, struct call *c, const char 
 void lease_away_ended(struct lease *l, const struct work_outcome *o) {
     struct stream *st;
     char why[LEASE_WHY];
-    if (l->away && l->count && !l->killed && o->end != WORK_DONE && o->end != WORK_LOST && !o->unbegun) {
+    if (l->away && l->count && l->state != LEASE_KILLED && o->end != WORK_DONE && o->end != WORK_LOST && !o->unbegun) {
         struct call *c = claimed(l, sent_at(l, 0)->call, &st);
         lease_died_why(l, o, why);
         fail(l, st, c, why);

@@ -160,7 +160,7 @@ static void finish_drained(struct sched *s) {
     struct lease *l;
     s->hosts->drained = false;
     LIST_FOREACH(l, &s->leases, all)
-        if (!l->finishing && host_drains(l->host))
+        if (l->state == LEASE_LIVE && host_drains(l->host))
             lease_finish(l);
 }
 
@@ -321,8 +321,8 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
 }
 
 void lease_calls_lost(struct lease *l, const struct work_outcome *o) {
-    bool innocent =
-        l->killed && l->count && !sent_at(l, 0)->unwanted; /* it was killed for one that had just answered */
+    bool innocent = l->state == LEASE_KILLED && l->count &&
+                    !sent_at(l, 0)->unwanted; /* it was killed for one that had just answered */
     if (l->count && o->end != WORK_DONE && !innocent && !o->unbegun)
         end_running(l, o);
     while (l->count)

@@ -79,10 +79,10 @@ void lease_reclaim(struct sched *s) {
     LIST_FOREACH(l, &s->leases, all) {
         struct host *h = l->host;
         s->steps++;
-        given += l->finishing;
+        given += l->state != LEASE_LIVE;
         /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
         bool busy = l->count || (l->stream && l->stream->pending);
-        if (l->finishing || (busy && now - l->began < QUANTUM_US))
+        if (l->state != LEASE_LIVE || (busy && now - l->began < QUANTUM_US))
             continue;
         if (user_crowded(l->user) && (!busy || other_waits(l))) {
             lease_finish(l);

@@ -14,6 +14,7 @@ static inline struct sent *sent_at(const struct lease *l, unsigned i) {
 struct lease *lease_find(struct sched *s, uint64_t id);               /* NULL: it has ended */
 int lease_new(struct stream *st, struct host *h, struct lease **out); /* not the stream's yet. 0 or -ENOMEM */
 void lease_free(struct lease *l);
+void lease_becomes(struct lease *l, enum lease_state to);
 void lease_stand(struct lease *l, enum lease_line line); /* of its stream, which is there */
 void lease_reopen(struct lease *l);                      /* it may take a call again, perhaps */
 void lease_moved(struct stream *st);          /* a lease or one of its calls came or went: lease_wait.c counts on */

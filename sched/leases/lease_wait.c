@@ -26,8 +26,8 @@ static double middle(uint32_t about_us) {
 }
 
 bool lease_open(const struct lease *l) {
-    return l->stream && !l->finishing && !l->killed && !l->recalling && !l->unwanted && !l->held &&
-           !(l->lent && l->count) && host_live(l->host);
+    return l->stream && l->state == LEASE_LIVE && !l->recalling && !l->unwanted && !l->held && !(l->lent && l->count) &&
+           host_live(l->host);
 }
 
 /* Calls that leases on hosts faster than h will have ended by then, microseconds from now; enough: more need not be

@@ -13,6 +13,7 @@ static void leave(struct stream *st) {
     stream_rest(st, false);
     for (struct stream **at = &st->s->streams; *at; at = &(*at)->next)
         if (*at == st) {
+            stream_becomes(st, STREAM_STORED);
             *at = st->next;
             st->s->stream_count--;
             st->user->active_streams--;
@@ -150,7 +151,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     TAILQ_INIT(&st->calls);
     TAILQ_INIT(&st->done);
     st->function = speed_function(s, stream_key(st));
-    st->closed = !s->is_open || !s->is_open(s->is_open_arg, st->id, true);
+    stream_becomes(st, s->is_open && s->is_open(s->is_open_arg, st->id, true) ? STREAM_OPEN : STREAM_CLOSED);
     stream_kept_load(st);
     st->holds = st->unmet.count > 0;
     st->loaded = ++s->stream_loads;
@@ -234,10 +235,10 @@ int stream_wake(struct sched *s, const struct job_row *r, struct stream **out) {
 
 int stream_opened(struct sched *s, const struct job_row *r) {
     struct stream *st = stream_find(s, r->job.id);
-    if (st && st->parsed_all)
+    if (st && stream_is_parsed(st))
         return -ETXTBSY; /* its end has been seen: no line can follow */
-    if (st)
-        st->closed = false;
+    if (st && stream_is_closed(st))
+        stream_becomes(st, STREAM_OPEN);
     return 0;
 }
 
@@ -245,8 +246,9 @@ int stream_closed(struct sched *s, const struct job_row *r) {
     struct stream *st;
     int rc = stream_wake(s, r, &st);
     if (st) {
-        st->closed = true;
         stream_mark(st);
+        if (!stream_is_parsed(st))
+            stream_becomes(st, STREAM_CLOSED);
     }
     return st ? store_touch(s->store) : rc;
 }

@@ -132,7 +132,7 @@ static int output(struct stream *st, struct call *c, enum output_kind which, con
 static int broken(struct stream *st, const char *why) {
     struct call *c;
     int rc = stream_add(st, 0, st->in_size, &c);
-    st->parsed_all = true;
+    stream_becomes(st, STREAM_PARSED);
     st->carry.size = 0;
     buffer_free(&st->parts);
     sched_log_user(st->s, st->id, "a stream is not understood from byte %lld on: %s", (long long)st->parsed, why);
@@ -290,7 +290,7 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
     int64_t n = 0;
     if (at >= size)
         return (int64_t)size;
-    while (n >= 0 && !st->parsed_all && (at < size || (st->in_frame && !st->left))) {
+    while (n >= 0 && !stream_is_parsed(st) && (at < size || (st->in_frame && !st->left))) {
         struct frame f;
         if (st->in_frame) {
             n = go_on(st, bytes, size, &at, st->parsed);
@@ -311,7 +311,7 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
             at += n > 0 ? (size_t)n : 0;
         }
     }
-    return n < 0 ? n : st->parsed_all ? (int64_t)size : (int64_t)at;
+    return n < 0 ? n : stream_is_parsed(st) ? (int64_t)size : (int64_t)at;
 }
 
 /* A frame that is cut off at the end is dropped: its write was never answered, or the writer meant it so. */

@@ -9,6 +9,7 @@
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
 #include "sched/streams/call.h"
+#include "net/states.h"
 #include "sched/leases/lease.h"
 #include "sched/runs/run.h"
 #include "sched/streams/stream_look.h"
@@ -19,7 +20,7 @@
 #define STREAMS_ROOMY 64u    /* when more than that are in memory, each has less of it */
 #define STREAM_PENDING 8192u /* calls that wait for a worker, or whose jobs have just been queued */
 #define STREAM_READ (256u * 1024u)
-#define STREAM_PARSED (4 << 20)   /* bytes of its input that are taken in a turn */
+#define PARSED_TURN (4 << 20)     /* bytes of its input that are taken in a turn */
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
 
@@ -37,6 +38,16 @@ enum kept_kind {
 };
 TAILQ_HEAD(kept_list, kept);
 
+/* stream_list.c says what may follow what. */
+enum stream_state {
+    STREAM_STORED, /* not in memory */
+    STREAM_OPEN,
+    STREAM_IDLE,   /* open; all that was written is answered */
+    STREAM_CLOSED, /* no writer any more */
+    STREAM_PARSED, /* closed and parsed to the end, or not understood from here on */
+    STREAM_STATES
+};
+
 struct unmet { /* jobs of calls that the parser has not met again, by the numbers of these */
     struct unmet_part {
         uint64_t number, job;
@@ -49,7 +60,8 @@ struct stream {
     struct sched *s;
     struct user *user;
     LIST_ENTRY(stream) mates; /* of user.streams */
-    uint64_t id;              /* 0: let go, and freed when its reads have come back */
+    enum stream_state state;
+    uint64_t id; /* 0: let go, and freed when its reads have come back */
     int priority;
     const struct codec *codec;
     void (*cancel_sent)(struct stream *st, struct call *c); /* a worker has it, which is to stop */
@@ -97,16 +109,13 @@ struct stream {
     unsigned writing;                /* writes that the disk thread has */
     bool holds;         /* calls with a job of their own were stopped, as they print faster than the disk takes it */
     bool parts_waiting; /* calls with a job of their own may have to be told STARTED */
-    TAILQ_ENTRY(stream) rest; /* of sched.idle, while idle: all that was written is answered, and more may come */
-    bool idle;
+    TAILQ_ENTRY(stream) rest; /* of sched.idle, while STREAM_IDLE */
     /* stream_kept.c: on the way to the log; JSON: printed in this turn; to be said again */
     struct kept_list kept, printed, replay;
     size_t kept_bytes;      /* of kept */
     struct unmet unmet;     /* stream_part.c */
     uint64_t loaded;        /* which of all times that one came into memory this was */
     uint64_t stage, logged; /* of what is kept from now on; those below are in the log with this turn */
-    bool closed;            /* no writer any more */
-    bool parsed_all;        /* closed and parsed to the end, or not understood from here on */
     bool reading, dirty, skipping;
     char *read_buffer; /* its input from read_at to read_end */
     int64_t read_at, read_end;
@@ -123,6 +132,12 @@ struct stream {
 
 static inline bool stream_is_json(const struct stream *st) { /* its answers have the order of its calls */
     return st->codec->kind == WORK_STREAM_JSON;
+}
+static inline bool stream_is_parsed(const struct stream *st) {
+    return st->state == STREAM_PARSED;
+}
+static inline bool stream_is_closed(const struct stream *st) {
+    return st->state == STREAM_CLOSED || stream_is_parsed(st);
 }
 static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
     return speed_key(st->id, 0);
@@ -187,6 +202,7 @@ void stream_free_all(struct sched *s);
 #define STREAMS_TIMER_US 25000
 void streams_timer_on(struct sched *s); /* lease_timer is due so soon, if it was not */
 struct stream *stream_find(struct sched *s, uint64_t job);
+void stream_becomes(struct stream *st, enum stream_state to);
 void stream_mark(struct stream *st);            /* this turn has something to do for it */
 void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
 /* it runs long: should ppfs die now, that is written down */

@@ -145,7 +145,7 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
 int stream_look(struct stream *st, const char *bytes, size_t size) {
     struct look *l = &st->look;
     int64_t begin = st->in_size - (int64_t)size;
-    if (!st->codec->look || l->over || l->reading || st->parsed_all)
+    if (!st->codec->look || l->over || l->reading || stream_is_parsed(st))
         return 0;
     catch_up(st);
     if (l->at < begin || l->at >= st->in_size) /* behind: stream_look_on comes here; or the parser has it all */
@@ -171,7 +171,7 @@ static void was_read(void *arg, int rc) {
 int stream_look_on(struct stream *st) {
     struct look *l = &st->look;
     int64_t in_log = st->in_size - (int64_t)st->tail.size;
-    if (!st->codec->look || l->over || l->reading || st->parsed_all)
+    if (!st->codec->look || l->over || l->reading || stream_is_parsed(st))
         return 0;
     catch_up(st);
     if (l->skip && l->at < in_log) {

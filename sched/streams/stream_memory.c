@@ -23,7 +23,7 @@ bool stream_has_large(const struct stream *st) {
 /* All of what begins at st->begun is in the log, or nothing more comes. */
 static bool is_whole(const struct stream *st) {
     const struct look *l = &st->look;
-    if (st->closed && !st->writing)
+    if (stream_is_closed(st) && !st->writing)
         return true;
     if (stream_is_json(st))
         return st->newline > st->begun || st->in_size - st->begun > SPEC_JSON_MAX;
@@ -50,7 +50,7 @@ void stream_gathered(struct stream *st) {
 /* JSON: of what an earlier daemon took nobody knows where the newlines are. Where there was none after all, its line is
  * read again when one comes. */
 static void go_back(struct stream *st) {
-    if (!stream_is_json(st) || st->closed || st->parsed < st->in_size || !stream_has_large(st))
+    if (!stream_is_json(st) || stream_is_closed(st) || st->parsed < st->in_size || !stream_has_large(st))
         return;
     st->newline = st->begun;
     if (st->in_size - st->begun > SPEC_JSON_MAX)

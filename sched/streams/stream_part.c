@@ -32,7 +32,7 @@ static int hold_over(struct sched *s, struct call *c) {
 int stream_part_has(struct stream *st, struct call *c, const struct job_row *r) {
     c->job = r->job.id;
     c->kept = r->job.state == JOB_HELD;
-    if (!c->kept || !(c->released || st->parsed_all))
+    if (!c->kept || !(c->released || stream_is_parsed(st)))
         return 0;
     return c->released ? let_go(st->s, c) : hold_over(st->s, c);
 }

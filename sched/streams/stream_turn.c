@@ -11,7 +11,7 @@
 /* All that was written is answered, in the log, and more may come. */
 static bool has_nothing_to_do(const struct stream *st) {
     bool waits = st->reading || st->look.reading || st->writing || st->flight || st->storing || st->failed || st->holds;
-    return !waits && !st->dirty && !st->closed && !st->parsed_all && st->parsed == st->in_size && stream_all_said(st);
+    return !waits && !st->dirty && !stream_is_closed(st) && st->parsed == st->in_size && stream_all_said(st);
 }
 
 /* --- input ------------------------------------------------------------------------------------------------------- */
@@ -67,9 +67,9 @@ static int read_on(struct stream *st) {
 }
 
 static int parse_on(struct stream *st) {
-    int64_t until = st->parsed + STREAM_PARSED;
+    int64_t until = st->parsed + PARSED_TURN;
     int rc = 0;
-    while (rc == 0 && st->parsed < until && !st->reading && !st->failed && !st->parsed_all &&
+    while (rc == 0 && st->parsed < until && !st->reading && !st->failed && !stream_is_parsed(st) &&
            st->parsed < st->in_size && !stream_full(st)) {
         int64_t before = st->parsed;
         rc = read_on(st);
@@ -77,10 +77,11 @@ static int parse_on(struct stream *st) {
             break;
         stream_mark(st);
     }
-    if (rc == 0 && st->closed && !st->parsed_all && !st->writing && st->parsed == st->in_size && !stream_full(st)) {
+    if (rc == 0 && stream_is_closed(st) && !stream_is_parsed(st) && !st->writing && st->parsed == st->in_size &&
+        !stream_full(st)) {
         rc = st->codec->close(st);
         stream_gathered(st);
-        st->parsed_all = true;
+        stream_becomes(st, STREAM_PARSED);
         stream_mark(st);
     }
     return rc;
@@ -159,7 +160,7 @@ static int turn(struct stream *st, bool *ended) {
     answers_count(st);
     stream_prints_resume(st);
     if (rc == 0 && !st->flight) { /* else what it says is not in the log yet */
-        *ended = st->failed || (st->parsed_all && stream_all_said(st));
+        *ended = st->failed || (stream_is_parsed(st) && stream_all_said(st));
         rc = *ended ? finished(st) : stream_put(st);
     }
     sched_note(st->s, st->id);
@@ -175,10 +176,10 @@ void stream_turn(struct sched *s) {
     for (struct stream *st = s->streams, *next; st; st = next) {
         bool ended = false;
         next = st->next;
-        bool was_active = !st->idle;
+        bool was_active = st->state != STREAM_IDLE;
         stream_gives_back(st);
         stream_answers(st);
-        if (!st->dirty && !st->failed && st->parsed == st->in_size && (st->parsed_all || !st->closed)) {
+        if (!st->dirty && !st->failed && st->parsed == st->in_size && (stream_is_parsed(st) || !stream_is_closed(st))) {
             stream_rest(st, has_nothing_to_do(st));
             continue;
         }
@@ -188,7 +189,7 @@ void stream_turn(struct sched *s) {
             stream_free(st);
         else
             stream_rest(st, has_nothing_to_do(st));
-        if (s->stream_waits && was_active && (ended || st->idle)) {
+        if (s->stream_waits && was_active && (ended || st->state == STREAM_IDLE)) {
             s->users->unknown = true; /* for its place in memory */
             s->stream_waits = false;
         }

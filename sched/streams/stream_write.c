@@ -17,7 +17,7 @@ static int check_place(int64_t have, size_t size, uint64_t offset, bool again) {
 
 static int check_stream(const struct stream *st, size_t size, uint64_t offset, bool again) {
     int rc = check_place(st->in_size, size, offset, again);
-    if (rc != 1 && st->parsed_all)
+    if (rc != 1 && stream_is_parsed(st))
         return -ESTALE;
     return rc == 0 && st->input.file != BODY_LOG ? -ESPIPE : rc;
 }
@@ -36,6 +36,7 @@ static int append(struct stream *st, const char *bytes, size_t size, uint64_t of
         return sched_check(s, rc);
     bool caught_up = st->parsed == st->in_size;
     st->in_size += (int64_t)size;
+    stream_mark(st);
     if (caught_up && !stream_full(st))
         rc = stream_feed(st, bytes, size);
     const char *newline = stream_is_json(st) ? memrchr(bytes, '\n', size) : NULL;
@@ -43,7 +44,6 @@ static int append(struct stream *st, const char *bytes, size_t size, uint64_t of
         st->newline = st->in_size - (int64_t)size + (newline - bytes) + 1;
     if (rc == 0)
         rc = stream_look(st, bytes, size);
-    stream_mark(st);
     return sched_check(s, rc);
 }
 

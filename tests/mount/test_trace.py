@@ -58,3 +58,15 @@ def test_the_daemon_itself_is_not_ended_by_the_signal(m):
     os.kill(m.pids()["daemon"], signal.SIGUSR2)
     m.works()
     assert m.pids()["daemon"] == m.first_daemon
+
+
+def test_of_a_stream_and_its_lease(new_mount):
+    m = new_mount(options=["--trace"]).start()
+    m.put("s.jsonl", '{"call": "math.sqrt", "args": [16]}\n')
+    assert m.result("s.jsonl") == b"4.0\n"
+    wait_until(lambda: "-> ended" in m.log(), "its lease has ended")
+    said = [line.split("trace: ")[1] for line in m.log().splitlines() if "trace: " in line]
+    stream = [line.split(": ")[1] for line in said if line.startswith("stream ")]
+    lease = [line.split(": ")[1] for line in said if line.startswith("lease ")]
+    assert stream[0] == "stored -> open" and stream[-1] == "parsed -> stored", stream
+    assert lease == ["live -> finishing", "finishing -> ended"], lease

@@ -293,7 +293,7 @@ static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
     assert_int_equal(user(10)->slots, 4);
     open_for_writing = false;
     submit_many(11, 50);
-    stream_find(s, job)->closed = false;
+    stream_becomes(stream_find(s, job), STREAM_OPEN);
     struct lease *l;
     LIST_FOREACH(l, &s->leases, all)
         l->began -= SECOND;
