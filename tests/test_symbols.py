@@ -13,14 +13,7 @@ BUILD = os.environ.get("PPFS_BUILD") or str(TOP / "build")
 CIRCLE = 3  # so many objects at most may call each other in a circle
 
 # Larger circles that are there. A list may lose objects and no list may be added: who unties one takes it out.
-KNOTS = [
-    {"sched/" + name + ".c" for name in """
-        leases/lease leases/lease_away leases/lease_calls leases/lease_timer streams/answers
-        streams/stream streams/stream_body streams/stream_calls streams/stream_ended streams/stream_frames streams/stream_json
-        streams/stream_kept streams/stream_log streams/stream_look streams/stream_memory streams/stream_part
-        streams/stream_prints streams/stream_turn streams/stream_wait streams/values
-        """.split()},
-]
+KNOTS = []
 
 
 def built():
