@@ -111,14 +111,14 @@ static void complain(struct sched *s, int rc) {
     if (!s->unkept++)
         sched_log(s,
                   rc == -EIO || rc == -EBUSY || rc == -EEXIST
-                      ? "nothing of this turn was kept: %s (%s); it is tried again every second"
-                      : "nothing of this turn was kept: %s",
+                      ? "the last changes could not be written to the database: %s (%s); it is tried again every second"
+                      : "the last changes could not be written to the database: %s",
                   strerror(-rc), store_error(s->store));
 }
 
 static void kept(struct sched *s) {
     if (s->unkept > 1)
-        sched_log(s, "changes are kept again; %" PRIu64 " turns were not", s->unkept);
+        sched_log(s, "changes are written again; %" PRIu64 " commits had failed", s->unkept);
     s->unkept = 0;
 }
 

@@ -169,8 +169,9 @@ int info_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         print_time(out, "ended", j.ended);
         break;
     case KIND_USAGE:
-        fprintf(out, "user %.6f\nsystem %.6f\nmaxrss %" PRId64 " KiB\n", (double)j.user_us / 1e6,
-                (double)j.system_us / 1e6, j.maxrss_kib);
+        if (!job_is_stream(&j)) /* its calls run in workers that run others, too */
+            fprintf(out, "user %.6f\nsystem %.6f\nmaxrss %" PRId64 " KiB\n", (double)j.user_us / 1e6,
+                    (double)j.system_us / 1e6, j.maxrss_kib);
         break;
     case KIND_PRIORITY: fprintf(out, "%d\n", j.priority); break;
     case KIND_HOLD: fprintf(out, "%d\n", j.state == JOB_HELD); break;

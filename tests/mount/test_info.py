@@ -61,6 +61,12 @@ def test_usage_of_a_program_is_its_own(m):
         assert float((m.info / name / "usage").read_text().split()[1]) > 0.01, name
 
 
+def test_usage_of_a_stream_is_not_told(m):
+    m.put("s.jsonl", '{"call": "sum", "args": [[1, 2]]}\n')
+    assert m.result("s.jsonl") == b"3\n"
+    assert m.get("s.jsonl", "usage") == ""
+
+
 def test_states_on_the_way(m1):
     m = m1
     m.put(".d", "print(1)\n")
