@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/hosts/registry.h"
 #include "sched/leases/lease_int.h"
 
 static const struct state table[] = {

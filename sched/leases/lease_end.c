@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "sched/hosts/registry.h"
 #include "sched/leases/lease_int.h"
 
 #define QUANTUM_US 20000 /* a lease that others wait for is given back after so long */

@@ -1,0 +1,118 @@
+/* A stream in memory, and those that are: stream_list.c. */
+#ifndef PPFS_STREAM_H
+#define PPFS_STREAM_H
+#include "net/states.h"
+#include "sched/leases/lease.h"
+#include "sched/runs/run.h"
+#include "sched/streams/call.h"
+#include "sched/streams/stream_calls.h"
+#include "sched/streams/stream_kept.h"
+#include "sched/streams/stream_log.h"
+#include "sched/streams/stream_look.h"
+#include "sched/streams/stream_memory.h"
+#include "sched/streams/stream_part.h"
+
+/* stream_list.c says what may follow what. */
+enum stream_state {
+    STREAM_STORED, /* not in memory */
+    STREAM_OPEN,
+    STREAM_IDLE,   /* open; all that was written is answered */
+    STREAM_CLOSED, /* no writer any more */
+    STREAM_PARSED, /* closed and parsed to the end, or not understood from here on */
+    STREAM_STATES
+};
+
+struct stream {
+    struct stream *next;
+    struct sched *s;
+    struct user *user;
+    LIST_ENTRY(stream) mates; /* of user.streams */
+    enum stream_state state;
+    uint64_t id; /* 0: let go, and freed when its reads have come back */
+    int priority;
+    const struct codec *codec;
+    void (*cancel_sent)(struct stream *st, struct call *c); /* a worker has it, which is to stop */
+    char place[PLACE_MAX];                                  /* where its calls may run (host.h) */
+    struct body input;                                      /* where its input is; a log while it is being written */
+    int64_t in_size;                                        /* bytes accepted, those of this turn (tail) among them */
+    int64_t parsed;                                         /* bytes that the parser has taken */
+    struct buffer tail;                                     /* input of this turn, not yet in the log */
+    struct buffer carry;     /* JSON: a line that is not complete yet; frames: a header */
+    struct chunks large;     /* answers, not yet in the log, with large ones among them; ... */
+    struct buffer out;       /* ... small ones that come after those */
+    struct piece *flight;    /* answers that are on the way to the disk: stream_log.c */
+    struct storing *storing; /* a function or value that is on the way there: values.c. What follows it waits */
+    struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
+    int64_t out_size, print_size[2];
+    struct stream_row row;   /* as it will be committed */
+    unsigned function;       /* estimate.h: any of its calls */
+    uint64_t next_call;      /* number that the next call gets; those before it that are not in memory are answered */
+    struct call_queue calls; /* in memory, by their numbers */
+    struct call_queue done;  /* of them, frames: answered in this turn */
+    struct call_list *by_number, *by_id; /* the same, buckets of each; frames: by_id those that are not answered */
+    size_t buckets, count;
+    struct call *next_send; /* no call before it is pending; NULL: none is */
+    struct before before;
+    struct buffer answered; /* for stream_put */
+    int64_t end;            /* offset after the newest call ... */
+    uint64_t end_line;      /* ... and its line */
+    uint64_t pending, lines;
+    uint64_t fresh_jobs;  /* calls with a job of their own that STARTED was not yet said of */
+    uint64_t said;        /* JSON: the answers of all calls before it are in the out-log, or on the way there */
+    size_t waiting_calls; /* answered, and in memory */
+    size_t written_turn, moved_turn; /* stream_wait.c: in this turn */
+    bool more;                       /* ... and there is more of that for the next turn */
+    struct call *partial;            /* it is written down over several turns: only one is, at any time */
+    uint64_t stale;                  /* 1 + the number of one that was when it was read anew; 0: none */
+    uint64_t rows_below;             /* of calls with a number below it there may have been rows then */
+    bool wrote_down, writes_down;    /* there may be rows of answers that wait; more are to be made */
+    struct lease_set leases;         /* lease.c */
+    size_t held, waiting;            /* bytes of its calls; those among them of answers that wait for older ones */
+    int failed;                      /* errno: its input can no longer be read */
+    unsigned writing;                /* writes that the disk thread has */
+    bool holds;         /* calls with a job of their own were stopped, as they print faster than the disk takes it */
+    bool parts_waiting; /* calls with a job of their own may have to be told STARTED */
+    TAILQ_ENTRY(stream) rest; /* of sched.idle, while STREAM_IDLE */
+    /* stream_kept.c: on the way to the log; JSON: printed in this turn; to be said again */
+    struct kept_list kept, printed, replay;
+    size_t kept_bytes;      /* of kept */
+    struct unmet unmet;     /* stream_part.c */
+    uint64_t loaded;        /* which of all times that one came into memory this was */
+    uint64_t stage, logged; /* of what is kept from now on; those below are in the log with this turn */
+    bool reading, dirty, skipping;
+    char *read_buffer; /* its input from read_at to read_end */
+    int64_t read_at, read_end;
+    int64_t begun, newline; /* where what is being gathered begins; JSON: behind the last newline, as far as is known */
+    int64_t large_at;       /* user.large is it: begun of what it may gather */
+    size_t gathered, sent, counted; /* its part of user.gathered, of user.sent, of user.unwritten */
+    size_t small;                   /* its part of user.answers that is in out and prints */
+    struct buffer parts;            /* frames: the body that is being put together ... */
+    struct frame part;              /* ... the frame that it stands in ... */
+    uint32_t left;                  /* ... and how many of that frame's bytes are still to come */
+    bool in_frame;
+    struct look look;
+};
+
+static inline bool stream_is_json(const struct stream *st) { /* its answers have the order of its calls */
+    return st->codec->kind == WORK_STREAM_JSON;
+}
+static inline bool stream_is_parsed(const struct stream *st) {
+    return st->state == STREAM_PARSED;
+}
+static inline bool stream_is_closed(const struct stream *st) {
+    return st->state == STREAM_CLOSED || stream_is_parsed(st);
+}
+static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
+    return speed_key(st->id, 0);
+}
+
+/* stream_list.c */
+#define STREAMS_TIMER_US 25000
+void streams_timer_on(struct sched *s); /* lease_timer is due so soon, if it was not */
+struct stream *stream_find(struct sched *s, uint64_t job);
+void stream_becomes(struct stream *st, enum stream_state to);
+void stream_mark(struct stream *st);            /* this turn has something to do for it */
+void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
+/* it runs long: should ppfs die now, that is written down */
+void stream_suspect(struct stream *st, const struct call *c);
+#endif

@@ -1,0 +1,38 @@
+/* What calls have answered and printed and no commit has kept yet. See stream_kept.c. */
+#ifndef PPFS_STREAM_KEPT_H
+#define PPFS_STREAM_KEPT_H
+#include "sched/streams/call.h"
+
+struct user;
+
+enum kept_kind {
+    KEPT_NOTHING,
+    KEPT_STDOUT,
+    KEPT_STDERR,
+    KEPT_PRINTED, /* both, as they go out */
+    KEPT_VALUE,   /* from here on: the end of a call */
+    KEPT_ERROR,
+    KEPT_WHOLE, /* its answer as it goes out */
+    KEPT_FAILED /* the sentence why it died, with its zero */
+};
+TAILQ_HEAD(kept_list, kept);
+
+/* stream_kept.c: answers that are not committed yet are not lost with a commit that fails. p: pieces that come before
+ * bytes, or NULL; they are taken. */
+void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
+                 struct pieces *p);
+/* Of one that has not met that call yet, or is not in memory. False: there is no memory, and nothing was kept. */
+bool stream_keep_away(struct user *u, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
+                      size_t size, struct pieces *p);
+void stream_kept_logged(struct stream *st, uint64_t stage);       /* up to that stage it is in the log with this turn */
+bool stream_kept_ended(const struct stream *st, uint64_t number); /* that call is going to be answered from here */
+void stream_kept_gather(struct stream *st);                       /* before it leaves memory, as a commit has failed */
+/* it leaves memory; what it has stays until the commit, or until it is read anew ... */
+void stream_kept_leave(struct stream *st);
+void stream_kept_load(struct stream *st);  /* ... which this is */
+int stream_kept_replay(struct stream *st); /* answers calls that the parser has read again. 0 or -errno */
+void stream_kept_committed(struct stream *st);
+void stream_kept_turned(struct sched *s, bool committed); /* of those that are not in memory */
+void stream_kept_end(struct sched *s, uint64_t stream);   /* it ends with this turn's commit */
+void stream_kept_free(struct sched *s);
+#endif
