@@ -25,6 +25,7 @@ def run(base, *words):
     (["--join", "h:1", "--cpus", "2x"], "--cpus"),
     (["--join", "h:1", "--name", "a/b"], "--name"),
     (["--join", "h:1", "--name", ".x"], "--name"),
+    (["--join", "h:1", "--name=-rf"], "--name"),
     (["--join", "h:1", "--name", "x" * 64], "--name"),
     (["--join", "h:1", "--idle-exit", "0"], "--idle-exit"),
     (["--join", "h:1", "--silence", "-1"], "--silence"),

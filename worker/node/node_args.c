@@ -151,7 +151,8 @@ static int one(struct node_args *a, int option, const char *value) {
                    : wrong("--cpus needs a number from 1 to 4096, not '%s'", value);
     case 'n':
         if (!node_name_valid(value))
-            return wrong("--name needs up to 63 letters, digits, '.', '_' and '-', not '%s'", value);
+            return wrong("--name needs up to 63 letters, digits, '.', '_' and '-', the first no '.' or '-', not '%s'",
+                         value);
         snprintf(a->name, sizeof(a->name), "%s", value);
         a->named = true;
         return 0;

@@ -18,7 +18,7 @@ static bool name_char(char c) {
 bool node_name_valid(const char *name) {
     size_t n = 0;
 
-    if (name[0] == '.' || !name[0])
+    if (name[0] == '.' || name[0] == '-' || !name[0])
         return false;
     for (; name[n]; n++)
         if (!name_char(name[n]))

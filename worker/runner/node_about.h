@@ -33,7 +33,7 @@ struct node_about {
     struct node_uids uids; /* accepted users; none, with a uid that is not 0: one that ppfs chooses */
     uint64_t memory;       /* bytes of memory in the machine; 0: not known */
     bool draining;
-    char name[NODE_NAME]; /* of letters, digits, '.', '_' and '-', not beginning with '.' */
+    char name[NODE_NAME]; /* of letters, digits, '.', '_' and '-', the first neither '.' nor '-' */
     char python[32];      /* "" while it is not known */
 };
 /* Into buf of NODE_ABOUT_MAX bytes. */
