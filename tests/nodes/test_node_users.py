@@ -1,4 +1,5 @@
 """Several users' jobs on a node: nobody gets at what is another's, as on the machine with the mount."""
+import json
 import os
 
 import pytest
@@ -60,3 +61,34 @@ def test_a_hash_gives_nothing_of_another_users(far, alice, mallory, size):
     assert answers(far, mallory, "m", MAGIC + named)[1][0] == ERROR
     assert answers(far, mallory, "m2", MAGIC + func + named) == mine
     assert answers(far, alice, "a2", MAGIC + named) == mine
+
+
+# A call of the user who has the workers runs in its worker, with the worker's link. It ends itself, waits for the next
+# START, and says that it ends once more.
+ENDS_TWICE = r"""
+import os, select, stat, struct
+fds = {fd: os.readlink("/proc/self/fd/%d" % fd) for fd in range(200, 256) if os.path.lexists("/proc/self/fd/%d" % fd)}
+link = next(fd for fd, name in fds.items() if name.startswith("socket:"))
+page = next(fd for fd, name in fds.items() if "ppfs-lease" in name)
+OUTPUT, DONE, RESULT, AT_TOOK = 33, 39, 2, 8
+ref = struct.unpack("<Q", os.pread(page, 8, AT_TOOK))[0] & 0xffffffff
+def say(kind, low, body):
+    os.write(link, struct.pack("<IB3xQ", len(body), kind, ref << 32 | low) + body)
+done = struct.pack("<IIIQQQQI", 1, 0, 0, 0, 0, 0, 0, 1) + b"\0"
+say(OUTPUT, RESULT, b'"first"')
+say(DONE, 0, done)
+select.select([link], [], [])
+say(OUTPUT, RESULT, b'"second"')
+say(DONE, 0, done)
+select.select([], [], [])
+"""
+
+
+def test_the_end_of_a_call_is_never_that_of_the_next(far):
+    far.put("first", json.dumps({"call": "exec", "args": [ENDS_TWICE, {}]}))
+    assert far.result("first") == b'"first"'
+    far.put("next", json.dumps({"call": "abs", "args": [-1]}))
+    far.wait("next")
+    assert "killed" in far.why("next")
+    far.put("last", json.dumps({"call": "abs", "args": [-2]}))
+    assert far.result("last") == b"2\n"

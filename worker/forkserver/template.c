@@ -295,7 +295,7 @@ static void look_after_children(void) {
     }
 }
 
-static void agent(void) {
+static void serve(void) {
     struct pollfd polled[2] = {{.fd = CONTROL_FD, .events = POLLIN}, {.fd = me.signals, .events = POLLIN}};
 
     for (;;) {
@@ -397,7 +397,7 @@ int main(int argc, char **argv) {
     prctl(PR_SET_PDEATHSIG, 0);
     prctl(PR_SET_NAME, "ppfs-template");
     do_beside(sweep, 0);
-    agent();
+    serve();
     for (size_t i = 0; i < me.count; i++)
         if (me.guards[i].pid)
             kill(me.guards[i].pid, SIGKILL);

@@ -33,7 +33,7 @@ struct held { /* a call, or a FINISH (number 0), that the runner does not take y
 };
 
 struct task {
-    uint64_t id;         /* what the runner knows it by: serial << 32 | index in serve.tasks */
+    uint64_t id;         /* what the runner knows it by: index in agent.tasks << 32 | serial */
     struct guest *guest; /* NULL: it has gone, and the task is being killed */
     uint32_t ref;
     struct work work; /* of that ppfs: what it names is of its user there */

@@ -18,8 +18,13 @@
 static const char no_memory[] = "there is no memory for its work";
 
 /* --- the tables -------------------------------------------------------------------------------------------------- */
+/* The low half of an id tells a worker's works apart: an index would come back with the next of them. */
+static uint32_t task_index(uint64_t id) {
+    return (uint32_t)(id >> 32);
+}
+
 struct task *task_of_id(const struct agent *s, uint64_t id) {
-    uint32_t index = (uint32_t)id;
+    uint32_t index = task_index(id);
     struct task *t = index < s->task_count ? s->tasks[index] : NULL;
 
     return t && t->id == id ? t : NULL;
@@ -53,7 +58,7 @@ static struct task *task_new(struct guest *g, uint32_t ref) {
     struct task *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
-    *t = (struct task){.id = (uint64_t)++s->serial << 32 | index, .guest = g, .ref = ref};
+    *t = (struct task){.id = (uint64_t)index << 32 | ++s->serial, .guest = g, .ref = ref};
     TAILQ_INIT(&t->held);
     STAILQ_INIT(&t->out);
     s->tasks[index] = g->tasks[ref] = t;
@@ -76,7 +81,7 @@ static const struct states task_states = {"work", table, TASK_ENDED + 1};
 static void become(struct task *t, enum task_state to) {
     struct agent *s = t->guest->agent;
 
-    states_changed(&task_states, t->id >> 32, t->work.name, t->state, to);
+    states_changed(&task_states, (uint32_t)t->id, t->work.name, t->state, to);
     if (t->state == TASK_WAITING)
         TAILQ_REMOVE(&s->waiting, t, next_waiting);
     t->state = to;
@@ -101,7 +106,7 @@ void task_free(struct task *t) {
     if (t->state == TASK_WAITING)
         TAILQ_REMOVE(&s->waiting, t, next_waiting);
     g->tasks[t->ref] = NULL;
-    s->tasks[(uint32_t)t->id] = NULL;
+    s->tasks[task_index(t->id)] = NULL;
     s->works--;
     file_writer_close(t->payload);
     start_free(t);
@@ -157,7 +162,7 @@ void task_orphan(struct task *t) {
 }
 
 void orphan_free(struct agent *s, struct task *t) {
-    s->tasks[(uint32_t)t->id] = NULL;
+    s->tasks[task_index(t->id)] = NULL;
     s->works--;
     file_writer_close(t->payload);
     free(t);
