@@ -6,7 +6,15 @@ void sched_note_successor(struct sched *s, const struct job *old, uint64_t succe
     uint64_t n = atomic_load(&all->count);
     if (old->draft)
         return;
-    all->of[n % SUCCESSORS] = (struct successor){old->id, successor, old->uid, old->gid, old->mode};
+    struct successor *h = &all->of[n % SUCCESSORS];
+    atomic_store(&h->number, 0); /* killed here: it is none */
+    atomic_thread_fence(memory_order_seq_cst);
+    h->of = old->id;
+    h->job = successor;
+    h->uid = old->uid;
+    h->gid = old->gid;
+    h->mode = old->mode;
+    atomic_store(&h->number, n + 1);
     atomic_store(&all->count, n + 1);
 }
 
@@ -16,7 +24,7 @@ uint64_t sched_successor(const struct sched *s, uint64_t job, struct successor *
     uint64_t count = atomic_load(&all->count), successor = job;
     for (uint64_t n = count > SUCCESSORS ? count - SUCCESSORS : 0; n < count; n++) {
         const struct successor *h = &all->of[n % SUCCESSORS];
-        if (h->of != successor)
+        if (h->of != successor || atomic_load(&h->number) != n + 1)
             continue;
         if (successor == job)
             *was = *h;

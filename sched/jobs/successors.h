@@ -9,6 +9,8 @@
 
 #define SUCCESSORS 1024u
 struct successor {
+    /* of those that ever were, from 1; another where one that was dropped has taken its place */
+    _Atomic uint64_t number;
     uint64_t of, job;
     uid_t uid; /* of the old one, as its attributes that the kernel may still go by */
     gid_t gid;

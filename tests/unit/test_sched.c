@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sched/jobs/jobs.h"
 #include "sched/sched.h"
 #include "sched/turn/turn.h"
 
@@ -287,6 +288,24 @@ static void test_replace_cancel_forget(void **state) {
         turn();
 }
 
+/* What a turn that is not committed has written over the oldest is not taken for it. */
+static void test_successors_of_a_turn_that_is_taken_back(void **state) {
+    (void)state;
+    const uint64_t first = 1000000, lost = 5000000;
+    struct successor was;
+    for (uint64_t i = 0; i < SUCCESSORS; i++)
+        sched_note_successor(s, &(struct job){.id = first + 2 * i}, first + 2 * i + 1);
+    assert_int_equal(sched_commit(s), 0);
+    assert_int_equal(sched_successor(s, first, &was), first + 1);
+    sched_note_successor(s, &(struct job){.id = lost}, lost + 1);
+    assert_int_equal(sched_successor(s, lost, &was), lost + 1);
+    store_fail(s->store, -EIO);
+    assert_int_equal(sched_commit(s), -EIO);
+    assert_int_equal(sched_successor(s, lost, &was), 0);
+    assert_int_equal(sched_successor(s, first, &was), 0);
+    assert_int_equal(sched_successor(s, first + 2, &was), first + 3);
+}
+
 static void test_stop_and_go_on(void **state) {
     (void)state;
     uint64_t slow = PUT("slow", "#!/bin/sh\ntest -e \"$0.never\" || sleep 1\necho done $PPFS_ATTEMPT\n");
@@ -314,6 +333,7 @@ int main(void) {
                                        TEST(test_long_work_is_cut_by_time),
                                        TEST(test_rename_that_is_refused_changes_nothing),
                                        TEST(test_replace_cancel_forget),
+                                       TEST(test_successors_of_a_turn_that_is_taken_back),
                                        TEST(test_stop_and_go_on),
                                        TEST(test_large)};
     return cmocka_run_group_tests(tests, NULL, NULL);
