@@ -162,7 +162,9 @@ int script_write(const char *path, const char *head, char **command, const char 
     size_t size;
     char *text = script_text(head, command, item, index, input >= 0, &size);
     int rc = text ? 0 : -ENOMEM, fd = -1;
-    if (rc == 0 && (fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
+    if (rc == 0 && (fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0)) < 0)
+        rc = -errno;
+    if (rc == 0 && fchmod(fd, 0600) < 0) /* who may read the job could read the environment, which is in it */
         rc = -errno;
     if (rc == 0)
         rc = write_all(fd, text, size);

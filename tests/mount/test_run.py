@@ -73,6 +73,19 @@ def test_directory_umask_and_environment(m):
     says(p, 0, b"%s\n0027\na 'b'\n$c|\xc3\xbc" % os.fsencode(m.work))
 
 
+def test_no_other_user_can_read_the_environment_and_the_input(shared, alice, mallory):
+    """The job has them in it, and /proc shows them to nobody else either."""
+    for name, words in (("lone", "-d true"), ("group", "-d -g group true ::: a b")):
+        p = alice.sh("umask 022; echo secret | %s -m %s %s" % (RUN, shared.mnt, words), PASSWORD="secret")
+        assert p.returncode == 0, (name, p.stderr)
+    assert alice.sh("%s -m %s --wait group" % (RUN, shared.mnt)).returncode == 0
+    specs = alice.sh("cd %s/info; grep -l secret */spec */*/spec" % shared.mnt).stdout.split()
+    assert len(specs) == 3
+    for spec in specs:
+        p = mallory.sh("cat %s/info/%s" % (shared.mnt, spec))
+        assert p.returncode == 1 and "Permission denied" in p.stderr and not p.stdout
+
+
 @pytest.mark.parametrize("size", [0, 1, 100_000, 20_000_000])
 def test_standard_input_of_any_size(m, size):
     data = (os.urandom(1000) * (size // 1000 + 1))[:size]
