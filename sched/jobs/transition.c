@@ -1,5 +1,6 @@
 /* Transitions of jobs, and their removal. sched_move is the only function that writes a state. It checks the table,
  * updates the counts, sets the times and notes the change for those who wait. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned a
     struct job *j = &r->job;
     struct tally delta = {0};
     enum job_shelf shelf = r->stream ? SHELF_PART : job_shelf_of(to);
+    assert(states_may(&job_states, j->state, to)); /* what is on the disk is never what it must not be */
     states_changed(&job_states, j->id, j->name, j->state, to);
     count(&delta, j, (uint64_t)-1);
     if (shelf != j->shelf)

@@ -42,7 +42,7 @@ ASKED_TOO_MUCH = re.compile(r"^==\d+==WARNING: AddressSanitizer failed to alloca
 SANITIZER = ("handle_segv=0:handle_abort=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:"
              "allocator_may_return_null=1:log_path=%s")
 PENDING = ("queued", "waiting")  # a job that cannot run for want of a slot at all may be in either
-REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error: |[Aa]ssertion .*failed|stack smashing|double free")
+REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error: |[Aa]ssertion .*failed|stack smashing|double free|a fault of ppfs")
 
 
 def high_water(pid):
