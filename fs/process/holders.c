@@ -77,8 +77,14 @@ void holders_log(const char *mountpoint) {
         _exit(0);
     }
     int64_t until = clock_ms() + SEARCH_MS;
-    while (pid > 0 && clock_ms() < until && waitpid(pid, NULL, WNOHANG) == 0)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    if (pid > 0 && kill(pid, SIGKILL) == 0)
+    bool ended = pid < 0;
+    while (!ended && clock_ms() < until) {
+        ended = waitpid(pid, NULL, WNOHANG) != 0;
+        if (!ended)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    if (!ended) { /* else its number may be another process's by now */
+        kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
+    }
 }
