@@ -157,6 +157,15 @@ int group_run(const char *mount, const struct run_args *a) {
     return failed < FAILED_MAX ? failed : FAILED_MAX;
 }
 
+/* Whether there is such a group or job. */
+static bool exists(const char *mount, const char *name) {
+    char path[PATH_MAX];
+    if (path_of(path, mount, "info", name) && access(path, F_OK) == 0)
+        return true;
+    run_cannot("there is no job and no group %s", name);
+    return false;
+}
+
 int group_wait(const char *mount, const char *name) {
     char path[PATH_MAX], line[256] = "";
     unsigned long done = 0, failed = 0, cancelled = 0;
@@ -164,7 +173,7 @@ int group_wait(const char *mount, const char *name) {
         return run_cannot("%s: %s", name, strerror(ENAMETOOLONG));
     FILE *f = fopen(strcat(path, "/.wait"), "re");
     if (!f && (errno == ENOENT || errno == ENOTDIR))
-        return follow_status(mount, name);
+        return exists(mount, name) ? follow_status(mount, name) : RUN_CANNOT;
     if (!f || !fgets(line, sizeof line, f) ||
         sscanf(line, "done %lu failed %lu cancelled %lu", &done, &failed, &cancelled) < 2) {
         int error = errno;
@@ -184,15 +193,6 @@ static int print_name(void *arg, const char *path, const char *below) {
 
 static int gone_or(const char *name, const char *what, int rc) {
     return rc == -ENOENT ? 0 : run_cannot("cannot %s %s: %s", what, name, strerror(-rc));
-}
-
-/* Whether there is such a group or job. */
-static bool exists(const char *mount, const char *name) {
-    char path[PATH_MAX];
-    if (path_of(path, mount, "info", name) && access(path, F_OK) == 0)
-        return true;
-    run_cannot("there is no job and no group %s", name);
-    return false;
 }
 
 int group_failed(const char *mount, const char *name) {

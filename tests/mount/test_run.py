@@ -204,7 +204,7 @@ def test_what_cannot_be(m, new_mount):
         assert p.returncode == CANNOT and p.stderr.count(b"\n") == 1 and not p.stdout, words
     for what in ("--wait", "--failed", "--retry", "--cancel"):
         p = run(m, what, "nosuch")
-        assert p.returncode == CANNOT and p.stderr.startswith(b"ppfs-run: ") and p.stderr.count(b"\n") == 1, what
+        assert (p.returncode, p.stderr) == (CANNOT, b"ppfs-run: there is no job and no group nosuch\n"), what
     is_forgotten(m)
 
 
@@ -243,6 +243,7 @@ def test_lines_and_numbers(m):
     (m.work / "items").write_bytes(b"one\ntwo words\n\nlast")
     says(run(m, "-g", "L", "--lines", "items", "printf", "[%s %s]", "{}", "{}"), 0, b"[one one][two words two words][ ][last last]")
     says(run(m, "-g", "S", "--lines", "-", "echo", stdin=b"1\n2\n"), 0, b"1\n2\n")
+    says(run(m, "-g", "N", "wc", "-c", ":::", "-", stdin=b"not for the jobs of a group"), 0, b"0 -\n")
     says(run(m, "-g", "A", "--array", "8-12", "sh", "-c", "echo {} $PPFS_INDEX"), 0, b"8 1\n9 2\n10 3\n11 4\n12 5\n")
     assert sorted(os.listdir(m.results / "A")) == ["1", "2", "3", "4", "5"]
     (m.work / "zero").write_bytes(b"a\0b\n")
