@@ -38,13 +38,13 @@ static int settle_one(struct sched *s, uint64_t id, bool succeeded, const char *
         bool named = rc == 0 && is_named(o, name);
         options_destroy(o);
         snprintf(why, sizeof why, "not started, because %s did not succeed", named ? name : "a job that it waited for");
-        return rc < 0 ? rc : sched_fail(s, &r, EIO, why, 0);
+        return rc < 0 && rc != -EINVAL ? rc : sched_fail(s, &r, EIO, why, 0);
     }
     if (store_dep_first(s->store, id, &on, &count) == 0)
         return 0;
     rc = submit_options(s, &r, &o);
     if (rc < 0)
-        return rc;
+        return rc == -EINVAL ? sched_fail(s, &r, EIO, submit_unreadable, 0) : rc;
     bool placeable = submit_placeable(s, &r, o);
     options_destroy(o);
     if (placeable)

@@ -13,6 +13,8 @@
 
 /* --- options ----------------------------------------------------------------------------------------------------- */
 
+const char submit_unreadable[] = "its options in the database cannot be read";
+
 int submit_options(struct sched *s, const struct job_row *r, struct options **out) {
     char *saved = NULL;
     struct options *o = options_create();
@@ -165,6 +167,8 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
     struct options *o = NULL;
     char why[JOB_WHY_MAX];
     int rc = submit_options(s, r, &o);
+    if (rc == -EINVAL)
+        return sched_fail(s, r, EIO, submit_unreadable, also_save);
     if (rc < 0)
         return sched_check(s, rc);
     rc = r->resolved ? still_waits(s, r->job.id) : wait_for(s, r, o, why, sizeof why);

@@ -246,11 +246,11 @@ static int try_again(struct sched *s, struct job_row *row) {
 
 static int write_failure(struct sched *s, const struct run *r, struct job_row *row, int error) {
     struct options *o = NULL;
-    int rc = sched_check(s, submit_options(s, row, &o));
-    if (rc < 0)
-        return rc;
+    int rc = submit_options(s, row, &o);
+    if (rc < 0 && rc != -EINVAL)
+        return sched_check(s, rc);
     row->job.failures++;
-    bool again = row->job.failures <= options_retries(o);
+    bool again = rc == 0 && row->job.failures <= options_retries(o);
     options_destroy(o);
     host_count(r->host, 0, 1, 0);
     return again ? try_again(s, row) : sched_fail(s, row, error, row->job.why, 0);

@@ -288,6 +288,27 @@ static void test_replace_cancel_forget(void **state) {
         turn();
 }
 
+/* One row that cannot be read holds up nobody else: its job ends. */
+static void test_options_that_cannot_be_read(void **state) {
+    (void)state;
+    static const char bad[] = "{\"no such option\": 1}";
+    uint64_t held = PUT("held", "#ppfs: hold=1\nprint(1)\n"), first = PUT("first", "#!/bin/sh\nsleep 0.2\n");
+    uint64_t after = PUT("after", "#ppfs: after=first\nprint(2)\n");
+    uint64_t fails = PUT("fails", "#!/bin/sh\nsleep 0.2\nexit 1\n");
+    turn();
+    assert_int_equal(get(fails).state, JOB_RUNNING);
+    assert_int_equal(store_job_set_options(s->store, held, bad), 0);
+    assert_int_equal(store_job_set_options(s->store, after, bad), 0);
+    assert_int_equal(store_job_set_options(s->store, fails, bad), 0);
+    turn();
+    assert_int_equal(sched_set_hold(s, held, false), 0);
+    assert_int_equal(sched_commit(s), 0);
+    assert_int_equal(get(held).state, JOB_FAILED);
+    assert_int_equal(wait_end(first).state, JOB_DONE);
+    assert_int_equal(wait_end(after).state, JOB_FAILED);
+    assert_int_equal(wait_end(fails).state, JOB_FAILED);
+}
+
 /* What a turn that is not committed has written over the oldest is not taken for it. */
 static void test_successors_of_a_turn_that_is_taken_back(void **state) {
     (void)state;
@@ -333,6 +354,7 @@ int main(void) {
                                        TEST(test_long_work_is_cut_by_time),
                                        TEST(test_rename_that_is_refused_changes_nothing),
                                        TEST(test_replace_cancel_forget),
+                                       TEST(test_options_that_cannot_be_read),
                                        TEST(test_successors_of_a_turn_that_is_taken_back),
                                        TEST(test_stop_and_go_on),
                                        TEST(test_large)};
