@@ -7,6 +7,9 @@
 
 #include "scripts/ppfs_run/run.h"
 
+/* The longest line of the mount table: a part of it that was cut off would be the number of another user. */
+enum { LINE_MAX_BYTES = 1 << 16 };
+
 #define PRIVATE "ppfs-private-" /* of Python's package: of one process alone */
 
 static bool is_mount(const char *path) {
@@ -33,7 +36,7 @@ static uid_t owner_of(const struct mntent *m) {
 /* The newest of that owner's in the mount table, for free(). *count: how many he has. */
 static char *newest_of(uid_t owner, unsigned *count) {
     struct mntent m;
-    char buf[PATH_MAX + 1024], *found = NULL;
+    char buf[LINE_MAX_BYTES], *found = NULL;
     FILE *f = setmntent("/proc/self/mounts", "re");
     *count = 0;
     while (f && getmntent_r(f, &m, buf, sizeof buf)) {

@@ -216,6 +216,27 @@ def test_the_mount_is_found(m):
         assert p.returncode == 0 and "ppfs-run" in p.stdout and not p.stderr
 
 
+ALONE = """\
+mount --bind "$1" "$2" && cat /proc/self/mounts >mounts || exit
+while read -r _ where type _; do
+    where=$(printf %b "$where")
+    [ "$type" != fuse.ppfs ] || [ "$where" = "$2" ] || umount -lc "$where"
+done <mounts
+exec "$3" -n echo x
+"""
+
+
+def test_a_long_line_of_the_mount_table_is_read_to_its_end(m):
+    """Cut off, it would name no user, or one with fewer digits."""
+    if os.geteuid():
+        pytest.skip("only root can have a mount table of his own")
+    where = m.work.joinpath(*["%200s" % "x"] * 8)
+    where.mkdir(parents=True)
+    env = {k: v for k, v in os.environ.items() if k != "PPFS"}
+    says(subprocess.run(["unshare", "-m", "sh", "-c", ALONE, "sh", m.mnt, where, RUN], cwd=m.work, env=env, capture_output=True,
+                        timeout=60), 0, b"x\n")
+
+
 def test_as_the_shell_of_make(m):
     need_programs("make")
     (m.work / "Makefile").write_text("SHELL = %s\nall: a b c\n\techo all > all\na b c:\n\techo $@ $$PPFS_NODE > $@\nbad:\n\tfalse\n" % RUN)
