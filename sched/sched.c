@@ -177,7 +177,7 @@ static int recover_running(struct sched *s) {
             }
             store_ready_turn(s->store, &r.job, &r.turn);
             backlog_mark(s, &r);
-            sched_move(s, &r, JOB_QUEUED, 0);
+            sched_transition(s, &r, JOB_QUEUED, 0);
         }
     return store_failed(s->store);
 }

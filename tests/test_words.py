@@ -37,18 +37,14 @@ LEFT = {
     "cage": "tests",
     "far": "worker tests",
     "heir": "worker",
-    "isolate": "worker",
     "lane": "sched tests",
-    "loan": "sched worker net tests",
     "look": "sched worker tests",
-    "move": "sched",
     "outbox": "tests",
     "place": "sched worker tests",
     "sink": "tests",
     "source": "tests",
-    "speed": "sched tests",
     "steer": "sched",
-    "values": "sched tests",
+    "values": "tests",
 }
 
 

@@ -21,7 +21,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "net/session/loan.h"
+#include "net/session/shared_buffer.h"
 #include "net/tls/tls_int.h"
 
 enum { READ_MIN = 16 * 1024, READ_TURN = 256 * 1024, READ_CAP = FRAME_HEADER + FRAME_BODY_MAX };
@@ -349,14 +349,15 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
 
 static void let_go(const void *bytes, size_t size, void *arg) {
     (void)bytes, (void)size;
-    loan_let_go(arg);
+    shared_buffer_release(arg);
 }
 
-int link_send_loan(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size, struct loan *loan) {
+int link_send_shared(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size,
+                     struct shared_buffer *shared) {
     uint8_t header[FRAME_HEADER];
     bool first = !link_pending(l);
 
-    if (!loan || size <= SMALL)
+    if (!shared || size <= SMALL)
         return link_send(l, kind, id, body, size);
     if (l->broken)
         return -EPIPE;
@@ -365,10 +366,10 @@ int link_send_loan(struct link *l, uint8_t kind, uint64_t id, const void *body, 
         return -ENOMEM;
     frame_encode(header, kind, id, size);
     int err = evbuffer_add(frame, header, FRAME_HEADER) ? -ENOMEM : 0;
-    if (!err && evbuffer_add_reference(frame, body, size, let_go, loan))
+    if (!err && evbuffer_add_reference(frame, body, size, let_go, shared))
         err = -ENOMEM;
     else if (!err)
-        loan_hold(loan);
+        shared_buffer_hold(shared);
     if (!err && evbuffer_add_buffer(l->out, frame))
         err = -ENOMEM;
     evbuffer_free(frame);

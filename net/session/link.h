@@ -9,7 +9,7 @@
 #include "net/session/frame.h"
 
 struct link;
-struct loan;
+struct shared_buffer;
 struct tls_conn;
 
 struct link_events {
@@ -30,7 +30,8 @@ void link_destroy(struct link *l); /* accepts NULL; may be called from within a 
 /* Queues one frame; body is copied. 0 or -errno (-EPIPE when closed). Failure of the peer comes later as closed(). */
 int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size);
 /* The same, of a body that lies in that memory, which is held until the socket has it: a large one is not copied. */
-int link_send_loan(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size, struct loan *loan);
+int link_send_shared(struct link *l, uint8_t kind, uint64_t id, const void *body, uint32_t size,
+                     struct shared_buffer *shared);
 /* Queues whole frames, encoded, that stay where they are until free_cb is called with them: when they are no longer
  * needed, once, also when the link goes; perhaps before this returns. 0 or -errno: free_cb is not called. */
 int link_lend(struct link *l, const void *frames, size_t size,

@@ -198,18 +198,18 @@ int store_ready_head(struct store *st, uid_t uid, const char *place, const struc
                     out);
 }
 
-int store_ready_place(struct store *st, uid_t uid, char place[PLACE_MAX]) {
+int store_ready_place(struct store *st, uid_t uid, char place[CONSTRAINT_MAX]) {
     sqlite3_stmt *q;
     int rc = store_row(st, &q, SQL_READY_PLACE, TEXT(place), INTEGER(uid));
     if (rc < 0)
         return rc;
-    store_copy(q, 0, place, PLACE_MAX);
+    store_copy(q, 0, place, CONSTRAINT_MAX);
     store_end(q);
     return 0;
 }
 
-/* Turn about among what is a user's: a lane is (group, priority). A job joins behind its own lane's last, but never
- * before the place that is served now; so lanes alternate however many jobs each has, and a lane that was idle has no
+/* Turn about among what is a user's: a ready queue is one (group, priority). A job joins behind its own last one, but never
+ * before the place that is served now; so ready queues alternate however many jobs each has, and a ready queue that was idle has no
  * credit. */
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn) {
     return store_integers(st, turn, 1, SQL_READY_TURN, INTEGER(j->group), INTEGER(j->uid), INTEGER(j->priority));

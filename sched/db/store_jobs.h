@@ -4,7 +4,7 @@
 #include "sched/job/job.h"
 
 struct store;
-#define PLACE_MAX (JOB_NAME_MAX + 24)
+#define CONSTRAINT_MAX (JOB_NAME_MAX + 24)
 
 enum {                /* what store_job_save writes besides the plain columns */
        SAVE_NAME = 1, /* group, name, side, uid */
@@ -15,12 +15,12 @@ enum { FLAG_FLUSHED = 1, FLAG_CUT = 2, FLAG_SEALED = 4, FLAG_RESOLVED = 8, FLAG_
 
 struct job_row { /* a job and what only sched/ wants to know */
     struct job job;
-    bool sealed;           /* its last writer has closed, and it was not for it to be queued then */
-    bool copy;             /* a draft made as a copy of the job that it is to replace, and nothing was written to it */
-    bool resolved;         /* its after= was looked up: deps has what it still waits for */
-    int64_t turn;          /* place in turn about, among equal priorities */
-    char place[PLACE_MAX]; /* where it may run (host.h); a stream: "", it needs a place in memory only */
-    uint64_t stream, call; /* the stream and the number of its call that this job answers; 0 = a job of its own */
+    bool sealed;   /* its last writer has closed, and it was not for it to be queued then */
+    bool copy;     /* a draft made as a copy of the job that it is to replace, and nothing was written to it */
+    bool resolved; /* its after= was looked up: deps has what it still waits for */
+    int64_t turn;  /* place in turn about, among equal priorities */
+    char place[CONSTRAINT_MAX]; /* where it may run (host.h); a stream: "", it needs a place in memory only */
+    uint64_t stream, call;      /* the stream and the number of its call that this job answers; 0 = a job of its own */
 };
 
 int store_job_insert(struct store *st, const struct job_row *r, const char *cwd);
@@ -41,7 +41,7 @@ int store_ready_user(struct store *st, int64_t after, uid_t *uid);
 /* The next to run of the user's of that place, behind the job after (NULL: the first). -ENOENT */
 int store_ready_head(struct store *st, uid_t uid, const char *place, const struct job_row *after, struct job_row *out);
 /* The place behind after that jobs of the user wait for, other than ""; it may be given again. -ENOENT */
-int store_ready_place(struct store *st, uid_t uid, char place[PLACE_MAX]);
+int store_ready_place(struct store *st, uid_t uid, char place[CONSTRAINT_MAX]);
 /* the place a job gets that is queued now */
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn);
 int64_t store_next_due(struct store *st);           /* earliest not_before of a waiting job, 0 = none */

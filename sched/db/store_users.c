@@ -51,8 +51,8 @@ static const char triggers[] =
     MAKE "groups_of AFTER UPDATE OF uid ON main.groups WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
     "UPDATE counts SET drafts=drafts-1, bytes=bytes-" EACH " WHERE uid=old.uid;"
     "UPDATE counts SET drafts=drafts+1, bytes=bytes+" EACH " WHERE uid=new.uid; END;"
-    MAKE "values_in AFTER INSERT ON main.functions BEGIN " KNOWN("new.uid") "UPDATE counts SET kept=kept+" FUNCTION_SIZE("new.") " WHERE uid=new.uid; END;"
-    MAKE "values_out AFTER DELETE ON main.functions BEGIN UPDATE counts SET kept=kept-" FUNCTION_SIZE("old.") " WHERE uid=old.uid; END;";
+    MAKE "objects_in AFTER INSERT ON main.functions BEGIN " KNOWN("new.uid") "UPDATE counts SET kept=kept+" FUNCTION_SIZE("new.") " WHERE uid=new.uid; END;"
+    MAKE "objects_out AFTER DELETE ON main.functions BEGIN UPDATE counts SET kept=kept-" FUNCTION_SIZE("old.") " WHERE uid=old.uid; END;";
 /* clang-format on */
 
 #define LOG_SIZE                                                                                                       \

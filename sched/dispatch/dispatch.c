@@ -10,20 +10,20 @@
 #include "sched/dispatch/lend.h"
 #include "sched/streams/stream_int.h"
 
-#define LANES_MAX 256  /* places of a user that one dispatch looks at */
+#define QUEUES_MAX 256 /* places of a user that one dispatch looks at */
 #define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */
 #define WAITING_MAX 64 /* jobs of a user that it passes by: they wait for a faster host, or for one that is kept */
 #define WANTED_MAX 16  /* jobs of a user that others wait for and that cannot start, in one dispatch */
 
-/* Jobs wait in lanes, one for each user and place that they may run at (host.h); "" is the lane of those that run
- * anywhere. A lane whose hosts are busy holds up no other. */
-struct lane {
-    char place[PLACE_MAX];
+/* Jobs wait in ready queues, one for each user and place that they may run at (host.h); "" is the ready queue of those that run
+ * anywhere. A ready queue whose hosts are busy holds up no other. */
+struct ready_queue {
+    char place[CONSTRAINT_MAX];
     struct job_row head;
     bool over; /* nothing more of it can start in this dispatch */
 };
-struct lanes { /* of a user */
-    struct lane *items;
+struct ready_queues { /* of a user */
+    struct ready_queue *items;
     size_t count, cap;
     int waiting;       /* jobs met that it passes by */
     unsigned met;      /* times that it was his turn */
@@ -50,41 +50,41 @@ static bool somebody_waits(struct sched *s) {
     return s->users->backlog || s->users->placed_backlog || wanted;
 }
 
-/* --- a user's lanes ---------------------------------------------------------------------------------------------- */
+/* --- a user's ready queues ---------------------------------------------------------------------------------------------- */
 
-/* The lane's next job behind after (which may be its head), or its first. */
-static void next_in(struct user *u, struct lane *l, const struct job_row *after) {
+/* The ready queue's next job behind after (which may be its head), or its first. */
+static void next_in(struct user *u, struct ready_queue *l, const struct job_row *after) {
     int rc = store_ready_head(u->s->store, u->uid, l->place, after, &l->head);
     l->over = rc < 0;
     if (rc < 0 && !after && !*l->place)
         user_backlog(u, false, u->placed);
 }
 
-static int add_lane(struct user *u, const char *place) {
-    struct lanes *lanes = u->lanes;
-    if (lanes->count == lanes->cap) {
-        size_t cap = lanes->cap ? lanes->cap * 2 : 4;
-        struct lane *grown = reallocarray(lanes->items, cap, sizeof *grown);
+static int add_queue(struct user *u, const char *place) {
+    struct ready_queues *queues = u->queues;
+    if (queues->count == queues->cap) {
+        size_t cap = queues->cap ? queues->cap * 2 : 4;
+        struct ready_queue *grown = reallocarray(queues->items, cap, sizeof *grown);
         if (!grown)
             return sched_check(u->s, -ENOMEM);
-        lanes->items = grown;
-        lanes->cap = cap;
+        queues->items = grown;
+        queues->cap = cap;
     }
-    struct lane *l = &lanes->items[lanes->count++];
+    struct ready_queue *l = &queues->items[queues->count++];
     strcpy(l->place, place);
     next_in(u, l, NULL);
     return 0;
 }
 
-/* Of many lanes some hundred take part, others the next time. */
+/* Of many ready queues some hundred take part, others the next time. */
 static int add_places(struct user *u) {
-    struct lanes *lanes = u->lanes;
-    char place[PLACE_MAX];
-    bool wrapped = !*u->place_from;
-    strcpy(place, u->place_from);
-    size_t before = lanes->count;
+    struct ready_queues *queues = u->queues;
+    char place[CONSTRAINT_MAX];
+    bool wrapped = !*u->constraint_from;
+    strcpy(place, u->constraint_from);
+    size_t before = queues->count;
     int rc = 0;
-    while (rc == 0 && lanes->count < LANES_MAX) {
+    while (rc == 0 && queues->count < QUEUES_MAX) {
         rc = store_ready_place(u->s->store, u->uid, place);
         if (rc == -ENOENT && !wrapped) {
             wrapped = true;
@@ -92,39 +92,39 @@ static int add_places(struct user *u) {
             rc = 0;
             continue;
         }
-        if (rc == 0 && wrapped && *u->place_from && strcmp(place, u->place_from) > 0)
+        if (rc == 0 && wrapped && *u->constraint_from && strcmp(place, u->constraint_from) > 0)
             break;
         if (rc == 0)
-            rc = add_lane(u, place);
+            rc = add_queue(u, place);
     }
     if (rc == -ENOENT)
         rc = 0;
-    user_backlog(u, u->backlog, lanes->count > before);
-    strcpy(u->place_from, lanes->count == LANES_MAX ? place : "");
+    user_backlog(u, u->backlog, queues->count > before);
+    strcpy(u->constraint_from, queues->count == QUEUES_MAX ? place : "");
     return sched_check(u->s, rc);
 }
 
 /* Once in a dispatch. 0 or -errno */
-static int open_lanes(struct user *u) {
+static int open_queues(struct user *u) {
     struct sched *s = u->s;
-    if (u->lanes)
+    if (u->queues)
         return 0;
-    u->lanes = calloc(1, sizeof *u->lanes);
-    if (!u->lanes)
+    u->queues = calloc(1, sizeof *u->queues);
+    if (!u->queues)
         return sched_check(s, -ENOMEM);
     LIST_INSERT_HEAD(&s->users->met, u, met);
-    int rc = u->backlog ? add_lane(u, "") : 0;
+    int rc = u->backlog ? add_queue(u, "") : 0;
     return rc == 0 && u->placed ? add_places(u) : rc;
 }
 
 /* keep: those who were passed stay so, and the next dispatch goes on behind them. */
-static void close_lanes(struct sched *s, bool keep) {
+static void close_queues(struct sched *s, bool keep) {
     for (struct user *u = LIST_FIRST(&s->users->met), *next; u; u = next) {
         next = LIST_NEXT(u, met);
-        if (u->lanes)
-            free(u->lanes->items);
-        free(u->lanes);
-        u->lanes = NULL;
+        if (u->queues)
+            free(u->queues->items);
+        free(u->queues);
+        u->queues = NULL;
         if (keep && u->passed)
             continue;
         LIST_REMOVE(u, met);
@@ -138,10 +138,10 @@ static bool before(const struct job_row *a, const struct job_row *b) {
     return a->turn != b->turn ? a->turn < b->turn : a->job.id < b->job.id;
 }
 
-static struct lane *best_lane(struct user *u) {
-    struct lane *best = NULL;
-    for (size_t i = 0; i < u->lanes->count; i++) {
-        struct lane *l = &u->lanes->items[i];
+static struct ready_queue *best_queue(struct user *u) {
+    struct ready_queue *best = NULL;
+    for (size_t i = 0; i < u->queues->count; i++) {
+        struct ready_queue *l = &u->queues->items[i];
         if (!l->over && (!best || before(&l->head, &best->head)))
             best = l;
     }
@@ -153,7 +153,7 @@ static struct lane *best_lane(struct user *u) {
 /* Cannot run with the slots and nodes there are: aside, so that it holds up nobody, until that changes. */
 static int put_aside(struct sched *s, struct job_row *r) {
     r->job.not_before = NOT_PLACED;
-    return sched_move(s, r, JOB_WAITING, 0);
+    return sched_transition(s, r, JOB_WAITING, 0);
 }
 
 /* It starts on a host that is kept for another job, if it surely ends before that one could begin. */
@@ -163,15 +163,15 @@ static bool fill(struct sched *s, struct job_row *r, const struct demand *d) {
         return false;
     struct host *h = host_spare(s, d, options_timeout_us(o));
     options_destroy(o);
-    if (!h || speed_holds(s, h, d->function) || run_start(s, r, h, 0) < 0)
+    if (!h || estimate_holds(s, h, d->function) || run_start(s, r, h, 0) < 0)
         return false;
     run_find(s, r->job.id)->use.filled = true;
     return true;
 }
 
-/* The head of a lane starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
+/* The head of a ready queue starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
  * it go to others. True: its state has changed. */
-static bool try_head(struct user *u, struct lane *l) {
+static bool try_head(struct user *u, struct ready_queue *l) {
     struct sched *s = u->s;
     struct job_row *r = &l->head;
     if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
@@ -201,12 +201,12 @@ static bool try_head(struct user *u, struct lane *l) {
         next_in(u, l, r);
         return false;
     }
-    struct demand d = {l->place, r->job.cpus, speed_of_job(s, &r->job, r->stream), u->uid,
+    struct demand d = {l->place, r->job.cpus, estimate_of_job(s, &r->job, r->stream), u->uid,
                        r->job.deaths || r->job.failures ? r->job.node : ""};
     struct host *h = host_pick(s, &d);
-    if (h && speed_holds(s, h, d.function)) { /* those behind it may be others */
+    if (h && estimate_holds(s, h, d.function)) { /* those behind it may be others */
         next_in(u, l, r);
-        l->over |= ++u->lanes->waiting >= WAITING_MAX;
+        l->over |= ++u->queues->waiting >= WAITING_MAX;
         return false;
     }
     if (h && run_start(s, r, h, 0) == 0) {
@@ -220,7 +220,7 @@ static bool try_head(struct user *u, struct lane *l) {
     const struct host *kept = host_reserve(s, &d, r->job.id);
     u->keeps |= kept && kept->used - kept->leases + r->job.cpus <= kept->cpus + kept->lent;
     if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .uid = u->uid, .avoid = ""}) ||
-        (s->hosts->spares && ++u->lanes->waiting < WAITING_MAX))
+        (s->hosts->spares && ++u->queues->waiting < WAITING_MAX))
         next_in(u, l, r);
     else
         l->over = true;
@@ -228,11 +228,11 @@ static bool try_head(struct user *u, struct lane *l) {
 }
 
 /* Of those that others wait for one starts: the last that was waited for, or the lenders would be more and more. False:
- * none can, and it is for what is next in his lanes. */
+ * none can, and it is for what is next in his ready queues. */
 static bool start_wanted(struct user *u) {
     struct want *w;
-    for (; u->lanes->unwanted < WANTED_MAX && (w = TAILQ_FIRST(&u->wanted)); u->lanes->unwanted++, u->s->steps++) {
-        struct lane alone = {.over = false};
+    for (; u->queues->unwanted < WANTED_MAX && (w = TAILQ_FIRST(&u->wanted)); u->queues->unwanted++, u->s->steps++) {
+        struct ready_queue alone = {.over = false};
         uint64_t job = w->job;
         if (store_job_get(u->s->store, job, &alone.head) < 0 || alone.head.job.state != JOB_QUEUED ||
             alone.head.job.uid != u->uid) {
@@ -245,7 +245,7 @@ static bool start_wanted(struct user *u) {
             continue;
         }
         wanted_unlist(w);
-        for (struct lane *l = u->lanes->items; l < u->lanes->items + u->lanes->count; l++)
+        for (struct ready_queue *l = u->queues->items; l < u->queues->items + u->queues->count; l++)
             if (!l->over && l->head.job.id == job)
                 next_in(u, l, NULL);
         return true;
@@ -255,7 +255,7 @@ static bool start_wanted(struct user *u) {
 
 /* --- turns ------------------------------------------------------------------------------------------------------- */
 
-static bool is_stream_first(const struct user *u, const struct lane *l, const struct lease_offer *o) {
+static bool is_stream_first(const struct user *u, const struct ready_queue *l, const struct lease_offer *o) {
     return !l || o->priority > l->head.job.priority || (o->priority == l->head.job.priority && u->stream_turn);
 }
 
@@ -267,9 +267,9 @@ static struct user *raised(struct sched *s) {
     for (unsigned i = 0; i < 2 && s->users->heaps[USERS_READY].count > 1; i++) {
         struct user *u = user_of(s, trusted[i]);
         struct lease_offer o;
-        if (!u || !u->in[USERS_READY] || open_lanes(u) < 0)
+        if (!u || !u->in[USERS_READY] || open_queues(u) < 0)
             continue;
-        const struct lane *l = best_lane(u);
+        const struct ready_queue *l = best_queue(u);
         int priority = l ? l->head.job.priority : 0;
         if (lease_ready(u, &o) && o.priority > priority)
             priority = o.priority;
@@ -285,17 +285,17 @@ static struct user *raised(struct sched *s) {
 static bool give_turn(struct user *u, bool *moved) {
     struct sched *s = u->s;
     struct lease_offer o;
-    if (open_lanes(u) < 0 || u->lanes->met++ == MET_MAX)
+    if (open_queues(u) < 0 || u->queues->met++ == MET_MAX)
         return false;
     if (lend_crowded(u, s->hosts->all->cpus) && start_wanted(u)) {
         *moved = true;
         return true;
     }
-    if (u->lanes->met == 1) {
+    if (u->queues->met == 1) {
         u->stream_turn &= !u->keeps;
         u->keeps = false;
     }
-    struct lane *l = best_lane(u);
+    struct ready_queue *l = best_queue(u);
     bool stream = lease_ready(u, &o);
     if (stream && is_stream_first(u, l, &o)) {
         u->stream_turn = false;
@@ -321,16 +321,16 @@ static void dispatch_users(struct sched *s) {
         struct user *u = raised(s);
         if (!u && !(u = user_next(s)))
             break;
-        cut = (moved || (passed && !u->lanes)) && clock_us() >= until;
+        cut = (moved || (passed && !u->queues)) && clock_us() >= until;
         if (cut)
             break;
         if (give_turn(u, &moved))
             continue;
-        more |= u->lanes && u->lanes->met > MET_MAX;
+        more |= u->queues && u->queues->met > MET_MAX;
         user_pass(u);
         passed = true;
     }
-    close_lanes(s, cut && !moved);
+    close_queues(s, cut && !moved);
     if (cut || (more && moved) || (goes_on && s->stirred)) /* what stirred may be for those who were passed before it */
         sched_tick(s);
 }
@@ -338,7 +338,7 @@ static void dispatch_users(struct sched *s) {
 void dispatch_turn(struct sched *s) {
     if (s->stopping || store_failed(s->store))
         return;
-    speed_weigh(s);
+    estimate_weigh(s);
     find_users(s);
     if (!somebody_waits(s))
         return;

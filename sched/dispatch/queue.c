@@ -113,7 +113,7 @@ static void sweep_slice(struct sched *s) {
 }
 
 /* Jobs that fitted no node are judged again. */
-static void place_slice(struct sched *s) {
+static void constraint_slice(struct sched *s) {
     uint64_t ids[ROWS];
     int n = store_ids(s->store, SET_UNPLACED, 0, s->placed, ids, ROWS);
     s->placing = n == ROWS;
@@ -174,7 +174,7 @@ void queue_turn(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
     work_off(s, &s->settling, settle_slice, until);
     work_off(s, &s->opening, open_slice, until);
-    work_off(s, &s->placing, place_slice, until);
+    work_off(s, &s->placing, constraint_slice, until);
     work_off(s, &s->sweeping, sweep_slice, until);
     work_off(s, &s->trash, trash_slice, until);
     retries_slice(s, until);

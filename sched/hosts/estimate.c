@@ -23,23 +23,23 @@
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
 
-uint64_t speed_key(uint64_t a, uint64_t b) {
+uint64_t estimate_key(uint64_t a, uint64_t b) {
     uint64_t x = (a ^ hash_number(b)) * 0xd6e8feb86659fd93u;
     x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
     x ^= x >> 32;
     return x ? x : 1;
 }
 
-uint64_t speed_key_text(const char *text, size_t size) {
-    return speed_key(hash_bytes(text, size < NAME_MAX_HASHED ? size : NAME_MAX_HASHED), size);
+uint64_t estimate_key_text(const char *text, size_t size) {
+    return estimate_key(hash_bytes(text, size < NAME_MAX_HASHED ? size : NAME_MAX_HASHED), size);
 }
 
 static unsigned first_way(uint64_t key) {
-    return (unsigned)(key >> 32) % (SPEED_MAX / WAYS) * WAYS;
+    return (unsigned)(key >> 32) % (ESTIMATE_MAX / WAYS) * WAYS;
 }
 
-unsigned speed_function(struct sched *s, uint64_t key) {
-    struct speeds *t = &s->hosts->speeds;
+unsigned estimate_function(struct sched *s, uint64_t key) {
+    struct estimates *t = &s->hosts->estimates;
     unsigned first = first_way(key), at = first;
     for (unsigned i = first; i < first + WAYS; i++) {
         if (t->keys[i] == key) {
@@ -62,16 +62,16 @@ unsigned speed_function(struct sched *s, uint64_t key) {
 
 static struct took took(const struct host *h, unsigned function) {
     struct took t = h->took[function];
-    return t.of == h->s->hosts->speeds.given[function] ? t : (struct took){0};
+    return t.of == h->s->hosts->estimates.given[function] ? t : (struct took){0};
 }
 
 static bool alike(struct took t) {
     return t.us > 0 && t.spread < (float)ALIKE * t.us;
 }
 
-void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
+void estimate_note(struct host *h, unsigned function, double us, unsigned runs) {
     struct took t = took(h, function);
-    float *fastest = &h->s->hosts->speeds.fastest[function];
+    float *fastest = &h->s->hosts->estimates.fastest[function];
     double keep = 1;
     if (function == 0 || runs == 0)
         return;
@@ -80,21 +80,21 @@ void speed_note(struct host *h, unsigned function, double us, unsigned runs) {
     us = us < 0.01 ? 0.01 : us;
     if (t.us == 0) {
         t.us = t.spread = (float)us;
-        t.of = h->s->hosts->speeds.given[function];
+        t.of = h->s->hosts->estimates.given[function];
     }
     t.spread = (float)(t.spread * keep + fabs(us - t.us) * (1 - keep));
     t.us = (float)(t.us * keep + us * (1 - keep));
     h->took[function] = t;
     if (alike(t) && (*fastest == 0 || t.us < *fastest))
         *fastest = t.us;
-    h->s->hosts->speeds.changed = true;
+    h->s->hosts->estimates.changed = true;
 }
 
-bool speed_sure(const struct host *h, unsigned function) {
+bool estimate_sure(const struct host *h, unsigned function) {
     return alike(took(h, function));
 }
 
-bool speed_span(const struct host *h, unsigned function, double *least, double *most) {
+bool estimate_span(const struct host *h, unsigned function, double *least, double *most) {
     struct took t = took(h, function);
     const struct slot_use *r;
     int64_t now = clock_us();
@@ -106,23 +106,23 @@ bool speed_span(const struct host *h, unsigned function, double *least, double *
     return alike(t);
 }
 
-bool speed_faster(const struct host *h, const struct host *than, unsigned function) {
+bool estimate_faster(const struct host *h, const struct host *than, unsigned function) {
     struct took t = took(h, function);
-    return alike(t) && t.us * SLOWER < speed_us(than, function);
+    return alike(t) && t.us * SLOWER < estimate_us(than, function);
 }
 
 static double by_others(const struct host *h, unsigned function) {
-    return h->s->hosts->speeds.fastest[function] * (h->slower > 1 ? h->slower : 1);
+    return h->s->hosts->estimates.fastest[function] * (h->slower > 1 ? h->slower : 1);
 }
 
-double speed_us(const struct host *h, unsigned function) {
+double estimate_us(const struct host *h, unsigned function) {
     struct took t = took(h, function);
     return t.us > 0 ? t.us : by_others(h, function);
 }
 
-double speed_excess(const struct host *h, unsigned function) {
+double estimate_excess(const struct host *h, unsigned function) {
     struct took t = took(h, function);
-    double fastest = h->s->hosts->speeds.fastest[function];
+    double fastest = h->s->hosts->estimates.fastest[function];
     double us = t.us == 0 ? by_others(h, function) : alike(t) ? t.us : 0;
     return fastest > 0 && us > fastest * SLOWER ? us - fastest : 0;
 }
@@ -131,18 +131,18 @@ double speed_excess(const struct host *h, unsigned function) {
 
 static uint32_t serial(struct host *h) {
     if (!h->serial)
-        h->serial = ++h->s->hosts->speeds.serials;
+        h->serial = ++h->s->hosts->estimates.serials;
     return h->serial;
 }
 
 static struct took *ended(struct host *h, unsigned function) {
-    if (h->took[function].of != h->s->hosts->speeds.given[function])
-        h->took[function] = (struct took){.of = h->s->hosts->speeds.given[function]};
+    if (h->took[function].of != h->s->hosts->estimates.given[function])
+        h->took[function] = (struct took){.of = h->s->hosts->estimates.given[function]};
     return &h->took[function];
 }
 
-void speed_ended(struct host *h, unsigned function, bool failed) {
-    struct speeds *all = &h->s->hosts->speeds;
+void estimate_ended(struct host *h, unsigned function, bool failed) {
+    struct estimates *all = &h->s->hosts->estimates;
     if (function == 0)
         return;
     struct took *t = ended(h, function);
@@ -156,12 +156,12 @@ void speed_ended(struct host *h, unsigned function, bool failed) {
     if (!all->failed[function])
         all->failed[function] = serial(h);
     all->elsewhere[function] |= all->failed[function] != serial(h);
-    if (speed_doubts(h, function) && !t->tries)
-        speed_tries(h, function);
+    if (estimate_doubts(h, function) && !t->tries)
+        estimate_tries(h, function);
 }
 
-bool speed_doubts(const struct host *h, unsigned function) {
-    const struct speeds *all = &h->s->hosts->speeds;
+bool estimate_doubts(const struct host *h, unsigned function) {
+    const struct estimates *all = &h->s->hosts->estimates;
     struct took t = took(h, function);
     if (t.failed < (t.worked ? DOUBT_LATE : DOUBT))
         return false;
@@ -170,23 +170,23 @@ bool speed_doubts(const struct host *h, unsigned function) {
     return !all->elsewhere[function] && t.tries < TRIES_MAX; /* nobody else has shown so far that it can work */
 }
 
-bool speed_shuns(const struct host *h, unsigned function) {
-    return function && h->took[function].failed >= DOUBT && speed_doubts(h, function) &&
+bool estimate_shuns(const struct host *h, unsigned function) {
+    return function && h->took[function].failed >= DOUBT && estimate_doubts(h, function) &&
            clock_us() < h->took[function].until;
 }
 
-void speed_tries(struct host *h, unsigned function) {
-    if (!function || !speed_doubts(h, function))
+void estimate_tries(struct host *h, unsigned function) {
+    if (!function || !estimate_doubts(h, function))
         return;
     struct took *t = &h->took[function];
     t->until = clock_us() + (INT64_C(1000000) << t->tries);
     t->tries += t->tries < TRIES_MAX;
 }
 
-unsigned speed_doubted(const struct host *h) {
+unsigned estimate_doubted(const struct host *h) {
     unsigned n = 0;
-    for (unsigned i = 1; i <= SPEED_MAX; i++)
-        n += speed_doubts(h, i);
+    for (unsigned i = 1; i <= ESTIMATE_MAX; i++)
+        n += estimate_doubts(h, i);
     return n;
 }
 
@@ -197,28 +197,28 @@ static void compare(struct sched *s, unsigned function) {
     float fastest = 0;
     unsigned sure = 0;
     for (struct host *h = s->hosts->all; h; h = h->next)
-        if (speed_sure(h, function)) {
+        if (estimate_sure(h, function)) {
             sure++;
             fastest = fastest == 0 || h->took[function].us < fastest ? h->took[function].us : fastest;
         }
-    s->hosts->speeds.fastest[function] = fastest;
+    s->hosts->estimates.fastest[function] = fastest;
     for (struct host *h = s->hosts->all; h && sure > 1; h = h->next)
-        if (speed_sure(h, function)) {
+        if (estimate_sure(h, function)) {
             h->log_slower += log((double)h->took[function].us / fastest);
             h->compared++;
         }
 }
 
-void speed_weigh(struct sched *s) {
-    int64_t now = s->hosts->speeds.changed && s->hosts->all->next ? clock_us() : 0;
-    if (!now || now - s->hosts->speeds.weighed < WEIGH_US)
+void estimate_weigh(struct sched *s) {
+    int64_t now = s->hosts->estimates.changed && s->hosts->all->next ? clock_us() : 0;
+    if (!now || now - s->hosts->estimates.weighed < WEIGH_US)
         return;
-    s->hosts->speeds.changed = false;
-    s->hosts->speeds.weighed = now;
+    s->hosts->estimates.changed = false;
+    s->hosts->estimates.weighed = now;
     for (struct host *h = s->hosts->all; h; h = h->next)
         h->log_slower = h->compared = 0;
-    for (unsigned i = 0; i < SPEED_MAX; i++)
-        if (s->hosts->speeds.keys[i])
+    for (unsigned i = 0; i < ESTIMATE_MAX; i++)
+        if (s->hosts->estimates.keys[i])
             compare(s, i + 1);
     for (struct host *h = s->hosts->all; h; h = h->next)
         h->slower = h->compared ? exp(h->log_slower / h->compared) : 1;
@@ -227,17 +227,17 @@ void speed_weigh(struct sched *s) {
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
 static uint64_t job_key(const struct job *j, uint64_t stream) {
-    return speed_key(stream ? stream : j->group, 256u + (unsigned)j->kind);
+    return estimate_key(stream ? stream : j->group, 256u + (unsigned)j->kind);
 }
 
-unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream) {
-    return speed_function(s, job_key(j, stream));
+unsigned estimate_of_job(struct sched *s, const struct job *j, uint64_t stream) {
+    return estimate_function(s, job_key(j, stream));
 }
 
-unsigned speed_known(const struct sched *s, const struct job *j) {
+unsigned estimate_known(const struct sched *s, const struct job *j) {
     uint64_t key = job_key(j, 0);
     for (unsigned i = first_way(key); i < first_way(key) + WAYS; i++)
-        if (s->hosts->speeds.keys[i] == key)
+        if (s->hosts->estimates.keys[i] == key)
             return i + 1;
     return 0;
 }
@@ -258,23 +258,23 @@ static uint64_t jobs_until(const struct host *h, unsigned function, double limit
     return jobs;
 }
 
-bool speed_waits(struct sched *s, const struct host *h, unsigned function) {
+bool estimate_waits(struct sched *s, const struct host *h, unsigned function) {
     struct tally all;
-    if (speed_excess(h, function) == 0 || store_tally_get(s->store, 0, &all) < 0)
+    if (estimate_excess(h, function) == 0 || store_tally_get(s->store, 0, &all) < 0)
         return false;
-    double us = speed_us(h, function);
+    double us = estimate_us(h, function);
     double limit = us + host_way_us(h);
     int64_t now = clock_us();
     uint64_t jobs = 0;
     for (const struct host *other = s->hosts->all; other; other = other->next)
-        if (host_live(other) && speed_faster(other, h, function))
+        if (host_live(other) && estimate_faster(other, h, function))
             jobs += jobs_until(other, function, limit, now);
     return jobs >= (all.active > all.running ? all.active - all.running : 1);
 }
 
-bool speed_holds(struct sched *s, const struct host *h, unsigned function) {
-    bool waits = speed_waits(s, h, function);
+bool estimate_holds(struct sched *s, const struct host *h, unsigned function) {
+    bool waits = estimate_waits(s, h, function);
     if (waits)
-        host_wake_in(s, (int64_t)(speed_us(h, function) / 8));
+        host_wake_in(s, (int64_t)(estimate_us(h, function) / 8));
     return waits;
 }

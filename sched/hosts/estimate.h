@@ -1,7 +1,7 @@
 /* How long functions run, on each host: what host_choose and the leases go by. A function is what can be told apart for
  * nothing: the SHA-256 that a stream sends it by, the name in a JSON call; calls that say neither are one function for
  * each stream, and the jobs of one directory that are of one kind are one, too. Numbers stand for functions: 1 to
- * SPEED_MAX, 0 for none. The table is bounded: a number that was not used for long goes to another function, and then
+ * ESTIMATE_MAX, 0 for none. The table is bounded: a number that was not used for long goes to another function, and then
  * what is known of it is forgotten. Only sched/ includes this. */
 #ifndef PPFS_SPEED_H
 #define PPFS_SPEED_H
@@ -10,7 +10,7 @@
 
 #include "sched/job/job.h"
 
-#define SPEED_MAX 256u /* functions that are known at once */
+#define ESTIMATE_MAX 256u /* functions that are known at once */
 
 struct host;
 struct sched;
@@ -25,51 +25,51 @@ struct took {     /* microseconds of one function on one host, newer runs count 
     int64_t until;   /* clock_us: while it is doubted it gets the next piece then */
 };
 
-struct speeds {
-    uint64_t keys[SPEED_MAX];       /* 0: unused */
-    uint32_t used[SPEED_MAX];       /* when it was asked for last, by clock */
-    uint32_t given[SPEED_MAX + 1];  /* by number: how often it was given to another function */
-    uint32_t worked[SPEED_MAX + 1]; /* by number: host.serial where one has succeeded last, 0: nowhere ... */
-    uint32_t failed[SPEED_MAX + 1]; /* ... where the first one has failed ... */
-    bool elsewhere[SPEED_MAX + 1];  /* ... and whether one has on another host as well */
-    uint32_t serials;               /* of hosts */
-    float fastest[SPEED_MAX + 1];   /* by number: on the host that is sure to be fastest; 0: no host is sure */
+struct estimates {
+    uint64_t keys[ESTIMATE_MAX];       /* 0: unused */
+    uint32_t used[ESTIMATE_MAX];       /* when it was asked for last, by clock */
+    uint32_t given[ESTIMATE_MAX + 1];  /* by number: how often it was given to another function */
+    uint32_t worked[ESTIMATE_MAX + 1]; /* by number: host.serial where one has succeeded last, 0: nowhere ... */
+    uint32_t failed[ESTIMATE_MAX + 1]; /* ... where the first one has failed ... */
+    bool elsewhere[ESTIMATE_MAX + 1];  /* ... and whether one has on another host as well */
+    uint32_t serials;                  /* of hosts */
+    float fastest[ESTIMATE_MAX + 1];   /* by number: on the host that is sure to be fastest; 0: no host is sure */
     uint32_t clock;
     bool changed;
     int64_t weighed; /* clock_us: when fastest and host.slower were made anew */
 };
 
-uint64_t speed_key(uint64_t a, uint64_t b); /* never 0 */
-uint64_t speed_key_text(const char *text, size_t size);
-unsigned speed_function(struct sched *s, uint64_t key);                       /* its number; a new one perhaps */
-void speed_note(struct host *h, unsigned function, double us, unsigned runs); /* so many took us each */
+uint64_t estimate_key(uint64_t a, uint64_t b); /* never 0 */
+uint64_t estimate_key_text(const char *text, size_t size);
+unsigned estimate_function(struct sched *s, uint64_t key);                       /* its number; a new one perhaps */
+void estimate_note(struct host *h, unsigned function, double us, unsigned runs); /* so many took us each */
 /* What it takes there: as measured; else by other hosts, and how this one compares with them; 0: nobody knows. */
-double speed_us(const struct host *h, unsigned function);
+double estimate_us(const struct host *h, unsigned function);
 /* By how much it takes longer there than on the fastest host; 0 also where that is not sure, or less than a quarter. */
-double speed_excess(const struct host *h, unsigned function);
-bool speed_sure(const struct host *h, unsigned function); /* runs there are alike, and there were some */
+double estimate_excess(const struct host *h, unsigned function);
+bool estimate_sure(const struct host *h, unsigned function); /* runs there are alike, and there were some */
 /* Runs there take so long, but for a few; false: they are not alike, or one that is under way there takes longer. */
-bool speed_span(const struct host *h, unsigned function, double *least, double *most);
+bool estimate_span(const struct host *h, unsigned function, double *least, double *most);
 /* for sure, by a quarter and more */
-bool speed_faster(const struct host *h, const struct host *than, unsigned function);
+bool estimate_faster(const struct host *h, const struct host *than, unsigned function);
 /* A run has ended there: as it should, or raised, or with a status that is not 0; not one that was lost or timed out.
  * */
-void speed_ended(struct host *h, unsigned function, bool failed);
+void estimate_ended(struct host *h, unsigned function, bool failed);
 /* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. It gets one of them
  * at a time, after 1, 2, 4 ... 16 s, until one succeeds. */
-bool speed_doubts(const struct host *h, unsigned function);
-bool speed_shuns(const struct host *h, unsigned function); /* and it is not yet time for the next */
-void speed_tries(struct host *h, unsigned function);       /* it is given one */
-unsigned speed_doubted(const struct host *h);              /* functions that are doubted there; walks over all */
-void speed_weigh(struct sched *s);                         /* compares the hosts, at most once a second */
+bool estimate_doubts(const struct host *h, unsigned function);
+bool estimate_shuns(const struct host *h, unsigned function); /* and it is not yet time for the next */
+void estimate_tries(struct host *h, unsigned function);       /* it is given one */
+unsigned estimate_doubted(const struct host *h);              /* functions that are doubted there; walks over all */
+void estimate_weigh(struct sched *s);                         /* compares the hosts, at most once a second */
 
 /* its function; stream: that it is a call of, 0 = none */
-unsigned speed_of_job(struct sched *s, const struct job *j, uint64_t stream);
+unsigned estimate_of_job(struct sched *s, const struct job *j, uint64_t stream);
 /* for who only looks: 0 when the table does not have it */
-unsigned speed_known(const struct sched *s, const struct job *j);
+unsigned estimate_known(const struct sched *s, const struct job *j);
 /* All that is queued will have ended on faster hosts, by what they run now, before one job of that function could end
  * on h: then h is not for it, though it is free. */
-bool speed_waits(struct sched *s, const struct host *h, unsigned function);
+bool estimate_waits(struct sched *s, const struct host *h, unsigned function);
 /* the same, and sees to it that that is asked again */
-bool speed_holds(struct sched *s, const struct host *h, unsigned function);
+bool estimate_holds(struct sched *s, const struct host *h, unsigned function);
 #endif

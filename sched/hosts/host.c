@@ -18,16 +18,16 @@
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
 
-void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern, uint64_t memory) {
+void place_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory) {
     bool pickles = kind == WORK_PICKLE || kind == WORK_CALL || kind == WORK_STREAM_FRAMES;
     place[0] = 0;
     if (memory)
-        snprintf(place, PLACE_MAX, "%c%" PRIx64 ":%s", pickles ? 'P' : '=', memory, pattern ? pattern : "");
+        snprintf(place, CONSTRAINT_MAX, "%c%" PRIx64 ":%s", pickles ? 'P' : '=', memory, pattern ? pattern : "");
     else if (pickles || pattern)
-        snprintf(place, PLACE_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
+        snprintf(place, CONSTRAINT_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
 }
 
-struct place place_parse(const char *place) {
+struct place constraint_parse(const char *place) {
     char *end;
     if (*place != 'P' && *place != '=')
         return (struct place){.pickles = *place == 'p', .pattern = *place ? place + 1 : ""};
@@ -99,7 +99,7 @@ bool host_fits(const struct host *h, const char *place, uid_t uid) {
         return false;
     if (!*place)
         return true;
-    struct place p = place_parse(place);
+    struct place p = constraint_parse(place);
     return host_is(h, &p);
 }
 
@@ -299,23 +299,23 @@ double host_way_us(const struct host *h) {
 /* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs.
  * */
 double host_cost(const struct host *h, unsigned function) {
-    return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + speed_excess(h, function);
+    return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + estimate_excess(h, function);
 }
 
 static bool another_fits(struct sched *s, const struct demand *d, const struct host *but) {
     for (struct host *h = s->hosts->all; h; h = h->next)
         if (h != but && host_live(h) && h->cpus >= d->cpus && host_fits(h, d->place, d->uid) &&
-            !speed_doubts(h, d->function))
+            !estimate_doubts(h, d->function))
             return true;
     return false;
 }
 
 bool host_doubts(const struct host *h, const struct demand *d) {
-    return speed_doubts(h, d->function) && another_fits(h->s, d, h);
+    return estimate_doubts(h, d->function) && another_fits(h->s, d, h);
 }
 
 bool host_shuns(struct host *h, const struct demand *d) {
-    if (!speed_shuns(h, d->function) || !another_fits(h->s, d, h))
+    if (!estimate_shuns(h, d->function) || !another_fits(h->s, d, h))
         return false;
     host_wake_in(h->s, h->took[d->function].until - clock_us());
     return true;

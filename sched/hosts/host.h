@@ -74,13 +74,13 @@ struct host {
     int64_t short_until; /* clock_us: until then there is no room on it for more than ... */
     unsigned short_used; /* ... so many slots, whatever it has */
     int64_t run_us, seen;
-    struct took took[SPEED_MAX + 1]; /* by function: estimate.h */
-    uint32_t serial;                 /* tells hosts apart in struct speeds; 0: not given yet */
-    double slower;                   /* times as long as on the fastest host, of what both ran; below 1: not known */
-    double log_slower;               /* while that is made anew ... */
-    unsigned compared;               /* ... and the functions that count */
-    bool known;                      /* a node that has said for whom it runs: */
-    uid_t uid;                       /* it runs as that user, ... */
+    struct took took[ESTIMATE_MAX + 1]; /* by function: estimate.h */
+    uint32_t serial;                    /* tells hosts apart in struct estimates; 0: not given yet */
+    double slower;                      /* times as long as on the fastest host, of what both ran; below 1: not known */
+    double log_slower;                  /* while that is made anew ... */
+    unsigned compared;                  /* ... and the functions that count */
+    bool known;                         /* a node that has said for whom it runs: */
+    uid_t uid;                          /* it runs as that user, ... */
     bool single; /* it gets jobs of one user: it does not run as root, or --node-user says so, whatever it says ... */
     uid_t only;  /* ... this one: whom --node-user names, or who mounted ... */
     struct node_uids uids;     /* ... for these (node_about.h) */
@@ -90,12 +90,13 @@ struct host {
 /* Where a job may run, as its row says: "" anywhere; else 'p' (only where pickles are understood) or '-', then the
  * pattern of node=, "" for any name. With memory=: 'P' or '=', then its bytes in hexadecimal and ':' before the
  * pattern. */
-#define PLACE_STREAM "s" /* a stream waits for a place in memory, in a lane of its own; its calls wait for hosts */
-void place_make(char place[PLACE_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
+#define CONSTRAINT_STREAM                                                                                              \
+    "s" /* a stream waits for a place in memory, in a ready queue of its own; its calls wait for hosts */
+void place_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
 struct place {
     bool pickles;
     uint64_t memory;     /* 0: any */
     const char *pattern; /* in the text that was taken apart, "" = any */
 };
-struct place place_parse(const char *place);
+struct place constraint_parse(const char *place);
 #endif

@@ -20,7 +20,7 @@ static double first_end(const struct host *h, unsigned cpus) {
         if (r->over || r->filled || r->lent)
             continue;
         double ran = r->began ? (double)(now - r->began) : 0;
-        bool known = speed_span(h, r->function, &least, &most) && least > ran;
+        bool known = estimate_span(h, r->function, &least, &most) && least > ran;
         double left = known ? least - ran : ran / SHARE + 1;
         first = held == 0 || left < first ? left : first;
         held += r->cpus;
@@ -66,7 +66,7 @@ void host_unreserve_all(struct sched *s) {
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us) {
     for (struct host *h = s->hosts->spares; h; h = h->next_spare) {
         double least, most;
-        bool known = host_free(h) >= d->cpus && speed_span(h, d->function, &least, &most);
+        bool known = host_free(h) >= d->cpus && estimate_span(h, d->function, &least, &most);
         if (!known || (timeout_us && most > (double)timeout_us))
             most = (double)timeout_us;
         s->steps++;

@@ -6,7 +6,7 @@
 #define PICKS 4u /* places, users and functions for which a dispatch keeps the hosts in order */
 struct picks {
     uint64_t dispatch; /* in which they are in order; 0: they are not */
-    char place[PLACE_MAX];
+    char place[CONSTRAINT_MAX];
     uid_t uid;
     unsigned function, count, cap;
     struct candidate {
@@ -23,7 +23,7 @@ struct hosts {
     uint64_t orders; /* hosts that ever were */
     struct registry *registry;
     struct keys *keys; /* keys.c */
-    struct speeds speeds;
+    struct estimates estimates;
     bool telling;             /* a host is to be dialled, told or let go after this commit */
     TAILQ_HEAD(, host) roomy; /* those with a free slot, and some that had one */
     TAILQ_HEAD(, host) lost;  /* nodes that are away and shown as such, the oldest first ... */
@@ -85,7 +85,7 @@ bool host_any_free(struct sched *s);          /* a slot, nobody's reservation */
 unsigned host_free_now(const struct host *h); /* slots that are nobody's reservation */
 /* how soon something would begin and end there: less is sooner */
 double host_cost(const struct host *h, unsigned function);
-/* speed_doubts, and another host can do it: one at a time */
+/* estimate_doubts, and another host can do it: one at a time */
 bool host_doubts(const struct host *h, const struct demand *d);
 bool host_shuns(struct host *h, const struct demand *d); /* and the next is not due yet; then it wakes */
 void host_room(struct host *h);                          /* one of its slots has come free, or may have */

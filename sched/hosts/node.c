@@ -49,11 +49,11 @@ static void why_of(const struct host *h, char *buf, size_t size) {
         snprintf(buf, size,
                  "it was lost under its work, %u time%s in a row: it gets one job at a time until it has finished one",
                  h->crashes, h->crashes == 1 ? "" : "s");
-    else if (h->s->hosts->all->next && speed_doubted(h))
+    else if (h->s->hosts->all->next && estimate_doubted(h))
         snprintf(buf, size,
                  "work of %u kind%s fails here and, as far as is known, nowhere else: it gets one piece of that at a "
                  "time, until one succeeds",
-                 speed_doubted(h), speed_doubted(h) == 1 ? "" : "s");
+                 estimate_doubted(h), estimate_doubted(h) == 1 ? "" : "s");
     else if (h->known && h->uid && h->uids.count && !node_uids_have(&h->uids, h->only))
         snprintf(
             buf, size,

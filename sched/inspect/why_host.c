@@ -6,7 +6,7 @@
 #include "sched/inspect/why_host.h"
 #include "sched/streams/stream_int.h"
 
-static void place_text(struct sched *s, const struct job *j, char place[PLACE_MAX]) {
+static void constraint_text(struct sched *s, const struct job *j, char place[CONSTRAINT_MAX]) {
     struct job_row r = {.job = *j};
     if (submit_place(s, &r, place) < 0)
         place[0] = 0;
@@ -50,11 +50,11 @@ static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *b
 
 /* Leaves out the job's requirements one after another until a host fits. */
 void why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
-    char place[PLACE_MAX], wants[32], has[32];
+    char place[CONSTRAINT_MAX], wants[32], has[32];
     if (quota_why_never(s, j, buf, size))
         return;
-    place_text(s, j, place);
-    struct place p = place_parse(place);
+    constraint_text(s, j, place);
+    struct place p = constraint_parse(place);
     const char *where = p.pickles || *p.pattern ? " that it may run on" : "";
     unsigned most = host_largest(s, place, j->uid);
     if (most) {
@@ -97,7 +97,7 @@ static bool why_kept(struct sched *s, const struct job *j, const struct host *h,
 }
 
 void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
-    char place[PLACE_MAX];
+    char place[CONSTRAINT_MAX];
     const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
     const struct host *kept = NULL;                                  /* has room, but is reserved for another job */
     const struct host *empty = NULL;                                 /* the first that fits except for its cpus of 0 */
@@ -106,8 +106,8 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     bool barred;
     if (quota_why_queued(s, j, buf, size))
         return;
-    place_text(s, j, place);
-    struct place any_python = place_parse(place);
+    constraint_text(s, j, place);
+    struct place any_python = constraint_parse(place);
     any_python.pickles = false;
     for (const struct host *h = s->hosts->all; h; h = h->next) {
         if (!host_fits(h, place, j->uid)) {
@@ -127,9 +127,9 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
         else
             away = h;
     }
-    struct demand d = {place, j->cpus, speed_known(s, j), j->uid, ""};
+    struct demand d = {place, j->cpus, estimate_known(s, j), j->uid, ""};
     const struct host *slower = slots ? host_choose(s, &d) : NULL;
-    if (slower && speed_waits(s, slower, d.function))
+    if (slower && estimate_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node",
                  slower->name);
     else if (slots && host_is_short(s->hosts->all))

@@ -1,4 +1,4 @@
-/* The states of a job as a table: its name, its shelf, and what may follow. Only sched_move changes a state, and it
+/* The states of a job as a table: its name, its shelf, and what may follow. Only sched_transition changes a state, and it
  * asks here. */
 #include "sched/job/job.h"
 

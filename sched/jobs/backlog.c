@@ -25,7 +25,7 @@ bool backlog_waits(const struct sched *s, const struct user *but) {
 
 struct waiting_place {
     const struct user *user;
-    char place[PLACE_MAX];
+    char place[CONSTRAINT_MAX];
 };
 
 /* For the users who are served next. */
@@ -37,7 +37,7 @@ void backlog_look(struct sched *s) {
     for (unsigned i = 0;
          s->jobs->waiting_places && !s->users->backlog && i < ready->count && s->jobs->waiting_count < PLACES_MAX;
          i++) {
-        char place[PLACE_MAX] = "";
+        char place[CONSTRAINT_MAX] = "";
         const struct user *u = ready->items[i];
         while (u->placed && s->jobs->waiting_count < PLACES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
             struct waiting_place *w = &s->jobs->waiting_places[s->jobs->waiting_count++];
@@ -55,8 +55,8 @@ bool backlog_wants(const struct host *h) {
         return only ? only->backlog : true;
     for (const struct waiting_place *w = s->jobs->waiting_places;
          w && w < s->jobs->waiting_places + s->jobs->waiting_count; w++)
-        if (strcmp(w->place, PLACE_STREAM) == 0 ? s->ops->stream.has_room(s, w->user)
-                                                : host_fits(h, w->place, w->user->uid))
+        if (strcmp(w->place, CONSTRAINT_STREAM) == 0 ? s->ops->stream.has_room(s, w->user)
+                                                     : host_fits(h, w->place, w->user->uid))
             return true;
     return false;
 }

@@ -41,7 +41,7 @@ int sched_cancel(struct sched *s, uint64_t job) {
     job_cancel(s, &r);
     r.job.error = ECANCELED;
     strcpy(r.job.why, "cancelled: it was removed from jobs/");
-    rc = sched_move(s, &r, JOB_CANCELLED, 0);
+    rc = sched_transition(s, &r, JOB_CANCELLED, 0);
     return rc == 0 && job_is_stream(&r.job) ? free_input(s, job) : rc;
 }
 
@@ -71,7 +71,7 @@ int sched_set_hold(struct sched *s, uint64_t job, bool hold) {
     if (hold == (r.job.state == JOB_HELD))
         return 0;
     if (hold)
-        return r.job.state == JOB_RUNNING || r.job.draft ? -EBUSY : sched_move(s, &r, JOB_HELD, 0);
+        return r.job.state == JOB_RUNNING || r.job.draft ? -EBUSY : sched_transition(s, &r, JOB_HELD, 0);
     return submit_ready(s, &r, 0);
 }
 
@@ -193,7 +193,7 @@ static int withdraw(struct sched *s, struct job_row *r) {
     if (rc == 0)
         rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
-        rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
+        rc = sched_transition(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;
     return rc < 0 ? rc : store_job_save(s->store, r, SAVE_QUEUE);
 }
@@ -294,7 +294,7 @@ static int submit_again(struct sched *s, struct job_row *r, const struct group *
     r->job.draft = true;
     int rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
-        rc = sched_move(s, r, JOB_DRAFT, SAVE_NAME);
+        rc = sched_transition(s, r, JOB_DRAFT, SAVE_NAME);
     r->sealed = true;
     return rc < 0 ? rc : renamed_draft(s, r, to);
 }
@@ -334,7 +334,7 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         rc = submit_again(s, &r, &to);
     } else {
         r.resolved = true; /* those that it waited for have succeeded, and may be forgotten by now */
-        rc = sched_move(s, &r, JOB_HELD, SAVE_NAME);
+        rc = sched_transition(s, &r, JOB_HELD, SAVE_NAME);
         if (rc == 0)
             rc = sched_check(s, submit_ready(s, &r, SAVE_NAME));
     }

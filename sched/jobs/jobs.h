@@ -15,7 +15,7 @@ struct jobs {
 };
 
 /* transition.c: the one way to another state */
-int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
+int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
 int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save);
 /* By the kind of job, see ops.h. */
 int job_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save);
@@ -36,7 +36,8 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save);
 int submit_options(struct sched *s, const struct job_row *r, struct options **out);
 extern const char submit_unreadable[];
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o);
-int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]); /* where its calls or it may run */
+int submit_place(struct sched *s, const struct job_row *r,
+                 char place[CONSTRAINT_MAX]); /* where its calls or it may run */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save);
 /* a draft that is a stream, at its first write */
 int submit_stream(struct sched *s, struct job_row *r, enum work_kind kind);

@@ -31,21 +31,21 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
 }
 
 /* The calls of a stream get no memory= of their group: they run in workers that others use after them. */
-static void place_of(char place[PLACE_MAX], const struct job *j, const struct options *o) {
+static void constraint_of(char place[CONSTRAINT_MAX], const struct job *j, const struct options *o) {
     place_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o));
 }
 
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
-    char place[PLACE_MAX];
-    place_of(place, &r->job, o);
+    char place[CONSTRAINT_MAX];
+    constraint_of(place, &r->job, o);
     return !quota_why_never(s, &r->job, NULL, 0) && r->job.cpus <= host_largest(s, place, r->job.uid);
 }
 
-int submit_place(struct sched *s, const struct job_row *r, char place[PLACE_MAX]) {
+int submit_place(struct sched *s, const struct job_row *r, char place[CONSTRAINT_MAX]) {
     struct options *o = NULL;
     int rc = submit_options(s, r, &o);
     if (rc == 0)
-        place_of(place, &r->job, o);
+        constraint_of(place, &r->job, o);
     options_destroy(o);
     return rc;
 }
@@ -150,17 +150,17 @@ int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct user *u = user_of(s, r->job.uid);
     bool stream = job_is_stream(&r->job), alone = u && !backlog_waits(s, u) && !s->stopping;
     alone = alone && (stream || user_has_room(u, r->job.cpus));
-    struct demand d = {r->place, r->job.cpus, stream ? 0 : speed_of_job(s, &r->job, r->stream), r->job.uid,
+    struct demand d = {r->place, r->job.cpus, stream ? 0 : estimate_of_job(s, &r->job, r->stream), r->job.uid,
                        r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
-    if (h && speed_holds(s, h, d.function))
+    if (h && estimate_holds(s, h, d.function))
         h = NULL;
     int rc = h || (alone && stream && s->ops->stream.has_room(s, u)) ? job_start(s, r, h, also_save) : -EBUSY;
     if (rc != -EBUSY) /* else its last attempt is still being written down, too */
         return rc;
     rc = store_ready_turn(s->store, &r->job, &r->turn);
     backlog_mark(s, r);
-    return rc < 0 ? rc : sched_move(s, r, JOB_QUEUED, also_save);
+    return rc < 0 ? rc : sched_transition(s, r, JOB_QUEUED, also_save);
 }
 
 int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
@@ -182,7 +182,7 @@ int submit_ready(struct sched *s, struct job_row *r, unsigned also_save) {
     if (rc > 0 || !placeable) {
         r->job.not_before = rc > 0 ? 0 : NOT_PLACED;
         return r->job.state == JOB_WAITING ? store_job_save(s->store, r, also_save | SAVE_QUEUE)
-                                           : sched_move(s, r, JOB_WAITING, also_save);
+                                           : sched_transition(s, r, JOB_WAITING, also_save);
     }
     return submit_enqueue(s, r, also_save);
 }
@@ -247,16 +247,16 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
         why = foreign;
     }
     if (job_is_stream(j))
-        strcpy(r->place, PLACE_STREAM);
+        strcpy(r->place, CONSTRAINT_STREAM);
     else
-        place_of(r->place, j, o);
+        constraint_of(r->place, j, o);
     /* A stream that its group holds back has been let go by then, and its calls with it. */
     bool hold = options_hold(r->stream ? own : o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);
     if (rc < 0)
         return sched_fail(s, r, r->stream ? EINVAL : EIO, why, SAVE_NAME); /* EINVAL: so that the call is told apart */
     if (hold)
-        return sched_move(s, r, JOB_HELD, SAVE_NAME);
+        return sched_transition(s, r, JOB_HELD, SAVE_NAME);
     return simple ? submit_enqueue(s, r, SAVE_NAME) : submit_ready(s, r, SAVE_NAME);
 }
 

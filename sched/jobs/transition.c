@@ -1,4 +1,4 @@
-/* Transitions of jobs, and their removal. sched_move is the only function that writes a state. It checks the table,
+/* Transitions of jobs, and their removal. sched_transition is the only function that writes a state. It checks the table,
  * updates the counts, sets the times and notes the change for those who wait. */
 #include <assert.h>
 #include <errno.h>
@@ -44,7 +44,7 @@ void job_cancel(struct sched *s, const struct job_row *r) {
     ops_of(s, r)->cancel(s, r->job.id);
 }
 
-int sched_move(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save) {
+int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save) {
     struct job *j = &r->job;
     struct tally delta = {0};
     enum job_shelf shelf = r->stream ? SHELF_PART : job_shelf_of(to);
@@ -82,7 +82,7 @@ int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, u
     r->job.error = error;
     if (why != r->job.why)
         strncpy(r->job.why, why, sizeof r->job.why - 1);
-    return sched_move(s, r, JOB_FAILED, also_save);
+    return sched_transition(s, r, JOB_FAILED, also_save);
 }
 
 /* If this turn is not committed, it is read again. */

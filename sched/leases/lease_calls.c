@@ -23,8 +23,8 @@ int64_t lease_long_us(const struct lease *l) {
 /* What a call of that function takes there; while that is not known, what calls of its stream take. 0: not known
  * either. */
 static double known_us(const struct lease *l, unsigned function) {
-    double us = speed_us(l->host, function);
-    return us > 0 ? us : speed_us(l->host, l->stream->function);
+    double us = estimate_us(l->host, function);
+    return us > 0 ? us : estimate_us(l->host, l->stream->function);
 }
 
 double lease_guess_us(const struct lease *l, unsigned function) {
@@ -57,7 +57,7 @@ static enum lease_line judge(const struct lease *l, struct stream *st, const str
 static bool send_one(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     if (!lease_has_room(l) ||
-        runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->loan) < 0)
+        runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->shared) < 0)
         return false; /* stays pending: the lease has just died, too much is on its way, or there is no memory */
     if (l->count == 0)
         l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
@@ -67,11 +67,11 @@ static bool send_one(struct lease *l, struct call *c) {
         (struct sent){.call = c->number, .number = l->next_number, .function = c->function, .us = us};
     lease_count_by(l, 1);
     l->ahead_us += us;
-    speed_tries(l->host, c->function);
+    estimate_tries(l->host, c->function);
     stream_sent(st, c, true);
     c->lease = l->id;
     c->sent = l->next_number++;
-    st->leases.sent += speed_excess(l->host, c->function) == 0;
+    st->leases.sent += estimate_excess(l->host, c->function) == 0;
     st->pending--;
     return true;
 }
@@ -143,11 +143,11 @@ static void measure(struct lease *l) {
     /* else there were more functions than can be told apart */
     for (unsigned i = 0; i < LEASE_GOT && n == l->got && !l->raised; i++)
         if (l->got_of[i].function != l->stream->function)
-            speed_note(l->host, l->got_of[i].function, lease_guess_us(l, l->got_of[i].function) * took / thought,
-                       l->got_of[i].n);
-    l->stream->function = speed_function(l->host->s, stream_key(l->stream));
+            estimate_note(l->host, l->got_of[i].function, lease_guess_us(l, l->got_of[i].function) * took / thought,
+                          l->got_of[i].n);
+    l->stream->function = estimate_function(l->host->s, stream_key(l->stream));
     if (!l->raised) /* one that fails says nothing of how long others run */
-        speed_note(l->host, l->stream->function, took / l->got, l->got);
+        estimate_note(l->host, l->stream->function, took / l->got, l->got);
     l->raised = false;
     memset(l->got_of, 0, sizeof l->got_of);
     l->host->run_us += (int64_t)took;
@@ -231,7 +231,7 @@ static void note_end(struct lease *l, unsigned function, bool failed) {
     struct host *h = l->host;
     struct demand d = {l->stream->place, 1, function, l->stream->user->uid, ""};
     bool before = !failed || host_doubts(h, &d);
-    speed_ended(h, function, failed);
+    estimate_ended(h, function, failed);
     if (before || !host_doubts(h, &d))
         return;
     struct lease *other;

@@ -6,7 +6,7 @@
 
 #include "net/digest.h"
 #include "sched/leases/lease_int.h"
-#include "sched/streams/values.h"
+#include "sched/streams/objects.h"
 
 struct fetch { /* one that is being read, for those that wait for it */
     struct fetch *next;
@@ -21,9 +21,10 @@ struct fetch { /* one that is being read, for those that wait for it */
     } * waiters;
 };
 
-static int give(struct lease *l, const uint8_t hash[DIGEST_SIZE], const void *bytes, size_t size, struct loan *loan) {
+static int give(struct lease *l, const uint8_t hash[DIGEST_SIZE], const void *bytes, size_t size,
+                struct shared_buffer *shared) {
     host_touch(l->host);
-    return runner_function(l->host->runner, l->id, hash, bytes, size, loan);
+    return runner_function(l->host->runner, l->id, hash, bytes, size, shared);
 }
 
 static void fetched(void *arg, int rc) {
@@ -32,16 +33,17 @@ static void fetched(void *arg, int rc) {
     while (*at != f)
         at = &(*at)->next;
     *at = f->next;
-    struct loan *loan = whole ? loan_new(f->bytes.bytes) : NULL; /* NULL without memory: each has a copy */
+    struct shared_buffer *shared =
+        whole ? shared_buffer_new(f->bytes.bytes) : NULL; /* NULL without memory: each has a copy */
     if (!whole)
         sched_log(f->s, "a function or value of a stream could not be read: %s", strerror(rc < 0 ? -rc : EIO));
     for (size_t i = 0; i < f->count && !f->s->stopping; i++) {
         struct lease *l = lease_find(f->s, f->waiters[i].lease);
         if (l && lease_at(l, f->waiters[i].number)) /* else it was killed meanwhile */
-            give(l, f->hash, f->bytes.bytes, whole ? f->bytes.size : 0, loan);
+            give(l, f->hash, f->bytes.bytes, whole ? f->bytes.size : 0, shared);
     }
-    if (loan)
-        loan_let_go(loan);
+    if (shared)
+        shared_buffer_release(shared);
     else
         buffer_free(&f->bytes);
     free(f->waiters);
@@ -77,7 +79,7 @@ static int fetch(struct lease *l, uint32_t number, const uint8_t hash[DIGEST_SIZ
         f->id = id;
         f->bytes.size = (size_t)where.size;
         memcpy(f->hash, hash, DIGEST_SIZE);
-        rc = spool_load(s->spool, values_file(id), f->bytes.bytes, f->bytes.size, 0, fetched, f);
+        rc = spool_load(s->spool, objects_file(id), f->bytes.bytes, f->bytes.size, 0, fetched, f);
     }
     if (rc == -EINPROGRESS) {
         f->next = s->fetches;

@@ -80,7 +80,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
         return rc;
     }
     const struct call *c = lease_next(st);
-    if (c && speed_excess(h, c->function) > 0)
+    if (c && estimate_excess(h, c->function) > 0)
         TAILQ_INSERT_TAIL(&st->leases.all, l, mates);
     else
         TAILQ_INSERT_HEAD(&st->leases.all, l, mates);

@@ -26,11 +26,11 @@ static double waits_us(const struct lease *l) {
 /* The last call of that lease would end sooner on h, in a slot that is free. */
 static bool sooner_on(const struct host *h, const struct lease *l) {
     unsigned function = sent_at(l, l->count - 1)->function;
-    return host_way_us(h) + speed_us(h, function) < host_way_us(l->host) + l->ahead_us;
+    return host_way_us(h) + estimate_us(h, function) < host_way_us(l->host) + l->ahead_us;
 }
 
 /* Idle leases stand first. */
-static bool place_free(struct stream *st, const struct lease *most) {
+static bool constraint_free(struct stream *st, const struct lease *most) {
     const struct lease *l;
     unsigned looks = 0;
     TAILQ_FOREACH(l, &st->leases.lines[LEASE_OPEN], place) {
@@ -55,7 +55,7 @@ static void share(struct stream *st) {
     struct lease *most = st->leases.most;
     if (st->pending || !most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))
         return;
-    if (place_free(st, most))
+    if (constraint_free(st, most))
         lease_take_back(most, (most->count + 1) / 2);
 }
 

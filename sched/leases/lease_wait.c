@@ -37,9 +37,9 @@ static int64_t count_faster(const struct stream *st, const struct host *h, unsig
     const struct lease *l;
     int64_t calls = 0;
     TAILQ_FOREACH(l, &st->leases.all, mates) {
-        double there = speed_us(l->host, function), left = by - l->ahead_us - host_way_us(l->host);
+        double there = estimate_us(l->host, function), left = by - l->ahead_us - host_way_us(l->host);
         st->s->steps++;
-        if (left >= there && speed_faster(l->host, h, function) && lease_open(l))
+        if (left >= there && estimate_faster(l->host, h, function) && lease_open(l))
             calls += (int64_t)(left / there);
         if (calls >= enough || --leases == 0)
             break;
@@ -54,9 +54,9 @@ static void count_all(const struct stream *st, const struct host *h, struct fast
     for (unsigned i = 0; i < FASTER_TIMES; i++)
         by[i] = middle(f->us + i);
     TAILQ_FOREACH(l, &st->leases.all, mates) {
-        double there = speed_us(l->host, f->function), behind = l->ahead_us + host_way_us(l->host);
+        double there = estimate_us(l->host, f->function), behind = l->ahead_us + host_way_us(l->host);
         st->s->steps++;
-        if (!speed_faster(l->host, h, f->function) || !lease_open(l))
+        if (!estimate_faster(l->host, h, f->function) || !lease_open(l))
             continue;
         for (unsigned i = FASTER_TIMES; i-- > 0 && by[i] - behind >= there;)
             f->calls[i] += (int64_t)((by[i] - behind) / there);
@@ -70,9 +70,9 @@ static int64_t calls_left(const struct faster *f, uint32_t at, uint64_t sent) {
 bool lease_waits(struct stream *st, const struct host *h, double ahead_us, unsigned function) {
     struct lease_set *set = &st->leases;
     int64_t pending = (int64_t)st->pending;
-    if (speed_excess(h, function) == 0)
+    if (estimate_excess(h, function) == 0)
         return false;
-    double us = speed_us(h, function), by = ahead_us + us + host_way_us(h);
+    double us = estimate_us(h, function), by = ahead_us + us + host_way_us(h);
     if (set->count <= FEW)
         return count_faster(st, h, function, by, pending, FEW) >= pending;
     uint32_t about_us = about(us), at = about(by) - about_us;

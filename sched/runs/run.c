@@ -88,15 +88,15 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
                       .live = run_output_live(row),
                       .host = h,
                       .attempt = ++j->attempt,
-                      .use = {.cpus = j->cpus, .function = speed_of_job(s, j, row->stream)},
+                      .use = {.cpus = j->cpus, .function = estimate_of_job(s, j, row->stream)},
                       .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
-    if (sched_move(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs->tree, compare)) {
+    if (sched_transition(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs->tree, compare)) {
         free(r);
         return sched_check(s, -ENOMEM);
     }
-    speed_tries(h, r->use.function);
+    estimate_tries(h, r->use.function);
     h->runs++;
     LIST_INSERT_HEAD(&h->under_way, &r->use, mates);
     h->used += r->use.cpus;
@@ -239,7 +239,7 @@ static int try_again(struct sched *s, struct job_row *row) {
     unsigned n = row->job.failures - 1;
     int64_t pause = n < 6 ? 1 << n : RETRY_PAUSE_MAX;
     row->job.not_before = sched_steady(s) + pause * 1000000;
-    int rc = sched_move(s, row, JOB_WAITING, 0);
+    int rc = sched_transition(s, row, JOB_WAITING, 0);
     sched_set_due(s);
     return rc;
 }
@@ -269,7 +269,7 @@ static int write_lost(struct sched *s, struct run *r, struct job_row *row) {
     }
     store_ready_turn(s->store, &row->job, &row->turn);
     backlog_mark(s, row);
-    return sched_move(s, row, JOB_QUEUED, 0);
+    return sched_transition(s, row, JOB_QUEUED, 0);
 }
 
 static void note_usage(struct run *r, struct job *j) {
@@ -299,9 +299,9 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     const struct work_outcome *o = &r->outcome;
     note_usage(r, j);
     if (o->end == WORK_DONE && !r->noted)
-        speed_note(r->host, r->use.function, (double)o->wall_us, 1);
+        estimate_note(r->host, r->use.function, (double)o->wall_us, 1);
     if (!r->noted && o->end != WORK_LOST && r->fate == FATE_NONE)
-        speed_ended(r->host, r->use.function, o->end != WORK_DONE);
+        estimate_ended(r->host, r->use.function, o->end != WORK_DONE);
     r->noted = true; /* also when this has to be written again */
     if (o->end == WORK_LOST && r->fate == FATE_NONE)
         return write_lost(s, r, row);
@@ -326,7 +326,7 @@ static int write_end(struct sched *s, struct run *r, struct job_row *row) {
     if (o->end == WORK_DONE) {
         j->why[0] = 0;
         host_count(r->host, 1, 0, 0);
-        return sched_move(s, row, JOB_DONE, 0);
+        return sched_transition(s, row, JOB_DONE, 0);
     }
     if (r->host->pool)
         snprintf(j->why, sizeof j->why, "%s", *o->why ? o->why : "failed");
@@ -430,6 +430,6 @@ void run_stop_all(struct sched *s, bool all) {
                 continue;
             row.job.attempt--; /* this one does not count */
             store_ready_turn(s->store, &row.job, &row.turn);
-            sched_move(s, &row, JOB_QUEUED, 0);
+            sched_transition(s, &row, JOB_QUEUED, 0);
         }
 }

@@ -46,7 +46,8 @@ struct call {
     enum call_format format;
     char *bytes; /* what the worker is sent: points into memory */
     char *memory;
-    struct loan *loan; /* has the bytes when they are many, and memory is NULL; who sends them holds it, too */
+    struct shared_buffer
+        *shared;       /* has the bytes when they are many, and memory is NULL; who sends them holds it, too */
     size_t size, held; /* held: bytes of memory, and of an answer that waits; counted in stream.held */
     char *options;     /* JSON object, NULL = none: then it can go by a lease */
     unsigned ticks;    /* of CALL_JOB: of the timer, since it runs */

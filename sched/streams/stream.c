@@ -35,7 +35,7 @@ static void destroy(struct stream *st) {
         buffer_free(buffers[i]);
     chunks_free(&st->large);
     answers_count(st);
-    stream_look_free(&st->look);
+    stream_lookahead_free(&st->look);
     free(st->unmet.parts);
     free(st->read_buffer);
     free(st);
@@ -150,7 +150,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->end_line = st->row.line;
     TAILQ_INIT(&st->calls);
     TAILQ_INIT(&st->done);
-    st->function = speed_function(s, stream_key(st));
+    st->function = estimate_function(s, stream_key(st));
     stream_becomes(st, s->is_open && s->is_open(s->is_open_arg, st->id, true) ? STREAM_OPEN : STREAM_CLOSED);
     stream_kept_load(st);
     st->holds = st->unmet.count > 0;
@@ -182,7 +182,7 @@ int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned al
     }
     r->job.attempt = 1;
     if (sched_check(s, rc) == 0)
-        rc = sched_move(s, r, JOB_RUNNING, also_save);
+        rc = sched_transition(s, r, JOB_RUNNING, also_save);
     return rc < 0 ? rc : sched_check(s, load(s, r, &st));
 }
 

@@ -8,7 +8,7 @@
 #include "sched/streams/stream_calls.h"
 #include "sched/streams/stream_kept.h"
 #include "sched/streams/stream_log.h"
-#include "sched/streams/stream_look.h"
+#include "sched/streams/stream_lookahead.h"
 #include "sched/streams/stream_memory.h"
 #include "sched/streams/stream_part.h"
 
@@ -32,7 +32,7 @@ struct stream {
     int priority;
     const struct codec *codec;
     void (*cancel_sent)(struct stream *st, struct call *c); /* a worker has it, which is to stop */
-    char place[PLACE_MAX];                                  /* where its calls may run (host.h) */
+    char place[CONSTRAINT_MAX];                             /* where its calls may run (host.h) */
     struct body input;                                      /* where its input is; a log while it is being written */
     int64_t in_size;                                        /* bytes accepted, those of this turn (tail) among them */
     int64_t parsed;                                         /* bytes that the parser has taken */
@@ -41,7 +41,7 @@ struct stream {
     struct chunks large;     /* answers, not yet in the log, with large ones among them; ... */
     struct buffer out;       /* ... small ones that come after those */
     struct piece *flight;    /* answers that are on the way to the disk: stream_log.c */
-    struct storing *storing; /* a function or value that is on the way there: values.c. What follows it waits */
+    struct storing *storing; /* a function or value that is on the way there: objects.c. What follows it waits */
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
     struct stream_row row;   /* as it will be committed */
@@ -90,7 +90,7 @@ struct stream {
     struct frame part;              /* ... the frame that it stands in ... */
     uint32_t left;                  /* ... and how many of that frame's bytes are still to come */
     bool in_frame;
-    struct look look;
+    struct lookahead look;
 };
 
 static inline bool stream_is_json(const struct stream *st) { /* its answers have the order of its calls */
@@ -103,7 +103,7 @@ static inline bool stream_is_closed(const struct stream *st) {
     return st->state == STREAM_CLOSED || stream_is_parsed(st);
 }
 static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
-    return speed_key(st->id, 0);
+    return estimate_key(st->id, 0);
 }
 
 /* stream_list.c */

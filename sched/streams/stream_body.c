@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "sched/streams/stream_int.h"
-#include "sched/streams/values.h"
+#include "sched/streams/objects.h"
 
 #define BODY_MAX ((size_t)INT32_MAX) /* bytes that a worker takes */
 #define STEP (1u << 20)              /* that are in memory, or given to the disk thread, at once */
@@ -61,7 +61,7 @@ static int measure(struct sched *s, uid_t uid, const struct call *c, size_t *siz
     for (unsigned i = 0; rc >= 0 && i < named(c); i++) {
         struct spool_name file;
         size_t n = 0;
-        rc = values_find(s, uid, name_of(c, i), NULL, &n, &file);
+        rc = objects_find(s, uid, name_of(c, i), NULL, &n, &file);
         *size += n;
     }
     return rc < 0 ? rc : *size > BODY_MAX ? -EFBIG : 0;
@@ -71,7 +71,7 @@ static int add_named(struct making *m, const struct call *c, uid_t uid) {
     const uint8_t *name = name_of(c, m->at);
     struct spool_name file;
     size_t size, again;
-    int where = values_find(m->s, uid, name, NULL, &size, &file), rc = 0;
+    int where = objects_find(m->s, uid, name, NULL, &size, &file), rc = 0;
     if (where < 0)
         return where;
     if (m->at++ < call_values(c))
@@ -79,7 +79,7 @@ static int add_named(struct making *m, const struct call *c, uid_t uid) {
     if (rc == 0)
         rc = add_u32(&m->out, size);
     if (rc == 0 && where == 0)
-        return values_find(m->s, uid, name, &m->out, &again, &file);
+        return objects_find(m->s, uid, name, &m->out, &again, &file);
     m->from = file;
     m->from_at = 0;
     m->left = size;

@@ -78,7 +78,7 @@ static int grow(struct stream *st) {
 
 /* --- what they hold ---------------------------------------------------------------------------------------------- */
 
-#define LEND_MIN (64u * 1024u) /* bytes from which on a loan is less than a copy */
+#define LEND_MIN (64u * 1024u) /* bytes from which on a shared buffer is less than a copy */
 
 void stream_hold(struct stream *st, struct call *c, size_t bytes) {
     c->held += bytes;
@@ -97,16 +97,16 @@ static void let_go_of(struct stream *st, struct call *c) {
     st->user->held -= c->held;
     c->held = 0;
     free(c->memory);
-    loan_let_go(c->loan);
-    c->loan = NULL;
+    shared_buffer_release(c->shared);
+    c->shared = NULL;
     c->memory = c->bytes = NULL;
 }
 
 int stream_lend(struct call *c) {
     if (c->size < LEND_MIN)
         return 0;
-    c->loan = loan_new(c->memory);
-    if (!c->loan)
+    c->shared = shared_buffer_new(c->memory);
+    if (!c->shared)
         return -ENOMEM;
     c->memory = NULL;
     return 0;

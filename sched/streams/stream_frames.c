@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "sched/streams/stream_int.h"
-#include "sched/streams/values.h"
+#include "sched/streams/objects.h"
 
 #define HASH 32u
 #define STEAL_MIN (64u * 1024u) /* bytes from which on a call keeps the memory that its frames were put together in */
@@ -185,7 +185,7 @@ static uint64_t function_key(const struct stream *st, const struct call *c) {
     if (!hash)
         return stream_key(st);
     memcpy(head, hash, sizeof head);
-    return speed_key(head[0], head[1]);
+    return estimate_key(head[0], head[1]);
 }
 
 static int take_call(struct stream *st, uint64_t id, const char *body, size_t size, int64_t end) {
@@ -199,7 +199,7 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
     if (rc == -EPROTO)
         return fail(st, c, ERROR_REFUSED, "a CALL frame that is cut off or of an unknown format");
     if (rc == 0)
-        c->function = (uint16_t)speed_function(st->s, function_key(st, c));
+        c->function = (uint16_t)estimate_function(st->s, function_key(st, c));
     if (rc == 0 && c->options && !stream_kept_ended(st, c->number) && !stream_part_waits(st, c->number))
         rc = stream_job(st, c);
     if (rc == 0 && c->state != CALL_ANSWERED && stream_cancelled(st, c))
@@ -221,7 +221,7 @@ static int urgent(struct stream *st, const struct frame *f) {
 
 static int take_whole(struct stream *st, const struct frame *f, const char *body, size_t size, int64_t end) {
     switch (f->kind) {
-    case FRAME_FUNC: return values_take(st, body, size);
+    case FRAME_FUNC: return objects_take(st, body, size);
     case FRAME_CALL: return take_call(st, f->id, body, size, end);
     case FRAME_CANCEL:
     case FRAME_RELEASE: return urgent(st, f);
@@ -331,5 +331,5 @@ const struct codec codec_frames = {.kind = WORK_STREAM_FRAMES,
                                    .started = started,
                                    .output = output,
                                    .again = again,
-                                   .look = stream_look_frames,
+                                   .look = stream_lookahead_frames,
                                    .urgent = urgent};

@@ -19,7 +19,7 @@ static size_t skip(const char *text, size_t size, size_t at, const char *what) {
 static uint64_t function_key(const struct stream *st, const char *line, size_t size) {
     size_t at = skip(line, size, skip(line, size, skip(line, size, skip(line, size, 0, "{"), "\"call\""), ":"), "\"");
     const char *end = at < size ? memchr(line + at, '"', size - at) : NULL;
-    return end ? speed_key_text(line + at, (size_t)(end - line) - at) : stream_key(st);
+    return end ? estimate_key_text(line + at, (size_t)(end - line) - at) : stream_key(st);
 }
 
 /* One complete line. Blank ones are no calls. */
@@ -50,7 +50,7 @@ static int take_line(struct stream *st, const char *line, size_t size, int64_t e
         return -ENOMEM;
     memcpy(c->bytes, line, size);
     c->size = size;
-    c->function = (uint16_t)speed_function(st->s, function_key(st, line, size));
+    c->function = (uint16_t)estimate_function(st->s, function_key(st, line, size));
     stream_hold(st, c, size);
     return stream_lend(c);
 }

@@ -96,7 +96,7 @@ static int finished(struct stream *st) {
     int rc = store_job_get(s->store, st->id, &r);
     if (!st->failed) {
         lease_end(st);
-        return rc < 0 ? rc : sched_move(s, &r, JOB_DONE, 0);
+        return rc < 0 ? rc : sched_transition(s, &r, JOB_DONE, 0);
     }
     lease_drop(st);
     lease_drop_away(s, st->id); /* else what they answer would be kept for ever */
@@ -139,7 +139,7 @@ static int turn(struct stream *st, bool *ended) {
     if (rc == 0)
         rc = parse_on(st);
     if (rc == 0)
-        rc = stream_look_on(st);
+        rc = stream_lookahead_on(st);
     if (rc == 0)
         rc = resume(st);
     if (rc == 0)

@@ -43,7 +43,7 @@ static int append(struct stream *st, const char *bytes, size_t size, uint64_t of
     if (newline)
         st->newline = st->in_size - (int64_t)size + (newline - bytes) + 1;
     if (rc == 0)
-        rc = stream_look(st, bytes, size);
+        rc = stream_lookahead(st, bytes, size);
     return sched_check(s, rc);
 }
 

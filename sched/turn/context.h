@@ -60,7 +60,7 @@ struct sched {
     uint64_t steps;              /* leases, hosts and streams that were met in walks over them: a test reads it */
     struct stream *streams;      /* those in memory; stream.c */
     struct stream *left_streams; /* those that the disk thread still reads for */
-    struct fetch *fetches;       /* functions and values that are being read; values.c */
+    struct fetch *fetches;       /* functions and values that are being read; objects.c */
     LIST_HEAD(, kept_set) kept;  /* stream_kept.c */
     bool stream_waits;           /* one is queued until fewer have something to do */
     unsigned stream_count, idle_count;

@@ -13,7 +13,7 @@
 
 struct sched;
 struct stream;
-struct lanes;
+struct ready_queues;
 struct call;
 
 enum { USERS_ACTIVE, USERS_READY, USERS_HEAPS };
@@ -25,28 +25,28 @@ struct user_heap {
 struct user {  /* every user who has had a job or slot since the daemon began */
     uid_t uid; /* first: key of the tree */
     struct sched *s;
-    double used_us;             /* virtual time, as of ... */
-    int64_t at;                 /* ... then, clock_us */
-    unsigned slots;             /* of his runs and leases, without lent ones */
-    unsigned leased;            /* of them: slots of leases */
-    unsigned lends;             /* his runs and leases that have lent their slots */
-    struct want_queue wanted;   /* his jobs that others wait for and that may be queued */
-    bool backlog, placed;       /* the database may have ready jobs of his: that run anywhere; that have a place */
-    bool hungry;                /* a stream of his could use a slot */
-    bool passed;                /* none of his jobs can start in this dispatch any more */
-    bool wide;                  /* his first job needs more slots than his quota leaves */
-    bool starved;               /* a job of his waits for slots of his own: counted in sched.users_starved */
-    bool stream_turn;           /* at equal priority his next slot is a stream's */
-    bool keeps;                 /* a job of his waits for slots of leases, so it is tried before streams get more */
-    uint64_t crowded;           /* the dispatch in which a job of his asked for more slots than his quota left */
-    char place_from[PLACE_MAX]; /* the next dispatch looks at the places behind this one first */
-    unsigned in[USERS_HEAPS];   /* 1 + his place in that heap, 0: he is not in it */
+    double used_us;           /* virtual time, as of ... */
+    int64_t at;               /* ... then, clock_us */
+    unsigned slots;           /* of his runs and leases, without lent ones */
+    unsigned leased;          /* of them: slots of leases */
+    unsigned lends;           /* his runs and leases that have lent their slots */
+    struct want_queue wanted; /* his jobs that others wait for and that may be queued */
+    bool backlog, placed;     /* the database may have ready jobs of his: that run anywhere; that have a place */
+    bool hungry;              /* a stream of his could use a slot */
+    bool passed;              /* none of his jobs can start in this dispatch any more */
+    bool wide;                /* his first job needs more slots than his quota leaves */
+    bool starved;             /* a job of his waits for slots of his own: counted in sched.users_starved */
+    bool stream_turn;         /* at equal priority his next slot is a stream's */
+    bool keeps;               /* a job of his waits for slots of leases, so it is tried before streams get more */
+    uint64_t crowded;         /* the dispatch in which a job of his asked for more slots than his quota left */
+    char constraint_from[CONSTRAINT_MAX]; /* the next dispatch looks at the places behind this one first */
+    unsigned in[USERS_HEAPS];             /* 1 + his place in that heap, 0: he is not in it */
     struct quota quota;
-    int64_t live;               /* bytes of output that are not in the database yet */
-    int64_t told_at;            /* clock_us of the last log line about a refusal; 0: never */
-    struct lanes *lanes;        /* of this dispatch: dispatch.c */
-    LIST_ENTRY(user) met;       /* of sched.met, while lanes */
-    LIST_ENTRY(user) streaming; /* of sched.streaming, while he has streams in memory */
+    int64_t live;                /* bytes of output that are not in the database yet */
+    int64_t told_at;             /* clock_us of the last log line about a refusal; 0: never */
+    struct ready_queues *queues; /* of this dispatch: dispatch.c */
+    LIST_ENTRY(user) met;        /* of sched.met, while it has ready queues */
+    LIST_ENTRY(user) streaming;  /* of sched.streaming, while he has streams in memory */
     LIST_HEAD(, stream) streams;
     unsigned active_streams;             /* of them: not idle */
     size_t held, sent, gathered;         /* stream_memory.h: bytes of calls; that workers have; that are not whole */

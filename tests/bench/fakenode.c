@@ -130,8 +130,8 @@ static int start(void *self, const struct work *w) {
 }
 
 static int call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
-                struct loan *loan) {
-    (void)loan;
+                struct shared_buffer *shared) {
+    (void)shared;
     struct slot *s = slot_of(self, lease);
     struct fake_call *c = s ? malloc(sizeof(*c)) : NULL;
 
@@ -147,8 +147,8 @@ static int call(void *self, uint64_t lease, uint32_t number, enum call_format fo
 }
 
 static int function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
-                    struct loan *loan) {
-    (void)self, (void)lease, (void)hash, (void)bytes, (void)size, (void)loan;
+                    struct shared_buffer *shared) {
+    (void)self, (void)lease, (void)hash, (void)bytes, (void)size, (void)shared;
     return 0;
 }
 

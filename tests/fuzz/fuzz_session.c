@@ -198,10 +198,10 @@ static int toy_start(void *self, const struct work *w) {
 }
 
 static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes,
-                    size_t size, struct loan *loan) {
+                    size_t size, struct shared_buffer *shared) {
     int i = task_at(lease);
 
-    (void)loan;
+    (void)shared;
     (void)self;
     (void)bytes;
     assert(i >= 0 && tasks[i].lease && format <= CALL_VALUES && size <= FRAME_WHOLE_MAX);
@@ -214,9 +214,9 @@ static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_forma
 }
 
 static int toy_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
-                        struct loan *loan) {
+                        struct shared_buffer *shared) {
     (void)self;
-    (void)loan;
+    (void)shared;
     (void)hash;
     (void)bytes;
     (void)size;

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "net/session/link.h"
-#include "net/session/loan.h"
+#include "net/session/shared_buffer.h"
 
 static void header_round_trip(void **state) {
     (void)state;
@@ -181,13 +181,13 @@ static void a_turn_writes_some_of_what_is_lent(void **state) {
     link_up(base, &a, ends[0]);
     link_up(base, &b, ends[1]);
     uint8_t *memory = calloc(1, SIZE);
-    struct loan *loan = loan_new(memory);
+    struct shared_buffer *shared = shared_buffer_new(memory);
     assert_non_null(memory);
-    assert_non_null(loan);
+    assert_non_null(shared);
     link_cork(a.link);
     for (size_t at = 0; at < SIZE; at += FRAME_BODY_MAX)
-        assert_int_equal(link_send_loan(a.link, 9, at, memory + at, FRAME_BODY_MAX, loan), 0);
-    assert_int_equal(loan->holders, 1 + SIZE / FRAME_BODY_MAX);
+        assert_int_equal(link_send_shared(a.link, 9, at, memory + at, FRAME_BODY_MAX, shared), 0);
+    assert_int_equal(shared->holders, 1 + SIZE / FRAME_BODY_MAX);
     before = link_pending(a.link);
     link_uncork(a.link);
     while (before) {
@@ -197,8 +197,8 @@ static void a_turn_writes_some_of_what_is_lent(void **state) {
     }
     while (b.frames < SIZE / FRAME_BODY_MAX)
         event_base_loop(base, EVLOOP_ONCE);
-    assert_int_equal(loan->holders, 1);
-    loan_let_go(loan);
+    assert_int_equal(shared->holders, 1);
+    shared_buffer_release(shared);
     link_destroy(a.link);
     link_destroy(b.link);
     event_base_free(base);

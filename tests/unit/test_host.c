@@ -35,7 +35,7 @@ static struct host *choose(const char *where, unsigned cpus, const char *avoid) 
 }
 
 static const char *place(enum work_kind kind, const char *pattern) {
-    static char buf[PLACE_MAX];
+    static char buf[CONSTRAINT_MAX];
     place_make(buf, kind, pattern, 0);
     return buf;
 }
@@ -71,14 +71,14 @@ static void test_who_fits(void **state) {
 
 static void test_memory_is_a_part_of_the_place(void **state) {
     (void)state;
-    char small[PLACE_MAX], large[PLACE_MAX];
+    char small[CONSTRAINT_MAX], large[CONSTRAINT_MAX];
     place_make(small, WORK_PROGRAM, NULL, 1u << 30);
     place_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40); /* a colon in the pattern */
     assert_string_equal(small, "=40000000:");
-    struct place p = place_parse(large);
+    struct place p = constraint_parse(large);
     assert_true(p.pickles && p.memory == 3ull << 40);
     assert_string_equal(p.pattern, "[bl]*:*");
-    p = place_parse("");
+    p = constraint_parse("");
     assert_true(!p.pickles && !p.memory && !*p.pattern);
     assert_true(host_fits(&local, small, 0)); /* not known */
     local.memory = 1u << 30;
@@ -204,7 +204,7 @@ static void test_a_node_says_why(void **state) {
 
 static void runs(struct host *h, unsigned function, double us, int n) {
     while (n--)
-        speed_note(h, function, us, 1);
+        estimate_note(h, function, us, 1);
 }
 
 static struct host *choose_for(unsigned function) {
@@ -213,9 +213,10 @@ static struct host *choose_for(unsigned function) {
 
 static void test_the_faster_host_is_chosen_while_it_is_free(void **state) {
     (void)state;
-    unsigned f = speed_function(&s, speed_key_text("m.f", 3)), g = speed_function(&s, speed_key_text("m.g", 3));
+    unsigned f = estimate_function(&s, estimate_key_text("m.f", 3)),
+             g = estimate_function(&s, estimate_key_text("m.g", 3));
     assert_int_not_equal(f, g);
-    assert_int_equal(speed_function(&s, speed_key_text("m.f", 3)), f);
+    assert_int_equal(estimate_function(&s, estimate_key_text("m.f", 3)), f);
     runs(&local, f, 300000, 8);
     assert_ptr_equal(choose_for(f), &local); /* nothing to compare it with */
     runs(&big, f, 100000, 8);
@@ -232,79 +233,79 @@ static void test_the_faster_host_is_chosen_while_it_is_free(void **state) {
 
 static void test_runs_that_differ_say_nothing(void **state) {
     (void)state;
-    unsigned f = speed_function(&s, 7);
+    unsigned f = estimate_function(&s, 7);
     for (int i = 0; i < 50; i++)
-        speed_note(&local, f, i % 2 ? 1000000 : 10, 1);
+        estimate_note(&local, f, i % 2 ? 1000000 : 10, 1);
     runs(&big, f, 1000, 20);
-    assert_false(speed_sure(&local, f));
-    assert_true(speed_sure(&big, f));
-    assert_true(speed_excess(&local, f) == 0);
+    assert_false(estimate_sure(&local, f));
+    assert_true(estimate_sure(&big, f));
+    assert_true(estimate_excess(&local, f) == 0);
     assert_ptr_equal(choose_for(f), &local);
-    unsigned once = speed_function(&s, 8);
+    unsigned once = estimate_function(&s, 8);
     runs(&big, once, 1000, 1);
-    assert_false(speed_sure(&big, once)); /* once is not enough */
-    assert_true(speed_us(&big, once) > 999 && speed_us(&big, once) < 1001);
+    assert_false(estimate_sure(&big, once)); /* once is not enough */
+    assert_true(estimate_us(&big, once) > 999 && estimate_us(&big, once) < 1001);
 }
 
 static void test_a_small_difference_is_none(void **state) {
     (void)state;
-    unsigned f = speed_function(&s, 7);
+    unsigned f = estimate_function(&s, 7);
     runs(&local, f, 120000, 8);
     runs(&big, f, 100000, 8);
-    assert_true(speed_excess(&local, f) == 0);
-    assert_false(speed_faster(&big, &local, f));
+    assert_true(estimate_excess(&local, f) == 0);
+    assert_false(estimate_faster(&big, &local, f));
     runs(&local, f, 200000, 40);
-    assert_true(speed_excess(&local, f) > 99000);
-    assert_true(speed_faster(&big, &local, f));
-    assert_false(speed_faster(&local, &big, f));
+    assert_true(estimate_excess(&local, f) > 99000);
+    assert_true(estimate_faster(&big, &local, f));
+    assert_false(estimate_faster(&local, &big, f));
 }
 
 static void test_a_host_is_as_slow_as_with_other_functions(void **state) {
     (void)state;
     for (uint64_t key = 1; key <= 3; key++) {
-        unsigned f = speed_function(&s, key << 33);
+        unsigned f = estimate_function(&s, key << 33);
         runs(&big, f, 1000 * (double)key, 8);
         runs(&local, f, 3000 * (double)key, 8);
     }
-    unsigned f = speed_function(&s, 99);
-    assert_true(speed_us(&local, f) == 0);
+    unsigned f = estimate_function(&s, 99);
+    assert_true(estimate_us(&local, f) == 0);
     runs(&big, f, 50000, 8);
-    assert_true(speed_us(&local, f) < 51000); /* until they are compared */
-    speed_weigh(&s);
+    assert_true(estimate_us(&local, f) < 51000); /* until they are compared */
+    estimate_weigh(&s);
     assert_true(local.slower > 2.9 && local.slower < 3.1);
-    assert_true(speed_us(&local, f) > 145000 && speed_us(&local, f) < 155000);
-    assert_true(speed_us(&old, f) > 49000 && speed_us(&old, f) < 51000); /* nothing was seen of it */
-    assert_true(speed_excess(&local, f) > 90000);
+    assert_true(estimate_us(&local, f) > 145000 && estimate_us(&local, f) < 155000);
+    assert_true(estimate_us(&old, f) > 49000 && estimate_us(&old, f) < 51000); /* nothing was seen of it */
+    assert_true(estimate_excess(&local, f) > 90000);
 }
 
 static void test_a_host_that_was_throttled_is_seen_to_be_fast_again(void **state) {
     (void)state;
-    unsigned f = speed_function(&s, 7);
+    unsigned f = estimate_function(&s, 7);
     runs(&big, f, 100000, 8);
     runs(&local, f, 900000, 8);
     runs(&local, f, 100000, 40);
-    assert_true(speed_excess(&local, f) == 0);
+    assert_true(estimate_excess(&local, f) == 0);
     runs(&local, f, 50000, 40);
     runs(&local, f, 200000, 60); /* slower than it was once; fastest is made anew */
-    speed_weigh(&s);
-    assert_true(speed_excess(&big, f) == 0);
+    estimate_weigh(&s);
+    assert_true(estimate_excess(&big, f) == 0);
 }
 
 static void test_the_function_not_used_for_longest_is_forgotten(void **state) {
     (void)state;
-    unsigned first = speed_function(&s, 1ull << 32), other;
+    unsigned first = estimate_function(&s, 1ull << 32), other;
     runs(&local, first, 1000, 8);
     for (uint64_t i = 2; i < 10000; i++) {
-        other = speed_function(&s, speed_key(i, 0));
-        assert_in_range(other, 1, SPEED_MAX);
-        assert_int_equal(speed_function(&s, 1ull << 32), first);
+        other = estimate_function(&s, estimate_key(i, 0));
+        assert_in_range(other, 1, ESTIMATE_MAX);
+        assert_int_equal(estimate_function(&s, 1ull << 32), first);
         runs(&local, other == first ? 0 : other, 5, 1);
     }
-    assert_true(speed_us(&local, first) > 999);
+    assert_true(estimate_us(&local, first) > 999);
     for (uint64_t i = 10000; i < 20000; i++)
-        speed_function(&s, speed_key(i, 0));
-    assert_true(speed_us(&local, first) == 0);
-    assert_true(speed_us(&local, speed_function(&s, 1ull << 32)) == 0);
+        estimate_function(&s, estimate_key(i, 0));
+    assert_true(estimate_us(&local, first) == 0);
+    assert_true(estimate_us(&local, estimate_function(&s, 1ull << 32)) == 0);
 }
 
 /* --- what passes a job that needs more slots -----------------------------------------------------------------------
@@ -331,7 +332,7 @@ static void keep_anew(void) {
 static void test_what_surely_ends_before_passes(void **state) {
     (void)state;
     struct slot_use old_one, other;
-    unsigned slow = speed_function(&s, 1), quick = speed_function(&s, 2), unknown = speed_function(&s, 3);
+    unsigned slow = estimate_function(&s, 1), quick = estimate_function(&s, 2), unknown = estimate_function(&s, 3);
     runs(&local, slow, 100e6, 30);
     runs(&local, quick, 1e6, 30);
     under_way(&old_one, slow, 10e6); /* 90 s are left */
@@ -354,7 +355,7 @@ static void test_what_surely_ends_before_passes(void **state) {
 static void test_of_what_passes_a_run_of_unknown_length(void **state) {
     (void)state;
     struct slot_use one;
-    unsigned quick = speed_function(&s, 2), unknown = speed_function(&s, 3);
+    unsigned quick = estimate_function(&s, 2), unknown = estimate_function(&s, 3);
     runs(&local, quick, 1e6, 30);
     under_way(&one, unknown, 8e6); /* taken to go on for two more */
     keep_anew();

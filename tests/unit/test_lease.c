@@ -271,11 +271,11 @@ static void json_calls_ahead(void **state) {
 static void large_calls_are_lent(void **state) {
     enum { SIZE = 32 << 20 };
     char *memory = malloc(SIZE + 64);
-    struct loan *loan = loan_new(memory);
+    struct shared_buffer *shared = shared_buffer_new(memory);
 
     (void)state;
     assert_non_null(memory);
-    assert_non_null(loan);
+    assert_non_null(shared);
     begin(lease_work(WORK_STREAM_FRAMES));
     fix.function = pickled_len;
     fix.function_size = sizeof(pickled_len) - 1;
@@ -285,17 +285,17 @@ static void large_calls_are_lent(void **state) {
     memset(text, 'x', SIZE);
     size_t size = 32 + pickle_args(memory + 32, text, SIZE);
     free(text);
-    assert_int_equal(runner_call(fix.runner, LEASE, 1, CALL_HASH, memory, size, loan), 0);
-    assert_int_equal(loan->holders, 1 + size / FRAME_BODY_MAX); /* what is over is small */
+    assert_int_equal(runner_call(fix.runner, LEASE, 1, CALL_HASH, memory, size, shared), 0);
+    assert_int_equal(shared->holders, 1 + size / FRAME_BODY_MAX); /* what is over is small */
     while (!fix.calls[1].answered)
         event_base_loop(fix.base, EVLOOP_ONCE);
-    assert_int_equal(loan->holders, 1);
+    assert_int_equal(shared->holders, 1);
     assert_memory_equal(fix.calls[1].text + fix.calls[1].kept - 6, "J\x00\x00\x00\x02.", 6);
-    assert_int_equal(runner_call(fix.runner, LEASE, 2, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(runner_call(fix.runner, LEASE, 2, CALL_HASH, memory, size, shared), 0);
     runner_kill(fix.runner, LEASE);
     loop_until(&fix.done);
-    assert_int_equal(loan->holders, 1);
-    loan_let_go(loan);
+    assert_int_equal(shared->holders, 1);
+    shared_buffer_release(shared);
 }
 
 static void pickled_calls(void **state) {

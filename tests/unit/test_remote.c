@@ -402,12 +402,12 @@ static void too_much_on_the_way_is_refused_until_there_is_room(void **state) {
 static void a_large_call_goes_piece_by_piece(void **state) {
     enum { SIZE = 32 << 20, A_TURN = 1 << 20 };
     char *memory = malloc(SIZE + 64);
-    struct loan *loan = loan_new(memory);
+    struct shared_buffer *shared = shared_buffer_new(memory);
     const struct session *session;
 
     (void)state;
     assert_non_null(memory);
-    assert_non_null(loan);
+    assert_non_null(shared);
     one_node();
     session = remote_session(fix.remote[0]);
     fix.function = pickled_len;
@@ -416,8 +416,8 @@ static void a_large_call_goes_piece_by_piece(void **state) {
     begin(2, WORK_STREAM_FRAMES, "");
     memset(memory, 'h', 32);
     size_t size = 32 + pickle_args(memory + 32, SIZE);
-    assert_int_equal(runner_call(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
-    assert_int_equal(loan->holders, 2);
+    assert_int_equal(runner_call(fix.runner, 1, 1, CALL_HASH, memory, size, shared), 0);
+    assert_int_equal(shared->holders, 2);
     runner_flush(fix.runner);
     assert_in_range(session_pending(session), 0, A_TURN);
     assert_int_equal(runner_call(fix.runner, 1, 2, CALL_JSON, "{}", 2, NULL), -ENOMEM);
@@ -431,39 +431,39 @@ static void a_large_call_goes_piece_by_piece(void **state) {
         before = now;
     }
     assert_true(fix.room);
-    assert_int_equal(loan->holders, 1);
+    assert_int_equal(shared->holders, 1);
     assert_memory_equal(fix.calls[1].text + fix.calls[1].size - 6, "J\x00\x00\x00\x02.", 6);
     assert_end(ended(1), WORK_DONE, NULL);
     finish_lease(2);
     assert_memory_equal(fix.calls[3].text, "\x80\x05K\x04.", 5);
-    loan_let_go(loan);
+    shared_buffer_release(shared);
 }
 
 static void a_large_call_ends_with_its_work(void **state) {
     enum { SIZE = 32 << 20 };
     char *memory = malloc(SIZE + 64);
-    struct loan *loan = loan_new(memory);
+    struct shared_buffer *shared = shared_buffer_new(memory);
 
     (void)state;
     assert_non_null(memory);
-    assert_non_null(loan);
+    assert_non_null(shared);
     one_node();
     fix.function = pickled_len;
     fix.function_size = sizeof(pickled_len) - 1;
     begin(1, WORK_STREAM_FRAMES, "");
     memset(memory, 'h', 32);
     size_t size = 32 + pickle_args(memory + 32, SIZE);
-    assert_int_equal(runner_call(fix.runner, 1, 1, CALL_HASH, memory, size, loan), 0);
+    assert_int_equal(runner_call(fix.runner, 1, 1, CALL_HASH, memory, size, shared), 0);
     runner_flush(fix.runner);
     runner_kill(fix.runner, 1);
-    assert_int_equal(loan->holders, 1);
+    assert_int_equal(shared->holders, 1);
     assert_end(ended(1), WORK_SIGNALED, NULL);
     fix.jobs[1].done = false;
     begin(1, WORK_STREAM_FRAMES, ""); /* with the ref of the other one */
     hashed(1, 2, 'h', 4);
     finish_lease(1);
     assert_memory_equal(fix.calls[2].text, "\x80\x05K\x04.", 5);
-    loan_let_go(loan);
+    shared_buffer_release(shared);
 }
 
 int main(void) {

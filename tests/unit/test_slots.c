@@ -82,16 +82,16 @@ static int to_start(void *self, const struct work *w) {
     return 0;
 }
 static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
-                   struct loan *loan) {
-    (void)loan;
+                   struct shared_buffer *shared) {
+    (void)shared;
     struct fake *f = self;
     (void)format, (void)bytes, (void)size;
     say(&f->there, (struct message){.word = CALL, .lease = lease, .number = number});
     return 0;
 }
 static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
-                       struct loan *loan) {
-    (void)loan;
+                       struct shared_buffer *shared) {
+    (void)shared;
     struct fake *f = self;
     (void)hash, (void)bytes, (void)size;
     say(&f->there, (struct message){.word = FUNCTION, .lease = lease});
@@ -409,9 +409,9 @@ static void test_an_end_counts_once_however_often_it_is_written(void **state) {
     assert_int_equal(j.state, JOB_DONE);
     assert_int_equal(f->h.done, 1);
     assert_int_equal(f->h.run_us, JOB_US);
-    unsigned known = speed_known(s, &j);
-    assert_false(speed_sure(&f->h, known)); /* it has run once */
-    assert_true(speed_us(&f->h, known) > JOB_US - 1);
+    unsigned known = estimate_known(s, &j);
+    assert_false(estimate_sure(&f->h, known)); /* it has run once */
+    assert_true(estimate_us(&f->h, known) > JOB_US - 1);
 }
 
 static void test_what_was_answered_is_not_run_again(void **state) {
@@ -499,8 +499,8 @@ static void test_a_stream_fills_all_slots(void **state) {
 static unsigned function;
 
 static void note_speed(struct fake *f) {
-    speed_note(&f->h, function, f->us, 32);
-    speed_note(&f->h, function, f->us, 32);
+    estimate_note(&f->h, function, f->us, 32);
+    estimate_note(&f->h, function, f->us, 32);
 }
 
 static uint64_t most; /* steps of one turn */
@@ -533,7 +533,7 @@ static double steps_a_call(unsigned hosts, double *single) {
     unsigned calls = hosts * 2 * 20;
     for (unsigned i = 0; i < hosts; i++)
         add_host(2, i % 2 ? 1000 : 40000);
-    function = speed_function(s, speed_key_text("m.f", 3));
+    function = estimate_function(s, estimate_key_text("m.f", 3));
     each_fake(note_speed);
     uint64_t first = lines("first.jsonl", calls), done = answered;
     for (unsigned i = 0; i < 4000 && answered - done < calls; i++)

@@ -62,7 +62,7 @@ static void test_places(void **state) {
     (void)state;
     uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"),
              p3 = ready(0, 1, 0, "p3");
-    char place[PLACE_MAX] = "";
+    char place[CONSTRAINT_MAX] = "";
     struct job_row r;
     assert_int_equal(store_ready_place(st, 1, place), -ENOENT);
     set_place(p1, "p");

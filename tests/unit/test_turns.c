@@ -24,14 +24,14 @@ static int to_start(void *self, const struct work *w) {
     return 0;
 }
 static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
-                   struct loan *loan) {
-    (void)loan;
+                   struct shared_buffer *shared) {
+    (void)shared;
     (void)self, (void)lease, (void)number, (void)format, (void)bytes, (void)size;
     return 0;
 }
 static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
-                       struct loan *loan) {
-    (void)loan;
+                       struct shared_buffer *shared) {
+    (void)shared;
     (void)self, (void)lease, (void)hash, (void)bytes, (void)size;
     return 0;
 }

@@ -73,8 +73,8 @@ static int keep_request(const struct work *w, const char *script, const void *re
     return fd;
 }
 
-void fresh_run(const struct work *w, const struct place *p, const char *script, const struct fresh_files *files,
-               const void *rest, size_t rest_size, struct work_outcome *o) {
+void fresh_run(const struct work *w, const struct job_environment *p, const char *script,
+               const struct fresh_files *files, const void *rest, size_t rest_size, struct work_outcome *o) {
     int keep[FILES] = {keep_request(w, script, rest, rest_size), files->report, files->data, files->link, files->page};
     char word[FILES * 12];
     char *argv[] = {(char *)"ppfs-worker", (char *)FRESH_WORD, (char *)python_program(), word, NULL};

@@ -10,17 +10,17 @@
 bool fresh_wanted(const struct work *w);
 
 struct fresh_files {  /* further descriptors for the new process; -1: none */
-    int report, data; /* isolate.c's; data: of a call */
+    int report, data; /* job_process.c's; data: of a call */
     int link, page;   /* of a lease */
 };
 /* Runs it in its job environment and waits, as program_run does. script: the file of a WORK_PYTHON, or NULL. rest:
  * bytes that came over a lease's link after its START. */
-void fresh_run(const struct work *w, const struct place *p, const char *script, const struct fresh_files *files,
-               const void *rest, size_t rest_size, struct work_outcome *o);
+void fresh_run(const struct work *w, const struct job_environment *p, const char *script,
+               const struct fresh_files *files, const void *rest, size_t rest_size, struct work_outcome *o);
 
 struct fresh { /* the request in the new process */
     struct work work;
-    struct place place; /* entered already; cwd and script */
+    struct job_environment place; /* entered already; cwd and script */
     struct fresh_files files;
     const void *rest;
     size_t rest_size;

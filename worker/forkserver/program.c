@@ -17,7 +17,7 @@
 
 struct launch {
     const struct program *prog;
-    const struct place *place;
+    const struct job_environment *place;
     char **candidates; /* paths to try in turn, one malloc'd block */
     char **env;
     /* The failed step, set by the child; volatile, because the compiler sees that the writing function never
@@ -88,7 +88,7 @@ static void launch_child(struct launch *l) {
     if (l->prog->input >= 0 && dup2(l->prog->input, 0) < 0)
         l->step = "be given its input";
     else
-        l->step = place_enter(l->place);
+        l->step = environment_enter(l->place);
     if (!l->step) {
         close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
         for (size_t i = 0; i < l->prog->keep_count; i++)
@@ -152,11 +152,11 @@ void program_outcome(int status, const struct rusage *usage, struct work_outcome
     reap_status_words(status, o->why, sizeof(o->why));
 }
 
-void program_run(const struct program *prog, const struct place *p, struct work_outcome *o) {
+void program_run(const struct program *prog, const struct job_environment *p, struct work_outcome *o) {
     struct launch l = {.prog = prog, .place = p};
     struct rusage usage;
 
-    l.env = place_environ(p);
+    l.env = environment_environ(p);
     l.candidates = l.env ? candidates_of(prog, l.env) : NULL;
     pid_t pid = l.candidates ? launch_fork(&l) : -1;
     if (pid < 0) {

@@ -3,7 +3,7 @@
 #define PPFS_PROGRAM_H
 #include <sys/resource.h>
 
-#include "worker/forkserver/place.h"
+#include "worker/forkserver/job_environment.h"
 #include "worker/runner/work.h"
 
 struct program {
@@ -16,7 +16,7 @@ struct program {
 
 /* Runs it in its job environment with our stdout and stderr, and waits for it (not for its orphans). Fills in end,
  * status, why and usage. Uses vfork: the cost does not depend on the size of this process. */
-void program_run(const struct program *prog, const struct place *p, struct work_outcome *o);
+void program_run(const struct program *prog, const struct job_environment *p, struct work_outcome *o);
 
 /* Writes all of it. False with errno. */
 bool program_write(int fd, const void *bytes, size_t size);

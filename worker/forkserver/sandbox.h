@@ -1,4 +1,4 @@
-/* What a job keeps itself out of: the option sandbox=. It is the last step of place_enter, so whatever has a process of
+/* What a job keeps itself out of: the option sandbox=. It is the last step of environment_enter, so whatever has a process of
  * its own can be put into one, and a call or a lease gets such a process. Each machine refuses what its kernel cannot
  * do.
  *

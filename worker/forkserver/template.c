@@ -250,15 +250,15 @@ static void do_beside(void (*what)(uint64_t), uint64_t serial) {
 
 static void sweep(uint64_t serial) {
     (void)serial;
-    place_sweep();
+    environment_sweep();
     cgroup_sweep();
 }
 
 /* A worker that was killed could not remove its job's directories. They may hold any number of files, so a process
  * of its own does that, while we go on. */
 static void clear_up_after(uint64_t serial) {
-    if (place_left_by(serial))
-        do_beside(place_clear, serial);
+    if (environment_left_by(serial))
+        do_beside(environment_clear, serial);
 }
 
 static void say_exited(const struct guard *g) {
@@ -365,7 +365,7 @@ int main(int argc, char **argv) {
 
     descriptors_standard();
     if (argc > 1 && strcmp(argv[1], FRESH_WORD) == 0)
-        isolate_fresh(argc, argv);
+        job_process_fresh(argc, argv);
     if (argc < 4 || !take_options(argv + 4) || getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) ||
         type != SOCK_SEQPACKET) {
         fprintf(stderr, "ppfs-worker: ppfs starts this program by itself; run ppfs instead\n");
@@ -387,8 +387,8 @@ int main(int argc, char **argv) {
     if (me.signals < 0 || chdir("/"))
         give_up("the template of the workers could not set itself up");
     me.uid = (uid_t)strtoul(argv[3], NULL, 10);
-    place_root(argv[2]);
-    place_clear_root(false); /* of what a template before us may have left */
+    environment_root(argv[2]);
+    environment_clear_root(false); /* of what a template before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);
     cgroup_start();
@@ -404,6 +404,6 @@ int main(int argc, char **argv) {
     reap_stubborn = cgroup_kill_all;
     reap_all(TREE_MS / 10);
     cgroup_end();
-    place_clear_root(true);
+    environment_clear_root(true);
     return 0;
 }

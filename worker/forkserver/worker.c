@@ -168,12 +168,12 @@ static void use_since(const struct use *before, struct work_outcome *o) {
 
 static void do_call(const struct work *w, struct work_outcome *o) {
     struct python_reply reply;
-    struct place p;
+    struct job_environment p;
     struct use before;
 
     use_now(&before);
 
-    if (place_open(&p, w, o->why, sizeof(o->why))) {
+    if (environment_open(&p, w, o->why, sizeof(o->why))) {
         o->end = WORK_REFUSED;
         send_done(w->job, o, NULL, 0, NULL, 0);
         return;
@@ -183,23 +183,23 @@ static void do_call(const struct work *w, struct work_outcome *o) {
     o->end = reply.end;
     memcpy(o->why, reply.why, sizeof(o->why));
     use_since(&before, o);
-    place_close(&p);
+    environment_close(&p);
     send_done(w->job, o, reply.result, reply.result_size, reply.trace, reply.trace_size);
     python_reply_clear(&reply);
 }
 
-static void run_program(const struct work *w, struct place *p, int file, struct work_outcome *o) {
+static void run_program(const struct work *w, struct job_environment *p, int file, struct work_outcome *o) {
     char *words[] = {(char *)w->name, NULL};
     struct program prog = {.argv = words, .input = -1};
 
     o->end = WORK_REFUSED;
-    if (place_script(p, w->name, file, w->payload, w->payload_size, o->why, sizeof(o->why)))
+    if (environment_script(p, w->name, file, w->payload, w->payload_size, o->why, sizeof(o->why)))
         return;
     prog.path = p->script;
     program_run(&prog, p, o);
 }
 
-static void run_words(const struct work *w, const struct place *p, struct work_outcome *o) {
+static void run_words(const struct work *w, const struct job_environment *p, struct work_outcome *o) {
     struct program prog = {.input = -1};
     void *input = NULL;
     size_t input_size = 0;
@@ -220,11 +220,11 @@ static void run_words(const struct work *w, const struct place *p, struct work_o
 }
 
 static void do_isolated(const struct work *w, int file, struct work_outcome *o) {
-    struct isolated iso = {.data = -1};
-    struct place p;
+    struct job_process iso = {.data = -1};
+    struct job_environment p;
     int64_t started = clock_us();
 
-    if (place_open(&p, w, o->why, sizeof(o->why))) {
+    if (environment_open(&p, w, o->why, sizeof(o->why))) {
         o->end = WORK_REFUSED;
         send_done(w->job, o, NULL, 0, NULL, 0);
         return;
@@ -241,23 +241,23 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
         /* Where it finds no room the script runs all the same, but no process that it starts anew finds its functions.
          * */
         if (w->kind == WORK_PYTHON &&
-            place_script(&p, w->name, -1, w->payload, w->payload_size, o->why, sizeof(o->why)))
-            place_drop_script(&p);
-        isolate_run(w, &p, &iso);
+            environment_script(&p, w->name, -1, w->payload, w->payload_size, o->why, sizeof(o->why)))
+            environment_drop_script(&p);
+        job_process_run(w, &p, &iso);
         *o = iso.outcome;
     }
     if (!iso.left && !reap_all(TREE_MS))
         me.leave = true;
     order_descriptors();
     o->wall_us = clock_us() - started;
-    place_close(&p);
+    environment_close(&p);
     if (iso.data >= 0) {
         send_data(OUTPUT_RESULT, w->job, iso.data, 0, iso.result_size);
         send_data(OUTPUT_TRACE, w->job, iso.data, iso.result_size, iso.trace_size);
         close(iso.data);
     }
     send_done(w->job, o, NULL, 0, NULL, 0);
-    if (!isolate_bury(&iso, TREE_MS))
+    if (!job_process_bury(&iso, TREE_MS))
         me.leave = true;
 }
 
@@ -266,26 +266,26 @@ static void do_lease(const struct work *w, const void *rest, size_t rest_size) {
     struct lease_line line = {
         .link = me.link, .page = me.page, .page_file = me.page_file, .rest = rest, .rest_size = rest_size};
     struct work_outcome o = {.attempt = w->attempt};
-    struct place p;
+    struct job_environment p;
     struct use before;
 
     use_now(&before);
-    if (place_open(&p, w, o.why, sizeof(o.why))) {
+    if (environment_open(&p, w, o.why, sizeof(o.why))) {
         o.end = WORK_REFUSED;
         me.leave = true; /* calls may be on their way */
     } else if (work_isolated(w)) {
-        isolate_lease(w, &p, &line, &o);
+        job_process_lease(w, &p, &line, &o);
         me.leave = true;
         reap_all(TREE_MS);
         o.wall_us = clock_us() - before.at_us;
-        place_close(&p);
+        environment_close(&p);
     } else {
         python_begin_lease(w, p.cwd, NULL);
         bool whole = lease_run(&line, p.cwd);
         if (!me.leave)
             worker_restore(p.cwd);
         use_since(&before, &o);
-        place_close(&p);
+        environment_close(&p);
         if (!whole)
             leave(0);
     }
@@ -337,7 +337,7 @@ static void do_work(struct work *w) {
         o.end = WORK_DONE;
     }
     if (w->kind != WORK_PYTHON)
-        isolate_drop_spare();
+        job_process_drop_spare();
     if (work_isolated(w))
         do_isolated(w, file, &o);
     else
@@ -406,7 +406,7 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
     setpgid(0, 0);
     take_descriptors(fds);
     worker_note(me.link);
-    place_begin_worker(serial);
+    environment_begin_worker(serial);
     reap_stubborn = cgroup_clear;
     python_begin_worker();
     while (!me.leave) {
@@ -433,16 +433,16 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
             refuse_user(&w);
         have = 0;
         if (work_is_lease(&w)) {
-            isolate_drop_spare();
+            job_process_drop_spare();
             do_lease(&w, me.buffer + took, rest);
         } else {
             do_work(&w);
         }
         if (w.kind == WORK_PYTHON && !me.leave)
-            isolate_spare(me.link);
+            job_process_spare(me.link);
         free(hold);
     }
-    isolate_drop_spare();
+    job_process_drop_spare();
     reap_all(TREE_MS);
     leave(0);
 }

@@ -12,7 +12,7 @@
 #include <sys/uio.h>
 
 #include "worker/runner/control.h"
-#include "worker/forkserver/place.h"
+#include "worker/forkserver/job_environment.h"
 #include "worker/forkserver/python.h"
 
 /* Runs until its link ends. serial names it; uid: whose work it does, and nobody else's; fds: its descriptors as in
@@ -29,8 +29,8 @@ bool worker_spoiled(void);
 void worker_send(struct iovec *parts, size_t count); /* over the link, all of it; uses parts up */
 
 /* A job with a process of its own, other than a program. data: what a call of an isolated job has left for the link,
- * see isolate_run. */
-struct isolated {
+ * see job_process_run. */
+struct job_process {
     struct work_outcome outcome;
     pid_t left; /* it has told its end and is being taken down by the kernel; 0 = it is gone */
     int data;   /* memfd: the result, then the trace; -1 when there is neither */
@@ -39,14 +39,14 @@ struct isolated {
 
 /* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing.
  * */
-void isolate_spare(int link);
-void isolate_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
+void job_process_spare(int link);
+void job_process_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
 /* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. Returns when that process
  * has ended, or (left) has told so. The caller closes iso->data. */
-void isolate_run(const struct work *w, const struct place *p, struct isolated *iso);
-_Noreturn void isolate_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
+void job_process_run(const struct work *w, const struct job_environment *p, struct job_process *iso);
+_Noreturn void job_process_fresh(int argc, char **argv); /* main, where fresh_run executes this program */
 /* Once the end is told: kills what is left of it, max_ms at most. False: something is. */
-bool isolate_bury(struct isolated *iso, unsigned max_ms);
+bool job_process_bury(struct job_process *iso, unsigned max_ms);
 
 /* --- leases --- */
 struct lease_line { /* how calls come and answers go */
@@ -61,5 +61,6 @@ struct lease_line { /* how calls come and answers go */
 bool lease_run(const struct lease_line *line, const char *cwd);
 /* The same in a child that has taken on the place of w. Returns when that process has ended; the worker is to leave
  * then, for calls may be left in the link. */
-void isolate_lease(const struct work *w, const struct place *p, const struct lease_line *line, struct work_outcome *o);
+void job_process_lease(const struct work *w, const struct job_environment *p, const struct lease_line *line,
+                       struct work_outcome *o);
 #endif

@@ -42,17 +42,18 @@ bool calls_piece(struct task *t, const struct frame *m) {
     return true;
 }
 
-/* The whole body of m, with the pieces before it: in m itself, or in *loan, which is to be let go. */
-static bool whole(struct task *t, const struct frame *m, const uint8_t **bytes, size_t *size, struct loan **loan) {
-    *loan = NULL;
+/* The whole body of m, with the pieces before it: in m itself, or in *shared, which is to be let go. */
+static bool whole(struct task *t, const struct frame *m, const uint8_t **bytes, size_t *size,
+                  struct shared_buffer **shared) {
+    *shared = NULL;
     *bytes = m->body;
     *size = m->size;
     if (!t->piece_size)
         return true;
     if (!calls_piece(t, m))
         return false;
-    *loan = loan_new(t->pieces);
-    if (!*loan)
+    *shared = shared_buffer_new(t->pieces);
+    if (!*shared)
         return false;
     *bytes = t->pieces;
     *size = t->piece_size;
@@ -63,16 +64,16 @@ static bool whole(struct task *t, const struct frame *m, const uint8_t **bytes, 
 
 /* --- calls ------------------------------------------------------------------------------------------------------- */
 static void hold(struct task *t, uint32_t number, enum call_format format, const void *bytes, size_t size,
-                 struct loan *loan) {
-    struct held *h = malloc(sizeof(*h) + (loan ? 0 : size));
+                 struct shared_buffer *shared) {
+    struct held *h = malloc(sizeof(*h) + (shared ? 0 : size));
 
     if (!h) {
         guest_break(t->guest, no_memory);
         return;
     }
     *h = (struct held){.number = number, .format = format, .size = size, .bytes = bytes};
-    if (loan)
-        h->loan = loan_hold(loan);
+    if (shared)
+        h->shared = shared_buffer_hold(shared);
     else
         h->bytes = size ? memcpy(h + 1, bytes, size) : NULL;
     TAILQ_INSERT_TAIL(&t->held, h, next);
@@ -81,7 +82,7 @@ static void hold(struct task *t, uint32_t number, enum call_format format, const
 }
 
 static void held_free(struct held *h) {
-    loan_let_go(h->loan);
+    shared_buffer_release(h->shared);
     free(h);
 }
 
@@ -95,20 +96,20 @@ bool calls_hear(struct task *t, const struct frame *m) {
     enum call_format format = (enum call_format)(m->kind - MESSAGE_CALL_JSON);
     struct agent *s = t->guest->agent;
     const uint8_t *bytes;
-    struct loan *loan;
+    struct shared_buffer *shared;
     size_t size;
     int err = -EAGAIN;
 
-    if (!t->lease || (uint32_t)m->id <= t->sent || !whole(t, m, &bytes, &size, &loan))
+    if (!t->lease || (uint32_t)m->id <= t->sent || !whole(t, m, &bytes, &size, &shared))
         return false;
     t->guest->calls++;
     s->calls++;
     t->sent = (uint32_t)m->id;
     if (t->state == TASK_RUNNING && TAILQ_EMPTY(&t->held))
-        err = runner_call(s->runner, t->id, (uint32_t)m->id, format, bytes, size, loan);
+        err = runner_call(s->runner, t->id, (uint32_t)m->id, format, bytes, size, shared);
     if (again(err) && t->state != TASK_ENDED)
-        hold(t, (uint32_t)m->id, format, bytes, size, loan);
-    loan_let_go(loan);
+        hold(t, (uint32_t)m->id, format, bytes, size, shared);
+    shared_buffer_release(shared);
     return err != -EINVAL;
 }
 
@@ -133,7 +134,7 @@ void calls_send_held(struct task *t) {
     struct held *h;
 
     while ((h = TAILQ_FIRST(&t->held)) && t->state == TASK_RUNNING) {
-        int err = h->number ? runner_call(s->runner, t->id, h->number, h->format, h->bytes, h->size, h->loan)
+        int err = h->number ? runner_call(s->runner, t->id, h->number, h->format, h->bytes, h->size, h->shared)
                             : runner_finish(s->runner, t->id);
         if (err == -ENOMEM || (h->number && again(err)))
             break;
@@ -208,10 +209,10 @@ void functions_free(struct guest *g) {
 bool calls_function(struct task *t, const struct frame *m) {
     struct guest *g = t->guest;
     const uint8_t *bytes;
-    struct loan *loan;
+    struct shared_buffer *shared;
     size_t size;
 
-    if (!t->lease || !whole(t, m, &bytes, &size, &loan))
+    if (!t->lease || !whole(t, m, &bytes, &size, &shared))
         return false;
     bool sane = size >= HASH;
     if (sane && size > HASH)
@@ -222,9 +223,9 @@ bool calls_function(struct task *t, const struct frame *m) {
             continue;
         other->wants = other->asked = false;
         if (other->state == TASK_RUNNING)
-            runner_function(g->agent->runner, other->id, bytes, bytes + HASH, size - HASH, loan);
+            runner_function(g->agent->runner, other->id, bytes, bytes + HASH, size - HASH, shared);
     }
-    loan_let_go(loan);
+    shared_buffer_release(shared);
     return sane;
 }
 

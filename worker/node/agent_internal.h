@@ -7,7 +7,7 @@
 #define PPFS_AGENT_INTERNAL_H
 #include <sys/queue.h>
 
-#include "net/session/loan.h"
+#include "net/session/shared_buffer.h"
 #include "worker/runner/messages.h"
 #include "worker/runner/node_about.h"
 #include "worker/runner/disk.h"
@@ -29,7 +29,7 @@ struct held { /* a call, or a FINISH (number 0), that the runner does not take y
     enum call_format format;
     size_t size;
     const uint8_t *bytes;
-    struct loan *loan; /* has them, NULL: they are behind this */
+    struct shared_buffer *shared; /* has them, NULL: they are behind this */
 };
 
 struct task {

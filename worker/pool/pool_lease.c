@@ -73,7 +73,7 @@ static struct slot *lease_slot(struct pool *p, uint64_t lease) {
 
 /* Sends head and then bytes as the body of one frame, after PIECE frames if it does not fit. */
 static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, const void *head, size_t head_size,
-                      const void *bytes, size_t size, struct loan *loan) {
+                      const void *bytes, size_t size, struct shared_buffer *shared) {
     const uint8_t *at = bytes;
     uint64_t id = message_id((uint32_t)s->job, low);
     bool begun = head_size > 0;
@@ -83,11 +83,11 @@ static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, cons
     if (head_size)
         err = link_send(s->link, MESSAGE_PIECE, id, head, (uint32_t)head_size);
     for (; !err && size > FRAME_BODY_MAX; at += FRAME_BODY_MAX, size -= FRAME_BODY_MAX) {
-        err = link_send_loan(s->link, MESSAGE_PIECE, id, at, FRAME_BODY_MAX, loan);
+        err = link_send_shared(s->link, MESSAGE_PIECE, id, at, FRAME_BODY_MAX, shared);
         begun = true;
     }
     if (!err)
-        err = link_send_loan(s->link, (uint8_t)kind, id, at, (uint32_t)size, loan);
+        err = link_send_shared(s->link, (uint8_t)kind, id, at, (uint32_t)size, shared);
     if (err == -EPIPE)
         return -ENOENT; /* its worker has died: done() follows */
     if (err && begun)
@@ -96,7 +96,7 @@ static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, cons
 }
 
 int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
-              struct loan *loan) {
+              struct shared_buffer *shared) {
     struct slot *s = lease_slot(self, lease);
 
     if (!s)
@@ -106,19 +106,19 @@ int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format form
     if (number - atomic_load(&s->page->seen) >= LEASE_WINDOW)
         return -ENOMEM;
     atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
-    int err = send_whole(s, MESSAGE_CALL_JSON + format, number, NULL, 0, bytes, size, loan);
+    int err = send_whole(s, MESSAGE_CALL_JSON + format, number, NULL, 0, bytes, size, shared);
     if (!err)
         s->sent = number;
     return err;
 }
 
 int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size,
-                  struct loan *loan) {
+                  struct shared_buffer *shared) {
     struct slot *s = pool_slot(self, lease);
 
     if (!s || !s->lease || s->killed)
         return -ENOENT;
-    return send_whole(s, MESSAGE_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, loan);
+    return send_whole(s, MESSAGE_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, shared);
 }
 
 int pool_finish(void *self, uint64_t lease) {

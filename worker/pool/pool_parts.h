@@ -49,9 +49,9 @@ void ahead_begin(struct slot *s);                       /* the slot's job, just 
 bool ahead_told(struct slot *s, const struct frame *f); /* takes an ANSWER; false: it makes no sense */
 /* As runner_ops has them. */
 int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
-              struct loan *loan);
+              struct shared_buffer *shared);
 int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size,
-                  struct loan *loan);
+                  struct shared_buffer *shared);
 int pool_finish(void *self, uint64_t lease);
 uint32_t pool_recall(void *self, uint64_t lease, uint32_t number);
 void pool_flush(void *self);

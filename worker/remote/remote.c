@@ -148,7 +148,7 @@ static struct entry *lease(struct remote *f, uint64_t id) {
 }
 
 static int call(void *self, uint64_t id, uint32_t number, enum call_format format, const void *bytes, size_t size,
-                struct loan *loan) {
+                struct shared_buffer *shared) {
     struct remote *f = self;
     struct entry *e = lease(f, id);
 
@@ -160,20 +160,20 @@ static int call(void *self, uint64_t id, uint32_t number, enum call_format forma
         f->wants_room = true;
         return -ENOMEM;
     }
-    int err = remote_send(f, e, MESSAGE_CALL_JSON + format, number, NULL, 0, bytes, size, loan);
+    int err = remote_send(f, e, MESSAGE_CALL_JSON + format, number, NULL, 0, bytes, size, shared);
     if (!err)
         e->sent = number;
     return err == -EPIPE ? -ENOENT : err;
 }
 
 static int function(void *self, uint64_t id, const uint8_t hash[32], const void *bytes, size_t size,
-                    struct loan *loan) {
+                    struct shared_buffer *shared) {
     struct remote *f = self;
     struct entry *e = find(f, id);
 
     if (!e || !e->lease || e->killed || !f->session)
         return -ENOENT;
-    int err = remote_send(f, e, MESSAGE_FUNCTION, 0, hash, 32, bytes, size, loan);
+    int err = remote_send(f, e, MESSAGE_FUNCTION, 0, hash, 32, bytes, size, shared);
     return err == -EPIPE ? -ENOENT : err;
 }
 

@@ -5,7 +5,7 @@
 #include <sys/types.h>
 
 #include "net/address.h"
-#include "net/session/loan.h"
+#include "net/session/shared_buffer.h"
 #include "net/peer/peer.h"
 #include "worker/remote/remote_internal.h"
 #include "worker/runner/file_reader.h"
@@ -61,7 +61,7 @@ bool remote_waits(const struct remote *f); /* there are payloads, or large frame
 /* Sends head and then bytes as the body of one frame of its ref, after PIECE frames if it does not fit, now or after
  * those that wait. The memory is held meanwhile; NULL: what waits is copied. 0, -ENOMEM or -EPIPE: nothing was sent. */
 int remote_send(struct remote *f, struct entry *e, enum message_kind kind, uint32_t number, const void *head,
-                uint32_t head_size, const void *bytes, size_t size, struct loan *loan);
+                uint32_t head_size, const void *bytes, size_t size, struct shared_buffer *shared);
 bool remote_has_enough(const struct entry *e);            /* so much of it waits that no more calls are taken for now */
 void remote_send_some(struct remote *f);                  /* some pieces of the next large frame */
 void remote_send_none(struct remote *f, struct entry *e); /* nothing that waits of it is sent any more */

@@ -21,7 +21,7 @@ struct large { /* a frame that waits */
     uint8_t head[HEAD_MAX];
     const uint8_t *at; /* what is left of its body */
     size_t left;
-    struct loan *loan; /* has it */
+    struct shared_buffer *shared; /* has it */
 };
 
 struct sending { /* of one work */
@@ -99,7 +99,7 @@ bool remote_has_enough(const struct entry *e) {
 static void large_free(struct large *g) {
     if (!g)
         return;
-    loan_let_go(g->loan);
+    shared_buffer_release(g->shared);
     free(g);
 }
 
@@ -132,18 +132,18 @@ static struct sending *sending_of(struct remote *f, struct entry *e) {
 }
 
 /* Bytes are in memory that it holds. 0 or -ENOMEM. */
-static int large_take(struct large *g, const void *bytes, size_t size, struct loan *loan) {
+static int large_take(struct large *g, const void *bytes, size_t size, struct shared_buffer *shared) {
     g->at = bytes;
     g->left = size;
     if (!size)
         return 0;
-    if (loan) {
-        g->loan = loan_hold(loan);
+    if (shared) {
+        g->shared = shared_buffer_hold(shared);
         return 0;
     }
     uint8_t *mine = malloc(size);
-    g->loan = mine ? loan_new(mine) : NULL;
-    if (!g->loan) {
+    g->shared = mine ? shared_buffer_new(mine) : NULL;
+    if (!g->shared) {
         free(mine);
         return -ENOMEM;
     }
@@ -152,13 +152,13 @@ static int large_take(struct large *g, const void *bytes, size_t size, struct lo
 }
 
 static int wait_for_turn(struct remote *f, struct entry *e, const struct large *frame, const void *bytes, size_t size,
-                         struct loan *loan) {
+                         struct shared_buffer *shared) {
     struct large *g = malloc(sizeof(*g));
 
     if (!g)
         return -ENOMEM;
     *g = *frame;
-    if (large_take(g, bytes, size, loan) || !sending_of(f, e)) {
+    if (large_take(g, bytes, size, shared) || !sending_of(f, e)) {
         large_free(g);
         return -ENOMEM;
     }
@@ -169,7 +169,7 @@ static int wait_for_turn(struct remote *f, struct entry *e, const struct large *
 }
 
 int remote_send(struct remote *f, struct entry *e, enum message_kind kind, uint32_t number, const void *head,
-                uint32_t head_size, const void *bytes, size_t size, struct loan *loan) {
+                uint32_t head_size, const void *bytes, size_t size, struct shared_buffer *shared) {
     struct large frame = {.kind = kind, .number = number, .head_size = head_size};
     uint8_t whole[HEAD_MAX + MESSAGE_CHUNK];
 
@@ -178,7 +178,7 @@ int remote_send(struct remote *f, struct entry *e, enum message_kind kind, uint3
     if (e->sending || head_size + size > sizeof(whole)) {
         if (head_size)
             memcpy(frame.head, head, head_size);
-        return wait_for_turn(f, e, &frame, bytes, size, loan);
+        return wait_for_turn(f, e, &frame, bytes, size, shared);
     }
     if (!head_size)
         return remote_post(f, kind, message_id(remote_ref(f, e), number), bytes, (uint32_t)size);

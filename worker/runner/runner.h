@@ -7,7 +7,7 @@
  * - a runner that is lost tells done(WORK_LOST) for each work it had, and then takes no more (start: -EPIPE). */
 #ifndef PPFS_RUNNER_H
 #define PPFS_RUNNER_H
-#include "net/session/loan.h"
+#include "net/session/shared_buffer.h"
 #include "worker/runner/work.h"
 
 #define RUNNER_LATER UINT32_MAX
@@ -31,9 +31,9 @@ struct runner_events {
 struct runner_ops { /* see the functions below */
     int (*start)(void *self, const struct work *w);
     int (*call)(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
-                struct loan *loan);
+                struct shared_buffer *shared);
     int (*function)(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
-                    struct loan *loan);
+                    struct shared_buffer *shared);
     int (*finish)(void *self, uint64_t lease);
     uint32_t (*recall)(void *self, uint64_t lease, uint32_t number);
     void (*flush)(void *self);
@@ -59,16 +59,16 @@ static inline int runner_start(struct runner r, const struct work *w) {
  * flush, at the latest when the loop comes round. Each of these: 0, -ENOENT: there is no such lease, or it waits for a
  * worker to be made, -ENOMEM: no memory, or more calls ahead than a worker takes (2048); in both cases nothing was
  * sent. number: higher with each call, from 1. bytes: up to 1 GiB; -EINVAL where that is not so. They are copied, or,
- * where they lie in the memory of a loan, that is held until they are out. */
+ * where they lie in the memory of a shared, that is held until they are out. */
 static inline int runner_call(struct runner r, uint64_t lease, uint32_t number, enum call_format format,
-                              const void *bytes, size_t size, struct loan *loan) {
-    return r.ops->call(r.self, lease, number, format, bytes, size, loan);
+                              const void *bytes, size_t size, struct shared_buffer *shared) {
+    return r.ops->call(r.self, lease, number, format, bytes, size, shared);
 }
 
 /* The answer to ANSWER_NEED. size 0: there is none, that call fails. */
 static inline int runner_function(struct runner r, uint64_t lease, const uint8_t hash[32], const void *bytes,
-                                  size_t size, struct loan *loan) {
-    return r.ops->function(r.self, lease, hash, bytes, size, loan);
+                                  size_t size, struct shared_buffer *shared) {
+    return r.ops->function(r.self, lease, hash, bytes, size, shared);
 }
 
 /* No more calls: when all are answered, done(WORK_DONE) follows. */

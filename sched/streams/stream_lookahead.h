@@ -1,13 +1,13 @@
-/* Looking ahead of a stream's parser, and its calls by their ids. See stream_look.c. */
-#ifndef PPFS_STREAM_LOOK_H
-#define PPFS_STREAM_LOOK_H
+/* Looking ahead of a stream's parser, and its calls by their ids. See stream_lookahead.c. */
+#ifndef PPFS_STREAM_LOOKAHEAD_H
+#define PPFS_STREAM_LOOKAHEAD_H
 #include "net/session/frame.h"
 #include "sched/db/store.h"
 
 struct stream;
 struct call;
 
-struct look {
+struct lookahead {
     int64_t at;    /* bytes of the input that were looked at, or that the parser has taken */
     uint64_t skip; /* bytes of a body still to be passed over */
     unsigned char head[FRAME_HEADER];
@@ -23,16 +23,16 @@ struct look {
     size_t count, cap;
 };
 
-int stream_look(struct stream *st, const char *bytes, size_t size); /* at what was just appended. 0 or -errno */
+int stream_lookahead(struct stream *st, const char *bytes, size_t size); /* at what was just appended. 0 or -errno */
 /* on in the input that an earlier daemon took, or that came as one file. 0 or -errno */
-int stream_look_on(struct stream *st);
-int stream_look_frames(struct stream *st, const char *bytes, size_t size); /* codec.look */
-void stream_look_free(struct look *l);
+int stream_lookahead_on(struct stream *st);
+int stream_lookahead_frames(struct stream *st, const char *bytes, size_t size); /* codec.look */
+void stream_lookahead_free(struct lookahead *l);
 /* it can be found by its id until it is answered; stream_calls.c */
 void stream_index(struct stream *st, struct call *c);
 struct call *stream_call_of(const struct stream *st, uint64_t id);    /* NULL: not there, or answered */
 bool stream_cancelled(const struct stream *st, const struct call *c); /* its CANCEL was seen already, behind it */
 bool stream_released(const struct stream *st, const struct call *c);  /* so was its RELEASE */
-/* NULL, or why a stream cannot be understood from this frame on. parts, part_id: as in struct look. */
+/* NULL, or why a stream cannot be understood from this frame on. parts, part_id: as in struct lookahead. */
 const char *stream_refuses(uint64_t parts, uint64_t part_id, const struct frame *f);
 #endif

@@ -35,7 +35,7 @@ struct report {
     char why[sizeof(((struct work_outcome *)0)->why)];
 };
 
-static void child_call(const struct work *w, const struct place *p, int data, struct report *report) {
+static void child_call(const struct work *w, const struct job_environment *p, int data, struct report *report) {
     struct python_reply reply;
 
     python_call(w, p->cwd, (const char *const *)p->env, &reply);
@@ -54,8 +54,8 @@ static void child_call(const struct work *w, const struct place *p, int data, st
 }
 
 /* The child takes on its place. Returns only when it has. */
-static void child_enter(const struct place *p, struct report *report) {
-    const char *step = place_enter(p);
+static void child_enter(const struct job_environment *p, struct report *report) {
+    const char *step = environment_enter(p);
 
     if (step) {
         report->end = WORK_REFUSED;
@@ -99,7 +99,7 @@ static void tell_end(int status, int wake, struct report *report) {
 
 /* Does what w says in this process, which is its own. wake: where a byte tells that the report is whole, -1: nowhere.
  * */
-static _Noreturn void child_main(const struct work *w, const struct place *p, int data, int wake,
+static _Noreturn void child_main(const struct work *w, const struct job_environment *p, int data, int wake,
                                  struct report *report) {
     pid_t self = getpid();
     char why[sizeof(report->why)];
@@ -122,7 +122,7 @@ static bool report_fits(const struct report *report, int data) {
            report->trace_size <= (uint64_t)st.st_size - report->result_size;
 }
 
-static void take_report(const struct work *w, const struct report *shared, struct isolated *iso) {
+static void take_report(const struct work *w, const struct report *shared, struct job_process *iso) {
     struct work_outcome *o = &iso->outcome;
     struct report report = *shared; /* a copy that does not change while it is checked */
 
@@ -195,7 +195,7 @@ static bool read_all(int fd, void *bytes, size_t size) {
 
 static _Noreturn void spare_main(int fd, struct report *report) {
     struct work w;
-    struct place p;
+    struct job_environment p;
     uint32_t size;
     void *bytes, *hold;
 
@@ -203,7 +203,7 @@ static _Noreturn void spare_main(int fd, struct report *report) {
     if (!read_all(fd, &size, sizeof(size)) || !(bytes = malloc(size)) || !read_all(fd, bytes, size) ||
         work_decode(bytes, size, &w, &hold))
         _exit(0);
-    if (place_open(&p, &w, report->why, sizeof(report->why))) {
+    if (environment_open(&p, &w, report->why, sizeof(report->why))) {
         report->end = WORK_REFUSED;
         report->told = 1;
         _exit(0);
@@ -213,7 +213,7 @@ static _Noreturn void spare_main(int fd, struct report *report) {
     child_main(&w, &p, -1, fd, report);
 }
 
-void isolate_spare(int link) {
+void job_process_spare(int link) {
     struct report *shared = empty_report();
     pid_t self = getpid();
     int fds[2];
@@ -248,7 +248,7 @@ static void close_spare(void) {
     spare.fd = spare.pidfd = -1;
 }
 
-void isolate_drop_spare(void) {
+void job_process_drop_spare(void) {
     if (!spare.pid)
         return;
     close_spare();
@@ -259,7 +259,7 @@ void isolate_drop_spare(void) {
 }
 
 /* Hands a script to the spare. Its process, or -1: there is none (any more), or the script is not for it. */
-static pid_t use_spare(const struct work *w, const struct place *p) {
+static pid_t use_spare(const struct work *w, const struct job_environment *p) {
     struct work there = *w;
     struct iovec parts[2];
     void *bytes = NULL;
@@ -273,7 +273,7 @@ static pid_t use_spare(const struct work *w, const struct place *p) {
         there.payload_size = 0;
     }
     if (!pid || w->kind != WORK_PYTHON || (w->file && !p->script) || work_encode(&there, &bytes, &size)) {
-        isolate_drop_spare();
+        job_process_drop_spare();
         return -1;
     }
     parts[0] = (struct iovec){&size, sizeof(size)};
@@ -282,7 +282,7 @@ static pid_t use_spare(const struct work *w, const struct place *p) {
     ssize_t sent = sendmsg(spare.fd, &message, MSG_NOSIGNAL);
     free(bytes);
     if (sent != (ssize_t)(sizeof(size) + size)) { /* it died of something */
-        isolate_drop_spare();
+        job_process_drop_spare();
         return -1;
     }
     spare.pid = 0;
@@ -305,7 +305,7 @@ static bool only_child(pid_t pid) {
 }
 
 /* Waits for the script that the spare was given. True: it has told its end, and its process is still to be reaped. */
-static bool await_end(pid_t pid, const struct report *shared, struct isolated *iso) {
+static bool await_end(pid_t pid, const struct report *shared, struct job_process *iso) {
     struct pollfd polled[2] = {{.fd = spare.fd, .events = POLLIN}, {.fd = spare.pidfd, .events = POLLIN}};
     struct report r;
 
@@ -328,7 +328,7 @@ static bool await_end(pid_t pid, const struct report *shared, struct isolated *i
     return true;
 }
 
-bool isolate_bury(struct isolated *iso, unsigned max_ms) {
+bool job_process_bury(struct job_process *iso, unsigned max_ms) {
     struct rusage usage;
 
     if (iso->left <= 0)
@@ -340,7 +340,7 @@ bool isolate_bury(struct isolated *iso, unsigned max_ms) {
 }
 
 /* Runs w in a Python of its own: what it has told is in *told. line: of a lease. */
-static void run_fresh(const struct work *w, const struct place *p, int data, const struct lease_line *line,
+static void run_fresh(const struct work *w, const struct job_environment *p, int data, const struct lease_line *line,
                       struct report *told, struct work_outcome *o) {
     struct fresh_files files = {.data = data, .link = line ? line->link : -1, .page = line ? line->page_file : -1};
 
@@ -357,7 +357,8 @@ static void run_fresh(const struct work *w, const struct place *p, int data, con
 }
 
 /* Runs w in a copy of this Python and waits for it. False: it has told its end, and take_report knows the rest. */
-static bool run_copy(const struct work *w, const struct place *p, struct isolated *iso, struct report **told) {
+static bool run_copy(const struct work *w, const struct job_environment *p, struct job_process *iso,
+                     struct report **told) {
     struct report *shared = *told = empty_report();
     struct rusage usage;
     pid_t pid = shared ? use_spare(w, p) : -1;
@@ -380,17 +381,17 @@ static bool run_copy(const struct work *w, const struct place *p, struct isolate
     return true;
 }
 
-void isolate_run(const struct work *w, const struct place *p, struct isolated *iso) {
+void job_process_run(const struct work *w, const struct job_environment *p, struct job_process *iso) {
     bool call = w->kind != WORK_PYTHON;
     struct report fresh = {0}, *told = &fresh;
 
-    *iso = (struct isolated){.data = -1, .outcome = {.attempt = w->attempt}};
+    *iso = (struct job_process){.data = -1, .outcome = {.attempt = w->attempt}};
     if (call && (iso->data = memfd_create("ppfs-result", MFD_CLOEXEC)) < 0) {
         no_process(&iso->outcome);
         return;
     }
     if (fresh_wanted(w)) {
-        isolate_drop_spare();
+        job_process_drop_spare();
         run_fresh(w, p, iso->data, NULL, &fresh, &iso->outcome);
     } else if (!run_copy(w, p, iso, &told)) {
         take_report(w, told, iso);
@@ -410,7 +411,7 @@ void isolate_run(const struct work *w, const struct place *p, struct isolated *i
 /* --- a lease with a process of its own -----------------------------------------------------------------------------
  * */
 /* In a process of its own that has entered its place. */
-static _Noreturn void child_lease(const struct work *w, const struct place *p, const struct lease_line *line,
+static _Noreturn void child_lease(const struct work *w, const struct job_environment *p, const struct lease_line *line,
                                   struct report *report) {
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that it finds what its calls leave behind */
     worker_note(line->link);
@@ -420,7 +421,8 @@ static _Noreturn void child_lease(const struct work *w, const struct place *p, c
     _exit(0);
 }
 
-void isolate_lease(const struct work *w, const struct place *p, const struct lease_line *line, struct work_outcome *o) {
+void job_process_lease(const struct work *w, const struct job_environment *p, const struct lease_line *line,
+                       struct work_outcome *o) {
     struct report fresh = {0}, *told = &fresh;
     struct rusage usage;
 
@@ -454,7 +456,7 @@ void isolate_lease(const struct work *w, const struct place *p, const struct lea
 
 /* --- in a Python of its own ----------------------------------------------------------------------------------------
  * */
-void isolate_fresh(int argc, char **argv) {
+void job_process_fresh(int argc, char **argv) {
     static struct fresh f;
     struct report *report = MAP_FAILED;
     struct lease_page *page = NULL;

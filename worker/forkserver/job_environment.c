@@ -1,7 +1,7 @@
 /* Directories, users and environments of jobs. What runs as root here for another user's job is written with that in
  * mind: the job's directory is probed as that user, files are made with descriptors, and a directory is removed without
  * ever following a link. System calls are made raw where glibc would send signals to other threads. */
-#include "worker/forkserver/place.h"
+#include "worker/forkserver/job_environment.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -32,13 +32,13 @@ static struct {
 } me;
 
 /* Takes on the job's user. 0 or -1 with errno. */
-static int become_user(const struct place *p) {
+static int become_user(const struct job_environment *p) {
     return p->other ? login_become(&p->user) : 0;
 }
 
 /* In the child of vfork, whose memory is ours: is the job's user, enters the directory of p and makes its name plain if
  * that is wanted, and if it stays short enough. */
-static void try_cwd(struct place *p, bool plain) {
+static void try_cwd(struct job_environment *p, bool plain) {
     char real[PATH_MAX];
 
     if (become_user(p) || chdir(p->cwd))
@@ -50,7 +50,7 @@ static void try_cwd(struct place *p, bool plain) {
 
 /* Whether the job's user may enter p->cwd: tried out in a process that is that user, as is what the directory is
  * called. */
-static __attribute__((noinline)) bool may_enter(struct place *p, bool plain) {
+static __attribute__((noinline)) bool may_enter(struct job_environment *p, bool plain) {
     int status;
     pid_t pid = vfork();
 
@@ -77,7 +77,7 @@ static int ensure_root(void) {
 }
 
 /* A fresh directory of the job's user. 0 or -1 with errno. */
-static int make_directory(const struct place *p, char path[PATH_MAX]) {
+static int make_directory(const struct job_environment *p, char path[PATH_MAX]) {
     char *made = NULL;
 
     for (int again = 0; again < 2 && !made; again++) {
@@ -124,11 +124,11 @@ static void remove_tree(int parent, const char *name, int depth) {
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-void place_root(const char *root) {
+void environment_root(const char *root) {
     snprintf(me.root, sizeof(me.root), "%s", root);
 }
 
-void place_clear_root(bool itself) {
+void environment_clear_root(bool itself) {
     if (ensure_root())
         return;
     if (itself)
@@ -156,15 +156,15 @@ static bool look_for(uint64_t serial, bool and_remove) {
     return found;
 }
 
-bool place_left_by(uint64_t serial) {
+bool environment_left_by(uint64_t serial) {
     return look_for(serial, false);
 }
 
-void place_clear(uint64_t serial) {
+void environment_clear(uint64_t serial) {
     look_for(serial, true);
 }
 
-void place_sweep(void) {
+void environment_sweep(void) {
     const char *base = strrchr(me.root, '/') + 1;
     size_t len = strlen(base);
     char parent[ROOT_MAX];
@@ -186,7 +186,7 @@ void place_sweep(void) {
         closedir(dir);
 }
 
-void place_begin_worker(uint64_t serial) {
+void environment_begin_worker(uint64_t serial) {
     me.serial = serial;
 }
 
@@ -208,7 +208,7 @@ static bool add_pair(char **env, size_t *at, const char *key, const char *value)
 }
 
 /* p->env, each pair malloc'd. */
-static int fill_env(struct place *p, const struct work *w) {
+static int fill_env(struct job_environment *p, const struct work *w) {
     size_t extra = count_of(w->env), login = count_of((const char *const *)p->user.env), at = 0;
     char attempt[16];
     bool fine = true;
@@ -226,7 +226,7 @@ static int fill_env(struct place *p, const struct work *w) {
     return fine ? 0 : -1;
 }
 
-static void free_env(struct place *p) {
+static void free_env(struct job_environment *p) {
     for (size_t i = 0; p->env && p->env[i]; i++)
         free(p->env[i]);
     free(p->env);
@@ -242,7 +242,7 @@ static size_t find_key(char **env, size_t count, const char *pair) {
     return count;
 }
 
-char **place_environ(const struct place *p) {
+char **environment_environ(const struct job_environment *p) {
     char *none[] = {NULL}, **base = p->other ? none : environ;
     size_t count = count_of((const char *const *)base);
     char **env = malloc((count + count_of((const char *const *)p->env) + 1) * sizeof(*env));
@@ -271,7 +271,7 @@ static bool is_crooked(const char *cwd) {
 }
 
 /* Enters p->cwd and makes it plain, where that is ours to do. */
-static bool enter_own(struct place *p) {
+static bool enter_own(struct job_environment *p) {
     char real[PATH_MAX];
 
     if (chdir(p->cwd))
@@ -281,7 +281,7 @@ static bool enter_own(struct place *p) {
     return true;
 }
 
-static int fill_cwd(struct place *p, const struct work *w, char *why, size_t size) {
+static int fill_cwd(struct job_environment *p, const struct work *w, char *why, size_t size) {
     if (w->cwd[0] == '/' && strlen(w->cwd) < PATH_MAX) {
         strcpy(p->cwd, w->cwd);
         if (p->other ? may_enter(p, is_crooked(p->cwd)) : enter_own(p))
@@ -299,8 +299,8 @@ static int fill_cwd(struct place *p, const struct work *w, char *why, size_t siz
     return 0;
 }
 
-int place_open(struct place *p, const struct work *w, char *why, size_t why_size) {
-    *p = (struct place){.memory = w->memory, .sandbox = w->sandbox, .other = w->uid != geteuid()};
+int environment_open(struct job_environment *p, const struct work *w, char *why, size_t why_size) {
+    *p = (struct job_environment){.memory = w->memory, .sandbox = w->sandbox, .other = w->uid != geteuid()};
 
     if (p->sandbox && sandbox_check(p->sandbox, why, why_size))
         return -1;
@@ -315,11 +315,11 @@ int place_open(struct place *p, const struct work *w, char *why, size_t why_size
     }
     return 0;
 fail:
-    place_close(p);
+    environment_close(p);
     return -1;
 }
 
-void place_drop_script(struct place *p) {
+void environment_drop_script(struct job_environment *p) {
     if (p->tool[0])
         remove_tree(AT_FDCWD, p->tool, 0);
     else if (p->script)
@@ -329,12 +329,12 @@ void place_drop_script(struct place *p) {
     p->script = NULL;
 }
 
-void place_close(struct place *p) {
+void environment_close(struct job_environment *p) {
     int saved = errno;
 
     if (p->cwd_is_ours)
         remove_tree(AT_FDCWD, p->cwd, 0);
-    place_drop_script(p);
+    environment_drop_script(p);
     p->cwd_is_ours = false;
     login_close(&p->user);
     free_env(p);
@@ -374,7 +374,7 @@ static size_t mark_of(int fd, const void *bytes, size_t size) {
 }
 
 /* Opens the directory that is to hold the program; *path is its name. A descriptor, or -1 with errno. */
-static int open_tool(struct place *p, const char **path) {
+static int open_tool(struct job_environment *p, const char **path) {
     if (p->other) {
         *path = p->tool;
         return make_directory(p, p->tool) ? -1 : open(p->tool, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -386,8 +386,8 @@ static int open_tool(struct place *p, const char **path) {
     return fd;
 }
 
-int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char *why,
-                 size_t why_size) {
+int environment_script(struct job_environment *p, const char *name, int fd, const void *bytes, size_t size, char *why,
+                       size_t why_size) {
     const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name, *path;
     int file = -1, err = -1, dir = open_tool(p, &path);
     size_t mark = mark_of(fd, bytes, size);
@@ -414,7 +414,7 @@ out:
     return err;
 }
 
-const char *place_enter(const struct place *p) {
+const char *environment_enter(const struct job_environment *p) {
     struct rlimit limit = {.rlim_cur = p->memory, .rlim_max = p->memory};
     sigset_t none;
 

@@ -1,4 +1,4 @@
-/* Functions and values of streams, see values.h.
+/* Functions and values of streams, see objects.h.
  *
  * Up to INLINE_MAX bytes stand in their row. More are the spec of an id that has no job: a file, written and synced by
  * the disk thread before there is a row, so no row is without its bytes; a file without a row is swept at the next
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "net/digest.h"
-#include "sched/streams/values.h"
+#include "sched/streams/objects.h"
 
 #define HASH DIGEST_SIZE
 #define LARGEST (64u << 20) /* of one */
@@ -77,7 +77,7 @@ static void stored(void *arg, int rc) {
         }
     }
     if (!kept && !s->stopping)
-        spool_unlink(s->spool, values_file(p->id));
+        spool_unlink(s->spool, objects_file(p->id));
     p->user->held -= p->body.size;
     buffer_free(&p->body);
     free(p);
@@ -97,7 +97,7 @@ static int store(struct stream *st, const char *body, size_t size) {
         p->id = store_next_id(s->store);
         if (steal)
             p->body = st->parts;
-        rc = p->id ? spool_write_hashed(s->spool, values_file(p->id), p->body.bytes + HASH, size - HASH, hash_of(p),
+        rc = p->id ? spool_write_hashed(s->spool, objects_file(p->id), p->body.bytes + HASH, size - HASH, hash_of(p),
                                         stored, p)
                    : -EIO;
     }
@@ -115,7 +115,7 @@ static int store(struct stream *st, const char *body, size_t size) {
     return 0;
 }
 
-int values_take(struct stream *st, const char *body, size_t size) {
+int objects_take(struct stream *st, const char *body, size_t size) {
     struct sched *s = st->s;
     const uint8_t *hash = (const uint8_t *)body;
     uint8_t found[HASH];
@@ -161,8 +161,8 @@ static int found(void *arg, const void *bytes, size_t size) {
     return f->into ? buffer_add(f->into, bytes, size) : 0;
 }
 
-int values_find(struct sched *s, uid_t uid, const uint8_t hash[HASH], struct buffer *into, size_t *size,
-                struct spool_name *file) {
+int objects_find(struct sched *s, uid_t uid, const uint8_t hash[HASH], struct buffer *into, size_t *size,
+                 struct spool_name *file) {
     struct finding f = {into, 0};
     struct body where = {0};
     uint64_t id;
@@ -171,7 +171,7 @@ int values_find(struct sched *s, uid_t uid, const uint8_t hash[HASH], struct buf
         rc = store_body_get(s->store, id, BODY_SPEC, &where);
     if (rc < 0)
         return rc;
-    *file = values_file(id);
+    *file = objects_file(id);
     *size = id ? (size_t)where.size : f.size;
     return id != 0;
 }

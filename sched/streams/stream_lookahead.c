@@ -34,33 +34,33 @@ static bool is_taken(const struct mark *m) {
     return m->cancel || m->release;
 }
 
-static struct mark *place_of(const struct look *l, uint64_t id) {
+static struct mark *constraint_of(const struct lookahead *l, uint64_t id) {
     size_t at = hash_number(id) >> 20 & (l->cap - 1);
     while (is_taken(&l->marks[at]) && l->marks[at].id != id)
         at = (at + 1) & (l->cap - 1);
     return &l->marks[at];
 }
 
-static int grow(struct look *l) {
-    struct look wider = {.cap = l->cap ? l->cap * 2 : 64};
+static int grow(struct lookahead *l) {
+    struct lookahead wider = {.cap = l->cap ? l->cap * 2 : 64};
     wider.marks = calloc(wider.cap, sizeof *wider.marks);
     if (!wider.marks)
         return -ENOMEM;
     for (size_t i = 0; i < l->cap; i++)
         if (is_taken(&l->marks[i]))
-            *place_of(&wider, l->marks[i].id) = l->marks[i];
+            *constraint_of(&wider, l->marks[i].id) = l->marks[i];
     free(l->marks);
     l->marks = wider.marks;
     l->cap = wider.cap;
     return 0;
 }
 
-static int mark(struct look *l, const struct frame *f, int64_t at) {
+static int mark(struct lookahead *l, const struct frame *f, int64_t at) {
     if (l->count == MARKS_MAX)
         return 0;
     if (l->count * 2 >= l->cap && grow(l) < 0)
         return -ENOMEM;
-    struct mark *m = place_of(l, f->id);
+    struct mark *m = constraint_of(l, f->id);
     l->count += !is_taken(m);
     m->id = f->id;
     *(f->kind == FRAME_CANCEL ? &m->cancel : &m->release) = at;
@@ -68,24 +68,24 @@ static int mark(struct look *l, const struct frame *f, int64_t at) {
 }
 
 bool stream_cancelled(const struct stream *st, const struct call *c) {
-    return st->look.count && place_of(&st->look, c->id)->cancel >= c->end;
+    return st->look.count && constraint_of(&st->look, c->id)->cancel >= c->end;
 }
 
 bool stream_released(const struct stream *st, const struct call *c) {
-    return st->look.count && place_of(&st->look, c->id)->release >= c->end;
+    return st->look.count && constraint_of(&st->look, c->id)->release >= c->end;
 }
 
 /* --- looking ----------------------------------------------------------------------------------------------------- */
 
-void stream_look_free(struct look *l) {
+void stream_lookahead_free(struct lookahead *l) {
     free(l->marks);
     free(l->buffer);
-    *l = (struct look){0};
+    *l = (struct lookahead){0};
 }
 
 /* What the parser has taken needs no look: it goes on from there, with what the parser has of a frame. */
 static void catch_up(struct stream *st) {
-    struct look *l = &st->look;
+    struct lookahead *l = &st->look;
     if (st->parsed < l->at)
         return;
     l->at = st->parsed;
@@ -105,8 +105,8 @@ static void catch_up(struct stream *st) {
     l->count = l->cap = 0;
 }
 
-int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
-    struct look *l = &st->look;
+int stream_lookahead_frames(struct stream *st, const char *bytes, size_t size) {
+    struct lookahead *l = &st->look;
     int rc = 0;
     for (size_t n; size && !l->over && rc == 0; bytes += n, size -= n) {
         struct frame f;
@@ -142,13 +142,13 @@ int stream_look_frames(struct stream *st, const char *bytes, size_t size) {
     return rc;
 }
 
-int stream_look(struct stream *st, const char *bytes, size_t size) {
-    struct look *l = &st->look;
+int stream_lookahead(struct stream *st, const char *bytes, size_t size) {
+    struct lookahead *l = &st->look;
     int64_t begin = st->in_size - (int64_t)size;
     if (!st->codec->look || l->over || l->reading || stream_is_parsed(st))
         return 0;
     catch_up(st);
-    if (l->at < begin || l->at >= st->in_size) /* behind: stream_look_on comes here; or the parser has it all */
+    if (l->at < begin || l->at >= st->in_size) /* behind: stream_lookahead_on comes here; or the parser has it all */
         return 0;
     return st->codec->look(st, bytes + (l->at - begin), (size_t)(st->in_size - l->at));
 }
@@ -168,8 +168,8 @@ static void was_read(void *arg, int rc) {
 }
 
 /* One slice a turn. */
-int stream_look_on(struct stream *st) {
-    struct look *l = &st->look;
+int stream_lookahead_on(struct stream *st) {
+    struct lookahead *l = &st->look;
     int64_t in_log = st->in_size - (int64_t)st->tail.size;
     if (!st->codec->look || l->over || l->reading || stream_is_parsed(st))
         return 0;

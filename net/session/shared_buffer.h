@@ -1,29 +1,29 @@
 /* Memory that several hold: who sends from it holds it as long as that takes, instead of copying it. Of one thread. */
-#ifndef PPFS_LOAN_H
-#define PPFS_LOAN_H
+#ifndef PPFS_SHARED_BUFFER_H
+#define PPFS_SHARED_BUFFER_H
 #include <stdlib.h>
 
-struct loan {
+struct shared_buffer {
     void *memory;
     unsigned holders;
 };
 
 /* Takes over memory, of malloc: the caller is its one holder. NULL without memory: it stays the caller's. */
-static inline struct loan *loan_new(void *memory) {
-    struct loan *l = malloc(sizeof(*l));
+static inline struct shared_buffer *shared_buffer_new(void *memory) {
+    struct shared_buffer *l = malloc(sizeof(*l));
 
     if (l)
-        *l = (struct loan){.memory = memory, .holders = 1};
+        *l = (struct shared_buffer){.memory = memory, .holders = 1};
     return l;
 }
 
-static inline struct loan *loan_hold(struct loan *l) {
+static inline struct shared_buffer *shared_buffer_hold(struct shared_buffer *l) {
     l->holders++;
     return l;
 }
 
 /* Accepts NULL; the last one frees the memory. */
-static inline void loan_let_go(struct loan *l) {
+static inline void shared_buffer_release(struct shared_buffer *l) {
     if (!l || --l->holders)
         return;
     free(l->memory);

@@ -1,16 +1,16 @@
 /* Where and as whom a job runs: its directory, its user, its environment, its limits. What a job names (a directory, a
  * program, the interpreter of its #! line) is looked at as its user, in the process that was going to be the job. */
-#ifndef PPFS_PLACE_H
-#define PPFS_PLACE_H
+#ifndef PPFS_JOB_ENVIRONMENT_H
+#define PPFS_JOB_ENVIRONMENT_H
 #include <limits.h>
 
 #include "worker/forkserver/login.h"
 #include "worker/runner/work.h"
 
-struct place {
+struct job_environment {
     char cwd[PATH_MAX];  /* the directory it runs in */
     bool cwd_is_ours;    /* made for this job, removed with it */
-    char *script;        /* what place_script wrote */
+    char *script;        /* what environment_script wrote */
     char tool[PATH_MAX]; /* the directory made for it, "" where it lies in the worker's own */
     bool other;          /* runs as another user than this process, who is: */
     struct login user;
@@ -22,31 +22,33 @@ struct place {
 
 /* Directories are made in one root, whose name the pool chose, and begin with the worker's serial number, so that
  * what a killed worker leaves there is found and removed by the template. */
-void place_root(const char *root);   /* in the template */
-void place_clear_root(bool itself);  /* removes all that is in it, or it too */
-bool place_left_by(uint64_t serial); /* whether that worker, now dead, left something */
-void place_clear(uint64_t serial);   /* removes it */
+void environment_root(const char *root);   /* in the template */
+void environment_clear_root(bool itself);  /* removes all that is in it, or it too */
+bool environment_left_by(uint64_t serial); /* whether that worker, now dead, left something */
+void environment_clear(uint64_t serial);   /* removes it */
 /* Removes the roots of pools of our user that were killed with all that was theirs: nobody locks them. */
-void place_sweep(void);
-void place_begin_worker(uint64_t serial);
+void environment_sweep(void);
+void environment_begin_worker(uint64_t serial);
 
 /* Fills in *p for w; light when the job is our own user's. 0, or -1 with a sentence in why (and nothing to close). */
-int place_open(struct place *p, const struct work *w, char *why, size_t why_size);
+int environment_open(struct job_environment *p, const struct work *w, char *why, size_t why_size);
 /* Removes the directories that were made for the job. Its processes must be dead. Keeps errno. */
-void place_close(struct place *p);
+void environment_close(struct job_environment *p);
 
 /* Writes a program into a private directory of the job's user, as base name of name, executable: p->script. fd: its
  * source, or -1 for bytes. 0, or -1 with why. */
-int place_script(struct place *p, const char *name, int fd, const void *bytes, size_t size, char *why, size_t why_size);
+int environment_script(struct job_environment *p, const char *name, int fd, const void *bytes, size_t size, char *why,
+                       size_t why_size);
 
-void place_drop_script(struct place *p); /* removes it; also what a place_script that failed has left */
+void environment_drop_script(
+    struct job_environment *p); /* removes it; also what an environment_script that failed has left */
 
 /* In the job's own process: signals and limits as a fresh process has them, own process group (another user's: own
  * session), dies with its parent, user, directory. Makes system calls only, so it is safe after vfork. 0 or the name of
  * the step that failed, errno set. */
-const char *place_enter(const struct place *p);
+const char *environment_enter(const struct job_environment *p);
 
 /* The environment of a program: ours with p->env over it, of another user p->env alone. malloc'd array of borrowed
  * strings, NULL without memory. */
-char **place_environ(const struct place *p);
+char **environment_environ(const struct job_environment *p);
 #endif
