@@ -14,7 +14,7 @@
 
 #include "net/clock.h"
 #include "sched/dispatch/dispatch.h"
-#include "sched/streams/stream_int.h"
+#include "sched/leases/lease_int.h"
 
 #define SLICE_US 5000 /* nobody in the mount notices a wait as short as this */
 
@@ -141,7 +141,7 @@ int sched_commit(struct sched *s) {
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
     s->unlink_count = 0;
-    for (struct stream *st = s->streams; st; st = st->next)
+    for (struct stream *st = s->streams->first; st; st = st->next)
         stream_kept_committed(st);
     stream_kept_turned(s, true);
     host_counted(s, true);
@@ -310,6 +310,8 @@ struct rooms {
     struct users users;
     struct jobs jobs;
     struct runs runs;
+    struct streams streams;
+    struct leases leases;
     struct lends lends;
 };
 
@@ -325,11 +327,13 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->users = &rooms->users;
     s->jobs = &rooms->jobs;
     s->runs = &rooms->runs;
+    s->streams = &rooms->streams;
+    s->leases = &rooms->leases;
     s->lends = &rooms->lends;
     s->jobs->successors = c->successors ? c->successors : &rooms->jobs.own_successors;
     atomic_store(&s->jobs->successors->count, atomic_load(&s->jobs->successors->committed));
     s->ops = &ops;
-    TAILQ_INIT(&s->idle);
+    TAILQ_INIT(&s->streams->idle);
     lend_init(s->lends);
     TAILQ_INIT(&s->hosts->roomy);
     TAILQ_INIT(&s->hosts->lost);

@@ -177,7 +177,7 @@ static bool try_head(struct user *u, struct ready_queue *l) {
     if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
         bool room = streams_room(s, u);
         l->over = !room;
-        s->stream_waits |= !room;
+        s->streams->waits |= !room;
         if (!room || job_start(s, r, NULL, 0) < 0)
             return false;
         next_in(u, l, NULL);

@@ -28,27 +28,27 @@ void lease_becomes(struct lease *l, enum lease_state to) {
 
 struct lease *lease_find(struct sched *s, uint64_t id) {
     size_t at = id & (TABLE_MAX - 1);
-    struct lease *l = at < s->lease_table_size ? s->lease_table[at] : NULL;
+    struct lease *l = at < s->leases->table_size ? s->leases->table[at] : NULL;
     return l && l->id == id ? l : NULL;
 }
 
 /* A free place in the table: 0 and *at, or -ENOMEM, also when there are too many. */
 static int free_place(struct sched *s, size_t *at) {
-    for (size_t i = 0; i < s->lease_table_size; i++) {
-        *at = (s->lease_at + i) % s->lease_table_size;
-        if (!s->lease_table[*at]) {
-            s->lease_at = *at;
+    for (size_t i = 0; i < s->leases->table_size; i++) {
+        *at = (s->leases->at + i) % s->leases->table_size;
+        if (!s->leases->table[*at]) {
+            s->leases->at = *at;
             return 0;
         }
     }
-    size_t size = s->lease_table_size ? s->lease_table_size * 2 : 16;
-    struct lease **grown = size <= TABLE_MAX ? reallocarray(s->lease_table, size, sizeof(struct lease *)) : NULL;
+    size_t size = s->leases->table_size ? s->leases->table_size * 2 : 16;
+    struct lease **grown = size <= TABLE_MAX ? reallocarray(s->leases->table, size, sizeof(struct lease *)) : NULL;
     if (!grown)
         return -ENOMEM;
-    memset(grown + s->lease_table_size, 0, (size - s->lease_table_size) * sizeof *grown);
-    *at = s->lease_at = s->lease_table_size;
-    s->lease_table = grown;
-    s->lease_table_size = size;
+    memset(grown + s->leases->table_size, 0, (size - s->leases->table_size) * sizeof *grown);
+    *at = s->leases->at = s->leases->table_size;
+    s->leases->table = grown;
+    s->leases->table_size = size;
     return 0;
 }
 
@@ -61,21 +61,21 @@ int lease_new(struct stream *st, struct host *h, struct lease **out) {
         free(l);
         return rc;
     }
-    *l = (struct lease){.id = LEASE_BIT | (++s->last_lease << TABLE_BITS & ~LEASE_BIT) | at,
+    *l = (struct lease){.id = LEASE_BIT | (++s->leases->last << TABLE_BITS & ~LEASE_BIT) | at,
                         .host = h,
                         .user = st->user,
                         .stream = st,
                         .began = clock_us(),
                         .next_number = 1};
-    s->lease_table[at] = l;
-    LIST_INSERT_HEAD(&s->leases, l, all);
+    s->leases->table[at] = l;
+    LIST_INSERT_HEAD(&s->leases->all, l, all);
     *out = l;
     return 0;
 }
 
 void lease_free(struct lease *l) {
     lease_becomes(l, LEASE_ENDED);
-    l->host->s->lease_table[l->id & (TABLE_MAX - 1)] = NULL;
+    l->host->s->leases->table[l->id & (TABLE_MAX - 1)] = NULL;
     if (l->count)
         LIST_REMOVE(l, busy);
     LIST_REMOVE(l, all);

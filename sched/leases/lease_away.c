@@ -21,9 +21,9 @@ static void move_pieces(struct pieces *to, struct pieces *from) {
  * does not. */
 static void stay_away(struct stream *st) {
     struct lease *l;
-    if (!st->s->away)
+    if (!st->s->leases->away)
         return;
-    LIST_FOREACH(l, &st->s->leases, all) {
+    LIST_FOREACH(l, &st->s->leases->all, all) {
         struct call *c = l->away == st->id && l->count ? lease_call_at(st, sent_at(l, 0)->call) : NULL;
         if (lease_runs(l, c))
             move_pieces(&l->pieces, &c->pieces);
@@ -44,7 +44,7 @@ void lease_away(struct stream *st) {
         lease_part(l);
         lease_becomes(l, LEASE_AWAY);
         l->away = st->id;
-        st->s->away++;
+        st->s->leases->away++;
     }
 }
 
@@ -55,7 +55,7 @@ void lease_not_away(struct lease *l) {
         lease_lost(l, sent_at(l, i)->call);
     lease_becomes(l, LEASE_FINISHING);
     l->away = 0;
-    l->host->s->away--;
+    l->host->s->leases->away--;
     sched_tick(l->host->s);
 }
 
@@ -66,8 +66,8 @@ static void give_up(struct lease *l) {
 
 void lease_drop_away(struct sched *s, uint64_t stream) {
     struct lease *l;
-    if (s->away)
-        LIST_FOREACH(l, &s->leases, all)
+    if (s->leases->away)
+        LIST_FOREACH(l, &s->leases->all, all)
             if (l->away == stream)
                 give_up(l);
 }
@@ -75,9 +75,9 @@ void lease_drop_away(struct sched *s, uint64_t stream) {
 /* Calls that the parser has met again are under way. */
 void lease_claim(struct stream *st) {
     struct lease *l;
-    if (!st->s->away)
+    if (!st->s->leases->away)
         return;
-    LIST_FOREACH(l, &st->s->leases, all)
+    LIST_FOREACH(l, &st->s->leases->all, all)
         for (unsigned i = 0; l->away == st->id && i < l->count; i++) {
             struct call *c = lease_call_at(st, sent_at(l, i)->call);
             if (!c || c->state != CALL_PENDING)

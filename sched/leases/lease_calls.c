@@ -122,7 +122,7 @@ static void fill(struct stream *st) {
 
 static void count_answer(struct lease *l, unsigned function) {
     if (l->got++ == 0)
-        LIST_INSERT_HEAD(&l->host->s->heard, l, heard_of);
+        LIST_INSERT_HEAD(&l->host->s->leases->heard, l, heard_of);
     for (struct got *g = l->got_of; g < l->got_of + LEASE_GOT; g++)
         if (g->n == 0 || g->function == function) {
             g->function = function;
@@ -159,7 +159,7 @@ static void measure(struct lease *l) {
 static void finish_drained(struct sched *s) {
     struct lease *l;
     s->hosts->drained = false;
-    LIST_FOREACH(l, &s->leases, all)
+    LIST_FOREACH(l, &s->leases->all, all)
         if (l->state == LEASE_LIVE && host_drains(l->host))
             lease_finish(l);
 }
@@ -167,17 +167,17 @@ static void finish_drained(struct sched *s) {
 void lease_send(struct sched *s) {
     struct lease *l;
     struct host *h;
-    while ((l = LIST_FIRST(&s->heard)))
+    while ((l = LIST_FIRST(&s->leases->heard)))
         measure(l);
     if (s->hosts->drained)
         finish_drained(s);
-    for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
+    for (struct stream *st = s->streams->first; st; st = st->next, s->steps++) {
         if (st->pending && st->leases.count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
             fill(st);
         if (st->parts_waiting || (st->pending && st->leases.count))
             streams_timer_on(s);
     }
-    if (s->calls_sent)
+    if (s->leases->calls_sent)
         streams_timer_on(s);
     while ((h = LIST_FIRST(&s->hosts->touched))) {
         host_untouch(h);
@@ -235,7 +235,7 @@ static void note_end(struct lease *l, unsigned function, bool failed) {
     if (before || !host_doubts(h, &d))
         return;
     struct lease *other;
-    LIST_FOREACH(other, &h->s->busy, busy)
+    LIST_FOREACH(other, &h->s->leases->busy, busy)
         if (other->host == h && other->stream)
             lease_take_back(other, 1);
 }

@@ -18,7 +18,7 @@ struct wanting { /* streams that could use a slot, by their places */
 
 static void find_wanting(struct sched *s, struct wanting *w) {
     *w = (struct wanting){.count = 0};
-    for (struct stream *st = s->streams; st; st = st->next, s->steps++) {
+    for (struct stream *st = s->streams->first; st; st = st->next, s->steps++) {
         unsigned i = 0;
         if (!lease_wants(st))
             continue;
@@ -34,9 +34,9 @@ static void find_wanting(struct sched *s, struct wanting *w) {
 
 /* Who could use that host, once in a reclaim: the stream, where it is one. */
 static void weigh_host(struct host *h, const struct wanting *w) {
-    if (h->weighed == h->s->reclaims)
+    if (h->weighed == h->s->leases->reclaims)
         return;
-    h->weighed = h->s->reclaims;
+    h->weighed = h->s->leases->reclaims;
     h->wanting = NULL;
     h->wanted = backlog_wants(h);
     for (unsigned i = 0; i < w->count && !h->wanted; i++)
@@ -63,21 +63,21 @@ static bool other_waits(const struct lease *l) {
  * host. */
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
-    if (LIST_EMPTY(&s->leases))
+    if (LIST_EMPTY(&s->leases->all))
         return;
-    if (now < s->reclaim_at) {
-        host_wake_in(s, s->reclaim_at - now);
+    if (now < s->leases->reclaim_at) {
+        host_wake_in(s, s->leases->reclaim_at - now);
         return;
     }
-    s->reclaim_at = now + s->lease_count;
+    s->leases->reclaim_at = now + s->leases->count;
     struct wanting waiting;
-    s->reclaims++;
+    s->leases->reclaims++;
     backlog_look(s);
     find_wanting(s, &waiting);
     const struct user *next = user_next(s);
     unsigned given = 0;
     struct lease *l;
-    LIST_FOREACH(l, &s->leases, all) {
+    LIST_FOREACH(l, &s->leases->all, all) {
         struct host *h = l->host;
         s->steps++;
         given += l->state != LEASE_LIVE;
@@ -135,11 +135,11 @@ void lease_drop(struct stream *st) {
 }
 
 void lease_free_all(struct sched *s) {
-    for (struct lease *l; (l = LIST_FIRST(&s->leases));)
+    for (struct lease *l; (l = LIST_FIRST(&s->leases->all));)
         lease_free(l);
-    free(s->lease_table);
-    s->lease_table = NULL;
-    s->lease_table_size = 0;
+    free(s->leases->table);
+    s->leases->table = NULL;
+    s->leases->table_size = 0;
 }
 
 /* The worker has gone. What it had not begun goes to another. */
@@ -160,8 +160,8 @@ void lease_done(struct host *h, uint64_t id, const struct work_outcome *o) {
     }
     lease_away_ended(l, o);
     h->idle -= l->count == 0;
-    s->calls_sent -= l->count;
-    s->lease_count--;
+    s->leases->calls_sent -= l->count;
+    s->leases->count--;
     lease_free(l);
     host_gave_back(h, o);
     host_vacant(h);

@@ -28,7 +28,7 @@ static int give(struct lease *l, const uint8_t hash[DIGEST_SIZE], const void *by
 }
 
 static void fetched(void *arg, int rc) {
-    struct fetch *f = arg, **at = &f->s->fetches;
+    struct fetch *f = arg, **at = &f->s->leases->fetches;
     bool whole = rc > 0 && (size_t)rc == f->bytes.size;
     while (*at != f)
         at = &(*at)->next;
@@ -63,7 +63,7 @@ static int wait_for(struct fetch *f, const struct lease *l, uint32_t number) {
 static int fetch(struct lease *l, uint32_t number, const uint8_t hash[DIGEST_SIZE], uint64_t id) {
     struct sched *s = l->host->s;
     struct body where;
-    struct fetch *f = s->fetches;
+    struct fetch *f = s->leases->fetches;
     while (f && f->id != id)
         f = f->next;
     if (f)
@@ -82,8 +82,8 @@ static int fetch(struct lease *l, uint32_t number, const uint8_t hash[DIGEST_SIZ
         rc = spool_load(s->spool, objects_file(id), f->bytes.bytes, f->bytes.size, 0, fetched, f);
     }
     if (rc == -EINPROGRESS) {
-        f->next = s->fetches;
-        s->fetches = f;
+        f->next = s->leases->fetches;
+        s->leases->fetches = f;
         return 0;
     }
     if (f) {

@@ -87,7 +87,7 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     st->leases.count++;
     lease_moved(st);
     lease_stand(l, LEASE_OPEN);
-    s->lease_count++;
+    s->leases->count++;
     h->used++;
     st->user->leased++;
     user_holds(st->user, 1);

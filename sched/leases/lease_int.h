@@ -1,6 +1,7 @@
 /* What the rooms of leases share. Only they, lend.c and tests include this. */
 #ifndef PPFS_LEASE_INT_H
 #define PPFS_LEASE_INT_H
+#include "sched/leases/leases.h"
 #include "sched/streams/stream_int.h"
 
 #define LONG_US 50000 /* a call that runs so long is said to have started, and nothing waits behind it */

@@ -37,9 +37,9 @@ void lease_count_by(struct lease *l, int by) {
     if (was_busy && !l->count)
         LIST_REMOVE(l, busy);
     else if (!was_busy)
-        LIST_INSERT_HEAD(&h->s->busy, l, busy);
+        LIST_INSERT_HEAD(&h->s->leases->busy, l, busy);
     h->idle += (unsigned)(was_busy - (l->count > 0));
-    h->s->calls_sent += (unsigned)by;
+    h->s->leases->calls_sent += (unsigned)by;
     if (!l->count)
         lease_read(l); /* nothing more comes */
     if (l->stream)

@@ -76,7 +76,7 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     int64_t now = clock_us();
     (void)fd;
     (void)what;
-    for (struct stream *st = s->streams; st; st = st->next) {
+    for (struct stream *st = s->streams->first; st; st = st->next) {
         st->leases.epoch++;
         if (stream_parts_tick(st))
             streams_timer_on(s);
@@ -85,7 +85,7 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         if (st->pending)
             reopen(st);
     }
-    LIST_FOREACH(l, &s->busy, busy) {
+    LIST_FOREACH(l, &s->leases->busy, busy) {
         s->steps++;
         if (!l->stream)
             continue;
@@ -107,6 +107,6 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
             continue;
         lease_take_back(l, 1);
     }
-    for (struct stream *st = s->streams; st; st = st->next)
+    for (struct stream *st = s->streams->first; st; st = st->next)
         share(st);
 }

@@ -11,11 +11,11 @@
 
 static void leave(struct stream *st) {
     stream_rest(st, false);
-    for (struct stream **at = &st->s->streams; *at; at = &(*at)->next)
+    for (struct stream **at = &st->s->streams->first; *at; at = &(*at)->next)
         if (*at == st) {
             stream_becomes(st, STREAM_STORED);
             *at = st->next;
-            st->s->stream_count--;
+            st->s->streams->count--;
             st->user->active_streams--;
             stream_left(st);
             LIST_REMOVE(st, mates);
@@ -47,13 +47,13 @@ void stream_free(struct stream *st) {
     leave(st);
     stream_kept_leave(st);
     st->id = 0;
-    st->next = s->left_streams;
-    s->left_streams = st;
+    st->next = s->streams->left;
+    s->streams->left = st;
     stream_destroy_left(s);
 }
 
 void stream_destroy_left(struct sched *s) {
-    for (struct stream **at = &s->left_streams, *st; (st = *at);) {
+    for (struct stream **at = &s->streams->left, *st; (st = *at);) {
         if (st->reading || st->look.reading) {
             at = &st->next;
             continue;
@@ -71,8 +71,8 @@ static void let_go(struct stream *st) {
 /* What it has is committed with this turn. It is read anew from there when it is written to, or has no writer any more.
  * */
 void stream_evict(struct sched *s) {
-    while (s->idle_count > STREAMS_IDLE) {
-        struct stream *st = TAILQ_FIRST(&s->idle);
+    while (s->streams->idle_count > STREAMS_IDLE) {
+        struct stream *st = TAILQ_FIRST(&s->streams->idle);
         lease_end(st);
         stream_free(st);
     }
@@ -154,10 +154,10 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     stream_becomes(st, s->is_open && s->is_open(s->is_open_arg, st->id, true) ? STREAM_OPEN : STREAM_CLOSED);
     stream_kept_load(st);
     st->holds = st->unmet.count > 0;
-    st->loaded = ++s->stream_loads;
-    st->next = s->streams;
-    s->streams = st;
-    s->stream_count++;
+    st->loaded = ++s->streams->loads;
+    st->next = s->streams->first;
+    s->streams->first = st;
+    s->streams->count++;
     u->active_streams++;
     if (LIST_EMPTY(&u->streams))
         LIST_INSERT_HEAD(&s->streaming, u, streaming);
@@ -213,9 +213,9 @@ void stream_drop(struct sched *s, uint64_t job) {
 }
 
 void stream_free_all(struct sched *s) {
-    while (s->streams)
-        stream_free(s->streams);
-    for (struct stream *st = s->left_streams; st; st = st->next) /* the disk thread has ended */
+    while (s->streams->first)
+        stream_free(s->streams->first);
+    for (struct stream *st = s->streams->left; st; st = st->next) /* the disk thread has ended */
         st->reading = st->look.reading = false;
     stream_destroy_left(s);
     lease_free_all(s);
@@ -270,10 +270,10 @@ int stream_let_go(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
 /* Memory ran ahead of a database that did not follow: all streams are forgotten here and read anew from what was
  * committed. */
 void stream_rolled_back(struct sched *s) {
-    while (s->streams) {
-        stream_kept_gather(s->streams);
-        lease_away(s->streams);
-        let_go(s->streams);
+    while (s->streams->first) {
+        stream_kept_gather(s->streams->first);
+        lease_away(s->streams->first);
+        let_go(s->streams->first);
     }
     stream_kept_turned(s, false);
 }

@@ -11,6 +11,7 @@
 #include "sched/streams/stream_lookahead.h"
 #include "sched/streams/stream_memory.h"
 #include "sched/streams/stream_part.h"
+#include "sched/streams/streams.h"
 
 /* stream_list.c says what may follow what. */
 enum stream_state {

@@ -25,7 +25,7 @@ static inline size_t stream_unwritten(const struct stream *st) { /* bytes of ans
     return st->large.size + st->out.size;
 }
 static inline size_t stream_share(const struct stream *st) { /* bytes that it may hold */
-    unsigned n = st->s->stream_count;
+    unsigned n = st->s->streams->count;
     return user_holds_much(st->user) || answers_much(st->user) ? STREAM_FLOOR
            : n > STREAMS_ROOMY                                 ? STREAM_HELD / n * STREAMS_ROOMY
                                                                : STREAM_HELD;
@@ -46,7 +46,7 @@ static inline bool stream_all_said(const struct stream *st) {
     return !st->count && (st->said == st->next_call || !st->wrote_down);
 }
 static inline unsigned streams_active(const struct sched *s) {
-    return s->stream_count - s->idle_count;
+    return s->streams->count - s->streams->idle_count;
 }
 
 /* There is a place in memory for one more: of those that others leave, a user gets all but a sixteenth. */

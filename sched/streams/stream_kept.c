@@ -98,7 +98,7 @@ static void drop(struct kept_set *set) {
 
 static struct kept_set *set_of(struct sched *s, uint64_t stream) {
     struct kept_set *set;
-    LIST_FOREACH(set, &s->kept, next)
+    LIST_FOREACH(set, &s->streams->kept, next)
         if (set->stream == stream)
             return set;
     return NULL;
@@ -110,7 +110,7 @@ static struct kept_set *new_set(struct sched *s, uint64_t stream, bool fresh) {
         return NULL;
     *set = (struct kept_set){.stream = stream, .fresh = fresh};
     TAILQ_INIT(&set->list);
-    LIST_INSERT_HEAD(&s->kept, set, next);
+    LIST_INSERT_HEAD(&s->streams->kept, set, next);
     return set;
 }
 
@@ -163,7 +163,7 @@ void stream_kept_end(struct sched *s, uint64_t stream) {
 
 void stream_kept_turned(struct sched *s, bool committed) {
     struct kept_set *set, *next;
-    for (set = LIST_FIRST(&s->kept); set; set = next) {
+    for (set = LIST_FIRST(&s->streams->kept); set; set = next) {
         next = LIST_NEXT(set, next);
         if (set->fresh && committed)
             drop(set);
@@ -173,8 +173,8 @@ void stream_kept_turned(struct sched *s, bool committed) {
 }
 
 void stream_kept_free(struct sched *s) {
-    while (!LIST_EMPTY(&s->kept))
-        drop(LIST_FIRST(&s->kept));
+    while (!LIST_EMPTY(&s->streams->kept))
+        drop(LIST_FIRST(&s->streams->kept));
 }
 
 /* --- answered from here ------------------------------------------------------------------------------------------ */

@@ -17,7 +17,7 @@ void stream_becomes(struct stream *st, enum stream_state to) {
 }
 
 struct stream *stream_find(struct sched *s, uint64_t job) {
-    struct stream *st = s->streams;
+    struct stream *st = s->streams->first;
     while (st && st->id != job)
         st = st->next;
     return st;
@@ -28,12 +28,12 @@ void stream_rest(struct stream *st, bool idle) {
     if ((st->state == STREAM_IDLE) == idle)
         return;
     stream_becomes(st, idle ? STREAM_IDLE : STREAM_OPEN);
-    s->idle_count += idle ? 1 : -1;
+    s->streams->idle_count += idle ? 1 : -1;
     st->user->active_streams += idle ? -1u : 1u;
     if (idle)
-        TAILQ_INSERT_TAIL(&s->idle, st, rest);
+        TAILQ_INSERT_TAIL(&s->streams->idle, st, rest);
     else
-        TAILQ_REMOVE(&s->idle, st, rest);
+        TAILQ_REMOVE(&s->streams->idle, st, rest);
 }
 
 void stream_mark(struct stream *st) {

@@ -173,7 +173,7 @@ static int turn(struct stream *st, bool *ended) {
 void stream_turn(struct sched *s) {
     answers_turn(s);
     stream_destroy_left(s);
-    for (struct stream *st = s->streams, *next; st; st = next) {
+    for (struct stream *st = s->streams->first, *next; st; st = next) {
         bool ended = false;
         next = st->next;
         bool was_active = st->state != STREAM_IDLE;
@@ -189,9 +189,9 @@ void stream_turn(struct sched *s) {
             stream_free(st);
         else
             stream_rest(st, has_nothing_to_do(st));
-        if (s->stream_waits && was_active && (ended || st->state == STREAM_IDLE)) {
+        if (s->streams->waits && was_active && (ended || st->state == STREAM_IDLE)) {
             s->users->unknown = true; /* for its place in memory */
-            s->stream_waits = false;
+            s->streams->waits = false;
         }
     }
     stream_evict(s);

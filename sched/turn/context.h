@@ -31,6 +31,8 @@ struct sched {
     struct users *users;
     struct jobs *jobs;
     struct runs *runs;
+    struct streams *streams;
+    struct leases *leases;
     struct lends *lends;
     char *state_dir, *mountpoint;
     struct store *store;
@@ -50,24 +52,9 @@ struct sched {
     struct ids changed;                              /* jobs, in this turn */
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
-    LIST_HEAD(, lease) leases, busy, heard; /* lease.c: all; those with calls; those with answers of this turn */
-    struct lease **lease_table;
-    size_t lease_table_size, lease_at;
-    unsigned away;                    /* leases whose stream left memory as a commit failed: lease_away.c */
-    unsigned lease_count, calls_sent; /* calls_sent: over all of them, and not answered */
-    int64_t reclaim_at;               /* clock_us: not before */
-    uint64_t dispatches, reclaims;
-    uint64_t steps;              /* leases, hosts and streams that were met in walks over them: a test reads it */
-    struct stream *streams;      /* those in memory; stream.c */
-    struct stream *left_streams; /* those that the disk thread still reads for */
-    struct fetch *fetches;       /* functions and values that are being read; objects.c */
-    LIST_HEAD(, kept_set) kept;  /* stream_kept.c */
-    bool stream_waits;           /* one is queued until fewer have something to do */
-    unsigned stream_count, idle_count;
-    uint64_t stream_loads;     /* times that one came into memory */
-    TAILQ_HEAD(, stream) idle; /* of them: have nothing to do; the longest first */
-    uint64_t last_lease;
-    bool trash;                                                 /* logs to be deleted */
+    uint64_t dispatches;
+    uint64_t steps; /* leases, hosts and streams that were met in walks over them: a test reads it */
+    bool trash;     /* logs to be deleted */
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
     struct later *laters;

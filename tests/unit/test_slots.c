@@ -215,10 +215,10 @@ static void turn(void) {
     event_del(s->lease_timer); /* comes after so many turns, not after so much time: steps are counted */
     if (now % 64 == 0)
         lease_timer(-1, 0, s);
-    s->reclaim_at = now % 16 ? clock_us() + 1000000 : 0;
+    s->leases->reclaim_at = now % 16 ? clock_us() + 1000000 : 0;
     rig_turn();
     struct lease *l; /* its calls have taken what its host is to take, or the steps would depend on the clock */
-    LIST_FOREACH(l, &s->heard, heard_of)
+    LIST_FOREACH(l, &s->leases->heard, heard_of)
         l->heard = l->last + (int64_t)((struct fake *)l->host)->us * l->got;
 }
 
@@ -356,8 +356,8 @@ static void test_every_answer_crosses_every_cancel(void **state) {
         tick();
     assert_int_equal(f->h.used, 0);
     assert_int_equal(f->h.idle, 0);
-    assert_int_equal(s->calls_sent, 0);
-    assert_int_equal(s->lease_count, 0);
+    assert_int_equal(s->leases->calls_sent, 0);
+    assert_int_equal(s->leases->count, 0);
 }
 
 /* --- parts ------------------------------------------------------------------------------------------------------- */

@@ -295,10 +295,10 @@ static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
     submit_many(11, 50);
     stream_becomes(stream_find(s, job), STREAM_OPEN);
     struct lease *l;
-    LIST_FOREACH(l, &s->leases, all)
+    LIST_FOREACH(l, &s->leases->all, all)
         l->began -= SECOND;
     for (int i = 0; i < 5; i++) {
-        s->reclaim_at = 0;
+        s->leases->reclaim_at = 0;
         tick();
     }
     unsigned finished = 0;
@@ -332,9 +332,9 @@ static void test_streams_and_jobs_of_two_users_share(void **state) {
 /* Leases are old enough, and what is to end does. */
 static void give_back(void) {
     struct lease *l;
-    LIST_FOREACH(l, &s->leases, all)
+    LIST_FOREACH(l, &s->leases->all, all)
         l->began -= SECOND;
-    s->reclaim_at = 0;
+    s->leases->reclaim_at = 0;
     tick();
     for (unsigned i = 0, n = count; i < n; i++)
         if (starts[i].finished && !starts[i].ended)
