@@ -251,7 +251,8 @@ FLOOD = """\
 def test_what_it_says_without_end_stops_nobody(new_mount, base):
     m = new_mount(cpus=1, options=["--listen", "127.0.0.1:0"], env=network_process(base, FLOOD)).start()
     wait_until(lambda: "was not taken" in m.log(), "it to be heard")
-    pid = next(p for p, parent in parents().items() if parent == m.pids()["daemon"] and b"/rogue-net" in open("/proc/%d/cmdline" % p, "rb").read())
+    daemon = m.pids()["daemon"]
+    pid = next(p for p, parent in parents().items() if parent == daemon and "/rogue-net" in text_of("/proc/%d/cmdline" % p))
     for i in range(3):
         m.put("x%d" % i, "#!/bin/sh\necho hello")
         assert m.result("x%d" % i) == b"hello\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ppfsmount import need_landlock
 
-MOUNT = str(Path(__file__).resolve().parents[1] / "mount")  # test_sandbox is there
+MOUNT = str(Path(__file__).resolve().parents[1] / "mount")  # ppfsmount is there
 
 TRYING = """
 import errno, json, socket
@@ -54,7 +54,7 @@ def test_a_job_on_a_node_is_kept_in(pair, kind):
 
 def test_a_node_that_cannot_refuses(ml, new_node):
     node = new_node("--name", "far", join=ml, wrap=[sys.executable, "-c", (
-        "import os, sys\nsys.path.insert(0, %r)\nfrom test_sandbox import without_landlock\nwithout_landlock()\n"
+        "import os, sys\nsys.path.insert(0, %r)\nfrom ppfsmount import without_call\nwithout_call(444)()  # landlock_create_ruleset\n"
         "os.execv(sys.argv[1], sys.argv[1:])" % MOUNT)])
     node.up(ml)
     ml.put("x", {"run": ["true"], "sandbox": "ro"})
