@@ -163,7 +163,7 @@ def test_answers_that_the_disk_does_not_take(new_mount, alice, mallory):
         assert results(m, "s%d" % n) == [(1, results_of(bytes(size)))]
 
 
-ANSWERS = 128 << 20  # USER_ANSWERS of sched/streams/stream_memory.h
+ANSWERS = (128 + 64) << 20  # USER_ANSWERS and USER_BEHIND of stream_memory.h: what is answered, and what is on the way to the disk
 SLOTS = 8
 
 
