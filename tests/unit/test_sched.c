@@ -292,11 +292,11 @@ static void test_replace_cancel_forget(void **state) {
 static void test_options_that_cannot_be_read(void **state) {
     (void)state;
     static const char bad[] = "{\"no such option\": 1}";
-    uint64_t held = PUT("held", "#ppfs: hold=1\nprint(1)\n"), first = PUT("first", "#!/bin/sh\nsleep 0.2\n");
+    uint64_t held = PUT("held", "#ppfs: hold=1\nprint(1)\n"), first = PUT("first", "#ppfs: hold=1\nprint(0)\n");
     uint64_t after = PUT("after", "#ppfs: after=first\nprint(2)\n");
     uint64_t fails = PUT("fails", "#!/bin/sh\nsleep 0.2\nexit 1\n");
-    turn();
-    assert_int_equal(get(fails).state, JOB_RUNNING);
+    while (get(fails).state != JOB_RUNNING)
+        turn();
     assert_int_equal(store_job_set_options(s->store, held, bad), 0);
     assert_int_equal(store_job_set_options(s->store, after, bad), 0);
     assert_int_equal(store_job_set_options(s->store, fails, bad), 0);
@@ -304,6 +304,7 @@ static void test_options_that_cannot_be_read(void **state) {
     assert_int_equal(sched_set_hold(s, held, false), 0);
     assert_int_equal(sched_commit(s), 0);
     assert_int_equal(get(held).state, JOB_FAILED);
+    assert_int_equal(sched_set_hold(s, first, false), 0);
     assert_int_equal(wait_end(first).state, JOB_DONE);
     assert_int_equal(wait_end(after).state, JOB_FAILED);
     assert_int_equal(wait_end(fails).state, JOB_FAILED);
