@@ -38,7 +38,7 @@ struct link {
     struct evbuffer *out;
     uint8_t *in;
     size_t in_cap, in_len;
-    uint64_t received;
+    uint64_t received, given;
     int broken; /* errno of a failed send, told at the next turn; -1 when closed() has been called */
     unsigned corked;
     bool held;
@@ -321,6 +321,7 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
     if (l->broken)
         return -EPIPE;
     frame_encode(header, kind, id, size);
+    l->given += sizeof(header) + size;
     bool first = !link_pending(l);
     if (!l->corked && first && !l->tls) {
         ssize_t sent = sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -373,9 +374,11 @@ int link_send_shared(struct link *l, uint8_t kind, uint64_t id, const void *body
     if (!err && evbuffer_add_buffer(l->out, frame))
         err = -ENOMEM;
     evbuffer_free(frame);
-    if (!err)
-        link_queued(l, first);
-    return err;
+    if (err)
+        return err;
+    l->given += sizeof(header) + size;
+    link_queued(l, first);
+    return 0;
 }
 
 int link_lend(struct link *l, const void *frames, size_t size,
@@ -391,6 +394,7 @@ int link_lend(struct link *l, const void *frames, size_t size,
     } else if (evbuffer_add_reference(l->out, frames, size, free_cb, arg)) {
         return -ENOMEM;
     }
+    l->given += size;
     link_queued(l, first);
     return 0;
 }
@@ -411,6 +415,10 @@ size_t link_pending(const struct link *l) {
 
 uint64_t link_received(const struct link *l) {
     return l->received;
+}
+
+uint64_t link_given(const struct link *l) {
+    return l->given;
 }
 
 void link_hold(struct link *l, bool hold) {

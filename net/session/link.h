@@ -40,6 +40,7 @@ void link_cork(struct link *l);               /* gather frames ... */
 void link_uncork(struct link *l);             /* ... and write them in one go */
 size_t link_pending(const struct link *l);    /* bytes queued and not yet taken by the socket */
 uint64_t link_received(const struct link *l); /* bytes read since it was created, whole frames or not */
+uint64_t link_given(const struct link *l);    /* bytes of the frames that it was given to send since then */
 
 /* Stops (true) or goes on (false) reading, so that a fast peer waits for us. */
 void link_hold(struct link *l, bool hold);

@@ -38,6 +38,14 @@ def shared(new_user, new_mount):
     return mount.start()
 
 
+@pytest.fixture
+def one(new_mount):
+    """The same with a slot."""
+    mount = new_mount(cpus=1, options=["-o", "allow_other"])
+    mount.work.chmod(0o777)
+    return mount.start()
+
+
 def hold(mount, since, most):
     assert sanitized() or high_water(mount.pids()["daemon"]) - since < most
 
@@ -218,3 +226,56 @@ def test_large_answers_of_many_slots_of_a_user(new_mount, alice, mallory, kind, 
         out = {i: n for (k, i), n in found.items() if k == (35 if kind == "prints" else 33)}
         assert out.keys() == set(range(1, SLOTS + 1)) and all(size <= n < size + (1 << 20) for n in out.values())
     hold(m, before, ANSWERS + 2 * size + SLACK)
+
+
+UNREAD = """
+import os, socket, stat, struct, time
+ref = 1 << 48  # of the first lease
+what = {what}
+for fd in range(3, 256):
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            continue
+    except OSError:
+        continue
+    link = socket.socket(fileno=os.dup(fd))
+    for n in range({count}):
+        link.sendall(what(n))
+open("{mark}", "w").close()
+time.sleep(600)
+"""
+ASKS = 'lambda n: struct.pack("<IB3xQ", 32, 37, ref | 1) + bytes.fromhex("%s")'
+TELLS = 'lambda n: struct.pack("<IB3xQ", 0, 44, ref | 1)'
+SAYS = 'lambda n: struct.pack("<IB3xQ", 4, 35, ref | n + 1) + b"N..." + bytes(time.sleep(0.01) or 0)'
+
+
+def unread(m, mallory, what, count, calls=b"", before=b"", lists=()):
+    """How much the daemon has grown when a call has said so much over its worker's link, and has read nothing of what that is told."""
+    code = UNREAD.format(what=what, count=count, mark=mallory.home / "mark")
+    (mallory.home / "s").write_bytes(MAGIC + before + streamframes.naming(1, exec, code, {}, lists=lists) + calls)
+    daemon = m.pids()["daemon"]
+    since = high_water(daemon)
+    p = mallory.popen(["/bin/sh", "-c", "cat s > $M/jobs/s; sed -n 1p $M/info/s/wait"], env={"M": str(m.mnt)})
+    wait_until(lambda: (mallory.home / "mark").exists() or p.poll() is not None, "the call to have said it, or to be ended")
+    grown = high_water(daemon) - since
+    mallory.sh("rm -f $M/jobs/s", M=m.mnt)
+    p.wait()
+    assert daemon == m.pids()["daemon"]
+    m.put("after.sh", "#!/bin/sh\necho there\n")
+    assert m.result("after.sh") == b"there\n"
+    return grown
+
+
+def test_a_call_that_asks_for_a_value_again_and_again(mallory, one):
+    digest, func = streamframes.sent(bytes(60 << 10))
+    assert unread(one, mallory, ASKS % digest.hex(), 4000, before=func, lists=[digest]) < 16 << 20 or sanitized()
+
+
+def test_a_call_that_prints_and_reads_nothing(mallory, one):
+    assert unread(one, mallory, TELLS, 1000000) < 8 << 20 or sanitized()
+
+
+def test_a_call_that_answers_for_others_and_does_not_read_them(mallory, one):
+    """They are sent ahead of what it answers."""
+    calls = b"".join(large_frame(CALL, 2 + n, bytes(4) + pickle.dumps((len, (bytes(1 << 20),), {}), 4)) for n in range(200))
+    assert unread(one, mallory, SAYS, 200, calls=calls) < 96 << 20 or sanitized()

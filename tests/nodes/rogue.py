@@ -68,9 +68,9 @@ class Rogue:
     def send(self, kind, body):
         self.socket.sendall(struct.pack("<IB3xQ", len(body), kind, 0) + body)
 
-    def about(self, name, cpus=1, uid=0):
+    def about(self, name, cpus=1, uid=0, python="3.12"):
         users = struct.pack("<III", 1, 1, 4294967294) if uid == 0 else struct.pack("<I", 0)
-        self.send(ABOUT, struct.pack("<IIIQI", 3, cpus, 0, 1 << 30, uid) + users + name.encode() + b"\0" + b"3.12\0")
+        self.send(ABOUT, struct.pack("<IIIQI", 3, cpus, 0, 1 << 30, uid) + users + name.encode() + b"\0" + python.encode() + b"\0")
 
     def hear(self, kind):
         """The body of the next frame of that kind; what comes before is nobody's business."""

@@ -1,10 +1,12 @@
 """What a node that says what it likes can do to the ppfs and to other nodes with the same key."""
 import socket
+import struct
 
 import pytest
 from noderig import make_key, nodes_of, value
-from ppfsmount import sanitized, wait_until
+from ppfsmount import high_water, sanitized, wait_until
 from rogue import MOUNT_SIDE, WELCOME, Rogue, network_process
+from streamframes import MAGIC, naming, sent
 
 
 @pytest.fixture
@@ -134,3 +136,25 @@ def test_who_is_dialled_and_finds_no_place_is_told_of(new_mount, base):
         (rm.mnt / "nodes" / name).mkdir()
         wait_until(lambda: "was reached and cannot be greeted now: as many" in value(rm, name, "why") or come(), "the reason to be given")
     assert "cannot be greeted now" in rm.log()
+
+
+CALL_VALUES, NEED = 8, 37
+
+
+@pytest.mark.parametrize("size, count", [(60 << 10, 4000), (300 << 10, 2000)])
+def test_a_node_that_asks_for_a_value_again_and_again(rm, base, size, count):
+    rogue = Rogue(base, "10.0.0.1")
+    rogue.about("x", uid=1, python=wait_until(lambda: value(rm, "local", "python"), "the workers' Python to be known"))
+    rogue.hear(WELCOME)
+    digest, func = sent(bytes(size))
+    rm.put("s", MAGIC + func + naming(1, len, b"", lists=[digest]))
+    rogue.hear(CALL_VALUES)  # of the first work, whose ref is 0
+    since = high_water(rm.pids()["daemon"])
+    ask = struct.pack("<IB3xQ", 32, NEED, 1) + digest
+    try:
+        for _ in range(count):
+            rogue.socket.sendall(ask)
+    except OSError:  # it was let go
+        pass
+    wait_until(lambda: "makes no sense" in value(rm, "x", "why") or "makes no sense" in rm.log(), "it to be let go")
+    assert high_water(rm.pids()["daemon"]) - since < 96 << 20 or sanitized()

@@ -24,6 +24,7 @@ struct slot {
     uint64_t serial;           /* its lowest SERIAL_BITS are the slot's index */
     pid_t guard;               /* 0 until SPAWNED has come */
     struct link *link;
+    uint64_t given; /* link_given, with the end of the last FUNCTION or ACK */
     struct lease_page *page;
     LIST_ENTRY(slot) next_corked; /* where corked */
     bool corked;
@@ -38,8 +39,8 @@ struct slot {
     bool in_process; /* the job runs in the worker itself */
     bool killed;     /* by runner_kill: its frames no longer count */
     int64_t killed_us, started_us;
-    bool lease, finished;    /* the job is one; FINISH was sent; the rest is valid then */
-    uint32_t sent, answered; /* the highest numbers of its calls */
+    bool lease, finished, asked; /* it is one; FINISH was sent; it waits for a function. What follows is a lease's */
+    uint32_t sent, answered;     /* the highest numbers of its calls */
     enum output_kind fresh; /* output that was read, but is not yet told: answers that were sent before it come first */
     size_t fresh_size;      /* in pool.buffer; 0: none */
 };

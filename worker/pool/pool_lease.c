@@ -8,6 +8,9 @@
 
 #include "worker/pool/pool_parts.h"
 
+/* Bytes that a worker has not read yet: it gets no more calls, even if it has answered those. */
+enum { UNREAD_MAX = 16 * 1024 * 1024 };
+
 int ahead_open(struct slot *s, int *fd) {
     *fd = memfd_create("ppfs-lease", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     /* Sealed: a job that finds it must not make it shrink below us. */
@@ -30,7 +33,7 @@ void ahead_close(struct slot *s) {
 
 void ahead_begin(struct slot *s) {
     s->sent = s->answered = 0;
-    s->finished = false;
+    s->finished = s->asked = false;
     atomic_store(&s->page->seen, 0); /* its worker is idle, or does not run yet */
 }
 
@@ -103,7 +106,7 @@ int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format form
         return -ENOENT;
     if (number <= s->sent || size > FRAME_WHOLE_MAX || format > CALL_VALUES)
         return -EINVAL;
-    if (number - atomic_load(&s->page->seen) >= LEASE_WINDOW)
+    if (number - atomic_load(&s->page->seen) >= LEASE_WINDOW || link_pending(s->link) > UNREAD_MAX)
         return -ENOMEM;
     atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
     int err = send_whole(s, MESSAGE_CALL_JSON + format, number, NULL, 0, bytes, size, shared);
@@ -118,7 +121,10 @@ int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH],
 
     if (!s || !s->lease || s->killed)
         return -ENOENT;
-    return send_whole(s, MESSAGE_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, shared);
+    int err = send_whole(s, MESSAGE_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, shared);
+    s->asked = false;
+    s->given = link_given(s->link);
+    return err;
 }
 
 int pool_finish(void *self, uint64_t lease) {
@@ -149,6 +155,11 @@ uint32_t pool_recall(void *self, uint64_t lease, uint32_t number) {
     return first > number ? first : number;
 }
 
+/* It can have read what it waited for last. Who asks before that reads nothing, and would fill our memory. */
+static bool may_ask(const struct slot *s) {
+    return !s->asked && link_given(s->link) - link_pending(s->link) >= s->given;
+}
+
 bool ahead_told(struct slot *s, const struct frame *f) {
     struct pool *p = s->pool;
     uint32_t number = (uint32_t)f->id;
@@ -157,13 +168,17 @@ bool ahead_told(struct slot *s, const struct frame *f) {
     if (number <= s->answered || number > s->sent || !p->ev.answer)
         return false;
     if (f->kind == MESSAGE_PRINTED) {
+        if (!may_ask(s))
+            return false;
         pool_drain(s);
         link_send(s->link, MESSAGE_ACK, f->id, NULL, 0);
+        s->given = link_given(s->link);
         return true;
     }
     if (f->kind < MESSAGE_PART || answer > ANSWER_NEED ||
-        (answer == ANSWER_NEED && f->size && f->size != FUNCTION_HASH))
+        (answer == ANSWER_NEED && f->size && (f->size != FUNCTION_HASH || !may_ask(s))))
         return false;
+    s->asked |= answer == ANSWER_NEED && f->size;
     if (answer_ends(answer, f->size))
         s->answered = number;
     p->ev.answer(p->arg, s->job, number, answer, f->body, f->size);

@@ -174,6 +174,7 @@ static int function(void *self, uint64_t id, const uint8_t hash[32], const void 
     if (!e || !e->lease || e->killed || !f->session)
         return -ENOENT;
     int err = remote_send(f, e, MESSAGE_FUNCTION, 0, hash, 32, bytes, size, shared);
+    e->needs = false;
     return err == -EPIPE ? -ENOENT : err;
 }
 

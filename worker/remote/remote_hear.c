@@ -11,8 +11,9 @@ static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m
     uint32_t number = (uint32_t)m->id;
 
     if (!e->lease || number <= e->answered || number > e->sent ||
-        (kind == ANSWER_NEED && m->size && m->size != FUNCTION_HASH))
+        (kind == ANSWER_NEED && m->size && (m->size != FUNCTION_HASH || !remote_may_need(f, e))))
         return false;
+    e->needs |= kind == ANSWER_NEED && m->size;
     if (answer_ends(kind, m->size))
         e->answered = number;
     if (!e->killed)

@@ -14,6 +14,7 @@ struct sending; /* remote_send.c */
 
 struct entry { /* one work; its index is its ref */
     bool used, lease, finished, killed;
+    bool needs;   /* it has asked for a function that it was not given yet */
     bool refused; /* its payload could not be read: it ends with `why`, whatever the node says */
     uint64_t job;
     uint32_t attempt;
@@ -62,7 +63,9 @@ bool remote_waits(const struct remote *f); /* there are payloads, or large frame
  * those that wait. The memory is held meanwhile; NULL: what waits is copied. 0, -ENOMEM or -EPIPE: nothing was sent. */
 int remote_send(struct remote *f, struct entry *e, enum message_kind kind, uint32_t number, const void *head,
                 uint32_t head_size, const void *bytes, size_t size, struct shared_buffer *shared);
-bool remote_has_enough(const struct entry *e);            /* so much of it waits that no more calls are taken for now */
+bool remote_has_enough(const struct entry *e); /* so much of it waits that no more calls are taken for now */
+/* It can have what it asked for last, as far as that can be known, so it may ask for more. */
+bool remote_may_need(const struct remote *f, const struct entry *e);
 void remote_send_some(struct remote *f);                  /* some pieces of the next large frame */
 void remote_send_none(struct remote *f, struct entry *e); /* nothing that waits of it is sent any more */
 int remote_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size);

@@ -10,7 +10,7 @@
 #include "net/session/session.h"
 #include "worker/remote/remote_parts.h"
 
-enum { PIECES_A_TURN = 4, HEAD_MAX = 32, UNSENT_MAX = 256 * 1024 };
+enum { PIECES_A_TURN = 4, HEAD_MAX = 32, UNSENT_MAX = 256 * 1024, NEED_PENDING_MAX = 64 << 20 };
 
 const char remote_no_memory[] = "this machine has no memory for what is sent to it";
 
@@ -27,7 +27,8 @@ struct large { /* a frame that waits */
 struct sending { /* of one work */
     TAILQ_ENTRY(sending) turn;
     uint32_t ref;
-    size_t size; /* bytes of bodies that it was given */
+    size_t size;        /* bytes of bodies that it was given */
+    unsigned functions; /* of frames */
     STAILQ_HEAD(, large) frames;
 };
 
@@ -96,6 +97,12 @@ bool remote_has_enough(const struct entry *e) {
     return e->sending && e->sending->size >= SESSION_PENDING_MAX;
 }
 
+/* More than calls and payloads may ever leave in a session (session_full), and one small function for each work. */
+bool remote_may_need(const struct remote *f, const struct entry *e) {
+    size_t most = NEED_PENDING_MAX + (size_t)f->used * 2 * MESSAGE_CHUNK;
+    return !e->needs && !(e->sending && e->sending->functions) && session_pending(f->session) < most;
+}
+
 static void large_free(struct large *g) {
     if (!g)
         return;
@@ -125,6 +132,7 @@ static struct sending *sending_of(struct remote *f, struct entry *e) {
     if (!e->sending && (e->sending = malloc(sizeof(*e->sending)))) {
         e->sending->ref = remote_ref(f, e);
         e->sending->size = 0;
+        e->sending->functions = 0;
         STAILQ_INIT(&e->sending->frames);
         TAILQ_INSERT_TAIL(&f->large, e->sending, turn);
     }
@@ -163,6 +171,7 @@ static int wait_for_turn(struct remote *f, struct entry *e, const struct large *
         return -ENOMEM;
     }
     e->sending->size += size;
+    e->sending->functions += g->kind == MESSAGE_FUNCTION;
     STAILQ_INSERT_TAIL(&e->sending->frames, g, next);
     remote_soon(f);
     return 0;
@@ -213,6 +222,7 @@ void remote_send_some(struct remote *f) {
         if (!send_piece(f, s->ref, g))
             continue;
         STAILQ_REMOVE_HEAD(&s->frames, next);
+        s->functions -= g->kind == MESSAGE_FUNCTION;
         large_free(g);
         if (STAILQ_EMPTY(&s->frames)) {
             remote_send_none(f, &f->entries[s->ref]);
