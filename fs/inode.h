@@ -12,6 +12,8 @@ enum kind {
     KIND_README,
     KIND_VERSION,
     KIND_STATS,
+    KIND_STATS_JSON,
+    KIND_METRICS,
     KIND_JOBS = 8, /* directories of a group (id 0: the top) */
     KIND_RESULTS,
     KIND_FAILURES,

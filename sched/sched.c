@@ -15,6 +15,7 @@
 #include "net/clock.h"
 #include "sched/dispatch/dispatch.h"
 #include "sched/leases/lease_int.h"
+#include "sched/watch/watch.h"
 
 #define SLICE_US 5000 /* nobody in the mount notices a wait as short as this */
 
@@ -80,6 +81,7 @@ static void tell(struct sched *s, bool committed) {
 
 static void take_back(struct sched *s) {
     host_counted(s, false);
+    watch_committed(s, false);
     run_rolled_back(s);
     stream_rolled_back(s);
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
@@ -145,6 +147,7 @@ int sched_commit(struct sched *s) {
         stream_kept_committed(st);
     stream_kept_turned(s, true);
     host_counted(s, true);
+    watch_committed(s, true);
     host_committed(s);
     run_committed(s);
     lease_send(s);
@@ -313,6 +316,7 @@ struct rooms {
     struct streams streams;
     struct leases leases;
     struct lends lends;
+    struct watch watch;
 };
 
 int sched_create(struct sched **out, const struct sched_config *c, char *why, size_t why_size) {
@@ -330,6 +334,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->streams = &rooms->streams;
     s->leases = &rooms->leases;
     s->lends = &rooms->lends;
+    s->watch = &rooms->watch;
     s->jobs->successors = c->successors ? c->successors : &rooms->jobs.own_successors;
     atomic_store(&s->jobs->successors->count, atomic_load(&s->jobs->successors->committed));
     s->ops = &ops;

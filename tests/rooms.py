@@ -5,7 +5,7 @@ import pathlib
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # both from the top to the bottom
     "fs": ["process", "tree", "session", "handles", ""],
-    "sched": ["", "dispatch", "inspect", ("streams", "leases"), "runs", "jobs", "hosts", "users", "turn", "db", "job", "bytes"],
+    "sched": ["", "dispatch", "inspect", ("streams", "leases"), "runs", "jobs", "hosts", "users", "watch", "turn", "db", "job", "bytes"],
     "worker": ["node", "remote", "pool", "forkserver", "runner"],
     "net": ["program", "peer", "proxy", "untrusted", "session", "tls", ""],
 }

@@ -91,6 +91,7 @@ static void on_fuse(evutil_socket_t fd, short what, void *arg) {
             l->stop = true;
             break;
         }
+        sched_woke(fs->sched);
         journal_note(fs, l->buf.mem, l->buf.size);
         handle_request(fs, &l->buf, false);
     }
@@ -165,6 +166,7 @@ void loop_destroy(struct loop *l) {
 /* Commits the changes of this turn and sends the answers. An answer may cause a change (an unwanted handle is closed),
  * which needs another commit; the number of rounds is limited for when the disk is full. */
 static void turn(struct fs *fs) {
+    sched_woke(fs->sched);
     for (int i = 0; i < 4; i++) {
         sched_turn(fs->sched);
         replies_send(fs, sched_commit(fs->sched));
@@ -173,6 +175,7 @@ static void turn(struct fs *fs) {
             break;
     }
     sched_answered(fs->sched);
+    sched_turned(fs->sched);
 }
 
 /* Polls for a moment before sleeping, because waking an idle processor costs more than a request; not if a job could

@@ -8,10 +8,11 @@
 #include "fs/tree/nodes.h"
 #include "fs/tree/results.h"
 #include "fs/tree/root.h"
+#include "fs/tree/stats.h"
 
 #define ON(shelf) (1u << SHELF_##shelf)
-#define ROOT_FILE(n)                                                                                                   \
-    { .name = n, .parent = KIND_ROOT, .type = S_IFREG, .attr = root_attr, .text = root_text }
+#define ROOT_FILE(n, t)                                                                                                \
+    { .name = n, .parent = KIND_ROOT, .type = S_IFREG, .attr = root_attr, .text = t }
 #define NODE_FILE(n, ...)                                                                                              \
     { .name = n, .parent = KIND_NODE, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
 #define NODES_FILE(n, ...)                                                                                             \
@@ -26,9 +27,11 @@
 
 const struct kind_ops kinds[KINDS] = {
     [KIND_ROOT] = {.type = S_IFDIR, .attr = root_attr},
-    [KIND_README] = ROOT_FILE("README"),
-    [KIND_VERSION] = ROOT_FILE("version"),
-    [KIND_STATS] = ROOT_FILE("stats"),
+    [KIND_README] = ROOT_FILE("README", root_text),
+    [KIND_VERSION] = ROOT_FILE("version", root_text),
+    [KIND_STATS] = ROOT_FILE("stats", stats_text),
+    [KIND_STATS_JSON] = ROOT_FILE("stats.json", stats_json),
+    [KIND_METRICS] = ROOT_FILE("metrics.prom", stats_metrics),
 
     [KIND_JOBS] = {.name = "jobs",
                    .parent = KIND_ROOT,

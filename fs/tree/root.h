@@ -1,4 +1,4 @@
-/* The top directory and the files in it: README, version, stats. See struct kind_ops. */
+/* The top directory, and the files in it that never change: README, version. See struct kind_ops. */
 #ifndef PPFS_ROOT_H
 #define PPFS_ROOT_H
 #include <stdio.h>

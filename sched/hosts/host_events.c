@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "sched/hosts/hosts.h"
+#include "sched/watch/counts.h"
 #include "worker/runner/cpus.h"
 
 static const struct work_ops *ops_of(const struct host *h, uint64_t id) {
@@ -11,16 +12,19 @@ static const struct work_ops *ops_of(const struct host *h, uint64_t id) {
 }
 
 static void on_output(void *arg, uint64_t id, enum output_kind which, const void *bytes, size_t size) {
+    sched_woke(((const struct host *)arg)->s);
     ops_of(arg, id)->output(arg, id, which, bytes, size);
 }
 
 static void on_done(void *arg, uint64_t id, const struct work_outcome *o) {
+    sched_woke(((const struct host *)arg)->s);
     ops_of(arg, id)->done(arg, id, o);
 }
 
 static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_kind kind, const void *bytes,
                       size_t size) {
     const struct host *h = arg;
+    sched_woke(h->s);
     h->s->ops->answer(arg, lease, number, kind, bytes, size);
 }
 

@@ -7,6 +7,7 @@
 
 #include "net/clock.h"
 #include "sched/jobs/job_files.h"
+#include "sched/watch/watch.h"
 
 static void count(struct tally *t, const struct job *j, uint64_t n) {
     switch (j->shelf >= SHELF_ORPHAN ? JOB_DRAFT : j->state) {
@@ -48,6 +49,7 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
     struct job *j = &r->job;
     struct tally delta = {0};
     enum job_shelf shelf = r->stream ? SHELF_PART : job_shelf_of(to);
+    enum job_state from = j->state;
     assert(states_may(&job_states, j->state, to)); /* what is on the disk is never what it must not be */
     states_changed(&job_states, j->id, j->name, j->state, to);
     count(&delta, j, (uint64_t)-1);
@@ -64,6 +66,7 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
     j->flushed = false; /* has a meaning for drafts only */
     r->sealed = false;
     count(&delta, j, 1);
+    watch_transition(s, j, from, r->stream);
     int rc = store_job_save(s->store, r, also_save | SAVE_QUEUE);
     if (rc == 0)
         rc = store_tally_add(s->store, j->group, &delta);

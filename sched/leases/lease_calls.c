@@ -10,6 +10,7 @@
 #include "net/clock.h"
 #include "sched/leases/answers.h"
 #include "sched/leases/lease_int.h"
+#include "sched/watch/watch.h"
 
 #define AHEAD_US 4000.0 /* run time that is sent ahead */
 #define GUESS_US                                                                                                       \
@@ -269,6 +270,7 @@ static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const 
     lease_pop(l);
     lease_stop_unwanted(l);
     /* not by host_count: a commit that fails does not make it run again (stream_kept.c) */
+    watch_call(st->s);
     h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
     l->raised |= kind == ANSWER_ERROR;

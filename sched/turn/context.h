@@ -34,6 +34,7 @@ struct sched {
     struct streams *streams;
     struct leases *leases;
     struct lends *lends;
+    struct watch *watch;
     char *state_dir, *mountpoint;
     struct store *store;
     /* in threads of their own: syncer, the database's log as it grows (checkpoint.c); checker, NULL where there is
