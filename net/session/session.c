@@ -57,6 +57,7 @@ struct session {
     uint64_t heard_bytes;           /* link_received then */
     uint64_t stamp;                 /* nanoseconds, of the PING whose PONG is measured; 0: none under way */
     uint64_t rtt;                   /* nanoseconds, smoothed */
+    uint64_t answered;              /* nanoseconds, when the newest PING was sent whose PONG has come */
 };
 
 /* Without a link, which session_attach then gives it. In the trace both ends have the same number for it. */
@@ -180,6 +181,8 @@ size_t session_unsent(const struct session *s) {
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
 static void session_pong(struct session *s, uint64_t stamp) {
+    if (stamp > s->answered && stamp <= (uint64_t)clock_ns())
+        s->answered = stamp;
     if (stamp && stamp == s->stamp) {
         uint64_t took = clock_ns() - stamp;
         s->rtt = s->rtt ? s->rtt - s->rtt / 8 + took / 8 : took;
@@ -262,8 +265,8 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     } else if (s->link && quiet > config->silence_ms) {
         session_unlink(s, "has fallen silent");
     } else if (s->link) {
-        uint64_t stamp = s->stamp && clock_ns() - s->stamp < STAMP_NS ? 0 : clock_ns();
-        if (stamp)
+        uint64_t stamp = clock_ns();
+        if (!s->stamp || stamp - s->stamp >= STAMP_NS)
             s->stamp = stamp;
         session_say(s, SESSION_PING, stamp);
         session_pump(s);
@@ -281,10 +284,14 @@ uint64_t session_bytes(const struct session *s) {
 }
 
 uint64_t session_probe(struct session *s) {
-    uint64_t bytes = session_bytes(s);
+    uint64_t now = clock_ns();
 
-    session_say(s, SESSION_PING, 0);
-    return bytes;
+    session_say(s, SESSION_PING, now);
+    return now;
+}
+
+bool session_answered(const struct session *s, uint64_t probe) {
+    return s->answered >= probe;
 }
 
 bool session_silent(const struct session *s) {
@@ -337,6 +344,7 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->heard_bytes = link_received(link);
     s->unacked = 0; /* the greeting has told how much we have */
     s->stamp = 0;
+    s->answered = clock_ns();
     send_queue_rewind(&s->out);
     s->unsent = s->out.bytes;
     /* The round trip is known as soon as can be. Not as EV_TIMEOUT: that would put off the heartbeats by one each time.

@@ -84,9 +84,10 @@ const uint8_t *session_peer_shown(const struct session *s); /* hub_shown of the 
 const uint8_t *session_key(const struct session *s);        /* TLS_KEY_ID bytes: the key that all its links had */
 unsigned session_rtt(const struct session *s);              /* microseconds, smoothed; 0 when not known yet */
 unsigned session_quiet(const struct session *s); /* milliseconds since something was heard; steps of a heartbeat */
-/* Sends a heartbeat at once. Its answer has come (or anything else) when session_bytes is no longer what this returned.
- * */
+/* Sends a heartbeat at once, if it has a link; for session_answered. */
 uint64_t session_probe(struct session *s);
+/* Whether the other side has answered that one or a later one, or has linked since: it lived then. */
+bool session_answered(const struct session *s, uint64_t probe);
 uint64_t session_bytes(const struct session *s); /* received over the link that it has; 0: it has none */
 bool session_silent(const struct session *s);    /* two heartbeats were not answered, or there is no link */
 #endif

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from noderig import NODE, key_of, listens, node_dir, nodes_of, up, value
 from ppfsmount import PPFS, SLOW, alive, in_fuse, text_of, wait_until
+from relay import Relay
 
 
 def test_every_kind_of_job_runs_on_a_node(pair):
@@ -299,6 +300,25 @@ def test_a_node_takes_the_place_of_one_that_no_longer_answers(new_mount, new_nod
     assert m.result("g") == b"through g\n"
     old.signal(signal.SIGCONT)
     wait_until(lambda: sorted(nodes_of(m)) == ["far", "far-2", "local"], "the old one to be back, as another")
+
+
+def test_what_a_dead_node_sent_before_is_no_sign_of_life(new_mount, new_node):
+    """Its bytes are on their way for a while yet when it has been started again."""
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0", "--silence", "60"]).start()
+    relay = Relay(listens(m))
+    try:
+        old = new_node("--name", "far", key=key_of(m), join=relay.address).up(m)
+        address = value(m, "far", "address")
+        relay.delay(4, 0)
+        wait_until(lambda: relay.count()[2] > 0, "the relay to be up")
+        m.put("g", m.gate("g"))
+        m.pid_of("g")  # DONE of nothing, output, heartbeats: they come four seconds late
+        old.kill9()
+        new_node("--name", "far", join=m)
+        wait_until(lambda: value(m, "far", "address") not in ("", address), "the new node to have the name")
+        assert sorted(nodes_of(m)) == ["far", "local"]
+    finally:
+        relay.close()
 
 
 def test_a_node_with_another_key_learns_nothing(ml, new_node, base):

@@ -4,6 +4,7 @@
 #include <event2/listener.h>
 
 #include "tests/unit/noderig.h"
+#include "worker/remote/remote_internal.h"
 
 /* --- ends --------------------------------------------------------------------------------------------------------- */
 static void a_node_that_dies_loses_its_work(void **state) {
@@ -404,11 +405,17 @@ static void rogue_says(uint8_t kind, uint64_t id, const void *body, uint32_t siz
     assert_int_equal(session_send(rogue.session, kind, id, body, size), 0);
 }
 
-static void rogue_about(void) {
+static void rogue_about_as(const char *name) {
     uint8_t bytes[NODE_ABOUT_MAX];
-    struct node_about about = {.cpus = 1, .name = "rogue", .python = "3.11.2"};
+    struct node_about about = {.cpus = 1, .python = "3.11.2"};
+
+    snprintf(about.name, sizeof(about.name), "%s", name);
 
     rogue_says(MESSAGE_ABOUT, 0, bytes, node_about_encode(&about, bytes));
+}
+
+static void rogue_about(void) {
+    rogue_about_as("rogue");
 }
 
 /* What a node may not say, and whether it has said who it is before. */
@@ -600,6 +607,23 @@ static void two_nodes_of_one_name(void **state) {
     assert_string_equal(remote_name(fix.remote[1]), "local-2");
 }
 
+/* What it is called comes in the turn in which the node that had the name before is lost. */
+static void a_node_that_returns_has_its_name(void **state) {
+    unsigned first = 0;
+
+    (void)state;
+    one_node();
+    rogue_comes(TLS_NODE, registry_address(fix.registry));
+    rogue_about_as("n1");
+    usleep(50000); /* it has come */
+    remote_fail(fix.remote[0], "it was lost");
+    event_base_loop(base, EVLOOP_NONBLOCK);
+    turn_until(is_gone, &first);
+    wait_up(1);
+    assert_string_equal(remote_name(fix.remote[1]), "n1");
+    rogue_goes();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         REMOTE_TEST(a_node_that_dies_loses_its_work),
@@ -609,6 +633,7 @@ int main(void) {
         REMOTE_TEST(a_node_is_let_go),
         REMOTE_TEST(a_node_says_goodbye),
         REMOTE_TEST(two_nodes_of_one_name),
+        REMOTE_TEST(a_node_that_returns_has_its_name),
         REMOTE_TEST(a_successor_ends_what_its_predecessor_runs),
         REMOTE_TEST(a_payload_waits_for_the_disk_of_its_node),
         REMOTE_TEST(nonsense_of_a_node_ends_it),

@@ -25,9 +25,9 @@ struct member {
     struct remote *remote;
     void *node;
     bool up, leaving, waits;
-    struct event *probe; /* another one from there has its name, and was asked whether it still lives ... */
-    uint64_t heard;      /* ... when so many bytes had come from it ... */
-    unsigned probes;     /* ... and this often it was looked at since; PROBES and more: it does */
+    struct event *probe;    /* another one with its key has its name, and was asked whether it still lives ... */
+    uint64_t asked, heard;  /* ... by that heartbeat, and so many bytes have come from it ... */
+    unsigned probes, quiet; /* ... and this often it was looked at since, and without one more; all PROBES: it does */
 };
 
 struct registry {

@@ -1,6 +1,6 @@
 /* Which node may have which name. One with a key of its own has the name of that key, before any other; of the rest who
  * comes first. A node that was started again comes with the name that its predecessor still has: that one is asked for
- * a sign of life, and has a second for it. */
+ * a sign of life, and has a second for it; where the new one comes from another host, as long as until it is missed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,11 @@
 #include "net/address.h"
 #include "worker/remote/registry_internal.h"
 
-enum { PROBE_MS = 100, PROBES = 10 };
+enum {
+    PROBE_MS = 100,
+    QUIET = 10 /* probes without a byte: it is dead */,
+    PROBES = 100 /* who waits waits no longer */
+};
 
 static struct member *named(const struct registry *f, const char *name) {
     struct member *m;
@@ -20,18 +24,40 @@ static struct member *named(const struct registry *f, const char *name) {
     return m;
 }
 
+/* Nobody is put to the test, or let go, for what somebody says who has another key. */
+static bool same_key(const struct member *a, const struct member *b) {
+    return remote_session(a->remote) && remote_session(b->remote) &&
+           !memcmp(session_key(remote_session(a->remote)), session_key(remote_session(b->remote)), TLS_KEY_ID);
+}
+
+/* Whether other is ended where it gives no sign of life, instead of waited for until it is missed. */
+static bool may_end(const struct member *m, const struct member *other) {
+    const struct keyed *key = registry_key_of(m->registry, session_key(remote_session(m->remote)));
+
+    return (key && strcmp(key->name, REGISTRY_JOIN)) ||
+           address_same_host(remote_address(other->remote), remote_address(m->remote));
+}
+
+/* Bytes that come late are no sign of life, only an answer is; but while they come the answer may be behind them. */
 static void on_probe(evutil_socket_t fd, short what, void *arg) {
     struct member *m = arg, *other = named(m->registry, remote_about(m->remote)->name);
-    bool linked = other && remote_linked(other->remote),
-         lives = linked && session_bytes(remote_session(other->remote)) != m->heard;
+    bool lives = true;
 
     (void)fd;
     (void)what;
-    if (linked && !lives && ++m->probes < PROBES)
-        return;
+    if (other && same_key(m, other)) {
+        uint64_t heard = session_bytes(remote_session(other->remote));
+        m->quiet = heard == m->heard ? m->quiet + 1 : 0;
+        m->heard = heard;
+        lives = session_answered(remote_session(other->remote), m->asked) || ++m->probes >= PROBES;
+        bool dead = may_end(m, other) && (m->quiet >= QUIET || !remote_linked(other->remote));
+        if (!lives && !dead)
+            return;
+    }
     event_del(m->probe);
-    if (linked && !lives) { /* its end is told, and then this one is up */
-        remote_fail(other->remote, "it was started again, and no longer answers");
+    if (!lives) { /* its end is told, and then this one is up */
+        remote_fail(other->remote, remote_linked(other->remote) ? "it was started again, and no longer answers"
+                                                                : "it was started again");
         return;
     }
     m->probes = PROBES;
@@ -43,11 +69,15 @@ static void on_probe(evutil_socket_t fd, short what, void *arg) {
 static bool probe(struct member *m, struct member *other) {
     static const struct timeval pause = {.tv_usec = PROBE_MS * 1000};
 
+    if (m->probes >= PROBES)
+        return false;
     if (!m->probe)
         m->probe = event_new(m->registry->base, -1, EV_PERSIST, on_probe, m);
     if (!m->probe || event_add(m->probe, &pause))
         return false;
-    m->heard = remote_probe(other->remote);
+    m->heard = session_bytes(remote_session(other->remote));
+    m->asked = remote_probe(other->remote);
+    m->quiet = 0;
     return true;
 }
 
@@ -72,12 +102,6 @@ static void refuse(struct member *m, const char *why) {
     remote_refuse(m->remote, why);
 }
 
-/* Nobody is put to the test, or let go, for what somebody says who has another key. */
-static bool same_key(const struct member *a, const struct member *b) {
-    return remote_session(a->remote) && remote_session(b->remote) &&
-           !memcmp(session_key(remote_session(a->remote)), session_key(remote_session(b->remote)), TLS_KEY_ID);
-}
-
 /* The one node that its key is for. It has that name also before another that calls itself so. */
 static bool own_name(struct member *m, const char *key, struct member *other, char name[NODE_NAME]) {
     const char *said = remote_about(m->remote)->name;
@@ -91,13 +115,11 @@ static bool own_name(struct member *m, const char *key, struct member *other, ch
     }
     if (!other)
         return true;
-    if (!remote_session(other->remote)) /* it is going */
-        return false;
     if (!same_key(m, other)) {
         remote_fail(other->remote, "a node with a key for that name has come");
     } else if (!remote_linked(other->remote)) {
         remote_fail(other->remote, "it was started again");
-    } else if (m->probes >= PROBES || !probe(m, other)) {
+    } else if (!probe(m, other)) {
         snprintf(why, sizeof(why), "nodes/%s is there already, with the same key, at %s", key,
                  remote_address(other->remote));
         refuse(m, why);
@@ -156,14 +178,16 @@ bool registry_choose_name(struct member *m, char name[NODE_NAME]) {
         refuse(m, "its key was revoked");
         return false;
     }
+    if (other && !remote_session(other->remote)) /* it is going, and then the name is free */
+        return false;
     if (strcmp(key->name, REGISTRY_JOIN))
         return own_name(m, key->name, other, name);
-    if (other && same_key(m, other) && address_same_host(remote_address(other->remote), remote_address(m->remote))) {
-        if (!remote_linked(other->remote)) {
+    if (other && same_key(m, other)) {
+        if (!remote_linked(other->remote) && may_end(m, other)) {
             remote_fail(other->remote, "it was started again");
             return false;
         }
-        if (m->probes < PROBES && probe(m, other))
+        if (probe(m, other))
             return false;
     }
     snprintf(name, NODE_NAME, "%s", said);
