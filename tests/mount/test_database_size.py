@@ -83,8 +83,7 @@ def test_the_input_of_a_cancelled_stream_is_freed_at_once(queue, piece):
     with open(m.jobs / "s.jsonl", "wb", buffering=0) as f:
         for _ in range(10 * MB // piece):
             f.write(line)
-        before = size(m)
-        assert before > 5 * MB
+        wait_until(lambda: size(m) > 5 * MB, "the log to be copied")
         (m.jobs / "s.jsonl").unlink()
         with pytest.raises(OSError) as e:
             f.write(line)

@@ -127,7 +127,9 @@ for p in $ours; do
     ls /proc/$p/fd 2>/dev/null && echo "lists descriptors of $p"
     kill -0 $p 2>/dev/null && echo "may signal $p"
 done
-ls /tmp/ppfs-jobs-* 2>/dev/null
+for d in /tmp/ppfs-jobs-*; do
+    [ -O "$d" ] || ls "$d" 2>/dev/null  # one that a killed ppfs of an earlier user with her number left is hers
+done
 ls -l /proc/self/fd | sed -n 's/.* \([0-9]*\) -> .*/fd \1/p'
 echo looked
 """
