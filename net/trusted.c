@@ -19,6 +19,7 @@ struct walk {
     int at;
     unsigned links;
     bool make, only_links, may_be_sticky;
+    bool file; /* the last component is one: then that is what is reached */
     char left[2 * PATH_MAX];
     char *why;
     size_t why_size;
@@ -71,12 +72,16 @@ static const char *path_of(int directory, char path[PATH_MAX]) {
 }
 
 static int refuse_entry(int directory, const char *name, const struct stat *st, char *why, size_t why_size) {
+    const char *what = "is neither a file nor a directory, and of";
     char path[PATH_MAX];
 
+    if (S_ISLNK(st->st_mode))
+        what = "is a symbolic link of";
+    else if (!trusted_user(st->st_uid))
+        what = "belongs to";
     path_of(directory, path);
-    snprintf(why, why_size,
-             S_ISLNK(st->st_mode) ? "%.400s/%.255s is a symbolic link of user %u" : "%.400s/%.255s belongs to user %u",
-             strcmp(path, "/") == 0 ? "" : path, name, (unsigned)st->st_uid);
+    snprintf(why, why_size, "%.400s/%.255s %s user %u", strcmp(path, "/") == 0 ? "" : path, name, what,
+             (unsigned)st->st_uid);
     return S_ISLNK(st->st_mode) ? -ELOOP : -EPERM;
 }
 
@@ -140,12 +145,13 @@ static int step(struct walk *w) {
         return rc;
     if (S_ISLNK(st.st_mode))
         return trusted_user(st.st_uid) ? follow(w, name) : refuse_entry(w->at, name, &st, w->why, w->why_size);
-    int next = openat(w->at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    bool last = !w->left[strspn(w->left, "/")], file = w->file && last && !S_ISDIR(st.st_mode);
+    int next = openat(w->at, name, O_PATH | (file ? 0 : O_DIRECTORY) | O_NOFOLLOW | O_CLOEXEC);
     if (next < 0)
         return -errno;
     close(w->at);
     w->at = next;
-    return check_directory(w, !w->left[strspn(w->left, "/")]);
+    return file ? 1 : check_directory(w, last);
 }
 
 /* 0, w->at is the directory; or -errno. */
@@ -175,6 +181,27 @@ int trusted_directory(const char *path, bool make, char *why, size_t why_size) {
         rc = -errno;
     if (rc && !why[0])
         snprintf(why, why_size, "%.500s: %s", path, strerror(-rc));
+    if (w.at >= 0)
+        close(w.at);
+    return rc ? rc : fd;
+}
+
+int trusted_path_file(const char *path, struct stat *st, char *why, size_t why_size) {
+    struct walk w = {.file = true, .may_be_sticky = true, .why = why, .why_size = why_size};
+    char again[64];
+    int rc = walk(&w, path), fd = -1;
+
+    if (!rc && fstat(w.at, st))
+        rc = -errno;
+    if (!rc && !S_ISREG(st->st_mode)) {
+        snprintf(why, why_size, "it is no regular file");
+        rc = -EINVAL;
+    }
+    snprintf(again, sizeof(again), "/proc/self/fd/%d", w.at);
+    if (!rc && (fd = open(again, O_RDONLY | O_CLOEXEC | O_NOCTTY)) < 0)
+        rc = -errno;
+    if (rc && !why[0])
+        snprintf(why, why_size, "%s", strerror(-rc));
     if (w.at >= 0)
         close(w.at);
     return rc ? rc : fd;
@@ -222,7 +249,7 @@ int trusted_contents(int directory, char *why, size_t why_size) {
     for (struct dirent *e; rc == 0 && (e = readdir(dir));)
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
             fstatat(directory, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            (S_ISLNK(st.st_mode) || !trusted_user(st.st_uid)))
+            ((!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) || !trusted_user(st.st_uid)))
             rc = refuse_entry(directory, e->d_name, &st, why, why_size);
     if (dir)
         closedir(dir);

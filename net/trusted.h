@@ -11,7 +11,12 @@
  * missing directories are made, mode 0700. A descriptor that the caller closes, or -errno and the obstacle in why,
  * without a full stop. */
 int trusted_directory(const char *path, bool make, char *why, size_t why_size);
-/* Whether every file in that directory belongs to a trusted user and is no symbolic link. 0, or -errno and why. */
+/* Opens the regular file (O_RDONLY), whose directories and links are as above, the last directory sticky if need be;
+ * st: what it is. Whose the file is and who may write to it is for the caller to judge. A descriptor, or -errno and the
+ * obstacle in why. Nothing else is opened, so no FIFO can stop us. */
+int trusted_path_file(const char *path, struct stat *st, char *why, size_t why_size);
+/* Whether all in that directory belongs to a trusted user and is a file or a directory, no link and no FIFO. 0, or
+ * -errno and why. */
 int trusted_contents(int directory, char *why, size_t why_size);
 /* Opens a regular file in that directory, made with mode 0600 if flags have O_CREAT; O_TRUNC takes effect only after
  * the check that it is ours. A descriptor, or -errno: -ELOOP a symbolic link, -EPERM another user's or with a second

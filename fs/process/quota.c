@@ -1,13 +1,11 @@
 #include "fs/process/quota.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -143,15 +141,15 @@ int quota_read(struct quotas *out, const char *file, const char *dir, char *why,
         out->others.bytes = (int64_t)(disk.f_blocks / 2 * disk.f_frsize);
     if (!file)
         return 0;
-    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    char obstacle[768] = "not enough memory";
     struct stat st;
-    FILE *f = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
+    int fd = trusted_path_file(file, &st, obstacle, sizeof obstacle);
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
     if (!f) {
-        int err = fd < 0 ? errno : EINVAL;
-        snprintf(why, why_size, "--quota %.300s: %s", file, fd < 0 ? strerror(err) : "it is no regular file");
+        snprintf(why, why_size, "--quota %.300s: %.400s", file, obstacle);
         if (fd >= 0)
             close(fd);
-        return -err;
+        return fd < 0 ? fd : -ENOMEM;
     }
     if (!trusted_user(st.st_uid) || trusted_others_write(&st)) {
         snprintf(why, why_size,

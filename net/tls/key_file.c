@@ -108,41 +108,50 @@ static int wrong(int err, char *why, size_t why_size, const char *format, ...) {
     return err;
 }
 
-/* A symbolic link is followed only if it belongs to a possible owner of the key; Kubernetes mounts secrets as links. */
 static int check(const char *path, const struct stat *st, const char *what, char *why, size_t why_size) {
     if (!trusted_user(st->st_uid))
         return wrong(-EPERM, why, why_size,
                      "%s %s belongs to user %u, who could put another key into it; make a copy of your own", what, path,
                      (unsigned)st->st_uid);
-    if (S_ISLNK(st->st_mode))
-        return 0;
-    if (!S_ISREG(st->st_mode))
-        return wrong(-EINVAL, why, why_size, "%s %s is not a regular file", what, path);
     if (st->st_mode & 077)
         return wrong(-EPERM, why, why_size, "%s %s can be used by others (mode %03o); run: chmod 600 %s", what, path,
                      (unsigned)st->st_mode & 0777, path);
     return 0;
 }
 
+/* Opens it where nobody else can put another key in its place: links are followed if they belong to a possible owner of
+ * the key, for Kubernetes mounts secrets as links. A descriptor, or -errno and one sentence. */
+static int open_file(const char *path, const char *what, char *why, size_t why_size) {
+    char obstacle[768];
+    struct stat st;
+    int fd = trusted_path_file(path, &st, obstacle, sizeof(obstacle)), err;
+
+    if (fd == -EPERM || fd == -ELOOP)
+        return wrong(fd, why, why_size, "%s %s is not taken, as somebody could put another in its place: %s", what,
+                     path, obstacle);
+    if (fd < 0)
+        return wrong(fd, why, why_size, "%s %s cannot be read: %s", what, path, obstacle);
+    err = check(path, &st, what, why, why_size);
+    if (err)
+        close(fd);
+    return err ? err : fd;
+}
+
 /* The text of the file, in buf of FILE_MAX + 1 bytes, with a final zero. 0, or -errno and one sentence. */
 static int read_file(const char *path, const char *what, char *buf, char *why, size_t why_size) {
-    struct stat st;
     size_t have = 0;
     ssize_t n = 1;
-    int err = lstat(path, &st) ? -errno : check(path, &st, what, why, why_size), fd = -1;
+    int err = 0, fd = open_file(path, what, why, why_size);
 
-    if (err == -EPERM || err == -EINVAL)
-        return err;
-    fd = err ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    err = err ? err : fd < 0 || fstat(fd, &st) ? -errno : 0;
-    if (!err && (err = check(path, &st, what, why, why_size)))
-        goto out;
+    if (fd < 0)
+        return fd;
     while (!err && n && have < FILE_MAX) {
         n = read(fd, buf + have, FILE_MAX - have);
         if (n < 0 && errno != EINTR)
             err = -errno;
         have += n > 0 ? (size_t)n : 0;
     }
+    close(fd);
     if (err)
         wrong(err, why, why_size, "%s %s cannot be read: %s", what, path, strerror(-err));
     else if (have == FILE_MAX)
@@ -150,9 +159,6 @@ static int read_file(const char *path, const char *what, char *buf, char *why, s
     buf[have] = 0;
     if (!err && strlen(buf) != have)
         err = wrong(-EINVAL, why, why_size, "%s %s is not text, as a key is", what, path);
-out:
-    if (fd >= 0)
-        close(fd);
     return err;
 }
 

@@ -49,6 +49,15 @@ def test_a_link_in_the_state_directory(base, mallory, victim, refused, name):
     refused(state, name, "symbolic link", str(mallory.uid))
 
 
+@pytest.mark.parametrize("name", ["lock", "mounted", "key", "id", "join.key", "ppfs.log", "ppfs.db", "ppfs.db-wal", "ballast", "spool", "other"])
+def test_a_fifo_in_the_state_directory(base, fuse, refused, name):
+    """Nobody waits for somebody to write into it."""
+    state = base / "state"
+    state.mkdir(mode=0o700)
+    os.mkfifo(state / name, 0o600)
+    refused(state, "%s/%s is neither a file nor a directory" % (state, name))
+
+
 def test_a_state_directory_of_another(mallory, victim, refused):
     state = mallory.home / "state"
     mallory.sh("mkdir state; ln -s %s state/lock" % victim)
@@ -147,11 +156,13 @@ def test_a_directory_for_temporary_files(base, mallory, fuse, program):
 
 def test_the_quotas_are_not_another_users_to_say(base, mallory, fuse):
     (base / "mnt").mkdir()
-    mallory.sh("echo '* jobs=none' > quota; mkfifo fifo")
+    mallory.sh("echo '* jobs=none' > quota")
+    (mallory.home / "roots").write_text("* jobs=none\n")
+    os.mkfifo(base / "fifo", 0o600)
     (base / "open").write_text("* jobs=none\n")
     (base / "open").chmod(0o666)
     for path, says in ((mallory.home / "quota", "belongs to user %d" % mallory.uid), (base / "open", "mode 0666"),
-                       (mallory.home / "fifo", "no regular file")):
+                       (mallory.home / "roots", "%s belongs to user %d" % (mallory.home, mallory.uid)), (base / "fifo", "no regular file")):
         p = subprocess.run([str(PPFS), "-o", "allow_other", "--quota", str(path), "--state", str(base / "state"), str(base / "mnt")],
                            capture_output=True, text=True, timeout=60)
         assert p.returncode == 1 and str(path) in p.stderr and says in p.stderr

@@ -210,6 +210,18 @@ def test_the_key_of_another(new_node, base, mallory):
     assert node.wait() == 1 and "belongs to user %d" % mallory.uid in node.log()
 
 
+@pytest.mark.parametrize("program", ["ppfs", "ppfs-node"])
+def test_a_key_of_roots_where_another_can_put_another(base, mallory, fuse, program):
+    """Another one of root's, by rename(2)."""
+    key = mallory.home / "key"
+    key.write_text({"ppfs": "ppfs mount key 1\nsecret: %s\n" % os.urandom(32).hex(), "ppfs-node": make_key(base / "key").read_text()}[program])
+    key.chmod(0o600)
+    (base / "mnt").mkdir()
+    argv = {"ppfs": ["--state", base / "state", base / "mnt"], "ppfs-node": ["--listen", "127.0.0.1:0"]}[program]
+    p = subprocess.run([str(NODE.parent / program), *map(str, argv), "--key", str(key)], capture_output=True, text=True, timeout=60 * SLOW)
+    assert p.returncode == 1 and p.stderr.count("\n") == 1 and "%s belongs to user %d" % (mallory.home, mallory.uid) in p.stderr
+
+
 def test_who_only_joins_ends_when_it_is_let_go(pair):
     m, node = pair
     (m.mnt / "nodes" / "far").rmdir()
