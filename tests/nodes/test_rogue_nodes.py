@@ -6,7 +6,7 @@ import pytest
 from noderig import make_key, nodes_of, value
 from ppfsmount import high_water, sanitized, wait_until
 from rogue import MOUNT_SIDE, WELCOME, Rogue, network_process
-from streamframes import MAGIC, naming, sent
+from streamframes import MAGIC, call, naming, sent
 
 
 @pytest.fixture
@@ -161,3 +161,25 @@ def test_a_node_that_asks_for_a_value_again_and_again(rm, base, size, count):
         pass
     wait_until(lambda: "makes no sense" in value(rm, "x", "why") or "makes no sense" in rm.log(), "it to be let go")
     assert high_water(rm.pids()["daemon"]) - since < 96 << 20 or sanitized()
+
+
+START, PART = 1, 34
+
+
+def test_a_node_that_is_told_to_wait_with_answers_and_does_not(rm, base):
+    """No answer is as large as one may be, and all together would fill the memory."""
+    leases, piece = 16, bytes(64 << 10)
+    rogue = Rogue(base, "10.0.0.1")
+    rogue.about("x", cpus=leases, uid=1, python=wait_until(lambda: value(rm, "local", "python"), "the workers' Python to be known"))
+    rogue.hear(WELCOME)
+    rm.put("s", MAGIC + b"".join(call(n + 1, len, b"") for n in range(leases * 100)))
+    for _ in range(leases):
+        rogue.hear(START)
+    wait_until(lambda: value(rm, "x", "running") == str(leases), "all of its slots to be taken")
+    since = high_water(rm.pids()["daemon"])
+    with pytest.raises(OSError):
+        for _ in range(100 << 20 >> 16):
+            for ref in range(leases):
+                rogue.socket.sendall(struct.pack("<IB3xQ", len(piece), PART, ref << 32 | 1) + piece)
+    wait_until(lambda: "was told to wait" in value(rm, "x", "why"), "it to be let go")
+    assert high_water(rm.pids()["daemon"]) - since < 640 << 20 or sanitized()

@@ -46,6 +46,7 @@ static struct entry *entry_new(struct remote *f) {
 }
 
 void entry_free(struct remote *f, struct entry *e) {
+    remote_held(f, e, false);
     remote_file_end(f, e);
     remote_send_none(f, e);
     free(e->why);
@@ -218,8 +219,10 @@ static void hold_job(void *self, uint64_t job, bool hold) {
     struct remote *f = self;
     struct entry *e = find(f, job);
 
-    if (e)
-        remote_must_post(f, MESSAGE_HOLD, message_id(remote_ref(f, e), hold), NULL, 0);
+    if (!e)
+        return;
+    remote_held(f, e, hold);
+    remote_must_post(f, MESSAGE_HOLD, message_id(remote_ref(f, e), hold), NULL, 0);
 }
 
 static void resize(void *self, unsigned slots) {

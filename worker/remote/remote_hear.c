@@ -6,6 +6,29 @@
 
 #include "worker/remote/remote_parts.h"
 
+/* A node that is told to hold a work stops to read it when 1 MiB of it waits. Beside that no more comes than its session
+ * has on the way, 58 MiB, and as much again for which acknowledgements are on the way to it. */
+enum { READY_MAX = 2 << 20, LATE_MAX = 128 << 20 };
+
+static size_t late_of(const struct entry *e) {
+    return e->late > READY_MAX ? e->late - READY_MAX : 0;
+}
+
+void remote_held(struct remote *f, struct entry *e, bool held) {
+    f->late -= late_of(e);
+    e->late = 0;
+    e->held = held;
+}
+
+static bool may_tell(struct remote *f, struct entry *e, size_t size) {
+    if (!e->held)
+        return true;
+    f->late -= late_of(e);
+    e->late += size;
+    f->late += late_of(e);
+    return f->late <= LATE_MAX;
+}
+
 static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m) {
     enum answer_kind kind = (enum answer_kind)(m->kind - MESSAGE_PART);
     uint32_t number = (uint32_t)m->id;
@@ -44,6 +67,10 @@ static bool hear_about_work(struct remote *f, const struct frame *m) {
 
     if (!e)
         return false;
+    if (!may_tell(f, e, m->size)) {
+        remote_fail(f, "it was told to wait with answers and output, and does not");
+        return true;
+    }
     switch (m->kind) {
     case MESSAGE_OUTPUT:
         if (low > OUTPUT_TRACE)
