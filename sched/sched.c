@@ -14,7 +14,8 @@
 
 #include "net/clock.h"
 #include "sched/dispatch/dispatch.h"
-#include "sched/leases/lease_int.h"
+#include "sched/leases/lease.h"
+#include "sched/streams/streams.h"
 #include "sched/watch/watch.h"
 
 #define SLICE_US 5000 /* nobody in the mount notices a wait as short as this */
@@ -143,8 +144,6 @@ int sched_commit(struct sched *s) {
     for (size_t i = 0; i < s->unlink_count; i++) /* also without a change: the output of a run that was overtaken */
         spool_unlink(s->spool, s->unlinks[i]);
     s->unlink_count = 0;
-    for (struct stream *st = s->streams->first; st; st = st->next)
-        stream_kept_committed(st);
     stream_kept_turned(s, true);
     host_counted(s, true);
     watch_committed(s, true);
@@ -313,8 +312,6 @@ struct rooms {
     struct users users;
     struct jobs jobs;
     struct runs runs;
-    struct streams streams;
-    struct leases leases;
     struct lends lends;
     struct watch watch;
 };
@@ -331,14 +328,11 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->users = &rooms->users;
     s->jobs = &rooms->jobs;
     s->runs = &rooms->runs;
-    s->streams = &rooms->streams;
-    s->leases = &rooms->leases;
     s->lends = &rooms->lends;
     s->watch = &rooms->watch;
     s->jobs->successors = c->successors ? c->successors : &rooms->jobs.own_successors;
     atomic_store(&s->jobs->successors->count, atomic_load(&s->jobs->successors->committed));
     s->ops = &ops;
-    TAILQ_INIT(&s->streams->idle);
     lend_init(s->lends);
     TAILQ_INIT(&s->hosts->roomy);
     TAILQ_INIT(&s->hosts->lost);
@@ -348,6 +342,12 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);
     if (s->state_dir && s->mountpoint)
+        rc = calls_make(s);
+    if (rc == 0)
+        rc = leases_make(s);
+    if (rc == 0)
+        rc = streams_make(s);
+    if (rc == 0)
         rc = make_parts(s, why, why_size);
     if (rc < 0) {
         sched_destroy(s);
@@ -399,7 +399,9 @@ void sched_destroy(struct sched *s) {
     disk_destroy(s->syncer);
     disk_destroy(s->checker);
     stop_running(s, true);
-    stream_free_all(s);
+    streams_free(s);
+    leases_free(s);
+    calls_free(s);
     host_picks_free(s);
     users_free(s);
     tdestroy(s->runs->tree, free_run);

@@ -1,11 +1,11 @@
 """The rooms of the house and their order, for test_includes.py and test_symbols.py. A room uses itself and those below it; so do the
-sub-rooms of one, its folders and "", what lies in the room itself. A tuple: sub-rooms that still use each other."""
+sub-rooms of one, its folders and "", what lies in the room itself."""
 import pathlib
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = {  # both from the top to the bottom
     "fs": ["process", "tree", "session", "handles", ""],
-    "sched": ["", "dispatch", "inspect", ("streams", "leases"), "runs", "jobs", "hosts", "users", "watch", "turn", "db", "job", "bytes"],
+    "sched": ["", "dispatch", "inspect", "streams", "leases", "calls", "runs", "jobs", "hosts", "users", "watch", "turn", "db", "job", "bytes"],
     "worker": ["node", "remote", "pool", "forkserver", "runner"],
     "net": ["program", "peer", "proxy", "untrusted", "session", "tls", ""],
 }
@@ -13,8 +13,8 @@ ROOMS = {  # both from the top to the bottom
 
 def floors():
     """{room or sub-room: its place in the order}, from the top to the bottom: fs/process, ... fs, sched, ..."""
-    stairs = [(room, folders if isinstance(folders, tuple) else (folders,)) for room, all_of in ROOMS.items() for folders in all_of]
-    return {f"{room}/{folder}".rstrip("/"): place for place, (room, folders) in enumerate(stairs) for folder in folders}
+    stairs = [f"{room}/{folder}".rstrip("/") for room, folders in ROOMS.items() for folder in folders]
+    return {folder: place for place, folder in enumerate(stairs)}
 
 
 def sources(pattern):

@@ -22,6 +22,8 @@ def wrong_includes(name, text):
     """What is wrong with the includes of the file called name (its path from the top), a sentence each."""
     wrong = []
     for quote, header in INCLUDE.findall(text):
+        if header.endswith("/state.h") and header.startswith("sched/") and not (name.endswith(".c") and floor(header) == floor(name)):
+            wrong.append(f"{name} includes {header}, which is for the .c files of {floor(header)} alone")
         if floor(header) and goes_up(name, header):
             wrong.append(f"{name} includes {header}: no arrow runs from {floor(name)} to {floor(header)}")
         if quote == '"' and not floor(header):
@@ -57,6 +59,8 @@ def test_each_sub_room_has_sources(room):
     ("sched/sched.c", "#include <fuse_lowlevel.h>"),
     ("worker/pool/pool.c", '#include "../net/session/frame.h"'),
     ("worker/pool/pool.c", '#include "pool.h"'),
+    ("sched/dispatch/lend.c", '#include "sched/leases/state.h"'),
+    ("sched/leases/lease.h", '#include "sched/leases/state.h"'),
 ])
 def test_a_wrong_include_is_found(name, line):
     assert wrong_includes(name, f"#include <stdio.h>\n{line}\nint x;\n")
@@ -65,6 +69,7 @@ def test_a_wrong_include_is_found(name, line):
 @pytest.mark.parametrize("name, line", [
     ("fs/process/main.c", '#include "net/session/frame.h"'),
     ("sched/db/store_jobs.c", "#include <sqlite3.h>"),
+    ("sched/leases/lease.c", '#include "sched/leases/state.h"'),
     ("worker/forkserver/python.c", "#include <Python.h>"),
     ("fs/tree/ops.c", "#include <fuse_lowlevel.h>"),
 ])

@@ -8,7 +8,8 @@
 #include "net/clock.h"
 #include "sched/dispatch/dispatch.h"
 #include "sched/dispatch/lend.h"
-#include "sched/streams/stream_int.h"
+#include "sched/leases/lease.h"
+#include "sched/streams/streams.h"
 
 #define QUEUES_MAX 256 /* places of a user that one dispatch looks at */
 #define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */
@@ -175,9 +176,8 @@ static bool try_head(struct user *u, struct ready_queue *l) {
     struct sched *s = u->s;
     struct job_row *r = &l->head;
     if (job_is_stream(&r->job)) { /* needs a place in memory, not a slot */
-        bool room = streams_room(s, u);
+        bool room = stream_may_start(s, u);
         l->over = !room;
-        s->streams->waits |= !room;
         if (!room || job_start(s, r, NULL, 0) < 0)
             return false;
         next_in(u, l, NULL);

@@ -104,7 +104,7 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job) {
         return;
     }
     TAILQ_INSERT_HEAD(&s->lends->fresh, p, fresh);
-    if (s->users->backlog || s->users->placed_backlog || s->streams->first)
+    if (s->users->backlog || s->users->placed_backlog || stream_first(s))
         sched_tick(s);
 }
 

@@ -8,7 +8,7 @@
 
 #include "net/clock.h"
 #include "sched/dispatch/dispatch.h"
-#include "sched/streams/stream_int.h"
+#include "sched/streams/streams.h"
 
 #define ROWS 8 /* of long work that are done between two looks at the clock */
 

@@ -8,7 +8,7 @@
 #include "net/printable.h"
 #include "sched/inspect/query.h"
 #include "sched/inspect/why_host.h"
-#include "sched/streams/stream_int.h"
+#include "sched/leases/lease_int.h"
 
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
     struct job_row r;
@@ -163,10 +163,10 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
         return;
     unsigned long long under_way = st->count - st->waiting_calls;
     const struct lease *l;
-    TAILQ_FOREACH(l, &st->leases.all, mates)
+    TAILQ_FOREACH(l, &st->leases->all, mates)
         if (l->count && node_why_silent(l->host, silent, sizeof silent))
             break;
-    if (st->pending && !st->leases.count) { /* nobody has taken any of it yet */
+    if (st->pending && !st->leases->count) { /* nobody has taken any of it yet */
         char queued[512];
         why_queued(s, j, queued, sizeof queued);
         snprintf(silent, sizeof silent, "%.300s", queued + strlen("queued: "));

@@ -4,7 +4,7 @@
 
 #include "sched/inspect/query.h"
 #include "sched/inspect/why_host.h"
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 static void constraint_text(struct sched *s, const struct job *j, char place[CONSTRAINT_MAX]) {
     struct job_row r = {.job = *j};

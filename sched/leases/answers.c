@@ -7,8 +7,6 @@
  * a time, the favourite, is read on until a call has ended, as long as the disk keeps up (user_is_behind) and commits
  * succeed. A favourite that is not in the middle of an answer and tells nothing gives way to the next: its call may run
  * for long, or wait for what another has to tell. */
-#include "sched/leases/answers.h"
-
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
 

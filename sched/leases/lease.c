@@ -7,6 +7,7 @@
 
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
+#include "sched/leases/state.h"
 
 static const struct state table[] = {
     [LEASE_LIVE] = {"live", 1 << LEASE_FINISHING | 1 << LEASE_KILLED | 1 << LEASE_ENDED},
@@ -88,6 +89,20 @@ void lease_free(struct lease *l) {
     free(l);
 }
 
+int leases_make(struct sched *s) {
+    s->leases = calloc(1, sizeof *s->leases);
+    return s->leases ? 0 : -ENOMEM;
+}
+
+void leases_free(struct sched *s) {
+    if (!s->leases)
+        return;
+    for (struct lease *l; (l = LIST_FIRST(&s->leases->all));)
+        lease_free(l);
+    free(s->leases->table);
+    free(s->leases);
+}
+
 /* --- lines ------------------------------------------------------------------------------------------------------- */
 
 void lease_set_init(struct lease_set *set) {
@@ -98,7 +113,7 @@ void lease_set_init(struct lease_set *set) {
 
 /* An idle one goes to the head: who has just answered still looks for more, and has the function. */
 void lease_stand(struct lease *l, enum lease_line line) {
-    struct lease_set *set = &l->stream->leases;
+    struct lease_set *set = l->stream->leases;
     if (l->line)
         TAILQ_REMOVE(&set->lines[l->line], l, place);
     set->idle -= l->idle;
@@ -121,7 +136,7 @@ void lease_reopen(struct lease *l) {
 #define CREDIT_MAX 2u
 
 void lease_moved(struct stream *st) {
-    struct lease_set *set = &st->leases;
+    struct lease_set *set = st->leases;
     set->credit += set->credit < set->count * CREDIT_MAX ? CREDIT : 0;
     if (++set->moves > set->count / 4) {
         set->moves = 0;
@@ -132,8 +147,8 @@ void lease_moved(struct stream *st) {
 /* Its stream wants nothing more of it. */
 void lease_part(struct lease *l) {
     lease_stand(l, LEASE_NOWHERE);
-    TAILQ_REMOVE(&l->stream->leases.all, l, mates);
-    l->stream->leases.count--;
+    TAILQ_REMOVE(&l->stream->leases->all, l, mates);
+    l->stream->leases->count--;
     lease_moved(l->stream);
     l->stream = NULL;
     if (l->got)

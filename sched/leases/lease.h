@@ -4,7 +4,7 @@
 #include <sys/queue.h>
 
 #include "net/states.h"
-#include "sched/streams/call.h"
+#include "sched/calls/call.h"
 #include "sched/runs/run.h"
 
 struct call;
@@ -14,27 +14,6 @@ struct stream;
  * what is pending to faster ones; that have enough, or take nothing now: they come back when that changes, at the
  * latest with the timer. Who stands in none is to end. */
 enum lease_line { LEASE_NOWHERE, LEASE_OPEN, LEASE_TIGHT, LEASE_SLOW, LEASE_FULL, LEASE_LINES };
-TAILQ_HEAD(lease_queue, lease);
-#define LEASE_FASTER 8u  /* answers that lease_waits keeps: for hosts that are about as slow ... */
-#define FASTER_TIMES 32u /* ... by so many times, each a quarter of an octave later */
-
-struct lease_set {          /* of a stream */
-    struct lease_queue all; /* those on hosts that were not slow when it got them first */
-    struct lease_queue lines[LEASE_LINES];
-    unsigned count, idle; /* idle: in LEASE_OPEN without a call */
-    uint64_t passed;      /* the dispatch in which there was no slot for it */
-    struct faster {       /* calls that those on faster hosts will have ended by a time: lease_waits */
-        unsigned epoch, function;
-        uint32_t us;
-        int64_t calls[FASTER_TIMES];
-        uint64_t sent;
-    } faster[LEASE_FASTER];
-    struct lease *most; /* lease_timer.c, while it looks: the one whose last call waits longest for the others */
-    /* moves: calls and leases that came and went in this epoch; credit: leases that sums over all may meet */
-    unsigned epoch, moves, credit;
-    uint64_t sent; /* calls that went to leases on hosts that are not slow */
-};
-
 /* lease.c says what may follow what. */
 enum lease_state {
     LEASE_LIVE,
@@ -88,7 +67,9 @@ struct lease {
     } * ring;          /* sent and not answered, oldest first; cap is a power of two */
 };
 
-void lease_set_init(struct lease_set *set);
+void answers_turn(struct sched *s); /* answers.c: who is not read goes on, as far as there is room */
+int leases_make(struct sched *s);   /* 0 or -ENOMEM */
+void leases_free(struct sched *s);
 struct lease_offer {
     struct stream *stream;
     struct host *host;
@@ -113,5 +94,4 @@ void lease_answer(void *arg, uint64_t id, uint32_t number, enum answer_kind kind
 void lease_recalled(void *arg, uint64_t id, uint32_t number);
 void lease_cancel(struct stream *st, struct call *c);
 void lease_timer(evutil_socket_t fd, short what, void *arg);
-void lease_free_all(struct sched *s);
 #endif

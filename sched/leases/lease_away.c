@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sched/leases/lease_int.h"
+#include "sched/leases/state.h"
 
 /* The call that it runs; NULL: none, or nobody wants it, and it is to be killed. */
 static struct call *goes_on(const struct lease *l) {
@@ -33,7 +34,7 @@ static void stay_away(struct stream *st) {
 void lease_away(struct stream *st) {
     struct lease *l, *next;
     stay_away(st);
-    for (l = TAILQ_FIRST(&st->leases.all); l; l = next) {
+    for (l = TAILQ_FIRST(&st->leases->all); l; l = next) {
         next = TAILQ_NEXT(l, mates);
         struct call *c = goes_on(l);
         if (!c)

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/leases/answers.h"
 #include "sched/leases/lease_int.h"
+#include "sched/leases/state.h"
 #include "sched/watch/watch.h"
 
 #define AHEAD_US 4000.0 /* run time that is sent ahead */
@@ -72,14 +72,14 @@ static bool send_one(struct lease *l, struct call *c) {
     stream_sent(st, c, true);
     c->lease = l->id;
     c->sent = l->next_number++;
-    st->leases.sent += estimate_excess(l->host, c->function) == 0;
+    st->leases->sent += estimate_excess(l->host, c->function) == 0;
     st->pending--;
     return true;
 }
 
 /* Who left the calls to faster ones is asked again when there are more; with the timer all of them are. */
 static void ask_slow(struct stream *st, const struct call *c) {
-    struct lease_queue *slow = &st->leases.lines[LEASE_SLOW];
+    struct lease_queue *slow = &st->leases->lines[LEASE_SLOW];
     struct lease *l = TAILQ_FIRST(slow);
     if (!l || judge(l, st, c, true) == LEASE_SLOW) {
         if (l)
@@ -93,7 +93,7 @@ static void ask_slow(struct stream *st, const struct call *c) {
 /* One call to each lease in turn, until they have enough: two workers share a short burst. The last ones wait for the
  * lease that is free first. */
 static void fill(struct stream *st) {
-    struct lease_set *set = &st->leases;
+    struct lease_set *set = st->leases;
     struct lease_queue full = TAILQ_HEAD_INITIALIZER(full);
     struct lease *l;
     struct call *c = lease_next(st);
@@ -172,10 +172,10 @@ void lease_send(struct sched *s) {
         measure(l);
     if (s->hosts->drained)
         finish_drained(s);
-    for (struct stream *st = s->streams->first; st; st = st->next, s->steps++) {
-        if (st->pending && st->leases.count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
+    for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all), s->steps++) {
+        if (st->pending && st->leases->count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
             fill(st);
-        if (st->parts_waiting || (st->pending && st->leases.count))
+        if (st->parts_waiting || (st->pending && st->leases->count))
             streams_timer_on(s);
     }
     if (s->leases->calls_sent)

@@ -5,6 +5,7 @@
 #include "net/clock.h"
 #include "sched/hosts/registry.h"
 #include "sched/leases/lease_int.h"
+#include "sched/leases/state.h"
 
 #define QUANTUM_US 20000 /* a lease that others wait for is given back after so long */
 #define PLACES_MAX                                                                                                     \
@@ -18,7 +19,7 @@ struct wanting { /* streams that could use a slot, by their places */
 
 static void find_wanting(struct sched *s, struct wanting *w) {
     *w = (struct wanting){.count = 0};
-    for (struct stream *st = s->streams->first; st; st = st->next, s->steps++) {
+    for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all), s->steps++) {
         unsigned i = 0;
         if (!lease_wants(st))
             continue;
@@ -103,7 +104,7 @@ void lease_reclaim(struct sched *s) {
 }
 
 void lease_end(struct stream *st) {
-    for (struct lease *l; (l = TAILQ_FIRST(&st->leases.all));) {
+    for (struct lease *l; (l = TAILQ_FIRST(&st->leases->all));) {
         lease_finish(l);
         lease_part(l);
     }
@@ -128,18 +129,10 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
 }
 
 void lease_drop(struct stream *st) {
-    for (struct lease *l; (l = TAILQ_FIRST(&st->leases.all));) {
+    for (struct lease *l; (l = TAILQ_FIRST(&st->leases->all));) {
         lease_part(l);
         lease_kill(l);
     }
-}
-
-void lease_free_all(struct sched *s) {
-    for (struct lease *l; (l = LIST_FIRST(&s->leases->all));)
-        lease_free(l);
-    free(s->leases->table);
-    s->leases->table = NULL;
-    s->leases->table_size = 0;
 }
 
 /* The worker has gone. What it had not begun goes to another. */

@@ -6,7 +6,8 @@
 
 #include "net/digest.h"
 #include "sched/leases/lease_int.h"
-#include "sched/streams/objects.h"
+#include "sched/leases/state.h"
+#include "sched/calls/objects.h"
 
 struct fetch { /* one that is being read, for those that wait for it */
     struct fetch *next;

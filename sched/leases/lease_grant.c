@@ -3,10 +3,11 @@
 #include <stdlib.h>
 
 #include "sched/leases/lease_int.h"
+#include "sched/leases/state.h"
 
 /* More calls wait than there are leases of the stream that have nothing to do. */
 bool lease_wants(struct stream *st) {
-    return st->pending > st->leases.idle && lease_next(st);
+    return st->pending > st->leases->idle && lease_next(st);
 }
 
 static bool user_wants(struct user *u) {
@@ -46,8 +47,8 @@ static struct stream *neediest(struct user *u) {
     LIST_FOREACH(st, &u->streams, mates) {
         s->steps++;
         bool first = !best || st->priority > best->priority ||
-                     (st->priority == best->priority && st->leases.count < best->leases.count);
-        if (first && st->leases.passed != s->dispatches && lease_wants(st))
+                     (st->priority == best->priority && st->leases->count < best->leases->count);
+        if (first && st->leases->passed != s->dispatches && lease_wants(st))
             best = st;
     }
     return best;
@@ -61,7 +62,7 @@ bool lease_ready(struct user *u, struct lease_offer *o) {
         o->priority = o->stream->priority;
         if (o->host)
             return true;
-        o->stream->leases.passed = s->dispatches;
+        o->stream->leases->passed = s->dispatches;
     }
     return false;
 }
@@ -81,10 +82,10 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     }
     const struct call *c = lease_next(st);
     if (c && estimate_excess(h, c->function) > 0)
-        TAILQ_INSERT_TAIL(&st->leases.all, l, mates);
+        TAILQ_INSERT_TAIL(&st->leases->all, l, mates);
     else
-        TAILQ_INSERT_HEAD(&st->leases.all, l, mates);
-    st->leases.count++;
+        TAILQ_INSERT_HEAD(&st->leases->all, l, mates);
+    st->leases->count++;
     lease_moved(st);
     lease_stand(l, LEASE_OPEN);
     s->leases->count++;

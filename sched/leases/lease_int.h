@@ -1,10 +1,33 @@
 /* What the rooms of leases share. Only they, lend.c and tests include this. */
 #ifndef PPFS_LEASE_INT_H
 #define PPFS_LEASE_INT_H
-#include "sched/leases/leases.h"
-#include "sched/streams/stream_int.h"
+#include "sched/leases/lease.h"
+#include "sched/calls/stream_int.h"
 
 #define LONG_US 50000 /* a call that runs so long is said to have started, and nothing waits behind it */
+
+TAILQ_HEAD(lease_queue, lease);
+#define LEASE_FASTER 8u  /* answers that lease_waits keeps: for hosts that are about as slow ... */
+#define FASTER_TIMES 32u /* ... by so many times, each a quarter of an octave later */
+
+struct lease_set {          /* of a stream */
+    struct lease_queue all; /* those on hosts that were not slow when it got them first */
+    struct lease_queue lines[LEASE_LINES];
+    unsigned count, idle; /* idle: in LEASE_OPEN without a call */
+    uint64_t passed;      /* the dispatch in which there was no slot for it */
+    struct faster {       /* calls that those on faster hosts will have ended by a time: lease_waits */
+        unsigned epoch, function;
+        uint32_t us;
+        int64_t calls[FASTER_TIMES];
+        uint64_t sent;
+    } faster[LEASE_FASTER];
+    struct lease *most; /* lease_timer.c, while it looks: the one whose last call waits longest for the others */
+    /* moves: calls and leases that came and went in this epoch; credit: leases that sums over all may meet */
+    unsigned epoch, moves, credit;
+    uint64_t sent; /* calls that went to leases on hosts that are not slow */
+};
+
+void lease_set_init(struct lease_set *set);
 
 /* The i-th of those that were sent and are not answered. */
 static inline struct sent *sent_at(const struct lease *l, unsigned i) {
@@ -62,6 +85,9 @@ void lease_calls_lost(struct lease *l, const struct work_outcome *o);
 
 int64_t lease_long_us(const struct lease *l);                    /* a call that takes so much is long */
 double lease_guess_us(const struct lease *l, unsigned function); /* what a call takes there; never 0 */
+
+/* answers.c */
+void answers_heard(struct lease *l, bool ended); /* it has told something; ended: the last of a call */
 
 /* lease_wait.c */
 bool lease_open(const struct lease *l); /* it may be sent calls */

@@ -3,6 +3,7 @@
 
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
+#include "sched/leases/state.h"
 
 void lease_back(struct stream *st, uint64_t number) {
     struct call *c = lease_sent_call(st, number);

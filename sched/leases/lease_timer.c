@@ -2,6 +2,7 @@
  * waits behind them; what waits while a slot is free is taken back; leases that stood aside are asked again. */
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
+#include "sched/leases/state.h"
 
 #define LOOKS 32u        /* leases of each line of a stream that are looked at each time */
 #define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
@@ -33,7 +34,7 @@ static bool sooner_on(const struct host *h, const struct lease *l) {
 static bool constraint_free(struct stream *st, const struct lease *most) {
     const struct lease *l;
     unsigned looks = 0;
-    TAILQ_FOREACH(l, &st->leases.lines[LEASE_OPEN], place) {
+    TAILQ_FOREACH(l, &st->leases->lines[LEASE_OPEN], place) {
         st->s->steps++;
         if (!l->idle || looks++ == LOOKS)
             break;
@@ -52,7 +53,7 @@ static bool constraint_free(struct stream *st, const struct lease *most) {
 /* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most.
  * */
 static void share(struct stream *st) {
-    struct lease *most = st->leases.most;
+    struct lease *most = st->leases->most;
     if (st->pending || !most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))
         return;
     if (constraint_free(st, most))
@@ -63,7 +64,7 @@ static void share(struct stream *st) {
 static void reopen(struct stream *st) {
     for (enum lease_line line = LEASE_TIGHT; line < LEASE_LINES; line++) {
         struct lease *l;
-        for (unsigned n = 0; n < LOOKS && (l = TAILQ_FIRST(&st->leases.lines[line])); n++) {
+        for (unsigned n = 0; n < LOOKS && (l = TAILQ_FIRST(&st->leases->lines[line])); n++) {
             st->s->steps++;
             lease_stand(l, LEASE_OPEN);
         }
@@ -76,12 +77,12 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     int64_t now = clock_us();
     (void)fd;
     (void)what;
-    for (struct stream *st = s->streams->first; st; st = st->next) {
-        st->leases.epoch++;
+    for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all)) {
+        st->leases->epoch++;
         if (stream_parts_tick(st))
             streams_timer_on(s);
-        st->leases.most = NULL;
-        st->leases.credit += st->leases.credit < st->leases.count ? LOOKS + st->leases.count / 16 : 0;
+        st->leases->most = NULL;
+        st->leases->credit += st->leases->credit < st->leases->count ? LOOKS + st->leases->count / 16 : 0;
         if (st->pending)
             reopen(st);
     }
@@ -92,8 +93,8 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
         streams_timer_on(s);
         weigh(l, now);
         struct stream *st = l->stream;
-        if (!st->leases.most || waits_us(l) > waits_us(st->leases.most))
-            st->leases.most = l;
+        if (!st->leases->most || waits_us(l) > waits_us(st->leases->most))
+            st->leases->most = l;
         struct call *c = lease_sent_call(st, sent_at(l, 0)->call);
         if (c && now - l->last > STREAMS_TIMER_US)
             stream_suspect(st, c);
@@ -107,6 +108,6 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
             continue;
         lease_take_back(l, 1);
     }
-    for (struct stream *st = s->streams->first; st; st = st->next)
+    for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all))
         share(st);
 }

@@ -36,7 +36,7 @@ static int64_t count_faster(const struct stream *st, const struct host *h, unsig
                             unsigned leases) {
     const struct lease *l;
     int64_t calls = 0;
-    TAILQ_FOREACH(l, &st->leases.all, mates) {
+    TAILQ_FOREACH(l, &st->leases->all, mates) {
         double there = estimate_us(l->host, function), left = by - l->ahead_us - host_way_us(l->host);
         st->s->steps++;
         if (left >= there && estimate_faster(l->host, h, function) && lease_open(l))
@@ -53,7 +53,7 @@ static void count_all(const struct stream *st, const struct host *h, struct fast
     double by[FASTER_TIMES];
     for (unsigned i = 0; i < FASTER_TIMES; i++)
         by[i] = middle(f->us + i);
-    TAILQ_FOREACH(l, &st->leases.all, mates) {
+    TAILQ_FOREACH(l, &st->leases->all, mates) {
         double there = estimate_us(l->host, f->function), behind = l->ahead_us + host_way_us(l->host);
         st->s->steps++;
         if (!estimate_faster(l->host, h, f->function) || !lease_open(l))
@@ -68,7 +68,7 @@ static int64_t calls_left(const struct faster *f, uint32_t at, uint64_t sent) {
 }
 
 bool lease_waits(struct stream *st, const struct host *h, double ahead_us, unsigned function) {
-    struct lease_set *set = &st->leases;
+    struct lease_set *set = st->leases;
     int64_t pending = (int64_t)st->pending;
     if (estimate_excess(h, function) == 0)
         return false;

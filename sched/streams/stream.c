@@ -1,6 +1,7 @@
 /* The life of a stream: begun at its first write, in memory while it runs, read anew after a death or a failed commit.
  * */
-#include "sched/streams/stream_int.h"
+#include "sched/leases/lease_int.h"
+#include "sched/streams/state.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,24 +9,6 @@
 #include <string.h>
 
 /* --- into memory and out of it ----------------------------------------------------------------------------------- */
-
-static void leave(struct stream *st) {
-    stream_rest(st, false);
-    for (struct stream **at = &st->s->streams->first; *at; at = &(*at)->next)
-        if (*at == st) {
-            stream_becomes(st, STREAM_STORED);
-            *at = st->next;
-            st->s->streams->count--;
-            st->user->active_streams--;
-            stream_left(st);
-            LIST_REMOVE(st, mates);
-            if (LIST_EMPTY(&st->user->streams)) {
-                LIST_REMOVE(st->user, streaming);
-                user_hungry(st->user, false);
-            }
-            return;
-        }
-}
 
 static void destroy(struct stream *st) {
     stream_calls_free(st);
@@ -44,21 +27,19 @@ static void destroy(struct stream *st) {
 /* A read of its input that the disk thread has points at it: it is destroyed in a turn after that came back. */
 void stream_free(struct stream *st) {
     struct sched *s = st->s;
-    leave(st);
+    stream_leaves(st);
     stream_kept_leave(st);
     st->id = 0;
-    st->next = s->streams->left;
-    s->streams->left = st;
+    LIST_INSERT_HEAD(&s->streams->left, st, all);
     stream_destroy_left(s);
 }
 
 void stream_destroy_left(struct sched *s) {
-    for (struct stream **at = &s->streams->left, *st; (st = *at);) {
-        if (st->reading || st->look.reading) {
-            at = &st->next;
+    for (struct stream *st = LIST_FIRST(&s->streams->left), *next; st; st = next) {
+        next = LIST_NEXT(st, all);
+        if (st->reading || st->look.reading)
             continue;
-        }
-        *at = st->next;
+        LIST_REMOVE(st, all);
         destroy(st);
     }
 }
@@ -71,8 +52,7 @@ static void let_go(struct stream *st) {
 /* What it has is committed with this turn. It is read anew from there when it is written to, or has no writer any more.
  * */
 void stream_evict(struct sched *s) {
-    while (s->streams->idle_count > STREAMS_IDLE) {
-        struct stream *st = TAILQ_FIRST(&s->streams->idle);
+    for (struct stream *st; (st = stream_to_evict(s));) {
         lease_end(st);
         stream_free(st);
     }
@@ -82,7 +62,7 @@ static int64_t input_size(struct sched *s, const struct stream *st) {
     return st->input.file == BODY_LOG ? store_log_size(s->store, st->id, BODY_SPEC) : st->input.size;
 }
 
-int stream_drop_parts(struct sched *s, uint64_t job) {
+static int drop_parts(struct sched *s, uint64_t job) {
     uint64_t ids[64];
     int rc = 0;
     for (int n; rc == 0 && (n = store_ids(s->store, SET_PARTS, (int64_t)job, 0, ids, 64)) > 0;)
@@ -108,8 +88,14 @@ static int sizes(struct sched *s, struct stream *st) {
     return 0;
 }
 
+struct loaded {
+    struct stream stream; /* first: it is freed as this */
+    struct lease_set leases;
+};
+
 static int load(struct sched *s, const struct job_row *r, struct stream **out) {
-    struct stream *st = calloc(1, sizeof *st);
+    struct loaded *l = calloc(1, sizeof *l);
+    struct stream *st = l ? &l->stream : NULL;
     struct user *u = user_of(s, r->job.uid);
     struct buffer answered = {0};
     if (!st || !u || !(st->read_buffer = malloc(STREAM_READ))) {
@@ -120,7 +106,8 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     st->user = u;
     st->id = r->job.id;
     st->cancel_sent = lease_cancel;
-    lease_set_init(&st->leases);
+    st->leases = &l->leases;
+    lease_set_init(st->leases);
     st->priority = r->job.priority;
     st->codec = r->job.kind == WORK_STREAM_JSON ? &codec_json : &codec_frames;
     int rc = draft_spec(s, st->id, &st->input);
@@ -155,13 +142,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     stream_kept_load(st);
     st->holds = st->unmet.count > 0;
     st->loaded = ++s->streams->loads;
-    st->next = s->streams->first;
-    s->streams->first = st;
-    s->streams->count++;
-    u->active_streams++;
-    if (LIST_EMPTY(&u->streams))
-        LIST_INSERT_HEAD(&s->streaming, u, streaming);
-    LIST_INSERT_HEAD(&u->streams, st, mates);
+    stream_enters(st);
     sched_tick(s);
     *out = st;
     return 0;
@@ -194,7 +175,7 @@ int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind) {
 
 /* In memory or not, its calls run no longer. */
 int stream_ended(struct sched *s, const struct job_row *r) {
-    int rc = sched_check(s, stream_drop_parts(s, r->job.id));
+    int rc = sched_check(s, drop_parts(s, r->job.id));
     stream_kept_end(s, r->job.id);
     return rc < 0 ? rc : store_stream_delete(s->store, r->job.id);
 }
@@ -212,15 +193,24 @@ void stream_drop(struct sched *s, uint64_t job) {
     lease_drop_away(s, job);
 }
 
-void stream_free_all(struct sched *s) {
-    while (s->streams->first)
-        stream_free(s->streams->first);
-    for (struct stream *st = s->streams->left; st; st = st->next) /* the disk thread has ended */
+int streams_make(struct sched *s) {
+    s->streams = calloc(1, sizeof *s->streams);
+    return s->streams ? 0 : -ENOMEM;
+}
+
+/* After the disk thread. */
+void streams_free(struct sched *s) {
+    struct stream *st;
+    if (!s->streams)
+        return;
+    while ((st = stream_first(s)))
+        stream_free(st);
+    LIST_FOREACH(st, &s->streams->left, all)
         st->reading = st->look.reading = false;
     stream_destroy_left(s);
-    lease_free_all(s);
     stream_kept_free(s);
     stream_endings_free(s);
+    free(s->streams);
 }
 
 /* After a commit that failed all are read anew, a second later. */
@@ -270,10 +260,10 @@ int stream_let_go(struct sched *s, struct job_row *r, pid_t pid, int64_t size) {
 /* Memory ran ahead of a database that did not follow: all streams are forgotten here and read anew from what was
  * committed. */
 void stream_rolled_back(struct sched *s) {
-    while (s->streams->first) {
-        stream_kept_gather(s->streams->first);
-        lease_away(s->streams->first);
-        let_go(s->streams->first);
+    for (struct stream *st; (st = stream_first(s));) {
+        stream_kept_gather(st);
+        lease_away(st);
+        let_go(st);
     }
     stream_kept_turned(s, false);
 }

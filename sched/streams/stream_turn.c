@@ -1,7 +1,7 @@
 /* What a turn does with a stream: the parser goes on as far as there is room, what is answered leaves memory, and what
  * was gathered is written to the logs, with how far the stream is. */
-#include "sched/leases/answers.h"
-#include "sched/streams/stream_int.h"
+#include "sched/leases/lease.h"
+#include "sched/streams/state.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -170,12 +170,18 @@ static int turn(struct stream *st, bool *ended) {
     return rc;
 }
 
+bool stream_may_start(struct sched *s, const struct user *u) {
+    bool room = streams_room(s, u);
+    s->streams->waits |= !room;
+    return room;
+}
+
 void stream_turn(struct sched *s) {
     answers_turn(s);
     stream_destroy_left(s);
-    for (struct stream *st = s->streams->first, *next; st; st = next) {
+    for (struct stream *st = stream_first(s), *next; st; st = next) {
         bool ended = false;
-        next = st->next;
+        next = LIST_NEXT(st, all);
         bool was_active = st->state != STREAM_IDLE;
         stream_gives_back(st);
         stream_answers(st);

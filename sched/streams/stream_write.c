@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/streams/stream_int.h"
+#include "sched/streams/streams.h"
 
 #define SENT_AHEAD (64u << 20) /* how far behind the end a write may begin while others are under way */
 

@@ -31,6 +31,7 @@ struct sched {
     struct users *users;
     struct jobs *jobs;
     struct runs *runs;
+    struct calls *calls;
     struct streams *streams;
     struct leases *leases;
     struct lends *lends;

@@ -50,7 +50,7 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     LIST_HEAD(, stream) streams;
     unsigned active_streams;             /* of them: not idle */
     size_t held, sent, gathered;         /* stream_memory.h: bytes of calls; that workers have; that are not whole */
-    size_t answers;                      /* answers.h: bytes that they take */
+    size_t answers;                      /* leases/answers.c: bytes that they take */
     uint64_t favourite;                  /* the lease that is still read; 0: none */
     struct ending *ending;               /* the same for an ending job (stream_ended.c); NULL: none */
     TAILQ_HEAD(, lease) waiting;         /* leases that are not read ... */

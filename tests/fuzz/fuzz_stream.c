@@ -17,7 +17,7 @@
 
 #include "net/digest.h"
 #include "sched/sched.h"
-#include "sched/streams/stream_int.h"
+#include "sched/streams/streams.h"
 
 #define BYTES_MAX (1u << 20)
 

@@ -6,7 +6,7 @@ import resource
 from ppfsmount import wait_until
 
 MANY = 1000
-ACTIVE = 1024  # streams that may have something to do at once: sched/streams/stream_int.h
+ACTIVE = 1024  # streams that may have something to do at once: sched/calls/stream_int.h
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from ppfsmount import high_water, sanitized, wait_until
 from streamframes import CALL, MAGIC, PART, STARTED, frame, frames, large_frame
 
 LARGE = 70 << 20
-HELD = 128 << 20  # USER_HELD of sched/streams/stream_memory.h
+HELD = 128 << 20  # USER_HELD of sched/calls/stream_memory.h
 SLACK = 50 << 20
 STREAMS = 6
 SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000  # ptrace(2), waitpid(2)

@@ -16,6 +16,7 @@
 
 #include "sched/sched.h"
 #include "sched/leases/lease_int.h"
+#include "sched/streams/streams.h"
 
 static char dir[64], why[512];
 static struct event_base *base;

@@ -1,6 +1,7 @@
 /* Turns between users: who gets the slots, by the order in which work is given to a host that is simulated here and
  * ends a job when it is told to. The scheduler and its database are real. Needs $PPFS_WORKER. */
 #include "tests/unit/schedrig.h"
+#include "sched/leases/state.h"
 
 #define STARTS 4096
 #define SECOND 1000000

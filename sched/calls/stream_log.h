@@ -1,4 +1,4 @@
-/* The two logs of a stream. See stream_log.c, stream_write.c. */
+/* The two logs of a stream. See stream_log.c. */
 #ifndef PPFS_STREAM_LOG_H
 #define PPFS_STREAM_LOG_H
 #include "sched/db/spool.h"
@@ -7,9 +7,7 @@
 struct job_row;
 struct stream;
 
-/* stream_write.c, stream_log.c; these answer -EINPROGRESS as sched_read does */
-int stream_write(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset, bool again,
-                 sched_done *done, void *arg);
+/* -EINPROGRESS as sched_read, of both */
 int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
                         sched_done *done, void *arg);
 int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done); /* arg: st */

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "net/hash.h"
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 #define MARKS_MAX 65536u
 #define LOOK_READ (64u * 1024u)

@@ -1,7 +1,7 @@
 /* The calls of a stream that are in memory: those that are not answered, and of JSON those whose answers wait for older
  * ones. However many were answered behind a slow one, only their numbers are kept, as runs: what is not in memory and
  * below next_call is answered. */
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 #include <errno.h>
 #include <stdlib.h>

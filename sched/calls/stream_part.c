@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 struct call *stream_part_call(struct sched *s, uint64_t stream, uint64_t number, uint64_t job, struct stream **out) {
     struct stream *st = *out = stream_find(s, stream);

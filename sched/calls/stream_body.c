@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/streams/stream_int.h"
-#include "sched/streams/objects.h"
+#include "sched/calls/stream_int.h"
+#include "sched/calls/objects.h"
 
 #define BODY_MAX ((size_t)INT32_MAX) /* bytes that a worker takes */
 #define STEP (1u << 20)              /* that are in memory, or given to the disk thread, at once */

@@ -1,7 +1,7 @@
 /* The calls of a stream in memory, and answers of JSON that wait for older ones. See stream_calls.c, stream_wait.c. */
 #ifndef PPFS_STREAM_CALLS_H
 #define PPFS_STREAM_CALLS_H
-#include "sched/streams/call.h"
+#include "sched/calls/call.h"
 
 struct before { /* calls that were answered before it was read anew: from row.call on, as committed */
     struct buffer runs;

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 /* Jobs of an earlier daemon do not: a death is a death. */
 static bool goes_on(struct sched *s, const struct job_row *r) {

@@ -8,9 +8,9 @@
  *
  * Of answers that the disk is slower to take than workers are to give, all his streams have USER_BEHIND, and what is
  * under way: until then no call of his is sent. */
-#include "sched/streams/stream_memory.h"
+#include "sched/calls/stream_memory.h"
 
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 static size_t gathers(const struct stream *st) {
     return stream_is_json(st) ? st->carry.size : st->parts.size;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "sched/job/json_string.h"
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 #define PIECE (256u * 1024u)
 

@@ -1,6 +1,6 @@
-/* What the room of leases has of its own. */
-#ifndef PPFS_LEASES_H
-#define PPFS_LEASES_H
+/* All leases, see lease.c. */
+#ifndef PPFS_LEASES_STATE_H
+#define PPFS_LEASES_STATE_H
 #include "sched/leases/lease.h"
 
 struct fetch;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
                         sched_done *done, void *arg) {

@@ -1,7 +1,7 @@
 /* What calls have answered and printed and no commit has kept yet. See stream_kept.c. */
 #ifndef PPFS_STREAM_KEPT_H
 #define PPFS_STREAM_KEPT_H
-#include "sched/streams/call.h"
+#include "sched/calls/call.h"
 
 struct user;
 
@@ -31,8 +31,7 @@ void stream_kept_gather(struct stream *st);                       /* before it l
 void stream_kept_leave(struct stream *st);
 void stream_kept_load(struct stream *st);  /* ... which this is */
 int stream_kept_replay(struct stream *st); /* answers calls that the parser has read again. 0 or -errno */
-void stream_kept_committed(struct stream *st);
-void stream_kept_turned(struct sched *s, bool committed); /* of those that are not in memory */
+void stream_kept_turned(struct sched *s, bool committed); /* at the end of a turn: what all streams have */
 void stream_kept_end(struct sched *s, uint64_t stream);   /* it ends with this turn's commit */
 void stream_kept_free(struct sched *s);
 #endif

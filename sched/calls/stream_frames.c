@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched/streams/stream_int.h"
-#include "sched/streams/objects.h"
+#include "sched/calls/stream_int.h"
+#include "sched/calls/objects.h"
 
 #define HASH 32u
 #define STEAL_MIN (64u * 1024u) /* bytes from which on a call keeps the memory that its frames were put together in */

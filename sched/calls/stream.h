@@ -2,16 +2,14 @@
 #ifndef PPFS_STREAM_H
 #define PPFS_STREAM_H
 #include "net/states.h"
-#include "sched/leases/lease.h"
 #include "sched/runs/run.h"
-#include "sched/streams/call.h"
-#include "sched/streams/stream_calls.h"
-#include "sched/streams/stream_kept.h"
-#include "sched/streams/stream_log.h"
-#include "sched/streams/stream_lookahead.h"
-#include "sched/streams/stream_memory.h"
-#include "sched/streams/stream_part.h"
-#include "sched/streams/streams.h"
+#include "sched/calls/call.h"
+#include "sched/calls/stream_calls.h"
+#include "sched/calls/stream_kept.h"
+#include "sched/calls/stream_log.h"
+#include "sched/calls/stream_lookahead.h"
+#include "sched/calls/stream_memory.h"
+#include "sched/calls/stream_part.h"
 
 /* stream_list.c says what may follow what. */
 enum stream_state {
@@ -24,7 +22,7 @@ enum stream_state {
 };
 
 struct stream {
-    struct stream *next;
+    LIST_ENTRY(stream) all; /* of those in memory, or of those that left it */
     struct sched *s;
     struct user *user;
     LIST_ENTRY(stream) mates; /* of user.streams */
@@ -67,7 +65,7 @@ struct stream {
     uint64_t stale;                  /* 1 + the number of one that was when it was read anew; 0: none */
     uint64_t rows_below;             /* of calls with a number below it there may have been rows then */
     bool wrote_down, writes_down;    /* there may be rows of answers that wait; more are to be made */
-    struct lease_set leases;         /* lease.c */
+    struct lease_set *leases;        /* lease_int.h */
     size_t held, waiting;            /* bytes of its calls; those among them of answers that wait for older ones */
     int failed;                      /* errno: its input can no longer be read */
     unsigned writing;                /* writes that the disk thread has */
@@ -106,14 +104,4 @@ static inline bool stream_is_closed(const struct stream *st) {
 static inline uint64_t stream_key(const struct stream *st) { /* of its own function */
     return estimate_key(st->id, 0);
 }
-
-/* stream_list.c */
-#define STREAMS_TIMER_US 25000
-void streams_timer_on(struct sched *s); /* lease_timer is due so soon, if it was not */
-struct stream *stream_find(struct sched *s, uint64_t job);
-void stream_becomes(struct stream *st, enum stream_state to);
-void stream_mark(struct stream *st);            /* this turn has something to do for it */
-void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
-/* it runs long: should ppfs die now, that is written down */
-void stream_suspect(struct stream *st, const struct call *c);
 #endif

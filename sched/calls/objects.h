@@ -5,7 +5,7 @@
  * names. */
 #ifndef PPFS_OBJECTS_H
 #define PPFS_OBJECTS_H
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 /* A FUNC frame: a hash, and what has it. A large one goes to a file first: until then the parser of its stream stops
  * (st->storing), and with the row that says so it goes on. One that is too large, or has another hash, is logged and

@@ -3,7 +3,7 @@
 #include <search.h>
 
 #include "sched/runs/run.h"
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 /* Its stream is read anew: what it prints is kept, and while that is much it waits. */
 static void keep(struct run *r, enum output_kind which, const void *bytes, size_t size) {

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "net/digest.h"
-#include "sched/streams/objects.h"
+#include "sched/calls/objects.h"
 
 #define HASH DIGEST_SIZE
 #define LARGEST (64u << 20) /* of one */

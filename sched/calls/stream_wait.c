@@ -1,7 +1,7 @@
 /* JSON Lines are answered in the order of the lines. Answers that came before those of older calls wait in memory; when
  * there are many of them they go to a log of their own, a slice a turn, and are committed as answered. When all that is
  * before them has been answered its rows become rows of the answers' log, as they are. */
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 #include <errno.h>
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "sched/job/json_text.h"
-#include "sched/streams/stream_int.h"
+#include "sched/calls/stream_int.h"
 
 static size_t skip(const char *text, size_t size, size_t at, const char *what) {
     size_t n = strlen(what);

@@ -1,7 +1,7 @@
 /* Answers that are not committed yet: after a commit that failed a stream is read anew, and what had been answered is
  * not run again, but answered from here. Each call has its number in the stream's input, and none is sent before that
  * is committed, so the number means the same call when it is read again. */
-#include "sched/streams/stream_int.h"
+#include "sched/calls/state.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -78,7 +78,7 @@ void stream_kept_logged(struct stream *st, uint64_t stage) {
     st->logged = stage + 1;
 }
 
-void stream_kept_committed(struct stream *st) {
+static void was_committed(struct stream *st) {
     struct kept *k;
     empty(&st->printed);
     while ((k = TAILQ_FIRST(&st->kept)) && k->stage < st->logged) {
@@ -98,7 +98,7 @@ static void drop(struct kept_set *set) {
 
 static struct kept_set *set_of(struct sched *s, uint64_t stream) {
     struct kept_set *set;
-    LIST_FOREACH(set, &s->streams->kept, next)
+    LIST_FOREACH(set, &s->calls->kept, next)
         if (set->stream == stream)
             return set;
     return NULL;
@@ -110,7 +110,7 @@ static struct kept_set *new_set(struct sched *s, uint64_t stream, bool fresh) {
         return NULL;
     *set = (struct kept_set){.stream = stream, .fresh = fresh};
     TAILQ_INIT(&set->list);
-    LIST_INSERT_HEAD(&s->streams->kept, set, next);
+    LIST_INSERT_HEAD(&s->calls->kept, set, next);
     return set;
 }
 
@@ -163,7 +163,11 @@ void stream_kept_end(struct sched *s, uint64_t stream) {
 
 void stream_kept_turned(struct sched *s, bool committed) {
     struct kept_set *set, *next;
-    for (set = LIST_FIRST(&s->streams->kept); set; set = next) {
+    struct stream *st;
+    if (committed)
+        LIST_FOREACH(st, &s->calls->all, all)
+            was_committed(st);
+    for (set = LIST_FIRST(&s->calls->kept); set; set = next) {
         next = LIST_NEXT(set, next);
         if (set->fresh && committed)
             drop(set);
@@ -173,8 +177,8 @@ void stream_kept_turned(struct sched *s, bool committed) {
 }
 
 void stream_kept_free(struct sched *s) {
-    while (!LIST_EMPTY(&s->streams->kept))
-        drop(LIST_FIRST(&s->streams->kept));
+    while (!LIST_EMPTY(&s->calls->kept))
+        drop(LIST_FIRST(&s->calls->kept));
 }
 
 /* --- answered from here ------------------------------------------------------------------------------------------ */

@@ -8,7 +8,7 @@
  * STREAM_PENDING that no worker has yet, or STREAM_HELD bytes of all; what is behind them waits in the in-log. */
 #ifndef PPFS_STREAM_INT_H
 #define PPFS_STREAM_INT_H
-#include "sched/streams/stream.h"
+#include "sched/calls/stream.h"
 
 #define STREAMS_ACTIVE 1024u /* streams in memory that have something to do */
 #define STREAMS_IDLE 64u     /* others that stay there; those that had nothing to do for longest leave it */
@@ -21,14 +21,28 @@
 
 #define KEPT_MAX (64u << 20) /* ... and bytes of answers that are said and not committed, likewise */
 
+/* stream_list.c */
+#define STREAMS_TIMER_US 25000
+void streams_timer_on(struct sched *s); /* lease_timer is due so soon, if it was not */
+int calls_make(struct sched *s);        /* 0 or -ENOMEM */
+void calls_free(struct sched *s);
+struct stream *stream_find(struct sched *s, uint64_t job);
+struct stream *stream_first(const struct sched *s); /* of all in memory; the next: LIST_NEXT(st, all) */
+unsigned streams_active(const struct sched *s);     /* have something to do */
+/* There is a place in memory for one more: of those that others leave, a user gets all but a sixteenth. */
+bool streams_room(const struct sched *s, const struct user *u);
+size_t stream_share(const struct stream *st); /* bytes that it may hold */
+void stream_enters(struct stream *st);        /* memory */
+void stream_leaves(struct stream *st);
+struct stream *stream_to_evict(const struct sched *s); /* of too many that have nothing to do; NULL: none */
+void stream_becomes(struct stream *st, enum stream_state to);
+void stream_mark(struct stream *st);            /* this turn has something to do for it */
+void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
+/* it runs long: should ppfs die now, that is written down */
+void stream_suspect(struct stream *st, const struct call *c);
+
 static inline size_t stream_unwritten(const struct stream *st) { /* bytes of answers that wait for the disk thread */
     return st->large.size + st->out.size;
-}
-static inline size_t stream_share(const struct stream *st) { /* bytes that it may hold */
-    unsigned n = st->s->streams->count;
-    return user_holds_much(st->user) || answers_much(st->user) ? STREAM_FLOOR
-           : n > STREAMS_ROOMY                                 ? STREAM_HELD / n * STREAMS_ROOMY
-                                                               : STREAM_HELD;
 }
 /* The parser stops here; not in the middle of a call that others of its user wait for, nor before a call whose job goes
  * on, for it was there before. What workers have may wait for what comes. */
@@ -45,39 +59,4 @@ static inline void stream_job_known(struct stream *st, const struct call *c) {
 static inline bool stream_all_said(const struct stream *st) {
     return !st->count && (st->said == st->next_call || !st->wrote_down);
 }
-static inline unsigned streams_active(const struct sched *s) {
-    return s->streams->count - s->streams->idle_count;
-}
-
-/* There is a place in memory for one more: of those that others leave, a user gets all but a sixteenth. */
-static inline bool streams_room(const struct sched *s, const struct user *u) {
-    unsigned left = streams_active(s) < STREAMS_ACTIVE ? STREAMS_ACTIVE - streams_active(s) : 0;
-    return left && (user_is_trusted(s, u->uid) || u->active_streams / 15 < left);
-}
-
-/* stream.c */
-int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind);                /* at its first write */
-int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save); /* to running, into memory */
-int stream_opened(struct sched *s, const struct job_row *r); /* one more writer; -ETXTBSY: too late */
-int stream_closed(struct sched *s, const struct job_row *r);
-int stream_let_go(struct sched *s, struct job_row *r, pid_t pid,
-                  int64_t size); /* the process has closed it, or is killed */
-/* In memory, where it is running and left it with nothing to do; NULL in *out: it is not running, or is read anew
- * later. */
-int stream_wake(struct sched *s, const struct job_row *r, struct stream **out);
-void stream_evict(struct sched *s); /* of many that have not, some leave memory */
-/* job_ops and stream_ops of streams */
-void stream_drop(struct sched *s, uint64_t job);
-int stream_ended(struct sched *s, const struct job_row *r);
-void stream_set_priority(struct sched *s, uint64_t job, int priority);
-void stream_free(struct stream *st); /* it leaves memory; what it is made of goes when its reads have come back */
-void stream_destroy_left(struct sched *s);
-int stream_drop_parts(struct sched *s, uint64_t job); /* the jobs of its own that its calls had */
-void stream_rolled_back(struct sched *s);
-int stream_recover(struct sched *s, bool death); /* death: a daemon died over them, not only a commit */
-void stream_free_all(struct sched *s);
-
-/* stream_turn.c */
-void stream_turn(struct sched *s);
-int stream_feed(struct stream *st, const char *bytes, size_t size); /* to the parser */
 #endif

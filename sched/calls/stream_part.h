@@ -1,7 +1,7 @@
 /* Call jobs: those that run a call of a stream each. See stream_part.c. */
 #ifndef PPFS_STREAM_PART_H
 #define PPFS_STREAM_PART_H
-#include "sched/streams/call.h"
+#include "sched/calls/call.h"
 
 struct job_row;
 struct run;

@@ -1,0 +1,12 @@
+/* The streams in memory, see stream_list.c. */
+#ifndef PPFS_CALLS_STATE_H
+#define PPFS_CALLS_STATE_H
+#include "sched/calls/stream_int.h"
+
+struct calls {
+    LIST_HEAD(, stream) all;
+    unsigned count, idle_count;
+    TAILQ_HEAD(, stream) idle;  /* have nothing to do; the longest first */
+    LIST_HEAD(, kept_set) kept; /* stream_kept.c */
+};
+#endif
