@@ -223,7 +223,7 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
 static int begin(struct store *st, const char *path, char *why, size_t why_size) {
     if (sqlite3_open_v2(path, &st->db,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-                        NULL) != SQLITE_OK)
+                        store_log_layer()) != SQLITE_OK)
         return refuse(st, path, "cannot be opened", why, why_size);
     return prepare(st, path, why, why_size);
 }

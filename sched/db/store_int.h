@@ -49,6 +49,7 @@ int64_t store_bytes_free(struct store *st); /* of the file: that hold nothing */
 int64_t store_bytes_used(struct store *st);
 void store_make_shrinkable(struct store *st); /* when it is opened */
 
+const char *store_log_layer(void); /* for sqlite3_open_v2: the files, with a log that takes a commit by one write */
 void store_checkpoint_asked(struct store *st); /* when it is opened: no checkpoint comes by itself */
 /* where the disk is full: the log has room for what is removed, whoever writes */
 void store_log_keep(struct store *st);
