@@ -312,7 +312,7 @@ struct rooms {
     struct users users;
     struct jobs jobs;
     struct runs runs;
-    struct lends lends;
+    struct lending lending;
     struct watch watch;
 };
 
@@ -328,12 +328,12 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     s->users = &rooms->users;
     s->jobs = &rooms->jobs;
     s->runs = &rooms->runs;
-    s->lends = &rooms->lends;
+    s->lending = &rooms->lending;
     s->watch = &rooms->watch;
     s->jobs->successors = c->successors ? c->successors : &rooms->jobs.own_successors;
     atomic_store(&s->jobs->successors->count, atomic_load(&s->jobs->successors->committed));
     s->ops = &ops;
-    lend_init(s->lends);
+    lend_init(s->lending);
     TAILQ_INIT(&s->hosts->roomy);
     TAILQ_INIT(&s->hosts->lost);
     s->owner = geteuid();
@@ -421,7 +421,7 @@ void sched_destroy(struct sched *s) {
         event_free(s->hosts->wake);
     if (s->tidy)
         event_free(s->tidy);
-    lend_free(s->lends);
+    lend_free(s->lending);
     free(s->jobs->waiting_places);
     for (struct later *l; (l = s->laters);) {
         s->laters = l->next;

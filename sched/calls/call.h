@@ -104,9 +104,9 @@ struct codec {
     int (*advance)(struct stream *st, struct call *c); /* JSON: c is answered and the oldest: that goes out */
     /* KEPT_WHOLE of stream_kept.c: its answer, as it goes out, is in p or in bytes. 0; -ENOMEM: p stays as it was. */
     int (*again)(struct stream *st, struct call *c, struct pieces *p, const void *bytes, size_t size);
-    /* Takes bytes of the input that begin at st->look.at, and does what is to be done before its turn; NULL: nothing
+    /* Takes bytes of the input that begin at st->lookahead.at, and does what is to be done before its turn; NULL: nothing
      * is. */
-    int (*look)(struct stream *st, const char *bytes, size_t size);
+    int (*lookahead)(struct stream *st, const char *bytes, size_t size);
     int (*urgent)(struct stream *st, const struct frame *f); /* does what a CANCEL or RELEASE says. 0 or -errno */
 };
 extern const struct codec codec_json, codec_frames;

@@ -89,7 +89,7 @@ struct stream {
     struct frame part;              /* ... the frame that it stands in ... */
     uint32_t left;                  /* ... and how many of that frame's bytes are still to come */
     bool in_frame;
-    struct lookahead look;
+    struct lookahead lookahead;
 };
 
 static inline bool stream_is_json(const struct stream *st) { /* its answers have the order of its calls */

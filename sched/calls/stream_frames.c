@@ -331,5 +331,5 @@ const struct codec codec_frames = {.kind = WORK_STREAM_FRAMES,
                                    .started = started,
                                    .output = output,
                                    .again = again,
-                                   .look = stream_lookahead_frames,
+                                   .lookahead = stream_lookahead_frames,
                                    .urgent = urgent};

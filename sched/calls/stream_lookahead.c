@@ -34,7 +34,7 @@ static bool is_taken(const struct mark *m) {
     return m->cancel || m->release;
 }
 
-static struct mark *constraint_of(const struct lookahead *l, uint64_t id) {
+static struct mark *entry_of(const struct lookahead *l, uint64_t id) {
     size_t at = hash_number(id) >> 20 & (l->cap - 1);
     while (is_taken(&l->marks[at]) && l->marks[at].id != id)
         at = (at + 1) & (l->cap - 1);
@@ -48,7 +48,7 @@ static int grow(struct lookahead *l) {
         return -ENOMEM;
     for (size_t i = 0; i < l->cap; i++)
         if (is_taken(&l->marks[i]))
-            *constraint_of(&wider, l->marks[i].id) = l->marks[i];
+            *entry_of(&wider, l->marks[i].id) = l->marks[i];
     free(l->marks);
     l->marks = wider.marks;
     l->cap = wider.cap;
@@ -60,7 +60,7 @@ static int mark(struct lookahead *l, const struct frame *f, int64_t at) {
         return 0;
     if (l->count * 2 >= l->cap && grow(l) < 0)
         return -ENOMEM;
-    struct mark *m = constraint_of(l, f->id);
+    struct mark *m = entry_of(l, f->id);
     l->count += !is_taken(m);
     m->id = f->id;
     *(f->kind == FRAME_CANCEL ? &m->cancel : &m->release) = at;
@@ -68,11 +68,11 @@ static int mark(struct lookahead *l, const struct frame *f, int64_t at) {
 }
 
 bool stream_cancelled(const struct stream *st, const struct call *c) {
-    return st->look.count && constraint_of(&st->look, c->id)->cancel >= c->end;
+    return st->lookahead.count && entry_of(&st->lookahead, c->id)->cancel >= c->end;
 }
 
 bool stream_released(const struct stream *st, const struct call *c) {
-    return st->look.count && constraint_of(&st->look, c->id)->release >= c->end;
+    return st->lookahead.count && entry_of(&st->lookahead, c->id)->release >= c->end;
 }
 
 /* --- looking ----------------------------------------------------------------------------------------------------- */
@@ -85,7 +85,7 @@ void stream_lookahead_free(struct lookahead *l) {
 
 /* What the parser has taken needs no look: it goes on from there, with what the parser has of a frame. */
 static void catch_up(struct stream *st) {
-    struct lookahead *l = &st->look;
+    struct lookahead *l = &st->lookahead;
     if (st->parsed < l->at)
         return;
     l->at = st->parsed;
@@ -106,7 +106,7 @@ static void catch_up(struct stream *st) {
 }
 
 int stream_lookahead_frames(struct stream *st, const char *bytes, size_t size) {
-    struct lookahead *l = &st->look;
+    struct lookahead *l = &st->lookahead;
     int rc = 0;
     for (size_t n; size && !l->over && rc == 0; bytes += n, size -= n) {
         struct frame f;
@@ -143,35 +143,35 @@ int stream_lookahead_frames(struct stream *st, const char *bytes, size_t size) {
 }
 
 int stream_lookahead(struct stream *st, const char *bytes, size_t size) {
-    struct lookahead *l = &st->look;
+    struct lookahead *l = &st->lookahead;
     int64_t begin = st->in_size - (int64_t)size;
-    if (!st->codec->look || l->over || l->reading || stream_is_parsed(st))
+    if (!st->codec->lookahead || l->over || l->reading || stream_is_parsed(st))
         return 0;
     catch_up(st);
     if (l->at < begin || l->at >= st->in_size) /* behind: stream_lookahead_on comes here; or the parser has it all */
         return 0;
-    return st->codec->look(st, bytes + (l->at - begin), (size_t)(st->in_size - l->at));
+    return st->codec->lookahead(st, bytes + (l->at - begin), (size_t)(st->in_size - l->at));
 }
 
 static void was_read(void *arg, int rc) {
     struct stream *st = arg;
-    st->look.reading = false;
+    st->lookahead.reading = false;
     if (st->id == 0) {
         sched_tick(st->s); /* stream_destroy_left */
         return;
     }
     if (rc > 0 && !st->s->stopping)
-        sched_check(st->s, st->codec->look(st, st->look.buffer, (size_t)rc));
+        sched_check(st->s, st->codec->lookahead(st, st->lookahead.buffer, (size_t)rc));
     else
-        st->look.over = true; /* the parser will find that out too */
+        st->lookahead.over = true; /* the parser will find that out too */
     sched_tick(st->s);
 }
 
 /* One slice a turn. */
 int stream_lookahead_on(struct stream *st) {
-    struct lookahead *l = &st->look;
+    struct lookahead *l = &st->lookahead;
     int64_t in_log = st->in_size - (int64_t)st->tail.size;
-    if (!st->codec->look || l->over || l->reading || stream_is_parsed(st))
+    if (!st->codec->lookahead || l->over || l->reading || stream_is_parsed(st))
         return 0;
     catch_up(st);
     if (l->skip && l->at < in_log) {
@@ -181,7 +181,7 @@ int stream_lookahead_on(struct stream *st) {
     }
     if (l->at >= in_log) { /* what this turn has brought was looked at as it came, or is now */
         int64_t left = st->in_size - l->at;
-        return left > 0 ? st->codec->look(st, st->tail.bytes + st->tail.size - left, (size_t)left) : 0;
+        return left > 0 ? st->codec->lookahead(st, st->tail.bytes + st->tail.size - left, (size_t)left) : 0;
     }
     if (!l->buffer && !(l->buffer = malloc(LOOK_READ)))
         return -ENOMEM;
@@ -192,5 +192,5 @@ int stream_lookahead_on(struct stream *st) {
         return 0;
     l->over = n <= 0;
     sched_tick(st->s);
-    return n > 0 ? st->codec->look(st, l->buffer, (size_t)n) : 0;
+    return n > 0 ? st->codec->lookahead(st, l->buffer, (size_t)n) : 0;
 }

@@ -26,7 +26,7 @@ struct lookahead {
 int stream_lookahead(struct stream *st, const char *bytes, size_t size); /* at what was just appended. 0 or -errno */
 /* on in the input that an earlier daemon took, or that came as one file. 0 or -errno */
 int stream_lookahead_on(struct stream *st);
-int stream_lookahead_frames(struct stream *st, const char *bytes, size_t size); /* codec.look */
+int stream_lookahead_frames(struct stream *st, const char *bytes, size_t size); /* codec.lookahead */
 void stream_lookahead_free(struct lookahead *l);
 /* it can be found by its id until it is answered; stream_calls.c */
 void stream_index(struct stream *st, struct call *c);

@@ -22,7 +22,7 @@ bool stream_has_large(const struct stream *st) {
 
 /* All of what begins at st->begun is in the log, or nothing more comes. */
 static bool is_whole(const struct stream *st) {
-    const struct lookahead *l = &st->look;
+    const struct lookahead *l = &st->lookahead;
     if (stream_is_closed(st) && !st->writing)
         return true;
     if (stream_is_json(st))

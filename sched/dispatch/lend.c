@@ -14,18 +14,18 @@ static int compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-void lend_init(struct lends *l) {
+void lend_init(struct lending *l) {
     TAILQ_INIT(&l->fresh);
 }
 
-void lend_free(struct lends *l) {
+void lend_free(struct lending *l) {
     tdestroy(l->parked, free);
 }
 
 /* --- clients ----------------------------------------------------------------------------------------------------- */
 
 static struct parked *find(struct sched *s, uint64_t request) {
-    struct parked **found = tfind(&request, &s->lends->parked, compare);
+    struct parked **found = tfind(&request, &s->lending->parked, compare);
     return found ? *found : NULL;
 }
 
@@ -36,7 +36,7 @@ static void refuse(struct sched *s, const struct parked *p, uint64_t job, const 
         s, who, NULL,
         "%u job%s of user %u wait%s for results of others, and he may have no more such jobs: one is refused "
         "the result that it would wait for (EDEADLK)",
-        u->lends, u->lends == 1 ? "" : "s", (unsigned)u->uid, u->lends == 1 ? "s" : "");
+        u->lent, u->lent == 1 ? "" : "s", (unsigned)u->uid, u->lent == 1 ? "s" : "");
     struct run *r = run_find(s, job);
     if (r)
         r->refused = true;
@@ -51,7 +51,7 @@ static void look(struct sched *s, struct parked *p) {
     struct user *u = r && r->state == RUN_RUNNING ? r->user : l ? l->user : NULL;
     if (!u)
         return;
-    if (!(r ? r->use.lent : l->lent) && u->lends >= lend_most(u, s->hosts->all->cpus)) {
+    if (!(r ? r->use.lent : l->lent) && u->lent >= lend_most(u, s->hosts->all->cpus)) {
         refuse(s, p, job, u);
         return;
     }
@@ -71,15 +71,15 @@ static void look(struct sched *s, struct parked *p) {
 void lend_turn(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
     struct parked *p;
-    while ((p = TAILQ_FIRST(&s->lends->fresh))) {
-        TAILQ_REMOVE(&s->lends->fresh, p, fresh);
+    while ((p = TAILQ_FIRST(&s->lending->fresh))) {
+        TAILQ_REMOVE(&s->lending->fresh, p, fresh);
         p->looked = true;
         s->steps++;
         look(s, p);
         if (clock_us() >= until)
             break;
     }
-    if (!TAILQ_EMPTY(&s->lends->fresh))
+    if (!TAILQ_EMPTY(&s->lending->fresh))
         sched_tick(s);
 }
 
@@ -98,12 +98,12 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job) {
     if (!p)
         return; /* its slot is then not lent out */
     *p = (struct parked){.request = request, .pid = pid, .on = job};
-    struct parked **at = tsearch(&p->request, &s->lends->parked, compare);
+    struct parked **at = tsearch(&p->request, &s->lending->parked, compare);
     if (!at || *at != p) {
         free(p);
         return;
     }
-    TAILQ_INSERT_HEAD(&s->lends->fresh, p, fresh);
+    TAILQ_INSERT_HEAD(&s->lending->fresh, p, fresh);
     if (s->users->backlog || s->users->placed_backlog || stream_first(s))
         sched_tick(s);
 }
@@ -124,10 +124,10 @@ void sched_unblocked(struct sched *s, uint64_t request) {
     if (!p)
         return;
     if (!p->looked)
-        TAILQ_REMOVE(&s->lends->fresh, p, fresh);
+        TAILQ_REMOVE(&s->lending->fresh, p, fresh);
     wanted_drop(s, p->want);
     if (p->job)
         take_back(s, p);
-    tdelete(&request, &s->lends->parked, compare);
+    tdelete(&request, &s->lending->parked, compare);
     free(p);
 }

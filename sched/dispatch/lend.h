@@ -21,16 +21,16 @@ struct parked {                /* a request that waits for a result */
     uint32_t attempt;          /* of that run */
     struct want *want;         /* where it is a job's */
     bool looked;               /* whether it is a job's is known; else it stands in ... */
-    TAILQ_ENTRY(parked) fresh; /* ... lends.fresh */
+    TAILQ_ENTRY(parked) fresh; /* ... lending.fresh */
 };
 
-struct lends {
+struct lending {
     void *parked; /* tsearch tree */
     TAILQ_HEAD(, parked) fresh;
 };
 
-void lend_init(struct lends *l);
-void lend_free(struct lends *l);
+void lend_init(struct lending *l);
+void lend_free(struct lending *l);
 /* A request of pid waits for that job's result; it waits for another job's from now on; it waits no longer. */
 void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job);
 void sched_waits_on(struct sched *s, uint64_t request, uint64_t job);

@@ -18,7 +18,7 @@
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
 
-void place_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory) {
+void constraint_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory) {
     bool pickles = kind == WORK_PICKLE || kind == WORK_CALL || kind == WORK_STREAM_FRAMES;
     place[0] = 0;
     if (memory)
@@ -27,12 +27,12 @@ void place_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pat
         snprintf(place, CONSTRAINT_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
 }
 
-struct place constraint_parse(const char *place) {
+struct constraint constraint_parse(const char *place) {
     char *end;
     if (*place != 'P' && *place != '=')
-        return (struct place){.pickles = *place == 'p', .pattern = *place ? place + 1 : ""};
+        return (struct constraint){.pickles = *place == 'p', .pattern = *place ? place + 1 : ""};
     uint64_t memory = strtoull(place + 1, &end, 16);
-    return (struct place){.pickles = *place == 'P', .memory = memory, .pattern = *end ? end + 1 : end};
+    return (struct constraint){.pickles = *place == 'P', .memory = memory, .pattern = *end ? end + 1 : end};
 }
 
 /* "3.11" of "3.11.2" */
@@ -48,7 +48,7 @@ bool host_pickles(const struct host *h) {
     return h->pool || (n && n == minor_version(h->python) && strncmp(ours, h->python, n) == 0);
 }
 
-bool host_is(const struct host *h, const struct place *p) {
+bool host_is(const struct host *h, const struct constraint *p) {
     if ((p->pickles && !host_pickles(h)) || (h->memory && h->memory < p->memory))
         return false;
     return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
@@ -99,7 +99,7 @@ bool host_fits(const struct host *h, const char *place, uid_t uid) {
         return false;
     if (!*place)
         return true;
-    struct place p = constraint_parse(place);
+    struct constraint p = constraint_parse(place);
     return host_is(h, &p);
 }
 

@@ -92,11 +92,11 @@ struct host {
  * pattern. */
 #define CONSTRAINT_STREAM                                                                                              \
     "s" /* a stream waits for a place in memory, in a ready queue of its own; its calls wait for hosts */
-void place_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
-struct place {
+void constraint_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
+struct constraint {
     bool pickles;
     uint64_t memory;     /* 0: any */
     const char *pattern; /* in the text that was taken apart, "" = any */
 };
-struct place constraint_parse(const char *place);
+struct constraint constraint_parse(const char *place);
 #endif

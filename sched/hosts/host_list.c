@@ -14,7 +14,7 @@ uint64_t host_id(const char *name) {
 }
 
 /* Where the first one stands whose id is not below this one. */
-static size_t constraint_of(struct sched *s, uint64_t id) {
+static size_t index_of(struct sched *s, uint64_t id) {
     size_t from = 0, to = s->hosts->count;
     while (from < to) {
         size_t middle = from + (to - from) / 2;
@@ -30,7 +30,7 @@ static size_t constraint_of(struct sched *s, uint64_t id) {
 int host_enlist(struct sched *s, struct host *h) {
     struct host **last = &s->hosts->all;
     h->id = host_id(h->name);
-    size_t at = constraint_of(s, h->id);
+    size_t at = index_of(s, h->id);
     if (at < s->hosts->count && s->hosts->by_id[at]->id == h->id)
         return -EEXIST;
     struct host **grown = reallocarray(s->hosts->by_id, s->hosts->count + 1, sizeof *grown);
@@ -51,7 +51,7 @@ int host_enlist(struct sched *s, struct host *h) {
 void host_delist(struct host *h) {
     struct sched *s = h->s;
     struct host **at = &s->hosts->all;
-    size_t i = constraint_of(s, h->id);
+    size_t i = index_of(s, h->id);
     while (*at != h)
         at = &(*at)->next;
     *at = h->next;
@@ -60,13 +60,13 @@ void host_delist(struct host *h) {
 }
 
 struct host *host_by_id(struct sched *s, uint64_t id) {
-    size_t i = constraint_of(s, id);
+    size_t i = index_of(s, id);
     struct host *h = i < s->hosts->count ? s->hosts->by_id[i] : NULL;
     return h && h->id == id ? h : NULL;
 }
 
 struct host *host_behind(struct sched *s, uint64_t id) {
-    size_t i = constraint_of(s, id + 1);
+    size_t i = index_of(s, id + 1);
     return i < s->hosts->count ? s->hosts->by_id[i] : NULL;
 }
 

@@ -64,7 +64,7 @@ unsigned host_free(const struct host *h); /* slots, 0 when it takes no work */
 bool host_fits(const struct host *h, const char *place, uid_t uid);
 bool host_takes(const struct host *h, uid_t uid); /* that user's jobs, wherever they may run */
 void host_set_user(struct host *h);               /* single and only: h->uid has changed, or h is new */
-bool host_is(const struct host *h, const struct place *p);
+bool host_is(const struct host *h, const struct constraint *p);
 bool host_pickles(const struct host *h); /* its Python understands what the one of this machine pickles */
 struct demand {
     const char *place;

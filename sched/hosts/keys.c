@@ -20,7 +20,7 @@ struct keys {
 };
 
 /* The first whose id is not below. */
-static size_t constraint_of(const struct keys *k, uint64_t id) {
+static size_t index_of(const struct keys *k, uint64_t id) {
     size_t low = 0, high = k->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -49,7 +49,7 @@ static int grow(struct keys *k) {
 }
 
 static int add(struct keys *k, const struct registry_key *key) {
-    size_t at = constraint_of(k, host_id(key->name));
+    size_t at = index_of(k, host_id(key->name));
     int rc = k->count == k->room ? grow(k) : 0;
     if (rc < 0)
         return rc;
@@ -60,7 +60,7 @@ static int add(struct keys *k, const struct registry_key *key) {
 }
 
 static struct registry_key *by_id(const struct keys *k, uint64_t id) {
-    size_t at = constraint_of(k, id);
+    size_t at = index_of(k, id);
     return at < k->count && host_id(k->items[at].name) == id ? &k->items[at] : NULL;
 }
 
@@ -212,7 +212,7 @@ int sched_key(struct sched *s, uint64_t id, char text[SCHED_KEY_TEXT]) {
 void sched_page_keys(struct sched *s, uint64_t after, bool (*each)(void *arg, const char *name, uint64_t id),
                      void *arg) {
     const struct keys *k = s->hosts->keys;
-    for (size_t i = after == UINT64_MAX ? k->count : constraint_of(k, after + 1); i < k->count; i++)
+    for (size_t i = after == UINT64_MAX ? k->count : index_of(k, after + 1); i < k->count; i++)
         if (!each(arg, k->items[i].name, host_id(k->items[i].name)))
             return;
 }

@@ -19,7 +19,7 @@ static const char *size_text(uint64_t bytes, char buf[32]) {
 }
 
 /* The host with the most memory among those that match p. */
-static const struct host *roomiest(struct sched *s, const struct place *p) {
+static const struct host *roomiest(struct sched *s, const struct constraint *p) {
     const struct host *best = NULL;
     for (const struct host *h = s->hosts->all; h; h = h->next)
         if (!h->leaving && host_is(h, p) && (!best || h->memory > best->memory))
@@ -28,7 +28,7 @@ static const struct host *roomiest(struct sched *s, const struct place *p) {
 }
 
 /* Whether a node could run it except for its user. */
-static bool is_barred(struct sched *s, const struct place *p, uid_t uid, char *buf, size_t size) {
+static bool is_barred(struct sched *s, const struct constraint *p, uid_t uid, char *buf, size_t size) {
     const struct host *other = NULL;
     for (const struct host *h = s->hosts->all; h; h = h->next) {
         if (h->leaving || !host_is(h, p))
@@ -54,7 +54,7 @@ void why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
     if (quota_why_never(s, j, buf, size))
         return;
     constraint_text(s, j, place);
-    struct place p = constraint_parse(place);
+    struct constraint p = constraint_parse(place);
     const char *where = p.pickles || *p.pattern ? " that it may run on" : "";
     unsigned most = host_largest(s, place, j->uid);
     if (most) {
@@ -107,7 +107,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     if (quota_why_queued(s, j, buf, size))
         return;
     constraint_text(s, j, place);
-    struct place any_python = constraint_parse(place);
+    struct constraint any_python = constraint_parse(place);
     any_python.pickles = false;
     for (const struct host *h = s->hosts->all; h; h = h->next) {
         if (!host_fits(h, place, j->uid)) {

@@ -1,4 +1,4 @@
-/* Steering jobs from outside: cancel, forget, rename, priority, hold, owner. */
+/* Control of jobs: cancel, forget, rename, priority, hold, owner. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -32,7 +32,7 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
 
 /* The calls of a stream get no memory= of their group: they run in workers that others use after them. */
 static void constraint_of(char place[CONSTRAINT_MAX], const struct job *j, const struct options *o) {
-    place_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o));
+    constraint_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o));
 }
 
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {

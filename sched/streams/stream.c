@@ -18,7 +18,7 @@ static void destroy(struct stream *st) {
         buffer_free(buffers[i]);
     chunks_free(&st->large);
     answers_count(st);
-    stream_lookahead_free(&st->look);
+    stream_lookahead_free(&st->lookahead);
     free(st->unmet.parts);
     free(st->read_buffer);
     free(st);
@@ -37,7 +37,7 @@ void stream_free(struct stream *st) {
 void stream_destroy_left(struct sched *s) {
     for (struct stream *st = LIST_FIRST(&s->streams->left), *next; st; st = next) {
         next = LIST_NEXT(st, all);
-        if (st->reading || st->look.reading)
+        if (st->reading || st->lookahead.reading)
             continue;
         LIST_REMOVE(st, all);
         destroy(st);
@@ -129,7 +129,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
         free(st);
         return rc;
     }
-    st->parsed = st->look.at = st->begun = st->row.at;
+    st->parsed = st->lookahead.at = st->begun = st->row.at;
     st->newline = st->in_size;
     st->lines = st->row.line;
     st->next_call = st->row.call;
@@ -206,7 +206,7 @@ void streams_free(struct sched *s) {
     while ((st = stream_first(s)))
         stream_free(st);
     LIST_FOREACH(st, &s->streams->left, all)
-        st->reading = st->look.reading = false;
+        st->reading = st->lookahead.reading = false;
     stream_destroy_left(s);
     stream_kept_free(s);
     stream_endings_free(s);

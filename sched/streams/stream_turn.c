@@ -10,7 +10,8 @@
 
 /* All that was written is answered, in the log, and more may come. */
 static bool has_nothing_to_do(const struct stream *st) {
-    bool waits = st->reading || st->look.reading || st->writing || st->flight || st->storing || st->failed || st->holds;
+    bool waits =
+        st->reading || st->lookahead.reading || st->writing || st->flight || st->storing || st->failed || st->holds;
     return !waits && !st->dirty && !stream_is_closed(st) && st->parsed == st->in_size && stream_all_said(st);
 }
 

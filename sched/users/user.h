@@ -29,7 +29,7 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     int64_t at;               /* ... then, clock_us */
     unsigned slots;           /* of his runs and leases, without lent ones */
     unsigned leased;          /* of them: slots of leases */
-    unsigned lends;           /* his runs and leases that have lent their slots */
+    unsigned lent;            /* his runs and leases that have lent their slots */
     struct want_queue wanted; /* his jobs that others wait for and that may be queued */
     bool backlog, placed;     /* the database may have ready jobs of his: that run anywhere; that have a place */
     bool hungry;              /* a stream of his could use a slot */

@@ -17,22 +17,22 @@ static int compare(const void *a, const void *b) {
 
 /* --- how many ---------------------------------------------------------------------------------------------------- */
 
-void lend_count(struct user *u, bool lends) {
-    u->lends += lends ? 1u : -1u;
-    u->s->users->lent += lends ? 1u : -1u;
+void lend_count(struct user *u, bool lend) {
+    u->lent += lend ? 1u : -1u;
+    u->s->users->lent += lend ? 1u : -1u;
 }
 
 /* Half of what others leave, so that a new user finds some, and all together never use all. */
 int64_t lend_most(const struct user *u, unsigned slots) {
     const struct sched *s = u->s;
     unsigned all = slots > LENT_MIN / LENT_SLOT ? slots * LENT_SLOT : LENT_MIN;
-    unsigned others = s->users->lent - u->lends;
+    unsigned others = s->users->lent - u->lent;
     int64_t share = others < all ? (all - others) / 2 : 0;
     return share < u->quota.waits ? share : u->quota.waits;
 }
 
 bool lend_crowded(const struct user *u, unsigned slots) {
-    return u->lends && u->lends >= lend_most(u, slots) / 2;
+    return u->lent && u->lent >= lend_most(u, slots) / 2;
 }
 
 /* --- what is waited for ------------------------------------------------------------------------------------------ */

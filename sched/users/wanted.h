@@ -18,7 +18,7 @@ struct want {     /* a job that other jobs wait for */
 };
 TAILQ_HEAD(want_queue, want);
 
-void lend_count(struct user *u, bool lends);             /* one more of his jobs lends its slot, or stops that */
+void lend_count(struct user *u, bool lend);              /* one more of his jobs lends its slot, or stops that */
 int64_t lend_most(const struct user *u, unsigned slots); /* so many of his may, where this machine has so many slots */
 /* Whether so many of his jobs lend their slots that the jobs they wait for go first. */
 bool lend_crowded(const struct user *u, unsigned slots);

@@ -235,7 +235,7 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
 
     (void)tag;
     if (fresh)
-        agent_guest(n->agent, s);
+        agent_client(n->agent, s);
 }
 
 /* A hundred at once are more than a ppfs greets at a time: those it sends away come again. */
@@ -255,16 +255,16 @@ static void on_dial_failed(void *arg, const char *why) {
     (void)arg, (void)why;
 }
 
-static void on_linked(void *arg, uint64_t guest, bool up) {
+static void on_linked(void *arg, uint64_t client, bool up) {
     struct node *n = arg;
 
-    (void)guest;
+    (void)client;
     if (!up)
         redial_now(n->redial);
 }
 
-static void on_left(void *arg, uint64_t guest, bool for_good) {
-    (void)arg, (void)guest, (void)for_good;
+static void on_left(void *arg, uint64_t client, bool for_good) {
+    (void)arg, (void)client, (void)for_good;
     if (--node_count == 0)
         event_base_loopbreak(base);
 }

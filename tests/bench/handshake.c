@@ -78,7 +78,7 @@ static void on_frame(void *arg, const struct frame *f) {
     (void)f;
 }
 
-static void on_guest(void *arg, void *tag, struct session *s, bool fresh) {
+static void on_client(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct session_events events = {.frame = on_frame, .lost = on_lost};
     struct session **kept = malloc(sizeof(*kept));
     (void)arg;
@@ -116,7 +116,7 @@ static void start(enum tls_side side, const char *key, const struct hub_events *
 }
 
 static void agent(const char *key, int out) {
-    static const struct hub_events events = {.greeted = on_guest, .failed = on_ignored};
+    static const struct hub_events events = {.greeted = on_client, .failed = on_ignored};
     static const struct peer_listener_events listens = {.accepted = on_accepted};
     struct peer_listener *l;
     start(TLS_NODE, key, &events);

@@ -30,11 +30,11 @@ static struct disk *disk; /* of the remote; it works at once (bare_disk.c) */
 static int theirs = -1;   /* the other end of the newest link, -1: none */
 
 static void turn(void) {
-    static uint8_t sink[64 * 1024];
+    static uint8_t discarded[64 * 1024];
 
     for (int i = 0; i < 3; i++) {
         event_base_loop(base, EVLOOP_NONBLOCK);
-        while (theirs >= 0 && recv(theirs, sink, sizeof(sink), MSG_DONTWAIT) > 0) {
+        while (theirs >= 0 && recv(theirs, discarded, sizeof(discarded), MSG_DONTWAIT) > 0) {
         }
     }
 }
@@ -288,15 +288,15 @@ static void toy_tell(uint8_t what, uint8_t which) {
     }
 }
 
-static void on_guest_linked(void *arg, uint64_t guest, bool up) {
+static void on_client_linked(void *arg, uint64_t client, bool up) {
     (void)arg;
-    (void)guest;
+    (void)client;
     (void)up;
 }
 
-static void on_left(void *arg, uint64_t guest, bool for_good) {
+static void on_left(void *arg, uint64_t client, bool for_good) {
     (void)arg;
-    (void)guest;
+    (void)client;
     (void)for_good;
 }
 
@@ -325,7 +325,7 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     if (!fresh)
         return;
     if (as_node)
-        assert(agent_guest(agent, s));
+        assert(agent_client(agent, s));
     else if (remote)
         session_destroy(s); /* the fuzzer plays one node only, but may come again as another */
     else
@@ -512,7 +512,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct agent_config config = {
         .name = "node", .dir = "/tmp", .cpus = SLOTS, .uids = {1, {{0, UINT32_MAX - 1}}}};
     static const struct agent_events events = {
-        .linked = on_guest_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
+        .linked = on_client_linked, .left = on_left, .busy = on_busy, .python = on_python, .log = on_log};
     struct input in = {data, size};
 
     as_node = byte(&in) & 1;

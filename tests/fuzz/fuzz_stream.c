@@ -186,7 +186,7 @@ static void settle(uint64_t job) {
     for (int i = 0; i < 3; i++) {
         turn();
         while ((st = stream_find(s, job)) &&
-               (st->reading || st->look.reading || st->flight || st->storing || st->writing || st->out.size)) {
+               (st->reading || st->lookahead.reading || st->flight || st->storing || st->writing || st->out.size)) {
             event_base_loop(base, EVLOOP_ONCE);
             turn();
         }
@@ -237,7 +237,7 @@ static uint64_t check_frames(const struct text *t) {
     return sum;
 }
 
-static void look_at(uint64_t job, bool json, struct outcome *o) {
+static void inspect(uint64_t job, bool json, struct outcome *o) {
     struct job j;
     free(o->answers.bytes);
     o->answers = (struct text){0};
@@ -281,7 +281,7 @@ static uint64_t write_stream(const struct text *t, bool json, unsigned cuts, str
     writer_is_open = false;
     sched_release(s, j.id);
     settle(j.id);
-    look_at(j.id, json, o);
+    inspect(j.id, json, o);
     return j.id;
 }
 
@@ -314,7 +314,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             stream_rolled_back(s);
             CHECK(stream_recover(s, false) == 0);
             settle(second);
-            look_at(second, json, &anew);
+            inspect(second, json, &anew);
             CHECK(same(&whole, &anew));
         }
         remove_stream(first);

@@ -26,7 +26,7 @@ ROUNDS = int(os.environ.get("PPFS_ROUNDS", 200))
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
 HERE = Path(__file__).resolve().parent
 SLACK = 20_000_000  # nanoseconds: a worker that was forked while the victims were looked up
-VICTIMS = ("worker", "worker", "worker", "guard", "template", "template", "daemon", "daemon", "daemon", "supervisor", "all")
+VICTIMS = ("worker", "worker", "worker", "guard", "forkserver", "forkserver", "daemon", "daemon", "daemon", "supervisor", "all")
 
 
 def remount(m):
@@ -61,9 +61,9 @@ class Killer:
         if what in ("worker", "guard"):
             group = pids[what + "s"]
             return group and self.shoot(what, self.rng.choice(group))
-        if what in ("template", "daemon"):
+        if what in ("forkserver", "daemon"):
             # who takes its place is started when what it leaves is dead
-            return self.shoot(what, pids[what], with_them=(pids["template"], *workers),
+            return self.shoot(what, pids[what], with_them=(pids["forkserver"], *workers),
                               until=lambda: m.pids()[what] not in (0, pids[what]))
         if what == "supervisor":
             # alone it disturbs nobody; the daemon goes on, until it is unmounted or dies too
@@ -71,7 +71,7 @@ class Killer:
                 return False
             time.sleep(self.rng.random() * 0.05)
             if self.rng.random() < 0.5:
-                self.shoot("daemon", pids["daemon"], with_them=(pids["template"], *workers), until=lambda: not m.marked())
+                self.shoot("daemon", pids["daemon"], with_them=(pids["forkserver"], *workers), until=lambda: not m.marked())
             else:
                 before = time.time_ns()
                 p = subprocess.run(["fusermount3", "-u", "-z", str(m.mnt)], capture_output=True, text=True)
@@ -80,7 +80,7 @@ class Killer:
                 self.kills.append((before, time.time_ns(), "unmount"))
             remount(m)
             return True
-        everything = [p for p in (pids["supervisor"], pids["daemon"], pids["template"], *pids["guards"],
+        everything = [p for p in (pids["supervisor"], pids["daemon"], pids["forkserver"], *pids["guards"],
                                   *pids["workers"]) if p]
         self.rng.shuffle(everything)
         if not self.shoot(what, *everything):
@@ -160,14 +160,14 @@ def test_kill_anything_at_any_time(new_mount):
         if kinds[name] != "fails" or "exit status 3" not in why:
             killed.append((name, kinds[name], why))
     gave_up = [k for k in killed if k[2].startswith("gave up")]  # each after three deaths of what was above it
-    most = m.cpus * sum(count[what] for what in ("template", "daemon", "supervisor", "all", "unmount")) // 3
+    most = m.cpus * sum(count[what] for what in ("forkserver", "daemon", "supervisor", "all", "unmount")) // 3
     assert len(gave_up) <= most, "more gave up than were running at three deaths: %s" % gave_up
     signalled = [k for k in killed if "SIGKILL" in k[2] and k not in gave_up]
     most = count["worker"] + count["guard"] + m.cpus * count["all"]
     assert len(signalled) <= most, "more failed than were killed: %s" % signalled
     for name, kind, why in gave_up:
         begun = len(started[name]["starts"]) if name in started else 0
-        assert begun or "the template" not in why, "%s (%s) gave up, but never began: %s" % (name, kind, why)
+        assert begun or "the fork server" not in why, "%s (%s) gave up, but never began: %s" % (name, kind, why)
     for name, kind, why in killed:
         assert re.search("SIGKILL|die|death", why), "%s (%s) failed although nothing hit it: %s" % (name, kind, why)
 
@@ -273,7 +273,7 @@ def test_a_reader_over_deaths_of_the_daemon(new_mount, options):
         assert size == 30_000_000 and names == {"j%d" % i for i in range(200)}
 
 
-@pytest.mark.parametrize("victim", ["daemon", "template", "all"])
+@pytest.mark.parametrize("victim", ["daemon", "forkserver", "all"])
 def test_three_deaths(m, victim):
     """A job that was running at three deaths fails and says so."""
     m.may_restart = True
@@ -285,10 +285,10 @@ def test_three_deaths(m, victim):
         (m.work / "x.pid").unlink()
         if victim == "daemon":
             m.kill_daemon()
-        elif victim == "template":
-            old = m.pids()["template"]
+        elif victim == "forkserver":
+            old = m.pids()["forkserver"]
             kill(old)
-            wait_until(lambda: m.pids()["template"] not in (0, old), "another template")
+            wait_until(lambda: m.pids()["forkserver"] not in (0, old), "another fork server")
         else:
             m.kill_all()
             remount(m)
@@ -326,13 +326,13 @@ def test_killed_worker_fails_its_job_alone(m):
     m.works()
 
 
-def test_killed_template_fails_nobody(m):
+def test_killed_forkserver_fails_nobody(m):
     """The jobs that ran run again; nothing is anybody's fault."""
     for name in "xy":
         m.put(name, m.gate(name))
         m.pid_of(name)
         (m.work / (name + ".pid")).unlink()
-    kill(m.pids()["template"])
+    kill(m.pids()["forkserver"])
     for name in "xy":
         m.pid_of(name)
         m.open_gate(name)
@@ -360,7 +360,7 @@ def test_acknowledged_but_not_yet_released(m):
     for i in range(6):
         pids = m.pids()
         m.put("x%d" % i, "#!/bin/sh\necho %d\n" % i)
-        for pid in (pids["supervisor"], pids["daemon"], pids["template"]):  # looked up before: no moment is lost
+        for pid in (pids["supervisor"], pids["daemon"], pids["forkserver"]):  # looked up before: no moment is lost
             kill(pid)
         remount(m)
         assert m.result("x%d" % i) == b"%d\n" % i

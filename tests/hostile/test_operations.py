@@ -1,4 +1,4 @@
-"""All that can be done to jobs, groups and streams, in any order, while workers, the template and the daemon are killed and
+"""All that can be done to jobs, groups and streams, in any order, while workers, the fork server and the daemon are killed and
 stopped: each client compares every answer with what ppfs(5) lets it be (operator_client.py), and what the jobs wrote themselves
 is compared with all of them afterwards.
 
@@ -19,7 +19,7 @@ ROUNDS = int(os.environ.get("PPFS_ROUNDS", 15 if sanitized() else 60))
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
 HERE = Path(__file__).resolve().parent
 SLACK = 100_000_000  # nanoseconds: what was started in time may have been slow to say so
-FAULTS = ("worker", "template", "daemon", "daemon", "stop daemon", "stop worker", "stop template")
+FAULTS = ("worker", "forkserver", "daemon", "daemon", "stop daemon", "stop worker", "stop forkserver")
 
 
 def fault(m, rng):
@@ -27,7 +27,7 @@ def fault(m, rng):
     what = rng.choice(FAULTS)
     time.sleep(rng.random() ** 2 * 0.3)
     pids, before = m.pids(), time.time_ns()
-    victim = pids["daemon"] if "daemon" in what else pids["template"] if "template" in what else next(iter(pids["workers"]), 0)
+    victim = pids["daemon"] if "daemon" in what else pids["forkserver"] if "forkserver" in what else next(iter(pids["workers"]), 0)
     if not victim:
         return None
     if what.startswith("stop"):

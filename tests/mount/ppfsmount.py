@@ -339,7 +339,7 @@ class Mount:
         return found
 
     def pids(self):
-        """{"supervisor", "daemon", "template": pid or 0, "guards", "workers": [pid]} as they are at this moment."""
+        """{"supervisor", "daemon", "forkserver": pid or 0, "guards", "workers": [pid]} as they are at this moment."""
         table = parents()
         ours = set(self.marked())
         mains = [pid for pid in ours if exe_of(pid) == str(PPFS)]
@@ -349,10 +349,10 @@ class Mount:
             supervisor = next((p for p in mains if table.get(p) not in mains and any(table.get(c) == p for c in mains)), 0)
         daemons = [p for p in mains if p != supervisor and (not supervisor or table.get(p) == supervisor)]
         daemon = min(daemons, default=0, key=lambda p: table.get(p) in daemons)  # not a child about to exec
-        template = next((p for p in ours if table.get(p) == daemon and exe_of(p) == str(WORKER)), 0) if daemon else 0
-        guards = sorted(p for p in ours if template and table.get(p) == template)
+        forkserver = next((p for p in ours if table.get(p) == daemon and exe_of(p) == str(WORKER)), 0) if daemon else 0
+        guards = sorted(p for p in ours if forkserver and table.get(p) == forkserver)
         workers = sorted(p for p in ours if table.get(p) in guards and exe_of(p) == str(WORKER))
-        return {"supervisor": supervisor, "daemon": daemon, "template": template, "guards": guards, "workers": workers}
+        return {"supervisor": supervisor, "daemon": daemon, "forkserver": forkserver, "guards": guards, "workers": workers}
 
     def kill_daemon(self):
         """kill -9 of the daemon; returns when the supervisor has another one."""
@@ -364,7 +364,7 @@ class Mount:
     def kill_all(self):
         """kill -9 of everything, the supervisor first so that it starts nothing again; the mountpoint is stale then."""
         self.may_restart = True
-        for pid in (self.pids()["supervisor"], self.pids()["daemon"], self.pids()["template"]):
+        for pid in (self.pids()["supervisor"], self.pids()["daemon"], self.pids()["forkserver"]):
             if pid:
                 kill(pid)
         self.gone()

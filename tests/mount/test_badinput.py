@@ -88,7 +88,7 @@ def test_malicious_pickle_that_runs_a_command(m):
     ends(m, "x", "callable")
     m.put("y", pickle.dumps(Evil(eval, "open(%r, 'w').write(str(__import__('os').getpid()))" % str(m.work / "pid"))))
     ends(m, "y")
-    assert int((m.work / "pid").read_text()) not in (m.supervisor, m.first_daemon, m.pids()["template"])
+    assert int((m.work / "pid").read_text()) not in (m.supervisor, m.first_daemon, m.pids()["forkserver"])
 
 
 @pytest.mark.parametrize("data, word", [
@@ -299,7 +299,7 @@ def test_crash_harms_no_other_job(m):
 
 
 def test_call_that_kills_its_parent(m):
-    """The template dies; who did it runs again and fails at the third death, everybody else is served."""
+    """The fork server dies; who did it runs again and fails at the third death, everybody else is served."""
     m.put("x", (eval, ("__import__('os').kill(__import__('os').getppid(), 9) or __import__('time').sleep(1000)",)))
     ends(m)
 
@@ -373,8 +373,8 @@ def test_many_children(m):
           "import os, time\nfor _ in range(200):\n    if os.fork() == 0:\n        os.setsid(); time.sleep(1000)\n"
           "print('many')\n")
     assert m.result("x") == b"many\n"
-    template = m.pids()["template"]
-    wait_until(lambda: len(m.marked()) <= 12 and m.pids()["template"] == template, "the children to be dead")
+    forkserver = m.pids()["forkserver"]
+    wait_until(lambda: len(m.marked()) <= 12 and m.pids()["forkserver"] == forkserver, "the children to be dead")
     m.works()
 
 

@@ -137,7 +137,7 @@ def cgroup_name(pid):
 
 def cgroups(m):
     """The directory with the cgroups of the workers, None where none can be made."""
-    name = cgroup_name(m.pids()["template"])
+    name = cgroup_name(m.pids()["forkserver"])
     for line in open("/proc/self/mountinfo"):
         if " - cgroup2 " in line:
             for top, _, _ in os.walk(line.split()[4]):
@@ -147,7 +147,7 @@ def cgroups(m):
 
 
 @pytest.fixture
-def caged(m):
+def own_cgroups(m):
     m.put("first", "print(1)\n")
     assert m.result("first") == b"1\n"
     if not cgroups(m):
@@ -159,11 +159,11 @@ def many(m):
     return len(m.marked())
 
 
-@pytest.mark.parametrize("end", ["timeout", "over", "unmount", "template"])
-def test_a_bomb_that_nobody_can_count_ends_with_its_job(caged, end):
-    m, top = caged, cgroups(caged)
+@pytest.mark.parametrize("end", ["timeout", "over", "unmount", "forkserver"])
+def test_a_bomb_that_nobody_can_count_ends_with_its_job(own_cgroups, end):
+    m, top = own_cgroups, cgroups(own_cgroups)
     bomb(m, "x", "#ppfs: timeout=1\n" if end == "timeout" else "", "os.setsid()", LAST if end == "over" else WAIT, MANY)
-    if end in ("unmount", "template"):
+    if end in ("unmount", "forkserver"):
         wait_until(lambda: many(m) > MANY / 2, "the bomb to be many")
     if end == "timeout":
         m.failed("x", errno.ETIMEDOUT)
@@ -172,8 +172,8 @@ def test_a_bomb_that_nobody_can_count_ends_with_its_job(caged, end):
     elif end == "unmount":
         m.unmount()
     else:
-        os.kill(m.pids()["template"], signal.SIGKILL)
-        wait_until(lambda: m.pids()["template"] and not os.path.exists(top), "another template")
+        os.kill(m.pids()["forkserver"], signal.SIGKILL)
+        wait_until(lambda: m.pids()["forkserver"] and not os.path.exists(top), "another fork server")
         os.unlink(m.jobs / "x")
     wait_until(lambda: many(m) <= 8, "the bomb's processes to go", 10)
     if end != "unmount":
@@ -182,9 +182,9 @@ def test_a_bomb_that_nobody_can_count_ends_with_its_job(caged, end):
     wait_until(lambda: not os.path.exists(top), "its cgroups to be removed")
 
 
-def test_a_bomb_of_a_call_that_nobody_can_count(caged):
+def test_a_bomb_of_a_call_that_nobody_can_count(own_cgroups):
     """It costs neither its worker nor the calls that come after it."""
-    m = caged
+    m = own_cgroups
     m.work.chmod(0o777)
     calls = [{"call": "exec", "args": ["global os, resource, sys, time, end" + code("os.setsid()", MANY) + LAST]},
              {"call": "operator.neg", "args": [1]}]
@@ -194,18 +194,18 @@ def test_a_bomb_of_a_call_that_nobody_can_count(caged):
     m.works()
 
 
-def test_a_worker_made_in_its_cgroup_is_a_process_like_any_other(caged):
+def test_a_worker_made_in_its_cgroup_is_a_process_like_any_other(own_cgroups):
     """It is there from its first moment on, and libc knows the number of its thread."""
     look = ("(lambda os, time, threading: [open('/proc/self/cgroup').read(), ~time.pthread_getcpuclockid(threading.get_ident()) >> 3,"
             " os.getpid()])(*map(__import__, ['os', 'time', 'threading']))")
-    caged.put("x", json.dumps({"call": "eval", "args": [look]}))
-    cgroup, thread, process = json.loads(caged.result("x"))
-    assert "/%s/w-" % cgroup_name(caged.pids()["template"]) in cgroup
+    own_cgroups.put("x", json.dumps({"call": "eval", "args": [look]}))
+    cgroup, thread, process = json.loads(own_cgroups.result("x"))
+    assert "/%s/w-" % cgroup_name(own_cgroups.pids()["forkserver"]) in cgroup
     assert thread == process
 
 
-def test_cgroups_that_a_dead_ppfs_left(caged):
-    where = os.path.dirname(cgroups(caged))
+def test_cgroups_that_a_dead_ppfs_left(own_cgroups):
+    where = os.path.dirname(cgroups(own_cgroups))
     left = os.path.join(where, cgroup_name(999999999))
     os.makedirs(left + "/w-7")
     # One of another pid namespace says nothing by its number: its ppfs may be alive.
@@ -214,10 +214,10 @@ def test_cgroups_that_a_dead_ppfs_left(caged):
     worker = subprocess.Popen(["sleep", "1000"])
     try:
         Path(others, "w-7/cgroup.procs").write_text(str(worker.pid))
-        os.kill(caged.pids()["template"], signal.SIGKILL)
-        wait_until(lambda: not os.path.exists(left), "another template to remove it")
-        caged.put("y", "print(2)\n")
-        assert caged.result("y") == b"2\n"
+        os.kill(own_cgroups.pids()["forkserver"], signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(left), "another fork server to remove it")
+        own_cgroups.put("y", "print(2)\n")
+        assert own_cgroups.result("y") == b"2\n"
         assert worker.poll() is None
     finally:
         worker.kill()

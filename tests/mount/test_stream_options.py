@@ -127,7 +127,7 @@ def ends(m, name="s"):
     return {i: k for k, i, _ in frames((m.results / name).read_bytes()) if k in (RESULT, ERROR, CANCELLED)}
 
 
-def ends_so_far(m, name="s"):
+def ends_up_to_now(m, name="s"):
     """The same of a stream that goes on."""
     fd, data = os.open(m.results / name, os.O_RDONLY | os.O_NONBLOCK), b""
     try:
@@ -186,7 +186,7 @@ def test_a_release_behind_a_full_window(m):
         f.write(call(other, abs, -1, options=HOLD) + call(other + 1, abs, -1, options=HOLD))
         f.write(b"".join(call(i, abs, -i) for i in range(other + 2, last)) + frame(RELEASE, other))
         f.write(frame(RELEASE, other + 1) + frame(CANCEL, other + 1) + frame(RELEASE, 1))
-        wait_until(lambda: len(ends_so_far(m)) == last - 1, "all answers, before the close")
+        wait_until(lambda: len(ends_up_to_now(m)) == last - 1, "all answers, before the close")
     out = ends(m)
     assert len(out) == last - 1 and {i for i in out if out[i] != RESULT} == {other + 1} and out[other + 1] == CANCELLED
 
@@ -219,7 +219,7 @@ def test_a_line_that_can_never_start(m):
                       {"call": "abs", "args": [-3], "after": ["/G"]}))
         m.put("G/behind", "#!/bin/sh\n#ppfs: after=x.jsonl\necho behind\n")
         m.put("G/y", MAGIC + call(1, abs, -1, options=b'{"after": "x.jsonl"}') + call(2, abs, -2))
-        wait_until(lambda: ends_so_far(m, "G/y") == {2: RESULT}, "what is behind the call that waits")
+        wait_until(lambda: ends_up_to_now(m, "G/y") == {2: RESULT}, "what is behind the call that waits")
         x.write(lines({"call": "abs", "args": [-4], "after": "behind"}, {"call": "abs", "args": [-5], "after": "y"}))
     m.open_gate("G/gate")
     out = [json.loads(line) for line in answers(m, "G/x.jsonl")]
@@ -235,7 +235,7 @@ def test_a_job_written_again_behind_what_waits_for_it(m):
     m.put("gate", m.gate("gate"))
     m.put("a", "#!/bin/sh\n#ppfs: after=gate\necho a\n")
     m.put("s", MAGIC + call(1, abs, -1, options=b'{"after": "a"}') + call(2, abs, -2))
-    wait_until(lambda: ends_so_far(m) == {2: RESULT}, "what is behind the call that waits")
+    wait_until(lambda: ends_up_to_now(m) == {2: RESULT}, "what is behind the call that waits")
     m.put("a", "#!/bin/sh\n#ppfs: after=s\necho a\n")
     assert "after=s: that job waits for this one" in m.failed("a")
     assert ends(m) == {1: ERROR, 2: RESULT} and "a did not succeed" in sentence(m, 1)

@@ -86,11 +86,11 @@ def test_a_directory_that_others_write(base, refused):
 
 def test_a_way_that_leads_over_links(base, mallory, new_mount, refused):
     """One's own links are followed, another's are not."""
-    place = base / "place"
-    place.mkdir(mode=0o1777)
-    place.chmod(0o1777)
-    mallory.sh("ln -s %s %s/his" % (base, place))
-    refused(place / "his" / "state", "%s/his is a symbolic link of user %d" % (place, mallory.uid))
+    directory = base / "directory"
+    directory.mkdir(mode=0o1777)
+    directory.chmod(0o1777)
+    mallory.sh("ln -s %s %s/his" % (base, directory))
+    refused(directory / "his" / "state", "%s/his is a symbolic link of user %d" % (directory, mallory.uid))
     (base / "own").symlink_to(base / "real")
     m = new_mount(options=["--state", str(base / "own" / "state")])
     (base / "real").mkdir()

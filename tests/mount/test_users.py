@@ -136,14 +136,14 @@ echo looked
 
 
 def test_processes_of_ppfs_and_of_others(shared, alice, mallory, private):
-    """Supervisor, daemon, templates, workers and jobs of others; and a job has no descriptor but its own."""
+    """Supervisor, daemon, fork servers, workers and jobs of others; and a job has no descriptor but its own."""
     pids, table = {shared.pids()["supervisor"]}, parents()
     while True:
         below = {pid for pid, parent in table.items() if parent in pids} - pids
         if not below:
             break
         pids |= below
-    assert len(pids) > 5, "supervisor, daemon, templates, workers, a job of alice's"
+    assert len(pids) > 5, "supervisor, daemon, fork servers, workers, a job of alice's"
     (mallory.home / "pids").write_text(" ".join(map(str, pids)))
     (mallory.home / "look").write_text(LOOK)
     p = mallory.sh("cp look $M/jobs/look && cat $M/results/look", M=shared.mnt)

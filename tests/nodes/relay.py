@@ -31,13 +31,13 @@ HELD = 16 * 1024 * 1024  # bytes a direction holds before it stops reading: more
 class Way:
     """One direction of a connection: what was read, and when it is due."""
 
-    def __init__(self, name, source, sink):
+    def __init__(self, name, origin, destination):
         self.name = name
-        self.source, self.sink = source, sink
+        self.origin, self.destination = origin, destination
         self.held = collections.deque()  # (due, bytes); 0 bytes: the end
         self.pipes = collections.deque()  # [read end, write end, bytes in it]; what is read goes into the last one
         self.size = 0
-        self.ended = False  # the source has sent all
+        self.ended = False  # the origin has sent all
         self.carried = 0  # bytes written so far
 
     def add_pipe(self):
@@ -46,12 +46,12 @@ class Way:
         self.pipes.append([*pipe, 0])
 
     def fill(self):
-        """Reads from the source once; the bytes it got."""
+        """Reads from the origin once; the bytes it got."""
         if not self.pipes:
             self.add_pipe()
         for again in (True, False):
             try:
-                size = os.splice(self.source.fileno(), self.pipes[-1][1], CHUNK, flags=NOW)
+                size = os.splice(self.origin.fileno(), self.pipes[-1][1], CHUNK, flags=NOW)
                 self.pipes[-1][2] += size
                 return size
             except BlockingIOError:
@@ -60,9 +60,9 @@ class Way:
             self.add_pipe()  # that one is full
 
     def drain(self, size):
-        """Writes up to size bytes to the sink; those that it took."""
+        """Writes up to size bytes to the destination; those that it took."""
         pipe = self.pipes[0]
-        size = os.splice(pipe[0], self.sink.fileno(), min(size, pipe[2]), flags=NOW)
+        size = os.splice(pipe[0], self.destination.fileno(), min(size, pipe[2]), flags=NOW)
         pipe[2] -= size
         if not pipe[2] and len(self.pipes) > 1:
             self.close_pipe()
@@ -145,7 +145,7 @@ class Server:
         self.delays = {"up": 0.0, "down": 0.0}
         self.frozen = set()
         self.limit = 0
-        self.ways = {}  # socket: (the way it is the source of, the way it is the sink of)
+        self.ways = {}  # socket: (the way it is the origin of, the way it is the destination of)
         self.accepted = 0
         self.bytes = {"up": 0, "down": 0}
         self.listener = None
@@ -178,10 +178,10 @@ class Server:
             dialler.close()
             return
         up, down = Way("up", dialler, server), Way("down", server, dialler)
-        for sock, source, sink in ((dialler, up, down), (server, down, up)):
+        for sock, origin, destination in ((dialler, up, down), (server, down, up)):
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.ways[sock] = (source, sink)
+            self.ways[sock] = (origin, destination)
         self.accepted += 1
 
     def close(self, sock, reset=False):
@@ -190,7 +190,7 @@ class Server:
             return
         for way in self.ways[sock]:
             way.close()
-        for end in (sock, self.ways[sock][0].sink):
+        for end in (sock, self.ways[sock][0].destination):
             if reset:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.ways.pop(end, None)
@@ -202,7 +202,7 @@ class Server:
         except BlockingIOError:
             return
         except OSError:
-            self.close(way.source)
+            self.close(way.origin)
             return
         way.ended = not size
         self.bytes[way.name] += size
@@ -216,7 +216,7 @@ class Server:
                 due, size = way.held[0]
                 if not size:
                     way.held.popleft()
-                    way.sink.shutdown(socket.SHUT_WR)
+                    way.destination.shutdown(socket.SHUT_WR)
                     continue
                 n = way.drain(size)
                 way.size -= n
@@ -228,14 +228,14 @@ class Server:
         except BlockingIOError:
             return
         except OSError:
-            self.close(way.source)
+            self.close(way.origin)
             return
-        if self.limit and way.source in self.ways and sum(w.carried for w in self.ways[way.source]) >= self.limit:
-            self.close(way.source)
-        if way.ended and not way.held and way.source in self.ways:
-            other = self.ways[way.source][1]
+        if self.limit and way.origin in self.ways and sum(w.carried for w in self.ways[way.origin]) >= self.limit:
+            self.close(way.origin)
+        if way.ended and not way.held and way.origin in self.ways:
+            other = self.ways[way.origin][1]
             if other.ended and not other.held:
-                self.close(way.source)
+                self.close(way.origin)
 
     def command(self, word, *rest):
         if word == "delay":
@@ -265,15 +265,15 @@ class Server:
         due = None
         if self.listener and len(self.frozen) < 2:
             wanted[self.listener] = selectors.EVENT_READ
-        for sock, (source, sink) in self.ways.items():
+        for sock, (origin, destination) in self.ways.items():
             events = 0
-            if source.name not in self.frozen and not source.ended and source.size < HELD:
+            if origin.name not in self.frozen and not origin.ended and origin.size < HELD:
                 events |= selectors.EVENT_READ
-            if sink.name not in self.frozen and sink.held:
-                if sink.held[0][0] <= now:
+            if destination.name not in self.frozen and destination.held:
+                if destination.held[0][0] <= now:
                     events |= selectors.EVENT_WRITE
                 else:
-                    due = min(due or sink.held[0][0], sink.held[0][0])
+                    due = min(due or destination.held[0][0], destination.held[0][0])
             if events:
                 wanted[sock] = events
         return wanted, None if due is None else due - now
@@ -303,9 +303,9 @@ class Server:
                 elif events & selectors.EVENT_READ and key.fileobj in self.ways:
                     self.read(self.ways[key.fileobj][0])
             now = time.monotonic()
-            for source, _ in list(self.ways.values()):
-                if source.source in self.ways and source.name not in self.frozen and source.held:
-                    self.write(source, now)
+            for origin, _ in list(self.ways.values()):
+                if origin.origin in self.ways and origin.name not in self.frozen and origin.held:
+                    self.write(origin, now)
             for file in [f for f in registered if f is not sys.stdin and f.fileno() < 0]:
                 self.forget(file, registered)
 

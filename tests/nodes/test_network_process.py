@@ -180,7 +180,7 @@ def test_it_ends_when_it_is_let_go(pair):
 
 
 def test_jobs_do_not_see_it_as_theirs(pair):
-    """The end of a template sweeps up what is below the node, but for it."""
+    """The end of a fork server sweeps up what is below the node, but for it."""
     m, node = pair
     pid = net_of(node.pid)
     m.put("x", "#!/bin/sh\nsetsid sleep 1000 &\nkill -9 0; kill -9 $PPID\n")

@@ -82,7 +82,7 @@ def test_a_node_whose_workers_start_no_more_gives_its_work_back(ml, new_node, ba
     worker.symlink_to("/bin/false")
     for pid in node.marked():
         if parents().get(pid) == node.pid:
-            kill(pid)  # the template; a network process may have ended meanwhile
+            kill(pid)  # the fork server; a network process may have ended meanwhile
     assert node.wait() == 1 and "cannot be started any more" in node.log()
     new_node("--name", "sound", join=ml).up(ml)
     ml.pid_of("g")

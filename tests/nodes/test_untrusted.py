@@ -39,10 +39,10 @@ def test_a_thousand_connections_at_once(ml, new_node, many_files):
     with contextlib.ExitStack() as stack:
         for _ in range(1000):
             stack.enter_context(connect(listens(m)))
-        node = new_node("--name", "far", join=m).up(m)  # behind them, and let in
+        node = new_node("--name", "remote_end", join=m).up(m)  # behind them, and let in
         m.put("j.sh", "#!/bin/sh\necho done\n")
         assert m.result("j.sh") == b"done\n"
-        assert set(nodes_of(m)) == {"local", "far"}
+        assert set(nodes_of(m)) == {"local", "remote_end"}
     wait_until(lambda: refusals(log_of(m)), "the refusal to be logged")
     assert len(refusals(log_of(m))) == 1, log_of(m)
     assert node.process.poll() is None
@@ -77,7 +77,7 @@ def test_who_has_no_key(ml, new_node, end):
         (m.mnt / "nodes" / address).mkdir()
         node.up(m, address)
     else:
-        new_node("--name", "far", join=m).up(m)
+        new_node("--name", "remote_end", join=m).up(m)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def rogue(base):
 def test_a_rogue_server_with_a_certificate_is_told_nothing(ml, new_node, rogue):
     m = ml
     address, met, told = rogue
-    node = new_node("--name", "far", "--join", address, join=m).up(m)  # it joins one that is right, and the rogue
+    node = new_node("--name", "remote_end", "--join", address, join=m).up(m)  # it joins one that is right, and the rogue
     wait_until(lambda: len(met) >= 2, "the rogue to be tried again")
     (m.mnt / "nodes" / address).mkdir()
     seen = len(met)
@@ -119,7 +119,7 @@ def test_a_rogue_server_with_a_certificate_is_told_nothing(ml, new_node, rogue):
     for log in (node.log(), log_of(m)):
         assert len([line for line in log.splitlines() if address in line]) == 1, log
     m.put("j.sh", "#!/bin/sh\necho $PPFS_NODE\n")
-    assert m.result("j.sh") == b"far\n"
+    assert m.result("j.sh") == b"remote_end\n"
 
 
 def overhear(to):
@@ -127,25 +127,25 @@ def overhear(to):
     server = socket.create_server(("127.0.0.1", 0))
     said = bytearray()
 
-    def carry(source, sink, notes=None):
+    def carry(source, destination, notes=None):
         with contextlib.suppress(OSError):
             while piece := source.recv(65536):
                 if notes is not None:
                     notes.extend(piece)
-                sink.sendall(piece)
+                destination.sendall(piece)
         with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+            destination.shutdown(socket.SHUT_WR)
 
     def serve():
-        near, far = server.accept()[0], connect(to)
+        near, remote_end = server.accept()[0], connect(to)
         server.close()
-        far.settimeout(None)
-        back = threading.Thread(target=carry, args=(far, near), daemon=True)
+        remote_end.settimeout(None)
+        back = threading.Thread(target=carry, args=(remote_end, near), daemon=True)
         back.start()
-        carry(near, far, said)
+        carry(near, remote_end, said)
         back.join()
         near.close()
-        far.close()
+        remote_end.close()
 
     threading.Thread(target=serve, daemon=True).start()
     return "127.0.0.1:%d" % server.getsockname()[1], said
@@ -155,7 +155,7 @@ def test_who_repeats_what_a_node_said_gets_nowhere(ml, new_node):
     """All of it, and each beginning of it: a record of the wire is no key."""
     m = ml
     address, said = overhear(listens(m))
-    node = new_node("--name", "far", key=key_of(m), join=address).up(m)
+    node = new_node("--name", "remote_end", key=key_of(m), join=address).up(m)
     m.put("j.sh", "#!/bin/sh\necho done\n")
     assert m.result("j.sh") == b"done\n" and len(said) > 500
     tape = bytes(said)
@@ -167,5 +167,5 @@ def test_who_repeats_what_a_node_said_gets_nowhere(ml, new_node):
                 pass
     wait_until(lambda: refusals(log_of(m)), "the refusal to be logged")
     assert len(refusals(log_of(m))) == 1, log_of(m)
-    assert nodes_of(m) == ["local", "far"] and value(m, "far", "state") == "up"
-    assert log_of(m).count("nodes/far is up") == 1 and node.process.poll() is None
+    assert nodes_of(m) == ["local", "remote_end"] and value(m, "remote_end", "state") == "up"
+    assert log_of(m).count("nodes/remote_end is up") == 1 and node.process.poll() is None

@@ -12,7 +12,7 @@ import pytest
 import ppfs
 from fakestream import answer, error_body, fake_ppfs
 from ppfs._stream import frames as stream
-from ppfs._stream import outbox
+from ppfs._stream import send_queue
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_large_both_ways(fake):
 def test_what_is_left_of_an_interrupted_write():
     pieces = [b"abc", b"", memoryview(b"defg"), b"h"]
     for n in range(9):
-        assert b"".join(outbox.behind(pieces, n)) == b"abcdefgh"[n:]
+        assert b"".join(send_queue.behind(pieces, n)) == b"abcdefgh"[n:]
     assert b"".join(pieces) == b"abcdefgh"
 
 

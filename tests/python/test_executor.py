@@ -283,7 +283,7 @@ def step(work, i, first):
 def written(future):
     """Whether all up to this call has been written."""
     with future._connection.lock:
-        return not future._connection._outbox
+        return not future._connection._send_queue
 
 
 @pytest.mark.parametrize("chunksize", [1, 3])

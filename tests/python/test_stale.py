@@ -269,7 +269,7 @@ def make():
     def init(): inside.append(1); return inside
     def look(x): return inside
     return init, look
-init_inside, look_inside = make()
+init_inside, read_inside = make()
 def counted(x, l=[]): return counted.n, l, x
 counted.n = 0
 def init():
@@ -285,7 +285,7 @@ class Init:
 def a(x): return len(seen), seen[0].x, table, x
 def b(x): return box.more.__name__, one.x, Box.kept, C.many, number, "gone" in globals(), x
 def c(x): return counted(x)
-def d(x): return look_inside(x)
+def d(x): return read_inside(x)
 def e(x): return alias, table["k"] is alias
 def f(x): return later, x
 def g(x): return given, x

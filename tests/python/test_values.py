@@ -39,7 +39,7 @@ def functions():
 spoil, sizes, aliases = functions()
 
 
-def values_sent(ex):
+def objects_sent(ex):
     """Values, and not the functions that take them."""
     return [blob for blob in ex.sent if len(blob) > 64 * 1024]
 
@@ -82,8 +82,8 @@ def test_the_same_in_many_calls(ex, kind):
     data = make(kind)
     calls = 100 if kind in ("array", "bytes") else 10
     assert list(ex.map(sizes, [data] * calls)) == [[len(data)]] * calls
-    assert len(values_sent(ex)) == 1
-    written = os.lseek(ex._core.channel._outbox.fd, 0, os.SEEK_CUR)
+    assert len(objects_sent(ex)) == 1
+    written = os.lseek(ex._core.channel._send_queue.fd, 0, os.SEEK_CUR)
     assert written < 3 * (len(pickle.dumps(data, 5)) + 10000), written
 
 
@@ -108,7 +108,7 @@ def test_changed_each_time(ex):
         data[0] = i
         futures.append(ex.submit(spoil, data))
     assert [f.result() for f in futures] == list(range(40))
-    assert len(values_sent(ex)) <= 2
+    assert len(objects_sent(ex)) <= 2
 
 
 def test_used_once(ex):
@@ -116,14 +116,14 @@ def test_used_once(ex):
     for kind in ("array", "bytes"):
         futures = [ex.submit(len, make(kind)[i:]) for i in range(20)]
         assert [f.result() for f in futures] == [len(make(kind)) - i for i in range(20)]
-    assert values_sent(ex) == []
+    assert objects_sent(ex) == []
 
 
 def test_by_keyword_and_three_in_one_call(ex):
     one, two, three = make("array"), make("bytes"), make("text")
     futures = [ex.submit(sizes, one, i * "x", two, key=three, other=one) for i in range(10)]
     assert [f.result() for f in futures] == [[len(one), i, len(two), len(three), len(one)] for i in range(10)]
-    assert len(values_sent(ex)) == 3
+    assert len(objects_sent(ex)) == 3
 
 
 def test_one_object_stays_one_object(ex):
@@ -140,7 +140,7 @@ def test_objects_that_share_parts(ex):
     many = [[i] for i in range(20000)]
     futures = [ex.submit(lambda a, b: a[5] is b, many, many[5]) for _ in range(5)]
     assert [f.result() for f in futures] == [True] * 5
-    assert values_sent(ex) == []
+    assert objects_sent(ex) == []
 
 
 @pytest.mark.parametrize("options", [{"priority": 3}, {"env": {"KEY": "value"}}, {"timeout": "50s"}])
@@ -148,20 +148,20 @@ def test_with_options(ex, options):
     data = make("array")
     view = ex.options(**options)
     assert [f.result() for f in [view.submit(spoil, data) for _ in range(6)]] == [data[0]] * 6
-    assert len(values_sent(ex)) == 1
+    assert len(objects_sent(ex)) == 1
 
 
 def test_in_chunks(ex):
     data = make("bytes")
     assert list(ex.map(sizes, [data] * 60, map(str, range(60)), chunksize=7)) == [[len(data), len(str(i))] for i in range(60)]
-    assert len(values_sent(ex)) == 1
+    assert len(objects_sent(ex)) == 1
 
 
 def test_callables_with_a_state(ex):
     data = make("array")
     adder = functools.partial(numpy.add, 1)
     assert all((f.result() == data + 1).all() for f in [ex.submit(adder, data) for _ in range(5)])
-    assert len(values_sent(ex)) == 1
+    assert len(objects_sent(ex)) == 1
 
 
 @pytest.mark.parametrize("serializer", ["cloudpickle", "dill", "pickle", None])
@@ -172,7 +172,7 @@ def test_serializers(m, serializer):
     with ppfs.Executor(str(m.mnt), serializer=serializer) as ex:
         fn = functools.partial(numpy.take, axis=0) if serializer == "pickle" else spoil
         assert [f.result() for f in [ex.submit(fn, data, 0) for _ in range(5)]] == [data[0]] * 5
-        assert os.lseek(ex._core.channel._outbox.fd, 0, os.SEEK_CUR) < 3 * data.nbytes
+        assert os.lseek(ex._core.channel._send_queue.fd, 0, os.SEEK_CUR) < 3 * data.nbytes
 
 
 def test_functions_and_objects_by_value(run):
@@ -192,7 +192,7 @@ with ppfs.Executor() as ex:
     print(sorted({ex.submit(both, data, small).result() for _ in range(6)}))
     print(sorted({ex.submit(len, large).result() for _ in range(6)}))
     print(sorted({ex.submit(lambda f, d: f(d, [1]), both, data).result() for _ in range(6)}))
-    print(os.lseek(ex._core.channel._outbox.fd, 0, os.SEEK_CUR) < 4_000_000)
+    print(os.lseek(ex._core.channel._send_queue.fd, 0, os.SEEK_CUR) < 4_000_000)
 """) == "[800003]\n[50000]\n[800001]\nTrue\n"
 
 
@@ -235,7 +235,7 @@ def test_what_does_not_pickle_is_named(ex):
 def test_one_that_is_too_large_for_a_value(ex):
     data = bytes((64 << 20) + 1)
     assert [f.result() for f in [ex.submit(len, data) for _ in range(3)]] == [len(data)] * 3
-    assert values_sent(ex) == []
+    assert objects_sent(ex) == []
 
 
 def test_a_function_that_is_too_large_to_be_kept(ex):
@@ -307,7 +307,7 @@ def test_from_several_threads(ex):
     threads = [threading.Thread(target=work) for _ in range(4)]
     [t.start() for t in threads]
     [t.join() for t in threads]
-    assert not wrong and len(values_sent(ex)) == 1
+    assert not wrong and len(objects_sent(ex)) == 1
 
 
 def test_joblib(m, monkeypatch):

@@ -39,7 +39,7 @@ struct node {
     struct dials dials;
     struct redial *redial;
     bool left, for_good, busy;
-    unsigned links, guests;
+    unsigned links, clients;
 };
 
 static struct fixture {
@@ -56,7 +56,7 @@ static struct fixture {
     const char *function;
     size_t function_size;
     struct runner runner;               /* of the first */
-    char trouble[1024], node_log[1024]; /* why the last guest of a node has gone */
+    char trouble[1024], node_log[1024]; /* why the last client of a node has gone */
     const char *via;                    /* what nodes dial; NULL: the registry itself */
 } fix;
 
@@ -184,8 +184,8 @@ static inline void node_greeted(void *arg, void *tag, struct session *s, bool fr
 
     (void)tag;
     if (fresh)
-        assert_int_not_equal(agent_guest(n->agent, s), 0);
-    n->guests += fresh;
+        assert_int_not_equal(agent_client(n->agent, s), 0);
+    n->clients += fresh;
 }
 
 static inline void node_failed(void *arg, void *tag, const char *reason) {
@@ -206,19 +206,19 @@ static inline void node_dial_failed(void *arg, const char *reason) {
     print_message("%s\n", reason);
 }
 
-static inline void node_linked(void *arg, uint64_t guest, bool up) {
+static inline void node_linked(void *arg, uint64_t client, bool up) {
     struct node *n = arg;
 
-    (void)guest;
+    (void)client;
     n->links += up;
     if (!up)
         redial_now(n->redial);
 }
 
-static inline void node_left(void *arg, uint64_t guest, bool for_good) {
+static inline void node_left(void *arg, uint64_t client, bool for_good) {
     struct node *n = arg;
 
-    (void)guest;
+    (void)client;
     n->left = true;
     n->for_good = for_good;
     if (n->redial && !for_good && !fix.stay_away)

@@ -36,7 +36,7 @@ static struct host *choose(const char *where, unsigned cpus, const char *avoid) 
 
 static const char *place(enum work_kind kind, const char *pattern) {
     static char buf[CONSTRAINT_MAX];
-    place_make(buf, kind, pattern, 0);
+    constraint_make(buf, kind, pattern, 0);
     return buf;
 }
 
@@ -72,10 +72,10 @@ static void test_who_fits(void **state) {
 static void test_memory_is_a_part_of_the_place(void **state) {
     (void)state;
     char small[CONSTRAINT_MAX], large[CONSTRAINT_MAX];
-    place_make(small, WORK_PROGRAM, NULL, 1u << 30);
-    place_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40); /* a colon in the pattern */
+    constraint_make(small, WORK_PROGRAM, NULL, 1u << 30);
+    constraint_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40); /* a colon in the pattern */
     assert_string_equal(small, "=40000000:");
-    struct place p = constraint_parse(large);
+    struct constraint p = constraint_parse(large);
     assert_true(p.pickles && p.memory == 3ull << 40);
     assert_string_equal(p.pattern, "[bl]*:*");
     p = constraint_parse("");

@@ -66,7 +66,7 @@ static int make_a_file(void) {
     return as_errno(open("/tmp/ppfs-test-jail", O_CREAT | O_WRONLY, 0600));
 }
 
-static int look_at_a_file(void) {
+static int stat_a_file(void) {
     return as_errno(access("/etc/passwd", F_OK));
 }
 
@@ -132,7 +132,7 @@ static int raise_a_limit(void) {
 
 static void what_it_may_not_answers_so(void **state) {
     int (*const attempts[])(void) = {
-        open_a_file,       open_the_root,     make_a_file,        look_at_a_file,       open_internet_socket,
+        open_a_file,       open_the_root,     make_a_file,        stat_a_file,          open_internet_socket,
         open_local_socket, connect_something, set_another_option, signal_its_parent,    map_code,
         become_root,       raise_a_limit,     connect_by_sending, connect_by_a_message, make_a_local_datagram_socket};
 
@@ -158,7 +158,7 @@ static int trace(void) {
     return as_errno(ptrace(PTRACE_TRACEME, 0, NULL, NULL));
 }
 
-static int look_into_another(void) {
+static int read_another_process(void) {
     return as_errno(syscall(SYS_process_vm_readv, parent, NULL, 0, NULL, 0, 0));
 }
 
@@ -167,7 +167,7 @@ static int load_bpf(void) {
 }
 
 static void what_nobody_does_by_mistake_kills(void **state) {
-    int (*const attempts[])(void) = {execute, make_a_child, trace, look_into_another, load_bpf};
+    int (*const attempts[])(void) = {execute, make_a_child, trace, read_another_process, load_bpf};
 
     (void)state;
     if (!FILTERED)

@@ -580,21 +580,21 @@ static void lease_of_another_user(void **state) {
     assert_true(strncmp(fix.calls[3].text, "PermissionError", 15) == 0);
 }
 
-static void death_of_the_template_loses_the_lease(void **state) {
+static void death_of_the_forkserver_loses_the_lease(void **state) {
     (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
     json(2, "{\"call\": \"eval\", \"args\": [\"print('x', flush=True) or __import__('time').sleep(60)\"]}");
     while (!fix.calls[2].printed)
         event_base_loop(fix.base, EVLOOP_ONCE);
-    kill(pool_template(fix.pool), SIGKILL);
+    kill(pool_forkserver(fix.pool), SIGKILL);
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_LOST);
     assert_false(fix.outcome.unbegun);
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
     loop_until(&fix.calls[1].answered);
-    kill(pool_template(fix.pool), SIGKILL); /* between two calls: none has begun */
+    kill(pool_forkserver(fix.pool), SIGKILL); /* between two calls: none has begun */
     loop_until(&fix.done);
     assert_int_equal(fix.outcome.end, WORK_LOST);
     assert_true(fix.outcome.unbegun);
@@ -604,13 +604,13 @@ static void death_of_the_template_loses_the_lease(void **state) {
     assert_true(fix.calls[1].answered);
 }
 
-static void lease_waits_for_a_template(void **state) {
+static void lease_waits_for_a_forkserver(void **state) {
     bool never = false;
 
     (void)state;
-    kill(pool_template(fix.pool), SIGKILL); /* before it has come up: the next start waits a while */
+    kill(pool_forkserver(fix.pool), SIGKILL); /* before it has come up: the next start waits a while */
     loop_for_ms(100, &never);
-    assert_int_equal(pool_template(fix.pool), 0);
+    assert_int_equal(pool_forkserver(fix.pool), 0);
     begin(lease_work(WORK_STREAM_JSON));
     assert_int_equal(runner_call(fix.runner, LEASE, 1, CALL_JSON, "{}", 2, NULL), -ENOENT);
     finish_well();
@@ -749,7 +749,7 @@ static void withhold(const uint8_t *hash, uint64_t lease) {
     fix.withheld = true;
 }
 
-static void values_are_asked_for_once(void **state) {
+static void objects_are_asked_for_once(void **state) {
     char bytes[512];
 
     (void)state;
@@ -793,7 +793,7 @@ static void expect_refusal(uint32_t number, const char *text) {
     assert_non_null(strstr(c->text + 8, text));
 }
 
-static void values_that_are_none(void **state) {
+static void objects_that_are_none(void **state) {
     char bytes[128] = {0, 1, 0, 0};
 
     (void)state;
@@ -847,7 +847,7 @@ static void large_values(void **state) {
         assert_memory_equal(fix.calls[i].text, "\x80\x05\x95\6\0\0\0\0\0\0\0J\xf8\xff\x4f\0.", 17);
 }
 
-static void values_in_a_process_of_its_own(void **state) {
+static void objects_in_a_process_of_its_own(void **state) {
     const char *env[] = {"COLOUR=green", NULL};
     struct work w = lease_work(WORK_STREAM_FRAMES);
 
@@ -931,15 +931,15 @@ int main(void) {
         LEASE_TEST(threads_end_the_worker_after_the_lease),
         LEASE_TEST(lease_with_an_environment_has_its_own_process),
         LEASE_TEST(lease_of_another_user),
-        LEASE_TEST(death_of_the_template_loses_the_lease),
-        LEASE_TEST(lease_waits_for_a_template),
+        LEASE_TEST(death_of_the_forkserver_loses_the_lease),
+        LEASE_TEST(lease_waits_for_a_forkserver),
         LEASE_TEST(held_lease_says_nothing),
         LEASE_TEST(call_that_spoils_its_worker),
         LEASE_TEST(single_call_of_two_pickles),
-        LEASE_TEST(values_are_asked_for_once),
-        LEASE_TEST(values_that_are_none),
+        LEASE_TEST(objects_are_asked_for_once),
+        LEASE_TEST(objects_that_are_none),
         LEASE_TEST(large_values),
-        LEASE_TEST(values_in_a_process_of_its_own),
+        LEASE_TEST(objects_in_a_process_of_its_own),
         LEASE_TEST(waiting_for_a_value),
         LEASE_TEST(single_call_with_values),
     };

@@ -492,7 +492,7 @@ static void whole_trees_are_killed(void **state) {
         loop_for_ms(5);
     assert_int_equal(pool_job_of(fix.pool, atoi(OUT(j))), fix.last);
     assert_int_equal(pool_job_of(fix.pool, getpid()), 0);
-    assert_int_equal(pool_job_of(fix.pool, pool_template(fix.pool)), 0);
+    assert_int_equal(pool_job_of(fix.pool, pool_forkserver(fix.pool)), 0);
     loop_for_ms(50);
     runner_kill(fix.runner, fix.last);
     loop_until(&j->done);
@@ -500,14 +500,14 @@ static void whole_trees_are_killed(void **state) {
     assert_int_equal(system("pgrep -x -f 'sleep 96' >/dev/null"), 256);
 }
 
-static void template_death_loses_work_and_is_mended(void **state) {
+static void forkserver_death_loses_work_and_is_mended(void **state) {
     (void)state;
     struct job *j = begin(text(WORK_PROGRAM, "#!/bin/sh\nsetsid sleep 95 &\necho; sleep 95"));
     while (!j->size[OUTPUT_STDOUT])
         loop_for_ms(5);
-    kill(pool_template(fix.pool), SIGKILL);
+    kill(pool_forkserver(fix.pool), SIGKILL);
     loop_until(&j->done);
-    assert_end(j, WORK_LOST, 0, "the template of the workers");
+    assert_end(j, WORK_LOST, 0, "the fork server of the workers");
     assert_false(j->outcome.unbegun);
     assert_int_equal(fix.troubles, 1);
     assert_end(run(text(WORK_JSON_CALL, "{\"call\": \"abs\", \"args\": [1]}")), WORK_DONE, 0, "");
@@ -525,22 +525,22 @@ static void what_dies_unbegun_says_so(void **state) {
     assert_int_equal(sscanf(RESULT(j), "%d", &worker), 1);
     assert_int_equal(kill(worker, SIGSTOP), 0);
     j = begin(w);
-    kill(pool_template(fix.pool), SIGKILL);
+    kill(pool_forkserver(fix.pool), SIGKILL);
     loop_until(&j->done);
-    assert_end(j, WORK_LOST, 0, "the template of the workers");
+    assert_end(j, WORK_LOST, 0, "the fork server of the workers");
     assert_true(j->outcome.unbegun && !j->outcome.no_room);
     assert_end(run(w), WORK_DONE, 0, "");
-    kill(pool_template(fix.pool), SIGSTOP);
+    kill(pool_forkserver(fix.pool), SIGSTOP);
     struct job *both[2] = {begin(w), begin(w)}; /* one of them has the idle worker */
     loop_until(&both[0]->done);
-    kill(pool_template(fix.pool), SIGKILL);
+    kill(pool_forkserver(fix.pool), SIGKILL);
     loop_until(&both[1]->done);
     assert_end(both[0], WORK_DONE, 0, "");
-    assert_end(both[1], WORK_LOST, 0, "the template of the workers");
+    assert_end(both[1], WORK_LOST, 0, "the fork server of the workers");
     assert_true(both[1]->outcome.unbegun && !both[1]->outcome.no_room);
 }
 
-static void template_that_cannot_start_refuses_work(void **state) {
+static void forkserver_that_cannot_start_refuses_work(void **state) {
     (void)state;
     char path[] = "/tmp/ppfs-file-XXXXXX";
     int fd = mkstemp(path);
@@ -655,16 +655,16 @@ static unsigned long share_of_pipes(void) {
     return pages ? pages * (unsigned long)sysconf(_SC_PAGESIZE) / 4 : ULONG_MAX;
 }
 
-/* More orders than the socket of the template holds, while it takes none. */
+/* More orders than the socket of the fork server holds, while it takes none. */
 static void any_number_of_starts_and_kills_at_once(void **state) {
     (void)state;
     burst_up(BURST);
-    kill(pool_template(fix.pool), SIGSTOP);
+    kill(pool_forkserver(fix.pool), SIGSTOP);
     for (uint64_t job = 1; job <= BURST; job++)
         assert_int_equal(start_numbered(job, "{\"call\": \"abs\", \"args\": [1]}"), 0);
     assert_int_equal(start_numbered(BURST + 1, "{}"), -EAGAIN);
     loop_for_ms(20);
-    kill(pool_template(fix.pool), SIGCONT);
+    kill(pool_forkserver(fix.pool), SIGCONT);
     burst.expected = BURST;
     loop_until(&burst.all);
     assert_true(pipe_bytes() <= share_of_pipes());
@@ -676,11 +676,11 @@ static void any_number_of_starts_and_kills_at_once(void **state) {
     for (uint64_t job = 1; job <= BURST; job++)
         assert_int_equal(start_numbered(job, "{\"call\": \"time.sleep\", \"args\": [1000]}"), 0);
     loop_for_ms(300);
-    kill(pool_template(fix.pool), SIGSTOP);
+    kill(pool_forkserver(fix.pool), SIGSTOP);
     for (uint64_t job = 1; job <= BURST; job++)
         runner_kill(fix.runner, job);
     loop_for_ms(20);
-    kill(pool_template(fix.pool), SIGCONT);
+    kill(pool_forkserver(fix.pool), SIGCONT);
     loop_until(&burst.all);
     assert_int_equal(burst.ends[WORK_SIGNALED], BURST);
     assert_string_equal(burst.why, "killed");
@@ -721,12 +721,12 @@ static void what_waits_is_given_back_without_descriptors(void **state) {
     struct rlimit before, few;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     burst_up(BURST);
-    kill(pool_template(fix.pool), SIGSTOP);
+    kill(pool_forkserver(fix.pool), SIGSTOP);
     for (uint64_t job = 1; job <= BURST; job++)
         assert_int_equal(start_numbered(job, "{\"call\": \"time.sleep\", \"args\": [0.2]}"), 0);
     few = (struct rlimit){.rlim_cur = (rlim_t)entries("/proc/self/fd") + 40, .rlim_max = before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-    kill(pool_template(fix.pool), SIGCONT);
+    kill(pool_forkserver(fix.pool), SIGCONT);
     burst.expected = BURST;
     loop_until(&burst.all);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
@@ -838,9 +838,9 @@ int main(void) {
         POOL_TEST(other_users),
         POOL_TEST(jobs_run_side_by_side),
         POOL_TEST(whole_trees_are_killed),
-        POOL_TEST(template_death_loses_work_and_is_mended),
+        POOL_TEST(forkserver_death_loses_work_and_is_mended),
         POOL_TEST(what_dies_unbegun_says_so),
-        cmocka_unit_test_teardown(template_that_cannot_start_refuses_work, teardown),
+        cmocka_unit_test_teardown(forkserver_that_cannot_start_refuses_work, teardown),
         POOL_TEST(no_descriptor_is_left),
         cmocka_unit_test_teardown(any_number_of_starts_and_kills_at_once, teardown),
         cmocka_unit_test_teardown(without_descriptors_work_waits, teardown),

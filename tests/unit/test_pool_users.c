@@ -1,4 +1,4 @@
-/* The pool with work of several users: each has workers and a template of his own. Needs root. */
+/* The pool with work of several users: each has workers and a fork server of his own. Needs root. */
 #include <linux/close_range.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -27,11 +27,11 @@ static pid_t worker_of(uid_t user) {
     return atoi(OUT(j));
 }
 
-static pid_t template_of(pid_t worker) {
+static pid_t forkserver_of(pid_t worker) {
     return reap_parent(reap_parent(worker));
 }
 
-static unsigned templates(void) {
+static unsigned forkservers(void) {
     char text[16 * 1024] = "", path[64];
     unsigned count = 0;
 
@@ -56,11 +56,11 @@ static void workers_are_one_users(void **state) {
     (void)state;
     NEED_ROOT;
     pid_t ours = worker_of(0);
-    assert_int_equal(template_of(ours), pool_template(fix.pool));
+    assert_int_equal(forkserver_of(ours), pool_forkserver(fix.pool));
     pid_t hers = worker_of(ALICE), his = worker_of(MALLORY);
     assert_int_not_equal(ours, hers);
     assert_int_not_equal(hers, his);
-    assert_int_not_equal(template_of(hers), template_of(his));
+    assert_int_not_equal(forkserver_of(hers), forkserver_of(his));
     assert_int_equal(worker_of(MALLORY), his); /* his next job finds it warm */
     assert_int_equal(worker_of(ALICE), hers);
     assert_int_not_equal(worker_of(0), ours); /* two slots: it was the one idle for the longest */
@@ -70,18 +70,18 @@ static void workers_are_one_users(void **state) {
     assert_int_equal(atoi(OUT(j)), hers);
 }
 
-static void no_more_than_a_few_templates_are_idle(void **state) {
+static void no_more_than_a_few_forkservers_are_idle(void **state) {
     (void)state;
     NEED_ROOT;
     for (uid_t user = CROWD; user < CROWD + MANY; user++)
         worker_of(user);
-    for (int tries = 0; templates() > FEW && tries < 1000; tries++)
+    for (int tries = 0; forkservers() > FEW && tries < 1000; tries++)
         loop_for_ms(10);
-    assert_int_equal(templates(), FEW);
+    assert_int_equal(forkservers(), FEW);
     assert_int_equal(fix.troubles, 0);
 }
 
-static void idle_templates_leave_with_all_that_is_theirs(void **state) {
+static void idle_forkservers_leave_with_all_that_is_theirs(void **state) {
     (void)state;
     NEED_ROOT;
     pool_with(&(struct pool_config){.worker_path = worker_path(), .workers = 2, .keep_ms = 200});
@@ -91,9 +91,9 @@ static void idle_templates_leave_with_all_that_is_theirs(void **state) {
     struct job *j = begin(as(ALICE, "#!/bin/sh\nsleep 0.5"));
     worker_of(MALLORY);
     loop_until(&j->done);
-    for (int tries = 0; templates() > 1 && tries < 1000; tries++)
+    for (int tries = 0; forkservers() > 1 && tries < 1000; tries++)
         loop_for_ms(10);
-    assert_int_equal(templates(), 1);
+    assert_int_equal(forkservers(), 1);
     assert_end(j, WORK_DONE, 0, "");
     assert_int_equal(entries(scratch), 1);
     worker_of(0);
@@ -102,16 +102,16 @@ static void idle_templates_leave_with_all_that_is_theirs(void **state) {
     worker_of(ALICE); /* and come again */
 }
 
-static void death_of_a_template_is_its_users(void **state) {
+static void death_of_a_forkserver_is_its_users(void **state) {
     (void)state;
     NEED_ROOT;
     struct job *hers = begin(as(ALICE, "#!/bin/sh\necho $PPID; sleep 94"));
     struct job *his = begin(as(MALLORY, "#!/bin/sh\necho $PPID; sleep 0.5; echo end"));
     while (!strchr(OUT(hers), '\n') || !strchr(OUT(his), '\n'))
         loop_for_ms(5);
-    kill(template_of(atoi(OUT(hers))), SIGKILL);
+    kill(forkserver_of(atoi(OUT(hers))), SIGKILL);
     loop_until(&hers->done);
-    assert_end(hers, WORK_LOST, 0, "the template of the workers of user 60001");
+    assert_end(hers, WORK_LOST, 0, "the fork server of the workers of user 60001");
     assert_int_equal(fix.troubles, 1);
     loop_until(&his->done);
     assert_end(his, WORK_DONE, 0, "");
@@ -119,7 +119,7 @@ static void death_of_a_template_is_its_users(void **state) {
     worker_of(ALICE);
 }
 
-static void a_template_that_cannot_start_is_in_nobodys_way(void **state) {
+static void a_forkserver_that_cannot_start_is_in_nobodys_way(void **state) {
     (void)state;
     NEED_ROOT;
     char path[] = "/tmp/ppfs-file-XXXXXX";
@@ -195,7 +195,7 @@ static void users_come_and_go_at_random(void **state) {
                 if (nrand48(seed) % 6 == 0)
                     runner_kill(fix.runner, fix.last);
                 if (nrand48(seed) % 12 == 0)
-                    kill(pool_template(fix.pool), SIGKILL);
+                    kill(pool_forkserver(fix.pool), SIGKILL);
             }
             left += jobs[i] != NULL;
         }
@@ -231,7 +231,7 @@ static void idle_workers_leave_descriptors_for_a_worker(void **state) {
     with_few_descriptors(30);
 }
 
-static void idle_workers_leave_descriptors_for_a_template(void **state) {
+static void idle_workers_leave_descriptors_for_a_forkserver(void **state) {
     (void)state;
     NEED_ROOT;
     with_few_descriptors(24);
@@ -287,7 +287,7 @@ static void ask_worker(uid_t own, uid_t user, struct work_outcome *o) {
     close(line[1]);
     close(page);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
-    assert_int_equal(rmdir(root), -1); /* the template has removed it */
+    assert_int_equal(rmdir(root), -1); /* the fork server has removed it */
     close(lock);
 }
 
@@ -310,14 +310,14 @@ int main(void) {
 #define POOL_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         POOL_TEST(workers_are_one_users),
-        POOL_TEST(no_more_than_a_few_templates_are_idle),
-        POOL_TEST(death_of_a_template_is_its_users),
-        cmocka_unit_test_teardown(idle_templates_leave_with_all_that_is_theirs, teardown),
-        cmocka_unit_test_teardown(a_template_that_cannot_start_is_in_nobodys_way, teardown),
+        POOL_TEST(no_more_than_a_few_forkservers_are_idle),
+        POOL_TEST(death_of_a_forkserver_is_its_users),
+        cmocka_unit_test_teardown(idle_forkservers_leave_with_all_that_is_theirs, teardown),
+        cmocka_unit_test_teardown(a_forkserver_that_cannot_start_is_in_nobodys_way, teardown),
         cmocka_unit_test_teardown(groups_of_another_machine_are_those_of_ours, teardown),
         cmocka_unit_test_teardown(users_come_and_go_at_random, teardown),
         cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_worker, teardown),
-        cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_template, teardown),
+        cmocka_unit_test_teardown(idle_workers_leave_descriptors_for_a_forkserver, teardown),
         cmocka_unit_test(a_worker_refuses_other_users_work),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

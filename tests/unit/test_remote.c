@@ -339,7 +339,7 @@ static void with_value(uint64_t id, uint32_t number) {
     assert_int_equal(runner_call(fix.runner, id, number, CALL_VALUES, bytes, 109, NULL), 0);
 }
 
-static void values_cross_once(void **state) {
+static void objects_cross_once(void **state) {
     static const char callable[] = "\x80\x03"
                                    "cbuiltins\ncallable\n.";
 
@@ -484,7 +484,7 @@ int main(void) {
         REMOTE_TEST(a_lease_can_wait_for_its_slot),
         REMOTE_TEST(calls_are_taken_back),
         REMOTE_TEST(functions_cross_once),
-        REMOTE_TEST(values_cross_once),
+        REMOTE_TEST(objects_cross_once),
         REMOTE_TEST(a_function_is_asked_for_again),
         REMOTE_TEST(a_large_call_goes_piece_by_piece),
         REMOTE_TEST(a_large_call_ends_with_its_work),

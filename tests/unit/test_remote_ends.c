@@ -34,14 +34,14 @@ static void a_node_tells_what_had_not_begun(void **state) {
     one_node();
     begin(1, WORK_PYTHON, sleeper);
     turn_until(has_output, &fix.jobs[1]);
-    kill(pool_template(fix.node[0].pool), SIGSTOP);
+    kill(pool_forkserver(fix.node[0].pool), SIGSTOP);
     begin(2, WORK_PYTHON, sleeper);
     turn_until(has_two, &fix.node[0]);
     for (int i = 0; i < 5; i++) /* and its pool has it */
         event_base_loop(base, EVLOOP_NONBLOCK);
-    kill(pool_template(fix.node[0].pool), SIGKILL);
-    assert_end(ended(1), WORK_LOST, "the template of the workers");
-    assert_end(ended(2), WORK_LOST, "the template of the workers");
+    kill(pool_forkserver(fix.node[0].pool), SIGKILL);
+    assert_end(ended(1), WORK_LOST, "the fork server of the workers");
+    assert_end(ended(2), WORK_LOST, "the fork server of the workers");
     assert_false(fix.jobs[1].outcome.unbegun);
     assert_true(fix.jobs[2].outcome.unbegun && !fix.jobs[2].outcome.no_room);
 }
@@ -235,15 +235,15 @@ static void cuts_lose_and_double_nothing(void **state) {
         json(i, "{\"call\": \"operator.add\", \"args\": [%u, 1]}", i);
     assert_int_equal(runner_finish(fix.runner, 1), 0);
     while (!fix.jobs[1].done || !fix.jobs[2].done) {
-        size_t far_enough = relay.passed + 500000;
-        while (relay.passed < far_enough && !(fix.jobs[1].done && fix.jobs[2].done))
+        size_t goal = relay.passed + 500000;
+        while (relay.passed < goal && !(fix.jobs[1].done && fix.jobs[2].done))
             event_base_loop(base, EVLOOP_ONCE);
         if (fix.jobs[1].done && fix.jobs[2].done)
             break;
         cut();
         cuts++;
-        far_enough = relay.passed;
-        turn_until(moved, &far_enough);
+        goal = relay.passed;
+        turn_until(moved, &goal);
     }
     assert_in_range(cuts, 10, 1000);
     assert_int_equal(fix.answers, 2000);
@@ -256,7 +256,7 @@ static void cuts_lose_and_double_nothing(void **state) {
     for (int i = 0; i < 200; i++)
         sum += (uint32_t)(65 + i % 26) * 100000;
     assert_int_equal(fix.jobs[2].sum, sum);
-    assert_int_equal(fix.node[0].guests, 1);
+    assert_int_equal(fix.node[0].clients, 1);
 }
 
 static bool both_have_lost(void *arg) {

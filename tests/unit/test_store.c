@@ -57,7 +57,7 @@ static void set_place(uint64_t id, const char *place) {
     assert_int_equal(store_job_save(st, &r, SAVE_QUEUE), 0);
 }
 
-/* A lane for each place, each in its own order; the lane of those that run anywhere does not see the others. */
+/* A ready queue for each constraint, each in its own order; that of those that run anywhere does not see the others. */
 static void test_places(void **state) {
     (void)state;
     uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"),

@@ -1,4 +1,4 @@
-"""The Python half of a worker: what python.c calls. It is compiled into ppfs-worker and runs once in the template, so
+"""The Python half of a worker: what python.c calls. It is compiled into ppfs-worker and runs once in the fork server, so
 everything imported here is warm in every job. This file, calls.py, scripts.py and order.py are one text, in that order.
 WORK_, STAGE_ and ERROR_ are the enums of C: python.c sets them."""
 import atexit, builtins, gc, importlib, io, json, linecache, os, pickle, signal, site, sys, threading, traceback, types
@@ -95,7 +95,7 @@ def begin_worker():
 
 
 def settle():
-    """The template is ready: what is alive now stays alive, so that no child copies its pages to count it."""
+    """The fork server is ready: what is alive now stays alive, so that no child copies its pages to count it."""
     gc.collect()
     gc.freeze()
 

@@ -116,11 +116,11 @@ bool fresh_open(struct fresh *f, int argc, char **argv) {
         at += sizes[i];
     }
     if (work_decode(parts[0], sizes[0], &f->work, &hold) || sizes[1] > UINT32_MAX ||
-        !getcwd(f->place.cwd, sizeof(f->place.cwd)))
+        !getcwd(f->environment.cwd, sizeof(f->environment.cwd)))
         return false;
     f->work.payload = parts[1];
     f->work.payload_size = (uint32_t)sizes[1];
-    f->place.script = sizes[2] ? strndup(parts[2], sizes[2]) : NULL;
+    f->environment.script = sizes[2] ? strndup(parts[2], sizes[2]) : NULL;
     f->rest = parts[3];
     f->rest_size = sizes[3];
     f->files = (struct fresh_files){fds[1], fds[2], fds[3], fds[4]};

@@ -20,7 +20,7 @@ void fresh_run(const struct work *w, const struct job_environment *p, const char
 
 struct fresh { /* the request in the new process */
     struct work work;
-    struct job_environment place; /* entered already; cwd and script */
+    struct job_environment environment; /* entered already; cwd and script */
     struct fresh_files files;
     const void *rest;
     size_t rest_size;

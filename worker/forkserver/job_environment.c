@@ -138,7 +138,7 @@ void environment_clear_root(bool itself) {
 }
 
 /* Removes, or only finds, what is named after a worker. Returns whether there was something. */
-static bool look_for(uint64_t serial, bool and_remove) {
+static bool find_left(uint64_t serial, bool and_remove) {
     char prefix[32];
     bool found = false;
     DIR *dir = opendir(me.root);
@@ -157,11 +157,11 @@ static bool look_for(uint64_t serial, bool and_remove) {
 }
 
 bool environment_left_by(uint64_t serial) {
-    return look_for(serial, false);
+    return find_left(serial, false);
 }
 
 void environment_clear(uint64_t serial) {
-    look_for(serial, true);
+    find_left(serial, true);
 }
 
 void environment_sweep(void) {

@@ -21,8 +21,8 @@ struct job_environment {
 };
 
 /* Directories are made in one root, whose name the pool chose, and begin with the worker's serial number, so that
- * what a killed worker leaves there is found and removed by the template. */
-void environment_root(const char *root);   /* in the template */
+ * what a killed worker leaves there is found and removed by the fork server. */
+void environment_root(const char *root);   /* in the fork server */
 void environment_clear_root(bool itself);  /* removes all that is in it, or it too */
 bool environment_left_by(uint64_t serial); /* whether that worker, now dead, left something */
 void environment_clear(uint64_t serial);   /* removes it */

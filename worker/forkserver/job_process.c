@@ -53,7 +53,7 @@ static void child_call(const struct work *w, const struct job_environment *p, in
     _exit(0);
 }
 
-/* The child takes on its place. Returns only when it has. */
+/* The child takes on its job environment. Returns only when it has. */
 static void child_enter(const struct job_environment *p, struct report *report) {
     const char *step = environment_enter(p);
 
@@ -410,7 +410,7 @@ void job_process_run(const struct work *w, const struct job_environment *p, stru
 
 /* --- a lease with a process of its own -----------------------------------------------------------------------------
  * */
-/* In a process of its own that has entered its place. */
+/* In a process of its own that has entered its job environment. */
 static _Noreturn void child_lease(const struct work *w, const struct job_environment *p, const struct lease_line *line,
                                   struct report *report) {
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* so that it finds what its calls leave behind */
@@ -479,9 +479,9 @@ void job_process_fresh(int argc, char **argv) {
         _exit(0);
     }
     python_begin_worker();
-    f.place.env = (char **)f.work.env;
+    f.environment.env = (char **)f.work.env;
     if (!page)
-        child_main(&f.work, &f.place, f.files.data, -1, report);
+        child_main(&f.work, &f.environment, f.files.data, -1, report);
     struct lease_line line = {f.files.link, -1, page, f.rest, f.rest_size};
-    child_lease(&f.work, &f.place, &line, report);
+    child_lease(&f.work, &f.environment, &line, report);
 }

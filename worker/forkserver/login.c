@@ -40,7 +40,7 @@ static char *pair_of(const char *key, const char *value) {
 }
 
 /* The last value of key in login.defs; "": none. */
-static void look_up(const char *key, char *value, size_t size) {
+static void read_setting(const char *key, char *value, size_t size) {
     char line[4096], word[32], rest[sizeof(line)];
     FILE *f = fopen(LOGIN_DEFS, "re");
 
@@ -56,7 +56,7 @@ static void look_up(const char *key, char *value, size_t size) {
 static char *path_of(uid_t uid) {
     char value[4096];
 
-    look_up(uid ? "ENV_PATH" : "ENV_SUPATH", value, sizeof(value)); /* with or without that word */
+    read_setting(uid ? "ENV_PATH" : "ENV_SUPATH", value, sizeof(value)); /* with or without that word */
     if (value[0])
         return pair_of("PATH", strncmp(value, "PATH=", 5) == 0 ? value + 5 : value);
     return pair_of("PATH", uid ? "/usr/local/bin:/usr/bin:/bin"
@@ -66,7 +66,7 @@ static char *path_of(uid_t uid) {
 static mode_t umask_of_login(void) {
     char value[32], *end;
 
-    look_up("UMASK", value, sizeof(value));
+    read_setting("UMASK", value, sizeof(value));
     unsigned long mask = strtoul(value, &end, 8);
     return value[0] && !*end && mask <= 0777 ? (mode_t)mask : 022;
 }

@@ -326,7 +326,7 @@ def begin_order():
     _streams = see(_stdout), see(_stderr)
     sys.addaudithook = telling(sys.addaudithook, True)
     faulthandler.dump_traceback_later = telling(faulthandler.dump_traceback_later, False)
-    renew_streams()  # the template's think that they can seek
+    renew_streams()  # the fork server's think that they can seek
     watched = (sys, builtins, warnings, threading, sys.modules["__main__"])
     _names[:0] = [(vars(module), dict(vars(module)), None) for module in watched[:1]]
     _names.extend((vars(module), dict(vars(module)), None) for module in watched[1:])

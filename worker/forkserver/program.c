@@ -17,7 +17,7 @@
 
 struct launch {
     const struct program *prog;
-    const struct job_environment *place;
+    const struct job_environment *environment;
     char **candidates; /* paths to try in turn, one malloc'd block */
     char **env;
     /* The failed step, set by the child; volatile, because the compiler sees that the writing function never
@@ -62,7 +62,7 @@ static char **candidates_of(const struct program *prog, char **env) {
 
 /* In the child, which is the job's user by then: finds out why the file could not be executed. Opens regular files
  * only. */
-static void look_at_program(struct launch *l, const char *path) {
+static void inspect_program(struct launch *l, const char *path) {
     struct stat st;
     ssize_t n = -1;
     int fd =
@@ -88,7 +88,7 @@ static void launch_child(struct launch *l) {
     if (l->prog->input >= 0 && dup2(l->prog->input, 0) < 0)
         l->step = "be given its input";
     else
-        l->step = environment_enter(l->place);
+        l->step = environment_enter(l->environment);
     if (!l->step) {
         close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
         for (size_t i = 0; i < l->prog->keep_count; i++)
@@ -103,7 +103,7 @@ static void launch_child(struct launch *l) {
             errno = EACCES;
         l->err = errno;
         l->step = "";
-        look_at_program(l, l->candidates[0]);
+        inspect_program(l, l->candidates[0]);
     } else {
         l->err = errno;
     }
@@ -153,7 +153,7 @@ void program_outcome(int status, const struct rusage *usage, struct work_outcome
 }
 
 void program_run(const struct program *prog, const struct job_environment *p, struct work_outcome *o) {
-    struct launch l = {.prog = prog, .place = p};
+    struct launch l = {.prog = prog, .environment = p};
     struct rusage usage;
 
     l.env = environment_environ(p);

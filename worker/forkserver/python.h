@@ -1,4 +1,4 @@
-/* CPython inside the template and its workers. Every function needs the one thread that called python_start (it
+/* CPython inside the fork server and its workers. Every function needs the one thread that called python_start (it
  * keeps the GIL for good). Texts called why are one sentence, empty when there is nothing to say. */
 #ifndef PPFS_PYTHON_H
 #define PPFS_PYTHON_H

@@ -149,7 +149,7 @@ static void refuse_call(struct filter *f, uint32_t k, int error) {
 }
 
 /* If the loaded number is k: allow a local first argument, else fail as for an unknown family. */
-static void refuse_far(struct filter *f, uint32_t k) {
+static void refuse_nonlocal(struct filter *f, uint32_t k) {
     add(f, BPF_JMP | BPF_JEQ | BPF_K, k, 0, 4);
     load(f, offsetof(struct seccomp_data, args[0])); /* the lower half: all these processors are little endian */
     add(f, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
@@ -169,8 +169,8 @@ static int enter_filter(void) {
     end(&f, SECCOMP_RET_ERRNO | ENOSYS);
 #endif
     refuse_call(&f, SYS_io_uring_setup, EPERM); /* io_uring makes sockets without a system call for each */
-    refuse_far(&f, SYS_socket);
-    refuse_far(&f, SYS_socketpair);
+    refuse_nonlocal(&f, SYS_socket);
+    refuse_nonlocal(&f, SYS_socketpair);
     end(&f, SECCOMP_RET_ALLOW);
     struct sock_fprog program = {f.len, f.code};
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);

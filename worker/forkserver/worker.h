@@ -1,6 +1,6 @@
-/* A worker: one process, forked from the template, that does one piece of work after the other.
+/* A worker: one process, forked from the fork server, that does one piece of work after the other.
  *
- * Template, guard and worker are subreapers: what a job detaches becomes a child of one of them, and a child nobody
+ * Fork server, guard and worker are subreapers: what a job detaches becomes a child of one of them, and a child nobody
  * knows is killed, with its process group. Those that each make a session of their own and others faster than they are
  * listed outlive that: so a worker has a cgroup (0.2 ms, once), and after 50 ms of killing one after the other all in
  * there are killed at once. Where no cgroup can be made there is only the killing one after the other, for 10 s.

@@ -1,7 +1,7 @@
-/* Guests: their sessions, what they say, and what the runner tells about their works.
+/* Clients: their sessions, what they say, and what the runner tells about their works.
  *
- * Nothing is freed while a frame or an event is being handled: a guest that ends is only marked; its works are killed
- * and it is freed by the timer `later`, which also tells left() and busy(). A work that runs when its guest goes is an
+ * Nothing is freed while a frame or an event is being handled: a client that ends is only marked; its works are killed
+ * and it is freed by the timer `later`, which also tells left() and busy(). A work that runs when its client goes is an
  * orphan until the runner says that it is dead. */
 #include "worker/node/agent.h"
 
@@ -21,7 +21,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)what;
     for (uint32_t i = 0; i < s->task_count; i++) {
         struct task *t = s->tasks[i];
-        if (!t || !t->guest || TAILQ_EMPTY(&t->held) || t->state != TASK_RUNNING)
+        if (!t || !t->client || TAILQ_EMPTY(&t->held) || t->state != TASK_RUNNING)
             continue;
         calls_send_held(t);
         if (!TAILQ_EMPTY(&t->held))
@@ -34,7 +34,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
 void agent_flush(struct agent *s) {
     event_del(s->flush);
     s->hasty = false;
-    for (struct guest *g; (g = LIST_FIRST(&s->corked));) {
+    for (struct client *g; (g = LIST_FIRST(&s->corked));) {
         LIST_REMOVE(g, next_corked);
         g->corked = false;
         if (g->session)
@@ -53,8 +53,8 @@ bool agent_gathers(const struct agent *s) {
     return !LIST_EMPTY(&s->corked) && !s->hasty;
 }
 
-/* --- the end of a guest ------------------------------------------------------------------------------------------ */
-static void guest_free(struct guest *g) {
+/* --- the end of a client ------------------------------------------------------------------------------------------ */
+static void client_free(struct client *g) {
     for (uint32_t i = 0; i < g->task_room; i++)
         if (g->tasks[i])
             task_orphan(g->tasks[i]);
@@ -72,15 +72,15 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
 
     (void)fd;
     (void)what;
-    for (struct guest *g = LIST_FIRST(&s->guests), *next; g; g = next) {
+    for (struct client *g = LIST_FIRST(&s->clients), *next; g; g = next) {
         uint64_t number = g->number;
         bool leaving = g->leaving;
         next = LIST_NEXT(g, next);
         if (!g->ending)
             continue;
-        guest_free(g);
+        client_free(g);
         s->ev.left(s->arg, number, leaving);
-        next = LIST_FIRST(&s->guests); /* left() may have changed the list */
+        next = LIST_FIRST(&s->clients); /* left() may have changed the list */
     }
     task_run_waiting(s);
     if (s->told_busy != (s->works > 0)) {
@@ -91,7 +91,7 @@ static void on_later(evutil_socket_t fd, short what, void *arg) {
 
 /* --- what its session tells --------------------------------------------------------------------------------------- */
 static void on_linked(void *arg, bool up, const char *why) {
-    struct guest *g = arg;
+    struct client *g = arg;
 
     agent_log(g->agent, "the link with ppfs at %s is %s%s%s", session_address(g->session), up ? "up again" : "down",
               why && *why ? ": " : "", why ? why : "");
@@ -105,14 +105,14 @@ static void on_room(void *arg) {
 }
 
 static void on_lost(void *arg, const char *why) {
-    guest_break(arg, why);
+    client_break(arg, why);
 }
 
 /* --- what the runner tells --------------------------------------------------------------------------------------- */
 /* The task, when somebody still wants to hear of it. */
 static struct task *wanted(struct agent *s, uint64_t id) {
     struct task *t = task_of_id(s, id);
-    return t && t->guest && t->state == TASK_RUNNING ? t : NULL;
+    return t && t->client && t->state == TASK_RUNNING ? t : NULL;
 }
 
 static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
@@ -144,7 +144,7 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
 
     if (!t)
         return;
-    if (t->guest) {
+    if (t->client) {
         struct work_outcome said = *o;
         said.attempt = t->work.attempt;
         task_end(t, &said);
@@ -155,12 +155,12 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
 }
 
 static void on_trouble(void *arg, const char *sentence) {
-    struct guest *g;
+    struct client *g;
     struct agent *s = arg;
 
     agent_log(s, "%s", sentence);
-    LIST_FOREACH(g, &s->guests, next)
-        guest_post(g, MESSAGE_TROUBLE, 0, sentence, (uint32_t)strnlen(sentence, MESSAGE_SENTENCE - 1));
+    LIST_FOREACH(g, &s->clients, next)
+        client_post(g, MESSAGE_TROUBLE, 0, sentence, (uint32_t)strnlen(sentence, MESSAGE_SENTENCE - 1));
 }
 
 static void on_python(void *arg) {
@@ -210,17 +210,17 @@ int agent_create(struct agent **out, struct event_base *base, const struct agent
 }
 
 void agent_destroy(struct agent *s) {
-    struct guest *g;
+    struct client *g;
     int saved = errno;
 
     if (!s)
         return;
-    LIST_FOREACH(g, &s->guests, next)
+    LIST_FOREACH(g, &s->clients, next)
         for (uint32_t i = 0; i < g->task_room; i++)
             if (g->tasks[i]) /* nobody is asked to kill it: the runner ends with us */
                 task_free(g->tasks[i]);
-    while (!LIST_EMPTY(&s->guests))
-        guest_free(LIST_FIRST(&s->guests));
+    while (!LIST_EMPTY(&s->clients))
+        client_free(LIST_FIRST(&s->clients));
     for (uint32_t i = 0; i < s->task_count; i++) /* orphans */
         if (s->tasks[i])
             orphan_free(s, s->tasks[i]);
@@ -241,28 +241,28 @@ void agent_set_runner(struct agent *s, struct runner runner) {
     s->runner = runner;
 }
 
-uint64_t agent_guest(struct agent *s, struct session *session) {
+uint64_t agent_client(struct agent *s, struct session *session) {
     static const struct session_events events = {
-        .frame = guest_hear, .linked = on_linked, .room = on_room, .sent = on_room, .lost = on_lost};
-    struct guest *g = calloc(1, sizeof(*g));
+        .frame = client_hear, .linked = on_linked, .room = on_room, .sent = on_room, .lost = on_lost};
+    struct client *g = calloc(1, sizeof(*g));
 
     if (!g) {
         session_destroy(session);
         return 0;
     }
-    *g = (struct guest){.agent = s, .session = session, .number = ++s->last_guest};
+    *g = (struct client){.agent = s, .session = session, .number = ++s->last_client};
     TAILQ_INIT(&g->ring);
     TAILQ_INIT(&g->functions);
-    LIST_INSERT_HEAD(&s->guests, g, next);
+    LIST_INSERT_HEAD(&s->clients, g, next);
     session_watch(session, &events, g);
-    guest_about(g);
+    client_about(g);
     return g->number;
 }
 
-uint64_t agent_guest_of(const struct agent *s, const struct session *session) {
-    const struct guest *g;
+uint64_t agent_client_of(const struct agent *s, const struct session *session) {
+    const struct client *g;
 
-    LIST_FOREACH(g, &s->guests, next)
+    LIST_FOREACH(g, &s->clients, next)
         if (g->session == session)
             return g->number;
     return 0;
@@ -288,21 +288,21 @@ void agent_drain(struct agent *s) {
 }
 
 void agent_goodbye(struct agent *s) {
-    struct guest *g;
+    struct client *g;
 
-    LIST_FOREACH(g, &s->guests, next)
-        guest_post(g, MESSAGE_GOODBYE, 0, NULL, 0);
+    LIST_FOREACH(g, &s->clients, next)
+        client_post(g, MESSAGE_GOODBYE, 0, NULL, 0);
 }
 
 unsigned agent_works(const struct agent *s) {
     return s->works;
 }
 
-unsigned agent_guests(const struct agent *s) {
-    const struct guest *g;
+unsigned agent_clients(const struct agent *s) {
+    const struct client *g;
     unsigned n = 0;
 
-    LIST_FOREACH(g, &s->guests, next)
+    LIST_FOREACH(g, &s->clients, next)
         n += !g->ending;
     return n;
 }

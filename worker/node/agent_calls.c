@@ -5,7 +5,7 @@
  *
  * A function is asked for once for each user, whoever of his tasks needs it: the first one asks, the others wait for
  * the same answer. When the one that has asked ends, another asks again. Functions are kept, the most recently used
- * ones, until the guest goes. */
+ * ones, until the client goes. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,7 @@ bool calls_piece(struct task *t, const struct frame *m) {
             room *= 2;
         uint8_t *bigger = realloc(t->pieces, room);
         if (!bigger) {
-            guest_break(t->guest, no_memory);
+            client_break(t->client, no_memory);
             return true;
         }
         t->pieces = bigger;
@@ -68,7 +68,7 @@ static void hold(struct task *t, uint32_t number, enum call_format format, const
     struct held *h = malloc(sizeof(*h) + (shared ? 0 : size));
 
     if (!h) {
-        guest_break(t->guest, no_memory);
+        client_break(t->client, no_memory);
         return;
     }
     *h = (struct held){.number = number, .format = format, .size = size, .bytes = bytes};
@@ -78,7 +78,7 @@ static void hold(struct task *t, uint32_t number, enum call_format format, const
         h->bytes = size ? memcpy(h + 1, bytes, size) : NULL;
     TAILQ_INSERT_TAIL(&t->held, h, next);
     if (t->state == TASK_RUNNING)
-        agent_retry(t->guest->agent);
+        agent_retry(t->client->agent);
 }
 
 static void held_free(struct held *h) {
@@ -94,7 +94,7 @@ static bool again(int err) {
 
 bool calls_hear(struct task *t, const struct frame *m) {
     enum call_format format = (enum call_format)(m->kind - MESSAGE_CALL_JSON);
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
     const uint8_t *bytes;
     struct shared_buffer *shared;
     size_t size;
@@ -102,7 +102,7 @@ bool calls_hear(struct task *t, const struct frame *m) {
 
     if (!t->lease || (uint32_t)m->id <= t->sent || !whole(t, m, &bytes, &size, &shared))
         return false;
-    t->guest->calls++;
+    t->client->calls++;
     s->calls++;
     t->sent = (uint32_t)m->id;
     if (t->state == TASK_RUNNING && TAILQ_EMPTY(&t->held))
@@ -114,7 +114,7 @@ bool calls_hear(struct task *t, const struct frame *m) {
 }
 
 bool calls_finish(struct task *t) {
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
 
     if (!t->lease)
         return false;
@@ -129,7 +129,7 @@ bool calls_finish(struct task *t) {
 }
 
 void calls_send_held(struct task *t) {
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
 
     struct held *h;
 
@@ -158,7 +158,7 @@ bool calls_recall(struct task *t, uint32_t number) {
         held_free(h);
     }
     if (t->state == TASK_RUNNING)
-        limit = runner_recall(t->guest->agent->runner, t->id, number);
+        limit = runner_recall(t->client->agent->runner, t->id, number);
     if (limit && limit - 1 < t->sent)
         t->sent = limit - 1;
     if (t->state != TASK_ENDED)
@@ -167,7 +167,7 @@ bool calls_recall(struct task *t, uint32_t number) {
 }
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
-static struct function *cached(struct guest *g, uid_t user, const uint8_t hash[HASH]) {
+static struct function *cached(struct client *g, uid_t user, const uint8_t hash[HASH]) {
     struct function *f;
 
     TAILQ_FOREACH(f, &g->functions, next)
@@ -179,7 +179,7 @@ static struct function *cached(struct guest *g, uid_t user, const uint8_t hash[H
     return NULL;
 }
 
-static void drop_last(struct guest *g) {
+static void drop_last(struct client *g) {
     struct function *f = TAILQ_LAST(&g->functions, function_list);
 
     TAILQ_REMOVE(&g->functions, f, next);
@@ -187,7 +187,7 @@ static void drop_last(struct guest *g) {
     free(f);
 }
 
-static void keep(struct guest *g, uid_t user, const uint8_t *hash, size_t size) {
+static void keep(struct client *g, uid_t user, const uint8_t *hash, size_t size) {
     struct function *f = size <= FUNCTIONS_MAX && !cached(g, user, hash) ? malloc(sizeof(*f) + size) : NULL;
 
     if (!f)
@@ -201,13 +201,13 @@ static void keep(struct guest *g, uid_t user, const uint8_t *hash, size_t size) 
         drop_last(g);
 }
 
-void functions_free(struct guest *g) {
+void functions_free(struct client *g) {
     while (!TAILQ_EMPTY(&g->functions))
         drop_last(g);
 }
 
 bool calls_function(struct task *t, const struct frame *m) {
-    struct guest *g = t->guest;
+    struct client *g = t->client;
     const uint8_t *bytes;
     struct shared_buffer *shared;
     size_t size;
@@ -230,7 +230,7 @@ bool calls_function(struct task *t, const struct frame *m) {
 }
 
 /* Another task of the same user that wants the same; asked: that has asked for it. */
-static struct task *who_wants(struct guest *g, const struct task *t, bool asked) {
+static struct task *who_wants(struct client *g, const struct task *t, bool asked) {
     for (uint32_t i = 0; i < g->task_room; i++) {
         struct task *other = g->tasks[i];
         if (other && other != t && other->wants && other->asked == asked && other->work.uid == t->work.uid &&
@@ -246,21 +246,21 @@ static void ask(struct task *t) {
 }
 
 void calls_need(struct task *t, uint32_t number, const uint8_t hash[HASH]) {
-    struct function *f = cached(t->guest, t->work.uid, hash);
+    struct function *f = cached(t->client, t->work.uid, hash);
 
     if (f) {
-        runner_function(t->guest->agent->runner, t->id, hash, f->bytes, f->size, NULL);
+        runner_function(t->client->agent->runner, t->id, hash, f->bytes, f->size, NULL);
         return;
     }
     t->wants = true;
     t->want_number = number;
     memcpy(t->want, hash, HASH);
-    if (!who_wants(t->guest, t, true))
+    if (!who_wants(t->client, t, true))
         ask(t);
 }
 
 void calls_end(struct task *t) {
-    struct task *other = t->wants && t->asked && t->guest ? who_wants(t->guest, t, false) : NULL;
+    struct task *other = t->wants && t->asked && t->client ? who_wants(t->client, t, false) : NULL;
 
     struct held *h;
 

@@ -1,4 +1,4 @@
-/* What a guest says. */
+/* What a client says. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,33 +26,33 @@ static bool hear_work(struct task *t, const struct frame *m) {
     return false;
 }
 
-static void leave(struct guest *g) {
+static void leave(struct client *g) {
     if (g->leaving)
         return;
     g->leaving = true;
     for (uint32_t i = 0; i < g->task_room; i++)
         if (g->tasks[i])
             task_kill(g->tasks[i]);
-    guest_post(g, MESSAGE_GOODBYE, 1, NULL, 0); /* at which it ends the session */
+    client_post(g, MESSAGE_GOODBYE, 1, NULL, 0); /* at which it ends the session */
 }
 
 /* A ppfs that was started again has lost the session of its predecessor, of which nobody else would tell us for a
  * while. One that is still connected is not dead: that is a copy of its state directory, or a machine that was. */
-static bool hear_hello(struct guest *g, const struct frame *m) {
-    struct guest *other;
+static bool hear_hello(struct client *g, const struct frame *m) {
+    struct client *other;
 
     if (g->id_size || m->size < PPFS_ID_MIN || m->size > PPFS_ID_MAX)
         return false;
-    LIST_FOREACH(other, &g->agent->guests, next)
+    LIST_FOREACH(other, &g->agent->clients, next)
         if (other != g && !other->ending && !session_linked(other->session) && other->id_size == m->size &&
             memcmp(other->id, m->body, m->size) == 0)
-            guest_break(other, "it was started again");
+            client_break(other, "it was started again");
     memcpy(g->id, m->body, m->size);
     g->id_size = m->size;
     return true;
 }
 
-static bool hear_welcome(struct guest *g, const struct frame *m) {
+static bool hear_welcome(struct client *g, const struct frame *m) {
     struct agent *s = g->agent;
     char name[NODE_NAME] = "";
 
@@ -68,7 +68,7 @@ static bool hear_welcome(struct guest *g, const struct frame *m) {
     return true;
 }
 
-static bool hear_refused(struct guest *g, const struct frame *m) {
+static bool hear_refused(struct client *g, const struct frame *m) {
     struct agent *s = g->agent;
     char why[MESSAGE_SENTENCE + ADDRESS_MAX];
 
@@ -79,12 +79,12 @@ static bool hear_refused(struct guest *g, const struct frame *m) {
              (const char *)m->body);
     if (s->ev.refused)
         s->ev.refused(s->arg, g->number, why);
-    guest_break(g, why);
+    client_break(g, why);
     return true;
 }
 
-void guest_hear(void *arg, const struct frame *m) {
-    struct guest *g = arg;
+void client_hear(void *arg, const struct frame *m) {
+    struct client *g = arg;
     struct task *t;
 
     if (g->ending)
@@ -107,5 +107,5 @@ void guest_hear(void *arg, const struct frame *m) {
     else
         sane = m->kind > MESSAGE_START && m->kind <= MESSAGE_HOLD; /* of one that has just ended */
     if (!sane)
-        guest_break(g, "it said something that makes no sense; is it of another version of ppfs?");
+        client_break(g, "it said something that makes no sense; is it of another version of ppfs?");
 }

@@ -1,6 +1,6 @@
 /* The structs of the node agent; what its files call of each other is in agent_parts.h.
  *
- * A task is one work of one guest:
+ * A task is one work of one client:
  *   RECEIVING -> WAITING -> RUNNING -> ENDED      RECEIVING only with a payload file
  * RUNNING: the runner has it. ENDED: its DONE waits to be sent; then it is freed. */
 #ifndef PPFS_AGENT_INTERNAL_H
@@ -33,8 +33,8 @@ struct held { /* a call, or a FINISH (number 0), that the runner does not take y
 };
 
 struct task {
-    uint64_t id;         /* what the runner knows it by: index in agent.tasks << 32 | serial */
-    struct guest *guest; /* NULL: it has gone, and the task is being killed */
+    uint64_t id;           /* what the runner knows it by: index in agent.tasks << 32 | serial */
+    struct client *client; /* NULL: it has gone, and the task is being killed */
     uint32_t ref;
     struct work work; /* of that ppfs: what it names is of its user there */
     enum task_state state;
@@ -68,8 +68,8 @@ struct function {
     uint8_t bytes[];
 };
 
-struct guest {
-    LIST_ENTRY(guest) next, next_corked;
+struct client {
+    LIST_ENTRY(client) next, next_corked;
     struct agent *agent;
     struct session *session;
     uint64_t number;
@@ -97,15 +97,15 @@ struct agent {
     struct node_uids uids;
     bool bound; /* not root: uids is the user whose work came first */
     bool draining, told_busy;
-    LIST_HEAD(, guest) guests, corked;
+    LIST_HEAD(, client) clients, corked;
     struct task **tasks; /* by index */
     uint32_t task_count, serial;
     TAILQ_HEAD(, task) waiting;
     struct event *later; /* what must not be told from inside a call: left() and busy() */
     struct event *flush, *retry;
     bool hasty; /* what was posted in this turn is not to wait for more */
-    uint64_t last_guest;
+    uint64_t last_client;
     int64_t began_us;
-    uint64_t started, done, failed, calls; /* of all guests, those that have left too */
+    uint64_t started, done, failed, calls; /* of all clients, those that have left too */
 };
 #endif

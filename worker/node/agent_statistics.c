@@ -6,7 +6,7 @@
 #include "worker/node/agent_internal.h"
 
 char *agent_statistics(const struct agent *s) {
-    const struct guest *g;
+    const struct client *g;
     char *text = NULL;
     size_t size;
     FILE *f = open_memstream(&text, &size);
@@ -17,7 +17,7 @@ char *agent_statistics(const struct agent *s) {
             (long long)(clock_us() - s->began_us) / 1000000, s->draining ? ", draining" : "");
     fprintf(f, "in all: %llu works begun, %llu done, %llu failed; %llu calls\n", (unsigned long long)s->started,
             (unsigned long long)s->done, (unsigned long long)s->failed, (unsigned long long)s->calls);
-    LIST_FOREACH(g, &s->guests, next)
+    LIST_FOREACH(g, &s->clients, next)
         if (g->session)
             fprintf(f,
                     "ppfs at %s (%s, %u us away): %llu works begun, %llu done, %llu failed; %llu calls; %zu bytes on "

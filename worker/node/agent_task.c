@@ -1,4 +1,4 @@
-/* Works of guests: from START to DONE.
+/* Works of clients: from START to DONE.
  *
  * A payload file has no name in serve.dir; the workers open it through this process's /proc entry, so nothing is left
  * when the node is killed. The disk thread makes and writes it; ppfs is told how much is there (KEPT), and sends only
@@ -47,7 +47,7 @@ static int grow(struct task ***array, uint32_t *room, uint32_t at) {
     return 0;
 }
 
-static struct task *task_new(struct guest *g, uint32_t ref) {
+static struct task *task_new(struct client *g, uint32_t ref) {
     struct agent *s = g->agent;
     uint32_t index = 0;
 
@@ -58,7 +58,7 @@ static struct task *task_new(struct guest *g, uint32_t ref) {
     struct task *t = calloc(1, sizeof(*t));
     if (!t)
         return NULL;
-    *t = (struct task){.id = (uint64_t)index << 32 | ++s->serial, .guest = g, .ref = ref};
+    *t = (struct task){.id = (uint64_t)index << 32 | ++s->serial, .client = g, .ref = ref};
     TAILQ_INIT(&t->held);
     STAILQ_INIT(&t->out);
     s->tasks[index] = g->tasks[ref] = t;
@@ -79,7 +79,7 @@ static const struct states task_states = {"work", table, TASK_ENDED + 1};
 
 /* Those that wait are in a list, in the order in which they came there. */
 static void become(struct task *t, enum task_state to) {
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
 
     states_changed(&task_states, (uint32_t)t->id, t->work.name, t->state, to);
     if (t->state == TASK_WAITING)
@@ -98,7 +98,7 @@ static void start_free(struct task *t) {
 }
 
 void task_free(struct task *t) {
-    struct guest *g = t->guest;
+    struct client *g = t->client;
     struct agent *s = g->agent;
 
     calls_end(t);
@@ -116,7 +116,7 @@ void task_free(struct task *t) {
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
 void task_end(struct task *t, const struct work_outcome *o) {
-    struct guest *g = t->guest;
+    struct client *g = t->client;
     struct agent *s = g->agent;
     uint8_t bytes[1024];
     uint32_t size;
@@ -133,7 +133,7 @@ void task_end(struct task *t, const struct work_outcome *o) {
     }
     work_outcome_encode(o, bytes, &size);
     out_send(t, MESSAGE_DONE, MESSAGE_DONE, 0, bytes, size);
-    if (STAILQ_EMPTY(&t->out)) /* else when that was sent, or with its guest */
+    if (STAILQ_EMPTY(&t->out)) /* else when that was sent, or with its client */
         task_free(t);
 }
 
@@ -148,7 +148,7 @@ __attribute__((format(printf, 3, 4))) static void give_up(struct task *t, enum w
 }
 
 void task_orphan(struct task *t) {
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
 
     if (t->state != TASK_RUNNING) {
         task_free(t);
@@ -156,8 +156,8 @@ void task_orphan(struct task *t) {
     }
     calls_end(t);
     out_drop(t);
-    t->guest->tasks[t->ref] = NULL;
-    t->guest = NULL;
+    t->client->tasks[t->ref] = NULL;
+    t->client = NULL;
     runner_kill(s->runner, t->id);
 }
 
@@ -171,7 +171,7 @@ void orphan_free(struct agent *s, struct task *t) {
 
 void task_kill(struct task *t) {
     if (t->state == TASK_RUNNING)
-        runner_kill(t->guest->agent->runner, t->id);
+        runner_kill(t->client->agent->runner, t->id);
     else if (t->state != TASK_ENDED)
         give_up(t, WORK_SIGNALED, "killed");
 }
@@ -181,13 +181,13 @@ void task_hold(struct task *t, bool hold) {
         return;
     t->held_there = hold;
     if (t->state == TASK_RUNNING && !t->pausing)
-        runner_hold(t->guest->agent->runner, t->id, hold);
+        runner_hold(t->client->agent->runner, t->id, hold);
 }
 
 /* --- starting ---------------------------------------------------------------------------------------------------- */
 /* Gives it to the runner. False: there is no slot. */
 static bool give(struct task *t) {
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
     char path[64];
     struct work w = t->work;
 
@@ -216,7 +216,7 @@ static bool give(struct task *t) {
 }
 
 static void wait_or_give(struct task *t) {
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
 
     if (TAILQ_EMPTY(&s->waiting) && give(t))
         return;
@@ -236,14 +236,14 @@ void task_run_waiting(struct agent *s) {
 /* The disk has taken some of its payload, or cannot. */
 static void on_progress(void *arg) {
     struct task *t = arg;
-    struct agent *s = t->guest->agent;
+    struct agent *s = t->client->agent;
     int err = file_writer_error(t->payload);
 
     if (err) {
         give_up(t, WORK_LOST, "node %s cannot keep its bytes in %.200s: %s", s->name, s->dir, strerror(-err));
         return;
     }
-    guest_post(t->guest, MESSAGE_KEPT, message_id(t->ref, file_writer_kept(t->payload)), NULL, 0);
+    client_post(t->client, MESSAGE_KEPT, message_id(t->ref, file_writer_kept(t->payload)), NULL, 0);
     if (t->whole && file_writer_idle(t->payload))
         wait_or_give(t);
 }
@@ -272,11 +272,11 @@ static bool is_taken(struct agent *s, uid_t user) {
 static void give_back(struct task *t, bool no_room, const char *why) {
     struct work_outcome o = {.attempt = t->work.attempt, .end = WORK_LOST, .unbegun = true, .no_room = no_room};
 
-    snprintf(o.why, sizeof(o.why), "node %s %s", t->guest->agent->name, why);
+    snprintf(o.why, sizeof(o.why), "node %s %s", t->client->agent->name, why);
     task_end(t, &o);
 }
 
-bool task_begin(struct guest *g, const struct frame *m) {
+bool task_begin(struct client *g, const struct frame *m) {
     uint32_t ref = (uint32_t)(m->id >> 32), low = (uint32_t)m->id;
     void *start, *env = NULL;
     struct work w;
@@ -291,7 +291,7 @@ bool task_begin(struct guest *g, const struct frame *m) {
         free(start);
         free(env);
         if (sane)
-            guest_break(g, no_memory);
+            client_break(g, no_memory);
         return sane;
     }
     t->start = start;
@@ -313,7 +313,7 @@ bool task_begin(struct guest *g, const struct frame *m) {
         return true;
     }
     if (file_writer_open(&t->payload, g->agent->disk, g->agent->dir, on_progress, t))
-        guest_break(g, no_memory);
+        client_break(g, no_memory);
     return true;
 }
 
@@ -326,7 +326,7 @@ bool task_payload(struct task *t, const struct frame *m) {
     if (m->size && ++t->came - file_writer_kept(t->payload) > PAYLOAD_AHEAD)
         return false;
     if (m->size && file_writer_add(t->payload, m->body, m->size))
-        guest_break(t->guest, no_memory);
+        client_break(t->client, no_memory);
     if (t->whole && file_writer_idle(t->payload))
         wait_or_give(t);
     return true;

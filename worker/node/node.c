@@ -1,5 +1,5 @@
 /* The life of ppfs-node: it gets connections (those it dials, those that dial it), greets with them through one hub,
- * and each session that comes of it is a guest of agent.c, whose works its own pool of workers runs.
+ * and each session that comes of it is a client of agent.c, whose works its own pool of workers runs.
  *
  * It leaves when it is told to (SIGTERM), when it had nothing to do for --idle-exit, or when it only joins and the last
  * ppfs has let it go. Leaving is always the same: give no more, wait until nothing runs, say goodbye, wait for it to be
@@ -31,7 +31,7 @@ struct join { /* an address that is kept dialled */
     struct redial *redial; /* NULL: that ppfs has let us go */
     bool greeting, told;   /* told: that it cannot be reached was logged, or (refused) that it does not want us */
     bool refused;
-    uint64_t guest; /* 0: nobody is there */
+    uint64_t client; /* 0: nobody is there */
 };
 
 struct node {
@@ -70,7 +70,7 @@ static void leave_on(struct node *n) {
 
     if (!n->leaving || agent_works(n->agent))
         return;
-    if (!agent_guests(n->agent)) {
+    if (!agent_clients(n->agent)) {
         stop(n);
     } else if (!n->parting) {
         n->parting = true;
@@ -223,14 +223,14 @@ static int dial_all(struct node *n) {
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     struct node *n = arg;
     struct join *j = tag;
-    uint64_t guest = fresh ? agent_guest(n->agent, s) : agent_guest_of(n->agent, s);
+    uint64_t client = fresh ? agent_client(n->agent, s) : agent_client_of(n->agent, s);
 
     if (!j)
         return;
     j->greeting = false;
     j->told = j->told && fresh;
-    j->guest = guest;
-    if (guest)
+    j->client = client;
+    if (client)
         redial_calm(j->redial);
     else
         redial_later(j->redial);
@@ -258,22 +258,22 @@ static void on_greet_failed(void *arg, void *tag, const char *why) {
     tell_failure(j, why);
 }
 
-static struct join *join_of(struct node *n, uint64_t guest) {
+static struct join *join_of(struct node *n, uint64_t client) {
     for (unsigned i = 0; i < n->args->join_count; i++)
-        if (n->joins[i].guest == guest && n->joins[i].redial)
+        if (n->joins[i].client == client && n->joins[i].redial)
             return &n->joins[i];
     return NULL;
 }
 
-static void on_taken(void *arg, uint64_t guest) {
-    struct join *j = join_of(arg, guest);
+static void on_taken(void *arg, uint64_t client) {
+    struct join *j = join_of(arg, client);
 
     if (j)
         j->told = j->refused = false;
 }
 
-static void on_refused(void *arg, uint64_t guest, const char *why) {
-    struct join *j = join_of(arg, guest);
+static void on_refused(void *arg, uint64_t client, const char *why) {
+    struct join *j = join_of(arg, client);
 
     if (!j) {
         not_served(arg, why);
@@ -285,22 +285,22 @@ static void on_refused(void *arg, uint64_t guest, const char *why) {
     tell_failure(j, why);
 }
 
-static void on_linked(void *arg, uint64_t guest, bool up) {
+static void on_linked(void *arg, uint64_t client, bool up) {
     struct node *n = arg;
 
     for (unsigned i = 0; !up && i < n->args->join_count; i++)
-        if (n->joins[i].guest == guest && n->joins[i].redial && !n->joins[i].greeting)
+        if (n->joins[i].client == client && n->joins[i].redial && !n->joins[i].greeting)
             redial_again(n->joins[i].redial);
 }
 
-static void on_left(void *arg, uint64_t guest, bool for_good) {
+static void on_left(void *arg, uint64_t client, bool for_good) {
     struct node *n = arg;
     unsigned left = 0;
 
     for (unsigned i = 0; i < n->args->join_count; i++) {
         struct join *j = &n->joins[i];
-        if (j->guest == guest) {
-            j->guest = 0;
+        if (j->client == client) {
+            j->client = 0;
             if (for_good)
                 join_end(j);
             else if (!j->greeting)
@@ -342,7 +342,7 @@ static void on_log(void *arg, const char *sentence) {
 
     if (n->able)
         node_say("%s", sentence);
-    else /* there are no guests yet: it is the pool's */
+    else /* there are no clients yet: it is the pool's */
         snprintf(n->trouble, sizeof(n->trouble), "%s", sentence);
 }
 
@@ -477,7 +477,7 @@ int node_run(const struct node_args *a) {
 
     n->args = a;
     n->cpus = node_slots(a->cpus);
-    prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a dying template leaves is ours to kill */
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* what a dying fork server leaves is ours to kill */
     if (start(n, why, sizeof(why))) {
         node_say("%s", why);
         end(n);

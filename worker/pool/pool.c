@@ -1,7 +1,7 @@
 /* The pool: who does which work.
  *
  * Work goes to workers of its user: what one user's work leaves in a process, or in a pipe, meets nobody else's. It is
- * sent the moment a worker is asked for: the bytes wait in the socket while the template forks. Calls go to workers
+ * sent the moment a worker is asked for: the bytes wait in the socket while the fork server forks. Calls go to workers
  * that have run calls before (their modules are loaded), work that forks the interpreter to ones that have not (it is
  * to find it as python3 would). See pool_internal.h for the states. */
 #include "worker/pool/pool.h"
@@ -18,16 +18,16 @@
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/pyenv.h"
 
-enum { KEEP_MS = 300000 /* a template of another user's that has nothing to do */, RETRY_US = 100000 };
+enum { KEEP_MS = 300000 /* a fork server of another user's that has nothing to do */, RETRY_US = 100000 };
 
-/* An idle slot of that template that suits, NULL when there is none. clean: it must not have run a call in process. */
-static struct slot *slot_idle(struct template *t, bool clean, bool prefer_tainted) {
+/* An idle slot of that fork server that suits, NULL when there is none. clean: it must not have run a call in process. */
+static struct slot *slot_idle(struct forkserver *t, bool clean, bool prefer_tainted) {
     struct pool *p = t->pool;
     struct slot *found = NULL;
 
     for (size_t i = 0; i < p->slot_count; i++) {
         struct slot *s = p->slots[i];
-        if (s->state != SLOT_IDLE || s->template != t || (clean && s->tainted))
+        if (s->state != SLOT_IDLE || s->forkserver != t || (clean && s->tainted))
             continue;
         if (s->tainted == prefer_tainted)
             return s;
@@ -36,9 +36,9 @@ static struct slot *slot_idle(struct template *t, bool clean, bool prefer_tainte
     return found;
 }
 
-/* A slot with a worker of that template on its way. Idle ones suit nobody here: where they are too many, the oldest
+/* A slot with a worker of that fork server on its way. Idle ones suit nobody here: where they are too many, the oldest
  * leaves. */
-static int slot_new(struct template *t, struct slot **out) {
+static int slot_new(struct forkserver *t, struct slot **out) {
     struct pool *p = t->pool;
     struct slot *idle;
     char what[80];
@@ -61,7 +61,7 @@ static int slot_new(struct template *t, struct slot **out) {
 }
 
 /* The slot that is to do it, with a worker in it or on its way. */
-static int slot_for(struct template *t, const struct order *o, struct slot **out) {
+static int slot_for(struct forkserver *t, const struct order *o, struct slot **out) {
     bool clean = o->isolated && !o->program;
 
     *out = slot_idle(t, clean, !clean);
@@ -73,7 +73,7 @@ static int slot_for(struct template *t, const struct order *o, struct slot **out
 }
 
 /* 0; -EBUSY: it has to wait for a worker; -EAGAIN: there are not enough descriptors for one; or -errno. */
-static int give(struct template *t, const struct order *o) {
+static int give(struct forkserver *t, const struct order *o) {
     struct slot *s;
     int err;
 
@@ -93,12 +93,12 @@ static int give(struct template *t, const struct order *o) {
     return 0;
 }
 
-/* Gives what waits for that template, as far as it can be given. */
-static void give_waiting(struct template *t) {
+/* Gives what waits for that fork server, as far as it can be given. */
+static void give_waiting(struct forkserver *t) {
     struct pool *p = t->pool;
     struct waiting *w;
 
-    while ((w = TAILQ_FIRST(&t->waiting)) && template_usable(t)) {
+    while ((w = TAILQ_FIRST(&t->waiting)) && forkserver_usable(t)) {
         const struct order *o = &w->order;
         int err = give(t, o);
         if (err == -EAGAIN) /* whoever gave it may have another place for it, or take workers from others */
@@ -122,7 +122,7 @@ static void give_waiting(struct template *t) {
 
 static void on_soon(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
-    struct template *t;
+    struct forkserver *t;
 
     (void)fd;
     (void)what;
@@ -130,7 +130,7 @@ static void on_soon(evutil_socket_t fd, short what, void *arg) {
         users_make_room(p);
     p->wants_room = false;
     wait_tell_refused(p);
-    TAILQ_FOREACH(t, &p->templates, next)
+    TAILQ_FOREACH(t, &p->forkservers, next)
         give_waiting(t);
 }
 
@@ -151,7 +151,7 @@ static int start(void *self, const struct work *w) {
         return -EAGAIN;
     if (w->uid != p->own->uid && p->own->uid != 0)
         return refuse_user(p, w);
-    struct template *t = users_template(p, w->uid);
+    struct forkserver *t = users_forkserver(p, w->uid);
     if (!t)
         return errno == ENOMEM ? -ENOMEM : wait_refuse_start(p, w->job, w->attempt, -errno);
     int err = work_encode(w, &bytes, &size);
@@ -162,7 +162,7 @@ static int start(void *self, const struct work *w) {
     o.isolated = work_isolated(w);
     o.program = w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
     /* What came before goes before. */
-    err = template_usable(t) && TAILQ_EMPTY(&t->waiting) ? give(t, &o) : -EBUSY;
+    err = forkserver_usable(t) && TAILQ_EMPTY(&t->waiting) ? give(t, &o) : -EBUSY;
     if (err == -EBUSY) {
         err = wait_add(t, &o);
         if (!err)
@@ -183,7 +183,7 @@ static void kill_job(void *self, uint64_t job) {
         return;
     s->killed = true;
     s->killed_us = clock_us();
-    template_kill(s->template, s->serial);
+    forkserver_kill(s->forkserver, s->serial);
 }
 
 static void hold_job(void *self, uint64_t job, bool hold) {
@@ -223,7 +223,7 @@ const char *pool_python(const struct pool *p) {
     return p->version;
 }
 
-pid_t pool_template(const struct pool *p) {
+pid_t pool_forkserver(const struct pool *p) {
     return p->own->pid;
 }
 
@@ -239,7 +239,7 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
     p->give_back = config->give_back;
     p->suid_jobs = config->suid_jobs;
     p->check_groups = config->check_groups;
-    TAILQ_INIT(&p->templates);
+    TAILQ_INIT(&p->forkservers);
     STAILQ_INIT(&p->refusals);
     p->keep_us = (config->keep_ms ? config->keep_ms : KEEP_MS) * INT64_C(1000);
     p->worker_path = strdup(config->worker_path);

@@ -2,7 +2,7 @@
  * bottom.
  *
  * A slot is one worker. Its life: EMPTY -> IDLE <-> BUSY -> EMPTY. A job's done() comes with the DONE or LAST frame of
- * its worker, or, where the worker died or was killed, with the template's EXITED: never before its process tree is
+ * its worker, or, where the worker died or was killed, with the fork server's EXITED: never before its process tree is
  * dead. Until then the slot stays BUSY. */
 #ifndef PPFS_POOL_INTERNAL_H
 #define PPFS_POOL_INTERNAL_H
@@ -20,9 +20,9 @@ struct slot {
     struct pool *pool;
     size_t index; /* in pool.slots */
     enum slot_state state;
-    struct template *template; /* whose worker it is; valid unless EMPTY, as all below */
-    uint64_t serial;           /* its lowest SERIAL_BITS are the slot's index */
-    pid_t guard;               /* 0 until SPAWNED has come */
+    struct forkserver *forkserver; /* whose worker it is; valid unless EMPTY, as all below */
+    uint64_t serial;               /* its lowest SERIAL_BITS are the slot's index */
+    pid_t guard;                   /* 0 until SPAWNED has come */
     struct link *link;
     uint64_t given; /* link_given, with the end of the last FUNCTION or ACK */
     struct lease_page *page;
@@ -52,25 +52,25 @@ struct order { /* work as a worker is told it, and what its slot needs to know *
     bool lease, isolated, program;
 };
 
-struct waiting { /* work that waits for a template, or until it has made the workers that it was asked for */
+struct waiting { /* work that waits for a fork server, or until it has made the workers that it was asked for */
     TAILQ_ENTRY(waiting) next;
     LIST_ENTRY(waiting) same_place;
-    struct template *template;
+    struct forkserver *forkserver;
     struct order order;
     bool hold; /* of its output, from its beginning on */
 };
 TAILQ_HEAD(waiting_list, waiting);
 
-/* A template process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of
+/* A fork server process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of
  * each user there is one at most that is not ending. */
-struct template {
-    TAILQ_ENTRY(template) next;
+struct forkserver {
+    TAILQ_ENTRY(forkserver) next;
     struct pool *pool;
     uid_t uid;
     int64_t used_us;             /* when it last was given work, or work of it ended */
     struct waiting_list waiting; /* the oldest first */
     pid_t pid, last;             /* pid: 0: none runs; last: that ran */
-    char *root;                  /* directory for what jobs need for a while; the template empties and removes it */
+    char *root;                  /* directory for what jobs need for a while; the fork server empties and removes it */
     int root_fd;                 /* by which it is locked */
     int control;                 /* -1: none */
     struct event *control_event, *retry, *watch, *writable; /* watch: whether it still does what it is told */
@@ -100,15 +100,15 @@ struct pool {
     LIST_HEAD(, slot) jobs[JOB_PLACES];
     LIST_HEAD(, waiting) waits[JOB_PLACES];
     uint64_t next_serial;
-    unsigned waiting_count;                  /* of all templates */
+    unsigned waiting_count;                  /* of all fork servers */
     STAILQ_HEAD(refusals, refusal) refusals; /* whose end is to be told */
     struct event *soon;                      /* tells what is refused, and gives what waits */
-    bool wants_room;                         /* before that: idle workers and templates are to go */
+    bool wants_room;                         /* before that: idle workers and fork servers are to go */
     LIST_HEAD(, slot) corked;                /* slots whose frames wait for pool_flush */
     struct event *flush;
     uint8_t *buffer; /* for reading pipes */
-    TAILQ_HEAD(template_list, template) templates;
-    struct template *own;       /* of the user that we run as: always there, the first of them */
+    TAILQ_HEAD(forkserver_list, forkserver) forkservers;
+    struct forkserver *own;     /* of the user that we run as: always there, the first of them */
     int64_t keep_us;            /* that of another user goes when it had nothing to do for so long */
     struct event *idle, *sweep; /* idle: looks for those */
     char version[32];

@@ -94,7 +94,7 @@ static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, cons
     if (err == -EPIPE)
         return -ENOENT; /* its worker has died: done() follows */
     if (err && begun)
-        template_kill(s->template, s->serial); /* pieces without an end: that worker would take the next for it */
+        forkserver_kill(s->forkserver, s->serial); /* pieces without an end: that worker would take the next for it */
     return err;
 }
 

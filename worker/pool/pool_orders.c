@@ -1,5 +1,5 @@
-/* Orders to the template. Its socket holds some 160 of them: it is asked for a few workers at a time, and what it does
- * not take of the rest waits here. That it is behind is no fault; for how long is looked at in pool_template.c. */
+/* Orders to the fork server. Its socket holds some 160 of them: it is asked for a few workers at a time, and what it does
+ * not take of the rest waits here. That it is behind is no fault; for how long is looked at in pool_forkserver.c. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 enum { ASKED_MAX = 64 /* workers: the rest of its socket is for kills */, WATCH_S = 5 };
 
 /* 0, -EAGAIN: its socket is full, or -errno. */
-static int send_order(struct template *t, const struct control *c, const int *fds) {
+static int send_order(struct forkserver *t, const struct control *c, const int *fds) {
     char room[CMSG_SPACE(SPAWN_FDS * sizeof(int))] __attribute__((aligned(8))) = {0};
     struct iovec part = {(void *)c, sizeof(*c)};
     struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1};
@@ -33,11 +33,11 @@ static int send_order(struct template *t, const struct control *c, const int *fd
     return 0;
 }
 
-bool template_busy(const struct template *t) {
+bool forkserver_busy(const struct forkserver *t) {
     return t->asked >= ASKED_MAX || t->kill_count;
 }
 
-void template_watch(struct template *t) {
+void forkserver_watch(struct forkserver *t) {
     struct timeval then = {.tv_sec = WATCH_S};
 
     if (!event_pending(t->watch, EV_TIMEOUT, NULL))
@@ -45,13 +45,13 @@ void template_watch(struct template *t) {
 }
 
 /* It has begun to be behind, or to have something to do: its time counts from now. */
-static void count_from_now(struct template *t) {
+static void count_from_now(struct forkserver *t) {
     if (!t->asked && !t->kill_count)
         t->heard_us = clock_us();
-    template_watch(t);
+    forkserver_watch(t);
 }
 
-int template_spawn(struct template *t, uint64_t serial, const int fds[SPAWN_FDS]) {
+int forkserver_spawn(struct forkserver *t, uint64_t serial, const int fds[SPAWN_FDS]) {
     struct control c = {.kind = CONTROL_SPAWN, .serial = serial};
 
     if (t->control < 0)
@@ -70,14 +70,14 @@ int template_spawn(struct template *t, uint64_t serial, const int fds[SPAWN_FDS]
     return 0;
 }
 
-static int kill_order(struct template *t, uint64_t serial) {
+static int kill_order(struct forkserver *t, uint64_t serial) {
     struct control c = {.kind = CONTROL_KILL, .serial = serial};
 
     return send_order(t, &c, NULL) == -EAGAIN ? -EAGAIN : 0; /* it has died: so has whom it was to kill */
 }
 
-void template_writable(evutil_socket_t fd, short what, void *arg) {
-    struct template *t = arg;
+void forkserver_writable(evutil_socket_t fd, short what, void *arg) {
+    struct forkserver *t = arg;
     size_t sent = 0;
 
     (void)fd;
@@ -94,7 +94,7 @@ void template_writable(evutil_socket_t fd, short what, void *arg) {
         wait_soon(t->pool);
 }
 
-void template_kill(struct template *t, uint64_t serial) {
+void forkserver_kill(struct forkserver *t, uint64_t serial) {
     if (t->control < 0)
         return;
     count_from_now(t);

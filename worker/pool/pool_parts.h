@@ -3,43 +3,43 @@
 #define PPFS_POOL_PARTS_H
 #include "worker/pool/pool_internal.h"
 
-/* --- pool_users.c: which templates there are --- */
+/* --- pool_users.c: which fork servers there are --- */
 int users_open(struct pool *p);   /* starts the own one; 0 or -errno, nothing to close then but by users_close */
 void users_close(struct pool *p); /* ends all of them and everything below, waits up to a few seconds */
 /* The one whose workers run that user's work; NULL: no memory, no directory for it (errno). It need not run. */
-struct template *users_template(struct pool *p, uid_t uid);
-bool users_busy(const struct template *t); /* it has work, or work waits for it */
-/* Idle workers go, of all users, and idle templates of other users: there are not enough processes, or descriptors.
+struct forkserver *users_forkserver(struct pool *p, uid_t uid);
+bool users_busy(const struct forkserver *t); /* it has work, or work waits for it */
+/* Idle workers go, of all users, and idle fork servers of other users: there are not enough processes, or descriptors.
  * Whether there were any such workers. */
 bool users_make_room(struct pool *p);
-void users_sweep(struct pool *p); /* what a dead template has left is killed, now and in the next few milliseconds */
+void users_sweep(struct pool *p); /* what a dead fork server has left is killed, now and in the next few milliseconds */
 
-/* --- pool_template.c: a template process --- */
-struct template *template_new(struct pool *p, uid_t uid); /* none runs yet. NULL with errno */
-void template_free(struct template *t); /* it does not run, and nothing is its any more; accepts NULL */
-int template_start(struct template *t); /* 0 or -errno, and none runs then */
+/* --- pool_forkserver.c: a fork server process --- */
+struct forkserver *forkserver_new(struct pool *p, uid_t uid); /* none runs yet. NULL with errno */
+void forkserver_free(struct forkserver *t); /* it does not run, and nothing is its any more; accepts NULL */
+int forkserver_start(struct forkserver *t); /* 0 or -errno, and none runs then */
 /* starts one where it may; false while it is paused after failures, or ends */
-bool template_usable(struct template *t);
-void template_end(struct template *t);   /* tells one without work to leave; it is freed when it has */
-void template_close(struct template *t); /* the same, and is heard no more */
-void template_bury(struct template *t);  /* waits for a process that leaves, or kills it */
+bool forkserver_usable(struct forkserver *t);
+void forkserver_end(struct forkserver *t);   /* tells one without work to leave; it is freed when it has */
+void forkserver_close(struct forkserver *t); /* the same, and is heard no more */
+void forkserver_bury(struct forkserver *t);  /* waits for a process that leaves, or kills it */
 
 /* --- pool_slot.c: a slot --- */
 struct slot *pool_slot(struct pool *p, uint64_t job); /* the busy one that has it, or NULL */
 unsigned slots_count(const struct pool *p, bool busy_only);
 struct slot *slot_empty(struct pool *p); /* NULL without memory */
 /* Asks t for a worker in an empty slot. 0 or -errno, the slot being empty then. */
-int slot_open(struct slot *s, struct template *t);
+int slot_open(struct slot *s, struct forkserver *t);
 void slot_close(struct slot *s);
 void slot_begin(struct slot *s, const struct order *o); /* an IDLE one is BUSY with it */
 void slot_hold(struct slot *s, bool hold);
 struct slot *slot_oldest_idle(const struct pool *p); /* idle for the longest; NULL: none is */
 /* Now and then: more workers cannot be had, for what. */
 void slots_tell_short(struct pool *p, const char *what);
-void pool_on_spawned(struct template *t, uint64_t serial, int value);
-void pool_on_exited(struct template *t, const struct control *c);
+void pool_on_spawned(struct forkserver *t, uint64_t serial, int value);
+void pool_on_exited(struct forkserver *t, const struct control *c);
 /* Every slot of it ends; work that waits for it too: LOST, or REFUSED. */
-void pool_on_template_gone(struct template *t, bool refused);
+void pool_on_forkserver_gone(struct forkserver *t, bool refused);
 
 /* --- pool_lease.c: leases, and the calls that wait in their workers --- */
 int ahead_create(struct pool *p);        /* what all share. 0 or -ENOMEM */
@@ -63,11 +63,11 @@ int pipe_listen(struct slot *s, enum output_kind stream, int fd); /* fd is the s
 
 /* --- pool_orders.c: what it is told --- */
 /* Sends SPAWN; fds stay the caller's. 0, -EBUSY: enough is asked for already, `soon` comes, or -errno. */
-int template_spawn(struct template *t, uint64_t serial, const int fds[SPAWN_FDS]);
-bool template_busy(const struct template *t); /* enough is asked for already */
-void template_watch(struct template *t);      /* it has something to do: looks now and then whether it does it */
-void template_kill(struct template *t, uint64_t serial);
-void template_writable(evutil_socket_t fd, short what, void *arg); /* the event of its socket, for a template */
+int forkserver_spawn(struct forkserver *t, uint64_t serial, const int fds[SPAWN_FDS]);
+bool forkserver_busy(const struct forkserver *t); /* enough is asked for already */
+void forkserver_watch(struct forkserver *t);      /* it has something to do: looks now and then whether it does it */
+void forkserver_kill(struct forkserver *t, uint64_t serial);
+void forkserver_writable(evutil_socket_t fd, short what, void *arg); /* the event of its socket, for a fork server */
 
 /* --- pool_wait.c: accepted work that no worker has --- */
 void pool_trouble(struct pool *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -76,13 +76,13 @@ void wait_close(struct pool *p);
 int wait_refuse(struct pool *p, uint64_t job, const struct work_outcome *o);
 int wait_refuse_start(struct pool *p, uint64_t job, uint32_t attempt, int err); /* the same: no worker, for err */
 void wait_tell_refused(struct pool *p);
-int wait_add(struct template *t, const struct order *o); /* its bytes are the list's then. 0 or -ENOMEM */
+int wait_add(struct forkserver *t, const struct order *o); /* its bytes are the list's then. 0 or -ENOMEM */
 void wait_remove(struct waiting *w);
 /* What waits is given, as far as it can be, and refusals are told, from the loop. */
 void wait_soon(struct pool *p);
-void wait_drop(struct template *t); /* forgets what waits for it, untold */
+void wait_drop(struct forkserver *t); /* forgets what waits for it, untold */
 /* Whatever waits for it ends so: taken out of the list by wait_take_all, told by wait_end_all. */
-struct waiting *wait_take_all(struct template *t);
+struct waiting *wait_take_all(struct forkserver *t);
 void wait_end_all(struct pool *p, struct waiting *list, const struct work_outcome *o);
 void wait_hold(struct pool *p, uint64_t job, bool hold);             /* from its beginning on */
 bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o); /* ends it so; false when it does not wait */

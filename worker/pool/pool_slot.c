@@ -88,11 +88,11 @@ unsigned slots_count(const struct pool *p, bool busy_only) {
     return busy_only ? p->busy : p->live;
 }
 
-static struct slot *slot_by_serial(struct template *t, uint64_t serial) {
+static struct slot *slot_by_serial(struct forkserver *t, uint64_t serial) {
     size_t index = serial & (SLOTS_MAX - 1);
     struct slot *s = index < t->pool->slot_count ? t->pool->slots[index] : NULL;
 
-    return s && s->state != SLOT_EMPTY && s->template == t && s->serial == serial ? s : NULL;
+    return s && s->state != SLOT_EMPTY && s->forkserver == t && s->serial == serial ? s : NULL;
 }
 
 struct slot *pool_slot(struct pool *p, uint64_t job) {
@@ -122,11 +122,11 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
     s->system_us += o->system_us;
     if (s->lease && !s->in_process) {
         /* Its calls had the link: it goes before anybody else's work is sent there. */
-        template_kill(s->template, s->serial);
+        forkserver_kill(s->forkserver, s->serial);
         last = true;
     }
     s->lease = false;
-    s->idle_us = s->template->used_us = clock_us();
+    s->idle_us = s->forkserver->used_us = clock_us();
     if (last || slots_count(p, false) > p->size) {
         slot_close(s);
     } else {
@@ -226,7 +226,7 @@ static void on_frame(void *arg, const struct frame *f) {
             return;
     }
 broken: /* a call can reach the link of its worker, so this may be its doing: the end of that worker, no more */
-    template_kill(s->template, s->serial);
+    forkserver_kill(s->forkserver, s->serial);
     if (s->state == SLOT_IDLE)
         slot_close(s);
 }
@@ -238,11 +238,11 @@ static void on_link_closed(void *arg, int err) {
         slot_close(s);
     else if (err && err != ECONNRESET &&
              err != EPIPE) /* nonsense; at an end of file EXITED follows, or the job goes on without its link */
-        template_kill(s->template, s->serial);
+        forkserver_kill(s->forkserver, s->serial);
 }
 
-/* --- what the template says -------------------------------------------------------------------------------------- */
-void pool_on_spawned(struct template *t, uint64_t serial, int value) {
+/* --- what the fork server says -------------------------------------------------------------------------------------- */
+void pool_on_spawned(struct forkserver *t, uint64_t serial, int value) {
     struct pool *p = t->pool;
     struct slot *s = slot_by_serial(t, serial);
     struct work_outcome o = {.end = WORK_REFUSED};
@@ -265,7 +265,7 @@ void pool_on_spawned(struct template *t, uint64_t serial, int value) {
         slot_close(s);
 }
 
-void pool_on_exited(struct template *t, const struct control *c) {
+void pool_on_exited(struct forkserver *t, const struct control *c) {
     struct slot *s = slot_by_serial(t, c->serial);
 
     if (s && s->state == SLOT_BUSY && !s->killed)
@@ -285,7 +285,7 @@ void pool_on_exited(struct template *t, const struct control *c) {
     slot_finish_dead(s, c->value, &o);
 }
 
-void pool_on_template_gone(struct template *t, bool refused) {
+void pool_on_forkserver_gone(struct forkserver *t, bool refused) {
     struct pool *p = t->pool;
     uint64_t before = p->next_serial << SERIAL_BITS; /* done() may ask for new workers, of the next process */
     struct work_outcome none = {.end = p->give_back ? WORK_LOST : WORK_REFUSED};
@@ -294,7 +294,7 @@ void pool_on_template_gone(struct template *t, bool refused) {
     for (size_t i = 0; i < p->slot_count; i++) {
         struct slot *s = p->slots[i];
         uint64_t serial = s->serial;
-        if (s->state == SLOT_EMPTY || s->template != t || serial >= before)
+        if (s->state == SLOT_EMPTY || s->forkserver != t || serial >= before)
             continue;
         if (s->state == SLOT_BUSY && !s->killed)
             link_drain(s->link);
@@ -334,12 +334,12 @@ struct slot *slot_empty(struct pool *p) {
     return p->slots[p->slot_count++] = s;
 }
 
-int slot_open(struct slot *s, struct template *t) {
+int slot_open(struct slot *s, struct forkserver *t) {
     static const struct link_events link_events = {.frame = on_frame, .closed = on_link_closed};
     struct pool *p = s->pool;
     int ends[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, page = -1, err = 0;
 
-    if (template_busy(t))
+    if (forkserver_busy(t))
         err = -EBUSY;
     else if (!descriptors_spare(SLOT_FDS, DESCRIPTORS_FOR_FILES))
         err = -EMFILE;
@@ -350,10 +350,10 @@ int slot_open(struct slot *s, struct template *t) {
         err = -errno;
     int theirs[4] = {ends[0][1], ends[1][1], ends[2][1], page};
     if (!err) {
-        s->template = t;
+        s->forkserver = t;
         s->idle_us = clock_us();
         s->serial = p->next_serial++ << SERIAL_BITS | s->index;
-        err = template_spawn(t, s->serial, theirs);
+        err = forkserver_spawn(t, s->serial, theirs);
     }
     if (!err) {
         err = link_create(&s->link, p->base, ends[0][0], &link_events, s);

@@ -1,9 +1,9 @@
-/* Which templates the pool has: one of our own user from the beginning, and one of each other user who has work, for
+/* Which fork servers the pool has: one of our own user from the beginning, and one of each other user who has work, for
  * what a worker keeps of one user's work (memory, addresses, pipes) is not for the next. Those of others go when they
  * had nothing to do for a while, or when there are more than a few of them, the one that was used least recently first.
  * So there are at most as many as there are workers, and those few.
  *
- * What a dead template leaves behind comes to us, its subreaper: every child of this process but templates and those
+ * What a dead fork server leaves behind comes to us, its subreaper: every child of this process but fork servers and those
  * that it had before pool_create. */
 #include <errno.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@
 #include "worker/runner/reap.h"
 
 enum {
-    IDLE_MAX = 8,           /* templates of other users that have nothing to do */
+    IDLE_MAX = 8,           /* fork servers of other users that have nothing to do */
     LOOK_MAX_US = 10000000, /* how often they are looked at */
     CLOSE_MS = 3000,
     SWEEP_MS = 5000,
@@ -31,9 +31,9 @@ enum {
 /* --- strangers --------------------------------------------------------------------------------------------------- */
 static bool is_ours(void *arg, pid_t pid) {
     const struct pool *p = arg;
-    const struct template *t;
+    const struct forkserver *t;
 
-    TAILQ_FOREACH(t, &p->templates, next)
+    TAILQ_FOREACH(t, &p->forkservers, next)
         if (pid == t->pid)
             return true;
     for (size_t i = 0; i < p->other_count; i++)
@@ -88,34 +88,34 @@ uint64_t pool_job_of(struct pool *p, pid_t pid) {
 
 /* --- those of other users ------------------------------------------------------------------------------------------
  * */
-bool users_busy(const struct template *t) {
+bool users_busy(const struct forkserver *t) {
     const struct pool *p = t->pool;
 
     for (size_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->template == t)
+        if (p->slots[i]->state == SLOT_BUSY && p->slots[i]->forkserver == t)
             return true;
     return !TAILQ_EMPTY(&t->waiting);
 }
 
-static bool is_idle(const struct template *t) {
+static bool is_idle(const struct forkserver *t) {
     return t != t->pool->own && !t->ending_us && !users_busy(t);
 }
 
 /* Its idle workers leave, and it after them. */
-static void end(struct template *t) {
+static void end(struct forkserver *t) {
     struct pool *p = t->pool;
 
     for (size_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i]->state == SLOT_IDLE && p->slots[i]->template == t)
+        if (p->slots[i]->state == SLOT_IDLE && p->slots[i]->forkserver == t)
             slot_close(p->slots[i]);
-    template_end(t);
+    forkserver_end(t);
 }
 
 static void keep_few(struct pool *p, unsigned most) {
     for (;;) {
-        struct template *t, *oldest = NULL;
+        struct forkserver *t, *oldest = NULL;
         unsigned count = 0;
-        TAILQ_FOREACH(t, &p->templates, next)
+        TAILQ_FOREACH(t, &p->forkservers, next)
             if (t->pid && is_idle(t)) {
                 count++;
                 if (!oldest || t->used_us < oldest->used_us)
@@ -128,7 +128,7 @@ static void keep_few(struct pool *p, unsigned most) {
 }
 
 /* Now and then, while there are any. One without a process stays for the pause after a start that failed. */
-static void look_again(struct pool *p) {
+static void watch_idle(struct pool *p) {
     int64_t us = p->keep_us / 4 < LOOK_MAX_US ? p->keep_us / 4 : LOOK_MAX_US;
     struct timeval then = {.tv_sec = us / 1000000, .tv_usec = us % 1000000};
 
@@ -138,35 +138,35 @@ static void look_again(struct pool *p) {
 
 static void on_idle(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
-    struct template *t, *next;
+    struct forkserver *t, *next;
 
     (void)fd;
     (void)what;
-    for (t = TAILQ_FIRST(&p->templates); t; t = next) {
+    for (t = TAILQ_FIRST(&p->forkservers); t; t = next) {
         next = TAILQ_NEXT(t, next);
         if (!is_idle(t) || (t->pid ? clock_us() - t->used_us < p->keep_us : event_pending(t->retry, EV_TIMEOUT, NULL)))
             continue;
         if (t->pid)
             end(t);
         else
-            template_free(t);
+            forkserver_free(t);
     }
     keep_few(p, IDLE_MAX);
-    look_again(p);
+    watch_idle(p);
 }
 
-struct template *users_template(struct pool *p, uid_t uid) {
-    struct template *t;
+struct forkserver *users_forkserver(struct pool *p, uid_t uid) {
+    struct forkserver *t;
 
     if (uid == p->own->uid)
         return p->own;
-    TAILQ_FOREACH(t, &p->templates, next)
+    TAILQ_FOREACH(t, &p->forkservers, next)
         if (t->uid == uid && !t->ending_us)
             return t;
     keep_few(p, IDLE_MAX - 1);
-    t = template_new(p, uid);
+    t = forkserver_new(p, uid);
     if (t)
-        look_again(p);
+        watch_idle(p);
     return t;
 }
 
@@ -187,37 +187,37 @@ int users_open(struct pool *p) {
     p->idle = evtimer_new(p->base, on_idle, p);
     if (!p->sweep || !p->idle)
         return -ENOMEM;
-    p->own = template_new(p, geteuid());
+    p->own = forkserver_new(p, geteuid());
     if (!p->own)
         return -errno;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     reap_round(note_other, p);
-    return template_start(p->own);
+    return forkserver_start(p->own);
 }
 
 void users_close(struct pool *p) {
     struct timespec pause = {.tv_nsec = 1000000};
     int64_t until = clock_us() + CLOSE_MS * INT64_C(1000);
-    struct template *t;
+    struct forkserver *t;
 
-    TAILQ_FOREACH(t, &p->templates, next)
-        template_close(t);
-    TAILQ_FOREACH(t, &p->templates, next)
+    TAILQ_FOREACH(t, &p->forkservers, next)
+        forkserver_close(t);
+    TAILQ_FOREACH(t, &p->forkservers, next)
         while (t->pid && clock_us() < until) {
             if (waitpid(t->pid, NULL, WNOHANG) == t->pid)
                 t->pid = 0;
             else
                 nanosleep(&pause, NULL);
         }
-    TAILQ_FOREACH(t, &p->templates, next)
-        template_bury(t);
+    TAILQ_FOREACH(t, &p->forkservers, next)
+        forkserver_bury(t);
     while (p->own && clock_us() < until && reap_round(bury_or_know, p))
         nanosleep(&pause, NULL);
-    TAILQ_FOREACH(t, &p->templates, next)
+    TAILQ_FOREACH(t, &p->forkservers, next)
         if (t->last)
             cgroup_bury(t->last);
-    while ((t = TAILQ_FIRST(&p->templates)))
-        template_free(t);
+    while ((t = TAILQ_FIRST(&p->forkservers)))
+        forkserver_free(t);
     if (p->sweep)
         event_free(p->sweep);
     if (p->idle)

@@ -1,4 +1,4 @@
-/* What waits: work that the pool has accepted and that no worker has. It waits for a template to start, or to make the
+/* What waits: work that the pool has accepted and that no worker has. It waits for a fork server to start, or to make the
  * workers that it was asked for, or its end has been decided and is told from the loop, so that done() never comes from
  * inside a call of the runner. */
 #include <errno.h>
@@ -61,12 +61,12 @@ int wait_refuse_start(struct pool *p, uint64_t job, uint32_t attempt, int err) {
     return wait_refuse(p, job, &o);
 }
 
-int wait_add(struct template *t, const struct order *o) {
+int wait_add(struct forkserver *t, const struct order *o) {
     struct waiting *w = malloc(sizeof(*w));
 
     if (!w)
         return -ENOMEM;
-    *w = (struct waiting){.template = t, .order = *o};
+    *w = (struct waiting){.forkserver = t, .order = *o};
     TAILQ_INSERT_TAIL(&t->waiting, w, next);
     LIST_INSERT_HEAD(&t->pool->waits[o->job % JOB_PLACES], w, same_place);
     t->pool->waiting_count++;
@@ -74,7 +74,7 @@ int wait_add(struct template *t, const struct order *o) {
 }
 
 void wait_remove(struct waiting *w) {
-    struct template *t = w->template;
+    struct forkserver *t = w->forkserver;
 
     TAILQ_REMOVE(&t->waiting, w, next);
     LIST_REMOVE(w, same_place);
@@ -110,7 +110,7 @@ bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o) {
     return true;
 }
 
-struct waiting *wait_take_all(struct template *t) {
+struct waiting *wait_take_all(struct forkserver *t) {
     struct waiting *list = TAILQ_FIRST(&t->waiting), *w;
 
     TAILQ_FOREACH(w, &t->waiting, next) {
@@ -121,7 +121,7 @@ struct waiting *wait_take_all(struct template *t) {
     return list;
 }
 
-void wait_drop(struct template *t) {
+void wait_drop(struct forkserver *t) {
     while (!TAILQ_EMPTY(&t->waiting))
         wait_remove(TAILQ_FIRST(&t->waiting));
 }

@@ -1,8 +1,8 @@
 /* Nothing but the files that each cgroup has is used, no controller: those are there wherever a cgroup can be made, and
  * a cgroup with processes of its own may still have others in it.
  *
- *   where we are/          template, guards
- *     ppfs-NS-PID/         the template's: its pid namespace and its number there
+ *   where we are/          fork server, guards
+ *     ppfs-NS-PID/         the fork server's: its pid namespace and its number there
  *       w-SERIAL/          a worker and what its jobs start
  */
 #include "worker/runner/cgroup.h"

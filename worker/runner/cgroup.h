@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Template: */
+/* Fork server: */
 void cgroup_start(void);             /* makes a cgroup for those of the workers, in its own */
 void cgroup_sweep(void);             /* kills and removes the cgroups of dead fork servers; may take seconds */
 void cgroup_kill(uint64_t serial);   /* kills all processes in a worker's cgroup */

@@ -1,14 +1,14 @@
-/* What the pool and its template say to each other, and the page that the pool shares with each worker; messages.h has
+/* What the pool and its fork server say to each other, and the page that the pool shares with each worker; messages.h has
  * what it says to those. All are of one build and on one machine, so these messages are plain structs.
  *
- * pool <-> template, one message a packet over a SOCK_SEQPACKET pair (the template's end is CONTROL_FD):
+ * pool <-> fork server, one message a packet over a SOCK_SEQPACKET pair (the fork server's end is CONTROL_FD):
  *   SPAWN serial + 4 descriptors   fork a worker; the descriptors are its end of the link, its stdout, its stderr and
  *                                  its page (struct lease_page)
  *   KILL serial                    kill that worker and everything below it
- *   HELLO text                     Python is up, this is its version (first message of a template that works)
+ *   HELLO text                     Python is up, this is its version (first message of a fork server that works)
  *   SPAWNED serial value           value: pid of the worker's guard, or -errno
  *   EXITED serial value + usage    the worker and all that it left behind are dead; value is its wait status
- *   FAILED text                    one sentence: why the template gives up */
+ *   FAILED text                    one sentence: why the fork server gives up */
 #ifndef PPFS_CONTROL_H
 #define PPFS_CONTROL_H
 #include <stdatomic.h>
@@ -16,8 +16,8 @@
 
 enum { CONTROL_FD = 3, CONTROL_TEXT = 400, SPAWN_FDS = 4 };
 
-#define TEMPLATE_SUID "--suid-jobs" /* last arguments of the template: see login.h */
-#define TEMPLATE_GROUPS "--check-groups"
+#define FORKSERVER_SUID "--suid-jobs" /* last arguments of the fork server: see login.h */
+#define FORKSERVER_GROUPS "--check-groups"
 
 enum control_kind { CONTROL_SPAWN = 1, CONTROL_KILL, CONTROL_HELLO, CONTROL_SPAWNED, CONTROL_EXITED, CONTROL_FAILED };
 

@@ -21,11 +21,11 @@ struct runner_events {
     /* size bytes, valid during the call only; a lease's answers come in the order of its calls. */
     void (*answer)(void *arg, uint64_t lease, uint32_t number, enum answer_kind, const void *bytes, size_t size);
     /* All that follow may be NULL. */
-    void (*trouble)(void *arg, const char *sentence); /* for the log: the template died, would not start, ... */
+    void (*trouble)(void *arg, const char *sentence); /* for the log: the fork server died, would not start, ... */
     void (*recalled)(void *arg, uint64_t lease, uint32_t number); /* of a node, as the next */
     void (*room)(void *arg);
     void (*python)(void *arg); /* of a pool, as the next: pool_python has changed */
-    void (*unable)(void *arg); /* the template ended without having come up: perhaps it never will */
+    void (*unable)(void *arg); /* the fork server ended without having come up: perhaps it never will */
 };
 
 struct runner_ops { /* see the functions below */

@@ -14,7 +14,7 @@ from ..mount import make_new
 from . import frames
 from .connection import Bell, Connection, again, close_quietly
 from .future import FINISHED, Future
-from .outbox import Outbox, Pieces
+from .send_queue import SendQueue, Pieces
 from .threads import Event
 
 MOST_PIECES = 8192  # that wait to be written, from which on send() waits too
@@ -46,7 +46,7 @@ class Channel(Connection):
         self._sent: Set[int] = set()  # calls that count for the limit
         self._waiting: Dict[int, Pieces] = {}  # those above it, which are not sent yet
         self._writer = threading.Thread(target=self._write_loop, name="ppfs writer of " + name, daemon=True)
-        super().__init__(mount, name, results, Outbox(jobs))
+        super().__init__(mount, name, results, SendQueue(jobs))
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -54,11 +54,11 @@ class Channel(Connection):
         """Sends a CALL; its answer will end the future. It is written here and now when nothing else is under way."""
         try:
             with self.lock:
-                if self._outbox is None or self.closing or self.broken is not None:
+                if self._send_queue is None or self.closing or self.broken is not None:
                     raise self.refusal()
                 if self.limit is None:
-                    self._outbox.add(pieces)
-                    future._until = self._outbox.end()
+                    self._send_queue.add(pieces)
+                    future._until = self._send_queue.end()
                     self.pending[future._id] = future
                 else:
                     self._waiting[future._id] = pieces
@@ -66,15 +66,15 @@ class Channel(Connection):
                     self._send_waiting()
                 if len(self.pending) == 1 and not self._writing:
                     try:
-                        self._outbox.flush()
+                        self._send_queue.flush()
                     finally:
-                        if self._outbox.settle():
+                        if self._send_queue.settle():
                             self._out_bell.ring()
                 else:
                     self._out_bell.ring()
                     if not self._reading:
                         self._bell.ring()
-                    if len(self._outbox) > MOST_PIECES or self._outbox.size > MOST_BYTES:
+                    if len(self._send_queue) > MOST_PIECES or self._send_queue.size > MOST_BYTES:
                         self._room.clear()
         except OSError:
             pass  # the writer thread meets it again, which no Ctrl-C keeps from telling
@@ -84,8 +84,8 @@ class Channel(Connection):
     def announce(self, digest: bytes, blob: bytes) -> None:
         """Sends a function or a value, once; the CALL that needs it follows."""
         with self.lock:
-            if digest not in self.announced and self._outbox is not None and self.broken is None:
-                self._outbox.add(frames.frame_pieces(frames.FUNC, 0, [digest, blob]))
+            if digest not in self.announced and self._send_queue is not None and self.broken is None:
+                self._send_queue.add(frames.frame_pieces(frames.FUNC, 0, [digest, blob]))
                 self.announced.add(digest)
 
     def forget(self, future: Future[Any]) -> None:
@@ -107,15 +107,15 @@ class Channel(Connection):
                     return
             if ident in self._waiting:
                 self._waiting[ident] = [*self._waiting[ident], frame]
-            elif self._outbox is not None and self.broken is None:
-                self._outbox.add([frame])
+            elif self._send_queue is not None and self.broken is None:
+                self._send_queue.add([frame])
                 self._out_bell.ring()
 
     # --- the limit ---------------------------------------------------------------------------------------------------
 
     def _send_waiting(self) -> None:
         """Sends what the limit allows, with the lock held. Whoever adds calls rings."""
-        if not self._waiting or self._outbox is None:
+        if not self._waiting or self._send_queue is None:
             return
         limit = self.limit() if self.limit is not None else None
         while self._waiting:
@@ -123,9 +123,9 @@ class Channel(Connection):
             if limit is not None and len(self._sent) >= limit and ident not in self._sent:
                 return
             self._sent.add(ident)  # a Ctrl-C may come here, and it goes the next time
-            self._outbox.take(self._waiting, ident)
+            self._send_queue.take(self._waiting, ident)
             if ident in self.pending:
-                self.pending[ident]._until = self._outbox.end()
+                self.pending[ident]._until = self._send_queue.end()
 
     def _answered(self, idents: List[int]) -> None:
         super()._answered(idents)
@@ -163,10 +163,10 @@ class Channel(Connection):
         """No more is written. Calls that were written whole may still be answered; the reader thread will know."""
         problem = self._problem(error)
         with self.lock:
-            if self._outbox is None:
+            if self._send_queue is None:
                 return
-            self._outbox.settle()
-            written = self._outbox.written
+            self._send_queue.settle()
+            written = self._send_queue.written
             left = [one for ident, one in self.pending.items() if ident in self._waiting or one._until > written]
             self.broken = self.broken or problem
             self.closing = self.closing or "after shutdown"
@@ -177,26 +177,26 @@ class Channel(Connection):
         """One write(), or some sleep. False: the file is closed."""
         with self.lock:
             self._out_bell.clear()
-            outbox = self._outbox
-            if outbox is None:
+            send_queue = self._send_queue
+            if send_queue is None:
                 return False
-            if not outbox.settle() and self.closing and not self._waiting:
+            if not send_queue.settle() and self.closing and not self._waiting:
                 self._shut_writer()
                 return False
-            batch = outbox.batch()
+            batch = send_queue.batch()
             self._writing = bool(batch)
         if not batch:
             self._out_bell.wait()
             return True
         try:
-            outbox.write(batch)
+            send_queue.write(batch)
         finally:
             with self.lock:
                 self._writing = False
-                outbox.settle()
-                if self._outbox is None:
-                    os.close(outbox.fd)  # what _shut_writer() has left
-                if len(outbox) <= MOST_PIECES and outbox.size <= MOST_BYTES:
+                send_queue.settle()
+                if self._send_queue is None:
+                    os.close(send_queue.fd)  # what _shut_writer() has left
+                if len(send_queue) <= MOST_PIECES and send_queue.size <= MOST_BYTES:
                     self._room.set()
         return True
 
@@ -216,13 +216,13 @@ class Channel(Connection):
             self._out_bell.ring()
 
     def _shut_writer(self) -> None:
-        outbox, self._outbox = self._outbox, None
+        send_queue, self._send_queue = self._send_queue, None
         self.written.set()
         self._waiting.clear()
         self._room.set()
         self._out_bell.ring()
-        if outbox is not None and not self._writing:
-            os.close(outbox.fd)
+        if send_queue is not None and not self._writing:
+            os.close(send_queue.fd)
 
     def _after_end(self, error: Optional[BaseException]) -> None:
         if not self.keep and error is None:

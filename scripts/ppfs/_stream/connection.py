@@ -21,7 +21,7 @@ from ..mount import is_mount
 from . import frames
 from .future import CANCELLED, FINISHED, PENDING, RUNNING, Future
 from .inbox import ALONE, Inbox
-from .outbox import Outbox
+from .send_queue import SendQueue
 from .outcome import outcome
 from .threads import Event
 
@@ -58,7 +58,7 @@ class Bell:
 class Connection:
     """What an executor and a session have in common: the reading side. It begins with run(), in a thread of its own."""
 
-    def __init__(self, mount: str, name: str, results: int, outbox: Optional[Outbox] = None) -> None:
+    def __init__(self, mount: str, name: str, results: int, send_queue: Optional[SendQueue] = None) -> None:
         self.mount, self.name = mount, name
         self.lock = threading.RLock()  # reentrant: a signal handler or a finalizer may come back here
         self.pending: Dict[int, Future[Any]] = {}
@@ -66,7 +66,7 @@ class Connection:
         self.closing = ""  # why no more calls are taken
         self.ended = Event()  # nothing is read any more
         self.forked = False  # this process got it by a fork
-        self._outbox = outbox  # None: closed, or of a session
+        self._send_queue = send_queue  # None: closed, or of a session
         self._inbox = Inbox(results)
         self._bell = Bell()
         self._reading = True  # the reader thread reads
@@ -107,7 +107,7 @@ class Connection:
                         self._answered([future._id])
                         self._inbox.discard()
         finally:
-            if self.pending or self._inbox.unread() or self._outbox is None:
+            if self.pending or self._inbox.unread() or self._send_queue is None:
                 self.ring()
 
     def settle(self) -> None:
@@ -149,7 +149,7 @@ class Connection:
         """One read() and what it brought, or some sleep. False: the last answer has come."""
         with self.lock:
             self._bell.clear()
-            wanted = bool(self.pending) or self._outbox is None or not self._inbox.begun()
+            wanted = bool(self.pending) or self._send_queue is None or not self._inbox.begun()
             self._reading = wanted and not self._alone.locked()
         if not self._reading:
             self._bell.wait()

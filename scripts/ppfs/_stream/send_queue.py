@@ -14,7 +14,7 @@ FEW = 64  # pieces that go out as they are; more are small, and joined before
 Pieces = List[frames.Bytes]
 
 
-class Outbox:
+class SendQueue:
     """What is to be written to a file. Everything but write() needs the lock of the connection."""
 
     def __init__(self, fd: int) -> None:

@@ -1,4 +1,4 @@
-/* Guests: what is sent to them, and that one is to end. */
+/* Clients: what is sent to them, and that one is to end. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static bool is_patient(const struct task *t) {
     return t && t->lease && t->sent - t->answered >= AHEAD_ENOUGH;
 }
 
-void guest_post(struct guest *g, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
+void client_post(struct client *g, enum message_kind kind, uint64_t id, const void *body, uint32_t size) {
     static const struct timeval moment = {.tv_usec = GATHER_US};
     struct agent *s = g->agent;
     bool answer = kind == MESSAGE_VALUE || kind == MESSAGE_ERROR;
@@ -57,10 +57,10 @@ void guest_post(struct guest *g, enum message_kind kind, uint64_t id, const void
         event_active(s->flush, EV_TIMEOUT, 0);
     }
     if (session_send(g->session, (uint8_t)kind, id, body, size) == -ENOMEM)
-        guest_break(g, "there is no memory for what is to be sent to it");
+        client_break(g, "there is no memory for what is to be sent to it");
 }
 
-void guest_about(struct guest *g) {
+void client_about(struct client *g) {
     struct agent *s = g->agent;
     struct node_about about = {
         .cpus = s->cpus, .memory = s->memory, .uid = geteuid(), .uids = s->uids, .draining = s->draining};
@@ -68,17 +68,17 @@ void guest_about(struct guest *g) {
 
     strcpy(about.name, s->name);
     strcpy(about.python, s->python);
-    guest_post(g, MESSAGE_ABOUT, 0, bytes, node_about_encode(&about, bytes));
+    client_post(g, MESSAGE_ABOUT, 0, bytes, node_about_encode(&about, bytes));
 }
 
 void agent_tell_all(struct agent *s) {
-    struct guest *g;
+    struct client *g;
 
-    LIST_FOREACH(g, &s->guests, next)
-        guest_about(g);
+    LIST_FOREACH(g, &s->clients, next)
+        client_about(g);
 }
 
-void guest_break(struct guest *g, const char *why) {
+void client_break(struct client *g, const char *why) {
     if (g->ending)
         return;
     g->ending = true;

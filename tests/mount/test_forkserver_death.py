@@ -1,18 +1,18 @@
-"""What a job is charged with when the template of the workers dies: only what a worker had taken."""
+"""What a job is charged with when the fork server of the workers dies: only what a worker had taken."""
 import os
 import signal
 
 from ppfsmount import kill, text_of, wait_until
 
 
-def with_stopped_template(m, begin):
-    """A template that makes no worker is killed after begin() has given it work."""
-    template = wait_until(lambda: m.pids()["template"], "a template")
-    wait_until(lambda: text_of("/proc/%d/comm" % template) == "ppfs-template\n", "Python to be up in it")
-    kill(template, signal.SIGSTOP)
+def with_stopped_forkserver(m, begin):
+    """A fork server that makes no worker is killed after begin() has given it work."""
+    forkserver = wait_until(lambda: m.pids()["forkserver"], "a fork server")
+    wait_until(lambda: text_of("/proc/%d/comm" % forkserver) == "ppfs-forkserver\n", "Python to be up in it")
+    kill(forkserver, signal.SIGSTOP)
     begin()
-    kill(template)
-    wait_until(lambda: m.pids()["template"] not in (0, template), "the next template")
+    kill(forkserver)
+    wait_until(lambda: m.pids()["forkserver"] not in (0, forkserver), "the next fork server")
 
 
 def test_a_job_that_never_began_is_charged_no_death(queue):
@@ -24,7 +24,7 @@ def test_a_job_that_never_began_is_charged_no_death(queue):
             wait_until(lambda: m.state("job") == "running", "the job to be given away")
             (m.node / "cpus").write_text("0\n")
 
-        with_stopped_template(m, begin)
+        with_stopped_forkserver(m, begin)
         wait_until(lambda: m.state("job") == "queued", "the job to be in the queue again")
     (m.node / "cpus").write_text("1\n")
     assert m.result("job") == b"attempt 1\n"
@@ -36,6 +36,6 @@ def test_a_job_that_was_running_at_three_deaths_gives_up(m1):
     for attempt in "123":
         wait_until(lambda: os.path.exists(m.work / "runs") and (m.work / "runs").read_text().split()[-1:] == [attempt],
                    "attempt " + attempt)
-        kill(m.pids()["template"])
+        kill(m.pids()["forkserver"])
     m.failed("job")
-    assert m.why("job").startswith("gave up: it was running at three deaths of ppfs or its node; the last: the template")
+    assert m.why("job").startswith("gave up: it was running at three deaths of ppfs or its node; the last: the fork server")

@@ -1,13 +1,13 @@
-/* A template process of the pool: starting it, hearing it, starting it again, ending it.
+/* A fork server process of the pool: starting it, hearing it, starting it again, ending it.
  *
  * It is given descriptors 0-2 and the control socket and nothing else; one for another user's work is given an
  * environment without anything of ours as well. As it is executed and not forked, it has addresses and secrets of its
  * own. End of file on that socket means that it is dead or dying; it is then killed and waited for, its workers die
  * with it, and what they leave behind comes to us as the nearest subreaper and is swept up.
  *
- * After a template that died before HELLO the next start waits, longer each time; work that comes meanwhile waits for
+ * After a fork server that died before HELLO the next start waits, longer each time; work that comes meanwhile waits for
  * it (pool_wait.c), and is refused with the reason when that start fails too. So a broken Python fails jobs slowly, not
- * a whole queue at once. A template that dies later is started again at once, unless that happens many times in a row;
+ * a whole queue at once. A fork server that dies later is started again at once, unless that happens many times in a row;
  * one of another user's when there is work for it. */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,10 +32,10 @@
 enum {
     PAUSE_MIN_MS = 250, /* between starts that fail, doubled each time */
     PAUSE_MAX_MS = 30000,
-    CALM_US = 1000000, /* a template that lived this long did not fail to start */
+    CALM_US = 1000000, /* a fork server that lived this long did not fail to start */
     QUICK_STARTS = 5,
     START_S = 60, /* for Python to come up */
-    KILL_S = 20,  /* for a kill to be carried out; the template itself gives up waiting after 10 */
+    KILL_S = 20,  /* for a kill to be carried out; the fork server itself gives up waiting after 10 */
     SPAWN_S = 60, /* for the next of the workers that it was asked for */
     END_S = 20,   /* for leaving; it gives up waiting for its workers earlier */
     FDS = 5,      /* its start: a socket, /dev/null, its directory, one to read with */
@@ -60,7 +60,7 @@ static void bare_environment(char *env[WORDS]) {
 }
 
 /* In the child of vfork: system calls only. */
-static void template_exec(char *const argv[], char *const env[], int control, int null) {
+static void forkserver_exec(char *const argv[], char *const env[], int control, int null) {
     sigset_t none;
 
     sigemptyset(&none);
@@ -78,25 +78,25 @@ static void template_exec(char *const argv[], char *const env[], int control, in
     _exit(127);
 }
 
-static __attribute__((noinline)) pid_t template_fork(const struct template *t, int control, int null) {
+static __attribute__((noinline)) pid_t forkserver_fork(const struct forkserver *t, int control, int null) {
     char uid[16], *bare[WORDS];
     char *argv[7] = {t->pool->worker_path, t->pool->program, t->root, uid};
     size_t count = 4;
 
     snprintf(uid, sizeof(uid), "%u", (unsigned)t->uid);
     if (t->pool->suid_jobs)
-        argv[count++] = (char *)TEMPLATE_SUID;
+        argv[count++] = (char *)FORKSERVER_SUID;
     if (t->pool->check_groups)
-        argv[count++] = (char *)TEMPLATE_GROUPS;
+        argv[count++] = (char *)FORKSERVER_GROUPS;
     bare_environment(bare);
     pid_t pid = vfork();
     if (pid == 0)
-        template_exec(argv, t == t->pool->own ? environ : bare, control, null);
+        forkserver_exec(argv, t == t->pool->own ? environ : bare, control, null);
     return pid;
 }
 
 /* --- its death --------------------------------------------------------------------------------------------------- */
-static int bury(struct template *t) {
+static int bury(struct forkserver *t) {
     int status = 0;
 
     kill(t->pid, SIGKILL);
@@ -107,12 +107,12 @@ static int bury(struct template *t) {
     return status;
 }
 
-void template_bury(struct template *t) {
+void forkserver_bury(struct forkserver *t) {
     if (t->pid)
         bury(t);
 }
 
-static void schedule_retry(struct template *t) {
+static void schedule_retry(struct forkserver *t) {
     int64_t ms = PAUSE_MIN_MS;
 
     for (unsigned i = 1; i < t->failures && ms < PAUSE_MAX_MS; i++)
@@ -123,7 +123,7 @@ static void schedule_retry(struct template *t) {
     event_add(t->retry, &pause);
 }
 
-static void forget_control(struct template *t) {
+static void forget_control(struct forkserver *t) {
     if (t->control_event)
         event_free(t->control_event);
     if (t->writable)
@@ -137,25 +137,25 @@ static void forget_control(struct template *t) {
 }
 
 /* " of user 1000", "" for our own. */
-static const char *whose(const struct template *t, char words[32]) {
+static const char *whose(const struct forkserver *t, char words[32]) {
     words[0] = 0;
     if (t != t->pool->own)
         snprintf(words, 32, " of user %u", (unsigned)t->uid);
     return words;
 }
 
-static void tell_death(struct template *t, pid_t pid, int status) {
+static void tell_death(struct forkserver *t, pid_t pid, int status) {
     bool again = t == t->pool->own || users_busy(t);
     char words[128], user[32];
 
     reap_status_words(status, words, sizeof(words));
-    snprintf(t->trouble, sizeof(t->trouble), "the template of the workers%s (process %d) %s%s%s", whose(t, user),
+    snprintf(t->trouble, sizeof(t->trouble), "the fork server of the workers%s (process %d) %s%s%s", whose(t, user),
              (int)pid, t->stuck[0] ? "was killed, for it " : "died (", t->stuck[0] ? t->stuck : words,
              t->stuck[0] ? "" : ")");
     pool_trouble(t->pool, again ? "%s; it is started again" : "%s", t->trouble);
 }
 
-static void template_gone(struct template *t) {
+static void forkserver_gone(struct forkserver *t) {
     struct pool *p = t->pool;
     bool was_up = t->up, refused;
     char words[128], user[32];
@@ -166,7 +166,7 @@ static void template_gone(struct template *t) {
     int status = bury(t);
     users_sweep(p);
     if (t->ending_us) {
-        template_free(t);
+        forkserver_free(t);
         return;
     }
     if (was_up) {
@@ -183,23 +183,23 @@ static void template_gone(struct template *t) {
     if (!was_up || t->failures > QUICK_STARTS)
         schedule_retry(t);
     refused = !was_up && !WIFSIGNALED(status);
-    pool_on_template_gone(t, refused);
+    pool_on_forkserver_gone(t, refused);
     if (refused && t == p->own && p->ev.unable)
         p->ev.unable(p->arg);
     if (t == p->own || !TAILQ_EMPTY(&t->waiting))
-        template_usable(t);
+        forkserver_usable(t);
     if (p->waiting_count)
         wait_soon(p);
 }
 
 /* When the oldest kill was that has not come to its end; 0: none. */
-static int64_t oldest_kill(const struct template *t) {
+static int64_t oldest_kill(const struct forkserver *t) {
     const struct pool *p = t->pool;
     int64_t oldest = 0;
 
     for (size_t i = 0; i < p->slot_count; i++) {
         const struct slot *s = p->slots[i];
-        if (s->state == SLOT_BUSY && s->template == t && s->killed && (!oldest || s->killed_us < oldest))
+        if (s->state == SLOT_BUSY && s->forkserver == t && s->killed && (!oldest || s->killed_us < oldest))
             oldest = s->killed_us;
     }
     return oldest;
@@ -209,10 +209,10 @@ static bool longer_than(int64_t since_us, int seconds) {
     return since_us && clock_us() - since_us >= seconds * INT64_C(1000000);
 }
 
-/* A template that does not come up, or does not do what it is told, is stuck (a job of our user can stop it): it goes.
+/* A fork server that does not come up, or does not do what it is told, is stuck (a job of our user can stop it): it goes.
  * How many orders it is behind says nothing, only for how long. */
 static void on_watch(evutil_socket_t fd, short what, void *arg) {
-    struct template *t = arg;
+    struct forkserver *t = arg;
     int64_t kill_us = oldest_kill(t);
 
     (void)fd;
@@ -230,7 +230,7 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
         snprintf(t->stuck, sizeof(t->stuck), "took no orders for %d seconds", KILL_S);
     else if (!longer_than(t->ending_us, END_S)) {
         if (!t->up || kill_us || t->asked || t->kill_count || t->ending_us)
-            template_watch(t);
+            forkserver_watch(t);
         return;
     }
     kill(t->pid, SIGKILL);
@@ -239,12 +239,12 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
-    if (template_usable(arg))
-        wait_soon(((struct template *)arg)->pool);
+    if (forkserver_usable(arg))
+        wait_soon(((struct forkserver *)arg)->pool);
 }
 
 /* --- its words --------------------------------------------------------------------------------------------------- */
-static void hear(struct template *t, struct control *c) {
+static void hear(struct forkserver *t, struct control *c) {
     struct pool *p = t->pool;
 
     c->text[sizeof(c->text) - 1] = 0;
@@ -262,12 +262,12 @@ static void hear(struct template *t, struct control *c) {
     case CONTROL_SPAWNED: pool_on_spawned(t, c->serial, c->value); break;
     case CONTROL_EXITED: pool_on_exited(t, c); break;
     case CONTROL_FAILED: snprintf(t->trouble, sizeof(t->trouble), "%s", c->text); break;
-    default: pool_trouble(p, "the template of the workers said something unknown (%u)", (unsigned)c->kind);
+    default: pool_trouble(p, "the fork server of the workers said something unknown (%u)", (unsigned)c->kind);
     }
 }
 
 static void on_control(evutil_socket_t fd, short what, void *arg) {
-    struct template *t = arg;
+    struct forkserver *t = arg;
     struct control c;
 
     (void)what;
@@ -276,7 +276,7 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n != sizeof(c)) {
-            template_gone(t);
+            forkserver_gone(t);
             return;
         }
         hear(t, &c);
@@ -285,7 +285,7 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
 
 /* --- its start ------------------------------------------------------------------------------------------------------
  * */
-int template_start(struct template *t) {
+int forkserver_start(struct forkserver *t) {
     struct event_base *base = t->pool->base;
     int ends[2], err = 0;
 
@@ -299,7 +299,7 @@ int template_start(struct template *t) {
         close(null);
         return err;
     }
-    pid_t pid = template_fork(t, ends[1], null);
+    pid_t pid = forkserver_fork(t, ends[1], null);
     if (pid < 0)
         err = -errno;
     close(ends[1]);
@@ -312,9 +312,9 @@ int template_start(struct template *t) {
     t->control = ends[0];
     t->started_us = clock_us();
     t->stuck[0] = 0;
-    template_watch(t);
+    forkserver_watch(t);
     t->control_event = event_new(base, t->control, EV_READ | EV_PERSIST, on_control, t);
-    t->writable = event_new(base, t->control, EV_WRITE, template_writable, t);
+    t->writable = event_new(base, t->control, EV_WRITE, forkserver_writable, t);
     if (!t->control_event || !t->writable || event_add(t->control_event, NULL)) {
         forget_control(t);
         bury(t);
@@ -323,9 +323,9 @@ int template_start(struct template *t) {
     return 0;
 }
 
-/* A name in $TMPDIR or /tmp that is ours from now on: as long as we live we lock it, and the template of another pool
+/* A name in $TMPDIR or /tmp that is ours from now on: as long as we live we lock it, and the fork server of another pool
  * removes what nobody locks. That may be quicker than we are here. */
-static int choose_root(struct template *t) {
+static int choose_root(struct forkserver *t) {
     struct stat st;
 
     for (;;) {
@@ -347,30 +347,30 @@ static int choose_root(struct template *t) {
     }
 }
 
-struct template *template_new(struct pool *p, uid_t uid) {
-    struct template *t = calloc(1, sizeof(*t));
+struct forkserver *forkserver_new(struct pool *p, uid_t uid) {
+    struct forkserver *t = calloc(1, sizeof(*t));
 
     if (!t)
         return NULL;
-    *t = (struct template){.pool = p, .uid = uid, .control = -1, .root_fd = -1, .used_us = clock_us()};
+    *t = (struct forkserver){.pool = p, .uid = uid, .control = -1, .root_fd = -1, .used_us = clock_us()};
     TAILQ_INIT(&t->waiting);
     t->retry = evtimer_new(p->base, on_retry, t);
     t->watch = evtimer_new(p->base, on_watch, t);
     int err = t->retry && t->watch ? choose_root(t) : -ENOMEM;
     if (err) {
-        template_free(t);
+        forkserver_free(t);
         errno = -err;
         return NULL;
     }
-    TAILQ_INSERT_TAIL(&p->templates, t, next);
+    TAILQ_INSERT_TAIL(&p->forkservers, t, next);
     return t;
 }
 
-void template_free(struct template *t) {
+void forkserver_free(struct forkserver *t) {
     if (!t)
         return;
     if (t->next.tqe_prev)
-        TAILQ_REMOVE(&t->pool->templates, t, next);
+        TAILQ_REMOVE(&t->pool->forkservers, t, next);
     wait_drop(t);
     if (t->retry)
         event_free(t->retry);
@@ -385,7 +385,7 @@ void template_free(struct template *t) {
     free(t);
 }
 
-bool template_usable(struct template *t) {
+bool forkserver_usable(struct forkserver *t) {
     struct pool *p = t->pool;
     char user[32];
 
@@ -393,25 +393,25 @@ bool template_usable(struct template *t) {
         return !t->ending_us;
     if (event_pending(t->retry, EV_TIMEOUT, NULL))
         return false;
-    int err = template_start(t);
+    int err = forkserver_start(t);
     if (err && users_make_room(p))
-        err = template_start(t);
+        err = forkserver_start(t);
     if (err) {
         t->failures++;
-        snprintf(t->trouble, sizeof(t->trouble), "the template of the workers%s cannot be started: %s", whose(t, user),
-                 strerror(-err));
+        snprintf(t->trouble, sizeof(t->trouble), "the fork server of the workers%s cannot be started: %s",
+                 whose(t, user), strerror(-err));
         pool_trouble(p, "%s", t->trouble);
         schedule_retry(t);
     }
     return !err;
 }
 
-void template_end(struct template *t) {
+void forkserver_end(struct forkserver *t) {
     t->ending_us = clock_us();
     shutdown(t->control, SHUT_WR); /* at which it kills everything and leaves; that it has is told by its end of file */
-    template_watch(t);
+    forkserver_watch(t);
 }
 
-void template_close(struct template *t) {
+void forkserver_close(struct forkserver *t) {
     forget_control(t);
 }

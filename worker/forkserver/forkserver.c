@@ -1,6 +1,6 @@
-/* ppfs-worker, the template: initialises CPython once, then forks workers on demand, each below a guard.
+/* ppfs-worker, the fork server: initialises CPython once, then forks workers on demand, each below a guard.
  *
- *   template --fork--> guard --fork--> worker --> what jobs start
+ *   fork server --fork--> guard --fork--> worker --> what jobs start
  *
  * The guard is a process that only waits. It is the parent that a call finds with getppid(): killing it costs that
  * worker and nobody else. When the worker dies the guard, a subreaper, kills what the job leaves behind and dies the
@@ -45,15 +45,14 @@ struct guard {
     struct rusage usage;
 };
 
-static struct template {
+static struct forkserver {
     int signals;
     uid_t uid; /* whose work our workers do */
     struct guard *guards;
     size_t count, cap;
     bool orphans;  /* a stranger was seen at the last look */
     uint64_t mine; /* guard: its worker */
-}
-me;
+} me;
 
 static void tell(const struct control *c) {
     while (send(CONTROL_FD, c, sizeof(*c), MSG_NOSIGNAL) < 0 && errno == EINTR)
@@ -87,14 +86,14 @@ static void kill_mine(void) {
     cgroup_kill(me.mine);
 }
 
-static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t template) {
+static _Noreturn void guard_main(uint64_t serial, const int fds[SPAWN_FDS], pid_t forkserver) {
     struct rusage usage;
     sigset_t none;
 
     prctl(PR_SET_NAME, "ppfs-guard");
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != template)
+    if (getppid() != forkserver)
         _exit(0);
     close(CONTROL_FD);
     close(me.signals);
@@ -215,7 +214,7 @@ static void add_usage(struct rusage *to, const struct rusage *more) {
 }
 
 static void bury(pid_t pid, int status, const struct rusage *usage) {
-    struct guard *heir = NULL; /* a stranger's usage is counted for a worker that just died */
+    struct guard *last_dead = NULL; /* an orphan's usage is counted for a worker that just died */
 
     for (size_t i = 0; i < me.count; i++) {
         struct guard *g = &me.guards[i];
@@ -228,10 +227,10 @@ static void bury(pid_t pid, int status, const struct rusage *usage) {
             return;
         }
         if (!g->pid)
-            heir = g;
+            last_dead = g;
     }
-    if (heir)
-        add_usage(&heir->usage, usage);
+    if (last_dead)
+        add_usage(&last_dead->usage, usage);
 }
 
 /* A process of its own that we wait for; what it does may take long. */
@@ -271,7 +270,7 @@ static void say_exited(const struct guard *g) {
 }
 
 /* Collects the dead, kills strangers, and says EXITED where that has come to an end. */
-static void look_after_children(void) {
+static void reap_children(void) {
     struct rusage usage;
     int status;
 
@@ -308,7 +307,7 @@ static void serve(void) {
                 continue;
         }
         if (n == 0 || polled[1].revents)
-            look_after_children();
+            reap_children();
         if (polled[0].revents && !obey())
             return;
     }
@@ -348,9 +347,9 @@ static void offer_to_oom_killer(void) {
 
 static bool take_options(char **at) {
     for (; *at; at++)
-        if (strcmp(*at, TEMPLATE_SUID) == 0)
+        if (strcmp(*at, FORKSERVER_SUID) == 0)
             login_allow_suid();
-        else if (strcmp(*at, TEMPLATE_GROUPS) == 0)
+        else if (strcmp(*at, FORKSERVER_GROUPS) == 0)
             login_check_groups();
         else
             return false;
@@ -385,17 +384,17 @@ int main(int argc, char **argv) {
     mallopt(M_MMAP_THRESHOLD, KEEP_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
     if (me.signals < 0 || chdir("/"))
-        give_up("the template of the workers could not set itself up");
+        give_up("the fork server of the workers could not set itself up");
     me.uid = (uid_t)strtoul(argv[3], NULL, 10);
     environment_root(argv[2]);
-    environment_clear_root(false); /* of what a template before us may have left */
+    environment_clear_root(false); /* of what a fork server before us may have left */
     if (python_start(argv[1], why, sizeof(why)))
         give_up(why);
     cgroup_start();
     snprintf(hello.text, sizeof(hello.text), "%s", python_version());
     tell(&hello);
     prctl(PR_SET_PDEATHSIG, 0);
-    prctl(PR_SET_NAME, "ppfs-template");
+    prctl(PR_SET_NAME, "ppfs-forkserver");
     do_beside(sweep, 0);
     serve();
     for (size_t i = 0; i < me.count; i++)
