@@ -114,12 +114,6 @@ static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_
     return attr_may_remove(fs, &job);
 }
 
-/* Renaming a group from .G to G queues the drafts in it. */
-static int may_open(struct fs *fs, const struct group *g, const char *to_name) {
-    bool opens = g->dotted && to_name[0] != '.';
-    return opens && fs->now.uid != 0 && fs->now.uid != g->uid ? -EPERM : 0;
-}
-
 static void renamed(struct pending *p, int rc) {
     if (rc)
         renames_end(p->fs, fuse_req_ctx(p->req)->pid);
@@ -146,11 +140,9 @@ static int run_again(struct pending *p, uid_t uid, uint64_t group, const char *n
 
 static int rename_group(struct pending *p, const struct group *g, const char *to_name, unsigned flags) {
     fuse_ino_t ino;
-    if (may_open(p->fs, g, to_name))
-        return -EPERM;
     if ((flags & RENAME_NOREPLACE) && tree_lookup(p->fs, p->ino, to_name, &ino) == 0)
         return -EEXIST;
-    return sched_rename_group(p->fs->sched, g->id, ino_id(p->ino), to_name, pending_done, p);
+    return sched_rename_group(p->fs->sched, g->id, ino_id(p->ino), to_name, p->fs->now.uid, pending_done, p);
 }
 
 void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t to_dir,

@@ -106,6 +106,11 @@ int store_group_close_below(struct store *st, uint64_t id) {
     return store_run(st, SQL_GROUP_CLOSE_BELOW, INTEGER(id));
 }
 
+bool store_group_of_others(struct store *st, uint64_t id, uid_t uid) {
+    int64_t others;
+    return store_integers(st, &others, 1, SQL_GROUP_OF_OTHERS, INTEGER(id), INTEGER(uid)) < 0 || others;
+}
+
 int store_group_levels(struct store *st, uint64_t id) {
     int64_t levels = 1;
     store_integers(st, &levels, 1, SQL_GROUP_LEVELS, INTEGER(id));

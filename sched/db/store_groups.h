@@ -20,6 +20,8 @@ bool store_groups_say(struct store *st,
                       const char *text); /* whether any group's options have it; true where that is not known */
 int store_group_set_options(struct store *st, uint64_t id, const char *options);
 int store_group_set_opening(struct store *st, uint64_t id, bool opening);
+/* Whether opening it would queue drafts of other users than uid; true where that is not known. */
+bool store_group_of_others(struct store *st, uint64_t id, uid_t uid);
 int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /* -ENOENT */
 int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
 /* Moves the group's undotted subgroups out of their dotted state and marks them opening. */

@@ -19,8 +19,9 @@ int sched_set_hold(struct sched *s, uint64_t job, bool hold);
 int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out);
 /* rmdir in jobs/, results/, failures/; SHELF_GONE: info/ */
 int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side);
-int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, sched_done *done,
-                       void *arg); /* as sched_rename */
+/* As sched_rename. uid: who asks. -EPERM: he would queue what other users have in it. */
+int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, uid_t uid,
+                       sched_done *done, void *arg);
 int sched_set_group_owner(struct sched *s, uint64_t group, const uid_t *uid, const gid_t *gid, const mode_t *mode);
 /* "G/x", the job's path below jobs/. 0 or -ENAMETOOLONG. */
 int sched_path(struct sched *s, const struct job *j, char *buf, size_t size);

@@ -212,8 +212,13 @@ static int replace_target(struct sched *s, uint64_t to_parent, const char *to_na
     return store_group_has_jobs(s->store, g.id) ? -ENOTEMPTY : store_group_delete(s->store, g.id);
 }
 
-int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, sched_done *done,
-                       void *arg) {
+/* Opening a group queues the drafts in it, which run as their writers. */
+static bool may_open(struct sched *s, const struct group *g, uid_t uid) {
+    return user_is_trusted(s, uid) || (uid == g->uid && !store_group_of_others(s->store, g->id, uid));
+}
+
+int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, const char *to_name, uid_t uid,
+                       sched_done *done, void *arg) {
     struct group g, up;
     struct tally t;
     size_t n = strlen(to_name);
@@ -234,6 +239,8 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     if (dotted && !g.dotted && (t.active || group_being_read(s, group)))
         return -EBUSY; /* some of its jobs are queued already */
     bool opens = g.dotted && !dotted;
+    if (opens && !may_open(s, &g, uid))
+        return -EPERM;
     rc = opens ? quota_job(s, g.uid, 1) : 0; /* a group is submitted as a whole, or not */
     if (rc == 0)
         rc = replace_target(s, to_parent, to_name);

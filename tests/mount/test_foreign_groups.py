@@ -89,7 +89,9 @@ def test_a_group_that_is_opened(shared, alice, mallory):
     m = shared
     group_of(mallory, m, "env=WHO:mallory", ".night")
     alice.sh(SAYS + " > $M/jobs/.night/x", M=m.mnt)
-    mallory.sh(SAYS + " > $M/jobs/.night/own; mv $M/jobs/.night $M/jobs/night; cat $M/info/night/.wait", M=m.mnt)
+    mallory.sh(SAYS + " > $M/jobs/.night/own", M=m.mnt)
+    os.rename(m.jobs / ".night", m.jobs / "night")
+    mallory.sh("cat $M/info/night/.wait", M=m.mnt)
     assert "says env=" in why_failed(m, "night/x")
     assert m.result("night/own") == b"mallory %d\n" % mallory.uid
 
@@ -200,6 +202,25 @@ def test_the_owner_of_a_group_submits_nothing_for_others(shared, alice, mallory)
     assert mallory.sh("mv $M/jobs/G/.many $M/jobs/G/many", M=m.mnt).returncode == 1
     assert m.state("G/.many/x") == "draft"
     assert alice.sh("mv $M/jobs/G/.many $M/jobs/G/many; cat $M/results/G/many/x", M=m.mnt).stdout == "2\n"
+
+
+def test_who_opens_a_group_submits_what_is_his_own(shared, alice, mallory):
+    """What others have in a directory of his, root too, or in theirs below it, does not run when he opens it."""
+    m = shared
+    mallory.sh("umask 0; mkdir $M/jobs/.G; mkdir $M/jobs/.G/.later", M=m.mnt)
+    os.mkdir(m.jobs / ".G/roots")
+    m.put(".G/roots/x", "print(1)")
+    assert "not permitted" in mallory.sh("mv $M/jobs/.G $M/jobs/G", M=m.mnt).stderr
+    p = mallory.sh("mkdir $M/jobs/.H && mv $M/jobs/.G $M/jobs/.H/G && ! mv $M/jobs/.H $M/jobs/H && mv $M/jobs/.H/G $M/jobs/.G", M=m.mnt)
+    assert p.returncode == 0 and "not permitted" in p.stderr, p.stderr
+    assert m.state(".G/roots/x") == "draft"
+    os.unlink(m.jobs / ".G/roots/x")
+    alice.sh("echo 'print(2)' > $M/jobs/.G/a", M=m.mnt)
+    assert "not permitted" in mallory.sh("mv $M/jobs/.G $M/jobs/G", M=m.mnt).stderr and m.state(".G/a") == "draft"
+    alice.sh("mv $M/jobs/.G/a $M/jobs/.G/.a; echo 'print(3)' > $M/jobs/.G/.later/b", M=m.mnt)
+    p = mallory.sh("echo 'print(4)' > $M/jobs/.G/own; mv $M/jobs/.G $M/jobs/G && cat $M/results/G/own", M=m.mnt)
+    assert (p.stdout, p.stderr) == ("4\n", "")
+    assert (m.state("G/.a"), m.state("G/.later/b")) == ("draft", "draft"), "what stays a draft is in nobody's way"
 
 
 def test_nobody_writes_what_runs_as_another(shared, alice, mallory):

@@ -184,7 +184,7 @@ static void test_group_opens_at_once(void **state) {
     }
     turn();
     assert_int_equal(get(ids[599]).state, JOB_DRAFT);
-    assert_int_equal(sched_rename_group(s, g.id, 0, "G", NULL, NULL), 0);
+    assert_int_equal(sched_rename_group(s, g.id, 0, "G", 0, NULL, NULL), 0);
     for (int i = 599; i >= 0; i--)
         assert_int_equal(wait_end(ids[i]).state, JOB_DONE);
     assert_int_equal(sched_tally(s, 0, &t), 0);
@@ -221,7 +221,7 @@ static void test_long_work_is_cut_by_time(void **state) {
         ids[i] = put_in(g.id, name, large, sizeof large - 1);
     }
     turn_of(0);
-    assert_int_equal(sched_rename_group(s, g.id, 0, "G", NULL, NULL), 0);
+    assert_int_equal(sched_rename_group(s, g.id, 0, "G", 0, NULL, NULL), 0);
     for (unsigned open = 0, last = 0; last < JOBS; last = open) {
         turn_of(0);
         open = JOBS - count_in(ids, JOBS, JOB_DRAFT);
