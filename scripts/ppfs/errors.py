@@ -45,7 +45,8 @@ class JobFailed(Exception):
         self.name, self.why, self.text = name, why, text
 
     def __str__(self) -> str:
-        return "%s: %s" % (self.name, self.why or "failed")
+        name = self.name if self.name.isprintable() else repr(self.name)  # another user may have given it
+        return "%s: %s" % (name, self.why or "failed")
 
 
 class JobTimeout(JobFailed, TimeoutError):

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "net/printable.h"
 #include "scripts/ppfs_run/run.h"
 
 enum { FAILED_MAX = 101 }; /* as parallel(1): so many failed; this: more than 100 */
@@ -187,8 +188,12 @@ int group_wait(const char *mount, const char *name) {
 }
 
 static int print_name(void *arg, const char *path, const char *below) {
+    char text[PATH_MAX];
     (void)arg, (void)path;
-    return puts(below) < 0;
+    snprintf(text, sizeof text, "%s", below);
+    if (isatty(STDOUT_FILENO))
+        printable(text, sizeof text);
+    return puts(text) < 0;
 }
 
 static int gone_or(const char *name, const char *what, int rc) {

@@ -12,16 +12,18 @@
 #include <unistd.h>
 
 #include "fs/version.h"
+#include "net/printable.h"
 
 enum { NAME_SHOWN = 64 };
 
 int run_cannot(const char *format, ...) {
+    char text[2 * PATH_MAX]; /* names may be those of other users */
     va_list args;
-    fputs("ppfs-run: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fputc('\n', stderr);
+    printable(text, sizeof text);
+    fprintf(stderr, "ppfs-run: %s\n", text);
     return RUN_CANNOT;
 }
 

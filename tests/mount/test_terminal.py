@@ -5,7 +5,7 @@ import subprocess
 import textwrap
 
 import pytest
-from ppfsmount import PYTHON, SLOW, wait_until
+from ppfsmount import PPFS, PYTHON, SLOW, TOP, wait_until
 
 FORGED = "x\n2026-01-01T00:00:00Z ppfs[1]: all is well"
 NASTY = ["\x1b]0;owned\x07\x1b[2J", "a\nb\rc\td", "\u202egnp.exe", "\x9b31m", "\u2028", os.fsdecode(b"\xff\xfe")]
@@ -49,6 +49,24 @@ def test_what_a_group_is_called(shared, alice, mallory):
     assert p.returncode == 0
     alice.sh("echo true > \"$M/jobs/$G/x\"", M=m.mnt, G=group)
     assert is_tame(reason(m, group + "/x")) and "g\\x1b[31m\\x0ared/.options" in reason(m, group + "/x")
+
+
+@pytest.mark.parametrize("word", NASTY)
+def test_what_programs_say_of_the_jobs_of_others(shared, alice, mallory, word):
+    """ppfs-run and the Python package, of names in a group of another user's; a list of them that no terminal shows is as it is."""
+    m = shared
+    mallory.sh("mkdir $M/jobs/G; printf '#!/bin/sh\\n#ppfs: cwd=/nonexistent\\n' > \"$M/jobs/G/$W\"; cat $M/info/G/.wait", M=m.mnt, W=word)
+    run = "%s -m %s" % (PPFS.parent / "ppfs-run", m.mnt)
+    for command in ("--retry G", "--wait \"G/$W\"", "--wait \"$W\"", "-g \"G/$W\" true ::: 1"):
+        p = alice.sh("%s %s" % (run, command), W=word)
+        assert p.returncode and p.stderr.startswith("ppfs-run: ") and is_tame(p.stderr[:-1]), command
+    assert alice.sh("%s --failed G" % run).stdout == word + "\n"
+    shown = alice.sh("script -qec '%s --failed G' /dev/null" % run).stdout
+    assert shown.endswith("\n") and is_tame(shown[:-1])
+    program = ("import os, ppfs\ntry:\n    ppfs.result('G/' + os.environ['W'], mount=os.environ['M'])\n"
+               "except ppfs.JobFailed as e:\n    print(e)\n")
+    p = alice.sh("%s -c \"$PROGRAM\"" % PYTHON, PROGRAM=program, PYTHONPATH=TOP / "scripts", W=word, M=m.mnt)
+    assert "no directory" in p.stdout and is_tame(p.stdout[:-1]), p.stderr
 
 
 def test_the_log(shared, alice):
