@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+import subprocess
 
 import pytest
 from between import SEARCH, Catcher, answers, done, put, secret
@@ -137,3 +138,10 @@ def test_a_script_that_tells_its_end_early_leaves_nothing(one, mallory):
     pid = int(wait_until(child.read_text, "its child"))
     wait_until(lambda: not alive(pid), "what it has started to end", 20)
     done(one, mallory, "after.py", "print('the worker goes on')")
+
+
+def test_the_user_of_the_network_process_has_no_jobs(one):
+    """They could stop it."""
+    for name, text in (("x.sh", "#!/bin/sh\nid\n"), ("x.jsonl", '{"call": "os.getuid"}\n')):
+        subprocess.run(["/bin/sh", "-c", 'printf %s "$1" > "$2"', "-", text, str(one.jobs / name)], check=True, user=65533, group=65533, extra_groups=[])
+    assert "the network process of ppfs" in one.failed("x.sh") and b"the network process of ppfs" in one.result("x.jsonl")

@@ -17,6 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "net/untrusted/jail.h"
+
 #define LOGIN_DEFS "/etc/login.defs"
 
 #define LIMITS_DIR "/etc/security"
@@ -122,6 +124,10 @@ int login_open(struct login *l, uid_t uid, gid_t gid, char *why, size_t why_size
     *l = (struct login){.uid = uid, .gid = gid};
     if (geteuid() != 0) {
         snprintf(why, why_size, "this ppfs may only run jobs of its own user, not of user %u", (unsigned)uid);
+        return -1;
+    }
+    if (uid == JAIL_UID) {
+        snprintf(why, why_size, "user %u is the one of the network process of ppfs, and has no jobs", JAIL_UID);
         return -1;
     }
     pw = getpwuid(uid);
