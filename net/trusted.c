@@ -197,6 +197,10 @@ int trusted_path_file(const char *path, struct stat *st, char *why, size_t why_s
         snprintf(why, why_size, "it is no regular file");
         rc = -EINVAL;
     }
+    if (!rc && !trusted_user(st->st_uid)) {
+        snprintf(why, why_size, "it belongs to user %u", (unsigned)st->st_uid);
+        rc = -EPERM;
+    }
     snprintf(again, sizeof(again), "/proc/self/fd/%d", w.at);
     if (!rc && (fd = open(again, O_RDONLY | O_CLOEXEC | O_NOCTTY)) < 0)
         rc = -errno;

@@ -11,9 +11,9 @@
  * missing directories are made, mode 0700. A descriptor that the caller closes, or -errno and the obstacle in why,
  * without a full stop. */
 int trusted_directory(const char *path, bool make, char *why, size_t why_size);
-/* Opens the regular file (O_RDONLY), whose directories and links are as above, the last directory sticky if need be;
- * st: what it is. Whose the file is and who may write to it is for the caller to judge. A descriptor, or -errno and the
- * obstacle in why. Nothing else is opened, so no FIFO can stop us. */
+/* Opens the regular file (O_RDONLY), which must belong to a trusted user, and whose directories and links are as above,
+ * the last directory sticky if need be; st: what it is. Its mode is for the caller to judge. A descriptor, or -errno and
+ * the obstacle in why. Nothing else is opened, so no FIFO can stop us. */
 int trusted_path_file(const char *path, struct stat *st, char *why, size_t why_size);
 /* Whether all in that directory belongs to a trusted user and is a file or a directory, no link and no FIFO. 0, or
  * -errno and why. */

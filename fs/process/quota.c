@@ -151,10 +151,9 @@ int quota_read(struct quotas *out, const char *file, const char *dir, char *why,
             close(fd);
         return fd < 0 ? fd : -ENOMEM;
     }
-    if (!trusted_user(st.st_uid) || trusted_others_write(&st)) {
-        snprintf(why, why_size,
-                 "--quota %.300s: it belongs to user %u and has mode %04o, so another user could say what he may have",
-                 file, (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
+    if (trusted_others_write(&st)) {
+        snprintf(why, why_size, "--quota %.300s: it has mode %04o, so another user could say what he may have", file,
+                 (unsigned)st.st_mode & 07777);
         fclose(f);
         return -EPERM;
     }

@@ -108,33 +108,23 @@ static int wrong(int err, char *why, size_t why_size, const char *format, ...) {
     return err;
 }
 
-static int check(const char *path, const struct stat *st, const char *what, char *why, size_t why_size) {
-    if (!trusted_user(st->st_uid))
-        return wrong(-EPERM, why, why_size,
-                     "%s %s belongs to user %u, who could put another key into it; make a copy of your own", what, path,
-                     (unsigned)st->st_uid);
-    if (st->st_mode & 077)
-        return wrong(-EPERM, why, why_size, "%s %s can be used by others (mode %03o); run: chmod 600 %s", what, path,
-                     (unsigned)st->st_mode & 0777, path);
-    return 0;
-}
-
 /* Opens it where nobody else can put another key in its place: links are followed if they belong to a possible owner of
  * the key, for Kubernetes mounts secrets as links. A descriptor, or -errno and one sentence. */
 static int open_file(const char *path, const char *what, char *why, size_t why_size) {
     char obstacle[768];
     struct stat st;
-    int fd = trusted_path_file(path, &st, obstacle, sizeof(obstacle)), err;
+    int fd = trusted_path_file(path, &st, obstacle, sizeof(obstacle));
 
     if (fd == -EPERM || fd == -ELOOP)
         return wrong(fd, why, why_size, "%s %s is not taken, as somebody could put another in its place: %s", what,
                      path, obstacle);
     if (fd < 0)
         return wrong(fd, why, why_size, "%s %s cannot be read: %s", what, path, obstacle);
-    err = check(path, &st, what, why, why_size);
-    if (err)
-        close(fd);
-    return err ? err : fd;
+    if (!(st.st_mode & 077))
+        return fd;
+    close(fd);
+    return wrong(-EPERM, why, why_size, "%s %s can be used by others (mode %03o); run: chmod 600 %s", what, path,
+                 (unsigned)st.st_mode & 0777, path);
 }
 
 /* The text of the file, in buf of FILE_MAX + 1 bytes, with a final zero. 0, or -errno and one sentence. */

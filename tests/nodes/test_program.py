@@ -208,6 +208,10 @@ def test_the_key_of_another(new_node, base, mallory):
     mallory.sh("umask 077; head -c 32 /dev/urandom > key")
     node = new_node("--listen", "127.0.0.1:0", key=key)
     assert node.wait() == 1 and "belongs to user %d" % mallory.uid in node.log()
+    key = make_key(base / "his")
+    os.chown(key, mallory.uid, mallory.gid)
+    node = new_node("--listen", "127.0.0.1:0", key=key)
+    assert node.wait() == 1 and "%s is not taken, as somebody could put another in its place: it belongs to user %d" % (key, mallory.uid) in node.log()
 
 
 @pytest.mark.parametrize("program", ["ppfs", "ppfs-node"])
