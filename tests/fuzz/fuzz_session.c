@@ -223,6 +223,17 @@ static int toy_function(void *self, uint64_t lease, const uint8_t hash[32], cons
     return task_at(lease) >= 0 ? 0 : -ENOENT;
 }
 
+static int toy_piece(void *self, uint64_t lease, uint32_t number, const void *bytes, size_t size,
+                     struct shared_buffer *shared) {
+    (void)self;
+    (void)shared;
+    (void)bytes;
+    assert(size <= FRAME_WHOLE_MAX);
+    if (task_at(lease) < 0)
+        return -ENOENT;
+    return number % 5 == 3 ? -ENOMEM : 0;
+}
+
 static int toy_finish(void *self, uint64_t lease) {
     (void)self;
     return task_at(lease) >= 0 ? 0 : -ENOENT;
@@ -261,6 +272,7 @@ static void toy_resize(void *self, unsigned slots) {
 static const struct runner_ops toy_ops = {.start = toy_start,
                                           .call = toy_call,
                                           .function = toy_function,
+                                          .piece = toy_piece,
                                           .finish = toy_finish,
                                           .recall = toy_recall,
                                           .flush = toy_flush,

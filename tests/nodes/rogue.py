@@ -62,7 +62,7 @@ class Rogue:
         self.socket = socket.socket(socket.AF_UNIX)
         wait_until(lambda: self.socket.connect_ex(str(base / "door")) == 0, "the door to be open")
         self.socket.sendall(socket.inet_aton(address))
-        self.send(HELLO, b"ppfsnode" + struct.pack("<II", 3, 0) + os.urandom(16 + 32))
+        self.send(HELLO, b"ppfsnode" + struct.pack("<II", 4, 0) + os.urandom(16 + 32))
         self.send(RESUME, bytes(32))
 
     def send(self, kind, body):

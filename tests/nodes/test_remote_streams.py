@@ -226,3 +226,51 @@ def test_large_answers_of_all_slots_of_a_node(ml, new_node):
         go.touch()
         assert [len(f.result()) for f in held] == [size] * slots
         assert sanitized() or high_water(ml.pids()["daemon"]) - before < (128 << 20) + 2 * size + (60 << 20)
+
+
+@pytest.fixture
+def relayed(ml, new_node):
+    """(mount, node, relay): a node of one slot whose link goes through the relay."""
+    with Relay(listens(ml)) as relay:
+        node = new_node("--name", "far", join=relay.address, key=key_of(ml), cpus=1).up(ml)
+        yield ml, node, relay
+
+
+def crossed(relay):
+    return sum(relay.count()[2:])
+
+
+@pytest.mark.limit(120)
+def test_a_node_does_not_put_large_calls_together(relayed):
+    """Nor values that are too large to keep."""
+    m, node, relay = relayed
+    data = b"x" * (200 << 20)
+    with ppfs.Executor(str(m.mnt)) as ex:
+        assert ex.submit(len, data).result() == len(data)
+        assert sanitized() or high_water(node.pid) < 64 << 20
+        assert list(ex.map(len, [data] * 3)) == [len(data)] * 3
+        assert sanitized() or high_water(node.pid) < 160 << 20  # the first 64 MiB of a value it would keep
+
+
+@pytest.mark.limit(120)
+def test_a_link_that_dies_in_the_middle_of_a_call(relayed):
+    """The session goes on with the next piece; with the next daemon no half of the call is left."""
+    m, node, relay = relayed
+    data = b"x" * (100 << 20)
+    with ppfs.Executor(str(m.mnt)) as ex:
+        worker = ex.submit(os.getpid).result()
+        relay.limit(crossed(relay) + (20 << 20))
+        large = ex.submit(len, data)
+        wait_until(lambda: relay.count()[1] > 1, "the link to be cut and made again")
+        relay.limit(0)
+        assert large.result() == len(data)
+        assert ex.submit(os.getpid).result() == worker
+
+        before = crossed(relay)
+        large = ex.submit(len, data)
+        wait_until(lambda: crossed(relay) - before > 1 << 20, "some of it to be sent")
+        relay.freeze("both")
+        m.kill_daemon()
+        relay.thaw()
+        assert large.result() == len(data)
+        wait_until(lambda: not os.path.exists("/proc/%d" % worker), "what had the half of it to be killed")

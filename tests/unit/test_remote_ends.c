@@ -516,7 +516,8 @@ static void a_payload_waits_for_the_disk_of_its_node(void **state) {
     rogue_goes();
 }
 
-/* What a ppfs may not say; before it, work 1 is a script that runs and work 2 a lease. */
+/* What a ppfs may not say; before it, work 1 is a script that runs, work 2 a lease, and 4 one of whose call 5 a piece has
+ * come. */
 static const struct nonsense nonsense_to_node[] = {
     {false, 0, 0, "", 0},
     {false, MESSAGE_START, 0, "", 0},
@@ -528,6 +529,13 @@ static const struct nonsense nonsense_to_node[] = {
     {false, MESSAGE_PAYLOAD, (uint64_t)1 << 32, "x", 1},      /* it has no file */
     {false, MESSAGE_PIECE, (uint64_t)1 << 32, "x", 1},        /* it is no lease */
     {false, MESSAGE_CALL_JSON, (uint64_t)1 << 32 | 1, "{}", 2},
+    {false, MESSAGE_CALL_JSON, (uint64_t)4 << 32 | 6, "{}", 2}, /* in the middle of call 5 */
+    {false, MESSAGE_PIECE, (uint64_t)4 << 32 | 6, "x", 1},
+    {false, MESSAGE_FUNCTION, (uint64_t)4 << 32, "0123456789abcdef0123456789abcdef", 32},
+    {false, MESSAGE_FINISH, (uint64_t)4 << 32, "", 0},
+    {false, MESSAGE_RECALL, (uint64_t)4 << 32 | 5, "", 0},
+    {false, MESSAGE_PIECE, (uint64_t)4 << 32 | 4, "x", 1}, /* of one that was sent */
+    {false, MESSAGE_PIECE, (uint64_t)4 << 32 | 5, "ahead", 5},
     {false, MESSAGE_CALL_JSON, (uint64_t)2 << 32, "{}", 2}, /* number 0 */
     {false, MESSAGE_FINISH, (uint64_t)1 << 32, "", 0},
     {false, MESSAGE_RECALL, (uint64_t)2 << 32, "", 0},
@@ -575,6 +583,11 @@ static void nonsense_of_a_ppfs_ends_it(void **state) {
         rogue_comes(TLS_PPFS, peer_listener_address(listener));
         rogue_starts(1, WORK_PYTHON, sleeper);
         rogue_starts(2, WORK_STREAM_JSON, "");
+        rogue_starts(4, WORK_STREAM_JSON, ""); /* waits for a slot, in the middle of a call */
+        rogue_says(MESSAGE_CALL_JSON, message_id(4, 4), "{}", 2);
+        bool is_ahead = n->size == 5 && memcmp(n->body, "ahead", 5) == 0;
+        for (int k = 0; k < (is_ahead ? PAYLOAD_AHEAD : 1); k++)
+            rogue_says(MESSAGE_PIECE, message_id(4, 5), "{", 1);
         rogue_says(MESSAGE_HOLD, message_id(9, 7), "", 0); /* of one that has ended: no harm */
         bool is_good = n->size == 4 && memcmp(n->body, "good", 4) == 0;
         rogue_says(n->kind, n->id, is_good ? bytes : n->body, is_good ? size : n->size);

@@ -112,8 +112,8 @@ static void to_kill(void *self, uint64_t job) {
     struct fake *f = self;
     say(&f->there, (struct message){.word = KILL, .lease = job});
 }
-static const struct runner_ops ops = {to_start,     to_call, to_function, to_finish,    to_recall,
-                                      ignore_flush, to_kill, ignore_hold, ignore_resize};
+static const struct runner_ops ops = {to_start,     to_call, to_function, to_finish,     to_recall,
+                                      ignore_flush, to_kill, ignore_hold, ignore_resize, NULL};
 
 /* --- the workers ------------------------------------------------------------------------------------------------- */
 

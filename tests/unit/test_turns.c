@@ -49,8 +49,8 @@ static uint32_t to_recall(void *self, uint64_t lease, uint32_t number) {
 static void to_kill(void *self, uint64_t job) {
     (void)self, (void)job;
 }
-static const struct runner_ops ops = {to_start,     to_call, to_function, to_finish,    to_recall,
-                                      ignore_flush, to_kill, ignore_hold, ignore_resize};
+static const struct runner_ops ops = {to_start,     to_call, to_function, to_finish,     to_recall,
+                                      ignore_flush, to_kill, ignore_hold, ignore_resize, NULL};
 
 static void tick(void) {
     rig_turn();

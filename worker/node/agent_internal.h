@@ -23,13 +23,18 @@ struct out { /* a frame that waits to be sent */
     uint8_t bytes[];
 };
 
-struct held { /* a call, or a FINISH (number 0), that the runner does not take yet */
+struct held { /* a CALL_*, PIECE, FUNCTION or FINISH that the runner does not take yet */
     TAILQ_ENTRY(held) next;
-    uint32_t number;
-    enum call_format format;
+    enum message_kind kind;
+    uint32_t number; /* of the call, 0: of a function, or a FINISH */
     size_t size;
     const uint8_t *bytes;
     struct shared_buffer *shared; /* has them, NULL: they are behind this */
+};
+
+struct half { /* a CALL_* or FUNCTION of which pieces have come, or were given to the runner, and not its end */
+    bool any;
+    uint32_t number; /* of the call, 0: of a function */
 };
 
 struct task {
@@ -42,15 +47,19 @@ struct task {
 
     void *start, *start_env;     /* what its work points into, until the runner has it; NULL then */
     struct file_writer *payload; /* the file of its payload, NULL: none */
-    uint32_t came;               /* pieces of it */
+    uint32_t came;               /* pieces of it, or PIECEs of a lease */
     bool whole;                  /* all of it has */
 
     bool lease;
-    uint32_t sent, answered; /* the highest numbers of its calls */
-    uint8_t *pieces;         /* of the CALL or FUNCTION that is coming */
-    size_t piece_size, piece_room;
-    TAILQ_HEAD(held_list, held) held;
-    bool wants, asked; /* its worker waits for a function; it is the one that has asked for it */
+    uint32_t sent, answered;  /* the highest numbers of its calls */
+    uint32_t kept, told;      /* PIECEs that were passed on; those that KEPT was sent for */
+    struct half in, out_half; /* what comes; what is given to the runner */
+    size_t in_size;           /* bytes of it that have come */
+    uint8_t *function;        /* the FUNCTION that comes, as long as it may be one to keep */
+    size_t function_size, function_room;
+    bool passes;                      /* that was too large to keep: its pieces are passed on */
+    TAILQ_HEAD(held_list, held) held; /* a FUNCTION, and the rest of a call, before other calls */
+    bool wants, asked;                /* its worker waits for a function; it is the one that has asked for it */
     uint32_t want_number;
     uint8_t want[32];
 

@@ -208,6 +208,7 @@ void pool_runner(struct pool *p, struct runner *out) {
     static const struct runner_ops ops = {.start = start,
                                           .call = pool_call,
                                           .function = pool_function,
+                                          .piece = pool_piece,
                                           .finish = pool_finish,
                                           .recall = pool_recall,
                                           .flush = pool_flush,

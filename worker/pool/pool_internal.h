@@ -39,8 +39,8 @@ struct slot {
     bool in_process; /* the job runs in the worker itself */
     bool killed;     /* by runner_kill: its frames no longer count */
     int64_t killed_us, started_us;
-    bool lease, finished, asked; /* it is one; FINISH was sent; it waits for a function. What follows is a lease's */
-    uint32_t sent, answered;     /* the highest numbers of its calls */
+    bool lease, finished, asked;   /* it is one; FINISH was sent; it waits for a function. What follows is a lease's */
+    uint32_t sent, answered, half; /* the highest numbers of its calls; of one whose end is not sent yet, 0: none */
     enum output_kind fresh; /* output that was read, but is not yet told: answers that were sent before it come first */
     size_t fresh_size;      /* in pool.buffer; 0: none */
 };

@@ -32,7 +32,7 @@ void ahead_close(struct slot *s) {
 }
 
 void ahead_begin(struct slot *s) {
-    s->sent = s->answered = 0;
+    s->sent = s->answered = s->half = 0;
     s->finished = s->asked = false;
     atomic_store(&s->page->seen, 0); /* its worker is idle, or does not run yet */
 }
@@ -98,21 +98,46 @@ static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, cons
     return err;
 }
 
-int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
-              struct shared_buffer *shared) {
-    struct slot *s = lease_slot(self, lease);
+/* Sends a call, or a piece of one, which makes it SENT. */
+static int send_call(struct pool *p, uint64_t lease, enum message_kind kind, uint32_t number, const void *bytes,
+                     size_t size, struct shared_buffer *shared) {
+    struct slot *s = lease_slot(p, lease);
 
     if (!s)
         return -ENOENT;
-    if (number <= s->sent || size > FRAME_WHOLE_MAX || format > CALL_VALUES)
+    bool begins = !s->half;
+    if (size > FRAME_WHOLE_MAX || (begins ? number <= s->sent : number != s->half))
         return -EINVAL;
-    if (number - atomic_load(&s->page->seen) >= LEASE_WINDOW || link_pending(s->link) > UNREAD_MAX)
+    if ((begins && number - atomic_load(&s->page->seen) >= LEASE_WINDOW) || link_pending(s->link) > UNREAD_MAX)
         return -ENOMEM;
-    atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
-    int err = send_whole(s, MESSAGE_CALL_JSON + format, number, NULL, 0, bytes, size, shared);
-    if (!err)
-        s->sent = number;
-    return err;
+    if (begins)
+        atomic_store(&s->page->calls[number % LEASE_WINDOW], LEASE_CALL_SENT);
+    int err = send_whole(s, kind, number, NULL, 0, bytes, size, shared);
+    if (err)
+        return err;
+    s->sent = number;
+    s->half = kind == MESSAGE_PIECE ? number : 0;
+    return 0;
+}
+
+int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
+              struct shared_buffer *shared) {
+    if (format > CALL_VALUES)
+        return -EINVAL;
+    return send_call(self, lease, MESSAGE_CALL_JSON + format, number, bytes, size, shared);
+}
+
+int pool_piece(void *self, uint64_t lease, uint32_t number, const void *bytes, size_t size,
+               struct shared_buffer *shared) {
+    struct slot *s = pool_slot(self, lease);
+
+    if (number)
+        return send_call(self, lease, MESSAGE_PIECE, number, bytes, size, shared);
+    if (!s || !s->lease || s->killed)
+        return -ENOENT;
+    if (link_pending(s->link) > UNREAD_MAX)
+        return -ENOMEM;
+    return send_whole(s, MESSAGE_PIECE, 0, NULL, 0, bytes, size, shared);
 }
 
 int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size,
@@ -121,7 +146,9 @@ int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH],
 
     if (!s || !s->lease || s->killed)
         return -ENOENT;
-    int err = send_whole(s, MESSAGE_FUNCTION, 0, hash, FUNCTION_HASH, bytes, size, shared);
+    int err = send_whole(s, MESSAGE_FUNCTION, 0, hash, hash ? FUNCTION_HASH : 0, bytes, size, shared);
+    if (err == -ENOMEM && !hash)
+        return err; /* what came before it stands, and this may be sent again */
     s->asked = false;
     s->given = link_given(s->link);
     return err;

@@ -52,6 +52,8 @@ int pool_call(void *self, uint64_t lease, uint32_t number, enum call_format form
               struct shared_buffer *shared);
 int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH], const void *bytes, size_t size,
                   struct shared_buffer *shared);
+int pool_piece(void *self, uint64_t lease, uint32_t number, const void *bytes, size_t size,
+               struct shared_buffer *shared);
 int pool_finish(void *self, uint64_t lease);
 uint32_t pool_recall(void *self, uint64_t lease, uint32_t number);
 void pool_flush(void *self);

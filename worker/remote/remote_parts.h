@@ -24,7 +24,7 @@ struct entry { /* one work; its index is its ref */
     uint32_t recalls, asked;    /* RECALLs that have no answer yet; the lowest number that one of them names */
     char *path;                 /* of the payload that is still to be sent, NULL: none */
     struct file_reader *source; /* it is being read */
-    uint32_t pieces, kept;      /* of it, sent and in the node's file */
+    uint32_t pieces, kept;      /* of it, or of its calls and functions: sent; in the node's file, or with its worker */
     char *why;
     struct sending *sending; /* frames of it that wait for a large one to be sent, that one first; NULL: none */
 };
@@ -70,6 +70,7 @@ bool remote_has_enough(const struct entry *e); /* so much of it waits that no mo
 /* It can have what it asked for last, as far as that can be known, so it may ask for more. */
 bool remote_may_need(const struct remote *f, const struct entry *e);
 void remote_send_some(struct remote *f);                  /* some pieces of the next large frame */
+bool remote_may_send(const struct remote *f);             /* there is one of which the node has room for a piece */
 void remote_send_none(struct remote *f, struct entry *e); /* nothing that waits of it is sent any more */
 int remote_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size);
 /* Sends a frame with this turn's others. Without memory the remote ends: the work cannot go on without it. */

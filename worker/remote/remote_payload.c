@@ -90,7 +90,7 @@ void remote_feed(struct remote *f) {
         send_pieces(f, e);
     if (f->session && !remote_busy(f))
         remote_send_some(f);
-    bool more = (e && f->files) || !TAILQ_EMPTY(&f->large); /* without e: on_ready or KEPT */
-    if (f->session && more && !remote_busy(f))              /* else flush(), room() or sent() */
+    bool more = (e && f->files) || remote_may_send(f); /* without e: on_ready or KEPT */
+    if (f->session && more && !remote_busy(f))         /* else flush(), room() or sent() */
         remote_soon(f);
 }

@@ -1,8 +1,8 @@
 /* Sending to a node. Frames gather until flush, or until the loop comes round.
  *
  * Calls and functions that do not fit into one frame go a few pieces of one work's a turn, of one work after the other,
- * while the session takes them. What else is said of that work waits behind, in order; what is said of others does not.
- * */
+ * while the session takes them and no more than PAYLOAD_AHEAD pieces of each wait for the node's worker. What else is
+ * said of that work waits behind, in order; what is said of others does not. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,25 +199,46 @@ int remote_send(struct remote *f, struct entry *e, enum message_kind kind, uint3
 
 /* The next piece of it; true: that was the last. */
 static bool send_piece(struct remote *f, uint32_t ref, struct large *g) {
+    uint64_t id = message_id(ref, g->number);
+
+    if (!g->head_size && g->left <= MESSAGE_CHUNK) {
+        remote_must_post(f, g->kind, id, g->at, (uint32_t)g->left);
+        return true;
+    }
+    f->entries[ref].pieces++;
     if (g->head_size) {
-        remote_must_post(f, MESSAGE_PIECE, message_id(ref, 0), g->head, g->head_size);
+        remote_must_post(f, MESSAGE_PIECE, id, g->head, g->head_size);
         g->head_size = 0;
         return false;
     }
-    if (g->left <= MESSAGE_CHUNK) {
-        remote_must_post(f, g->kind, message_id(ref, g->number), g->at, (uint32_t)g->left);
-        return true;
-    }
-    remote_must_post(f, MESSAGE_PIECE, message_id(ref, 0), g->at, MESSAGE_CHUNK);
+    remote_must_post(f, MESSAGE_PIECE, id, g->at, MESSAGE_CHUNK);
     g->at += MESSAGE_CHUNK;
     g->left -= MESSAGE_CHUNK;
     return false;
 }
 
-void remote_send_some(struct remote *f) {
-    struct sending *s = TAILQ_FIRST(&f->large);
+static bool may_send(const struct remote *f, const struct sending *s) {
+    return f->entries[s->ref].pieces - f->entries[s->ref].kept < PAYLOAD_AHEAD;
+}
 
-    for (int i = 0; s && f->session && i < PIECES_A_TURN; i++) {
+/* The first in turn whose node has room for a piece; NULL: none. */
+static struct sending *next_large(const struct remote *f) {
+    struct sending *s;
+
+    TAILQ_FOREACH(s, &f->large, turn)
+        if (may_send(f, s))
+            return s;
+    return NULL;
+}
+
+bool remote_may_send(const struct remote *f) {
+    return next_large(f) != NULL;
+}
+
+void remote_send_some(struct remote *f) {
+    struct sending *s = next_large(f);
+
+    for (int i = 0; s && f->session && i < PIECES_A_TURN && may_send(f, s); i++) {
         struct large *g = STAILQ_FIRST(&s->frames);
         if (!send_piece(f, s->ref, g))
             continue;

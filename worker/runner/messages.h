@@ -16,7 +16,8 @@ enum {
     MESSAGE_REFS = 65536, /* work under way at one node, for one ppfs */
     /* bytes of output, result or payload in one frame of a session, so that no other waits long behind it */
     MESSAGE_CHUNK = 64 * 1024,
-    PAYLOAD_AHEAD = 128, /* PAYLOAD frames with bytes of one work that may be on the way to the node's disk: 8 MiB */
+    /* PAYLOAD frames with bytes, or PIECEs, of one work that a node may have been sent and not told KEPT of: 8 MiB */
+    PAYLOAD_AHEAD = 128,
     MESSAGE_SENTENCE = 1024,
     PPFS_ID_MIN = 16,
     PPFS_ID_MAX = 64,
@@ -28,8 +29,10 @@ enum message_kind {
     MESSAGE_START = 1,   /* work_encode; low 1: the payload follows, and the name of its file is "/" */
     MESSAGE_PAYLOAD,     /* a piece of at most MESSAGE_CHUNK */
     MESSAGE_PAYLOAD_END, /* the last one */
-    MESSAGE_PIECE,       /* the first part of the body of that ref's CALL_* or FUNCTION that follows; low is ignored */
-    MESSAGE_CALL_JSON,   /* low: its number; the four in the order of enum call_format */
+    /* the next bytes of the body of that ref's CALL_* or FUNCTION; low: the number of the call, 0: of a FUNCTION. Only
+     * pieces of the same frame, and then its end, may follow, but for KILL, HOLD and ACK */
+    MESSAGE_PIECE,
+    MESSAGE_CALL_JSON, /* low: its number; the four in the order of enum call_format */
     MESSAGE_CALL_PICKLE,
     MESSAGE_CALL_HASH,
     MESSAGE_CALL_VALUES,
@@ -56,9 +59,9 @@ enum message_kind {
     MESSAGE_DONE,     /* work_outcome_encode: the last frame of its ref */
     MESSAGE_TROUBLE,  /* no ref; a sentence for the log */
     MESSAGE_GOODBYE,  /* no ref: it ends and has no work any more; low 1: after LEAVE */
-    MESSAGE_KEPT,     /* low: so many PAYLOAD frames with bytes are in the file, modulo 2^32 */
-    MESSAGE_LAST,     /* as DONE, and this worker leaves: it may not be used again */
-    MESSAGE_PRINTED,  /* low: number of the call whose answer follows: read my output, then send ACK; I wait for it */
+    MESSAGE_KEPT, /* low: so many PAYLOAD frames with bytes are in the file, or PIECEs with the worker, modulo 2^32 */
+    MESSAGE_LAST, /* as DONE, and this worker leaves: it may not be used again */
+    MESSAGE_PRINTED, /* low: number of the call whose answer follows: read my output, then send ACK; I wait for it */
 };
 
 static inline uint64_t message_id(uint32_t ref, uint32_t low) {

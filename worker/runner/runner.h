@@ -40,6 +40,8 @@ struct runner_ops { /* see the functions below */
     void (*kill)(void *self, uint64_t job);
     void (*hold)(void *self, uint64_t job, bool hold);
     void (*resize)(void *self, unsigned slots);
+    int (*piece)(void *self, uint64_t lease, uint32_t number, const void *bytes, size_t size,
+                 struct shared_buffer *shared); /* a pool's */
 };
 
 struct runner {
@@ -69,6 +71,14 @@ static inline int runner_call(struct runner r, uint64_t lease, uint32_t number, 
 static inline int runner_function(struct runner r, uint64_t lease, const uint8_t hash[32], const void *bytes,
                                   size_t size, struct shared_buffer *shared) {
     return r.ops->function(r.self, lease, hash, bytes, size, shared);
+}
+
+/* The next bytes of a call, or, where number is 0, of the answer to ANSWER_NEED from its hash on; what is left of them
+ * follows by runner_call, or by runner_function with hash NULL, and nothing else is sent to that lease meanwhile. Only a
+ * pool has it. As runner_call; -ENOMEM also where the worker has not read what it was sent before. */
+static inline int runner_piece(struct runner r, uint64_t lease, uint32_t number, const void *bytes, size_t size,
+                               struct shared_buffer *shared) {
+    return r.ops->piece(r.self, lease, number, bytes, size, shared);
 }
 
 /* No more calls: when all are answered, done(WORK_DONE) follows. */
