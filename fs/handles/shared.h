@@ -2,7 +2,7 @@
  * the kernel has open. A kill -9 between any two instructions leaves it valid: a slot is in use by the single store of
  * its fh, which comes last when a handle is added and first when it is removed.
  *
- * A handle is unconfirmed until the kernel has taken the reply that opened it. The next daemon drops unconfirmed
+ * A handle is unconfirmed until the reply that opens it goes to the kernel. The next daemon drops unconfirmed
  * handles: the kernel sends the request again, or has no such file open. Not for use by two processes at once. */
 #ifndef PPFS_SHARED_H
 #define PPFS_SHARED_H

@@ -106,8 +106,13 @@ static bool removes(const struct request *q) {
     return opcode == FUSE_UNLINK || opcode == FUSE_RMDIR;
 }
 
+/* A handle is confirmed before the kernel has the reply: killed in between, the next daemon has the request again, and
+ * opens it under the same number. */
 static void send_success(struct fs *fs, const struct reply *r) {
+    bool opens = r->type == REPLY_OPEN || r->type == REPLY_CREATE;
     int rc = 0;
+    if (opens)
+        handles_confirm(fs->handles, r->open.fi.fh);
     switch (r->type) {
     case REPLY_ERR: fuse_reply_err(r->req, -r->rc); break;
     case REPLY_ENTRY: fuse_reply_entry(r->req, &r->open.entry); break;
@@ -120,12 +125,8 @@ static void send_success(struct fs *fs, const struct reply *r) {
     case REPLY_OPEN: rc = fuse_reply_open(r->req, &r->open.fi); break;
     case REPLY_CREATE: rc = fuse_reply_create(r->req, &r->open.entry, &r->open.fi); break;
     }
-    if (r->type == REPLY_OPEN || r->type == REPLY_CREATE) {
-        if (rc == -ENOENT)
-            handle_close(fs, r->open.fi.fh); /* interrupted: no RELEASE will come */
-        else
-            handles_confirm(fs->handles, r->open.fi.fh);
-    }
+    if (opens && rc == -ENOENT)
+        handle_close(fs, r->open.fi.fh); /* interrupted: no RELEASE will come */
 }
 
 /* Answers with error instead, and notes the refused write in the handle. */
@@ -200,6 +201,8 @@ no_memory:
 }
 
 void reply_err(struct fs *fs, fuse_req_t req, int rc) {
+    if (rc && fs->now.handling && fs->now.again)
+        handle_close(fs, fs->now.unique); /* the last daemon would have opened it */
     answer(fs, req, &(struct reply){.type = REPLY_ERR, .rc = rc});
 }
 

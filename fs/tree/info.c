@@ -218,6 +218,7 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     if (rc == 0)
         rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : 0);
     if (rc) {
+        handle_close(fs, fi->fh);
         reply_err(fs, req, stale(rc));
         return true;
     }

@@ -203,6 +203,7 @@ static void created(struct pending *p, int rc) {
         rc = handle_open(p->fs, p->req, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);
     }
     if (rc) {
+        handle_close(p->fs, p->unique);
         reply_err(p->fs, p->req, rc);
         return;
     }
@@ -277,10 +278,12 @@ void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name,
 static void opened(struct pending *p, int rc) {
     if (rc == 0)
         rc = handle_open(p->fs, p->req, &p->fi, p->unique, p->ino, p->job->id, HANDLE_WRITER);
-    if (rc)
+    if (rc) {
+        handle_close(p->fs, p->unique);
         reply_err(p->fs, p->req, stale(rc));
-    else
+    } else {
         reply_open(p->fs, p->req, &p->fi);
+    }
 }
 
 void jobs_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {

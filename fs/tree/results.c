@@ -92,6 +92,7 @@ static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
     if (rc == 0)
         rc = handle_open(fs, req, fi, fi->fh, ino, j.id, live ? HANDLE_LIVE : flags);
     if (rc) {
+        handle_close(fs, fi->fh);
         reply_err(fs, req, rc);
         return true;
     }
