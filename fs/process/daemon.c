@@ -28,13 +28,16 @@ static void on_changed(void *arg, uint64_t job) {
     handle_wake(fs, job);
 }
 
-/* All requests parked under a group wait for the same event, so one look decides for all. */
+/* All requests parked under a group, and all who poll it, wait for the same event, so one look decides for all. */
 static void on_group_changed(void *arg, uint64_t group) {
     struct fs *fs = arg;
     struct wait_key key = {.id = group, .group = true};
     struct tally t;
-    if (waits_any(fs, key) && (sched_tally(fs->sched, group, &t) != 0 || !t.active))
+    if ((waits_any(fs, key) || handles_first(fs->handles, group)) &&
+        (sched_tally(fs->sched, group, &t) != 0 || !t.active)) {
         waits_wake(fs, key);
+        handle_wake(fs, group);
+    }
 }
 
 static void on_refused(void *arg, uint64_t job, uint64_t request, int rc) {

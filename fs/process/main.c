@@ -79,6 +79,8 @@ static int run(const struct args *a) {
                     .started = clock_wall_us(),
                     .began = clock_us()};
     int directory = -1, lock = -1, tell = -1, status = 1;
+    bool made = false; /* the state directory */
+    size_t size;
     struct quotas quotas = {0};
     struct shared *shared = shared_create();
     if (!shared) {
@@ -93,7 +95,10 @@ static int run(const struct args *a) {
     if (mount_point(a->mountpoint, &mountpoint, why, sizeof why) != 0 ||
         pyenv_resolve(a->python, &program, why, sizeof why) != 0 || state_path(a->state, &dir, why, sizeof why) != 0 ||
         is_hidden(a, mountpoint, dir, program, worker, why, sizeof why) ||
-        trusted_temporary_check(why, sizeof why) != 0 || (directory = state_open(dir, &state, why, sizeof why)) < 0 ||
+        trusted_temporary_check(why, sizeof why) != 0)
+        goto out;
+    made = access(dir, F_OK) < 0 && errno == ENOENT;
+    if ((directory = state_open(dir, &state, why, sizeof why)) < 0 ||
         quota_read(&quotas, a->quota, state, why, sizeof why) < 0 ||
         (lock = state_lock(directory, state, why, sizeof why)) < 0)
         goto out;
@@ -105,7 +110,11 @@ static int run(const struct args *a) {
     fs.state_dir = state;
     fs.journal_table = shared_journal(shared);
     fs.no_resend = a->no_resend;
-    if (!a->foreground && (!go_background(state, &tell, &status) || log_to_file(directory, state) != 0))
+    if (!a->foreground && !go_background(state, &tell, &status)) {
+        made = false; /* it is the other process's now */
+        goto out;
+    }
+    if (!a->foreground && log_to_file(directory, state) != 0)
         goto out;
     state_lock_sign(lock, directory, mountpoint);
     atomic_store(shared_trace(shared), a->trace);
@@ -126,6 +135,8 @@ static int run(const struct args *a) {
 out:
     if (why[0])
         fprintf(stderr, "ppfs: %s\n", why);
+    if (status && made && directory >= 0 && !shared_init(shared, &size)) /* nothing was ever mounted */
+        state_remove(directory, state);
     if (fs.session)
         fuse_session_destroy(fs.session);
     shared_destroy(shared);

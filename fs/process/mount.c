@@ -55,7 +55,12 @@ int mount_session(struct fuse_session **out, const char *options, struct fs *fs,
     fuse_opt_free_args(&args);
     if (*out)
         return 0;
-    snprintf(why, why_size, "%s", words()[0] ? words() : "not enough memory");
+    const char *option = strstr(words(), "`-o ");
+    if (option && strncmp(words(), "unknown option", 14) == 0)
+        snprintf(why, why_size, "unknown option %.*s (ppfs --help shows the options)", (int)strcspn(option + 1, "'"),
+                 option + 1);
+    else
+        snprintf(why, why_size, "%s", words()[0] ? words() : "not enough memory");
     return bad ? -ENOMEM : -EINVAL;
 }
 

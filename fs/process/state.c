@@ -63,6 +63,15 @@ int state_open(const char *dir, char **path, char *why, size_t why_size) {
     return rc;
 }
 
+void state_remove(int directory, const char *path) {
+    static const char *const files[] = {"ballast",     "id",          "join.key", "key",      "mounted", "ppfs.db",
+                                        "ppfs.db-shm", "ppfs.db-wal", "ppfs.log", "ppfs.pid", "lock"};
+    unlinkat(directory, "spool", AT_REMOVEDIR);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        unlinkat(directory, files[i], 0);
+    rmdir(path); /* unless there is more in it */
+}
+
 /* A zombie does not. */
 static bool lives(const char *pid) {
     char path[64], state = 'Z';

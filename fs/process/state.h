@@ -9,6 +9,8 @@ int state_path(const char *given, char **path, char *why, size_t why_size);
  * -errno. Refused if another user can write in it or in a directory above it (net/trusted.h), or if a file in it is a
  * symbolic link. */
 int state_open(const char *dir, char **path, char *why, size_t why_size);
+/* Removes one in which no job was ever written: of a mount that was refused. */
+void state_remove(int directory, const char *path);
 /* Takes the file lock in the directory; path is for messages. Returns its descriptor, which forked children share, and
  * with it the lock, and exec'd ones do not. Refused while another ppfs has it, but waits for one that is ending. */
 int state_lock(int directory, const char *path, char *why, size_t why_size);

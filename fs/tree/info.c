@@ -242,6 +242,8 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     if (k == KIND_GROUP_WAIT) {
         struct group g;
         int rc = sched_group(fs->sched, ino_id(ino), &g);
+        if (rc == 0)
+            rc = handle_open(fs, req, fi, fi->fh, ino, g.id, HANDLE_LIVE);
         fi->direct_io = fi->nonseekable = 1;
         if (rc)
             reply_err(fs, req, stale(rc));
@@ -385,6 +387,11 @@ void info_group_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size,
         return;
     wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, wait_retry_group, ino, size, off,
                fi);
+}
+
+bool info_group_ready(struct fs *fs, const struct handle *h) {
+    struct tally t;
+    return sched_tally(fs->sched, h->job, &t) != 0 || !t.active;
 }
 
 int info_group_progress(struct fs *fs, fuse_ino_t ino, FILE *out) {

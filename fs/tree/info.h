@@ -22,5 +22,6 @@ bool info_ready(struct fs *fs, const struct handle *h);
 /* .wait and .progress of a group. */
 int info_group_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 void info_group_wait(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+bool info_group_ready(struct fs *fs, const struct handle *h);
 int info_group_progress(struct fs *fs, fuse_ino_t ino, FILE *out);
 #endif

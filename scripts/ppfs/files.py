@@ -192,21 +192,22 @@ def _wait_group(path: str, timeout: Optional[float]) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read().strip()
     end = time.monotonic() + timeout
-    progress = os.path.join(os.path.dirname(path), ".progress")
-    pause = 0.005  # seconds; grows, for poll(2) knows nothing of groups and a read of .wait cannot be given up
-    while True:
-        with open(progress, encoding="utf-8") as file:
-            line = file.read().strip()
-        words = line.split()
-        counts = {word: int(number) for word, number in zip(words[::2], words[1::2]) if number.isdigit()}
-        if all(count == 0 for word, count in counts.items() if word not in ("done", "failed", "cancelled", "of")):
-            wanted = ["done", "failed"] + (["cancelled"] if counts.get("cancelled") else [])
-            return " ".join("%s %d" % (word, counts.get(word, 0)) for word in wanted)
-        left = end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("not finished in time: " + line)
-        time.sleep(min(pause, left))
-        pause = min(pause * 2, 0.2)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        while True:
+            try:
+                return os.read(fd, 4096).decode().strip()
+            except BlockingIOError:
+                pass
+            left = end - time.monotonic()
+            if left <= 0:
+                with open(os.path.join(os.path.dirname(path), ".progress"), encoding="utf-8") as file:
+                    raise TimeoutError("not finished in time: " + file.read().strip())
+            poll.poll(left * 1000)
+    finally:
+        os.close(fd)
 
 
 def _wait_ended(mount: str, name: str, timeout: float) -> None:

@@ -1,9 +1,12 @@
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "scripts/ppfs_run/run.h"
 
@@ -36,6 +39,7 @@ enum { ARRAY_MAX = 10000000 };
 struct sources {
     const char *lines, *array;
     char *recipe;
+    bool literal; /* "--" stands before the command */
 };
 
 void args_help(void) {
@@ -87,24 +91,37 @@ static int make_array(struct run_args *a, const char *text) {
     return f && fclose(f) == 0 ? 0 : run_cannot("not enough memory");
 }
 
-static int read_lines(struct run_args *a, const char *file) {
-    FILE *f = strcmp(file, "-") == 0 ? stdin : fopen(file, "re");
-    size_t size = 0;
-    if (!f)
-        return run_cannot("cannot read %s: %s", file, strerror(errno));
-    ssize_t n = getdelim(&a->lines, &size, '\0', f);
-    bool nul = n > 0 && a->lines[n - 1] == '\0' && !feof(f), failed = ferror(f);
-    if (f != stdin)
-        fclose(f);
-    if (failed)
-        return run_cannot("cannot read %s: %s", file, strerror(errno));
-    if (nul)
-        return run_cannot("%s has a zero byte, and no argument of a command may have one", file);
-    if (n <= 0) {
-        free(a->lines);
-        a->lines = strdup("");
+/* All of it; whoever else has the pipe may have made it O_NONBLOCK. 0 or -errno. */
+static int read_all(int fd, char **text, size_t *size) {
+    FILE *out = open_memstream(text, size);
+    char buf[1 << 16];
+    int rc = out ? 0 : -ENOMEM;
+    for (ssize_t n = 1; rc == 0 && n;) {
+        n = read(fd, buf, sizeof buf);
+        if (n < 0 && errno == EAGAIN)
+            poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1);
+        else if (n < 0 && errno != EINTR)
+            rc = -errno;
+        else if (n > 0 && fwrite(buf, 1, (size_t)n, out) != (size_t)n)
+            rc = -ENOMEM;
     }
-    return a->lines ? 0 : run_cannot("not enough memory");
+    if (out && fclose(out) != 0 && rc == 0)
+        rc = -ENOMEM;
+    return rc;
+}
+
+static int read_lines(struct run_args *a, const char *file) {
+    bool is_input = strcmp(file, "-") == 0;
+    int fd = is_input ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
+    size_t size = 0;
+    int rc = fd < 0 ? -errno : read_all(fd, &a->lines, &size);
+    if (fd >= 0 && !is_input)
+        close(fd);
+    if (rc < 0)
+        return run_cannot("cannot read %s: %s", file, strerror(-rc));
+    if (strlen(a->lines) < size)
+        return run_cannot("%s has a zero byte, and no argument of a command may have one", file);
+    return 0;
 }
 
 /* Cuts lines into items; an empty one is an item too. */
@@ -144,6 +161,9 @@ static int read_command(struct run_args *a, char **words, const struct sources *
     }
     if (!*a->command)
         return wrong("%s", "there is no command");
+    for (; !a->name && !from->literal && *words; words++)
+        if (strcmp(*words, ":::") == 0)
+            return wrong("'%s' and items need -g GROUP, or -- before a command that has such an argument", *words);
     int rc = from->lines ? read_lines(a, from->lines) : from->array ? make_array(a, from->array) : 0;
     return rc ? rc : a->lines ? cut_lines(a) : 0;
 }
@@ -209,6 +229,7 @@ int args_read(struct run_args *a, int argc, char **argv) {
         return wrong("%s", "of --lines and --array one is possible");
     if (a->what != RUN_COMMAND)
         return argv[optind] ? wrong("'%s' stands behind the name", argv[optind]) : 0;
+    from.literal = from.recipe || strcmp(argv[optind - 1], "--") == 0;
     return read_command(a, argv + optind, &from);
 }
 

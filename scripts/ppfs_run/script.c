@@ -152,6 +152,8 @@ static int copy(int from, int to) {
         ssize_t n = rc < 0 ? rc : read(from, buf, sizeof buf);
         if (rc < 0 || n == 0)
             return rc < 0 ? rc : 0;
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            continue;
         rc = n < 0 ? -errno : write_all(to, buf, (size_t)n);
         if (rc)
             return rc;

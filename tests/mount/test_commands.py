@@ -54,6 +54,7 @@ def test_version(base):
     (["--cpus", "", "mnt"], "cpus"),
     (["--sync", "perhaps", "mnt"], "perhaps"),
     (["one", "two", "three"], "three"),
+    (["-o", "nonsense", "mnt"], "unknown option -o nonsense (ppfs --help shows the options)"),
 ], ids=lambda v: " ".join(v) or "nothing" if isinstance(v, list) else "")
 def test_wrong_command_line(base, args, word):
     (base / "mnt").mkdir()
@@ -63,6 +64,21 @@ def test_wrong_command_line(base, args, word):
 
 def test_mountpoint_missing(base, fuse):
     one_line(ppfs(base, "--state", base / "state", base / "nowhere"), 1, base / "nowhere")
+
+
+@pytest.mark.parametrize("words", [["--listen", "192.0.2.1:0"], ["--key", "/etc/passwd"], ["--quota", "/nonexistent", "-o", "allow_other"]],
+                         ids=lambda words: words[0])
+@pytest.mark.parametrize("front", [["-f"], []], ids=["in front", "behind"])
+def test_a_refused_mount_leaves_no_state_directory(base, fuse, words, front):
+    (base / "mnt").mkdir()
+    before = os.listdir(base)
+    p = ppfs(base, *front, *words, "--state", base / "new", base / "mnt")
+    assert p.returncode in (1, 2) and p.stderr.count("\n") == 1
+    wait_until(lambda: sorted(os.listdir(base)) == sorted(before), "what it made to go")
+    (base / "old").mkdir(mode=0o700)
+    (base / "old" / "mine").touch()
+    assert ppfs(base, *front, *words, "--state", base / "old", base / "mnt").returncode in (1, 2)
+    assert (base / "old" / "mine").exists()
 
 
 def test_mountpoint_is_a_file(base, fuse):

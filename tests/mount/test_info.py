@@ -2,6 +2,7 @@
 import errno
 import os
 import re
+import select
 import shutil
 import threading
 
@@ -248,6 +249,32 @@ def test_wait_for_all(m):
     m.open_gate("top")
     assert everything.communicate() == (b"done 2 failed 1\n", b"")
     assert (m.info / "G/H/.wait").read_text() == "done 0 failed 1\n"
+
+
+def test_poll_waits_for_all(m):
+    """Of a group and of everything; a group that is removed is ready too."""
+    os.mkdir(m.jobs / "G")
+    m.put("G/x", m.gate("G/x"))
+    poll, files = select.poll(), {}
+    for where in ("G/.wait", ".wait"):
+        fd = os.open(m.info / where, os.O_RDONLY | os.O_NONBLOCK)
+        files[fd] = where
+        poll.register(fd, select.POLLIN)
+    try:
+        assert poll.poll(0) == []
+        for fd in files:
+            with pytest.raises(BlockingIOError):
+                os.read(fd, 100)
+        m.open_gate("G/x")
+        ready = set()
+        while len(ready) < 2:
+            found = poll.poll(40_000)
+            assert found, "one of them never was ready"
+            ready |= {fd for fd, _ in found}
+        assert [os.read(fd, 100) for fd in files] == 2 * [b"done 1 failed 0\n"]
+    finally:
+        for fd in files:
+            os.close(fd)
 
 
 def test_many_wait_for_all(queue):

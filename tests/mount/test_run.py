@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,23 @@ def test_standard_input_of_any_size(m, size):
     with open(m.work / "data", "rb") as f:
         f.seek(size // 2)
         says(run(m, "cat", stdin=f), 0, data[size // 2:])
+
+
+def test_standard_input_that_does_not_block(m):
+    """As another program with the same pipe may have made it, and nothing has come yet."""
+    for words in (("cat",), ("-g", "G", "--lines", "-", "echo")):
+        r, w = os.pipe()
+        os.set_blocking(r, False)
+        threading.Timer(0.3, lambda: (os.write(w, b"late\n"), os.close(w))).start()
+        says(run(m, *words, stdin=r), 0, b"late\n")
+        os.close(r)
+
+
+def test_items_are_of_a_group(m):
+    p = run(m, "true", ":::", "a", "b")
+    assert p.returncode == CANNOT and b"':::' and items need -g GROUP" in p.stderr and p.stderr.count(b"\n") == 1
+    says(run(m, "--", "echo", ":::", "a"), 0, b"::: a\n")
+    is_forgotten(m)
 
 
 def test_standard_input_is_left_alone_where_that_is_asked(m):

@@ -180,9 +180,9 @@ int reap_until(pid_t pid, struct rusage *usage) {
 
 const char *reap_status_words(int status, char *buf, size_t size) {
     if (WIFSIGNALED(status)) {
-        const char *name = sigabbrev_np(WTERMSIG(status)), *words = sigdescr_np(WTERMSIG(status));
-        if (name && words)
-            snprintf(buf, size, "killed by SIG%s (%c%s)", name, tolower((unsigned char)words[0]), words + 1);
+        const char *name = sigabbrev_np(WTERMSIG(status));
+        if (name)
+            snprintf(buf, size, "killed by SIG%s", name);
         else
             snprintf(buf, size, "killed by signal %d", WTERMSIG(status));
     } else {
