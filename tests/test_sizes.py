@@ -6,8 +6,8 @@ HEADER, FILE = 120, 500  # lines
 
 # Files that are larger. The list may only shrink: who shortens one takes it out.
 OVER = set("""
-    tests/fuzz/fuzz_session.c tests/hostile/test_disk.py tests/mount/ppfsmount.py
-    tests/mount/test_commands.py tests/mount/test_results.py tests/mount/test_streams.py tests/python/test_executor.py
+    tests/fuzz/fuzz_session.c
+   
     tests/unit/netrig.h tests/unit/noderig.h tests/unit/poolrig.h tests/unit/test_lease.c tests/unit/test_peer.c
     tests/unit/test_pool.c tests/unit/test_remote_ends.c tests/unit/test_session.c tests/unit/test_slots.c
     """.split())

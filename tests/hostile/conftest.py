@@ -9,3 +9,5 @@ _spec = importlib.util.spec_from_file_location("mount_conftest", MOUNT / "confte
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
 globals().update({name: value for name, value in vars(_module).items() if not name.startswith("_")})
+sys.path.insert(0, str(Path(__file__).parent))
+from fulldisk import small, tight  # noqa: E402, F401

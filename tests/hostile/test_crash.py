@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ppfsmount import PYTHON, SLOW, alive, database_of, kill, text_of, wait_until
+from ppfsmount import PYTHON, SLOW, database_of, wait_until
+from processes import alive, kill, text_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import client  # noqa: E402

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ppfsmount import PYTHON, kill, sanitized, wait_until
+from ppfsmount import PYTHON, sanitized, wait_until
+from processes import kill
 
 ROUNDS = int(os.environ.get("PPFS_ROUNDS", 15 if sanitized() else 60))
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))

@@ -15,7 +15,8 @@ import threading
 import time
 
 import pytest
-from ppfsmount import alive, kill, wait_until
+from ppfsmount import wait_until
+from processes import alive, kill
 
 ROUNDS = max(int(os.environ.get("PPFS_ROUNDS", 200)) // 4, 3)
 SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.dont_write_bytecode = True
 
 import ppfsmount  # noqa: E402
-from ppfsmount import PPFS, SLOW, Mount, text_of, why_no_fuse  # noqa: E402
+from ppfsmount import PPFS, SLOW, Mount, why_no_fuse  # noqa: E402
+from processes import text_of  # noqa: E402
 from users import User  # noqa: E402
 from watchdog import Watchdog  # noqa: E402
 

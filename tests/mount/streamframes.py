@@ -1,6 +1,7 @@
 """The frames of ppfs-stream(5), as a client writes and reads them."""
 import hashlib
 import io
+import json
 import pickle
 import struct
 
@@ -77,3 +78,14 @@ def naming(ident, fn, *args, lists=(), options=b"", function=None):
     head = struct.pack("<BBH", function is not None, len(lists), len(options)) + options + b"".join(lists)
     what = dumps((args, {})) if function else dumps((fn, args, {}))
     return frame(CALL, ident, head + (function or b"") + what)
+
+
+WINDOW = 8192  # STREAM_WINDOW in sched/db/store.h
+
+
+def lines(*objects):
+    return "".join(json.dumps(o) + "\n" for o in objects)
+
+
+def answers(m, name):
+    return (m.results / name).read_text().splitlines()

@@ -6,7 +6,8 @@ import random
 import struct
 
 import pytest
-from ppfsmount import alive, sanitized, text_of, wait_until
+from ppfsmount import sanitized, wait_until
+from processes import alive, text_of
 
 no_sanitizer = pytest.mark.skipif(sanitized(), reason="an address space limit does not go with AddressSanitizer")
 

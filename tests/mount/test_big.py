@@ -8,7 +8,8 @@ import threading
 import zlib
 
 import pytest
-from ppfsmount import sanitized, text_of, wait_until
+from ppfsmount import sanitized, wait_until
+from processes import text_of
 
 BIG = int(os.environ.get("PPFS_BIG", 20_000 if sanitized() else 100_000))
 

@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ppfsmount import PYTHON, kill, sanitized
+from ppfsmount import PYTHON, sanitized
+from processes import kill
 from test_sandbox import fuse_for_all  # noqa: F401
 
 HALVES = "wJalrXUtn", "FEMIK7MDENG"

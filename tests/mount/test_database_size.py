@@ -5,7 +5,8 @@ import sqlite3
 import subprocess
 
 import pytest
-from ppfsmount import database_of, text_of, wait_until
+from ppfsmount import database_of, wait_until
+from processes import text_of
 
 LARGE = "#!/bin/sh\n#" + "x" * 60_000 + "\n"
 MB = 1 << 20

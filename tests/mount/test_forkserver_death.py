@@ -2,7 +2,8 @@
 import os
 import signal
 
-from ppfsmount import kill, text_of, wait_until
+from ppfsmount import wait_until
+from processes import kill, text_of
 
 
 def with_stopped_forkserver(m, begin):

@@ -6,7 +6,8 @@ import stat
 import subprocess
 
 import pytest
-from ppfsmount import alive, wait_until
+from ppfsmount import wait_until
+from processes import alive
 
 
 def err(e):

@@ -1,7 +1,8 @@
 """A job that waits for others lends its slot out, however many it waits for; how many of a user's do so is bounded."""
 import pytest
 
-from ppfsmount import in_fuse, text_of, wait_until
+from ppfsmount import wait_until
+from processes import in_fuse, text_of
 
 REFUSED = "Resource deadlock avoided"
 

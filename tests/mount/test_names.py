@@ -5,7 +5,8 @@ import signal
 import subprocess
 
 import pytest
-from ppfsmount import PENDING, alive, wait_until
+from ppfsmount import PENDING, wait_until
+from processes import alive
 
 
 def err(e):

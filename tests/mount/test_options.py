@@ -4,7 +4,8 @@ import os
 import pickle
 
 import pytest
-from ppfsmount import alive, sanitized, text_of, wait_until
+from ppfsmount import sanitized, wait_until
+from processes import alive, text_of
 
 no_sanitizer = pytest.mark.skipif(sanitized(), reason="an address space limit does not go with AddressSanitizer")
 

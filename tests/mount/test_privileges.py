@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from ppfsmount import PPFS, text_of, wait_until
+from ppfsmount import PPFS, wait_until
+from processes import text_of
 
 CAPS = {"DAC_READ_SEARCH": 2, "KILL": 5, "NET_BIND_SERVICE": 10, "SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24}
 DAEMON = ["KILL", "SYS_PTRACE", "SYS_RESOURCE", "NET_BIND_SERVICE"]

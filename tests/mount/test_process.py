@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from ppfsmount import BUILD, PPFS, mount_line, wait_until, without_call
+from ppfsmount import BUILD, PPFS, wait_until, without_call
+from processes import mount_line
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from ppfsmount import PYTHON, SLOW, alive, need_module
+from ppfsmount import PYTHON, SLOW, need_module
+from processes import alive
 
 VERSION = "%d.%d" % sys.version_info[:2]
 

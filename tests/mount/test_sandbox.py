@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from ppfsmount import PYTHON, kill, need_landlock, without_call
+from ppfsmount import PYTHON, need_landlock, without_call
+from processes import kill
 
 # Tries things; {what: "done" or the error}.
 TRYING = r'''

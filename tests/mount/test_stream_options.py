@@ -9,7 +9,7 @@ import time
 import pytest
 from ppfsmount import wait_until
 from streamframes import CALL, CANCEL, CANCELLED, ERROR, FUNC, MAGIC, OUTPUT, RELEASE, RESULT, STARTED, call, frame, frames
-from test_streams import WINDOW, answers, lines
+from streamframes import WINDOW, answers, lines
 
 
 def test_options_of_a_call(m):

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from ppfsmount import database_of, sanitized, wait_until
-from test_streams import CALL, ERROR, MAGIC, RESULT, call, frame, frames, lines
+from streamframes import CALL, ERROR, MAGIC, RESULT, call, frame, frames, lines
 
 MANY = 20000  # more than twice STREAM_PENDING
 MODULE = """

@@ -5,7 +5,8 @@ import shutil
 import stat
 
 import pytest
-from ppfsmount import parents, wait_until
+from ppfsmount import wait_until
+from processes import parents
 
 HUSH = "hush-hush"
 

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 from between import SEARCH, Catcher, answers, done, put, secret
-from ppfsmount import alive, wait_until
+from ppfsmount import wait_until
+from processes import alive
 from streamframes import ERROR, MAGIC, RESULT, Named, frames, naming, sent
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import signal
 import subprocess
 
 import pytest
-from ppfsmount import alive, kill, text_of, wait_until
+from ppfsmount import wait_until
+from processes import alive, kill, text_of
 
 def write_half(m, name, command, text, pid=None):
     """A shell command whose input is written to jobs/NAME through it, so far; the process."""

@@ -7,7 +7,8 @@ import subprocess
 import time
 import uuid
 
-from ppfsmount import SLOW, kill, wait_until
+from ppfsmount import SLOW, wait_until
+from processes import kill
 
 
 def _command(argv):

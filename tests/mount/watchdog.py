@@ -3,7 +3,8 @@ import os
 import signal
 import threading
 
-from ppfsmount import LIVE, describe, kill, parents
+from ppfsmount import LIVE
+from processes import describe, kill, parents
 
 
 def below(root):

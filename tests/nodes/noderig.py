@@ -6,8 +6,8 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from ppfsmount import (BUILD, MARK, REPORT, SLOW, alive, clean_env, describe, kill, parents, sanitizer_prefix, text_of,
-                       wait_until)
+from ppfsmount import BUILD, MARK, REPORT, SLOW, clean_env, sanitizer_prefix, wait_until
+from processes import alive, describe, kill, parents, text_of
 
 NODE = Path(os.environ.get("PPFS_NODE", BUILD / "ppfs-node")).resolve()
 

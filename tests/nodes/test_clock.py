@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from noderig import key_of, node_dir, nodes_of, value
-from ppfsmount import alive, kill, lacking, sanitized, wait_until
+from ppfsmount import lacking, sanitized, wait_until
+from processes import alive, kill
 from test_network_process import NET, net_of
 
 LIBRARIES = [Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib")]

@@ -7,7 +7,7 @@ from noderig import key_of, node_dir, nodes_of, up, value
 from ppfsmount import wait_until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hostile"))
-from test_disk import FULL, Balloon, fill, small  # noqa: E402, F401 (a fixture)
+from fulldisk import FULL, Balloon, fill, small  # noqa: E402, F401 (a fixture)
 
 
 def is_kept(what, *args):

@@ -7,7 +7,8 @@ import subprocess
 import netns
 import pytest
 from noderig import make_key, nodes_of, value
-from ppfsmount import SLOW, alive, wait_until
+from ppfsmount import SLOW, wait_until
+from processes import alive
 
 
 @pytest.fixture

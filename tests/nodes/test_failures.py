@@ -6,7 +6,8 @@ import time
 
 import pytest
 from noderig import key_of, listens, up, value
-from ppfsmount import alive, need_programs, wait_until
+from ppfsmount import need_programs, wait_until
+from processes import alive
 from relay import Relay
 
 

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 from noderig import NODE, key_of, listens, node_dir, nodes_of, up, value
-from ppfsmount import PPFS, SLOW, alive, in_fuse, text_of, wait_until
+from ppfsmount import PPFS, SLOW, wait_until
+from processes import alive, in_fuse, text_of
 from relay import Relay
 
 

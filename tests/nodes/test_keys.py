@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 from noderig import NODE, key_of, listens, node_dir, nodes_of, up, value
-from ppfsmount import SLOW, alive, wait_until
+from ppfsmount import SLOW, wait_until
+from processes import alive
 from relay import Relay
 
 

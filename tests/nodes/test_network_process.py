@@ -8,7 +8,8 @@ import textwrap
 
 import pytest
 from noderig import NODE, key_of, listens, nodes_of, up, value
-from ppfsmount import SLOW, alive, exe_of, kill, parents, sanitized, text_of, wait_until
+from ppfsmount import SLOW, sanitized, wait_until
+from processes import alive, exe_of, kill, parents, text_of
 from rogue import network_process
 
 NET = os.path.realpath(os.environ.get("PPFS_NET", NODE.parent / "ppfs-net"))

@@ -2,7 +2,8 @@
 import os
 
 import pytest
-from ppfsmount import text_of, wait_until
+from ppfsmount import wait_until
+from processes import text_of
 
 NODE = {"KILL": 5, "NET_BIND_SERVICE": 10, "SYS_RESOURCE": 24}
 

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 from noderig import NODE, key_of, listens, make_key, nodes_of, up, value
-from ppfsmount import SLOW, alive, clean_env, kill, parents, wait_until
+from ppfsmount import SLOW, clean_env, wait_until
+from processes import alive, kill, parents
 
 
 def run(base, *words):

@@ -4,7 +4,8 @@ import time
 
 import pytest
 from noderig import key_of, listens, value
-from ppfsmount import SLOW, alive, kill, wait_until
+from ppfsmount import SLOW, wait_until
+from processes import alive, kill
 from relay import Relay
 
 

@@ -8,7 +8,8 @@ import time
 import netns
 import pytest
 from noderig import up, value
-from ppfsmount import BUILD, LIVE, SLOW, TOP, alive, wait_until
+from ppfsmount import BUILD, LIVE, SLOW, TOP, wait_until
+from processes import alive
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 
 import conftest
 import ppfs
-from ppfsmount import PYTHON, mount_line, need_programs, wait_until
+from ppfsmount import PYTHON, need_programs, wait_until
+from processes import mount_line
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 import ppfs
 from ppfsmount import wait_until
-from test_executor import until
+from called import until
 
 SWEEP = """
 import dis, faulthandler, os, sys, threading, time

@@ -10,7 +10,7 @@ joblib = need_module("joblib")
 
 import ppfs  # noqa: E402
 import ppfs.joblib  # noqa: E402,F401
-from test_executor import crowd  # noqa: E402
+from called import crowd  # noqa: E402
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 import ppfs
 from ppfsmount import need_landlock, need_module, sanitized, wait_until
-from test_executor import touch, until
+from called import touch, until
 
 
 def span(_):

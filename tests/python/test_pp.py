@@ -8,7 +8,7 @@ import pytest
 import ppfs
 import ppfs.pp as pp
 from ppfs.compat.pp import _address
-from test_executor import crowd, touch, until
+from called import crowd, touch, until
 
 
 def isprime(n):

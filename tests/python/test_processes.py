@@ -11,8 +11,9 @@ import time
 import pytest
 
 import ppfs
-from ppfsmount import PYTHON, kill, wait_until
-from test_executor import touch, until
+from ppfsmount import PYTHON, wait_until
+from processes import kill
+from called import touch, until
 
 
 def tell_and_wait(path):

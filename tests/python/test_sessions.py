@@ -7,7 +7,7 @@ import pytest
 
 import ppfs
 from ppfsmount import wait_until
-from test_executor import fail, touch, until
+from called import fail, touch, until
 
 
 def test_leave_and_come_back(run, m, monkeypatch):

@@ -15,7 +15,8 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from ppfsmount import BUILD, MARK, SLOW, TOP, clean_env, describe, kill, need_programs, parents, text_of, wait_until
+from ppfsmount import BUILD, MARK, SLOW, TOP, clean_env, need_programs, wait_until
+from processes import describe, kill, parents, text_of
 
 PROGRAM = TOP / "scripts" / "ppfs-slurm"
 CPUS = 4

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ppfsmount import BUILD, clean_env, exe_of, text_of, wait_until
+from ppfsmount import BUILD, clean_env, wait_until
+from processes import exe_of, text_of
 from slurmrig import PROGRAM, Lender
 
 HOST = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:40]
