@@ -298,6 +298,10 @@ bool session_silent(const struct session *s) {
     return !s->link || session_quiet(s) > 2 * s->beat_ms;
 }
 
+unsigned session_silence_ms(const struct session *s) {
+    return hub_config(s->hub)->silence_ms;
+}
+
 unsigned session_rtt(const struct session *s) {
     return s->rtt ? (unsigned)(s->rtt / 1000u) + 1 : 0;
 }

@@ -83,7 +83,8 @@ const char *session_address(const struct session *s);       /* of its newest lin
 const uint8_t *session_peer_shown(const struct session *s); /* hub_shown of the other side */
 const uint8_t *session_key(const struct session *s);        /* TLS_KEY_ID bytes: the key that all its links had */
 unsigned session_rtt(const struct session *s);              /* microseconds, smoothed; 0 when not known yet */
-unsigned session_quiet(const struct session *s); /* milliseconds since something was heard; steps of a heartbeat */
+unsigned session_quiet(const struct session *s);      /* milliseconds since something was heard; steps of a heartbeat */
+unsigned session_silence_ms(const struct session *s); /* as its hub was configured */
 /* Sends a heartbeat at once, if it has a link; for session_answered. */
 uint64_t session_probe(struct session *s);
 /* Whether the other side has answered that one or a later one, or has linked since: it lived then. */

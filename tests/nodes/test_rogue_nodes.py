@@ -1,6 +1,8 @@
 """What a node that says what it likes can do to the ppfs and to other nodes with the same key."""
+import errno
 import socket
 import struct
+import threading
 
 import pytest
 from noderig import make_key, nodes_of, value
@@ -163,7 +165,7 @@ def test_a_node_that_asks_for_a_value_again_and_again(rm, base, size, count):
     assert high_water(rm.pids()["daemon"]) - since < 96 << 20 or sanitized()
 
 
-START, PART = 1, 34
+START, KILL, PART = 1, 12, 34
 
 
 def test_a_node_that_is_told_to_wait_with_answers_and_does_not(rm, base):
@@ -183,3 +185,28 @@ def test_a_node_that_is_told_to_wait_with_answers_and_does_not(rm, base):
                 rogue.socket.sendall(struct.pack("<IB3xQ", len(piece), PART, ref << 32 | 1) + piece)
     wait_until(lambda: "was told to wait" in value(rm, "x", "why"), "it to be let go")
     assert high_water(rm.pids()["daemon"]) - since < 640 << 20 or sanitized()
+
+
+def test_a_job_ends_when_a_node_does_not_tell_its_end(new_mount, base):
+    """It is told to kill it, and goes on saying that it is there."""
+    m = new_mount(cpus=0, options=["--listen", "127.0.0.1:0", "--silence", "1"], env=network_process(base)).start()
+    python = wait_until(lambda: value(m, "local", "python"), "the workers' Python to be known")
+    rogue = Rogue(base, "10.0.0.1")
+    lives = threading.Event()
+
+    def live():
+        while not lives.wait(0.1):
+            rogue.about("x", uid=1, python=python)
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        rogue.hear(WELCOME)
+        m.put("t", "#!/bin/sh\n#ppfs: timeout=0.2\n:")
+        rogue.hear(START)
+        rogue.hear(KILL)
+        assert "it ran longer than 0.2 s" in m.failed("t", errno.ETIMEDOUT) and value(m, "x", "state") == "up"
+        m.put("u", "#!/bin/sh\n:")
+        rogue.hear(START)
+    finally:
+        lives.set()
+        thread.join()

@@ -20,7 +20,7 @@
 static struct entry *find(struct remote *f, uint64_t job) {
     for (uint32_t i = 0; i < f->count; i++) {
         uint32_t at = f->last + i < f->count ? f->last + i : f->last + i - f->count;
-        if (f->entries[at].used && f->entries[at].job == job) {
+        if (f->entries[at].used && !f->entries[at].told && f->entries[at].job == job) {
             f->last = at;
             return &f->entries[at];
         }
@@ -81,8 +81,10 @@ static void finish_all(struct remote *f) {
                  f->failed ? f->failed : remote_no_memory);
         if (e->refused && e->why)
             snprintf(o.why, sizeof(o.why), "%s", e->why);
+        bool told = e->told;
         entry_free(f, e);
-        f->ev.done(f->arg, job, &o);
+        if (!told)
+            f->ev.done(f->arg, job, &o);
     }
     f->owner.lost(f->owner_arg, f, f->failed ? f->failed : remote_no_memory);
 }
@@ -210,6 +212,7 @@ static void kill_job(void *self, uint64_t job) {
     if (!e || e->killed)
         return;
     e->killed = true;
+    remote_expect_end(f, e);
     remote_file_end(f, e);
     remote_send_none(f, e);
     remote_must_post(f, MESSAGE_KILL, message_id(remote_ref(f, e), 0), NULL, 0);
@@ -289,7 +292,8 @@ int remote_create(struct remote **out, struct event_base *base, struct disk *dis
     TAILQ_INIT(&f->large);
     f->later = evtimer_new(base, on_later, f);
     f->flush = evtimer_new(base, on_flush, f);
-    if (!f->later || !f->flush) {
+    f->overdue = evtimer_new(base, remote_overdue, f);
+    if (!f->later || !f->flush || !f->overdue) {
         remote_destroy(f);
         return -ENOMEM;
     }
@@ -313,6 +317,8 @@ void remote_destroy(struct remote *f) {
         event_free(f->later);
     if (f->flush)
         event_free(f->flush);
+    if (f->overdue)
+        event_free(f->overdue);
     free(f->dialled);
     free(f->failed);
     free(f);

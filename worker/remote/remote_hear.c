@@ -1,9 +1,11 @@
 /* What a node says, checked against what it was given: a frame for a work that it does not have, or that it cannot
  * mean, ends the session. What comes of a work that was killed, or whose payload could not be read, is nobody's
  * business any more but for its end. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "net/clock.h"
 #include "worker/remote/remote_parts.h"
 
 /* A node that is told to hold a work stops to read it when 1 MiB of it waits. Beside that no more comes than its session
@@ -29,6 +31,9 @@ static bool may_tell(struct remote *f, struct entry *e, size_t size) {
     return f->late <= LATE_MAX;
 }
 
+/* A node has so many times the silence for the end of a work that it was told to kill. */
+enum { KILL_SILENCES = 6 };
+
 static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m) {
     enum answer_kind kind = (enum answer_kind)(m->kind - MESSAGE_PART);
     uint32_t number = (uint32_t)m->id;
@@ -44,20 +49,72 @@ static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m
     return true;
 }
 
+/* What it could not read counts for more than what the node says. */
+static void why_of(const struct entry *e, struct work_outcome *o) {
+    if (!e->refused)
+        return;
+    o->end = WORK_REFUSED;
+    o->unbegun = o->no_room = false;
+    snprintf(o->why, sizeof(o->why), "%s", e->why ? e->why : remote_no_memory);
+}
+
+/* Its ref stays taken until the node tells its end, too. */
+static void tell_end(struct remote *f, struct entry *e) {
+    struct work_outcome o = {.attempt = e->attempt, .end = WORK_SIGNALED, .status = SIGKILL};
+
+    e->told = e->killed = true;
+    snprintf(o.why, sizeof(o.why), "node %s was told to kill it, and does not tell its end", f->name);
+    why_of(e, &o);
+    f->ev.done(f->arg, e->job, &o);
+}
+
+static void await_end(struct remote *f, int64_t ms) {
+    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+    if (!event_pending(f->overdue, EV_TIMEOUT, NULL))
+        event_add(f->overdue, &pause);
+}
+
+void remote_overdue(evutil_socket_t fd, short what, void *arg) {
+    struct remote *f = arg;
+    int64_t now = clock_ms(), next = 0;
+
+    (void)fd;
+    (void)what;
+    for (uint32_t i = 0; i < f->count; i++) {
+        struct entry *e = &f->entries[i];
+        if (!e->used || e->told || !e->overdue_ms)
+            continue;
+        if (e->overdue_ms <= now)
+            tell_end(f, e);
+        else if (!next || e->overdue_ms < next)
+            next = e->overdue_ms;
+    }
+    if (next)
+        await_end(f, next - now);
+}
+
+void remote_expect_end(struct remote *f, struct entry *e) {
+    int64_t ms = f->session ? KILL_SILENCES * (int64_t)session_silence_ms(f->session) : 0;
+
+    if (!f->session || e->overdue_ms) /* else it is lost */
+        return;
+    e->overdue_ms = clock_ms() + ms;
+    await_end(f, ms);
+}
+
 static bool hear_done(struct remote *f, struct entry *e, const struct frame *m) {
     struct work_outcome o;
     uint64_t job = e->job;
+    bool told = e->told;
 
     if (work_outcome_decode(m->body, m->size, &o) || o.attempt != e->attempt || o.user_us < 0 || o.system_us < 0 ||
         o.wall_us < 0 || o.maxrss_kib < 0)
         return false;
-    if (e->refused) {
-        o.end = WORK_REFUSED;
-        o.unbegun = o.no_room = false;
-        snprintf(o.why, sizeof(o.why), "%s", e->why ? e->why : remote_no_memory);
-    }
+    why_of(e, &o);
     entry_free(f, e);
-    f->ev.done(f->arg, job, &o);
+    if (!told)
+        f->ev.done(f->arg, job, &o);
     return true;
 }
 

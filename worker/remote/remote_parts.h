@@ -14,6 +14,8 @@ struct sending; /* remote_send.c */
 
 struct entry { /* one work; its index is its ref */
     bool used, lease, finished, killed;
+    bool told;          /* its end, by us: the node does not tell it */
+    int64_t overdue_ms; /* clock_ms when its end is, as it was told to kill it; 0: it was not */
     bool held;
     size_t late;  /* bytes that came of it since it is */
     bool needs;   /* it has asked for a function that it was not given yet */
@@ -48,7 +50,7 @@ struct remote {
     uint32_t files, sources;  /* of those in use: with a path, with a source */
     size_t late;              /* of those in use, beyond what each may have had ready */
     uint32_t last, next_file; /* where the last lookup ended; whose turn it is */
-    struct event *later, *flush;
+    struct event *later, *flush, *overdue;
     TAILQ_HEAD(, sending) large; /* of those in use; whose turn it is first */
     char *failed;                /* why it ends; told by later */
 };
@@ -75,8 +77,11 @@ void remote_send_none(struct remote *f, struct entry *e); /* nothing that waits 
 int remote_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size);
 /* Sends a frame with this turn's others. Without memory the remote ends: the work cannot go on without it. */
 void remote_must_post(struct remote *f, enum message_kind kind, uint64_t id, const void *body, uint32_t size);
-void remote_feed(struct remote *f);                             /* some pieces of the next file */
-void remote_file_end(struct remote *f, struct entry *e);        /* nothing more is read of its payload */
+void remote_feed(struct remote *f);                      /* some pieces of the next file */
+void remote_file_end(struct remote *f, struct entry *e); /* nothing more is read of its payload */
+/* Its end is to come soon, for it was told to kill it; else it is told as if it had. */
+void remote_expect_end(struct remote *f, struct entry *e);
+void remote_overdue(evutil_socket_t fd, short what, void *arg); /* of the timer of that name */
 void remote_held(struct remote *f, struct entry *e, bool held); /* it is, from now on; what it tells is counted */
 void remote_hear(void *arg, const struct frame *m);             /* of the session; arg is the remote */
 #endif

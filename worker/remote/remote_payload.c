@@ -29,6 +29,7 @@ static void refuse(struct remote *f, struct entry *e, int err) {
     if (asprintf(&e->why, "its bytes could not be read while they were sent to node %s: %s", f->name, strerror(err)) <
         0)
         e->why = NULL;
+    remote_expect_end(f, e);
     remote_must_post(f, MESSAGE_KILL, message_id(remote_ref(f, e), 0), NULL, 0);
 }
 
