@@ -31,12 +31,12 @@ static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     (void)fd;
     (void)what;
-    s->users->unknown = s->settling = s->opening = s->deps = true;
+    users_look(s);
+    s->settling = s->opening = s->deps = true;
     run_retry_ends(s);
     stream_recover(s, false);
     sched_set_due(s);
-    struct ids again = s->jobs->again;
-    s->jobs->again = (struct ids){0}; /* what fails again comes with the next retry, not with this one */
+    struct ids again = jobs_again(s);
     for (size_t i = 0; i < again.count; i++)
         if (!s->is_open || !s->is_open(s->is_open_arg, again.items[i], true))
             sched_release(s, again.items[i]);
@@ -50,7 +50,7 @@ bool sched_dirty(const struct sched *s) {
 }
 
 unsigned sched_running(const struct sched *s) {
-    return s->hosts->all->runs; /* on this machine */
+    return host_local(s)->runs; /* on this machine */
 }
 
 uint64_t sched_faults(const struct sched *s) {
@@ -88,15 +88,10 @@ static void take_back(struct sched *s) {
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
     s->settling = s->opening = s->placing = true;
     host_rolled_back(s);
-    for (size_t i = 0; i < s->jobs->released.count; i++)
-        /* another turn may be committed before the retry: that is not its end */
-        ids_add(&s->jobs->again, s->jobs->released.items[i]);
-    s->jobs->released.count = 0;
+    jobs_rolled_back(s);
     s->unlink_count = 0;
-    atomic_store(&s->jobs->successors->count,
-                 atomic_load(&s->jobs->successors->committed)); /* whose old jobs are still there */
     s->changed.count = 0;
-    s->users->unknown = true;
+    users_look(s);
     sched_retry(s);
 }
 
@@ -135,9 +130,8 @@ int sched_commit(struct sched *s) {
         sched_answer_laters(s, rc);
         return rc;
     }
-    atomic_store(&s->jobs->successors->committed, atomic_load(&s->jobs->successors->count));
+    jobs_committed(s, changed);
     if (changed) {
-        s->jobs->released.count = 0;
         kept(s);
         tidy_later(s);
     }
@@ -276,8 +270,7 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     s->retry = evtimer_new(s->c.base, on_retry, s);
     s->lease_timer = evtimer_new(s->c.base, lease_timer, s);
     s->tidy = evtimer_new(s->c.base, tidy_timer, s);
-    s->hosts->wake = evtimer_new(s->c.base, host_wake, s);
-    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->hosts->wake || !s->tidy))
+    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->tidy))
         rc = -ENOMEM;
     if (rc == 0)
         rc = host_create_local(s);
@@ -285,6 +278,15 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
         return registry_make(s, why, why_size);
     if (rc < 0)
         snprintf(why, why_size, "the scheduler cannot start in %s: %s", s->state_dir, strerror(-rc));
+    return rc;
+}
+
+static int make_rooms(struct sched *s) {
+    static int (*const make[])(struct sched * s) = {users_make, hosts_make,  jobs_make,    runs_make,
+                                                    calls_make, leases_make, streams_make, dispatch_make};
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < sizeof make / sizeof *make; i++)
+        rc = make[i](s);
     return rc;
 }
 
@@ -308,11 +310,6 @@ static const struct sched_ops ops = {
 /* One piece of memory; s comes first. */
 struct rooms {
     struct sched s;
-    struct hosts hosts;
-    struct users users;
-    struct jobs jobs;
-    struct runs runs;
-    struct lending lending;
     struct watch watch;
 };
 
@@ -324,29 +321,15 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (!rooms)
         return rc;
     s->c = *c;
-    s->hosts = &rooms->hosts;
-    s->users = &rooms->users;
-    s->jobs = &rooms->jobs;
-    s->runs = &rooms->runs;
-    s->lending = &rooms->lending;
     s->watch = &rooms->watch;
-    s->jobs->successors = c->successors ? c->successors : &rooms->jobs.own_successors;
-    atomic_store(&s->jobs->successors->count, atomic_load(&s->jobs->successors->committed));
     s->ops = &ops;
-    lend_init(s->lending);
-    TAILQ_INIT(&s->hosts->roomy);
-    TAILQ_INIT(&s->hosts->lost);
     s->owner = geteuid();
     s->slice_us = SLICE_US;
     s->steady_us = clock_wall_us() - clock_us();
     s->state_dir = strdup(c->state_dir);
     s->mountpoint = strdup(c->mountpoint);
     if (s->state_dir && s->mountpoint)
-        rc = calls_make(s);
-    if (rc == 0)
-        rc = leases_make(s);
-    if (rc == 0)
-        rc = streams_make(s);
+        rc = make_rooms(s);
     if (rc == 0)
         rc = make_parts(s, why, why_size);
     if (rc < 0) {
@@ -355,27 +338,18 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     }
     if (c->again)
         host_rolled_back(s);
-    store_meta_set(s->store, "cpus", s->hosts->all->cpus);
-    store_meta_set(s->store, "node_state", s->hosts->all->state);
+    store_meta_set(s->store, "cpus", host_local(s)->cpus);
+    store_meta_set(s->store, "node_state", host_local(s)->state);
     s->first_id = store_next_id(s->store);
     if (store_failed(s->store) && !store_faults(s->store))
         store_rollback(s->store); /* a full disk is no reason not to begin */
-    s->jobs->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
-    s->users->unknown = s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash =
-        true; /* until a look says otherwise */
+    drafts_begin(s);
+    users_look(s);
+    s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
     check_later(s);
     tidy_later(s);
     *out = s;
     return 0;
-}
-
-static void free_run(void *node) {
-    struct run *r = node;
-    if (r->timeout)
-        event_free(r->timeout);
-    for (int i = 0; i < 4; i++)
-        free(r->out[i].bytes);
-    free(r);
 }
 
 /* What runs goes back to the queue; this is kept before a slow disk is waited for, or who stops waiting for us would
@@ -402,37 +376,23 @@ void sched_destroy(struct sched *s) {
     streams_free(s);
     leases_free(s);
     calls_free(s);
-    host_picks_free(s);
     users_free(s);
-    tdestroy(s->runs->tree, free_run);
-    host_free_all(s);
+    runs_free(s);
     keys_free(s);
+    hosts_free(s);
+    jobs_free(s);
     spool_destroy(s->spool);
     store_close(s->store);
-    if (s->due)
-        event_free(s->due);
-    if (s->tick)
-        event_free(s->tick);
-    if (s->retry)
-        event_free(s->retry);
-    if (s->lease_timer)
-        event_free(s->lease_timer);
-    if (s->hosts->wake)
-        event_free(s->hosts->wake);
-    if (s->tidy)
-        event_free(s->tidy);
-    lend_free(s->lending);
-    free(s->jobs->waiting_places);
+    struct event *const timers[] = {s->due, s->tick, s->retry, s->lease_timer, s->tidy};
+    for (unsigned i = 0; i < sizeof timers / sizeof *timers; i++)
+        if (timers[i])
+            event_free(timers[i]);
+    dispatch_free(s);
     for (struct later *l; (l = s->laters);) {
         s->laters = l->next;
         free(l);
     }
-    free(s->runs->kills.items);
     free(s->changed.items);
-    free(s->jobs->released.items);
-    free(s->jobs->again.items);
-    free(s->jobs->submitting.items);
-    free(s->jobs->converting.items);
     free(s->unlinks);
     free(s->state_dir);
     free(s->mountpoint);

@@ -1,6 +1,5 @@
 /* What a call job prints goes to its stream at once. While the disk cannot follow, its runner stops reading. */
 #include <errno.h>
-#include <search.h>
 
 #include "sched/runs/run.h"
 #include "sched/calls/stream_int.h"
@@ -46,5 +45,5 @@ void stream_prints_resume(struct stream *st) {
     if (!st->holds || stream_unwritten(st) > WRITING_LOW)
         return;
     st->holds = st->unmet.at < st->unmet.count;
-    twalk_r(st->s->runs->tree, resume, st);
+    run_each(st->s, resume, st);
 }

@@ -10,6 +10,7 @@
 #include "sched/dispatch/lend.h"
 #include "sched/leases/lease.h"
 #include "sched/streams/streams.h"
+#include "sched/dispatch/state.h"
 
 #define QUEUES_MAX 256 /* places of a user that one dispatch looks at */
 #define MET_MAX 256    /* jobs and streams of a user that one dispatch looks at */
@@ -33,22 +34,9 @@ struct ready_queues { /* of a user */
 
 /* --- who waits --------------------------------------------------------------------------------------------------- */
 
-/* At a start, and when memory ran ahead of the database: a user too many costs a look. */
-static void find_users(struct sched *s) {
-    uid_t uid;
-    int rc = 0;
-    for (int64_t after = -1; s->users->unknown && (rc = store_ready_user(s->store, after, &uid)) == 0; after = uid) {
-        struct user *u = user_of(s, uid);
-        if (!u)
-            return;
-        user_backlog(u, true, true);
-    }
-    s->users->unknown = sched_check(s, rc) < 0 && rc != -ENOENT;
-}
-
 static bool somebody_waits(struct sched *s) {
     bool wanted = lease_wanted(s);
-    return s->users->backlog || s->users->placed_backlog || wanted;
+    return users_ready(s) || wanted;
 }
 
 /* --- a user's ready queues ---------------------------------------------------------------------------------------------- */
@@ -113,14 +101,14 @@ static int open_queues(struct user *u) {
     u->queues = calloc(1, sizeof *u->queues);
     if (!u->queues)
         return sched_check(s, -ENOMEM);
-    LIST_INSERT_HEAD(&s->users->met, u, met);
+    LIST_INSERT_HEAD(&s->dispatch->met, u, met);
     int rc = u->backlog ? add_queue(u, "") : 0;
     return rc == 0 && u->placed ? add_places(u) : rc;
 }
 
 /* keep: those who were passed stay so, and the next dispatch goes on behind them. */
 static void close_queues(struct sched *s, bool keep) {
-    for (struct user *u = LIST_FIRST(&s->users->met), *next; u; u = next) {
+    for (struct user *u = LIST_FIRST(&s->dispatch->met), *next; u; u = next) {
         next = LIST_NEXT(u, met);
         if (u->queues)
             free(u->queues->items);
@@ -160,7 +148,7 @@ static int put_aside(struct sched *s, struct job_row *r) {
 /* It starts on a host that is kept for another job, if it surely ends before that one could begin. */
 static bool fill(struct sched *s, struct job_row *r, const struct demand *d) {
     struct options *o = NULL;
-    if (!s->hosts->spares || submit_options(s, r, &o) < 0)
+    if (!host_has_spares(s) || submit_options(s, r, &o) < 0)
         return false;
     struct host *h = host_spare(s, d, options_timeout_us(o));
     options_destroy(o);
@@ -220,7 +208,7 @@ static bool try_head(struct user *u, struct ready_queue *l) {
     const struct host *kept = host_reserve(s, &d, r->job.id);
     u->keeps |= kept && kept->used - kept->leases + r->job.cpus <= kept->cpus + kept->lent;
     if (host_pick(s, &(struct demand){.place = l->place, .cpus = 1, .uid = u->uid, .avoid = ""}) ||
-        (s->hosts->spares && ++u->queues->waiting < WAITING_MAX))
+        (host_has_spares(s) && ++u->queues->waiting < WAITING_MAX))
         next_in(u, l, r);
     else
         l->over = true;
@@ -264,7 +252,7 @@ static struct user *raised(struct sched *s) {
     const uid_t trusted[] = {0, s->owner};
     struct user *best = NULL;
     int most = 0;
-    for (unsigned i = 0; i < 2 && s->users->heaps[USERS_READY].count > 1; i++) {
+    for (unsigned i = 0; i < 2 && user_waiting(s, 1); i++) {
         struct user *u = user_of(s, trusted[i]);
         struct lease_offer o;
         if (!u || !u->in[USERS_READY] || open_queues(u) < 0)
@@ -287,7 +275,7 @@ static bool give_turn(struct user *u, bool *moved) {
     struct lease_offer o;
     if (open_queues(u) < 0 || u->queues->met++ == MET_MAX)
         return false;
-    if (lend_crowded(u, s->hosts->all->cpus) && start_wanted(u)) {
+    if (lend_crowded(u, host_local(s)->cpus) && start_wanted(u)) {
         *moved = true;
         return true;
     }
@@ -314,10 +302,10 @@ static bool give_turn(struct user *u, bool *moved) {
  * before all users had their turn, the next dispatch goes on with the others. */
 static void dispatch_users(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
-    bool moved = false, passed = false, cut = false, more = false, goes_on = !LIST_EMPTY(&s->users->met);
+    bool moved = false, passed = false, cut = false, more = false, goes_on = !LIST_EMPTY(&s->dispatch->met);
     if (!goes_on)
         s->stirred = false;
-    while ((host_any_free(s) || s->hosts->spares) && !store_failed(s->store)) {
+    while ((host_any_free(s) || host_has_spares(s)) && !store_failed(s->store)) {
         struct user *u = raised(s);
         if (!u && !(u = user_next(s)))
             break;
@@ -339,12 +327,12 @@ void dispatch_turn(struct sched *s) {
     if (s->stopping || store_failed(s->store))
         return;
     estimate_weigh(s);
-    find_users(s);
+    users_find(s);
     if (!somebody_waits(s))
         return;
     s->dispatches++;
     host_unreserve_all(s);
-    if (!host_any_free(s) || s->users->starved)
+    if (!host_any_free(s) || users_starved(s))
         lend_turn(s);
     if (host_any_free(s))
         dispatch_users(s);

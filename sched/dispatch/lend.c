@@ -8,24 +8,31 @@
 
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
+#include "sched/dispatch/state.h"
 
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? -1 : x > y;
 }
 
-void lend_init(struct lending *l) {
-    TAILQ_INIT(&l->fresh);
+int dispatch_make(struct sched *s) {
+    s->dispatch = calloc(1, sizeof *s->dispatch);
+    if (s->dispatch)
+        TAILQ_INIT(&s->dispatch->fresh);
+    return s->dispatch ? 0 : -ENOMEM;
 }
 
-void lend_free(struct lending *l) {
-    tdestroy(l->parked, free);
+void dispatch_free(struct sched *s) {
+    if (!s->dispatch)
+        return;
+    tdestroy(s->dispatch->parked, free);
+    free(s->dispatch);
 }
 
 /* --- clients ----------------------------------------------------------------------------------------------------- */
 
 static struct parked *find(struct sched *s, uint64_t request) {
-    struct parked **found = tfind(&request, &s->lending->parked, compare);
+    struct parked **found = tfind(&request, &s->dispatch->parked, compare);
     return found ? *found : NULL;
 }
 
@@ -45,13 +52,13 @@ static void refuse(struct sched *s, const struct parked *p, uint64_t job, const 
 
 /* Its job lends its slot, if it has one that runs, and may. */
 static void look(struct sched *s, struct parked *p) {
-    uint64_t job = pool_job_of(s->hosts->all->pool, p->pid);
+    uint64_t job = pool_job_of(host_local(s)->pool, p->pid);
     struct run *r = job ? run_find(s, job) : NULL;
     struct lease *l = job && !r ? lease_find(s, job) : NULL;
     struct user *u = r && r->state == RUN_RUNNING ? r->user : l ? l->user : NULL;
     if (!u)
         return;
-    if (!(r ? r->use.lent : l->lent) && u->lent >= lend_most(u, s->hosts->all->cpus)) {
+    if (!(r ? r->use.lent : l->lent) && u->lent >= lend_most(u, host_local(s)->cpus)) {
         refuse(s, p, job, u);
         return;
     }
@@ -71,15 +78,15 @@ static void look(struct sched *s, struct parked *p) {
 void lend_turn(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
     struct parked *p;
-    while ((p = TAILQ_FIRST(&s->lending->fresh))) {
-        TAILQ_REMOVE(&s->lending->fresh, p, fresh);
+    while ((p = TAILQ_FIRST(&s->dispatch->fresh))) {
+        TAILQ_REMOVE(&s->dispatch->fresh, p, fresh);
         p->looked = true;
         s->steps++;
         look(s, p);
         if (clock_us() >= until)
             break;
     }
-    if (!TAILQ_EMPTY(&s->lending->fresh))
+    if (!TAILQ_EMPTY(&s->dispatch->fresh))
         sched_tick(s);
 }
 
@@ -98,13 +105,13 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job) {
     if (!p)
         return; /* its slot is then not lent out */
     *p = (struct parked){.request = request, .pid = pid, .on = job};
-    struct parked **at = tsearch(&p->request, &s->lending->parked, compare);
+    struct parked **at = tsearch(&p->request, &s->dispatch->parked, compare);
     if (!at || *at != p) {
         free(p);
         return;
     }
-    TAILQ_INSERT_HEAD(&s->lending->fresh, p, fresh);
-    if (s->users->backlog || s->users->placed_backlog || stream_first(s))
+    TAILQ_INSERT_HEAD(&s->dispatch->fresh, p, fresh);
+    if (users_ready(s) || stream_first(s))
         sched_tick(s);
 }
 
@@ -124,10 +131,10 @@ void sched_unblocked(struct sched *s, uint64_t request) {
     if (!p)
         return;
     if (!p->looked)
-        TAILQ_REMOVE(&s->lending->fresh, p, fresh);
+        TAILQ_REMOVE(&s->dispatch->fresh, p, fresh);
     wanted_drop(s, p->want);
     if (p->job)
         take_back(s, p);
-    tdelete(&request, &s->lending->parked, compare);
+    tdelete(&request, &s->dispatch->parked, compare);
     free(p);
 }

@@ -105,8 +105,7 @@ static void sweep_slice(struct sched *s) {
     for (int i = 0; i < n; i++) {
         struct body b;
         bool named = store_body_get(s->store, names[i].job, names[i].body, &b) == 0 && b.file == names[i].file;
-        bool young =
-            names[i].job >= s->first_id || ids_has(&s->jobs->converting, names[i].job) || run_find(s, names[i].job);
+        bool young = names[i].job >= s->first_id || draft_converts(s, names[i].job) || run_find(s, names[i].job);
         if (!named && !young)
             spool_unlink(s->spool, names[i]);
     }

@@ -10,6 +10,7 @@
 #include "net/clock.h"
 #include "net/hash.h"
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 
 #define WAYS 16u    /* places where the number of a key may be */
 #define KEEP 0.8    /* of what was known, at each run */

@@ -25,20 +25,6 @@ struct took {     /* microseconds of one function on one host, newer runs count 
     int64_t until;   /* clock_us: while it is doubted it gets the next piece then */
 };
 
-struct estimates {
-    uint64_t keys[ESTIMATE_MAX];       /* 0: unused */
-    uint32_t used[ESTIMATE_MAX];       /* when it was asked for last, by clock */
-    uint32_t given[ESTIMATE_MAX + 1];  /* by number: how often it was given to another function */
-    uint32_t worked[ESTIMATE_MAX + 1]; /* by number: host.serial where one has succeeded last, 0: nowhere ... */
-    uint32_t failed[ESTIMATE_MAX + 1]; /* ... where the first one has failed ... */
-    bool elsewhere[ESTIMATE_MAX + 1];  /* ... and whether one has on another host as well */
-    uint32_t serials;                  /* of hosts */
-    float fastest[ESTIMATE_MAX + 1];   /* by number: on the host that is sure to be fastest; 0: no host is sure */
-    uint32_t clock;
-    bool changed;
-    int64_t weighed; /* clock_us: when fastest and host.slower were made anew */
-};
-
 uint64_t estimate_key(uint64_t a, uint64_t b); /* never 0 */
 uint64_t estimate_key_text(const char *text, size_t size);
 unsigned estimate_function(struct sched *s, uint64_t key);                       /* its number; a new one perhaps */

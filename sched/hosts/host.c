@@ -11,6 +11,7 @@
 #include "net/clock.h"
 #include "net/states.h"
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
 #define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */
@@ -178,7 +179,7 @@ static void rest(struct host *h) {
     wake_rested(h->s);
 }
 
-void host_wake(evutil_socket_t fd, short what, void *arg) {
+static void wake(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     (void)fd;
     (void)what;
@@ -247,8 +248,14 @@ void host_room(struct host *h) {
     h->is_roomy = true;
 }
 
+static void untouch(struct host *h) {
+    if (h->is_touched)
+        LIST_REMOVE(h, touch);
+    h->is_touched = false;
+}
+
 void host_unlist(struct host *h) {
-    host_untouch(h);
+    untouch(h);
     if (h->is_fresh)
         LIST_REMOVE(h, fresh);
     if (h->is_roomy)
@@ -286,10 +293,18 @@ void host_touch(struct host *h) {
     h->is_touched = true;
 }
 
-void host_untouch(struct host *h) {
-    if (h->is_touched)
-        LIST_REMOVE(h, touch);
-    h->is_touched = false;
+void hosts_flush(struct sched *s) {
+    for (struct host *h; (h = LIST_FIRST(&s->hosts->touched));) {
+        untouch(h);
+        if (h->runner.ops)
+            runner_flush(h->runner);
+    }
+}
+
+bool hosts_drained(struct sched *s) {
+    bool drained = s->hosts->drained;
+    s->hosts->drained = false;
+    return drained;
 }
 
 double host_way_us(const struct host *h) {
@@ -378,6 +393,8 @@ void host_changed(struct host *h) {
 /* --- all of them -------------------------------------------------------------------------------------------------- */
 
 void host_destroy_all(struct sched *s) {
+    if (!s->hosts)
+        return;
     registry_destroy(s->hosts->registry);
     s->hosts->registry = NULL;
     for (struct host *h = s->hosts->all; h; h = h->next) {
@@ -388,10 +405,30 @@ void host_destroy_all(struct sched *s) {
     }
 }
 
-void host_free_all(struct sched *s) {
+int hosts_make(struct sched *s) {
+    s->hosts = calloc(1, sizeof *s->hosts);
+    if (!s->hosts)
+        return -ENOMEM;
+    TAILQ_INIT(&s->hosts->roomy);
+    TAILQ_INIT(&s->hosts->lost);
+    s->hosts->wake = evtimer_new(s->c.base, wake, s);
+    return s->hosts->wake ? 0 : -ENOMEM;
+}
+
+void hosts_free(struct sched *s) {
+    if (!s->hosts)
+        return;
     for (struct host *h; (h = s->hosts->all);) {
         s->hosts->all = h->next;
         free(h);
     }
+    host_picks_free(s);
+    if (s->hosts->wake)
+        event_free(s->hosts->wake);
     free(s->hosts->by_id);
+    free(s->hosts);
+}
+
+struct host *host_local(const struct sched *s) {
+    return s->hosts->all;
 }

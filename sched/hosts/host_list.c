@@ -6,6 +6,7 @@
 
 #include "net/hash.h"
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 
 /* 56 bits; never 0. */
 uint64_t host_id(const char *name) {

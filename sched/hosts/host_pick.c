@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 
 static bool less(const struct candidate *a, const struct candidate *b) {
     return a->cost != b->cost ? a->cost < b->cost : a->at < b->at;

@@ -4,6 +4,7 @@
 
 #include "net/clock.h"
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 
 #define SHARE 4         /* where nothing is known of a run, it goes on for that part of what it has run by now */
 #define LOOK_US 50000.0 /* between two looks at what may begin there, at least */
@@ -76,6 +77,10 @@ struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout
             return h;
     }
     return NULL;
+}
+
+bool host_has_spares(const struct sched *s) {
+    return s->hosts->spares;
 }
 
 void host_spare_wake(struct sched *s) {

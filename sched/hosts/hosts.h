@@ -3,42 +3,6 @@
 #define PPFS_HOSTS_H
 #include "sched/hosts/host.h"
 
-#define PICKS 4u /* places, users and functions for which a dispatch keeps the hosts in order */
-struct picks {
-    uint64_t dispatch; /* in which they are in order; 0: they are not */
-    char place[CONSTRAINT_MAX];
-    uid_t uid;
-    unsigned function, count, cap;
-    struct candidate {
-        double cost;
-        unsigned at; /* in the list */
-        struct host *host;
-    } * items;
-};
-
-struct hosts {
-    struct host *all;    /* local first */
-    struct host **by_id; /* host_list.c */
-    size_t count;
-    uint64_t orders; /* hosts that ever were */
-    struct registry *registry;
-    struct keys *keys; /* keys.c */
-    struct estimates estimates;
-    bool telling;             /* a host is to be dialled, told or let go after this commit */
-    TAILQ_HEAD(, host) roomy; /* those with a free slot, and some that had one */
-    TAILQ_HEAD(, host) lost;  /* nodes that are away and shown as such, the oldest first ... */
-    unsigned lost_count;      /* ... so many */
-    LIST_HEAD(, host) resting, kept;
-    struct picks picks[PICKS];
-    unsigned pick_next;
-    struct host *spares;       /* of this dispatch: kept hosts with free slots where something may begin */
-    LIST_HEAD(, host) touched; /* were told something since the last commit: to be flushed */
-    LIST_HEAD(, host) fresh;   /* host_count */
-    bool drained;              /* a host may have begun to drain */
-    struct event *wake;
-    int64_t wake_at; /* clock_us, where wake is pending */
-};
-
 /* host_list.c */
 uint64_t host_id(const char *name); /* of its directory in nodes/: 56 bits, not 0 */
 /* at the end, under its name. -EEXIST: there is one of that id, -ENOMEM */
@@ -49,17 +13,21 @@ struct host *host_find_any(struct sched *s, const char *name); /* also one that 
 struct host *host_by_id(struct sched *s, uint64_t id);         /* the same */
 struct host *host_behind(struct sched *s, uint64_t id);        /* the next in the order of ids, NULL: none */
 
-int host_create_local(struct sched *s);                    /* and its pool. 0 or -errno */
-extern const struct runner_events host_events;             /* of every runner; their arg is its host */
-void host_wake_in(struct sched *s, int64_t us);            /* at the latest then the queue is looked at again */
-void host_wake(evutil_socket_t fd, short what, void *arg); /* of sched.wake */
-void host_destroy_all(struct sched *s);                    /* kills what runs; no event comes any more */
-void host_free_all(struct sched *s);
-void host_trace(struct host *h);          /* its state may be another: a line of the trace */
-bool host_live(const struct host *h);     /* takes work */
-bool host_drains(const struct host *h);   /* it is to have nothing to do soon */
-bool host_is_short(const struct host *h); /* that is so now */
-unsigned host_free(const struct host *h); /* slots, 0 when it takes no work */
+/* host.c */
+int hosts_make(struct sched *s); /* 0 or -ENOMEM */
+void hosts_free(struct sched *s);
+struct host *host_local(const struct sched *s); /* the first of all: the next is h->next */
+void hosts_flush(struct sched *s);              /* what runners were told since the last commit */
+bool hosts_drained(struct sched *s);            /* one may have begun to drain, since this was asked last */
+int host_create_local(struct sched *s);         /* and its pool. 0 or -errno */
+extern const struct runner_events host_events;  /* of every runner; their arg is its host */
+void host_wake_in(struct sched *s, int64_t us); /* at the latest then the queue is looked at again */
+void host_destroy_all(struct sched *s);         /* kills what runs; no event comes any more */
+void host_trace(struct host *h);                /* its state may be another: a line of the trace */
+bool host_live(const struct host *h);           /* takes work */
+bool host_drains(const struct host *h);         /* it is to have nothing to do soon */
+bool host_is_short(const struct host *h);       /* that is so now */
+unsigned host_free(const struct host *h);       /* slots, 0 when it takes no work */
 /* a job of that user with that place may run there */
 bool host_fits(const struct host *h, const char *place, uid_t uid);
 bool host_takes(const struct host *h, uid_t uid); /* that user's jobs, wherever they may run */
@@ -91,8 +59,7 @@ bool host_shuns(struct host *h, const struct demand *d); /* and the next is not 
 void host_room(struct host *h);                          /* one of its slots has come free, or may have */
 void host_unlist(struct host *h);                        /* it goes: from all that it stands in here */
 void host_unreserve_all(struct sched *s);
-void host_touch(struct host *h); /* it was told something that lease_send flushes */
-void host_untouch(struct host *h);
+void host_touch(struct host *h); /* it was told something: to be flushed */
 /* An end of this turn: it counts when it is committed, and is said again when that failed. */
 void host_count(struct host *h, unsigned done, unsigned failed, int64_t us);
 void host_counted(struct sched *s, bool committed);
@@ -109,6 +76,7 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
 /* A host that is kept, where the job surely ends before that can be free for which it is kept; timeout_us: 0 = none.
  * NULL: there is none. */
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us);
+bool host_has_spares(const struct sched *s);
 void host_spare_wake(struct sched *s); /* later more may begin there */
 
 /* host_pick.c: the same as host_choose, in a dispatch, where it is asked many times. */

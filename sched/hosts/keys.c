@@ -8,6 +8,7 @@
 #include "net/tls/key.h"
 #include "sched/hosts/registry.h"
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 #include "worker/runner/node_about.h"
 
 #define KEYS_MAX 4096u
@@ -151,7 +152,7 @@ int keys_make(struct sched *s, bool fresh) {
 }
 
 void keys_free(struct sched *s) {
-    if (!s->hosts->keys)
+    if (!s->hosts || !s->hosts->keys)
         return;
     forget(s->hosts->keys);
     free(s->hosts->keys);

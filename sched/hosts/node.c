@@ -7,6 +7,7 @@
 #include "net/clock.h"
 #include "net/printable.h"
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 
 #define CPUS_MAX 4096u
 

@@ -14,6 +14,7 @@
 #include "net/tls/key.h"
 #include "sched/hosts/registry.h"
 #include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
 
 #define LOST_MAX 32u /* lost nodes that are still shown */
 

@@ -21,7 +21,7 @@ static const char *size_text(uint64_t bytes, char buf[32]) {
 /* The host with the most memory among those that match p. */
 static const struct host *roomiest(struct sched *s, const struct constraint *p) {
     const struct host *best = NULL;
-    for (const struct host *h = s->hosts->all; h; h = h->next)
+    for (const struct host *h = host_local(s); h; h = h->next)
         if (!h->leaving && host_is(h, p) && (!best || h->memory > best->memory))
             best = h;
     return best;
@@ -30,7 +30,7 @@ static const struct host *roomiest(struct sched *s, const struct constraint *p) 
 /* Whether a node could run it except for its user. */
 static bool is_barred(struct sched *s, const struct constraint *p, uid_t uid, char *buf, size_t size) {
     const struct host *other = NULL;
-    for (const struct host *h = s->hosts->all; h; h = h->next) {
+    for (const struct host *h = host_local(s); h; h = h->next) {
         if (h->leaving || !host_is(h, p))
             continue;
         if (host_takes(h, uid))
@@ -76,7 +76,7 @@ void why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
     h = roomiest(s, &p);
     if (h)
         snprintf(buf, size, "it is a pickle of Python %s, and nodes/%s has %s, which would not understand it",
-                 s->hosts->all->python, h->name, *h->python ? h->python : "none yet");
+                 host_local(s)->python, h->name, *h->python ? h->python : "none yet");
     else
         snprintf(buf, size, "no node has a name that its option node=%s asks for", p.pattern);
 }
@@ -109,7 +109,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     constraint_text(s, j, place);
     struct constraint any_python = constraint_parse(place);
     any_python.pickles = false;
-    for (const struct host *h = s->hosts->all; h; h = h->next) {
+    for (const struct host *h = host_local(s); h; h = h->next) {
         if (!host_fits(h, place, j->uid)) {
             barred = !host_takes(h, j->uid);
             foreign = h->cpus && host_live(h) && !barred && host_is(h, &any_python) ? h : foreign;
@@ -132,11 +132,11 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     if (slower && estimate_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node",
                  slower->name);
-    else if (slots && host_is_short(s->hosts->all))
+    else if (slots && host_is_short(host_local(s)))
         snprintf(buf, size,
                  "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the "
                  "log); waits for one of them",
-                 s->hosts->all->used);
+                 host_local(s)->used);
     else if (kept && why_kept(s, j, kept, buf, size))
         return;
     else if (slots)
@@ -150,7 +150,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     else if (foreign)
         snprintf(buf, size,
                  "queued: there is no slot for a pickle of Python %s; nodes/%s has %s, which would not understand it",
-                 s->hosts->all->python, foreign->name, *foreign->python ? foreign->python : "none yet");
+                 host_local(s)->python, foreign->name, *foreign->python ? foreign->python : "none yet");
     else if (closed)
         snprintf(buf, size, "queued: there is no slot for a job of user %u; nodes/%s runs none of his%s",
                  (unsigned)j->uid, closed->name,

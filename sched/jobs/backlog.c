@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 #define PLACES_MAX 256 /* users looked at, those who are served next first */
 
@@ -14,13 +15,7 @@ void backlog_mark(struct sched *s, const struct job_row *r) {
     if (u)
         user_backlog(u, u->backlog || !*r->place, u->placed || *r->place);
     else
-        s->users->unknown = true;
-}
-
-bool backlog_waits(const struct sched *s, const struct user *but) {
-    const struct user_heap *ready = &s->users->heaps[USERS_READY];
-    return s->users->backlog || s->users->placed_backlog || s->users->unknown || ready->count > 1 ||
-           (ready->count == 1 && ready->items[0] != but);
+        users_look(s);
 }
 
 struct waiting_place {
@@ -30,15 +25,14 @@ struct waiting_place {
 
 /* For the users who are served next. */
 void backlog_look(struct sched *s) {
-    const struct user_heap *ready = &s->users->heaps[USERS_READY];
+    const struct user *u;
     s->jobs->waiting_count = 0;
     if (!s->jobs->waiting_places)
         s->jobs->waiting_places = calloc(PLACES_MAX, sizeof *s->jobs->waiting_places);
-    for (unsigned i = 0;
-         s->jobs->waiting_places && !s->users->backlog && i < ready->count && s->jobs->waiting_count < PLACES_MAX;
-         i++) {
+    if (!s->jobs->waiting_places || users_backlog(s))
+        return;
+    for (unsigned i = 0; (u = user_waiting(s, i)) && s->jobs->waiting_count < PLACES_MAX; i++) {
         char place[CONSTRAINT_MAX] = "";
-        const struct user *u = ready->items[i];
         while (u->placed && s->jobs->waiting_count < PLACES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
             struct waiting_place *w = &s->jobs->waiting_places[s->jobs->waiting_count++];
             w->user = u;
@@ -50,8 +44,8 @@ void backlog_look(struct sched *s) {
 /* A waiting stream takes no slot, but it is begun by a dispatch, and a dispatch needs a free slot. */
 bool backlog_wants(const struct host *h) {
     struct sched *s = h->s;
-    const struct user *only = s->users->backlog && h->known && h->single ? user_of(s, h->only) : NULL;
-    if (s->users->backlog)
+    const struct user *only = users_backlog(s) && h->known && h->single ? user_of(s, h->only) : NULL;
+    if (users_backlog(s))
         return only ? only->backlog : true;
     for (const struct waiting_place *w = s->jobs->waiting_places;
          w && w < s->jobs->waiting_places + s->jobs->waiting_count; w++)

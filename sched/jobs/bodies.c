@@ -2,10 +2,15 @@
 #include <errno.h>
 
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
+
+bool draft_converts(const struct sched *s, uint64_t job) {
+    return ids_has(&s->jobs->converting, job);
+}
 
 int draft_spec(struct sched *s, uint64_t job, struct body *out) {
     int rc = store_body_get(s->store, job, BODY_SPEC, out);
-    if (ids_has(&s->jobs->converting, job))
+    if (draft_converts(s, job))
         *out = (struct body){.size = 0, .file = SPEC_FILE};
     else if (rc < 0)
         return rc;

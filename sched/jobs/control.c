@@ -6,6 +6,7 @@
 
 #include "net/clock.h"
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 /* Nobody goes on with what a cancelled stream has not done, and it may be large. */
 static int free_input(struct sched *s, uint64_t job) {

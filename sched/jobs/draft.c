@@ -7,6 +7,7 @@
 
 #include "net/clock.h"
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 /* bytes of a row that a further write may rewrite; a larger draft moves to a file, where a write costs its own size */
 #define REWRITE_MAX 4096u

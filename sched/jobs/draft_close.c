@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 /* Whether its user's quota allows one more job; otherwise it stays a draft, with a reason. */
 static int may_close(struct sched *s, struct job *j) {

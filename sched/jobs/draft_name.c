@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 /* Draft names in any case: nobody uses them for finished files. */
 static const char *const patterns[] = {
@@ -39,6 +40,10 @@ static const char *matching(const char *name, const char *const *list) {
 
 bool name_is_random(const char *name) {
     return matching(name, random_patterns);
+}
+
+void drafts_begin(struct sched *s) {
+    s->jobs->drafts_said = store_groups_say(s->store, OPTIONS_SAVED_DRAFTS);
 }
 
 /* The options of the innermost group with drafts=; the caller owns *out. NULL: none. */

@@ -5,6 +5,7 @@
 
 #include "net/clock.h"
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 int sched_group(struct sched *s, uint64_t id, struct group *out) {
     return store_group_get(s->store, id, out);

@@ -14,6 +14,7 @@ bool writer_killed_open(const struct job *j, pid_t pid, bool opener); /* what wa
 
 /* draft_name.c: whether a job stays a draft until it is renamed, for its name is one of what is not finished: .x, x~,
  * x.tmp, or what drafts= says; and a sentence that says so. */
+void drafts_begin(struct sched *s); /* once, with the database: whether any .options has drafts= */
 bool draft_stays(struct sched *s, const struct job *j);
 bool draft_why(struct sched *s, const struct job *j, char *why, size_t size);
 
@@ -48,8 +49,6 @@ uint64_t group_being_read(struct sched *s, uint64_t group);
 
 /* backlog.c */
 void backlog_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
-/* Somebody waits for a slot, other than streams of that user. */
-bool backlog_waits(const struct sched *s, const struct user *but);
 /* Whether a job waits that the host could run; by what waited when backlog_look was called. */
 void backlog_look(struct sched *s);
 bool backlog_wants(const struct host *h);

@@ -5,14 +5,12 @@
 #include "sched/jobs/control.h"
 #include "sched/jobs/successors.h"
 
-struct jobs {
-    struct ids submitting, converting;             /* drafts that are read; that go to the spool */
-    struct ids released, again;                    /* of this turn; of turns that were not committed, for the retry */
-    struct successors *successors, own_successors; /* the own ones where sched_config has none */
-    bool drafts_said;                              /* a .options file may say drafts= */
-    struct waiting_place *waiting_places;          /* backlog.c, of this lease_reclaim */
-    unsigned waiting_count;
-};
+/* successors.c */
+int jobs_make(struct sched *s); /* 0 or -ENOMEM */
+void jobs_free(struct sched *s);
+void jobs_committed(struct sched *s, bool changed); /* what has left the room with this turn is done */
+void jobs_rolled_back(struct sched *s);
+struct ids jobs_again(struct sched *s); /* drafts to be released once more; the caller's */
 
 /* transition.c: the one way to another state */
 int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save);
@@ -54,6 +52,7 @@ int submit_call(struct sched *s, const struct job_row *owner, const struct call_
                 struct job_row *out);
 
 /* draft.c */
+bool draft_converts(const struct sched *s, uint64_t job);        /* its bytes are going to the spool */
 #define SPEC_FILE 1                                              /* number of a spec's spool file */
 int draft_spec(struct sched *s, uint64_t job, struct body *out); /* where its bytes are (or are on the way to) */
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 /* Its options apply to the jobs of all users in the group, so only the group's owner and root may write it. */
 int sched_may_set_options(struct sched *s, uint64_t group, uid_t uid) {

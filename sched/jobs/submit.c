@@ -10,6 +10,7 @@
 #include "sched/job/json_text.h"
 #include "sched/bytes/buffer.h"
 #include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
 
 /* --- options ----------------------------------------------------------------------------------------------------- */
 
@@ -148,7 +149,7 @@ static int still_waits(struct sched *s, uint64_t job) {
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct user *u = user_of(s, r->job.uid);
-    bool stream = job_is_stream(&r->job), alone = u && !backlog_waits(s, u) && !s->stopping;
+    bool stream = job_is_stream(&r->job), alone = u && !users_wait(s, u) && !s->stopping;
     alone = alone && (stream || user_has_room(u, r->job.cpus));
     struct demand d = {r->place, r->job.cpus, stream ? 0 : estimate_of_job(s, &r->job, r->stream), r->job.uid,
                        r->job.failures ? r->job.node : ""};

@@ -8,6 +8,7 @@
 #include "net/clock.h"
 #include "sched/jobs/job_files.h"
 #include "sched/watch/watch.h"
+#include "sched/jobs/state.h"
 
 static void count(struct tally *t, const struct job *j, uint64_t n) {
     switch (j->shelf >= SHELF_ORPHAN ? JOB_DRAFT : j->state) {

@@ -159,7 +159,6 @@ static void measure(struct lease *l) {
 
 static void finish_drained(struct sched *s) {
     struct lease *l;
-    s->hosts->drained = false;
     LIST_FOREACH(l, &s->leases->all, all)
         if (l->state == LEASE_LIVE && host_drains(l->host))
             lease_finish(l);
@@ -167,10 +166,9 @@ static void finish_drained(struct sched *s) {
 
 void lease_send(struct sched *s) {
     struct lease *l;
-    struct host *h;
     while ((l = LIST_FIRST(&s->leases->heard)))
         measure(l);
-    if (s->hosts->drained)
+    if (hosts_drained(s))
         finish_drained(s);
     for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all), s->steps++) {
         if (st->pending && st->leases->count && stream_unwritten(st) < STREAM_BEHIND && st->kept_bytes < KEPT_MAX)
@@ -180,11 +178,7 @@ void lease_send(struct sched *s) {
     }
     if (s->leases->calls_sent)
         streams_timer_on(s);
-    while ((h = LIST_FIRST(&s->hosts->touched))) {
-        host_untouch(h);
-        if (h->runner.ops)
-            runner_flush(h->runner);
-    }
+    hosts_flush(s);
 }
 
 /* --- coming back ------------------------------------------------------------------------------------------------- */

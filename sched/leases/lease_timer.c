@@ -46,7 +46,7 @@ static bool constraint_free(struct stream *st, const struct lease *most) {
                        .function = sent_at(most, most->count - 1)->function,
                        .uid = st->user->uid,
                        .avoid = ""};
-    struct host *h = st->s->users->backlog ? NULL : host_choose(st->s, &d);
+    struct host *h = users_backlog(st->s) ? NULL : host_choose(st->s, &d);
     return h && sooner_on(h, most);
 }
 

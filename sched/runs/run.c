@@ -11,6 +11,7 @@
 #include "net/clock.h"
 #include "sched/hosts/registry.h"
 #include "sched/runs/run.h"
+#include "sched/runs/state.h"
 
 static int compare(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -20,6 +21,10 @@ static int compare(const void *a, const void *b) {
 struct run *run_find(struct sched *s, uint64_t job) {
     struct run **found = tfind(&job, &s->runs->tree, compare);
     return found ? *found : NULL;
+}
+
+void run_each(struct sched *s, void (*visit)(const void *node, VISIT visit, void *arg), void *arg) {
+    twalk_r(s->runs->tree, visit, arg);
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
@@ -52,6 +57,15 @@ void run_lend(struct run *r, bool lend) {
     host_resize(r->host);
 }
 
+static void free_run(void *node) {
+    struct run *r = node;
+    if (r->timeout)
+        event_free(r->timeout);
+    for (int i = 0; i < 4; i++)
+        free(r->out[i].bytes);
+    free(r);
+}
+
 static void run_free_now(struct run *r) {
     struct sched *s = r->s;
     struct host *h = r->host;
@@ -60,11 +74,7 @@ static void run_free_now(struct run *r) {
     tdelete(&r->id, &s->runs->tree, compare);
     h->runs--;
     LIST_REMOVE(&r->use, mates);
-    if (r->timeout)
-        event_free(r->timeout);
-    for (int i = 0; i < 4; i++)
-        free(r->out[i].bytes);
-    free(r);
+    free_run(r);
     host_vacant(h);
 }
 
@@ -432,4 +442,17 @@ void run_stop_all(struct sched *s, bool all) {
             store_ready_turn(s->store, &row.job, &row.turn);
             sched_transition(s, &row, JOB_QUEUED, 0);
         }
+}
+
+int runs_make(struct sched *s) {
+    s->runs = calloc(1, sizeof *s->runs);
+    return s->runs ? 0 : -ENOMEM;
+}
+
+void runs_free(struct sched *s) {
+    if (!s->runs)
+        return;
+    tdestroy(s->runs->tree, free_run);
+    free(s->runs->kills.items);
+    free(s->runs);
 }

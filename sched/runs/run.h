@@ -1,6 +1,8 @@
 /* Attempts under way, and what they write. Only sched/ includes this. */
 #ifndef PPFS_RUN_H
 #define PPFS_RUN_H
+#include <search.h>
+
 #include "sched/jobs/job_files.h"
 
 enum run_state {
@@ -45,13 +47,10 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     struct run *next; /* in the list of this turn that it stands in */
 };
 
-struct runs {
-    void *tree;                 /* tsearch tree of struct run */
-    struct run *starts, *ended; /* of this turn */
-    struct ids kills;
-};
-
 /* run.c */
+int runs_make(struct sched *s); /* 0 or -ENOMEM */
+void runs_free(struct sched *s);
+void run_each(struct sched *s, void (*visit)(const void *node, VISIT visit, void *arg), void *arg); /* as twalk_r */
 struct run *run_find(struct sched *s, uint64_t job);
 int run_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save);
 void run_committed(struct sched *s);

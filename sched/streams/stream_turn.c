@@ -197,7 +197,7 @@ void stream_turn(struct sched *s) {
         else
             stream_rest(st, has_nothing_to_do(st));
         if (s->streams->waits && was_active && (ended || st->state == STREAM_IDLE)) {
-            s->users->unknown = true; /* for its place in memory */
+            users_look(s); /* for its place in memory */
             s->streams->waits = false;
         }
     }

@@ -34,7 +34,7 @@ struct sched {
     struct calls *calls;
     struct streams *streams;
     struct leases *leases;
-    struct lending *lending;
+    struct dispatch *dispatch;
     struct watch *watch;
     char *state_dir, *mountpoint;
     struct store *store;

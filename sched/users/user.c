@@ -1,6 +1,7 @@
 /* See user.h. Virtual times only grow, so a heap's values are lower bounds: the first user is refreshed until he stays
  * the first, each user at most once in REFRESH_US. */
 #include "sched/users/user.h"
+#include "sched/users/state.h"
 
 #include <errno.h>
 #include <search.h>
@@ -35,12 +36,19 @@ struct user *user_of(struct sched *s, uid_t uid) {
     return u;
 }
 
+int users_make(struct sched *s) {
+    s->users = calloc(1, sizeof *s->users);
+    return s->users ? 0 : -ENOMEM;
+}
+
 void users_free(struct sched *s) {
+    if (!s->users)
+        return;
     tdestroy(s->users->tree, free);
     tdestroy(s->users->wants, free);
-    s->users->tree = NULL;
     for (int i = 0; i < USERS_HEAPS; i++)
         free(s->users->heaps[i].items);
+    free(s->users);
 }
 
 bool user_is_trusted(const struct sched *s, uid_t uid) {
@@ -227,4 +235,45 @@ bool user_yields(struct user *u, const struct user *next, unsigned given) {
         return true;
     refresh(u, clock_us());
     return next->used_us + START_US * (next->slots + 2.0 * given + 1) < u->used_us + START_US * u->slots;
+}
+
+/* --- who waits --------------------------------------------------------------------------------------------------- */
+
+void users_look(struct sched *s) {
+    s->users->unknown = true;
+}
+
+/* At a start, and when memory ran ahead of the database: a user too many costs a look. */
+void users_find(struct sched *s) {
+    uid_t uid;
+    int rc = 0;
+    for (int64_t after = -1; s->users->unknown && (rc = store_ready_user(s->store, after, &uid)) == 0; after = uid) {
+        struct user *u = user_of(s, uid);
+        if (!u)
+            return;
+        user_backlog(u, true, true);
+    }
+    s->users->unknown = sched_check(s, rc) < 0 && rc != -ENOENT;
+}
+
+bool users_backlog(const struct sched *s) {
+    return s->users->backlog;
+}
+
+bool users_ready(const struct sched *s) {
+    return s->users->backlog || s->users->placed_backlog;
+}
+
+bool users_starved(const struct sched *s) {
+    return s->users->starved;
+}
+
+bool users_wait(const struct sched *s, const struct user *but) {
+    const struct user_heap *ready = &s->users->heaps[USERS_READY];
+    return users_ready(s) || s->users->unknown || ready->count > 1 || (ready->count == 1 && ready->items[0] != but);
+}
+
+const struct user *user_waiting(const struct sched *s, unsigned i) {
+    const struct user_heap *ready = &s->users->heaps[USERS_READY];
+    return i < ready->count ? ready->items[i] : NULL;
 }

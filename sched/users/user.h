@@ -17,11 +17,6 @@ struct ready_queues;
 struct call;
 
 enum { USERS_ACTIVE, USERS_READY, USERS_HEAPS };
-struct user_heap {
-    struct user **items;
-    unsigned count, cap;
-};
-
 struct user {  /* every user who has had a job or slot since the daemon began */
     uid_t uid; /* first: key of the tree */
     struct sched *s;
@@ -35,7 +30,7 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     bool hungry;              /* a stream of his could use a slot */
     bool passed;              /* none of his jobs can start in this dispatch any more */
     bool wide;                /* his first job needs more slots than his quota leaves */
-    bool starved;             /* a job of his waits for slots of his own: counted in sched.users_starved */
+    bool starved;             /* a job of his waits for slots of his own: counted in users.starved */
     bool stream_turn;         /* at equal priority his next slot is a stream's */
     bool keeps;               /* a job of his waits for slots of leases, so it is tried before streams get more */
     uint64_t crowded;         /* the dispatch in which a job of his asked for more slots than his quota left */
@@ -45,7 +40,7 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     int64_t live;                /* bytes of output that are not in the database yet */
     int64_t told_at;             /* clock_us of the last log line about a refusal; 0: never */
     struct ready_queues *queues; /* of this dispatch: dispatch.c */
-    LIST_ENTRY(user) met;        /* of sched.met, while it has ready queues */
+    LIST_ENTRY(user) met;        /* of dispatch.met, while it has ready queues */
     LIST_ENTRY(user) streaming;  /* of sched.streaming, while he has streams in memory */
     LIST_HEAD(, stream) streams;
     unsigned active_streams;             /* of them: not idle */
@@ -63,19 +58,7 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     unsigned making;            /* ... number of these */
 };
 
-struct users {
-    void *tree; /* tsearch tree of struct user */
-    struct user_heap heaps[USERS_HEAPS];
-    double time_us;          /* the virtual time at which a user begins */
-    LIST_HEAD(, user) met;   /* of this dispatch */
-    bool unknown;            /* others may have ready jobs as well: dispatch.c looks */
-    unsigned backlog;        /* those of whom the database may have ready jobs that run anywhere; ... */
-    unsigned placed_backlog; /* ... that have a place */
-    unsigned starved;        /* those of whom something waits for slots that their quota would allow */
-    void *wants;             /* tsearch tree of struct want */
-    unsigned lent;           /* runs and leases that have lent their slots */
-};
-
+int users_make(struct sched *s);                  /* 0 or -ENOMEM */
 struct user *user_of(struct sched *s, uid_t uid); /* made if there is none; NULL: no memory */
 void users_free(struct sched *s);
 bool user_is_trusted(const struct sched *s, uid_t uid); /* root, or the user who mounted */
@@ -83,7 +66,16 @@ bool user_is_trusted(const struct sched *s, uid_t uid); /* root, or the user who
 void user_holds(struct user *u, int slots);                 /* adds to his slots, or subtracts */
 void user_backlog(struct user *u, bool plain, bool placed); /* sets backlog and placed */
 void user_hungry(struct user *u, bool hungry);
-void user_wide(struct user *u); /* his first job needs more slots than his quota leaves */
+void users_look(struct sched *s);          /* others may have ready jobs as well: the next dispatch finds them */
+void users_find(struct sched *s);          /* ... here */
+bool users_backlog(const struct sched *s); /* somebody may have ready jobs that run anywhere */
+bool users_ready(const struct sched *s);   /* ... or elsewhere */
+bool users_starved(const struct sched *s); /* somebody waits for slots that his quota would allow */
+/* Somebody waits for a slot, other than that user. */
+bool users_wait(const struct sched *s, const struct user *but);
+const struct user *user_waiting(const struct sched *s,
+                                unsigned i); /* the i-th who waits, more or less by turns; or NULL */
+void user_wide(struct user *u);              /* his first job needs more slots than his quota leaves */
 /* The next user among those who wait and were not passed in this dispatch; NULL: none. */
 struct user *user_next(struct sched *s);
 void user_pass(struct user *u);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "sched/users/user.h"
+#include "sched/users/state.h"
 
 /* All users together may lend less than so many slots ... */
 #define LENT_MIN 512u

@@ -18,6 +18,7 @@
 #include "net/digest.h"
 #include "sched/sched.h"
 #include "sched/streams/streams.h"
+#include "sched/users/state.h"
 
 #define BYTES_MAX (1u << 20)
 

@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "net/clock.h"
-#include "sched/hosts/hosts.h"
+#include "sched/hosts/state.h"
+#include "sched/users/state.h"
 
 static struct sched s;
 static struct hosts hosts;

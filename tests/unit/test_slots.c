@@ -3,6 +3,7 @@
 #include "net/clock.h"
 #include "net/session/frame.h"
 #include "tests/unit/schedrig.h"
+#include "sched/hosts/state.h"
 #include "sched/leases/state.h"
 
 #define WRITE 32768u /* bytes of one write */

@@ -1,6 +1,7 @@
 /* Turns between users: who gets the slots, by the order in which work is given to a host that is simulated here and
  * ends a job when it is told to. The scheduler and its database are real. Needs $PPFS_WORKER. */
 #include "tests/unit/schedrig.h"
+#include "sched/dispatch/state.h"
 #include "sched/leases/state.h"
 
 #define STARTS 4096
@@ -402,18 +403,18 @@ static void test_clients_that_begin_to_wait_are_looked_at_in_slices(void **state
     sched_turn(s);
     assert_int_equal(sched_commit(s), 0);
     assert_in_range(s->steps - before, 1, 8);
-    assert_false(TAILQ_EMPTY(&s->lending->fresh));
+    assert_false(TAILQ_EMPTY(&s->dispatch->fresh));
     assert_true(evtimer_pending(s->tick, NULL));
     s->slice_us = 10 * SECOND;
     before = s->steps;
-    for (int i = 0; i < 1000 && !TAILQ_EMPTY(&s->lending->fresh); i++)
+    for (int i = 0; i < 1000 && !TAILQ_EMPTY(&s->dispatch->fresh); i++)
         tick();
     assert_in_range(s->steps - before, 7990, 8100);
     before = s->steps;
     for (uint64_t request = 1; request <= 8000; request++)
         sched_unblocked(s, request);
     assert_int_equal(s->steps, before);
-    assert_null(s->lending->parked);
+    assert_null(s->dispatch->parked);
 }
 
 int main(void) {

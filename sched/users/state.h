@@ -1,0 +1,22 @@
+/* All users, see user.c. */
+#ifndef PPFS_USERS_STATE_H
+#define PPFS_USERS_STATE_H
+#include "sched/users/user.h"
+
+struct user_heap {
+    struct user **items;
+    unsigned count, cap;
+};
+
+struct users {
+    void *tree; /* tsearch tree of struct user */
+    struct user_heap heaps[USERS_HEAPS];
+    double time_us;          /* the virtual time at which a user begins */
+    bool unknown;            /* others may have ready jobs as well: dispatch.c looks */
+    unsigned backlog;        /* those of whom the database may have ready jobs that run anywhere; ... */
+    unsigned placed_backlog; /* ... that have a place */
+    unsigned starved;        /* those of whom something waits for slots that their quota would allow */
+    void *wants;             /* tsearch tree of struct want */
+    unsigned lent;           /* runs and leases that have lent their slots */
+};
+#endif
