@@ -71,6 +71,41 @@ static void work_round_trip(void **state) {
     free(bytes);
 }
 
+/* What one build says another understands, or refuses by its number. Where this fails, or the assertion, raise WORK_FORMAT
+ * in work.c and write here what stands there now. */
+_Static_assert(sizeof(void *) != 8 || (sizeof(struct work) == 104 && sizeof(struct work_outcome) == 560),
+               "a field was added");
+
+static void bytes_change_with_the_format(void **state) {
+    static const char format_1[] =
+        "\1\0\0\0\5\0\0\0\x13\0\0\0\3\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\xe8\3\0\0d\0\0\0\0\0\0\0\0\1\0\0\6\0\0\0G/"
+        "x y\0"
+        "\6\0\0\0local\0\5\0\0\0/tmp\0\3\0\0\0\15\0\0\0PPFS_INDEX=3\0\3\0\0\0A=\0\6\0\0\0B=x=y\0#!/bin/sh\n";
+    static const char outcome_1[] = "\1\0\0\0\3\0\0\0\2\0\0\0\3\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0"
+                                    "\6\0\0\0\0\0\0\0\4\0\0\0why";
+    struct work w = example();
+    struct work_outcome o = {.end = WORK_SIGNALED,
+                             .attempt = 1,
+                             .status = 2,
+                             .user_us = 3,
+                             .system_us = 4,
+                             .wall_us = 5,
+                             .maxrss_kib = 6,
+                             .why = "why"};
+    uint8_t outcome[1024];
+    void *bytes;
+    uint32_t size;
+
+    (void)state;
+    assert_int_equal(work_encode(&w, &bytes, &size), 0);
+    assert_int_equal(size, sizeof(format_1) - 1);
+    assert_memory_equal(bytes, format_1, size);
+    free(bytes);
+    work_outcome_encode(&o, outcome, &size);
+    assert_int_equal(size, sizeof(outcome_1));
+    assert_memory_equal(outcome, outcome_1, size);
+}
+
 static void what_is_too_large_is_not_sent(void **state) {
     (void)state;
     struct work w = example();
@@ -290,6 +325,7 @@ static void there_is_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(work_round_trip),
+        cmocka_unit_test(bytes_change_with_the_format),
         cmocka_unit_test(what_is_too_large_is_not_sent),
         cmocka_unit_test(every_cut_and_addition_is_refused),
         cmocka_unit_test(nobody_stays_who_he_is),
