@@ -175,7 +175,6 @@ static void lookup_done(struct peer_dial *d) {
 static void on_answered(evutil_socket_t fd, short what, void *arg) {
     struct peer_dial *d = arg;
 
-    (void)fd, (void)what;
     event_del(d->answered);
     lookup_done(d);
 }
@@ -183,7 +182,6 @@ static void on_answered(evutil_socket_t fd, short what, void *arg) {
 static void on_start(evutil_socket_t fd, short what, void *arg) {
     struct peer_dial *d = arg;
 
-    (void)fd, (void)what;
     lookup_run(d->lookup, AI_NUMERICHOST | AI_NUMERICSERV);
     if (d->lookup->failed != EAI_NONAME) {
         lookup_done(d);

@@ -179,7 +179,6 @@ static void on_task(const struct proxy_message *m, int fds[PROXY_FDS]) {
 static bool on_message(void *arg, const struct proxy_message *m, int fds[PROXY_FDS]) {
     struct task *t;
 
-    (void)arg;
     switch (m->kind) {
     case PROXY_KEY:
         if (tls_add_key(me.tls, &m->key) == -ENOMEM)
@@ -202,8 +201,6 @@ static bool on_message(void *arg, const struct proxy_message *m, int fds[PROXY_F
 }
 
 static void on_linger(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
-    (void)arg;
     _exit(0);
 }
 
@@ -211,7 +208,6 @@ static void on_linger(evutil_socket_t fd, short what, void *arg) {
 static void on_closed(void *arg) {
     struct timeval limit = {0, LINGER_MS * 1000};
 
-    (void)arg;
     proxy_wire_destroy(me.wire);
     me.wire = NULL;
     while (!LIST_EMPTY(&me.tasks))

@@ -94,14 +94,12 @@ static bool pump_out(struct relay *r) {
 }
 
 static void on_bare_readable(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
     pump_out(arg);
 }
 
 static void on_net_writable(evutil_socket_t fd, short what, void *arg) {
     struct relay *r = arg;
 
-    (void)fd, (void)what;
     int err = tls_flush(r->conn);
     if (err == -EAGAIN)
         return;
@@ -119,7 +117,6 @@ static void on_net_writable(evutil_socket_t fd, short what, void *arg) {
 static void on_linger(evutil_socket_t fd, short what, void *arg) {
     struct relay *r = arg;
 
-    (void)fd, (void)what;
     r->ended(r->arg, r, 0);
 }
 
@@ -217,7 +214,6 @@ static void pump_in(struct relay *r) {
 static void on_net_readable(evutil_socket_t fd, short what, void *arg) {
     struct relay *r = arg;
 
-    (void)fd, (void)what;
     if (!r->in && !r->net_ended)
         pump_in(r);
 }
@@ -225,7 +221,6 @@ static void on_net_readable(evutil_socket_t fd, short what, void *arg) {
 static void on_bare_writable(evutil_socket_t fd, short what, void *arg) {
     struct relay *r = arg;
 
-    (void)fd, (void)what;
     int err = hand_on(r, r->in + r->in_at, r->in_end - r->in_at);
     if (err == -EAGAIN)
         return;

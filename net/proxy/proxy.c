@@ -197,7 +197,6 @@ static void start_later(struct proxy *p) {
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct proxy *p = arg;
 
-    (void)fd, (void)what;
     if (p->wire || (LIST_EMPTY(&p->listeners) && LIST_EMPTY(&p->discoveries)))
         return;
     int err = start(p);
@@ -258,7 +257,6 @@ static void on_closed(void *arg) {
 static void on_beat(evutil_socket_t fd, short what, void *arg) {
     struct proxy *p = arg;
 
-    (void)fd, (void)what;
     if (p->unanswered++ < BEATS)
         tell(p, &(struct proxy_message){.kind = PROXY_PING}, NULL, 0);
     else

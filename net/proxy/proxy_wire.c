@@ -98,7 +98,6 @@ static void on_writable(evutil_socket_t fd, short what, void *arg) {
     struct parcel *p;
     bool soon;
 
-    (void)fd, (void)what;
     while ((p = TAILQ_FIRST(&w->out))) {
         int err = send_one(w, &p->m, p->fds, parcel_fds(p));
         if (for_later(err, &soon)) {
@@ -219,7 +218,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
     struct proxy_wire *w = arg;
     struct parcel *p;
 
-    (void)fd, (void)what;
     if (w->closed)
         return;
     if (w->ahead < TURN)

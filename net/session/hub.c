@@ -372,7 +372,6 @@ static void on_closed(void *arg, int err) {
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
     greeting_fail(arg, "has not greeted in 5 seconds");
 }
 

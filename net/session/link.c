@@ -127,7 +127,6 @@ static void link_flush(struct link *l) {
 static void on_writable(evutil_socket_t fd, short what, void *arg) {
     struct link *l = arg;
 
-    (void)fd, (void)what;
     link_flush(l);
     if (l->ev.drained && !l->broken && !link_pending(l))
         l->ev.drained(l->arg);
@@ -229,7 +228,6 @@ static void link_read(struct link *l, size_t limit) {
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
     link_read(arg, READ_TURN);
 }
 

@@ -249,7 +249,6 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
     const struct hub_config *config = hub_config(s->hub);
     int64_t now = clock_ms(), late = now - s->ticked - s->beat_ms;
 
-    (void)fd, (void)what;
     if (late > s->beat_ms)
         s->heard = s->heard + late < now ? s->heard + late : now; /* a link may have come since */
     s->ticked = now;

@@ -142,8 +142,6 @@ static int bio_read(BIO *b, char *to, int room) {
 static long bio_ctrl(BIO *b, int command, long number, void *pointer) {
     struct tls_conn *c = BIO_get_data(b);
 
-    (void)number;
-    (void)pointer;
     if (command == BIO_CTRL_EOF)
         return c->eof;
     return command == BIO_CTRL_FLUSH;

@@ -98,7 +98,6 @@ static void wait_a_little(struct acceptor *l) {
 static void on_connection(evutil_socket_t listening, short what, void *arg) {
     struct acceptor *l = arg;
 
-    (void)what;
     if (!descriptors_spare(ACCEPT_TURN, DESCRIPTORS_FOR_WORKERS)) {
         wait_a_little(l);
         return;
@@ -121,7 +120,6 @@ static void on_connection(evutil_socket_t listening, short what, void *arg) {
 static void on_again(evutil_socket_t fd, short what, void *arg) {
     struct acceptor *l = arg;
 
-    (void)fd, (void)what;
     event_add(l->readable, NULL);
 }
 

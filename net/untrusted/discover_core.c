@@ -190,7 +190,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     struct discover_core *d = arg;
     uint16_t chance = 0;
 
-    (void)fd, (void)what;
     for (int i = 0; i < 2; i++)
         if (d->hear[i] >= 0)
             discover_join(&d->where, i, d->hear[i]);
@@ -225,8 +224,6 @@ static void tell_others(struct discover_core *d, struct report *r) {
 static void on_late(evutil_socket_t fd, short what, void *arg) {
     struct discover_core *d = arg;
 
-    (void)fd;
-    (void)what;
     for (int i = 0; i < REPORTED; i++)
         tell_others(d, &d->reported[i]);
 }
@@ -282,7 +279,6 @@ static void on_packet(struct discover_core *d, int i, const struct packet *p, co
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
     struct discover_core *d = arg;
 
-    (void)what;
     for (int turn = 0; turn < TURN; turn++) {
         uint8_t bytes[PACKET + 1];
         struct sockaddr_storage from = {0};

@@ -38,7 +38,6 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
     h->connected = true;
     int err = tls_handshake(h->conn, &want_write);
 
-    (void)fd, (void)what;
     if (err != -EAGAIN) {
         handshake_end(h, err);
         return;
@@ -50,7 +49,6 @@ static void on_ready(evutil_socket_t fd, short what, void *arg) {
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
     struct handshake *h = arg;
 
-    (void)fd, (void)what;
     handshake_end(h, h->connected ? -ETIMEDOUT : -EHOSTDOWN);
 }
 

@@ -199,7 +199,6 @@ static bool obey(void) {
 
 /* --- the dead ---------------------------------------------------------------------------------------------------- */
 static bool is_guard(void *arg, pid_t pid) {
-    (void)arg;
     for (size_t i = 0; i < me.count; i++)
         if (me.guards[i].pid == pid)
             return true;
@@ -248,7 +247,6 @@ static void do_beside(void (*what)(uint64_t), uint64_t serial) {
 }
 
 static void sweep(uint64_t serial) {
-    (void)serial;
     environment_sweep();
     cgroup_sweep();
 }

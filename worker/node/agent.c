@@ -17,8 +17,6 @@
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct agent *s = arg;
 
-    (void)fd;
-    (void)what;
     for (uint32_t i = 0; i < s->task_count; i++) {
         struct task *t = s->tasks[i];
         if (!t || !t->client || TAILQ_EMPTY(&t->held) || t->state != TASK_RUNNING)
@@ -44,8 +42,6 @@ void agent_flush(struct agent *s) {
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     agent_flush(arg);
 }
 
@@ -70,8 +66,6 @@ static void client_free(struct client *g) {
 static void on_later(evutil_socket_t fd, short what, void *arg) {
     struct agent *s = arg;
 
-    (void)fd;
-    (void)what;
     for (struct client *g = LIST_FIRST(&s->clients), *next; g; g = next) {
         uint64_t number = g->number;
         bool leaving = g->leaving;

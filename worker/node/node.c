@@ -80,8 +80,6 @@ static void leave_on(struct node *n) {
 }
 
 static void on_end(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     stop(arg);
 }
 
@@ -99,8 +97,6 @@ static void leave(struct node *n, const char *why) {
 }
 
 static void on_idle(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     leave(arg, "there was nothing to do");
 }
 
@@ -119,8 +115,6 @@ static void rest(struct node *n, bool idle) {
 static void on_leave_signal(evutil_socket_t fd, short what, void *arg) {
     struct node *n = arg;
 
-    (void)fd;
-    (void)what;
     if (n->leaving)
         stop(n);
     else
@@ -128,8 +122,6 @@ static void on_leave_signal(evutil_socket_t fd, short what, void *arg) {
 }
 
 static void on_hangup(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     node_say("its terminal has gone; it leaves at once");
     stop(arg);
 }
@@ -138,8 +130,6 @@ static void on_statistics(evutil_socket_t fd, short what, void *arg) {
     struct node *n = arg;
     char *text = agent_statistics(n->agent);
 
-    (void)fd;
-    (void)what;
     if (text)
         fputs(text, stderr);
     free(text);
@@ -148,8 +138,6 @@ static void on_statistics(evutil_socket_t fd, short what, void *arg) {
 static void on_trace(evutil_socket_t fd, short what, void *arg) {
     struct node *n = arg;
 
-    (void)fd;
-    (void)what;
     atomic_store(&n->trace, !atomic_load(&n->trace));
     node_say("transitions are traced%s", atomic_load(&n->trace) ? "" : " no longer");
 }
@@ -387,7 +375,6 @@ static int wait_able(struct node *n, char *why, size_t size) {
 }
 
 static void on_net_log(void *arg, const char *sentence) {
-    (void)arg;
     node_say("%s", sentence);
 }
 

@@ -124,8 +124,6 @@ static void on_soon(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
     struct forkserver *t;
 
-    (void)fd;
-    (void)what;
     if (p->wants_room)
         users_make_room(p);
     p->wants_room = false;

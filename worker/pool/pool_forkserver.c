@@ -215,8 +215,6 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
     struct forkserver *t = arg;
     int64_t kill_us = oldest_kill(t);
 
-    (void)fd;
-    (void)what;
     if (!t->pid)
         return;
     if (!t->up && longer_than(t->started_us, START_S))
@@ -237,8 +235,6 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     if (forkserver_usable(arg))
         wait_soon(((struct forkserver *)arg)->pool);
 }
@@ -270,7 +266,6 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
     struct forkserver *t = arg;
     struct control c;
 
-    (void)what;
     for (int turn = 0; turn < 64; turn++) {
         ssize_t n = recv(fd, &c, sizeof(c), MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))

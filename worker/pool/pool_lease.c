@@ -50,8 +50,6 @@ void pool_flush(void *self) {
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     pool_flush(arg);
 }
 

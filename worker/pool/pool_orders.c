@@ -80,8 +80,6 @@ void forkserver_writable(evutil_socket_t fd, short what, void *arg) {
     struct forkserver *t = arg;
     size_t sent = 0;
 
-    (void)fd;
-    (void)what;
     while (sent < t->kill_count && kill_order(t, t->kills[sent]) == 0)
         sent++;
     if (sent)

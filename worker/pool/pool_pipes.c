@@ -50,14 +50,10 @@ static void on_stream(struct slot *s, enum output_kind stream) {
 }
 
 static void on_stdout(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     on_stream(arg, OUTPUT_STDOUT);
 }
 
 static void on_stderr(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     on_stream(arg, OUTPUT_STDERR);
 }
 

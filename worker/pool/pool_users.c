@@ -63,8 +63,6 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
     struct timeval soon = {.tv_usec = SWEEP_EVERY_US};
 
-    (void)fd;
-    (void)what;
     p->sweep_quiet = reap_round(bury_or_know, p) ? 0 : p->sweep_quiet + 1;
     if (p->sweep_quiet < SWEEP_QUIET && clock_us() < p->sweep_until_us)
         event_add(p->sweep, &soon);
@@ -140,8 +138,6 @@ static void on_idle(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
     struct forkserver *t, *next;
 
-    (void)fd;
-    (void)what;
     for (t = TAILQ_FIRST(&p->forkservers); t; t = next) {
         next = TAILQ_NEXT(t, next);
         if (!is_idle(t) || (t->pid ? clock_us() - t->used_us < p->keep_us : event_pending(t->retry, EV_TIMEOUT, NULL)))

@@ -43,8 +43,6 @@ static void on_probe(evutil_socket_t fd, short what, void *arg) {
     struct member *m = arg, *other = named(m->registry, remote_about(m->remote)->name);
     bool lives = true;
 
-    (void)fd;
-    (void)what;
     if (other && same_key(m, other)) {
         uint64_t heard = session_bytes(remote_session(other->remote));
         m->quiet = heard == m->heard ? m->quiet + 1 : 0;

@@ -61,8 +61,6 @@ void remote_refuse(struct remote *f, const char *why) {
 }
 
 static void on_flush(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     remote_flush(arg);
 }
 
@@ -100,8 +98,6 @@ static void tell_room(struct remote *f) {
 static void on_later(evutil_socket_t fd, short what, void *arg) {
     struct remote *f = arg;
 
-    (void)fd;
-    (void)what;
     if (!f->session) {
         finish_all(f);
         return;
@@ -250,7 +246,6 @@ void remote_runner(struct remote *f, struct runner *out) {
 static void on_linked(void *arg, bool up, const char *why) {
     struct remote *f = arg;
 
-    (void)why;
     if (up && remote_waits(f))
         remote_soon(f);
     snprintf(f->address, sizeof(f->address), "%s", session_address(f->session));

@@ -124,7 +124,6 @@ static void kill_frozen(const char *dir) {
 }
 
 static void kill_in(const char *dir, uint64_t number) {
-    (void)number;
     if (!put(dir, "cgroup.kill", "1") && populated(dir))
         kill_frozen(dir);
 }

@@ -94,7 +94,6 @@ static void collect(struct disk *d) {
 
 static void on_wake(evutil_socket_t fd, short what, void *arg) {
     eventfd_t n;
-    (void)what;
     eventfd_read(fd, &n);
     collect(arg);
 }

@@ -4,7 +4,6 @@
 #include "worker/runner/where.h"
 
 static void on_child(void *arg, pid_t pid, bool runs) {
-    (void)arg;
     reap_spare(pid, runs);
 }
 

@@ -103,8 +103,6 @@ static void on_dialled(void *arg, struct tls_conn *conn, const char *why) {
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     redial_now(arg);
 }
 
