@@ -270,7 +270,8 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     s->retry = evtimer_new(s->c.base, on_retry, s);
     s->lease_timer = evtimer_new(s->c.base, lease_timer, s);
     s->tidy = evtimer_new(s->c.base, tidy_timer, s);
-    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->tidy))
+    s->checkpoint = evtimer_new(s->c.base, checkpoint_timer, s);
+    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->tidy || !s->checkpoint))
         rc = -ENOMEM;
     if (rc == 0)
         rc = host_create_local(s);
@@ -383,7 +384,7 @@ void sched_destroy(struct sched *s) {
     jobs_free(s);
     spool_destroy(s->spool);
     store_close(s->store);
-    struct event *const timers[] = {s->due, s->tick, s->retry, s->lease_timer, s->tidy};
+    struct event *const timers[] = {s->due, s->tick, s->retry, s->lease_timer, s->tidy, s->checkpoint};
     for (unsigned i = 0; i < sizeof timers / sizeof *timers; i++)
         if (timers[i])
             event_free(timers[i]);

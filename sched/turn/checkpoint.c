@@ -1,6 +1,6 @@
 /* Checkpoints: the database's log is copied into the database. SQLite would do that inside a COMMIT and wait for the
- * disk there. Therefore a thread syncs the log first, and little is left to copy and sync in the loop, after the
- * replies of a turn. */
+ * disk there. Therefore a thread syncs the log first, and little is left to copy and sync in the loop: when nothing has
+ * come for some milliseconds, or else, less often, after the replies of a turn. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -8,8 +8,10 @@
 
 #include "sched/turn/turn.h"
 
-#define LOG_PAGES 2000      /* a longer log is copied into the database ... */
-#define LOG_PAGES_MAX 16000 /* ... without the thread, if the disk is too slow for it */
+#define LOG_PAGES 2000      /* a longer log is copied into the database when nothing comes ... */
+#define LOG_SYNCS 4         /* ... or, synced so often while it became longer, although something does ... */
+#define LOG_PAGES_MAX 16000 /* ... or without the thread, if the disk is too slow for it */
+#define QUIET_US 5000       /* nothing has come for so long */
 /* ... or before it is longer than it can be on a full disk */
 #define LOG_PAGES_FULL (STORE_LOG_KEPT / 2 / 4096)
 #define LOG_STEP 32 /* ... or if the disk may have no room for it later: checked after so many pages */
@@ -19,7 +21,8 @@
 struct sync {
     struct disk_task task;
     struct sched *s;
-    uint64_t log; /* store_log_id */
+    uint64_t log;   /* store_log_id */
+    unsigned syncs; /* of LOG_PAGES each, with this one */
     int rc;
 };
 
@@ -33,16 +36,18 @@ static void done(struct disk_task *t) {
     struct sync *y = (struct sync *)t;
     y->s->log_syncing = false;
     y->s->log_synced = y->rc == 0 ? y->log : 0;
+    y->s->log_syncs = y->rc == 0 ? y->syncs : 0;
     free(y);
 }
 
-static void sync_log(struct sched *s) {
+static void sync_log(struct sched *s, unsigned syncs) {
     struct sync *y = calloc(1, sizeof *y);
     if (!y)
         return;
     y->task = (struct disk_task){.work = work, .done = done};
     y->s = s;
     y->log = store_log_id(s->store);
+    y->syncs = syncs;
     s->log_syncing = true;
     disk_submit(s->syncer, &y->task);
 }
@@ -59,21 +64,49 @@ static bool is_crowded(struct sched *s, unsigned pages) {
     return (step || !store_has_ballast(s->store)) && !store_reserve(s->store);
 }
 
+void checkpoint_timer(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    ((struct sched *)arg)->quiet = true; /* the turn that follows does it */
+}
+
+static void when_quiet(struct sched *s) {
+    static const struct timeval quiet = {0, QUIET_US};
+    evtimer_add(s->checkpoint, &quiet); /* anew with each turn */
+}
+
+/* Whether it is time: the thread has synced what it had a little before, and nothing comes or it is long. */
+static bool is_due(struct sched *s, unsigned pages, bool quiet) {
+    unsigned syncs = (pages - s->log_tried) / LOG_PAGES;
+    syncs = syncs < LOG_SYNCS ? syncs : LOG_SYNCS;
+    if (!syncs)
+        return false;
+    if (s->log_syncs < syncs) {
+        if (!s->log_syncing)
+            sync_log(s, syncs);
+    } else if (syncs < LOG_SYNCS && !quiet) {
+        when_quiet(s);
+    } else if (is_synced(s)) {
+        return true;
+    } else {
+        s->log_syncs = 0; /* of the log before this one */
+    }
+    return false;
+}
+
 void checkpoint_turn(struct sched *s) {
     unsigned pages = store_log_pages(s->store);
+    bool quiet = s->quiet;
+    s->quiet = false;
     if (pages < s->log_tried)
         s->log_tried = 0; /* it has begun anew */
     if (store_changed(s->store))
         return;
-    bool crowded = is_crowded(s, pages), now = crowded || pages >= s->log_tried + LOG_PAGES_MAX;
-    if (!now && pages < s->log_tried + LOG_PAGES)
+    bool crowded = is_crowded(s, pages);
+    if (!crowded && pages < s->log_tried + LOG_PAGES_MAX && !is_due(s, pages, quiet))
         return;
-    if (!now && !is_synced(s)) {
-        if (!s->log_syncing)
-            sync_log(s);
-        return;
-    }
     s->log_synced = 0;
+    s->log_syncs = 0;
     /* if it fails (no room, another reader) it is tried again when the log has doubled */
     s->log_tried = pages;
     store_checkpoint(s->store, crowded);

@@ -57,4 +57,5 @@ void tidy_timer(evutil_socket_t fd, short what, void *arg);
 
 /* checkpoint.c: after the replies of a turn */
 void checkpoint_turn(struct sched *s);
+void checkpoint_timer(evutil_socket_t fd, short what, void *arg);
 #endif
