@@ -7,7 +7,7 @@ import pickle
 import select
 import time
 import uuid
-from typing import Any, Dict, List, Literal, Optional, Tuple, Union, overload
+from typing import Any, Dict, FrozenSet, List, Literal, Optional, Tuple, Union, overload
 
 from . import mount as mounts
 from . import trust as trust_of
@@ -109,7 +109,7 @@ def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Opti
 
     JobFailed, JobTimeout (its option timeout) or JobCancelled say why there is none; TimeoutError: it has not ended
     in time. NotTrusted: it is another user's, and is loaded only when trust names him (his name or uid, or several of
-    these).
+    these). ValueError: load, of a job that is no pickled call.
     """
     where, trusted = mounts.find(mount, start=False), trust_of.users(trust)
     path = os.path.join(where, "results", name)
@@ -120,7 +120,7 @@ def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Opti
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             if load:
-                trust_of.check(fd, "the result %r on %s" % (name, where), trusted)
+                _check_load(fd, where, name, trusted)
             data = _read_all(fd, None if timeout is None else time.monotonic() + timeout)
         finally:
             os.close(fd)
@@ -129,6 +129,14 @@ def result(name: str, *, mount: Optional[mounts.MountLike] = None, timeout: Opti
     except OSError as error:
         raise _failure(where, name, error) from None
     return pickle.loads(data) if load else data
+
+
+def _check_load(fd: int, mount: str, name: str, trusted: FrozenSet[int]) -> None:
+    """Raises where the result must not be unpickled. What a program prints is data, wherever it has it from."""
+    trust_of.check(fd, "the result %r on %s" % (name, mount), trusted)
+    with open(os.path.join(mount, "info", name, "spec"), "rb") as spec:
+        if spec.read(1) != b"\x80":
+            raise ValueError("the job %r is no pickled call, so its result is not loaded: leave out load=" % name)
 
 
 def _read_all(fd: int, end: Optional[float]) -> bytes:
@@ -264,7 +272,7 @@ async def result_async(name: str, *, mount: Optional[mounts.MountLike] = None, l
                                      os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             if load:
-                trust_of.check(fd, "the result %r on %s" % (name, where), trusted)
+                await asyncio.to_thread(_check_load, fd, where, name, trusted)
             await _readable(fd)
             data = await asyncio.to_thread(_read_all, fd, None)
         finally:

@@ -106,6 +106,19 @@ print(ppfs.attach("mine").results())
 """) == ("[64]\n128\n[128]\n", "")
 
 
+def test_what_a_program_printed_is_data(shared, mallory, trap):
+    """Root's job, and so root's result, of bytes that mallory has chosen."""
+    sets(mallory, shared.mnt, trap, "file", "x")
+    (shared.jobs / "copy").write_text("#!/bin/sh\ncat %s/x\n" % shared.results)
+    (shared.jobs / "text.json").write_text('{"call": "os.getuid"}')
+    for name in "copy", "text.json":
+        for load in (lambda: ppfs.result(name, mount=shared.mnt, load=True),
+                     lambda: asyncio.run(ppfs.result_async(name, mount=shared.mnt, load=True))):
+            with pytest.raises(ValueError, match="'%s' is no pickled call" % name):
+                load()
+    assert ppfs.result("copy", mount=shared.mnt).startswith(b"\x80") and trap.read_text() == ""
+
+
 def test_a_session_is_not_joined(shared, alice, mallory, trap):
     sets(mallory, shared.mnt, trap, "session", "sweep")
     with pytest.raises(FileExistsError):
