@@ -225,6 +225,25 @@ def test_signals_are_as_a_shell_would_have_them(m):
     assert m.result("y") == b"y\nas expected\n" and m.get("y", "stderr") == ""
 
 
+TRACED = """import ctypes, os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *what: print("got it"))
+assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0
+os.kill(os.getpid(), signal.SIGUSR1)
+sys.stdout.flush()
+%s
+"""
+
+
+def test_a_program_that_wants_to_be_traced(m):
+    """It looks for a debugger, or is one: a signal, or that it calls exec, is not its end."""
+    m.put("signal", {"run": [PYTHON, "-c", TRACED % "print('goes on')"]})
+    m.put("exec", {"run": [PYTHON, "-c", TRACED % "os.execv('/bin/echo', ['echo', 'goes on'])"]})
+    for name in "signal", "exec":
+        assert m.result(name) == b"got it\ngoes on\n"
+    m.put("calls.jsonl", json.dumps({"call": "exec", "args": [TRACED % ""]}) + "\n" + '{"call": "os.getppid"}\n')
+    assert m.result("calls.jsonl").startswith(b"null\n")
+
+
 def test_writer_inside_the_mount(m):
     """Then there is no sensible directory to run in: a fresh one, which is gone afterwards."""
     m.sh("cd $M/jobs && printf '#!/bin/sh\\npwd; ls -A; touch litter\\n' > x")

@@ -273,7 +273,8 @@ static void reap_children(void) {
     int status;
 
     for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &usage)) > 0;)
-        bury(pid, status, &usage);
+        if (!reap_goes_on(pid, status))
+            bury(pid, status, &usage);
     me.orphans = reap_round(is_guard, NULL) > 0;
     for (size_t i = 0; i < me.count;) {
         struct guard g = me.guards[i];

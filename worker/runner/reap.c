@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -165,11 +166,21 @@ bool reap_all(unsigned max_ms) {
     return waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD;
 }
 
+bool reap_goes_on(pid_t pid, int status) {
+    if (!WIFSTOPPED(status))
+        return false;
+    int sig = WSTOPSIG(status);
+    ptrace(PTRACE_DETACH, pid, NULL, (long)(sig == SIGTRAP ? 0 : sig)); /* SIGTRAP: it has called exec */
+    return true;
+}
+
 int reap_until(pid_t pid, struct rusage *usage) {
     for (;;) {
         int status;
         struct rusage one;
         pid_t ended = wait4(-1, &status, 0, &one);
+        if (ended > 0 && reap_goes_on(ended, status))
+            continue;
         if (ended == pid) {
             *usage = one;
             return status;

@@ -25,6 +25,10 @@ extern void (*reap_stubborn)(void);
  * one of pid and of what it had waited for. */
 int reap_until(pid_t pid, struct rusage *usage); /* the wait status */
 
+/* A child that wants to be traced by its parent (PTRACE_TRACEME, as programs do that look for a debugger) stops at its
+ * next signal, and wait says so: lets it go on with the signal, untraced. False: the status is that of an end. */
+bool reap_goes_on(pid_t pid, int status);
+
 /* Parent of pid, from /proc; 0 when there is no such process. */
 pid_t reap_parent(pid_t pid);
 
