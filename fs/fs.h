@@ -52,6 +52,7 @@ struct fs {
     struct replies *replies;
     struct waits *waits;
     struct texts *texts;
+    struct feeds *feeds;
     struct cache *cache;
     struct journal_entry *journal_table, *journal; /* journal.h; journal is NULL if this kernel needs none */
     bool no_resend;

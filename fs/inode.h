@@ -14,6 +14,7 @@ enum kind {
     KIND_STATS,
     KIND_STATS_JSON,
     KIND_METRICS,
+    KIND_RUNNING,
     KIND_JOBS = 8, /* directories of a group (id 0: the top) */
     KIND_RESULTS,
     KIND_FAILURES,

@@ -12,6 +12,7 @@
 #include "sched/dispatch/lend.h"
 #include "sched/hosts/nodes.h"
 #include "sched/inspect/query.h"
+#include "sched/inspect/running.h"
 #include "sched/jobs/control.h"
 #include "sched/users/quota.h"
 #include "sched/watch/counts.h"

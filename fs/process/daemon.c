@@ -14,6 +14,7 @@
 #include "fs/log.h"
 #include "fs/session/loop.h"
 #include "fs/session/reply.h"
+#include "fs/tree/feed.h"
 #include "fs/tree/text.h"
 #include "fs/session/wait.h"
 #include "net/privileges.h"
@@ -85,6 +86,8 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
     if (rc == 0)
         rc = texts_create(&fs->texts);
     if (rc == 0)
+        rc = feeds_create(fs);
+    if (rc == 0)
         rc = cache_create(&fs->cache);
     if (rc == 0)
         rc = handles_attach(&fs->handles, c->shared);
@@ -107,6 +110,7 @@ static void destroy(struct fs *fs) {
     handles_destroy(fs->handles);
     cache_destroy(fs->cache);
     texts_destroy(fs->texts);
+    feeds_destroy(fs->feeds);
     waits_destroy(fs->waits);
     replies_destroy(fs->replies);
     if (fs->base)

@@ -8,6 +8,7 @@
 #include "fs/tree/nodes.h"
 #include "fs/tree/results.h"
 #include "fs/tree/root.h"
+#include "fs/tree/running.h"
 #include "fs/tree/stats.h"
 
 #define ON(shelf) (1u << SHELF_##shelf)
@@ -32,6 +33,13 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_STATS] = ROOT_FILE("stats", stats_text),
     [KIND_STATS_JSON] = ROOT_FILE("stats.json", stats_json),
     [KIND_METRICS] = ROOT_FILE("metrics.prom", stats_metrics),
+    [KIND_RUNNING] = {.name = "running",
+                      .parent = KIND_ROOT,
+                      .type = S_IFREG,
+                      .attr = root_attr,
+                      .open = feed_open,
+                      .read = feed_read,
+                      .feed = running_feed},
 
     [KIND_JOBS] = {.name = "jobs",
                    .parent = KIND_ROOT,

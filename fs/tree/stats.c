@@ -24,7 +24,7 @@ static bool add_node(void *arg, const struct node *n) {
     return true;
 }
 
-static int look(struct fs *fs, struct status *x) {
+static int status_of(struct fs *fs, struct status *x) {
     *x = (struct status){.up = (clock_us() - fs->began) / 1000000};
     x->minute = sched_pace(fs->sched, 60);
     x->quarter = sched_pace(fs->sched, PACE_SECONDS);
@@ -60,7 +60,7 @@ static bool print_node(void *arg, const struct node *n) {
 int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
     (void)ino;
-    int rc = look(fs, &x);
+    int rc = status_of(fs, &x);
     if (rc)
         return rc;
     fprintf(out, "jobs     %10s %10s %10s %10s %10s\n", "waiting", "running", "done", "failed", "cancelled");
@@ -108,7 +108,7 @@ static void counts_as_json(const struct counts *c, FILE *out) {
 int stats_json(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
     (void)ino;
-    int rc = look(fs, &x);
+    int rc = status_of(fs, &x);
     if (rc)
         return rc;
     fprintf(out, "{\"format\": 1, \"version\": \"%s\", \"time\": %.6f, \"up_seconds\": %" PRId64 ",\n", PPFS_VERSION,
@@ -228,7 +228,7 @@ int stats_metrics(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
     const struct counts *c = sched_counts(fs->sched);
     (void)ino;
-    int rc = look(fs, &x);
+    int rc = status_of(fs, &x);
     if (rc)
         return rc;
     head(out, "build_info", "gauge", "The version of ppfs.");

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "fs/fs.h"
+#include "fs/tree/feed.h"
 
 struct listing;
 
@@ -31,6 +32,8 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
     void (*open)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
     void (*read)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
     bool (*ready)(struct fs *fs, const struct handle *h);
+    /* of those that feed_open opens (feed.h) */
+    enum feed_rc (*feed)(struct fs *fs, struct feed *f, FILE *out, size_t size);
 };
 
 /* NULL: no such kind. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "fs/tree/copies.h"
+#include "fs/tree/feed.h"
 #include "fs/handles/handle.h"
 #include "fs/session/loop.h"
 #include "fs/session/pending.h"
@@ -70,6 +71,7 @@ void write_flush(struct fs *fs, fuse_req_t req, fuse_ino_t ino, bool sync, const
 
 void write_release(struct fs *fs, fuse_req_t req, const struct fuse_file_info *fi) {
     copies_closed(fs, fi->fh);
+    feed_close(fs, fi->fh);
     handle_close(fs, fi->fh);
     reply_err(fs, req, 0);
 }

@@ -21,6 +21,8 @@ struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a s
     bool spooled;
 };
 
+#define RUN_TAIL 160u
+
 struct run { /* an attempt under way: the only thing in memory that grows with work, and it is bounded by the slots */
     uint64_t id; /* first: key of the tree */
     struct sched *s;
@@ -45,6 +47,10 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     struct event *timeout;
     struct work_outcome outcome;
     struct run *next; /* in the list of this turn that it stands in */
+    /* the last bytes that it wrote to stdout and stderr, as they came; cut: there were more before */
+    char tail[RUN_TAIL];
+    size_t tail_size;
+    bool tail_cut;
 };
 
 /* run.c */

@@ -94,10 +94,20 @@ unsigned run_output_live(const struct job_row *row) {
     return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << OUTPUT_STDOUT) : all;
 }
 
+static void keep_tail(struct run *r, const char *bytes, size_t size) {
+    size_t n = size < RUN_TAIL ? size : RUN_TAIL, keep = r->tail_size < RUN_TAIL - n ? r->tail_size : RUN_TAIL - n;
+    r->tail_cut |= r->tail_size + size > RUN_TAIL;
+    memmove(r->tail, r->tail + r->tail_size - keep, keep);
+    memcpy(r->tail + keep, bytes + size - n, n);
+    r->tail_size = keep + n;
+}
+
 void run_output(struct host *h, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
     struct run *r = run_of(h, job);
     if (!r || r->state != RUN_RUNNING || r->fate == FATE_DROPPED || r->error)
         return;
+    if (stream == OUTPUT_STDOUT || stream == OUTPUT_STDERR)
+        keep_tail(r, bytes, size);
     if (r->live & 1u << stream) {
         r->s->ops->printed(r, stream, bytes, size);
         return;

@@ -1,0 +1,22 @@
+/* What runs now, and who may know of a job: a part of sched.h. */
+#ifndef PPFS_RUNNING_H
+#define PPFS_RUNNING_H
+#include "sched/job/job.h"
+#include "sched/turn/config.h"
+
+/* Whether info/ shows that job to that user, as far as modes and these two ids tell: who is in other groups too may be
+ * shown less than he may see. */
+bool sched_shows(struct sched *s, const struct job *j, uid_t uid, gid_t gid);
+
+struct running {
+    const char *path; /* below info/; of a call of a stream with its number */
+    const char *node; /* "": of a stream, whose calls may be anywhere */
+    int64_t us;       /* since its start */
+    const char *last; /* the last line that it wrote, of a stream how far it is; as it is shown to people */
+};
+#define RUNNING_PAGE 64
+/* Calls each with what runs and is shown to that user, of the next RUNNING_PAGE in order of their ids; *after: the
+ * last id that was looked at. 0: there are no more, 1 or -errno. */
+int sched_page_running(struct sched *s, uint64_t *after, uid_t uid, gid_t gid,
+                       void (*each)(void *arg, const struct running *), void *arg);
+#endif
