@@ -36,6 +36,7 @@ enum kind {
     KIND_KEYS, /* nodes/.keys */
     KIND_KEY,  /* id: a hash of its name */
     KIND_KEY_TEXT,
+    KIND_EVENTS,   /* id: since then, in microseconds since the epoch; 0: from the open on */
     KIND_JOB = 32, /* jobs/NAME; id: the job, from here on */
     KIND_RESULT,
     KIND_FAILURE,
@@ -53,8 +54,10 @@ enum kind {
     KIND_USAGE,
     KIND_PRIORITY,
     KIND_HOLD,
+    KIND_EVENTS_OF,       /* info/NAME/events */
     KIND_GROUP_WAIT = 64, /* info/G/.wait; id: the group */
     KIND_GROUP_PROGRESS,
+    KIND_GROUP_EVENTS,
     KINDS
 };
 

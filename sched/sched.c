@@ -140,12 +140,14 @@ int sched_commit(struct sched *s) {
     s->unlink_count = 0;
     stream_kept_turned(s, true);
     host_counted(s, true);
-    watch_committed(s, true);
+    bool news = watch_committed(s, true);
     host_committed(s);
     run_committed(s);
     lease_send(s);
     sched_answer_laters(s, 0);
     tell(s, changed);
+    if (news && s->c.happened)
+        s->c.happened(s->c.arg);
     return 0;
 }
 
@@ -332,6 +334,8 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (s->state_dir && s->mountpoint)
         rc = make_rooms(s);
     if (rc == 0)
+        rc = events_create(s->watch);
+    if (rc == 0)
         rc = make_parts(s, why, why_size);
     if (rc < 0) {
         sched_destroy(s);
@@ -389,6 +393,7 @@ void sched_destroy(struct sched *s) {
         if (timers[i])
             event_free(timers[i]);
     dispatch_free(s);
+    events_destroy(s->watch);
     for (struct later *l; (l = s->laters);) {
         s->laters = l->next;
         free(l);

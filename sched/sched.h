@@ -16,6 +16,7 @@
 #include "sched/jobs/control.h"
 #include "sched/users/quota.h"
 #include "sched/watch/counts.h"
+#include "sched/watch/events.h"
 
 /* Opens or makes the database, checks it. On failure why has one sentence for the user. */
 int sched_create(struct sched **out, const struct sched_config *c, char *why, size_t why_size);

@@ -41,6 +41,10 @@ static void on_group_changed(void *arg, uint64_t group) {
     }
 }
 
+static void on_happened(void *arg) {
+    feeds_happened(arg);
+}
+
 static void on_refused(void *arg, uint64_t job, uint64_t request, int rc) {
     waits_refuse(arg, (struct wait_key){.id = job}, request, rc);
 }
@@ -73,6 +77,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .again = shared_init(c->shared, &size) != NULL,
                                  .changed = on_changed,
                                  .group_changed = on_group_changed,
+                                 .happened = on_happened,
                                  .refused = on_refused,
                                  .log = on_log,
                                  .arg = fs};

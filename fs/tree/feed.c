@@ -9,6 +9,7 @@
 #include "fs/session/reply.h"
 #include "fs/session/wait.h"
 #include "fs/tree/tree.h"
+#include "net/clock.h"
 
 #define FEEDS_MAX 512u              /* open at once ... */
 #define FEEDS_A_USER 64u            /* ... of them by one user, root apart */
@@ -17,7 +18,9 @@
 struct feeds {
     struct fs *fs;
     struct feed all[FEEDS_MAX];
-    struct event *again; /* parked readers are tried in the turn after this one */
+    struct event *again;  /* parked readers are tried in the turn after this one ... */
+    struct event *paused; /* ... or after a pause */
+    unsigned count;
 };
 
 static void on_again(evutil_socket_t fd, short what, void *arg) {
@@ -34,10 +37,12 @@ int feeds_create(struct fs *fs) {
     fs->feeds = x;
     x->fs = fs;
     x->again = evtimer_new(fs->base, on_again, x);
-    return x->again ? 0 : -ENOMEM;
+    x->paused = evtimer_new(fs->base, on_again, x);
+    return x->again && x->paused ? 0 : -ENOMEM;
 }
 
-static void forget(struct feed *f) {
+static void forget(struct feeds *x, struct feed *f) {
+    x->count -= f->fh != 0;
     free(f->rest);
     *f = (struct feed){0};
 }
@@ -46,9 +51,11 @@ void feeds_destroy(struct feeds *x) {
     if (!x)
         return;
     for (unsigned i = 0; i < FEEDS_MAX; i++)
-        forget(&x->all[i]);
+        forget(x, &x->all[i]);
     if (x->again)
         event_free(x->again);
+    if (x->paused)
+        event_free(x->paused);
     free(x);
 }
 
@@ -66,19 +73,32 @@ static struct feed *free_one(struct fs *fs, uid_t uid) {
     for (unsigned i = 0; i < FEEDS_MAX; i++) {
         struct feed *f = &fs->feeds->all[i];
         if (f->fh && !handles_find(fs->handles, f->fh))
-            forget(f); /* its open was interrupted */
+            forget(fs->feeds, f); /* its open was interrupted */
         his += f->fh && f->uid == uid;
         found = f->fh ? found : f;
     }
     return uid && his >= FEEDS_A_USER ? NULL : found;
 }
 
-/* The daemon that knew its place may have died: then it begins anew, and its kind says so. */
 static struct feed *begin(struct fs *fs, uint64_t fh, fuse_ino_t ino, uid_t uid, gid_t gid) {
     struct feed *f = free_one(fs, uid);
-    if (f)
-        *f = (struct feed){.fh = fh, .ino = ino, .uid = uid, .gid = gid};
+    if (!f)
+        return NULL;
+    *f = (struct feed){.fh = fh, .ino = ino, .uid = uid, .gid = gid};
+    fs->feeds->count++;
+    if (tree_kind(fs, ino)->feed_begin)
+        tree_kind(fs, ino)->feed_begin(fs, f);
     return f;
+}
+
+/* The daemon that knew this reader has died: where it was is in the handle. */
+static void resume(struct fs *fs, const struct handle *x, gid_t gid) {
+    struct feed *f = begin(fs, x->fh, x->ino, x->uid, gid);
+    if (!f || !x->seen)
+        return;
+    f->at = x->seen;
+    f->number = 0;
+    f->fresh = false;
 }
 
 void feed_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
@@ -86,7 +106,11 @@ void feed_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? -EACCES : 0;
     if (rc == 0)
         rc = handle_open(fs, req, fi, fs->now.unique, ino, FEED_ID, HANDLE_LIVE);
-    if (rc == 0 && !find(fs, fi->fh) && !begin(fs, fi->fh, ino, who->uid, who->gid)) {
+    struct feed *f = rc == 0 ? begin(fs, fi->fh, ino, who->uid, who->gid) : NULL;
+    struct handle *x = rc == 0 ? handles_find(fs->handles, fi->fh) : NULL;
+    if (x)
+        x->seen = f ? f->at : 0;
+    if (rc == 0 && !f) {
         handles_remove(fs->handles, fi->fh);
         rc = -EMFILE;
     }
@@ -101,7 +125,7 @@ void feed_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
 void feed_close(struct fs *fs, uint64_t fh) {
     struct feed *f = find(fs, fh);
     if (f && fh)
-        forget(f);
+        forget(fs->feeds, f);
 }
 
 /* Writes the next page into f->rest, unless something is left there. */
@@ -116,6 +140,9 @@ static int fill(struct fs *fs, struct feed *f, size_t size, enum feed_rc *more) 
         return -ENOMEM;
     *more = f->ended ? FEED_ENDS : tree_kind(fs, f->ino)->feed(fs, f, out, size);
     f->ended = *more == FEED_ENDS;
+    struct handle *x = handles_find(fs->handles, f->fh);
+    if (x)
+        x->seen = f->at;
     bool bad = ferror(out);
     if (fclose(out) != 0 || bad || !made) {
         free(text);
@@ -133,14 +160,40 @@ static void try_soon(struct fs *fs) {
         evtimer_add(fs->feeds->again, &at_once);
 }
 
+static void try_later(struct fs *fs) {
+    static const struct timeval pause = {0, FEED_PAUSE_MS * 1000};
+    if (!evtimer_pending(fs->feeds->paused, NULL))
+        evtimer_add(fs->feeds->paused, &pause);
+}
+
+void feeds_happened(struct fs *fs) {
+    if (!fs->feeds->count || evtimer_pending(fs->feeds->paused, NULL))
+        return;
+    try_soon(fs);
+    try_later(fs);
+}
+
 static void give_rest(struct fs *fs, fuse_req_t req, struct feed *f, size_t size) {
     size_t n = f->rest_size - f->rest_at < size ? f->rest_size - f->rest_at : size;
     reply_bytes(fs, req, f->rest + f->rest_at, n);
+    f->answered = clock_ms();
     f->rest_at += n;
     if (f->rest_at < f->rest_size)
         return;
     free(f->rest);
     f->rest = NULL;
+}
+
+static bool not_yet(struct fs *fs, fuse_req_t req, enum feed_rc more, const struct fuse_file_info *fi) {
+    if (more == FEED_GOES_ON) {
+        try_soon(fs);
+        return false;
+    }
+    if (more == FEED_PAUSES)
+        try_later(fs);
+    if (fi->flags & O_NONBLOCK)
+        reply_err(fs, req, -EAGAIN);
+    return fi->flags & O_NONBLOCK;
 }
 
 /* Answers nothing while a change is not committed: such an answer may be taken back, and the place could not. */
@@ -160,13 +213,8 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
         give_rest(fs, req, f, size);
     else if (more == FEED_ENDS)
         reply_bytes(fs, req, "", 0);
-    else if (more == FEED_WAITS && (fi->flags & O_NONBLOCK))
-        reply_err(fs, req, -EAGAIN);
-    else {
-        if (more == FEED_GOES_ON)
-            try_soon(fs);
-        return false;
-    }
+    else
+        return not_yet(fs, req, more, fi);
     return true;
 }
 
@@ -177,7 +225,22 @@ void feed_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t
         reply_err(fs, req, -EINVAL);
         return;
     }
-    if (!find(fs, fi->fh))
-        begin(fs, fi->fh, ino, x ? x->uid : who->uid, who->gid);
+    if (x && !find(fs, fi->fh))
+        resume(fs, x, who->gid);
     wait_until(fs, req, (struct wait_key){.id = FEED_ID}, false, read_retry, ino, size, off, fi);
+}
+
+bool feed_ready(struct fs *fs, const struct handle *h) {
+    struct feed *f = find(fs, h->fh);
+    enum feed_rc more = FEED_GOES_ON;
+    if (!f || (f->rest && f->rest_at < f->rest_size))
+        return true;
+    int rc = sched_dirty(fs->sched) ? 0 : fill(fs, f, 1, &more);
+    if (rc || f->rest || more == FEED_ENDS)
+        return true;
+    if (more == FEED_GOES_ON)
+        try_soon(fs);
+    else if (more == FEED_PAUSES)
+        try_later(fs);
+    return false;
 }

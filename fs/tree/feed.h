@@ -11,13 +11,22 @@ struct feed {
     fuse_ino_t ino;
     uid_t uid; /* whose modes decide what it shows */
     gid_t gid;
-    uint64_t at; /* where it is: its kind knows of what */
-    char *rest;  /* bytes that did not fit into the last answer */
+    uint64_t at;         /* where it is: its kind knows of what */
+    uint64_t number, of; /* of events: the number of the next; the job */
+    bool fresh;          /* nothing was read yet */
+    int64_t answered;    /* clock_ms */
+    char *rest;          /* bytes that did not fit into the last answer */
     size_t rest_size, rest_at;
     bool ended;
 };
 
-enum feed_rc { FEED_GOES_ON, FEED_WAITS /* for something to happen */, FEED_ENDS };
+enum feed_rc {
+    FEED_GOES_ON,
+    FEED_WAITS,  /* for something to happen */
+    FEED_PAUSES, /* for FEED_PAUSE_MS */
+    FEED_ENDS
+};
+#define FEED_PAUSE_MS 50 /* between two answers to one reader, where its kind says so */
 
 int feeds_create(struct fs *fs);
 void feeds_destroy(struct feeds *x); /* accepts NULL */
@@ -25,5 +34,7 @@ void feeds_destroy(struct feeds *x); /* accepts NULL */
 /* kind_ops. What a file says comes from kind_ops.feed, which writes a page of it and moves feed.at. */
 void feed_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void feed_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+bool feed_ready(struct fs *fs, const struct handle *h);
+void feeds_happened(struct fs *fs);          /* sched_config.happened */
 void feed_close(struct fs *fs, uint64_t fh); /* also of a handle that is no feed's */
 #endif

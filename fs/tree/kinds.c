@@ -2,6 +2,7 @@
 
 #include "fs/tree/info.h"
 #include "fs/tree/attr.h"
+#include "fs/tree/events.h"
 #include "fs/tree/jobs.h"
 #include "fs/tree/keys.h"
 #include "fs/tree/list.h"
@@ -20,6 +21,9 @@
     { .name = n, .parent = KIND_NODES, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
 #define INFO_FILE(n, ...)                                                                                              \
     { .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .text = info_text, ##__VA_ARGS__ }
+#define EVENTS                                                                                                         \
+    .type = S_IFREG, .open = feed_open, .read = feed_read, .ready = feed_ready, .feed_begin = events_begin,            \
+    .feed = events_feed
 #define INFO_LIVE(n, r)                                                                                                \
     {                                                                                                                  \
         .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .open = info_open, .read = r,          \
@@ -27,12 +31,13 @@
     }
 
 const struct kind_ops kinds[KINDS] = {
-    [KIND_ROOT] = {.type = S_IFDIR, .attr = root_attr},
+    [KIND_ROOT] = {.type = S_IFDIR, .attr = root_attr, .lookup = events_lookup},
     [KIND_README] = ROOT_FILE("README", root_text),
     [KIND_VERSION] = ROOT_FILE("version", root_text),
     [KIND_STATS] = ROOT_FILE("stats", stats_text),
     [KIND_STATS_JSON] = ROOT_FILE("stats.json", stats_json),
     [KIND_METRICS] = ROOT_FILE("metrics.prom", stats_metrics),
+    [KIND_EVENTS] = {.name = "events", .parent = KIND_ROOT, .attr = root_attr, EVENTS},
     [KIND_RUNNING] = {.name = "running",
                       .parent = KIND_ROOT,
                       .type = S_IFREG,
@@ -93,6 +98,7 @@ const struct kind_ops kinds[KINDS] = {
                              .type = S_IFREG,
                              .attr = info_group_attr,
                              .text = info_group_progress},
+    [KIND_GROUP_EVENTS] = {.name = ".events", .parent = KIND_INFO, .attr = info_group_attr, EVENTS},
 
     [KIND_NODES] = {.name = "nodes",
                     .parent = KIND_ROOT,
@@ -143,5 +149,6 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_TIMES] = INFO_FILE("times"),
     [KIND_USAGE] = INFO_FILE("usage"),
     [KIND_PRIORITY] = INFO_FILE("priority", .set = info_set),
+    [KIND_EVENTS_OF] = {.name = "events", .parent = KIND_INFO_JOB, .attr = info_attr, EVENTS},
     [KIND_HOLD] = INFO_FILE("hold", .set = info_set),
 };

@@ -22,6 +22,7 @@ static const char readme[] =
     "info/.wait      reading it waits until nothing is unfinished; .progress says how far things are\n"
     "nodes/          the machines that run jobs: echo 4 > nodes/local/cpus\n"
     "stats           a table of it all; stats.json is the same for programs, metrics.prom for Prometheus\n"
+    "events          what happens, a line of JSON for each change; reading waits for more\n"
     "running         what runs now: job, node, seconds and the last line of its output\n"
     "\n"
     "A job may be a script (#!), a program, Python source, a pickled call, or a JSON object such as\n"

@@ -33,6 +33,7 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
     void (*read)(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
     bool (*ready)(struct fs *fs, const struct handle *h);
     /* of those that feed_open opens (feed.h) */
+    void (*feed_begin)(struct fs *fs, struct feed *f); /* its place; NULL: 0 */
     enum feed_rc (*feed)(struct fs *fs, struct feed *f, FILE *out, size_t size);
 };
 

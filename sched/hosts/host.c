@@ -12,6 +12,7 @@
 #include "net/states.h"
 #include "sched/hosts/hosts.h"
 #include "sched/hosts/state.h"
+#include "sched/watch/watch.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
 #define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */
@@ -130,10 +131,19 @@ void host_trace(struct host *h) {
     unsigned state = h->leaving ? STATE_LEAVES : !h->runner.ops ? STATE_AWAY : STATE_UP;
     if (state == STATE_UP && host_drains(h))
         state = STATE_DRAINS;
+    bool up = state == STATE_UP || state == STATE_DRAINS,
+         was_up = h->state_told == STATE_UP || h->state_told == STATE_DRAINS;
+    if (up && was_up && h->cpus != h->slots_told)
+        watch_node(h->s, EVENT_SLOTS, h->name, h->cpus, "");
+    h->slots_told = h->cpus;
     if (state == h->state_told)
         return;
     states_changed(&host_states, h->order, h->name, h->state_told, state);
     h->state_told = state;
+    if (up)
+        watch_node(h->s, state == STATE_UP ? EVENT_NODE_UP : EVENT_NODE_DRAINS, h->name, h->cpus, "");
+    else if (was_up)
+        watch_node(h->s, EVENT_NODE_DOWN, h->name, 0, h->why);
 }
 
 /* --- nodes that die ---------------------------------------------------------------------------------------------- */

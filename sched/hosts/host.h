@@ -25,7 +25,7 @@ struct host {
     struct host *next;
     struct sched *s;
     uint64_t id;                     /* host_id */
-    unsigned state_told;             /* host_trace */
+    unsigned state_told, slots_told; /* host_trace */
     char name[NODE_NAME_MAX + 1];    /* of its directory in nodes/, in info/NAME/node and for node=PATTERN */
     char alias[NODE_NAME_MAX + 1];   /* as a node calls itself, where that is another; also for node=PATTERN */
     char address[NODE_NAME_MAX + 1]; /* where it is, or was last; "": as it is called */

@@ -23,7 +23,7 @@ int host_create_local(struct sched *s);         /* and its pool. 0 or -errno */
 extern const struct runner_events host_events;  /* of every runner; their arg is its host */
 void host_wake_in(struct sched *s, int64_t us); /* at the latest then the queue is looked at again */
 void host_destroy_all(struct sched *s);         /* kills what runs; no event comes any more */
-void host_trace(struct host *h);                /* its state may be another: a line of the trace */
+void host_trace(struct host *h);                /* its state may be another: a line of the trace, and an event */
 bool host_live(const struct host *h);           /* takes work */
 bool host_drains(const struct host *h);         /* it is to have nothing to do soon */
 bool host_is_short(const struct host *h);       /* that is so now */

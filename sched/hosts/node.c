@@ -158,6 +158,7 @@ int sched_set_cpus(struct sched *s, const char *node, unsigned cpus) {
         return rc;
     }
     h->tell = s->hosts->telling = true;
+    host_trace(h);
     host_changed(h);
     return 0;
 }

@@ -157,9 +157,9 @@ static void on_gone(void *node, struct remote *remote, const char *why) {
     h->runner = (struct runner){0};
     h->let_go = false;
     h->leaving |= !h->dialled && said_so;
+    snprintf(h->why, sizeof h->why, "%s", why);
     host_trace(h);
     host_crashed(h);
-    snprintf(h->why, sizeof h->why, "%s", why);
     sched_log_about(s, h->name, counted_at(h, remote), "nodes/%s is gone: %s", h->name, why);
     sched_tick(s);
     if (!h->dialled && !h->leaving)

@@ -6,17 +6,30 @@
 #include "net/clock.h"
 #include "net/printable.h"
 #include "sched/inspect/query.h"
-#include "sched/streams/stream_int.h"
+#include "sched/jobs/job_files.h"
+#include "sched/runs/run.h"
 
-bool sched_shows(struct sched *s, const struct job *j, uid_t uid, gid_t gid) {
+bool sched_shows(uid_t owner, gid_t owners, mode_t mode, uid_t uid, gid_t gid) {
     mode_t all = 0044; /* who is neither may be in its group, which alone may be excluded */
-    if (uid == 0)
-        return true;
-    if (uid == j->uid)
+    if (uid == owner)
         all = 0400;
-    else if (gid == j->gid)
+    else if (gid == owners)
         all = 0040;
-    return (j->mode & all) == all && group_may_reach(s, j->group, uid, gid);
+    return uid == 0 || (mode & all) == all;
+}
+
+bool sched_reaches(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
+    return uid == 0 || group_may_reach(s, group, uid, gid);
+}
+
+bool sched_is_below(struct sched *s, uint64_t group, uint64_t top) {
+    return group_is_below(s, group, top);
+}
+
+void sched_group_path(struct sched *s, uint64_t group, char *buf, size_t size) {
+    const struct job in = {.group = group};
+    if (sched_path(s, &in, buf, size) < 0)
+        buf[0] = 0;
 }
 
 /* What stands in the text behind its last line break; a carriage return is one, too. */
@@ -55,7 +68,8 @@ int sched_page_running(struct sched *s, uint64_t *after, uid_t uid, gid_t gid,
     for (int i = 0; i < n; i++) {
         struct job_row r;
         *after = ids[i];
-        if (store_job_get(s->store, ids[i], &r) == 0 && sched_shows(s, &r.job, uid, gid))
+        if (store_job_get(s->store, ids[i], &r) == 0 && sched_shows(r.job.uid, r.job.gid, r.job.mode, uid, gid) &&
+            sched_reaches(s, r.job.group, uid, gid))
             show(s, &r.job, each, arg);
     }
     return n < 0 ? n : n > 0;

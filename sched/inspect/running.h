@@ -4,9 +4,13 @@
 #include "sched/job/job.h"
 #include "sched/turn/config.h"
 
-/* Whether info/ shows that job to that user, as far as modes and these two ids tell: who is in other groups too may be
- * shown less than he may see. */
-bool sched_shows(struct sched *s, const struct job *j, uid_t uid, gid_t gid);
+/* Whether a job of that owner, group and mode is shown in info/ to that user, as far as modes and these two ids tell:
+ * who is in other groups too may be shown less than he may see. And whether he reaches the group of jobs. */
+bool sched_shows(uid_t owner, gid_t owners, mode_t mode, uid_t uid, gid_t gid);
+bool sched_reaches(struct sched *s, uint64_t group, uid_t uid, gid_t gid);
+bool sched_is_below(struct sched *s, uint64_t group, uint64_t top); /* or that group itself */
+/* With a slash at its end; "" for the top, and for one that has gone. */
+void sched_group_path(struct sched *s, uint64_t group, char *buf, size_t size);
 
 struct running {
     const char *path; /* below info/; of a call of a stream with its number */

@@ -61,7 +61,7 @@ bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
     return w.rc == 0;
 }
 
-static bool is_below(struct sched *s, uint64_t id, uint64_t top) {
+bool group_is_below(struct sched *s, uint64_t id, uint64_t top) {
     struct walk w = {.next = id};
     while (w.next != top && walk_up(s, &w))
         ;
@@ -72,7 +72,7 @@ uint64_t group_being_read(struct sched *s, uint64_t group) {
     uint64_t n = 0;
     for (size_t i = 0; i < s->jobs->submitting.count; i++) {
         struct job_row r;
-        n += store_job_get(s->store, s->jobs->submitting.items[i], &r) == 0 && is_below(s, r.job.group, group);
+        n += store_job_get(s->store, s->jobs->submitting.items[i], &r) == 0 && group_is_below(s, r.job.group, group);
     }
     return n;
 }
@@ -83,7 +83,7 @@ int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
     if (rc == 0)
         out->active += group_being_read(s, group);
     for (uint64_t id = 0; rc == 0 && store_group_next_opening(s->store, id, &id) == 0;)
-        if (is_below(s, id, group))
+        if (group_is_below(s, id, group))
             out->active++;
     return rc;
 }
@@ -230,7 +230,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         rc = store_tally_get(s->store, group, &t);
     if (rc < 0 || n == 0 || n > JOB_NAME_MAX)
         return rc < 0 ? rc : n ? -ENAMETOOLONG : -EINVAL;
-    if (is_below(s, to_parent, group))
+    if (group_is_below(s, to_parent, group))
         return -EINVAL;
     if (depth_of(s, to_parent) + store_group_levels(s->store, group) > GROUP_LEVELS)
         return -ENAMETOOLONG;

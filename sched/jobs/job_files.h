@@ -42,6 +42,7 @@ int group_options_close(struct sched *s, const struct job *j);
  * where names are looked up in the mount. Of his groups only the main one is known here; what depends on another is no.
  * */
 bool group_may_search(const struct group *g, uid_t uid, gid_t gid);
+bool group_is_below(struct sched *s, uint64_t id, uint64_t top);             /* or the same */
 bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid); /* from jobs/ down to it */
 
 /* drafts in there that are on their way into the queue */

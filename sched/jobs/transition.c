@@ -106,6 +106,7 @@ int sched_remove(struct sched *s, struct job_row *r) {
     count(&delta, &r->job, (uint64_t)-1);
     ops_of(s, r)->drop(s, r->job.id);
     reading_stop(s, r->job.id);
+    watch_gone(s);
     int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
     if (rc == 0 && job_is_stream(&r->job) && !r->stream)
         rc = s->ops->job[OPS_STREAM].ended(s, r);

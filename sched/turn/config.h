@@ -29,6 +29,8 @@ struct sched_config {
     void (*changed)(void *arg, uint64_t job);
     /* After a commit in which a job in this group (or below it) ended or was queued. */
     void (*group_changed)(void *arg, uint64_t group);
+    /* After a commit since which there are events to read, or a job has gone; or NULL. */
+    void (*happened)(void *arg);
     /* The parked request for that job's result is refused: it fails with rc. */
     void (*refused)(void *arg, uint64_t job, uint64_t request, int rc);
     void (*log)(void *arg, const char *sentence);

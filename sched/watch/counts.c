@@ -30,6 +30,7 @@ void watch_transition(struct sched *s, const struct job *j, enum job_state from,
     c->calls += part && ran && to != JOB_WAITING;
     if (part)
         return;
+    events_job(w, j, from);
     c->submitted += from == JOB_DRAFT || (from == JOB_FAILED && to != JOB_DRAFT);
     c->started += to == JOB_RUNNING;
     c->done += to == JOB_DONE;
@@ -50,6 +51,11 @@ void watch_call(struct sched *s) {
     s->watch->ended++;
 }
 
+void watch_gone(struct sched *s) {
+    if (s->watch)
+        s->watch->news = true;
+}
+
 static void add(struct histogram *to, const struct histogram *d) {
     for (unsigned i = 0; i <= HISTOGRAM_BOUNDS; i++)
         to->below[i] += d->below[i];
@@ -63,7 +69,7 @@ static struct second *second_of(struct watch *w, int64_t at) {
     return x;
 }
 
-void watch_committed(struct sched *s, bool committed) {
+bool watch_committed(struct sched *s, bool committed) {
     struct watch *w = s->watch;
     if (committed && w->is_fresh) {
         struct counts *a = &w->all, *f = &w->fresh;
@@ -84,6 +90,7 @@ void watch_committed(struct sched *s, bool committed) {
     if (w->is_fresh)
         w->fresh = (struct counts){0};
     w->is_fresh = false;
+    return events_committed(w, committed);
 }
 
 void sched_woke(struct sched *s) {

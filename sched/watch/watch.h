@@ -3,13 +3,22 @@
 #define PPFS_WATCH_H
 #include "sched/job/job.h"
 #include "sched/watch/counts.h"
+#include "sched/watch/events.h"
 
 struct second {
     int64_t at; /* clock_us / 1000000; another, and the rest is of a second long ago */
     uint32_t ended, turn_us;
 };
 
+struct ring { /* events.c */
+    char *bytes;
+    uint64_t begin, committed, end;
+    uint64_t next; /* number of the next event */
+};
+
 struct watch {
+    struct ring ring;
+    bool news;                /* a job has gone without an event */
     struct counts all, fresh; /* fresh: of this turn, until its commit */
     struct second seconds[PACE_SECONDS];
     int64_t woke;    /* clock_us; 0: no event has come in this turn */
@@ -20,6 +29,14 @@ struct watch {
 
 /* A job goes from that state to the one that it has now. part: it is a call job. */
 void watch_transition(struct sched *s, const struct job *j, enum job_state from, bool part);
-void watch_call(struct sched *s); /* one was answered; at once, as nodes/ counts it */
-void watch_committed(struct sched *s, bool committed);
+void watch_call(struct sched *s);                      /* one was answered; at once, as nodes/ counts it */
+bool watch_committed(struct sched *s, bool committed); /* whether something has happened that events are read for */
+void watch_node(struct sched *s, enum event_kind kind, const char *node, unsigned slots, const char *why);
+void watch_gone(struct sched *s); /* a job was removed */
+
+/* events.c */
+int events_create(struct watch *w);
+void events_destroy(struct watch *w);
+void events_job(struct watch *w, const struct job *j, enum job_state from); /* as watch_transition */
+bool events_committed(struct watch *w, bool committed);
 #endif

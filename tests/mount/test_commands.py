@@ -135,7 +135,7 @@ def test_ready_when_it_returns(m):
 
 def test_what_is_in_the_root(m):
     names = set(os.listdir(m.mnt))
-    assert {"README", "jobs", "results", "failures", "info", "nodes", "stats", "stats.json", "metrics.prom", "running", "version"} <= names
+    assert {"README", "jobs", "results", "failures", "info", "nodes", "stats", "stats.json", "metrics.prom", "running", "events", "version"} <= names
     assert re.fullmatch(r"ppfs \d+\.\d+\S*\n", (m.mnt / "version").read_text())
     readme = (m.mnt / "README").read_text()
     assert "jobs/" in readme and "results/" in readme

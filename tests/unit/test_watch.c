@@ -108,6 +108,46 @@ static void test_histogram(void **state) {
     assert_int_equal(sched_pace(s, 0).ended, 0);
 }
 
+static void test_who_comes_late_is_told_how_many_have_gone(void **state) {
+    (void)state;
+    struct job j = {.id = 7, .state = JOB_HELD, .mode = 0644};
+    struct event_place p = sched_events_end(s), old = p;
+    struct event e;
+    assert_false(sched_event(s, &p, &e));
+    memset(j.name, 'x', JOB_NAME_MAX);
+    watch_transition(s, &j, JOB_QUEUED, false);
+    assert_false(sched_event(s, &p, &e)); /* not before the commit */
+    watch_committed(s, false);
+    assert_false(sched_event(s, &p, &e));
+    watch_node(s, EVENT_NODE_UP, "box7", 3, "");
+    watch_transition(s, &j, JOB_QUEUED, false);
+    watch_committed(s, false); /* but what has happened to a node has */
+    assert_true(sched_event(s, &p, &e));
+    assert_int_equal(e.slots, 3);
+    assert_string_equal(e.node, "box7");
+    assert_false(sched_event(s, &p, &e));
+    for (int i = 0; i < 30000; i++) {
+        watch_transition(s, &j, JOB_QUEUED, false);
+        watch_committed(s, true);
+    }
+    assert_true(sched_event(s, &old, &e));
+    assert_int_equal(e.kind, EVENT_LOST);
+    uint64_t lost = e.count, read = 0;
+    for (; sched_event(s, &old, &e); read++) {
+        assert_int_equal(e.job, 7);
+        assert_int_equal(strlen(e.name), JOB_NAME_MAX);
+    }
+    assert_true(read > 5000);
+    assert_in_range(lost + read, 30000, 30003); /* those that were taken back have numbers */
+    assert_int_equal(old.at, sched_events_end(s).at);
+    for (int i = 0; i < 30000; i++) /* more than there is room for in one turn that is taken back */
+        watch_transition(s, &j, JOB_QUEUED, false);
+    watch_committed(s, false);
+    assert_true(sched_event(s, &old, &e));
+    assert_int_equal(e.kind, EVENT_LOST);
+    assert_false(sched_event(s, &old, &e));
+}
+
 static bool none(void *arg, const struct node *n) {
     (void)arg;
     (void)n;
@@ -150,6 +190,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_not_committed_is_not_counted),
         cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_who_comes_late_is_told_how_many_have_gone),
         cmocka_unit_test(test_a_look_costs_the_same_with_many_jobs),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
