@@ -309,12 +309,14 @@ unsigned session_rtt(const struct session *s) {
 int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID],
                    const uint8_t key[TLS_KEY_ID]) {
     struct session *s = calloc(1, sizeof(*s));
-    int64_t beat_ms = hub_config(h)->silence_ms / 5;
+    unsigned beat_ms = hub_config(h)->silence_ms / 5;
 
     if (!s)
         return -ENOMEM;
     *s = (struct session){.hub = h};
-    s->beat_ms = beat_ms > SESSION_BEAT_MS ? SESSION_BEAT_MS : beat_ms < 1 ? 1 : beat_ms;
+    s->beat_ms = beat_ms > SESSION_BEAT_MS ? SESSION_BEAT_MS : beat_ms;
+    if (!s->beat_ms)
+        s->beat_ms = 1;
     struct timeval beat = {s->beat_ms / 1000, s->beat_ms % 1000 * 1000};
     s->beat = event_new(hub_base(h), -1, EV_PERSIST, on_beat, s);
     s->entry.session = s;

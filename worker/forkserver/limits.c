@@ -75,8 +75,9 @@ static bool amount_of(const char *text, int resource, unsigned unit, rlim_t *amo
     errno = 0;
     long long n = strtoll(text, &end, 10);
     if (resource == RLIMIT_NICE) {
-        n = 20 - (n < -20 ? -20 : n > 19 ? 19 : n);
-        *amount = (rlim_t)n;
+        if (n < -20)
+            n = -20;
+        *amount = (rlim_t)(n > 19 ? 1 : 20 - n);
         return end != text && !*end;
     }
     if (strcmp(text, "unlimited") == 0 || strcmp(text, "infinity") == 0 || strcmp(text, "-1") == 0) {

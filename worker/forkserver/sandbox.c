@@ -196,7 +196,7 @@ static bool has_filters(void) {
  * */
 int sandbox_check(unsigned what, char *why, size_t why_size) {
     int abi = sandbox_abi();
-    const char *option = !(what & SANDBOX_NET_OFF) ? "ro" : what & SANDBOX_RO ? "ro,net-off" : "net-off", *lacks = NULL;
+    const char *const options[] = {"", "ro", "net-off", "ro,net-off"}, *lacks = NULL;
 
     if (!abi)
         lacks = "Landlock is not in this machine's kernel, or switched off (it has it from Linux 5.13 on)";
@@ -207,8 +207,8 @@ int sandbox_check(unsigned what, char *why, size_t why_size) {
         lacks =
             "this machine's kernel has no filters of system calls (seccomp), or they are not made for its processors";
     if (lacks)
-        snprintf(why, why_size, "sandbox=%s cannot be had here: %s; run it elsewhere (node=), or without", option,
-                 lacks);
+        snprintf(why, why_size, "sandbox=%s cannot be had here: %s; run it elsewhere (node=), or without",
+                 options[what & 3], lacks);
     return lacks ? -1 : 0;
 }
 

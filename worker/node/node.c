@@ -351,7 +351,7 @@ static int open_doors(struct node *n, char *why, size_t size) {
     static const struct peer_listener_events listener = {.accepted = on_accepted, .refused = on_log};
     static const struct discover_events discover = {.refused = on_log};
     const struct node_args *a = n->args;
-    const char *listen = a->listen ? a->listen : a->discover ? "[::]:0" : NULL;
+    const char *anybody = a->discover ? "[::]:0" : NULL, *listen = a->listen ? a->listen : anybody;
     int err = 0;
 
     if (listen)

@@ -223,15 +223,21 @@ int node_args_read(struct node_args *a, int argc, char **argv) {
 /* In a directory that others write too, /tmp say, they may have put something else under its name. */
 int node_pid_file(const char *path, char *why, size_t size) {
     int fd = trusted_file(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC);
-    int err = fd < 0 ? fd : dprintf(fd, "%d\n", (int)getpid()) < 0 ? -EIO : 0;
+    int err = fd < 0 ? fd : 0;
+    const char *reason;
 
+    if (fd >= 0 && dprintf(fd, "%d\n", (int)getpid()) < 0)
+        err = -EIO;
     if (fd >= 0)
         close(fd);
-    if (err)
-        snprintf(why, size, "the process id cannot be written to %.800s: %s", path,
-                 err == -ELOOP    ? "it is a symbolic link"
-                 : err == -EINVAL ? "it is no regular file"
-                 : err == -EPERM  ? "that file belongs to somebody else or has a second name"
-                                  : strerror(-err));
+    if (!err)
+        return 0;
+    switch (err) {
+    case -ELOOP: reason = "it is a symbolic link"; break;
+    case -EINVAL: reason = "it is no regular file"; break;
+    case -EPERM: reason = "that file belongs to somebody else or has a second name"; break;
+    default: reason = strerror(-err);
+    }
+    snprintf(why, size, "the process id cannot be written to %.800s: %s", path, reason);
     return err;
 }

@@ -120,9 +120,10 @@ int registry_read_id(struct registry *f, const char *path, char *why, size_t why
     int err = key_make_random(path);
     err = err == -EEXIST ? 0 : err;
     int fd = err ? err : trusted_file(AT_FDCWD, path, O_RDONLY);
-    ssize_t size = fd < 0 ? 0 : read(fd, f->id, sizeof(f->id));
+    ssize_t size = fd < 0 ? fd : read(fd, f->id, sizeof(f->id));
 
-    err = fd < 0 ? fd : size < 0 ? -errno : 0;
+    if (size < 0)
+        err = fd < 0 ? fd : -errno;
     f->id_size = size > 0 ? (size_t)size : 0;
     if (fd >= 0)
         close(fd);

@@ -28,7 +28,9 @@ enum work_kind {
 
 /* The kind that a runner is told for a job of that kind. */
 static inline enum work_kind work_told(enum work_kind kind) {
-    return kind == WORK_STREAM_PORTABLE ? WORK_STREAM_FRAMES : kind == WORK_CALL_PORTABLE ? WORK_CALL : kind;
+    if (kind == WORK_STREAM_PORTABLE)
+        return WORK_STREAM_FRAMES;
+    return kind == WORK_CALL_PORTABLE ? WORK_CALL : kind;
 }
 
 /* Formats of calls of a lease, and kinds of answers; on the wire. */
