@@ -98,29 +98,12 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
 }
 
 int lease_grant(struct sched *s, const struct lease_offer *offer) {
-    struct stream *st = offer->stream;
-    struct host *h = offer->host;
-    struct job_row r;
-    struct options *o = NULL;
-    char name[4096], *cwd = NULL;
-    int rc = store_job_get(s->store, st->id, &r);
-    if (rc == 0)
-        rc = store_job_texts(s->store, st->id, NULL, &cwd);
-    if (rc == 0)
-        rc = submit_options(s, &r, &o);
-    if (rc == 0)
-        rc = sched_path(s, &r.job, name, sizeof name);
+    struct job_work all;
+    int rc = run_work(s, offer->stream->id, &all);
     if (rc == 0) {
-        const char *own = options_cwd(o);
-        struct work w = {.attempt = 1, .kind = st->codec->kind, .name = name, .node = h->name, .cwd = own ? own : cwd};
-        w.cwd_required = own;
-        w.uid = r.job.uid;
-        w.gid = r.job.gid;
-        w.env = options_env(o);
-        w.sandbox = options_sandbox(o);
-        rc = begin(s, st, h, &w);
+        all.work.node = offer->host->name;
+        rc = begin(s, offer->stream, offer->host, &all.work);
     }
-    options_destroy(o);
-    free(cwd);
+    run_work_free(&all);
     return rc;
 }

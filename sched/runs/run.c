@@ -134,53 +134,68 @@ static int arm_timeout(struct run *r, int64_t us) {
     return r->timeout && evtimer_add(r->timeout, &t) == 0 ? 0 : -ENOMEM;
 }
 
+int run_work(struct sched *s, uint64_t job, struct job_work *out) {
+    struct job_row *row = &out->row;
+    out->options = NULL;
+    out->cwd = NULL;
+    int rc = store_job_get(s->store, job, row);
+    if (rc == 0)
+        rc = sched_path(s, &row->job, out->name, sizeof out->name);
+    if (rc == 0)
+        rc = submit_options(s, row, &out->options);
+    if (rc == 0)
+        rc = store_job_texts(s->store, job, NULL, &out->cwd);
+    if (rc < 0)
+        return rc;
+    const char *own = options_cwd(out->options);
+    out->work = (struct work){.job = job,
+                              .attempt = 1,
+                              .kind = work_told(row->job.kind),
+                              .name = out->name,
+                              .cwd = own ? own : out->cwd,
+                              .cwd_required = own,
+                              .uid = row->job.uid,
+                              .gid = row->job.gid,
+                              .sandbox = options_sandbox(out->options),
+                              .env = options_env(out->options)};
+    return 0;
+}
+
+void run_work_free(struct job_work *w) {
+    free(w->cwd);
+    options_destroy(w->options);
+}
+
 /* Everything that the runner is told comes from the database, as committed. */
 static int hand_over(struct sched *s, struct run *r) {
-    struct job_row row;
+    struct job_work all;
     struct body b = {0};
-    struct options *o = NULL;
-    char *cwd = NULL, name[4096], path[SPOOL_PATH];
-    int rc = store_job_get(s->store, r->id, &row);
-    if (rc == 0)
-        rc = sched_path(s, &row.job, name, sizeof name);
-    if (rc == 0)
-        rc = submit_options(s, &row, &o);
-    if (rc == 0)
-        rc = store_job_texts(s->store, r->id, NULL, &cwd);
+    char path[SPOOL_PATH];
+    int rc = run_work(s, r->id, &all);
     if (rc == 0)
         rc = store_body_get(s->store, r->id, BODY_SPEC, &b);
     int64_t n = rc == 0 && !b.file ? store_body_read(s->store, r->id, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;
     if (rc == 0 && n < 0)
         rc = (int)n;
     if (rc == 0) {
-        const char *own = options_cwd(o);
-        struct work w = {.job = r->id,
-                         .attempt = r->attempt,
-                         .kind = work_told(row.job.kind),
-                         .name = name,
-                         .node = r->host->name,
-                         .cwd = own                        ? own
-                                : writer_is_inside(s, cwd) ? ""
-                                                           : cwd,
-                         .cwd_required = own,
-                         .uid = row.job.uid,
-                         .gid = row.job.gid,
-                         .memory = options_memory(o),
-                         .sandbox = options_sandbox(o),
-                         .env = options_env(o),
-                         .file =
-                             b.file ? spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path) : NULL,
-                         .payload = s->scratch,
-                         .payload_size = (uint32_t)n};
+        struct work *w = &all.work;
+        w->attempt = r->attempt;
+        w->node = r->host->name;
+        if (!w->cwd_required && writer_is_inside(s, w->cwd))
+            w->cwd = "";
+        w->memory = options_memory(all.options);
+        if (b.file)
+            w->file = spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path);
+        w->payload = s->scratch;
+        w->payload_size = (uint32_t)n;
         /* it may have gone since it was chosen */
-        rc = r->host->runner.ops ? arm_timeout(r, options_timeout_us(o)) : -EPIPE;
+        rc = r->host->runner.ops ? arm_timeout(r, options_timeout_us(all.options)) : -EPIPE;
         if (rc == 0)
-            rc = runner_start(r->host->runner, &w);
+            rc = runner_start(r->host->runner, w);
         r->begun = rc == 0;
         r->use.began = clock_us();
     }
-    free(cwd);
-    options_destroy(o);
+    run_work_free(&all);
     return rc;
 }
 
@@ -425,23 +440,20 @@ void run_retry_ends(struct sched *s) {
     }
 }
 
+/* ending: not NULL, and a run whose output is on the way to the disk goes on. */
+static int stop(struct sched *s, struct job_row *row, void *ending) {
+    const struct run *r = ending ? run_find(s, row->job.id) : NULL;
+    if (r && r->state == RUN_ENDING)
+        return 0;
+    row->job.attempt--; /* this one does not count */
+    store_ready_turn(s->store, &row->job, &row->turn);
+    sched_transition(s, row, JOB_QUEUED, 0);
+    return 0;
+}
+
 /* A clean stop: what runs goes back to the queue as if it had not begun. */
 void run_stop_all(struct sched *s, bool all) {
-    uint64_t ids[64];
-    uint64_t after = 0;
-    for (int n; (n = store_ids(s->store, SET_RUNNING, 0, after, ids, 64)) > 0;)
-        for (int i = 0; i < n; i++) {
-            struct job_row row;
-            after = ids[i];
-            const struct run *r = all ? NULL : run_find(s, ids[i]);
-            if (r && r->state == RUN_ENDING)
-                continue;
-            if (store_job_get(s->store, ids[i], &row) < 0)
-                continue;
-            row.job.attempt--; /* this one does not count */
-            store_ready_turn(s->store, &row.job, &row.turn);
-            sched_transition(s, &row, JOB_QUEUED, 0);
-        }
+    sched_each(s, SET_RUNNING, 0, stop, all ? NULL : s);
 }
 
 int runs_make(struct sched *s) {

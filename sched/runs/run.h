@@ -71,7 +71,15 @@ void run_lend(struct run *r, bool lend);
 #define WRITING_HIGH (4u << 20) /* bytes of output on the way to the disk at which the runner stops reading ... */
 #define WRITING_LOW (1u << 20)  /* ... and goes on */
 
-/* run.c */
+/* What runners are told of a job, by its row and options: of a run, and of a lease for a stream. */
+struct job_work {
+    struct work work; /* points into the rest */
+    struct job_row row;
+    struct options *options;
+    char name[4096], *cwd;
+};
+int run_work(struct sched *s, uint64_t job, struct job_work *out); /* 0 or -errno; in any case: run_work_free */
+void run_work_free(struct job_work *w);
 struct run *run_of(struct host *h, uint64_t job); /* the run with that id on that host; NULL: not on it any more */
 void run_finish(struct run *r); /* writes its end; if disk tasks still point at it, the last one calls again */
 
