@@ -161,57 +161,49 @@ void sched_answered(struct sched *s) {
 
 /* --- recovery ---------------------------------------------------------------------------------------------------- */
 
-static int recover_running(struct sched *s) {
-    uint64_t ids[64], after = 0;
-    for (int n; (n = store_ids(s->store, SET_RUNNING, 0, after, ids, 64)) > 0;)
-        for (int i = 0; i < n; i++) {
-            struct job_row r;
-            after = ids[i];
-            if (store_job_get(s->store, ids[i], &r) < 0 || job_is_stream(&r.job))
-                continue;
-            if (++r.job.deaths >= DEATHS_MAX) {
-                sched_fail(s, &r, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
-                continue;
-            }
-            store_ready_turn(s->store, &r.job, &r.turn);
-            backlog_mark(s, &r);
-            sched_transition(s, &r, JOB_QUEUED, 0);
-        }
-    return store_failed(s->store);
+static int requeue(struct sched *s, struct job_row *r, void *arg) {
+    (void)arg;
+    if (job_is_stream(&r->job))
+        return 0;
+    if (++r->job.deaths >= DEATHS_MAX) {
+        sched_fail(s, r, EIO, "gave up: it was running at three deaths of ppfs or its node", 0);
+        return 0;
+    }
+    store_ready_turn(s->store, &r->job, &r->turn);
+    backlog_mark(s, r);
+    sched_transition(s, r, JOB_QUEUED, 0);
+    return 0;
 }
 
-static int recover_drafts(struct sched *s, bool (*open)(void *, uint64_t, bool), void *arg) {
-    uint64_t ids[64], after = 0;
-    for (int n; (n = store_ids(s->store, SET_FLUSHED, 0, after, ids, 64)) > 0;)
-        for (int i = 0; i < n; i++) {
-            after = ids[i];
-            if (!open(arg, ids[i], true))
-                sched_release(s, ids[i]);
-        }
-    return store_failed(s->store);
+static int release_closed(struct sched *s, struct job_row *r, void *arg) {
+    (void)arg;
+    if (!s->is_open(s->is_open_arg, r->job.id, true))
+        sched_release(s, r->job.id);
+    return 0;
 }
 
-static int recover_orphans(struct sched *s, bool (*open)(void *, uint64_t, bool), void *arg) {
-    uint64_t ids[64], after = 0;
-    for (int n; (n = store_ids(s->store, SET_ORPHANS, 0, after, ids, 64)) > 0;)
-        for (int i = 0; i < n; i++) {
-            after = ids[i];
-            if (!open(arg, ids[i], false))
-                sched_drop(s, ids[i]);
-        }
+static int drop_closed(struct sched *s, struct job_row *r, void *arg) {
+    (void)arg;
+    if (!s->is_open(s->is_open_arg, r->job.id, false))
+        sched_drop(s, r->job.id);
+    return 0;
+}
+
+static int recover(struct sched *s, enum store_set set, int (*each)(struct sched *s, struct job_row *r, void *arg)) {
+    sched_each(s, set, 0, each, NULL);
     return store_failed(s->store);
 }
 
 int sched_recover(struct sched *s, bool (*open)(void *arg, uint64_t job, bool for_writing), void *arg) {
     s->is_open = open;
     s->is_open_arg = arg;
-    int rc = recover_running(s);
+    int rc = recover(s, SET_RUNNING, requeue);
     if (rc == 0)
         rc = stream_recover(s, true);
     if (rc == 0)
-        rc = recover_drafts(s, open, arg);
+        rc = recover(s, SET_FLUSHED, release_closed);
     if (rc == 0)
-        rc = recover_orphans(s, open, arg);
+        rc = recover(s, SET_ORPHANS, drop_closed);
     if (rc == 0) /* the clock may have been set back since these pauses began */
         rc = store_due_by(s->store, sched_steady(s) + RETRY_PAUSE_MAX * INT64_C(1000000));
     sched_set_due(s);

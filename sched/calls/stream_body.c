@@ -64,7 +64,9 @@ static int measure(struct sched *s, uid_t uid, const struct call *c, size_t *siz
         rc = objects_find(s, uid, name_of(c, i), NULL, &n, &file);
         *size += n;
     }
-    return rc < 0 ? rc : *size > BODY_MAX ? -EFBIG : 0;
+    if (rc < 0)
+        return rc;
+    return *size > BODY_MAX ? -EFBIG : 0;
 }
 
 static int add_named(struct making *m, const struct call *c, uid_t uid) {

@@ -123,10 +123,13 @@ void stream_drop_answer(struct call *c) {
 
 /* --- coming and going -------------------------------------------------------------------------------------------- */
 
+/* That call was answered before the stream was read anew; asked for one number after the other. */
+static bool done_before(struct stream *st, uint64_t number);
+
 int stream_add(struct stream *st, uint64_t id, int64_t end, struct call **out) {
     uint64_t number = st->next_call;
     *out = NULL;
-    if (!stream_done_before(st, number)) {
+    if (!done_before(st, number)) {
         struct call *c = st->count < st->buckets || grow(st) == 0 ? calloc(1, sizeof *c) : NULL;
         if (!c)
             return -ENOMEM;
@@ -288,7 +291,7 @@ int stream_done_load(struct stream *st, struct buffer *answered) {
     return rc;
 }
 
-bool stream_done_before(struct stream *st, uint64_t number) {
+static bool done_before(struct stream *st, uint64_t number) {
     struct before *w = &st->before;
     while (w->runs.size && number >= w->to)
         next_run(w);

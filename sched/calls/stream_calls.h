@@ -27,7 +27,6 @@ void stream_remove(struct stream *st, struct call *c);  /* frees it */
 void stream_sweep(struct stream *st);                   /* frames: what is answered leaves memory */
 void stream_calls_free(struct stream *st);
 int stream_done_load(struct stream *st, struct buffer *answered); /* takes what store_stream_get gave. 0 or -ENOMEM */
-bool stream_done_before(struct stream *st, uint64_t number);      /* asked for one number after the other */
 /* for store_stream_put, row.call being set. 0 or -ENOMEM */
 int stream_done(const struct stream *st, struct buffer *out);
 void stream_place(struct stream *st); /* sets how far row says that it is */

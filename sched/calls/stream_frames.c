@@ -148,7 +148,9 @@ static int set_call(struct stream *st, struct call *c, const char *body, size_t 
     size_t values = size >= 4 ? (uint8_t)body[1] : 0;
     if (size < 4 || format > 1 || 4 + options + (values + format) * HASH > size)
         return -EPROTO;
-    c->format = values ? CALL_VALUES : format ? CALL_HASH : CALL_PICKLE;
+    c->format = format ? CALL_HASH : CALL_PICKLE;
+    if (values)
+        c->format = CALL_VALUES;
     if (options && !(c->options = strndup(body + 4, options)))
         return -ENOMEM;
     size_t skip = values ? 0 : 4 + options;
@@ -311,7 +313,9 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
             at += n > 0 ? (size_t)n : 0;
         }
     }
-    return n < 0 ? n : stream_is_parsed(st) ? (int64_t)size : (int64_t)at;
+    if (n < 0)
+        return n;
+    return (int64_t)(stream_is_parsed(st) ? size : at);
 }
 
 /* A frame that is cut off at the end is dropped: its write was never answered, or the writer meant it so. */

@@ -82,7 +82,8 @@ int stream_parts_answer(struct stream *st) {
         if (rc < 0 || !job_ended(r.job.state))
             continue;
         rc = stream_job_ended(st->s, &r);
-        rc = rc > 0 ? 0 : rc < 0 ? rc : sched_remove(st->s, &r);
+        if (rc >= 0)
+            rc = rc > 0 ? 0 : sched_remove(st->s, &r);
     }
     return rc;
 }

@@ -133,7 +133,9 @@ int store_run_query(struct store *st, sqlite3_stmt *q) {
 int store_row_of(struct store *st, sqlite3_stmt *from, sqlite3_stmt **q) {
     int rc = store_step(st, from);
     *q = from;
-    return rc < 0 ? rc : rc == 0 ? -ENOENT : 0;
+    if (rc < 0)
+        return rc;
+    return rc == 0 ? -ENOENT : 0;
 }
 
 int store_integers_of(struct store *st, sqlite3_stmt *from, int64_t *out, int count) {

@@ -55,7 +55,9 @@ static void look(struct sched *s, struct parked *p) {
     uint64_t job = pool_job_of(host_local(s)->pool, p->pid);
     struct run *r = job ? run_find(s, job) : NULL;
     struct lease *l = job && !r ? lease_find(s, job) : NULL;
-    struct user *u = r && r->state == RUN_RUNNING ? r->user : l ? l->user : NULL;
+    struct user *u = l ? l->user : NULL;
+    if (r && r->state == RUN_RUNNING)
+        u = r->user;
     if (!u)
         return;
     if (!(r ? r->use.lent : l->lent) && u->lent >= lend_most(u, host_local(s)->cpus)) {

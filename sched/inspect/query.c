@@ -251,5 +251,7 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
 
 const char *sched_node_of(struct sched *s, const struct job *j) {
     (void)s;
-    return *j->node ? j->node : j->attempt ? "local" : "";
+    if (*j->node)
+        return j->node;
+    return j->attempt ? "local" : "";
 }

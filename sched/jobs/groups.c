@@ -68,7 +68,7 @@ bool group_is_below(struct sched *s, uint64_t id, uint64_t top) {
     return w.rc == 0 && w.next == top;
 }
 
-uint64_t group_being_read(struct sched *s, uint64_t group) {
+static uint64_t being_read(struct sched *s, uint64_t group) {
     uint64_t n = 0;
     for (size_t i = 0; i < s->jobs->submitting.count; i++) {
         struct job_row r;
@@ -81,7 +81,7 @@ uint64_t group_being_read(struct sched *s, uint64_t group) {
 int sched_tally(struct sched *s, uint64_t group, struct tally *out) {
     int rc = store_tally_get(s->store, group, out);
     if (rc == 0)
-        out->active += group_being_read(s, group);
+        out->active += being_read(s, group);
     for (uint64_t id = 0; rc == 0 && store_group_next_opening(s->store, id, &id) == 0;)
         if (group_is_below(s, id, group))
             out->active++;
@@ -237,7 +237,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
         return 0;
     bool dotted = up.dotted || to_name[0] == '.';
-    if (dotted && !g.dotted && (t.active || group_being_read(s, group)))
+    if (dotted && !g.dotted && (t.active || being_read(s, group)))
         return -EBUSY; /* some of its jobs are queued already */
     bool opens = g.dotted && !dotted;
     if (opens && !may_open(s, &g, uid))

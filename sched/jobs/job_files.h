@@ -45,9 +45,6 @@ bool group_may_search(const struct group *g, uid_t uid, gid_t gid);
 bool group_is_below(struct sched *s, uint64_t id, uint64_t top);             /* or the same */
 bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid); /* from jobs/ down to it */
 
-/* drafts in there that are on their way into the queue */
-uint64_t group_being_read(struct sched *s, uint64_t group);
-
 /* backlog.c */
 void backlog_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
 /* Whether a job waits that the host could run; by what waited when backlog_look was called. */

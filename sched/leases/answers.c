@@ -14,7 +14,7 @@
 #define SILENT_US 50000            /* a favourite that told nothing for so long gives way */
 
 static bool in_answer(const struct lease *l) {
-    struct stream *st = l->stream ? l->stream : stream_find(l->host->s, l->away);
+    struct stream *st = lease_stream(l);
     const struct call *c = st && l->count ? lease_sent_call(st, sent_at(l, 0)->call) : NULL;
     return pieces_any(&l->pieces) || (c && pieces_any(&c->pieces));
 }
@@ -28,7 +28,7 @@ static void hold(struct lease *l) {
 void answers_heard(struct lease *l, bool ended) {
     struct user *u = l->user;
     bool favourite = u->favourite == l->id;
-    struct stream *st = l->stream ? l->stream : l->away ? stream_find(u->s, l->away) : NULL;
+    struct stream *st = lease_stream(l);
     if (st)
         answers_count(st);
     if (favourite && !ended) {

@@ -33,6 +33,10 @@ struct lease *lease_find(struct sched *s, uint64_t id) {
     return l && l->id == id ? l : NULL;
 }
 
+struct stream *lease_stream(const struct lease *l) {
+    return l->stream || !l->away ? l->stream : stream_find(l->host->s, l->away);
+}
+
 /* A free place in the table: 0 and *at, or -ENOMEM, also when there are too many. */
 static int free_place(struct sched *s, size_t *at) {
     for (size_t i = 0; i < s->leases->table_size; i++) {

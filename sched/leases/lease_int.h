@@ -35,7 +35,8 @@ static inline struct sent *sent_at(const struct lease *l, unsigned i) {
 }
 
 /* lease.c */
-struct lease *lease_find(struct sched *s, uint64_t id);               /* NULL: it has ended */
+struct lease *lease_find(struct sched *s, uint64_t id); /* NULL: it has ended */
+struct stream *lease_stream(const struct lease *l);     /* also while it is away; NULL: not in memory, or dropped */
 int lease_new(struct stream *st, struct host *h, struct lease **out); /* not the stream's yet. 0 or -ENOMEM */
 void lease_free(struct lease *l);
 void lease_becomes(struct lease *l, enum lease_state to);

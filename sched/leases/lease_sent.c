@@ -25,7 +25,7 @@ bool lease_runs(const struct lease *l, const struct call *c) {
 }
 
 void lease_lost(struct lease *l, uint64_t number) {
-    struct stream *st = l->stream ? l->stream : l->away ? stream_find(l->host->s, l->away) : NULL;
+    struct stream *st = lease_stream(l);
     if (st && (l->stream || lease_runs(l, lease_call_at(st, number))))
         lease_back(st, number);
 }

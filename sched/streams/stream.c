@@ -62,16 +62,9 @@ static int64_t input_size(struct sched *s, const struct stream *st) {
     return st->input.file == BODY_LOG ? store_log_size(s->store, st->id, BODY_SPEC) : st->input.size;
 }
 
-static int drop_parts(struct sched *s, uint64_t job) {
-    uint64_t ids[64];
-    int rc = 0;
-    for (int n; rc == 0 && (n = store_ids(s->store, SET_PARTS, (int64_t)job, 0, ids, 64)) > 0;)
-        for (int i = 0; i < n && rc == 0; i++) {
-            struct job_row r;
-            if (store_job_get(s->store, ids[i], &r) == 0)
-                rc = sched_remove(s, &r);
-        }
-    return rc;
+static int drop_part(struct sched *s, struct job_row *r, void *arg) {
+    (void)arg;
+    return sched_remove(s, r);
 }
 
 static int sizes(struct sched *s, struct stream *st) {
@@ -175,7 +168,7 @@ int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind) {
 
 /* In memory or not, its calls run no longer. */
 int stream_ended(struct sched *s, const struct job_row *r) {
-    int rc = sched_check(s, drop_parts(s, r->job.id));
+    int rc = sched_check(s, sched_each(s, SET_PARTS, (int64_t)r->job.id, drop_part, NULL));
     stream_kept_end(s, r->job.id);
     return rc < 0 ? rc : store_stream_delete(s->store, r->job.id);
 }
@@ -268,21 +261,17 @@ void stream_rolled_back(struct sched *s) {
     stream_kept_turned(s, false);
 }
 
+static int recover(struct sched *s, struct job_row *r, void *death) {
+    struct stream *st;
+    if (!job_is_stream(&r->job) || stream_find(s, r->job.id))
+        return 0;
+    int rc = sched_check(s, load(s, r, &st));
+    if (rc < 0 || !death || !st->row.suspect)
+        return rc;
+    st->row.deaths++;
+    return sched_check(s, stream_put(st));
+}
+
 int stream_recover(struct sched *s, bool death) {
-    uint64_t ids[64], after = 0;
-    int rc = 0;
-    for (int n; rc == 0 && (n = store_ids(s->store, SET_RUNNING, 0, after, ids, 64)) > 0;)
-        for (int i = 0; i < n && rc == 0; i++) {
-            struct job_row r;
-            struct stream *st;
-            after = ids[i];
-            if (store_job_get(s->store, ids[i], &r) < 0 || !job_is_stream(&r.job) || stream_find(s, ids[i]))
-                continue;
-            rc = sched_check(s, load(s, &r, &st));
-            if (rc == 0 && death && st->row.suspect) {
-                st->row.deaths++;
-                rc = sched_check(s, stream_put(st));
-            }
-        }
-    return rc;
+    return sched_each(s, SET_RUNNING, 0, recover, death ? s : NULL);
 }

@@ -91,6 +91,19 @@ int sched_check(struct sched *s, int rc) {
     return rc < 0 && rc != -ENOENT ? store_fail(s->store, rc) : rc;
 }
 
+int sched_each(struct sched *s, enum store_set set, int64_t bound,
+               int (*each)(struct sched *s, struct job_row *r, void *arg), void *arg) {
+    uint64_t ids[64], after = 0;
+    int rc = 0;
+    for (int n; rc == 0 && (n = store_ids(s->store, set, bound, after, ids, 64)) > 0; after = ids[n - 1])
+        for (int i = 0; i < n && rc == 0; i++) {
+            struct job_row r;
+            if (store_job_get(s->store, ids[i], &r) == 0)
+                rc = each(s, &r, arg);
+        }
+    return rc;
+}
+
 void sched_note(struct sched *s, uint64_t job) {
     ids_add(&s->changed, job); /* without memory a waiter is woken later, by the next change */
 }

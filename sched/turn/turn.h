@@ -48,6 +48,9 @@ void sched_retry(struct sched *s);                 /* what could not be done now
 
 /* An error that the store does not know of by itself: this turn is not committed for it; but -ENOENT. Returns rc. */
 int sched_check(struct sched *s, int rc);
+/* Calls each() for every job of that set, until it returns another than 0, which is returned. */
+int sched_each(struct sched *s, enum store_set set, int64_t bound,
+               int (*each)(struct sched *s, struct job_row *r, void *arg), void *arg);
 void sched_note(struct sched *s, uint64_t job);
 void sched_note_unlink(struct sched *s, struct spool_name n);
 
