@@ -1,12 +1,14 @@
 """A ppfs-net for a mount that lets anybody in as a node who has the mount's key, and such a node, which says what it likes."""
 import os
+import re
 import socket
 import struct
 import textwrap
 
-from ppfsmount import wait_until
+from ppfsmount import TOP, wait_until
 
 HELLO, RESUME = 240, 241
+VERSION = int(re.search(r"SESSION_VERSION (\d+)u", (TOP / "net/session/session_int.h").read_text())[1])
 ABOUT, WELCOME = 32, 18
 BEGIN = """\
 #!/usr/bin/python3
@@ -62,7 +64,7 @@ class Rogue:
         self.socket = socket.socket(socket.AF_UNIX)
         wait_until(lambda: self.socket.connect_ex(str(base / "door")) == 0, "the door to be open")
         self.socket.sendall(socket.inet_aton(address))
-        self.send(HELLO, b"ppfsnode" + struct.pack("<II", 4, 0) + os.urandom(16 + 32))
+        self.send(HELLO, b"ppfsnode" + struct.pack("<II", VERSION, 0) + os.urandom(16 + 32))
         self.send(RESUME, bytes(32))
 
     def send(self, kind, body):

@@ -334,8 +334,8 @@ def test_wrong_use(m, ex):
         ppfs.Executor(str(m.mnt), max_workers=0)
     with pytest.raises(TypeError):
         ppfs.Executor(str(m.mnt), initializer=5)
-    with pytest.raises(ValueError, match="nice"):
-        ex.options(nice=3)
+    with pytest.raises(ValueError, match="colour"):
+        ex.options(colour=3)
     with pytest.raises(TypeError):
         ex.submit(abs).result()
 

@@ -67,7 +67,7 @@ def test_options(at):
     with pytest.raises(ppfs.JobTimeout) as e:
         ppfs.result(name)
     assert isinstance(e.value, TimeoutError) and e.value.why
-    for what, options in ((b"print()", {"nice": 1}), (b"\x80\x04N.", {"priority": 1}), ((abs, (1,)), {"priority": 1}),
+    for what, options in ((b"print()", {"colour": 1}), (b"\x80\x04N.", {"priority": 1}), ((abs, (1,)), {"priority": 1}),
                           (b"print()", {"cwd": "/a b"})):
         with pytest.raises(ValueError):
             ppfs.submit_file(what, **options)

@@ -25,6 +25,7 @@
 
 #include "net/tls/key.h"
 #include "net/session/link.h"
+#include "net/session/session_int.h"
 #include "net/peer/peer.h"
 
 enum { DEADLINE_S = 60 }; /* ends a hang; nothing is expected to take that long */
@@ -72,6 +73,9 @@ static inline char *key_file(const char *name, const char *bytes, mode_t mode) {
     close(fd);
     return p;
 }
+
+/* How a HELLO begins: SESSION_VERSION stands behind the name. */
+#define HELLO_BEGIN "ppfsnode\4"
 
 #define KEY_A "ppfs mount key 1\nsecret: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
 #define KEY_B "ppfs mount key 1\nsecret: 1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
@@ -132,6 +136,8 @@ static int rig_setup(void **state) {
     signal(SIGPIPE, SIG_DFL); /* a library that raises it would end the test */
     if (!mkdtemp(dir))
         return -1;
+    if (HELLO_BEGIN[8] != SESSION_VERSION)
+        fail_msg("the version in HELLO_BEGIN is not that of session_int.h");
     base = event_base_new();
     return base ? 0 : -1;
 }

@@ -128,7 +128,7 @@ static int begin(unsigned key, const char *address, const uint8_t id[SESSION_ID]
     int theirs;
     assert_int_equal(come(key, address, &theirs), 0);
     frame_encode(bytes, 240, 0, 64);
-    memcpy(bytes + FRAME_HEADER, "ppfsnode\4", 9);
+    memcpy(bytes + FRAME_HEADER, HELLO_BEGIN, 9);
     memcpy(bytes + FRAME_HEADER + 16, id, SESSION_ID);
     frame_encode(bytes + FRAME_HEADER + 64, 241, 0, 32);
     assert_int_equal(write(theirs, bytes, sizeof(bytes)), sizeof(bytes));

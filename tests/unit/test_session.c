@@ -657,7 +657,7 @@ static void sign_hello(uint8_t hello[32 + KEY_SIGNATURE], const struct tls_proof
                        const char *key, const uint8_t *asked) {
     struct key_greeting claim;
     memset(hello, 0, 32);
-    memcpy(hello, "ppfsnode\4", 9);
+    memcpy(hello, HELLO_BEGIN, 9);
     memcpy(hello + 16, id, SESSION_ID);
     memcpy(claim.binding, proof->binding, TLS_BINDING);
     memcpy(claim.ppfs, id, SESSION_ID);
@@ -674,7 +674,7 @@ static void greet_as(struct link *link, const struct tls_proof *proof, const uin
 }
 
 static void greet_as_node(struct link *link, const uint8_t *id) {
-    uint8_t hello[32 + KEY_NONCE] = "ppfsnode\4";
+    uint8_t hello[32 + KEY_NONCE] = HELLO_BEGIN;
     memcpy(hello + 16, id, SESSION_ID);
     link_send(link, 240, 0, hello, sizeof(hello));
 }
@@ -716,7 +716,7 @@ static void rude_start(int steps) {
         event_base_loop(base, EVLOOP_ONCE);
     turn_until(rude_heard, &one);
     assert_int_equal(heard_kind[0], 240);
-    assert_memory_equal(heard_body[0], "ppfsnode\4\0\0\0\0\0\0\0", 16);
+    assert_memory_equal(heard_body[0], HELLO_BEGIN "\0\0\0\0\0\0\0", 16);
     memset(body + 16, 7, 16);
     if (steps >= 1) {
         greet_as(rude, &rude_proof, body + 16, KEY_A, heard_body[0]);
@@ -748,15 +748,15 @@ static void bad_greetings_end_the_connection(void **state) {
         uint32_t size;
         const char *sentence;
     } cases[] = {
-        {0, 240, 0, "ppfsnode\5\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "version 5 of the protocol and we speak version 4"},
+        {0, 240, 0, "ppfsnode\177\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "version 127 of the protocol"},
         {0, 240, 0, "ppfsnods\1\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
-        {0, 240, 1, "ppfsnode\4\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
-        {0, 240, 0, "ppfsnode\4\0\0\0\0\0\0\0aaaaaaaaaaaaaaa", 31, "does not greet"},
+        {0, 240, 1, HELLO_BEGIN "\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
+        {0, 240, 0, HELLO_BEGIN "\0\0\0\0\0\0\0aaaaaaaaaaaaaaa", 31, "does not greet"},
         {0, 240, 0, "", 0, "does not greet"},
         {0, 241, 0, "0123456789abcdef0123456789abcdef", 32, "does not greet"},
         {0, 1, 0, "x", 1, "does not greet"},
-        {0, 240, 0, "ppfsnode\4\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "has not the secret"},
-        {1, 240, 0, "ppfsnode\4\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
+        {0, 240, 0, HELLO_BEGIN "\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "has not the secret"},
+        {1, 240, 0, HELLO_BEGIN "\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "does not greet"},
         {1, 241, 0, "0123456789abcdef0123456789abcde", 31, "does not greet"},
         {1, 241, 0, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 32, "offers no session"},
         {1, 242, 0, "01234567", 8, "does not greet"},
@@ -765,7 +765,7 @@ static void bad_greetings_end_the_connection(void **state) {
         {2, 244, 1, "", 0, "never sent"},
         {2, 242, 0, "0123456", 7, "no session has"},
         {2, 244, 0, "0", 1, "no session has"},
-        {2, 240, 0, "ppfsnode\4\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "no session has"},
+        {2, 240, 0, HELLO_BEGIN "\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32, "no session has"},
         {2, 246, 0, "", 0, "no session has"},
         {2, 255, 0, "", 0, "no session has"},
     };
@@ -861,9 +861,9 @@ static void a_node_of_before_is_told_the_version(void **state) {
     link_send(rude, 240, 0, "ppfsnode\2\0\0\0\0\0\0\0aaaaaaaaaaaaaaaa", 32);
     turn_until(rude_heard, &one);
     assert_int_equal(heard_kind[0], 240);
-    assert_memory_equal(heard_body[0], "ppfsnode\4\0\0\0", 12);
+    assert_memory_equal(heard_body[0], HELLO_BEGIN "\0\0\0", 12);
     turn_until(rude_over, NULL);
-    assert_non_null(strstr(ppfs.sentence, "version 2 of the protocol and we speak version 4"));
+    assert_non_null(strstr(ppfs.sentence, "version 2 of the protocol"));
     link_destroy(rude);
     tls_destroy(rude_tls);
     side_stop(&ppfs);
