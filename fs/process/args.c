@@ -34,6 +34,7 @@ void args_help(void) {
          "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
          "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
          "  --trace             log each transition of a job, host, lease, ...; SIGUSR2 turns it on and off\n"
+         "  --check DIR         print what is wrong with the state directory of an unmounted ppfs, and mount nothing\n"
          "  --help --version");
 }
 
@@ -202,13 +203,21 @@ static bool is_directory(const char *path) {
 
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"state", required_argument, NULL, 's'},   {"cpus", required_argument, NULL, 'c'},
-        {"python", required_argument, NULL, 'p'},  {"sync", required_argument, NULL, 'y'},
-        {"listen", required_argument, NULL, 'l'},  {"key", required_argument, NULL, 'k'},
-        {"silence", required_argument, NULL, 'i'}, {"node-user", required_argument, NULL, 'n'},
-        {"quota", required_argument, NULL, 'q'},   {"suid-jobs", no_argument, NULL, 'u'},
-        {"trace", no_argument, NULL, 't'},         {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
+        {"state", required_argument, NULL, 's'},
+        {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},
+        {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},
+        {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},
+        {"node-user", required_argument, NULL, 'n'},
+        {"quota", required_argument, NULL, 'q'},
+        {"suid-jobs", no_argument, NULL, 'u'},
+        {"trace", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {"check", required_argument, NULL, 'C'},
+        {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {
         ['s'] = "state",   ['c'] = "cpus",  ['p'] = "python",    ['y'] = "sync",      ['l'] = "listen", ['k'] = "key",
@@ -224,6 +233,8 @@ int args_read(struct args *a, int argc, char **argv) {
             a->help = true;
         else if (c == 'V')
             a->version = true;
+        else if (c == 'C')
+            rc = set_string(&a->check, optarg);
         else if (c == 'o') {
             has_options = true;
             rc = mount_options(a, optarg);
@@ -233,6 +244,10 @@ int args_read(struct args *a, int argc, char **argv) {
     if (rc || a->help || a->version)
         goto out;
     int left = argc - optind;
+    if (a->check) {
+        rc = left ? wrong("--check examines one state directory, and '%s' is one argument too many", argv[optind]) : 0;
+        goto out;
+    }
     /* mount(8) gives -o, and the source in fstab first. */
     bool from_mount = has_options && left == 2 && (is_directory(argv[optind + 1]) || !is_directory(argv[optind]));
     if (left < 1)
@@ -250,6 +265,7 @@ out:
 }
 
 void args_free(struct args *a) {
+    free(a->check);
     free(a->state);
     free(a->python);
     free(a->key);

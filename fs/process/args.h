@@ -16,6 +16,7 @@ struct args {
     char *key, *listen;       /* NULL: the default, none */
     char *node_users;         /* lines NAME=UID; NULL: none */
     char *quota;              /* NULL: the defaults */
+    char *check;              /* a state directory to examine, instead of mounting; else NULL */
     char *mountpoint;         /* as given */
     char *mount_options;      /* for FUSE, "a,b=c"; NULL: none */
 };

@@ -20,6 +20,7 @@
 #include "net/clock.h"
 #include "net/descriptors.h"
 #include "net/trusted.h"
+#include "sched/db/store_examine.h"
 #include "worker/runner/pyenv.h"
 #include "worker/runner/where.h"
 
@@ -148,6 +149,20 @@ out:
     return status;
 }
 
+static void print_line(void *arg, const char *line) {
+    fprintf(arg, "%s\n", line);
+}
+
+/* Exit status 0: nothing is wrong; 1: something, or it could not be examined. */
+static int check(const char *dir) {
+    int rc = store_examine(dir, print_line, stdout);
+    if (rc == -EBUSY)
+        fprintf(stderr, "ppfs: %s is in use by a ppfs: unmount that first\n", dir);
+    else if (rc < 0)
+        fprintf(stderr, "ppfs: there is no database of a ppfs in %s: %s\n", dir, strerror(-rc));
+    return fflush(stdout) != 0 || rc != 0;
+}
+
 int main(int argc, char **argv) {
     struct args a;
     int status = 0;
@@ -159,6 +174,8 @@ int main(int argc, char **argv) {
         args_help();
     else if (a.version)
         puts("ppfs " PPFS_VERSION);
+    else if (a.check)
+        status = check(a.check);
     else
         status = run(&a);
     args_free(&a);

@@ -87,6 +87,8 @@ static const char *const migrations[] = {
     "CREATE INDEX function_files ON functions(data) WHERE typeof(data)='integer';",
     /* keys of nodes */
     "CREATE TABLE keys(name TEXT PRIMARY KEY, secret BLOB NOT NULL) WITHOUT ROWID;",
+    /* checksums of data that are bytes; NULL: written before there were any */
+    "ALTER TABLE bodies ADD COLUMN sum INTEGER; ALTER TABLE logs ADD COLUMN sum INTEGER;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 
@@ -163,6 +165,17 @@ int store_wal(const struct store *st) {
 
 /* --- opening ----------------------------------------------------------------------------------------------------- */
 
+int store_schema_version(void) {
+    return SCHEMA_VERSION;
+}
+
+bool store_schema(sqlite3 *db) {
+    int rc = SQLITE_OK;
+    for (int v = 0; v < SCHEMA_VERSION && rc == SQLITE_OK; v++)
+        rc = sqlite3_exec(db, migrations[v], NULL, NULL, NULL);
+    return rc == SQLITE_OK;
+}
+
 /* All or nothing: a migration that is cut off leaves the old version. */
 static int migrate(struct store *st, int version) {
     char pragma[64];
@@ -217,8 +230,9 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
     if (!st->unchecked) {
         store_check(st->dir, found, sizeof found);
         if (*found) {
-            snprintf(why, why_size, "%s is damaged (%s): move it away, or name another directory with --state", path,
-                     found);
+            snprintf(why, why_size,
+                     "%s is damaged (%s; ppfs --check says more): move it away, or name another directory with --state",
+                     path, found);
             return -EIO;
         }
     }

@@ -20,6 +20,10 @@ int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *b
         return rc;
     const char *data = sqlite3_column_blob(q, 0);
     uint64_t have = data ? (uint64_t)sqlite3_column_bytes(q, 0) : 0;
+    if (sqlite3_column_type(q, 1) != SQLITE_NULL && sqlite3_column_int64(q, 1) != store_sum(data, have)) {
+        store_end(q);
+        return -EIO;
+    }
     uint64_t left = offset < have ? have - offset : 0;
     size_t n = left < size ? (size_t)left : size;
     if (n)
@@ -29,7 +33,8 @@ int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *b
 }
 
 int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *bytes, size_t size) {
-    return store_run(st, SQL_BODY_PUT, INTEGER(body_id(job, b)), INTEGER(size), BLOB(bytes, size));
+    return store_run(st, SQL_BODY_PUT, INTEGER(body_id(job, b)), INTEGER(size), BLOB(bytes, size),
+                     INTEGER(store_sum(bytes, size)));
 }
 
 int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file) {

@@ -12,7 +12,8 @@ struct body {
     int64_t file; /* 0: the bytes are in the row; else the number in the name of its file in spool/ */
 };
 int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body *out);
-/* Copies at most size bytes from offset of an inline body. Returns the bytes copied or -errno. */
+/* Copies at most size bytes from offset of an inline body. Returns the bytes copied or -errno: -EIO if any of its bytes
+ * are not those that were written. */
 int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset);
 int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *bytes, size_t size);
 int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file);

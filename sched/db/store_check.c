@@ -52,6 +52,8 @@ void store_check(const char *dir, char *found, size_t size) {
         snprintf(found, size, "%s", sqlite3_column_text(q, 0));
     else
         found[0] = 0;
+    for (char *c = found; (c = strchr(c, '\n'));) /* it is part of a sentence */
+        *c = ' ';
     check_is(NULL);
     if (is_stopped(NULL))
         found[0] = 0; /* whatever it says was said before it was through */

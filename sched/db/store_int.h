@@ -61,5 +61,8 @@ bool store_ballast_drop(struct store *st);  /* false: there was none */
 void store_ballast_give(struct store *st);  /* while the store is open: what the log had becomes room too */
 bool store_finds_no_room(const struct store *st, int rc); /* rc: -errno of what has failed */
 
+int store_schema_version(void);
+bool store_schema(sqlite3 *db); /* makes the newest in an empty database; false: no memory */
+
 void store_check_allow(void); /* store_check runs again, after store_check_stop */
 #endif

@@ -1,7 +1,9 @@
 /* Running statements. Only store*.c include this, and sqlite3.h with it. */
 #ifndef PPFS_STORE_SQL_H
 #define PPFS_STORE_SQL_H
+#include <endian.h>
 #include <sqlite3.h>
+#include <string.h>
 
 #include "sched/db/store.h"
 #include "sched/db/store_columns.h"
@@ -62,6 +64,21 @@ int store_changes(const struct store *st);              /* rows that the last st
 
 static inline int64_t body_id(uint64_t job, enum job_body b) {
     return (int64_t)(job * BODIES + b);
+}
+
+/* The checksum of bytes that are kept, in the column sum. Each step can be undone, so that a change within eight bytes
+ * always changes it. */
+static inline int64_t store_sum(const void *bytes, size_t size) {
+    uint64_t sum = size, word;
+    for (const char *at = bytes; size; at += sizeof word) {
+        size_t n = size < sizeof word ? size : sizeof word;
+        word = 0;
+        memcpy(&word, at, n);
+        sum = (sum ^ le64toh(word)) * 0x9e3779b97f4a7c15u;
+        sum = sum << 29 | sum >> 35;
+        size -= n;
+    }
+    return (int64_t)sum;
 }
 
 static inline void store_copy(sqlite3_stmt *q, int column, char *buf, size_t size) {

@@ -20,7 +20,7 @@ int64_t store_log_size(struct store *st, uint64_t job, enum job_body b) {
 
 int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size) {
     return store_run(st, SQL_LOG_APPEND, INTEGER(body_id(job, b)), INTEGER(start),
-                     bytes ? BLOB(bytes, size) : INTEGER(size));
+                     bytes ? BLOB(bytes, size) : INTEGER(size), bytes ? INTEGER(store_sum(bytes, size)) : TEXT(NULL));
 }
 
 int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
@@ -34,6 +34,10 @@ int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *bu
         const char *data = filed ? NULL : sqlite3_column_blob(q, 1);
         uint64_t start = (uint64_t)sqlite3_column_int64(q, 0), at = offset + have;
         uint64_t length = filed ? (uint64_t)sqlite3_column_int64(q, 1) : (uint64_t)sqlite3_column_bytes(q, 1);
+        if (data && sqlite3_column_type(q, 2) != SQLITE_NULL && sqlite3_column_int64(q, 2) != store_sum(data, length)) {
+            rc = -EIO;
+            break;
+        }
         if (at < start || at >= start + length || (filed && have))
             break; /* the end, a row that is not ours to explain, or one for the next call */
         size_t n = start + length - at < size - have ? (size_t)(start + length - at) : size - have;

@@ -241,11 +241,28 @@ static void why_directory(struct sched *s, const struct job *j, char *buf, size_
     free(cwd);
 }
 
+/* A body whose checksum is not that of its bytes is never shown. */
+static void why_damaged(struct sched *s, const struct job *j, char *buf, size_t size) {
+    static const char *const names[BODIES] = {[BODY_SPEC] = "job file",
+                                              [BODY_RESULT] = "result",
+                                              [BODY_STDOUT] = "standard output",
+                                              [BODY_STDERR] = "standard error"};
+    struct body b;
+    for (enum job_body i = BODY_SPEC; i <= BODY_STDERR && job_ended(j->state); i++) {
+        if (store_body_get(s->store, j->id, i, &b) < 0 || b.file ||
+            store_body_read(s->store, j->id, i, NULL, 0, 0) != -EIO)
+            continue;
+        size_t at = strlen(buf);
+        snprintf(buf + at, size - at, "%sits %s is damaged on the disk and cannot be read", at ? "; " : "", names[i]);
+    }
+}
+
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     buf[0] = 0;
     why_state(s, j, buf, size);
     why_directory(s, j, buf, size);
     why_ignored(s, j, buf, size);
+    why_damaged(s, j, buf, size);
     printable(buf, size);
 }
 

@@ -217,7 +217,9 @@ void run_committed(struct sched *s) {
         r->outcome = (struct work_outcome){.attempt = r->attempt,
                                            .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
         snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s",
-                 rc == -EMSGSIZE ? "its env= are more than 64 KiB, with its name and directory" : strerror(-rc));
+                 rc == -EMSGSIZE ? "its env= are more than 64 KiB, with its name and directory"
+                 : rc == -EIO    ? "its file is damaged on the disk, or that cannot be read"
+                                 : strerror(-rc));
         run_finish(r);
         if (rc == -EAGAIN)
             host_short(r->host);

@@ -1,0 +1,173 @@
+/* A state directory examined, while no ppfs has it: what SQLite finds, what the newest schema has and it has not, sums
+ * that are not those of the bytes, and rows that no ppfs writes. */
+#include "sched/db/store_examine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "net/printable.h"
+#include "sched/db/store_int.h"
+
+#define FOUND_MAX 1000 /* lines, after which it gives up */
+
+struct examination {
+    sqlite3 *db;
+    const char *dir;
+    examine_told *told;
+    void *arg;
+    unsigned found;
+};
+
+static void found(struct examination *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void found(struct examination *e, const char *format, ...) {
+    char line[1024];
+    va_list args;
+    if (e->found++ >= FOUND_MAX)
+        return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    for (char *c = line; (c = strchr(c, '\n'));)
+        *c = ' ';
+    printable(line, sizeof line);
+    e->told(e->arg, line);
+}
+
+/* Each row of it is a sentence. A table or column that is not there is told once, elsewhere. */
+static void rows(struct examination *e, const char *text) {
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(e->db, text, -1, &q, NULL);
+    while (rc == SQLITE_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        found(e, "%s", (const char *)sqlite3_column_text(q, 0));
+        rc = e->found > FOUND_MAX ? SQLITE_DONE : SQLITE_OK;
+    }
+    if (rc != SQLITE_DONE && rc != SQLITE_OK && rc != SQLITE_ERROR)
+        found(e, "ppfs.db cannot be read: %s", sqlite3_errmsg(e->db));
+    sqlite3_finalize(q);
+}
+
+/* What the newest schema has, by the names in an empty database that is made here. */
+static void examine_schema(struct examination *e) {
+    sqlite3 *model = NULL;
+    sqlite3_stmt *names = NULL, *there = NULL;
+    if (sqlite3_open(":memory:", &model) == SQLITE_OK && store_schema(model) &&
+        sqlite3_prepare_v2(model, "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL", -1, &names,
+                           NULL) == SQLITE_OK &&
+        sqlite3_prepare_v2(e->db, "SELECT 1 FROM sqlite_master WHERE type=?1 AND name=?2", -1, &there, NULL) ==
+            SQLITE_OK)
+        while (sqlite3_step(names) == SQLITE_ROW) {
+            sqlite3_bind_value(there, 1, sqlite3_column_value(names, 0));
+            sqlite3_bind_value(there, 2, sqlite3_column_value(names, 1));
+            if (sqlite3_step(there) != SQLITE_ROW)
+                found(e, "%s %s is missing", sqlite3_column_text(names, 0), sqlite3_column_text(names, 1));
+            sqlite3_reset(there);
+        }
+    else
+        found(e, "ppfs.db cannot be examined: %s", sqlite3_errmsg(there || !names ? e->db : model));
+    sqlite3_finalize(names);
+    sqlite3_finalize(there);
+    sqlite3_close(model);
+}
+
+static const char *body_name(int64_t id) {
+    static const char *const names[BODIES] = {[BODY_SPEC] = "job file", [BODY_WAITING] = "waiting input"};
+    const char *name = names[id & (BODIES - 1)];
+    return name ? name : "result or output";
+}
+
+static void examine_file(struct examination *e, int64_t id, int64_t size, int64_t file) {
+    char path[4096];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/spool/%" PRId64 "-%d-%" PRId64, e->dir, id / BODIES, (int)(id % BODIES), file);
+    if (stat(path, &st) < 0)
+        found(e, "the %s of job %" PRId64 " is missing: %s", body_name(id), id / BODIES, path);
+    else if (st.st_size < size)
+        found(e, "the %s of job %" PRId64 " is cut: %s", body_name(id), id / BODIES, path);
+}
+
+static void examine_bytes(struct examination *e, const char *text) {
+    sqlite3_stmt *q = NULL;
+    int rc = sqlite3_prepare_v2(e->db, text, -1, &q, NULL);
+    while (rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW && e->found <= FOUND_MAX) {
+        int64_t id = sqlite3_column_int64(q, 0), size = sqlite3_column_int64(q, 1), file = sqlite3_column_int64(q, 2);
+        if (file > 0) {
+            examine_file(e, id, size, file);
+            continue;
+        }
+        const void *data = sqlite3_column_blob(q, 3);
+        size_t have = data ? (size_t)sqlite3_column_bytes(q, 3) : 0;
+        if (file == 0 && ((int64_t)have != size || (sqlite3_column_type(q, 4) != SQLITE_NULL &&
+                                                    sqlite3_column_int64(q, 4) != store_sum(data, have))))
+            found(e, "the %s of job %" PRId64 " is damaged", body_name(id), id / BODIES);
+    }
+    sqlite3_finalize(q);
+}
+
+static void examine_rows(struct examination *e) {
+    rows(e, "SELECT printf('job %d (%s) is in state %d, which there is not', id, name, state) FROM jobs"
+            " WHERE typeof(state)<>'integer' OR state NOT BETWEEN 0 AND 7");
+    rows(e, "SELECT printf('job %d (%s) is listed in %d, which there is not', id, name, shelf) FROM jobs"
+            " WHERE typeof(shelf)<>'integer' OR shelf NOT BETWEEN 0 AND 5");
+    rows(e, "SELECT printf('job %d is named %s, which is no name', id, quote(name)) FROM jobs"
+            " WHERE shelf<>5 AND (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
+    rows(e, "SELECT printf('group %d is named %s, which is no name', id, quote(name)) FROM groups WHERE id<>0 AND"
+            " (instr(name, '/') OR name IN ('', '.', '..') OR length(CAST(name AS BLOB))>255)");
+    rows(e, "SELECT printf('job %d (%s) is in group %d, which there is not', id, name, grp) FROM jobs"
+            " WHERE shelf<>5 AND grp NOT IN (SELECT id FROM groups)");
+    rows(e, "WITH RECURSIVE below(id) AS (SELECT 0 UNION SELECT groups.id FROM groups JOIN below ON parent=below.id)"
+            " SELECT printf('group %d (%s) is in no directory', id, name) FROM groups"
+            " WHERE id NOT IN (SELECT id FROM below)");
+    rows(e, "SELECT printf('job %d (%s) is a call of stream %d, which there is not', id, name, stream) FROM jobs"
+            " WHERE shelf=5 AND stream NOT IN (SELECT id FROM jobs)");
+    examine_bytes(e, "SELECT id, size, file, data, sum FROM bodies");
+    examine_bytes(e, "SELECT log, length(data), 0, data, sum FROM logs WHERE typeof(data)<>'integer'");
+}
+
+static void examine(struct examination *e) {
+    sqlite3_stmt *q = NULL;
+    int version = -1, ours = store_schema_version();
+    if (sqlite3_prepare_v2(e->db, "PRAGMA user_version", -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW)
+        version = sqlite3_column_int(q, 0);
+    if (version < 0)
+        found(e, "ppfs.db cannot be read: %s", sqlite3_errmsg(e->db));
+    sqlite3_finalize(q);
+    if (version < 0)
+        return;
+    if (version != ours) {
+        found(e, "ppfs.db was written by %s ppfs (schema %d, this one has %d): %s",
+              version > ours ? "a newer" : "an older", version, ours,
+              version > ours ? "examine it with that version" : "mount it once, then examine it");
+        return;
+    }
+    rows(e,
+         "SELECT printf('ppfs.db: %s', integrity_check) FROM pragma_integrity_check(100) WHERE integrity_check<>'ok'");
+    examine_schema(e);
+    examine_rows(e);
+}
+
+int store_examine(const char *dir, examine_told *told, void *arg) {
+    struct examination e = {.dir = dir, .told = told, .arg = arg};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/lock", dir);
+    int lock = open(path, O_RDONLY | O_CLOEXEC);
+    if (lock >= 0 && flock(lock, LOCK_SH | LOCK_NB) < 0) {
+        close(lock);
+        return -EBUSY;
+    }
+    snprintf(path, sizeof path, "%s/ppfs.db", dir);
+    int rc = access(path, R_OK) < 0 ? -errno : 0;
+    if (rc == 0 && sqlite3_open_v2(path, &e.db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW, NULL) != SQLITE_OK)
+        found(&e, "ppfs.db cannot be opened: %s", sqlite3_errmsg(e.db));
+    else if (rc == 0)
+        examine(&e);
+    sqlite3_close(e.db);
+    if (lock >= 0)
+        close(lock);
+    return rc < 0 ? rc : (int)(e.found < FOUND_MAX ? e.found : FOUND_MAX);
+}

@@ -1,0 +1,158 @@
+"""A state directory that was damaged while nothing was mounted: EIO or one clear line, never a hang, never a wrong result;
+and `ppfs --check` says what is wrong.
+
+PPFS_SEED replays the choices of a run.
+"""
+import errno
+import os
+import random
+import sqlite3
+import subprocess
+import time
+
+import pytest
+from ppfsmount import PPFS, SLOW, database_of, text_of
+
+SEED = int(os.environ.get("PPFS_SEED", time.time_ns() % 1_000_000))
+ENDED = {"done", "failed", "cancelled"}
+
+
+def check(m):
+    """The lines that --check prints."""
+    p = subprocess.run([str(PPFS), "--check", str(m.statedir)], capture_output=True, text=True, timeout=60 * SLOW)
+    assert not p.stderr and p.returncode == (1 if p.stdout else 0), p
+    return p.stdout.splitlines()
+
+
+def change(m, *statements):
+    with sqlite3.connect(database_of(m.statedir)) as db:
+        db.execute("PRAGMA writable_schema=ON")
+        for statement in statements:
+            db.execute(*statement) if isinstance(statement, tuple) else db.execute(statement)
+    db.close()
+
+
+def flip(m, table, rng, job):
+    """One bit of a body in the database; False: it has none there."""
+    with sqlite3.connect(database_of(m.statedir)) as db:
+        rows = db.execute("SELECT id, data FROM %s WHERE typeof(data)='blob' AND length(data)>0 AND %s>>3=?"
+                          % (table, "id" if table == "bodies" else "log"), (job,)).fetchall()
+        if rows:
+            row, data = rng.choice(rows)
+            data = bytearray(data)
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            db.execute("UPDATE %s SET data=? WHERE id=?" % table, (bytes(data), row))
+    db.close()
+    return bool(rows)
+
+
+@pytest.fixture
+def state(m):
+    """Unmounted, with jobs of each kind; what is in them is in .wanted."""
+    os.mkdir(m.jobs / "G")
+    m.wanted = {}
+    for i in range(20):
+        name = "G/j%d" % i
+        m.put(name, "#!/bin/sh\necho %s; echo error %d >&2\n" % ("x%d" % i * (1 + i * 50), i))
+        m.wanted[name] = b"x%d" % i * (1 + i * 50) + b"\n"
+    m.put("s.jsonl", b"".join(b'{"call": "abs", "args": [-%d]}\n' % i for i in range(50)))
+    for name in m.wanted:
+        assert m.result(name) == m.wanted[name]
+    m.wanted["s.jsonl"] = m.result("s.jsonl")
+    m.put(".options", "hold=1\n")
+    m.put("held", "#!/bin/sh\necho held\n")
+    assert m.state("held") == "held"
+    m.unmount()
+    m.ids = dict((name, i) for i, name in sqlite3.connect(database_of(m.statedir)).execute("SELECT id, name FROM jobs"))
+    assert check(m) == []
+    return m
+
+
+def test_a_flipped_bit_is_never_shown(state):
+    print("PPFS_SEED=%d" % SEED)
+    m, rng = state, random.Random(SEED)
+    hit = {name for name in list(m.wanted)[:-1] if rng.random() < 0.5} | {"G/j3"}
+    for name in hit:
+        assert flip(m, "bodies", rng, m.ids[os.path.basename(name)])
+    assert flip(m, "logs", rng, m.ids["s.jsonl"])
+    lines = check(m)
+    assert len(lines) == len(hit) + 1 and all(line.endswith("is damaged") for line in lines), lines
+    m.start()
+    for name, wanted in m.wanted.items():
+        found = []
+        for where in (m.results / name, m.info / name / "stdout", m.info / name / "stderr", m.info / name / "spec"):
+            try:
+                found.append(where.read_bytes())
+            except OSError as e:
+                assert e.errno == errno.EIO, (where, e)
+                found.append(None)
+        assert found[0] in (wanted, None), name
+        assert (None in found) == (name in hit or name == "s.jsonl"), (name, found)
+        if name in hit:
+            assert "is damaged on the disk" in m.why(name)
+    m.put("new", "#!/bin/sh\n#ppfs: hold=0\necho new\n")
+    assert m.result("new") == b"new\n"  # the others go on
+
+
+def test_a_job_does_not_start_from_a_damaged_file(state):
+    m, rng = state, random.Random(SEED)
+    assert flip(m, "bodies", rng, m.ids["held"])
+    m.start()
+    (m.info / "held" / "hold").write_text("0")
+    assert m.wait("held") == "failed" and "damaged on the disk" in m.why("held")
+    with pytest.raises(OSError) as e:
+        (m.results / "held").read_bytes()
+    assert e.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize("statement, line", [
+    ("UPDATE jobs SET state=77 WHERE name='j1'", "(j1) is in state 77, which there is not"),
+    ("UPDATE jobs SET shelf=9 WHERE name='j1'", "(j1) is listed in 9, which there is not"),
+    ("UPDATE jobs SET name='a/b' WHERE name='j1'", "is named 'a/b', which is no name"),
+    ("UPDATE jobs SET grp=987654 WHERE name='j1'", "(j1) is in group 987654, which there is not"),
+    ("UPDATE groups SET parent=id WHERE name='G'", "(G) is in no directory"),
+    ("DROP INDEX job_shelves", "index job_shelves is missing"),
+    ("DROP TABLE deps", "table deps is missing"),
+    ("DELETE FROM sqlite_master WHERE name='job_names'", "index job_names is missing"),
+    ("PRAGMA user_version=1000", "written by a newer ppfs (schema 1000"),
+], ids=["state", "shelf", "name", "group", "parent", "index", "table", "schema", "version"])
+def test_what_no_ppfs_writes(state, statement, line):
+    m = state
+    change(m, statement)
+    assert any(line in found for found in check(m)), check(m)
+    m.may_restart = True
+    p = m.run()
+    if p.returncode:
+        assert p.returncode == 1 and p.stderr.count("\n") == 1 and str(m.statedir) in p.stderr, p.stderr
+        return
+    for name, wanted in m.wanted.items():  # never a wrong result, never a hang
+        try:
+            assert (m.results / name).read_bytes() == wanted
+        except OSError as e:
+            assert e.errno in (errno.EIO, errno.ENOENT, errno.ESTALE), (name, e)
+    for where in (m.jobs, m.results, m.failures, m.info):
+        try:
+            assert all("/" not in name for name in os.listdir(where))
+        except OSError as e:
+            assert e.errno == errno.EIO
+    m.unmount()
+
+
+def test_a_spool_file_that_is_gone_or_cut(m):
+    m.put("large", "#!/bin/sh\nhead -c 300000 /dev/zero\n")
+    assert len(m.result("large")) == 300_000
+    m.unmount()
+    spool = next((m.statedir / "spool").iterdir())
+    os.truncate(spool, 1000)
+    assert [line.partition(":")[0] for line in check(m)] == ["the result or output of job 1 is cut"] or check(m)[0].count("is cut")
+    spool.unlink()
+    assert len(check(m)) == 1 and "is missing" in check(m)[0]
+
+
+def test_what_cannot_be_examined(m):
+    p = subprocess.run([str(PPFS), "--check", str(m.statedir)], capture_output=True, text=True, timeout=60 * SLOW)
+    assert p.returncode == 1 and "is in use" in p.stderr and not p.stdout
+    p = subprocess.run([str(PPFS), "--check", "/nonexistent"], capture_output=True, text=True, timeout=60 * SLOW)
+    assert p.returncode == 1 and p.stderr.count("\n") == 1 and "/nonexistent" in p.stderr
+    p = subprocess.run([str(PPFS), "--check", str(m.statedir), "x"], capture_output=True, text=True, timeout=60 * SLOW)
+    assert p.returncode == 2 and p.stderr.count("\n") == 1
