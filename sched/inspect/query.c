@@ -7,6 +7,7 @@
 #include "net/clock.h"
 #include "net/printable.h"
 #include "sched/inspect/query.h"
+#include "sched/inspect/running.h"
 #include "sched/inspect/why_host.h"
 #include "sched/leases/lease_int.h"
 
@@ -136,12 +137,15 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
         why_aside(s, j, buf, size);
     } else if (store_dep_first(s->store, j->id, &on, &count) == 0 && store_job_get(s->store, on, &other) == 0 &&
                sched_path(s, &other.job, path, sizeof path) == 0) {
+        char state[32] = "";
         if (!group_may_reach(s, other.job.group, j->uid, j->gid)) /* it was moved there since */
             strcpy(path, "a job in a directory that is closed to this one's user");
+        else if (sched_shows(other.job.uid, other.job.gid, other.job.mode, j->uid, j->gid))
+            snprintf(state, sizeof state, ", which is %s", job_state_name(other.job.state));
         if (count > 1)
-            snprintf(buf, size, "waits for %.300s and %llu more", path, (unsigned long long)count - 1);
+            snprintf(buf, size, "waits for %.300s%s, and %llu more", path, state, (unsigned long long)count - 1);
         else
-            snprintf(buf, size, "waits for %.300s", path);
+            snprintf(buf, size, "waits for %.300s%s", path, state);
     } else {
         snprintf(buf, size, "waits to be queued");
     }

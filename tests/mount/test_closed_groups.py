@@ -45,7 +45,7 @@ def test_a_closed_group_from_inside(closed, alice, mallory):
              "%s > $M/jobs/in/held" % ((JOB % "hold=1",) * 2), M=m.mnt)
     mallory.sh((JOB % "after=held") + " > $M/jobs/in/a; " + (JOB % "after=own/x") + " > $M/jobs/in/b", M=m.mnt)
     wait_until(lambda: m.state("in/b") == "failed", "the refused one")
-    assert (m.state("in/a"), m.why("in/a")) == ("waiting", "waits for in/held")
+    assert (m.state("in/a"), m.why("in/a")) == ("waiting", "waits for in/held, which is held")
 
 
 def test_what_is_moved_into_a_closed_group(closed, alice, mallory):
@@ -53,6 +53,8 @@ def test_what_is_moved_into_a_closed_group(closed, alice, mallory):
     m = closed
     alice.sh((JOB % "hold=1") + " > $M/jobs/open", M=m.mnt)
     mallory.sh((JOB % "after=open") + " > $M/jobs/probe", M=m.mnt)
+    assert m.why("probe") == "waits for open, which is held"
+    alice.sh("chmod 600 $M/jobs/open", M=m.mnt)
     assert m.why("probe") == "waits for open"
     alice.sh("mv $M/jobs/open $M/jobs/G/secret", M=m.mnt)
     assert m.state("probe") == "waiting" and "secret" not in m.why("probe") and "G/" not in m.why("probe")

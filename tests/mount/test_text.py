@@ -64,7 +64,7 @@ def test_after_a_name_that_is_no_utf8(m, form):
         job = {"run": ["sh", "-c", second.decode()], "after": os.fsdecode(NAME)}
         write(m, b"x.jsonl" if form == "line" else b"x", json.dumps(job).encode() + b"\n")
     if form != "line":
-        assert m.state("x") == "waiting" and (m.info / "x/why").read_bytes() == b"waits for " + SHOWN + b"\n"
+        assert m.state("x") == "waiting" and (m.info / "x/why").read_bytes() == b"waits for " + SHOWN + b", which is held\n"
     pathlib.Path(os.fsdecode(os.path.join(os.fsencode(m.info), NAME, b"hold"))).write_text("0")
     assert m.wait("x.jsonl" if form == "line" else "x") == "done"
     assert (m.work / "order").read_text() == "first\nsecond\n"

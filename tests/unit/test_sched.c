@@ -160,7 +160,7 @@ static void test_after_and_hold(void **state) {
     struct job j = get(b);
     assert_int_equal(j.state, JOB_WAITING);
     sched_why(s, &j, text, sizeof text);
-    assert_string_equal(text, "waits for a");
+    assert_string_equal(text, "waits for a, which is held");
     assert_int_equal(get(c).state, JOB_FAILED);
     assert_int_equal(sched_set_hold(s, a, false), 0);
     expect(b, BODY_STDOUT, "b\n");
