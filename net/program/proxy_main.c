@@ -22,7 +22,7 @@
 
 enum { CONTROL_FD = 3, LINGER_MS = 500, WAIT_MS = 10000 };
 
-/* What it was told to do, by the number that it was told. */
+/* Tasks of this process, by their numbers. */
 struct task {
     LIST_ENTRY(task) next;
     uint32_t id;

@@ -1,4 +1,4 @@
-/* The end of this process: it starts ppfs-net, asks it, hears it (proxy_hear.c), and starts it again. */
+/* Our side of ppfs-net: this file starts it, asks it, and starts it again; proxy_hear.c hears its messages. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -124,7 +124,7 @@ static __attribute__((noinline)) pid_t net_fork(const struct proxy *p, int contr
     return pid;
 }
 
-/* What the libraries need to be found, and nothing else of ours: there may be secrets. */
+/* Variables by which libraries are found; all others may hold secrets. */
 static void choose_environment(char lines[ENVIRONMENT][1024], char *environment[ENVIRONMENT + 1]) {
     static const char *const names[ENVIRONMENT] = {"LD_LIBRARY_PATH", "OPENSSL_CONF", "ASAN_OPTIONS", "UBSAN_OPTIONS",
                                                    "LSAN_OPTIONS"};
@@ -193,7 +193,7 @@ static void start_later(struct proxy *p) {
     event_add(p->retry, &pause);
 }
 
-/* Who only dials has it started by the next dial. */
+/* A process that only dials has it started by its next dial. */
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct proxy *p = arg;
 

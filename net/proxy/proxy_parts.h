@@ -1,4 +1,4 @@
-/* What proxy.c and proxy_hear.c share. */
+/* Shared by proxy.c and proxy_hear.c. */
 #ifndef PPFS_PROXY_PARTS_H
 #define PPFS_PROXY_PARTS_H
 #include <sys/queue.h>

@@ -180,7 +180,7 @@ static bool rival(const struct greeting *mine) {
     return false;
 }
 
-/* What the ppfs of this greeting signs. */
+/* The bytes that the ppfs of this greeting signs. */
 static struct key_greeting greeting_claim(const struct greeting *g) {
     struct hub *h = g->hub;
     struct key_greeting claim;

@@ -1,4 +1,4 @@
-/* The files of keys. */
+/* Files of keys. */
 #include "net/tls/key_int.h"
 
 #include <errno.h>

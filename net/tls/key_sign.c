@@ -10,7 +10,7 @@ enum { PURPOSE = 16, SIGNED = PURPOSE + sizeof(struct key_greeting) };
 static const char purpose[PURPOSE] = "ppfs is mount 3";
 _Static_assert(sizeof(struct key_greeting) == TLS_BINDING + KEY_NONCE + 32, "it is signed as it is, without gaps");
 
-/* What is signed. */
+/* The signed bytes. */
 static void claim(const struct key_greeting *g, uint8_t out[SIGNED]) {
     memcpy(out, purpose, PURPOSE);
     memcpy(out + PURPOSE, g, sizeof(*g));

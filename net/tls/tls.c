@@ -368,7 +368,7 @@ void tls_conn_proof(const struct tls_conn *c, struct tls_proof *out) {
     *out = c->proof;
 }
 
-/* What a handshake that OpenSSL gave up says about the peer. */
+/* The fault of the peer in a handshake that OpenSSL gave up. */
 static int handshake_error(void) {
     switch (ERR_GET_REASON(ERR_peek_error())) {
     case SSL_R_BINDER_DOES_NOT_VERIFY:

@@ -1,4 +1,4 @@
-/* What tls.c and tls_key.c share. */
+/* Shared by tls.c and tls_key.c. */
 #ifndef PPFS_TLS_INT_H
 #define PPFS_TLS_INT_H
 #include "net/tls/tls.h"

@@ -190,7 +190,7 @@ static int enter_filter(void) {
     return err;
 }
 
-/* What the sanitizers need to write a report is what the filter forbids. */
+/* Reports of the sanitizers need calls that the filter forbids. */
 static bool sanitized(void) {
 #ifdef __SANITIZE_ADDRESS__
     return true;

@@ -31,7 +31,7 @@ struct scheduling { /* the kernel's struct sched_attr, first version */
     uint64_t runtime, deadline, period;
 };
 
-/* Those that somebody or something sends to a process without being asked to. */
+/* Signals that come to a process unasked. */
 static const int watched_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM,   SIGTERM,
                                       SIGUSR1, SIGUSR2, SIGCHLD, SIGXFSZ, SIGVTALRM, SIGPROF};
 enum { WATCHED = sizeof(watched_signals) / sizeof(watched_signals[0]) };
@@ -190,7 +190,7 @@ static bool blocked_same(void) {
     return sigprocmask(SIG_BLOCK, NULL, &now) == 0 && sigisemptyset(&now);
 }
 
-/* What came meanwhile was for the call. */
+/* Signals that came meanwhile were for the call. */
 static bool blocked_back(void) {
     sigset_t none, waiting;
 

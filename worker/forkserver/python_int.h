@@ -1,4 +1,4 @@
-/* What python.c and python_lease.c share. Nobody else includes Python.h. */
+/* Shared by python.c and python_lease.c. Nobody else includes Python.h. */
 #ifndef PPFS_PYTHON_INT_H
 #define PPFS_PYTHON_INT_H
 #define PY_SSIZE_T_CLEAN

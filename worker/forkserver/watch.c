@@ -37,13 +37,13 @@ static void watch_prctl(int option) {
         watch.touched = watch.beyond = true;
 }
 
-/* What libraries of threads and of chance call so changes nothing. */
+/* Calls by libraries of threads and of random numbers change nothing. */
 static void watch_syscall(long number) {
     if (number != SYS_gettid && number != SYS_futex && number != SYS_getrandom && number != SYS_getcpu)
         watch.touched = true;
 }
 
-/* What libc has, and what stands here in its place. */
+/* A function of libc, and its replacement here. */
 enum { PASSED_ON_MAX = 64 };
 typedef void function(void);
 static struct { function *libc, *watched; } passed_on[PASSED_ON_MAX];

@@ -142,7 +142,7 @@ static int64_t microseconds(struct timeval a, struct timeval b) {
     return (b.tv_sec - a.tv_sec) * INT64_C(1000000) + (b.tv_usec - a.tv_usec);
 }
 
-/* What this process and its children have used up. */
+/* Resources that this process and its children have used. */
 struct use {
     struct rusage self, children;
     int64_t at_us;

@@ -287,7 +287,7 @@ static bool function_add(struct task *t, const struct frame *m) {
     return true;
 }
 
-/* What has come of it in pieces, its holder the caller; NULL without memory. */
+/* The bytes that have come of it in pieces, held by the caller; NULL without memory. */
 static struct shared_buffer *function_take(struct task *t) {
     struct shared_buffer *shared = shared_buffer_new(t->function);
 

@@ -1,4 +1,4 @@
-/* What a client says. */
+/* Messages of a client. */
 #include <stdio.h>
 #include <string.h>
 

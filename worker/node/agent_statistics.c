@@ -1,4 +1,4 @@
-/* What a node has done so far, for people. */
+/* Counts of a node's work so far, for people. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -77,7 +77,7 @@ static const struct state table[] = {
 };
 static const struct states task_states = {"work", table, TASK_ENDED + 1};
 
-/* Those that wait are in a list, in the order in which they came there. */
+/* Waiting tasks are in a list, the oldest first. */
 static void become(struct task *t, enum task_state to) {
     struct agent *s = t->client->agent;
 

@@ -346,7 +346,7 @@ static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
 }
 
 /* --- its start --------------------------------------------------------------------------------------------------- */
-/* Who may dial in, and who may find us. */
+/* Opens the listener, and answers discovery. */
 static int open_doors(struct node *n, char *why, size_t size) {
     static const struct peer_listener_events listener = {.accepted = on_accepted, .refused = on_log};
     static const struct discover_events discover = {.refused = on_log};

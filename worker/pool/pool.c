@@ -159,7 +159,7 @@ static int start(void *self, const struct work *w) {
     o.lease = work_is_lease(w);
     o.isolated = work_isolated(w);
     o.program = w->kind == WORK_PROGRAM || w->kind == WORK_JSON_RUN;
-    /* What came before goes before. */
+    /* Earlier work goes first. */
     err = forkserver_usable(t) && TAILQ_EMPTY(&t->waiting) ? give(t, &o) : -EBUSY;
     if (err == -EBUSY) {
         err = wait_add(t, &o);

@@ -80,7 +80,7 @@ int wait_refuse_start(struct pool *p, uint64_t job, uint32_t attempt, int err); 
 void wait_tell_refused(struct pool *p);
 int wait_add(struct forkserver *t, const struct order *o); /* its bytes are the list's then. 0 or -ENOMEM */
 void wait_remove(struct waiting *w);
-/* What waits is given, as far as it can be, and refusals are told, from the loop. */
+/* Waiting work is given out where possible, and refusals are told, from the loop. */
 void wait_soon(struct pool *p);
 void wait_drop(struct forkserver *t); /* forgets what waits for it, untold */
 /* Whatever waits for it ends so: taken out of the list by wait_take_all, told by wait_end_all. */

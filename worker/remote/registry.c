@@ -4,7 +4,7 @@
  * when the link of that member goes it is dialled again. One that discovery found is forgotten with its member: it is
  * found again.
  *
- * A member is a node: its far, and what the scheduler calls it. It is up() once it has said what it is and has a name.
+ * A member is a node: its remote, and the scheduler's handle of it. It is up() once it has said what it is and has a name.
  * */
 #include "worker/remote/registry_internal.h"
 

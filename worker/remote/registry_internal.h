@@ -1,4 +1,4 @@
-/* What registry.c, registry_keys.c and registry_names.c share. */
+/* Shared by registry.c, registry_keys.c and registry_names.c. */
 #ifndef PPFS_REGISTRY_INTERNAL_H
 #define PPFS_REGISTRY_INTERNAL_H
 #include "net/complaints.h"

@@ -49,7 +49,7 @@ static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m
     return true;
 }
 
-/* What it could not read counts for more than what the node says. */
+/* An unreadable payload counts for more than the node's outcome. */
 static void why_of(const struct entry *e, struct work_outcome *o) {
     if (!e->refused)
         return;

@@ -1,4 +1,4 @@
-/* What the files of a remote share. Nobody else includes it. */
+/* Shared by the files of a remote. Nobody else includes it. */
 #ifndef PPFS_REMOTE_PARTS_H
 #define PPFS_REMOTE_PARTS_H
 #include <sys/queue.h>

@@ -58,7 +58,7 @@ static void begin(struct redial *r) {
     r->dials->found += r->found;
 }
 
-/* Those that have waited longest, as far as there is room. */
+/* Begins the oldest waiting dials, as far as there is room. */
 static void begin_waiting(struct dials *d) {
     struct redials *const queues[] = {&d->waiting, &d->waiting_found};
 

@@ -138,7 +138,7 @@ int work_decode(const void *bytes, size_t size, struct work *w, void **hold) {
     return 0;
 }
 
-/* What travels in the place of the status of lost work. */
+/* Flags that travel in the place of the status of lost work. */
 enum { LOST_UNBEGUN = 1, LOST_NO_ROOM = 2 };
 
 static uint32_t lost_words(const struct work_outcome *o) {
