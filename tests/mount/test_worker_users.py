@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from between import SEARCH, Catcher, answers, done, put, secret
-from ppfsmount import wait_until
+from ppfsmount import PYTHON, wait_until
 from processes import alive
 from streamframes import ERROR, MAGIC, RESULT, Named, frames, naming, sent
 
@@ -146,3 +146,37 @@ def test_the_user_of_the_network_process_has_no_jobs(one):
     for name, text in (("x.sh", "#!/bin/sh\nid\n"), ("x.jsonl", '{"call": "os.getuid"}\n')):
         subprocess.run(["/bin/sh", "-c", 'printf %s "$1" > "$2"', "-", text, str(one.jobs / name)], check=True, user=65533, group=65533, extra_groups=[])
     assert "the network process of ppfs" in one.failed("x.sh") and b"the network process of ppfs" in one.result("x.jsonl")
+
+
+HUNG = """import array, os, socket, struct, subprocess, sys
+ours, theirs = socket.socketpair()
+subprocess.run(["fusermount3", "--", sys.argv[1]], env=dict(os.environ, _FUSE_COMMFD=str(theirs.fileno())), pass_fds=[theirs.fileno()], check=True)
+fuse = array.array("i", ours.recvmsg(1, socket.CMSG_SPACE(4))[1][0][2])[0]
+print("mounted", flush=True)
+while True:
+    request = os.read(fuse, 1 << 20)
+    op, unique = struct.unpack("<4xIQ", request[:16])
+    attributes = struct.pack("<6Q10I", 1, *[0] * 5, *[0] * 3, 0o40755, 2, os.getuid(), os.getgid(), 0, 4096, 0)
+    answers = {26: struct.pack("<4I2H2I2H28x", 7, 31, 0, 0, 1, 1, 65536, 1, 0, 0), 3: bytes(16) + attributes}
+    if op in answers:
+        os.write(fuse, struct.pack("<IiQ", 16 + len(answers[op]), 0, unique) + answers[op])
+"""
+
+
+def test_what_cannot_be_killed_is_given_up(shared, mallory):
+    """Who waits in a filesystem that does not answer hears no SIGKILL. The job ends all the same, and the next ones run."""
+    m = shared
+    assert mallory.sh("mkdir hung").returncode == 0
+    where = mallory.home / "hung"
+    hung = mallory.popen([PYTHON, "-c", HUNG, where], text=True, stdout=subprocess.PIPE)
+    try:
+        assert hung.stdout.readline() == "mounted\n"
+        script = "cd /tmp; printf '#!/bin/sh\\n(cat %s/x &)\\n' > $M/jobs/x; for i in 1 2 3; do echo 'print(1)' > $M/jobs/$i; done"
+        assert mallory.sh(script % where, M=m.mnt).returncode == 0
+        assert m.wait("x") == "done"
+        for name in "123":
+            assert m.result(name) == b"1\n"
+    finally:
+        hung.kill()
+        hung.communicate()
+        subprocess.run(["umount", "-l", where], check=True)

@@ -39,6 +39,7 @@ static struct worker {
     struct lease_page *page;
     int page_file;
     bool leave;
+    bool last; /* the next job is the last one: something is left of this one, which was not known when it was told */
     uint8_t buffer[BUFFER];        /* the frame at work: struct work points into it */
     uint8_t chunk[FRAME_BODY_MAX]; /* a piece of a result on its way */
 } me;
@@ -258,7 +259,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     }
     send_done(w->job, o, NULL, 0, NULL, 0);
     if (!job_process_bury(&iso, TREE_MS))
-        me.leave = true;
+        me.last = true; /* the pool may have sent that job meanwhile */
 }
 
 /* rest: what has come over the link after the START. */
@@ -436,6 +437,7 @@ void worker_main(uint64_t serial, uid_t uid, const int fds[SPAWN_FDS], pid_t gua
             job_process_drop_spare();
             do_lease(&w, me.buffer + took, rest);
         } else {
+            me.leave = me.last;
             do_work(&w);
         }
         if (w.kind == WORK_PYTHON && !me.leave)

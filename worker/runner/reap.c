@@ -23,7 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STUBBORN_NS = 50 * 1000000 };
+#include "net/clock.h"
+
+enum { STUBBORN_US = 50000 };
 
 void (*reap_stubborn)(void);
 
@@ -147,8 +149,9 @@ unsigned reap_round(bool (*known)(void *, pid_t), void *arg) {
 
 bool reap_all(unsigned max_ms) {
     struct timespec pause = {.tv_nsec = 50 * 1000};
+    int64_t start = clock_us(), stubborn = start + STUBBORN_US, now = start;
 
-    for (int64_t waited = 0; waited < (int64_t)max_ms * 1000000;) {
+    for (; now - start < (int64_t)max_ms * 1000; now = clock_us()) {
         pid_t pid = waitpid(-1, NULL, WNOHANG);
         if (pid > 0 || (pid < 0 && errno == EINTR))
             continue;
@@ -157,9 +160,10 @@ bool reap_all(unsigned max_ms) {
         if (!reap_round(NULL, NULL))
             break; /* what is left belongs to another user: a set-uid program that only its owner can kill */
         nanosleep(&pause, NULL);
-        waited += pause.tv_nsec;
-        if (reap_stubborn && waited / STUBBORN_NS > (waited - pause.tv_nsec) / STUBBORN_NS)
+        if (reap_stubborn && now >= stubborn) {
             reap_stubborn();
+            stubborn = now + STUBBORN_US;
+        }
         if (pause.tv_nsec < 4000000)
             pause.tv_nsec *= 2;
     }
