@@ -93,8 +93,8 @@ def test_cancelled_while_they_wait_for_their_files(parked, mallory):
 def test_files_of_calls_count_for_their_user(new_user, new_mount, mallory):
     m = new_mount(cpus=1, options=["-o", "allow_other"])
     m.work.chmod(0o777)
-    (m.work / "quota").write_text("* bytes=80M\n")
-    m.start("--quota", m.work / "quota")
+    (m.work.parent / "quota").write_text("* bytes=80M\n")
+    m.start("--quota", m.work.parent / "quota")
     digest, func = sent(b"v" * VALUE)
     names = [naming(n, len, Named(digest), lists=[digest] * n, options=OPTIONS) for n in (1, LISTED, 2)]
     (m.work / "stream").write_bytes(MAGIC + func + b"".join(names))

@@ -29,8 +29,8 @@ def eight(new_mount, mallory):
     """A mount for all with two slots, where mallory may have eight jobs that wait for others."""
     mount = new_mount(options=["-o", "allow_other"])
     mount.work.chmod(0o777)
-    mount.work.joinpath("quota").write_text("%s waits=8\n" % mallory.name)
-    return mount.start("--quota", mount.work / "quota")
+    mount.work.parent.joinpath("quota").write_text("%s waits=8\n" % mallory.name)
+    return mount.start("--quota", mount.work.parent / "quota")
 
 
 def sh(user, mount, text):
@@ -64,8 +64,8 @@ def test_who_would_be_refused_a_result_that_is_there_by_now_gets_it(new_mount, m
     """The end of x, one turn of the loop, makes y queued, so that a slot is waited for and w is looked at, and is what w waits for."""
     m = new_mount(options=["-o", "allow_other"])
     m.work.chmod(0o777)
-    m.work.joinpath("quota").write_text("%s waits=0\n" % mallory.name)
-    m.start("--quota", m.work / "quota")
+    m.work.parent.joinpath("quota").write_text("%s waits=0\n" % mallory.name)
+    m.start("--quota", m.work.parent / "quota")
     m.put("x", m.gate("x"))
     m.pid_of("x")
     sh(mallory, m, "printf '#!/bin/sh\necho $$ > %s/w\nexec cat %s\n' > $M/jobs/w" % (m.work, m.results / "x"))

@@ -45,8 +45,8 @@ def limited(new_mount, mallory):
     def start(quota, cpus=0):
         mount = new_mount(cpus=cpus, options=["-o", "allow_other"])
         mount.work.chmod(0o777)
-        mount.work.joinpath("quota").write_text("# as the admin says\n\n* drafts=1000\n%s %s\n" % (mallory.name, quota))
-        return mount.start("--quota", mount.work / "quota")
+        mount.work.parent.joinpath("quota").write_text("# as the admin says\n\n* drafts=1000\n%s %s\n" % (mallory.name, quota))
+        return mount.start("--quota", mount.work.parent / "quota")
     return start
 
 
@@ -94,9 +94,9 @@ def test_a_job_that_asks_for_more_than_a_new_quota_holds_up_nobody(limited, mall
     m = limited("slots=2")
     assert write(mallory, m, "large", "#ppfs: cpus=2") == "" and write(mallory, m, "small") == ""
     m.unmount()
-    (m.work / "quota").write_text("* slots=1\n")
+    (m.work.parent / "quota").write_text("* slots=1\n")
     m.cpus = 2
-    m.start("--quota", m.work / "quota")
+    m.start("--quota", m.work.parent / "quota")
     assert m.result("small") == b""
     wait_until(lambda: m.state("large") == "waiting", "it to be put aside")
     assert m.why("large") == "it asks for 2 slots, and the quota of its user allows 1"
@@ -259,9 +259,9 @@ def test_a_job_that_waits_for_another_has_no_slot_of_the_quota(limited, mallory,
 ])
 def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
     m = new_mount(options=["-o", "allow_other"])
-    (m.work / "quota").write_text(text)
-    p = m.run("--quota", m.work / "quota")
-    assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s, %s\n" % (m.work / "quota", says))
+    (m.work.parent / "quota").write_text(text)
+    p = m.run("--quota", m.work.parent / "quota")
+    assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s, %s\n" % (m.work.parent / "quota", says))
     p = m.run("--quota", m.work / "none")
     assert (p.returncode, p.stderr) == (1, "ppfs: --quota %s: No such file or directory\n" % (m.work / "none"))
 
@@ -269,10 +269,10 @@ def test_a_file_that_is_wrong_is_refused(new_mount, text, says):
 @pytest.mark.parametrize("mode", [0o602, 0o620])
 def test_a_file_that_others_write_is_refused(new_mount, mallory, mode):
     m = new_mount(options=["-o", "allow_other"])
-    (m.work / "quota").write_text("* jobs=3\n")
-    os.chown(m.work / "quota", 0, mallory.gid)
-    (m.work / "quota").chmod(mode)
-    p = m.run("--quota", m.work / "quota")
+    (m.work.parent / "quota").write_text("* jobs=3\n")
+    os.chown(m.work.parent / "quota", 0, mallory.gid)
+    (m.work.parent / "quota").chmod(mode)
+    p = m.run("--quota", m.work.parent / "quota")
     assert p.returncode == 1 and "it belongs to user 0 and has mode %04o, so another user could say" % mode in p.stderr
 
 
@@ -281,8 +281,8 @@ def test_a_quota_that_binds_nobody_is_refused(new_mount, mallory):
     says = ("ppfs: --quota would bind nobody: other users submit only where root mounts with -o allow_other "
             "(ppfs --help shows the options)\n")
     m = new_mount()
-    (m.work / "quota").write_text("* jobs=3\n")
-    for options in ["--quota", m.work / "quota"], ["-o", "quota=%s" % (m.work / "quota")]:
+    (m.work.parent / "quota").write_text("* jobs=3\n")
+    for options in ["--quota", m.work.parent / "quota"], ["-o", "quota=%s" % (m.work / "quota")]:
         p = m.run(*options)
         assert (p.returncode, p.stderr) == (2, says)
     p = mallory.sh("mkdir mnt; echo '* jobs=3' > quota; %s -o allow_other --quota quota --state $PWD/state mnt" % PPFS)
