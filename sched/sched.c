@@ -86,12 +86,13 @@ static void take_back(struct sched *s) {
     run_rolled_back(s);
     stream_rolled_back(s);
     s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
-    s->settling = s->opening = s->placing = true;
+    s->settling = s->opening = s->placing = s->giving_up = true;
     host_rolled_back(s);
     jobs_rolled_back(s);
     s->unlink_count = 0;
     s->changed.count = 0;
     users_look(s);
+    limits_changed(s);
     sched_retry(s);
 }
 
@@ -341,8 +342,10 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     if (store_failed(s->store) && !store_faults(s->store))
         store_rollback(s->store); /* a full disk is no reason not to begin */
     drafts_begin(s);
+    limits_begin(s);
     users_look(s);
-    s->settling = s->opening = s->placing = s->sweeping = s->deps = s->trash = true; /* until a look says otherwise */
+    /* until a look says otherwise */
+    s->settling = s->opening = s->placing = s->giving_up = s->sweeping = s->deps = s->trash = true;
     check_later(s);
     tidy_later(s);
     *out = s;

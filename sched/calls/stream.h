@@ -32,6 +32,7 @@ struct stream {
     const struct codec *codec;
     void (*cancel_sent)(struct stream *st, struct call *c); /* a worker has it, which is to stop */
     char place[CONSTRAINT_MAX];                             /* where its calls may run (host.h) */
+    uint64_t limited; /* limits_generation as of which that names its limited group */
     struct body input;                                      /* where its input is; a log while it is being written */
     int64_t in_size;                                        /* bytes accepted, those of this turn (tail) among them */
     int64_t parsed;                                         /* bytes that the parser has taken */

@@ -89,6 +89,8 @@ static const char *const migrations[] = {
     "CREATE TABLE keys(name TEXT PRIMARY KEY, secret BLOB NOT NULL) WITHOUT ROWID;",
     /* checksums of data that are bytes; NULL: written before there were any */
     "ALTER TABLE bodies ADD COLUMN sum INTEGER; ALTER TABLE logs ADD COLUMN sum INTEGER;",
+    /* groups of which too many jobs have failed: the others are being cancelled */
+    "CREATE TABLE giving_up(grp INTEGER PRIMARY KEY, why TEXT NOT NULL);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

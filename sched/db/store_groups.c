@@ -124,6 +124,26 @@ bool store_group_has_jobs(struct store *st, uint64_t id) {
 
 /* --- tallies ----------------------------------------------------------------------------------------------------- */
 
+int store_give_up(struct store *st, uint64_t group, const char *why) {
+    return store_run(st, SQL_GIVE_UP, INTEGER(group), TEXT(why));
+}
+
+int store_giving_up(struct store *st, uint64_t *group, char why[JOB_WHY_MAX]) {
+    sqlite3_stmt *q;
+    int rc = store_row(st, &q, SQL_GIVING_UP);
+    if (rc < 0)
+        return rc;
+    *group = (uint64_t)sqlite3_column_int64(q, 0);
+    store_copy(q, 1, why, JOB_WHY_MAX);
+    store_end(q);
+    return 0;
+}
+
+int store_gave_up(struct store *st, uint64_t group, const char *why) {
+    int rc = store_run(st, SQL_GIVE_UP_BELOW, INTEGER(group), TEXT(why));
+    return rc < 0 ? rc : store_run(st, SQL_GAVE_UP, INTEGER(group));
+}
+
 static int touch(struct store *st, uint64_t group, const struct tally *d) {
     (void)d;
     for (size_t i = 0; i < st->touched_count; i++)

@@ -26,6 +26,10 @@ int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /*
 int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
 /* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
 int store_group_open_below(struct store *st, uint64_t id);
+/* Groups whose jobs are being cancelled, as too many have failed; why is what these say. */
+int store_give_up(struct store *st, uint64_t group, const char *why);
+int store_giving_up(struct store *st, uint64_t *group, char why[JOB_WHY_MAX]); /* one of them; -ENOENT */
+int store_gave_up(struct store *st, uint64_t group, const char *why); /* done there; the groups in it are next */
 /* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
 int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */
 int store_tally_get(struct store *st, uint64_t group, struct tally *out);

@@ -229,7 +229,7 @@ int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t afte
     static const enum sql queries[] = {
         [SET_DUE] = SQL_IDS_DUE,         [SET_UNPLACED] = SQL_IDS_UNPLACED, [SET_RUNNING] = SQL_IDS_RUNNING,
         [SET_FLUSHED] = SQL_IDS_FLUSHED, [SET_ORPHANS] = SQL_IDS_ORPHANS,   [SET_SEALED] = SQL_IDS_SEALED,
-        [SET_PARTS] = SQL_IDS_PARTS,
+        [SET_PARTS] = SQL_IDS_PARTS,     [SET_UNENDED] = SQL_IDS_UNENDED,
     };
     int n = store_column(st, ids, max, queries[set], INTEGER(bound), INTEGER(after), INTEGER(max));
     return n < 0 ? 0 : n;

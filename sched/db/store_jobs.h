@@ -4,7 +4,8 @@
 #include "sched/job/job.h"
 
 struct store;
-#define CONSTRAINT_MAX (JOB_NAME_MAX + 24)
+#define LIMIT_PLACE_MAX 18u /* of it, the limited group: '#', 16 digits, ':' (users/limit.h) */
+#define CONSTRAINT_MAX (JOB_NAME_MAX + 24 + LIMIT_PLACE_MAX)
 
 enum {                /* what store_job_save writes besides the plain columns */
        SAVE_NAME = 1, /* group, name, side, uid */
@@ -53,9 +54,10 @@ enum store_set {
     SET_FLUSHED,
     SET_ORPHANS,
     SET_SEALED /* of a group */,
+    SET_UNENDED /* of a group; drafts are not among them */,
     SET_PARTS /* of a stream */
 };
-/* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, of SET_SEALED it is the group, of
+/* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, of SET_SEALED and SET_UNENDED it is the group, of
  * SET_PARTS the stream. */
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max);
 #define NOT_PLACED (-1) /* not_before of a job that fits no node */

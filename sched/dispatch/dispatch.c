@@ -158,6 +158,23 @@ static bool fill(struct sched *s, struct job_row *r, const struct demand *d) {
     return true;
 }
 
+/* Its group may have been moved or given another max= since it was queued: then it goes into the ready queue that it
+ * belongs to now. */
+static bool is_in_place(struct user *u, struct ready_queue *l) {
+    struct sched *s = u->s;
+    struct job_row *r = &l->head;
+    char place[CONSTRAINT_MAX];
+    strcpy(place, r->place);
+    limit_place(s, r->job.group, place);
+    if (strcmp(place, r->place) == 0)
+        return true;
+    strcpy(r->place, place);
+    sched_check(s, store_job_save(s->store, r, SAVE_QUEUE));
+    backlog_mark(s, r);
+    next_in(u, l, NULL);
+    return false;
+}
+
 /* The head of a ready queue starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
  * it go to others. True: its state has changed. */
 static bool try_head(struct user *u, struct ready_queue *l) {
@@ -170,6 +187,12 @@ static bool try_head(struct user *u, struct ready_queue *l) {
             return false;
         next_in(u, l, NULL);
         return true;
+    }
+    if (limits_said(s) && !is_in_place(u, l))
+        return true;
+    if (!limit_has_room(limit_of(s, l->place))) {
+        l->over = true;
+        return false;
     }
     if (!host_could(s, l->place, u->uid, r->job.cpus) || quota_why_never(s, &r->job, NULL, 0)) {
         int rc = put_aside(s, r);
@@ -332,7 +355,7 @@ void dispatch_turn(struct sched *s) {
         return;
     s->dispatches++;
     host_unreserve_all(s);
-    if (!host_any_free(s) || users_starved(s))
+    if (!host_any_free(s) || users_starved(s) || limits_said(s))
         lend_turn(s);
     if (host_any_free(s))
         dispatch_users(s);

@@ -12,6 +12,7 @@
 #include "net/states.h"
 #include "sched/hosts/hosts.h"
 #include "sched/hosts/state.h"
+#include "sched/users/limit.h"
 #include "sched/watch/watch.h"
 
 #define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
@@ -24,13 +25,15 @@ void constraint_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char
     bool pickles = kind == WORK_PICKLE || kind == WORK_CALL || kind == WORK_STREAM_FRAMES;
     place[0] = 0;
     if (memory)
-        snprintf(place, CONSTRAINT_MAX, "%c%" PRIx64 ":%s", pickles ? 'P' : '=', memory, pattern ? pattern : "");
+        snprintf(place, CONSTRAINT_MAX - LIMIT_PLACE_MAX, "%c%" PRIx64 ":%s", pickles ? 'P' : '=', memory,
+                 pattern ? pattern : "");
     else if (pickles || pattern)
-        snprintf(place, CONSTRAINT_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
+        snprintf(place, CONSTRAINT_MAX - LIMIT_PLACE_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
 }
 
 struct constraint constraint_parse(const char *place) {
     char *end;
+    place = limit_skip(place);
     if (*place != 'P' && *place != '=')
         return (struct constraint){.pickles = *place == 'p', .pattern = *place ? place + 1 : ""};
     uint64_t memory = strtoull(place + 1, &end, 16);
@@ -99,7 +102,7 @@ bool host_takes(const struct host *h, uid_t uid) {
 bool host_fits(const struct host *h, const char *place, uid_t uid) {
     if (!host_takes(h, uid))
         return false;
-    if (!*place)
+    if (!*limit_skip(place))
         return true;
     struct constraint p = constraint_parse(place);
     return host_is(h, &p);

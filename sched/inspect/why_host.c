@@ -96,6 +96,18 @@ static bool why_kept(struct sched *s, const struct job *j, const struct host *h,
     return true;
 }
 
+/* As many of its group run as may. */
+static bool why_limited(struct sched *s, const char *place, char *buf, size_t size) {
+    struct limit_about full;
+    char path[4096];
+    if (!limit_full(limit_of(s, place), &full))
+        return false;
+    const struct job j = {.group = full.group, .name = ".options"};
+    snprintf(buf, size, "queued: %u of its group run, and jobs/%.300s says max=%u", full.used,
+             sched_path(s, &j, path, sizeof path) == 0 ? path : ".options", full.max);
+    return true;
+}
+
 void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     char place[CONSTRAINT_MAX];
     const struct host *away = NULL, *drains = NULL, *foreign = NULL; /* the last would do but for its Python */
@@ -107,6 +119,8 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     if (quota_why_queued(s, j, buf, size))
         return;
     constraint_text(s, j, place);
+    if (why_limited(s, place, buf, size))
+        return;
     struct constraint any_python = constraint_parse(place);
     any_python.pickles = false;
     for (const struct host *h = host_local(s); h; h = h->next) {

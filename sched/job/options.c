@@ -163,6 +163,22 @@ static int set_cpus(struct options *o, const char *v) {
     return rc;
 }
 
+static int set_count(uint32_t *where, const char *v) {
+    long long n;
+    int rc = parse_whole(v, 1, 1000000000, &n);
+    if (rc == 0)
+        *where = (uint32_t)n;
+    return rc;
+}
+
+static int set_max(struct options *o, const char *v) {
+    return set_count(&o->max, v);
+}
+
+static int set_max_fails(struct options *o, const char *v) {
+    return set_count(&o->max_fails, v);
+}
+
 static int set_memory(struct options *o, const char *v) {
     return parse_size(v, &o->memory);
 }
@@ -263,7 +279,8 @@ static int set_env(struct options *o, const char *v) {
 static const struct {
     const char *name, *expected;
     int (*set)(struct options *o, const char *value);
-    bool binding; /* it determines what a job runs, where or how often (options_binding) */
+    bool binding;  /* it determines what a job runs, where or how often (options_binding) */
+    bool of_group; /* only a .options file may have it */
 } table[OPTIONS] = {
     [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority, false},
     [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout, false},
@@ -276,7 +293,9 @@ static const struct {
     [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node, true},
     [HOLD] = {"hold", "0 or 1", set_hold, false},
     [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", set_sandbox, true},
-    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, false},
+    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, false, true},
+    [MAX] = {"max", "a whole number from 1 to 1000000000", set_max, false, true},
+    [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", set_max_fails, false, true},
 };
 
 /* Bytes of a word to show: at most 60, ending at a whole character. */
@@ -430,7 +449,22 @@ const char *options_binding(const struct options *o) {
 const char *const *options_drafts(const struct options *o) {
     return !(o->set & (1u << DRAFTS)) ? NULL : o->drafts.count ? (const char *const *)o->drafts.items : empty;
 }
-void options_drop_drafts(struct options *o) {
+uint32_t options_max(const struct options *o) {
+    return o->max;
+}
+uint32_t options_max_fails(const struct options *o) {
+    return o->max_fails;
+}
+const char *options_of_group(const struct options *o) {
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (table[i].of_group && o->set & 1u << i)
+            return table[i].name;
+    return NULL;
+}
+void options_drop_of_group(struct options *o) {
     options_list_clear(&o->drafts);
-    o->set &= ~(1u << DRAFTS);
+    o->max = o->max_fails = 0;
+    for (unsigned i = 0; i < OPTIONS; i++)
+        if (table[i].of_group)
+            o->set &= ~(1u << i);
 }

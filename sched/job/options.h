@@ -48,6 +48,12 @@ const char *const *options_after(const struct options *o);  /* NULL-terminated j
 const char *options_binding(const struct options *o);
 /* From .options files only: patterns of names, NULL-terminated; NULL: not set. */
 const char *const *options_drafts(const struct options *o);
-void options_drop_drafts(struct options *o);
-#define OPTIONS_SAVED_DRAFTS "\"drafts\":" /* in the text of options_save if drafts= is set */
+uint32_t options_max(const struct options *o);       /* jobs and calls of the group that run at once; 0 = no limit */
+uint32_t options_max_fails(const struct options *o); /* failed jobs at which the rest of it is cancelled; 0 = none */
+/* The name of the first set option that only a .options file may have; NULL: none is set. */
+const char *options_of_group(const struct options *o);
+void options_drop_of_group(struct options *o); /* all of these */
+/* In the text of options_save if drafts=, or max=, or max_fails= is set. */
+#define OPTIONS_SAVED_DRAFTS "\"drafts\":"
+#define OPTIONS_SAVED_MAX "\"max"
 #endif

@@ -12,7 +12,7 @@ struct options {
     unsigned set; /* 1 << enum */
     int priority;
     int64_t timeout_us;
-    uint32_t retries, cpus;
+    uint32_t retries, cpus, max, max_fails;
     uint64_t memory;
     bool hold;
     unsigned sandbox; /* enum of worker/forkserver/sandbox.h */
@@ -20,7 +20,7 @@ struct options {
     struct options_list env, after, drafts;
 };
 
-enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, SANDBOX, DRAFTS, OPTIONS };
+enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, SANDBOX, DRAFTS, MAX, MAX_FAILS, OPTIONS };
 
 const char *options_name(enum option i);
 /* One option from its text. 0, -ENOMEM, or -EINVAL with why. */

@@ -152,6 +152,8 @@ static json_t *value_json(const struct options *o, enum option i) {
     case NODE: return json_text_make(o->node);
     case DRAFTS: return list_json(&o->drafts, 0, 0);
     case HOLD: return json_integer(o->hold);
+    case MAX: return json_integer(o->max);
+    case MAX_FAILS: return json_integer(o->max_fails);
     case OPTIONS: break;
     }
     return NULL;

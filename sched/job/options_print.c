@@ -29,6 +29,8 @@ static void print_option(FILE *f, const struct options *o, enum option i) {
     case RETRIES: fprintf(f, "%s=%u\n", name, o->retries); break;
     case CPUS: fprintf(f, "%s=%u\n", name, o->cpus); break;
     case MEMORY: fprintf(f, "%s=%llu\n", name, (unsigned long long)o->memory); break;
+    case MAX: fprintf(f, "%s=%u\n", name, o->max); break;
+    case MAX_FAILS: fprintf(f, "%s=%u\n", name, o->max_fails); break;
     case HOLD: fprintf(f, "%s=%d\n", name, o->hold); break;
     case SANDBOX: fprintf(f, "%s=%s\n", name, options_sandbox_words(o)); break;
     case CWD: print_word(f, name, o->cwd); break;

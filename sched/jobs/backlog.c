@@ -34,6 +34,9 @@ void backlog_look(struct sched *s) {
     for (unsigned i = 0; (u = user_waiting(s, i)) && s->jobs->waiting_count < PLACES_MAX; i++) {
         char place[CONSTRAINT_MAX] = "";
         while (u->placed && s->jobs->waiting_count < PLACES_MAX && store_ready_place(s->store, u->uid, place) == 0) {
+            struct limit *limit = limit_of(s, place);
+            if (!limit_has_room(limit) && !limit_is_leased(limit)) /* it needs no host's slot, but one of its group's */
+                continue;
             struct waiting_place *w = &s->jobs->waiting_places[s->jobs->waiting_count++];
             w->user = u;
             strcpy(w->place, place);

@@ -27,6 +27,26 @@ static int free_input(struct sched *s, uint64_t job) {
     return rc < 0 ? rc : store_body_put(s->store, job, BODY_SPEC, "", 0);
 }
 
+static int cancel(struct sched *s, struct job_row *r, const char *why) {
+    job_cancel(s, r);
+    r->job.error = ECANCELED;
+    snprintf(r->job.why, sizeof r->job.why, "%s", why);
+    int rc = sched_transition(s, r, JOB_CANCELLED, 0);
+    return rc == 0 && job_is_stream(&r->job) ? free_input(s, r->job.id) : rc;
+}
+
+int cancel_job(struct sched *s, uint64_t job, const char *why) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    return rc < 0 ? rc : cancel(s, &r, why);
+}
+
+/* What the .options of a group said is in force no more. */
+static int forget_options(struct sched *s, uint64_t group) {
+    limits_changed(s);
+    return store_group_set_options(s->store, group, "");
+}
+
 int sched_cancel(struct sched *s, uint64_t job) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
@@ -34,16 +54,11 @@ int sched_cancel(struct sched *s, uint64_t job) {
         return rc;
     if (job_ended(r.job.state))
         return -ENOENT;
-    if (r.job.draft) {
-        if (strcmp(r.job.name, ".options") == 0 && (rc = store_group_set_options(s->store, r.job.group, "")) < 0)
-            return rc;
-        return sched_remove(s, &r);
-    }
-    job_cancel(s, &r);
-    r.job.error = ECANCELED;
-    strcpy(r.job.why, "cancelled: it was removed from jobs/");
-    rc = sched_transition(s, &r, JOB_CANCELLED, 0);
-    return rc == 0 && job_is_stream(&r.job) ? free_input(s, job) : rc;
+    if (!r.job.draft)
+        return cancel(s, &r, "cancelled: it was removed from jobs/");
+    if (strcmp(r.job.name, ".options") == 0 && (rc = forget_options(s, r.job.group)) < 0)
+        return rc;
+    return sched_remove(s, &r);
 }
 
 int sched_set_priority(struct sched *s, uint64_t job, int priority) {
@@ -234,8 +249,10 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     rc = clear_name(s, to_group, to_name, no_replace, &r.job);
     if (rc < 0)
         return rc;
-    if (job_is_options(&r.job) && (rc = store_group_set_options(s->store, group, "")) < 0)
-        return rc; /* what it said is in force no more */
+    if (job_is_options(&r.job) && (rc = forget_options(s, group)) < 0)
+        return rc;
+    if (group != to_group)
+        limits_changed(s);
     struct tally leaves = {0}, comes = {0};
     if (!r.job.draft && group != to_group) {
         leaves.active--;

@@ -253,6 +253,7 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
     g.dotted = dotted;
     if (rc == 0)
         rc = store_group_save(s->store, &g);
+    limits_changed(s);
     if (rc == 0)
         rc = move_tally(s, to_parent, &t, false);
     if (rc == 0 && dotted)

@@ -32,13 +32,14 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
 }
 
 /* The calls of a stream get no memory= of their group: they run in workers that others use after them. */
-static void constraint_of(char place[CONSTRAINT_MAX], const struct job *j, const struct options *o) {
+static void constraint_of(struct sched *s, char place[CONSTRAINT_MAX], const struct job *j, const struct options *o) {
     constraint_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o));
+    limit_place(s, j->group, place);
 }
 
 bool submit_placeable(struct sched *s, const struct job_row *r, const struct options *o) {
     char place[CONSTRAINT_MAX];
-    constraint_of(place, &r->job, o);
+    constraint_of(s, place, &r->job, o);
     return !quota_why_never(s, &r->job, NULL, 0) && r->job.cpus <= host_largest(s, place, r->job.uid);
 }
 
@@ -46,7 +47,7 @@ int submit_place(struct sched *s, const struct job_row *r, char place[CONSTRAINT
     struct options *o = NULL;
     int rc = submit_options(s, r, &o);
     if (rc == 0)
-        constraint_of(place, &r->job, o);
+        constraint_of(s, place, &r->job, o);
     options_destroy(o);
     return rc;
 }
@@ -150,7 +151,7 @@ static int still_waits(struct sched *s, uint64_t job) {
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
     struct user *u = user_of(s, r->job.uid);
     bool stream = job_is_stream(&r->job), alone = u && !users_wait(s, u) && !s->stopping;
-    alone = alone && (stream || user_has_room(u, r->job.cpus));
+    alone = alone && (stream || (user_has_room(u, r->job.cpus) && limit_has_room(limit_of(s, r->place))));
     struct demand d = {r->place, r->job.cpus, stream ? 0 : estimate_of_job(s, &r->job, r->stream), r->job.uid,
                        r->job.failures ? r->job.node : ""};
     struct host *h = alone && !stream ? host_choose(s, &d) : NULL;
@@ -218,10 +219,12 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
         err = 0;
     }
     if (err == 0)
-        options_drop_drafts(o); /* of names, not of jobs */
-    if (rc == 0 && options_drafts(own)) {
+        options_drop_of_group(o);
+    if (rc == 0 && options_of_group(own)) {
+        snprintf(foreign, sizeof foreign, "option %s= is of a group: it belongs into a .options file",
+                 options_of_group(own));
         rc = -EINVAL;
-        why = "drafts= is of names: it belongs into a .options file";
+        why = foreign;
     }
     if (err == 0 && rc == 0 && (err = options_add(o, own, foreign)) == -EINVAL) {
         rc = err;
@@ -250,7 +253,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     if (job_is_stream(j))
         strcpy(r->place, CONSTRAINT_STREAM);
     else
-        constraint_of(r->place, j, o);
+        constraint_of(s, r->place, j, o);
     /* A stream that its group holds back has been let go by then, and its calls with it. */
     bool hold = options_hold(r->stream ? own : o), simple = !*options_after(o) && submit_placeable(s, r, o);
     options_destroy(o);

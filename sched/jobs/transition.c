@@ -79,6 +79,8 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
         return rc < 0 ? rc : 0;
     if (r->stream) /* it is a call job: its end concerns its stream only */
         return sched_remove(s, r);
+    if (to == JOB_FAILED && (rc = give_up_failed(s, j)) < 0)
+        return rc;
     return settle(s, j, to == JOB_DONE);
 }
 

@@ -38,6 +38,7 @@ struct lease {
     uint64_t id;
     struct host *host;          /* stays as long as the lease */
     struct user *user;          /* whose slot it is */
+    struct limit *limit;        /* that of its stream's group; NULL: none */
     struct stream *stream;      /* NULL: it was dropped, and only its slot is still to come back; or ... */
     uint64_t away;              /* ... that stream left memory as a commit failed, and its calls go on; 0: not so */
     const struct codec *codec;  /* while away: its stream's ... */

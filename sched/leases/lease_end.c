@@ -120,6 +120,7 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
     lend_count(l->user, lend);
     l->user->leased += lend ? -1u : 1u;
     user_holds(l->user, lend ? -1 : 1);
+    limit_holds(l->limit, lend ? -1 : 1, true);
     host_resize(l->host);
     if (lend && l->stream)
         lease_take_back(l, 1);
@@ -145,6 +146,7 @@ void lease_done(struct host *h, uint64_t id, const struct work_outcome *o) {
     h->used--;
     l->user->leased--;
     user_holds(l->user, -1);
+    limit_holds(l->limit, -1, true);
     h->leases--;
     host_room(h);
     if (l->stream) {

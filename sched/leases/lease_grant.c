@@ -5,9 +5,20 @@
 #include "sched/leases/lease_int.h"
 #include "sched/leases/state.h"
 
+/* That of its group, which may have been moved or given another one. */
+static struct limit *stream_limit(struct stream *st) {
+    struct sched *s = st->s;
+    struct job_row r;
+    if (st->limited != limits_generation(s) && store_job_get(s->store, st->id, &r) == 0) {
+        limit_place(s, r.job.group, st->place);
+        st->limited = limits_generation(s);
+    }
+    return limit_of(s, st->place);
+}
+
 /* More calls wait than there are leases of the stream that have nothing to do. */
 bool lease_wants(struct stream *st) {
-    return st->pending > st->leases->idle && lease_next(st);
+    return st->pending > st->leases->idle && lease_next(st) && limit_has_room(stream_limit(st));
 }
 
 static bool user_wants(struct user *u) {
@@ -92,6 +103,8 @@ static int begin(struct sched *s, struct stream *st, struct host *h, struct work
     h->used++;
     st->user->leased++;
     user_holds(st->user, 1);
+    l->limit = limit_of(s, st->place);
+    limit_holds(l->limit, 1, true);
     h->leases++;
     h->idle++;
     return 0;

@@ -39,8 +39,10 @@ static void set_state(struct run *r, enum run_state state) {
     r->use.over = !occupies(r);
     if (before && !occupies(r)) {
         r->host->used -= r->use.cpus;
-        if (!r->use.lent)
+        if (!r->use.lent) {
             user_holds(r->user, -(int)r->use.cpus);
+            limit_holds(r->limit, -1, false);
+        }
         host_room(r->host);
         run_lend(r, false);
     }
@@ -52,8 +54,10 @@ void run_lend(struct run *r, bool lend) {
     r->use.lent = lend;
     r->host->lent += lend ? r->use.cpus : -r->use.cpus;
     lend_count(r->user, lend);
-    if (occupies(r))
+    if (occupies(r)) {
         user_holds(r->user, lend ? -(int)r->use.cpus : (int)r->use.cpus);
+        limit_holds(r->limit, lend ? -1 : 1, false);
+    }
     host_resize(r->host);
 }
 
@@ -111,6 +115,8 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     LIST_INSERT_HEAD(&h->under_way, &r->use, mates);
     h->used += r->use.cpus;
     user_holds(u, (int)r->use.cpus);
+    r->limit = limit_of(s, row->place);
+    limit_holds(r->limit, 1, false);
     r->next = s->runs->starts;
     s->runs->starts = r;
     return 0;

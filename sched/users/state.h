@@ -8,6 +8,14 @@ struct user_heap {
     unsigned count, cap;
 };
 
+struct limits {
+    bool said;           /* a .options file may say max= or max_fails= */
+    uint64_t generation; /* what is in memory was read in this one, or is read again */
+    void *tree;          /* tsearch tree of struct limit */
+    LIST_HEAD(, limit) all;
+    unsigned count, kept; /* kept: count after the last sweep */
+};
+
 struct users {
     void *tree; /* tsearch tree of struct user */
     struct user_heap heaps[USERS_HEAPS];
@@ -18,5 +26,6 @@ struct users {
     unsigned starved;        /* those of whom something waits for slots that their quota would allow */
     void *wants;             /* tsearch tree of struct want */
     unsigned lent;           /* runs and leases that have lent their slots */
+    struct limits limits;
 };
 #endif

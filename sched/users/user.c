@@ -46,6 +46,7 @@ void users_free(struct sched *s) {
         return;
     tdestroy(s->users->tree, free);
     tdestroy(s->users->wants, free);
+    limits_free(s);
     for (int i = 0; i < USERS_HEAPS; i++)
         free(s->users->heaps[i].items);
     free(s->users);

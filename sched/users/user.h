@@ -7,6 +7,7 @@
 #define PPFS_USER_H
 #include <sys/queue.h>
 
+#include "sched/users/limit.h"
 #include "sched/users/wanted.h"
 #include "sched/users/quota.h"
 #include "sched/turn/turn.h"

@@ -97,7 +97,7 @@ static void test_drafts(void **state) {
     assert_non_null(options_drafts(again));
     assert_null(options_drafts(again)[0]);
     free(saved);
-    options_drop_drafts(again);
+    options_drop_of_group(again);
     assert_null(options_drafts(again));
     assert_string_equal(saved = options_save(again), "");
     free(saved);
