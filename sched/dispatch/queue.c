@@ -133,6 +133,23 @@ static void constraint_slice(struct sched *s) {
     }
 }
 
+/* The other jobs of a group of which too many have failed (give_up.c). */
+static void give_up_slice(struct sched *s) {
+    uint64_t group, ids[ROWS];
+    char why[JOB_WHY_MAX];
+    int rc = store_giving_up(s->store, &group, why);
+    s->giving_up = rc == 0;
+    if (rc < 0)
+        return;
+    int n = store_ids(s->store, SET_UNENDED, (int64_t)group, 0, ids, ROWS);
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = cancel_job(s, ids[i], why);
+    if (rc == 0 && n < ROWS)
+        rc = store_gave_up(s->store, group, why);
+    if (sched_check(s, rc) < 0)
+        s->giving_up = false; /* until the next failure, or the next daemon */
+}
+
 static void trash_slice(struct sched *s) {
     int more = store_trash_slice(s->store, ROWS);
     s->trash = more > 0;

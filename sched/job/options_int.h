@@ -20,7 +20,23 @@ struct options {
     struct options_list env, after, drafts;
 };
 
-enum option { PRIORITY, TIMEOUT, RETRIES, AFTER, CPUS, MEMORY, ENV, CWD, NODE, HOLD, SANDBOX, DRAFTS, MAX, MAX_FAILS, OPTIONS };
+enum option {
+    PRIORITY,
+    TIMEOUT,
+    RETRIES,
+    AFTER,
+    CPUS,
+    MEMORY,
+    ENV,
+    CWD,
+    NODE,
+    HOLD,
+    SANDBOX,
+    DRAFTS,
+    MAX,
+    MAX_FAILS,
+    OPTIONS
+};
 
 const char *options_name(enum option i);
 /* One option from its text. 0, -ENOMEM, or -EINVAL with why. */

@@ -1,14 +1,11 @@
-/* max_fails= of a group: when so many of its jobs have failed, the others are cancelled, some in each turn. The groups
- * where that is under way are in the database, so that the next daemon goes on. */
+/* max_fails= of a group: when so many of its jobs have failed, the others are cancelled, some in each turn (queue.c).
+ * The groups where that is under way are in the database, so that the next daemon goes on. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sched/jobs/job_files.h"
-#include "sched/sched.h"
-
-#define ROWS 8 /* jobs in one slice */
 
 /* 0: the group's options do not say it. */
 static int read_max_fails(struct sched *s, uint64_t group, uint32_t *max) {
@@ -51,20 +48,4 @@ int give_up_failed(struct sched *s, const struct job *j) {
             break;
     }
     return rc;
-}
-
-void give_up_slice(struct sched *s) {
-    uint64_t group, ids[ROWS];
-    char why[JOB_WHY_MAX];
-    int rc = store_giving_up(s->store, &group, why);
-    s->giving_up = rc == 0;
-    if (rc < 0)
-        return;
-    int n = store_ids(s->store, SET_UNENDED, (int64_t)group, 0, ids, ROWS);
-    for (int i = 0; i < n && rc == 0; i++)
-        rc = cancel_job(s, ids[i], why);
-    if (rc == 0 && n < ROWS)
-        rc = store_gave_up(s->store, group, why);
-    if (sched_check(s, rc) < 0)
-        s->giving_up = false; /* until the next failure, or the next daemon */
 }

@@ -25,6 +25,8 @@
     "  -g, --group GROUP     a job for each item, in a group of that name\n"                                           \
     "      --lines FILE      the items are its lines; - is standard input\n"                                           \
     "      --array FIRST-LAST  the items are these numbers\n"                                                          \
+    "      --max N           of the group, run N at once at most\n"                                                    \
+    "      --max-fails N     when N of them have failed, cancel the others\n"                                          \
     "      --progress        show how far the group is\n"                                                              \
     "      --wait NAME       wait for a job or a group that there is, and end as it ended\n"                           \
     "      --failed GROUP    print the names of those that failed, a line each\n"                                      \
@@ -32,8 +34,20 @@
     "      --cancel NAME     cancel a job, or all of a group\n"                                                        \
     "      --help --version\n"
 
-enum { OPT_LINES = 256, OPT_ARRAY, OPT_PROGRESS, OPT_WAIT, OPT_FAILED, OPT_RETRY, OPT_CANCEL, OPT_HELP, OPT_VERSION };
-enum { ARRAY_MAX = 10000000 };
+enum {
+    OPT_LINES = 256,
+    OPT_ARRAY,
+    OPT_MAX,
+    OPT_MAX_FAILS,
+    OPT_PROGRESS,
+    OPT_WAIT,
+    OPT_FAILED,
+    OPT_RETRY,
+    OPT_CANCEL,
+    OPT_HELP,
+    OPT_VERSION
+};
+enum { ARRAY_MAX = 10000000, LIMIT_MAX = 1000000000 };
 
 /* Both are of a group. */
 struct sources {
@@ -176,6 +190,19 @@ static int set_action(struct run_args *a, enum run_do what, const char *name) {
     return 0;
 }
 
+/* As max= and max_fails= of ppfs(5) take it. */
+static int add_limit(unsigned *limit, const char *name, const char *text) {
+    char format[64], *end;
+    errno = 0;
+    unsigned long n = strtoul(text, &end, 10);
+    if (isdigit((unsigned char)*text) && !*end && !errno && n >= 1 && n <= LIMIT_MAX) {
+        *limit = (unsigned)n;
+        return 0;
+    }
+    snprintf(format, sizeof format, "--%s %%s: a whole number from 1 to %d is expected", name, LIMIT_MAX);
+    return wrong(format, text);
+}
+
 static bool is_name(const char *name) {
     return *name && *name != '/' && *name != '.' && !strstr(name, "/.") && name[strlen(name) - 1] != '/';
 }
@@ -188,6 +215,8 @@ int args_read(struct run_args *a, int argc, char **argv) {
                                           {"group", required_argument, NULL, 'g'},
                                           {"lines", required_argument, NULL, OPT_LINES},
                                           {"array", required_argument, NULL, OPT_ARRAY},
+                                          {"max", required_argument, NULL, OPT_MAX},
+                                          {"max-fails", required_argument, NULL, OPT_MAX_FAILS},
                                           {"progress", no_argument, NULL, OPT_PROGRESS},
                                           {"wait", required_argument, NULL, OPT_WAIT},
                                           {"failed", required_argument, NULL, OPT_FAILED},
@@ -209,6 +238,8 @@ int args_read(struct run_args *a, int argc, char **argv) {
         case 'c': from.recipe = optarg; break;
         case OPT_LINES: from.lines = optarg; break;
         case OPT_ARRAY: from.array = optarg; break;
+        case OPT_MAX: rc = add_limit(&a->max, "max", optarg); break;
+        case OPT_MAX_FAILS: rc = add_limit(&a->max_fails, "max-fails", optarg); break;
         case OPT_PROGRESS: a->progress = true; break;
         case OPT_HELP: a->what = RUN_HELP; return 0;
         case OPT_VERSION: a->what = RUN_VERSION; return 0;
@@ -223,8 +254,8 @@ int args_read(struct run_args *a, int argc, char **argv) {
         return rc;
     if (a->name && !is_name(a->name))
         return wrong("'%s' is the name of no job and no group", a->name);
-    if (!a->name && (from.lines || from.array || a->progress))
-        return wrong("%s", "--lines, --array and --progress are for a group: -g GROUP");
+    if (!a->name && (from.lines || from.array || a->progress || a->max || a->max_fails))
+        return wrong("%s", "--lines, --array, --progress, --max and --max-fails are for a group: -g GROUP");
     if (from.lines && from.array)
         return wrong("%s", "of --lines and --array one is possible");
     if (a->what != RUN_COMMAND)

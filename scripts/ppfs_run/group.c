@@ -63,11 +63,28 @@ static int each(const char *root, int (*act)(void *arg, const char *path, const 
 static int remove_draft(const char *path) {
     DIR *d = opendir(path);
     for (struct dirent *e; d && (e = readdir(d));)
-        if (e->d_name[0] != '.')
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             unlinkat(dirfd(d), e->d_name, 0);
     if (d)
         closedir(d);
     return rmdir(path);
+}
+
+/* What the group's own options say. 0 or -errno. */
+static int write_limits(const char *draft, const struct run_args *a) {
+    char path[PATH_MAX];
+    if (!a->max && !a->max_fails)
+        return 0;
+    if ((size_t)snprintf(path, sizeof path, "%s/.options", draft) >= sizeof path)
+        return -ENAMETOOLONG;
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return -errno;
+    if (a->max)
+        fprintf(f, "max=%u\n", a->max);
+    if (a->max_fails)
+        fprintf(f, "max_fails=%u\n", a->max_fails);
+    return fclose(f) < 0 ? -errno : 0;
 }
 
 /* Fills the draft. 0 or -errno. */
@@ -110,6 +127,8 @@ static int submit(const char *mount, const struct run_args *a, int digits) {
         return -errno;
     if (access(path, F_OK) == 0)
         rc = -EEXIST; /* rename would take an empty directory's place */
+    if (rc == 0)
+        rc = write_limits(draft, a);
     if (rc == 0)
         rc = fill(draft, a, digits);
     if (rc == 0 && rename(draft, path) < 0)

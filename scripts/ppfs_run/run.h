@@ -24,6 +24,7 @@ struct run_args {
     char **items;      /* of a group, NULL-terminated; args_free where lines has them */
     char *lines;       /* what items point into, NULL: into argv */
     bool detach, no_stdin, progress;
+    unsigned max, max_fails; /* of a group; 0: no limit */
 };
 
 /* Writes "ppfs-run: " and the sentence to standard error. Returns RUN_CANNOT. */

@@ -304,6 +304,17 @@ def test_failures_of_a_group(m):
     says(run(m, "--retry", "G"), 0)
 
 
+def test_limits_of_a_group(m):
+    p = run(m, "-g", "G", "--max", "1", "--max-fails", "2", "sh", "-c", "echo {}; exit {}", ":::", "0", "1", "0", "3", "0", "0")
+    assert p.stdout == b"0\n1\n0\n3\n" and p.returncode == 4, p.stderr  # 2 failed, 2 cancelled
+    assert sorted((m.jobs / "G/.options").read_text().split()) == ["max=1", "max_fails=2"]
+    assert sorted(os.listdir(m.failures / "G")) == ["2", "4"] and (m.info / "G/.wait").read_text() == "done 2 failed 2 cancelled 2\n"
+    for words in (["--max", "0"], ["--max-fails", "-1"], ["--max", "2x"]):
+        p = run(m, "-g", "H", *words, "true", ":::", "a")
+        assert p.returncode == CANNOT and b"a whole number from 1" in p.stderr
+    assert run(m, "--max", "2", "true").returncode == CANNOT and not (m.jobs / "H").exists()
+
+
 def test_a_group_inside_another_with_options_and_progress(m):
     p = run(m, "-g", "out/in", "-o", "retries=0,priority=2", "--progress", "echo", ":::", "1", "2")
     assert (p.returncode, p.stdout) == (0, b"1\n2\n") and b"done 2 failed 0" in p.stderr

@@ -1,0 +1,162 @@
+"""max= and max_fails= of a group: as many of it run at once as it says, whatever else runs; after so many failures the rest is
+cancelled, and says so. Each job notes that it runs and waits for a file, so the counts are exact and no time is looked at."""
+import json
+
+import pytest
+
+from ppfsmount import wait_until
+
+RUNS = '#!/bin/sh\nmkdir {work}/on/$(echo $PPFS_JOB | tr / :)\nuntil [ -e {work}/go ]; do sleep 0.02; done\n'
+CALL = 'import os, time\nopen(f"{work}/on/call{n}", "w").close()\nwhile not os.path.exists("{work}/go"): time.sleep(0.02)\n'
+
+
+@pytest.fixture
+def wide(new_mount):
+    """A mount of six slots; the jobs of work() name themselves in work/on and run until work/go is there."""
+    mount = new_mount(cpus=6)
+    mount.start()
+    (mount.work / "on").mkdir()
+    return mount
+
+
+def group(mount, name, options, n=0, content=RUNS):
+    """A group with these options and n jobs, queued at once."""
+    path = mount.jobs / ("." + name)
+    path.mkdir()
+    (path / ".options").write_text(options)
+    for i in range(n):
+        (path / ("j%d" % i)).write_text(content.format(work=mount.work))
+    path.rename(mount.jobs / name)
+
+
+def on(mount):
+    return sorted(p.name for p in (mount.work / "on").iterdir())
+
+
+def run_all(mount, name, tally):
+    (mount.work / "go").touch()
+    assert (mount.info / name / ".wait").read_text() == tally
+
+
+def running_in(mount, names):
+    return [name for name in names if mount.state(name) == "running"]
+
+
+def test_as_many_run_as_the_group_says(wide):
+    group(wide, "G", "max=2", 5)
+    wait_until(lambda: len(on(wide)) == 2, "two of the group to run")
+    wide.put("other", RUNS.format(work=wide.work))  # behind them, and not of the group
+    wait_until(lambda: "other" in on(wide), "a job behind the full group to run")
+    names = ["G/j%d" % i for i in range(5)]
+    assert len(running_in(wide, names)) == 2
+    waiting = [name for name in names if wide.state(name) == "queued"]
+    assert {wide.why(name) for name in waiting} == {"queued: 2 of its group run, and jobs/G/.options says max=2"}
+    run_all(wide, "G", "done 5 failed 0\n")
+
+
+def test_a_limit_holds_for_the_groups_in_it(wide):
+    group(wide, "G", "max=3")
+    for inner in "ab":
+        (wide.jobs / "G" / inner).mkdir()
+    (wide.jobs / "G/a/.options").write_text("max=2")
+    for i in range(3):
+        for inner in "ab":
+            wide.put("G/%s/j%s%d" % (inner, inner, i), RUNS.format(work=wide.work))
+    wait_until(lambda: len(on(wide)) == 3, "three of both to run")
+    wide.put("last", RUNS.format(work=wide.work))
+    wait_until(lambda: "last" in on(wide), "a job outside to run")
+    assert len(on(wide)) == 4 and len([name for name in on(wide) if name.startswith("G:a:")]) <= 2
+    run_all(wide, "G", "done 6 failed 0\n")
+
+
+def test_calls_of_a_stream_count(wide):
+    group(wide, "G", "max=2")
+    lines = [json.dumps({"call": "exec", "args": [CALL.format(work=wide.work, n=n)]}) for n in range(6)]
+    with open(wide.jobs / "G/s.jsonl", "w") as f:
+        f.write("\n".join(lines) + "\n")
+    wait_until(lambda: len(on(wide)) == 2, "two calls to run")
+    wide.put("G/job", RUNS.format(work=wide.work))
+    wide.put("out", RUNS.format(work=wide.work))
+    wait_until(lambda: "out" in on(wide), "a job outside to run")
+    assert len(on(wide)) == 3 and wide.state("G/job") == "queued"
+    run_all(wide, "G", "done 2 failed 0\n")
+    assert len(wide.result("G/s.jsonl").splitlines()) == 6
+
+
+def test_a_change_counts_for_what_is_queued(wide):
+    group(wide, "G", "max=1", 4)
+    wait_until(lambda: len(on(wide)) == 1, "one to run")
+    (wide.jobs / "G/.options").write_text("max=3")
+    wait_until(lambda: len(on(wide)) == 3, "three to run")
+    (wide.jobs / "G/.options").unlink()
+    wait_until(lambda: len(on(wide)) == 4, "all to run")
+    run_all(wide, "G", "done 4 failed 0\n")
+
+
+def test_a_job_that_waits_for_another_of_its_group(wide):
+    """It lends its place in the group as it lends its slot."""
+    group(wide, "G", "max=1")
+    (wide.work / "go").touch()
+    wide.put("G/outer", "#!/bin/sh\nprintf '#!/bin/sh\\necho inner\\n' > %s/jobs/G/inner; cat %s/results/G/inner\n" % (wide.mnt, wide.mnt))
+    assert wide.result("G/outer") == b"inner\n"
+
+
+def test_the_limit_is_there_after_a_kill(wide):
+    group(wide, "G", "max=2", 5)
+    wait_until(lambda: len(on(wide)) == 2, "two to run")
+    wide.kill_daemon()
+    for name in on(wide):
+        (wide.work / "on" / name).rmdir()
+    wait_until(lambda: len(on(wide)) == 2, "two to run again")
+    wide.put("other", RUNS.format(work=wide.work))
+    wait_until(lambda: "other" in on(wide), "another job to run")
+    assert len(on(wide)) == 3
+    run_all(wide, "G", "done 5 failed 0\n")
+
+
+FAILS = "#!/bin/sh\nexit 3\n"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_after_so_many_failures_the_rest_is_cancelled(wide, killed):
+    group(wide, "G", "max_fails=2 max=1")
+    (wide.jobs / "G/sub").mkdir()
+    wide.put("G/gate", RUNS.format(work=wide.work))
+    wait_until(lambda: on(wide) == ["G:gate"], "the gate to run")
+    for i in range(3):
+        wide.put("G/f%d" % i, FAILS)
+    wide.put("G/held", "#!/bin/sh\n#ppfs: hold=1\n")
+    for i in range(40):
+        wide.put("G/sub/j%d" % i, "#!/bin/sh\n#ppfs: priority=-1\n")
+    (wide.jobs / "G/.draft").write_text("not closed as a job")
+    (wide.work / "go").touch()
+    if killed:
+        wait_until(lambda: wide.state("G/f1") == "failed", "the second failure")
+        wide.kill_daemon()
+    assert (wide.info / "G/.wait").read_text() == "done 1 failed 2 cancelled 42\n"
+    for name in ("G/f2", "G/held", "G/sub/j0", "G/sub/j39"):
+        assert wide.state(name) == "cancelled"
+        assert wide.why(name) == "cancelled: 2 jobs of its group have failed, and jobs/G/.options says max_fails=2"
+    assert (wide.jobs / "G/.draft").read_text() == "not closed as a job"
+    wide.put("G/later", "#!/bin/sh\necho later\n")  # what comes afterwards runs
+    assert wide.result("G/later") == b"later\n"
+
+
+def test_failed_calls_do_not_count_as_jobs(wide):
+    group(wide, "G", "max_fails=1")
+    (wide.jobs / "G/s.jsonl").write_text('{"call": "operator.truediv", "args": [1, 0]}\n{"call": "operator.add", "args": [1, 2]}\n')
+    assert len(wide.result("G/s.jsonl").splitlines()) == 2
+
+
+@pytest.mark.parametrize("options", ["max=0", "max=-1", "max=x", "max_fails=0", "max=1.5"])
+def test_what_is_no_limit_is_refused(m, options):
+    (m.jobs / "G").mkdir()
+    with pytest.raises(OSError):
+        (m.jobs / "G/.options").write_text(options)
+
+
+@pytest.mark.parametrize("option", ["max=1", "max_fails=1"])
+def test_a_job_alone_has_none(m, option):
+    m.put("j", "#!/bin/sh\n#ppfs: %s\n" % option)
+    assert m.failed("j")
+    assert m.why("j") == "option %s= is of a group: it belongs into a .options file" % option.partition("=")[0]
