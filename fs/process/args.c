@@ -177,7 +177,8 @@ static int listed_option(void *data, const char *option, int key, struct fuse_ar
     char *name = strdup(option), *equal = name ? strchr(name, '=') : NULL;
     if (equal)
         *equal = '\0';
-    int rc = name ? own_option(a, name, equal ? equal + 1 : NULL) : -ENOMEM;
+    const char *value = equal ? equal + 1 : NULL;
+    int rc = name ? own_option(a, name, value) : -ENOMEM;
     a->everyone |= rc > 0 && strcmp(option, "allow_other") == 0;
     free(name);
     return rc < 0 ? -1 : rc;

@@ -28,7 +28,8 @@ static bool number(const char *text, bool bytes, int64_t *out) {
     unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : (errno = EINVAL, 0);
     if (errno || n >= QUOTA_NONE)
         return false;
-    const char *unit = bytes && *end ? strchr(units, *end == 'K' ? 'k' : *end) : NULL;
+    char letter = *end == 'K' ? 'k' : *end;
+    const char *unit = bytes && letter ? strchr(units, letter) : NULL;
     unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
     if (unit)
         end++;

@@ -21,8 +21,8 @@
 
 #define CRASHES_MAX 10  /* deaths within a second of the start, in a row: given up */
 #define STOP_SECONDS 30 /* limit of a clean stop */
-#define CHECK_S                                                                                                        \
-    2 /* between two checks of the daemon; the limits below count checks, so only time in which the supervisor runs */
+/* between two checks of the daemon; the limits below count checks, so only time in which the supervisor runs */
+#define CHECK_S 2
 #define QUIET_CHECKS 5  /* without a turn and without processor time: it is stopped or blocked */
 #define BUSY_CHECKS 60  /* without a turn, but with processor time */
 #define ORPHANS_MS 1000 /* limit for the death of the daemon's orphans; the others die while the next daemon runs */

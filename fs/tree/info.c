@@ -60,8 +60,8 @@ int info_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     enum kind k = ino_kind(ino);
     struct job j;
     int rc = sched_job(fs->sched, ino_id(ino), &j);
-    if (rc == -ENOENT ||
-        (rc == 0 && j.shelf == SHELF_ORPHAN && !has_body(k))) /* these stay for readers that have them open */
+    /* those with a body stay for readers that have them open */
+    if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && !has_body(k)))
         rc = find(fs, ino, &j);
     if (rc)
         return rc;

@@ -245,33 +245,21 @@ void jobs_create(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
 void jobs_mknod(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
     struct writer w;
     struct job job;
-    struct fuse_entry_param e;
     int rc = S_ISREG(mode) ? writer_of(fs, req, dir, name, mode, &w) : -EPERM;
     if (rc == 0)
         rc = sched_create_draft(fs->sched, ino_id(dir), name, true, &w, &job);
-    if (rc == 0)
-        rc = tree_entry(fs, ino_make(job.id, KIND_JOB), &e);
-    if (rc)
-        reply_err(fs, req, rc);
-    else
-        reply_entry(fs, req, &e);
+    tree_reply(fs, req, rc, ino_make(rc ? 0 : job.id, KIND_JOB));
 }
 
 void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
     struct writer w;
     struct group g;
-    struct fuse_entry_param e;
     int rc = writer_of(fs, req, dir, name, mode, &w);
     if (rc == 0) {
         w.mode = mode & ~fuse_req_ctx(req)->umask & 07777;
         rc = sched_mkgroup(fs->sched, ino_id(dir), name, &w, &g);
     }
-    if (rc == 0)
-        rc = tree_entry(fs, ino_make(g.id, KIND_JOBS), &e);
-    if (rc)
-        reply_err(fs, req, rc);
-    else
-        reply_entry(fs, req, &e);
+    tree_reply(fs, req, rc, ino_make(rc ? 0 : g.id, KIND_JOBS));
 }
 
 /* The draft may be another job than the opened one, which stays queued until the draft is released. */

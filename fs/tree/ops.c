@@ -37,8 +37,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
         rc = tree_entry(fs, ino, &e);
     if (rc == -ENOENT || rc == -ESTALE)
         rc = attr_lookup_renamed(fs, req, dir, name, &e);
-    if (rc == -ENOENT ||
-        rc == -ESTALE) /* its directory has gone and may have been made again: the kernel looks it up */
+    /* a directory that has gone may have been made again: the kernel looks it up */
+    if (rc == -ENOENT || rc == -ESTALE)
         rc = tree_attr(fs, dir, &e.attr, &e.attr_timeout) == -ESTALE ? -ESTALE : -ENOENT;
     if (rc)
         reply_err(fs, req, rc);
@@ -73,19 +73,13 @@ static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
     struct fs *fs = fs_of(req);
     const struct kind_ops *k = tree_kind(fs, dir);
-    struct fuse_entry_param e;
-    fuse_ino_t ino;
+    fuse_ino_t ino = 0;
     if (!k || !k->mkdir) {
         jobs_mkdir(fs, req, dir, name, mode);
         return;
     }
     int rc = k->mkdir(fs, dir, name, &ino);
-    if (rc == 0)
-        rc = tree_entry(fs, ino, &e);
-    if (rc)
-        reply_err(fs, req, rc);
-    else
-        reply_entry(fs, req, &e);
+    tree_reply(fs, req, rc, ino);
 }
 
 /* A repeated request whose file is gone has succeeded: an earlier daemon removed it. */

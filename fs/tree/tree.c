@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/session/reply.h"
 #include "fs/tree/text.h"
 
 const struct kind_ops *tree_kind(const struct fs *fs, fuse_ino_t ino) {
@@ -57,6 +58,16 @@ int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e) {
      * failures/ are not cached either, or the kernel would take a failure moved into jobs/ for the old file. */
     e->entry_timeout = ino_kind(ino) == KIND_JOB || ino_kind(ino) == KIND_FAILURE ? 0 : 1;
     return tree_attr(fs, ino, &e->attr, &e->attr_timeout);
+}
+
+void tree_reply(struct fs *fs, fuse_req_t req, int rc, fuse_ino_t ino) {
+    struct fuse_entry_param e;
+    if (rc == 0)
+        rc = tree_entry(fs, ino, &e);
+    if (rc)
+        reply_err(fs, req, rc);
+    else
+        reply_entry(fs, req, &e);
 }
 
 void tree_stat(struct stat *st, mode_t mode, uid_t uid, gid_t gid, uint64_t size, int64_t time) {

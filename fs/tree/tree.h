@@ -45,6 +45,8 @@ int tree_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out
 int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 /* attr and timeouts for a reply. */
 int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e);
+/* Answers with the entry of ino, which was looked up or made; with the error rc, and ino is not used. */
+void tree_reply(struct fs *fs, fuse_req_t req, int rc, fuse_ino_t ino);
 /* Helper of attr functions. time: microseconds since the epoch. */
 void tree_stat(struct stat *st, mode_t mode, uid_t uid, gid_t gid, uint64_t size, int64_t time);
 #endif
