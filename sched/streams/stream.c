@@ -92,7 +92,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
     struct user *u = user_of(s, r->job.uid);
     struct buffer answered = {0};
     if (!st || !u || !(st->read_buffer = malloc(STREAM_READ))) {
-        free(st);
+        free(l);
         return -ENOMEM;
     }
     st->s = s;
@@ -119,7 +119,7 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
         buffer_free(&st->before.runs);
         free(st->unmet.parts);
         free(st->read_buffer);
-        free(st);
+        free(l);
         return rc;
     }
     st->parsed = st->lookahead.at = st->begun = st->row.at;
