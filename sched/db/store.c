@@ -10,9 +10,8 @@
 #include "net/clock.h"
 #include "sched/db/store_int.h"
 
-#define ID_BLOCK 1000    /* identifiers reserved with one write */
-#define GONE_UNSEEN 1000 /* microseconds that a database may be gone before a commit looks */
-#define BUSY_MS 100      /* that the loop waits for another program, again with each retry */
+#define ID_BLOCK 1000 /* identifiers reserved with one write */
+#define BUSY_MS 100   /* that the loop waits for another program, again with each retry */
 /* bytes: one that uses up to so many is checked before the mount is ready, others behind it */
 #define CHECK_AT_OPEN (64 << 20)
 
@@ -121,19 +120,13 @@ void store_rollback(struct store *st) {
     ended(st);
 }
 
-/* What is written to a file that has no name any more, or another directory's, is lost at the end, like all that it
- * took before; so this is not looked at with each of a thousand commits a second. */
-static bool is_gone(struct store *st) {
+/* What is written to a file that has no name any more, or another directory's, is lost at the end. */
+static bool is_gone(const struct store *st) {
     char path[4096];
-    int64_t now = clock_us();
-    if (now - st->there < GONE_UNSEEN)
-        return false;
     struct stat db, wal;
     snprintf(path, sizeof path, "%s/ppfs.db", st->dir);
-    bool gone = stat(path, &db) < 0 || db.st_dev != st->dev || db.st_ino != st->ino ||
-                (st->wal >= 0 && fstat(st->wal, &wal) == 0 && !wal.st_nlink);
-    st->there = gone ? 0 : now;
-    return gone;
+    return stat(path, &db) < 0 || db.st_dev != st->dev || db.st_ino != st->ino ||
+           (st->wal >= 0 && fstat(st->wal, &wal) == 0 && !wal.st_nlink);
 }
 
 int store_commit(struct store *st) {

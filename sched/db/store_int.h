@@ -26,7 +26,6 @@ struct store {
     bool damaged;
     dev_t dev; /* of the file that is open */
     ino_t ino;
-    int64_t there;        /* clock_us: when that was last its file */
     int64_t full_checked; /* clock_us: the ballast was last tried for */
     bool roomy;           /* the disk had room for it when store_full was last asked */
     uint64_t next_id, reserved;
