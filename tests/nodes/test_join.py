@@ -338,7 +338,7 @@ def test_a_node_with_another_key_learns_nothing(ml, new_node, base):
     (lambda p: (p.write_bytes(b"short"), p.chmod(0o600)), "this ppfs"),
     (lambda p: (p.write_bytes(bytes(40)), p.chmod(0o600)), "not text"),
     (lambda p: (p.write_bytes(bytes(range(32))), p.chmod(0o644)), "600"),
-    (lambda p: p.symlink_to("/etc/shadow") or os.lchown(p, 65534, 65534), "belongs to user 65534"),
+    (lambda p: p.symlink_to("/etc/shadow") or os.lchown(p, 65534, 65534), "a symbolic link of user 65534"),
 ])
 def test_a_bad_key_file_is_refused_with_one_line(new_mount, base, make, word):
     key = base / "k"
