@@ -21,16 +21,12 @@
 #define SLICE_US 5000 /* nobody in the mount notices a wait as short as this */
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     (void)arg; /* the turn that follows every event does what is due */
 }
 
 /* What a failed commit took back is done again. */
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
-    (void)fd;
-    (void)what;
     users_look(s);
     s->settling = s->opening = s->deps = true;
     run_retry_ends(s);
@@ -163,7 +159,6 @@ void sched_answered(struct sched *s) {
 /* --- recovery ---------------------------------------------------------------------------------------------------- */
 
 static int requeue(struct sched *s, struct job_row *r, void *arg) {
-    (void)arg;
     if (job_is_stream(&r->job))
         return 0;
     if (++r->job.deaths >= DEATHS_MAX) {
@@ -177,14 +172,12 @@ static int requeue(struct sched *s, struct job_row *r, void *arg) {
 }
 
 static int release_closed(struct sched *s, struct job_row *r, void *arg) {
-    (void)arg;
     if (!s->is_open(s->is_open_arg, r->job.id, true))
         sched_release(s, r->job.id);
     return 0;
 }
 
 static int drop_closed(struct sched *s, struct job_row *r, void *arg) {
-    (void)arg;
     if (!s->is_open(s->is_open_arg, r->job.id, false))
         sched_drop(s, r->job.id);
     return 0;

@@ -50,7 +50,6 @@ static void on_refused(void *arg, uint64_t job, uint64_t request, int rc) {
 }
 
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
     log_line("%s", sentence);
 }
 

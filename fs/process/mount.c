@@ -22,7 +22,6 @@
 static char said[512]; /* the first line of libfuse's message, which becomes part of our one line */
 
 static void keep_words(enum fuse_log_level level, const char *format, va_list args) {
-    (void)level;
     size_t n = strlen(said);
     if (!strchr(said, '\n'))
         vsnprintf(said + n, sizeof said - n, format, args);
@@ -30,7 +29,6 @@ static void keep_words(enum fuse_log_level level, const char *format, va_list ar
 
 static void log_words(enum fuse_log_level level, const char *format, va_list args) {
     char text[512];
-    (void)level;
     vsnprintf(text, sizeof text, format, args);
     text[strcspn(text, "\n")] = '\0';
     log_line("%s", text);

@@ -66,7 +66,6 @@ static void on_failed(void *arg, const char *sentence) {
 
 /* killall signals the daemon as well, so only the supervisor turns the switch. */
 static void on_trace(int signal) {
-    (void)signal;
 }
 
 static int start(struct supervisor *s) {

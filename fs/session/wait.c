@@ -87,7 +87,6 @@ void waits_destroy(struct waits *all) {
 
 /* May be called with libfuse's locks held: answers later. */
 static void on_interrupt(fuse_req_t req, void *arg) {
-    (void)req;
     struct waiter *w = arg;
     w->error = -EINTR;
     mark(w);

@@ -53,7 +53,6 @@ int attr_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const cha
 }
 
 int attr_job(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
-    (void)timeout;
     struct job job;
     /* of the job that took its name, for a process that opened that by O_PATH */
     int rc = sched_newest(fs->sched, ino_id(ino), &job);

@@ -91,7 +91,6 @@ static int group_may_go(struct fs *fs, uint64_t group) {
 
 int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     struct job job;
-    (void)name;
     int rc = sched_job(fs->sched, ino_id(dir), &job);
     if (rc == 0 && job_is_options(&job))
         return group_may_go(fs, job.group);
@@ -204,7 +203,6 @@ static bool is_output(enum kind k) {
  * for its first byte, so that tail(1) shows the last lines and follows instead of reading to the end first. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
-    (void)size;
     struct job j;
     enum kind k = ino_kind(ino);
     int rc = find(fs, ino, &j);

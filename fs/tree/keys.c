@@ -21,7 +21,6 @@ int keys_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
 int keys_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
     uint64_t id;
     int rc = sched_find_key(fs->sched, name, &id);
-    (void)dir;
     if (rc == 0)
         *out = ino_make(id, KIND_KEY);
     return rc;
@@ -32,7 +31,6 @@ static bool add(void *arg, const char *name, uint64_t id) {
 }
 
 int keys_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
-    (void)dir;
     sched_page_keys(fs->sched, list_after(after), add, l);
     return 0;
 }
@@ -48,7 +46,6 @@ int keys_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
 
 int keys_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
     int rc = sched_add_key(fs->sched, name);
-    (void)dir;
     if (rc == -EEXIST && fs->now.again)
         rc = 0;
     *out = ino_make(sched_node_id(name), KIND_KEY);
@@ -56,6 +53,5 @@ int keys_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out)
 }
 
 int keys_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
-    (void)dir;
     return sched_remove_key(fs->sched, name);
 }

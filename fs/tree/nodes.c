@@ -25,7 +25,6 @@ int nodes_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) 
 }
 
 int nodes_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    (void)dir;
     uint64_t id;
     int rc = sched_find_node(fs->sched, name, &id);
     if (rc == 0)
@@ -38,7 +37,6 @@ static bool add(void *arg, const char *name, uint64_t id) {
 }
 
 int nodes_list(struct fs *fs, fuse_ino_t dir, off_t after, struct listing *l) {
-    (void)dir;
     sched_page_nodes(fs->sched, list_after(after), add, l);
     return 0;
 }
@@ -114,7 +112,6 @@ int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
 int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value) {
     char where[256];
     long on;
-    (void)ino;
     if (text_number(value, &on) == 0)
         return on != 0 && on != 1 ? -EINVAL : sched_set_discover(fs->sched, on ? "" : NULL);
     size_t len = strcspn(value, " \t\r\n");
@@ -126,7 +123,6 @@ int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value) {
 }
 
 int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out) {
-    (void)dir;
     int rc = sched_add_node(fs->sched, name);
     if (rc == -EEXIST && fs->now.again)
         rc = 0;
@@ -135,6 +131,5 @@ int nodes_mkdir(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t *out
 }
 
 int nodes_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
-    (void)dir;
     return sched_remove_node(fs->sched, name);
 }

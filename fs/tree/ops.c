@@ -66,7 +66,6 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 }
 
 static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t rdev) {
-    (void)rdev;
     jobs_mknod(fs_of(req), req, dir, name, mode);
 }
 
@@ -159,23 +158,19 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) 
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi) {
-    (void)datasync;
     write_flush(fs_of(req), req, ino, true, fi);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
-    (void)ino;
     write_release(fs_of(req), req, fi);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
-    (void)fi;
     renames_end(fs_of(req), fuse_req_ctx(req)->pid);
     list_dir(fs_of(req), req, ino, size, off);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino) {
-    (void)ino;
     struct fs *fs = fs_of(req);
     struct statvfs st;
     if (statvfs(fs->state_dir, &st) < 0) {

@@ -73,7 +73,6 @@ static bool grows(const struct job *j) {
  * again only once, so a name that was written again is opened here as its new job. */
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
-    (void)size;
     struct job j;
     int rc = sched_newest(fs->sched, ino_id(ino), &j);
     bool other = off || (rc == 0 && j.id != ino_id(ino));

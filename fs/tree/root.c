@@ -39,7 +39,6 @@ int root_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
 }
 
 int root_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
-    (void)fs;
     switch (ino_kind(ino)) {
     case KIND_README: fputs(readme, out); return 0;
     case KIND_VERSION: fputs("ppfs " PPFS_VERSION "\n", out); return 0;

@@ -11,6 +11,5 @@ static void print(void *arg, const struct running *r) {
 
 /* Pages of those whose ids follow: what starts and ends meanwhile moves no other. */
 enum feed_rc running_feed(struct fs *fs, struct feed *f, FILE *out, size_t size) {
-    (void)size;
     return sched_page_running(fs->sched, &f->at, f->uid, f->gid, print, out) == 1 ? FEED_GOES_ON : FEED_ENDS;
 }

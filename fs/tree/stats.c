@@ -59,7 +59,6 @@ static bool print_node(void *arg, const struct node *n) {
 
 int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
-    (void)ino;
     int rc = status_of(fs, &x);
     if (rc)
         return rc;
@@ -107,7 +106,6 @@ static void counts_as_json(const struct counts *c, FILE *out) {
 
 int stats_json(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
-    (void)ino;
     int rc = status_of(fs, &x);
     if (rc)
         return rc;
@@ -227,7 +225,6 @@ static void jobs(const struct tally *t, FILE *out) {
 int stats_metrics(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
     const struct counts *c = sched_counts(fs->sched);
-    (void)ino;
     int rc = status_of(fs, &x);
     if (rc)
         return rc;

@@ -108,7 +108,6 @@ static int fail(struct stream *st, struct call *c, enum stream_error error, cons
     json_t *j = json_pack("{s:o,s:I}", "error", json_text_shown(why, strcspn(why, "\n")), "line", (json_int_t)c->id);
     char *line = j ? json_dumps(j, JSON_COMPACT) : NULL;
     int rc = line ? keep(c, line, strlen(line)) : -ENOMEM;
-    (void)error;
     json_decref(j);
     free(line);
     return rc < 0 ? rc : stream_answered(st, c);
@@ -166,8 +165,6 @@ int stream_json_text(struct stream *st, struct call *c, struct buffer *text) {
 }
 
 static int started(struct stream *st, struct call *c) {
-    (void)st;
-    (void)c;
     return 0;
 }
 

@@ -14,7 +14,6 @@ static struct {
 } checking = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int is_stopped(void *arg) {
-    (void)arg;
     return atomic_load(&checking.stop);
 }
 

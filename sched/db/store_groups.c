@@ -145,7 +145,6 @@ int store_gave_up(struct store *st, uint64_t group, const char *why) {
 }
 
 static int touch(struct store *st, uint64_t group, const struct tally *d) {
-    (void)d;
     for (size_t i = 0; i < st->touched_count; i++)
         if (st->touched[i] == group)
             return 0;

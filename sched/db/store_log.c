@@ -11,8 +11,6 @@
 #define RESERVE_LEAVES (16 << 20) /* where the disk has less room no more is reserved than the log will add */
 
 static int committed(void *arg, sqlite3 *db, const char *name, int pages) {
-    (void)db;
-    (void)name;
     ((struct store *)arg)->log_pages = (unsigned)pages;
     return SQLITE_OK;
 }

@@ -92,7 +92,6 @@ static int on_close(sqlite3_file *f) {
 }
 
 static int on_open(sqlite3_vfs *v, const char *path, sqlite3_file *f, int flags, int *opened) {
-    (void)v;
     struct log_file *l = of(f);
     int rc = disk->xOpen(disk, path, f, flags, opened);
     if (rc != SQLITE_OK || !(flags & SQLITE_OPEN_WAL))

@@ -194,8 +194,6 @@ static void rest(struct host *h) {
 
 static void wake(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
-    (void)fd;
-    (void)what;
     s->stirred = true;
     wake_rested(s); /* the turn that follows every event gives out work */
 }

@@ -128,7 +128,6 @@ static void *on_up(void *arg, struct remote *remote) {
 }
 
 static void on_changed(void *node, struct remote *remote) {
-    (void)remote;
     refresh(node, false);
 }
 

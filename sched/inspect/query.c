@@ -271,7 +271,6 @@ void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
 }
 
 const char *sched_node_of(struct sched *s, const struct job *j) {
-    (void)s;
     if (*j->node)
         return j->node;
     return j->attempt ? "local" : "";

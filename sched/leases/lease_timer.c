@@ -75,8 +75,6 @@ void lease_timer(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     struct lease *l;
     int64_t now = clock_us();
-    (void)fd;
-    (void)what;
     for (struct stream *st = stream_first(s); st; st = LIST_NEXT(st, all)) {
         st->leases->epoch++;
         if (stream_parts_tick(st))

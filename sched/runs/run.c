@@ -124,8 +124,6 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
 
 static void on_timeout(evutil_socket_t fd, short what, void *arg) {
     struct run *r = arg;
-    (void)fd;
-    (void)what;
     if (r->state != RUN_RUNNING || r->fate != FATE_NONE)
         return;
     r->fate = FATE_TIMEOUT;
@@ -240,7 +238,6 @@ void run_committed(struct sched *s) {
 
 static void wanted_again(const void *node, VISIT visit, void *arg) {
     struct run *r = *(struct run *const *)node;
-    (void)arg;
     if ((visit == postorder || visit == leaf) && r->fate == FATE_DROPPED)
         r->fate = FATE_NONE;
 }

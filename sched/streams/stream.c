@@ -63,7 +63,6 @@ static int64_t input_size(struct sched *s, const struct stream *st) {
 }
 
 static int drop_part(struct sched *s, struct job_row *r, void *arg) {
-    (void)arg;
     return sched_remove(s, r);
 }
 
@@ -143,7 +142,6 @@ static int load(struct sched *s, const struct job_row *r, struct stream **out) {
 
 /* To running: with rows of its own, from its beginning. A job that was running before keeps what it has. */
 int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save) {
-    (void)h;
     struct stream *st;
     struct stream_row row = {0};
     int rc = store_stream_get(s->store, r->job.id, &row, NULL);

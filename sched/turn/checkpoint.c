@@ -65,8 +65,6 @@ static bool is_crowded(struct sched *s, unsigned pages) {
 }
 
 void checkpoint_timer(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
     ((struct sched *)arg)->quiet = true; /* the turn that follows does it */
 }
 

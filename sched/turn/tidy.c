@@ -19,8 +19,6 @@ void tidy_later(struct sched *s) {
 
 void tidy_timer(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
-    (void)fd;
-    (void)what;
     int64_t now = clock_us(), quiet = now - s->changed_at;
     if (store_changed(s->store) || s->trash || quiet < QUIET_US)
         in(s, quiet < QUIET_US ? QUIET_US - quiet : QUIET_US);

@@ -79,8 +79,6 @@ void remote_overdue(evutil_socket_t fd, short what, void *arg) {
     struct remote *f = arg;
     int64_t now = clock_ms(), next = 0;
 
-    (void)fd;
-    (void)what;
     for (uint32_t i = 0; i < f->count; i++) {
         struct entry *e = &f->entries[i];
         if (!e->used || e->told || !e->overdue_ms)
