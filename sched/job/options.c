@@ -276,26 +276,28 @@ static int set_env(struct options *o, const char *v) {
     return rc;
 }
 
+/* BINDING: it determines what a job runs, where or how often (options_binding). OF_GROUP: only .options files have it. */
+enum option_kind { MILD, BINDING, OF_GROUP };
+
 static const struct {
     const char *name, *expected;
     int (*set)(struct options *o, const char *value);
-    bool binding;  /* it determines what a job runs, where or how often (options_binding) */
-    bool of_group; /* only a .options file may have it */
+    enum option_kind is;
 } table[OPTIONS] = {
-    [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority, false},
-    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout, false},
-    [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries, true},
-    [AFTER] = {"after", "job names with commas between them", set_after, true},
-    [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus, true},
-    [MEMORY] = {"memory", "a size such as 500M or 2G", set_memory, true},
-    [ENV] = {"env", "KEY:VALUE", set_env, true},
-    [CWD] = {"cwd", "a directory that begins with /", set_cwd, true},
-    [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node, true},
-    [HOLD] = {"hold", "0 or 1", set_hold, false},
-    [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", set_sandbox, true},
-    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, false, true},
-    [MAX] = {"max", "a whole number from 1 to 1000000000", set_max, false, true},
-    [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", set_max_fails, false, true},
+    [PRIORITY] = {"priority", "a whole number from -1000000 to 1000000", set_priority, MILD},
+    [TIMEOUT] = {"timeout", "a time such as 90, 30s, 5m or 2h", set_timeout, MILD},
+    [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries, BINDING},
+    [AFTER] = {"after", "job names with commas between them", set_after, BINDING},
+    [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus, BINDING},
+    [MEMORY] = {"memory", "a size such as 500M or 2G", set_memory, BINDING},
+    [ENV] = {"env", "KEY:VALUE", set_env, BINDING},
+    [CWD] = {"cwd", "a directory that begins with /", set_cwd, BINDING},
+    [NODE] = {"node", "a node's name or a pattern such as gpu*", set_node, BINDING},
+    [HOLD] = {"hold", "0 or 1", set_hold, MILD},
+    [SANDBOX] = {"sandbox", "ro, net-off, both with a comma between them, or none", set_sandbox, BINDING},
+    [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, OF_GROUP},
+    [MAX] = {"max", "a whole number from 1 to 1000000000", set_max, OF_GROUP},
+    [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", set_max_fails, OF_GROUP},
 };
 
 /* Bytes of a word to show: at most 60, ending at a whole character. */
@@ -442,7 +444,7 @@ const char *const *options_after(const struct options *o) {
 }
 const char *options_binding(const struct options *o) {
     for (unsigned i = 0; i < OPTIONS; i++)
-        if (table[i].binding && o->set & 1u << i)
+        if (table[i].is == BINDING && o->set & 1u << i)
             return table[i].name;
     return NULL;
 }
@@ -457,7 +459,7 @@ uint32_t options_max_fails(const struct options *o) {
 }
 const char *options_of_group(const struct options *o) {
     for (unsigned i = 0; i < OPTIONS; i++)
-        if (table[i].of_group && o->set & 1u << i)
+        if (table[i].is == OF_GROUP && o->set & 1u << i)
             return table[i].name;
     return NULL;
 }
@@ -465,6 +467,6 @@ void options_drop_of_group(struct options *o) {
     options_list_clear(&o->drafts);
     o->max = o->max_fails = 0;
     for (unsigned i = 0; i < OPTIONS; i++)
-        if (table[i].of_group)
+        if (table[i].is == OF_GROUP)
             o->set &= ~(1u << i);
 }
