@@ -2,25 +2,9 @@
  * The groups where that is under way are in the database, so that the next daemon goes on. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "sched/jobs/job_files.h"
-
-/* 0: the group's options do not say it. */
-static int read_max_fails(struct sched *s, uint64_t group, uint32_t *max) {
-    char *saved = NULL;
-    struct options *o = NULL;
-    int rc = store_group_options(s->store, group, &saved);
-    *max = 0;
-    if (rc == 0 && strstr(saved, OPTIONS_SAVED_MAX)) {
-        rc = (o = options_create()) ? options_load(o, saved) : -ENOMEM;
-        *max = rc == 0 ? options_max_fails(o) : 0;
-    }
-    options_destroy(o);
-    free(saved);
-    return rc;
-}
 
 static int give_up(struct sched *s, const struct group *g, uint32_t max, uint64_t failed) {
     char path[4096], why[JOB_WHY_MAX];
@@ -38,14 +22,15 @@ int give_up_failed(struct sched *s, const struct job *j) {
     struct tally t;
     int rc = 0;
     for (unsigned level = 0; limits_said(s) && rc == 0 && level <= GROUP_LEVELS; level++) {
-        uint32_t max = 0;
+        uint32_t max, max_fails = 0;
         rc = store_group_get(s->store, g.parent, &g);
         if (rc == 0)
-            rc = read_max_fails(s, g.id, &max);
-        if (rc == 0 && max && (rc = store_tally_get(s->store, g.id, &t)) == 0 && t.failed >= max && t.active)
-            rc = give_up(s, &g, max, t.failed);
+            rc = limit_options(s, g.id, &max, &max_fails);
+        if (rc == 0 && max_fails && (rc = store_tally_get(s->store, g.id, &t)) == 0 && t.failed >= max_fails &&
+            t.active)
+            rc = give_up(s, &g, max_fails, t.failed);
         if (g.id == 0)
             break;
     }
-    return rc;
+    return rc == -ENOENT ? 0 : rc; /* a damaged database: its jobs end all the same */
 }

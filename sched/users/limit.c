@@ -38,15 +38,15 @@ const char *limit_skip(const char *place) {
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
 
-/* What the group's own options say; 0: nothing. */
-static int read_max(struct sched *s, uint64_t group, uint32_t *max) {
+int limit_options(struct sched *s, uint64_t group, uint32_t *max, uint32_t *max_fails) {
     char *saved = NULL;
     struct options *o = NULL;
     int rc = store_group_options(s->store, group, &saved);
-    *max = 0;
+    *max = *max_fails = 0;
     if (rc == 0 && strstr(saved, OPTIONS_SAVED_MAX)) {
         rc = (o = options_create()) ? options_load(o, saved) : -ENOMEM;
         *max = rc == 0 ? options_max(o) : 0;
+        *max_fails = rc == 0 ? options_max_fails(o) : 0;
     }
     options_destroy(o);
     free(saved);
@@ -56,8 +56,9 @@ static int read_max(struct sched *s, uint64_t group, uint32_t *max) {
 /* The innermost limited group from that one outward. 0, -ENOENT: none, -errno. */
 static int find_limited(struct sched *s, uint64_t *group, uint32_t *max) {
     struct group g;
+    uint32_t max_fails;
     for (unsigned level = 0; level <= GROUP_LEVELS; level++) {
-        int rc = read_max(s, *group, max);
+        int rc = limit_options(s, *group, max, &max_fails);
         if (rc < 0 || *max)
             return rc;
         if (*group == 0 || store_group_get(s->store, *group, &g) < 0)
@@ -102,13 +103,13 @@ static void set_outer(struct limit *l, struct limit *outer) {
 static void read_again(struct limit *l) {
     struct sched *s = l->s;
     struct group g = {0};
-    uint32_t max = 0, outer_max;
+    uint32_t max = 0, max_fails, outer_max;
     if (l->generation == s->users->limits.generation)
         return;
     l->generation = s->users->limits.generation;
     int rc = store_group_get(s->store, l->group, &g);
     if (rc == 0)
-        rc = read_max(s, l->group, &max);
+        rc = limit_options(s, l->group, &max, &max_fails);
     if (rc < 0 && rc != -ENOENT)
         return;
     l->max = max ? max : UINT32_MAX;

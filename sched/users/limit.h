@@ -12,6 +12,8 @@
 struct sched;
 struct limit;
 
+/* What the group's own .options say; 0: nothing. 0 or -errno */
+int limit_options(struct sched *s, uint64_t group, uint32_t *max, uint32_t *max_fails);
 const char *limit_skip(const char *place); /* the place without its group */
 /* Puts the innermost limited group of those around that group before the place, if there is one, and takes away what
  * stood there. */
