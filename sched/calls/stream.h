@@ -22,7 +22,8 @@ enum stream_state {
 };
 
 struct stream {
-    LIST_ENTRY(stream) all; /* of those in memory, or of those that left it */
+    LIST_ENTRY(stream) all;   /* of those in memory, or of those that left it */
+    LIST_ENTRY(stream) alike; /* of calls.by_id, while it is in memory */
     struct sched *s;
     struct user *user;
     LIST_ENTRY(stream) mates; /* of user.streams */
@@ -32,11 +33,11 @@ struct stream {
     const struct codec *codec;
     void (*cancel_sent)(struct stream *st, struct call *c); /* a worker has it, which is to stop */
     char place[CONSTRAINT_MAX];                             /* where its calls may run (host.h) */
-    uint64_t limited; /* limits_generation as of which that names its limited group */
-    struct body input;                                      /* where its input is; a log while it is being written */
-    int64_t in_size;                                        /* bytes accepted, those of this turn (tail) among them */
-    int64_t parsed;                                         /* bytes that the parser has taken */
-    struct buffer tail;                                     /* input of this turn, not yet in the log */
+    uint64_t limited;        /* limits_generation as of which that names its limited group */
+    struct body input;       /* where its input is; a log while it is being written */
+    int64_t in_size;         /* bytes accepted, those of this turn (tail) among them */
+    int64_t parsed;          /* bytes that the parser has taken */
+    struct buffer tail;      /* input of this turn, not yet in the log */
     struct buffer carry;     /* JSON: a line that is not complete yet; frames: a header */
     struct chunks large;     /* answers, not yet in the log, with large ones among them; ... */
     struct buffer out;       /* ... small ones that come after those */

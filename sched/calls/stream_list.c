@@ -19,9 +19,11 @@ void stream_becomes(struct stream *st, enum stream_state to) {
     st->state = to;
 }
 
+#define BUCKET(s, id) (&(s)->calls->by_id[(id) % (sizeof(s)->calls->by_id / sizeof *(s)->calls->by_id)])
+
 struct stream *stream_find(struct sched *s, uint64_t job) {
     struct stream *st;
-    LIST_FOREACH(st, &s->calls->all, all)
+    LIST_FOREACH(st, BUCKET(s, job), alike)
         if (st->id == job)
             return st;
     return NULL;
@@ -34,6 +36,7 @@ struct stream *stream_first(const struct sched *s) {
 void stream_enters(struct stream *st) {
     struct user *u = st->user;
     LIST_INSERT_HEAD(&st->s->calls->all, st, all);
+    LIST_INSERT_HEAD(BUCKET(st->s, st->id), st, alike);
     st->s->calls->count++;
     u->active_streams++;
     if (LIST_EMPTY(&u->streams))
@@ -46,6 +49,7 @@ void stream_leaves(struct stream *st) {
     stream_rest(st, false);
     stream_becomes(st, STREAM_STORED);
     LIST_REMOVE(st, all);
+    LIST_REMOVE(st, alike);
     st->s->calls->count--;
     u->active_streams--;
     stream_left(st);
