@@ -90,6 +90,8 @@ static const char *const migrations[] = {
     "ALTER TABLE bodies ADD COLUMN sum INTEGER; ALTER TABLE logs ADD COLUMN sum INTEGER;",
     /* groups of which too many jobs have failed: the others are being cancelled */
     "CREATE TABLE giving_up(grp INTEGER PRIMARY KEY, why TEXT NOT NULL);",
+    /* and whose limit that is */
+    "ALTER TABLE giving_up ADD COLUMN uid INTEGER NOT NULL DEFAULT 0;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

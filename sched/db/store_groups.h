@@ -26,7 +26,8 @@ int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /*
 int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
 /* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
 int store_group_open_below(struct store *st, uint64_t id);
-/* Groups whose jobs are being cancelled, as too many have failed; why is what these say. */
+/* Groups whose jobs are being cancelled, as too many have failed; why is what these say. In it are next those of the
+ * user whose .options that is; all, if it is root's. */
 int store_give_up(struct store *st, uint64_t group, const char *why);
 int store_giving_up(struct store *st, uint64_t *group, char why[JOB_WHY_MAX]); /* one of them; -ENOENT */
 int store_gave_up(struct store *st, uint64_t group, const char *why); /* done there; the groups in it are next */

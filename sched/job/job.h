@@ -10,6 +10,7 @@
 
 #define JOB_NAME_MAX 255u /* bytes, as every filesystem */
 #define JOB_WHY_MAX 512u
+#define JOB_REMOVED "cancelled: it was removed from jobs/"
 #define NODE_NAME_MAX 127u
 
 enum job_state {

@@ -55,7 +55,7 @@ int sched_cancel(struct sched *s, uint64_t job) {
     if (job_ended(r.job.state))
         return -ENOENT;
     if (!r.job.draft)
-        return cancel(s, &r, "cancelled: it was removed from jobs/");
+        return cancel(s, &r, JOB_REMOVED);
     if (strcmp(r.job.name, ".options") == 0 && (rc = forget_options(s, r.job.group)) < 0)
         return rc;
     return sched_remove(s, &r);

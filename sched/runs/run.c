@@ -312,13 +312,13 @@ static void note_usage(struct run *r, struct job *j) {
     host_count(r->host, 0, 0, o->wall_us);
 }
 
-/* Its row has said so since it was removed from jobs/; now the rest of it is known. */
+/* Its row has said so, and why, since it was cancelled; now the rest of it is known. */
 static int write_cancelled(struct sched *s, struct run *r, struct job_row *row) {
     struct job *j = &row->job;
     note_usage(r, j);
     const char *signal = j->exit_signal ? sigabbrev_np(j->exit_signal) : NULL;
-    if (signal)
-        snprintf(j->why, sizeof j->why, "cancelled: it was removed from jobs/ and killed by SIG%s", signal);
+    if (signal && strcmp(j->why, JOB_REMOVED) == 0)
+        snprintf(j->why, sizeof j->why, JOB_REMOVED " and killed by SIG%s", signal);
     int rc = run_output_store(s, r);
     sched_note(s, j->id);
     return rc < 0 ? rc : store_job_save(s->store, row, 0);

@@ -142,6 +142,36 @@ def test_after_so_many_failures_the_rest_is_cancelled(wide, killed):
     assert wide.result("G/later") == b"later\n"
 
 
+def test_a_running_job_says_why_it_was_cancelled(wide):
+    group(wide, "G", "max_fails=1", 1)
+    wait_until(lambda: on(wide) == ["G:j0"], "the job to run")
+    wide.put("G/f", FAILS)
+    assert (wide.info / "G/.wait").read_text() == "done 0 failed 1 cancelled 1\n"
+    assert (wide.info / "G/j0/wait").read_text() == "cancelled\n"
+    assert (wide.info / "G/j0/exit").read_text() == "SIGKILL\n"
+    assert wide.why("G/j0") == "cancelled: 1 jobs of its group have failed, and jobs/G/.options says max_fails=1"
+
+
+def test_jobs_in_another_users_group_are_cancelled_only_by_root(shared, alice, mallory):
+    p = mallory.sh("mkdir -p $M/jobs/G/own; chmod 777 $M/jobs/G $M/jobs/G/own", M=shared.mnt)
+    assert p.stderr == ""
+    p = alice.sh("cd $M; mkdir jobs/G/A; for d in own A .; do printf '#!/bin/sh\\n#ppfs: hold=1' > jobs/G/$d/held; done; "
+                 "mkdir jobs/G/A/B; chmod 777 jobs/G/A/B; printf '#!/bin/sh\\nsleep 1000' > jobs/G/A/runs", M=shared.mnt)
+    assert p.stderr == ""
+    wait_until(lambda: shared.state("G/A/runs") == "running", "her job to run")
+    p = mallory.sh("cd $M; printf '#!/bin/sh\\n#ppfs: hold=1' > jobs/G/A/B/held; echo max_fails=1 > jobs/G/.options; "
+                   "echo 1/0 > jobs/G/f; cat info/G/f/wait", M=shared.mnt)
+    assert p.stdout == "failed\n"
+    wait_until(lambda: shared.state("G/own/held") == "cancelled", "mallory's group to be given up")
+    assert [shared.state("G/" + n) for n in ("held", "own/held", "A/held", "A/runs", "A/B/held")] == [
+        "cancelled", "cancelled", "held", "running", "held"]
+    mallory.sh("rm $M/jobs/G/.options", M=shared.mnt)
+    (shared.jobs / "G/.options").write_text("max_fails=2")
+    mallory.sh("echo 1/0 > $M/jobs/G/f2", M=shared.mnt)
+    for name in "A/held", "A/runs", "A/B/held":
+        wait_until(lambda: shared.state("G/" + name) == "cancelled", "%s to be cancelled by root's limit" % name)
+
+
 def test_failed_calls_do_not_count_as_jobs(wide):
     group(wide, "G", "max_fails=1")
     (wide.jobs / "G/s.jsonl").write_text('{"call": "operator.truediv", "args": [1, 0]}\n{"call": "operator.add", "args": [1, 2]}\n')
