@@ -120,7 +120,7 @@ bool lease_lend(struct sched *s, uint64_t id, bool lend) {
     lend_count(l->user, lend);
     l->user->leased += lend ? -1u : 1u;
     user_holds(l->user, lend ? -1 : 1);
-    limit_holds(l->limit, lend ? -1 : 1, true);
+    limit_lends(l->limit, lend, true);
     host_resize(l->host);
     if (lend && l->stream)
         lease_take_back(l, 1);

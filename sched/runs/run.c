@@ -54,10 +54,11 @@ void run_lend(struct run *r, bool lend) {
     r->use.lent = lend;
     r->host->lent += lend ? r->use.cpus : -r->use.cpus;
     lend_count(r->user, lend);
-    if (occupies(r)) {
+    limit_lends(r->limit, lend, false);
+    if (occupies(r))
         user_holds(r->user, lend ? -(int)r->use.cpus : (int)r->use.cpus);
-        limit_holds(r->limit, lend ? -1 : 1, false);
-    }
+    else
+        limit_holds(r->limit, lend ? 1 : -1, false);
     host_resize(r->host);
 }
 

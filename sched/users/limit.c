@@ -22,6 +22,7 @@ struct limit {
     uint64_t generation;
     uint32_t max;
     unsigned used, leased; /* jobs and leases that run in it and in what it holds; of these, leases */
+    unsigned lent;         /* those in it itself that do not count, as they have lent their slots */
     unsigned inner;        /* limits whose outer one it is */
     LIST_ENTRY(limit) mates;
 };
@@ -161,6 +162,12 @@ void limit_holds(struct limit *l, int n, bool lease) {
     hold_chain(l, n, lease ? n : 0);
 }
 
+void limit_lends(struct limit *l, bool lend, bool lease) {
+    if (l)
+        l->lent += lend ? 1 : -1u;
+    limit_holds(l, lend ? -1 : 1, lease);
+}
+
 bool limit_full(struct limit *l, struct limit_about *out) {
     for (; l && l->used < l->max; l = l->outer)
         ;
@@ -183,7 +190,7 @@ static void drop(struct limit *l) {
 static void sweep(struct limits *all) {
     for (struct limit *l = LIST_FIRST(&all->all), *next; l; l = next) {
         next = LIST_NEXT(l, mates);
-        if (!l->used && !l->inner)
+        if (!l->used && !l->lent && !l->inner)
             drop(l);
     }
     all->kept = all->count;

@@ -24,6 +24,8 @@ bool limit_has_room(struct limit *l); /* for one more; NULL: yes */
 bool limit_is_leased(const struct limit *l);
 /* One more that runs, or one less; l may be NULL. lease: it is a lease. */
 void limit_holds(struct limit *l, int n, bool lease);
+/* One that runs lends its slot and counts no longer, or has it again. */
+void limit_lends(struct limit *l, bool lend, bool lease);
 /* The .options of a group, or where it is, has changed, or a turn that changed that was not committed. */
 void limits_changed(struct sched *s);
 uint64_t limits_generation(const struct sched *s); /* one more after each of these */

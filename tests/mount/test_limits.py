@@ -190,3 +190,30 @@ def test_a_job_alone_has_none(m, option):
     m.put("j", "#!/bin/sh\n#ppfs: %s\n" % option)
     assert m.failed("j")
     assert m.why("j") == "option %s= is of a group: it belongs into a .options file" % option.partition("=")[0]
+
+
+def test_one_that_has_lent_its_slot_counts_again_whatever_changed_meanwhile(wide):
+    """So many limited groups that those which nothing holds leave memory when one is changed."""
+    (wide.node / "cpus").write_text("1")
+    names = ["g%d" % i for i in range(70)]
+    for name in [*names, "G"]:
+        group(wide, name, "max=1")
+    for name in names:
+        wide.put(name + "/j", "#!/bin/sh\ntrue\n")
+    for name in names:
+        wide.wait(name + "/j")
+    first, rest = wide.gate("inner").split("\n", 1)
+    wide.put("inner", first + "\n#ppfs: hold=1\n" + rest)
+    wide.put("G/outer", "#!/bin/sh\ncat %s\n" % (wide.results / "inner") + RUNS.format(work=wide.work))
+    wide.is_running("G/outer")
+    (wide.info / "inner" / "hold").write_text("0")
+    wide.pid_of("inner")  # on the slot of G/outer
+    (wide.jobs / "g0" / ".options").write_text("max=2")
+    (wide.node / "cpus").write_text("6")
+    wide.open_gate("inner")
+    wait_until(lambda: on(wide), "G/outer to go on")
+    wide.put("G/second", RUNS.format(work=wide.work))
+    wide.put("other", RUNS.format(work=wide.work))
+    wait_until(lambda: "other" in on(wide), "a job behind it to run")
+    assert wide.why("G/second") == "queued: 1 of its group run, and jobs/G/.options says max=1"
+    run_all(wide, "G", "done 2 failed 0\n")
