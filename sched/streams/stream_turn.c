@@ -105,7 +105,8 @@ static int finished(struct stream *st) {
         strcpy(why, "with further answers its user would have had more bytes than the quota allows; those that are "
                     "here are kept");
     else
-        snprintf(why, sizeof why, "the rest of it could not be read: %s", strerror(st->failed));
+        snprintf(why, sizeof why, "the rest of it could not be read: %s",
+                 st->failed == EIO ? "it is damaged on the disk, or that cannot be read" : strerror(st->failed));
     return rc < 0 ? rc : sched_fail(s, &r, EIO, why, 0);
 }
 

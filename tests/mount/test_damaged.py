@@ -105,6 +105,27 @@ def test_a_job_does_not_start_from_a_damaged_file(state):
     assert e.value.errno == errno.EIO
 
 
+@pytest.mark.parametrize("row", [0, -1], ids=["at its beginning", "at its end"])
+def test_a_stream_whose_input_is_damaged_fails(m, row):
+    """One that runs, as soon as what is damaged is read; it is not tried again."""
+    line = b'{"call": "eval", "args": ["__import__(\'time\').sleep(0.1) or \'%s\'"]}\n' % (b"x" * 2000)
+    with open(m.jobs / "s.jsonl", "wb", buffering=0) as f:
+        for _ in range(100):
+            f.write(line)
+    m.is_running("s.jsonl")
+    m.unmount()
+    with sqlite3.connect(database_of(m.statedir)) as db:
+        rows = db.execute("SELECT logs.id, data FROM logs JOIN jobs ON log=jobs.id*8 WHERE name='s.jsonl' ORDER BY start")
+        number, data = rows.fetchall()[row]
+        db.execute("UPDATE logs SET data=? WHERE id=?", (data.replace(b"x", b"y", 1), number))
+    db.close()
+    assert len(check(m)) == 1
+    m.start()
+    assert m.wait("s.jsonl") == "failed"
+    assert m.why("s.jsonl") == "the rest of it could not be read: it is damaged on the disk, or that cannot be read"
+    m.works()
+
+
 @pytest.mark.parametrize("statement, line", [
     ("UPDATE jobs SET state=77 WHERE name='j1'", "(j1) is in state 77, which there is not"),
     ("UPDATE jobs SET shelf=9 WHERE name='j1'", "(j1) is listed in 9, which there is not"),
