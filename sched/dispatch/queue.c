@@ -77,6 +77,10 @@ static void open_slice(struct sched *s) {
     s->opening = rc == 0;
     if (rc < 0)
         return;
+    if (group != s->opened_in) { /* an older one has come in between, or the last one is gone */
+        s->opened_in = group;
+        s->opened = 0;
+    }
     int n = store_ids(s->store, SET_SEALED, (int64_t)group, s->opened, ids, ROWS);
     for (int i = 0; i < n; i++) {
         struct job_row r;

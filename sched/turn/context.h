@@ -51,7 +51,7 @@ struct sched {
     bool stirred; /* slots came free or work came, since the last dispatch that began with all users */
     uid_t owner;  /* who mounted */
     bool settling, opening, placing, sweeping, giving_up, deps; /* slices of queue.c that may have work */
-    struct ids changed;                              /* jobs, in this turn */
+    struct ids changed;                                         /* jobs, in this turn */
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
     uint64_t dispatches;
@@ -72,8 +72,8 @@ struct sched {
     uint64_t first_id;             /* ids below were handed out by earlier daemons */
     /* that a turn gives to long work, and as much to dispatch: queue.c looks at the clock between them */
     int64_t slice_us;
-    uint64_t placed; /* of the jobs that fit no node: those up to this id were judged again */
-    uint64_t opened; /* in the group that is being opened: jobs up to this id are done */
+    uint64_t placed;            /* of the jobs that fit no node: those up to this id were judged again */
+    uint64_t opened_in, opened; /* in this group, which is being opened, jobs up to this id are done */
     char scratch[INLINE_MAX + 1];
 };
 #endif

@@ -117,6 +117,21 @@ def test_group_is_committed_by_rename(m):
     assert (m.info / "G/.wait").read_text() == "done 3 failed 0\n"
 
 
+def test_older_group_is_committed_while_a_newer_one_is_being_queued(m):
+    os.mkdir(m.jobs / ".old")
+    m.put(".old/x", "print('old')\n")
+    os.mkdir(m.jobs / ".new")
+    m.put(".new/held", "#!/bin/sh\n#ppfs: hold=1\ntrue\n")
+    for i in range(1200):
+        m.put(".new/%d" % i, "#!/bin/sh\n#ppfs: after=held\ntrue\n")
+    os.rename(m.jobs / ".new", m.jobs / "new")
+    wait_until(lambda: m.state("new/8") != "draft", "the newer group to begin")
+    os.rename(m.jobs / ".old", m.jobs / "old")
+    assert m.why("new/1199") in ("it is being queued, with the others of its group", "waits for new/held, which is held")
+    assert m.result("old/x") == b"old\n"
+    wait_until(lambda: m.state("new/1199") == "waiting", "the newer group to be queued")
+
+
 def test_group_rename_onto_a_group(m):
     os.mkdir(m.jobs / "G")
     m.put("G/x", m.gate("G/x"))
