@@ -16,7 +16,7 @@
 #include "net/session/frame.h"
 #include "worker/node/agent_parts.h"
 
-enum { HASH = 32, FUNCTIONS_MAX = 64 * 1024 * 1024 };
+enum { HASH = 32, FUNCTIONS_MAX = 64 * 1024 * 1024, FUNCTION_LEAST = 4096 };
 
 static const char no_memory[] = "there is no memory for what it sends";
 
@@ -219,11 +219,16 @@ static struct function *cached(struct client *g, uid_t user, const uint8_t hash[
     return NULL;
 }
 
+/* What it counts as, at least FUNCTION_LEAST: so there are few enough to be looked through. */
+static size_t charge(size_t size) {
+    return sizeof(struct function) + size < FUNCTION_LEAST ? FUNCTION_LEAST : sizeof(struct function) + size;
+}
+
 static void drop_last(struct client *g) {
     struct function *f = TAILQ_LAST(&g->functions, function_list);
 
     TAILQ_REMOVE(&g->functions, f, next);
-    g->function_bytes -= f->size;
+    g->function_bytes -= charge(f->size);
     free(f);
 }
 
@@ -236,7 +241,7 @@ static void keep(struct client *g, uid_t user, const uint8_t *hash, size_t size)
     memcpy(f->hash, hash, HASH);
     memcpy(f->bytes, hash + HASH, size);
     TAILQ_INSERT_HEAD(&g->functions, f, next);
-    g->function_bytes += size;
+    g->function_bytes += charge(size);
     while (g->function_bytes > FUNCTIONS_MAX)
         drop_last(g);
 }
