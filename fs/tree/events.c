@@ -70,6 +70,17 @@ static void ask_group(struct fs *fs, const struct feed *f, uint64_t group, struc
     sched_group_path(fs->sched, group, g->path, sizeof g->path);
 }
 
+/* As the job's mode was then, and as it is now. */
+static bool may_read(struct fs *fs, const struct feed *f, const struct event *e, int *left) {
+    struct job j;
+    if (!sched_shows(e->uid, e->gid, e->mode, f->uid, f->gid))
+        return false;
+    if (f->uid == 0 || f->uid == e->uid)
+        return true;
+    *left -= A_QUERY;
+    return sched_job(fs->sched, e->job, &j) < 0 || sched_shows(j.uid, j.gid, j.mode, f->uid, f->gid);
+}
+
 /* Whether the feed has that event; g is about its group then. */
 static bool concerns(struct fs *fs, const struct feed *f, const struct event *e, struct groups *g, int *left) {
     enum kind k = ino_kind(f->ino);
@@ -83,7 +94,7 @@ static bool concerns(struct fs *fs, const struct feed *f, const struct event *e,
         ask_group(fs, f, e->group, g);
         *left -= A_QUERY;
     }
-    return k == KIND_EVENTS_OF || (g->inside && sched_shows(e->uid, e->gid, e->mode, f->uid, f->gid) && g->reaches);
+    return k == KIND_EVENTS_OF || (g->inside && g->reaches && may_read(fs, f, e, left));
 }
 
 /* Nothing more will come. */

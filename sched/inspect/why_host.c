@@ -103,7 +103,7 @@ static bool why_limited(struct sched *s, const char *place, char *buf, size_t si
     if (!limit_full(limit_of(s, place), &full))
         return false;
     const struct job j = {.group = full.group, .name = ".options"};
-    snprintf(buf, size, "queued: %u of its group run, and jobs/%.300s says max=%u", full.used,
+    snprintf(buf, size, "queued: its group has %u running, and jobs/%.300s says max=%u", full.used,
              sched_path(s, &j, path, sizeof path) == 0 ? path : ".options", full.max);
     return true;
 }

@@ -11,7 +11,7 @@ static int give_up(struct sched *s, const struct group *g, uint32_t max, uint64_
     const struct job j = {.group = g->id, .name = ".options"};
     if (sched_path(s, &j, path, sizeof path) < 0)
         strcpy(path, ".options");
-    snprintf(why, sizeof why, "cancelled: %llu jobs of its group have failed, and jobs/%.300s says max_fails=%u",
+    snprintf(why, sizeof why, "cancelled: its group has %llu failed, and jobs/%.300s says max_fails=%u",
              (unsigned long long)failed, path, max);
     s->giving_up = true;
     return store_give_up(s->store, g->id, why);

@@ -50,7 +50,7 @@ def test_as_many_run_as_the_group_says(wide):
     names = ["G/j%d" % i for i in range(5)]
     assert len(running_in(wide, names)) == 2
     waiting = [name for name in names if wide.state(name) == "queued"]
-    assert {wide.why(name) for name in waiting} == {"queued: 2 of its group run, and jobs/G/.options says max=2"}
+    assert {wide.why(name) for name in waiting} == {"queued: its group has 2 running, and jobs/G/.options says max=2"}
     run_all(wide, "G", "done 5 failed 0\n")
 
 
@@ -136,7 +136,7 @@ def test_after_so_many_failures_the_rest_is_cancelled(wide, killed):
     assert (wide.info / "G/.wait").read_text() == "done 1 failed 2 cancelled 42\n"
     for name in ("G/f2", "G/held", "G/sub/j0", "G/sub/j39"):
         assert wide.state(name) == "cancelled"
-        assert wide.why(name) == "cancelled: 2 jobs of its group have failed, and jobs/G/.options says max_fails=2"
+        assert wide.why(name) == "cancelled: its group has 2 failed, and jobs/G/.options says max_fails=2"
     assert (wide.jobs / "G/.draft").read_text() == "not closed as a job"
     wide.put("G/later", "#!/bin/sh\necho later\n")  # what comes afterwards runs
     assert wide.result("G/later") == b"later\n"
@@ -149,7 +149,7 @@ def test_a_running_job_says_why_it_was_cancelled(wide):
     assert (wide.info / "G/.wait").read_text() == "done 0 failed 1 cancelled 1\n"
     assert (wide.info / "G/j0/wait").read_text() == "cancelled\n"
     assert (wide.info / "G/j0/exit").read_text() == "SIGKILL\n"
-    assert wide.why("G/j0") == "cancelled: 1 jobs of its group have failed, and jobs/G/.options says max_fails=1"
+    assert wide.why("G/j0") == "cancelled: its group has 1 failed, and jobs/G/.options says max_fails=1"
 
 
 def test_jobs_in_another_users_group_are_cancelled_only_by_root(shared, alice, mallory):
@@ -215,5 +215,5 @@ def test_one_that_has_lent_its_slot_counts_again_whatever_changed_meanwhile(wide
     wide.put("G/second", RUNS.format(work=wide.work))
     wide.put("other", RUNS.format(work=wide.work))
     wait_until(lambda: "other" in on(wide), "a job behind it to run")
-    assert wide.why("G/second") == "queued: 1 of its group run, and jobs/G/.options says max=1"
+    assert wide.why("G/second") == "queued: its group has 1 running, and jobs/G/.options says max=1"
     run_all(wide, "G", "done 2 failed 0\n")
