@@ -291,7 +291,7 @@ cat info/open/.wait info/closed/.wait; (umask 077; echo 'print()' > jobs/secret)
 
 def test_what_was_closed_afterwards_is_not_read(shared, alice, mallory):
     """By the mode of the job as it is, not only as it was."""
-    made = alice.sh("umask 022; for n in open shut; do echo 'print()' > $M/jobs/$n; cat $M/results/$n; done; chmod 600 $M/results/shut", M=shared.mnt)
+    made = alice.sh("""umask 022; for n in open shut; do printf '#ppfs: hold=1\\nprint()\\n' > $M/jobs/$n; done; chmod 600 $M/jobs/shut""", M=shared.mnt)
     assert made.returncode == 0, made.stderr
     seen = {json.loads(line).get("job") for line in mallory.sh("timeout 3 cat '%s/events?since=0'" % shared.mnt).stdout.splitlines()}
     assert "open" in seen and "shut" not in seen
