@@ -2,10 +2,10 @@
  * answered once: by its retry, by EINTR when its client gives up, or when the daemon stops. If the daemon is killed,
  * the kernel sends the request again to the next one.
  *
- * waits                              for                                   under   open results/NAME
- * the job to end                        job   read info/NAME/stdout, stderr      more output, or the end
- * job   read info/NAME/wait                the job to end                        job   read info/.wait, info/G/.wait
- * nothing unfinished in there           group
+ *  - open results/NAME: for the job to end; its key is the job
+ *  - open and read info/NAME/stdout, stderr: for more output, or the end; the job
+ *  - read info/NAME/wait: for the job to end; the job
+ *  - read .wait, open and read .ok of info/ or info/G/: until nothing in there is unfinished; the group
  *
  * The scheduler is told of a parked open of results/NAME (sched_blocked): a job that waits so lends its slot, or is
  * refused if too many of its user's jobs do (waits_refuse). */

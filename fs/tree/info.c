@@ -237,18 +237,6 @@ void info_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_i
     }
     fi->noflush = 1;
     fi->fh = fs->now.unique;
-    if (k == KIND_GROUP_WAIT) {
-        struct group g;
-        int rc = sched_group(fs->sched, ino_id(ino), &g);
-        if (rc == 0)
-            rc = handle_open(fs, req, fi, fi->fh, ino, g.id, HANDLE_LIVE);
-        fi->direct_io = fi->nonseekable = 1;
-        if (rc)
-            reply_err(fs, req, stale(rc));
-        else
-            reply_open(fs, req, fi);
-        return;
-    }
     struct job j;
     bool found = find(fs, ino, &j) == 0;
     uint64_t id = found ? j.id : ino_id(ino);
@@ -358,6 +346,43 @@ static const char *cancelled_text(const struct tally *t, char buf[48]) {
     return buf;
 }
 
+static bool not_ok(fuse_ino_t ino, const struct tally *t) {
+    return ino_kind(ino) == KIND_GROUP_OK && (t->failed || t->cancelled);
+}
+
+/* .ok waits here, .wait when it is read. */
+static bool open_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+                             struct fuse_file_info *fi) {
+    (void)size;
+    (void)off;
+    struct group g;
+    struct tally t = {0};
+    int rc = sched_group(fs->sched, ino_id(ino), &g);
+    if (rc == 0)
+        rc = sched_tally(fs->sched, g.id, &t);
+    if (rc == 0 && t.active && ino_kind(ino) == KIND_GROUP_OK && !(fi->flags & O_NONBLOCK))
+        return false;
+    if (rc == 0 && !t.active && not_ok(ino, &t))
+        rc = -EIO;
+    if (rc == 0)
+        rc = handle_open(fs, req, fi, fi->fh, ino, g.id, HANDLE_LIVE);
+    if (rc)
+        reply_err(fs, req, stale(rc));
+    else
+        reply_open(fs, req, fi);
+    return true;
+}
+
+void info_group_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    if ((fi->flags & O_ACCMODE) != O_RDONLY) {
+        reply_err(fs, req, -EACCES);
+        return;
+    }
+    fi->noflush = fi->direct_io = fi->nonseekable = 1;
+    fi->fh = fs->now.unique;
+    wait_until(fs, req, (struct wait_key){.id = ino_id(ino), .group = true}, false, open_retry_group, ino, 0, 0, fi);
+}
+
 static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                              struct fuse_file_info *fi) {
     struct tally t;
@@ -369,6 +394,8 @@ static bool wait_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size
         rc = -EAGAIN;
     }
     int n = 0;
+    if (rc == 0 && not_ok(ino, &t))
+        rc = -EIO;
     if (rc == 0)
         n = asprintf(&text, "done %" PRIu64 " failed %" PRIu64 "%s\n", t.done, t.failed, cancelled_text(&t, cancelled));
     if (n < 0)

@@ -2,6 +2,7 @@
 import errno
 import os
 import pickle
+import select
 import stat
 import subprocess
 
@@ -62,7 +63,7 @@ def test_a_whole_group_is_forgotten(queue, sides):
          "echo 'raise SystemExit(1)' >$M/jobs/G/failed; cat $M/info/G/.wait; rm -r %s"
          % " ".join("$M/%s/G" % side for side in sides.split()))
     assert [name for d in (m.jobs, m.results, m.failures, m.info) for name in os.listdir(d)
-            if name not in (".events", ".wait", ".progress")] == []
+            if name not in (".events", ".wait", ".ok", ".progress")] == []
     for side in (m.jobs, m.results, m.failures, m.info):
         assert not (side / "G").exists()
     assert m.sh("rm $M/info/.wait", check=False).returncode == 1
@@ -336,3 +337,44 @@ def test_a_long_chain_opens_at_once(m):
         m.put(".C/j%d" % i, "#!/bin/true\n" + ("#ppfs: after=j%d\n" % (i - 1) if i else ""))
     os.rename(m.jobs / ".C", m.jobs / "C")
     assert (m.info / "C/.wait").read_text() == "done 300 failed 0\n"
+
+
+def test_ok(queue):
+    """Its open waits for all jobs of a group, and succeeds only if all have succeeded."""
+    m = queue
+    os.makedirs(m.jobs / "G/H")
+    assert (m.info / "G/.ok").read_text() == "done 0 failed 0\n"  # nothing in there has failed
+    m.put("G/x", "print(1)\n")
+    m.put("G/H/y", "#!/bin/sh\nexit $(cat %s)\n" % (m.work / "status"))
+    (m.work / "status").write_text("1")
+    with pytest.raises(BlockingIOError):
+        os.read(fd := os.open(m.info / "G/.ok", os.O_RDONLY | os.O_NONBLOCK), 100)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(0) == []
+    reader = m.reader(m.info / "G/.ok")
+    (m.node / "cpus").write_text("2")
+    assert b"Input/output error" in reader.communicate()[1] and reader.returncode == 1
+    assert poll.poll(40_000) == [(fd, select.POLLIN)]
+    with pytest.raises(OSError) as e:
+        os.read(fd, 100)
+    assert e.value.errno == errno.EIO
+    (m.work / "status").write_text("0")
+    m.sh("mv $M/failures/G/H/y $M/jobs/G/H/y && [ \"$(cat $M/info/G/.ok)\" = 'done 2 failed 0' ]")
+    assert os.read(fd, 100) == b"done 2 failed 0\n"
+    os.close(fd)
+    m.put("G/H/gone", "#!/bin/sh\n#ppfs: hold=1\n")
+    os.unlink(m.jobs / "G/H/gone")
+    with pytest.raises(OSError) as e:
+        (m.info / ".ok").read_text()
+    assert e.value.errno == errno.EIO and (m.info / ".wait").read_text() == "done 2 failed 0 cancelled 1\n"
+    m.sh("rm -r $M/info/G && cat $M/info/.ok")
+
+
+def test_ok_waits_over_a_kill(m):
+    os.mkdir(m.jobs / "G")
+    m.put("G/x", m.gate("G/x"))
+    reader = m.reader(m.info / "G/.ok")
+    m.kill_daemon()
+    m.open_gate("G/x")
+    assert reader.communicate() == (b"done 1 failed 0\n", b"")
