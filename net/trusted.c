@@ -186,11 +186,27 @@ int trusted_directory(const char *path, bool make, char *why, size_t why_size) {
     return rc ? rc : fd;
 }
 
+/* A descriptor of ours: whoever started us has opened it. */
+static bool is_descriptor(const char *path) {
+    static const char *const of[] = {"/proc/self/fd/", "/dev/fd/"};
+    for (size_t i = 0; i < sizeof(of) / sizeof(*of); i++) {
+        const char *number = path + strlen(of[i]);
+        if (strncmp(path, of[i], strlen(of[i])) == 0 && *number && !number[strspn(number, "0123456789")])
+            return true;
+    }
+    return false;
+}
+
 int trusted_path_file(const char *path, struct stat *st, char *why, size_t why_size) {
     struct walk w = {.file = true, .may_be_sticky = true, .why = why, .why_size = why_size};
     char again[64];
-    int rc = walk(&w, path), fd = -1;
+    int rc = 0, fd = -1;
 
+    why[0] = '\0';
+    if (!is_descriptor(path))
+        rc = walk(&w, path);
+    else if ((w.at = open(path, O_PATH | O_CLOEXEC)) < 0)
+        rc = -errno;
     if (!rc && fstat(w.at, st))
         rc = -errno;
     if (!rc && !S_ISREG(st->st_mode)) {
