@@ -222,6 +222,7 @@ class Connection:
             close_quietly(self._shut_writer)
             if self.broken is None and (error is not None or not self.closing):
                 self.broken = problem
+            problem = self.broken or problem  # the first is the reason: closing ends the reading side, too
             self.closing = self.closing or "after shutdown"
             left = list(self.pending.values())
         self._finish([(future, FINISHED, None, again(problem)) for future in left])
