@@ -81,7 +81,8 @@ static void take_back(struct sched *s) {
     watch_committed(s, false);
     run_rolled_back(s);
     stream_rolled_back(s);
-    s->opened = s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
+    s->opened_round++;
+    s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
     s->settling = s->opening = s->placing = s->giving_up = true;
     host_rolled_back(s);
     jobs_rolled_back(s);

@@ -92,6 +92,11 @@ static const char *const migrations[] = {
     "CREATE TABLE giving_up(grp INTEGER PRIMARY KEY, why TEXT NOT NULL);",
     /* and whose limit that is */
     "ALTER TABLE giving_up ADD COLUMN uid INTEGER NOT NULL DEFAULT 0;",
+    /* turns between users in long work */
+    "CREATE INDEX group_openers ON groups(uid, id) WHERE opening=1;"
+    "ALTER TABLE settle ADD COLUMN uid INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX settle_users ON settle(uid, dep);"
+    "CREATE INDEX giving_up_users ON giving_up(uid, grp);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

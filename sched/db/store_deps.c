@@ -40,18 +40,18 @@ int store_dep_first(struct store *st, uint64_t job, uint64_t *on, uint64_t *coun
     return *count ? 0 : -ENOENT;
 }
 
-int store_settle_add(struct store *st, uint64_t on, bool succeeded, const char *name) {
-    return store_run(st, SQL_SETTLE_ADD, INTEGER(on), INTEGER(succeeded), TEXT(name));
+int store_settle_add(struct store *st, const struct job *on, bool succeeded) {
+    return store_run(st, SQL_SETTLE_ADD, INTEGER(on->id), INTEGER(succeeded), TEXT(on->name), INTEGER(on->uid));
 }
 
-int store_settle_next(struct store *st, uint64_t *on, bool *succeeded, char name[JOB_NAME_MAX + 1]) {
+int store_settle_next(struct store *st, int64_t *uid, uint64_t *on, bool *succeeded, char name[JOB_NAME_MAX + 1]) {
     sqlite3_stmt *q;
-    int rc = store_row(st, &q, SQL_SETTLE_NEXT);
+    int rc = store_row_in_turn(st, &q, SQL_SETTLE_NEXT, uid);
     if (rc < 0)
         return rc;
-    *on = (uint64_t)sqlite3_column_int64(q, 0);
-    *succeeded = sqlite3_column_int(q, 1);
-    store_copy(q, 2, name, JOB_NAME_MAX + 1);
+    *on = (uint64_t)sqlite3_column_int64(q, 1);
+    *succeeded = sqlite3_column_int(q, 2);
+    store_copy(q, 3, name, JOB_NAME_MAX + 1);
     store_end(q);
     return 0;
 }

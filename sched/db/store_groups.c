@@ -98,6 +98,16 @@ int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id) {
     return rc;
 }
 
+int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id) {
+    sqlite3_stmt *q;
+    int rc = store_row_in_turn(st, &q, SQL_GROUP_NEXT_OPENER, uid);
+    if (rc < 0)
+        return rc;
+    *id = (uint64_t)sqlite3_column_int64(q, 1);
+    store_end(q);
+    return 0;
+}
+
 int store_group_open_below(struct store *st, uint64_t id) {
     return store_run(st, SQL_GROUP_OPEN_BELOW, INTEGER(id));
 }
@@ -128,13 +138,13 @@ int store_give_up(struct store *st, uint64_t group, const char *why) {
     return store_run(st, SQL_GIVE_UP, INTEGER(group), TEXT(why));
 }
 
-int store_giving_up(struct store *st, uint64_t *group, char why[JOB_WHY_MAX]) {
+int store_giving_up(struct store *st, int64_t *uid, uint64_t *group, char why[JOB_WHY_MAX]) {
     sqlite3_stmt *q;
-    int rc = store_row(st, &q, SQL_GIVING_UP);
+    int rc = store_row_in_turn(st, &q, SQL_GIVING_UP, uid);
     if (rc < 0)
         return rc;
-    *group = (uint64_t)sqlite3_column_int64(q, 0);
-    store_copy(q, 1, why, JOB_WHY_MAX);
+    *group = (uint64_t)sqlite3_column_int64(q, 1);
+    store_copy(q, 2, why, JOB_WHY_MAX);
     store_end(q);
     return 0;
 }

@@ -23,13 +23,15 @@ int store_group_set_opening(struct store *st, uint64_t id, bool opening);
 /* Whether opening it would queue drafts of other users than uid; true where that is not known. */
 bool store_group_of_others(struct store *st, uint64_t id, uid_t uid);
 int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /* -ENOENT */
+/* The first of the user behind *uid, or of the first user; *uid becomes him: users take turns. -ENOENT */
+int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id);
 int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
 /* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
 int store_group_open_below(struct store *st, uint64_t id);
 /* Groups whose jobs are being cancelled, as too many have failed; why is what these say. In it are next those of the
  * user whose .options that is; all, if it is root's. */
 int store_give_up(struct store *st, uint64_t group, const char *why);
-int store_giving_up(struct store *st, uint64_t *group, char why[JOB_WHY_MAX]); /* one of them; -ENOENT */
+int store_giving_up(struct store *st, int64_t *uid, uint64_t *group, char why[JOB_WHY_MAX]); /* in turn, too; -ENOENT */
 int store_gave_up(struct store *st, uint64_t group, const char *why); /* done there; the groups in it are next */
 /* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
 int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */

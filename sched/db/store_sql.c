@@ -138,6 +138,15 @@ int store_row_of(struct store *st, sqlite3_stmt *from, sqlite3_stmt **q) {
     return rc == 0 ? -ENOENT : 0;
 }
 
+int store_row_in_turn(struct store *st, sqlite3_stmt **q, enum sql which, int64_t *uid) {
+    int rc = store_row(st, q, which, INTEGER(*uid));
+    if (rc == -ENOENT && *uid >= 0)
+        rc = store_row(st, q, which, INTEGER(-1));
+    if (rc == 0)
+        *uid = sqlite3_column_int64(*q, 0);
+    return rc;
+}
+
 int store_integers_of(struct store *st, sqlite3_stmt *from, int64_t *out, int count) {
     sqlite3_stmt *q;
     int rc = store_row_of(st, from, &q);

@@ -51,6 +51,9 @@ int store_run_query(struct store *st, sqlite3_stmt *q);
 /* Reads one row: 0 *q stands on it, call store_end. -ENOENT there is none, or -errno. */
 int store_row_of(struct store *st, sqlite3_stmt *from, sqlite3_stmt **q);
 #define store_row(st, q, which, ...) store_row_of(st, store_query(st, which, __VA_ARGS__), q)
+/* The same of a statement whose rows begin with a uid, and are of the next one behind ?1: *uid, who had his turn, becomes
+ * the next who has a row. */
+int store_row_in_turn(struct store *st, sqlite3_stmt **q, enum sql which, int64_t *uid);
 /* Reads the first count integers of one row. 0, -ENOENT or -errno: then out is as it was. */
 int store_integers_of(struct store *st, sqlite3_stmt *from, int64_t *out, int count);
 #define store_integers(st, out, count, which, ...)                                                                     \

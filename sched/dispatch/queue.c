@@ -57,7 +57,7 @@ static void settle_slice(struct sched *s) {
     uint64_t on, ids[ROWS];
     bool succeeded;
     char name[JOB_NAME_MAX + 1];
-    int rc = store_settle_next(s->store, &on, &succeeded, name);
+    int rc = store_settle_next(s->store, &s->settling_user, &on, &succeeded, name);
     s->settling = rc == 0;
     if (rc < 0)
         return;
@@ -73,18 +73,22 @@ static void settle_slice(struct sched *s) {
  * it. */
 static void open_slice(struct sched *s) {
     uint64_t group, ids[ROWS];
-    int rc = store_group_next_opening(s->store, 0, &group);
+    int rc = store_group_next_opener(s->store, &s->opening_user, &group);
+    struct user *u = rc == 0 ? user_of(s, (uid_t)s->opening_user) : NULL;
     s->opening = rc == 0;
-    if (rc < 0)
+    if (!u) {
+        sched_check(s, rc == 0 ? -ENOMEM : 0);
         return;
-    if (group != s->opened_in) { /* an older one has come in between, or the last one is gone */
-        s->opened_in = group;
-        s->opened = 0;
     }
-    int n = store_ids(s->store, SET_SEALED, (int64_t)group, s->opened, ids, ROWS);
+    if (group != u->opened.group || u->opened.round != s->opened_round) {
+        u->opened.group = group;
+        u->opened.round = s->opened_round;
+        u->opened.job = 0;
+    }
+    int n = store_ids(s->store, SET_SEALED, (int64_t)group, u->opened.job, ids, ROWS);
     for (int i = 0; i < n; i++) {
         struct job_row r;
-        s->opened = ids[i];
+        u->opened.job = ids[i];
         int rc = store_job_get(s->store, ids[i], &r);
         if (rc == 0 && !draft_stays(s, &r.job))
             rc = submit_job(s, &r);
@@ -97,7 +101,7 @@ static void open_slice(struct sched *s) {
         store_group_open_below(s->store, group);
         store_group_set_opening(s->store, group, false);
         store_tally_touch(s->store, group);
-        s->opened = 0;
+        u->opened.group = 0; /* it may be closed and opened once more */
     }
 }
 
@@ -141,7 +145,7 @@ static void constraint_slice(struct sched *s) {
 static void give_up_slice(struct sched *s) {
     uint64_t group, ids[ROWS];
     char why[JOB_WHY_MAX];
-    int rc = store_giving_up(s->store, &group, why);
+    int rc = store_giving_up(s->store, &s->giving_up_user, &group, why);
     s->giving_up = rc == 0;
     if (rc < 0)
         return;

@@ -31,7 +31,7 @@ static int settle(struct sched *s, const struct job *j, bool succeeded) {
     if (!s->deps || !store_dep_any(s->store, j->id))
         return 0;
     s->settling = true;
-    return store_settle_add(s->store, j->id, succeeded, j->name);
+    return store_settle_add(s->store, j, succeeded);
 }
 
 static const struct job_ops *ops_of(const struct sched *s, const struct job_row *r) {

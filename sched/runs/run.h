@@ -28,7 +28,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     struct sched *s;
     struct host *host; /* where it is; it stays as long as the run */
     struct user *user;
-    struct limit *limit; /* that of its group; NULL: none */
+    struct limit *limit;   /* that of its group; NULL: none */
     uint64_t stream, call; /* whose call it runs, 0 = none's */
     unsigned live;         /* 1 << enum output_kind: what goes to that stream at once */
     uint32_t attempt;

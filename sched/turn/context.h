@@ -72,8 +72,9 @@ struct sched {
     uint64_t first_id;             /* ids below were handed out by earlier daemons */
     /* that a turn gives to long work, and as much to dispatch: queue.c looks at the clock between them */
     int64_t slice_us;
-    uint64_t placed;            /* of the jobs that fit no node: those up to this id were judged again */
-    uint64_t opened_in, opened; /* in this group, which is being opened, jobs up to this id are done */
+    uint64_t placed; /* of the jobs that fit no node: those up to this id were judged again */
+    int64_t settling_user, opening_user, giving_up_user; /* whose turn in that was the last */
+    uint64_t opened_round; /* one more: what user.opened has was taken back with a turn that was not committed */
     char scratch[INLINE_MAX + 1];
 };
 #endif

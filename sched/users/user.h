@@ -37,6 +37,9 @@ struct user {  /* every user who has had a job or slot since the daemon began */
     uint64_t crowded;         /* the dispatch in which a job of his asked for more slots than his quota left */
     char constraint_from[CONSTRAINT_MAX]; /* the next dispatch looks at the places behind this one first */
     unsigned in[USERS_HEAPS];             /* 1 + his place in that heap, 0: he is not in it */
+    struct {
+        uint64_t group, job, round; /* of that group, which is being opened, jobs up to this id are done */
+    } opened;
     struct quota quota;
     int64_t live;                /* bytes of output that are not in the database yet */
     int64_t told_at;             /* clock_us of the last log line about a refusal; 0: never */

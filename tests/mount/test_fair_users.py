@@ -83,3 +83,16 @@ def test_a_stream_gives_its_slot_to_another_users_job(one, alice, mallory):
     wait_until(lambda: mallory.name in one.log_file.read_text(), "the stream to run")
     queue(alice, one, 3)
     assert order(one, alice, 3).count(mallory.name) < 250
+
+
+def test_a_large_group_that_is_opened_holds_up_no_other(shared, alice, mallory):
+    """Each of mallory's jobs names 500 others: to queue all of them is the work of seconds."""
+    m = shared
+    names = ",".join("a%d" % i for i in range(500))
+    (mallory.home / "big").write_text(json.dumps({"call": "os.getpid", "after": names}))
+    p = mallory.sh("""mkdir $M/jobs/.D; for i in $(seq 0 499); do printf '#!/bin/sh\\n#ppfs: hold=1\\n' > $M/jobs/.D/a$i || exit; done
+for i in $(seq 400); do cp big $M/jobs/.D/b$i || exit; done; mv $M/jobs/.D $M/jobs/D""", M=m.mnt)
+    assert (p.returncode, p.stderr) == (0, "")
+    p = alice.sh("""mkdir $M/jobs/.g; echo 'print("hers")' > $M/jobs/.g/x; mv $M/jobs/.g $M/jobs/g; cat $M/results/g/x""", M=m.mnt)
+    assert p.stdout == "hers\n", p.stderr
+    assert (m.info / "D/b400/state").read_text() == "draft\n", "mallory's group was queued before"

@@ -50,6 +50,35 @@ static void test_turn_about(void **state) {
     assert_int_equal(r.job.id, other);
 }
 
+/* Long work of users is done in turn, whoever has more or older of it. */
+static void test_long_work_in_turn(void **state) {
+    (void)state;
+    const uid_t of[] = {5, 5, 5, 9};
+    const int64_t turns[] = {5, 9, 5, 9};
+    int64_t settling = -1, opening = -1, giving_up = -1;
+    uint64_t id, groups[4];
+    bool succeeded;
+    char name[JOB_NAME_MAX + 1], why[JOB_WHY_MAX];
+    for (uint64_t i = 0; i < 4; i++) {
+        struct group g = {.id = store_next_id(st), .uid = of[i]};
+        struct job j = {.id = 100 + i, .uid = of[i]};
+        snprintf(g.name, sizeof g.name, "g%d", (int)i);
+        groups[i] = g.id;
+        assert_int_equal(store_group_insert(st, &g), 0);
+        assert_int_equal(store_group_set_opening(st, g.id, true), 0);
+        assert_int_equal(store_give_up(st, g.id, "why"), 0);
+        assert_int_equal(store_settle_add(st, &j, true), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(store_settle_next(st, &settling, &id, &succeeded, name), 0);
+        assert_true(settling == turns[i] && id == (turns[i] == 5 ? 100 : 103));
+        assert_int_equal(store_group_next_opener(st, &opening, &id), 0);
+        assert_true(opening == turns[i] && id == groups[turns[i] == 5 ? 0 : 3]);
+        assert_int_equal(store_giving_up(st, &giving_up, &id, why), 0);
+        assert_true(giving_up == turns[i] && id == groups[turns[i] == 5 ? 0 : 3]);
+    }
+}
+
 static void set_place(uint64_t id, const char *place) {
     struct job_row r;
     assert_int_equal(store_job_get(st, id, &r), 0);
@@ -448,6 +477,7 @@ static void test_a_log_is_told_from_the_one_before(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {TEST(test_turn_about),
+                                       TEST(test_long_work_in_turn),
                                        TEST(test_places),
                                        TEST(test_nodes),
                                        TEST(test_rollback_and_reopen),
