@@ -50,13 +50,20 @@ int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     return stale(rc);
 }
 
+/* A job, or a group outside jobs/, by its name. */
+static bool named(fuse_ino_t ino) {
+    enum kind k = ino_kind(ino);
+    bool group = (k == KIND_RESULTS || k == KIND_FAILURES || k == KIND_INFO) && ino_id(ino);
+    return group || k == KIND_JOB || k == KIND_RESULT || k == KIND_FAILURE || k == KIND_INFO_JOB;
+}
+
 int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e) {
     memset(e, 0, sizeof *e);
     e->ino = ino;
-    /* Names in jobs/ are not cached: a name may leave jobs/ at any time, and O_EXCL must then reach the daemon.
-     * Elsewhere a cached name that has got another job does no harm, because the old inode answers ESTALE. Names in
-     * failures/ are not cached either, or the kernel would take a failure moved into jobs/ for the old file. */
-    e->entry_timeout = ino_kind(ino) == KIND_JOB || ino_kind(ino) == KIND_FAILURE ? 0 : 1;
+    /* These names are not cached: one may leave jobs/ at any time, and O_EXCL must then reach the daemon;
+     * and a rename in jobs/ is one in results/, failures/ and info/ too, of which the kernel is not told: there the old
+     * name would show the job that has left it, and not the one that has been written in its place. */
+    e->entry_timeout = named(ino) ? 0 : 1;
     return tree_attr(fs, ino, &e->attr, &e->attr_timeout);
 }
 

@@ -1,4 +1,7 @@
 """A name that one user had and another has now: what is kept open of the old one opens nothing of the new one."""
+import os
+
+import pytest
 
 KEPT = r"""
 import os, sys
@@ -33,3 +36,29 @@ def test_what_is_kept_of_a_name_that_is_anothers_now(shared, alice, mallory):
     assert (q.stdout, q.stderr) == ("secret\n400\n", "")
     out = p.communicate("\n")[0]
     assert "secret" not in out, out
+
+
+@pytest.mark.parametrize("old,new,job", [("x", "hidden/y", "x"), ("G", "hidden/G", "G/x")])
+def test_a_renamed_job_leaves_its_name_everywhere(shared, alice, mallory, old, new, job):
+    """Who has just looked it up finds by the old name the job that is there now, or none."""
+    (shared.node / "cpus").write_text("0")
+    p = mallory.popen(["/bin/bash", "-c", "cd $M; read; stat -c %s results/$J info/$J; echo; read; "
+                       "cat info/$J/spec; cat info/$J/state; [ -e results/$J ] || echo none"],
+                      env={"M": str(shared.mnt), "J": job}, text=True, stdin=-1, stdout=-1, stderr=-3)
+    q = alice.sh("cd $M/jobs; mkdir -m 700 hidden; mkdir G; echo 'print(\"secret\")' > $J", M=shared.mnt, J=job)
+    assert q.stderr == ""
+    p.stdin.write("\n")
+    p.stdin.flush()
+    assert [p.stdout.readline() for _ in range(3)][-1] == "\n"
+    os.rename(shared.jobs / old, shared.jobs / new)
+    assert p.communicate("\n")[0] == "none\n"
+
+
+def test_the_result_of_a_name_that_was_renamed_away_is_that_of_the_next(shared):
+    (shared.node / "cpus").write_text("0")
+    shared.put("x", "print('old')\n")
+    assert (shared.results / "x").exists() and shared.state("x") in ("queued", "waiting")
+    os.rename(shared.jobs / "x", shared.jobs / "y")
+    shared.put("x", "print('new')\n")
+    (shared.node / "cpus").write_text("2")
+    assert (shared.result("x"), shared.result("y")) == (b"new\n", b"old\n")
