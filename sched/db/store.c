@@ -97,6 +97,15 @@ static const char *const migrations[] = {
     "ALTER TABLE settle ADD COLUMN uid INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX settle_users ON settle(uid, dep);"
     "CREATE INDEX giving_up_users ON giving_up(uid, grp);",
+    /* failed jobs of each user in groups with max_fails=, and whose jobs are being cancelled (by: whose limit that is; at:
+     * the last that was looked at) */
+    "CREATE TABLE fails(grp INTEGER NOT NULL, uid INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY(grp, uid)) "
+    "WITHOUT ROWID;"
+    "CREATE TABLE given_up(uid INTEGER NOT NULL, grp INTEGER NOT NULL, by INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " why TEXT NOT NULL, PRIMARY KEY(uid, grp)) WITHOUT ROWID;"
+    "INSERT INTO given_up SELECT DISTINCT jobs.uid, g.grp, g.uid, 0, g.why FROM giving_up AS g JOIN jobs ON "
+    "jobs.grp=g.grp;"
+    "DROP TABLE giving_up; ALTER TABLE given_up RENAME TO giving_up;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

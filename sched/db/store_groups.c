@@ -134,24 +134,47 @@ bool store_group_has_jobs(struct store *st, uint64_t id) {
 
 /* --- tallies ----------------------------------------------------------------------------------------------------- */
 
-int store_give_up(struct store *st, uint64_t group, const char *why) {
-    return store_run(st, SQL_GIVE_UP, INTEGER(group), TEXT(why));
+int store_fails_more(struct store *st, uint64_t group, uid_t uid, uint64_t *n) {
+    int64_t now;
+    int rc = store_run(st, SQL_FAILS_MORE, INTEGER(group), INTEGER(uid));
+    if (rc == 0)
+        rc = store_integers(st, &now, 1, SQL_FAILS_OF, INTEGER(group), INTEGER(uid));
+    if (rc == 0)
+        *n = (uint64_t)now;
+    return rc;
 }
 
-int store_giving_up(struct store *st, int64_t *uid, uint64_t *group, char why[JOB_WHY_MAX]) {
+int store_fails_less(struct store *st, uint64_t group, uid_t uid) {
+    return store_run(st, SQL_FAILS_LESS, INTEGER(group), INTEGER(uid));
+}
+
+int store_fails_forget(struct store *st, uint64_t group) {
+    return store_run(st, SQL_FAILS_FORGET, INTEGER(group));
+}
+
+int store_give_up(struct store *st, uint64_t group, uid_t uid, const char *why) {
+    return store_run(st, SQL_GIVE_UP, INTEGER(group), INTEGER(uid), TEXT(why));
+}
+
+int store_giving_up(struct store *st, int64_t *uid, struct giving_up *out) {
     sqlite3_stmt *q;
     int rc = store_row_in_turn(st, &q, SQL_GIVING_UP, uid);
     if (rc < 0)
         return rc;
-    *group = (uint64_t)sqlite3_column_int64(q, 1);
-    store_copy(q, 2, why, JOB_WHY_MAX);
+    *out = (struct giving_up){
+        .uid = (uid_t)*uid, .group = (uint64_t)sqlite3_column_int64(q, 1), .at = (uint64_t)sqlite3_column_int64(q, 2)};
+    store_copy(q, 3, out->why, sizeof out->why);
     store_end(q);
     return 0;
 }
 
-int store_gave_up(struct store *st, uint64_t group, const char *why) {
-    int rc = store_run(st, SQL_GIVE_UP_BELOW, INTEGER(group), TEXT(why));
-    return rc < 0 ? rc : store_run(st, SQL_GAVE_UP, INTEGER(group));
+int store_gave_up_to(struct store *st, const struct giving_up *g) {
+    return store_run(st, SQL_GAVE_UP_TO, INTEGER(g->uid), INTEGER(g->group), INTEGER(g->at));
+}
+
+int store_gave_up(struct store *st, const struct giving_up *g) {
+    int rc = store_run(st, SQL_GIVE_UP_BELOW, INTEGER(g->uid), INTEGER(g->group));
+    return rc < 0 ? rc : store_run(st, SQL_GAVE_UP, INTEGER(g->uid), INTEGER(g->group));
 }
 
 static int touch(struct store *st, uint64_t group, const struct tally *d) {

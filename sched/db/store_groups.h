@@ -28,11 +28,21 @@ int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id);
 int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
 /* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
 int store_group_open_below(struct store *st, uint64_t id);
-/* Groups whose jobs are being cancelled, as too many have failed; why is what these say. In it are next those of the
- * user whose .options that is; all, if it is root's. */
-int store_give_up(struct store *st, uint64_t group, const char *why);
-int store_giving_up(struct store *st, int64_t *uid, uint64_t *group, char why[JOB_WHY_MAX]); /* in turn, too; -ENOENT */
-int store_gave_up(struct store *st, uint64_t group, const char *why); /* done there; the groups in it are next */
+/* Failed jobs of a user in a group and those in it, counted where the group has max_fails=. */
+int store_fails_more(struct store *st, uint64_t group, uid_t uid, uint64_t *n); /* one more; *n: with it */
+int store_fails_less(struct store *st, uint64_t group, uid_t uid);              /* of the group and of all above it */
+int store_fails_forget(struct store *st, uint64_t group);                       /* of all users */
+/* A user's jobs in a group that are being cancelled, as too many of his have failed. */
+struct giving_up {
+    uid_t uid;
+    uint64_t group, at;    /* jobs up to this id were looked at */
+    char why[JOB_WHY_MAX]; /* what the cancelled ones say */
+};
+int store_give_up(struct store *st, uint64_t group, uid_t uid, const char *why);
+int store_giving_up(struct store *st, int64_t *uid, struct giving_up *out); /* in turn, too; -ENOENT */
+int store_gave_up_to(struct store *st, const struct giving_up *g);
+/* Done there; next are the groups in it of the user whose .options that is; all, if it is root's. */
+int store_gave_up(struct store *st, const struct giving_up *g);
 /* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
 int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */
 int store_tally_get(struct store *st, uint64_t group, struct tally *out);

@@ -141,19 +141,24 @@ static void constraint_slice(struct sched *s) {
     }
 }
 
-/* The other jobs of a group of which too many have failed (give_up.c). */
+/* The other jobs of a user of whom too many have failed in a group (give_up.c). */
 static void give_up_slice(struct sched *s) {
-    uint64_t group, ids[ROWS];
-    char why[JOB_WHY_MAX];
-    int rc = store_giving_up(s->store, &s->giving_up_user, &group, why);
+    struct giving_up g;
+    uint64_t ids[ROWS];
+    uid_t owner;
+    int rc = store_giving_up(s->store, &s->giving_up_user, &g);
     s->giving_up = rc == 0;
     if (rc < 0)
         return;
-    int n = store_ids(s->store, SET_UNENDED, (int64_t)group, 0, ids, ROWS);
-    for (int i = 0; i < n && rc == 0; i++)
-        rc = cancel_job(s, ids[i], why);
-    if (rc == 0 && n < ROWS)
-        rc = store_gave_up(s->store, group, why);
+    int n = store_ids(s->store, SET_UNENDED, (int64_t)g.group, g.at, ids, ROWS);
+    for (int i = 0; i < n && rc == 0; i++) {
+        g.at = ids[i];
+        rc = store_owner(s->store, ids[i], &owner);
+        if (rc == 0 && owner == g.uid)
+            rc = cancel_job(s, ids[i], g.why);
+    }
+    if (rc == 0)
+        rc = n < ROWS ? store_gave_up(s->store, &g) : store_gave_up_to(s->store, &g);
     if (sched_check(s, rc) < 0)
         s->giving_up = false; /* until the next failure, or the next daemon */
 }

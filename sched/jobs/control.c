@@ -44,7 +44,8 @@ int cancel_job(struct sched *s, uint64_t job, const char *why) {
 /* What the .options of a group said is in force no more. */
 static int forget_options(struct sched *s, uint64_t group) {
     limits_changed(s);
-    return store_group_set_options(s->store, group, "");
+    int rc = limits_said(s) ? store_fails_forget(s->store, group) : 0;
+    return rc < 0 ? rc : store_group_set_options(s->store, group, "");
 }
 
 int sched_cancel(struct sched *s, uint64_t job) {
@@ -341,6 +342,8 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         rc = quota_job(s, r.job.uid, 1);
     if (rc == 0)
         rc = clear_name(s, to_group, to_name, no_replace, &r.job);
+    if (rc == 0)
+        rc = give_up_fewer(s, &r.job);
     if (rc == 0)
         rc = move_failure(s, &r, to_group);
     if (rc < 0)

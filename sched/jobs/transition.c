@@ -109,7 +109,9 @@ int sched_remove(struct sched *s, struct job_row *r) {
     ops_of(s, r)->drop(s, r->job.id);
     reading_stop(s, r->job.id);
     watch_gone(s);
-    int rc = job_ended(r->job.state) || r->job.shelf >= SHELF_ORPHAN ? 0 : settle(s, &r->job, false);
+    int rc = give_up_fewer(s, &r->job);
+    if (rc == 0 && !job_ended(r->job.state) && r->job.shelf < SHELF_ORPHAN)
+        rc = settle(s, &r->job, false);
     if (rc == 0 && job_is_stream(&r->job) && !r->stream)
         rc = s->ops->job[OPS_STREAM].ended(s, r);
     if (rc == 0)
@@ -138,8 +140,10 @@ int sched_forget(struct sched *s, uint64_t job, bool held_open) {
         delta.failed--;
     else
         delta.cancelled--;
+    rc = give_up_fewer(s, &r.job);
     r.job.shelf = SHELF_ORPHAN;
-    rc = store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF);
+    if (rc == 0)
+        rc = store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF);
     sched_note(s, job);
     return rc < 0 ? rc : store_tally_add(s->store, r.job.group, &delta);
 }

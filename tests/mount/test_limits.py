@@ -136,7 +136,7 @@ def test_after_so_many_failures_the_rest_is_cancelled(wide, killed):
     assert (wide.info / "G/.wait").read_text() == "done 1 failed 2 cancelled 42\n"
     for name in ("G/f2", "G/held", "G/sub/j0", "G/sub/j39"):
         assert wide.state(name) == "cancelled"
-        assert wide.why(name) == "cancelled: its group has 2 failed, and jobs/G/.options says max_fails=2"
+        assert wide.why(name) == "cancelled: 2 jobs of its user have failed in this group, and jobs/G/.options says max_fails=2"
     assert (wide.jobs / "G/.draft").read_text() == "not closed as a job"
     wide.put("G/later", "#!/bin/sh\necho later\n")  # what comes afterwards runs
     assert wide.result("G/later") == b"later\n"
@@ -149,25 +149,81 @@ def test_a_running_job_says_why_it_was_cancelled(wide):
     assert (wide.info / "G/.wait").read_text() == "done 0 failed 1 cancelled 1\n"
     assert (wide.info / "G/j0/wait").read_text() == "cancelled\n"
     assert (wide.info / "G/j0/exit").read_text() == "SIGKILL\n"
-    assert wide.why("G/j0") == "cancelled: its group has 1 failed, and jobs/G/.options says max_fails=1"
+    assert wide.why("G/j0") == "cancelled: 1 job of its user has failed in this group, and jobs/G/.options says max_fails=1"
+
+
+HELD = "printf '#!/bin/sh\\n#ppfs: hold=1' > "
+FAIL = "for f in {f}; do echo 1/0 > $M/jobs/G/$f; cat $M/info/G/$f/wait; done"
+
+
+def states(mount, *names):
+    return [mount.state("G/" + name) for name in names]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_failures_of_a_user_end_only_jobs_of_his(shared, alice, mallory, killed):
+    """In a group that several write into, each one's failures count for himself."""
+    (shared.jobs / "G").mkdir()
+    (shared.jobs / "G").chmod(0o1777)
+    (shared.jobs / "G/.options").write_text("max_fails=2")
+    assert mallory.sh(HELD + "$M/jobs/G/m; " + HELD + "$M/jobs/G/m2", M=shared.mnt).stderr == ""
+    p = alice.sh(HELD + "$M/jobs/G/a; mkdir $M/jobs/G/A; " + HELD + "$M/jobs/G/A/a; printf '#!/bin/sh\\nsleep 1000' > $M/jobs/G/runs;" +
+                 FAIL.format(f="fa"), M=shared.mnt)
+    assert (p.stdout, p.stderr) == ("failed\n", "")
+    wait_until(lambda: shared.state("G/runs") == "running", "her job to run")
+    assert mallory.sh(FAIL.format(f="f1"), M=shared.mnt).stdout == "failed\n"
+    assert states(shared, "m", "a") == ["held", "held"]  # two have failed, but not two of one user
+    if killed:
+        shared.kill_daemon()
+    assert mallory.sh(FAIL.format(f="f2"), M=shared.mnt).stdout == "failed\n"
+    for name in "m", "m2":
+        wait_until(lambda: shared.state("G/" + name) == "cancelled", "mallory's to be cancelled")
+        assert shared.why("G/" + name) == "cancelled: 2 jobs of its user have failed in this group, and jobs/G/.options says max_fails=2"
+    wait_until(lambda: shared.state("G/runs") == "running", "her job to run on")
+    assert states(shared, "a", "A/a") == ["held", "held"]
+    p = mallory.sh("rm $M/failures/G/f1; " + HELD + "$M/jobs/G/m3; " + FAIL.format(f="f3"), M=shared.mnt)
+    assert (p.stdout, p.stderr) == ("failed\n", "")  # again two of his are there
+    wait_until(lambda: shared.state("G/m3") == "cancelled", "mallory's to be cancelled")
+    assert states(shared, "a", "A/a") == ["held", "held"]
+    assert alice.sh(FAIL.format(f="fb"), M=shared.mnt).stdout == "failed\n"
+    for name in "a", "A/a", "runs":
+        wait_until(lambda: shared.state("G/" + name) == "cancelled", "hers to be cancelled")
+
+
+def test_a_failure_that_is_gone_or_runs_again_counts_no_longer(wide):
+    group(wide, "G", "max_fails=2")
+    wide.put("G/held", "#!/bin/sh\n#ppfs: hold=1\n")
+    for i in range(2):
+        wide.put("G/f%d" % i, FAILS)
+        wide.wait("G/f%d" % i)
+        (wide.failures / ("G/f%d" % i)).unlink()
+    wide.put("G/again", "#!/bin/sh\ntest -e %s/go\n" % wide.work)
+    wide.wait("G/again")
+    (wide.work / "go").touch()
+    (wide.failures / "G/again").rename(wide.jobs / "G/again")
+    assert wide.wait("G/again") == "done"
+    wide.put("G/last", FAILS)
+    wide.wait("G/last")
+    assert wide.state("G/held") == "held"
+    wide.put("G/f", FAILS)
+    wait_until(lambda: wide.state("G/held") == "cancelled", "the held one to be cancelled by the second failure")
 
 
 def test_jobs_in_another_users_group_are_cancelled_only_by_root(shared, alice, mallory):
     p = mallory.sh("mkdir -p $M/jobs/G/own; chmod 777 $M/jobs/G $M/jobs/G/own", M=shared.mnt)
     assert p.stderr == ""
-    p = alice.sh("cd $M; mkdir jobs/G/A; for d in own A .; do printf '#!/bin/sh\\n#ppfs: hold=1' > jobs/G/$d/held; done; "
-                 "mkdir jobs/G/A/B; chmod 777 jobs/G/A/B; printf '#!/bin/sh\\nsleep 1000' > jobs/G/A/runs", M=shared.mnt)
+    p = alice.sh("cd $M; mkdir jobs/G/A; for d in own A .; do " + HELD + "jobs/G/$d/held; done; "
+                 "mkdir jobs/G/A/B; " + HELD + "jobs/G/A/B/held; printf '#!/bin/sh\\nsleep 1000' > jobs/G/A/runs", M=shared.mnt)
     assert p.stderr == ""
     wait_until(lambda: shared.state("G/A/runs") == "running", "her job to run")
-    p = mallory.sh("cd $M; printf '#!/bin/sh\\n#ppfs: hold=1' > jobs/G/A/B/held; echo max_fails=1 > jobs/G/.options; "
-                   "echo 1/0 > jobs/G/f; cat info/G/f/wait", M=shared.mnt)
-    assert p.stdout == "failed\n"
-    wait_until(lambda: shared.state("G/own/held") == "cancelled", "mallory's group to be given up")
-    assert [shared.state("G/" + n) for n in ("held", "own/held", "A/held", "A/runs", "A/B/held")] == [
-        "cancelled", "cancelled", "held", "running", "held"]
+    assert mallory.sh("echo max_fails=1 > $M/jobs/G/.options", M=shared.mnt).stderr == ""
+    assert alice.sh(FAIL.format(f="f"), M=shared.mnt).stdout == "failed\n"
+    for name in "held", "own/held":
+        wait_until(lambda: shared.state("G/" + name) == "cancelled", "what she has in mallory's groups to be cancelled")
+    assert states(shared, "A/held", "A/runs", "A/B/held") == ["held", "running", "held"]
     mallory.sh("rm $M/jobs/G/.options", M=shared.mnt)
-    (shared.jobs / "G/.options").write_text("max_fails=2")
-    mallory.sh("echo 1/0 > $M/jobs/G/f2", M=shared.mnt)
+    (shared.jobs / "G/.options").write_text("max_fails=1")
+    assert alice.sh(FAIL.format(f="f2"), M=shared.mnt).stdout == "failed\n"
     for name in "A/held", "A/runs", "A/B/held":
         wait_until(lambda: shared.state("G/" + name) == "cancelled", "%s to be cancelled by root's limit" % name)
 

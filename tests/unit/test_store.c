@@ -58,7 +58,8 @@ static void test_long_work_in_turn(void **state) {
     int64_t settling = -1, opening = -1, giving_up = -1;
     uint64_t id, groups[4];
     bool succeeded;
-    char name[JOB_NAME_MAX + 1], why[JOB_WHY_MAX];
+    char name[JOB_NAME_MAX + 1];
+    struct giving_up g;
     for (uint64_t i = 0; i < 4; i++) {
         struct group g = {.id = store_next_id(st), .uid = of[i]};
         struct job j = {.id = 100 + i, .uid = of[i]};
@@ -66,7 +67,7 @@ static void test_long_work_in_turn(void **state) {
         groups[i] = g.id;
         assert_int_equal(store_group_insert(st, &g), 0);
         assert_int_equal(store_group_set_opening(st, g.id, true), 0);
-        assert_int_equal(store_give_up(st, g.id, "why"), 0);
+        assert_int_equal(store_give_up(st, g.id, of[i], "why"), 0);
         assert_int_equal(store_settle_add(st, &j, true), 0);
     }
     for (int i = 0; i < 4; i++) {
@@ -74,8 +75,8 @@ static void test_long_work_in_turn(void **state) {
         assert_true(settling == turns[i] && id == (turns[i] == 5 ? 100 : 103));
         assert_int_equal(store_group_next_opener(st, &opening, &id), 0);
         assert_true(opening == turns[i] && id == groups[turns[i] == 5 ? 0 : 3]);
-        assert_int_equal(store_giving_up(st, &giving_up, &id, why), 0);
-        assert_true(giving_up == turns[i] && id == groups[turns[i] == 5 ? 0 : 3]);
+        assert_int_equal(store_giving_up(st, &giving_up, &g), 0);
+        assert_true(giving_up == turns[i] && g.group == groups[turns[i] == 5 ? 0 : 3]);
     }
 }
 
