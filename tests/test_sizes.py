@@ -1,4 +1,9 @@
-"""A reader sees a file as a whole: no header over 120 lines, no other file of code over 500, tests among them."""
+"""A reader sees a file as a whole: no header over 120 lines, no other file of code over 500, tests among them; and no
+conditional expression inside another."""
+import re
+
+import pytest
+
 from rooms import TOP
 
 FOLDERS = ("fs", "sched", "worker", "net", "scripts", "tests")
@@ -31,3 +36,41 @@ def test_no_other_file_is_too_long():
 def test_a_long_file_is_found():
     assert too_long(TOP / "a.h", "\n" * 121) and not too_long(TOP / "a.h", "\n" * 120)
     assert too_long(TOP / "a.py", "\n" * 501) and not too_long(TOP / "a.c", "\n" * 500)
+
+
+TOKEN = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|^[ \t]*#(?:\\\n|[^\n])*|.""", re.DOTALL | re.MULTILINE)
+
+
+def nested_conditionals(text):
+    """The numbers of the lines of C with a ?: inside another one."""
+    lines, line, open_ones = [], 1, [0]  # how many ?: each bracket around has begun
+    for token in (m[0] for m in TOKEN.finditer(text)):
+        if token in "([{":
+            open_ones.append(0)
+        elif token in ")]}" and len(open_ones) > 1:
+            open_ones.pop()
+        elif token in ";,":
+            open_ones[-1] = 0
+        elif token == "?":
+            if any(open_ones):
+                lines.append(line)
+            open_ones[-1] += 1
+        line += token.count("\n")
+    return lines
+
+
+def test_no_conditional_in_another():
+    files = [p for p in TOP.glob("*/**/*.[ch]") if p.relative_to(TOP).parts[0] in FOLDERS]
+    assert len(files) > 300
+    assert [f"{p.relative_to(TOP)}:{line}" for p in files for line in nested_conditionals(p.read_text())] == [], "write an if"
+
+
+@pytest.mark.parametrize("text, lines", [
+    ("x = a ? b : c ? d : e;", [1]),
+    ("x = a ? b\n      : f(y, c ? d : e);", [2]),
+    ("x = a ? (b ? c : d) : e;", [1]),
+    ("int x = a ? b : c, y = d ? e : f; f(a ? b : c, d ? e : f); if (a ? b : c) return d ? e : f;", []),
+    ("/* a ? b : c ? */ x = a ? '?' : \"? :\"; // ? ?", []),
+])
+def test_a_conditional_in_another_is_found(text, lines):
+    assert nested_conditionals(text) == lines

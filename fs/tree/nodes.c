@@ -112,8 +112,11 @@ int nodes_set(struct fs *fs, fuse_ino_t ino, const char *value) {
 int nodes_set_discover(struct fs *fs, fuse_ino_t ino, const char *value) {
     char where[256];
     long on;
-    if (text_number(value, &on) == 0)
-        return on != 0 && on != 1 ? -EINVAL : sched_set_discover(fs->sched, on ? "" : NULL);
+    bool number = text_number(value, &on) == 0;
+    if (number && on != 0 && on != 1)
+        return -EINVAL;
+    if (number)
+        return sched_set_discover(fs->sched, on ? "" : NULL);
     size_t len = strcspn(value, " \t\r\n");
     if (!len || len >= sizeof where || value[len + strspn(value + len, " \t\r\n")])
         return -EINVAL;

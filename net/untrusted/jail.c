@@ -70,7 +70,9 @@ static uint32_t enter_landlock(void) {
         return 0;
     long failed = syscall(SYS_landlock_restrict_self, (int)fd, 0);
     close((int)fd);
-    return failed ? 0 : JAIL_FILES | (r.scoped ? JAIL_SCOPE : 0);
+    if (failed)
+        return 0;
+    return JAIL_FILES | (r.scoped ? JAIL_SCOPE : 0);
 }
 
 /* --- system calls ------------------------------------------------------------------------------------------------ */

@@ -89,7 +89,9 @@ static void catch_up(struct stream *st) {
     if (st->parsed < l->at)
         return;
     l->at = st->parsed;
-    l->skip = st->in_frame ? st->left : l->at < (int64_t)FRAME_MAGIC_SIZE ? FRAME_MAGIC_SIZE - (uint64_t)l->at : 0;
+    l->skip = st->in_frame ? st->left : 0;
+    if (!st->in_frame && l->at < (int64_t)FRAME_MAGIC_SIZE)
+        l->skip = FRAME_MAGIC_SIZE - (uint64_t)l->at;
     l->have = (unsigned)st->carry.size;
     l->parts = st->parts.size + (st->in_frame ? st->left : 0);
     l->part_id = st->part.id;

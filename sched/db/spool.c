@@ -156,7 +156,9 @@ static int64_t copy_range(int from, int to, uint64_t size, uint64_t from_at, uin
 
 static int64_t copy(struct task *t, int flags, uint64_t size) {
     int from = open_file(t->sp, t->name, O_RDONLY), to = open_file(t->sp, t->to, O_WRONLY | O_CREAT | flags);
-    int64_t rc = from < 0 ? from : to < 0 ? to : copy_range(from, to, size, t->offset, t->to_at);
+    int64_t rc = from < 0 ? from : to;
+    if (from >= 0 && to >= 0)
+        rc = copy_range(from, to, size, t->offset, t->to_at);
     close_file(from);
     close_file(to);
     return rc;
@@ -201,15 +203,19 @@ static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **byt
     int64_t n = read_all(fd, head, sizeof head, 0);
     uint64_t want = n < 0 ? 0 : spec_needs(t->job_name, head, (size_t)n, size);
     *bytes = malloc(want + 1);
-    return n < 0 ? n : *bytes ? read_all(fd, *bytes, want, 0) : -ENOMEM;
+    if (n < 0)
+        return n;
+    return *bytes ? read_all(fd, *bytes, want, 0) : -ENOMEM;
 }
 
 static int64_t do_spec(struct task *t) {
     struct stat st;
     char *bytes = NULL;
     int fd = open_file(t->sp, t->name, O_RDONLY);
-    int64_t n = fd < 0 ? fd : fstat(fd, &st) < 0 || fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0 ? -errno : 0;
-    if (n == 0)
+    int64_t n = fd;
+    if (fd >= 0 && (fstat(fd, &st) < 0 || fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
+        n = -errno;
+    else if (fd >= 0)
         n = read_spec(t, fd, (uint64_t)st.st_size, &bytes);
     t->spec.rc = n < 0 ? (int)n : spec_read(t->job_name, bytes, (size_t)n, &t->spec.kind, t->spec.options, t->spec.why);
     free(bytes);
@@ -231,14 +237,16 @@ static int64_t do_write(struct task *t) {
 static int64_t do_write_hashed(struct task *t) {
     uint8_t hash[DIGEST_SIZE];
     int rc = digest(t->from, t->size, hash);
-    return rc < 0 ? rc : memcmp(hash, t->hash, sizeof hash) != 0 ? -EBADMSG : do_write(t);
+    if (rc == 0 && memcmp(hash, t->hash, sizeof hash) != 0)
+        rc = -EBADMSG;
+    return rc < 0 ? rc : do_write(t);
 }
 
 static int64_t do_truncate(struct task *t) {
     int fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
-    int64_t rc = fd < 0 ? fd : ftruncate(fd, (off_t)t->offset) < 0 ? -errno : 0;
+    int64_t rc = fd < 0 || ftruncate(fd, (off_t)t->offset) == 0 ? 0 : -errno;
     close_file(fd);
-    return rc;
+    return fd < 0 ? fd : rc;
 }
 
 static int64_t do_read(struct task *t) {

@@ -169,5 +169,7 @@ int store_examine(const char *dir, examine_told *told, void *arg) {
     sqlite3_close(e.db);
     if (lock >= 0)
         close(lock);
-    return rc < 0 ? rc : (int)(e.found < FOUND_MAX ? e.found : FOUND_MAX);
+    if (e.found > FOUND_MAX)
+        e.found = FOUND_MAX;
+    return rc < 0 ? rc : (int)e.found;
 }

@@ -59,7 +59,9 @@ static int on_write(sqlite3_file *f, const void *bytes, int size, sqlite3_int64 
         l->at = at;
     memcpy(l->bytes + l->size, bytes, (size_t)size);
     l->size += size;
-    l->next = !header ? ANY : is_commit(bytes) ? LAST_PAGE : PAGE;
+    l->next = ANY;
+    if (header)
+        l->next = is_commit(bytes) ? LAST_PAGE : PAGE;
     int rc = header || page ? SQLITE_OK : let_go(f);
     l->end = rc == SQLITE_OK ? at + size : -1;
     return rc;

@@ -124,7 +124,9 @@ double estimate_us(const struct host *h, unsigned function) {
 double estimate_excess(const struct host *h, unsigned function) {
     struct took t = took(h, function);
     double fastest = h->s->hosts->estimates.fastest[function];
-    double us = t.us == 0 ? by_others(h, function) : alike(t) ? t.us : 0;
+    double us = alike(t) ? t.us : 0;
+    if (t.us == 0)
+        us = by_others(h, function);
     return fastest > 0 && us > fastest * SLOWER ? us - fastest : 0;
 }
 

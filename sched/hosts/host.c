@@ -131,9 +131,11 @@ static const struct state table[STATES] = {
 static const struct states host_states = {"host", table, STATES};
 
 void host_trace(struct host *h) {
-    unsigned state = h->leaving ? STATE_LEAVES : !h->runner.ops ? STATE_AWAY : STATE_UP;
-    if (state == STATE_UP && host_drains(h))
-        state = STATE_DRAINS;
+    unsigned state = host_drains(h) ? STATE_DRAINS : STATE_UP;
+    if (h->leaving)
+        state = STATE_LEAVES;
+    else if (!h->runner.ops)
+        state = STATE_AWAY;
     bool up = state == STATE_UP || state == STATE_DRAINS,
          was_up = h->state_told == STATE_UP || h->state_told == STATE_DRAINS;
     if (up && was_up && h->cpus != h->slots_told)

@@ -83,12 +83,15 @@ static void describe(const struct host *h, struct node *out) {
                          .done = h->done,
                          .failed = h->failed,
                          .seconds = (double)h->run_us / 1e6};
-    out->seen = h->pool ? clock_wall_us() : h->remote ? remote_seen_us(h->remote) : h->seen;
+    out->seen = h->remote ? remote_seen_us(h->remote) : h->seen;
+    if (h->pool)
+        out->seen = clock_wall_us();
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);
     why_of(h, out->why, sizeof out->why);
-    snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : *h->address ? h->address : h->name);
+    const char *address = *h->address ? h->address : h->name;
+    snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : address);
     printable(out->python, sizeof out->python);
     printable(out->why, sizeof out->why);
     printable(out->address, sizeof out->address);

@@ -213,8 +213,11 @@ static void listen_again(struct sched *s, char *listen, size_t size) {
 /* As it was committed. */
 static void discover_again(struct sched *s) {
     char text[DISCOVER_WHERE_MAX];
-    bool on = store_meta_get_text(s->store, "discover", text, sizeof text) == 0 && strcmp(text, "0") != 0;
-    const char *now = registry_discovers(s->hosts->registry), *where = !on ? NULL : strcmp(text, "1") == 0 ? "" : text;
+    const char *now = registry_discovers(s->hosts->registry), *where = text;
+    if (store_meta_get_text(s->store, "discover", text, sizeof text) < 0 || strcmp(text, "0") == 0)
+        where = NULL;
+    else if (strcmp(text, "1") == 0)
+        where = "";
     if (now == where || (now && where && strcmp(now, where) == 0))
         return;
     if (registry_discover(s->hosts->registry, where) < 0)
@@ -397,5 +400,7 @@ const char *sched_discovers(struct sched *s) {
 
 int sched_set_discover(struct sched *s, const char *where) {
     int rc = registry_discover(s->hosts->registry, where);
-    return rc < 0 ? rc : store_meta_set_text(s->store, "discover", !where ? "0" : *where ? where : "1");
+    if (!where || !*where)
+        where = where ? "1" : "0";
+    return rc < 0 ? rc : store_meta_set_text(s->store, "discover", where);
 }

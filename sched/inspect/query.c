@@ -76,7 +76,9 @@ int64_t sched_size(struct sched *s, uint64_t job, enum job_body body) {
     if (out)
         return out->spooled ? out->written : out->size;
     int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
-    return rc == -ENOENT ? 0 : rc < 0 ? rc : b.file == BODY_LOG ? store_log_size(s->store, job, body) : b.size;
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    return b.file == BODY_LOG ? store_log_size(s->store, job, body) : b.size;
 }
 
 int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf, size_t size, uint64_t offset,

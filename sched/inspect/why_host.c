@@ -142,6 +142,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
             away = h;
     }
     struct demand d = {place, j->cpus, estimate_known(s, j), j->uid, ""};
+    static const char *of_the_node[] = {" (ppfs-node --uids)", " (ppfs-node --root-jobs)"};
     const struct host *slower = slots ? host_choose(s, &d) : NULL;
     if (slower && estimate_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node",
@@ -167,10 +168,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
                  host_local(s)->python, foreign->name, *foreign->python ? foreign->python : "none yet");
     else if (closed)
         snprintf(buf, size, "queued: there is no slot for a job of user %u; nodes/%s runs none of his%s",
-                 (unsigned)j->uid, closed->name,
-                 closed->single ? " (ppfs --node-user)"
-                 : j->uid       ? " (ppfs-node --uids)"
-                                : " (ppfs-node --root-jobs)");
+                 (unsigned)j->uid, closed->name, closed->single ? " (ppfs --node-user)" : of_the_node[j->uid == 0]);
     else
         snprintf(buf, size, "queued: there is no slot; echo 2 > nodes/%s/cpus makes two",
                  empty ? empty->name : "local");

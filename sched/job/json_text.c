@@ -43,10 +43,11 @@ static int escape_at(const char *p, const char *end) {
     if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
         return -1;
     for (int i = 2; i < 6; i++) {
-        const char *hex = "0123456789abcdef", *digit = p[i] ? strchr(hex, p[i] | (p[i] >= 'A' ? 0x20 : 0)) : NULL;
+        const char *hex = "0123456789abcdefABCDEF", *digit = memchr(hex, p[i], strlen(hex));
         if (!digit)
             return -1;
-        n = n * 16 + (int)(digit - hex);
+        int value = (int)(digit - hex);
+        n = n * 16 + (value < 16 ? value : value - 6);
     }
     return n;
 }

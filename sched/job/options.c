@@ -449,7 +449,8 @@ const char *options_binding(const struct options *o) {
     return NULL;
 }
 const char *const *options_drafts(const struct options *o) {
-    return !(o->set & (1u << DRAFTS)) ? NULL : o->drafts.count ? (const char *const *)o->drafts.items : empty;
+    const char *const *drafts = o->drafts.count ? (const char *const *)o->drafts.items : empty;
+    return o->set & (1u << DRAFTS) ? drafts : NULL;
 }
 uint32_t options_max(const struct options *o) {
     return o->max;

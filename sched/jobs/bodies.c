@@ -14,9 +14,11 @@ int draft_spec(struct sched *s, uint64_t job, struct body *out) {
         *out = (struct body){.size = 0, .file = SPEC_FILE};
     else if (rc < 0)
         return rc;
-    int64_t size = out->file == BODY_LOG ? store_log_size(s->store, job, BODY_SPEC)
-                   : out->file           ? spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file})
-                                         : -1;
+    int64_t size = -1;
+    if (out->file == BODY_LOG)
+        size = store_log_size(s->store, job, BODY_SPEC);
+    else if (out->file)
+        size = spool_size(s->spool, (struct spool_name){job, BODY_SPEC, out->file});
     if (size >= 0)
         out->size = size;
     return 0;

@@ -30,7 +30,9 @@ static struct spool_name spec_name(uint64_t job) {
 
 static int check_name(const char *name) {
     size_t n = strlen(name);
-    return n > JOB_NAME_MAX ? -ENAMETOOLONG : n == 0 || strchr(name, '/') ? -EINVAL : 0;
+    if (n > JOB_NAME_MAX)
+        return -ENAMETOOLONG;
+    return n == 0 || strchr(name, '/') ? -EINVAL : 0;
 }
 
 /* The directory of the job whose file is being copied, malloc'd; *out NULL: none. Another user's directory is not used:
@@ -188,7 +190,9 @@ static int copy_spec(struct sched *s, uint64_t from, uint64_t to, sched_done *do
 static int may_copy(struct sched *s, uid_t uid, uint64_t job) {
     struct body b;
     int rc = s->c.quotas ? draft_spec(s, job, &b) : -ENOENT;
-    return rc == -ENOENT ? 0 : rc < 0 ? rc : quota_bytes(s, uid, b.size);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    return quota_bytes(s, uid, b.size);
 }
 
 int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct writer *w, struct job *out,

@@ -46,7 +46,9 @@ static int close_draft(struct sched *s, struct job_row *r, pid_t pid, int64_t si
             refused = may_close(s, j);
     }
     int saved = store_job_save(s->store, r, SAVE_QUEUE);
-    return rc < 0 ? rc : saved < 0 ? saved : refused;
+    if (rc < 0 || saved < 0)
+        return rc < 0 ? rc : saved;
+    return refused;
 }
 
 int sched_flush(struct sched *s, uint64_t job, pid_t pid, bool opener, bool sync, sched_done *done, void *arg) {

@@ -227,9 +227,11 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         rc = store_group_get(s->store, to_parent, &up);
     if (rc == 0)
         rc = store_tally_get(s->store, group, &t);
-    if (rc < 0 || n == 0 || n > JOB_NAME_MAX)
-        return rc < 0 ? rc : n ? -ENAMETOOLONG : -EINVAL;
-    if (group_is_below(s, to_parent, group))
+    if (rc < 0)
+        return rc;
+    if (n > JOB_NAME_MAX)
+        return -ENAMETOOLONG;
+    if (n == 0 || group_is_below(s, to_parent, group))
         return -EINVAL;
     if (depth_of(s, to_parent) + store_group_levels(s->store, group) > GROUP_LEVELS)
         return -ENAMETOOLONG;

@@ -142,7 +142,9 @@ static int wait_for(struct sched *s, const struct job_row *r, const struct optio
 static int still_waits(struct sched *s, uint64_t job) {
     uint64_t on, count;
     int rc = store_dep_first(s->store, job, &on, &count);
-    return rc == -ENOENT ? 0 : rc < 0 ? rc : 1;
+    if (rc == -ENOENT)
+        return 0;
+    return rc < 0 ? rc : 1;
 }
 
 /* --- into the queue ---------------------------------------------------------------------------------------------- */
@@ -210,7 +212,9 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     struct options *o = options_create();
     char *saved = NULL, foreign[JOB_WHY_MAX];
     struct job *j = &r->job;
-    int err = o ? r->stream ? 0 : take_name(s, j) : -ENOMEM;
+    int err = o ? 0 : -ENOMEM;
+    if (err == 0 && !r->stream)
+        err = take_name(s, j);
     if (err == 0)
         err = group_options(s, j->group, j->uid, o, foreign, sizeof foreign);
     if (err == -EPERM) {

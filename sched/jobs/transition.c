@@ -35,7 +35,9 @@ static int settle(struct sched *s, const struct job *j, bool succeeded) {
 }
 
 static const struct job_ops *ops_of(const struct sched *s, const struct job_row *r) {
-    return &s->ops->job[r->stream ? OPS_CALL : job_is_stream(&r->job) ? OPS_STREAM : OPS_JOB];
+    if (r->stream)
+        return &s->ops->job[OPS_CALL];
+    return &s->ops->job[job_is_stream(&r->job) ? OPS_STREAM : OPS_JOB];
 }
 
 int job_start(struct sched *s, struct job_row *r, struct host *h, unsigned also_save) {

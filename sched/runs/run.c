@@ -221,10 +221,12 @@ void run_committed(struct sched *s) {
             continue;
         r->outcome = (struct work_outcome){.attempt = r->attempt,
                                            .end = rc == -EAGAIN || rc == -EPIPE ? WORK_LOST : WORK_REFUSED};
-        snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s",
-                 rc == -EMSGSIZE ? "its env= are more than 64 KiB, with its name and directory"
-                 : rc == -EIO    ? "its file is damaged on the disk, or that cannot be read"
-                                 : strerror(-rc));
+        const char *why = strerror(-rc);
+        if (rc == -EMSGSIZE)
+            why = "its env= are more than 64 KiB, with its name and directory";
+        else if (rc == -EIO)
+            why = "its file is damaged on the disk, or that cannot be read";
+        snprintf(r->outcome.why, sizeof r->outcome.why, "could not be started: %s", why);
         run_finish(r);
         if (rc == -EAGAIN)
             host_short(r->host);

@@ -90,8 +90,9 @@ static int spill(struct run *r, enum output_kind stream) {
 
 /* Which of stdout and stderr are sent live: not the one that is the result. */
 unsigned run_output_live(const struct job_row *row) {
-    unsigned all = 1u << OUTPUT_STDOUT | 1u << OUTPUT_STDERR;
-    return !row->stream ? 0 : job_result_body(row->job.kind) == BODY_STDOUT ? all & ~(1u << OUTPUT_STDOUT) : all;
+    if (!row->stream)
+        return 0;
+    return 1u << OUTPUT_STDERR | (job_result_body(row->job.kind) == BODY_STDOUT ? 0 : 1u << OUTPUT_STDOUT);
 }
 
 static void keep_tail(struct run *r, const char *bytes, size_t size) {

@@ -121,7 +121,11 @@ void sched_note_unlink(struct sched *s, struct spool_name n) {
 }
 
 int sched_may_begin(struct sched *s) {
-    return s->stopping ? -ESHUTDOWN : s->damaged ? -EIO : store_full(s->store) ? -ENOSPC : 0;
+    if (s->stopping)
+        return -ESHUTDOWN;
+    if (s->damaged)
+        return -EIO;
+    return store_full(s->store) ? -ENOSPC : 0;
 }
 
 /* --- after its commit -------------------------------------------------------------------------------------------- */

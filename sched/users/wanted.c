@@ -66,7 +66,9 @@ struct want *wanted_add(struct sched *s, uint64_t job) {
     uid_t uid;
     struct want **found = tfind(&job, &s->users->wants, compare);
     struct user *u = store_owner(s->store, job, &uid) == 0 ? user_of(s, uid) : NULL;
-    struct want *w = found ? *found : u ? calloc(1, sizeof *w) : NULL;
+    struct want *w = found ? *found : NULL;
+    if (!found && u)
+        w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
     if (!found) {

@@ -178,8 +178,12 @@ static int read_command(struct run_args *a, char **words, const struct sources *
     for (; !a->name && !from->literal && *words; words++)
         if (strcmp(*words, ":::") == 0)
             return wrong("'%s' and items need -g GROUP, or -- before a command that has such an argument", *words);
-    int rc = from->lines ? read_lines(a, from->lines) : from->array ? make_array(a, from->array) : 0;
-    return rc ? rc : a->lines ? cut_lines(a) : 0;
+    int rc = 0;
+    if (from->lines)
+        rc = read_lines(a, from->lines);
+    else if (from->array)
+        rc = make_array(a, from->array);
+    return rc == 0 && a->lines ? cut_lines(a) : rc;
 }
 
 static int set_action(struct run_args *a, enum run_do what, const char *name) {

@@ -37,8 +37,13 @@ void follow_signals(void) {
 
 int follow_ready(struct pollfd *fds, nfds_t count, int timeout_ms) {
     struct timespec t = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
-    int n = caught ? 0 : ppoll(fds, count, timeout_ms < 0 ? NULL : &t, &open_to);
-    return caught ? -EINTR : n < 0 && errno != EINTR ? -errno : n < 0 ? 0 : n;
+    const struct timespec *limit = timeout_ms < 0 ? NULL : &t;
+    int n = caught ? 0 : ppoll(fds, count, limit, &open_to);
+    if (caught)
+        return -EINTR;
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    return n;
 }
 
 int follow_caught(void) {
@@ -99,7 +104,9 @@ static int pass(int from, int to) {
 int follow(const char *mount, const char *name, void (*beat)(void *arg), void *arg) {
     struct pollfd fds[2] = {{.fd = open_info(mount, name, "stdout", O_NONBLOCK), .events = POLLIN},
                             {.fd = open_info(mount, name, "stderr", O_NONBLOCK), .events = POLLIN}};
-    int rc = fds[0].fd < 0 ? fds[0].fd : fds[1].fd < 0 ? fds[1].fd : 0;
+    int rc = 0;
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = fds[i].fd < 0 ? fds[i].fd : 0;
     while (rc == 0 && (fds[0].fd >= 0 || fds[1].fd >= 0)) {
         int n = follow_ready(fds, 2, beat ? BEAT_MS : -1);
         if (n < 0)
@@ -107,7 +114,7 @@ int follow(const char *mount, const char *name, void (*beat)(void *arg), void *a
         else if (n == 0 && beat)
             beat(arg);
         for (int i = 0; i < 2 && n > 0 && rc == 0; i++) {
-            int passed = fds[i].revents ? pass(fds[i].fd, i ? STDERR_FILENO : STDOUT_FILENO) : 0;
+            int to = i == 0 ? STDOUT_FILENO : STDERR_FILENO, passed = fds[i].revents ? pass(fds[i].fd, to) : 0;
             if (passed == 1) {
                 close(fds[i].fd);
                 fds[i].fd = -1;

@@ -241,7 +241,9 @@ int group_retry(const char *mount, const char *name) {
     if (!exists(mount, name) || !path_of(root, mount, "failures", name) || !path_of(jobs, mount, "jobs", name))
         return RUN_CANNOT;
     int rc = each(root, move_back, jobs);
-    return rc < 0 ? gone_or(name, "run again", rc) : rc ? RUN_CANNOT : 0;
+    if (rc < 0)
+        return gone_or(name, "run again", rc);
+    return rc ? RUN_CANNOT : 0;
 }
 
 static int remove_one(void *arg, const char *path, const char *below) {
@@ -257,5 +259,7 @@ int group_cancel(const char *mount, const char *name) {
     if (!exists(mount, name) || !path_of(root, mount, "jobs", name))
         return RUN_CANNOT;
     int rc = each(root, remove_one, NULL);
-    return rc < 0 ? gone_or(name, "cancel", rc) : rc ? RUN_CANNOT : 0;
+    if (rc < 0)
+        return gone_or(name, "cancel", rc);
+    return rc ? RUN_CANNOT : 0;
 }

@@ -188,7 +188,9 @@ static uint32_t recall(void *self, uint64_t lease, uint32_t number) {
     struct fake_call **at = &s->calls->next; /* the first one runs */
     while (*at && (*at)->number < number)
         at = &(*at)->next;
-    uint32_t limit = *at ? (*at)->number : s->calls->number >= number ? s->calls->number + 1 : number;
+    uint32_t limit = s->calls->number >= number ? s->calls->number + 1 : number;
+    if (*at)
+        limit = (*at)->number;
     while (*at) {
         struct fake_call *c = *at;
         *at = c->next;

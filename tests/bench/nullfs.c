@@ -22,7 +22,9 @@ static const char result[] = "1.4142135623730951\n";
 static struct stat attributes(fuse_ino_t ino) {
     enum kind kind = ino <= RESULTS ? DIRECTORY : (enum kind)(ino & 0xff);
     struct stat st = {.st_ino = ino, .st_nlink = 1, .st_uid = getuid(), .st_gid = getgid()};
-    st.st_mode = kind == DIRECTORY ? S_IFDIR | 0755 : kind == JOB ? S_IFREG | 0644 : S_IFREG | 0444;
+    st.st_mode = kind == DIRECTORY ? S_IFDIR | 0755 : S_IFREG | 0444;
+    if (kind == JOB)
+        st.st_mode |= S_IWUSR;
     st.st_size = kind == RESULT ? (off_t)sizeof result - 1 : 0;
     return st;
 }

@@ -132,7 +132,7 @@ static void expand(struct text *t, const uint8_t *p, size_t size) {
     uint8_t header[FRAME_HEADER];
     for (const uint8_t *last = p + size; last - p >= 5;) {
         uint8_t op = p[0] % 7, a = p[1], b = p[2], c = p[3], d = p[4];
-        p += op == 0 ? 2 : op == 1 ? 2 : op == 3 ? 3 : 5;
+        p += (uint8_t[]){2, 2, 5, 3, 5, 5, 5}[op];
         size_t left = (size_t)(last - p), n = a < left ? a : left, body = c + d * 1024u;
         switch (op) {
         case 0:
@@ -270,9 +270,9 @@ static uint64_t write_stream(const struct text *t, bool json, unsigned cuts, str
     int rc = json ? 0 : write_piece(j.id, t->bytes, at, 0);
     for (unsigned x = cuts; rc == 0 && at < t->size;) {
         x = x * 1103515245u + 12345u;
-        size_t n = cuts == 0    ? t->size
-                   : x % 4 == 0 ? (x >> 8) % 200000u + 1
-                                : (x >> 8) % (x % 4 * x % 4 * 300u + 20u) + 1;
+        size_t n = (x >> 8) % (x % 4 == 0 ? 200000u : x % 4 * x % 4 * 300u + 20u) + 1;
+        if (cuts == 0)
+            n = t->size;
         n += t->size / 64; /* so that they do not become too many */
         n = n < t->size - at ? n : t->size - at;
         rc = write_piece(j.id, t->bytes + at, n, at);

@@ -28,8 +28,8 @@ static int is_sample(const struct dirent *e) {
 }
 
 int main(int argc, char **argv) {
-    const char *top = getenv("srcdir");
-    char *dir = argc > 1 ? join(argv[1], "") : join(top ? top : ".", "tests/fuzz/corpus/stream");
+    const char *srcdir = getenv("srcdir"), *top = srcdir ? srcdir : ".";
+    char *dir = argc > 1 ? join(argv[1], "") : join(top, "tests/fuzz/corpus/stream");
     struct dirent **names = NULL;
     bool good = true;
     int n = dir ? scandir(dir, &names, is_sample, alphasort) : -1;

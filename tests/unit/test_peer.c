@@ -277,7 +277,9 @@ static void exchange(struct end *from, struct end *to, uint8_t *body) {
     struct expected x = {to, 2000};
     uint64_t sum = 0, bytes = 0;
     for (uint32_t i = 0; i < 2000; i++) {
-        uint32_t size = i % 100 == 99 ? FRAME_BODY_MAX : i % 100 == 50 ? 16384 - 16 : i % 300;
+        uint32_t size = i % 100 == 50 ? 16384 - 16 : i % 300;
+        if (i % 100 == 99)
+            size = FRAME_BODY_MAX;
         if (i == 100)
             link_cork(from->link);
         assert_int_equal(link_send(from->link, (uint8_t)i, i, body, size), 0);

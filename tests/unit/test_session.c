@@ -125,7 +125,9 @@ struct side {
 };
 
 static uint32_t size_of(uint64_t number) {
-    return number % 1000 == 999 ? FRAME_BODY_MAX : number % 50 == 49 ? 20000 : (uint32_t)(number * 7919 % 400) + 8;
+    if (number % 1000 == 999)
+        return FRAME_BODY_MAX;
+    return number % 50 == 49 ? 20000 : (uint32_t)(number * 7919 % 400) + 8;
 }
 
 static void send_numbered(struct side *x, unsigned count) {

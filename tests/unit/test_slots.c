@@ -170,8 +170,10 @@ static void work(struct fake *f, struct slot *sl) {
     char what = script[sl->at++];
     if (what == '.')
         return;
+    static const uint8_t kinds[] = {
+        ['v'] = ANSWER_VALUE, ['e'] = ANSWER_ERROR, ['p'] = ANSWER_PART, ['n'] = ANSWER_NEED};
     struct message m = {.word = ANSWER, .lease = sl->lease, .number = sl->current, .size = what == 'n' ? 32 : 5};
-    m.kind = what == 'v' ? ANSWER_VALUE : what == 'e' ? ANSWER_ERROR : what == 'p' ? ANSWER_PART : ANSWER_NEED;
+    m.kind = kinds[(unsigned char)what];
     sl->waits = what == 'n';
     say(&f->back, m);
     if (!script[sl->at])

@@ -124,7 +124,7 @@ static int start(void *self, const struct work *w) {
     if (err)
         goto out;
     struct entry *e = entry_new(f);
-    err = e ? remote_post(f, MESSAGE_START, message_id(remote_ref(f, e), path ? 1 : 0), bytes, size) : -ENOMEM;
+    err = e ? remote_post(f, MESSAGE_START, message_id(remote_ref(f, e), path != NULL), bytes, size) : -ENOMEM;
     if (err)
         goto out;
     *e = (struct entry){.used = true, .lease = work_is_lease(w), .job = w->job, .attempt = w->attempt, .path = path};
