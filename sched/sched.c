@@ -21,7 +21,7 @@
 #define SLICE_US 5000 /* nobody in the mount notices a wait as short as this */
 
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
-    (void)arg; /* the turn that follows every event does what is due */
+    /* the turn that follows every event does what is due */
 }
 
 /* What a failed commit took back is done again. */

@@ -171,7 +171,6 @@ static bool for_fstab(const char *option) {
 /* One of the options of -o: 0 when it is taken, 1 when it is for FUSE. */
 static int listed_option(void *data, const char *option, int key, struct fuse_args *rest) {
     struct args *a = data;
-    (void)key, (void)rest;
     if (!*option || for_fstab(option))
         return 0;
     char *name = strdup(option), *equal = name ? strchr(name, '=') : NULL;

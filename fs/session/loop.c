@@ -77,7 +77,6 @@ void *loop_keep(struct fs *fs) {
 }
 
 static void on_fuse(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
     struct fs *fs = arg;
     struct loop *l = fs->loop;
     for (int i = 0; i < REQUESTS_A_TURN && !l->stop; i++) {
@@ -98,11 +97,9 @@ static void on_fuse(evutil_socket_t fd, short what, void *arg) {
 }
 
 static void on_beat(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what, (void)arg;
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
     struct fs *fs = arg;
     fs->loop->stop = true;
 }

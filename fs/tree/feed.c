@@ -24,7 +24,6 @@ struct feeds {
 };
 
 static void on_again(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what;
     struct feeds *x = arg;
     waits_wake(x->fs, (struct wait_key){.id = FEED_ID});
     handle_wake(x->fs, FEED_ID);
@@ -201,7 +200,6 @@ static bool read_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t siz
                        struct fuse_file_info *fi) {
     struct feed *f = find(fs, fi->fh);
     enum feed_rc more;
-    (void)ino, (void)off;
     if (sched_dirty(fs->sched)) {
         try_soon(fs);
         return false;

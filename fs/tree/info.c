@@ -97,8 +97,8 @@ int info_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
     return rc == 0 && !job_ended(job.state) ? -EBUSY : rc;
 }
 
+/* No other name in a group's directory is a file. */
 int info_group_unlink(struct fs *fs, fuse_ino_t dir, const char *name) {
-    (void)name; /* nothing else in there is a file */
     return group_may_go(fs, ino_id(dir));
 }
 
@@ -353,8 +353,6 @@ static bool not_ok(fuse_ino_t ino, const struct tally *t) {
 /* .ok waits here, .wait when it is read. */
 static bool open_retry_group(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                              struct fuse_file_info *fi) {
-    (void)size;
-    (void)off;
     struct group g;
     struct tally t = {0};
     int rc = sched_group(fs->sched, ino_id(ino), &g);

@@ -99,12 +99,10 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name) {
 }
 
 static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t dir, const char *name) {
-    (void)link, (void)dir, (void)name;
     reply_err(fs_of(req), req, -EPERM);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t dir, const char *name) {
-    (void)ino, (void)dir, (void)name;
     reply_err(fs_of(req), req, -EPERM);
 }
 

@@ -347,7 +347,6 @@ int link_send(struct link *l, uint8_t kind, uint64_t id, const void *body, uint3
 }
 
 static void let_go(const void *bytes, size_t size, void *arg) {
-    (void)bytes, (void)size;
     shared_buffer_release(arg);
 }
 

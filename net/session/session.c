@@ -83,7 +83,6 @@ static void session_unlink(struct session *s, const char *what) {
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
 static void release(const void *bytes, size_t size, void *block) {
-    (void)bytes, (void)size;
     send_queue_release(block);
 }
 

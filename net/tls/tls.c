@@ -184,7 +184,6 @@ static int use_key(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t 
     struct tls_conn *c = SSL_get_app_data(ssl);
     const struct tls_key *key = tls_keys_find(c->keys, c->proof.key, TLS_KEY_ID);
 
-    (void)md; /* the only suite there is has the hash of the key */
     *out = key ? key_session(ssl, key) : NULL;
     *id = c->proof.key;
     *id_size = TLS_KEY_ID;

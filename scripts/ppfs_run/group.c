@@ -208,7 +208,6 @@ int group_wait(const char *mount, const char *name) {
 
 static int print_name(void *arg, const char *path, const char *below) {
     char text[PATH_MAX];
-    (void)arg, (void)path;
     snprintf(text, sizeof text, "%s", below);
     if (isatty(STDOUT_FILENO))
         printable(text, sizeof text);
@@ -247,7 +246,6 @@ int group_retry(const char *mount, const char *name) {
 }
 
 static int remove_one(void *arg, const char *path, const char *below) {
-    (void)arg, (void)below;
     if (unlink(path) == 0 || errno == ENOENT) /* it has ended by now */
         return 0;
     run_cannot("%s was not cancelled: %s", path, strerror(errno));

@@ -74,7 +74,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     static const char pickle[] = "\x80\x04K\x01.";
     struct slot *s = arg;
 
-    (void)fd, (void)what;
     calls++;
     busy_s += each_s;
     last = now();
@@ -131,11 +130,9 @@ static int start(void *self, const struct work *w) {
 
 static int call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
                 struct shared_buffer *shared) {
-    (void)shared;
     struct slot *s = slot_of(self, lease);
     struct fake_call *c = s ? malloc(sizeof(*c)) : NULL;
 
-    (void)bytes, (void)size;
     if (!c)
         return -2;
     *c = (struct fake_call){.number = number, .format = format};
@@ -148,14 +145,12 @@ static int call(void *self, uint64_t lease, uint32_t number, enum call_format fo
 
 static int function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
                     struct shared_buffer *shared) {
-    (void)self, (void)lease, (void)hash, (void)bytes, (void)size, (void)shared;
     return 0;
 }
 
 static void finish_soon(evutil_socket_t fd, short what, void *arg) {
     struct slot *s = arg;
 
-    (void)fd, (void)what;
     if (s->busy && s->finishing && !s->calls)
         end_slot(s, WORK_DONE);
 }
@@ -163,7 +158,6 @@ static void finish_soon(evutil_socket_t fd, short what, void *arg) {
 static void kill_soon(evutil_socket_t fd, short what, void *arg) {
     struct slot *s = arg;
 
-    (void)fd, (void)what;
     if (s->busy)
         end_slot(s, WORK_SIGNALED);
 }
@@ -201,7 +195,6 @@ static uint32_t recall(void *self, uint64_t lease, uint32_t number) {
 }
 
 static void flush(void *self) {
-    (void)self;
 }
 
 static void kill_job(void *self, uint64_t job) {
@@ -213,11 +206,9 @@ static void kill_job(void *self, uint64_t job) {
 }
 
 static void hold_job(void *self, uint64_t job, bool hold) {
-    (void)self, (void)job, (void)hold;
 }
 
 static void resize(void *self, unsigned slots) {
-    (void)self, (void)slots;
 }
 
 static const struct runner_ops ops = {.start = start,
@@ -235,7 +226,6 @@ static const struct runner_ops ops = {.start = start,
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     struct node *n = arg;
 
-    (void)tag;
     if (fresh)
         agent_client(n->agent, s);
 }
@@ -244,7 +234,6 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
 static void on_greet_failed(void *arg, void *tag, const char *why) {
     struct node *n = arg;
 
-    (void)tag, (void)why;
     redial_later(n->redial);
 }
 
@@ -254,37 +243,30 @@ static void on_connected(void *arg, struct tls_conn *conn) {
 }
 
 static void on_dial_failed(void *arg, const char *why) {
-    (void)arg, (void)why;
 }
 
 static void on_linked(void *arg, uint64_t client, bool up) {
     struct node *n = arg;
 
-    (void)client;
     if (!up)
         redial_now(n->redial);
 }
 
 static void on_left(void *arg, uint64_t client, bool for_good) {
-    (void)arg, (void)client, (void)for_good;
     if (--node_count == 0)
         event_base_loopbreak(base);
 }
 
 static void on_busy(void *arg, bool busy) {
-    (void)arg, (void)busy;
 }
 
 static void on_python(void *arg) {
-    (void)arg;
 }
 
 static void on_log(void *arg, const char *sentence) {
-    (void)arg, (void)sentence;
 }
 
 static void on_term(evutil_socket_t fd, short what, void *arg) {
-    (void)fd, (void)what, (void)arg;
     event_base_loopbreak(base);
 }
 

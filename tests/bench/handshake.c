@@ -33,7 +33,6 @@ static void die(const char *what) {
 }
 
 static void on_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
-    (void)arg;
     if (!conn)
         die(sentence);
     shaken[done] = now_ms() - began;
@@ -48,8 +47,6 @@ static void next(void) {
 }
 
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
-    (void)arg;
-    (void)tag;
     if (!fresh)
         die("a session that should have ended goes on");
     greeted[done] = now_ms() - began;
@@ -61,28 +58,21 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
 }
 
 static void on_failed(void *arg, void *tag, const char *sentence) {
-    (void)arg;
-    (void)tag;
     die(sentence);
 }
 
 /* --- the other process ------------------------------------------------------------------------------------------- */
 static void on_lost(void *arg, const char *sentence) {
-    (void)sentence;
     session_destroy(*(struct session **)arg);
     free(arg);
 }
 
 static void on_frame(void *arg, const struct frame *f) {
-    (void)arg;
-    (void)f;
 }
 
 static void on_client(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct session_events events = {.frame = on_frame, .lost = on_lost};
     struct session **kept = malloc(sizeof(*kept));
-    (void)arg;
-    (void)tag;
     if (!fresh || !kept)
         _exit(1);
     *kept = s;
@@ -90,14 +80,10 @@ static void on_client(void *arg, void *tag, struct session *s, bool fresh) {
 }
 
 static void on_accepted(void *arg, struct tls_conn *conn, const char *from) {
-    (void)arg;
     hub_greet(hub, conn, from, NULL);
 }
 
 static void on_ignored(void *arg, void *tag, const char *sentence) {
-    (void)arg;
-    (void)tag;
-    (void)sentence;
 }
 
 static void start(enum tls_side side, const char *key, const struct hub_events *events) {

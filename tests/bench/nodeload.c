@@ -25,19 +25,16 @@ static double now(void) {
 }
 
 static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
-    (void)arg, (void)job;
     if (stream != OUTPUT_RESULT)
         fwrite(bytes, 1, size, stderr);
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
-    (void)arg, (void)job;
     fprintf(stderr, "a lease has ended: %s\n", o->why);
     exit(1);
 }
 
 static void on_answer(void *arg, uint64_t lease, uint32_t n, enum answer_kind kind, const void *bytes, size_t size) {
-    (void)arg, (void)n, (void)bytes;
     bytes_back += size;
     if (kind == ANSWER_PART)
         return;
@@ -50,16 +47,13 @@ static void on_answer(void *arg, uint64_t lease, uint32_t n, enum answer_kind ki
 }
 
 static void on_trouble(void *arg, const char *sentence) {
-    (void)arg;
     fprintf(stderr, "%s\n", sentence);
 }
 
 static void on_recalled(void *arg, uint64_t lease, uint32_t n) {
-    (void)arg, (void)lease, (void)n;
 }
 
 static void on_room(void *arg) {
-    (void)arg;
 }
 
 static const struct runner_events events = {.output = on_output,
@@ -70,18 +64,15 @@ static const struct runner_events events = {.output = on_output,
                                             .room = on_room};
 
 static void *on_up(void *arg, struct remote *remote) {
-    (void)arg;
     remote_runner(remote, &runner);
     up = true;
     return &runner;
 }
 
 static void on_changed(void *node, struct remote *remote) {
-    (void)node, (void)remote;
 }
 
 static void on_gone(void *node, struct remote *remote, const char *why) {
-    (void)node, (void)remote;
     fprintf(stderr, "%s\n", why);
     exit(1);
 }

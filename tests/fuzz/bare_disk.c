@@ -12,8 +12,6 @@ struct disk {
 static void on_event(evutil_socket_t fd, short what, void *arg) {
     struct disk *d = arg;
 
-    (void)fd;
-    (void)what;
     while (d->first) {
         struct disk_task *t = d->first;
         d->first = t->next;
@@ -42,7 +40,6 @@ void disk_submit(struct disk *d, struct disk_task *t) {
 }
 
 void disk_submit_long(struct disk *d, struct disk_task *t, uint32_t owner) {
-    (void)owner;
     disk_submit(d, t);
 }
 

@@ -22,7 +22,6 @@ int tls_random(void *bytes, size_t size) {
 }
 
 int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
-    (void)t;
     *out = calloc(1, sizeof(**out));
     if (!*out)
         abort();
@@ -42,31 +41,24 @@ int tls_conn_fd(const struct tls_conn *c) {
 }
 
 bool tls_conn_is_bare(const struct tls_conn *c) {
-    (void)c;
     return false;
 }
 
 int tls_conn_fate(const struct tls_conn *c) {
-    (void)c;
     return 0;
 }
 
 void tls_conn_proof(const struct tls_conn *c, struct tls_proof *out) {
-    (void)c;
     memset(out, 0, sizeof(*out));
 }
 
 /* In place of net/tls/key_sign.c: whoever greets is the mount. */
 int mount_key_sign(const struct mount_key *m, const struct key_greeting *g, uint8_t signature[KEY_SIGNATURE]) {
-    (void)m;
-    (void)g;
     memset(signature, 1, KEY_SIGNATURE);
     return 0;
 }
 
 bool node_key_verify(const struct node_key *k, const struct key_greeting *g, const uint8_t signature[KEY_SIGNATURE]) {
-    (void)k;
-    (void)g;
     return signature[0] == 1;
 }
 
@@ -86,6 +78,5 @@ int tls_flush(struct tls_conn *c) {
 }
 
 size_t tls_unsent(const struct tls_conn *c) {
-    (void)c;
     return 0;
 }

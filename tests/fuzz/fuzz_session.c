@@ -50,21 +50,16 @@ static bool begun;
 static struct runner runner;
 
 static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
-    (void)arg;
-    (void)bytes;
     assert(job < JOBS && jobs[job].given && stream <= OUTPUT_TRACE && size <= FRAME_BODY_MAX);
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
-    (void)arg;
     assert(job < JOBS && jobs[job].given);
     assert(strnlen(o->why, sizeof(o->why)) < sizeof(o->why));
     jobs[job].given = false;
 }
 
 static void on_answer(void *arg, uint64_t job, uint32_t number, enum answer_kind kind, const void *bytes, size_t size) {
-    (void)arg;
-    (void)bytes;
     assert(job < JOBS && jobs[job].given && jobs[job].lease);
     assert(number > jobs[job].answered && number <= jobs[job].sent);
     if (kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && !size))
@@ -72,14 +67,12 @@ static void on_answer(void *arg, uint64_t job, uint32_t number, enum answer_kind
 }
 
 static void on_recalled(void *arg, uint64_t job, uint32_t number) {
-    (void)arg;
     assert(job < JOBS && jobs[job].given && jobs[job].lease && jobs[job].recalls);
     assert(number >= jobs[job].asked && number <= jobs[job].sent + 1);
     jobs[job].recalls--;
 }
 
 static void on_trouble(void *arg, const char *sentence) {
-    (void)arg;
     assert(strncmp(sentence, "node ", 5) == 0); /* what a node says in it is escaped where it is shown */
 }
 
@@ -87,7 +80,6 @@ static const struct runner_events runner_events = {
     .output = on_output, .done = on_done, .answer = on_answer, .recalled = on_recalled, .trouble = on_trouble};
 
 static void on_about(void *arg, struct remote *f) {
-    (void)arg;
     assert(node_name_valid(remote_about(f)->name));
     if (begun)
         return;
@@ -98,7 +90,6 @@ static void on_about(void *arg, struct remote *f) {
 }
 
 static void on_remote_lost(void *arg, struct remote *f, const char *why) {
-    (void)arg;
     assert(f == remote && *why);
     for (int i = 0; i < JOBS; i++)
         assert(!jobs[i].given);
@@ -181,7 +172,6 @@ static int task_at(uint64_t id) {
 }
 
 static int toy_start(void *self, const struct work *w) {
-    (void)self;
     assert(task_at(w->job) < 0);
     assert(strlen(w->name) < WORK_META_MAX && strlen(w->cwd) < WORK_META_MAX);
     for (int i = 0; i < SLOTS; i++)
@@ -201,9 +191,6 @@ static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_forma
                     size_t size, struct shared_buffer *shared) {
     int i = task_at(lease);
 
-    (void)shared;
-    (void)self;
-    (void)bytes;
     assert(i >= 0 && tasks[i].lease && format <= CALL_VALUES && size <= FRAME_WHOLE_MAX);
     if (number <= tasks[i].calls)
         return -EINVAL;
@@ -215,19 +202,11 @@ static int toy_call(void *self, uint64_t lease, uint32_t number, enum call_forma
 
 static int toy_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
                         struct shared_buffer *shared) {
-    (void)self;
-    (void)shared;
-    (void)hash;
-    (void)bytes;
-    (void)size;
     return task_at(lease) >= 0 ? 0 : -ENOENT;
 }
 
 static int toy_piece(void *self, uint64_t lease, uint32_t number, const void *bytes, size_t size,
                      struct shared_buffer *shared) {
-    (void)self;
-    (void)shared;
-    (void)bytes;
     assert(size <= FRAME_WHOLE_MAX);
     if (task_at(lease) < 0)
         return -ENOENT;
@@ -235,37 +214,29 @@ static int toy_piece(void *self, uint64_t lease, uint32_t number, const void *by
 }
 
 static int toy_finish(void *self, uint64_t lease) {
-    (void)self;
     return task_at(lease) >= 0 ? 0 : -ENOENT;
 }
 
 static uint32_t toy_recall(void *self, uint64_t lease, uint32_t number) {
     int i = task_at(lease);
 
-    (void)self;
     return i >= 0 && number <= tasks[i].calls ? tasks[i].calls + 1 : number;
 }
 
 static void toy_flush(void *self) {
-    (void)self;
 }
 
 static void toy_kill(void *self, uint64_t job) {
     int i = task_at(job);
 
-    (void)self;
     if (i >= 0)
         tasks[i].killed = true;
 }
 
 static void toy_hold(void *self, uint64_t job, bool hold) {
-    (void)self;
-    (void)job;
-    (void)hold;
 }
 
 static void toy_resize(void *self, unsigned slots) {
-    (void)self;
     assert(slots <= NODE_CPUS_MAX);
 }
 
@@ -301,28 +272,18 @@ static void toy_tell(uint8_t what, uint8_t which) {
 }
 
 static void on_client_linked(void *arg, uint64_t client, bool up) {
-    (void)arg;
-    (void)client;
-    (void)up;
 }
 
 static void on_left(void *arg, uint64_t client, bool for_good) {
-    (void)arg;
-    (void)client;
-    (void)for_good;
 }
 
 static void on_busy(void *arg, bool busy) {
-    (void)arg;
-    (void)busy;
 }
 
 static void on_python(void *arg) {
-    (void)arg;
 }
 
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
     assert(*sentence);
 }
 
@@ -333,8 +294,6 @@ static unsigned long sessions; /* that began */
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct remote_owner owner = {.about = on_about, .lost = on_remote_lost};
 
-    (void)arg;
-    (void)tag;
     if (!fresh)
         return;
     sessions++;
@@ -347,8 +306,6 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
 }
 
 static void on_failed(void *arg, void *tag, const char *why) {
-    (void)arg;
-    (void)tag;
     assert(*why);
 }
 

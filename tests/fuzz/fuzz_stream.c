@@ -30,17 +30,11 @@ static char dir[64];
 static unsigned serial;
 
 static void changed(void *arg, uint64_t job) {
-    (void)arg;
-    (void)job;
 }
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
-    (void)sentence;
 }
 static bool writer_is_open;
 static bool is_open(void *arg, uint64_t job, bool for_writing) {
-    (void)arg;
-    (void)job;
     return for_writing && writer_is_open;
 }
 

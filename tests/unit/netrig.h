@@ -41,9 +41,6 @@ static double now_s(void) {
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    (void)arg;
 }
 
 /* Turns the loop until done(arg); fails the test after DEADLINE_S, naming what was awaited. */
@@ -132,7 +129,6 @@ static inline int listen_on(char address[64]) {
 }
 
 static int rig_setup(void **state) {
-    (void)state;
     signal(SIGPIPE, SIG_DFL); /* a library that raises it would end the test */
     if (!mkdtemp(dir))
         return -1;
@@ -144,7 +140,6 @@ static int rig_setup(void **state) {
 
 static int rig_teardown(void **state) {
     char command[200];
-    (void)state;
     event_base_free(base);
     snprintf(command, sizeof(command), "rm -rf %s", dir);
     return system(command);

@@ -64,7 +64,6 @@ static struct fixture {
 static inline void on_output(void *arg, uint64_t id, enum output_kind stream, const void *bytes, size_t size) {
     struct job *j = &fix.jobs[id];
 
-    (void)arg;
     assert_in_range(id, 1, JOBS - 1);
     assert_false(j->done);
     for (size_t i = 0; i < size; i++)
@@ -75,7 +74,6 @@ static inline void on_output(void *arg, uint64_t id, enum output_kind stream, co
 }
 
 static inline void on_done(void *arg, uint64_t id, const struct work_outcome *o) {
-    (void)arg;
     assert_in_range(id, 1, JOBS - 1);
     assert_false(fix.jobs[id].done);
     fix.jobs[id].done = true;
@@ -87,7 +85,6 @@ static inline void on_answer(void *arg, uint64_t lease, uint32_t number, enum an
                              size_t size) {
     struct call *c = &fix.calls[number];
 
-    (void)arg;
     assert_in_range(number, 1, CALLS - 1);
     assert_false(c->answered || fix.jobs[lease].done);
     if (kind == ANSWER_NEED && size) {
@@ -107,19 +104,15 @@ static inline void on_answer(void *arg, uint64_t lease, uint32_t number, enum an
 }
 
 static inline void on_recalled(void *arg, uint64_t lease, uint32_t number) {
-    (void)arg;
-    (void)lease;
     fix.recalled = number;
     fix.recalls++;
 }
 
 static inline void on_room(void *arg) {
-    (void)arg;
     fix.room = true;
 }
 
 static inline void on_trouble(void *arg, const char *sentence) {
-    (void)arg;
     snprintf(fix.trouble, sizeof(fix.trouble), "%s", sentence);
 }
 
@@ -131,7 +124,6 @@ static const struct runner_events runner_events = {.output = on_output,
                                                    .room = on_room};
 
 static inline void *on_up(void *arg, struct remote *remote) {
-    (void)arg;
     assert_in_range(fix.up, 0, 1);
     fix.remote[fix.up] = remote;
     if (fix.up == 0)
@@ -182,7 +174,6 @@ static inline void make_registry(unsigned silence_ms) {
 static inline void node_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     struct node *n = arg;
 
-    (void)tag;
     if (fresh)
         assert_int_not_equal(agent_client(n->agent, s), 0);
     n->clients += fresh;
@@ -191,7 +182,6 @@ static inline void node_greeted(void *arg, void *tag, struct session *s, bool fr
 static inline void node_failed(void *arg, void *tag, const char *reason) {
     struct node *n = arg;
 
-    (void)tag;
     print_message("%s: %s\n", n->name, reason);
     redial_later(n->redial);
 }
@@ -202,14 +192,12 @@ static inline void node_connected(void *arg, struct tls_conn *conn) {
 }
 
 static inline void node_dial_failed(void *arg, const char *reason) {
-    (void)arg;
     print_message("%s\n", reason);
 }
 
 static inline void node_linked(void *arg, uint64_t client, bool up) {
     struct node *n = arg;
 
-    (void)client;
     n->links += up;
     if (!up)
         redial_now(n->redial);
@@ -218,7 +206,6 @@ static inline void node_linked(void *arg, uint64_t client, bool up) {
 static inline void node_left(void *arg, uint64_t client, bool for_good) {
     struct node *n = arg;
 
-    (void)client;
     n->left = true;
     n->for_good = for_good;
     if (n->redial && !for_good && !fix.stay_away)
@@ -291,7 +278,6 @@ static inline void wait_up(unsigned i) {
 }
 
 static inline int setup(void **state) {
-    (void)state;
     unsetenv("VIRTUAL_ENV");
     memset(&fix, 0, sizeof(fix));
     setenv("TMPDIR", dir, 1);
@@ -300,7 +286,6 @@ static inline int setup(void **state) {
 }
 
 static inline int teardown(void **state) {
-    (void)state;
     registry_destroy(fix.registry);
     for (int i = 0; i < 2; i++)
         end_node(&fix.node[i]);

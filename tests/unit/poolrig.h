@@ -51,29 +51,23 @@ static void on_output(void *arg, uint64_t job, enum output_kind stream, const vo
     size_t have = j->size[stream] < KEEP - 1 ? (size_t)j->size[stream] : KEEP - 1;
     size_t take = size < KEEP - 1 - have ? size : KEEP - 1 - have;
 
-    (void)arg;
     assert_false(j->done);
     memcpy(j->bytes[stream] + have, bytes, take);
     j->size[stream] += size;
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
-    (void)arg;
     assert_false(fix.jobs[job % JOBS].done);
     fix.jobs[job % JOBS].done = true;
     fix.jobs[job % JOBS].outcome = *o;
 }
 
 static void on_trouble(void *arg, const char *sentence) {
-    (void)arg;
     fix.troubles++;
     snprintf(fix.trouble, sizeof(fix.trouble), "%s", sentence);
 }
 
 static void on_patience(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    (void)arg;
     fix.gave_up = true;
 }
 
@@ -121,13 +115,11 @@ static void pool_up(unsigned workers) {
 }
 
 static int setup(void **state) {
-    (void)state;
     pool_up(2);
     return 0;
 }
 
 static int teardown(void **state) {
-    (void)state;
     pool_destroy(fix.pool);
     event_base_free(fix.base);
     assert_nothing_left();

@@ -26,26 +26,20 @@ static bool open_for_writing; /* whether a file still has a writer */
 /* --- what a runner is told and a simulated one does nothing about ------------------------------------------------ */
 
 static void ignore_hold(void *self, uint64_t job, bool hold) {
-    (void)self, (void)job, (void)hold;
 }
 static void ignore_resize(void *self, unsigned slots) {
-    (void)self, (void)slots;
 }
 static void ignore_flush(void *self) {
-    (void)self;
 }
 
 /* --- the scheduler ----------------------------------------------------------------------------------------------- */
 
 static void on_change(void *arg, uint64_t job) {
-    (void)arg, (void)job;
 }
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
     fprintf(stderr, "# %s\n", sentence);
 }
 static bool is_open(void *arg, uint64_t job, bool for_writing) {
-    (void)arg, (void)job, (void)for_writing;
     return open_for_writing;
 }
 

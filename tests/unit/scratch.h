@@ -30,12 +30,10 @@ static int entries(const char *dir) {
 static char scratch[] = "/tmp/ppfs-test-XXXXXX"; /* $TMPDIR of all pools here */
 
 static int group_setup(void **state) {
-    (void)state;
     return !mkdtemp(scratch) || chmod(scratch, 0711) || setenv("TMPDIR", scratch, 1);
 }
 
 static int group_teardown(void **state) {
-    (void)state;
     return rmdir(scratch);
 }
 

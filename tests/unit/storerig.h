@@ -20,13 +20,11 @@ static char dir[64], why[512];
 static struct store *st;
 
 static int setup(void **state) {
-    (void)state;
     strcpy(dir, "/tmp/ppfs-store-XXXXXX");
     return mkdtemp(dir) && store_open(&st, dir, why, sizeof why) == 0 ? 0 : -1;
 }
 
 static int teardown(void **state) {
-    (void)state;
     char command[128];
     store_close(st);
     st = NULL;

@@ -66,7 +66,6 @@ static void a_body_becomes_frames(void **state) {
     static const size_t sizes[] = {
         1, 65536, FRAME_BODY_MAX - 1, FRAME_BODY_MAX, FRAME_BODY_MAX + 1, 2 * FRAME_BODY_MAX, 5000000};
     static const size_t steps[] = {65536, FRAME_BODY_MAX, 100001};
-    (void)state;
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (unsigned j = 0; j < 3; j++) {
             struct chunks c = {0};
@@ -85,7 +84,6 @@ static void a_body_becomes_frames(void **state) {
 static void lists_and_buffers_keep_their_order(void **state) {
     struct chunks all = {0}, one = {0}, two = {0}, none = {0};
     struct buffer b = {0};
-    (void)state;
     assert_int_equal(chunks_take(&all, &b, &counted), 0); /* of nothing: nothing */
     assert_int_equal(all.count, 0);
     assert_int_equal(buffer_add(&b, "before", 6), 0);
@@ -116,7 +114,6 @@ static void lists_and_buffers_keep_their_order(void **state) {
 static void bytes_stay_while_a_list_has_them(void **state) {
     struct chunks c = {0}, also = {0}, none = {0};
     struct buffer b = {0};
-    (void)state;
     add(&c, 0, 600000);
     chunks_finish(&c, FRAME_RESULT, 7);
     assert_int_equal(chunks_share(&c, &also), 0);

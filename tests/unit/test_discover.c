@@ -60,7 +60,6 @@ static bool was_refused(void *arg) {
 
 /* A port nobody else on this machine discovers at. */
 static int places(void **state) {
-    (void)state;
     struct sockaddr_in at = {.sin_family = AF_INET};
     socklen_t size = sizeof(at);
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -93,7 +92,6 @@ static bool has_ipv6(void) {
 }
 
 static void places_are_checked(void **state) {
-    (void)state;
     const char *good[] = {"",
                           "239.1.2.3",
                           "%eth0",
@@ -157,19 +155,16 @@ static void find_each_other(const char *place) {
 }
 
 static void a_node_is_found_by_ipv4(void **state) {
-    (void)state;
     find_each_other(place4);
 }
 
 static void a_node_is_found_by_ipv6(void **state) {
-    (void)state;
     if (!has_ipv6())
         skip();
     find_each_other(place6);
 }
 
 static void another_key_gets_no_answer(void **state) {
-    (void)state;
     struct side ppfs, node, other;
     start(&other, TLS_NODE, KEY_B, place4);
     start(&ppfs, TLS_PPFS, KEY_A, place4);
@@ -238,7 +233,6 @@ static void after_a_right_one(struct side *node, int stranger) {
 }
 
 static void who_has_no_key_and_echoes_get_no_answer(void **state) {
-    (void)state;
     struct side node;
     struct tls *other = make_tls(TLS_PPFS, KEY_B);
     uint8_t bytes[PACKET + 8], right[PACKET];
@@ -281,7 +275,6 @@ static bool was_found_twice(void *arg) {
 
 /* Who has the key for any node answers before it, in its name. */
 static void a_forged_answer_hides_no_node(void **state) {
-    (void)state;
     struct side ppfs;
     struct discover_where where;
     uint8_t query[PACKET + 1], forged[PACKET], right[PACKET];
@@ -318,7 +311,6 @@ static void a_forged_answer_hides_no_node(void **state) {
 
 /* As much as some hundred machines say in a minute. */
 static void many_are_heard(void **state) {
-    (void)state;
     enum { MANY = 4000, AT_ONCE = 100 };
     struct side node;
     uint8_t bytes[PACKET];
@@ -340,7 +332,6 @@ static void many_are_heard(void **state) {
 }
 
 static void a_clock_that_is_off_gets_no_answer(void **state) {
-    (void)state;
     for (int off = -40; off <= 40; off += 80) {
         struct side node;
         uint8_t bytes[PACKET];
@@ -360,7 +351,6 @@ static void a_clock_that_is_off_gets_no_answer(void **state) {
 }
 
 static void an_answer_to_nobodys_question_is_not_believed(void **state) {
-    (void)state;
     struct side ppfs, node;
     uint8_t bytes[PACKET];
     int fd = sender();

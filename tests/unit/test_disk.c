@@ -11,7 +11,6 @@ static struct disk *disk;
 static unsigned told, open_before;
 
 static void on_told(void *arg) {
-    (void)arg;
     told++;
 }
 
@@ -23,7 +22,6 @@ static unsigned descriptors(void) {
 }
 
 static int setup(void **state) {
-    (void)state;
     open_before = descriptors();
     told = 0;
     return disk_create(&disk, base);
@@ -32,7 +30,6 @@ static int setup(void **state) {
 /* The thread ends, and with it what was closed while it was busy: no descriptor is left. (LeakSanitizer sees the
  * memory.) */
 static int teardown(void **state) {
-    (void)state;
     disk_destroy(disk);
     assert_int_equal(descriptors(), open_before);
     return 0;
@@ -99,7 +96,6 @@ static void a_file_is_read_in_pieces(void **state) {
     struct file_reader *s;
     ssize_t end;
 
-    (void)state;
     for (size_t i = 0; i < LARGE; i++)
         putc(byte_at(i), f);
     fclose(f);
@@ -116,7 +112,6 @@ static void what_cannot_be_read_says_why(void **state) {
     struct file_reader *s;
     ssize_t end;
 
-    (void)state;
     assert_int_equal(file_reader_open(&s, disk, in_dir("nothing"), on_told, NULL), 0);
     assert_int_equal(read_all(s, 1, &end), 0);
     assert_int_equal(end, -ENOENT);
@@ -133,7 +128,6 @@ static void the_loop_does_not_wait_for_an_open(void **state) {
     struct file_reader *s;
     ssize_t end;
 
-    (void)state;
     assert_int_equal(file_reader_open(&s, disk, hanging(), on_told, NULL), 0);
     for (int i = 0; i < 10; i++)
         event_base_loop(base, EVLOOP_NONBLOCK);
@@ -152,7 +146,6 @@ static void a_source_that_is_closed_while_it_is_read_tells_no_more(void **state)
     struct file_reader *s, *other;
     ssize_t end;
 
-    (void)state;
     assert_int_equal(file_reader_open(&s, disk, hanging(), on_told, NULL), 0);
     file_reader_close(s);
     assert_int_equal(file_reader_open(&other, disk, in_dir("nothing"), on_told, NULL), 0);
@@ -191,7 +184,6 @@ static void pieces_are_kept_in_order_while_the_loop_goes_on(void **state) {
     struct file_writer *s;
     size_t size = 0;
 
-    (void)state;
     assert_int_equal(file_reader_open(&before, disk, hanging(), on_told, NULL), 0); /* the thread hangs in it */
     assert_int_equal(file_writer_open(&s, disk, dir, on_told, NULL), 0);
     for (size_t i = 1; i <= 100; i++) {
@@ -216,7 +208,6 @@ static void pieces_are_kept_in_order_while_the_loop_goes_on(void **state) {
 static void an_empty_file_is_made_as_well(void **state) {
     struct file_writer *s;
 
-    (void)state;
     assert_int_equal(file_writer_open(&s, disk, dir, on_told, NULL), 0);
     turn_until(is_idle, s);
     check(s, 0);
@@ -227,7 +218,6 @@ static void what_cannot_be_kept_says_why(void **state) {
     struct rlimit little = {.rlim_cur = 100000}, usual;
     struct file_writer *s;
 
-    (void)state;
     assert_int_equal(file_writer_open(&s, disk, "/nonexistent", on_told, NULL), 0);
     add(s, 0, 10);
     turn_until(is_idle, s);
@@ -254,7 +244,6 @@ static void a_sink_that_is_closed_while_it_is_written_tells_no_more(void **state
     struct file_reader *before;
     struct file_writer *s;
 
-    (void)state;
     assert_int_equal(file_reader_open(&before, disk, hanging(), on_told, NULL), 0);
     assert_int_equal(file_writer_open(&s, disk, dir, on_told, NULL), 0);
     add(s, 0, LARGE);
@@ -277,7 +266,6 @@ static const char *fifo;
 static char order[8];
 
 static void wait_for_it(struct disk_task *t) {
-    (void)t;
     close(open(fifo, O_RDONLY | O_CLOEXEC));
 }
 
@@ -292,7 +280,6 @@ static void count(struct disk_task *t) {
 }
 
 static bool all_told(void *arg) {
-    (void)arg;
     return told == sizeof(tasks) / sizeof(*tasks);
 }
 
@@ -302,7 +289,6 @@ static void owners_take_turns(void **state) {
         char name;
         uint32_t owner;
     } longer[] = {{'a', 1000}, {'b', 1000}, {'c', 1000}, {'d', 1001}};
-    (void)state;
     fifo = hanging();
     order[0] = 0;
     tasks[0].task = (struct disk_task){.work = wait_for_it, .done = count};

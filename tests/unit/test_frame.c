@@ -16,7 +16,6 @@
 #include "net/session/shared_buffer.h"
 
 static void header_round_trip(void **state) {
-    (void)state;
     uint8_t bytes[FRAME_HEADER + 5];
     struct frame f;
     frame_encode(bytes, 7, UINT64_C(0x1122334455667788), 5);
@@ -31,7 +30,6 @@ static void header_round_trip(void **state) {
 }
 
 static void less_than_a_frame_waits(void **state) {
-    (void)state;
     uint8_t bytes[FRAME_HEADER + 3] = {0};
     struct frame f;
     frame_encode(bytes, 1, 2, 3);
@@ -41,7 +39,6 @@ static void less_than_a_frame_waits(void **state) {
 }
 
 static void what_is_no_frame_is_refused(void **state) {
-    (void)state;
     struct frame f;
     for (int at = 5; at < 8; at++) {
         uint8_t bytes[FRAME_HEADER] = {0};
@@ -55,7 +52,6 @@ static void what_is_no_frame_is_refused(void **state) {
 }
 
 static void random_bytes_are_harmless(void **state) {
-    (void)state;
     srandom(1);
     for (int round = 0; round < 20000; round++) {
         size_t len = (size_t)random() % 64;
@@ -112,7 +108,6 @@ static void turns(struct event_base *base, int count) {
 }
 
 static void links_carry_frames_of_every_size(void **state) {
-    (void)state;
     struct event_base *base = event_base_new();
     struct end a, b;
     int ends[2];
@@ -174,7 +169,6 @@ static void a_turn_writes_some_of_what_is_lent(void **state) {
     int ends[2], room = ROOM;
     size_t before;
 
-    (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     if (setsockopt(ends[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room))) /* without privilege: what there is */
         setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
@@ -205,7 +199,6 @@ static void a_turn_writes_some_of_what_is_lent(void **state) {
 }
 
 static void frames_come_out_however_they_are_cut(void **state) {
-    (void)state;
     struct event_base *base = event_base_new();
     struct end e;
     int ends[2];
@@ -233,7 +226,6 @@ static void frames_come_out_however_they_are_cut(void **state) {
 }
 
 static void what_a_peer_sent_before_it_went_is_told(void **state) {
-    (void)state;
     struct event_base *base = event_base_new();
     struct end e;
     int ends[2];
@@ -251,7 +243,6 @@ static void what_a_peer_sent_before_it_went_is_told(void **state) {
 }
 
 static void a_broken_peer_ends_the_link(void **state) {
-    (void)state;
     struct event_base *base = event_base_new();
     struct end e;
     int ends[2];
@@ -274,7 +265,6 @@ static void a_broken_peer_ends_the_link(void **state) {
 }
 
 static void a_link_may_be_destroyed_by_its_frame(void **state) {
-    (void)state;
     struct event_base *base = event_base_new();
     struct end e;
     int ends[2];

@@ -19,7 +19,6 @@ static struct host local, old, big;
 static const struct runner_ops ops; /* they are there, and nobody calls them */
 
 static int setup(void **state) {
-    (void)state;
     free(hosts.by_id); /* of the test before */
     hosts = (struct hosts){0};
     users = (struct users){0};
@@ -42,7 +41,6 @@ static const char *place(enum work_kind kind, const char *pattern) {
 }
 
 static void test_places(void **state) {
-    (void)state;
     assert_string_equal(place(WORK_PROGRAM, NULL), "");
     assert_string_equal(place(WORK_JSON_CALL, "gpu*"), "-gpu*");
     assert_string_equal(place(WORK_STREAM_JSON, NULL), "");
@@ -52,7 +50,6 @@ static void test_places(void **state) {
 }
 
 static void test_who_fits(void **state) {
-    (void)state;
     assert_true(host_fits(&old, place(WORK_PYTHON, NULL), 0));
     assert_false(host_fits(&old, place(WORK_PICKLE, NULL), 0));
     assert_true(host_fits(&big, place(WORK_PICKLE, NULL), 0));
@@ -71,7 +68,6 @@ static void test_who_fits(void **state) {
 }
 
 static void test_memory_is_a_part_of_the_place(void **state) {
-    (void)state;
     char small[CONSTRAINT_MAX], large[CONSTRAINT_MAX];
     constraint_make(small, WORK_PROGRAM, NULL, 1u << 30);
     constraint_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40); /* a colon in the pattern */
@@ -101,7 +97,6 @@ static void test_memory_is_a_part_of_the_place(void **state) {
 }
 
 static void test_the_least_crowded_is_chosen(void **state) {
-    (void)state;
     assert_ptr_equal(choose("", 1, ""), &local);
     local.used = 1;
     assert_ptr_equal(choose("", 1, ""), &old);
@@ -115,7 +110,6 @@ static void test_the_least_crowded_is_chosen(void **state) {
 }
 
 static void test_who_takes_nothing(void **state) {
-    (void)state;
     big.state = NODE_DRAIN;
     assert_int_equal(host_free(&big), 0);
     big.state = NODE_UP;
@@ -133,7 +127,6 @@ static void test_who_takes_nothing(void **state) {
 }
 
 static void test_a_large_job_keeps_one_host_for_itself(void **state) {
-    (void)state;
     big.used = 5;
     local.used = 1;
     old.used = 2;
@@ -146,7 +139,6 @@ static void test_a_large_job_keeps_one_host_for_itself(void **state) {
 }
 
 static void test_a_job_does_not_go_where_it_died(void **state) {
-    (void)state;
     assert_ptr_equal(choose("", 1, "local"), &old);
     old.used = 2;
     big.used = 8;
@@ -156,7 +148,6 @@ static void test_a_job_does_not_go_where_it_died(void **state) {
 }
 
 static void test_a_node_that_dies_is_tried_again_carefully(void **state) {
-    (void)state;
     big.crashes = 1;
     big.quiet_until = clock_us() + 60000000;
     assert_int_equal(host_free(&big), 0);
@@ -169,7 +160,6 @@ static void test_a_node_that_dies_is_tried_again_carefully(void **state) {
 }
 
 static void test_a_lent_slot_is_one_more(void **state) {
-    (void)state;
     local.used = 2;
     assert_int_equal(host_free(&local), 0);
     local.lent = 1;
@@ -183,7 +173,6 @@ static const char *why(const char *name) {
 }
 
 static void test_a_node_says_why(void **state) {
-    (void)state;
     assert_string_equal(why("local"), "");
     assert_string_equal(why("big"), "");
     assert_string_equal(
@@ -213,7 +202,6 @@ static struct host *choose_for(unsigned function) {
 }
 
 static void test_the_faster_host_is_chosen_while_it_is_free(void **state) {
-    (void)state;
     unsigned f = estimate_function(&s, estimate_key_text("m.f", 3)),
              g = estimate_function(&s, estimate_key_text("m.g", 3));
     assert_int_not_equal(f, g);
@@ -233,7 +221,6 @@ static void test_the_faster_host_is_chosen_while_it_is_free(void **state) {
 }
 
 static void test_runs_that_differ_say_nothing(void **state) {
-    (void)state;
     unsigned f = estimate_function(&s, 7);
     for (int i = 0; i < 50; i++)
         estimate_note(&local, f, i % 2 ? 1000000 : 10, 1);
@@ -249,7 +236,6 @@ static void test_runs_that_differ_say_nothing(void **state) {
 }
 
 static void test_a_small_difference_is_none(void **state) {
-    (void)state;
     unsigned f = estimate_function(&s, 7);
     runs(&local, f, 120000, 8);
     runs(&big, f, 100000, 8);
@@ -262,7 +248,6 @@ static void test_a_small_difference_is_none(void **state) {
 }
 
 static void test_a_host_is_as_slow_as_with_other_functions(void **state) {
-    (void)state;
     for (uint64_t key = 1; key <= 3; key++) {
         unsigned f = estimate_function(&s, key << 33);
         runs(&big, f, 1000 * (double)key, 8);
@@ -280,7 +265,6 @@ static void test_a_host_is_as_slow_as_with_other_functions(void **state) {
 }
 
 static void test_a_host_that_was_throttled_is_seen_to_be_fast_again(void **state) {
-    (void)state;
     unsigned f = estimate_function(&s, 7);
     runs(&big, f, 100000, 8);
     runs(&local, f, 900000, 8);
@@ -293,7 +277,6 @@ static void test_a_host_that_was_throttled_is_seen_to_be_fast_again(void **state
 }
 
 static void test_the_function_not_used_for_longest_is_forgotten(void **state) {
-    (void)state;
     unsigned first = estimate_function(&s, 1ull << 32), other;
     runs(&local, first, 1000, 8);
     for (uint64_t i = 2; i < 10000; i++) {
@@ -331,7 +314,6 @@ static void keep_anew(void) {
 }
 
 static void test_what_surely_ends_before_passes(void **state) {
-    (void)state;
     struct slot_use old_one, other;
     unsigned slow = estimate_function(&s, 1), quick = estimate_function(&s, 2), unknown = estimate_function(&s, 3);
     runs(&local, slow, 100e6, 30);
@@ -354,7 +336,6 @@ static void test_what_surely_ends_before_passes(void **state) {
 }
 
 static void test_of_what_passes_a_run_of_unknown_length(void **state) {
-    (void)state;
     struct slot_use one;
     unsigned quick = estimate_function(&s, 2), unknown = estimate_function(&s, 3);
     runs(&local, quick, 1e6, 30);
@@ -373,7 +354,6 @@ static void test_of_what_passes_a_run_of_unknown_length(void **state) {
 }
 
 static void test_one_host_is_kept_for_one_job(void **state) {
-    (void)state;
     local.used = old.used = 1;
     host_reserve(&s, &(struct demand){.place = "", .cpus = 2}, 7);
     unsigned kept = local.reserved + old.reserved + big.reserved;
@@ -383,7 +363,6 @@ static void test_one_host_is_kept_for_one_job(void **state) {
 }
 
 static void a_node_takes_the_users_that_it_says_and_without_root_one(void **state) {
-    (void)state;
     struct sched mount = {.owner = 0, .c = {.node_users = "other=7\nfar=1000\n"}};
     struct host h = {.s = &mount, .name = "10.0.0.1:6", .cpus = 1};
     assert_true(host_takes(&h, 0)); /* it has not said anything yet */

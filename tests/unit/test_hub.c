@@ -13,22 +13,16 @@ static unsigned begun, failed, greetings, lost;
 
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct session_events events = {0};
-    (void)arg;
-    (void)tag;
     assert_true(fresh);
     session_watch(s, &events, NULL);
     sessions[begun++] = s;
 }
 
 static void on_lost(void *arg, const char *sentence) {
-    (void)arg;
-    (void)sentence;
     lost++;
 }
 
 static void on_failed(void *arg, void *tag, const char *sentence) {
-    (void)arg;
-    (void)tag;
     snprintf(why, sizeof(why), "%s", sentence);
     failed++;
 }
@@ -83,7 +77,6 @@ static unsigned greet_all(unsigned key, const char *host) {
 }
 
 static void a_key_and_an_address_have_a_share_of_greetings(void **state) {
-    (void)state;
     unsigned all = 0;
     start();
     unsigned one_host = greet_all(1, "192.0.2.1"); /* a stolen key */
@@ -103,7 +96,6 @@ static void a_key_and_an_address_have_a_share_of_greetings(void **state) {
 
 /* One machine may have all addresses of a /64. */
 static void addresses_of_one_network_are_one_host(void **state) {
-    (void)state;
     char host[64];
     unsigned count = 0;
     start();
@@ -151,7 +143,6 @@ static unsigned begin_all(unsigned key, const char *host, unsigned most) {
 }
 
 static void a_key_and_an_address_have_a_share_of_sessions(void **state) {
-    (void)state;
     start();
     assert_in_range(begin_all(1, "192.0.2.1", SESSIONS), SESSIONS / 4, SESSIONS / 2);
     assert_non_null(strstr(why, "one too many"));
@@ -162,7 +153,6 @@ static void a_key_and_an_address_have_a_share_of_sessions(void **state) {
 
 /* Who greets with the id of another, and has the same key, ends the other's session; so nobody else may know it. */
 static void what_discovery_shows_of_a_node_ends_no_session_of_it(void **state) {
-    (void)state;
     static const struct session_events events = {.lost = on_lost};
     uint8_t id[SESSION_ID] = {1};
     start();

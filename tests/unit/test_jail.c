@@ -136,7 +136,6 @@ static void what_it_may_not_answers_so(void **state) {
         open_local_socket, connect_something, set_another_option, signal_its_parent,    map_code,
         become_root,       raise_a_limit,     connect_by_sending, connect_by_a_message, make_a_local_datagram_socket};
 
-    (void)state;
     if (!FILTERED)
         skip();
     unconnected = socket(AF_INET, SOCK_STREAM, 0);
@@ -169,7 +168,6 @@ static int load_bpf(void) {
 static void what_nobody_does_by_mistake_kills(void **state) {
     int (*const attempts[])(void) = {execute, make_a_child, trace, read_another_process, load_bpf};
 
-    (void)state;
     if (!FILTERED)
         skip();
     for (size_t i = 0; i < sizeof(attempts) / sizeof(*attempts); i++)
@@ -196,7 +194,6 @@ static int is_nobody_filtered(void) {
 }
 
 static void it_is_not_root(void **state) {
-    (void)state;
     if (geteuid() != 0)
         skip();
     assert_int_equal(in_jail(FILTERED ? is_nobody_filtered : is_nobody), 0);
@@ -222,7 +219,6 @@ static int do_its_work(void) {
 }
 
 static void what_it_needs_it_has(void **state) {
-    (void)state;
     assert_int_equal(in_jail(do_its_work), 0);
 }
 

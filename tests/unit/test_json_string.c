@@ -55,14 +55,12 @@ static void test_texts(void **state) {
                                         "ab\xc3\"",
                                         "\xe0\x80\x80",
                                         "\xef\xbf\xbf\xef\xbb\xbf"};
-    (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         same_as_jansson(texts[i], strlen(texts[i]));
     same_as_jansson("\0a\0", 3);
 }
 
 static void test_by_chance(void **state) {
-    (void)state;
     srand(1);
     for (int round = 0; round < 20000; round++) {
         static const unsigned char some[] = {0,    1,    'a',  '"',  '\\', '\n', 0x7f, 0x80, 0xbf, 0xc2,

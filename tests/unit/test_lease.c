@@ -44,7 +44,6 @@ static struct fixture {
 } fix;
 
 static void on_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
-    (void)arg;
     assert_int_equal(job, LEASE);
     struct call *c = &fix.calls[fix.first];
     if (stream == OUTPUT_RESULT || stream == OUTPUT_TRACE) { /* of a single call */
@@ -62,7 +61,6 @@ static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_ki
                       size_t size) {
     struct call *c = &fix.calls[number];
 
-    (void)arg;
     assert_int_equal(lease, LEASE);
     assert_false(c->answered || fix.done);
     assert_true(number >= fix.first);
@@ -90,7 +88,6 @@ static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_ki
 }
 
 static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
-    (void)arg;
     assert_int_equal(job, LEASE);
     assert_false(fix.done);
     fix.done = true;
@@ -98,14 +95,10 @@ static void on_done(void *arg, uint64_t job, const struct work_outcome *o) {
 }
 
 static void on_trouble(void *arg, const char *sentence) {
-    (void)arg;
     print_message("%s\n", sentence);
 }
 
 static void on_patience(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    (void)arg;
     fix.gave_up = true;
 }
 
@@ -130,7 +123,6 @@ static int setup(void **state) {
     struct pool_config config = {.worker_path = path ? path : "./ppfs-worker", .workers = 1};
     struct runner_events events = {.output = on_output, .done = on_done, .answer = on_answer, .trouble = on_trouble};
 
-    (void)state;
     unsetenv("VIRTUAL_ENV");
     memset(&fix, 0, sizeof(fix));
     fix.first = 1;
@@ -143,7 +135,6 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-    (void)state;
     pool_destroy(fix.pool);
     event_base_free(fix.base);
     free(fix.calls);
@@ -241,7 +232,6 @@ static const char pickled_len[] = "\x80\x03"
 static void json_calls_ahead(void **state) {
     char text[128];
 
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     for (uint32_t i = 1; i <= 1000; i++) {
         snprintf(text, sizeof(text), "{\"call\": \"operator.add\", \"args\": [%u, 1]}", i);
@@ -273,7 +263,6 @@ static void large_calls_are_lent(void **state) {
     char *memory = malloc(SIZE + 64);
     struct shared_buffer *shared = shared_buffer_new(memory);
 
-    (void)state;
     assert_non_null(memory);
     assert_non_null(shared);
     begin(lease_work(WORK_STREAM_FRAMES));
@@ -299,7 +288,6 @@ static void large_calls_are_lent(void **state) {
 }
 
 static void pickled_calls(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_FRAMES));
     pickled(1, "len", "abc");
     pickled(2, "eval", "1/0");
@@ -326,7 +314,6 @@ static void pickled_calls(void **state) {
 }
 
 static void functions_are_asked_for_once(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_FRAMES));
     function(pickled_len, sizeof(pickled_len) - 1);
     hashed(1, 'a', "12", 2);
@@ -353,7 +340,6 @@ static void large_arguments_and_results(void **state) {
     size_t size = 5 << 20;
     char *big = malloc(size);
 
-    (void)state;
     assert_non_null(big);
     memset(big, 'x', size);
     begin(lease_work(WORK_STREAM_FRAMES));
@@ -387,7 +373,6 @@ static void large_arguments_and_results(void **state) {
 }
 
 static void crash_in_the_middle(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
     json(2, "{\"call\": \"len\", \"args\": [[1, 2]]}");
@@ -407,7 +392,6 @@ static void crash_in_the_middle(void **state) {
 }
 
 static void killed_lease(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
     json(2, "{\"call\": \"time.sleep\", \"args\": [60]}");
@@ -419,7 +403,6 @@ static void killed_lease(void **state) {
 }
 
 static void recall_while_one_sleeps(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[]]}");
     json(2, "{\"call\": \"time.sleep\", \"args\": [0.4]}");
@@ -446,7 +429,6 @@ static void recall_at_any_moment(void **state) {
     bool back[CALLS] = {false};
     uint32_t sent = 0, answered = 0;
 
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     while (sent + 40 < CALLS) {
         for (int i = 0; i < 40; i++)
@@ -471,7 +453,6 @@ static void recall_at_any_moment(void **state) {
 static void output_is_of_its_call(void **state) {
     char text[128], want[32];
 
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     for (uint32_t i = 1; i <= 600; i++) {
         if (i % 3 == 0)
@@ -494,7 +475,6 @@ static void output_is_of_its_call(void **state) {
 }
 
 static void output_larger_than_a_pipe(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"eval\", \"args\": [\"print('x' * 3000000)\"]}");
     json(2, "{\"call\": \"print\", \"args\": [\"two\"]}");
@@ -504,7 +484,6 @@ static void output_larger_than_a_pipe(void **state) {
 }
 
 static void calls_leave_their_worker_in_order(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"os.chdir\", \"args\": [\"/tmp\"]}");
     json(2, "{\"call\": \"os.getcwd\"}");
@@ -526,7 +505,6 @@ static void calls_leave_their_worker_in_order(void **state) {
 }
 
 static void threads_end_the_worker_after_the_lease(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"eval\", \"args\": [\"__import__('threading').Timer(60, print).start()\"]}");
     json(2, "{\"call\": \"os.getpid\"}");
@@ -542,7 +520,6 @@ static void lease_with_an_environment_has_its_own_process(void **state) {
     const char *env[] = {"COLOUR=green", NULL};
     struct work w = lease_work(WORK_STREAM_JSON);
 
-    (void)state;
     w.env = env;
     begin(w);
     json(1, "{\"call\": \"os.getenv\", \"args\": [\"COLOUR\"]}");
@@ -566,7 +543,6 @@ static void lease_with_an_environment_has_its_own_process(void **state) {
 static void lease_of_another_user(void **state) {
     struct work w = lease_work(WORK_STREAM_JSON);
 
-    (void)state;
     if (geteuid() != 0)
         skip();
     w.uid = w.gid = 65534;
@@ -581,7 +557,6 @@ static void lease_of_another_user(void **state) {
 }
 
 static void death_of_the_forkserver_loses_the_lease(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"len\", \"args\": [[1]]}");
     json(2, "{\"call\": \"eval\", \"args\": [\"print('x', flush=True) or __import__('time').sleep(60)\"]}");
@@ -607,7 +582,6 @@ static void death_of_the_forkserver_loses_the_lease(void **state) {
 static void lease_waits_for_a_forkserver(void **state) {
     bool never = false;
 
-    (void)state;
     kill(pool_forkserver(fix.pool), SIGKILL); /* before it has come up: the next start waits a while */
     loop_for_ms(100, &never);
     assert_int_equal(pool_forkserver(fix.pool), 0);
@@ -623,7 +597,6 @@ static void lease_waits_for_a_forkserver(void **state) {
 }
 
 static void held_lease_says_nothing(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"print\", \"args\": [\"one\"]}");
     loop_until(&fix.calls[1].answered);
@@ -639,7 +612,6 @@ static void held_lease_says_nothing(void **state) {
 }
 
 static void call_that_spoils_its_worker(void **state) {
-    (void)state;
     begin(lease_work(WORK_STREAM_JSON));
     json(1, "{\"call\": \"os.dup2\", \"args\": [0, 1]}");
     json(2, "{\"call\": \"os.getpid\"}");
@@ -660,7 +632,6 @@ static void single_call_of_two_pickles(void **state) {
     uint32_t n = sizeof(pickled_len) - 1;
     struct work w = lease_work(WORK_CALL);
 
-    (void)state;
     memcpy(bytes + 4, &n, 4);
     memcpy(bytes + 8, pickled_len, n);
     w.payload = bytes;
@@ -744,15 +715,12 @@ static void on_need(const uint8_t *hash, uint64_t lease) {
 }
 
 static void withhold(const uint8_t *hash, uint64_t lease) {
-    (void)hash;
-    (void)lease;
     fix.withheld = true;
 }
 
 static void objects_are_asked_for_once(void **state) {
     char bytes[512];
 
-    (void)state;
     fix.need = on_need;
     begin(lease_work(WORK_STREAM_FRAMES));
     for (uint32_t i = 1; i <= 50; i++)
@@ -796,7 +764,6 @@ static void expect_refusal(uint32_t number, const char *text) {
 static void objects_that_are_none(void **state) {
     char bytes[128] = {0, 1, 0, 0};
 
-    (void)state;
     fix.need = on_need;
     begin(lease_work(WORK_STREAM_FRAMES));
     call_value(1, 'l', 'x', 'x');
@@ -834,7 +801,6 @@ static void objects_that_are_none(void **state) {
 
 /* Calls that were sent behind it, and the end of the lease, wait in the buffer meanwhile. */
 static void large_values(void **state) {
-    (void)state;
     fix.need = on_need;
     begin(lease_work(WORK_STREAM_FRAMES));
     for (uint32_t i = 1; i <= 40; i++)
@@ -851,7 +817,6 @@ static void objects_in_a_process_of_its_own(void **state) {
     const char *env[] = {"COLOUR=green", NULL};
     struct work w = lease_work(WORK_STREAM_FRAMES);
 
-    (void)state;
     fix.need = on_need;
     w.env = env;
     begin(w);
@@ -864,7 +829,6 @@ static void objects_in_a_process_of_its_own(void **state) {
 
 /* Killed, or recalled behind it, while a worker waits for a value. */
 static void waiting_for_a_value(void **state) {
-    (void)state;
     fix.need = withhold;
     begin(lease_work(WORK_STREAM_FRAMES));
     call_value(1, 'l', 'x', 'x');
@@ -884,7 +848,6 @@ static void single_call_with_values(void **state) {
     size_t at = 4;
     struct work w = lease_work(WORK_CALL);
 
-    (void)state;
     for (char hash = 'p'; hash <= 'q'; hash++) {
         at += put_hash(bytes + at, hash);
         memcpy(bytes + at, &n, 4);

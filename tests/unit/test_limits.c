@@ -19,7 +19,6 @@ static char dir[] = "/tmp/ppfs-limits-XXXXXX", sub[64];
 static const gid_t groups[] = {5000, 0}; /* root's group has a name everywhere */
 
 static int setup(void **state) {
-    (void)state;
     if (!mkdtemp(dir))
         return -1;
     snprintf(sub, sizeof(sub), "%s/limits.d", dir);
@@ -37,7 +36,6 @@ static void put(const char *in, const char *name, const char *text) {
 
 static int teardown(void **state) {
     char command[128];
-    (void)state;
     snprintf(command, sizeof(command), "rm -r %s", dir);
     return system(command);
 }
@@ -52,7 +50,6 @@ static struct limits read_all(const char *main_file, const char *more) {
 }
 
 static void whose_counts(void **state) {
-    (void)state;
     struct limits l = read_all("alice soft nproc 10\n@root soft nproc 20\n* soft nproc 30\nbob soft nproc 40\n", "");
     assert_true(l.of[RLIMIT_NPROC].soft_by && l.of[RLIMIT_NPROC].soft == 10 && !l.of[RLIMIT_NPROC].hard_by);
     l = read_all("* - nproc 30\n@root soft nproc 20\n", "@root soft nproc 21\n* soft nproc 31\n");
@@ -64,7 +61,6 @@ static void whose_counts(void **state) {
 }
 
 static void what_numbers_mean(void **state) {
-    (void)state;
     struct limits l =
         read_all("alice - cpu 2\nalice - memlock unlimited\nalice soft stack -1\nalice hard nice -5\n"
                  "alice - rtprio 7 # seven\n#alice - nofile 1\nalice - fsize 99999999999999999999\nalice - as "
@@ -77,13 +73,11 @@ static void what_numbers_mean(void **state) {
 }
 
 static void without_limits(void **state) {
-    (void)state;
     struct limits l = read_all("alice - nproc 5\n", "alice -\nalice - nofile 5\n");
     assert_true(!l.of[RLIMIT_NPROC].soft_by && !l.of[RLIMIT_NOFILE].soft_by);
 }
 
 static void set(void **state) {
-    (void)state;
     struct limits l = read_all("alice soft nofile 90\nalice hard nofile 80\nalice hard core unlimited\n", "");
     int status;
     pid_t pid = fork();

@@ -18,7 +18,6 @@ static int words(struct options *o, const char *text) {
 }
 
 static void test_words(void **state) {
-    (void)state;
     struct options *o = options_create();
     assert_int_equal(options_cpus(o), 1);
     assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' "
@@ -42,7 +41,6 @@ static void test_words(void **state) {
 }
 
 static void test_refused(void **state) {
-    (void)state;
     static const char *const bad[] = {"colour=red",
                                       "priority",
                                       "priority=",
@@ -81,7 +79,6 @@ static void test_refused(void **state) {
 }
 
 static void test_drafts(void **state) {
-    (void)state;
     struct options *o = options_create(), *again = options_create();
     assert_null(options_drafts(o));
     assert_int_equal(words(o, "drafts=*.bak,old-?"), 0);
@@ -110,7 +107,6 @@ static void test_drafts(void **state) {
 }
 
 static void test_json(void **state) {
-    (void)state;
     static const char *const skip[] = {"call", NULL};
     json_t *j = json_loads("{\"call\":\"x\",\"priority\":7,\"timeout\":\"2h\",\"env\":{\"A\":\"1\"},\"after\":[\"a\","
                            "\"b\"],\"hold\":true}",
@@ -143,7 +139,6 @@ static void test_json(void **state) {
 
 /* Names of files are bytes: through the words, the database's text and the sum of two, whatever they are. */
 static void test_bytes(void **state) {
-    (void)state;
     struct options *o = options_create(), *sum = options_create(), *loaded = options_create();
     assert_int_equal(words(o, "\xef\xbb\xbf"
                               "after=\xff\xfe,b 'cwd=/caf\xe9 \1\xc3\xa9' env=K:\x80 env=\xc3:\1\1 node=\xe9*"),
@@ -167,7 +162,6 @@ static void test_bytes(void **state) {
 
 /* What is in force, as somebody would write it; and texts that may go on. */
 static void test_written(void **state) {
-    (void)state;
     static const char text[] = "timeout=90s\nmemory=524288000\nhold=1\nsandbox=ro,net-off\n'cwd=/a "
                                "b'\nafter=a,G/b\nenv=A:1\n'env=B:it'\"'\"'s \"x\" '\n";
     struct options *o = options_create(), *again = options_create();

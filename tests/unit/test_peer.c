@@ -99,7 +99,6 @@ static unsigned open_descriptors(void) {
 
 /* --- the key file ------------------------------------------------------------------------------------------------ */
 static void a_mount_makes_its_secret_once_and_only_for_itself(void **state) {
-    (void)state;
     char path[128], first[100] = "", second[100] = "";
     struct stat st;
     struct mount_key *m;
@@ -123,7 +122,6 @@ static void a_mount_makes_its_secret_once_and_only_for_itself(void **state) {
 #define HEX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
 
 static void a_bad_key_file_is_refused_in_one_sentence(void **state) {
-    (void)state;
     static const char node[] = "ppfs node key 1\nname: n\nsecret: " HEX "mount: " HEX "find: " HEX;
     static const struct {
         const char *bytes;
@@ -187,7 +185,6 @@ static void a_bad_key_file_is_refused_in_one_sentence(void **state) {
 }
 
 static void what_a_mount_gives_to_a_node_is_read_as_it_was(void **state) {
-    (void)state;
     uint8_t secret[KEY_SECRET] = {1, 2, 3};
     char text[KEY_TEXT], path[128];
     struct node_key given, got;
@@ -205,7 +202,6 @@ static void what_a_mount_gives_to_a_node_is_read_as_it_was(void **state) {
 
 /* Who has a node's key has neither the mount's secret nor its signature of this greeting. */
 static void only_the_mount_signs_and_only_for_one_greeting(void **state) {
-    (void)state;
     struct key_greeting g = {.binding = {1}, .nonce = {2}, .ppfs = {3}, .node = {4}};
     uint8_t signature[KEY_SIGNATURE], other[KEY_SIGNATURE];
     assert_int_equal(mount_key_sign(mount_of(KEY_A), &g, signature), 0);
@@ -221,7 +217,6 @@ static void only_the_mount_signs_and_only_for_one_greeting(void **state) {
 }
 
 static void a_signature_fits_its_bytes_and_key_only(void **state) {
-    (void)state;
     uint8_t mac[TLS_MAC_SIZE], other[TLS_MAC_SIZE];
     struct tls *a = make_tls(TLS_PPFS, KEY_A), *node = make_tls(TLS_NODE, KEY_A), *b = make_tls(TLS_PPFS, KEY_B);
     assert_int_equal(tls_sign(a, "hello", 5, mac), 0);
@@ -298,7 +293,6 @@ static void exchange(struct end *from, struct end *to, uint8_t *body) {
 }
 
 static void both_may_dial_and_frames_flow_both_ways(void **state) {
-    (void)state;
     uint8_t *body = malloc(FRAME_BODY_MAX);
     for (size_t i = 0; i < FRAME_BODY_MAX; i++)
         body[i] = (uint8_t)(i * 7 + i / 4099);
@@ -338,7 +332,6 @@ static void both_may_dial_and_frames_flow_both_ways(void **state) {
 }
 
 static void both_ends_learn_the_key_and_the_binding_of_a_connection(void **state) {
-    (void)state;
     struct tls_proof seen[2][2];
     struct tls_key own;
     uint8_t secret[KEY_SECRET] = {7};
@@ -378,7 +371,6 @@ static void both_ends_learn_the_key_and_the_binding_of_a_connection(void **state
 }
 
 static void a_held_link_reads_nothing_and_goes_on_with_what_was_read_ahead(void **state) {
-    (void)state;
     struct end listener, dialler;
     listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
     dial_as(&dialler, TLS_PPFS, KEY_A, peer_listener_address(listener.listener));
@@ -408,7 +400,6 @@ static uint64_t in_a_turn, most_in_a_turn;
 static void on_talk(void *arg, const struct frame *f) {
     static const uint8_t body[64 * 1024];
     struct end *e = arg;
-    (void)f;
     e->frames++;
     if (++in_a_turn > most_in_a_turn)
         most_in_a_turn = in_a_turn;
@@ -417,19 +408,14 @@ static void on_talk(void *arg, const struct frame *f) {
 }
 
 static void on_turn(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    (void)arg;
     in_a_turn = 0;
 }
 
 static bool all_said(void *arg) {
-    (void)arg;
     return said > 100;
 }
 
 static void who_sends_without_end_leaves_the_others_their_turn(void **state) {
-    (void)state;
     static const struct link_events talk = {.frame = on_talk, .closed = on_closed};
     struct end listener, dialler;
     listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
@@ -453,7 +439,6 @@ static void who_sends_without_end_leaves_the_others_their_turn(void **state) {
 }
 
 static void names_are_looked_up_and_a_dial_can_be_dropped(void **state) {
-    (void)state;
     struct end listener, dialler;
     char address[64];
     listen_as(&listener, TLS_NODE, KEY_A, "localhost:0");
@@ -476,7 +461,6 @@ static void names_are_looked_up_and_a_dial_can_be_dropped(void **state) {
 }
 
 static void addresses_are_checked(void **state) {
-    (void)state;
     const char *good[] = {"a:1", "node-1.example:65535", "[::1]:60000", "[fe80::1%eth0]:1", "10.0.0.1:1"};
     const char *bad[] = {"",      ":",      "a",     "a:",    ":1",    "a:b",   "a:1x", "a:-1", "a:65536", "a:100000",
                          "[::1]", "[::1:1", "::1:1", "a b:1", "a/b:1", "a\n:1", "[]:1", "[:1",  "]:1",     "a:1:2"};
@@ -497,7 +481,6 @@ static void addresses_are_checked(void **state) {
 
 /* --- without the key --------------------------------------------------------------------------------------------- */
 static void another_key_is_refused_at_both_ends(void **state) {
-    (void)state;
     struct end listener, dialler;
     listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
     dial_as(&dialler, TLS_PPFS, KEY_B, peer_listener_address(listener.listener));
@@ -513,7 +496,6 @@ static void another_key_is_refused_at_both_ends(void **state) {
 
 /* A relay that leads a ppfs back to itself, or one ppfs to another: the key is right and the part is not. */
 static void the_same_part_is_refused(void **state) {
-    (void)state;
     for (int side = 0; side < 2; side++) {
         struct end listener, dialler;
         listen_as(&listener, side ? TLS_NODE : TLS_PPFS, KEY_A, "127.0.0.1:0");
@@ -538,7 +520,6 @@ static void send_without_key(struct end *listener, const void *bytes, size_t siz
 }
 
 static void plain_clients_are_refused(void **state) {
-    (void)state;
     struct end listener;
     uint8_t frame[FRAME_HEADER];
     listen_as(&listener, TLS_NODE, KEY_A, "127.0.0.1:0");
@@ -575,7 +556,6 @@ static size_t record_hello(uint8_t *to, size_t room) {
 }
 
 static void replayed_and_truncated_handshakes_are_refused(void **state) {
-    (void)state;
     uint8_t hello[4096];
     size_t size = record_hello(hello, sizeof(hello));
     struct end listener;
@@ -628,7 +608,6 @@ static pid_t rogue(int fd, bool server) {
 }
 
 static void a_rogue_server_with_a_certificate_is_refused(void **state) {
-    (void)state;
     char address[64];
     struct end dialler;
     int status, listening = listen_on(address);
@@ -647,8 +626,6 @@ static const struct tls_keys *leaked; /* what the child below has of the key */
 
 static int find_leaked(SSL *ssl, const unsigned char *id, size_t id_size, SSL_SESSION **out) {
     static const unsigned char suite[2] = {0x13, 0x01};
-    (void)id;
-    (void)id_size;
     *out = SSL_SESSION_new();
     return SSL_SESSION_set1_master_key(*out, leaked->at[0].psk, TLS_PSK) &&
            SSL_SESSION_set_cipher(*out, SSL_CIPHER_find(ssl, suite)) &&
@@ -657,13 +634,11 @@ static int find_leaked(SSL *ssl, const unsigned char *id, size_t id_size, SSL_SE
 
 static int fill_ticket(SSL *ssl, void *arg) {
     static const char much[2000];
-    (void)arg;
     return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), much, sizeof(much));
 }
 
 static SSL_TICKET_RETURN take_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t size,
                                      SSL_TICKET_STATUS status, void *arg) {
-    (void)ssl, (void)session, (void)name, (void)size, (void)status, (void)arg;
     return SSL_TICKET_RETURN_IGNORE;
 }
 
@@ -697,7 +672,6 @@ static pid_t halting(int listening) {
 }
 
 static void one_with_the_key_that_halts_in_a_message_does_not_hold_up_the_loop(void **state) {
-    (void)state;
     char address[64];
     struct end dialler;
     int status, listening = listen_on(address);
@@ -723,7 +697,6 @@ static void one_with_the_key_that_halts_in_a_message_does_not_hold_up_the_loop(v
 }
 
 static void a_client_without_a_key_is_refused(void **state) {
-    (void)state;
     struct end listener;
     int status;
     listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
@@ -740,7 +713,6 @@ static void a_client_without_a_key_is_refused(void **state) {
 
 static int show_old_key(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *size, SSL_SESSION **out) {
     static const unsigned char suite[2] = {0x13, 0x01}, key[32];
-    (void)md;
     *id = (const unsigned char *)"ppfs";
     *size = 4;
     *out = SSL_SESSION_new();
@@ -751,7 +723,6 @@ static int show_old_key(SSL *ssl, const EVP_MD *md, const unsigned char **id, si
 
 /* A node of before there was a key for each: it is told from one with another key. */
 static void a_node_of_before_is_refused_with_what_to_do(void **state) {
-    (void)state;
     struct end listener;
     int status;
     listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
@@ -780,7 +751,6 @@ static bool peer_closed(void *arg) {
 }
 
 static void a_silent_peer_is_closed_and_disturbs_nobody(void **state) {
-    (void)state;
     struct end listener, dialler;
     listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");
     int fd = connect_to(peer_listener_address(listener.listener));
@@ -808,7 +778,6 @@ static void a_silent_peer_is_closed_and_disturbs_nobody(void **state) {
 
 /* A machine that is off, or a firewall that drops: nobody was there to show a key or not. */
 static void who_does_not_answer_is_told_from_who_is_silent(void **state) {
-    (void)state;
     char address[64];
     struct end dialler;
     int fds[8], listening = listen_on(address);
@@ -835,7 +804,6 @@ static bool accepted_all(void *arg) {
 }
 
 static void a_thousand_without_a_key_at_once_cost_little_and_keep_nobody_out(void **state) {
-    (void)state;
     enum { STRANGERS = 1000 };
     struct rlimit limit;
     struct end listener, dialler;
@@ -865,7 +833,6 @@ static void a_thousand_without_a_key_at_once_cost_little_and_keep_nobody_out(voi
 }
 
 static void without_descriptors_connections_wait_in_the_backlog(void **state) {
-    (void)state;
     struct rlimit limit, none;
     struct end listener, dialler;
     listen_as(&listener, TLS_PPFS, KEY_A, "127.0.0.1:0");

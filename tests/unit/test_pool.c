@@ -4,7 +4,6 @@
 
 /* --- calls -------------------------------------------------------------------------------------------------------- */
 static void json_call_returns_json(void **state) {
-    (void)state;
     struct job *j = run(text(WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}"));
     assert_end(j, WORK_DONE, 0, "");
     assert_string_equal(RESULT(j), "4.0\n");
@@ -18,7 +17,6 @@ static void json_call_returns_json(void **state) {
 }
 
 static void call_that_is_not_there_is_refused(void **state) {
-    (void)state;
     assert_end(run(text(WORK_JSON_CALL, "{\"call\": \"nosuchmodule.f\"}")), WORK_REFUSED, 0,
                "no module 'nosuchmodule'");
     assert_end(run(text(WORK_JSON_CALL, "{\"call\": \"math.nosuch\"}")), WORK_REFUSED, 0, "no 'math.nosuch'");
@@ -31,7 +29,6 @@ static void call_that_is_not_there_is_refused(void **state) {
 }
 
 static void call_that_raises_gives_a_traceback(void **state) {
-    (void)state;
     struct job *j = run(text(WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [-1]}"));
     assert_end(j, WORK_RAISED, 0, "ValueError: math domain error");
     assert_text(TRACE(j), "ValueError: math domain error");
@@ -72,7 +69,6 @@ static void pickle_returns_a_pickle(void **state) {
     static const char pickle[] = "\x80\x04\x8c\x08"
                                  "operator\x8c\x03"
                                  "add\x93K\x02K\x03\x86\x86.";
-    (void)state;
     struct job *j = run(base_work(WORK_PICKLE, pickle, sizeof(pickle) - 1));
     assert_end(j, WORK_DONE, 0, "");
     assert_int_equal(j->size[OUTPUT_RESULT], 5);
@@ -91,7 +87,6 @@ static void pickle_returns_a_pickle(void **state) {
 }
 
 static void bad_pickles_are_told_in_a_sentence(void **state) {
-    (void)state;
     assert_end(run(text(WORK_PICKLE, "\x80\x04\x95")), WORK_RAISED, 0, "could not be unpickled");
     assert_end(run(text(WORK_PICKLE, "\x80\x04K\x01.")), WORK_REFUSED, 0, "neither a callable nor");
     assert_end(run(text(WORK_PICKLE, "\x80\x02"
@@ -108,7 +103,6 @@ static void bad_pickles_are_told_in_a_sentence(void **state) {
 }
 
 static void call_may_end_its_process(void **state) {
-    (void)state;
     assert_end(run_exec("import os; os._exit(3)"), WORK_EXITED, 3, "the call ended its process with exit status 3");
     assert_end(run_exec("import os; os._exit(0)"), WORK_EXITED, 0, "exit status 0");
     /* WORKER_EXIT_NO_FORK, but it ran */
@@ -125,7 +119,6 @@ static void call_may_end_its_process(void **state) {
 }
 
 static void call_leaves_its_worker_in_order(void **state) {
-    (void)state;
     runner_resize(fix.runner, 1);
     struct job *j = run_exec("import os, sys, signal\nos.chdir('/tmp'); os.environ['X'] = '1'; del os.environ['PATH']\n"
                              "sys.argv.append('x'); sys.path.insert(0, '/x'); sys.stdout = None; os.umask(0)\n"
@@ -142,7 +135,6 @@ static void call_leaves_its_worker_in_order(void **state) {
 }
 
 static void threads_and_children_left_behind_are_gone(void **state) {
-    (void)state;
     runner_resize(fix.runner, 1);
     struct job *j =
         run_exec("import threading, time, os; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n"
@@ -163,7 +155,6 @@ static void threads_and_children_left_behind_are_gone(void **state) {
 }
 
 static void edited_module_is_imported_anew(void **state) {
-    (void)state;
     char dir[] = "/tmp/ppfs-file-XXXXXX", path[64], command[96];
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/edited.py", dir);
@@ -183,7 +174,6 @@ static void edited_module_is_imported_anew(void **state) {
 }
 
 static void isolated_calls(void **state) {
-    (void)state;
     const char *env[] = {"PPFS_INDEX=7", "A=b=c", NULL};
     struct work w = text(WORK_JSON_CALL, "{\"call\": \"os.getenv\", \"args\": [\"A\"]}");
     w.env = env;
@@ -209,7 +199,6 @@ static void isolated_calls(void **state) {
 }
 
 static void large_results_come_in_pieces(void **state) {
-    (void)state;
     const char *env[] = {"A=b", NULL};
     struct work w = text(WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"x\", 100000000]}");
     struct job *j = run(w);
@@ -223,7 +212,6 @@ static void large_results_come_in_pieces(void **state) {
 
 /* --- scripts ------------------------------------------------------------------------------------------------------ */
 static void script_runs_as_main(void **state) {
-    (void)state;
     struct work w = text(
         WORK_PYTHON, "#!/usr/bin/env python3\nimport sys, os\nprint(__name__, os.path.basename(__file__), "
                      "os.path.isabs(__file__), sys.argv, sys.path[0], os.getcwd())\n"
@@ -237,7 +225,6 @@ static void script_runs_as_main(void **state) {
 }
 
 static void script_ends_like_python3(void **state) {
-    (void)state;
     assert_end(run(text(WORK_PYTHON, "import sys; sys.exit(3)")), WORK_EXITED, 3, "exit status 3");
     assert_end(run(text(WORK_PYTHON, "raise SystemExit")), WORK_DONE, 0, "");
     struct job *j = run(text(WORK_PYTHON, "import sys; sys.exit('so')"));
@@ -275,7 +262,6 @@ static void script_ends_like_python3(void **state) {
 }
 
 static void scripts_differ_in_chance_and_share_nothing(void **state) {
-    (void)state;
     runner_resize(fix.runner, 1);
     const char *source = "import random, sys, math\nprint(random.random(), hasattr(math, 'mark'), 'x' in "
                          "globals())\nmath.mark = x = 1\n";
@@ -291,7 +277,6 @@ static void scripts_differ_in_chance_and_share_nothing(void **state) {
 }
 
 static void output_is_live_and_complete(void **state) {
-    (void)state;
     struct job *j =
         begin(text(WORK_PYTHON, "import sys, time\nprint('one')\nprint('two', file=sys.stderr)\ntime.sleep(30)"));
     for (int i = 0; i < 300 && !(j->size[OUTPUT_STDOUT] && j->size[OUTPUT_STDERR]); i++)
@@ -307,7 +292,6 @@ static void output_is_live_and_complete(void **state) {
 }
 
 static void held_output_waits(void **state) {
-    (void)state;
     struct job *j = begin(text(WORK_JSON_RUN, "{\"run\": [\"head\", \"-c\", \"20000000\", \"/dev/zero\"]}"));
     runner_hold(fix.runner, fix.last, true);
     loop_for_ms(200);
@@ -320,7 +304,6 @@ static void held_output_waits(void **state) {
 
 /* --- programs ----------------------------------------------------------------------------------------------------- */
 static void programs_run(void **state) {
-    (void)state;
     struct job *j = run(text(WORK_JSON_RUN, "{\"run\": [\"tr\", \"a-z\", \"A-Z\"], \"stdin\": \"abc\u00e9\"}"));
     assert_end(j, WORK_DONE, 0, "");
     assert_string_equal(OUT(j), "ABC\u00e9");
@@ -342,7 +325,6 @@ static void programs_run(void **state) {
 }
 
 static void programs_that_do_not_start_are_refused(void **state) {
-    (void)state;
     assert_end(run(text(WORK_JSON_RUN, "{\"run\": [\"nosuchprogram\"]}")), WORK_REFUSED, 0,
                "no program nosuchprogram in PATH");
     assert_end(run(text(WORK_JSON_RUN, "{\"run\": [\"/etc/passwd\"]}")), WORK_REFUSED, 0, "Permission denied");
@@ -356,7 +338,6 @@ static void programs_that_do_not_start_are_refused(void **state) {
 }
 
 static void payload_may_be_a_file(void **state) {
-    (void)state;
     char path[] = "/tmp/ppfs-file-XXXXXX";
     int fd = mkstemp(path);
     FILE *f = fdopen(fd, "w");
@@ -383,7 +364,6 @@ static void payload_may_be_a_file(void **state) {
 
 /* --- places ------------------------------------------------------------------------------------------------------- */
 static void directories(void **state) {
-    (void)state;
     struct work w = text(
         WORK_PYTHON, "import os; print(os.getcwd()); os.makedirs('a/b'); open('a/b/c', 'w'); os.symlink('/etc', 'd')");
     struct stat st;
@@ -405,7 +385,6 @@ static void directories(void **state) {
 }
 
 static void directories_of_killed_jobs_are_removed(void **state) {
-    (void)state;
     struct work w = text(
         WORK_PROGRAM, "#!/bin/sh\nfor i in 1 2 3; do mkdir -p $i/$i; : > $i/$i/f; done; pwd; echo ${0%/*}; sleep 94\n");
     w.cwd = "";
@@ -434,7 +413,6 @@ static void directories_of_killed_jobs_are_removed(void **state) {
 }
 
 static void other_users(void **state) {
-    (void)state;
     struct work w = text(WORK_JSON_CALL, "{\"call\": \"os.getresuid\"}");
     w.uid = w.gid = 65534;
     if (geteuid() != 0) {
@@ -461,7 +439,6 @@ static void other_users(void **state) {
 
 /* --- the pool itself ---------------------------------------------------------------------------------------------- */
 static void jobs_run_side_by_side(void **state) {
-    (void)state;
     struct job *a = begin(text(WORK_PYTHON, "import time; time.sleep(30)")), *b;
     uint64_t first = fix.last;
     b = begin(text(WORK_JSON_RUN, "{\"run\": [\"sleep\", \"30\"]}"));
@@ -483,7 +460,6 @@ static void jobs_run_side_by_side(void **state) {
 }
 
 static void whole_trees_are_killed(void **state) {
-    (void)state;
     struct job *j = begin(
         text(WORK_PROGRAM, "#!/bin/sh\n(setsid sh -c 'sleep 96 & sleep 96' &)\nsleep 96 & echo $$; kill -STOP $$\n"));
     while (!strchr(OUT(j), '\n'))
@@ -499,7 +475,6 @@ static void whole_trees_are_killed(void **state) {
 }
 
 static void forkserver_death_loses_work_and_is_mended(void **state) {
-    (void)state;
     struct job *j = begin(text(WORK_PROGRAM, "#!/bin/sh\nsetsid sleep 95 &\necho; sleep 95"));
     while (!j->size[OUTPUT_STDOUT])
         loop_for_ms(5);
@@ -516,7 +491,6 @@ static void forkserver_death_loses_work_and_is_mended(void **state) {
 /* Nobody can have died of work that no worker has taken: neither of one that is still to be made, nor of one that was
  * stopped before. */
 static void what_dies_unbegun_says_so(void **state) {
-    (void)state;
     struct work w = text(WORK_JSON_CALL, "{\"call\": \"os.getpid\"}");
     int worker;
     struct job *j = run(w);
@@ -539,7 +513,6 @@ static void what_dies_unbegun_says_so(void **state) {
 }
 
 static void forkserver_that_cannot_start_refuses_work(void **state) {
-    (void)state;
     char path[] = "/tmp/ppfs-file-XXXXXX";
     int fd = mkstemp(path);
     dprintf(fd, "#!/bin/sh\nexit 3\n");
@@ -575,7 +548,6 @@ static void forkserver_that_cannot_start_refuses_work(void **state) {
 }
 
 static void no_descriptor_is_left(void **state) {
-    (void)state;
     run(text(WORK_JSON_CALL, "{\"call\": \"os.getpid\"}"));
     struct job *j = run(text(WORK_PROGRAM, "#!/bin/sh\nls /proc/self/fd | tr '\\n' ' '"));
     assert_string_equal(OUT(j), "0 1 2 3 "); /* 3 is what ls itself reads */
@@ -598,16 +570,9 @@ static struct burst {
 } burst;
 
 static void on_burst_output(void *arg, uint64_t job, enum output_kind stream, const void *bytes, size_t size) {
-    (void)arg;
-    (void)job;
-    (void)stream;
-    (void)bytes;
-    (void)size;
 }
 
 static void on_burst_done(void *arg, uint64_t job, const struct work_outcome *o) {
-    (void)arg;
-    (void)job;
     burst.ends[o->end]++;
     burst.unbegun += o->unbegun;
     if (o->end != WORK_DONE)
@@ -655,7 +620,6 @@ static unsigned long share_of_pipes(void) {
 
 /* More orders than the socket of the fork server holds, while it takes none. */
 static void any_number_of_starts_and_kills_at_once(void **state) {
-    (void)state;
     burst_up(BURST);
     kill(pool_forkserver(fix.pool), SIGSTOP);
     for (uint64_t job = 1; job <= BURST; job++)
@@ -686,7 +650,6 @@ static void any_number_of_starts_and_kills_at_once(void **state) {
 }
 
 static void without_descriptors_work_waits(void **state) {
-    (void)state;
     struct rlimit before, few;
     unsigned started = 0;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -715,7 +678,6 @@ static void without_descriptors_work_waits(void **state) {
 
 /* The same for work that waits in the pool: it is given back, as nobody's fault. */
 static void what_waits_is_given_back_without_descriptors(void **state) {
-    (void)state;
     struct rlimit before, few;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     burst_up(BURST);
@@ -758,7 +720,6 @@ static int with_few_processes(void) {
 }
 
 static void without_processes_work_is_given_back(void **state) {
-    (void)state;
     int status = -1;
     if (geteuid() != 0)
         skip();
@@ -772,7 +733,6 @@ static void without_processes_work_is_given_back(void **state) {
 }
 
 static void jobs_have_the_limit_that_we_were_given(void **state) {
-    (void)state;
     struct rlimit before, half;
     char want[64];
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
@@ -792,7 +752,6 @@ static void jobs_have_the_limit_that_we_were_given(void **state) {
 }
 
 static void shebangs_of_our_python(void **state) {
-    (void)state;
     char *program, why[512];
     assert_int_equal(pyenv_resolve(NULL, &program, why, sizeof(why)), 0);
     assert_true(pyenv_is_own("#!/usr/bin/env python3"));

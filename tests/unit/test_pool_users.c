@@ -53,7 +53,6 @@ static int no_root(void) {
     skip()
 
 static void workers_are_one_users(void **state) {
-    (void)state;
     NEED_ROOT;
     pid_t ours = worker_of(0);
     assert_int_equal(forkserver_of(ours), pool_forkserver(fix.pool));
@@ -71,7 +70,6 @@ static void workers_are_one_users(void **state) {
 }
 
 static void no_more_than_a_few_forkservers_are_idle(void **state) {
-    (void)state;
     NEED_ROOT;
     for (uid_t user = CROWD; user < CROWD + MANY; user++)
         worker_of(user);
@@ -82,7 +80,6 @@ static void no_more_than_a_few_forkservers_are_idle(void **state) {
 }
 
 static void idle_forkservers_leave_with_all_that_is_theirs(void **state) {
-    (void)state;
     NEED_ROOT;
     pool_with(&(struct pool_config){.worker_path = worker_path(), .workers = 2, .keep_ms = 200});
     worker_of(0);
@@ -103,7 +100,6 @@ static void idle_forkservers_leave_with_all_that_is_theirs(void **state) {
 }
 
 static void death_of_a_forkserver_is_its_users(void **state) {
-    (void)state;
     NEED_ROOT;
     struct job *hers = begin(as(ALICE, "#!/bin/sh\necho $PPID; sleep 94"));
     struct job *his = begin(as(MALLORY, "#!/bin/sh\necho $PPID; sleep 0.5; echo end"));
@@ -120,7 +116,6 @@ static void death_of_a_forkserver_is_its_users(void **state) {
 }
 
 static void a_forkserver_that_cannot_start_is_in_nobodys_way(void **state) {
-    (void)state;
     NEED_ROOT;
     char path[] = "/tmp/ppfs-file-XXXXXX";
     int fd = mkstemp(path);
@@ -152,7 +147,6 @@ static void groups_of_another_machine_are_those_of_ours(void **state) {
     enum { BIN = 2, DISK = 6, UNHEARD_OF = 61234 }; /* bin is a user of each Debian, with a group of the same number */
     static const uid_t users[] = {BIN, ALICE};      /* the second is known to nobody here */
 
-    (void)state;
     NEED_ROOT;
     pool_with(&(struct pool_config){.worker_path = worker_path(), .workers = 2, .check_groups = true});
     for (int i = 0; i < 2; i++) {
@@ -165,7 +159,6 @@ static void groups_of_another_machine_are_those_of_ours(void **state) {
 
 /* Whatever comes, goes and is killed: each work has one end, and it is its own. */
 static void users_come_and_go_at_random(void **state) {
-    (void)state;
     NEED_ROOT;
     enum { WORKERS = 4, WORKS = 60 };
     struct job *jobs[WORKERS] = {0};
@@ -226,13 +219,11 @@ static void with_few_descriptors(unsigned free) {
 }
 
 static void idle_workers_leave_descriptors_for_a_worker(void **state) {
-    (void)state;
     NEED_ROOT;
     with_few_descriptors(30);
 }
 
 static void idle_workers_leave_descriptors_for_a_forkserver(void **state) {
-    (void)state;
     NEED_ROOT;
     with_few_descriptors(24);
 }
@@ -292,7 +283,6 @@ static void ask_worker(uid_t own, uid_t user, struct work_outcome *o) {
 }
 
 static void a_worker_refuses_other_users_work(void **state) {
-    (void)state;
     NEED_ROOT;
     struct work_outcome o;
 

@@ -22,7 +22,6 @@ static void shows(const char *text, const char *expected) {
 }
 
 static void test_what_is_escaped(void **state) {
-    (void)state;
     shows("", "");
     shows("plain, \"quoted\" and \\x1b", "plain, \"quoted\" and \\x1b");
     shows("gr\xc3\xbc\xc3\x9f\x65 \xe2\x82\xac \xf0\x9f\x98\x80",
@@ -45,7 +44,6 @@ static void test_what_is_escaped(void **state) {
 }
 
 static void test_it_fits(void **state) {
-    (void)state;
     for (size_t size = 1; size < 40; size++) {
         char buf[64];
         memset(buf, '#', sizeof buf);
@@ -67,7 +65,6 @@ static bool tells(const char *source, unsigned most, char sentence[200]) {
 
 static void test_so_many_a_minute(void **state) {
     char sentence[200], name[32];
-    (void)state;
     for (int i = 0; i < 50; i++)
         assert_int_equal(tells("noisy", 20, sentence), i < 20);
     assert_true(tells("quiet", 20, sentence));
@@ -90,7 +87,6 @@ static void test_so_many_a_minute(void **state) {
 static void test_so_many_a_minute_of_all(void **state) {
     char sentence[200], name[32], address[32];
     unsigned told = 0;
-    (void)state;
     memset(&c, 0, sizeof c);
     for (int i = 0; i < 4000; i++) { /* each with a name and an address of its own */
         snprintf(name, sizeof name, "x%d", i);

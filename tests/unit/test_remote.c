@@ -3,7 +3,6 @@
 
 /* --- tests -------------------------------------------------------------------------------------------------------- */
 static void a_node_tells_about_itself(void **state) {
-    (void)state;
     one_node();
     assert_string_equal(remote_name(fix.remote[0]), "n1");
     assert_int_equal(remote_about(fix.remote[0])->cpus, SLOTS);
@@ -21,7 +20,6 @@ static void a_node_tells_about_itself(void **state) {
 }
 
 static void scripts_run_there(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_PYTHON,
           "import os, sys\nprint(6 * 7, os.environ['PPFS_ATTEMPT'], os.environ['PPFS_NODE'])\nprint('e', "
@@ -41,7 +39,6 @@ static void scripts_run_there(void **state) {
 }
 
 static void more_than_slots_wait_there(void **state) {
-    (void)state;
     one_node();
     for (uint64_t i = 1; i < JOBS; i++)
         begin(i, WORK_JSON_CALL, "{\"call\": \"math.sqrt\", \"args\": [16]}");
@@ -66,7 +63,6 @@ static char *write_file(const char *name, const char *head, size_t size) {
 }
 
 static void large_payloads_come_in_pieces(void **state) {
-    (void)state;
     one_node();
     begin_file(1, WORK_PYTHON, write_file("big", "import sys\nprint(42)\n#", 20 << 20));
     begin_file(2, WORK_PROGRAM, write_file("sh", "#!/bin/sh\nwc -c <$0\nexit\n", 3 << 20));
@@ -82,7 +78,6 @@ static void large_payloads_come_in_pieces(void **state) {
 }
 
 static void a_payload_that_cannot_be_read_is_refused(void **state) {
-    (void)state;
     one_node();
     begin_file(1, WORK_PYTHON, "/nonexistent/payload");
     assert_end(ended(1), WORK_REFUSED, "could not be read");
@@ -91,7 +86,6 @@ static void a_payload_that_cannot_be_read_is_refused(void **state) {
 }
 
 static void a_node_without_room_gives_the_work_back(void **state) {
-    (void)state;
     fix.node[0].dir = "/nonexistent";
     one_node();
     begin_file(1, WORK_PYTHON, write_file("big", "print(1)\n#", 1 << 20));
@@ -103,7 +97,6 @@ static void a_node_without_room_gives_the_work_back(void **state) {
 static void a_disk_that_fills_up_gives_the_work_back(void **state) {
     struct rlimit before, little = {.rlim_cur = 1 << 20};
 
-    (void)state;
     one_node();
     char *file = write_file("big", "print(1)\n#", 4 << 20);
     getrlimit(RLIMIT_FSIZE, &before);
@@ -119,7 +112,6 @@ static void a_disk_that_fills_up_gives_the_work_back(void **state) {
 }
 
 static void large_results_come_whole(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_PYTHON, "import sys\nfor i in range(300): sys.stdout.write(chr(65 + i % 26) * 100000)\n");
     begin(2, WORK_JSON_CALL, "{\"call\": \"operator.mul\", \"args\": [\"a\", 9000000]}");
@@ -134,7 +126,6 @@ static void large_results_come_whole(void **state) {
 }
 
 static void a_hold_stops_the_output(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_PROGRAM, "#!/bin/sh\nexec yes\n");
     turn_until(has_output, &fix.jobs[1]);
@@ -157,7 +148,6 @@ static void a_hold_stops_the_output(void **state) {
 }
 
 static void an_endless_output_holds_up_nobody(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_PROGRAM, "#!/bin/sh\nexec cat /dev/zero\n");
     while (fix.jobs[1].size[OUTPUT_STDOUT] < 50 << 20) /* as much as the session takes is on the way */
@@ -173,7 +163,6 @@ static void an_endless_output_holds_up_nobody(void **state) {
 }
 
 static void kill_ends_what_runs_and_what_waits(void **state) {
-    (void)state;
     one_node();
     for (uint64_t i = 1; i <= SLOTS; i++)
         begin(i, WORK_PYTHON, sleeper);
@@ -194,7 +183,6 @@ static void kill_ends_what_runs_and_what_waits(void **state) {
 }
 
 static void slots_change(void **state) {
-    (void)state;
     one_node();
     runner_resize(fix.runner, 1);
     while (remote_about(fix.remote[0])->cpus != 1)

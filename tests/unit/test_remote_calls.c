@@ -13,7 +13,6 @@ static bool some_answers(void *arg) {
 }
 
 static void calls_travel_ahead(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_STREAM_JSON, "");
     for (uint32_t i = 1; i <= 2500; i++) /* more than a worker takes */
@@ -29,7 +28,6 @@ static void calls_travel_ahead(void **state) {
 }
 
 static void a_lease_can_wait_for_its_slot(void **state) {
-    (void)state;
     one_node();
     begin(2, WORK_PYTHON, sleeper);
     begin(3, WORK_PYTHON, sleeper);
@@ -47,7 +45,6 @@ static void a_lease_can_wait_for_its_slot(void **state) {
 }
 
 static void calls_are_taken_back(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_STREAM_JSON, "");
     json(1, "{\"call\": \"math.sqrt\", \"args\": [%u]}", 4);
@@ -93,7 +90,6 @@ static const char pickled_len[] = "\x80\x03"
                                   "cbuiltins\nlen\n.";
 
 static void functions_cross_once(void **state) {
-    (void)state;
     one_node();
     fix.function = pickled_len;
     fix.function_size = sizeof(pickled_len) - 1;
@@ -137,7 +133,6 @@ static void objects_cross_once(void **state) {
     static const char callable[] = "\x80\x03"
                                    "cbuiltins\ncallable\n.";
 
-    (void)state;
     one_node();
     fix.function = callable;
     fix.function_size = sizeof(callable) - 1;
@@ -154,7 +149,6 @@ static void objects_cross_once(void **state) {
 
 /* The first lease asks for the function and dies before it comes: the second one asks again. */
 static void a_function_is_asked_for_again(void **state) {
-    (void)state;
     one_node();
     fix.function = pickled_len;
     fix.function_size = sizeof(pickled_len) - 1;
@@ -173,7 +167,6 @@ static void too_much_on_the_way_is_refused_until_there_is_room(void **state) {
     char *text = malloc(size);
     uint32_t n = 1;
 
-    (void)state;
     one_node();
     assert_non_null(text);
     memset(text, ' ', size);
@@ -199,7 +192,6 @@ static void a_large_call_goes_piece_by_piece(void **state) {
     struct shared_buffer *shared = shared_buffer_new(memory);
     const struct session *session;
 
-    (void)state;
     assert_non_null(memory);
     assert_non_null(shared);
     one_node();
@@ -244,7 +236,6 @@ static void a_large_call_waits_for_its_worker(void **state) {
     char *memory = malloc(SIZE + 64), fifo[128], text[256];
     struct shared_buffer *shared = shared_buffer_new(memory);
 
-    (void)state;
     assert_non_null(memory);
     assert_non_null(shared);
     one_node();
@@ -276,7 +267,6 @@ static void a_large_call_ends_with_its_work(void **state) {
     char *memory = malloc(SIZE + 64);
     struct shared_buffer *shared = shared_buffer_new(memory);
 
-    (void)state;
     assert_non_null(memory);
     assert_non_null(shared);
     one_node();

@@ -10,7 +10,6 @@
 static void a_node_that_dies_loses_its_work(void **state) {
     unsigned first = 0;
 
-    (void)state;
     one_node();
     begin(1, WORK_PYTHON, sleeper);
     begin(2, WORK_STREAM_JSON, "");
@@ -30,7 +29,6 @@ static bool has_two(void *arg) {
 
 /* Nobody can have died of what no worker of the node has taken, and the node says so. */
 static void a_node_tells_what_had_not_begun(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_PYTHON, sleeper);
     turn_until(has_output, &fix.jobs[1]);
@@ -48,7 +46,6 @@ static void a_node_tells_what_had_not_begun(void **state) {
 
 static void a_node_gives_back_what_it_does_not_take(void **state) {
     struct work w = work_of(1, WORK_PYTHON, sleeper);
-    (void)state;
     one_node();
     w.uid = UINT32_MAX - 1;
     assert_int_equal(runner_start(fix.runner, &w), 0);
@@ -62,7 +59,6 @@ static bool is_idle(void *arg) {
 }
 
 static void a_ppfs_that_dies_has_its_work_killed(void **state) {
-    (void)state;
     one_node();
     begin(1, WORK_PYTHON, sleeper);
     begin(2, WORK_PYTHON, sleeper);
@@ -78,7 +74,6 @@ static void a_ppfs_that_dies_has_its_work_killed(void **state) {
 static void a_node_is_let_go(void **state) {
     unsigned first = 0;
 
-    (void)state;
     one_node();
     begin(1, WORK_PYTHON, sleeper);
     turn_until(has_output, &fix.jobs[1]);
@@ -92,7 +87,6 @@ static void a_node_is_let_go(void **state) {
 static void a_node_says_goodbye(void **state) {
     unsigned first = 0;
 
-    (void)state;
     one_node();
     agent_goodbye(fix.node[0].agent);
     turn_until(is_gone, &first);
@@ -127,7 +121,6 @@ static void cut_pair(struct bufferevent **pair) {
 }
 
 static void on_relay_event(struct bufferevent *end, short what, void *arg) {
-    (void)end;
     if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
         cut_pair(arg);
 }
@@ -135,7 +128,6 @@ static void on_relay_event(struct bufferevent *end, short what, void *arg) {
 static void on_relay_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *from, int size, void *arg) {
     int i = 0;
 
-    (void)l, (void)from, (void)size, (void)arg;
     while (i < PAIRS && relay.ends[i][0])
         i++;
     if (relay.closed || i == PAIRS) {
@@ -202,7 +194,6 @@ static void small_results_pass_large_ones(void **state) {
     struct ev_token_bucket_cfg *slow =
         ev_token_bucket_cfg_new(160 * 1024, 160 * 1024, 160 * 1024, 160 * 1024, &(struct timeval){.tv_usec = 20000});
 
-    (void)state;
     for (int i = 0; i < PAIRS; i++)
         if (relay.ends[i][0])
             bufferevent_set_rate_limit(relay.ends[i][0], slow); /* what the node sends */
@@ -228,7 +219,6 @@ static bool moved(void *arg) {
 static void cuts_lose_and_double_nothing(void **state) {
     unsigned cuts = 0;
 
-    (void)state;
     begin(1, WORK_STREAM_JSON, "");
     begin(2, WORK_PYTHON, "import sys\nfor i in range(200): sys.stdout.write(chr(65 + i % 26) * 100000)\n");
     for (uint32_t i = 1; i <= 2000; i++)
@@ -260,13 +250,11 @@ static void cuts_lose_and_double_nothing(void **state) {
 }
 
 static bool both_have_lost(void *arg) {
-    (void)arg;
     return fix.jobs[1].done && fix.gone[0][0] && is_idle(&fix.node[0]);
 }
 
 /* Neither side hears the other: each gives the other up by itself. */
 static void silence_loses_the_work_and_kills_it(void **state) {
-    (void)state;
     begin(1, WORK_PYTHON, sleeper);
     turn_until(has_output, &fix.jobs[1]);
     relay.closed = true;
@@ -289,7 +277,6 @@ static void a_successor_ends_what_its_predecessor_runs(void **state) {
     char id[160];
     struct registry *registries[2];
 
-    (void)state;
     snprintf(id, sizeof(id), "%s/id", dir);
     struct registry_config config = {
         .key_file = key_file("key", KEY_A, 0600), .listen = "127.0.0.1:0", .id_file = id, .runner = &runner_events};
@@ -336,21 +323,17 @@ static struct rogue {
 } rogue;
 
 static void rogue_frame(void *arg, const struct frame *m) {
-    (void)arg;
     rogue.starts += m->kind == MESSAGE_START;
     rogue.pieces += m->kind == MESSAGE_PAYLOAD;
 }
 
 static void rogue_linked(void *arg, bool up, const char *reason) {
-    (void)arg, (void)up, (void)reason;
 }
 
 static void rogue_room(void *arg) {
-    (void)arg;
 }
 
 static void rogue_lost(void *arg, const char *reason) {
-    (void)arg, (void)reason;
     session_destroy(rogue.session);
     rogue.session = NULL;
     rogue.lost = true;
@@ -360,26 +343,22 @@ static void rogue_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     static const struct session_events events = {
         .frame = rogue_frame, .linked = rogue_linked, .room = rogue_room, .lost = rogue_lost};
 
-    (void)arg, (void)tag;
     assert_true(fresh);
     session_watch(s, &events, NULL);
     rogue.session = s;
 }
 
 static void rogue_failed(void *arg, void *tag, const char *reason) {
-    (void)arg, (void)tag;
     fail_msg("%s", reason);
 }
 
 static void rogue_dialled(void *arg, struct tls_conn *conn, const char *reason) {
-    (void)arg;
     if (!conn)
         fail_msg("%s", reason);
     assert_int_equal(hub_greet(rogue.hub, conn, "rogue", NULL), 0);
 }
 
 static bool rogue_is_there(void *arg) {
-    (void)arg;
     return rogue.session;
 }
 
@@ -451,7 +430,6 @@ static const struct nonsense {
 static void nonsense_of_a_node_ends_it(void **state) {
     unsigned first = 0;
 
-    (void)state;
     for (size_t i = 0; i < sizeof(nonsense) / sizeof(*nonsense); i++) {
         const struct nonsense *n = &nonsense[i];
         fix.up = 0;
@@ -493,7 +471,6 @@ static void a_payload_waits_for_the_disk_of_its_node(void **state) {
     unsigned pieces = PAYLOAD_AHEAD, starts = 2;
     char path[128];
 
-    (void)state;
     snprintf(path, sizeof(path), "%s/sparse", dir);
     int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     assert_int_equal(ftruncate(fd, 2 * PAYLOAD_AHEAD * MESSAGE_CHUNK), 0);
@@ -569,7 +546,6 @@ static void nonsense_of_a_ppfs_ends_it(void **state) {
     void *bytes;
     uint32_t size;
 
-    (void)state;
     one_node();
     begin(1, WORK_PYTHON, sleeper); /* of a ppfs that behaves: it stays */
     turn_until(has_output, &fix.jobs[1]);
@@ -605,7 +581,6 @@ static void nonsense_of_a_ppfs_ends_it(void **state) {
 }
 
 static void two_nodes_of_one_name(void **state) {
-    (void)state;
     one_node();
     make_node(&fix.node[1], "n1", 0);
     wait_up(1);
@@ -624,7 +599,6 @@ static void two_nodes_of_one_name(void **state) {
 static void a_node_that_returns_has_its_name(void **state) {
     unsigned first = 0;
 
-    (void)state;
     one_node();
     rogue_comes(TLS_NODE, registry_address(fix.registry));
     rogue_about_as("n1");

@@ -22,7 +22,6 @@
 static char own[] = "/var/tmp/ppfs-sandbox-XXXXXX", outside[64]; /* not below /tmp, which is open to it */
 
 static int setup(void **state) {
-    (void)state;
     if (!mkdtemp(own) || chdir(own) || mkdir("a", 0700) || mkdir("b", 0700) || mknod("a/x", S_IFREG | 0600, 0))
         return -1;
     snprintf(outside, sizeof(outside), "%s.out", own);
@@ -31,7 +30,6 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-    (void)state;
     unlink(outside);
     unlink("a/x");
     unlink("b/x");
@@ -96,7 +94,6 @@ static void run(unsigned what, int abi) {
 }
 
 static void each_version(void **state) {
-    (void)state;
     char why[256];
     if (!sandbox_abi())
         skip();
@@ -108,7 +105,6 @@ static void each_version(void **state) {
 }
 
 static void all_is_not_its_own(void **state) {
-    (void)state;
     int status = 0;
     if (!sandbox_abi())
         skip();

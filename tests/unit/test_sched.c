@@ -22,17 +22,11 @@ static struct event_base *base;
 static struct sched *s;
 
 static void changed(void *arg, uint64_t job) {
-    (void)arg;
-    (void)job;
 }
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
     fprintf(stderr, "# %s\n", sentence);
 }
 static bool nobody(void *arg, uint64_t job, bool for_writing) {
-    (void)arg;
-    (void)for_writing;
-    (void)job;
     return false;
 }
 
@@ -51,7 +45,6 @@ static void start(unsigned cpus) {
 }
 
 static int setup(void **state) {
-    (void)state;
     strcpy(dir, "/tmp/ppfs-sched-XXXXXX");
     if (!getenv("PPFS_WORKER") || !mkdtemp(dir) || chmod(dir, 0700) < 0)
         return -1;
@@ -61,7 +54,6 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-    (void)state;
     char command[128];
     sched_destroy(s);
     s = NULL;
@@ -119,7 +111,6 @@ static void expect(uint64_t id, enum job_body body, const char *text) {
 }
 
 static void test_kinds(void **state) {
-    (void)state;
     uint64_t call = PUT("call", "{\"call\": \"math.sqrt\", \"args\": [4]}"),
              run = PUT("run", "{\"run\": [\"cat\"], \"stdin\": \"in\"}");
     uint64_t python = PUT("py", "print(6*7)\n"), shell = PUT("sh", "#!/bin/sh\necho $PPFS_JOB $PPFS_ATTEMPT\n");
@@ -134,7 +125,6 @@ static void test_kinds(void **state) {
 }
 
 static void test_failures(void **state) {
-    (void)state;
     uint64_t raised = PUT("raised", "{\"call\": \"int\", \"args\": [\"x\"]}"),
              exited = PUT("exited", "#!/bin/sh\nexit 3\n");
     uint64_t killed = PUT("killed", "#!/bin/sh\nkill -SEGV $$\n"),
@@ -151,7 +141,6 @@ static void test_failures(void **state) {
 }
 
 static void test_after_and_hold(void **state) {
-    (void)state;
     uint64_t a = PUT("a", "#ppfs: hold=1\nprint('a')\n"), b = PUT("b", "#ppfs: after=a\nprint('b')\n");
     uint64_t c = PUT("c", "#ppfs: after=nobody\nprint('c')\n");
     turn();
@@ -171,7 +160,6 @@ static void test_after_and_hold(void **state) {
 }
 
 static void test_group_opens_at_once(void **state) {
-    (void)state;
     struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0755, .request = 4};
     struct group g;
     struct tally t;
@@ -207,7 +195,6 @@ static void turn_of(int64_t us) {
 
 /* How much of long work a turn does goes by time, so with no time it is little, and with much time all of it. */
 static void test_long_work_is_cut_by_time(void **state) {
-    (void)state;
     enum { JOBS = 300 };
     struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0755, .request = 4};
     struct group g;
@@ -247,7 +234,6 @@ static void test_long_work_is_cut_by_time(void **state) {
 
 /* The second side of the name is another's: then the first is not given up either. */
 static void test_rename_that_is_refused_changes_nothing(void **state) {
-    (void)state;
     struct writer mine = {.uid = 1001, .gid = 1001, .mode = 0666, .request = 8},
                   other = {.uid = 0, .gid = 0, .mode = 0666, .request = 9};
     struct job x, y, draft;
@@ -268,7 +254,6 @@ static void test_rename_that_is_refused_changes_nothing(void **state) {
 }
 
 static void test_replace_cancel_forget(void **state) {
-    (void)state;
     uint64_t running = PUT("r", "#!/bin/sh\nsleep 100\n");
     struct writer w = {.uid = getuid(), .gid = getgid(), .mode = 0644, .request = 6};
     struct job j;
@@ -290,7 +275,6 @@ static void test_replace_cancel_forget(void **state) {
 
 /* One row that cannot be read holds up nobody else: its job ends. */
 static void test_options_that_cannot_be_read(void **state) {
-    (void)state;
     static const char bad[] = "{\"no such option\": 1}";
     uint64_t held = PUT("held", "#ppfs: hold=1\nprint(1)\n"), first = PUT("first", "#ppfs: hold=1\nprint(0)\n");
     uint64_t after = PUT("after", "#ppfs: after=first\nprint(2)\n");
@@ -312,7 +296,6 @@ static void test_options_that_cannot_be_read(void **state) {
 
 /* What a turn that is not committed has written over the oldest is not taken for it. */
 static void test_successors_of_a_turn_that_is_taken_back(void **state) {
-    (void)state;
     const uint64_t first = 1000000, lost = 5000000;
     struct successor was;
     for (uint64_t i = 0; i < SUCCESSORS; i++)
@@ -329,7 +312,6 @@ static void test_successors_of_a_turn_that_is_taken_back(void **state) {
 }
 
 static void test_stop_and_go_on(void **state) {
-    (void)state;
     uint64_t slow = PUT("slow", "#!/bin/sh\ntest -e \"$0.never\" || sleep 1\necho done $PPFS_ATTEMPT\n");
     turn();
     assert_int_equal(get(slow).state, JOB_RUNNING);
@@ -339,7 +321,6 @@ static void test_stop_and_go_on(void **state) {
 }
 
 static void test_large(void **state) {
-    (void)state;
     uint64_t id = PUT("large", "import sys\nsys.stdout.write('x' * 3000000)\n");
     struct job j = wait_end(id);
     assert_int_equal(j.state, JOB_DONE);

@@ -13,7 +13,6 @@
 static void what_is_kept_outlives_its_acknowledgement(void **state) {
     static const uint32_t sizes[] = {5000, 100000};
     static uint8_t body[100000], other[100000];
-    (void)state;
     memset(other, 0xff, sizeof(other));
     for (unsigned i = 0; i < 2; i++) { /* in a block with others, and in one of its own */
         struct send_queue o = {0};

@@ -42,7 +42,6 @@ static void relay_read(struct bufferevent *b, void *arg) {
 }
 
 static void relay_event(struct bufferevent *b, short what, void *arg) {
-    (void)arg;
     if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
         for (int i = 0; i < PAIRS; i++)
             if (relay.in[i] == b || relay.out[i] == b) {
@@ -57,9 +56,6 @@ static void relay_event(struct bufferevent *b, short what, void *arg) {
 static void relay_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *from, int size, void *arg) {
     struct relay *r = arg;
     int i = 0;
-    (void)l;
-    (void)from;
-    (void)size;
     while (r->in[i])
         assert_true(++i < PAIRS);
     int to = connect_to(r->to);
@@ -198,7 +194,6 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
 
 static void on_failed(void *arg, void *tag, const char *sentence) {
     struct side *x = arg;
-    (void)tag;
     x->failed++;
     snprintf(x->sentence, sizeof(x->sentence), "%s", sentence);
     redial(x);
@@ -211,7 +206,6 @@ static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
 
 static void on_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
     struct side *x = arg;
-    (void)sentence;
     peer_dial_destroy(x->dial);
     x->dial = NULL;
     if (conn)
@@ -222,8 +216,6 @@ static void on_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
 
 static void on_redial(evutil_socket_t fd, short what, void *arg) {
     struct side *x = arg;
-    (void)fd;
-    (void)what;
     if (!x->dial)
         assert_int_equal(peer_dial(&x->dial, base, x->tls, x->dials, on_dialled, x), 0);
 }
@@ -274,45 +266,37 @@ static void rig_stop(void) {
 }
 
 static bool both_up(void *arg) {
-    (void)arg;
     return ppfs.session && node.session && session_linked(ppfs.session) && session_linked(node.session);
 }
 
 static bool all_there(void *arg) {
-    (void)arg;
     return both_up(NULL) && node.got == ppfs.sent && ppfs.got == node.sent && !session_pending(ppfs.session) &&
            !session_pending(node.session);
 }
 
 static bool rtt_known(void *arg) {
-    (void)arg;
     return session_rtt(ppfs.session) && session_rtt(node.session);
 }
 
 /* One is enough: to the other a new link may have come before it noticed. */
 static bool one_down(void *arg) {
-    (void)arg;
     return ppfs.down || node.down;
 }
 
 static bool ppfs_lost(void *arg) {
-    (void)arg;
     return ppfs.lost;
 }
 
 static bool node_lost(void *arg) {
-    (void)arg;
     return node.lost;
 }
 
 static bool both_anew(void *arg) {
-    (void)arg;
     return both_up(NULL) && ppfs.fresh == 2;
 }
 
 /* --- what they promise ------------------------------------------------------------------------------------------- */
 static void a_session_begins_whoever_dials(void **state) {
-    (void)state;
     for (int i = 0; i < 2; i++) {
         rig_start(i, 0, 0);
         turn_until(both_up, NULL);
@@ -332,7 +316,6 @@ static void a_session_begins_whoever_dials(void **state) {
 }
 
 static void frames_arrive_once_and_in_order_over_many_cuts(void **state) {
-    (void)state;
     unsigned seed = (unsigned)time(NULL);
     printf("# seed %u\n", seed);
     srandom(seed);
@@ -358,7 +341,6 @@ static void frames_arrive_once_and_in_order_over_many_cuts(void **state) {
 }
 
 static void a_silent_link_is_closed_and_the_session_goes_on(void **state) {
-    (void)state;
     for (int one_way = 0; one_way < 2; one_way++) {
         rig_start(one_way, 300, 60000);
         turn_until(both_up, NULL);
@@ -375,12 +357,10 @@ static void a_silent_link_is_closed_and_the_session_goes_on(void **state) {
 }
 
 static bool one_noticed(void *arg) {
-    (void)arg;
     return strstr(ppfs.sentence, "changed on its way") || strstr(node.sentence, "changed on its way");
 }
 
 static void what_is_changed_on_its_way_costs_the_link_alone(void **state) {
-    (void)state;
     rig_start(false, 5000, 60000);
     for (int i = 0; i < 10; i++) {
         turn_until(all_there, NULL);
@@ -406,7 +386,6 @@ static void on_trace(const char *sentence) {
 }
 
 static void a_session_that_hears_nothing_until_the_time_out_is_lost(void **state) {
-    (void)state;
     static const atomic_bool traced = true;
     states_trace(&traced, on_trace);
     rig_start(false, 300, 300);
@@ -429,7 +408,6 @@ static void a_session_that_hears_nothing_until_the_time_out_is_lost(void **state
 }
 
 static void who_lost_it_makes_the_other_lose_it(void **state) {
-    (void)state;
     rig_start(false, 300, 60000);
     turn_until(both_up, NULL);
     relay_freeze(false); /* so that the goodbye does not arrive */
@@ -447,7 +425,6 @@ static void who_lost_it_makes_the_other_lose_it(void **state) {
 }
 
 static void a_goodbye_is_heard_at_once(void **state) {
-    (void)state;
     rig_start(false, 60000, 60000);
     turn_until(both_up, NULL);
     ppfs.dials = NULL;
@@ -459,7 +436,6 @@ static void a_goodbye_is_heard_at_once(void **state) {
 }
 
 static void a_process_that_begins_again_is_another(void **state) {
-    (void)state;
     rig_start(true, 300, 600);
     turn_until(both_up, NULL);
     struct session *before = ppfs.session;
@@ -484,7 +460,6 @@ static void a_process_that_begins_again_is_another(void **state) {
 }
 
 static void our_own_stop_is_not_the_others_silence(void **state) {
-    (void)state;
     rig_start(false, 300, 300);
     turn_until(both_up, NULL);
     for (int i = 0; i < 3; i++) {
@@ -500,7 +475,6 @@ static void our_own_stop_is_not_the_others_silence(void **state) {
 
 /* How much fills a session grows with the round trip, which may just have been measured. */
 static bool node_waits(void *arg) {
-    (void)arg;
     while (!session_full(ppfs.session))
         send_numbered(&ppfs, 1000);
     for (int i = 0; i < 20; i++)
@@ -509,12 +483,10 @@ static bool node_waits(void *arg) {
 }
 
 static bool has_room(void *arg) {
-    (void)arg;
     return ppfs.rooms;
 }
 
 static void who_sends_hears_when_there_is_room_again(void **state) {
-    (void)state;
     rig_start(false, 300, 300);
     turn_until(both_up, NULL);
     session_hold(node.session, true);
@@ -534,7 +506,6 @@ static void who_sends_hears_when_there_is_room_again(void **state) {
 }
 
 static void a_newer_link_takes_over_from_one_that_hangs(void **state) {
-    (void)state;
     rig_start(true, 60000, 60000);
     turn_until(both_up, NULL);
     relay_freeze(false);
@@ -566,7 +537,6 @@ static void on_extra(void *arg, struct tls_conn *conn, const char *sentence) {
 }
 
 static bool works(void *arg) {
-    (void)arg;
     for (int i = 0; i < 6; i++)
         if (extras[i].dial)
             return false;
@@ -582,7 +552,6 @@ static bool up_once_more(void *arg) {
 }
 
 static void diallers_that_cross_agree(void **state) {
-    (void)state;
     for (int round = 0; round < 20; round++) {
         rig_start(true, 300, 2000);
         assert_int_equal(
@@ -609,7 +578,6 @@ static bool extra_is_up(void *arg) {
 }
 
 static void a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first(void **state) {
-    (void)state;
     for (int i = 0; i < 2; i++) {
         rig_start(i, 5000, 60000);
         struct side *dials = i ? &node : &ppfs;
@@ -635,7 +603,6 @@ static uint8_t heard_body[16][64];
 static int heard, rude_closed;
 
 static void rude_frame(void *arg, const struct frame *f) {
-    (void)arg;
     if (heard < 16) {
         heard_kind[heard] = f->kind;
         heard_id[heard] = f->id;
@@ -645,8 +612,6 @@ static void rude_frame(void *arg, const struct frame *f) {
 }
 
 static void rude_end(void *arg, int err) {
-    (void)arg;
-    (void)err;
     rude_closed = 1;
 }
 
@@ -682,7 +647,6 @@ static void greet_as_node(struct link *link, const uint8_t *id) {
 }
 
 static void rude_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
-    (void)sentence;
     peer_dial_destroy(*(struct peer_dial **)arg);
     assert_non_null(conn);
     tls_conn_proof(conn, &rude_proof);
@@ -694,7 +658,6 @@ static bool rude_heard(void *arg) {
 }
 
 static bool rude_over(void *arg) {
-    (void)arg;
     return rude_closed;
 }
 
@@ -741,7 +704,6 @@ static void rude_stop(void) {
 }
 
 static void bad_greetings_end_the_connection(void **state) {
-    (void)state;
     static const struct {
         int steps;
         uint8_t kind;
@@ -785,7 +747,6 @@ static void bad_greetings_end_the_connection(void **state) {
 
 /* He has the node's key and the node dials him, or he dials it: only the mount itself is obeyed. */
 static void who_has_a_nodes_key_cannot_be_its_ppfs(void **state) {
-    (void)state;
     uint8_t id[SESSION_ID] = {9};
     struct tls_proof other;
     for (int i = 0; i < 3; i++) { /* another mount; the mount's own words to another; nothing */
@@ -818,7 +779,6 @@ static struct link *pretend(const struct tls_proof *proof) {
 
 /* The network process of a node has seen all that the mount says, and decides what the node hears of a connection. */
 static void a_greeting_of_before_is_worth_nothing(void **state) {
-    (void)state;
     static const uint8_t id[SESSION_ID] = {9};
     struct tls_proof proof = {.binding = {1}};
     uint8_t hello[32 + KEY_SIGNATURE], nonces[2][KEY_NONCE];
@@ -848,7 +808,6 @@ static void a_greeting_of_before_is_worth_nothing(void **state) {
 
 /* A node of before says a shorter HELLO; it hears of which version this ppfs is, to say so itself. */
 static void a_node_of_before_is_told_the_version(void **state) {
-    (void)state;
     int one = 1;
     heard = rude_closed = 0;
     rude = NULL;
@@ -872,7 +831,6 @@ static void a_node_of_before_is_told_the_version(void **state) {
 }
 
 static void a_greeting_that_does_not_come_is_not_waited_for(void **state) {
-    (void)state;
     rude_start(0);
     turn_until(rude_over, NULL);
     assert_int_equal(node.failed, 1);
@@ -883,7 +841,6 @@ static void a_greeting_that_does_not_come_is_not_waited_for(void **state) {
 /* Pings without end from one who never reads: the answers must not pile up here. (A sanitizer's malloc counts nothing.)
  * */
 static void who_reads_nothing_is_owed_nothing(void **state) {
-    (void)state;
     uint64_t stamp = 1;
     rude_start(2);
     link_hold(rude, true);
@@ -908,7 +865,6 @@ static void who_reads_nothing_is_owed_nothing(void **state) {
 
 /* While somebody is greeted the session waits, and it goes on when nothing comes of that. */
 static void a_greeting_that_fails_is_waited_for_and_no_longer(void **state) {
-    (void)state;
     int one = 1, two = 2;
     rig_start(false, 60000, 60000);
     turn_until(both_up, NULL);
@@ -955,7 +911,6 @@ static void twin_frame(void *arg, const struct frame *f) {
 }
 
 static void twin_end(void *arg, int err) {
-    (void)err;
     twins_closed |= 1 << (int)(intptr_t)arg;
 }
 
@@ -963,7 +918,6 @@ static const struct link_events twin_events = {.frame = twin_frame, .closed = tw
 
 static void twin_dialled(void *arg, struct tls_conn *conn, const char *sentence) {
     int i = twins_up++;
-    (void)sentence;
     peer_dial_destroy(*(struct peer_dial **)arg);
     assert_non_null(conn);
     tls_conn_proof(conn, &twin_proofs[i]);
@@ -971,22 +925,18 @@ static void twin_dialled(void *arg, struct tls_conn *conn, const char *sentence)
 }
 
 static bool both_twins(void *arg) {
-    (void)arg;
     return twins_up == 2;
 }
 
 static bool both_resumed(void *arg) {
-    (void)arg;
     return twins_resumed == 3;
 }
 
 static bool one_is_fresh(void *arg) {
-    (void)arg;
     return node.fresh + ppfs.fresh == 1;
 }
 
 static bool second_closed(void *arg) {
-    (void)arg;
     return twins_closed & 2;
 }
 
@@ -1013,7 +963,6 @@ static void twins_stop(struct side *x) {
 }
 
 static void what_a_greeting_said_must_still_be_true(void **state) {
-    (void)state;
     uint8_t resume[32] = {0};
     twins_start(&node, TLS_PPFS);
     turn_until(both_resumed, NULL);
@@ -1032,12 +981,10 @@ static void what_a_greeting_said_must_still_be_true(void **state) {
 }
 
 static bool some_closed(void *arg) {
-    (void)arg;
     return twins_closed;
 }
 
 static void a_ppfs_greets_one_connection_of_a_hub_at_a_time(void **state) {
-    (void)state;
     uint8_t resume[32] = {0};
     twins_start(&ppfs, TLS_NODE);
     turn_until(some_closed, NULL);

@@ -135,14 +135,12 @@ static void test_only_the_confirmed_outlive_a_daemon(void **state) {
 }
 
 static void count_one(void *arg, struct handle *x) {
-    (void)x;
     ++*(unsigned *)arg;
 }
 
 /* What each slot must be whenever its fh can be seen: all of one handle. */
 static void whole(void *arg, struct handle *x) {
     uint64_t fh = atomic_load(&x->fh);
-    (void)arg;
     assert_int_equal(x->ino, fh * 3);
     assert_int_equal(x->job, fh % 1000);
     assert_int_equal(atomic_load(&x->flags) & HANDLE_WRITER, fh & 1 ? HANDLE_WRITER : 0);

@@ -85,17 +85,13 @@ static int to_start(void *self, const struct work *w) {
 }
 static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
                    struct shared_buffer *shared) {
-    (void)shared;
     struct fake *f = self;
-    (void)format, (void)bytes, (void)size;
     say(&f->there, (struct message){.word = CALL, .lease = lease, .number = number});
     return 0;
 }
 static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
                        struct shared_buffer *shared) {
-    (void)shared;
     struct fake *f = self;
-    (void)hash, (void)bytes, (void)size;
     say(&f->there, (struct message){.word = FUNCTION, .lease = lease});
     return 0;
 }
@@ -254,7 +250,6 @@ static void still(struct fake *f) {
 /* --- the rig ----------------------------------------------------------------------------------------------------- */
 
 static int setup(void **state) {
-    (void)state;
     now = delay = 0;
     open_for_writing = true;
     script = "v";
@@ -262,7 +257,6 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-    (void)state;
     each_fake(still);
     return rig_teardown();
 }
@@ -348,7 +342,6 @@ static void cross(struct fake *fake, const char *kinds, unsigned after, unsigned
 }
 
 static void test_every_answer_crosses_every_cancel(void **state) {
-    (void)state;
     static const char *const scripts[] = {"v", "e", "nv", "pv", "npv", "ppe", "ne", "........v", "n........v"};
     struct fake *f = add_host(1, 100);
     delay = 3;
@@ -373,7 +366,6 @@ static int parts_of(uint64_t stream) {
 
 /* After a commit that failed a stream is not in memory for a second. */
 static void test_a_stream_that_is_not_in_memory_takes_its_parts_along(void **state) {
-    (void)state;
     char magic[FRAME_MAGIC_SIZE];
     static const char body[] = "\0\0\x0e\0{\"hold\": true}\x80\x04)}\x86.";
     memcpy(magic, FRAME_MAGIC, sizeof magic);
@@ -394,7 +386,6 @@ static void test_a_stream_that_is_not_in_memory_takes_its_parts_along(void **sta
 /* --- commits that fail ------------------------------------------------------------------------------------------- */
 
 static void test_an_end_counts_once_however_often_it_is_written(void **state) {
-    (void)state;
     static const char text[] = "{\"call\": \"m.f\"}";
     struct fake *f = add_host(1, 100);
     struct job j;
@@ -419,7 +410,6 @@ static void test_an_end_counts_once_however_often_it_is_written(void **state) {
 }
 
 static void test_what_was_answered_is_not_run_again(void **state) {
-    (void)state;
     char magic[FRAME_MAGIC_SIZE];
     struct fake *f = add_host(2, 100);
     unsigned vain = 0;
@@ -448,7 +438,6 @@ static void test_what_was_answered_is_not_run_again(void **state) {
 
 /* As an older ppfs wrote down which calls are answered. */
 static void test_a_bit_a_call(void **state) {
-    (void)state;
     char magic[FRAME_MAGIC_SIZE], bits[] = "\xaa\x0a";
     struct buffer kept = {bits, 2, 2};
     struct stream_row row = {.at = FRAME_MAGIC_SIZE};
@@ -480,7 +469,6 @@ static void count_busy(struct fake *f) {
 }
 
 static void test_a_stream_fills_all_slots(void **state) {
-    (void)state;
     static char dots[2048];
     memset(dots, '.', sizeof dots - 1);
     script = dots;
@@ -560,13 +548,11 @@ static double steps_a_call(unsigned hosts, double *single) {
 static double few, few_single;
 
 static void test_steps_on_ten_hosts(void **state) {
-    (void)state;
     few = steps_a_call(10, &few_single);
     assert_true(few > 0);
 }
 
 static void test_steps_on_a_thousand_hosts(void **state) {
-    (void)state;
     most = 0;
     double single, many = steps_a_call(1000, &single);
     printf(
@@ -581,7 +567,6 @@ static uint64_t page[32];
 static unsigned page_count;
 
 static bool on_page(void *arg, const char *name, uint64_t id) {
-    (void)arg;
     assert_int_equal(id, sched_node_id(name));
     page[page_count++] = id;
     return page_count < 32;
@@ -612,7 +597,6 @@ static double steps_a_look(unsigned hosts) {
 }
 
 static void test_a_look_at_a_node_meets_no_others(void **state) {
-    (void)state;
     double ten = steps_a_look(10), thousand = steps_a_look(1000);
     printf("# %.1f steps for a node of 10, %.1f of 1000\n", ten, thousand);
     assert_true(ten >= 1);

@@ -24,7 +24,6 @@ static int kind_of(const void *bytes, size_t size) {
 #define KIND(text) kind_of(text, sizeof(text) - 1)
 
 static void test_kinds(void **state) {
-    (void)state;
     assert_int_equal(KIND("\x80\x04K\x01."), WORK_PICKLE);
     assert_int_equal(KIND("{\"call\": \"math.sqrt\", \"args\": [2]}"), WORK_JSON_CALL);
     assert_int_equal(KIND("{\"run\": [\"wc\"], \"stdin\": \"x\", \"priority\": 3}"), WORK_JSON_RUN);
@@ -53,7 +52,6 @@ static void test_kinds(void **state) {
 }
 
 static void test_refused(void **state) {
-    (void)state;
     static const char *const bad[] = {"{",
                                       "{}",
                                       "{\"call\": 1}",
@@ -85,7 +83,6 @@ static void test_refused(void **state) {
 
 /* What editors of Windows put before a text is no part of it, and blank space before JSON is JSON's. */
 static void test_marks(void **state) {
-    (void)state;
 #define MARK "\xef\xbb\xbf"
     assert_int_equal(KIND(MARK "{\"run\": [\"touch\", \"ran\"], \"timeout\": 5}"), WORK_JSON_RUN);
     assert_int_equal(options_timeout_us(o), 5000000);
@@ -101,7 +98,6 @@ static void test_marks(void **state) {
 }
 
 static void test_lines(void **state) {
-    (void)state;
     assert_int_equal(KIND("#!/bin/sh\r\necho\r\n"), -EINVAL);
     assert_non_null(strstr(why, "CR LF"));
     assert_non_null(strstr(why, "/bin/sh"));
@@ -117,7 +113,6 @@ static void test_lines(void **state) {
 
 /* The function is given what nobody here can read; the options are. */
 static void test_arguments(void **state) {
-    (void)state;
     static const char *const good[] = {
         "{\"call\": \"a\", \"args\": [18446744073709551616, 1e400, -0, NaN, \"\\udce9\\\\\", {\"a\": [\"]\", "
         "\"\\\"\"]}], \"cpus\": 2}",
@@ -161,7 +156,6 @@ static void test_arguments(void **state) {
 /* Of a large file only as much is read as tells what it is. */
 static void test_needs(void **state) {
     const uint64_t large = (uint64_t)1 << 40;
-    (void)state;
     assert_int_equal(spec_needs("x", "\x80\x04K", 3, large), SPEC_HEAD);
     assert_int_equal(spec_needs("x",
                                 "\x7f"
@@ -193,7 +187,6 @@ static void test_large(void **state) {
                  {"#ppfs: priority=1\n", -EINVAL},
                  {"{}", -EINVAL}};
     char *text = malloc(SPEC_SOURCE_MAX + 1);
-    (void)state;
     assert_non_null(text);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         memset(text, ' ', SPEC_SOURCE_MAX + 1);

@@ -22,14 +22,12 @@ ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size
 }
 
 static int setup(void **state) {
-    (void)state;
     refusal = 0;
     refused = 0;
     return disk_create(&disk, base) < 0 ? -1 : spool_create(&spool, dir, disk, -1);
 }
 
 static int teardown(void **state) {
-    (void)state;
     disk_destroy(disk);
     spool_destroy(spool);
     return 0;
@@ -70,7 +68,6 @@ static void expect(struct spool_name n, const char *bytes, size_t size) {
 static void a_file_is_copied(void **state) {
     static const int refusals[] = {0, EXDEV, ENOSYS, EINVAL};
     char *bytes = malloc(LARGE);
-    (void)state;
     for (size_t i = 0; i < LARGE; i++)
         bytes[i] = (char)(i * 7 + i / 251);
     assert_int_equal(TOLD(spool_write(spool, name(1), bytes, LARGE, 0, on_told, arg)), 0);
@@ -93,7 +90,6 @@ static void a_file_is_copied(void **state) {
 }
 
 static void a_copy_that_fails_says_so(void **state) {
-    (void)state;
     refusal = ENOSPC;
     assert_int_equal(TOLD(spool_write(spool, name(1), "x", 1, 0, on_told, arg)), 0);
     assert_int_equal(TOLD(spool_copy(spool, name(1), name(2), on_told, arg)), -ENOSPC);
@@ -103,7 +99,6 @@ static void a_copy_that_fails_says_so(void **state) {
 static void bytes_are_written(void **state) {
     uint8_t hash[32] = {0};
     char text[] = "hello";
-    (void)state;
     bool done = false;
     assert_int_equal(spool_write_copy(spool, name(4), text, 5, 0, on_told, &done), -EINPROGRESS);
     memset(text, 0, sizeof text); /* it has a copy */

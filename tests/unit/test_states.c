@@ -23,7 +23,6 @@ static void say(const char *sentence) {
 }
 
 static void test_what_may_follow(void **state) {
-    (void)state;
     assert_true(states_may(&doors, SHUT, AJAR));
     assert_true(states_may(&doors, AJAR, SHUT));
     assert_false(states_may(&doors, SHUT, OPEN));
@@ -31,7 +30,6 @@ static void test_what_may_follow(void **state) {
 }
 
 static void test_a_transition_is_written_while_the_switch_is_on(void **state) {
-    (void)state;
     atomic_bool on = false;
     said[0] = '\0';
     states_changed(&doors, 7, NULL, SHUT, AJAR); /* nowhere */
@@ -47,7 +45,6 @@ static void test_a_transition_is_written_while_the_switch_is_on(void **state) {
 }
 
 static void test_one_that_the_table_does_not_have_is_told_whatever_the_switch_says(void **state) {
-    (void)state;
     atomic_bool on = false;
     states_trace(&on, say);
     states_changed(&doors, 7, NULL, OPEN, SHUT);

@@ -28,7 +28,6 @@ static void expect_next(uint64_t id) {
 }
 
 static void test_turn_about(void **state) {
-    (void)state;
     uint64_t a1 = ready(0, 1, 0, "a1"), a2 = ready(0, 1, 0, "a2"), a3 = ready(0, 1, 0, "a3");
     uint64_t b1 = ready(7, 1, 0, "b1"), b2 = ready(7, 1, 0, "b2"), high = ready(0, 1, 9, "high");
     uint64_t other = ready(0, 2, 99, "other"); /* of another user: not in this order at all */
@@ -52,7 +51,6 @@ static void test_turn_about(void **state) {
 
 /* Long work of users is done in turn, whoever has more or older of it. */
 static void test_long_work_in_turn(void **state) {
-    (void)state;
     const uid_t of[] = {5, 5, 5, 9};
     const int64_t turns[] = {5, 9, 5, 9};
     int64_t settling = -1, opening = -1, giving_up = -1;
@@ -89,7 +87,6 @@ static void set_place(uint64_t id, const char *place) {
 
 /* A ready queue for each constraint, each in its own order; that of those that run anywhere does not see the others. */
 static void test_places(void **state) {
-    (void)state;
     uint64_t a1 = ready(0, 1, 0, "a1"), p1 = ready(0, 1, 0, "p1"), p2 = ready(0, 1, 5, "p2"), g1 = ready(0, 1, 0, "g1"),
              p3 = ready(0, 1, 0, "p3");
     char place[CONSTRAINT_MAX] = "";
@@ -117,7 +114,6 @@ static void test_places(void **state) {
 }
 
 static void test_nodes(void **state) {
-    (void)state;
     char address[NODE_NAME_MAX + 1] = "";
     int kept, cpus;
     assert_int_equal(store_node_next(st, address, &kept, &cpus), -ENOENT);
@@ -135,7 +131,6 @@ static void test_nodes(void **state) {
 }
 
 static void test_rollback_and_reopen(void **state) {
-    (void)state;
     uint64_t kept = ready(0, 1, 0, "kept");
     assert_int_equal(store_commit(st), 0);
     uint64_t lost = ready(0, 1, 0, "lost");
@@ -150,7 +145,6 @@ static void test_rollback_and_reopen(void **state) {
 }
 
 static void test_names_are_one(void **state) {
-    (void)state;
     struct job_row r = {.job = {.id = 7, .state = JOB_DRAFT, .draft = true, .name = "x"}};
     assert_int_equal(store_job_insert(st, &r, ""), 0);
     r.job.id = 8;
@@ -161,7 +155,6 @@ static void test_names_are_one(void **state) {
 
 /* What failed first is what the commit refuses for, whoever looked; the next transaction knows nothing of it. */
 static void test_a_transaction_in_which_something_failed_is_not_committed(void **state) {
-    (void)state;
     struct job_row r = {.job = {.id = 7, .name = "x"}}, got;
     assert_int_equal(store_job_insert(st, &r, ""), 0);
     assert_int_equal(store_failed(st), 0);
@@ -181,7 +174,6 @@ static void test_a_transaction_in_which_something_failed_is_not_committed(void *
 
 /* Each form of save writes its columns, and no other. */
 static void test_a_row_is_saved(void **state) {
-    (void)state;
     struct job_row got, r = {.job = {.id = 7,
                                      .group = 1,
                                      .name = "a",
@@ -218,7 +210,6 @@ static void test_a_row_is_saved(void **state) {
 }
 
 static void test_tallies(void **state) {
-    (void)state;
     struct group g = {.id = store_next_id(st), .parent = 0, .name = "G"},
                  h = {.id = store_next_id(st), .parent = g.id, .name = "H"};
     struct tally t;
@@ -234,7 +225,6 @@ static void test_tallies(void **state) {
 }
 
 static void test_dependencies(void **state) {
-    (void)state;
     assert_int_equal(store_dep_add(st, 2, 0, 1), 0);
     assert_int_equal(store_dep_add(st, 3, 0, 2), 0);
     assert_int_equal(store_dep_add(st, 1, 0, 3), -ELOOP);
@@ -247,7 +237,6 @@ static void test_dependencies(void **state) {
 }
 
 static void test_bodies(void **state) {
-    (void)state;
     char buf[8];
     struct body b;
     assert_int_equal(store_body_put(st, 5, BODY_SPEC, "hello", 5), 0);
@@ -269,7 +258,6 @@ static void expect_log(uint64_t offset, size_t want, const char *text, size_t in
 
 /* Rows, a piece that stands in the file, a row: 0 "abc" 3 "de" 5 [100] 105 "fg" 107. */
 static void test_logs(void **state) {
-    (void)state;
     assert_int_equal(store_log_size(st, 7, BODY_RESULT), 0);
     assert_int_equal(store_log_append(st, 7, BODY_RESULT, 0, "abc", 3), 0);
     assert_int_equal(store_log_append(st, 7, BODY_RESULT, 3, "de", 2), 0);
@@ -289,7 +277,6 @@ static void test_logs(void **state) {
 }
 
 static int have(void *arg, const void *bytes, size_t size) {
-    (void)bytes;
     *(size_t *)arg = size;
     return 0;
 }
@@ -336,7 +323,6 @@ static void begin_stream(uint64_t id, uid_t uid) {
 }
 
 static void test_functions(void **state) {
-    (void)state;
     for (uint8_t i = 1; i <= 8; i++)
         name_function(i, i, 800);
     name_function(1, 9, 800); /* named again: the newest now */
@@ -372,7 +358,6 @@ static void test_functions(void **state) {
 /* Two streams that have not ended have named it. When the older one did so last, and ends, the other may still need it.
  * */
 static void test_functions_of_two_streams(void **state) {
-    (void)state;
     begin_stream(3, OWNER);
     begin_stream(7, OWNER);
     name_function(2, 7, 800);
@@ -385,7 +370,6 @@ static void test_functions_of_two_streams(void **state) {
 
 /* A body goes with the last who has it. */
 static void test_functions_of_two_users(void **state) {
-    (void)state;
     uint8_t hash[32] = {3};
     uint64_t body, bodies[FUNCTION_SLICE];
     size_t size;
@@ -405,7 +389,6 @@ static void test_functions_of_two_users(void **state) {
 
 /* A header that is damaged is refused with a sentence, not used. */
 static void test_damaged(void **state) {
-    (void)state;
     char path[128];
     store_close(st);
     st = NULL;
@@ -419,7 +402,6 @@ static void test_damaged(void **state) {
 
 /* What a check that was stopped has seen by then says nothing. */
 static void test_a_check_is_stopped(void **state) {
-    (void)state;
     char path[128], found[256], page[4096];
     store_close(st);
     st = NULL;
@@ -442,7 +424,6 @@ static void test_a_check_is_stopped(void **state) {
 
 /* No commit waits for the disk: the log goes into the database when it is told to, and begins anew after that. */
 static void test_a_checkpoint_is_asked_for(void **state) {
-    (void)state;
     unsigned before = 0;
     for (int i = 0; i < 3000; i++) {
         assert_int_equal(store_meta_set(st, "x", i), 0);
@@ -458,7 +439,6 @@ static void test_a_checkpoint_is_asked_for(void **state) {
 
 /* What was synced of a log says nothing of the one that has begun in its place. */
 static void test_a_log_is_told_from_the_one_before(void **state) {
-    (void)state;
     uint64_t seen[4];
     for (int i = 0; i < 4; i++) {
         for (int j = 0; j < 3; j++) {

@@ -98,7 +98,6 @@ static void expect_everywhere(void) {
 }
 
 static void test_a_log_that_is_cut(void **state) {
-    (void)state;
     store_checkpoint(st, true);
     commit_some("a");
     expect_everywhere();
@@ -106,7 +105,6 @@ static void test_a_log_that_is_cut(void **state) {
 
 /* Its end is followed by what it had before it was begun anew. */
 static void test_a_log_with_old_pages_behind(void **state) {
-    (void)state;
     commit_some("a");
     commit_some("b");
     off_t longest = ends[COMMITS - 1];
@@ -133,7 +131,6 @@ static void expect_large(struct store *in, const uint64_t *many, int count, char
 /* Pages that went to the log within their transaction, and are changed again in it, are all there once it is committed;
  * nothing of it is there when it is taken back. */
 static void test_more_than_is_kept_in_memory(void **state) {
-    (void)state;
     uint64_t many[MANY];
     store_checkpoint(st, true);
     commit_some("first"); /* SQLite asks for the log's size after the first commit of a new log alone */

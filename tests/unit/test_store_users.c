@@ -67,7 +67,6 @@ static void do_something(uint64_t ids[MADE]) {
 static void test_counts_are_as_counted_anew(void **state) {
     struct user_counts kept[USERS], counted;
     uint64_t ids[MADE] = {0};
-    (void)state;
     srand(5);
     assert_int_equal(store_count_users(st), 0);
     for (int round = 0; round < 20; round++) {

@@ -12,7 +12,6 @@ static struct tls_conn *conn_over(struct tls *t, int fd) {
 }
 
 static void a_connection_takes_new_keys_in_time(void **state) {
-    (void)state;
     enum { RECORDS = 3000 };
     struct tls *t[2] = {make_tls(TLS_PPFS, KEY_A), make_tls(TLS_NODE, KEY_A)};
     struct tls_conn *c[2];

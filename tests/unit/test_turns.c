@@ -20,35 +20,27 @@ static struct begun {
 static unsigned count;
 
 static int to_start(void *self, const struct work *w) {
-    (void)self;
     assert_true(count < STARTS);
     starts[count++] = (struct begun){.job = w->job, .uid = w->uid};
     return 0;
 }
 static int to_call(void *self, uint64_t lease, uint32_t number, enum call_format format, const void *bytes, size_t size,
                    struct shared_buffer *shared) {
-    (void)shared;
-    (void)self, (void)lease, (void)number, (void)format, (void)bytes, (void)size;
     return 0;
 }
 static int to_function(void *self, uint64_t lease, const uint8_t hash[32], const void *bytes, size_t size,
                        struct shared_buffer *shared) {
-    (void)shared;
-    (void)self, (void)lease, (void)hash, (void)bytes, (void)size;
     return 0;
 }
 static int to_finish(void *self, uint64_t lease) {
-    (void)self;
     for (unsigned i = 0; i < count; i++)
         starts[i].finished |= starts[i].job == lease;
     return 0;
 }
 static uint32_t to_recall(void *self, uint64_t lease, uint32_t number) {
-    (void)self, (void)lease;
     return number + 1; /* the one that runs goes on */
 }
 static void to_kill(void *self, uint64_t job) {
-    (void)self, (void)job;
 }
 static const struct runner_ops ops = {to_start,     to_call, to_function, to_finish,     to_recall,
                                       ignore_flush, to_kill, ignore_hold, ignore_resize, NULL};
@@ -71,7 +63,6 @@ static void calm(void) {
 }
 
 static int setup(void **state) {
-    (void)state;
     count = 0;
     open_for_writing = false;
     if (rig_setup() < 0)
@@ -81,7 +72,6 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-    (void)state;
     return rig_teardown();
 }
 
@@ -157,7 +147,6 @@ static unsigned begun_of(uid_t uid, unsigned from) {
 /* --- jobs -------------------------------------------------------------------------------------------------------- */
 
 static void test_long_and_short_jobs_get_the_same_time(void **state) {
-    (void)state;
     add_host(1);
     submit_many(10, 20);  /* of a second each */
     submit_many(11, 400); /* of a tenth of that */
@@ -170,7 +159,6 @@ static void test_long_and_short_jobs_get_the_same_time(void **state) {
 }
 
 static void test_a_newcomer_has_no_credit(void **state) {
-    (void)state;
     add_host(1);
     submit_many(10, 100);
     tick();
@@ -185,7 +173,6 @@ static void test_a_newcomer_has_no_credit(void **state) {
 }
 
 static void test_free_slots_are_shared_at_once(void **state) {
-    (void)state;
     submit_many(10, 20);
     submit_many(11, 20);
     submit_many(12, 1);
@@ -198,7 +185,6 @@ static void test_free_slots_are_shared_at_once(void **state) {
 }
 
 static void test_slots_that_are_held_count(void **state) {
-    (void)state;
     add_host(4);
     submit_many(10, 100);
     tick_until(4);
@@ -216,7 +202,6 @@ static void test_slots_that_are_held_count(void **state) {
 }
 
 static void test_priority_orders_what_is_a_users(void **state) {
-    (void)state;
     add_host(1);
     submit(10, 0);
     tick();
@@ -241,7 +226,6 @@ static void test_priority_orders_what_is_a_users(void **state) {
 }
 
 static void test_the_order_outlives_the_daemon(void **state) {
-    (void)state;
     submit_many(10, 30);
     submit_many(11, 30);
     tick();
@@ -259,7 +243,6 @@ static void test_the_order_outlives_the_daemon(void **state) {
 
 /* A slot comes free between the dispatch that found none for a user and the one that goes on with the others. */
 static void test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again(void **state) {
-    (void)state;
     const struct work_outcome o = {.attempt = 1, .wall_us = 1, .end = WORK_DONE};
     add_named("two", 1);
     struct host *one = add_named("one", 1);
@@ -286,7 +269,6 @@ static void test_who_was_passed_in_a_dispatch_that_was_cut_is_asked_again(void *
 /* --- streams ----------------------------------------------------------------------------------------------------- */
 
 static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
-    (void)state;
     open_for_writing = true;
     add_host(4);
     uint64_t job = stream(10, 100);
@@ -314,7 +296,6 @@ static void test_a_stream_gives_slots_back_when_others_wait(void **state) {
 }
 
 static void test_streams_and_jobs_of_two_users_share(void **state) {
-    (void)state;
     tick();
     open_for_writing = true;
     stream(10, 100);
@@ -345,7 +326,6 @@ static void give_back(void) {
 }
 
 static void test_streams_leave_places_in_memory_to_others(void **state) {
-    (void)state;
     tick();
     open_for_writing = true;
     for (unsigned i = 0; i < STREAMS_ACTIVE; i++) {
@@ -384,7 +364,6 @@ static double steps_a_job(unsigned users) {
 }
 
 static void test_steps_grow_with_the_logarithm_of_the_users(void **state) {
-    (void)state;
     add_host(1);
     double one = steps_a_job(1), ten = steps_a_job(10), thousand = steps_a_job(1000);
     printf("# %.1f steps for a job of one user, %.1f of ten, %.1f of 1000\n", one, ten, thousand);
@@ -393,7 +372,6 @@ static void test_steps_grow_with_the_logarithm_of_the_users(void **state) {
 
 /* As many threads of a job open results at once. */
 static void test_clients_that_begin_to_wait_are_looked_at_in_slices(void **state) {
-    (void)state;
     uint64_t job = submit(10, 0);
     tick();
     s->slice_us = -1;

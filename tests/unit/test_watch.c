@@ -20,22 +20,14 @@ static struct event_base *base;
 static struct sched *s;
 
 static void changed(void *arg, uint64_t job) {
-    (void)arg;
-    (void)job;
 }
 static void on_log(void *arg, const char *sentence) {
-    (void)arg;
-    (void)sentence;
 }
 static bool nobody(void *arg, uint64_t job, bool for_writing) {
-    (void)arg;
-    (void)for_writing;
-    (void)job;
     return false;
 }
 
 static int setup(void **state) {
-    (void)state;
     strcpy(dir, "/tmp/ppfs-watch-XXXXXX");
     if (!getenv("PPFS_WORKER") || !mkdtemp(dir) || chmod(dir, 0700) < 0)
         return -1;
@@ -54,7 +46,6 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-    (void)state;
     char command[128];
     sched_destroy(s);
     event_base_free(base);
@@ -74,7 +65,6 @@ static uint64_t put(const char *name) {
 }
 
 static void test_what_is_not_committed_is_not_counted(void **state) {
-    (void)state;
     uint64_t id = put("a");
     assert_int_equal(sched_counts(s)->submitted, 0);
     assert_int_equal(sched_commit(s), 0);
@@ -90,7 +80,6 @@ static void test_what_is_not_committed_is_not_counted(void **state) {
 }
 
 static void test_histogram(void **state) {
-    (void)state;
     const struct counts *c = sched_counts(s);
     struct job j = {.state = JOB_DONE, .started = 1000000, .ended = 1002000, .kind = WORK_PROGRAM};
     watch_transition(s, &j, JOB_RUNNING, false);
@@ -109,7 +98,6 @@ static void test_histogram(void **state) {
 }
 
 static void test_who_comes_late_is_told_how_many_have_gone(void **state) {
-    (void)state;
     struct job j = {.id = 7, .state = JOB_HELD, .mode = 0644};
     struct event_place p = sched_events_end(s), old = p;
     struct event e;
@@ -149,8 +137,6 @@ static void test_who_comes_late_is_told_how_many_have_gone(void **state) {
 }
 
 static bool none(void *arg, const struct node *n) {
-    (void)arg;
-    (void)n;
     return true;
 }
 
@@ -172,7 +158,6 @@ static uint64_t steps(void) {
 }
 
 static void test_a_look_costs_the_same_with_many_jobs(void **state) {
-    (void)state;
     char name[32];
     uint64_t few = steps();
     for (int i = 0; i < 2000; i++) {

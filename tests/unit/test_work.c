@@ -40,7 +40,6 @@ static struct work example(void) {
 }
 
 static void work_round_trip(void **state) {
-    (void)state;
     struct work w = example(), got;
     void *bytes, *hold;
     uint32_t size;
@@ -96,7 +95,6 @@ static void bytes_change_with_the_format(void **state) {
     void *bytes;
     uint32_t size;
 
-    (void)state;
     assert_int_equal(work_encode(&w, &bytes, &size), 0);
     assert_int_equal(size, sizeof(format_1) - 1);
     assert_memory_equal(bytes, format_1, size);
@@ -107,7 +105,6 @@ static void bytes_change_with_the_format(void **state) {
 }
 
 static void what_is_too_large_is_not_sent(void **state) {
-    (void)state;
     struct work w = example();
     void *bytes;
     uint32_t size;
@@ -128,7 +125,6 @@ static void what_is_too_large_is_not_sent(void **state) {
 }
 
 static void every_cut_and_addition_is_refused(void **state) {
-    (void)state;
     struct work w = example(), got;
     void *bytes, *hold;
     uint32_t size;
@@ -150,7 +146,6 @@ static void every_cut_and_addition_is_refused(void **state) {
 }
 
 static void nobody_stays_who_he_is(void **state) {
-    (void)state;
     struct work w[2] = {example(), example()}, got;
     void *bytes, *hold;
     uint32_t size;
@@ -175,7 +170,6 @@ static void a_name_leads_nowhere_else(void **state) {
     } names[] = {{"x", true},   {".x", true},    {"..x", true}, {"G/H/x", true},  {longest, true},
                  {"", false},   {".", false},    {"..", false}, {"G/..", false},  {"../x", false},
                  {"/x", false}, {"G//x", false}, {"G/", false}, {"G/./x", false}, {longer, false}};
-    (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         struct work w = example(), got;
         void *bytes, *hold = NULL;
@@ -196,7 +190,6 @@ static void a_name_leads_nowhere_else(void **state) {
 }
 
 static void spoiled_work_is_harmless(void **state) {
-    (void)state;
     struct work w = example(), got;
     void *bytes, *hold;
     uint32_t size;
@@ -225,7 +218,6 @@ static void spoiled_work_is_harmless(void **state) {
 }
 
 static void only_plain_calls_run_in_the_worker(void **state) {
-    (void)state;
     static const char *const none[] = {NULL};
     struct work w = {.kind = WORK_PICKLE, .uid = geteuid(), .gid = getegid()};
     assert_false(work_isolated(&w));
@@ -249,7 +241,6 @@ static void only_plain_calls_run_in_the_worker(void **state) {
 }
 
 static void outcome_round_trip(void **state) {
-    (void)state;
     struct work_outcome o = {.attempt = 9,
                              .end = WORK_SIGNALED,
                              .status = 11,
@@ -291,7 +282,6 @@ static void outcome_round_trip(void **state) {
 }
 
 static void statuses_in_words(void **state) {
-    (void)state;
     char words[128];
     assert_string_equal(reap_status_words(W_EXITCODE(3, 0), words, sizeof(words)), "exit status 3");
     assert_string_equal(reap_status_words(SIGSEGV, words, sizeof(words)), "killed by SIGSEGV");
@@ -299,7 +289,6 @@ static void statuses_in_words(void **state) {
 }
 
 static void a_tree_can_be_killed(void **state) {
-    (void)state;
     assert_int_equal(reap_parent(getpid()), getppid());
     assert_int_equal(reap_parent(0), 0);
     assert_true(reap_all(1000)); /* nothing to kill */
@@ -313,12 +302,10 @@ static void a_tree_can_be_killed(void **state) {
 }
 
 static void there_is_a_processor(void **state) {
-    (void)state;
     assert_in_range(cpus_available(), 1, (unsigned)sysconf(_SC_NPROCESSORS_CONF));
 }
 
 static void there_is_memory(void **state) {
-    (void)state;
     assert_in_range(cpus_memory(), 1 << 20, (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
 }
 

@@ -106,7 +106,6 @@ static bool names_changed(void) {
 }
 #else
 static int on_change(PyDict_WatchEvent event, PyObject *dict, PyObject *key, PyObject *value) {
-    (void)event, (void)dict, (void)key, (void)value;
     at_mark.touched = true;
     return 0;
 }
