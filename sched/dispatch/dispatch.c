@@ -190,7 +190,9 @@ static bool try_head(struct user *u, struct ready_queue *l) {
     }
     if (limits_said(s) && !is_in_place(u, l))
         return true;
-    if (!limit_has_room(limit_of(s, l->place))) {
+    struct limit *limit = limit_of(s, l->place);
+    if (!limit_has_room(limit)) {
+        limit_want(limit, NULL);
         l->over = true;
         return false;
     }
@@ -351,15 +353,16 @@ void dispatch_turn(struct sched *s) {
         return;
     estimate_weigh(s);
     users_find(s);
-    if (!somebody_waits(s))
-        return;
     s->dispatches++;
+    bool waits = somebody_waits(s);
+    if (!waits && !limits_wanted(s))
+        return;
     host_unreserve_all(s);
     if (!host_any_free(s) || users_starved(s) || limits_said(s))
         lend_turn(s);
     if (host_any_free(s))
         dispatch_users(s);
     host_spare_wake(s);
-    if (!store_failed(s->store) && somebody_waits(s))
+    if (!store_failed(s->store) && (somebody_waits(s) || limits_wanted(s)))
         lease_reclaim(s);
 }

@@ -91,13 +91,16 @@ void lease_reclaim(struct sched *s) {
             given++;
             continue;
         }
-        if (host_free(h) && !h->reserved)
+        bool in_limit = limit_wanted(l->limit, l->stream);
+        if (host_free(h) && !h->reserved && !in_limit)
             continue;
         if (busy && next && !user_yields(l->user, next, given))
             continue;
-        weigh_host(h, &waiting);
-        if (h->wanted || (h->wanting && h->wanting != l->stream)) {
+        if (!in_limit)
+            weigh_host(h, &waiting);
+        if (in_limit || h->wanted || (h->wanting && h->wanting != l->stream)) {
             lease_finish(l);
+            limit_unwant(l->limit);
             given++;
         }
     }

@@ -18,7 +18,13 @@ static struct limit *stream_limit(struct stream *st) {
 
 /* More calls wait than there are leases of the stream that have nothing to do. */
 bool lease_wants(struct stream *st) {
-    return st->pending > st->leases->idle && lease_next(st) && limit_has_room(stream_limit(st));
+    if (st->pending <= st->leases->idle || !lease_next(st))
+        return false;
+    struct limit *limit = stream_limit(st);
+    bool room = limit_has_room(limit);
+    if (!room)
+        limit_want(limit, st);
+    return room;
 }
 
 static bool user_wants(struct user *u) {

@@ -24,6 +24,8 @@ struct limit {
     unsigned used, leased; /* jobs and leases that run in it and in what it holds; of these, leases */
     unsigned lent;         /* those in it itself that do not count, as they have lent their slots */
     unsigned inner;        /* limits whose outer one it is */
+    uint64_t wanted_in;    /* the dispatch in which somebody waited for room in it ... */
+    const struct stream *wanted_by;
     LIST_ENTRY(limit) mates;
 };
 
@@ -156,6 +158,30 @@ bool limit_has_room(struct limit *l) {
 
 bool limit_is_leased(const struct limit *l) {
     return l && l->leased;
+}
+
+void limit_want(struct limit *l, const struct stream *who) {
+    for (; l; l = l->outer) {
+        if (l->used < l->max)
+            continue;
+        l->wanted_by = l->wanted_in != l->s->dispatches || l->wanted_by == who ? who : NULL;
+        l->wanted_in = l->s->users->limits.wanted_in = l->s->dispatches;
+    }
+}
+
+bool limit_wanted(const struct limit *l, const struct stream *but) {
+    while (l && (l->used < l->max || l->wanted_in != l->s->dispatches || l->wanted_by == but))
+        l = l->outer;
+    return l;
+}
+
+void limit_unwant(struct limit *l) {
+    for (; l; l = l->outer)
+        l->wanted_in = 0;
+}
+
+bool limits_wanted(const struct sched *s) {
+    return s->users->limits.wanted_in == s->dispatches;
 }
 
 void limit_holds(struct limit *l, int n, bool lease) {

@@ -10,6 +10,7 @@
 #include "sched/db/store_jobs.h"
 
 struct sched;
+struct stream;
 struct limit;
 
 /* What the group's own .options say; 0: nothing. 0 or -errno */
@@ -22,6 +23,11 @@ void limit_place(struct sched *s, uint64_t group, char place[CONSTRAINT_MAX]);
 struct limit *limit_of(struct sched *s, const char *place);
 bool limit_has_room(struct limit *l); /* for one more; NULL: yes */
 bool limit_is_leased(const struct limit *l);
+/* Somebody waits for room in it, since this dispatch: a stream, or NULL for jobs and for several. l may be NULL. */
+void limit_want(struct limit *l, const struct stream *who);
+bool limit_wanted(const struct limit *l, const struct stream *but); /* somebody else than that one does */
+void limit_unwant(struct limit *l);                                 /* room is being made for one of them */
+bool limits_wanted(const struct sched *s);                          /* somebody waits in one of them */
 /* One more that runs, or one less; l may be NULL. lease: it is a lease. */
 void limit_holds(struct limit *l, int n, bool lease);
 /* One that runs lends its slot and counts no longer, or has it again. */

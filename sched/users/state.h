@@ -14,6 +14,7 @@ struct limits {
     void *tree;          /* tsearch tree of struct limit */
     LIST_HEAD(, limit) all;
     unsigned count, kept; /* kept: count after the last sweep */
+    uint64_t wanted_in;   /* the last dispatch in which somebody waited for room in one of them */
 };
 
 struct users {

@@ -152,6 +152,23 @@ def test_a_running_job_says_why_it_was_cancelled(wide):
     assert wide.why("G/j0") == "cancelled: 1 job of its user has failed in this group, and jobs/G/.options says max_fails=1"
 
 
+def test_places_of_a_full_group_go_to_its_users_in_turn(shared, alice, mallory):
+    """Also where one of them has calls of a stream, and slots are free."""
+    (shared.jobs / "G").mkdir()
+    (shared.jobs / "G").chmod(0o1777)
+    (shared.jobs / "G/.options").write_text("max=1")
+    lines = "\n".join(json.dumps({"call": "time.sleep", "args": [0.02]}) for _ in range(2000))
+    p = mallory.sh("cd $M/jobs/G; echo \"$L\" > s.jsonl; for i in $(seq 300); do printf '#!/bin/sh\\nsleep 0.02' > m$i; done",
+                   M=shared.mnt, L=lines)
+    assert p.stderr == ""
+    for i in range(5):
+        p = alice.sh("printf '#!/bin/sh\\necho hers' > $M/jobs/G/a%d; cat $M/results/G/a%d" % (i, i), M=shared.mnt)
+        assert (p.stdout, p.stderr) == ("hers\n", "")
+    p = alice.sh("cd $M/jobs/G; echo '{\"call\": \"operator.add\", \"args\": [1, 2]}' > hers.jsonl; cat $M/results/G/hers.jsonl", M=shared.mnt)
+    assert (p.stdout, p.stderr) == ("3\n", "")
+    assert shared.state("G/m300") != "done" and shared.state("G/s.jsonl") == "running"
+
+
 HELD = "printf '#!/bin/sh\\n#ppfs: hold=1' > "
 FAIL = "for f in {f}; do echo 1/0 > $M/jobs/G/$f; cat $M/info/G/$f/wait; done"
 
