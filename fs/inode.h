@@ -36,7 +36,8 @@ enum kind {
     KIND_KEYS, /* nodes/.keys */
     KIND_KEY,  /* id: a hash of its name */
     KIND_KEY_TEXT,
-    KIND_EVENTS,   /* id: since then, in microseconds since the epoch; 0: from the open on */
+    KIND_EVENTS, /* id: since then, in microseconds since the epoch; 0: from the open on */
+    KIND_TRACE,
     KIND_JOB = 32, /* jobs/NAME; id: the job, from here on */
     KIND_RESULT,
     KIND_FAILURE,

@@ -11,6 +11,7 @@
 #define PPFS_SCHED_H
 #include "sched/dispatch/lend.h"
 #include "sched/hosts/nodes.h"
+#include "sched/inspect/history.h"
 #include "sched/inspect/query.h"
 #include "sched/inspect/running.h"
 #include "sched/jobs/control.h"

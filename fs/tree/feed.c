@@ -11,8 +11,10 @@
 #include "fs/tree/tree.h"
 #include "net/clock.h"
 
-#define FEEDS_MAX 512u              /* open at once ... */
-#define FEEDS_A_USER 64u            /* ... of them by one user, root apart */
+#define FEEDS_MAX 512u   /* open at once ... */
+#define FEEDS_A_USER 64u /* ... of them by one user, root apart */
+#define DEAR_MAX 32u     /* and of a kind that is dear */
+#define DEAR_A_USER 4u
 #define FEED_ID (UINT64_C(1) << 62) /* no job has it: what readers wait under */
 
 struct feeds {
@@ -21,10 +23,12 @@ struct feeds {
     struct event *again;  /* parked readers are tried in the turn after this one ... */
     struct event *paused; /* ... or after a pause */
     unsigned count;
+    bool dear_done; /* in this turn */
 };
 
 static void on_again(evutil_socket_t fd, short what, void *arg) {
     struct feeds *x = arg;
+    x->dear_done = false;
     waits_wake(x->fs, (struct wait_key){.id = FEED_ID});
     handle_wake(x->fs, FEED_ID);
 }
@@ -43,6 +47,7 @@ int feeds_create(struct fs *fs) {
 static void forget(struct feeds *x, struct feed *f) {
     x->count -= f->fh != 0;
     free(f->rest);
+    free(f->own);
     *f = (struct feed){0};
 }
 
@@ -66,21 +71,26 @@ static struct feed *find(struct fs *fs, uint64_t fh) {
 }
 
 /* A free one. NULL: there are too many, or too many of that user. */
-static struct feed *free_one(struct fs *fs, uid_t uid) {
+static struct feed *free_one(struct fs *fs, fuse_ino_t ino, uid_t uid) {
     struct feed *found = NULL;
-    unsigned his = 0;
+    bool dear = tree_kind(fs, ino)->feed_is_dear;
+    unsigned his = 0, same = 0, his_same = 0;
     for (unsigned i = 0; i < FEEDS_MAX; i++) {
         struct feed *f = &fs->feeds->all[i];
         if (f->fh && !handles_find(fs->handles, f->fh))
             forget(fs->feeds, f); /* its open was interrupted */
         his += f->fh && f->uid == uid;
+        same += f->fh && f->ino == ino;
+        his_same += f->fh && f->ino == ino && f->uid == uid;
         found = f->fh ? found : f;
     }
+    if (dear && (same >= DEAR_MAX || (uid && his_same >= DEAR_A_USER)))
+        return NULL;
     return uid && his >= FEEDS_A_USER ? NULL : found;
 }
 
 static struct feed *begin(struct fs *fs, uint64_t fh, fuse_ino_t ino, uid_t uid, gid_t gid) {
-    struct feed *f = free_one(fs, uid);
+    struct feed *f = free_one(fs, ino, uid);
     if (!f)
         return NULL;
     *f = (struct feed){.fh = fh, .ino = ino, .uid = uid, .gid = gid};
@@ -131,9 +141,11 @@ void feed_close(struct fs *fs, uint64_t fh) {
 static int fill(struct fs *fs, struct feed *f, size_t size, enum feed_rc *more) {
     size_t made = 0;
     char *text = NULL;
+    bool dear = tree_kind(fs, f->ino)->feed_is_dear;
     *more = FEED_GOES_ON;
-    if (f->rest)
+    if (f->rest || (dear && fs->feeds->dear_done))
         return 0;
+    fs->feeds->dear_done |= dear;
     FILE *out = open_memstream(&text, &made);
     if (!out)
         return -ENOMEM;
@@ -143,8 +155,10 @@ static int fill(struct fs *fs, struct feed *f, size_t size, enum feed_rc *more) 
     if (x)
         x->seen = f->at;
     bool bad = ferror(out);
-    if (fclose(out) != 0 || bad || !made) {
+    if (fclose(out) != 0 || bad || !made || *more == FEED_FAILS) {
         free(text);
+        if (*more == FEED_FAILS)
+            return -EIO;
         return bad ? -ENOMEM : 0;
     }
     f->rest = text;

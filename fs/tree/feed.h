@@ -18,13 +18,15 @@ struct feed {
     char *rest;          /* bytes that did not fit into the last answer */
     size_t rest_size, rest_at;
     bool ended;
+    void *own; /* of its kind, malloc'd */
 };
 
 enum feed_rc {
     FEED_GOES_ON,
     FEED_WAITS,  /* for something to happen */
     FEED_PAUSES, /* for FEED_PAUSE_MS */
-    FEED_ENDS
+    FEED_ENDS,
+    FEED_FAILS /* the rest cannot be given: EIO */
 };
 #define FEED_PAUSE_MS 50 /* between two answers to one reader, where its kind says so */
 

@@ -11,6 +11,7 @@
 #include "fs/tree/root.h"
 #include "fs/tree/running.h"
 #include "fs/tree/stats.h"
+#include "fs/tree/trace.h"
 
 #define ON(shelf) (1u << SHELF_##shelf)
 #define ROOT_FILE(n, t)                                                                                                \
@@ -45,6 +46,14 @@ const struct kind_ops kinds[KINDS] = {
                       .open = feed_open,
                       .read = feed_read,
                       .feed = running_feed},
+    [KIND_TRACE] = {.name = "trace.json",
+                    .parent = KIND_ROOT,
+                    .type = S_IFREG,
+                    .attr = root_attr,
+                    .open = feed_open,
+                    .read = feed_read,
+                    .feed = trace_feed,
+                    .feed_is_dear = true},
 
     [KIND_JOBS] = {.name = "jobs",
                    .parent = KIND_ROOT,

@@ -35,6 +35,7 @@ struct kind_ops {     /* functions return 0 or -errno; NULL: the kind cannot do 
     /* of those that feed_open opens (feed.h) */
     void (*feed_begin)(struct fs *fs, struct feed *f); /* its place; NULL: 0 */
     enum feed_rc (*feed)(struct fs *fs, struct feed *f, FILE *out, size_t size);
+    bool feed_is_dear; /* for all its readers together one page is made in a turn; a few may have it open */
 };
 
 /* NULL: no such kind. */

@@ -234,3 +234,20 @@ int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t afte
     int n = store_column(st, ids, max, queries[set], INTEGER(bound), INTEGER(after), INTEGER(max));
     return n < 0 ? 0 : n;
 }
+
+int store_ids_back(struct store *st, uint64_t *before, int look, uint64_t *ids, int max) {
+    int64_t below = *before < INT64_MAX ? (int64_t)*before : INT64_MAX;
+    sqlite3_stmt *q = store_query(st, SQL_IDS_BACK, INTEGER(below), INTEGER(look));
+    int n = 0, rc = 0;
+    while (n < max && (rc = store_step(st, q)) > 0) {
+        look--;
+        *before = (uint64_t)sqlite3_column_int64(q, 0);
+        if (sqlite3_column_int(q, 1))
+            ids[n++] = *before;
+    }
+    if (rc > 0)
+        store_end(q);
+    else if (look > 0)
+        *before = 0;
+    return rc < 0 ? rc : n;
+}

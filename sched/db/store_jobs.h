@@ -60,5 +60,8 @@ enum store_set {
 /* Up to max ids of a set, above after; returns how many. now bounds SET_DUE, of SET_SEALED and SET_UNENDED it is the group, of
  * SET_PARTS the stream. */
 int store_ids(struct store *st, enum store_set set, int64_t bound, uint64_t after, uint64_t *ids, int max);
+/* Of the next look ids below *before up to max of jobs that have started, the highest first. *before: the last that was
+ * looked at, 0: there are no more. Returns how many, or -errno. */
+int store_ids_back(struct store *st, uint64_t *before, int look, uint64_t *ids, int max);
 #define NOT_PLACED (-1) /* not_before of a job that fits no node */
 #endif
