@@ -27,8 +27,8 @@ def python(m, monkeypatch):
     def start(source, *argv, **kw):
         path = m.work / ("program%d.py" % len(list(m.work.glob("program*.py"))))
         path.write_text(source)
-        env = dict(m.client_env(), PPFS=str(m.mnt), PYTHONPATH=str(SCRIPTS), PYTHONDONTWRITEBYTECODE="1",
-                   **kw.pop("env", {}))
+        env = {**m.client_env(), "PPFS": str(m.mnt), "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1",
+               **kw.pop("env", {})}
         return subprocess.Popen([ppfsmount.PYTHON, str(path), *map(str, argv)], cwd=m.work, env=env, text=True,
                                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                           stderr=subprocess.PIPE, **kw)

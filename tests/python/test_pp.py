@@ -129,7 +129,7 @@ def test_exceptions_are_raised(server):
 def test_raw_result(server):
     import pickle
     raw = server.submit(pow, (2, 3))(raw_result=True)
-    assert raw[:2] == b"\x80\x02" and pickle.loads(raw) == 8
+    assert raw[:2] == b"\x80\x02" and pickle.loads(raw) == (8, "")
 
 
 @pytest.mark.parametrize("wrong", [{"args": [1]}, {"depfuncs": [abs]}, {"modules": ["math"]}, {"modules": (math,)},
@@ -196,7 +196,8 @@ def test_servers_that_are_not_there(m, monkeypatch, caplog):
     monkeypatch.setenv("PPFS", str(m.mnt))
     with pp.Server(1, ppservers=("127.0.0.1:1", "[::1]:2", "*"), secret="spam", restart=True, proto=2,
                    socket_timeout=10) as server:
-        assert server.ppservers == [("127.0.0.1", 1), ("::1", 2), ("*", 60000)]
+        assert server.ppservers == [("127.0.0.1", 1), ("::1", 2)]
+        assert server.auto_ppservers == [(("0.0.0.0", 60000), ("255.255.255.255", 60000))]
         assert server.submit(pow, (2, 3))() == 8 and server.get_ncpus() == 1
         assert server.get_active_nodes() == {"local": 1}
         warnings = [r.getMessage() for r in caplog.records if r.name == "pp"]

@@ -190,9 +190,28 @@ def change(holder, path, what, value):
 
 def import_all(modules, space):
     for module in modules:
-        if not module.startswith(("import ", "from ")):
-            module = "import " + module
-        exec(module, space)
+        optional = module.startswith("optional ")
+        module = module[len("optional "):] if optional else module
+        try:
+            exec(module if module.startswith(("import ", "from ")) else "import " + module, space)
+        except Exception as error:
+            if not optional:
+                raise
+            name = module.split()[-1]
+            space[name] = Absent("%s is not to be had on the node %s: '%s' raises %s: %s"
+                                 % (name, os.environ.get("PPFS_NODE", "?"), module, type(error).__name__, error))
+
+class Absent:
+    """What is not to be had here, and may not be needed: whoever uses it hears why."""
+
+    def __init__(self, why):
+        self.__dict__["why"] = why
+
+    def __getattr__(self, name):
+        raise AttributeError(name) if name.startswith("__") else NameError(self.why)
+
+    def __call__(self, *args, **kwargs):
+        raise NameError(self.why)
 
 def own(space):
     """Whether these globals came with the pickle and are no module's."""
@@ -209,6 +228,8 @@ def bind(func, modules, friends):
     spaces, copies = {}, {}
 
     def rebind(what):
+        if isinstance(what, Absent):
+            return what
         if not isinstance(what, types.FunctionType):
             kind = what if isinstance(what, type) else type(getattr(what, "__self__", what))
             for value in vars(kind).values():

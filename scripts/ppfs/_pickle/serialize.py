@@ -75,6 +75,7 @@ def _lasting() -> Tuple[str, ...]:
 
 
 _LASTING = _lasting()
+_DROPIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "compat", "dropin")
 
 
 def extra_path() -> Tuple[str, ...]:
@@ -87,7 +88,8 @@ def _extra_path(path: Tuple[str, ...], here: str) -> Tuple[str, ...]:
     extra: List[str] = []
     for entry in path:
         entry = os.path.abspath(entry)
-        if entry != here and entry not in extra and not (entry + os.sep).startswith(_LASTING) and os.path.exists(entry):
+        lasting = (entry + os.sep).startswith(_LASTING) and entry != _DROPIN
+        if entry != here and entry not in extra and not lasting and os.path.exists(entry):
             extra.append(entry)
     return tuple(extra)
 

@@ -10,13 +10,15 @@ ppfs.WorkerDied (ppft waits for ever). Jobs that were submitted are kept by the 
 
 What is as in ppft: what a job prints is printed here when job() is first called, or before its callback. Callbacks run
 in threads, several at a time; job() and wait() return when the job's callback has.
+
+Programs that import ppft or pp need no change at all: import ppfs.ppft_shim, or PYTHONPATH=$(ppfs-python --ppft).
 """
 import atexit
 import inspect
 import logging
 import os
-import pickle
 import sys
+import textwrap
 import threading
 import time
 import types
@@ -35,7 +37,31 @@ CALLBACKS = 64  # that run at a time; one may wait for another job
 version = "1.7.8"  # of the interface that this is compatible with
 copyright = "ppfs, with the interface of Parallel Python (pp) and ppft"
 
-__all__ = ["DestroyedServerError", "Server", "Template", "version"]
+_INSERT = """
+import pickle
+_name, _sources, _modules = pickle.loads(pickled[0])
+for _module in _modules:
+    exec(_module if _module.startswith(("import ", "from ")) else "import " + _module)
+for _source in _sources:
+    exec(_source)
+"""  # what Server.insert() runs in a worker
+_INSERTED = "[exec(code, space), space[space['_name']](*space['pickle'].loads(space['pickled'][1]))][1]"
+
+__all__ = ["DestroyedServerError", "Server", "Template", "getname", "importable", "version"]
+
+try:
+    from dill import dumps as _dumps  # type: ignore[import] # dill has no types
+    from dill.source import getname, importable  # type: ignore[import] # as above
+except ImportError:
+    from pickle import dumps as _dumps
+
+    def importable(func: Callable[..., Any]) -> str:
+        """The source text of a function or class, without its indentation."""
+        return textwrap.dedent(inspect.getsource(func))
+
+    def getname(obj: Any) -> str:
+        """The name of a function or class."""
+        return str(obj.__name__)
 
 
 class DestroyedServerError(RuntimeError):
@@ -50,6 +76,10 @@ class _Task:
         self.server, self.tid, self.group = server, tid, group
         self.callback, self.callbackargs = callback, callbackargs
         self.finished = False
+        self.unpickled = False  # result is set
+        self.result: Any = None
+        self.lock = threading.Lock()  # held until it has ended
+        self.lock.acquire()
         self._ended = Event()
         self._future: Optional[Future[Any]] = None
         self._printing = threading.Lock()
@@ -73,6 +103,7 @@ class _Task:
         assert self.callback is not None
         try:
             self._print()
+            self.result, self.unpickled = value, True
             self.callback(*self.callbackargs, value)
         except Exception:
             self.server.logger.error("the callback of task %d failed", self.tid, exc_info=True)
@@ -80,8 +111,9 @@ class _Task:
             self._finish()
 
     def _finish(self) -> None:
-        self.finished = True
         self.server._ended(self)
+        self.finished = True
+        self.lock.release()
         self._ended.set()
 
     def _print(self) -> None:
@@ -96,14 +128,29 @@ class _Task:
         self._ended.wait()
 
     def __call__(self, raw_result: bool = False) -> Any:
-        """Waits for the job and gives its result. raw_result: as the bytes of its pickle."""
+        """Waits for the job and gives its result. raw_result: as sresult has it."""
         self.wait()
+        if raw_result:
+            return self.sresult
+        value = self._value()
+        self._print()
+        self.result, self.unpickled = value, True
+        return value
+
+    def _value(self) -> Any:
         assert self._future is not None
         if self._future.cancelled():
             raise DestroyedServerError("the server was destroyed before the job ended")
-        self._print()
-        value = self._future.result()
-        return pickle.dumps(value, self.server._proto) if raw_result else value
+        return self._future.result()
+
+    @property
+    def sresult(self) -> bytes:
+        """The pickle of (result, what the job printed), when it has ended. Raises what the job raised."""
+        self.wait()
+        value = self._value()
+        assert self._future is not None
+        pickled: bytes = _dumps((value, self._future.printed), self.server._proto)
+        return pickled
 
 
 class _Statistics:
@@ -161,7 +208,8 @@ class Server:
         self.secret = secret if secret is not None else self.default_secret
         self.socket_timeout = socket_timeout
         self._proto = proto
-        self._exiting = False
+        self._exiting = False  # pathos sets it too, and takes it back
+        self._destroyed = False
         self._lock = threading.Lock()
         self._callbacks = ThreadPoolExecutor(CALLBACKS, "ppfs.pp callback")
         self._tid = 0
@@ -170,13 +218,18 @@ class Server:
         self.mount = self._executor.mount
         self._created = time.time()
         self.ppservers: List[Tuple[str, int]] = []
+        self.auto_ppservers: List[Tuple[Tuple[str, int], Tuple[str, int]]] = []
         self._ncpus: Optional[int] = None
         self._others = (0.0, 0)  # when the slots of the other nodes were counted, and how many there were
         if ncpus != "autodetect":
             self.set_ncpus(ncpus)
         for server in ppservers:
             host, port = _address(server)
-            self.ppservers.append((host, port))
+            if "*" in host:
+                whole = "*.*.*.*" if host == "*" else host
+                self.auto_ppservers.append(((whole.replace("*", "0"), port), (whole.replace("*", "255"), port)))
+            else:
+                self.ppservers.append((host, port))
             self._dial(host, port)
         if ppservers and mounts.is_private(self.mount):
             self.logger.warning("no ppfs is mounted, so this program has one of its own, of which no node has a key; mount one "
@@ -212,9 +265,10 @@ class Server:
         modules       names of modules that func uses: they are imported and bound as names for func and depfuncs
         callback      called as callback(*callbackargs, result) when there is a result, in a thread
         group         for wait(group)
-        globals       e.g. globals(): every module, function and class in it is there for func
+        globals       e.g. globals(): every module, function and class in it is there for func. One that a node does not
+                      have is NameError where func uses it
         """
-        if self._exiting:
+        if self._exiting or self._destroyed:
             raise DestroyedServerError("Cannot submit jobs: server instance has been destroyed")
         for name, value in (("args", args), ("depfuncs", depfuncs), ("modules", modules),
                             ("callbackargs", callbackargs)):
@@ -224,18 +278,34 @@ class Server:
             raise TypeError("globals argument must be a dictionary")
         if not all(isinstance(module, str) for module in modules):
             raise TypeError("modules argument must be a list of strings")
-        if globals:
-            more, friends = _from_globals(globals)
-            modules = modules + tuple(m for m in more if m not in modules)
-            depfuncs = depfuncs + friends
         depfuncs = depfuncs + tuple(arg for arg in args if isinstance(arg, types.FunctionType))
+        friends = tuple((f.__name__, f) for f in depfuncs if hasattr(f, "__name__"))
+        if globals:
+            more, found = _from_globals(globals, self._executor._core.serializer._goes_by_name)
+            modules = modules + tuple(m for m in more if m not in modules)
+            friends = found + friends
         with self._lock:
             self._tid += 1
             task = _Task(self, self._tid - 1, callback, callbackargs, group)
+        return self._begin(task, lambda: self._executor._submit_with(func, modules, friends, args))
+
+    def insert(self, sfunc: bytes, sargs: bytes, task: Optional[_Task] = None) -> _Task:
+        """Submits what ppft's submit() makes of a function and its arguments: the pickles of (name, sources, modules) and
+        of a tuple. task: what it is a part of; by default a new one."""
+        if self._exiting or self._destroyed:
+            raise DestroyedServerError("Cannot submit jobs: server instance has been destroyed")
+        if task is None:
+            with self._lock:
+                self._tid += 1
+                task = _Task(self, self._tid - 1, None, (), "default")
+        space = {"__name__": "ppft", "pickled": (sfunc, sargs)}
+        return self._begin(task, lambda: self._executor.submit(eval, _INSERTED, {"space": space, "code": _INSERT}))
+
+    def _begin(self, task: _Task, submit: Callable[[], Future[Any]]) -> _Task:
+        with self._lock:
             self._tasks[task.tid] = task
         try:
-            friends = tuple((f.__name__, f) for f in depfuncs if hasattr(f, "__name__"))
-            task._follow(self._executor._submit_with(func, modules, friends, args))
+            task._follow(submit())
         except BaseException:
             self._ended(task)
             raise
@@ -276,7 +346,7 @@ class Server:
 
     def _limit(self) -> Optional[int]:
         """How many jobs may be under way; None: any number."""
-        if self._ncpus is None or not self.ppservers:
+        if self._ncpus is None or not (self.ppservers or self.auto_ppservers):
             return self._ncpus
         if self._ncpus == 0:
             return None
@@ -353,9 +423,10 @@ class Server:
 
     def destroy(self) -> None:
         """No more jobs; those that have not ended are cancelled."""
-        if self._exiting:
-            return
         self._exiting = True
+        if self._destroyed:
+            return
+        self._destroyed = True
         self._executor._core.kill()
         self._executor.shutdown(wait=True)
         self._callbacks.shutdown(wait=False)
@@ -390,19 +461,21 @@ def _address(server: str) -> Tuple[str, int]:
     return host, int(port) if port else Server.default_port
 
 
-def _from_globals(space: Dict[str, Any]) -> Tuple[List[str], Tuple[Any, ...]]:
-    """(modules, functions and classes) of a globals dictionary, as ppft finds them."""
+def _from_globals(space: Dict[str, Any], by_name: Callable[[Any], bool]) -> Tuple[List[str], Tuple[Tuple[str, Any], ...]]:
+    """(imports, functions and classes with their names) of a globals dictionary, as ppft finds them. by_name: whether a
+    function or class is found by its name, so that it need not come along."""
     modules: List[str] = []
-    friends: List[Any] = []
+    friends: List[Tuple[str, Any]] = []
     for name, value in list(space.items()):
         if name.startswith("__"):
             continue
         if isinstance(value, types.ModuleType):
-            if value.__name__ in ("__main__", "builtins", "ppfs.pp", __name__) or name == "pp":
-                continue
-            modules.append(value.__name__ if value.__name__ == name else "import %s as %s" % (value.__name__, name))
-        elif isinstance(value, types.FunctionType):
-            friends.append(value)
-        elif inspect.isclass(value) and value.__module__ == space.get("__name__"):
-            friends.append(value)
+            if value.__name__ not in ("__main__", "builtins", "ppfs.pp", __name__) and name != "pp":
+                modules.append("optional import %s as %s" % (value.__name__, name))
+        elif isinstance(value, types.FunctionType) or (inspect.isclass(value)
+                                                       and value.__module__ == space.get("__name__")):
+            if by_name(value) and value.__qualname__.isidentifier():
+                modules.append("optional from %s import %s as %s" % (value.__module__, value.__qualname__, name))
+            else:
+                friends.append((name, value))
     return modules, tuple(friends)

@@ -1,0 +1,4 @@
+"""python -m ppft.server"""
+from ppfs.compat.ppserver import main
+
+main()
