@@ -13,8 +13,7 @@
 int trusted_directory(const char *path, bool make, char *why, size_t why_size);
 /* Opens the regular file (O_RDONLY), which must belong to a trusted user, and whose directories and links are as above,
  * the last directory sticky if need be; or a descriptor, /proc/self/fd/N or /dev/fd/N. st: what it is. Its mode is for
- * the caller to judge. A descriptor, or -errno and the obstacle in why. Nothing else is opened, so no FIFO can stop us.
- */
+ * the caller to judge. A descriptor, or -errno and the obstacle in why. No FIFO is ever opened. */
 int trusted_path_file(const char *path, struct stat *st, char *why, size_t why_size);
 /* Whether all in that directory belongs to a trusted user and is a file or a directory, no link and no FIFO. 0, or
  * -errno and why. */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "sched/dispatch/dispatch.h"
 #include "sched/leases/lease.h"
 #include "sched/streams/streams.h"
@@ -347,8 +348,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
 }
 
 /* What runs goes back to the queue; this is kept before a slow disk is waited for, or who stops waiting for us would
- * leave it running, and a death would be charged. all: also what has ended and whose output was on the way to the disk.
- * */
+ * leave it running, and a death would be charged. all: also ended runs whose output is on the way to the disk. */
 static void stop_running(struct sched *s, bool all) {
     if (!s->store)
         return;
@@ -379,8 +379,7 @@ void sched_destroy(struct sched *s) {
     store_close(s->store);
     struct event *const timers[] = {s->due, s->tick, s->retry, s->lease_timer, s->tidy, s->checkpoint};
     for (unsigned i = 0; i < sizeof timers / sizeof *timers; i++)
-        if (timers[i])
-            event_free(timers[i]);
+        event_drop(timers[i]);
     dispatch_free(s);
     events_destroy(s->watch);
     for (struct later *l; (l = s->laters);) {

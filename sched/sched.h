@@ -5,8 +5,7 @@
  * Calls return 0 or -errno and change nothing when they fail. A call with a done function may return -EINPROGRESS:
  * done(arg, rc) then comes from the loop later (the change it made is still to be committed).
  *
- * EROFS is never used; ENOSPC means the disk (or the ballast, see store.c), EDQUOT the quota, ESHUTDOWN that we stop.
- * */
+ * EROFS is never used; ENOSPC: the disk (or the ballast, see store.c); EDQUOT: the quota; ESHUTDOWN: we stop. */
 #ifndef PPFS_SCHED_H
 #define PPFS_SCHED_H
 #include "sched/dispatch/lend.h"

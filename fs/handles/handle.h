@@ -4,8 +4,7 @@
 #include "fs/fs.h"
 #include "fs/handles/shared.h"
 
-/* Puts a handle into the table and its number into fi->fh. 0 or as handle_room. unique: of the request that opens it.
- * */
+/* Puts a handle into the table and its number into fi->fh. 0 or as handle_room. unique: of the OPEN request. */
 int handle_open(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi, uint64_t unique, fuse_ino_t ino, uint64_t job,
                 unsigned flags);
 /* Whether the caller may open one more: 0; -EMFILE: their share is used up; -ENFILE: the table is full. */

@@ -16,6 +16,7 @@
 #include "fs/session/reply.h"
 #include "fs/session/wait.h"
 #include "net/clock.h"
+#include "net/event.h"
 #include "worker/runner/cpus.h"
 
 #define REQUESTS_A_TURN 64
@@ -149,13 +150,10 @@ int loop_create(struct fs *fs, struct shared *shared, void (*on_ready)(void *arg
 void loop_destroy(struct loop *l) {
     if (!l)
         return;
-    if (l->fuse)
-        event_free(l->fuse);
-    if (l->beat)
-        event_free(l->beat);
+    event_drop(l->fuse);
+    event_drop(l->beat);
     for (unsigned i = 0; i < 3; i++)
-        if (l->signals[i])
-            event_free(l->signals[i]);
+        event_drop(l->signals[i]);
     free(l->buf.mem);
     free(l);
 }

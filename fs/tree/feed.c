@@ -10,6 +10,7 @@
 #include "fs/session/wait.h"
 #include "fs/tree/tree.h"
 #include "net/clock.h"
+#include "net/event.h"
 
 #define FEEDS_MAX 512u   /* open at once ... */
 #define FEEDS_A_USER 64u /* ... of them by one user, root apart */
@@ -56,10 +57,8 @@ void feeds_destroy(struct feeds *x) {
         return;
     for (unsigned i = 0; i < FEEDS_MAX; i++)
         forget(x, &x->all[i]);
-    if (x->again)
-        event_free(x->again);
-    if (x->paused)
-        event_free(x->paused);
+    event_drop(x->again);
+    event_drop(x->paused);
     free(x);
 }
 

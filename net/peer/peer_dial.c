@@ -1,6 +1,7 @@
 /* The dialling end. A name is looked up in a thread of its own, because the system's resolver waits; the thread and the
  * dial share a lookup, which belongs to both and is freed by the later of them. Then each address in turn: connect,
  * handshake, TLS_HANDSHAKE_MS for both together. The last failure is the one that is told. */
+#include "net/event.h"
 #include "net/peer/peer.h"
 
 #include <errno.h>
@@ -227,16 +228,11 @@ out:
 }
 
 void peer_dial_destroy(struct peer_dial *d) {
-    int saved = errno;
-
     if (!d)
         return;
     shake_end(d);
-    if (d->start)
-        event_free(d->start);
-    if (d->answered)
-        event_free(d->answered);
+    event_drop(d->start);
+    event_drop(d->answered);
     lookup_drop(d->lookup);
     free(d);
-    errno = saved;
 }

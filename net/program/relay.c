@@ -16,6 +16,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/event.h"
+
 enum { OUT = 128 * 1024 /* as much as tls.c lets wait */, IN = 128 * 1024, TURN = 256 * 1024, LINGER_MS = 500 };
 
 struct relay {
@@ -268,16 +270,13 @@ int relay_create(struct relay **out, struct event_base *base, struct tls_conn *c
 void relay_destroy(struct relay *r) {
     struct event **events[] = {&r->net_readable,  &r->net_writable, &r->bare_readable,
                                &r->bare_writable, &r->again,        &r->linger};
-    int saved = errno;
 
     if (!r)
         return;
     for (unsigned i = 0; i < sizeof(events) / sizeof(*events); i++)
-        if (*events[i])
-            event_free(*events[i]);
+        event_drop(*events[i]);
     free(r->in);
     tls_conn_destroy(r->conn);
     close(r->bare);
     free(r);
-    errno = saved;
 }

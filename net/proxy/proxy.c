@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "net/proxy/proxy_parts.h"
 
 enum {
@@ -98,8 +99,7 @@ static void tell_all(struct proxy *p) {
 }
 
 /* --- its start --------------------------------------------------------------------------------------------------- */
-/* In the child of vfork: system calls only. A process group of its own: whatever a job does to ours does not meet it.
- * */
+/* In the child of vfork: system calls only. A process group of its own: no job can signal it with ours. */
 static void net_exec(const struct proxy *p, int control, char *const *environment) {
     char *argv[] = {"ppfs-net", NULL};
     sigset_t none;
@@ -396,19 +396,14 @@ static void wait_end(struct proxy *p) {
 }
 
 void proxy_destroy(struct proxy *p) {
-    int saved = errno;
-
     if (!p)
         return;
     if (p->pid)
         wait_end(p);
     if (p->tls && tls_proxy(p->tls) == p)
         tls_set_proxy(p->tls, NULL, NULL);
-    if (p->retry)
-        event_free(p->retry);
-    if (p->beat)
-        event_free(p->beat);
+    event_drop(p->retry);
+    event_drop(p->beat);
     free((char *)p->program);
     free(p);
-    errno = saved;
 }

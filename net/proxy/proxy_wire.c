@@ -7,6 +7,8 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "net/event.h"
+
 /* TURN: messages that one turn of the loop hears, others wait for the loop, too. AHEAD, FDS_AHEAD: those that are read
  * before their turn, and the descriptors in them. */
 enum { TURN = 16, AHEAD = 4096, FDS_AHEAD = 64, AGAIN_MS = 20 };
@@ -167,8 +169,7 @@ static void take_fds(struct msghdr *msg, int fds[PROXY_FDS]) {
     }
 }
 
-/* One message into the queue; descriptors for which this process has no room are missing in it. False: there is none.
- * */
+/* One message into the queue, without the descriptors for which this process has no room. False: there is none. */
 static bool receive_one(struct proxy_wire *w) {
     union {
         char bytes[CMSG_SPACE(PROXY_FDS * sizeof(int))];
@@ -281,21 +282,14 @@ int proxy_wire_create(struct proxy_wire **out, struct event_base *base, int fd, 
 }
 
 void proxy_wire_destroy(struct proxy_wire *w) {
-    int saved = errno;
-
     if (!w)
         return;
     empty(&w->in);
     empty(&w->out);
-    if (w->readable)
-        event_free(w->readable);
-    if (w->writable)
-        event_free(w->writable);
-    if (w->more)
-        event_free(w->more);
-    if (w->again)
-        event_free(w->again);
+    event_drop(w->readable);
+    event_drop(w->writable);
+    event_drop(w->more);
+    event_drop(w->again);
     close(w->fd);
     free(w);
-    errno = saved;
 }

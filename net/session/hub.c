@@ -17,6 +17,7 @@
 
 #include "net/address.h"
 #include "net/digest.h"
+#include "net/event.h"
 #include "net/session/session_int.h"
 
 enum { GREETINGS_MAX = 512, SESSIONS_MAX = 8192 };
@@ -154,8 +155,7 @@ static void greeting_destroy(struct greeting *g) {
         session_hold(s, false);
     LIST_REMOVE(g, next);
     link_destroy(g->link);
-    if (g->timer)
-        event_free(g->timer);
+    event_drop(g->timer);
     free(g);
 }
 
@@ -453,13 +453,10 @@ int hub_create(struct hub **out, struct event_base *base, const struct hub_confi
 }
 
 void hub_destroy(struct hub *h) {
-    int saved = errno;
-
     if (!h)
         return;
     assert(LIST_EMPTY(&h->sessions));
     while (!LIST_EMPTY(&h->greetings))
         greeting_destroy(LIST_FIRST(&h->greetings));
     free(h);
-    errno = saved;
 }

@@ -21,6 +21,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "net/event.h"
 #include "net/session/shared_buffer.h"
 #include "net/tls/tls_int.h"
 
@@ -277,18 +278,13 @@ void link_watch(struct link *l, const struct link_events *ev, void *arg) {
 }
 
 void link_destroy(struct link *l) {
-    int saved = errno;
-
     if (!l)
         return;
     if (l->gone)
         *l->gone = true;
-    if (l->readable)
-        event_free(l->readable);
-    if (l->writable)
-        event_free(l->writable);
-    if (l->again)
-        event_free(l->again);
+    event_drop(l->readable);
+    event_drop(l->writable);
+    event_drop(l->again);
     if (l->out)
         evbuffer_free(l->out);
     free(l->in);
@@ -297,7 +293,6 @@ void link_destroy(struct link *l) {
     else
         close(l->fd);
     free(l);
-    errno = saved;
 }
 
 /* Something was added to what waits; try: the socket may take it. */

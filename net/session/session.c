@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "net/session/send_queue.h"
 #include "net/address.h"
 #include "net/session/session_int.h"
@@ -324,8 +325,7 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     memcpy(s->id, id, SESSION_ID);
     s->ticked = s->heard = clock_ms();
     if (!s->beat || hub_id_shown(peer, s->shown) || event_add(s->beat, &beat) || hub_add(h, &s->entry)) {
-        if (s->beat)
-            event_free(s->beat);
+        event_drop(s->beat);
         free(s);
         return -ENOMEM;
     }
@@ -351,8 +351,7 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
     s->answered = clock_ns();
     send_queue_rewind(&s->out);
     s->unsent = s->out.bytes;
-    /* The round trip is known as soon as can be. Not as EV_TIMEOUT: that would put off the heartbeats by one each time.
-     * */
+    /* The round trip is measured at once. EV_READ, because EV_TIMEOUT would delay all later heartbeats by one. */
     event_active(s->beat, EV_READ, 0);
     return 0;
 }
@@ -379,8 +378,6 @@ void session_watch(struct session *s, const struct session_events *ev, void *arg
 }
 
 void session_destroy(struct session *s) {
-    int saved = errno;
-
     if (!s)
         return;
     if (s->link)
@@ -392,7 +389,6 @@ void session_destroy(struct session *s) {
     event_free(s->beat);
     send_queue_clear(&s->out);
     free(s);
-    errno = saved;
 }
 
 void session_hold(struct session *s, bool hold) {

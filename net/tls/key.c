@@ -40,12 +40,9 @@ int mount_key_complete(struct mount_key *m) {
 }
 
 void mount_key_destroy(struct mount_key *m) {
-    int saved = errno;
-
     if (m)
         OPENSSL_cleanse(m, sizeof(*m));
     free(m);
-    errno = saved;
 }
 
 const uint8_t *mount_key_find(const struct mount_key *m) {

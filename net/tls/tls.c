@@ -243,14 +243,11 @@ int tls_create(struct tls **out, enum tls_side side, const uint8_t find[TLS_PSK]
 }
 
 void tls_destroy(struct tls *t) {
-    int saved = errno;
-
     if (!t)
         return;
     SSL_CTX_free(t->context);
     tls_keys_free(&t->keys);
     free(t);
-    errno = saved;
 }
 
 int tls_add_key(struct tls *t, const struct tls_key *key) {
@@ -323,8 +320,6 @@ int tls_conn_create(struct tls_conn **out, const struct tls *t, int fd) {
 }
 
 void tls_conn_destroy(struct tls_conn *c) {
-    int saved = errno;
-
     if (!c)
         return;
     if (c->greeted && !c->err && !c->eof && SSL_shutdown(c->ssl) >= 0)
@@ -335,7 +330,6 @@ void tls_conn_destroy(struct tls_conn *c) {
     OPENSSL_cleanse(&c->proof, sizeof(c->proof));
     close(c->fd);
     free(c);
-    errno = saved;
 }
 
 int tls_conn_bare(struct tls_conn **out, int fd, const struct tls_proof *proof, tls_fate *fate, void *arg,

@@ -11,6 +11,7 @@
 
 #include "net/address.h"
 #include "net/descriptors.h"
+#include "net/event.h"
 #include "net/untrusted/handshake.h"
 
 enum { ACCEPT_TURN = 16 };
@@ -143,17 +144,12 @@ int acceptor_create(struct acceptor **out, struct event_base *base, const struct
 }
 
 void acceptor_destroy(struct acceptor *l) {
-    int saved = errno;
-
     if (!l)
         return;
     for (size_t i = 0; i < CANDIDATES_MAX; i++)
         handshake_destroy(l->all[i].h);
-    if (l->readable)
-        event_free(l->readable);
-    if (l->again)
-        event_free(l->again);
+    event_drop(l->readable);
+    event_drop(l->again);
     close(l->fd);
     free(l);
-    errno = saved;
 }

@@ -14,8 +14,7 @@ struct acceptor;
 struct acceptor_events {
     /* Somebody with a key. Takes conn. It may destroy the acceptor. */
     void (*known)(void *arg, struct tls_conn *conn, const struct sockaddr_storage *from);
-    /* Somebody was refused, with -errno of handshake_reason; at most one a source and minute. It may not destroy it.
-     * */
+    /* A peer was refused, with -errno of handshake_reason; at most one a source and minute. It may not destroy it. */
     void (*refused)(void *arg, const struct sockaddr_storage *from, int err);
 };
 

@@ -28,6 +28,7 @@
 
 #include "net/address.h"
 #include "net/clock.h"
+#include "net/event.h"
 #include "net/untrusted/discover_socket.h"
 
 enum {
@@ -332,24 +333,17 @@ int discover_core_create(struct discover_core **out, struct event_base *base, co
 }
 
 void discover_core_destroy(struct discover_core *d) {
-    int saved = errno;
-
     if (!d)
         return;
     for (int i = 0; i < 2; i++) {
-        if (d->heard[i])
-            event_free(d->heard[i]);
-        if (d->answered[i])
-            event_free(d->answered[i]);
+        event_drop(d->heard[i]);
+        event_drop(d->answered[i]);
         if (d->hear[i] >= 0)
             close(d->hear[i]);
         if (d->talk[i] >= 0)
             close(d->talk[i]);
     }
-    if (d->timer)
-        event_free(d->timer);
-    if (d->late)
-        event_free(d->late);
+    event_drop(d->timer);
+    event_drop(d->late);
     free(d);
-    errno = saved;
 }

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/event.h"
+
 struct handshake {
     struct tls_conn *conn;
     struct event *readable, *writable, *timer;
@@ -92,19 +94,13 @@ out:
 }
 
 void handshake_destroy(struct handshake *h) {
-    int saved = errno;
-
     if (!h)
         return;
-    if (h->readable)
-        event_free(h->readable);
-    if (h->writable)
-        event_free(h->writable);
-    if (h->timer)
-        event_free(h->timer);
+    event_drop(h->readable);
+    event_drop(h->writable);
+    event_drop(h->timer);
     tls_conn_destroy(h->conn);
     free(h);
-    errno = saved;
 }
 
 const char *handshake_reason(int err) {

@@ -211,8 +211,7 @@ void stream_calls_free(struct stream *st) {
     buffer_free(&st->before.runs);
 }
 
-/* --- the numbers of those that are answered ------------------------------------------------------------------------
- * */
+/* --- the numbers of those that are answered ----------------------------------------------------------------------- */
 
 /* Runs from row.call on, by turns: so many that are not answered, so many that are, each 7 bits a byte, the lowest
  * first and the top bit where more follow. RUNS stands before them. An older ppfs kept a bit a call; its first bit was

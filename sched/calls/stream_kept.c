@@ -3,7 +3,6 @@
  * is committed, so the number means the same call when it is read again. */
 #include "sched/calls/state.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

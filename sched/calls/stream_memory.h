@@ -21,8 +21,7 @@ static inline bool user_is_behind(const struct user *u) {
 }
 
 bool stream_has_large(const struct stream *st); /* what it gathers now may go beyond that */
-/* Asked between two pieces of a call that is not whole, of which so many bytes are in memory: false, the parser waits.
- * */
+/* Asked between two pieces of a call, of which so many bytes are in memory. False: the parser waits. */
 bool stream_may_gather(struct stream *st, size_t have);
 void stream_gathered(struct stream *st);   /* after the parser: counts what it has of a call that is not whole */
 void stream_left(struct stream *st);       /* it leaves memory */

@@ -64,8 +64,7 @@ int stream_hold_over(struct stream *st) {
     return rc;
 }
 
-/* STARTED, for those that have been running for two ticks of the timer. Returns whether there are more to look after.
- * */
+/* STARTED, for those that have been running for two ticks of the timer. Returns whether more will need it. */
 bool stream_parts_tick(struct stream *st) {
     bool more = false;
     struct call *c;

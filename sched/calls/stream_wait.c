@@ -3,8 +3,6 @@
  * before them has been answered its rows become rows of the answers' log, as they are. */
 #include "sched/calls/stream_int.h"
 
-#include <errno.h>
-
 #define WAITING_CALLS 4096u     /* that wait in memory, from which on they are written down ... */
 #define ROW (48u * 1024u)       /* about a row's bytes */
 #define WRITTEN_TURN (1u << 20) /* bytes that a turn writes down ... */

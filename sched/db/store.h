@@ -42,14 +42,12 @@ bool store_reserve(struct store *st);
  * emptied too. Waits for the disk: little, when the log was synced before. Where it fails nothing is lost, and the log
  * goes on growing. */
 void store_checkpoint(struct store *st, bool cut);
-/* How many statements have failed so far, but for want of room or for a name that is taken: whatever was read or listed meanwhile may be wrong.
- */
+/* Statements that have failed so far, full disks and taken names apart: what was read meanwhile may be wrong. */
 uint64_t store_faults(const struct store *st);
 bool store_damaged(const struct store *st);   /* one of them found the database damaged: for good */
 bool store_unchecked(const struct store *st); /* too large to be checked at open: store_check it in another thread */
 void store_checked(struct store *st);         /* that check is over: the connection may now have the file for itself */
-/* quick_check on a connection of its own; for one thread at a time, whichever. "" when sound, or when it was stopped.
- * */
+/* quick_check on a connection of its own; for one thread at a time. "" when sound, or when it was stopped. */
 void store_check(const char *dir, char *found, size_t size);
 void store_check_stop(void); /* the one that runs, and all later ones; for any thread */
 

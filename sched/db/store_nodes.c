@@ -1,7 +1,6 @@
 /* Nodes that ppfs dials, what was set for them, and keys of nodes. */
 #include "sched/db/store_nodes.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "sched/db/store_sql.h"

@@ -1,6 +1,5 @@
 /* What is due in a turn: long work in slices, cut by time: no request waits behind a group of 100,000 jobs. Then
- * dispatch. Each slice leaves the database in a state from which the next one goes on, in this daemon or in the next.
- * */
+ * dispatch. Each slice leaves the database in a state from which the next one, or the next daemon, goes on. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 /* Measured run times. Estimates are wrong at times, so nothing depends on them but the order in which hosts are tried
- * and the number of calls that is sent ahead; and a difference counts only where runs of the function have been alike.
- * */
+ * and the number of calls that is sent ahead. A difference counts only where runs of the function were alike. */
 #include "sched/hosts/estimate.h"
 
 #include <math.h>

@@ -38,8 +38,7 @@ bool estimate_sure(const struct host *h, unsigned function); /* runs there are a
 bool estimate_span(const struct host *h, unsigned function, double *least, double *most);
 /* for sure, by a quarter and more */
 bool estimate_faster(const struct host *h, const struct host *than, unsigned function);
-/* A run has ended there: as it should, or raised, or with a status that is not 0; not one that was lost or timed out.
- * */
+/* A run has ended there by itself: returned, raised or with any exit status; not lost, not timed out. */
 void estimate_ended(struct host *h, unsigned function, bool failed);
 /* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. It gets one of them
  * at a time, after 1, 2, 4 ... 16 s, until one succeeds. */

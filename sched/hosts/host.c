@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "net/states.h"
 #include "sched/hosts/hosts.h"
 #include "sched/hosts/state.h"
@@ -324,8 +325,7 @@ double host_way_us(const struct host *h) {
     return h->remote ? (double)remote_rtt_us(h->remote) : 0;
 }
 
-/* How soon something would begin and end there: the way, how crowded it is, and how much longer than elsewhere it runs.
- * */
+/* The expected delay on a host: its round trip, its load, and how much longer the function runs there. */
 double host_cost(const struct host *h, unsigned function) {
     return host_way_us(h) + LOAD_US * (double)h->used / (double)(h->cpus + h->lent) + estimate_excess(h, function);
 }
@@ -436,8 +436,7 @@ void hosts_free(struct sched *s) {
         free(h);
     }
     host_picks_free(s);
-    if (s->hosts->wake)
-        event_free(s->hosts->wake);
+    event_drop(s->hosts->wake);
     free(s->hosts->by_id);
     free(s->hosts);
 }

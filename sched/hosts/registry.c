@@ -201,8 +201,7 @@ static int dial_all(struct sched *s) {
     return rc;
 }
 
-/* A daemon after this one listens where this one did, so that nodes find it again: port 0 was only meant for the first.
- * */
+/* A restarted daemon listens where the first one did, so that nodes find it again: port 0 is for the first alone. */
 static void listen_again(struct sched *s, char *listen, size_t size) {
     int64_t port;
     char *colon = strrchr(listen, ':');

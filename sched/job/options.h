@@ -21,8 +21,7 @@ int options_add_words(struct options *o, const char *text, size_t len, char why[
 int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]);
 /* The options as words, one in each line; malloc'd, NULL without memory. */
 char *options_words(const struct options *o);
-/* Adds every key of the object, as json_text_read gives it, that is not in skip (NULL-terminated names). Same returns.
- * */
+/* Adds every key of the object, as json_text_read gives it, unless it is in skip (NULL-terminated). Same returns. */
 int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]);
 /* Options set in over replace those of o. 0, -ENOMEM, or -EINVAL with why: they are too many together. */
 int options_add(struct options *o, const struct options *over, char why[OPTIONS_WHY]);

@@ -1,5 +1,4 @@
 /* The bytes of jobs: where a file is stored while it is written, and removing all bodies of a job. */
-#include <errno.h>
 
 #include "sched/jobs/job_files.h"
 #include "sched/jobs/state.h"

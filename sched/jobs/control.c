@@ -307,8 +307,7 @@ static void forget_end(struct job *j) {
     j->queued = clock_wall_us();
 }
 
-/* Before its first attempt nothing of it is settled: its file may not have been understood, or whom it was to wait for.
- * */
+/* Before its first attempt nothing of it is settled: its file or its after= may not have been understood. */
 static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
     r->job.draft = true;
     int rc = store_job_set_options(s->store, r->job.id, "");

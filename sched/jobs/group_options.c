@@ -1,7 +1,6 @@
 /* What the groups above a job say of it, and whom that binds. A .options file holds for everybody's jobs in its group
  * as far as it says what whoever owns the group may do to them anyway, who can remove them: their priority, their time,
- * that they are held, which names are drafts. What a job runs, where and how often is for its own user or root to say.
- * */
+ * that they are held, which names are drafts. What a job runs, where and how often is up to its own user or root. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -44,8 +44,7 @@ int give_up_fewer(struct sched *s, const struct job *j);        /* it leaves fai
 int cancel_job(struct sched *s, uint64_t job, const char *why); /* control.c: one that is not a draft. 0 or -errno */
 
 /* groups.c: whether that user may look up names in a group, by the modes of its directories, as the kernel goes by them
- * where names are looked up in the mount. Of his groups only the main one is known here; what depends on another is no.
- * */
+ * where names are looked up in the mount. Only his main group is known here; access by another one counts as none. */
 bool group_may_search(const struct group *g, uid_t uid, gid_t gid);
 bool group_is_below(struct sched *s, uint64_t id, uint64_t top);             /* or the same */
 bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid); /* from jobs/ down to it */

@@ -1,8 +1,6 @@
 /* The calls of leases. A worker is sent calls ahead, as many as run in a few milliseconds by what they took so far
  * (and, on a node, while its answers are on the way), so that neither a wake-up nor a round trip stands between two
- * calls. Long calls are sent one at a time, and what was sent behind others is taken back where it could begin sooner.
- * */
-#include <errno.h>
+ * calls. Long calls are sent one at a time; a call that could begin sooner elsewhere is taken back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

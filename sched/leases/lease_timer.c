@@ -50,8 +50,7 @@ static bool constraint_free(struct stream *st, const struct lease *most) {
     return h && sooner_on(h, most);
 }
 
-/* Calls that wait long behind others while a slot is free are taken back: half of those of the lease that has the most.
- * */
+/* Calls that wait long while another slot is free are taken back: half of those of the lease that has most. */
 static void share(struct stream *st) {
     struct lease *most = st->leases->most;
     if (st->pending || !most || waits_us(most) < SHARE_US + 2 * host_way_us(most->host))

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "sched/hosts/registry.h"
 #include "sched/runs/run.h"
 #include "sched/runs/state.h"
@@ -64,8 +65,7 @@ void run_lend(struct run *r, bool lend) {
 
 static void free_run(void *node) {
     struct run *r = node;
-    if (r->timeout)
-        event_free(r->timeout);
+    event_drop(r->timeout);
     for (int i = 0; i < 4; i++)
         free(r->out[i].bytes);
     free(r);

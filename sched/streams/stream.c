@@ -1,5 +1,4 @@
-/* The life of a stream: begun at its first write, in memory while it runs, read anew after a death or a failed commit.
- * */
+/* The life of a stream: begun at its first write, in memory while it runs, read anew after a restart. */
 #include "sched/leases/lease_int.h"
 #include "sched/streams/state.h"
 
@@ -49,8 +48,7 @@ static void let_go(struct stream *st) {
     stream_free(st);
 }
 
-/* What it has is committed with this turn. It is read anew from there when it is written to, or has no writer any more.
- * */
+/* Its state is committed with this turn, and read anew when it is written to or its last writer has gone. */
 void stream_evict(struct sched *s) {
     for (struct stream *st; (st = stream_to_evict(s));) {
         lease_end(st);

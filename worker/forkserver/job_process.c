@@ -97,8 +97,7 @@ static void tell_end(int status, int wake, struct report *report) {
         return; /* our exit wakes it */
 }
 
-/* Does what w says in this process, which is its own. wake: where a byte tells that the report is whole, -1: nowhere.
- * */
+/* Runs w in this process, which is its own. wake: gets a byte when the report is whole; -1: none. */
 static _Noreturn void child_main(const struct work *w, const struct job_environment *p, int data, int wake,
                                  struct report *report) {
     pid_t self = getpid();
@@ -408,8 +407,7 @@ void job_process_run(const struct work *w, const struct job_environment *p, stru
              iso->outcome.status);
 }
 
-/* --- a lease with a process of its own -----------------------------------------------------------------------------
- * */
+/* --- a lease with a process of its own ---------------------------------------------------------------------------- */
 /* In a process of its own that has entered its job environment. */
 static _Noreturn void child_lease(const struct work *w, const struct job_environment *p, const struct lease_line *line,
                                   struct report *report) {
@@ -454,8 +452,7 @@ void job_process_lease(const struct work *w, const struct job_environment *p, co
     }
 }
 
-/* --- in a Python of its own ----------------------------------------------------------------------------------------
- * */
+/* --- in a Python of its own --------------------------------------------------------------------------------------- */
 void job_process_fresh(int argc, char **argv) {
     static struct fresh f;
     struct report *report = MAP_FAILED;

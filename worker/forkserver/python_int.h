@@ -9,8 +9,7 @@
 enum stage { STAGE_LOAD, STAGE_CALL, STAGE_DUMP }; /* of a call, where it failed */
 
 PyObject *bootstrap_get(const char *name); /* what bootstrap.py calls so; borrowed, NULL: nothing */
-/* Calls that function; args is used up, NULL: they could not be made. A new reference, or NULL with an exception set.
- * */
+/* Calls that function; args is used up, NULL: there is an exception. A new reference, or NULL with an exception. */
 PyObject *bootstrap_call(const char *name, PyObject *args);
 /* python_order.c: whether a row of order.py differs; takes note of what rows do not hold, after all was put back; the
  * generators of random numbers, where a call has set them, get other numbers. */

@@ -65,8 +65,7 @@ int sandbox_abi(void) {
     return abi > 0 ? (int)abi : 0;
 }
 
-/* --- files ----------------------------------------------------------------------------------------------------------
- * */
+/* --- files -------------------------------------------------------------------------------------------------------- */
 /* Allows access at path, and below it if it is a directory. A missing path needs no rule. */
 static int allow(int ruleset, const char *path, uint64_t access) {
     struct path_rule rule = {.allowed = access, .parent = access ? open(path, O_PATH | O_CLOEXEC) : -1};
@@ -122,8 +121,7 @@ static int enter_landlock(unsigned what, int abi) {
     return err;
 }
 
-/* --- system calls ----------------------------------------------------------------------------------------------------
- * */
+/* --- system calls ------------------------------------------------------------------------------------------------- */
 #ifdef OUR_ARCH
 struct filter {
     struct sock_filter code[32];
@@ -192,8 +190,7 @@ static bool has_filters(void) {
 #endif
 }
 
-/* --- both ------------------------------------------------------------------------------------------------------------
- * */
+/* --- both --------------------------------------------------------------------------------------------------------- */
 int sandbox_check(unsigned what, char *why, size_t why_size) {
     int abi = sandbox_abi();
     const char *const options[] = {"", "ro", "net-off", "ro,net-off"}, *lacks = NULL;

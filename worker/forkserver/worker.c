@@ -239,8 +239,7 @@ static void do_isolated(const struct work *w, int file, struct work_outcome *o) 
     } else if (w->kind == WORK_JSON_RUN) {
         run_words(w, &p, o);
     } else {
-        /* Where it finds no room the script runs all the same, but no process that it starts anew finds its functions.
-         * */
+        /* without room for it the script still runs, but no process that it starts anew finds its functions */
         if (w->kind == WORK_PYTHON &&
             environment_script(&p, w->name, -1, w->payload, w->payload_size, o->why, sizeof(o->why)))
             environment_drop_script(&p);

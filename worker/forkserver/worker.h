@@ -37,8 +37,7 @@ struct job_process {
     uint64_t result_size, trace_size;
 };
 
-/* After a script, when there is nothing to do: makes the process of the next one ahead, so that it waits for nothing.
- * */
+/* After a script, when idle: makes the process of the next one ahead, so that it starts at once. */
 void job_process_spare(int link);
 void job_process_drop_spare(void); /* before anything but a script: what is below a worker then belongs to its job */
 /* Forks this interpreter and runs w in the child: WORK_PYTHON as __main__, a call as a call. Returns when that process

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "worker/node/agent_parts.h"
 
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
@@ -205,7 +206,6 @@ int agent_create(struct agent **out, struct event_base *base, const struct agent
 
 void agent_destroy(struct agent *s) {
     struct client *g;
-    int saved = errno;
 
     if (!s)
         return;
@@ -220,15 +220,11 @@ void agent_destroy(struct agent *s) {
             orphan_free(s, s->tasks[i]);
     free(s->tasks);
     disk_destroy(s->disk);
-    if (s->later)
-        event_free(s->later);
-    if (s->flush)
-        event_free(s->flush);
-    if (s->retry)
-        event_free(s->retry);
+    event_drop(s->later);
+    event_drop(s->flush);
+    event_drop(s->retry);
     free(s->dir);
     free(s);
-    errno = saved;
 }
 
 void agent_set_runner(struct agent *s, struct runner runner) {

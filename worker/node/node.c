@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "net/complaints.h"
+#include "net/event.h"
 #include "net/peer/discover.h"
 #include "net/peer/peer.h"
 #include "net/states.h"
@@ -435,12 +436,9 @@ static void end(struct node *n) {
     proxy_destroy(n->proxy);
     tls_destroy(n->tls);
     for (int i = 0; i < SIGNALS; i++)
-        if (n->signals[i])
-            event_free(n->signals[i]);
-    if (n->idle)
-        event_free(n->idle);
-    if (n->end)
-        event_free(n->end);
+        event_drop(n->signals[i]);
+    event_drop(n->idle);
+    event_drop(n->end);
     if (n->base)
         event_base_free(n->base);
 }

@@ -42,7 +42,6 @@ unsigned node_slots(unsigned wanted);
 /* The pool of its workers, which serve is given. The same. */
 int node_pool(const struct node_args *a, unsigned cpus, struct event_base *base, struct agent *agent, struct pool **out,
               char *why, size_t size);
-/* Runs until a signal, idleness, or the last ppfs ends it. The exit status. Errors of the start are a line on stderr.
- * */
+/* Runs until a signal, idleness or the last ppfs ends it. The exit status; a failed start is a line on stderr. */
 int node_run(const struct node_args *a);
 #endif

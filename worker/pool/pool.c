@@ -15,6 +15,7 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "net/event.h"
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/pyenv.h"
 
@@ -259,8 +260,6 @@ out:
 }
 
 void pool_destroy(struct pool *p) {
-    int saved = errno;
-
     if (!p)
         return;
     for (size_t i = 0; i < p->slot_count; i++) {
@@ -270,13 +269,10 @@ void pool_destroy(struct pool *p) {
     free(p->slots);
     users_close(p);
     wait_close(p);
-    if (p->soon)
-        event_free(p->soon);
-    if (p->flush)
-        event_free(p->flush);
+    event_drop(p->soon);
+    event_drop(p->flush);
     free(p->buffer);
     free(p->program);
     free(p->worker_path);
     free(p);
-    errno = saved;
 }

@@ -24,6 +24,7 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "net/event.h"
 #include "net/trusted.h"
 #include "worker/runner/cgroup.h"
 #include "worker/pool/pool_parts.h"
@@ -124,10 +125,8 @@ static void schedule_retry(struct forkserver *t) {
 }
 
 static void forget_control(struct forkserver *t) {
-    if (t->control_event)
-        event_free(t->control_event);
-    if (t->writable)
-        event_free(t->writable);
+    event_drop(t->control_event);
+    event_drop(t->writable);
     t->control_event = t->writable = NULL;
     if (t->control >= 0)
         close(t->control);
@@ -278,8 +277,7 @@ static void on_control(evutil_socket_t fd, short what, void *arg) {
     }
 }
 
-/* --- its start ------------------------------------------------------------------------------------------------------
- * */
+/* --- its start ---------------------------------------------------------------------------------------------------- */
 int forkserver_start(struct forkserver *t) {
     struct event_base *base = t->pool->base;
     int ends[2], err = 0;
@@ -367,10 +365,8 @@ void forkserver_free(struct forkserver *t) {
     if (t->next.tqe_prev)
         TAILQ_REMOVE(&t->pool->forkservers, t, next);
     wait_drop(t);
-    if (t->retry)
-        event_free(t->retry);
-    if (t->watch)
-        event_free(t->watch);
+    event_drop(t->retry);
+    event_drop(t->watch);
     if (t->root)
         rmdir(t->root); /* if it had no time to */
     if (t->root_fd >= 0)

@@ -11,6 +11,7 @@
 
 #include "net/clock.h"
 #include "net/descriptors.h"
+#include "net/event.h"
 #include "net/states.h"
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/reap.h"
@@ -45,8 +46,7 @@ void slot_close(struct slot *s) {
     ahead_close(s);
     link_destroy(s->link);
     for (int i = 0; i < 2; i++) {
-        if (s->out[i])
-            event_free(s->out[i]);
+        event_drop(s->out[i]);
         if (s->out_fd[i] >= 0)
             close(s->out_fd[i]);
     }

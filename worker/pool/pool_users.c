@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "worker/runner/cgroup.h"
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/reap.h"
@@ -84,8 +85,7 @@ uint64_t pool_job_of(struct pool *p, pid_t pid) {
     return 0;
 }
 
-/* --- those of other users ------------------------------------------------------------------------------------------
- * */
+/* --- those of other users ----------------------------------------------------------------------------------------- */
 bool users_busy(const struct forkserver *t) {
     const struct pool *p = t->pool;
 
@@ -176,8 +176,7 @@ bool users_make_room(struct pool *p) {
     return any;
 }
 
-/* --- the pool's beginning and end ----------------------------------------------------------------------------------
- * */
+/* --- the pool's beginning and end --------------------------------------------------------------------------------- */
 int users_open(struct pool *p) {
     p->sweep = evtimer_new(p->base, on_sweep, p);
     p->idle = evtimer_new(p->base, on_idle, p);
@@ -214,9 +213,7 @@ void users_close(struct pool *p) {
             cgroup_bury(t->last);
     while ((t = TAILQ_FIRST(&p->forkservers)))
         forkserver_free(t);
-    if (p->sweep)
-        event_free(p->sweep);
-    if (p->idle)
-        event_free(p->idle);
+    event_drop(p->sweep);
+    event_drop(p->idle);
     free(p->others);
 }

@@ -4,8 +4,8 @@
  * when the link of that member goes it is dialled again. One that discovery found is forgotten with its member: it is
  * found again.
  *
- * A member is a node: its remote, and the scheduler's handle of it. It is up() once it has said what it is and has a name.
- * */
+ * A member is a node: its remote, and the scheduler's handle of it. It is up() once it has said ABOUT and has a name. */
+#include "net/event.h"
 #include "worker/remote/registry_internal.h"
 
 #include <errno.h>
@@ -149,8 +149,7 @@ void registry_member_up(struct member *m) {
 }
 
 static void member_free(struct member *m) {
-    if (m->probe)
-        event_free(m->probe);
+    event_drop(m->probe);
     remote_destroy(m->remote);
     free(m);
 }
@@ -423,8 +422,6 @@ int registry_create(struct registry **out, struct event_base *base, const struct
 }
 
 void registry_destroy(struct registry *f) {
-    int saved = errno;
-
     if (!f)
         return;
     discover_destroy(f->discover);
@@ -442,5 +439,4 @@ void registry_destroy(struct registry *f) {
     mount_key_destroy(f->key);
     free(f->keys);
     free(f);
-    errno = saved;
 }

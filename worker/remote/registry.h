@@ -1,6 +1,5 @@
 /* The registry: all nodes of a ppfs. It dials those it is told of, again and again with growing pauses, lets in those
- * that dial, looks for them in the local network, and tells who is there. Whoever has not the key is not heard at all.
- * */
+ * that dial, looks for them in the local network, and tells who is there. Peers without a key are not heard. */
 #ifndef PPFS_REGISTRY_H
 #define PPFS_REGISTRY_H
 #include "worker/remote/remote.h"

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "worker/remote/remote_parts.h"
 
 /* --- the table --------------------------------------------------------------------------------------------------- */
@@ -299,8 +300,6 @@ int remote_create(struct remote **out, struct event_base *base, struct disk *dis
 }
 
 void remote_destroy(struct remote *f) {
-    int saved = errno;
-
     if (!f)
         return;
     session_destroy(f->session);
@@ -308,16 +307,12 @@ void remote_destroy(struct remote *f) {
         if (f->entries[i].used)
             entry_free(f, &f->entries[i]);
     free(f->entries);
-    if (f->later)
-        event_free(f->later);
-    if (f->flush)
-        event_free(f->flush);
-    if (f->overdue)
-        event_free(f->overdue);
+    event_drop(f->later);
+    event_drop(f->flush);
+    event_drop(f->overdue);
     free(f->dialled);
     free(f->failed);
     free(f);
-    errno = saved;
 }
 
 int remote_set_name(struct remote *f, const char *name, const char *dialled) {

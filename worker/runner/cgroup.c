@@ -3,8 +3,7 @@
  *
  *   where we are/          fork server, guards
  *     ppfs-NS-PID/         the fork server's: its pid namespace and its number there
- *       w-SERIAL/          a worker and what its jobs start
- */
+ *       w-SERIAL/          a worker and what its jobs start */
 #include "worker/runner/cgroup.h"
 
 #include <dirent.h>

@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 unsigned cpus_available(void);
-/* Bytes of memory: what the machine has, or the smallest limit of a cgroup on the way up; 0 when neither can be read.
- * */
+/* Bytes of memory: of the machine, or the smallest limit of a cgroup on the way up; 0: neither can be read. */
 uint64_t cpus_memory(void);
 #endif

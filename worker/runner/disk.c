@@ -10,6 +10,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "net/event.h"
+
 enum { OWNERS = 64 }; /* those of one remainder share a turn */
 
 struct list {
@@ -115,8 +117,7 @@ int disk_create(struct disk **out, struct event_base *base) {
     int rc = d->event && event_add(d->event, NULL) == 0 ? pthread_create(&d->thread, NULL, run, d) : ENOMEM;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc) {
-        if (d->event)
-            event_free(d->event);
+        event_drop(d->event);
         if (d->wake >= 0)
             close(d->wake);
         free(d);

@@ -7,6 +7,7 @@
 
 #include "net/address.h"
 #include "net/clock.h"
+#include "net/event.h"
 
 enum { PAUSE_MIN_MS = 200, PAUSE_MAX_MS = 30000, AGAIN_MAX_MS = 1000, LASTED_MS = 1000 };
 
@@ -194,7 +195,6 @@ void redial_destroy(struct redial *r) {
         return;
     stop_waiting(r);
     end(r);
-    if (r->timer)
-        event_free(r->timer);
+    event_drop(r->timer);
     free(r);
 }
