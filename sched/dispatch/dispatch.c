@@ -358,10 +358,12 @@ void dispatch_turn(struct sched *s) {
     if (!waits && !limits_wanted(s))
         return;
     host_unreserve_all(s);
-    if (!host_any_free(s) || users_starved(s) || limits_said(s))
+    if (!host_any_free(s) || users_starved(s) || limits_said(s) || host_any_short(s, s->dispatches - 1))
         lend_turn(s);
     if (host_any_free(s))
         dispatch_users(s);
+    if (host_any_short(s, s->dispatches))
+        lend_later(s);
     host_spare_wake(s);
     if (!store_failed(s->store) && (somebody_waits(s) || limits_wanted(s)))
         lease_reclaim(s);

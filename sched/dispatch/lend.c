@@ -92,6 +92,11 @@ void lend_turn(struct sched *s) {
         sched_tick(s);
 }
 
+void lend_later(struct sched *s) {
+    if (!TAILQ_EMPTY(&s->dispatch->fresh))
+        sched_tick(s);
+}
+
 /* The last request of that job that waited has its answer, or waits no longer. */
 static void take_back(struct sched *s, const struct parked *p) {
     struct run *r = run_find(s, p->job);

@@ -19,4 +19,5 @@ void sched_waits_on(struct sched *s, uint64_t request, uint64_t job);
 void sched_unblocked(struct sched *s, uint64_t request);
 /* Of the clients that began to wait those that are jobs lend their slots, as many as a slice has time for. */
 void lend_turn(struct sched *s);
+void lend_later(struct sched *s); /* in the next turn, if there are any */
 #endif

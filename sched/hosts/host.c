@@ -242,6 +242,30 @@ unsigned host_free_now(const struct host *h) {
     return h->reserved ? 0 : host_free(h);
 }
 
+void host_hold_memory(struct host *h, uint64_t bytes, bool hold) {
+    h->memory_used += hold ? bytes : -bytes;
+    if (bytes && !hold)
+        host_room(h);
+}
+
+uint64_t host_free_memory(const struct host *h) {
+    if (!h->memory)
+        return UINT64_MAX;
+    return h->memory_used < h->memory ? h->memory - h->memory_used : 0;
+}
+
+bool host_has_memory(struct host *h, const char *place) {
+    uint64_t wants = constraint_parse(place).memory;
+    if (!wants || (wants <= host_free_memory(h) && h->memory_kept != h->s->dispatches))
+        return true;
+    h->s->hosts->memory_short = h->s->dispatches;
+    return false;
+}
+
+bool host_any_short(const struct sched *s, uint64_t dispatch) {
+    return s->hosts->memory_short == dispatch;
+}
+
 bool host_any_free(struct sched *s) {
     for (struct host *h = TAILQ_FIRST(&s->hosts->roomy), *next; h; h = next, s->steps++) {
         next = TAILQ_NEXT(h, room);
@@ -355,7 +379,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *h;
     TAILQ_FOREACH(h, &s->hosts->roomy, room) {
         s->steps++;
-        if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid))
+        if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid) || !host_has_memory(h, d->place))
             continue;
         if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d, h))
             continue;

@@ -15,6 +15,7 @@ struct sched;
 struct slot_use {               /* of a host's slots, by a run */
     LIST_ENTRY(slot_use) mates; /* of host.under_way */
     uint32_t cpus;
+    uint64_t memory;   /* bytes that it reserves, while it has its slots */
     unsigned function; /* estimate.h */
     int64_t began;     /* clock_us: given to the runner; 0: not yet */
     bool filled;       /* began on a host that is kept for another job */
@@ -41,6 +42,8 @@ struct host {
     int wish, told;        /* slots as set in nodes/NAME/cpus, -1: as many as it has; those that its runner was told */
     unsigned cpus;         /* slots */
     uint64_t memory;       /* bytes that it has, 0: not known */
+    uint64_t memory_used;  /* of it, what runs with memory= reserve */
+    uint64_t memory_kept;  /* the dispatch in which what is left is kept for a job that needs more */
     /* of the slots: taken by runs and leases; of those, lent to others while a job waits in there */
     unsigned used, lent;
     unsigned runs, leases;        /* how many of each it has, ended ones that are still to be written among them */

@@ -29,6 +29,13 @@ static double first_end(const struct host *h, unsigned cpus) {
     return held + cpus > h->cpus ? first : 0;
 }
 
+/* Sooner kept than the other: it has the memory, then more of its slots are free. */
+static bool sooner(struct host *a, struct host *b, const struct demand *d) {
+    bool has = host_has_memory(a, d->place);
+    return !b || has > host_has_memory(b, d->place) ||
+           (has == host_has_memory(b, d->place) && host_free(a) > host_free(b));
+}
+
 struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
     struct host *best = NULL;
     for (struct host *h = s->hosts->all; h; h = h->next) {
@@ -36,11 +43,15 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
         if (h->reserved && h->kept_for == job)
             return h;
         if (host_live(h) && !h->reserved && h->cpus + h->lent >= d->cpus && host_fits(h, d->place, d->uid) &&
-            (!best || host_free(h) > host_free(best)))
+            sooner(h, best, d))
             best = h;
     }
     if (!best)
         return NULL;
+    if (host_free(best) >= d->cpus && !host_has_memory(best, d->place)) {
+        best->memory_kept = s->dispatches;
+        return NULL;
+    }
     best->reserved = true;
     LIST_INSERT_HEAD(&s->hosts->kept, best, kept);
     if (best->is_roomy) { /* whoever looks for a free slot meets the others first */
@@ -71,7 +82,8 @@ struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout
         if (!known || (timeout_us && most > (double)timeout_us))
             most = (double)timeout_us;
         s->steps++;
-        if (host_free(h) < d->cpus || (!known && !timeout_us) || most > h->spare_us || !host_fits(h, d->place, d->uid))
+        if (host_free(h) < d->cpus || (!known && !timeout_us) || most > h->spare_us ||
+            !host_fits(h, d->place, d->uid) || !host_has_memory(h, d->place))
             continue;
         if (strcmp(h->name, d->avoid) != 0 && !host_shuns(h, d))
             return h;

@@ -41,6 +41,11 @@ struct demand {
     uid_t uid;         /* whose job */
     const char *avoid; /* that job has died or failed there: not this host, unless there is no other; "" = none */
 };
+/* The memory that a run on it reserves, and gives back, 0: none. */
+void host_hold_memory(struct host *h, uint64_t bytes, bool hold);
+uint64_t host_free_memory(const struct host *h);               /* bytes that nobody reserves, UINT64_MAX: not known */
+bool host_has_memory(struct host *h, const char *place);       /* it asks for no more than that */
+bool host_any_short(const struct sched *s, uint64_t dispatch); /* in that one somebody asked a host for more */
 /* The host where it soonest begins and ends among those with as many free slots; NULL: none has. */
 struct host *host_choose(struct sched *s, const struct demand *d);
 void host_worked(struct host *h); /* it has finished something */
@@ -71,7 +76,7 @@ void host_resize(struct host *h);  /* tells the runner how many slots it is to h
 void host_changed(struct host *h); /* jobs that fitted nowhere are judged again, and others may start */
 
 /* host_reserve.c. The host that is nearest to having so many slots is kept for that job: smaller ones behind it must not
- * pass for ever. */
+ * pass for ever. NULL: none is kept, or, where only memory is missing, only the memory of one. */
 struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job);
 /* A host that is kept, where the job surely ends before that can be free for which it is kept; timeout_us: 0 = none.
  * NULL: there is none. */

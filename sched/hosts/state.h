@@ -49,6 +49,7 @@ struct hosts {
     LIST_HEAD(, host) touched; /* were told something since the last commit: to be flushed */
     LIST_HEAD(, host) fresh;   /* host_count */
     bool drained;              /* a host may have begun to drain */
+    uint64_t memory_short;     /* the last dispatch in which a host had too little left */
     struct event *wake;
     int64_t wake_at; /* clock_us, where wake is pending */
 };

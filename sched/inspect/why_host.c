@@ -96,6 +96,13 @@ static bool why_kept(struct sched *s, const struct job *j, const struct host *h,
     return true;
 }
 
+static void why_memory(const struct host *h, const char *place, char *buf, size_t size) {
+    char wants[32], has[32], used[32];
+    snprintf(buf, size, "queued: waits for %s of memory; running work reserves %s of the %s that nodes/%s has",
+             size_text(constraint_parse(place).memory, wants), size_text(h->memory_used, used),
+             size_text(h->memory, has), h->name);
+}
+
 /* As many of its group run as may. */
 static bool why_limited(struct sched *s, const char *place, char *buf, size_t size) {
     struct limit_about full;
@@ -114,6 +121,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     const struct host *kept = NULL;                                  /* has room, but is reserved for another job */
     const struct host *empty = NULL;                                 /* the first that fits except for its cpus of 0 */
     const struct host *closed = NULL;                                /* does not take its user */
+    const struct host *tight = NULL;                                 /* has slots, but not the memory */
     unsigned slots = 0, fitting = 0;
     bool barred;
     if (quota_why_queued(s, j, buf, size))
@@ -132,6 +140,8 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
         }
         fitting++;
         kept = h->reserved && h->kept_for != j->id && host_free(h) >= j->cpus ? h : kept;
+        if (host_free(h) >= j->cpus && host_free_memory(h) < any_python.memory)
+            tight = h;
         if (host_live(h) && !h->cpus)
             empty = empty ? empty : h;
         else if (host_live(h))
@@ -154,6 +164,8 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
                  host_local(s)->used);
     else if (kept && why_kept(s, j, kept, buf, size))
         return;
+    else if (tight)
+        why_memory(tight, place, buf, size);
     else if (slots)
         snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, slots);
     else if (away)

@@ -46,6 +46,7 @@ static void set_state(struct run *r, enum run_state state) {
         }
         host_room(r->host);
         run_lend(r, false);
+        host_hold_memory(r->host, r->use.memory, false);
     }
 }
 
@@ -54,6 +55,7 @@ void run_lend(struct run *r, bool lend) {
         return;
     r->use.lent = lend;
     r->host->lent += lend ? r->use.cpus : -r->use.cpus;
+    host_hold_memory(r->host, r->use.memory, !lend);
     lend_count(r->user, lend);
     limit_lends(r->limit, lend, false);
     if (occupies(r))
@@ -103,7 +105,9 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
                       .live = run_output_live(row),
                       .host = h,
                       .attempt = ++j->attempt,
-                      .use = {.cpus = j->cpus, .function = estimate_of_job(s, j, row->stream)},
+                      .use = {.cpus = j->cpus,
+                              .memory = constraint_parse(row->place).memory,
+                              .function = estimate_of_job(s, j, row->stream)},
                       .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
@@ -115,6 +119,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     h->runs++;
     LIST_INSERT_HEAD(&h->under_way, &r->use, mates);
     h->used += r->use.cpus;
+    host_hold_memory(h, r->use.memory, true);
     user_holds(u, (int)r->use.cpus);
     r->limit = limit_of(s, row->place);
     limit_holds(r->limit, 1, false);

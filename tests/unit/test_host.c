@@ -22,7 +22,7 @@ static int setup(void **state) {
     free(hosts.by_id); /* of the test before */
     hosts = (struct hosts){0};
     users = (struct users){0};
-    s = (struct sched){.hosts = &hosts, .users = &users};
+    s = (struct sched){.hosts = &hosts, .users = &users, .dispatches = 1};
     TAILQ_INIT(&hosts.roomy);
     local = (struct host){.s = &s, .name = "local", .cpus = 2, .python = "3.11.2", .runner.ops = &ops};
     old = (struct host){.s = &s, .name = "old:1", .alias = "gpu3", .cpus = 2, .python = "3.9.18", .runner.ops = &ops};
@@ -94,6 +94,25 @@ static void test_memory_is_a_part_of_the_place(void **state) {
     assert_false(host_fits(&big, large, 0));
     big.memory = 3ull << 40;
     assert_true(host_fits(&big, large, 0));
+}
+
+static void test_memory_that_is_reserved_is_kept(void **state) {
+    char half[CONSTRAINT_MAX], most[CONSTRAINT_MAX];
+    constraint_make(half, WORK_PROGRAM, "local", 1u << 29);
+    constraint_make(most, WORK_PROGRAM, "local", 3u << 28);
+    local.memory = 1u << 30;
+    host_hold_memory(&local, 1u << 29, true);
+    assert_int_equal(host_free_memory(&local), 1u << 29);
+    assert_ptr_equal(choose(half, 1, ""), &local);
+    assert_null(choose(most, 1, ""));
+    assert_true(host_any_short(&s, 1));
+    assert_null(host_reserve(&s, &(struct demand){.place = most, .cpus = 1}, 7)); /* no slot is kept, but memory */
+    assert_null(choose(half, 1, ""));
+    assert_ptr_equal(choose("", 1, ""), &local);
+    s.dispatches++;
+    assert_ptr_equal(choose(half, 1, ""), &local);
+    host_hold_memory(&local, 1u << 29, false);
+    assert_ptr_equal(choose(most, 1, ""), &local);
 }
 
 static void test_the_least_crowded_is_chosen(void **state) {
@@ -397,6 +416,7 @@ int main(void) {
                                        TEST(test_places),
                                        TEST(test_who_fits),
                                        TEST(test_memory_is_a_part_of_the_place),
+                                       TEST(test_memory_that_is_reserved_is_kept),
                                        TEST(test_the_least_crowded_is_chosen),
                                        TEST(test_who_takes_nothing),
                                        TEST(test_a_large_job_keeps_one_host_for_itself),
