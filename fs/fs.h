@@ -21,6 +21,7 @@ struct request {
     uint64_t faults; /* sched_faults when its handling or retry began; valid only during that */
     bool handling;   /* it is being handled, or retried */
     uid_t uid;       /* who asks */
+    gid_t gid;
 };
 
 #define COPIES 64u /* copying processes that are remembered */

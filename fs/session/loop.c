@@ -49,7 +49,8 @@ static void handle_request(struct fs *fs, struct fuse_buf *buf, bool again) {
                                .again = again,
                                .faults = sched_faults(fs->sched),
                                .handling = true,
-                               .uid = head->uid};
+                               .uid = head->uid,
+                               .gid = head->gid};
     bool init = head->opcode == FUSE_INIT;
     int saved = init ? shared_save_init(fs->loop->shared, buf->mem, buf->size) : 0;
     fuse_session_process_buf(fs->session, buf);

@@ -137,6 +137,8 @@ static bool try(struct fs *fs, struct waiter *w) {
     fs->waits->tried = w;
     fs->now.faults = sched_faults(fs->sched);
     fs->now.handling = true;
+    fs->now.uid = fuse_req_ctx(w->req)->uid;
+    fs->now.gid = fuse_req_ctx(w->req)->gid;
     bool answered = w->retry(fs, w->req, w->ino, w->size, w->off, &w->fi);
     fs->waits->tried = NULL;
     fs->now.handling = false;

@@ -8,6 +8,7 @@
 #include "fs/session/pending.h"
 #include "fs/session/reply.h"
 #include "fs/tree/renames.h"
+#include "fs/tree/results.h"
 #include "fs/tree/tree.h"
 
 int attr_may_remove(struct fs *fs, const struct job *j) {
@@ -55,7 +56,7 @@ int attr_lookup_renamed(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const cha
 int attr_job(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     struct job job;
     /* of the job that took its name, for a process that opened that by O_PATH */
-    int rc = sched_newest(fs->sched, ino_id(ino), &job);
+    int rc = results_newest(fs, ino_id(ino), &job);
     if (rc == 0 && job.shelf != SHELF_JOBS)
         rc = -ENOENT;
     if (rc == 0)

@@ -65,7 +65,9 @@ static void ask_group(struct fs *fs, const struct feed *f, uint64_t group, struc
     bool of_group = ino_kind(f->ino) == KIND_GROUP_EVENTS;
     g->known = true;
     g->group = group;
-    g->reaches = sched_reaches(fs->sched, group, f->uid, f->gid);
+    /* the kernel opens the file also for one who reaches it by another of his groups */
+    g->reaches = sched_reaches(fs->sched, group, f->uid, f->gid) ||
+                 (f->reached_by && f->reached_by == sched_reached_by(fs->sched, group));
     g->inside = !of_group || sched_is_below(fs->sched, group, ino_id(f->ino));
     sched_group_path(fs->sched, group, g->path, sizeof g->path);
 }
@@ -94,7 +96,7 @@ static bool concerns(struct fs *fs, const struct feed *f, const struct event *e,
         ask_group(fs, f, e->group, g);
         *left -= A_QUERY;
     }
-    return k == KIND_EVENTS_OF || (g->inside && g->reaches && may_read(fs, f, e, left));
+    return g->reaches && (k == KIND_EVENTS_OF || (g->inside && may_read(fs, f, e, left)));
 }
 
 /* Nothing more will come. */
@@ -116,6 +118,8 @@ static void tell_of_row(struct fs *fs, const struct feed *f, FILE *out) {
     if (sched_job(fs->sched, f->of, &j) != 0 || j.state == JOB_DRAFT)
         return;
     ask_group(fs, f, j.group, &g);
+    if (!g.reaches)
+        return;
     struct event e = {.job = j.id, .uid = j.uid, .name = j.name};
     e.time = j.queued ? j.queued : j.created;
     e.kind = EVENT_SUBMITTED;
@@ -147,7 +151,8 @@ void events_begin(struct fs *fs, struct feed *f) {
     f->number = p.number;
     if (ino_kind(f->ino) != KIND_EVENTS_OF)
         return;
-    f->of = sched_newest(fs->sched, ino_id(f->ino), &j) == 0 ? j.id : ino_id(f->ino);
+    f->of = sched_newest(fs->sched, ino_id(f->ino), f->uid, f->gid, &j) == 0 ? j.id : ino_id(f->ino);
+    f->reached_by = sched_job(fs->sched, f->of, &j) == 0 ? sched_reached_by(fs->sched, j.group) : 0;
     f->fresh = true;
 }
 

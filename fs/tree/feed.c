@@ -105,7 +105,7 @@ static void resume(struct fs *fs, const struct handle *x, gid_t gid) {
     if (!f || !x->seen)
         return;
     f->at = x->seen;
-    f->number = 0;
+    f->number = f->reached_by = 0;
     f->fresh = false;
 }
 

@@ -13,6 +13,7 @@ struct feed {
     gid_t gid;
     uint64_t at;         /* where it is: its kind knows of what */
     uint64_t number, of; /* of events: the number of the next; the job */
+    uint64_t reached_by; /* sched_reached_by when it was opened; 0: not known */
     bool fresh;          /* nothing was read yet */
     int64_t answered;    /* clock_ms */
     char *rest;          /* bytes that did not fit into the last answer */

@@ -39,7 +39,7 @@ static bool is_live(struct fs *fs, enum kind k, const struct job *j) {
 
 /* The job that has the name now: it may have been written again since the kernel looked it up. */
 static int find(struct fs *fs, fuse_ino_t ino, struct job *out) {
-    int rc = sched_newest(fs->sched, ino_id(ino), out);
+    int rc = results_newest(fs, ino_id(ino), out);
     return rc == 0 && out->shelf == SHELF_ORPHAN ? -ENOENT : rc;
 }
 

@@ -16,6 +16,10 @@
 
 #define STDERR_SHOWN (64u * 1024u)
 
+int results_newest(struct fs *fs, uint64_t id, struct job *job) {
+    return sched_newest(fs->sched, id, fs->now.uid, fs->now.gid, job);
+}
+
 int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job) {
     int rc = sched_find(fs->sched, group, name, false, job);
     if (rc == -ENOENT && (drafts_too || !sched_name_is_draft(fs->sched, group, name)))
@@ -49,7 +53,7 @@ int results_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout
     int rc = sched_job(fs->sched, ino_id(ino), &j); /* a forgotten job is found for its open readers */
     /* such a job has no reader of its result */
     if (rc == -ENOENT || (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE))
-        rc = sched_newest(fs->sched, ino_id(ino), &j);
+        rc = results_newest(fs, ino_id(ino), &j);
     if (rc == 0 && j.shelf == SHELF_ORPHAN && j.state != JOB_DONE)
         rc = -ENOENT;
     if (rc == 0 && job_ended(j.state))
@@ -74,7 +78,7 @@ static bool grows(const struct job *j) {
 static bool open_retry(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
                        struct fuse_file_info *fi) {
     struct job j;
-    int rc = sched_newest(fs->sched, ino_id(ino), &j);
+    int rc = results_newest(fs, ino_id(ino), &j);
     bool other = off || (rc == 0 && j.id != ino_id(ino));
     if (rc == 0 && !job_ended(j.state) && !(fi->flags & O_NONBLOCK) && !grows(&j)) {
         if (j.id != ino_id(ino))
@@ -110,7 +114,7 @@ void results_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_fil
     }
     fi->fh = fs->now.unique; /* for handle_open, which may come much later */
     struct job j;
-    uint64_t id = sched_newest(fs->sched, ino_id(ino), &j) == 0 ? j.id : ino_id(ino);
+    uint64_t id = results_newest(fs, ino_id(ino), &j) == 0 ? j.id : ino_id(ino);
     wait_until(fs, req, (struct wait_key){.id = id}, true, open_retry, ino_make(id, KIND_RESULT), 0, id != ino_id(ino),
                fi);
 }
@@ -173,7 +177,7 @@ struct failure { /* a failures/ file: the reason, then the traceback or the end 
 static int failure_read(struct fs *fs, fuse_ino_t ino, struct job *j, struct failure *f) {
     int rc = sched_job(fs->sched, ino_id(ino), j);
     if (rc == -ENOENT)
-        rc = sched_newest(fs->sched, ino_id(ino), j);
+        rc = results_newest(fs, ino_id(ino), j);
     if (rc == 0 && j->state != JOB_FAILED)
         rc = -ENOENT;
     if (rc)
@@ -222,7 +226,7 @@ int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeou
 
 void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     struct job j;
-    int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? -EACCES : sched_newest(fs->sched, ino_id(ino), &j);
+    int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? -EACCES : results_newest(fs, ino_id(ino), &j);
     if (rc == 0 && j.shelf != SHELF_FAILURES)
         rc = -ENOENT;
     if (rc == 0)

@@ -15,6 +15,7 @@ int failures_lookup(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_t 
 int failures_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout);
 void failures_open(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void failures_read(struct fs *fs, fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+int results_newest(struct fs *fs, uint64_t id, struct job *job); /* sched_newest, for who asks now */
 /* The current job of that name, else its draft if that will run under this name (drafts_too: any draft). 0 or
  * -errno. */
 int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job);

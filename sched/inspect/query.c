@@ -24,13 +24,13 @@ static bool shows_as_much(const struct successor *was, const struct job *j) {
     return j->uid == was->uid && (was->mode & 0444 & ~j->mode) == 0 && (j->gid == was->gid || !(was->mode & 0040));
 }
 
-int sched_newest(struct sched *s, uint64_t id, struct job *out) {
+int sched_newest(struct sched *s, uint64_t id, uid_t uid, gid_t gid, struct job *out) {
     struct successor was;
     struct job j;
     int rc = sched_job(s, id, out);
     uint64_t successor = rc == -ENOENT || (rc == 0 && out->shelf == SHELF_ORPHAN) ? sched_successor(s, id, &was) : 0;
     int found = successor ? sched_job(s, successor, &j) : rc;
-    if (!successor || (found == 0 && !shows_as_much(&was, &j)))
+    if (!successor || (found == 0 && (!shows_as_much(&was, &j) || !sched_reaches(s, j.group, uid, gid))))
         return rc; /* the kernel looks the name up again, and at whom it lets read */
     if (found == 0)
         *out = j;

@@ -8,9 +8,9 @@
 int sched_job(struct sched *s, uint64_t id, struct job *out); /* -ENOENT */
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out);
 /* The job of that id; if its name was written again lately, its successor, provided that whoever could read the old job
- * may read the new one. -ENOENT: gone without a known successor. A job that was forgotten while it is read, and whose
- * name is free, is found (SHELF_ORPHAN). */
-int sched_newest(struct sched *s, uint64_t id, struct job *out);
+ * may read the new one, and that the user who asks reaches its group. -ENOENT: gone without a known successor. A job
+ * that was forgotten while it is read, and whose name is free, is found (SHELF_ORPHAN). */
+int sched_newest(struct sched *s, uint64_t id, uid_t uid, gid_t gid, struct job *out);
 int sched_group(struct sched *s, uint64_t id, struct group *out); /* id 0 works */
 int sched_find_group(struct sched *s, uint64_t parent, const char *name, struct group *out);
 /* Calls each with every job of the group whose id > after and whose shelf is in the mask (1 << SHELF_x), in order of

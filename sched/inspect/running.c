@@ -22,6 +22,10 @@ bool sched_reaches(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
     return uid == 0 || group_may_reach(s, group, uid, gid);
 }
 
+uint64_t sched_reached_by(struct sched *s, uint64_t group) {
+    return group_reached_by(s, group) | 1;
+}
+
 bool sched_is_below(struct sched *s, uint64_t group, uint64_t top) {
     return group_is_below(s, group, top);
 }

@@ -8,6 +8,8 @@
  * who is in other groups too may be shown less than he may see. And whether he reaches the group of jobs. */
 bool sched_shows(uid_t owner, gid_t owners, mode_t mode, uid_t uid, gid_t gid);
 bool sched_reaches(struct sched *s, uint64_t group, uid_t uid, gid_t gid);
+/* A number that says whether who may reach the group is the same as before; never 0. */
+uint64_t sched_reached_by(struct sched *s, uint64_t group);
 bool sched_is_below(struct sched *s, uint64_t group, uint64_t top); /* or that group itself */
 /* With a slash at its end; "" for the top, and for one that has gone. */
 void sched_group_path(struct sched *s, uint64_t group, char *buf, size_t size);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/hash.h"
 #include "sched/jobs/job_files.h"
 #include "sched/jobs/state.h"
 
@@ -59,6 +60,16 @@ bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid) {
         if (!group_may_search(&w.g, uid, gid))
             return false;
     return w.rc == 0;
+}
+
+uint64_t group_reached_by(struct sched *s, uint64_t group) {
+    struct walk w = {.next = group};
+    uint64_t hash = 0;
+    while (walk_up(s, &w)) {
+        uint64_t of[] = {hash, w.g.id, w.g.uid, w.g.gid, w.g.mode};
+        hash = hash_bytes(of, sizeof of);
+    }
+    return w.rc == 0 ? hash : 0;
 }
 
 bool group_is_below(struct sched *s, uint64_t id, uint64_t top) {

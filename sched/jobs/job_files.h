@@ -48,6 +48,7 @@ int cancel_job(struct sched *s, uint64_t job, const char *why); /* control.c: on
 bool group_may_search(const struct group *g, uid_t uid, gid_t gid);
 bool group_is_below(struct sched *s, uint64_t id, uint64_t top);             /* or the same */
 bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid); /* from jobs/ down to it */
+uint64_t group_reached_by(struct sched *s, uint64_t group);                  /* a hash of what decides that */
 
 /* backlog.c */
 void backlog_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */

@@ -62,3 +62,46 @@ def test_the_result_of_a_name_that_was_renamed_away_is_that_of_the_next(shared):
     shared.put("x", "print('new')\n")
     (shared.node / "cpus").write_text("2")
     assert (shared.result("x"), shared.result("y")) == (b"new\n", b"old\n")
+
+
+FOLLOWS = r"""
+import os, sys
+m = sys.argv[1]
+files = [os.open("%s/%s" % (m, p), os.O_RDONLY) for p in ("results/G/x", "info/G/x/stdout", "info/G/x/spec")]
+files += [os.open("%s/info/G/x" % m, os.O_PATH), os.open("%s/info/G/x/why" % m, os.O_PATH)]
+events = open("%s/info/G/y/events" % m)
+print(events.readline(), flush=True)
+sys.stdin.readline()
+def show(path):
+    try:
+        with open(path) as f:
+            print(repr(f.read()))
+    except OSError as e:
+        print(e.strerror)
+for fd in files:
+    show("/proc/self/fd/%d" % fd)
+for file in "stdout", "spec", "why", "state":
+    show("/proc/self/fd/%d/%s" % (files[3], file))
+print(events.read())
+"""
+
+
+def test_what_is_kept_of_a_group_that_was_closed(shared, alice, mallory):
+    """The next job of a name, and what happens to the old ones, are in the closed group alone."""
+    q = alice.sh("cd $M/jobs; mkdir G; echo 'print(\"old\")' > G/x; cat ../results/G/x; printf '#!/bin/sh\\n#ppfs: hold=1\\n' > G/y",
+                 M=shared.mnt)
+    assert (q.stdout, q.stderr) == ("old\n", "")
+    p = mallory.popen(["/usr/bin/python3", "-c", FOLLOWS, shared.mnt], stdin=-1, stdout=-1, text=True)
+    assert '"submitted"' in p.stdout.readline()
+    q = alice.sh("cd $M/jobs; chmod 700 G; echo 'print(\"secret\")' > G/x; cat ../results/G/x; mkdir -m 700 hidden; mv G/y hidden/secret;"
+                 "echo 0 > ../info/hidden/secret/hold; cat ../info/hidden/secret/wait; cat ../info/hidden/secret/events", M=shared.mnt)
+    assert q.stdout.startswith("secret\ndone\n") and '"hidden/secret"' in q.stdout and q.stderr == ""
+    out = p.communicate("\n")[0]
+    assert "secret" not in out, out
+
+
+def test_a_rewritten_name_in_a_closed_group_is_read_by_its_user(shared, alice):
+    """By what he keeps of the old one, as in an open group."""
+    q = alice.sh("cd $M; mkdir -m 700 jobs/G; echo 'print(1)' > jobs/G/x; cat results/G/x; exec 3< results/G/x;"
+                 "echo 'print(2)' > jobs/G/x; cat results/G/x; cat /dev/fd/3", M=shared.mnt)
+    assert (q.stdout, q.stderr) == ("1\n2\n2\n", "")
