@@ -38,6 +38,7 @@ enum kind {
     KIND_KEY_TEXT,
     KIND_EVENTS, /* id: since then, in microseconds since the epoch; 0: from the open on */
     KIND_TRACE,
+    KIND_DASHBOARD,
     KIND_JOB = 32, /* jobs/NAME; id: the job, from here on */
     KIND_RESULT,
     KIND_FAILURE,

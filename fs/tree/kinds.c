@@ -2,6 +2,7 @@
 
 #include "fs/tree/info.h"
 #include "fs/tree/attr.h"
+#include "fs/tree/dashboard.h"
 #include "fs/tree/events.h"
 #include "fs/tree/jobs.h"
 #include "fs/tree/keys.h"
@@ -38,6 +39,7 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_STATS] = ROOT_FILE("stats", stats_text),
     [KIND_STATS_JSON] = ROOT_FILE("stats.json", stats_json),
     [KIND_METRICS] = ROOT_FILE("metrics.prom", stats_metrics),
+    [KIND_DASHBOARD] = ROOT_FILE("dashboard.html", dashboard_text),
     [KIND_EVENTS] = {.name = "events", .parent = KIND_ROOT, .attr = root_attr, EVENTS},
     [KIND_RUNNING] = {.name = "running",
                       .parent = KIND_ROOT,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "fs/tree/dashboard.h"
 #include "fs/tree/tree.h"
 #include "fs/version.h"
 
@@ -25,6 +26,7 @@ static const char readme[] =
     "stats           a table of it all; stats.json is the same for programs, metrics.prom for Prometheus\n"
     "events          what happens, a line of JSON for each change; reading waits for more\n"
     "running         what runs now: job, node, seconds and the last line of its output\n"
+    "dashboard.html  how things are, as a page for a browser\n"
     "trace.json      what has run, as a timeline for ui.perfetto.dev\n"
     "\n"
     "A job may be a script (#!), a program, Python source, a pickled call, or a JSON object such as\n"
@@ -34,7 +36,8 @@ static const char readme[] =
     "More is in the manual: man 1 ppfs, man 5 ppfs.\n";
 
 int root_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
-    tree_stat(st, ino_kind(ino) == KIND_ROOT ? 0755 : 0444, fs->uid, fs->gid, 0, fs->started);
+    tree_stat(st, ino_kind(ino) == KIND_ROOT ? 0755 : 0444, fs->uid, fs->gid,
+              ino_kind(ino) == KIND_DASHBOARD ? DASHBOARD_SIZE : 0, fs->started);
     bool stays = ino_kind(ino) <= KIND_VERSION;
     *timeout = stays ? 60 : 0;
     return 0;

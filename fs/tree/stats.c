@@ -43,6 +43,7 @@ static double per_second(uint64_t ended, int64_t up, int span) {
 struct table {
     FILE *out;
     uint64_t ended;
+    size_t limit; /* of bytes; 0: none */
 };
 
 static bool print_node(void *arg, const struct node *n) {
@@ -67,7 +68,7 @@ int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
             x.jobs.active - x.jobs.running, x.jobs.running, x.jobs.done, x.jobs.failed, x.jobs.cancelled);
     fprintf(out, "%-16s %-6s %5s %8s %10s %10s %8s %12s %12s\n", "node", "state", "cpus", "running", "done", "failed",
             "share", "seconds", "each");
-    struct table t = {out, x.ended};
+    struct table t = {out, x.ended, 0};
     rc = sched_list_nodes(fs->sched, print_node, &t);
     fprintf(out, "\n%-21s %10s %10s %12s\n", "last", "minute", "15 minutes", "since start");
     fprintf(out, "%-21s %10.1f %10.1f\n", "ended each second", per_second(x.minute.ended, x.up, 60),
@@ -93,7 +94,7 @@ static bool node_as_json(void *arg, const struct node *n) {
             ended ? n->seconds / (double)ended : 0);
     json_put(t->out, n->why);
     fputc('}', t->out);
-    return true;
+    return !t->limit || (size_t)ftello(t->out) < t->limit;
 }
 
 static void counts_as_json(const struct counts *c, FILE *out) {
@@ -104,7 +105,7 @@ static void counts_as_json(const struct counts *c, FILE *out) {
             c->submitted, c->started, c->done, c->failed, c->cancelled, c->retried, c->requeued, c->calls);
 }
 
-int stats_json(struct fs *fs, fuse_ino_t ino, FILE *out) {
+int stats_json_up_to(struct fs *fs, FILE *out, size_t limit) {
     struct status x;
     int rc = status_of(fs, &x);
     if (rc)
@@ -121,10 +122,14 @@ int stats_json(struct fs *fs, fuse_ino_t ino, FILE *out) {
     fprintf(out, " \"slowest_turn_seconds\": {\"1m\": %.6f, \"15m\": %.6f, \"since_start\": %.6f},\n", x.minute.turn,
             x.quarter.turn, sched_slowest_turn(fs->sched));
     fprintf(out, " \"slots\": %u,\n \"nodes\": [", x.slots);
-    struct table t = {out, 0};
+    struct table t = {out, 0, limit};
     rc = sched_list_nodes(fs->sched, node_as_json, &t);
-    fprintf(out, "]}\n");
+    fprintf(out, "]%s}\n", limit && (size_t)ftello(out) >= limit ? ", \"more_nodes\": true" : "");
     return rc;
+}
+
+int stats_json(struct fs *fs, fuse_ino_t ino, FILE *out) {
+    return stats_json_up_to(fs, out, 0);
 }
 
 /* --- for Prometheus ---------------------------------------------------------------------------------------------- */

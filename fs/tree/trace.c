@@ -102,7 +102,8 @@ static void put_slice(struct fs *fs, struct trace *t, FILE *out, const struct sl
 static void put(struct fs *fs, const struct feed *f, struct trace *t, FILE *out, const struct slice *s) {
     char path[4096];
     struct job j;
-    if (sched_ran(fs->sched, s->job, f->uid, f->gid, &j, path, sizeof path) == 0 && j.started == s->start)
+    if (sched_shown(fs->sched, s->job, f->uid, f->gid, &j, path, sizeof path) == 0 && j.started == s->start &&
+        sched_has_run(&j))
         put_slice(fs, t, out, s, &j, path);
 }
 

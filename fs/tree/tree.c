@@ -35,7 +35,7 @@ int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     memset(st, 0, sizeof *st);
     *timeout = 0;
     int rc = k->attr(fs, ino, st, timeout);
-    if (rc == 0 && k->text) {
+    if (rc == 0 && k->text && !st->st_size) {
         char *bytes;
         size_t size;
         rc = text_make(fs, ino, &bytes, &size);

@@ -52,9 +52,7 @@ int store_group_delete(struct store *st, uint64_t id) {
     return store_run(st, SQL_GROUP_DELETE, INTEGER(id));
 }
 
-int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *),
-                     void *arg) {
-    sqlite3_stmt *q = store_query(st, SQL_GROUP_LIST, INTEGER(parent), INTEGER(after));
+static int each_group(struct store *st, sqlite3_stmt *q, bool (*each)(void *, const struct group *), void *arg) {
     struct group g;
     int rc;
     while ((rc = store_step(st, q)) > 0) {
@@ -65,6 +63,16 @@ int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*e
         }
     }
     return rc;
+}
+
+int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *),
+                     void *arg) {
+    return each_group(st, store_query(st, SQL_GROUP_LIST, INTEGER(parent), INTEGER(after)), each, arg);
+}
+
+int store_group_newest(struct store *st, uint64_t parent, int max, bool (*each)(void *, const struct group *),
+                       void *arg) {
+    return each_group(st, store_query(st, SQL_GROUP_NEWEST, INTEGER(parent), INTEGER(max)), each, arg);
 }
 
 int store_group_options(struct store *st, uint64_t id, char **options) {

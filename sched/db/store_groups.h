@@ -15,6 +15,9 @@ int store_group_save(struct store *st, const struct group *g); /* parent, name, 
 int store_group_delete(struct store *st, uint64_t id);
 int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *),
                      void *arg);
+/* The newest max of them, first those with jobs that have not ended. */
+int store_group_newest(struct store *st, uint64_t parent, int max, bool (*each)(void *, const struct group *),
+                       void *arg);
 int store_group_options(struct store *st, uint64_t id, char **options); /* malloc'd */
 bool store_groups_say(struct store *st,
                       const char *text); /* whether any group's options have it; true where that is not known */

@@ -83,6 +83,7 @@ bool watch_committed(struct sched *s, bool committed) {
         a->calls += f->calls;
         add(&a->wait, &f->wait);
         add(&a->run, &f->run);
+        second_of(w, clock_us() / 1000000)->grown += (int32_t)(f->submitted - f->done - f->failed - f->cancelled);
     }
     if (committed && w->ended)
         second_of(w, clock_us() / 1000000)->ended += w->ended;
@@ -122,6 +123,7 @@ struct pace sched_pace(const struct sched *s, unsigned seconds) {
         if (x->at <= now - (int64_t)seconds || x->at > now)
             continue;
         p.ended += x->ended;
+        p.grown += x->grown;
         p.turn = (double)x->turn_us / 1e6 > p.turn ? (double)x->turn_us / 1e6 : p.turn;
     }
     return p;

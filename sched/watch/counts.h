@@ -28,6 +28,7 @@ const struct counts *sched_counts(const struct sched *s);
 struct pace {
     uint64_t ended; /* attempts of jobs and calls */
     double turn;    /* seconds of the slowest turn */
+    int64_t grown;  /* by so many jobs that have not ended there are more */
 };
 /* Of the last so many seconds, at most PACE_SECONDS. */
 struct pace sched_pace(const struct sched *s, unsigned seconds);
