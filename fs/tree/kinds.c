@@ -4,6 +4,7 @@
 #include "fs/tree/attr.h"
 #include "fs/tree/dashboard.h"
 #include "fs/tree/events.h"
+#include "fs/tree/failed.h"
 #include "fs/tree/jobs.h"
 #include "fs/tree/keys.h"
 #include "fs/tree/list.h"
@@ -117,6 +118,14 @@ const struct kind_ops kinds[KINDS] = {
                              .attr = info_group_attr,
                              .text = info_group_progress},
     [KIND_GROUP_EVENTS] = {.name = ".events", .parent = KIND_INFO, .attr = info_group_attr, EVENTS},
+    [KIND_GROUP_FAILED] = {.name = ".failed",
+                           .parent = KIND_INFO,
+                           .type = S_IFREG,
+                           .attr = failed_attr,
+                           .open = feed_open,
+                           .read = feed_read,
+                           .feed_begin = failed_begin,
+                           .feed = failed_feed},
 
     [KIND_NODES] = {.name = "nodes",
                     .parent = KIND_ROOT,

@@ -21,7 +21,7 @@ static const char readme[] =
     "                is run again\n"
     "info/NAME/      everything known about a job: state, why, stdout and stderr (live), spec, times, usage, ...\n"
     "info/.wait      reading it waits until nothing is unfinished; .progress says how far things are,\n"
-    "                and .ok opens only if nothing has failed or was cancelled\n"
+    "                .ok opens only if nothing has failed or was cancelled, .failed names what has failed\n"
     "nodes/          the machines that run jobs: echo 4 > nodes/local/cpus\n"
     "stats           a table of it all; stats.json is the same for programs, metrics.prom for Prometheus\n"
     "events          what happens, a line of JSON for each change; reading waits for more\n"
