@@ -26,7 +26,7 @@ static const char readme[] =
     "stats           a table of it all; stats.json is the same for programs, metrics.prom for Prometheus\n"
     "events          what happens, a line of JSON for each change; reading waits for more\n"
     "running         what runs now: job, node, seconds and the last line of its output\n"
-    "dashboard.html  how things are, as a page for a browser\n"
+    "dashboard.html  how things are, as a page for a browser; ppfs-dashboard serves it, live\n"
     "trace.json      what has run, as a timeline for ui.perfetto.dev\n"
     "\n"
     "A job may be a script (#!), a program, Python source, a pickled call, or a JSON object such as\n"
