@@ -60,7 +60,9 @@ enum kind {
     KIND_GROUP_WAIT = 64, /* info/G/.wait; id: the group */
     KIND_GROUP_PROGRESS,
     KIND_GROUP_EVENTS,
-    KIND_GROUP_OK,     /* info/G/.ok */
+    KIND_GROUP_OK, /* info/G/.ok */
+    KIND_GROUP_HOLD,
+    KIND_GROUP_PRIORITY,
     KIND_GROUP_FAILED, /* info/G/.failed */
     KINDS
 };

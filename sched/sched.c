@@ -84,7 +84,7 @@ static void take_back(struct sched *s) {
     stream_rolled_back(s);
     s->opened_round++;
     s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
-    s->settling = s->opening = s->placing = s->giving_up = true;
+    s->settling = s->opening = s->placing = s->giving_up = s->controlling = true;
     host_rolled_back(s);
     jobs_rolled_back(s);
     s->unlink_count = 0;
@@ -340,7 +340,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     limits_begin(s);
     users_look(s);
     /* until a look says otherwise */
-    s->settling = s->opening = s->placing = s->giving_up = s->sweeping = s->deps = s->trash = true;
+    s->settling = s->opening = s->placing = s->giving_up = s->controlling = s->sweeping = s->deps = s->trash = true;
     check_later(s);
     tidy_later(s);
     *out = s;

@@ -14,6 +14,7 @@
 #include "sched/inspect/query.h"
 #include "sched/inspect/running.h"
 #include "sched/jobs/control.h"
+#include "sched/jobs/group_control.h"
 #include "sched/users/quota.h"
 #include "sched/watch/counts.h"
 #include "sched/watch/events.h"

@@ -51,33 +51,6 @@ static bool add(void *arg, const struct job *j) {
     return true;
 }
 
-static bool first(void *arg, const struct group *g) {
-    *(uint64_t *)arg = g->id;
-    return false;
-}
-
-/* To the group behind f->of: the first in it, else the next beside it, or beside one above it. 0, -ENOENT: there is
- * none, -ESTALE: the place has gone. */
-static int next_group(struct fs *fs, struct feed *f) {
-    uint64_t top = ino_id(f->ino), found = 0, id = f->of;
-    int rc = sched_list_groups(fs->sched, id, 0, first, &found);
-    for (int level = 0; rc == 0 && !found && id != top; level++) {
-        struct group g;
-        rc = level > DEEPEST || !id ? -ENOENT : sched_group(fs->sched, id, &g);
-        if (rc < 0)
-            return rc == -ENOENT ? -ESTALE : rc;
-        rc = sched_list_groups(fs->sched, g.parent, id, first, &found);
-        id = g.parent;
-    }
-    if (rc == 0 && found) {
-        f->of = found;
-        f->number = 1;
-    }
-    if (rc == 0 && !found)
-        rc = -ENOENT;
-    return rc;
-}
-
 /* Whether who reads may list that group, as the kernel would say of its directory. */
 static int may_list(struct fs *fs, const struct feed *f) {
     struct group g;
@@ -120,7 +93,8 @@ enum feed_rc failed_feed(struct fs *fs, struct feed *f, FILE *out, size_t size) 
         }
         if (rc < 0 || !p.left)
             break;
-        rc = next_group(fs, f);
+        rc = sched_next_group(fs->sched, ino_id(f->ino), &f->of);
+        f->number = rc == 0 ? 1 : f->number;
     }
     if (rc == 0)
         return FEED_GOES_ON;

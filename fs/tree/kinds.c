@@ -13,6 +13,7 @@
 #include "fs/tree/root.h"
 #include "fs/tree/running.h"
 #include "fs/tree/stats.h"
+#include "fs/tree/group_control.h"
 #include "fs/tree/trace.h"
 
 #define ON(shelf) (1u << SHELF_##shelf)
@@ -24,6 +25,11 @@
     { .name = n, .parent = KIND_NODES, .type = S_IFREG, .attr = nodes_attr, .text = nodes_text, ##__VA_ARGS__ }
 #define INFO_FILE(n, ...)                                                                                              \
     { .name = n, .parent = KIND_INFO_JOB, .type = S_IFREG, .attr = info_attr, .text = info_text, ##__VA_ARGS__ }
+#define GROUP_CONTROL(n)                                                                                               \
+    {                                                                                                                  \
+        .name = n, .parent = KIND_INFO, .type = S_IFREG, .attr = group_control_attr, .text = group_control_text,       \
+        .set = group_control_set                                                                                       \
+    }
 #define EVENTS                                                                                                         \
     .type = S_IFREG, .open = feed_open, .read = feed_read, .ready = feed_ready, .feed_begin = events_begin,            \
     .feed = events_feed
@@ -118,6 +124,8 @@ const struct kind_ops kinds[KINDS] = {
                              .attr = info_group_attr,
                              .text = info_group_progress},
     [KIND_GROUP_EVENTS] = {.name = ".events", .parent = KIND_INFO, .attr = info_group_attr, EVENTS},
+    [KIND_GROUP_HOLD] = GROUP_CONTROL(".hold"),
+    [KIND_GROUP_PRIORITY] = GROUP_CONTROL(".priority"),
     [KIND_GROUP_FAILED] = {.name = ".failed",
                            .parent = KIND_INFO,
                            .type = S_IFREG,

@@ -106,6 +106,12 @@ static const char *const migrations[] = {
     "INSERT INTO given_up SELECT DISTINCT jobs.uid, g.grp, g.uid, 0, g.why FROM giving_up AS g JOIN jobs ON "
     "jobs.grp=g.grp;"
     "DROP TABLE giving_up; ALTER TABLE given_up RENAME TO giving_up;",
+    /* what was asked of all that waits in a group */
+    "CREATE TABLE controlling(number INTEGER PRIMARY KEY, uid INTEGER NOT NULL, top INTEGER NOT NULL, what INTEGER NOT "
+    "NULL,"
+    " value INTEGER NOT NULL, grp INTEGER NOT NULL, job INTEGER NOT NULL);"
+    "CREATE UNIQUE INDEX controlling_of ON controlling(uid, top, what);"
+    "CREATE INDEX controlling_users ON controlling(uid, number);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

@@ -204,11 +204,12 @@ void queue_turn(struct sched *s) {
     work_off(s, &s->opening, open_slice, until);
     work_off(s, &s->placing, constraint_slice, until);
     work_off(s, &s->giving_up, give_up_slice, until);
+    work_off(s, &s->controlling, control_slice, until);
     work_off(s, &s->sweeping, sweep_slice, until);
     work_off(s, &s->trash, trash_slice, until);
     retries_slice(s, until);
     stream_turn(s);
     dispatch_turn(s);
-    if (s->settling || s->opening || s->placing || s->sweeping || s->giving_up || s->trash)
+    if (s->settling || s->opening || s->placing || s->sweeping || s->giving_up || s->controlling || s->trash)
         sched_tick(s);
 }

@@ -65,7 +65,7 @@ int sched_cancel(struct sched *s, uint64_t job) {
 int sched_set_priority(struct sched *s, uint64_t job, int priority) {
     struct job_row r;
     int rc = store_job_get(s->store, job, &r);
-    if (priority < -1000000 || priority > 1000000)
+    if (priority < -PRIORITY_MAX || priority > PRIORITY_MAX)
         return -EINVAL;
     if (rc < 0 || job_ended(r.job.state))
         return rc < 0 ? rc : -ENOENT;

@@ -13,9 +13,13 @@ int sched_cancel(struct sched *s, uint64_t job); /* rm jobs/x; a draft just goes
  * ended */
 int sched_forget(struct sched *s, uint64_t job, bool held_open);
 int sched_drop(struct sched *s, uint64_t job);
+#define PRIORITY_MAX 1000000
 /* -EINVAL out of range, -ENOENT ended, -EBUSY: a draft, or a running job that is no stream. */
 int sched_set_priority(struct sched *s, uint64_t job, int priority);
 int sched_set_hold(struct sched *s, uint64_t job, bool hold);
+/* The group behind *group on a walk over top and all below it, each before those in it. 0, -ENOENT: that was the last,
+ * -ESTALE: it has gone, or is not below top any more. */
+int sched_next_group(struct sched *s, uint64_t top, uint64_t *group);
 int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const struct writer *w, struct group *out);
 /* rmdir in jobs/, results/, failures/; SHELF_GONE: info/ */
 int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side);

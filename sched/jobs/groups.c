@@ -79,6 +79,28 @@ bool group_is_below(struct sched *s, uint64_t id, uint64_t top) {
     return w.rc == 0 && w.next == top;
 }
 
+static bool first_group(void *arg, const struct group *g) {
+    *(uint64_t *)arg = g->id;
+    return false;
+}
+
+/* The first in it, else the next beside it, or beside one above it. */
+int sched_next_group(struct sched *s, uint64_t top, uint64_t *group) {
+    uint64_t found = 0;
+    struct walk w = {.next = *group};
+    int rc = store_group_list(s->store, *group, 0, first_group, &found);
+    for (uint64_t id = *group; rc == 0 && !found && id != top; id = w.g.parent) {
+        if (!walk_up(s, &w))
+            return w.rc < 0 && w.rc != -ENOENT ? w.rc : -ESTALE;
+        rc = store_group_list(s->store, w.g.parent, id, first_group, &found);
+    }
+    if (rc == 0 && !found)
+        return -ENOENT;
+    if (rc == 0)
+        *group = found;
+    return rc;
+}
+
 static uint64_t being_read(struct sched *s, uint64_t group) {
     uint64_t n = 0;
     for (size_t i = 0; i < s->jobs->submitting.count; i++) {

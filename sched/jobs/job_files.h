@@ -41,6 +41,7 @@ int group_options_close(struct sched *s, const struct job *j);
 /* give_up.c: that job has failed; whether that is one too many for its groups (max_fails=). 0 or -errno */
 int give_up_failed(struct sched *s, const struct job *j);
 int give_up_fewer(struct sched *s, const struct job *j);        /* it leaves failures/, if it is there. 0 or -errno */
+void control_slice(struct sched *s);                            /* group_control.c */
 int cancel_job(struct sched *s, uint64_t job, const char *why); /* control.c: one that is not a draft. 0 or -errno */
 
 /* groups.c: whether that user may look up names in a group, by the modes of its directories, as the kernel goes by them

@@ -63,7 +63,7 @@ def test_a_whole_group_is_forgotten(queue, sides):
          "echo 'raise SystemExit(1)' >$M/jobs/G/failed; cat $M/info/G/.wait; rm -r %s"
          % " ".join("$M/%s/G" % side for side in sides.split()))
     assert [name for d in (m.jobs, m.results, m.failures, m.info) for name in os.listdir(d)
-            if name not in (".events", ".failed", ".wait", ".ok", ".progress")] == []
+            if name not in (".events", ".failed", ".hold", ".priority", ".wait", ".ok", ".progress")] == []
     for side in (m.jobs, m.results, m.failures, m.info):
         assert not (side / "G").exists()
     assert m.sh("rm $M/info/.wait", check=False).returncode == 1

@@ -1,0 +1,24 @@
+/* What users have asked of all jobs in a group that wait, and how far that is. */
+#ifndef PPFS_STORE_CONTROL_H
+#define PPFS_STORE_CONTROL_H
+#include <stdint.h>
+#include <sys/types.h>
+
+struct store;
+
+struct control {
+    int64_t uid;     /* who asked */
+    uint64_t number; /* an id: what was made later is not meant */
+    uint64_t top;
+    int what, value;     /* enum control_what of jobs/group_control.h */
+    uint64_t group, job; /* where it is: the last job that was looked at, 0 = none */
+};
+
+int store_control(struct store *st,
+                  const struct control *x); /* in place of an earlier one of that user, top and what */
+/* The oldest of the user behind *uid, or of the first user; *uid becomes him: users take turns. -ENOENT */
+int store_controlling(struct store *st, int64_t *uid, struct control *out);
+int store_controlled(struct store *st, const struct control *x); /* up to there */
+int store_controlling_done(struct store *st, uint64_t number);
+int store_controlling_value(struct store *st, uid_t uid, uint64_t top, int what, int *value); /* -ENOENT: done */
+#endif
