@@ -114,6 +114,15 @@ static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_
     return attr_may_remove(fs, &job);
 }
 
+/* Whether something may be made by that name: not what is a file of ppfs's own in each group's info/, and .options is no
+ * directory. */
+static int name_allowed(struct fs *fs, const char *name, bool directory) {
+    bool own = directory && strcmp(name, ".options") == 0;
+    for (unsigned k = 1; k < KINDS && !own; k++)
+        own = fs->kinds[k].parent == KIND_INFO && fs->kinds[k].name && strcmp(fs->kinds[k].name, name) == 0;
+    return own ? -EPERM : 0; /* mv(1) takes EINVAL for a directory moved into itself */
+}
+
 static void renamed(struct pending *p, int rc) {
     if (rc)
         renames_end(p->fs, fuse_req_ctx(p->req)->pid);
@@ -154,6 +163,7 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     if (!p)
         return;
     renames_note(fs, fuse_req_ctx(req)->pid, ino_id(to_dir), to_name);
+    bool group = jobs_find_group(fs, dir, name, &g) == 0;
     if (ino_kind(dir) == KIND_FAILURES && ino_kind(to_dir) == KIND_JOBS)
         rc = run_again(p, fuse_req_ctx(req)->uid, ino_id(dir), name, to_name, flags);
     else if (ino_kind(dir) != ino_kind(to_dir))
@@ -164,7 +174,9 @@ void jobs_rename(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
         rc = -EINVAL;
     else if (strlen(to_name) > JOB_NAME_MAX)
         rc = -ENAMETOOLONG;
-    else if (jobs_find_group(fs, dir, name, &g) == 0)
+    else if ((rc = name_allowed(fs, to_name, group)) < 0)
+        ;
+    else if (group)
         rc = rename_group(p, &g, to_name, flags);
     else if ((rc = may_rename(fs, dir, name, to_dir, to_name)) == 0)
         rc = sched_rename(fs->sched, ino_id(dir), name, ino_id(to_dir), to_name, flags & RENAME_NOREPLACE,
@@ -189,7 +201,8 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
                          .request = fs->now.unique,
                          .again = fs->now.again,
                          .copies = copies_of(fs, c->pid)};
-    return fs->uid == 0 ? sched_own_group(c->pid, w->uid, &w->gid) : 0;
+    int rc = name ? name_allowed(fs, name, S_ISDIR(mode)) : 0;
+    return rc == 0 && fs->uid == 0 ? sched_own_group(c->pid, w->uid, &w->gid) : rc;
 }
 
 static void created(struct pending *p, int rc) {
@@ -254,7 +267,7 @@ void jobs_mknod(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name,
 void jobs_mkdir(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
     struct writer w;
     struct group g;
-    int rc = writer_of(fs, req, dir, name, mode, &w);
+    int rc = writer_of(fs, req, dir, name, mode | S_IFDIR, &w);
     if (rc == 0) {
         w.mode = mode & ~fuse_req_ctx(req)->umask & 07777;
         rc = sched_mkgroup(fs->sched, ino_id(dir), name, &w, &g);

@@ -339,3 +339,20 @@ def test_what_one_user_wrote_is_made_options_by_no_other(shared, alice, mallory)
     assert not (m.jobs / "alices/.options").exists()
     assert alice.sh(move, M=m.mnt).stderr == ""
     assert (m.jobs / "alices/.options").read_text() == "env=WHO:alice\n"
+
+
+def test_names_of_ppfs_are_nobodys(shared, alice, mallory):
+    """In a group that others may write into, nobody takes the name of its options, nor of what info/ has in each group."""
+    m = shared
+    assert alice.sh("mkdir -m 1777 $M/jobs/G", M=m.mnt).stderr == ""
+    own = [name for name in os.listdir(m.info / "G") if name.startswith(".")]
+    assert {".wait", ".ok", ".events"} <= set(own)
+    for where in "jobs/", "jobs/G/":
+        p = mallory.sh("cd $M; mkdir $P.options; mkdir $P.tmp; mv -T $P.tmp $P.options", M=m.mnt, P=where)
+        assert p.stderr.count("Operation not permitted") == 2, p.stderr
+        for name in own:
+            p = mallory.sh("cd $M; mkdir $P$N; echo x > $P$N; echo x > $P.n; mv $P.n $P$N; mv -T $P.tmp $P$N; rm $P.n", M=m.mnt, P=where, N=name)
+            assert p.stderr.count("Operation not permitted") == 4, p.stderr
+        assert mallory.sh("rmdir $M/$P.tmp", M=m.mnt, P=where).stderr == ""
+    assert alice.sh("echo max=1 > $M/jobs/G/.options", M=m.mnt).stderr == ""
+    (m.jobs / ".options").write_text("timeout=100")
