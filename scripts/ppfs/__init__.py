@@ -8,6 +8,7 @@
 Executor, attach, cancel, forget
                              calls, sessions that outlive their program          (executor.py, session.py)
 submit_file, result, wait    job files by name, and *_async forms                (files.py)
+Pool                         multiprocessing.pool.Pool's interface  (pool.py)
 progress                     how far a set of futures has got                    (progress.py)
 ppfs.pp                      ppft's interface
 ppfs.joblib.register()       the joblib backend "ppfs"
@@ -15,7 +16,7 @@ find_mount                   which mount is used when none is named             
 NotTrusted, trust=           results of other users are not loaded unless these are named  (trust.py)
 """
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._stream.future import Future
 from .errors import (CallFailed, CallTimeout, DependencyFailed, JobCancelled, JobFailed, JobTimeout, MountGone, NoMount,
@@ -27,16 +28,21 @@ from .mount import find as find_mount
 from .progress import progress
 from .session import Session, attach, cancel, forget
 
+if TYPE_CHECKING:
+    from .pool import Pool
+
 __version__ = "0.1.0"
 
 __all__ = ["CallFailed", "CallTimeout", "DependencyFailed", "Executor", "ExecutorView", "Future", "JobCancelled",
-           "JobFailed", "JobTimeout", "MountGone", "NoMount", "NotTrusted", "RemoteTraceback", "Session",
+           "JobFailed", "JobTimeout", "MountGone", "NoMount", "NotTrusted", "Pool", "RemoteTraceback", "Session",
            "StillRunning", "StreamError", "WorkerDied", "attach", "cancel", "end_private", "find_mount",
            "forget", "progress", "result", "result_async", "submit_file", "submit_file_async", "wait", "wait_async"]
 
 
 def __getattr__(name: str) -> Any:
-    """ppfs.joblib and ppfs.pp are imported when they are first asked for."""
+    """ppfs.joblib, ppfs.pp and Pool are imported when they are first asked for."""
+    if name == "Pool":
+        return importlib.import_module(".pool", __name__).Pool
     if name in ("joblib", "pp"):
         return importlib.import_module("." + name, __name__)
     raise AttributeError("module %r has no attribute %r" % (__name__, name))

@@ -193,10 +193,10 @@ class _Submitter(BaseExecutor):
         results = _results(deque(futures), more, end)
         return results if chunksize == 1 else _chained(results)
 
-    def _submit_lazily(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]],
-                       chunksize: int) -> Iterator[Future[Any]]:
-        """The futures of a map, each submitted when it is asked for."""
-        if chunksize == 1:
+    def _submit_lazily(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
+                       lists: bool = False) -> Iterator[Future[Any]]:
+        """The futures of a map, each submitted when it is asked for. lists: each has a list of results, of one call too."""
+        if chunksize == 1 and not lists:
             for args in calls:
                 yield self.submit(fn, *args)
             return
