@@ -208,6 +208,31 @@ int store_ready_place(struct store *st, uid_t uid, char place[CONSTRAINT_MAX]) {
     return 0;
 }
 
+#define PLACES 16 /* that are looked at */
+
+int store_ready_before(struct store *st, const struct job_row *r, int max, int *before, bool *more) {
+    char place[CONSTRAINT_MAX] = "";
+    int64_t n;
+    *before = 0;
+    for (int i = 0; i <= PLACES; i++) {
+        int rc = i ? store_ready_place(st, r->job.uid, place) : 0;
+        *more = rc == 0 && i == PLACES;
+        if (rc < 0 || *more)
+            return rc == -ENOENT ? 0 : rc;
+        rc = store_integers(st, &n, 1, i ? SQL_READY_PLACED_BEFORE : SQL_READY_BEFORE, INTEGER(r->job.uid),
+                            INTEGER(r->job.priority), INTEGER(r->turn), INTEGER(r->job.id), INTEGER(max + 1),
+                            TEXT(place));
+        if (rc < 0)
+            return rc;
+        *before += (int)n;
+        if (*before > max)
+            break;
+    }
+    *more = *before > max;
+    *before = *more ? max : *before;
+    return 0;
+}
+
 /* Turn about among what is a user's: a ready queue is one (group, priority). A job joins behind its own last one, but never
  * before the place that is served now; so ready queues alternate however many jobs each has, and a ready queue that was idle has no
  * credit. */

@@ -41,6 +41,8 @@ int store_job_list(struct store *st, uint64_t group, unsigned shelves, uint64_t 
 int store_ready_user(struct store *st, int64_t after, uid_t *uid);
 /* The next to run of the user's of that place, behind the job after (NULL: the first). -ENOENT */
 int store_ready_head(struct store *st, uid_t uid, const char *place, const struct job_row *after, struct job_row *out);
+/* How many queued jobs of its user are before it, max at most; *more: there may be more than that. 0 or -errno */
+int store_ready_before(struct store *st, const struct job_row *r, int max, int *before, bool *more);
 /* The place behind after that jobs of the user wait for, other than ""; it may be given again. -ENOENT */
 int store_ready_place(struct store *st, uid_t uid, char place[CONSTRAINT_MAX]);
 /* the place a job gets that is queued now */

@@ -232,6 +232,21 @@ static void why_state(struct sched *s, const struct job *j, char *buf, size_t si
     }
 }
 
+#define BEFORE_MAX 1000
+
+/* Its place in the queue of its user. */
+static void why_place(struct sched *s, const struct job *j, char *buf, size_t size) {
+    struct job_row r;
+    int before;
+    bool more;
+    if (j->state != JOB_QUEUED || store_job_get(s->store, j->id, &r) < 0 ||
+        store_ready_before(s->store, &r, BEFORE_MAX, &before, &more) < 0 || !before)
+        return;
+    size_t at = strlen(buf);
+    snprintf(buf + at, size - at, "; %s%d of its user's jobs %s before it", more ? "at least " : "", before,
+             before == 1 && !more ? "is" : "are");
+}
+
 /* What it leaves in its directory, or looks for there, is not where its writer looks. */
 static void why_directory(struct sched *s, const struct job *j, char *buf, size_t size) {
     struct job_row r = {.job = *j};
@@ -270,6 +285,7 @@ static void why_damaged(struct sched *s, const struct job *j, char *buf, size_t 
 void sched_why(struct sched *s, const struct job *j, char *buf, size_t size) {
     buf[0] = 0;
     why_state(s, j, buf, size);
+    why_place(s, j, buf, size);
     why_directory(s, j, buf, size);
     why_ignored(s, j, buf, size);
     why_damaged(s, j, buf, size);

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import struct
 import subprocess
 
@@ -411,3 +412,38 @@ def test_calls_that_were_sent_ahead_run_elsewhere_once(m):
     assert len(log.read_text()) == count
     wait_until(lambda: len(m.pids()["workers"]) <= 2, "the replaced workers to go")
     assert os.path.exists(log)
+
+
+def test_why_tells_the_place(queue):
+    """How many are before it: by priority, turn and age, wherever they may run."""
+    m = queue
+    os.mkdir(m.jobs / "G")
+    (m.jobs / "G/.options").write_text("max=1")
+    for name, options in (("a", ""), ("b", ""), ("first", "priority=1"), ("p", "memory=1M"), ("G/g", ""), ("G/h", ""), ("last", "priority=-1")):
+        m.put(name, "#!/bin/sh\n#ppfs: %s\n" % options)
+    m.put("pickle", (len, ("x",)))
+
+    def place(name):
+        found = re.search(r"; (\d+) of its user's jobs (is|are) before it$", m.why(name))
+        assert not found or (found[1] == "1") == (found[2] == "is")
+        return int(found[1]) if found else 0
+
+    assert m.why("first").startswith("queued: ") and place("first") == 0 and place("last") == 7
+    assert sorted(map(place, ("first", "a", "b", "p", "pickle", "G/g", "G/h", "last"))) == list(range(8))
+    (m.info / "last/priority").write_text("2")
+    assert place("last") == 0 and place("first") == 1
+    for name in ("first", "last", "a"):
+        os.unlink(m.jobs / name)
+    assert sorted(map(place, ("b", "p", "pickle", "G/g", "G/h"))) == list(range(5))
+
+
+def test_a_long_queue_is_not_counted_to_its_end(queue):
+    m = queue
+    os.mkdir(m.jobs / ".G")
+    for i in range(1002):
+        m.put(".G/%d" % i, "#!/bin/sh\n")
+    os.rename(m.jobs / ".G", m.jobs / "G")
+    wait_until(lambda: b" waiting 1002 " in m.sh("cat $M/info/G/.progress").stdout, "the group to be queued")
+    assert m.why("G/1000").endswith("; 1000 of its user's jobs are before it")
+    assert m.why("G/1001").endswith("; at least 1000 of its user's jobs are before it")
+    m.sh("rm -r $M/jobs/G")
