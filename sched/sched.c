@@ -382,8 +382,8 @@ void sched_destroy(struct sched *s) {
         event_drop(timers[i]);
     dispatch_free(s);
     events_destroy(s->watch);
-    for (struct later *l; (l = s->laters);) {
-        s->laters = l->next;
+    for (struct later *l; (l = SLIST_FIRST(&s->laters));) {
+        SLIST_REMOVE_HEAD(&s->laters, next);
         free(l);
     }
     free(s->changed.items);

@@ -14,7 +14,7 @@
 enum { BLOCK = 64 * 1024 - 64 }; /* bytes of frames in a block, more when one frame needs it */
 
 struct send_queue_block {
-    struct send_queue_block *next;
+    struct send_queue_block *next; /* no list of sys/queue.h: who has a mark goes on from there without the queue */
     size_t used, size;
     unsigned held;
     uint8_t bytes[];

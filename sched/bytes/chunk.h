@@ -1,5 +1,6 @@
 /* Large answers: frames as they will stand in a log, each in memory of its own, so that they are put together, handed
- * on and written without being copied; several lists may have the same memory. A zeroed struct is an empty list.
+ * on and written without being copied; several lists may have the same memory. A zeroed struct is an empty list,
+ * as none of sys/queue.h with an end is.
  * (evbuffers take a third longer: 1 MiB in frames 130 us, not 95.)
  * account: counts the memory, once and as long as a list has it; NULL: nothing does. */
 #ifndef PPFS_CHUNK_H

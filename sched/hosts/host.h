@@ -23,7 +23,7 @@ struct slot_use {               /* of a host's slots, by a run */
 };
 
 struct host {
-    struct host *next;
+    struct host *next; /* no list of sys/queue.h: walked in fifteen places, changed in one */
     struct sched *s;
     uint64_t id;                     /* host_id */
     unsigned state_told, slots_told; /* host_trace */

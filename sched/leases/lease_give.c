@@ -10,7 +10,7 @@
 #include "sched/calls/objects.h"
 
 struct fetch { /* one that is being read, for those that wait for it */
-    struct fetch *next;
+    LIST_ENTRY(fetch) next;
     struct sched *s;
     uint64_t id; /* that has it */
     uint8_t hash[DIGEST_SIZE];
@@ -29,11 +29,9 @@ static int give(struct lease *l, const uint8_t hash[DIGEST_SIZE], const void *by
 }
 
 static void fetched(void *arg, int rc) {
-    struct fetch *f = arg, **at = &f->s->leases->fetches;
+    struct fetch *f = arg;
     bool whole = rc > 0 && (size_t)rc == f->bytes.size;
-    while (*at != f)
-        at = &(*at)->next;
-    *at = f->next;
+    LIST_REMOVE(f, next);
     struct shared_buffer *shared =
         whole ? shared_buffer_new(f->bytes.bytes) : NULL; /* NULL without memory: each has a copy */
     if (!whole)
@@ -64,11 +62,10 @@ static int wait_for(struct fetch *f, const struct lease *l, uint32_t number) {
 static int fetch(struct lease *l, uint32_t number, const uint8_t hash[DIGEST_SIZE], uint64_t id) {
     struct sched *s = l->host->s;
     struct body where;
-    struct fetch *f = s->leases->fetches;
-    while (f && f->id != id)
-        f = f->next;
-    if (f)
-        return wait_for(f, l, number);
+    struct fetch *f;
+    LIST_FOREACH(f, &s->leases->fetches, next)
+        if (f->id == id)
+            return wait_for(f, l, number);
     f = calloc(1, sizeof *f);
     int rc = f ? store_body_get(s->store, id, BODY_SPEC, &where) : -ENOMEM;
     if (rc == 0)
@@ -83,8 +80,7 @@ static int fetch(struct lease *l, uint32_t number, const uint8_t hash[DIGEST_SIZ
         rc = spool_load(s->spool, objects_file(id), f->bytes.bytes, f->bytes.size, 0, fetched, f);
     }
     if (rc == -EINPROGRESS) {
-        f->next = s->leases->fetches;
-        s->leases->fetches = f;
+        LIST_INSERT_HEAD(&s->leases->fetches, f, next);
         return 0;
     }
     if (f) {

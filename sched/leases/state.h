@@ -13,6 +13,6 @@ struct leases {
     unsigned count, calls_sent; /* calls_sent: over all of them, and not answered */
     int64_t reclaim_at;         /* clock_us: not before */
     uint64_t reclaims, last;    /* last: id of the newest */
-    struct fetch *fetches;      /* functions and values that are being read: lease_give.c */
+    LIST_HEAD(, fetch) fetches; /* functions and values that are being read: lease_give.c */
 };
 #endif

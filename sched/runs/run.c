@@ -123,8 +123,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     user_holds(u, (int)r->use.cpus);
     r->limit = limit_of(s, row->place);
     limit_holds(r->limit, 1, false);
-    r->next = s->runs->starts;
-    s->runs->starts = r;
+    SLIST_INSERT_HEAD(&s->runs->starts, r, next);
     return 0;
 }
 
@@ -210,12 +209,12 @@ static int hand_over(struct sched *s, struct run *r) {
 }
 
 void run_committed(struct sched *s) {
-    for (struct run *r; (r = s->runs->ended);) {
-        s->runs->ended = r->next;
+    for (struct run *r; (r = SLIST_FIRST(&s->runs->ended));) {
+        SLIST_REMOVE_HEAD(&s->runs->ended, next);
         run_free_now(r);
     }
-    for (struct run *r; (r = s->runs->starts);) {
-        s->runs->starts = r->next;
+    for (struct run *r; (r = SLIST_FIRST(&s->runs->starts));) {
+        SLIST_REMOVE_HEAD(&s->runs->starts, next);
         r->state = RUN_RUNNING;
         if (r->fate == FATE_DROPPED) { /* started and cancelled in one turn */
             run_free_now(r);
@@ -254,12 +253,12 @@ static void wanted_again(const void *node, VISIT visit, void *arg) {
 void run_rolled_back(struct sched *s) {
     twalk_r(s->runs->tree, wanted_again, NULL);
     s->runs->kills.count = 0;
-    for (struct run *r; (r = s->runs->starts);) {
-        s->runs->starts = r->next;
+    for (struct run *r; (r = SLIST_FIRST(&s->runs->starts));) {
+        SLIST_REMOVE_HEAD(&s->runs->starts, next);
         run_free_now(r);
     }
-    for (struct run *r; (r = s->runs->ended);) { /* written again at the retry */
-        s->runs->ended = r->next;
+    for (struct run *r; (r = SLIST_FIRST(&s->runs->ended));) { /* written again at the retry */
+        SLIST_REMOVE_HEAD(&s->runs->ended, next);
         r->state = RUN_ENDING;
     }
 }
@@ -395,8 +394,7 @@ void run_finish(struct run *r) {
     else
         run_output_drop(r);
     r->state = RUN_ENDED;
-    r->next = s->runs->ended;
-    s->runs->ended = r;
+    SLIST_INSERT_HEAD(&s->runs->ended, r, next);
     sched_tick(s); /* a commit is due, whoever called */
 }
 

@@ -47,7 +47,7 @@ struct run { /* an attempt under way: the only thing in memory that grows with w
     bool noted;           /* how long it ran */
     struct event *timeout;
     struct work_outcome outcome;
-    struct run *next; /* in the list of this turn that it stands in */
+    SLIST_ENTRY(run) next; /* in the list of this turn that it stands in */
     /* the last bytes that it wrote to stdout and stderr, as they came; cut: there were more before */
     char tail[RUN_TAIL];
     size_t tail_size;

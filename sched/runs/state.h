@@ -4,8 +4,8 @@
 #include "sched/runs/run.h"
 
 struct runs {
-    void *tree;                 /* tsearch tree of struct run */
-    struct run *starts, *ended; /* of this turn */
+    void *tree;                      /* tsearch tree of struct run */
+    SLIST_HEAD(, run) starts, ended; /* of this turn */
     struct ids kills;
 };
 #endif

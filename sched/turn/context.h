@@ -17,7 +17,7 @@ struct ids { /* a growing set of ids; small, so searched from end to end */
 };
 
 struct later { /* a call to be answered after the commit, once the disk has it */
-    struct later *next;
+    SLIST_ENTRY(later) next;
     struct spool_name name;
     bool has_file;
     sched_done *done;
@@ -59,7 +59,7 @@ struct sched {
     bool trash;     /* logs to be deleted */
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
-    struct later *laters;
+    SLIST_HEAD(, later) laters;
     struct event *due, *tick, *retry, *lease_timer, *tidy, *checkpoint;
     int64_t changed_at;            /* clock_us: the last commit of a change */
     bool made_room;                /* see sched_made_room */

@@ -138,8 +138,7 @@ int sched_synced(struct sched *s, uint64_t job, const struct body *b, sched_done
     l->has_file = b->file;
     l->done = done;
     l->arg = arg;
-    l->next = s->laters;
-    s->laters = l;
+    SLIST_INSERT_HEAD(&s->laters, l, next);
     sched_tick(s);
     return -EINPROGRESS;
 }
@@ -149,8 +148,8 @@ int sched_renamed(struct sched *s, uint64_t job, sched_done *done, void *arg) {
 }
 
 void sched_answer_laters(struct sched *s, int rc) {
-    for (struct later *l; (l = s->laters);) {
-        s->laters = l->next;
+    for (struct later *l; (l = SLIST_FIRST(&s->laters));) {
+        SLIST_REMOVE_HEAD(&s->laters, next);
         int sent = rc < 0 ? rc : spool_sync(s->spool, &l->name, l->has_file, true, l->done, l->arg);
         if (sent != -EINPROGRESS && l->done)
             l->done(l->arg, sent);

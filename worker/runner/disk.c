@@ -14,68 +14,50 @@
 
 enum { OWNERS = 64 }; /* those of one remainder share a turn */
 
-struct list {
-    struct disk_task *first, **last;
-};
+TAILQ_HEAD(disk_list, disk_task);
 
 struct disk {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t work;
-    struct list todo, longer, finished;
+    struct disk_list todo, longer, finished;
     uint64_t turn, served[OWNERS]; /* the last turn of each */
     bool stop;
     int wake;
     struct event *event;
 };
 
-static void append(struct list *l, struct disk_task *t) {
-    t->next = NULL;
-    *l->last = t;
-    l->last = &t->next;
-}
-
-static struct disk_task *take_all(struct list *l) {
-    struct disk_task *t = l->first;
-    l->first = NULL;
-    l->last = &l->first;
-    return t;
-}
-
-static struct disk_task *take(struct list *l, struct disk_task **at) {
-    struct disk_task *t = *at;
-    *at = t->next;
-    if (!*at)
-        l->last = at;
-    return t;
-}
-
-/* The first one of whoever had his turn longest ago; NULL: there is none. */
-static struct disk_task *take_longer(struct disk *d) {
-    struct disk_task **best = &d->longer.first;
-    for (struct disk_task **at = best; *at; at = &(*at)->next)
-        if (d->served[(*at)->owner % OWNERS] < d->served[(*best)->owner % OWNERS])
-            best = at;
-    if (!*best)
-        return NULL;
-    d->served[(*best)->owner % OWNERS] = ++d->turn;
-    return take(&d->longer, best);
+/* The next task; of those that take long the first one of the owner whose turn is longest ago; NULL: there is none. */
+static struct disk_task *take(struct disk *d) {
+    struct disk_task *t, *best = TAILQ_FIRST(&d->todo);
+    if (best) {
+        TAILQ_REMOVE(&d->todo, best, next);
+        return best;
+    }
+    TAILQ_FOREACH(t, &d->longer, next)
+        if (!best || d->served[t->owner % OWNERS] < d->served[best->owner % OWNERS])
+            best = t;
+    if (best) {
+        TAILQ_REMOVE(&d->longer, best, next);
+        d->served[best->owner % OWNERS] = ++d->turn;
+    }
+    return best;
 }
 
 static void *run(void *arg) {
     struct disk *d = arg;
     pthread_mutex_lock(&d->lock);
     for (;;) {
-        while (!d->todo.first && !d->longer.first && !d->stop)
+        while (TAILQ_EMPTY(&d->todo) && TAILQ_EMPTY(&d->longer) && !d->stop)
             pthread_cond_wait(&d->work, &d->lock);
-        struct disk_task *t = d->todo.first ? take(&d->todo, &d->todo.first) : take_longer(d);
+        struct disk_task *t = take(d);
         if (!t)
             break;
         pthread_mutex_unlock(&d->lock);
         t->work(t);
         pthread_mutex_lock(&d->lock);
-        bool first = !d->finished.first;
-        append(&d->finished, t);
+        bool first = TAILQ_EMPTY(&d->finished);
+        TAILQ_INSERT_TAIL(&d->finished, t, next);
         if (first)
             eventfd_write(d->wake, 1);
     }
@@ -84,13 +66,13 @@ static void *run(void *arg) {
 }
 
 static void collect(struct disk *d) {
+    struct disk_list all = TAILQ_HEAD_INITIALIZER(all);
     pthread_mutex_lock(&d->lock);
-    struct disk_task *t = take_all(&d->finished);
+    TAILQ_CONCAT(&all, &d->finished, next);
     pthread_mutex_unlock(&d->lock);
-    while (t) {
-        struct disk_task *next = t->next;
+    for (struct disk_task *t; (t = TAILQ_FIRST(&all));) {
+        TAILQ_REMOVE(&all, t, next);
         t->done(t);
-        t = next;
     }
 }
 
@@ -105,9 +87,9 @@ int disk_create(struct disk **out, struct event_base *base) {
     sigset_t all, old;
     if (!d)
         return -ENOMEM;
-    take_all(&d->todo);
-    take_all(&d->longer);
-    take_all(&d->finished);
+    TAILQ_INIT(&d->todo);
+    TAILQ_INIT(&d->longer);
+    TAILQ_INIT(&d->finished);
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->work, NULL);
     d->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -127,9 +109,9 @@ int disk_create(struct disk **out, struct event_base *base) {
     return 0;
 }
 
-static void submit(struct disk *d, struct list *l, struct disk_task *t) {
+static void submit(struct disk *d, struct disk_list *l, struct disk_task *t) {
     pthread_mutex_lock(&d->lock);
-    append(l, t);
+    TAILQ_INSERT_TAIL(l, t, next);
     pthread_cond_signal(&d->work);
     pthread_mutex_unlock(&d->lock);
 }
@@ -152,13 +134,10 @@ void disk_destroy(struct disk *d) {
     pthread_mutex_unlock(&d->lock);
     pthread_join(d->thread, NULL);
     collect(d);
-    for (struct disk_task *t, *next;
-         (t = take_all(d->todo.first ? &d->todo : &d->longer));) /* what those have asked for */
-        for (; t; t = next) {
-            next = t->next;
-            t->work(t);
-            t->done(t);
-        }
+    for (struct disk_task *t; (t = take(d));) { /* submitted by those */
+        t->work(t);
+        t->done(t);
+    }
     event_free(d->event);
     close(d->wake);
     pthread_cond_destroy(&d->work);

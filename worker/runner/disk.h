@@ -4,13 +4,14 @@
 #define PPFS_DISK_H
 #include <event2/event.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 struct disk;
 
 struct disk_task {
     void (*work)(struct disk_task *t); /* in the disk thread */
     void (*done)(struct disk_task *t); /* in the loop; frees the task */
-    struct disk_task *next;
+    TAILQ_ENTRY(disk_task) next;
     uint32_t owner; /* of disk_submit_long */
 };
 

@@ -8,13 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 struct piece {
-    struct piece *next;
+    STAILQ_ENTRY(piece) next;
     size_t size;
     uint8_t bytes[];
 };
+STAILQ_HEAD(pieces, piece);
 
 struct file_writer {
     struct disk_task task; /* first: a task is its writer */
@@ -22,9 +24,9 @@ struct file_writer {
     void (*progress)(void *arg);
     void *arg;
     bool busy, closed;
-    struct piece *coming, **coming_end;
+    struct pieces coming;
     uint32_t kept;
-    struct piece *writing; /* from here on owned by the thread while it is busy */
+    struct pieces writing; /* from here on owned by the thread while it is busy */
     uint32_t written;      /* of them */
     int fd, err;
     char name[]; /* template for mkostemp; "" once it is made */
@@ -65,15 +67,15 @@ static void write_on(struct disk_task *t) {
 
     if (s->name[0])
         make(s);
-    for (struct piece *p = s->writing; p && !s->err; p = p->next) {
+    for (struct piece *p = STAILQ_FIRST(&s->writing); p && !s->err; p = STAILQ_NEXT(p, next)) {
         write_piece(s, p);
         s->written += !s->err;
     }
 }
 
-static void drop(struct piece *p) {
-    for (struct piece *next; p; p = next) {
-        next = p->next;
+static void drop(struct pieces *all) {
+    for (struct piece *p; (p = STAILQ_FIRST(all));) {
+        STAILQ_REMOVE_HEAD(all, next);
         free(p);
     }
 }
@@ -85,17 +87,14 @@ static void submit(struct file_writer *s, void (*work)(struct disk_task *t), voi
 }
 
 static void leave(struct file_writer *s) {
-    drop(s->coming);
-    s->coming = NULL;
+    drop(&s->coming);
     submit(s, shut, gone);
 }
 
 static void was_written(struct disk_task *t);
 
 static void write_coming(struct file_writer *s) {
-    s->writing = s->coming;
-    s->coming = NULL;
-    s->coming_end = &s->coming;
+    STAILQ_CONCAT(&s->writing, &s->coming);
     submit(s, write_on, was_written);
 }
 
@@ -105,13 +104,12 @@ static void was_written(struct disk_task *t) {
     s->busy = false;
     s->kept += s->written;
     s->written = 0;
-    drop(s->writing);
-    s->writing = NULL;
+    drop(&s->writing);
     if (s->closed) {
         leave(s);
         return;
     }
-    if (s->coming && !s->err)
+    if (!STAILQ_EMPTY(&s->coming) && !s->err)
         write_coming(s);
     s->progress(s->arg);
 }
@@ -124,6 +122,8 @@ int file_writer_open(struct file_writer **out, struct disk *disk, const char *di
     if (!s)
         return -ENOMEM;
     *s = (struct file_writer){.disk = disk, .progress = progress, .arg = arg, .fd = -1};
+    STAILQ_INIT(&s->coming);
+    STAILQ_INIT(&s->writing);
     sprintf(s->name, "%s%s", dir, form);
     write_coming(s);
     *out = s;
@@ -138,8 +138,7 @@ int file_writer_add(struct file_writer *s, const void *bytes, size_t size) {
     *p = (struct piece){.size = size};
     if (size)
         memcpy(p->bytes, bytes, size);
-    *s->coming_end = p;
-    s->coming_end = &p->next;
+    STAILQ_INSERT_TAIL(&s->coming, p, next);
     if (!s->busy && !s->err)
         write_coming(s);
     return 0;
