@@ -6,17 +6,14 @@
 
 struct disk {
     struct event *event;
-    struct disk_task *first, **last;
+    TAILQ_HEAD(, disk_task) tasks;
 };
 
 static void on_event(evutil_socket_t fd, short what, void *arg) {
     struct disk *d = arg;
 
-    while (d->first) {
-        struct disk_task *t = d->first;
-        d->first = t->next;
-        if (!d->first)
-            d->last = &d->first;
+    for (struct disk_task *t; (t = TAILQ_FIRST(&d->tasks));) {
+        TAILQ_REMOVE(&d->tasks, t, next);
         t->done(t);
     }
 }
@@ -26,16 +23,14 @@ int disk_create(struct disk **out, struct event_base *base) {
 
     if (!d || !(d->event = evtimer_new(base, on_event, d)))
         abort();
-    d->last = &d->first;
+    TAILQ_INIT(&d->tasks);
     *out = d;
     return 0;
 }
 
 void disk_submit(struct disk *d, struct disk_task *t) {
-    t->next = NULL;
     t->work(t);
-    *d->last = t;
-    d->last = &t->next;
+    TAILQ_INSERT_TAIL(&d->tasks, t, next);
     event_active(d->event, EV_TIMEOUT, 0);
 }
 

@@ -1,5 +1,4 @@
-/* What the tests of pools share: a directory of their own that is $TMPDIR of all pools, and looking what is left in it.
- * Header only: each test is one file. */
+/* What the tests of pools share: a directory of their own that is $TMPDIR of all pools, and looking what is left in it. */
 #ifndef PPFS_SCRATCH_H
 #define PPFS_SCRATCH_H
 #include <dirent.h>
@@ -15,33 +14,12 @@
 
 #include <cmocka.h>
 
+extern char scratch[];
+
 /* How many entries dir has. */
-static int entries(const char *dir) {
-    int count = -2; /* . and .. */
-    DIR *d = opendir(dir);
-
-    assert_non_null(d);
-    while (readdir(d))
-        count++;
-    closedir(d);
-    return count;
-}
-
-static char scratch[] = "/tmp/ppfs-test-XXXXXX"; /* $TMPDIR of all pools here */
-
-static int group_setup(void **state) {
-    return !mkdtemp(scratch) || chmod(scratch, 0711) || setenv("TMPDIR", scratch, 1);
-}
-
-static int group_teardown(void **state) {
-    return rmdir(scratch);
-}
-
+int entries(const char *dir);
+int group_setup(void **state);
+int group_teardown(void **state);
 /* Of a pool that is destroyed. After each test: cmocka ends with status 0 when the teardown of the group fails. */
-static void assert_nothing_left(void) {
-    /* The pool made this process a subreaper: nothing that ran below it may be left. */
-    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-    assert_int_equal(errno, ECHILD);
-    assert_int_equal(entries(scratch), 0);
-}
+void assert_nothing_left(void);
 #endif
