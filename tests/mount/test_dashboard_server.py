@@ -8,7 +8,7 @@ import sys
 from urllib.parse import quote, urlsplit
 
 import pytest
-from ppfsmount import TOP, wait_until
+from ppfsmount import TOP, need_programs, wait_until
 
 PROGRAM = TOP / "scripts/ppfs-dashboard"
 
@@ -148,6 +148,20 @@ def test_names_of_any_bytes(m, browse):
     b = browse(m.mnt, "--allow-actions").enter()
     assert b"exit status 3" in b.ask("/failure?job=" + quote(os.fsencode(name)))[2]
     assert b.act(act="retry", job=name)[0] == 200
+
+
+def test_in_a_browser(m, browse):
+    """The address that was printed leads to the live page, which has found out what may be done there."""
+    need_programs("chromium")
+    m.put("<b>x</b>".replace("/", ":"), "#!/bin/sh\nexit 3\n")
+    m.wait("<b>x<:b>")
+    b = browse(m.mnt, "--allow-actions")
+    p = subprocess.run(["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir=%s" % (m.work / "chromium"), "--virtual-time-budget=3000",
+                        "--dump-dom", b.url.geturl().strip()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
+    elements = p.stdout.split("<script")[0]
+    assert '<span id="live" role="status" class="on">live</span>' in elements, p.stdout + p.stderr
+    assert 'aria-label="run &lt;b&gt;x&lt;:b&gt; again"' in elements or 'aria-label="run <b>x<:b> again"' in elements
+    assert '<span class="name">&lt;b&gt;x&lt;:b&gt;</span>' in elements and ">last lines</button>" in elements
 
 
 def test_the_mount_is_not_kept_busy(new_mount, browse):
