@@ -29,7 +29,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct sched *s = arg;
     users_look(s);
-    s->settling = s->opening = s->deps = true;
+    s->settling = s->opening = s->arraying = s->deps = true;
     run_retry_ends(s);
     stream_recover(s, false);
     sched_set_due(s);
@@ -84,7 +84,7 @@ static void take_back(struct sched *s) {
     stream_rolled_back(s);
     s->opened_round++;
     s->placed = 0; /* slices that ran ahead begin anew: doing one twice changes nothing */
-    s->settling = s->opening = s->placing = s->giving_up = s->controlling = true;
+    s->settling = s->opening = s->arraying = s->placing = s->giving_up = s->controlling = true;
     host_rolled_back(s);
     jobs_rolled_back(s);
     s->unlink_count = 0;
@@ -338,6 +338,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
         store_rollback(s->store); /* a full disk is no reason not to begin */
     drafts_begin(s);
     limits_begin(s);
+    arrays_begin(s);
     users_look(s);
     /* until a look says otherwise */
     s->settling = s->opening = s->placing = s->giving_up = s->controlling = s->sweeping = s->deps = s->trash = true;

@@ -65,6 +65,8 @@ int jobs_rmdir(struct fs *fs, fuse_ino_t dir, const char *name) {
     int rc = jobs_find_group(fs, dir, name, &g);
     if (rc == -ENOENT && tree_lookup(fs, dir, name, &ino) == 0)
         return -ENOTDIR;
+    if (rc == 0 && g.array && ino_kind(dir) == KIND_JOBS) /* what has not ended in it is cancelled */
+        rc = attr_may_remove(fs, &(struct job){.uid = g.uid, .group = g.parent});
     return rc ? rc : sched_rmgroup(fs->sched, g.id, side[ino_kind(dir)]);
 }
 
@@ -207,10 +209,8 @@ static int writer_of(struct fs *fs, fuse_req_t req, fuse_ino_t dir, const char *
 
 static void created(struct pending *p, int rc) {
     /* Until its writer closes the draft, every change of it goes through the kernel, so its attributes may be cached,
-     * which saves a GETATTR before the WRITE. Its name is cached longer: install(1) sets the mode by name, on a busy
-     * machine seconds after the job has ended, and the old inode accepts that. An open or stat of the old inode fails
-     * with ESTALE, and the kernel asks for the name again. */
-    struct fuse_entry_param e = {.attr_timeout = 1, .entry_timeout = 10};
+     * which saves a GETATTR before the WRITE. Its name may not: a file with array= becomes a directory. */
+    struct fuse_entry_param e = {.attr_timeout = 1};
     if (rc == 0) {
         e.ino = ino_make(p->job->id, KIND_JOB);
         rc = handle_open(p->fs, p->req, &p->fi, p->unique, e.ino, p->job->id, HANDLE_WRITER);

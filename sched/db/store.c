@@ -112,6 +112,15 @@ static const char *const migrations[] = {
     " value INTEGER NOT NULL, grp INTEGER NOT NULL, job INTEGER NOT NULL);"
     "CREATE UNIQUE INDEX controlling_of ON controlling(uid, top, what);"
     "CREATE INDEX controlling_users ON controlling(uid, number);",
+    /* arrays: of a job file with array= its group, and the cursor (next) over its elements, whose ids begin at first. due: NULL,
+     * 1 to be looked at, 2 its user's quota keeps it back. Of an element, array is that job and call its index. */
+    "CREATE TABLE arrays(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, uid INTEGER NOT NULL, first INTEGER NOT NULL,"
+    " next INTEGER NOT NULL, size INTEGER NOT NULL, due INTEGER, held INTEGER NOT NULL DEFAULT 0,"
+    " list TEXT NOT NULL);"
+    "CREATE INDEX array_due ON arrays(due, uid, id) WHERE due IS NOT NULL;"
+    "ALTER TABLE groups ADD COLUMN array INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN array INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX job_of_array ON jobs(array, state) WHERE array<>0;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 
@@ -388,11 +397,17 @@ int store_meta_set_text(struct store *st, const char *key, const char *value) {
     return store_run(st, SQL_META_SET, TEXT(key), TEXT(value));
 }
 
-uint64_t store_next_id(struct store *st) {
-    if (st->next_id >= st->reserved) {
-        if (store_meta_set(st, "next_id", (int64_t)(st->next_id + ID_BLOCK)) < 0)
+uint64_t store_next_ids(struct store *st, uint64_t n) {
+    uint64_t first = st->next_id;
+    if (first + n > st->reserved) {
+        if (store_meta_set(st, "next_id", (int64_t)(first + n - 1 + ID_BLOCK)) < 0)
             return 0;
-        st->reserved = st->next_id + ID_BLOCK;
+        st->reserved = first + n - 1 + ID_BLOCK;
     }
-    return st->next_id++;
+    st->next_id += n;
+    return first;
+}
+
+uint64_t store_next_id(struct store *st) {
+    return store_next_ids(st, 1);
 }

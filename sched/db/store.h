@@ -51,6 +51,7 @@ void store_checked(struct store *st);         /* that check is over: the connect
 void store_check(const char *dir, char *found, size_t size);
 void store_check_stop(void); /* the one that runs, and all later ones; for any thread */
 
+uint64_t store_next_ids(struct store *st, uint64_t n); /* the first of so many in a row; 0: that failed */
 uint64_t store_next_id(struct store *st); /* for jobs and groups; never given twice; 0 when the database fails */
 int store_meta_get(struct store *st, const char *key, int64_t *value);
 int store_meta_set(struct store *st, const char *key, int64_t value);

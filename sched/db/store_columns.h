@@ -39,6 +39,7 @@
     X(why, STRING, job.why, ALWAYS)                 \
     X(stream, INTEGER, stream, NEVER)               \
     X(call, INTEGER, call, NEVER)                   \
+    X(array, INTEGER, array, SAVE_NAME)             \
     X(place, STRING, place, SAVE_QUEUE)             \
     X(node, STRING, job.node, ALWAYS)
 /* clang-format on */

@@ -14,7 +14,8 @@ static void read_group(sqlite3_stmt *q, struct group *g) {
                         .gid = (gid_t)sqlite3_column_int64(q, 6),
                         .mode = (mode_t)sqlite3_column_int(q, 7),
                         .request = (uint64_t)sqlite3_column_int64(q, 8),
-                        .created = sqlite3_column_int64(q, 9)};
+                        .created = sqlite3_column_int64(q, 9),
+                        .array = (uint64_t)sqlite3_column_int64(q, 10)};
     store_copy(q, 2, g->name, sizeof g->name);
 }
 
@@ -23,7 +24,7 @@ static void read_group(sqlite3_stmt *q, struct group *g) {
         INTEGER(g->gid), INTEGER(g->mode), INTEGER(g->request)
 
 int store_group_insert(struct store *st, const struct group *g) {
-    return store_run(st, SQL_GROUP_INSERT, GROUP_VALUES(g), INTEGER(g->created));
+    return store_run(st, SQL_GROUP_INSERT, GROUP_VALUES(g), INTEGER(g->created), INTEGER(g->array));
 }
 
 int store_group_save(struct store *st, const struct group *g) {

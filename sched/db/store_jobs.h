@@ -22,6 +22,9 @@ struct job_row { /* a job and what only sched/ wants to know */
     int64_t turn;  /* place in turn about, among equal priorities */
     char place[CONSTRAINT_MAX]; /* where it may run (host.h); a stream: "", it needs a place in memory only */
     uint64_t stream, call;      /* the stream and the number of its call that this job answers; 0 = a job of its own */
+    /* 0, its own id: its file says array=, or another: it is an element of that array, which has its job file, and call
+     * is its index */
+    uint64_t array;
 };
 
 int store_job_insert(struct store *st, const struct job_row *r, const char *cwd);

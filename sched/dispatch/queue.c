@@ -143,6 +143,7 @@ static void constraint_slice(struct sched *s) {
 /* The other jobs of a user of whom too many have failed in a group (give_up.c). */
 static void give_up_slice(struct sched *s) {
     struct giving_up g;
+    struct group of;
     uint64_t ids[ROWS];
     uid_t owner;
     int rc = store_giving_up(s->store, &s->giving_up_user, &g);
@@ -150,6 +151,8 @@ static void give_up_slice(struct sched *s) {
     if (rc < 0)
         return;
     int n = store_ids(s->store, SET_UNENDED, (int64_t)g.group, g.at, ids, ROWS);
+    if (store_group_get(s->store, g.group, &of) == 0 && of.uid == g.uid)
+        rc = array_drop_rest(s, &of);
     for (int i = 0; i < n && rc == 0; i++) {
         g.at = ids[i];
         rc = store_owner(s->store, ids[i], &owner);
@@ -202,6 +205,7 @@ void queue_turn(struct sched *s) {
     int64_t until = clock_us() + s->slice_us;
     work_off(s, &s->settling, settle_slice, until);
     work_off(s, &s->opening, open_slice, until);
+    work_off(s, &s->arraying, array_slice, until);
     work_off(s, &s->placing, constraint_slice, until);
     work_off(s, &s->giving_up, give_up_slice, until);
     work_off(s, &s->controlling, control_slice, until);
@@ -210,6 +214,7 @@ void queue_turn(struct sched *s) {
     retries_slice(s, until);
     stream_turn(s);
     dispatch_turn(s);
-    if (s->settling || s->opening || s->placing || s->sweeping || s->giving_up || s->controlling || s->trash)
+    if (s->settling || s->opening || s->arraying || s->placing || s->sweeping || s->giving_up || s->controlling ||
+        s->trash)
         sched_tick(s);
 }

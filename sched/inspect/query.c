@@ -14,6 +14,8 @@
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
     struct job_row r;
     int rc = store_job_get(s->store, id, &r);
+    if (rc == 0 && r.array == id && r.job.shelf == SHELF_PART) /* it has become a directory */
+        return -ENOENT;
     if (rc == 0)
         *out = r.job;
     return rc;
@@ -69,13 +71,21 @@ static struct output *live(struct sched *s, uint64_t job, enum job_body body, st
     return &r->out[stream_of[body]];
 }
 
+/* Where it stands; *job becomes the job that has it. */
+static int spec_or_body(struct sched *s, uint64_t *job, enum job_body body, struct body *b) {
+    if (body != BODY_SPEC)
+        return store_body_get(s->store, *job, body, b);
+    *job = job_spec(s, *job);
+    return draft_spec(s, *job, b);
+}
+
 int64_t sched_size(struct sched *s, uint64_t job, enum job_body body) {
     struct run *r;
     struct body b;
     struct output *out = live(s, job, body, &r);
     if (out)
         return out->spooled ? out->written : out->size;
-    int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
+    int rc = spec_or_body(s, &job, body, &b);
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
     return b.file == BODY_LOG ? store_log_size(s->store, job, body) : b.size;
@@ -97,7 +107,7 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
         return 0;
     if (out)
         return spool_read(s->spool, (struct spool_name){job, body, r->attempt}, buf, size, offset, done, arg);
-    int rc = body == BODY_SPEC ? draft_spec(s, job, &b) : store_body_get(s->store, job, body, &b);
+    int rc = spec_or_body(s, &job, body, &b);
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
     if (b.file == BODY_LOG)
@@ -137,8 +147,11 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
     char path[4096];
     if (j->not_before > 0) {
         double left = (double)(j->not_before - sched_steady(s)) / 1e6;
-        snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why,
-                 left > 0 ? left : 0);
+        if (j->attempt)
+            snprintf(buf, size, "attempt %u failed (%.300s); the next one starts in %.0f s", j->attempt, j->why,
+                     left > 0 ? left : 0);
+        else
+            snprintf(buf, size, "%s", j->why); /* an array */
     } else if (j->not_before == NOT_PLACED) {
         why_aside(s, j, buf, size);
     } else if (store_dep_first(s->store, j->id, &on, &count) == 0 && store_job_get(s->store, on, &other) == 0 &&
@@ -196,10 +209,11 @@ static void why_running(struct sched *s, const struct job *j, char *buf, size_t 
 static void why_ignored(struct sched *s, const struct job *j, char *buf, size_t size) {
     char head[COMMENTS_MAX];
     struct body b;
-    if ((j->kind != WORK_PROGRAM && j->kind != WORK_PYTHON) || store_body_get(s->store, j->id, BODY_SPEC, &b) < 0 ||
+    uint64_t spec = job_spec(s, j->id);
+    if ((j->kind != WORK_PROGRAM && j->kind != WORK_PYTHON) || store_body_get(s->store, spec, BODY_SPEC, &b) < 0 ||
         b.file)
         return;
-    int64_t n = store_body_read(s->store, j->id, BODY_SPEC, head, sizeof head, 0);
+    int64_t n = store_body_read(s->store, spec, BODY_SPEC, head, sizeof head, 0);
     const char *sentence = n > 0 ? spec_ignored(head, (size_t)n) : NULL;
     size_t at = strlen(buf);
     if (sentence)

@@ -13,6 +13,7 @@ struct group {
     mode_t mode;
     int64_t created;
     uint64_t request; /* unique of its MKDIR */
+    uint64_t array;   /* the job whose elements it has (jobs/arrays.c), or 0 */
 };
 struct tally { /* of a group and all below it */
     uint64_t active /* held..running */, running, done, failed, cancelled;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "net/printable.h"
+#include "sched/job/array.h"
 #include "sched/job/job.h"
 #include "sched/job/json_text.h"
 #include "worker/forkserver/sandbox.h"
@@ -53,6 +54,7 @@ void options_destroy(struct options *o) {
         return;
     free(o->cwd);
     free(o->node);
+    free(o->array);
     options_list_clear(&o->env);
     options_list_clear(&o->after);
     options_list_clear(&o->drafts);
@@ -133,6 +135,12 @@ static int set_cwd(struct options *o, const char *v) {
 
 static int set_node(struct options *o, const char *v) {
     return *v ? set_string(&o->node, v) : -EINVAL;
+}
+
+static int set_array(struct options *o, const char *v) {
+    struct array_list indexes;
+    int rc = array_parse(v, &indexes);
+    return rc < 0 ? rc : set_string(&o->array, v);
 }
 
 static int set_priority(struct options *o, const char *v) {
@@ -298,6 +306,7 @@ static const struct {
     [DRAFTS] = {"drafts", "up to 64 patterns of names, without /, with commas between them", set_drafts, OF_GROUP},
     [MAX] = {"max", "a whole number from 1 to 1000000000", set_max, OF_GROUP},
     [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", set_max_fails, OF_GROUP},
+    [ARRAY] = {"array", ARRAY_EXPECTED, set_array, BINDING},
 };
 
 /* Bytes of a word to show: at most 60, ending at a whole character. */
@@ -435,6 +444,14 @@ const char *options_cwd(const struct options *o) {
 }
 const char *options_node(const struct options *o) {
     return o->node;
+}
+const char *options_array(const struct options *o) {
+    return o->array;
+}
+void options_drop_array(struct options *o) {
+    free(o->array);
+    o->array = NULL;
+    o->set &= ~(1u << ARRAY);
 }
 const char *const *options_env(const struct options *o) {
     return o->env.count ? (const char *const *)o->env.items : empty;

@@ -41,8 +41,10 @@ unsigned options_sandbox(const struct options *o);          /* enum of worker/fo
 const char *options_sandbox_words(const struct options *o); /* the value of sandbox= */
 const char *options_cwd(const struct options *o);           /* NULL = none */
 const char *options_node(const struct options *o);          /* NULL = any */
-const char *const *options_env(const struct options *o);    /* NULL-terminated "K=V"; never NULL */
-const char *const *options_after(const struct options *o);  /* NULL-terminated job names; never NULL */
+const char *options_array(const struct options *o);         /* as array_parse reads it; NULL = none */
+void options_drop_array(struct options *o);
+const char *const *options_env(const struct options *o);   /* NULL-terminated "K=V"; never NULL */
+const char *const *options_after(const struct options *o); /* NULL-terminated job names; never NULL */
 /* The name of the first set option that determines what a job runs, where or how often; NULL: none is set. */
 const char *options_binding(const struct options *o);
 /* From .options files only: patterns of names, NULL-terminated; NULL: not set. */

@@ -16,7 +16,7 @@ struct options {
     uint64_t memory;
     bool hold;
     unsigned sandbox; /* enum of worker/forkserver/sandbox.h */
-    char *cwd, *node;
+    char *cwd, *node, *array;
     struct options_list env, after, drafts;
 };
 
@@ -35,6 +35,7 @@ enum option {
     DRAFTS,
     MAX,
     MAX_FAILS,
+    ARRAY,
     OPTIONS
 };
 

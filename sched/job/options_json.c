@@ -154,6 +154,7 @@ static json_t *value_json(const struct options *o, enum option i) {
     case HOLD: return json_integer(o->hold);
     case MAX: return json_integer(o->max);
     case MAX_FAILS: return json_integer(o->max_fails);
+    case ARRAY: return json_string(o->array);
     case OPTIONS: break;
     }
     return NULL;

@@ -35,6 +35,7 @@ static void print_option(FILE *f, const struct options *o, enum option i) {
     case SANDBOX: fprintf(f, "%s=%s\n", name, options_sandbox_words(o)); break;
     case CWD: print_word(f, name, o->cwd); break;
     case NODE: print_word(f, name, o->node); break;
+    case ARRAY: print_word(f, name, o->array); break;
     case AFTER:
     case ENV:
     case DRAFTS:

@@ -237,6 +237,8 @@ static int rename_job(struct sched *s, uint64_t group, const char *name, uint64_
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
     bool runs = !sched_name_is_draft(s, to_group, to_name) && !to.dotted;
+    if (!array_may_take(&to, NULL, to_name) || (!runs && r.array && r.array != r.job.id))
+        return -EPERM; /* an element cannot be a draft: it has no file of its own */
     if (r.job.state == JOB_RUNNING && !runs)
         return -ETXTBSY;
     if (r.job.draft && runs && (rc = may_go_into(s, &r, to_group)) < 0)
@@ -336,7 +338,10 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
         return -EINVAL;
     if (store_group_find(s->store, to_group, to_name, &(struct group){0}) == 0)
         return -EISDIR;
-    rc = r.job.attempt == 0 ? may_go_into(s, &r, to_group) : 0; /* its options are read anew */
+    if (!array_may_take(&to, &r, to_name))
+        return -EPERM;
+    bool unread = r.job.attempt == 0 && (!r.array || r.array == r.job.id);
+    rc = unread ? may_go_into(s, &r, to_group) : 0; /* its options are read anew */
     if (rc == 0)
         rc = quota_job(s, r.job.uid, 1);
     if (rc == 0)
@@ -350,7 +355,7 @@ int sched_run_again(struct sched *s, uint64_t job, uint64_t to_group, const char
     forget_end(&r.job);
     strcpy(r.job.name, to_name);
     r.job.group = to_group;
-    if (r.job.attempt == 0) {
+    if (unread) {
         rc = submit_again(s, &r, &to);
     } else {
         r.resolved = true; /* those that it waited for have succeeded, and may be forgotten by now */

@@ -88,6 +88,8 @@ int sched_create_draft(struct sched *s, uint64_t group, const char *name, bool e
         return rc;
     if (store_group_find(s->store, group, name, &(struct group){0}) == 0)
         return -EISDIR;
+    if (!array_may_take(&g, NULL, name) && strcmp(name, ".options") != 0)
+        return -EPERM;
     if (strcmp(name, ".options") == 0 && (rc = sched_may_set_options(s, group, w->uid)) < 0)
         return rc; /* refused here and not at the write, because the open draft would keep the owner from writing one */
     rc = store_job_find(s->store, group, name, false, &r);
@@ -209,7 +211,9 @@ int sched_open_draft(struct sched *s, uint64_t job, bool truncate, const struct 
         rc = sched_may_set_options(s, r.job.group, w->uid);
     else if (w->uid != r.job.uid && (w->uid != 0 || r.job.draft))
         rc = -EACCES;
-    if (rc < 0) /* whatever its mode: it runs as its owner, who may have it open and could read root's bytes */
+    else if (r.array && r.array != r.job.id)
+        rc = -EPERM; /* its file is that of the others, too */
+    if (rc < 0)      /* whatever its mode: it runs as its owner, who may have it open and could read root's bytes */
         return rc;
     if (!r.job.draft && job_is_stream(&r.job) && w->append && !truncate) {
         *out = r.job; /* one more writer, which appends */

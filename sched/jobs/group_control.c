@@ -65,6 +65,9 @@ void control_slice(struct sched *s) {
     if (rc < 0)
         return;
     bool all = is_his(s, &x);
+    const uid_t of = (uid_t)x.uid;
+    if (!x.job)
+        rc = array_control(s, x.group, all ? NULL : &of, x.what == CONTROL_HOLD, x.value);
     int n = store_ids(s->store, SET_UNENDED, (int64_t)x.group, x.job, ids, ROWS), i;
     for (i = 0; i < n && rc == 0 && ids[i] < x.number; i++)
         rc = control_one(s, &x, ids[i], all);

@@ -37,7 +37,7 @@ static bool walk_up(struct sched *s, struct walk *w) {
     return w->rc == 0;
 }
 
-static int depth_of(struct sched *s, uint64_t id) {
+int group_depth(struct sched *s, uint64_t id) {
     struct walk w = {.next = id};
     while (walk_up(s, &w))
         ;
@@ -177,7 +177,9 @@ int sched_mkgroup(struct sched *s, uint64_t parent, const char *name, const stru
     }
     if (rc == 0 || name_taken(s, parent, name))
         return -EEXIST;
-    if (depth_of(s, parent) >= GROUP_LEVELS)
+    if (!array_may_take(&up, NULL, name))
+        return -EPERM;
+    if (group_depth(s, parent) >= GROUP_LEVELS)
         return -ENAMETOOLONG;
     rc = quota_draft(s, w->uid);
     if (rc < 0)
@@ -207,32 +209,41 @@ static bool visible_group(void *arg, const struct group *g) {
     return !*(bool *)arg;
 }
 
-int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
-    struct group g;
-    bool any = false;
-    int rc = group ? store_group_get(s->store, group, &g) : -EBUSY;
-    unsigned shelves = side == SHELF_GONE ? 0xf : 1u << side;
-    if (rc == 0)
-        rc = store_job_list(s->store, group, shelves, 0, one, &any);
-    if (rc == 0 && side == SHELF_JOBS)
-        rc = store_group_list(s->store, group, 0, visible_group, &any);
-    if (rc < 0)
-        return rc;
-    if (any)
-        return -ENOTEMPTY;
-    if (!store_group_has_jobs(s->store, group))
-        return side == SHELF_JOBS || side == SHELF_GONE || g.hidden ? store_group_delete(s->store, group) : 0;
-    if (side != SHELF_JOBS)
-        return 0; /* it still has jobs on other sides, and is removed with the last */
-    g.hidden = true;
-    return store_group_save(s->store, &g);
-}
-
 /* Subtracts the group's counts from those of the groups above, or adds them. */
 static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, bool leaves) {
     uint64_t sign = leaves ? (uint64_t)-1 : 1;
     struct tally d = {t->active * sign, t->running * sign, t->done * sign, t->failed * sign, t->cancelled * sign};
     return store_tally_add(s->store, parent, &d);
+}
+
+/* Elements of an array that were cancelled before they were jobs are numbers of its group, and go with it. */
+static int delete_group(struct sched *s, const struct group *g, const struct tally *t) {
+    int rc = g->array ? move_tally(s, g->parent, t, true) : 0;
+    return rc < 0 ? rc : store_group_delete(s->store, g->id);
+}
+
+int sched_rmgroup(struct sched *s, uint64_t group, enum job_shelf side) {
+    struct group g;
+    bool any = false;
+    int rc = group ? store_group_get(s->store, group, &g) : -EBUSY;
+    unsigned shelves = side == SHELF_GONE ? 0xf : 1u << side;
+    struct tally t = {0}; /* of an array, with elements that are no jobs */
+    if (rc == 0 && g.array)
+        rc = side == SHELF_JOBS ? array_cancel(s, &g, &t) : store_tally_get(s->store, group, &t);
+    if (rc == 0 && !(g.array && side == SHELF_JOBS))
+        rc = store_job_list(s->store, group, shelves, 0, one, &any);
+    if (rc == 0 && side == SHELF_JOBS)
+        rc = store_group_list(s->store, group, 0, visible_group, &any);
+    if (rc < 0)
+        return rc;
+    if (any || (side == SHELF_GONE && t.active))
+        return -ENOTEMPTY;
+    if (!store_group_has_jobs(s->store, group) && (side == SHELF_GONE || !(t.active || t.cancelled)))
+        return side == SHELF_JOBS || side == SHELF_GONE || g.hidden ? delete_group(s, &g, &t) : 0;
+    if (side != SHELF_JOBS)
+        return 0; /* it still has jobs on other sides, and is removed with the last */
+    g.hidden = true;
+    return store_group_save(s->store, &g);
 }
 
 static int replace_target(struct sched *s, uint64_t to_parent, const char *to_name) {
@@ -242,7 +253,7 @@ static int replace_target(struct sched *s, uint64_t to_parent, const char *to_na
         return name_taken(s, to_parent, to_name) ? -ENOTDIR : 0;
     if (rc < 0)
         return rc;
-    return store_group_has_jobs(s->store, g.id) ? -ENOTEMPTY : store_group_delete(s->store, g.id);
+    return store_group_has_jobs(s->store, g.id) || g.array ? -ENOTEMPTY : store_group_delete(s->store, g.id);
 }
 
 /* Opening a group queues the drafts in it, which run as their writers. */
@@ -266,7 +277,9 @@ int sched_rename_group(struct sched *s, uint64_t group, uint64_t to_parent, cons
         return -ENAMETOOLONG;
     if (n == 0 || group_is_below(s, to_parent, group))
         return -EINVAL;
-    if (depth_of(s, to_parent) + store_group_levels(s->store, group) > GROUP_LEVELS)
+    if (!array_may_take(&up, NULL, to_name))
+        return -EPERM;
+    if (group_depth(s, to_parent) + store_group_levels(s->store, group) > GROUP_LEVELS)
         return -ENAMETOOLONG;
     if (g.parent == to_parent && strcmp(g.name, to_name) == 0)
         return 0;

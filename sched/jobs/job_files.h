@@ -51,6 +51,20 @@ bool group_is_below(struct sched *s, uint64_t id, uint64_t top);             /* 
 bool group_may_reach(struct sched *s, uint64_t group, uid_t uid, gid_t gid); /* from jobs/ down to it */
 uint64_t group_reached_by(struct sched *s, uint64_t group);                  /* a hash of what decides that */
 
+int group_depth(struct sched *s, uint64_t id);
+
+/* arrays.c */
+/* Whether that failed job (NULL: any other file or directory) may get that name in a group: in that of an array, only an
+ * element may, which comes back. */
+bool array_may_take(const struct group *g, const struct job_row *r, const char *name);
+/* What after= finds in a group. 0: an array, which has *succeeded or has not ended; -EINVAL with why, or -errno */
+int array_of_group(struct sched *s, const struct group *g, const char *path, bool *succeeded, char *why, size_t size);
+/* They are held, or let go, or get that priority; of NULL: whoever's they are. */
+int array_control(struct sched *s, uint64_t group, const uid_t *of, bool holds, int value);
+int array_drop_rest(struct sched *s, const struct group *g); /* those are cancelled */
+/* All are, some in each turn; *t: the tally of the group before these turns. */
+int array_cancel(struct sched *s, const struct group *g, struct tally *t);
+
 /* backlog.c */
 void backlog_mark(struct sched *s, const struct job_row *r); /* r is queued: the next dispatch looks for it */
 /* Whether a job waits that the host could run; by what waited when backlog_look was called. */

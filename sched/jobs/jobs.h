@@ -51,6 +51,15 @@ struct call_text {
 int submit_call(struct sched *s, const struct job_row *owner, const struct call_text *c, const struct buffer *body,
                 struct job_row *out);
 
+/* arrays.c, array_begin.c, array_slice.c: jobs with array= */
+void arrays_begin(struct sched *s); /* once, with the database */
+/* A job that says array= would be queued: it becomes a group. 0 (also when it failed, or waits) or -errno */
+int array_begin(struct sched *s, struct job_row *r, unsigned also_save);
+void array_slice(struct sched *s);
+/* An element's state has changed; left: it has ended, or goes, and so may any job have. */
+int array_moved_on(struct sched *s, const struct job_row *r, bool left);
+uint64_t job_spec(struct sched *s, uint64_t job); /* the job whose file it has: itself, or its array */
+
 /* draft.c */
 bool draft_converts(const struct sched *s, uint64_t job);        /* its bytes are going to the spool */
 #define SPEC_FILE 1                                              /* number of a spec's spool file */

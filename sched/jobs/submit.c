@@ -96,11 +96,8 @@ static int find_path(struct sched *s, const struct job *j, const char *path, str
 }
 
 /* Why it can never wait for that one, or 0: it can. */
-static int why_never(struct sched *s, const struct job_row *r, const char *name, int rc, const struct job_row *other,
-                     char *why, size_t size) {
-    struct group g;
-    if (rc == -ENOENT && find_group(s, &r->job, name, &g) == 0)
-        return snprintf(why, size, "after=%s: that is a group, and after= names jobs", name);
+static int why_never(const struct job_row *r, const char *name, int rc, const struct job_row *other, char *why,
+                     size_t size) {
     if (rc == -ENOENT)
         return snprintf(why, size, "after=%s: there is no such job, or its directory is closed to this one's user",
                         name);
@@ -119,10 +116,20 @@ static int wait_for(struct sched *s, const struct job_row *r, const struct optio
     int count = 0;
     for (const char *const *name = options_after(o); *name; name++) {
         struct job_row other;
+        struct group g;
+        bool succeeded = false;
         int rc = find_path(s, &r->job, *name, &other);
-        if (why_never(s, r, *name, rc, &other, why, size))
+        if (rc == -ENOENT && find_group(s, &r->job, *name, &g) == 0) {
+            rc = array_of_group(s, &g, *name, &succeeded, why, size);
+            if (rc == -EINVAL)
+                return rc;
+            other.job.id = g.array;
+        } else if (why_never(r, *name, rc, &other, why, size)) {
             return -EINVAL;
-        if (rc == 0 && other.job.state == JOB_DONE)
+        } else {
+            succeeded = rc == 0 && other.job.state == JOB_DONE;
+        }
+        if (succeeded)
             continue;
         if (rc == 0)
             rc = store_dep_add(s->store, r->job.id, r->stream, other.job.id);
@@ -151,6 +158,8 @@ static int still_waits(struct sched *s, uint64_t job) {
 
 /* With a free slot and nobody before it, a job starts in the same commit that takes it in. */
 int submit_enqueue(struct sched *s, struct job_row *r, unsigned also_save) {
+    if (r->array && r->array == r->job.id)
+        return array_begin(s, r, also_save);
     struct user *u = user_of(s, r->job.uid);
     bool stream = job_is_stream(&r->job), alone = u && !users_wait(s, u) && !s->stopping;
     alone = alone && (stream || (user_has_room(u, r->job.cpus) && limit_has_room(limit_of(s, r->place))));
@@ -244,6 +253,12 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
         options_destroy(o);
         return err;
     }
+    if (rc == 0 && options_array(o) && (r->stream || job_is_stream(&(struct job){.kind = kind}))) {
+        snprintf(foreign, sizeof foreign, "option array= is for a job file, and not for a stream or a call in one");
+        rc = -EINVAL;
+        why = foreign;
+    }
+    r->array = rc == 0 && options_array(o) ? j->id : 0;
     j->draft = false;
     j->kind = kind;
     j->priority = options_priority(o);

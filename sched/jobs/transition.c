@@ -51,7 +51,8 @@ void job_cancel(struct sched *s, const struct job_row *r) {
 int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsigned also_save) {
     struct job *j = &r->job;
     struct tally delta = {0};
-    enum job_shelf shelf = r->stream ? SHELF_PART : job_shelf_of(to);
+    bool part = r->stream || (r->array && to == JOB_DRAFT && !j->draft); /* an array that begins */
+    enum job_shelf shelf = part ? SHELF_PART : job_shelf_of(to);
     enum job_state from = j->state;
     assert(states_may(&job_states, j->state, to)); /* what is on the disk is never what it must not be */
     states_changed(&job_states, j->id, j->name, j->state, to);
@@ -69,10 +70,12 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
     j->flushed = false; /* has a meaning for drafts only */
     r->sealed = false;
     count(&delta, j, 1);
-    watch_transition(s, j, from, r->stream);
+    watch_transition(s, j, from, part);
     int rc = store_job_save(s->store, r, also_save | SAVE_QUEUE);
     if (rc == 0)
         rc = store_tally_add(s->store, j->group, &delta);
+    if (rc == 0)
+        rc = array_moved_on(s, r, job_ended(to));
     sched_note(s, j->id);
     if (rc < 0 || !job_ended(to))
         return rc;
@@ -120,6 +123,8 @@ int sched_remove(struct sched *s, struct job_row *r) {
         rc = sched_drop_bodies(s, r->job.id, true);
     if (rc == 0)
         rc = store_job_delete(s->store, r->job.id);
+    if (rc == 0)
+        rc = array_moved_on(s, r, true);
     if (rc == 0)
         rc = store_tally_add(s->store, r->job.group, &delta);
     sched_note(s, r->job.id);

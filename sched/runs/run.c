@@ -2,6 +2,7 @@
  * gathers what the job writes, and goes when its end is committed. Its memory follows the database, never leads it. */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <search.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "net/clock.h"
 #include "net/event.h"
 #include "sched/hosts/registry.h"
+#include "sched/job/array.h"
 #include "sched/runs/run.h"
 #include "sched/runs/state.h"
 
@@ -156,6 +158,13 @@ int run_work(struct sched *s, uint64_t job, struct job_work *out) {
         rc = store_job_texts(s->store, job, NULL, &out->cwd);
     if (rc < 0)
         return rc;
+    if (row->array) {
+        char index[64], why[OPTIONS_WHY];
+        snprintf(index, sizeof index, "env=" ARRAY_INDEX ":%" PRIu64, row->call);
+        rc = options_add_words(out->options, index, strlen(index), why);
+        if (rc < 0)
+            return rc;
+    }
     const char *own = options_cwd(out->options);
     out->work = (struct work){.job = job,
                               .attempt = 1,
@@ -181,9 +190,10 @@ static int hand_over(struct sched *s, struct run *r) {
     struct body b = {0};
     char path[SPOOL_PATH];
     int rc = run_work(s, r->id, &all);
+    uint64_t spec = rc == 0 && all.row.array ? all.row.array : r->id;
     if (rc == 0)
-        rc = store_body_get(s->store, r->id, BODY_SPEC, &b);
-    int64_t n = rc == 0 && !b.file ? store_body_read(s->store, r->id, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;
+        rc = store_body_get(s->store, spec, BODY_SPEC, &b);
+    int64_t n = rc == 0 && !b.file ? store_body_read(s->store, spec, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;
     if (rc == 0 && n < 0)
         rc = (int)n;
     if (rc == 0) {
@@ -194,7 +204,7 @@ static int hand_over(struct sched *s, struct run *r) {
             w->cwd = "";
         w->memory = options_memory(all.options);
         if (b.file)
-            w->file = spool_path(s->spool, (struct spool_name){r->id, BODY_SPEC, b.file}, path);
+            w->file = spool_path(s->spool, (struct spool_name){spec, BODY_SPEC, b.file}, path);
         w->payload = s->scratch;
         w->payload_size = (uint32_t)n;
         /* it may have gone since it was chosen */

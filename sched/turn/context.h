@@ -50,8 +50,9 @@ struct sched {
     LIST_HEAD(, user) holding, streaming; /* users some of whose answers are not read; with streams in memory */
     bool stirred; /* slots came free or work came, since the last dispatch that began with all users */
     uid_t owner;  /* who mounted */
-    bool settling, opening, placing, sweeping, giving_up, controlling, deps; /* slices of queue.c that may have work */
-    struct ids changed;                                                      /* jobs, in this turn */
+    bool settling, opening, placing, sweeping, giving_up, controlling, arraying,
+        deps;           /* slices of queue.c that may have work */
+    struct ids changed; /* jobs, in this turn */
     struct spool_name *unlinks;
     size_t unlink_count, unlink_cap;
     uint64_t dispatches;
@@ -73,7 +74,8 @@ struct sched {
     /* that a turn gives to long work, and as much to dispatch: queue.c looks at the clock between them */
     int64_t slice_us;
     uint64_t placed; /* of the jobs that fit no node: those up to this id were judged again */
-    int64_t settling_user, opening_user, giving_up_user, controlling_user; /* whose turn in that was the last */
+    int64_t settling_user, opening_user, giving_up_user, controlling_user,
+        array_user;        /* whose turn in that was the last */
     uint64_t opened_round; /* one more: what user.opened has was taken back with a turn that was not committed */
     char scratch[INLINE_MAX + 1];
 };

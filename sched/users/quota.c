@@ -88,6 +88,13 @@ int quota_job(struct sched *s, uid_t uid, int more) {
     return u && c.jobs > u->quota.jobs - more ? refuse(u, c.jobs, "jobs that have not ended") : rc;
 }
 
+bool quota_has_job(struct sched *s, uid_t uid) {
+    struct user_counts c;
+    int rc;
+    struct user *u = limited(s, uid, &c, &rc);
+    return !u || c.jobs < u->quota.jobs;
+}
+
 int quota_grows(struct sched *s, const struct job *j, uint64_t size) {
     struct body b = {0};
     struct user *u = s->c.quotas ? user_of(s, j->uid) : NULL;

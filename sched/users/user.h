@@ -93,6 +93,7 @@ bool user_crowded(const struct user *u);                  /* whether a job of hi
 struct quota quota_of(const struct sched *s, uid_t uid);
 int quota_draft(struct sched *s, uid_t uid);         /* one more draft or directory */
 int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: his present ones */
+bool quota_has_job(struct sched *s, uid_t uid);      /* whether there is room for one; says nothing to the log */
 int quota_bytes(struct sched *s, uid_t uid, int64_t more);
 /* bytes of functions and values, with the reserve that every user has */
 int quota_values(struct sched *s, uid_t uid, int64_t more);

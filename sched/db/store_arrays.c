@@ -1,0 +1,81 @@
+#include "sched/db/store_arrays.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "sched/db/store_sql.h"
+
+int store_array_insert(struct store *st, const struct array_row *a, uid_t uid) {
+    return store_run(st, SQL_ARRAY_INSERT, INTEGER(a->id), INTEGER(a->group), INTEGER(uid), INTEGER(a->first),
+                     INTEGER(a->size), TEXT(a->list));
+}
+
+int store_array_get(struct store *st, uint64_t id, struct array_row *out) {
+    sqlite3_stmt *q;
+    int rc = store_row(st, &q, SQL_ARRAY_GET, INTEGER(id));
+    if (rc < 0)
+        return rc;
+    *out = (struct array_row){.id = id,
+                              .group = (uint64_t)sqlite3_column_int64(q, 0),
+                              .first = (uint64_t)sqlite3_column_int64(q, 1),
+                              .next = sqlite3_column_int64(q, 2),
+                              .size = sqlite3_column_int64(q, 3),
+                              .list = strdup((const char *)sqlite3_column_text(q, 4)),
+                              .held = sqlite3_column_int(q, 5)};
+    store_end(q);
+    return out->list ? 0 : -ENOMEM;
+}
+
+int store_array_save(struct store *st, const struct array_row *a, enum array_due due) {
+    return store_run(st, SQL_ARRAY_SAVE, INTEGER(a->id), INTEGER(a->next), INTEGER(due));
+}
+
+int store_array_delete(struct store *st, uint64_t id) {
+    return store_run(st, SQL_ARRAY_DELETE, INTEGER(id));
+}
+
+int store_array_next(struct store *st, int64_t *uid, uint64_t *id) {
+    sqlite3_stmt *q;
+    int rc = store_row_in_turn(st, &q, SQL_ARRAY_NEXT, uid);
+    if (rc < 0)
+        return rc;
+    *id = (uint64_t)sqlite3_column_int64(q, 1);
+    store_end(q);
+    return 0;
+}
+
+int store_array_due(struct store *st, uint64_t id) {
+    return store_run(st, SQL_ARRAY_DUE, INTEGER(id));
+}
+
+int store_array_hold(struct store *st, uint64_t id, bool held) {
+    return store_run(st, SQL_ARRAY_HOLD, INTEGER(id), INTEGER(held));
+}
+
+int store_arrays_wake(struct store *st, uid_t uid) {
+    return store_run(st, SQL_ARRAYS_WAKE, INTEGER(uid));
+}
+
+static bool is_one(int rc) {
+    return rc != -ENOENT;
+}
+
+bool store_arrays(struct store *st) {
+    int64_t any;
+    return is_one(store_integers(st, &any, 1, SQL_ARRAY_ANY));
+}
+
+int store_array_waiting(struct store *st, uint64_t id, int max) {
+    int64_t n;
+    int rc = store_integers(st, &n, 1, SQL_ARRAY_WAITING, INTEGER(id), INTEGER(max));
+    return rc < 0 ? rc : (int)n;
+}
+
+bool store_array_used(struct store *st, uint64_t id) {
+    int64_t any;
+    return is_one(store_integers(st, &any, 1, SQL_ARRAY_USED, INTEGER(id)));
+}
+
+int store_array_options(struct store *st, uint64_t id, uint64_t of) {
+    return store_run(st, SQL_ARRAY_OPTIONS, INTEGER(id), INTEGER(of));
+}

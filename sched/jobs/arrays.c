@@ -1,0 +1,103 @@
+/* Arrays: a job file that says array= becomes a group of its name when it would be queued, and its elements become jobs
+ * of that group a few at a time, as they are wanted. The job's row stays, listed nowhere, with the file, the directory
+ * and the options of all elements. A commit that has a new element has the cursor behind it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sched/db/store_arrays.h"
+#include "sched/jobs/job_files.h"
+#include "sched/jobs/state.h"
+
+static bool is_whole(const struct job_row *r) {
+    return r->array == r->job.id;
+}
+
+uint64_t job_spec(struct sched *s, uint64_t job) {
+    struct job_row r;
+    return s->jobs->arrays && store_job_get(s->store, job, &r) == 0 && r.array ? r.array : job;
+}
+
+void arrays_begin(struct sched *s) {
+    s->jobs->arrays = s->jobs->arrays_kept_back = s->arraying = store_arrays(s->store);
+}
+
+bool array_may_take(const struct group *g, const struct job_row *r, const char *name) {
+    char index[16];
+    snprintf(index, sizeof index, "%u", r ? (unsigned)r->call : 0);
+    return !g->array || (r && r->array == g->array && strcmp(name, index) == 0);
+}
+
+int array_moved_on(struct sched *s, const struct job_row *r, bool left) {
+    int rc = 0;
+    if (r->array && !is_whole(r)) {
+        s->arraying = true;
+        rc = store_array_due(s->store, r->array);
+    }
+    if (rc == 0 && s->jobs->arrays_kept_back && left) {
+        s->arraying = true;
+        rc = store_arrays_wake(s->store, r->job.uid);
+    }
+    return rc;
+}
+
+int array_of_group(struct sched *s, const struct group *g, const char *path, bool *succeeded, char *why, size_t size) {
+    struct tally t;
+    *succeeded = false;
+    int rc = g->array ? store_tally_get(s->store, g->id, &t) : -EINVAL;
+    if (rc == -EINVAL)
+        snprintf(why, size, "after=%s: that is a group, and after= names jobs and arrays", path);
+    if (rc == 0 && t.active == 0 && (t.failed || t.cancelled)) {
+        snprintf(why, size, "not started, because not all of %s succeeded", path);
+        rc = -EINVAL;
+    }
+    *succeeded = rc == 0 && t.active == 0;
+    return rc;
+}
+
+/* As those that wait do, so do those that are no jobs yet. */
+int array_control(struct sched *s, uint64_t group, const uid_t *of, bool holds, int value) {
+    struct group g;
+    struct job_row r;
+    int rc = s->jobs->arrays ? store_group_get(s->store, group, &g) : -ENOENT;
+    if (rc == 0)
+        rc = g.array ? store_job_get(s->store, g.array, &r) : -ENOENT;
+    if (rc < 0 || (of && r.job.uid != *of))
+        return rc == -ENOENT ? 0 : rc;
+    if (holds)
+        return store_array_hold(s->store, g.array, value);
+    r.job.priority = value;
+    return store_job_save(s->store, &r, SAVE_QUEUE);
+}
+
+/* --- cancelled --------------------------------------------------------------------------------------------------- */
+
+/* Those that are no jobs yet are cancelled as numbers. */
+int array_drop_rest(struct sched *s, const struct group *g) {
+    struct array_row a = {0};
+    int rc = g->array ? store_array_get(s->store, g->array, &a) : -ENOENT;
+    uint64_t left = rc == 0 ? (uint64_t)(a.size - a.next) : 0;
+    struct tally t = {.active = -left, .cancelled = left};
+    if (left) {
+        a.next = a.size;
+        s->arraying = true;
+        rc = store_array_save(s->store, &a, ARRAY_TO_DO);
+        if (rc == 0)
+            rc = store_tally_add(s->store, g->id, &t);
+    }
+    free(a.list);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+int array_cancel(struct sched *s, const struct group *g, struct tally *t) {
+    struct job_row of;
+    int rc = array_drop_rest(s, g);
+    if (rc == 0)
+        rc = store_tally_get(s->store, g->id, t);
+    if (rc < 0 || !t->active)
+        return rc;
+    s->giving_up = true;
+    rc = store_job_get(s->store, g->array, &of);
+    return rc < 0 ? rc : store_give_up(s->store, g->id, of.job.uid, JOB_REMOVED);
+}
