@@ -2,8 +2,7 @@
  *
  * Up to INLINE_MAX bytes stand in their row. More are the spec of an id that has no job: a file, written and synced by
  * the disk thread before there is a row, so no row is without its bytes; a file without a row is swept at the next
- * start. The parser waits meanwhile: calls behind a FUNC are not looked at before its row is in the same commit as what
- * says so. */
+ * start. The parser waits meanwhile: calls behind a FUNC are parsed only when its row is part of the same commit. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,7 @@
 #include "sched/calls/objects.h"
 
 #define HASH DIGEST_SIZE
-#define LARGEST (64u << 20) /* of one */
+#define LARGEST (64u << 20) /* bytes of one object */
 
 /* --- coming in --------------------------------------------------------------------------------------------------- */
 
@@ -43,7 +42,7 @@ static void wrong_hash(struct sched *s, uint64_t stream) {
     sched_log_user(s, stream, "a function or value was not taken: its hash is not that of its bytes");
 }
 
-/* 1: it is there by now, and our file is not needed. */
+/* 1: another stream has stored it meanwhile; this file is not needed. */
 static int put_row(struct storing *p) {
     struct sched *s = p->s;
     uid_t uid;
@@ -83,7 +82,7 @@ static void stored(void *arg, int rc) {
     free(p);
 }
 
-/* Takes the memory of st->parts over where the body stands there. */
+/* Takes over the memory of st->parts if the body is there. */
 static int store(struct stream *st, const char *body, size_t size) {
     struct sched *s = st->s;
     struct storing *p = calloc(1, sizeof *p);

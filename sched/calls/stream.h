@@ -1,4 +1,4 @@
-/* A stream in memory, and those that are: stream_list.c. */
+/* A stream in memory; stream_list.c has all of them. */
 #ifndef PPFS_STREAM_H
 #define PPFS_STREAM_H
 #include "net/states.h"
@@ -11,13 +11,13 @@
 #include "sched/calls/stream_memory.h"
 #include "sched/calls/stream_part.h"
 
-/* stream_list.c says what may follow what. */
+/* stream_list.c has the table of transitions. */
 enum stream_state {
     STREAM_STORED, /* not in memory */
     STREAM_OPEN,
-    STREAM_IDLE,   /* open; all that was written is answered */
-    STREAM_CLOSED, /* no writer any more */
-    STREAM_PARSED, /* closed and parsed to the end, or not understood from here on */
+    STREAM_IDLE,   /* open; all its calls are answered */
+    STREAM_CLOSED, /* its last writer has closed it */
+    STREAM_PARSED, /* closed and parsed to its end, or to a frame that is none */
     STREAM_STATES
 };
 
@@ -28,14 +28,14 @@ struct stream {
     struct user *user;
     LIST_ENTRY(stream) mates; /* of user.streams */
     enum stream_state state;
-    uint64_t id; /* 0: let go, and freed when its reads have come back */
+    uint64_t id; /* 0: it has ended, and is freed when its reads have come back */
     int priority;
     const struct codec *codec;
-    void (*cancel_sent)(struct stream *st, struct call *c); /* a worker has it, which is to stop */
+    void (*cancel_sent)(struct stream *st, struct call *c); /* stops a call that a worker has */
     char place[CONSTRAINT_MAX];                             /* where its calls may run (host.h) */
     uint64_t limited;        /* limits_generation as of which that names its limited group */
     struct body input;       /* where its input is; a log while it is being written */
-    int64_t in_size;         /* bytes accepted, those of this turn (tail) among them */
+    int64_t in_size;         /* bytes accepted, with those of this turn (tail) */
     int64_t parsed;          /* bytes that the parser has taken */
     struct buffer tail;      /* input of this turn, not yet in the log */
     struct buffer carry;     /* JSON: a line that is not complete yet; frames: a header */
@@ -45,11 +45,11 @@ struct stream {
     struct storing *storing; /* a function or value that is on the way there: objects.c. What follows it waits */
     struct buffer prints[2]; /* JSON: stdout and stderr of this turn */
     int64_t out_size, print_size[2];
-    struct stream_row row;   /* as it will be committed */
-    unsigned function;       /* estimate.h: any of its calls */
-    uint64_t next_call;      /* number that the next call gets; those before it that are not in memory are answered */
-    struct call_queue calls; /* in memory, by their numbers */
-    struct call_queue done;  /* of them, frames: answered in this turn */
+    struct stream_row row;               /* as it will be committed */
+    unsigned function;                   /* estimate.h: any of its calls */
+    uint64_t next_call;                  /* number of the next call; lower ones that are not in memory are answered */
+    struct call_queue calls;             /* in memory, by their numbers */
+    struct call_queue done;              /* of them, frames: answered in this turn */
     struct call_list *by_number, *by_id; /* the same, buckets of each; frames: by_id those that are not answered */
     size_t buckets, count;
     struct call *next_send; /* no call before it is pending; NULL: none is */
@@ -58,35 +58,35 @@ struct stream {
     int64_t end;            /* offset after the newest call ... */
     uint64_t end_line;      /* ... and its line */
     uint64_t pending, lines;
-    uint64_t fresh_jobs;  /* calls with a job of their own that STARTED was not yet said of */
+    uint64_t fresh_jobs;  /* call jobs without a STARTED yet */
     uint64_t said;        /* JSON: the answers of all calls before it are in the out-log, or on the way there */
     size_t waiting_calls; /* answered, and in memory */
     size_t written_turn, moved_turn; /* stream_wait.c: in this turn */
-    bool more;                       /* ... and there is more of that for the next turn */
-    struct call *partial;            /* it is written down over several turns: only one is, at any time */
+    bool more;                       /* ... and the next turn has more of it */
+    struct call *partial;            /* the one call that is written down over several turns */
     uint64_t stale;                  /* 1 + the number of one that was when it was read anew; 0: none */
-    uint64_t rows_below;             /* of calls with a number below it there may have been rows then */
-    bool wrote_down, writes_down;    /* there may be rows of answers that wait; more are to be made */
+    uint64_t rows_below;             /* calls with lower numbers may have had rows then */
+    bool wrote_down, writes_down;    /* there may be rows of waiting answers; more are to be written */
     struct lease_set *leases;        /* lease_int.h */
     size_t held, waiting;            /* bytes of its calls; those among them of answers that wait for older ones */
     int failed;                      /* errno: its input can no longer be read */
-    unsigned writing;                /* writes that the disk thread has */
-    bool holds;         /* calls with a job of their own were stopped, as they print faster than the disk takes it */
-    bool parts_waiting; /* calls with a job of their own may have to be told STARTED */
-    TAILQ_ENTRY(stream) rest; /* of sched.idle, while STREAM_IDLE */
+    unsigned writing;                /* writes under way in the disk thread */
+    bool holds;                      /* its call jobs wait: they print faster than the disk takes it */
+    bool parts_waiting;              /* call jobs may need a STARTED */
+    TAILQ_ENTRY(stream) rest;        /* of sched.idle, while STREAM_IDLE */
     /* stream_kept.c: on the way to the log; JSON: printed in this turn; to be said again */
     struct kept_list kept, printed, replay;
     size_t kept_bytes;      /* of kept */
     struct unmet unmet;     /* stream_part.c */
-    uint64_t loaded;        /* which of all times that one came into memory this was */
-    uint64_t stage, logged; /* of what is kept from now on; those below are in the log with this turn */
+    uint64_t loaded;        /* counts up each time that a stream comes into memory */
+    uint64_t stage, logged; /* of new kept answers; lower stages are in the log with this turn */
     bool reading, dirty, skipping;
     char *read_buffer; /* its input from read_at to read_end */
     int64_t read_at, read_end;
-    int64_t begun, newline; /* where what is being gathered begins; JSON: behind the last newline, as far as is known */
-    int64_t large_at;       /* user.large is it: begun of what it may gather */
+    int64_t begun, newline;         /* start of the call that is being gathered; JSON: behind the last known newline */
+    int64_t large_at;               /* as user.large: begun of the call that it may gather */
     size_t gathered, sent, counted; /* its part of user.gathered, of user.sent, of user.unwritten */
-    size_t small;                   /* its part of user.answers that is in out and prints */
+    size_t small;                   /* its part of user.answers: the bytes of out and prints */
     struct buffer parts;            /* frames: the body that is being put together ... */
     struct frame part;              /* ... the frame that it stands in ... */
     uint32_t left;                  /* ... and how many of that frame's bytes are still to come */

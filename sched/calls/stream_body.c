@@ -1,10 +1,8 @@
-/* The file of a call's own job: a line, or what WORK_CALL says, which takes along the function and the values that the
- * call names.
+/* The file of a call job: a line, or the form of WORK_CALL with the function and the values that the call names.
  *
- * More than INLINE_MAX bytes are put together on the disk, by the disk thread, a piece after the other: however much a
- * call names, STEP bytes of it are in memory. A user has MAKING at once, others of his queue: so the disk thread has
- * little of his to do before it comes to another's. What was begun and is not wanted any more is removed; killed here,
- * a file without a row is swept at the next start, and the call is met again. */
+ * More than INLINE_MAX bytes are put together by the disk thread, piece by piece, with STEP bytes in memory. A user has
+ * MAKING files under way at once, the others queue, so that no user keeps the disk thread from another. A file that is
+ * no longer wanted is removed; after a kill the next start sweeps files without a row, and parses the call again. */
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -13,20 +11,20 @@
 #include "sched/calls/stream_int.h"
 #include "sched/calls/objects.h"
 
-#define BODY_MAX ((size_t)INT32_MAX) /* bytes that a worker takes */
+#define BODY_MAX ((size_t)INT32_MAX) /* bytes, the most that a worker takes */
 #define STEP (1u << 20)              /* that are in memory, or given to the disk thread, at once */
-#define MAKING 4                     /* files of a user that are being made */
+#define MAKING 4                     /* files of one user under way */
 
 struct making {
     struct sched *s;
     struct user *user;
-    uint64_t stream, number, job; /* the call finds it by that id */
-    unsigned at;                  /* the next of what it names */
+    uint64_t stream, number, job; /* the call knows it by the id of its job */
+    unsigned at;                  /* index of the next named object */
     size_t picked;                /* bytes of its pickle, or of its line, that are in it */
     size_t size, written;         /* of the whole; in the file */
     struct buffer out;            /* what comes next in it, ... */
     struct spool_name from;       /* ... and behind that */
-    size_t from_at, left, asked;  /* so many bytes of it, from there on; that the disk thread copies now */
+    size_t from_at, left, asked;  /* offset in it, bytes left of it, bytes that the disk thread copies now */
     int64_t live;                 /* bytes in user.live: no row counts them yet */
 };
 
@@ -53,7 +51,7 @@ static size_t pickle_at(const struct call *c) {
     return c->format == CALL_JSON ? 0 : call_pickle_at(c);
 }
 
-/* Of all. -ENOENT: something that it names is not there. -EFBIG: no worker takes so much. */
+/* The size of the whole file. -ENOENT: a named object is missing. -EFBIG: no worker takes so much. */
 static int measure(struct sched *s, uid_t uid, const struct call *c, size_t *size) {
     const size_t between = sizeof(uint32_t) * (2 + call_values(c)) + (size_t)32 * call_values(c);
     int rc = 0;
@@ -99,7 +97,7 @@ static int add_pickle(struct making *m, const struct call *c) {
     return rc;
 }
 
-/* The next bytes into out, until those that come are in a file. */
+/* Adds the next bytes to out, up to an object that is in a file. */
 static int gather(struct making *m, const struct call *c, uid_t uid) {
     int rc = 0;
     if (m->written == 0 && c->format != CALL_JSON)
@@ -137,7 +135,7 @@ static int submit(struct stream *st, struct call *c, const struct buffer *body, 
     return rc == 0 && job_ended(r.job.state) ? stream_job_ended(s, &r) : rc;
 }
 
-/* It has no job: the call fails, or the turn does. */
+/* There will be no job: the call fails, or the turn does. */
 static int refuse(struct stream *st, struct call *c, int rc) {
     switch (rc) {
     case -ENOENT: return st->codec->fail(st, c, ERROR_PICKLE, "its function, or a value that it lists, is not there");
@@ -151,7 +149,7 @@ static int refuse(struct stream *st, struct call *c, int rc) {
 
 static void went_on(void *arg, int rc);
 
-/* 0: it is whole, in the file. -EINPROGRESS: went_on goes on. */
+/* 0: the file is complete. -EINPROGRESS: went_on goes on. */
 static int go_on(struct making *m, const struct call *c, uid_t uid) {
     struct spool *sp = m->s->spool;
     int rc = m->left ? 0 : gather(m, c, uid);
@@ -163,7 +161,7 @@ static int go_on(struct making *m, const struct call *c, uid_t uid) {
     return m->left ? spool_copy_part(sp, m->from, m->from_at, m->asked, spec_of(m->job), m->written, went_on, m) : 0;
 }
 
-/* What the disk thread has done. 0, -ENOENT: of a value that has gone meanwhile; -errno */
+/* Counts the work of the disk thread. 0, -ENOENT: a value has gone meanwhile, -errno. */
 static int count(struct making *m, int rc) {
     if (m->out.size) {
         m->written += m->out.size;
@@ -221,7 +219,7 @@ static int start(struct stream *st, struct call *c) {
     m->user->making++;
     int rc = store_owner(s->store, st->id, &uid);
     if (rc == 0)
-        rc = measure(s, uid, c, &m->size); /* of what it names something may have gone */
+        rc = measure(s, uid, c, &m->size); /* a named object may have gone */
     if (rc == 0 && (rc = quota_output(m->user, (int64_t)m->size)) == 0)
         m->live = (int64_t)m->size;
     if (rc == 0)
@@ -243,7 +241,7 @@ static void start_next(struct user *u) {
     }
 }
 
-/* All of it is at hand, and goes into the row. */
+/* A small body goes into the row at once. */
 static int make_at_once(struct stream *st, struct call *c, uid_t uid, size_t size) {
     struct making m = {.s = st->s, .size = size};
     int rc = gather(&m, c, uid);

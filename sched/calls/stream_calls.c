@@ -78,7 +78,7 @@ static int grow(struct stream *st) {
 
 /* --- what they hold ---------------------------------------------------------------------------------------------- */
 
-#define LEND_MIN (64u * 1024u) /* bytes from which on a shared buffer is less than a copy */
+#define LEND_MIN (64u * 1024u) /* bytes from which on sharing a buffer costs less than a copy */
 
 void stream_hold(struct stream *st, struct call *c, size_t bytes) {
     c->held += bytes;
@@ -123,7 +123,7 @@ void stream_drop_answer(struct call *c) {
 
 /* --- coming and going -------------------------------------------------------------------------------------------- */
 
-/* That call was answered before the stream was read anew; asked for one number after the other. */
+/* Whether that call was answered before this reading of the stream; the numbers come in order. */
 static bool done_before(struct stream *st, uint64_t number);
 
 int stream_add(struct stream *st, uint64_t id, int64_t end, struct call **out) {
@@ -213,9 +213,8 @@ void stream_calls_free(struct stream *st) {
 
 /* --- the numbers of those that are answered ----------------------------------------------------------------------- */
 
-/* Runs from row.call on, by turns: so many that are not answered, so many that are, each 7 bits a byte, the lowest
- * first and the top bit where more follow. RUNS stands before them. An older ppfs kept a bit a call; its first bit was
- * always 0. */
+/* Lengths of runs from row.call on, of unanswered and answered calls by turns, as LEB128 behind a byte RUNS. An older
+ * ppfs kept a bit for each call; its first bit was always 0. */
 enum { RUNS = 1 };
 
 static int put_number(struct buffer *b, uint64_t n) {
@@ -249,7 +248,7 @@ static int put_run(struct buffer *b, uint64_t *at, uint64_t from, uint64_t to) {
     return rc;
 }
 
-/* To the next run. What is damaged ends here: those calls run again. */
+/* To the next run. A damaged one is the last: its calls run again. */
 static void next_run(struct before *w) {
     uint64_t skip, size, most = UINT64_MAX - w->to;
     if (get_number(w, &skip) && skip < most && get_number(w, &size) && size < most - skip) {
@@ -297,7 +296,7 @@ static bool done_before(struct stream *st, uint64_t number) {
     return w->runs.size && number >= w->from;
 }
 
-/* What the parser has yet to meet again. */
+/* Writes the runs that the parser has not reached again. */
 static int put_rest(const struct before *w, struct buffer *b, uint64_t *at, uint64_t next_call) {
     struct before rest = *w;
     int rc = 0;

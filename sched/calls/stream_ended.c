@@ -1,5 +1,5 @@
-/* What a job of its own has answered goes to the stream whose call it was. Bodies that are files come in pieces,
- * through the disk thread, a piece a turn: what a program prints may be a gigabyte, and nobody is to wait for that. */
+/* The answer of a call job goes to its stream. Bodies in files come through the disk thread, a piece a turn, because a
+ * program may print a gigabyte and nobody else is to wait for it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +16,13 @@ struct ending {
     struct sched *s;
     struct user *user;
     struct job_row row;
-    uint64_t loaded; /* of the stream whose call it goes to: one that is read anew begins anew */
-    int at;          /* which of these */
+    uint64_t loaded; /* of its stream: a stream that is read anew begins anew */
+    int at;          /* which of the two */
     bool found;      /* its body was looked up: */
     struct body body;
-    int64_t off;             /* so much of it has gone on */
+    int64_t off;             /* bytes passed on */
     int unreadable;          /* errno */
-    struct buffer piece;     /* the last one of VALUE stays here */
+    struct buffer piece;     /* the last piece of VALUE stays here */
     struct json_string text; /* of a program that succeeded, instead */
     size_t counted;          /* bytes of text that user.answers has */
 };
@@ -56,12 +56,12 @@ static enum stream_error error_of(const struct job *j) {
     return j->attempt ? ERROR_RAISED : ERROR_REFUSED;
 }
 
-/* Of a call that raised the worker has made the whole ERROR. */
+/* Whether the worker has made the whole ERROR: the call raised. */
 static bool told_itself(const struct job *j) {
     return j->state != JOB_DONE && work_told(j->kind) == WORK_CALL && error_of(j) == ERROR_RAISED;
 }
 
-/* The body to go on, false: none. */
+/* The next body; false: there is none. */
 static bool body_at(const struct ending *e, enum job_body *b) {
     const struct job *j = &e->row.job;
     enum job_body result = job_result_body(j->kind);
@@ -98,7 +98,7 @@ static int answer(struct stream *st, struct call *c, struct ending *e) {
     return st->codec->fail(st, c, ERROR_DIED, stream_no_room);
 }
 
-/* The piece goes on. */
+/* Passes the piece on. */
 static int take(struct ending *e, struct stream *st, struct call *c) {
     const struct buffer *p = &e->piece;
     bool program = is_program(&e->row.job) && e->row.job.state == JOB_DONE;
@@ -133,7 +133,7 @@ static int find_body(struct ending *e, enum job_body b) {
     e->off = 0;
     e->piece.size = 0;
     if (e->body.size > (int64_t)FRAME_WHOLE_MAX) {
-        e->unreadable = e->at == VALUE ? EFBIG : 0; /* what a program that failed has printed can be left out */
+        e->unreadable = e->at == VALUE ? EFBIG : 0; /* the output of a failed program can be left out */
         e->body.size = 0;
     }
     return e->at == VALUE && !e->body.size && is_program(&e->row.job) ? json_string_end(&e->text) : 0;
@@ -142,7 +142,7 @@ static int find_body(struct ending *e, enum job_body b) {
 static void was_loaded(void *arg, int rc);
 static void go_on(struct ending *e, struct stream *st, struct call *c, int rc);
 
-/* Goes on: 0 when all is there, -EINPROGRESS: was_loaded goes on, -errno. */
+/* Reads on. 0: all is there, -EINPROGRESS: was_loaded goes on, -errno. */
 static int gather(struct ending *e, struct stream *st, struct call *c) {
     int rc = 0;
     for (; e->at < TEXTS; e->at++, e->found = false) {
@@ -182,7 +182,7 @@ static struct call *call_of(const struct ending *e, struct stream **st) {
     return c && (*st)->loaded == e->loaded ? c : NULL;
 }
 
-/* What it answers is in the log with this turn: then the job goes. */
+/* The answer is in the log with this turn, and then the job is removed. */
 static void was_loaded(void *arg, int rc) {
     struct ending *e = arg;
     struct sched *s = e->s;
@@ -191,7 +191,7 @@ static void was_loaded(void *arg, int rc) {
     bool whole = rc >= 0 && (size_t)rc == e->piece.size;
     if (!whole && e->at == VALUE)
         e->unreadable = EIO;
-    else if (!whole) /* of what a program that failed has printed not all found room */
+    else if (!whole) /* the output of a failed program is cut for want of room */
         e->off = e->body.size;
     rc = c && whole ? take(e, st, c) : 0;
     go_on(e, st, c, rc);
@@ -237,7 +237,7 @@ void stream_endings(struct user *u, bool all) {
     for (bool more = e && (all || !u->ending); more; e = next) {
         struct stream *st;
         next = TAILQ_NEXT(e, waits);
-        more = all && e != last; /* who comes to wait again comes behind it */
+        more = all && e != last; /* an ending that has to wait again queues behind it */
         TAILQ_REMOVE(&u->endings, e, waits);
         if (!all)
             u->ending = e;

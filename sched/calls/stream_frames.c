@@ -30,7 +30,7 @@ static int put(struct stream *st, uint8_t kind, uint64_t id, const void *bytes, 
     return rc;
 }
 
-/* What stands in out from there on. */
+/* Keeps the bytes of out from there on. */
 static void keep(struct stream *st, const struct call *c, enum kept_kind kind, size_t from) {
     stream_keep(st, c->number, kind, st->out.bytes + from, st->out.size - from, NULL);
 }
@@ -44,7 +44,7 @@ static int put_answer(struct stream *st, struct call *c, uint8_t kind, const voi
     return stream_answered(st, c);
 }
 
-/* Takes the frames over. 0; -ENOMEM: they stay. */
+/* Takes over the frames. 0; -ENOMEM: the caller keeps them. */
 static int put_large(struct stream *st, struct call *c, struct chunks *frames) {
     struct pieces also = {0};
     int rc = chunks_take(&st->large, &st->out, &st->user->answers);
@@ -88,7 +88,7 @@ static int part(struct pieces *to, const void *bytes, size_t size, size_t *accou
     return chunks_body(&to->frames) + size > FRAME_WHOLE_MAX ? -EFBIG : chunks_add(&to->frames, bytes, size, account);
 }
 
-/* One that came in pieces goes to the log as it was put together. */
+/* A large answer, which came in pieces, goes to the log without a copy. */
 static int answer(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size) {
     uint8_t frame = kind == ANSWER_VALUE ? FRAME_RESULT : FRAME_ERROR;
     struct chunks *frames = &c->pieces.frames;
@@ -112,7 +112,7 @@ static int output(struct stream *st, struct call *c, enum output_kind which, con
     char piece[4097];
     size_t from = st->out.size;
     stream_mark(st);
-    int rc = store_touch(st->s->store); /* first: where it fails nothing was printed */
+    int rc = store_touch(st->s->store); /* first: if it fails nothing was printed */
     for (size_t n; size && rc == 0; p += n, size -= n) {
         n = size < sizeof piece - 1 ? size : sizeof piece - 1;
         piece[0] = which == OUTPUT_STDERR ? 2 : 1;
@@ -128,7 +128,7 @@ static int output(struct stream *st, struct call *c, enum output_kind which, con
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
 
-/* The input cannot be understood from here on: nothing of it is read any more, and the reader is told. */
+/* The input makes no sense from here on: parsing ends, and the reader is told why. */
 static int broken(struct stream *st, const char *why) {
     struct call *c;
     int rc = stream_add(st, 0, st->in_size, &c);
@@ -141,7 +141,7 @@ static int broken(struct stream *st, const char *why) {
     return rc < 0 || !c ? rc : fail(st, c, ERROR_REFUSED, why);
 }
 
-/* The body is at body; when that is the memory of parts, a large one keeps it. */
+/* Takes the body of a CALL; a large one keeps the memory of parts, if the body is there. */
 static int set_call(struct stream *st, struct call *c, const char *body, size_t size) {
     size_t options = size >= 4 ? (uint8_t)body[2] | (size_t)(uint8_t)body[3] << 8 : 0;
     uint8_t format = size >= 4 ? (uint8_t)body[0] : 255;
@@ -180,7 +180,7 @@ static int cancel(struct stream *st, struct call *c) {
     return rc < 0 ? rc : fail(st, c, 0, NULL);
 }
 
-/* What measured run times are kept by: the function's hash; where the pickle has it, the stream. */
+/* The key of measured run times: the function's hash, or the stream if the pickle has the function. */
 static uint64_t function_key(const struct stream *st, const struct call *c) {
     uint64_t head[2];
     const uint8_t *hash = call_function(c);
@@ -212,7 +212,7 @@ static int take_call(struct stream *st, uint64_t id, const char *body, size_t si
 static int cancel_all(struct stream *st, uint64_t id) {
     struct call *c;
     int rc = 0;
-    while (rc == 0 && (c = stream_call_of(st, id))) /* an id that was used twice means all of them */
+    while (rc == 0 && (c = stream_call_of(st, id))) /* all calls with that id */
         rc = cancel(st, c);
     return rc;
 }
@@ -227,13 +227,13 @@ static int take_whole(struct stream *st, const struct frame *f, const char *body
     case FRAME_CALL: return take_call(st, f->id, body, size, end);
     case FRAME_CANCEL:
     case FRAME_RELEASE: return urgent(st, f);
-    default: return 0; /* one that may be skipped */
+    default: return 0; /* a skippable frame */
     }
 }
 
 /* --- frames out of bytes ----------------------------------------------------------------------------------------- */
 
-/* The frame st->part is whole; its bytes, and those of the PARTs before it, are in parts. */
+/* The frame st->part is complete; parts has its bytes, behind those of the PARTs before it. */
 static int end_frame(struct stream *st, int64_t end) {
     st->in_frame = false;
     if (st->part.kind == FRAME_PART)
@@ -243,7 +243,7 @@ static int end_frame(struct stream *st, int64_t end) {
     return rc;
 }
 
-/* One that is whole where it is. */
+/* Takes a frame that is complete in the caller's bytes. */
 static int take_frame(struct stream *st, const struct frame *f, int64_t end) {
     const char *why = stream_refuses(st->parts.size, st->part.id, f);
     if (why)
@@ -255,7 +255,7 @@ static int take_frame(struct stream *st, const struct frame *f, int64_t end) {
     return rc < 0 ? rc : end_frame(st, end);
 }
 
-/* The header of one that is not: its body is put together as it comes. Returns the bytes taken or -errno. */
+/* Begins a frame whose body is gathered as it comes. Returns the bytes taken or -errno. */
 static int64_t begin_frame(struct stream *st, const char *bytes, size_t size) {
     struct frame f;
     size_t n = FRAME_HEADER - st->carry.size < size ? FRAME_HEADER - st->carry.size : size;
@@ -277,7 +277,7 @@ static int64_t begin_frame(struct stream *st, const char *bytes, size_t size) {
     return rc < 0 ? rc : (int64_t)n;
 }
 
-/* Goes on in the frame that has begun; *at moves on. offset: of bytes[0] in the input. */
+/* Continues the frame that has begun, and advances *at. offset: of bytes[0] in the input. */
 static int go_on(struct stream *st, const char *bytes, size_t size, size_t *at, int64_t offset) {
     size_t n = st->left < size - *at ? st->left : size - *at;
     int rc = buffer_add(&st->parts, bytes + *at, n);
@@ -286,7 +286,7 @@ static int go_on(struct stream *st, const char *bytes, size_t size, size_t *at, 
     return rc < 0 || st->left ? rc : end_frame(st, offset + (int64_t)*at);
 }
 
-/* Stops where there is no room, between two frames. */
+/* Stops between two frames when there is no room. */
 static int64_t parse(struct stream *st, const char *bytes, size_t size) {
     size_t at = st->parsed < FRAME_MAGIC_SIZE ? FRAME_MAGIC_SIZE - (size_t)st->parsed : 0;
     int64_t n = 0;
@@ -318,7 +318,7 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
     return (int64_t)(stream_is_parsed(st) ? size : at);
 }
 
-/* A frame that is cut off at the end is dropped: its write was never answered, or the writer meant it so. */
+/* A frame that is cut off at the end is dropped: its write was never answered, or the writer stopped there. */
 static int finish(struct stream *st) {
     buffer_free(&st->carry);
     buffer_free(&st->parts);

@@ -10,12 +10,12 @@
 #define PPFS_STREAM_INT_H
 #include "sched/calls/stream.h"
 
-#define STREAMS_ACTIVE 1024u /* streams in memory that have something to do */
-#define STREAMS_IDLE 64u     /* others that stay there; those that had nothing to do for longest leave it */
-#define STREAMS_ROOMY 64u    /* when more than that are in memory, each has less of it */
-#define STREAM_PENDING 8192u /* calls that wait for a worker, or whose jobs have just been queued */
+#define STREAMS_ACTIVE 1024u /* streams in memory with work */
+#define STREAMS_IDLE 64u     /* idle streams in memory; the longest idle ones leave it */
+#define STREAMS_ROOMY 64u    /* with more streams than that in memory each may hold less */
+#define STREAM_PENDING 8192u /* calls that wait for a worker, or for their jobs to start */
 #define STREAM_READ (256u * 1024u)
-#define PARSED_TURN (4 << 20)     /* bytes of its input that are taken in a turn */
+#define PARSED_TURN (4 << 20)     /* bytes of its input parsed in a turn */
 #define STREAM_HELD (64u << 20)   /* bytes of calls, and of answers that wait for older ones, that are kept in memory */
 #define STREAM_BEHIND (16u << 20) /* bytes of answers on the way to the disk at which no more calls are sent */
 
@@ -23,39 +23,39 @@
 
 /* stream_list.c */
 #define STREAMS_TIMER_US 25000
-void streams_timer_on(struct sched *s); /* lease_timer is due so soon, if it was not */
+void streams_timer_on(struct sched *s); /* makes lease_timer due within STREAMS_TIMER_US */
 int calls_make(struct sched *s);        /* 0 or -ENOMEM */
 void calls_free(struct sched *s);
 struct stream *stream_find(struct sched *s, uint64_t job);
-struct stream *stream_first(const struct sched *s); /* of all in memory; the next: LIST_NEXT(st, all) */
-unsigned streams_active(const struct sched *s);     /* have something to do */
-/* There is a place in memory for one more: of those that others leave, a user gets all but a sixteenth. */
+struct stream *stream_first(const struct sched *s); /* of those in memory; the next: LIST_NEXT(st, all) */
+unsigned streams_active(const struct sched *s);     /* the number of streams with work */
+/* Whether one more stream may enter memory: a user gets all free places but a sixteenth. */
 bool streams_room(const struct sched *s, const struct user *u);
 size_t stream_share(const struct stream *st); /* bytes that it may hold */
 void stream_enters(struct stream *st);        /* memory */
 void stream_leaves(struct stream *st);
-struct stream *stream_to_evict(const struct sched *s); /* of too many that have nothing to do; NULL: none */
+struct stream *
+stream_to_evict(const struct sched *s); /* the next idle stream to leave memory; NULL: there are not too many */
 void stream_becomes(struct stream *st, enum stream_state to);
-void stream_mark(struct stream *st);            /* this turn has something to do for it */
-void stream_rest(struct stream *st, bool idle); /* whether it has nothing to do */
-/* it runs long: should ppfs die now, that is written down */
+void stream_mark(struct stream *st);            /* it has work in this turn */
+void stream_rest(struct stream *st, bool idle); /* it has nothing to do, or has again */
+/* a call runs long: notes it for the count of deaths, should ppfs die now */
 void stream_suspect(struct stream *st, const struct call *c);
 
-static inline size_t stream_unwritten(const struct stream *st) { /* bytes of answers that wait for the disk thread */
+static inline size_t stream_unwritten(const struct stream *st) { /* bytes of its answers that wait for the disk */
     return st->large.size + st->out.size;
 }
-/* The parser stops here; not in the middle of a call that others of its user wait for, nor before a call whose job goes
- * on, for it was there before. What workers have may wait for what comes. */
+/* The parser stops; but not within a call that other streams of its user wait for, nor before a call whose job goes on. */
 static inline bool stream_full(const struct stream *st) {
     bool many = st->pending + st->fresh_jobs >= STREAM_PENDING;
     bool much = st->held >= STREAM_HELD || st->held - st->sent >= stream_share(st);
     return st->storing || ((many || much) && !stream_has_large(st) && st->unmet.at == st->unmet.count);
 }
-/* A call with a job of its own is answered, or STARTED is said of it. */
+/* A call job is answered, or its STARTED is sent. */
 static inline void stream_job_known(struct stream *st, const struct call *c) {
     st->fresh_jobs -= c->state == CALL_JOB && !c->told;
 }
-/* All that was read is answered, and that is in the log or goes there now. */
+/* All parsed calls are answered, and the answers are in the log or on the way there. */
 static inline bool stream_all_said(const struct stream *st) {
     return !st->count && (st->said == st->next_call || !st->wrote_down);
 }

@@ -15,7 +15,7 @@ static size_t skip(const char *text, size_t size, size_t at, const char *what) {
     return at + n <= size && memcmp(text + at, what, n) == 0 ? at + n : size;
 }
 
-/* What measured run times are kept by: the name, where "call" is the first key; else the stream. */
+/* The key of measured run times: the name if "call" is the first key, else the stream. */
 static uint64_t function_key(const struct stream *st, const char *line, size_t size) {
     size_t at = skip(line, size, skip(line, size, skip(line, size, skip(line, size, 0, "{"), "\"call\""), ":"), "\"");
     const char *end = at < size ? memchr(line + at, '"', size - at) : NULL;
@@ -24,7 +24,7 @@ static uint64_t function_key(const struct stream *st, const char *line, size_t s
 
 /* One complete line. Blank ones are no calls. */
 static int take_line(struct stream *st, const char *line, size_t size, int64_t end) {
-    size_t mark = json_text_mark(line, size); /* of this file, or of one that was written behind others */
+    size_t mark = json_text_mark(line, size); /* a byte order mark, of this file or of one appended to it */
     line += mark;
     size -= mark;
     st->lines++;
@@ -85,12 +85,12 @@ static int64_t parse(struct stream *st, const char *bytes, size_t size) {
     return rc < 0 ? rc : (int64_t)at;
 }
 
-/* A last line without its newline is a line. */
+/* A last line without a newline counts. */
 static int finish(struct stream *st) {
     return st->carry.size || st->skipping ? take_carried(st, st->in_size) : 0;
 }
 
-/* It may wait for long: it takes no more memory than it needs. */
+/* A waiting answer takes no more memory than it needs. */
 static int keep(struct call *c, const char *text, size_t size) {
     char *line = malloc(size + 1);
     if (!line)
@@ -121,7 +121,7 @@ static int part(struct pieces *to, const void *bytes, size_t size, size_t *accou
     return rc;
 }
 
-/* A value is a line as it is; of an error the first line is the sentence, the rest its traceback. */
+/* A value is a line; the first line of an error is the sentence, the rest its traceback. */
 static int answer_whole(struct stream *st, struct call *c, enum answer_kind kind, const void *bytes, size_t size) {
     const char *text = bytes;
     while (size && text[size - 1] == '\n')
@@ -144,7 +144,7 @@ static int answer(struct stream *st, struct call *c, enum answer_kind kind, cons
     int rc = buffer_add(text, bytes, size);
     if (rc < 0)
         return rc;
-    if (kind == ANSWER_VALUE && !memchr(text->bytes, '\n', text->size - 1)) { /* a large one is not copied once more */
+    if (kind == ANSWER_VALUE && !memchr(text->bytes, '\n', text->size - 1)) { /* a large value is not copied again */
         if (text->bytes[text->size - 1] != '\n')
             rc = buffer_add(text, "\n", 1);
         return rc < 0 ? rc : stream_answered(st, c);
@@ -168,7 +168,7 @@ static int started(struct stream *st, struct call *c) {
     return 0;
 }
 
-/* What calls print is in info/NAME/stdout and stderr, all together. */
+/* The output of all calls goes to info/NAME/stdout and stderr. */
 static int output(struct stream *st, struct call *c, enum output_kind which, const void *bytes, size_t size) {
     stream_mark(st);
     int rc = store_touch(st->s->store);
@@ -187,12 +187,12 @@ static int advance(struct stream *st, struct call *c) {
         stream_keep(st, c->number, KEPT_WHOLE, line->bytes, line->size, NULL);
         return buffer_add(&st->out, line->bytes, line->size);
     }
-    int rc = chunks_take(&st->large, &st->out, &st->user->answers); /* what is before it */
+    int rc = chunks_take(&st->large, &st->out, &st->user->answers); /* the earlier answers */
     if (rc == 0)
         rc = chunks_take(&one, line, &st->user->answers);
     if (rc == 0)
         rc = chunks_share(&one, &also.frames);
-    if (rc < 0) /* kept as one that waits (stream_kept_gather) */
+    if (rc < 0) /* kept as a waiting answer (stream_kept_gather) */
         chunks_give(&one, line);
     pieces_count(&c->pieces, &st->user->answers);
     if (rc < 0)

@@ -11,7 +11,7 @@ struct kept {
     size_t *account; /* counts it and size */
     uint64_t number;
     enum kept_kind kind;
-    uint64_t stage;       /* as long as it is on the way to the log */
+    uint64_t stage;       /* while it is on the way to the log */
     struct pieces pieces; /* before bytes */
     size_t size;
     char bytes[];
@@ -20,7 +20,7 @@ struct kept {
 struct kept_set { /* of a stream that is not in memory */
     LIST_ENTRY(kept_set) next;
     uint64_t stream;
-    bool fresh; /* it left memory in this turn: what it has goes with this turn's commit */
+    bool fresh; /* its stream left memory in this turn: dropped with this turn's commit */
     struct kept_list list;
 };
 
@@ -62,7 +62,7 @@ static void empty(struct kept_list *list) {
     }
 }
 
-/* What JSON calls print is in the log with its turn, whatever else is on the way. */
+/* The output of JSON calls is in the log with its turn, whatever else is under way. */
 void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const void *bytes, size_t size,
                  struct pieces *p) {
     bool printed = kind <= KEPT_STDERR;
@@ -209,7 +209,7 @@ static void find_ends(struct stream *st) {
     }
 }
 
-/* Where the rest finds no memory the pieces are lost, and the call runs again. */
+/* Without memory for the rest the pieces are lost, and the call runs again. */
 static int answer(struct stream *st, struct call *c, struct kept *k) {
     enum answer_kind kind = k->kind == KEPT_VALUE ? ANSWER_VALUE : ANSWER_ERROR;
     if (pieces_any(&k->pieces))
@@ -252,11 +252,11 @@ int stream_kept_replay(struct stream *st) {
         if (k->number >= st->next_call)
             continue;
         struct call *c = stream_call(st, k->number);
-        bool ran = c && (c->state == CALL_SENT || (c->state == CALL_JOB && c->goes_on)); /* nothing else was sent yet */
+        bool ran = c && (c->state == CALL_SENT || (c->state == CALL_JOB && c->goes_on)); /* sent before this reading */
         bool goes_on = ran && k->kind < KEPT_VALUE;
         bool wanted = goes_on || (c && c->state == CALL_PENDING && c->ends);
         if (wanted && (rc = say(st, c, k)) < 0)
-            break; /* it is said again, when it was read anew once more */
+            break; /* the next reading says it again */
         TAILQ_REMOVE(&st->replay, k, next);
         free_kept(k);
     }

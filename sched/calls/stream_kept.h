@@ -1,4 +1,4 @@
-/* What calls have answered and printed and no commit has kept yet. See stream_kept.c. */
+/* Answers and output of calls that are not committed yet. See stream_kept.c. */
 #ifndef PPFS_STREAM_KEPT_H
 #define PPFS_STREAM_KEPT_H
 #include "sched/calls/call.h"
@@ -9,11 +9,11 @@ enum kept_kind {
     KEPT_NOTHING,
     KEPT_STDOUT,
     KEPT_STDERR,
-    KEPT_PRINTED, /* both, as they go out */
-    KEPT_VALUE,   /* from here on: the end of a call */
+    KEPT_PRINTED, /* stdout and stderr, as they go out */
+    KEPT_VALUE,   /* this kind and the next ones end a call */
     KEPT_ERROR,
-    KEPT_WHOLE, /* its answer as it goes out */
-    KEPT_FAILED /* the sentence why it died, with its zero */
+    KEPT_WHOLE, /* the answer as it goes out */
+    KEPT_FAILED /* the sentence why the call failed, with its zero */
 };
 TAILQ_HEAD(kept_list, kept);
 
@@ -24,14 +24,14 @@ void stream_keep(struct stream *st, uint64_t number, enum kept_kind kind, const 
 /* Of one that has not met that call yet, or is not in memory. False: there is no memory, and nothing was kept. */
 bool stream_keep_away(struct user *u, uint64_t stream, uint64_t number, enum kept_kind kind, const void *bytes,
                       size_t size, struct pieces *p);
-void stream_kept_logged(struct stream *st, uint64_t stage);       /* up to that stage it is in the log with this turn */
-bool stream_kept_ended(const struct stream *st, uint64_t number); /* that call is going to be answered from here */
-void stream_kept_gather(struct stream *st);                       /* before it leaves memory, as a commit has failed */
+void stream_kept_logged(struct stream *st, uint64_t stage); /* all up to that stage is in the log with this turn */
+bool stream_kept_ended(const struct stream *st, uint64_t number); /* whether the end of that call is kept */
+void stream_kept_gather(struct stream *st);                       /* before it leaves memory after a failed commit */
 /* it leaves memory; what it has stays until the commit, or until it is read anew ... */
 void stream_kept_leave(struct stream *st);
 void stream_kept_load(struct stream *st);  /* ... which this is */
 int stream_kept_replay(struct stream *st); /* answers calls that the parser has read again. 0 or -errno */
-void stream_kept_turned(struct sched *s, bool committed); /* at the end of a turn: what all streams have */
+void stream_kept_turned(struct sched *s, bool committed); /* at the end of a turn, for all streams */
 void stream_kept_end(struct sched *s, uint64_t stream);   /* it ends with this turn's commit */
 void stream_kept_free(struct sched *s);
 #endif

@@ -1,4 +1,4 @@
-/* The two logs of a stream: what was written to it, what it answered.
+/* The two logs of a stream: its input and its answers.
  *
  * Small pieces are rows of the database. A piece of more than INLINE_MAX bytes is written by the disk thread into the
  * log's file, at the offset that it has in the log, and then a row says that it is there. So what is committed is in
@@ -47,8 +47,8 @@ struct piece {
     struct chunks bytes;
     struct iovec *parts;
     int64_t start;
-    uint64_t stage;         /* of what is kept of them: stream_kept.c */
-    struct stream_row row;  /* how far the stream is with them ... */
+    uint64_t stage;         /* of their kept copies: stream_kept.c */
+    struct stream_row row;  /* position of the stream with these answers ... */
     struct buffer answered; /* ... and which calls are answered */
 };
 
@@ -115,7 +115,7 @@ static int flush(struct stream *st, enum job_body b, struct buffer *what, int64_
     return rc;
 }
 
-/* Nothing of it is on the way, and no more than a row. */
+/* Appends out, which is at most a row; nothing is on the way to the disk. */
 static int flush_out(struct stream *st) {
     int rc = flush(st, BODY_RESULT, &st->out, &st->out_size);
     if (rc == 0)

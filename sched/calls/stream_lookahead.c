@@ -83,7 +83,7 @@ void stream_lookahead_free(struct lookahead *l) {
     *l = (struct lookahead){0};
 }
 
-/* What the parser has taken needs no look: it goes on from there, with what the parser has of a frame. */
+/* The lookahead never lags behind the parser: it skips to there, with the parser's state of a frame. */
 static void catch_up(struct stream *st) {
     struct lookahead *l = &st->lookahead;
     if (st->parsed < l->at)
@@ -150,7 +150,8 @@ int stream_lookahead(struct stream *st, const char *bytes, size_t size) {
     if (!st->codec->lookahead || l->over || l->reading || stream_is_parsed(st))
         return 0;
     catch_up(st);
-    if (l->at < begin || l->at >= st->in_size) /* behind: stream_lookahead_on comes here; or the parser has it all */
+    if (l->at < begin ||
+        l->at >= st->in_size) /* stream_lookahead_on is to come here first, or the parser has taken it all */
         return 0;
     return st->codec->lookahead(st, bytes + (l->at - begin), (size_t)(st->in_size - l->at));
 }
@@ -165,7 +166,7 @@ static void was_read(void *arg, int rc) {
     if (rc > 0 && !st->s->stopping)
         sched_check(st->s, st->codec->lookahead(st, st->lookahead.buffer, (size_t)rc));
     else
-        st->lookahead.over = true; /* the parser will find that out too */
+        st->lookahead.over = true; /* the parser will end there, too */
     sched_tick(st->s);
 }
 
@@ -181,7 +182,7 @@ int stream_lookahead_on(struct stream *st) {
         l->skip -= (uint64_t)n;
         l->at += n;
     }
-    if (l->at >= in_log) { /* what this turn has brought was looked at as it came, or is now */
+    if (l->at >= in_log) { /* the input of this turn is looked at as it comes */
         int64_t left = st->in_size - l->at;
         return left > 0 ? st->codec->lookahead(st, st->tail.bytes + st->tail.size - left, (size_t)left) : 0;
     }

@@ -11,15 +11,15 @@
 #include "sched/hosts/hosts.h"
 #include "sched/hosts/state.h"
 
-#define WAYS 16u    /* places where the number of a key may be */
-#define KEEP 0.8    /* of what was known, at each run */
-#define ALIKE 0.5   /* runs that differ by less of their mean are alike */
-#define SLOWER 1.25 /* less is no difference */
+#define WAYS 16u    /* places of a key: its set of the cache */
+#define KEEP 0.8    /* weight of the old mean at each run */
+#define ALIKE 0.5   /* runs with less spread than that part of the mean are alike */
+#define SLOWER 1.25 /* a smaller ratio is no difference */
 #define WEIGH_US 1000000
-#define DOUBT 3u       /* failures in a row, on a host where none has succeeded, from which on it is doubted ... */
-#define DOUBT_LATE 50u /* ... and where some have */
-#define TRIES_MAX 4u   /* so often the pause doubles; then nothing is doubted that has worked nowhere */
-#define NAME_MAX_HASHED 256u /* bytes of a name that tell it from others */
+#define DOUBT 3u             /* failures in a row that make a function doubted on a host without a success ... */
+#define DOUBT_LATE 50u       /* ... and on a host with one */
+#define TRIES_MAX 4u         /* doublings of the pause; then a function that has worked nowhere is not doubted */
+#define NAME_MAX_HASHED 256u /* bytes of a name that count */
 
 /* --- functions --------------------------------------------------------------------------------------------------- */
 
@@ -169,7 +169,7 @@ bool estimate_doubts(const struct host *h, unsigned function) {
         return false;
     if (all->worked[function])
         return all->worked[function] != h->serial;
-    return !all->elsewhere[function] && t.tries < TRIES_MAX; /* nobody else has shown so far that it can work */
+    return !all->elsewhere[function] && t.tries < TRIES_MAX; /* no other host has shown that it can work */
 }
 
 bool estimate_shuns(const struct host *h, unsigned function) {
@@ -194,7 +194,7 @@ unsigned estimate_doubted(const struct host *h) {
 
 /* --- hosts ------------------------------------------------------------------------------------------------------- */
 
-/* Adds how each host that is sure of that function compares with the fastest of them, if there are two. */
+/* Compares the hosts that are sure of that function with the fastest of them, if there are two. */
 static void compare(struct sched *s, unsigned function) {
     float fastest = 0;
     unsigned sure = 0;

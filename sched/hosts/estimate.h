@@ -1,8 +1,7 @@
-/* How long functions run, on each host: what host_choose and the leases go by. A function is what can be told apart for
- * nothing: the SHA-256 that a stream sends it by, the name in a JSON call; calls that say neither are one function for
- * each stream, and the jobs of one directory that are of one kind are one, too. Numbers stand for functions: 1 to
- * ESTIMATE_MAX, 0 for none. The table is bounded: a number that was not used for long goes to another function, and then
- * what is known of it is forgotten. Only sched/ includes this. */
+/* Run times of functions on each host, for host_choose and the leases. A function is what can be told apart at no cost:
+ * the SHA-256 in a stream, the name in a JSON call; other calls of one stream are one function, and so are the jobs of
+ * one kind in one directory. Functions have numbers from 1 to ESTIMATE_MAX, 0 for none. A number that was not used for
+ * long goes to another function, and its run times are forgotten. Only sched/ includes this. */
 #ifndef PPFS_SPEED_H
 #define PPFS_SPEED_H
 #include <stdbool.h>
@@ -10,51 +9,50 @@
 
 #include "sched/job/job.h"
 
-#define ESTIMATE_MAX 256u /* functions that are known at once */
+#define ESTIMATE_MAX 256u /* functions known at once */
 
 struct host;
 struct sched;
 
-struct took {     /* microseconds of one function on one host, newer runs count more */
-    float us;     /* 0: not measured */
-    float spread; /* how far runs are from that; as large as itself after the first one */
-    uint32_t of;  /* speeds.given of its number then: another, and this is of a function that had the number before */
-    uint16_t failed; /* runs in a row that have failed there */
-    uint8_t tries;   /* pieces that it was given since it is doubted */
-    bool worked;     /* one has succeeded there */
-    int64_t until;   /* clock_us: while it is doubted it gets the next piece then */
+struct took {        /* run time of one function on one host; newer runs count more */
+    float us;        /* mean, microseconds; 0: not measured */
+    float spread;    /* mean deviation; as large as the mean after the first run */
+    uint32_t of;     /* estimates.given of its number; another: these are of an earlier function */
+    uint16_t failed; /* failed runs in a row */
+    uint8_t tries;   /* runs tried since it is doubted */
+    bool worked;     /* a run has succeeded */
+    int64_t until;   /* clock_us: the next try, while it is doubted */
 };
 
 uint64_t estimate_key(uint64_t a, uint64_t b); /* never 0 */
 uint64_t estimate_key_text(const char *text, size_t size);
-unsigned estimate_function(struct sched *s, uint64_t key);                       /* its number; a new one perhaps */
-void estimate_note(struct host *h, unsigned function, double us, unsigned runs); /* so many took us each */
-/* What it takes there: as measured; else by other hosts, and how this one compares with them; 0: nobody knows. */
+unsigned estimate_function(struct sched *s, uint64_t key);                       /* its number, perhaps a new one */
+void estimate_note(struct host *h, unsigned function, double us, unsigned runs); /* records so many runs of us each */
+/* Its run time there: measured, or by other hosts and the speed of this one; 0: unknown. */
 double estimate_us(const struct host *h, unsigned function);
-/* By how much it takes longer there than on the fastest host; 0 also where that is not sure, or less than a quarter. */
+/* The excess over the fastest host; 0 also if that is unsure, or less than a quarter. */
 double estimate_excess(const struct host *h, unsigned function);
-bool estimate_sure(const struct host *h, unsigned function); /* runs there are alike, and there were some */
-/* Runs there take so long, but for a few; false: they are not alike, or one that is under way there takes longer. */
+bool estimate_sure(const struct host *h, unsigned function); /* there were runs, and they are alike */
+/* The usual range of run times there; false: runs are not alike, or one under way takes longer. */
 bool estimate_span(const struct host *h, unsigned function, double *least, double *most);
-/* for sure, by a quarter and more */
+/* surely, by a quarter or more */
 bool estimate_faster(const struct host *h, const struct host *than, unsigned function);
 /* A run has ended there by itself: returned, raised or with any exit status; not lost, not timed out. */
 void estimate_ended(struct host *h, unsigned function, bool failed);
-/* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. It gets one of them
- * at a time, after 1, 2, 4 ... 16 s, until one succeeds. */
+/* Runs of that function fail there and, as far as is known, nowhere else: something may be missing. The host gets one
+ * run at a time, after 1, 2, 4 ... 16 s, until one succeeds. */
 bool estimate_doubts(const struct host *h, unsigned function);
-bool estimate_shuns(const struct host *h, unsigned function); /* and it is not yet time for the next */
-void estimate_tries(struct host *h, unsigned function);       /* it is given one */
-unsigned estimate_doubted(const struct host *h);              /* functions that are doubted there; walks over all */
-void estimate_weigh(struct sched *s);                         /* compares the hosts, at most once a second */
+bool estimate_shuns(const struct host *h, unsigned function); /* doubted, and the next try is not due */
+void estimate_tries(struct host *h, unsigned function);       /* a run is given to it */
+unsigned estimate_doubted(const struct host *h); /* the number of functions doubted there; a walk over all */
+void estimate_weigh(struct sched *s);            /* compares the hosts, at most once a second */
 
-/* its function; stream: that it is a call of, 0 = none */
+/* the job's function; stream: whose call it runs, 0: none */
 unsigned estimate_of_job(struct sched *s, const struct job *j, uint64_t stream);
-/* for who only looks: 0 when the table does not have it */
+/* as the above, for queries: 0 if the table does not have it */
 unsigned estimate_known(const struct sched *s, const struct job *j);
-/* All that is queued will have ended on faster hosts, by what they run now, before one job of that function could end
- * on h: then h is not for it, though it is free. */
+/* Whether faster hosts will have ended all queued jobs before one of that function could end on h: h stays free then. */
 bool estimate_waits(struct sched *s, const struct host *h, unsigned function);
-/* the same, and sees to it that that is asked again */
+/* the same, and asks again in time */
 bool estimate_holds(struct sched *s, const struct host *h, unsigned function);
 #endif

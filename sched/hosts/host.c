@@ -1,4 +1,4 @@
-/* Hosts: which of them takes a job. There are few, so they are a list that is walked. */
+/* Hosts, and the choice among them for a job. */
 #include "sched/hosts/host.h"
 
 #include <errno.h>
@@ -16,9 +16,9 @@
 #include "sched/users/limit.h"
 #include "sched/watch/watch.h"
 
-#define QUIET_MAX 64    /* seconds that a node is left alone after it was lost with work, at most */
-#define SHORT_US 500000 /* before a host that could not take as much as it has slots for is asked again */
-#define LOAD_US 1000.0  /* a host with all slots taken counts as so much farther away than an idle one */
+#define QUIET_MAX 64    /* seconds, the longest rest of a node that was lost with work */
+#define SHORT_US 500000 /* rest of a host that could not fill its slots */
+#define LOAD_US 1000.0  /* a full host counts as so much farther away than an idle one */
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
 
@@ -60,8 +60,7 @@ bool host_is(const struct host *h, const struct constraint *p) {
     return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
 }
 
-/* NAME-2 and so on is what a second one that calls itself NAME becomes, and NAME-2-2 one that calls itself NAME-2; of a
- * long name that has the beginning. */
+/* Whether name is base-N, the name of another node that calls itself base; long names are cut before -N. */
 static bool is_numbered(const char *name, const char *base) {
     size_t size = strlen(base) < NODE_NAME_BASE ? strlen(base) : NODE_NAME_BASE;
     if (strncmp(name, base, size) != 0)
@@ -95,7 +94,7 @@ void host_set_user(struct host *h) {
 bool host_takes(const struct host *h, uid_t uid) {
     if (!h->known)
         return true;
-    if (h->single && uid != h->only) /* without privileges it runs all it gets as one user */
+    if (h->single && uid != h->only) /* without privileges it runs all work as one user */
         return false;
     return node_uids_have(&h->uids, uid) || (h->uid && !h->uids.count);
 }
@@ -127,7 +126,7 @@ static const struct state table[STATES] = {
     [STATE_AWAY] = {"away", TO(UP) | TO(DRAINS) | TO(LEAVES)},
     [STATE_UP] = {"up", TO(AWAY) | TO(DRAINS) | TO(LEAVES)},
     [STATE_DRAINS] = {"drains", TO(AWAY) | TO(UP) | TO(LEAVES)},
-    [STATE_LEAVES] = {"leaves", TO(AWAY) | TO(UP) | TO(DRAINS)}, /* where it comes back before it has gone */
+    [STATE_LEAVES] = {"leaves", TO(AWAY) | TO(UP) | TO(DRAINS)}, /* it comes back before it has gone */
 };
 static const struct states host_states = {"host", table, STATES};
 
@@ -169,7 +168,7 @@ void host_wake_in(struct sched *s, int64_t us) {
     evtimer_add(s->hosts->wake, &in);
 }
 
-/* Those that have rested may have work, and are looked at again when the next one may. */
+/* Rested hosts may have work again; a timer waits for the next one. */
 static void wake_rested(struct sched *s) {
     int64_t first = 0, now = clock_us();
     for (struct host *h = LIST_FIRST(&s->hosts->resting), *next; h; h = next, s->steps++) {
@@ -219,7 +218,7 @@ void host_short(struct host *h) {
     rest(h);
 }
 
-/* A node that gives back again and again what it has not begun is not asked all the time. */
+/* A node that keeps giving back unbegun work rests for a while. */
 void host_gave_back(struct host *h, const struct work_outcome *o) {
     if (o->unbegun && (o->no_room || !h->pool))
         host_short(h);
@@ -233,7 +232,7 @@ unsigned host_free(const struct host *h) {
     unsigned total = host_is_short(h) ? h->short_used : h->cpus + h->lent;
     if (h->used >= total || !host_live(h))
         return 0;
-    if (h->crashes) /* it may take whatever it gets with it */
+    if (h->crashes) /* its work may be lost again */
         return h->used || clock_us() < h->quiet_until ? 0 : total;
     return total - h->used;
 }
@@ -271,7 +270,7 @@ bool host_any_free(struct sched *s) {
         next = TAILQ_NEXT(h, room);
         if (host_free_now(h))
             return true;
-        if (host_free(h)) /* it is kept for a job that needs more */
+        if (host_free(h)) /* reserved for a job that needs more */
             continue;
         TAILQ_REMOVE(&s->hosts->roomy, h, room);
         h->is_roomy = false;
@@ -397,7 +396,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
 unsigned host_largest(struct sched *s, const char *place, uid_t uid) {
     unsigned most = 0;
     for (struct host *h = s->hosts->all; h; h = h->next) {
-        unsigned cpus = h->cpus ? h->cpus : 1; /* without any slot: queued until there is one */
+        unsigned cpus = h->cpus ? h->cpus : 1; /* without slots: queued until there is one */
         if (!h->leaving && cpus > most && host_fits(h, place, uid))
             most = cpus;
     }

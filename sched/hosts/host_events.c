@@ -1,4 +1,4 @@
-/* What the runners of hosts tell: of a run or a lease, to whoever has those; of themselves, here. And this machine as a host. */
+/* Events of runners: routed to the owner of a run or lease, or handled here; and this machine as a host. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

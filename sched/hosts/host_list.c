@@ -1,5 +1,5 @@
-/* The list of hosts in the order in which they came, and beside it all of them in the order of their ids: a look at one
- * host or at a page of them meets no others. */
+/* The list of hosts in order of arrival, and an array in order of their ids, by which one host or a page of them is found
+ * without a walk. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ uint64_t host_id(const char *name) {
     return h ? h : 1;
 }
 
-/* Where the first one stands whose id is not below this one. */
+/* The index of the first host whose id is not lower. */
 static size_t index_of(struct sched *s, uint64_t id) {
     size_t from = 0, to = s->hosts->count;
     while (from < to) {

@@ -1,6 +1,5 @@
-/* The choice among hosts, many times in one dispatch: a heap by what begins and ends soonest, so that a slot costs the
- * same however many hosts there are. In a dispatch hosts only fill up: what stands in the heap is never more than what
- * it is now. */
+/* The choice among hosts within a dispatch: a heap by cost, so that a slot costs the same with any number of hosts. Hosts
+ * only fill up in a dispatch, so a cost in the heap is never above the present one. */
 #include <stdlib.h>
 #include <string.h>
 

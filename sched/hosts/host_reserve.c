@@ -1,17 +1,16 @@
-/* A job that needs more slots than are free has a host kept for it; meanwhile what surely ends before the slots that it
- * waits for can be free may run there. */
+/* A host is reserved for a job that needs more slots than are free. Work that surely ends before these slots are free may
+ * run there meanwhile. */
 #include <string.h>
 
 #include "net/clock.h"
 #include "sched/hosts/hosts.h"
 #include "sched/hosts/state.h"
 
-#define SHARE 4         /* where nothing is known of a run, it goes on for that part of what it has run by now */
-#define LOOK_US 50000.0 /* between two looks at what may begin there, at least */
+#define SHARE 4         /* an unknown run is expected to go on for 1/SHARE of its time so far */
+#define LOOK_US 50000.0 /* the least time between two looks */
 
-/* The first of what holds slots there may end then, microseconds from now; 0: it is not for those that the job waits.
- * What began there meanwhile is not counted, nor are leases, which are given back: or those would follow one another
- * for ever. */
+/* The earliest end of work there, in microseconds from now; 0: the job does not wait for slots. Not counted are work that
+ * began there since, as it could follow one another for ever, and leases, which are given back. */
 static double first_end(const struct host *h, unsigned cpus) {
     const struct slot_use *r;
     double first = 0, most, least;
@@ -29,7 +28,7 @@ static double first_end(const struct host *h, unsigned cpus) {
     return held + cpus > h->cpus ? first : 0;
 }
 
-/* Sooner kept than the other: it has the memory, then more of its slots are free. */
+/* Whether a is the better reservation: it has the memory, then more free slots. */
 static bool sooner(struct host *a, struct host *b, const struct demand *d) {
     bool has = host_has_memory(a, d->place);
     return !b || has > host_has_memory(b, d->place) ||
@@ -54,7 +53,7 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
     }
     best->reserved = true;
     LIST_INSERT_HEAD(&s->hosts->kept, best, kept);
-    if (best->is_roomy) { /* whoever looks for a free slot meets the others first */
+    if (best->is_roomy) { /* searches for a free slot meet the others first */
         TAILQ_REMOVE(&s->hosts->roomy, best, room);
         TAILQ_INSERT_TAIL(&s->hosts->roomy, best, room);
     }

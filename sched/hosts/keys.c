@@ -1,5 +1,5 @@
-/* Keys of nodes, nodes/.keys. The database has them; memory has the same list, and after a commit the registry has it too,
- * and join.key in the state directory is that of the key for any number of nodes, where there is one. */
+/* Keys of nodes, nodes/.keys. The database has them, memory has a copy, and the registry has it after the commit.
+ * join.key in the state directory is the key for any number of nodes, if there is one. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +14,13 @@
 #define KEYS_MAX 4096u
 
 struct keys {
-    struct registry_key *items; /* by host_id of their names */
+    struct registry_key *items; /* in order of host_id of their names */
     size_t count, room;
-    bool changed; /* the registry does not know it yet */
+    bool changed; /* the registry does not know the change yet */
     bool said;    /* ... and the log has why */
 };
 
-/* The first whose id is not below. */
+/* The index of the first key whose id is not lower. */
 static size_t index_of(const struct keys *k, uint64_t id) {
     size_t low = 0, high = k->count;
     while (low < high) {
@@ -77,7 +77,7 @@ static void forget(struct keys *k) {
     *k = (struct keys){0};
 }
 
-/* What the database has; where it cannot be read the list stays as it is. */
+/* Reads the list from the database; it stays as it is if that fails. */
 static int load(struct sched *s) {
     struct keys *old = s->hosts->keys, k = {.changed = old->changed};
     char name[NODE_NAME_MAX + 1] = "";
@@ -104,7 +104,7 @@ static void join_path(const struct sched *s, char path[4096]) {
     snprintf(path, 4096, "%s/join.key", s->state_dir);
 }
 
-/* What cannot be done now is tried again at the next commit. */
+/* Anything that fails is tried again at the next commit. */
 void keys_committed(struct sched *s) {
     char path[4096];
     if (!s->hosts->keys || !s->hosts->keys->changed)
@@ -123,7 +123,7 @@ void keys_rolled_back(struct sched *s) {
         load(s);
 }
 
-/* The first start: where the database was lost, the key that was not revoked is in its file. */
+/* The first start. If the database was lost, join.key still has the key that was not revoked. */
 static int make_first(struct sched *s, bool fresh) {
     char path[4096];
     struct registry_key join;

@@ -75,7 +75,7 @@ static void why_of(const struct host *h, char *buf, size_t size) {
                  h->python, h->s->hosts->all->python);
 }
 
-/* The slots of leases that have no call under way are free for whoever wants them. */
+/* Slots of idle leases count as free. */
 static void describe(const struct host *h, struct node *out) {
     *out = (struct node){.state = state_of(h),
                          .cpus = h->cpus,

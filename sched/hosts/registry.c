@@ -32,7 +32,7 @@ static struct host *enlist(struct sched *s, const char *name, bool dialled) {
     return NULL;
 }
 
-/* No longer one of the lost nodes that are shown. */
+/* Removes it from the lost nodes that are shown. */
 static void unlose(struct host *h) {
     if (!h->is_lost)
         return;
@@ -60,7 +60,7 @@ void host_vacant(struct host *h) {
 
 /* --- what the registry tells ---------------------------------------------------------------------------------------- */
 
-/* Only what may make room for a job that fits nowhere has those judged again: a link that flaps does not. */
+/* Jobs that fit nowhere are tried again only after a change that may help them, not for a flapping link. */
 static void refresh(struct host *h, bool fresh) {
     const struct node_about *a = remote_about(h->remote);
     bool other = fresh || h->uid != a->uid || memcmp(&h->uids, &a->uids, sizeof h->uids) != 0 || h->cpus < a->cpus ||
@@ -92,13 +92,13 @@ static struct host *host_of(struct sched *s, const struct remote *remote) {
     return h->pool || h->remote || h->dialled ? NULL : h;
 }
 
-/* The name that it gives itself, where its directory has another. */
+/* The name that it calls itself, if nodes/ has another. */
 static const char *alias_of(const struct host *h, const struct remote *remote) {
     return strcmp(h->name, remote_name(remote)) ? remote_name(remote) : "";
 }
 
-/* Whom the lines about a node are counted with: all at its address, unless it is one of those that somebody has named,
- * or given a key; these are so many, and are heard of whatever all the others do. */
+/* The source of log lines about a node: its address, or its name if somebody has dialled it or given it a key: these are
+ * few, and the others must not silence them. */
 static const char *counted_at(const struct host *h, const struct remote *remote) {
     uint64_t id;
     return h->dialled || sched_find_key(h->s, h->name, &id) == 0 ? NULL : remote_address(remote);
@@ -131,8 +131,7 @@ static void on_changed(void *node, struct remote *remote) {
     refresh(node, false);
 }
 
-/* Of the nodes that came by themselves and were lost the oldest is forgotten when there are too many. Thousands may go
- * at once: no look at all of them for each. */
+/* Forgets the oldest lost node if there are too many. Thousands may go at once, so this is no walk. */
 static void forget_lost(struct host *h) {
     struct sched *s = h->s;
     TAILQ_INSERT_TAIL(&s->hosts->lost, h, lost);
@@ -146,7 +145,7 @@ static void forget_lost(struct host *h) {
     host_vacant(oldest);
 }
 
-/* Its work was told to be lost before; what is still to be written of that keeps the host. */
+/* Its work was reported as lost before; the host stays until that is written. */
 static void on_gone(void *node, struct remote *remote, const char *why) {
     struct host *h = node;
     struct sched *s = h->s;
@@ -209,7 +208,7 @@ static void listen_again(struct sched *s, char *listen, size_t size) {
         snprintf(colon, size - (size_t)(colon - listen), ":%d", (int)port);
 }
 
-/* As it was committed. */
+/* Discovery goes on as the database has it. */
 static void discover_again(struct sched *s) {
     char text[DISCOVER_WHERE_MAX];
     const char *now = registry_discovers(s->hosts->registry), *where = text;
@@ -223,7 +222,7 @@ static void discover_again(struct sched *s) {
         sched_log(s, "nodes are not looked for in the local network: that cannot be done here");
 }
 
-/* The key of before was known to every node: it is made anew. 0, or -errno and one sentence. */
+/* A key of an old version, which every node knew, is made anew. 0, or -errno and one sentence. */
 static int make_key(struct sched *s, const char *path, bool *fresh, char *why, size_t why_size) {
     struct mount_key *key = NULL;
     int rc = mount_key_make(path);
@@ -276,7 +275,7 @@ int registry_make(struct sched *s, char *why, size_t why_size) {
         snprintf(why, why_size, "cannot take up the keys of nodes in %s: %s", s->state_dir, strerror(-rc));
     if (rc < 0)
         return rc;
-    /* a daemon that is killed before its first turn is followed by one that listens there too */
+    /* a daemon killed before its first turn has its port in the database, too */
     store_commit(s->store);
     keys_committed(s);
     rc = dial_all(s);
@@ -332,7 +331,7 @@ int sched_remove_node(struct sched *s, const char *name) {
     return 0;
 }
 
-/* What cannot be done for want of memory is tried again at the next commit. */
+/* Anything that finds no memory is tried again at the next commit. */
 void host_committed(struct sched *s) {
     keys_committed(s);
     if (!s->hosts->telling)

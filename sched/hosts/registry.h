@@ -4,14 +4,14 @@
 #include "sched/hosts/host.h"
 
 /* registry.c: the nodes */
-/* the key, the registry, the nodes of the database. 0 or -errno */
+/* makes the key and the registry, and loads the nodes. 0 or -errno */
 int registry_make(struct sched *s, char *why, size_t why_size);
 /* keys.c. fresh: no node can have got a key of this mount yet, unless of another state directory. 0 or -errno. */
 int keys_make(struct sched *s, bool fresh);
 void keys_free(struct sched *s);
 void keys_committed(struct sched *s);
 void keys_rolled_back(struct sched *s);
-void host_committed(struct sched *s);   /* what was set in nodes/ happens */
-void host_rolled_back(struct sched *s); /* what was set in nodes/ is again as committed */
-void host_vacant(struct host *h);       /* a run or lease has left it: if it is to go and has no other, it goes */
+void host_committed(struct sched *s);   /* carries out orders of nodes/ */
+void host_rolled_back(struct sched *s); /* nodes/ is again as committed */
+void host_vacant(struct host *h);       /* a run or lease has left it: it goes if it is to, and has no other */
 #endif

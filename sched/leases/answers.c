@@ -3,15 +3,15 @@
  * however many slots he has: from there on each of his leases that tells something is not read any more, so that its
  * worker waits in its pipe, or its node is told to wait.
  *
- * What has come whole leaves memory by itself, with the disk. What has not does so when its rest comes: so one lease at
- * a time, the favourite, is read on until a call has ended, as long as the disk keeps up (user_is_behind) and commits
- * succeed. A favourite that is not in the middle of an answer and tells nothing gives way to the next: its call may run
- * for long, or wait for what another has to tell. */
+ * A complete answer leaves memory with the disk, an incomplete one only after its rest has come. So one lease at a time,
+ * the favourite, is still read until a call has ended, as long as the disk keeps up (user_is_behind) and commits
+ * succeed. A favourite that is silent between two answers gives way to the next: its call may run for long, or wait for
+ * another lease. */
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
 
-#define LOW (USER_ANSWERS / 4 * 3) /* below that all are read again */
-#define SILENT_US 50000            /* a favourite that told nothing for so long gives way */
+#define LOW (USER_ANSWERS / 4 * 3) /* all leases are read again below that */
+#define SILENT_US 50000            /* a favourite that is silent for so long gives way */
 
 static bool in_answer(const struct lease *l) {
     struct stream *st = lease_stream(l);
@@ -19,7 +19,7 @@ static bool in_answer(const struct lease *l) {
     return pieces_any(&l->pieces) || (c && pieces_any(&c->pieces));
 }
 
-/* Those in the middle of an answer have the next turns. */
+/* Leases in the middle of an answer are next. */
 static void hold(struct lease *l) {
     lease_hold(l, in_answer(l));
     answers_wait(l->user);

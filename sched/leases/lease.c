@@ -1,5 +1,5 @@
-/* Leases: a slot that a stream has for a while, here or on a node. All of them by their ids, the lines of a stream's, and
- * what is told to their runners; who gets one is in lease_grant.c, how it ends in lease_end.c. */
+/* Leases: a slot that a stream has for a while, here or on a node. The table of leases, the lines of each stream's, and
+ * orders to their runners; lease_grant.c grants them, lease_end.c ends them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ void lease_becomes(struct lease *l, enum lease_state to) {
     l->state = to;
 }
 
-/* A lease's id says where it stands in the table, so that an answer finds it at once however many there are. */
+/* A lease's id has its place in the table, so that an answer finds it in one step. */
 #define TABLE_BITS 16
 #define TABLE_MAX (1u << TABLE_BITS)
 
@@ -115,7 +115,7 @@ void lease_set_init(struct lease_set *set) {
         TAILQ_INIT(&set->lines[i]);
 }
 
-/* An idle one goes to the head: who has just answered still looks for more, and has the function. */
+/* An idle lease goes to the head: its worker is awake and has the function. */
 void lease_stand(struct lease *l, enum lease_line line) {
     struct lease_set *set = l->stream->leases;
     if (l->line)
@@ -135,7 +135,7 @@ void lease_reopen(struct lease *l) {
         lease_stand(l, LEASE_OPEN);
 }
 
-/* Leases that are met in sums over all, for each call or lease that comes or goes; and sums that may be made now. */
+/* Leases that sums over all may visit, for each call or lease that comes or goes. */
 #define CREDIT 2u
 #define CREDIT_MAX 2u
 
@@ -148,7 +148,7 @@ void lease_moved(struct stream *st) {
     }
 }
 
-/* Its stream wants nothing more of it. */
+/* Takes it from its stream. */
 void lease_part(struct lease *l) {
     lease_stand(l, LEASE_NOWHERE);
     TAILQ_REMOVE(&l->stream->leases->all, l, mates);
@@ -162,7 +162,7 @@ void lease_part(struct lease *l) {
 
 /* --- its calls --------------------------------------------------------------------------------------------------- */
 
-/* The call of that number if it is still under way in a worker; one that was cancelled has perhaps left memory. */
+/* The call of that number, if a worker still has it; a cancelled call may have left memory. */
 struct call *lease_sent_call(struct stream *st, uint64_t number) {
     struct call *c = stream_call(st, number);
     return c && c->state == CALL_SENT ? c : NULL;
@@ -177,7 +177,7 @@ struct call *lease_next(struct stream *st) {
         st->next_send = TAILQ_NEXT(st->next_send, order);
     bool waits = st->waiting > stream_share(st) && st->next_send != TAILQ_FIRST(&st->calls);
     waits |= user_is_behind(st->user);
-    /* waits: until some of the answers, or of those that wait for older ones, are written down */
+    /* waits: for some answers to be written down */
     return waits ? NULL : st->next_send;
 }
 

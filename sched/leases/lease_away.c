@@ -1,12 +1,11 @@
-/* Leases whose stream left memory as a commit failed. What they run goes on, and what they answer is kept until the
- * stream has been read anew (stream_kept.c): the numbers of their calls mean the same calls then. They are sent nothing
- * more. */
+/* Leases whose stream left memory after a failed commit. Their calls go on, and the answers are kept until the stream
+ * has been read anew (stream_kept.c), with the same numbers for its calls. They are sent nothing more. */
 #include <string.h>
 
 #include "sched/leases/lease_int.h"
 #include "sched/leases/state.h"
 
-/* The call that it runs; NULL: none, or nobody wants it, and it is to be killed. */
+/* The call that it runs; NULL: none, or one that nobody wants and that is to be killed. */
 static struct call *goes_on(const struct lease *l) {
     struct call *c = l->count ? lease_sent_call(l->stream, sent_at(l, 0)->call) : NULL;
     return c && l->state != LEASE_KILLED && !l->unwanted ? c : NULL;
@@ -18,8 +17,7 @@ static void move_pieces(struct pieces *to, struct pieces *from) {
     *from = (struct pieces){0};
 }
 
-/* Of one that was away before, and whose call was met again: the call goes with the stream, what has come of its answer
- * does not. */
+/* Leases that were away before and have their call again: the call goes with the stream, the pieces of its answer stay. */
 static void stay_away(struct stream *st) {
     struct lease *l;
     if (!st->s->leases->away)
@@ -73,7 +71,7 @@ void lease_drop_away(struct sched *s, uint64_t stream) {
                 give_up(l);
 }
 
-/* Calls that the parser has met again are under way. */
+/* Marks calls that the parser has met again as sent. */
 void lease_claim(struct stream *st) {
     struct lease *l;
     if (!st->s->leases->away)
@@ -92,7 +90,7 @@ void lease_claim(struct stream *st) {
         }
 }
 
-/* True: its stream is in memory and has met it: *out. Else it is kept, or nobody wants it any more. */
+/* The call, with *out its stream, if that has met it again; else the answer is kept, or nobody wants it. */
 static struct call *claimed(struct lease *l, uint64_t number, struct stream **out) {
     *out = stream_find(l->host->s, l->away);
     struct call *c = lease_call_at(*out, number);
@@ -108,7 +106,7 @@ static void keep(struct lease *l, struct stream *st, uint64_t number, enum kept_
         return;
     }
     if (!stream_keep_away(l->user, l->away, number, kind, bytes, size, ends ? &l->pieces : NULL))
-        give_up(l); /* there is no memory: it runs again */
+        give_up(l); /* no memory: the call runs again */
 }
 
 /* The call that it runs has ended without an answer. */
@@ -138,7 +136,7 @@ void lease_away_answer(struct lease *l, uint32_t number, enum answer_kind kind, 
     struct stream *st;
     if (!l->count || sent_at(l, 0)->number != number)
         return;
-    if (kind == ANSWER_NEED) { /* it has not begun, and only the stream can give that */
+    if (kind == ANSWER_NEED) { /* the call has not begun, and only the stream has its objects */
         give_up(l);
         return;
     }

@@ -11,16 +11,14 @@
 #include "sched/watch/watch.h"
 
 #define AHEAD_US 4000.0 /* run time that is sent ahead */
-#define GUESS_US                                                                                                       \
-    5000.0 /* what a call is thought to take as long as nobody knows: a long way is not gone for a single one */
+#define GUESS_US 5000.0 /* a call of unknown length: too short for a long way */
 
-/* From then on a call is long: never shorter than what a node needs to be asked and to answer a few times. */
+/* The run time of a long call: at least a few round trips to the node. */
 int64_t lease_long_us(const struct lease *l) {
     return LONG_US + 4 * (int64_t)host_way_us(l->host);
 }
 
-/* What a call of that function takes there; while that is not known, what calls of its stream take. 0: not known
- * either. */
+/* The run time of that function there; if it is unknown, that of the stream's calls; 0: unknown, too. */
 static double known_us(const struct lease *l, unsigned function) {
     double us = estimate_us(l->host, function);
     return us > 0 ? us : estimate_us(l->host, l->stream->function);
@@ -31,10 +29,9 @@ double lease_guess_us(const struct lease *l, unsigned function) {
     return us > 0 ? us : GUESS_US;
 }
 
-/* The line that a lease belongs in as regards the call c; LEASE_OPEN: c is sent to it now. What a node is sent ahead
- * lasts while its answers and the next calls are on the way. spare: more calls wait than the stream has leases. Then
- * calls of unknown length are sent ahead too, and a node gets up to two calls more, so that one runs while a large
- * answer is on its way. */
+/* The line of a lease as regards the call c; LEASE_OPEN: c is sent to it now. Calls that are sent ahead to a node last
+ * for a round trip. spare: more calls wait than the stream has leases. Then calls of unknown length are sent ahead, too,
+ * and a node gets up to two calls more, so that one runs while a large answer is on its way. */
 static enum lease_line judge(const struct lease *l, struct stream *st, const struct call *c, bool spare) {
     unsigned most = l->host->remote ? LEASE_AHEAD_FAR : LEASE_AHEAD;
     double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
@@ -57,9 +54,9 @@ static bool send_one(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     if (!lease_has_room(l) ||
         runner_call(l->host->runner, l->id, l->next_number, c->format, c->bytes, c->size, c->shared) < 0)
-        return false; /* stays pending: the lease has just died, too much is on its way, or there is no memory */
+        return false; /* pending: the lease has just died, much is under way, or there is no memory */
     if (l->count == 0)
-        l->last = clock_us() + (int64_t)host_way_us(l->host); /* before that no answer can have come */
+        l->last = clock_us() + (int64_t)host_way_us(l->host); /* no answer can come earlier */
     double us = lease_guess_us(l, c->function);
     host_touch(l->host);
     *sent_at(l, l->count) =
@@ -75,7 +72,7 @@ static bool send_one(struct lease *l, struct call *c) {
     return true;
 }
 
-/* Who left the calls to faster ones is asked again when there are more; with the timer all of them are. */
+/* Slow leases are asked again when more calls wait; the timer asks all of them. */
 static void ask_slow(struct stream *st, const struct call *c) {
     struct lease_queue *slow = &st->leases->lines[LEASE_SLOW];
     struct lease *l = TAILQ_FIRST(slow);
@@ -88,8 +85,8 @@ static void ask_slow(struct stream *st, const struct call *c) {
         lease_stand(l, LEASE_OPEN);
 }
 
-/* One call to each lease in turn, until they have enough: two workers share a short burst. The last ones wait for the
- * lease that is free first. */
+/* One call to each lease in turn, so that two workers share a short burst. The last calls wait for the first free
+ * lease. */
 static void fill(struct stream *st) {
     struct lease_set *set = st->leases;
     struct lease_queue full = TAILQ_HEAD_INITIALIZER(full);
@@ -130,8 +127,7 @@ static void count_answer(struct lease *l, unsigned function) {
         }
 }
 
-/* What calls take, by the answers of a turn together: they come in batches. Each function is given its share by what it
- * was thought to take. */
+/* Measures run times by all answers of a turn, as these come in batches. Each function has a share by its estimate. */
 static void measure(struct lease *l) {
     double took = l->heard > l->last ? (double)(l->heard - l->last) : 1, thought = 0;
     unsigned n = 0;
@@ -139,13 +135,13 @@ static void measure(struct lease *l) {
         thought += l->got_of[i].n * lease_guess_us(l, l->got_of[i].function);
         n += l->got_of[i].n;
     }
-    /* else there were more functions than can be told apart */
+    /* not with more functions than can be told apart */
     for (unsigned i = 0; i < LEASE_GOT && n == l->got && !l->raised; i++)
         if (l->got_of[i].function != l->stream->function)
             estimate_note(l->host, l->got_of[i].function, lease_guess_us(l, l->got_of[i].function) * took / thought,
                           l->got_of[i].n);
     l->stream->function = estimate_function(l->host->s, stream_key(l->stream));
-    if (!l->raised) /* one that fails says nothing of how long others run */
+    if (!l->raised) /* a failure says nothing of the run time of others */
         estimate_note(l->host, l->stream->function, took / l->got, l->got);
     l->raised = false;
     memset(l->got_of, 0, sizeof l->got_of);
@@ -181,13 +177,13 @@ void lease_send(struct sched *s) {
 
 /* --- coming back ------------------------------------------------------------------------------------------------- */
 
-/* The worker says nothing more of that call: it is at the next. */
+/* Whether this ends the call: the worker is at the next one. */
 static bool is_last(enum answer_kind kind, size_t size) {
     return kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && size == 0);
 }
 
-/* Workers answer in the order in which they were asked; calls that were taken back leave gaps. Of one that was
- * cancelled nobody wants to hear anything, and the next one runs when its last answer comes. */
+/* Workers answer in order; recalled calls leave gaps. A cancelled call has no reader, and after its last answer the next
+ * call runs. */
 static struct call *answered_call(struct lease *l, uint32_t number, bool last) {
     if (l->count == 0 || sent_at(l, 0)->number != number)
         return NULL;
@@ -200,7 +196,7 @@ static struct call *answered_call(struct lease *l, uint32_t number, bool last) {
     return c;
 }
 
-/* It has options, or is a program: not for a lease. */
+/* A call with options, or a program, is not for a lease. */
 static void not_ours(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     lease_pop(l);
@@ -209,8 +205,7 @@ static void not_ours(struct lease *l, struct call *c) {
     sched_check(st->s, stream_job(st, c));
 }
 
-/* A worker that sends more than it may, or no memory for it: the rest of that answer is not read, and other calls go
- * elsewhere. */
+/* An answer that is too large, or finds no memory: its rest is not read, and the other calls go elsewhere. */
 static void too_large(struct lease *l, struct call *c) {
     struct stream *st = l->stream;
     lease_kill(l);
@@ -219,7 +214,7 @@ static void too_large(struct lease *l, struct call *c) {
     sched_check(st->s, st->codec->fail(st, c, ERROR_DIED, stream_no_room));
 }
 
-/* What it was sent ahead of a function that is doubted there goes elsewhere. */
+/* Calls of a function that is doubted there go elsewhere. */
 static void note_end(struct lease *l, unsigned function, bool failed) {
     struct host *h = l->host;
     struct demand d = {l->stream->place, 1, function, l->stream->user->uid, ""};
@@ -237,7 +232,7 @@ static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const 
     struct host *h = l->host;
     struct sched *s = h->s;
     struct call *c = l->stream ? answered_call(l, number, is_last(kind, size)) : NULL;
-    if (!c) { /* dropped, or from before a recall */
+    if (!c) { /* dropped or recalled */
         if (l->stream)
             lease_stop_unwanted(l);
         return;
@@ -261,7 +256,7 @@ static void hear(struct lease *l, uint32_t number, enum answer_kind kind, const 
     count_answer(l, c->function);
     lease_pop(l);
     lease_stop_unwanted(l);
-    /* not by host_count: a commit that fails does not make it run again (stream_kept.c) */
+    /* not by host_count: a failed commit does not run it again (stream_kept.c) */
     watch_call(st->s);
     h->done += kind == ANSWER_VALUE;
     h->failed += kind == ANSWER_ERROR;
@@ -294,7 +289,7 @@ void lease_output(struct host *h, uint64_t id, enum output_kind which, const voi
     answers_heard(l, false);
 }
 
-/* What was running when its worker went: it fails, or, where that was nobody's fault, is charged a death. */
+/* The call that ran when its worker ended: it fails, or is charged a death if it is not at fault. */
 static void end_running(struct lease *l, const struct work_outcome *o) {
     struct stream *st = l->stream;
     struct call *c = lease_sent_call(st, sent_at(l, 0)->call);
@@ -315,15 +310,15 @@ static void end_running(struct lease *l, const struct work_outcome *o) {
 }
 
 void lease_calls_lost(struct lease *l, const struct work_outcome *o) {
-    bool innocent = l->state == LEASE_KILLED && l->count &&
-                    !sent_at(l, 0)->unwanted; /* it was killed for one that had just answered */
+    bool innocent =
+        l->state == LEASE_KILLED && l->count && !sent_at(l, 0)->unwanted; /* killed for a call that had just answered */
     if (l->count && o->end != WORK_DONE && !innocent && !o->unbegun)
         end_running(l, o);
     while (l->count)
         lease_back(l->stream, lease_pop(l));
 }
 
-/* A CANCEL of a call that runs or is queued in a worker: its worker is killed when it runs, else it is taken back. */
+/* Cancels a call that a worker has: if it runs the worker is killed, else the call is recalled. */
 void lease_cancel(struct stream *st, struct call *c) {
     struct lease *l = lease_find(st->s, c->lease);
     unsigned low = 0, high = l && l->stream == st ? l->count : 0;

@@ -1,4 +1,4 @@
-/* How leases end: taken back for others who wait, finished or killed by their stream, gone with their worker. */
+/* The end of leases: taken back for others, finished or killed by their stream, lost with their worker. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,10 +8,9 @@
 #include "sched/leases/state.h"
 
 #define QUANTUM_US 20000 /* a lease that others wait for is given back after so long */
-#define PLACES_MAX                                                                                                     \
-    16 /* places of streams that are told apart; what wants a slot at others waits for leases to end by themselves */
+#define PLACES_MAX 16    /* constraints told apart; streams with others wait for leases to end by themselves */
 
-struct wanting { /* streams that could use a slot, by their places */
+struct wanting { /* streams that could use a slot, by constraint */
     struct stream *of[PLACES_MAX];
     bool several[PLACES_MAX];
     unsigned count;
@@ -33,7 +32,7 @@ static void find_wanting(struct sched *s, struct wanting *w) {
     }
 }
 
-/* Who could use that host, once in a reclaim: the stream, where it is one. */
+/* Whether a job or a stream could use that host; once in each reclaim. */
 static void weigh_host(struct host *h, const struct wanting *w) {
     if (h->weighed == h->s->leases->reclaims)
         return;
@@ -47,7 +46,7 @@ static void weigh_host(struct host *h, const struct wanting *w) {
         }
 }
 
-/* Other work of its user could have the slot of that lease, which is busy. */
+/* Whether other work of its user could have the slot of that busy lease. */
 static bool other_waits(const struct lease *l) {
     struct stream *st;
     if (l->user->backlog || l->user->placed)
@@ -60,8 +59,7 @@ static bool other_waits(const struct lease *l) {
     return false;
 }
 
-/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots, on whatever
- * host. */
+/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots on any host. */
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
     if (LIST_EMPTY(&s->leases->all))
@@ -82,7 +80,7 @@ void lease_reclaim(struct sched *s) {
         struct host *h = l->host;
         s->steps++;
         given += l->state != LEASE_LIVE;
-        /* One that was granted in this turn is sent its first calls after the commit: it is not idle. */
+        /* A lease of this turn is not idle: its first calls are sent after the commit. */
         bool busy = l->count || (l->stream && l->stream->pending);
         if (l->state != LEASE_LIVE || (busy && now - l->began < QUANTUM_US))
             continue;
@@ -113,7 +111,7 @@ void lease_end(struct stream *st) {
     }
 }
 
-/* A call of it waits for a result of another job: its slot is lent out, and what was sent behind it is taken back. */
+/* A call waits for another job's result: its slot is lent, and the calls behind it are taken back. */
 bool lease_lend(struct sched *s, uint64_t id, bool lend) {
     struct lease *l = lease_find(s, id);
     if (!l || l->lent == lend)
@@ -139,7 +137,7 @@ void lease_drop(struct stream *st) {
     }
 }
 
-/* The worker has gone. What it had not begun goes to another. */
+/* The worker has ended. Calls that it had not begun go elsewhere. */
 void lease_done(struct host *h, uint64_t id, const struct work_outcome *o) {
     struct sched *s = h->s;
     struct lease *l = lease_find(s, id);

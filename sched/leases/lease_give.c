@@ -9,10 +9,10 @@
 #include "sched/leases/state.h"
 #include "sched/calls/objects.h"
 
-struct fetch { /* one that is being read, for those that wait for it */
+struct fetch { /* an object that is being read, and the leases that wait for it */
     LIST_ENTRY(fetch) next;
     struct sched *s;
-    uint64_t id; /* that has it */
+    uint64_t id; /* the id whose spec it is */
     uint8_t hash[DIGEST_SIZE];
     struct buffer bytes;
     size_t count;
@@ -58,7 +58,7 @@ static int wait_for(struct fetch *f, const struct lease *l, uint32_t number) {
     return 0;
 }
 
-/* Reads the spec of that id for it; several that want the same read it once. */
+/* Reads the spec of that id for a lease; leases that want the same object share one read. */
 static int fetch(struct lease *l, uint32_t number, const uint8_t hash[DIGEST_SIZE], uint64_t id) {
     struct sched *s = l->host->s;
     struct body where;

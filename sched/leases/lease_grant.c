@@ -1,11 +1,11 @@
-/* Which stream of a user gets a lease next, and on which host. */
+/* The next lease of a user: for which stream, on which host. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "sched/leases/lease_int.h"
 #include "sched/leases/state.h"
 
-/* That of its group, which may have been moved or given another one. */
+/* The limit of its group; the group may have moved, or changed its limit. */
 static struct limit *stream_limit(struct stream *st) {
     struct sched *s = st->s;
     struct job_row r;
@@ -16,7 +16,7 @@ static struct limit *stream_limit(struct stream *st) {
     return limit_of(s, st->place);
 }
 
-/* More calls wait than there are leases of the stream that have nothing to do. */
+/* Whether more calls wait than the stream has idle leases. */
 bool lease_wants(struct stream *st) {
     if (st->pending <= st->leases->idle || !lease_next(st))
         return false;
@@ -48,7 +48,7 @@ bool lease_wanted(struct sched *s) {
     return wanted;
 }
 
-/* Of free hosts the one for its next call; NULL also where that had better wait for a lease that the stream has. */
+/* The free host for its next call; NULL: none, or waiting for a lease that the stream has is better. */
 static struct host *host_for(struct sched *s, struct stream *st) {
     const struct call *c = lease_next(st);
     struct demand d = {
@@ -57,7 +57,7 @@ static struct host *host_for(struct sched *s, struct stream *st) {
     return h && lease_waits(st, h, 0, d.function) ? NULL : h;
 }
 
-/* Of those of his that want a slot the stream of the highest priority, among equals the one with the fewest leases. */
+/* His stream that wants a slot, of the highest priority, and among equals with the fewest leases. */
 static struct stream *neediest(struct user *u) {
     struct sched *s = u->s;
     struct stream *best = NULL, *st;
@@ -71,7 +71,7 @@ static struct stream *neediest(struct user *u) {
     return best;
 }
 
-/* Slots only become fewer in one dispatch: for whom there was none, there is none later in it. */
+/* Free slots only become fewer in a dispatch: a stream that found none finds none later in it. */
 bool lease_ready(struct user *u, struct lease_offer *o) {
     struct sched *s = u->s;
     while ((o->stream = neediest(u))) {

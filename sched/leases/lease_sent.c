@@ -1,4 +1,4 @@
-/* The calls that a lease was sent and has not answered, oldest first: sent, answered, taken back. */
+/* The calls that a lease has, oldest first: sent, answered, taken back. */
 #include <stdlib.h>
 
 #include "net/clock.h"
@@ -60,8 +60,7 @@ static void drop_from(struct lease *l, uint32_t limit) {
     lease_reopen(l);
 }
 
-/* The calls from the i-th that it was sent on, as far as they have not begun. A node says later which: until then it is
- * sent nothing. */
+/* Takes back its calls from the i-th on that have not begun. A node says later which, and is sent nothing until then. */
 void lease_take_back(struct lease *l, unsigned i) {
     if (i >= l->count || l->recalling)
         return;
@@ -73,8 +72,8 @@ void lease_take_back(struct lease *l, unsigned i) {
         drop_from(l, limit);
 }
 
-/* Cancelled calls that have not begun are recalled. What is left has begun, and the last of it runs: if that was
- * cancelled it costs its worker, when the answers of those before it are here, as they would be killed with it. */
+/* Recalls cancelled calls that have not begun. The last of the others runs: if it is cancelled its worker is killed, once
+ * the calls before it have answered. */
 void lease_stop_unwanted(struct lease *l) {
     unsigned i = 0;
     if (!l->unwanted || l->recalling)

@@ -1,13 +1,13 @@
-/* Looking after the calls that leases have, every few milliseconds: long ones are said to have started, and nothing
- * waits behind them; what waits while a slot is free is taken back; leases that stood aside are asked again. */
+/* A look at the calls of leases every few milliseconds: long calls are reported as started, and nothing waits behind
+ * them; calls that wait while a slot is free are taken back; leases that stood aside are asked again. */
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
 #include "sched/leases/state.h"
 
-#define LOOKS 32u        /* leases of each line of a stream that are looked at each time */
-#define SHARE_US 10000.0 /* calls that wait longer than that behind others go to a lease that has none */
+#define LOOKS 32u        /* leases of each line that are looked at each time */
+#define SHARE_US 10000.0 /* calls that wait longer than that go to an idle lease */
 
-/* More is known of its calls than when they were sent; the first one runs since l->last. */
+/* Estimates its calls anew: more is known than when they were sent. The first one runs since l->last. */
 static void weigh(struct lease *l, int64_t now) {
     l->ahead_us = 0;
     for (unsigned i = 0; i < l->count; i++) {
@@ -19,12 +19,12 @@ static void weigh(struct lease *l, int64_t now) {
     }
 }
 
-/* How long the last of its calls waits for the others. */
+/* The time that its last call waits for the others. */
 static double waits_us(const struct lease *l) {
     return l->count ? l->ahead_us - sent_at(l, l->count - 1)->us : 0;
 }
 
-/* The last call of that lease would end sooner on h, in a slot that is free. */
+/* Whether the last call of that lease would end sooner in a free slot of h. */
 static bool sooner_on(const struct host *h, const struct lease *l) {
     unsigned function = sent_at(l, l->count - 1)->function;
     return host_way_us(h) + estimate_us(h, function) < host_way_us(l->host) + l->ahead_us;
@@ -59,7 +59,7 @@ static void share(struct stream *st) {
         lease_take_back(most, (most->count + 1) / 2);
 }
 
-/* Of those that stood aside longest some are asked again, whatever has changed for them. */
+/* Some of the leases that stood aside longest are asked again. */
 static void reopen(struct stream *st) {
     for (enum lease_line line = LEASE_TIGHT; line < LEASE_LINES; line++) {
         struct lease *l;

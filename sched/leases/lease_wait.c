@@ -1,13 +1,13 @@
-/* Whether what a stream has pending had better wait for leases on faster hosts than go to a slow one. What the faster
- * ones can take is a sum over all leases of the stream. It is made once for hosts that are about as slow, by whatever
- * time it is to be, and again when a quarter of the leases have come, gone or had a call, as often as two leases a call
- * and two its answer allow: so a call costs the same however many nodes there are. */
+/* Whether pending calls had better wait for leases on faster hosts than go to a slow one. The capacity of the faster
+ * leases is a sum over all leases of the stream. It is made once for hosts of about one speed, for all times, and again
+ * when a quarter of the leases have changed, within a budget of two leases for each call and each answer: so a call costs
+ * the same with any number of nodes. */
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
 
-#define FEW 16u /* leases that are asked each time; of more only where that says nothing */
+#define FEW 16u /* leases asked each time; more only if these say nothing */
 
-/* A quarter of an octave: alike for numbers of which one is at most a quarter more than the other, or nearly. */
+/* A number of quarter octaves: about equal for numbers that differ by less than a quarter. */
 static uint32_t about(double us) {
     union {
         float f;
@@ -16,7 +16,7 @@ static uint32_t about(double us) {
     return u.bits >> 21;
 }
 
-/* In the middle of those that are about that. */
+/* The middle of the range of that number. */
 static double middle(uint32_t about_us) {
     union {
         uint32_t bits;
@@ -30,8 +30,8 @@ bool lease_open(const struct lease *l) {
            host_live(l->host);
 }
 
-/* Calls that leases on hosts faster than h will have ended by then, microseconds from now; enough: more need not be
- * found; of so many leases at most. */
+/* Calls that leases on hosts faster than h will have ended in `by` microseconds, up to enough, of at most so many
+ * leases. */
 static int64_t count_faster(const struct stream *st, const struct host *h, unsigned function, double by, int64_t enough,
                             unsigned leases) {
     const struct lease *l;
@@ -47,7 +47,7 @@ static int64_t count_faster(const struct stream *st, const struct host *h, unsig
     return calls;
 }
 
-/* The same of all leases, for every time at once, from that of one call on. */
+/* The same for all leases and all times at once, from the time of one call on. */
 static void count_all(const struct stream *st, const struct host *h, struct faster *f) {
     const struct lease *l;
     double by[FASTER_TIMES];
@@ -81,7 +81,7 @@ bool lease_waits(struct stream *st, const struct host *h, double ahead_us, unsig
     if (!counted || f->epoch != set->epoch) {
         if (pending <= FEW && count_faster(st, h, function, by, pending, FEW) >= pending)
             return true;
-        if (set->credit < set->count) /* a sum of before is worth more than none */
+        if (set->credit < set->count) /* an old sum is better than none */
             return counted && calls_left(f, at, set->sent) >= pending;
         set->credit -= set->count;
         *f = (struct faster){.epoch = set->epoch, .function = function, .us = about_us, .sent = set->sent};

@@ -9,10 +9,10 @@ struct leases {
     LIST_HEAD(, lease) all, busy, heard; /* busy: those with calls; heard: those with answers of this turn */
     struct lease **table;                /* lease.c: by their ids */
     size_t table_size, at;
-    unsigned away;              /* whose stream left memory as a commit failed: lease_away.c */
-    unsigned count, calls_sent; /* calls_sent: over all of them, and not answered */
+    unsigned away;              /* leases whose stream left memory after a failed commit */
+    unsigned count, calls_sent; /* calls_sent: of all leases, not answered */
     int64_t reclaim_at;         /* clock_us: not before */
     uint64_t reclaims, last;    /* last: id of the newest */
-    LIST_HEAD(, fetch) fetches; /* functions and values that are being read: lease_give.c */
+    LIST_HEAD(, fetch) fetches; /* objects that are being read: lease_give.c */
 };
 #endif
