@@ -239,8 +239,9 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
     sqlite3_busy_timeout(st->db, 5000);
     /* No plan may hang on a value that is bound: such statements would be prepared anew for each. */
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL);
-    /* only of one without tables: store_make_shrinkable */
-    sqlite3_exec(st->db, "PRAGMA auto_vacuum=INCREMENTAL", NULL, NULL, NULL);
+    /* Both only of one without tables (store_make_shrinkable). Small pages: a file job writes 22 of them, most for one
+     * short row. */
+    sqlite3_exec(st->db, "PRAGMA page_size=1024; PRAGMA auto_vacuum=INCREMENTAL", NULL, NULL, NULL);
     if (sqlite3_exec(st->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_exec(st->db, setup, NULL, NULL, NULL) != SQLITE_OK)
         return refuse(st, path, "cannot be used", why, why_size);

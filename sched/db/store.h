@@ -34,8 +34,8 @@ bool store_has_ballast(const struct store *st);  /* false: the disk was full, an
 bool store_shrink(struct store *st, int64_t until);
 int store_wal(const struct store *st); /* descriptor of the write-ahead log, for fdatasync; owned by the store */
 #define STORE_LOG_KEPT (512 << 10)     /* bytes that the log of a full disk keeps for itself */
-unsigned store_log_pages(const struct store *st); /* in the log when the last transaction was committed */
-uint64_t store_log_id(const struct store *st);    /* another one when the log has begun anew; 0: there is none */
+int64_t store_log_bytes(const struct store *st); /* of its pages when the last transaction was committed */
+uint64_t store_log_id(const struct store *st);   /* another one when the log has begun anew; 0: there is none */
 /* Keeps room on the disk for what the log will add to the database. false: there is none, or little. */
 bool store_reserve(struct store *st);
 /* Copies the log into the database, between transactions; nothing else does while the store is open. cut: its file is

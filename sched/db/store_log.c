@@ -27,8 +27,8 @@ uint64_t store_log_id(const struct store *st) {
     return pread(st->wal, &salt, sizeof salt, 16) == sizeof salt ? salt : 0;
 }
 
-unsigned store_log_pages(const struct store *st) {
-    return st->log_pages;
+int64_t store_log_bytes(const struct store *st) {
+    return st->log_pages * st->page_size;
 }
 
 /* Asked for every few commits, so prepared once. */

@@ -2,9 +2,9 @@
 #include "net/clock.h"
 #include "sched/db/store_int.h"
 
-#define INCREMENTAL 2  /* what PRAGMA auto_vacuum says */
-#define SLACK 512      /* free pages that are not worth the work: ... */
-#define SLACK_LEFT 256 /* ... so many are left, for what comes next */
+#define INCREMENTAL 2        /* what PRAGMA auto_vacuum says */
+#define SLACK (2 << 20)      /* free bytes that are not worth the work: ... */
+#define SLACK_LEFT (1 << 20) /* ... so many are left, for what comes next */
 /* bytes in use up to which a database that cannot shrink is written anew when it is opened */
 #define ANEW_MAX (64 << 20)
 
@@ -37,17 +37,17 @@ void store_make_shrinkable(struct store *st) {
 bool store_shrink(struct store *st, int64_t until) {
     if (!st->shrinks || st->changed)
         return false;
-    int pages = store_pragma(st, "PRAGMA freelist_count");
-    if (pages <= (st->shrinking ? SLACK_LEFT : SLACK))
+    int64_t bytes = store_bytes_free(st);
+    if (bytes <= (st->shrinking ? SLACK_LEFT : SLACK))
         return finish(st);
     st->shrinking = true;
     do {
-        int before = pages;
+        int64_t before = bytes;
         int rc = sqlite3_exec(st->db, "PRAGMA incremental_vacuum(16)", NULL, NULL, NULL);
-        pages = store_pragma(st, "PRAGMA freelist_count");
+        bytes = store_bytes_free(st);
         /* no room for the log, or another program reads: after the next change */
-        if (rc != SQLITE_OK || pages >= before)
+        if (rc != SQLITE_OK || bytes >= before)
             return finish(st);
-    } while (pages > SLACK_LEFT && clock_us() < until);
+    } while (bytes > SLACK_LEFT && clock_us() < until);
     return true;
 }

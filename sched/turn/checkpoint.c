@@ -8,13 +8,13 @@
 
 #include "sched/turn/turn.h"
 
-#define LOG_PAGES 2000      /* a longer log is copied into the database when nothing comes ... */
-#define LOG_SYNCS 4         /* ... or, synced so often while it became longer, although something does ... */
-#define LOG_PAGES_MAX 16000 /* ... or without the thread, if the disk is too slow for it */
-#define QUIET_US 5000       /* nothing has come for so long */
+#define LOG_BYTES (8 << 20)      /* a longer log is copied into the database when nothing comes ... */
+#define LOG_SYNCS 4              /* ... or, synced so often while it became longer, although something does ... */
+#define LOG_BYTES_MAX (64 << 20) /* ... or without the thread, if the disk is too slow for it */
+#define QUIET_US 5000            /* nothing has come for so long */
 /* ... or before it is longer than it can be on a full disk */
-#define LOG_PAGES_FULL (STORE_LOG_KEPT / 2 / 4096)
-#define LOG_STEP 32 /* ... or if the disk may have no room for it later: checked after so many pages */
+#define LOG_BYTES_FULL (STORE_LOG_KEPT / 2)
+#define LOG_STEP (128 << 10) /* ... or if the disk may have no room for it later: checked after so many bytes */
 
 #define NICE 19
 
@@ -22,7 +22,7 @@ struct sync {
     struct disk_task task;
     struct sched *s;
     uint64_t log;   /* store_log_id */
-    unsigned syncs; /* of LOG_PAGES each, with this one */
+    unsigned syncs; /* of LOG_BYTES each, with this one */
     int rc;
 };
 
@@ -56,10 +56,10 @@ static bool is_synced(const struct sched *s) {
     return s->log_synced && s->log_synced == store_log_id(s->store);
 }
 
-static bool is_crowded(struct sched *s, unsigned pages) {
-    bool step = pages / LOG_STEP != s->log_pages / LOG_STEP;
-    s->log_pages = pages;
-    if (!store_has_ballast(s->store) && pages >= s->log_tried + LOG_PAGES_FULL)
+static bool is_crowded(struct sched *s, int64_t bytes) {
+    bool step = bytes / LOG_STEP != s->log_bytes / LOG_STEP;
+    s->log_bytes = bytes;
+    if (!store_has_ballast(s->store) && bytes >= s->log_tried + LOG_BYTES_FULL)
         return true;
     return (step || !store_has_ballast(s->store)) && !store_reserve(s->store);
 }
@@ -74,9 +74,9 @@ static void when_quiet(struct sched *s) {
 }
 
 /* Whether it is time: the thread has synced what it had a little before, and nothing comes or it is long. */
-static bool is_due(struct sched *s, unsigned pages, bool quiet) {
-    unsigned syncs = (pages - s->log_tried) / LOG_PAGES;
-    syncs = syncs < LOG_SYNCS ? syncs : LOG_SYNCS;
+static bool is_due(struct sched *s, int64_t bytes, bool quiet) {
+    int64_t slices = (bytes - s->log_tried) / LOG_BYTES;
+    unsigned syncs = slices < LOG_SYNCS ? (unsigned)slices : LOG_SYNCS;
     if (!syncs)
         return false;
     if (s->log_syncs < syncs) {
@@ -93,19 +93,19 @@ static bool is_due(struct sched *s, unsigned pages, bool quiet) {
 }
 
 void checkpoint_turn(struct sched *s) {
-    unsigned pages = store_log_pages(s->store);
+    int64_t bytes = store_log_bytes(s->store);
     bool quiet = s->quiet;
     s->quiet = false;
-    if (pages < s->log_tried)
+    if (bytes < s->log_tried)
         s->log_tried = 0; /* it has begun anew */
     if (store_changed(s->store))
         return;
-    bool crowded = is_crowded(s, pages);
-    if (!crowded && pages < s->log_tried + LOG_PAGES_MAX && !is_due(s, pages, quiet))
+    bool crowded = is_crowded(s, bytes);
+    if (!crowded && bytes < s->log_tried + LOG_BYTES_MAX && !is_due(s, bytes, quiet))
         return;
     s->log_synced = 0;
     s->log_syncs = 0;
     /* if it fails (no room, another reader) it is tried again when the log has doubled */
-    s->log_tried = pages;
+    s->log_tried = bytes;
     store_checkpoint(s->store, crowded);
 }

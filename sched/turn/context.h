@@ -62,15 +62,15 @@ struct sched {
     void *is_open_arg;
     SLIST_HEAD(, later) laters;
     struct event *due, *tick, *retry, *lease_timer, *tidy, *checkpoint;
-    int64_t changed_at;            /* clock_us: the last commit of a change */
-    bool made_room;                /* see sched_made_room */
-    bool log_syncing;              /* checkpoint.c: the database's log is being synced ... */
-    uint64_t log_synced;           /* ... of this one what it had was, and may be copied: store_log_id, 0 = none */
-    unsigned log_syncs;            /* how many times, as it became longer */
-    bool quiet;                    /* nothing has come for a while: it may be copied now */
-    unsigned log_pages, log_tried; /* its pages after the last turn; when it was last to be copied */
-    int64_t due_at;                /* of the due timer, 0 = none */
-    uint64_t first_id;             /* ids below were handed out by earlier daemons */
+    int64_t changed_at;           /* clock_us: the last commit of a change */
+    bool made_room;               /* see sched_made_room */
+    bool log_syncing;             /* checkpoint.c: the database's log is being synced ... */
+    uint64_t log_synced;          /* ... of this one what it had was, and may be copied: store_log_id, 0 = none */
+    unsigned log_syncs;           /* how many times, as it became longer */
+    bool quiet;                   /* nothing has come for a while: it may be copied now */
+    int64_t log_bytes, log_tried; /* of its pages after the last turn; when it was last to be copied */
+    int64_t due_at;               /* of the due timer, 0 = none */
+    uint64_t first_id;            /* ids below were handed out by earlier daemons */
     /* that a turn gives to long work, and as much to dispatch: queue.c looks at the clock between them */
     int64_t slice_us;
     uint64_t placed; /* of the jobs that fit no node: those up to this id were judged again */

@@ -24,7 +24,7 @@ SCRIPTS = 50
 PROGRAMS = 2000
 MILLION = 1_000_000
 COUNTED = 300  # jobs whose system calls are traced
-FRAME_HEADER, PAGE = 24, 4096  # bytes of a page in the database's log
+FRAME_HEADER = 24  # bytes before each page in the database's log
 
 
 def shell(command, cwd=None, env=None):
@@ -138,17 +138,22 @@ def traced(pid):
     return "TracerPid:\t0\n" not in pathlib.Path(f"/proc/{pid}/status").read_text()
 
 
+def page_size(database):
+    return int.from_bytes(database.read_bytes()[16:18], "big") if database.exists() else 0
+
+
 def counted(top, build, path, pid, first):
     """What a job costs the process, counted: {name: a job}. Of its system calls those that only look are left out."""
     before = switches(pid)
     client(build, "calls", path, COUNTED, first)
-    figures = {"waits": switches(pid) - before, "requests": 0, "commits": 0, "pages": 0, "system calls": 0}
+    figures = {"waits": switches(pid) - before, "requests": 0, "commits": 0, "pages": 0, "KiB of pages": 0, "system calls": 0}
     trace = top / "trace"
     strace = subprocess.Popen(["strace", "-f", "-y", "-qq", "-e", "signal=none", "-o", trace, "-p", str(pid)])
     wait_until(lambda: traced(pid), "strace")
     client(build, "calls", path, COUNTED, first + COUNTED)
     strace.send_signal(signal.SIGINT)
     strace.wait()
+    page = page_size(path.with_name(path.name + ".state") / "ppfs.db")
     for line in trace.read_text(errors="replace").splitlines():
         call = re.match(r"\d+ +(\w+)\((?:\d+<(.*?)>)?", line)
         said = line.rsplit("= ", 1)[-1].split()[0]
@@ -158,7 +163,8 @@ def counted(top, build, path, pid, first):
         figures["requests"] += call[1] == "read" and call[2] == "/dev/fuse"
         if call[1] == "pwrite64" and call[2].endswith("-wal") and said.isdigit():
             figures["commits"] += 1
-            figures["pages"] += int(said) // (FRAME_HEADER + PAGE)
+            figures["pages"] += int(said) // (FRAME_HEADER + page)
+            figures["KiB of pages"] += int(said) / 1024
     return {name: figure / COUNTED for name, figure in figures.items()}
 
 

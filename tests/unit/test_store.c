@@ -424,17 +424,33 @@ static void test_a_check_is_stopped(void **state) {
 
 /* No commit waits for the disk: the log goes into the database when it is told to, and begins anew after that. */
 static void test_a_checkpoint_is_asked_for(void **state) {
-    unsigned before = 0;
+    int64_t before = 0;
     for (int i = 0; i < 3000; i++) {
         assert_int_equal(store_meta_set(st, "x", i), 0);
         assert_int_equal(store_commit(st), 0);
-        assert_true(store_log_pages(st) > before);
-        before = store_log_pages(st);
+        assert_true(store_log_bytes(st) > before);
+        before = store_log_bytes(st);
     }
     store_checkpoint(st, false);
     store_meta_set(st, "x", 7);
     assert_int_equal(store_commit(st), 0);
-    assert_in_range(store_log_pages(st), 1, 10);
+    assert_in_range(store_log_bytes(st), 1, 10 << 10);
+}
+
+/* A job that is written and removed again: seven tables and indices, two commits. */
+static void test_a_small_job_is_few_bytes_of_the_log(void **state) {
+    int64_t before = store_log_bytes(st);
+    for (int i = 0; i < 100; i++) {
+        struct job_row r = {.job = {.id = store_next_id(st), .name = "small", .state = JOB_QUEUED, .uid = 1}};
+        uint64_t id = r.job.id;
+        assert_int_equal(store_job_insert(st, &r, ""), 0);
+        assert_int_equal(store_body_put(st, id, BODY_SPEC, "x", 1), 0);
+        assert_int_equal(store_commit(st), 0);
+        assert_int_equal(store_bodies_delete(st, id, BODY_SPEC), 0);
+        assert_int_equal(store_job_delete(st, id), 0);
+        assert_int_equal(store_commit(st), 0);
+    }
+    assert_in_range(store_log_bytes(st) - before, 1, 100 * (14 << 10));
 }
 
 /* What was synced of a log says nothing of the one that has begun in its place. */
@@ -475,6 +491,7 @@ int main(void) {
                                        TEST(test_damaged),
                                        TEST(test_a_check_is_stopped),
                                        TEST(test_a_checkpoint_is_asked_for),
+                                       TEST(test_a_small_job_is_few_bytes_of_the_log),
                                        TEST(test_a_log_is_told_from_the_one_before)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,8 +8,9 @@
 #include "tests/unit/storerig.h"
 
 #define COMMITS 8
+#define PAGE 1024
 #define HEADER 32         /* bytes of the log before its first page ... */
-#define FRAME (24 + 4096) /* ... and of each of them */
+#define FRAME (24 + PAGE) /* ... and of each of them */
 #define LARGE (64 << 10)  /* bytes of a body */
 #define MANY 400          /* such bodies: more than SQLite keeps in memory before it writes them */
 #define UNCUT ((off_t)1 << 40)
@@ -32,7 +33,7 @@ static void commit_some(const char *prefix) {
         jobs[i] = add(name);
         assert_int_equal(store_body_put(st, jobs[i], BODY_SPEC, name, strlen(name)), 0);
         assert_int_equal(store_commit(st), 0);
-        ends[i] = HEADER + (off_t)store_log_pages(st) * FRAME;
+        ends[i] = HEADER + store_log_bytes(st) / PAGE * FRAME;
     }
 }
 
@@ -85,10 +86,10 @@ static void expect_everywhere(void) {
     for (off_t at = HEADER; at <= ends[COMMITS - 1]; at += FRAME) {
         expect_until(at, -1);
         expect_until(at - 1, -1);
-        expect_until(at + 24 + at % 4096, -1);
+        expect_until(at + 24 + at % PAGE, -1);
         if (at < ends[COMMITS - 1]) {
             expect_until(UNCUT, at + at / FRAME % 24);
-            expect_until(UNCUT, at + 24 + at % 4096);
+            expect_until(UNCUT, at + 24 + at % PAGE);
         }
     }
     expect_until(0, -1);
