@@ -2,6 +2,7 @@
 import asyncio
 import concurrent.futures
 import functools
+import multiprocessing
 import operator
 import os
 import pickle
@@ -431,3 +432,17 @@ def test_retries(m, ex):
             raise ValueError("not yet")
         return "now"
     assert ex.options(retries=2).submit(sometimes, str(m.work / "tried")).result() == "now"
+
+
+def put(proxy, key, value):
+    proxy[key] = value
+    return sorted(proxy.keys())
+
+
+@pytest.mark.parametrize("serializer", [None, "pickle"])
+def test_a_managers_proxy_is_an_argument(m, serializer):
+    """As in a pool's children: the worker has the manager's key."""
+    with multiprocessing.Manager() as manager, ppfs.Executor(str(m.mnt), serializer=serializer) as ex:
+        shared = manager.dict(a=1)
+        assert ex.submit(put, shared, "b", 2).result() == ["a", "b"] and shared["b"] == 2
+        assert list(ex.map(put, [shared] * 2, "cd", [3, 4]))[-1] == ["a", "b", "c", "d"]

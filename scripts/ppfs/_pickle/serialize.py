@@ -26,6 +26,7 @@ from .source import source_of
 
 SERIALIZERS = ("cloudpickle", "dill", "pickle", "source")
 LARGE = 32 * 1024
+_PROXY = b"RebuildProxy"  # what multiprocessing.managers calls to load a proxy
 NAMES = b"\x93"  # in every pickle that names a class or a function
 _MAINS = b"\x08__main__", b"\x0b__mp_main__"  # as protocols from 4 on write a name: its length, then itself
 _dumps = pickle.dumps
@@ -232,8 +233,8 @@ class Serializer:
         return self.mentions_values(blob)
 
     def mentions_values(self, blob: bytes) -> bool:
-        """The same of a pickle as it is."""
-        return (_MAINS[0] in blob or _MAINS[1] in blob
+        """The same of a pickle as it is. A manager's proxy needs the same, to take its key along."""
+        return (_MAINS[0] in blob or _MAINS[1] in blob or _PROXY in blob
                 or any(name.encode() in blob for name in self.names.registered()))
 
     # functions
@@ -378,6 +379,8 @@ def pickler_of(module: types.ModuleType) -> Type[Any]:
         def reducer_override(self, what: Any) -> Any:
             if type(what) is functools._lru_cache_wrapper and what.__module__ in MAINS:
                 return _cached(what)
+            if _is_proxy(what):
+                return _proxy(what)
             return super().reducer_override(what)
 
     return Pickler
@@ -396,7 +399,19 @@ class _NoMain(pickle.Pickler):
     def reducer_override(self, what: Any) -> Any:
         if isinstance(what, BY_NAME) and what.__module__ in MAINS:
             raise pickle.PicklingError("%s is defined in __main__, which workers do not have" % what.__qualname__)
-        return NotImplemented
+        return _proxy(what) if _is_proxy(what) else NotImplemented
+
+
+def _is_proxy(what: Any) -> bool:
+    """Whether it stands for an object of a multiprocessing.Manager."""
+    managers = sys.modules.get("multiprocessing.managers")
+    return managers is not None and isinstance(what, managers.BaseProxy)
+
+
+def _proxy(what: Any) -> Tuple[Any, ...]:
+    """The proxy with the key of its manager, as children of this process have it; a worker is none."""
+    make, (kind, token, serializer, words) = what.__reduce__()
+    return make, (kind, token, serializer, {**words, "authkey": bytes(what._authkey)})
 
 
 def packed(blob: bytes) -> Tuple[bytes, bytes]:
