@@ -1,6 +1,8 @@
 """The joblib backend, nested use included."""
 import concurrent.futures
+import multiprocessing
 import operator
+import os
 import time
 
 import pytest
@@ -78,7 +80,7 @@ def test_nested_by_name(backend):
 
 def test_timeout(backend):
     """What has not ended in time is killed, and the slots are free again."""
-    with pytest.raises(TimeoutError):
+    with pytest.raises(multiprocessing.TimeoutError):  # as joblib raises
         joblib.Parallel(n_jobs=2, timeout=0.3)(joblib.delayed(time.sleep)(1000) for _ in range(4))
     assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-i) for i in range(20)) == list(range(20))
 
@@ -101,3 +103,44 @@ def f(x): return x * 2
 with joblib.parallel_backend("ppfs", n_jobs=2):
     print(joblib.Parallel()(joblib.delayed(f)(i) for i in range(5)))
 """) == "[0, 2, 4, 6, 8]\n"
+
+
+def variable(name):
+    return os.environ.get(name)
+
+
+def test_initializer_and_inner_threads(m, monkeypatch):
+    """Both reach the workers, by parallel_backend() too; what is no argument of the backend is refused, not ignored."""
+    monkeypatch.setenv("PPFS", str(m.mnt))
+    ppfs.joblib.register()
+    with joblib.parallel_backend("ppfs", n_jobs=2, initializer=set_variable,
+                                 initargs=("SPAM", "eggs"), inner_max_num_threads=3):
+        seen = joblib.Parallel()(joblib.delayed(variable)(name) for name in ("SPAM", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    assert seen == ["eggs", "3", "3"]
+    with pytest.raises(TypeError, match="unheard"):
+        with joblib.parallel_backend("ppfs", unheard=1):
+            pass
+
+
+def set_variable(name, value):
+    os.environ[name] = value
+
+
+def test_one_job_runs_here(backend):
+    assert joblib.Parallel(n_jobs=1)(joblib.delayed(os.getpid)() for _ in range(2)) == [os.getpid()] * 2
+    assert os.getpid() not in joblib.Parallel(n_jobs=2)(joblib.delayed(os.getpid)() for _ in range(2))
+
+
+def test_prints_reach_standard_output(backend, capsys):
+    joblib.Parallel(n_jobs=2)(joblib.delayed(print)("spam", i) for i in range(3))
+    assert sorted(capsys.readouterr().out.splitlines()) == ["spam 0", "spam 1", "spam 2"]
+
+
+def test_the_limit_stays_after_an_error(new_mount, monkeypatch):
+    m = new_mount(cpus=4).start()
+    monkeypatch.setenv("PPFS", str(m.mnt))
+    ppfs.joblib.register()
+    with joblib.parallel_backend("ppfs", n_jobs=2), joblib.Parallel(batch_size=1, pre_dispatch="all") as parallel:
+        with pytest.raises(ZeroDivisionError):
+            parallel(joblib.delayed(divmod)(1, 0) for _ in range(2))
+        assert max(parallel(joblib.delayed(crowd)(str(m.work)) for _ in range(12))) <= 2
