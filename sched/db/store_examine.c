@@ -124,7 +124,9 @@ static void examine_rows(struct examination *e) {
             " SELECT printf('group %d (%s) is in no directory', id, name) FROM groups"
             " WHERE id NOT IN (SELECT id FROM below)");
     rows(e, "SELECT printf('job %d (%s) is a call of stream %d, which there is not', id, name, stream) FROM jobs"
-            " WHERE shelf=5 AND stream NOT IN (SELECT id FROM jobs)");
+            " WHERE shelf=5 AND array<>id AND stream NOT IN (SELECT id FROM jobs)");
+    rows(e, "SELECT printf('job %d (%s) is an element of array %d, which there is not', id, name, array) FROM jobs"
+            " WHERE array NOT IN (0, id) AND array NOT IN (SELECT arrays.id FROM arrays JOIN jobs USING(id))");
     examine_bytes(e, "SELECT id, size, file, data, sum FROM bodies");
     examine_bytes(e, "SELECT log, length(data), 0, data, sum FROM logs WHERE typeof(data)<>'integer'");
 }

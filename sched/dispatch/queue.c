@@ -143,7 +143,6 @@ static void constraint_slice(struct sched *s) {
 /* The other jobs of a user of whom too many have failed in a group (give_up.c). */
 static void give_up_slice(struct sched *s) {
     struct giving_up g;
-    struct group of;
     uint64_t ids[ROWS];
     uid_t owner;
     int rc = store_giving_up(s->store, &s->giving_up_user, &g);
@@ -151,8 +150,7 @@ static void give_up_slice(struct sched *s) {
     if (rc < 0)
         return;
     int n = store_ids(s->store, SET_UNENDED, (int64_t)g.group, g.at, ids, ROWS);
-    if (store_group_get(s->store, g.group, &of) == 0 && of.uid == g.uid)
-        rc = array_drop_rest(s, &of);
+    rc = array_drop_rest(s, g.group, g.uid);
     for (int i = 0; i < n && rc == 0; i++) {
         g.at = ids[i];
         rc = store_owner(s->store, ids[i], &owner);

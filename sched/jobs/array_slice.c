@@ -107,6 +107,6 @@ void array_slice(struct sched *s) {
     uint64_t id;
     int rc = store_array_next(s->store, &s->array_user, &id);
     s->arraying = rc == 0;
-    if (rc == 0)
-        sched_check(s, attend(s, id));
+    if (rc == 0 && sched_check(s, attend(s, id)) < 0)
+        s->arraying = false; /* until an element moves on, or the next daemon */
 }

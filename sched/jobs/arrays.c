@@ -74,7 +74,7 @@ int array_control(struct sched *s, uint64_t group, const uid_t *of, bool holds, 
 /* --- cancelled --------------------------------------------------------------------------------------------------- */
 
 /* Those that are no jobs yet are cancelled as numbers. */
-int array_drop_rest(struct sched *s, const struct group *g) {
+static int drop_rest(struct sched *s, const struct group *g) {
     struct array_row a = {0};
     int rc = g->array ? store_array_get(s->store, g->array, &a) : -ENOENT;
     uint64_t left = rc == 0 ? (uint64_t)(a.size - a.next) : 0;
@@ -90,14 +90,25 @@ int array_drop_rest(struct sched *s, const struct group *g) {
     return rc == -ENOENT ? 0 : rc;
 }
 
+int array_drop_rest(struct sched *s, uint64_t group, uid_t uid) {
+    struct group g;
+    uid_t of;
+    int rc = s->jobs->arrays ? store_group_get(s->store, group, &g) : -ENOENT;
+    if (rc == 0)
+        rc = g.array ? store_owner(s->store, g.array, &of) : -ENOENT;
+    if (rc == 0 && of == uid)
+        rc = drop_rest(s, &g);
+    return rc == -ENOENT ? 0 : rc;
+}
+
 int array_cancel(struct sched *s, const struct group *g, struct tally *t) {
-    struct job_row of;
-    int rc = array_drop_rest(s, g);
+    uid_t of;
+    int rc = drop_rest(s, g);
     if (rc == 0)
         rc = store_tally_get(s->store, g->id, t);
     if (rc < 0 || !t->active)
         return rc;
     s->giving_up = true;
-    rc = store_job_get(s->store, g->array, &of);
-    return rc < 0 ? rc : store_give_up(s->store, g->id, of.job.uid, JOB_REMOVED);
+    rc = store_owner(s->store, g->array, &of);
+    return rc < 0 ? rc : store_give_up(s->store, g->id, of, JOB_REMOVED);
 }

@@ -61,7 +61,8 @@ bool array_may_take(const struct group *g, const struct job_row *r, const char *
 int array_of_group(struct sched *s, const struct group *g, const char *path, bool *succeeded, char *why, size_t size);
 /* They are held, or let go, or get that priority; of NULL: whoever's they are. */
 int array_control(struct sched *s, uint64_t group, const uid_t *of, bool holds, int value);
-int array_drop_rest(struct sched *s, const struct group *g); /* those are cancelled */
+/* Those that are no jobs yet are cancelled, where they are that user's. */
+int array_drop_rest(struct sched *s, uint64_t group, uid_t uid);
 /* All are, some in each turn; *t: the tally of the group before these turns. */
 int array_cancel(struct sched *s, const struct group *g, struct tally *t);
 

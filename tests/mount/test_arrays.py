@@ -6,9 +6,10 @@ import os
 import pickle
 import shutil
 import sqlite3
+import subprocess
 
 import pytest
-from ppfsmount import database_of, wait_until
+from ppfsmount import PPFS, database_of, wait_until
 
 NOTE = "#!/bin/sh\n#ppfs: array=%s\necho $PPFS_INDEX >>$W/ran\n"
 
@@ -241,6 +242,8 @@ def test_a_queue_of_them_outlives_everything(queue):
     m.put("a", note(m, "0-299"))
     wait_until(lambda: (m.jobs / "a").is_dir() and len(os.listdir(m.jobs / "a")) == 64, "the first elements")
     m.kill_all()
+    p = subprocess.run([str(PPFS), "--check", str(m.statedir)], capture_output=True, text=True)
+    assert (p.returncode, p.stdout, p.stderr) == (0, "", "")
     m.start()
     assert progress(m, "a")["waiting"] == 300
     (m.node / "cpus").write_text("2")
