@@ -49,6 +49,11 @@ struct options *options_create(void) {
     return calloc(1, sizeof(struct options));
 }
 
+void options_begin(struct options *o) {
+    o->given = 0;
+    o->old_env = o->env.count;
+}
+
 void options_destroy(struct options *o) {
     if (!o)
         return;
@@ -237,8 +242,16 @@ static int set_list(struct options_list *l, const char *v) {
     return 0;
 }
 
+/* Given more than once, it is one list. */
 static int set_after(struct options *o, const char *v) {
-    return set_list(&o->after, v);
+    struct options_list more = {0};
+    int rc = set_list(&more, v);
+    if (rc == 0 && !(o->given & 1u << AFTER))
+        options_list_clear(&o->after);
+    for (size_t i = 0; i < more.count && rc == 0; i++)
+        rc = options_list_add(&o->after, more.items[i], strlen(more.items[i]));
+    options_list_clear(&more);
+    return rc;
 }
 
 /* Limits number and length of patterns, because every name in the group is matched against all. */
@@ -263,20 +276,21 @@ static int set_drafts(struct options *o, const char *v) {
     return 0;
 }
 
-/* "K:V" becomes "K=V"; the same K again replaces. */
+/* "K:V" becomes "K=V"; it replaces that of a group. -EEXIST: K was given before. */
 static int set_env(struct options *o, const char *v) {
     size_t key = strcspn(v, ":=");
     if (key == 0 || v[key] != ':')
         return -EINVAL;
     for (size_t i = 0; i < o->env.count; i++)
         if (strncmp(o->env.items[i], v, key) == 0 && o->env.items[i][key] == '=') {
-            size_t others = o->env.bytes - strlen(o->env.items[i]), len = strlen(v);
-            int rc = len > LIST_KIB * 1024 - others ? -E2BIG : set_string(&o->env.items[i], v);
-            if (rc == 0) {
-                o->env.items[i][key] = '=';
-                o->env.bytes = others + len;
-            }
-            return rc;
+            if (i >= o->old_env)
+                return -EEXIST;
+            o->env.bytes -= strlen(o->env.items[i]);
+            free(o->env.items[i]);
+            memmove(&o->env.items[i], &o->env.items[i + 1], (o->env.count - i) * sizeof *o->env.items);
+            o->env.count--;
+            o->old_env--;
+            break;
         }
     int rc = options_list_add(&o->env, v, strlen(v));
     if (rc == 0)
@@ -332,10 +346,18 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
     for (unsigned i = 0; i < OPTIONS; i++) {
         if (strlen(table[i].name) != name_len || memcmp(table[i].name, name, name_len) != 0)
             continue;
+        bool adds_up = i == AFTER || i == ENV, again = !adds_up && o->given & 1u << i;
         int rc = strlen(value) <= VALUE_MAX ? table[i].set(o, value) : -EINVAL;
-        if (rc == 0)
+        if (rc == 0 && again)
+            rc = -EEXIST;
+        if (rc == 0) {
             o->set |= 1u << i;
-        else if (rc == -EINVAL)
+            o->given |= 1u << i;
+        } else if (rc == -EEXIST) {
+            snprintf(why, OPTIONS_WHY, "option %s=%.*s is given twice", table[i].name,
+                     i == ENV ? (int)strcspn(value, ":") : 0, value);
+            rc = -EINVAL;
+        } else if (rc == -EINVAL)
             snprintf(why, OPTIONS_WHY, "option %s=%.*s is not understood: %s is expected", table[i].name,
                      options_shown(value), value, table[i].expected);
         else if (rc == -E2BIG)
@@ -347,75 +369,6 @@ int options_set_value(struct options *o, const char *name, size_t name_len, cons
     else
         snprintf(why, OPTIONS_WHY, "=%.*s is not understood: NAME=VALUE is expected", options_shown(value), value);
     return -EINVAL;
-}
-
-/* --- words ------------------------------------------------------------------------------------------------------- */
-
-/* Unquotes the next word into word (as large as the text). Returns its end; NULL: there is none, or a quote is open. */
-static const char *next_word(const char *p, const char *end, char *word, bool *open_quote) {
-    char quote = 0;
-    size_t n = 0;
-    while (p < end && isspace((unsigned char)*p))
-        p++;
-    if (p == end)
-        return NULL;
-    for (; p < end && (quote || !isspace((unsigned char)*p)); p++) {
-        if (quote ? *p == quote : *p == '\'' || *p == '"')
-            quote = quote ? 0 : *p;
-        else
-            word[n++] = *p;
-    }
-    word[n] = 0;
-    *open_quote = quote;
-    return p;
-}
-
-/* Whether a known option begins so, or (whole) is called so. */
-static bool is_name(const char *name, size_t size, bool whole) {
-    for (unsigned i = 0; i < OPTIONS; i++)
-        if (strncmp(table[i].name, name, size) == 0 && (!whole || strlen(table[i].name) == size))
-            return true;
-    return false;
-}
-
-/* cut: the text may go on, so its last word is refused only if no continuation is valid. */
-static int add_words(struct options *o, const char *text, size_t len, bool cut, char why[OPTIONS_WHY]) {
-    if (memchr(text, 0, len)) {
-        snprintf(why, OPTIONS_WHY, "the options have a NUL byte in them");
-        return -EINVAL;
-    }
-    char *word = malloc(len + 1);
-    if (!word)
-        return -ENOMEM;
-    const char *p = text + json_text_mark(text, len), *end = text + len;
-    bool open_quote = false;
-    int rc = 0;
-    while (rc == 0 && (p = next_word(p, end, word, &open_quote))) {
-        char *equals = strchr(word, '=');
-        size_t name = equals ? (size_t)(equals - word) : strlen(word);
-        if (cut && p == end && is_name(word, name, equals))
-            continue;
-        if (equals && (!open_quote || !is_name(word, name, true))) {
-            rc = options_set_value(o, word, name, equals + 1, why);
-        } else {
-            snprintf(why, OPTIONS_WHY, "option word %.*s is not understood: %s", options_shown(word), word,
-                     open_quote ? "its quote is not closed" : "NAME=VALUE is expected");
-            rc = -EINVAL;
-        }
-    }
-    free(word);
-    return rc;
-}
-
-int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]) {
-    return add_words(o, text, len, false, why);
-}
-
-int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]) {
-    struct options *o = options_create();
-    int rc = o ? add_words(o, text, len, true, why) : -ENOMEM;
-    options_destroy(o);
-    return rc;
 }
 
 int options_priority(const struct options *o) {

@@ -16,6 +16,8 @@ void options_destroy(struct options *o);
 
 /* Adds "priority=5 timeout=30s env=K:V 'cwd=/a b'" (words as a shell quotes them); later words win, env accumulates.
  * 0, -ENOMEM, or -EINVAL with why = the word that was not understood and what was expected. */
+/* What is added next is another file: it replaces what is there, and has each option once. */
+void options_begin(struct options *o);
 int options_add_words(struct options *o, const char *text, size_t len, char why[OPTIONS_WHY]);
 /* Whether a text that may go on is, or can become, valid: 0, -ENOMEM, or -EINVAL with why. */
 int options_check_words(const char *text, size_t len, char why[OPTIONS_WHY]);

@@ -1,4 +1,4 @@
-/* Inside the options: struct options. Only options.c, options_json.c and options_print.c include this. */
+/* Inside the options: struct options. Only options.c, options_json.c and options_words.c include this. */
 #ifndef PPFS_OPTIONS_INT_H
 #define PPFS_OPTIONS_INT_H
 #include "sched/job/options.h"
@@ -9,7 +9,9 @@ struct options_list {
 };
 
 struct options {
-    unsigned set; /* 1 << enum */
+    unsigned set;   /* 1 << enum */
+    unsigned given; /* the same, of what is being read: the other options are of groups ... */
+    size_t old_env; /* ... and so are the first variables of env */
     int priority;
     int64_t timeout_us;
     uint32_t retries, cpus, max, max_fails;

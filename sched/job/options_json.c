@@ -108,6 +108,7 @@ static int add_key(struct options *o, const char *name, json_t *v, char why[OPTI
 int options_add_json(struct options *o, json_t *object, const char *const *skip, char why[OPTIONS_WHY]) {
     const char *key;
     json_t *value;
+    options_begin(o);
     json_object_foreach(object, key, value) {
         bool skipped = false;
         for (size_t i = 0; skip && skip[i]; i++)

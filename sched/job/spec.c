@@ -87,6 +87,7 @@ static int refuse_array(const char *bytes, size_t size, char why[SPEC_WHY]) {
 /* #ppfs: lines among the first comment lines of a script. */
 static int read_comments(const char *p, const char *end, struct options *o, char why[SPEC_WHY]) {
     static const char mark[] = "#ppfs:";
+    options_begin(o);
     while (p < end && (*p == '#' || *p == '\n' || *p == '\r')) {
         const char *newline = memchr(p, '\n', (size_t)(end - p));
         const char *stop = newline ? newline : end;

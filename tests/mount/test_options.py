@@ -393,9 +393,9 @@ def test_node_pattern(m):
 
 def test_several_lines_of_options(m):
     m.put("x",
-          "#!/bin/sh\n#ppfs: priority=5 env=A:1\n# a comment\n#ppfs: env=B:2\n#ppfs: priority=6\necho $A$B\n"
+          "#!/bin/sh\n#ppfs: priority=5 env=A:1\n# a comment\n#ppfs: env=B:2\n#ppfs: timeout=60\necho $A$B\n"
           "#ppfs: env=A:no\n")
-    assert m.result("x") == b"12\n" and m.get("x", "priority") == "6"
+    assert m.result("x") == b"12\n" and m.get("x", "priority") == "5"
 
 
 def test_options_after_the_first_comment_lines_are_text(m):
@@ -482,3 +482,18 @@ def test_hold_keeps_what_was_waited_for(m):
     os.unlink(m.results / "gate")
     (m.info / "b/hold").write_text("0")
     assert m.result("b") == b"b\n"
+
+
+def test_an_option_given_twice(m):
+    """Names of after= add up; of anything else nothing is lost in silence."""
+    m.put("twice", "#!/bin/sh\n#ppfs: priority=1\n#ppfs: timeout=5 priority=2\n")
+    assert m.failed("twice").startswith("option priority= is given twice\n")
+    m.put("a", m.gate("a")), m.put("b", m.gate("b"))
+    m.put("both", "#!/bin/sh\n#ppfs: after=a\n#ppfs: after=b\n")
+    m.open_gate("b")
+    assert m.wait("b") == "done"
+    assert (m.state("both"), m.why("both")) == ("waiting", "waits for a, which is running")
+    m.open_gate("a")
+    assert m.wait("both") == "done"
+    with pytest.raises(OSError):
+        (m.jobs / ".options").write_text("timeout=5 timeout=6")

@@ -13,15 +13,45 @@
 
 static char why[OPTIONS_WHY];
 
-static int words(struct options *o, const char *text) {
+static int more_words(struct options *o, const char *text) {
     return options_add_words(o, text, strlen(text), why);
+}
+
+static int words(struct options *o, const char *text) {
+    options_begin(o);
+    return more_words(o, text);
+}
+
+/* What is given again is not lost: lists add up, all else is refused. */
+static void test_given_twice(void **state) {
+    (void)state;
+    static const char *const twice[] = {"priority=1 priority=2",   "cwd=/a cwd=/a",     "timeout=1 cpus=2 timeout=1",
+                                        "env=A:1 env=B:2 env=A:3", "drafts=a drafts=b", "max=1 max=2"};
+    struct options *o;
+    for (size_t i = 0; i < sizeof twice / sizeof *twice; i++) {
+        o = options_create();
+        assert_int_equal(words(o, twice[i]), -EINVAL);
+        assert_non_null(strstr(why, "is given twice"));
+        options_destroy(o);
+    }
+    assert_string_equal(why, "option max= is given twice");
+    o = options_create();
+    assert_int_equal(words(o, "after=g env=A:g env=B:g priority=1"), 0); /* of a group */
+    assert_int_equal(words(o, "after=a,b env=A:1"), 0);
+    assert_int_equal(more_words(o, "priority=2 after=c"), 0);
+    char *all = options_words(o);
+    assert_string_equal(all, "priority=2\nafter=a,b,c\nenv=B:g\nenv=A:1\n");
+    free(all);
+    assert_int_equal(more_words(o, "env=A:2"), -EINVAL);
+    assert_string_equal(why, "option env=A is given twice");
+    options_destroy(o);
 }
 
 static void test_words(void **state) {
     struct options *o = options_create();
     assert_int_equal(options_cpus(o), 1);
     assert_int_equal(words(o, " priority=-5\ttimeout=1.5s retries=2 cpus=3 memory=500M hold=1 after=a,G/b 'cwd=/a b' "
-                              "node=gpu* env=A:1 env=B:x=y:z env=A:2 sandbox=net-off,ro"),
+                              "node=gpu* env=A:2 env=B:x=y:z sandbox=net-off,ro"),
                      0);
     assert_int_equal(options_priority(o), -5);
     assert_int_equal(options_timeout_us(o), 1500000);
@@ -185,8 +215,9 @@ static void test_written(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words),  cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_drafts), cmocka_unit_test(test_json),
-                                       cmocka_unit_test(test_bytes),  cmocka_unit_test(test_written)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words),   cmocka_unit_test(test_given_twice),
+                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_drafts),
+                                       cmocka_unit_test(test_json),    cmocka_unit_test(test_bytes),
+                                       cmocka_unit_test(test_written)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
