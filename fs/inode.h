@@ -28,6 +28,7 @@ enum kind {
     KIND_NODE_FAILED,
     KIND_NODE_SECONDS,
     KIND_NODE_PYTHON,
+    KIND_NODE_RESOURCES,
     KIND_NODE_ADDRESS,
     KIND_NODE_SEEN,
     KIND_NODE_WHY,
@@ -39,7 +40,7 @@ enum kind {
     KIND_EVENTS, /* id: since then, in microseconds since the epoch; 0: from the open on */
     KIND_TRACE,
     KIND_DASHBOARD,
-    KIND_JOB = 32, /* jobs/NAME; id: the job, from here on */
+    KIND_JOB = 40, /* jobs/NAME; id: the job, from here on */
     KIND_RESULT,
     KIND_FAILURE,
     KIND_INFO_JOB,

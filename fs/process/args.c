@@ -18,24 +18,27 @@
 #define CPUS_MAX 4096
 
 void args_help(void) {
-    puts("usage: ppfs [options] MOUNTPOINT\n"
-         "Mounts a directory that runs the job files written into it. Unmount it with fusermount3 -u MOUNTPOINT.\n"
-         "\n"
-         "  -f                  stay in the foreground, log to stderr\n"
-         "  -o OPT,...          FUSE mount options (allow_other, ...); the options below may stand here too\n"
-         "  --state DIR         queue and results (default $XDG_STATE_HOME/ppfs or ~/.local/state/ppfs)\n"
-         "  --cpus N            local slots (default: what affinity mask and cgroup quota allow; 0 = none)\n"
-         "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
-         "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
-         "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
-         "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
-         "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
-         "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
-         "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
-         "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
-         "  --trace             log each transition of a job, host, lease, ...; SIGUSR2 turns it on and off\n"
-         "  --check DIR         print what is wrong with the state directory of an unmounted ppfs, and mount nothing\n"
-         "  --help --version");
+    puts(
+        "usage: ppfs [options] MOUNTPOINT\n"
+        "Mounts a directory that runs the job files written into it. Unmount it with fusermount3 -u MOUNTPOINT.\n"
+        "\n"
+        "  -f                  stay in the foreground, log to stderr\n"
+        "  -o OPT,...          FUSE mount options (allow_other, ...); the options below may stand here too\n"
+        "  --state DIR         queue and results (default $XDG_STATE_HOME/ppfs or ~/.local/state/ppfs)\n"
+        "  --resource NAME=N   N of something that jobs ask for with resources=NAME:N or gpu=N, such as gpu=2; may be\n"
+        "                      given several times\n"
+        "  --cpus N            local slots (default: what affinity mask and cgroup quota allow; 0 = none)\n"
+        "  --python PATH       interpreter or virtual environment whose packages jobs see\n"
+        "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
+        "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
+        "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
+        "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
+        "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
+        "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
+        "  --sync full|normal  full: close() survives power loss; normal (default): fsync() does\n"
+        "  --trace             log each transition of a job, host, lease, ...; SIGUSR2 turns it on and off\n"
+        "  --check DIR         print what is wrong with the state directory of an unmounted ppfs, and mount nothing\n"
+        "  --help --version");
 }
 
 static int set_string(char **to, const char *value) {
@@ -139,6 +142,10 @@ static int own_option(struct args *a, const char *name, const char *value) {
         return wrong("--listen needs ADDR:PORT, not '%s'", value ? value : "");
     if (strcmp(name, "node_user") == 0)
         return node_user(a, value);
+    if (strcmp(name, "resource") == 0 && has && resources_add(&a->resources, value, strlen(value)) == 0)
+        return 0;
+    if (strcmp(name, "resource") == 0)
+        return wrong(RESOURCES_NEED, has ? value : "");
     if (strcmp(name, "silence") == 0)
         return set_number(&a->silence_s, value, 1, 3600, "--silence needs seconds from 1 to 3600, not '%s'");
     if (strcmp(name, "cpus") == 0)
@@ -203,25 +210,19 @@ static bool is_directory(const char *path) {
 
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"state", required_argument, NULL, 's'},
-        {"cpus", required_argument, NULL, 'c'},
-        {"python", required_argument, NULL, 'p'},
-        {"sync", required_argument, NULL, 'y'},
-        {"listen", required_argument, NULL, 'l'},
-        {"key", required_argument, NULL, 'k'},
-        {"silence", required_argument, NULL, 'i'},
-        {"node-user", required_argument, NULL, 'n'},
-        {"quota", required_argument, NULL, 'q'},
-        {"suid-jobs", no_argument, NULL, 'u'},
-        {"trace", no_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {"check", required_argument, NULL, 'C'},
-        {NULL, 0, NULL, 0},
+        {"state", required_argument, NULL, 's'},    {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},   {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},   {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},  {"node-user", required_argument, NULL, 'n'},
+        {"resource", required_argument, NULL, 'r'}, {"quota", required_argument, NULL, 'q'},
+        {"suid-jobs", no_argument, NULL, 'u'},      {"trace", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},           {"version", no_argument, NULL, 'V'},
+        {"check", required_argument, NULL, 'C'},    {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {
-        ['s'] = "state",   ['c'] = "cpus",  ['p'] = "python",    ['y'] = "sync",      ['l'] = "listen", ['k'] = "key",
-        ['i'] = "silence", ['q'] = "quota", ['u'] = "suid_jobs", ['n'] = "node_user", ['t'] = "trace"};
+        ['s'] = "state",     ['c'] = "cpus",      ['p'] = "python",  ['y'] = "sync",
+        ['l'] = "listen",    ['k'] = "key",       ['i'] = "silence", ['q'] = "quota",
+        ['u'] = "suid_jobs", ['n'] = "node_user", ['t'] = "trace",   ['r'] = "resource"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};

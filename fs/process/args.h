@@ -3,6 +3,7 @@
 #define PPFS_ARGS_H
 #include <stdbool.h>
 #include <sys/types.h>
+#include "worker/runner/resources.h"
 
 struct args {
     bool foreground, help, version;
@@ -14,11 +15,12 @@ struct args {
     unsigned cpus, silence_s; /* silence_s 0: the default */
     char *state, *python;     /* NULL: the default */
     char *key, *listen;       /* NULL: the default, none */
-    char *node_users;         /* lines NAME=UID; NULL: none */
-    char *quota;              /* NULL: the defaults */
-    char *check;              /* a state directory to examine, instead of mounting; else NULL */
-    char *mountpoint;         /* as given */
-    char *mount_options;      /* for FUSE, "a,b=c"; NULL: none */
+    struct resources resources;
+    char *node_users;    /* lines NAME=UID; NULL: none */
+    char *quota;         /* NULL: the defaults */
+    char *check;         /* a state directory to examine, instead of mounting; else NULL */
+    char *mountpoint;    /* as given */
+    char *mount_options; /* for FUSE, "a,b=c"; NULL: none */
 };
 
 /* 0, or -EINVAL after one line on stderr. The caller owns the strings: args_free. */

@@ -69,6 +69,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .silence_ms = c->silence_ms,
                                  .suid_jobs = c->suid_jobs,
                                  .node_users = c->node_users,
+                                 .resources = c->resources,
                                  .successors = shared_successors(c->shared),
                                  .quotas = c->quotas,
                                  .cpus = c->cpus,

@@ -12,7 +12,8 @@ struct daemon_config {
     const char *mountpoint; /* absolute */
     const char *worker_path, *python;
     const char *key, *listen; /* NULL: the default, none */
-    const char *node_users;   /* as in sched_config */
+    const struct resources *resources;
+    const char *node_users; /* as in sched_config */
     unsigned cpus, silence_ms;
     const struct quotas *quotas; /* NULL: nobody else writes here */
     bool sync_full, suid_jobs;

@@ -129,6 +129,7 @@ static int run(const struct args *a) {
                                                                    .silence_ms = a->silence_s * 1000,
                                                                    .suid_jobs = a->suid_jobs,
                                                                    .node_users = a->node_users,
+                                                                   .resources = &a->resources,
                                                                    .quotas = fs.everyone ? &quotas : NULL,
                                                                    .cpus = a->cpus,
                                                                    .sync_full = a->sync_full},

@@ -163,6 +163,7 @@ const struct kind_ops kinds[KINDS] = {
     [KIND_NODE_FAILED] = NODE_FILE("failed"),
     [KIND_NODE_SECONDS] = NODE_FILE("seconds"),
     [KIND_NODE_PYTHON] = NODE_FILE("python"),
+    [KIND_NODE_RESOURCES] = NODE_FILE("resources"),
     [KIND_NODE_ADDRESS] = NODE_FILE("address"),
     [KIND_NODE_SEEN] = NODE_FILE("seen"),
     [KIND_NODE_WHY] = NODE_FILE("why"),

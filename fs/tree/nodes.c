@@ -72,6 +72,7 @@ int nodes_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
         fprintf(out, "%s%s\n", n.python,
                 n.pickles || !n.python[0] ? "" : " (another than here: scripts, JSON and source only, no pickles)");
         break;
+    case KIND_NODE_RESOURCES: fputs(n.resources, out); break;
     case KIND_NODE_ADDRESS: fprintf(out, "%s\n", n.address); break;
     case KIND_NODE_WHY:
         if (*n.why)

@@ -2,10 +2,11 @@
 #ifndef PPFS_STORE_JOBS_H
 #define PPFS_STORE_JOBS_H
 #include "sched/job/job.h"
+#include "worker/runner/resources.h"
 
 struct store;
 #define LIMIT_PLACE_MAX 18u /* of it, the limited group: '#', 16 digits, ':' (users/limit.h) */
-#define CONSTRAINT_MAX (JOB_NAME_MAX + 24 + LIMIT_PLACE_MAX)
+#define CONSTRAINT_MAX (JOB_NAME_MAX + 24 + RESOURCES_TEXT + LIMIT_PLACE_MAX)
 
 enum {                /* what store_job_save writes besides the plain columns */
        SAVE_NAME = 1, /* group, name, side, uid */

@@ -22,25 +22,6 @@
 
 /* --- places ------------------------------------------------------------------------------------------------------ */
 
-void constraint_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory) {
-    bool pickles = kind == WORK_PICKLE || kind == WORK_CALL || kind == WORK_STREAM_FRAMES;
-    place[0] = 0;
-    if (memory)
-        snprintf(place, CONSTRAINT_MAX - LIMIT_PLACE_MAX, "%c%" PRIx64 ":%s", pickles ? 'P' : '=', memory,
-                 pattern ? pattern : "");
-    else if (pickles || pattern)
-        snprintf(place, CONSTRAINT_MAX - LIMIT_PLACE_MAX, "%c%s", pickles ? 'p' : '-', pattern ? pattern : "");
-}
-
-struct constraint constraint_parse(const char *place) {
-    char *end;
-    place = limit_skip(place);
-    if (*place != 'P' && *place != '=')
-        return (struct constraint){.pickles = *place == 'p', .pattern = *place ? place + 1 : ""};
-    uint64_t memory = strtoull(place + 1, &end, 16);
-    return (struct constraint){.pickles = *place == 'P', .memory = memory, .pattern = *end ? end + 1 : end};
-}
-
 /* "3.11" of "3.11.2" */
 static size_t minor_version(const char *python) {
     size_t major = strspn(python, "0123456789");
@@ -55,7 +36,8 @@ bool host_pickles(const struct host *h) {
 }
 
 bool host_is(const struct host *h, const struct constraint *p) {
-    if ((p->pickles && !host_pickles(h)) || (h->memory && h->memory < p->memory))
+    if ((p->pickles && !host_pickles(h)) || (h->memory && h->memory < p->memory) ||
+        (p->resources && !host_has_resources(h, p, OF_ALL)))
         return false;
     return !*p->pattern || fnmatch(p->pattern, h->name, 0) == 0 || (*h->alias && fnmatch(p->pattern, h->alias, 0) == 0);
 }
@@ -241,30 +223,6 @@ unsigned host_free_now(const struct host *h) {
     return h->reserved ? 0 : host_free(h);
 }
 
-void host_hold_memory(struct host *h, uint64_t bytes, bool hold) {
-    h->memory_used += hold ? bytes : -bytes;
-    if (bytes && !hold)
-        host_room(h);
-}
-
-uint64_t host_free_memory(const struct host *h) {
-    if (!h->memory)
-        return UINT64_MAX;
-    return h->memory_used < h->memory ? h->memory - h->memory_used : 0;
-}
-
-bool host_has_memory(struct host *h, const char *place) {
-    uint64_t wants = constraint_parse(place).memory;
-    if (!wants || (wants <= host_free_memory(h) && h->memory_kept != h->s->dispatches))
-        return true;
-    h->s->hosts->memory_short = h->s->dispatches;
-    return false;
-}
-
-bool host_any_short(const struct sched *s, uint64_t dispatch) {
-    return s->hosts->memory_short == dispatch;
-}
-
 bool host_any_free(struct sched *s) {
     for (struct host *h = TAILQ_FIRST(&s->hosts->roomy), *next; h; h = next, s->steps++) {
         next = TAILQ_NEXT(h, room);
@@ -378,7 +336,7 @@ struct host *host_choose(struct sched *s, const struct demand *d) {
     struct host *h;
     TAILQ_FOREACH(h, &s->hosts->roomy, room) {
         s->steps++;
-        if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid) || !host_has_memory(h, d->place))
+        if (host_free_now(h) < d->cpus || !host_fits(h, d->place, d->uid) || !host_has_left(h, d->place))
             continue;
         if (*d->avoid && strcmp(h->name, d->avoid) == 0 && another_fits(s, d, h))
             continue;

@@ -15,11 +15,12 @@ struct sched;
 struct slot_use {               /* of a host's slots, by a run */
     LIST_ENTRY(slot_use) mates; /* of host.under_way */
     uint32_t cpus;
-    uint64_t memory;   /* bytes that it reserves, while it has its slots */
-    unsigned function; /* estimate.h */
-    int64_t began;     /* clock_us: given to the runner; 0: not yet */
-    bool filled;       /* began on a host that is kept for another job */
-    bool lent, over;   /* lent: its slots are lent; over: it has ended, uncommitted */
+    uint64_t memory;                    /* bytes that it reserves, while it has its slots */
+    uint64_t resources[RESOURCE_KINDS]; /* indices, by kind of the host */
+    unsigned function;                  /* estimate.h */
+    int64_t began;                      /* clock_us: given to the runner; 0: not yet */
+    bool filled;                        /* began on a host that is kept for another job */
+    bool lent, over;                    /* lent: its slots are lent; over: it has ended, uncommitted */
 };
 
 struct host {
@@ -41,8 +42,11 @@ struct host {
     int wish, told;        /* slots set in nodes/NAME/cpus, -1: as many as it has; slots that its runner was told */
     unsigned cpus;         /* slots */
     uint64_t memory;       /* bytes that it has, 0: not known */
-    uint64_t memory_used;  /* of it, what runs with memory= reserve */
-    uint64_t memory_kept;  /* the dispatch in which what is left is kept for a job that needs more */
+    struct resources resources;
+    uint64_t taken[RESOURCE_KINDS]; /* indices, by kind */
+    uint64_t memory_used;           /* reserved by runs with memory= */
+    /* the dispatch in which what is left is kept for a job that needs more */
+    uint64_t memory_kept, resources_kept[RESOURCE_KINDS];
     /* slots taken by runs and leases; those lent while a job waits */
     unsigned used, lent;
     unsigned runs, leases;        /* its runs and leases, with ended ones that are not written yet */
@@ -90,14 +94,16 @@ struct host {
 };
 
 /* Where a job may run, as its row says: "" anywhere; else 'p' (only where pickles are understood) or '-', then the
- * pattern of node=, "" for any name. With memory=: 'P' or '=', then its bytes in hexadecimal and ':' before the
- * pattern. */
+ * pattern of node=, "" for any name. With memory=, gpu= or resources=: 'P' or '=', then the bytes in hexadecimal, ';'
+ * and the resources (resources.h) where there are any, and ':' before the pattern. */
 #define CONSTRAINT_STREAM "s" /* a stream waits for a place in memory; its calls wait for hosts */
-void constraint_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory);
+void constraint_make(char place[CONSTRAINT_MAX], enum work_kind kind, const char *pattern, uint64_t memory,
+                     const struct resources *resources);
 struct constraint {
     bool pickles;
-    uint64_t memory;     /* 0: any */
-    const char *pattern; /* points into the parsed text; "": any */
+    uint64_t memory;       /* 0: any */
+    const char *resources; /* as pattern; NULL: none */
+    const char *pattern;   /* points into the parsed text; "": any */
 };
 struct constraint constraint_parse(const char *place);
 #endif

@@ -62,6 +62,7 @@ int host_create_local(struct sched *s) {
                        .name = "local",
                        .cpus = s->c.cpus,
                        .memory = cpus_memory(),
+                       .resources = s->c.resources ? *s->c.resources : (struct resources){0},
                        .wish = (int)s->c.cpus,
                        .told = (int)s->c.cpus};
     int rc = host_enlist(s, h);

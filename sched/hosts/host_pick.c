@@ -63,7 +63,7 @@ struct host *host_pick(struct sched *s, const struct demand *d) {
         return host_choose(s, d);
     while (p->count) {
         struct candidate *top = &p->items[0];
-        bool takes = host_free_now(top->host) && host_has_memory(top->host, d->place) && !host_shuns(top->host, d);
+        bool takes = host_free_now(top->host) && host_has_left(top->host, d->place) && !host_shuns(top->host, d);
         double cost = takes ? host_cost(top->host, d->function) : 0;
         s->steps++;
         if (takes && cost == top->cost)

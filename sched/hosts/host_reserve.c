@@ -28,11 +28,10 @@ static double first_end(const struct host *h, unsigned cpus) {
     return held + cpus > h->cpus ? first : 0;
 }
 
-/* Whether a is the better reservation: it has the memory, then more free slots. */
+/* Whether a is the better reservation: it has the memory and resources, then more free slots. */
 static bool sooner(struct host *a, struct host *b, const struct demand *d) {
-    bool has = host_has_memory(a, d->place);
-    return !b || has > host_has_memory(b, d->place) ||
-           (has == host_has_memory(b, d->place) && host_free(a) > host_free(b));
+    bool has = host_has_left(a, d->place);
+    return !b || has > host_has_left(b, d->place) || (has == host_has_left(b, d->place) && host_free(a) > host_free(b));
 }
 
 struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job) {
@@ -47,8 +46,8 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
     }
     if (!best)
         return NULL;
-    if (host_free(best) >= d->cpus && !host_has_memory(best, d->place)) {
-        best->memory_kept = s->dispatches;
+    if (host_free(best) >= d->cpus && !host_has_left(best, d->place)) {
+        host_keep_left(best, d->place);
         return NULL;
     }
     best->reserved = true;
@@ -82,7 +81,7 @@ struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout
             most = (double)timeout_us;
         s->steps++;
         if (host_free(h) < d->cpus || (!known && !timeout_us) || most > h->spare_us ||
-            !host_fits(h, d->place, d->uid) || !host_has_memory(h, d->place))
+            !host_fits(h, d->place, d->uid) || !host_has_left(h, d->place))
             continue;
         if (strcmp(h->name, d->avoid) != 0 && !host_shuns(h, d))
             return h;

@@ -41,10 +41,20 @@ struct demand {
     uid_t uid;         /* the job's user */
     const char *avoid; /* a host where the job has died or failed: chosen only if there is no other; "": none */
 };
-/* The memory that a run on it reserves, and gives back, 0: none. */
+/* host_left.c. The memory that a run on it reserves, and gives back, 0: none. */
 void host_hold_memory(struct host *h, uint64_t bytes, bool hold);
-uint64_t host_free_memory(const struct host *h);               /* bytes that nobody reserves, UINT64_MAX: not known */
-bool host_has_memory(struct host *h, const char *place);       /* it asks for no more than that */
+uint64_t host_free_memory(const struct host *h);                 /* bytes that nobody reserves, UINT64_MAX: not known */
+bool host_has(const struct host *h, const struct constraint *p); /* as much memory and resources are left */
+/* A place asks for no more memory and resources than are left and are not kept for another. */
+bool host_has_left(struct host *h, const char *place);
+void host_keep_left(struct host *h, const char *place); /* of what it asks for in vain, in this dispatch */
+/* As many resources as p asks for. */
+enum count_of { OF_ALL, OF_LEFT, OF_UNKEPT };
+bool host_has_resources(const struct host *h, const struct constraint *p, enum count_of which);
+unsigned host_taken(const struct host *h, unsigned kind); /* of h->resources.at[kind] */
+/* Those that it asks for: into taken, of each kind of the host's the bits of their indices. */
+void host_take_resources(struct host *h, const char *place, uint64_t taken[RESOURCE_KINDS]);
+void host_give_resources(struct host *h, const uint64_t taken[RESOURCE_KINDS]);
 bool host_any_short(const struct sched *s, uint64_t dispatch); /* in that one somebody asked a host for more */
 /* The host of the least cost with as many free slots; NULL: none. */
 struct host *host_choose(struct sched *s, const struct demand *d);
@@ -76,7 +86,7 @@ void host_resize(struct host *h);  /* tells the runner its slots, with the lent 
 void host_changed(struct host *h); /* jobs that fit nowhere are tried again, and others may start */
 
 /* host_reserve.c. Reserves the host that is nearest to having so many slots, so that smaller jobs do not pass for ever.
- * NULL: none is reserved, or only memory is, if only memory is missing. */
+ * NULL: none is reserved, or only the missing memory and resources are, where slots are free. */
 struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job);
 /* A reserved host where the job surely ends before the reservation can be used; timeout_us: 0 = none. NULL: none. */
 struct host *host_spare(struct sched *s, const struct demand *d, int64_t timeout_us);

@@ -89,6 +89,11 @@ static void describe(const struct host *h, struct node *out) {
     out->pickles = host_pickles(h);
     snprintf(out->name, sizeof out->name, "%s", h->name);
     snprintf(out->python, sizeof out->python, "%s", h->python);
+    size_t n = 0;
+    *out->resources = 0;
+    for (unsigned i = 0; i < h->resources.count; i++)
+        n += (size_t)snprintf(out->resources + n, sizeof out->resources - n, "%s %u %u\n", h->resources.at[i].name,
+                              host_taken(h, i), h->resources.at[i].n);
     why_of(h, out->why, sizeof out->why);
     const char *address = *h->address ? h->address : h->name;
     snprintf(out->address, sizeof out->address, "%s", h->pool ? "local" : address);

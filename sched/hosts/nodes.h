@@ -3,6 +3,7 @@
 #define PPFS_SCHED_NODES_H
 #include "sched/job/job.h"
 #include "sched/turn/config.h"
+#include "worker/runner/resources.h"
 
 enum node_state { NODE_UP, NODE_DRAIN, NODE_DOWN };
 struct node {
@@ -16,7 +17,8 @@ struct node {
     int64_t seen; /* microseconds since the epoch */
     /* one sentence: why it is away, gets less work than it could, or no pickles; "": all is well */
     char why[400];
-    bool pickles; /* its Python understands what this machine's pickles */
+    char resources[RESOURCE_KINDS * 32]; /* a line each: "gpu 2 4", taken and there are */
+    bool pickles;                        /* its Python understands what this machine's pickles */
 };
 int sched_node(struct sched *s, uint64_t id, struct node *out);       /* -ENOENT */
 int sched_find_node(struct sched *s, const char *name, uint64_t *id); /* -ENOENT */

@@ -64,9 +64,11 @@ void host_vacant(struct host *h) {
 static void refresh(struct host *h, bool fresh) {
     const struct node_about *a = remote_about(h->remote);
     bool other = fresh || h->uid != a->uid || memcmp(&h->uids, &a->uids, sizeof h->uids) != 0 || h->cpus < a->cpus ||
-                 h->memory != a->memory || strcmp(h->python, a->python) != 0;
+                 h->memory != a->memory || memcmp(&h->resources, &a->resources, sizeof h->resources) != 0 ||
+                 strcmp(h->python, a->python) != 0;
     h->cpus = a->cpus;
     h->memory = a->memory;
+    h->resources = a->resources;
     h->known = true;
     h->uid = a->uid;
     host_set_user(h);

@@ -64,9 +64,17 @@ void why_aside(struct sched *s, const struct job *j, char *buf, size_t size) {
     }
     if (is_barred(s, &p, j->uid, buf, size))
         return;
+    const char *resources = p.resources;
+    p.resources = NULL;
+    const struct host *h = resources ? roomiest(s, &p) : NULL;
+    if (h) {
+        snprintf(buf, size, "needs %.*s, and no node%s has so many (ppfs and ppfs-node --resource)",
+                 (int)strcspn(resources, ":"), resources, where);
+        return;
+    }
     uint64_t memory = p.memory;
     p.memory = 0;
-    const struct host *h = roomiest(s, &p);
+    h = roomiest(s, &p);
     if (h) {
         snprintf(buf, size, "needs %s of memory, and no node%s has more than %s", size_text(memory, wants), where,
                  size_text(h->memory, has));
@@ -96,11 +104,20 @@ static bool why_kept(struct sched *s, const struct job *j, const struct host *h,
     return true;
 }
 
-static void why_memory(const struct host *h, const char *place, char *buf, size_t size) {
+/* Which of the resources that it asks for most is missing there. */
+static void why_left(const struct host *h, const char *place, char *buf, size_t size) {
     char wants[32], has[32], used[32];
+    struct constraint p = constraint_parse(place);
+    if (p.resources && !host_has_resources(h, &p, OF_LEFT)) {
+        size_t n = (size_t)snprintf(buf, size, "queued: waits for %.*s, and of what nodes/%s has are taken:",
+                                    (int)strcspn(p.resources, ":"), p.resources, h->name);
+        for (unsigned i = 0; i < h->resources.count && n < size; i++)
+            n += (size_t)snprintf(buf + n, size - n, " %s %u of %u", h->resources.at[i].name, host_taken(h, i),
+                                  h->resources.at[i].n);
+        return;
+    }
     snprintf(buf, size, "queued: waits for %s of memory; running work reserves %s of the %s that nodes/%s has",
-             size_text(constraint_parse(place).memory, wants), size_text(h->memory_used, used),
-             size_text(h->memory, has), h->name);
+             size_text(p.memory, wants), size_text(h->memory_used, used), size_text(h->memory, has), h->name);
 }
 
 /* As many of its group run as may. */
@@ -121,7 +138,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     const struct host *kept = NULL;                                  /* has room, but is reserved for another job */
     const struct host *empty = NULL;                                 /* the first that fits except for its cpus of 0 */
     const struct host *closed = NULL;                                /* does not take its user */
-    const struct host *tight = NULL;                                 /* has slots, but not the memory */
+    const struct host *tight = NULL;                                 /* has slots, but not the rest */
     unsigned slots = 0, fitting = 0;
     bool barred;
     if (quota_why_queued(s, j, buf, size))
@@ -140,7 +157,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
         }
         fitting++;
         kept = h->reserved && h->kept_for != j->id && host_free(h) >= j->cpus ? h : kept;
-        if (host_free(h) >= j->cpus && host_free_memory(h) < any_python.memory)
+        if (host_free(h) >= j->cpus && !host_has(h, &any_python))
             tight = h;
         if (host_live(h) && !h->cpus)
             empty = empty ? empty : h;
@@ -165,7 +182,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     else if (kept && why_kept(s, j, kept, buf, size))
         return;
     else if (tight)
-        why_memory(tight, place, buf, size);
+        why_left(tight, place, buf, size);
     else if (slots)
         snprintf(buf, size, "queued: waits for %u of %u slots to be free", j->cpus, slots);
     else if (away)

@@ -134,6 +134,22 @@ static int set_string(char **where, const char *v) {
     return 0;
 }
 
+static int set_count(uint32_t *where, const char *v, long long least, long long most) {
+    long long n;
+    int rc = parse_whole(v, least, most, &n);
+    if (rc == 0)
+        *where = (uint32_t)n;
+    return rc;
+}
+
+static int set_gpu(struct options *o, const char *v) {
+    return set_count(&o->gpu, v, 1, RESOURCE_MOST);
+}
+
+static int set_resources(struct options *o, const char *v) {
+    return options_parse_resources(&o->resources, v);
+}
+
 static int set_cwd(struct options *o, const char *v) {
     return v[0] == '/' ? set_string(&o->cwd, v) : -EINVAL;
 }
@@ -161,35 +177,19 @@ static int set_timeout(struct options *o, const char *v) {
 }
 
 static int set_retries(struct options *o, const char *v) {
-    long long n;
-    int rc = parse_whole(v, 0, 1000, &n);
-    if (rc == 0)
-        o->retries = (uint32_t)n;
-    return rc;
+    return set_count(&o->retries, v, 0, 1000);
 }
 
 static int set_cpus(struct options *o, const char *v) {
-    long long n;
-    int rc = parse_whole(v, 1, 4096, &n);
-    if (rc == 0)
-        o->cpus = (uint32_t)n;
-    return rc;
-}
-
-static int set_count(uint32_t *where, const char *v) {
-    long long n;
-    int rc = parse_whole(v, 1, 1000000000, &n);
-    if (rc == 0)
-        *where = (uint32_t)n;
-    return rc;
+    return set_count(&o->cpus, v, 1, 4096);
 }
 
 static int set_max(struct options *o, const char *v) {
-    return set_count(&o->max, v);
+    return set_count(&o->max, v, 1, 1000000000);
 }
 
 static int set_max_fails(struct options *o, const char *v) {
-    return set_count(&o->max_fails, v);
+    return set_count(&o->max_fails, v, 1, 1000000000);
 }
 
 static int set_memory(struct options *o, const char *v) {
@@ -311,6 +311,10 @@ static const struct {
     [RETRIES] = {"retries", "a whole number from 0 to 1000", set_retries, BINDING},
     [AFTER] = {"after", "job names with commas between them", set_after, BINDING},
     [CPUS] = {"cpus", "a whole number from 1 to 4096", set_cpus, BINDING},
+    [GPU] = {"gpu", "a whole number from 1 to 64", set_gpu, BINDING},
+    [RESOURCES] = {"resources",
+                   "up to 7 different NAME:N, N from 1 to 64, with commas between them (gpu= is an option of its own)",
+                   set_resources, BINDING},
     [MEMORY] = {"memory", "a size such as 500M or 2G", set_memory, BINDING},
     [ENV] = {"env", "KEY:VALUE", set_env, BINDING},
     [CWD] = {"cwd", "a directory that begins with /", set_cwd, BINDING},

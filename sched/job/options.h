@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "worker/runner/resources.h"
+
 #define OPTIONS_WHY 256u
 
 struct options;
@@ -36,8 +38,10 @@ int options_load(struct options *o, const char *saved);
 int options_priority(const struct options *o);
 int64_t options_timeout_us(const struct options *o); /* 0 = none */
 uint32_t options_retries(const struct options *o);
-uint32_t options_cpus(const struct options *o);   /* at least 1 */
-uint64_t options_memory(const struct options *o); /* bytes, 0 = no limit */
+uint32_t options_cpus(const struct options *o);                                  /* at least 1 */
+uint64_t options_memory(const struct options *o);                                /* bytes, 0 = no limit */
+struct resources options_resources(const struct options *o);                     /* those of gpu= and resources= */
+void options_resources_words(const struct options *o, char buf[RESOURCES_TEXT]); /* the value of resources= */
 bool options_hold(const struct options *o);
 unsigned options_sandbox(const struct options *o);          /* enum of worker/forkserver/sandbox.h, 0 = none */
 const char *options_sandbox_words(const struct options *o); /* the value of sandbox= */

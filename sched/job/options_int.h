@@ -1,4 +1,4 @@
-/* Inside the options: struct options. Only options.c, options_json.c and options_words.c include this. */
+/* Inside the options: struct options. Only the files of the options include this. */
 #ifndef PPFS_OPTIONS_INT_H
 #define PPFS_OPTIONS_INT_H
 #include "sched/job/options.h"
@@ -16,6 +16,8 @@ struct options {
     int64_t timeout_us;
     uint32_t retries, cpus, max, max_fails;
     uint64_t memory;
+    unsigned gpu;
+    struct resources resources;
     bool hold;
     unsigned sandbox; /* enum of worker/forkserver/sandbox.h */
     char *cwd, *node, *array;
@@ -29,6 +31,8 @@ enum option {
     AFTER,
     CPUS,
     MEMORY,
+    GPU,
+    RESOURCES,
     ENV,
     CWD,
     NODE,
@@ -46,8 +50,9 @@ const char *options_name(enum option i);
 int options_set_value(struct options *o, const char *name, size_t name_len, const char *value, char why[OPTIONS_WHY]);
 /* 0, -ENOMEM, -E2BIG: it has too many, or too much. */
 int options_list_add(struct options_list *l, const char *item, size_t len);
-int options_too_much(enum option i, char why[OPTIONS_WHY]); /* says so of one of the lists; -EINVAL */
-int options_check_drafts(const struct options_list *l);     /* 0 or -EINVAL */
+int options_too_much(enum option i, char why[OPTIONS_WHY]);       /* says so of one of the lists; -EINVAL */
+int options_parse_resources(struct resources *to, const char *v); /* 0 or -EINVAL */
+int options_check_drafts(const struct options_list *l);           /* 0 or -EINVAL */
 void options_list_clear(struct options_list *l);
 int options_shown(const char *word); /* bytes of it that a message shows: at most 60, whole characters */
 #endif

@@ -139,7 +139,7 @@ static json_t *list_json(const struct options_list *l, char from, char to) {
 }
 
 static json_t *value_json(const struct options *o, enum option i) {
-    char time[32];
+    char time[32], resources[RESOURCES_TEXT];
     switch (i) {
     case PRIORITY: return json_integer(o->priority);
     case TIMEOUT: snprintf(time, sizeof time, "%lldus", (long long)o->timeout_us); return json_string(time);
@@ -147,6 +147,8 @@ static json_t *value_json(const struct options *o, enum option i) {
     case AFTER: return list_json(&o->after, 0, 0);
     case CPUS: return json_integer(o->cpus);
     case MEMORY: return json_integer((json_int_t)o->memory);
+    case GPU: return json_integer(o->gpu);
+    case RESOURCES: options_resources_words(o, resources); return json_string(resources);
     case ENV: return list_json(&o->env, '=', ':');
     case SANDBOX: return json_string(options_sandbox_words(o));
     case CWD: return json_text_make(o->cwd);

@@ -92,6 +92,7 @@ static void print_word(FILE *f, const char *name, const char *value) {
 
 static void print_option(FILE *f, const struct options *o, enum option i) {
     const char *name = options_name(i);
+    char resources[RESOURCES_TEXT];
     bool seconds = o->timeout_us % 1000000 == 0;
     switch (i) {
     case PRIORITY: fprintf(f, "%s=%d\n", name, o->priority); break;
@@ -102,6 +103,11 @@ static void print_option(FILE *f, const struct options *o, enum option i) {
     case RETRIES: fprintf(f, "%s=%u\n", name, o->retries); break;
     case CPUS: fprintf(f, "%s=%u\n", name, o->cpus); break;
     case MEMORY: fprintf(f, "%s=%llu\n", name, (unsigned long long)o->memory); break;
+    case GPU: fprintf(f, "%s=%u\n", name, o->gpu); break;
+    case RESOURCES:
+        options_resources_words(o, resources);
+        fprintf(f, "%s=%s\n", name, resources);
+        break;
     case MAX: fprintf(f, "%s=%u\n", name, o->max); break;
     case MAX_FAILS: fprintf(f, "%s=%u\n", name, o->max_fails); break;
     case HOLD: fprintf(f, "%s=%d\n", name, o->hold); break;

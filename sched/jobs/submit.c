@@ -31,9 +31,11 @@ int submit_options(struct sched *s, const struct job_row *r, struct options **ou
     return 0;
 }
 
-/* The calls of a stream get no memory= of their group: they run in workers that others use after them. */
+/* The calls of a stream get no memory=, gpu= and resources= of their group: they run in workers that others use after
+ * them. */
 static void constraint_of(struct sched *s, char place[CONSTRAINT_MAX], const struct job *j, const struct options *o) {
-    constraint_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o));
+    struct resources none = {0}, resources = job_is_stream(j) ? none : options_resources(o);
+    constraint_make(place, j->kind, options_node(o), job_is_stream(j) ? 0 : options_memory(o), &resources);
     limit_place(s, j->group, place);
 }
 

@@ -49,6 +49,7 @@ static void set_state(struct run *r, enum run_state state) {
         host_room(r->host);
         run_lend(r, false);
         host_hold_memory(r->host, r->use.memory, false);
+        host_give_resources(r->host, r->use.resources);
     }
 }
 
@@ -122,6 +123,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
     LIST_INSERT_HEAD(&h->under_way, &r->use, mates);
     h->used += r->use.cpus;
     host_hold_memory(h, r->use.memory, true);
+    host_take_resources(h, row->place, r->use.resources);
     user_holds(u, (int)r->use.cpus);
     r->limit = limit_of(s, row->place);
     limit_holds(r->limit, 1, false);
@@ -149,6 +151,8 @@ int run_work(struct sched *s, uint64_t job, struct job_work *out) {
     struct job_row *row = &out->row;
     out->options = NULL;
     out->cwd = NULL;
+    out->env = NULL;
+    out->made_count = 0;
     int rc = store_job_get(s->store, job, row);
     if (rc == 0)
         rc = sched_path(s, &row->job, out->name, sizeof out->name);
@@ -180,6 +184,9 @@ int run_work(struct sched *s, uint64_t job, struct job_work *out) {
 }
 
 void run_work_free(struct job_work *w) {
+    for (unsigned i = 0; i < w->made_count; i++)
+        free(w->made[i]);
+    free(w->env);
     free(w->cwd);
     options_destroy(w->options);
 }
@@ -191,6 +198,8 @@ static int hand_over(struct sched *s, struct run *r) {
     char path[SPOOL_PATH];
     int rc = run_work(s, r->id, &all);
     uint64_t spec = rc == 0 && all.row.array ? all.row.array : r->id;
+    if (rc == 0)
+        rc = run_add_resources(&all, r);
     if (rc == 0)
         rc = store_body_get(s->store, spec, BODY_SPEC, &b);
     int64_t n = rc == 0 && !b.file ? store_body_read(s->store, spec, BODY_SPEC, s->scratch, INLINE_MAX, 0) : 0;

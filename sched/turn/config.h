@@ -11,18 +11,19 @@ typedef void sched_done(void *arg, int rc);
 
 struct sched_config {
     struct event_base *base;
-    const char *state_dir;         /* existing, ours, locked by the supervisor */
-    const char *mountpoint;        /* absolute; jobs of writers whose directory is below it run in a fresh one */
-    const char *worker_path;       /* the ppfs-worker binary */
-    const char *python;            /* as given to --python, or NULL */
-    unsigned cpus;                 /* local slots */
-    const char *key;               /* file of the shared key, NULL: key in state_dir, made if it is not there */
-    const char *listen;            /* ADDR:PORT for nodes that dial in, or NULL */
-    unsigned silence_ms;           /* after which a node is cut off; 0: 5000 */
-    bool sync_full;                /* --sync full */
-    const struct quotas *quotas;   /* NULL: nobody else writes here, and nothing is counted */
-    bool suid_jobs;                /* --suid-jobs */
-    const char *node_users;        /* lines NAME=UID: --node-user; or NULL */
+    const char *state_dir;             /* existing, ours, locked by the supervisor */
+    const char *mountpoint;            /* absolute; jobs of writers whose directory is below it run in a fresh one */
+    const char *worker_path;           /* the ppfs-worker binary */
+    const char *python;                /* as given to --python, or NULL */
+    unsigned cpus;                     /* local slots */
+    const char *key;                   /* file of the shared key, NULL: key in state_dir, made if it is not there */
+    const char *listen;                /* ADDR:PORT for nodes that dial in, or NULL */
+    unsigned silence_ms;               /* after which a node is cut off; 0: 5000 */
+    bool sync_full;                    /* --sync full */
+    const struct quotas *quotas;       /* NULL: nobody else writes here, and nothing is counted */
+    bool suid_jobs;                    /* --suid-jobs */
+    const struct resources *resources; /* of this machine: --resource; or NULL */
+    const char *node_users;            /* lines NAME=UID: --node-user; or NULL */
     struct successors *successors; /* outlive a daemon, and so do what the kernel has open; NULL: of this one alone */
     bool again;                    /* a daemon ran on this mount before: what was set in nodes/ holds */
     /* After a commit, for each job that changed (state, output, disappeared), at most once a turn. */

@@ -30,13 +30,15 @@ static int setup(void **state) {
     return host_enlist(&s, &local) < 0 || host_enlist(&s, &old) < 0 || host_enlist(&s, &big) < 0 ? -1 : 0;
 }
 
+static const struct resources none;
+
 static struct host *choose(const char *where, unsigned cpus, const char *avoid) {
     return host_choose(&s, &(struct demand){.place = where, .cpus = cpus, .avoid = avoid});
 }
 
 static const char *place(enum work_kind kind, const char *pattern) {
     static char buf[CONSTRAINT_MAX];
-    constraint_make(buf, kind, pattern, 0);
+    constraint_make(buf, kind, pattern, 0, &none);
     return buf;
 }
 
@@ -69,8 +71,8 @@ static void test_who_fits(void **state) {
 
 static void test_memory_is_a_part_of_the_place(void **state) {
     char small[CONSTRAINT_MAX], large[CONSTRAINT_MAX];
-    constraint_make(small, WORK_PROGRAM, NULL, 1u << 30);
-    constraint_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40); /* a colon in the pattern */
+    constraint_make(small, WORK_PROGRAM, NULL, 1u << 30, &none);
+    constraint_make(large, WORK_PICKLE, "[bl]*:*", 3ull << 40, &none); /* a colon in the pattern */
     assert_string_equal(small, "=40000000:");
     struct constraint p = constraint_parse(large);
     assert_true(p.pickles && p.memory == 3ull << 40);
@@ -98,8 +100,8 @@ static void test_memory_is_a_part_of_the_place(void **state) {
 
 static void test_memory_that_is_reserved_is_kept(void **state) {
     char half[CONSTRAINT_MAX], most[CONSTRAINT_MAX];
-    constraint_make(half, WORK_PROGRAM, "local", 1u << 29);
-    constraint_make(most, WORK_PROGRAM, "local", 3u << 28);
+    constraint_make(half, WORK_PROGRAM, "local", 1u << 29, &none);
+    constraint_make(most, WORK_PROGRAM, "local", 3u << 28, &none);
     local.memory = 1u << 30;
     host_hold_memory(&local, 1u << 29, true);
     assert_int_equal(host_free_memory(&local), 1u << 29);
@@ -113,6 +115,62 @@ static void test_memory_that_is_reserved_is_kept(void **state) {
     assert_ptr_equal(choose(half, 1, ""), &local);
     host_hold_memory(&local, 1u << 29, false);
     assert_ptr_equal(choose(most, 1, ""), &local);
+}
+
+static void test_resources_of_a_place(void **state) {
+    char text[CONSTRAINT_MAX];
+    struct resources two = {0};
+    uint64_t first[RESOURCE_KINDS] = {0}, second[RESOURCE_KINDS] = {0};
+    assert_int_equal(resources_parse(&two, "gpu=2,fpga=64", 13), 0);
+    constraint_make(text, WORK_PROGRAM, "[bl]*:*", 16, &two);
+    assert_string_equal(text, "=10;gpu=2,fpga=64:[bl]*:*");
+    struct constraint p = constraint_parse(text);
+    assert_string_equal(p.pattern, "[bl]*:*");
+    assert_int_equal(p.memory, 16);
+    strcpy(big.name, "big:1");
+    assert_false(host_fits(&big, text, 0));
+    assert_int_equal(resources_parse(&big.resources, "fpga=64,gpu=3", 13), 0);
+    assert_true(host_fits(&big, text, 0));
+    assert_ptr_equal(choose(text, 1, ""), &big);
+    host_take_resources(&big, text, first);
+    assert_true(first[0] == UINT64_MAX && first[1] == 3);
+    assert_int_equal(host_taken(&big, 0), 64);
+    assert_null(choose(text, 1, ""));
+    host_take_resources(&big, "=0;gpu=1:", second);
+    assert_true(second[0] == 0 && second[1] == 4 && big.taken[1] == 7);
+    host_give_resources(&big, first);
+    assert_true(big.taken[0] == 0 && big.taken[1] == 4);
+    assert_ptr_equal(choose(text, 1, ""), &big);
+}
+
+static void test_what_is_no_resource(void **state) {
+    static const char *const wrong[] = {"",
+                                        "gpu",
+                                        "gpu=",
+                                        "=1",
+                                        "gpu=0",
+                                        "gpu=65",
+                                        "gpu=001",
+                                        "gpu=1 ",
+                                        "1gpu=1",
+                                        "_g=1",
+                                        "g:1",
+                                        "gpu=-1",
+                                        "gpu=1x",
+                                        "a=1=1",
+                                        "g\xc3=1",
+                                        "g p=1",
+                                        "a2345678901234567=1"};
+    struct resources r = {0};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(resources_add(&r, wrong[i], strlen(wrong[i])), -EINVAL);
+    assert_int_equal(resources_add(&r, "gpu=1\0", 6), -EINVAL);
+    assert_int_equal(r.count, 0);
+    assert_int_equal(resources_parse(&r, "a=1,a=1", 7), -EINVAL);
+    r.count = 0;
+    assert_int_equal(resources_parse(&r, "a=1,", 4), -EINVAL);
+    r.count = 0;
+    assert_int_equal(resources_parse(&r, "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1", 35), -EINVAL);
 }
 
 static void test_the_least_crowded_is_chosen(void **state) {
@@ -417,6 +475,8 @@ int main(void) {
                                        TEST(test_who_fits),
                                        TEST(test_memory_is_a_part_of_the_place),
                                        TEST(test_memory_that_is_reserved_is_kept),
+                                       TEST(test_resources_of_a_place),
+                                       TEST(test_what_is_no_resource),
                                        TEST(test_the_least_crowded_is_chosen),
                                        TEST(test_who_takes_nothing),
                                        TEST(test_a_large_job_keeps_one_host_for_itself),

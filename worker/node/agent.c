@@ -187,6 +187,7 @@ int agent_create(struct agent **out, struct event_base *base, const struct agent
                         .arg = arg,
                         .cpus = config->cpus,
                         .memory = config->memory,
+                        .resources = config->resources,
                         .uids = config->uids,
                         .began_us = clock_us()};
     TAILQ_INIT(&s->waiting);

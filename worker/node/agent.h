@@ -11,10 +11,11 @@ struct agent;
 struct client;
 
 struct agent_config {
-    const char *name;      /* of this node; node_name_valid */
-    const char *dir;       /* where payloads are kept while they are needed, in files without a name */
-    unsigned cpus;         /* slots, as the runner has them */
-    uint64_t memory;       /* of the machine, 0: not known */
+    const char *name; /* of this node; node_name_valid */
+    const char *dir;  /* where payloads are kept while they are needed, in files without a name */
+    unsigned cpus;    /* slots, as the runner has them */
+    uint64_t memory;  /* of the machine, 0: not known */
+    struct resources resources;
     struct node_uids uids; /* users whose works it takes; none, where we are not root: all */
 };
 

@@ -62,8 +62,12 @@ void client_post(struct client *g, enum message_kind kind, uint64_t id, const vo
 
 void client_about(struct client *g) {
     struct agent *s = g->agent;
-    struct node_about about = {
-        .cpus = s->cpus, .memory = s->memory, .uid = geteuid(), .uids = s->uids, .draining = s->draining};
+    struct node_about about = {.cpus = s->cpus,
+                               .memory = s->memory,
+                               .resources = s->resources,
+                               .uid = geteuid(),
+                               .uids = s->uids,
+                               .draining = s->draining};
     uint8_t bytes[NODE_ABOUT_MAX];
 
     strcpy(about.name, s->name);

@@ -1,6 +1,4 @@
-/* The structs of the node agent; what its files call of each other is in agent_parts.h.
- *
- * A task is one work of one client:
+/* The structs of the node agent; what its files call of each other is in agent_parts.h. A task is one work of one client:
  *   RECEIVING -> WAITING -> RUNNING -> ENDED      RECEIVING only with a payload file
  * RUNNING: the runner has it. ENDED: its DONE waits to be sent; then it is freed. */
 #ifndef PPFS_AGENT_INTERNAL_H
@@ -103,6 +101,7 @@ struct agent {
     char name[NODE_NAME], python[32], *dir;
     unsigned cpus, works;
     uint64_t memory;
+    struct resources resources;
     struct node_uids uids;
     bool bound; /* not root: uids is the user whose work came first */
     bool draining, told_busy;

@@ -390,8 +390,12 @@ static int start(struct node *n, char *why, size_t size) {
                                                      .unable = on_unable,
                                                      .log = on_log};
     const struct node_args *a = n->args;
-    struct agent_config agent = {
-        .name = n->name, .dir = trusted_temporary(), .cpus = n->cpus, .memory = cpus_memory(), .uids = a->uids};
+    struct agent_config agent = {.name = n->name,
+                                 .dir = trusted_temporary(),
+                                 .cpus = n->cpus,
+                                 .memory = cpus_memory(),
+                                 .resources = a->resources,
+                                 .uids = a->uids};
     struct hub_config hub = {.side = TLS_NODE, .silence_ms = a->silence_ms, .node = &n->key};
 
     snprintf(why, size, "not enough memory");

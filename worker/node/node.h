@@ -21,7 +21,8 @@ struct node_args {
     char name[NODE_NAME];
     unsigned cpus, idle_exit_s /* 0: never */, silence_ms;
     bool suid_jobs, root_jobs, named; /* the last: name was given */
-    struct node_uids uids;            /* whose works it takes; none, where we are not root: all */
+    struct resources resources;
+    struct node_uids uids; /* whose works it takes; none, where we are not root: all */
     bool help, version;
     char key_path[4096]; /* what key_file points to when it was not named */
 };

@@ -27,6 +27,9 @@ void node_args_help(void) {
          "                        [GROUP][%INTERFACE][:PORT]\n"
          "  --key FILE            the key that the ppfs has for its nodes (default ~/.local/state/ppfs/join.key)\n"
          "  --cpus N              slots (default: what affinity mask and cgroup quota allow)\n"
+         "  --resource NAME=N     N of something that jobs ask for with resources=NAME:N or gpu=N, such as gpu=2; may "
+         "be\n"
+         "                        given several times\n"
          "  --name NAME           what it is called in nodes/ (default: what its key is for, or the host's name)\n"
          "  --python PATH         interpreter or virtual environment whose packages jobs see\n"
          "  --idle-exit SECONDS   leave when there was nothing to do for so long\n"
@@ -149,6 +152,7 @@ static int one(struct node_args *a, int option, const char *value) {
         return number(value, 1, NODE_CPUS_MAX, &a->cpus)
                    ? 0
                    : wrong("--cpus needs a number from 1 to 4096, not '%s'", value);
+    case 'R': return resources_add(&a->resources, value, strlen(value)) < 0 ? wrong(RESOURCES_NEED, value) : 0;
     case 'n':
         if (!node_name_valid(value))
             return wrong("--name needs up to 63 letters, digits, '.', '_' and '-', the first no '.' or '-', not '%s'",
@@ -187,14 +191,23 @@ static void default_key(struct node_args *a) {
 
 int node_args_read(struct node_args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"join", required_argument, NULL, 'j'},     {"listen", required_argument, NULL, 'l'},
-        {"discover", optional_argument, NULL, 'd'}, {"key", required_argument, NULL, 'k'},
-        {"cpus", required_argument, NULL, 'c'},     {"name", required_argument, NULL, 'n'},
-        {"python", required_argument, NULL, 'p'},   {"idle-exit", required_argument, NULL, 'i'},
-        {"silence", required_argument, NULL, 's'},  {"suid-jobs", no_argument, NULL, 'u'},
-        {"pid-file", required_argument, NULL, 'f'}, {"root-jobs", no_argument, NULL, 'r'},
-        {"uids", required_argument, NULL, 'U'},     {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
+        {"join", required_argument, NULL, 'j'},
+        {"listen", required_argument, NULL, 'l'},
+        {"discover", optional_argument, NULL, 'd'},
+        {"key", required_argument, NULL, 'k'},
+        {"cpus", required_argument, NULL, 'c'},
+        {"name", required_argument, NULL, 'n'},
+        {"python", required_argument, NULL, 'p'},
+        {"idle-exit", required_argument, NULL, 'i'},
+        {"silence", required_argument, NULL, 's'},
+        {"suid-jobs", no_argument, NULL, 'u'},
+        {"pid-file", required_argument, NULL, 'f'},
+        {"root-jobs", no_argument, NULL, 'r'},
+        {"uids", required_argument, NULL, 'U'},
+        {"resource", required_argument, NULL, 'R'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
     };
     char host[256] = "node";
     int c, err = 0;

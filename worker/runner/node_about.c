@@ -1,5 +1,5 @@
-/* ABOUT as bytes: u32 version 3, u32 cpus, u32 flags (1 draining), u64 memory, u32 uid, u32 count of ranges, of each
- * u32 first and last; then name and python, each with its final zero. Integers are little endian; every byte must be
+/* ABOUT as bytes: u32 version 4, u32 cpus, u32 flags (1 draining), u64 memory, u32 uid, u32 count of ranges, of each
+ * u32 first and last; then name, python and resources, each with its final zero. Integers are little endian; every byte must be
  * used. */
 #include "worker/runner/node_about.h"
 
@@ -8,7 +8,7 @@
 
 #include "net/wire.h"
 
-enum { ABOUT_VERSION = 3, ABOUT_DRAINING = 1 };
+enum { ABOUT_VERSION = 4, ABOUT_DRAINING = 1 };
 
 static bool name_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
@@ -38,6 +38,7 @@ void node_name_from(const char *text, char name[NODE_NAME]) {
 
 uint32_t node_about_encode(const struct node_about *a, uint8_t *buf) {
     struct wire_out w = {.at = buf};
+    char resources[RESOURCES_TEXT];
 
     wire_put_u32(&w, ABOUT_VERSION);
     wire_put_u32(&w, a->cpus);
@@ -51,11 +52,14 @@ uint32_t node_about_encode(const struct node_about *a, uint8_t *buf) {
     }
     wire_put(&w, a->name, strlen(a->name) + 1);
     wire_put(&w, a->python, strlen(a->python) + 1);
+    resources_text(&a->resources, resources);
+    wire_put(&w, resources, strlen(resources) + 1);
     return (uint32_t)w.size;
 }
 
 int node_about_decode(const void *bytes, size_t size, struct node_about *out) {
     struct wire_in r = {.at = bytes, .left = size};
+    char resources[RESOURCES_TEXT] = "";
 
     *out = (struct node_about){0};
     uint32_t version = wire_get_u32(&r);
@@ -73,8 +77,9 @@ int node_about_decode(const void *bytes, size_t size, struct node_about *out) {
     }
     wire_get_text(&r, out->name, sizeof(out->name));
     wire_get_text(&r, out->python, sizeof(out->python));
+    wire_get_text(&r, resources, sizeof(resources));
     if (r.bad || r.left || out->cpus > NODE_CPUS_MAX || (flags & ~(uint32_t)ABOUT_DRAINING) ||
-        !node_name_valid(out->name))
+        !node_name_valid(out->name) || resources_parse(&out->resources, resources, strlen(resources)) < 0)
         return -EPROTO;
     for (const char *c = out->python; *c; c++) /* it is shown to people */
         if (!name_char(*c) && *c != '+')

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "worker/runner/resources.h"
+
 enum {
     NODE_CPUS_MAX = 4096, /* slots of a node */
     NODE_NAME = 64,       /* a node's name, with the final zero */
@@ -32,6 +34,7 @@ struct node_about {
     uint32_t uid; /* the user that it runs as: root runs each work as its user, another user all of it as himself */
     struct node_uids uids; /* accepted users; none, with a uid that is not 0: one that ppfs chooses */
     uint64_t memory;       /* bytes of memory in the machine; 0: not known */
+    struct resources resources;
     bool draining;
     char name[NODE_NAME]; /* of letters, digits, '.', '_' and '-', the first neither '.' nor '-' */
     char python[32];      /* "" while it is not known */
