@@ -53,6 +53,7 @@ struct fs {
     struct replies *replies;
     struct waits *waits;
     struct texts *texts;
+    struct dashboards *dashboards;
     struct feeds *feeds;
     struct cache *cache;
     struct journal_entry *journal_table, *journal; /* journal.h; journal is NULL if this kernel needs none */

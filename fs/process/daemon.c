@@ -14,6 +14,7 @@
 #include "fs/log.h"
 #include "fs/session/loop.h"
 #include "fs/session/reply.h"
+#include "fs/tree/dashboard.h"
 #include "fs/tree/feed.h"
 #include "fs/tree/text.h"
 #include "fs/session/wait.h"
@@ -91,6 +92,8 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
     if (rc == 0)
         rc = texts_create(&fs->texts);
     if (rc == 0)
+        rc = dashboards_create(&fs->dashboards);
+    if (rc == 0)
         rc = feeds_create(fs);
     if (rc == 0)
         rc = cache_create(&fs->cache);
@@ -115,6 +118,7 @@ static void destroy(struct fs *fs) {
     handles_destroy(fs->handles);
     cache_destroy(fs->cache);
     texts_destroy(fs->texts);
+    dashboards_destroy(fs->dashboards);
     feeds_destroy(fs->feeds);
     waits_destroy(fs->waits);
     replies_destroy(fs->replies);

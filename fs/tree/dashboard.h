@@ -6,6 +6,9 @@
 
 #include "fs/fs.h"
 
+int dashboards_create(struct dashboards **out);
+void dashboards_destroy(struct dashboards *x); /* accepts NULL */
+
 #define DASHBOARD_SIZE (256u << 10)
 int dashboard_text(struct fs *fs, fuse_ino_t ino, FILE *out);
 #endif

@@ -75,7 +75,7 @@ def test_what_it_has(m):
     assert [n["node"] for n in d["stats"]["nodes"]] == ["local"]
     os.unlink(m.jobs / "runs")
     m.put("G/bad", "#!/bin/sh\n#ppfs: hold=1\n")
-    assert shown(m, "failures", "job") == []
+    wait_until(lambda: shown(m, "failures", "job") == [], "it is no failure any more")
 
 
 def test_groups_that_have_not_ended_come_first(m):
@@ -107,9 +107,17 @@ def test_names_without_end_do_not_make_it_longer(m):
     wait_until(lambda: data(page(m))["stats"]["jobs"]["failed"] == 20, "all to fail")
     for i in range(40):
         (m.jobs / ("<" * 250 + str(i))).mkdir()
-    text = page(m)
+    text = wait_until(lambda: shown(m, "groups", "group") and page(m), "the page with the groups")
     assert size(m) == 256 << 10 and text.rstrip().endswith("</html>")
     assert 0 < len(data(text)["failures"]) < 15
+
+
+def test_who_asks_too_often_gets_the_last_one_again(m):
+    """So that others do not wait while it is made; it is never older than a second."""
+    assert page(m) != page(m) and any(page(m) == page(m) for _ in range(1000))
+    m.put("x", "#!/bin/sh\nexit 3\n")
+    m.wait("x")
+    wait_until(lambda: shown(m, "failures", "job") == ["x"], "the present")
 
 
 def test_a_browser_shows_it(m):
