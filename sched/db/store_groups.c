@@ -210,8 +210,15 @@ static void add(struct tally *to, const struct tally *d) {
     to->cancelled += d->cancelled;
 }
 
+int64_t store_grown(struct store *st) {
+    int64_t grown = st->grown;
+    st->grown = 0;
+    return grown;
+}
+
 int store_tally_add(struct store *st, uint64_t group, const struct tally *delta) {
     int rc = store_begin(st);
+    st->grown += (int64_t)delta->active;
     for (size_t i = 0; i < st->tally_count && rc == 0; i++)
         if (st->tallies[i].group == group) {
             add(&st->tallies[i].delta, delta);

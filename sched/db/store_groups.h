@@ -48,6 +48,8 @@ int store_gave_up_to(struct store *st, const struct giving_up *g);
 int store_gave_up(struct store *st, const struct giving_up *g);
 /* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
 int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */
+/* By so many jobs that have not ended there are more since it was asked last. */
+int64_t store_grown(struct store *st);
 int store_tally_get(struct store *st, uint64_t group, struct tally *out);
 /* it and all above it count as touched, though no number changes */
 int store_tally_touch(struct store *st, uint64_t group);

@@ -39,6 +39,7 @@ struct store {
         struct tally delta;
     } tallies[TALLY_MAX];
     size_t tally_count;
+    int64_t grown;     /* store_grown */
     uint64_t *touched; /* groups whose tally row changed in this transaction */
     size_t touched_count, touched_cap;
 };

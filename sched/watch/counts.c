@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "sched/db/store_groups.h"
 #include "sched/turn/context.h"
 
 const double histogram_bounds[HISTOGRAM_BOUNDS] = {0.001, 0.005, 0.01, 0.05, 0.1, 0.5,  1,    5,    10,
@@ -83,8 +84,10 @@ bool watch_committed(struct sched *s, bool committed) {
         a->calls += f->calls;
         add(&a->wait, &f->wait);
         add(&a->run, &f->run);
-        second_of(w, clock_us() / 1000000)->grown += (int32_t)(f->submitted - f->done - f->failed - f->cancelled);
     }
+    int64_t grown = store_grown(s->store);
+    if (committed && grown)
+        second_of(w, clock_us() / 1000000)->grown += grown;
     if (committed && w->ended)
         second_of(w, clock_us() / 1000000)->ended += w->ended;
     w->ended = 0;

@@ -8,7 +8,7 @@
 struct second {
     int64_t at; /* clock_us / 1000000; another, and the rest is of a second long ago */
     uint32_t ended, turn_us;
-    int32_t grown;
+    int64_t grown;
 };
 
 struct ring { /* events.c */

@@ -143,3 +143,16 @@ printf '#!/bin/sh\necho hush; exec sleep 1000\n' > jobs/closed/c; head -n 1 info
     assert [f["job"] for f in d["failures"]] == ["open/seen"] and [g["group"] for g in d["groups"]] == ["open"] and d["running"] == []
     assert d["stats"]["jobs"]["running"] == 1
     assert len(data(page(shared))["failures"]) == 3
+
+
+def test_the_queue_was_empty_before_an_array_came(queue):
+    queue.put("x", "#!/bin/sh\n#ppfs: array=1-1000\n")
+    wait_until(lambda: data(page(queue))["stats"]["jobs"]["waiting"] == 1000, "all to be there")
+    unfinished = data(page(queue))["pace"]["unfinished"]
+    assert (unfinished[0], unfinished[-1]) == (0, 1000)
+    (queue.jobs / "y").mkdir()
+    os.rename(queue.jobs / "x", queue.jobs / "y/x")
+    os.rename(queue.jobs / "y", queue.jobs / "z")
+    wait_until(lambda: data(page(queue))["groups"][0]["group"] == "z", "the group's new name")
+    unfinished = data(page(queue))["pace"]["unfinished"]
+    assert (unfinished[0], unfinished[-1]) == (0, 1000)
