@@ -51,7 +51,7 @@ static int put_row(struct storing *p) {
         rc = store_function_named(s->store, uid, hash_of(p), p->stream);
     if (rc != 0)
         return rc;
-    rc = store_body_put_file(s->store, p->id, BODY_SPEC, (int64_t)(p->body.size - HASH), SPEC_FILE);
+    rc = store_body_put_file(s->store, p->id, BODY_SPEC, (int64_t)(p->body.size - HASH), SPEC_FILE, NULL);
     if (rc == 0)
         rc = store_function_put(s->store, uid, hash_of(p), p->stream, NULL, p->body.size - HASH, p->id);
     return rc < 0 ? rc : evict(s, false);

@@ -156,7 +156,7 @@ static int go_on(struct making *m, const struct call *c, uid_t uid) {
     if (rc < 0)
         return rc;
     if (m->out.size)
-        return spool_write(sp, spec_of(m->job), m->out.bytes, m->out.size, m->written, went_on, m);
+        return spool_write(sp, spec_of(m->job), m->out.bytes, m->out.size, m->written, NULL, went_on, m);
     m->asked = m->left < STEP ? m->left : STEP;
     return m->left ? spool_copy_part(sp, m->from, m->from_at, m->asked, spec_of(m->job), m->written, went_on, m) : 0;
 }

@@ -142,6 +142,13 @@ static int find_body(struct ending *e, enum job_body b) {
 static void was_loaded(void *arg, int rc);
 static void go_on(struct ending *e, struct stream *st, struct call *c, int rc);
 
+static int load(struct ending *e, enum job_body b, size_t size) {
+    struct part part;
+    struct spool_name n = {e->row.job.id, b, e->body.file};
+    int rc = store_body_part(e->s->store, n.job, b, (uint64_t)e->off, size, &part);
+    return rc < 0 ? rc : spool_load(e->s->spool, n, e->piece.bytes, size, (uint64_t)e->off, &part, was_loaded, e);
+}
+
 /* Reads on. 0: all is there, -EINPROGRESS: was_loaded goes on, -errno. */
 static int gather(struct ending *e, struct stream *st, struct call *c) {
     int rc = 0;
@@ -164,8 +171,7 @@ static int gather(struct ending *e, struct stream *st, struct call *c) {
                 return rc;
             e->piece.size = n;
             if (e->body.file)
-                return spool_load(e->s->spool, (struct spool_name){e->row.job.id, b, e->body.file}, e->piece.bytes, n,
-                                  (uint64_t)e->off, was_loaded, e);
+                return load(e, b, n);
             int64_t got = store_body_read(e->s->store, e->row.job.id, b, e->piece.bytes, n, (uint64_t)e->off);
             if (got < 0 || (size_t)got < n)
                 return got < 0 ? (int)got : -EIO;

@@ -15,8 +15,11 @@
 int64_t stream_log_read(struct sched *s, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
                         sched_done *done, void *arg) {
     size_t in_file;
-    int64_t n = store_log_read(s->store, job, b, buf, size, offset, &in_file);
-    return n != 0 || in_file == 0 ? n : spool_read(s->spool, stream_log_file(job, b), buf, in_file, offset, done, arg);
+    struct part part;
+    int64_t n = store_log_read(s->store, job, b, buf, size, offset, &in_file, &part);
+    return n != 0 || in_file == 0
+               ? n
+               : spool_read(s->spool, stream_log_file(job, b), buf, in_file, offset, &part, done, arg);
 }
 
 int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset, sched_done *done) {
@@ -25,7 +28,8 @@ int64_t stream_input(struct stream *st, void *buf, size_t size, uint64_t offset,
         return stream_log_read(s, st->id, BODY_SPEC, buf, size, offset, done, st);
     if (st->input.file == 0)
         return store_body_read(s->store, st->id, BODY_SPEC, buf, size, offset);
-    return spool_read(s->spool, (struct spool_name){st->id, BODY_SPEC, st->input.file}, buf, size, offset, done, st);
+    return spool_read(s->spool, (struct spool_name){st->id, BODY_SPEC, st->input.file}, buf, size, offset, NULL, done,
+                      st);
 }
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
@@ -47,6 +51,7 @@ struct piece {
     struct chunks bytes;
     struct iovec *parts;
     int64_t start;
+    struct sums sums;       /* of the bytes */
     uint64_t stage;         /* of their kept copies: stream_kept.c */
     struct stream_row row;  /* position of the stream with these answers ... */
     struct buffer answered; /* ... and which calls are answered */
@@ -61,7 +66,9 @@ static void piece_written(void *arg, int rc) {
         if (sched_check(s, rc) < 0)
             sched_log(s, "answers of a stream could not be written: %s", strerror(-rc));
         if (rc == 0)
-            rc = store_log_append(s->store, p->job, BODY_RESULT, p->start, NULL, p->bytes.size);
+            rc = sums_end(&p->sums);
+        if (rc == 0)
+            rc = store_log_append_file(s->store, p->job, BODY_RESULT, p->start, p->bytes.size, &p->sums);
         if (rc == 0)
             rc = store_stream_put(s->store, p->job, &p->row, &p->answered);
         st->out_size += (int64_t)p->bytes.size;
@@ -70,6 +77,7 @@ static void piece_written(void *arg, int rc) {
         stream_mark(st);
     }
     p->user->flying -= p->bytes.size;
+    sums_free(&p->sums);
     chunks_free(&p->bytes);
     buffer_free(&p->answered);
     free(p->parts);
@@ -87,12 +95,13 @@ static int send_off(struct stream *st) {
                         .bytes = st->large,
                         .parts = chunks_parts(&st->large),
                         .start = st->out_size,
+                        .sums.start = (uint64_t)st->out_size,
                         .stage = st->stage,
                         .row = st->row};
     rc = p->parts ? stream_done(st, &p->answered) : -ENOMEM;
     if (rc == 0)
         rc = spool_write_parts(st->s->spool, stream_log_file(st->id, BODY_RESULT), p->parts, p->bytes.count,
-                               (uint64_t)p->start, st->s->c.sync_full, piece_written, p);
+                               (uint64_t)p->start, st->s->c.sync_full, &p->sums, piece_written, p);
     if (rc != -EINPROGRESS) {
         buffer_free(&p->answered);
         free(p->parts);

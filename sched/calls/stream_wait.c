@@ -88,7 +88,7 @@ static int write_down(struct stream *st) {
     int rc = stream_log_settle(st);
     if (rc <= 0)
         return rc; /* what is on the way to the disk comes first */
-    rc = st->wrote_down ? 0 : store_body_put_file(st->s->store, st->id, BODY_WAITING, 0, BODY_LOG);
+    rc = st->wrote_down ? 0 : store_body_put_file(st->s->store, st->id, BODY_WAITING, 0, BODY_LOG, NULL);
     struct call *c = st->partial ? st->partial : TAILQ_FIRST(&st->calls);
     st->more |= st->partial && c == TAILQ_FIRST(&st->calls); /* when it is whole, it moves on */
     while (c && rc == 0 && st->written_turn < WRITTEN_TURN)

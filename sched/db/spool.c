@@ -14,14 +14,17 @@
 #include <unistd.h>
 
 #include "net/digest.h"
+#include "sched/db/file_bytes.h"
 
-#define COPY_MAX (1u << 30) /* bytes that are asked of the kernel at once */
+enum { DAMAGED = 64 };
 
 struct spool {
     char *dir;
     int dir_fd, wal;
     struct disk *disk;
     DIR *scan;
+    struct spool_name damaged[DAMAGED]; /* the last ones that were found */
+    unsigned found;
 };
 
 struct task {
@@ -38,6 +41,8 @@ struct task {
     size_t size;
     const struct iovec *parts; /* to write, instead: count of them */
     uint64_t offset, to_at;
+    struct part part;  /* count 0: of what is read nothing is known */
+    struct sums *sums; /* of what is written; NULL: none are made */
     bool sync;
     uint8_t hash[DIGEST_SIZE]; /* what is written is checked against this first */
     int64_t rc;
@@ -83,82 +88,21 @@ int64_t spool_size(const struct spool *sp, struct spool_name n) {
 
 /* --- in the disk thread ------------------------------------------------------------------------------------------ */
 
-static int64_t write_all(int fd, const unsigned char *p, size_t size, uint64_t offset) {
-    while (size > 0) {
-        ssize_t n = pwrite(fd, p, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        p += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return 0;
-}
-
-static int64_t write_parts(int fd, const struct iovec *parts, size_t count, uint64_t offset) {
+static int64_t write_parts(int fd, const struct task *t) {
+    uint64_t offset = t->offset;
     int64_t rc = 0;
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = write_all(fd, parts[i].iov_base, parts[i].iov_len, offset);
-        offset += parts[i].iov_len;
+    for (size_t i = 0; i < t->count && rc == 0; i++) {
+        rc = file_write_summed(fd, t->parts[i].iov_base, t->parts[i].iov_len, offset, t->sums);
+        offset += t->parts[i].iov_len;
     }
     return rc;
-}
-
-static int64_t read_all(int fd, char *p, size_t size, uint64_t offset) {
-    size_t have = 0;
-    while (have < size) {
-        ssize_t n = pread(fd, p + have, size - have, (off_t)(offset + have));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (int64_t)have;
-}
-
-static bool cannot_copy(int err) {
-    return err == EXDEV || err == ENOSYS || err == EINVAL || err == EOPNOTSUPP;
-}
-
-/* Where the kernel or the filesystem does not copy by itself. Returns the bytes, 0 at the end. */
-static int64_t copy_piece(int from, int to, size_t size, uint64_t from_at, uint64_t to_at) {
-    char bytes[16384];
-    int64_t n = read_all(from, bytes, size < sizeof bytes ? size : sizeof bytes, from_at);
-    int64_t rc = n > 0 ? write_all(to, (unsigned char *)bytes, (size_t)n, to_at) : n;
-    return rc < 0 ? rc : n;
-}
-
-/* Up to size bytes. Returns how many there were. */
-static int64_t copy_range(int from, int to, uint64_t size, uint64_t from_at, uint64_t to_at) {
-    bool by_hand = false;
-    uint64_t have = 0;
-    while (have < size) {
-        off_t in = (off_t)(from_at + have), out = (off_t)(to_at + have);
-        size_t piece = size - have < COPY_MAX ? (size_t)(size - have) : COPY_MAX;
-        int64_t n = by_hand ? copy_piece(from, to, piece, (uint64_t)in, (uint64_t)out)
-                            : copy_file_range(from, &in, to, &out, piece, 0);
-        if (n == 0)
-            break;
-        if (n > 0)
-            have += (uint64_t)n;
-        else if (!by_hand && cannot_copy(errno))
-            by_hand = true;
-        else if (by_hand || errno != EINTR)
-            return by_hand ? n : -errno;
-    }
-    return (int64_t)have;
 }
 
 static int64_t copy(struct task *t, int flags, uint64_t size) {
     int from = open_file(t->sp, t->name, O_RDONLY), to = open_file(t->sp, t->to, O_WRONLY | O_CREAT | flags);
     int64_t rc = from < 0 ? from : to;
     if (from >= 0 && to >= 0)
-        rc = copy_range(from, to, size, t->offset, t->to_at);
+        rc = file_copy_range(from, to, size, t->offset, t->to_at);
     close_file(from);
     close_file(to);
     return rc;
@@ -200,12 +144,12 @@ static int64_t do_sync(struct task *t) {
  * caller's. */
 static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **bytes) {
     char head[SPEC_HEAD];
-    int64_t n = read_all(fd, head, sizeof head, 0);
+    int64_t n = file_read_all(fd, head, sizeof head, 0);
     uint64_t want = n < 0 ? 0 : spec_needs(t->job_name, head, (size_t)n, size);
     *bytes = malloc(want + 1);
     if (n < 0)
         return n;
-    return *bytes ? read_all(fd, *bytes, want, 0) : -ENOMEM;
+    return *bytes ? file_read_all(fd, *bytes, want, 0) : -ENOMEM;
 }
 
 static int64_t do_spec(struct task *t) {
@@ -227,7 +171,7 @@ static int64_t do_write(struct task *t) {
     int fd = open_file(t->sp, t->name, O_WRONLY | O_CREAT);
     int64_t rc = fd;
     if (fd >= 0)
-        rc = t->parts ? write_parts(fd, t->parts, t->count, t->offset) : write_all(fd, t->from, t->size, t->offset);
+        rc = t->parts ? write_parts(fd, t) : file_write_summed(fd, t->from, t->size, t->offset, t->sums);
     if (rc == 0 && t->sync && (fdatasync(fd) < 0 || fsync(t->sp->dir_fd) < 0))
         rc = -errno;
     close_file(fd);
@@ -251,7 +195,10 @@ static int64_t do_truncate(struct task *t) {
 
 static int64_t do_read(struct task *t) {
     int fd = open_file(t->sp, t->name, O_RDONLY);
-    int64_t rc = fd < 0 ? fd : read_all(fd, t->buf, t->size, t->offset);
+    int64_t rc = fd;
+    if (fd >= 0)
+        rc = t->part.count ? file_read_checked(fd, &t->part, t->buf, t->size, t->offset, 0)
+                           : file_read_all(fd, t->buf, t->size, t->offset);
     close_file(fd);
     return rc;
 }
@@ -277,8 +224,22 @@ static void release(struct task *t) {
     free(t->job_name);
 }
 
+static void note_damage(struct spool *sp, struct spool_name n, int64_t rc) {
+    if (rc == -EIO && !spool_damaged(sp, n.job, n.body))
+        sp->damaged[sp->found++ % DAMAGED] = n;
+}
+
+bool spool_damaged(const struct spool *sp, uint64_t job, enum job_body body) {
+    for (unsigned i = 0; i < DAMAGED && i < sp->found; i++)
+        if (sp->damaged[i].job == job && sp->damaged[i].body == body)
+            return true;
+    return false;
+}
+
 static void finished(struct disk_task *d) {
     struct task *t = (struct task *)d;
+    if (t->part.count)
+        note_damage(t->sp, t->name, t->rc);
     if (t->spec_done)
         t->spec_done(t->arg, &t->spec);
     else if (t->done)
@@ -309,8 +270,9 @@ static int submit(struct spool *sp, struct task t) {
 }
 
 int spool_write_copy(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
-                     sched_done *done, void *arg) {
-    struct task t = {.work = do_write, .name = n, .size = size, .offset = offset, .done = done, .arg = arg};
+                     struct sums *sums, sched_done *done, void *arg) {
+    struct task t = {
+        .work = do_write, .name = n, .size = size, .offset = offset, .sums = sums, .done = done, .arg = arg};
     t.from = t.copy = malloc(size + 1);
     if (!t.copy)
         return -ENOMEM;
@@ -319,20 +281,26 @@ int spool_write_copy(struct spool *sp, struct spool_name n, const void *bytes, s
 }
 
 int spool_write(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
-                sched_done *done, void *arg) {
-    return submit(
-        sp, (struct task){
-                .work = do_write, .name = n, .from = bytes, .size = size, .offset = offset, .done = done, .arg = arg});
+                struct sums *sums, sched_done *done, void *arg) {
+    return submit(sp, (struct task){.work = do_write,
+                                    .name = n,
+                                    .from = bytes,
+                                    .size = size,
+                                    .offset = offset,
+                                    .sums = sums,
+                                    .done = done,
+                                    .arg = arg});
 }
 
 int spool_write_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset,
-                      bool sync, sched_done *done, void *arg) {
+                      bool sync, struct sums *sums, sched_done *done, void *arg) {
     return submit(sp, (struct task){.work = do_write,
                                     .name = n,
                                     .parts = parts,
                                     .count = count,
                                     .offset = offset,
                                     .sync = sync,
+                                    .sums = sums,
                                     .done = done,
                                     .arg = arg});
 }
@@ -349,29 +317,37 @@ int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_d
     return submit(sp, (struct task){.work = do_truncate, .name = n, .offset = size, .done = done, .arg = arg});
 }
 
-int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
-                   void *arg) {
+int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset,
+                   const struct part *part, sched_done *done, void *arg) {
+    bool checked = part && part->count;
     int fd = open_file(sp, n, O_RDONLY);
     if (fd < 0)
         return fd;
-    struct iovec v = {buf, size};
-    ssize_t got = preadv2(fd, &v, 1, (off_t)offset, RWF_NOWAIT);
-    int err = errno;
+    int64_t got = checked ? file_read_checked(fd, part, buf, size, offset, RWF_NOWAIT)
+                          : file_read_once(fd, buf, size, offset, RWF_NOWAIT);
     struct stat st;
-    bool end = got == 0 || (got > 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size <= offset + (uint64_t)got);
+    bool end =
+        checked || got == 0 || (got > 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size <= offset + (uint64_t)got);
     close(fd);
+    if (checked)
+        note_damage(sp, n, got);
     if (got >= 0 && (end || (size_t)got == size))
         return got;
-    if (got < 0 && err != EAGAIN && err != EOPNOTSUPP)
-        return -err;
-    return spool_load(sp, n, buf, size, offset, done, arg);
+    if (got < 0 && got != -EAGAIN && got != -EOPNOTSUPP)
+        return got;
+    return spool_load(sp, n, buf, size, offset, part, done, arg);
 }
 
-int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
-               void *arg) {
-    return submit(
-        sp, (struct task){
-                .work = do_read, .name = n, .buf = buf, .size = size, .offset = offset, .done = done, .arg = arg});
+int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, const struct part *part,
+               sched_done *done, void *arg) {
+    return submit(sp, (struct task){.work = do_read,
+                                    .name = n,
+                                    .buf = buf,
+                                    .size = size,
+                                    .offset = offset,
+                                    .part = part ? *part : (struct part){0},
+                                    .done = done,
+                                    .arg = arg});
 }
 
 int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, sched_done *done, void *arg) {

@@ -3,6 +3,7 @@
 #ifndef PPFS_SPOOL_H
 #define PPFS_SPOOL_H
 #include "worker/runner/disk.h"
+#include "sched/db/sums.h"
 #include "sched/job/job.h"
 #include "sched/job/options.h"
 #include "sched/job/spec.h"
@@ -26,25 +27,28 @@ const char *spool_path(const struct spool *sp, struct spool_name n, char *buf);
 int64_t spool_size(const struct spool *sp, struct spool_name n); /* bytes or -errno */
 
 /* Each of these calls done(arg, rc) from the loop, with 0 or -errno, and returns -EINPROGRESS, or -ENOMEM: then it does nothing. They are done in
- * order. Bytes that are written must stay until then. */
+ * order. Bytes that are written must stay until then, and sums, to which they are added (NULL: to none). */
 int spool_write(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
-                sched_done *done, void *arg);
+                struct sums *sums, sched_done *done, void *arg);
 int spool_write_copy(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
-                     sched_done *done, void *arg); /* of a copy of the bytes */
-struct iovec;                                      /* these must stay, too. sync: the bytes survive power loss. */
+                     struct sums *sums, sched_done *done, void *arg); /* of a copy of the bytes */
+struct iovec; /* these must stay, too. sync: the bytes survive power loss. */
 int spool_write_parts(struct spool *sp, struct spool_name n, const struct iovec *parts, size_t count, uint64_t offset,
-                      bool sync, sched_done *done, void *arg);
+                      bool sync, struct sums *sums, sched_done *done, void *arg);
 /* Writes a file whole, so that it survives power loss, if hash is the SHA-256 of bytes: else -EBADMSG. */
 int spool_write_hashed(struct spool *sp, struct spool_name n, const void *bytes, size_t size, const uint8_t hash[32],
                        sched_done *done, void *arg);
 int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_done *done, void *arg);
 /* What the page cache has is read at once: returns the bytes (0 at the end) or -errno; else -EINPROGRESS, and buf must
- * stay. */
-int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
-                   void *arg);
+ * stay. part: the blocks that the wanted bytes are in; NULL: they are not checked. -EIO: those are not the bytes that
+ * were written. */
+int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset,
+                   const struct part *part, sched_done *done, void *arg);
+/* Whether a read of it found bytes that were not those, as far as is remembered. */
+bool spool_damaged(const struct spool *sp, uint64_t job, enum job_body body);
 /* Always by the disk thread; done is told the bytes. */
-int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, sched_done *done,
-               void *arg);
+int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, const struct part *part,
+               sched_done *done, void *arg);
 int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, sched_done *done, void *arg);
 /* So many bytes of a file into another, which is made where there is none. done is told how many there were. */
 int spool_copy_part(struct spool *sp, struct spool_name from, uint64_t from_at, size_t size, struct spool_name to,

@@ -4,6 +4,7 @@
 
 #include "sched/db/store_bodies.h"
 #include "sched/db/store_sql.h"
+#include "sched/db/sums.h"
 
 int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body *out) {
     int64_t row[2];
@@ -37,8 +38,21 @@ int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *
                      INTEGER(store_sum(bytes, size)));
 }
 
-int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file) {
-    return store_run(st, SQL_BODY_PUT_FILE, INTEGER(body_id(job, b)), INTEGER(size), INTEGER(file));
+int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file,
+                        const struct sums *sums) {
+    return store_run(st, SQL_BODY_PUT_FILE, INTEGER(body_id(job, b)), INTEGER(size), INTEGER(file), store_sums(sums));
+}
+
+int store_body_part(struct store *st, uint64_t job, enum job_body b, uint64_t offset, size_t size, struct part *out) {
+    sqlite3_stmt *q;
+    *out = (struct part){0};
+    int rc = store_row(st, &q, SQL_BODY_SUMS, INTEGER(body_id(job, b)));
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    const void *sums = sqlite3_column_blob(q, 1);
+    rc = part_of(out, 0, (uint64_t)sqlite3_column_int64(q, 0), sums, (size_t)sqlite3_column_bytes(q, 1), offset, size);
+    store_end(q);
+    return rc;
 }
 
 int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size) {

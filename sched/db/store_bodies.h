@@ -5,7 +5,9 @@
 
 #include "sched/job/job.h"
 
+struct part;
 struct store;
+struct sums;
 
 struct body {
     int64_t size; /* bytes; of a file: as last known */
@@ -16,7 +18,11 @@ int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body 
  * are not those that were written. */
 int64_t store_body_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset);
 int store_body_put(struct store *st, uint64_t job, enum job_body b, const void *bytes, size_t size);
-int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file);
+/* sums: those that have ended; NULL: its bytes are not checked when they are read. */
+int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t size, int64_t file,
+                        const struct sums *sums);
+/* What the blocks with those bytes of a body that is a file have to be. 0 or -errno. */
+int store_body_part(struct store *st, uint64_t job, enum job_body b, uint64_t offset, size_t size, struct part *out);
 int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size); /* of one that is a file */
 /* The bodies from first on that are files; returns how many. */
 int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES],

@@ -81,14 +81,35 @@ static const char *body_name(int64_t id) {
     return name ? name : "result or output";
 }
 
-static void examine_file(struct examination *e, int64_t id, int64_t size, int64_t file) {
+/* 0, or 1 where a block is not what was written. */
+static int check_file(const char *path, uint64_t start, uint64_t size, const void *sums, size_t sums_size) {
+    static char bytes[SUM_BLOCK];
+    struct part p;
+    int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    for (uint64_t at = 0; at < size && rc == 0; at += SUM_BLOCK) {
+        rc = part_of(&p, start, size, sums, sums_size, start + at, 1);
+        if (rc == 0 && pread(fd, bytes, p.size, (off_t)p.start) != (ssize_t)p.size)
+            rc = -EIO;
+        if (rc == 0)
+            rc = part_check(&p, bytes);
+    }
+    if (fd >= 0)
+        close(fd);
+    return rc < 0;
+}
+
+/* size bytes from start in it; sums NULL: not known. */
+static void examine_file(struct examination *e, int64_t id, int64_t start, int64_t size, int64_t file, const void *sums,
+                         size_t sums_size) {
     char path[4096];
     struct stat st;
     snprintf(path, sizeof path, "%s/spool/%" PRId64 "-%d-%" PRId64, e->dir, id / BODIES, (int)(id % BODIES), file);
     if (stat(path, &st) < 0)
         found(e, "the %s of job %" PRId64 " is missing: %s", body_name(id), id / BODIES, path);
-    else if (st.st_size < size)
+    else if (st.st_size < start + size)
         found(e, "the %s of job %" PRId64 " is cut: %s", body_name(id), id / BODIES, path);
+    else if (sums && check_file(path, (uint64_t)start, (uint64_t)size, sums, sums_size))
+        found(e, "the %s of job %" PRId64 " is damaged: %s", body_name(id), id / BODIES, path);
 }
 
 static void examine_bytes(struct examination *e, const char *text) {
@@ -96,12 +117,16 @@ static void examine_bytes(struct examination *e, const char *text) {
     int rc = sqlite3_prepare_v2(e->db, text, -1, &q, NULL);
     while (rc == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW && e->found <= FOUND_MAX) {
         int64_t id = sqlite3_column_int64(q, 0), size = sqlite3_column_int64(q, 1), file = sqlite3_column_int64(q, 2);
-        if (file > 0) {
-            examine_file(e, id, size, file);
+        bool filed = file > 0 || sqlite3_column_type(q, 3) == SQLITE_INTEGER;
+        int column = filed ? 4 : 3;
+        const void *data = sqlite3_column_blob(q, column);
+        size_t have = data ? (size_t)sqlite3_column_bytes(q, column) : 0;
+        if (filed) {
+            if (sqlite3_column_type(q, 4) != SQLITE_BLOB)
+                data = NULL;
+            examine_file(e, id, sqlite3_column_int64(q, 5), size, file > 0 ? file : BODY_LOG, data, have);
             continue;
         }
-        const void *data = sqlite3_column_blob(q, 3);
-        size_t have = data ? (size_t)sqlite3_column_bytes(q, 3) : 0;
         if (file == 0 && ((int64_t)have != size || (sqlite3_column_type(q, 4) != SQLITE_NULL &&
                                                     sqlite3_column_int64(q, 4) != store_sum(data, have))))
             found(e, "the %s of job %" PRId64 " is damaged", body_name(id), id / BODIES);
@@ -127,8 +152,9 @@ static void examine_rows(struct examination *e) {
             " WHERE shelf=5 AND array<>id AND stream NOT IN (SELECT id FROM jobs)");
     rows(e, "SELECT printf('job %d (%s) is an element of array %d, which there is not', id, name, array) FROM jobs"
             " WHERE array NOT IN (0, id) AND array NOT IN (SELECT arrays.id FROM arrays JOIN jobs USING(id))");
-    examine_bytes(e, "SELECT id, size, file, data, sum FROM bodies");
-    examine_bytes(e, "SELECT log, length(data), 0, data, sum FROM logs WHERE typeof(data)<>'integer'");
+    examine_bytes(e, "SELECT id, size, file, data, sum, 0 FROM bodies");
+    examine_bytes(e, "SELECT log, CASE typeof(data) WHEN 'integer' THEN data ELSE length(data) END, 0, data, sum, start"
+                     " FROM logs WHERE typeof(data)<>'integer' OR log NOT IN (SELECT log FROM trash)");
 }
 
 static void examine(struct examination *e) {

@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
+#include "sched/db/sums.h"
 #include "sched/db/store.h"
 #include "sched/db/store_columns.h"
 #include "sched/db/store_text.h"
@@ -82,6 +83,11 @@ static inline int64_t store_sum(const void *bytes, size_t size) {
         size -= n;
     }
     return (int64_t)sum;
+}
+
+/* Of a file: what stands in the column then. NULL: not known. */
+static inline struct value store_sums(const struct sums *s) {
+    return s ? BLOB(s->blocks, s->count * sizeof(uint64_t)) : TEXT(NULL);
 }
 
 static inline void store_copy(sqlite3_stmt *q, int column, char *buf, size_t size) {

@@ -19,12 +19,17 @@ int64_t store_log_size(struct store *st, uint64_t job, enum job_body b) {
 }
 
 int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size) {
-    return store_run(st, SQL_LOG_APPEND, INTEGER(body_id(job, b)), INTEGER(start),
-                     bytes ? BLOB(bytes, size) : INTEGER(size), bytes ? INTEGER(store_sum(bytes, size)) : TEXT(NULL));
+    return store_run(st, SQL_LOG_APPEND, INTEGER(body_id(job, b)), INTEGER(start), BLOB(bytes, size),
+                     INTEGER(store_sum(bytes, size)));
+}
+
+int store_log_append_file(struct store *st, uint64_t job, enum job_body b, int64_t start, size_t size,
+                          const struct sums *sums) {
+    return store_run(st, SQL_LOG_APPEND, INTEGER(body_id(job, b)), INTEGER(start), INTEGER(size), store_sums(sums));
 }
 
 int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
-                       size_t *in_file) {
+                       size_t *in_file, struct part *part) {
     sqlite3_stmt *q = store_query(st, SQL_LOG_READ, INTEGER(body_id(job, b)), INTEGER(offset));
     size_t have = 0;
     int rc = 0;
@@ -43,6 +48,9 @@ int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *bu
         size_t n = start + length - at < size - have ? (size_t)(start + length - at) : size - have;
         if (filed) {
             *in_file = n;
+            *part = (struct part){0};
+            if (sqlite3_column_type(q, 2) == SQLITE_BLOB)
+                rc = part_of(part, start, length, sqlite3_column_blob(q, 2), (size_t)sqlite3_column_bytes(q, 2), at, n);
             break;
         }
         memcpy((char *)buf + have, data + (at - start), n);

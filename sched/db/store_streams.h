@@ -4,7 +4,9 @@
 #include "sched/bytes/buffer.h"
 #include "sched/job/job.h"
 
+struct part;
 struct store;
+struct sums;
 
 struct stream_row {      /* how far a stream is, as committed with the answers that say so */
     int64_t at;          /* offset of the first call that is not answered ... */
@@ -13,12 +15,14 @@ struct stream_row {      /* how far a stream is, as committed with the answers t
     uint32_t deaths;     /* ... and at how many deaths of ppfs it was */
 };
 int64_t store_log_size(struct store *st, uint64_t job, enum job_body b);
-/* bytes NULL: size bytes that stand in its spool file at the offset start. */
 int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size);
+/* size bytes that stand in its spool file at the offset start. sums: those that have ended. */
+int store_log_append_file(struct store *st, uint64_t job, enum job_body b, int64_t start, size_t size,
+                          const struct sums *sums);
 /* Returns the bytes copied or -errno. 0 with *in_file > 0: so many of the bytes wanted stand in the spool file at
- * offset. */
+ * offset, in these blocks. */
 int64_t store_log_read(struct store *st, uint64_t job, enum job_body b, void *buf, size_t size, uint64_t offset,
-                       size_t *in_file);
+                       size_t *in_file, struct part *part);
 int store_log_drop(struct store *st, uint64_t job, enum job_body b);
 int store_trash_slice(struct store *st, int max); /* 1: there may be more */
 /* The first rows, max of them, of those that start before that go behind the size bytes of another log. Returns how

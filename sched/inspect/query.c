@@ -106,14 +106,20 @@ int64_t sched_read(struct sched *s, uint64_t job, enum job_body body, void *buf,
     if (out && offset >= (uint64_t)out->written) /* what is still on the way to the disk is behind the present end */
         return 0;
     if (out)
-        return spool_read(s->spool, (struct spool_name){job, body, r->attempt}, buf, size, offset, done, arg);
+        return spool_read(s->spool, (struct spool_name){job, body, r->attempt}, buf, size, offset, NULL, done, arg);
     int rc = spec_or_body(s, &job, body, &b);
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
     if (b.file == BODY_LOG)
         return stream_log_read(s, job, body, buf, size, offset, done, arg);
+    if (b.file && body != BODY_SPEC && offset >= (uint64_t)b.size) /* a write that failed may have left more */
+        return 0;
+    struct part part;
+    rc = b.file ? store_body_part(s->store, job, body, offset, size, &part) : 0;
+    if (rc < 0)
+        return rc;
     if (b.file)
-        return spool_read(s->spool, (struct spool_name){job, body, b.file}, buf, size, offset, done, arg);
+        return spool_read(s->spool, (struct spool_name){job, body, b.file}, buf, size, offset, &part, done, arg);
     return store_body_read(s->store, job, body, buf, size, offset);
 }
 
@@ -288,8 +294,8 @@ static void why_damaged(struct sched *s, const struct job *j, char *buf, size_t 
                                               [BODY_STDERR] = "standard error"};
     struct body b;
     for (enum job_body i = BODY_SPEC; i <= BODY_STDERR && job_ended(j->state); i++) {
-        if (store_body_get(s->store, j->id, i, &b) < 0 || b.file ||
-            store_body_read(s->store, j->id, i, NULL, 0, 0) != -EIO)
+        if (store_body_get(s->store, j->id, i, &b) < 0 ||
+            (b.file ? !spool_damaged(s->spool, j->id, i) : store_body_read(s->store, j->id, i, NULL, 0, 0) != -EIO))
             continue;
         size_t at = strlen(buf);
         snprintf(buf + at, size - at, "%sits %s is damaged on the disk and cannot be read", at ? "; " : "", names[i]);

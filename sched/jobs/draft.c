@@ -146,7 +146,7 @@ static void pending_done(void *arg, int rc) {
         else if (rc < 0 && p->fresh) /* else an empty draft would hide the job that was to be copied */
             sched_remove(s, &r);
         else if (rc == 0)
-            rc = store_body_put_file(s->store, p->job, BODY_SPEC, spool_size(s->spool, n), SPEC_FILE);
+            rc = store_body_put_file(s->store, p->job, BODY_SPEC, spool_size(s->spool, n), SPEC_FILE, NULL);
     }
     sched_note(s, p->job);
     p->done(p->arg, rc);
@@ -279,9 +279,9 @@ static int convert(struct sched *s, uint64_t job, size_t have, const void *bytes
      * one thread; the last one answers. */
     int rc = spool_truncate(s->spool, n, 0, NULL, NULL);
     if (rc == -EINPROGRESS && have)
-        rc = spool_write_copy(s->spool, n, s->scratch, have, 0, NULL, NULL);
+        rc = spool_write_copy(s->spool, n, s->scratch, have, 0, NULL, NULL, NULL);
     if (rc == -EINPROGRESS)
-        rc = bytes ? spool_write(s->spool, n, bytes, size, offset, pending_done, p)
+        rc = bytes ? spool_write(s->spool, n, bytes, size, offset, NULL, pending_done, p)
                    : spool_truncate(s->spool, n, offset, pending_done, p);
     return pending_sent(p, rc);
 }
@@ -336,7 +336,7 @@ static int write_draft(struct sched *s, uint64_t job, const void *bytes, size_t 
     rc = draft_spec(s, job, &b);
     if (rc == 0 && b.file) {
         struct pending *p = pending_create(s, job, false, done, arg);
-        return p ? pending_sent(p, spool_write(s->spool, spec_name(job), bytes, size, offset, pending_done, p))
+        return p ? pending_sent(p, spool_write(s->spool, spec_name(job), bytes, size, offset, NULL, pending_done, p))
                  : -ENOMEM;
     }
     if (rc == -ENOENT && offset == 0 && size <= INLINE_MAX)

@@ -329,7 +329,7 @@ int submit_call(struct sched *s, const struct job_row *owner, const struct call_
         rc = store_job_insert(s->store, out, cwd);
     free(cwd);
     if (rc == 0)
-        rc = id ? store_body_put_file(s->store, id, BODY_SPEC, (int64_t)body->size, SPEC_FILE)
+        rc = id ? store_body_put_file(s->store, id, BODY_SPEC, (int64_t)body->size, SPEC_FILE, NULL)
                 : store_body_put(s->store, j->id, BODY_SPEC, body->bytes, body->size);
     int read = 0;
     if (rc == 0)

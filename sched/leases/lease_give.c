@@ -77,7 +77,7 @@ static int fetch(struct lease *l, uint32_t number, const uint8_t hash[DIGEST_SIZ
         f->id = id;
         f->bytes.size = (size_t)where.size;
         memcpy(f->hash, hash, DIGEST_SIZE);
-        rc = spool_load(s->spool, objects_file(id), f->bytes.bytes, f->bytes.size, 0, fetched, f);
+        rc = spool_load(s->spool, objects_file(id), f->bytes.bytes, f->bytes.size, 0, NULL, fetched, f);
     }
     if (rc == -EINPROGRESS) {
         LIST_INSERT_HEAD(&s->leases->fetches, f, next);

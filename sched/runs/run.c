@@ -71,8 +71,7 @@ void run_lend(struct run *r, bool lend) {
 static void free_run(void *node) {
     struct run *r = node;
     event_drop(r->timeout);
-    for (int i = 0; i < 4; i++)
-        free(r->out[i].bytes);
+    run_output_free(r);
     free(r);
 }
 

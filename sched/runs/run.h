@@ -19,6 +19,7 @@ struct output { /* what it wrote so far: in memory up to INLINE_MAX, then in a s
     int64_t size;
     int64_t written; /* of a spooled one: how much of it the file has */
     bool spooled;
+    struct sums sums; /* of what the file has; the disk thread's while it writes */
 };
 
 #define RUN_TAIL 160u
@@ -93,5 +94,6 @@ void run_finish(struct run *r); /* writes its end; if disk tasks still point at 
 unsigned run_output_live(const struct job_row *row); /* 1 << enum output_kind, of what goes to its stream at once */
 bool run_output_sync(struct run *r); /* true: its large output is being synced, and run_finish follows */
 int run_output_store(struct sched *s, struct run *r); /* stores its output. 0 or -errno */
+void run_output_free(struct run *r);                  /* what is in memory of it */
 void run_output_drop(struct run *r);
 #endif

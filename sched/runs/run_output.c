@@ -46,7 +46,8 @@ static int to_disk(struct run *r, enum output_kind stream, const void *bytes, si
     if (!c)
         return -ENOMEM;
     *c = (struct written){r, stream, size};
-    int rc = spool_write_copy(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, was_written, c);
+    int rc = spool_write_copy(r->s->spool, output_name(r, stream), bytes, size, (uint64_t)offset, &r->out[stream].sums,
+                              was_written, c);
     if (rc != -EINPROGRESS) {
         free(c);
         return rc;
@@ -79,9 +80,11 @@ static int spill(struct run *r, enum output_kind stream) {
     int rc = spool_truncate(r->s->spool, output_name(r, stream), 0, NULL, NULL) == -EINPROGRESS ? 0 : -ENOMEM;
     if (rc == 0 && out->size)
         rc = to_disk(r, stream, out->bytes, (size_t)out->size, 0);
-    if (rc == 0) {
+    if (rc == 0) { /* not out->sums: the disk thread has them */
         free(out->bytes);
-        *out = (struct output){.size = out->size, .spooled = true};
+        out->bytes = NULL;
+        out->cap = 0;
+        out->spooled = true;
     }
     return rc;
 }
@@ -137,12 +140,19 @@ int run_output_store(struct sched *s, struct run *r) {
     int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
     for (enum output_kind i = OUTPUT_STDOUT; i <= OUTPUT_TRACE && rc == 0; i++) {
         struct output *out = &r->out[i];
-        if (out->spooled)
-            rc = store_body_put_file(s->store, r->id, body_of[i], out->size, r->attempt);
+        if (out->spooled && (rc = sums_end(&out->sums)) == 0)
+            rc = store_body_put_file(s->store, r->id, body_of[i], (int64_t)out->sums.size, r->attempt, &out->sums);
         else if (out->size)
             rc = store_body_put(s->store, r->id, body_of[i], out->bytes, (size_t)out->size);
     }
     return sched_check(s, rc);
+}
+
+void run_output_free(struct run *r) {
+    for (enum output_kind i = OUTPUT_STDOUT; i <= OUTPUT_TRACE; i++) {
+        free(r->out[i].bytes);
+        sums_free(&r->out[i].sums);
+    }
 }
 
 void run_output_drop(struct run *r) {

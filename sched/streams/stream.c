@@ -146,7 +146,7 @@ int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned al
     if (rc == -ENOENT) {
         rc = store_stream_put(s->store, r->job.id, &row, &(struct buffer){0});
         for (enum job_body b = BODY_RESULT; b <= BODY_STDERR && rc == 0; b++)
-            rc = store_body_put_file(s->store, r->job.id, b, 0, BODY_LOG);
+            rc = store_body_put_file(s->store, r->job.id, b, 0, BODY_LOG, NULL);
         if (rc == 0 && r->job.kind != WORK_STREAM_JSON)
             rc = store_log_append(s->store, r->job.id, BODY_RESULT, 0, FRAME_MAGIC, FRAME_MAGIC_SIZE);
     }
@@ -158,7 +158,7 @@ int stream_start(struct sched *s, struct job_row *r, struct host *h, unsigned al
 
 /* The first write to a draft shows that it is a stream: from now on its name is its own, and its input is a log. */
 int stream_begin(struct sched *s, struct job_row *r, enum work_kind kind) {
-    int rc = store_body_put_file(s->store, r->job.id, BODY_SPEC, 0, BODY_LOG);
+    int rc = store_body_put_file(s->store, r->job.id, BODY_SPEC, 0, BODY_LOG, NULL);
     return rc < 0 ? rc : submit_stream(s, r, kind);
 }
 

@@ -22,14 +22,15 @@ static int check_stream(const struct stream *st, size_t size, uint64_t offset, b
     return rc == 0 && st->input.file != BODY_LOG ? -ESPIPE : rc;
 }
 
-/* in_file: they stand in the file already. */
-static int append(struct stream *st, const char *bytes, size_t size, uint64_t offset, bool again, bool in_file) {
+/* in_file: they stand in the file already, and have these sums. */
+static int append(struct stream *st, const char *bytes, size_t size, uint64_t offset, bool again,
+                  const struct sums *in_file) {
     struct sched *s = st->s;
     int rc = check_stream(st, size, offset, again);
     if (rc != 0)
         return rc < 0 ? rc : 0;
     if (in_file && (rc = stream_log_tail(st)) == 0)
-        rc = store_log_append(s->store, st->id, BODY_SPEC, st->in_size, NULL, size);
+        rc = store_log_append_file(s->store, st->id, BODY_SPEC, st->in_size, size, in_file);
     else if (!in_file && (rc = buffer_add(&st->tail, bytes, size)) == 0)
         rc = store_touch(s->store);
     if (rc < 0)
@@ -49,14 +50,15 @@ static int append(struct stream *st, const char *bytes, size_t size, uint64_t of
 
 /* Held, or queued behind others: it is not in memory. */
 static int append_queued(struct sched *s, const struct job_row *r, const void *bytes, size_t size, uint64_t offset,
-                         bool again, bool in_file) {
+                         bool again, const struct sums *in_file) {
     int64_t have = store_log_size(s->store, r->job.id, BODY_SPEC);
     if (have < 0 || job_ended(r->job.state))
         return have < 0 ? (int)have : -ESTALE;
     int rc = check_place(have, size, offset, again);
     if (rc != 0)
         return rc < 0 ? rc : 0;
-    return store_log_append(s->store, r->job.id, BODY_SPEC, have, in_file ? NULL : bytes, size);
+    return in_file ? store_log_append_file(s->store, r->job.id, BODY_SPEC, have, size, in_file)
+                   : store_log_append(s->store, r->job.id, BODY_SPEC, have, bytes, size);
 }
 
 struct writing { /* a write that the disk thread has */
@@ -65,6 +67,7 @@ struct writing { /* a write that the disk thread has */
     const void *bytes;
     size_t size;
     bool again;
+    struct sums sums;
     sched_done *done;
     void *arg;
 };
@@ -77,16 +80,19 @@ static void written(void *arg, int rc) {
     if (st && st->writing)
         st->writing--;
     if (rc == 0)
+        rc = sums_end(&w->sums);
+    if (rc == 0)
         rc = s->stopping ? -ESHUTDOWN : store_job_get(s->store, w->job, &r);
     if (rc == 0 && !st)
         rc = stream_wake(s, &r, &st);
     if (rc == 0)
-        rc = st ? append(st, w->bytes, w->size, w->offset, w->again, true)
-                : append_queued(s, &r, w->bytes, w->size, w->offset, w->again, true);
+        rc = st ? append(st, w->bytes, w->size, w->offset, w->again, &w->sums)
+                : append_queued(s, &r, w->bytes, w->size, w->offset, w->again, &w->sums);
     if (rc == -ESTALE && r.job.state == JOB_CANCELLED) /* the file was there again for this */
         spool_unlink(s->spool, stream_log_file(w->job, BODY_SPEC));
     if (w->done)
         w->done(w->arg, rc);
+    sums_free(&w->sums);
     free(w);
 }
 
@@ -95,9 +101,9 @@ static int write_file(struct sched *s, struct stream *st, uint64_t job, const vo
     struct writing *w = malloc(sizeof *w);
     if (!w)
         return -ENOMEM;
-    *w = (struct writing){s, job, offset, bytes, size, again, done, arg};
+    *w = (struct writing){s, job, offset, bytes, size, again, {.start = offset}, done, arg};
     /* sched_flush syncs */
-    int rc = spool_write(s->spool, stream_log_file(job, BODY_SPEC), bytes, size, offset, written, w);
+    int rc = spool_write(s->spool, stream_log_file(job, BODY_SPEC), bytes, size, offset, &w->sums, written, w);
     if (rc != -EINPROGRESS)
         free(w);
     else if (st)
@@ -118,12 +124,12 @@ int stream_write(struct sched *s, const struct job_row *r, const void *bytes, si
                    ? write_file(s, st, r->job.id, bytes, size, offset, again, done, arg)
                    : -ESPIPE;
     if (size <= INLINE_MAX)
-        return st ? append(st, bytes, size, offset, again, false)
-                  : append_queued(s, r, bytes, size, offset, again, false);
+        return st ? append(st, bytes, size, offset, again, NULL)
+                  : append_queued(s, r, bytes, size, offset, again, NULL);
     int64_t have = st ? check_stream(st, size, offset, again) : store_log_size(s->store, r->job.id, BODY_SPEC);
     if (st && have != 0)
         return have < 0 ? (int)have : 0;
     if (!st && (have < 0 || offset != (uint64_t)have || job_ended(r->job.state)))
-        return append_queued(s, r, bytes, size, offset, again, false);
+        return append_queued(s, r, bytes, size, offset, again, NULL);
     return write_file(s, st, r->job.id, bytes, size, offset, again, done, arg);
 }

@@ -170,6 +170,43 @@ def test_a_spool_file_that_is_gone_or_cut(m):
     assert len(check(m)) == 1 and "is missing" in check(m)[0]
 
 
+def flip_file(path, at):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 4]))
+
+
+def test_a_flipped_bit_in_the_spool_is_never_shown(m):
+    """A result, what a run printed, an answer of a stream and what was written to one, each larger than a row."""
+    print("PPFS_SEED=%d" % SEED)
+    rng = random.Random(SEED)
+    size = 1_000_000
+    m.put("out", "#!/bin/sh\ncd /; head -c %d /dev/urandom; head -c %d /dev/urandom >&2\n" % (size, size))
+    m.put("s.jsonl", b'{"call": "eval", "args": ["\'y\' * %d"]}\n{"call": "len", "args": ["%s"]}\n' % (size, b"x" * size))
+    wanted = {m.results / "out": m.result("out"), m.info / "out" / "stderr": (m.info / "out" / "stderr").read_bytes(),
+              m.results / "s.jsonl": m.result("s.jsonl"), m.info / "s.jsonl" / "spec": (m.info / "s.jsonl" / "spec").read_bytes()}
+    m.unmount()
+    assert check(m) == []
+    files = list((m.statedir / "spool").iterdir())
+    assert len(files) == len(wanted)
+    for f in files:
+        flip_file(f, f.stat().st_size - 1 - rng.randrange(500_000))  # a log has rows at its beginning
+    lines = check(m)
+    assert len(lines) == len(files) and all(" is damaged: " in line for line in lines), lines
+    m.start()
+    for path, whole in wanted.items():
+        with open(path, "rb") as f:
+            with pytest.raises(OSError) as e:
+                f.read()
+            assert e.value.errno == errno.EIO, path
+            f.seek(0)
+            assert whole.startswith(f.read(1000))  # what is before is whole
+        assert "is damaged on the disk" in m.why(path.parent.name if path.parent.parent == m.info else path.name)
+    m.works()
+
+
 def test_what_cannot_be_examined(m):
     p = subprocess.run([str(PPFS), "--check", str(m.statedir)], capture_output=True, text=True, timeout=60 * SLOW)
     assert p.returncode == 1 and "is in use" in p.stderr and not p.stdout

@@ -60,7 +60,7 @@ static bool is_set(void *arg) {
 
 static void expect(struct spool_name n, const char *bytes, size_t size) {
     char *buf = malloc(size + 1);
-    assert_int_equal(TOLD(spool_load(spool, n, buf, size + 1, 0, on_told, arg)), size);
+    assert_int_equal(TOLD(spool_load(spool, n, buf, size + 1, 0, NULL, on_told, arg)), size);
     assert_memory_equal(buf, bytes, size);
     free(buf);
 }
@@ -70,11 +70,11 @@ static void a_file_is_copied(void **state) {
     char *bytes = malloc(LARGE);
     for (size_t i = 0; i < LARGE; i++)
         bytes[i] = (char)(i * 7 + i / 251);
-    assert_int_equal(TOLD(spool_write(spool, name(1), bytes, LARGE, 0, on_told, arg)), 0);
+    assert_int_equal(TOLD(spool_write(spool, name(1), bytes, LARGE, 0, NULL, on_told, arg)), 0);
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
         refusal = refusals[i];
         refused = 0;
-        assert_int_equal(TOLD(spool_write(spool, name(2), "before", 6, LARGE, on_told, arg)), 0);
+        assert_int_equal(TOLD(spool_write(spool, name(2), "before", 6, LARGE, NULL, on_told, arg)), 0);
         assert_int_equal(TOLD(spool_copy(spool, name(1), name(2), on_told, arg)), 0);
         expect(name(2), bytes, LARGE); /* and nothing behind it */
         assert_int_equal(TOLD(spool_copy_part(spool, name(1), 1000, 50000, name(3), 0, on_told, arg)), 50000);
@@ -91,7 +91,7 @@ static void a_file_is_copied(void **state) {
 
 static void a_copy_that_fails_says_so(void **state) {
     refusal = ENOSPC;
-    assert_int_equal(TOLD(spool_write(spool, name(1), "x", 1, 0, on_told, arg)), 0);
+    assert_int_equal(TOLD(spool_write(spool, name(1), "x", 1, 0, NULL, on_told, arg)), 0);
     assert_int_equal(TOLD(spool_copy(spool, name(1), name(2), on_told, arg)), -ENOSPC);
     assert_int_equal(TOLD(spool_copy(spool, name(9), name(2), on_told, arg)), -EIO); /* no such file */
 }
@@ -100,23 +100,71 @@ static void bytes_are_written(void **state) {
     uint8_t hash[32] = {0};
     char text[] = "hello";
     bool done = false;
-    assert_int_equal(spool_write_copy(spool, name(4), text, 5, 0, on_told, &done), -EINPROGRESS);
+    assert_int_equal(spool_write_copy(spool, name(4), text, 5, 0, NULL, on_told, &done), -EINPROGRESS);
     memset(text, 0, sizeof text); /* it has a copy */
     turn_until(is_set, &done);
     expect(name(4), "hello", 5);
     assert_int_equal(TOLD(spool_write_hashed(spool, name(5), "hello", 5, hash, on_told, arg)), -EBADMSG);
     assert_int_equal(spool_size(spool, name(5)), -ENOENT);
     struct iovec parts[] = {{"ab", 2}, {"cde", 3}};
-    assert_int_equal(TOLD(spool_write_parts(spool, name(4), parts, 2, 1, true, on_told, arg)), 0);
+    assert_int_equal(TOLD(spool_write_parts(spool, name(4), parts, 2, 1, true, NULL, on_told, arg)), 0);
     expect(name(4), "habcde", 6);
     assert_int_equal(TOLD(spool_truncate(spool, name(4), 2, on_told, arg)), 0);
     expect(name(4), "ha", 2);
     assert_int_equal(TOLD(spool_sync(spool, (struct spool_name[]){name(4)}, 1, false, on_told, arg)), 0);
 }
 
+static void flip(uint64_t at) {
+    char path[SPOOL_PATH], byte;
+    int fd = open(spool_path(spool, name(6), path), O_RDWR);
+    assert_int_equal(pread(fd, &byte, 1, (off_t)at), 1);
+    byte ^= 16;
+    assert_int_equal(pwrite(fd, &byte, 1, (off_t)at), 1);
+    close(fd);
+}
+
+/* What comes in pieces of any size, behind other bytes, is read from anywhere; where a bit is another it is not. */
+static void a_changed_bit_is_found(void **state) {
+    enum { START = 1000, SIZE = 3 * SUM_BLOCK + 77 };
+    struct sums sums = {.start = START};
+    unsigned char *bytes = malloc(SIZE), *buf = malloc(SIZE);
+    srand(1);
+    for (size_t i = 0; i < SIZE; i++)
+        bytes[i] = (unsigned char)rand();
+    for (size_t at = 0, n; at < SIZE; at += n) {
+        n = 1 + (size_t)rand() % (at < SUM_BLOCK ? 100 : SUM_BLOCK);
+        n = n < SIZE - at ? n : SIZE - at;
+        assert_int_equal(TOLD(spool_write(spool, name(6), bytes + at, n, START + at, &sums, on_told, arg)), 0);
+    }
+    assert_int_equal(TOLD(spool_write(spool, name(6), "x", 1, START + SIZE + 5, &sums, on_told, arg)), 0); /* a gap */
+    assert_int_equal(sums.size, SIZE);
+    for (int i = 0; i < 2; i++) /* a turn that is not committed ends them again */
+        assert_int_equal(sums_end(&sums), 0);
+    assert_int_equal(sums.count, 4);
+    for (int i = 0; i < 200; i++) {
+        struct part part;
+        size_t at = (size_t)rand() % SIZE, n = 1 + (size_t)rand() % (SIZE - at), hit = at + (size_t)rand() % n;
+        assert_int_equal(part_of(&part, START, SIZE, sums.blocks, sums.count * 8, START + at, n), 0);
+        bool flipped = i % 2;
+        if (flipped)
+            flip(START + hit);
+        int64_t rc = i % 4 < 2 ? TOLD(spool_load(spool, name(6), buf, n, START + at, &part, on_told, arg))
+                               : spool_read(spool, name(6), buf, n, START + at, &part, NULL, NULL);
+        assert_int_equal(rc, flipped ? -EIO : (int64_t)n);
+        assert_true(flipped || memcmp(buf, bytes + at, n) == 0);
+        if (flipped)
+            flip(START + hit);
+    }
+    assert_true(spool_damaged(spool, 6, BODY_SPEC) && !spool_damaged(spool, 5, BODY_SPEC));
+    assert_int_equal(part_of(&(struct part){0}, START, SIZE - 100, sums.blocks, sums.count * 8, START, 1), -EIO);
+    sums_free(&sums);
+    free(bytes);
+    free(buf);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(a_file_is_copied), TEST(a_copy_that_fails_says_so),
-                                       TEST(bytes_are_written)};
+    const struct CMUnitTest tests[] = {TEST(a_file_is_copied), TEST(a_copy_that_fails_says_so), TEST(bytes_are_written),
+                                       TEST(a_changed_bit_is_found)};
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

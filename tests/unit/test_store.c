@@ -7,6 +7,7 @@
 #include "sched/db/store_nodes.h"
 #include "sched/db/store_streams.h"
 #include "sched/sched.h"
+#include "sched/db/sums.h"
 #include "tests/unit/storerig.h"
 
 static uint64_t ready(uint64_t group, uid_t uid, int priority, const char *name) {
@@ -251,7 +252,8 @@ static void test_bodies(void **state) {
 static void expect_log(uint64_t offset, size_t want, const char *text, size_t in_file) {
     char buf[16];
     size_t filed;
-    assert_int_equal(store_log_read(st, 7, BODY_RESULT, buf, want, offset, &filed), strlen(text));
+    struct part part;
+    assert_int_equal(store_log_read(st, 7, BODY_RESULT, buf, want, offset, &filed, &part), strlen(text));
     assert_memory_equal(buf, text, strlen(text));
     assert_int_equal(filed, in_file);
 }
@@ -261,7 +263,7 @@ static void test_logs(void **state) {
     assert_int_equal(store_log_size(st, 7, BODY_RESULT), 0);
     assert_int_equal(store_log_append(st, 7, BODY_RESULT, 0, "abc", 3), 0);
     assert_int_equal(store_log_append(st, 7, BODY_RESULT, 3, "de", 2), 0);
-    assert_int_equal(store_log_append(st, 7, BODY_RESULT, 5, NULL, 100), 0);
+    assert_int_equal(store_log_append_file(st, 7, BODY_RESULT, 5, 100, NULL), 0);
     assert_int_equal(store_log_size(st, 7, BODY_RESULT), 105);
     assert_int_equal(store_log_append(st, 7, BODY_RESULT, 105, "fg", 2), 0);
     assert_int_equal(store_log_append(st, 7, BODY_STDOUT, 0, "other", 5), 0);
@@ -302,7 +304,7 @@ static void name_function(uint8_t name, uint64_t stream, int64_t keep) {
     int known = store_function_named(st, OWNER, hash, stream), n;
     assert_in_range(known, 0, 1);
     if (!known && body)
-        assert_int_equal(store_body_put_file(st, body, BODY_SPEC, sizeof bytes, 1), 0);
+        assert_int_equal(store_body_put_file(st, body, BODY_SPEC, sizeof bytes, 1, NULL), 0);
     if (!known)
         assert_int_equal(store_function_put(st, OWNER, hash, stream, body ? NULL : bytes, sizeof bytes, body), 0);
     assert_in_range(n = store_functions_evict(st, keep, false, bodies), 0, FUNCTION_SLICE - 1);
