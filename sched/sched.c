@@ -261,7 +261,9 @@ static int make_parts(struct sched *s, char *why, size_t why_size) {
     s->lease_timer = evtimer_new(s->c.base, lease_timer, s);
     s->tidy = evtimer_new(s->c.base, tidy_timer, s);
     s->checkpoint = evtimer_new(s->c.base, checkpoint_timer, s);
-    if (rc == 0 && (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->tidy || !s->checkpoint))
+    s->keep_timer = evtimer_new(s->c.base, keep_timer, s);
+    if (rc == 0 &&
+        (!s->due || !s->tick || !s->retry || !s->lease_timer || !s->tidy || !s->checkpoint || !s->keep_timer))
         rc = -ENOMEM;
     if (rc == 0)
         rc = host_create_local(s);
@@ -339,6 +341,7 @@ int sched_create(struct sched **out, const struct sched_config *c, char *why, si
     drafts_begin(s);
     limits_begin(s);
     arrays_begin(s);
+    keep_begin(s);
     users_look(s);
     /* until a look says otherwise */
     s->settling = s->opening = s->placing = s->giving_up = s->controlling = s->sweeping = s->deps = s->trash = true;
@@ -378,7 +381,7 @@ void sched_destroy(struct sched *s) {
     jobs_free(s);
     spool_destroy(s->spool);
     store_close(s->store);
-    struct event *const timers[] = {s->due, s->tick, s->retry, s->lease_timer, s->tidy, s->checkpoint};
+    struct event *const timers[] = {s->due, s->tick, s->retry, s->lease_timer, s->tidy, s->checkpoint, s->keep_timer};
     for (unsigned i = 0; i < sizeof timers / sizeof *timers; i++)
         event_drop(timers[i]);
     dispatch_free(s);

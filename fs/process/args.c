@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "net/peer/peer.h"
+#include "sched/job/options.h"
 #include "worker/runner/cpus.h"
 #include "worker/runner/node_about.h"
 
@@ -32,6 +33,7 @@ void args_help(void) {
         "  --listen ADDR:PORT  accept nodes that dial in (port 0 picks one, nodes/.listen says which)\n"
         "  --key FILE          secret of the mount (default DIR/key, made at first start); nodes get DIR/join.key\n"
         "  --silence SECONDS   a node of which nothing is heard so long is given up (default 5)\n"
+        "  --keep TIME         ended jobs are forgotten after TIME, such as 12h or 30d (default: never)\n"
         "  --node-user NAME=USER  whose jobs a node gets that does not run as root (default: yours); may be repeated\n"
         "  --quota FILE        what other users may have: lines of USER|UID|* and jobs=N bytes=SIZE drafts=N slots=N\n"
         "  --suid-jobs         programs such as sudo work in jobs of other users, too\n"
@@ -146,6 +148,10 @@ static int own_option(struct args *a, const char *name, const char *value) {
         return 0;
     if (strcmp(name, "resource") == 0)
         return wrong(RESOURCES_NEED, has ? value : "");
+    if (strcmp(name, "keep") == 0 && has && options_parse_time(value, &a->keep_us) == 0)
+        return 0;
+    if (strcmp(name, "keep") == 0)
+        return wrong("--keep needs a time such as 12h or 30d, not '%s'", has ? value : "");
     if (strcmp(name, "silence") == 0)
         return set_number(&a->silence_s, value, 1, 3600, "--silence needs seconds from 1 to 3600, not '%s'");
     if (strcmp(name, "cpus") == 0)
@@ -210,19 +216,28 @@ static bool is_directory(const char *path) {
 
 int args_read(struct args *a, int argc, char **argv) {
     static const struct option longs[] = {
-        {"state", required_argument, NULL, 's'},    {"cpus", required_argument, NULL, 'c'},
-        {"python", required_argument, NULL, 'p'},   {"sync", required_argument, NULL, 'y'},
-        {"listen", required_argument, NULL, 'l'},   {"key", required_argument, NULL, 'k'},
-        {"silence", required_argument, NULL, 'i'},  {"node-user", required_argument, NULL, 'n'},
-        {"resource", required_argument, NULL, 'r'}, {"quota", required_argument, NULL, 'q'},
-        {"suid-jobs", no_argument, NULL, 'u'},      {"trace", no_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},           {"version", no_argument, NULL, 'V'},
-        {"check", required_argument, NULL, 'C'},    {NULL, 0, NULL, 0},
+        {"state", required_argument, NULL, 's'},
+        {"cpus", required_argument, NULL, 'c'},
+        {"python", required_argument, NULL, 'p'},
+        {"sync", required_argument, NULL, 'y'},
+        {"listen", required_argument, NULL, 'l'},
+        {"key", required_argument, NULL, 'k'},
+        {"silence", required_argument, NULL, 'i'},
+        {"node-user", required_argument, NULL, 'n'},
+        {"resource", required_argument, NULL, 'r'},
+        {"quota", required_argument, NULL, 'q'},
+        {"suid-jobs", no_argument, NULL, 'u'},
+        {"trace", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {"check", required_argument, NULL, 'C'},
+        {"keep", required_argument, NULL, 'e'},
+        {NULL, 0, NULL, 0},
     };
     static const char *const own[256] = {
-        ['s'] = "state",     ['c'] = "cpus",      ['p'] = "python",  ['y'] = "sync",
-        ['l'] = "listen",    ['k'] = "key",       ['i'] = "silence", ['q'] = "quota",
-        ['u'] = "suid_jobs", ['n'] = "node_user", ['t'] = "trace",   ['r'] = "resource"};
+        ['s'] = "state", ['c'] = "cpus",     ['p'] = "python", ['y'] = "sync",      ['l'] = "listen",
+        ['k'] = "key",   ['i'] = "silence",  ['q'] = "quota",  ['u'] = "suid_jobs", ['n'] = "node_user",
+        ['t'] = "trace", ['r'] = "resource", ['e'] = "keep"};
     bool has_options = false;
     int c, rc = 0;
     *a = (struct args){.cpus = cpus_available()};

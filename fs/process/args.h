@@ -11,7 +11,8 @@ struct args {
     bool sync_full;
     bool no_resend;
     bool suid_jobs;
-    bool trace;               /* log each transition */
+    bool trace; /* log each transition */
+    int64_t keep_us;
     unsigned cpus, silence_s; /* silence_s 0: the default */
     char *state, *python;     /* NULL: the default */
     char *key, *listen;       /* NULL: the default, none */

@@ -68,6 +68,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .key = c->key,
                                  .listen = c->listen,
                                  .silence_ms = c->silence_ms,
+                                 .keep_us = c->keep_us,
                                  .suid_jobs = c->suid_jobs,
                                  .node_users = c->node_users,
                                  .resources = c->resources,

@@ -14,6 +14,7 @@ struct daemon_config {
     const char *key, *listen; /* NULL: the default, none */
     const struct resources *resources;
     const char *node_users; /* as in sched_config */
+    int64_t keep_us;
     unsigned cpus, silence_ms;
     const struct quotas *quotas; /* NULL: nobody else writes here */
     bool sync_full, suid_jobs;

@@ -127,6 +127,7 @@ static int run(const struct args *a) {
                                                                    .key = a->key,
                                                                    .listen = a->listen,
                                                                    .silence_ms = a->silence_s * 1000,
+                                                                   .keep_us = a->keep_us,
                                                                    .suid_jobs = a->suid_jobs,
                                                                    .node_users = a->node_users,
                                                                    .resources = &a->resources,

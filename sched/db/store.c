@@ -121,6 +121,9 @@ static const char *const migrations[] = {
     "ALTER TABLE groups ADD COLUMN array INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN array INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX job_of_array ON jobs(array, state) WHERE array<>0;",
+    /* ended jobs that are to be forgotten */
+    "CREATE TABLE keeps(job INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at INTEGER NOT NULL);"
+    "CREATE INDEX keeps_first ON keeps(kind, at);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

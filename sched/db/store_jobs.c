@@ -18,11 +18,13 @@ static void read_flags(struct job_row *r, int flags) {
     r->resolved = flags & FLAG_RESOLVED;
     r->job.temporary = flags & FLAG_TEMPORARY;
     r->copy = flags & FLAG_COPY;
+    r->keeps = flags & FLAG_KEEPS;
 }
 
 static int flags_of(const struct job_row *r) {
     return (r->job.flushed ? FLAG_FLUSHED : 0) | (r->job.cut ? FLAG_CUT : 0) | (r->sealed ? FLAG_SEALED : 0) |
-           (r->resolved ? FLAG_RESOLVED : 0) | (r->job.temporary ? FLAG_TEMPORARY : 0) | (r->copy ? FLAG_COPY : 0);
+           (r->resolved ? FLAG_RESOLVED : 0) | (r->job.temporary ? FLAG_TEMPORARY : 0) | (r->copy ? FLAG_COPY : 0) |
+           (r->keeps ? FLAG_KEEPS : 0);
 }
 
 static void read_row(sqlite3_stmt *q, struct job_row *r) {

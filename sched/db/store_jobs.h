@@ -13,13 +13,22 @@ enum {                /* what store_job_save writes besides the plain columns */
        SAVE_SHELF = 2,
        SAVE_QUEUE = 4, /* state, priority, flags, not_before: the columns that indexes hang on */
 };
-enum { FLAG_FLUSHED = 1, FLAG_CUT = 2, FLAG_SEALED = 4, FLAG_RESOLVED = 8, FLAG_TEMPORARY = 16, FLAG_COPY = 32 };
+enum {
+    FLAG_FLUSHED = 1,
+    FLAG_CUT = 2,
+    FLAG_SEALED = 4,
+    FLAG_RESOLVED = 8,
+    FLAG_TEMPORARY = 16,
+    FLAG_COPY = 32,
+    FLAG_KEEPS = 64
+};
 
 struct job_row { /* a job and what only sched/ wants to know */
     struct job job;
     bool sealed;   /* its last writer has closed, and it was not for it to be queued then */
     bool copy;     /* a draft made as a copy of the job that it is to replace, and nothing was written to it */
     bool resolved; /* its after= was looked up: deps has what it still waits for */
+    bool keeps;    /* its options have keep= */
     int64_t turn;  /* place in turn about, among equal priorities */
     char place[CONSTRAINT_MAX]; /* where it may run (host.h); a stream: "", it needs a place in memory only */
     uint64_t stream, call;      /* the stream and the number of its call that this job answers; 0 = a job of its own */

@@ -23,7 +23,8 @@ _Static_assert(SHELF_ORPHAN == 4 && SHELF_PART == 5, "listings");
 #define FLUSHED "1"
 #define SEALED "4"
 #define FLUSHED_OR_SEALED "5"
-_Static_assert(FLAG_FLUSHED == 1 && FLAG_SEALED == 4, "flags");
+#define KEEPS "64"
+_Static_assert(FLAG_FLUSHED == 1 && FLAG_SEALED == 4 && FLAG_KEEPS == 64, "flags");
 
 #define UNPLACED "-1"
 #define ANY_PLACE "''"

@@ -207,12 +207,13 @@ void queue_turn(struct sched *s) {
     work_off(s, &s->placing, constraint_slice, until);
     work_off(s, &s->giving_up, give_up_slice, until);
     work_off(s, &s->controlling, control_slice, until);
+    work_off(s, &s->keeping, keep_slice, until);
     work_off(s, &s->sweeping, sweep_slice, until);
     work_off(s, &s->trash, trash_slice, until);
     retries_slice(s, until);
     stream_turn(s);
     dispatch_turn(s);
     if (s->settling || s->opening || s->arraying || s->placing || s->sweeping || s->giving_up || s->controlling ||
-        s->trash)
+        s->keeping || s->trash)
         sched_tick(s);
 }

@@ -97,7 +97,7 @@ static int parse_unit(const char *v, const char *const *units, const double *fac
     return -EINVAL;
 }
 
-static int parse_time(const char *v, int64_t *us) {
+int options_parse_time(const char *v, int64_t *us) {
     static const char *const units[] = {"", "s", "m", "h", "d", "ms", "us", NULL};
     static const double factors[] = {1e6, 1e6, 60e6, 3600e6, 86400e6, 1e3, 1};
     double n;
@@ -173,7 +173,12 @@ static int set_priority(struct options *o, const char *v) {
 }
 
 static int set_timeout(struct options *o, const char *v) {
-    return parse_time(v, &o->timeout_us);
+    return options_parse_time(v, &o->timeout_us);
+}
+
+static int set_keep(struct options *o, const char *v) {
+    o->keep_us = 0;
+    return strcmp(v, "0") == 0 ? 0 : options_parse_time(v, &o->keep_us);
 }
 
 static int set_retries(struct options *o, const char *v) {
@@ -325,6 +330,7 @@ static const struct {
     [MAX] = {"max", "a whole number from 1 to 1000000000", set_max, OF_GROUP},
     [MAX_FAILS] = {"max_fails", "a whole number from 1 to 1000000000", set_max_fails, OF_GROUP},
     [ARRAY] = {"array", ARRAY_EXPECTED, set_array, BINDING},
+    [KEEP] = {"keep", "a time such as 30m, 12h or 7d, or 0 for ever", set_keep, BINDING},
 };
 
 /* Bytes of a word to show: at most 60, ending at a whole character. */
@@ -380,6 +386,9 @@ int options_priority(const struct options *o) {
 }
 int64_t options_timeout_us(const struct options *o) {
     return o->timeout_us;
+}
+int64_t options_keep_us(const struct options *o) {
+    return o->set & 1u << KEEP ? o->keep_us : -1;
 }
 uint32_t options_retries(const struct options *o) {
     return o->retries;

@@ -36,7 +36,9 @@ char *options_save(const struct options *o);
 int options_load(struct options *o, const char *saved);
 
 int options_priority(const struct options *o);
-int64_t options_timeout_us(const struct options *o); /* 0 = none */
+int64_t options_timeout_us(const struct options *o);   /* 0 = none */
+int64_t options_keep_us(const struct options *o);      /* 0 = for ever, -1 = not said */
+int options_parse_time(const char *text, int64_t *us); /* 90, 30s, 5m, 2h, 7d: 0 or -EINVAL */
 uint32_t options_retries(const struct options *o);
 uint32_t options_cpus(const struct options *o);                                  /* at least 1 */
 uint64_t options_memory(const struct options *o);                                /* bytes, 0 = no limit */

@@ -13,7 +13,7 @@ struct options {
     unsigned given; /* the same, of what is being read: the other options are of groups ... */
     size_t old_env; /* ... and so are the first variables of env */
     int priority;
-    int64_t timeout_us;
+    int64_t timeout_us, keep_us;
     uint32_t retries, cpus, max, max_fails;
     uint64_t memory;
     unsigned gpu;
@@ -42,6 +42,7 @@ enum option {
     MAX,
     MAX_FAILS,
     ARRAY,
+    KEEP,
     OPTIONS
 };
 

@@ -143,6 +143,9 @@ static json_t *value_json(const struct options *o, enum option i) {
     switch (i) {
     case PRIORITY: return json_integer(o->priority);
     case TIMEOUT: snprintf(time, sizeof time, "%lldus", (long long)o->timeout_us); return json_string(time);
+    case KEEP:
+        snprintf(time, sizeof time, o->keep_us ? "%lldus" : "0", (long long)o->keep_us);
+        return json_string(time);
     case RETRIES: return json_integer(o->retries);
     case AFTER: return list_json(&o->after, 0, 0);
     case CPUS: return json_integer(o->cpus);

@@ -93,12 +93,15 @@ static void print_word(FILE *f, const char *name, const char *value) {
 static void print_option(FILE *f, const struct options *o, enum option i) {
     const char *name = options_name(i);
     char resources[RESOURCES_TEXT];
-    bool seconds = o->timeout_us % 1000000 == 0;
+    int64_t us = i == KEEP ? o->keep_us : o->timeout_us;
+    bool seconds = us % 1000000 == 0;
+    const char *unit = seconds ? "s\n" : "us\n";
     switch (i) {
     case PRIORITY: fprintf(f, "%s=%d\n", name, o->priority); break;
+    case KEEP:
     case TIMEOUT:
-        fprintf(f, "%s=%lld%s\n", name, (long long)(seconds ? o->timeout_us / 1000000 : o->timeout_us),
-                seconds ? "s" : "us");
+        fprintf(f, "%s=%lld", name, (long long)(seconds ? us / 1000000 : us));
+        fputs(us ? unit : "\n", f);
         break;
     case RETRIES: fprintf(f, "%s=%u\n", name, o->retries); break;
     case CPUS: fprintf(f, "%s=%u\n", name, o->cpus); break;

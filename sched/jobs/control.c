@@ -205,7 +205,7 @@ static int withdraw(struct sched *s, struct job_row *r) {
     if (r->job.state == JOB_RUNNING)
         return -ETXTBSY;
     r->job.draft = true;
-    r->resolved = false; /* whom it waits for is read anew, and so are its options */
+    r->resolved = r->keeps = false; /* whom it waits for is read anew, and so are its options */
     int rc = store_deps_delete(s->store, r->job.id);
     if (rc == 0)
         rc = store_job_set_options(s->store, r->job.id, "");
@@ -312,6 +312,7 @@ static void forget_end(struct job *j) {
 /* Before its first attempt nothing of it is settled: its file or its after= may not have been understood. */
 static int submit_again(struct sched *s, struct job_row *r, const struct group *to) {
     r->job.draft = true;
+    r->keeps = false;
     int rc = store_job_set_options(s->store, r->job.id, "");
     if (rc == 0)
         rc = sched_transition(s, r, JOB_DRAFT, SAVE_NAME);

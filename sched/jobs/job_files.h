@@ -40,7 +40,14 @@ int group_options_close(struct sched *s, const struct job *j);
 
 /* give_up.c: that job has failed; whether that is one too many for its groups (max_fails=). 0 or -errno */
 int give_up_failed(struct sched *s, const struct job *j);
-int give_up_fewer(struct sched *s, const struct job *j);        /* it leaves failures/, if it is there. 0 or -errno */
+int give_up_fewer(struct sched *s, const struct job *j); /* it leaves failures/, if it is there. 0 or -errno */
+/* keep.c, forget.c */
+void keep_begin(struct sched *s);
+int keep_ended(struct sched *s, const struct job_row *r); /* it has ended: 0 or -errno */
+void keep_slice(struct sched *s);
+void keep_set_timer(struct sched *s, int64_t due);
+void keep_timer(evutil_socket_t fd, short what, void *arg);
+
 void control_slice(struct sched *s);                            /* group_control.c */
 int cancel_job(struct sched *s, uint64_t job, const char *why); /* control.c: one that is not a draft. 0 or -errno */
 

@@ -264,6 +264,7 @@ static int admit(struct sched *s, struct job_row *r, int rc, enum work_kind kind
     j->draft = false;
     j->kind = kind;
     j->priority = options_priority(o);
+    r->keeps = options_keep_us(o) >= 0;
     j->cpus = options_cpus(o);
     j->queued = clock_wall_us();
     j->why[0] = 0;

@@ -86,7 +86,8 @@ int sched_transition(struct sched *s, struct job_row *r, enum job_state to, unsi
         return sched_remove(s, r);
     if (to == JOB_FAILED && (rc = give_up_failed(s, j)) < 0)
         return rc;
-    return settle(s, j, to == JOB_DONE);
+    rc = settle(s, j, to == JOB_DONE);
+    return rc < 0 ? rc : keep_ended(s, r);
 }
 
 int sched_fail(struct sched *s, struct job_row *r, int error, const char *why, unsigned also_save) {

@@ -50,7 +50,7 @@ struct sched {
     LIST_HEAD(, user) holding, streaming; /* users some of whose answers are not read; with streams in memory */
     bool stirred; /* slots came free or work came, since the last dispatch that began with all users */
     uid_t owner;  /* who mounted */
-    bool settling, opening, placing, sweeping, giving_up, controlling, arraying,
+    bool settling, opening, placing, sweeping, giving_up, controlling, arraying, keeping,
         deps;           /* slices of queue.c that may have work */
     struct ids changed; /* jobs, in this turn */
     struct spool_name *unlinks;
@@ -61,7 +61,7 @@ struct sched {
     bool (*is_open)(void *arg, uint64_t job, bool for_writing); /* fs knows */
     void *is_open_arg;
     SLIST_HEAD(, later) laters;
-    struct event *due, *tick, *retry, *lease_timer, *tidy, *checkpoint;
+    struct event *due, *tick, *retry, *lease_timer, *tidy, *checkpoint, *keep_timer;
     int64_t changed_at;           /* clock_us: the last commit of a change */
     bool made_room;               /* see sched_made_room */
     bool log_syncing;             /* checkpoint.c: the database's log is being synced ... */
@@ -75,7 +75,11 @@ struct sched {
     int64_t slice_us;
     uint64_t placed; /* of the jobs that fit no node: those up to this id were judged again */
     int64_t settling_user, opening_user, giving_up_user, controlling_user,
-        array_user;        /* whose turn in that was the last */
+        array_user; /* whose turn in that was the last */
+    /* keep.c: when keep_timer is due, 0 = it is not set; jobs from before --keep, up to keep_at, are looked for */
+    int64_t keep_due;
+    bool keep_old;
+    uint64_t keep_at;
     uint64_t opened_round; /* one more: what user.opened has was taken back with a turn that was not committed */
     char scratch[INLINE_MAX + 1];
 };

@@ -51,6 +51,8 @@ _TABLE: Dict[str, Tuple[str, Callable[[str], bool]]] = {
     "hold": ("0 or 1", _whole(0, 1)),
     "sandbox": ("ro, net-off, both with a comma between them, or none",
                 lambda text: text in ("ro", "net-off", "ro,net-off", "net-off,ro", "none")),
+    "keep": ("a time such as 30m, 12h or 7d, or 0 for ever",
+             lambda text: text == "0" or _measure(_TIMES, 10 * 365 * 86400 * _SECOND)(text)),
 }
 
 

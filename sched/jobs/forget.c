@@ -1,0 +1,66 @@
+/* The ended jobs whose time has come (keep.c) are forgotten, a few in each turn, the earliest first. */
+#include <errno.h>
+
+#include "net/clock.h"
+#include "sched/db/store_keep.h"
+#include "sched/jobs/job_files.h"
+
+#define ROWS 8            /* that are forgotten between two looks at the clock */
+#define OLD_ROWS 64       /* that are examined for --keep */
+#define LATER_US 60000000 /* what is being read is tried again then */
+
+/* Somebody has it open, or a job that waits is still to hear of its end, or of that of all its array. */
+static bool is_needed(struct sched *s, const struct job_row *r) {
+    return (s->is_open && s->is_open(s->is_open_arg, r->job.id, false)) || store_dep_any(s->store, r->job.id) ||
+           (r->array && store_dep_any(s->store, r->array));
+}
+
+static int forget_one(struct sched *s, uint64_t job, enum keep by, int64_t later) {
+    struct job_row r;
+    int rc = store_job_get(s->store, job, &r);
+    bool ended = rc == 0 && job_ended(r.job.state) && r.job.shelf < SHELF_ORPHAN;
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    if (ended && is_needed(s, &r))
+        return store_keep(s->store, job, by, later);
+    rc = ended ? sched_forget(s, job, false) : 0;
+    return rc < 0 ? rc : store_keep_done(s->store, job);
+}
+
+/* What is due of one kind. 0: nothing more; *due is when the next is, where that is earlier. 1 or -errno */
+static int forget_due(struct sched *s, enum keep by, int64_t *due) {
+    int64_t extra = by == KEEP_BY_MOUNT ? s->c.keep_us : 0, now = clock_wall_us(), at;
+    uint64_t job;
+    if (by == KEEP_BY_MOUNT && !s->c.keep_us)
+        return 0;
+    for (int i = 0; i < ROWS; i++) {
+        int rc = store_keep_first(s->store, by, &job, &at);
+        if (rc < 0)
+            return rc == -ENOENT ? 0 : rc;
+        if (at + extra > now) {
+            if (!*due || at + extra < *due)
+                *due = at + extra;
+            return 0;
+        }
+        if ((rc = forget_one(s, job, by, now + LATER_US - extra)) < 0)
+            return rc;
+    }
+    return 1;
+}
+
+void keep_slice(struct sched *s) {
+    int64_t due = 0;
+    int rc = s->keep_old ? store_keep_old(s->store, &s->keep_at, OLD_ROWS) : 0;
+    if (rc == 0 && s->keep_old) {
+        s->keep_old = false;
+        rc = store_meta_set(s->store, "keep", 1);
+    }
+    bool more = rc > 0;
+    for (enum keep by = KEEP_BY_MOUNT; by <= KEEP_BY_JOB && rc >= 0; by++) {
+        rc = forget_due(s, by, &due);
+        more |= rc > 0;
+    }
+    s->keeping = more && sched_check(s, rc) >= 0;
+    if (!s->keeping && (rc < 0 || due))
+        keep_set_timer(s, rc < 0 ? clock_wall_us() + LATER_US : due);
+}
