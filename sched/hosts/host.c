@@ -10,6 +10,7 @@
 
 #include "net/clock.h"
 #include "net/event.h"
+#include "net/printable.h"
 #include "net/states.h"
 #include "sched/hosts/hosts.h"
 #include "sched/hosts/state.h"
@@ -17,6 +18,7 @@
 #include "sched/watch/watch.h"
 
 #define QUIET_MAX 64    /* seconds, the longest rest of a node that was lost with work */
+#define REFUSALS_MAX 6  /* after so many times in a row the pause grows no more: 32 seconds */
 #define SHORT_US 500000 /* rest of a host that could not fill its slots */
 #define LOAD_US 1000.0  /* a full host counts as so much farther away than an idle one */
 
@@ -200,10 +202,29 @@ void host_short(struct host *h) {
     rest(h);
 }
 
-/* A node that keeps giving back unbegun work rests for a while. */
-void host_gave_back(struct host *h, const struct work_outcome *o) {
-    if (o->unbegun && (o->no_room || !h->pool))
+/* A node that gives back again and again what it has not begun is not asked all the time; where that is for its user,
+ * it is asked for others, and for him less and less often. */
+void host_gave_back(struct host *h, uid_t uid, const struct work_outcome *o) {
+    if (o->end != WORK_LOST && uid == h->refused_uid)
+        h->refusals = 0;
+    if (!o->unbegun || (!o->no_room && h->pool))
+        return;
+    if (o->no_room || !*o->why) {
         host_short(h);
+        return;
+    }
+    h->refusals = uid == h->refused_uid ? h->refusals : 0;
+    int64_t pause = (int64_t)SHORT_US << h->refusals;
+    h->refusals += h->refusals < REFUSALS_MAX;
+    h->refused_uid = uid;
+    h->refused_until = clock_us() + pause;
+    snprintf(h->refused, sizeof h->refused, "%s", o->why);
+    printable(h->refused, sizeof h->refused);
+    host_wake_in(h->s, pause);
+}
+
+bool host_refuses(const struct host *h, uid_t uid) {
+    return h->refusals && h->refused_uid == uid && clock_us() < h->refused_until;
 }
 
 bool host_is_short(const struct host *h) {
@@ -324,6 +345,8 @@ bool host_doubts(const struct host *h, const struct demand *d) {
 }
 
 bool host_shuns(struct host *h, const struct demand *d) {
+    if (host_refuses(h, d->uid))
+        return true;
     if (!estimate_shuns(h, d->function) || !another_fits(h->s, d, h))
         return false;
     host_wake_in(h->s, h->took[d->function].until - clock_us());

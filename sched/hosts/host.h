@@ -79,6 +79,10 @@ struct host {
     int64_t quiet_until;
     int64_t short_until; /* clock_us: until then it has no room for more than ... */
     unsigned short_used; /* ... so many slots, whatever it has */
+    uid_t refused_uid;   /* the last whose work it gave back without having begun it, ... */
+    unsigned refusals;   /* ... so many times in a row, ... */
+    int64_t refused_until;
+    char refused[512]; /* ... and why */
     int64_t run_us, seen;
     struct took took[ESTIMATE_MAX + 1]; /* by function: estimate.h */
     uint32_t serial;                    /* its number in struct estimates; 0: none yet */

@@ -40,8 +40,8 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
         s->steps++;
         if (h->reserved && h->kept_for == job)
             return h;
-        if (host_live(h) && !h->reserved && h->cpus + h->lent >= d->cpus && host_fits(h, d->place, d->uid) &&
-            sooner(h, best, d))
+        if (host_live(h) && !h->reserved && !host_refuses(h, d->uid) && h->cpus + h->lent >= d->cpus &&
+            host_fits(h, d->place, d->uid) && sooner(h, best, d))
             best = h;
     }
     if (!best)

@@ -140,6 +140,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     const struct host *closed = NULL;                                /* does not take its user */
     const struct host *tight = NULL;                                 /* has slots, but not the rest */
     unsigned slots = 0, fitting = 0;
+    const struct host *refuses = NULL; /* could not begin it */
     bool barred;
     if (quota_why_queued(s, j, buf, size))
         return;
@@ -156,6 +157,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
             continue;
         }
         fitting++;
+        refuses = host_refuses(h, j->uid) ? h : refuses;
         kept = h->reserved && h->kept_for != j->id && host_free(h) >= j->cpus ? h : kept;
         if (host_free(h) >= j->cpus && !host_has(h, &any_python))
             tight = h;
@@ -174,6 +176,9 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
     if (slower && estimate_waits(s, slower, d.function))
         snprintf(buf, size, "queued: nodes/%s has a free slot, but it ends sooner when it waits for a faster node",
                  slower->name);
+    else if (refuses && !slower)
+        snprintf(buf, size, "queued: nodes/%.100s could not begin it and is asked again in a while: %.280s",
+                 refuses->name, refuses->refused);
     else if (slots && host_is_short(host_local(s)))
         snprintf(buf, size,
                  "queued: there cannot be more than %u workers here now (descriptors or processes are short, see the "

@@ -158,8 +158,8 @@ void lease_done(struct host *h, uint64_t id, const struct work_outcome *o) {
     h->idle -= l->count == 0;
     s->leases->calls_sent -= l->count;
     s->leases->count--;
+    host_gave_back(h, l->user->uid, o);
     lease_free(l);
-    host_gave_back(h, o);
     host_vacant(h);
     sched_tick(s);
 }

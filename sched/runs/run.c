@@ -430,7 +430,7 @@ void run_done(struct host *h, uint64_t job, const struct work_outcome *o) {
     if (r->timeout)
         evtimer_del(r->timeout);
     set_state(r, RUN_ENDING);
-    host_gave_back(h, o);
+    host_gave_back(h, r->user->uid, o);
     if (!run_output_sync(r))
         run_finish(r);
 }

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from between import SEARCH, Catcher, answers, done, put, secret
-from ppfsmount import wait_until
+from ppfsmount import BUILD, wait_until
 from streamframes import ERROR, MAGIC, RESULT, Named, naming, sent
 
 
@@ -92,3 +92,24 @@ def test_the_end_of_a_call_is_never_that_of_the_next(far):
     assert "killed" in far.why("next")
     far.put("last", json.dumps({"call": "abs", "args": [-2]}))
     assert far.result("last") == b"2\n"
+
+
+def test_a_node_that_cannot_start_a_users_workers_is_not_the_jobs_death(new_mount, new_node, alice):
+    """It goes elsewhere, or waits and says for what; others work there meanwhile."""
+    m = new_mount(cpus=0, options=["-o", "allow_other", "--listen", "127.0.0.1:0"])
+    m.start()
+    broken, worker = m.base / "broken", m.base / "worker"
+    worker.write_text("#!/bin/sh\n[ -e %s ] && exit 3\nexec %s \"$@\"\n"
+                      % (broken, os.environ.get("PPFS_WORKER", BUILD / "ppfs-worker")))
+    worker.chmod(0o755)
+    new_node("--name", "far", join=m, cpus=1, env={"PPFS_WORKER": str(worker)}).up(m)
+    broken.touch()  # root's workers are there already
+    assert alice.sh("echo 'print(1)' > $M/jobs/hers", M=m.mnt).stderr == ""
+    wait_until(lambda: "nodes/far could not begin it" in m.why("hers"), "the reason to name the node")
+    assert "does not start" in m.why("hers")
+    for i in range(5):  # more than the deaths that end a job
+        m.put("roots%d" % i, "print(2)")
+        assert m.result("roots%d" % i) == b"2\n"
+    assert m.state("hers") == "queued"
+    broken.unlink()
+    assert m.result("hers") == b"1\n"

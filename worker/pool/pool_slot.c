@@ -288,7 +288,7 @@ void pool_on_exited(struct forkserver *t, const struct control *c) {
 void pool_on_forkserver_gone(struct forkserver *t, bool refused) {
     struct pool *p = t->pool;
     uint64_t before = p->next_serial << SERIAL_BITS; /* done() may ask for new workers, of the next process */
-    struct work_outcome none = {.end = p->give_back ? WORK_LOST : WORK_REFUSED};
+    struct work_outcome none = {.end = p->give_back ? WORK_LOST : WORK_REFUSED, .unbegun = p->give_back};
     struct waiting *waiting = refused ? wait_take_all(t) : NULL;
 
     for (size_t i = 0; i < p->slot_count; i++) {
