@@ -103,6 +103,9 @@ def _unescape(path: str) -> str:
 def find(mount: Optional[MountLike] = None, *, start: bool = True, cpus: Optional[int] = None) -> str:
     """The mountpoint to use, as an absolute path: mount, $PPFS, this user's own of the mount table, root's. start: start a
     private one, with cpus slots at least, when there is none. NoMount: there is none, or several could be meant."""
+    if sys.platform != "linux":
+        raise NoMount("a ppfs is mounted on Linux alone, and this is %s: run this program on a Linux machine (on Windows in WSL)"
+                      % sys.platform)
     named = os.fspath(mount) if mount is not None else os.environ.get("PPFS")
     if named:
         path = os.path.abspath(named)
@@ -265,5 +268,6 @@ def _after_fork() -> None:
         _private.forked()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(end_private)

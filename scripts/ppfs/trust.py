@@ -5,11 +5,14 @@ user who mounted it. Both have to be this process's own user, root, or named by 
 descriptor that is read, so that nobody can put another file into its place in between.
 """
 import os
-import pwd
+import sys
 from pathlib import Path
 from typing import FrozenSet, Iterable, List, Optional, Tuple, Union
 
 from .errors import NotTrusted
+
+if sys.platform != "win32":
+    import pwd
 
 TrustLike = Union[None, int, str, Iterable[Union[int, str]]]
 _ROOT = 0
