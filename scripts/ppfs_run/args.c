@@ -92,6 +92,11 @@ static bool is_number(const char *text, const char *end) {
     return end > text && end - text < 10 && strspn(text, "0123456789") >= (size_t)(end - text);
 }
 
+/* Whether array= of ppfs(5) takes it. */
+static bool is_plain(const char *number) {
+    return *number != '0' || !isdigit((unsigned char)number[1]);
+}
+
 /* The numbers from first to last, a line each. */
 static int make_array(struct run_args *a, const char *text) {
     const char *dash = strchr(text, '-');
@@ -99,6 +104,9 @@ static int make_array(struct run_args *a, const char *text) {
     if (!dash || !is_number(text, dash) || !is_number(dash + 1, dash + 1 + strlen(dash + 1)) ||
         atol(dash + 1) < atol(text) || atol(dash + 1) - atol(text) >= ARRAY_MAX)
         return wrong("--array needs FIRST-LAST, such as 1-100, not '%s'", text);
+    a->array = text;
+    if (a->detach && !a->max_fails && is_plain(text) && is_plain(dash + 1))
+        return 0; /* the group is an array */
     FILE *f = open_memstream(&a->lines, &size);
     for (long i = atol(text); f && i <= atol(dash + 1); i++)
         fprintf(f, "%ld\n", i);
@@ -260,6 +268,8 @@ int args_read(struct run_args *a, int argc, char **argv) {
         return wrong("'%s' is the name of no job and no group", a->name);
     if (!a->name && (from.lines || from.array || a->progress || a->max || a->max_fails))
         return wrong("%s", "--lines, --array, --progress, --max and --max-fails are for a group: -g GROUP");
+    if (!a->detach && a->options && (strncmp(a->options, "array=", 6) == 0 || strstr(a->options, " array=")))
+        return wrong("%s", "-o array= makes many jobs of one, whose output is not shown: use -d, or -g GROUP --array");
     if (from.lines && from.array)
         return wrong("%s", "of --lines and --array one is possible");
     if (a->what != RUN_COMMAND)

@@ -96,7 +96,8 @@ static int fill(const char *draft, const struct run_args *a, int digits) {
         if ((size_t)snprintf(path, sizeof path, "%s/%0*zu", draft, digits, i + 1) >= sizeof path)
             rc = -ENAMETOOLONG;
         else
-            rc = script_write(path, head, a->command, a->items[i], i + 1, -1);
+            rc = script_write(path, head, a->command, a->items[i], a->array ? strtoul(a->items[i], NULL, 10) : i + 1,
+                              -1);
         if (rc == 0 && follow_caught())
             rc = -EINTR;
     }
@@ -138,6 +139,23 @@ static int submit(const char *mount, const struct run_args *a, int digits) {
     return rc;
 }
 
+/* One file for all. 0 or -errno */
+static int submit_array(const char *mount, const struct run_args *a) {
+    char path[PATH_MAX], limit[16] = "", *options = NULL, *head = NULL;
+    if (!path_of(path, mount, "jobs", a->name))
+        return -ENAMETOOLONG;
+    make_parents(path, strlen(mount) + strlen("/jobs/"));
+    if (a->max)
+        snprintf(limit, sizeof limit, "%%%u", a->max);
+    if (asprintf(&options, "%s%sarray=%s%s", a->options ? a->options : "", a->options ? " " : "", a->array, limit) < 0)
+        return -ENOMEM;
+    head = script_head(options);
+    int rc = head ? script_write(path, head, a->command, script_index, 0, -1) : -ENOMEM;
+    free(head);
+    free(options);
+    return rc == -EISDIR ? -EEXIST : rc;
+}
+
 static void cancel(const char *mount, const char *name, int number) {
     group_cancel(mount, name);
     group_wait(mount, name);
@@ -148,13 +166,13 @@ int group_run(const char *mount, const struct run_args *a) {
     struct beat beat = {mount, a->name};
     char name[PATH_MAX];
     size_t count = 0;
-    while (a->items[count])
+    while (a->items && a->items[count])
         count++;
     int digits = snprintf(NULL, 0, "%zu", count), rc = 0, failed = 0;
-    if (!count)
+    if (a->items && !count)
         return run_cannot("there are no items for %s", a->name);
     follow_signals();
-    rc = submit(mount, a, digits);
+    rc = a->items ? submit(mount, a, digits) : submit_array(mount, a);
     if (rc == -EINTR)
         follow_die(follow_caught());
     if (rc < 0)
@@ -252,11 +270,27 @@ static int remove_one(void *arg, const char *path, const char *below) {
     return -1;
 }
 
+/* How many of a group have not ended; 0 for a job. */
+static unsigned long rest_of(const char *mount, const char *name) {
+    char path[PATH_MAX];
+    unsigned long running = 0, waiting = 0;
+    FILE *f = path_of(path, mount, "info", name) && strlen(path) + 11 < sizeof path
+                  ? fopen(strcat(path, "/.progress"), "re")
+                  : NULL;
+    if (f && fscanf(f, "done %*u failed %*u running %lu waiting %lu", &running, &waiting) < 2)
+        running = 0;
+    if (f)
+        fclose(f);
+    return running + waiting;
+}
+
 int group_cancel(const char *mount, const char *name) {
     char root[PATH_MAX];
     if (!exists(mount, name) || !path_of(root, mount, "jobs", name))
         return RUN_CANNOT;
     int rc = each(root, remove_one, NULL);
+    if (rc >= 0 && rest_of(mount, name)) /* of an array, what is no job yet goes with the directory */
+        rmdir(root);
     if (rc < 0)
         return gone_or(name, "cancel", rc);
     return rc ? RUN_CANNOT : 0;

@@ -23,6 +23,8 @@ struct run_args {
     char **command;    /* NULL-terminated, points into argv */
     char **items;      /* of a group, NULL-terminated; args_free where lines has them */
     char *lines;       /* what items point into, NULL: into argv */
+    const char
+        *array; /* FIRST-LAST where the items are numbers; then there may be no items, for a group that is an array */
     bool detach, no_stdin, progress;
     unsigned max, max_fails; /* of a group; 0: no limit */
 };
@@ -42,9 +44,10 @@ char *find_mount(const char *named);
 /* What job files have in common: a script for sh that has this process's umask and environment, and the options. NULL:
  * no memory. For free(). */
 char *script_head(const char *options);
-/* Writes a new job file: head, the command with item for each "{}" (or behind it, where there is none), and PPFS_INDEX
- * where index is not 0. input: what its standard input is to have, read to its end; -1: nothing. item NULL: as it is.
- * 0 or -errno; then there is no such job. -EINTR: a signal came (follow_caught). */
+/* Writes a new job file: head, and the command with item for each "{}" (or behind it, where there is none) and index as
+ * PPFS_INDEX. item: NULL: as it is; script_index: that is what PPFS_INDEX will be. input: what its standard input is to
+ * have, read to its end; -1: nothing. 0 or -errno; then there is no such job. -EINTR: a signal came (follow_caught). */
+extern const char script_index[];
 int script_write(const char *path, const char *head, char **command, const char *item, size_t index, int input);
 
 /* Copies what the job of that name prints to standard output and standard error until it has ended. mount is the

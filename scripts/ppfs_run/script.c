@@ -71,13 +71,22 @@ char *script_head(const char *options) {
     return NULL;
 }
 
+const char script_index[] = "\"$PPFS_INDEX\"";
+
+static void put_item(FILE *f, const char *item) {
+    if (item == script_index)
+        fputs(item, f);
+    else
+        put_quoted(f, item, strlen(item));
+}
+
 /* A word of the command, with the item for each "{}". True: there was one. */
 static bool put_word(FILE *f, const char *word, const char *item) {
     bool had = false;
     fputc(' ', f);
     for (const char *at; item && (at = strstr(word, "{}")); word = at + 2) {
         put_quoted(f, word, (size_t)(at - word));
-        put_quoted(f, item, strlen(item));
+        put_item(f, item);
         had = true;
     }
     if (!had || *word)
@@ -103,7 +112,7 @@ static char *script_text(const char *head, char **command, const char *item, siz
     if (!f)
         return NULL;
     fputs(head, f);
-    if (index)
+    if (item && item != script_index)
         fprintf(f, "export PPFS_INDEX=%zu\n", index);
     put_check(f, *command, item);
     if (input) {
@@ -116,8 +125,10 @@ static char *script_text(const char *head, char **command, const char *item, siz
     }
     for (; *command; command++)
         had |= put_word(f, *command, item);
-    if (item && !had)
-        put_word(f, item, NULL);
+    if (item && !had) {
+        fputc(' ', f);
+        put_item(f, item);
+    }
     fputs(input ? "\nexit\n" : "\n", f);
     if (fclose(f) != 0) {
         free(text);

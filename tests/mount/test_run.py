@@ -284,13 +284,33 @@ def test_lines_and_numbers(m):
     says(run(m, "-g", "L", "--lines", "items", "printf", "[%s %s]", "{}", "{}"), 0, b"[one one][two words two words][ ][last last]")
     says(run(m, "-g", "S", "--lines", "-", "echo", stdin=b"1\n2\n"), 0, b"1\n2\n")
     says(run(m, "-g", "N", "wc", "-c", ":::", "-", stdin=b"not for the jobs of a group"), 0, b"0 -\n")
-    says(run(m, "-g", "A", "--array", "8-12", "sh", "-c", "echo {} $PPFS_INDEX"), 0, b"8 1\n9 2\n10 3\n11 4\n12 5\n")
+    says(run(m, "-g", "A", "--array", "8-12", "sh", "-c", "echo {} $PPFS_INDEX"), 0, b"8 8\n9 9\n10 10\n11 11\n12 12\n")
     assert sorted(os.listdir(m.results / "A")) == ["1", "2", "3", "4", "5"]
     (m.work / "zero").write_bytes(b"a\0b\n")
     p = run(m, "-g", "Z", "--lines", "zero", "echo")
     assert p.returncode == CANNOT and b"zero byte" in p.stderr
     p = run(m, "-g", "Z", "--lines", "/dev/null", "echo")
     assert p.returncode == CANNOT and b"no items" in p.stderr
+
+
+def test_an_array(m):
+    says(run(m, "-d", "-g", "A", "--max", "1", "--array", "0-19", "sh", "-c", "echo {}-$PPFS_INDEX it\\'s; test {} != 7"), 0,
+         b"A\n")
+    says(run(m, "--wait", "A"), 1)
+    assert m.result("A/12") == b"12-12 it's\n" and len(os.listdir(m.results / "A")) == 19
+    assert m.get("A/3", "spec").startswith("#!/bin/sh\n#ppfs: array=0-19%1\n")
+    says(run(m, "--failed", "A"), 0, b"7\n")
+    says(run(m, "--retry", "A"), 0)
+    says(run(m, "--wait", "A"), 1)
+    assert m.get("A/7", "attempt") == "2"
+    p = run(m, "-d", "-g", "A", "--array", "0-19", "true")
+    assert p.returncode == CANNOT and b"File exists" in p.stderr
+    says(run(m, "-d", "-g", "B", "--array", "0-9999999", "sleep", "1000"), 0, b"B\n")
+    says(run(m, "--cancel", "B"), 0)
+    wait_until(lambda: m.sh("cat $M/info/B/.wait").stdout == b"done 0 failed 0 cancelled 10000000\n", "all to be cancelled")
+    p = run(m, "-o", "array=1-2", "true")
+    assert p.returncode == CANNOT and b"use -d" in p.stderr
+    says(run(m, "-g", "N", "--array", "0-1", "sh", "-c", "echo {} $PPFS_INDEX"), 0, b"0 0\n1 1\n")
 
 
 def test_failures_of_a_group(m):
