@@ -72,6 +72,9 @@ static void tell(struct sched *s, bool committed) {
     for (size_t i = 0; i < changed.count; i++)
         s->c.changed(s->c.arg, changed.items[i]);
     free(changed.items);
+    if (s->dropped_end && s->c.dropped)
+        s->c.dropped(s->c.arg, s->dropped_first, s->dropped_end);
+    s->dropped_end = 0;
     size_t n = committed ? store_tally_touched(s->store, &groups) : 0;
     for (size_t i = 0; i < n; i++)
         s->c.group_changed(s->c.arg, groups[i]);
@@ -89,6 +92,7 @@ static void take_back(struct sched *s) {
     jobs_rolled_back(s);
     s->unlink_count = 0;
     s->changed.count = 0;
+    s->dropped_end = 0;
     users_look(s);
     limits_changed(s);
     sched_retry(s);

@@ -42,6 +42,12 @@ static void on_group_changed(void *arg, uint64_t group) {
     }
 }
 
+static void on_dropped(void *arg, uint64_t first, uint64_t end) {
+    struct fs *fs = arg;
+    waits_wake_range(fs, first, end);
+    handle_wake_all(fs);
+}
+
 static void on_happened(void *arg) {
     feeds_happened(arg);
 }
@@ -79,6 +85,7 @@ static int create(const struct daemon_config *c, char *why, size_t why_size) {
                                  .again = shared_init(c->shared, &size) != NULL,
                                  .changed = on_changed,
                                  .group_changed = on_group_changed,
+                                 .dropped = on_dropped,
                                  .happened = on_happened,
                                  .refused = on_refused,
                                  .log = on_log,

@@ -160,6 +160,14 @@ void waits_wake(struct fs *fs, struct wait_key key) {
             mark(w);
 }
 
+void waits_wake_range(struct fs *fs, uint64_t first, uint64_t end) {
+    struct waiter *w;
+    for (unsigned i = 0; i < BUCKETS; i++)
+        LIST_FOREACH(w, &fs->waits->buckets[i], in_bucket)
+            if (!w->key.group && w->key.id >= first && w->key.id < end)
+                mark(w);
+}
+
 void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc) {
     struct waiter *w;
     LIST_FOREACH(w, bucket(fs->waits, key), in_bucket)

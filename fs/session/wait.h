@@ -37,6 +37,7 @@ void wait_move(struct fs *fs, struct wait_key key, fuse_ino_t ino, off_t off);
 bool waits_any(const struct fs *fs, struct wait_key key); /* a request is parked under it */
 /* Marks the requests under the key; waits_turn tries them. */
 void waits_wake(struct fs *fs, struct wait_key key);
+void waits_wake_range(struct fs *fs, uint64_t first, uint64_t end); /* under jobs of these ids; a walk over all */
 void waits_turn(struct fs *fs);
 /* At the next waits_turn that request under that key is answered, with rc if its retry has no answer. */
 void waits_refuse(struct fs *fs, struct wait_key key, uint64_t unique, int rc);

@@ -22,6 +22,8 @@ int results_newest(struct fs *fs, uint64_t id, struct job *job) {
 
 int results_find(struct fs *fs, uint64_t group, const char *name, bool drafts_too, struct job *job) {
     int rc = sched_find(fs->sched, group, name, false, job);
+    if (rc == -ENOENT)
+        rc = sched_find_element(fs->sched, group, name, job);
     if (rc == -ENOENT && (drafts_too || !sched_name_is_draft(fs->sched, group, name)))
         rc = sched_find(fs->sched, group, name, true, job);
     return rc;

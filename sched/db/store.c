@@ -124,6 +124,8 @@ static const char *const migrations[] = {
     /* ended jobs that are to be forgotten */
     "CREATE TABLE keeps(job INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at INTEGER NOT NULL);"
     "CREATE INDEX keeps_first ON keeps(kind, at);",
+    /* an element that is no job yet is found by its id */
+    "CREATE INDEX array_first ON arrays(first);",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

@@ -10,20 +10,28 @@ int store_array_insert(struct store *st, const struct array_row *a, uid_t uid) {
                      INTEGER(a->size), TEXT(a->list));
 }
 
-int store_array_get(struct store *st, uint64_t id, struct array_row *out) {
+static int read_one(struct store *st, sqlite3_stmt *from, struct array_row *out) {
     sqlite3_stmt *q;
-    int rc = store_row(st, &q, SQL_ARRAY_GET, INTEGER(id));
+    int rc = store_row_of(st, from, &q);
     if (rc < 0)
         return rc;
-    *out = (struct array_row){.id = id,
-                              .group = (uint64_t)sqlite3_column_int64(q, 0),
-                              .first = (uint64_t)sqlite3_column_int64(q, 1),
-                              .next = sqlite3_column_int64(q, 2),
-                              .size = sqlite3_column_int64(q, 3),
-                              .list = strdup((const char *)sqlite3_column_text(q, 4)),
-                              .held = sqlite3_column_int(q, 5)};
+    *out = (struct array_row){.id = (uint64_t)sqlite3_column_int64(q, 0),
+                              .group = (uint64_t)sqlite3_column_int64(q, 1),
+                              .first = (uint64_t)sqlite3_column_int64(q, 2),
+                              .next = sqlite3_column_int64(q, 3),
+                              .size = sqlite3_column_int64(q, 4),
+                              .list = strdup((const char *)sqlite3_column_text(q, 5)),
+                              .held = sqlite3_column_int(q, 6)};
     store_end(q);
     return out->list ? 0 : -ENOMEM;
+}
+
+int store_array_get(struct store *st, uint64_t id, struct array_row *out) {
+    return read_one(st, store_query(st, SQL_ARRAY_GET, INTEGER(id)), out);
+}
+
+int store_array_with(struct store *st, uint64_t element, struct array_row *out) {
+    return read_one(st, store_query(st, SQL_ARRAY_WITH, INTEGER(element)), out);
 }
 
 int store_array_save(struct store *st, const struct array_row *a, enum array_due due) {

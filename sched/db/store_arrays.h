@@ -15,6 +15,8 @@ enum array_due { ARRAY_IDLE, ARRAY_TO_DO, ARRAY_KEPT_BACK /* by the quota of its
 
 int store_array_insert(struct store *st, const struct array_row *a, uid_t uid); /* at its begin, to be looked at */
 int store_array_get(struct store *st, uint64_t id, struct array_row *out);      /* -ENOENT */
+/* The one whose elements' ids begin at that id or next below it. -ENOENT */
+int store_array_with(struct store *st, uint64_t element, struct array_row *out);
 int store_array_save(struct store *st, const struct array_row *a, enum array_due due); /* next */
 int store_array_delete(struct store *st, uint64_t id);
 /* One that is to be looked at, of the user behind *uid, or of the first; *uid becomes him. -ENOENT */

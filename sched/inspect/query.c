@@ -14,6 +14,8 @@
 int sched_job(struct sched *s, uint64_t id, struct job *out) {
     struct job_row r;
     int rc = store_job_get(s->store, id, &r);
+    if (rc == -ENOENT)
+        return array_element(s, id, out);
     if (rc == 0 && r.array == id && r.job.shelf == SHELF_PART) /* it has become a directory */
         return -ENOENT;
     if (rc == 0)
@@ -171,6 +173,8 @@ static void why_waiting(struct sched *s, const struct job *j, char *buf, size_t 
             snprintf(buf, size, "waits for %.300s%s, and %llu more", path, state, (unsigned long long)count - 1);
         else
             snprintf(buf, size, "waits for %.300s%s", path, state);
+    } else if (store_job_get(s->store, j->id, &other) == -ENOENT) {
+        snprintf(buf, size, "waits for others of its array, of which some are queued at a time");
     } else {
         snprintf(buf, size, "waits to be queued");
     }

@@ -5,7 +5,7 @@
 #include "sched/job/job.h"
 #include "sched/turn/config.h"
 
-int sched_job(struct sched *s, uint64_t id, struct job *out); /* -ENOENT */
+int sched_job(struct sched *s, uint64_t id, struct job *out); /* such an element, too; -ENOENT */
 int sched_find(struct sched *s, uint64_t group, const char *name, bool draft, struct job *out);
 /* The job of that id; if its name was written again lately, its successor, provided that whoever could read the old job
  * may read the new one, and that the user who asks reaches its group. -ENOENT: gone without a known successor. A job

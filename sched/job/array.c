@@ -2,7 +2,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #define DIGITS 9
@@ -74,4 +73,18 @@ uint32_t array_index(const struct array_list *l, uint32_t k) {
             high = middle;
     }
     return l->parts[low].first + (k - l->parts[low].before) * l->parts[low].step;
+}
+
+bool array_place(const struct array_list *l, const char *index, uint32_t *k) {
+    uint32_t n;
+    if (!read_number(&index, &n) || *index)
+        return false;
+    for (unsigned i = 0; i < l->count; i++) {
+        const struct array_part *x = &l->parts[i];
+        if (n < x->first || n > x->last || (n - x->first) % x->step)
+            continue;
+        *k = x->before + (n - x->first) / x->step;
+        return true;
+    }
+    return false;
 }

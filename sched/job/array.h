@@ -1,6 +1,7 @@
 /* The indexes of array=: ranges, steps and single ones, each index once. Pure. */
 #ifndef PPFS_ARRAY_H
 #define PPFS_ARRAY_H
+#include <stdbool.h>
 #include <stdint.h>
 
 #define ARRAY_PARTS 1024u         /* ranges with commas between them */
@@ -20,5 +21,6 @@ struct array_list {
 
 int array_parse(const char *text, struct array_list *out); /* 0 or -EINVAL: ARRAY_EXPECTED is expected */
 /* The k-th index in ascending order, from 0; k is less than size. */
+bool array_place(const struct array_list *l, const char *index, uint32_t *k); /* false: it is none of them */
 uint32_t array_index(const struct array_list *l, uint32_t k);
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "sched/db/store_arrays.h"
+#include "sched/job/array.h"
 #include "sched/jobs/job_files.h"
 #include "sched/jobs/state.h"
 
@@ -14,9 +15,62 @@ static bool is_whole(const struct job_row *r) {
     return r->array == r->job.id;
 }
 
+/* Whether it is an element that is no job yet. a->list is the caller's. */
+static bool later(struct sched *s, uint64_t id, struct array_row *a) {
+    return store_array_with(s->store, id, a) == 0 && id - a->first >= (uint64_t)a->next &&
+           id - a->first < (uint64_t)a->size;
+}
+
 uint64_t job_spec(struct sched *s, uint64_t job) {
+    struct array_row a = {0};
     struct job_row r;
-    return s->jobs->arrays && store_job_get(s->store, job, &r) == 0 && r.array ? r.array : job;
+    if (!s->jobs->arrays)
+        return job;
+    int rc = store_job_get(s->store, job, &r);
+    if (rc == 0)
+        return r.array ? r.array : job;
+    bool is_one = later(s, job, &a);
+    free(a.list);
+    return is_one ? a.id : job;
+}
+
+/* As a job that waits. */
+static int show(struct sched *s, const struct array_row *a, uint32_t k, struct job *out) {
+    struct array_list l;
+    struct job_row r;
+    int rc = array_parse(a->list, &l);
+    if (rc == 0)
+        rc = store_job_get(s->store, a->id, &r);
+    if (rc < 0)
+        return -ENOENT;
+    *out = r.job;
+    out->id = a->first + k;
+    out->group = a->group;
+    snprintf(out->name, sizeof out->name, "%u", array_index(&l, k));
+    out->state = JOB_WAITING;
+    out->shelf = SHELF_JOBS;
+    return 0;
+}
+
+int array_element(struct sched *s, uint64_t id, struct job *out) {
+    struct array_row a = {0};
+    int rc = s->jobs->arrays && later(s, id, &a) ? show(s, &a, (uint32_t)(id - a.first), out) : -ENOENT;
+    free(a.list);
+    return rc;
+}
+
+int sched_find_element(struct sched *s, uint64_t group, const char *name, struct job *out) {
+    struct array_row a = {0};
+    struct array_list l;
+    struct group g;
+    uint32_t k;
+    int rc = s->jobs->arrays ? store_group_get(s->store, group, &g) : -ENOENT;
+    if (rc == 0)
+        rc = g.array ? store_array_get(s->store, g.array, &a) : -ENOENT;
+    if (rc == 0)
+        rc = array_parse(a.list, &l) == 0 && array_place(&l, name, &k) && k >= a.next ? show(s, &a, k, out) : -ENOENT;
+    free(a.list);
+    return rc;
 }
 
 void arrays_begin(struct sched *s) {
@@ -80,6 +134,9 @@ static int drop_rest(struct sched *s, const struct group *g) {
     uint64_t left = rc == 0 ? (uint64_t)(a.size - a.next) : 0;
     struct tally t = {.active = -left, .cancelled = left};
     if (left) {
+        uint64_t *first = &s->dropped_first, *end = &s->dropped_end;
+        *first = *end && *first < a.first + (uint64_t)a.next ? *first : a.first + (uint64_t)a.next;
+        *end = *end > a.first + (uint64_t)a.size ? *end : a.first + (uint64_t)a.size;
         a.next = a.size;
         s->arraying = true;
         rc = store_array_save(s->store, &a, ARRAY_TO_DO);

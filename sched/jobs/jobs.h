@@ -58,6 +58,8 @@ int array_begin(struct sched *s, struct job_row *r, unsigned also_save);
 void array_slice(struct sched *s);
 /* An element's state has changed; left: it has ended, or goes, and so may any job have. */
 int array_moved_on(struct sched *s, const struct job_row *r, bool left);
+int array_element(struct sched *s, uint64_t id,
+                  struct job *out);               /* one that is no job yet, as a job that waits; -ENOENT */
 uint64_t job_spec(struct sched *s, uint64_t job); /* the job whose file it has: itself, or its array */
 
 /* draft.c */

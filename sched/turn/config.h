@@ -31,6 +31,8 @@ struct sched_config {
     void (*changed)(void *arg, uint64_t job);
     /* After a commit in which a job in this group (or below it) ended or was queued. */
     void (*group_changed)(void *arg, uint64_t group);
+    /* jobs that were only announced, with these ids among others, will not be; NULL: nobody waits for such */
+    void (*dropped)(void *arg, uint64_t first, uint64_t end);
     /* After a commit since which there are events to read, or a job has gone; or NULL. */
     void (*happened)(void *arg);
     /* The parked request for that job's result is refused: it fails with rc. */

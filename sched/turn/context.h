@@ -80,6 +80,8 @@ struct sched {
     int64_t keep_due;
     bool keep_old;
     uint64_t keep_at;
+    /* ids of elements that will be no jobs, since this turn, among others; 0: none */
+    uint64_t dropped_first, dropped_end;
     uint64_t opened_round; /* one more: what user.opened has was taken back with a turn that was not committed */
     char scratch[INLINE_MAX + 1];
 };

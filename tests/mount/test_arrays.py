@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import select
 import shutil
 import sqlite3
 import subprocess
@@ -222,6 +223,34 @@ def test_they_become_jobs_as_they_are_wanted(queue):
     wait_until(lambda: rows(m) == 0, "all to be forgotten")
     jobs = json.loads((m.mnt / "stats.json").read_text())["jobs"]
     assert set(jobs.values()) == {0} and not (m.info / "a").exists()
+
+
+def test_one_that_is_no_job_yet_can_be_waited_for(queue):
+    m = queue
+    m.put("a", "#!/bin/sh\n#ppfs: array=0-3998:2\necho $PPFS_INDEX\n")
+    wait_until(lambda: (m.jobs / "a").is_dir() and len(os.listdir(m.jobs / "a")) == 64, "the first elements")
+    assert (m.state("a/3998"), m.get("a/3998", "spec")) == ("waiting", m.get("a/0", "spec"))
+    assert "others of its array" in m.why("a/3998") and "3998" not in os.listdir(m.info / "a")
+    for name in ("3999", "4000", "1", "0002", "x", "-2"):
+        assert not (m.info / "a" / name).exists() and not (m.results / "a" / name).exists()
+    assert not (m.jobs / "a/3998").exists()
+    with pytest.raises(OSError) as e:
+        (m.info / "a/3998").rmdir()
+    assert e.value.errno == errno.EBUSY
+    early, late = m.reader(m.results / "a/200"), m.reader(m.results / "a/3998")
+    asked = os.open(m.results / "a/3996", os.O_RDONLY | os.O_NONBLOCK)
+    poll = select.poll()
+    poll.register(asked, select.POLLIN)
+    assert poll.poll(0) == []
+    (m.node / "cpus").write_text("2")
+    assert early.communicate(timeout=60)[0] == b"200\n"
+    m.kill_daemon()
+    (m.node / "cpus").write_text("0")
+    m.sh("rm -rf $M/jobs/a")
+    assert late.wait(60) == 1
+    assert poll.poll(60000)
+    os.close(asked)
+    assert "cancelled" in waited(m, "a") and not (m.info / "a/3998").exists()
 
 
 def test_none_is_lost_nor_run_twice(m):
