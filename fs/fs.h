@@ -72,9 +72,9 @@ struct fs {
 
 /* The inode of a job that has left its directory or was forgotten answers ESTALE to OPEN and GETATTR; the kernel then
  * looks the name up again, once. A job that was renamed keeps its inode, so its name is not cached (tree_entry). In
- * info/, results/ and failures/ the old inode of a name that was written again stands for the new job (sched_newest, the
- * last 1024): with ESTALE alone the name could be written once more before the kernel asks again. Such a file is read
- * past the page cache, which may have the old job's bytes. */
+ * info/, results/ and failures/ the old inode of a name that was written again stands for the new job (sched_newest,
+ * the last 1024): with ESTALE alone the name could be written once more before the kernel asks again. Such a file is
+ * read past the page cache, which may have the old job's bytes. */
 static inline int stale(int rc) {
     return rc == -ENOENT ? -ESTALE : rc;
 }

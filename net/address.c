@@ -74,7 +74,7 @@ bool address_same_host(const char *a, const char *b) {
     return a_end && b_end && a_end - a == b_end - b && strncmp(a, b, (size_t)(a_end - a)) == 0;
 }
 
-/* Of "[V6%SCOPE]:PORT". */
+/* Parses the address of "[V6%SCOPE]:PORT". */
 static bool text_in6(const char *text, struct in6_addr *out) {
     char host[INET6_ADDRSTRLEN];
     size_t size = text[0] == '[' ? strcspn(text + 1, "%]") : 0;

@@ -7,7 +7,7 @@
 
 enum { MINUTE = 60 * 1000, ADDRESSES = 64 };
 
-/* Whether one more fits in the minute, which begins anew when it is over; left: what did not fit in the one before. */
+/* Whether one more sentence fits in the minute. left: sentences left out in the minute before, if a new one begins. */
 static bool admits(struct complaints_minute *m, unsigned most, unsigned *left) {
     int64_t now = clock_ms();
 

@@ -20,7 +20,7 @@ size_t utf8_length(const char *text, size_t size) {
     n += (p[0] >= 0xe0) + (p[0] >= 0xf0);
     if (n > size || ((p[0] & 0xf) == 0 && n > 2 && p[1] < least[n]))
         return 0;
-    if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f)) /* halves of characters; beyond the last one */
+    if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f)) /* surrogates; beyond U+10FFFF */
         return 0;
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80)
@@ -64,7 +64,7 @@ void printable(char *text, size_t size) {
             at += n;
             continue;
         }
-        if (size - at <= ESCAPE) { /* its final zero has to fit, too */
+        if (size - at <= ESCAPE) { /* the final zero has to fit, too */
             text[at] = '\0';
             return;
         }

@@ -1,10 +1,8 @@
-/* Text of others (names, sentences of users and peers) as it is shown to people: in the log, and where reasons are
- * read.
+/* Text of others (names, sentences of users and peers) made fit to be shown in the log and in reasons.
  *
- * What would act on a terminal, forge a line or hide what stands there is shown as its bytes, each as \xHH with two
- * small hexadecimal digits: control characters (with newline and tab, those of C1, delete), what is no UTF-8, line and
- * paragraph separators, and invisible characters that turn the direction of text. All else stays, a backslash too: it
- * is for reading, not for reading back. */
+ * Characters that would act on a terminal, forge a line or hide text are replaced by their bytes, each as \xHH in lower
+ * case: control characters (with newline, tab, C1 and delete), invalid UTF-8, line and paragraph separators, and
+ * invisible characters that turn the direction of text. All else stays, a backslash too: it is not for parsing. */
 #ifndef PPFS_PRINTABLE_H
 #define PPFS_PRINTABLE_H
 #include <stddef.h>

@@ -19,7 +19,7 @@ struct walk {
     int at;
     unsigned links;
     bool make, only_links, may_be_sticky;
-    bool file; /* the last component is one: then that is what is reached */
+    bool file; /* the last component may be a file, which is opened then */
     char left[2 * PATH_MAX];
     char *why;
     size_t why_size;
@@ -186,7 +186,7 @@ int trusted_directory(const char *path, bool make, char *why, size_t why_size) {
     return rc ? rc : fd;
 }
 
-/* A descriptor of ours: whoever started us has opened it. */
+/* Whether it is a descriptor of this process, opened by its parent. */
 static bool is_descriptor(const char *path) {
     static const char *const of[] = {"/proc/self/fd/", "/dev/fd/"};
     for (size_t i = 0; i < sizeof(of) / sizeof(*of); i++) {

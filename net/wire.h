@@ -1,6 +1,6 @@
-/* Bodies of messages, put together and taken apart: integers are little endian; a string is a u32 length that counts
- * its final zero byte, then those bytes with no other zero among them. What does not fit is remembered, not told at
- * once: whoever reads looks at `bad` (and at `left`) when he is through. */
+/* Bodies of messages, written and read: integers are little endian; a string is a u32 length that counts its final zero
+ * byte, then its bytes with no other zero. Errors of reading are remembered: the reader checks `bad` (and `left`) at
+ * the end. */
 #ifndef PPFS_WIRE_H
 #define PPFS_WIRE_H
 #include <endian.h>
@@ -43,7 +43,7 @@ struct wire_in {
     bool bad;
 };
 
-/* So many bytes, where they are; NULL: there are not that many. */
+/* A pointer to the next bytes; NULL: there are not so many. */
 static inline const void *wire_get(struct wire_in *r, size_t size) {
     const uint8_t *at = r->at;
 
@@ -83,7 +83,7 @@ static inline const char *wire_get_string(struct wire_in *r) {
     return s;
 }
 
-/* What ends with a zero byte and has no length before it, into out of room bytes. */
+/* A string without a length, up to its zero byte, into out of room bytes. */
 static inline void wire_get_text(struct wire_in *r, char *out, size_t room) {
     size_t n = strnlen((const char *)r->at, r->left);
     const void *p = n < r->left && n < room ? wire_get(r, n + 1) : NULL;

@@ -72,7 +72,8 @@ void handles_confirm(struct handles *h, uint64_t fh);
 struct handle *handles_find(struct handles *h, uint64_t fh); /* NULL: none */
 void handles_remove(struct handles *h, uint64_t fh);
 
-/* The handles of a job, newest first: for (x = handles_first(h, job); x; x = handles_next(h, x)). Removing x ends it. */
+/* The handles of a job, newest first: for (x = handles_first(h, job); x; x = handles_next(h, x)). Removing x ends
+ * it. */
 struct handle *handles_first(struct handles *h, uint64_t job);
 struct handle *handles_next(struct handles *h, const struct handle *x);
 unsigned handles_count(struct handles *h, uint64_t job, unsigned flags); /* handles with all of these flags */

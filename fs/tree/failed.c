@@ -32,8 +32,8 @@ struct page {
     int left;
 };
 
-/* false: the page is full. It has whole lines, so that none is cut where the next daemon goes on; but one that is longer
- * than the reader's buffer. */
+/* false: the page is full. It has whole lines, so that none is cut where the next daemon goes on; but one that is
+ * longer than the reader's buffer. */
 static bool add(void *arg, const struct job *j) {
     struct page *p = arg;
     char name[4 * sizeof p->path];

@@ -1,5 +1,5 @@
-/* Files that are read on and on, each open from a place of its own: running, .failed and the events. Nothing but that place and
- * the rest of a line is kept for a reader, however slow it is. */
+/* Files that are read on and on, each open from a place of its own: running, .failed and the events. Nothing but that
+ * place and the rest of a line is kept for a reader, however slow it is. */
 #ifndef PPFS_FEED_H
 #define PPFS_FEED_H
 #include <stdio.h>

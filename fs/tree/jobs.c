@@ -116,8 +116,8 @@ static int may_rename(struct fs *fs, fuse_ino_t dir, const char *name, fuse_ino_
     return attr_may_remove(fs, &job);
 }
 
-/* Whether something may be made by that name: not what is a file of ppfs's own in each group's info/, and .options is no
- * directory. */
+/* Whether something may be made by that name: not what is a file of ppfs's own in each group's info/, and .options is
+ * no directory. */
 static int name_allowed(struct fs *fs, const char *name, bool directory) {
     bool own = directory && strcmp(name, ".options") == 0;
     for (unsigned k = 1; k < KINDS && !own; k++)

@@ -1,4 +1,4 @@
-/* Discovery: the sockets, and sentences about what is heard there (discover_core.c). */
+/* Discovery: the sockets, and sentences about packets (discover_core.c). */
 #include "net/peer/discover.h"
 
 #include <errno.h>
@@ -39,7 +39,7 @@ static void on_refused(void *arg, const struct sockaddr_storage *from, int reaso
     d->ev.refused(d->arg, sentence);
 }
 
-/* The sockets of the families that are meant, and that this machine has: one at least. 0 or -errno. */
+/* Opens sockets of the wanted families that this machine has, at least of one. 0 or -errno. */
 static int open_sockets(const struct discover_where *where, int sockets[DISCOVER_SOCKETS]) {
     int err = -EAFNOSUPPORT;
 
@@ -58,7 +58,7 @@ static int open_sockets(const struct discover_where *where, int sockets[DISCOVER
     }
     if (sockets[0] < 0 && sockets[2] < 0)
         return err;
-    for (int i = 0; i < 2; i++) /* now, and not in the first turn: who is found at once may be asked at once */
+    for (int i = 0; i < 2; i++) /* now, not in the first turn, so that nodes can be found at once */
         if (sockets[2 * i] >= 0)
             discover_join(where, i, sockets[2 * i]);
     return 0;

@@ -1,4 +1,4 @@
-/* The listening end: the socket, and sentences about who comes (acceptor.c). */
+/* The listening end: the socket, and sentences about peers (acceptor.c). */
 #include "net/peer/peer.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* Peers: connections from and to those who have the key. Nothing that comes before a key was shown is read by anybody
- * but the TLS library, and who shows none costs a descriptor for five seconds at most.
+/* Peers: connections from and to holders of a key. Until a key was shown only the TLS library reads the bytes, and a
+ * peer without one costs a descriptor for five seconds at most.
  *
  * Addresses are "HOST:PORT" or "[V6]:PORT". All of it happens in the loop; a name is looked up in a thread of its
  * own. */
@@ -13,10 +13,9 @@ struct peer_listener;
 struct peer_dial;
 
 struct peer_listener_events {
-    /* Somebody with the key; address is his. Takes conn. */
+    /* A peer with a key has come from that address. Takes conn. */
     void (*accepted)(void *arg, struct tls_conn *conn, const char *address);
-    /* A sentence for the log about somebody who was refused; at most one a source and minute. It may not destroy the
-     * listener. */
+    /* A sentence for the log about a refused peer; at most one a source and minute. May not destroy the listener. */
     void (*refused)(void *arg, const char *sentence);
 };
 

@@ -21,7 +21,7 @@
 
 struct lookup {
     atomic_int owners;
-    int fd; /* an eventfd: written when found and failed are final */
+    int fd; /* an eventfd, written when found and failed are set */
     struct address address;
     struct addrinfo *found;
     int failed; /* of getaddrinfo */
@@ -33,7 +33,7 @@ struct peer_dial {
     peer_dial_cb *done;
     void *arg;
     char address[ADDRESS_MAX];
-    struct event *start; /* the first step is made in the loop, so that done never comes from inside peer_dial */
+    struct event *start; /* begins in the loop, so that done never comes from inside peer_dial */
     struct event *answered;
     struct lookup *lookup;
     const struct addrinfo *next; /* in lookup->found */
@@ -112,7 +112,7 @@ static void on_handshake(void *arg, struct tls_conn *conn, int err) {
         dial_next(d, err);
 }
 
-/* Where TLS is, over a connecting socket, which is taken. 0 or -errno. */
+/* Begins the handshake, here or in the network process, over a connecting socket, which is taken. 0 or -errno. */
 static int shake_begin(struct peer_dial *d, int fd) {
     struct proxy *p = tls_proxy(d->tls);
     int err = p ? proxy_shake(&d->there, p, fd, true, on_handshake, d)
@@ -125,7 +125,7 @@ static int shake_begin(struct peer_dial *d, int fd) {
     return err;
 }
 
-/* Tries the next address; without one it is over, and err is why. */
+/* Tries the next address; without one it ends with err. */
 static void dial_next(struct peer_dial *d, int err) {
     while (d->next) {
         const struct addrinfo *a = d->next;

@@ -103,7 +103,7 @@ static void on_known(void *arg, struct tls_conn *conn, const struct sockaddr_sto
     struct task *t = arg;
     struct proxy_message m = {.kind = PROXY_KNOWN, .id = t->id, .address = *from};
 
-    hand_over(&m, conn); /* who is let go comes again */
+    hand_over(&m, conn); /* a dropped peer comes again */
 }
 
 static void on_refused(void *arg, const struct sockaddr_storage *from, int err) {
@@ -131,7 +131,7 @@ static void on_found(void *arg, const struct sockaddr_storage *at, const uint8_t
     tell(&m, NULL, 0);
 }
 
-/* --- what it is told --------------------------------------------------------------------------------------------- */
+/* --- orders ------------------------------------------------------------------------------------------------------ */
 static int take(int *fd) {
     int taken = *fd;
 
@@ -173,7 +173,7 @@ static void on_task(const struct proxy_message *m, int fds[PROXY_FDS]) {
     if (m->kind == PROXY_SHAKE)
         tell(&(struct proxy_message){.kind = PROXY_SHAKEN, .id = m->id, .err = err}, NULL, 0);
     else
-        exit(1); /* started again, it may have what it lacks */
+        exit(1); /* a new process may have enough memory */
 }
 
 static bool on_message(void *arg, const struct proxy_message *m, int fds[PROXY_FDS]) {
@@ -204,7 +204,7 @@ static void on_linger(evutil_socket_t fd, short what, void *arg) {
     _exit(0);
 }
 
-/* Each line ends when its socket does; whoever started us has closed them, or is dead. */
+/* The lines end with their sockets, which our parent has closed, or its death has. */
 static void on_closed(void *arg) {
     struct timeval limit = {0, LINGER_MS * 1000};
 
@@ -226,7 +226,7 @@ static bool is_started_rightly(void) {
     return getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
 }
 
-/* The first message: with what is TLS to be made. Before the jail, for OpenSSL reads files when it is first used. */
+/* Makes TLS by the first message, before the jail, as OpenSSL reads files at its first use. */
 static bool make_tls(void) {
     struct pollfd control = {.fd = CONTROL_FD, .events = POLLIN};
     struct proxy_message m;

@@ -24,7 +24,7 @@ struct relay {
     struct tls_conn *conn;
     int bare;
     struct event *net_readable, *net_writable, *bare_readable, *bare_writable, *again, *linger;
-    uint8_t *in; /* what came and the bare socket did not take: from in_at to in_end; NULL: nothing */
+    uint8_t *in; /* bytes for the bare socket, from in_at to in_end; NULL: none */
     size_t in_at, in_end;
     int err;                 /* of the network */
     bool net_ended, letting; /* letting: the bare socket has ended */
@@ -32,10 +32,10 @@ struct relay {
     void *arg;
 };
 
-static uint8_t buffer[IN > OUT ? IN : OUT]; /* of who has his turn */
+static uint8_t buffer[IN > OUT ? IN : OUT]; /* of the relay whose turn it is */
 
 /* --- out --------------------------------------------------------------------------------------------------------- */
-/* A network that takes no more may still have something for us, so what fails here ends only this way. */
+/* The network may still have bytes for us, so an error here ends only this direction. */
 static void out_failed(struct relay *r, int err) {
     r->err = r->err ? r->err : err;
     event_del(r->net_writable);
@@ -57,7 +57,7 @@ static int encrypt(struct relay *r, size_t size) {
 /* True while the relay is there. */
 static bool pump_out(struct relay *r) {
     if (event_pending(r->net_writable, EV_WRITE, NULL))
-        return true; /* it goes on from there */
+        return true; /* on_net_writable goes on */
     for (size_t total = 0; total < TURN && !r->letting && !r->err;) {
         ssize_t n = recv(r->bare, buffer, OUT, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
@@ -123,7 +123,7 @@ static void on_linger(evutil_socket_t fd, short what, void *arg) {
 }
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
-/* Hands on size bytes; those that are not taken are kept. 0, -EAGAIN, or -errno: nobody takes any more. */
+/* Passes bytes on; the rest is kept. 0, -EAGAIN, or -errno: the bare socket has ended. */
 static int hand_on(struct relay *r, const uint8_t *bytes, size_t size) {
     size_t at = 0;
 
@@ -152,7 +152,7 @@ static int hand_on(struct relay *r, const uint8_t *bytes, size_t size) {
     return -EAGAIN;
 }
 
-/* All records that are there, up to IN bytes. What the network said last is in *last. */
+/* Reads all records there are, up to IN bytes. *last: the last result. */
 static size_t decrypt(struct relay *r, ssize_t *last) {
     size_t size = 0;
 
@@ -171,7 +171,7 @@ static void net_over(struct relay *r, ssize_t last) {
         r->ended(r->arg, r, r->err);
 }
 
-/* Our process takes no more: it has let go, and what it had written before is sent first. */
+/* Our process has closed the bare socket; its last bytes are sent first. */
 static void bare_over(struct relay *r, int err) {
     event_del(r->net_readable);
     if (err == -ENOMEM && !r->err)
@@ -205,7 +205,7 @@ static void pump_in(struct relay *r) {
         net_over(r, last);
         return;
     }
-    if (last > 0) /* the loop does not see what TLS has read ahead */
+    if (last > 0) /* the loop does not see bytes that TLS has read ahead */
         event_add(r->again, &(struct timeval){0});
     if (tls_unsent(r->conn) && !r->err && !event_pending(r->net_writable, EV_WRITE, NULL)) {
         event_del(r->bare_readable); /* TLS has answered something of its own */
@@ -235,7 +235,7 @@ static void on_bare_writable(evutil_socket_t fd, short what, void *arg) {
         r->ended(r->arg, r, r->err);
     } else {
         event_add(r->net_readable, NULL);
-        pump_in(r); /* what TLS has read ahead */
+        pump_in(r); /* bytes that TLS has read ahead */
     }
 }
 
@@ -262,7 +262,7 @@ int relay_create(struct relay **out, struct event_base *base, struct tls_conn *c
         relay_destroy(r);
         return -ENOMEM;
     }
-    event_active(r->net_readable, EV_READ, 0); /* the end of the handshake may have brought something along */
+    event_active(r->net_readable, EV_READ, 0); /* bytes may have come with the end of the handshake */
     *out = r;
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Our side of ppfs-net: this file starts it, asks it, and starts it again; proxy_hear.c hears its messages. */
+/* Our side of ppfs-net: this file starts it, restarts it and gives it orders; proxy_hear.c takes its messages. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 enum {
     CONTROL_FD = 3,
-    PAUSE_MIN_MS = 100, /* before it is started again, doubled each time that it did not live for LASTED_MS */
+    PAUSE_MIN_MS = 100, /* before a restart, doubled after each life shorter than LASTED_MS */
     PAUSE_MAX_MS = 30000,
     LASTED_MS = 1000,
     BEAT_S = 5,
@@ -38,7 +38,7 @@ void proxy_say(struct proxy *p, const char *format, ...) {
         p->ev.log(p->arg, sentence);
 }
 
-/* --- what is said ------------------------------------------------------------------------------------------------ */
+/* --- orders ------------------------------------------------------------------------------------------------------ */
 static int tell(struct proxy *p, const struct proxy_message *m, const int *fds, unsigned count) {
     return p->wire ? proxy_wire_send(p->wire, m, fds, count) : -EOWNERDEAD;
 }
@@ -160,7 +160,7 @@ static int start(struct proxy *p) {
     else
         err = proxy_wire_create(&p->wire, p->base, ends[0], &events, p);
     if (err) {
-        if (pid > 0) { /* it has lost its other end */
+        if (pid > 0) { /* its socket has no other end */
             kill(pid, SIGKILL);
             waitpid(pid, NULL, 0);
         }
@@ -193,7 +193,7 @@ static void start_later(struct proxy *p) {
     event_add(p->retry, &pause);
 }
 
-/* A process that only dials has it started by its next dial. */
+/* Without listeners and discovery the next dial starts it. */
 static void on_retry(evutil_socket_t fd, short what, void *arg) {
     struct proxy *p = arg;
 
@@ -263,8 +263,8 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
         kill(p->pid, SIGKILL); /* on_closed follows */
 }
 
-/* --- what is asked of it ----------------------------------------------------------------------------------------- */
-/* Starts the process if there is none; not in the pause after its death, which ends by itself. */
+/* --- tasks ------------------------------------------------------------------------------------------------------- */
+/* Starts the process if there is none; not in the pause after its death. */
 static int begin(struct proxy *p) {
     return p->wire || pauses(p) ? 0 : start(p);
 }
@@ -280,7 +280,7 @@ int proxy_listen(struct proxy_listener **out, struct proxy *p, int fd, const str
     }
     *l = (struct proxy_listener){.p = p, .id = ++p->last_id, .fd = fd, .ev = *ev, .arg = arg};
     LIST_INSERT_HEAD(&p->listeners, l, next);
-    tell_listener(l); /* where it is dead, the next one is told */
+    tell_listener(l); /* if it is dead the next process is told */
     *out = l;
     return 0;
 }

@@ -1,8 +1,8 @@
-/* What the network process says.
+/* Messages of the network process.
  *
- * It reads what peers without a key send, so it may be somebody else's by now. What it says is only believed as far as
- * it goes: that somebody has a key that we have given it, and where he is. Numbers are looked up, addresses are printed
- * by us, sentences are ours. What it says too often is not heard. */
+ * It reads bytes of peers without a key, so it may have been taken over. It is believed only that a peer has a key that
+ * we have given it, and from which address. Ids are looked up, addresses and sentences are written by this process, and
+ * messages that come too often are dropped. */
 #include <errno.h>
 #include <string.h>
 
@@ -31,7 +31,7 @@ static int fate_of(void *arg, uint32_t link) {
     return m && m->err <= 0 && m->err > -4096 ? -m->err : 0;
 }
 
-/* The connection of somebody with a key: NULL where that is not so. */
+/* The connection of a peer with a key; NULL: it is none. */
 static struct tls_conn *take_conn(struct proxy *p, const struct proxy_message *m, int fds[PROXY_FDS]) {
     int domain = 0, type = 0;
     socklen_t size = sizeof(int);
@@ -61,7 +61,7 @@ static void hear_known(struct proxy *p, const struct proxy_message *m, int fds[P
     LIST_FOREACH(l, &p->listeners, next)
         if (l->id == m->id)
             break;
-    /* Workers come before nodes that dial in; who is let go comes again. */
+    /* Workers come before nodes that dial in; a dropped node comes again. */
     bool room = l && is_address(&m->address) && descriptors_spare(1, DESCRIPTORS_FOR_WORKERS);
     struct tls_conn *conn = room ? take_conn(p, m, fds) : NULL;
     if (conn)

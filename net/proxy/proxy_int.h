@@ -1,5 +1,4 @@
-/* What the files of net/ ask of the network process (proxy.h). Its answers have been checked; none comes from inside a
- * call. */
+/* Tasks for the network process (proxy.h). Its answers are checked; none comes from inside a call. */
 #ifndef PPFS_PROXY_INT_H
 #define PPFS_PROXY_INT_H
 #include "net/untrusted/discover_core.h"

@@ -9,8 +9,8 @@
 
 #include "net/event.h"
 
-/* TURN: messages that one turn of the loop hears, others wait for the loop, too. AHEAD, FDS_AHEAD: those that are read
- * before their turn, and the descriptors in them. */
+/* TURN: messages of one turn of the loop. AHEAD, FDS_AHEAD: messages read before their turn, and descriptors in
+ * them. */
 enum { TURN = 16, AHEAD = 4096, FDS_AHEAD = 64, AGAIN_MS = 20 };
 static const struct timeval now = {0};
 
@@ -26,7 +26,7 @@ struct proxy_wire {
     struct proxy_wire_events ev;
     void *arg;
     struct event *readable, *writable, *more; /* more: some of `in` is still to be told */
-    struct event *again;                      /* the kernel is short of what descriptors on their way need */
+    struct event *again;                      /* the kernel is short of room for descriptors under way */
     struct parcels in, out;
     unsigned ahead, fds_ahead; /* in `in` */
     bool ended, closed;        /* the second has been told */
@@ -80,7 +80,7 @@ static int send_one(const struct proxy_wire *w, const struct proxy_message *m, c
     return n < 0 ? -errno : 0;
 }
 
-/* Whether it may go later: as soon as there is room, or (true in *soon) when what the kernel lacks has come back. */
+/* Whether it may be sent later: when there is room, or (*soon) after a moment, as the kernel lacks memory. */
 static bool for_later(int err, bool *soon) {
     *soon = err == -ETOOMANYREFS || err == -ENOBUFS || err == -ENOMEM;
     return *soon || err == -EAGAIN;
@@ -152,7 +152,7 @@ bool proxy_wire_ended(const struct proxy_wire *w) {
 }
 
 /* --- in ---------------------------------------------------------------------------------------------------------- */
-/* The descriptors that came along; too many are closed. */
+/* Takes the descriptors of a message; those beyond PROXY_FDS are closed. */
 static void take_fds(struct msghdr *msg, int fds[PROXY_FDS]) {
     unsigned have = 0;
 
@@ -193,7 +193,7 @@ static bool receive_one(struct proxy_wire *w) {
     }
     if (n >= 0)
         take_fds(&msg, p->fds);
-    if (n != (ssize_t)sizeof(p->m) || msg.msg_flags & MSG_TRUNC) { /* its end, or not of ours */
+    if (n != (ssize_t)sizeof(p->m) || msg.msg_flags & MSG_TRUNC) { /* end of file, or no message of ours */
         w->ended = true;
         parcel_free(p);
         return false;
@@ -209,7 +209,7 @@ static void fill(struct proxy_wire *w) {
         continue;
 }
 
-/* In the next turn, not in this one: who writes without end would end it never. */
+/* In the next turn: an endless writer must not keep this one. */
 static void go_on(struct proxy_wire *w) {
     if (!w->closed && (w->ended || w->ahead))
         event_add(w->more, &now);

@@ -44,8 +44,8 @@ struct proxy_message {
 
 struct proxy_wire;
 struct proxy_wire_events {
-    /* It may not destroy the wire. A descriptor that it takes it sets to -1; the others are closed. False: that is no
-     * message of ours, and closed() follows. */
+    /* May not destroy the wire. It sets descriptors that it takes to -1; the others are closed. False: the message
+     * makes no sense, and closed() follows. */
     bool (*message)(void *arg, const struct proxy_message *m, int fds[PROXY_FDS]);
     void (*closed)(void *arg); /* once; proxy_wire_destroy it soon, also from inside */
 };
@@ -56,7 +56,7 @@ int proxy_wire_create(struct proxy_wire **out, struct event_base *base, int fd, 
 void proxy_wire_destroy(struct proxy_wire *w); /* accepts NULL */
 /* fds: up to PROXY_FDS, which stay the caller's. 0 or -errno (-EPIPE: it is closed). */
 int proxy_wire_send(struct proxy_wire *w, const struct proxy_message *m, const int *fds, unsigned fd_count);
-bool proxy_wire_ended(const struct proxy_wire *w); /* the other side has closed it, which closed() tells or will tell */
-/* Reads what has come, and finds the first message of that kind about that link among what was not told yet. */
+bool proxy_wire_ended(const struct proxy_wire *w); /* the other side has closed it; closed() has come or will */
+/* Reads messages, and finds the first untold one of that kind about that link. */
 const struct proxy_message *proxy_wire_find(struct proxy_wire *w, enum proxy_kind kind, uint32_t link);
 #endif

@@ -17,11 +17,11 @@
 #define FRAME_HEADER 16u
 #define FRAME_BODY_MAX (256u * 1024u) /* bytes; larger things are sent as several frames */
 
-/* A binary stream is a magic and frames; kinds 0-31 go in, 32-63 come out, 64-255 are skipped by who does not know
- * them. ppfs-stream(5) has each body byte by byte. */
+/* A binary stream is a magic and frames: kinds 0-31 are input, 32-63 output, and unknown ones of 64-255 are skipped.
+ * ppfs-stream(5) has the bodies. */
 #define FRAME_MAGIC "\x89ppfs\r\n\x1a\x01\0\0\0\0\0\0\0"
 #define FRAME_MAGIC_SIZE 16u
-/* of a magic that goes in, the byte that may be 1 as well: every Python understands its pickles */
+/* byte of an input's magic: 1 if every Python understands its pickles */
 #define FRAME_PORTABLE_AT 9u
 #define FRAME_WHOLE_MAX ((1u << 30) - 1) /* bytes of a body with the PART frames before it */
 enum stream_frame {
@@ -46,16 +46,15 @@ struct frame {
     uint32_t size;
 };
 
-/* Whether these are the first bytes of a binary stream that goes in. */
+/* Whether the bytes begin with the magic of a binary input. */
 bool frame_magic(const void *bytes, size_t size, bool *portable);
 
 /* Writes the 16 header bytes. size <= FRAME_BODY_MAX (asserted). */
 void frame_encode(uint8_t header[FRAME_HEADER], uint8_t kind, uint64_t id, uint32_t size);
 
-/* Looks at len bytes. Returns the bytes that one whole frame takes (>= 16; *out filled in), 0 when more bytes are
- * needed, -EPROTO for what cannot be a frame. */
+/* Decodes a frame. Returns its bytes with the header (*out filled in), 0: more bytes are needed, -EPROTO: malformed. */
 int64_t frame_decode(const uint8_t *bytes, size_t len, struct frame *out);
 
-/* Reads the 16 bytes of a header alone (body NULL). 0, or -EPROTO for what cannot be one. */
+/* Decodes the 16 bytes of a header (body NULL). 0, or -EPROTO: malformed. */
 int frame_header(const uint8_t header[FRAME_HEADER], struct frame *out);
 #endif

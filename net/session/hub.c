@@ -1,12 +1,10 @@
-/* The hub: greets those who come with a key, and brings link and session together. A ppfs signs in its HELLO what the
- * node has said in its own, with a nonce: a node obeys nobody else, not even who has the same key, and no greeting of
- * before, whatever the network process says of the connection. A session goes on with its own key only, so no node gets
- * another's.
+/* The hub greets peers with a key, and joins links to sessions. In its HELLO a ppfs signs the node's HELLO with its
+ * nonce: a node obeys no other peer, not even one with the same key, and no replayed greeting, even if its network
+ * process is taken over. A session goes on with its own key only, so no node gets another's session.
  *
- * What we say in RESUME must still be true when the other side's arrives, or the two could think differently about
- * which session they are in, or how far it is. So of several connections with one hub, a ppfs lets only one at a time
- * get that far, and a greeting whose RESUME no longer tells the truth is ended. And the session is not read by the link
- * that it still has until the greeting is over: what comes there, and was not counted in RESUME, is sent again. */
+ * Our RESUME must still be true when the other side's arrives, or the two ends would disagree about the session and its
+ * position. So a ppfs lets only one connection of a hub at a time get that far, and ends a greeting whose RESUME is no
+ * longer true. Until the greeting is over the session does not read its old link: later frames there are sent again. */
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
@@ -21,7 +19,7 @@
 #include "net/session/session_int.h"
 
 enum { GREETINGS_MAX = 512, SESSIONS_MAX = 8192 };
-/* Of a HELLO: what both begin with, and all of a node's and of a ppfs's. */
+/* Sizes of a HELLO: its common beginning, all of a node's, all of a ppfs's. */
 enum { HELLO_SIZE = 32, ASKED_SIZE = HELLO_SIZE + KEY_NONCE, SIGNED_SIZE = HELLO_SIZE + KEY_SIGNATURE };
 static const char magic[8] = "ppfsnode";
 static const uint8_t none[SESSION_ID];
@@ -48,13 +46,13 @@ struct hub {
     void *arg;
     uint8_t id[SESSION_ID], shown[SESSION_ID];
     LIST_HEAD(, hub_entry) sessions;
-    void *by_whom; /* the same as a tree, tsearch(3): whose id it is is for the peer to choose, so no hash */
+    void *by_whom; /* the same as a tree, tsearch(3): peers choose their ids, so no hash */
     LIST_HEAD(, greeting) greetings;
 };
 
 /* --- shares ------------------------------------------------------------------------------------------------------ */
-/* What is there of one kind, greetings or sessions: in all, with one key, and of these from one host (one source, as
- * address.h has it). */
+/* Counts of greetings or of sessions: all, those with one key, and of these those from one host (an origin of
+ * address.h). */
 struct crowd {
     unsigned all, key, host;
 };
@@ -65,9 +63,9 @@ static void crowd_count(struct crowd *c, bool key, const char *a, const char *b)
     c->host += key && address_same_origin(a, b);
 }
 
-/* Whether there is a place for one more. Those with one key get as many as they leave free, and of these those from one
- * host as many as they leave to the others: so whoever has another key, or comes from elsewhere, finds a place, however
- * many keys were stolen. One key alone gets half of all, one host a third. */
+/* Whether there is a place for one more. One key gets as many places as it leaves free, and one host with it as many as
+ * it leaves to others: so another key, or another host, finds a place however many keys were stolen. One key alone gets
+ * half of all, one host a third. */
 static bool crowd_admits(const struct crowd *c, unsigned most) {
     unsigned left = most - c->all;
 
@@ -75,7 +73,7 @@ static bool crowd_admits(const struct crowd *c, unsigned most) {
 }
 
 /* --- sessions ---------------------------------------------------------------------------------------------------- */
-/* Whoever has another key is another, whatever he calls himself. */
+/* Another key makes another peer, whatever its id. */
 static int compare(const void *a, const void *b) {
     const struct hub_entry *x = a, *y = b;
     int order = memcmp(x->peer, y->peer, SESSION_ID);
@@ -180,7 +178,7 @@ static bool rival(const struct greeting *mine) {
     return false;
 }
 
-/* The bytes that the ppfs of this greeting signs. */
+/* The claim that the ppfs of this greeting signs. */
 static struct key_greeting greeting_claim(const struct greeting *g) {
     struct hub *h = g->hub;
     struct key_greeting claim;
@@ -213,8 +211,7 @@ static int say_signed(struct greeting *g) {
     return err ? err : say_hello(g, signature, sizeof(signature));
 }
 
-/* What the other side's HELLO says of it. Only a ppfs proves more than that it has the key, and before we obey it in
- * anything. */
+/* Checks the other side's HELLO. A ppfs proves more than its key, before a node obeys it in anything. */
 static bool proves_itself(struct greeting *g, const struct frame *f) {
     const struct hub_config *c = &g->hub->config;
 
@@ -276,7 +273,7 @@ static void on_hello(struct greeting *g, const struct frame *f) {
     link_send(g->link, SESSION_RESUME, s ? session_received(s) : 0, body, sizeof(body));
 }
 
-/* Both go on with the session they had. */
+/* Both go on with their session. */
 static void greeting_resume(struct greeting *g, struct session *s, uint64_t received) {
     struct hub *h = g->hub;
     struct link *link = g->link;
@@ -298,7 +295,7 @@ static void greeting_resume(struct greeting *g, struct session *s, uint64_t rece
         h->ev.failed(h->arg, tag, "the session was let go");
 }
 
-/* Both begin anew, with the id that the ppfs has chosen. */
+/* Both begin a new session, with an id chosen by the ppfs. */
 static void greeting_begin(struct greeting *g, const uint8_t id[SESSION_ID]) {
     struct hub *h = g->hub;
     struct session *s;

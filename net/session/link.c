@@ -2,8 +2,8 @@
  *
  * Out: what the socket does not take at once waits in an evbuffer, and EV_WRITE is armed only while it is not empty.
  * In: one growing buffer, never larger than one frame and what was read with it. A turn reads READ_TURN bytes at most,
- * so that a peer that sends without end leaves the others their turn, and writes no more than WRITE_TURN and one write:
- * a peer that reads while we write would take all that waits. An error while sending never calls back from
+ * so that an endless sender leaves the others their turn, and writes no more than WRITE_TURN and one write: a peer that
+ * reads while we write would take all that waits. An error while sending never calls back from
  * inside link_send: it is remembered, and the read event made active. link_destroy inside a callback: the reader that
  * called it notices through *gone, which is on its stack. TLS keeps bytes that it has read ahead, which the loop cannot
  * see: whoever stops reading before -EAGAIN goes on at the timer `again`, after what the others have for this turn (an
@@ -27,7 +27,7 @@
 
 enum { READ_MIN = 16 * 1024, READ_TURN = 256 * 1024, READ_CAP = FRAME_HEADER + FRAME_BODY_MAX };
 enum { WRITE_TURN = 1024 * 1024, WRITE_PARTS = 16 };
-enum { SMALL = 4 * 1024 }; /* bytes up to which copying is cheaper than keeping track of them */
+enum { SMALL = 4 * 1024 }; /* bytes up to which copying is cheaper than sharing */
 
 struct link {
     int fd;
@@ -73,8 +73,7 @@ static int link_write_bare(struct link *l) {
     return 0;
 }
 
-/* The bytes that are to be the next record: what lies together, in records of one size, and copied together only where
- * that would be little. */
+/* The bytes of the next record: contiguous ones, in records of one size; small parts are copied together. */
 static size_t link_record(struct link *l, const uint8_t **bytes) {
     struct evbuffer_iovec part;
     size_t all = evbuffer_get_length(l->out);
@@ -90,7 +89,7 @@ static size_t link_record(struct link *l, const uint8_t **bytes) {
     return (part.iov_len + records - 1) / records;
 }
 
-/* As many records as may wait, and what the socket takes of them. 0 or -errno. */
+/* Encrypts as many records as may wait, and sends as many as the socket takes. 0 or -errno. */
 static int link_write_tls(struct link *l) {
     while (evbuffer_get_length(l->out)) {
         const uint8_t *bytes;
@@ -105,7 +104,7 @@ static int link_write_tls(struct link *l) {
     return tls_flush(l->tls);
 }
 
-/* Writes what waits, as much as a turn may. After it, the write event is armed exactly when something still waits. */
+/* Writes as much as a turn may. Afterwards the write event is armed exactly if something still waits. */
 static void link_flush(struct link *l) {
     size_t most = link_pending(l);
 
@@ -156,7 +155,7 @@ static bool link_deliver(struct link *l, const bool *gone) {
     return true;
 }
 
-/* Room for what the frame at the head of the buffer still lacks, or for READ_MIN bytes of something new. */
+/* Makes room for the rest of the frame at the head of the buffer, or for READ_MIN bytes of new frames. */
 static int link_room(struct link *l) {
     size_t want = l->in_len + READ_MIN;
 
@@ -203,7 +202,7 @@ static void link_read(struct link *l, size_t limit) {
         if (n <= 0) {
             int fate = n != -EAGAIN && l->conn ? tls_conn_fate(l->conn) : 0;
             more = false;
-            if (l->broken > 0 || fate) /* told now that what the peer had still sent is read */
+            if (l->broken > 0 || fate) /* told after the peer's last bytes were read */
                 link_closed(l, fate ? fate : l->broken);
             else if (n == 0)
                 link_closed(l, l->in_len ? ECONNRESET : 0);
@@ -217,13 +216,13 @@ static void link_read(struct link *l, size_t limit) {
         if (!link_deliver(l, &gone))
             break;
         if (!l->tls && (size_t)n < room && !l->broken)
-            more = false; /* a short read means empty: no further read just to be told so */
+            more = false; /* a short read means empty */
     }
     if (gone)
         return;
     l->gone = NULL;
     if (l->tls && tls_unsent(l->tls) && l->broken == 0 && !event_pending(l->writable, EV_WRITE, NULL))
-        link_flush(l); /* TLS has answered something of its own */
+        link_flush(l); /* TLS has written a message of its own */
     if (l->tls && more && !l->held && l->broken != -1)
         event_add(l->again, &(struct timeval){0});
 }
@@ -255,7 +254,7 @@ static int link_init(struct link **out, struct event_base *base, int fd, struct 
     if (!l->out || !l->readable || !l->writable || (tls && !l->again) || event_add(l->readable, NULL))
         goto out;
     if (tls)
-        event_active(l->readable, EV_READ, 0); /* the end of the handshake may have brought frames along */
+        event_active(l->readable, EV_READ, 0); /* frames may have come with the end of the handshake */
     *out = l;
     return 0;
 out:
@@ -295,7 +294,7 @@ void link_destroy(struct link *l) {
     free(l);
 }
 
-/* Something was added to what waits; try: the socket may take it. */
+/* Bytes were queued; try: the socket may take them. */
 static void link_queued(struct link *l, bool try) {
     if (l->corked)
         return;
@@ -354,7 +353,7 @@ int link_send_shared(struct link *l, uint8_t kind, uint64_t id, const void *body
         return link_send(l, kind, id, body, size);
     if (l->broken)
         return -EPIPE;
-    struct evbuffer *frame = evbuffer_new(); /* both of it or nothing */
+    struct evbuffer *frame = evbuffer_new(); /* header and body, or nothing */
     if (!frame)
         return -ENOMEM;
     frame_encode(header, kind, id, size);

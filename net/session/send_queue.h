@@ -1,5 +1,5 @@
-/* The frames that a session has not yet handed over for certain: added at one end, sent from the middle, and dropped
- * from the other end as they are acknowledged. After a new link begins the middle goes back to that other end. */
+/* The unacknowledged frames of a session: added at one end, sent from the middle, dropped at the other end. With a new
+ * link sending begins anew at that other end. */
 #ifndef PPFS_SEND_QUEUE_H
 #define PPFS_SEND_QUEUE_H
 #include <stdbool.h>
@@ -9,7 +9,7 @@
 struct send_queue_block;
 
 struct send_queue_mark {
-    struct send_queue_block *block; /* NULL when nothing was ever added after it */
+    struct send_queue_block *block; /* NULL: nothing was ever added */
     size_t at;
     uint64_t number; /* frames before it, since the session began */
 };
@@ -25,7 +25,7 @@ struct send_queue {
     struct send_queue_block *last;
     struct send_queue_mark acked, sent; /* acked <= sent <= added */
     uint64_t added;
-    size_t bytes; /* with headers, of the frames that are not acknowledged */
+    size_t bytes; /* of unacknowledged frames, with headers */
 };
 
 void send_queue_clear(struct send_queue *o); /* all zero is an empty one */
@@ -34,10 +34,10 @@ int send_queue_add(struct send_queue *o, uint8_t kind, uint64_t id, const void *
  * bytes stay where they are as long as the run is kept, also when they are acknowledged. */
 bool send_queue_next(struct send_queue *o, size_t most, struct send_queue_run *out);
 void send_queue_advance(struct send_queue *o,
-                        const struct send_queue_run *run); /* they were sent; run is what send_queue_next said */
+                        const struct send_queue_run *run); /* the run of send_queue_next was sent */
 void send_queue_keep(const struct send_queue_run *run);
 void send_queue_release(struct send_queue_block *block); /* ends an send_queue_keep */
-void send_queue_rewind(struct send_queue *o);            /* everything that is not acknowledged is to be sent */
-/* The other side has the first number frames. 0, or -EPROTO when that was never sent or takes something back. */
+void send_queue_rewind(struct send_queue *o);            /* all unacknowledged frames are to be sent */
+/* The peer has the first number frames. 0, or -EPROTO: not sent yet, or fewer than before. */
 int send_queue_ack(struct send_queue *o, uint64_t number);
 #endif

@@ -22,7 +22,7 @@
 #include "net/session/session_int.h"
 #include "net/states.h"
 
-#define STAMP_NS UINT64_C(10000000000) /* a PONG that has not come by then never does */
+#define STAMP_NS UINT64_C(10000000000) /* a PONG later than that never comes */
 
 enum { BYTES_A_MS = 512 * 1024, WAY_MS_MAX = 100 };
 enum { WINDOW = 256 * 1024, ACK_EVERY = 256 * 1024, ANSWER_MAX = 2 * WINDOW };
@@ -45,23 +45,23 @@ struct session {
 
     struct send_queue out;
     size_t unsent; /* bytes in it that no link was given yet */
-    bool full;     /* pending was at its cap and room() is due */
+    bool full;     /* it was full: room() is due */
     unsigned corked;
-    unsigned holds;    /* reading waits while there are any */
+    unsigned holds;    /* link_hold of its link while there are any */
     uint64_t received; /* frames since it began */
-    size_t unacked;    /* bytes of them since we said so last */
+    size_t unacked;    /* bytes of them since the last acknowledgement */
 
     struct link *link; /* NULL: none now */
     char address[ADDRESS_MAX];
     struct event *beat;
-    int64_t beat_ms, ticked, heard; /* milliseconds; the last heartbeat, and what was heard last */
+    int64_t beat_ms, ticked, heard; /* milliseconds; the last heartbeat, the last bytes heard */
     uint64_t heard_bytes;           /* link_received then */
-    uint64_t stamp;                 /* nanoseconds, of the PING whose PONG is measured; 0: none under way */
+    uint64_t stamp;                 /* nanoseconds, of the PING that is measured; 0: none */
     uint64_t rtt;                   /* nanoseconds, smoothed */
-    uint64_t answered;              /* nanoseconds, when the newest PING was sent whose PONG has come */
+    uint64_t answered;              /* nanoseconds, when the newest answered PING was sent */
 };
 
-/* Without a link, which session_attach then gives it. In the trace both ends have the same number for it. */
+/* Drops the link; session_attach sets another. Both ends trace a session under the same number. */
 static void become(struct session *s, enum session_state to) {
     uint32_t number;
 
@@ -87,7 +87,7 @@ static void release(const void *bytes, size_t size, void *block) {
     send_queue_release(block);
 }
 
-/* The next frames, up to WINDOW bytes of them. Large ones stay in the send queue until the link has encrypted them. */
+/* Gives the link the next frames, up to WINDOW bytes. Large ones stay in the send queue until they are encrypted. */
 static int session_feed(struct session *s) {
     struct send_queue_run run;
 
@@ -111,10 +111,10 @@ static void session_pump(struct session *s) {
         link_cork(s->link);
         err = session_feed(s);
         link_uncork(s->link);
-    } /* a broken link will be told by closed(); when there was no memory the next heartbeat tries again */
+    } /* closed() tells of a broken link; without memory the next heartbeat tries again */
 }
 
-/* A frame of the session itself. A peer that reads nothing is owed no answers: they would only pile up here. */
+/* Sends a frame of the session itself; no answers for a peer that reads nothing, as they would pile up here. */
 static void session_say(struct session *s, uint8_t kind, uint64_t stamp) {
     uint64_t body = htole64(stamp);
 
@@ -124,7 +124,7 @@ static void session_say(struct session *s, uint8_t kind, uint64_t stamp) {
         s->unacked = 0;
 }
 
-/* Bytes that may be unacknowledged: what a fast network holds while they and their acknowledgement are on the way. */
+/* The most unacknowledged bytes: a fast network holds as many during a round trip. */
 static size_t session_cap(const struct session *s) {
     uint64_t way_ms = s->rtt / 1000000u;
     return SESSION_PENDING_MAX + (size_t)(way_ms < WAY_MS_MAX ? way_ms : WAY_MS_MAX) * BYTES_A_MS;
@@ -135,7 +135,7 @@ bool session_full(struct session *s) {
     return s->full;
 }
 
-/* The other side has the first number frames. */
+/* The peer has the first number frames. */
 static void session_acked(struct session *s, uint64_t number) {
     if (send_queue_ack(&s->out, number)) {
         session_unlink(s, "acknowledged what was never sent");
@@ -346,7 +346,7 @@ int session_attach(struct session *s, struct link *link, const char *address, ui
         link_hold(link, true);
     s->heard = clock_ms();
     s->heard_bytes = link_received(link);
-    s->unacked = 0; /* the greeting has told how much we have */
+    s->unacked = 0; /* the greeting has acknowledged all */
     s->stamp = 0;
     s->answered = clock_ns();
     send_queue_rewind(&s->out);

@@ -26,7 +26,7 @@ struct hub_config {
     enum tls_side side;
     unsigned silence_ms; /* 0: 5000 */
     unsigned timeout_ms; /* 0: as silence_ms; at least that */
-    /* What a ppfs signs with, and what a node knows its ppfs by; both outlive the hub. */
+    /* The key with which a ppfs signs, or by which a node knows its ppfs; outlive the hub. */
     const struct mount_key *mount;
     const struct node_key *node;
 };
@@ -43,8 +43,8 @@ struct session_events {
     void (*frame)(void *arg, const struct frame *f); /* body valid during the call only; may destroy the session */
     /* Its link went, for why (dial again), or another came: the session goes on. */
     void (*linked)(void *arg, bool up, const char *why);
-    void (*room)(void *arg); /* it was full, and half of that has gone */
-    void (*sent)(void *arg); /* the link was behind and has caught up with all there was (session_unsent); or NULL */
+    void (*room)(void *arg);                  /* it was full and is half empty */
+    void (*sent)(void *arg);                  /* the link has taken all that waited (session_unsent); or NULL */
     void (*lost)(void *arg, const char *why); /* once; session_destroy it soon */
 };
 
@@ -52,16 +52,16 @@ int hub_create(struct hub **out, struct event_base *base, const struct hub_confi
                void *arg); /* 0 or -errno */
 /* Accepts NULL; not from inside a callback. Its sessions must have been destroyed; open greetings end silently. */
 void hub_destroy(struct hub *h);
-const uint8_t *hub_id(const struct hub *h); /* SESSION_ID bytes, random, what other hubs know this process by */
-/* SESSION_ID bytes made of it, by which discovery tells hubs apart. Whoever has the key for any node hears them, and
- * cannot greet as that hub with them. */
+const uint8_t *hub_id(const struct hub *h); /* SESSION_ID random bytes, the id of this process */
+/* SESSION_ID bytes derived from hub_id, for discovery: whoever has the key for any node hears them, and must not be
+ * able to greet as that hub. */
 const uint8_t *hub_shown(const struct hub *h);
 
 /* Takes conn (also on failure). greeted or failed comes once, later, with tag. 0, or -errno: -EBUSY when as many of
  * that key, or of that key and host, are being greeted as may be. */
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag);
-const char *hub_greet_error(int err);      /* what such an error means, for a sentence */
-void hub_forget(struct hub *h, void *tag); /* closes what is still being greeted with this tag, silently */
+const char *hub_greet_error(int err);      /* the error in words, for a sentence */
+void hub_forget(struct hub *h, void *tag); /* ends greetings with this tag, silently */
 
 void session_watch(struct session *s, const struct session_events *ev, void *arg);
 /* Ends it for both: the other side is told, where there is a link, and says lost. Accepts NULL; fine in every
@@ -73,9 +73,9 @@ int session_send(struct session *s, uint8_t kind, uint64_t id, const void *body,
 void session_cork(struct session *s);            /* gather frames ... */
 void session_uncork(struct session *s);          /* ... and write them in one go */
 size_t session_pending(const struct session *s); /* bytes the other side is not known to have; 0: it has all */
-bool session_full(struct session *s);            /* much is pending: who sends stops, and goes on at room() */
-/* The bytes of them that wait for a link to take them, which is all that a frame sent now has before it but for what is
- * in the network already. Who has much to send that may wait looks here, so that what may not wait gets through. */
+bool session_full(struct session *s);            /* much is pending: senders stop until room() */
+/* Bytes that wait for a link: all that a frame sent now has before it, the network apart. Senders of much that may wait
+ * look here, so that urgent frames get through. */
 size_t session_unsent(const struct session *s);
 
 bool session_linked(const struct session *s);
@@ -87,7 +87,7 @@ unsigned session_quiet(const struct session *s);      /* milliseconds since some
 unsigned session_silence_ms(const struct session *s); /* as its hub was configured */
 /* Sends a heartbeat at once, if it has a link; for session_answered. */
 uint64_t session_probe(struct session *s);
-/* Whether the other side has answered that one or a later one, or has linked since: it lived then. */
+/* Whether the peer has answered that or a later heartbeat, or has linked since. */
 bool session_answered(const struct session *s, uint64_t probe);
 uint64_t session_bytes(const struct session *s); /* received over the link that it has; 0: it has none */
 bool session_silent(const struct session *s);    /* two heartbeats were not answered, or there is no link */

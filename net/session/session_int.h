@@ -1,4 +1,4 @@
-/* What hub.c and session.c share: what is said between two hubs, and the parts of a session that the hub hands it.
+/* Shared by hub.c and session.c: the protocol of two hubs, and functions of a session for its hub.
  *
  *   kind         id                        body
  *   240 HELLO    0                         "ppfsnode", u32 version, u32 zero, hub id (16), then
@@ -23,21 +23,20 @@
 enum { SESSION_HELLO = 240, SESSION_RESUME, SESSION_PING, SESSION_PONG, SESSION_ACK, SESSION_BYE };
 enum { SESSION_SILENCE_MS = 5000, SESSION_BEAT_MS = 1000 };
 
-/* A session without a link, with who has that key. 0 or -ENOMEM. */
+/* A session without a link, with the peer of that key. 0 or -ENOMEM. */
 int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSION_ID], const uint8_t id[SESSION_ID],
                    const uint8_t key[TLS_KEY_ID]);
-/* Gives it a link whose greeting is over, in place of the one that it had; received: what the other side has of ours.
- * Takes the link. 0, or -EPROTO when that cannot be (the link is closed then and nothing else has changed). */
+/* Replaces its link by a greeted one, which is taken. received: frames that the peer has. 0, or -EPROTO: that cannot
+ * be; the link is closed then, and nothing else has changed. */
 int session_attach(struct session *s, struct link *link, const char *address, uint64_t received);
 void session_tell_linked(struct session *s);           /* linked(true) */
 void session_lose(struct session *s, const char *why); /* lost(); s may be gone afterwards */
-/* Stops reading, once more each time, and goes on when as many have let go: the other side waits, and is not missed
- * meanwhile. */
+/* Counts up or down; the session is read while the count is 0. The peer waits, and its silence does not count. */
 void session_hold(struct session *s, bool hold);
 const uint8_t *session_id(const struct session *s);
 uint64_t session_received(const struct session *s); /* frames */
 
-/* hub_shown of who has that hub_id. 0 or -ENOTSUP. */
+/* The hub_shown for that hub_id. 0 or -ENOTSUP. */
 int hub_id_shown(const uint8_t id[SESSION_ID], uint8_t shown[SESSION_ID]);
 struct event_base *hub_base(const struct hub *h);
 const struct hub_config *hub_config(const struct hub *h); /* silence_ms and timeout_ms are set */

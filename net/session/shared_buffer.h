@@ -1,4 +1,4 @@
-/* Memory that several hold: who sends from it holds it as long as that takes, instead of copying it. Of one thread. */
+/* Memory with several holders, which senders hold instead of copying it. For one thread. */
 #ifndef PPFS_SHARED_BUFFER_H
 #define PPFS_SHARED_BUFFER_H
 #include <stdlib.h>

@@ -108,8 +108,8 @@ static int wrong(int err, char *why, size_t why_size, const char *format, ...) {
     return err;
 }
 
-/* Opens it where nobody else can put another key in its place: links are followed if they belong to a possible owner of
- * the key, for Kubernetes mounts secrets as links. A descriptor, or -errno and one sentence. */
+/* Opens it if no other user can replace it. Links of trusted users are followed, as Kubernetes mounts secrets as links.
+ * A descriptor, or -errno and one sentence. */
 static int open_file(const char *path, const char *what, char *why, size_t why_size) {
     char obstacle[768];
     struct stat st;

@@ -29,14 +29,14 @@ enum { READ_AHEAD = 64 * 1024, CERTIFICATE_MAX = 4096 };
 enum { WIRE_FULL = 128 * 1024, WIRE_CAP = WIRE_FULL + 4 * (int)TLS_RECORD }; /* bytes of records that wait */
 
 static const unsigned char cipher_suite[2] = {0x13, 0x01}; /* TLS_AES_128_GCM_SHA256 */
-static const char context[] = "ppfs"; /* and the identity of the one key that all nodes had before */
+static const char context[] = "ppfs"; /* also the identity of the one key that all nodes had in old versions */
 static const char binding_label[] = "EXPORTER-Channel-Binding"; /* RFC 9266 */
 
 struct tls {
     enum tls_side side;
     struct tls_keys keys;
     SSL_CTX *context;
-    struct proxy *proxy; /* whose business all this is; NULL: ours */
+    struct proxy *proxy; /* the network process that has the connections; NULL: this process */
     const struct tls_proxy_ops *proxy_ops;
 };
 
@@ -44,7 +44,7 @@ struct tls_conn {
     int fd;
     int err;                /* errno of the last read or write that failed for good, 0 */
     bool eof;               /* the socket has ended */
-    bool greeted, outdated; /* the second: the peer named the key that all nodes had before */
+    bool greeted, outdated; /* outdated: the peer named the old key of all nodes */
     uint32_t records;       /* written since it has its key */
     uint8_t *wire;          /* records that are to be sent: from wire_at to wire_end */
     size_t wire_at, wire_end, wire_cap;
@@ -56,8 +56,8 @@ struct tls_conn {
     uint32_t fate_number;
 };
 
-/* --- what is to be sent ------------------------------------------------------------------------------------------ */
-/* 0, -EAGAIN while as much waits as may, or -ENOMEM. */
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+/* 0, -EAGAIN: as much waits as may, or -ENOMEM. */
 static int wire_add(struct tls_conn *c, const void *bytes, size_t size) {
     size_t waits = c->wire_end - c->wire_at, cap = c->wire_cap ? c->wire_cap : 2 * TLS_RECORD;
 
@@ -377,7 +377,7 @@ static int handshake_error(void) {
     }
 }
 
-/* What SSL_get_error means for a read or a write. -EBADMSG: a record that is none, or whose seal is broken. */
+/* The result of a read or write by SSL_get_error. -EBADMSG: a malformed or forged record. */
 static int transfer_error(struct tls_conn *c, int result) {
     switch (SSL_get_error(c->ssl, result)) {
     case SSL_ERROR_WANT_READ:
@@ -422,7 +422,7 @@ ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     if (tls_unsent(c) >= WIRE_FULL)
         return -EAGAIN;
     ERR_clear_error();
-    if (c->records == KEY_RECORDS) { /* told in what is written next; the other side need not do the same */
+    if (c->records == KEY_RECORDS) { /* sent with the next write; the peer need not change its key */
         if (!SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED))
             return -EPIPE;
         c->records = 0;
@@ -430,7 +430,7 @@ ssize_t tls_write(struct tls_conn *c, const void *bytes, size_t size) {
     int put = SSL_write_ex(c->ssl, bytes, size < TLS_RECORD ? size : TLS_RECORD, &n);
     int err = put ? 0 : transfer_error(c, put);
     c->records += put;
-    /* wire has room: it waits for the rest of a message of the handshake, which no ppfs sends in pieces */
+    /* wire has room: OpenSSL waits for the rest of a handshake message, which no ppfs sends in pieces */
     if (err == -EAGAIN)
         return -EPROTO;
     if (put)

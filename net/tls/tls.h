@@ -2,8 +2,8 @@
  * node or for any number of them; a node has the one that it was given. Whoever dialled, the node is the client of TLS:
  * it says which key it has, and two of one kind have nothing to say to each other.
  *
- * Who has a key is known to be a node. That somebody is the ppfs is not: that he says in the greeting, with a signature
- * over the binding of this very connection (hub.c). */
+ * A key proves a node. The ppfs proves itself in the greeting, by a signature over the binding of the connection
+ * (hub.c). */
 #ifndef PPFS_TLS_H
 #define PPFS_TLS_H
 #include <stdbool.h>
@@ -18,10 +18,10 @@
 #define TLS_RECORD 16384u     /* bytes, the most that one record holds */
 #define TLS_HANDSHAKE_MS 5000 /* from connect or accept to the end of the handshake */
 
-struct tls;      /* the keys, and what connections are made from */
+struct tls;      /* the keys, and the OpenSSL context of connections */
 struct tls_conn; /* one connection; owns its descriptor */
 
-enum tls_side { TLS_PPFS, TLS_NODE }; /* what this process is */
+enum tls_side { TLS_PPFS, TLS_NODE }; /* the side of this process */
 
 struct tls_key {
     uint8_t id[TLS_KEY_ID]; /* said in clear */
@@ -41,7 +41,7 @@ void tls_destroy(struct tls *t); /* accepts NULL; connections that have done the
 enum tls_side tls_side(const struct tls *t);
 /* A node shows the last that it was given. 0, -EEXIST or -ENOMEM. */
 int tls_add_key(struct tls *t, const struct tls_key *key);
-/* For connections from now on; who is in is for the hub to send away. */
+/* For later connections; the hub ends the present ones. */
 void tls_drop_key(struct tls *t, const uint8_t id[TLS_KEY_ID]);
 
 /* HMAC-SHA256 of bytes under the key for discovery. Verifying takes the same time for every wrong mac. 0 or -errno. */

@@ -18,8 +18,8 @@ void tls_keys_drop(struct tls_keys *keys, const uint8_t id[TLS_KEY_ID]);
 const struct tls_key *tls_keys_find(const struct tls_keys *keys, const uint8_t *id, size_t size); /* NULL: unknown */
 void tls_keys_free(struct tls_keys *keys);
 
-/* Who does all that is made of t, tls_conn_create apart (proxy.h); NULL: this process. He is told of changes of the
- * keys. */
+/* The network process that has all listeners and dials made with t (proxy.h); NULL: this process has them. It hears of
+ * changes of the keys. */
 struct tls_proxy_ops {
     void (*key)(struct proxy *p, const struct tls_key *key);
     void (*no_key)(struct proxy *p, const uint8_t id[TLS_KEY_ID]);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first place whose id is not below. */
+/* The index of the first key whose id is not lower. */
 static size_t place(const struct tls_keys *keys, const uint8_t id[TLS_KEY_ID]) {
     size_t low = 0, high = keys->count;
 

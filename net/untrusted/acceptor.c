@@ -1,7 +1,7 @@
-/* At most CANDIDATES_MAX handshakes are under way at a time. One more ends another: the oldest of the source that has
- * most of them, so that who floods us competes with himself, and an honest peer, who is done in milliseconds,
- * hardly ever pays. A turn accepts ACCEPT_TURN at most; the rest waits in the backlog. (An
- * evconnlistener accepts until the backlog is empty, and asks nobody before: what holds it back is as long as this.) */
+/* At most CANDIDATES_MAX handshakes are under way. One more ends another: the oldest of the source that has most, so
+ * that a flood competes with itself, and an honest peer, which is done in milliseconds, hardly ever pays. A turn
+ * accepts ACCEPT_TURN at most; the rest waits in the backlog. (An evconnlistener accepts until the backlog is empty;
+ * code that holds it back would be as long as this.) */
 #include "net/untrusted/acceptor.h"
 
 #include <errno.h>

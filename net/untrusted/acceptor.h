@@ -1,5 +1,5 @@
-/* Who comes to a listening socket, until he has shown a key. Nothing that he sends is looked at by anybody but the TLS
- * library, and he costs a descriptor for five seconds at most. */
+/* Peers at a listening socket, until they have shown a key. Only the TLS library reads their bytes, and each costs a
+ * descriptor for five seconds at most. */
 #ifndef PPFS_ACCEPTOR_H
 #define PPFS_ACCEPTOR_H
 #include <event2/event.h>
@@ -12,7 +12,7 @@
 struct acceptor;
 
 struct acceptor_events {
-    /* Somebody with a key. Takes conn. It may destroy the acceptor. */
+    /* A peer has shown a key. Takes conn; may destroy the acceptor. */
     void (*known)(void *arg, struct tls_conn *conn, const struct sockaddr_storage *from);
     /* A peer was refused, with -errno of handshake_reason; at most one a source and minute. It may not destroy it. */
     void (*refused)(void *arg, const struct sockaddr_storage *from, int err);

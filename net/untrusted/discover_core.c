@@ -41,7 +41,7 @@ enum {
     TURN = 64,
     REPORTED = 64,
     REPORT_MS = 500,
-    OTHERS = 8 /* addresses of one node that are told later than the first */
+    OTHERS = 8 /* further addresses of one node, told later */
 };
 enum { QUERY = 1, ANSWER, HERE };
 enum { PAUSE_MIN_MS = 1000, PAUSE_MAX_MS = 10000, NODE_PAUSE_MS = 10000, HASTE_MS = 100 };
@@ -72,9 +72,9 @@ struct discover_core {
     struct report {
         uint8_t id[SESSION_ID];
         int64_t until_ms;
-        struct sockaddr_storage first, others[OTHERS]; /* where it is; the others are told when its time is over */
+        struct sockaddr_storage first, others[OTHERS]; /* its first address; the others are told after until_ms */
         unsigned count;                                /* of others */
-    } reported[REPORTED];                              /* found lately; a ring */
+    } reported[REPORTED];                              /* nodes found lately; a ring */
     struct event *late;                                /* some have others */
     unsigned report, round;
     struct refusals refusals;
@@ -108,7 +108,7 @@ static void refuse(struct discover_core *d, const struct sockaddr_storage *from,
         d->ev.refused(d->arg, from, reason);
 }
 
-/* Whether a nonce is new; from now on it is not. */
+/* Whether a nonce is new; remembers it. */
 static bool is_new(struct discover_core *d, const uint8_t nonce[SESSION_ID]) {
     int64_t now = clock_ms();
     int first = (nonce[0] << 8 | nonce[1]) % (NONCES / NONCE_SET) * NONCE_SET, place = -1;
@@ -126,7 +126,7 @@ static bool is_new(struct discover_core *d, const uint8_t nonce[SESSION_ID]) {
     return true;
 }
 
-/* A packet that counts. The signature is looked at before anything else but the magic. */
+/* Decodes a packet that counts. The signature is checked before anything but the magic. */
 static bool decode(struct discover_core *d, const uint8_t *bytes, size_t size, const struct sockaddr_storage *from,
                    struct packet *out) {
     uint64_t sent;
@@ -154,9 +154,9 @@ static bool decode(struct discover_core *d, const uint8_t *bytes, size_t size, c
     return true;
 }
 
-/* --- what is said ------------------------------------------------------------------------------------------------ */
-/* To the group of each family, with a nonce of its own so that a node answers in both; in turn one or the other is
- * first. */
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+/* Sends to the group of each family, with a nonce of its own, so that nodes answer in both; the families take turns in
+ * being first. */
 static void say(struct discover_core *d, uint8_t kind) {
     struct packet p = {.kind = kind};
     uint8_t bytes[PACKET];
@@ -208,7 +208,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     d->pause_ms = d->pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : d->pause_ms * 2;
 }
 
-/* --- what is heard ----------------------------------------------------------------------------------------------- */
+/* --- receiving --------------------------------------------------------------------------------------------------- */
 static bool is_ours(const struct discover_core *d, const uint8_t nonce[SESSION_ID]) {
     for (unsigned i = 0; i < QUERIES && i < d->query; i++)
         if (!memcmp(d->queries[i], nonce, SESSION_ID))
@@ -229,9 +229,8 @@ static void on_late(evutil_socket_t fd, short what, void *arg) {
         tell_others(d, &d->reported[i]);
 }
 
-/* A node answers by several ways, and the first of its answers is told at once. The others may be the ones that lead to
- * it, as who has a key can answer in its name: they are told a little later, when who was reached the first way is
- * known to be there. */
+/* A node answers from several addresses. The first is told at once, the others a little later: whoever has a key can
+ * answer in its name, so the first may be wrong. */
 static void report(struct discover_core *d, const struct sockaddr_storage *at, const uint8_t id[SESSION_ID]) {
     static const struct timeval pause = {.tv_usec = REPORT_MS * 1000};
     int64_t now = clock_ms();

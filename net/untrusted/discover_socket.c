@@ -15,7 +15,7 @@
 enum { INTERFACES_MAX = 64, BUFFER = 1 << 20 }; /* a thousand answers at once */
 static const int family_of[2] = {AF_INET, AF_INET6};
 
-/* Takes the group out of where, if there is one. False: it is no multicast group. */
+/* Parses the group of `where`; empty: the default ones. False: it is no multicast group. */
 static bool parse_group(struct discover_where *w, const char *text, size_t size, uint16_t port) {
     struct sockaddr_in *v4 = (struct sockaddr_in *)&w->group[0];
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&w->group[1];
@@ -120,7 +120,7 @@ void discover_close(const int sockets[DISCOVER_SOCKETS]) {
             close(sockets[i]);
 }
 
-/* The indices of the interfaces that w means. Each has an entry of the link layer, whatever addresses it has. */
+/* The indices of the interfaces that w means. Every interface has an entry of the link layer. */
 static int interfaces(const struct discover_where *w, unsigned out[INTERFACES_MAX]) {
     struct ifaddrs *all = NULL;
     int n = 0;

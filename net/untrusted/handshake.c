@@ -14,7 +14,7 @@
 struct handshake {
     struct tls_conn *conn;
     struct event *readable, *writable, *timer;
-    bool connected; /* or connecting has failed, which the first step tells */
+    bool connected; /* or connecting has failed, as the first step tells */
     handshake_cb *done;
     void *arg;
 };
@@ -55,10 +55,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 }
 
 void handshake_tune(int fd) {
-    /* After a cut that is shorter than the lease the other side should hear of us at once, not when a doubled timeout
-     * ends. */
+    /* After a short cut the peer should hear of us at once, not when a doubled timeout ends. */
     int on = 1, rto_max_ms = 1000;
-    /* What the network does not take yet waits with us, where the session knows of it, and not in the kernel. */
+    /* Unsent bytes wait in this process, where the session counts them, and not in the kernel. */
     int unsent_max = 128 * 1024;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

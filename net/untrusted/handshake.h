@@ -20,6 +20,6 @@ typedef void handshake_cb(void *arg, struct tls_conn *conn, int err);
 int handshake_create(struct handshake **out, struct event_base *base, const struct tls *tls, int fd, bool dialled,
                      handshake_cb *done, void *arg);
 void handshake_destroy(struct handshake *h); /* accepts NULL; closes the connection unless done has taken it */
-const char *handshake_reason(int err);       /* what the peer did: the rest of a sentence that begins with who it is */
-void handshake_tune(int fd);                 /* the options of every connection of ours */
+const char *handshake_reason(int err);       /* the rest of a sentence that begins with the peer */
+void handshake_tune(int fd);                 /* socket options of all connections */
 #endif

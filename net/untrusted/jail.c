@@ -1,7 +1,6 @@
 /* Four walls, each of which would do alone: another user without capabilities, limits, Landlock, a filter of system
- * calls. The filter is a list of what is allowed. What nobody does by mistake (executing a program, looking into
- * another process) kills, everything else answers EPERM, so that a C library that tries another call than the one known
- * here goes on. */
+ * calls. The filter lists the allowed calls. Calls that nobody makes by mistake (executing a program, looking into
+ * another process) kill; all others fail with EPERM, so that a C library can try another call. */
 #include "net/untrusted/jail.h"
 
 #include <errno.h>
@@ -26,8 +25,7 @@
 #include "net/privileges.h"
 
 /* --- another user ------------------------------------------------------------------------------------------------ */
-/* 0 or -errno: then it is who it was. Without CAP_SETGID groups cannot be given up, and without CAP_SETUID it is no
- * root. */
+/* 0, or -errno: the user stays. Without CAP_SETGID groups cannot be dropped; without CAP_SETUID it is no root. */
 static int become_nobody(void) {
     if (geteuid() != 0)
         return 0;
@@ -51,7 +49,7 @@ struct ruleset {
     uint64_t files, net, scoped;
 };
 
-/* A set of rules without a rule: nothing of what it handles is allowed. Versions of Landlock handle more and more. */
+/* A ruleset without rules forbids all that it handles; newer versions of Landlock handle more. */
 static uint32_t enter_landlock(void) {
     long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     static const uint64_t files[] = {0, 0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff, 0xffff}; /* by version */
@@ -217,9 +215,9 @@ uint32_t jail_enter(int *err) {
     limit();
     if (!sanitized())
         dup2(STDIN_FILENO, STDERR_FILENO);
-    prctl(PR_SET_DUMPABLE, 0); /* nobody's other processes do not look into this one */
+    prctl(PR_SET_DUMPABLE, 0); /* other processes of this user cannot look into it */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != starter) /* it has died meanwhile */
+    if (getppid() != starter) /* the parent has died meanwhile */
         _exit(0);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     there |= enter_landlock();

@@ -63,7 +63,8 @@ struct call {
     size_t down; /* JSON: bytes of its answer that are in rows */
 };
 
-/* The values and the function that a call of frames names; its bytes: enum call_format, for CALL_VALUES the CALL frame. */
+/* The values and the function that a call of frames names; its bytes: enum call_format, for CALL_VALUES the CALL
+ * frame. */
 static inline unsigned call_values(const struct call *c) { /* the number of listed values */
     return c->format == CALL_VALUES ? (uint8_t)c->bytes[1] : 0;
 }

@@ -45,7 +45,8 @@ void stream_suspect(struct stream *st, const struct call *c);
 static inline size_t stream_unwritten(const struct stream *st) { /* bytes of its answers that wait for the disk */
     return st->large.size + st->out.size;
 }
-/* The parser stops; but not within a call that other streams of its user wait for, nor before a call whose job goes on. */
+/* The parser stops; but not within a call that other streams of its user wait for, nor before a call whose job goes
+ * on. */
 static inline bool stream_full(const struct stream *st) {
     bool many = st->pending + st->fresh_jobs >= STREAM_PENDING;
     bool much = st->held >= STREAM_HELD || st->held - st->sent >= stream_share(st);

@@ -97,7 +97,7 @@ void stream_sent(struct stream *st, struct call *c, bool sent) {
         sched_tick(st->s); /* others may have waited for that */
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------- */
+/* --- answers ------------------------------------------------------------------------------------------------------ */
 
 void answers_count(struct stream *st) {
     size_t now = st->out.size + st->prints[0].size + st->prints[1].size;

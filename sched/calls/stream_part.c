@@ -95,7 +95,7 @@ struct stream *stream_part_printed(struct sched *s, uint64_t stream, uint64_t nu
     return st;
 }
 
-/* --- jobs whose calls the parser has not met again ------------------------------------------------------------------ */
+/* --- jobs whose calls the parser has not met again ---------------------------------------------------------------- */
 
 int stream_part_compare(const void *a, const void *b) {
     uint64_t x = ((const struct unmet_part *)a)->number, y = ((const struct unmet_part *)b)->number;

@@ -1,5 +1,5 @@
-/* Jobs of calls after a commit that failed: their rows are as they were committed, and what these say goes on, for a run is
- * given to a worker only when its row is. A job that ends stays until the parser has met its call again. */
+/* Jobs of calls after a commit that failed: their rows are as they were committed, and what these say goes on, for a
+ * run is given to a worker only when its row is. A job that ends stays until the parser has met its call again. */
 #include <errno.h>
 #include <stdlib.h>
 

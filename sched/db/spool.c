@@ -1,5 +1,5 @@
-/* Spool files: each call makes a task for the disk thread; the task opens the file by its name, so nothing is kept open
- * between calls and a file that was removed meanwhile is simply not there. */
+/* Spool files: each call makes a task for the disk thread. The task opens the file by its name, so no descriptor is
+ * kept, and a file that was removed meanwhile is simply missing. */
 #include "sched/db/spool.h"
 
 #include <dirent.h>
@@ -30,7 +30,7 @@ struct spool {
 struct task {
     struct disk_task disk; /* first: the disk thread knows only this */
     struct spool *sp;
-    int64_t (*work)(struct task *); /* in the disk thread; what it returns is told */
+    int64_t (*work)(struct task *); /* in the disk thread; its result goes to done */
     struct spool_name name, to;
     struct spool_name *names; /* owned; to be synced, count of them */
     size_t count;
@@ -44,7 +44,7 @@ struct task {
     struct part part;  /* count 0: of what is read nothing is known */
     struct sums *sums; /* of what is written; NULL: none are made */
     bool sync;
-    uint8_t hash[DIGEST_SIZE]; /* what is written is checked against this first */
+    uint8_t hash[DIGEST_SIZE]; /* the bytes are checked against it before they are written */
     int64_t rc;
     char *job_name; /* owned */
     struct spool_spec spec;
@@ -71,7 +71,7 @@ static int open_file(const struct spool *sp, struct spool_name n, int flags) {
     int fd = openat(sp->dir_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd >= 0)
         return fd;
-    return errno == ENOENT ? -EIO : -errno; /* a row names it, or the directory has gone: no caller's name is wrong */
+    return errno == ENOENT ? -EIO : -errno; /* a row names it, so the file or the directory was lost */
 }
 
 static void close_file(int fd) {
@@ -139,9 +139,8 @@ static int64_t do_sync(struct task *t) {
     return rc;
 }
 
-/* Reads as much of it as spec_read needs. Not mapped: a page that cannot be had (an error of the disk; a hole, where
- * there is no room for it) would be a SIGBUS, at this start and at the next. Returns the bytes or -errno; *bytes is the
- * caller's. */
+/* Reads as much of it as spec_read needs. Not mapped, because an error of the disk, or a full one at a hole, would be a
+ * SIGBUS, now and at each next start. Returns the bytes or -errno; *bytes is the caller's. */
 static int64_t read_spec(const struct task *t, int fd, uint64_t size, char **bytes) {
     char head[SPEC_HEAD];
     int64_t n = file_read_all(fd, head, sizeof head, 0);
@@ -216,7 +215,7 @@ static void work(struct disk_task *d) {
 
 /* --- in the loop ------------------------------------------------------------------------------------------------- */
 
-/* What a task owns. */
+/* Frees the memory of a task. */
 static void release(struct task *t) {
     options_destroy(t->spec.options);
     free(t->names);
@@ -248,7 +247,7 @@ static void finished(struct disk_task *d) {
     free(t);
 }
 
-/* NULL without memory: then what t owns is released. */
+/* NULL without memory; t is released then. */
 static struct task *keep(struct spool *sp, struct task t) {
     struct task *kept = malloc(sizeof *kept);
     if (!kept) {
@@ -376,7 +375,7 @@ int spool_sync(struct spool *sp, const struct spool_name *names, size_t count, b
 }
 
 void spool_unlink(struct spool *sp, struct spool_name n) {
-    submit(sp, (struct task){.work = do_unlink, .name = n}); /* without memory the sweep at the next start has it */
+    submit(sp, (struct task){.work = do_unlink, .name = n}); /* without memory the next start sweeps it */
 }
 
 int spool_spec(struct spool *sp, struct spool_name n, uid_t owner, const char *job_name,

@@ -1,5 +1,5 @@
-/* Files in STATE/spool: bodies over 64 KiB, one file each, named JOB-BODY-NUMBER. A row of bodies names each one that
- * counts; others are swept at start. All file work happens in the disk thread. */
+/* Files in STATE/spool: bodies over 64 KiB, one file each, named JOB-BODY-NUMBER. Files without a row in bodies are
+ * swept at the start. All file work happens in the disk thread. */
 #ifndef PPFS_SPOOL_H
 #define PPFS_SPOOL_H
 #include "worker/runner/disk.h"
@@ -26,8 +26,9 @@ void spool_destroy(struct spool *sp);
 const char *spool_path(const struct spool *sp, struct spool_name n, char *buf);
 int64_t spool_size(const struct spool *sp, struct spool_name n); /* bytes or -errno */
 
-/* Each of these calls done(arg, rc) from the loop, with 0 or -errno, and returns -EINPROGRESS, or -ENOMEM: then it does nothing. They are done in
- * order. Bytes that are written must stay until then, and sums, to which they are added (NULL: to none). */
+/* Each of these calls done(arg, rc) from the loop, with 0 or -errno, and returns -EINPROGRESS, or -ENOMEM: then it does
+ * nothing. They are done in order. Bytes that are written must stay until then, and sums, to which they are added
+ * (NULL: to none). */
 int spool_write(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
                 struct sums *sums, sched_done *done, void *arg);
 int spool_write_copy(struct spool *sp, struct spool_name n, const void *bytes, size_t size, uint64_t offset,
@@ -46,11 +47,11 @@ int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size
                    const struct part *part, sched_done *done, void *arg);
 /* Whether a read of it found bytes that were not those, as far as is remembered. */
 bool spool_damaged(const struct spool *sp, uint64_t job, enum job_body body);
-/* Always by the disk thread; done is told the bytes. */
+/* Reads by the disk thread in any case; done gets the number of bytes. */
 int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, const struct part *part,
                sched_done *done, void *arg);
 int spool_copy(struct spool *sp, struct spool_name from, struct spool_name to, sched_done *done, void *arg);
-/* So many bytes of a file into another, which is made where there is none. done is told how many there were. */
+/* Copies so many bytes into another file, which is made if it is missing; done gets the number of bytes. */
 int spool_copy_part(struct spool *sp, struct spool_name from, uint64_t from_at, size_t size, struct spool_name to,
                     uint64_t to_at, sched_done *done, void *arg);
 /* fdatasync of the files (count may be 0) and, when wal is set, of the database's log. */
@@ -64,10 +65,10 @@ struct spool_spec {
     struct options *options; /* the callee's, until it takes it by setting NULL */
     char why[SPEC_WHY];
 };
-/* owner: users take turns, and all other work of the thread goes first. */
+/* owner: users take turns, after all other work of the thread. */
 int spool_spec(struct spool *sp, struct spool_name n, uid_t owner, const char *job_name,
                void (*done)(void *arg, struct spool_spec *), void *arg);
 
-/* Up to 64 more names found in the folder; 0 when all were told. For the sweep at start. */
+/* Up to 64 more names in the folder; 0 after the last. For the sweep at the start. */
 int spool_scan(struct spool *sp, struct spool_name *names, int max);
 #endif

@@ -11,8 +11,8 @@
 #include "sched/db/store_int.h"
 
 #define ID_BLOCK 1000 /* identifiers reserved with one write */
-#define BUSY_MS 100   /* that the loop waits for another program, again with each retry */
-/* bytes: one that uses up to so many is checked before the mount is ready, others behind it */
+#define BUSY_MS 100   /* wait for another program, again with each retry */
+/* bytes: a database up to that size is checked before the mount is ready, a larger one afterwards */
 #define CHECK_AT_OPEN (64 << 20)
 
 /* Each entry takes the schema from version i to i + 1. Entries are never changed, only added. */
@@ -62,7 +62,7 @@ static const char *const migrations[] = {
     "CREATE TABLE streams(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, call INTEGER NOT NULL, line INTEGER NOT NULL, "
     "suspect INTEGER NOT NULL, deaths INTEGER NOT NULL, answered BLOB NOT NULL);"
     "CREATE TABLE functions(hash BLOB PRIMARY KEY, used INTEGER NOT NULL, data BLOB NOT NULL);",
-    /* nodes; pickles (kinds 1 and 8) may not run just anywhere, so those that are queued have a place */
+    /* nodes; pickles (kinds 1 and 8) run only where they are understood, so queued ones have a place */
     "ALTER TABLE jobs ADD COLUMN place TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE jobs ADD COLUMN node TEXT NOT NULL DEFAULT '';"
     "UPDATE jobs SET place='p' WHERE kind IN (1, 8) AND state<5;"
@@ -75,8 +75,8 @@ static const char *const migrations[] = {
     "CREATE INDEX job_ready ON jobs(uid, priority DESC, turn, id) WHERE state=3 AND place='';"
     "CREATE INDEX job_placed ON jobs(uid, place, priority DESC, turn, id) WHERE state=3 AND place<>'';"
     "CREATE INDEX job_lanes ON jobs(uid, grp, priority, turn) WHERE state=3;",
-    /* functions and values are those of a user: of the stream that has named them last, or of the oldest that is not
-     * through */
+    /* functions and values belong to a user: that of the last stream that has named them, or of the oldest unfinished
+     * one */
     "CREATE TABLE named(uid INTEGER NOT NULL, hash BLOB NOT NULL, used INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY "
     "KEY(uid, hash));"
     "INSERT INTO named(uid, hash, used, data) SELECT coalesce((SELECT uid FROM jobs WHERE id=used),"
@@ -88,7 +88,7 @@ static const char *const migrations[] = {
     "CREATE TABLE keys(name TEXT PRIMARY KEY, secret BLOB NOT NULL) WITHOUT ROWID;",
     /* checksums of data that are bytes; NULL: written before there were any */
     "ALTER TABLE bodies ADD COLUMN sum INTEGER; ALTER TABLE logs ADD COLUMN sum INTEGER;",
-    /* groups of which too many jobs have failed: the others are being cancelled */
+    /* groups with too many failed jobs, whose other jobs are being cancelled */
     "CREATE TABLE giving_up(grp INTEGER PRIMARY KEY, why TEXT NOT NULL);",
     /* and whose limit that is */
     "ALTER TABLE giving_up ADD COLUMN uid INTEGER NOT NULL DEFAULT 0;",
@@ -97,8 +97,8 @@ static const char *const migrations[] = {
     "ALTER TABLE settle ADD COLUMN uid INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX settle_users ON settle(uid, dep);"
     "CREATE INDEX giving_up_users ON giving_up(uid, grp);",
-    /* failed jobs of each user in groups with max_fails=, and whose jobs are being cancelled (by: whose limit that is; at:
-     * the last that was looked at) */
+    /* failed jobs of each user in groups with max_fails=, and users whose jobs are being cancelled (by: the owner of
+     * the limit; at: the last job looked at) */
     "CREATE TABLE fails(grp INTEGER NOT NULL, uid INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY(grp, uid)) "
     "WITHOUT ROWID;"
     "CREATE TABLE given_up(uid INTEGER NOT NULL, grp INTEGER NOT NULL, by INTEGER NOT NULL, at INTEGER NOT NULL,"
@@ -106,14 +106,15 @@ static const char *const migrations[] = {
     "INSERT INTO given_up SELECT DISTINCT jobs.uid, g.grp, g.uid, 0, g.why FROM giving_up AS g JOIN jobs ON "
     "jobs.grp=g.grp;"
     "DROP TABLE giving_up; ALTER TABLE given_up RENAME TO giving_up;",
-    /* what was asked of all that waits in a group */
+    /* orders for all waiting jobs of a group */
     "CREATE TABLE controlling(number INTEGER PRIMARY KEY, uid INTEGER NOT NULL, top INTEGER NOT NULL, what INTEGER NOT "
     "NULL,"
     " value INTEGER NOT NULL, grp INTEGER NOT NULL, job INTEGER NOT NULL);"
     "CREATE UNIQUE INDEX controlling_of ON controlling(uid, top, what);"
     "CREATE INDEX controlling_users ON controlling(uid, number);",
-    /* arrays: of a job file with array= its group, and the cursor (next) over its elements, whose ids begin at first. due: NULL,
-     * 1 to be looked at, 2 its user's quota keeps it back. Of an element, array is that job and call its index. */
+    /* arrays: of a job file with array= its group, and the cursor (next) over its elements, whose ids begin at first.
+     * due: NULL, 1 to be looked at, 2 its user's quota keeps it back. Of an element, array is that job and call its
+     * index. */
     "CREATE TABLE arrays(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, uid INTEGER NOT NULL, first INTEGER NOT NULL,"
     " next INTEGER NOT NULL, size INTEGER NOT NULL, due INTEGER, held INTEGER NOT NULL DEFAULT 0,"
     " list TEXT NOT NULL);"
@@ -156,7 +157,7 @@ void store_rollback(struct store *st) {
     ended(st);
 }
 
-/* What is written to a file that has no name any more, or another directory's, is lost at the end. */
+/* Whether the open file has lost its name or its directory: its changes would be lost at the end. */
 static bool is_gone(const struct store *st) {
     char path[4096];
     struct stat db, wal;
@@ -183,7 +184,7 @@ bool store_unchecked(const struct store *st) {
     return st->unchecked;
 }
 
-/* From here on no other connection is wanted, and each statement is spared a dozen locks. */
+/* Keeps the file locked from here on, which spares each statement a dozen locks. */
 void store_checked(struct store *st) {
     st->unchecked = false;
     sqlite3_exec(st->db, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL);
@@ -207,7 +208,7 @@ bool store_schema(sqlite3 *db) {
     return rc == SQLITE_OK;
 }
 
-/* All or nothing: a migration that is cut off leaves the old version. */
+/* A transaction of its own: an interrupted migration leaves the old version. */
 static int migrate(struct store *st, int version) {
     char pragma[64];
     int rc = sqlite3_exec(st->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
@@ -242,7 +243,7 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
                                 "PRAGMA journal_size_limit=67108864; PRAGMA trusted_schema=OFF;";
     char found[256];
     sqlite3_busy_timeout(st->db, 5000);
-    /* No plan may hang on a value that is bound: such statements would be prepared anew for each. */
+    /* Plans must not depend on bound values, or statements would be prepared anew for each. */
     sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL);
     /* Both only of one without tables (store_make_shrinkable). Small pages: a file job writes 22 of them, most for one
      * short row. */
@@ -281,7 +282,7 @@ static int begin(struct store *st, const char *path, char *why, size_t why_size)
     return prepare(st, path, why, why_size);
 }
 
-/* Another program that has it open is met here, not by the first job. */
+/* Finds another program that has it open now, and not at the first job. */
 static int take_alone(struct store *st, const char *path, char *why, size_t why_size) {
     store_checked(st);
     if (sqlite3_exec(st->db, "BEGIN IMMEDIATE; COMMIT", NULL, NULL, NULL) == SQLITE_OK)
@@ -305,14 +306,14 @@ int store_open(struct store **out, const char *dir, char *why, size_t why_size) 
         snprintf(why, why_size, "%s: the path is too long", dir);
         goto out;
     }
-    /* SQLite would let others read it, and gives its log the same mode */
+    /* SQLite would let others read it; its log gets the same mode */
     st->file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct stat file = {0};
     if (st->file >= 0)
         fstat(st->file, &file);
     st->dev = file.st_dev;
     st->ino = file.st_ino;
-    if (store_finds_no_room(st, -EIO)) /* before SQLite maps a file that has less than its size */
+    if (store_finds_no_room(st, -EIO)) /* SQLite would map a file that is shorter than its size */
         store_ballast_drop(st);
     rc = begin(st, path, why, why_size);
     if (rc == -ENOSPC && store_ballast_drop(st)) { /* SQLite makes two files */
@@ -362,7 +363,7 @@ void store_close(struct store *st) {
     for (unsigned i = 0; i < SQL_STATEMENTS; i++)
         sqlite3_finalize(st->statements[i]);
     sqlite3_close(st->db);
-    store_ballast_leave(st); /* of what the log had */
+    store_ballast_leave(st); /* from the room of the log */
     if (st->wal >= 0)
         close(st->wal);
     if (st->file >= 0)
@@ -398,7 +399,7 @@ int store_meta_get_text(struct store *st, const char *key, char *out, size_t siz
     return 0;
 }
 
-/* A number is stored as one: the column prefers them. */
+/* The column stores a number as one. */
 int store_meta_set_text(struct store *st, const char *key, const char *value) {
     return store_run(st, SQL_META_SET, TEXT(key), TEXT(value));
 }

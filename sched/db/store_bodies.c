@@ -1,4 +1,4 @@
-/* Bodies: what a job file says, what it answered. */
+/* Bodies: job files, results and output. */
 #include <errno.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* The store's bodies: what a job file says, what it answered. */
+/* The store's bodies: job files, results and output. */
 #ifndef PPFS_STORE_BODIES_H
 #define PPFS_STORE_BODIES_H
 #include <stddef.h>
@@ -23,8 +23,8 @@ int store_body_put_file(struct store *st, uint64_t job, enum job_body b, int64_t
                         const struct sums *sums);
 /* What the blocks with those bytes of a body that is a file have to be. 0 or -errno. */
 int store_body_part(struct store *st, uint64_t job, enum job_body b, uint64_t offset, size_t size, struct part *out);
-int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size); /* of one that is a file */
-/* The bodies from first on that are files; returns how many. */
+int store_body_resize(struct store *st, uint64_t job, enum job_body b, int64_t size); /* of a body in a file */
+/* The bodies from first on that are in files; returns their number. */
 int store_body_files(struct store *st, uint64_t job, enum job_body first, enum job_body bodies[BODIES],
                      int64_t files[BODIES]);
 int store_bodies_delete(struct store *st, uint64_t job, enum job_body first); /* all from first on */

@@ -1,4 +1,4 @@
-/* Whether the database is damaged: looked at by a connection of its own, in any thread. */
+/* The check for damage: on a connection of its own, in any thread. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -6,7 +6,7 @@
 
 #include "sched/db/store_int.h"
 
-/* The check that runs: one step of SQLite, which may take minutes. */
+/* The running check: one step of SQLite, which may take minutes. */
 static struct {
     pthread_mutex_t lock;
     sqlite3 *db; /* NULL: none runs */
@@ -27,7 +27,7 @@ void store_check_allow(void) {
     atomic_store(&checking.stop, false);
 }
 
-/* Before its step has begun the progress handler sees it, after that the interrupt is looked at for each page. */
+/* The progress handler sees the flag before the step begins; the step looks for the interrupt at each page. */
 void store_check_stop(void) {
     pthread_mutex_lock(&checking.lock);
     atomic_store(&checking.stop, true);
@@ -51,11 +51,11 @@ void store_check(const char *dir, char *found, size_t size) {
         snprintf(found, size, "%s", sqlite3_column_text(q, 0));
     else
         found[0] = 0;
-    for (char *c = found; (c = strchr(c, '\n'));) /* it is part of a sentence */
+    for (char *c = found; (c = strchr(c, '\n'));) /* becomes part of a sentence */
         *c = ' ';
     check_is(NULL);
     if (is_stopped(NULL))
-        found[0] = 0; /* whatever it says was said before it was through */
+        found[0] = 0; /* it was stopped before its end */
     sqlite3_finalize(q);
     sqlite3_close(db);
 }

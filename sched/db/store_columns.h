@@ -1,4 +1,5 @@
-/* The columns of jobs, once: X(name, how it is written, its field in struct job_row, which SAVE_ writes it). Before them stands id. */
+/* The columns of jobs, once: X(name, how it is written, its field in struct job_row, which SAVE_ writes it). Before
+ * them stands id. */
 #ifndef PPFS_STORE_COLUMNS_H
 #define PPFS_STORE_COLUMNS_H
 #include "sched/db/store_jobs.h"

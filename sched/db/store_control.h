@@ -1,4 +1,4 @@
-/* What users have asked of all jobs in a group that wait, and how far that is. */
+/* Orders of users for all waiting jobs of a group, and their progress. */
 #ifndef PPFS_STORE_CONTROL_H
 #define PPFS_STORE_CONTROL_H
 #include <stdint.h>
@@ -8,15 +8,15 @@ struct store;
 
 struct control {
     int64_t uid;     /* who asked */
-    uint64_t number; /* an id: what was made later is not meant */
+    uint64_t number; /* an id: later jobs are not meant */
     uint64_t top;
     int what, value;     /* enum control_what of jobs/group_control.h */
-    uint64_t group, job; /* where it is: the last job that was looked at, 0 = none */
+    uint64_t group, job; /* progress: the last group and job looked at, 0 = none */
 };
 
 int store_control(struct store *st,
                   const struct control *x); /* in place of an earlier one of that user, top and what */
-/* The oldest of the user behind *uid, or of the first user; *uid becomes him: users take turns. -ENOENT */
+/* The oldest order of the next user after *uid, in turns; *uid becomes that user. -ENOENT */
 int store_controlling(struct store *st, int64_t *uid, struct control *out);
 int store_controlled(struct store *st, const struct control *x); /* up to there */
 int store_controlling_done(struct store *st, uint64_t number);

@@ -1,4 +1,4 @@
-/* Who waits for whom, and whose end they are still to be told. */
+/* Dependencies of jobs, and ends that their dependents are still to be told. */
 #include "sched/db/store_deps.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* A state directory examined, while no ppfs has it: what SQLite finds, what the newest schema has and it has not, sums
- * that are not those of the bytes, and rows that no ppfs writes. */
+/* Examines a state directory that no ppfs uses: the findings of SQLite, missing parts of the newest schema, wrong sums
+ * of bytes, and rows that no ppfs writes. */
 #include "sched/db/store_examine.h"
 
 #include <errno.h>
@@ -39,7 +39,7 @@ static void found(struct examination *e, const char *format, ...) {
     e->told(e->arg, line);
 }
 
-/* Each row of it is a sentence. A table or column that is not there is told once, elsewhere. */
+/* Each row is a sentence. Missing tables and columns are told elsewhere, once. */
 static void rows(struct examination *e, const char *text) {
     sqlite3_stmt *q = NULL;
     int rc = sqlite3_prepare_v2(e->db, text, -1, &q, NULL);
@@ -52,7 +52,7 @@ static void rows(struct examination *e, const char *text) {
     sqlite3_finalize(q);
 }
 
-/* What the newest schema has, by the names in an empty database that is made here. */
+/* Compares the names with those of an empty database of the newest schema. */
 static void examine_schema(struct examination *e) {
     sqlite3 *model = NULL;
     sqlite3_stmt *names = NULL, *there = NULL;

@@ -49,7 +49,7 @@ static bool has_room(const struct store *st, uint64_t size) {
     return fstatvfs(st->file, &disk) < 0 || disk.f_bavail * disk.f_frsize >= size;
 }
 
-/* SQLite does not always say what made it fail. */
+/* SQLite does not always give the reason of a failure. */
 bool store_finds_no_room(const struct store *st, int rc) {
     return rc == -ENOSPC || rc == -EDQUOT || (rc == -EIO && !has_room(st, LITTLE));
 }
@@ -71,7 +71,7 @@ bool store_has_ballast(const struct store *st) {
     return !st->full;
 }
 
-/* At once when the disk has room again; where that helps nothing, as with a quota, it is tried a second later. */
+/* Tries at once when the disk has room again, else, as with a quota, every second. */
 bool store_full(struct store *st) {
     if (!st->full)
         return false;

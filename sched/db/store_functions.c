@@ -1,12 +1,12 @@
-/* The functions and values that calls of streams name. What the data of a row are: FUNCTION_SIZE in store_text.h. used:
- * the newest stream that has named it; ids of streams only grow. */
+/* Functions and values that calls of streams name. store_text.h has the form of their data (FUNCTION_SIZE). used: the
+ * newest stream that has named it; ids of streams only grow. */
 #include <errno.h>
 
 #include "net/clock.h"
 #include "sched/db/store_functions.h"
 #include "sched/db/store_int.h"
 
-#define PAUSE 20 /* times as long as the walk took */
+#define PAUSE 20 /* pause after a walk, as a multiple of its time */
 #define HASH(hash) BLOB(hash, 32)
 
 int store_function_named(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream) {
@@ -16,7 +16,7 @@ int store_function_named(struct store *st, uid_t uid, const uint8_t hash[32], ui
 
 int store_function_put(struct store *st, uid_t uid, const uint8_t hash[32], uint64_t stream, const void *bytes,
                        size_t size, uint64_t body) {
-    st->function_bytes += (int64_t)size; /* an upper bound, made exact when it matters */
+    st->function_bytes += (int64_t)size; /* an upper bound; exact after the next walk */
     return store_run(st, SQL_FUNCTION_PUT, INTEGER(uid), HASH(hash), INTEGER(stream),
                      bytes ? BLOB(bytes, size) : INTEGER(body));
 }
@@ -35,8 +35,8 @@ int store_function_get(struct store *st, uid_t uid, const uint8_t hash[32],
     return rc;
 }
 
-/* Of more than keep bytes those go of which their user has most, and of one user's the least recently named. But none that was named since
- * the oldest of his streams began that has not ended: its calls may still need it. */
+/* Of more than keep bytes those go of which their user has most, and of one user's the least recently named. But none
+ * that was named since the oldest of his streams began that has not ended: its calls may still need it. */
 static int oldest(struct store *st, int64_t keep, int64_t rows[FUNCTION_SLICE], uint64_t bodies[FUNCTION_SLICE]) {
     sqlite3_stmt *q = store_query(st, SQL_FUNCTION_OLDEST, INTEGER(keep), INTEGER(INT64_MAX), INTEGER(FUNCTION_SLICE));
     int n = 0, rc;
@@ -47,7 +47,7 @@ static int oldest(struct store *st, int64_t keep, int64_t rows[FUNCTION_SLICE], 
     return rc < 0 ? rc : n;
 }
 
-/* Sets *body to 0 where other rows have it too, as where an earlier version gave a stream away. */
+/* Sets *body to 0 if other rows have it, too; an earlier version left such rows when a stream changed hands. */
 static int keep_shared(struct store *st, uint64_t *body) {
     int64_t shared;
     int rc = *body ? store_integers(st, &shared, 1, SQL_FUNCTION_SHARES, INTEGER(*body)) : -ENOENT;
@@ -69,7 +69,7 @@ int store_functions_evict(struct store *st, int64_t keep, bool again, uint64_t b
     }
     if (rc == 0 && n < FUNCTION_SLICE)
         rc = store_integers(st, &left, 1, SQL_FUNCTION_BYTES);
-    /* When more than that is needed, so that nothing could go, the next look comes after a quarter more. */
+    /* If nothing more could go, the next walk comes after a quarter more. */
     if (rc == 0 && n < FUNCTION_SLICE) {
         st->function_bytes = left > less ? less : left;
         st->function_pause = clock_us() + PAUSE * (clock_us() - begun);

@@ -239,7 +239,7 @@ static int tally_write(struct store *st, uint64_t group, const struct tally *d) 
     return rc < 0 ? rc : touch(st, group, d);
 }
 
-/* To a group and to all above it. */
+/* Applies it to a group and all above it. */
 static int write_upward(struct store *st, uint64_t group, const struct tally *d,
                         int (*write)(struct store *, uint64_t, const struct tally *)) {
     struct group g = {.parent = group};
@@ -253,7 +253,7 @@ static int write_upward(struct store *st, uint64_t group, const struct tally *d,
     return rc;
 }
 
-/* Each gathered difference goes to its group and to all above it. */
+/* Writes each gathered difference to its group and all above it. */
 int store_tally_flush(struct store *st) {
     static const struct tally none;
     int rc = 0;

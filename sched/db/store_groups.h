@@ -6,7 +6,7 @@
 #include "sched/job/group.h"
 
 struct store;
-#define GROUP_LEVELS 64 /* of groups; a path longer than this fits no PATH_MAX with names worth having */
+#define GROUP_LEVELS 64 /* of groups; deeper paths would not fit PATH_MAX */
 
 int store_group_insert(struct store *st, const struct group *g);
 int store_group_get(struct store *st, uint64_t id, struct group *out);
@@ -15,46 +15,46 @@ int store_group_save(struct store *st, const struct group *g); /* parent, name, 
 int store_group_delete(struct store *st, uint64_t id);
 int store_group_list(struct store *st, uint64_t parent, uint64_t after, bool (*each)(void *, const struct group *),
                      void *arg);
-/* The newest max of them, first those with jobs that have not ended. */
+/* The newest max groups; those with unended jobs come first. */
 int store_group_newest(struct store *st, uint64_t parent, int max, bool (*each)(void *, const struct group *),
                        void *arg);
 int store_group_options(struct store *st, uint64_t id, char **options); /* malloc'd */
-bool store_groups_say(struct store *st,
-                      const char *text); /* whether any group's options have it; true where that is not known */
+bool store_groups_say(struct store *st, const char *text); /* whether any group's options have it; true if unknown */
 int store_group_set_options(struct store *st, uint64_t id, const char *options);
 int store_group_set_opening(struct store *st, uint64_t id, bool opening);
-/* Whether opening it would queue drafts of other users than uid; true where that is not known. */
+/* Whether opening it would queue drafts of users other than uid; true if unknown. */
 bool store_group_of_others(struct store *st, uint64_t id, uid_t uid);
 int store_group_next_opening(struct store *st, uint64_t after, uint64_t *id); /* -ENOENT */
-/* The first of the user behind *uid, or of the first user; *uid becomes him: users take turns. -ENOENT */
+/* The first such group of the next user after *uid, in turns; *uid becomes that user. -ENOENT */
 int store_group_next_opener(struct store *st, int64_t *uid, uint64_t *id);
-int store_group_close_below(struct store *st, uint64_t id); /* it and all below it become dotted, and stop opening */
+int store_group_close_below(struct store *st, uint64_t id); /* it and all below become dotted and stop opening */
 /* Moves the group's undotted subgroups out of their dotted state and marks them opening. */
 int store_group_open_below(struct store *st, uint64_t id);
-/* Failed jobs of a user in a group and those in it, counted where the group has max_fails=. */
-int store_fails_more(struct store *st, uint64_t group, uid_t uid, uint64_t *n); /* one more; *n: with it */
-int store_fails_less(struct store *st, uint64_t group, uid_t uid);              /* of the group and of all above it */
-int store_fails_forget(struct store *st, uint64_t group);                       /* of all users */
-/* A user's jobs in a group that are being cancelled, as too many of his have failed. */
+/* Failed jobs of a user in a group with max_fails= and below. */
+int store_fails_more(struct store *st, uint64_t group, uid_t uid,
+                     uint64_t *n);                                 /* counts one more; *n: the new number */
+int store_fails_less(struct store *st, uint64_t group, uid_t uid); /* one less in the group and all above it */
+int store_fails_forget(struct store *st, uint64_t group);          /* for all users */
+/* The cancelling of a user's jobs in a group, as too many of his have failed. */
 struct giving_up {
     uid_t uid;
-    uint64_t group, at;    /* jobs up to this id were looked at */
-    char why[JOB_WHY_MAX]; /* what the cancelled ones say */
+    uint64_t group, at;    /* progress: the last job looked at */
+    char why[JOB_WHY_MAX]; /* reason of the cancelled jobs */
 };
 int store_give_up(struct store *st, uint64_t group, uid_t uid, const char *why);
-int store_giving_up(struct store *st, int64_t *uid, struct giving_up *out); /* in turn, too; -ENOENT */
+int store_giving_up(struct store *st, int64_t *uid, struct giving_up *out); /* in turns of users; -ENOENT */
 int store_gave_up_to(struct store *st, const struct giving_up *g);
-/* Done there; next are the groups in it of the user whose .options that is; all, if it is root's. */
+/* Done with a group; next are its subgroups of the limit's owner, or all if that is root. */
 int store_gave_up(struct store *st, const struct giving_up *g);
 /* Adds to the tally of a group and of all above it; gathered in memory and written once a commit. */
 int store_tally_add(struct store *st, uint64_t group, const struct tally *delta); /* fields are signed differences */
 /* By so many jobs that have not ended there are more since it was asked last. */
 int64_t store_grown(struct store *st);
 int store_tally_get(struct store *st, uint64_t group, struct tally *out);
-/* it and all above it count as touched, though no number changes */
+/* counts it and all above it as touched, though no number changes */
 int store_tally_touch(struct store *st, uint64_t group);
-/* The group before this change and all above it, of which the tally changed since the last commit. */
+/* The groups whose tally has changed since the last commit. */
 size_t store_tally_touched(const struct store *st, const uint64_t **groups);
-int store_group_levels(struct store *st, uint64_t id);    /* of groups: 1 when there is none in it */
+int store_group_levels(struct store *st, uint64_t id);    /* levels of groups: 1 if it has no subgroup */
 bool store_group_has_jobs(struct store *st, uint64_t id); /* a job of any kind, or a subgroup */
 #endif

@@ -7,32 +7,31 @@
 #include "sched/db/store_sql.h"
 
 #define LITTLE (64 << 10) /* bytes: less than SQLite needs to begin */
-#define TALLY_MAX 256     /* groups whose tally is gathered before it is written */
+#define TALLY_MAX 256     /* groups with gathered tallies */
 
 struct store {
     sqlite3 *db;
     char *dir;
     int wal;
-    int file;               /* the database's, for its room; SQLite's locks go when it is closed */
-    int64_t reserved_bytes; /* room that was kept for it since the last checkpoint */
+    int file;               /* of the database, for reserving room; closing it drops SQLite's locks */
+    int64_t reserved_bytes; /* room reserved since the last checkpoint */
     unsigned log_pages;
     int64_t page_size; /* bytes */
     bool changed, full, unchecked;
-    bool shrinks, shrinking; /* free pages can be given back; some were, and the file is still to be cut */
+    bool shrinks, shrinking; /* free pages can be given back; some were, and the file is to be cut */
     bool no_room;            /* a statement of this transaction found the disk full */
     int error;               /* the first since the last transaction ended ... */
-    char said[256];          /* ... and what there is to say of it, kept until the next */
+    char said[256];          /* ... and its message, kept until the next */
     uint64_t faults;         /* see store_faults */
     bool damaged;
     dev_t dev; /* of the file that is open */
     ino_t ino;
-    int64_t full_checked; /* clock_us: the ballast was last tried for */
-    bool roomy;           /* the disk had room for it when store_full was last asked */
+    int64_t full_checked; /* clock_us: the last try to get the ballast back */
+    bool roomy;           /* the disk had room at the last store_full */
     uint64_t next_id, reserved;
-    int64_t function_bytes; /* put since it was last looked how many there are, and those: at most so many */
-    int64_t
-        function_pause; /* clock_us: until then they are not looked at for the sake of a stream that has ended ... */
-    bool stream_ended;  /* ... since they were looked at */
+    int64_t function_bytes; /* upper bound of all functions and values */
+    int64_t function_pause; /* clock_us: no walk before for a stream that has ended ... */
+    bool stream_ended;      /* ... since the last walk */
     sqlite3_stmt *statements[SQL_STATEMENTS];
     struct {
         uint64_t group;
@@ -46,20 +45,20 @@ struct store {
 
 int store_tally_flush(struct store *st);
 
-int64_t store_bytes_free(struct store *st); /* of the file: that hold nothing */
+int64_t store_bytes_free(struct store *st); /* in free pages of the file */
 int64_t store_bytes_used(struct store *st);
-void store_make_shrinkable(struct store *st); /* when it is opened */
+void store_make_shrinkable(struct store *st); /* at its opening */
 
 const char *store_log_layer(void); /* for sqlite3_open_v2: the files, with a log that takes a commit by one write */
 void store_checkpoint_asked(struct store *st); /* when it is opened: no checkpoint comes by itself */
-/* where the disk is full: the log has room for what is removed, whoever writes */
+/* on a full disk: gives the log room for removals */
 void store_log_keep(struct store *st);
 
-bool store_ballast_take(struct store *st);  /* false: there is no room for it */
-void store_ballast_leave(struct store *st); /* where the disk is full: what there is of it, for the next start */
-bool store_ballast_drop(struct store *st);  /* false: there was none */
-void store_ballast_give(struct store *st);  /* while the store is open: what the log had becomes room too */
-bool store_finds_no_room(const struct store *st, int rc); /* rc: -errno of what has failed */
+bool store_ballast_take(struct store *st);                /* false: there is no room for it */
+void store_ballast_leave(struct store *st);               /* on a full disk: leaves its rest for the next start */
+bool store_ballast_drop(struct store *st);                /* false: there was none */
+void store_ballast_give(struct store *st);                /* of an open store: the room of the log becomes free, too */
+bool store_finds_no_room(const struct store *st, int rc); /* rc: -errno of the failure */
 
 int store_schema_version(void);
 bool store_schema(sqlite3 *db); /* makes the newest in an empty database; false: no memory */

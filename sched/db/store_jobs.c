@@ -45,7 +45,7 @@ static void bind_side(sqlite3_stmt *q, int at, const struct job_row *r) {
         sqlite3_bind_int(q, at, r->job.draft);
 }
 
-/* Each column to the parameter of its place, so that insert and each form of save share it. */
+/* Binds each column to the parameter of its place, for insert and all forms of save. */
 static void bind_row(sqlite3_stmt *q, const struct job_row *r) {
     int at = 1;
     sqlite3_bind_int64(q, at++, (int64_t)r->job.id);
@@ -109,7 +109,7 @@ static void save_text(unsigned what, char *text, size_t size) {
     snprintf(text + n - 2, size - (size_t)n + 2, " WHERE id=?1");
 }
 
-/* SQLite rewrites an index when a column of it is named in SET, changed or not: so each caller says what it changed. */
+/* SQLite rewrites an index if SET names a column of it, changed or not: so callers say what they have changed. */
 int store_job_save(struct store *st, const struct job_row *r, unsigned what) {
     enum sql which = SQL_JOB_SAVE + what;
     char text[1024] = "";
@@ -210,7 +210,7 @@ int store_ready_place(struct store *st, uid_t uid, char place[CONSTRAINT_MAX]) {
     return 0;
 }
 
-#define PLACES 16 /* that are looked at */
+#define PLACES 16 /* places looked at */
 
 int store_ready_before(struct store *st, const struct job_row *r, int max, int *before, bool *more) {
     char place[CONSTRAINT_MAX] = "";
@@ -235,9 +235,9 @@ int store_ready_before(struct store *st, const struct job_row *r, int max, int *
     return 0;
 }
 
-/* Turn about among what is a user's: a ready queue is one (group, priority). A job joins behind its own last one, but never
- * before the place that is served now; so ready queues alternate however many jobs each has, and a ready queue that was idle has no
- * credit. */
+/* Turn about among what is a user's: a ready queue is one (group, priority). A job joins behind its own last one, but
+ * never before the place that is served now; so ready queues alternate however many jobs each has, and a ready queue
+ * that was idle has no credit. */
 int store_ready_turn(struct store *st, const struct job *j, int64_t *turn) {
     return store_integers(st, turn, 1, SQL_READY_TURN, INTEGER(j->group), INTEGER(j->uid), INTEGER(j->priority));
 }

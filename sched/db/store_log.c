@@ -6,22 +6,22 @@
 
 #include "sched/db/store_int.h"
 
-#define UNRESERVED (512 << 10) /* bytes that the log may add to the database with no room kept: half of the ballast */
-#define RESERVE (4 << 20)      /* bytes that are reserved for the database at a time */
-#define RESERVE_LEAVES (16 << 20) /* where the disk has less room no more is reserved than the log will add */
+#define UNRESERVED (512 << 10)    /* bytes that the log may add with no room reserved: half of the ballast */
+#define RESERVE (4 << 20)         /* bytes reserved at a time */
+#define RESERVE_LEAVES (16 << 20) /* with less room on the disk only the need of the log is reserved */
 
 static int committed(void *arg, sqlite3 *db, const char *name, int pages) {
     ((struct store *)arg)->log_pages = (unsigned)pages;
     return SQLITE_OK;
 }
 
-/* In place of SQLite's own, which does it inside the commit that makes the log long. */
+/* Replaces SQLite's own checkpoints, which run inside the commit that makes the log long. */
 void store_checkpoint_asked(struct store *st) {
     st->page_size = store_pragma(st, "PRAGMA page_size");
     sqlite3_wal_hook(st->db, committed, st);
 }
 
-/* The salt in its header, which SQLite makes anew with each beginning. */
+/* The salt in its header, new with each beginning. */
 uint64_t store_log_id(const struct store *st) {
     uint64_t salt;
     return pread(st->wal, &salt, sizeof salt, 16) == sizeof salt ? salt : 0;
@@ -31,7 +31,7 @@ int64_t store_log_bytes(const struct store *st) {
     return st->log_pages * st->page_size;
 }
 
-/* Asked for every few commits, so prepared once. */
+/* Prepared once, as it runs every few commits. */
 static int64_t page_count(struct store *st) {
     int64_t count = 0;
     store_integers(st, &count, 1, SQL_PAGE_COUNT);
@@ -48,7 +48,7 @@ bool store_reserve(struct store *st) {
         return true;
     if (fstatvfs(st->file, &disk) == 0 && (int64_t)(disk.f_bavail * disk.f_frsize) > RESERVE_LEAVES)
         size += RESERVE;
-    /* A filesystem that reserves nothing has room until it says otherwise. */
+    /* A filesystem without reservations has room until a write fails. */
     if (fallocate(st->file, FALLOC_FL_KEEP_SIZE, 0, size) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
         return false;
     st->reserved_bytes = size;
@@ -61,7 +61,7 @@ void store_log_keep(struct store *st) {
             return;
 }
 
-/* On a full disk others would have what is cut off before the log had it back. */
+/* On a full disk other programs would take the room that is cut off. */
 static bool is_to_be_cut(const struct store *st) {
     struct stat log;
     return !st->full || fstat(st->wal, &log) < 0 || log.st_size > STORE_LOG_KEPT;

@@ -1,5 +1,5 @@
-/* The write-ahead log as a file: a commit is one write, where SQLite writes twice for each of its pages. What is not
- * yet written belongs to no commit that has returned. */
+/* The write-ahead log as a file: a commit is one write, where SQLite writes twice for each page. Unwritten bytes belong
+ * to no commit that has returned. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,13 +9,13 @@
 #define PAGES_AFTER 4       /* where in it: how many pages the database has after this commit; 0: it goes on */
 #define GATHERED (64 << 10) /* bytes of one write: SQLite's own write no more than its largest page */
 
-struct log_file { /* behind what SQLite's own layer keeps of that file */
+struct log_file { /* behind the struct of SQLite's own layer */
     const sqlite3_io_methods *disk;
     sqlite3_io_methods methods;
-    enum { ANY, PAGE, LAST_PAGE } next; /* what is to follow what was gathered last */
+    enum { ANY, PAGE, LAST_PAGE } next; /* the expected next write */
     int size;                           /* bytes gathered ... */
     sqlite3_int64 at;                   /* ... that go here */
-    sqlite3_int64 end;                  /* of the last write, -1: something else came since */
+    sqlite3_int64 end;                  /* end of the last write, -1: another operation came since */
     char *bytes;
 };
 
@@ -38,13 +38,13 @@ static bool is_commit(const void *header) {
     return memcmp((const char *)header + PAGES_AFTER, "\0\0\0\0", 4) != 0;
 }
 
-/* A header with no page to follow, as SQLite writes when a page was changed again after it had gone to the log, comes
- * after it has read that page. */
+/* Whether the page follows. SQLite writes a header alone for a page that it changes again in the log, after reading
+ * it. */
 static bool is_followed(const struct log_file *l, int size, sqlite3_int64 at) {
     return size == FRAME_HEADER && l->next == ANY && at == l->end;
 }
 
-/* Anything but the frames of a commit that goes on is written at once. */
+/* Gathers frames of a commit; any other write happens at once. */
 static int on_write(sqlite3_file *f, const void *bytes, int size, sqlite3_int64 at) {
     struct log_file *l = of(f);
     bool header = is_followed(l, size, at), page = l->next == PAGE;
@@ -87,7 +87,7 @@ static int on_size(sqlite3_file *f, sqlite3_int64 *size) {
     return rc == SQLITE_OK ? of(f)->disk->xFileSize(f, size) : rc;
 }
 
-/* Pages of a transaction that is rolled back may be left: nobody misses them. */
+/* Drops gathered pages, which belong to a rolled back transaction. */
 static int on_close(sqlite3_file *f) {
     free(of(f)->bytes);
     return of(f)->disk->xClose(f);

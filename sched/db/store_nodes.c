@@ -1,4 +1,4 @@
-/* Nodes that ppfs dials, what was set for them, and keys of nodes. */
+/* Nodes that ppfs dials, their settings, and keys of nodes. */
 #include "sched/db/store_nodes.h"
 
 #include <string.h>
@@ -13,7 +13,7 @@ int store_node_delete(struct store *st, const char *address) {
     return store_run(st, SQL_NODE_DELETE, TEXT(address));
 }
 
-/* address NULL: is not wanted. */
+/* address may be NULL. */
 static int read_node(struct store *st, sqlite3_stmt *from, char *address, int *state, int *cpus) {
     sqlite3_stmt *q;
     int rc = store_row_of(st, from, &q);

@@ -1,4 +1,5 @@
-/* Statements: prepared once, bound, stepped, reset on every exit. The first that fails is remembered until the transaction ends. */
+/* Statements: prepared once, bound, stepped, reset on every exit. The first that fails is remembered until the
+ * transaction ends. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -87,7 +88,7 @@ sqlite3_stmt *store_query_values(struct store *st, enum sql which, const struct 
         switch (v->type) {
         case VALUE_INTEGER: sqlite3_bind_int64(q, i + 1, v->n); break;
         case VALUE_TEXT: sqlite3_bind_text(q, i + 1, v->bytes, -1, SQLITE_STATIC); break;
-        case VALUE_BLOB: /* without an address it would be NULL */
+        case VALUE_BLOB: /* a NULL address would bind NULL */
             sqlite3_bind_blob64(q, i + 1, v->n ? v->bytes : "", (sqlite3_uint64)v->n, SQLITE_STATIC);
             break;
         }
@@ -111,7 +112,7 @@ int store_step(struct store *st, sqlite3_stmt *q) {
     return err;
 }
 
-/* A failed statement may have ended the transaction by itself (a full disk does); then nothing of the turn is left. */
+/* A failed statement may have rolled the transaction back, as on a full disk; nothing of the turn is left then. */
 int store_begin(struct store *st) {
     if (st->changed)
         return sqlite3_get_autocommit(st->db) ? -EIO : 0;

@@ -14,7 +14,7 @@ enum sql {
 #define STATEMENT(name, text) SQL_##name,
 #include "sched/db/store_statements.def"
 #undef STATEMENT
-    SQL_JOB_SAVE, /* eight: one for each of what store_job_save may be asked for */
+    SQL_JOB_SAVE, /* eight forms, by the flags of store_job_save */
     SQL_STATEMENTS = SQL_JOB_SAVE + 8
 };
 
@@ -32,17 +32,18 @@ struct value {
 
 /* Begins the transaction when there is none. 0 or -errno. */
 int store_begin(struct store *st);
-/* Remembers the first error, for store_commit; what SQLite says of it, NULL: what the errno says. Returns err. */
+/* Remembers the first error, for store_commit, with a message (NULL: that of the errno). Returns err. */
 int store_failed_by(struct store *st, int err, const char *said);
-/* -errno of what SQLite returned; 0: none. The second remembers it. */
+/* -errno of a result of SQLite; 0: no error. The second remembers it. */
 int store_errno_of(const struct store *st, int rc);
 int store_errno(struct store *st, int rc);
 
-/* The statement with its values, to be stepped; text NULL: as it stands in the list. NULL after an error, which store_step returns. */
+/* The statement with its values, to be stepped; text NULL: as it stands in the list. NULL after an error, which
+ * store_step returns. */
 sqlite3_stmt *store_prepare(struct store *st, enum sql which, const char *text);
 sqlite3_stmt *store_query_values(struct store *st, enum sql which, const struct value *values, int count);
 #define store_query(st, which, ...) store_query_values(st, which, VALUES(__VA_ARGS__))
-/* Steps: 1 there is a row, call store_end after the last that is wanted; 0 there is none any more, or -errno: ended. */
+/* Steps. 1: a row; call store_end after the last wanted one. 0: no more rows, or -errno; the statement has ended. */
 int store_step(struct store *st, sqlite3_stmt *q);
 void store_end(sqlite3_stmt *q); /* resets and unbinds; accepts NULL */
 
@@ -52,8 +53,7 @@ int store_run_query(struct store *st, sqlite3_stmt *q);
 /* Reads one row: 0 *q stands on it, call store_end. -ENOENT there is none, or -errno. */
 int store_row_of(struct store *st, sqlite3_stmt *from, sqlite3_stmt **q);
 #define store_row(st, q, which, ...) store_row_of(st, store_query(st, which, __VA_ARGS__), q)
-/* The same of a statement whose rows begin with a uid, and are of the next one behind ?1: *uid, who had his turn, becomes
- * the next who has a row. */
+/* The same for a statement whose rows begin with a uid, of the next user behind ?1: *uid becomes that user. */
 int store_row_in_turn(struct store *st, sqlite3_stmt **q, enum sql which, int64_t *uid);
 /* Reads the first count integers of one row. 0, -ENOENT or -errno: then out is as it was. */
 int store_integers_of(struct store *st, sqlite3_stmt *from, int64_t *out, int count);
@@ -63,7 +63,7 @@ int store_integers_of(struct store *st, sqlite3_stmt *from, int64_t *out, int co
 int store_column_of(struct store *st, sqlite3_stmt *from, uint64_t *out, int max);
 #define store_column(st, out, max, which, ...) store_column_of(st, store_query(st, which, __VA_ARGS__), out, max)
 
-int store_pragma(struct store *st, const char *pragma); /* its number, -1 after an error */
+int store_pragma(struct store *st, const char *pragma); /* the number it gives, -1 after an error */
 int store_changes(const struct store *st);              /* rows that the last statement changed */
 
 static inline int64_t body_id(uint64_t job, enum job_body b) {

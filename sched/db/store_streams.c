@@ -1,4 +1,4 @@
-/* Streams: their two logs, and how far they are.
+/* Streams: their two logs, and their positions.
  *
  * A log is a body (store_body_get says file = BODY_LOG) that only grows: rows, each with the offset at which it starts,
  * one for what a turn of the loop has gathered. What the data of a row are: LOG_END in store_text.h. A log's file has
@@ -84,7 +84,7 @@ int store_log_cut(struct store *st, uint64_t job, enum job_body b, int64_t from,
 
 /* --- throwing logs away ------------------------------------------------------------------------------------------ */
 
-/* A log may have a million rows: they go a slice a turn. */
+/* A log may have a million rows, so a slice is deleted each turn. */
 int store_log_drop(struct store *st, uint64_t job, enum job_body b) {
     return store_run(st, SQL_TRASH_ADD, INTEGER(body_id(job, b)));
 }

@@ -1,4 +1,4 @@
-/* The store's streams: their logs, and how far each is. */
+/* The store's streams: their logs and positions. */
 #ifndef PPFS_STORE_STREAMS_H
 #define PPFS_STORE_STREAMS_H
 #include "sched/bytes/buffer.h"
@@ -8,11 +8,11 @@ struct part;
 struct store;
 struct sums;
 
-struct stream_row {      /* how far a stream is, as committed with the answers that say so */
+struct stream_row {      /* position of a stream, committed with its answers */
     int64_t at;          /* offset of the first call that is not answered ... */
-    uint64_t call, line; /* ... its number, and the lines before it */
-    uint64_t suspect;    /* 1 + the number of a call that has been running for a while, 0 = none ... */
-    uint32_t deaths;     /* ... and at how many deaths of ppfs it was */
+    uint64_t call, line; /* ... its number, and the number of lines before it */
+    uint64_t suspect;    /* 1 + number of a call that runs long, 0 = none ... */
+    uint32_t deaths;     /* ... and the deaths of ppfs while it ran */
 };
 int64_t store_log_size(struct store *st, uint64_t job, enum job_body b);
 int store_log_append(struct store *st, uint64_t job, enum job_body b, int64_t start, const void *bytes, size_t size);
@@ -29,10 +29,10 @@ int store_trash_slice(struct store *st, int max); /* 1: there may be more */
  * many. */
 int store_log_move(struct store *st, uint64_t job, enum job_body from, int64_t before, enum job_body to, int64_t *size,
                    int max);
-/* Deletes rows, max of them, of those that start from there on, before that. Returns how many. */
+/* Deletes up to max rows with from <= start < before. Returns their number. */
 int store_log_cut(struct store *st, uint64_t job, enum job_body b, int64_t from, int64_t before, int max);
-/* answered: which calls from that one on are, as stream_calls.c keeps it; NULL: not wanted. It is given back empty, or
- * the caller's. */
+/* answered: the answered calls from there on, in the form of stream_calls.c; NULL: not wanted. Empty, or the
+ * caller's. */
 int store_stream_get(struct store *st, uint64_t job, struct stream_row *out, struct buffer *answered);
 int store_stream_put(struct store *st, uint64_t job, const struct stream_row *r, const struct buffer *answered);
 int store_stream_delete(struct store *st, uint64_t job);

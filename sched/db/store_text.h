@@ -1,5 +1,5 @@
-/* What several statements say alike: states and the like by their numbers, which are on the disk and so never change; the text has them, for
- * SQLite uses an index of some rows only where the text says which rows these are. */
+/* What several statements say alike: states and the like by their numbers, which are on the disk and so never change;
+ * the text has them, for SQLite uses an index of some rows only where the text says which rows these are. */
 #ifndef PPFS_STORE_TEXT_H
 #define PPFS_STORE_TEXT_H
 #include "sched/db/store_jobs.h"
@@ -38,8 +38,9 @@ _Static_assert(NOT_PLACED == -1, "not_before");
 #define WAITING_BODY "5"
 _Static_assert(BODY_LOG == -1 && BODIES == 8 && BODY_SPEC == 0 && BODY_WAITING == 5, "bodies");
 
-/* The data of a row of a log, and of a function, are its bytes; or an integer: of a log so many bytes, which stand in its file; of a function
- * the id whose spec has them. row: "", "new." and the like; of a function never "", for bodies has a column of that name. */
+/* The data of a row of a log, and of a function, are its bytes; or an integer: of a log so many bytes, which stand in
+ * its file; of a function the id whose spec has them. row: "", "new." and the like; of a function never "", for bodies
+ * has a column of that name. */
 #define LOG_END(row) row "start+CASE typeof(" row "data) WHEN 'integer' THEN " row "data ELSE length(" row "data) END"
 #define FUNCTION_SIZE(row)                                                                                             \
     "CASE typeof(" row "data) WHEN 'integer' THEN ifnull((SELECT size FROM main.bodies WHERE id=" row                  \

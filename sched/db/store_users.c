@@ -1,5 +1,5 @@
-/* What each user has: kept in a table of this connection alone, by triggers, so that it is part of every transaction
- * and of every rollback; counted once when it is begun. */
+/* Totals of each user: in a temporary table, kept by triggers, so that they take part in every transaction and
+ * rollback; counted once at the start. */
 #include "sched/db/store_users.h"
 
 #include <errno.h>
@@ -8,19 +8,19 @@
 
 #define OF_JOB(id) "(SELECT uid FROM main.jobs WHERE id=" JOB_OF(id) ")"
 #define IS_DRAFT(row) "(" row "state=" DRAFT " AND " row "shelf=" IN_JOBS ")"
-/* Not yet ended, and what was closed and is on its way there; calls of streams are their streams'. */
+/* Unended jobs and closed drafts that are being queued; call jobs count with their streams. */
 #define IS_UNENDED(row)                                                                                                \
     "(" row "shelf<>" PART " AND (" row "state BETWEEN " HELD " AND " RUNNING " OR (" row "state=" DRAFT " AND " row   \
     "flags&" FLUSHED_OR_SEALED "=" FLUSHED ")))"
 #define BODIES_OF(job)                                                                                                 \
     "(SELECT total(size) FROM main.bodies WHERE id BETWEEN " job "*" BODIES_OF_JOB " AND " job "*" BODIES_OF_JOB "+7)"
-#define EACH "1024" /* bytes that a job or directory counts for besides what is in it */
-/* its rows stand by their calls' numbers, so what they have is added up */
+#define EACH "1024" /* bytes that a job or directory counts for besides its contents */
+/* rows of waiting answers start at call numbers, so their sizes are added up */
 #define WAITS(id) "(" BODY_OF(id) "=" WAITING_BODY ")"
 #define MAKE "CREATE TEMP TRIGGER "
 #define KNOWN(uid) "INSERT OR IGNORE INTO counts VALUES(" uid ",0,0,0,0);"
 
-/* The outer statement's OR REPLACE would hold in a trigger as well: those of bodies only UPDATE. */
+/* The OR REPLACE of an outer statement also holds in triggers: those of bodies only UPDATE. */
 /* clang-format off */
 static const char triggers[] =
     MAKE "jobs_in AFTER INSERT ON main.jobs BEGIN " KNOWN("new.uid")
@@ -29,8 +29,7 @@ static const char triggers[] =
     "UPDATE counts SET drafts=drafts-" IS_DRAFT("old.") ", jobs=jobs-" IS_UNENDED("old.") ", bytes=bytes-" EACH " WHERE uid=old.uid; END;"
     MAKE "jobs_to AFTER UPDATE OF state, shelf, flags ON main.jobs BEGIN "
     "UPDATE counts SET drafts=drafts+" IS_DRAFT("new.") "-" IS_DRAFT("old.") ", jobs=jobs+" IS_UNENDED("new.") "-" IS_UNENDED("old.") " WHERE uid=old.uid; END;"
-    /* a row changes hands as it is after the change: the trigger above, or none where nothing else changed, counted it
-     * for the old user */
+    /* a change of owner: the row counted for the old user, with its new values */
     MAKE "jobs_of AFTER UPDATE OF uid ON main.jobs WHEN old.uid<>new.uid BEGIN " KNOWN("new.uid")
     "UPDATE counts SET drafts=drafts-" IS_DRAFT("new.") ", jobs=jobs-" IS_UNENDED("new.") ", bytes=bytes-" EACH "-" BODIES_OF("old.id") " WHERE uid=old.uid;"
     "UPDATE counts SET drafts=drafts+" IS_DRAFT("new.") ", jobs=jobs+" IS_UNENDED("new.") ", bytes=bytes+" EACH "+" BODIES_OF("old.id") " WHERE uid=new.uid; END;"
@@ -42,7 +41,7 @@ static const char triggers[] =
     "UPDATE bodies SET size=CASE WHEN " WAITS("id") " THEN size+length(new.data) ELSE " LOG_END("new.") " END WHERE id=new.log AND file=" IN_LOG "; END;"
     MAKE "logs_out AFTER DELETE ON main.logs WHEN " WAITS("old.log") " BEGIN "
     "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=" IN_LOG "; END;"
-    /* an answer that waited goes out */
+    /* a waiting answer goes out */
     MAKE "logs_to AFTER UPDATE OF log ON main.logs BEGIN "
     "UPDATE bodies SET size=size-length(old.data) WHERE id=old.log AND file=" IN_LOG " AND " WAITS("id") ";"
     "UPDATE bodies SET size=" LOG_END("new.") " WHERE id=new.log AND file=" IN_LOG "; END;"
@@ -59,7 +58,7 @@ static const char triggers[] =
     "CASE WHEN " WAITS("id") " THEN (SELECT cast(total(length(data)) AS INTEGER) FROM logs WHERE log=bodies.id)"       \
                              " ELSE ifnull((SELECT " LOG_END(                                                          \
                                  "") " FROM logs WHERE log=bodies.id ORDER BY start DESC LIMIT 1), 0) END"
-/* Where it was not kept, for nobody else could write then. */
+/* Sets sizes of logs that were not kept up to date. */
 static const char measure[] = "UPDATE bodies SET size=" LOG_SIZE " WHERE file=" IN_LOG " AND size<>" LOG_SIZE;
 
 /* Writes nothing to the disk. */
@@ -74,7 +73,7 @@ static const char count[] =
 
 int store_count_users(struct store *st) {
     int rc = sqlite3_exec(st->db, measure, NULL, NULL, NULL);
-    /* a full disk is no reason not to begin: there things are removed */
+    /* a full disk must not prevent a start, as jobs are removed there */
     if ((rc & 0xff) == SQLITE_OK || (rc & 0xff) == SQLITE_FULL)
         rc = sqlite3_exec(st->db, count, NULL, NULL, NULL);
     if (rc == SQLITE_OK)

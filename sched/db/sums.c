@@ -1,5 +1,5 @@
-/* A block has four sums at once, for a processor multiplies four numbers in the time of one. Each step can be undone, so
- * that a change within the eight bytes of a step always changes the sum. */
+/* A block has four sums at once, for a processor multiplies four numbers in the time of one. Each step can be undone,
+ * so that a change within the eight bytes of a step always changes the sum. */
 #include "sched/db/sums.h"
 
 #include <endian.h>

@@ -17,8 +17,8 @@
 #define WAITING_MAX 64 /* jobs of a user that it passes by: they wait for a faster host, or for one that is kept */
 #define WANTED_MAX 16  /* jobs of a user that others wait for and that cannot start, in one dispatch */
 
-/* Jobs wait in ready queues, one for each user and place that they may run at (host.h); "" is the ready queue of those that run
- * anywhere. A ready queue whose hosts are busy holds up no other. */
+/* Jobs wait in ready queues, one for each user and place that they may run at (host.h); "" is the ready queue of those
+ * that run anywhere. A ready queue whose hosts are busy holds up no other. */
 struct ready_queue {
     char place[CONSTRAINT_MAX];
     struct job_row head;
@@ -39,7 +39,7 @@ static bool somebody_waits(struct sched *s) {
     return users_ready(s) || wanted;
 }
 
-/* --- a user's ready queues ---------------------------------------------------------------------------------------------- */
+/* --- a user's ready queues ---------------------------------------------------------------------------------------- */
 
 /* The ready queue's next job behind after (which may be its head), or its first. */
 static void next_in(struct user *u, struct ready_queue *l, const struct job_row *after) {
@@ -175,8 +175,8 @@ static bool is_in_place(struct user *u, struct ready_queue *l) {
     return false;
 }
 
-/* The head of a ready queue starts, or shows that it cannot now. What waits for slots has a host kept for it, and those behind
- * it go to others. True: its state has changed. */
+/* The head of a ready queue starts, or shows that it cannot now. What waits for slots has a host kept for it, and those
+ * behind it go to others. True: its state has changed. */
 static bool try_head(struct user *u, struct ready_queue *l) {
     struct sched *s = u->s;
     struct job_row *r = &l->head;

@@ -244,8 +244,8 @@ unsigned estimate_known(const struct sched *s, const struct job *j) {
     return 0;
 }
 
-/* How many jobs of that function one host will have ended until then, microseconds from now, beside those that it runs. One that takes
- * longer than it should says nothing of when its slots will be free. */
+/* How many jobs of that function one host will have ended until then, microseconds from now, beside those that it runs.
+ * One that takes longer than it should says nothing of when its slots will be free. */
 static uint64_t jobs_until(const struct host *h, unsigned function, double limit, int64_t now) {
     const struct slot_use *r;
     uint64_t jobs = 0;

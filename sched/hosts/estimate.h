@@ -51,7 +51,8 @@ void estimate_weigh(struct sched *s);            /* compares the hosts, at most 
 unsigned estimate_of_job(struct sched *s, const struct job *j, uint64_t stream);
 /* as the above, for queries: 0 if the table does not have it */
 unsigned estimate_known(const struct sched *s, const struct job *j);
-/* Whether faster hosts will have ended all queued jobs before one of that function could end on h: h stays free then. */
+/* Whether faster hosts will have ended all queued jobs before one of that function could end on h: h stays free
+ * then. */
 bool estimate_waits(struct sched *s, const struct host *h, unsigned function);
 /* the same, and asks again in time */
 bool estimate_holds(struct sched *s, const struct host *h, unsigned function);

@@ -1,5 +1,5 @@
-/* The list of hosts in order of arrival, and an array in order of their ids, by which one host or a page of them is found
- * without a walk. */
+/* The list of hosts in order of arrival, and an array in order of their ids, by which one host or a page of them is
+ * found without a walk. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

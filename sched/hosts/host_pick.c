@@ -1,5 +1,5 @@
-/* The choice among hosts within a dispatch: a heap by cost, so that a slot costs the same with any number of hosts. Hosts
- * only fill up in a dispatch, so a cost in the heap is never above the present one. */
+/* The choice among hosts within a dispatch: a heap by cost, so that a slot costs the same with any number of hosts.
+ * Hosts only fill up in a dispatch, so a cost in the heap is never above the present one. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* A host is reserved for a job that needs more slots than are free. Work that surely ends before these slots are free may
- * run there meanwhile. */
+/* A host is reserved for a job that needs more slots than are free. Work that surely ends before these slots are free
+ * may run there meanwhile. */
 #include <string.h>
 
 #include "net/clock.h"
@@ -9,8 +9,8 @@
 #define SHARE 4         /* an unknown run is expected to go on for 1/SHARE of its time so far */
 #define LOOK_US 50000.0 /* the least time between two looks */
 
-/* The earliest end of work there, in microseconds from now; 0: the job does not wait for slots. Not counted are work that
- * began there since, as it could follow one another for ever, and leases, which are given back. */
+/* The earliest end of work there, in microseconds from now; 0: the job does not wait for slots. Not counted are work
+ * that began there since, as it could follow one another for ever, and leases, which are given back. */
 static double first_end(const struct host *h, unsigned cpus) {
     const struct slot_use *r;
     double first = 0, most, least;

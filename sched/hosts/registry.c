@@ -58,7 +58,7 @@ void host_vacant(struct host *h) {
         discard(h);
 }
 
-/* --- what the registry tells ---------------------------------------------------------------------------------------- */
+/* --- what the registry tells -------------------------------------------------------------------------------------- */
 
 /* Jobs that fit nowhere are tried again only after a change that may help them, not for a flapping link. */
 static void refresh(struct host *h, bool fresh) {
@@ -99,8 +99,8 @@ static const char *alias_of(const struct host *h, const struct remote *remote) {
     return strcmp(h->name, remote_name(remote)) ? remote_name(remote) : "";
 }
 
-/* The source of log lines about a node: its address, or its name if somebody has dialled it or given it a key: these are
- * few, and the others must not silence them. */
+/* The source of log lines about a node: its address, or its name if somebody has dialled it or given it a key: these
+ * are few, and the others must not silence them. */
 static const char *counted_at(const struct host *h, const struct remote *remote) {
     uint64_t id;
     return h->dialled || sched_find_key(h->s, h->name, &id) == 0 ? NULL : remote_address(remote);
@@ -181,7 +181,7 @@ static void on_log(void *arg, const char *sentence) {
     sched_log(arg, "%s", sentence);
 }
 
-/* --- the registry --------------------------------------------------------------------------------------------------- */
+/* --- the registry ------------------------------------------------------------------------------------------------- */
 
 static int dial_all(struct sched *s) {
     char address[NODE_NAME_MAX + 1] = "";

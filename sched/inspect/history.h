@@ -1,5 +1,5 @@
-/* What has run and which groups there are, the newest first: a part of sched.h. Nothing is kept for it beside the rows of
- * jobs and groups, so of a job it knows the last attempt. */
+/* What has run and which groups there are, the newest first: a part of sched.h. Nothing is kept for it beside the rows
+ * of jobs and groups, so of a job it knows the last attempt. */
 #ifndef PPFS_HISTORY_H
 #define PPFS_HISTORY_H
 #include "sched/job/group.h"

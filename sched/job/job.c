@@ -1,5 +1,5 @@
-/* The states of a job as a table: its name, its shelf, and what may follow. Only sched_transition changes a state, and it
- * asks here. */
+/* The states of a job as a table: its name, its shelf, and what may follow. Only sched_transition changes a state, and
+ * it asks here. */
 #include "sched/job/job.h"
 
 #include <assert.h>

@@ -303,7 +303,8 @@ static int set_env(struct options *o, const char *v) {
     return rc;
 }
 
-/* BINDING: it determines what a job runs, where or how often (options_binding). OF_GROUP: only .options files have it. */
+/* BINDING: it determines what a job runs, where or how often (options_binding). OF_GROUP: only .options files have
+ * it. */
 enum option_kind { MILD, BINDING, OF_GROUP };
 
 static const struct {

@@ -61,8 +61,8 @@ uint64_t group_reached_by(struct sched *s, uint64_t group);                  /* 
 int group_depth(struct sched *s, uint64_t id);
 
 /* arrays.c */
-/* Whether that failed job (NULL: any other file or directory) may get that name in a group: in that of an array, only an
- * element may, which comes back. */
+/* Whether that failed job (NULL: any other file or directory) may get that name in a group: in that of an array, only
+ * an element may, which comes back. */
 bool array_may_take(const struct group *g, const struct job_row *r, const char *name);
 /* What after= finds in a group. 0: an array, which has *succeeded or has not ended; -EINVAL with why, or -errno */
 int array_of_group(struct sched *s, const struct group *g, const char *path, bool *succeeded, char *why, size_t size);

@@ -1,6 +1,6 @@
-/* Of names that were written again of late: the new jobs, for those who wait for the old ones, have just looked them up,
- * or opened them. A plain block of memory, zeros at first, that may outlive a daemon: the next one drops what a kill -9 has
- * kept from being committed, or told here. */
+/* Of names that were written again of late: the new jobs, for those who wait for the old ones, have just looked them
+ * up, or opened them. A plain block of memory, zeros at first, that may outlive a daemon: the next one drops what a
+ * kill -9 has kept from being committed, or told here. */
 #ifndef PPFS_SUCCESSORS_H
 #define PPFS_SUCCESSORS_H
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* Transitions of jobs, and their removal. sched_transition is the only function that writes a state. It checks the table,
- * updates the counts, sets the times and notes the change for those who wait. */
+/* Transitions of jobs, and their removal. sched_transition is the only function that writes a state. It checks the
+ * table, updates the counts, sets the times and notes the change for those who wait. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * however many slots he has: from there on each of his leases that tells something is not read any more, so that its
  * worker waits in its pipe, or its node is told to wait.
  *
- * A complete answer leaves memory with the disk, an incomplete one only after its rest has come. So one lease at a time,
- * the favourite, is still read until a call has ended, as long as the disk keeps up (user_is_behind) and commits
+ * A complete answer leaves memory with the disk, an incomplete one only after its rest has come. So one lease at a
+ * time, the favourite, is still read until a call has ended, as long as the disk keeps up (user_is_behind) and commits
  * succeed. A favourite that is silent between two answers gives way to the next: its call may run for long, or wait for
  * another lease. */
 #include "net/clock.h"

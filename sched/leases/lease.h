@@ -10,8 +10,9 @@
 struct call;
 struct stream;
 
-/* The lines of a stream's leases: OPEN may take a call now; TIGHT takes one more if many wait; SLOW leaves pending calls
- * to faster leases; FULL has enough, or takes none now. A change, or the timer, brings them back. In none: it ends. */
+/* The lines of a stream's leases: OPEN may take a call now; TIGHT takes one more if many wait; SLOW leaves pending
+ * calls to faster leases; FULL has enough, or takes none now. A change, or the timer, brings them back. In none: it
+ * ends. */
 enum lease_line { LEASE_NOWHERE, LEASE_OPEN, LEASE_TIGHT, LEASE_SLOW, LEASE_FULL, LEASE_LINES };
 /* lease.c has the table of transitions. */
 enum lease_state {

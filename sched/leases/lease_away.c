@@ -17,7 +17,8 @@ static void move_pieces(struct pieces *to, struct pieces *from) {
     *from = (struct pieces){0};
 }
 
-/* Leases that were away before and have their call again: the call goes with the stream, the pieces of its answer stay. */
+/* Leases that were away before and have their call again: the call goes with the stream, the pieces of its answer
+ * stay. */
 static void stay_away(struct stream *st) {
     struct lease *l;
     if (!st->s->leases->away)

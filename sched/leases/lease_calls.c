@@ -30,8 +30,8 @@ double lease_guess_us(const struct lease *l, unsigned function) {
 }
 
 /* The line of a lease as regards the call c; LEASE_OPEN: c is sent to it now. Calls that are sent ahead to a node last
- * for a round trip. spare: more calls wait than the stream has leases. Then calls of unknown length are sent ahead, too,
- * and a node gets up to two calls more, so that one runs while a large answer is on its way. */
+ * for a round trip. spare: more calls wait than the stream has leases. Then calls of unknown length are sent ahead,
+ * too, and a node gets up to two calls more, so that one runs while a large answer is on its way. */
 static enum lease_line judge(const struct lease *l, struct stream *st, const struct call *c, bool spare) {
     unsigned most = l->host->remote ? LEASE_AHEAD_FAR : LEASE_AHEAD;
     double known = known_us(l, c->function), us = known > 0 ? known : GUESS_US;
@@ -182,8 +182,8 @@ static bool is_last(enum answer_kind kind, size_t size) {
     return kind == ANSWER_VALUE || kind == ANSWER_ERROR || (kind == ANSWER_NEED && size == 0);
 }
 
-/* Workers answer in order; recalled calls leave gaps. A cancelled call has no reader, and after its last answer the next
- * call runs. */
+/* Workers answer in order; recalled calls leave gaps. A cancelled call has no reader, and after its last answer the
+ * next call runs. */
 static struct call *answered_call(struct lease *l, uint32_t number, bool last) {
     if (l->count == 0 || sent_at(l, 0)->number != number)
         return NULL;

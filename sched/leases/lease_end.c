@@ -59,7 +59,8 @@ static bool other_waits(const struct lease *l) {
     return false;
 }
 
-/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots on any host. */
+/* A walk over all leases: the more there are, the less often. A user at his quota waits for his own slots on any
+ * host. */
 void lease_reclaim(struct sched *s) {
     int64_t now = clock_us();
     if (LIST_EMPTY(&s->leases->all))

@@ -70,7 +70,8 @@ void lease_lost(struct lease *l, uint64_t number);   /* it will not answer that 
 void lease_take_back(struct lease *l, unsigned i);
 void lease_stop_unwanted(struct lease *l); /* kills it if the call that it runs was cancelled */
 
-/* lease_give.c: answers the ANSWER_NEED of a call, now or when the object has been read; with nothing if there is none. */
+/* lease_give.c: answers the ANSWER_NEED of a call, now or when the object has been read; with nothing if there is
+ * none. */
 void lease_give(struct lease *l, uint32_t number, const struct call *c, const uint8_t hash[32]);
 
 /* lease_away.c */
@@ -81,7 +82,8 @@ void lease_away_answer(struct lease *l, uint32_t number, enum answer_kind kind, 
 void lease_away_output(struct lease *l, enum output_kind which, const void *bytes, size_t size);
 
 /* lease_calls.c */
-/* Its worker has ended: the running call fails or is charged a death, the others go elsewhere. Its stream is in memory. */
+/* Its worker has ended: the running call fails or is charged a death, the others go elsewhere. Its stream is in
+ * memory. */
 void lease_calls_lost(struct lease *l, const struct work_outcome *o);
 
 int64_t lease_long_us(const struct lease *l);                    /* the run time from which on a call is long */

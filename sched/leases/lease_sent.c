@@ -60,7 +60,8 @@ static void drop_from(struct lease *l, uint32_t limit) {
     lease_reopen(l);
 }
 
-/* Takes back its calls from the i-th on that have not begun. A node says later which, and is sent nothing until then. */
+/* Takes back its calls from the i-th on that have not begun. A node says later which, and is sent nothing until
+ * then. */
 void lease_take_back(struct lease *l, unsigned i) {
     if (i >= l->count || l->recalling)
         return;
@@ -72,8 +73,8 @@ void lease_take_back(struct lease *l, unsigned i) {
         drop_from(l, limit);
 }
 
-/* Recalls cancelled calls that have not begun. The last of the others runs: if it is cancelled its worker is killed, once
- * the calls before it have answered. */
+/* Recalls cancelled calls that have not begun. The last of the others runs: if it is cancelled its worker is killed,
+ * once the calls before it have answered. */
 void lease_stop_unwanted(struct lease *l) {
     unsigned i = 0;
     if (!l->unwanted || l->recalling)

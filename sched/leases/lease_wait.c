@@ -1,7 +1,7 @@
 /* Whether pending calls had better wait for leases on faster hosts than go to a slow one. The capacity of the faster
  * leases is a sum over all leases of the stream. It is made once for hosts of about one speed, for all times, and again
- * when a quarter of the leases have changed, within a budget of two leases for each call and each answer: so a call costs
- * the same with any number of nodes. */
+ * when a quarter of the leases have changed, within a budget of two leases for each call and each answer: so a call
+ * costs the same with any number of nodes. */
 #include "net/clock.h"
 #include "sched/leases/lease_int.h"
 

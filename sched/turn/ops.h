@@ -12,7 +12,8 @@ struct user;
 /* As the state of a job changes. By kind; NULL: nothing is to be done. */
 enum job_ops_kind { OPS_JOB, OPS_CALL /* a call job */, OPS_STREAM, OPS_KINDS };
 struct job_ops {
-    /* To running, on that host (NULL for a stream). 0, -EBUSY: its last attempt is still being written down, or -errno. */
+    /* To running, on that host (NULL for a stream). 0, -EBUSY: its last attempt is still being written down, or
+     * -errno. */
     int (*start)(struct sched *s, struct job_row *r, struct host *h, unsigned also_save);
     void (*drop)(struct sched *s, uint64_t job);   /* nobody wants its end */
     void (*cancel)(struct sched *s, uint64_t job); /* it is killed, and its end is kept */

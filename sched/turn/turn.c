@@ -1,5 +1,5 @@
-/* What the rooms of the scheduler share: the sticky error of a turn, what changed in it, what is answered after its commit, and its
- * timers. */
+/* What the rooms of the scheduler share: the sticky error of a turn, what changed in it, what is answered after its
+ * commit, and its timers. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* The ring of events. A record is written as its transition is made and shown when that is committed: begin and committed
- * are at most end, and all three only grow; their remainders are places in the ring. */
+/* The ring of events. A record is written as its transition is made and shown when that is committed: begin and
+ * committed are at most end, and all three only grow; their remainders are places in the ring. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* What has happened lately, in the order in which it was committed: a part of sched.h. The newest events are in a ring of
- * memory; older ones go, however far its readers are. */
+/* What has happened lately, in the order in which it was committed: a part of sched.h. The newest events are in a ring
+ * of memory; older ones go, however far its readers are. */
 #ifndef PPFS_EVENTS_H
 #define PPFS_EVENTS_H
 #include "sched/job/job.h"

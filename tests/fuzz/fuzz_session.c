@@ -153,7 +153,7 @@ static void act(uint8_t what, uint8_t which) {
     }
 }
 
-/* --- as a node: agent.c hears a ppfs, and gives its work to toy_runner.c ------------------------------------------- */
+/* --- as a node: agent.c hears a ppfs, and gives its work to toy_runner.c ------------------------------------------ */
 static struct agent *agent;
 static void on_client_linked(void *arg, uint64_t client, bool up) {
 }

@@ -1,5 +1,5 @@
-/* A runner that does nothing by itself, for fuzz_session.c: it checks what an agent asks of it, and tells when it is told
- * to. */
+/* A runner that does nothing by itself, for fuzz_session.c: it checks what an agent asks of it, and tells when it is
+ * told to. */
 #ifndef PPFS_TOY_RUNNER_H
 #define PPFS_TOY_RUNNER_H
 #include "worker/node/agent.h"

@@ -1,5 +1,5 @@
-/* What the tests of nodes share: a registry and one or two nodes (hub, agent, a pool of real workers) in one process and
- * one loop, over real connections on loopback. $PPFS_WORKER, else ./ppfs-worker. */
+/* What the tests of nodes share: a registry and one or two nodes (hub, agent, a pool of real workers) in one process
+ * and one loop, over real connections on loopback. $PPFS_WORKER, else ./ppfs-worker. */
 #ifndef PPFS_NODERIG_H
 #define PPFS_NODERIG_H
 #include "tests/unit/netrig.h"

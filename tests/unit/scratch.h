@@ -1,4 +1,5 @@
-/* What the tests of pools share: a directory of their own that is $TMPDIR of all pools, and looking what is left in it. */
+/* What the tests of pools share: a directory of their own that is $TMPDIR of all pools, and looking what is left in
+ * it. */
 #ifndef PPFS_SCRATCH_H
 #define PPFS_SCRATCH_H
 #include <dirent.h>

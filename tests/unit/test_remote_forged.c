@@ -183,8 +183,8 @@ static void a_payload_waits_for_the_disk_of_its_node(void **state) {
     rogue_goes();
 }
 
-/* What a ppfs may not say; before it, work 1 is a script that runs, work 2 a lease, and 4 one of whose call 5 a piece has
- * come. */
+/* What a ppfs may not say; before it, work 1 is a script that runs, work 2 a lease, and 4 one of whose call 5 a piece
+ * has come. */
 static const struct nonsense nonsense_to_node[] = {
     {false, 0, 0, "", 0},
     {false, MESSAGE_START, 0, "", 0},

@@ -1,4 +1,5 @@
-/* What is counted of transitions, and that a look at it costs the same however many jobs there are. Needs $PPFS_WORKER. */
+/* What is counted of transitions, and that a look at it costs the same however many jobs there are. Needs
+ * $PPFS_WORKER. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

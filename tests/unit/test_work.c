@@ -70,8 +70,8 @@ static void work_round_trip(void **state) {
     free(bytes);
 }
 
-/* What one build says another understands, or refuses by its number. Where this fails, or the assertion, raise WORK_FORMAT
- * in work.c and write here what stands there now. */
+/* What one build says another understands, or refuses by its number. Where this fails, or the assertion, raise
+ * WORK_FORMAT in work.c and write here what stands there now. */
 _Static_assert(sizeof(void *) != 8 || (sizeof(struct work) == 104 && sizeof(struct work_outcome) == 560),
                "a field was added");
 

@@ -1,6 +1,6 @@
 /* The node's half: ppfs's come as clients, each with a session, and share one runner. What they start waits here until
- * the runner has a slot, first come, first served; what comes back is sent from each work in turn. A client that is lost
- * has its works killed. What is said is in messages.h. */
+ * the runner has a slot, first come, first served; what comes back is sent from each work in turn. A client that is
+ * lost has its works killed. What is said is in messages.h. */
 #ifndef PPFS_AGENT_H
 #define PPFS_AGENT_H
 #include "net/session/session.h"

@@ -1,9 +1,9 @@
 /* Calls of leases, and the functions and values that they name (here both are called functions: bytes with a hash).
  *
- * What comes is passed on to the runner as it comes, a large call piece by piece. What the runner does not take yet (its
- * worker has too much ahead, or is not there) is held, and what follows it; it is tried again when an answer comes, or
- * some milliseconds later. A FINISH waits its turn, a function goes before calls. ppfs sends PAYLOAD_AHEAD pieces of a
- * work, and more as KEPT tells it that those were passed on: so much of a call is here at most.
+ * What comes is passed on to the runner as it comes, a large call piece by piece. What the runner does not take yet
+ * (its worker has too much ahead, or is not there) is held, and what follows it; it is tried again when an answer
+ * comes, or some milliseconds later. A FINISH waits its turn, a function goes before calls. ppfs sends PAYLOAD_AHEAD
+ * pieces of a work, and more as KEPT tells it that those were passed on: so much of a call is here at most.
  *
  * A function is asked for once for each user, whoever of his tasks needs it: the first one asks, the others wait for
  * the same answer. When the one that has asked ends, another asks again. Functions are put together and kept, the most

@@ -1,9 +1,9 @@
-/* The pool: who does which work.
+/* The pool: which worker does which work.
  *
- * Work goes to workers of its user: what one user's work leaves in a process, or in a pipe, meets nobody else's. It is
- * sent the moment a worker is asked for: the bytes wait in the socket while the fork server forks. Calls go to workers
- * that have run calls before (their modules are loaded), work that forks the interpreter to ones that have not (it is
- * to find it as python3 would). See pool_internal.h for the states. */
+ * Work goes to workers of its user, so that nothing it leaves in a process or a pipe meets another user's. It is sent
+ * when a worker is asked for: the bytes wait in the socket while the fork server forks. Calls go to workers that have
+ * run calls before (their modules are loaded), work that forks the interpreter to fresh ones (as python3 would find
+ * it). See pool_internal.h for the states. */
 #include "worker/pool/pool.h"
 
 #include <errno.h>
@@ -19,9 +19,9 @@
 #include "worker/pool/pool_parts.h"
 #include "worker/runner/pyenv.h"
 
-enum { KEEP_MS = 300000 /* a fork server of another user's that has nothing to do */, RETRY_US = 100000 };
+enum { KEEP_MS = 300000 /* for an idle fork server of another user */, RETRY_US = 100000 };
 
-/* An idle slot of that fork server that suits, NULL when there is none. clean: it must not have run a call in process. */
+/* A suitable idle slot of that fork server, or NULL. clean: its worker has run no call in process. */
 static struct slot *slot_idle(struct forkserver *t, bool clean, bool prefer_tainted) {
     struct pool *p = t->pool;
     struct slot *found = NULL;
@@ -37,8 +37,7 @@ static struct slot *slot_idle(struct forkserver *t, bool clean, bool prefer_tain
     return found;
 }
 
-/* A slot with a worker of that fork server on its way. Idle ones suit nobody here: where they are too many, the oldest
- * leaves. */
+/* A slot with a new worker of that fork server. No idle worker suits: if there are too many the oldest leaves. */
 static int slot_new(struct forkserver *t, struct slot **out) {
     struct pool *p = t->pool;
     struct slot *idle;
@@ -61,7 +60,7 @@ static int slot_new(struct forkserver *t, struct slot **out) {
     return -EAGAIN;
 }
 
-/* The slot that is to do it, with a worker in it or on its way. */
+/* The slot for the work, with a worker in it or being made. */
 static int slot_for(struct forkserver *t, const struct order *o, struct slot **out) {
     bool clean = o->isolated && !o->program;
 
@@ -81,10 +80,10 @@ static int give(struct forkserver *t, const struct order *o) {
     do {
         err = slot_for(t, o, &s);
         if (!err) {
-            atomic_store(&s->page->took, 0); /* it may be that job's second attempt */
+            atomic_store(&s->page->took, 0); /* it may be a second attempt of that job */
             err = link_send(s->link, MESSAGE_START, message_id((uint32_t)o->job, 0), o->bytes, o->size);
         }
-        if (err == -EPIPE) /* that worker has just died: its slot goes, the next try finds another */
+        if (err == -EPIPE) /* the worker has just died: tries another slot */
             slot_close(s);
     } while (err == -EPIPE);
     if (err)
@@ -94,7 +93,7 @@ static int give(struct forkserver *t, const struct order *o) {
     return 0;
 }
 
-/* Gives what waits for that fork server, as far as it can be given. */
+/* Gives out waiting work of that fork server, as far as there are workers. */
 static void give_waiting(struct forkserver *t) {
     struct pool *p = t->pool;
     struct waiting *w;
@@ -102,14 +101,14 @@ static void give_waiting(struct forkserver *t) {
     while ((w = TAILQ_FIRST(&t->waiting)) && forkserver_usable(t)) {
         const struct order *o = &w->order;
         int err = give(t, o);
-        if (err == -EAGAIN) /* whoever gave it may have another place for it, or take workers from others */
+        if (err == -EAGAIN) /* the giver may have another host for it, or take workers from others */
             err = wait_refuse(
                 p, o->job,
                 &(struct work_outcome){.attempt = o->attempt, .end = WORK_LOST, .unbegun = true, .no_room = true});
         else if (err && err != -EBUSY && err != -ENOMEM)
             err = wait_refuse_start(p, o->job, o->attempt, err);
         if (err) {
-            /* the next SPAWNED or the next end of a job brings it here again; without memory it looks for itself */
+            /* the next SPAWNED or end of a job comes here again; after another error the timer does */
             if (err != -EBUSY)
                 event_add(t->retry, &(struct timeval){.tv_usec = RETRY_US});
             return;
@@ -133,7 +132,7 @@ static void on_soon(evutil_socket_t fd, short what, void *arg) {
         give_waiting(t);
 }
 
-/* Only root can be somebody else: nothing of the work is sent anywhere then. */
+/* Only root can become another user: the work is sent to no worker. */
 static int refuse_user(struct pool *p, const struct work *w) {
     struct work_outcome o = {.attempt = w->attempt, .end = WORK_REFUSED};
 

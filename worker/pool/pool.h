@@ -27,7 +27,7 @@ struct pool_config {
     unsigned keep_ms;        /* how long a fork server of another user's stays without work; 0: some minutes */
     bool suid_jobs;          /* set-user-ID bits count in jobs of other users, too */
     bool check_groups;       /* work comes from another machine: its users have the groups that they have here */
-    bool give_back;          /* work for which no fork server starts is LOST, not REFUSED: there are other runners */
+    bool give_back;          /* work without a fork server is LOST, not REFUSED: there are other runners */
 };
 
 /* Starts the fork server too, and does not wait for it. 0 or -errno: no worker_path there, a python that pyenv_resolve
@@ -36,8 +36,8 @@ int pool_create(struct pool **out, struct event_base *base, const struct pool_co
                 void *arg);
 void pool_destroy(struct pool *p); /* kills everything below it, waits for it; accepts NULL */
 
-/* It as a runner, valid as long as the pool is. Work for which no fork server starts is REFUSED (between two tries it
- * waits); a recall is answered at once, without asking the worker. */
+/* The pool as a runner, valid as long as the pool. Work without a fork server is REFUSED (it waits between two tries);
+ * a recall is answered at once, without asking the worker. */
 void pool_runner(struct pool *p, struct runner *out);
 
 /* The job in whose process tree pid runs, 0 if in none. Reads /proc, a few us a generation. */

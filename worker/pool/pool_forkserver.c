@@ -5,10 +5,10 @@
  * own. End of file on that socket means that it is dead or dying; it is then killed and waited for, its workers die
  * with it, and what they leave behind comes to us as the nearest subreaper and is swept up.
  *
- * After a fork server that died before HELLO the next start waits, longer each time; work that comes meanwhile waits for
- * it (pool_wait.c), and is refused with the reason when that start fails too. So a broken Python fails jobs slowly, not
- * a whole queue at once. A fork server that dies later is started again at once, unless that happens many times in a row;
- * one of another user's when there is work for it. */
+ * After a fork server that died before HELLO the next start waits, longer each time; work that comes meanwhile waits
+ * for it (pool_wait.c), and is refused with the reason when that start fails too. So a broken Python fails jobs slowly,
+ * not a whole queue at once. A fork server that dies later is started again at once, unless that happens many times in
+ * a row; one of another user's when there is work for it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -39,12 +39,11 @@ enum {
     KILL_S = 20,  /* for a kill to be carried out; the fork server itself gives up waiting after 10 */
     SPAWN_S = 60, /* for the next of the workers that it was asked for */
     END_S = 20,   /* for leaving; it gives up waiting for its workers earlier */
-    FDS = 5,      /* its start: a socket, /dev/null, its directory, one to read with */
-    WORDS = 5,    /* environment of another user's */
+    FDS = 5,      /* for its start: a socket, /dev/null, its directory, one to read */
+    WORDS = 5,    /* of another user's environment */
 };
 
-/* For another user's: what its workers pass on to jobs, and no more. HOME is nobody's, so that no code of his is found
- * there. */
+/* For another user: only variables that workers pass on to jobs. HOME is nobody's, so that no code is found there. */
 static void bare_environment(char *env[WORDS]) {
     static const char *const kept[] = {"LANG=", "PPFS="};
     size_t count = 0;
@@ -68,7 +67,7 @@ static void forkserver_exec(char *const argv[], char *const env[], int control, 
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (dup2(null, 0) < 0)
         _exit(127);
-    if (dup2(2, 1) < 0) /* its stdout is nobody's result: stray prints go to the log, if there is one */
+    if (dup2(2, 1) < 0) /* stray prints go to the log, if there is one */
         if (dup2(null, 1) < 0 || dup2(null, 2) < 0)
             _exit(127);
     if (control == CONTROL_FD ? fcntl(control, F_SETFD, 0) : dup2(control, CONTROL_FD) < 0)
@@ -131,11 +130,11 @@ static void forget_control(struct forkserver *t) {
     if (t->control >= 0)
         close(t->control);
     t->control = -1;
-    t->kill_count = 0; /* they die with it */
+    t->kill_count = 0; /* its workers die with it */
     t->asked = 0;
 }
 
-/* " of user 1000", "" for our own. */
+/* " of user 1000", or "" for our own. */
 static const char *whose(const struct forkserver *t, char words[32]) {
     words[0] = 0;
     if (t != t->pool->own)
@@ -191,7 +190,7 @@ static void forkserver_gone(struct forkserver *t) {
         wait_soon(p);
 }
 
-/* When the oldest kill was that has not come to its end; 0: none. */
+/* The time of the oldest unfinished kill; 0: none. */
 static int64_t oldest_kill(const struct forkserver *t) {
     const struct pool *p = t->pool;
     int64_t oldest = 0;
@@ -208,8 +207,8 @@ static bool longer_than(int64_t since_us, int seconds) {
     return since_us && clock_us() - since_us >= seconds * INT64_C(1000000);
 }
 
-/* A fork server that does not come up, or does not do what it is told, is stuck (a job of our user can stop it): it goes.
- * How many orders it is behind says nothing, only for how long. */
+/* A fork server that does not come up, or does not carry out orders, is killed: a job of our user can have stopped it.
+ * The number of open orders says nothing, only their age. */
 static void on_watch(evutil_socket_t fd, short what, void *arg) {
     struct forkserver *t = arg;
     int64_t kill_us = oldest_kill(t);
@@ -316,8 +315,8 @@ int forkserver_start(struct forkserver *t) {
     return 0;
 }
 
-/* A name in $TMPDIR or /tmp that is ours from now on: as long as we live we lock it, and the fork server of another pool
- * removes what nobody locks. That may be quicker than we are here. */
+/* Makes a directory in $TMPDIR or /tmp, locked while we live: fork servers of other pools remove unlocked ones, perhaps
+ * before we have locked this one. */
 static int choose_root(struct forkserver *t) {
     struct stat st;
 
@@ -368,7 +367,7 @@ void forkserver_free(struct forkserver *t) {
     event_drop(t->retry);
     event_drop(t->watch);
     if (t->root)
-        rmdir(t->root); /* if it had no time to */
+        rmdir(t->root); /* if the fork server had no time to */
     if (t->root_fd >= 0)
         close(t->root_fd);
     free(t->kills);
@@ -399,7 +398,7 @@ bool forkserver_usable(struct forkserver *t) {
 
 void forkserver_end(struct forkserver *t) {
     t->ending_us = clock_us();
-    shutdown(t->control, SHUT_WR); /* at which it kills everything and leaves; that it has is told by its end of file */
+    shutdown(t->control, SHUT_WR); /* at which it kills everything and ends; end of file tells so */
     forkserver_watch(t);
 }
 

@@ -24,35 +24,35 @@ struct slot {
     uint64_t serial;               /* its lowest SERIAL_BITS are the slot's index */
     pid_t guard;                   /* 0 until SPAWNED has come */
     struct link *link;
-    uint64_t given; /* link_given, with the end of the last FUNCTION or ACK */
+    uint64_t given; /* link_given at the end of the last FUNCTION or ACK */
     struct lease_page *page;
     LIST_ENTRY(slot) next_corked; /* where corked */
     bool corked;
     struct event *out[2]; /* OUTPUT_STDOUT, OUTPUT_STDERR */
     int out_fd[2];
-    bool held, tainted;         /* tainted: ran a call in process; what must start clean goes elsewhere */
-    int64_t user_us, system_us; /* of the jobs that it has ended */
-    int64_t idle_us;            /* since when it is IDLE */
+    bool held, tainted;         /* tainted: it has run a call in process */
+    int64_t user_us, system_us; /* of its ended jobs */
+    int64_t idle_us;            /* the time when it became IDLE */
     uint64_t job;               /* valid while BUSY, as all below */
     LIST_ENTRY(slot) same_place;
     uint32_t attempt;
     bool in_process; /* the job runs in the worker itself */
-    bool killed;     /* by runner_kill: its frames no longer count */
+    bool killed;     /* by runner_kill: its frames count no more */
     int64_t killed_us, started_us;
-    bool lease, finished, asked;   /* it is one; FINISH was sent; it waits for a function. What follows is a lease's */
-    uint32_t sent, answered, half; /* the highest numbers of its calls; of one whose end is not sent yet, 0: none */
-    enum output_kind fresh; /* output that was read, but is not yet told: answers that were sent before it come first */
-    size_t fresh_size;      /* in pool.buffer; 0: none */
+    bool lease, finished, asked;   /* a lease; FINISH was sent; it waits for a function. The next are of a lease */
+    uint32_t sent, answered, half; /* the highest numbers of its calls; of a call sent in part, 0: none */
+    enum output_kind fresh;        /* output that was read and is told after earlier answers */
+    size_t fresh_size;             /* in pool.buffer; 0: none */
 };
 
-struct order { /* work as a worker is told it, and what its slot needs to know */
+struct order { /* encoded work, with fields for its slot */
     uint64_t job;
     uint32_t attempt, size;
     void *bytes; /* of work_encode */
     bool lease, isolated, program;
 };
 
-struct waiting { /* work that waits for a fork server, or until it has made the workers that it was asked for */
+struct waiting { /* work that waits for a fork server or its workers */
     TAILQ_ENTRY(waiting) next;
     LIST_ENTRY(waiting) same_place;
     struct forkserver *forkserver;
@@ -61,27 +61,27 @@ struct waiting { /* work that waits for a fork server, or until it has made the 
 };
 TAILQ_HEAD(waiting_list, waiting);
 
-/* A fork server process, perhaps a dead one that starts again. Its workers run the work of one user and of nobody else; of
- * each user there is one at most that is not ending. */
+/* A fork server process, or a dead one that starts again. Its workers run work of one user; each user has at most one
+ * that is not ending. */
 struct forkserver {
     TAILQ_ENTRY(forkserver) next;
     struct pool *pool;
     uid_t uid;
-    int64_t used_us;             /* when it last was given work, or work of it ended */
+    int64_t used_us;             /* the last start or end of its work */
     struct waiting_list waiting; /* the oldest first */
-    pid_t pid, last;             /* pid: 0: none runs; last: that ran */
-    char *root;                  /* directory for what jobs need for a while; the fork server empties and removes it */
+    pid_t pid, last;             /* the process, 0: none; the last one */
+    char *root;                  /* temporary directory of jobs; the fork server empties and removes it */
     int root_fd;                 /* by which it is locked */
     int control;                 /* -1: none */
-    struct event *control_event, *retry, *watch, *writable; /* watch: whether it still does what it is told */
-    uint64_t *kills;                                        /* serials of KILL orders that it did not take yet */
+    struct event *control_event, *retry, *watch, *writable; /* watch: whether it carries out orders */
+    uint64_t *kills;                                        /* serials of KILL orders that are not sent yet */
     size_t kill_count, kill_cap;
-    unsigned asked;                  /* workers that it was asked for and has not told about */
-    int64_t heard_us;                /* when it last did what it was told, or had nothing to do */
-    char stuck[128];                 /* why it was killed: it ... */
+    unsigned asked;                  /* workers asked for and not yet SPAWNED */
+    int64_t heard_us;                /* when it last carried out an order, or had none */
+    char stuck[128];                 /* why it was killed: "it ..." */
     bool up;                         /* HELLO has come */
-    unsigned failures;               /* starts in a row that did not come to HELLO, or did not last a second */
-    int64_t started_us, ending_us;   /* ending: when it was told to leave; 0: it was not */
+    unsigned failures;               /* starts in a row without HELLO, or of less than a second */
+    int64_t started_us, ending_us;   /* ending: when it was told to end; 0: it was not */
     char trouble[CONTROL_TEXT + 64]; /* why the last one failed */
 };
 
@@ -91,7 +91,7 @@ struct pool {
     void *arg;
     char *worker_path, *program;
     unsigned size;       /* how many may work at once */
-    int64_t short_us;    /* when it was last said that descriptors are short; 0: never */
+    int64_t short_us;    /* the last report of a shortage; 0: never */
     unsigned pipe_share; /* bytes that all pipes may hold, 0: any */
     bool give_back, suid_jobs, check_groups;
     struct slot **slots; /* slot_count of them; each one malloc'd, so that callbacks may point to it */
@@ -101,16 +101,16 @@ struct pool {
     LIST_HEAD(, waiting) waits[JOB_PLACES];
     uint64_t next_serial;
     unsigned waiting_count;                  /* of all fork servers */
-    STAILQ_HEAD(refusals, refusal) refusals; /* whose end is to be told */
-    struct event *soon;                      /* tells what is refused, and gives what waits */
-    bool wants_room;                         /* before that: idle workers and fork servers are to go */
+    STAILQ_HEAD(refusals, refusal) refusals; /* ends to be told */
+    struct event *soon;                      /* tells refusals, and gives out waiting work */
+    bool wants_room;                         /* before that idle workers and fork servers are to end */
     LIST_HEAD(, slot) corked;                /* slots whose frames wait for pool_flush */
     struct event *flush;
     uint8_t *buffer; /* for reading pipes */
     TAILQ_HEAD(forkserver_list, forkserver) forkservers;
     struct forkserver *own;     /* of the user that we run as: always there, the first of them */
-    int64_t keep_us;            /* that of another user goes when it had nothing to do for so long */
-    struct event *idle, *sweep; /* idle: looks for those */
+    int64_t keep_us;            /* an idle one of another user ends after so long */
+    struct event *idle, *sweep; /* idle: ends those */
     char version[32];
     pid_t *others; /* children of this process that are not the pool's, at pool_create */
     size_t other_count;

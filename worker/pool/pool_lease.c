@@ -8,7 +8,7 @@
 
 #include "worker/pool/pool_parts.h"
 
-/* Bytes that a worker has not read yet: it gets no more calls, even if it has answered those. */
+/* Unread bytes of a worker, beyond which it gets no more calls. */
 enum { UNREAD_MAX = 16 * 1024 * 1024 };
 
 int ahead_open(struct slot *s, int *fd) {
@@ -34,7 +34,7 @@ void ahead_close(struct slot *s) {
 void ahead_begin(struct slot *s) {
     s->sent = s->answered = s->half = 0;
     s->finished = s->asked = false;
-    atomic_store(&s->page->seen, 0); /* its worker is idle, or does not run yet */
+    atomic_store(&s->page->seen, 0); /* its worker is idle or being made */
 }
 
 void pool_flush(void *self) {
@@ -53,7 +53,7 @@ static void on_flush(evutil_socket_t fd, short what, void *arg) {
     pool_flush(arg);
 }
 
-/* Its frames gather from here to pool_flush. */
+/* Gathers its frames until pool_flush. */
 static void cork(struct slot *s) {
     struct pool *p = s->pool;
 
@@ -66,7 +66,7 @@ static void cork(struct slot *s) {
     LIST_INSERT_HEAD(&p->corked, s, next_corked);
 }
 
-/* The slot of a lease that still takes calls. */
+/* The slot of a lease that takes calls, or NULL. */
 static struct slot *lease_slot(struct pool *p, uint64_t lease) {
     struct slot *s = pool_slot(p, lease);
     return s && s->lease && !s->killed && !s->finished ? s : NULL;
@@ -92,7 +92,8 @@ static int send_whole(struct slot *s, enum message_kind kind, uint32_t low, cons
     if (err == -EPIPE)
         return -ENOENT; /* its worker has died: done() follows */
     if (err && begun)
-        forkserver_kill(s->forkserver, s->serial); /* pieces without an end: that worker would take the next for it */
+        forkserver_kill(s->forkserver,
+                        s->serial); /* the worker would take the next frame for the end of these pieces */
     return err;
 }
 
@@ -146,7 +147,7 @@ int pool_function(void *self, uint64_t lease, const uint8_t hash[FUNCTION_HASH],
         return -ENOENT;
     int err = send_whole(s, MESSAGE_FUNCTION, 0, hash, hash ? FUNCTION_HASH : 0, bytes, size, shared);
     if (err == -ENOMEM && !hash)
-        return err; /* what came before it stands, and this may be sent again */
+        return err; /* the pieces before it stand; it may be sent again */
     s->asked = false;
     s->given = link_given(s->link);
     return err;
@@ -170,17 +171,18 @@ uint32_t pool_recall(void *self, uint64_t lease, uint32_t number) {
 
     if (!s || !s->lease)
         return number;
-    seen = atomic_load(&s->page->seen); /* at that and below, places may hold a later number's state */
+    seen = atomic_load(&s->page->seen); /* at and below it, places may have the state of later numbers */
     for (first = s->sent + 1; first > number && first - 1 > seen; first--) {
         uint8_t sent = LEASE_CALL_SENT;
         _Atomic uint8_t *call = &s->page->calls[(first - 1) % LEASE_WINDOW];
         if (!atomic_compare_exchange_strong(call, &sent, LEASE_CALL_TAKEN) && sent != LEASE_CALL_TAKEN)
-            break; /* it has begun; TAKEN means that it was taken back before */
+            break; /* it has begun; TAKEN: taken back before */
     }
     return first > number ? first : number;
 }
 
-/* It can have read what it waited for last. Who asks before that reads nothing, and would fill our memory. */
+/* Whether it can have read its last function or ACK. A worker that asks earlier reads nothing, and would fill our
+ * memory. */
 static bool may_ask(const struct slot *s) {
     return !s->asked && link_given(s->link) - link_pending(s->link) >= s->given;
 }

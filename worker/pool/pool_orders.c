@@ -1,5 +1,5 @@
-/* Orders to the fork server. Its socket holds some 160 of them: it is asked for a few workers at a time, and what it does
- * not take of the rest waits here. That it is behind is no fault; for how long is looked at in pool_forkserver.c. */
+/* Orders to the fork server. Its socket holds some 160: it is asked for a few workers at a time, and kills that do not
+ * fit wait here. Being behind is no fault; pool_forkserver.c looks for how long. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ void forkserver_watch(struct forkserver *t) {
         event_add(t->watch, &then);
 }
 
-/* It has begun to be behind, or to have something to do: its time counts from now. */
+/* Its first open order: its time counts from now. */
 static void count_from_now(struct forkserver *t) {
     if (!t->asked && !t->kill_count)
         t->heard_us = clock_us();
@@ -62,7 +62,7 @@ int forkserver_spawn(struct forkserver *t, uint64_t serial, const int fds[SPAWN_
         return -EBUSY;
     }
     if (err == -EPIPE || err == -ECONNRESET)
-        err = 0; /* it has just died: what is asked of it ends as all that it had does */
+        err = 0; /* it has just died: this ends like its other work */
     if (err)
         return err;
     count_from_now(t);
@@ -73,7 +73,7 @@ int forkserver_spawn(struct forkserver *t, uint64_t serial, const int fds[SPAWN_
 static int kill_order(struct forkserver *t, uint64_t serial) {
     struct control c = {.kind = CONTROL_KILL, .serial = serial};
 
-    return send_order(t, &c, NULL) == -EAGAIN ? -EAGAIN : 0; /* it has died: so has whom it was to kill */
+    return send_order(t, &c, NULL) == -EAGAIN ? -EAGAIN : 0; /* it has died, and its workers with it */
 }
 
 void forkserver_writable(evutil_socket_t fd, short what, void *arg) {
@@ -101,7 +101,7 @@ void forkserver_kill(struct forkserver *t, uint64_t serial) {
     if (t->kill_count == t->kill_cap) {
         size_t cap = t->kill_cap ? 2 * t->kill_cap : 64;
         uint64_t *bigger = realloc(t->kills, cap * sizeof(*bigger));
-        if (!bigger) { /* a worker that must die and cannot be told so: all of them do */
+        if (!bigger) { /* a kill that cannot be ordered: the fork server is killed with all workers */
             snprintf(t->stuck, sizeof(t->stuck), "could not be told what to kill: no memory");
             kill(t->pid, SIGKILL);
             return;

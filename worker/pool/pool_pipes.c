@@ -12,7 +12,7 @@ enum { READ_TURN = 256 * 1024, DRAIN_MAX = 4 * 1024 * 1024 };
 enum {
     PIPE_MIN = 8 * 1024,
     PIPE_MAX = 1024 * 1024,
-    PIPE_PARTS = 4 /* ours together have one of so many of the user's quota */
+    PIPE_PARTS = 4 /* all pipes together have 1/PIPE_PARTS of the user's quota */
 };
 
 /* Reads once from a worker's pipe. What it got, 0 at its end, -1 when it is empty. */
@@ -26,7 +26,7 @@ static ssize_t slot_read(struct slot *s, enum output_kind stream) {
     return n;
 }
 
-/* Tells what is fresh. */
+/* Tells fresh output. */
 static void tell_fresh(struct slot *s) {
     size_t size = s->fresh_size;
 
@@ -41,7 +41,7 @@ static void on_stream(struct slot *s, enum output_kind stream) {
     ssize_t n = slot_read(s, stream);
     int err = errno;
     if (s->lease && s->fresh_size && !s->killed)
-        link_drain(s->link); /* answers of calls before the one that printed this; on_frame tells it where it belongs */
+        link_drain(s->link); /* answers of earlier calls; on_frame tells the output in its place */
     tell_fresh(s);
     errno = err;
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
@@ -57,7 +57,7 @@ static void on_stderr(evutil_socket_t fd, short what, void *arg) {
     on_stream(arg, OUTPUT_STDERR);
 }
 
-/* All that the job's dead processes have left in the pipes; bounded, as a pipe is. */
+/* Tells all output that is left in the pipes; bounded, as a pipe is. */
 void pool_drain(struct slot *s) {
     tell_fresh(s);
     for (int stream = OUTPUT_STDOUT; stream <= OUTPUT_STDERR; stream++)
@@ -67,7 +67,7 @@ void pool_drain(struct slot *s) {
         }
 }
 
-/* The kernel counts the pipes of a user, and gives all others of his hardly any room when ours have taken it. */
+/* The kernel counts all pipes of a user: if ours took the quota, his others would get hardly any room. */
 static unsigned pipe_share(void) {
     unsigned long pages = 0;
     FILE *f = fopen("/proc/sys/fs/pipe-user-pages-soft", "re");
@@ -90,7 +90,7 @@ static int pipe_size(const struct pool *p) {
 
 int pipe_listen(struct slot *s, enum output_kind stream, int fd) {
     s->out_fd[stream] = fd;
-    fcntl(fd, F_SETPIPE_SZ, pipe_size(s->pool)); /* more than a user may have is refused: then what it has */
+    fcntl(fd, F_SETPIPE_SZ, pipe_size(s->pool)); /* refused beyond the user's quota: the size stays then */
     if (fcntl(fd, F_SETFL, O_NONBLOCK))
         return -errno;
     s->out[stream] =

@@ -1,4 +1,4 @@
-/* A slot: one worker, its link, and the work that it has. Opening it, what comes over the link, how its work ends. */
+/* A slot: one worker, its link and its work: opening it, frames of the link, ends of work. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,7 +18,7 @@
 
 enum { SERIAL_BITS = 20, SLOTS_MAX = 1 << SERIAL_BITS };
 enum { TELL_SHORT_US = 600 * 1000000 };
-enum { SLOT_FDS = 8 /* of a worker that is being made: its link, two pipes, their other ends, its page */ };
+enum { SLOT_FDS = 8 /* of a new worker: its link, two pipes, their other ends, its page */ };
 
 static const struct state slot_table[] = {
     [SLOT_EMPTY] = {"empty", 1u << SLOT_IDLE},
@@ -33,7 +33,7 @@ static void become(struct slot *s, enum slot_state to) {
 }
 
 /* --- slots ------------------------------------------------------------------------------------------------------- */
-/* It has no job any more; IDLE if it had one. */
+/* Takes its job from it; a BUSY slot becomes IDLE. */
 static void slot_rest(struct slot *s) {
     if (s->state != SLOT_BUSY)
         return;
@@ -121,7 +121,7 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
     s->user_us += o->user_us;
     s->system_us += o->system_us;
     if (s->lease && !s->in_process) {
-        /* Its calls had the link: it goes before anybody else's work is sent there. */
+        /* Its calls could reach the link: the worker ends before other work is sent there. */
         forkserver_kill(s->forkserver, s->serial);
         last = true;
     }
@@ -139,7 +139,7 @@ static void slot_finish(struct slot *s, struct work_outcome *o, bool last) {
     p->ev.done(p->arg, job, o);
 }
 
-/* Where processes are short the work waits, as it does for any other want. */
+/* Work waits where processes are short, as for any other shortage. */
 static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
     o->unbegun = o->no_room = err == EAGAIN || err == ENOMEM;
     o->end = o->unbegun ? WORK_LOST : WORK_REFUSED;
@@ -153,13 +153,13 @@ static void end_unbegun(struct pool *p, struct work_outcome *o, int err) {
                             : "no more processes can be made (see ulimit -u, and the pids limit of its cgroup)");
 }
 
-/* The work in this slot, or a call of it that has no answer yet. */
+/* Whether the work, or an unanswered call of it, has begun. */
 static bool has_begun(const struct slot *s) {
     return atomic_load(&s->page->took) == s->job && (!s->lease || atomic_load(&s->page->seen) > s->answered);
 }
 
-/* A worker that died between two calls took none along: those that it was sent run elsewhere. One that answered none
- * may never get that far. */
+/* A worker that died between two calls lost none: the others run elsewhere. One without an answer may never get that
+ * far. */
 static bool died_between_calls(const struct slot *s) {
     return s->lease && s->in_process && s->answered && atomic_load(&s->page->seen) <= s->answered;
 }
@@ -198,7 +198,7 @@ static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o)
     slot_finish(s, o, true);
 }
 
-/* --- what comes over a link -------------------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------------------------------ */
 static void on_frame(void *arg, const struct frame *f) {
     struct slot *s = arg;
     struct pool *p = s->pool;
@@ -206,7 +206,7 @@ static void on_frame(void *arg, const struct frame *f) {
     uint32_t low = (uint32_t)f->id;
 
     if (s->killed)
-        return; /* its end has been decided; EXITED follows */
+        return; /* its end is decided; EXITED follows */
     if (s->state != SLOT_BUSY || message_ref(f->id) != (uint32_t)s->job)
         goto broken;
     switch (f->kind) {
@@ -225,7 +225,7 @@ static void on_frame(void *arg, const struct frame *f) {
         if (s->lease && ahead_told(s, f))
             return;
     }
-broken: /* a call can reach the link of its worker, so this may be its doing: the end of that worker, no more */
+broken: /* a call can reach the link of its worker, so this may be its doing: the worker ends, no more */
     forkserver_kill(s->forkserver, s->serial);
     if (s->state == SLOT_IDLE)
         slot_close(s);
@@ -237,7 +237,7 @@ static void on_link_closed(void *arg, int err) {
     if (s->state == SLOT_IDLE)
         slot_close(s);
     else if (err && err != ECONNRESET &&
-             err != EPIPE) /* nonsense; at an end of file EXITED follows, or the job goes on without its link */
+             err != EPIPE) /* nonsense; after end of file EXITED follows, or the job goes on without a link */
         forkserver_kill(s->forkserver, s->serial);
 }
 
@@ -269,7 +269,7 @@ void pool_on_exited(struct forkserver *t, const struct control *c) {
     struct slot *s = slot_by_serial(t, c->serial);
 
     if (s && s->state == SLOT_BUSY && !s->killed)
-        link_drain(s->link); /* perhaps its last words were an outcome */
+        link_drain(s->link); /* its last frame may be an outcome */
     s = slot_by_serial(t, c->serial);
     if (!s)
         return;
@@ -287,7 +287,7 @@ void pool_on_exited(struct forkserver *t, const struct control *c) {
 
 void pool_on_forkserver_gone(struct forkserver *t, bool refused) {
     struct pool *p = t->pool;
-    uint64_t before = p->next_serial << SERIAL_BITS; /* done() may ask for new workers, of the next process */
+    uint64_t before = p->next_serial << SERIAL_BITS; /* done() may ask for workers of the next process */
     struct work_outcome none = {.end = p->give_back ? WORK_LOST : WORK_REFUSED, .unbegun = p->give_back};
     struct waiting *waiting = refused ? wait_take_all(t) : NULL;
 

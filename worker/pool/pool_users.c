@@ -1,9 +1,8 @@
-/* Which fork servers the pool has: one of our own user from the beginning, and one of each other user who has work, for
- * what a worker keeps of one user's work (memory, addresses, pipes) is not for the next. Those of others go when they
- * had nothing to do for a while, or when there are more than a few of them, the one that was used least recently first.
- * So there are at most as many as there are workers, and those few.
+/* The fork servers of the pool: one of our own user, and one of each other user who has work, because a worker keeps
+ * traces of its user's work (memory, addresses, pipes). Idle ones of other users end after a while, or when there are
+ * more than a few, the least recently used first. So there are at most as many as workers, and those few.
  *
- * What a dead fork server leaves behind comes to us, its subreaper: every child of this process but fork servers and those
+ * Orphans of a dead fork server come to us, their subreaper: all children of this process but fork servers and those
  * that it had before pool_create. */
 #include <errno.h>
 #include <stdio.h>
@@ -20,8 +19,8 @@
 #include "worker/runner/reap.h"
 
 enum {
-    IDLE_MAX = 8,           /* fork servers of other users that have nothing to do */
-    LOOK_MAX_US = 10000000, /* how often they are looked at */
+    IDLE_MAX = 8,           /* idle fork servers of other users */
+    LOOK_MAX_US = 10000000, /* between two looks at them */
     CLOSE_MS = 3000,
     SWEEP_MS = 5000,
     SWEEP_EVERY_US = 2000,
@@ -54,12 +53,12 @@ static bool note_other(void *arg, pid_t pid) {
     return true;
 }
 
-/* Waits for a stranger that the round before has killed; other children are left to whoever made them. */
+/* Waits for a stranger killed in the last round; other children are left alone. */
 static bool bury_or_know(void *arg, pid_t pid) {
     return is_ours(arg, pid) || waitpid(pid, NULL, WNOHANG) == pid;
 }
 
-/* One round; again soon, until a few in a row found nobody: what a dying process leaves may come a moment later. */
+/* One round; more follow until a few in a row found none, as orphans of dying processes come later. */
 static void on_sweep(evutil_socket_t fd, short what, void *arg) {
     struct pool *p = arg;
     struct timeval soon = {.tv_usec = SWEEP_EVERY_US};
@@ -99,7 +98,7 @@ static bool is_idle(const struct forkserver *t) {
     return t != t->pool->own && !t->ending_us && !users_busy(t);
 }
 
-/* Its idle workers leave, and it after them. */
+/* Ends its idle workers, and then it. */
 static void end(struct forkserver *t) {
     struct pool *p = t->pool;
 
@@ -125,7 +124,7 @@ static void keep_few(struct pool *p, unsigned most) {
     }
 }
 
-/* Now and then, while there are any. One without a process stays for the pause after a start that failed. */
+/* Looks now and then while there are any. One without a process stays for the pause after a failed start. */
 static void watch_idle(struct pool *p) {
     int64_t us = p->keep_us / 4 < LOOK_MAX_US ? p->keep_us / 4 : LOOK_MAX_US;
     struct timeval then = {.tv_sec = us / 1000000, .tv_usec = us % 1000000};

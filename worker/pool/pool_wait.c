@@ -1,6 +1,5 @@
-/* What waits: work that the pool has accepted and that no worker has. It waits for a fork server to start, or to make the
- * workers that it was asked for, or its end has been decided and is told from the loop, so that done() never comes from
- * inside a call of the runner. */
+/* Accepted work that no worker has. It waits for a fork server to start or to make workers, or its end is decided and
+ * told from the loop, so that done() never comes from inside a call of the runner. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +8,7 @@
 
 #include "worker/pool/pool_parts.h"
 
-struct refusal { /* work that was accepted but cannot be given to anyone: its done() comes from the loop */
+struct refusal { /* accepted work that no worker can do: its done() comes from the loop */
     STAILQ_ENTRY(refusal) next;
     uint64_t job;
     struct work_outcome outcome;
@@ -105,7 +104,7 @@ bool wait_end(struct pool *p, uint64_t job, struct work_outcome *o) {
     if (!w)
         return false;
     o->attempt = w->order.attempt;
-    if (wait_refuse(p, job, o) == 0) /* without memory it goes on waiting */
+    if (wait_refuse(p, job, o) == 0) /* without memory it waits on */
         wait_remove(w);
     return true;
 }

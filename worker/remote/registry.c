@@ -4,7 +4,8 @@
  * when the link of that member goes it is dialled again. One that discovery found is forgotten with its member: it is
  * found again.
  *
- * A member is a node: its remote, and the scheduler's handle of it. It is up() once it has said ABOUT and has a name. */
+ * A member is a node: its remote, and the scheduler's handle of it. It is up() once it has said ABOUT and has a
+ * name. */
 #include "net/event.h"
 #include "worker/remote/registry_internal.h"
 
@@ -47,7 +48,7 @@ static void target_free(struct target *t) {
     free(t);
 }
 
-/* What discovery found and cannot be reached is forgotten, unless its node is here and has only lost its link. */
+/* Forgets an unreachable address of discovery, unless its node is here and has only lost its link. */
 static void target_failed(void *arg, const char *why) {
     struct target *t = arg;
     struct registry *f = t->registry;
@@ -196,8 +197,7 @@ static void on_lost(void *arg, struct remote *remote, const char *why) {
     TAILQ_FOREACH(m, &f->waiting, queued) {
         count++;
     }
-    while (count-- &&
-           (m = TAILQ_FIRST(&f->waiting))) /* it may have waited for that name; if for another it goes last */
+    while (count-- && (m = TAILQ_FIRST(&f->waiting))) /* it may have waited for that name; else it queues again */
         registry_member_up(m);
 }
 
@@ -211,7 +211,7 @@ static struct member *member_of(const struct registry *f, const struct session *
     return m;
 }
 
-/* Somebody dialled an address, and who answers there is here by another way: that says where. */
+/* A user has dialled an address whose node is here by another: tells under which name. */
 static void tell_other_way(struct registry *f, const struct target *t, const struct member *m) {
     const char *dialled = remote_dialled(m->remote);
     char why[MESSAGE_SENTENCE];
@@ -257,7 +257,7 @@ static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     tell_other_way(f, t, m);
 }
 
-/* why: it begins with the address, of which who has a network has many. */
+/* why begins with the address; an attacker with a network has many. */
 static void not_taken(struct registry *f, const char *why) {
     char sentence[1024];
 
@@ -300,7 +300,7 @@ void registry_let_go(struct registry *f, struct remote *remote) {
     remote_leave(remote);
 }
 
-/* --- who comes --------------------------------------------------------------------------------------------------- */
+/* --- arrivals ---------------------------------------------------------------------------------------------------- */
 static void on_accepted(void *arg, struct tls_conn *conn, const char *address) {
     struct registry *f = arg;
     char why[400];
@@ -329,8 +329,8 @@ static bool is_known(const struct registry *f, const uint8_t id[SESSION_ID]) {
     return false;
 }
 
-/* Room for one more address that only discovery has named: where there is none, the oldest at which a dial has failed
- * gives way, for who has a key can name dead ones without end. What is dropped is found again. */
+/* Makes room for one more address of discovery: the oldest one with a failed dial gives way, as a holder of a key can
+ * name dead addresses without end. A dropped one is found again. */
 static bool has_room_for_found(struct registry *f) {
     struct target *oldest = NULL;
     unsigned count = 0;

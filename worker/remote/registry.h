@@ -25,7 +25,7 @@ struct registry_events {
                     struct remote *remote); /* remote_cpus, remote_python, remote_draining, or remote_linked */
     void (*gone)(void *node, struct remote *remote,
                  const char *why); /* after done() of all its work. why: one sentence */
-    /* Nobody is there, for why: a try failed and the next one comes, or who is there has another name already. */
+    /* A dial failed, and another follows; or the node there is here under another name. */
     void (*dialling)(void *arg, const char *address, const char *why);
     void (*log)(void *arg, const char *sentence);
 };
@@ -42,8 +42,7 @@ struct registry_key {
     char name[64];
     uint8_t secret[32];
 };
-/* Who may come from now on: those with one of these keys. Who is here with another is lost. 0, or -errno and those of
- * before count. */
+/* Sets the keys that let nodes in; nodes with other keys are lost. 0, or -errno: the old keys stay. */
 int registry_set_keys(struct registry *f, const struct registry_key *keys, size_t count);
 #define REGISTRY_KEY_TEXT 320u
 /* its file; the length */
@@ -54,11 +53,12 @@ int registry_key_write(const struct registry *f, const struct registry_key *key,
  * this secret begin with. found: it was in the file. 0 or -errno. */
 int registry_first_key(const struct registry *f, const char *path, struct registry_key *out, bool *found);
 
-/* Dials HOST:PORT until registry_undial. 0, -EEXIST, -EINVAL: that is no HOST:PORT, -ENOMEM. */
+/* Dials HOST:PORT until registry_undial. 0, -EEXIST, -EINVAL: no HOST:PORT, -ENOMEM. */
 int registry_dial(struct registry *f, const char *address);
-int registry_undial(struct registry *f, const char *address); /* no more dialling; who is here stays. 0 or -ENOENT */
-/* Ends it with a node that has nothing to do any more (what it has is LOST): it is told not to come back, its address
- * is undialled, and gone() follows. */
+int registry_undial(struct registry *f,
+                    const char *address); /* ends dialling; a node that is here stays. 0 or -ENOENT */
+/* Lets a node go (work that it has is LOST): it is told not to come back, its address is undialled, and gone()
+ * follows. */
 void registry_let_go(struct registry *f, struct remote *remote);
 
 const char *

@@ -51,8 +51,8 @@ struct registry {
     struct dials dials;
     LIST_HEAD(, target) targets;
     LIST_HEAD(, member) members;
-    TAILQ_HEAD(, member) waiting;             /* it has said what it is, and has no name yet */
-    uint8_t strangers[STRANGERS][SESSION_ID]; /* those let go last: discovery does not bring them back */
+    TAILQ_HEAD(, member) waiting;             /* their ABOUT has come, and they have no name yet */
+    uint8_t strangers[STRANGERS][SESSION_ID]; /* let go last: discovery does not bring them back */
     unsigned stranger;
     char id[PPFS_ID_MAX]; /* who we are */
     size_t id_size;       /* 0: nobody in particular */

@@ -1,4 +1,4 @@
-/* The keys that let nodes in: all of them are told at once, and the table of TLS is made to be the same. */
+/* The keys that let nodes in: set all at once, and the table of TLS follows. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ static bool is_among(const struct tls_key *keys, size_t count, const uint8_t id[
     return false;
 }
 
-/* Adds those that are new, and only then drops those that are no more: without memory nothing has changed. */
+/* Adds new keys before it drops old ones: without memory nothing has changed. */
 static int tell_tls(struct registry *f, const struct tls_key *keys, size_t count) {
     for (size_t i = 0; i < count; i++) {
         int err = tls_add_key(f->tls, &keys[i]);

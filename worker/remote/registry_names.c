@@ -1,6 +1,6 @@
-/* Which node may have which name. One with a key of its own has the name of that key, before any other; of the rest who
- * comes first. A node that was started again comes with the name that its predecessor still has: that one is asked for
- * a sign of life, and has a second for it; where the new one comes from another host, as long as until it is missed. */
+/* The names of nodes. A node with a key of its own has the name of that key, before any other; of the rest the first
+ * one has its name. A restarted node comes with the name that its predecessor still has: that is asked for a sign of
+ * life, and has a second for it, or, if the new one comes from another host, as long as its silence allows. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,13 +24,13 @@ static struct member *named(const struct registry *f, const char *name) {
     return m;
 }
 
-/* Nobody is put to the test, or let go, for what somebody says who has another key. */
+/* A node is probed or ended only for another one with the same key. */
 static bool same_key(const struct member *a, const struct member *b) {
     return remote_session(a->remote) && remote_session(b->remote) &&
            !memcmp(session_key(remote_session(a->remote)), session_key(remote_session(b->remote)), TLS_KEY_ID);
 }
 
-/* Whether other is ended where it gives no sign of life, instead of waited for until it is missed. */
+/* Whether a silent `other` is ended at once, and not only when it is missed. */
 static bool may_end(const struct member *m, const struct member *other) {
     const struct keyed *key = registry_key_of(m->registry, session_key(remote_session(m->remote)));
 
@@ -38,7 +38,7 @@ static bool may_end(const struct member *m, const struct member *other) {
            address_same_host(remote_address(other->remote), remote_address(m->remote));
 }
 
-/* Bytes that come late are no sign of life, only an answer is; but while they come the answer may be behind them. */
+/* Only an answer is a sign of life; while late bytes come it may be behind them. */
 static void on_probe(evutil_socket_t fd, short what, void *arg) {
     struct member *m = arg, *other = named(m->registry, remote_about(m->remote)->name);
     bool lives = true;
@@ -53,7 +53,7 @@ static void on_probe(evutil_socket_t fd, short what, void *arg) {
             return;
     }
     event_del(m->probe);
-    if (!lives) { /* its end is told, and then this one is up */
+    if (!lives) { /* its end is told, and then this node is up */
         remote_fail(other->remote, remote_linked(other->remote) ? "it was started again, and no longer answers"
                                                                 : "it was started again");
         return;
@@ -63,7 +63,7 @@ static void on_probe(evutil_socket_t fd, short what, void *arg) {
         registry_member_up(m);
 }
 
-/* Asks the one that has the name for a sign of life; on_probe goes on. */
+/* Asks the node with that name for a sign of life; on_probe goes on. */
 static bool probe(struct member *m, struct member *other) {
     static const struct timeval pause = {.tv_usec = PROBE_MS * 1000};
 
@@ -79,7 +79,7 @@ static bool probe(struct member *m, struct member *other) {
     return true;
 }
 
-/* It comes again and again: that is told once a minute, and where somebody has named its address also there. */
+/* A refused node keeps coming: it is logged once a minute, and told at its address, if that was dialled. */
 static void refuse(struct member *m, const char *why) {
     struct registry *f = m->registry;
     const char *address = remote_address(m->remote), *port = strrchr(address, ':');
@@ -100,7 +100,7 @@ static void refuse(struct member *m, const char *why) {
     remote_refuse(m->remote, why);
 }
 
-/* The one node that its key is for. It has that name also before another that calls itself so. */
+/* The node of its key has the name before any other that calls itself so. */
 static bool own_name(struct member *m, const char *key, struct member *other, char name[NODE_NAME]) {
     const char *said = remote_about(m->remote)->name;
     char why[MESSAGE_SENTENCE];
@@ -125,7 +125,7 @@ static bool own_name(struct member *m, const char *key, struct member *other, ch
     return false;
 }
 
-/* The number behind "BASE-" in a name; 0: it has none, or is not of that kind. */
+/* The number behind "BASE-" in a name; 0: none. */
 static size_t numbered(const char *name, const char *base) {
     size_t size = strlen(base);
     char *end;
@@ -136,8 +136,8 @@ static size_t numbered(const char *name, const char *base) {
     return *end ? 0 : n;
 }
 
-/* BASE-N with the smallest N from 2 that nobody has. Of so many names as there are members and keys not all numbers up
- * to that can be taken; one look at each, as thousands may call themselves the same. False: no memory. */
+/* BASE-N with the smallest free N from 2, by one look at each name, as thousands may call themselves the same. A number
+ * up to 2 + members + keys is free. False: no memory. */
 static bool next_name(const struct registry *f, const char *said, char name[NODE_NAME]) {
     size_t most = 2 + f->key_count, n = 2;
     char base[NODE_NAME_BASE + 1];
@@ -176,7 +176,7 @@ bool registry_choose_name(struct member *m, char name[NODE_NAME]) {
         refuse(m, "its key was revoked");
         return false;
     }
-    if (other && !remote_session(other->remote)) /* it is going, and then the name is free */
+    if (other && !remote_session(other->remote)) /* it is ending, and the name is free then */
         return false;
     if (strcmp(key->name, REGISTRY_JOIN))
         return own_name(m, key->name, other, name);

@@ -1,11 +1,11 @@
-/* A node as a runner: what it was given is in a table by its ref, and what it says is checked against that table.
+/* A node as a runner: its work is in a table by ref, and its messages are checked against that table.
  *
  * Frames gather until flush(), or until the loop comes round. A payload in a file goes a few pieces a turn
  * (remote_payload.c), and so does a large call or function (remote_send.c); START goes before it, so that the node
  * knows where to put it.
  *
- * Nothing is told from inside a call of the runner: what cannot be done is told by the timer `later`. A session that
- * ends takes everything with it: each work is LOST, then the owner hears lost() and destroys the remote. */
+ * Nothing is told from inside a call of the runner: the timer `later` tells failures. When the session ends each work
+ * is LOST, then the owner hears lost() and destroys the remote. */
 #include "worker/remote/remote.h"
 
 #include <errno.h>
@@ -243,7 +243,7 @@ void remote_runner(struct remote *f, struct runner *out) {
     *out = (struct runner){.ops = &ops, .self = f};
 }
 
-/* --- what the session tells --------------------------------------------------------------------------------------- */
+/* --- events of the session ---------------------------------------------------------------------------------------- */
 static void on_linked(void *arg, bool up, const char *why) {
     struct remote *f = arg;
 

@@ -1,6 +1,5 @@
-/* What a node says, checked against what it was given: a frame for a work that it does not have, or that it cannot
- * mean, ends the session. What comes of a work that was killed, or whose payload could not be read, is nobody's
- * business any more but for its end. */
+/* Messages of a node, checked against its work: a frame for a work that it does not have, or that makes no sense for
+ * it, ends the session. Of work that was killed, or whose payload could not be read, only the end counts. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,8 +7,8 @@
 #include "net/clock.h"
 #include "worker/remote/remote_parts.h"
 
-/* A node that is told to hold a work stops to read it when 1 MiB of it waits. Beside that no more comes than its session
- * has on the way, 58 MiB, and as much again for which acknowledgements are on the way to it. */
+/* A node that is told to hold a work stops reading it when 1 MiB waits. Besides that its session has at most 58 MiB
+ * under way, and as much again whose acknowledgements are under way. */
 enum { READY_MAX = 2 << 20, LATE_MAX = 128 << 20 };
 
 static size_t late_of(const struct entry *e) {
@@ -31,7 +30,7 @@ static bool may_tell(struct remote *f, struct entry *e, size_t size) {
     return f->late <= LATE_MAX;
 }
 
-/* A node has so many times the silence for the end of a work that it was told to kill. */
+/* The time for the end of a killed work, in multiples of the silence. */
 enum { KILL_SILENCES = 6 };
 
 static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m) {
@@ -49,7 +48,7 @@ static bool hear_answer(struct remote *f, struct entry *e, const struct frame *m
     return true;
 }
 
-/* An unreadable payload counts for more than the node's outcome. */
+/* An unreadable payload outweighs the node's outcome. */
 static void why_of(const struct entry *e, struct work_outcome *o) {
     if (!e->refused)
         return;
@@ -58,7 +57,7 @@ static void why_of(const struct entry *e, struct work_outcome *o) {
     snprintf(o->why, sizeof(o->why), "%s", e->why ? e->why : remote_no_memory);
 }
 
-/* Its ref stays taken until the node tells its end, too. */
+/* Tells an overdue end; the ref stays taken until the node tells it, too. */
 static void tell_end(struct remote *f, struct entry *e) {
     struct work_outcome o = {.attempt = e->attempt, .end = WORK_SIGNALED, .status = SIGKILL};
 
@@ -139,7 +138,7 @@ static bool hear_about_work(struct remote *f, const struct frame *m) {
     case MESSAGE_NEED: return hear_answer(f, e, m);
     case MESSAGE_RECALLED:
         if (!e->recalls || low < e->asked || low > e->sent + 1)
-            return false; /* what it was not asked for may be running there, and would run twice */
+            return false; /* calls that it was not asked for may run there, and would run twice */
         e->recalls--;
         if (f->ev.recalled && !e->killed)
             f->ev.recalled(f->arg, e->job, low);

@@ -22,7 +22,7 @@ void remote_file_end(struct remote *f, struct entry *e) {
         remote_soon(f);
 }
 
-/* Its payload cannot be read: the node drops it, and it ends for that reason. */
+/* The payload cannot be read: the node drops the work, which ends with that reason. */
 static void refuse(struct remote *f, struct entry *e, int err) {
     remote_file_end(f, e);
     e->refused = true;
@@ -33,7 +33,7 @@ static void refuse(struct remote *f, struct entry *e, int err) {
     remote_must_post(f, MESSAGE_KILL, message_id(remote_ref(f, e), 0), NULL, 0);
 }
 
-/* It has something to send: bytes that the node's disk has room for, the end, or why it cannot be read. */
+/* Whether it has a piece that the node has room for, its end, or an error. */
 static bool has_piece(const struct entry *e) {
     const uint8_t *bytes;
     return e->source && e->pieces - e->kept < PAYLOAD_AHEAD && file_reader_peek(e->source, &bytes) != -EAGAIN;
@@ -61,7 +61,7 @@ static void on_ready(void *arg) {
     remote_soon(arg);
 }
 
-/* More files are begun, as long as few are. */
+/* Opens more files, up to SOURCES. */
 static void read_more(struct remote *f) {
     for (uint32_t i = 0; f->sources < f->files && f->sources < SOURCES && i < f->count; i++) {
         struct entry *e = &f->entries[(f->next_file + i) % f->count];
@@ -74,7 +74,7 @@ static void read_more(struct remote *f) {
     }
 }
 
-/* The next entry that has something to send, NULL: none. */
+/* The next entry with a piece to send; NULL: none. */
 static struct entry *next_piece(struct remote *f) {
     for (uint32_t i = 0; f->sources && i < f->count; i++) {
         struct entry *e = &f->entries[f->next_file++ % f->count];

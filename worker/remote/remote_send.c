@@ -21,13 +21,13 @@ struct large { /* a frame that waits */
     uint8_t head[HEAD_MAX];
     const uint8_t *at; /* what is left of its body */
     size_t left;
-    struct shared_buffer *shared; /* has it */
+    struct shared_buffer *shared; /* owns it */
 };
 
 struct sending { /* of one work */
     TAILQ_ENTRY(sending) turn;
     uint32_t ref;
-    size_t size;        /* bytes of bodies that it was given */
+    size_t size;        /* bytes of all bodies */
     unsigned functions; /* of frames */
     STAILQ_HEAD(, large) frames;
 };
@@ -66,7 +66,7 @@ void remote_flush(void *self) {
     if (f->corked && f->session)
         session_uncork(f->session);
     f->corked = false;
-    if (remote_waits(f) && f->session && !remote_busy(f)) /* if the network took all of it at once nobody will say so */
+    if (remote_waits(f) && f->session && !remote_busy(f)) /* no event comes if the network took all of it at once */
         remote_soon(f);
 }
 
@@ -97,7 +97,7 @@ bool remote_has_enough(const struct entry *e) {
     return e->sending && e->sending->size >= SESSION_PENDING_MAX;
 }
 
-/* More than calls and payloads may ever leave in a session (session_full), and one small function for each work. */
+/* More than calls and payloads ever leave in a session (session_full), with a small function for each work. */
 bool remote_may_need(const struct remote *f, const struct entry *e) {
     size_t most = NEED_PENDING_MAX + (size_t)f->used * 2 * MESSAGE_CHUNK;
     return !e->needs && !(e->sending && e->sending->functions) && session_pending(f->session) < most;
@@ -139,7 +139,7 @@ static struct sending *sending_of(struct remote *f, struct entry *e) {
     return e->sending;
 }
 
-/* Bytes are in memory that it holds. 0 or -ENOMEM. */
+/* Shares or copies the body. 0 or -ENOMEM. */
 static int large_take(struct large *g, const void *bytes, size_t size, struct shared_buffer *shared) {
     g->at = bytes;
     g->left = size;
@@ -197,7 +197,7 @@ int remote_send(struct remote *f, struct entry *e, enum message_kind kind, uint3
     return remote_post(f, kind, message_id(remote_ref(f, e), number), whole, head_size + (uint32_t)size);
 }
 
-/* The next piece of it; true: that was the last. */
+/* Sends the next piece; true: that was the last. */
 static bool send_piece(struct remote *f, uint32_t ref, struct large *g) {
     uint64_t id = message_id(ref, g->number);
 
@@ -221,7 +221,7 @@ static bool may_send(const struct remote *f, const struct sending *s) {
     return f->entries[s->ref].pieces - f->entries[s->ref].kept < PAYLOAD_AHEAD;
 }
 
-/* The first in turn whose node has room for a piece; NULL: none. */
+/* The first one in turn with room for a piece at the node; NULL: none. */
 static struct sending *next_large(const struct remote *f) {
     struct sending *s;
 
@@ -250,7 +250,7 @@ void remote_send_some(struct remote *f) {
             return;
         }
     }
-    if (s) { /* the next one's turn */
+    if (s) { /* its next turn comes last */
         TAILQ_REMOVE(&f->large, s, turn);
         TAILQ_INSERT_TAIL(&f->large, s, turn);
     }

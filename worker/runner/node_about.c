@@ -1,6 +1,6 @@
 /* ABOUT as bytes: u32 version 4, u32 cpus, u32 flags (1 draining), u64 memory, u32 uid, u32 count of ranges, of each
- * u32 first and last; then name, python and resources, each with its final zero. Integers are little endian; every byte must be
- * used. */
+ * u32 first and last; then name, python and resources, each with its final zero. Integers are little endian; every byte
+ * must be used. */
 #include "worker/runner/node_about.h"
 
 #include <errno.h>

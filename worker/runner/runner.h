@@ -74,8 +74,8 @@ static inline int runner_function(struct runner r, uint64_t lease, const uint8_t
 }
 
 /* The next bytes of a call, or, where number is 0, of the answer to ANSWER_NEED from its hash on; what is left of them
- * follows by runner_call, or by runner_function with hash NULL, and nothing else is sent to that lease meanwhile. Only a
- * pool has it. As runner_call; -ENOMEM also where the worker has not read what it was sent before. */
+ * follows by runner_call, or by runner_function with hash NULL, and nothing else is sent to that lease meanwhile. Only
+ * a pool has it. As runner_call; -ENOMEM also where the worker has not read what it was sent before. */
 static inline int runner_piece(struct runner r, uint64_t lease, uint32_t number, const void *bytes, size_t size,
                                struct shared_buffer *shared) {
     return r.ops->piece(r.self, lease, number, bytes, size, shared);
