@@ -58,17 +58,12 @@ void sched_turn(struct sched *s) {
     queue_turn(s);
 }
 
-static int compare_ids(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void tell(struct sched *s, bool committed) {
     const uint64_t *groups;
     struct ids changed = s->changed;
     s->changed = (struct ids){0}; /* whoever is told may change something */
     if (changed.count)
-        qsort(changed.items, changed.count, sizeof *changed.items, compare_ids);
+        qsort(changed.items, changed.count, sizeof *changed.items, ids_compare);
     for (size_t i = 0; i < changed.count; i++)
         s->c.changed(s->c.arg, changed.items[i]);
     free(changed.items);

@@ -183,14 +183,7 @@ static bool pauses(const struct proxy *p) {
 }
 
 static void start_later(struct proxy *p) {
-    int64_t ms = PAUSE_MIN_MS;
-
-    for (unsigned i = 0; i < p->failures && ms < PAUSE_MAX_MS; i++)
-        ms *= 2;
-    if (ms > PAUSE_MAX_MS)
-        ms = PAUSE_MAX_MS;
-    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-    event_add(p->retry, &pause);
+    event_add_ms(p->retry, event_pause_ms(p->failures, PAUSE_MIN_MS, PAUSE_MAX_MS));
 }
 
 /* Without listeners and discovery the next dial starts it. */

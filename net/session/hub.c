@@ -383,7 +383,6 @@ static bool may_greet(const struct hub *h, const struct tls_proof *proof, const 
 
 int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *tag) {
     static const struct link_events events = {.frame = on_frame, .closed = on_closed};
-    struct timeval limit = {TLS_HANDSHAKE_MS / 1000, TLS_HANDSHAKE_MS % 1000 * 1000};
     struct tls_proof proof;
 
     tls_conn_proof(conn, &proof);
@@ -402,7 +401,7 @@ int hub_greet(struct hub *h, struct tls_conn *conn, const char *address, void *t
         goto out;
     }
     g->timer = evtimer_new(h->base, on_timer, g);
-    err = g->timer && !event_add(g->timer, &limit) ? 0 : -ENOMEM;
+    err = g->timer && !event_add_ms(g->timer, TLS_HANDSHAKE_MS) ? 0 : -ENOMEM;
     if (!err && h->config.side == TLS_NODE)
         err = tls_random(g->nonce, KEY_NONCE);
     if (!err && h->config.side == TLS_NODE)

@@ -317,14 +317,13 @@ int session_create(struct session **out, struct hub *h, const uint8_t peer[SESSI
     s->beat_ms = beat_ms > SESSION_BEAT_MS ? SESSION_BEAT_MS : beat_ms;
     if (!s->beat_ms)
         s->beat_ms = 1;
-    struct timeval beat = {s->beat_ms / 1000, s->beat_ms % 1000 * 1000};
     s->beat = event_new(hub_base(h), -1, EV_PERSIST, on_beat, s);
     s->entry.session = s;
     memcpy(s->entry.peer, peer, SESSION_ID);
     memcpy(s->entry.key, key, TLS_KEY_ID);
     memcpy(s->id, id, SESSION_ID);
     s->ticked = s->heard = clock_ms();
-    if (!s->beat || hub_id_shown(peer, s->shown) || event_add(s->beat, &beat) || hub_add(h, &s->entry)) {
+    if (!s->beat || hub_id_shown(peer, s->shown) || event_add_ms(s->beat, s->beat_ms) || hub_add(h, &s->entry)) {
         event_drop(s->beat);
         free(s);
         return -ENOMEM;

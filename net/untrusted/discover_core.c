@@ -181,12 +181,6 @@ static void answer(struct discover_core *d, int i, const struct packet *query, c
         sendto(d->talk[i], bytes, PACKET, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)to, size);
 }
 
-static void wait_ms(struct discover_core *d, int64_t ms) {
-    struct timeval pause = {ms / 1000, ms % 1000 * 1000};
-
-    event_add(d->timer, &pause);
-}
-
 static void on_timer(evutil_socket_t fd, short what, void *arg) {
     struct discover_core *d = arg;
     uint16_t chance = 0;
@@ -198,13 +192,13 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
         if (!d->asked_ms) /* the first time */
             say(d, HERE);
         d->asked_ms = 1;
-        wait_ms(d, NODE_PAUSE_MS);
+        event_add_ms(d->timer, NODE_PAUSE_MS);
         return;
     }
     say(d, QUERY);
     d->asked_ms = clock_ms();
     tls_random(&chance, sizeof(chance));
-    wait_ms(d, d->pause_ms * (90 + chance % 20) / 100);
+    event_add_ms(d->timer, d->pause_ms * (90 + chance % 20) / 100);
     d->pause_ms = d->pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : d->pause_ms * 2;
 }
 
@@ -264,7 +258,7 @@ static void on_packet(struct discover_core *d, int i, const struct packet *p, co
     if (ppfs && p->kind == HERE) {
         int64_t since = clock_ms() - d->asked_ms;
         d->pause_ms = PAUSE_MIN_MS;
-        wait_ms(d, since > HASTE_MS ? 0 : HASTE_MS - since);
+        event_add_ms(d->timer, since > HASTE_MS ? 0 : HASTE_MS - since);
     }
     if (ppfs && p->kind == ANSWER && p->port && is_ours(d, p->answers)) {
         struct sockaddr_storage at = *from;
@@ -326,7 +320,7 @@ int discover_core_create(struct discover_core **out, struct event_base *base, co
         discover_core_destroy(d);
         return -ENOMEM;
     }
-    wait_ms(d, 0);
+    event_add_ms(d->timer, 0);
     *out = d;
     return 0;
 }

@@ -67,7 +67,6 @@ void handshake_tune(int fd) {
 
 int handshake_create(struct handshake **out, struct event_base *base, const struct tls *tls, int fd, bool dialled,
                      handshake_cb *done, void *arg) {
-    struct timeval limit = {TLS_HANDSHAKE_MS / 1000, TLS_HANDSHAKE_MS % 1000 * 1000};
     struct handshake *h = calloc(1, sizeof(*h));
 
     if (!h) {
@@ -82,7 +81,7 @@ int handshake_create(struct handshake **out, struct event_base *base, const stru
     h->readable = event_new(base, fd, EV_READ | EV_PERSIST, on_ready, h);
     h->writable = event_new(base, fd, EV_WRITE | EV_PERSIST, on_ready, h);
     h->timer = evtimer_new(base, on_timer, h);
-    if (!h->readable || !h->writable || !h->timer || event_add(h->timer, &limit) ||
+    if (!h->readable || !h->writable || !h->timer || event_add_ms(h->timer, TLS_HANDSHAKE_MS) ||
         event_add(dialled || tls_side(tls) == TLS_NODE ? h->writable : h->readable, NULL)) /* a node speaks first */
         goto out;
     *out = h;

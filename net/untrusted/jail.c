@@ -110,62 +110,35 @@ static int allow(scmp_filter_ctx f, int call, unsigned count, const struct scmp_
     return err == -EDOM ? 0 : err; /* not a call of this processor */
 }
 
-/* Options of its sockets: those of connections, and where a packet to a group goes. */
-static int allow_options(scmp_filter_ctx f) {
-    static const struct {
-        unsigned level, name;
-    } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY},          {IPPROTO_TCP, TCP_NOTSENT_LOWAT}, {IPPROTO_TCP, TCP_RTO_MAX_MS},
-        {IPPROTO_IP, IP_MULTICAST_IF},       {IPPROTO_IP, IP_ADD_MEMBERSHIP},  {IPPROTO_IPV6, IPV6_MULTICAST_IF},
-        {IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP},
-    };
-    int err = 0;
-
-    for (unsigned i = 0; !err && i < sizeof(options) / sizeof(*options); i++) {
-        struct scmp_arg_cmp args[] = {IS(1, options[i].level), IS(2, options[i].name)};
-        err = allow(f, SCMP_SYS(setsockopt), 2, args);
-    }
-    return err;
-}
-
-/* A socket whose dial failed would be connected again by sending so, which Landlock does not see. A pair of another
- * type could send to whoever listens under a path. */
-static int allow_sending(scmp_filter_ctx f) {
-    const struct scmp_arg_cmp to = IS_WITHOUT(3, MSG_FASTOPEN), message = IS_WITHOUT(2, MSG_FASTOPEN);
-    const struct scmp_arg_cmp pair[] = {IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)};
-    int err = allow(f, SCMP_SYS(sendto), 1, &to);
-
-    if (!err)
-        err = allow(f, SCMP_SYS(sendmsg), 1, &message);
-    return err ? err : allow(f, SCMP_SYS(socketpair), 2, pair);
-}
-
-static int allow_some(scmp_filter_ctx f) {
-    static const unsigned commands[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC};
-    const struct scmp_arg_cmp data = IS_WITHOUT(2, PROT_EXEC);
-    const struct scmp_arg_cmp limits[] = {IS(0, 0), IS(2, 0)}; /* only its own, and not set */
-    /* The list of network interfaces: of a kernel whose doors for this need no privilege, only this one. */
-    const struct scmp_arg_cmp interfaces[] = {IS(0, AF_NETLINK), IS(2, NETLINK_ROUTE)};
-    int err = 0;
-
-    for (unsigned i = 0; !err && i < sizeof(commands) / sizeof(*commands); i++) {
-        const struct scmp_arg_cmp command = IS(1, commands[i]);
-        err = allow(f, SCMP_SYS(fcntl), 1, &command);
-        if (!err)
-            err = allow(f, SCMP_SYS(fcntl64), 1, &command);
-    }
-    if (!err)
-        err = allow(f, SCMP_SYS(mmap), 1, &data);
-    if (!err)
-        err = allow(f, SCMP_SYS(mmap2), 1, &data);
-    if (!err)
-        err = allow(f, SCMP_SYS(mprotect), 1, &data);
-    if (!err)
-        err = allow(f, SCMP_SYS(prlimit64), 2, limits);
-    if (!err)
-        err = allow(f, SCMP_SYS(socket), 2, interfaces);
-    return err ? err : allow(f, SCMP_SYS(bind), 0, NULL); /* of that socket; the others are bound */
-}
+/* Calls that are allowed with some arguments only. */
+static const struct rule {
+    int call;
+    unsigned count;
+    struct scmp_arg_cmp args[2];
+} rules[] = {
+    /* options of its sockets: those of connections, and where a packet to a group goes */
+    {SCMP_SYS(setsockopt), 2, {IS(1, IPPROTO_TCP), IS(2, TCP_NODELAY)}},
+    {SCMP_SYS(setsockopt), 2, {IS(1, IPPROTO_TCP), IS(2, TCP_NOTSENT_LOWAT)}},
+    {SCMP_SYS(setsockopt), 2, {IS(1, IPPROTO_TCP), IS(2, TCP_RTO_MAX_MS)}},
+    {SCMP_SYS(setsockopt), 2, {IS(1, IPPROTO_IP), IS(2, IP_MULTICAST_IF)}},
+    {SCMP_SYS(setsockopt), 2, {IS(1, IPPROTO_IP), IS(2, IP_ADD_MEMBERSHIP)}},
+    {SCMP_SYS(setsockopt), 2, {IS(1, IPPROTO_IPV6), IS(2, IPV6_MULTICAST_IF)}},
+    {SCMP_SYS(setsockopt), 2, {IS(1, IPPROTO_IPV6), IS(2, IPV6_ADD_MEMBERSHIP)}},
+    /* MSG_FASTOPEN would connect a socket whose dial has failed again, which Landlock does not see */
+    {SCMP_SYS(sendto), 1, {IS_WITHOUT(3, MSG_FASTOPEN)}},
+    {SCMP_SYS(sendmsg), 1, {IS_WITHOUT(2, MSG_FASTOPEN)}},
+    /* a pair of another type could send to any socket with a path */
+    {SCMP_SYS(socketpair), 2, {IS(0, AF_UNIX), IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)}},
+    {SCMP_SYS(mmap), 1, {IS_WITHOUT(2, PROT_EXEC)}},
+    {SCMP_SYS(mmap2), 1, {IS_WITHOUT(2, PROT_EXEC)}},
+    {SCMP_SYS(mprotect), 1, {IS_WITHOUT(2, PROT_EXEC)}},
+    /* its own limits, read only */
+    {SCMP_SYS(prlimit64), 2, {IS(0, 0), IS(2, 0)}},
+    /* the list of network interfaces; bind is of that socket, as the others are bound */
+    {SCMP_SYS(socket), 2, {IS(0, AF_NETLINK), IS(2, NETLINK_ROUTE)}},
+    {SCMP_SYS(bind), 0, {{0}}},
+};
+static const unsigned commands[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC}; /* of fcntl */
 
 static int enter_filter(void) {
     scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
@@ -177,12 +150,14 @@ static int enter_filter(void) {
         err = seccomp_rule_add_array(f, SCMP_ACT_KILL_PROCESS, deadly[i], 0, NULL);
         err = err == -EDOM ? 0 : err;
     }
-    if (!err)
-        err = allow_options(f);
-    if (!err)
-        err = allow_sending(f);
-    if (!err)
-        err = allow_some(f);
+    for (unsigned i = 0; !err && i < sizeof(rules) / sizeof(*rules); i++)
+        err = allow(f, rules[i].call, rules[i].count, rules[i].args);
+    for (unsigned i = 0; !err && i < sizeof(commands) / sizeof(*commands); i++) {
+        const struct scmp_arg_cmp command = IS(1, commands[i]);
+        err = allow(f, SCMP_SYS(fcntl), 1, &command);
+        if (!err)
+            err = allow(f, SCMP_SYS(fcntl64), 1, &command);
+    }
     if (!err)
         err = seccomp_load(f);
     if (f)

@@ -10,11 +10,6 @@
 #include "sched/leases/lease_int.h"
 #include "sched/dispatch/state.h"
 
-static int compare(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 int dispatch_make(struct sched *s) {
     s->dispatch = calloc(1, sizeof *s->dispatch);
     if (s->dispatch)
@@ -32,7 +27,7 @@ void dispatch_free(struct sched *s) {
 /* --- clients ----------------------------------------------------------------------------------------------------- */
 
 static struct parked *find(struct sched *s, uint64_t request) {
-    struct parked **found = tfind(&request, &s->dispatch->parked, compare);
+    struct parked **found = tfind(&request, &s->dispatch->parked, ids_compare);
     return found ? *found : NULL;
 }
 
@@ -112,7 +107,7 @@ void sched_blocked(struct sched *s, pid_t pid, uint64_t request, uint64_t job) {
     if (!p)
         return; /* its slot is then not lent out */
     *p = (struct parked){.request = request, .pid = pid, .on = job};
-    struct parked **at = tsearch(&p->request, &s->dispatch->parked, compare);
+    struct parked **at = tsearch(&p->request, &s->dispatch->parked, ids_compare);
     if (!at || *at != p) {
         free(p);
         return;
@@ -142,6 +137,6 @@ void sched_unblocked(struct sched *s, uint64_t request) {
     wanted_drop(s, p->want);
     if (p->job)
         take_back(s, p);
-    tdelete(&request, &s->dispatch->parked, compare);
+    tdelete(&request, &s->dispatch->parked, ids_compare);
     free(p);
 }

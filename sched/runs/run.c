@@ -16,13 +16,8 @@
 #include "sched/runs/run.h"
 #include "sched/runs/state.h"
 
-static int compare(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 struct run *run_find(struct sched *s, uint64_t job) {
-    struct run **found = tfind(&job, &s->runs->tree, compare);
+    struct run **found = tfind(&job, &s->runs->tree, ids_compare);
     return found ? *found : NULL;
 }
 
@@ -80,7 +75,7 @@ static void run_free_now(struct run *r) {
     struct host *h = r->host;
     set_state(r, RUN_ENDED);
     r->user->live -= r->live_bytes;
-    tdelete(&r->id, &s->runs->tree, compare);
+    tdelete(&r->id, &s->runs->tree, ids_compare);
     h->runs--;
     LIST_REMOVE(&r->use, mates);
     free_run(r);
@@ -113,7 +108,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
                       .state = RUN_STARTING};
     j->why[0] = 0;
     strcpy(j->node, h->name);
-    if (sched_transition(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs->tree, compare)) {
+    if (sched_transition(s, row, JOB_RUNNING, also_save) < 0 || !tsearch(&r->id, &s->runs->tree, ids_compare)) {
         free(r);
         return sched_check(s, -ENOMEM);
     }

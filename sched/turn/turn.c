@@ -72,6 +72,11 @@ int ids_add(struct ids *l, uint64_t id) {
     return 0;
 }
 
+int ids_compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
 bool ids_has(const struct ids *l, uint64_t id) {
     for (size_t i = l->count; i > 0; i--)
         if (l->items[i - 1] == id)

@@ -20,6 +20,7 @@
 
 int ids_add(struct ids *l, uint64_t id); /* 0 (also when it is in already) or -ENOMEM */
 bool ids_has(const struct ids *l, uint64_t id);
+int ids_compare(const void *a, const void *b); /* of two uint64_t, for qsort and tsearch */
 void ids_remove(struct ids *l, uint64_t id);
 
 void sched_log(struct sched *s, const char *format, ...) __attribute__((format(printf, 2, 3)));

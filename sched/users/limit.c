@@ -29,11 +29,6 @@ struct limit {
     LIST_ENTRY(limit) mates;
 };
 
-static int compare(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 const char *limit_skip(const char *place) {
     const char *end = *place == '#' ? strchr(place, ':') : NULL;
     return end ? end + 1 : place;
@@ -124,11 +119,11 @@ static void read_again(struct limit *l) {
 /* NULL: no memory, and then there is no limit. */
 static struct limit *limit_get(struct sched *s, uint64_t group) {
     struct limits *all = &s->users->limits;
-    struct limit **found = tfind(&group, &all->tree, compare);
+    struct limit **found = tfind(&group, &all->tree, ids_compare);
     struct limit *l = found ? *found : calloc(1, sizeof *l);
     if (l && !found) {
         *l = (struct limit){.group = group, .s = s, .max = UINT32_MAX};
-        if (!tsearch(&l->group, &all->tree, compare)) {
+        if (!tsearch(&l->group, &all->tree, ids_compare)) {
             free(l);
             return NULL;
         }
@@ -208,7 +203,7 @@ static void drop(struct limit *l) {
     struct limits *all = &l->s->users->limits;
     set_outer(l, NULL);
     LIST_REMOVE(l, mates);
-    tdelete(&l->group, &all->tree, compare);
+    tdelete(&l->group, &all->tree, ids_compare);
     all->count--;
     free(l);
 }

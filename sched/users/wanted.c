@@ -11,11 +11,6 @@
 #define LENT_MIN 512u
 #define LENT_SLOT 16u /* ... or so many for each that there is, whichever is more */
 
-static int compare(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* --- how many ---------------------------------------------------------------------------------------------------- */
 
 void lend_count(struct user *u, bool lend) {
@@ -57,14 +52,14 @@ static void list(struct want *w, struct user *u) {
 }
 
 void wanted_queued(struct sched *s, uint64_t job, struct user *u) {
-    struct want **found = s->users->wants ? tfind(&job, &s->users->wants, compare) : NULL;
+    struct want **found = s->users->wants ? tfind(&job, &s->users->wants, ids_compare) : NULL;
     if (found && (!(*found)->listed || (*found)->user != u))
         list(*found, u);
 }
 
 struct want *wanted_add(struct sched *s, uint64_t job) {
     uid_t uid;
-    struct want **found = tfind(&job, &s->users->wants, compare);
+    struct want **found = tfind(&job, &s->users->wants, ids_compare);
     struct user *u = store_owner(s->store, job, &uid) == 0 ? user_of(s, uid) : NULL;
     struct want *w = found ? *found : NULL;
     if (!found && u)
@@ -73,7 +68,7 @@ struct want *wanted_add(struct sched *s, uint64_t job) {
         return NULL;
     if (!found) {
         w->job = job;
-        if (!tsearch(&w->job, &s->users->wants, compare)) {
+        if (!tsearch(&w->job, &s->users->wants, ids_compare)) {
             free(w);
             return NULL;
         }
@@ -88,6 +83,6 @@ void wanted_drop(struct sched *s, struct want *w) {
     if (!w || --w->waiters)
         return;
     wanted_unlist(w);
-    tdelete(&w->job, &s->users->wants, compare);
+    tdelete(&w->job, &s->users->wants, ids_compare);
     free(w);
 }

@@ -113,14 +113,7 @@ void forkserver_bury(struct forkserver *t) {
 }
 
 static void schedule_retry(struct forkserver *t) {
-    int64_t ms = PAUSE_MIN_MS;
-
-    for (unsigned i = 1; i < t->failures && ms < PAUSE_MAX_MS; i++)
-        ms *= 2;
-    if (ms > PAUSE_MAX_MS)
-        ms = PAUSE_MAX_MS;
-    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-    event_add(t->retry, &pause);
+    event_add_ms(t->retry, event_pause_ms(t->failures ? t->failures - 1 : 0, PAUSE_MIN_MS, PAUSE_MAX_MS));
 }
 
 static void forget_control(struct forkserver *t) {

@@ -171,13 +171,10 @@ static void slot_finish_dead(struct slot *s, int status, struct work_outcome *o)
     o->wall_us = clock_us() - s->started_us;
     reap_status_words(status, words, sizeof(words));
     if (s->killed) {
-        *o = (struct work_outcome){.end = WORK_SIGNALED,
-                                   .status = SIGKILL,
-                                   .why = "killed",
-                                   .wall_us = o->wall_us,
-                                   .user_us = o->user_us,
-                                   .system_us = o->system_us,
-                                   .maxrss_kib = o->maxrss_kib};
+        o->end = WORK_SIGNALED;
+        o->status = SIGKILL;
+        o->unbegun = false;
+        strcpy(o->why, "killed");
     } else if (died_between_calls(s)) {
         o->end = WORK_DONE;
     } else if (WIFSIGNALED(status)) {
@@ -359,13 +356,9 @@ int slot_open(struct slot *s, struct forkserver *t) {
         err = link_create(&s->link, p->base, ends[0][0], &link_events, s);
         ends[0][0] = -1; /* the link's, or closed by it */
     }
-    if (!err) {
-        err = pipe_listen(s, OUTPUT_STDOUT, ends[1][0]);
-        ends[1][0] = -1;
-    }
-    if (!err) {
-        err = pipe_listen(s, OUTPUT_STDERR, ends[2][0]);
-        ends[2][0] = -1;
+    for (int i = OUTPUT_STDOUT; !err && i <= OUTPUT_STDERR; i++) {
+        err = pipe_listen(s, (enum output_kind)i, ends[1 + i][0]);
+        ends[1 + i][0] = -1;
     }
     for (int i = 0; i < 3; i++)
         for (int side = 0; side < 2; side++)

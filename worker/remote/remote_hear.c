@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "net/clock.h"
+#include "net/event.h"
 #include "worker/remote/remote_parts.h"
 
 /* A node that is told to hold a work stops reading it when 1 MiB waits. Besides that its session has at most 58 MiB
@@ -68,10 +69,8 @@ static void tell_end(struct remote *f, struct entry *e) {
 }
 
 static void await_end(struct remote *f, int64_t ms) {
-    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-
     if (!event_pending(f->overdue, EV_TIMEOUT, NULL))
-        event_add(f->overdue, &pause);
+        event_add_ms(f->overdue, ms);
 }
 
 void remote_overdue(evutil_socket_t fd, short what, void *arg) {

@@ -130,17 +130,11 @@ void redial_named(struct redial *r) {
 }
 
 static void dial_after(struct redial *r, uint32_t most_ms) {
-    uint32_t chance = 0, ms = PAUSE_MIN_MS;
+    int64_t ms = event_pause_ms(r->tries++, PAUSE_MIN_MS, most_ms);
+    uint32_t chance = 0;
 
-    for (unsigned i = 0; i < r->tries && ms < most_ms; i++)
-        ms *= 2;
-    r->tries++;
-    if (ms > most_ms)
-        ms = most_ms;
-    if (tls_random(&chance, sizeof(chance)) == 0)
-        ms += chance % (ms / 2);
-    struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
-    event_add(r->timer, &pause);
+    tls_random(&chance, sizeof(chance));
+    event_add_ms(r->timer, ms + chance % (ms / 2));
 }
 
 void redial_later(struct redial *r) {
