@@ -166,9 +166,8 @@ def test_kill_anything_at_any_time(new_mount):
     signalled = [k for k in killed if "SIGKILL" in k[2] and k not in gave_up]
     most = count["worker"] + count["guard"] + m.cpus * count["all"]
     assert len(signalled) <= most, "more failed than were killed: %s" % signalled
-    for name, kind, why in gave_up:
-        begun = len(started[name]["starts"]) if name in started else 0
-        assert begun or "the fork server" not in why, "%s (%s) gave up, but never began: %s" % (name, kind, why)
+    for name, kind, why in gave_up:  # a worker had taken it each time, which may have died before the job wrote a line
+        assert int((m.info / name / "attempt").read_text()) >= 3, "%s (%s) gave up, but never began: %s" % (name, kind, why)
     for name, kind, why in killed:
         assert re.search("SIGKILL|die|death", why), "%s (%s) failed although nothing hit it: %s" % (name, kind, why)
 
