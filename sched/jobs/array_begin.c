@@ -112,6 +112,8 @@ int array_begin(struct sched *s, struct job_row *r, unsigned also_save) {
     rc = submit_options(s, r, &o);
     if (rc == 0 && (!options_array(o) || array_parse(options_array(o), &l) < 0))
         rc = -EINVAL;
+    if (rc == 0)
+        options_begin(o);
     if (rc == 0 && (rc = options_add_words(o, room, strlen(room), why)) == -EINVAL) {
         options_destroy(o);
         return sched_fail(s, r, EIO, why, also_save);

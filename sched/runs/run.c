@@ -159,6 +159,7 @@ int run_work(struct sched *s, uint64_t job, struct job_work *out) {
     if (row->array) {
         char index[64], why[OPTIONS_WHY];
         snprintf(index, sizeof index, "env=" ARRAY_INDEX ":%" PRIu64, row->call);
+        options_begin(out->options); /* it replaces what they have by that name */
         rc = options_add_words(out->options, index, strlen(index), why);
         if (rc < 0)
             return rc;
