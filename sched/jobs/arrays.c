@@ -113,7 +113,7 @@ int array_of_group(struct sched *s, const struct group *g, const char *path, boo
 /* As those that wait do, so do those that are no jobs yet. */
 int array_control(struct sched *s, uint64_t group, const uid_t *of, bool holds, int value) {
     struct group g;
-    struct job_row r;
+    struct job_row r = {0};
     int rc = s->jobs->arrays ? store_group_get(s->store, group, &g) : -ENOENT;
     if (rc == 0)
         rc = g.array ? store_job_get(s->store, g.array, &r) : -ENOENT;
