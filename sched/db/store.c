@@ -123,8 +123,8 @@ static const char *const migrations[] = {
     "ALTER TABLE jobs ADD COLUMN array INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX job_of_array ON jobs(array, state) WHERE array<>0;",
     /* ended jobs that are to be forgotten */
-    "CREATE TABLE keeps(job INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at INTEGER NOT NULL);"
-    "CREATE INDEX keeps_first ON keeps(kind, at);",
+    ("CREATE TABLE keeps(job INTEGER PRIMARY KEY, kind INTEGER NOT NULL, at INTEGER NOT NULL);"
+     "CREATE INDEX keeps_first ON keeps(kind, at);"),
     /* an element that is no job yet is found by its id */
     "CREATE INDEX array_first ON arrays(first);",
 };
