@@ -224,14 +224,16 @@ static void release(struct task *t) {
 }
 
 static void note_damage(struct spool *sp, struct spool_name n, int64_t rc) {
-    if (rc == -EIO && !spool_damaged(sp, n.job, n.body))
+    if (rc == -EIO && !spool_damaged(sp, n))
         sp->damaged[sp->found++ % DAMAGED] = n;
 }
 
-bool spool_damaged(const struct spool *sp, uint64_t job, enum job_body body) {
-    for (unsigned i = 0; i < DAMAGED && i < sp->found; i++)
-        if (sp->damaged[i].job == job && sp->damaged[i].body == body)
+bool spool_damaged(const struct spool *sp, struct spool_name n) {
+    for (unsigned i = 0; i < DAMAGED && i < sp->found; i++) {
+        const struct spool_name *d = &sp->damaged[i];
+        if (d->job == n.job && d->body == n.body && d->file == n.file)
             return true;
+    }
     return false;
 }
 

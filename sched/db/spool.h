@@ -46,7 +46,7 @@ int spool_truncate(struct spool *sp, struct spool_name n, uint64_t size, sched_d
 int64_t spool_read(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset,
                    const struct part *part, sched_done *done, void *arg);
 /* Whether a read of it found bytes that were not those, as far as is remembered. */
-bool spool_damaged(const struct spool *sp, uint64_t job, enum job_body body);
+bool spool_damaged(const struct spool *sp, struct spool_name n);
 /* Reads by the disk thread in any case; done gets the number of bytes. */
 int spool_load(struct spool *sp, struct spool_name n, void *buf, size_t size, uint64_t offset, const struct part *part,
                sched_done *done, void *arg);

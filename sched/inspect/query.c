@@ -299,7 +299,8 @@ static void why_damaged(struct sched *s, const struct job *j, char *buf, size_t 
     struct body b;
     for (enum job_body i = BODY_SPEC; i <= BODY_STDERR && job_ended(j->state); i++) {
         if (store_body_get(s->store, j->id, i, &b) < 0 ||
-            (b.file ? !spool_damaged(s->spool, j->id, i) : store_body_read(s->store, j->id, i, NULL, 0, 0) != -EIO))
+            (b.file ? !spool_damaged(s->spool, (struct spool_name){j->id, i, b.file})
+                    : store_body_read(s->store, j->id, i, NULL, 0, 0) != -EIO))
             continue;
         size_t at = strlen(buf);
         snprintf(buf + at, size - at, "%sits %s is damaged on the disk and cannot be read", at ? "; " : "", names[i]);

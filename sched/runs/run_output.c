@@ -140,9 +140,11 @@ int run_output_store(struct sched *s, struct run *r) {
     int rc = r->attempt > 1 ? sched_drop_bodies(s, r->id, false) : 0;
     for (enum output_kind i = OUTPUT_STDOUT; i <= OUTPUT_TRACE && rc == 0; i++) {
         struct output *out = &r->out[i];
-        if (out->spooled && (rc = sums_end(&out->sums)) == 0)
+        if (out->spooled)
+            rc = sums_end(&out->sums);
+        if (out->spooled && rc == 0)
             rc = store_body_put_file(s->store, r->id, body_of[i], (int64_t)out->sums.size, r->attempt, &out->sums);
-        else if (out->size)
+        else if (rc == 0 && out->size)
             rc = store_body_put(s->store, r->id, body_of[i], out->bytes, (size_t)out->size);
     }
     return sched_check(s, rc);

@@ -207,6 +207,21 @@ def test_a_flipped_bit_in_the_spool_is_never_shown(m):
     m.works()
 
 
+def test_a_job_that_runs_again_is_not_damaged_any_more(m):
+    """Nor is what another attempt printed."""
+    again = m.statedir.parent / "again"
+    m.put("x", "#!/bin/sh\nhead -c 1000000 /dev/zero; test -e %s\n" % again)
+    m.failed("x")
+    [f] = (m.statedir / "spool").iterdir()
+    flip_file(f, 500_000)
+    with pytest.raises(OSError):
+        (m.info / "x" / "stdout").read_bytes()
+    assert "its standard output is damaged on the disk" in m.why("x")
+    again.touch()
+    os.rename(m.failures / "x", m.jobs / "x")
+    assert m.result("x") == bytes(1_000_000) and "damaged" not in m.why("x")
+
+
 def test_what_cannot_be_examined(m):
     p = subprocess.run([str(PPFS), "--check", str(m.statedir)], capture_output=True, text=True, timeout=60 * SLOW)
     assert p.returncode == 1 and "is in use" in p.stderr and not p.stdout

@@ -155,7 +155,7 @@ static void a_changed_bit_is_found(void **state) {
         if (flipped)
             flip(START + hit);
     }
-    assert_true(spool_damaged(spool, 6, BODY_SPEC) && !spool_damaged(spool, 5, BODY_SPEC));
+    assert_true(spool_damaged(spool, name(6)) && !spool_damaged(spool, name(5)));
     assert_int_equal(part_of(&(struct part){0}, START, SIZE - 100, sums.blocks, sums.count * 8, START, 1), -EIO);
     sums_free(&sums);
     free(bytes);
