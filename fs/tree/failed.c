@@ -12,8 +12,8 @@
 /* A place is a group (feed.of) and a job in it (feed.number, less one): the groups below come behind a group's own
  * jobs. A daemon that takes over has only the last job that was told (feed.at), and number 0. */
 void failed_begin(struct fs *fs, struct feed *f) {
-    (void)fs;
     f->of = ino_id(f->ino);
+    f->reached_by = sched_reached_by(fs->sched, f->of);
     f->number = 1;
 }
 
@@ -51,14 +51,18 @@ static bool add(void *arg, const struct job *j) {
     return true;
 }
 
-/* Whether who reads may list that group, as the kernel would say of its directory. */
+/* Whether who reads may list that group, as the kernel would say of its directory; -ESTALE: it is closed to him since he
+ * opened the file. The kernel opens that also for one who may list it by another of his groups. */
 static int may_list(struct fs *fs, const struct feed *f) {
     struct group g;
-    int rc = f->of == ino_id(f->ino) ? 0 : sched_group(fs->sched, f->of, &g);
+    bool top = f->of == ino_id(f->ino);
+    int rc = sched_group(fs->sched, f->of, &g);
     if (rc < 0)
         return rc == -ENOENT ? -ESTALE : rc;
-    return f->of == ino_id(f->ino) ||
-           (sched_shows(g.uid, g.gid, g.mode, f->uid, f->gid) && sched_reaches(fs->sched, f->of, f->uid, f->gid));
+    if (top && f->reached_by == sched_reached_by(fs->sched, f->of))
+        return true;
+    bool may = sched_shows(g.uid, g.gid, g.mode, f->uid, f->gid) && sched_reaches(fs->sched, f->of, f->uid, f->gid);
+    return top && !may ? -ESTALE : may;
 }
 
 static void set_path(struct fs *fs, struct page *p) {

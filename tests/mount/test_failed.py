@@ -86,3 +86,18 @@ def test_who_may_list_may_read(shared, alice, mallory):
     assert mallory.sh("cat $M/info/G/.failed", M=shared.mnt).stdout == "x\nopen/x\n"
     assert mallory.sh("cat $M/info/G/blind/.failed || ls $M/failures/G/blind", M=shared.mnt).stdout == ""
     assert mallory.sh("echo > $M/info/G/.failed", M=shared.mnt).returncode == 1
+
+
+def test_what_is_kept_open_of_a_group_that_was_closed(shared, alice, mallory):
+    """Who reads on, or only then, is told of no job that failed since; one whom nothing was closed to is."""
+    q = alice.sh("mkdir $M/jobs/G; printf '#!/bin/sh\\nexit 1\\n' > $M/jobs/G/x; cat $M/info/G/.wait", M=shared.mnt)
+    assert q.stderr == ""
+    shell = "exec 3< $M/info/G/.failed; echo; read line; cat <&3"
+    readers = [u.popen(["/bin/sh", "-c", shell], env={"M": str(shared.mnt)}, stdin=-1, stdout=-1, stderr=-1, text=True)
+               for u in (alice, mallory)]
+    for p in readers:
+        assert p.stdout.readline() == "\n"
+    q = alice.sh("chmod 700 $M/jobs/G; printf '#!/bin/sh\\nexit 1\\n' > $M/jobs/G/secret; cat $M/info/G/.wait", M=shared.mnt)
+    assert q.stdout == "done 0 failed 2\n"
+    (hers, _), (his, why) = [p.communicate("\n") for p in readers]
+    assert hers == "x\nsecret\n" and his == "" and "Input/output error" in why
