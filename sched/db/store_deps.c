@@ -3,17 +3,33 @@
 
 #include <errno.h>
 
+#include "sched/db/store_int.h"
 #include "sched/db/store_sql.h"
 
-int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on) {
-    if (store_dep_any(st, job) || (stream && store_dep_any(st, stream))) { /* else nobody waits for it */
-        int64_t circle;
-        int rc =
-            store_integers(st, &circle, 1, SQL_DEP_CIRCLE, INTEGER(on), INTEGER(job), INTEGER(stream ? stream : job));
-        if (rc != -ENOENT)
-            return rc < 0 ? rc : -ELOOP;
-    }
-    return store_run(st, SQL_DEP_ADD, INTEGER(job), INTEGER(on));
+#define LOOK 1000 /* instructions of SQLite between two looks at what is left */
+
+static int is_spent(void *left) {
+    return --*(int *)left <= 0;
+}
+
+/* -ELOOP, or 0: on waits for neither. Nothing is rolled back when a query that only reads is interrupted. */
+static int find_circle(struct store *st, uint64_t job, uint64_t stream, uint64_t on, int *left) {
+    if (*left <= 0)
+        return -E2BIG;
+    sqlite3_stmt *q = store_query(st, SQL_DEP_CIRCLE, INTEGER(on), INTEGER(job), INTEGER(stream ? stream : job));
+    sqlite3_progress_handler(st->db, LOOK, is_spent, left);
+    int rc = q ? sqlite3_step(q) : SQLITE_ERROR;
+    sqlite3_progress_handler(st->db, 0, NULL, NULL);
+    int err = rc == SQLITE_INTERRUPT ? -E2BIG : store_errno(st, rc);
+    store_end(q);
+    return rc == SQLITE_ROW ? -ELOOP : err;
+}
+
+int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on, int *left) {
+    int rc = 0;
+    if (store_dep_any(st, job) || (stream && store_dep_any(st, stream))) /* else nobody waits for it */
+        rc = find_circle(st, job, stream, on, left);
+    return rc < 0 ? rc : store_run(st, SQL_DEP_ADD, INTEGER(job), INTEGER(on));
 }
 
 int store_deps_delete(struct store *st, uint64_t job) {

@@ -5,8 +5,11 @@
 
 struct store;
 
-/* stream: whose call job runs, 0 = none. -ELOOP: on waits for job, or for that stream */
-int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on);
+#define DEP_LOOKS 1500 /* some 250,000 pairs of jobs, which takes less than 0.1 s */
+
+/* stream: whose call job runs, 0 = none. *left: looks that may still be taken for this job, DEP_LOOKS at first.
+ * -ELOOP: on waits for job, or for that stream; -E2BIG: what on waits for is too much to tell */
+int store_dep_add(struct store *st, uint64_t job, uint64_t stream, uint64_t on, int *left);
 int store_deps_delete(struct store *st, uint64_t job);            /* job waits for no job any more */
 int store_dep_move(struct store *st, uint64_t from, uint64_t to); /* dependents of from become dependents of to */
 bool store_dep_any(struct store *st, uint64_t on);                /* it has dependents */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "net/clock.h"
 #include "sched/db/store_control.h"
 #include "sched/jobs/job_files.h"
 
@@ -58,8 +59,10 @@ static int next(struct sched *s, struct control *x) {
 }
 
 void control_slice(struct sched *s) {
+    int64_t until = clock_us() + s->slice_us;
     uint64_t ids[ROWS];
     struct control x;
+    bool cut = false;
     int rc = store_controlling(s->store, &s->controlling_user, &x);
     s->controlling = rc == 0;
     if (rc < 0)
@@ -69,10 +72,12 @@ void control_slice(struct sched *s) {
     if (!x.job)
         rc = array_control(s, x.group, all ? NULL : &of, x.what == CONTROL_HOLD, x.value);
     int n = store_ids(s->store, SET_UNENDED, (int64_t)x.group, x.job, ids, ROWS), i;
-    for (i = 0; i < n && rc == 0 && ids[i] < x.number; i++)
+    for (i = 0; i < n && rc == 0 && ids[i] < x.number && !cut; i++) {
         rc = control_one(s, &x, ids[i], all);
-    if (rc == 0 && i == ROWS) {
-        x.job = ids[ROWS - 1];
+        cut = clock_us() >= until; /* one that names a thousand others takes long */
+    }
+    if (rc == 0 && i > 0 && (cut || i == ROWS)) {
+        x.job = ids[i - 1];
         rc = store_controlled(s->store, &x);
     } else if (rc == 0) {
         rc = next(s, &x);

@@ -115,7 +115,7 @@ static int why_never(const struct job_row *r, const char *name, int rc, const st
 
 /* Writes down whom it waits for. Returns how many, or -EINVAL with why when it can never start. */
 static int wait_for(struct sched *s, const struct job_row *r, const struct options *o, char *why, size_t size) {
-    int count = 0;
+    int count = 0, left = DEP_LOOKS;
     for (const char *const *name = options_after(o); *name; name++) {
         struct job_row other;
         struct group g;
@@ -134,9 +134,10 @@ static int wait_for(struct sched *s, const struct job_row *r, const struct optio
         if (succeeded)
             continue;
         if (rc == 0)
-            rc = store_dep_add(s->store, r->job.id, r->stream, other.job.id);
-        if (rc == -ELOOP) {
-            snprintf(why, size, "after=%s: that job waits for this %s", *name,
+            rc = store_dep_add(s->store, r->job.id, r->stream, other.job.id, &left);
+        if (rc == -ELOOP || rc == -E2BIG) {
+            snprintf(why, size, "after=%s: %s waits for this %s", *name,
+                     rc == -ELOOP ? "that job" : "others wait for this, and that for too many to tell whether one",
                      r->stream ? "call or its stream" : "one");
             return -EINVAL;
         }

@@ -3,7 +3,7 @@ import json
 import textwrap
 
 import pytest
-from ppfsmount import PYTHON
+from ppfsmount import PYTHON, wait_until
 
 # Twenty groups below each other, which say 60 things each; then the same name is written over and over.
 DEEP = """
@@ -25,6 +25,23 @@ DEEP = """
     print(dict(ends), flush=True)
 """
 INSIDE = "/".join("g%d" % level for level in range(20))
+
+# A hundred jobs that each wait for a hundred others, which wait for a hundred.
+LAYERS = """
+    import os, sys
+    def after(group):
+        return "".join("#ppfs: after=/%s/%d\\n" % (group, i) for i in range(100))
+    os.chdir(sys.argv[1])
+    for name, options in ("a", "#ppfs: hold=1\\n"), ("b", after("a")), ("c", after("b")):
+        os.mkdir("." + name)
+        for i in range(100):
+            with open(".%s/%d" % (name, i), "w") as f:
+                f.write("#!/bin/sh\\n" + options)
+        os.rename("." + name, name)
+    for name, options in ("x", "#ppfs: hold=1\\n" + after("c")), ("y", "#ppfs: after=x\\n"):
+        with open(name, "w") as f:
+            f.write("#!/bin/sh\\n" + options)
+"""
 
 
 def deep(m, user, levels, times, text):
@@ -64,3 +81,16 @@ def test_an_environment_that_goes_into_no_order(m):
     m.put("x", json.dumps({"run": ["true"], "env": ["K%d:%s" % (n, "v" * 1000) for n in range(100)]}))
     assert m.get("x", "wait") == "failed"
     assert "its env= are more than 64 KiB" in (m.failures / "x").read_text()
+
+
+def test_many_that_wait_for_each_other(shared, alice, mallory):
+    """Whether one of them waits for itself is a walk over all of these, a hundred times."""
+    m = shared
+    p = mallory.popen([PYTHON, "-c", textwrap.dedent(LAYERS), m.mnt / "jobs"])
+    assert p.wait() == 0
+    wait_until(lambda: (m.mnt / "info/c/.progress").read_text().endswith("waiting 100 of 100\n"), "all to be taken in")
+    assert mallory.sh("echo 0 > $M/info/x/hold", M=m.mnt).returncode == 0
+    assert ": others wait for this, and that for too many to tell whether one waits for this one" in m.failed("x")
+    assert "x did not succeed" in m.failed("y")
+    p = alice.sh("echo 'print(6)' > $M/jobs/mine && cat $M/results/mine", M=m.mnt)
+    assert (p.stdout, p.stderr) == ("6\n", "")

@@ -226,14 +226,15 @@ static void test_tallies(void **state) {
 }
 
 static void test_dependencies(void **state) {
-    assert_int_equal(store_dep_add(st, 2, 0, 1), 0);
-    assert_int_equal(store_dep_add(st, 3, 0, 2), 0);
-    assert_int_equal(store_dep_add(st, 1, 0, 3), -ELOOP);
-    assert_int_equal(store_dep_add(st, 9, 1, 3), -ELOOP); /* a call of 1 */
+    assert_int_equal(store_dep_add(st, 2, 0, 1, &(int){DEP_LOOKS}), 0);
+    assert_int_equal(store_dep_add(st, 3, 0, 2, &(int){DEP_LOOKS}), 0);
+    assert_int_equal(store_dep_add(st, 1, 0, 3, &(int){DEP_LOOKS}), -ELOOP);
+    assert_int_equal(store_dep_add(st, 9, 1, 3, &(int){DEP_LOOKS}), -ELOOP); /* a call of 1 */
+    assert_int_equal(store_dep_add(st, 1, 0, 4, &(int){0}), -E2BIG);
     assert_true(store_dep_any(st, 1));
-    uint64_t ids[4];
-    assert_int_equal(store_settle_jobs(st, 1, ids, 4), 1);
-    assert_int_equal(ids[0], 2);
+    uint64_t id;
+    assert_int_equal(store_settle_jobs(st, 1, &id, 1), 1);
+    assert_int_equal(id, 2);
     assert_false(store_dep_any(st, 1));
 }
 
