@@ -19,7 +19,7 @@
 #include "net/session/link.h"
 #include "net/session/session.h"
 
-#define SESSION_VERSION 4u
+#define SESSION_VERSION 5u
 enum { SESSION_HELLO = 240, SESSION_RESUME, SESSION_PING, SESSION_PONG, SESSION_ACK, SESSION_BYE };
 enum { SESSION_SILENCE_MS = 5000, SESSION_BEAT_MS = 1000 };
 

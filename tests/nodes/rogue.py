@@ -72,7 +72,7 @@ class Rogue:
 
     def about(self, name, cpus=1, uid=0, python="3.12"):
         users = struct.pack("<III", 1, 1, 4294967294) if uid == 0 else struct.pack("<I", 0)
-        self.send(ABOUT, struct.pack("<IIIQI", 3, cpus, 0, 1 << 30, uid) + users + name.encode() + b"\0" + python.encode() + b"\0")
+        self.send(ABOUT, struct.pack("<IIIQI", 4, cpus, 0, 1 << 30, uid) + users + name.encode() + b"\0" + python.encode() + b"\0\0")
 
     def hear(self, kind):
         """The body of the next frame of that kind; what comes before is nobody's business."""

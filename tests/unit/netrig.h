@@ -30,7 +30,7 @@
 enum { DEADLINE_S = 60 }; /* ends a hang; nothing is expected to take that long */
 #define turn_until(done, arg) turn_until_(done, arg, #done)
 /* How a HELLO begins: SESSION_VERSION stands behind the name. */
-#define HELLO_BEGIN "ppfsnode\4"
+#define HELLO_BEGIN "ppfsnode\5"
 
 #define KEY_A "ppfs mount key 1\nsecret: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
 #define KEY_B "ppfs mount key 1\nsecret: 1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
