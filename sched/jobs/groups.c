@@ -219,6 +219,8 @@ static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, b
 /* Elements of an array that were cancelled before they were jobs are numbers of its group, and go with it. */
 static int delete_group(struct sched *s, const struct group *g, const struct tally *t) {
     int rc = g->array ? move_tally(s, g->parent, t, true) : 0;
+    if (rc == 0 && limits_said(s))
+        rc = store_fails_forget(s->store, g->id);
     return rc < 0 ? rc : store_group_delete(s->store, g->id);
 }
 
@@ -253,7 +255,7 @@ static int replace_target(struct sched *s, uint64_t to_parent, const char *to_na
         return name_taken(s, to_parent, to_name) ? -ENOTDIR : 0;
     if (rc < 0)
         return rc;
-    return store_group_has_jobs(s->store, g.id) || g.array ? -ENOTEMPTY : store_group_delete(s->store, g.id);
+    return store_group_has_jobs(s->store, g.id) || g.array ? -ENOTEMPTY : delete_group(s, &g, NULL);
 }
 
 /* Opening a group queues the drafts in it, which run as their writers. */
