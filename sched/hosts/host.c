@@ -209,7 +209,8 @@ void host_gave_back(struct host *h, uid_t uid, const struct work_outcome *o) {
         h->refusals = 0;
     if (!o->unbegun || (!o->no_room && h->pool))
         return;
-    if (o->no_room || !*o->why) {
+    bool another = uid != h->refused_uid && host_refuses(h, h->refused_uid);
+    if (o->no_room || another || !*o->why) { /* two users would make way for each other at once, for ever */
         host_short(h);
         return;
     }

@@ -76,7 +76,7 @@ def test_calls_of_a_stream(wide):
     most = 0
     while wide.state("s.jsonl") not in ("done", "failed"):
         most = max(most, len([n for n in on(wide) if n < "c8"]))
-    assert most == 1
+    assert most <= 1  # a look may have met none
     assert wide.result("s.jsonl") == b"null\n" * 6
 
 
