@@ -127,6 +127,9 @@ static const char *const migrations[] = {
      "CREATE INDEX keeps_first ON keeps(kind, at);"),
     /* an element that is no job yet is found by its id */
     "CREATE INDEX array_first ON arrays(first);",
+    /* lost: an element that did not succeed was forgotten. The count of those that wait meets none that pause. */
+    "ALTER TABLE arrays ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;"
+    "DROP INDEX job_of_array; CREATE INDEX job_of_array ON jobs(array, state, not_before) WHERE array<>0;",
 };
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
 

@@ -21,7 +21,8 @@ static int read_one(struct store *st, sqlite3_stmt *from, struct array_row *out)
                               .next = sqlite3_column_int64(q, 3),
                               .size = sqlite3_column_int64(q, 4),
                               .list = strdup((const char *)sqlite3_column_text(q, 5)),
-                              .held = sqlite3_column_int(q, 6)};
+                              .held = sqlite3_column_int(q, 6),
+                              .lost = sqlite3_column_int(q, 7)};
     store_end(q);
     return out->list ? 0 : -ENOMEM;
 }
@@ -60,8 +61,16 @@ int store_array_hold(struct store *st, uint64_t id, bool held) {
     return store_run(st, SQL_ARRAY_HOLD, INTEGER(id), INTEGER(held));
 }
 
+int store_array_lost(struct store *st, uint64_t id, uint64_t group) {
+    return store_run(st, SQL_ARRAY_LOST, INTEGER(id), INTEGER(group));
+}
+
 int store_arrays_wake(struct store *st, uid_t uid) {
     return store_run(st, SQL_ARRAYS_WAKE, INTEGER(uid));
+}
+
+int store_arrays_wake_all(struct store *st) {
+    return store_run(st, SQL_ARRAYS_WAKE_ALL);
 }
 
 static bool is_one(int rc) {

@@ -52,7 +52,7 @@ static int make_some(struct sched *s, struct array_row *a, enum array_due *due) 
     if (rc == 0)
         rc = submit_place(s, &of, of.place);
     for (int n = 0; rc == 0 && n < ROWS && waiting < WAITING_MAX && a->next < a->size; n++, waiting++, a->next++) {
-        if (!quota_has_job(s, of.job.uid)) {
+        if (!quota_has_job(s, of.job.uid) || !quota_has_bytes(s, of.job.uid)) {
             *due = ARRAY_KEPT_BACK;
             s->jobs->arrays_kept_back = true;
             break;
@@ -77,7 +77,7 @@ static int tell_end(struct sched *s, const struct array_row *a) {
     if (rc < 0 || t.active)
         return rc;
     s->settling = true;
-    return store_settle_add(s->store, &of.job, t.failed == 0 && t.cancelled == 0);
+    return store_settle_add(s->store, &of.job, t.failed == 0 && t.cancelled == 0 && !a->lost);
 }
 
 static int forget(struct sched *s, uint64_t id) {

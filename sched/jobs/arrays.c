@@ -74,7 +74,9 @@ int sched_find_element(struct sched *s, uint64_t group, const char *name, struct
 }
 
 void arrays_begin(struct sched *s) {
-    s->jobs->arrays = s->jobs->arrays_kept_back = s->arraying = store_arrays(s->store);
+    s->jobs->arrays = s->arraying = store_arrays(s->store);
+    if (s->arraying)
+        sched_check(s, store_arrays_wake_all(s->store)); /* the quotas may be others now */
 }
 
 bool array_may_take(const struct group *g, const struct job_row *r, const char *name) {
@@ -96,15 +98,28 @@ int array_moved_on(struct sched *s, const struct job_row *r, bool left) {
     return rc;
 }
 
+int array_forgets(struct sched *s, const struct job_row *r) {
+    bool failed = r->job.state == JOB_FAILED || r->job.state == JOB_CANCELLED;
+    return failed && r->array && !is_whole(r) ? store_array_lost(s->store, r->array, r->job.group) : 0;
+}
+
 int array_of_group(struct sched *s, const struct group *g, const char *path, bool *succeeded, char *why, size_t size) {
+    struct array_row a = {0};
     struct tally t;
     *succeeded = false;
     int rc = g->array ? store_tally_get(s->store, g->id, &t) : -EINVAL;
-    if (rc == -EINVAL)
+    int known = rc == 0 ? store_array_get(s->store, g->array, &a) : 0;
+    free(a.list);
+    if (rc == -EINVAL) {
         snprintf(why, size, "after=%s: that is a group, and after= names jobs and arrays", path);
-    if (rc == 0 && t.active == 0 && (t.failed || t.cancelled)) {
+    } else if (rc == 0 && t.active == 0 && (t.failed || t.cancelled || a.lost)) {
         snprintf(why, size, "not started, because not all of %s succeeded", path);
         rc = -EINVAL;
+    } else if (rc == 0 && known == -ENOENT) {
+        snprintf(why, size, "after=%s: all jobs of that array were forgotten", path);
+        rc = -EINVAL;
+    } else if (rc == 0) {
+        rc = known;
     }
     *succeeded = rc == 0 && t.active == 0;
     return rc;

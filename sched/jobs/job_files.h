@@ -66,6 +66,8 @@ int group_depth(struct sched *s, uint64_t id);
 bool array_may_take(const struct group *g, const struct job_row *r, const char *name);
 /* What after= finds in a group. 0: an array, which has *succeeded or has not ended; -EINVAL with why, or -errno */
 int array_of_group(struct sched *s, const struct group *g, const char *path, bool *succeeded, char *why, size_t size);
+/* A job is forgotten: an array whose element it is has not succeeded where it has not. 0 or -errno */
+int array_forgets(struct sched *s, const struct job_row *r);
 /* They are held, or let go, or get that priority; of NULL: whoever's they are. */
 int array_control(struct sched *s, uint64_t group, const uid_t *of, bool holds, int value);
 /* Those that are no jobs yet are cancelled, where they are that user's. */

@@ -125,6 +125,8 @@ int sched_remove(struct sched *s, struct job_row *r) {
     if (rc == 0)
         rc = store_job_delete(s->store, r->job.id);
     if (rc == 0)
+        rc = array_forgets(s, r);
+    if (rc == 0)
         rc = array_moved_on(s, r, true);
     if (rc == 0)
         rc = store_tally_add(s->store, r->job.group, &delta);
@@ -149,6 +151,8 @@ int sched_forget(struct sched *s, uint64_t job, bool held_open) {
     else
         delta.cancelled--;
     rc = give_up_fewer(s, &r.job);
+    if (rc == 0)
+        rc = array_forgets(s, &r);
     r.job.shelf = SHELF_ORPHAN;
     if (rc == 0)
         rc = store_job_save(s->store, &r, SAVE_NAME | SAVE_SHELF);

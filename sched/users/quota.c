@@ -95,6 +95,13 @@ bool quota_has_job(struct sched *s, uid_t uid) {
     return !u || c.jobs < u->quota.jobs;
 }
 
+bool quota_has_bytes(struct sched *s, uid_t uid) {
+    struct user_counts c;
+    int rc;
+    struct user *u = limited(s, uid, &c, &rc);
+    return !u || c.bytes + u->live < u->quota.bytes;
+}
+
 int quota_grows(struct sched *s, const struct job *j, uint64_t size) {
     struct body b = {0};
     struct user *u = s->c.quotas ? user_of(s, j->uid) : NULL;

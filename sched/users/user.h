@@ -94,6 +94,7 @@ struct quota quota_of(const struct sched *s, uid_t uid);
 int quota_draft(struct sched *s, uid_t uid);         /* one more draft or directory */
 int quota_job(struct sched *s, uid_t uid, int more); /* so many more jobs; 0: his present ones */
 bool quota_has_job(struct sched *s, uid_t uid);      /* whether there is room for one; says nothing to the log */
+bool quota_has_bytes(struct sched *s, uid_t uid);    /* the same, for one byte */
 int quota_bytes(struct sched *s, uid_t uid, int64_t more);
 /* bytes of functions and values, with the reserve that every user has */
 int quota_values(struct sched *s, uid_t uid, int64_t more);

@@ -152,6 +152,18 @@ def test_after_one_that_fails(m):
     assert (m.failures / "x").is_file()
 
 
+def test_after_one_of_which_a_failure_was_forgotten(m):
+    m.put("a", "#!/bin/sh\n#ppfs: array=0-1\nexit $PPFS_INDEX\n")
+    assert waited(m, "a") == "done 1 failed 1"
+    (m.failures / "a/1").unlink()
+    m.put("then", "#!/bin/sh\n#ppfs: after=a\n")
+    assert m.wait("then") == "failed" and "not all of a succeeded" in m.why("then")
+    m.put("b", "#!/bin/sh\n#ppfs: array=0-1 keep=1ms\n")
+    wait_until(lambda: m.sh("ls $M/info/b", check=False).stdout == b"", "all of them to be forgotten")
+    m.put("later", "#!/bin/sh\n#ppfs: after=b\n")
+    assert m.wait("later") == "failed" and "b" in m.why("later")
+
+
 def test_nothing_else_gets_into_it(m):
     m.put("a", "#!/bin/sh\n#ppfs: array=0-2\nexit $PPFS_INDEX\n")
     assert waited(m, "a") == "done 1 failed 2"
@@ -352,3 +364,19 @@ def test_quotas_count_those_that_are_jobs(new_user, new_mount, alice):
     assert "quota" in p.stderr
     (m.node / "cpus").write_text("2")
     assert waited(m, "a") == "done 100 failed 0"
+
+
+def test_quotas_of_bytes_keep_them_back(new_user, new_mount, alice):
+    m = new_mount(cpus=0, options=["-o", "allow_other"])
+    (m.base / "quota").write_text("* bytes=20K\n")
+    m.start("--quota", m.base / "quota")
+    p = alice.sh("printf '#!/bin/sh\\n#ppfs: array=0-99\\n' >$M/jobs/a", M=m.mnt)
+    assert p.returncode == 0, p.stderr
+    wait_until(lambda: (m.jobs / "a").is_dir(), "the array to begin")
+    m.put("b", "#!/bin/sh\n#ppfs: array=0-99\n")
+    wait_until(lambda: len(os.listdir(m.jobs / "b")) == 64, "those of another user, in turn with hers")
+    assert 0 < len(os.listdir(m.jobs / "a")) < 20
+    m.unmount()
+    (m.base / "quota").write_text("* bytes=20M\n")
+    m.start("--quota", m.base / "quota")
+    wait_until(lambda: len(os.listdir(m.jobs / "a")) == 64, "hers, as the quota is larger")
