@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ppfsmount import wait_until
+from ppfsmount import sanitized, wait_until
 
 LARGE = "%dM" % (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 6 // 10 >> 20)
 SMALL = "256M"
@@ -68,6 +68,7 @@ def test_small_ones_run_beside(wide):
     go(wide, "first", "small")
 
 
+@pytest.mark.skipif(sanitized(), reason="an address space limit does not go with AddressSanitizer")
 def test_calls_of_a_stream(wide):
     """A call with memory= is a job of its own; the calls without it go on beside it."""
     plain = CALL % ((wide.work, 9) * 2), CALL % ((wide.work, 8) * 2)
@@ -76,7 +77,7 @@ def test_calls_of_a_stream(wide):
     most = 0
     while wide.state("s.jsonl") not in ("done", "failed"):
         most = max(most, len([n for n in on(wide) if n < "c8"]))
-    assert most <= 1  # a look may have met none
+    assert most == 1
     assert wide.result("s.jsonl") == b"null\n" * 6
 
 
