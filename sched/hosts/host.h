@@ -15,6 +15,7 @@ struct sched;
 struct slot_use {               /* of a host's slots, by a run */
     LIST_ENTRY(slot_use) mates; /* of host.under_way */
     uint32_t cpus;
+    uid_t uid;                          /* whose run it is */
     uint64_t memory;                    /* bytes that it reserves, while it has its slots */
     uint64_t resources[RESOURCE_KINDS]; /* indices, by kind of the host */
     unsigned function;                  /* estimate.h */

@@ -59,14 +59,29 @@ bool host_has_resources(const struct host *h, const struct constraint *p, enum c
     return true;
 }
 
-void host_keep_left(struct host *h, const char *place) {
-    struct constraint p = constraint_parse(place);
+/* What that user's runs hold there. */
+static struct slot_use held_by(const struct host *h, uid_t uid) {
+    struct slot_use all = {0};
+    const struct slot_use *r;
+    LIST_FOREACH(r, &h->under_way, mates) {
+        if (r->uid != uid || r->over)
+            continue;
+        all.memory += r->lent ? 0 : r->memory;
+        for (unsigned i = 0; i < RESOURCE_KINDS; i++)
+            all.resources[i] |= r->resources[i];
+    }
+    return all;
+}
+
+void host_keep_left(struct host *h, const struct demand *d) {
+    struct constraint p = constraint_parse(d->place);
     struct resources wants = asked(p.resources ? p.resources : "");
-    if (p.memory > host_free_memory(h))
+    struct slot_use own = held_by(h, d->uid);
+    if (p.memory > host_free_memory(h) && !own.memory)
         h->memory_kept = h->s->dispatches;
     for (unsigned i = 0; i < wants.count; i++) {
         int at = resources_find(&h->resources, wants.at[i].name);
-        if (at >= 0 && wants.at[i].n > left_of(h, at))
+        if (at >= 0 && wants.at[i].n > left_of(h, at) && !own.resources[at])
             h->resources_kept[at] = h->s->dispatches;
     }
 }

@@ -47,7 +47,7 @@ struct host *host_reserve(struct sched *s, const struct demand *d, uint64_t job)
     if (!best)
         return NULL;
     if (host_free(best) >= d->cpus && !host_has_left(best, d->place)) {
-        host_keep_left(best, d->place);
+        host_keep_left(best, d);
         return NULL;
     }
     best->reserved = true;

@@ -47,10 +47,11 @@ uint64_t host_free_memory(const struct host *h);                 /* bytes that n
 bool host_has(const struct host *h, const struct constraint *p); /* as much memory and resources are left */
 /* A place asks for no more memory and resources than are left and are not kept for another. */
 bool host_has_left(struct host *h, const char *place);
-void host_keep_left(struct host *h, const char *place); /* of what it asks for in vain, in this dispatch */
 /* As many resources as p asks for. */
 enum count_of { OF_ALL, OF_LEFT, OF_UNKEPT };
 bool host_has_resources(const struct host *h, const struct constraint *p, enum count_of which);
+/* What d asks for in vain is kept for it in this dispatch, but not where its user's own runs hold some of that. */
+void host_keep_left(struct host *h, const struct demand *d);
 unsigned host_taken(const struct host *h, unsigned kind); /* of h->resources.at[kind] */
 /* Those that it asks for: into taken, of each kind of the host's the bits of their indices. */
 void host_take_resources(struct host *h, const char *place, uint64_t taken[RESOURCE_KINDS]);

@@ -103,6 +103,7 @@ int run_start(struct sched *s, struct job_row *row, struct host *h, unsigned als
                       .host = h,
                       .attempt = ++j->attempt,
                       .use = {.cpus = j->cpus,
+                              .uid = j->uid,
                               .memory = constraint_parse(row->place).memory,
                               .function = estimate_of_job(s, j, row->stream)},
                       .state = RUN_STARTING};

@@ -113,6 +113,11 @@ static void test_memory_that_is_reserved_is_kept(void **state) {
     assert_ptr_equal(choose("", 1, ""), &local);
     s.dispatches++;
     assert_ptr_equal(choose(half, 1, ""), &local);
+    struct slot_use own = {.uid = 7, .memory = 1u << 29}; /* whom his own runs hold up has nothing kept from others */
+    LIST_INSERT_HEAD(&local.under_way, &own, mates);
+    assert_null(host_reserve(&s, &(struct demand){.place = most, .cpus = 1, .uid = 7}, 7));
+    assert_ptr_equal(choose(half, 1, ""), &local);
+    LIST_REMOVE(&own, mates);
     host_hold_memory(&local, 1u << 29, false);
     assert_ptr_equal(choose(most, 1, ""), &local);
 }
