@@ -1,5 +1,6 @@
 """The joblib backend, nested use included."""
 import concurrent.futures
+import io
 import multiprocessing
 import operator
 import os
@@ -31,6 +32,11 @@ def test_parallel(backend):
     with joblib.Parallel(n_jobs=2) as parallel:
         for _ in range(3):
             assert parallel(delayed(abs)(-i) for i in range(20)) == list(range(20))
+
+
+def test_what_cannot_be_printed_stops_nothing(backend, monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    assert joblib.Parallel(n_jobs=2, batch_size=1)(joblib.delayed(print)("caf\u00e9") for _ in range(9)) == [None] * 9
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

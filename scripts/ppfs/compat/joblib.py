@@ -174,13 +174,15 @@ def _get(future: Any, timeout: Optional[float] = None) -> Any:
 
 
 def _ended(callback: Optional[Callable[[Any], Any]], with_future: bool, future: Any) -> None:
-    if future._printed:
-        sys.stdout.write(future.stdout)
-        sys.stderr.write(future.stderr)
-    if callback is not None and with_future:
-        callback(future)
-    elif callback is not None and not future.cancelled() and future.exception() is None:
-        callback(future.result())
+    try:
+        if future._printed:
+            sys.stdout.write(future.stdout)
+            sys.stderr.write(future.stderr)
+    finally:
+        if callback is not None and with_future:
+            callback(future)
+        elif callback is not None and not future.cancelled() and future.exception() is None:
+            callback(future.result())
 
 
 def register(mount: Optional[mounts.MountLike] = None, *, make_default: bool = False,
