@@ -110,7 +110,7 @@ class AsyncResult(Generic[T]):
         end = None if timeout is None else time.monotonic() + timeout
         for future in self._futures:
             try:
-                future.exception(None if end is None else max(end - time.monotonic(), 0))
+                future.exception(_until(end))
             except FutureTimeout:
                 return
             except CancelledError:
@@ -179,33 +179,38 @@ class IMapIterator(Iterator[T]):
     def next(self, timeout: Optional[float] = None) -> T:
         """The next result, or raises what the call (or the iterable) raised. multiprocessing.TimeoutError: not within
         timeout seconds, and it can be asked for again."""
-        while not self._chunk:
-            future = self._next_future(timeout)
-            try:
-                self._chunk = future.result()[::-1]
-            except BaseException as error:
-                raise _as_pools_raise(error)
-        return self._chunk.pop()
-
-    def _next_future(self, timeout: Optional[float]) -> Future[Any]:
-        """The next, which has ended."""
         end = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._futures or (self._fed and not self._left), timeout):
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._chunk or self._futures or (self._fed and not self._left),
+                                              _until(end)):
+                    raise PoolTimeout
+                if self._chunk:
+                    return self._chunk.pop()
+                if not self._futures:
+                    problem, self._problem = self._problem, None
+                    if problem is None:
+                        raise StopIteration
+                    raise problem
+                future = self._futures[0]
+            result: AsyncResult[List[T]] = AsyncResult([future], _first, None, None)
+            result.wait(_until(end))
+            if not result.ready():
                 raise PoolTimeout
-            if not self._futures:
-                problem, self._problem = self._problem, None
-                if problem is None:
-                    raise StopIteration
-                raise problem
-            future = self._futures[0]
-        result: AsyncResult[Any] = AsyncResult([future], list, None, None)
-        result.wait(None if end is None else max(end - time.monotonic(), 0))
-        if not future.done():
-            raise PoolTimeout
-        with self._changed:
-            self._left -= 1
-            return self._futures.popleft()
+            with self._changed:
+                if self._chunk or not self._futures or self._futures[0] is not future:
+                    continue  # another thread has taken it
+                self._left -= 1
+                self._futures.popleft()
+                if result.successful():
+                    self._chunk = result.get()[::-1]
+                    continue
+            result.get()
+
+
+def _until(end: Optional[float]) -> Optional[float]:
+    """The seconds that are left until then, 0 when it is over."""
+    return None if end is None else max(end - time.monotonic(), 0)
 
 
 class Pool:

@@ -5,6 +5,7 @@ import multiprocessing
 import multiprocessing.pool
 import operator
 import os
+import sys
 import threading
 
 import pytest
@@ -54,6 +55,20 @@ def test_imap_reads_its_iterable_as_calls_end(m, pool):
         assert iterator._changed.wait_for(lambda: iterator._running == 1024, 60)
     assert 1024 <= next(read) <= 1026
     pool.terminate()
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("kind", ["imap", "imap_unordered"])
+def test_threads_share_an_iterator(pool, kind, chunksize):
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        iterator = getattr(pool, kind)(abs, range(3000), chunksize)
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            parts = list(threads.map(lambda _: list(iterator), range(8)))
+    finally:
+        sys.setswitchinterval(before)
+    assert sorted(itertools.chain(*parts)) == list(range(3000))
 
 
 def broken_after(n):
