@@ -13,9 +13,9 @@ PROGRAM = TOP / "scripts/ppfs-top"
 class Terminal:
     """A terminal of that size in which ppfs-top runs."""
 
-    def __init__(self, mount, width=80, height=24):
+    def __init__(self, mount, width=80, height=24, *, env=("LANG=C.UTF-8",)):
         self.name = "ppfs-" + uuid.uuid4().hex[:8]
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), "env", "LANG=C.UTF-8", "sh", "-c",
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), "env", *env, "sh", "-c",
                   'trap : INT; %s %s --delay 0.1 %s; echo "it ended with $?"; exec sleep 1000' % (sys.executable, PROGRAM, mount))
 
     def tmux(self, *args):
@@ -42,8 +42,8 @@ def terminal():
     need_programs("tmux")
     made = []
 
-    def start(*args):
-        made.append(Terminal(*args))
+    def start(*args, **words):
+        made.append(Terminal(*args, **words))
         return made[-1]
 
     yield start
@@ -59,6 +59,15 @@ def some_work(m):
     m.put("G/held", "#!/bin/sh\n#ppfs: hold=1\n")
     m.put("later", "#!/bin/sh\n#ppfs: hold=1\n")
     assert m.wait("G/good") == "done" and m.wait("G/bad") == "failed"
+
+
+@pytest.mark.parametrize("env", [("TERM=vt100",), ("TERM=ansi",), ("LC_ALL=xx_XX.UTF-8",)], ids=["vt100", "ansi", "no such locale"])
+def test_terminals_and_locales_that_lack_something(m, terminal, env):
+    m.put("runs", "#!/bin/sh\necho caf\u00e9; exec sleep 1000\n")
+    t = terminal(m.mnt, env=env)
+    t.until("caf")
+    t.press("q")
+    t.until("it ended with 0")
 
 
 @pytest.mark.parametrize("width, height", [(80, 24), (200, 60)])
