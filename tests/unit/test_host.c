@@ -148,36 +148,6 @@ static void test_resources_of_a_place(void **state) {
     assert_ptr_equal(choose(text, 1, ""), &big);
 }
 
-static void test_what_is_no_resource(void **state) {
-    static const char *const wrong[] = {"",
-                                        "gpu",
-                                        "gpu=",
-                                        "=1",
-                                        "gpu=0",
-                                        "gpu=65",
-                                        "gpu=001",
-                                        "gpu=1 ",
-                                        "1gpu=1",
-                                        "_g=1",
-                                        "g:1",
-                                        "gpu=-1",
-                                        "gpu=1x",
-                                        "a=1=1",
-                                        "g\xc3=1",
-                                        "g p=1",
-                                        "a2345678901234567=1"};
-    struct resources r = {0};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        assert_int_equal(resources_add(&r, wrong[i], strlen(wrong[i])), -EINVAL);
-    assert_int_equal(resources_add(&r, "gpu=1\0", 6), -EINVAL);
-    assert_int_equal(r.count, 0);
-    assert_int_equal(resources_parse(&r, "a=1,a=1", 7), -EINVAL);
-    r.count = 0;
-    assert_int_equal(resources_parse(&r, "a=1,", 4), -EINVAL);
-    r.count = 0;
-    assert_int_equal(resources_parse(&r, "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1", 35), -EINVAL);
-}
-
 static void test_the_least_crowded_is_chosen(void **state) {
     assert_ptr_equal(choose("", 1, ""), &local);
     local.used = 1;
@@ -481,7 +451,6 @@ int main(void) {
                                        TEST(test_memory_is_a_part_of_the_place),
                                        TEST(test_memory_that_is_reserved_is_kept),
                                        TEST(test_resources_of_a_place),
-                                       TEST(test_what_is_no_resource),
                                        TEST(test_the_least_crowded_is_chosen),
                                        TEST(test_who_takes_nothing),
                                        TEST(test_a_large_job_keeps_one_host_for_itself),

@@ -18,6 +18,7 @@
 #include "net/session/frame.h"
 #include "worker/runner/cpus.h"
 #include "worker/runner/reap.h"
+#include "worker/runner/resources.h"
 #include "worker/runner/work.h"
 
 static const char *const env[] = {"PPFS_INDEX=3", "A=", "B=x=y", NULL};
@@ -309,21 +310,50 @@ static void there_is_memory(void **state) {
     assert_in_range(cpus_memory(), 1 << 20, (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE));
 }
 
+static void test_what_is_no_resource(void **state) {
+    static const char *const wrong[] = {"",
+                                        "gpu",
+                                        "gpu=",
+                                        "=1",
+                                        "gpu=0",
+                                        "gpu=65",
+                                        "gpu=001",
+                                        "gpu=1 ",
+                                        "1gpu=1",
+                                        "_g=1",
+                                        "g:1",
+                                        "gpu=-1",
+                                        "gpu=1x",
+                                        "a=1=1",
+                                        "g\xc3=1",
+                                        "g p=1",
+                                        "a2345678901234567=1"};
+    struct resources r = {0};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(resources_add(&r, wrong[i], strlen(wrong[i])), -EINVAL);
+    assert_int_equal(resources_add(&r, "gpu=1\0", 6), -EINVAL);
+    assert_int_equal(r.count, 0);
+    assert_int_equal(resources_parse(&r, "a=1,a=1", 7), -EINVAL);
+    r.count = 0;
+    assert_int_equal(resources_parse(&r, "a=1,", 4), -EINVAL);
+    r.count = 0;
+    assert_int_equal(resources_parse(&r, "a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1", 35), -EINVAL);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(work_round_trip),
-        cmocka_unit_test(bytes_change_with_the_format),
-        cmocka_unit_test(what_is_too_large_is_not_sent),
-        cmocka_unit_test(every_cut_and_addition_is_refused),
-        cmocka_unit_test(nobody_stays_who_he_is),
-        cmocka_unit_test(a_name_leads_nowhere_else),
-        cmocka_unit_test(spoiled_work_is_harmless),
-        cmocka_unit_test(only_plain_calls_run_in_the_worker),
-        cmocka_unit_test(outcome_round_trip),
-        cmocka_unit_test(statuses_in_words),
-        cmocka_unit_test(there_is_memory),
-        cmocka_unit_test(a_tree_can_be_killed),
-        cmocka_unit_test(there_is_a_processor),
-    };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(work_round_trip),
+                                       cmocka_unit_test(bytes_change_with_the_format),
+                                       cmocka_unit_test(what_is_too_large_is_not_sent),
+                                       cmocka_unit_test(every_cut_and_addition_is_refused),
+                                       cmocka_unit_test(nobody_stays_who_he_is),
+                                       cmocka_unit_test(a_name_leads_nowhere_else),
+                                       cmocka_unit_test(spoiled_work_is_harmless),
+                                       cmocka_unit_test(only_plain_calls_run_in_the_worker),
+                                       cmocka_unit_test(outcome_round_trip),
+                                       cmocka_unit_test(statuses_in_words),
+                                       cmocka_unit_test(there_is_memory),
+                                       cmocka_unit_test(a_tree_can_be_killed),
+                                       cmocka_unit_test(there_is_a_processor),
+                                       cmocka_unit_test(test_what_is_no_resource)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
