@@ -19,13 +19,13 @@ class Browser:
     def __init__(self, mount, *options):
         self.process = subprocess.Popen([sys.executable, str(PROGRAM), *options, str(mount)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.url = urlsplit(self.process.stdout.readline())
-        self.host, self.cookie = self.url.netloc, None
+        self.host, self.cookie, self.top = self.url.netloc, None, ""
 
     def ask(self, path, method="GET", body=None, **headers):
         """(status, headers, body)."""
         c = http.client.HTTPConnection("127.0.0.1", self.url.port, timeout=30)
         given = {"Host": self.host, **({"Cookie": self.cookie} if self.cookie else {}), **{k.replace("_", "-"): v for k, v in headers.items()}}
-        c.request(method, path, body, {k: v for k, v in given.items() if v is not None})
+        c.request(method, path if path.startswith("/?") else self.top + path, body, {k: v for k, v in given.items() if v is not None})
         r = c.getresponse()
         answer = r.status, r.headers, r.read()
         c.close()
@@ -33,9 +33,10 @@ class Browser:
 
     def enter(self):
         status, headers, _ = self.ask("/?" + self.url.query.strip())
-        assert (status, headers["Location"]) == (303, "/dashboard.html")
+        assert status == 303 and headers["Location"].endswith("/dashboard.html")
+        self.top = headers["Location"].removesuffix("/dashboard.html")
         cookie = headers["Set-Cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+        assert len(self.top) > 40 and {"HttpOnly", "SameSite=Strict", "Path=%s/" % self.top} <= set(cookie.split("; ")[1:])
         self.cookie = cookie.split(";")[0]
         return self
 
@@ -82,8 +83,13 @@ def test_nothing_is_served_without_the_token(m, browse):
         assert b.ask(path)[0] == 403
     token = "/?" + b.url.query.strip()
     b.enter()
-    assert b.ask("/dashboard.html")[0] == 200 and b.ask(token)[0] == 303
-    b.cookie = None
+    assert b.ask("/dashboard.html")[0] == 200
+    for path in "/dashboard.html", "/stats.json", "/about":
+        assert b.ask("/../" + path)[0] in (403, 404)
+    top, b.top = b.top, ""
+    assert b.ask("/dashboard.html")[0] == 403, "the cookie opens nothing but what is below its path"
+    b.cookie, b.top = None, top
+    assert b.ask("/dashboard.html")[0] == 403, "nor does the path without the cookie"
     assert b.ask(token)[0] == 403, "the token opens the door once"
     b.cookie = "ppfs-%d=wrong" % b.url.port
     assert b.ask("/dashboard.html")[0] == 403
