@@ -50,10 +50,10 @@ int tree_attr(struct fs *fs, fuse_ino_t ino, struct stat *st, double *timeout) {
     return stale(rc);
 }
 
-/* A job, or a group outside jobs/, by its name. */
+/* A job or a group, by its name. */
 static bool named(fuse_ino_t ino) {
     enum kind k = ino_kind(ino);
-    bool group = (k == KIND_RESULTS || k == KIND_FAILURES || k == KIND_INFO) && ino_id(ino);
+    bool group = (k == KIND_JOBS || k == KIND_RESULTS || k == KIND_FAILURES || k == KIND_INFO) && ino_id(ino);
     return group || k == KIND_JOB || k == KIND_RESULT || k == KIND_FAILURE || k == KIND_INFO_JOB;
 }
 
@@ -62,7 +62,8 @@ int tree_entry(struct fs *fs, fuse_ino_t ino, struct fuse_entry_param *e) {
     e->ino = ino;
     /* These names are not cached: one may leave jobs/ at any time, and O_EXCL must then reach the daemon;
      * and a rename in jobs/ is one in results/, failures/ and info/ too, of which the kernel is not told: there the old
-     * name would show the job that has left it, and not the one that has been written in its place. */
+     * name would show the job that has left it, and not the one that has been written in its place. A group leaves
+     * jobs/ by an rm in info/, and its name is free for a file. */
     e->entry_timeout = named(ino) ? 0 : 1;
     return tree_attr(fs, ino, &e->attr, &e->attr_timeout);
 }

@@ -3,6 +3,7 @@ import errno
 import os
 import pickle
 import select
+import shutil
 import stat
 import subprocess
 
@@ -70,6 +71,20 @@ def test_a_whole_group_is_forgotten(queue, sides):
     os.mkdir(m.jobs / "G")
     m.put("G/new", "print(2)\n")
     assert m.result("G/new") == b"2\n"
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_name_of_a_forgotten_group_is_free_for_a_file(m, array):
+    if array:
+        m.put("G", "#ppfs: array=1-2\nprint(1)\n")
+    else:
+        os.mkdir(m.jobs / "G")
+        m.put("G/x", "print(1)\n")
+    (m.info / "G/.wait").read_text()
+    assert os.listdir(m.jobs) == ["G"] and (m.jobs / "G").is_dir()
+    shutil.rmtree(m.info / "G")
+    m.put("G", "print(2)\n")
+    assert m.result("G") == b"2\n"
 
 
 def test_rmdir_of_a_group(queue):
