@@ -240,7 +240,7 @@ class _Submitter(BaseExecutor):
 
     def options(self, **options: Any) -> ExecutorView:
         """This executor with options for what is submitted through it: priority, timeout, retries, after, env, cwd,
-        memory, cpus, node, hold, sandbox. They add to those of the view that this is called on. ValueError or TypeError name
+        memory, gpu, resources, cpus, node, hold, sandbox, keep. They add to those of the view that this is called on. ValueError or TypeError name
         the first that is no such option."""
         return ExecutorView(self, {**self._call_options, **options})
 

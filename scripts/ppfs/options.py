@@ -33,6 +33,12 @@ def _names(text: str) -> bool:
     return all(names) and len(names) <= LIST_MAX
 
 
+def _resources(text: str) -> bool:
+    parts = [re.fullmatch("([a-zA-Z][a-zA-Z0-9_]{0,14}):([0-9]{1,2})", part) for part in text.split(",")]
+    names = [match[1] for match in parts if match and 1 <= int(match[2]) <= 64]
+    return len(names) == len(parts) == len(set(names)) <= 7 and "gpu" not in names
+
+
 def _pair(text: str) -> bool:
     return re.match("[^:=]+:", text) is not None
 
@@ -45,6 +51,8 @@ _TABLE: Dict[str, Tuple[str, Callable[[str], bool]]] = {
     "after": ("job names with commas between them", _names),
     "cpus": ("a whole number from 1 to 4096", _whole(1, 4096)),
     "memory": ("a size such as 500M or 2G", _measure(_SIZES, 2.0 ** 60)),
+    "gpu": ("a whole number from 1 to 64", _whole(1, 64)),
+    "resources": ("up to 7 different NAME:N, N from 1 to 64, with commas between them (gpu= is an option of its own)", _resources),
     "env": ("KEY:VALUE", _pair),
     "cwd": ("a directory that begins with /", lambda text: text.startswith("/")),
     "node": ("a node's name or a pattern such as gpu*", bool),

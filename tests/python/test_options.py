@@ -79,6 +79,19 @@ def test_memory(ex):
         view.submit(bytes, 1_000_000_000).result()
 
 
+def test_resources(new_mount):
+    mount = new_mount(cpus=2, options=("--resource", "gpu=2", "--resource", "license=1"))
+    mount.start()
+    with ppfs.Executor(str(mount.mnt)) as ex:
+        view = ex.options(gpu=2, resources="license:1")
+        assert view.submit(os.getenv, "PPFS_RESOURCE_gpu").result() == "0,1"
+        assert view.submit(os.getenv, "PPFS_RESOURCE_license").result() == "0"
+        for wrong in ({"gpu": 0}, {"gpu": 65}, {"resources": "gpu:1"}, {"resources": "a:0"}, {"resources": "a:1,a:1"}, {"resources": "a"},
+                      {"resources": "a:1,"}):
+            with pytest.raises(ValueError, match="is not understood"):
+                ex.options(**wrong)
+
+
 def test_node(m, ex):
     assert ex.options(node="local").submit(abs, -1).result() == 1
     nowhere = ex.options(node="mars").submit(touch, str(m.work / "no"))
