@@ -216,9 +216,9 @@ static int move_tally(struct sched *s, uint64_t parent, const struct tally *t, b
     return store_tally_add(s->store, parent, &d);
 }
 
-/* Elements of an array that were cancelled before they were jobs are numbers of its group, and go with it. */
+/* t: of an array, whose elements that were cancelled before they were jobs go with it; else NULL. */
 static int delete_group(struct sched *s, const struct group *g, const struct tally *t) {
-    int rc = g->array ? move_tally(s, g->parent, t, true) : 0;
+    int rc = g->array && t ? move_tally(s, g->parent, t, true) : 0;
     if (rc == 0 && limits_said(s))
         rc = store_fails_forget(s->store, g->id);
     return rc < 0 ? rc : store_group_delete(s->store, g->id);

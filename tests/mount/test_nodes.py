@@ -22,7 +22,8 @@ def test_what_there_is(m):
     assert {"cpus", "state", "running", "done", "failed", "seconds", "python", "address",
             "seen", "why"} <= set(os.listdir(m.node))
     assert (m.node / "why").read_text() == ""  # all is well
-    for name in set(os.listdir(m.node)) - {"why"}:
+    assert (m.node / "resources").read_text() == ""  # there are none
+    for name in set(os.listdir(m.node)) - {"why", "resources"}:
         assert re.fullmatch(r"[^\n]*\n", (m.node / name).read_text()), name
     assert value(m, "cpus") == "2" and value(m, "state") == "up" and value(m, "running") == "0"
     m.put("x", "print(1)\n")

@@ -48,16 +48,14 @@ def test_no_index_is_given_twice(wide):
     assert (wide.node / "resources").read_text() == "gpu 0 3\nlicense 0 2\n"
 
 
-def test_what_is_left_is_kept_for_the_first_that_waits(wide):
+def test_nothing_is_kept_where_ones_own_jobs_have_the_rest(wide):
     put(wide, "a", "gpu=2")
     wait_until(lambda: "a" in on(wide), "the first to run")
     put(wide, "b", "gpu=3")
     put(wide, "c", "gpu=1")
-    put(wide, "d", "resources=license:2 gpu=1")
-    put(wide, "plain", "cpus=1")
-    wait_until(lambda: set(on(wide)) == {"a", "plain"}, "the one that asks for nothing")
-    assert wide.state("c") == wide.state("d") == "queued"
-    go(wide, "a", "b", "c", "d")
+    wait_until(lambda: on(wide).get("c") == "2|2|2|", "the one that fits beside it")
+    assert wide.state("b") == "queued"
+    go(wide, "a", "b", "c")
     assert on(wide)["b"] == "0,1,2|0,1,2|0,1,2|"
 
 
