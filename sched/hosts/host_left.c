@@ -18,10 +18,13 @@ bool host_has(const struct host *h, const struct constraint *p) {
     return p->memory <= host_free_memory(h) && (!p->resources || host_has_resources(h, p, OF_LEFT));
 }
 
+bool host_keeps(const struct host *h, const struct constraint *p) {
+    return (p->memory && h->memory_kept == h->s->dispatches) || (p->resources && !host_has_resources(h, p, OF_UNKEPT));
+}
+
 bool host_has_left(struct host *h, const char *place) {
     struct constraint p = constraint_parse(place);
-    if ((!p.memory || (h->memory_kept != h->s->dispatches && p.memory <= host_free_memory(h))) &&
-        (!p.resources || host_has_resources(h, &p, OF_UNKEPT)))
+    if (host_has(h, &p) && !host_keeps(h, &p))
         return true;
     h->s->hosts->memory_short = h->s->dispatches;
     return false;

@@ -45,6 +45,8 @@ struct demand {
 void host_hold_memory(struct host *h, uint64_t bytes, bool hold);
 uint64_t host_free_memory(const struct host *h);                 /* bytes that nobody reserves, UINT64_MAX: not known */
 bool host_has(const struct host *h, const struct constraint *p); /* as much memory and resources are left */
+bool host_keeps(const struct host *h,
+                const struct constraint *p); /* of that less is left than it asks for, or it is kept */
 /* A place asks for no more memory and resources than are left and are not kept for another. */
 bool host_has_left(struct host *h, const char *place);
 /* As many resources as p asks for. */

@@ -116,6 +116,11 @@ static void why_left(const struct host *h, const char *place, char *buf, size_t 
                                   h->resources.at[i].n);
         return;
     }
+    if (host_has(h, &p)) {
+        snprintf(buf, size, "queued: what is left on nodes/%s of what it asks for is kept for a job before it",
+                 h->name);
+        return;
+    }
     snprintf(buf, size, "queued: waits for %s of memory; running work reserves %s of the %s that nodes/%s has",
              size_text(p.memory, wants), size_text(h->memory_used, used), size_text(h->memory, has), h->name);
 }
@@ -159,7 +164,7 @@ void why_queued(struct sched *s, const struct job *j, char *buf, size_t size) {
         fitting++;
         refuses = host_refuses(h, j->uid) ? h : refuses;
         kept = h->reserved && h->kept_for != j->id && host_free(h) >= j->cpus ? h : kept;
-        if (host_free(h) >= j->cpus && !host_has(h, &any_python))
+        if (host_free(h) >= j->cpus && (!host_has(h, &any_python) || host_keeps(h, &any_python)))
             tight = h;
         if (host_live(h) && !h->cpus)
             empty = empty ? empty : h;

@@ -9,22 +9,37 @@
 #include "sched/jobs/job_files.h"
 #include "sched/jobs/state.h"
 
-/* %8 is max=8 of the group. */
-static int limit(struct sched *s, uint64_t group, uint32_t at_once) {
-    char words[32], why[OPTIONS_WHY], *saved = NULL;
-    struct options *o = at_once ? options_create() : NULL;
-    if (!o)
-        return at_once ? -ENOMEM : 0;
-    snprintf(words, sizeof words, "max=%u", at_once);
-    int rc = options_add_words(o, words, strlen(words), why);
+int array_add_limit(struct sched *s, uint64_t group, struct options *o) {
+    struct array_row a = {0};
+    struct array_list l;
+    struct group g;
+    char words[32], why[OPTIONS_WHY];
+    if (!s->jobs->arrays || options_max(o))
+        return 0;
+    int rc = store_group_get(s->store, group, &g);
+    if (rc < 0 || !g.array)
+        return rc;
+    rc = store_array_get(s->store, g.array, &a);
+    if (rc == 0 && array_parse(a.list, &l) == 0 && l.at_once) {
+        snprintf(words, sizeof words, "max=%u", l.at_once);
+        rc = options_add_words(o, words, strlen(words), why);
+        limits_say(s);
+        limits_changed(s);
+    }
+    free(a.list);
+    return rc;
+}
+
+int array_reset_options(struct sched *s, uint64_t group) {
+    struct options *o = options_create();
+    char *saved = NULL;
+    int rc = o ? array_add_limit(s, group, o) : -ENOMEM;
     if (rc == 0 && !(saved = options_save(o)))
         rc = -ENOMEM;
     if (rc == 0)
         rc = store_group_set_options(s->store, group, saved);
     options_destroy(o);
     free(saved);
-    limits_say(s);
-    limits_changed(s);
     return rc;
 }
 
@@ -33,7 +48,7 @@ static mode_t directory_mode(mode_t file) {
     return 0700 | (file & 0044) | (file & 0044) >> 2;
 }
 
-static int make_group(struct sched *s, const struct job *j, uint32_t at_once, uint64_t *id) {
+static int make_group(struct sched *s, const struct job *j, uint64_t *id) {
     struct group g = {.id = store_next_id(s->store),
                       .parent = j->group,
                       .uid = j->uid,
@@ -43,8 +58,7 @@ static int make_group(struct sched *s, const struct job *j, uint32_t at_once, ui
                       .array = j->id};
     strcpy(g.name, j->name);
     *id = g.id;
-    int rc = g.id ? store_group_insert(s->store, &g) : -EIO;
-    return rc < 0 ? rc : limit(s, g.id, at_once);
+    return g.id ? store_group_insert(s->store, &g) : -EIO;
 }
 
 /* Its row leaves the listings; it is no draft, and waits for nothing any more. */
@@ -64,12 +78,15 @@ static int begin(struct sched *s, struct job_row *r, const struct array_list *l,
     struct tally comes = {.active = l->size};
     char *list = strdup(options_array(o)), *saved = NULL;
     options_drop_array(o);
-    int rc = list && (saved = options_save(o)) ? make_group(s, &r->job, l->at_once, &a.group) : -ENOMEM;
+    int rc = list && (saved = options_save(o)) ? make_group(s, &r->job, &a.group) : -ENOMEM;
     if (rc == 0 && !(a.first = store_next_ids(s->store, l->size)))
         rc = -EIO;
     a.list = list;
     if (rc == 0)
         rc = store_array_insert(s->store, &a, r->job.uid);
+    s->jobs->arrays = s->arraying = true; /* stays so if this turn is not committed; a look then finds none */
+    if (rc == 0)
+        rc = array_reset_options(s, a.group);
     if (rc == 0)
         rc = store_job_set_options(s->store, r->job.id, saved);
     if (rc == 0)
@@ -78,7 +95,6 @@ static int begin(struct sched *s, struct job_row *r, const struct array_list *l,
         rc = store_tally_add(s->store, a.group, &comes);
     free(list);
     free(saved);
-    s->jobs->arrays = s->arraying = true; /* stays so if this turn is not committed; a look then finds none */
     sched_tick(s);
     return rc;
 }

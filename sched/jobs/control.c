@@ -45,7 +45,7 @@ int cancel_job(struct sched *s, uint64_t job, const char *why) {
 static int forget_options(struct sched *s, uint64_t group) {
     limits_changed(s);
     int rc = limits_said(s) ? store_fails_forget(s->store, group) : 0;
-    return rc < 0 ? rc : store_group_set_options(s->store, group, "");
+    return rc < 0 ? rc : array_reset_options(s, group);
 }
 
 int sched_cancel(struct sched *s, uint64_t job) {

@@ -55,6 +55,9 @@ int submit_call(struct sched *s, const struct job_row *owner, const struct call_
 void arrays_begin(struct sched *s); /* once, with the database */
 /* A job that says array= would be queued: it becomes a group. 0 (also when it failed, or waits) or -errno */
 int array_begin(struct sched *s, struct job_row *r, unsigned also_save);
+/* %8 of an array is max=8 of its group: into options of that group that have no max=. 0 or -errno */
+int array_add_limit(struct sched *s, uint64_t group, struct options *o);
+int array_reset_options(struct sched *s, uint64_t group); /* the group has that only, or none. 0 or -errno */
 void array_slice(struct sched *s);
 /* An element's state has changed; left: it has ended, or goes, and so may any job have. */
 int array_moved_on(struct sched *s, const struct job_row *r, bool left);

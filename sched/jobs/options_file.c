@@ -71,6 +71,8 @@ int options_file_take(struct sched *s, const struct job *j) {
     int rc = sched_may_set_options(s, j->group, j->uid);
     if (rc == 0)
         rc = parse(s, j, &o);
+    if (rc == 0)
+        rc = array_add_limit(s, j->group, o);
     if (rc == 0 && !(saved = options_save(o)))
         rc = -ENOMEM;
     if (rc == 0 && options_drafts(o))

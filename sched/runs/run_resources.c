@@ -17,8 +17,10 @@ static bool add_indices(struct job_work *w, const char *before, const char *name
     fprintf(f, "%s%s=", before, name);
     for (const char *comma = ""; taken; taken &= taken - 1, comma = ",")
         fprintf(f, "%s%d", comma, __builtin_ctzll(taken));
-    if (fclose(f) != 0)
+    if (fclose(f) != 0) {
+        free(text);
         return false;
+    }
     w->env[w->env_count++] = w->made[w->made_count++] = text;
     return true;
 }

@@ -112,6 +112,25 @@ def test_a_limit(new_mount):
     assert waited(m, "a") == "done 10 failed 0"
 
 
+def test_a_limit_outlives_other_options(new_mount):
+    """%1 is max=1 as long as .options says no other."""
+    m = new_mount(cpus=4).start()
+    m.put("a", m.gate("a").replace("\n", "\n#ppfs: array=0-9%1\n", 1))
+    wait_until(lambda: progress(m, "a")["running"] == 1, "one to run")
+    (m.jobs / "a/.options").write_text("max_fails=3")
+    m.put("next", "echo = 1\n")
+    m.result("next")
+    assert progress(m, "a")["running"] == 1
+    (m.jobs / "a/.options").unlink()
+    m.put("after", "echo = 1\n")
+    m.result("after")
+    assert progress(m, "a")["running"] == 1
+    (m.jobs / "a/.options").write_text("max=3")
+    wait_until(lambda: progress(m, "a")["running"] == 3, "as many as .options says")
+    m.open_gate("a")
+    assert waited(m, "a") == "done 10 failed 0"
+
+
 def test_a_held_one_is_a_file(m):
     m.put("a", "#!/bin/sh\n#ppfs: array=0-3 hold=1\necho $PPFS_INDEX\n")
     assert m.state("a") == "held" and (m.jobs / "a").is_file()
