@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,20 +11,8 @@
 #include <unistd.h>
 
 #include "fs/version.h"
-#include "net/printable.h"
 
 enum { NAME_SHOWN = 64 };
-
-int run_cannot(const char *format, ...) {
-    char text[2 * PATH_MAX]; /* names may be those of other users */
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    printable(text, sizeof text);
-    fprintf(stderr, "ppfs-run: %s\n", text);
-    return RUN_CANNOT;
-}
 
 /* That of the command, with so much behind it that nobody else has it. */
 static void make_name(const char *command, char *name, size_t size) {

@@ -1,6 +1,6 @@
 /* ppfs-run: a command as a job, through the files of a mount alone. args.c reads the command line, find.c chooses the
  * mount, script.c writes job files, follow.c shows what a job prints until it has ended, group.c has many jobs at once,
- * run.c is the life of one. */
+ * run.c is the life of one; cannot.c says for all of them why there is none. */
 #ifndef PPFS_RUN_H
 #define PPFS_RUN_H
 #include <poll.h>
