@@ -39,6 +39,18 @@ struct loop {
     int rc;
 };
 
+/* What FUSE calls them, for stats. */
+static const char *name_of(uint32_t opcode) {
+    static const char *const names[] = {
+        [FUSE_LOOKUP] = "lookup",   [FUSE_FORGET] = "forget",   [FUSE_GETATTR] = "getattr", [FUSE_SETATTR] = "setattr",
+        [FUSE_MKDIR] = "mkdir",     [FUSE_UNLINK] = "unlink",   [FUSE_RMDIR] = "rmdir",     [FUSE_RENAME] = "rename",
+        [FUSE_RENAME2] = "rename",  [FUSE_OPEN] = "open",       [FUSE_READ] = "read",       [FUSE_WRITE] = "write",
+        [FUSE_RELEASE] = "release", [FUSE_FLUSH] = "flush",     [FUSE_FSYNC] = "fsync",     [FUSE_OPENDIR] = "opendir",
+        [FUSE_CREATE] = "create",   [FUSE_READDIR] = "readdir", [FUSE_POLL] = "poll",
+    };
+    return opcode < sizeof names / sizeof *names && names[opcode] ? names[opcode] : "other requests";
+}
+
 static void handle_request(struct fs *fs, struct fuse_buf *buf, bool again) {
     const struct fuse_in_header *head = buf->mem;
     struct request before = fs->now;
@@ -51,7 +63,8 @@ static void handle_request(struct fs *fs, struct fuse_buf *buf, bool again) {
                                .handling = true,
                                .uid = head->uid,
                                .gid = head->gid};
-    bool init = head->opcode == FUSE_INIT;
+    uint32_t opcode = head->opcode; /* a handler may keep the buffer, or free it */
+    bool init = opcode == FUSE_INIT;
     int saved = init ? shared_save_init(fs->loop->shared, buf->mem, buf->size) : 0;
     fuse_session_process_buf(fs->session, buf);
     if (saved)
@@ -62,6 +75,7 @@ static void handle_request(struct fs *fs, struct fuse_buf *buf, bool again) {
         fs->loop->on_ready(fs->loop->ready_arg);
     fs->now = before;
     fs->loop->requests++;
+    sched_took(fs->sched, name_of(opcode));
 }
 
 void loop_again(struct fs *fs, const void *bytes, size_t size) {
@@ -93,6 +107,8 @@ static void on_fuse(evutil_socket_t fd, short what, void *arg) {
             break;
         }
         sched_woke(fs->sched);
+        if (i == 0)
+            sched_took(fs->sched, "other events");
         journal_note(fs, l->buf.mem, l->buf.size);
         handle_request(fs, &l->buf, false);
     }
@@ -163,14 +179,19 @@ void loop_destroy(struct loop *l) {
  * which needs another commit; the number of rounds is limited for when the disk is full. */
 static void turn(struct fs *fs) {
     sched_woke(fs->sched);
+    sched_took(fs->sched, "other events");
     for (int i = 0; i < 4; i++) {
         sched_turn(fs->sched);
-        replies_send(fs, sched_commit(fs->sched));
+        int rc = sched_commit(fs->sched);
+        sched_took(fs->sched, "commit");
+        replies_send(fs, rc);
         waits_turn(fs);
+        sched_took(fs->sched, "replies");
         if (!replies_waiting(fs) && !sched_dirty(fs->sched))
             break;
     }
     sched_answered(fs->sched);
+    sched_took(fs->sched, "checkpoint");
     sched_turned(fs->sched);
 }
 

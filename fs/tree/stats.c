@@ -58,6 +58,21 @@ static bool print_node(void *arg, const struct node *n) {
     return true;
 }
 
+static void long_turns(struct fs *fs, FILE *out, void (*print)(FILE *out, const struct handler *h, unsigned n)) {
+    size_t count;
+    unsigned n = 0;
+    const struct handler *h = sched_handlers(fs->sched, &count);
+    for (size_t i = 0; i < count; i++)
+        if (h[i].turns)
+            print(out, &h[i], n++);
+}
+
+static void print_handler(FILE *out, const struct handler *h, unsigned n) {
+    if (n == 0)
+        fprintf(out, "\n%-21s %10s %10s\n", "turns over 10 ms", "number", "slowest");
+    fprintf(out, "%-21s %10" PRIu64 " %10.1f\n", h->name, h->turns, (double)h->slowest / 1e3);
+}
+
 int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
     int rc = status_of(fs, &x);
@@ -75,6 +90,7 @@ int stats_text(struct fs *fs, fuse_ino_t ino, FILE *out) {
             per_second(x.quarter.ended, x.up, PACE_SECONDS));
     fprintf(out, "%-21s %10.1f %10.1f %12.1f\n", "slowest turn, ms", x.minute.turn * 1e3, x.quarter.turn * 1e3,
             sched_slowest_turn(fs->sched) * 1e3);
+    long_turns(fs, out, print_handler);
     fprintf(out, "\nslots %u, up %" PRId64 "d %02d:%02d:%02d\n", x.slots, x.up / 86400, (int)(x.up / 3600 % 24),
             (int)(x.up / 60 % 60), (int)(x.up % 60));
     return rc;
@@ -95,6 +111,11 @@ static bool node_as_json(void *arg, const struct node *n) {
     json_put(t->out, n->why);
     fputc('}', t->out);
     return !t->limit || (size_t)ftello(t->out) < t->limit;
+}
+
+static void handler_as_json(FILE *out, const struct handler *h, unsigned n) {
+    fprintf(out, "%s\"%s\": {\"turns\": %" PRIu64 ", \"slowest_seconds\": %.6f}", n ? ", " : "", h->name, h->turns,
+            (double)h->slowest / 1e6);
 }
 
 static void counts_as_json(const struct counts *c, FILE *out) {
@@ -121,7 +142,9 @@ int stats_json_up_to(struct fs *fs, FILE *out, size_t limit) {
             per_second(x.quarter.ended, x.up, PACE_SECONDS));
     fprintf(out, " \"slowest_turn_seconds\": {\"1m\": %.6f, \"15m\": %.6f, \"since_start\": %.6f},\n", x.minute.turn,
             x.quarter.turn, sched_slowest_turn(fs->sched));
-    fprintf(out, " \"slots\": %u,\n \"nodes\": [", x.slots);
+    fprintf(out, " \"long_turns\": {");
+    long_turns(fs, out, handler_as_json);
+    fprintf(out, "},\n \"slots\": %u,\n \"nodes\": [", x.slots);
     struct table t = {out, 0, limit};
     rc = sched_list_nodes(fs->sched, node_as_json, &t);
     fprintf(out, "]%s}\n", limit && (size_t)ftello(out) >= limit ? ", \"more_nodes\": true" : "");
@@ -227,6 +250,10 @@ static void jobs(const struct tally *t, FILE *out) {
         fprintf(out, "ppfs_jobs{state=\"%s\"} %" PRIu64 "\n", all[i].state, all[i].count);
 }
 
+static void handler_for_prometheus(FILE *out, const struct handler *h, unsigned n) {
+    fprintf(out, "ppfs_turns_long_total{handler=\"%s\"} %" PRIu64 "\n", h->name, h->turns);
+}
+
 int stats_metrics(struct fs *fs, fuse_ino_t ino, FILE *out) {
     struct status x;
     const struct counts *c = sched_counts(fs->sched);
@@ -249,5 +276,7 @@ int stats_metrics(struct fs *fs, fuse_ino_t ino, FILE *out) {
     histogram(out, "job_wait_seconds", "Time from the queue to the start of a job.", &c->wait);
     histogram(out, "job_run_seconds", "Run time of an attempt of a job.", &c->run);
     gauge(out, "turn_slowest_seconds", "The slowest turn of the loop in the last minute.", x.minute.turn);
+    head(out, "turns_long_total", "counter", "Turns of the loop longer than 10 ms, by what took most of them.");
+    long_turns(fs, out, handler_for_prometheus);
     return nodes(fs, out);
 }

@@ -8,6 +8,7 @@
 #include "net/clock.h"
 #include "sched/dispatch/dispatch.h"
 #include "sched/streams/streams.h"
+#include "sched/watch/counts.h"
 
 #define ROWS 8 /* of long work that are done between two looks at the clock */
 
@@ -214,8 +215,11 @@ void queue_turn(struct sched *s) {
     work_off(s, &s->sweeping, sweep_slice, until);
     work_off(s, &s->trash, trash_slice, until);
     retries_slice(s, until);
+    sched_took(s, "long work in slices");
     stream_turn(s);
+    sched_took(s, "streams");
     dispatch_turn(s);
+    sched_took(s, "dispatch");
     if (s->settling || s->opening || s->arraying || s->placing || s->sweeping || s->giving_up || s->controlling ||
         s->keeping || s->trash)
         sched_tick(s);

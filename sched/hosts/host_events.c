@@ -11,25 +11,34 @@ static const struct work_ops *ops_of(const struct host *h, uint64_t id) {
     return &h->s->ops->work[id & LEASE_BIT ? OPS_LEASE : OPS_RUN];
 }
 
+static void begin(const struct host *h) {
+    sched_woke(h->s);
+    sched_took(h->s, "other events");
+}
+
 static void on_output(void *arg, uint64_t id, enum output_kind which, const void *bytes, size_t size) {
-    sched_woke(((const struct host *)arg)->s);
+    begin(arg);
     ops_of(arg, id)->output(arg, id, which, bytes, size);
+    sched_took(((const struct host *)arg)->s, "output");
 }
 
 static void on_done(void *arg, uint64_t id, const struct work_outcome *o) {
-    sched_woke(((const struct host *)arg)->s);
+    begin(arg);
     ops_of(arg, id)->done(arg, id, o);
+    sched_took(((const struct host *)arg)->s, "end of a job");
 }
 
 static void on_answer(void *arg, uint64_t lease, uint32_t number, enum answer_kind kind, const void *bytes,
                       size_t size) {
     const struct host *h = arg;
-    sched_woke(h->s);
+    begin(h);
     h->s->ops->answer(arg, lease, number, kind, bytes, size);
+    sched_took(h->s, "answer of a call");
 }
 
 static void on_recalled(void *arg, uint64_t lease, uint32_t number) {
     const struct host *h = arg;
+    begin(h);
     h->s->ops->recalled(arg, lease, number);
 }
 

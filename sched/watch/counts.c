@@ -98,8 +98,46 @@ bool watch_committed(struct sched *s, bool committed) {
 }
 
 void sched_woke(struct sched *s) {
-    if (s->watch && !s->watch->woke)
-        s->watch->woke = clock_us();
+    if (!s->watch || s->watch->woke)
+        return;
+    s->watch->woke = clock_us();
+    s->watch->marked = clock_read_ns(CLOCK_MONOTONIC_COARSE);
+}
+
+/* A clock that costs next to nothing, as this is called for each request. */
+void sched_took(struct sched *s, const char *handler) {
+    struct watch *w = s->watch;
+    int64_t now = w ? clock_read_ns(CLOCK_MONOTONIC_COARSE) : 0;
+    struct handler *h = w ? w->handlers : NULL;
+    if (!w || now == w->marked)
+        return;
+    while (h < w->handlers + w->handler_count && strcmp(h->name, handler) != 0)
+        h++;
+    if (h == w->handlers + HANDLERS)
+        return;
+    w->handler_count += h == w->handlers + w->handler_count;
+    h->name = handler;
+    h->took += now - w->marked;
+    w->marked = now;
+    w->is_parted = true;
+}
+
+static void count_long(struct watch *w, int64_t took) {
+    struct handler *end = w->handlers + w->handler_count, *most = w->handlers;
+    for (struct handler *h = w->handlers; h < end; h++)
+        most = h->took > most->took ? h : most;
+    if (took > TURN_LONG_US) {
+        most->turns++;
+        most->slowest = took > most->slowest ? took : most->slowest;
+    }
+    for (struct handler *h = w->handlers; h < end; h++)
+        h->took = 0;
+    w->is_parted = false;
+}
+
+const struct handler *sched_handlers(const struct sched *s, size_t *count) {
+    *count = s->watch->handler_count;
+    return s->watch->handlers;
 }
 
 void sched_turned(struct sched *s) {
@@ -108,6 +146,8 @@ void sched_turned(struct sched *s) {
     if (!w->woke)
         return;
     w->woke = 0;
+    if (w->is_parted)
+        count_long(w, took);
     w->slowest = took > w->slowest ? took : w->slowest;
     struct second *x = second_of(w, now / 1000000);
     if (took > x->turn_us)

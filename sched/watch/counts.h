@@ -34,6 +34,18 @@ struct pace {
 struct pace sched_pace(const struct sched *s, unsigned seconds);
 double sched_slowest_turn(const struct sched *s); /* seconds, since this daemon began */
 
-void sched_woke(struct sched *s);   /* an event has come: the turn begins, if it has not */
+/* Turns longer than TURN_LONG_US, by the handler that took the most of them, since this daemon began. */
+#define TURN_LONG_US 10000
+struct handler {
+    const char *name;
+    int64_t took; /* ns of this turn, as the coarse clock has it: exact enough to say who took most of 10 ms */
+    uint64_t turns;
+    int64_t slowest; /* microseconds */
+};
+const struct handler *sched_handlers(const struct sched *s, size_t *count);
+
+void sched_woke(struct sched *s); /* an event has come: the turn begins, if it has not */
+/* What has happened since it was last called was that handler's, a string constant. */
+void sched_took(struct sched *s, const char *handler);
 void sched_turned(struct sched *s); /* the turn is over */
 #endif

@@ -5,6 +5,8 @@
 #include "sched/watch/counts.h"
 #include "sched/watch/events.h"
 
+#define HANDLERS 64u /* names of handlers, more than there are */
+
 struct second {
     int64_t at; /* clock_us / 1000000; another, and the rest is of a second long ago */
     uint32_t ended, turn_us;
@@ -22,10 +24,14 @@ struct watch {
     bool news;                /* a job has gone without an event */
     struct counts all, fresh; /* fresh: of this turn, until its commit */
     struct second seconds[PACE_SECONDS];
+    struct handler handlers[HANDLERS];
+    size_t handler_count;
+    int64_t marked;  /* by the coarse clock: what came before is some handler's */
     int64_t woke;    /* clock_us; 0: no event has come in this turn */
     int64_t slowest; /* microseconds */
     uint32_t ended;  /* as struct pace has it, of this turn */
     bool is_fresh;
+    bool is_parted; /* some handler took part of this turn */
 };
 
 /* A job goes from that state to the one that it has now. part: it is a call job. */

@@ -1,6 +1,9 @@
 """ppfs(5): stats, stats.json and metrics.prom."""
 import json
 import os
+import signal
+import subprocess
+import time
 
 import pytest
 from ppfsmount import need_module, wait_until
@@ -37,6 +40,28 @@ def test_stats_json_says_the_same(m):
     assert (local["node"], local["state"], local["done"], local["failed"]) == ("local", "up", 1, 1)
     assert stats["ended_each_second"]["15m"] > 0
     assert 0 < stats["slowest_turn_seconds"]["1m"] <= stats["slowest_turn_seconds"]["since_start"]
+    # a turn is long where another program takes the processor, too
+    assert all(x["turns"] > 0 and x["slowest_seconds"] > 0.01 for x in stats["long_turns"].values())
+    assert bool(stats["long_turns"]) <= (stats["slowest_turn_seconds"]["since_start"] > 0.01)
+
+
+def test_a_long_turn_is_counted_for_a_handler(m):
+    """A daemon that is stopped for a while is now and then stopped inside a turn."""
+    busy = subprocess.Popen(["/bin/sh", "-c", "while :; do cat stats jobs/none; done >/dev/null 2>&1"], cwd=m.mnt)
+    try:
+        for _ in range(300):
+            os.kill(m.first_daemon, signal.SIGSTOP)
+            time.sleep(0.02)
+            os.kill(m.first_daemon, signal.SIGCONT)
+            if json.loads((m.mnt / "stats.json").read_text())["long_turns"]:
+                break
+    finally:
+        busy.kill()
+        busy.wait()
+    said = [part for part in (m.mnt / "stats").read_text().split("\n\n") if part.startswith("turns over 10 ms")]
+    name, turns, slowest = said[0].splitlines()[1].rsplit(None, 2)
+    assert name and int(turns) >= 1 and float(slowest) > 10
+    assert sum(line.startswith("ppfs_turns_long_total{") for line in (m.mnt / "metrics.prom").read_text().splitlines()) >= 1
 
 
 def metrics(m):
