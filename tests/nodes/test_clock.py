@@ -2,6 +2,7 @@
 
 The clock of this machine is never touched: libfaketime answers for CLOCK_REALTIME of one process and what it starts, and a
 time namespace has a CLOCK_MONOTONIC of its own."""
+import ctypes
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import struct
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -22,13 +24,27 @@ JUMPS = ("+1h", "-1h", "+1d", "-1d", "+0")
 
 
 class Clock:
-    """The wall clock of those processes that are started with env."""
+    """The wall clock of those processes that are started with env.
+
+    What libfaketime shares between them is made here: by itself it makes one named after the process, leaves it behind, and
+    ends each later process that gets the same number."""
 
     def __init__(self, path, library):
         self.path = path
         self.set("+0")
+        name = "ppfs-clock-%s" % uuid.uuid4().hex
+        self.semaphore, self.memory = b"/%s-sem" % name.encode(), Path("/dev/shm") / name
+        self.memory.write_bytes(struct.pack("QQ6q", 0, 0, *[0, -1] * 3))  # no calls were counted, no clock has started
+        libc = ctypes.CDLL(None)
+        libc.sem_open.restype = ctypes.c_void_p
+        assert libc.sem_open(self.semaphore, os.O_CREAT | os.O_EXCL, 0o666, 1)
         self.env = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(path), "FAKETIME_NO_CACHE": "1",
-                    "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+                    "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
+                    "FAKETIME_SHARED": "%s /%s" % (self.semaphore.decode(), name)}
+
+    def close(self):
+        ctypes.CDLL(None).sem_unlink(self.semaphore)
+        self.memory.unlink()
 
     def set(self, offset):
         """"+1h": from now on an hour ahead of the machine's."""
@@ -40,7 +56,8 @@ class Clock:
         """The environment of one whose network process has this clock as it is when that starts: it may open no file later."""
         program = self.path.with_suffix(".net")
         program.write_text("#!/bin/sh\nexport LD_PRELOAD=%s FAKETIME=\"$(cat %s)\" FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1\n"
-                           "exec %s\n" % (self.env["LD_PRELOAD"], self.path, NET))
+                           "export FAKETIME_SHARED='%s'\nexec %s\n"
+                           % (self.env["LD_PRELOAD"], self.path, self.env["FAKETIME_SHARED"], NET))
         program.chmod(0o755)
         return {**self.env, "PPFS_NET": str(program)}
 
@@ -57,7 +74,14 @@ def new_clock(base):
     found = next((p for d in LIBRARIES for p in sorted(d.glob("**/faketime/libfaketime.so.1"))), None)
     if not found:
         lacking("libfaketime.so.1, of the package faketime,")
-    return lambda name: Clock(base / name, found)
+    clocks = []
+
+    def make(name):
+        clocks.append(Clock(base / name, found))
+        return clocks[-1]
+    yield make
+    for clock in clocks:
+        clock.close()
 
 
 @pytest.fixture
