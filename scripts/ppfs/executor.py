@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from concurrent.futures import Executor as BaseExecutor
+from pickle import PicklingError
 from pickle import dumps as _dumps
 from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional,
                     Sequence, Tuple, TypeVar)
@@ -24,6 +25,7 @@ from ._stream.future import Future
 from ._stream.size import refuse_too_large
 from .core import Core
 from .errors import NoMount
+from .later import Arguments
 from .progress import watch
 
 if TYPE_CHECKING:
@@ -55,21 +57,39 @@ class _Submitter(BaseExecutor):
                                     core.initargs, core.init_key)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Queues fn(*args, **kwargs). PicklingError names what cannot be pickled; RuntimeError: the executor was shut
-        down; MountGone: the mount takes no calls."""
+        """Queues fn(*args, **kwargs). A ppfs.Future among the arguments, or anywhere in them, of whatever executor, stands
+        for its result: the call starts when that has come, and raises DependencyFailed when there is none. PicklingError
+        names what cannot be pickled; RuntimeError: the executor was shut down; MountGone: the mount takes no calls."""
         channel = self._core.ready()
-        entry = self._find(fn)
-        if entry is None:
-            sent = self._core.serializer.apply()
-            if sent is not None:
-                return self._submit_sent(fn, sent, (fn, *args), kwargs)
-            return self._submit_whole(channel, fn, args, kwargs)
-        return self._submit_found(channel, entry, fn, args, kwargs)
+        try:
+            entry = self._find(fn)
+            if entry is None:
+                sent = self._core.serializer.apply()
+                if sent is not None:
+                    return self._submit_sent(fn, sent, (fn, *args), kwargs)
+                return self._submit_whole(channel, fn, args, kwargs)
+            return self._submit_found(channel, entry, fn, args, kwargs)
+        except PicklingError:
+            later = self._submit_later(fn, args, kwargs)
+            if later is None:
+                raise
+            return later
 
-    def _find(self, fn: Callable[..., Any], chunked: bool = False) -> Optional[Entry]:
+    def _submit_later(self, fn: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
+                      chunked: bool = False) -> Optional[Future[Any]]:
+        """Queues a call that could not be pickled: it starts when the futures among its arguments have ended. None: there
+        are none."""
+        arguments = Arguments(self._core.serializer, fn, args, kwargs)
+        if not arguments.futures:
+            return None
+        entry = self._find(fn, chunked, wrapped=True)
+        assert entry is not None
+        return arguments.defer(self._core.ready(), entry.sent, entry.prefix, self._whole_prefix)
+
+    def _find(self, fn: Callable[..., Any], chunked: bool = False, wrapped: bool = False) -> Optional[Entry]:
         """FunctionCache.find(); where an initializer cannot be pickled, that is what the exception names."""
         try:
-            return self._cache.find(fn, chunked)
+            return self._cache.find(fn, chunked, wrapped)
         except Exception:
             self._core.check_initializer()
             raise
@@ -220,7 +240,10 @@ class _Submitter(BaseExecutor):
                 if entry is None:
                     futures += [self.submit(fn, *args) for args in calls]
                 continue
-            futures.append(self._submit_found(self._core.ready(), entry, fn, args, {}))
+            try:
+                futures.append(self._submit_found(self._core.ready(), entry, fn, args, {}))
+            except PicklingError:
+                futures.append(self.submit(fn, *args))
         return futures
 
     def _submit_chunks(self, fn: Callable[..., Any], calls: Iterator[Tuple[Any, ...]], chunksize: int,
@@ -235,7 +258,15 @@ class _Submitter(BaseExecutor):
             if entry is None or not quiet:
                 entry = self._find(fn, chunked=True)
                 assert entry is not None
-            futures.append(self._submit_sent(fn, entry.sent, (chunk,), tops=list(itertools.chain(*chunk))))
+            try:
+                future: Optional[Future[Any]] = self._submit_sent(fn, entry.sent, (chunk,),
+                                                                  tops=list(itertools.chain(*chunk)))
+            except PicklingError:
+                future = self._submit_later(fn, (chunk,), {}, chunked=True)
+                if future is None:
+                    raise
+            assert future is not None
+            futures.append(future)
             sizes.append(len(chunk))
 
     def options(self, **options: Any) -> ExecutorView:

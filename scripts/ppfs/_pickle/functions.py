@@ -50,19 +50,20 @@ class FunctionCache:
         self._initializer, self._initargs = initializer, initargs
         self._init_key = init_key or uuid.uuid4().hex
         self._entries: Dict[Any, Entry] = {}
-        self._chunked: Dict[Any, Entry] = {}
+        self._others: Dict[Tuple[bool, bool], Dict[Any, Entry]] = {}  # chunked, wrapped
 
-    def find(self, func: Callable[..., Any], chunked: bool = False) -> Optional[Entry]:
-        """The entry of func, made now if need be. None: it has a state of its own and goes along with each call."""
-        entries = self._chunked if chunked else self._entries
+    def find(self, func: Callable[..., Any], chunked: bool = False, wrapped: bool = False) -> Optional[Entry]:
+        """The entry of func, made now if need be. None: it has a state of its own and goes along with each call. wrapped:
+        that takes packed arguments; there is always one."""
+        entries = self._others.setdefault((chunked, wrapped), {}) if chunked or wrapped else self._entries
         entry = entries.get(id(func))
         if entry is not None and entry.refs[0]() is func and entry.current():
             entry.along = False
             return entry
         stateless = _stateless(func)
-        if not stateless and self._initializer is None and not chunked:
+        if not stateless and self._initializer is None and not chunked and not wrapped:
             return None
-        return self._make(entries, id(func), (func,), stateless, chunked=chunked)
+        return self._make(entries, id(func), (func,), stateless, chunked=chunked, wrapped=wrapped)
 
     def find_with(self, func: Callable[..., Any], modules: Tuple[str, ...],
                   friends: Tuple[Tuple[str, Any], ...]) -> Entry:

@@ -22,7 +22,7 @@ Source = Tuple[Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...], Tuple[Any, ...
 REMOTE = r'''
 import functools, hashlib, io, os, pickle, sys, traceback, types, warnings
 
-def make(version, path, blob, source, init_key, chunked, modules, fresh):
+def make(version, path, blob, source, init_key, chunked, modules, fresh, wrapped):
     if version and tuple(version) != sys.version_info[:2]:
         raise RuntimeError("the function was sent by Python %d.%d as code, which Python %d.%d cannot run; "
                            "the serializer 'source' can" % (tuple(version) + sys.version_info[:2]))
@@ -53,7 +53,7 @@ def make(version, path, blob, source, init_key, chunked, modules, fresh):
             return [one(*args) for args in chunk]
     elif fresh:
         func = lambda *args, **kwargs: take()(*args, **kwargs)
-    if init is None and not path:
+    if init is None and not path and not wrapped:
         if fresh:
             func.ppfs_fresh = True
         return func
@@ -462,8 +462,9 @@ class Remote:
 
     def __init__(self, *, version: Optional[Sequence[int]], path: Sequence[str], blob: bytes = b"",
                  source: Optional[Source] = None, init_key: str = "", chunked: bool = False,
-                 modules: Tuple[str, ...] = (), fresh: bool = False) -> None:
-        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, modules, fresh)
+                 modules: Tuple[str, ...] = (), fresh: bool = False, wrapped: bool = False) -> None:
+        self.spec = (tuple(version) if version else None, tuple(path), blob, source, init_key, chunked, modules, fresh,
+                     wrapped)
 
     def __reduce__(self) -> Tuple[Any, Tuple[str, Dict[str, Any]]]:
         return eval, (_EXPRESSION, {"code": REMOTE, "spec": self.spec})

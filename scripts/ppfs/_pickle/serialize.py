@@ -196,14 +196,15 @@ class Parts(NamedTuple):
     modules: Tuple[str, ...]
     plain: bool  # the blob is all there is to send
     mark: bytes
+    wrapped: bool = False  # it takes packed arguments in any case
 
     def sent(self, fresh: bool) -> Sent:
         """Ready for a stream. fresh: each call loads it anew."""
         whole = self.blob
         if not self.plain:
             whole = _dumps(Remote(version=self.version, path=self.path, blob=self.blob, source=self.source,
-                                  init_key=self.init_key, chunked=self.chunked, modules=self.modules, fresh=fresh),
-                           PROTOCOL)
+                                  init_key=self.init_key, chunked=self.chunked, modules=self.modules, fresh=fresh,
+                                  wrapped=self.wrapped), PROTOCOL)
         whole += self.mark
         return Sent(hashlib.sha256(whole).digest(), whole, bool(self.path) and not self.plain)
 
@@ -241,17 +242,18 @@ class Serializer:
 
     def function(self, func: Callable[..., Any], *, chunked: bool = False,
                  initializer: Optional[Callable[..., Any]] = None, initargs: Tuple[Any, ...] = (), init_key: str = "",
-                 modules: Tuple[str, ...] = (), friends: Tuple[Tuple[str, Any], ...] = ()) -> Parts:
+                 modules: Tuple[str, ...] = (), friends: Tuple[Tuple[str, Any], ...] = (),
+                 wrapped: bool = False) -> Parts:
         """What func becomes; PicklingError names it when that is not possible. modules: those that shall be bound among
-        its globals; friends: functions and classes that shall be, by these names."""
+        its globals; friends: functions and classes that shall be, by these names; wrapped: see Parts."""
         path = extra_path()
         parts = Parts(None, path, b"", None, init_key if initializer is not None else "", chunked, modules, False,
-                      _mark(func))
+                      _mark(func), wrapped)
         by_name = self._importable(func) and (self.name != "source" or _is_installed(func))
         if self.name == "source" and initializer is not None:
             raise ValueError("the serializer 'source' sends no initializer")
         if by_name and initializer is None and self.name != "cloudpickle" and self.name != "dill":
-            if not (chunked or path or modules or friends):
+            if not (chunked or path or modules or friends or wrapped):
                 return parts._replace(blob=self._plain(func), plain=True)
             if self._importable(friends):
                 return parts._replace(blob=_dumps((func, None, (), friends), PROTOCOL))
@@ -339,6 +341,16 @@ class Serializer:
     def arguments(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bytes:
         """(args, kwargs) as a pickle that workers can load: by value what they cannot import."""
         return self._arguments((args, kwargs), "the arguments", func, args, kwargs)
+
+    def value(self, what: Any, words: str) -> bytes:
+        """what as a pickle that workers can load; words name it in the PicklingError."""
+        try:
+            blob = _dumps(what, PROTOCOL)
+            if not self.holds_values(blob, what):
+                return blob
+        except Exception:
+            pass
+        return self._value(what, words)
 
     def _arguments(self, what: Any, words: str, func: Callable[..., Any], args: Tuple[Any, ...],
                    kwargs: Dict[str, Any]) -> bytes:

@@ -160,7 +160,12 @@ def _value(serializer: Serializer, what: Any, packed: bool) -> bytes:
     blob = pickle.dumps(what, PROTOCOL)
     if not _is_leaf(what) and serializer.holds_values(blob, what):
         blob = serializer._value(what, "")
-    return b"".join((_BYTES.pack(b"\x80\x05\x8e", len(blob)), blob, b".")) if packed else blob
+    return framed(blob) if packed else blob
+
+
+def framed(blob: bytes) -> bytes:
+    """The pickle of a bytes object that is blob."""
+    return b"".join((_BYTES.pack(b"\x80\x05\x8e", len(blob)), blob, b"."))
 
 
 def _look(serializer: Serializer, what: Any, packed: bool) -> Tuple[bytes, int]:
@@ -223,9 +228,7 @@ class Values:
         rest = self._rest(serializer, what, {key: n for n, key in enumerate(chosen)})
         if rest is None:
             return None
-        places = [object() for _ in chosen]
-        names = dict(zip(map(id, places), chosen.values()))
-        return Plan(_dumps(_PLAIN, packed_call(rest, places), names), list(chosen.values()))
+        return refer(rest, list(chosen.values()), list(chosen.values()))
 
     @staticmethod
     def _name(channel: Taker, serializer: Serializer, seen: _Seen, what: Any, packed: bool) -> Optional[bytes]:
@@ -275,9 +278,16 @@ class Values:
             return None
 
 
+def refer(blob: bytes, values: Sequence[bytes], digests: List[bytes]) -> Plan:
+    """A packed call. values: its values as they are, or the digests of those that go by these."""
+    places: List[Any] = [object() if value in digests else value for value in values]
+    names = {id(place): value for place, value in zip(places, values) if place is not value}
+    return Plan(_dumps(_PLAIN, packed_call(blob, places), names), digests)
+
+
 def packed_call(blob: bytes, values: List[Any]) -> Tuple[Tuple[Any, ...], Dict[str, bool]]:
     """What packed() of serialize.py has as bytes, with values behind the blob."""
     return (blob, *values), {PACKED: True}
 
 
-__all__ = ["LARGE_VALUE", "Plan", "Values"]
+__all__ = ["LARGE_VALUE", "Plan", "Values", "framed", "packed_call", "refer"]

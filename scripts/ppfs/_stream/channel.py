@@ -45,6 +45,7 @@ class Channel(Connection):
         self._writing = False  # the writer thread writes, without the lock
         self._sent: Set[int] = set()  # calls that count for the limit
         self._waiting: Dict[int, Pieces] = {}  # those above it, which are not sent yet
+        self._deferred: Dict[int, Pieces] = {}  # calls that are still to be made, and what is to follow each
         self._writer = threading.Thread(target=self._write_loop, name="ppfs writer of " + name, daemon=True)
         super().__init__(mount, name, results, SendQueue(jobs))
 
@@ -81,6 +82,38 @@ class Channel(Connection):
         if not self._room.is_set() and threading.current_thread() is not self.thread:
             self._room.wait()
 
+    def defer(self, future: Future[Any]) -> None:
+        """Takes a future whose call is not made yet: send_deferred() or fail() comes, until when the file stays open."""
+        future._condition
+        with self.lock:
+            if self._send_queue is None or self.closing or self.broken is not None:
+                raise self.refusal()
+            self._deferred[future._id] = []
+            self.pending[future._id] = future
+
+    def send_deferred(self, future: Future[Any], pieces: Pieces) -> None:
+        """Sends the call of a future that defer() has taken, unless it was cancelled meanwhile. It never waits."""
+        with self.lock:
+            behind = self._deferred.pop(future._id, None)
+            if behind is None or self._send_queue is None:
+                return
+            if self.limit is None:
+                self._send_queue.add([*pieces, *behind])
+                future._until = self._send_queue.end()
+            else:
+                self._waiting[future._id] = [*pieces, *behind]
+                self._send_waiting()
+            self._out_bell.ring()
+
+    def fail(self, future: Future[Any], problem: BaseException, pieces: Pieces) -> None:
+        """Ends a future that defer() has taken, with an exception. pieces: a call that fails, for whoever attaches."""
+        if self.keep:
+            self.send_deferred(future, pieces)
+        with self.lock:
+            self._deferred.pop(future._id, None)
+            self._out_bell.ring()
+        self._finish([(future, FINISHED, None, problem)])
+
     def announce(self, digest: bytes, blob: bytes) -> None:
         """Sends a function or a value, once; the CALL that needs it follows."""
         with self.lock:
@@ -102,11 +135,12 @@ class Channel(Connection):
         with self.lock:
             if kind == frames.CANCEL:
                 self.pending.pop(ident, None)
-                if self._waiting.pop(ident, None) is not None:
+                if self._waiting.pop(ident, None) is not None or self._deferred.pop(ident, None) is not None:
                     self._out_bell.ring()
                     return
-            if ident in self._waiting:
-                self._waiting[ident] = [*self._waiting[ident], frame]
+            later = self._waiting if ident in self._waiting else self._deferred
+            if ident in later:
+                later[ident] = [*later[ident], frame]
             elif self._send_queue is not None and self.broken is None:
                 self._send_queue.add([frame])
                 self._out_bell.ring()
@@ -167,7 +201,8 @@ class Channel(Connection):
                 return
             self._send_queue.settle()
             written = self._send_queue.written
-            left = [one for ident, one in self.pending.items() if ident in self._waiting or one._until > written]
+            left = [one for ident, one in self.pending.items()
+                    if ident in self._waiting or ident in self._deferred or one._until > written]
             self.broken = self.broken or problem
             self.closing = self.closing or "after shutdown"
             close_quietly(self._shut_writer)
@@ -180,7 +215,7 @@ class Channel(Connection):
             send_queue = self._send_queue
             if send_queue is None:
                 return False
-            if not send_queue.settle() and self.closing and not self._waiting:
+            if not send_queue.settle() and self.closing and not self._waiting and not self._deferred:
                 self._shut_writer()
                 return False
             batch = send_queue.batch()
@@ -219,6 +254,7 @@ class Channel(Connection):
         send_queue, self._send_queue = self._send_queue, None
         self.written.set()
         self._waiting.clear()
+        self._deferred.clear()
         self._room.set()
         self._out_bell.ring()
         if send_queue is not None and not self._writing:

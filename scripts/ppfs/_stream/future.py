@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import Future as BaseFuture
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import _base
+from pickle import PicklingError
 from typing import Any, Callable, List, Optional, Protocol, Tuple, TypeVar
 
 from . import frames
@@ -242,6 +243,10 @@ class Future(BaseFuture[T]):
                 callback(self)
             except BaseException:
                 _base.LOGGER.exception("exception calling callback for %r", self)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        raise PicklingError("%r is neither pickled nor a part of a function; it may be among the arguments of submit() and "
+                            "map() of a ppfs.Executor" % self)
 
     def __repr__(self) -> str:
         return "<%s %d of %s: %s>" % (type(self).__name__, self._id, self._connection.name, self._state.lower())
