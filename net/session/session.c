@@ -268,7 +268,8 @@ static void on_beat(evutil_socket_t fd, short what, void *arg) {
         if (!s->stamp || stamp - s->stamp >= STAMP_NS)
             s->stamp = stamp;
         session_say(s, SESSION_PING, stamp);
-        session_pump(s);
+        if (s->unsent) /* if the link takes all of it now, it tells nothing itself */
+            on_drained(s);
     }
 }
 

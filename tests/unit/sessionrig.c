@@ -49,6 +49,10 @@ static void on_room(void *arg) {
     ((struct side *)arg)->rooms++;
 }
 
+static void on_sent(void *arg) {
+    ((struct side *)arg)->drained++;
+}
+
 static void on_lost(void *arg, const char *sentence) {
     struct side *x = arg;
     x->lost++;
@@ -58,7 +62,8 @@ static void on_lost(void *arg, const char *sentence) {
     redial(x);
 }
 
-const struct session_events session_events = {.frame = on_frame, .linked = on_linked, .room = on_room, .lost = on_lost};
+const struct session_events session_events = {
+    .frame = on_frame, .linked = on_linked, .room = on_room, .sent = on_sent, .lost = on_lost};
 
 static void on_greeted(void *arg, void *tag, struct session *s, bool fresh) {
     struct side *x = arg;

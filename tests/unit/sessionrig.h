@@ -14,7 +14,7 @@ struct side {
     struct event *redial;
     const char *dials;
     struct session *session;
-    int fresh, resumed, failed, up, down, rooms, lost, seen;
+    int fresh, resumed, failed, up, down, rooms, drained, lost, seen;
     char sentence[512];
     uint64_t sent, got, bytes; /* numbered frames */
     bool wrong;

@@ -212,6 +212,64 @@ static void who_sends_hears_when_there_is_room_again(void **state) {
     rig_stop();
 }
 
+/* The socket of ppfs, which has dialled the relay. */
+static int ppfs_socket(void) {
+    char port[8];
+    for (int fd = 3; fd < 1024; fd++) {
+        struct sockaddr_in to;
+        socklen_t size = sizeof(to);
+        if (getpeername(fd, (struct sockaddr *)&to, &size) || to.sin_family != AF_INET)
+            continue;
+        snprintf(port, sizeof(port), ":%d", ntohs(to.sin_port));
+        if (strcmp(strchr(relay.address, ':'), port) == 0)
+            return fd;
+    }
+    fail_msg("ppfs has no connection to the relay");
+    return -1;
+}
+
+static void socket_takes(int bytes) {
+    assert_int_equal(setsockopt(ppfs_socket(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+}
+
+static void on_just_before_a_heartbeat(evutil_socket_t fd, short what, void *arg) {
+    static uint8_t lost[64 * 1024];
+    socket_takes(1 << 20);
+    while (read(bufferevent_getfd(relay.ends[0][0]), lost, sizeof(lost)) > 0)
+        ;
+}
+
+static bool has_drained(void *arg) {
+    return ppfs.drained;
+}
+
+/* A heartbeat goes when the loop has not seen yet that the socket takes more. */
+static void who_sends_hears_that_a_heartbeat_took_all_along(void **state) {
+    static const uint8_t body[16 * 1024];
+    struct event *before = evtimer_new(base, on_just_before_a_heartbeat, NULL);
+    struct timespec late = {SESSION_BEAT_MS / 1000 + 1, 0};
+
+    rig_start(false, 60000, 60000);
+    turn_until(both_up, NULL);
+    relay_freeze(false);
+    socket_takes(1);
+    while (!session_unsent(ppfs.session)) {
+        assert_int_equal(session_send(ppfs.session, 1, 0, body, sizeof(body)), 0);
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    }
+    socket_takes(24 * 1024); /* what its link has for it is less than a window now */
+    for (int i = 0; i < 20; i++)
+        event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(session_unsent(ppfs.session), FRAME_HEADER + sizeof(body));
+    ppfs.drained = 0;
+    event_add(before, &(struct timeval){0});
+    nanosleep(&late, NULL);
+    turn_until(has_drained, NULL);
+    assert_int_equal(session_unsent(ppfs.session), 0);
+    event_free(before);
+    rig_stop();
+}
+
 static void a_newer_link_takes_over_from_one_that_hangs(void **state) {
     rig_start(true, 60000, 60000);
     turn_until(both_up, NULL);
@@ -314,6 +372,7 @@ int main(void) {
         cmocka_unit_test(a_process_that_begins_again_is_another),
         cmocka_unit_test(our_own_stop_is_not_the_others_silence),
         cmocka_unit_test(who_sends_hears_when_there_is_room_again),
+        cmocka_unit_test(who_sends_hears_that_a_heartbeat_took_all_along),
         cmocka_unit_test(a_newer_link_takes_over_from_one_that_hangs),
         cmocka_unit_test(diallers_that_cross_agree),
         cmocka_unit_test(a_second_link_doubles_nothing_of_what_is_on_its_way_by_the_first),
