@@ -127,19 +127,34 @@ def test_who_is_dialled_and_finds_no_place_is_told_of(new_mount, base):
     wait_until(lambda: (base / "door").exists(), "the door to be there")
     silent = []
 
-    def come():
-        for old in silent[:-900]:
-            old.close()
-        del silent[:-900]
-        for n in range(300):
+    def ended(there):
+        try:
+            while there.recv(4096, socket.MSG_DONTWAIT):
+                pass
+            return True
+        except BlockingIOError:
+            return False
+
+    def fill():
+        """More than there are places for; how many had been sent away."""
+        gone = [there for there in silent if ended(there)]
+        for there in gone:
+            silent.remove(there)
+            there.close()
+        for n in range(300 - len(silent)):
             silent.append(socket.socket(socket.AF_UNIX))
             silent[-1].connect(str(base / "door"))
             silent[-1].sendall(socket.inet_aton("10.0.%d.%d" % divmod(n, 250)))
+        return len(gone)
+
+    def why():
+        fill()
+        return value(rm, name, "why")
     with socket.create_server(("127.0.0.1", 0)) as there:
-        come()
+        wait_until(fill, "one to find no place")
         name = "127.0.0.1:%d" % there.getsockname()[1]
         (rm.mnt / "nodes" / name).mkdir()
-        wait_until(lambda: "was reached and cannot be greeted now: as many" in value(rm, name, "why") or come(), "the reason to be given")
+        wait_until(lambda: "was reached and cannot be greeted now: as many" in why(), "the reason to be given")
     assert "cannot be greeted now" in rm.log()
 
 
