@@ -274,6 +274,7 @@ static int prepare(struct store *st, const char *path, char *why, size_t why_siz
     }
     store_make_shrinkable(st);
     store_checkpoint_asked(st);
+    store_recent_begin(st);
     return 0;
 }
 

@@ -2,15 +2,18 @@
 #include <errno.h>
 #include <string.h>
 
-#include "sched/db/store_bodies.h"
-#include "sched/db/store_sql.h"
+#include "sched/db/store_int.h"
 #include "sched/db/sums.h"
 
 int store_body_get(struct store *st, uint64_t job, enum job_body b, struct body *out) {
     int64_t row[2];
+    if (store_recent_body(st, body_id(job, b), out))
+        return 0;
     int rc = store_integers(st, row, 2, SQL_BODY_GET, INTEGER(body_id(job, b)));
-    if (rc == 0)
+    if (rc == 0) {
         *out = (struct body){.size = row[0], .file = row[1]};
+        store_recent_body_read(st, body_id(job, b), out);
+    }
     return rc;
 }
 

@@ -3,11 +3,19 @@
 #define PPFS_STORE_INT_H
 #include <sys/stat.h>
 
+#include "sched/db/store_bodies.h"
 #include "sched/db/store_groups.h"
+#include "sched/db/store_jobs.h"
 #include "sched/db/store_sql.h"
 
 #define LITTLE (64 << 10) /* bytes: less than SQLite needs to begin */
 #define TALLY_MAX 256     /* groups with gathered tallies */
+#define RECENT 64 /* jobs whose rows are kept: a power of two, so that those that follow each other have a place */
+
+struct recent_body {
+    int64_t id; /* body_id, 0: none */
+    struct body body;
+};
 
 struct store {
     sqlite3 *db;
@@ -38,12 +46,24 @@ struct store {
         struct tally delta;
     } tallies[TALLY_MAX];
     size_t tally_count;
-    int64_t grown;     /* store_grown */
+    int64_t grown; /* store_grown */
+    struct {       /* by their ids; store_recent.c */
+        struct job_row jobs[RECENT];
+        struct recent_body bodies[RECENT * BODIES];
+    } recent;
     uint64_t *touched; /* groups whose tally row changed in this transaction */
     size_t touched_count, touched_cap;
 };
 
 int store_tally_flush(struct store *st);
+
+void store_recent_begin(struct store *st); /* when it is opened: nothing is kept yet */
+/* False: it must be read, and told by ..._read. */
+bool store_recent_job(struct store *st, uint64_t id, struct job_row *out);
+bool store_recent_find(struct store *st, uint64_t group, const char *name, bool draft, struct job_row *out);
+void store_recent_job_read(struct store *st, const struct job_row *r);
+bool store_recent_body(struct store *st, int64_t id, struct body *out); /* id: body_id */
+void store_recent_body_read(struct store *st, int64_t id, const struct body *b);
 
 int64_t store_bytes_free(struct store *st); /* in free pages of the file */
 int64_t store_bytes_used(struct store *st);

@@ -76,14 +76,17 @@ static int read_one(struct store *st, sqlite3_stmt *from, struct job_row *out) {
         return rc;
     read_row(q, out);
     store_end(q);
+    store_recent_job_read(st, out);
     return 0;
 }
 
 int store_job_get(struct store *st, uint64_t id, struct job_row *out) {
-    return read_one(st, store_query(st, SQL_JOB_GET, INTEGER(id)), out);
+    return store_recent_job(st, id, out) ? 0 : read_one(st, store_query(st, SQL_JOB_GET, INTEGER(id)), out);
 }
 
 int store_job_find(struct store *st, uint64_t group, const char *name, bool draft, struct job_row *out) {
+    if (store_recent_find(st, group, name, draft, out))
+        return 0;
     return read_one(st, store_query(st, SQL_JOB_FIND, INTEGER(group), TEXT(name), INTEGER(draft)), out);
 }
 
